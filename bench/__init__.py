@@ -1,0 +1,1 @@
+"""Side-by-side measurements, and the random checkpoints and captions they and the tests run on."""

@@ -1,0 +1,48 @@
+"""`c2c VERB`: parses flags, runs one function, and turns an error of ours into one line and exit code 2."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from c2c_jax import __version__
+from c2c_jax.cli import embed, infer, train
+from c2c_jax.errors import C2CError
+
+VERBS = {"train": train, "embed": embed, "infer": infer}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; gives the exit code: 0 done, 2 refused in one line on stderr, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="c2c", description="Carries CLIP vectors to CLAP vectors, so that a picture becomes a sound."
+    )
+    parser.add_argument("--version", action="version", version=f"c2c_jax {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, module in VERBS.items():
+        lines = (module.__doc__ or "").strip().splitlines()
+        verb = verbs.add_parser(
+            name,
+            help=lines[0],
+            description=lines[0],
+            epilog="\n".join(lines[1:]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(verb)
+    args, rest = parser.parse_known_args(argv)
+    try:
+        if rest and not hasattr(args, "config"):
+            parser.error(f"unknown argument {rest[0]}; see c2c {args.verb} --help")
+        args.overrides = rest
+        VERBS[args.verb].run(args)
+    except C2CError as error:
+        print(f"c2c {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"c2c {args.verb}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Reads `--config FILE.py` and its `--config.a.b=value` overrides."""
+
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from c2c_jax.config import Config
+from c2c_jax.errors import ConfigError
+
+
+def read_config(path: str, overrides: Sequence[str]) -> Config:
+    """The config that a recipe file's `get_config()` gives, with overrides applied.
+
+    overrides: `--config.a.b=value` arguments. Raises ConfigError for a missing file, an unknown field, or a value of
+    the wrong type.
+    """
+    values = flags.FlagValues()
+    argv = ["c2c", f"--config={path}", *overrides]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    try:
+        rest = values(argv)
+        config = values.config
+    except KeyError as error:
+        raise ConfigError(f"no such config field: {error.args[0]}; c2c_jax/config.py lists them all") from None
+    except flags.Error as error:
+        raise ConfigError(str(error)) from None
+    except OSError:
+        raise ConfigError(f"config file {path} cannot be read; recipes lie in configs/") from None
+    if rest[1:]:
+        raise ConfigError(f"unknown argument {rest[1]}; overrides are written --config.FIELD=VALUE")
+    if not isinstance(config, Config):
+        raise ConfigError(f"{path}: get_config() must give a c2c_jax.config.Config")
+    return config

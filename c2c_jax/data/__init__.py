@@ -1,0 +1,1 @@
+"""Captions, the embedding pass over them and the store it fills."""

@@ -1,0 +1,37 @@
+"""The one exception family. Every message says what was expected, what was found and what to do next."""
+
+
+class C2CError(Exception):
+    """Base of all errors a user can mend; the command line prints it in one line and exits with 2."""
+
+
+class ConfigError(C2CError):
+    """A config field that does not exist, or a value that cannot work."""
+
+
+class CheckpointError(C2CError):
+    """A pretrained checkpoint that is missing, incomplete or of other names, shapes or kind than expected."""
+
+
+class CaptionError(C2CError):
+    """A caption source that is missing, empty or unreadable."""
+
+
+class ImageError(C2CError):
+    """A picture that is missing, empty, damaged or too large to read."""
+
+
+class StoreError(C2CError):
+    """An embedding store that is damaged, unfinished or made from other spaces or captions."""
+
+
+class BundleError(C2CError):
+    """A translator bundle that cannot be read, or does not fit the spaces it is used between."""
+
+
+class TrainingError(C2CError):
+    """A training run that cannot start or go on."""
+
+
+class GenerationError(C2CError):
+    """A request the sound generator cannot meet."""

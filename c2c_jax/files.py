@@ -1,0 +1,28 @@
+"""Whole files or none: write beside the target, then rename."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Gives a hidden sibling path to write to; on success it replaces `path`, on any error it is removed.
+
+    The sibling keeps the suffix of `path`, since writers of sound and pictures choose a format by it. It may be
+    written as a file or made into a folder; a folder replaces an older folder of that name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    beside = holder / path.name
+    try:
+        yield beside
+        if beside.is_dir() and path.is_dir():
+            path.rename(holder / "replaced")
+        os.replace(beside, path)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)

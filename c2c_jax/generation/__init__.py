@@ -1,0 +1,1 @@
+"""From one CLAP vector to sound: AudioLDM and sound files."""

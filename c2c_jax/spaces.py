@@ -1,0 +1,235 @@
+"""Joint embedding spaces: one pretrained checkpoint with its tokenizer, image processor, towers and projection."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float, Int
+from PIL import Image
+from transformers import AutoConfig, AutoTokenizer, CLIPConfig, PreTrainedTokenizerBase
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from c2c_jax.errors import CheckpointError
+from c2c_jax.files import written_whole
+from c2c_jax.models.clap_text import ClapTextModelWithProjection
+from c2c_jax.models.clip import CLIPModel
+from c2c_jax.weights import clap, clip
+from c2c_jax.weights.folders import checkpoint_folder, read_json, read_tensors, weight_files
+from c2c_jax.weights.rules import Table, fill, ignored_keys, unfill
+
+# Texts are padded to the next of these lengths, so that a tower compiles for few shapes. Exact: see the towers.
+PADDED_LENGTHS = (8, 16, 24, 32, 48, 64, 128, 256, 512)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpaceId:
+    """What tells one space from another: a name for people and a fingerprint for comparison."""
+
+    name: str
+    dim: int
+    fingerprint: str
+
+
+@dataclasses.dataclass(kw_only=True)
+class Space:
+    """A joint embedding space. `encode_*` return projections before L2 normalisation, float32 [B, E].
+
+    name: as it was given to `load_space`. dim: E. fingerprint: SHA-256 of weights, config and tokenizer files.
+    ignored: keys of the checkpoint that were passed over by the table's leave.
+    """
+
+    name: str
+    dim: int
+    fingerprint: str
+    config: Any
+    model: CLIPModel | ClapTextModelWithProjection
+    tokenizer: PreTrainedTokenizerBase
+    processor: CLIPImageProcessorPil | None
+    max_tokens: int
+    ignored: list[str]
+
+    @property
+    def id(self) -> SpaceId:
+        return SpaceId(name=self.name, dim=self.dim, fingerprint=self.fingerprint)
+
+    def encode_text(self, texts: Sequence[str], *, batch_size: int = 64) -> Float[np.ndarray, "B E"]:
+        """Text projections [B, E] of B texts, in their order.
+
+        Batches are formed by token count and padded only to the longest text's bucket; they are spread over this
+        process's devices. Texts beyond the checkpoint's longest are cut as its tokenizer cuts them.
+        """
+        ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)["input_ids"]
+        order = np.argsort([len(row) for row in ids], kind="stable")
+        batch_size = _rounded_up(min(batch_size, len(ids)), jax.local_device_count())
+        vectors = np.empty((len(ids), self.dim), np.float32)
+        for start in range(0, len(ids), batch_size):
+            rows = order[start : start + batch_size]
+            filled = np.resize(rows, batch_size)  # a last short batch repeats its rows: no new shape to compile
+            vectors[rows] = self._run("encode_text", self._padded([ids[row] for row in filled]))[: len(rows)]
+        return vectors
+
+    def encode_image(self, images: Sequence[Image.Image], *, batch_size: int = 64) -> Float[np.ndarray, "B E"]:
+        """Image projections [B, E] of B RGB pictures, resized, cropped and normalised by the checkpoint's own recipe.
+
+        Raises CheckpointError for a space that has no image tower.
+        """
+        if self.processor is None:
+            raise CheckpointError(f"space {self.name} has no image tower; pass a CLIP checkpoint")
+        batch_size = _rounded_up(min(batch_size, len(images)), jax.local_device_count())
+        vectors = np.empty((len(images), self.dim), np.float32)
+        for start in range(0, len(images), batch_size):
+            batch = list(images[start : start + batch_size])
+            pixels_BCHW = self.processor(images=batch, return_tensors="np")["pixel_values"]
+            pixels_BHWC = np.resize(
+                pixels_BCHW.transpose(0, 2, 3, 1), (batch_size, *_height_width_channels(pixels_BCHW))
+            )
+            vectors[start : start + len(batch)] = self._run("encode_image", pixels_BHWC)[: len(batch)]
+        return vectors
+
+    def save(self, folder: Path) -> None:
+        """Writes the space as a Hugging Face folder that transformers loads: the way back through the same table."""
+        with written_whole(folder) as beside:
+            self.config.save_pretrained(beside)
+            self.tokenizer.save_pretrained(beside)
+            if self.processor is not None:
+                self.processor.save_pretrained(beside)
+            tensors = unfill(self.model, _FORMATS[self.config.model_type][1], self.config)
+            safetensors.numpy.save_file(tensors, beside / "model.safetensors", metadata={"format": "pt"})
+
+    def _padded(self, ids: list[list[int]]) -> Int[np.ndarray, "B L"]:
+        longest = max(map(len, ids))
+        length = min(self.max_tokens, next(padded for padded in PADDED_LENGTHS if padded >= longest))
+        padded_BL = np.full((len(ids), length), self.tokenizer.pad_token_id, np.int32)
+        for row, tokens in enumerate(ids):
+            padded_BL[row, : len(tokens)] = tokens
+        return padded_BL
+
+    @functools.cached_property
+    def _replicated(self) -> tuple[nnx.GraphDef, nnx.State, NamedSharding]:
+        mesh = Mesh(np.asarray(jax.local_devices()), ("data",))
+        graphdef, state = nnx.split(self.model)
+        state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+        return graphdef, state, NamedSharding(mesh, PartitionSpec("data"))
+
+    def _run(self, method: str, batch: np.ndarray) -> Float[np.ndarray, "B E"]:
+        graphdef, state, over_data = self._replicated
+        return np.asarray(_encode(method, graphdef, state, jax.device_put(batch, over_data)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _encode(method: str, graphdef: nnx.GraphDef, state: nnx.State, batch: jax.Array) -> jax.Array:
+    # Accelerators round float32 products to tf32 or bfloat16 unless told otherwise.
+    with jax.default_matmul_precision("float32"):
+        return getattr(nnx.merge(graphdef, state), method)(batch)
+
+
+def _rounded_up(count: int, multiple: int) -> int:
+    return -(-max(count, 1) // multiple) * multiple
+
+
+def _height_width_channels(pixels_BCHW: np.ndarray) -> tuple[int, int, int]:
+    _, C, H, W = pixels_BCHW.shape
+    return H, W, C
+
+
+def _clap_text_config(config: Any) -> Any:
+    """A whole ClapModel keeps the text tower's sizes in `text_config` and the projection's beside it."""
+    text = config.text_config
+    text.projection_dim, text.projection_hidden_act = config.projection_dim, config.projection_hidden_act
+    text.architectures = ["ClapTextModelWithProjection"]
+    return text
+
+
+# config.json's model_type → how to build the module, and the table of its weights
+_FORMATS: dict[str, tuple[Any, Table]] = {
+    "clip": (clip.build, clip.TABLE),
+    "clap_text_model": (clap.build, clap.TABLE),
+}
+
+
+def load_space(name: str) -> Space:
+    """The space of a checkpoint.
+
+    name: a hub name, a local folder, or either with `:SUBFOLDER` (`cvssp/audioldm-s-full-v2:text_encoder`).
+    Raises CheckpointError for a checkpoint that is missing, incomplete, of another kind, or whose tensors do not fit
+    its config.json.
+    """
+    folder = checkpoint_folder(name)
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in (*_FORMATS, "clap"):
+        raise CheckpointError(f"{name}: config.json says model_type {kind!r}; expected clip, clap or clap_text_model")
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if kind == "clap":
+        config = _clap_text_config(config)
+    build, table = _FORMATS[config.model_type]
+    tensors = read_tensors(folder)
+    model = fill(functools.partial(build, config), tensors, table, str(folder))
+    is_clip = isinstance(config, CLIPConfig)
+    positions = config.text_config.max_position_embeddings if is_clip else _roberta_longest(config)
+    tokenizer = _load_tokenizer(folder)
+    return Space(
+        name=name,
+        dim=config.projection_dim,
+        fingerprint=fingerprint(folder),
+        config=config,
+        model=model,
+        tokenizer=tokenizer,
+        processor=_load_processor(folder) if is_clip else None,
+        max_tokens=min(positions, tokenizer.model_max_length),
+        ignored=ignored_keys(tensors, table),
+    )
+
+
+def identify(name: str) -> SpaceId:
+    """Name, width and fingerprint of a checkpoint, without loading its towers. Raises as `load_space`."""
+    folder = checkpoint_folder(name)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    return SpaceId(name=name, dim=config.projection_dim, fingerprint=fingerprint(folder))
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the names and contents of a checkpoint folder's weights, config and tokenizer files."""
+    digest = hashlib.sha256()
+    files = {*weight_files(folder), *_tokenizer_files(folder), folder / "config.json"}
+    for path in sorted(files, key=lambda path: path.name):
+        with open(path, "rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _roberta_longest(config: Any) -> int:
+    return config.max_position_embeddings - config.pad_token_id - 1
+
+
+def _tokenizer_folder(folder: Path) -> Path:
+    own = any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json"))
+    return folder if own else folder.parent / "tokenizer"
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    tokens = _tokenizer_folder(folder)
+    names = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
+    return [tokens / name for name in names if (tokens / name).is_file()]
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    tokens = _tokenizer_folder(folder)
+    if not _tokenizer_files(folder):
+        raise CheckpointError(
+            f"{folder} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt, there or in {tokens}"
+        )
+    return AutoTokenizer.from_pretrained(tokens, local_files_only=True)
+
+
+def _load_processor(folder: Path) -> CLIPImageProcessorPil:
+    read_json(folder / "preprocessor_config.json")
+    # The PIL backend by name: the torchvision one resizes differently in the last bits.
+    return CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)

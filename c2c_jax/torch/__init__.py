@@ -1,0 +1,5 @@
+"""The PyTorch twin of the translator. Imports torch and safetensors, never JAX."""
+
+from c2c_jax.torch.translator import Translator
+
+__all__ = ["Translator"]

@@ -1,0 +1,42 @@
+"""Retrieval of held-out captions: does a translated vector find its own target among all the others?"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from c2c_jax.models.layers import unit
+
+
+@jax.jit
+def _ranks(
+    query_BE: Float[Array, "B E"], candidates_NE: Float[Array, "N E"], own_B: Int[Array, "B"]
+) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
+    with jax.default_matmul_precision("float32"):
+        scores_BN = query_BE @ candidates_NE.T
+    own_score_B1 = jnp.take_along_axis(scores_BN, own_B[:, None], axis=1)
+    return jnp.sum(scores_BN >= own_score_B1, axis=1), own_score_B1[:, 0]
+
+
+def retrieval(
+    predicted_NE: Float[np.ndarray, "N E"], target_NE: Float[np.ndarray, "N E"], block: int = 1024
+) -> dict[str, float]:
+    """Scores of N predictions against all N targets by cosine; row i belongs to row i.
+
+    recall@k: share of predictions whose own target is among the k nearest (k = 1, 5, 10); median_rank: from 1;
+    mean_cosine: of each prediction with its own target. A candidate that scores as high as the own one counts as
+    ranked before it, so vectors that all fell together score nothing. Works in blocks of rows: memory is block × N.
+    """
+    query_NE, candidates_NE = (np.asarray(unit(jnp.asarray(v, jnp.float32))) for v in (predicted_NE, target_NE))
+    ranks, cosines = [], []
+    for start in range(0, len(query_NE), block):
+        own = np.arange(start, min(start + block, len(query_NE)))
+        block_ranks, block_cosines = _ranks(query_NE[own], candidates_NE, own)
+        ranks.append(block_ranks)
+        cosines.append(block_cosines)
+    rank_N = np.concatenate(ranks)
+    return {
+        **{f"recall@{k}": float(np.mean(rank_N <= k)) for k in (1, 5, 10)},
+        "median_rank": float(np.median(rank_N)),
+        "mean_cosine": float(np.mean(np.concatenate(cosines))),
+    }

@@ -1,0 +1,1 @@
+"""Checkpoints in and out: one strict engine (`rules`) and one table per format."""

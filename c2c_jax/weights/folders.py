@@ -1,0 +1,142 @@
+"""Where checkpoints lie: folders, hub names, and the tensors in their files."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import huggingface_hub
+import numpy as np
+import safetensors
+from huggingface_hub.errors import HFValidationError
+
+from c2c_jax.errors import CheckpointError
+
+# The names under which Hugging Face folders keep weights, in the order in which they are preferred.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+TEXT_FILES = ("*.json", "*.txt")
+
+Sizes = TypeVar("Sizes")
+
+
+def checkpoint_folder(name: str) -> Path:
+    """The local folder of one model, downloaded from the hub if it is not on this machine.
+
+    name: a local folder, a hub name (`openai/clip-vit-base-patch32`), or either with `:SUBFOLDER` behind it.
+    Raises CheckpointError where there is no such folder, or the hub cannot be reached and its cache lacks the files.
+    """
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    base, _, subfolder = name.rpartition(":")
+    if not base:
+        base, subfolder = name, ""
+    if Path(base).expanduser().is_dir():
+        folder = Path(base).expanduser() / subfolder
+    else:
+        # A model in a subfolder keeps its tokenizer beside it, in the sibling folder `tokenizer`.
+        places = [f"{subfolder}/", "tokenizer/"] if subfolder else [""]
+        folder = hub_snapshot(base, places) / subfolder
+    if not folder.is_dir():
+        raise CheckpointError(f"{base} has no folder {subfolder!r}; NAME:SUBFOLDER names one model inside of it")
+    return folder
+
+
+def hub_snapshot(name: str, places: list[str]) -> Path:
+    """The local snapshot of a hub repository's configs, tokenizers and weights (safetensors, or else .bin).
+
+    places: prefixes inside the repository to fetch from, each "" or ending in "/".
+    """
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise CheckpointError(f"there is no folder {name}; pass a checkpoint folder or a hub name OWNER/NAME")
+    try:
+        folder = _snapshot(name, [place + pattern for place in places for pattern in (*TEXT_FILES, "*.safetensors")])
+        if not any((folder / places[0]).rglob("*.safetensors")):
+            folder = _snapshot(name, [place + pattern for place in places for pattern in (*TEXT_FILES, "*.bin")])
+    except (HFValidationError, OSError) as error:
+        wanted = " ".join(f"--include '{place}*'" for place in places)
+        raise CheckpointError(
+            f"checkpoint {name} is no folder here and the hub did not give it ({type(error).__name__}): its config, "
+            f"tokenizer and weight files are needed; run `hf download {name} {wanted} --local-dir FOLDER` where there "
+            "is a network and pass FOLDER instead"
+        ) from None
+    return folder
+
+
+def _snapshot(name: str, patterns: list[str]) -> Path:
+    return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file; CheckpointError where it is missing or not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing; {path.parent} is not a whole checkpoint folder") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}); fetch the file again") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no JSON object; fetch the file again")
+    return content
+
+
+def sizes_from(kind: type[Sizes], config: Any) -> Sizes:
+    """A dataclass of sizes whose fields are named as transformers names them, filled from its config object.
+
+    transformers' reading of config.json is the one that knows the defaults which published files leave out.
+    """
+    return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files of a Hugging Face folder: one file, or an index and its shards."""
+    for name in WEIGHT_FILES:
+        path = folder / name
+        if not path.is_file():
+            continue
+        if not name.endswith(".index.json"):
+            return [path]
+        return [path, *(folder / shard for shard in sorted(set(read_json(path)["weight_map"].values())))]
+    raise CheckpointError(f"{folder} holds no weights: expected one of {', '.join(WEIGHT_FILES)}")
+
+
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """Every tensor of a Hugging Face folder by its name. `.bin` files are read with `weights_only=True`."""
+    tensors: dict[str, np.ndarray] = {}
+    for path in weight_files(folder):
+        if path.suffix == ".safetensors":
+            tensors.update(read_safetensors(path))
+        elif path.suffix == ".bin":
+            tensors.update(_read_torch(path))
+    return tensors
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Every tensor of one safetensors file; CheckpointError where it is missing, cut short or of another format."""
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
+
+
+def _read_torch(path: Path) -> Mapping[str, np.ndarray]:
+    import pickle
+
+    import torch  # needed for old .bin files only
+
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        cause = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a whole file of plain tensors ({cause}); fetch it again") from None
+    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise CheckpointError(f"{path} holds something else than a state dict of tensors")
+    return {
+        key: value.float().numpy() if value.is_floating_point() else value.numpy() for key, value in tensors.items()
+    }

@@ -1,0 +1,158 @@
+"""The one engine that carries named tensors between torch checkpoints and flax.nnx modules, by a table of rules.
+
+Strict four ways: no key unmatched, none matched twice, no parameter unfilled, every shape equal. The same table
+serves both directions.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from c2c_jax.errors import CheckpointError
+
+Module = TypeVar("Module", bound=nnx.Module)
+
+# A named group and what it holds, one level of unnamed groups included.
+_GROUP = re.compile(r"\(\?P<(\w+)>[^()]*(?:\(\?:[^()]*\)[^()]*)*\)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How one tensor's axes differ between the two sides. Axes orders are those of numpy's transpose."""
+
+    to_flax: tuple[int, ...] | None = None
+    to_torch: tuple[int, ...] | None = None
+
+
+AS_IS = Layout()
+LINEAR = Layout((1, 0), (1, 0))  # torch [out, in], flax [in, out]
+CONV = Layout((2, 3, 1, 0), (3, 2, 0, 1))  # torch OIHW, flax HWIO
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Two regular expressions with the same named groups, one for each side's name of a tensor.
+
+    A group may hold one level of unnamed groups; outside its groups a pattern is literal text with dots escaped.
+    """
+
+    torch: str
+    flax: str
+    layout: Layout = AS_IS
+
+
+def leaf(module: str, torch: str, flax: str, layout: Layout = AS_IS) -> Rule:
+    """The rule for a module that has the same path on both sides, and a tensor named by each framework's habit."""
+    group = f"(?P<module>{module})"
+    return Rule(rf"{group}\.{torch}", rf"{group}\.{flax}", layout)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """All rules of one checkpoint format.
+
+    ignored: patterns of torch keys that carry nothing this project needs (buffers, towers it does not hold).
+    constants: torch key → the tensor that torch expects there on the way back, where it is a fixed buffer.
+    """
+
+    rules: Sequence[Rule]
+    ignored: Sequence[str] = ()
+    constants: Callable[[Any], Mapping[str, np.ndarray]] = lambda config: {}
+
+
+def _renamed(name: str, rules: Sequence[Rule], side: str) -> tuple[str, Layout] | None:
+    """The other side's name and the layout; None where no rule matches; CheckpointError where two do."""
+    other = "flax" if side == "torch" else "torch"
+    found = [(match, rule) for rule in rules if (match := re.fullmatch(getattr(rule, side), name))]
+    if not found:
+        return None
+    if len(found) > 1:
+        patterns = " and ".join(getattr(rule, side) for _, rule in found)
+        raise CheckpointError(f"tensor {name} is matched by two rules, {patterns}; mend the table")
+    match, rule = found[0]
+    template = _GROUP.sub(r"{\1}", getattr(rule, other)).replace("\\.", ".")
+    return template.format(**match.groupdict()), rule.layout
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    shown = ", ".join(sorted(names)[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def fill(build: Callable[[], Module], tensors: Mapping[str, np.ndarray], table: Table, origin: str) -> Module:
+    """The module that `build` makes, with every parameter taken from `tensors`, as float32.
+
+    build: makes the module; only traced for its shapes, so no memory is spent on initial values.
+    origin: where the tensors came from, for messages.
+    Raises CheckpointError for a missing, extra, doubly matched or misshapen tensor.
+    """
+    graphdef, abstract = nnx.split(nnx.eval_shape(build))
+    wanted = {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
+    filled: dict[str, np.ndarray] = {}
+    extra = []
+    for key, tensor in tensors.items():
+        if any(re.fullmatch(pattern, key) for pattern in table.ignored):
+            continue
+        renamed = _renamed(key, table.rules, "torch")
+        if renamed is None or renamed[0] not in wanted:
+            extra.append(key)
+            continue
+        name, layout = renamed
+        value = tensor if layout.to_flax is None else _transposed(tensor, layout.to_flax, key, origin)
+        if value.shape != wanted[name].shape:
+            expected = tuple(wanted[name].shape[i] for i in layout.to_torch or range(len(wanted[name].shape)))
+            raise CheckpointError(
+                f"{origin}: tensor {key} has shape {tuple(tensor.shape)}, but the sizes in config.json ask for "
+                f"{expected}; config.json and weights are not of one model"
+            )
+        if name in filled:
+            raise CheckpointError(f"{origin}: two tensors fill parameter {name}, the second is {key}")
+        filled[name] = value
+    if extra:
+        raise CheckpointError(
+            f"{origin}: {len(extra)} tensors have no place in this model ({_listed(extra)}); "
+            "it is not a checkpoint of this kind, or it holds parts of another model"
+        )
+    if missing := wanted.keys() - filled.keys():
+        names = [renamed[0] for name in missing if (renamed := _renamed(name, table.rules, "flax"))]
+        raise CheckpointError(
+            f"{origin}: {len(missing)} tensors are missing ({_listed(names)}); it is incomplete or of another kind"
+        )
+    state = nnx.from_flat_state(
+        [
+            (path, variable.replace(jnp.asarray(filled[".".join(map(str, path))], jnp.float32)))
+            for path, variable in nnx.to_flat_state(abstract)
+        ]
+    )
+    return nnx.merge(graphdef, state)
+
+
+def ignored_keys(tensors: Mapping[str, np.ndarray], table: Table) -> list[str]:
+    """The keys that `fill` passes over by the table's leave, sorted, to be reported by name."""
+    return sorted(key for key in tensors if any(re.fullmatch(pattern, key) for pattern in table.ignored))
+
+
+def _transposed(tensor: np.ndarray, axes: tuple[int, ...], key: str, origin: str) -> np.ndarray:
+    if tensor.ndim != len(axes):
+        raise CheckpointError(f"{origin}: tensor {key} has {tensor.ndim} axes, expected {len(axes)}")
+    return tensor.transpose(axes)
+
+
+def unfill(module: nnx.Module, table: Table, config: Any = None) -> dict[str, np.ndarray]:
+    """The way back: torch names → contiguous float32 arrays in torch's layout, the table's constants included."""
+    tensors = dict(table.constants(config))
+    for path, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
+        name = ".".join(map(str, path))
+        renamed = _renamed(name, table.rules, "flax")
+        if renamed is None:
+            raise CheckpointError(f"parameter {name} is matched by no rule; mend the table")
+        key, layout = renamed
+        value = np.asarray(variable[...], np.float32)
+        # safetensors writes the buffer as it lies in memory: a transposed view would be written wrongly in silence.
+        tensors[key] = np.ascontiguousarray(value if layout.to_torch is None else value.transpose(layout.to_torch))
+    return tensors

@@ -1,0 +1,73 @@
+"""The translator bundle: `config.json` and `model.safetensors`, in PyTorch's names and layout.
+
+One file, two readers: the Flax loader here, through a table, and the twin in `c2c_jax.torch`, directly.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+from flax import nnx
+
+from c2c_jax.errors import BundleError
+from c2c_jax.files import written_whole
+from c2c_jax.models.translator import KINDS, MLPTranslator, TranslatorSpec, build_translator
+from c2c_jax.spaces import SpaceId
+from c2c_jax.weights.folders import read_json, read_safetensors
+from c2c_jax.weights.rules import LINEAR, Table, fill, leaf, unfill
+
+TABLE = Table(rules=(leaf(r"layers\.\d+", "weight", "kernel", LINEAR), leaf(r"layers\.\d+", "bias", "bias")))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A trained translator with the spaces it goes between, the recipe it came from and its validation metrics."""
+
+    translator: MLPTranslator
+    spec: TranslatorSpec
+    source: SpaceId
+    target: SpaceId
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def save_bundle(folder: Path, bundle: Bundle) -> None:
+    """Writes the bundle folder, whole or not at all; an older one of that name is replaced."""
+    config = {
+        "format": 1,
+        "translator": dataclasses.asdict(bundle.spec),
+        "source": dataclasses.asdict(bundle.source),
+        "target": dataclasses.asdict(bundle.target),
+        "recipe": bundle.recipe,
+        "metrics": bundle.metrics,
+    }
+    with written_whole(folder) as beside:
+        beside.mkdir()
+        (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        tensors = unfill(bundle.translator, TABLE)
+        safetensors.numpy.save_file(tensors, beside / "model.safetensors", metadata={"format": "pt"})
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Reads a bundle folder.
+
+    Raises BundleError where there is none or its config.json is of another format, CheckpointError where its tensors
+    do not fit.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise BundleError(f"{folder} holds no translator bundle (no config.json); pass the `bundle` folder of a run")
+    config = read_json(folder / "config.json")
+    try:
+        spec = TranslatorSpec(**config["translator"])
+        source, target = SpaceId(**config["source"]), SpaceId(**config["target"])
+        recipe, metrics = config["recipe"], config["metrics"]
+    except (KeyError, TypeError) as error:
+        raise BundleError(f"{folder / 'config.json'} is not a translator bundle's config ({error})") from None
+    if spec.kind not in KINDS:
+        raise BundleError(f"{folder}: unknown translator kind {spec.kind!r}; known are {', '.join(KINDS)}")
+    tensors = read_safetensors(folder / "model.safetensors")
+    translator = fill(lambda: build_translator(spec, rngs=nnx.Rngs(0)), tensors, TABLE, str(folder))
+    return Bundle(translator=translator, spec=spec, source=source, target=target, recipe=recipe, metrics=metrics)

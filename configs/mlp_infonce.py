@@ -1,0 +1,15 @@
+"""The paper's 4-layer tanh MLP with symmetric InfoNCE, a learned temperature and unit inputs, in large batches.
+
+    python train.py --config configs/mlp_infonce.py --workdir runs/mlp_infonce
+
+Batch 1024 gives every caption 1023 negatives. Expects the same captions as `configs/mlp.py`.
+"""
+
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig
+
+
+def get_config() -> Config:
+    return Config(
+        translator=TranslatorConfig(input_norm="unit"),
+        objective=ObjectiveConfig(kind="infonce", temperature=0.07),
+    )

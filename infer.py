@@ -1,0 +1,8 @@
+"""`python infer.py img.png --translator BUNDLE --audioldm NAME`: see c2c_jax/cli/infer.py."""
+
+import sys
+
+from c2c_jax.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["infer", *sys.argv[1:]]))

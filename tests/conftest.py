@@ -1,0 +1,48 @@
+"""Four fake CPU devices, exact float32, strict shapes, and the tiny checkpoints every test shares."""
+
+import os
+
+# Before jax is imported anywhere: the number of devices is read once.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path  # noqa: E402
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_default_matmul_precision", "float32")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+from bench.checkpoints import build_audioldm, build_clip  # noqa: E402
+from bench.demo_captions import captions  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def caption_list() -> list[str]:
+    return captions(600)
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory, caption_list: list[str]) -> Path:
+    """A tiny random CLIPModel with tokenizer and processor, every tensor random."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "clip"
+    build_clip(folder, caption_list)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def audioldm_folder(tmp_path_factory: pytest.TempPathFactory, caption_list: list[str]) -> Path:
+    """A tiny random AudioLDM pipeline; its CLAP is `FOLDER:text_encoder`."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "audioldm"
+    build_audioldm(folder, caption_list)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real captions, where there is one."""
+    if "C2C_SHARED_DATA" not in os.environ:
+        pytest.skip("C2C_SHARED_DATA is not set")
+    return Path(os.environ["C2C_SHARED_DATA"])

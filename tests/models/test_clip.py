@@ -1,0 +1,123 @@
+"""CLIP's towers against transformers' own torch classes, submodule by submodule and whole, every tensor random."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from bench.checkpoints import build_clip
+from c2c_jax.models.layers import ACTIVATIONS
+from c2c_jax.spaces import Space, load_space
+
+TOLERANCE = dict(atol=1e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def space(clip_folder: Path) -> Space:
+    return load_space(str(clip_folder))
+
+
+@pytest.fixture(scope="module")
+def oracle(clip_folder: Path) -> transformers.CLIPModel:
+    return transformers.CLIPModel.from_pretrained(clip_folder, attn_implementation="eager").eval()
+
+
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["gelu", "quick_gelu", "relu"])
+def test_activation(name):
+    x = np.linspace(-6, 6, 1001, dtype=np.float32)
+    expected = transformers.activations.ACT2FN[name](torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), expected, atol=1e-6, rtol=0)
+
+
+def test_text_embeddings(space, oracle):
+    ids = np.random.default_rng(0).integers(0, 700, (3, 9))
+    with torch.no_grad():
+        expected = oracle.text_model.embeddings(torch.from_numpy(ids)).numpy()
+    np.testing.assert_allclose(space.model.text_model.embeddings(jnp.asarray(ids)), expected, **TOLERANCE)
+
+
+def test_vision_embeddings(space, oracle):
+    pixels = random(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = oracle.vision_model.embeddings(torch.from_numpy(pixels)).numpy()
+    ours = space.model.vision_model.embeddings(jnp.asarray(pixels.transpose(0, 2, 3, 1)))
+    np.testing.assert_allclose(ours, expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_attention(space, oracle, is_causal):
+    hidden = random(2, 7, 64)
+    mask = torch.full((7, 7), -torch.inf).triu(1)[None, None] if is_causal else None
+    with torch.no_grad():
+        expected, _ = oracle.text_model.encoder.layers[1].self_attn(torch.from_numpy(hidden), attention_mask=mask)
+    ours = space.model.text_model.encoder.layers[1].self_attn(jnp.asarray(hidden), is_causal=is_causal)
+    np.testing.assert_allclose(ours, expected.numpy(), **TOLERANCE)
+
+
+@pytest.mark.parametrize("part", ["mlp", "layer_norm1", "layer_norm2"])
+def test_layer_parts(space, oracle, part):
+    hidden = random(2, 7, 64)
+    for tower in ("text_model", "vision_model"):
+        with torch.no_grad():
+            expected = getattr(getattr(oracle, tower).encoder.layers[0], part)(torch.from_numpy(hidden)).numpy()
+        ours = getattr(getattr(space.model, tower).encoder.layers[0], part)(jnp.asarray(hidden))
+        np.testing.assert_allclose(ours, expected, **TOLERANCE)
+
+
+def test_whole_text_tower_any_padding(space, oracle, clip_folder, caption_list):
+    texts = [*caption_list[:20], "", "🚗 Über قطة 猫", "very " * 100]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(clip_folder)
+    tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
+    with torch.no_grad():
+        expected = oracle.get_text_features(**tokens).pooler_output.numpy()
+    np.testing.assert_allclose(space.encode_text(texts, batch_size=8), expected, **TOLERANCE)
+
+
+def test_text_pools_at_largest_id_where_config_says_eos_2(tmp_path, caption_list):
+    """As published by openai: eos_token_id 2 in config.json, the true end of text being the largest id."""
+    build_clip(tmp_path / "clip", caption_list)
+    config_file = tmp_path / "clip" / "config.json"
+    config_file.write_text(config_file.read_text().replace('"eos_token_id": 799', '"eos_token_id": 2'))
+    assert '"eos_token_id": 2' in config_file.read_text()
+    oracle = transformers.CLIPModel.from_pretrained(tmp_path / "clip").eval()
+    space = load_space(str(tmp_path / "clip"))
+    tokens = space.tokenizer(caption_list[:5], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = oracle.get_text_features(**tokens).pooler_output.numpy()
+    np.testing.assert_allclose(space.encode_text(caption_list[:5]), expected, **TOLERANCE)
+    assert np.abs(expected).max() > 0.5
+
+
+def test_whole_vision_tower(space, oracle):
+    pixels = random(3, 3, 32, 32)
+    with torch.no_grad():
+        expected = oracle.get_image_features(torch.from_numpy(pixels)).pooler_output.numpy()
+    ours = space.model.encode_image(jnp.asarray(pixels.transpose(0, 2, 3, 1)))
+    np.testing.assert_allclose(ours, expected, **TOLERANCE)
+
+
+def test_published_size(tmp_path, caption_list):
+    """ViT-B/32 as published, whole, on unit vectors."""
+    build_clip(tmp_path / "clip", caption_list, "published")
+    space = load_space(str(tmp_path / "clip"))
+    oracle = transformers.CLIPModel.from_pretrained(tmp_path / "clip").eval()
+    texts = [*caption_list[:6], "", "猫 🚗"]
+    tokens = space.tokenizer(texts, padding="max_length", max_length=77, return_tensors="pt")
+    pixels = random(2, 3, 224, 224)
+    with torch.no_grad():
+        text = torch.nn.functional.normalize(oracle.get_text_features(**tokens).pooler_output).numpy()
+        image = torch.nn.functional.normalize(oracle.get_image_features(torch.from_numpy(pixels)).pooler_output).numpy()
+    ours = space.encode_text(texts)
+    assert ours.shape == (8, 512)
+    np.testing.assert_allclose(ours / np.linalg.norm(ours, axis=1, keepdims=True), text, **TOLERANCE)
+    encode = jax.jit(lambda p: space.model.encode_image(p))
+    ours = np.asarray(encode(jnp.asarray(pixels.transpose(0, 2, 3, 1))))
+    np.testing.assert_allclose(ours / np.linalg.norm(ours, axis=1, keepdims=True), image, **TOLERANCE)

@@ -1,0 +1,283 @@
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from c2c_jax.errors import ImageError
+from c2c_jax.images import MAX_ASPECT, MAX_PIXELS, read_image
+
+RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, depth, colour, rows, *extra):
+    """The bytes of a PNG from its header fields and packed rows, so that no writer of PIL's is between."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    packed = zlib.compress(b"".join(b"\0" + row for row in rows))
+    chunks = [(b"IHDR", header), *extra, (b"IDAT", packed), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in chunks)
+
+
+def pixels(path):
+    """Reads through our reader; rows of (r, g, b)."""
+    image = read_image(path)
+    assert image.mode == "RGB"
+    return [[tuple(int(c) for c in pixel) for pixel in row] for row in np.asarray(image)]
+
+
+def refusal(path):
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def test_rgb_is_read_as_it_is_from_a_path_or_its_string(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.array([[RED, GREEN], [BLUE, (1, 2, 3)]], np.uint8)).save(path)
+    assert pixels(path) == pixels(str(path)) == [[RED, GREEN], [BLUE, (1, 2, 3)]]
+
+
+@pytest.mark.parametrize(
+    "cmyk, rgb", [((0, 255, 255, 0), RED), ((255, 0, 255, 0), GREEN), ((0, 0, 0, 255), BLACK), ((0, 0, 0, 0), WHITE)]
+)
+def test_cmyk_jpeg_has_the_colours_of_its_inks(tmp_path, cmyk, rgb):
+    path = tmp_path / "a.jpg"
+    Image.new("CMYK", (16, 16), cmyk).save(path, quality=100)
+    with Image.open(path) as stored:
+        assert stored.mode == "CMYK"
+    np.testing.assert_allclose(pixels(path)[8][8], rgb, atol=2)
+
+
+RAMP_16 = [0, 128, 129, 257, 32896, 65406, 65407, 65535]
+RAMP_8 = [0, 0, 1, 1, 128, 254, 255, 255]  # v / 257 rounded, by hand: 128 / 257 = 0.498, 129 / 257 = 0.502
+
+
+def test_16_bit_grey_png_is_scaled_and_not_clipped(file):
+    path = file("a.png", png(8, 1, 16, 0, [struct.pack(">8H", *RAMP_16)]))
+    assert pixels(path) == [[(v, v, v) for v in RAMP_8]]
+
+
+def test_16_bit_grey_png_shows_its_transparent_value_white(file):
+    key = (b"tRNS", struct.pack(">H", 257))
+    path = file("a.png", png(3, 1, 16, 0, [struct.pack(">3H", 0, 257, 514)], key))
+    assert pixels(path) == [[BLACK, WHITE, (2, 2, 2)]]
+
+
+@pytest.mark.parametrize("order, magic", [("<", b"II*\0"), (">", b"MM\0*")])
+def test_16_bit_grey_tiff_is_scaled_in_both_byte_orders(file, order, magic):
+    tags = [(256, 8), (257, 1), (258, 16), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 16)]
+    entries = b"".join(struct.pack(order + "HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    directory = struct.pack(order + "H", len(tags)) + entries + struct.pack(order + "I", 0)
+    data = struct.pack(order + "8H", *RAMP_16)
+    path = file("a.tif", magic + struct.pack(order + "I", 8 + len(data)) + data + directory)
+    assert pixels(path) == [[(v, v, v) for v in RAMP_8]]
+
+
+@pytest.mark.parametrize("most, values", [(65535, RAMP_16), (4095, [0, 4095])])
+def test_16_bit_pgm_is_scaled_by_its_own_maximum(file, most, values):
+    path = file("a.pgm", b"P5\n%d 1\n%d\n" % (len(values), most) + struct.pack(f">{len(values)}H", *values))
+    grey = RAMP_8 if most == 65535 else [0, 255]
+    assert pixels(path) == [[(v, v, v) for v in grey]]
+
+
+def test_16_bit_rgb_png_keeps_its_colours(file):
+    path = file("a.png", png(2, 1, 16, 2, [struct.pack(">6H", 65535, 0, 0, 0, 0x8080, 0xFFFF)]))
+    assert pixels(path) == [[RED, (0, 128, 255)]]
+
+
+def test_rgba_lies_over_white(file):
+    row = bytes([255, 0, 0, 255, 0, 0, 255, 0, 0, 0, 0, 51])
+    # the last is black at one fifth: 255 * (1 - 51 / 255) = 204
+    assert pixels(file("a.png", png(3, 1, 8, 6, [row]))) == [[RED, WHITE, (204, 204, 204)]]
+
+
+def test_grey_with_alpha_lies_over_white(file):
+    assert pixels(file("a.png", png(3, 1, 8, 4, [bytes([7, 255, 7, 0, 0, 51])]))) == [
+        [(7, 7, 7), WHITE, (204, 204, 204)]
+    ]
+
+
+@pytest.mark.parametrize(
+    "alphas, expected",
+    [(b"\xff\x00", [RED, WHITE, BLUE]), (b"\x00", [WHITE, GREEN, BLUE]), (b"\xff\x33", [RED, (204, 255, 204), BLUE])],
+)
+def test_transparent_palette_entries_show_white(file, alphas, expected):
+    palette = (b"PLTE", bytes(RED + GREEN + BLUE))
+    path = file("a.png", png(3, 1, 8, 3, [bytes([0, 1, 2])], palette, (b"tRNS", alphas)))
+    assert pixels(path) == [expected]
+
+
+def test_palette_without_transparency_shows_its_colours(file):
+    path = file("a.png", png(3, 1, 8, 3, [bytes([2, 0, 1])], (b"PLTE", bytes(RED + GREEN + BLUE))))
+    assert pixels(path) == [[BLUE, RED, GREEN]]
+
+
+def test_one_colour_key_shows_white(file):
+    key = (b"tRNS", struct.pack(">3H", *GREEN))
+    assert pixels(file("a.png", png(2, 1, 8, 2, [bytes(RED + GREEN)], key))) == [[RED, WHITE]]
+
+
+def test_1_bit(file):
+    assert pixels(file("a.png", png(4, 1, 1, 0, [bytes([0b01100000])]))) == [[BLACK, WHITE, WHITE, BLACK]]
+
+
+def test_animated_gif_gives_its_first_frame(tmp_path):
+    path = tmp_path / "a.gif"
+    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, GREEN, BLUE)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with Image.open(path) as stored:
+        assert stored.n_frames == 3
+    assert pixels(path) == [[RED] * 4] * 4
+
+
+# The stored picture is 3 wide and 2 high, with a red upper left and a blue upper right corner. Where they belong when
+# upright, (row, column), from the EXIF standard's wording of what the stored row 0 and column 0 are.
+CORNERS = {
+    1: ((2, 3), (0, 0), (0, 2)),  # top, left
+    2: ((2, 3), (0, 2), (0, 0)),  # top, right
+    3: ((2, 3), (1, 2), (1, 0)),  # bottom, right
+    4: ((2, 3), (1, 0), (1, 2)),  # bottom, left
+    5: ((3, 2), (0, 0), (2, 0)),  # left, top
+    6: ((3, 2), (0, 1), (2, 1)),  # right, top
+    7: ((3, 2), (2, 1), (0, 1)),  # right, bottom
+    8: ((3, 2), (2, 0), (0, 0)),  # left, bottom
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", CORNERS)
+def test_exif_orientation_is_turned_upright(tmp_path, orientation, suffix):
+    image = Image.new("RGB", (3, 2), WHITE)
+    image.putpixel((0, 0), RED)
+    image.putpixel((2, 0), BLUE)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    image.save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+    shape, red, blue = CORNERS[orientation]
+    rows = pixels(path)
+    assert (len(rows), len(rows[0])) == shape
+    assert rows[red[0]][red[1]] == RED
+    assert rows[blue[0]][blue[1]] == BLUE
+
+
+def test_exif_rotated_jpeg_photo(tmp_path):
+    image = Image.new("RGB", (48, 32), WHITE)
+    image.paste(RED, (0, 0, 16, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif, quality=100)
+    rows = pixels(tmp_path / "a.jpg")
+    assert (len(rows), len(rows[0])) == (48, 32)
+    np.testing.assert_allclose(rows[2][29], RED, atol=3)
+    np.testing.assert_allclose(rows[2][2], WHITE, atol=3)
+
+
+def test_exif_rotated_16_bit_grey(file):
+    tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    path = file("a.png", png(2, 1, 16, 0, [struct.pack(">2H", 257, 514)], (b"eXIf", tiff)))
+    assert pixels(path) == [[(1, 1, 1)], [(2, 2, 2)]]
+
+
+def test_a_block_that_is_no_exif_leaves_the_picture_as_stored(file):
+    assert pixels(file("a.png", png(1, 1, 8, 0, [b"\x05"], (b"eXIf", b"garbage")))) == [[(5, 5, 5)]]
+
+
+def test_a_long_picture_is_read_up_to_the_limit_of_its_shape(file):
+    path = file("long.png", png(30_000, 150, 1, 0, [bytes(3750)] * 150))
+    assert read_image(path).size == (30_000, 150)
+
+
+@pytest.mark.parametrize("width, height", [(30_000, 149), (149, 30_000), (30_000, 1)])
+def test_a_picture_too_long_for_its_width_is_refused(file, width, height):
+    path = file("strip.png", png(width, height, 1, 0, [bytes((width + 7) // 8)] * height))
+    message = refusal(path)
+    assert f"{width} x {height}" in message and str(MAX_ASPECT) in message
+
+
+# 10,000 x 9,000 is beyond where PIL warns, 12,000 x 12,000 beyond our limit, 30,000 x 30,000 beyond where PIL raises.
+# No file holds pixels: only a picture refused before decoding is not called damaged.
+@pytest.mark.parametrize("width, height", [(12_000, 12_000), (30_000, 30_000), (2**31 - 1, 2**31 - 1)])
+def test_a_picture_too_large_is_refused_before_it_is_decoded(file, width, height):
+    message = refusal(file("huge.png", png(width, height, 8, 2, [])))
+    assert f"{MAX_PIXELS:,}" in message and "damaged" not in message
+
+
+def test_a_picture_beyond_pils_warning_and_within_the_limit_is_read_without_one(file):
+    path = file("large.png", png(10_000, 9_000, 1, 0, [bytes(1250)] * 9_000))
+    limit = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert read_image(path).size == (10_000, 9_000)
+    assert seen == []
+    assert Image.MAX_IMAGE_PIXELS == limit
+
+
+def test_missing_folder_and_empty_are_told_apart(tmp_path, file):
+    assert "no file" in refusal(tmp_path / "none.png")
+    assert "folder" in refusal(tmp_path)
+    assert "empty" in refusal(file("empty.png", b""))
+
+
+def noise():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "webp", "tif", "ppm", "jp2", "avif"])
+def test_whole_files_of_every_format_are_read_and_cut_ones_refused(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    noise().save(path)
+    assert read_image(path).size == (64, 64)
+    whole = path.read_bytes()
+    for part in (len(whole) // 2, 20, 3):
+        path.write_bytes(whole[:part])
+        assert "damaged" in refusal(path)
+
+
+def test_damaged_pixel_data_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    noise().save(path)
+    data = bytearray(path.read_bytes())
+    data[200:240] = bytes(40)
+    path.write_bytes(data)
+    assert "damaged" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg' width='4' height='4'/>"),
+        ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+        ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n%%EOF\n"),
+        ("a.png", b"not a picture at all\n"),
+        ("a.jpg", b"RIFF\0\0\0\0WAVEfmt "),
+    ],
+)
+def test_other_formats_are_refused_with_what_to_do(file, name, content):
+    assert "save it as PNG or JPEG" in refusal(file(name, content))
+
+
+@pytest.mark.parametrize("mode", ["LAB", "F", "I"])
+def test_pixels_that_pil_would_convert_wrongly_are_refused(tmp_path, mode):
+    path = tmp_path / "a.tif"
+    Image.new(mode, (2, 2)).save(path)
+    assert f"({mode})" in refusal(path)

@@ -1,0 +1,8 @@
+"""`python train.py --config configs/mlp.py --workdir runs/mlp`: see c2c_jax/cli/train.py."""
+
+import sys
+
+from c2c_jax.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))
