@@ -172,8 +172,9 @@ def build_audioldm(folder: Path, captions: Sequence[str], size: str = "tiny", se
     randomise(unet, ((r"^class_embedding", PROJECTION[size] ** 0.5),), generator)  # its input has unit length
     randomise(vae, (), generator)
     randomise(vocoder, ((r"", VOCODER_GAIN),), generator)
-    kernel = vocoder.conv_post.weight
-    kernel.data -= kernel.data.mean(dim=2, keepdim=True)  # lets no constant through: sound swings around zero
+    # Sound swings around zero: the last kernel lets no constant through and adds little of its own.
+    vocoder.conv_post.weight.data -= vocoder.conv_post.weight.data.mean(dim=2, keepdim=True)
+    vocoder.conv_post.bias.data *= 0.1
     scheduler = diffusers.DDIMScheduler(
         beta_start=0.0015,
         beta_end=0.0195,
@@ -226,6 +227,8 @@ def learned_merges(pieces: Tokenizer, captions: Sequence[str], count: int, end_o
     trainer = trainers.BpeTrainer(
         vocab_size=2 * len(letters) + count,
         initial_alphabet=letters,
+        # Ties between pairs fall to the lower ids, which letters that end a word get in random order unless named here.
+        special_tokens=[letter + end_of_word for letter in letters],
         end_of_word_suffix=end_of_word,
         show_progress=False,
     )
@@ -251,7 +254,7 @@ def randomise(model: torch.nn.Module, gains: Sequence[tuple[str, float]], genera
     for prefix, module in model.named_modules():
         own = [*module.named_parameters(prefix, recurse=False), *module.named_buffers(prefix, recurse=False)]
         for name, tensor in own:
-            if not tensor.is_floating_point():  # position_ids
+            if not tensor.is_floating_point():  # indices of positions and token types
                 continue
             noise = torch.randn(tensor.shape, generator=generator)
             if tensor.ndim >= 2:

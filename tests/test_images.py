@@ -214,8 +214,8 @@ def test_a_picture_too_long_for_its_width_is_refused(file, width, height):
     assert f"{width} x {height}" in message and str(MAX_ASPECT) in message
 
 
-# 10,000 x 9,000 is beyond where PIL warns, 12,000 x 12,000 beyond our limit, 30,000 x 30,000 beyond where PIL raises.
-# No file holds pixels: only a picture refused before decoding is not called damaged.
+# 12,000 x 12,000 is beyond our limit, 30,000 x 30,000 beyond where PIL raises. No file holds pixels: only a picture
+# refused before decoding is not called damaged.
 @pytest.mark.parametrize("width, height", [(12_000, 12_000), (30_000, 30_000), (2**31 - 1, 2**31 - 1)])
 def test_a_picture_too_large_is_refused_before_it_is_decoded(file, width, height):
     message = refusal(file("huge.png", png(width, height, 8, 2, [])))

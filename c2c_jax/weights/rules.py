@@ -153,6 +153,7 @@ def unfill(module: nnx.Module, table: Table, config: Any = None) -> dict[str, np
             raise CheckpointError(f"parameter {name} is matched by no rule; mend the table")
         key, layout = renamed
         value = np.asarray(variable[...], np.float32)
-        # safetensors writes the buffer as it lies in memory: a transposed view would be written wrongly in silence.
-        tensors[key] = np.ascontiguousarray(value if layout.to_torch is None else value.transpose(layout.to_torch))
+        # safetensors writes the buffer as it lies in memory, so a transposed view would be written wrongly in silence;
+        # np.ascontiguousarray would turn a scalar into a vector.
+        tensors[key] = np.array(value if layout.to_torch is None else value.transpose(layout.to_torch), order="C")
     return tensors

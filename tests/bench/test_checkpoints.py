@@ -112,8 +112,9 @@ def test_every_tensor_is_random(folder: Path) -> None:
     assert len(files) == 5
     for file in files:
         for name, tensor in load_file(file).items():
-            values = tensor.flatten()
-            assert values.numel() == 1 or values.unique().numel() > 1, name
+            if not tensor.is_floating_point():  # position_ids and token_type_ids
+                continue
+            assert tensor.numel() == 1 or tensor.unique().numel() > 1, name
             assert tensor.isfinite().all() and 0 < tensor.abs().max() < 20, name
 
 
@@ -122,7 +123,7 @@ def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
     checkpoints.build_audioldm(tmp_path / "audioldm", CAPTIONS)
     checkpoints.build_clip(tmp_path / "other" / "clip", CAPTIONS, seed=1)
     names = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix in (".safetensors", ".json")]
-    assert len(names) == 15
+    assert len(names) == 17  # 5 of weights, 8 of configs, 4 of tokenizers
     assert [(tmp_path / name).read_bytes() for name in names] == [(folder / name).read_bytes() for name in names]
     weights = Path("clip", "model.safetensors")
     assert (tmp_path / "other" / weights).read_bytes() != (folder / weights).read_bytes()

@@ -1,0 +1,101 @@
+"""Spaces: names, fingerprints, the hub's cache, and encoding in batches."""
+
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import transformers
+from PIL import Image
+
+from c2c_jax.errors import CheckpointError
+from c2c_jax.spaces import identify, load_space
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty hub cache; nothing but this cache can be reached (HF_HUB_OFFLINE=1)."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def put_in_cache(cache: Path, name: str, folder: Path) -> None:
+    """Lays a folder into the hub's cache as a download would."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    shutil.copytree(folder, repository / "snapshots" / "0123abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abc")
+
+
+def test_hub_names(hub_cache, clip_folder, audioldm_folder, caption_list):
+    put_in_cache(hub_cache, "some/clip", clip_folder)
+    put_in_cache(hub_cache, "some/audioldm", audioldm_folder)
+    for name, folder in (
+        ("some/clip", f"{clip_folder}"),
+        ("some/audioldm:text_encoder", f"{audioldm_folder}:text_encoder"),
+    ):
+        ours, local = load_space(name), load_space(folder)
+        assert (ours.name, ours.fingerprint) == (name, local.fingerprint)
+        np.testing.assert_array_equal(ours.encode_text(caption_list[:2]), local.encode_text(caption_list[:2]))
+
+
+def test_hub_name_that_cannot_be_reached(hub_cache):
+    with pytest.raises(CheckpointError) as caught:
+        load_space("cvssp/audioldm-s-full-v2:text_encoder")
+    told = str(caught.value)
+    assert "\n" not in told
+    for part in (
+        "cvssp/audioldm-s-full-v2",
+        "hf download",
+        "--include 'text_encoder/*'",
+        "--include 'tokenizer/*'",
+        "FOLDER",
+    ):
+        assert part in told
+
+
+def test_folder_that_is_not_there(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no folder"):
+        load_space(str(tmp_path / "nothing"))
+    with pytest.raises(CheckpointError, match="has no folder 'text_encoder'"):
+        load_space(f"{tmp_path}:text_encoder")
+
+
+def test_fingerprint_knows_weights_config_and_tokenizer(tmp_path, clip_folder):
+    original = identify(str(clip_folder)).fingerprint
+    copy = Path(shutil.copytree(clip_folder, tmp_path / "copy"))
+    assert identify(str(copy)).fingerprint == original == load_space(str(copy)).fingerprint
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        content = (copy / name).read_bytes()
+        (copy / name).write_bytes(
+            content.replace(b" ", b"  ", 1) if name != "model.safetensors" else content[:-1] + b"\x7f"
+        )
+        assert identify(str(copy)).fingerprint != original
+        (copy / name).write_bytes(content)
+    assert identify(str(copy)).fingerprint == original
+
+
+def test_images_are_prepared_as_by_the_checkpoint(clip_folder):
+    space = load_space(str(clip_folder))
+    rng = np.random.default_rng(0)
+    sizes = ((70, 50), (32, 200), (333, 40), (31, 31), (64, 64))
+    pictures = [Image.fromarray(rng.integers(0, 255, (h, w, 3), dtype=np.uint8)) for h, w in sizes]
+    processor = transformers.models.clip.image_processing_pil_clip.CLIPImageProcessorPil.from_pretrained(clip_folder)
+    pixels = processor(images=pictures, return_tensors="np")["pixel_values"]
+    expected = np.asarray(space.model.encode_image(jnp.asarray(pixels.transpose(0, 2, 3, 1))))
+    np.testing.assert_allclose(space.encode_image(pictures, batch_size=2), expected, atol=1e-5, rtol=0)
+
+
+def test_order_and_batches_do_not_matter(clip_folder, caption_list):
+    space = load_space(str(clip_folder))
+    texts = [*caption_list[:30], "", "long " * 90]
+    one_by_one = np.concatenate([space.encode_text([text]) for text in texts])
+    np.testing.assert_allclose(space.encode_text(texts, batch_size=8), one_by_one, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(space.encode_text(texts[::-1], batch_size=100)[::-1], one_by_one, atol=1e-5, rtol=0)
+
+
+def test_clap_has_no_image_tower(audioldm_folder):
+    with pytest.raises(CheckpointError, match="no image tower"):
+        load_space(f"{audioldm_folder}:text_encoder").encode_image([Image.new("RGB", (8, 8))])

@@ -1,0 +1,142 @@
+"""Data parallelism: jit over a mesh against pmap, one device against four, one process against two."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import safetensors.numpy
+from flax import nnx
+from jax.sharding import AxisType
+
+from c2c_jax.models.layers import unit
+from c2c_jax.models.translator import TranslatorSpec, build_translator
+from c2c_jax.training.objectives import build_objective
+from c2c_jax.training.step import data_mesh, global_batch, init_state, make_train_step
+from tests.training.random_store import random_store
+
+ROOT = Path(__file__).parents[2]
+SPEC = TranslatorSpec(kind="mlp", source_dim=24, target_dim=16, width=32, depth=4, clamp=0.2, input_norm="none")
+STEPS, B = 5, 32
+
+
+def setup(kind: str):
+    graphdef, params = nnx.split(build_translator(SPEC, rngs=nnx.Rngs(0)), nnx.Param)
+    return graphdef, params, build_objective(kind, 0.07), optax.adamw(1e-2)
+
+
+def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(step)
+    return rng.normal(size=(B, 24)).astype(np.float16), rng.normal(size=(B, 16)).astype(np.float16)
+
+
+def by_jit(kind: str, mesh: jax.sharding.Mesh):
+    graphdef, params, objective, optimizer = setup(kind)
+    state = init_state(params, objective, optimizer, mesh)
+    train_step = make_train_step(graphdef, objective, optimizer, mesh)
+    for step in range(STEPS):
+        source, target = batch(step)
+        rows = np.arange(B)
+        state, metrics = train_step(state, global_batch(rows, source, mesh), global_batch(rows, target, mesh))
+    return jax.tree.map(np.asarray, state.params), float(metrics["loss"])
+
+
+def by_pmap(kind: str, devices: int):
+    """The old way, by hand: each device holds its rows of the logits, and gathers the others' vectors."""
+    graphdef, params, objective, optimizer = setup(kind)
+    params = {"translator": params, "objective": objective.init()}
+
+    def device_loss(params, source, target):
+        predicted = nnx.merge(graphdef, params["translator"])(source.astype(jnp.float32))
+        target = unit(target.astype(jnp.float32))
+        all_predicted = jax.lax.all_gather(predicted, "data", tiled=True)
+        all_target = jax.lax.all_gather(target, "data", tiled=True)
+        own = jax.lax.axis_index("data") * len(source) + jnp.arange(len(source))
+        rows = objective.logits(params["objective"], predicted, all_target)
+        columns = objective.logits(params["objective"], all_predicted, target).T
+        losses = [optax.softmax_cross_entropy_with_integer_labels(side, own) for side in (rows, columns)]
+        return (losses[0].mean() + losses[1].mean()) / 2
+
+    def step(params, opt_state, source, target):
+        loss, gradients = jax.value_and_grad(device_loss)(params, source, target)
+        gradients = jax.lax.pmean(gradients, "data")
+        updates, opt_state = optimizer.update(gradients, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, jax.lax.pmean(loss, "data")
+
+    stack = lambda tree: jax.tree.map(lambda x: jnp.stack([x] * devices), tree)  # noqa: E731
+    params, opt_state = stack(params), stack(optimizer.init(params))
+    pmapped = jax.pmap(step, axis_name="data")
+    for number in range(STEPS):
+        source, target = (x.reshape(devices, B // devices, -1) for x in batch(number))
+        params, opt_state, loss = pmapped(params, opt_state, source, target)
+    return jax.tree.map(lambda x: np.asarray(x[0]), params), float(loss[0])
+
+
+def assert_close(one, other, atol):
+    """Same params to `atol`; and they did move from where they began."""
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(x, y, atol=atol, rtol=0)
+    _, initial, _, _ = setup("infonce")
+    moved = max(
+        np.abs(x - y).max() for x, y in zip(jax.tree.leaves(one["translator"]), jax.tree.leaves(initial), strict=True)
+    )
+    assert moved > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["inverse_euclidean", "infonce"])
+def test_jit_equals_pmap(kind):
+    assert jax.device_count() == 4
+    (params, loss), (expected, expected_loss) = by_jit(kind, data_mesh()), by_pmap(kind, 4)
+    assert_close(params, expected, atol=1e-6)
+    assert abs(loss - expected_loss) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["inverse_euclidean", "infonce"])
+def test_one_device_equals_four(kind):
+    one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    assert_close(by_jit(kind, one)[0], by_jit(kind, data_mesh())[0], atol=1e-6)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def train_command(store: Path, workdir: Path, *extra: str) -> list[str]:
+    return [
+        sys.executable, "train.py", "--config", "configs/mlp_infonce.py", "--workdir", str(workdir),
+        "--config.source=", "--config.target=", f"--config.data.store={store}", "--config.data.holdout=100",
+        "--config.batch_size=80", "--config.epochs=1", "--config.log_every=1", "--config.checkpoint_every=3", *extra,
+    ]  # fmt: skip
+
+
+def run_all(commands: list[list[str]], devices: int) -> None:
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    running = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for command in commands
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * len(commands), "\n".join(outputs)
+
+
+def test_two_processes_of_two_devices_equal_one_of_four(tmp_path):
+    """The whole trainer, joined over loopback: same bundle, one metrics file written once."""
+    random_store(tmp_path / "store")
+    run_all([train_command(tmp_path / "store", tmp_path / "one")], devices=4)
+    hosts = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--process-id"]
+    run_all([train_command(tmp_path / "store", tmp_path / "two", *hosts, str(i)) for i in range(2)], devices=2)
+    one, two = (safetensors.numpy.load_file(tmp_path / run / "bundle" / "model.safetensors") for run in ("one", "two"))
+    for key in one:
+        np.testing.assert_allclose(two[key], one[key], atol=1e-6, rtol=0, err_msg=key)
+    lines = [len((tmp_path / run / "metrics.jsonl").read_text().splitlines()) for run in ("one", "two")]
+    assert lines[0] == lines[1] == 6  # five steps and the validation

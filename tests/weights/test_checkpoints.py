@@ -1,0 +1,237 @@
+"""Checkpoints in and out, as published ones are written, and every way in which one can be wrong."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from c2c_jax.errors import CheckpointError
+from c2c_jax.spaces import load_space
+from c2c_jax.weights import clip
+from c2c_jax.weights.rules import LINEAR, Rule, Table, fill, leaf
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clip_folder: Path) -> Path:
+    return Path(shutil.copytree(clip_folder, tmp_path / "copy"))
+
+
+def edit_config(folder: Path, edit) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    edit(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def rewrite(folder: Path, edit) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_space(str(folder))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_old_bin_file_with_buffers_loads_the_same(folder, clip_folder, caption_list):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    tensors["vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+    torch.save(tensors, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    space = load_space(str(folder))
+    assert space.ignored == ["text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"]
+    expected = load_space(str(clip_folder)).encode_text(caption_list[:4])
+    np.testing.assert_array_equal(space.encode_text(caption_list[:4]), expected)
+
+
+def test_shards_and_half_precision_load(folder, clip_folder, caption_list):
+    tensors = {key: value.half() for key, value in load_file(folder / "model.safetensors").items()}
+    names = sorted(tensors)
+    shards = {"model-00001-of-00002.safetensors": names[:20], "model-00002-of-00002.safetensors": names[20:]}
+    for file, keys in shards.items():
+        save_file({key: tensors[key] for key in keys}, folder / file)
+    weight_map = {key: file for file, keys in shards.items() for key in keys}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (folder / "model.safetensors").unlink()
+    got = load_space(str(folder)).encode_text(caption_list[:4])
+    expected = load_space(str(clip_folder)).encode_text(caption_list[:4])
+    assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
+    assert not np.array_equal(got, expected)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+def test_activation_comes_from_config(folder, caption_list, activation):
+    def edit(config):
+        config["text_config"]["hidden_act"] = activation
+
+    edit_config(folder, edit)
+    space = load_space(str(folder))
+    tokens = space.tokenizer(caption_list[:4], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        oracle = transformers.CLIPModel.from_pretrained(folder).eval().get_text_features(**tokens).pooler_output
+    np.testing.assert_allclose(space.encode_text(caption_list[:4]), oracle.numpy(), atol=1e-5, rtol=0)
+
+
+def test_default_sizes_are_those_of_vit_b_32(folder):
+    """Published files leave out what is default: an empty config is ViT-B/32 with projection_dim 512."""
+
+    def edit(config):
+        config.clear()
+        config.update({"model_type": "clip", "text_config": {}, "vision_config": {}})
+
+    edit_config(folder, edit)
+    told = refusal(folder)  # the tiny tensors do not fit, and the message says which shape would
+    assert "512" in told and "config.json" in told
+
+
+def test_text_config_dict_wins(folder, clip_folder):
+    """openai/clip-vit-large-patch14 keeps its true sizes in `text_config_dict`."""
+
+    def edit(config):
+        config["text_config_dict"] = dict(config["text_config"])
+        config["text_config"]["num_hidden_layers"] = 1
+
+    edit_config(folder, edit)
+    assert len(load_space(str(folder)).model.text_model.encoder.layers) == 2
+
+
+def test_way_back_loads_in_transformers(tmp_path, clip_folder, audioldm_folder, caption_list):
+    for name, oracle in (
+        (str(clip_folder), transformers.CLIPModel),
+        (f"{audioldm_folder}:text_encoder", transformers.ClapTextModelWithProjection),
+    ):
+        space = load_space(name)
+        space.save(tmp_path / "back")
+        model, info = oracle.from_pretrained(tmp_path / "back", output_loading_info=True)
+        assert not any(info.values()), info
+        again = load_space(str(tmp_path / "back"))
+        np.testing.assert_array_equal(again.encode_text(caption_list[:3]), space.encode_text(caption_list[:3]))
+        original = safetensors.numpy.load_file(
+            (clip_folder if oracle is transformers.CLIPModel else audioldm_folder / "text_encoder")
+            / "model.safetensors"
+        )
+        saved = safetensors.numpy.load_file(tmp_path / "back" / "model.safetensors")
+        assert saved.keys() == original.keys()
+        for key in saved:
+            np.testing.assert_array_equal(saved[key], original[key], err_msg=key)
+        shutil.rmtree(tmp_path / "back")
+
+
+def test_whole_clap_model_gives_its_text_tower(tmp_path, audioldm_folder, caption_list):
+    """laion/clap-htsat-unfused is a whole ClapModel: same text keys, an audio tower beside them."""
+    text = transformers.ClapTextModelWithProjection.from_pretrained(audioldm_folder / "text_encoder")
+    sizes = {key: value for key, value in text.config.to_dict().items() if key != "model_type"}
+    audio = dict(
+        spec_size=64, patch_embeds_hidden_size=8, depths=[1, 1], num_attention_heads=[1, 2], hidden_size=16,
+        window_size=4, num_mel_bins=64, patch_size=4, patch_stride=[4, 4],
+    )  # fmt: skip
+    config = transformers.ClapConfig(text_config=sizes, audio_config=audio, projection_dim=64)
+    whole = transformers.ClapModel(config)
+    whole.text_model.load_state_dict(text.text_model.state_dict())
+    whole.text_projection.load_state_dict(text.text_projection.state_dict())
+    whole.save_pretrained(tmp_path / "clap")
+    shutil.copytree(audioldm_folder / "tokenizer", tmp_path / "clap", dirs_exist_ok=True)
+    space = load_space(str(tmp_path / "clap"))
+    assert "logit_scale_a" in space.ignored and any(key.startswith("audio_model.") for key in space.ignored)
+    expected = load_space(f"{audioldm_folder}:text_encoder").encode_text(caption_list[:4])
+    np.testing.assert_array_equal(space.encode_text(caption_list[:4]), expected)
+
+
+def test_missing_tensor(folder):
+    rewrite(folder, lambda tensors: tensors.pop("text_model.final_layer_norm.weight"))
+    assert "text_model.final_layer_norm.weight" in refusal(folder)
+
+
+def test_extra_tensor(folder):
+    rewrite(folder, lambda tensors: tensors.update({"text_model.extra.weight": torch.zeros(3)}))
+    assert "text_model.extra.weight" in refusal(folder)
+
+
+def test_misshapen_tensor(folder):
+    rewrite(folder, lambda tensors: tensors.update({"visual_projection.weight": torch.zeros(64, 63)}))
+    told = refusal(folder)
+    assert "visual_projection.weight" in told and "(64, 63)" in told and "(64, 64)" in told
+
+
+def test_transposed_square_tensor_is_seen_in_the_outputs(folder, clip_folder, caption_list):
+    """Shapes cannot tell a square matrix from its transpose; outputs do."""
+    edit = lambda tensors: tensors.update(  # noqa: E731
+        {"text_projection.weight": tensors["text_projection.weight"].T.contiguous()}
+    )
+    rewrite(folder, edit)
+    got, expected = (load_space(str(f)).encode_text(caption_list[:2]) for f in (folder, clip_folder))
+    assert np.abs(got - expected).max() > 0.1
+
+
+def test_truncated_files(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+    assert "model.safetensors" in refusal(folder)
+    torch.save(load_file_from(content), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    whole = (folder / "pytorch_model.bin").read_bytes()
+    (folder / "pytorch_model.bin").write_bytes(whole[: len(whole) // 2])
+    assert "pytorch_model.bin" in refusal(folder)
+
+
+def load_file_from(content: bytes) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load
+
+    return load(content)
+
+
+class Trap:
+    def __reduce__(self):
+        return (open, ("trapped", "w"))
+
+
+def test_pickle_with_code_is_refused_unrun(folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Trap()}, protocol=2))
+    assert "pytorch_model.bin" in refusal(folder)
+    assert not (tmp_path / "trapped").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "preprocessor_config.json"])
+def test_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    assert name in refusal(folder)
+
+
+def test_no_tokenizer(folder):
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    assert "tokenizer.json" in refusal(folder)
+
+
+def test_other_model_type(folder):
+    edit_config(folder, lambda config: config.update(model_type="bert"))
+    assert "'bert'" in refusal(folder) and "clip" in refusal(folder)
+
+
+def test_two_rules_for_one_tensor(clip_folder):
+    config = transformers.CLIPConfig.from_pretrained(clip_folder)
+    tensors = safetensors.numpy.load_file(clip_folder / "model.safetensors")
+    table = Table(rules=(*clip.TABLE.rules, leaf("text_projection", "weight", "kernel", LINEAR)))
+    with pytest.raises(CheckpointError, match=r"text_projection\.weight is matched by two rules"):
+        fill(lambda: clip.build(config), tensors, table, "here")
+
+
+def test_two_tensors_for_one_parameter(clip_folder):
+    config = transformers.CLIPConfig.from_pretrained(clip_folder)
+    tensors = safetensors.numpy.load_file(clip_folder / "model.safetensors")
+    tensors["other_scale"] = tensors["logit_scale"]
+    table = Table(rules=(*clip.TABLE.rules, Rule("other_scale", "logit_scale")))
+    with pytest.raises(CheckpointError, match="two tensors fill parameter logit_scale"):
+        fill(lambda: clip.build(config), tensors, table, "here")
