@@ -37,6 +37,7 @@ class ObjectiveConfig:
 class OptimizerConfig:
     learning_rate: float = 1e-3  # AdamW's step size
     weight_decay: float = 0.01  # AdamW's decoupled decay, torch's default
+    eps: float = 1e-8  # AdamW's floor under the root of the second moment
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

@@ -83,7 +83,7 @@ def build_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         config.learning_rate,
         b1=0.9,
         b2=0.999,
-        eps=1e-8,
+        eps=config.eps,
         weight_decay=config.weight_decay,
         mask={"translator": True, "objective": False},
     )

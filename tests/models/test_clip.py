@@ -85,7 +85,7 @@ def test_text_pools_at_largest_id_where_config_says_eos_2(tmp_path, caption_list
     """As published by openai: eos_token_id 2 in config.json, the true end of text being the largest id."""
     build_clip(tmp_path / "clip", caption_list)
     config_file = tmp_path / "clip" / "config.json"
-    config_file.write_text(config_file.read_text().replace('"eos_token_id": 799', '"eos_token_id": 2'))
+    config_file.write_text(config_file.read_text().replace('"eos_token_id": 999', '"eos_token_id": 2'))
     assert '"eos_token_id": 2' in config_file.read_text()
     oracle = transformers.CLIPModel.from_pretrained(tmp_path / "clip").eval()
     space = load_space(str(tmp_path / "clip"))
