@@ -116,7 +116,8 @@ def train_command(store: Path, workdir: Path, *extra: str) -> list[str]:
     return [
         sys.executable, "train.py", "--config", "configs/mlp_infonce.py", "--workdir", str(workdir),
         "--config.source=", "--config.target=", f"--config.data.store={store}", "--config.data.holdout=100",
-        "--config.batch_size=80", "--config.epochs=1", f"--config.optimizer.eps={ADAM_EPS}", "--config.log_every=1", "--config.checkpoint_every=3", *extra,
+        "--config.batch_size=80", "--config.epochs=1", f"--config.optimizer.eps={ADAM_EPS}",
+        "--config.log_every=1", "--config.checkpoint_every=3", *extra,
     ]  # fmt: skip
 
 
