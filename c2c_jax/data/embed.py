@@ -67,7 +67,6 @@ def embed(
             vectors = (space.encode_text(texts, batch_size=batch_size) for space in (source, target))
             writer.write(chunk, *vectors)
             progress.advance(len(texts))
-    writer.close()
     multihost_utils.sync_global_devices("chunks written")
     if jax.process_index() == 0:
         writer.finish()

@@ -107,7 +107,7 @@ class StoreWriter:
         self.finished = self._read_progress()
         # A process killed in the middle of a line leaves half of one: a new file a start keeps every line whole.
         starts = len(list(path.glob(f"progress-{process}-*.jsonl")))
-        self._progress = open(path / f"progress-{process}-{starts}.jsonl", "a", encoding="utf-8")
+        self._progress = path / f"progress-{process}-{starts}.jsonl"
 
     def _read_progress(self) -> dict[int, dict[str, str]]:
         finished = {}
@@ -135,17 +135,14 @@ class StoreWriter:
                 )
             self.arrays[side][rows].write(stored).result()
             checksums[side] = _checksum(stored)
-        self._progress.write(json.dumps({"chunk": chunk, **checksums}) + "\n")
-        self._progress.flush()
-        os.fsync(self._progress.fileno())
+        with open(self._progress, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"chunk": chunk, **checksums}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         self.finished[chunk] = checksums
-
-    def close(self) -> None:
-        self._progress.close()
 
     def finish(self) -> None:
         """Turns the finished chunks of all processes into a manifest. Call it in one process, after the others."""
-        self.close()
         self.finished = self._read_progress()
         if missing := set(range(self.plan.chunks)) - self.finished.keys():
             raise StoreError(f"{self.path}: {len(missing)} of {self.plan.chunks} chunks were not written; run again")
