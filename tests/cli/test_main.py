@@ -1,0 +1,195 @@
+"""The command line as a user meets it: the whole way through, and one line with exit code 2 for each bad input."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import soundfile
+import torch
+from PIL import Image
+
+from c2c_jax.cli.main import main
+from c2c_jax.images import read_image
+from c2c_jax.spaces import load_space
+from c2c_jax.torch import Translator
+
+ROOT = Path(__file__).parents[2]
+FAST = ["--steps", "2", "--seconds", "0.64"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
+    """A work directory that `c2c train` filled from a text file of captions."""
+    workdir = tmp_path_factory.mktemp("run")
+    (workdir / "captions.txt").write_text("\n".join(caption_list), encoding="utf-8")
+    assert main(train_arguments(workdir, clip_folder, audioldm_folder)) == 0
+    return workdir
+
+
+def train_arguments(workdir: Path, clip: Path, audioldm: Path, *more: str) -> list[str]:
+    return [
+        "train", "--config", str(ROOT / "configs" / "mlp_infonce.py"), "--workdir", str(workdir),
+        f"--config.source={clip}", f"--config.target={audioldm}:text_encoder",
+        f"--config.data.captions=txt:{workdir / 'captions.txt'}", "--config.data.holdout=100",
+        "--config.batch_size=100", "--config.epochs=2", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(tmp_path / "img.png")
+    return tmp_path / "img.png"
+
+
+def refused(capsys, arguments: list[str]) -> str:
+    """The one line that a refusal prints."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    last = capsys.readouterr().err.strip().splitlines()
+    assert last[-1].startswith(f"c2c {arguments[0]}: ") and "Traceback" not in "".join(last)
+    return last[-1]
+
+
+def test_picture_to_sound(run, picture, audioldm_folder, tmp_path, capsys):
+    arguments = ["infer", str(picture), "--translator", str(run / "bundle"), "--audioldm", str(audioldm_folder), *FAST]
+    assert main(arguments) == 0
+    sound, rate = soundfile.read(tmp_path / "img.wav")
+    assert rate == 16000 and sound.shape == (10240,) and sound.std() > 1e-3
+    first = (tmp_path / "img.wav").read_bytes()
+    assert main([*arguments, "--out", str(tmp_path / "again.wav")]) == 0
+    assert (tmp_path / "again.wav").read_bytes() == first
+    assert main([*arguments, "--out", str(tmp_path / "other.wav"), "--seed", "1"]) == 0
+    assert (tmp_path / "other.wav").read_bytes() != first
+    assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in ("img.wav", "again.wav", "other.wav")]
+
+
+def test_saved_embedding_is_the_twins_unit_vector(run, picture, clip_folder, tmp_path):
+    out = tmp_path / "x.npy"
+    assert main(["infer", str(picture), "--translator", str(run / "bundle"), "--save-embedding", str(out)]) == 0
+    assert not (tmp_path / "img.wav").exists()
+    clip_vector = torch.from_numpy(load_space(str(clip_folder)).encode_image([read_image(picture)]))
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(Translator.from_pretrained(run / "bundle")(clip_vector))[0].numpy()
+    vector = np.load(out)
+    assert vector.dtype == np.float32 and vector.shape == (64,)
+    np.testing.assert_allclose(vector, expected, atol=1e-5, rtol=0)
+
+
+def test_generator_of_another_space_is_refused_by_both_names(run, picture, audioldm_folder, tmp_path, capsys):
+    other = Path(shutil.copytree(audioldm_folder, tmp_path / "other"))
+    weights = other / "text_encoder" / "model.safetensors"
+    tensors = safetensors.numpy.load_file(weights)
+    tensors["text_projection.linear2.bias"][0] += 1
+    safetensors.numpy.save_file(tensors, weights, metadata={"format": "pt"})
+    arguments = ["infer", str(picture), "--translator", str(run / "bundle"), "--audioldm", str(other), *FAST]
+    told = refused(capsys, arguments)
+    assert f"{audioldm_folder}:text_encoder" in told and f"{other}:text_encoder" in told
+    assert not (tmp_path / "img.wav").exists()
+
+
+def test_clip_of_another_space_is_refused(run, picture, clip_folder, tmp_path, capsys):
+    other = Path(shutil.copytree(clip_folder, tmp_path / "other"))
+    (other / "config.json").write_text((other / "config.json").read_text() + "\n")
+    out = tmp_path / "x.npy"
+    told = refused(
+        capsys,
+        [
+            "infer",
+            str(picture),
+            "--translator",
+            str(run / "bundle"),
+            "--clip",
+            str(other),
+            "--save-embedding",
+            str(out),
+        ],
+    )
+    assert str(clip_folder) in told and str(other) in told and not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "text", "folder"])
+def test_bad_picture(run, picture, audioldm_folder, tmp_path, capsys, kind):
+    bad = tmp_path / "bad.png"
+    if kind == "empty":
+        bad.touch()
+    elif kind == "truncated":
+        bad.write_bytes(picture.read_bytes()[:2000])
+    elif kind == "text":
+        bad.write_text("this is no picture")
+    elif kind == "folder":
+        bad.mkdir()
+    arguments = ["infer", str(bad), "--translator", str(run / "bundle"), "--audioldm", str(audioldm_folder), *FAST]
+    assert str(bad) in refused(capsys, arguments)
+    assert not (tmp_path / "bad.wav").exists()
+
+
+def test_infer_misuse(run, picture, audioldm_folder, tmp_path, capsys):
+    base = ["infer", str(picture), "--translator"]
+    assert "--audioldm" in refused(capsys, [*base, str(run / "bundle")])
+    assert "no config.json" in refused(capsys, [*base, str(tmp_path), "--save-embedding", "x.npy"])
+    told = refused(capsys, [*base, str(run / "bundle"), "--audioldm", "cvssp/audioldm-l-full"])
+    assert "hf download cvssp/audioldm-l-full" in told
+    with_generator = [*base, str(run / "bundle"), "--audioldm", str(audioldm_folder)]
+    assert "steps" in refused(capsys, [*with_generator, "--steps", "0"])
+    assert not (tmp_path / "img.wav").exists()
+    with pytest.raises(SystemExit) as caught:
+        main([*base, str(run / "bundle"), "--nonsense"])
+    assert caught.value.code == 2
+
+
+def test_damaged_bundle(run, picture, tmp_path, capsys):
+    bundle = Path(shutil.copytree(run / "bundle", tmp_path / "bundle"))
+    arguments = ["infer", str(picture), "--translator", str(bundle), "--save-embedding", str(tmp_path / "x.npy")]
+    config = json.loads((bundle / "config.json").read_text())
+    config["translator"]["width"] = 7
+    (bundle / "config.json").write_text(json.dumps(config))
+    assert "shape" in refused(capsys, arguments)
+    (bundle / "config.json").write_text("{")
+    assert "config.json" in refused(capsys, arguments)
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--config.nothing=1", "nothing"),
+        ("--config.data.nothing=1", "nothing"),
+        ("--config.epochs=many", "many"),
+        ("--nonsense=1", "nonsense"),
+        ("--config.data.captions=tsv:empty.tsv", "empty.tsv"),
+        ("--config.data.captions=csv:x.csv", "csv:x.csv"),
+        ("--config.source=openai/clip-vit-base-patch32", "hf download openai/clip-vit-base-patch32"),
+        ("--num-processes=2", "go together"),
+    ],
+)
+def test_train_misuse(tmp_path, monkeypatch, clip_folder, audioldm_folder, caption_list, capsys, flag, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.tsv").touch()
+    (tmp_path / "captions.txt").write_text("\n".join(caption_list))
+    assert told in refused(capsys, train_arguments(tmp_path, clip_folder, audioldm_folder, flag))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_config_file_that_is_not_there(tmp_path, capsys):
+    told = refused(capsys, ["train", "--config", str(tmp_path / "no.py"), "--workdir", str(tmp_path / "run")])
+    assert "no.py" in told and not (tmp_path / "run").exists()
+
+
+def test_store_of_another_pair(run, clip_folder, audioldm_folder, tmp_path, capsys):
+    other = Path(shutil.copytree(clip_folder, tmp_path / "other"))
+    (other / "config.json").write_text((other / "config.json").read_text() + "\n")
+    arguments = train_arguments(run, other, audioldm_folder)
+    assert "was made with source space" in refused(capsys, arguments)
+
+
+@pytest.mark.parametrize("verb", ["train", "embed", "infer"])
+def test_help_shows_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "--help"])
+    assert caught.value.code == 0
+    assert {"train": "train.py --config", "embed": "c2c embed", "infer": "infer.py photo.png"}[
+        verb
+    ] in capsys.readouterr().out
