@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except C2CError as error:
         print(f"c2c {args.verb}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, a folder in a file's place, no permission: the system says it in one line
+        print(f"c2c {args.verb}: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"c2c {args.verb}: interrupted", file=sys.stderr)
         return 130

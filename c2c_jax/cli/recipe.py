@@ -27,6 +27,9 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
         raise ConfigError(str(error)) from None
     except OSError:
         raise ConfigError(f"config file {path} cannot be read; recipes lie in configs/") from None
+    except Exception as error:  # a recipe is the user's own program: whatever it raises is for its author to read
+        cause = str(error).splitlines()[0] if str(error) else ""
+        raise ConfigError(f"config file {path} does not run: {type(error).__name__}: {cause}") from error
     if rest[1:]:
         raise ConfigError(f"unknown argument {rest[1]}; overrides are written --config.FIELD=VALUE")
     if not isinstance(config, Config):

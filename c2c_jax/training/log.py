@@ -119,7 +119,10 @@ def _fields(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _refuse_another_run(workdir: Path, config: Config) -> None:
-    before = _fields(json.loads((workdir / "config.json").read_text(encoding="utf-8")))
+    try:
+        before = _fields(json.loads((workdir / "config.json").read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{workdir / 'config.json'} is damaged ({error}); pass another --workdir") from None
     now = _fields(dataclasses.asdict(config))
     changed = [
         name

@@ -178,6 +178,40 @@ def test_config_file_that_is_not_there(tmp_path, capsys):
     assert "no.py" in told and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("def get_config(:", "SyntaxError"),
+        ("get_config = 1", "TypeError"),
+        ("import nothing_of_that_name", "nothing_of_that_name"),
+        ("def get_config(): return 3", "must give a c2c_jax.config.Config"),
+    ],
+)
+def test_config_file_that_does_not_run(tmp_path, capsys, content, told):
+    (tmp_path / "recipe.py").write_text(content)
+    arguments = ["train", "--config", str(tmp_path / "recipe.py"), "--workdir", str(tmp_path / "run")]
+    assert told in refused(capsys, arguments)
+
+
+def test_file_in_the_place_of_a_folder(run, picture, clip_folder, audioldm_folder, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "captions.txt").write_text("a dog\na cat\n")
+    embedding = str(tmp_path / "file" / "x.npy")
+    arguments = ["infer", str(picture), "--translator", str(run / "bundle"), "--save-embedding", embedding]
+    assert str(tmp_path / "file") in refused(capsys, arguments)
+    store = f"--config.data.store={run / 'store'}"
+    captions = f"--config.data.captions=txt:{run / 'captions.txt'}"
+    arguments = train_arguments(tmp_path / "file", clip_folder, audioldm_folder, captions, store)
+    assert str(tmp_path / "file") in refused(capsys, arguments)
+
+
+def test_damaged_config_of_a_run(run, clip_folder, audioldm_folder, tmp_path, capsys):
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    (copy / "config.json").write_text("{")
+    captions = f"--config.data.captions=txt:{run / 'captions.txt'}"
+    assert "config.json is damaged" in refused(capsys, train_arguments(copy, clip_folder, audioldm_folder, captions))
+
+
 def test_store_of_another_pair(run, clip_folder, audioldm_folder, tmp_path, capsys):
     other = Path(shutil.copytree(clip_folder, tmp_path / "other"))
     (other / "config.json").write_text((other / "config.json").read_text() + "\n")
