@@ -24,7 +24,7 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     except KeyError as error:
         raise ConfigError(f"no such config field: {error.args[0]}; c2c_jax/config.py lists them all") from None
     except flags.Error as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(" ".join(str(error).split())) from None
     except OSError:
         raise ConfigError(f"config file {path} cannot be read; recipes lie in configs/") from None
     except Exception as error:  # a recipe is the user's own program: whatever it raises is for its author to read
