@@ -24,7 +24,9 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     except KeyError as error:
         raise ConfigError(f"no such config field: {error.args[0]}; c2c_jax/config.py lists them all") from None
     except flags.Error as error:
-        raise ConfigError(" ".join(str(error).split())) from None
+        lines = str(error).strip().splitlines()  # many where get_config() itself failed: absl quotes the traceback
+        told = lines[0] if len(lines) == 1 else f"config file {path} does not run: {lines[-1]}"
+        raise ConfigError(told) from error
     except OSError:
         raise ConfigError(f"config file {path} cannot be read; recipes lie in configs/") from None
     except Exception as error:  # a recipe is the user's own program: whatever it raises is for its author to read
