@@ -58,9 +58,13 @@ class RunLog:
             console.print(f"{verb} {steps:,} steps: {kind}, {rows:,} captions, on {devices}")
             metrics = self.workdir / "metrics.jsonl"
             if metrics.is_file():
-                kept = [line for line in _whole_lines(metrics) if json.loads(line)["step"] <= step]
+                kept = [line for line in _whole_lines(metrics) if self._stays(json.loads(line), step)]
                 with written_whole(metrics) as beside:
                     beside.write_text("".join(kept), encoding="utf-8")
+
+    def _stays(self, entry: Mapping[str, Any], step: int) -> bool:
+        final = entry["phase"] == "validation" and entry["step"] == self.steps  # every end of the run writes it anew
+        return entry["step"] <= step and not final
 
     def count(self, rows: int) -> int:
         """Notes a step over `rows` rows as done; gives its number, counted from 1."""

@@ -13,7 +13,7 @@ from flax import nnx
 
 from c2c_jax.config import Config, OptimizerConfig
 from c2c_jax.data.store import Store
-from c2c_jax.errors import ConfigError
+from c2c_jax.errors import ConfigError, TrainingError
 from c2c_jax.models import translator as translators
 from c2c_jax.training import objectives
 from c2c_jax.training.log import RunLog, refuse_non_finite
@@ -60,7 +60,7 @@ def train(config: Config, store: Store, workdir: Path) -> Bundle:
         (workdir / "checkpoints").absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=2)
     ) as checkpoints:
         if (newest := checkpoints.latest_step()) is not None:
-            state = checkpoints.restore(newest, args=ocp.args.StandardRestore(state))
+            state = restore(checkpoints, newest, state)
         log.start(int(state.step), steps, len(training), spec.kind)
         for rows in batches(training, config.batch_size, config.epochs, config.seed, start=int(state.step)):
             state, metrics = train_step(state, global_batch(rows, source_N, mesh), global_batch(rows, target_N, mesh))
@@ -75,6 +75,18 @@ def train(config: Config, store: Store, workdir: Path) -> Bundle:
         bundle = validated(state)
         log.validation(bundle)
     return bundle
+
+
+def restore(checkpoints: ocp.CheckpointManager, step: int, state: TrainState) -> TrainState:
+    """The state saved at `step`, laid out over the devices as `state` is. Raises TrainingError where it is damaged."""
+    try:
+        return checkpoints.restore(step, args=ocp.args.StandardRestore(state))
+    except (ValueError, OSError) as error:
+        folder = Path(checkpoints.directory) / str(step)
+        cause = str(error).splitlines()[0]
+        raise TrainingError(
+            f"checkpoint {folder} is damaged ({cause}); delete that folder to resume from the one before"
+        ) from error
 
 
 def build_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:

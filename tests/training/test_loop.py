@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,20 @@ def test_killed_run_resumes_to_the_same_bits(store, tmp_path, monkeypatch, objec
 def test_finished_run_started_again_keeps_its_bundle(store, tmp_path):
     train(small(), store, tmp_path)
     before = (tmp_path / "bundle" / "model.safetensors").read_bytes()
+    told = [(line["step"], line["phase"]) for line in lines(tmp_path)]
+    train(small(), store, tmp_path)
+    assert (tmp_path / "bundle" / "model.safetensors").read_bytes() == before
+    assert [(line["step"], line["phase"]) for line in lines(tmp_path)] == told
+
+
+def test_damaged_checkpoint_is_named_and_the_one_before_serves(store, tmp_path):
+    train(small(), store, tmp_path)
+    before = (tmp_path / "bundle" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "checkpoints" / "30" / "default")
+    with pytest.raises(TrainingError, match="checkpoints/30 is damaged") as caught:
+        train(small(), store, tmp_path)
+    assert "\n" not in str(caught.value)
+    shutil.rmtree(tmp_path / "checkpoints" / "30")
     train(small(), store, tmp_path)
     assert (tmp_path / "bundle" / "model.safetensors").read_bytes() == before
 
