@@ -5,7 +5,8 @@ import dataclasses
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class DataConfig:
-    captions: str = "tfds:conceptual_captions:train"  # tfds:conceptual_captions:SPLIT, tsv:PATH or txt:PATH
+    captions: str = "tfds:conceptual_captions:train"  # a source, or several with " + " between; README lists the kinds
+    drop_duplicates: bool = True  # whether a caption equal to an earlier one is left out
     data_dir: str = ""  # folder of prepared TFDS sets; "": TFDS's own default, ~/tensorflow_datasets
     manual_dir: str = ""  # folder that holds Google's TSV files; "": DATA_DIR/downloads/manual
     store: str = ""  # folder of the embedding store; "": WORKDIR/store
@@ -14,8 +15,10 @@ class DataConfig:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class EmbedConfig:
-    batch_size: int = 64  # captions a tower sees at once, over all devices of a host
-    chunk_rows: int = 1024  # rows of a store chunk: the unit of writing, checksums and resuming
+    dtype: str = "float32"  # arithmetic of the towers: "float32" or "bfloat16"
+    store_dtype: str = "float16"  # of the stored vectors: "float16" or "float32"
+    batch_tokens: int = 0  # tokens, padding included, a device sees at once; 0: 1,024 on a CPU, 16,384 elsewhere
+    chunk_rows: int = 4096  # rows of a store chunk: sorted by length together; the unit of writing and resuming
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

@@ -3,16 +3,17 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, CLIPConfig, PreTrainedTokenizerBase
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -25,8 +26,17 @@ from c2c_jax.weights import clap, clip
 from c2c_jax.weights.folders import checkpoint_folder, read_json, read_tensors, weight_files
 from c2c_jax.weights.rules import Table, fill, ignored_keys, unfill
 
-# Texts are padded to the next of these lengths, so that a tower compiles for few shapes. Exact: see the towers.
-PADDED_LENGTHS = (8, 16, 24, 32, 48, 64, 128, 256, 512)
+# Texts are padded to the next of these lengths, or to the checkpoint's longest where that is less, so that a tower
+# compiles for fewer than ten shapes. Exact: see the towers.
+PADDED_LENGTHS = (8, 12, 16, 20, 24, 32, 64, 128, 512)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextBatch:
+    """Token ids [B, L] of some of a list's texts. rows: their places in the list; ids beyond them are repeats."""
+
+    rows: np.ndarray
+    ids_BL: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,21 +70,47 @@ class Space:
     def id(self) -> SpaceId:
         return SpaceId(name=self.name, dim=self.dim, fingerprint=self.fingerprint)
 
-    def encode_text(self, texts: Sequence[str], *, batch_size: int = 64) -> Float[np.ndarray, "B E"]:
-        """Text projections [B, E] of B texts, in their order.
+    def encode_text(self, texts: Sequence[str], *, batch_tokens: int = 2048) -> Float[np.ndarray, "B E"]:
+        """Text projections [B, E] of B texts, in their order. Texts beyond the checkpoint's longest are cut as its
+        tokenizer cuts them. batch_tokens: tokens, padding included, that each of this process's devices sees at once.
+        """
+        vectors = np.empty((len(texts), self.dim), np.float32)
+        for batch in self.text_batches(texts, batch_tokens, most_rows=len(texts)):
+            vectors[batch.rows] = np.asarray(self.run_text(batch))[: len(batch.rows)]
+        return vectors
 
-        Batches are formed by token count and padded only to the longest text's bucket; they are spread over this
-        process's devices. Texts beyond the checkpoint's longest are cut as its tokenizer cuts them.
+    def text_batches(self, texts: Sequence[str], batch_tokens: int, *, most_rows: int) -> list[TextBatch]:
+        """The texts' tokens in batches, longest first, padded to the longest's bucket; each length has one batch size.
+
+        batch_tokens: tokens a device sees at once. most_rows: no batch has more rows, up to a multiple of the devices.
         """
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)["input_ids"]
-        order = np.argsort([len(row) for row in ids], kind="stable")
-        batch_size = _rounded_up(min(batch_size, len(ids)), jax.local_device_count())
-        vectors = np.empty((len(ids), self.dim), np.float32)
-        for start in range(0, len(ids), batch_size):
-            rows = order[start : start + batch_size]
-            filled = np.resize(rows, batch_size)  # a last short batch repeats its rows: no new shape to compile
-            vectors[rows] = self._run("encode_text", self._padded([ids[row] for row in filled]))[: len(rows)]
-        return vectors
+        lengths = np.asarray([len(row) for row in ids])
+        order = np.argsort(-lengths, kind="stable")
+        devices = jax.local_device_count()
+        batches, start = [], 0
+        while start < len(order):
+            longest = lengths[order[start]]
+            length = min(self.max_tokens, next(padded for padded in PADDED_LENGTHS if padded >= longest))
+            size = max(batch_tokens // length, 1) * devices
+            size = min(size, _rounded_up(most_rows, devices))
+            rows = order[start : start + size]
+            padded_BL = np.full((size, length), self.tokenizer.pad_token_id, np.int32)
+            for place, row in enumerate(rows):
+                padded_BL[place, : lengths[row]] = ids[row]
+            padded_BL[len(rows) :] = padded_BL[0]  # a short batch is filled with a repeat: no new shape to compile
+            batches.append(TextBatch(rows, padded_BL))
+            start += size
+        return batches
+
+    def run_text(self, batch: TextBatch) -> jax.Array:
+        """Starts the text tower on a batch; the projections [B, E] are there when they are asked for."""
+        return self._run("encode_text", batch.ids_BL)
+
+    def computing_in(self, dtype: str) -> "Space":
+        """This space with its towers' arithmetic in "float32" or "bfloat16"; projections stay float32."""
+        cast = jax.tree.map(lambda value: value.astype(dtype), nnx.state(self.model))
+        return dataclasses.replace(self, model=nnx.merge(nnx.graphdef(self.model), cast))
 
     def encode_image(self, images: Sequence[Image.Image], *, batch_size: int = 64) -> Float[np.ndarray, "B E"]:
         """Image projections [B, E] of B RGB pictures, resized, cropped and normalised by the checkpoint's own recipe.
@@ -91,7 +127,7 @@ class Space:
             pixels_BHWC = np.resize(
                 pixels_BCHW.transpose(0, 2, 3, 1), (batch_size, *_height_width_channels(pixels_BCHW))
             )
-            vectors[start : start + len(batch)] = self._run("encode_image", pixels_BHWC)[: len(batch)]
+            vectors[start : start + len(batch)] = np.asarray(self._run("encode_image", pixels_BHWC))[: len(batch)]
         return vectors
 
     def save(self, folder: Path) -> None:
@@ -104,14 +140,6 @@ class Space:
             tensors = unfill(self.model, _FORMATS[self.config.model_type][1], self.config)
             safetensors.numpy.save_file(tensors, beside / "model.safetensors", metadata={"format": "pt"})
 
-    def _padded(self, ids: list[list[int]]) -> Int[np.ndarray, "B L"]:
-        longest = max(map(len, ids))
-        length = min(self.max_tokens, next(padded for padded in PADDED_LENGTHS if padded >= longest))
-        padded_BL = np.full((len(ids), length), self.tokenizer.pad_token_id, np.int32)
-        for row, tokens in enumerate(ids):
-            padded_BL[row, : len(tokens)] = tokens
-        return padded_BL
-
     @functools.cached_property
     def _replicated(self) -> tuple[nnx.GraphDef, nnx.State, NamedSharding]:
         mesh = Mesh(np.asarray(jax.local_devices()), ("data",))
@@ -119,16 +147,23 @@ class Space:
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
         return graphdef, state, NamedSharding(mesh, PartitionSpec("data"))
 
-    def _run(self, method: str, batch: np.ndarray) -> Float[np.ndarray, "B E"]:
+    def _run(self, method: str, batch: np.ndarray) -> jax.Array:
         graphdef, state, over_data = self._replicated
-        return np.asarray(_encode(method, graphdef, state, jax.device_put(batch, over_data)))
+        return _encoder()(method, graphdef, state, jax.device_put(batch, over_data))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.cache
+def _encoder() -> Callable[..., jax.Array]:
+    """The jitted towers, made at first use: which options there are depends on the backend."""
+    # On a CPU, XLA hands products of matrices to YNNPACK, which reaches 200 GFLOP/s where Eigen's own reach 250.
+    options = {"xla_cpu_experimental_ynn_fusion_type": ""} if jax.default_backend() == "cpu" else None
+    return jax.jit(_encode, static_argnums=(0, 1), compiler_options=options)
+
+
 def _encode(method: str, graphdef: nnx.GraphDef, state: nnx.State, batch: jax.Array) -> jax.Array:
     # Accelerators round float32 products to tf32 or bfloat16 unless told otherwise.
     with jax.default_matmul_precision("float32"):
-        return getattr(nnx.merge(graphdef, state), method)(batch)
+        return getattr(nnx.merge(graphdef, state), method)(batch).astype(jnp.float32)
 
 
 def _rounded_up(count: int, multiple: int) -> int:

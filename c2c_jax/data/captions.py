@@ -1,114 +1,190 @@
-"""All sources of captions behind one function: the prepared Conceptual Captions set and plain files."""
+"""All sources of captions behind one grammar: files, TFDS sets, Hugging Face datasets."""
 
 import contextlib
-import dataclasses
+import glob
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
-from c2c_jax.data.conceptual_captions import (
-    TSV_FILES,
-    ConceptualCaptions,
-    describe_left_out,
-    file_sha256,
-    missing_tsv,
-    read_rows,
-)
+from c2c_jax.data.conceptual_captions import TSV_FILES, ConceptualCaptions, missing_tsv
+from c2c_jax.data.rows import LeftOut, file_sha256, read_csv, read_jsonl, read_tsv, read_txt, texts_of
 from c2c_jax.errors import CaptionError
 
-SOURCES = "tfds:conceptual_captions:SPLIT, tsv:PATH or txt:PATH"
-# Records read and texts hashed at a time: large enough that Python's cost per block vanishes.
-BLOCK = 65536
+KNOWN = (
+    "tfds:NAME[/CONFIG]:SPLIT:FIELD, hf:NAME[@CONFIG]:SPLIT:FIELD, tsv:PATH, txt:PATH, csv:PATH:COLUMN "
+    "or jsonl:PATH:FIELD, several joined by ' + ', each with a WEIGHT* before it if wanted"
+)
+BLOCK = 65536  # records read at a time: large enough that Python's cost per block vanishes
+# A slice of a split has a colon of its own: train[:1000].
+_SET = re.compile(r"(?P<name>[^:@]+)(?:@(?P<config>[^:]+))?:(?P<split>(?:[^:\[]|\[[^\]]*\])+)(?::(?P<field>.+))?")
 
 
-@dataclasses.dataclass
-class Captions:
-    """The captions of one source, in its order, with what had to be left out.
+class Source:
+    """One source of captions. spec: as given, weight aside. weight: its part of a mixture; None: it was given none.
 
-    source: the spec as given, e.g. `tsv:captions.tsv`.
-    fingerprint: SHA-256 in hex of all texts in order; it depends on nothing else.
-    texts: the captions, without outer whitespace, none empty.
-    malformed: reason ("not UTF-8", "no tab", "empty caption") to the number of rows left out for it.
-    first_lines: reason to the number of the first such line in the source's file, counted from 1.
+    left_out: the rows of the last reading that are no captions.
     """
 
-    source: str
-    fingerprint: str
-    texts: Sequence[str]
-    malformed: dict[str, int]
-    first_lines: dict[str, int]
+    def __init__(self, spec: str, weight: float | None = None):
+        self.spec, self.weight = spec, weight
+        self.left_out = LeftOut()
 
-    def report(self) -> str:
-        """One line for people: how many captions from where, how many rows left out and why."""
-        plural = "s" if len(self.texts) > 1 else ""
-        left_out = describe_left_out(self.malformed, self.first_lines)
-        return f"{len(self.texts):,} caption{plural} read from {self.source}; {left_out}"
+    def stamp(self) -> str:
+        """What tells changed content without parsing its captions: a SHA-256 in hex, or the library's own mark."""
+        raise NotImplementedError
+
+    def rows(self) -> Iterator[str]:
+        """The captions in order, without outer whitespace, none empty, none with a line end; fills `left_out`.
+
+        Raises CaptionError for what is not there or cannot be read.
+        """
+        raise NotImplementedError
 
 
-def load_captions(source: str, data_dir: str | None = None, manual_dir: str | None = None) -> Captions:
-    """Reads all captions of `source`; rows that cannot be used are counted in the result, not raised.
+class Files(Source):
+    """`tsv:PATH` (first of two or more columns), `txt:PATH`, `csv:PATH:COLUMN`, `jsonl:PATH:FIELD`; PATH may be a
+    glob, whose files are read in the order of their names."""
 
-    source: `tfds:conceptual_captions:SPLIT` (prepared at first use, without TensorFlow, and reused), `tsv:PATH`
-        (the first of two or more tab-separated columns) or `txt:PATH` (one caption a line).
-    data_dir: where TFDS keeps prepared sets; None is TFDS's own default.
-    manual_dir: where Google's TSV files lie; None is `data_dir/downloads/manual`.
+    FORMS = {"tsv": "caption<TAB>url a line", "txt": "caption a line", "csv": "record a row", "jsonl": "object a line"}
 
-    Errors: CaptionError for a source, split or file that is not there, a file without a usable row, and a prepared
-    set that is damaged or whose TSV file has changed since.
+    def __init__(self, spec: str, weight: float | None = None):
+        super().__init__(spec, weight)
+        self.kind, _, path = spec.partition(":")
+        self.field = ""
+        if self.kind in ("csv", "jsonl"):
+            path, _, self.field = path.rpartition(":")
+            if not path:
+                raise CaptionError(f"{spec!r} names no {'column' if self.kind == 'csv' else 'field'}; known: {KNOWN}")
+        self.path = os.path.expanduser(path)
+
+    def paths(self) -> list[Path]:
+        if not glob.has_magic(self.path) or os.path.exists(self.path):
+            return [Path(self.path)]
+        found = [Path(path) for path in sorted(glob.glob(self.path, recursive=True))]
+        if not found:
+            raise CaptionError(f"cannot read captions from {self.path}: no file has such a name")
+        return found
+
+    def stamp(self) -> str:
+        digests = [file_sha256(path) for path in self.paths()]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    def rows(self) -> Iterator[str]:
+        self.left_out, paths, good = LeftOut(), self.paths(), 0
+        for path in paths:
+            for caption in self._read(path, f" of {path.name}" if len(paths) > 1 else ""):
+                good += 1
+                yield caption
+        if not good:
+            why = str(self.left_out) if self.left_out.counts else "the file is empty"
+            raise CaptionError(
+                f"no usable caption in {self.path}: {why}; expected one {self.FORMS[self.kind]}, in UTF-8"
+            )
+
+    def _read(self, path: Path, of: str) -> Iterator[str]:
+        if self.kind == "tsv":
+            return (caption for caption, _ in read_tsv(path, self.left_out, of))
+        if self.kind == "txt":
+            return read_txt(path, self.left_out, of)
+        read = read_csv if self.kind == "csv" else read_jsonl
+        return read(path, self.field, self.left_out, of)
+
+
+class TFDS(Source):
+    """`tfds:NAME[/CONFIG]:SPLIT:FIELD`: a set prepared as ArrayRecord, read without TensorFlow.
+
+    FIELD is the feature's name, with `/` into nested ones (`captions/text`); each text of a sequence is a row.
+    `tfds:conceptual_captions:SPLIT` is prepared at first use from Google's TSV files.
+    data_dir: where TFDS keeps prepared sets. manual_dir: where Google's files lie. "": TFDS's own defaults.
     """
-    kind, _, rest = source.partition(":")
-    malformed: dict[str, int] = {}
-    first_lines: dict[str, int] = {}
-    if kind in ("tsv", "txt"):
-        rows = read_rows(Path(rest).expanduser(), kind == "tsv", malformed, first_lines)
-        texts = [caption for caption, _ in rows]
-    elif kind == "tfds":
-        name, _, split = rest.partition(":")
-        if name != ConceptualCaptions.name:
-            raise CaptionError(f"unknown TFDS captions {name!r} in {source!r}; known: {SOURCES}")
-        builder = _prepared(split, data_dir, manual_dir)
-        texts = _read_prepared(builder, split)
-        malformed, first_lines = (builder.info.metadata[split][key] for key in ("malformed", "first_lines"))
-    else:
-        raise CaptionError(f"unknown caption source {source!r}; known: {SOURCES}")
-    return Captions(source, fingerprint(texts), texts, malformed, first_lines)
+
+    def __init__(self, spec: str, weight: float | None = None, data_dir: str = "", manual_dir: str = ""):
+        super().__init__(spec, weight)
+        match = _SET.fullmatch(spec.removeprefix("tfds:"))
+        if not match or match["config"]:
+            raise CaptionError(f"cannot read {spec!r}; known: {KNOWN}")
+        self.name, self.split, self.field = match["name"], match["split"], match["field"] or ""
+        self.data_dir, self.manual_dir = data_dir, manual_dir
+        if self.name == ConceptualCaptions.name:
+            self.field = self.field or "caption"
+        elif not self.field:
+            raise CaptionError(f"{spec!r} names no field; write tfds:{self.name}:{self.split}:FIELD")
+
+    def stamp(self) -> str:
+        builder = self._builder()
+        if self.name == ConceptualCaptions.name and self.split in TSV_FILES:
+            return builder.info.metadata[self.split]["sha256"]
+        splits = sorted((name, split.num_bytes, split.shard_lengths) for name, split in builder.info.splits.items())
+        return hashlib.sha256(repr((builder.info.full_name, splits)).encode()).hexdigest()
+
+    def rows(self) -> Iterator[str]:
+        """Parses the records with TFDS's own message class: decoding them through TFDS is seven times slower, and
+        would decode pictures that nobody asked for."""
+        builder = self._builder()
+        self.left_out = LeftOut()
+        if self.name == ConceptualCaptions.name and self.split in TSV_FILES:
+            self.left_out = LeftOut(**builder.info.metadata[self.split]["left_out"])
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        try:
+            records: Any = builder.as_data_source(split=self.split, deserialize_method=raw)
+        except (ValueError, NotImplementedError) as error:  # an unknown split, or files of another format
+            cause = str(error).splitlines()[0]
+            raise CaptionError(f"{self.spec}: {cause}; splits are {', '.join(builder.info.splits)}") from error
+        good = 0
+        for start in range(0, len(records), BLOCK):
+            try:
+                block = records.__getitems__(range(start, min(start + BLOCK, len(records))))
+            except RuntimeError as error:
+                raise CaptionError(
+                    f"the set prepared in {builder.data_dir} is damaged: {error}; delete that folder to prepare it anew"
+                ) from error
+            for number, record in enumerate(block, start):
+                for caption in self._captions(record, number):
+                    good += 1
+                    yield caption
+        if not good:
+            raise CaptionError(f"no usable caption in {self.spec}: {self.left_out}")
+
+    def _captions(self, record: bytes, number: int) -> Iterator[str]:
+        features = tf_example_pb2.Example.FromString(record).features.feature
+        if self.field not in features:
+            texts = ", ".join(sorted(name for name, value in features.items() if value.bytes_list.value))
+            raise CaptionError(f"{self.spec}: records have no field {self.field!r}; those with bytes are {texts}")
+        for value in features[self.field].bytes_list.value:
+            yield from texts_of(value.decode("utf-8", "surrogateescape"), self.left_out, f"record {number:,}")
+
+    def _builder(self) -> Any:
+        data_dir = os.path.expanduser(self.data_dir) or None
+        if self.name == ConceptualCaptions.name:
+            return _prepared(self.split, data_dir, self.manual_dir)
+        try:
+            return read_only_builder.builder_from_files(
+                self.name.partition("/")[0], config=self.name.partition("/")[2] or None, data_dir=data_dir
+            )
+        except tfds.core.DatasetNotFoundError:
+            folder = data_dir or "TFDS's own folder"
+            raise CaptionError(
+                f"no set {self.name} is prepared in {folder}: prepare it with tfds.builder({self.name!r}, "
+                f"data_dir=..., file_format='array_record').download_and_prepare(), or name its --config.data.data_dir"
+            ) from None
 
 
-def captions_stamp(source: str, data_dir: str | None = None, manual_dir: str | None = None) -> str:
-    """SHA-256 of the file that a source's captions come from: tells a changed file without parsing its captions.
-
-    Arguments and errors as `load_captions`; a TFDS set that is not there yet is prepared.
-    """
-    kind, _, rest = source.partition(":")
-    if kind == "tfds":
-        _, _, split = rest.partition(":")
-        return _prepared(split, data_dir, manual_dir).info.metadata[split]["sha256"]
-    try:
-        return file_sha256(Path(rest).expanduser())
-    except OSError as error:
-        raise CaptionError(f"cannot read captions from {rest}: {error.strerror}; give a UTF-8 text file") from error
-
-
-def fingerprint(texts: Sequence[str]) -> str:
-    r"""SHA-256 in hex of the texts in order, each ended by \n, which none holds since it ends their rows."""
-    digest = hashlib.sha256()
-    for start in range(0, len(texts), BLOCK):
-        digest.update("".join(f"{text}\n" for text in texts[start : start + BLOCK]).encode("utf-8"))
-    return digest.hexdigest()
-
-
-def _prepared(split: str, data_dir: str | None, manual_dir: str | None) -> ConceptualCaptions:
-    """The builder of a set on disk that has `split` and still fits its TSV file, where that is there."""
-    if split not in TSV_FILES:
+def _prepared(split: str, data_dir: str | None, manual_dir: str) -> ConceptualCaptions:
+    """The builder of Conceptual Captions on disk that has `split` and still fits its TSV file, where that is there."""
+    name = re.split(r"[\[+]", split)[0]
+    if name not in TSV_FILES:
         raise CaptionError(f"no split {split!r} in conceptual_captions; there are {', '.join(TSV_FILES)}")
-    builder = ConceptualCaptions(data_dir=data_dir and os.path.expanduser(data_dir), file_format="array_record")
+    builder = ConceptualCaptions(data_dir=data_dir, file_format="array_record")
     manual = Path(os.path.expanduser(manual_dir or builder.data_dir_root / "downloads" / "manual"))
-    tsv = manual / TSV_FILES[split]
+    tsv = manual / TSV_FILES[name]
     if not builder.data_path.exists():
         if not tsv.is_file():
             raise CaptionError(missing_tsv(manual))
@@ -116,12 +192,12 @@ def _prepared(split: str, data_dir: str | None, manual_dir: str | None) -> Conce
         # TFDS prints two lines about downloads there are none of; its progress bars go to stderr.
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=config)
-    if split not in builder.info.splits:
+    if name not in builder.info.splits:
         raise CaptionError(
-            f"the set prepared in {builder.data_dir} has no split {split!r}, only {list(builder.info.splits)}: "
+            f"the set prepared in {builder.data_dir} has no split {name!r}, only {list(builder.info.splits)}: "
             f"put {tsv.name} with the others into {manual} and delete that folder to prepare it anew"
         )
-    if tsv.is_file() and file_sha256(tsv) != builder.info.metadata[split]["sha256"]:
+    if tsv.is_file() and file_sha256(tsv) != builder.info.metadata[name]["sha256"]:
         raise CaptionError(
             f"{tsv} is not the file {builder.data_dir} was prepared from: delete that folder to prepare it anew, "
             f"or take the file away to go on with the prepared captions"
@@ -129,21 +205,77 @@ def _prepared(split: str, data_dir: str | None, manual_dir: str | None) -> Conce
     return builder
 
 
-def _read_prepared(builder: ConceptualCaptions, split: str) -> list[str]:
-    """The captions of a prepared split, in order.
+class HuggingFace(Source):
+    """`hf:NAME[@CONFIG]:SPLIT:FIELD`: a dataset of the hub, of its cache, or a local folder, by the `datasets` library.
 
-    Parses the records itself, with TFDS's own message class: decoding them through TFDS is seven times slower.
+    FIELD is a column of texts or of lists of texts, each of which is a row.
     """
-    records = builder.as_data_source(split=split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-    texts: list[str] = []
-    for start in range(0, len(records), BLOCK):
+
+    def __init__(self, spec: str, weight: float | None = None):
+        super().__init__(spec, weight)
+        match = _SET.fullmatch(spec.removeprefix("hf:"))
+        if not match or not match["field"]:
+            raise CaptionError(f"cannot read {spec!r}; write hf:NAME[@CONFIG]:SPLIT:FIELD")
+        self.name, self.config = match["name"], match["config"]
+        self.split, self.field = match["split"], match["field"]
+        self._dataset: Any = None
+
+    def stamp(self) -> str:
+        return self._loaded()._fingerprint
+
+    def rows(self) -> Iterator[str]:
+        dataset = self._loaded()
+        self.left_out, number, good = LeftOut(), 0, 0
+        for block in dataset.select_columns(self.field).iter(batch_size=1024):
+            for value in block[self.field]:
+                for caption in texts_of(value, self.left_out, f"record {number:,}"):
+                    good += 1
+                    yield caption
+                number += 1
+        if not good:
+            raise CaptionError(f"no usable caption in {self.spec}: {self.left_out}")
+
+    def _loaded(self) -> Any:
+        if self._dataset is not None:
+            return self._dataset
         try:
-            block = records.__getitems__(range(start, min(start + BLOCK, len(records))))
-        except RuntimeError as error:
+            import datasets
+        except ImportError:
+            raise CaptionError(f"{self.spec} needs the datasets library: pip install 'c2c_jax[hf]'") from None
+        name = os.path.expanduser(self.name)
+        try:
+            dataset = datasets.load_dataset(name, self.config, split=self.split)
+        except Exception as error:  # the library raises two dozen kinds, and says in the first line what is wrong
+            raise CaptionError(f"{self.spec}: {str(error).splitlines()[0]}") from error
+        if self.field not in dataset.column_names:
             raise CaptionError(
-                f"the set prepared in {builder.data_dir} is damaged: {error}; delete that folder to prepare it anew"
-            ) from error
-        for record in block:
-            features = tf_example_pb2.Example.FromString(record).features.feature
-            texts.append(features["caption"].bytes_list.value[0].decode("utf-8"))
-    return texts
+                f"{self.spec}: there is no column {self.field!r}; its columns are {', '.join(dataset.column_names)}"
+            )
+        self._dataset = dataset
+        return dataset
+
+
+def open_sources(spec: str, data_dir: str = "", manual_dir: str = "") -> list[Source]:
+    """The sources that a spec names, not yet read. Raises CaptionError for a spec outside the grammar (`KNOWN`).
+
+    data_dir: where TFDS keeps prepared sets. manual_dir: where Google's TSV files lie. "": TFDS's own defaults.
+    """
+    sources: list[Source] = []
+    for part in spec.split(" + "):
+        weight, name = re.fullmatch(r"(?:([0-9.]+)\*(?=\w+:))?(.*)", part.strip(), re.DOTALL).groups()  # type: ignore[union-attr]
+        try:
+            share = None if weight is None else float(weight)
+        except ValueError:
+            raise CaptionError(f"{weight!r} in {part!r} is no weight") from None
+        if share is not None and not share > 0:
+            raise CaptionError(f"weight {weight} of {name} must be above 0")
+        kind = name.partition(":")[0]
+        if kind in Files.FORMS:
+            sources.append(Files(name, share))
+        elif kind == "tfds":
+            sources.append(TFDS(name, share, data_dir, manual_dir))
+        elif kind == "hf":
+            sources.append(HuggingFace(name, share))
+        else:
+            raise CaptionError(f"unknown caption source {name!r}; known: {KNOWN}")
+    return sources

@@ -1,17 +1,28 @@
-"""The embedding pass: both towers over all captions, once."""
+"""The embedding pass: both towers over all captions, once; reading, tokenising, computing and writing overlap."""
 
-import time
+import collections
+import concurrent.futures
+import dataclasses
+import itertools
 from pathlib import Path
+from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
+import numpy as np
+from orbax.checkpoint import multihost
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from c2c_jax.config import Config
-from c2c_jax.data.captions import Captions, captions_stamp, load_captions
-from c2c_jax.data.store import Plan, Store, StoreWriter
-from c2c_jax.spaces import Space, identify, load_space
+from c2c_jax.data.captions import Source, open_sources
+from c2c_jax.data.mixture import Mixture
+from c2c_jax.data.progress import Progress
+from c2c_jax.data.store import DTYPES, SIDES, Plan, SourceRecord, Store, StoreWriter, read_captions, write_captions
+from c2c_jax.errors import ConfigError, StoreError
+from c2c_jax.spaces import Space, SpaceId, TextBatch, identify, load_space
+
+COMPUTE = ("float32", "bfloat16")
+AHEAD = 2  # batches in flight on the devices, chunks tokenised ahead of them, and chunks waiting to be written
+DAY = 86_400  # seconds: hosts wait for each other as long as the slowest needs
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -19,89 +30,193 @@ console = Console(stderr=True, soft_wrap=True, highlight=False)
 def prepare_store(config: Config, path: Path) -> Store:
     """The store of a config's captions in both its spaces: opened and checked where it is finished, else made.
 
+    A finished store whose sources are the first of the config's grows by the others; an unfinished one is taken up.
     An empty `config.source` or `config.target` means: take the finished store at `path` as it is.
-    Raises StoreError, CaptionError or CheckpointError.
+    Every process embeds its own part of the chunks; `path` must then be on a file system they share.
+    Raises StoreError, CaptionError, CheckpointError or ConfigError.
     """
     if not (config.source and config.target):
         return Store.open(path)
-    where = (config.data.captions, config.data.data_dir or None, config.data.manual_dir or None)
-    if Store.exists(path):
+    _check(config)
+    if jax.process_index() == 0:
+        _lay_plan(config, path)
+    _sync("store planned")
+    if StoreWriter.begun(path) is None:
         store = Store.open(path)
-        store.expect(identify(config.source), identify(config.target), config.data.captions, captions_stamp(*where))
         console.print(f"reusing {store.plan.rows:,} embedded captions in {path}")
         return store
-    captions = load_captions(*where)
-    console.print(captions.report())
-    stamp = captions_stamp(*where)
-    spaces = load_space(config.source), load_space(config.target)
-    return embed(captions, stamp, *spaces, path, batch_size=config.embed.batch_size, chunk_rows=config.embed.chunk_rows)
-
-
-def embed(
-    captions: Captions, stamp: str, source: Space, target: Space, path: Path, *, batch_size: int, chunk_rows: int
-) -> Store:
-    """Encodes every caption in both spaces and writes the store at `path`; an unfinished store is taken up again.
-
-    stamp: the captions' identity, see `captions_stamp`. batch_size: captions a tower sees at once on this host.
-    chunk_rows: rows of a chunk. Every process takes each n-th chunk; `path` must then be on a shared file system.
-    """
-    plan = Plan(
-        source=source.id,
-        target=target.id,
-        captions=captions.source,
-        captions_stamp=stamp,
-        captions_sha256=captions.fingerprint,
-        left_out=captions.malformed,
-        rows=len(captions.texts),
-        chunk_rows=min(chunk_rows, len(captions.texts)),
-    )
-    writer = StoreWriter(path, plan, jax.process_index())
-    multihost_utils.sync_global_devices("store opened")
-    mine = range(jax.process_index(), plan.chunks, jax.process_count())
-    todo = [chunk for chunk in mine if chunk not in writer.finished]
-    if len(todo) < len(mine):
-        console.print(f"continuing {path}: {len(mine) - len(todo)} of {len(mine)} chunks are there")
-    with _Progress(sum(_length(plan.rows_of(chunk)) for chunk in todo)) as progress:
-        for chunk in todo:
-            texts = captions.texts[plan.rows_of(chunk)]
-            vectors = (space.encode_text(texts, batch_size=batch_size) for space in (source, target))
-            writer.write(chunk, *vectors)
-            progress.advance(len(texts))
-    multihost_utils.sync_global_devices("chunks written")
+    writer = StoreWriter(path, jax.process_index())
+    unfinished = [chunk for chunk in range(writer.plan.chunks) if chunk not in writer.finished]
+    _sync("progress read")  # before any process adds to it
+    if len(unfinished) < writer.plan.chunks:
+        console.print(f"continuing {path}: {writer.plan.chunks - len(unfinished)} of {writer.plan.chunks} chunks there")
+    mine = np.array_split(unfinished, jax.process_count())[jax.process_index()]
+    source, target = (load_space(name).computing_in(config.embed.dtype) for name in (config.source, config.target))
+    embed(writer, mine.tolist(), (source, target), batch_tokens=config.embed.batch_tokens)
+    _sync("chunks written")
     if jax.process_index() == 0:
         writer.finish()
-    multihost_utils.sync_global_devices("store finished")
+    _sync("store finished")
     return Store.open(path)
 
 
-def _length(rows: slice) -> int:
-    return rows.stop - rows.start
+def _sync(name: str) -> None:
+    multihost.sync_global_processes(name, timeout=DAY)
 
 
-class _Progress:
-    """Captions done, captions per second and time left: a live bar on a terminal, a line now and then elsewhere."""
+def _check(config: Config) -> None:
+    fields = {"dtype": COMPUTE, "store_dtype": DTYPES}
+    for field, known in fields.items():
+        if (value := getattr(config.embed, field)) not in known:
+            raise ConfigError(f"config.embed.{field} is {value!r}; known are {', '.join(known)}")
+    if config.embed.chunk_rows < 1 or config.embed.batch_tokens < 0:
+        raise ConfigError("config.embed.chunk_rows must be above 0, and config.embed.batch_tokens not below 0")
 
-    def __init__(self, total: int, seconds_between_lines: float = 20.0):
-        self.total, self.done, self.pause = total, 0, seconds_between_lines
-        columns = (TextColumn("embedding"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-        self.bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
-        self.task = self.bar.add_task("embedding", total=total, rate="")
 
-    def __enter__(self) -> "_Progress":
-        self.started = self.told = time.monotonic()
-        self.bar.start()
-        return self
+def _lay_plan(config: Config, path: Path) -> None:
+    """Leaves at `path` a finished store that fits the config, or the plan of one to be made, its captions written."""
+    sources = open_sources(config.data.captions, config.data.data_dir, config.data.manual_dir)
+    wanted = [(source.spec, source.weight, source.stamp()) for source in sources]
+    ids = identify(config.source), identify(config.target)
+    begun = StoreWriter.begun(path)
+    store = Store.open(path) if Store.exists(path) else None
+    plan = begun or (store.plan if store else None)
+    if plan:
+        differing = _differing(plan, config, ids)
+        same = [(record.spec, record.weight, record.stamp) for record in plan.sources]
+        grows = store is not None and not begun and same == wanted[: len(same)] and not any(w for _, w, _ in wanted)
+        if same != wanted and not grows:
+            specs = " + ".join(spec for spec, _, _ in same)
+            changed = specs == " + ".join(spec for spec, _, _ in wanted)
+            differing.append(f"captions {specs}{', whose content has changed' if changed else ''}")
+        if differing:
+            raise StoreError(
+                f"{path} was {'begun' if begun else 'made'} with {', '.join(differing)}; "
+                "delete it or pass another folder as --config.data.store"
+            )
+        if same == wanted:
+            return
+    _write_plan(config, path, sources, ids, store)
 
-    def advance(self, captions: int) -> None:
-        self.done += captions
-        now = time.monotonic()
-        rate = self.done / (now - self.started)
-        self.bar.update(self.task, advance=captions, rate=f"{rate:,.0f} captions/s")
-        if not console.is_terminal and (now - self.told > self.pause or self.done == self.total):
-            self.told = now
-            left = (self.total - self.done) / rate
-            line = f"embedded {self.done:,} of {self.total:,} captions, {rate:,.0f} captions/s, {left:.0f} s left"
-            console.print(line)
 
-    def __exit__(self, *exception: object) -> None:
-        self.bar.stop()
+def _differing(plan: Plan, config: Config, ids: tuple[SpaceId, SpaceId]) -> list[str]:
+    """What a plan was made with, where the config asks for another; captions aside."""
+    differing = []
+    for side, wanted in zip(SIDES, ids, strict=True):
+        found = getattr(plan, side)
+        if found.fingerprint != wanted.fingerprint:
+            told = f"{side} space {found.name} ({found.fingerprint[:12]}"
+            differing.append(f"{told}, the config asks for {wanted.name}, {wanted.fingerprint[:12]})")
+    fields = {
+        "embed.dtype": (plan.compute, config.embed.dtype),
+        "embed.store_dtype": (plan.dtype, config.embed.store_dtype),
+        "embed.chunk_rows": (plan.chunk_rows, config.embed.chunk_rows),
+        "data.drop_duplicates": (plan.drop_duplicates, config.data.drop_duplicates),
+    }
+    return differing + [f"config.{field} {found}" for field, (found, wanted) in fields.items() if found != wanted]
+
+
+def _write_plan(
+    config: Config, path: Path, sources: list[Source], ids: tuple[SpaceId, SpaceId], grown: Store | None
+) -> None:
+    """Reads the sources into the text chunks of the store at `path`, after those it has, and lays down its plan."""
+    chunk_rows = config.embed.chunk_rows
+    had = len(grown.plan.sources) if grown else 0
+    mixture = Mixture(
+        sources[had:], drop_duplicates=config.data.drop_duplicates, before=grown.captions() if grown else ()
+    )
+    kept = grown.plan.rows // chunk_rows if grown else 0
+    begun = read_captions(path, grown.plan, kept) if grown and grown.plan.rows % chunk_rows else []
+    checksums = grown.checksums["captions"][:kept] if grown else []
+    rows, checksums = write_captions(path, itertools.chain(begun, mixture), chunk_rows, checksums)
+    console.print(mixture.report())
+    records = [
+        SourceRecord(
+            spec=source.spec,
+            weight=source.weight,
+            stamp=source.stamp(),
+            rows=mixture.rows[number],
+            duplicates=mixture.duplicates[number],
+            left_out=source.left_out.counts,
+        )
+        for number, source in enumerate(mixture.sources)
+    ]
+    plan = Plan(
+        source=ids[0],
+        target=ids[1],
+        sources=(*(grown.plan.sources if grown else ()), *records),
+        drop_duplicates=config.data.drop_duplicates,
+        captions=True,
+        rows=rows,
+        chunk_rows=chunk_rows,
+        compute=config.embed.dtype,
+        dtype=config.embed.store_dtype,
+    )
+    StoreWriter.begin(path, plan, checksums)
+
+
+@dataclasses.dataclass
+class _Chunk:
+    """A chunk on its way: its vectors [N, E] of both sides, and how many batches are still to come."""
+
+    number: int
+    vectors: tuple[np.ndarray, np.ndarray]
+    batches: list[tuple[int, TextBatch]]  # (side, batch)
+    left: int
+
+
+def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *, batch_tokens: int = 0) -> None:
+    """Encodes the captions of `chunks` in both spaces and writes their vectors; shows progress.
+
+    batch_tokens: tokens a device sees at once; 0: 1,024 on a CPU, 16,384 elsewhere.
+    Raises StoreError as `StoreWriter.write` does.
+    """
+    tokens = batch_tokens or (1024 if jax.default_backend() == "cpu" else 16_384)
+
+    def tokenised(number: int) -> _Chunk:
+        texts = writer.texts(number)
+        batches = [
+            (side, batch)
+            for side, space in enumerate(spaces)
+            for batch in space.text_batches(texts, tokens, most_rows=writer.plan.chunk_rows)
+        ]
+        vectors = tuple(np.empty((len(texts), space.dim), np.float32) for space in spaces)
+        return _Chunk(number, vectors, batches, len(batches))  # type: ignore[arg-type]
+
+    rows = [writer.new_rows(chunk) for chunk in chunks]
+    threads = concurrent.futures.ThreadPoolExecutor
+    with (
+        Progress(sum(row.stop - row.start for row in rows), console) as progress,
+        threads(1) as read,
+        threads(1) as disk,
+    ):
+        in_flight: collections.deque[tuple[_Chunk, int, TextBatch, Any]] = collections.deque()
+        writing: collections.deque[concurrent.futures.Future[None]] = collections.deque()
+
+        def waited_for(future: concurrent.futures.Future) -> Any:
+            with progress.waiting(lambda: all(array.is_ready() for *_, array in in_flight)):
+                return future.result()
+
+        def collect() -> None:
+            chunk, side, batch, array = in_flight.popleft()
+            chunk.vectors[side][batch.rows] = np.asarray(array)[: len(batch.rows)]
+            progress.advance(len(batch.rows) / 2)  # a caption is done when both sides are
+            chunk.left -= 1
+            if not chunk.left:
+                writing.append(disk.submit(writer.write, chunk.number, *chunk.vectors))
+                while len(writing) > AHEAD:
+                    waited_for(writing.popleft())
+
+        waiting = iter(chunks)
+        ahead = collections.deque(read.submit(tokenised, number) for number in itertools.islice(waiting, AHEAD))
+        while ahead:
+            chunk = waited_for(ahead.popleft())
+            ahead.extend(read.submit(tokenised, number) for number in itertools.islice(waiting, 1))
+            for side, batch in chunk.batches:
+                in_flight.append((chunk, side, batch, spaces[side].run_text(batch)))
+                if len(in_flight) > AHEAD:
+                    collect()
+        while in_flight:
+            collect()
+        while writing:
+            waited_for(writing.popleft())
