@@ -1,26 +1,128 @@
-"""Embeds a recipe's captions in both spaces, once, into a store on disk.
+"""Embeds a recipe's captions in both spaces, once, into a store on disk; looks after such stores.
 
-example:
+examples:
   c2c embed --config configs/mlp.py --out stores/gcc --config.data.captions=tsv:Train_GCC-training.tsv
+  c2c embed --config configs/mlp.py --out stores/gcc \\
+      --config.data.captions='tsv:Train_GCC-training.tsv + jsonl:more.jsonl:caption'   (only what is new is embedded)
+  c2c embed --from-arrays images.npy sounds.npy --out stores/mine
+  c2c embed --info stores/gcc
+  c2c embed --verify stores/gcc
+  c2c embed --repair stores/gcc
 
-Then train on it with --config.data.store=stores/gcc. A pass that was stopped goes on when started again.
+Then train on it with --config.data.store=stores/gcc. A pass that was stopped goes on when started again. Several
+hosts: the same command on each, with --multihost, or --coordinator, --num-processes and --process-id.
 """
 
 import argparse
 from pathlib import Path
 
 from c2c_jax.cli.train import add_config_arguments, join_hosts
+from c2c_jax.errors import ConfigError, StoreError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_config_arguments(parser)
-    parser.add_argument("--out", required=True, type=Path, help="folder of the store")
+    add_config_arguments(parser, required=False)
+    parser.add_argument("--out", type=Path, help="folder of the store")
+    tasks = parser.add_mutually_exclusive_group()
+    tasks.add_argument(
+        "--from-arrays",
+        nargs=2,
+        type=Path,
+        metavar=("SOURCE.npy", "TARGET.npy"),
+        help="make a store of paired vectors [N, E]; spaces are named after the files, or as --spaces says",
+    )
+    tasks.add_argument("--info", type=Path, metavar="STORE", help="print what is in a store")
+    tasks.add_argument("--verify", type=Path, metavar="STORE", help="name every damaged or missing chunk")
+    tasks.add_argument("--repair", type=Path, metavar="STORE", help="embed damaged and missing chunks again")
+    parser.add_argument(
+        "--spaces",
+        nargs=2,
+        metavar=("SOURCE", "TARGET"),
+        help="checkpoints that the arrays are vectors of, or where those of a store to repair lie now",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    join_hosts(args)
-    from c2c_jax.cli.recipe import read_config
-    from c2c_jax.data.embed import prepare_store
+    if args.info or args.verify:
+        return show(args.info) if args.info else verify(args.verify)
+    if args.repair:
+        return mend(args)
+    if not args.out:
+        raise ConfigError("--out FOLDER is missing: where the store goes")
+    if args.from_arrays:
+        take_arrays(args)
+    elif not args.config:
+        raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")
+    else:
+        join_hosts(args)
+        from c2c_jax.cli.recipe import read_config
+        from c2c_jax.data.embed import prepare_store
 
-    prepare_store(read_config(args.config, args.overrides), args.out)
+        prepare_store(read_config(args.config, args.overrides), args.out)
     print(args.out)
+
+
+def show(path: Path) -> None:
+    from c2c_jax.data.store import SIDES, Store
+
+    plan = Store.open(path).plan
+    for side in SIDES:
+        space = getattr(plan, side)
+        print(f"{side:<10}{space.name}, {space.dim} wide, {space.fingerprint[:12]}")
+    size = plan.rows * (plan.source.dim + plan.target.dim) * (2 if plan.dtype == "float16" else 4)
+    print(f"vectors   {plan.rows:,} pairs, {plan.dtype}, {size / 2**20:,.1f} MiB, computed in {plan.compute}")
+    print(f"chunks    {plan.chunks:,} of {plan.chunk_rows:,} rows")
+    for record in plan.sources:
+        left_out = "".join(f", {count:,} left out: {reason}" for reason, count in record.left_out.items())
+        weight = "" if record.weight is None else f"weight {record.weight:g}, "
+        duplicates = f", {record.duplicates:,} duplicates dropped" if plan.drop_duplicates else ""
+        print(f"captions  {record.spec}: {weight}{record.rows:,} rows{duplicates}{left_out}")
+
+
+def verify(path: Path) -> None:
+    from c2c_jax.data.repair import damage_report
+    from c2c_jax.data.store import Store
+
+    store = Store.open(path)
+    damaged = 0
+    for damaged, line in enumerate(damage_report(store), start=1):  # noqa: B007
+        print(line)
+    if damaged:
+        raise StoreError(f"{path}: {damaged} damaged or missing; mend it with c2c embed --repair {path}")
+    print(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
+
+
+def mend(args: argparse.Namespace) -> None:
+    from c2c_jax.cli.recipe import read_config
+    from c2c_jax.config import Config
+    from c2c_jax.data.embed import complete
+    from c2c_jax.data.repair import damage_report, repair
+    from c2c_jax.data.store import Store, StoreWriter
+
+    config = read_config(args.config, args.overrides) if args.config else Config()
+    begun = None if Store.exists(args.repair) else StoreWriter.begun(args.repair)
+    if begun:  # an earlier repair was stopped
+        names = args.spaces or (begun.source.name, begun.target.name)
+        complete(args.repair, tuple(names), config.embed.batch_tokens)
+        return print(f"{args.repair}: whole")
+    store = Store.open(args.repair)
+    for line in damage_report(store):
+        print(line)
+    names = args.spaces or (store.plan.source.name, store.plan.target.name)
+    mended = repair(store, tuple(names), config.data.data_dir, config.data.manual_dir)
+    same = mended.checksums == store.checksums
+    print(f"{args.repair}: whole{'' if same else '; the recomputed rows differ from the old ones in their last bits'}")
+
+
+def take_arrays(args: argparse.Namespace) -> None:
+    from c2c_jax.data.arrays import read_array, space_of_array, store_of_arrays
+    from c2c_jax.spaces import identify
+
+    arrays = read_array(args.from_arrays[0]), read_array(args.from_arrays[1])
+    if args.spaces:
+        source, target = (identify(name) for name in args.spaces)
+    else:
+        source, target = (
+            space_of_array(path.name, array) for path, array in zip(args.from_arrays, arrays, strict=True)
+        )
+    store_of_arrays(args.out, arrays[0], arrays[1], (source, target))

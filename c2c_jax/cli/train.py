@@ -16,8 +16,8 @@ from pathlib import Path
 from c2c_jax.errors import ConfigError
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, metavar="FILE", help="a recipe, such as configs/mlp.py")
+def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("--config", required=required, metavar="FILE", help="a recipe, such as configs/mlp.py")
     parser.add_argument("--multihost", action="store_true", help="join the other hosts of a cluster that JAX knows")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, the same on every host")
     parser.add_argument("--num-processes", type=int, metavar="N", help="number of hosts")

@@ -45,19 +45,38 @@ def prepare_store(config: Config, path: Path) -> Store:
         store = Store.open(path)
         console.print(f"reusing {store.plan.rows:,} embedded captions in {path}")
         return store
+    return complete(path, (config.source, config.target), config.embed.batch_tokens)
+
+
+def complete(path: Path, names: tuple[str, str], batch_tokens: int = 0) -> Store:
+    """Embeds the unfinished chunks of the planned store at `path` and finishes it.
+
+    names: of the source and target spaces. batch_tokens: see `embed`. Raises StoreError or CheckpointError.
+    """
     writer = StoreWriter(path, jax.process_index())
     unfinished = [chunk for chunk in range(writer.plan.chunks) if chunk not in writer.finished]
     _sync("progress read")  # before any process adds to it
     if len(unfinished) < writer.plan.chunks:
         console.print(f"continuing {path}: {writer.plan.chunks - len(unfinished)} of {writer.plan.chunks} chunks there")
     mine = np.array_split(unfinished, jax.process_count())[jax.process_index()]
-    source, target = (load_space(name).computing_in(config.embed.dtype) for name in (config.source, config.target))
-    embed(writer, mine.tolist(), (source, target), batch_tokens=config.embed.batch_tokens)
+    source, target = (load_space(name).computing_in(writer.plan.compute) for name in names)
+    for space, planned in ((source, writer.plan.source), (target, writer.plan.target)):
+        expect_space(path, space.id, planned)
+    embed(writer, mine.tolist(), (source, target), batch_tokens=batch_tokens)
     _sync("chunks written")
     if jax.process_index() == 0:
         writer.finish()
     _sync("store finished")
     return Store.open(path)
+
+
+def expect_space(path: Path, found: SpaceId, planned: SpaceId) -> None:
+    """Raises StoreError where a checkpoint is not the one that the store at `path` is planned with."""
+    if found.fingerprint != planned.fingerprint:
+        raise StoreError(
+            f"{path} is of space {planned.name} ({planned.fingerprint[:12]}), but {found.name} is another now "
+            f"({found.fingerprint[:12]}); pass the folder it has moved to"
+        )
 
 
 def _sync(name: str) -> None:

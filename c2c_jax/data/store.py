@@ -115,7 +115,8 @@ def _text_checksum(texts: Iterable[str]) -> str:
     return hashlib.sha256("".join(f"{text}\n" for text in texts).encode("utf-8")).hexdigest()
 
 
-def _text_file(path: Path, chunk: int) -> Path:
+def text_file(path: Path, chunk: int) -> Path:
+    """Where the captions of a chunk lie, one a line."""
     return path / "captions" / f"{chunk}.txt"
 
 
@@ -140,7 +141,7 @@ def write_captions(path: Path, texts: Iterable[str], chunk_rows: int, kept: list
     block: list[str] = []
 
     def write() -> None:
-        with written_whole(_text_file(path, len(checksums))) as beside:
+        with written_whole(text_file(path, len(checksums))) as beside:
             beside.write_text("".join(f"{text}\n" for text in block), encoding="utf-8", newline="\n")
         checksums.append(_text_checksum(block))
         block.clear()
@@ -159,11 +160,11 @@ def read_captions(path: Path, plan: Plan, chunk: int) -> list[str]:
     """The captions of a chunk. Raises StoreError where the file is missing, too short or no UTF-8."""
     rows = plan.rows_of(chunk)
     try:
-        texts = _text_file(path, chunk).read_bytes().decode("utf-8").split("\n")[: rows.stop - rows.start]
+        texts = text_file(path, chunk).read_bytes().decode("utf-8").split("\n")[: rows.stop - rows.start]
     except (FileNotFoundError, UnicodeDecodeError):
         texts = []
     if len(texts) < rows.stop - rows.start:
-        raise StoreError(f"{_text_file(path, chunk)} is damaged or missing; mend it with c2c embed --repair {path}")
+        raise StoreError(f"{text_file(path, chunk)} is damaged or missing; mend it with c2c embed --repair {path}")
     return texts
 
 
@@ -327,10 +328,10 @@ class Store:
         for chunk in range(self.plan.chunks if self.plan.captions else 0):
             yield from read_captions(self.path, self.plan, chunk)
 
-    def damage(self) -> Iterator[tuple[str, int, str]]:
+    def damage(self) -> Iterator[tuple[str, int | None, str]]:
         """(what, chunk, "missing" or "damaged") of each chunk of vectors or captions that is not as its checksum says.
 
-        An array that cannot be opened at all is damaged in every chunk.
+        An array that cannot be opened at all comes once, with no chunk.
         """
         for chunk in range(self.plan.chunks if self.plan.captions else 0):
             try:
@@ -338,14 +339,37 @@ class Store:
             except StoreError:
                 whole = False
             if not whole:
-                yield "captions", chunk, "damaged" if _text_file(self.path, chunk).exists() else "missing"
+                yield "captions", chunk, "damaged" if text_file(self.path, chunk).exists() else "missing"
         for side in SIDES:
+            try:
+                self.array(side)
+            except StoreError:
+                yield side, None, "damaged" if (self.path / side / "zarr.json").exists() else "missing"
+                continue
             for chunk in range(self.plan.chunks):
                 try:
                     self.read_chunk(side, chunk)
                 except (StoreError, ValueError):
                     there = (self.path / side / "c" / str(chunk) / "0").exists()
                     yield side, chunk, "damaged" if there else "missing"
+
+    def describe_arrays(self) -> None:
+        """Writes anew the zarr.json of an array that cannot be opened; its chunks stay as they are."""
+        for side in SIDES:
+            try:
+                self.array(side)
+            except StoreError:
+                (self.path / side / "zarr.json").unlink(missing_ok=True)
+                _open_array(self.path, side, self.plan, create=True)
+
+    def reopen(self, bad: set[int]) -> None:
+        """Makes the store an unfinished one in which the chunks in `bad` are still to be written."""
+        StoreWriter.begin(self.path, self.plan, self.checksums["captions"])
+        good = [chunk for chunk in range(self.plan.chunks) if chunk not in bad]
+        with written_whole(self.path / "progress-repair.jsonl") as beside:
+            lines = (json.dumps({"chunk": chunk, **{s: self.checksums[s][chunk] for s in SIDES}}) for chunk in good)
+            beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        (self.path / "manifest.json").unlink()
 
     def _told(self, side: str, chunk: int) -> str:
         return f"{self.path / side}: chunk {chunk} is damaged or missing; mend it with c2c embed --repair {self.path}"

@@ -52,8 +52,11 @@ class ClapTextSelfAttention(nnx.Module):
         self.key = nnx.Linear(D, D, rngs=rngs)
         self.value = nnx.Linear(D, D, rngs=rngs)
 
-    def __call__(self, hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]) -> Float[Array, "B L D"]:
-        return attend(self.query, self.key, self.value, hidden_BLD, self.heads, mask_B11L=mask_B11L)
+    def __call__(
+        self, asking_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]
+    ) -> Float[Array, "B Q D"]:
+        projections = self.query, self.key, self.value
+        return attend(*projections, asking_BQD, hidden_BLD, self.heads, mask_B11L=mask_B11L)
 
 
 class ClapTextResidual(nnx.Module):
@@ -72,8 +75,10 @@ class ClapTextAttention(nnx.Module):
         self.self = ClapTextSelfAttention(config, rngs=rngs)
         self.output = ClapTextResidual(config.hidden_size, config, rngs=rngs)
 
-    def __call__(self, hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]) -> Float[Array, "B L D"]:
-        return self.output(self.self(hidden_BLD, mask_B11L), hidden_BLD)
+    def __call__(
+        self, asking_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]
+    ) -> Float[Array, "B Q D"]:
+        return self.output(self.self(asking_BQD, hidden_BLD, mask_B11L), asking_BQD)
 
 
 class ClapTextIntermediate(nnx.Module):
@@ -91,27 +96,32 @@ class ClapTextLayer(nnx.Module):
         self.intermediate = ClapTextIntermediate(config, rngs=rngs)
         self.output = ClapTextResidual(config.intermediate_size, config, rngs=rngs)
 
-    def __call__(self, hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]) -> Float[Array, "B L D"]:
-        hidden_BLD = self.attention(hidden_BLD, mask_B11L)
-        return self.output(self.intermediate(hidden_BLD), hidden_BLD)
+    def __call__(
+        self, asking_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]
+    ) -> Float[Array, "B Q D"]:
+        """The states after this layer of the tokens that ask: all, or those few whose outcome is wanted."""
+        attended_BQD = self.attention(asking_BQD, hidden_BLD, mask_B11L)
+        return self.output(self.intermediate(attended_BQD), attended_BQD)
 
 
 class ClapTextEncoder(nnx.Module):
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.layer = nnx.List([ClapTextLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
-    def __call__(self, hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]) -> Float[Array, "B L D"]:
-        for layer in self.layer:
-            hidden_BLD = layer(hidden_BLD, mask_B11L)
-        return hidden_BLD
+    def __call__(self, hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]) -> Float[Array, "B D"]:
+        """The first token's final state: the last layer does nothing for the others."""
+        *before, last = self.layer
+        for layer in before:
+            hidden_BLD = layer(hidden_BLD, hidden_BLD, mask_B11L)
+        return last(hidden_BLD[:, :1], hidden_BLD, mask_B11L)[:, 0]
 
 
 class ClapTextPooler(nnx.Module):
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.dense = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
 
-    def __call__(self, hidden_BLD: Float[Array, "B L D"]) -> Float[Array, "B D"]:
-        return jax.nn.tanh(self.dense(hidden_BLD[:, 0]))
+    def __call__(self, first_BD: Float[Array, "B D"]) -> Float[Array, "B D"]:
+        return jax.nn.tanh(self.dense(first_BD))
 
 
 class ClapTextModel(nnx.Module):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from c2c_jax.models.layers import ACTIVATIONS, attend
+from c2c_jax.models.layers import ACTIVATIONS, attend, taken
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,16 @@ class CLIPAttention(nnx.Module):
         self.v_proj = nnx.Linear(D, D, rngs=rngs)
         self.out_proj = nnx.Linear(D, D, rngs=rngs)
 
-    def __call__(self, hidden_BLD: Float[Array, "B L D"], *, is_causal: bool) -> Float[Array, "B L D"]:
-        return self.out_proj(attend(self.q_proj, self.k_proj, self.v_proj, hidden_BLD, self.heads, is_causal=is_causal))
+    def __call__(
+        self, hidden_BLD: Float[Array, "B L D"], *, is_causal: bool, at_B: Int[Array, "B"] | None = None
+    ) -> Float[Array, "B Q D"]:
+        """Of every token, or of those at `at_B` alone (Q = 1)."""
+        projections = self.q_proj, self.k_proj, self.v_proj
+        if at_B is None:
+            return self.out_proj(attend(*projections, hidden_BLD, hidden_BLD, self.heads, is_causal=is_causal))
+        is_seen_BL = jnp.arange(hidden_BLD.shape[1])[None] <= (at_B[:, None] if is_causal else hidden_BLD.shape[1])
+        mask_B11L = jnp.broadcast_to(is_seen_BL, hidden_BLD.shape[:2])[:, None, None]
+        return self.out_proj(attend(*projections, taken(hidden_BLD, at_B), hidden_BLD, self.heads, mask_B11L=mask_B11L))
 
 
 class CLIPMLP(nnx.Module):
@@ -72,19 +80,26 @@ class CLIPEncoderLayer(nnx.Module):
         self.mlp = CLIPMLP(config, rngs=rngs)
         self.layer_norm2 = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
 
-    def __call__(self, hidden_BLD: Float[Array, "B L D"], *, is_causal: bool) -> Float[Array, "B L D"]:
-        hidden_BLD = hidden_BLD + self.self_attn(self.layer_norm1(hidden_BLD), is_causal=is_causal)
-        return hidden_BLD + self.mlp(self.layer_norm2(hidden_BLD))
+    def __call__(
+        self, hidden_BLD: Float[Array, "B L D"], *, is_causal: bool, at_B: Int[Array, "B"] | None = None
+    ) -> Float[Array, "B Q D"]:
+        attended_BQD = self.self_attn(self.layer_norm1(hidden_BLD), is_causal=is_causal, at_B=at_B)
+        hidden_BQD = attended_BQD + (hidden_BLD if at_B is None else taken(hidden_BLD, at_B))
+        return hidden_BQD + self.mlp(self.layer_norm2(hidden_BQD))
 
 
 class CLIPEncoder(nnx.Module):
     def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, *, rngs: nnx.Rngs):
         self.layers = nnx.List([CLIPEncoderLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
-    def __call__(self, hidden_BLD: Float[Array, "B L D"], *, is_causal: bool) -> Float[Array, "B L D"]:
-        for layer in self.layers:
+    def __call__(
+        self, hidden_BLD: Float[Array, "B L D"], *, is_causal: bool, at_B: Int[Array, "B"] | None = None
+    ) -> Float[Array, "B Q D"]:
+        """All final states, or those at `at_B` alone: the last layer then does nothing for the others."""
+        *before, last = self.layers
+        for layer in before:
             hidden_BLD = layer(hidden_BLD, is_causal=is_causal)
-        return hidden_BLD
+        return last(hidden_BLD, is_causal=is_causal, at_B=at_B)
 
 
 class CLIPTextEmbeddings(nnx.Module):
@@ -105,11 +120,10 @@ class CLIPTextModel(nnx.Module):
 
     def __call__(self, ids_BL: Int[Array, "B L"]) -> Float[Array, "B D"]:
         """The final state at the end-of-text token, which by causality no later (padding) token can touch."""
-        hidden_BLD = self.final_layer_norm(self.encoder(self.embeddings(ids_BL), is_causal=True))
         # Configs older than transformers PR 24773 say eos_token_id 2, while the true end-of-text id is the largest.
         is_end_BL = ids_BL if self.eos_token_id == 2 else (ids_BL == self.eos_token_id).astype(jnp.int32)
         end_B = jnp.argmax(is_end_BL, axis=1)
-        return jnp.take_along_axis(hidden_BLD, end_B[:, None, None], axis=1)[:, 0]
+        return self.final_layer_norm(self.encoder(self.embeddings(ids_BL), is_causal=True, at_B=end_B)[:, 0])
 
 
 class CLIPVisionEmbeddings(nnx.Module):
@@ -142,7 +156,8 @@ class CLIPVisionModel(nnx.Module):
     def __call__(self, pixels_BHWC: Float[Array, "B height width C"]) -> Float[Array, "B D"]:
         """The class token's final state, normalised."""
         hidden_BPD = self.pre_layrnorm(self.embeddings(pixels_BHWC))
-        return self.post_layernorm(self.encoder(hidden_BPD, is_causal=False)[:, 0])
+        class_B = jnp.zeros(len(hidden_BPD), jnp.int32)
+        return self.post_layernorm(self.encoder(hidden_BPD, is_causal=False, at_B=class_B)[:, 0])
 
 
 class CLIPModel(nnx.Module):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
 def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -14,8 +14,11 @@ def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def gelu_exact(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """x·Φ(x) by the error function: what transformers calls "gelu", whereas jax.nn.gelu defaults to the tanh form."""
-    return jax.nn.gelu(x, approximate=False)
+    """x·Φ(x) by the error function: what transformers calls "gelu", whereas jax.nn.gelu defaults to the tanh form.
+
+    By erf, as torch has it: jax.nn.gelu's exact form goes by erfc, which takes three times as long on a CPU.
+    """
+    return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -29,19 +32,30 @@ def attend(
     query: nnx.Linear,
     key: nnx.Linear,
     value: nnx.Linear,
+    asking_BQD: Float[Array, "B Q D"],
     hidden_BLD: Float[Array, "B L D"],
     heads: int,
     *,
     mask_B11L: Bool[Array, "B 1 1 L"] | None = None,
     is_causal: bool = False,
-) -> Float[Array, "B L D"]:
-    """Multi-head self-attention before its output projection, scaled by 1/√K (Vaswani et al. 2017, eq. 1)."""
-    B, L, D = hidden_BLD.shape
-    q_BLHK, k_BLHK, v_BLHK = (
-        projection(hidden_BLD).reshape(B, L, heads, D // heads) for projection in (query, key, value)
-    )
-    out_BLHK = jax.nn.dot_product_attention(q_BLHK, k_BLHK, v_BLHK, mask=mask_B11L, is_causal=is_causal)
-    return out_BLHK.reshape(B, L, D)
+) -> Float[Array, "B Q D"]:
+    """Multi-head attention before its output projection, scaled by 1/√K (Vaswani et al. 2017, eq. 1).
+
+    asking_BQD: the states that queries are made of: `hidden_BLD` itself, or those few whose outcome is wanted.
+    """
+
+    def projected(projection: nnx.Linear, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L H K"]:
+        B, L, D = x_BLD.shape
+        return projection(x_BLD).reshape(B, L, heads, D // heads)
+
+    q_BQHK, k_BLHK, v_BLHK = projected(query, asking_BQD), projected(key, hidden_BLD), projected(value, hidden_BLD)
+    out_BQHK = jax.nn.dot_product_attention(q_BQHK, k_BLHK, v_BLHK, mask=mask_B11L, is_causal=is_causal)
+    return out_BQHK.reshape(asking_BQD.shape)
+
+
+def taken(hidden_BLD: Float[Array, "B L D"], at_B: Int[Array, "B"]) -> Float[Array, "B 1 D"]:
+    """The one state of each row at its place in `at_B`."""
+    return jnp.take_along_axis(hidden_BLD, at_B[:, None, None], axis=1)
 
 
 def unit(x: Float[Array, "... E"]) -> Float[Array, "... E"]:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import tensorflow_datasets as tfds
 
-from c2c_jax.data.captions import Captions, fingerprint, load_captions
+from c2c_jax.data.captions import KNOWN, Source, open_sources
 from c2c_jax.data.conceptual_captions import ConceptualCaptions
+from c2c_jax.data.mixture import Mixture
 from c2c_jax.errors import CaptionError
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +34,8 @@ MIXED = (
     b"\r\n \t\r\n\n"
 )
 MIXED_TEXTS = ["a dog barks", "rain on a tin roof", "café noise"]
-MIXED_MALFORMED = {"no tab": 2, "empty caption": 2, "not UTF-8": 1}
-MIXED_FIRST_LINES = {"no tab": 2, "empty caption": 4, "not UTF-8": 6}
+MIXED_COUNTS = {"no tab": 2, "empty caption": 2, "not UTF-8": 1}
+MIXED_FIRST = {"no tab": "line 2", "empty caption": "line 4", "not UTF-8": "line 6"}
 MIXED_LEFT_OUT = (
     "5 rows left out: 2 no tab (first at line 2), 2 empty caption (first at line 4), 1 not UTF-8 (first at line 6)"
 )
@@ -46,10 +47,19 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
-def message_of(source: str, data_dir: Path | None = None, manual_dir: Path | None = None) -> str:
-    """The one line load_captions refuses with."""
+def opened(spec: str, data_dir: Path | str = "", manual_dir: Path | str = "") -> Source:
+    (source,) = open_sources(spec, str(data_dir), str(manual_dir))
+    return source
+
+
+def texts_of(spec: str, data_dir: Path | str = "", manual_dir: Path | str = "") -> list[str]:
+    return list(opened(spec, data_dir, manual_dir).rows())
+
+
+def message_of(spec: str, data_dir: Path | str = "", manual_dir: Path | str = "") -> str:
+    """The one line that a source is refused with."""
     with pytest.raises(CaptionError) as caught:
-        load_captions(source, data_dir and str(data_dir), manual_dir and str(manual_dir))
+        texts_of(spec, data_dir, manual_dir)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -61,12 +71,12 @@ def prepared_folder(data_dir: Path) -> Path:
 
 def test_tsv_keeps_good_rows_and_accounts_for_the_rest(tmp_path):
     source = f"tsv:{write(tmp_path / 'c.tsv', MIXED)}"
-    captions = load_captions(source)
-    assert captions.texts == MIXED_TEXTS
-    assert captions.source == source
-    assert captions.malformed == MIXED_MALFORMED
-    assert captions.first_lines == MIXED_FIRST_LINES
-    assert captions.report() == f"3 captions read from {source}; {MIXED_LEFT_OUT}"
+    captions = opened(source)
+    assert list(captions.rows()) == MIXED_TEXTS
+    assert captions.spec == source
+    assert captions.left_out.counts == MIXED_COUNTS
+    assert captions.left_out.first == MIXED_FIRST
+    assert str(captions.left_out) == MIXED_LEFT_OUT
 
 
 @pytest.mark.parametrize(
@@ -86,58 +96,40 @@ def test_tsv_keeps_good_rows_and_accounts_for_the_rest(tmp_path):
     ],
 )
 def test_txt_rows(tmp_path, content, texts, malformed):
-    captions = load_captions(f"txt:{write(tmp_path / 'c.txt', content)}")
-    assert captions.texts == texts
-    assert captions.malformed == malformed
+    captions = opened(f"txt:{write(tmp_path / 'c.txt', content)}")
+    assert list(captions.rows()) == texts
+    assert captions.left_out.counts == malformed
 
 
 def test_tsv_rows_end_at_newline_only(tmp_path):
     path = write(tmp_path / "c.tsv", "a\u2028b\x0bc\x85d\thttp://x\ne\thttp://y\n".encode())
-    assert load_captions(f"tsv:{path}").texts == ["a\u2028b\x0bc\x85d", "e"]
+    assert texts_of(f"tsv:{path}") == ["a\u2028b\x0bc\x85d", "e"]
 
 
 def test_tilde_is_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "c.txt", b"one\n")
-    assert load_captions("txt:~/c.txt").texts == ["one"]
-
-
-def test_report_of_one_and_of_thousands():
-    assert Captions("txt:a", "", ["x"], {}, {}).report() == "1 caption read from txt:a; no row left out"
-    many = Captions("txt:a", "", ["x"] * 15833, {"no tab": 1}, {"no tab": 1017})
-    assert many.report() == "15,833 captions read from txt:a; 1 row left out: 1 no tab (first at line 1,017)"
-
-
-def test_fingerprint_is_sha256_of_the_texts_in_order():
-    assert fingerprint(["a", "bé"]) == hashlib.sha256("a\nbé\n".encode()).hexdigest()
-    # Across the block boundary, too.
-    many = [str(i) for i in range(70000)]
-    assert fingerprint(many) == hashlib.sha256("".join(f"{i}\n" for i in range(70000)).encode()).hexdigest()
-
-
-def test_fingerprint_tells_texts_apart():
-    variants = [["ab", "c"], ["a", "bc"], ["abc"], ["c", "ab"], ["ab", "C"], ["ab"], ["ab", "c", "c"], ["ab c"]]
-    assert len({fingerprint(texts) for texts in variants}) == len(variants)
+    assert texts_of("txt:~/c.txt") == ["one"]
 
 
 def test_prepared_set_has_the_rows_and_keeps_the_counts(tmp_path):
     manual = tmp_path / "manual"
     tsv = write(manual / VALIDATION, MIXED)
-    first = load_captions(SOURCE, str(tmp_path / "d"), str(manual))
-    assert first.texts == MIXED_TEXTS
-    assert first.report() == f"3 captions read from {SOURCE}; {MIXED_LEFT_OUT}"
-    assert first.fingerprint == load_captions(f"tsv:{tsv}").fingerprint
+    first = opened(SOURCE, tmp_path / "d", manual)
+    assert list(first.rows()) == MIXED_TEXTS
+    assert str(first.left_out) == MIXED_LEFT_OUT
+    assert first.stamp() == hashlib.sha256(MIXED).hexdigest() == opened(f"tsv:{tsv}").stamp()
     tsv.unlink()
-    assert load_captions(SOURCE, str(tmp_path / "d"), str(manual)) == first
+    again = opened(SOURCE, tmp_path / "d", manual)
+    assert (list(again.rows()), again.left_out, again.stamp()) == (MIXED_TEXTS, first.left_out, first.stamp())
 
 
 def test_both_splits_are_prepared_and_the_manual_folder_has_a_default(tmp_path):
     write(tmp_path / "downloads" / "manual" / TRAIN, b"bad\nt1\tu\nt2\tu\n")
     write(tmp_path / "downloads" / "manual" / VALIDATION, b"v1\tu\n\tu\n")
-    train = load_captions("tfds:conceptual_captions:train", str(tmp_path))
-    validation = load_captions(SOURCE, str(tmp_path))
-    assert (train.texts, train.malformed) == (["t1", "t2"], {"no tab": 1})
-    assert (validation.texts, validation.malformed) == (["v1"], {"empty caption": 1})
+    train, validation = opened("tfds:conceptual_captions:train", tmp_path), opened(SOURCE, tmp_path)
+    assert (list(train.rows()), train.left_out.counts) == (["t1", "t2"], {"no tab": 1})
+    assert (list(validation.rows()), validation.left_out.counts) == (["v1"], {"empty caption": 1})
 
 
 def test_builder_keeps_file_order_over_shards_and_carries_addresses(tmp_path):
@@ -148,7 +140,7 @@ def test_builder_keeps_file_order_over_shards_and_carries_addresses(tmp_path):
     builder.download_and_prepare(download_config=config)
     assert len(builder.info.splits["validation"].shard_lengths) == 3
     assert builder.as_data_source(split="validation")[998] == {"caption": b"row 998", "url": b"http://x/998"}
-    assert load_captions(SOURCE, str(tmp_path)).texts == [f"row {i}" for i in range(1000)]
+    assert texts_of(SOURCE, tmp_path) == [f"row {i}" for i in range(1000)]
 
 
 def test_builder_alone_names_the_files_it_wants(tmp_path):
@@ -161,18 +153,18 @@ def test_builder_alone_names_the_files_it_wants(tmp_path):
 
 def test_changed_tsv_is_refused_until_one_of_the_two_goes(tmp_path):
     tsv = write(tmp_path / "downloads" / "manual" / VALIDATION, b"one\tu\n")
-    load_captions(SOURCE, str(tmp_path))
+    texts_of(SOURCE, tmp_path)
     tsv.write_bytes(b"two\tu\n")
     message = message_of(SOURCE, tmp_path)
     assert message.startswith(f"{tsv} is not the file {prepared_folder(tmp_path)} was prepared from")
     shutil.rmtree(prepared_folder(tmp_path))
-    assert load_captions(SOURCE, str(tmp_path)).texts == ["two"]
+    assert texts_of(SOURCE, tmp_path) == ["two"]
 
 
 def test_split_that_was_not_prepared(tmp_path):
     manual = tmp_path / "downloads" / "manual"
     write(manual / VALIDATION, b"one\tu\n")
-    load_captions(SOURCE, str(tmp_path))
+    texts_of(SOURCE, tmp_path)
     assert message_of("tfds:conceptual_captions:train", tmp_path) == (
         f"the set prepared in {prepared_folder(tmp_path)} has no split 'train', only ['validation']: "
         f"put {TRAIN} with the others into {manual} and delete that folder to prepare it anew"
@@ -183,7 +175,7 @@ def test_split_that_was_not_prepared(tmp_path):
 def test_damaged_prepared_set(tmp_path, keep_bytes):
     rows = b"".join(hashlib.sha512(b"%d" % i).hexdigest().encode() + b"\tu\n" for i in range(2000))
     write(tmp_path / "downloads" / "manual" / VALIDATION, rows)
-    load_captions(SOURCE, str(tmp_path))
+    texts_of(SOURCE, tmp_path)
     (shard,) = prepared_folder(tmp_path).glob("*.array_record*")
     content = shard.read_bytes()
     shard.unlink()
@@ -204,12 +196,14 @@ def test_preparation_without_a_usable_row_leaves_no_set(tmp_path):
     assert message_of(SOURCE, tmp_path) == expected
     assert list((tmp_path / "conceptual_captions").iterdir()) == []
     tsv.write_bytes(b"one\tu\n")
-    assert load_captions(SOURCE, str(tmp_path)).texts == ["one"]
+    assert texts_of(SOURCE, tmp_path) == ["one"]
 
 
 def test_killed_preparation_is_not_taken_for_whole(tmp_path):
     tsv = write(tmp_path / "downloads" / "manual" / VALIDATION, b"a caption\thttp://x\n" * 50000)
-    code = f"from c2c_jax.data.captions import load_captions; load_captions({SOURCE!r}, {str(tmp_path)!r})"
+    code = (
+        f"from c2c_jax.data.captions import open_sources; list(open_sources({SOURCE!r}, {str(tmp_path)!r})[0].rows())"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
     sets = tmp_path / "conceptual_captions"
     while not list(sets.glob("incomplete.*")):
@@ -219,14 +213,15 @@ def test_killed_preparation_is_not_taken_for_whole(tmp_path):
     assert process.wait() == -signal.SIGKILL
     assert [entry.name.split(".")[0] for entry in sets.iterdir()] == ["incomplete"]
     tsv.write_bytes(b"one\tu\n")
-    assert load_captions(SOURCE, str(tmp_path)).texts == ["one"]
+    assert texts_of(SOURCE, tmp_path) == ["one"]
 
 
 def test_preparing_and_reading_needs_no_tensorflow_and_is_quiet(tmp_path):
     write(tmp_path / "downloads" / "manual" / VALIDATION, MIXED)
     code = (
-        "import sys; from c2c_jax.data.captions import load_captions; "
-        f"print(load_captions({SOURCE!r}, {str(tmp_path)!r}).report()); "
+        "import sys; from c2c_jax.data.captions import open_sources; from c2c_jax.data.mixture import Mixture; "
+        f"mixture = Mixture(open_sources({SOURCE!r}, {str(tmp_path)!r}), drop_duplicates=False); list(mixture); "
+        "print(mixture.report()); "
         "print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'torch')])"
     )
     for preparing in (True, False):
@@ -240,14 +235,23 @@ def test_preparing_and_reading_needs_no_tensorflow_and_is_quiet(tmp_path):
 
 
 def test_unknown_sources():
-    known = "known: tfds:conceptual_captions:SPLIT, tsv:PATH or txt:PATH"
-    assert message_of("csv:a.csv") == f"unknown caption source 'csv:a.csv'; {known}"
-    assert message_of("captions.tsv") == f"unknown caption source 'captions.tsv'; {known}"
-    assert message_of("tfds:coco:train") == f"unknown TFDS captions 'coco' in 'tfds:coco:train'; {known}"
+    for spec in ("captions.tsv", "xml:a.xml", "", "tsv:a.tsv + b.tsv"):
+        assert message_of_spec(spec) == f"unknown caption source {spec.rpartition(' + ')[2]!r}; known: {KNOWN}"
     assert message_of("tfds:conceptual_captions:test") == (
         "no split 'test' in conceptual_captions; there are train, validation"
     )
-    assert message_of("tfds:conceptual_captions") == ("no split '' in conceptual_captions; there are train, validation")
+    for spec in ("tfds:conceptual_captions", "tfds:", "tfds:coco@2017:train:text"):
+        assert message_of_spec(spec) == f"cannot read {spec!r}; known: {KNOWN}"
+    assert message_of_spec("tfds:coco:train") == "'tfds:coco:train' names no field; write tfds:coco:train:FIELD"
+    assert message_of_spec("csv:a.csv") == f"'csv:a.csv' names no column; known: {KNOWN}"
+    assert message_of_spec("0*txt:a.txt") == "weight 0 of txt:a.txt must be above 0"
+    assert message_of_spec("1.2.3*txt:a.txt") == "'1.2.3' in '1.2.3*txt:a.txt' is no weight"
+
+
+def message_of_spec(spec: str) -> str:
+    with pytest.raises(CaptionError) as caught:
+        open_sources(spec)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -289,9 +293,9 @@ def test_real_validation_split(tmp_path):
     rows = (folder / VALIDATION).read_bytes().decode("utf-8").removesuffix("\n").split("\n")
     expected = [row.split("\t")[0] for row in rows]
     assert len(expected) == 15833
-    plain = load_captions(f"tsv:{folder / VALIDATION}")
-    prepared = load_captions(SOURCE, str(tmp_path), str(folder))
-    assert plain.texts == expected
-    assert prepared.texts == expected
-    assert plain.malformed == prepared.malformed == {}
-    assert plain.fingerprint == prepared.fingerprint
+    for source in (opened(f"tsv:{folder / VALIDATION}"), opened(SOURCE, tmp_path, folder)):
+        assert list(source.rows()) == expected
+        assert source.left_out.counts == {}
+    mixture = Mixture([opened(f"tsv:{folder / VALIDATION}")], drop_duplicates=True)
+    assert list(mixture) == list(dict.fromkeys(expected))
+    assert mixture.duplicates == [len(expected) - len(set(expected))] == [290]

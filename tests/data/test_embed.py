@@ -1,5 +1,9 @@
-"""The embedding pass on tiny towers: rows against direct encoding, reuse, and going on after a stop."""
+"""The embedding pass on tiny towers: rows against direct encoding, and one store however it came about."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +11,14 @@ import pytest
 
 from c2c_jax.config import Config, DataConfig, EmbedConfig
 from c2c_jax.data.embed import prepare_store
-from c2c_jax.errors import StoreError
-from c2c_jax.spaces import Space, load_space
+from c2c_jax.data.store import Store, StoreWriter
+from c2c_jax.errors import ConfigError, StoreError
+from c2c_jax.spaces import Space, TextBatch, load_space
+from tests.training.test_parallel import free_port, run_all
 
+ROOT = Path(__file__).parents[2]
 ROWS = 50
+ODD = ["", "🚗💨 🎸", "Über кошка قطة 猫 ねこ", "long " * 76, "longer " * 90, "x", "a\u2028b", "very long " * 400]
 
 
 @pytest.fixture
@@ -20,49 +28,183 @@ def config(tmp_path: Path, clip_folder: Path, audioldm_folder: Path, caption_lis
         source=str(clip_folder),
         target=f"{audioldm_folder}:text_encoder",
         data=DataConfig(captions=f"txt:{tmp_path / 'captions.txt'}"),
-        embed=EmbedConfig(batch_size=8, chunk_rows=16),
+        embed=EmbedConfig(batch_tokens=64, chunk_rows=16),
     )
+
+
+@pytest.fixture
+def unbroken(config: Config, tmp_path: Path) -> dict[str, bytes]:
+    prepare_store(config, tmp_path / "unbroken")
+    return contents(tmp_path / "unbroken")
 
 
 def contents(store: Path) -> dict[str, bytes]:
     return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
+def command(config: Config, out: Path) -> list[str]:
+    """The same pass from the command line."""
+    fields = {
+        "source": config.source, "target": config.target, "data.captions": config.data.captions,
+        "embed.batch_tokens": config.embed.batch_tokens, "embed.chunk_rows": config.embed.chunk_rows,
+    }  # fmt: skip
+    given = [f"--config.{field}={value}" for field, value in fields.items()]
+    recipe = ["--config", "configs/mlp.py", "--out", str(out)]
+    return [sys.executable, "-m", "c2c_jax.cli.main", "embed", *recipe, *given]
+
+
+def written_chunks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(chunk, rows) of every write from now on."""
+    chunks, write = [], StoreWriter.write
+
+    def noting(self, chunk, source, target):
+        chunks.append((chunk, len(source)))
+        write(self, chunk, source, target)
+
+    monkeypatch.setattr(StoreWriter, "write", noting)
+    return chunks
+
+
 def test_rows_are_the_captions_vectors(config, tmp_path, caption_list):
     store = prepare_store(config, tmp_path / "store")
     assert (store.plan.rows, store.plan.chunks) == (ROWS, 4)
+    assert list(store.captions()) == caption_list[:ROWS]
     for side in ("source", "target"):
         expected = load_space(getattr(config, side)).encode_text(caption_list[:ROWS])
         np.testing.assert_allclose(store.read(side), expected, atol=1e-5, rtol=1e-3)  # float16 keeps 11 bits
 
 
-def test_stopped_pass_goes_on_and_ends_with_the_same_bytes(config, tmp_path, monkeypatch):
-    prepare_store(config, tmp_path / "unbroken")
-    whole, calls = Space.encode_text, []
+@pytest.mark.parametrize(("side", "length"), [("source", 77), ("target", 77), ("target", 512)])
+def test_bucketed_equals_padded(config, shared_data, side, length):
+    """On real captions and odd texts, against all of them padded to one length: 77 is CLIP's and LAION's own CLAP's,
+    512 AudioLDM's."""
+    lines = (shared_data / "Validation_GCC-1.1.0-Validation.tsv").read_text(encoding="utf-8").splitlines()
+    texts = [line.split("\t")[0] for line in lines[: 300 if length == 77 else 40]] + ODD
+    space = load_space(getattr(config, side))
+    space.max_tokens = length
+    assert max(len(row) for row in space.tokenizer(texts)["input_ids"]) > length
+    ids = space.tokenizer(texts, truncation=True, max_length=length, padding="max_length")["input_ids"]
+    padded = np.asarray(space.run_text(TextBatch(np.arange(len(ids)), np.asarray(ids, np.int32))))
+    np.testing.assert_allclose(space.encode_text(texts, batch_tokens=256), padded, atol=1e-5, rtol=0)
 
-    def stopping(self, texts, **kwargs):
-        calls.append(len(texts))
-        if len(calls) == 6:  # the target side of the third chunk
-            raise KeyboardInterrupt
-        return whole(self, texts, **kwargs)
 
-    monkeypatch.setattr(Space, "encode_text", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        prepare_store(config, tmp_path / "stopped")
-    assert not (tmp_path / "stopped" / "manifest.json").exists()
-    calls.clear()
-    calls.extend([0] * 6)
-    prepare_store(config, tmp_path / "stopped")
-    assert calls[6:] == [16, 16, 2, 2]  # the third and the last chunk, both sides; the finished two not again
-    assert contents(tmp_path / "stopped") == contents(tmp_path / "unbroken")
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_fewer_than_ten_shapes(config, shared_data, side):
+    lines = (shared_data / "Validation_GCC-1.1.0-Validation.tsv").read_text(encoding="utf-8").splitlines()
+    space, shapes, rows = load_space(getattr(config, side)), set(), 0
+    texts = [line.split("\t")[0] for line in lines[:5000]] + ODD + [f"w{'ord ' * n}" for n in range(0, 600, 3)]
+    for start in range(0, len(texts), 1000):  # the last chunk is a short one
+        batches = space.text_batches(texts[start : start + 1000], 1024, most_rows=1000)
+        shapes |= {batch.ids_BL.shape for batch in batches}
+        rows += sum(len(batch.rows) for batch in batches)
+    assert rows == len(texts)
+    assert len(shapes) < 10
+    assert len({length for _, length in shapes}) == len(shapes)
+
+
+def test_bfloat16_towers_and_float32_store(config, tmp_path, caption_list):
+    config.embed.dtype, config.embed.store_dtype = "bfloat16", "float32"
+    store = prepare_store(config, tmp_path / "store")
+    for side in ("source", "target"):
+        exact = load_space(getattr(config, side)).encode_text(caption_list[:ROWS])
+        rounded = store.read(side)
+        assert rounded.dtype == np.float32
+        cosine = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
+        assert 0.999 < cosine.min() < cosine.max() < 1 - 1e-9
+    config.embed.dtype = "float32"
+    with pytest.raises(StoreError, match=r"was made with config.embed.dtype bfloat16"):
+        prepare_store(config, tmp_path / "store")
+
+
+def test_killed_pass_goes_on_and_ends_with_the_same_bytes(config, unbroken, tmp_path, monkeypatch):
+    out = tmp_path / "killed"
+    process = subprocess.Popen(command(config, out), cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not any(path.read_text().count("\n") for path in out.glob("progress-*.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not (out / "manifest.json").exists()
+    finished = set(StoreWriter(out).finished)
+    chunks = written_chunks(monkeypatch)
+    prepare_store(config, out)
+    assert finished and {chunk for chunk, _ in chunks} == set(range(4)) - finished
+    assert contents(out) == unbroken
+
+
+def test_full_disk_is_told_in_one_line_and_the_pass_goes_on(config, unbroken, tmp_path):
+    """The system refuses files beyond a size, as it refuses all where a disk is full: plan.json needs less than
+    2,000 bytes, a chunk of 16 rows of 64 float16 numbers 2,048."""
+    out = tmp_path / "full"
+    limited = (
+        "import os, resource as r, sys; r.setrlimit(r.RLIMIT_FSIZE, (2000, 2000)); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", limited, *command(config, out)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 2, run.stderr
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"c2c embed: {out}: chunk 0 could not be written: File too large; make room")
+    assert "Traceback" not in run.stderr
+    prepare_store(config, out)
+    assert contents(out) == unbroken
+
+
+def test_two_processes_write_the_same_bytes(config, unbroken, tmp_path):
+    hosts = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--process-id"]
+    run_all([[*command(config, tmp_path / "two"), *hosts, str(i)] for i in range(2)], devices=4)
+    assert contents(tmp_path / "two") == unbroken
 
 
 def test_finished_store_is_reused_without_towers(config, tmp_path, monkeypatch):
     prepare_store(config, tmp_path / "store")
-    monkeypatch.setattr(Space, "encode_text", lambda *args, **kwargs: pytest.fail("encoded again"))
+    monkeypatch.setattr(Space, "run_text", lambda *args, **kwargs: pytest.fail("encoded again"))
     assert prepare_store(config, tmp_path / "store").plan.rows == ROWS
     config.source = config.target = ""
     assert prepare_store(config, tmp_path / "store").plan.rows == ROWS
+
+
+def test_new_source_embeds_only_the_new_rows(config, tmp_path, caption_list, monkeypatch):
+    prepare_store(config, tmp_path / "store")
+    old = {side: Store.open(tmp_path / "store").read(side) for side in ("source", "target")}
+    (tmp_path / "more.txt").write_text("\n".join(caption_list[40:70]), encoding="utf-8")  # ten of them known
+    config.data.captions += f" + txt:{tmp_path / 'more.txt'}"
+    chunks = written_chunks(monkeypatch)
+    store = prepare_store(config, tmp_path / "store")
+    assert chunks == [(3, 14), (4, 6)]
+    assert list(store.captions()) == caption_list[:70]
+    assert [(record.rows, record.duplicates) for record in store.plan.sources] == [(50, 0), (20, 10)]
+    for side in ("source", "target"):
+        vectors = store.read(side)
+        np.testing.assert_array_equal(vectors[:ROWS], old[side])
+        expected = load_space(getattr(config, side)).encode_text(caption_list[ROWS:70])
+        np.testing.assert_allclose(vectors[ROWS:], expected, atol=1e-5, rtol=1e-3)
+    assert list(store.damage()) == []
+    config.data.captions = config.data.captions.partition(" + ")[0]
+    with pytest.raises(StoreError, match="was made with captions"):
+        prepare_store(config, tmp_path / "store")
+
+
+def test_growing_that_stopped_goes_on(config, tmp_path, caption_list, monkeypatch):
+    prepare_store(config, tmp_path / "store")
+    (tmp_path / "more.txt").write_text("\n".join(caption_list[ROWS:90]), encoding="utf-8")
+    config.data.captions += f" + txt:{tmp_path / 'more.txt'}"
+    write = StoreWriter.write
+
+    def stopping(self, chunk, *vectors):
+        if chunk >= 4:
+            raise KeyboardInterrupt
+        write(self, chunk, *vectors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "write", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_store(config, tmp_path / "store")
+    assert len(Store.open(tmp_path / "store").read("source")) == ROWS
+    chunks = written_chunks(monkeypatch)
+    store = prepare_store(config, tmp_path / "store")
+    assert chunks == [(4, 16), (5, 10)]
+    assert store.plan.rows == 90 and list(store.damage()) == []
 
 
 def test_edited_captions_and_swapped_spaces_are_refused(config, tmp_path):
@@ -70,9 +212,19 @@ def test_edited_captions_and_swapped_spaces_are_refused(config, tmp_path):
     captions = Path(config.data.captions.removeprefix("txt:"))
     original = captions.read_text()
     captions.write_text(original + "\none more")
-    with pytest.raises(StoreError, match="content has changed"):
+    with pytest.raises(StoreError, match="whose content has changed"):
         prepare_store(config, tmp_path / "store")
     captions.write_text(original)
     config.target = config.source
     with pytest.raises(StoreError, match="was made with target space"):
         prepare_store(config, tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("dtype", "float16"), ("store_dtype", "bfloat16"), ("chunk_rows", 0), ("batch_tokens", -1)]
+)
+def test_impossible_settings(config, tmp_path, field, value):
+    setattr(config.embed, field, value)
+    with pytest.raises(ConfigError, match=field):
+        prepare_store(config, tmp_path / "store")
+    assert not (tmp_path / "store").exists()

@@ -58,8 +58,10 @@ def test_attention(space, oracle, is_causal):
     mask = torch.full((7, 7), -torch.inf).triu(1)[None, None] if is_causal else None
     with torch.no_grad():
         expected, _ = oracle.text_model.encoder.layers[1].self_attn(torch.from_numpy(hidden), attention_mask=mask)
-    ours = space.model.text_model.encoder.layers[1].self_attn(jnp.asarray(hidden), is_causal=is_causal)
-    np.testing.assert_allclose(ours, expected.numpy(), **TOLERANCE)
+    attention, hidden = space.model.text_model.encoder.layers[1].self_attn, jnp.asarray(hidden)
+    np.testing.assert_allclose(attention(hidden, is_causal=is_causal), expected.numpy(), **TOLERANCE)
+    one = attention(hidden, is_causal=is_causal, at_B=jnp.array([6, 2]))
+    np.testing.assert_allclose(one[:, 0], expected.numpy()[[0, 1], [6, 2]], **TOLERANCE)
 
 
 @pytest.mark.parametrize("part", ["mlp", "layer_norm1", "layer_norm2"])
@@ -78,7 +80,7 @@ def test_whole_text_tower_any_padding(space, oracle, clip_folder, caption_list):
     tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
     with torch.no_grad():
         expected = oracle.get_text_features(**tokens).pooler_output.numpy()
-    np.testing.assert_allclose(space.encode_text(texts, batch_size=8), expected, **TOLERANCE)
+    np.testing.assert_allclose(space.encode_text(texts, batch_tokens=256), expected, **TOLERANCE)
 
 
 def test_text_pools_at_largest_id_where_config_says_eos_2(tmp_path, caption_list):

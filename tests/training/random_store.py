@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from c2c_jax.data.store import Plan, Store, StoreWriter
+from c2c_jax.data.arrays import store_of_arrays
+from c2c_jax.data.store import Store
 from c2c_jax.spaces import SpaceId
 
 
@@ -13,18 +14,8 @@ def random_store(path: Path, rows: int = 500, source_dim: int = 24, target_dim: 
     rng = np.random.default_rng(0)
     source = rng.normal(size=(rows, source_dim)).astype(np.float32)
     target = np.tanh(source @ rng.normal(size=(source_dim, target_dim)) / 4).astype(np.float32)
-    plan = Plan(
-        source=SpaceId(name="source", dim=source_dim, fingerprint="s" * 64),
-        target=SpaceId(name="target", dim=target_dim, fingerprint="t" * 64),
-        captions="txt:random",
-        captions_stamp="",
-        captions_sha256="",
-        left_out={},
-        rows=rows,
-        chunk_rows=128,
+    spaces = (
+        SpaceId(name="source", dim=source_dim, fingerprint="s" * 64),
+        SpaceId(name="target", dim=target_dim, fingerprint="t" * 64),
     )
-    writer = StoreWriter(path, plan)
-    for chunk in range(plan.chunks):
-        writer.write(chunk, source[plan.rows_of(chunk)], target[plan.rows_of(chunk)])
-    writer.finish()
-    return Store.open(path)
+    return store_of_arrays(path, source, target, spaces, chunk_rows=128)

@@ -1,0 +1,161 @@
+"""`c2c embed` as a user meets it: looking after a store, and stores of one's own vectors."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from c2c_jax.cli.main import main
+from c2c_jax.data.store import Store
+from tests.cli.test_main import ROOT, refused
+from tests.data.test_store import flip
+
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
+    """A store that `c2c embed` made from a tsv with one bad row and two duplicates, and copies of its ingredients."""
+    folder = tmp_path_factory.mktemp("made")
+    rows = [f"{caption}\thttp://x" for caption in [*caption_list[:ROWS], *caption_list[:2]]]
+    (folder / "captions.tsv").write_text("\n".join([*rows, "no tab"]), encoding="utf-8")
+    shutil.copytree(clip_folder, folder / "clip")
+    shutil.copytree(audioldm_folder, folder / "audioldm")
+    recipe = ["--config", str(ROOT / "configs" / "mlp.py"), "--out", str(folder / "store")]
+    spaces = [f"--config.source={folder / 'clip'}", f"--config.target={folder / 'audioldm'}:text_encoder"]
+    data = [f"--config.data.captions=tsv:{folder / 'captions.tsv'}", "--config.embed.chunk_rows=16"]
+    assert main(["embed", *recipe, *spaces, *data]) == 0
+    return folder
+
+
+@pytest.fixture
+def store(made, tmp_path) -> Path:
+    return Path(shutil.copytree(made / "store", tmp_path / "store"))
+
+
+def test_info_tells_all(made, capsys):
+    assert main(["embed", "--info", str(made / "store")]) == 0
+    told = capsys.readouterr().out
+    for part in (
+        f"{made / 'clip'}, 64 wide",
+        "40 pairs, float16",
+        "computed in float32",
+        "3 of 16 rows",
+        f"tsv:{made / 'captions.tsv'}: 40 rows, 2 duplicates dropped, 1 left out: no tab",
+    ):
+        assert part in told
+
+
+def test_verify_names_every_damaged_chunk(store, capsys):
+    assert main(["embed", "--verify", str(store)]) == 0
+    assert "all 3 chunks of 40 rows are whole" in capsys.readouterr().out
+    flip(store / "source" / "c" / "2" / "0")
+    (store / "target" / "c" / "0" / "0").unlink()
+    (store / "captions" / "1.txt").write_bytes(b"\xff")
+    assert main(["embed", "--verify", str(store)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [
+        f"{store / 'captions'}: chunk 1 (rows 16 to 31) is damaged",
+        f"{store / 'source'}: chunk 2 (rows 32 to 39) is damaged",
+        f"{store / 'target'}: chunk 0 (rows 0 to 15) is missing",
+    ]
+    assert captured.err.strip() == (
+        f"c2c embed: {store}: 3 damaged or missing; mend it with c2c embed --repair {store}"
+    )
+
+
+def test_repair_recomputes_just_those(made, store, capsys, monkeypatch):
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    flip(store / "source" / "c" / "2" / "0")
+    (store / "captions" / "2.txt").unlink()
+    (store / "target" / "zarr.json").write_text("{")
+    whole = (store / "target" / "c" / "1" / "0").stat().st_mtime_ns
+    assert main(["embed", "--repair", str(store)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{store}: whole"
+    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
+    assert (store / "target" / "c" / "1" / "0").stat().st_mtime_ns == whole
+    assert main(["embed", "--repair", str(store)]) == 0  # nothing to do
+
+
+def test_repair_where_the_ingredients_have_gone(made, store, clip_folder, audioldm_folder, capsys):
+    (store / "captions" / "0.txt").unlink()
+    captions = made / "captions.tsv"
+    captions.rename(made / "away.tsv")
+    try:
+        assert f"cannot read captions from {captions}" in refused(capsys, ["embed", "--repair", str(store)])
+        captions.write_text("another\thttp://x\n")
+        assert "the captions of chunk 0 are lost" in refused(capsys, ["embed", "--repair", str(store)])
+    finally:
+        (made / "away.tsv").rename(captions)
+    flip(store / "source" / "c" / "1" / "0")
+    elsewhere = ["--spaces", str(clip_folder), f"{audioldm_folder}:text_encoder"]
+    swapped = ["--spaces", f"{audioldm_folder}:text_encoder", str(clip_folder)]
+    assert "is another now" in refused(capsys, ["embed", "--repair", str(store), *swapped])
+    Store.open(store).reopen({1})  # as a repair that was killed leaves it
+    assert "no finished embedding store" in refused(capsys, ["embed", "--verify", str(store)])
+    assert main(["embed", "--repair", str(store), *elsewhere]) == 0
+    assert main(["embed", "--verify", str(store)]) == 0
+
+
+def test_store_of_arrays_trains(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(size=(300, 24)).astype(np.float32), rng.normal(size=(300, 16)).astype(np.float64)
+    np.save(tmp_path / "a.npy", source)
+    np.save(tmp_path / "b.npy", target)
+    arguments = ["embed", "--from-arrays", str(tmp_path / "a.npy"), str(tmp_path / "b.npy")]
+    out = tmp_path / "store"
+    for _ in range(2):  # the second time it is there
+        assert main([*arguments, "--out", str(out)]) == 0
+    np.testing.assert_array_equal(Store.open(out).read("source"), source.astype(np.float16))
+    np.testing.assert_array_equal(zarr.open_array(out / "target", mode="r")[:], target.astype(np.float16))
+    assert main(["embed", "--info", str(out)]) == 0
+    assert "a.npy, 24 wide" in capsys.readouterr().out
+    fields = ["--config.source=", "--config.target=", f"--config.data.store={out}", "--config.data.holdout=100"]
+    recipe = ["--config", str(ROOT / "configs" / "mlp_infonce.py"), "--workdir", str(tmp_path / "run")]
+    assert main(["train", *recipe, *fields, "--config.batch_size=100", "--config.epochs=1"]) == 0
+    bundle = json.loads((tmp_path / "run" / "bundle" / "config.json").read_text())
+    assert bundle["source"]["name"] == "a.npy"
+    flip(out / "source" / "c" / "0" / "0")
+    assert "make it anew with --from-arrays" in refused(capsys, ["embed", "--repair", str(out)])
+
+
+def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):
+    for name, width in (("a", 64), ("b", 64), ("wide", 65)):
+        np.save(tmp_path / f"{name}.npy", np.ones((5, width), np.float32))
+    spaces = ["--spaces", str(clip_folder), f"{audioldm_folder}:text_encoder", "--out", str(tmp_path / "s")]
+    arrays = [str(tmp_path / "a.npy"), str(tmp_path / "b.npy")]
+    assert main(["embed", "--from-arrays", *arrays, *spaces]) == 0
+    assert Store.open(tmp_path / "s").plan.source.name == str(clip_folder)
+    wide = ["embed", "--from-arrays", str(tmp_path / "wide.npy"), arrays[1], *spaces]
+    assert f"source vectors are 65 wide, those of {clip_folder} 64" in refused(capsys, wide)
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (np.ones((4, 3), np.float32), "4 source and 5 target vectors"),
+        (np.ones(5, np.float32), "expected numbers [N, E]"),
+        (np.full((5, 3), np.nan, np.float32), "vector of caption 0 is not finite"),
+        (np.array(["a"]), "expected numbers [N, E]"),
+        (b"not an array", "give an .npy file"),
+        (None, "No such file"),
+    ],
+)
+def test_arrays_that_cannot_be_taken(tmp_path, array, told, capsys):
+    np.save(tmp_path / "good.npy", np.ones((5, 2), np.float32))
+    if isinstance(array, bytes):
+        (tmp_path / "bad.npy").write_bytes(array)
+    elif array is not None:
+        np.save(tmp_path / "bad.npy", array)
+    arguments = ["--from-arrays", str(tmp_path / "bad.npy"), str(tmp_path / "good.npy"), "--out", str(tmp_path / "s")]
+    assert told in refused(capsys, ["embed", *arguments])
+
+
+def test_misuse(tmp_path, capsys):
+    assert "--out FOLDER is missing" in refused(capsys, ["embed", "--config", "configs/mlp.py"])
+    assert "--config FILE is missing" in refused(capsys, ["embed", "--out", str(tmp_path)])
+    for task in ("--info", "--verify", "--repair"):
+        assert "holds no finished embedding store" in refused(capsys, ["embed", task, str(tmp_path)])
