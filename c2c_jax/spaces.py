@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,12 @@ class Space:
         """Starts the text tower on a batch; the projections [B, E] are there when they are asked for."""
         return self._run("encode_text", batch.ids_BL)
 
+    def text_flops(self, batch: TextBatch) -> float:
+        """Floating-point operations of the text tower on a batch, padding included, as XLA counts them."""
+        graphdef, state, over_data = self._replicated
+        lowered = _encoder().lower("encode_text", graphdef, state, jax.device_put(batch.ids_BL, over_data))
+        return lowered.cost_analysis()["flops"]
+
     def computing_in(self, dtype: str) -> "Space":
         """This space with its towers' arithmetic in "float32" or "bfloat16"; projections stay float32."""
         cast = jax.tree.map(lambda value: value.astype(dtype), nnx.state(self.model))
@@ -152,12 +158,16 @@ class Space:
         return _encoder()(method, graphdef, state, jax.device_put(batch, over_data))
 
 
+def tower_options() -> dict[str, str] | None:
+    """What the compiler is told about the towers: on a CPU, to multiply matrices by Eigen and not by YNNPACK, which is
+    a fifth slower at these sizes (`bench/embed.py`)."""
+    return {"xla_cpu_experimental_ynn_fusion_type": ""} if jax.default_backend() == "cpu" else None
+
+
 @functools.cache
-def _encoder() -> Callable[..., jax.Array]:
-    """The jitted towers, made at first use: which options there are depends on the backend."""
-    # On a CPU, XLA hands products of matrices to YNNPACK, which reaches 200 GFLOP/s where Eigen's own reach 250.
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""} if jax.default_backend() == "cpu" else None
-    return jax.jit(_encode, static_argnums=(0, 1), compiler_options=options)
+def _encoder() -> Any:
+    """The jitted towers, made at first use: the compiler's options depend on the backend."""
+    return jax.jit(_encode, static_argnums=(0, 1), compiler_options=tower_options())
 
 
 def _encode(method: str, graphdef: nnx.GraphDef, state: nnx.State, batch: jax.Array) -> jax.Array:

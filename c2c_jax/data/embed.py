@@ -21,6 +21,7 @@ from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.spaces import Space, SpaceId, TextBatch, identify, load_space
 
 COMPUTE = ("float32", "bfloat16")
+CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # what a CPU, and what an accelerator sees at once, unless told otherwise
 AHEAD = 2  # batches in flight on the devices, chunks tokenised ahead of them, and chunks waiting to be written
 DAY = 86_400  # seconds: hosts wait for each other as long as the slowest needs
 
@@ -190,7 +191,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
     batch_tokens: tokens a device sees at once; 0: 1,024 on a CPU, 16,384 elsewhere.
     Raises StoreError as `StoreWriter.write` does.
     """
-    tokens = batch_tokens or (1024 if jax.default_backend() == "cpu" else 16_384)
+    tokens = batch_tokens or (CPU_TOKENS if jax.default_backend() == "cpu" else DEVICE_TOKENS)
 
     def tokenised(number: int) -> _Chunk:
         texts = writer.texts(number)
