@@ -35,3 +35,8 @@ class TrainingError(C2CError):
 
 class GenerationError(C2CError):
     """A request the sound generator cannot meet."""
+
+
+def one_line(error: BaseException) -> str:
+    """A library's message on one line, its kind before it."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

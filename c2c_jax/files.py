@@ -23,6 +23,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield beside
         if beside.is_dir() and path.is_dir():
             path.rename(holder / "replaced")
-        os.replace(beside, path)
+        try:
+            os.replace(beside, path)
+        except OSError as error:  # tell of the target, not of the hidden file
+            raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         shutil.rmtree(holder, ignore_errors=True)

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.errors import BundleError
+from c2c_jax.errors import BundleError, ConfigError
 from c2c_jax.files import written_whole
-from c2c_jax.generation.audioldm import AudioLDM, write_wav
+from c2c_jax.generation.audioldm import AudioLDM, check_layout, write_wav
 from c2c_jax.images import read_image
 from c2c_jax.models.layers import unit
-from c2c_jax.spaces import Space, SpaceId, identify, load_space
+from c2c_jax.spaces import SpaceId, identify, load_space
 from c2c_jax.weights.folders import checkpoint_folder
 from c2c_jax.weights.translator import Bundle, load_bundle
 
@@ -49,30 +49,39 @@ def picture_to_sound(
     audioldm: str | None,
     clip: str | None,
     sampling: Sampling,
-    out: Path,
+    out: Path | None,
     save_embedding: Path | None,
 ) -> list[Path]:
     """Writes the sound of a picture, and its CLAP vector [E] where `save_embedding` says so; gives the files written.
 
     audioldm: hub name or folder; None writes no sound. clip: where the source checkpoint lies, None: by the bundle's
-    name for it. Everything that can be refused is refused before the first tower is loaded. Raises ImageError,
-    BundleError, CheckpointError or GenerationError; what is written is whole.
+    name for it. out: the wav file, None: the picture's name with .wav. Spaces are compared before any tower is loaded,
+    and nothing is written before all is computed. Raises ConfigError, ImageError, BundleError, CheckpointError or
+    GenerationError; what is written is whole.
     """
     picture = read_image(image)
+    out = out or image.with_suffix(".wav")
+    if save_embedding and audioldm and save_embedding.absolute() == out.absolute():
+        raise ConfigError(f"the sound and the embedding cannot both be written to {out}; name another --save-embedding")
     bundle = load_bundle(translator)
+    generator = None
     if audioldm:
-        require_same_space(bundle.target, identify(f"{audioldm}:text_encoder"), "the CLAP")
-    space: Space = load_space(clip or bundle.source.name)
+        folder = checkpoint_folder(audioldm)
+        check_layout(folder)
+        clap = dataclasses.replace(identify(f"{folder}:text_encoder"), name=f"{audioldm}:text_encoder")
+        require_same_space(bundle.target, clap, "the CLAP")
+        generator = AudioLDM.load(folder)
+        generator.check(steps=sampling.steps, seconds=sampling.seconds, guidance=sampling.guidance, seed=sampling.seed)
+    space = load_space(clip or bundle.source.name)
     require_same_space(bundle.source, space.id, "the CLIP")
     clap_1E = translate(bundle, space.encode_image([picture], batch_size=1))
     written = []
+    samples = generator.generate(clap_1E, **dataclasses.asdict(sampling)) if generator else None
     if save_embedding:
         with written_whole(save_embedding) as beside, open(beside, "wb") as file:
             np.save(file, clap_1E[0])
         written.append(save_embedding)
-    if audioldm:
-        generator = AudioLDM.load(checkpoint_folder(audioldm))
-        samples = generator.generate(clap_1E, **dataclasses.asdict(sampling))
+    if generator and samples is not None:
         write_wav(out, samples[0], generator.sample_rate)
         written.append(out)
     return written

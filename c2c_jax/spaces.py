@@ -18,17 +18,18 @@ from PIL import Image
 from transformers import AutoConfig, AutoTokenizer, CLIPConfig, PreTrainedTokenizerBase
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from c2c_jax.errors import CheckpointError
+from c2c_jax.errors import CheckpointError, one_line
 from c2c_jax.files import written_whole
 from c2c_jax.models.clap_text import ClapTextModelWithProjection
 from c2c_jax.models.clip import CLIPModel
+from c2c_jax.models.layers import ACTIVATIONS
 from c2c_jax.weights import clap, clip
 from c2c_jax.weights.folders import checkpoint_folder, read_json, read_tensors, weight_files
 from c2c_jax.weights.rules import Table, fill, ignored_keys, unfill
 
 # Texts are padded to the next of these lengths, or to the checkpoint's longest where that is less, so that a tower
 # compiles for fewer than ten shapes. Exact: see the towers.
-PADDED_LENGTHS = (8, 12, 16, 20, 24, 32, 64, 128, 512)
+PADDED_LENGTHS = (8, 10, 12, 14, 16, 20, 28, 64, 512)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,12 +209,7 @@ def load_space(name: str) -> Space:
     its config.json.
     """
     folder = checkpoint_folder(name)
-    kind = read_json(folder / "config.json").get("model_type")
-    if kind not in (*_FORMATS, "clap"):
-        raise CheckpointError(f"{name}: config.json says model_type {kind!r}; expected clip, clap or clap_text_model")
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if kind == "clap":
-        config = _clap_text_config(config)
+    config = _read_config(folder, name)
     build, table = _FORMATS[config.model_type]
     tensors = read_tensors(folder)
     model = fill(functools.partial(build, config), tensors, table, str(folder))
@@ -236,8 +232,30 @@ def load_space(name: str) -> Space:
 def identify(name: str) -> SpaceId:
     """Name, width and fingerprint of a checkpoint, without loading its towers. Raises as `load_space`."""
     folder = checkpoint_folder(name)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    return SpaceId(name=name, dim=config.projection_dim, fingerprint=fingerprint(folder))
+    return SpaceId(name=name, dim=_read_config(folder, name).projection_dim, fingerprint=fingerprint(folder))
+
+
+def _read_config(folder: Path, name: str) -> Any:
+    """A checkpoint's config as transformers reads it. Raises CheckpointError for one of another kind, or for none."""
+    if (folder / "model_index.json").is_file() and not (folder / "config.json").is_file():
+        raise CheckpointError(f"{name} is a whole generator; its CLAP is {name}:text_encoder")
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in (*_FORMATS, "clap"):
+        raise CheckpointError(f"{name}: config.json says model_type {kind!r}; expected clip, clap or clap_text_model")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers checks sizes against each other, by exceptions of many kinds
+        raise CheckpointError(
+            f"{folder / 'config.json'} makes no model ({one_line(error)}); fetch it again"
+        ) from error
+    if kind == "clap":
+        config = _clap_text_config(config)
+    towers: list[Any] = [config.text_config, config.vision_config] if isinstance(config, CLIPConfig) else [config]
+    for tower in towers:
+        if tower.hidden_act not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise CheckpointError(f"{folder / 'config.json'}: hidden_act {tower.hidden_act!r}; known are {known}")
+    return config
 
 
 def fingerprint(folder: Path) -> str:
@@ -271,7 +289,12 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise CheckpointError(
             f"{folder} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt, there or in {tokens}"
         )
-    return AutoTokenizer.from_pretrained(tokens, local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(tokens, local_files_only=True)
+    except Exception as error:  # JSON's, the tokenizers library's own, and plain ones
+        raise CheckpointError(
+            f"the tokenizer in {tokens} cannot be read ({one_line(error)}); fetch it again"
+        ) from error
 
 
 def _load_processor(folder: Path) -> CLIPImageProcessorPil:

@@ -98,12 +98,13 @@ def mend(args: argparse.Namespace) -> None:
     from c2c_jax.data.embed import complete
     from c2c_jax.data.repair import damage_report, repair
     from c2c_jax.data.store import Store, StoreWriter
+    from c2c_jax.spaces import load_space
 
     config = read_config(args.config, args.overrides) if args.config else Config()
     begun = None if Store.exists(args.repair) else StoreWriter.begun(args.repair)
     if begun:  # an earlier repair was stopped
         names = args.spaces or (begun.source.name, begun.target.name)
-        complete(args.repair, tuple(names), config.embed.batch_tokens)
+        complete(args.repair, (load_space(names[0]), load_space(names[1])), config.embed.batch_tokens)
         return print(f"{args.repair}: whole")
     store = Store.open(args.repair)
     for line in damage_report(store):

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         audioldm=args.audioldm,
         clip=args.clip,
         sampling=sampling,
-        out=args.out or args.image.with_suffix(".wav"),
+        out=args.out,
         save_embedding=args.save_embedding,
     )
     for path in written:

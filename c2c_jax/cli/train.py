@@ -48,9 +48,10 @@ def run(args: argparse.Namespace) -> None:
     join_hosts(args)
     from c2c_jax.cli.recipe import read_config
     from c2c_jax.data.embed import prepare_store
-    from c2c_jax.training.loop import train
+    from c2c_jax.training.loop import check, train
 
     config = read_config(args.config, args.overrides)
+    check(config)
     store = prepare_store(config, Path(config.data.store or args.workdir / "store"))
     train(config, store, args.workdir)
     print(args.workdir / "bundle")

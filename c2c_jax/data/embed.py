@@ -39,20 +39,20 @@ def prepare_store(config: Config, path: Path) -> Store:
     if not (config.source and config.target):
         return Store.open(path)
     _check(config)
-    if jax.process_index() == 0:
-        _lay_plan(config, path)
+    loaded = _lay_plan(config, path) if jax.process_index() == 0 else None
     _sync("store planned")
     if StoreWriter.begun(path) is None:
         store = Store.open(path)
         console.print(f"reusing {store.plan.rows:,} embedded captions in {path}")
         return store
-    return complete(path, (config.source, config.target), config.embed.batch_tokens)
+    spaces = loaded or (load_space(config.source), load_space(config.target))
+    return complete(path, spaces, config.embed.batch_tokens)
 
 
-def complete(path: Path, names: tuple[str, str], batch_tokens: int = 0) -> Store:
+def complete(path: Path, spaces: tuple[Space, Space], batch_tokens: int = 0) -> Store:
     """Embeds the unfinished chunks of the planned store at `path` and finishes it.
 
-    names: of the source and target spaces. batch_tokens: see `embed`. Raises StoreError or CheckpointError.
+    batch_tokens: see `embed`. Raises StoreError.
     """
     writer = StoreWriter(path, jax.process_index())
     unfinished = [chunk for chunk in range(writer.plan.chunks) if chunk not in writer.finished]
@@ -60,7 +60,7 @@ def complete(path: Path, names: tuple[str, str], batch_tokens: int = 0) -> Store
     if len(unfinished) < writer.plan.chunks:
         console.print(f"continuing {path}: {writer.plan.chunks - len(unfinished)} of {writer.plan.chunks} chunks there")
     mine = np.array_split(unfinished, jax.process_count())[jax.process_index()]
-    source, target = (load_space(name).computing_in(writer.plan.compute) for name in names)
+    source, target = (space.computing_in(writer.plan.compute) for space in spaces)
     for space, planned in ((source, writer.plan.source), (target, writer.plan.target)):
         expect_space(path, space.id, planned)
     embed(writer, mine.tolist(), (source, target), batch_tokens=batch_tokens)
@@ -93,8 +93,11 @@ def _check(config: Config) -> None:
         raise ConfigError("config.embed.chunk_rows must be above 0, and config.embed.batch_tokens not below 0")
 
 
-def _lay_plan(config: Config, path: Path) -> None:
-    """Leaves at `path` a finished store that fits the config, or the plan of one to be made, its captions written."""
+def _lay_plan(config: Config, path: Path) -> tuple[Space, Space] | None:
+    """Leaves at `path` a finished store that fits the config, or the plan of one to be made, its captions written.
+
+    Gives the spaces where it had to plan: nothing is written before both have loaded.
+    """
     sources = open_sources(config.data.captions, config.data.data_dir, config.data.manual_dir)
     wanted = [(source.spec, source.weight, source.stamp()) for source in sources]
     ids = identify(config.source), identify(config.target)
@@ -115,8 +118,10 @@ def _lay_plan(config: Config, path: Path) -> None:
                 "delete it or pass another folder as --config.data.store"
             )
         if same == wanted:
-            return
+            return None
+    spaces = load_space(config.source), load_space(config.target)
     _write_plan(config, path, sources, ids, store)
+    return spaces
 
 
 def _differing(plan: Plan, config: Config, ids: tuple[SpaceId, SpaceId]) -> list[str]:

@@ -10,7 +10,7 @@ from c2c_jax.data.embed import complete, expect_space
 from c2c_jax.data.mixture import Mixture
 from c2c_jax.data.store import SIDES, Store, text_file, write_captions
 from c2c_jax.errors import StoreError
-from c2c_jax.spaces import identify
+from c2c_jax.spaces import load_space
 
 
 def damage_report(store: Store) -> Iterator[str]:
@@ -40,10 +40,11 @@ def repair(store: Store, names: tuple[str, str], data_dir: str = "", manual_dir:
         _restore_captions(store, bad_texts, data_dir, manual_dir)
     if not bad:
         return store
-    for name, planned in zip(names, (store.plan.source, store.plan.target), strict=True):
-        expect_space(store.path, identify(name), planned)
+    spaces = load_space(names[0]), load_space(names[1])
+    for space, planned in zip(spaces, (store.plan.source, store.plan.target), strict=True):
+        expect_space(store.path, space.id, planned)
     store.reopen(bad)
-    return complete(store.path, names)
+    return complete(store.path, spaces)
 
 
 def _restore_captions(store: Store, bad: set[int], data_dir: str, manual_dir: str) -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from transformers import ClapTextModelWithProjection, RobertaTokenizer, SpeechT5HifiGan
 
-from c2c_jax.errors import CheckpointError, GenerationError
+from c2c_jax.errors import CheckpointError, GenerationError, one_line
 from c2c_jax.files import written_whole
 from c2c_jax.weights.folders import read_json
 
@@ -33,6 +33,9 @@ CONFIGS = (
 # What diffusers and transformers raise over damaged or foreign files.
 LOADING_ERRORS = (OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, struct.error)
 MAX_SEED = 2**63 - 1
+LONGEST = 600  # seconds of sound: memory grows with its square, and the model was trained on ten
+# Buffers that old files carry and today's classes make themselves.
+BUFFERS = r".*(?:position_ids|token_type_ids|num_batches_tracked)"
 
 # Logger and pattern of its messages. The first is known; the others come again as this module's CheckpointError. What
 # the libraries say of weights in the files that no module takes is not silenced.
@@ -98,19 +101,8 @@ class AudioLDM:
         """
         pipeline = self._pipeline
         prompt_BE = self._unit_vectors(clap_BE)
-        schedule = pipeline.scheduler.config
-        # With more, the schedule's first step would lie behind its last noise level.
-        most = schedule.num_train_timesteps - schedule.steps_offset
-        if not 1 <= steps <= most:
-            raise GenerationError(f"steps is {steps}: take 1 to {most}")
-        if not 0 <= seed <= MAX_SEED:
-            raise GenerationError(f"seed is {seed}: take 0 to {MAX_SEED}")
-        if not math.isfinite(guidance):
-            raise GenerationError(f"guidance is {guidance}: take a finite number, 1 or less for none")
+        self.check(steps=steps, seconds=seconds, guidance=guidance, seed=seed)
         hop_length = math.prod(pipeline.vocoder.config.upsample_rates)
-        shortest = hop_length * pipeline.vae_scale_factor
-        if not math.isfinite(seconds) or round(seconds * self.sample_rate) < shortest:
-            raise GenerationError(f"seconds is {seconds}: take {shortest / self.sample_rate} or more")
         samples = round(seconds * self.sample_rate)
         # The pipeline rounds seconds down to frames (0.29 s to 28 of 29): ask for half a frame more, and cut.
         asked = (math.ceil(samples / hop_length) + 0.5) * hop_length / self.sample_rate
@@ -126,6 +118,21 @@ class AudioLDM:
         if not np.isfinite(audio).all():
             raise GenerationError(f"the sound is not finite at steps {steps} and guidance {guidance}: try other values")
         return audio
+
+    def check(self, *, steps: int, seconds: float, guidance: float, seed: int) -> None:
+        """Raises GenerationError for settings of `generate` outside of what the model can do."""
+        schedule = self._pipeline.scheduler.config
+        # With more, the schedule's first step would lie behind its last noise level.
+        most = schedule.num_train_timesteps - schedule.steps_offset
+        if not 1 <= steps <= most:
+            raise GenerationError(f"steps is {steps}: take 1 to {most}")
+        if not 0 <= seed <= MAX_SEED:
+            raise GenerationError(f"seed is {seed}: take 0 to {MAX_SEED}")
+        if not math.isfinite(guidance):
+            raise GenerationError(f"guidance is {guidance}: take a finite number, 1 or less for none")
+        shortest = math.prod(self._pipeline.vocoder.config.upsample_rates) * self._pipeline.vae_scale_factor
+        if not (math.isfinite(seconds) and shortest <= round(seconds * self.sample_rate) <= LONGEST * self.sample_rate):
+            raise GenerationError(f"seconds is {seconds}: take {shortest / self.sample_rate} to {LONGEST}")
 
     def _unit_vectors(self, clap_BE: np.ndarray) -> torch.Tensor:
         """Unit vectors as torch has them; GenerationError for a wrong shape or vectors that have no direction."""
@@ -199,6 +206,12 @@ def load_model(kind: Any, folder: Path, **options: Any) -> torch.nn.Module:
         raise CheckpointError(
             f"{folder} lacks {len(unfilled)} weights or has them in other shapes ({sorted(unfilled)[0]}): fetch it anew"
         )
+    extra = [key for key in report["unexpected_keys"] if not re.fullmatch(BUFFERS, key)]
+    if extra:
+        raise CheckpointError(
+            f"{folder} has {len(extra)} weights that {kind.__name__} knows nothing of ({sorted(extra)[0]}): "
+            "it is of another model; fetch it anew"
+        )
     return model
 
 
@@ -230,8 +243,3 @@ def quiet_loading() -> Iterator[None]:
         transformers.utils.logging.set_tqdm_hook(hook)
         for name in SILENCED:
             logging.getLogger(name).removeFilter(unknown)
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]

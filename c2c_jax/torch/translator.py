@@ -20,6 +20,8 @@ class Translator(torch.nn.Module):
         super().__init__()
         if kind != "mlp":
             raise ValueError(f"this version knows the translator kind 'mlp', not {kind!r}")
+        if input_norm not in ("none", "unit"):
+            raise ValueError(f"this version knows the input norms 'none' and 'unit', not {input_norm!r}")
         widths = [source_dim, *[width] * (depth - 1), target_dim]
         self.layers = torch.nn.ModuleList(
             torch.nn.Linear(fan_in, fan_out) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)

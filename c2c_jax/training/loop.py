@@ -28,7 +28,8 @@ def train(config: Config, store: Store, workdir: Path) -> Bundle:
     A run that was stopped goes on from its last checkpoint and ends with the same parameters, bit for bit, as one that
     was not. Raises ConfigError before anything is compiled, TrainingError for a loss that is not finite.
     """
-    check(config, store)
+    check(config)
+    check_rows(config, store)
     source_N, target_N = store.read("source"), store.read("target")
     held_out, training = split(store.plan.rows, config.data.holdout, config.seed)
     spec = translators.TranslatorSpec(
@@ -101,8 +102,8 @@ def build_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     )
 
 
-def check(config: Config, store: Store) -> None:
-    """Raises ConfigError for a config that cannot run on this store, in one line, before any compilation."""
+def check(config: Config) -> None:
+    """Raises ConfigError, in one line, for a config that cannot run on any store: to be called before embedding one."""
     kinds = {"translator": translators.KINDS, "objective": objectives.KINDS}
     for field, known in kinds.items():
         if (kind := getattr(config, field).kind) not in known:
@@ -125,14 +126,26 @@ def check(config: Config, store: Store) -> None:
     for field, value in positive.items():
         if not value > 0:
             raise ConfigError(f"config.{field} is {value}; it must be above 0")
+    not_negative = {
+        "translator.clamp": config.translator.clamp,
+        "optimizer.weight_decay": config.optimizer.weight_decay,
+        "optimizer.eps": config.optimizer.eps,
+    }
+    for field, value in not_negative.items():
+        if not value >= 0:
+            raise ConfigError(f"config.{field} is {value}; it must not be below 0")
+    if config.batch_size % jax.device_count():
+        raise ConfigError(f"config.batch_size {config.batch_size} is no multiple of the {jax.device_count()} devices")
+
+
+def check_rows(config: Config, store: Store) -> None:
+    """Raises ConfigError where a store has too few rows for the config."""
     training = store.plan.rows - config.data.holdout
     if config.batch_size > training:
         raise ConfigError(
             f"config.batch_size is {config.batch_size}, but of {store.plan.rows} captions {config.data.holdout} are "
             f"held out (config.data.holdout) and {max(training, 0)} are left to train on"
         )
-    if config.batch_size % jax.device_count():
-        raise ConfigError(f"config.batch_size {config.batch_size} is no multiple of the {jax.device_count()} devices")
 
 
 def split(rows: int, holdout: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

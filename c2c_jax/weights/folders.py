@@ -58,12 +58,21 @@ def hub_snapshot(name: str, places: list[str]) -> Path:
         folder = _snapshot(name, [place + pattern for place in places for pattern in (*TEXT_FILES, "*.safetensors")])
         if not any((folder / places[0]).rglob("*.safetensors")):
             folder = _snapshot(name, [place + pattern for place in places for pattern in (*TEXT_FILES, "*.bin")])
-    except (HFValidationError, OSError) as error:
-        wanted = " ".join(f"--include '{place}*'" for place in places)
+    except HFValidationError:
         raise CheckpointError(
-            f"checkpoint {name} is no folder here and the hub did not give it ({type(error).__name__}): its config, "
-            f"tokenizer and weight files are needed; run `hf download {name} {wanted} --local-dir FOLDER` where there "
-            "is a network and pass FOLDER instead"
+            f"there is no folder {name}, and it is no hub name; pass a checkpoint folder or a hub name OWNER/NAME"
+        ) from None
+    except OSError as error:
+        wanted = " ".join(f"--include '{place}*'" for place in places)
+        missing = ", ".join(
+            f"{places[0]}{file}" for file in ("config.json", "model.safetensors (or pytorch_model.bin)")
+        )
+        if places == [""]:
+            missing = "all its files"
+        raise CheckpointError(
+            f"checkpoint {name} is no folder here and the hub did not give it ({type(error).__name__}); missing are "
+            f"{missing} and the tokenizer's; run `hf download {name} {wanted} --local-dir FOLDER` where there is a "
+            "network and pass FOLDER instead"
         ) from None
     return folder
 

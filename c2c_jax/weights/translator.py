@@ -11,9 +11,9 @@ from typing import Any
 import safetensors.numpy
 from flax import nnx
 
-from c2c_jax.errors import BundleError
+from c2c_jax.errors import BundleError, one_line
 from c2c_jax.files import written_whole
-from c2c_jax.models.translator import KINDS, MLPTranslator, TranslatorSpec, build_translator
+from c2c_jax.models.translator import INPUT_NORMS, KINDS, MLPTranslator, TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
 from c2c_jax.weights.folders import read_json, read_safetensors
 from c2c_jax.weights.rules import LINEAR, Table, fill, leaf, unfill
@@ -60,14 +60,21 @@ def load_bundle(folder: Path) -> Bundle:
     if not (folder / "config.json").is_file():
         raise BundleError(f"{folder} holds no translator bundle (no config.json); pass the `bundle` folder of a run")
     config = read_json(folder / "config.json")
+    if config.get("format") != 1:
+        raise BundleError(f"{folder} is a bundle of format {config.get('format')}; this version reads format 1")
     try:
         spec = TranslatorSpec(**config["translator"])
         source, target = SpaceId(**config["source"]), SpaceId(**config["target"])
         recipe, metrics = config["recipe"], config["metrics"]
     except (KeyError, TypeError) as error:
-        raise BundleError(f"{folder / 'config.json'} is not a translator bundle's config ({error})") from None
+        raise BundleError(f"{folder / 'config.json'} is not a translator bundle's config ({one_line(error)})") from None
     if spec.kind not in KINDS:
         raise BundleError(f"{folder}: unknown translator kind {spec.kind!r}; known are {', '.join(KINDS)}")
+    if spec.input_norm not in INPUT_NORMS:
+        raise BundleError(f"{folder}: unknown input_norm {spec.input_norm!r}; known are {', '.join(INPUT_NORMS)}")
+    sizes = spec.source_dim, spec.target_dim, spec.width, spec.depth
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or not isinstance(spec.clamp, int | float):
+        raise BundleError(f"{folder}: sizes {sizes} and clamp {spec.clamp!r}; expected whole numbers and a number")
     tensors = read_safetensors(folder / "model.safetensors")
     translator = fill(lambda: build_translator(spec, rngs=nnx.Rngs(0)), tensors, TABLE, str(folder))
     return Bundle(translator=translator, spec=spec, source=source, target=target, recipe=recipe, metrics=metrics)

@@ -111,6 +111,12 @@ def test_clip_of_another_space_is_refused(run, picture, clip_folder, tmp_path, c
     assert str(clip_folder) in told and str(other) in told and not out.exists()
 
 
+@pytest.mark.parametrize("folder", [".", "/"])
+def test_folder_without_a_name_for_a_picture(run, folder, capsys):
+    arguments = ["infer", folder, "--translator", str(run / "bundle"), "--save-embedding", "x.npy"]
+    assert "folder" in refused(capsys, arguments)
+
+
 @pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "text", "folder"])
 def test_bad_picture(run, picture, audioldm_folder, tmp_path, capsys, kind):
     bad = tmp_path / "bad.png"
@@ -133,9 +139,19 @@ def test_infer_misuse(run, picture, audioldm_folder, tmp_path, capsys):
     assert "no config.json" in refused(capsys, [*base, str(tmp_path), "--save-embedding", "x.npy"])
     told = refused(capsys, [*base, str(run / "bundle"), "--audioldm", "cvssp/audioldm-l-full"])
     assert "hf download cvssp/audioldm-l-full" in told
+    assert "all its files" in told and "--include '*'" in told
+    invalid = refused(capsys, [*base, str(run / "bundle"), "--audioldm", "a b c"])
+    assert "no hub name" in invalid and "hf download" not in invalid
     with_generator = [*base, str(run / "bundle"), "--audioldm", str(audioldm_folder)]
-    assert "steps" in refused(capsys, [*with_generator, "--steps", "0"])
-    assert not (tmp_path / "img.wav").exists()
+    embedding = ["--save-embedding", str(tmp_path / "x.npy")]
+    assert "steps" in refused(capsys, [*with_generator, *embedding, "--steps", "0"])
+    assert "seconds is 1000000000.0: take 0.04 to 600" in refused(capsys, [*with_generator, "--seconds", "1e9"])
+    same = ["--out", str(tmp_path / "x.npy"), *embedding]
+    assert "cannot both be written" in refused(capsys, [*with_generator, *same])
+    (tmp_path / "folder").mkdir()
+    told = refused(capsys, [*base, str(run / "bundle"), "--save-embedding", str(tmp_path / "folder")])
+    assert f"{tmp_path / 'folder'}: Is a directory" in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "img.png"]
     with pytest.raises(SystemExit) as caught:
         main([*base, str(run / "bundle"), "--nonsense"])
     assert caught.value.code == 2
@@ -148,8 +164,25 @@ def test_damaged_bundle(run, picture, tmp_path, capsys):
     config["translator"]["width"] = 7
     (bundle / "config.json").write_text(json.dumps(config))
     assert "shape" in refused(capsys, arguments)
+    for field, value, told in (("width", -7, "expected whole numbers"), ("input_norm", "odd", "unknown input_norm")):
+        damaged = {**config, "translator": {**config["translator"], field: value}}
+        (bundle / "config.json").write_text(json.dumps(damaged))
+        assert told in refused(capsys, arguments)
+    (bundle / "config.json").write_text(json.dumps({**config, "format": 9}))
+    assert "format 9" in refused(capsys, arguments)
     (bundle / "config.json").write_text("{")
     assert "config.json" in refused(capsys, arguments)
+
+
+@pytest.mark.parametrize("part", ["unet", "vocoder", "text_encoder"])
+def test_extra_tensor_in_a_part_of_audioldm(run, picture, audioldm_folder, tmp_path, capsys, part):
+    copy = Path(shutil.copytree(audioldm_folder, tmp_path / "audioldm"))
+    file = next((copy / part).glob("*.safetensors"))
+    tensors = safetensors.numpy.load_file(file)
+    safetensors.numpy.save_file({**tensors, "zzz": np.zeros(2, np.float32)}, file, metadata={"format": "pt"})
+    arguments = ["infer", str(picture), "--translator", str(run / "bundle"), "--audioldm", str(copy)]
+    told = refused(capsys, arguments)
+    assert "zzz" in told or part == "text_encoder"  # which is another space by its fingerprint, and refused before
 
 
 @pytest.mark.parametrize(
@@ -160,9 +193,12 @@ def test_damaged_bundle(run, picture, tmp_path, capsys):
         ("--config.epochs=many", "many"),
         ("--nonsense=1", "nonsense"),
         ("--config.data.captions=tsv:empty.tsv", "empty.tsv"),
-        ("--config.data.captions=csv:x.csv", "csv:x.csv"),
+        ("--config.data.captions=xml:x.xml", "xml:x.xml"),
         ("--config.source=openai/clip-vit-base-patch32", "hf download openai/clip-vit-base-patch32"),
         ("--num-processes=2", "go together"),
+        ("--config.translator.kind=zz", "known are mlp"),
+        ("--config.translator.clamp=-1.0", "must not be below 0"),
+        ("--config.data.holdout=0", "must be above 0"),
     ],
 )
 def test_train_misuse(tmp_path, monkeypatch, clip_folder, audioldm_folder, caption_list, capsys, flag, told):
@@ -170,7 +206,17 @@ def test_train_misuse(tmp_path, monkeypatch, clip_folder, audioldm_folder, capti
     (tmp_path / "empty.tsv").touch()
     (tmp_path / "captions.txt").write_text("\n".join(caption_list))
     assert told in refused(capsys, train_arguments(tmp_path, clip_folder, audioldm_folder, flag))
-    assert not (tmp_path / "bundle").exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {"empty.tsv", "captions.txt"}
+
+
+def test_refused_checkpoint_leaves_no_store(tmp_path, clip_folder, audioldm_folder, caption_list, capsys):
+    broken = Path(shutil.copytree(clip_folder, tmp_path / "broken"))
+    tensors = safetensors.numpy.load_file(broken / "model.safetensors")
+    tensors.pop("text_projection.weight")
+    safetensors.numpy.save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "captions.txt").write_text("\n".join(caption_list))
+    assert "text_projection.weight" in refused(capsys, train_arguments(tmp_path, broken, audioldm_folder))
+    assert not (tmp_path / "store").exists()
 
 
 def test_config_file_that_is_not_there(tmp_path, capsys):

@@ -2,9 +2,11 @@
 
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -13,7 +15,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.spaces import load_space
+from c2c_jax.spaces import identify, load_space
 from c2c_jax.weights import clip
 from c2c_jax.weights.rules import LINEAR, Rule, Table, fill, leaf
 
@@ -72,14 +74,77 @@ def test_shards_and_half_precision_load(folder, clip_folder, caption_list):
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
 def test_activation_comes_from_config(folder, caption_list, activation):
     def edit(config):
-        config["text_config"]["hidden_act"] = activation
+        config["text_config"]["hidden_act"] = config["vision_config"]["hidden_act"] = activation
 
     edit_config(folder, edit)
     space = load_space(str(folder))
+    oracle = transformers.CLIPModel.from_pretrained(folder).eval()
+    tokens = space.tokenizer(caption_list[:4], padding=True, return_tensors="pt")
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad():
+        text = oracle.get_text_features(**tokens).pooler_output.numpy()
+        image = oracle.get_image_features(torch.from_numpy(pixels)).pooler_output.numpy()
+    np.testing.assert_allclose(space.encode_text(caption_list[:4]), text, atol=1e-5, rtol=0)
+    ours = space.model.encode_image(jnp.asarray(pixels.transpose(0, 2, 3, 1)))
+    np.testing.assert_allclose(ours, image, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("tower", ["clip", "clap"])
+def test_eps_and_projection_dim_come_from_config(tmp_path, clip_folder, audioldm_folder, caption_list, tower):
+    """A large LayerNorm eps, which no code has by itself, and a projection of 512, which config.json leaves out."""
+    original = clip_folder if tower == "clip" else audioldm_folder / "text_encoder"
+    kind = transformers.CLIPModel if tower == "clip" else transformers.ClapTextModelWithProjection
+    config = kind.config_class.from_pretrained(original)
+    config.projection_dim = 512
+    for part in (config, getattr(config, "text_config", None), getattr(config, "vision_config", None)):
+        if part is not None:
+            part.layer_norm_eps, part.projection_dim = 0.05, 512
+    folder = tmp_path / "text_encoder"
+    torch.manual_seed(0)
+    kind(config).save_pretrained(folder)
+    for file in [*original.glob("token*"), *original.glob("preproc*"), *(audioldm_folder / "tokenizer").glob("*")]:
+        if tower == "clap" or file.parent == original:
+            shutil.copy(file, folder)
+
+    def edit(config):
+        for part in (config, config.get("text_config", {}), config.get("vision_config", {})):
+            part.pop("projection_dim", None)
+
+    edit_config(folder, edit)
+    space, oracle = load_space(str(folder)), kind.from_pretrained(folder).eval()
+    assert space.dim == 512
     tokens = space.tokenizer(caption_list[:4], padding=True, return_tensors="pt")
     with torch.no_grad():
-        oracle = transformers.CLIPModel.from_pretrained(folder).eval().get_text_features(**tokens).pooler_output
-    np.testing.assert_allclose(space.encode_text(caption_list[:4]), oracle.numpy(), atol=1e-5, rtol=0)
+        out = oracle.get_text_features(**tokens).pooler_output if tower == "clip" else oracle(**tokens).text_embeds
+    np.testing.assert_allclose(space.encode_text(caption_list[:4]), out.numpy(), atol=1e-5, rtol=0)
+    tight = kind.config_class.from_pretrained(folder)
+    (tight.text_config if tower == "clip" else tight).layer_norm_eps = 1e-5
+    with torch.no_grad():
+        other = kind.from_pretrained(folder, config=tight).eval()
+        other = other.get_text_features(**tokens).pooler_output if tower == "clip" else other(**tokens).text_embeds
+    assert np.abs(other.numpy() - out.numpy()).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("config.json", "{}", "model_type None"),
+        ("config.json", "{", "cannot be read as JSON"),
+        ("config.json", '{"model_type": "clip", "text_config": {"hidden_act": "swish"}}', "hidden_act 'swish'"),
+        ("config.json", '{"model_type": "clip", "text_config": {"num_attention_heads": 7}}', "makes no model"),
+        ("tokenizer.json", "{", "tokenizer in"),
+    ],
+)
+def test_config_and_tokenizer_that_cannot_be(folder, file, content, told):
+    (folder / file).write_text(content)
+    assert told in refusal(folder)
+    if file == "config.json":
+        with pytest.raises(CheckpointError, match=re.escape(told)):
+            identify(str(folder))
+
+
+def test_whole_generator_in_the_place_of_its_clap(audioldm_folder):
+    assert f"its CLAP is {audioldm_folder}:text_encoder" in refusal(audioldm_folder)
 
 
 def test_default_sizes_are_those_of_vit_b_32(folder):
