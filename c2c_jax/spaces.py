@@ -245,9 +245,7 @@ def _read_config(folder: Path, name: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers checks sizes against each other, by exceptions of many kinds
-        raise CheckpointError(
-            f"{folder / 'config.json'} makes no model ({one_line(error)}); fetch it again"
-        ) from error
+        raise CheckpointError(f"{folder / 'config.json'} makes no model ({one_line(error)}); fetch it again") from error
     if kind == "clap":
         config = _clap_text_config(config)
     towers: list[Any] = [config.text_config, config.vision_config] if isinstance(config, CLIPConfig) else [config]

@@ -25,6 +25,12 @@ def caption_list() -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def short_captions(caption_list: list[str]) -> list[str]:
+    """300 captions of few token counts: a tower compiles for each length, which is most of a test's time."""
+    return sorted(caption_list, key=len)[:300]
+
+
+@pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory, caption_list: list[str]) -> Path:
     """A tiny random CLIPModel with tokenizer and processor, every tensor random."""
     folder = tmp_path_factory.mktemp("checkpoints") / "clip"

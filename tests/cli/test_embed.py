@@ -17,10 +17,10 @@ ROWS = 40
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
+def made(tmp_path_factory, clip_folder, audioldm_folder, short_captions) -> Path:
     """A store that `c2c embed` made from a tsv with one bad row and two duplicates, and copies of its ingredients."""
     folder = tmp_path_factory.mktemp("made")
-    rows = [f"{caption}\thttp://x" for caption in [*caption_list[:ROWS], *caption_list[:2]]]
+    rows = [f"{caption}\thttp://x" for caption in [*short_captions[:ROWS], *short_captions[:2]]]
     (folder / "captions.tsv").write_text("\n".join([*rows, "no tab"]), encoding="utf-8")
     shutil.copytree(clip_folder, folder / "clip")
     shutil.copytree(audioldm_folder, folder / "audioldm")

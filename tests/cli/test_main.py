@@ -21,10 +21,10 @@ FAST = ["--steps", "2", "--seconds", "0.64"]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
+def run(tmp_path_factory, clip_folder, audioldm_folder, short_captions) -> Path:
     """A work directory that `c2c train` filled from a text file of captions."""
     workdir = tmp_path_factory.mktemp("run")
-    (workdir / "captions.txt").write_text("\n".join(caption_list), encoding="utf-8")
+    (workdir / "captions.txt").write_text("\n".join(short_captions), encoding="utf-8")
     assert main(train_arguments(workdir, clip_folder, audioldm_folder)) == 0
     return workdir
 
@@ -201,20 +201,20 @@ def test_extra_tensor_in_a_part_of_audioldm(run, picture, audioldm_folder, tmp_p
         ("--config.data.holdout=0", "must be above 0"),
     ],
 )
-def test_train_misuse(tmp_path, monkeypatch, clip_folder, audioldm_folder, caption_list, capsys, flag, told):
+def test_train_misuse(tmp_path, monkeypatch, clip_folder, audioldm_folder, short_captions, capsys, flag, told):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.tsv").touch()
-    (tmp_path / "captions.txt").write_text("\n".join(caption_list))
+    (tmp_path / "captions.txt").write_text("\n".join(short_captions))
     assert told in refused(capsys, train_arguments(tmp_path, clip_folder, audioldm_folder, flag))
     assert {path.name for path in tmp_path.iterdir()} <= {"empty.tsv", "captions.txt"}
 
 
-def test_refused_checkpoint_leaves_no_store(tmp_path, clip_folder, audioldm_folder, caption_list, capsys):
+def test_refused_checkpoint_leaves_no_store(tmp_path, clip_folder, audioldm_folder, short_captions, capsys):
     broken = Path(shutil.copytree(clip_folder, tmp_path / "broken"))
     tensors = safetensors.numpy.load_file(broken / "model.safetensors")
     tensors.pop("text_projection.weight")
     safetensors.numpy.save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
-    (tmp_path / "captions.txt").write_text("\n".join(caption_list))
+    (tmp_path / "captions.txt").write_text("\n".join(short_captions))
     assert "text_projection.weight" in refused(capsys, train_arguments(tmp_path, broken, audioldm_folder))
     assert not (tmp_path / "store").exists()
 

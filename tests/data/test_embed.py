@@ -22,8 +22,8 @@ ODD = ["", "🚗💨 🎸", "Über кошка قطة 猫 ねこ", "long " * 76, 
 
 
 @pytest.fixture
-def config(tmp_path: Path, clip_folder: Path, audioldm_folder: Path, caption_list: list[str]) -> Config:
-    (tmp_path / "captions.txt").write_text("\n".join(caption_list[:ROWS]), encoding="utf-8")
+def config(tmp_path: Path, clip_folder: Path, audioldm_folder: Path, short_captions: list[str]) -> Config:
+    (tmp_path / "captions.txt").write_text("\n".join(short_captions[:ROWS]), encoding="utf-8")
     return Config(
         source=str(clip_folder),
         target=f"{audioldm_folder}:text_encoder",
@@ -65,12 +65,12 @@ def written_chunks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return chunks
 
 
-def test_rows_are_the_captions_vectors(config, tmp_path, caption_list):
+def test_rows_are_the_captions_vectors(config, tmp_path, short_captions):
     store = prepare_store(config, tmp_path / "store")
     assert (store.plan.rows, store.plan.chunks) == (ROWS, 4)
-    assert list(store.captions()) == caption_list[:ROWS]
+    assert list(store.captions()) == short_captions[:ROWS]
     for side in ("source", "target"):
-        expected = load_space(getattr(config, side)).encode_text(caption_list[:ROWS])
+        expected = load_space(getattr(config, side)).encode_text(short_captions[:ROWS])
         np.testing.assert_allclose(store.read(side), expected, atol=1e-5, rtol=1e-3)  # float16 keeps 11 bits
 
 
@@ -102,11 +102,11 @@ def test_fewer_than_ten_shapes(config, shared_data, side):
     assert len({length for _, length in shapes}) == len(shapes)
 
 
-def test_bfloat16_towers_and_float32_store(config, tmp_path, caption_list):
+def test_bfloat16_towers_and_float32_store(config, tmp_path, short_captions):
     config.embed.dtype, config.embed.store_dtype = "bfloat16", "float32"
     store = prepare_store(config, tmp_path / "store")
     for side in ("source", "target"):
-        exact = load_space(getattr(config, side)).encode_text(caption_list[:ROWS])
+        exact = load_space(getattr(config, side)).encode_text(short_captions[:ROWS])
         rounded = store.read(side)
         assert rounded.dtype == np.float32
         cosine = (exact * rounded).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(rounded, axis=1)
@@ -164,20 +164,20 @@ def test_finished_store_is_reused_without_towers(config, tmp_path, monkeypatch):
     assert prepare_store(config, tmp_path / "store").plan.rows == ROWS
 
 
-def test_new_source_embeds_only_the_new_rows(config, tmp_path, caption_list, monkeypatch):
+def test_new_source_embeds_only_the_new_rows(config, tmp_path, short_captions, monkeypatch):
     prepare_store(config, tmp_path / "store")
     old = {side: Store.open(tmp_path / "store").read(side) for side in ("source", "target")}
-    (tmp_path / "more.txt").write_text("\n".join(caption_list[40:70]), encoding="utf-8")  # ten of them known
+    (tmp_path / "more.txt").write_text("\n".join(short_captions[40:70]), encoding="utf-8")  # ten of them known
     config.data.captions += f" + txt:{tmp_path / 'more.txt'}"
     chunks = written_chunks(monkeypatch)
     store = prepare_store(config, tmp_path / "store")
     assert chunks == [(3, 14), (4, 6)]
-    assert list(store.captions()) == caption_list[:70]
+    assert list(store.captions()) == short_captions[:70]
     assert [(record.rows, record.duplicates) for record in store.plan.sources] == [(50, 0), (20, 10)]
     for side in ("source", "target"):
         vectors = store.read(side)
         np.testing.assert_array_equal(vectors[:ROWS], old[side])
-        expected = load_space(getattr(config, side)).encode_text(caption_list[ROWS:70])
+        expected = load_space(getattr(config, side)).encode_text(short_captions[ROWS:70])
         np.testing.assert_allclose(vectors[ROWS:], expected, atol=1e-5, rtol=1e-3)
     assert list(store.damage()) == []
     config.data.captions = config.data.captions.partition(" + ")[0]
@@ -185,9 +185,9 @@ def test_new_source_embeds_only_the_new_rows(config, tmp_path, caption_list, mon
         prepare_store(config, tmp_path / "store")
 
 
-def test_growing_that_stopped_goes_on(config, tmp_path, caption_list, monkeypatch):
+def test_growing_that_stopped_goes_on(config, tmp_path, short_captions, monkeypatch):
     prepare_store(config, tmp_path / "store")
-    (tmp_path / "more.txt").write_text("\n".join(caption_list[ROWS:90]), encoding="utf-8")
+    (tmp_path / "more.txt").write_text("\n".join(short_captions[ROWS:90]), encoding="utf-8")
     config.data.captions += f" + txt:{tmp_path / 'more.txt'}"
     write = StoreWriter.write
 
