@@ -1,13 +1,21 @@
 """Four fake CPU devices, exact float32, strict shapes, and the tiny checkpoints every test shares."""
 
+import atexit
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 # Before jax is imported anywhere: the number of devices is read once.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
-
-from pathlib import Path  # noqa: E402
+# The two halves of the suite, and the programs that its tests start, compile the same towers: once a run is enough.
+# The first process makes the folder and takes it away; those that it starts find it in their environment.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="c2c-test-cache-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
