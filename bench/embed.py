@@ -4,12 +4,14 @@ examples:
   python -m bench.embed --captions Validation_GCC-1.1.0-Validation.tsv
   python -m bench.embed --captions captions.txt --checkpoints real/checkpoints --quick --json embed.json
 
-Three do the same work, slice by slice in turn: torch with its defaults (batch 64, padded to 77 tokens), torch with our
-length buckets and batch sizes, and our towers. Then bfloat16 against float32, and the peak memory of a pass of
-10 million synthetic captions through tiny towers. Weights are random unless --checkpoints names real ones.
+Three embed captions, part by part in turn: torch with its defaults (batch 64, padded to 77 tokens; 512 captions), torch
+with length buckets and our batch size in tokens, and our towers on packed rows. Then bfloat16 against float32, and the
+peak memory of a pass of 10 million synthetic captions through tiny towers. Weights are random unless
+--checkpoints names real ones.
 """
 
 import argparse
+import collections
 import json
 import os
 import subprocess
@@ -18,62 +20,76 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.table import Table
 
 from bench.checkpoints import build_audioldm, build_clip, read_captions
 from bench.demo_captions import captions as demo_captions
 from c2c_jax.data.embed import AHEAD, CPU_TOKENS, DEVICE_TOKENS
-from c2c_jax.spaces import Space, TextBatch, load_space, tower_options
+from c2c_jax.devices import one_device_a_core
+from c2c_jax.packing import TextBatch
+from c2c_jax.spaces import Space, load_space, tower_options
 
 TORCH = {"clip": transformers.CLIPTextModelWithProjection, "clap": transformers.ClapTextModelWithProjection}
 PEAKS = {  # dense bfloat16 FLOP/s of a device, from the makers' data sheets
     "H100": 989e12, "H200": 989e12, "A100": 312e12, "TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5p": 459e12,
     "TPU v6 lite": 918e12,
 }  # fmt: skip
+LENGTHS = (8, 10, 12, 14, 16, 20, 28, 64, 77)  # torch's buckets, in tokens
+PARTS = 8
+HALF_ROWS = 1024  # captions compared between bfloat16 and float32
 PAUSE = 0.3  # seconds between contestants: torch's threads spin for a while after their last work
 
 
-def ours(space: Space, batches: Sequence[TextBatch]) -> np.ndarray:
+def ours(space: Space, batches: Sequence[TextBatch], vectors: np.ndarray) -> None:
     """As in the embedding pass: some batches in flight while an earlier one is collected."""
-    vectors = np.empty((sum(len(batch.rows) for batch in batches), space.dim), np.float32)
-    started = []
+    started: collections.deque[tuple[TextBatch, jax.Array]] = collections.deque()
     for batch in batches:
-        started.append((batch, space.run_text(batch)))
+        started.append((batch, space.run_text(batch.tokens)))
         if len(started) > AHEAD:
-            _take(vectors, *started.pop(0))
-    for batch, array in started:
-        _take(vectors, batch, array)
-    return vectors
+            earlier, pooled = started.popleft()
+            earlier.put(pooled, vectors)
+    for batch, pooled in started:
+        batch.put(pooled, vectors)
 
 
-def _take(vectors: np.ndarray, batch: TextBatch, array: jax.Array) -> None:
-    vectors[batch.rows] = np.asarray(array)[: len(batch.rows)]
+class Bucket(NamedTuple):
+    """Some of a list's texts, padded to one length: what the peer is given."""
+
+    texts_N: np.ndarray
+    ids: torch.Tensor
+    mask: torch.Tensor
+
+
+def buckets(ids: list[list[int]], pad: int, batch_tokens: int) -> list[Bucket]:
+    """The texts in the order of their lengths, in batches of `batch_tokens`, padded to their longest's bucket."""
+    order = sorted(range(len(ids)), key=lambda text: -len(ids[text]))
+    batches, start = [], 0
+    while start < len(order):
+        length = next(length for length in LENGTHS if length >= len(ids[order[start]]))
+        texts = order[start : start + max(batch_tokens // length, 1)]
+        padded = np.full((len(texts), length), pad)
+        mask = np.zeros_like(padded)
+        for row, text in enumerate(texts):
+            padded[row, : len(ids[text])] = ids[text]
+            mask[row, : len(ids[text])] = 1
+        batches.append(Bucket(np.asarray(texts), torch.from_numpy(padded), torch.from_numpy(mask)))
+        start += len(texts)
+    return batches
 
 
 @torch.inference_mode()
-def torch_bucketed(model: torch.nn.Module, batches: Sequence[TextBatch], pad: int, dim: int) -> np.ndarray:
-    vectors = np.empty((sum(len(batch.rows) for batch in batches), dim), np.float32)
+def torch_bucketed(model: torch.nn.Module, batches: Sequence[Bucket], vectors: np.ndarray) -> None:
     for batch in batches:
-        ids = torch.from_numpy(batch.ids_BL).long()
-        mask = _mask(batch.ids_BL, pad)
-        out = model(input_ids=ids, attention_mask=mask).text_embeds
-        vectors[batch.rows] = out.numpy()[: len(batch.rows)]
-    return vectors
-
-
-def _mask(ids_BL: np.ndarray, pad: int) -> torch.Tensor:
-    """Where tokens are; CLIP's padding is its end-of-text token, of which the first one counts."""
-    is_pad = ids_BL == pad
-    before = np.cumsum(is_pad, axis=1) - is_pad
-    return torch.from_numpy((~is_pad | (before == 0) & (pad == ids_BL.max())).astype(np.int64))
+        vectors[batch.texts_N] = model(input_ids=batch.ids, attention_mask=batch.mask).text_embeds.numpy()
 
 
 @torch.inference_mode()
@@ -83,12 +99,12 @@ def torch_padded(model: torch.nn.Module, tokenizer: transformers.PreTrainedToken
         model(**tokenizer(batch, padding="max_length", truncation=True, max_length=77, return_tensors="pt"))
 
 
-def timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """What `work` gives, and the seconds it took."""
+def timed(work: Callable[..., None], *arguments: Any) -> float:
+    """The seconds it takes."""
     time.sleep(PAUSE)
     start = time.perf_counter()
-    result = work(*arguments)
-    return result, time.perf_counter() - start
+    work(*arguments)
+    return time.perf_counter() - start
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -96,58 +112,60 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def matmul_peak() -> float:
-    """The most FLOP/s that XLA's float32 products of matrices reach on this device, over shapes like the towers'."""
+    """The most FLOP/s that XLA's float32 products of matrices reach on all devices, over shapes like the towers'."""
+    mesh = Mesh(np.asarray(jax.local_devices()), ("data",))
     best = 0.0
     for m, k, n in ((1024, 768, 3072), (1024, 3072, 768), (2048, 2048, 2048), (4096, 1024, 1024)):
-        a, b = jnp.ones((m, k)), jnp.ones((k, n))
+        a = jax.device_put(np.ones((m * len(mesh.devices), k), np.float32), NamedSharding(mesh, PartitionSpec("data")))
+        b = jax.device_put(np.ones((k, n), np.float32), NamedSharding(mesh, PartitionSpec()))
         product = jax.jit(jnp.matmul, compiler_options=tower_options())
         product(a, b).block_until_ready()
         for _ in range(10):
             start = time.perf_counter()
             product(a, b).block_until_ready()
-            best = max(best, 2 * m * k * n / (time.perf_counter() - start))
+            best = max(best, 2 * len(a) * k * n / (time.perf_counter() - start))
     return best
 
 
-def compare(folder: Path, texts: list[str], slice_rows: int) -> dict[str, float]:
+def compare(folder: Path, texts: list[str]) -> dict[str, float]:
     """Captions per second of the three contestants, both towers together; our FLOPs; how close the vectors are."""
     names = {"clip": str(folder / "clip"), "clap": f"{folder / 'audioldm'}:text_encoder"}
     folders = {"clip": folder / "clip", "clap": folder / "audioldm" / "text_encoder"}
     tokens = CPU_TOKENS if jax.default_backend() == "cpu" else DEVICE_TOKENS
-    spent = dict.fromkeys(("ours", "torch_bucketed", "torch_padded"), 0.0)
-    flops, error, worst, total = 0.0, 0.0, 1.0, 0.0
+    padded_texts = [texts[part::PARTS][:64] for part in range(PARTS)]  # torch's defaults would take an hour for all
+    half_texts = texts[:HALF_ROWS]
+    captions = dict(ours=len(texts), torch_bucketed=len(texts), torch_padded=sum(map(len, padded_texts)))
+    spent = dict.fromkeys(captions, 0.0)
+    flops, error, worst, mean = 0.0, 0.0, 1.0, 0.0
     for tower, name in names.items():
         space, model = load_space(name), TORCH[tower].from_pretrained(folders[tower]).eval()
+        exact, theirs, half = (np.empty((len(texts), space.dim), np.float32) for _ in range(3))
+        batches = space.text_batches(texts, tokens)
+        padded = buckets(space.tokenizer(texts)["input_ids"], space.tokenizer.pad_token_id, tokens)
+        shapes = {batch.tokens.ids_RL.shape: batch for batch in batches}
+        cost = {shape: space.text_flops(batch.tokens) for shape, batch in shapes.items()}
+        flops += sum(cost[batch.tokens.ids_RL.shape] for batch in batches)
+        ours(space, list(shapes.values()), exact)  # compile, and let torch warm up
+        torch_bucketed(model, padded[:2], theirs)
+        for part in range(PARTS):
+            spent["ours"] += timed(ours, space, batches[part::PARTS], exact)
+            spent["torch_bucketed"] += timed(torch_bucketed, model, padded[part::PARTS], theirs)
+            spent["torch_padded"] += timed(torch_padded, model, space.tokenizer, padded_texts[part])
         rounded = space.computing_in("bfloat16")
-        pad = space.tokenizer.pad_token_id
-        slices = [texts[start : start + slice_rows] for start in range(0, len(texts), slice_rows)]
-        batched = [space.text_batches(part, tokens, most_rows=slice_rows) for part in slices]
-        shapes = {batch.ids_BL.shape: batch for part in batched for batch in part}
-        cost = {shape: space.text_flops(batch) for shape, batch in shapes.items()}
-        for batch in shapes.values():  # compile, and let torch warm up
-            ours(space, [TextBatch(np.arange(len(batch.ids_BL)), batch.ids_BL)])
-        torch_padded(model, space.tokenizer, texts[:8])
-        for part, batches in zip(slices, batched, strict=True):
-            vectors, time_spent = timed(ours, space, batches)
-            spent["ours"] += time_spent
-            theirs, time_spent = timed(torch_bucketed, model, batches, pad, space.dim)
-            spent["torch_bucketed"] += time_spent
-            spent["torch_padded"] += timed(torch_padded, model, space.tokenizer, part)[1]
-            flops += sum(cost[batch.ids_BL.shape] for batch in batches)
-            exact, half = unit(vectors), unit(ours(rounded, batches))
-            error = max(error, float(np.abs(exact - unit(theirs)).max()))
-            cosines = (exact * half).sum(1)
-            worst, total = min(worst, float(cosines.min())), total + float(cosines.sum())
-    rates = {f"{who}_captions_per_s": len(texts) / time_spent for who, time_spent in spent.items()}
+        ours(rounded, rounded.text_batches(half_texts, tokens), half)
+        error = max(error, float(np.abs(unit(exact) - unit(theirs)).max()))
+        cosines = (unit(exact) * unit(half)).sum(1)[: len(half_texts)]
+        worst, mean = min(worst, float(cosines.min())), mean + float(cosines.mean()) / len(names)
+    rates = {who: captions[who] / spent[who] for who in captions}
     return {
-        **rates,
-        "captions_vs_torch_padded": spent["torch_padded"] / spent["ours"],
-        "captions_vs_torch_bucketed": spent["torch_bucketed"] / spent["ours"],
+        **{f"{who}_captions_per_s": rate for who, rate in rates.items()},
+        "captions_vs_torch_padded": rates["ours"] / rates["torch_padded"],
+        "captions_vs_torch_bucketed": rates["ours"] / rates["torch_bucketed"],
         "gflop_per_caption": flops / len(texts) / 1e9,
         "gflop_per_s": flops / spent["ours"] / 1e9,
         "unit_vector_error_vs_torch": error,
         "bfloat16_worst_cosine": worst,
-        "bfloat16_mean_cosine": total / (2 * len(texts)),
+        "bfloat16_mean_cosine": mean,
     }
 
 
@@ -198,13 +216,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--checkpoints", type=Path, help="folder with clip/ and audioldm/ (default: random, published sizes)"
     )
-    parser.add_argument("--rows", type=int, default=2048, help="captions compared (default: 2048)")
+    parser.add_argument("--rows", type=int, default=4096, help="captions compared (default: 4096, a chunk)")
     parser.add_argument("--pass-rows", type=int, default=10_000_000, help="captions of the memory pass; 0: none")
-    parser.add_argument("--quick", action="store_true", help="256 captions compared, 100,000 in the memory pass")
+    parser.add_argument("--quick", action="store_true", help="512 captions compared, 100,000 in the memory pass")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
-    rows, pass_rows = (256, min(100_000, flags.pass_rows)) if flags.quick else (flags.rows, flags.pass_rows)
+    rows, pass_rows = (512, min(100_000, flags.pass_rows)) if flags.quick else (flags.rows, flags.pass_rows)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    one_device_a_core()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     texts = read_captions(flags.captions)[:rows]
@@ -213,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not flags.checkpoints:
             build_clip(folder / "clip", texts, "published")
             build_audioldm(folder / "audioldm", texts, "published")
-        figures = compare(folder, texts, slice_rows=min(1024, rows))
+        figures = compare(folder, texts)
         device = jax.devices()[0].device_kind
         known = [peak for name, peak in PEAKS.items() if name in device]
         figures["matmul_gflop_per_s"] = matmul_peak() / 1e9

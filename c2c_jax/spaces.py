@@ -23,21 +23,10 @@ from c2c_jax.files import written_whole
 from c2c_jax.models.clap_text import ClapTextModelWithProjection
 from c2c_jax.models.clip import CLIPModel
 from c2c_jax.models.layers import ACTIVATIONS
+from c2c_jax.packing import TextBatch, TokenRows, pack
 from c2c_jax.weights import clap, clip
 from c2c_jax.weights.folders import checkpoint_folder, read_json, read_tensors, weight_files
 from c2c_jax.weights.rules import Table, fill, ignored_keys, unfill
-
-# Texts are padded to the next of these lengths, or to the checkpoint's longest where that is less, so that a tower
-# compiles for fewer than ten shapes. Exact: see the towers.
-PADDED_LENGTHS = (8, 10, 12, 14, 16, 20, 28, 64, 512)
-
-
-@dataclasses.dataclass(frozen=True)
-class TextBatch:
-    """Token ids [B, L] of some of a list's texts. rows: their places in the list; ids beyond them are repeats."""
-
-    rows: np.ndarray
-    ids_BL: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,45 +62,43 @@ class Space:
 
     def encode_text(self, texts: Sequence[str], *, batch_tokens: int = 2048) -> Float[np.ndarray, "B E"]:
         """Text projections [B, E] of B texts, in their order. Texts beyond the checkpoint's longest are cut as its
-        tokenizer cuts them. batch_tokens: tokens, padding included, that each of this process's devices sees at once.
+        tokenizer cuts them. batch_tokens: tokens that each of this process's devices sees at once.
         """
         vectors = np.empty((len(texts), self.dim), np.float32)
-        for batch in self.text_batches(texts, batch_tokens, most_rows=len(texts)):
-            vectors[batch.rows] = np.asarray(self.run_text(batch))[: len(batch.rows)]
+        for batch in self.text_batches(texts, batch_tokens):
+            batch.put(self.run_text(batch.tokens), vectors)
         return vectors
 
-    def text_batches(self, texts: Sequence[str], batch_tokens: int, *, most_rows: int) -> list[TextBatch]:
-        """The texts' tokens in batches, longest first, padded to the longest's bucket; each length has one batch size.
+    def text_batches(self, texts: Sequence[str], batch_tokens: int) -> list[TextBatch]:
+        """The texts tokenised and packed, for all of this process's devices. batch_tokens: as for `encode_text`."""
+        is_clip = isinstance(self.model, CLIPModel)
+        return pack(
+            self._tokenised(texts),
+            longest=self.max_tokens,
+            batch_tokens=batch_tokens,
+            devices=jax.local_device_count(),
+            is_causal=is_clip,
+            uncounted=None if is_clip else self.config.pad_token_id,
+        )
 
-        batch_tokens: tokens a device sees at once. most_rows: no batch has more rows, up to a multiple of the devices.
-        """
+    def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)["input_ids"]
-        lengths = np.asarray([len(row) for row in ids])
-        order = np.argsort(-lengths, kind="stable")
-        devices = jax.local_device_count()
-        batches, start = [], 0
-        while start < len(order):
-            longest = lengths[order[start]]
-            length = min(self.max_tokens, next(padded for padded in PADDED_LENGTHS if padded >= longest))
-            size = max(batch_tokens // length, 1) * devices
-            size = min(size, _rounded_up(most_rows, devices))
-            rows = order[start : start + size]
-            padded_BL = np.full((size, length), self.tokenizer.pad_token_id, np.int32)
-            for place, row in enumerate(rows):
-                padded_BL[place, : lengths[row]] = ids[row]
-            padded_BL[len(rows) :] = padded_BL[0]  # a short batch is filled with a repeat: no new shape to compile
-            batches.append(TextBatch(rows, padded_BL))
-            start += size
-        return batches
+        if not isinstance(self.model, CLIPModel):
+            return ids
+        # CLIP pools at the first end of text, which nothing behind it touches. Configs older than transformers PR 24773
+        # say eos_token_id 2, while the true one is the largest id.
+        end = self.config.text_config.eos_token_id
+        ends = [max(text) if end == 2 else end for text in ids]
+        return [text[: text.index(end) + 1 if end in text else 1] for text, end in zip(ids, ends, strict=True)]
 
-    def run_text(self, batch: TextBatch) -> jax.Array:
-        """Starts the text tower on a batch; the projections [B, E] are there when they are asked for."""
-        return self._run("encode_text", batch.ids_BL)
+    def run_text(self, tokens: TokenRows) -> jax.Array:
+        """Starts the text tower on a batch's tokens; the projections [R, T, E] are there when they are asked for."""
+        return self._run("encode_text", tokens)
 
-    def text_flops(self, batch: TextBatch) -> float:
-        """Floating-point operations of the text tower on a batch, padding included, as XLA counts them."""
+    def text_flops(self, tokens: TokenRows) -> float:
+        """Floating-point operations of the text tower on a batch's tokens, as XLA counts them."""
         graphdef, state, over_data = self._replicated
-        lowered = _encoder().lower("encode_text", graphdef, state, jax.device_put(batch.ids_BL, over_data))
+        lowered = _encoder().lower("encode_text", graphdef, state, jax.device_put(tokens, over_data))
         return lowered.cost_analysis()["flops"]
 
     def computing_in(self, dtype: str) -> "Space":
@@ -154,7 +141,7 @@ class Space:
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
         return graphdef, state, NamedSharding(mesh, PartitionSpec("data"))
 
-    def _run(self, method: str, batch: np.ndarray) -> jax.Array:
+    def _run(self, method: str, batch: np.ndarray | TokenRows) -> jax.Array:
         graphdef, state, over_data = self._replicated
         return _encoder()(method, graphdef, state, jax.device_put(batch, over_data))
 
@@ -171,7 +158,7 @@ def _encoder() -> Any:
     return jax.jit(_encode, static_argnums=(0, 1), compiler_options=tower_options())
 
 
-def _encode(method: str, graphdef: nnx.GraphDef, state: nnx.State, batch: jax.Array) -> jax.Array:
+def _encode(method: str, graphdef: nnx.GraphDef, state: nnx.State, batch: Any) -> jax.Array:
     # Accelerators round float32 products to tf32 or bfloat16 unless told otherwise.
     with jax.default_matmul_precision("float32"):
         return getattr(nnx.merge(graphdef, state), method)(batch).astype(jnp.float32)

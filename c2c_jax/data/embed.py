@@ -18,7 +18,8 @@ from c2c_jax.data.mixture import Mixture
 from c2c_jax.data.progress import Progress
 from c2c_jax.data.store import DTYPES, SIDES, Plan, SourceRecord, Store, StoreWriter, read_captions, write_captions
 from c2c_jax.errors import ConfigError, StoreError
-from c2c_jax.spaces import Space, SpaceId, TextBatch, identify, load_space
+from c2c_jax.packing import TextBatch
+from c2c_jax.spaces import Space, SpaceId, identify, load_space
 
 COMPUTE = ("float32", "bfloat16")
 CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # what a CPU, and what an accelerator sees at once, unless told otherwise
@@ -193,18 +194,14 @@ class _Chunk:
 def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *, batch_tokens: int = 0) -> None:
     """Encodes the captions of `chunks` in both spaces and writes their vectors; shows progress.
 
-    batch_tokens: tokens a device sees at once; 0: 1,024 on a CPU, 16,384 elsewhere.
+    batch_tokens: tokens a device sees at once; 0: 2,048 on a CPU, 16,384 elsewhere.
     Raises StoreError as `StoreWriter.write` does.
     """
     tokens = batch_tokens or (CPU_TOKENS if jax.default_backend() == "cpu" else DEVICE_TOKENS)
 
     def tokenised(number: int) -> _Chunk:
         texts = writer.texts(number)
-        batches = [
-            (side, batch)
-            for side, space in enumerate(spaces)
-            for batch in space.text_batches(texts, tokens, most_rows=writer.plan.chunk_rows)
-        ]
+        batches = [(side, batch) for side, space in enumerate(spaces) for batch in space.text_batches(texts, tokens)]
         vectors = tuple(np.empty((len(texts), space.dim), np.float32) for space in spaces)
         return _Chunk(number, vectors, batches, len(batches))  # type: ignore[arg-type]
 
@@ -212,7 +209,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
     threads = concurrent.futures.ThreadPoolExecutor
     with (
         Progress(sum(row.stop - row.start for row in rows), console) as progress,
-        threads(1) as read,
+        threads(AHEAD) as read,
         threads(1) as disk,
     ):
         in_flight: collections.deque[tuple[_Chunk, int, TextBatch, Any]] = collections.deque()
@@ -224,8 +221,8 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
 
         def collect() -> None:
             chunk, side, batch, array = in_flight.popleft()
-            chunk.vectors[side][batch.rows] = np.asarray(array)[: len(batch.rows)]
-            progress.advance(len(batch.rows) / 2)  # a caption is done when both sides are
+            batch.put(array, chunk.vectors[side])
+            progress.advance(len(batch.texts_N) / 2)  # a caption is done when both sides are
             chunk.left -= 1
             if not chunk.left:
                 writing.append(disk.submit(writer.write, chunk.number, *chunk.vectors))
@@ -238,7 +235,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
             chunk = waited_for(ahead.popleft())
             ahead.extend(read.submit(tokenised, number) for number in itertools.islice(waiting, 1))
             for side, batch in chunk.batches:
-                in_flight.append((chunk, side, batch, spaces[side].run_text(batch)))
+                in_flight.append((chunk, side, batch, spaces[side].run_text(batch.tokens)))
                 if len(in_flight) > AHEAD:
                     collect()
         while in_flight:

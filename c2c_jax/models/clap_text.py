@@ -6,9 +6,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from c2c_jax.models.layers import ACTIVATIONS, attend
+from c2c_jax.models.layers import ACTIVATIONS, attend, taken
+from c2c_jax.packing import TokenRows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,12 +37,13 @@ class ClapTextEmbeddings(nnx.Module):
         self.token_type_embeddings = nnx.Embed(config.type_vocab_size, D, rngs=rngs)
         self.LayerNorm = nnx.LayerNorm(D, epsilon=config.layer_norm_eps, rngs=rngs)
 
-    def __call__(self, ids_BL: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-        is_token_BL = (ids_BL != self.pad_token_id).astype(jnp.int32)
-        positions_BL = jnp.cumsum(is_token_BL, axis=1) * is_token_BL + self.pad_token_id
-        types_BL = jnp.zeros_like(ids_BL)  # a single text has no second segment
-        embedded_BLD = self.word_embeddings(ids_BL) + self.token_type_embeddings(types_BL)
-        return self.LayerNorm(embedded_BLD + self.position_embeddings(positions_BL))
+    def __call__(self, tokens: TokenRows) -> Float[Array, "R L D"]:
+        # A padding token that stands in a text takes no place: it has the position that padding has.
+        is_token_RL = tokens.ids_RL != self.pad_token_id
+        positions_RL = jnp.where(is_token_RL, tokens.places_RL + 1, 0) + self.pad_token_id
+        types_RL = jnp.zeros_like(tokens.ids_RL)  # a single text has no second segment
+        embedded_RLD = self.word_embeddings(tokens.ids_RL) + self.token_type_embeddings(types_RL)
+        return self.LayerNorm(embedded_RLD + self.position_embeddings(positions_RL))
 
 
 class ClapTextSelfAttention(nnx.Module):
@@ -53,10 +55,10 @@ class ClapTextSelfAttention(nnx.Module):
         self.value = nnx.Linear(D, D, rngs=rngs)
 
     def __call__(
-        self, asking_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]
+        self, asking_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], seen_B1QL: Bool[Array, "B 1 Q L"]
     ) -> Float[Array, "B Q D"]:
         projections = self.query, self.key, self.value
-        return attend(*projections, asking_BQD, hidden_BLD, self.heads, mask_B11L=mask_B11L)
+        return attend(*projections, asking_BQD, hidden_BLD, self.heads, seen_B1QL)
 
 
 class ClapTextResidual(nnx.Module):
@@ -76,9 +78,9 @@ class ClapTextAttention(nnx.Module):
         self.output = ClapTextResidual(config.hidden_size, config, rngs=rngs)
 
     def __call__(
-        self, asking_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]
+        self, asking_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], seen_B1QL: Bool[Array, "B 1 Q L"]
     ) -> Float[Array, "B Q D"]:
-        return self.output(self.self(asking_BQD, hidden_BLD, mask_B11L), asking_BQD)
+        return self.output(self.self(asking_BQD, hidden_BLD, seen_B1QL), asking_BQD)
 
 
 class ClapTextIntermediate(nnx.Module):
@@ -97,10 +99,10 @@ class ClapTextLayer(nnx.Module):
         self.output = ClapTextResidual(config.intermediate_size, config, rngs=rngs)
 
     def __call__(
-        self, asking_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]
+        self, asking_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], seen_B1QL: Bool[Array, "B 1 Q L"]
     ) -> Float[Array, "B Q D"]:
         """The states after this layer of the tokens that ask: all, or those few whose outcome is wanted."""
-        attended_BQD = self.attention(asking_BQD, hidden_BLD, mask_B11L)
+        attended_BQD = self.attention(asking_BQD, hidden_BLD, seen_B1QL)
         return self.output(self.intermediate(attended_BQD), attended_BQD)
 
 
@@ -108,33 +110,32 @@ class ClapTextEncoder(nnx.Module):
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.layer = nnx.List([ClapTextLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
-    def __call__(self, hidden_BLD: Float[Array, "B L D"], mask_B11L: Bool[Array, "B 1 1 L"]) -> Float[Array, "B D"]:
-        """The first token's final state: the last layer does nothing for the others."""
+    def __call__(self, hidden_RLD: Float[Array, "R L D"], tokens: TokenRows) -> Float[Array, "R T D"]:
+        """The final states at which texts are pooled: the last layer does nothing for the others."""
+        seen_R1LL, seen_R1TL = tokens.seen(), tokens.seen(tokens.at_RT)
         *before, last = self.layer
         for layer in before:
-            hidden_BLD = layer(hidden_BLD, hidden_BLD, mask_B11L)
-        return last(hidden_BLD[:, :1], hidden_BLD, mask_B11L)[:, 0]
+            hidden_RLD = layer(hidden_RLD, hidden_RLD, seen_R1LL)
+        return last(taken(hidden_RLD, tokens.at_RT), hidden_RLD, seen_R1TL)
 
 
 class ClapTextPooler(nnx.Module):
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.dense = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
 
-    def __call__(self, first_BD: Float[Array, "B D"]) -> Float[Array, "B D"]:
-        return jax.nn.tanh(self.dense(first_BD))
+    def __call__(self, first_RTD: Float[Array, "R T D"]) -> Float[Array, "R T D"]:
+        return jax.nn.tanh(self.dense(first_RTD))
 
 
 class ClapTextModel(nnx.Module):
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
-        self.pad_token_id = config.pad_token_id
         self.embeddings = ClapTextEmbeddings(config, rngs=rngs)
         self.encoder = ClapTextEncoder(config, rngs=rngs)
         self.pooler = ClapTextPooler(config, rngs=rngs)
 
-    def __call__(self, ids_BL: Int[Array, "B L"]) -> Float[Array, "B D"]:
-        """The pooled first token. Padding is known by its id and masked, so its amount does not matter."""
-        mask_B11L = (ids_BL != self.pad_token_id)[:, None, None, :]
-        return self.pooler(self.encoder(self.embeddings(ids_BL), mask_B11L))
+    def __call__(self, tokens: TokenRows) -> Float[Array, "R T D"]:
+        """The texts' first tokens, pooled."""
+        return self.pooler(self.encoder(self.embeddings(tokens), tokens))
 
 
 class ClapProjectionLayer(nnx.Module):
@@ -143,8 +144,8 @@ class ClapProjectionLayer(nnx.Module):
         self.linear1 = nnx.Linear(config.hidden_size, config.projection_dim, rngs=rngs)
         self.linear2 = nnx.Linear(config.projection_dim, config.projection_dim, rngs=rngs)
 
-    def __call__(self, pooled_BD: Float[Array, "B D"]) -> Float[Array, "B E"]:
-        return self.linear2(self.activation(self.linear1(pooled_BD)))
+    def __call__(self, pooled_RTD: Float[Array, "R T D"]) -> Float[Array, "R T E"]:
+        return self.linear2(self.activation(self.linear1(pooled_RTD)))
 
 
 class ClapTextModelWithProjection(nnx.Module):
@@ -154,6 +155,6 @@ class ClapTextModelWithProjection(nnx.Module):
         self.text_model = ClapTextModel(config, rngs=rngs)
         self.text_projection = ClapProjectionLayer(config, rngs=rngs)
 
-    def encode_text(self, ids_BL: Int[Array, "B L"]) -> Float[Array, "B E"]:
+    def encode_text(self, tokens: TokenRows) -> Float[Array, "R T E"]:
         """Text projections before L2 normalisation."""
-        return self.text_projection(self.text_model(ids_BL))
+        return self.text_projection(self.text_model(tokens))

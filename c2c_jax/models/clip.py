@@ -4,9 +4,10 @@ import dataclasses
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from c2c_jax.models.layers import ACTIVATIONS, attend, taken
+from c2c_jax.packing import TokenRows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,6 @@ class CLIPTextConfig:
     max_position_embeddings: int
     layer_norm_eps: float
     hidden_act: str
-    eos_token_id: int  # 2 in old configs, which means: pool at the largest token id
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,15 +52,13 @@ class CLIPAttention(nnx.Module):
         self.out_proj = nnx.Linear(D, D, rngs=rngs)
 
     def __call__(
-        self, hidden_BLD: Float[Array, "B L D"], *, is_causal: bool, at_B: Int[Array, "B"] | None = None
+        self,
+        asking_BQD: Float[Array, "B Q D"],
+        hidden_BLD: Float[Array, "B L D"],
+        seen_B1QL: Bool[Array, "B 1 Q L"] | None = None,
     ) -> Float[Array, "B Q D"]:
-        """Of every token, or of those at `at_B` alone (Q = 1)."""
         projections = self.q_proj, self.k_proj, self.v_proj
-        if at_B is None:
-            return self.out_proj(attend(*projections, hidden_BLD, hidden_BLD, self.heads, is_causal=is_causal))
-        is_seen_BL = jnp.arange(hidden_BLD.shape[1])[None] <= (at_B[:, None] if is_causal else hidden_BLD.shape[1])
-        mask_B11L = jnp.broadcast_to(is_seen_BL, hidden_BLD.shape[:2])[:, None, None]
-        return self.out_proj(attend(*projections, taken(hidden_BLD, at_B), hidden_BLD, self.heads, mask_B11L=mask_B11L))
+        return self.out_proj(attend(*projections, asking_BQD, hidden_BLD, self.heads, seen_B1QL))
 
 
 class CLIPMLP(nnx.Module):
@@ -81,10 +79,17 @@ class CLIPEncoderLayer(nnx.Module):
         self.layer_norm2 = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
 
     def __call__(
-        self, hidden_BLD: Float[Array, "B L D"], *, is_causal: bool, at_B: Int[Array, "B"] | None = None
+        self,
+        hidden_BLD: Float[Array, "B L D"],
+        seen_B1QL: Bool[Array, "B 1 Q L"] | None = None,
+        at_BQ: Int[Array, "B Q"] | None = None,
     ) -> Float[Array, "B Q D"]:
-        attended_BQD = self.self_attn(self.layer_norm1(hidden_BLD), is_causal=is_causal, at_B=at_B)
-        hidden_BQD = attended_BQD + (hidden_BLD if at_B is None else taken(hidden_BLD, at_B))
+        """The states after this layer of every token, or of those at `at_BQ` alone."""
+        normed_BLD = self.layer_norm1(hidden_BLD)
+        asking_BQD, residual_BQD = normed_BLD, hidden_BLD
+        if at_BQ is not None:
+            asking_BQD, residual_BQD = taken(normed_BLD, at_BQ), taken(hidden_BLD, at_BQ)
+        hidden_BQD = residual_BQD + self.self_attn(asking_BQD, normed_BLD, seen_B1QL)
         return hidden_BQD + self.mlp(self.layer_norm2(hidden_BQD))
 
 
@@ -93,13 +98,18 @@ class CLIPEncoder(nnx.Module):
         self.layers = nnx.List([CLIPEncoderLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
     def __call__(
-        self, hidden_BLD: Float[Array, "B L D"], *, is_causal: bool, at_B: Int[Array, "B"] | None = None
+        self,
+        hidden_BLD: Float[Array, "B L D"],
+        at_BQ: Int[Array, "B Q"],
+        seen_B1LL: Bool[Array, "B 1 L L"] | None = None,
+        seen_B1QL: Bool[Array, "B 1 Q L"] | None = None,
     ) -> Float[Array, "B Q D"]:
-        """All final states, or those at `at_B` alone: the last layer then does nothing for the others."""
+        """The final states at `at_BQ`: the last layer does nothing for the others. seen_*: what every token, and what
+        those at `at_BQ` see."""
         *before, last = self.layers
         for layer in before:
-            hidden_BLD = layer(hidden_BLD, is_causal=is_causal)
-        return last(hidden_BLD, is_causal=is_causal, at_B=at_B)
+            hidden_BLD = layer(hidden_BLD, seen_B1LL)
+        return last(hidden_BLD, seen_B1QL, at_BQ)
 
 
 class CLIPTextEmbeddings(nnx.Module):
@@ -107,23 +117,20 @@ class CLIPTextEmbeddings(nnx.Module):
         self.token_embedding = nnx.Embed(config.vocab_size, config.hidden_size, rngs=rngs)
         self.position_embedding = nnx.Embed(config.max_position_embeddings, config.hidden_size, rngs=rngs)
 
-    def __call__(self, ids_BL: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-        return self.token_embedding(ids_BL) + self.position_embedding(jnp.arange(ids_BL.shape[1]))[None]
+    def __call__(self, tokens: TokenRows) -> Float[Array, "R L D"]:
+        return self.token_embedding(tokens.ids_RL) + self.position_embedding(tokens.places_RL)
 
 
 class CLIPTextModel(nnx.Module):
     def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
-        self.eos_token_id = config.eos_token_id
         self.embeddings = CLIPTextEmbeddings(config, rngs=rngs)
         self.encoder = CLIPEncoder(config, rngs=rngs)
         self.final_layer_norm = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
 
-    def __call__(self, ids_BL: Int[Array, "B L"]) -> Float[Array, "B D"]:
-        """The final state at the end-of-text token, which by causality no later (padding) token can touch."""
-        # Configs older than transformers PR 24773 say eos_token_id 2, while the true end-of-text id is the largest.
-        is_end_BL = ids_BL if self.eos_token_id == 2 else (ids_BL == self.eos_token_id).astype(jnp.int32)
-        end_B = jnp.argmax(is_end_BL, axis=1)
-        return self.final_layer_norm(self.encoder(self.embeddings(ids_BL), is_causal=True, at_B=end_B)[:, 0])
+    def __call__(self, tokens: TokenRows) -> Float[Array, "R T D"]:
+        """The final states at the texts' ends, normalised."""
+        seen_R1LL, seen_R1TL = tokens.seen(), tokens.seen(tokens.at_RT)
+        return self.final_layer_norm(self.encoder(self.embeddings(tokens), tokens.at_RT, seen_R1LL, seen_R1TL))
 
 
 class CLIPVisionEmbeddings(nnx.Module):
@@ -156,8 +163,8 @@ class CLIPVisionModel(nnx.Module):
     def __call__(self, pixels_BHWC: Float[Array, "B height width C"]) -> Float[Array, "B D"]:
         """The class token's final state, normalised."""
         hidden_BPD = self.pre_layrnorm(self.embeddings(pixels_BHWC))
-        class_B = jnp.zeros(len(hidden_BPD), jnp.int32)
-        return self.post_layernorm(self.encoder(hidden_BPD, is_causal=False, at_B=class_B)[:, 0])
+        class_B1 = jnp.zeros((len(hidden_BPD), 1), jnp.int32)
+        return self.post_layernorm(self.encoder(hidden_BPD, class_B1)[:, 0])
 
 
 class CLIPModel(nnx.Module):
@@ -171,9 +178,9 @@ class CLIPModel(nnx.Module):
         self.visual_projection = nnx.Linear(config.vision.hidden_size, E, use_bias=False, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.log(jnp.asarray(1 / 0.07)))  # CLIP section 2.5
 
-    def encode_text(self, ids_BL: Int[Array, "B L"]) -> Float[Array, "B E"]:
-        """Text projections before L2 normalisation. Ids must hold the end-of-text token; what follows it is ignored."""
-        return self.text_projection(self.text_model(ids_BL))
+    def encode_text(self, tokens: TokenRows) -> Float[Array, "R T E"]:
+        """Text projections before L2 normalisation."""
+        return self.text_projection(self.text_model(tokens))
 
     def encode_image(self, pixels_BHWC: Float[Array, "B height width C"]) -> Float[Array, "B E"]:
         """Image projections before L2 normalisation, of normalised pixels, channels last."""

@@ -35,13 +35,12 @@ def attend(
     asking_BQD: Float[Array, "B Q D"],
     hidden_BLD: Float[Array, "B L D"],
     heads: int,
-    *,
-    mask_B11L: Bool[Array, "B 1 1 L"] | None = None,
-    is_causal: bool = False,
+    seen_B1QL: Bool[Array, "B 1 Q L"] | None = None,
 ) -> Float[Array, "B Q D"]:
     """Multi-head attention before its output projection, scaled by 1/√K (Vaswani et al. 2017, eq. 1).
 
     asking_BQD: the states that queries are made of: `hidden_BLD` itself, or those few whose outcome is wanted.
+    seen_B1QL: what each of them sees; without it, all of its row.
     """
 
     def projected(projection: nnx.Linear, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L H K"]:
@@ -49,13 +48,13 @@ def attend(
         return projection(x_BLD).reshape(B, L, heads, D // heads)
 
     q_BQHK, k_BLHK, v_BLHK = projected(query, asking_BQD), projected(key, hidden_BLD), projected(value, hidden_BLD)
-    out_BQHK = jax.nn.dot_product_attention(q_BQHK, k_BLHK, v_BLHK, mask=mask_B11L, is_causal=is_causal)
+    out_BQHK = jax.nn.dot_product_attention(q_BQHK, k_BLHK, v_BLHK, mask=seen_B1QL)
     return out_BQHK.reshape(asking_BQD.shape)
 
 
-def taken(hidden_BLD: Float[Array, "B L D"], at_B: Int[Array, "B"]) -> Float[Array, "B 1 D"]:
-    """The one state of each row at its place in `at_B`."""
-    return jnp.take_along_axis(hidden_BLD, at_B[:, None, None], axis=1)
+def taken(hidden_BLD: Float[Array, "B L D"], at_BQ: Int[Array, "B Q"]) -> Float[Array, "B Q D"]:
+    """The states at some places of each row."""
+    return jnp.take_along_axis(hidden_BLD, at_BQ[:, :, None], axis=1)
 
 
 def unit(x: Float[Array, "... E"]) -> Float[Array, "... E"]:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from bench.embed import TORCH
 from c2c_jax.config import Config, DataConfig, EmbedConfig
 from c2c_jax.data.embed import prepare_store
 from c2c_jax.data.store import Store, StoreWriter
 from c2c_jax.errors import ConfigError, StoreError
-from c2c_jax.spaces import Space, TextBatch, load_space
+from c2c_jax.spaces import Space, load_space
 from tests.training.test_parallel import free_port, run_all
 
 ROOT = Path(__file__).parents[2]
@@ -75,31 +77,21 @@ def test_rows_are_the_captions_vectors(config, tmp_path, short_captions):
 
 
 @pytest.mark.parametrize(("side", "length"), [("source", 77), ("target", 77), ("target", 512)])
-def test_bucketed_equals_padded(config, shared_data, side, length):
-    """On real captions and odd texts, against all of them padded to one length: 77 is CLIP's and LAION's own CLAP's,
-    512 AudioLDM's."""
+def test_packed_equals_padded(config, shared_data, side, length):
+    """On real captions and odd texts, against transformers' torch class with all of them padded to one length: 77 is
+    CLIP's and LAION's own CLAP's, 512 AudioLDM's."""
     lines = (shared_data / "Validation_GCC-1.1.0-Validation.tsv").read_text(encoding="utf-8").splitlines()
     texts = [line.split("\t")[0] for line in lines[: 300 if length == 77 else 40]] + ODD
     space = load_space(getattr(config, side))
     space.max_tokens = length
     assert max(len(row) for row in space.tokenizer(texts)["input_ids"]) > length
-    ids = space.tokenizer(texts, truncation=True, max_length=length, padding="max_length")["input_ids"]
-    padded = np.asarray(space.run_text(TextBatch(np.arange(len(ids)), np.asarray(ids, np.int32))))
+    tokens = space.tokenizer(texts, truncation=True, max_length=length, padding="max_length", return_tensors="pt")
+    assert tokens["input_ids"].shape == (len(texts), length)
+    folder, _, subfolder = getattr(config, side).partition(":")
+    tower = TORCH["clip" if side == "source" else "clap"].from_pretrained(folder, subfolder=subfolder).eval()
+    with torch.no_grad():
+        padded = tower(**tokens).text_embeds.numpy()
     np.testing.assert_allclose(space.encode_text(texts, batch_tokens=256), padded, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("side", ["source", "target"])
-def test_fewer_than_ten_shapes(config, shared_data, side):
-    lines = (shared_data / "Validation_GCC-1.1.0-Validation.tsv").read_text(encoding="utf-8").splitlines()
-    space, shapes, rows = load_space(getattr(config, side)), set(), 0
-    texts = [line.split("\t")[0] for line in lines[:5000]] + ODD + [f"w{'ord ' * n}" for n in range(0, 600, 3)]
-    for start in range(0, len(texts), 1000):  # the last chunk is a short one
-        batches = space.text_batches(texts[start : start + 1000], 1024, most_rows=1000)
-        shapes |= {batch.ids_BL.shape for batch in batches}
-        rows += sum(len(batch.rows) for batch in batches)
-    assert rows == len(texts)
-    assert len(shapes) < 10
-    assert len({length for _, length in shapes}) == len(shapes)
 
 
 def test_bfloat16_towers_and_float32_store(config, tmp_path, short_captions):

@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from bench.checkpoints import build_audioldm
+from c2c_jax.packing import TokenRows
 from c2c_jax.spaces import Space, load_space
 
 TOLERANCE = dict(atol=1e-5, rtol=0)
@@ -39,7 +40,10 @@ def test_embeddings_count_positions_over_unpadded_tokens(space, oracle):
     ids = padded_ids([9, 4, 7], 9)
     with torch.no_grad():
         expected = oracle.text_model.embeddings(torch.from_numpy(ids)).numpy()
-    np.testing.assert_allclose(space.model.text_model.embeddings(jnp.asarray(ids)), expected, **TOLERANCE)
+    is_token = ids != 1
+    places = np.cumsum(is_token, axis=1) - 1
+    tokens = TokenRows(*map(jnp.asarray, (ids, places, 0 * ids, np.full_like(ids, 9), np.zeros((3, 1), int))))
+    np.testing.assert_allclose(space.model.text_model.embeddings(tokens), expected, **TOLERANCE)
 
 
 def test_layer_with_mask(space, oracle):
@@ -50,10 +54,10 @@ def test_layer_with_mask(space, oracle):
         theirs = oracle.text_model.encoder.layer[1]
         expected = theirs(torch.from_numpy(hidden), attention_mask=mask)
         expected = (expected[0] if isinstance(expected, tuple) else expected).numpy()
-    layer, mask_B11L = space.model.text_model.encoder.layer[1], jnp.asarray(keep)[:, None, None, :]
-    hidden = jnp.asarray(hidden)
-    np.testing.assert_allclose(layer(hidden, hidden, mask_B11L), expected, **TOLERANCE)
-    np.testing.assert_allclose(layer(hidden[:, :1], hidden, mask_B11L), expected[:, :1], **TOLERANCE)
+    layer, hidden = space.model.text_model.encoder.layer[1], jnp.asarray(hidden)
+    seen_B1LL = jnp.broadcast_to(jnp.asarray(keep)[:, None, None, :], (3, 1, 9, 9))
+    np.testing.assert_allclose(layer(hidden, hidden, seen_B1LL), expected, **TOLERANCE)
+    np.testing.assert_allclose(layer(hidden[:, :1], hidden, seen_B1LL[:, :, :1]), expected[:, :1], **TOLERANCE)
 
 
 def test_intermediate_pooler_and_projection(space, oracle):
@@ -66,12 +70,12 @@ def test_intermediate_pooler_and_projection(space, oracle):
     ours = space.model
     x = jnp.asarray(hidden)
     np.testing.assert_allclose(ours.text_model.encoder.layer[0].intermediate(x), intermediate, **TOLERANCE)
-    np.testing.assert_allclose(ours.text_model.pooler(x[:, 0]), pooled, **TOLERANCE)
-    np.testing.assert_allclose(ours.text_projection(x[:, 0]), projected, **TOLERANCE)
+    np.testing.assert_allclose(ours.text_model.pooler(x[:, :1])[:, 0], pooled, **TOLERANCE)
+    np.testing.assert_allclose(ours.text_projection(x[:, :1])[:, 0], projected, **TOLERANCE)
 
 
-def test_whole_tower_any_padding(space, oracle, audioldm_folder, caption_list):
-    texts = [*caption_list[:20], "", "🚗 Über قطة 猫", "very " * 600]
+def test_whole_tower(space, oracle, audioldm_folder, caption_list):
+    texts = [*caption_list[:20], "", "🚗 Über قطة 猫", "very " * 600, "a<pad>gap"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(audioldm_folder / "tokenizer")
     tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=512, return_tensors="pt")
     with torch.no_grad():

@@ -11,6 +11,7 @@ import transformers
 
 from bench.checkpoints import build_clip
 from c2c_jax.models.layers import ACTIVATIONS
+from c2c_jax.packing import TokenRows
 from c2c_jax.spaces import Space, load_space
 
 TOLERANCE = dict(atol=1e-5, rtol=0)
@@ -41,7 +42,9 @@ def test_text_embeddings(space, oracle):
     ids = np.random.default_rng(0).integers(0, 700, (3, 9))
     with torch.no_grad():
         expected = oracle.text_model.embeddings(torch.from_numpy(ids)).numpy()
-    np.testing.assert_allclose(space.model.text_model.embeddings(jnp.asarray(ids)), expected, **TOLERANCE)
+    places = np.broadcast_to(np.arange(9), ids.shape)
+    tokens = TokenRows(*map(jnp.asarray, (ids, places, places, np.full_like(ids, 9), np.full((3, 1), 8))))
+    np.testing.assert_allclose(space.model.text_model.embeddings(tokens), expected, **TOLERANCE)
 
 
 def test_vision_embeddings(space, oracle):
@@ -59,9 +62,10 @@ def test_attention(space, oracle, is_causal):
     with torch.no_grad():
         expected, _ = oracle.text_model.encoder.layers[1].self_attn(torch.from_numpy(hidden), attention_mask=mask)
     attention, hidden = space.model.text_model.encoder.layers[1].self_attn, jnp.asarray(hidden)
-    np.testing.assert_allclose(attention(hidden, is_causal=is_causal), expected.numpy(), **TOLERANCE)
-    one = attention(hidden, is_causal=is_causal, at_B=jnp.array([6, 2]))
-    np.testing.assert_allclose(one[:, 0], expected.numpy()[[0, 1], [6, 2]], **TOLERANCE)
+    seen = jnp.tril(jnp.ones((2, 1, 7, 7), bool)) if is_causal else None
+    np.testing.assert_allclose(attention(hidden, hidden, seen), expected.numpy(), **TOLERANCE)
+    some = attention(hidden[:, 2:5], hidden, seen[:, :, 2:5] if is_causal else None)
+    np.testing.assert_allclose(some, expected.numpy()[:, 2:5], **TOLERANCE)
 
 
 @pytest.mark.parametrize("part", ["mlp", "layer_norm1", "layer_norm2"])
@@ -74,8 +78,8 @@ def test_layer_parts(space, oracle, part):
         np.testing.assert_allclose(ours, expected, **TOLERANCE)
 
 
-def test_whole_text_tower_any_padding(space, oracle, clip_folder, caption_list):
-    texts = [*caption_list[:20], "", "🚗 Über قطة 猫", "very " * 100]
+def test_whole_text_tower(space, oracle, clip_folder, caption_list):
+    texts = [*caption_list[:20], "", "🚗 Über قطة 猫", "very " * 100, "an end<|endoftext|> and more"]
     tokenizer = transformers.AutoTokenizer.from_pretrained(clip_folder)
     tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
     with torch.no_grad():

@@ -1,0 +1,31 @@
+"""How a CPU is shown to JAX, each time in a process of its own: devices are looked for once."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SHOW = "from c2c_jax.devices import one_device_a_core; {}one_device_a_core(); import jax; print(jax.device_count())"
+
+
+def devices(cores: int, before: str = "", **environment: str) -> int:
+    told = {"XLA_FLAGS", "NPROC", "JAX_NUM_CPU_DEVICES"}
+    inherited = {name: value for name, value in os.environ.items() if name not in told}
+    code = f"import os; os.sched_getaffinity = lambda _: range({cores}); " + SHOW.format(before)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=inherited | environment, check=True, capture_output=True, text=True
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (3, 3), (64, 8)])
+def test_a_device_a_core(cores, expected):
+    assert devices(cores) == expected
+
+
+def test_what_the_user_says_holds():
+    assert devices(3, NPROC="2") == 1
+    assert devices(3, JAX_NUM_CPU_DEVICES="2") == 2
+    assert devices(3, XLA_FLAGS="--xla_force_host_platform_device_count=5") == 5
+    assert devices(3, before="import jax; jax.devices(); ") == 1
