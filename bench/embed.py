@@ -34,7 +34,7 @@ from rich.table import Table
 from bench.checkpoints import build_audioldm, build_clip, read_captions
 from bench.demo_captions import captions as demo_captions
 from c2c_jax.data.embed import AHEAD, CPU_TOKENS, DEVICE_TOKENS
-from c2c_jax.devices import one_device_a_core
+from c2c_jax.devices import devices_over_cores
 from c2c_jax.packing import TextBatch
 from c2c_jax.spaces import Space, load_space, tower_options
 
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     rows, pass_rows = (512, min(100_000, flags.pass_rows)) if flags.quick else (flags.rows, flags.pass_rows)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    one_device_a_core()
+    devices_over_cores()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     texts = read_captions(flags.captions)[:rows]

@@ -17,8 +17,8 @@ class DataConfig:
 class EmbedConfig:
     dtype: str = "float32"  # arithmetic of the towers: "float32" or "bfloat16"
     store_dtype: str = "float16"  # of the stored vectors: "float16" or "float32"
-    batch_tokens: int = 0  # tokens a device sees at once; 0: 2,048 on a CPU, 16,384 elsewhere
-    chunk_rows: int = 4096  # rows of a store chunk: sorted by length together; the unit of writing and resuming
+    batch_tokens: int = 0  # tokens a device sees at once; 0: 1,024 on a CPU, 16,384 elsewhere
+    chunk_rows: int = 4096  # rows of a store chunk: packed into batches together; the unit of writing and resuming
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

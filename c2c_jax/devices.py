@@ -6,15 +6,15 @@ from importlib.metadata import entry_points
 
 import jax
 
-MOST_DEVICES = 8  # each holds the weights
+DEVICES = (8, 4, 2, 1)  # powers of two, as batches are; each holds the weights
 
 
-def one_device_a_core() -> None:
-    """Makes JAX see a device for each core of the CPU, to share batches out as over accelerators.
+def devices_over_cores() -> None:
+    """Makes JAX see several devices on a CPU, 8 at most that share its cores evenly, and batches as over accelerators.
 
-    XLA multiplies matrices with one thread on each of two cores a sixth faster than with two threads on both
-    (`bench/embed.py`). Beyond 8 cores a device has several. Does nothing where JAX may find an accelerator, where the
-    user has said how many devices or threads there are, or once JAX has looked for its devices.
+    XLA multiplies matrices with one thread on each of two cores a sixth faster than with two threads on both. Does
+    nothing where JAX may find an accelerator, where the user has said how many devices or threads there are, or once
+    JAX has looked for its devices.
     """
     told = {"NPROC", "JAX_NUM_CPU_DEVICES"} & set(os.environ)
     if told or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
@@ -24,7 +24,7 @@ def one_device_a_core() -> None:
     if platforms != "cpu" and (platforms or has_plugin):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    devices = min(cores, MOST_DEVICES)
+    devices = next(devices for devices in DEVICES if cores % devices == 0)
     try:
         jax.config.update("jax_num_cpu_devices", devices)
     except RuntimeError:  # the devices are there already

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-SHOW = "from c2c_jax.devices import one_device_a_core; {}one_device_a_core(); import jax; print(jax.device_count())"
+SHOW = "from c2c_jax.devices import devices_over_cores; {}devices_over_cores(); import jax; print(jax.device_count())"
 
 
 def devices(cores: int, before: str = "", **environment: str) -> int:
@@ -19,13 +19,13 @@ def devices(cores: int, before: str = "", **environment: str) -> int:
     return int(done.stdout)
 
 
-@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (3, 3), (64, 8)])
-def test_a_device_a_core(cores, expected):
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 2), (6, 2), (7, 1), (64, 8)])
+def test_devices_share_the_cores_evenly(cores, expected):
     assert devices(cores) == expected
 
 
 def test_what_the_user_says_holds():
-    assert devices(3, NPROC="2") == 1
-    assert devices(3, JAX_NUM_CPU_DEVICES="2") == 2
-    assert devices(3, XLA_FLAGS="--xla_force_host_platform_device_count=5") == 5
-    assert devices(3, before="import jax; jax.devices(); ") == 1
+    assert devices(4, NPROC="2") == 1
+    assert devices(4, JAX_NUM_CPU_DEVICES="2") == 2
+    assert devices(4, XLA_FLAGS="--xla_force_host_platform_device_count=5") == 5
+    assert devices(4, before="import jax; jax.devices(); ") == 1

@@ -93,9 +93,9 @@ def verify(path: Path) -> None:
 
 
 def mend(args: argparse.Namespace) -> None:
-    from c2c_jax.devices import one_device_a_core
+    from c2c_jax.devices import devices_over_cores
 
-    one_device_a_core()  # as when the store was made: the same bits
+    devices_over_cores()  # as when the store was made: the same bits
     from c2c_jax.cli.recipe import read_config
     from c2c_jax.config import Config
     from c2c_jax.data.embed import complete

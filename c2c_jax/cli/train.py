@@ -29,9 +29,9 @@ def join_hosts(args: argparse.Namespace) -> None:
 
     Raises ConfigError for flags that do not go together.
     """
-    from c2c_jax.devices import one_device_a_core
+    from c2c_jax.devices import devices_over_cores
 
-    one_device_a_core()
+    devices_over_cores()
     explicit = (args.coordinator, args.num_processes, args.process_id)
     if any(value is not None for value in explicit):
         if any(value is None for value in explicit):

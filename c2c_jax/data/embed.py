@@ -194,7 +194,7 @@ class _Chunk:
 def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *, batch_tokens: int = 0) -> None:
     """Encodes the captions of `chunks` in both spaces and writes their vectors; shows progress.
 
-    batch_tokens: tokens a device sees at once; 0: 2,048 on a CPU, 16,384 elsewhere.
+    batch_tokens: tokens a device sees at once; 0: 1,024 on a CPU, 16,384 elsewhere.
     Raises StoreError as `StoreWriter.write` does.
     """
     tokens = batch_tokens or (CPU_TOKENS if jax.default_backend() == "cpu" else DEVICE_TOKENS)

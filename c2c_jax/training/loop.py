@@ -134,8 +134,11 @@ def check(config: Config) -> None:
     for field, value in not_negative.items():
         if not value >= 0:
             raise ConfigError(f"config.{field} is {value}; it must not be below 0")
-    if config.batch_size % jax.device_count():
-        raise ConfigError(f"config.batch_size {config.batch_size} is no multiple of the {jax.device_count()} devices")
+    if beyond := config.batch_size % (devices := jax.device_count()):
+        raise ConfigError(
+            f"config.batch_size {config.batch_size} is no multiple of the {devices} devices; "
+            f"pass {config.batch_size - beyond + devices}"
+        )
 
 
 def check_rows(config: Config, store: Store) -> None:
