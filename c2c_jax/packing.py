@@ -26,7 +26,7 @@ class TokenRows(NamedTuple):
     places_RL: Int[Array, "R L"]  # in its text, from 0
     since_RL: Int[Array, "R L"]
     until_RL: Int[Array, "R L"]  # 0 where there is no token
-    at_RT: Int[Array, "R T"]  # place in row of the token at which a text is pooled; 0 beyond the last text
+    at_RQ: Int[Array, "R Q"]  # place in row of the token at which a text is pooled; 0 beyond the last text
 
     def seen(self, by_RQ: Int[Array, "R Q"] | None = None) -> Bool[Array, "R 1 Q L"]:
         """Which tokens of its row each of the tokens at `by_RQ` sees; of all tokens where that is left out."""
@@ -39,16 +39,16 @@ class TokenRows(NamedTuple):
 class TextBatch:
     """Some of a list's texts as rows of tokens.
 
-    texts_N: their places in the list. slots_N: their places among the R·T that a tower gives.
+    texts_N: their places in the list. slots_N: their places among the R·Q that a tower gives.
     """
 
     tokens: TokenRows
     texts_N: np.ndarray
     slots_N: np.ndarray
 
-    def put(self, pooled_RTE: Float[Array, "R T E"], vectors: Float[np.ndarray, "N E"]) -> None:
+    def put(self, pooled_RQE: Float[Array, "R Q E"], vectors: Float[np.ndarray, "N E"]) -> None:
         """Waits for what a tower gave for this batch, and puts it where its texts belong among the list's vectors."""
-        pooled = np.asarray(pooled_RTE)
+        pooled = np.asarray(pooled_RQE)
         vectors[self.texts_N] = pooled.reshape(-1, pooled.shape[-1])[self.slots_N]
 
 
@@ -143,9 +143,9 @@ def _batch(
     uncounted: int | None,
 ) -> TextBatch:
     R, L = shape
-    T = L // TOKENS_A_TEXT
+    Q = L // TOKENS_A_TEXT
     ids_RL, places_RL, since_RL, until_RL = np.zeros((4, R, L), np.int32)
-    at_RT = np.zeros((R, T), np.int32)
+    at_RQ = np.zeros((R, Q), np.int32)
     texts, slots = [], []
     for row, pieces in enumerate(rows):
         path: list[int] = []  # places in row of the text's tokens
@@ -160,8 +160,8 @@ def _batch(
             places_RL[row, start:end] = places[shared:]
             since_RL[row, start:end] = range(start, end) if is_causal else start
             until_RL[row, path] = end
-            at_RT[row, slot] = path[-1 if is_causal else 0]
+            at_RQ[row, slot] = path[-1 if is_causal else 0]
             texts.append(text)
-            slots.append(row * T + slot)
-    tokens = TokenRows(ids_RL, places_RL, since_RL, until_RL, at_RT)  # type: ignore[arg-type]
+            slots.append(row * Q + slot)
+    tokens = TokenRows(ids_RL, places_RL, since_RL, until_RL, at_RQ)  # type: ignore[arg-type]
     return TextBatch(tokens, np.asarray(texts), np.asarray(slots))

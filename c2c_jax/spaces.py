@@ -92,7 +92,7 @@ class Space:
         return [text[: text.index(end) + 1 if end in text else 1] for text, end in zip(ids, ends, strict=True)]
 
     def run_text(self, tokens: TokenRows) -> jax.Array:
-        """Starts the text tower on a batch's tokens; the projections [R, T, E] are there when they are asked for."""
+        """Starts the text tower on a batch's tokens; the projections [R, Q, E] are there when they are asked for."""
         return self._run("encode_text", tokens)
 
     def text_flops(self, tokens: TokenRows) -> float:

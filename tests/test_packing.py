@@ -26,7 +26,7 @@ def test_beginnings_in_common_are_there_once():
     assert tokens.places_RL[:8].tolist() == [0, 1, 2, 3, 2, 3, 4, 3]
     assert tokens.since_RL[:8].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
     assert tokens.until_RL.tolist() == [8, 8, 4, 4, 8, 7, 7, 8, *[0] * 12]
-    assert tokens.at_RT.tolist() == [3, 6, 7]
+    assert tokens.at_RQ.tolist() == [3, 6, 7]
     assert (batch.texts_N.tolist(), batch.slots_N.tolist()) == ([0, 1, 2], [0, 1, 2])
 
 
@@ -37,7 +37,7 @@ def test_whole_texts_lie_side_by_side():
     assert tokens.places_RL[:8].tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
     assert tokens.since_RL[:8].tolist() == [0] * 5 + [5] * 3
     assert tokens.until_RL.tolist() == [5] * 5 + [8] * 3 + [0] * 12
-    assert tokens.at_RT.tolist() == [0, 5, 0]
+    assert tokens.at_RQ.tolist() == [0, 5, 0]
     assert batch.texts_N.tolist() == [1, 0]
 
 
@@ -57,10 +57,10 @@ def test_every_text_sees_itself_and_nothing_else(is_causal, devices):
         tokens = TokenRows(*map(jnp.asarray, batch.tokens))
         R, L = tokens.ids_RL.shape
         assert R % devices == 0 and R * L <= 1024 * devices
-        seen_RTL = np.asarray(tokens.seen(tokens.at_RT))[:, 0]
+        seen_RQL = np.asarray(tokens.seen(tokens.at_RQ))[:, 0]
         for text, slot in zip(batch.texts_N, batch.slots_N, strict=True):
-            row, place = divmod(slot, tokens.at_RT.shape[1])
-            own = seen_RTL[row, place]
+            row, place = divmod(slot, tokens.at_RQ.shape[1])
+            own = seen_RQL[row, place]
             assert batch.tokens.ids_RL[row][own].tolist() == ids[text]
             assert batch.tokens.places_RL[row][own].tolist() == list(range(len(ids[text])))
             # and each of its tokens sees what is before it, or all of them
@@ -68,7 +68,7 @@ def test_every_text_sees_itself_and_nothing_else(is_causal, devices):
             expected = np.tril(np.ones_like(of_all_RLL)) if is_causal else np.ones_like(of_all_RLL)
             np.testing.assert_array_equal(of_all_RLL, expected)
         vectors = np.full((700, 1), np.nan)
-        batch.put(jnp.arange(tokens.at_RT.size, dtype=float).reshape(R, -1, 1), vectors)
+        batch.put(jnp.arange(tokens.at_RQ.size, dtype=float).reshape(R, -1, 1), vectors)
         np.testing.assert_array_equal(vectors[batch.texts_N, 0], batch.slots_N)
 
 

@@ -110,21 +110,21 @@ class ClapTextEncoder(nnx.Module):
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.layer = nnx.List([ClapTextLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
-    def __call__(self, hidden_RLD: Float[Array, "R L D"], tokens: TokenRows) -> Float[Array, "R T D"]:
+    def __call__(self, hidden_RLD: Float[Array, "R L D"], tokens: TokenRows) -> Float[Array, "R Q D"]:
         """The final states at which texts are pooled: the last layer does nothing for the others."""
-        seen_R1LL, seen_R1TL = tokens.seen(), tokens.seen(tokens.at_RT)
+        seen_R1LL, seen_R1QL = tokens.seen(), tokens.seen(tokens.at_RQ)
         *before, last = self.layer
         for layer in before:
             hidden_RLD = layer(hidden_RLD, hidden_RLD, seen_R1LL)
-        return last(taken(hidden_RLD, tokens.at_RT), hidden_RLD, seen_R1TL)
+        return last(taken(hidden_RLD, tokens.at_RQ), hidden_RLD, seen_R1QL)
 
 
 class ClapTextPooler(nnx.Module):
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.dense = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
 
-    def __call__(self, first_RTD: Float[Array, "R T D"]) -> Float[Array, "R T D"]:
-        return jax.nn.tanh(self.dense(first_RTD))
+    def __call__(self, first_RQD: Float[Array, "R Q D"]) -> Float[Array, "R Q D"]:
+        return jax.nn.tanh(self.dense(first_RQD))
 
 
 class ClapTextModel(nnx.Module):
@@ -133,7 +133,7 @@ class ClapTextModel(nnx.Module):
         self.encoder = ClapTextEncoder(config, rngs=rngs)
         self.pooler = ClapTextPooler(config, rngs=rngs)
 
-    def __call__(self, tokens: TokenRows) -> Float[Array, "R T D"]:
+    def __call__(self, tokens: TokenRows) -> Float[Array, "R Q D"]:
         """The texts' first tokens, pooled."""
         return self.pooler(self.encoder(self.embeddings(tokens), tokens))
 
@@ -144,8 +144,8 @@ class ClapProjectionLayer(nnx.Module):
         self.linear1 = nnx.Linear(config.hidden_size, config.projection_dim, rngs=rngs)
         self.linear2 = nnx.Linear(config.projection_dim, config.projection_dim, rngs=rngs)
 
-    def __call__(self, pooled_RTD: Float[Array, "R T D"]) -> Float[Array, "R T E"]:
-        return self.linear2(self.activation(self.linear1(pooled_RTD)))
+    def __call__(self, pooled_RQD: Float[Array, "R Q D"]) -> Float[Array, "R Q E"]:
+        return self.linear2(self.activation(self.linear1(pooled_RQD)))
 
 
 class ClapTextModelWithProjection(nnx.Module):
@@ -155,6 +155,6 @@ class ClapTextModelWithProjection(nnx.Module):
         self.text_model = ClapTextModel(config, rngs=rngs)
         self.text_projection = ClapProjectionLayer(config, rngs=rngs)
 
-    def encode_text(self, tokens: TokenRows) -> Float[Array, "R T E"]:
+    def encode_text(self, tokens: TokenRows) -> Float[Array, "R Q E"]:
         """Text projections before L2 normalisation."""
         return self.text_projection(self.text_model(tokens))

@@ -127,10 +127,10 @@ class CLIPTextModel(nnx.Module):
         self.encoder = CLIPEncoder(config, rngs=rngs)
         self.final_layer_norm = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
 
-    def __call__(self, tokens: TokenRows) -> Float[Array, "R T D"]:
+    def __call__(self, tokens: TokenRows) -> Float[Array, "R Q D"]:
         """The final states at the texts' ends, normalised."""
-        seen_R1LL, seen_R1TL = tokens.seen(), tokens.seen(tokens.at_RT)
-        return self.final_layer_norm(self.encoder(self.embeddings(tokens), tokens.at_RT, seen_R1LL, seen_R1TL))
+        seen_R1LL, seen_R1QL = tokens.seen(), tokens.seen(tokens.at_RQ)
+        return self.final_layer_norm(self.encoder(self.embeddings(tokens), tokens.at_RQ, seen_R1LL, seen_R1QL))
 
 
 class CLIPVisionEmbeddings(nnx.Module):
@@ -178,7 +178,7 @@ class CLIPModel(nnx.Module):
         self.visual_projection = nnx.Linear(config.vision.hidden_size, E, use_bias=False, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.log(jnp.asarray(1 / 0.07)))  # CLIP section 2.5
 
-    def encode_text(self, tokens: TokenRows) -> Float[Array, "R T E"]:
+    def encode_text(self, tokens: TokenRows) -> Float[Array, "R Q E"]:
         """Text projections before L2 normalisation."""
         return self.text_projection(self.text_model(tokens))
 
