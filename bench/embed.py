@@ -139,7 +139,8 @@ def compare(folder: Path, texts: list[str]) -> dict[str, float]:
     flops, error, worst, mean = 0.0, 0.0, 1.0, 0.0
     for tower, name in names.items():
         space, model = load_space(name), TORCH[tower].from_pretrained(folders[tower]).eval()
-        exact, theirs, half = (np.empty((len(texts), space.dim), np.float32) for _ in range(3))
+        exact, theirs = (np.empty((len(texts), space.dim), np.float32) for _ in range(2))
+        half = np.empty((len(half_texts), space.dim), np.float32)
         batches = space.text_batches(texts, tokens)
         padded = buckets(space.tokenizer(texts)["input_ids"], space.tokenizer.pad_token_id, tokens)
         shapes = {batch.tokens.ids_RL.shape: batch for batch in batches}
@@ -154,7 +155,7 @@ def compare(folder: Path, texts: list[str]) -> dict[str, float]:
         rounded = space.computing_in("bfloat16")
         ours(rounded, rounded.text_batches(half_texts, tokens), half)
         error = max(error, float(np.abs(unit(exact) - unit(theirs)).max()))
-        cosines = (unit(exact) * unit(half)).sum(1)[: len(half_texts)]
+        cosines = (unit(exact[: len(half)]) * unit(half)).sum(1)
         worst, mean = min(worst, float(cosines.min())), mean + float(cosines.mean()) / len(names)
     rates = {who: captions[who] / spent[who] for who in captions}
     return {
