@@ -1,4 +1,4 @@
-"""How this machine's CPU is shown to JAX."""
+"""How the embedding pass has JAX see this machine's CPU."""
 
 import importlib.util
 import os
@@ -12,9 +12,10 @@ DEVICES = (8, 4, 2, 1)  # powers of two, as batches are; each holds the weights
 def devices_over_cores() -> None:
     """Makes JAX see several devices on a CPU, 8 at most that share its cores evenly, and batches as over accelerators.
 
-    XLA multiplies matrices with one thread on each of two cores a sixth faster than with two threads on both. Does
-    nothing where JAX may find an accelerator, where the user has said how many devices or threads there are, or once
-    JAX has looked for its devices.
+    XLA multiplies matrices with one thread on each of two cores a sixth faster than with two threads on both. For the
+    embedding pass alone, whose devices never wait for each other: devices that do, as in training, take a thread each
+    while they wait, and with so few threads would wait for ever. Does nothing where JAX may find an accelerator, where
+    the user has said how many devices or threads there are, or once JAX has looked for its devices.
     """
     told = {"NPROC", "JAX_NUM_CPU_DEVICES"} & set(os.environ)
     if told or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):

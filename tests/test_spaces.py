@@ -1,9 +1,11 @@
 """Spaces: names, fingerprints, the hub's cache, and encoding in batches."""
 
+import re
 import shutil
 from pathlib import Path
 
 import huggingface_hub
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import transformers
 from PIL import Image
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.spaces import identify, load_space
+from c2c_jax.spaces import _encoder, identify, load_space
 
 
 @pytest.fixture
@@ -94,6 +96,19 @@ def test_order_and_batches_do_not_matter(clip_folder, caption_list):
     one_by_one = np.concatenate([space.encode_text([text]) for text in texts])
     np.testing.assert_allclose(space.encode_text(texts, batch_tokens=64), one_by_one, atol=1e-5, rtol=0)
     np.testing.assert_allclose(space.encode_text(texts[::-1], batch_tokens=4096)[::-1], one_by_one, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("side", ["clip", "clap"])
+def test_devices_do_not_wait_for_each_other(clip_folder, audioldm_folder, side):
+    """No collective in a text tower over four devices: on a CPU whose devices have a thread each it would hang."""
+    space = load_space(str(clip_folder) if side == "clip" else f"{audioldm_folder}:text_encoder")
+    (batch,) = space.text_batches(["a dog barks"], 256)
+    assert jax.device_count() == 4 == len(batch.tokens.ids_RL)
+    graphdef, state, over_data = space._replicated
+    tokens = jax.device_put(batch.tokens, over_data)
+    compiled = _encoder().lower("encode_text", graphdef, state, tokens).compile().as_text()
+    assert "dot" in compiled or "custom-call" in compiled
+    assert not re.search(r"all-gather|all-reduce|all-to-all|reduce-scatter|collective", compiled)
 
 
 def test_clap_has_no_image_tower(audioldm_folder):

@@ -54,6 +54,9 @@ def run(args: argparse.Namespace) -> None:
     elif not args.config:
         raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")
     else:
+        from c2c_jax.devices import devices_over_cores
+
+        devices_over_cores()
         join_hosts(args)
         from c2c_jax.cli.recipe import read_config
         from c2c_jax.data.embed import prepare_store
@@ -95,7 +98,7 @@ def verify(path: Path) -> None:
 def mend(args: argparse.Namespace) -> None:
     from c2c_jax.devices import devices_over_cores
 
-    devices_over_cores()  # as when the store was made: the same bits
+    devices_over_cores()  # as when the store was made
     from c2c_jax.cli.recipe import read_config
     from c2c_jax.config import Config
     from c2c_jax.data.embed import complete

@@ -25,13 +25,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True)
 
 
 def join_hosts(args: argparse.Namespace) -> None:
-    """Starts jax.distributed where the flags ask for it, and settles what devices JAX sees on a CPU.
-
-    Raises ConfigError for flags that do not go together.
-    """
-    from c2c_jax.devices import devices_over_cores
-
-    devices_over_cores()
+    """Starts jax.distributed where the flags ask for it. Raises ConfigError for flags that do not go together."""
     explicit = (args.coordinator, args.num_processes, args.process_id)
     if any(value is not None for value in explicit):
         if any(value is None for value in explicit):
