@@ -11,8 +11,12 @@ from jaxtyping import Array, Bool, Float, Int
 # Texts go into rows of the first of these lengths that holds them, or of the checkpoint's longest where that is less.
 # Short rows keep attention, whose work grows with their length, a small part of a tower's.
 ROW_LENGTHS = (64, 128, 512)
-TOKENS_A_TEXT = 6  # at the least, on average: rows of L tokens hold up to L // 6 texts
 SMALLER = 4  # what is left of a list of texts goes into batches of a quarter, and of a sixteenth of the rows
+
+
+def most_texts(length: int) -> int:
+    """How many texts a row of so many tokens holds at most: those of 6 tokens on average, as the shortest captions."""
+    return max(length // 6, 1)
 
 
 class TokenRows(NamedTuple):
@@ -103,7 +107,7 @@ def _alike(ids: Sequence[list[int]], texts: list[int], length: int) -> list[list
     room, before = 0, None
     for text in sorted(texts, key=lambda text: ids[text]):
         shared = 0 if before is None else _in_common(ids[before], ids[text])
-        if len(ids[text]) - shared > room or len(rows[-1]) == length // TOKENS_A_TEXT:
+        if len(ids[text]) - shared > room or len(rows[-1]) == most_texts(length):
             rows.append([])
             room, shared = length, 0
         rows[-1].append(_Piece(text, shared))
@@ -130,7 +134,7 @@ def _best_fit(ids: Sequence[list[int]], texts: list[int], length: int) -> list[l
         else:
             row = with_room[room].pop()
         rows[row].append(_Piece(text, 0))
-        if len(rows[row]) < length // TOKENS_A_TEXT:
+        if len(rows[row]) < most_texts(length):
             with_room[room - needed].append(row)
     return rows
 
@@ -143,7 +147,7 @@ def _batch(
     uncounted: int | None,
 ) -> TextBatch:
     R, L = shape
-    Q = L // TOKENS_A_TEXT
+    Q = most_texts(L)
     ids_RL, places_RL, since_RL, until_RL = np.zeros((4, R, L), np.int32)
     at_RQ = np.zeros((R, Q), np.int32)
     texts, slots = [], []

@@ -82,6 +82,8 @@ class Space:
         )
 
     def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:  # which transformers' tokenizers do not take
+            return []
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)["input_ids"]
         if not isinstance(self.model, CLIPModel):
             return ids

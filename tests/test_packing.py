@@ -98,6 +98,14 @@ def test_fewer_than_ten_shapes(longest):
     assert {length for _, length in shapes} == {64, longest} | ({128} if longest > 128 else set())
 
 
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_few_tokens_and_few_texts(is_causal):
+    assert pack([], longest=77, batch_tokens=64, is_causal=is_causal) == []
+    batches = pack([[START, END], [START, 5, END]], longest=3, batch_tokens=1, is_causal=is_causal)
+    assert [batch.tokens.ids_RL.shape for batch in batches] == [(1, 3), (1, 3)]
+    assert sorted(batch.tokens.ids_RL[0].tolist() for batch in batches) == [[START, 5, END], [START, END, 0]]
+
+
 def test_what_is_left_goes_into_smaller_batches():
     """Rows of one text each, 32 to a full batch."""
     ids = [[START] * 60] * 70

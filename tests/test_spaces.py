@@ -93,6 +93,7 @@ def test_images_are_prepared_as_by_the_checkpoint(clip_folder):
 def test_order_and_batches_do_not_matter(clip_folder, caption_list):
     space = load_space(str(clip_folder))
     texts = [*sorted(caption_list, key=len)[:30:5], caption_list[0], "", "long " * 90]
+    assert space.encode_text([]).shape == (0, space.dim)
     one_by_one = np.concatenate([space.encode_text([text]) for text in texts])
     np.testing.assert_allclose(space.encode_text(texts, batch_tokens=64), one_by_one, atol=1e-5, rtol=0)
     np.testing.assert_allclose(space.encode_text(texts[::-1], batch_tokens=4096)[::-1], one_by_one, atol=1e-5, rtol=0)
