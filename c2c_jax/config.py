@@ -23,17 +23,26 @@ class EmbedConfig:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class TranslatorConfig:
-    kind: str = "mlp"  # a kind of models/translator.py
-    width: int = 512  # units of the hidden layers
-    depth: int = 4  # linear layers
+    kind: str = "mlp"  # a kind of models/translator.py; README lists them
+    width: int = 512  # units of the hidden layers; of a token's state in the transformer
+    depth: int = 0  # linear layers, or the transformer's layers; 0: as many as the kind's name or the paper says
+    heads: int = 8  # attention heads of the transformer
+    mlp_width: int = 96  # hidden units of the transformer's feed-forward layers
+    dropout: float = 0.0  # share of the transformer's states left out in training
     clamp: float = 0.0  # output coordinates are cut to ±clamp; 0: no cut
     input_norm: str = "unit"  # "none": raw vectors; "unit": L2-normalised, times √dim for unit variance
+    start: str = "identity"  # of the residual's linear layer: "identity" or "procrustes"
+    ridge: float = 1e-3  # of the ridge kind: weight of the squared coefficients, of the inputs' mean square
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class ObjectiveConfig:
-    kind: str = "infonce"  # an objective of training/objectives.py
+    kind: str = "infonce"  # an objective of training/objectives.py, or a weighted sum such as "infonce + 0.5*l2"
     temperature: float = 0.07  # start of the learned temperature (infonce)
+    margin_growth: float = 0.0  # what an epoch adds to the margin (inverse_euclidean), from 0; the paper: 0.03
+    margin_most: float = 1.0  # where the margin stops growing
+    twin_cosine: float = 1.0  # captions whose targets' cosine is above it are no negatives of each other; 1: all are
+    blocks: int = 0  # parts that a batch's logits are computed in; 1: all kept at once; 0: as the batch is large
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

@@ -19,5 +19,5 @@ def get_config() -> Config:
         eval_every=5000,
         checkpoint_every=5000,
         translator=TranslatorConfig(clamp=0.2, input_norm="none"),
-        objective=ObjectiveConfig(kind="inverse_euclidean"),
+        objective=ObjectiveConfig(kind="inverse_euclidean", margin_growth=0.03),
     )

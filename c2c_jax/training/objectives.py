@@ -1,18 +1,23 @@
-"""Contrastive objectives between predicted and true target vectors of one (global) batch.
+"""Objectives between predicted and true target vectors of one (global) batch.
 
 Each is written as if for one device: under `jit` over a mesh the batch axis may be sharded, and negatives are then
-those of all devices. Row i of the predictions belongs to row i of the targets; all other rows are its negatives.
+those of all devices. Row i of the predictions belongs to row i of the targets; to a contrastive objective all other
+rows are its negatives. Targets are unit vectors and get no gradient.
 """
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from c2c_jax.errors import ConfigError
 from c2c_jax.models.layers import unit
+from c2c_jax.training.contrast import cross_entropy, summed
 
 # Squared distances are floored here before the inverse: two equal vectors get the logit 1000, with no inf or nan, and
 # the float32 error of the expanded square, about 1e-7 for unit vectors, stays below the floor.
@@ -21,59 +26,164 @@ _SQUARED_FLOOR = 1e-6
 Params = dict[str, Array]
 
 
+class Settings(NamedTuple):
+    """temperature: start of a learned one (infonce). twin_cosine: pairs whose targets' cosine is above it are no
+    negatives of each other; 1: all are. blocks, shards: see `contrast.cross_entropy`."""
+
+    temperature: float = 0.07
+    twin_cosine: float = 1.0
+    blocks: int = 1
+    shards: int = 1
+
+
+class Kind(NamedTuple):
+    """init: settings → learned params. loss: (settings, params, margin, predicted [B, E], targets [B, E]) → []."""
+
+    init: Callable[[Settings], Params]
+    loss: Callable[[Settings, Params, Array, Array, Array], Array]
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """logits: (params, predicted [B, E], unit targets [B, E]) → [B, B]. init: the objective's own learned params."""
+    """A weighted sum of objectives, (kind, weight) each."""
 
-    init: Callable[[], Params]
-    logits: Callable[[Params, Array, Array], Array]
+    terms: tuple[tuple[str, float], ...]
+    settings: Settings
+
+    def init(self) -> dict[str, Params]:
+        """The objectives' own learned params, by kind."""
+        return {kind: KINDS[kind].init(self.settings) for kind, _ in self.terms}
 
     def loss(
-        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"]
+        self,
+        params: dict[str, Params],
+        predicted_BE: Float[Array, "B E"],
+        target_BE: Float[Array, "B E"],
+        margin: Float[Array, ""] | float = 0.0,
     ) -> Float[Array, ""]:
-        """Mean of the cross-entropies along rows and along columns, in nats."""
-        logits_BB = self.logits(params, predicted_BE, target_BE)
-        own_B = jnp.diagonal(logits_BB)
-        rows = jax.nn.logsumexp(logits_BB, axis=1) - own_B
-        columns = jax.nn.logsumexp(logits_BB, axis=0) - own_B
-        return (rows.mean() + columns.mean()) / 2
+        """margin: of `inverse_euclidean`, which grows in the course of training."""
+        margin = jnp.asarray(margin, jnp.float32)
+        return sum(
+            (
+                weight * KINDS[kind].loss(self.settings, params[kind], margin, predicted_BE, target_BE)
+                for kind, weight in self.terms
+            ),
+            start=jnp.zeros(()),
+        )
 
 
-def _inverse_euclidean_logits(params: Params, predicted_BE: Array, target_BE: Array) -> Array:
-    squares_B1 = jnp.sum(predicted_BE**2, axis=1)[:, None]
-    squares_1B = jnp.sum(target_BE**2, axis=1)[None, :]
-    squared_BB = squares_B1 + squares_1B - 2 * predicted_BE @ target_BE.T
-    return jax.lax.rsqrt(jnp.maximum(squared_BB, _SQUARED_FLOOR))
+def parse_objective(text: str) -> tuple[tuple[str, float], ...]:
+    """`infonce + 0.5*l2` as (("infonce", 1.0), ("l2", 0.5)). Raises ConfigError."""
+    terms: list[tuple[str, float]] = []
+    for term in text.split("+"):
+        match = re.fullmatch(r"\s*(?:([0-9.eE-]+)\s*\*\s*)?(\w+)\s*", term)
+        if match is None or match[2] not in KINDS:
+            known = ", ".join(KINDS)
+            raise ConfigError(
+                f"config.objective.kind is {text!r}; known are {known}, and weighted sums such as 'infonce + 0.5*l2'"
+            )
+        try:
+            weight = float(match[1] or 1)
+        except ValueError:
+            raise ConfigError(f"config.objective.kind is {text!r}: {match[1]!r} is no weight") from None
+        if not 0 < weight < math.inf or match[2] in dict(terms):
+            raise ConfigError(f"config.objective.kind is {text!r}: weights must be above 0, and each kind named once")
+        terms.append((match[2], weight))
+    return tuple(terms)
 
 
-def inverse_euclidean() -> Objective:
-    """CLIP2CLAP's objective (Wong): 1/‖ẑᵢ − yⱼ‖ as logits, cross-entropy along rows and columns.
+def build_objective(kind: str, settings: Settings) -> Objective:
+    """The objective, or weighted sum of objectives, of that name. Raises ConfigError."""
+    return Objective(parse_objective(kind), settings)
 
-    The author's code throws the transposed logits away and so takes one direction twice; here are both, as its text
-    says. Predictions enter as they are, not normalised.
+
+def _without_twins(
+    settings: Settings, logits_RB: Array, target_BE: Array, places_R: Int[Array, "R"]
+) -> Float[Array, "R B"]:
+    if settings.twin_cosine >= 1:
+        return logits_RB
+    cosines_RB = target_BE[places_R] @ target_BE.T
+    is_own_RB = jnp.arange(len(target_BE))[None] == places_R[:, None]
+    return jnp.where((cosines_RB > settings.twin_cosine) & ~is_own_RB, -jnp.inf, logits_RB)
+
+
+def _contrastive(logits: Callable[..., Array]) -> Callable[..., Array]:
+    """The symmetric cross-entropy over logits (params, margin, predicted [R, E], targets [B, E]) → [R, B]."""
+
+    def loss(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
+        def masked(inputs: Any, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
+            return _without_twins(settings, logits(*inputs, predicted_RE, target_BE), target_BE, places_R)
+
+        return cross_entropy(masked, settings.blocks, settings.shards, (params, margin), predicted_BE, target_BE)
+
+    return loss
+
+
+def _inverse_euclidean_logits(params: Params, margin: Array, predicted_RE: Array, target_BE: Array) -> Array:
+    """CLIP2CLAP's logits (Wong): 1/‖ẑᵢ − yⱼ‖ less the margin, not below 0. Predictions enter as they are.
+
+    The author's code throws the transposed logits away and so takes one direction twice; here are both, as the paper's
+    text says.
     """
-    return Objective(init=dict, logits=_inverse_euclidean_logits)
+    squares_R1 = jnp.sum(predicted_RE**2, axis=1)[:, None]
+    squares_1B = jnp.sum(target_BE**2, axis=1)[None, :]
+    squared_RB = squares_R1 + squares_1B - 2 * predicted_RE @ target_BE.T
+    return jax.nn.relu(jax.lax.rsqrt(jnp.maximum(squared_RB, _SQUARED_FLOOR)) - margin)
 
 
-def _infonce_logits(params: Params, predicted_BE: Array, target_BE: Array) -> Array:
+def _infonce_logits(params: Params, margin: Array, predicted_RE: Array, target_BE: Array) -> Array:
+    """Cosines over a learned temperature (CLIP: Radford et al. 2021, figure 3)."""
     # Logits are never scaled by more than 100, so that training stays stable (CLIP section 2.5).
     scale = jnp.exp(jnp.minimum(params["log_scale"], math.log(100)))
-    return scale * unit(predicted_BE) @ target_BE.T
+    return (scale * unit(predicted_RE)) @ target_BE.T
 
 
-def infonce(temperature: float) -> Objective:
-    """Symmetric InfoNCE on cosines over a learned temperature (CLIP: Radford et al. 2021, figure 3).
+def _sigmoid(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
+    """Every pair by itself, own or not (SigLIP: Zhai et al. 2023, algorithm 1), summed over pairs, over B."""
 
-    temperature: its start; `log_scale` = −log temperature is learned.
-    """
-    return Objective(
-        init=lambda: {"log_scale": jnp.asarray(-math.log(temperature), jnp.float32)}, logits=_infonce_logits
-    )
+    def rows(params: Params, predicted_RE: Array, places_R: Array) -> Array:
+        logits_RB = jnp.exp(params["log_scale"]) * unit(predicted_RE) @ target_BE.T + params["bias"]
+        is_own_RB = jnp.arange(len(target_BE))[None] == places_R[:, None]
+        signed_RB = _without_twins(settings, jnp.where(is_own_RB, -logits_RB, logits_RB), target_BE, places_R)
+        return jax.nn.softplus(signed_RB).sum()  # softplus(−inf) = 0
+
+    target_BE = jax.lax.stop_gradient(target_BE)
+    return summed(rows, settings.blocks, settings.shards, params, predicted_BE) / len(target_BE)
 
 
-KINDS = ("inverse_euclidean", "infonce")
+def _l1(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
+    """The mean absolute difference of coordinates, as torch.nn.L1Loss."""
+    return jnp.abs(predicted_BE - target_BE).mean()
 
 
-def build_objective(kind: str, temperature: float) -> Objective:
-    """The objective of that name (see KINDS)."""
-    return {"inverse_euclidean": inverse_euclidean, "infonce": lambda: infonce(temperature)}[kind]()
+def _l2(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
+    """The mean Euclidean distance."""
+    squared_B = jnp.sum((predicted_BE - target_BE) ** 2, axis=1)
+    return jnp.sqrt(jnp.maximum(squared_B, _SQUARED_FLOOR)).mean()
+
+
+def _cosine(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
+    """The mean of 1 − cosine."""
+    return 1 - jnp.sum(unit(predicted_BE) * target_BE, axis=1).mean()
+
+
+def _none(settings: Settings) -> Params:
+    return {}
+
+
+# (params, margin, predicted [R, E], targets [B, E]) → [R, B]
+LOGITS = {"inverse_euclidean": _inverse_euclidean_logits, "infonce": _infonce_logits}
+KINDS = {
+    "inverse_euclidean": Kind(_none, _contrastive(LOGITS["inverse_euclidean"])),
+    "infonce": Kind(
+        lambda settings: {"log_scale": jnp.asarray(-math.log(settings.temperature), jnp.float32)},
+        _contrastive(LOGITS["infonce"]),
+    ),
+    # SigLIP's own start: temperature 1/10, bias −10.
+    "sigmoid": Kind(
+        lambda settings: {"log_scale": jnp.asarray(math.log(10), jnp.float32), "bias": jnp.asarray(-10.0)}, _sigmoid
+    ),
+    "l1": Kind(_none, _l1),
+    "l2": Kind(_none, _l2),
+    "cosine": Kind(_none, _cosine),
+}

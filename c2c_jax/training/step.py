@@ -1,5 +1,6 @@
 """The training state and the jitted, data-parallel step."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,33 +41,51 @@ def init_state(
     return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 
 
-def loss_of(graphdef: nnx.GraphDef, objective: Objective, params: Any, source: jax.Array, target: jax.Array) -> Any:
-    """The objective's loss [] of a batch of raw source and raw target vectors [B, ·], in any float dtype.
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """What changes with the step. steps_per_epoch, and margin: (growth an epoch, most); see config.ObjectiveConfig.
+    seed: of dropout."""
 
-    Targets are brought to unit length: that is how CLAP vectors condition AudioLDM.
-    """
-    predicted = nnx.merge(graphdef, params["translator"])(source.astype(jnp.float32))
-    return objective.loss(params["objective"], predicted, unit(target.astype(jnp.float32)))
+    steps_per_epoch: int
+    margin: tuple[float, float]
+    seed: int
+
+    def margin_at(self, step: jax.Array) -> jax.Array:
+        growth, most = self.margin
+        return jnp.minimum(growth * (step // self.steps_per_epoch), most)
 
 
 def make_train_step(
-    graphdef: nnx.GraphDef, objective: Objective, optimizer: optax.GradientTransformation, mesh: Mesh
+    graphdef: nnx.GraphDef,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    schedule: Schedule = Schedule(steps_per_epoch=1, margin=(0.0, 0.0), seed=0),
 ) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """The jitted step (state, source [B, S], target [B, E]) → (state, metrics); the state is donated.
 
-    The batch is sharded over `data`, the state replicated; the loss is written as if for one device and XLA inserts
-    the collectives, so the negatives are those of the whole batch.
+    Vectors are raw, in any float dtype; targets are brought to unit length, since that is how CLAP vectors condition
+    AudioLDM. The batch is sharded over `data`, the state replicated; the loss is written as if for one device and XLA
+    inserts the collectives, so the negatives are those of the whole batch.
     """
 
     def step(state: TrainState, source_BS: jax.Array, target_BE: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        loss, gradients = jax.value_and_grad(lambda params: loss_of(graphdef, objective, params, source_BS, target_BE))(
-            state.params
-        )
+        margin = schedule.margin_at(state.step)
+
+        def loss_of(params: dict[str, Any]) -> jax.Array:
+            rngs = nnx.Rngs(dropout=jax.random.fold_in(jax.random.key(schedule.seed), state.step))
+            predicted_BE = nnx.merge(graphdef, params["translator"])(source_BS.astype(jnp.float32), rngs=rngs)
+            return objective.loss(params["objective"], predicted_BE, unit(target_BE.astype(jnp.float32)), margin)
+
+        loss, gradients = jax.value_and_grad(loss_of)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(gradients), "update_norm": optax.tree.norm(updates)}
-        if "log_scale" in params["objective"]:
-            metrics["temperature"] = jnp.exp(-params["objective"]["log_scale"])
+        for learned in params["objective"].values():
+            if "log_scale" in learned:
+                metrics["temperature"] = jnp.exp(-learned["log_scale"])
+        if schedule.margin[0]:
+            metrics["margin"] = margin
         return TrainState(state.step + 1, params, opt_state), metrics
 
     replicated, over_data = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))

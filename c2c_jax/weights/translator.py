@@ -13,19 +13,29 @@ from flax import nnx
 
 from c2c_jax.errors import BundleError, one_line
 from c2c_jax.files import written_whole
-from c2c_jax.models.translator import INPUT_NORMS, KINDS, MLPTranslator, TranslatorSpec, build_translator
+from c2c_jax.models.translator import INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
 from c2c_jax.weights.folders import read_json, read_safetensors
 from c2c_jax.weights.rules import LINEAR, Table, fill, leaf, unfill
 
-TABLE = Table(rules=(leaf(r"layers\.\d+", "weight", "kernel", LINEAR), leaf(r"layers\.\d+", "bias", "bias")))
+TABLE = Table(
+    rules=(
+        leaf(r"positions", "weight", "embedding"),
+        leaf(r"norms\.\d+|layers\.\d+\.norm[12]", "weight", "scale"),
+        leaf(r"linear|into|out|(?:layers|resized)\.\d+", "weight", "kernel", LINEAR),
+        leaf(r"layers\.\d+\.(?:[qkv]_proj|out_proj|linear[12])", "weight", "kernel", LINEAR),
+        leaf(r"[\w.]+", "bias", "bias"),
+    )
+)
+
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bundle:
     """A trained translator with the spaces it goes between, the recipe it came from and its validation metrics."""
 
-    translator: MLPTranslator
+    translator: Translator
     spec: TranslatorSpec
     source: SpaceId
     target: SpaceId
@@ -36,7 +46,7 @@ class Bundle:
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Writes the bundle folder, whole or not at all; an older one of that name is replaced."""
     config = {
-        "format": 1,
+        "format": FORMAT,
         "translator": dataclasses.asdict(bundle.spec),
         "source": dataclasses.asdict(bundle.source),
         "target": dataclasses.asdict(bundle.target),
@@ -60,8 +70,8 @@ def load_bundle(folder: Path) -> Bundle:
     if not (folder / "config.json").is_file():
         raise BundleError(f"{folder} holds no translator bundle (no config.json); pass the `bundle` folder of a run")
     config = read_json(folder / "config.json")
-    if config.get("format") != 1:
-        raise BundleError(f"{folder} is a bundle of format {config.get('format')}; this version reads format 1")
+    if config.get("format") != FORMAT:
+        raise BundleError(f"{folder} is a bundle of format {config.get('format')}; this version reads format {FORMAT}")
     try:
         spec = TranslatorSpec(**config["translator"])
         source, target = SpaceId(**config["source"]), SpaceId(**config["target"])
@@ -72,9 +82,12 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder}: unknown translator kind {spec.kind!r}; known are {', '.join(KINDS)}")
     if spec.input_norm not in INPUT_NORMS:
         raise BundleError(f"{folder}: unknown input_norm {spec.input_norm!r}; known are {', '.join(INPUT_NORMS)}")
-    sizes = spec.source_dim, spec.target_dim, spec.width, spec.depth
-    if not all(isinstance(size, int) and size > 0 for size in sizes) or not isinstance(spec.clamp, int | float):
-        raise BundleError(f"{folder}: sizes {sizes} and clamp {spec.clamp!r}; expected whole numbers and a number")
+    sizes = spec.source_dim, spec.target_dim, spec.width, spec.depth, spec.heads, spec.mlp_width
+    shares = spec.clamp, spec.dropout
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise BundleError(f"{folder}: sizes {sizes}; expected whole numbers above 0")
+    if not all(isinstance(share, int | float) for share in shares):
+        raise BundleError(f"{folder}: clamp and dropout {shares}; expected numbers")
     tensors = read_safetensors(folder / "model.safetensors")
     translator = fill(lambda: build_translator(spec, rngs=nnx.Rngs(0)), tensors, TABLE, str(folder))
     return Bundle(translator=translator, spec=spec, source=source, target=target, recipe=recipe, metrics=metrics)

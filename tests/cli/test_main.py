@@ -196,7 +196,7 @@ def test_extra_tensor_in_a_part_of_audioldm(run, picture, audioldm_folder, tmp_p
         ("--config.data.captions=xml:x.xml", "xml:x.xml"),
         ("--config.source=openai/clip-vit-base-patch32", "hf download openai/clip-vit-base-patch32"),
         ("--num-processes=2", "go together"),
-        ("--config.translator.kind=zz", "known are mlp"),
+        ("--config.translator.kind=zz", "known are linear"),
         ("--config.translator.clamp=-1.0", "must not be below 0"),
         ("--config.data.holdout=0", "must be above 0"),
     ],

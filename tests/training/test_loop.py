@@ -128,7 +128,7 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_pat
         (dict(data=DataConfig(holdout=0)), "config.data.holdout is 0"),
         (dict(data=DataConfig(holdout=600)), "0 are left to train on"),
         (dict(objective=ObjectiveConfig(kind="contrast")), "known are inverse_euclidean, infonce"),
-        (dict(translator=TranslatorConfig(kind="mpl")), "known are mlp"),
+        (dict(translator=TranslatorConfig(kind="mpl")), "known are linear, linear2, mlp, "),
         (dict(translator=TranslatorConfig(input_norm="l2")), "known are none, unit"),
         (dict(optimizer=OptimizerConfig(learning_rate=math.nan)), "config.optimizer.learning_rate is nan"),
     ],
@@ -149,12 +149,12 @@ def test_split_parts_the_rows():
 
 def test_batches_show_every_row_once_an_epoch_and_resume_anywhere():
     training = np.arange(100, 160)
-    every = list(batches(training, 20, 3, seed=1, start=0))
+    every = list(batches(training, 20, 9, seed=1, start=0))
     assert len(every) == 9
     for epoch in range(3):
         np.testing.assert_array_equal(np.sort(np.concatenate(every[3 * epoch : 3 * epoch + 3])), training)
     assert not np.array_equal(every[0], every[3])
     for start in range(9):
         np.testing.assert_array_equal(
-            np.stack(list(batches(training, 20, 3, seed=1, start=start))), np.stack(every[start:])
+            np.stack(list(batches(training, 20, 9, seed=1, start=start))), np.stack(every[start:])
         )

@@ -30,6 +30,8 @@ def test_blocks_do_not_matter_and_match_sorting():
         for k in (1, 5, 10):
             assert abs(scores[f"recall@{k}"] - np.mean(ranks <= k)) < 1e-6
         assert scores["median_rank"] == np.median(ranks)
+        in_batch = [np.argmax(cosine[i, :32]) == i for i in range(32)]  # 50 rows hold one batch of 32
+        assert abs(scores["in_batch_top1"] - np.mean(in_batch)) < 1e-6
     assert 1 < np.median(ranks) < 20
 
 

@@ -1,4 +1,4 @@
-"""Each objective against plain loops in numpy, and its behaviour where numbers could break."""
+"""Each objective against plain loops in numpy, its gradients, and its behaviour where numbers could break."""
 
 import math
 
@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from c2c_jax.training.objectives import build_objective
+from c2c_jax.errors import ConfigError
+from c2c_jax.training.objectives import KINDS, LOGITS, Settings, build_objective, parse_objective
+
+B, E = 12, 5
 
 
 def vectors(B: int, E: int, seed: int) -> np.ndarray:
@@ -18,59 +21,155 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def cross_entropies(logits: np.ndarray) -> float:
+PREDICTED, TARGET = vectors(B, E, 0) * 0.4, unit(vectors(B, E, 1))
+
+
+def loss_of(kind: str, predicted: np.ndarray = PREDICTED, margin: float = 0.0, **settings) -> jax.Array:
+    objective = build_objective(kind, Settings(**settings))
+    arrays = jnp.asarray(predicted, jnp.float32), jnp.asarray(TARGET, jnp.float32)
+    return objective.loss(objective.init(), *arrays, margin)
+
+
+def inverse_distances(margin: float = 0.0) -> np.ndarray:
+    return np.array([[max(1 / math.dist(p, t) - margin, 0) for t in TARGET] for p in PREDICTED])
+
+
+def cosines() -> np.ndarray:
+    return np.array([[p @ t / np.linalg.norm(p) for t in TARGET] for p in PREDICTED])
+
+
+def is_twin(threshold: float) -> np.ndarray:
+    return np.array([[i != j and TARGET[i] @ TARGET[j] > threshold for j in range(B)] for i in range(B)])
+
+
+def cross_entropies(logits: np.ndarray, left_out: np.ndarray | None = None) -> float:
     """Mean over rows and over columns of −log softmax at the diagonal, by loops."""
-    B = len(logits)
+    kept = np.ones_like(logits, bool) if left_out is None else ~left_out
     total = 0.0
-    for i in range(B):
-        total -= logits[i, i] - math.log(sum(math.exp(logits[i, j]) for j in range(B)))
-        total -= logits[i, i] - math.log(sum(math.exp(logits[j, i]) for j in range(B)))
+    for i in range(len(logits)):
+        total -= logits[i, i] - math.log(sum(math.exp(logits[i, j]) for j in range(B) if kept[i, j]))
+        total -= logits[i, i] - math.log(sum(math.exp(logits[j, i]) for j in range(B) if kept[j, i]))
     return total / (2 * B)
 
 
-def test_inverse_euclidean_is_the_papers_formula():
-    predicted, target = vectors(7, 5, 0) * 0.2, unit(vectors(7, 5, 1))
-    logits = np.array([[1 / math.dist(predicted[i], target[j]) for j in range(7)] for i in range(7)])
-    objective = build_objective("inverse_euclidean", 0.07)
-    loss = objective.loss({}, jnp.asarray(predicted, jnp.float32), jnp.asarray(target, jnp.float32))
-    assert objective.init() == {}
-    np.testing.assert_allclose(loss, cross_entropies(logits), rtol=1e-5)
+def sigmoid_loss(left_out: np.ndarray | None = None) -> float:
+    """SigLIP's algorithm 1, by loops, at its start: temperature 1/10, bias −10."""
+    total = 0.0
+    for i in range(B):
+        for j in range(B):
+            sign = 1 if i == j else -1
+            if left_out is None or not left_out[i, j]:
+                total += math.log1p(math.exp(-sign * (10 * cosines()[i, j] - 10)))
+    return total / B
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.7])
+def test_inverse_euclidean_is_the_papers_formula(margin):
+    assert inverse_distances().min() < 0.7 < inverse_distances().max()
+    loss = loss_of("inverse_euclidean", margin=margin)
+    np.testing.assert_allclose(loss, cross_entropies(inverse_distances(margin)), rtol=1e-5)
 
 
 def test_infonce_is_clips_formula():
-    predicted, target = vectors(7, 5, 0), unit(vectors(7, 5, 1))
-    cosine = np.array([[unit(predicted)[i] @ target[j] for j in range(7)] for i in range(7)])
-    objective = build_objective("infonce", 0.07)
-    loss = objective.loss(objective.init(), jnp.asarray(predicted, jnp.float32), jnp.asarray(target, jnp.float32))
-    np.testing.assert_allclose(loss, cross_entropies(cosine / 0.07), rtol=1e-5)
+    np.testing.assert_allclose(loss_of("infonce", temperature=0.2), cross_entropies(cosines() / 0.2), rtol=1e-5)
+
+
+def test_sigmoid_is_siglips_formula():
+    np.testing.assert_allclose(loss_of("sigmoid"), sigmoid_loss(), rtol=1e-5)
+
+
+def test_distances_row_by_row():
+    np.testing.assert_allclose(loss_of("l1"), np.abs(PREDICTED - TARGET).mean(), rtol=1e-5)
+    distances = [math.dist(p, t) for p, t in zip(PREDICTED, TARGET, strict=True)]
+    np.testing.assert_allclose(loss_of("l2"), np.mean(distances), rtol=1e-5)
+    np.testing.assert_allclose(loss_of("cosine"), 1 - np.diagonal(cosines()).mean(), rtol=1e-5)
+
+
+def test_weighted_sum():
+    expected = cross_entropies(cosines() / 0.07) + 0.5 * np.abs(PREDICTED - TARGET).mean() + 2 * sigmoid_loss()
+    np.testing.assert_allclose(loss_of("infonce + 0.5*l1 + 2*sigmoid"), expected, rtol=1e-5)
+    assert parse_objective(" infonce+1e-1 * l2") == (("infonce", 1.0), ("l2", 0.1))
+
+
+@pytest.mark.parametrize("kind", ["", "contrast", "infonce + contrast", "infonce + infonce", "-1*l1", "0*l1", "1e*l1"])
+def test_no_such_objective(kind):
+    with pytest.raises(ConfigError, match="config.objective.kind") as caught:
+        parse_objective(kind)
+    assert "\n" not in str(caught.value)
+
+
+def test_twins_are_no_negatives():
+    """Pairs of targets nearer than a threshold, own pairs aside."""
+    twins = is_twin(0.5)
+    assert twins.sum() > 4
+    np.testing.assert_allclose(
+        loss_of("inverse_euclidean", twin_cosine=0.5), cross_entropies(inverse_distances(), twins), rtol=1e-5
+    )
+    np.testing.assert_allclose(loss_of("infonce", twin_cosine=0.5), cross_entropies(cosines() / 0.07, twins), rtol=1e-5)
+    np.testing.assert_allclose(loss_of("sigmoid", twin_cosine=0.5), sigmoid_loss(twins), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", LOGITS)
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_gradient_is_that_of_the_plain_formula(kind, blocks):
+    """The custom gradient, whole and in blocks over two shards, against JAX's own of the formula as it is written."""
+    objective = build_objective(kind, Settings(blocks=blocks, shards=2))
+    predicted, target, margin = jnp.asarray(PREDICTED, jnp.float32), jnp.asarray(TARGET, jnp.float32), jnp.asarray(0.3)
+
+    def plain(params, predicted):
+        logits = LOGITS[kind](params[kind], margin, predicted, target)
+        rows, columns = (jax.nn.logsumexp(logits, axis=axis) - jnp.diagonal(logits) for axis in (1, 0))
+        return (rows.mean() + columns.mean()) / 2
+
+    expected = jax.value_and_grad(plain, argnums=(0, 1))(objective.init(), predicted)
+    got = jax.value_and_grad(lambda p, x: objective.loss(p, x, target, margin), argnums=(0, 1))(
+        objective.init(), predicted
+    )
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [*LOGITS, "sigmoid"])
+def test_blocks_and_shards_do_not_matter(kind):
+    objectives = [
+        build_objective(kind, Settings(blocks=blocks, shards=shards, twin_cosine=0.5))
+        for blocks, shards in ((1, 1), (2, 1), (3, 2), (12, 1))
+    ]
+    predicted, target = jnp.asarray(PREDICTED, jnp.float32), jnp.asarray(TARGET, jnp.float32)
+    results = [
+        jax.value_and_grad(lambda x, o=objective: o.loss(o.init(), x, target))(predicted) for objective in objectives
+    ]
+    for loss, gradient in results[1:]:
+        np.testing.assert_allclose(loss, results[0][0], rtol=1e-5)
+        np.testing.assert_allclose(gradient, results[0][1], atol=1e-5, rtol=0)
+
+
+def test_no_matrix_of_all_logits():
+    """In 16 blocks no array of the compiled gradient is as large as a 16th of the matrix and the batch together."""
+    objective, rows = build_objective("infonce", Settings(blocks=16)), 2048
+    x = jnp.zeros((rows, 8))
+    compiled = jax.jit(jax.grad(lambda x, y: objective.loss(objective.init(), x, y))).lower(x, x).compile()
+    plain = build_objective("infonce", Settings())
+    whole = jax.jit(jax.grad(lambda x, y: plain.loss(plain.init(), x, y))).lower(x, x).compile()
+    matrix = rows * rows * 4
+    assert whole.memory_analysis().temp_size_in_bytes >= matrix
+    assert compiled.memory_analysis().temp_size_in_bytes < matrix / 4
 
 
 def test_infonce_scale_stops_at_100():
-    objective = build_objective("infonce", 0.07)
-    predicted, target = (jnp.asarray(unit(vectors(4, 3, seed)), jnp.float32) for seed in (0, 1))
-    at_100, beyond = ({"log_scale": jnp.asarray(math.log(scale), jnp.float32)} for scale in (100, 5000))
+    objective = build_objective("infonce", Settings())
+    predicted, target = jnp.asarray(PREDICTED, jnp.float32), jnp.asarray(TARGET, jnp.float32)
+    at_100, beyond = ({"infonce": {"log_scale": jnp.asarray(math.log(scale), jnp.float32)}} for scale in (100, 5000))
     assert objective.loss(at_100, predicted, target) == objective.loss(beyond, predicted, target)
 
 
-@pytest.mark.parametrize("kind", ["inverse_euclidean", "infonce"])
-def test_both_directions_count(kind):
-    """Swapping predictions and targets transposes the logits; a loss of one direction would change."""
-    objective = build_objective(kind, 0.07)
-    a, b = (jnp.asarray(unit(vectors(6, 4, seed)), jnp.float32) for seed in (0, 1))
-    np.testing.assert_allclose(
-        objective.loss(objective.init(), a, b), objective.loss(objective.init(), b, a), rtol=1e-5
-    )
-
-
-@pytest.mark.parametrize("kind", ["inverse_euclidean", "infonce"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("predicted", ["equal", "zero", "all the same"])
 def test_finite_where_vectors_coincide(kind, predicted):
-    target = jnp.asarray(unit(vectors(6, 4, 1)), jnp.float32)
-    prediction = {"equal": target, "zero": jnp.zeros_like(target), "all the same": jnp.tile(target[:1], (6, 1))}[
-        predicted
-    ]
-    objective = build_objective(kind, 0.07)
-    loss, gradient = jax.value_and_grad(lambda x: objective.loss(objective.init(), x, target))(prediction)
+    target = jnp.asarray(TARGET, jnp.float32)
+    prediction = {"equal": target, "zero": jnp.zeros_like(target), "all the same": jnp.tile(target[:1], (B, 1))}
+    objective = build_objective(kind, Settings())
+    loss, gradient = jax.value_and_grad(lambda x: objective.loss(objective.init(), x, target))(prediction[predicted])
     assert np.isfinite(loss) and np.isfinite(gradient).all()
-    if predicted == "equal" and kind == "inverse_euclidean":
-        assert loss < 1e-3
+    if predicted == "equal" and kind in ("inverse_euclidean", "l1", "cosine"):
+        assert abs(loss) < 1e-3

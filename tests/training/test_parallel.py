@@ -17,12 +17,15 @@ from jax.sharding import AxisType
 
 from c2c_jax.models.layers import unit
 from c2c_jax.models.translator import TranslatorSpec, build_translator
-from c2c_jax.training.objectives import build_objective
+from c2c_jax.training.objectives import LOGITS, Settings, build_objective
 from c2c_jax.training.step import data_mesh, global_batch, init_state, make_train_step
 from tests.training.random_store import random_store
 
 ROOT = Path(__file__).parents[2]
-SPEC = TranslatorSpec(kind="mlp", source_dim=24, target_dim=16, width=32, depth=4, clamp=0.2, input_norm="none")
+SPEC = TranslatorSpec(
+    kind="mlp", source_dim=24, target_dim=16, width=32, depth=4, heads=1, mlp_width=1, dropout=0.0, clamp=0.2,
+    input_norm="none",
+)  # fmt: skip
 STEPS, B = 5, 32
 # Adam divides by the size of the gradient: where that is almost zero, at the usual floor of 1e-8, it makes a step of
 # full size out of the last bits, which differ with the order of a sum. A higher floor lets 1e-6 mean something.
@@ -31,7 +34,7 @@ ADAM_EPS = 1e-3
 
 def setup(kind: str):
     graphdef, params = nnx.split(build_translator(SPEC, rngs=nnx.Rngs(0)), nnx.Param)
-    return graphdef, params, build_objective(kind, 0.07), optax.adamw(1e-2, eps=ADAM_EPS)
+    return graphdef, params, build_objective(kind, Settings()), optax.adamw(1e-2, eps=ADAM_EPS)
 
 
 def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,8 +64,8 @@ def by_pmap(kind: str, devices: int):
         all_predicted = jax.lax.all_gather(predicted, "data", tiled=True)
         all_target = jax.lax.all_gather(target, "data", tiled=True)
         own = jax.lax.axis_index("data") * len(source) + jnp.arange(len(source))
-        rows = objective.logits(params["objective"], predicted, all_target)
-        columns = objective.logits(params["objective"], all_predicted, target).T
+        rows = LOGITS[kind](params["objective"][kind], jnp.zeros(()), predicted, all_target)
+        columns = LOGITS[kind](params["objective"][kind], jnp.zeros(()), all_predicted, target).T
         losses = [optax.softmax_cross_entropy_with_integer_labels(side, own) for side in (rows, columns)]
         return (losses[0].mean() + losses[1].mean()) / 2
 

@@ -1,0 +1,22 @@
+"""Four layers of linear, tanh and LayerNorm with cosines over a learned temperature, as in CLIP2CLAP's code.
+
+    python train.py --config configs/mlp_layernorm.py --workdir runs/mlp_layernorm
+
+The author's `linear4.py`: outputs cut to ±0.2, the temperature's logarithm starts at −1, batch 32, AdamW at 1e-3.
+"""
+
+import math
+
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig
+
+
+def get_config() -> Config:
+    return Config(
+        batch_size=32,
+        epochs=5,
+        log_every=500,
+        eval_every=5000,
+        checkpoint_every=5000,
+        translator=TranslatorConfig(kind="mlp_layernorm", clamp=0.2, input_norm="none"),
+        objective=ObjectiveConfig(kind="infonce", temperature=math.exp(-1)),
+    )

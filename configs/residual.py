@@ -1,0 +1,15 @@
+"""The recommended recipe: a linear layer that starts as the Procrustes rotation, a GELU MLP beside it, and InfoNCE.
+
+    python train.py --config configs/residual.py --workdir runs/residual
+
+Unit inputs, batch 1024, a learned temperature. Expects the same captions as `configs/mlp.py`.
+"""
+
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig
+
+
+def get_config() -> Config:
+    return Config(
+        translator=TranslatorConfig(kind="residual", width=2048, start="procrustes"),
+        objective=ObjectiveConfig(kind="infonce", temperature=0.07),
+    )

@@ -1,0 +1,99 @@
+"""Closed-form maps against scipy and numpy's own solvers on the same rows, and as kinds of the trainer."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from c2c_jax.config import Config, DataConfig, TranslatorConfig
+from c2c_jax.data.arrays import store_of_arrays
+from c2c_jax.spaces import SpaceId
+from c2c_jax.training.closed_form import moments, procrustes, ridge
+from c2c_jax.training.loop import build_spec, split, train
+from c2c_jax.weights.translator import load_bundle
+from tests.training.random_store import random_store
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return random_store(tmp_path_factory.mktemp("stores") / "store")
+
+
+def config(kind: str, **fields) -> Config:
+    return Config(data=DataConfig(holdout=100), translator=TranslatorConfig(kind=kind, **fields))
+
+
+@pytest.fixture(scope="module")
+def rows(store):
+    """Inputs and unit targets of the training rows, float64, both centred, and their means."""
+    _, training = split(500, 100, Config().seed)
+    x = unit(store.read("source")[training].astype(np.float64)) * np.sqrt(24)
+    y = unit(store.read("target")[training].astype(np.float64))
+    return x - x.mean(0), y - y.mean(0), x.mean(0), y.mean(0)
+
+
+def test_ridge_is_least_squares_with_rows_added(store, rows):
+    """numpy's lstsq on the centred rows with √penalty times the identity below them."""
+    x, y, x_mean, y_mean = rows
+    held_out, _ = split(500, 100, Config().seed)
+    kernel, bias = ridge(moments(store, held_out, build_spec(config("ridge"), store)), 0.01)
+    penalty = 0.01 * (x**2).sum() / 24
+    stacked = np.concatenate([x, np.sqrt(penalty) * np.eye(24)]), np.concatenate([y, np.zeros((24, 16))])
+    expected = np.linalg.lstsq(*stacked, rcond=None)[0]
+    np.testing.assert_allclose(kernel, expected, atol=1e-9)
+    np.testing.assert_allclose(bias, y_mean - x_mean @ expected, atol=1e-9)
+
+
+def test_procrustes_is_scipys(tmp_path, store, rows):
+    """Equal widths, that scipy's orthogonal_procrustes asks for: the target's 16 coordinates from the source's 16."""
+    source, target = store.read("source")[:, :16], store.read("target")
+    spaces = [dataclasses.replace(store.plan.source, dim=16), store.plan.target]
+    square = store_of_arrays(tmp_path / "store", source, target, tuple(spaces), chunk_rows=128)
+    held_out, training = split(500, 100, Config().seed)
+    kernel, bias = procrustes(moments(square, held_out, build_spec(config("procrustes", input_norm="none"), square)))
+    x, y = source[training].astype(np.float64), unit(target[training].astype(np.float64))
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    rotation, total = scipy.linalg.orthogonal_procrustes(x - x_mean, y - y_mean)
+    expected = rotation * total / ((x - x_mean) ** 2).sum()
+    np.testing.assert_allclose(kernel, expected, atol=1e-9)
+    np.testing.assert_allclose(bias, y_mean - x_mean @ expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("source_dim", "target_dim"), [(10, 6), (6, 10)])
+def test_procrustes_finds_a_rotation_between_widths(tmp_path, source_dim, target_dim):
+    rng = np.random.default_rng(0)
+    wide, narrow = max(source_dim, target_dim), min(source_dim, target_dim)
+    rotation = np.linalg.qr(rng.normal(size=(wide, wide)))[0][:, :narrow]
+    inner = unit(rng.normal(size=(300, narrow)))
+    source, target = (inner @ rotation.T, inner) if source_dim == wide else (inner, inner @ rotation.T)
+    spaces = [SpaceId(name=n, dim=x.shape[1], fingerprint=n * 64) for n, x in (("s", source), ("t", target))]
+    store = store_of_arrays(
+        tmp_path / "store", source.astype(np.float32), target.astype(np.float32), tuple(spaces), chunk_rows=128
+    )
+    spec = build_spec(config("procrustes"), store)
+    kernel, bias = procrustes(moments(store, np.arange(10), spec))
+    np.testing.assert_allclose(np.sqrt(source_dim) * source @ kernel + bias, target, atol=2e-3)  # float16 rows
+
+
+@pytest.mark.parametrize("kind", ["ridge", "procrustes"])
+def test_closed_form_kinds_need_no_step(store, tmp_path, kind):
+    bundle = train(config(kind), store, tmp_path)
+    assert bundle.metrics["step"] == 0
+    assert bundle.metrics["recall@10"] > 0.4  # chance is 0.1: 100 held out
+    told = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["phase"] for line in told] == ["validation"]
+    assert load_bundle(tmp_path / "bundle").metrics == bundle.metrics
+
+
+def test_residual_starts_where_procrustes_ends(store, tmp_path):
+    rotated = train(config("procrustes"), store, tmp_path / "procrustes")
+    started = config("residual", start="procrustes")
+    started.batch_size, started.epochs, started.optimizer.learning_rate = 400, 1, 1e-12
+    residual = train(started, store, tmp_path / "residual")
+    assert residual.metrics["mean_cosine"] == pytest.approx(rotated.metrics["mean_cosine"], abs=1e-6)
