@@ -11,6 +11,7 @@ class DataConfig:
     manual_dir: str = ""  # folder that holds Google's TSV files; "": DATA_DIR/downloads/manual
     store: str = ""  # folder of the embedding store; "": WORKDIR/store
     holdout: int = 1000  # captions kept out of training, drawn by the seed; validation retrieves among all of them
+    feed: str = "auto"  # "resident": the store lies on the devices; "streamed": read through grain; "auto": as fits
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -47,9 +48,19 @@ class ObjectiveConfig:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class OptimizerConfig:
-    learning_rate: float = 1e-3  # AdamW's step size
+    learning_rate: float = 1e-3  # AdamW's step size, after warm-up and before decay
+    warmup: int = 0  # steps in which the learning rate grows from 0
+    decay: str = "constant"  # of the learning rate after warm-up: "constant", or "cosine" or "linear" to 0 at the end
+    clip_norm: float = 0.0  # gradients of a greater norm are brought down to it; 0: none are
+    ema: float = 0.0  # decay of a moving average of the weights, which is then validated and published; 0: none
     weight_decay: float = 0.01  # AdamW's decoupled decay, torch's default
     eps: float = 1e-8  # AdamW's floor under the root of the second moment
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class LogConfig:
+    tensorboard: bool = False  # whether metrics go to WORKDIR/tensorboard as well
+    wandb: str = ""  # Weights & Biases project that metrics go to as well; "": none
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -60,10 +71,13 @@ class Config:
     batch_size: int = 1024  # rows a step, over all devices; every other row of the batch is a negative
     epochs: int = 20  # passes over the training rows
     log_every: int = 50  # steps between lines of metrics.jsonl
-    eval_every: int = 500  # steps between validations and bundles
+    eval_every: int = 500  # steps between validations
     checkpoint_every: int = 500  # steps between resumable checkpoints
+    select_by: str = "recall@10"  # validation score whose best bundle is kept
+    patience: int = 0  # validations without a better score after which the run ends; 0: it does not end early
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)
     translator: TranslatorConfig = dataclasses.field(default_factory=TranslatorConfig)
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    log: LogConfig = dataclasses.field(default_factory=LogConfig)

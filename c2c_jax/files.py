@@ -1,6 +1,7 @@
-"""Whole files or none: write beside the target, then rename."""
+"""Whole files or none: write beside the target, then rename. And one writer at a time."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -29,3 +30,24 @@ def written_whole(path: Path) -> Iterator[Path]:
             raise type(error)(error.errno, error.strerror, str(path)) from None
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Holds `folder`, made where it is missing, against other processes that ask the same, as long as this one lives.
+
+    A folder that is empty at the end is taken away.
+
+    Raises BlockingIOError where another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    finally:
+        os.close(descriptor)

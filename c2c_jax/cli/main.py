@@ -1,6 +1,7 @@
 """`c2c VERB`: parses flags, runs one function, and turns an error of ours into one line and exit code 2."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -36,15 +37,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.overrides = rest
         VERBS[args.verb].run(args)
     except C2CError as error:
-        print(f"c2c {args.verb}: {error}", file=sys.stderr)
-        return 2
+        return _told(args.verb, str(error), 2)
     except OSError as error:  # a full disk, a folder in a file's place, no permission: the system says it in one line
-        print(f"c2c {args.verb}: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return _told(args.verb, f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
     except KeyboardInterrupt:
-        print(f"c2c {args.verb}: interrupted", file=sys.stderr)
-        return 130
+        return _told(args.verb, "interrupted", 130)
     return 0
+
+
+def _told(verb: str, message: str, code: int) -> int:
+    """Of several hosts this one ends here and now: the usual end waits for the others, which wait for this one."""
+    print(f"c2c {verb}: {message}", file=sys.stderr, flush=True)
+    if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

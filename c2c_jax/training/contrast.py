@@ -8,25 +8,32 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-# (params, predicted [R, E], targets [B, E], the rows' own places [R]) → logits [R, B]; -inf where a pair is left out
-Logits = Callable[[Any, Array, Array, Array], Array]
+# (inputs, products [R, B], targets [B, E], the rows' own places [R]) → logits [R, B]; -inf where a pair is left out
+Finish = Callable[[Any, Array, Array, Array], Array]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def cross_entropy(
-    logits: Logits,
+    finish: Finish,
     blocks: int,
     shards: int,
-    params: Any,
-    predicted_BE: Float[Array, "B E"],
+    inputs: Any,
+    left_BF: Float[Array, "B F"],
+    right_BF: Float[Array, "B F"],
     target_BE: Float[Array, "B E"],
 ) -> Float[Array, ""]:
-    """Mean of the cross-entropies along rows and along columns, in nats; target i is the one that prediction i is of.
+    """Mean of the cross-entropies along rows and along columns, in nats; column i is the one that row i is of.
 
-    blocks: the rows are taken in so many parts, and the logits of each are computed again for its gradients; with one
-    they are kept. shards: devices that the rows lie on; each block takes its rows from all. Targets get no gradient.
+    Logits are finish(inputs, left @ right.T, ...). blocks: the rows are taken in so many parts, and the products of
+    each are computed again for its gradients; with one they are kept. shards: devices that the rows lie on; each block
+    takes its rows from all. Only `inputs` and `left` get a gradient.
     """
-    return _forward(logits, blocks, shards, params, predicted_BE, target_BE)[0]
+    return _forward(finish, blocks, shards, inputs, left_BF, right_BF, target_BE)[0]
+
+
+def _products(left_RF: Float[Array, "R F"], right_BF: Float[Array, "B F"]) -> Float[Array, "R B"]:
+    # Behind the barrier the compiler cannot multiply once more for each use of the products.
+    return jax.lax.optimization_barrier(left_RF @ right_BF.T)
 
 
 def _parts(x: Shaped[Array, "B ..."], blocks: int, shards: int) -> Shaped[Array, "blocks R ..."]:
@@ -46,56 +53,54 @@ def _own(logits_RB: Float[Array, "R B"], places_R: Int[Array, "R"]) -> Float[Arr
 
 
 def _forward(
-    logits: Logits, blocks: int, shards: int, params: Any, predicted_BE: Array, target_BE: Array
+    finish: Finish, blocks: int, shards: int, inputs: Any, left_BF: Array, right_BF: Array, target_BE: Array
 ) -> tuple[Array, Any]:
-    B = len(predicted_BE)
+    B = len(left_BF)
     places_B = jnp.arange(B)
 
     def block(columns_B: Array, rows: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-        predicted_RE, places_R = rows
-        logits_RB = logits(params, predicted_RE, target_BE, places_R)
+        left_RF, places_R = rows
+        logits_RB = finish(inputs, _products(left_RF, right_BF), target_BE, places_R)
         columns_B = jnp.logaddexp(columns_B, jax.nn.logsumexp(logits_RB, axis=0))
         return columns_B, (jax.nn.logsumexp(logits_RB, axis=1), _own(logits_RB, places_R))
 
     if blocks == 1:
-        logits_BB, pull = jax.vjp(lambda p, x: logits(p, x, target_BE, places_B), params, predicted_BE)
+        products_BB = _products(left_BF, right_BF)
+        logits_BB = finish(inputs, products_BB, target_BE, places_B)
         rows_B, columns_B = jax.nn.logsumexp(logits_BB, axis=1), jax.nn.logsumexp(logits_BB, axis=0)
-        own_B, kept = jnp.diagonal(logits_BB), (logits_BB, pull)
+        own_B, kept = jnp.diagonal(logits_BB), products_BB
     else:
-        parts = _parts(predicted_BE, blocks, shards), _parts(places_B, blocks, shards)
+        parts = _parts(left_BF, blocks, shards), _parts(places_B, blocks, shards)
         columns_B, (rows_B, own_B) = jax.lax.scan(block, jnp.full(B, -jnp.inf), parts)
         rows_B, own_B, kept = _together(rows_B, shards), _together(own_B, shards), None
     loss = (rows_B.mean() + columns_B.mean()) / 2 - own_B.mean()
-    return loss, (params, predicted_BE, target_BE, rows_B, columns_B, kept)
+    return loss, (inputs, left_BF, right_BF, target_BE, rows_B, columns_B, kept)
 
 
-def _backward(logits: Logits, blocks: int, shards: int, residuals: Any, gradient: Array) -> tuple[Any, Array, Array]:
-    params, predicted_BE, target_BE, rows_B, columns_B, kept = residuals
-    B = len(predicted_BE)
+def _backward(finish: Finish, blocks: int, shards: int, residuals: Any, gradient: Array) -> tuple[Any, ...]:
+    inputs, left_BF, right_BF, target_BE, rows_B, columns_B, kept = residuals
+    B = len(left_BF)
 
-    def of_logits(logits_RB: Array, rows_R: Array, places_R: Array) -> Array:
+    def block(of_inputs: Any, part: tuple[Array, Array, Array]) -> tuple[Any, Array]:
+        products_RB, rows_R, places_R = part
+        logits_RB, pull = jax.vjp(lambda i, x: finish(i, x, target_BE, places_R), inputs, products_RB)
         softmaxes_RB = jnp.exp(logits_RB - rows_R[:, None]) + jnp.exp(logits_RB - columns_B[None])
         is_own_RB = jnp.arange(B)[None] == places_R[:, None]
-        return gradient / B * jnp.where(is_own_RB, softmaxes_RB / 2 - 1, softmaxes_RB / 2)
+        more, of_products_RB = pull(gradient / B * jnp.where(is_own_RB, softmaxes_RB / 2 - 1, softmaxes_RB / 2))
+        return jax.tree.map(jnp.add, of_inputs, more), of_products_RB @ right_BF
 
+    def again(of_inputs: Any, part: tuple[Array, Array, Array]) -> tuple[Any, Array]:
+        left_RF, rows_R, places_R = part
+        return block(of_inputs, (_products(left_RF, right_BF), rows_R, places_R))
+
+    zero, places_B = jax.tree.map(jnp.zeros_like, inputs), jnp.arange(B)
     if blocks == 1:
-        logits_BB, pull = kept
-        of_params, of_predicted_BE = pull(of_logits(logits_BB, rows_B, jnp.arange(B)))
-        return of_params, of_predicted_BE, jnp.zeros_like(target_BE)
-
-    def block(of_params: Any, part: tuple[Array, Array, Array]) -> tuple[Any, Array]:
-        predicted_RE, rows_R, places_R = part
-        logits_RB, pull = jax.vjp(lambda p, x: logits(p, x, target_BE, places_R), params, predicted_RE)
-        more, of_predicted_RE = pull(of_logits(logits_RB, rows_R, places_R))
-        return jax.tree.map(jnp.add, of_params, more), of_predicted_RE
-
-    parts = (
-        _parts(predicted_BE, blocks, shards),
-        _parts(rows_B, blocks, shards),
-        _parts(jnp.arange(B), blocks, shards),
-    )
-    of_params, of_predicted = jax.lax.scan(block, jax.tree.map(jnp.zeros_like, params), parts)
-    return of_params, _together(of_predicted, shards), jnp.zeros_like(target_BE)
+        of_inputs, of_left_BF = block(zero, (kept, rows_B, places_B))
+    else:
+        parts = (_parts(left_BF, blocks, shards), _parts(rows_B, blocks, shards), _parts(places_B, blocks, shards))
+        of_inputs, of_left = jax.lax.scan(again, zero, parts)
+        of_left_BF = _together(of_left, shards)
+    return of_inputs, of_left_BF, jnp.zeros_like(right_BF), jnp.zeros_like(target_BE)
 
 
 cross_entropy.defvjp(_forward, _backward)

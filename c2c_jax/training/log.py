@@ -1,4 +1,4 @@
-"""What a run writes for people: `metrics.jsonl`, `config.json`, the bundle, and lines on the terminal."""
+"""What a run writes for people: `metrics.jsonl`, `config.json`, the best bundle, and lines on the terminal."""
 
 import dataclasses
 import json
@@ -6,17 +6,23 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
 from c2c_jax.config import Config
-from c2c_jax.errors import ConfigError, TrainingError
+from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.files import written_whole
-from c2c_jax.weights.translator import Bundle, save_bundle
+from c2c_jax.training.track import Trackers
+from c2c_jax.weights.translator import Bundle, read_metrics, save_bundle
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+SECONDS_BETWEEN_LINES = 5.0  # where there is no terminal
 
 # A run may be taken up with other values of these: they do not touch its parameters at any step.
 _FREE = (
@@ -24,7 +30,9 @@ _FREE = (
     "log_every",
     "eval_every",
     "checkpoint_every",
+    "patience",
     "embed",
+    "log",
     "data.data_dir",
     "data.manual_dir",
     "data.store",
@@ -34,80 +42,145 @@ _FREE = (
 class RunLog:
     """The log of one run in one work directory. Only process 0 writes.
 
-    Raises ConfigError where `workdir` holds a run with another config.
+    history: the entries of `metrics.jsonl`. Raises ConfigError where `workdir` holds a run with another config.
     """
 
     def __init__(self, workdir: Path, config: Config):
         self.workdir, self.config = workdir, config
         self.writes = jax.process_index() == 0
-        self.step = self.steps = self.rows = 0
+        self.history: list[dict[str, Any]] = []
+        self.trackers: Trackers | None = None
         workdir.mkdir(parents=True, exist_ok=True)
         if (workdir / "config.json").is_file():
             _refuse_another_run(workdir, config)
         if self.writes:
             with written_whole(workdir / "config.json") as beside:
                 beside.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
+        shown = (TextColumn(f"{{task.fields[{name}]}}") for name in ("epoch", "loss", "rate", "left", "score"))
+        self.bar = Progress(BarColumn(), *shown, console=console, disable=not (self.writes and console.is_terminal))
 
-    def start(self, step: int, steps: int, rows: int, kind: str) -> None:
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bar.stop()
+        if self.trackers:
+            self.trackers.close()
+
+    def start(self, step: int, steps: int, rows: int, told: str) -> None:
         """Tells what begins, and drops the lines that a run stopped after its last checkpoint left behind."""
-        self.step, self.steps = step, steps
-        self.since = time.monotonic()
-        devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
-        if self.writes:
-            verb = f"resuming at step {step:,} of" if step else "training for"
-            console.print(f"{verb} {steps:,} steps: {kind}, {rows:,} captions, on {devices}")
-            metrics = self.workdir / "metrics.jsonl"
-            if metrics.is_file():
-                kept = [line for line in _whole_lines(metrics) if self._stays(json.loads(line), step)]
+        self.step, self.steps, self.rows = step, steps, rows
+        self.began = self.told = time.monotonic()
+        self.seconds, self.steps_timed = 0.0, 0
+        self.console_print(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {told}")
+        metrics = self.workdir / "metrics.jsonl"
+        if metrics.is_file():
+            self.history = [e for line in _whole_lines(metrics) if (e := json.loads(line))["step"] <= step]
+            if self.writes:
                 with written_whole(metrics) as beside:
-                    beside.write_text("".join(kept), encoding="utf-8")
+                    beside.write_text("".join(json.dumps(e) + "\n" for e in self.history), encoding="utf-8")
+        if self.writes:
+            self.trackers = Trackers(self.workdir, self.config, step)
+        self.bar.start()
+        self.task = self.bar.add_task(
+            "training", total=max(steps, 1), completed=step, epoch="", loss="", rate="", left="", score=""
+        )
 
-    def _stays(self, entry: Mapping[str, Any], step: int) -> bool:
-        final = entry["phase"] == "validation" and entry["step"] == self.steps  # every end of the run writes it anew
-        return entry["step"] <= step and not final
+    def console_print(self, line: str) -> None:
+        if self.writes:
+            console.print(line)
 
-    def count(self, rows: int) -> int:
-        """Notes a step over `rows` rows as done; gives its number, counted from 1."""
-        self.step += 1
-        self.rows += rows
-        return self.step
-
-    def training(self, metrics: Mapping[str, Any]) -> None:
-        """Writes a step's metrics and the rows per second since the last such line.
+    def steps_done(self, metrics: Mapping[str, np.ndarray], count: int, seconds: float) -> None:
+        """Takes the metrics [K] of the next `count` steps, which took so many seconds together.
 
         Raises TrainingError for a loss that is not finite.
         """
-        values = {name: float(value) for name, value in metrics.items()}  # waits for the device
-        refuse_non_finite(self.step, values["loss"], self.workdir)
-        now = time.monotonic()
-        values["rows_per_second"] = self.rows / (now - self.since)
-        self.since, self.rows = now, 0
-        self._write("train", values)
+        first, B = self.step, self.config.batch_size
+        rate = count * B / seconds
+        self.seconds, self.steps_timed = self.seconds + seconds, self.steps_timed + count
+        finite = np.isfinite(metrics["loss"][:count])
+        for place in range(count):
+            self.step = first + place + 1
+            if not finite[place]:
+                raise self._not_finite(float(metrics["loss"][place]))
+            if self.step % self.config.log_every == 0 or self.step == self.steps:
+                values = {name: float(values[place]) for name, values in metrics.items()}
+                self._write("train", {**values, "rows_per_second": rate})
+        loss, left = metrics["loss"][count - 1], (self.steps - self.step) * seconds / count
+        epoch = f"epoch {self.step * B / self.rows:.1f}/{self.config.epochs}"
+        shown = epoch, f"loss {loss:.4f}", f"{rate:,.0f} rows/s", f"{_time(left)} left"
+        self.bar.update(self.task, completed=self.step, epoch=shown[0], loss=shown[1], rate=shown[2], left=shown[3])
+        if not console.is_terminal and time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
+            self.told = time.monotonic()
+            self.console_print(f"step {self.step:,} of {self.steps:,}  {'  '.join(shown)}")
+
+    def _not_finite(self, loss: float) -> TrainingError:
+        kept = sorted(int(path.name) for path in (self.workdir / "checkpoints").glob("[0-9]*"))
+        last = (
+            f"the last good checkpoint is {self.workdir / 'checkpoints' / str(kept[-1])}" if kept else "none is saved"
+        )
+        return TrainingError(
+            f"the loss is {loss} at step {self.step}; {last}; in a new work directory, try a smaller "
+            "--config.optimizer.learning_rate, --config.optimizer.clip_norm=1.0 or --config.optimizer.warmup=100"
+        )
+
+    @property
+    def scores(self) -> list[dict[str, Any]]:
+        """The entries of all validations."""
+        return [entry for entry in self.history if entry["phase"] == "validation"]
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether this very step has been validated, and a bundle is there."""
+        return bool(self.scores) and self.scores[-1]["step"] == self.step and self.best is not None
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The metrics of the bundle that is there."""
+        try:
+            return read_metrics(self.workdir / "bundle")
+        except BundleError:
+            return None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the config's patience with validations that bring nothing better is at its end."""
+        if not (self.config.patience and (best := self.best)):
+            return False
+        return sum(entry["step"] > best["step"] for entry in self.scores) >= self.config.patience
 
     def validation(self, bundle: Bundle) -> None:
-        """Writes a bundle and its scores. The time it took does not count as training."""
+        """Writes a bundle's scores, and the bundle itself where it is better than the one that is there."""
         self._write("validation", bundle.metrics)
-        if self.writes:
-            save_bundle(self.workdir / "bundle", bundle)
-        self.since, self.rows = time.monotonic(), 0
-
-    def _write(self, phase: str, values: Mapping[str, Any]) -> None:
         if not self.writes:
             return
+        chosen, best = self.config.select_by, self.best
+        score = f"{chosen} {bundle.metrics[chosen]:.4g}"
+        if best is None or _is_better(chosen, bundle.metrics[chosen], best[chosen]):
+            save_bundle(self.workdir / "bundle", bundle)
+            score += ", the best"
+        self.bar.update(self.task, score=score)
+        shown = "  ".join(f"{name} {value:,.4g}" for name, value in bundle.metrics.items() if name != "step")
+        self.console_print(f"step {self.step:,} of {self.steps:,}  {shown}")
+
+    def _write(self, phase: str, values: Mapping[str, Any]) -> None:
         entry = {"step": self.step, "phase": phase, **values}
-        with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-        shown = "  ".join(f"{name} {value:,.4g}" for name, value in values.items() if name != "step")
-        console.print(f"step {self.step:>{len(str(self.steps))}}/{self.steps}  {shown}")
+        self.history.append(entry)
+        if self.writes:
+            with open(self.workdir / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        if self.trackers:
+            self.trackers.write(self.step, phase, {name: value for name, value in values.items() if name != "step"})
 
 
-def refuse_non_finite(step: int, loss: float, workdir: Path) -> None:
-    """Raises TrainingError for a loss that is inf or nan, saying from where and how to go on."""
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss is {loss} at step {step}; the last good checkpoint is in {workdir / 'checkpoints'}; "
-            "try a smaller --config.optimizer.learning_rate in a new work directory"
-        )
+def _is_better(score: str, one: float, other: float) -> bool:
+    return one < other if score == "median_rank" else one > other
+
+
+def _time(seconds: float) -> str:
+    minutes, seconds = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _whole_lines(path: Path) -> list[str]:
@@ -128,10 +201,12 @@ def _refuse_another_run(workdir: Path, config: Config) -> None:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{workdir / 'config.json'} is damaged ({error}); pass another --workdir") from None
     now = _fields(dataclasses.asdict(config))
+    # A learning rate that decays to the end of the run is another where the run is longer.
+    free = _FREE if config.optimizer.decay == "constant" else tuple(name for name in _FREE if name != "epochs")
     changed = [
         name
         for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name) and not any(name == free or name.startswith(free + ".") for free in _FREE)
+        if before.get(name) != now.get(name) and not any(name == f or name.startswith(f + ".") for f in free)
     ]
     if changed:
         told = ", ".join(f"{name} {before.get(name)!r}, now {now.get(name)!r}" for name in changed[:3])

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 from c2c_jax.models.layers import unit
 
 IN_BATCH = 32
+SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")
 
 
 @jax.jit

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -107,35 +107,58 @@ def _without_twins(
     return jnp.where((cosines_RB > settings.twin_cosine) & ~is_own_RB, -jnp.inf, logits_RB)
 
 
-def _contrastive(logits: Callable[..., Array]) -> Callable[..., Array]:
-    """The symmetric cross-entropy over logits (params, margin, predicted [R, E], targets [B, E]) → [R, B]."""
+class Logits(NamedTuple):
+    """What a contrastive objective takes the cross-entropy of, as products of two sides and what is done to them.
+
+    sides: (params, predicted [R, E], targets [B, E]) → left [R, F], right [B, F]. finish: (margin, left @ right.T) →
+    logits [R, B].
+    """
+
+    sides: Callable[[Params, Array, Array], tuple[Array, Array]]
+    finish: Callable[[Array, Array], Array]
+
+    def __call__(self, params: Params, margin: Array, predicted_RE: Array, target_BE: Array) -> Array:
+        left_RF, right_BF = self.sides(params, predicted_RE, target_BE)
+        return self.finish(margin, left_RF @ right_BF.T)
+
+
+def _contrastive(logits: Logits) -> Callable[..., Array]:
+    """The symmetric cross-entropy over logits."""
 
     def loss(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
-        def masked(inputs: Any, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
-            return _without_twins(settings, logits(*inputs, predicted_RE, target_BE), target_BE, places_R)
+        def masked(margin: Array, products_RB: Array, target_BE: Array, places_R: Array) -> Array:
+            return _without_twins(settings, logits.finish(margin, products_RB), target_BE, places_R)
 
-        return cross_entropy(masked, settings.blocks, settings.shards, (params, margin), predicted_BE, target_BE)
+        left_BF, right_BF = logits.sides(params, predicted_BE, target_BE)
+        return cross_entropy(masked, settings.blocks, settings.shards, margin, left_BF, right_BF, target_BE)
 
     return loss
 
 
-def _inverse_euclidean_logits(params: Params, margin: Array, predicted_RE: Array, target_BE: Array) -> Array:
-    """CLIP2CLAP's logits (Wong): 1/‖ẑᵢ − yⱼ‖ less the margin, not below 0. Predictions enter as they are.
+def _inverse_euclidean_sides(params: Params, predicted_RE: Array, target_BE: Array) -> tuple[Array, Array]:
+    """Of products that are squared distances: ‖ẑ‖² · 1 + 1 · ‖y‖² − 2 ẑ·y. Predictions enter as they are."""
+
+    def beside(x_BE: Array, *columns: Array) -> Array:
+        return jnp.concatenate([x_BE, *(column[:, None] for column in columns)], axis=1)
+
+    left_RF = beside(-2 * predicted_RE, jnp.sum(predicted_RE**2, axis=1), jnp.ones(len(predicted_RE)))
+    return left_RF, beside(target_BE, jnp.ones(len(target_BE)), jnp.sum(target_BE**2, axis=1))
+
+
+def _inverse_euclidean_finish(margin: Array, squared_RB: Array) -> Array:
+    """CLIP2CLAP's logits (Wong): 1/‖ẑᵢ − yⱼ‖ less the margin, not below 0.
 
     The author's code throws the transposed logits away and so takes one direction twice; here are both, as the paper's
     text says.
     """
-    squares_R1 = jnp.sum(predicted_RE**2, axis=1)[:, None]
-    squares_1B = jnp.sum(target_BE**2, axis=1)[None, :]
-    squared_RB = squares_R1 + squares_1B - 2 * predicted_RE @ target_BE.T
     return jax.nn.relu(jax.lax.rsqrt(jnp.maximum(squared_RB, _SQUARED_FLOOR)) - margin)
 
 
-def _infonce_logits(params: Params, margin: Array, predicted_RE: Array, target_BE: Array) -> Array:
-    """Cosines over a learned temperature (CLIP: Radford et al. 2021, figure 3)."""
+def _infonce_sides(params: Params, predicted_RE: Array, target_BE: Array) -> tuple[Array, Array]:
+    """Of cosines over a learned temperature (CLIP: Radford et al. 2021, figure 3)."""
     # Logits are never scaled by more than 100, so that training stays stable (CLIP section 2.5).
     scale = jnp.exp(jnp.minimum(params["log_scale"], math.log(100)))
-    return (scale * unit(predicted_RE)) @ target_BE.T
+    return scale * unit(predicted_RE), target_BE
 
 
 def _sigmoid(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
@@ -171,8 +194,10 @@ def _none(settings: Settings) -> Params:
     return {}
 
 
-# (params, margin, predicted [R, E], targets [B, E]) → [R, B]
-LOGITS = {"inverse_euclidean": _inverse_euclidean_logits, "infonce": _infonce_logits}
+LOGITS = {
+    "inverse_euclidean": Logits(_inverse_euclidean_sides, _inverse_euclidean_finish),
+    "infonce": Logits(_infonce_sides, lambda margin, products_RB: products_RB),
+}
 KINDS = {
     "inverse_euclidean": Kind(_none, _contrastive(LOGITS["inverse_euclidean"])),
     "infonce": Kind(

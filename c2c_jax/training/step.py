@@ -1,4 +1,4 @@
-"""The training state and the jitted, data-parallel step."""
+"""The training state, the step, and its jitted forms: data-parallel over the devices, many steps a dispatch."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,13 +14,26 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from c2c_jax.models.layers import unit
 from c2c_jax.training.objectives import Objective
 
+Metrics = dict[str, jax.Array]
+
 
 class TrainState(NamedTuple):
-    """step: steps done. params: {"translator": nnx.State, "objective": dict}. opt_state: optax's."""
+    """step: steps done. params: {"translator": nnx.State, "objective": dict}. opt_state: optax's. averaged: the moving
+    average of the translator's params, None where the config asks for none."""
 
     step: jax.Array
     params: dict[str, Any]
     opt_state: optax.OptState
+    averaged: Any = None
+
+    @property
+    def translator(self) -> Any:
+        """The translator's params to validate and publish."""
+        return self.params["translator"] if self.averaged is None else self.averaged
+
+
+# (state, source [B, S], target [B, E]) → (state, metrics)
+Step = Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, Metrics]]
 
 
 def data_mesh() -> Mesh:
@@ -33,43 +46,49 @@ def data_mesh() -> Mesh:
 
 
 def init_state(
-    translator: nnx.State, objective: Objective, optimizer: optax.GradientTransformation, mesh: Mesh
+    translator: nnx.State, objective: Objective, optimizer: optax.GradientTransformation, mesh: Mesh, ema: float = 0.0
 ) -> TrainState:
-    """Step 0, from the translator's initial weights, replicated over the mesh."""
+    """Step 0, from the translator's initial weights, replicated over the mesh. ema: see `Schedule`."""
     params = {"translator": translator, "objective": objective.init()}
-    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    averaged = jax.tree.map(jnp.copy, translator) if ema else None  # a copy: both are donated to the next step
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), averaged)
     return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """What changes with the step. steps_per_epoch, and margin: (growth an epoch, most); see config.ObjectiveConfig.
-    seed: of dropout."""
+    seed: of dropout. ema: decay of the moving average of the weights; 0: none. learning_rate: the optimizer's own, for
+    the metrics."""
 
-    steps_per_epoch: int
-    margin: tuple[float, float]
-    seed: int
+    steps_per_epoch: int = 1
+    margin: tuple[float, float] = (0.0, 0.0)
+    seed: int = 0
+    ema: float = 0.0
+    learning_rate: optax.Schedule = optax.constant_schedule(0.0)
 
     def margin_at(self, step: jax.Array) -> jax.Array:
         growth, most = self.margin
         return jnp.minimum(growth * (step // self.steps_per_epoch), most)
 
+    def decay_at(self, step: jax.Array) -> jax.Array:
+        """Less in the first steps, so that the initial weights are soon forgotten (as TensorFlow's `num_updates`)."""
+        return jnp.minimum(self.ema, (1 + step) / (10 + step))
 
-def make_train_step(
+
+def make_step(
     graphdef: nnx.GraphDef,
     objective: Objective,
     optimizer: optax.GradientTransformation,
-    mesh: Mesh,
-    schedule: Schedule = Schedule(steps_per_epoch=1, margin=(0.0, 0.0), seed=0),
-) -> Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
-    """The jitted step (state, source [B, S], target [B, E]) → (state, metrics); the state is donated.
+    schedule: Schedule = Schedule(),  # noqa: B008
+) -> Step:
+    """The step over a batch, as if for one device.
 
     Vectors are raw, in any float dtype; targets are brought to unit length, since that is how CLAP vectors condition
-    AudioLDM. The batch is sharded over `data`, the state replicated; the loss is written as if for one device and XLA
-    inserts the collectives, so the negatives are those of the whole batch.
+    AudioLDM. Metrics: loss, grad_norm, update_norm, learning_rate, and temperature and margin where there is one.
     """
 
-    def step(state: TrainState, source_BS: jax.Array, target_BE: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, source_BS: jax.Array, target_BE: jax.Array) -> tuple[TrainState, Metrics]:
         margin = schedule.margin_at(state.step)
 
         def loss_of(params: dict[str, Any]) -> jax.Array:
@@ -80,24 +99,80 @@ def make_train_step(
         loss, gradients = jax.value_and_grad(loss_of)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "grad_norm": optax.tree.norm(gradients), "update_norm": optax.tree.norm(updates)}
+        averaged = state.averaged
+        if averaged is not None:
+            share = 1 - schedule.decay_at(state.step)
+            averaged = optax.incremental_update(params["translator"], averaged, share)
+        metrics = {
+            "loss": loss,
+            "grad_norm": optax.tree.norm(gradients),
+            "update_norm": optax.tree.norm(updates),
+            "learning_rate": jnp.asarray(schedule.learning_rate(state.step), jnp.float32),
+        }
         for learned in params["objective"].values():
             if "log_scale" in learned:
                 metrics["temperature"] = jnp.exp(-learned["log_scale"])
         if schedule.margin[0]:
             metrics["margin"] = margin
-        return TrainState(state.step + 1, params, opt_state), metrics
+        return TrainState(state.step + 1, params, opt_state, averaged), metrics
 
+    return step
+
+
+def jit_step(step: Step, mesh: Mesh) -> Step:
+    """The step jitted; the state is donated.
+
+    The batch is sharded over `data`, the state replicated; XLA inserts the collectives, so the negatives are those of
+    the whole batch.
+    """
     replicated, over_data = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     return jax.jit(step, in_shardings=(replicated, over_data, over_data), out_shardings=replicated, donate_argnums=(0,))
 
 
-def global_batch(rows: np.ndarray, vectors: np.ndarray, mesh: Mesh) -> jax.Array:
-    """The rows [B] of host array `vectors` [N, E] as one array sharded over all devices of all processes.
+def jit_steps(
+    step: Step, batch: Callable[[Any, Any], tuple[jax.Array, jax.Array]], mesh: Mesh
+) -> Callable[[TrainState, Any, Any, int], tuple[TrainState, Metrics]]:
+    """Many steps in one dispatch: (state, table, block, count) → (state, metrics [K]), of which `count` are filled in.
 
-    Every process calls it with the same rows and puts on its devices only its own contiguous share of them.
+    block: a pytree of arrays [K, B, ...], whose step k is given to batch(table, block[k]) → (source [B, S], target
+    [B, E]). One program does any count up to K, so that parameters do not depend on how a run was cut into dispatches.
+    The state is donated; the batches are sharded over `data` as for `jit_step`.
     """
-    share = len(rows) // jax.process_count()
-    mine = rows[jax.process_index() * share : (jax.process_index() + 1) * share]
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
-    return jax.make_array_from_process_local_data(sharding, vectors[mine], (len(rows), vectors.shape[1]))
+    over_data = NamedSharding(mesh, PartitionSpec("data"))
+
+    def steps(state: TrainState, table: Any, block: Any, count: jax.Array) -> tuple[TrainState, Metrics]:
+        def one(k: jax.Array, state: TrainState) -> tuple[TrainState, Metrics]:
+            item = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), block)
+            return step(state, *jax.lax.with_sharding_constraint(batch(table, item), over_data))
+
+        def body(k: jax.Array, carried: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, metrics = carried
+            state, latest = one(k, state)
+            return state, {name: metrics[name].at[k].set(latest[name]) for name in metrics}
+
+        K = len(jax.tree.leaves(block)[0])
+        shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32), state)[1]
+        metrics = {name: jnp.zeros(K, shape.dtype) for name, shape in shapes.items()}
+        return jax.lax.fori_loop(0, count, body, (state, metrics))
+
+    replicated = NamedSharding(mesh, PartitionSpec())
+    over_rows = NamedSharding(mesh, PartitionSpec(None, "data"))
+    return jax.jit(
+        steps,
+        in_shardings=(replicated, replicated, over_rows, replicated),
+        out_shardings=replicated,
+        donate_argnums=(0,),
+    )
+
+
+def put_rows(mine: np.ndarray, rows: int, mesh: Mesh, axis: int = 0) -> jax.Array:
+    """This process's contiguous share of `rows` rows along `axis`, as one array sharded over all processes' devices."""
+    spec = PartitionSpec(*[None] * axis, "data")
+    shape = (*mine.shape[:axis], rows, *mine.shape[axis + 1 :])
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, spec), mine, shape)
+
+
+def own_share(rows: int) -> slice:
+    """The places in a batch of `rows` that this process puts on its devices."""
+    share = rows // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)

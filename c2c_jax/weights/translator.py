@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.numpy
 from flax import nnx
 
@@ -44,7 +45,10 @@ class Bundle:
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
-    """Writes the bundle folder, whole or not at all; an older one of that name is replaced."""
+    """Writes the bundle folder, whole or not at all; an older one of that name is replaced.
+
+    Raises BundleError where the disk does not take it.
+    """
     config = {
         "format": FORMAT,
         "translator": dataclasses.asdict(bundle.spec),
@@ -53,11 +57,28 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         "recipe": bundle.recipe,
         "metrics": bundle.metrics,
     }
-    with written_whole(folder) as beside:
-        beside.mkdir()
-        (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        tensors = unfill(bundle.translator, TABLE)
-        safetensors.numpy.save_file(tensors, beside / "model.safetensors", metadata={"format": "pt"})
+    try:
+        with written_whole(folder) as beside:
+            beside.mkdir()
+            (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            tensors = unfill(bundle.translator, TABLE)
+            safetensors.numpy.save_file(tensors, beside / "model.safetensors", metadata={"format": "pt"})
+    except (OSError, safetensors.SafetensorError) as error:
+        raise BundleError(f"{folder} could not be written ({one_line(error)}); make room, then start again") from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        raise BundleError(f"{folder} holds no translator bundle (no config.json); pass the `bundle` folder of a run")
+    config = read_json(folder / "config.json")
+    if config.get("format") != FORMAT:
+        raise BundleError(f"{folder} is a bundle of format {config.get('format')}; this version reads format {FORMAT}")
+    return config
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """The validation metrics of a bundle. Raises BundleError where there is none."""
+    return _read_config(folder)["metrics"]
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -67,11 +88,7 @@ def load_bundle(folder: Path) -> Bundle:
     do not fit.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise BundleError(f"{folder} holds no translator bundle (no config.json); pass the `bundle` folder of a run")
-    config = read_json(folder / "config.json")
-    if config.get("format") != FORMAT:
-        raise BundleError(f"{folder} is a bundle of format {config.get('format')}; this version reads format {FORMAT}")
+    config = _read_config(folder)
     try:
         spec = TranslatorSpec(**config["translator"])
         source, target = SpaceId(**config["source"]), SpaceId(**config["target"])

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from c2c_jax.cli.main import main
+from c2c_jax.files import sole_user
 from c2c_jax.images import read_image
 from c2c_jax.spaces import load_space
 from c2c_jax.torch import Translator
@@ -197,7 +198,7 @@ def test_extra_tensor_in_a_part_of_audioldm(run, picture, audioldm_folder, tmp_p
         ("--config.source=openai/clip-vit-base-patch32", "hf download openai/clip-vit-base-patch32"),
         ("--num-processes=2", "go together"),
         ("--config.translator.kind=zz", "known are linear"),
-        ("--config.translator.clamp=-1.0", "must not be below 0"),
+        ("--config.translator.clamp=-1.0", "must be 0 or more"),
         ("--config.data.holdout=0", "must be above 0"),
     ],
 )
@@ -207,6 +208,13 @@ def test_train_misuse(tmp_path, monkeypatch, clip_folder, audioldm_folder, short
     (tmp_path / "captions.txt").write_text("\n".join(short_captions))
     assert told in refused(capsys, train_arguments(tmp_path, clip_folder, audioldm_folder, flag))
     assert {path.name for path in tmp_path.iterdir()} <= {"empty.tsv", "captions.txt"}
+
+
+def test_second_run_in_one_work_directory(run, clip_folder, audioldm_folder, capsys):
+    with sole_user(run):
+        told = refused(capsys, train_arguments(run, clip_folder, audioldm_folder))
+    assert f"another run is at work in {run}" in told
+    assert main(train_arguments(run, clip_folder, audioldm_folder)) == 0
 
 
 def test_refused_checkpoint_leaves_no_store(tmp_path, clip_folder, audioldm_folder, short_captions, capsys):

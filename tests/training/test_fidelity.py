@@ -6,8 +6,9 @@ import torch
 from flax import nnx
 
 from c2c_jax.cli.recipe import read_config
-from c2c_jax.training.loop import batches, build_objective, build_optimizer, build_spec, initial_translator, split
-from c2c_jax.training.step import Schedule, data_mesh, global_batch, init_state, make_train_step
+from c2c_jax.training.build import build_learning_rate, build_objective, build_optimizer, build_spec, initial_translator
+from c2c_jax.training.feed import Resident, split
+from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_steps, make_step
 from c2c_jax.weights.rules import unfill
 from c2c_jax.weights.translator import TABLE
 from tests.training.random_store import random_store
@@ -25,12 +26,13 @@ def test_mlp_recipe_is_the_papers(tmp_path):
     spec = build_spec(config, store)
     translator = initial_translator(config, spec, store, held_out)
     graphdef, params = nnx.split(translator, nnx.Param)
-    mesh, optimizer = data_mesh(), build_optimizer(config.optimizer)
+    mesh, optimizer = data_mesh(), build_optimizer(config.optimizer, build_learning_rate(config.optimizer, STEPS))
     objective = build_objective(config, mesh)
     state = init_state(params, objective, optimizer, mesh)
     per_epoch = len(training) // config.batch_size
     schedule = Schedule(per_epoch, (config.objective.margin_growth, config.objective.margin_most), config.seed)
-    train_step = make_train_step(graphdef, objective, optimizer, mesh, schedule)
+    feed = Resident(store, training, 32, config.seed, mesh)
+    train_step = jit_steps(make_step(graphdef, objective, optimizer, schedule), feed.batch, mesh)
 
     layers = []
     for number in range(4):
@@ -42,8 +44,9 @@ def test_mlp_recipe_is_the_papers(tmp_path):
     model = torch.nn.Sequential(*layers[:-1])
     theirs = torch.optim.AdamW(model.parameters(), lr=1e-3)
     source, target = store.read("source"), store.read("target")
-    for step, rows in enumerate(batches(training, 32, STEPS, config.seed, start=0)):
-        state, metrics = train_step(state, global_batch(rows, source, mesh), global_batch(rows, target, mesh))
+    state, metrics = train_step(state, feed.table, feed.block(0, STEPS), STEPS)
+    for step in range(STEPS):
+        rows = feed.rows(step * 32, 32)
         predicted = model(torch.from_numpy(source[rows].astype(np.float32))).clamp(-0.2, 0.2)
         unit = torch.nn.functional.normalize(torch.from_numpy(target[rows].astype(np.float32)))
         # torch's own choice for more than 25 rows, by the product of matrices, is off by 1e-4 here.
@@ -54,7 +57,7 @@ def test_mlp_recipe_is_the_papers(tmp_path):
         theirs.zero_grad()
         loss.backward()
         theirs.step()
-        np.testing.assert_allclose(metrics["loss"], loss.item(), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(metrics["loss"][step], loss.item(), atol=1e-4, rtol=0)
     trained = nnx.merge(graphdef, jax.device_get(state.params["translator"]))
     for name, ours in unfill(trained, TABLE).items():
         layer, leaf = name.removeprefix("layers.").split(".")

@@ -1,19 +1,23 @@
 """The training program: what it leaves, how it resumes, what it refuses before anything is compiled."""
 
+import dataclasses
 import json
 import math
+import resource
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from PIL import Image
 
-from c2c_jax.config import Config, DataConfig, ObjectiveConfig, OptimizerConfig, TranslatorConfig
+from c2c_jax.config import Config, DataConfig, LogConfig, ObjectiveConfig, OptimizerConfig, TranslatorConfig
 from c2c_jax.data.store import Store
-from c2c_jax.errors import ConfigError, TrainingError
+from c2c_jax.errors import BundleError, ConfigError, TrainingError
+from c2c_jax.training import check as checks
 from c2c_jax.training.log import RunLog
-from c2c_jax.training.loop import batches, split, train
+from c2c_jax.training.loop import train
 from c2c_jax.weights.translator import load_bundle
 from tests.training.random_store import random_store
 
@@ -35,9 +39,22 @@ def lines(workdir: Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_leaves_all_it_should_and_learns(store, tmp_path):
+def told(workdir: Path) -> list[tuple[int, str]]:
+    return [(line["step"], line["phase"]) for line in lines(workdir)]
+
+
+def weights(workdir: Path) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load_file(workdir / "bundle" / "model.safetensors")
+
+
+def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    for key in one:
+        np.testing.assert_array_equal(other[key], one[key], err_msg=key)
+
+
+def test_a_run_leaves_all_it_should_and_learns(store, tmp_path, capsys):
     config = small(epochs=20, optimizer=OptimizerConfig(learning_rate=3e-3))
-    train(config, store, tmp_path)
+    assert train(config, store, tmp_path)
     told = lines(tmp_path)
     training = [line for line in told if line["phase"] == "train"]
     validation = [line for line in told if line["phase"] == "validation"]
@@ -46,58 +63,91 @@ def test_a_run_leaves_all_it_should_and_learns(store, tmp_path):
     names = {"loss", "grad_norm", "update_norm", "temperature", "learning_rate", "rows_per_second"}
     assert names <= training[0].keys()
     assert training[-1]["loss"] < 0.7 * training[0]["loss"]
-    assert validation[-1]["recall@10"] > 0.5  # chance is 0.1: 100 held out
+    best = max(validation, key=lambda line: line["recall@10"])
+    assert best["recall@10"] > 0.5  # chance is 0.1: 100 held out
     assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 20
     bundle = load_bundle(tmp_path / "bundle")
     assert (bundle.source, bundle.target) == (store.plan.source, store.plan.target)
-    assert bundle.metrics["recall@10"] == validation[-1]["recall@10"]
+    assert bundle.metrics == {name: value for name, value in best.items() if name != "phase"}
+    shown = capsys.readouterr().err
+    assert "training for 200 steps: mlp, 400 captions, on 4 cpu device(s), resident" in shown
+    assert f"kept, step {best['step']}" in shown and f"{best['recall@10']:.4g}" in shown
+    with Image.open(tmp_path / "curves.png") as curves:
+        assert curves.size == (1200, 480) and len(curves.convert("L").getcolors()) > 20
 
 
+@pytest.mark.parametrize("feed", ["resident", "streamed"])
 @pytest.mark.parametrize("objective", ["inverse_euclidean", "infonce"])
-def test_killed_run_resumes_to_the_same_bits(store, tmp_path, monkeypatch, objective):
-    config = small(objective=ObjectiveConfig(kind=objective))
+def test_killed_run_resumes_to_the_same_bits(store, tmp_path, monkeypatch, objective, feed):
+    """Cut at another place of a dispatch too: dispatches are as long as the machine is fast."""
+    config = small(
+        objective=ObjectiveConfig(kind=objective, margin_growth=0.03), data=DataConfig(holdout=100, feed=feed),
+        optimizer=OptimizerConfig(ema=0.9, warmup=5, clip_norm=0.5), translator=TranslatorConfig(kind="residual"),
+    )  # fmt: skip
     train(config, store, tmp_path / "unbroken")
-    count = RunLog.count
+    done = RunLog.steps_done
 
-    def dying(self, rows):
-        if self.step == 16:  # six steps after the checkpoint, with a line of metrics between
+    def dying(self, metrics, count, seconds):
+        done(self, metrics, count, seconds)
+        if self.step >= 16:  # six steps or more after the checkpoint, with a line of metrics between
             raise KeyboardInterrupt
-        return count(self, rows)
 
-    monkeypatch.setattr(RunLog, "count", dying)
+    monkeypatch.setattr(RunLog, "steps_done", dying)
     with pytest.raises(KeyboardInterrupt):
         train(config, store, tmp_path / "killed")
-    assert lines(tmp_path / "killed")[-1]["step"] == 15
+    assert lines(tmp_path / "killed")[-1]["step"] >= 15
     monkeypatch.undo()
     train(config, store, tmp_path / "killed")
-    one, two = (
-        safetensors.numpy.load_file(tmp_path / run / "bundle/model.safetensors") for run in ("unbroken", "killed")
-    )
-    for key in one:
-        np.testing.assert_array_equal(two[key], one[key], err_msg=key)
-    steps = [[(line["step"], line["phase"]) for line in lines(tmp_path / run)] for run in ("unbroken", "killed")]
-    assert steps[0] == steps[1]
+    assert_equal(weights(tmp_path / "killed"), weights(tmp_path / "unbroken"))
+    assert told(tmp_path / "killed") == told(tmp_path / "unbroken")
 
 
-def test_finished_run_started_again_keeps_its_bundle(store, tmp_path):
+def test_finished_run_started_again_changes_nothing(store, tmp_path):
     train(small(), store, tmp_path)
-    before = (tmp_path / "bundle" / "model.safetensors").read_bytes()
-    told = [(line["step"], line["phase"]) for line in lines(tmp_path)]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".png"}
     train(small(), store, tmp_path)
-    assert (tmp_path / "bundle" / "model.safetensors").read_bytes() == before
-    assert [(line["step"], line["phase"]) for line in lines(tmp_path)] == told
+    for path, content in before.items():
+        assert path.read_bytes() == content, path
 
 
-def test_damaged_checkpoint_is_named_and_the_one_before_serves(store, tmp_path):
-    train(small(), store, tmp_path)
-    before = (tmp_path / "bundle" / "model.safetensors").read_bytes()
-    shutil.rmtree(tmp_path / "checkpoints" / "30" / "default")
-    with pytest.raises(TrainingError, match="checkpoints/30 is damaged") as caught:
-        train(small(), store, tmp_path)
+@pytest.mark.parametrize("damage", ["missing", "truncated", "changed"])
+def test_damaged_checkpoint_is_put_aside_and_the_one_before_serves(store, tmp_path, capsys, damage):
+    train(small(), store, tmp_path / "first")
+    before = weights(tmp_path / "first")
+    run = Path(shutil.copytree(tmp_path / "first", tmp_path / "run"))  # what lay at the first path is cached in memory
+    newest = run / "checkpoints" / "30"
+    if damage == "missing":
+        shutil.rmtree(newest / "state")
+    elif damage == "truncated":
+        for file in newest.glob("state/**/d/*"):
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    else:
+        digest = newest / "digest" / "metadata"
+        digest.write_text(digest.read_text().replace('"sha256": "', '"sha256": "0'))
+    capsys.readouterr()
+    train(small(), store, run)
+    shown = capsys.readouterr().err
+    assert f"checkpoint {newest} is damaged" in shown and "resuming at step 20" in shown
+    assert (run / "checkpoints-damaged" / "30").is_dir()
+    assert_equal(weights(run), before)
+
+
+def test_full_disk(store, tmp_path):
+    """A limit on the size of files stands for it: the bundle does not fit, and what was there stays."""
+    train(small(epochs=6), store, tmp_path / "unbroken")
+    train(small(), store, tmp_path / "run")
+    before = weights(tmp_path / "run")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, limits[1]))
+    try:
+        with pytest.raises(BundleError, match="bundle could not be written .*File too large.*make room") as caught:
+            train(small(epochs=6), store, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(caught.value)
-    shutil.rmtree(tmp_path / "checkpoints" / "30")
-    train(small(), store, tmp_path)
-    assert (tmp_path / "bundle" / "model.safetensors").read_bytes() == before
+    assert_equal(weights(tmp_path / "run"), before)
+    train(small(epochs=6), store, tmp_path / "run")
+    assert_equal(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
 
 
 def test_another_config_in_the_same_work_directory(store, tmp_path):
@@ -105,6 +155,10 @@ def test_another_config_in_the_same_work_directory(store, tmp_path):
     with pytest.raises(ConfigError, match=r"translator\.width 32, now 16"):
         train(small(translator=TranslatorConfig(width=16, depth=2)), store, tmp_path)
     train(small(epochs=2), store, tmp_path)  # going on for longer is the same run
+    decaying = OptimizerConfig(decay="cosine")
+    train(small(epochs=1, optimizer=decaying), store, tmp_path / "decaying")
+    with pytest.raises(ConfigError, match="epochs 1, now 2"):
+        train(small(epochs=2, optimizer=decaying), store, tmp_path / "decaying")
 
 
 def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_path):
@@ -117,6 +171,49 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_pat
     kept = [int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
     step = int(str(caught.value).split("at step ")[1].split(";")[0])
     assert all(number < step for number in kept)
+    assert f"the last good checkpoint is {tmp_path / 'checkpoints' / str(max(kept))}" in str(caught.value)
+
+
+def test_early_stopping_and_the_best_bundle(store, tmp_path, capsys):
+    """A learning rate that wrecks what it has learned: the run ends, the bundle is of the best validation."""
+    config = small(
+        epochs=100, patience=3, eval_every=5, optimizer=OptimizerConfig(learning_rate=0.3), select_by="recall@5"
+    )
+    train(config, store, tmp_path)
+    scores = [line["recall@5"] for line in lines(tmp_path) if line["phase"] == "validation"]
+    best = int(np.argmax(scores))
+    assert len(scores) == best + 4 < 200
+    assert load_bundle(tmp_path / "bundle").metrics["step"] == 5 * (best + 1)
+    before = told(tmp_path), weights(tmp_path)
+    train(config, store, tmp_path)
+    assert told(tmp_path) == before[0]
+    assert_equal(weights(tmp_path), before[1])
+    config.patience = 5  # more patience: it goes on
+    train(config, store, tmp_path)
+    assert len(told(tmp_path)) > len(before[0])
+
+
+def test_least_median_rank_is_the_best(store, tmp_path):
+    config = small(epochs=10, select_by="median_rank", optimizer=OptimizerConfig(learning_rate=3e-3))
+    train(config, store, tmp_path)
+    ranks = [line["median_rank"] for line in lines(tmp_path) if line["phase"] == "validation"]
+    assert load_bundle(tmp_path / "bundle").metrics["median_rank"] == min(ranks) < max(ranks)
+
+
+def test_tensorboard(store, tmp_path):
+    from tensorboardX.proto.event_pb2 import Event
+
+    train(small(log=LogConfig(tensorboard=True)), store, tmp_path)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    content, place, scalars = events.read_bytes(), 0, {}
+    while place < len(content):  # a record: its length in 8 bytes, 4 of checksum, the event, 4 of checksum
+        length = int.from_bytes(content[place : place + 8], "little")
+        event = Event.FromString(content[place + 12 : place + 12 + length])
+        scalars.update({(value.tag, event.step): value.simple_value for value in event.summary.value})
+        place += 16 + length
+    for line in lines(tmp_path):
+        for name in ("loss",) if line["phase"] == "train" else ("recall@1", "median_rank"):
+            assert scalars[f"{line['phase']}/{name.replace('@', '_')}", line["step"]] == pytest.approx(line[name])
 
 
 @pytest.mark.parametrize(
@@ -127,34 +224,42 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_pat
         (dict(epochs=0), "config.epochs is 0"),
         (dict(data=DataConfig(holdout=0)), "config.data.holdout is 0"),
         (dict(data=DataConfig(holdout=600)), "0 are left to train on"),
+        (dict(data=DataConfig(feed="disk")), "known are auto, resident, streamed"),
         (dict(objective=ObjectiveConfig(kind="contrast")), "known are inverse_euclidean, infonce"),
         (dict(translator=TranslatorConfig(kind="mpl")), "known are linear, linear2, mlp, "),
         (dict(translator=TranslatorConfig(input_norm="l2")), "known are none, unit"),
         (dict(optimizer=OptimizerConfig(learning_rate=math.nan)), "config.optimizer.learning_rate is nan"),
+        (dict(optimizer=OptimizerConfig(decay="step")), "known are constant, cosine, linear"),
+        (dict(optimizer=OptimizerConfig(ema=1.0)), "config.optimizer.ema is 1.0; it must be below 1"),
+        (dict(optimizer=OptimizerConfig(warmup=-1)), "config.optimizer.warmup is -1"),
+        (dict(select_by="recall"), "config.select_by is 'recall'; known are recall@1, "),
+        (dict(patience=-1), "config.patience is -1"),
+        (dict(log=LogConfig(wandb="sounds")), "config.log.wandb needs wandb, which is not installed"),
     ],
 )
-def test_misuse_is_one_line_and_leaves_nothing(store, tmp_path, fields, told):
+def test_misuse_is_one_line_and_leaves_nothing(store, tmp_path, monkeypatch, fields, told):
+    there = checks.importlib.util.find_spec
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None if name == "wandb" else there(name))
     with pytest.raises(ConfigError) as caught:
         train(small(**fields), store, tmp_path / "run")
     assert told in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_split_parts_the_rows():
-    held_out, training = split(1000, 100, seed=7)
-    assert len(held_out) == 100
-    np.testing.assert_array_equal(np.sort(np.concatenate([held_out, training])), np.arange(1000))
-    assert not np.array_equal(split(1000, 100, seed=8)[0], held_out)
-
-
-def test_batches_show_every_row_once_an_epoch_and_resume_anywhere():
-    training = np.arange(100, 160)
-    every = list(batches(training, 20, 9, seed=1, start=0))
-    assert len(every) == 9
-    for epoch in range(3):
-        np.testing.assert_array_equal(np.sort(np.concatenate(every[3 * epoch : 3 * epoch + 3])), training)
-    assert not np.array_equal(every[0], every[3])
-    for start in range(9):
-        np.testing.assert_array_equal(
-            np.stack(list(batches(training, 20, 9, seed=1, start=start))), np.stack(every[start:])
-        )
+def test_every_field_of_a_config_is_checked_or_free_of_limits():
+    """A new number in the config that nobody checks is found here."""
+    unlimited = {"seed", "translator.heads"} | {f"embed.{field.name}" for field in dataclasses.fields(Config().embed)}
+    config = Config()
+    for part, prefix in (
+        (config, ""),
+        *((getattr(config, n), f"{n}.") for n in ("translator", "objective", "optimizer")),
+    ):
+        for field in dataclasses.fields(part):
+            value = getattr(part, field.name)
+            if isinstance(value, int | float) and not isinstance(value, bool) and prefix + field.name not in unlimited:
+                if field.name == "twin_cosine":
+                    continue  # below −1 all pairs are twins, above 1 none: every number means something
+                setattr(part, field.name, type(value)(-1))
+                with pytest.raises(ConfigError, match=f"config.{prefix}{field.name} is -1"):
+                    checks.check(config)
+                setattr(part, field.name, value)

@@ -1,11 +1,5 @@
 """Data parallelism: jit over a mesh against pmap, one device against four, one process against two."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,18 +12,15 @@ from jax.sharding import AxisType
 from c2c_jax.models.layers import unit
 from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.training.objectives import LOGITS, Settings, build_objective
-from c2c_jax.training.step import data_mesh, global_batch, init_state, make_train_step
+from c2c_jax.training.step import data_mesh, init_state, jit_step, make_step, put_rows
+from tests.training.programs import ADAM_EPS, run, start, train_command, two_hosts
 from tests.training.random_store import random_store
 
-ROOT = Path(__file__).parents[2]
 SPEC = TranslatorSpec(
     kind="mlp", source_dim=24, target_dim=16, width=32, depth=4, heads=1, mlp_width=1, dropout=0.0, clamp=0.2,
     input_norm="none",
 )  # fmt: skip
 STEPS, B = 5, 32
-# Adam divides by the size of the gradient: where that is almost zero, at the usual floor of 1e-8, it makes a step of
-# full size out of the last bits, which differ with the order of a sum. A higher floor lets 1e-6 mean something.
-ADAM_EPS = 1e-3
 
 
 def setup(kind: str):
@@ -45,11 +36,9 @@ def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
 def by_jit(kind: str, mesh: jax.sharding.Mesh):
     graphdef, params, objective, optimizer = setup(kind)
     state = init_state(params, objective, optimizer, mesh)
-    train_step = make_train_step(graphdef, objective, optimizer, mesh)
+    train_step = jit_step(make_step(graphdef, objective, optimizer), mesh)
     for step in range(STEPS):
-        source, target = batch(step)
-        rows = np.arange(B)
-        state, metrics = train_step(state, global_batch(rows, source, mesh), global_batch(rows, target, mesh))
+        state, metrics = train_step(state, *(put_rows(side, B, mesh) for side in batch(step)))
     return jax.tree.map(np.asarray, state.params), float(metrics["loss"])
 
 
@@ -109,39 +98,14 @@ def test_one_device_equals_four(kind):
     assert_close(by_jit(kind, one)[0], by_jit(kind, data_mesh())[0], atol=1e-6)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def train_command(store: Path, workdir: Path, *extra: str) -> list[str]:
-    return [
-        sys.executable, "train.py", "--config", "configs/mlp_infonce.py", "--workdir", str(workdir),
-        "--config.source=", "--config.target=", f"--config.data.store={store}", "--config.data.holdout=100",
-        "--config.batch_size=80", "--config.epochs=1", f"--config.optimizer.eps={ADAM_EPS}",
-        "--config.log_every=1", "--config.checkpoint_every=3", *extra,
-    ]  # fmt: skip
-
-
-def run_all(commands: list[list[str]], devices: int) -> None:
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    running = [
-        subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for command in commands
-    ]
-    outputs = [process.communicate(timeout=120)[0] for process in running]
-    assert [process.returncode for process in running] == [0] * len(commands), "\n".join(outputs)
-
-
 def test_two_processes_of_two_devices_equal_one_of_four(tmp_path):
     """The whole trainer, joined over loopback: same bundle, one metrics file written once."""
     random_store(tmp_path / "store")
-    run_all([train_command(tmp_path / "store", tmp_path / "one")], devices=4)
-    hosts = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--process-id"]
-    run_all([train_command(tmp_path / "store", tmp_path / "two", *hosts, str(i)) for i in range(2)], devices=2)
+    events = "--config.epochs=1", "--config.log_every=1", "--config.checkpoint_every=3"
+    run(train_command(tmp_path / "store", tmp_path / "one", *events), devices=4)
+    hosts = [start(host, devices=2) for host in two_hosts(train_command(tmp_path / "store", tmp_path / "two", *events))]
+    outputs = [host.communicate(timeout=120)[0] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], "\n".join(outputs)
     one, two = (safetensors.numpy.load_file(tmp_path / run / "bundle" / "model.safetensors") for run in ("one", "two"))
     for key in one:
         np.testing.assert_allclose(two[key], one[key], atol=1e-6, rtol=0, err_msg=key)

@@ -1,0 +1,81 @@
+"""What a config asks for, built: the translator, its objective, its optimizer."""
+
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from c2c_jax.config import Config, OptimizerConfig
+from c2c_jax.data.store import Store
+from c2c_jax.models import translator as translators
+from c2c_jax.training import objectives
+from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear
+
+PLAIN_ROWS = 8192  # beyond this batch size a matrix of all logits costs more than computing its blocks again
+
+
+def build_spec(config: Config, store: Store) -> translators.TranslatorSpec:
+    """The translator that a config asks for between a store's spaces."""
+    chosen = config.translator
+    return translators.TranslatorSpec(
+        kind=chosen.kind,
+        source_dim=store.plan.source.dim,
+        target_dim=store.plan.target.dim,
+        width=chosen.width,
+        depth=chosen.depth or translators.DEPTHS[chosen.kind],
+        heads=chosen.heads,
+        mlp_width=chosen.mlp_width,
+        dropout=chosen.dropout,
+        clamp=chosen.clamp,
+        input_norm=chosen.input_norm,
+    )
+
+
+def initial_translator(
+    config: Config, spec: translators.TranslatorSpec, store: Store, held_out: np.ndarray
+) -> translators.Translator:
+    """By the seed; with a linear layer in closed form from the store's training rows where the config says so."""
+    translator = translators.build_translator(spec, rngs=nnx.Rngs(config.seed))
+    if spec.kind == "ridge":
+        set_linear(translator, *ridge(moments(store, held_out, spec), config.translator.ridge))
+    elif spec.kind == "procrustes" or (spec.kind == "residual" and config.translator.start == "procrustes"):
+        set_linear(translator, *procrustes(moments(store, held_out, spec)))
+    return translator
+
+
+def build_objective(config: Config, mesh: Mesh) -> objectives.Objective:
+    """The config's objective, its logits in as many blocks of rows as the batch size asks for."""
+    rows = config.batch_size // len(mesh.devices)
+    blocks = config.objective.blocks or max(config.batch_size // PLAIN_ROWS, 1)
+    settings = objectives.Settings(
+        temperature=config.objective.temperature,
+        twin_cosine=config.objective.twin_cosine,
+        blocks=next(blocks for blocks in range(min(blocks, rows), 0, -1) if rows % blocks == 0),
+        shards=len(mesh.devices),
+    )
+    return objectives.build_objective(config.objective.kind, settings)
+
+
+def build_learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Step → learning rate of a run of `steps` steps: linear warm-up from 0, then the config's decay."""
+    after = max(steps - config.warmup, 1)
+    decay = {
+        "constant": optax.constant_schedule(config.learning_rate),
+        "cosine": optax.cosine_decay_schedule(config.learning_rate, after),
+        "linear": optax.linear_schedule(config.learning_rate, 0.0, after),
+    }[config.decay]
+    warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup) if config.warmup else decay
+    return optax.join_schedules([warmup, decay], [config.warmup])
+
+
+def build_optimizer(config: OptimizerConfig, learning_rate: optax.Schedule) -> optax.GradientTransformation:
+    """AdamW with torch's defaults; decay pulls at the translator only, not at a learned temperature."""
+    adamw = optax.adamw(
+        learning_rate,
+        b1=0.9,
+        b2=0.999,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        mask={"translator": True, "objective": False},
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw) if config.clip_norm else adamw

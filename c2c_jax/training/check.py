@@ -1,0 +1,96 @@
+"""What cannot work, told in one line before anything is read or compiled."""
+
+import importlib.util
+from collections.abc import Collection
+
+import jax
+
+from c2c_jax.config import Config
+from c2c_jax.data.store import Store
+from c2c_jax.errors import ConfigError
+from c2c_jax.models import translator as translators
+from c2c_jax.training import objectives
+from c2c_jax.training.feed import FEEDS
+from c2c_jax.training.metrics import SCORES
+
+STARTS = ("identity", "procrustes")  # of a residual translator's linear layer
+DECAYS = ("constant", "cosine", "linear")
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for a config that cannot run on any store: to be called before embedding one."""
+    objectives.parse_objective(config.objective.kind)
+    known: dict[str, tuple[str, Collection[str]]] = {
+        "translator.kind": (config.translator.kind, translators.KINDS),
+        "translator.input_norm": (config.translator.input_norm, translators.INPUT_NORMS),
+        "translator.start": (config.translator.start, STARTS),
+        "optimizer.decay": (config.optimizer.decay, DECAYS),
+        "data.feed": (config.data.feed, FEEDS),
+        "select_by": (config.select_by, SCORES),
+    }
+    for field, (name, names) in known.items():
+        if name not in names:
+            raise ConfigError(f"config.{field} is {name!r}; known are {', '.join(names)}")
+    if config.translator.kind == "transformer" and config.translator.width % config.translator.heads:
+        raise ConfigError(
+            f"config.translator.width {config.translator.width} is no multiple of heads {config.translator.heads}"
+        )
+    positive = {
+        "batch_size": config.batch_size,
+        "epochs": config.epochs,
+        "log_every": config.log_every,
+        "eval_every": config.eval_every,
+        "checkpoint_every": config.checkpoint_every,
+        "data.holdout": config.data.holdout,
+        "translator.width": config.translator.width,
+        "translator.heads": config.translator.heads,
+        "translator.mlp_width": config.translator.mlp_width,
+        "objective.temperature": config.objective.temperature,
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+    }
+    not_negative = {
+        "patience": config.patience,
+        "translator.depth": config.translator.depth,
+        "translator.dropout": config.translator.dropout,
+        "translator.ridge": config.translator.ridge,
+        "translator.clamp": config.translator.clamp,
+        "objective.margin_growth": config.objective.margin_growth,
+        "objective.margin_most": config.objective.margin_most,
+        "objective.blocks": config.objective.blocks,
+        "optimizer.weight_decay": config.optimizer.weight_decay,
+        "optimizer.eps": config.optimizer.eps,
+        "optimizer.warmup": config.optimizer.warmup,
+        "optimizer.clip_norm": config.optimizer.clip_norm,
+        "optimizer.ema": config.optimizer.ema,
+    }
+    below_one = {"translator.dropout": config.translator.dropout, "optimizer.ema": config.optimizer.ema}
+    for fields, holds, bound in (
+        (positive, lambda value: value > 0, "above 0"),
+        (not_negative, lambda value: value >= 0, "0 or more"),
+        (below_one, lambda value: value < 1, "below 1"),
+    ):
+        for field, value in fields.items():
+            if not holds(value):
+                raise ConfigError(f"config.{field} is {value}; it must be {bound}")
+    if beyond := config.batch_size % (devices := jax.device_count()):
+        raise ConfigError(
+            f"config.batch_size {config.batch_size} is no multiple of the {devices} devices; "
+            f"pass {config.batch_size - beyond + devices}"
+        )
+    for field, asked, module in (
+        ("tensorboard", config.log.tensorboard, "tensorboardX"),
+        ("wandb", config.log.wandb, "wandb"),
+    ):
+        if asked and importlib.util.find_spec(module) is None:
+            raise ConfigError(f"config.log.{field} needs {module}, which is not installed: pip install {module}")
+
+
+def check_rows(config: Config, store: Store) -> None:
+    """Raises ConfigError where a store has too few rows for the config."""
+    training = store.plan.rows - config.data.holdout
+    needed = 1 if config.translator.kind in translators.CLOSED_FORM else config.batch_size
+    if needed > training:
+        raise ConfigError(
+            f"config.batch_size is {config.batch_size}, but of {store.plan.rows} captions {config.data.holdout} are "
+            f"held out (config.data.holdout) and {max(training, 0)} are left to train on"
+        )

@@ -1,0 +1,41 @@
+"""What a run shows at its end: a table of its scores, and `curves.png`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from c2c_jax.files import written_whole
+from c2c_jax.training.metrics import SCORES
+
+
+def print_scores(console: Console, best: dict[str, Any], last: dict[str, Any]) -> None:
+    """The scores of the bundle that is kept and those of the last validation, side by side."""
+    columns = [("kept", best)] if best["step"] == last["step"] else [("kept", best), ("last", last)]
+    table = Table("score", *(f"{name}, step {entry['step']:,}" for name, entry in columns))
+    for score in SCORES:
+        table.add_row(score, *(f"{entry[score]:.4g}" for _, entry in columns))
+    console.print(table)
+
+
+def draw_curves(path: Path, history: Sequence[dict[str, Any]], title: str) -> None:
+    """The training loss and the validation's recalls over steps, as a picture."""
+    from matplotlib.figure import Figure  # takes a while
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    training = [entry for entry in history if entry["phase"] == "train"]
+    validations = [entry for entry in history if entry["phase"] == "validation"]
+    left.plot([entry["step"] for entry in training], [entry["loss"] for entry in training], linewidth=1)
+    left.set(xlabel="step", ylabel="training loss")
+    for score in (score for score in SCORES if score.startswith("recall")):
+        right.plot([e["step"] for e in validations], [e[score] for e in validations], marker=".", label=score)
+    right.set(xlabel="step", ylabel="validation recall", ylim=(0, 1))
+    right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    with written_whole(path) as beside:
+        figure.savefig(beside, dpi=120)

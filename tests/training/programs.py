@@ -1,0 +1,67 @@
+"""The trainer as programs of their own, for tests that kill it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# Adam divides by the size of the gradient: where that is almost zero, at the usual floor of 1e-8, it makes a step of
+# full size out of the last bits, which differ with the order of a sum. A higher floor lets 1e-6 mean something.
+ADAM_EPS = 1e-3
+
+
+def train_command(store: Path, workdir: Path, *more: str) -> list[str]:
+    """Training on a random store: 400 rows in batches of 80."""
+    return [
+        sys.executable, "train.py", "--config", "configs/mlp_infonce.py", "--workdir", str(workdir),
+        "--config.source=", "--config.target=", f"--config.data.store={store}", "--config.data.holdout=100",
+        "--config.batch_size=80", f"--config.optimizer.eps={ADAM_EPS}", *more,
+    ]  # fmt: skip
+
+
+def two_hosts(command: list[str]) -> list[list[str]]:
+    """The command for each of two processes joined over loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    return [[*command, "--coordinator", address, "--num-processes", "2", "--process-id", str(i)] for i in range(2)]
+
+
+def start(command: list[str], devices: int = 1) -> subprocess.Popen:
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def run(command: list[str], devices: int = 1) -> str:
+    """Its output; it must end well."""
+    process = start(command, devices)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def last_step(workdir: Path) -> int:
+    """Of the last whole line of metrics; 0 before the first."""
+    metrics = workdir / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+    steps = [json.loads(line)["step"] for line in lines if line.endswith("\n")]
+    return steps[-1] if steps else 0
+
+
+def interrupt(process: subprocess.Popen, workdir: Path, step: int, number: signal.Signals) -> tuple[str, float]:
+    """Sends a signal once the run has logged `step`; gives its output, and the seconds that it took to end."""
+    until = time.monotonic() + 100
+    while last_step(workdir) < step:
+        assert process.poll() is None and time.monotonic() < until, process.communicate(timeout=5)[0]
+        time.sleep(0.01)
+    process.send_signal(number)
+    since = time.monotonic()
+    output = process.communicate(timeout=60)[0]
+    return output, time.monotonic() - since

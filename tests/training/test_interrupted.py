@@ -1,0 +1,90 @@
+"""Runs killed from outside, at no special moment, and started again."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.training.programs import interrupt, run, start, train_command, two_hosts
+from tests.training.random_store import random_store
+
+EVENTS = "--config.log_every=10", "--config.eval_every=50", "--config.checkpoint_every=50"
+LONG = *EVENTS, "--config.epochs=200"  # 1,000 steps
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stores") / "store"
+    random_store(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(store, tmp_path_factory) -> dict[str, np.ndarray]:
+    """The weights of a run that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("unbroken") / "run"
+    run(train_command(store, workdir, *LONG))
+    return weights(workdir)
+
+
+def weights(workdir: Path) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load_file(workdir / "bundle" / "model.safetensors")
+
+
+def test_killed_and_terminated_run_ends_with_the_same_bits(store, unbroken, tmp_path):
+    command = train_command(store, tmp_path / "run", *LONG)
+    process = start(command)
+    interrupt(process, tmp_path / "run", 130, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    process = start(command)
+    output, seconds = interrupt(process, tmp_path / "run", 400, signal.SIGTERM)
+    assert process.returncode == 0 and seconds < 10, output
+    assert "resuming at step 100 of 1,000" in output or "resuming at step 150" in output
+    (stopped,) = [line for line in output.splitlines() if line.startswith("stopped at step ")]
+    assert "start again to go on" in stopped
+    output = run(command)
+    assert f"resuming at step {stopped.split()[3]} of 1,000" in output  # where it was stopped, not the last 50th step
+    for key, expected in unbroken.items():
+        np.testing.assert_array_equal(weights(tmp_path / "run")[key], expected, err_msg=key)
+
+
+def test_taken_up_on_another_number_of_devices(store, unbroken, tmp_path):
+    command = train_command(store, tmp_path / "run", *LONG)
+    interrupt(start(command, devices=4), tmp_path / "run", 300, signal.SIGTERM)
+    output = run(command)
+    assert "on 1 cpu device(s)" in output and "resuming at step" in output
+    for key, expected in unbroken.items():
+        np.testing.assert_allclose(weights(tmp_path / "run")[key], expected, atol=1e-6, rtol=0, err_msg=key)
+
+
+def test_no_room_for_a_checkpoint(store, tmp_path):
+    """A limit on the size of files stands for a full disk: the small bundle fits, the state does not."""
+    command = train_command(
+        store, tmp_path / "run", *LONG, "--config.translator.width=32", "--config.translator.depth=2"
+    )
+    program = (
+        "import resource, sys; from c2c_jax.cli.main import main; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY)); "
+        f"sys.exit(main({['train', *command[2:]]!r}))"
+    )
+    process = start([command[0], "-c", program])
+    last = process.communicate(timeout=100)[0].strip().splitlines()[-1]
+    assert process.returncode == 2
+    assert last.startswith("c2c train: the checkpoint of step 50 could not be written") and "File too large" in last
+
+
+@pytest.mark.parametrize(("number", "host"), [(signal.SIGKILL, 1), (signal.SIGTERM, 1)])
+def test_one_of_two_hosts(store, tmp_path, number, host):
+    """Killed, the other one ends soon and says why; asked to end, both save and end well."""
+    command = train_command(store, tmp_path / "run", *EVENTS, "--config.epochs=100000")
+    processes = [start(one, devices=2) for one in two_hosts(command)]
+    interrupt(processes[host], tmp_path / "run", 10, number)
+    output = processes[1 - host].communicate(timeout=60)[0]
+    if number == signal.SIGTERM:
+        assert [process.returncode for process in processes] == [0, 0]
+        assert "stopped at step" in output
+    else:
+        assert processes[1 - host].returncode != 0
+        assert "another host is gone" in output or "another task died" in output
