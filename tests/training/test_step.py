@@ -1,0 +1,106 @@
+"""Learning rate, clipping and the moving average by hand; dispatches of any length give the same bits."""
+
+import math
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from c2c_jax.config import OptimizerConfig
+from c2c_jax.models.translator import TranslatorSpec, build_translator
+from c2c_jax.training.build import build_learning_rate, build_optimizer
+from c2c_jax.training.objectives import Settings, build_objective
+from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_step, jit_steps, make_step, put_rows
+
+SPEC = TranslatorSpec(
+    kind="mlp", source_dim=12, target_dim=8, width=16, depth=2, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
+    input_norm="unit",
+)  # fmt: skip
+B, STEPS = 16, 7
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine", "linear"])
+def test_learning_rate_by_hand(decay):
+    rate = build_learning_rate(OptimizerConfig(learning_rate=0.3, warmup=4, decay=decay), steps=24)
+    for step in range(24):
+        done = (step - 4) / 20
+        after = {"constant": 1.0, "cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done}[decay]
+        assert rate(step) == pytest.approx(0.3 * (step / 4 if step < 4 else after), abs=1e-6)
+    assert build_learning_rate(OptimizerConfig(decay=decay), steps=24)(0) == pytest.approx(1e-3)
+
+
+def test_clipping_brings_the_norm_down():
+    """A gradient of norm 5 acts as the same of norm 2; one of norm 1 as it is."""
+    params = {"translator": {"x": np.zeros(2, np.float32)}, "objective": {}}
+
+    def update(gradient: list[float], clip_norm: float) -> np.ndarray:
+        optimizer = build_optimizer(OptimizerConfig(clip_norm=clip_norm, eps=1.0), optax.constant_schedule(1.0))
+        gradients = {"translator": {"x": np.asarray(gradient, np.float32)}, "objective": {}}
+        return np.asarray(optimizer.update(gradients, optimizer.init(params), params)[0]["translator"]["x"])
+
+    np.testing.assert_allclose(update([3.0, 4.0], 2.0), update([1.2, 1.6], 0.0), rtol=1e-6)
+    np.testing.assert_allclose(update([0.6, 0.8], 2.0), update([0.6, 0.8], 0.0), rtol=1e-6)
+
+
+def batches() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return tuple(rng.normal(size=(STEPS, B, dim)).astype(np.float16) for dim in (12, 8))
+
+
+def setup(ema: float = 0.0):
+    graphdef, params = nnx.split(build_translator(SPEC, rngs=nnx.Rngs(0)), nnx.Param)
+    objective, optimizer, mesh = build_objective("infonce", Settings()), optax.adamw(1e-2), data_mesh()
+    step = make_step(graphdef, objective, optimizer, Schedule(ema=ema))
+    return step, init_state(params, objective, optimizer, mesh, ema), mesh
+
+
+def test_moving_average_by_hand():
+    step, state, mesh = setup(ema=0.5)
+    run, averaged = jit_step(step, mesh), None
+    for number in range(STEPS):
+        if averaged is None:
+            averaged = jax.tree.map(np.asarray, state.params["translator"])
+        state, _ = run(state, *(put_rows(side[number], B, mesh) for side in batches()))
+        decay = min(0.5, (1 + number) / (10 + number))
+        averaged = jax.tree.map(
+            lambda old, new, decay=decay: decay * old + (1 - decay) * np.asarray(new),
+            averaged, state.params["translator"],
+        )  # fmt: skip
+    for got, expected in zip(jax.tree.leaves(state.translator), jax.tree.leaves(averaged), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("parts", [[7], [1, 1, 1, 1, 1, 1, 1], [3, 4], [5, 0, 2]])
+def test_dispatches_of_any_length_give_the_same_bits(parts):
+    def after(parts: list[int]):
+        step, state, mesh = setup()
+        run = jit_steps(step, lambda table, item: item, mesh)
+        done, losses = 0, []
+        for count in parts:
+            block = [np.zeros((STEPS, B, side.shape[2]), np.float16) for side in batches()]
+            for filled, side in zip(block, batches(), strict=True):
+                filled[:count] = side[done : done + count]
+            state, metrics = run(state, (), tuple(put_rows(x, B, mesh, axis=1) for x in block), count)
+            losses += np.asarray(metrics["loss"])[:count].tolist()
+            done += count
+        return state, losses
+
+    state, losses = after(parts)
+    expected_state, expected_losses = after([4, 3])
+    assert losses == expected_losses and len(losses) == STEPS
+    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(expected_state), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_dispatches_equal_single_steps():
+    step, state, mesh = setup()
+    single, losses = jit_step(step, mesh), []
+    for number in range(STEPS):
+        state, metrics = single(state, *(put_rows(side[number], B, mesh) for side in batches()))
+        losses.append(float(metrics["loss"]))
+    step, many, mesh = setup()
+    block = tuple(put_rows(side, B, mesh, axis=1) for side in batches())
+    many, metrics = jit_steps(step, lambda table, item: item, mesh)(many, (), block, STEPS)
+    np.testing.assert_allclose(metrics["loss"], losses, atol=1e-6)
