@@ -1,0 +1,284 @@
+"""The training step against torch on the same vectors, side by side; its memory against the batch size.
+
+examples:
+  python -m bench.train
+  python -m bench.train --quick --json train.json
+
+The work is `configs/mlp.py`'s, in larger batches: the 4-layer tanh MLP between spaces 512 wide, inverse Euclidean
+distances of all pairs of a batch with cross-entropy along rows and columns, AdamW; rows are drawn from 65,536 float16
+vectors in memory. Each contestant lives in a process of its own and they take turns, so that a slow moment of the
+machine meets all of them; figures are medians. Torch is as one writes it (nn.Sequential, cdist, cross_entropy), eager
+and through torch.compile. The peak is that of XLA's own product of 2,048 × 2,048 matrices, in turn with the others.
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROWS, DIM, DEPTH, CLAMP, MARGIN = 65_536, 512, 4, 0.2, 0.03
+BATCHES = (1024, 4096)
+MEMORY_BATCHES = (1024, 2048, 4096, 8192, 16_384, 32_768)
+PLAIN_MOST = 16_384  # the plain form keeps three matrices of 4 GiB beyond
+PAUSE = 0.1  # seconds between turns: torch's threads spin for a while after their last work
+SQUARE = 2048  # of the matrices that the peak is measured with
+
+Run = Callable[[int], float]  # does so many steps more; gives the last one's loss
+
+
+def step_flops(batch: int) -> float:
+    """Floating-point operations of a step's products: per layer forward, for weights and (but for the first) for
+    inputs; the logits forward and back to the predictions."""
+    return 2 * batch * DIM * DIM * (3 * DEPTH - 1) + 2 * 2 * batch * batch * DIM
+
+
+def vectors() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(ROWS, DIM)).astype(np.float16), rng.normal(size=(ROWS, DIM)).astype(np.float16)
+
+
+@functools.cache
+def drawn(number: int, batch: int) -> np.ndarray:
+    return np.random.default_rng((1, number)).permutation(ROWS)[:batch].astype(np.int32)
+
+
+def rows_of(step: int, batch: int) -> np.ndarray:
+    """The rows of a step: drawing them is no part of what is measured, so that they come again after 32 steps."""
+    return drawn(step % 32, batch)
+
+
+def initial() -> Any:
+    """The translator all contestants begin from."""
+    from flax import nnx
+
+    from c2c_jax.models.translator import TranslatorSpec, build_translator
+
+    spec = TranslatorSpec(
+        kind="mlp", source_dim=DIM, target_dim=DIM, width=DIM, depth=DEPTH, heads=1, mlp_width=1, dropout=0.0,
+        clamp=CLAMP, input_norm="none",
+    )  # fmt: skip
+    return build_translator(spec, rngs=nnx.Rngs(0))
+
+
+def ours(batch: int, blocks: int = 1) -> Run:
+    """The trainer's step, ten thousand rows a dispatch or more."""
+    import jax
+    import optax
+    from flax import nnx
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from c2c_jax.training.objectives import Settings, build_objective
+    from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_steps, make_step
+
+    mesh, done = data_mesh(), 0
+    graphdef, params = nnx.split(initial(), nnx.Param)
+    objective, optimizer = (
+        build_objective("inverse_euclidean", Settings(blocks=blocks)),
+        optax.adamw(1e-3, weight_decay=0.01),
+    )
+    step = make_step(graphdef, objective, optimizer, Schedule(steps_per_epoch=1, margin=(MARGIN, MARGIN)))
+    run = jit_steps(step, lambda table, rows: (table[0][rows], table[1][rows]), mesh)
+    table = jax.device_put(vectors(), NamedSharding(mesh, PartitionSpec()))
+    state = init_state(params, objective, optimizer, mesh)
+    most = steps_a_turn(batch)
+
+    def go(count: int) -> float:
+        nonlocal state, done
+        block = np.stack([rows_of(done + place % count, batch) for place in range(most)])
+        state, metrics = run(state, table, block, count)
+        done += count
+        return float(metrics["loss"][count - 1])
+
+    return go
+
+
+def torch_run(batch: int, compiled: bool) -> Run:
+    import torch
+
+    from c2c_jax.weights.rules import unfill
+    from c2c_jax.weights.translator import TABLE
+
+    layers: list[torch.nn.Module] = []
+    weights = unfill(initial(), TABLE)
+    for number in range(DEPTH):
+        linear = torch.nn.Linear(DIM, DIM)
+        for leaf in ("weight", "bias"):
+            getattr(linear, leaf).data = torch.from_numpy(weights[f"layers.{number}.{leaf}"].copy())
+        layers += [linear, torch.nn.Tanh()]
+    model = torch.nn.Sequential(*layers[:-1])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    table, own, done = [torch.from_numpy(side) for side in vectors()], torch.arange(batch), 0
+
+    def loss_of(source: torch.Tensor, target: torch.Tensor, margin: float) -> torch.Tensor:
+        predicted = model(source.float()).clamp(-CLAMP, CLAMP)
+        distances = torch.cdist(predicted, torch.nn.functional.normalize(target.float()))
+        logits = torch.relu(1 / distances - margin)
+        sides = (torch.nn.functional.cross_entropy(side, own) for side in (logits, logits.T))
+        return sum(sides) / 2
+
+    loss_fn = torch.compile(loss_of) if compiled else loss_of
+
+    def go(count: int) -> float:
+        nonlocal done
+        for _ in range(count):
+            rows = torch.from_numpy(rows_of(done, batch))
+            loss = loss_fn(table[0][rows], table[1][rows], MARGIN if done else 0.0)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += 1
+        return loss.item()
+
+    return go
+
+
+def matmul() -> Run:
+    import jax
+    import jax.numpy as jnp
+
+    a = jnp.ones((SQUARE, SQUARE), jnp.float32)
+    product = jax.jit(jnp.matmul)
+
+    def go(count: int) -> float:
+        for _ in range(count):
+            product(a, a).block_until_ready()
+        return 0.0
+
+    return go
+
+
+CONTESTANTS: dict[str, Callable[[int], Run]] = {
+    "torch_eager": lambda batch: torch_run(batch, compiled=False),
+    "torch_compile": lambda batch: torch_run(batch, compiled=True),
+    "ours": ours,
+    "peak": lambda batch: matmul(),
+}
+
+
+def steps_a_turn(batch: int) -> int:
+    return max(10_240 // batch, 2)
+
+
+def worker(connection: Connection, who: str, batch: int) -> None:
+    """Says ready, then times as many steps as it is told, until it is told none."""
+    run = CONTESTANTS[who](batch)
+    for _ in range(3):  # compile, and what torch.compile does again where a number has changed
+        run(2)
+    connection.send(0.0)
+    while count := connection.recv():
+        since = time.perf_counter()
+        run(count)
+        connection.send((time.perf_counter() - since) / count)
+
+
+def compare(batch: int, rounds: int) -> dict[str, float]:
+    """Seconds of a step (of a product, for the peak) of each contestant, medians over rounds."""
+    context = multiprocessing.get_context("spawn")
+    names = [who for who in CONTESTANTS if who != "torch_compile" or shutil.which("g++")]
+    at_work = {}
+    for who in names:
+        mine, theirs = context.Pipe()
+        process = context.Process(target=worker, args=(theirs, who, batch), daemon=True)
+        process.start()
+        theirs.close()
+        mine.recv()
+        at_work[who] = (process, mine)
+    seconds: dict[str, list[float]] = {who: [] for who in names}
+    for _ in range(rounds):
+        for who, (_, connection) in at_work.items():
+            time.sleep(PAUSE)
+            connection.send(steps_a_turn(batch))
+            seconds[who].append(connection.recv())
+    for process, connection in at_work.values():
+        connection.send(0)
+        process.join()
+    return {who: statistics.median(times) for who, times in seconds.items()}
+
+
+def memory_worker(connection: Connection, batch: int, blocks: int, turns: int) -> None:
+    run = ours(batch, blocks)
+    run(1)
+    times = []
+    for _ in range(turns):
+        since = time.perf_counter()
+        run(1)
+        times.append(time.perf_counter() - since)
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    connection.send((peak / 2**20, batch / statistics.median(times)))
+
+
+def memory(batch: int, blocks: int, turns: int) -> tuple[float, float]:
+    """Peak resident GiB of a process that trains, and its rows per second."""
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=memory_worker, args=(theirs, batch, blocks, turns))
+    process.start()
+    theirs.close()
+    figures = mine.recv()
+    process.join()
+    return figures
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="5 rounds instead of 20; fewer batch sizes for memory")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
+    flags = parser.parse_args(arguments)
+    figures: dict[str, float] = {}
+    console = Console()
+    speed = Table("batch", "who", "rows/s", "ours is", "GFLOP/s", "of the peak", title="training steps")
+    for batch in BATCHES:
+        seconds = compare(batch, rounds=5 if flags.quick else 20)
+        peak = 2 * SQUARE**3 / seconds.pop("peak")
+        figures[f"matmul_gflop_per_s_b{batch}"] = peak / 1e9
+        for who, time_of_step in seconds.items():
+            ratio = time_of_step / seconds["ours"]
+            flops = step_flops(batch) / time_of_step
+            figures[f"{who}_rows_per_s_b{batch}"] = batch / time_of_step
+            if who == "ours":
+                figures[f"share_of_matmul_peak_b{batch}"] = flops / peak
+            else:
+                figures[f"rows_vs_{who}_b{batch}"] = ratio
+            shown = "" if who == "ours" else f"{ratio:.2f} ×"
+            speed.add_row(
+                f"{batch:,}", who, f"{batch / time_of_step:,.0f}", shown, f"{flops / 1e9:.0f}", f"{flops / peak:.0%}"
+            )
+    console.print(speed)
+    if not shutil.which("g++"):
+        console.print("torch.compile needs g++, which is not installed: left out")
+    sizes = Table("batch", "form", "peak GiB", "rows/s", title="memory of a training process")
+    rates: dict[tuple[int, str], float] = {}
+    for batch in MEMORY_BATCHES if not flags.quick else (4096, 8192, 32_768):
+        for form, blocks in (("plain", 1), ("blocks", max(batch // 4096, 2))):
+            if form == "plain" and batch > PLAIN_MOST:
+                continue
+            peak_gib, rate = memory(batch, blocks, turns=2 if batch > 8192 else 5)
+            rates[batch, form] = rate
+            name = "" if form == "blocks" else "plain_"
+            figures[f"{name}peak_gib_b{batch}"], figures[f"{form}_rows_per_s_b{batch}"] = peak_gib, rate
+            sizes.add_row(f"{batch:,}", f"{blocks} blocks" if blocks > 1 else form, f"{peak_gib:.2f}", f"{rate:,.0f}")
+    console.print(sizes)
+    faster = [b for b, form in rates if form == "plain" and rates[b, "plain"] >= rates[b, "blocks"]]
+    figures["plain_is_faster_up_to"] = max(faster, default=0)
+    console.print(f"the plain form is as fast or faster up to a batch of {figures['plain_is_faster_up_to']:,}")
+    if flags.json:
+        flags.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The benches of the trainer compare like with like, and count what is there."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from bench.gcc_epoch import BASE, TurnedVectors
+from bench.scaling import analyse, collective_bytes
+from bench.train import CONTESTANTS, step_flops
+from c2c_jax.training.step import data_mesh
+
+
+def test_contestants_do_the_same_work():
+    """From the same weights, the same loss when the first batch comes again, after 32 others."""
+    ours, eager = (CONTESTANTS[who](64)(33) for who in ("ours", "torch_eager"))
+    assert ours < math.log(64) - 0.03
+    assert ours == pytest.approx(eager, abs=1e-4)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_flops_are_those_that_xla_counts(devices):
+    found = analyse(devices, 512, 1, "infonce")
+    assert found["flops"] * devices == pytest.approx(step_flops(512), rel=0.05)
+    # Gradients of 4 × (512² + 512) numbers are summed over the devices, the 512 targets gathered from them.
+    least = 4 * (4 * (512**2 + 512) + 512 * 512)
+    assert (found["collective_bytes"] == 0) if devices == 1 else (least <= found["collective_bytes"] < 1.5 * least)
+
+
+def test_collective_bytes_by_hand():
+    over_data = NamedSharding(data_mesh(), PartitionSpec("data"))
+    x = jax.device_put(jnp.ones((32, 8)), over_data)
+
+    def bytes_of(f) -> int:
+        return collective_bytes(
+            jax.jit(f, in_shardings=over_data, out_shardings=over_data).lower(x).compile().as_text()
+        )
+
+    assert bytes_of(lambda x: 2 * x) == 0
+    assert bytes_of(lambda x: x - x.sum(0)[None]) == 8 * 4
+    assert bytes_of(lambda x: x @ x.T) == 32 * 8 * 4
+
+
+def test_turned_vectors_are_the_same_read_in_any_parts():
+    rows = TurnedVectors(3 * BASE, seed=0)
+    whole = rows[BASE - 5 : BASE + 7]
+    np.testing.assert_array_equal(np.concatenate([rows[BASE - 5 : BASE], rows[BASE : BASE + 7]]), whole)
+    np.testing.assert_array_equal(np.roll(rows[0:3], 1, axis=1), rows[BASE : BASE + 3])
