@@ -6,18 +6,31 @@ examples:
 
 The step of `configs/mlp.py` at one global batch is compiled for the first n devices: those that are there, or eight
 that a CPU is made to look like. Prints FLOPs, bytes that collectives put out and peak memory, all per device, for the
-plain loss and for the one in four blocks of rows, whose loop XLA counts once. FLOPs per device should fall as 1/n.
+loss that keeps all logits and for the one that recomputes them, in four blocks whose loop XLA counts once. FLOPs
+per device should fall as 1/n.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.table import Table
+
+from bench.train import DIM, initial
+from c2c_jax.training.contrast import Blocks
+from c2c_jax.training.objectives import Settings, build_objective
+from c2c_jax.training.step import init_state, jit_step, make_step
 
 DEVICES = (1, 2, 4, 8)
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -37,22 +50,12 @@ def collective_bytes(hlo: str) -> int:
     return total
 
 
-def analyse(devices: int, batch: int, blocks: int, kind: str) -> dict[str, float]:
+def analyse(devices: int, batch: int, blocks: Blocks, kind: str) -> dict[str, float]:
     """FLOPs, collective bytes and peak bytes per device of a step compiled for so many devices."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-    import optax
-    from flax import nnx
-    from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-
-    from bench.train import DIM, initial
-    from c2c_jax.training.objectives import Settings, build_objective
-    from c2c_jax.training.step import init_state, jit_step, make_step
-
     mesh = Mesh(np.asarray(jax.devices()[:devices]), ("data",), axis_types=(AxisType.Auto,))
     graphdef, params = nnx.split(initial(), nnx.Param)
-    objective, optimizer = build_objective(kind, Settings(blocks=blocks, shards=devices)), optax.adamw(1e-3)
+    objective = build_objective(kind, Settings(blocks=dataclasses.replace(blocks, shards=devices)))
+    optimizer = optax.adamw(1e-3)
     state = init_state(params, objective, optimizer, mesh)
     rows = jax.ShapeDtypeStruct((batch, DIM), jnp.float16, sharding=NamedSharding(mesh, PartitionSpec("data")))
     compiled = jit_step(make_step(graphdef, objective, optimizer), mesh).lower(state, rows, rows).compile()
@@ -72,18 +75,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--batch", type=int, default=4096, help="rows of the global batch (default: 4096)")
     parser.add_argument("--objective", default="inverse_euclidean", help="or infonce, ...")
-    parser.add_argument("--quick", action="store_true", help="the plain loss alone")
+    parser.add_argument("--quick", action="store_true", help="the loss that keeps all logits alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         fake = f"--xla_force_host_platform_device_count={DEVICES[-1]}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fake}".strip()
-    import jax
 
     table = Table("loss", "devices", "GFLOP", "of 1/n", "collectives, MiB", "peak, MiB")
     table.title = f"a step of {flags.batch:,} rows, {flags.objective}, per device"
     figures: dict[str, float] = {}
-    for form, blocks in (("plain", 1), ("blocks", 4))[: 1 if flags.quick else 2]:
+    forms = {"kept": Blocks(), "recomputed": Blocks(4, kept=False)}
+    for form, blocks in list(forms.items())[: 1 if flags.quick else 2]:
         for devices in (n for n in DEVICES if n <= jax.device_count()):
             found = analyse(devices, flags.batch, blocks, flags.objective)
             figures |= {f"{form}_{name}_n{devices}": value for name, value in found.items()}

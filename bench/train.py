@@ -30,7 +30,7 @@ from rich.table import Table
 ROWS, DIM, DEPTH, CLAMP, MARGIN = 65_536, 512, 4, 0.2, 0.03
 BATCHES = (1024, 4096)
 MEMORY_BATCHES = (1024, 2048, 4096, 8192, 16_384, 32_768)
-PLAIN_MOST = 16_384  # the plain form keeps three matrices of 4 GiB beyond
+KEPT_MOST = 16_384  # rows; beyond, the trainer keeps no logits
 PAUSE = 0.1  # seconds between turns: torch's threads spin for a while after their last work
 SQUARE = 2048  # of the matrices that the peak is measured with
 
@@ -71,20 +71,21 @@ def initial() -> Any:
     return build_translator(spec, rngs=nnx.Rngs(0))
 
 
-def ours(batch: int, blocks: int = 1) -> Run:
+def ours(batch: int, recompute: bool = False) -> Run:
     """The trainer's step, ten thousand rows a dispatch or more."""
     import jax
     import optax
     from flax import nnx
     from jax.sharding import NamedSharding, PartitionSpec
 
+    from c2c_jax.training.build import build_blocks
     from c2c_jax.training.objectives import Settings, build_objective
     from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_steps, make_step
 
     mesh, done = data_mesh(), 0
     graphdef, params = nnx.split(initial(), nnx.Param)
     objective, optimizer = (
-        build_objective("inverse_euclidean", Settings(blocks=blocks)),
+        build_objective("inverse_euclidean", Settings(blocks=build_blocks(batch, mesh, recompute=recompute))),
         optax.adamw(1e-3, weight_decay=0.01),
     )
     step = make_step(graphdef, objective, optimizer, Schedule(steps_per_epoch=1, margin=(MARGIN, MARGIN)))
@@ -206,8 +207,8 @@ def compare(batch: int, rounds: int) -> dict[str, float]:
     return {who: statistics.median(times) for who, times in seconds.items()}
 
 
-def memory_worker(connection: Connection, batch: int, blocks: int, turns: int) -> None:
-    run = ours(batch, blocks)
+def memory_worker(connection: Connection, batch: int, recompute: bool, turns: int) -> None:
+    run = ours(batch, recompute)
     run(1)
     times = []
     for _ in range(turns):
@@ -219,11 +220,11 @@ def memory_worker(connection: Connection, batch: int, blocks: int, turns: int) -
     connection.send((peak / 2**20, batch / statistics.median(times)))
 
 
-def memory(batch: int, blocks: int, turns: int) -> tuple[float, float]:
+def memory(batch: int, recompute: bool, turns: int) -> tuple[float, float]:
     """Peak resident GiB of a process that trains, and its rows per second."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    process = context.Process(target=memory_worker, args=(theirs, batch, blocks, turns))
+    process = context.Process(target=memory_worker, args=(theirs, batch, recompute, turns))
     process.start()
     theirs.close()
     figures = mine.recv()
@@ -261,21 +262,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(speed)
     if not shutil.which("g++"):
         console.print("torch.compile needs g++, which is not installed: left out")
-    sizes = Table("batch", "form", "peak GiB", "rows/s", title="memory of a training process")
+    sizes = Table("batch", "logits", "peak GiB", "rows/s", title="memory of a training process")
     rates: dict[tuple[int, str], float] = {}
     for batch in MEMORY_BATCHES if not flags.quick else (4096, 8192, 32_768):
-        for form, blocks in (("plain", 1), ("blocks", max(batch // 4096, 2))):
-            if form == "plain" and batch > PLAIN_MOST:
+        for form in ("kept", "recomputed"):
+            if form == "kept" and batch > KEPT_MOST:
                 continue
-            peak_gib, rate = memory(batch, blocks, turns=2 if batch > 8192 else 5)
+            peak_gib, rate = memory(batch, form == "recomputed", turns=3 if batch > 8192 else 10)
             rates[batch, form] = rate
-            name = "" if form == "blocks" else "plain_"
-            figures[f"{name}peak_gib_b{batch}"], figures[f"{form}_rows_per_s_b{batch}"] = peak_gib, rate
-            sizes.add_row(f"{batch:,}", f"{blocks} blocks" if blocks > 1 else form, f"{peak_gib:.2f}", f"{rate:,.0f}")
+            figures[f"{form}_peak_gib_b{batch}"], figures[f"{form}_rows_per_s_b{batch}"] = peak_gib, rate
+            sizes.add_row(f"{batch:,}", form, f"{peak_gib:.2f}", f"{rate:,.0f}")
     console.print(sizes)
-    faster = [b for b, form in rates if form == "plain" and rates[b, "plain"] >= rates[b, "blocks"]]
-    figures["plain_is_faster_up_to"] = max(faster, default=0)
-    console.print(f"the plain form is as fast or faster up to a batch of {figures['plain_is_faster_up_to']:,}")
+    figures["peak_gib_b32768"] = figures["recomputed_peak_gib_b32768"]
+    faster = [b for b, form in rates if form == "kept" and rates[b, "kept"] >= rates[b, "recomputed"]]
+    figures["kept_is_faster_up_to"] = max(faster, default=0)
+    console.print(f"keeping the logits is as fast or faster up to a batch of {figures['kept_is_faster_up_to']:,}")
     if flags.json:
         flags.json.write_text(json.dumps(figures, indent=2) + "\n")
 

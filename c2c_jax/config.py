@@ -43,7 +43,8 @@ class ObjectiveConfig:
     margin_growth: float = 0.0  # what an epoch adds to the margin (inverse_euclidean), from 0; the paper: 0.03
     margin_most: float = 1.0  # where the margin stops growing
     twin_cosine: float = 1.0  # captions whose targets' cosine is above it are no negatives of each other; 1: all are
-    blocks: int = 0  # parts that a batch's logits are computed in; 1: all kept at once; 0: as the batch is large
+    blocks: int = 0  # parts that a batch's logits are computed in; 0: by the batch size and the devices
+    recompute: bool = False  # whether logits are computed again for gradients, not kept; beyond 1 GiB they always are
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

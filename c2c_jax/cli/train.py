@@ -101,7 +101,9 @@ def telling_of_jax() -> Iterator[None]:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" in str(error):
-            advice = "pass a smaller --config.batch_size, more --config.objective.blocks or --config.data.feed=streamed"
+            advice = (
+                "pass a smaller --config.batch_size, --config.objective.recompute=True or --config.data.feed=streamed"
+            )
             raise TrainingError(f"the devices' memory is too small ({one_line(error)[:200]}); {advice}") from error
         if jax.process_count() == 1:
             raise

@@ -1,5 +1,8 @@
 """What a config asks for, built: the translator, its objective, its optimizer."""
 
+import math
+
+import jax
 import numpy as np
 import optax
 from flax import nnx
@@ -10,8 +13,10 @@ from c2c_jax.data.store import Store
 from c2c_jax.models import translator as translators
 from c2c_jax.training import objectives
 from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear
+from c2c_jax.training.contrast import Blocks
 
-PLAIN_ROWS = 8192  # beyond this batch size a matrix of all logits costs more than computing its blocks again
+CPU_BLOCK_ROWS, DEVICE_BLOCK_ROWS = 1024, 8192  # rows of a device whose logits are computed at once
+KEPT_BYTES = 2**30  # most that the products of all pairs may take on a device; beyond they are computed again
 
 
 def build_spec(config: Config, store: Store) -> translators.TranslatorSpec:
@@ -44,16 +49,25 @@ def initial_translator(
 
 
 def build_objective(config: Config, mesh: Mesh) -> objectives.Objective:
-    """The config's objective, its logits in as many blocks of rows as the batch size asks for."""
-    rows = config.batch_size // len(mesh.devices)
-    blocks = config.objective.blocks or max(config.batch_size // PLAIN_ROWS, 1)
+    """The config's objective, its logits in blocks of rows as the batch size and the devices ask for."""
     settings = objectives.Settings(
         temperature=config.objective.temperature,
         twin_cosine=config.objective.twin_cosine,
-        blocks=next(blocks for blocks in range(min(blocks, rows), 0, -1) if rows % blocks == 0),
-        shards=len(mesh.devices),
+        blocks=build_blocks(config.batch_size, mesh, config.objective.blocks, config.objective.recompute),
     )
     return objectives.build_objective(config.objective.kind, settings)
+
+
+def build_blocks(batch_size: int, mesh: Mesh, count: int = 0, recompute: bool = False) -> Blocks:
+    """How a batch's rows are taken on these devices. count: parts; the nearest number that parts a device's rows evenly
+    is taken, and for 0 one that leaves blocks of 1,024 rows on a CPU and of 8,192 elsewhere."""
+    shards = len(mesh.devices)
+    rows = batch_size // shards
+    wanted = count or rows / (CPU_BLOCK_ROWS if jax.default_backend() == "cpu" else DEVICE_BLOCK_ROWS)
+    even = [parts for parts in range(1, rows + 1) if rows % parts == 0]
+    nearest = min(even, key=lambda parts: abs(math.log(parts / wanted)))
+    kept = not recompute and 4 * batch_size * rows <= KEPT_BYTES
+    return Blocks(nearest, shards, kept)
 
 
 def build_learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from c2c_jax.errors import ConfigError
 from c2c_jax.models.layers import unit
-from c2c_jax.training.contrast import cross_entropy, summed
+from c2c_jax.training.contrast import Blocks, cross_entropy, summed
 
 # Squared distances are floored here before the inverse: two equal vectors get the logit 1000, with no inf or nan, and
 # the float32 error of the expanded square, about 1e-7 for unit vectors, stays below the floor.
@@ -28,12 +28,11 @@ Params = dict[str, Array]
 
 class Settings(NamedTuple):
     """temperature: start of a learned one (infonce). twin_cosine: pairs whose targets' cosine is above it are no
-    negatives of each other; 1: all are. blocks, shards: see `contrast.cross_entropy`."""
+    negatives of each other; 1: all are."""
 
     temperature: float = 0.07
     twin_cosine: float = 1.0
-    blocks: int = 1
-    shards: int = 1
+    blocks: Blocks = Blocks()
 
 
 class Kind(NamedTuple):
@@ -130,7 +129,7 @@ def _contrastive(logits: Logits) -> Callable[..., Array]:
             return _without_twins(settings, logits.finish(margin, products_RB), target_BE, places_R)
 
         left_BF, right_BF = logits.sides(params, predicted_BE, target_BE)
-        return cross_entropy(masked, settings.blocks, settings.shards, margin, left_BF, right_BF, target_BE)
+        return cross_entropy(masked, settings.blocks, margin, left_BF, right_BF, target_BE)
 
     return loss
 
@@ -171,7 +170,7 @@ def _sigmoid(settings: Settings, params: Params, margin: Array, predicted_BE: Ar
         return jax.nn.softplus(signed_RB).sum()  # softplus(−inf) = 0
 
     target_BE = jax.lax.stop_gradient(target_BE)
-    return summed(rows, settings.blocks, settings.shards, params, predicted_BE) / len(target_BE)
+    return summed(rows, settings.blocks, params, predicted_BE) / len(target_BE)
 
 
 def _l1(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from bench.gcc_epoch import BASE, TurnedVectors
 from bench.scaling import analyse, collective_bytes
 from bench.train import CONTESTANTS, step_flops
+from c2c_jax.training.contrast import Blocks
 from c2c_jax.training.step import data_mesh
 
 
@@ -23,7 +24,7 @@ def test_contestants_do_the_same_work():
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_flops_are_those_that_xla_counts(devices):
-    found = analyse(devices, 512, 1, "infonce")
+    found = analyse(devices, 512, Blocks(), "infonce")
     assert found["flops"] * devices == pytest.approx(step_flops(512), rel=0.05)
     # Gradients of 4 × (512² + 512) numbers are summed over the devices, the 512 targets gathered from them.
     least = 4 * (4 * (512**2 + 512) + 512 * 512)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from c2c_jax.errors import ConfigError
+from c2c_jax.training.contrast import Blocks
 from c2c_jax.training.objectives import KINDS, LOGITS, Settings, build_objective, parse_objective
 
 B, E = 12, 5
@@ -110,10 +111,10 @@ def test_twins_are_no_negatives():
 
 
 @pytest.mark.parametrize("kind", LOGITS)
-@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("blocks", [Blocks(1, 2), Blocks(3, 2), Blocks(3, 2, kept=False)])
 def test_gradient_is_that_of_the_plain_formula(kind, blocks):
     """The custom gradient, whole and in blocks over two shards, against JAX's own of the formula as it is written."""
-    objective = build_objective(kind, Settings(blocks=blocks, shards=2))
+    objective = build_objective(kind, Settings(blocks=blocks))
     predicted, target, margin = jnp.asarray(PREDICTED, jnp.float32), jnp.asarray(TARGET, jnp.float32), jnp.asarray(0.3)
 
     def plain(params, predicted):
@@ -132,8 +133,8 @@ def test_gradient_is_that_of_the_plain_formula(kind, blocks):
 @pytest.mark.parametrize("kind", [*LOGITS, "sigmoid"])
 def test_blocks_and_shards_do_not_matter(kind):
     objectives = [
-        build_objective(kind, Settings(blocks=blocks, shards=shards, twin_cosine=0.5))
-        for blocks, shards in ((1, 1), (2, 1), (3, 2), (12, 1))
+        build_objective(kind, Settings(blocks=blocks, twin_cosine=0.5))
+        for blocks in (Blocks(), Blocks(2), Blocks(3, 2), Blocks(3, 2, kept=False), Blocks(12, 1, kept=False))
     ]
     predicted, target = jnp.asarray(PREDICTED, jnp.float32), jnp.asarray(TARGET, jnp.float32)
     results = [
@@ -146,7 +147,7 @@ def test_blocks_and_shards_do_not_matter(kind):
 
 def test_no_matrix_of_all_logits():
     """In 16 blocks no array of the compiled gradient is as large as a 16th of the matrix and the batch together."""
-    objective, rows = build_objective("infonce", Settings(blocks=16)), 2048
+    objective, rows = build_objective("infonce", Settings(blocks=Blocks(16, kept=False))), 2048
     x = jnp.zeros((rows, 8))
     compiled = jax.jit(jax.grad(lambda x, y: objective.loss(objective.init(), x, y))).lower(x, x).compile()
     plain = build_objective("infonce", Settings())
