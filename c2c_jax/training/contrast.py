@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-# (inputs, products [R, B], targets [B, E], the rows' own places [R]) → logits [R, B]; -inf where a pair is left out
-Finish = Callable[[Any, Array, Array, Array], Array]
+# (margin, products [...]) → logits [...].
+Finish = Callable[[Array, Array], Array]
+# (logits [R, B], targets [B, E], places of the rows [R]) → logits, −inf where a pair is no negative.
+Mask = Callable[[Array, Array, Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,25 +28,26 @@ class Blocks:
     kept: bool = True
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def cross_entropy(
     finish: Finish,
+    mask: Mask,
     blocks: Blocks,
-    inputs: Any,
+    margin: Float[Array, ""],
     left_BF: Float[Array, "B F"],
     right_BF: Float[Array, "B F"],
     target_BE: Float[Array, "B E"],
 ) -> Float[Array, ""]:
     """Mean of the cross-entropies along rows and along columns, in nats; column i is the one that row i is of.
 
-    Logits are finish(inputs, left @ right.T, ...). Only `inputs` and `left` get a gradient.
+    Logits are mask(finish(margin, left @ right.T), target, places). Only `left` gets a gradient.
     """
-    return _forward(finish, blocks, inputs, left_BF, right_BF, target_BE)[0]
+    return _forward(finish, mask, blocks, margin, left_BF, right_BF, target_BE)[0]
 
 
-def _products(left_RF: Float[Array, "R F"], right_BF: Float[Array, "B F"]) -> Float[Array, "R B"]:
+def _products(left: Float[Array, "*parts R F"], right_BF: Float[Array, "B F"]) -> Float[Array, "*parts R B"]:
     # Behind the barrier the compiler cannot multiply once more for each use of the products.
-    return jax.lax.optimization_barrier(left_RF @ right_BF.T)
+    return jax.lax.optimization_barrier(left @ right_BF.T)
 
 
 def _parts(x: Shaped[Array, "B ..."], blocks: Blocks) -> Shaped[Array, "blocks R ..."]:
@@ -58,41 +61,58 @@ def _together(x: Shaped[Array, "blocks R ..."], blocks: Blocks) -> Shaped[Array,
     return jnp.swapaxes(apart, 0, 1).reshape(-1, *x.shape[2:])
 
 
+def _log_sums(
+    logits: Callable[[], Float[Array, "R B"]], near: Float[Array, ""]
+) -> tuple[Float[Array, "R"], Float[Array, "B"]]:
+    """The logsumexp along rows and along columns, by one exponential for both where none overflows or vanishes."""
+    powers_RB = jnp.exp(logits() - near)
+    rows_R, columns_B = powers_RB.sum(axis=1), powers_RB.sum(axis=0)
+    least, most = jnp.minimum(rows_R.min(), columns_B.min()), jnp.maximum(rows_R.max(), columns_B.max())
+    return jax.lax.cond(
+        (least > 1e-28) & (most < jnp.inf),
+        lambda: (near + jnp.log(rows_R), near + jnp.log(columns_B)),
+        lambda: (jax.nn.logsumexp(logits(), axis=1), jax.nn.logsumexp(logits(), axis=0)),
+    )
+
+
 def _forward(
-    finish: Finish, blocks: Blocks, inputs: Any, left_BF: Array, right_BF: Array, target_BE: Array
+    finish: Finish, mask: Mask, blocks: Blocks, margin: Array, left_BF: Array, right_BF: Array, target_BE: Array
 ) -> tuple[Array, Any]:
     B = len(left_BF)
+    left, places = _parts(left_BF, blocks), _parts(jnp.arange(B), blocks)
+    products = _products(left, right_BF) if blocks.kept else None
 
-    def block(columns_B: Array, rows: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array, Array | None]]:
-        left_RF, places_R = rows
-        products_RB = _products(left_RF, right_BF)
-        logits_RB = finish(inputs, products_RB, target_BE, places_R)
-        own_R = jnp.take_along_axis(logits_RB, places_R[:, None], axis=1)[:, 0]
-        columns_B = jnp.logaddexp(columns_B, jax.nn.logsumexp(logits_RB, axis=0))
-        return columns_B, (jax.nn.logsumexp(logits_RB, axis=1), own_R, products_RB if blocks.kept else None)
+    def block(columns_B: Array, part: tuple[Array, Array, Array | None]) -> tuple[Array, tuple[Array, Array]]:
+        left_RF, places_R, products_RB = part
+        if products_RB is None:
+            products_RB = _products(left_RF, right_BF)
+        own_R = jnp.take_along_axis(products_RB, places_R[:, None], axis=1)[:, 0]
+        own_logits_R = finish(margin, own_R)
+        rows_R, more_B = _log_sums(lambda: mask(finish(margin, products_RB), target_BE, places_R), own_logits_R.max())
+        return jnp.logaddexp(columns_B, more_B), (rows_R, own_R)
 
-    parts = _parts(left_BF, blocks), _parts(jnp.arange(B), blocks)
-    columns_B, (rows, own, products) = jax.lax.scan(block, jnp.full(B, -jnp.inf), parts)
-    loss = (rows.mean() + columns_B.mean()) / 2 - own.mean()
-    return loss, (inputs, *parts, right_BF, target_BE, rows, columns_B, products)
+    columns_B, (rows, own) = jax.lax.scan(block, jnp.full(B, -jnp.inf), (left, places, products))
+    loss = (rows.mean() + columns_B.mean()) / 2 - finish(margin, own).mean()
+    return loss, (margin, left, places, right_BF, target_BE, rows, columns_B, own, products)
 
 
-def _backward(finish: Finish, blocks: Blocks, residuals: Any, gradient: Array) -> tuple[Any, ...]:
-    inputs, left, places, right_BF, target_BE, rows, columns_B, products = residuals
+def _backward(finish: Finish, mask: Mask, blocks: Blocks, residuals: Any, gradient: Array) -> tuple[Array, ...]:
+    margin, left, places, right_BF, target_BE, rows, columns_B, own, products = residuals
     B = len(right_BF)
 
-    def block(of_inputs: Any, part: tuple[Array, Array, Array, Array | None]) -> tuple[Any, Array]:
+    def block(carry: None, part: tuple[Array, Array, Array, Array | None]) -> tuple[None, Array]:
         left_RF, places_R, rows_R, products_RB = part
         if products_RB is None:
             products_RB = _products(left_RF, right_BF)
-        logits_RB, pull = jax.vjp(lambda i, x: finish(i, x, target_BE, places_R), inputs, products_RB)
+        logits_RB, pull = jax.vjp(lambda x: mask(finish(margin, x), target_BE, places_R), products_RB)
         softmaxes_RB = jnp.exp(logits_RB - rows_R[:, None]) + jnp.exp(logits_RB - columns_B[None])
-        is_own_RB = jnp.arange(B)[None] == places_R[:, None]
-        more, of_products_RB = pull(gradient / B * jnp.where(is_own_RB, softmaxes_RB / 2 - 1, softmaxes_RB / 2))
-        return jax.tree.map(jnp.add, of_inputs, more), of_products_RB @ right_BF
+        return carry, pull(gradient / (2 * B) * softmaxes_RB)[0] @ right_BF
 
-    of_inputs, of_left = jax.lax.scan(block, jax.tree.map(jnp.zeros_like, inputs), (left, places, rows, products))
-    return of_inputs, _together(of_left, blocks), jnp.zeros_like(right_BF), jnp.zeros_like(target_BE)
+    _, of_left = jax.lax.scan(block, None, (left, places, rows, products))
+    # The own logits' part: inside the blocks a test for the diagonal would cost as much as an exponential.
+    of_own = jax.vjp(functools.partial(finish, margin), own)[1](jnp.full_like(own, gradient / B))[0]
+    of_left_BF = _together(of_left - of_own[..., None] * _parts(right_BF, blocks), blocks)
+    return jnp.zeros_like(margin), of_left_BF, jnp.zeros_like(right_BF), jnp.zeros_like(target_BE)
 
 
 cross_entropy.defvjp(_forward, _backward)

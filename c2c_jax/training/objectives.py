@@ -6,6 +6,7 @@ rows are its negatives. Targets are unit vectors and get no gradient.
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable
@@ -109,8 +110,8 @@ def _without_twins(
 class Logits(NamedTuple):
     """What a contrastive objective takes the cross-entropy of, as products of two sides and what is done to them.
 
-    sides: (params, predicted [R, E], targets [B, E]) → left [R, F], right [B, F]. finish: (margin, left @ right.T) →
-    logits [R, B].
+    sides: (params, predicted [R, E], targets [B, E]) → left [R, F], right [B, F]. finish: (margin, products) →
+    logits, entry by entry.
     """
 
     sides: Callable[[Params, Array, Array], tuple[Array, Array]]
@@ -125,11 +126,9 @@ def _contrastive(logits: Logits) -> Callable[..., Array]:
     """The symmetric cross-entropy over logits."""
 
     def loss(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
-        def masked(margin: Array, products_RB: Array, target_BE: Array, places_R: Array) -> Array:
-            return _without_twins(settings, logits.finish(margin, products_RB), target_BE, places_R)
-
         left_BF, right_BF = logits.sides(params, predicted_BE, target_BE)
-        return cross_entropy(masked, settings.blocks, margin, left_BF, right_BF, target_BE)
+        mask = functools.partial(_without_twins, settings)
+        return cross_entropy(logits.finish, mask, settings.blocks, margin, left_BF, right_BF, target_BE)
 
     return loss
 

@@ -31,8 +31,8 @@ def loss_of(kind: str, predicted: np.ndarray = PREDICTED, margin: float = 0.0, *
     return objective.loss(objective.init(), *arrays, margin)
 
 
-def inverse_distances(margin: float = 0.0) -> np.ndarray:
-    return np.array([[max(1 / math.dist(p, t) - margin, 0) for t in TARGET] for p in PREDICTED])
+def inverse_distances(margin: float = 0.0, predicted: np.ndarray = PREDICTED) -> np.ndarray:
+    return np.array([[max(1 / math.dist(p, t) - margin, 0) for t in TARGET] for p in predicted])
 
 
 def cosines() -> np.ndarray:
@@ -69,6 +69,14 @@ def test_inverse_euclidean_is_the_papers_formula(margin):
     assert inverse_distances().min() < 0.7 < inverse_distances().max()
     loss = loss_of("inverse_euclidean", margin=margin)
     np.testing.assert_allclose(loss, cross_entropies(inverse_distances(margin)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_logits_that_lie_far_apart(blocks):
+    """Own logits of 200 in half of the rows and of about 1 in the others: no one power of e serves them all."""
+    near = np.concatenate([TARGET[: B // 2] + 0.005 * unit(vectors(B // 2, E, 2)), PREDICTED[B // 2 :]])
+    loss = loss_of("inverse_euclidean", near, blocks=Blocks(blocks))
+    np.testing.assert_allclose(loss, cross_entropies(inverse_distances(predicted=near)), rtol=1e-3)
 
 
 def test_infonce_is_clips_formula():
