@@ -1,6 +1,10 @@
 """Resumable states of a run: written whole, checked by a checksum of their own, the newest sound one taken up."""
 
+import contextlib
 import hashlib
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +19,7 @@ from c2c_jax.training.dispatch import on_any_host
 from c2c_jax.training.step import TrainState
 
 KEPT = 2
+LATE_S = 0.2  # reads that go on behind one that failed have ended by then
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -78,12 +83,33 @@ class Checkpoints:
         """What is saved, or `state` and what is wrong with it."""
         items = ocp.args.Composite(state=ocp.args.StandardRestore(state), digest=ocp.args.JsonRestore())
         try:
-            found = self.manager.restore(step, args=items)
+            with _no_word_of_late_reads():
+                found = self.manager.restore(step, args=items)
         except Exception as error:  # of any kind: orbax, tensorstore and json each raise their own
             return state, _cause(error)
         if found.digest != _digest(found.state):
             return state, "its values are not those that were saved"
         return found.state, ""
+
+
+@contextlib.contextmanager
+def _no_word_of_late_reads() -> Iterator[None]:
+    """Where one array cannot be read orbax closes its event loop at once, and the reads of all others, which end later,
+    each print that it is closed: the damage itself is told of by an exception."""
+    before = sys.unraisablehook
+
+    def told(unraisable: sys.UnraisableHookArgs) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = told
+    try:
+        yield
+    except Exception:
+        time.sleep(LATE_S)
+        raise
+    finally:
+        sys.unraisablehook = before
 
 
 def _digest(state: TrainState) -> dict[str, str]:

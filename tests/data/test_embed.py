@@ -16,7 +16,7 @@ from c2c_jax.data.embed import prepare_store
 from c2c_jax.data.store import Store, StoreWriter
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.spaces import Space, load_space
-from tests.training.test_parallel import free_port, run_all
+from tests.training.programs import start, two_hosts
 
 ROOT = Path(__file__).parents[2]
 ROWS = 50
@@ -143,8 +143,9 @@ def test_full_disk_is_told_in_one_line_and_the_pass_goes_on(config, unbroken, tm
 
 
 def test_two_processes_write_the_same_bytes(config, unbroken, tmp_path):
-    hosts = ["--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2", "--process-id"]
-    run_all([[*command(config, tmp_path / "two"), *hosts, str(i)] for i in range(2)], devices=4)
+    hosts = [start(host, devices=4) for host in two_hosts(command(config, tmp_path / "two"))]
+    outputs = [host.communicate(timeout=120)[0] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], "\n".join(outputs)
     assert contents(tmp_path / "two") == unbroken
 
 
