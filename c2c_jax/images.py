@@ -1,6 +1,8 @@
 """Picture files in, upright 8-bit RGB out."""
 
+import glob
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,10 @@ from c2c_jax.errors import ImageError
 
 # Only formats that PIL decodes by itself: an EPS, for one, would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "PPM", "JPEG2000")
+SUFFIXES = tuple(
+    ".jpg .jpeg .png .gif .webp .avif .tif .tiff .bmp .ppm .pgm .pnm .jp2".split()
+)  # looked for in folders
+MEL_SUFFIX = ".mel.png"  # spectrograms, written beside sounds: no pictures to make sounds of
 # LAB and the 32-bit modes I and F are left out: PIL converts them to other colours or clips them, without a word.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 MODES_16_BIT = ("I;16", "I;16B", "I;16L")
@@ -27,6 +33,31 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+def find_pictures(arguments: Sequence[str]) -> list[Path]:
+    """The files that arguments name, each once: files, folders (all their pictures, by name), patterns such as `*.jpg`.
+
+    Raises ImageError for a folder or pattern that holds no picture; a single file is judged when it is read.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if _looks_like_picture(p))
+        elif not path.exists() and glob.has_magic(argument):
+            inside = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if _looks_like_picture(p))
+        else:
+            inside = [path]
+        if not inside:
+            kind = "folder" if path.is_dir() else "pattern"
+            raise ImageError(f"{kind} {argument} holds no picture: expected files that end in {', '.join(SUFFIXES)}")
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def _looks_like_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.endswith(MEL_SUFFIX) and path.is_file()
 
 
 def read_image(path: str | Path) -> Image.Image:

@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -15,23 +17,26 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 from PIL import Image
-from transformers import AutoConfig, AutoTokenizer, CLIPConfig, PreTrainedTokenizerBase
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from c2c_jax.errors import CheckpointError, one_line
 from c2c_jax.files import written_whole
 from c2c_jax.models.clap_text import ClapTextModelWithProjection
-from c2c_jax.models.clip import CLIPModel
+from c2c_jax.models.clip import CLIPModel, CLIPVisionModelWithProjection
 from c2c_jax.models.layers import ACTIVATIONS
 from c2c_jax.packing import TextBatch, TokenRows, pack
+from c2c_jax.pixels import FILE as PIXELS_FILE
+from c2c_jax.pixels import PixelRecipe
 from c2c_jax.weights import clap, clip
 from c2c_jax.weights.folders import checkpoint_folder, read_json, read_tensors, weight_files
 from c2c_jax.weights.rules import Table, fill, ignored_keys, unfill
 
+if TYPE_CHECKING:  # transformers imports torch: it is loaded where texts are read, and there alone
+    from transformers import PreTrainedTokenizerBase
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpaceId:
-    """What tells one space from another: a name for people and a fingerprint for comparison."""
+    """What tells one space from another: a name for people and a fingerprint for comparison; "": it is unknown."""
 
     name: str
     dim: int
@@ -43,16 +48,17 @@ class Space:
     """A joint embedding space. `encode_*` return projections before L2 normalisation, float32 [B, E].
 
     name: as it was given to `load_space`. dim: E. fingerprint: SHA-256 of weights, config and tokenizer files.
-    ignored: keys of the checkpoint that were passed over by the table's leave.
+    ignored: keys of the checkpoint that were passed over by the table's leave. One that was loaded for images alone has
+    no tokenizer.
     """
 
     name: str
     dim: int
     fingerprint: str
     config: Any
-    model: CLIPModel | ClapTextModelWithProjection
-    tokenizer: PreTrainedTokenizerBase
-    processor: CLIPImageProcessorPil | None
+    model: CLIPModel | CLIPVisionModelWithProjection | ClapTextModelWithProjection
+    tokenizer: "PreTrainedTokenizerBase | None"
+    pixels: PixelRecipe | None
     max_tokens: int
     ignored: list[str]
 
@@ -84,6 +90,8 @@ class Space:
     def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:  # which transformers' tokenizers do not take
             return []
+        if self.tokenizer is None:
+            raise CheckpointError(f"space {self.name} was loaded for images alone: load it whole")
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)["input_ids"]
         if not isinstance(self.model, CLIPModel):
             return ids
@@ -113,16 +121,14 @@ class Space:
 
         Raises CheckpointError for a space that has no image tower.
         """
-        if self.processor is None:
+        if self.pixels is None:
             raise CheckpointError(f"space {self.name} has no image tower; pass a CLIP checkpoint")
         batch_size = _rounded_up(min(batch_size, len(images)), jax.local_device_count())
         vectors = np.empty((len(images), self.dim), np.float32)
         for start in range(0, len(images), batch_size):
             batch = list(images[start : start + batch_size])
-            pixels_BCHW = self.processor(images=batch, return_tensors="np")["pixel_values"]
-            pixels_BHWC = np.resize(
-                pixels_BCHW.transpose(0, 2, 3, 1), (batch_size, *_height_width_channels(pixels_BCHW))
-            )
+            pixels_BHWC = self.pixels(batch)
+            pixels_BHWC = np.resize(pixels_BHWC, (batch_size, *pixels_BHWC.shape[1:]))
             vectors[start : start + len(batch)] = np.asarray(self._run("encode_image", pixels_BHWC))[: len(batch)]
         return vectors
 
@@ -130,9 +136,10 @@ class Space:
         """Writes the space as a Hugging Face folder that transformers loads: the way back through the same table."""
         with written_whole(folder) as beside:
             self.config.save_pretrained(beside)
-            self.tokenizer.save_pretrained(beside)
-            if self.processor is not None:
-                self.processor.save_pretrained(beside)
+            if self.tokenizer is not None:
+                self.tokenizer.save_pretrained(beside)
+            if self.pixels is not None:
+                (beside / PIXELS_FILE).write_text(json.dumps(self.pixels.content, indent=2) + "\n", encoding="utf-8")
             tensors = unfill(self.model, _FORMATS[self.config.model_type][1], self.config)
             safetensors.numpy.save_file(tensors, beside / "model.safetensors", metadata={"format": "pt"})
 
@@ -170,11 +177,6 @@ def _rounded_up(count: int, multiple: int) -> int:
     return -(-max(count, 1) // multiple) * multiple
 
 
-def _height_width_channels(pixels_BCHW: np.ndarray) -> tuple[int, int, int]:
-    _, C, H, W = pixels_BCHW.shape
-    return H, W, C
-
-
 def _clap_text_config(config: Any) -> Any:
     """A whole ClapModel keeps the text tower's sizes in `text_config` and the projection's beside it."""
     text = config.text_config
@@ -190,37 +192,47 @@ _FORMATS: dict[str, tuple[Any, Table]] = {
 }
 
 
-def load_space(name: str) -> Space:
+def load_space(name: str, *, only_images: bool = False) -> Space:
     """The space of a checkpoint.
 
     name: a hub name, a local folder, or either with `:SUBFOLDER` (`cvssp/audioldm-s-full-v2:text_encoder`).
+    only_images: of CLIP the vision tower alone is read, which takes half the time.
     Raises CheckpointError for a checkpoint that is missing, incomplete, of another kind, or whose tensors do not fit
     its config.json.
     """
     folder = checkpoint_folder(name)
-    config = _read_config(folder, name)
-    build, table = _FORMATS[config.model_type]
-    tensors = read_tensors(folder)
-    model = fill(functools.partial(build, config), tensors, table, str(folder))
-    is_clip = isinstance(config, CLIPConfig)
-    positions = config.text_config.max_position_embeddings if is_clip else _roberta_longest(config)
-    tokenizer = _load_tokenizer(folder)
-    return Space(
-        name=name,
-        dim=config.projection_dim,
-        fingerprint=fingerprint(folder),
-        config=config,
-        model=model,
-        tokenizer=tokenizer,
-        processor=_load_processor(folder) if is_clip else None,
-        max_tokens=min(positions, tokenizer.model_max_length),
-        ignored=ignored_keys(tensors, table),
-    )
+    config: Any
+    if only_images:
+        config = _vision_config(folder, name)
+        build, table, dim = clip.build_vision, clip.VISION_TABLE, clip.projection_dim(config)
+    else:
+        config = _read_config(folder, name)
+        (build, table), dim = _FORMATS[config.model_type], config.projection_dim
+    has_images = only_images or config.model_type == "clip"
+    with ThreadPoolExecutor(1) as beside:
+        hashed = beside.submit(fingerprint, folder)  # reads every byte
+        tensors = read_tensors(folder, table.ignored)
+        model = fill(functools.partial(build, config), tensors, table, str(folder))
+        tokenizer = None if only_images else _load_tokenizer(folder)
+        return Space(
+            name=name,
+            dim=dim,
+            fingerprint=hashed.result(),
+            config=config,
+            model=model,
+            tokenizer=tokenizer,
+            pixels=PixelRecipe.read(folder) if has_images else None,
+            max_tokens=min(_positions(config), tokenizer.model_max_length) if tokenizer else 0,
+            ignored=ignored_keys(tensors, table),
+        )
 
 
-def identify(name: str) -> SpaceId:
-    """Name, width and fingerprint of a checkpoint, without loading its towers. Raises as `load_space`."""
-    folder = checkpoint_folder(name)
+def identify(name: str, *, download: bool = True) -> SpaceId:
+    """Name, width and fingerprint of a checkpoint, without loading its towers. Raises as `load_space`.
+
+    download: whether the hub may be asked for it; where it may not, one that is not here raises AbsentError.
+    """
+    folder = checkpoint_folder(name, download=download)
     return SpaceId(name=name, dim=_read_config(folder, name).projection_dim, fingerprint=fingerprint(folder))
 
 
@@ -231,18 +243,33 @@ def _read_config(folder: Path, name: str) -> Any:
     kind = read_json(folder / "config.json").get("model_type")
     if kind not in (*_FORMATS, "clap"):
         raise CheckpointError(f"{name}: config.json says model_type {kind!r}; expected clip, clap or clap_text_model")
+    from transformers import AutoConfig
+
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers checks sizes against each other, by exceptions of many kinds
         raise CheckpointError(f"{folder / 'config.json'} makes no model ({one_line(error)}); fetch it again") from error
     if kind == "clap":
         config = _clap_text_config(config)
-    towers: list[Any] = [config.text_config, config.vision_config] if isinstance(config, CLIPConfig) else [config]
+    towers: list[Any] = [config.text_config, config.vision_config] if kind == "clip" else [config]
     for tower in towers:
-        if tower.hidden_act not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise CheckpointError(f"{folder / 'config.json'}: hidden_act {tower.hidden_act!r}; known are {known}")
+        _require_activation(folder, tower.hidden_act)
     return config
+
+
+def _vision_config(folder: Path, name: str) -> dict[str, Any]:
+    """config.json of a CLIP checkpoint as it is. Raises CheckpointError for one of another kind."""
+    content = read_json(folder / "config.json")
+    if content.get("model_type") != "clip":
+        raise CheckpointError(f"space {name} has no image tower; pass a CLIP checkpoint")
+    _require_activation(folder, clip.vision_sizes(content).hidden_act)
+    return content
+
+
+def _require_activation(folder: Path, name: str) -> None:
+    if name not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise CheckpointError(f"{folder / 'config.json'}: hidden_act {name!r}; known are {known}")
 
 
 def fingerprint(folder: Path) -> str:
@@ -255,7 +282,10 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _roberta_longest(config: Any) -> int:
+def _positions(config: Any) -> int:
+    """The longest text of a checkpoint in tokens; RoBERTa counts positions from pad_token_id + 1."""
+    if config.model_type == "clip":
+        return config.text_config.max_position_embeddings
     return config.max_position_embeddings - config.pad_token_id - 1
 
 
@@ -270,7 +300,9 @@ def _tokenizer_files(folder: Path) -> list[Path]:
     return [tokens / name for name in names if (tokens / name).is_file()]
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def _load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
     tokens = _tokenizer_folder(folder)
     if not _tokenizer_files(folder):
         raise CheckpointError(
@@ -282,9 +314,3 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise CheckpointError(
             f"the tokenizer in {tokens} cannot be read ({one_line(error)}); fetch it again"
         ) from error
-
-
-def _load_processor(folder: Path) -> CLIPImageProcessorPil:
-    read_json(folder / "preprocessor_config.json")
-    # The PIL backend by name: the torchvision one resizes differently in the last bits.
-    return CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)

@@ -1,54 +1,142 @@
-"""Turns a picture into a sound.
+"""Turns pictures into sounds.
 
 examples:
   python infer.py photo.png --translator runs/mlp/bundle --audioldm cvssp/audioldm-l-full
+  python infer.py photos/ 'more/*.jpg' --translator runs/mlp/bundle --audioldm FOLDER --out sounds --candidates 3 \\
+      --ranker laion/clap-htsat-unfused
+  python infer.py photo.png ... --control "a dog barks"                 (photo.control.wav: the text's own sound)
+  python infer.py photo.png ... --prompt "heavy rain" --mix 0.3         (0.7 of the picture, 0.3 of the text)
+  python infer.py frames/ ... --average                                 (frames.wav: of all pictures together)
+  python infer.py photo.png --translator runs/mlp/bundle --scheduler ddim --steps 200 ...      (as in the paper)
   python infer.py photo.png --translator runs/mlp/bundle --save-embedding photo.npy
 
-The second writes the unit CLAP vector [E] of the picture, float32, and needs no AudioLDM.
+Beside each sound lie its mel-spectrogram (photo.mel.png) and a record of all that is needed to repeat it (photo.json).
+The last example writes the unit CLAP vector [E] of the picture, float32, and needs no AudioLDM.
 """
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from c2c_jax.errors import ConfigError
+from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling
+
+if TYPE_CHECKING:  # JAX is imported once the flags have been read
+    from c2c_jax.inference import Generation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("image", type=Path, help="the picture")
+    default = Sampling()
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or patterns of names"
+    )
     parser.add_argument("--translator", required=True, type=Path, metavar="BUNDLE", help="the `bundle` folder of a run")
     parser.add_argument("--audioldm", metavar="NAME", help="AudioLDM: a hub name or a folder in diffusers' layout")
     parser.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
-    parser.add_argument("--steps", type=int, default=200, help="denoising steps (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of the sound (default: %(default)s)")
-    parser.add_argument("--guidance", type=float, default=7.5, help="guidance scale; 1: none (default: %(default)s)")
-    parser.add_argument(
-        "--negative-prompt", default="Low quality", help="what the sound should not be (default: %(default)r)"
+
+    files = parser.add_argument_group("files")
+    files.add_argument(
+        "--out", type=Path, help="the sound file of one picture, or a folder (default: beside each picture)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same file (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="the wav file to write (default: the picture's name with .wav)")
-    parser.add_argument("--save-embedding", type=Path, metavar="FILE.npy", help="write the CLAP vector here")
+    files.add_argument("--format", choices=("wav", "flac"), help="of sound files (default: wav, or as --out ends)")
+    files.add_argument("--save-embedding", type=Path, metavar="FILE.npy", help="write the CLAP vectors here")
+
+    vector = parser.add_argument_group("what is heard")
+    vector.add_argument(
+        "--average", action="store_true", help="one sound for all pictures of a folder (a video's frames)"
+    )
+    vector.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="mix a text in; may come again")
+    vector.add_argument(
+        "--blend", action="append", default=[], type=Path, metavar="IMAGE", help="mix a picture in, too"
+    )
+    vector.add_argument(
+        "--mix", action="append", default=[], type=float, metavar="W",
+        help="weight of a --prompt or --blend, prompts first, or one that they share evenly (default: 0.5)",
+    )  # fmt: skip
+    vector.add_argument(
+        "--control",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="write a text's own sound beside; one, or one each",
+    )
+
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument(
+        "--scheduler",
+        choices=tuple(STEPS),
+        default=default.scheduler,
+        help="ddim is the paper's (default: %(default)s)",
+    )
+    sampling.add_argument(
+        "--steps", type=int, help=f"denoising steps (default: {', '.join(f'{n} of {s}' for s, n in STEPS.items())})"
+    )
+    sampling.add_argument("--seconds", type=float, default=default.seconds, help="of sound (default: %(default)s)")
+    sampling.add_argument(
+        "--guidance", type=float, default=default.guidance, help="guidance scale; 1: none (default: %(default)s)"
+    )
+    sampling.add_argument(
+        "--negative-prompt", default=default.negative_prompt, help="what the sound should not be (default: %(default)r)"
+    )
+    sampling.add_argument("--seed", type=int, default=default.seed, help="same seed, same file (default: %(default)s)")
+    sampling.add_argument("--candidates", type=int, default=1, metavar="N", help="sounds for each picture (default: 1)")
+    sampling.add_argument("--ranker", metavar="NAME", help="whole CLAP, hub name or folder, that puts the best first")
+
+    device = parser.add_argument_group("device")
+    device.add_argument("--device", help="as torch names it (default: cuda if there is one)")
+    device.add_argument("--dtype", choices=DTYPES, default="float32", help="of AudioLDM (default: %(default)s)")
+    device.add_argument("--offload", action="store_true", help="keep each network on the device only while it works")
+    device.add_argument("--batch-size", type=int, default=4, help="clips sampled at once (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> None:
     if not (args.audioldm or args.save_embedding):
         raise ConfigError("nothing to write: pass --audioldm NAME for a sound, or --save-embedding FILE.npy")
-    from c2c_jax.inference import Sampling, picture_to_sound
+    if args.batch_size < 1:
+        raise ConfigError(f"--batch-size is {args.batch_size}: take 1 or more")
+    from c2c_jax.images import find_pictures
+
+    pictures = find_pictures(args.images)
+    from c2c_jax.inference import Mixture, pictures_to_sounds
+
+    count = len(args.prompt) + len(args.blend)
+    weights = args.mix or [0.5] * bool(count)
+    if len(weights) == 1 and count:
+        weights = [weights[0] / count] * count
+    written = pictures_to_sounds(
+        pictures,
+        args.translator,
+        clip=args.clip,
+        generation=_generation(args) if args.audioldm else None,
+        mixture=Mixture(prompts=tuple(args.prompt), pictures=tuple(args.blend), weights=tuple(weights)),
+        average=args.average,
+        out=args.out,
+        sound_format=args.format,
+        save_embedding=args.save_embedding,
+    )
+    for path in written:
+        print(path, flush=True)
+
+
+def _generation(args: argparse.Namespace) -> "Generation":
+    from c2c_jax.inference import Generation
 
     sampling = Sampling(
+        scheduler=args.scheduler,
         steps=args.steps,
         seconds=args.seconds,
         guidance=args.guidance,
         negative_prompt=args.negative_prompt,
         seed=args.seed,
+        candidates=args.candidates,
     )
-    written = picture_to_sound(
-        args.image,
-        args.translator,
+    return Generation(
         audioldm=args.audioldm,
-        clip=args.clip,
         sampling=sampling,
-        out=args.out,
-        save_embedding=args.save_embedding,
+        ranker=args.ranker,
+        controls=tuple(args.control),
+        device=args.device,
+        dtype=args.dtype,
+        offload=args.offload,
+        at_once=args.batch_size,
     )
-    for path in written:
-        print(path)

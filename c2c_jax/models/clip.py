@@ -167,21 +167,27 @@ class CLIPVisionModel(nnx.Module):
         return self.post_layernorm(self.encoder(hidden_BPD, class_B1)[:, 0])
 
 
-class CLIPModel(nnx.Module):
-    """Both towers and their projections into the joint space of width E = `projection_dim`."""
+class CLIPVisionModelWithProjection(nnx.Module):
+    """The vision tower and its projection into the joint space of width E = `projection_dim`."""
+
+    def __init__(self, config: CLIPVisionConfig, projection_dim: int, *, rngs: nnx.Rngs):
+        self.vision_model = CLIPVisionModel(config, rngs=rngs)
+        self.visual_projection = nnx.Linear(config.hidden_size, projection_dim, use_bias=False, rngs=rngs)
+
+    def encode_image(self, pixels_BHWC: Float[Array, "B height width C"]) -> Float[Array, "B E"]:
+        """Image projections before L2 normalisation, of normalised pixels, channels last."""
+        return self.visual_projection(self.vision_model(pixels_BHWC))
+
+
+class CLIPModel(CLIPVisionModelWithProjection):
+    """Both towers and their projections."""
 
     def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs):
-        E = config.projection_dim
+        super().__init__(config.vision, config.projection_dim, rngs=rngs)
         self.text_model = CLIPTextModel(config.text, rngs=rngs)
-        self.vision_model = CLIPVisionModel(config.vision, rngs=rngs)
-        self.text_projection = nnx.Linear(config.text.hidden_size, E, use_bias=False, rngs=rngs)
-        self.visual_projection = nnx.Linear(config.vision.hidden_size, E, use_bias=False, rngs=rngs)
+        self.text_projection = nnx.Linear(config.text.hidden_size, config.projection_dim, use_bias=False, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.log(jnp.asarray(1 / 0.07)))  # CLIP section 2.5
 
     def encode_text(self, tokens: TokenRows) -> Float[Array, "R Q E"]:
         """Text projections before L2 normalisation."""
         return self.text_projection(self.text_model(tokens))
-
-    def encode_image(self, pixels_BHWC: Float[Array, "B height width C"]) -> Float[Array, "B E"]:
-        """Image projections before L2 normalisation, of normalised pixels, channels last."""
-        return self.visual_projection(self.vision_model(pixels_BHWC))

@@ -5,17 +5,17 @@ such as `laion/clap-htsat-unfused`, of which the audio tower is passed over.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from flax import nnx
-from transformers import ClapTextConfig as HFClapTextConfig
 
 from c2c_jax.models.clap_text import ClapTextConfig, ClapTextModelWithProjection
 from c2c_jax.weights.folders import sizes_from
 from c2c_jax.weights.rules import LINEAR, Table, leaf
 
 
-def _buffers(config: HFClapTextConfig) -> Mapping[str, np.ndarray]:
+def _buffers(config: Any) -> Mapping[str, np.ndarray]:
     positions = np.arange(config.max_position_embeddings, dtype=np.int64)[None]
     return {
         "text_model.embeddings.position_ids": positions,
@@ -40,6 +40,6 @@ TABLE = Table(
 )
 
 
-def build(config: HFClapTextConfig) -> ClapTextModelWithProjection:
+def build(config: Any) -> ClapTextModelWithProjection:
     """The module for a transformers ClapTextConfig, with initial weights."""
     return ClapTextModelWithProjection(sizes_from(ClapTextConfig, config), rngs=nnx.Rngs(0))

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ import numpy as np
 import safetensors
 from huggingface_hub.errors import HFValidationError
 
-from c2c_jax.errors import CheckpointError
+from c2c_jax.errors import AbsentError, CheckpointError
 
 # The names under which Hugging Face folders keep weights, in the order in which they are preferred.
 WEIGHT_FILES = (
@@ -25,11 +26,13 @@ TEXT_FILES = ("*.json", "*.txt")
 Sizes = TypeVar("Sizes")
 
 
-def checkpoint_folder(name: str) -> Path:
+def checkpoint_folder(name: str, *, download: bool = True) -> Path:
     """The local folder of one model, downloaded from the hub if it is not on this machine.
 
     name: a local folder, a hub name (`openai/clip-vit-base-patch32`), or either with `:SUBFOLDER` behind it.
-    Raises CheckpointError where there is no such folder, or the hub cannot be reached and its cache lacks the files.
+    download: whether the hub may be asked for what its cache lacks.
+    Raises CheckpointError where there is no such folder, its subclass AbsentError where the cache lacks the files and
+    the hub is not asked or cannot be reached.
     """
     if Path(name).expanduser().is_dir():
         return Path(name).expanduser()
@@ -41,23 +44,30 @@ def checkpoint_folder(name: str) -> Path:
     else:
         # A model in a subfolder keeps its tokenizer beside it, in the sibling folder `tokenizer`.
         places = [f"{subfolder}/", "tokenizer/"] if subfolder else [""]
-        folder = hub_snapshot(base, places) / subfolder
+        folder = hub_snapshot(base, places, download=download) / subfolder
     if not folder.is_dir():
         raise CheckpointError(f"{base} has no folder {subfolder!r}; NAME:SUBFOLDER names one model inside of it")
     return folder
 
 
-def hub_snapshot(name: str, places: list[str]) -> Path:
+def hub_snapshot(name: str, places: list[str], *, download: bool = True) -> Path:
     """The local snapshot of a hub repository's configs, tokenizers and weights (safetensors, or else .bin).
 
-    places: prefixes inside the repository to fetch from, each "" or ending in "/".
+    places: prefixes inside the repository to fetch from, each "" or ending in "/". download and errors: as for
+    `checkpoint_folder`.
     """
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(f"there is no folder {name}; pass a checkpoint folder or a hub name OWNER/NAME")
     try:
-        folder = _snapshot(name, [place + pattern for place in places for pattern in (*TEXT_FILES, "*.safetensors")])
-        if not any((folder / places[0]).rglob("*.safetensors")):
-            folder = _snapshot(name, [place + pattern for place in places for pattern in (*TEXT_FILES, "*.bin")])
+        for suffix in ("*.safetensors", "*.bin"):
+            patterns = [place + pattern for place in places for pattern in (*TEXT_FILES, suffix)]
+            snapshot = huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=not download)
+            folder = Path(snapshot)
+            if any((folder / places[0]).rglob(suffix)):
+                break
+        else:
+            if not download:
+                raise FileNotFoundError(name)
     except HFValidationError:
         raise CheckpointError(
             f"there is no folder {name}, and it is no hub name; pass a checkpoint folder or a hub name OWNER/NAME"
@@ -69,16 +79,12 @@ def hub_snapshot(name: str, places: list[str]) -> Path:
         )
         if places == [""]:
             missing = "all its files"
-        raise CheckpointError(
+        raise AbsentError(
             f"checkpoint {name} is no folder here and the hub did not give it ({type(error).__name__}); missing are "
             f"{missing} and the tokenizer's; run `hf download {name} {wanted} --local-dir FOLDER` where there is a "
             "network and pass FOLDER instead"
         ) from None
     return folder
-
-
-def _snapshot(name: str, patterns: list[str]) -> Path:
-    return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
 
 
 def read_json(path: Path) -> dict:
@@ -114,22 +120,27 @@ def weight_files(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder} holds no weights: expected one of {', '.join(WEIGHT_FILES)}")
 
 
-def read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """Every tensor of a Hugging Face folder by its name. `.bin` files are read with `weights_only=True`."""
+def read_tensors(folder: Path, passed_over: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Every tensor of a Hugging Face folder by its name. `.bin` files are read with `weights_only=True`.
+
+    passed_over: patterns of names whose values are not needed; of safetensors files they are not read, but empty.
+    """
     tensors: dict[str, np.ndarray] = {}
     for path in weight_files(folder):
         if path.suffix == ".safetensors":
-            tensors.update(read_safetensors(path))
+            tensors.update(read_safetensors(path, passed_over))
         elif path.suffix == ".bin":
             tensors.update(_read_torch(path))
     return tensors
 
 
-def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Every tensor of one safetensors file; CheckpointError where it is missing, cut short or of another format."""
+def read_safetensors(path: Path, passed_over: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Every tensor of one safetensors file, see `read_tensors`; CheckpointError where it is missing, cut short or of
+    another format."""
     try:
         with safetensors.safe_open(path, "np") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}
+            needless = {key for key in file.keys() if any(re.fullmatch(pattern, key) for pattern in passed_over)}
+            return {key: np.empty(0) if key in needless else file.get_tensor(key) for key in file.keys()}
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
 

@@ -1,13 +1,12 @@
-import io
+import dataclasses
 import json
 import logging
 import math
 import os
 import shutil
-import sys
-import wave
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -16,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from bench.checkpoints import build_audioldm
 from c2c_jax.errors import CheckpointError, GenerationError
-from c2c_jax.generation.audioldm import AudioLDM, write_wav
+from c2c_jax.generation.audioldm import AudioLDM, TextTower, build_scheduler
+from c2c_jax.generation.sampling import STEPS, Sampling
 
 CAPTIONS = ["a dog barks at the rain", "low quality", "waves roll onto a beach", "a train passes"]
 WEIGHTS = {
@@ -25,7 +25,7 @@ WEIGHTS = {
     "text_encoder": "model",
     "vocoder": "model",
 }
-SHORT = dict(steps=2, seconds=0.1)
+SHORT = Sampling(scheduler="ddim", steps=2, seconds=0.1)
 # Kernels round otherwise for another batch size or memory layout, and guidance of 7.5 through two long steps makes more
 # of it: differences of 2e-5 were seen in sound that reaches 0.5. Three steps of a 16-bit sample are 1e-4.
 ROUNDING = 1e-4
@@ -81,106 +81,194 @@ def units(clap_BE):
 def text_vector(pipeline, text):
     tokens = pipeline.tokenizer([text], return_tensors="pt")
     vector = pipeline.text_encoder(**tokens).text_embeds
-    return vector / vector.norm()
+    return units(torch.nn.functional.normalize(vector).numpy())
 
 
-def by_hand(pipeline, clap_BE, seed, guidance, negative):
+def with_parts_of(pipeline):
+    """Ours over the very networks of a pipeline: `load` lays weights out otherwise, which rounds otherwise."""
+    return AudioLDM(
+        unet=pipeline.unet,
+        vae=pipeline.vae,
+        vocoder=pipeline.vocoder,
+        noise_levels=dict(pipeline.scheduler.config),
+        load_text=lambda: TextTower(pipeline.tokenizer, pipeline.text_encoder),
+    )
+
+
+def by_hand(pipeline, clap_BE, seeds, sampling, negative):
+    """What diffusers' own pipeline makes."""
+    pipeline = AudioLDMPipeline(
+        **{**pipeline.components, "scheduler": build_scheduler(sampling.scheduler, dict(pipeline.scheduler.config))}
+    )
+    pipeline.set_progress_bar_config(disable=True)
     return pipeline(
         prompt_embeds=units(clap_BE),
         negative_prompt_embeds=negative,
-        audio_length_in_s=0.1,
-        num_inference_steps=2,
-        guidance_scale=guidance,
-        generator=[torch.Generator().manual_seed(seed + i) for i in range(len(clap_BE))],
+        audio_length_in_s=sampling.seconds,
+        num_inference_steps=sampling.steps,
+        guidance_scale=sampling.guidance,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],
     ).audios
+
+
+def short(**fields):
+    return dataclasses.replace(SHORT, **fields)
+
+
+def one(model, sampling=SHORT, vector_seed=0, seed=0, **more):
+    return model.generate(vectors(1, seed=vector_seed), sampling, seeds=[seed], **more)
 
 
 def test_sizes_come_from_the_checkpoint(model):
     assert (model.sample_rate, model.dim) == (16000, 64)
 
 
-def test_sound_is_the_pipelines_sample_for_sample(model, pipeline):
-    clap_BE = vectors(2)
-    negative = text_vector(pipeline, "rain").repeat(2, 1)
-    expected = by_hand(pipeline, clap_BE, 7, 3.5, negative)
-    asked = dict(guidance=3.5, negative_prompt="rain", seed=7, **SHORT)
-    found = AudioLDM(pipeline).generate(clap_BE, **asked)
+@pytest.mark.parametrize("scheduler", STEPS)
+def test_sound_is_the_pipelines_sample_for_sample(model, pipeline, scheduler):
+    clap_BE, sampling = vectors(2), short(scheduler=scheduler, steps=4, guidance=3.5, negative_prompt="rain")
+    expected = by_hand(pipeline, clap_BE, [7, 9], sampling, text_vector(pipeline, "rain").repeat(2, 1))
+    found = with_parts_of(pipeline).generate(clap_BE, sampling, seeds=[7, 9])
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
-    np.testing.assert_allclose(model.generate(clap_BE, **asked), expected, atol=ROUNDING)
+    np.testing.assert_allclose(model.generate(clap_BE, sampling, seeds=[7, 9]), expected, atol=ROUNDING)
     # The same random weights must tell another text and guidance apart, or the equality above says nothing.
-    assert np.abs(model.generate(clap_BE, **{**asked, "negative_prompt": "a"}) - expected).max() > DIFFERENT
-    assert np.abs(model.generate(clap_BE, **{**asked, "guidance": 2.5}) - expected).max() > DIFFERENT
+    for other in (dict(negative_prompt="a"), dict(guidance=2.5)):
+        found = model.generate(clap_BE, dataclasses.replace(sampling, **other), seeds=[7, 9])
+        assert np.abs(found - expected).max() > DIFFERENT
+
+
+def test_schedulers_differ(model):
+    sounds = [one(model, short(scheduler=name, steps=4)) for name in STEPS]
+    assert min(np.abs(a - b).max() for i, a in enumerate(sounds) for b in sounds[:i]) > 1e-3
 
 
 def test_the_negative_prompt_is_encoded_as_the_pipeline_does(model, pipeline):
-    clap_BE = vectors(1)
-    both = pipeline._encode_prompt(["a dog"], "cpu", 1, True, ["Low quality"])
-    expected = by_hand(pipeline, clap_BE, 0, 7.5, both[:1])
-    np.testing.assert_allclose(model.generate(clap_BE, **SHORT), expected, atol=ROUNDING)
+    both = pipeline._encode_prompt(["a dog"], "cpu", 1, True, ["Low quality"]).detach()
+    expected = by_hand(pipeline, vectors(1), [0], SHORT, both[:1])
+    np.testing.assert_allclose(one(model), expected, atol=ROUNDING)
+    np.testing.assert_allclose(one(model, negative_E=3 * both[0].numpy()), expected, atol=ROUNDING)
+
+
+def test_texts_of_any_lengths_are_the_same_together_and_alone(model, pipeline):
+    texts = ["a dog barks at the rain", "a", "a" + " b" * 30]
+    found = model.encode_text(texts)
+    for text, vector in zip(texts, found, strict=True):
+        np.testing.assert_allclose(vector, text_vector(pipeline, text)[0], atol=1e-5)
 
 
 def test_a_negative_prompt_beyond_the_towers_positions_is_cut(model):
     # 512 tokens, start and end among them, are all that RoBERTa's 514 positions hold.
-    longest = model.generate(vectors(1), negative_prompt="a" + " a" * 509, **SHORT)
-    np.testing.assert_array_equal(model.generate(vectors(1), negative_prompt="a" + " a" * 700, **SHORT), longest)
-    shorter = model.generate(vectors(1), negative_prompt="a" + " b" * 400, **SHORT)
-    assert np.abs(shorter - longest).max() > ROUNDING
+    (longest,) = model.encode_text(["a" + " a" * 509])
+    np.testing.assert_array_equal(model.encode_text(["a" + " a" * 700])[0], longest)
+    assert np.abs(model.encode_text(["a" + " b" * 400])[0] - longest).max() > 1e-4
 
 
 @pytest.mark.parametrize("guidance", [1.0, 0.0, -2.0])
 def test_guidance_of_one_or_less_is_the_pipeline_without_guidance(pipeline, guidance):
-    clap_BE = vectors(1)
-    expected = by_hand(pipeline, clap_BE, 0, 1.0, None)
-    np.testing.assert_array_equal(AudioLDM(pipeline).generate(clap_BE, guidance=guidance, **SHORT), expected)
+    expected = by_hand(pipeline, vectors(1), [0], short(guidance=1.0), None)
+    np.testing.assert_array_equal(one(with_parts_of(pipeline), short(guidance=guidance)), expected)
+
+
+def test_no_text_tower_is_needed_for_vectors(copy, model):
+    shutil.rmtree(copy / "text_encoder")
+    shutil.rmtree(copy / "tokenizer")
+    without = AudioLDM.load(copy, device="cpu")
+    np.testing.assert_array_equal(one(without, short(guidance=1.0)), one(model, short(guidance=1.0)))
+    away_E = vectors(1, seed=3)[0]
+    np.testing.assert_array_equal(one(without, negative_E=away_E), one(model, negative_E=away_E))
+    with pytest.raises(CheckpointError, match="lacks text_encoder/config.json, tokenizer/vocab.json"):
+        one(without)
 
 
 # 4480 samples are 28 frames: diffusers rounds 0.29 s down to 28 of its 29.
 @pytest.mark.parametrize("seconds, samples", [(0.04, 640), (0.1, 1600), (0.1234, 1974), (0.29, 4640)])
 def test_length_is_seconds_times_the_rate(model, seconds, samples):
-    assert model.generate(vectors(1), steps=1, seconds=seconds, guidance=1.0).shape == (1, samples)
+    assert one(model, short(steps=1, seconds=seconds, guidance=1.0)).shape == (1, samples)
 
 
 def test_vectors_count_by_direction(model):
-    clap_BE = vectors(1)
-    expected = model.generate(clap_BE, **SHORT)
-    np.testing.assert_allclose(model.generate(1e30 * clap_BE, **SHORT), expected, atol=ROUNDING)
-    assert np.abs(model.generate(vectors(1, seed=1), **SHORT) - expected).max() > DIFFERENT
+    expected = one(model)
+    long = model.generate(1e30 * vectors(1), SHORT, seeds=[0])
+    np.testing.assert_allclose(long, expected, atol=ROUNDING)
+    assert np.abs(one(model, vector_seed=1) - expected).max() > DIFFERENT
+
+
+def test_vectors_of_numpy_jax_and_torch(model):
+    clap_BE = vectors(2)
+    expected = model.generate(clap_BE, SHORT, seeds=[0, 1])
+    for same in (jnp.asarray(clap_BE), torch.from_numpy(clap_BE), torch.from_numpy(clap_BE).requires_grad_()):
+        np.testing.assert_array_equal(model.generate(same, SHORT, seeds=[0, 1]), expected)
+    for half in (jnp.asarray(clap_BE, jnp.bfloat16), torch.from_numpy(clap_BE).bfloat16()):
+        rounded = np.asarray(half, np.float32) if isinstance(half, jnp.ndarray) else half.float().numpy()
+        found = model.generate(half, SHORT, seeds=[0, 1])
+        np.testing.assert_array_equal(found, model.generate(rounded, SHORT, seeds=[0, 1]))
 
 
 def test_same_seed_same_samples_and_another_seed_others(model):
-    first = model.generate(vectors(1), seed=3, **SHORT)
-    np.testing.assert_array_equal(model.generate(vectors(1), seed=3, **SHORT), first)
-    assert np.abs(model.generate(vectors(1), seed=4, **SHORT) - first).max() > DIFFERENT
+    first = one(model, seed=3)
+    np.testing.assert_array_equal(one(model, seed=3), first)
+    assert np.abs(one(model, seed=4) - first).max() > DIFFERENT
 
 
 def test_a_clip_of_a_batch_is_the_clip_alone(model):
-    clap_BE = vectors(3)
-    batch = model.generate(clap_BE, seed=5, **SHORT)
+    clap_BE, seeds = vectors(3), [5, 11, 5]
+    batch = model.generate(clap_BE, SHORT, seeds=seeds)
     for i in range(3):
-        np.testing.assert_allclose(model.generate(clap_BE[i : i + 1], seed=5 + i, **SHORT)[0], batch[i], atol=ROUNDING)
+        alone = model.generate(clap_BE[i : i + 1], SHORT, seeds=seeds[i : i + 1])
+        np.testing.assert_allclose(alone[0], batch[i], atol=ROUNDING)
+
+
+def test_networks_that_come_and_go_make_the_same_sound(folder, model):
+    offloaded = AudioLDM.load(folder, device="cpu", offload=True)
+    np.testing.assert_array_equal(one(offloaded), one(model))
+
+
+def test_bfloat16_is_near(folder, model):
+    half = AudioLDM.load(folder, device="cpu", dtype="bfloat16")
+    found, expected = one(half, short(guidance=1.0)), one(model, short(guidance=1.0))
+    assert found.dtype == np.float32
+    assert 1e-5 < np.abs(found - expected).mean() < 0.1 * np.abs(expected).mean()
+
+
+@pytest.mark.parametrize(("dtype", "told"), [("float16", "float16 is for GPUs"), ("int8", "dtype is 'int8': take")])
+def test_dtypes_that_cannot_be_are_refused(folder, dtype, told):
+    with pytest.raises(GenerationError, match=told):
+        AudioLDM.load(folder, device="cpu", dtype=dtype)
+
+
+def test_every_step_is_told_of(model):
+    steps = []
+    one(model, short(steps=7), on_step=lambda: steps.append(1))
+    assert len(steps) == 7
+
+
+def test_a_seed_for_each_vector(model):
+    with pytest.raises(GenerationError, match="2 vectors and 1 seeds"):
+        model.generate(vectors(2), SHORT, seeds=[0])
 
 
 @pytest.mark.parametrize(
     "wrong, value, words",
     [
-        ("steps", 0, "1 to 999"),
-        ("steps", -3, "1 to 999"),
+        ("scheduler", "euler", "one of dpm"),
+        ("steps", 0, "1 or more"),
+        ("steps", -3, "1 or more"),
         ("steps", 1000, "1 to 999"),
         ("seed", -1, "0 to 9223372036854775807"),
         ("seed", 2**63, "0 to 9223372036854775807"),
-        ("seconds", 0.0, "0.04 to 600"),
-        ("seconds", -1.0, "0.04 to 600"),
+        ("seconds", 0.0, "up to 600"),
+        ("seconds", -1.0, "up to 600"),
         ("seconds", 0.0399, "0.04 to 600"),
-        ("seconds", math.inf, "0.04 to 600"),
-        ("seconds", math.nan, "0.04 to 600"),
-        ("seconds", 601.0, "0.04 to 600"),
+        ("seconds", math.inf, "up to 600"),
+        ("seconds", math.nan, "up to 600"),
+        ("seconds", 601.0, "up to 600"),
         ("guidance", math.nan, "finite"),
+        ("candidates", 0, "1 or more"),
     ],
 )
 def test_values_that_cannot_be_are_refused_with_their_range(model, wrong, value, words):
-    with pytest.raises(GenerationError, match=rf"^{wrong} is {value}: take .*{words}.*$"):
-        model.generate(vectors(1), **{**SHORT, wrong: value})
+    with pytest.raises(GenerationError, match=rf"^{wrong} is {value!r}: take .*{words}.*$"):
+        one(model, short(**{wrong: value}))
 
 
 def test_most_steps_are_sampled(pipeline):
@@ -193,7 +281,7 @@ def test_most_steps_are_sampled(pipeline):
 @pytest.mark.parametrize("shape", [(1, 32), (2, 65), (0, 64)])
 def test_vectors_of_another_shape_are_refused(model, shape):
     with pytest.raises(GenerationError, match=rf"\(B, 64\), found \({shape[0]}, {shape[1]}\)"):
-        model.generate(np.ones(shape, np.float32), **SHORT)
+        model.generate(np.ones(shape, np.float32), SHORT, seeds=[0] * shape[0])
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
@@ -201,7 +289,7 @@ def test_vectors_without_a_direction_are_refused(model, value):
     clap_BE = vectors(3)
     clap_BE[1] = value
     with pytest.raises(GenerationError, match="vector 1 is zero or not finite"):
-        model.generate(clap_BE, **SHORT)
+        model.generate(clap_BE, SHORT, seeds=[0, 1, 2])
 
 
 def test_sound_that_is_not_finite_is_refused(copy):
@@ -209,32 +297,24 @@ def test_sound_that_is_not_finite_is_refused(copy):
     weights = load_file(path)
     weights["decoder.conv_out.bias"].fill_(math.nan)
     save_file(weights, path)
-    with pytest.raises(GenerationError, match="not finite at steps 2 and guidance 7.5"):
-        AudioLDM.load(copy, device="cpu").generate(vectors(1), **SHORT)
+    with pytest.raises(GenerationError, match="not finite in float32 with 2 steps and guidance 7.5: take other values"):
+        one(AudioLDM.load(copy, device="cpu"))
+    with pytest.raises(GenerationError, match="not finite in bfloat16 .*: take float32"):
+        one(AudioLDM.load(copy, device="cpu", dtype="bfloat16"))
 
 
 def test_loading_and_sampling_print_nothing_off_a_terminal(folder, records, capfd):
-    AudioLDM.load(folder, device="cpu").generate(vectors(1), **SHORT)
+    one(AudioLDM.load(folder, device="cpu"))
     assert records == []
     assert capfd.readouterr() == ("", "")
 
 
-def test_sampling_shows_a_bar_on_a_terminal(model, monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, "stderr", terminal)
-    model.generate(vectors(1), **SHORT)
-    assert "2/2" in terminal.getvalue()
-
-
-def test_only_the_named_messages_are_silenced(copy, pipeline, records):
+def test_only_the_named_messages_are_silenced(copy, records):
     path = copy / "text_encoder/model.safetensors"
     save_file({**load_file(path), "text_model.other": torch.zeros(1)}, path, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"1 weights that ClapTextModelWithProjection .* \(text_model.other\)"):
-        AudioLDM.load(copy, device="cpu")
+        one(AudioLDM.load(copy, device="cpu"))
     assert len(records) == 1 and "text_model.other" in records[0].getMessage()
-    AudioLDMPipeline(**pipeline.components)
-    assert "deprecated" in records[-1].getMessage()
 
 
 def to_bin(folder):
@@ -247,14 +327,14 @@ def to_bin(folder):
 def test_bin_weights_are_taken_where_there_are_no_others(model, copy):
     to_bin(copy)
     assert not list(copy.rglob("*.safetensors"))
-    found = AudioLDM.load(copy, device="cpu").generate(vectors(1), **SHORT)
-    np.testing.assert_allclose(found, model.generate(vectors(1), **SHORT), atol=ROUNDING)
+    found = one(AudioLDM.load(copy, device="cpu"))
+    np.testing.assert_allclose(found, one(model), atol=ROUNDING)
 
 
 def test_safetensors_are_preferred(model, copy):
     (copy / "unet/diffusion_pytorch_model.bin").write_bytes(b"nonsense")
-    found = AudioLDM.load(copy, device="cpu").generate(vectors(1), **SHORT)
-    np.testing.assert_allclose(found, model.generate(vectors(1), **SHORT), atol=ROUNDING)
+    found = one(AudioLDM.load(copy, device="cpu"))
+    np.testing.assert_allclose(found, one(model), atol=ROUNDING)
 
 
 class Harmful:
@@ -276,7 +356,7 @@ def test_pickled_code_is_not_run(copy, tmp_path, part):
 
 def refusal(folder, words):
     with pytest.raises(CheckpointError) as caught:
-        AudioLDM.load(folder, device="cpu")
+        one(AudioLDM.load(folder, device="cpu"))
     message = str(caught.value)
     assert str(folder) in message and words in message
     assert "\n" not in message
@@ -320,13 +400,10 @@ def test_everything_missing_is_said_at_once(copy):
     refusal(copy, "unet/config.json, vae/config.json, weights of unet, weights of vae")
 
 
-@pytest.mark.parametrize(
-    "key, value", [("_class_name", "AudioLDM2Pipeline"), ("scheduler", ["diffusers", "LMSDiscreteScheduler"])]
-)
-def test_other_pipelines_are_refused(copy, key, value):
+def test_other_pipelines_are_refused(copy):
     path = copy / "model_index.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
-    refusal(copy, str(value))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "_class_name": "AudioLDM2Pipeline"}))
+    refusal(copy, "AudioLDM2Pipeline")
 
 
 @pytest.mark.parametrize("part", WEIGHTS)
@@ -355,38 +432,3 @@ def test_damaged_json_is_refused(copy, name):
 def test_a_device_that_torch_does_not_know_is_refused(folder):
     with pytest.raises(GenerationError, match="^torch cannot use device 'abacus'.*: use cpu$"):
         AudioLDM.load(folder, device="abacus")
-
-
-def test_wav_is_16_bit_pcm_of_the_same_samples(tmp_path):
-    path = tmp_path / "new" / "a.wav"
-    write_wav(path, np.array([0, 0.25, -0.5, 1, -1, 2, -2], np.float32), 16000)
-    with wave.open(str(path)) as file:
-        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 16000)
-        found = np.frombuffer(file.readframes(7), "<i2")
-    np.testing.assert_allclose(found, [0, 8192, -16384, 32767, -32768, 32767, -32768], atol=1)
-    assert [path.name for path in path.parent.iterdir()] == ["a.wav"]
-
-
-def test_a_wav_replaces_an_older_one_and_keeps_any_name(tmp_path):
-    path = tmp_path / "a.sound"
-    write_wav(str(path), np.zeros(5, np.float32), 16000)
-    write_wav(str(path), np.zeros(9, np.float32), 16000)
-    with wave.open(str(path)) as file:
-        assert file.getnframes() == 9
-
-
-def test_a_failed_write_leaves_no_file_and_the_older_one_whole(tmp_path):
-    path = tmp_path / "a.wav"
-    path.write_bytes(b"older")
-    with pytest.raises(GenerationError, match=f"^{path} cannot be written .*: choose another place$"):
-        write_wav(path, np.zeros(5, np.float32), -1)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.wav"] and path.read_bytes() == b"older"
-
-
-@pytest.mark.parametrize("place", ["folder", "file/a.wav"])
-def test_a_place_that_cannot_be_written_is_refused(tmp_path, place):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(GenerationError, match=f"^{tmp_path / place} cannot be written"):
-        write_wav(tmp_path / place, np.zeros(5, np.float32), 16000)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]

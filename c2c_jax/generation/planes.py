@@ -1,0 +1,49 @@
+"""Convolutions along time as convolutions of planes one row high, which CPUs do up to twice as fast.
+
+oneDNN has its good kernels for 2-D convolutions whose channels lie side by side in memory; over the fine layers of a
+HiFi-GAN vocoder they reach 220 GFLOP/s where the 1-D form has 116 (`python -m bench.generate`).
+"""
+
+import torch
+from torch import nn
+
+
+class Plane(nn.Module):
+    """A Conv1d or ConvTranspose1d over [B, C, T] by a 2-D convolution over [B, C, 1, T] with the same weights.
+
+    What comes out has its channels side by side, and stays so through what works entry by entry: of a row of such
+    convolutions the first alone rearranges its input.
+    """
+
+    def __init__(self, conv: nn.Conv1d | nn.ConvTranspose1d):
+        super().__init__()
+        kind = nn.ConvTranspose2d if isinstance(conv, nn.ConvTranspose1d) else nn.Conv2d
+        more = {"output_padding": (0, *conv.output_padding)} if kind is nn.ConvTranspose2d else {}
+        plane = kind(
+            conv.in_channels,
+            conv.out_channels,
+            (1, *conv.kernel_size),
+            stride=(1, *conv.stride),
+            padding=(0, *conv.padding),  # type: ignore[arg-type]
+            dilation=(1, *conv.dilation),
+            groups=conv.groups,
+            bias=conv.bias is not None,
+            device="meta",
+            **more,
+        )
+        plane.weight = nn.Parameter(conv.weight.data.unsqueeze(2))
+        plane.bias = conv.bias
+        self.plane = plane.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x_BCT: torch.Tensor) -> torch.Tensor:
+        return self.plane(x_BCT.unsqueeze(2)).squeeze(2)
+
+
+def on_planes(model: nn.Module) -> nn.Module:
+    """The model itself, its convolutions along time replaced."""
+    for name, child in model.named_children():
+        if isinstance(child, nn.Conv1d | nn.ConvTranspose1d):
+            setattr(model, name, Plane(child))
+        else:
+            on_planes(child)
+    return model

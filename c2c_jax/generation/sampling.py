@@ -1,0 +1,48 @@
+"""How sounds are sampled: settings alone, with nothing heavy imported."""
+
+import dataclasses
+import math
+
+from c2c_jax.errors import GenerationError
+
+# Of ddim the paper's; of the others the fewest that come as near to the end of endless steps (`bench/generate.py`).
+STEPS = {"dpm++": 35, "unipc": 25, "ddim": 200}
+DTYPES = ("float32", "bfloat16", "float16")
+MAX_SEED = 2**63 - 1
+LONGEST = 600  # seconds of sound: memory grows with its square, and the model was trained on ten
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """AudioLDM's settings; guidance and negative prompt are CLIP2CLAP's (Wong)."""
+
+    scheduler: str = "dpm++"  # a key of STEPS
+    steps: int | None = None  # None: as many as are enough for the scheduler
+    seconds: float = 10.0
+    guidance: float = 7.5  # weight of classifier-free guidance; at 1 or below there is none
+    negative_prompt: str = "Low quality"  # what guidance leads away from
+    seed: int = 0  # of the first candidate's initial noise; the next candidate has the next seed
+    candidates: int = 1  # sounds for each vector
+
+    @property
+    def seeds(self) -> list[int]:
+        return [self.seed + number for number in range(self.candidates)]
+
+    @property
+    def number_of_steps(self) -> int:
+        return STEPS[self.scheduler] if self.steps is None else self.steps
+
+    def check(self) -> None:
+        """Raises GenerationError for what no model can do; `AudioLDM.check` knows what one model can."""
+        if self.scheduler not in STEPS:
+            raise GenerationError(f"scheduler is {self.scheduler!r}: take one of {', '.join(STEPS)}")
+        if self.number_of_steps < 1:
+            raise GenerationError(f"steps is {self.steps}: take 1 or more")
+        if not 0 < self.seconds <= LONGEST:
+            raise GenerationError(f"seconds is {self.seconds}: take up to {LONGEST}")
+        if not math.isfinite(self.guidance):
+            raise GenerationError(f"guidance is {self.guidance}: take a finite number, 1 or less for none")
+        if self.candidates < 1:
+            raise GenerationError(f"candidates is {self.candidates}: take 1 or more")
+        if not 0 <= self.seed <= MAX_SEED - self.candidates + 1:
+            raise GenerationError(f"seed is {self.seed}: take 0 to {MAX_SEED}")

@@ -1,0 +1,103 @@
+"""Candidates ranked by a real, tiny CLAP: against transformers' own cosines."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from bench.checkpoints import randomise
+from c2c_jax.errors import BundleError, CheckpointError
+from c2c_jax.generation.audioldm import AudioLDM
+from c2c_jax.generation.ranking import PROBE, Ranker
+
+RATE = 16_000
+
+
+def build_clap(folder, audioldm_folder, is_fused=False):
+    """A whole ClapModel whose text tower is that of an AudioLDM folder, with a random audio tower."""
+    text = json.loads((audioldm_folder / "text_encoder/config.json").read_text())
+    config = transformers.ClapConfig(
+        text_config=text,
+        audio_config=dict(
+            spec_size=64, num_mel_bins=16, window_size=2, patch_size=4, patch_stride=[4, 4], depths=[1, 1],
+            num_attention_heads=[2, 2], patch_embeds_hidden_size=16, hidden_size=32, num_classes=2,
+            projection_dim=text["projection_dim"], enable_fusion=is_fused,
+        ),
+        projection_dim=text["projection_dim"],
+    )  # fmt: skip
+    model = transformers.ClapModel(config)
+    randomise(model, (), torch.Generator().manual_seed(0))
+    model.audio_model.audio_encoder.batch_norm.running_var.uniform_(0.5, 2)
+    model.load_state_dict(load_file(audioldm_folder / "text_encoder/model.safetensors"), strict=False)
+    model.save_pretrained(folder)
+    extractor = transformers.ClapFeatureExtractor(
+        feature_size=16, sampling_rate=48_000, max_length_s=1, truncation="fusion" if is_fused else "rand_trunc"
+    )
+    extractor.save_pretrained(folder)
+    for file in (audioldm_folder / "tokenizer").iterdir():
+        shutil.copy(file, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clap_folder(tmp_path_factory, audioldm_folder):
+    return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder)
+
+
+def sounds(count, seconds=0.5):
+    rng = np.random.default_rng(0)
+    times = np.arange(round(seconds * RATE)) / RATE
+    return np.stack([np.sin(2 * np.pi * rng.uniform(100, 4000) * times) for _ in range(count)]).astype(np.float32)
+
+
+def test_scores_are_transformers_cosines(clap_folder):
+    """Of sounds at the tower's own rate, so that resampling has no part in it."""
+    model = transformers.ClapModel.from_pretrained(clap_folder).eval()
+    extractor = transformers.ClapFeatureExtractor.from_pretrained(clap_folder)
+    heard = np.random.default_rng(1).normal(size=(3, 24_000)).astype(np.float32) / 10
+    features = extractor(list(heard), sampling_rate=48_000, return_tensors="pt")
+    features["is_longer"][:] = False
+    with torch.inference_mode():
+        vectors = model.get_audio_features(**features).pooler_output
+    clap_E = np.random.default_rng(2).normal(size=64).astype(np.float32)
+    expected = torch.nn.functional.cosine_similarity(vectors, torch.from_numpy(clap_E)[None]).numpy()
+    found = Ranker(clap_folder, "cpu").scores(heard, 48_000, clap_E)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.ptp(found) > 1e-3
+
+
+def test_fused_towers_hear_whole_sounds(tmp_path, audioldm_folder):
+    """transformers itself marks one of a batch, drawn at random, as longer than the tower takes."""
+    ranker = Ranker(build_clap(tmp_path / "fused", audioldm_folder, is_fused=True), "cpu")
+    heard = sounds(3)
+    first = ranker.vectors(heard, RATE)
+    for _ in range(3):
+        np.testing.assert_array_equal(ranker.vectors(heard, RATE), first)
+    np.testing.assert_allclose(ranker.vectors(heard[1:2], RATE), first[1:2], atol=1e-5)
+
+
+def test_the_same_each_time_and_the_beginning_of_long_sounds(clap_folder):
+    ranker = Ranker(clap_folder, "cpu")
+    long = sounds(2, seconds=1.7)  # the tower takes a second
+    first = ranker.vectors(long, RATE)
+    np.testing.assert_array_equal(ranker.vectors(long, RATE), first)
+    np.testing.assert_allclose(ranker.vectors(long[:, :RATE], RATE), first, atol=1e-2)  # the filter sees what follows
+    np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-6)
+
+
+def test_only_the_generators_own_clap_may_rank(clap_folder, audioldm_folder, tmp_path):
+    (probe_E,) = AudioLDM.load(audioldm_folder, device="cpu").encode_text([PROBE])
+    ranker = Ranker(clap_folder, "cpu")
+    ranker.require_same_space(probe_E)
+    for other in (np.roll(probe_E, 1), np.ones(32, np.float32)):
+        with pytest.raises(BundleError, match=f"{clap_folder} is another CLAP"):
+            ranker.require_same_space(other)
+
+
+def test_a_clap_without_an_audio_tower_is_refused(audioldm_folder):
+    with pytest.raises(CheckpointError, match="text_encoder"):
+        Ranker(audioldm_folder / "text_encoder", "cpu")
