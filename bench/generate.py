@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     seconds, rounds = (2.56, 2) if flags.quick else (flags.seconds, 5)
-    console, figures = Console(), {}
+    console, figures = Console(), dict[str, float]()
 
     rng = np.random.default_rng(0)
     clap = rng.normal(size=DIM).astype(np.float32), rng.normal(size=DIM).astype(np.float32)
@@ -198,12 +198,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     errors = enough_steps(Sampling().guidance, COUNTED, 1 if flags.quick else MIXTURES)
     wanted = errors["ddim"][STEPS["ddim"]]
-    table = Table("scheduler", *map(str, COUNTED), "enough", title="error against endless steps, exact denoiser")
+    table = Table("steps", *errors, title="error against endless steps, exact denoiser")
+    for steps in COUNTED:
+        table.add_row(str(steps), *(f"{by_steps[steps]:.3f}" for by_steps in errors.values()))
     for name, by_steps in errors.items():
-        enough = next((steps for steps, found in by_steps.items() if found <= wanted), None)
-        table.add_row(name, *(f"{found:.3f}" for found in by_steps.values()), str(enough))
         figures |= {f"{name}_error_{steps}": found for steps, found in by_steps.items()}
-        figures[f"{name}_enough_steps"] = enough or 0
+        figures[f"{name}_enough_steps"] = next((steps for steps, found in by_steps.items() if found <= wanted), 0)
+    table.add_row("enough", *(f"{figures[f'{name}_enough_steps']}" for name in errors))
     console.print(table)
     if flags.json:
         flags.json.write_text(json.dumps(figures, indent=2) + "\n")

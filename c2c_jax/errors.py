@@ -13,6 +13,10 @@ class CheckpointError(C2CError):
     """A pretrained checkpoint that is missing, incomplete or of other names, shapes or kind than expected."""
 
 
+class AbsentError(CheckpointError):
+    """A checkpoint that could be on the hub, and is not on this machine."""
+
+
 class CaptionError(C2CError):
     """A caption source that is missing, empty or unreadable."""
 
@@ -27,6 +31,10 @@ class StoreError(C2CError):
 
 class BundleError(C2CError):
     """A translator bundle that cannot be read, or does not fit the spaces it is used between."""
+
+
+class ExportError(C2CError):
+    """A bundle that cannot be published: no place for it, no access to the hub, or an export that does not agree."""
 
 
 class TrainingError(C2CError):

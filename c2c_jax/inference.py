@@ -17,6 +17,7 @@ from c2c_jax.errors import BundleError, ConfigError, ImageError
 from c2c_jax.files import written_whole
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.images import read_image
+from c2c_jax.models.gap import translate_image
 from c2c_jax.models.layers import unit
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
 from c2c_jax.weights.folders import checkpoint_folder
@@ -56,8 +57,9 @@ class Mixture:
 
 
 def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "B E"]:
-    """Unit vectors [B, E] of the bundle's target space, float32, from raw vectors [B, S] of its source space."""
-    return np.asarray(unit(bundle.translator(jnp.asarray(source_BS))))
+    """Unit vectors [B, E] of the bundle's target space, float32, from pictures' raw vectors [B, S] of its source space,
+    over the modality gap as far as the bundle knows it."""
+    return np.asarray(unit(translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS))))
 
 
 def subjects_of(paths: Sequence[Path], average: bool) -> dict[Path, list[int]]:
@@ -250,6 +252,7 @@ def pictures_to_sounds(
         about |= {
             "translator": {"path": str(translator), "sha256": _sha256(translator / "model.safetensors")},
             "clip": dataclasses.asdict(space.id),
+            "gap_statistics": [name for name, mean in vars(bundle.gap).items() if mean is not None],
             "mixed_in": [
                 {"what": str(what), "weight": weight}
                 for what, weight in zip([*mixture.prompts, *others], mixture.weights, strict=True)

@@ -4,12 +4,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from c2c_jax import __version__
-from c2c_jax.cli import embed, infer, train
+from c2c_jax.cli import embed, export, import_checkpoint, infer, train
 from c2c_jax.errors import C2CError
 
-VERBS = {"train": train, "embed": embed, "infer": infer}
+VERBS = {"train": train, "embed": embed, "infer": infer, "export": export, "import-checkpoint": import_checkpoint}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         module.add_arguments(verb)
     args, rest = parser.parse_known_args(argv)
+    keep_compiled()
     try:
         if rest and not hasattr(args, "config"):
             parser.error(f"unknown argument {rest[0]}; see c2c {args.verb} --help")
@@ -43,6 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _told(args.verb, "interrupted", 130)
     return 0
+
+
+def keep_compiled() -> None:
+    """What XLA compiles is kept in the user's cache folder, 1 GiB at most, so that the next start is quick. JAX's own
+    variables come before; they are read when JAX is imported."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "c2c_jax" / "xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
 
 
 def _told(verb: str, message: str, code: int) -> int:

@@ -60,16 +60,17 @@ class AudioLDM:
     def __init__(
         self,
         *,
-        unet: UNet2DConditionModel,
-        vae: AutoencoderKL,
-        vocoder: SpeechT5HifiGan,
+        unet: Any,
+        vae: Any,
+        vocoder: Any,
         noise_levels: dict[str, Any],
         load_text: Callable[[], TextTower],
         device: str = "cpu",
         offload: bool = False,
     ):
-        """noise_levels: a scheduler's config. load_text: called when the first text is to be encoded. offload: parts
-        stay in main memory, and each is on `device` only while it works."""
+        """unet, vae, vocoder: diffusers' UNet2DConditionModel and AutoencoderKL, transformers' SpeechT5HifiGan, in one
+        dtype. noise_levels: a scheduler's config. load_text: called when the first text is to be encoded. offload: the
+        parts stay in main memory, and each is on `device` only while it works."""
         self.sample_rate: int = vocoder.config.sampling_rate
         self.dim: int = unet.config.projection_class_embeddings_input_dim
         self._unet, self._vae, self._vocoder = unet, vae, vocoder

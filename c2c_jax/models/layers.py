@@ -36,11 +36,13 @@ def attend(
     hidden_BLD: Float[Array, "B L D"],
     heads: int,
     seen_B1QL: Bool[Array, "B 1 Q L"] | None = None,
+    is_by_heads: bool = False,
 ) -> Float[Array, "B Q D"]:
     """Multi-head attention before its output projection, scaled by 1/√K (Vaswani et al. 2017, eq. 1).
 
     asking_BQD: the states that queries are made of: `hidden_BLD` itself, or those few whose outcome is wanted.
-    seen_B1QL: what each of them sees; without it, all of its row.
+    seen_B1QL: what each of them sees; without it, all of its row. is_by_heads: whether it is done by
+    `attention_by_heads`, where all is seen.
     """
 
     def projected(projection: nnx.Linear, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L H K"]:
@@ -48,8 +50,29 @@ def attend(
         return projection(x_BLD).reshape(B, L, heads, D // heads)
 
     q_BQHK, k_BLHK, v_BLHK = projected(query, asking_BQD), projected(key, hidden_BLD), projected(value, hidden_BLD)
+    if is_by_heads:
+        return attention_by_heads(q_BQHK, k_BLHK, v_BLHK).reshape(asking_BQD.shape)
     out_BQHK = jax.nn.dot_product_attention(q_BQHK, k_BLHK, v_BLHK, mask=seen_B1QL)
     return out_BQHK.reshape(asking_BQD.shape)
+
+
+def attention_by_heads(
+    q_BQHK: Float[Array, "B Q H K"], k_BLHK: Float[Array, "B L H K"], v_BLHK: Float[Array, "B L H K"]
+) -> Float[Array, "B Q H K"]:
+    """`jax.nn.dot_product_attention` one head of one row after the other, its scores computed again for the gradients.
+
+    XLA's CPU backend multiplies many small matrices three times as slowly as one after the other, when rows are long
+    and heads narrow; and the memory is that of one head's scores.
+    """
+    B, Q, H, K = q_BQHK.shape
+
+    @jax.checkpoint
+    def one(head: tuple[Array, Array, Array]) -> Array:
+        q_QK, k_LK, v_LK = head
+        return jax.nn.softmax(q_QK @ k_LK.T / K**0.5, axis=-1) @ v_LK
+
+    heads = tuple(x.transpose(0, 2, 1, 3).reshape(B * H, -1, K) for x in (q_BQHK, k_BLHK, v_BLHK))
+    return jax.lax.map(one, heads).reshape(B, H, Q, K).transpose(0, 2, 1, 3)
 
 
 def taken(hidden_BLD: Float[Array, "B L D"], at_BQ: Int[Array, "B Q"]) -> Float[Array, "B Q D"]:

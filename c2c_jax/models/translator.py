@@ -26,6 +26,7 @@ class TranslatorSpec:
     dropout: float  # share of the transformer's states that a training step leaves out
     clamp: float  # every output coordinate is cut to ±clamp; 0: no cut
     input_norm: str  # "none": raw vectors; "unit": L2-normalised, then scaled by √source_dim to unit variance
+    linear_first: bool = False  # whether a linear layer S → E goes before a transformer even where S = E
 
 
 def _linear(fan_in: int, fan_out: int, rngs: nnx.Rngs) -> nnx.Linear:
@@ -144,7 +145,8 @@ class EncoderLayer(nnx.Module):
             return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
         projections = self.q_proj, self.k_proj, self.v_proj
-        attended_BSD = self.out_proj(attend(*projections, hidden_BSD, hidden_BSD, self.heads))
+        is_by_heads = jax.default_backend() == "cpu" and jax.device_count() == 1  # over devices rows go side by side
+        attended_BSD = self.out_proj(attend(*projections, hidden_BSD, hidden_BSD, self.heads, is_by_heads=is_by_heads))
         hidden_BSD = self.norm1(hidden_BSD + dropped(attended_BSD))
         inner_BSF = dropped(jax.nn.relu(self.linear1(hidden_BSD)))
         return self.norm2(hidden_BSD + dropped(self.linear2(inner_BSF)))
@@ -152,7 +154,8 @@ class EncoderLayer(nnx.Module):
 
 class Transformer(Translator):
     """Every coordinate of the source vector is a token: Linear 1 → D, learned positions, post-norm layers, Linear D → 1
-    (Wong, CLIP2CLAP). Where the spaces' widths differ, a linear layer takes the source vector to E coordinates first.
+    (Wong, CLIP2CLAP). Where the spaces' widths differ, or the spec asks for it as the author's smallest one does, a
+    linear layer takes the source vector to E coordinates first.
 
     Attention runs over a vector's coordinates, as the paper says; the author's code leaves out `batch_first` and so
     attends over the vectors of a batch.
@@ -160,9 +163,8 @@ class Transformer(Translator):
 
     def __init__(self, spec: TranslatorSpec, *, rngs: nnx.Rngs):
         super().__init__(spec)
-        self.resized = nnx.List(
-            [_linear(spec.source_dim, spec.target_dim, rngs)] if spec.source_dim != spec.target_dim else []
-        )
+        has_linear = spec.linear_first or spec.source_dim != spec.target_dim
+        self.resized = nnx.List([_linear(spec.source_dim, spec.target_dim, rngs)] if has_linear else [])
         self.into = _linear(1, spec.width, rngs)
         self.positions = nnx.Embed(
             spec.target_dim, spec.width, embedding_init=nnx.initializers.normal(1.0), rngs=rngs

@@ -1,14 +1,21 @@
-"""A trained translator as a torch module, for AudioLDM pipelines and any other torch program."""
+"""A trained translator as a torch module, for AudioLDM pipelines and any other torch program.
+
+This file needs torch, safetensors and, for hub names, huggingface_hub; nothing else of c2c_jax. It works when it is
+copied alone.
+"""
 
 import json
 import math
 from pathlib import Path
 
+import safetensors
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
 KINDS = ("linear", "linear2", "mlp", "mlp_layernorm", "mlp5", "transformer", "residual", "procrustes", "ridge")
+FORMAT = 2  # of a bundle's config.json
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 class EncoderLayer(torch.nn.Module):
@@ -31,10 +38,38 @@ class EncoderLayer(torch.nn.Module):
         return self.norm2(hidden + self.linear2(functional.relu(self.linear1(hidden))))
 
 
+class Gap(torch.nn.Module):
+    """Means of either kind of vector in the two spaces, source [S] and target [E], as buffers; None: not known.
+
+    Those of the source are over unit vectors where the translator's input_norm is "unit", over raw ones where it is
+    "none"; those of the target over unit vectors.
+    """
+
+    NAMES = ("source_text", "source_image", "target_text", "target_audio")
+    source_text: torch.Tensor | None
+    source_image: torch.Tensor | None
+    target_text: torch.Tensor | None
+    target_audio: torch.Tensor | None
+
+    def __init__(self, source_dim: int, target_dim: int, **means: torch.Tensor):
+        super().__init__()
+        if unknown := means.keys() - set(self.NAMES):
+            raise ValueError(f"unknown gap statistics {', '.join(sorted(unknown))}; known are {', '.join(self.NAMES)}")
+        for pair in (self.NAMES[:2], self.NAMES[2:]):
+            if len(means.keys() & set(pair)) == 1:
+                raise ValueError(f"gap statistics {' and '.join(pair)} come in a pair, and one is missing")
+        for name in self.NAMES:
+            mean, width = means.get(name), source_dim if name.startswith("source") else target_dim
+            if mean is not None and mean.shape != (width,):
+                raise ValueError(f"gap statistic {name} has shape {tuple(mean.shape)}; expected ({width},)")
+            self.register_buffer(name, mean)
+
+
 class Translator(torch.nn.Module):
     """Source vectors [B, S] → target vectors [B, E], float32, not normalised.
 
-    The arguments are those under "translator" in a bundle's config.json. Equal to the Flax translator within 1e-5.
+    Called on captions' vectors; `from_image` is for pictures'. The arguments are those under "translator" in a bundle's
+    config.json. Equal to the Flax translator within 1e-5.
     """
 
     def __init__(
@@ -50,6 +85,7 @@ class Translator(torch.nn.Module):
         dropout: float,
         clamp: float,
         input_norm: str,
+        linear_first: bool = False,
     ):
         super().__init__()
         if kind not in KINDS:
@@ -57,12 +93,13 @@ class Translator(torch.nn.Module):
         if input_norm not in ("none", "unit"):
             raise ValueError(f"this version knows the input norms 'none' and 'unit', not {input_norm!r}")
         self.kind, self.clamp, self.input_norm = kind, clamp, input_norm
+        self.source_dim, self.target_dim = source_dim, target_dim
+        self.gap = Gap(source_dim, target_dim)
         if kind in ("residual", "procrustes", "ridge"):
             self.linear = torch.nn.Linear(source_dim, target_dim)
         if kind == "transformer":
-            self.resized = torch.nn.ModuleList(
-                [torch.nn.Linear(source_dim, target_dim)] if source_dim != target_dim else []
-            )
+            has_linear = linear_first or source_dim != target_dim
+            self.resized = torch.nn.ModuleList([torch.nn.Linear(source_dim, target_dim)] if has_linear else [])
             self.into, self.out = torch.nn.Linear(1, width), torch.nn.Linear(width, 1)
             self.positions = torch.nn.Embedding(target_dim, width)
             self.layers = torch.nn.ModuleList(EncoderLayer(width, heads, mlp_width) for _ in range(depth))
@@ -75,11 +112,26 @@ class Translator(torch.nn.Module):
             self.norms = torch.nn.ModuleList(torch.nn.LayerNorm(features) for features in normed)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "Translator":
-        """The translator of a bundle folder (`config.json` and `model.safetensors`), in evaluation mode."""
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        translator = cls(**config["translator"])
-        translator.load_state_dict(load_file(Path(folder) / "model.safetensors"), strict=True)
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "Translator":
+        """The translator of a bundle, gap statistics included, in evaluation mode.
+
+        name: a folder that holds `config.json` and `model.safetensors`, or a hub name OWNER/NAME. revision: a branch,
+        tag or commit of the hub's repository; None: its main branch.
+        Raises FileNotFoundError where there is no such bundle, ValueError where its files make no translator.
+        """
+        config_file, weights_file = _bundle_files(name, revision)
+        try:
+            config = json.loads(config_file.read_text(encoding="utf-8"))
+            if config["format"] != FORMAT:
+                raise ValueError(f"its format is {config['format']}, and this version reads {FORMAT}")
+            tensors = load_file(weights_file)
+            translator = cls(**config["translator"])
+            means = {key.removeprefix("gap."): tensors[key] for key in tensors if key.startswith("gap.")}
+            translator.gap = Gap(translator.source_dim, translator.target_dim, **means)
+            translator.load_state_dict(tensors, strict=True)
+        except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+            cause = " ".join(str(error).split())
+            raise ValueError(f"{name} holds no translator that can be read: {type(error).__name__}: {cause}") from error
         return translator.eval()
 
     def forward(self, source: torch.Tensor) -> torch.Tensor:
@@ -94,6 +146,22 @@ class Translator(torch.nn.Module):
         else:
             out = self._through_layers(source, torch.tanh)
         return out.clamp(-self.clamp, self.clamp) if self.clamp else out
+
+    def from_image(self, source: torch.Tensor) -> torch.Tensor:
+        """Target vectors [B, E] of pictures' raw source vectors [B, S], over the modality gap as far as it is known.
+
+        Before the translator a picture's vector loses the mean of pictures and gets that of captions; behind it the
+        unit vector loses the mean of captions and gets that of sounds. The result is of no particular length.
+        """
+        gap = self.gap
+        if gap.source_text is not None and gap.source_image is not None:
+            if self.input_norm == "unit":
+                source = functional.normalize(source, dim=-1)
+            source = source - gap.source_image + gap.source_text
+        target = self(source)
+        if gap.target_text is not None and gap.target_audio is not None:
+            target = functional.normalize(target, dim=-1) - gap.target_text + gap.target_audio
+        return target
 
     def _through_layers(self, hidden: torch.Tensor, activation) -> torch.Tensor:
         for number, layer in enumerate(self.layers):
@@ -111,3 +179,29 @@ class Translator(torch.nn.Module):
         for layer in self.layers:
             hidden = layer(hidden)
         return self.out(hidden)[:, :, 0]
+
+
+def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
+    """The two files of a bundle, from a folder or from the hub."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"{name} is a folder here, which has no revision {revision!r}")
+        missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
+        if missing:
+            inside = f"; its bundle is {folder / 'bundle'}" if (folder / "bundle" / CONFIG).is_file() else ""
+            raise FileNotFoundError(f"{name} holds no translator bundle: no {' and no '.join(missing)}{inside}")
+        return folder / CONFIG, folder / WEIGHTS
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config, weights = (hf_hub_download(str(name), file, revision=revision) for file in (CONFIG, WEIGHTS))
+    except HFValidationError:
+        raise FileNotFoundError(f"there is no folder {name}, and it is no hub name OWNER/NAME") from None
+    except Exception as error:  # the hub's own kinds, and those of whatever carries its requests
+        cause = " ".join(str(error).split())
+        raise FileNotFoundError(
+            f"{name} is no folder here, and the hub did not give its bundle: {type(error).__name__}: {cause}"
+        ) from error
+    return Path(config), Path(weights)

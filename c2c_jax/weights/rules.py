@@ -84,11 +84,17 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def fill(build: Callable[[], Module], tensors: Mapping[str, np.ndarray], table: Table, origin: str) -> Module:
+def fill(
+    build: Callable[[], Module],
+    tensors: Mapping[str, np.ndarray],
+    table: Table,
+    origin: str,
+    sizes: str = "the sizes in config.json",
+) -> Module:
     """The module that `build` makes, with every parameter taken from `tensors`, as float32.
 
     build: makes the module; only traced for its shapes, so no memory is spent on initial values.
-    origin: where the tensors came from, for messages.
+    origin: where the tensors came from, for messages. sizes: what fixes their shapes, likewise.
     Raises CheckpointError for a missing, extra, doubly matched or misshapen tensor.
     """
     graphdef, abstract = nnx.split(nnx.eval_shape(build))
@@ -107,8 +113,8 @@ def fill(build: Callable[[], Module], tensors: Mapping[str, np.ndarray], table: 
         if value.shape != wanted[name].shape:
             expected = tuple(wanted[name].shape[i] for i in layout.to_torch or range(len(wanted[name].shape)))
             raise CheckpointError(
-                f"{origin}: tensor {key} has shape {tuple(tensor.shape)}, but the sizes in config.json ask for "
-                f"{expected}; config.json and weights are not of one model"
+                f"{origin}: tensor {key} has shape {tuple(tensor.shape)}, but {sizes} ask for {expected}; "
+                "they are not of one model"
             )
         if name in filled:
             raise CheckpointError(f"{origin}: two tensors fill parameter {name}, the second is {key}")

@@ -1,6 +1,7 @@
 """The translator bundle: `config.json` and `model.safetensors`, in PyTorch's names and layout.
 
-One file, two readers: the Flax loader here, through a table, and the twin in `c2c_jax.torch`, directly.
+One file, two readers: the Flax loader here, through a table, and the twin in `c2c_jax.torch`, directly. The tensors
+`gap.source_text`, `gap.source_image` [S], `gap.target_text` and `gap.target_audio` [E] are there where they are known.
 """
 
 import dataclasses
@@ -8,12 +9,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.numpy
 from flax import nnx
 
 from c2c_jax.errors import BundleError, one_line
 from c2c_jax.files import written_whole
+from c2c_jax.models.gap import Gap
 from c2c_jax.models.translator import INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
 from c2c_jax.weights.folders import read_json, read_safetensors
@@ -30,11 +33,15 @@ TABLE = Table(
 )
 
 FORMAT = 2
+_GAP = "gap."  # before the names of the gap statistics among the tensors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A trained translator with the spaces it goes between, the recipe it came from and its validation metrics."""
+    """A trained translator with the spaces it goes between, the recipe it came from and its validation metrics.
+
+    metrics: none where it was never validated. gap: statistics of the modality gap, as far as they are known.
+    """
 
     translator: Translator
     spec: TranslatorSpec
@@ -42,6 +49,7 @@ class Bundle:
     target: SpaceId
     recipe: dict[str, Any]
     metrics: dict[str, Any]
+    gap: Gap = Gap()
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
@@ -49,6 +57,16 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
 
     Raises BundleError where the disk does not take it.
     """
+    try:
+        with written_whole(folder) as beside:
+            beside.mkdir()
+            write_files(beside, bundle)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise BundleError(f"{folder} could not be written ({one_line(error)}); make room, then start again") from error
+
+
+def write_files(folder: Path, bundle: Bundle) -> None:
+    """Writes `config.json` and `model.safetensors` into a folder that is there."""
     config = {
         "format": FORMAT,
         "translator": dataclasses.asdict(bundle.spec),
@@ -57,14 +75,12 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
         "recipe": bundle.recipe,
         "metrics": bundle.metrics,
     }
-    try:
-        with written_whole(folder) as beside:
-            beside.mkdir()
-            (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-            tensors = unfill(bundle.translator, TABLE)
-            safetensors.numpy.save_file(tensors, beside / "model.safetensors", metadata={"format": "pt"})
-    except (OSError, safetensors.SafetensorError) as error:
-        raise BundleError(f"{folder} could not be written ({one_line(error)}); make room, then start again") from error
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    tensors = unfill(bundle.translator, TABLE)
+    for field in dataclasses.fields(bundle.gap):
+        if (mean := getattr(bundle.gap, field.name)) is not None:
+            tensors[_GAP + field.name] = np.array(mean, np.float32, order="C")
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -105,6 +121,29 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder}: sizes {sizes}; expected whole numbers above 0")
     if not all(isinstance(share, int | float) for share in shares):
         raise BundleError(f"{folder}: clamp and dropout {shares}; expected numbers")
+    if not isinstance(spec.linear_first, bool):
+        raise BundleError(f"{folder}: linear_first {spec.linear_first!r}; expected true or false")
     tensors = read_safetensors(folder / "model.safetensors")
+    gap = _read_gap(folder, spec, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GAP)})
     translator = fill(lambda: build_translator(spec, rngs=nnx.Rngs(0)), tensors, TABLE, str(folder))
-    return Bundle(translator=translator, spec=spec, source=source, target=target, recipe=recipe, metrics=metrics)
+    return Bundle(
+        translator=translator, spec=spec, source=source, target=target, recipe=recipe, metrics=metrics, gap=gap
+    )
+
+
+def _read_gap(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]) -> Gap:
+    known = {field.name for field in dataclasses.fields(Gap)}
+    means = {key.removeprefix(_GAP): tensor for key, tensor in tensors.items()}
+    for name, mean in means.items():
+        if name not in known:
+            raise BundleError(f"{folder}: unknown gap statistic {name!r}; known are {', '.join(sorted(known))}")
+        width = spec.source_dim if name.startswith("source") else spec.target_dim
+        if mean.shape != (width,) or mean.dtype != np.float32 or not np.isfinite(mean).all():
+            raise BundleError(
+                f"{folder}: gap statistic {name} is {mean.dtype} of shape {mean.shape}; "
+                f"expected finite float32 of shape ({width},)"
+            )
+    try:
+        return Gap(**means)
+    except ValueError as error:
+        raise BundleError(f"{folder}: {error}") from None

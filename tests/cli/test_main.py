@@ -146,7 +146,7 @@ def test_infer_misuse(run, picture, audioldm_folder, tmp_path, capsys):
     with_generator = [*base, str(run / "bundle"), "--audioldm", str(audioldm_folder)]
     embedding = ["--save-embedding", str(tmp_path / "x.npy")]
     assert "steps" in refused(capsys, [*with_generator, *embedding, "--steps", "0"])
-    assert "seconds is 1000000000.0: take 0.04 to 600" in refused(capsys, [*with_generator, "--seconds", "1e9"])
+    assert "seconds is 1000000000.0: take up to 600" in refused(capsys, [*with_generator, "--seconds", "1e9"])
     same = ["--out", str(tmp_path / "x.npy"), *embedding]
     assert "cannot both be written" in refused(capsys, [*with_generator, *same])
     (tmp_path / "folder").mkdir()
@@ -273,11 +273,18 @@ def test_store_of_another_pair(run, clip_folder, audioldm_folder, tmp_path, caps
     assert "was made with source space" in refused(capsys, arguments)
 
 
-@pytest.mark.parametrize("verb", ["train", "embed", "infer"])
-def test_help_shows_an_example(verb, capsys):
+@pytest.mark.parametrize(
+    ("verb", "example"),
+    [
+        ("train", "train.py --config"),
+        ("embed", "c2c embed"),
+        ("infer", "infer.py photo.png"),
+        ("export", "c2c export runs/mlp --out"),
+        ("import-checkpoint", "c2c import-checkpoint linear2"),
+    ],
+)
+def test_help_shows_an_example(verb, example, capsys):
     with pytest.raises(SystemExit) as caught:
         main([verb, "--help"])
     assert caught.value.code == 0
-    assert {"train": "train.py --config", "embed": "c2c embed", "infer": "infer.py photo.png"}[
-        verb
-    ] in capsys.readouterr().out
+    assert example in capsys.readouterr().out

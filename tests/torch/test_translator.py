@@ -1,19 +1,25 @@
 """The torch twin against the Flax translator, through a bundle on disk; both against torch's own layers."""
 
+import json
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from flax import nnx
 
 from c2c_jax.models.translator import DEPTHS, KINDS, TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
 from c2c_jax.torch import Translator
+from c2c_jax.torch import translator as translator_module
 from c2c_jax.torch.translator import EncoderLayer
 from c2c_jax.weights.translator import Bundle, load_bundle, save_bundle
 
@@ -26,27 +32,42 @@ def spec(kind: str, source_dim: int = 24, target_dim: int = 16, **fields: Any) -
 SPECS = [
     *[spec(kind) for kind in KINDS],
     *[spec(kind, 20, 20, input_norm="none", depth=3) for kind in ("transformer", "residual", "mlp_layernorm")],
-    spec("mlp", 512, 512, width=512),
+    *[spec(kind, 512, 512, width=512) for kind in KINDS if kind != "transformer"],
+    *[spec(kind, 1024, 768, width=40) for kind in ("mlp5", "residual", "ridge")],
+    spec("transformer", 512, 512, width=96, heads=8, mlp_width=96, depth=2),
+    spec("transformer", 16, 16, width=8, mlp_width=8, input_norm="none", linear_first=True),
     spec("mlp", clamp=0.2, input_norm="none"),
     spec("mlp5", 12, 20, width=7, clamp=0.25),
 ]
 
 
+def random_bundle(spec: TranslatorSpec, **fields: Any) -> Bundle:
+    """Every tensor random: those that start at zero, one or identity too."""
+    graphdef, params = nnx.split(build_translator(spec, rngs=nnx.Rngs(0)))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda x: x + jnp.asarray(_spread(x) * rng.normal(size=x.shape), jnp.float32), params)
+    spaces = {role: SpaceId(name=role, dim=1, fingerprint=role) for role in ("source", "target")}
+    return Bundle(
+        **{"translator": nnx.merge(graphdef, params), "spec": spec, **spaces, "recipe": {}, "metrics": {}, **fields}
+    )
+
+
+def _spread(x: Any) -> float:
+    """Such that the states of wide layers do not grow beyond those of narrow ones."""
+    return 0.5 / x.shape[0] ** 0.5 if x.ndim == 2 else 0.1
+
+
 @pytest.mark.parametrize("spec", SPECS)
 def test_twin_equals_flax(tmp_path, spec):
-    graphdef, params = nnx.split(build_translator(spec, rngs=nnx.Rngs(0)))
-    rng = np.random.default_rng(1)  # every tensor random: those that start at zero, one or identity too
-    params = jax.tree.map(lambda x: x + jnp.asarray(0.1 * rng.normal(size=x.shape), jnp.float32), params)
-    translator = nnx.merge(graphdef, params)
-    spaces = [SpaceId(name=name, dim=1, fingerprint=name) for name in ("source", "target")]
-    bundle = Bundle(translator=translator, spec=spec, source=spaces[0], target=spaces[1], recipe={}, metrics={})
+    bundle = random_bundle(spec)
     save_bundle(tmp_path / "bundle", bundle)
     source = 5 * np.random.default_rng(0).normal(size=(9, spec.source_dim)).astype(np.float32)
     twin = Translator.from_pretrained(tmp_path / "bundle")
     with torch.no_grad():
         expected = twin(torch.from_numpy(source)).numpy()
+        np.testing.assert_array_equal(twin.from_image(torch.from_numpy(source)), expected)  # no gap is known
     assert expected.std() > 0.01
-    for ours in (translator, load_bundle(tmp_path / "bundle").translator):
+    for ours in (bundle.translator, load_bundle(tmp_path / "bundle").translator):
         np.testing.assert_allclose(ours(jnp.asarray(source)), expected, atol=1e-5, rtol=0)
 
 
@@ -88,3 +109,79 @@ def test_twin_imports_no_jax():
         "import c2c_jax.torch\nassert not any(name.startswith('jaxlib') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_one_file_works_alone(tmp_path):
+    """Copied out of the package, with no JAX, no c2c_jax and no hub library to import."""
+    save_bundle(tmp_path / "bundle", random_bundle(spec("residual")))
+    shutil.copy(Path(translator_module.__file__), tmp_path / "copied.py")
+    code = (
+        "import sys\nfor name in ('jax', 'flax', 'c2c_jax', 'huggingface_hub'): sys.modules[name] = None\n"
+        "import torch, copied\n"
+        "out = copied.Translator.from_pretrained('bundle')(torch.ones(2, 24))\n"
+        "print(out.shape == (2, 16) and out.isfinite().all().item())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_bundle_in_the_hubs_cache(tmp_path, monkeypatch):
+    """As `hf download me/translator` leaves it, at two revisions; the suite's hub is offline."""
+    repository = tmp_path / "models--me--translator"
+    for commit, seed_kind in (("a" * 40, "mlp"), ("b" * 40, "linear")):
+        save_bundle(repository / "snapshots" / commit, random_bundle(spec(seed_kind)))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    (repository / "refs" / "v1").write_text("b" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert Translator.from_pretrained("me/translator").kind == "mlp"
+    assert Translator.from_pretrained("me/translator", revision="v1").kind == "linear"
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "/no/such/folder", "a b c"])
+def test_neither_folder_nor_name(name):
+    with pytest.raises(FileNotFoundError, match=f"{name}.* no folder|no folder {name}") as caught:
+        Translator.from_pretrained(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_that_hold_no_bundle(tmp_path):
+    save_bundle(tmp_path / "run" / "bundle", random_bundle(spec("linear")))
+    with pytest.raises(FileNotFoundError, match=re.escape(f"its bundle is {tmp_path / 'run' / 'bundle'}")):
+        Translator.from_pretrained(tmp_path / "run")
+    with pytest.raises(ValueError, match="no revision 'v1'"):
+        Translator.from_pretrained(tmp_path / "run" / "bundle", revision="v1")
+    (tmp_path / "run" / "bundle" / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no model\.safetensors"):
+        Translator.from_pretrained(tmp_path / "run" / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"format": 9}, "format is 9"),
+        ({"translator": None}, "TypeError"),
+        ({"translator": {"kind": "zz"}}, "'zz'"),
+        ({"translator": {"width": 7}}, "size mismatch"),
+        ("{", "JSONDecodeError"),
+        (b"cut short", "SafetensorError"),
+        ({"extra.weight": torch.zeros(2)}, "extra.weight"),
+    ],
+)
+def test_files_that_make_no_translator(tmp_path, change, told):
+    save_bundle(tmp_path, random_bundle(spec("linear2")))
+    config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
+    if isinstance(change, bytes):
+        weights.write_bytes(change)
+    elif isinstance(change, str):
+        config.write_text(change)
+    elif "extra.weight" in change:
+        safetensors.torch.save_file({**safetensors.torch.load_file(weights), **change}, weights)
+    else:
+        content = json.loads(config.read_text())
+        if change.get("translator"):
+            change = {"translator": {**content["translator"], **change["translator"]}}
+        config.write_text(json.dumps({**content, **change}))
+    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+        Translator.from_pretrained(tmp_path)
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)

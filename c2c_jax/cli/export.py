@@ -1,0 +1,28 @@
+"""Writes a translator for publishing: its bundle and a model card; uploads it to the Hugging Face hub.
+
+examples:
+  c2c export runs/mlp --out published/mlp
+  c2c export runs/mlp --out published/mlp --onnx          (and model.onnx, checked against the torch twin)
+  c2c export runs/mlp --push me/clip-to-clap --private    (needs a token: hf auth login, or HF_TOKEN)
+
+The card tells of the spaces and their licences, the recipe, the captions, the validation and how to use the translator.
+Folders of this machine are cut to their last component, in the card and in config.json.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the work directory of a run, or a bundle folder")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write; an earlier export is replaced")
+    parser.add_argument("--push", metavar="NAME", help="upload it to this repository of the hub, OWNER/NAME")
+    parser.add_argument("--private", action="store_true", help="with --push: the repository is not public")
+    parser.add_argument("--onnx", action="store_true", help="write model.onnx too (needs the extra `onnx`)")
+
+
+def run(args: argparse.Namespace) -> None:
+    from c2c_jax.publishing.export import publish
+
+    for place in publish(args.run, out=args.out, push=args.push, private=args.private, onnx=args.onnx):
+        print(place)

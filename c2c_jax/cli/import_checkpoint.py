@@ -1,0 +1,45 @@
+"""Makes a translator bundle of a checkpoint of CLIP2CLAP's author (a pickled state dict, `.pt`).
+
+examples:
+  c2c import-checkpoint linear2_contrastive_euclid_512_epoch_5.pt --out bundles/linear2
+  c2c import-checkpoint linear_contrastive_loss_epoch_8.pt --out bundles/linear --source openai/clip-vit-large-patch14
+  c2c import-checkpoint layers.pt --out bundles/layers --kind mlp --clamp 0
+
+Kinds: linear, linear2, mlp (the author's linear3), mlp_layernorm (linear4), mlp5 (linear5) and transformer (his
+encoders), by the keys where they tell. Nothing in the file is run: what is not a state dict of float32 tensors is
+refused. The encoders' attention runs over the coordinates of a vector, as in the paper, while the author's code runs it
+over the vectors of a batch: an imported one computes something else than it did there.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from c2c_jax.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE.pt", help="the author's checkpoint")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the bundle folder to make")
+    parser.add_argument("--kind", help="what the file holds (default: what its keys say)")
+    parser.add_argument("--clamp", type=float, help="outputs are cut to ±CLAMP; 0: not (default: as the author's kind)")
+    parser.add_argument(
+        "--heads", type=int, help="attention heads of an encoder (default: as the author's of its width)"
+    )
+    parser.add_argument("--source", metavar="NAME", help="its CLIP (default: the paper's)")
+    parser.add_argument("--target", metavar="NAME", help="its CLAP (default: the paper's)")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+        raise ConfigError(f"{args.out} is there; name another --out, or take it away")
+    from c2c_jax.weights.clip2clap import import_checkpoint
+    from c2c_jax.weights.translator import save_bundle
+
+    bundle, told = import_checkpoint(
+        args.file, kind=args.kind, clamp=args.clamp, heads=args.heads, source=args.source, target=args.target
+    )
+    for line in told:
+        print(f"{args.file}: {line}", file=sys.stderr)
+    save_bundle(args.out, bundle)
+    print(args.out)

@@ -1,0 +1,49 @@
+"""The modality gap: how a picture's vector is carried to where captions' vectors lie, and a translation to sounds'."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from c2c_jax.models.layers import unit
+from c2c_jax.models.translator import Translator
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Gap:
+    """Where the vectors of either kind lie in the two spaces, as means; both of a pair are known, or neither is.
+
+    Those of the source are over vectors as the translator's input_norm takes them: "unit": unit vectors, before their
+    scaling by √S; "none": raw ones. Those of the target are over unit vectors. A translator that is trained on captions
+    has seen one cone of each space, and the means' difference leads from one cone to the other.
+    """
+
+    source_text: Float[np.ndarray, "S"] | None = None
+    source_image: Float[np.ndarray, "S"] | None = None
+    target_text: Float[np.ndarray, "E"] | None = None
+    target_audio: Float[np.ndarray, "E"] | None = None
+
+    def __post_init__(self) -> None:
+        for one, other in PAIRS:
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                raise ValueError(f"gap statistics {one} and {other} come in a pair, and one is missing")
+
+
+PAIRS = (("source_text", "source_image"), ("target_text", "target_audio"))
+
+
+def translate_image(translator: Translator, gap: Gap, source_BS: Float[Array, "B S"]) -> Float[Array, "B E"]:
+    """Target-space vectors [B, E], float32, of pictures' raw vectors [B, S]; what the gap does not know stays as it is.
+
+    Before the translator a picture's vector loses the mean of pictures and gets that of captions; behind it the unit
+    vector loses the mean of captions and gets that of sounds. The result is of no particular length.
+    """
+    if gap.source_text is not None and gap.source_image is not None:
+        if translator.spec.input_norm == "unit":
+            source_BS = unit(source_BS)
+        source_BS = source_BS - jnp.asarray(gap.source_image)[None] + jnp.asarray(gap.source_text)[None]
+    target_BE = translator(source_BS)
+    if gap.target_text is not None and gap.target_audio is not None:
+        target_BE = unit(target_BE) - jnp.asarray(gap.target_text)[None] + jnp.asarray(gap.target_audio)[None]
+    return target_BE

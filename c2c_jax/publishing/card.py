@@ -1,0 +1,263 @@
+"""The model card: what a bundle's own config tells of a translator, and how to use it."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+from huggingface_hub import ModelCardData
+
+from c2c_jax.config import Config
+from c2c_jax.publishing.names import hub_name
+from c2c_jax.weights.translator import Bundle
+
+LIBRARY = "c2c_jax"
+NON_COMMERCIAL, UNKNOWN = "cc-by-nc-sa-4.0", "other"
+# How a checkpoint's hub name begins → its licence, by the hub's identifier and for people.
+LICENCES = {
+    "cvssp/audioldm": (NON_COMMERCIAL, "CC-BY-NC-SA-4.0"),
+    "laion/CLIP-": ("mit", "MIT"),
+    "openai/clip-": ("mit", "MIT"),
+    "laion/clap-": ("apache-2.0", "Apache-2.0"),
+    "laion/larger_clap": ("apache-2.0", "Apache-2.0"),
+}
+SCORES = {
+    "recall@1": "share of captions whose own sound-space vector is the nearest of all held-out ones",
+    "recall@5": "share of captions whose own is among the 5 nearest",
+    "recall@10": "share of captions whose own is among the 10 nearest",
+    "in_batch_top1": "share of captions whose own is the nearest of 32",
+    "median_rank": "half of the captions find their own at this rank or before, counted from 1",
+    "mean_cosine": "mean cosine of a translation and its caption's own vector",
+}
+# A caption source → the hub's dataset of the same captions.
+DATASETS = {"tfds:conceptual_captions": "google-research-datasets/conceptual_captions"}
+
+
+def model_card(bundle: Bundle, name: str, graphs: Sequence[str] = ()) -> str:
+    """The card (`README.md`) of a published bundle, with the hub's front matter.
+
+    name: what the example loads it by: a hub name or a folder. graphs: ONNX files that lie beside it.
+    """
+    return "\n".join(
+        [
+            "---",
+            _front_matter(bundle),
+            "---",
+            "",
+            f"# {name.rpartition('/')[2]}",
+            "",
+            f"A translator of {LIBRARY}: it carries vectors of a picture-and-text space (CLIP) to vectors of the same "
+            "meaning in a sound-and-text space (CLAP), where they condition AudioLDM or search a sound library. "
+            f"{_built(bundle)}",
+            "",
+            "## Spaces and their licences",
+            "",
+            *_spaces(bundle),
+            "",
+            "## How to use it",
+            "",
+            *_usage(bundle, name, graphs),
+            "",
+            "## Recipe",
+            "",
+            *_recipe(bundle),
+            "",
+            "## Data",
+            "",
+            _data(bundle),
+            "",
+            "## Validation",
+            "",
+            *_validation(bundle),
+            "",
+            "## Limits",
+            "",
+            *_limits(bundle),
+            "",
+        ]
+    )
+
+
+def licence(name: str) -> tuple[str, str]:
+    """The licence of a space's checkpoint by its name: the hub's identifier, and words for people."""
+    for prefix, known in LICENCES.items():
+        if hub_name(name) and name.startswith(prefix):
+            return known
+    return UNKNOWN, "see its checkpoint"
+
+
+def _own_licence(bundle: Bundle) -> str:
+    """The stricter of the two spaces' licences; one that is not known leaves the translator's open."""
+    found = {licence(space.name)[0] for space in (bundle.source, bundle.target)}
+    if UNKNOWN in found or "imported" in bundle.recipe:
+        return UNKNOWN
+    return NON_COMMERCIAL if NON_COMMERCIAL in found else "apache-2.0"
+
+
+def _front_matter(bundle: Bundle) -> str:
+    own = _own_licence(bundle)
+    elsewhere = "not-stated" if "imported" in bundle.recipe else "see-the-spaces"
+    bases = [base for space in (bundle.source, bundle.target) if (base := hub_name(space.name))]
+    fields = ModelCardData(
+        license=own,
+        license_name=elsewhere if own == UNKNOWN else None,
+        library_name=LIBRARY,
+        pipeline_tag="feature-extraction",
+        tags=["clip", "clap", "audioldm", "image-to-audio", "cross-modal-retrieval", "embeddings"],
+        base_model=bases or None,
+        datasets=_datasets(bundle) or None,
+    )
+    return fields.to_yaml()
+
+
+def _built(bundle: Bundle) -> str:
+    spec, count = bundle.spec, sum(leaf.size for leaf in jax.tree.leaves(nnx.state(bundle.translator, nnx.Param)))
+    norm = {"none": "raw vectors in", "unit": "vectors made unit length on their way in"}[spec.input_norm]
+    clamp = f"outputs cut to ±{spec.clamp:g}" if spec.clamp else "outputs not cut"
+    return f"Kind `{spec.kind}`, {count:,} parameters, {spec.source_dim} → {spec.target_dim}, {norm}, {clamp}."
+
+
+def _spaces(bundle: Bundle) -> list[str]:
+    lines = ["| | checkpoint | width | fingerprint | licence |", "|---|---|---|---|---|"]
+    for role, space in (("source", bundle.source), ("target", bundle.target)):
+        fingerprint = f"`{space.fingerprint[:16]}`" if space.fingerprint else "unknown"
+        lines.append(f"| {role} | {_cell(space.name)} | {space.dim} | {fingerprint} | {licence(space.name)[1]} |")
+    lines += ["", "The translator works between these two checkpoints alone; " + _licence_words(bundle)]
+    return lines
+
+
+def _licence_words(bundle: Bundle) -> str:
+    if "imported" in bundle.recipe:
+        return "its weights are another author's, and his licence is to be asked for."
+    if _own_licence(bundle) == UNKNOWN:
+        return "what its own weights may be used for depends on theirs."
+    return "its own weights are given under the stricter of their licences."
+
+
+def _usage(bundle: Bundle, name: str, graphs: Sequence[str]) -> list[str]:
+    source, loaded = json.dumps(bundle.source.name), json.dumps(name)
+    if re.search(r"\.npy$", bundle.source.name):  # a store of somebody's own vectors: no checkpoint to run
+        code = [
+            "import numpy as np",
+            "import torch",
+            "from c2c_jax.torch import Translator",
+            "",
+            f"source = torch.from_numpy(np.load({source})).float()  # [B, {bundle.spec.source_dim}]",
+            f"translator = Translator.from_pretrained({loaded})",
+            "with torch.no_grad():",
+            f"    vectors = torch.nn.functional.normalize(translator(source))  # [B, {bundle.spec.target_dim}]",
+        ]
+    else:
+        code = [
+            "import torch",
+            "from PIL import Image",
+            "from transformers import AutoImageProcessor, CLIPVisionModelWithProjection",
+            "from c2c_jax.torch import Translator",
+            "",
+            f"processor = AutoImageProcessor.from_pretrained({source})",
+            f"translator = Translator.from_pretrained({loaded})",
+            "with torch.no_grad():",
+            '    pixels = processor(Image.open("photo.png").convert("RGB"), return_tensors="pt").pixel_values',
+            f"    image = CLIPVisionModelWithProjection.from_pretrained({source})(pixels).image_embeds",
+            f"    clap = torch.nn.functional.normalize(translator.from_image(image))  # [1, {bundle.spec.target_dim}]",
+        ]
+    lines = ["```python", *code, "```", ""]
+    lines.append(
+        "The last line gives a unit vector of the target space: `prompt_embeds` of diffusers' `AudioLDMPipeline`, or a "
+        "query by cosine among vectors of sounds. `translator(vectors)` is the way for captions' vectors. No JAX is "
+        "needed; `c2c_jax/torch/translator.py` also works when it is copied alone."
+    )
+    if graphs:
+        lines.append(
+            f"{' and '.join(f'`{graph}`' for graph in graphs)}, for ONNX runtimes: `source` [batch, "
+            f"{bundle.spec.source_dim}] → `target` [batch, {bundle.spec.target_dim}]"
+            + (", the second of pictures' vectors." if len(graphs) > 1 else ".")
+        )
+    return lines
+
+
+def _recipe(bundle: Bundle) -> list[str]:
+    defaults = dict(_flat(dataclasses.asdict(Config())))
+    fields = [(key, value) for key, value in _flat(bundle.recipe) if key not in defaults or defaults[key] != value]
+    if not fields:
+        return [f"{LIBRARY}'s defaults."]
+    told = "What the file says:" if "imported" in bundle.recipe else f"Where it differs from {LIBRARY}'s defaults:"
+    rows = [f"| `{key}` | {_cell(json.dumps(value, ensure_ascii=False))} |" for key, value in fields]
+    return [told, "", "| field | value |", "|---|---|", *rows]
+
+
+def _flat(recipe: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in recipe.items():
+        pairs += _flat(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
+    return pairs
+
+
+def _captions(bundle: Bundle) -> str:
+    data = bundle.recipe.get("data")
+    return data["captions"] if isinstance(data, dict) and "captions" in data else ""
+
+
+def _datasets(bundle: Bundle) -> list[str]:
+    found = []
+    for part in _captions(bundle).split(" + "):
+        spec = re.sub(r"^[0-9.]+\*", "", part.strip())
+        name = re.split(r"[:@]", spec.removeprefix("hf:"))[0] if spec.startswith("hf:") else None
+        name = name or next((dataset for prefix, dataset in DATASETS.items() if spec.startswith(prefix)), None)
+        if name and hub_name(name) and name not in found:
+            found.append(name)
+    return found
+
+
+def _data(bundle: Bundle) -> str:
+    if "imported" in bundle.recipe:
+        return (
+            f"Imported from `{_cell(str(bundle.recipe['imported']))}` of CLIP2CLAP (Wong), whose files do not tell "
+            "their captions; the paper's are COCO's and Google's Conceptual Captions."
+        )
+    if bundle.source.name.endswith(".npy"):
+        return "Pairs of vectors that were made elsewhere."
+    return f"Captions alone, no picture and no sound: `{_cell(_captions(bundle))}`."
+
+
+def _validation(bundle: Bundle) -> list[str]:
+    scores = [(name, bundle.metrics[name]) for name in SCORES if name in bundle.metrics]
+    if not scores:
+        return ["No validation is on record."]
+    held_out = bundle.metrics.get("held_out")
+    told = f"On {held_out:,} held-out captions" if isinstance(held_out, int) else "On held-out captions"
+    rows = [f"| {name} | {value:.4g} | {SCORES[name]} |" for name, value in scores]
+    return [
+        f"{told}, each translated and compared with all of their vectors by cosine:",
+        "",
+        "| score | | meaning |",
+        "|---|---|---|",
+        *rows,
+    ]
+
+
+def _limits(bundle: Bundle) -> list[str]:
+    known = [
+        what
+        for mean, what in ((bundle.gap.source_text, "pictures'"), (bundle.gap.target_text, "sounds'"))
+        if mean is not None
+    ]
+    gap = (
+        f"The bundle holds means that correct {' and '.join(known)} side; `from_image` applies them."
+        if known
+        else "The bundle holds no statistics to correct it, so `from_image` takes a picture's vector as it is."
+    )
+    return [
+        "* It was trained on captions alone, and pictures' vectors lie in another cone of CLIP's space than captions' "
+        f"(the modality gap). Scores of captions are not scores of pictures. {gap}",
+        "* Its outputs are not unit vectors; make them so before a generator or a cosine takes them.",
+        "* It knows what its captions tell of: pictures unlike them, and sounds that nobody writes of, are beyond it.",
+    ]
+
+
+def _cell(text: str) -> str:
+    """Text that does not end a table's cell or line."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,93 @@
+"""The folder that is published: a bundle, its card, and where it is asked for its ONNX form."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import safetensors
+
+from c2c_jax.errors import BundleError, ConfigError, ExportError, one_line
+from c2c_jax.files import written_whole
+from c2c_jax.publishing.card import LIBRARY, model_card
+from c2c_jax.publishing.hub import require_access, upload
+from c2c_jax.publishing.names import without_places
+from c2c_jax.publishing.onnx import require_onnx, write_onnx
+from c2c_jax.weights.translator import load_bundle, write_files
+
+FILES = {"config.json", "model.safetensors", "README.md"}
+MAY_BE_THERE = {*FILES, "model.onnx", "model_from_image.onnx"}
+
+
+def publish(
+    run: Path, *, out: Path | None = None, push: str | None = None, private: bool = False, onnx: bool = False
+) -> list[str]:
+    """Exports the translator of a run to the folder `out`, to the hub repository `push`, or to both; gives both places.
+
+    run: a work directory, whose `bundle` it is, or a bundle folder. private: the repository is not public. onnx: the
+    ONNX form is written too. What can be refused is refused before anything is written.
+    Raises ConfigError, BundleError, CheckpointError or ExportError.
+    """
+    if out is None and push is None:
+        raise ConfigError("nowhere to export to: pass --out DIR, --push NAME or both")
+    if private and push is None:
+        raise ConfigError("--private says how to upload, and there is no --push NAME")
+    if out is not None:
+        _require_free(out)
+    if push is not None:
+        require_access(push)
+    if onnx:
+        require_onnx()
+    bundle = bundle_folder(run)
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="c2c-export-") as folder:
+            write_export(Path(folder) / "export", bundle, name=str(push), onnx=onnx)
+            return [upload(Path(folder) / "export", str(push), private=private)]
+    write_export(out, bundle, name=push or out.resolve().name, onnx=onnx)
+    return [str(out), *([upload(out, push, private=private)] if push else [])]
+
+
+def bundle_folder(run: Path) -> Path:
+    """The bundle of a work directory, or the folder itself where it is one. Raises BundleError where there is none."""
+    if (run / "bundle" / "config.json").is_file():
+        return run / "bundle"
+    if (run / "config.json").is_file() and (run / "model.safetensors").is_file():
+        return run
+    raise BundleError(f"{run} holds no translator bundle; pass the work directory of a run that was validated")
+
+
+def write_export(out: Path, bundle: Path, *, name: str, onnx: bool) -> None:
+    """Writes the export of a bundle folder, whole or not at all; an earlier one of that name is replaced.
+
+    name: what the card's example loads it by. Raises as `load_bundle`, and ExportError where the disk does not take it
+    or the ONNX form does not agree.
+    """
+    published = without_places(load_bundle(bundle))
+    try:
+        with written_whole(out) as beside:
+            beside.mkdir()
+            write_files(beside, published)
+            graphs = write_onnx(beside) if onnx else []
+            card = model_card(published, name, [graph.name for graph in graphs])
+            (beside / "README.md").write_text(card, encoding="utf-8")
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ExportError(f"{out} could not be written ({one_line(error)}); make room, then start again") from error
+
+
+def _require_free(out: Path) -> None:
+    """Raises ExportError where the place is taken by anything but an earlier export."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ExportError(f"{out} is there and no folder; name another --out")
+    found = {path.name for path in out.iterdir()}
+    if found and not (FILES <= found <= MAY_BE_THERE and _is_export(out)):
+        raise ExportError(f"{out} is there and no earlier export; name another --out, or take it away")
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        card = (folder / "README.md").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "translator" in config and f"library_name: {LIBRARY}" in card

@@ -1,0 +1,79 @@
+"""What of a bundle's config others may read: names of checkpoints and captions without the folders of this machine."""
+
+import dataclasses
+import re
+from pathlib import Path, PurePath
+from typing import Any
+
+from c2c_jax.weights.translator import Bundle
+
+_FILES = re.compile(r"(?P<before>(?:[0-9.]+\*)?(?:tsv|txt|csv|jsonl):)(?P<path>.*)", re.DOTALL)
+_SET = re.compile(r"(?P<before>(?:[0-9.]+\*)?hf:)(?P<path>[^:@]+)(?P<behind>.*)", re.DOTALL)
+_IS_PATH = re.compile(r"~|\.{0,2}/|\.{1,2}$|\w+://")  # how the name of a place on a machine or in a bucket begins
+
+
+def without_places(bundle: Bundle) -> Bundle:
+    """The bundle with hub names as they are, and of every local file and folder its last component alone."""
+    return dataclasses.replace(
+        bundle,
+        source=dataclasses.replace(bundle.source, name=public_name(bundle.source.name)),
+        target=dataclasses.replace(bundle.target, name=public_name(bundle.target.name)),
+        recipe=_public(bundle.recipe),
+    )
+
+
+def hub_name(name: str) -> str | None:
+    """The hub repository OWNER/NAME of a space's name; None for a local folder and whatever else there may be."""
+    base = name.partition(":")[0]
+    is_one = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and not Path(base).is_dir()
+    return base if is_one else None
+
+
+def public_name(name: str) -> str:
+    """A space's name: a hub name, or the last component of a folder, with its `:SUBFOLDER`."""
+    if hub_name(name):
+        return name
+    base, colon, subfolder = name.rpartition(":")
+    if not colon or subfolder.startswith("//"):  # gs://BUCKET/FOLDER
+        return _last(name)
+    return _last(base) + colon + subfolder
+
+
+def public_captions(spec: str) -> str:
+    """A caption spec whose files and local sets are named by their last component."""
+    parts = []
+    for part in spec.split(" + "):
+        if match := _FILES.fullmatch(part.strip()):
+            path, colon, field = match["path"], "", ""
+            if match["before"].endswith(("csv:", "jsonl:")):
+                path, colon, field = path.rpartition(":")
+            parts.append(match["before"] + _last(path) + colon + field)
+        elif (match := _SET.fullmatch(part.strip())) and (
+            _IS_PATH.match(match["path"]) or match["path"].count("/") > 1
+        ):
+            parts.append(match["before"] + _last(match["path"]) + match["behind"])
+        else:
+            parts.append(part.strip())
+    return " + ".join(parts)
+
+
+def _public(value: Any, field: str = "") -> Any:
+    if isinstance(value, dict):
+        return {key: _public(inner, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_public(inner, field) for inner in value]
+    if not isinstance(value, str) or not value:
+        return value
+    if field in ("source", "target"):
+        return public_name(value)
+    if field == "captions":
+        return public_captions(value)
+    if field in ("data_dir", "manual_dir", "store") or _IS_PATH.match(value):
+        return _last(value)
+    return value
+
+
+def _last(path: str) -> str:
+    """The last component; of `.` and such, which have none, that of the folder they stand for."""
+    last = PurePath(path).name
+    return last if last not in ("", "..") else Path(path).expanduser().resolve().name

@@ -1,0 +1,91 @@
+"""The translator as an ONNX graph, through torch, and its check in onnxruntime."""
+
+import importlib.util
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from c2c_jax.errors import ConfigError, ExportError
+from c2c_jax.torch import Translator
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+TOLERANCE = 1e-5  # between the graph and the twin, of the greatest output or of 1
+
+
+class FromImage(torch.nn.Module):
+    """The twin's `from_image` as a module of its own, which is what torch exports: [B, S] → [B, E]."""
+
+    def __init__(self, translator: Translator):
+        super().__init__()
+        self.translator = translator
+
+    def forward(self, source: torch.Tensor) -> torch.Tensor:
+        return self.translator.from_image(source)
+
+
+def require_onnx() -> None:
+    """Raises ConfigError where a package that the export needs is not installed."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"--onnx needs {', '.join(missing)}: pip install 'c2c_jax[onnx]'")
+
+
+def write_onnx(folder: Path) -> list[Path]:
+    """Puts `model.onnx` beside a bundle's files: `source` [batch, S] → `target` [batch, E], batch of any size.
+
+    Where the bundle has gap statistics, `model_from_image.onnx` does what the twin's `from_image` does.
+    Gives the files. Raises ExportError where onnxruntime computes anything else than the twin.
+    """
+    translator = Translator.from_pretrained(folder)
+    graphs: dict[str, torch.nn.Module] = {"model.onnx": translator}
+    if any(True for _ in translator.gap.buffers()):
+        graphs["model_from_image.onnx"] = FromImage(translator).eval()
+    for file, module in graphs.items():
+        _write(folder / file, module, translator.source_dim)
+    return [folder / file for file in graphs]
+
+
+def _write(path: Path, module: torch.nn.Module, source_dim: int) -> None:
+    remarks = logging.getLogger("torch.onnx._internal.exporter._registration")  # on torchvision, which is not needed
+    level = remarks.level
+    remarks.setLevel(logging.ERROR)
+    try:
+        # torch's own use of what it deprecates
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            program: Any = torch.onnx.export(
+                module,
+                (torch.zeros(2, source_dim),),
+                dynamo=True,
+                verbose=False,
+                input_names=["source"],
+                output_names=["target"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )
+    finally:
+        remarks.setLevel(level)
+    for node in program.model.graph.all_nodes():  # torch writes each line of code and its file into the graph
+        node.metadata_props.clear()
+    program.save(path, external_data=False)
+    if (worst := _difference(path, module, source_dim)) > TOLERANCE:
+        raise ExportError(
+            f"{path.name} differs from the torch translator by {worst:.2g} in onnxruntime; it is not kept"
+        )
+
+
+def _difference(path: Path, module: torch.nn.Module, source_dim: int) -> float:
+    """The greatest difference between the graph and the module, of the greatest output or of 1, for two batches."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for rows in (1, 5):
+        source = np.random.default_rng(rows).normal(size=(rows, source_dim)).astype(np.float32)
+        with torch.no_grad():
+            expected = module(torch.from_numpy(source)).numpy()
+        (found,) = session.run(["target"], {"source": source})
+        worst = max(worst, float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max())))
+    return worst

@@ -1,0 +1,91 @@
+"""The twin through torch.compile, torch.export and ONNX, every kind against eager torch."""
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import safetensors.torch
+import torch
+
+from c2c_jax.errors import ConfigError, ExportError
+from c2c_jax.models.translator import DEPTHS, KINDS
+from c2c_jax.publishing import onnx
+from c2c_jax.torch import Translator
+from c2c_jax.torch.translator import Gap
+from tests.torch.test_gap import ALL, E, S, means
+from tests.torch.test_translator import spec
+
+COMPILES = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++, which is not installed")
+# torch's own use of what it deprecates, while it compiles
+QUIET = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+BATCH = {0: torch.export.Dim("batch")}
+
+
+def written(folder: Path, kind: str, known: tuple[str, ...] = ALL) -> Translator:
+    """A random twin with these gap statistics, and its bundle folder, with no JAX on the way."""
+    fields = dataclasses.asdict(spec(kind, S, E, clamp=0.9, depth=2 if kind == "transformer" else DEPTHS[kind]))
+    torch.manual_seed(0)
+    translator = Translator(**fields).eval().requires_grad_(False)
+    translator.gap = Gap(S, E, **{name: torch.from_numpy(mean) for name, mean in means(*known).items()})
+    (folder / "config.json").write_text(json.dumps({"format": 2, "translator": fields}))
+    safetensors.torch.save_file(translator.state_dict(), folder / "model.safetensors")
+    return translator
+
+
+@pytest.fixture(params=KINDS)
+def translator(request, tmp_path) -> Translator:
+    return written(tmp_path, request.param)
+
+
+def rows(count: int) -> torch.Tensor:
+    return torch.randn(count, S, generator=torch.Generator().manual_seed(count))
+
+
+@COMPILES
+@QUIET
+def test_compiled(translator):
+    torch._dynamo.reset()  # each kind is another graph of one function, and it keeps eight
+    for eager in (translator, translator.from_image):
+        compiled = torch.compile(eager, fullgraph=True)
+        np.testing.assert_allclose(compiled(rows(5)), eager(rows(5)), atol=1e-5, rtol=0)
+
+
+def test_exported(translator):
+    for eager, module in ((translator, translator), (translator.from_image, onnx.FromImage(translator).eval())):
+        exported = torch.export.export(module, (rows(2),), dynamic_shapes=(BATCH,)).module()
+        for count in (1, 2, 7):
+            np.testing.assert_allclose(exported(rows(count)), eager(rows(count)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnx(tmp_path, kind):
+    """Where there are gap statistics, there is a graph for pictures; two kinds show it."""
+    corrected = kind in ("linear", "residual")
+    translator = written(tmp_path, kind, ALL if corrected else ())
+    files = onnx.write_onnx(tmp_path)
+    assert [file.name for file in files] == ["model.onnx", "model_from_image.onnx"][: 1 + corrected]
+    for file, eager in zip(files, (translator, translator.from_image), strict=False):
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        for count in (1, 7):
+            (found,) = session.run(["target"], {"source": rows(count).numpy()})
+            np.testing.assert_allclose(found, eager(rows(count)), atol=1e-5, rtol=0)
+        assert str(onnx.__file__).encode() not in file.read_bytes()
+        assert b"translator.py" not in file.read_bytes()  # no line of code, and no folder of this machine
+
+
+def test_onnx_that_does_not_agree_is_refused(tmp_path, monkeypatch):
+    written(tmp_path, "linear")
+    monkeypatch.setattr(onnx, "TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match=r"model\.onnx differs from the torch translator"):
+        onnx.write_onnx(tmp_path)
+
+
+def test_missing_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match=r"--onnx needs onnxruntime: pip install 'c2c_jax\[onnx\]'"):
+        onnx.require_onnx()

@@ -1,0 +1,115 @@
+"""The correction over the modality gap: Flax and the twin against numpy by hand, through a bundle on disk."""
+
+import re
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from c2c_jax.errors import BundleError
+from c2c_jax.models.gap import Gap, translate_image
+from c2c_jax.models.translator import KINDS
+from c2c_jax.torch import Translator
+from c2c_jax.weights.translator import load_bundle, save_bundle
+from tests.torch.test_translator import random_bundle, spec
+
+S, E = 24, 16
+
+
+def means(*names: str) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    drawn = {name: rng.normal(size=S if "source" in name else E).astype(np.float32) / 5 for name in ALL}
+    return {name: drawn[name] for name in names}
+
+
+ALL = ("source_text", "source_image", "target_text", "target_audio")
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("known", [(), ALL[:2], ALL[2:], ALL], ids=["none", "source", "target", "both"])
+@pytest.mark.parametrize("input_norm", ["none", "unit"])
+def test_by_hand_on_a_linear_translator(tmp_path, input_norm, known):
+    statistics = means(*known)
+    bundle = random_bundle(spec("ridge", S, E, input_norm=input_norm), gap=Gap(**statistics))
+    save_bundle(tmp_path / "bundle", bundle)
+    source = 3 * np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
+    weights = safetensors.numpy.load_file(tmp_path / "bundle" / "model.safetensors")
+
+    x = source.astype(np.float64)
+    if input_norm == "unit" and "source_text" in known:
+        x = unit(x)
+    if "source_text" in known:
+        x = x - statistics["source_image"] + statistics["source_text"]
+    if input_norm == "unit":
+        x = unit(x) * np.sqrt(S)
+    y = x @ weights["linear.weight"].T.astype(np.float64) + weights["linear.bias"]
+    if "target_text" in known:
+        y = unit(y) - statistics["target_text"] + statistics["target_audio"]
+
+    loaded = load_bundle(tmp_path / "bundle")
+    twin = Translator.from_pretrained(tmp_path / "bundle")
+    with torch.no_grad():
+        np.testing.assert_allclose(twin.from_image(torch.from_numpy(source)), y, atol=1e-5, rtol=0)
+        plain = twin(torch.from_numpy(source)).numpy()
+    np.testing.assert_allclose(
+        translate_image(loaded.translator, loaded.gap, jnp.asarray(source)), y, atol=1e-5, rtol=0
+    )
+    np.testing.assert_allclose(loaded.translator(jnp.asarray(source)), plain, atol=1e-5, rtol=0)
+    assert (np.abs(plain - y).max() > 0.05) == bool(known)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_agrees(tmp_path, kind):
+    input_norm = "unit" if len(kind) % 2 else "none"
+    fields = {"depth": 1} if kind == "transformer" else {}
+    bundle = random_bundle(spec(kind, S, E, input_norm=input_norm, **fields), gap=Gap(**means(*ALL)))
+    save_bundle(tmp_path / "bundle", bundle)
+    source = np.random.default_rng(0).normal(size=(9, S)).astype(np.float32)
+    loaded, twin = load_bundle(tmp_path / "bundle"), Translator.from_pretrained(tmp_path / "bundle")
+    with torch.no_grad():
+        expected = twin.from_image(torch.from_numpy(source)).numpy()
+    found = translate_image(loaded.translator, loaded.gap, jnp.asarray(source))
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+def test_bundle_keeps_the_statistics(tmp_path):
+    statistics = means(*ALL)
+    save_bundle(tmp_path / "bundle", random_bundle(spec("linear", S, E), gap=Gap(**statistics)))
+    tensors = safetensors.numpy.load_file(tmp_path / "bundle" / "model.safetensors")
+    assert {name for name in tensors if name.startswith("gap.")} == {f"gap.{name}" for name in ALL}
+    for name, mean in statistics.items():
+        np.testing.assert_array_equal(tensors[f"gap.{name}"], mean)
+        np.testing.assert_array_equal(getattr(load_bundle(tmp_path / "bundle").gap, name), mean)
+
+
+def test_one_of_a_pair_is_refused():
+    with pytest.raises(ValueError, match="source_text and source_image come in a pair"):
+        Gap(**means("source_text", "target_text", "target_audio"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"gap.source_text": None}, "source_text and source_image come in a pair"),
+        ({"gap.target_audio": np.zeros(E + 1, np.float32)}, f"expected finite float32 of shape ({E},)"),
+        ({"gap.target_audio": np.full(E, np.nan, np.float32)}, "expected finite float32"),
+        ({"gap.source_image": np.zeros(S, np.float16)}, "source_image is float16"),
+        ({"gap.middle": np.zeros(S, np.float32)}, "unknown gap statistic 'middle'"),
+    ],
+)
+def test_statistics_that_cannot_be(tmp_path, change: dict[str, Any], told):
+    save_bundle(tmp_path / "bundle", random_bundle(spec("linear", S, E), gap=Gap(**means(*ALL))))
+    file = tmp_path / "bundle" / "model.safetensors"
+    tensors = {**safetensors.numpy.load_file(file), **change}
+    safetensors.numpy.save_file({key: value for key, value in tensors.items() if value is not None}, file)
+    with pytest.raises(BundleError, match=re.escape(told)):
+        load_bundle(tmp_path / "bundle")
+    if "float" not in told:  # the twin checks what would go unseen: names, pairs and shapes
+        with pytest.raises(ValueError, match="gap statistic"):
+            Translator.from_pretrained(tmp_path / "bundle")

@@ -1,0 +1,98 @@
+"""The vision tower loaded alone, without transformers: the same vectors as the whole space's, by any config.json."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import transformers
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from c2c_jax.errors import CheckpointError
+from c2c_jax.models.clip import CLIPVisionConfig
+from c2c_jax.spaces import load_space
+from c2c_jax.weights import clip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, clip_folder: Path) -> Path:
+    return Path(shutil.copytree(clip_folder, tmp_path / "copy"))
+
+
+def pictures(count: int = 3) -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+def test_the_same_vectors_and_fingerprint(clip_folder):
+    whole, alone = load_space(str(clip_folder)), load_space(str(clip_folder), only_images=True)
+    assert (alone.id, alone.dim) == (whole.id, whole.dim)
+    np.testing.assert_array_equal(alone.encode_image(pictures()), whole.encode_image(pictures()))
+    with pytest.raises(CheckpointError, match="loaded for images alone"):
+        alone.encode_text(["a dog"])
+    kept = sum(leaf.size for leaf in jax.tree.leaves(alone._replicated[1]))
+    assert kept < 0.7 * sum(leaf.size for leaf in jax.tree.leaves(whole._replicated[1]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"projection_dim": 64, "vision_config": {"hidden_size": 96, "patch_size": 8, "hidden_act": "gelu"}},
+        {"vision_config": {"layer_norm_eps": 1e-3}, "vision_config_dict": {"num_hidden_layers": 3}},
+        {"vision_config": {"hidden_size": 96}, "vision_config_dict": None},
+    ],
+    ids=str,
+)
+def test_sizes_are_those_that_transformers_reads(content):
+    theirs = transformers.CLIPConfig(**content)
+    expected = {name: getattr(theirs.vision_config, name) for name in CLIPVisionConfig.__dataclass_fields__}
+    assert clip.vision_sizes(content) == CLIPVisionConfig(**expected)
+    assert clip.projection_dim(content) == theirs.projection_dim
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "told"),
+    [
+        ("vision_config", "hidden_size", "many", "hidden_size 'many'"),
+        ("vision_config", "num_hidden_layers", -1, "num_hidden_layers -1"),
+        ("vision_config", "num_attention_heads", 7, "no multiple of num_attention_heads"),
+        ("vision_config", "hidden_act", "swish2", "known are"),
+        ("vision_config", "hidden_size", 32, "config.json"),  # not the weights' own
+        (None, "model_type", "clap", "has no image tower"),
+    ],
+)
+def test_configs_that_make_no_tower(folder, part, field, value, told):
+    config = json.loads((folder / "config.json").read_text())
+    (config[part] if part else config)[field] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=told) as caught:
+        load_space(str(folder), only_images=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_strict_all_the_same(folder):
+    tensors = load_file(folder / "model.safetensors")
+    kept = tensors.pop("visual_projection.weight")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="visual_projection.weight"):
+        load_space(str(folder), only_images=True)
+    save_file(
+        {**tensors, "visual_projection.weight": kept, "odd": kept.clone()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(CheckpointError, match="odd"):
+        load_space(str(folder), only_images=True)
+
+
+def test_bin_files_too(folder, clip_folder):
+    import torch
+
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    found = load_space(str(folder), only_images=True).encode_image(pictures())
+    np.testing.assert_array_equal(found, load_space(str(clip_folder)).encode_image(pictures()))
