@@ -221,7 +221,9 @@ def pictures_to_sounds(
         raise ConfigError("--prompt needs --audioldm, whose text tower makes a vector of it")
     if generation and len(generation.controls) not in (0, 1, len(paths)):
         raise ConfigError(f"{len(paths)} pictures and {len(generation.controls)} --control texts: give one, or as many")
-    sound_files(list(subjects_of(paths, average)), out, sound_format)  # refused before anything is loaded
+    files = sound_files(list(subjects_of(paths, average)), out, sound_format)  # refused before anything is loaded
+    if generation and save_embedding and save_embedding.absolute() in {file.absolute() for file in files}:
+        raise ConfigError(f"sound and vectors cannot both be written to {save_embedding}: name other files")
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     bundle = load_bundle(translator)
     with ThreadPoolExecutor(1) as beside:

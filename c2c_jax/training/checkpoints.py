@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import jax
 import numpy as np
@@ -98,7 +99,7 @@ def _no_word_of_late_reads() -> Iterator[None]:
     each print that it is closed: the damage itself is told of by an exception."""
     before = sys.unraisablehook
 
-    def told(unraisable: sys.UnraisableHookArgs) -> None:
+    def told(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 

@@ -147,7 +147,7 @@ def test_infer_misuse(run, picture, audioldm_folder, tmp_path, capsys):
     embedding = ["--save-embedding", str(tmp_path / "x.npy")]
     assert "steps" in refused(capsys, [*with_generator, *embedding, "--steps", "0"])
     assert "seconds is 1000000000.0: take up to 600" in refused(capsys, [*with_generator, "--seconds", "1e9"])
-    same = ["--out", str(tmp_path / "x.npy"), *embedding]
+    same = ["--out", str(tmp_path / "x.wav"), "--save-embedding", str(tmp_path / "x.wav")]
     assert "cannot both be written" in refused(capsys, [*with_generator, *same])
     (tmp_path / "folder").mkdir()
     told = refused(capsys, [*base, str(run / "bundle"), "--save-embedding", str(tmp_path / "folder")])
