@@ -1,9 +1,12 @@
-"""Five layers of linear and tanh with the inverse-Euclidean objective, as in CLIP2CLAP's code.
+"""Five layers of linear and tanh with cosines over a learned temperature, as in CLIP2CLAP's code.
 
     python train.py --config configs/mlp5.py --workdir runs/mlp5
 
-The author's `linear5.py`: the last layer ends in tanh too, outputs cut to ±0.25, batch 32, AdamW at 1e-3.
+The author's `linear5.py`: the last layer ends in tanh too, outputs cut to ±0.25, cosines times
+exp(t) with t from 1, batch 32, AdamW at 1e-3.
 """
+
+import math
 
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig
 
@@ -16,5 +19,5 @@ def get_config() -> Config:
         eval_every=5000,
         checkpoint_every=5000,
         translator=TranslatorConfig(kind="mlp5", clamp=0.25, input_norm="none"),
-        objective=ObjectiveConfig(kind="inverse_euclidean", margin_growth=0.03),
+        objective=ObjectiveConfig(kind="infonce", temperature=math.exp(-1)),
     )

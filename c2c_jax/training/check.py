@@ -31,10 +31,6 @@ def check(config: Config) -> None:
     for field, (name, names) in known.items():
         if name not in names:
             raise ConfigError(f"config.{field} is {name!r}; known are {', '.join(names)}")
-    if config.translator.kind == "transformer" and config.translator.width % config.translator.heads:
-        raise ConfigError(
-            f"config.translator.width {config.translator.width} is no multiple of heads {config.translator.heads}"
-        )
     positive = {
         "batch_size": config.batch_size,
         "epochs": config.epochs,
@@ -72,6 +68,10 @@ def check(config: Config) -> None:
         for field, value in fields.items():
             if not holds(value):
                 raise ConfigError(f"config.{field} is {value}; it must be {bound}")
+    if config.translator.kind == "transformer" and config.translator.width % config.translator.heads:
+        raise ConfigError(
+            f"config.translator.width {config.translator.width} is no multiple of heads {config.translator.heads}"
+        )
     if beyond := config.batch_size % (devices := jax.device_count()):
         raise ConfigError(
             f"config.batch_size {config.batch_size} is no multiple of the {devices} devices; "
@@ -81,14 +81,25 @@ def check(config: Config) -> None:
         ("tensorboard", config.log.tensorboard, "tensorboardX"),
         ("wandb", config.log.wandb, "wandb"),
     ):
-        if asked and importlib.util.find_spec(module) is None:
+        if not asked:
+            continue
+        found = importlib.util.find_spec(module)
+        if found is None or found.origin is None:  # a folder of that name beside the program is no package
             raise ConfigError(f"config.log.{field} needs {module}, which is not installed: pip install {module}")
 
 
 def check_rows(config: Config, store: Store) -> None:
     """Raises ConfigError where a store has too few rows for the config."""
     training = store.plan.rows - config.data.holdout
-    needed = 1 if config.translator.kind in translators.CLOSED_FORM else config.batch_size
+    is_closed_form = config.translator.kind in translators.CLOSED_FORM
+    if is_closed_form or config.translator.start == "procrustes":
+        least = store.plan.source.dim + 1 if config.translator.kind == "ridge" and not config.translator.ridge else 2
+        if training < least:
+            raise ConfigError(
+                f"{max(training, 0)} captions are left to train on, and a map in closed form takes {least} or more; "
+                "of the ridge kind fewer with config.translator.ridge above 0"
+            )
+    needed = 1 if is_closed_form else config.batch_size
     if needed > training:
         raise ConfigError(
             f"config.batch_size is {config.batch_size}, but of {store.plan.rows} captions {config.data.holdout} are "

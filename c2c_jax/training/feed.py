@@ -167,17 +167,22 @@ class Streamed:
 Feed = Resident | Streamed
 
 
+def choose_feed(kind: str, store: Store) -> str:
+    """ "resident" or "streamed", as a config asks for; for "auto" the first where the store takes no more than half of
+    the memory that is free on each device."""
+    if kind != "auto":
+        return kind
+    dims = store.plan.source.dim + store.plan.target.dim
+    size = store.plan.rows * dims * np.dtype(store.plan.dtype).itemsize
+    fits = size <= RESIDENT_SHARE * min(map(free_memory, jax.local_devices()))
+    everywhere = np.all(multihost_utils.process_allgather(np.asarray(fits)))
+    return "resident" if everywhere else "streamed"
+
+
 def open_feed(
     kind: str, store: Store, training: Int[np.ndarray, "N"], batch_size: int, seed: int, mesh: Mesh, epochs: int
 ) -> Feed:
-    """The feed that a config asks for; for "auto" a resident one where the store takes no more than half of the memory
-    that is free on each device."""
-    dims = store.plan.source.dim + store.plan.target.dim
-    size = store.plan.rows * dims * np.dtype(store.plan.dtype).itemsize
-    if kind == "auto":
-        fits = size <= RESIDENT_SHARE * min(map(free_memory, jax.local_devices()))
-        everywhere = np.all(multihost_utils.process_allgather(np.asarray(fits)))
-        kind = "resident" if everywhere else "streamed"
+    """The feed of that kind, see `choose_feed`."""
     if kind == "resident":
         return Resident(store, training, batch_size, seed, mesh)
     return Streamed(store, training, batch_size, seed, mesh, epochs)

@@ -71,11 +71,10 @@ class RunLog:
         """Tells what begins, and drops the lines that a run stopped after its last checkpoint left behind."""
         self.step, self.steps, self.rows = step, steps, rows
         self.began = self.told = time.monotonic()
-        self.seconds, self.steps_timed = 0.0, 0
         self.console_print(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {told}")
         metrics = self.workdir / "metrics.jsonl"
         if metrics.is_file():
-            self.history = [e for line in _whole_lines(metrics) if (e := json.loads(line))["step"] <= step]
+            self.history = [entry for entry in _sound_entries(metrics) if entry["step"] <= step]
             if self.writes:
                 with written_whole(metrics) as beside:
                     beside.write_text("".join(json.dumps(e) + "\n" for e in self.history), encoding="utf-8")
@@ -93,16 +92,17 @@ class RunLog:
     def steps_done(self, metrics: Mapping[str, np.ndarray], count: int, seconds: float) -> None:
         """Takes the metrics [K] of the next `count` steps, which took so many seconds together.
 
-        Raises TrainingError for a loss that is not finite.
+        Raises TrainingError for a loss, gradient or update that is not finite.
         """
         first, B = self.step, self.config.batch_size
         rate = count * B / seconds
-        self.seconds, self.steps_timed = self.seconds + seconds, self.steps_timed + count
-        finite = np.isfinite(metrics["loss"][:count])
+        watched = {"loss": "loss", "grad_norm": "gradient's norm", "update_norm": "update's norm"}
+        finite = np.all([np.isfinite(metrics[name][:count]) for name in watched], axis=0)
         for place in range(count):
             self.step = first + place + 1
             if not finite[place]:
-                raise self._not_finite(float(metrics["loss"][place]))
+                name = next(name for name in watched if not np.isfinite(metrics[name][place]))
+                raise self._not_finite(watched[name], float(metrics[name][place]))
             if self.step % self.config.log_every == 0 or self.step == self.steps:
                 values = {name: float(values[place]) for name, values in metrics.items()}
                 self._write("train", {**values, "rows_per_second": rate})
@@ -114,13 +114,14 @@ class RunLog:
             self.told = time.monotonic()
             self.console_print(f"step {self.step:,} of {self.steps:,}  {'  '.join(shown)}")
 
-    def _not_finite(self, loss: float) -> TrainingError:
-        kept = sorted(int(path.name) for path in (self.workdir / "checkpoints").glob("[0-9]*"))
+    def _not_finite(self, what: str, value: float) -> TrainingError:
+        names = [path.name for path in (self.workdir / "checkpoints").iterdir()]
+        kept = sorted(int(name) for name in names if name.isdigit())
         last = (
             f"the last good checkpoint is {self.workdir / 'checkpoints' / str(kept[-1])}" if kept else "none is saved"
         )
         return TrainingError(
-            f"the loss is {loss} at step {self.step}; {last}; in a new work directory, try a smaller "
+            f"the {what} is {value} at step {self.step}; {last}; in a new work directory, try a smaller "
             "--config.optimizer.learning_rate, --config.optimizer.clip_norm=1.0 or --config.optimizer.warmup=100"
         )
 
@@ -183,8 +184,19 @@ def _time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _whole_lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+def _sound_entries(path: Path) -> list[dict[str, Any]]:
+    """Those before the first line that is cut short or is no entry, which is told of."""
+    entries = []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        try:
+            entry = json.loads(line)
+            entries.append({**entry, "step": int(entry["step"]), "phase": str(entry["phase"])})
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+            if number < len(lines) - 1:
+                console.print(f"{path}: line {number + 1} cannot be read; it and those behind it are dropped")
+            break
+    return entries
 
 
 def _fields(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

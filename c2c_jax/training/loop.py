@@ -16,10 +16,11 @@ from c2c_jax.training.build import build_learning_rate, build_objective, build_o
 from c2c_jax.training.check import check, check_rows
 from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.dispatch import Dispatches, Termination, on_any_host
-from c2c_jax.training.feed import held_out_vectors, open_feed, split
+from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, split
 from c2c_jax.training.log import RunLog, console
 from c2c_jax.training.metrics import retrieval
 from c2c_jax.training.report import draw_curves, print_scores
+from c2c_jax.training.rows import settled_feed
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
 from c2c_jax.weights.translator import Bundle, read_metrics
 
@@ -44,13 +45,14 @@ def train(config: Config, store: Store, workdir: Path) -> bool:
     objective, learning_rate = build_objective(config, mesh), build_learning_rate(config.optimizer, steps)
     optimizer = build_optimizer(config.optimizer, learning_rate)
     margin = config.objective.margin_growth, config.objective.margin_most
-    schedule = Schedule(max(len(training) // B, 1), margin, config.seed, config.optimizer.ema, learning_rate)
+    schedule = Schedule(max(len(training) / B, 1), margin, config.seed, config.optimizer.ema, learning_rate)
 
     with Termination() as termination, RunLog(workdir, config) as log, Checkpoints(workdir) as checkpoints:
+        feed_kind = settled_feed(workdir, store, choose_feed(config.data.feed, store))
         graphdef, params = nnx.split(initial_translator(config, spec, store, held_out), nnx.Param)
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)
-        feed = open_feed(config.data.feed, store, training, B, config.seed, mesh, config.epochs + 1)
+        feed = open_feed(feed_kind, store, training, B, config.seed, mesh, config.epochs + 1)
         run = jit_steps(make_step(graphdef, objective, optimizer, schedule), feed.batch, mesh)
         validated = functools.partial(_validated, config, store, graphdef, spec, held_out_vectors(store, held_out))
         devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"

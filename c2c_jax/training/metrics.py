@@ -18,7 +18,8 @@ def _ranks(
     with jax.default_matmul_precision("float32"):
         scores_BN = query_BE @ candidates_NE.T
     own_score_B1 = jnp.take_along_axis(scores_BN, own_B[:, None], axis=1)
-    return jnp.sum(scores_BN >= own_score_B1, axis=1), own_score_B1[:, 0]
+    # Written so that a prediction that is not a number comes last.
+    return jnp.sum(~(scores_BN < own_score_B1), axis=1), own_score_B1[:, 0]
 
 
 def retrieval(
@@ -54,4 +55,4 @@ def _in_batch_top1(query_NE: Float[np.ndarray, "N E"], candidates_NE: Float[np.n
     query_GBE, candidates_GBE = (x[: batches * rows].reshape(batches, rows, -1) for x in (query_NE, candidates_NE))
     scores_GBB = query_GBE @ candidates_GBE.transpose(0, 2, 1)
     own_GB1 = np.einsum("gbb->gb", scores_GBB)[:, :, None]
-    return float(np.mean((scores_GBB >= own_GB1).sum(2) == 1))
+    return float(np.mean((~(scores_GBB < own_GB1)).sum(2) == 1))

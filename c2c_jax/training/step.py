@@ -57,11 +57,11 @@ def init_state(
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """What changes with the step. steps_per_epoch, and margin: (growth an epoch, most); see config.ObjectiveConfig.
+    """What changes with the step. steps_per_epoch: whole or not. margin: (growth an epoch, most); see ObjectiveConfig.
     seed: of dropout. ema: decay of the moving average of the weights; 0: none. learning_rate: the optimizer's own, for
     the metrics."""
 
-    steps_per_epoch: int = 1
+    steps_per_epoch: int | float = 1
     margin: tuple[float, float] = (0.0, 0.0)
     seed: int = 0
     ema: float = 0.0
@@ -69,7 +69,7 @@ class Schedule:
 
     def margin_at(self, step: jax.Array) -> jax.Array:
         growth, most = self.margin
-        return jnp.minimum(growth * (step // self.steps_per_epoch), most)
+        return jnp.minimum(growth * jnp.floor(step / self.steps_per_epoch), most)
 
     def decay_at(self, step: jax.Array) -> jax.Array:
         """Less in the first steps, so that the initial weights are soon forgotten (as TensorFlow's `num_updates`)."""

@@ -6,7 +6,7 @@ import pytest
 
 from c2c_jax.errors import StoreError
 from c2c_jax.training import feed
-from c2c_jax.training.feed import Resident, Streamed, Windows, open_feed, split
+from c2c_jax.training.feed import Resident, Streamed, Windows, choose_feed, open_feed, split
 from c2c_jax.training.step import data_mesh
 from tests.training.random_store import random_store
 
@@ -24,7 +24,7 @@ def training():
 
 
 def opened(kind, store, training):
-    return open_feed(kind, store, training, B, 7, data_mesh(), epochs=5)
+    return open_feed(choose_feed(kind, store), store, training, B, 7, data_mesh(), epochs=5)
 
 
 def drawn(feed, store, step: int, count: int) -> np.ndarray:

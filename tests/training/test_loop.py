@@ -16,6 +16,7 @@ from c2c_jax.config import Config, DataConfig, LogConfig, ObjectiveConfig, Optim
 from c2c_jax.data.store import Store
 from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.training import check as checks
+from c2c_jax.training import feed
 from c2c_jax.training.log import RunLog
 from c2c_jax.training.loop import train
 from c2c_jax.weights.translator import load_bundle
@@ -163,7 +164,7 @@ def test_another_config_in_the_same_work_directory(store, tmp_path):
 
 def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_path):
     config = small(
-        objective=ObjectiveConfig(kind="infonce"), optimizer=OptimizerConfig(learning_rate=1e38), checkpoint_every=1
+        objective=ObjectiveConfig(kind="infonce"), optimizer=OptimizerConfig(learning_rate=1e15), checkpoint_every=1
     )
     with pytest.raises(TrainingError, match="learning_rate") as caught:
         train(config, store, tmp_path)
@@ -172,6 +173,46 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_pat
     step = int(str(caught.value).split("at step ")[1].split(";")[0])
     assert all(number < step for number in kept)
     assert f"the last good checkpoint is {tmp_path / 'checkpoints' / str(max(kept))}" in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_never_kept(store, tmp_path):
+    """One step of a whole epoch whose own loss is fine: its update is not."""
+    config = small(batch_size=400, epochs=1, checkpoint_every=1, optimizer=OptimizerConfig(learning_rate=1e38))
+    with pytest.raises(TrainingError, match="norm is (inf|nan) at step 1; none is saved"):
+        train(config, store, tmp_path)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_another_store_in_the_same_work_directory(store, tmp_path):
+    train(small(epochs=1), store, tmp_path / "run")
+    before = weights(tmp_path / "run")
+    other = random_store(tmp_path / "store", rows=300)
+    with pytest.raises(ConfigError, match=r"another store \(rows 500, now 300\)"):
+        train(small(epochs=2), other, tmp_path / "run")
+    assert_equal(weights(tmp_path / "run"), before)
+
+
+def test_a_run_keeps_the_feed_it_began_with(store, tmp_path, monkeypatch, capsys):
+    """However much memory is free when it is taken up: the feeds' orders differ."""
+    train(small(epochs=4), store, tmp_path / "unbroken")
+    train(small(epochs=2), store, tmp_path / "run")
+    monkeypatch.setattr(feed, "free_memory", lambda device: 1.0)
+    capsys.readouterr()
+    train(small(epochs=4), store, tmp_path / "run")
+    assert "resident" in capsys.readouterr().err
+    assert_equal(weights(tmp_path / "run"), weights(tmp_path / "unbroken"))
+    train(small(epochs=2), store, tmp_path / "other")
+    assert "streamed" in capsys.readouterr().err
+
+
+def test_a_bad_line_of_metrics_is_told_of(store, tmp_path, capsys):
+    train(small(epochs=1), store, tmp_path)
+    good = told(tmp_path)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('garbage\n{"step": 10, "phase": "train"}\n')
+    train(small(epochs=2), store, tmp_path)
+    assert f"metrics.jsonl: line {len(good) + 1} cannot be read" in capsys.readouterr().err
+    assert told(tmp_path)[: len(good)] == good and told(tmp_path)[-1][0] == 20
 
 
 def test_early_stopping_and_the_best_bundle(store, tmp_path, capsys):
@@ -226,6 +267,10 @@ def test_tensorboard(store, tmp_path):
         (dict(data=DataConfig(holdout=600)), "0 are left to train on"),
         (dict(data=DataConfig(feed="disk")), "known are auto, resident, streamed"),
         (dict(objective=ObjectiveConfig(kind="contrast")), "known are inverse_euclidean, infonce"),
+        (dict(translator=TranslatorConfig(kind="transformer", heads=0)), "config.translator.heads is 0"),
+        (dict(translator=TranslatorConfig(kind="transformer", width=10)), "width 10 is no multiple of heads 8"),
+        (dict(translator=TranslatorConfig(kind="ridge", ridge=0.0), data=DataConfig(holdout=480)), "takes 25 or more"),
+        (dict(translator=TranslatorConfig(kind="procrustes"), data=DataConfig(holdout=499)), "takes 2 or more"),
         (dict(translator=TranslatorConfig(kind="mpl")), "known are linear, linear2, mlp, "),
         (dict(translator=TranslatorConfig(input_norm="l2")), "known are none, unit"),
         (dict(optimizer=OptimizerConfig(learning_rate=math.nan)), "config.optimizer.learning_rate is nan"),
@@ -248,7 +293,7 @@ def test_misuse_is_one_line_and_leaves_nothing(store, tmp_path, monkeypatch, fie
 
 def test_every_field_of_a_config_is_checked_or_free_of_limits():
     """A new number in the config that nobody checks is found here."""
-    unlimited = {"seed", "translator.heads"} | {f"embed.{field.name}" for field in dataclasses.fields(Config().embed)}
+    unlimited = {"seed"} | {f"embed.{field.name}" for field in dataclasses.fields(Config().embed)}
     config = Config()
     for part, prefix in (
         (config, ""),

@@ -39,3 +39,12 @@ def test_collapsed_predictions_and_targets_score_nothing():
     rng = np.random.default_rng(0)
     target = np.tile(rng.normal(size=(1, 8)), (40, 1)).astype(np.float32)
     assert retrieval(target, target)["recall@10"] == 0.0
+
+
+def test_predictions_that_are_no_numbers_come_last():
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=(40, 8)).astype(np.float32)
+    scores = retrieval(np.full_like(target, np.nan), target)
+    assert scores["recall@10"] == scores["in_batch_top1"] == 0.0 and scores["median_rank"] == 40
+    half = np.where(np.arange(40)[:, None] < 20, target, np.nan)
+    assert retrieval(half, target)["recall@1"] == 0.5

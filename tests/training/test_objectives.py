@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from c2c_jax.errors import ConfigError
 from c2c_jax.training.contrast import Blocks
@@ -151,6 +152,26 @@ def test_blocks_and_shards_do_not_matter(kind):
     for loss, gradient in results[1:]:
         np.testing.assert_allclose(loss, results[0][0], rtol=1e-5)
         np.testing.assert_allclose(gradient, results[0][1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["infonce", "inverse_euclidean"])
+def test_small_losses_of_large_logits_are_exact(kind):
+    """Where predictions nearly are their targets, against float64 over the same float32 vectors."""
+    rng, rows = np.random.default_rng(0), 2048
+    target = rng.normal(size=(rows, 64))
+    target = (target / np.linalg.norm(target, axis=1, keepdims=True)).astype(np.float32)
+    predicted = (target + 0.02 * rng.normal(size=target.shape)).astype(np.float32)
+    for blocks in (Blocks(), Blocks(8, 4), Blocks(8, 4, kept=False)):
+        objective = build_objective(kind, Settings(temperature=0.01, blocks=blocks))
+        found = objective.loss(objective.init(), jnp.asarray(predicted), jnp.asarray(target))
+        x, y = predicted.astype(np.float64), target.astype(np.float64)
+        if kind == "infonce":
+            logits = 100 * (x / np.linalg.norm(x, axis=1, keepdims=True)) @ y.T
+        else:
+            logits = 1 / np.sqrt(np.maximum((x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T, 1e-6))
+        own = np.diag(logits)
+        expected = np.mean([np.mean(scipy.special.logsumexp(logits, axis=axis) - own) for axis in (0, 1)])
+        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
 def test_no_matrix_of_all_logits():
