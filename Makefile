@@ -37,7 +37,7 @@ demo: $(READY)
 	  --audioldm $(DEMO)/checkpoints/audioldm --steps 20 --seconds 5
 	@echo
 	@echo "picture:    $(DEMO)/picture.png"
-	@echo "sound:      $(DEMO)/picture.wav, its mel-spectrogram picture.mel.png and its record picture.json beside it"
+	@echo "sound:      $(DEMO)/picture.wav, its mel-spectrogram picture.mel.png and its record picture.sound.json beside it"
 	@echo "translator: $(DEMO)/run/bundle"
 	@echo "These small checkpoints are random, so the sound means nothing yet: it shows that the whole way runs."
 	@echo "With real ones, see 'A picture to a sound' in README.md."

@@ -21,7 +21,14 @@ def written_whole(path: Path) -> Iterator[Path]:
     holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     beside = holder / path.name
     try:
-        yield beside
+        try:
+            yield beside
+        except OSError as error:
+            if error.errno is None or (error.filename and not str(error.filename).startswith(str(holder))):
+                raise
+            raise type(error)(
+                error.errno, error.strerror, str(path)
+            ) from error  # of the target, which a write leaves out
         if beside.is_dir() and path.is_dir():
             path.rename(holder / "replaced")
         try:

@@ -57,7 +57,8 @@ def find_pictures(arguments: Sequence[str]) -> list[Path]:
 
 
 def _looks_like_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.endswith(MEL_SUFFIX) and path.is_file()
+    is_hidden = path.name.startswith(".")  # such as macOS leaves beside each file
+    return path.suffix.lower() in SUFFIXES and not path.name.endswith(MEL_SUFFIX) and not is_hidden and path.is_file()
 
 
 def read_image(path: str | Path) -> Image.Image:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from rich.progress import Progress
 
 from c2c_jax.errors import BundleError, ConfigError, ImageError
 from c2c_jax.files import written_whole
-from c2c_jax.generation.sampling import Sampling
+from c2c_jax.generation.sampling import Sampling, numbered
 from c2c_jax.images import read_image
 from c2c_jax.models.gap import translate_image
 from c2c_jax.models.layers import unit
@@ -28,7 +29,8 @@ if TYPE_CHECKING:  # torch is loaded where a sound is asked for, and there alone
     from c2c_jax.generation.ranking import Ranker
     from c2c_jax.generation.rendering import Wanted
 
-READ_AT_ONCE = 64  # pictures
+ENCODED_AT_ONCE = 64  # pictures
+SOUND_SUFFIXES = (".wav", ".flac")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,13 +64,14 @@ def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"]) -> Float[np.n
     return np.asarray(unit(translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS))))
 
 
-def subjects_of(paths: Sequence[Path], average: bool) -> dict[Path, list[int]]:
-    """What sounds are made of → the places of its pictures in `paths`: each picture by itself, or the folder of
-    several, such as the frames of a video."""
-    subjects: dict[Path, list[int]] = {}
-    for place, path in enumerate(paths):
-        subjects.setdefault(path.absolute().parent if average else path, []).append(place)
-    return subjects
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What one sound is made of: a picture, or those of a folder, such as the frames of a video. out: the sound's file.
+    control: a text whose own sound goes beside."""
+
+    pictures: tuple[Path, ...]
+    out: Path
+    control: str | None = None
 
 
 def _unit(x_BE: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B E"]:
@@ -103,87 +106,134 @@ class Generation:
     at_once: int = 4  # clips sampled together
 
 
-def load_generator(wanted: Generation, bundle: Bundle) -> "tuple[AudioLDM, Ranker | None, dict[str, Any]]":
+def load_generator(
+    wanted: Generation, bundle: Bundle, mixture: Mixture
+) -> "tuple[AudioLDM, Ranker | None, dict[str, Any]]":
     """The generator, its ranker if one is asked for, and what a record says of them. Spaces are compared before any
-    network is loaded. Raises CheckpointError, BundleError or GenerationError."""
-    wanted.sampling.check()
+    network is loaded; of a folder that holds no text tower, and where no text is asked for, their widths are. Raises
+    CheckpointError, BundleError or GenerationError."""
     folder = checkpoint_folder(wanted.audioldm)
     ranking = checkpoint_folder(wanted.ranker) if wanted.ranker else None
     from c2c_jax.generation.audioldm import AudioLDM
-    from c2c_jax.generation.checkpoint import check_layout, check_text
+    from c2c_jax.generation.checkpoint import check_layout, check_text, digest
     from c2c_jax.generation.ranking import PROBE, Ranker
 
     check_layout(folder)
-    check_text(folder)
-    clap = dataclasses.replace(identify(f"{folder}:text_encoder"), name=f"{wanted.audioldm}:text_encoder")
-    require_same_space(bundle.target, clap, "the CLAP")
+    name = f"{wanted.audioldm}:text_encoder"
+    has_texts = wanted.sampling.guidance > 1 or wanted.controls or mixture.prompts or wanted.ranker
+    if has_texts or (folder / "text_encoder").is_dir():
+        check_text(folder)
+        clap = dataclasses.replace(identify(f"{folder}:text_encoder"), name=name)
+        require_same_space(bundle.target, clap, "the CLAP")
+    else:
+        clap = SpaceId(name=name, dim=bundle.target.dim, fingerprint="")
     generator = AudioLDM.load(folder, device=wanted.device, dtype=wanted.dtype, offload=wanted.offload)
+    if generator.dim != bundle.target.dim:
+        raise BundleError(f"{folder} takes vectors {generator.dim} wide, the translator makes {bundle.target.dim}")
     generator.check(wanted.sampling)
     ranker = None
     if ranking:
         ranker = Ranker(ranking, wanted.device)
         ranker.require_same_space(generator.encode_text([PROBE])[0])
-    about = {"clap": dataclasses.asdict(clap), "ranker": wanted.ranker, "dtype": wanted.dtype}
-    return generator, ranker, about
+    settings = {name: getattr(wanted, name) for name in ("ranker", "dtype", "offload", "at_once")}
+    networks = {"name": wanted.audioldm, "fingerprint": digest(folder), "device": str(generator.device)}
+    return generator, ranker, {"audioldm": networks, "clap": dataclasses.asdict(clap), **settings}
 
 
 def vectors_of(
-    paths: Sequence[Path], space: Space, bundle: Bundle
-) -> tuple[list[Path], Float[np.ndarray, "N E"], list[ImageError]]:
-    """Those pictures that can be read, their unit CLAP vectors, and what is wrong with the others."""
-    read: list[Path] = []
-    vectors, errors = [np.zeros((0, bundle.target.dim), np.float32)], []
-    for start in range(0, len(paths), READ_AT_ONCE):
-        images = []
-        for path in paths[start : start + READ_AT_ONCE]:
+    paths: Sequence[Path], space: Space, bundle: Bundle, on_picture: Callable[[], None] = lambda: None
+) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[ImageError]]:
+    """The unit CLAP vectors of those pictures that can be read, and what is wrong with the others. Of each picture its
+    pixels alone are kept until they are encoded. on_picture: called after each."""
+    vectors: dict[Path, np.ndarray] = {}
+    errors: list[ImageError] = []
+    for start in range(0, len(paths), ENCODED_AT_ONCE):
+        pixels: dict[Path, np.ndarray] = {}
+        for path in paths[start : start + ENCODED_AT_ONCE]:
             try:
-                images.append(read_image(path))
+                pixels[path] = space.pixels_of(read_image(path))
             except ImageError as error:
                 errors.append(error)
-                continue
-            read.append(path)
-        if images:
-            vectors.append(translate(bundle, space.encode_image(images, batch_size=READ_AT_ONCE)))
-    return read, np.concatenate(vectors), errors
+            on_picture()
+        if pixels:
+            found_BE = translate(bundle, space.encode_pixels(np.stack(list(pixels.values()))))
+            vectors.update(zip(pixels, found_BE, strict=True))
+    return vectors, errors
 
 
-def sound_files(subjects: Sequence[Path], out: Path | None, sound_format: str | None) -> list[Path]:
-    """Where the sounds of pictures (or of folders, when averaged) go: beside them, into the folder `out`, or, of one,
-    into the file `out`. Raises ConfigError where two would go to one file, or one file is named for many."""
-    suffixes = (".wav", ".flac")
-    if out and out.suffix.lower() in suffixes:
-        if len(subjects) > 1:
-            raise ConfigError(f"{len(subjects)} sounds and one file {out}: name a folder with --out")
-        if sound_format and out.suffix.lower() != f".{sound_format}":
-            raise ConfigError(f"--out {out} and --format {sound_format} contradict each other: leave one out")
-        return [out]
-    if out and out.suffix and not out.is_dir():
+def plan(
+    paths: Sequence[Path],
+    *,
+    average: bool = False,
+    out: Path | None = None,
+    sound_format: str | None = None,
+    controls: Sequence[str] = (),
+    candidates: int = 1,
+) -> list[Subject]:
+    """Which sounds are made of which pictures, and where they go: beside them, into the folder `out`, or, of one, into
+    the file `out`. controls: one text for each sound, or one for all.
+
+    Raises ConfigError where two files of different sounds would have one name, or numbers do not fit.
+    """
+    groups: dict[Path, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(path.absolute().parent if average else path, []).append(path)
+    if len(controls) not in (0, 1, len(groups)):
+        raise ConfigError(f"{len(groups)} sounds and {len(controls)} --control texts: give one, or as many")
+    is_file = out is not None and out.suffix.lower() in SOUND_SUFFIXES
+    if out and is_file and len(groups) > 1:
+        raise ConfigError(f"{len(groups)} sounds and one file {out}: name a folder with --out")
+    if out and is_file and sound_format and out.suffix.lower() != f".{sound_format}":
+        raise ConfigError(f"--out {out} and --format {sound_format} contradict each other: leave one out")
+    if out and not is_file and out.suffix and not out.is_dir():
         raise ConfigError(f"--out {out} ends in {out.suffix}: name a .wav or .flac file, or a folder")
-    places: dict[Path, Path] = {}
-    for subject in subjects:
-        name = f"{subject.name if subject.is_dir() else subject.stem}.{sound_format or 'wav'}"
-        place = (out or subject.parent) / name
-        if place in places:
-            raise ConfigError(f"{places[place]} and {subject} would both be written to {place}: rename one of them")
-        places[place] = subject
-    return list(places)
+    subjects: list[Subject] = []
+    taken: dict[Path, Path] = {}
+    for number, (group, pictures) in enumerate(groups.items()):
+        name = f"{group.name if average else group.stem}.{sound_format or 'wav'}"
+        place = out if out and is_file else (out or group.parent) / name
+        control = controls[number % len(controls)] if controls else None
+        subjects.append(Subject(pictures=tuple(pictures), out=place, control=control))
+        sounds = [place, control_file(place)] if controls else [place]
+        for file in (numbered(sound, place) for sound in sounds for place in range(candidates)):
+            if file.with_suffix("") in taken:
+                raise ConfigError(
+                    f"{taken[file.with_suffix('')]} and {group} would both be written to {file}: rename one of them"
+                )
+            taken[file.with_suffix("")] = group
+    return subjects
 
 
-def controls_of(texts: Sequence[str], files: Sequence[Path], generator: "AudioLDM") -> "list[Wanted]":
-    """The texts' own sounds, as `NAME.control.wav` beside the pictures'."""
+def controls_of(subjects: Sequence[Subject], generator: "AudioLDM") -> "list[Wanted | None]":
+    """The control sound of each subject; where all share a text, of the first one for all."""
     from c2c_jax.generation.rendering import Wanted
 
-    if not texts:
-        return []
-    vectors_ME = generator.encode_text(texts)
-    return [
-        Wanted(
-            out=file.with_name(f"{file.stem}.control{file.suffix}"),
-            vector_E=vectors_ME[number % len(texts)],
-            about={"control": texts[number % len(texts)]},
-        )
-        for number, file in enumerate(files)
-    ]
+    texts = list(dict.fromkeys(subject.control for subject in subjects if subject.control))
+    vectors = dict(zip(texts, generator.encode_text(texts), strict=True)) if texts else {}
+    controls: list[Wanted | None] = []
+    for subject in subjects:
+        if subject.control is None or (len(texts) == 1 and controls):
+            controls.append(None)
+            continue
+        sharing = subjects if len(texts) == 1 else [subject]
+        outs = tuple(control_file(one.out) for one in sharing)
+        controls.append(Wanted(outs=outs, vector_E=vectors[subject.control], about={"control": subject.control}))
+    return controls
+
+
+def control_file(out: Path) -> Path:
+    """Where the control of a sound goes: NAME.control.wav."""
+    return out.with_name(f"{out.stem}.control{out.suffix}")
+
+
+def require_place(folder: Path) -> None:
+    """Makes a folder where it is missing. Raises ConfigError where files cannot be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made ({error.strerror}): name another --out") from None
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder} may not be written to: name another --out")
 
 
 def _record(path: Path) -> dict[str, str]:
@@ -211,7 +261,7 @@ def pictures_to_sounds(
     is written beside them.
 
     clip: where the source checkpoint lies, None: by the bundle's name for it. generation: None writes no sound.
-    average: pictures of one folder make one sound. save_embedding: file for the unit CLAP vectors, [E] of one picture,
+    average: pictures of one folder make one sound. save_embedding: file for the unit CLAP vectors, [E] of one sound,
     [B, E] of several, before any sound is made. CLIP and AudioLDM are loaded side by side, each part only where it is
     needed. Pictures that cannot be read are told of on stderr and left out; at the end they are an ImageError, as is a
     single one at once. Raises ConfigError, BundleError, CheckpointError or GenerationError; what is written is whole.
@@ -219,34 +269,59 @@ def pictures_to_sounds(
     mixture.check()
     if mixture.prompts and generation is None:
         raise ConfigError("--prompt needs --audioldm, whose text tower makes a vector of it")
-    if generation and len(generation.controls) not in (0, 1, len(paths)):
-        raise ConfigError(f"{len(paths)} pictures and {len(generation.controls)} --control texts: give one, or as many")
-    files = sound_files(list(subjects_of(paths, average)), out, sound_format)  # refused before anything is loaded
-    if generation and save_embedding and save_embedding.absolute() in {file.absolute() for file in files}:
+    if generation:
+        generation.sampling.check()
+    subjects = plan(
+        paths,
+        average=average,
+        out=out,
+        sound_format=sound_format,
+        controls=generation.controls if generation else (),
+        candidates=generation.sampling.candidates if generation else 1,
+    )
+    if generation and save_embedding and save_embedding.absolute() in {one.out.absolute() for one in subjects}:
         raise ConfigError(f"sound and vectors cannot both be written to {save_embedding}: name other files")
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     bundle = load_bundle(translator)
-    with ThreadPoolExecutor(1) as beside:
-        loading = beside.submit(load_generator, generation, bundle) if generation else None
+    checkpoint_folder(clip or bundle.source.name)  # told of before the generator is waited for
+    bar = Progress(console=console, disable=not console.is_terminal, redirect_stdout=False, redirect_stderr=False)
+    with ThreadPoolExecutor(1) as beside, bar:
+        loading = beside.submit(load_generator, generation, bundle, mixture) if generation else None
         space = load_space(clip or bundle.source.name, only_images=True)
         require_same_space(bundle.source, space.id, "the CLIP")
-        read, vectors_BE, errors = vectors_of(paths, space, bundle)
-        others, others_ME, unread = vectors_of(mixture.pictures, space, bundle)
-        if unread or not read:
+        reading = bar.add_task("reading", total=len(paths), visible=len(paths) > 1)
+
+        def on_picture() -> None:
+            bar.advance(reading)
+            if loading and loading.done():
+                loading.result()  # what is wrong with the generator is told now, not after all pictures
+
+        vectors, errors = vectors_of(paths, space, bundle, on_picture)
+        others, unread = vectors_of(mixture.pictures, space, bundle)
+        if unread or not vectors:
             raise (unread or errors)[0]
         for error in errors:
             console.print(f"left out: {error}")
         generator, ranker, about = loading.result() if loading else (None, None, {})
+    for role, wanted in (("CLIP", bundle.source), ("CLAP", bundle.target)):
+        if not wanted.fingerprint and (role == "CLIP" or generator):
+            console.print(
+                f"the bundle does not know the fingerprint of its {role}, {wanted.name}: widths were compared"
+            )
 
-    subjects = subjects_of(read, average)
+    made = [(one, [path for path in one.pictures if path in vectors]) for one in subjects]
+    made = [(one, read) for one, read in made if read]
+    vectors_BE = np.stack([vectors[read[0]] for _, read in made])
     if average:
-        vectors_BE = _unit(np.stack([vectors_BE[places].mean(axis=0) for places in subjects.values()]))
-    if generator and mixture.prompts:
-        others_ME = np.concatenate([generator.encode_text(mixture.prompts), others_ME])
-    vectors_BE = mixture(vectors_BE, others_ME) if mixture.weights else vectors_BE
+        vectors_BE = _unit(np.stack([np.mean([vectors[path] for path in read], axis=0) for _, read in made]))
+    if mixture.weights:
+        texts_ME = [*generator.encode_text(mixture.prompts)] if generator and mixture.prompts else []
+        vectors_BE = mixture(vectors_BE, np.stack([*texts_ME, *others.values()]))
     if save_embedding:
         with written_whole(save_embedding) as temporary, open(temporary, "wb") as file:
-            np.save(file, vectors_BE[0] if len(vectors_BE) == 1 else vectors_BE)
+            np.save(file, vectors_BE[0] if len(subjects) == 1 else vectors_BE)
+        if errors:
+            console.print(f"{save_embedding} has {len(made)} rows: those that were left out have none")
         yield save_embedding
     if generator and generation:
         from c2c_jax.generation.rendering import Wanted, render, steps_of
@@ -254,22 +329,25 @@ def pictures_to_sounds(
         about |= {
             "translator": {"path": str(translator), "sha256": _sha256(translator / "model.safetensors")},
             "clip": dataclasses.asdict(space.id),
-            "gap_statistics": [name for name, mean in vars(bundle.gap).items() if mean is not None],
-            "mixed_in": [
-                {"what": str(what), "weight": weight}
-                for what, weight in zip([*mixture.prompts, *others], mixture.weights, strict=True)
-            ],
         }
-        files = sound_files(list(subjects), out, sound_format)
-        wanted = [
-            Wanted(out=file, vector_E=vector_E, about={"pictures": [_record(read[place]) for place in places]})
-            for file, vector_E, places in zip(files, vectors_BE, subjects.values(), strict=True)
-        ]
-        wanted += controls_of(generation.controls, files, generator)
-        with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("sampling", total=steps_of(wanted, generation.sampling, generation.at_once))
+        mixed_in = [*mixture.prompts, *(_record(path) for path in mixture.pictures)]
+        of_pictures = {
+            "averaged": average,
+            "gap_statistics": [name for name, mean in vars(bundle.gap).items() if mean is not None],
+            "mixed_in": [{"what": w, "weight": x} for w, x in zip(mixed_in, mixture.weights, strict=True)],
+        }
+        controls = controls_of([one for one, _ in made], generator)
+        asked: list[Wanted] = []
+        for (one, read), vector_E, control in zip(made, vectors_BE, controls, strict=True):
+            told = {"pictures": [_record(path) for path in read], **of_pictures}
+            asked.append(Wanted(outs=(one.out,), vector_E=vector_E, about=told))
+            asked += [control] if control else []
+            require_place(one.out.parent)
+        bar = Progress(console=console, disable=not console.is_terminal, redirect_stdout=False, redirect_stderr=False)
+        with bar:
+            task = bar.add_task("sampling", total=steps_of(asked, generation.sampling, generation.at_once))
             yield from render(
-                wanted,
+                asked,
                 generator,
                 generation.sampling,
                 ranker=ranker,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from c2c_jax.packing import TextBatch, TokenRows, pack
 from c2c_jax.pixels import FILE as PIXELS_FILE
 from c2c_jax.pixels import PixelRecipe
 from c2c_jax.weights import clap, clip
-from c2c_jax.weights.folders import checkpoint_folder, read_json, read_tensors, weight_files
+from c2c_jax.weights.folders import checkpoint_folder, digest_of, read_json, read_tensors, weight_files
 from c2c_jax.weights.rules import Table, fill, ignored_keys, unfill
 
 if TYPE_CHECKING:  # transformers imports torch: it is loaded where texts are read, and there alone
@@ -121,15 +120,29 @@ class Space:
 
         Raises CheckpointError for a space that has no image tower.
         """
+        pixels = [self.pixels_of(image) for image in images]
+        return (
+            self.encode_pixels(np.stack(pixels), batch_size=batch_size)
+            if pixels
+            else np.zeros((0, self.dim), np.float32)
+        )
+
+    def pixels_of(self, image: Image.Image) -> Float[np.ndarray, "height width C"]:
+        """What the vision tower takes of an RGB picture. Raises CheckpointError for a space that has no image tower."""
         if self.pixels is None:
             raise CheckpointError(f"space {self.name} has no image tower; pass a CLIP checkpoint")
-        batch_size = _rounded_up(min(batch_size, len(images)), jax.local_device_count())
-        vectors = np.empty((len(images), self.dim), np.float32)
-        for start in range(0, len(images), batch_size):
-            batch = list(images[start : start + batch_size])
-            pixels_BHWC = self.pixels(batch)
-            pixels_BHWC = np.resize(pixels_BHWC, (batch_size, *pixels_BHWC.shape[1:]))
-            vectors[start : start + len(batch)] = np.asarray(self._run("encode_image", pixels_BHWC))[: len(batch)]
+        return self.pixels([image])[0]
+
+    def encode_pixels(
+        self, pixels_BHWC: Float[np.ndarray, "B height width C"], *, batch_size: int = 64
+    ) -> Float[np.ndarray, "B E"]:
+        """Image projections [B, E] of pixels as `pixels_of` makes them."""
+        batch_size = _rounded_up(min(batch_size, len(pixels_BHWC)), jax.local_device_count())
+        vectors = np.empty((len(pixels_BHWC), self.dim), np.float32)
+        for start in range(0, len(pixels_BHWC), batch_size):
+            part = pixels_BHWC[start : start + batch_size]
+            whole = np.resize(part, (batch_size, *part.shape[1:]))
+            vectors[start : start + len(part)] = np.asarray(self._run("encode_image", whole))[: len(part)]
         return vectors
 
     def save(self, folder: Path) -> None:
@@ -274,12 +287,8 @@ def _require_activation(folder: Path, name: str) -> None:
 
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the names and contents of a checkpoint folder's weights, config and tokenizer files."""
-    digest = hashlib.sha256()
     files = {*weight_files(folder), *_tokenizer_files(folder), folder / "config.json"}
-    for path in sorted(files, key=lambda path: path.name):
-        with open(path, "rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
+    return digest_of({path.name: path for path in files})
 
 
 def _positions(config: Any) -> int:

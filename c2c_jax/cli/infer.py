@@ -10,8 +10,8 @@ examples:
   python infer.py photo.png --translator runs/mlp/bundle --scheduler ddim --steps 200 ...      (as in the paper)
   python infer.py photo.png --translator runs/mlp/bundle --save-embedding photo.npy
 
-Beside each sound lie its mel-spectrogram (photo.mel.png) and a record of all that is needed to repeat it (photo.json).
-The last example writes the unit CLAP vector [E] of the picture, float32, and needs no AudioLDM.
+Beside each sound lie its mel-spectrogram (photo.mel.png) and a record of all that is needed to repeat it
+(photo.sound.json). The last example writes the unit CLAP vector [E] of the picture, float32, and needs no AudioLDM.
 """
 
 import argparse

@@ -50,8 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def keep_compiled() -> None:
     """What XLA compiles is kept in the user's cache folder, 1 GiB at most, so that the next start is quick. JAX's own
     variables come before; they are read when JAX is imported."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "c2c_jax" / "xla"))
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "c2c_jax" / "xla"
+        cache.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # a home that may not be written to, or none
+        return
+    if not os.access(cache, os.W_OK):
+        return
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
 

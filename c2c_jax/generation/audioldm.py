@@ -24,7 +24,7 @@ from c2c_jax.errors import CheckpointError, GenerationError, one_line
 from c2c_jax.generation.checkpoint import check_layout, check_text, load_model, load_part, quiet_loading
 from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import DTYPES, LONGEST, Sampling
-from c2c_jax.weights.folders import read_json
+from c2c_jax.weights.folders import checkpoint_folder, read_json
 
 # Noise levels by Karras et al. 2022, down to the last that the model was trained on, as DDIM's.
 _KARRAS = {"timestep_spacing": "linspace", "use_karras_sigmas": True, "final_sigmas_type": "sigma_min"}
@@ -54,7 +54,7 @@ class TextTower(NamedTuple):
 class AudioLDM:
     """A latent-diffusion sound generator conditioned on one CLAP vector.
 
-    sample_rate: of the sound, in Hz. dim: width E of the CLAP vectors it takes.
+    sample_rate: of the sound, in Hz. dim: width E of the CLAP vectors it takes. device: torch's.
     """
 
     def __init__(
@@ -80,29 +80,29 @@ class AudioLDM:
         self._vae_scale = 2 ** (len(vae.config.block_out_channels) - 1)
         self._hop_length = math.prod(vocoder.config.upsample_rates)
         try:
-            self._device = torch.device(device)
-            torch.zeros(1, device=self._device)
+            self.device = torch.device(device)
+            torch.zeros(1, device=self.device)
             if not offload:
                 for part in (unet, vae, vocoder):
-                    part.to(self._device)
+                    part.to(self.device)
         except (RuntimeError, AssertionError) as error:
             raise GenerationError(f"torch cannot use device {device!r} ({one_line(error)}): use cpu") from error
 
     @classmethod
     def load(
-        cls, folder: Path, *, device: str | None = None, dtype: str = "float32", offload: bool = False
+        cls, name: str | Path, *, device: str | None = None, dtype: str = "float32", offload: bool = False
     ) -> "AudioLDM":
-        """Loads a local AudioLDM folder in diffusers' layout (`weights.folders.checkpoint_folder` finds those of the
-        hub), on `device` (None: cuda if there is one).
+        """Loads AudioLDM in diffusers' layout, a local folder or a hub name, on `device` (None: cuda if there is one).
 
         The text tower is loaded when the first text is encoded, and may be missing. Raises CheckpointError where parts
         or weights are missing, damaged or another model's, GenerationError for a device that torch cannot use.
         """
+        folder = checkpoint_folder(str(name))
         check_layout(folder)
         if dtype not in DTYPES:
             raise GenerationError(f"dtype is {dtype!r}: take one of {', '.join(DTYPES)}")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if dtype == "float16" and device == "cpu":
+        if dtype == "float16" and device.startswith("cpu"):
             raise GenerationError("float16 is for GPUs: take float32 or bfloat16 on a CPU")
         kept = getattr(torch, dtype)
         with quiet_loading():
@@ -110,7 +110,7 @@ class AudioLDM:
             return cls(
                 unet=load_model(UNet2DConditionModel, folder / "unet", kept, low_cpu_mem_usage=False),
                 vae=load_model(AutoencoderKL, folder / "vae", kept, low_cpu_mem_usage=False),
-                vocoder=on_planes(vocoder) if device == "cpu" else vocoder,
+                vocoder=on_planes(vocoder) if device.startswith("cpu") else vocoder,
                 noise_levels=read_json(folder / "scheduler/scheduler_config.json"),
                 load_text=functools.partial(load_text_tower, folder),
                 device=device,
@@ -146,18 +146,18 @@ class AudioLDM:
             # The unwanted first, as the halves of the UNet's batch are told apart below.
             prompt_BE = torch.cat([self._unit_vectors(negative_E[None]).expand(B, -1), prompt_BE])
         dtype = self._unet.dtype
-        prompt_BE = prompt_BE.to(self._device, dtype)
+        prompt_BE = prompt_BE.to(self.device, dtype)
 
         samples = round(sampling.seconds * self.sample_rate)
         frames = math.ceil(samples / self._hop_length)
         rows = math.ceil(frames / self._vae_scale)
         columns = self._vocoder.config.model_in_dim // self._vae_scale
         scheduler = build_scheduler(sampling.scheduler, self._noise_levels)
-        scheduler.set_timesteps(sampling.number_of_steps, device=self._device)
+        scheduler.set_timesteps(sampling.number_of_steps, device=self.device)
         latents = randn_tensor(
             (B, self._unet.config.in_channels, rows, columns),
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            device=self._device,
+            device=self.device,
             dtype=dtype,
         )
         latents = latents * scheduler.init_noise_sigma
@@ -209,13 +209,13 @@ class AudioLDM:
             return_tensors="pt",
         )
         with self._at_work(tower):
-            vectors_BE = tower(**tokens.to(self._device)).text_embeds
+            vectors_BE = tower(**tokens.to(self.device)).text_embeds
         return torch.nn.functional.normalize(vectors_BE, dim=-1).cpu().numpy()
 
     @contextlib.contextmanager
     def _at_work(self, part: torch.nn.Module) -> Iterator[None]:
         """Within it a part is on the device."""
-        part.to(self._device)
+        part.to(self.device)
         try:
             yield
         finally:

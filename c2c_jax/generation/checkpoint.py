@@ -14,7 +14,7 @@ import transformers.utils.logging
 from safetensors import SafetensorError
 
 from c2c_jax.errors import CheckpointError, one_line
-from c2c_jax.weights.folders import read_json
+from c2c_jax.weights.folders import digest_of, read_json
 
 CONFIGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json", "vocoder/config.json")
 TEXT_CONFIGS = ("text_encoder/config.json",)
@@ -61,6 +61,12 @@ def _require(folder: Path, files: list[str], weights_of: list[str]) -> None:
     for name in files:
         if name.endswith("config.json"):
             read_json(folder / name)
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of what makes the sound: UNet, VAE, vocoder and noise levels."""
+    files = [path for part in ("scheduler", "unet", "vae", "vocoder") for path in sorted((folder / part).iterdir())]
+    return digest_of({str(path.relative_to(folder)): path for path in files if path.is_file()})
 
 
 def load_model(kind: Any, folder: Path, dtype: torch.dtype, **options: Any) -> Any:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from c2c_jax.files import written_whole
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.ranking import Ranker
-from c2c_jax.generation.sampling import Sampling
+from c2c_jax.generation.sampling import Sampling, numbered
 from c2c_jax.generation.sound import defects, draw_mel_spectrogram, write_sound
 
 LIBRARIES = ("c2c_jax", "diffusers", "flax", "jax", "numpy", "torch", "transformers")
@@ -21,10 +21,10 @@ LIBRARIES = ("c2c_jax", "diffusers", "flax", "jax", "numpy", "torch", "transform
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """One sound that is asked for. out: its file; candidates beyond the best get `.2`, `.3` before the suffix. about:
-    where the vector comes from, for the record."""
+    """One sound that is asked for. outs: its file, or several that get the same; for candidates beyond the best see
+    `sampling.numbered`. about: where the vector comes from, for the record."""
 
-    out: Path
+    outs: tuple[Path, ...]
     vector_E: Float[np.ndarray, "E"]
     about: dict[str, Any]
 
@@ -41,7 +41,7 @@ def render(
     on_step: Callable[[], None],
 ) -> Iterator[Path]:
     """Writes every wanted sound as soon as it is there, with a mel-spectrogram (`.mel.png`) beside each file and a
-    record (`.json`) of all that is needed to repeat it; gives the sound files.
+    record (`.sound.json`) of all that is needed to repeat it; gives the sound files.
 
     at_once: clips that are sampled together. about: goes into every record. tell: is given what a listener should know
     (silence, clipping). on_step: called after each step of the scheduler. Raises GenerationError; files that were
@@ -81,34 +81,34 @@ def _write(
 ) -> Iterator[Path]:
     scores = ranker.scores(sounds_CS, generator.sample_rate, one.vector_E) if ranker else None
     order = np.arange(len(sounds_CS)) if scores is None else np.argsort(-scores, kind="stable")
-    written = []
-    for place, candidate in enumerate(order):
-        path = one.out if place == 0 else one.out.with_suffix(f".{place + 1}{one.out.suffix}")
-        sound = sounds_CS[candidate]
-        wrong = defects(sound)
-        for told in wrong:
-            tell(f"{path} is {told}")
-        write_sound(path, sound, generator.sample_rate)
-        draw_mel_spectrogram(path.with_suffix(".mel.png"), sound, generator.sample_rate, path.name)
-        written.append(
-            {
-                "file": path.name,
-                "seed": sampling.seeds[candidate],
-                "clap_score": None if scores is None else float(scores[candidate]),
-                "peak": float(np.abs(sound).max()),
-                "rms": float(np.sqrt(np.mean(sound.astype(np.float64) ** 2))),
-                "defects": wrong,
-            }
-        )
-        yield path
-    record = {
-        "sounds": written,
-        **one.about,
-        **about,
-        "sampling": {**dataclasses.asdict(sampling), "steps": sampling.number_of_steps},
-        "sample_rate": generator.sample_rate,
-        "clap_vector": [float(value) for value in one.vector_E],
-        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
-    }
-    with written_whole(one.out.with_suffix(".json")) as beside:
-        beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for out in one.outs:
+        written = []
+        for place, candidate in enumerate(order):
+            path, sound = numbered(out, place), sounds_CS[candidate]
+            wrong = defects(sound)
+            for told in wrong:
+                tell(f"{path} is {told}")
+            write_sound(path, sound, generator.sample_rate)
+            draw_mel_spectrogram(path.with_suffix(".mel.png"), sound, generator.sample_rate, path.name)
+            written.append(
+                {
+                    "file": path.name,
+                    "seed": sampling.seeds[candidate],
+                    "clap_score": None if scores is None else float(scores[candidate]),
+                    "peak": float(np.abs(sound).max()),
+                    "rms": float(np.sqrt(np.mean(sound.astype(np.float64) ** 2))),
+                    "defects": wrong,
+                }
+            )
+            yield path
+        record = {
+            "sounds": written,
+            **one.about,
+            **about,
+            "sampling": {**dataclasses.asdict(sampling), "steps": sampling.number_of_steps},
+            "sample_rate": generator.sample_rate,
+            "clap_vector": [float(value) for value in one.vector_E],
+            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        }
+        with written_whole(out.with_suffix(".sound.json")) as beside:
+            beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

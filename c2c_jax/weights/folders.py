@@ -1,6 +1,7 @@
 """Where checkpoints lie: folders, hub names, and the tensors in their files."""
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -106,6 +107,15 @@ def sizes_from(kind: type[Sizes], config: Any) -> Sizes:
     transformers' reading of config.json is the one that knows the defaults which published files leave out.
     """
     return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+
+def digest_of(files: Mapping[str, Path]) -> str:
+    """SHA-256 over the names and contents of files, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        with open(files[name], "rb") as file:
+            digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -1,7 +1,11 @@
 """`c2c infer` beyond one picture: files in, sounds, spectrograms and records out."""
 
+import contextlib
+import dataclasses
 import json
+import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -19,8 +23,8 @@ from c2c_jax.cli.main import main
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.models.translator import TranslatorSpec, build_translator
-from c2c_jax.spaces import identify
-from c2c_jax.weights.translator import Bundle, save_bundle
+from c2c_jax.spaces import SpaceId, identify
+from c2c_jax.weights.translator import Bundle, load_bundle, save_bundle
 from tests.generation.test_ranking import build_clap
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +89,7 @@ def test_a_folder_and_a_pattern(infer, pictures, tmp_path):
     assert code == 0
     assert [file.name for file in files] == ["a.wav", "b.wav", "c.wav"]  # each once
     beside = {path.name for path in (tmp_path / "sounds").iterdir()}
-    assert beside == {f"{name}.{kind}" for name in "abc" for kind in ("wav", "mel.png", "json")}
+    assert beside == {f"{name}.{kind}" for name in "abc" for kind in ("wav", "mel.png", "sound.json")}
     # Each is the sound of the picture alone: the same seed, whatever else was asked for.
     code, (alone,), _ = infer(pictures / "b.jpg", "--out", tmp_path / "alone.flac")
     assert code == 0 and soundfile.info(alone).format == "FLAC"
@@ -104,15 +108,16 @@ def test_spectrograms_beside_pictures_are_no_pictures(infer, pictures):
 
 def test_the_record_repeats_the_sound(infer, pictures, bundle, clip_folder, audioldm_folder, tmp_path):
     _, (file,), _ = infer(pictures / "a.png", "--out", tmp_path / "a.wav", "--seed", "5", "--guidance", "3")
-    record = json.loads((tmp_path / "a.json").read_text())
+    record = json.loads((tmp_path / "a.sound.json").read_text())
     assert record["sounds"][0]["file"] == "a.wav" and record["sounds"][0]["seed"] == 5
     assert record["clip"]["fingerprint"] == identify(str(clip_folder)).fingerprint
     assert record["clap"]["name"] == f"{audioldm_folder}:text_encoder"
     assert record["translator"]["path"] == str(bundle) and record["pictures"][0]["path"].endswith("a.png")
     assert {"jax", "torch", "diffusers", "transformers", "c2c_jax"} <= record["versions"].keys()
     assert record["sounds"][0]["peak"] == pytest.approx(np.abs(sound(file)).max(), abs=1e-4)
+    assert record["audioldm"]["name"] == str(audioldm_folder) and len(record["audioldm"]["fingerprint"]) == 64
     # All that made the sound, from the record alone.
-    made = AudioLDM.load(audioldm_folder, device="cpu").generate(
+    made = AudioLDM.load(record["audioldm"]["name"], device=record["audioldm"]["device"]).generate(
         np.array([record["clap_vector"]], np.float32),
         Sampling(**record["sampling"]),
         seeds=[record["sounds"][0]["seed"]],
@@ -127,11 +132,11 @@ def test_candidates_are_ranked_by_clap(infer, pictures, audioldm_folder, tmp_pat
     code, files, err = infer(pictures / "a.png", *asked, "--out", tmp_path / "plain")
     assert code == 0 and "in the order of their seeds: pass --ranker" in err
     assert [file.name for file in files] == ["a.wav", "a.2.wav", "a.3.wav"]
-    plain = json.loads((tmp_path / "plain/a.json").read_text())["sounds"]
+    plain = json.loads((tmp_path / "plain/a.sound.json").read_text())["sounds"]
     assert [one["seed"] for one in plain] == [7, 8, 9] and plain[0]["clap_score"] is None
     code, _, err = infer(pictures / "a.png", *asked, "--out", tmp_path / "ranked", "--ranker", clap)
     assert code == 0 and "--ranker" not in err
-    ranked = json.loads((tmp_path / "ranked/a.json").read_text())["sounds"]
+    ranked = json.loads((tmp_path / "ranked/a.sound.json").read_text())["sounds"]
     scores = [one["clap_score"] for one in ranked]
     assert scores == sorted(scores, reverse=True) and scores[0] > scores[2]
     assert sorted(one["seed"] for one in ranked) == [7, 8, 9]
@@ -154,14 +159,121 @@ def test_another_clap_may_not_rank(infer, pictures, audioldm_folder, tmp_path):
 def test_control_is_the_texts_own_sound(infer, pictures, audioldm_folder):
     code, files, _ = infer(pictures / "a.png", pictures / "c.png", "--control", "a dog barks")
     assert code == 0
-    assert [file.name for file in files] == ["a.wav", "c.wav", "a.control.wav", "c.control.wav"]
+    assert [file.name for file in files] == ["a.wav", "a.control.wav", "c.control.wav", "c.wav"]
     generator = AudioLDM.load(audioldm_folder, device="cpu")
     expected = generator.generate(generator.encode_text(["a dog barks"]), DRAWN, seeds=[0])[0]
     for name in "ac":
         np.testing.assert_allclose(sound(pictures / f"{name}.control.wav"), expected, atol=2e-4)
-        assert json.loads((pictures / f"{name}.control.json").read_text())["control"] == "a dog barks"
+        assert json.loads((pictures / f"{name}.control.sound.json").read_text())["control"] == "a dog barks"
         assert (pictures / f"{name}.control.mel.png").is_file()
     assert np.abs(sound(pictures / "a.wav") - expected).max() > 1e-2
+
+
+def test_each_control_goes_with_its_own_picture(infer, pictures, audioldm_folder, tmp_path):
+    """The first picture cannot be read: the others' texts stay theirs."""
+    (pictures / "a.png").write_bytes(b"no picture")
+    texts = ["--control", "rain", "--control", "a dog", "--control", "a train"]
+    code, files, _ = infer(pictures, *texts)
+    assert code == 2 and [file.name for file in files] == ["b.wav", "b.control.wav", "c.wav", "c.control.wav"]
+    for name, text in (("b", "a dog"), ("c", "a train")):
+        record = json.loads((pictures / f"{name}.control.sound.json").read_text())
+        assert record["control"] == text and "mixed_in" not in record
+    generator = AudioLDM.load(audioldm_folder, device="cpu")
+    expected = generator.generate(generator.encode_text(["a dog"]), DRAWN, seeds=[0])[0]
+    np.testing.assert_allclose(sound(pictures / "b.control.wav"), expected, atol=2e-4)
+    code, _, err = infer(pictures, "--average", *texts[:4])
+    assert code == 2 and "1 sounds and 2 --control texts" in err
+
+
+def test_no_sound_is_written_over_another(infer, pictures, tmp_path):
+    shutil.copy(pictures / "a.png", pictures / "a.2.png")
+    code, files, err = infer(pictures, "--candidates", "2")
+    assert code == 2 and not files and "a.2.png and" in err and "would both be written to" in err
+    (pictures / "a.2.png").rename(pictures / "a.control.png")
+    code, files, err = infer(pictures, "--control", "rain")
+    assert code == 2 and not files and "would both be written to" in err
+    assert infer(pictures)[0] == 0
+
+
+def test_files_of_the_users_own_stay(infer, pictures):
+    (pictures / "a.json").write_text('{"taken": "in Rome"}')
+    assert infer(pictures / "a.png")[0] == 0
+    assert (pictures / "a.json").read_text() == '{"taken": "in Rome"}'
+
+
+def test_no_text_tower_is_needed_without_texts(infer, pictures, audioldm_folder, tmp_path):
+    copy = Path(shutil.copytree(audioldm_folder, tmp_path / "copy"))
+    for part in ("text_encoder", "tokenizer"):
+        shutil.rmtree(copy / part)
+    code, (file,), err = infer(pictures / "a.png", "--guidance", "1", audioldm=copy)
+    assert code == 0, err
+    assert json.loads(file.with_suffix(".sound.json").read_text())["clap"]["fingerprint"] == ""
+    code, _, err = infer(pictures / "a.png", audioldm=copy)
+    assert code == 2 and "lacks text_encoder/config.json" in err
+
+
+def test_a_bundle_that_never_saw_its_spaces(bundle, pictures, audioldm_folder, tmp_path, capsys):
+    """As an imported one: widths are compared, and that is told."""
+    whole = load_bundle(bundle)
+    for dim, expected in ((64, 0), (32, 2)):
+        spec = dataclasses.replace(whole.spec, target_dim=dim)
+        unseen = dataclasses.replace(
+            whole,
+            spec=spec,
+            translator=build_translator(spec, rngs=nnx.Rngs(0)),
+            source=dataclasses.replace(whole.source, fingerprint=""),
+            target=SpaceId(name="somewhere/else", dim=dim, fingerprint=""),
+        )
+        save_bundle(tmp_path / "unseen", unseen)
+        command = [str(pictures / "a.png"), "--translator", str(tmp_path / "unseen"), "--audioldm"]
+        assert main(["infer", *command, str(audioldm_folder), *FAST]) == expected
+        err = capsys.readouterr().err
+        if expected:
+            assert "is another space" in err and "64 wide" in err
+        else:
+            assert "does not know the fingerprint of its CLIP" in err and "of its CLAP, somewhere/else" in err
+
+
+def test_pictures_of_the_bar_and_paths_do_not_mix(bundle, pictures, audioldm_folder, tmp_path):
+    """stderr is a terminal and stdout a file, as in `infer.py ... > list.txt`."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [
+        sys.executable, "infer.py", str(pictures / "a.png"), str(pictures / "c.png"), "--translator", str(bundle),
+        "--audioldm", str(audioldm_folder), *FAST,
+    ]  # fmt: skip
+    with open(tmp_path / "list.txt", "w") as file:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal tells that its other end is gone
+            while part := os.read(ours, 4096):
+                shown += part
+        assert process.wait(timeout=60) == 0
+    os.close(ours)
+    assert (tmp_path / "list.txt").read_text().split() == [str(pictures / f"{name}.wav") for name in "ac"]
+    assert b"sampling" in shown and b"reading" in shown
+
+
+def test_names_are_told_as_they_are(infer, pictures):
+    odd = (pictures / "b.jpg").rename(pictures / "b [red] [x].jpg")
+    odd.write_bytes(b"no picture")
+    code, _, err = infer(pictures)
+    assert code == 2 and f"left out: {odd} is damaged" in err
+
+
+def test_a_full_disk_names_the_file(infer, pictures, tmp_path):
+    """A limit on the size of files stands for it: the sound fits, its picture does not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (25_000, limits[1]))
+    try:
+        code, _, err = infer(pictures / "a.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2 and f"{pictures / 'a.mel.png'}: File too large" in err
+    assert len(sound(pictures / "a.wav")) == 10_240
+    assert {path.suffix for path in pictures.iterdir()} == {".png", ".jpg", ".wav"}
 
 
 def test_mixing_is_a_weighted_sum(infer, pictures, audioldm_folder, tmp_path):
@@ -179,7 +291,7 @@ def test_mixing_is_a_weighted_sum(infer, pictures, audioldm_folder, tmp_path):
         code, _, err = infer(*asked, *more)
         assert code == 0, err
         np.testing.assert_allclose(np.load(tmp_path / "m.npy"), expected / np.linalg.norm(expected), atol=1e-5)
-    assert json.loads((tmp_path / "m.json").read_text())["mixed_in"] == [{"what": "rain", "weight": 1.0}]
+    assert json.loads((tmp_path / "m.sound.json").read_text())["mixed_in"] == [{"what": "rain", "weight": 1.0}]
 
 
 def test_a_video_folder_is_averaged(infer, pictures, tmp_path):
@@ -187,7 +299,7 @@ def test_a_video_folder_is_averaged(infer, pictures, tmp_path):
     np.testing.assert_allclose(vectors(infer, tmp_path, pictures, "--average"), mean / np.linalg.norm(mean), atol=1e-5)
     code, files, _ = infer(pictures, "--average")
     assert code == 0 and files == [tmp_path / "pictures.wav"]
-    record = json.loads((tmp_path / "pictures.json").read_text())
+    record = json.loads((tmp_path / "pictures.sound.json").read_text())
     assert [Path(one["path"]).name for one in record["pictures"]] == ["a.png", "b.jpg", "c.png"]
 
 
@@ -210,7 +322,7 @@ def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
     save_file(weights, path, metadata={"format": "pt"})
     code, (file,), err = infer(pictures / "a.png", audioldm=mute)
     assert code == 0 and f"{file} is silent" in err
-    assert json.loads(file.with_suffix(".json").read_text())["sounds"][0]["defects"] == [
+    assert json.loads(file.with_suffix(".sound.json").read_text())["sounds"][0]["defects"] == [
         "silent: its peak is 0 of full scale"
     ]
 
@@ -233,7 +345,7 @@ def test_without_guidance_no_negative_prompt_counts(infer, pictures, tmp_path):
         (["--mix", "0.3"], "0 things to mix in and 1 weights"),
         (["--prompt", "a", "--mix", "1.5"], "take numbers above 0 that sum to 1 at most"),
         (["--prompt", "a", "--prompt", "b", "--blend", "c", "--mix", "0.1", "--mix", "0.1"], "3 things .* 2 weights"),
-        (["--control", "a", "--control", "b"], "3 pictures and 2 --control texts"),
+        (["--control", "a", "--control", "b"], "3 sounds and 2 --control texts"),
         (["--candidates", "0"], "candidates is 0"),
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--device", "abacus"], "torch cannot use device 'abacus'"),
@@ -289,4 +401,4 @@ def test_interrupted_runs_leave_whole_files(bundle, pictures, audioldm_folder):
     assert process.returncode == 130 and err.strip().splitlines()[-1] == "c2c infer: interrupted"
     assert len(sound(pictures / "a.wav")) == 32_000
     left = {path.name for path in pictures.iterdir()} - {"a.png", "b.jpg", "c.png"}
-    assert left == {"a.wav", "a.mel.png", "a.json"}
+    assert left == {"a.wav", "a.mel.png", "a.sound.json"}

@@ -1,6 +1,7 @@
 """The command line as a user meets it: the whole way through, and one line with exit code 2 for each bad input."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from c2c_jax.cli.main import main
+from c2c_jax.cli.main import keep_compiled, main
 from c2c_jax.files import sole_user
 from c2c_jax.images import read_image
 from c2c_jax.spaces import load_space
@@ -288,3 +289,28 @@ def test_help_shows_an_example(verb, example, capsys):
         main([verb, "--help"])
     assert caught.value.code == 0
     assert example in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("home", ["nothing", "a file", "read-only"])
+def test_a_home_that_keeps_nothing(home, tmp_path, monkeypatch):
+    """No compilation cache then, and no word of it."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if home == "nothing":
+        monkeypatch.setattr(Path, "home", classmethod(lambda cls: (_ for _ in ()).throw(RuntimeError("no home"))))
+    elif home == "a file":
+        (tmp_path / "cache").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", "/proc/1")
+    keep_compiled()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+def test_a_home_that_keeps_what_is_compiled(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", "7")  # the user's own word comes before
+    keep_compiled()
+    assert os.environ.pop("JAX_COMPILATION_CACHE_DIR") == str(tmp_path / "c2c_jax" / "xla")
+    assert os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] == "7"
