@@ -203,3 +203,14 @@ def test_finite_where_vectors_coincide(kind, predicted):
     assert np.isfinite(loss) and np.isfinite(gradient).all()
     if predicted == "equal" and kind in ("inverse_euclidean", "l1", "cosine"):
         assert abs(loss) < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["infonce", "inverse_euclidean"])
+def test_products_are_exact_whatever_the_default(kind):
+    """Accelerators round the inputs of products unless asked not to, and of distances nothing would be left."""
+    objective = build_objective(kind, Settings())
+    rows = jnp.ones((4, 3))
+    with jax.default_matmul_precision("bfloat16"):
+        lowered = jax.jit(lambda x: objective.loss(objective.init(), x, rows)).lower(rows).as_text()
+    products = [line for line in lowered.splitlines() if "dot_general" in line]
+    assert products and all("HIGHEST" in line for line in products)

@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -104,3 +105,9 @@ def test_dispatches_equal_single_steps():
     block = tuple(put_rows(side, B, mesh, axis=1) for side in batches())
     many, metrics = jit_steps(step, lambda table, item: item, mesh)(many, (), block, STEPS)
     np.testing.assert_allclose(metrics["loss"], losses, atol=1e-6)
+
+
+def test_margin_grows_with_epochs_that_are_no_whole_number_of_steps():
+    schedule = Schedule(steps_per_epoch=2.5, margin=(0.3, 0.5))  # epochs end within steps 2, and behind 4
+    found = [float(schedule.margin_at(jnp.asarray(step))) for step in range(8)]
+    np.testing.assert_allclose(found, [0, 0, 0, 0.3, 0.3, 0.5, 0.5, 0.5], atol=1e-6)
