@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,8 @@ from rich.progress import Progress
 
 from c2c_jax.errors import BundleError, ConfigError, ImageError
 from c2c_jax.files import written_whole
-from c2c_jax.generation.sampling import Sampling, numbered
+from c2c_jax.generation.plan import Subject, control_file, plan, require_place
+from c2c_jax.generation.sampling import Sampling
 from c2c_jax.images import read_image
 from c2c_jax.models.gap import translate_image
 from c2c_jax.models.layers import unit
@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # torch is loaded where a sound is asked for, and there alone
     from c2c_jax.generation.rendering import Wanted
 
 ENCODED_AT_ONCE = 64  # pictures
-SOUND_SUFFIXES = (".wav", ".flac")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,16 +61,6 @@ def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"]) -> Float[np.n
     """Unit vectors [B, E] of the bundle's target space, float32, from pictures' raw vectors [B, S] of its source space,
     over the modality gap as far as the bundle knows it."""
     return np.asarray(unit(translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS))))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What one sound is made of: a picture, or those of a folder, such as the frames of a video. out: the sound's file.
-    control: a text whose own sound goes beside."""
-
-    pictures: tuple[Path, ...]
-    out: Path
-    control: str | None = None
 
 
 def _unit(x_BE: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B E"]:
@@ -161,49 +150,6 @@ def vectors_of(
     return vectors, errors
 
 
-def plan(
-    paths: Sequence[Path],
-    *,
-    average: bool = False,
-    out: Path | None = None,
-    sound_format: str | None = None,
-    controls: Sequence[str] = (),
-    candidates: int = 1,
-) -> list[Subject]:
-    """Which sounds are made of which pictures, and where they go: beside them, into the folder `out`, or, of one, into
-    the file `out`. controls: one text for each sound, or one for all.
-
-    Raises ConfigError where two files of different sounds would have one name, or numbers do not fit.
-    """
-    groups: dict[Path, list[Path]] = {}
-    for path in paths:
-        groups.setdefault(path.absolute().parent if average else path, []).append(path)
-    if len(controls) not in (0, 1, len(groups)):
-        raise ConfigError(f"{len(groups)} sounds and {len(controls)} --control texts: give one, or as many")
-    is_file = out is not None and out.suffix.lower() in SOUND_SUFFIXES
-    if out and is_file and len(groups) > 1:
-        raise ConfigError(f"{len(groups)} sounds and one file {out}: name a folder with --out")
-    if out and is_file and sound_format and out.suffix.lower() != f".{sound_format}":
-        raise ConfigError(f"--out {out} and --format {sound_format} contradict each other: leave one out")
-    if out and not is_file and out.suffix and not out.is_dir():
-        raise ConfigError(f"--out {out} ends in {out.suffix}: name a .wav or .flac file, or a folder")
-    subjects: list[Subject] = []
-    taken: dict[Path, Path] = {}
-    for number, (group, pictures) in enumerate(groups.items()):
-        name = f"{group.name if average else group.stem}.{sound_format or 'wav'}"
-        place = out if out and is_file else (out or group.parent) / name
-        control = controls[number % len(controls)] if controls else None
-        subjects.append(Subject(pictures=tuple(pictures), out=place, control=control))
-        sounds = [place, control_file(place)] if controls else [place]
-        for file in (numbered(sound, place) for sound in sounds for place in range(candidates)):
-            if file.with_suffix("") in taken:
-                raise ConfigError(
-                    f"{taken[file.with_suffix('')]} and {group} would both be written to {file}: rename one of them"
-                )
-            taken[file.with_suffix("")] = group
-    return subjects
-
-
 def controls_of(subjects: Sequence[Subject], generator: "AudioLDM") -> "list[Wanted | None]":
     """The control sound of each subject; where all share a text, of the first one for all."""
     from c2c_jax.generation.rendering import Wanted
@@ -219,21 +165,6 @@ def controls_of(subjects: Sequence[Subject], generator: "AudioLDM") -> "list[Wan
         outs = tuple(control_file(one.out) for one in sharing)
         controls.append(Wanted(outs=outs, vector_E=vectors[subject.control], about={"control": subject.control}))
     return controls
-
-
-def control_file(out: Path) -> Path:
-    """Where the control of a sound goes: NAME.control.wav."""
-    return out.with_name(f"{out.stem}.control{out.suffix}")
-
-
-def require_place(folder: Path) -> None:
-    """Makes a folder where it is missing. Raises ConfigError where files cannot be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made ({error.strerror}): name another --out") from None
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"{folder} may not be written to: name another --out")
 
 
 def _record(path: Path) -> dict[str, str]:
@@ -284,8 +215,7 @@ def pictures_to_sounds(
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     bundle = load_bundle(translator)
     checkpoint_folder(clip or bundle.source.name)  # told of before the generator is waited for
-    bar = Progress(console=console, disable=not console.is_terminal, redirect_stdout=False, redirect_stderr=False)
-    with ThreadPoolExecutor(1) as beside, bar:
+    with ThreadPoolExecutor(1) as beside, _bar(console) as bar:
         loading = beside.submit(load_generator, generation, bundle, mixture) if generation else None
         space = load_space(clip or bundle.source.name, only_images=True)
         require_same_space(bundle.source, space.id, "the CLIP")
@@ -316,7 +246,7 @@ def pictures_to_sounds(
         vectors_BE = _unit(np.stack([np.mean([vectors[path] for path in read], axis=0) for _, read in made]))
     if mixture.weights:
         texts_ME = [*generator.encode_text(mixture.prompts)] if generator and mixture.prompts else []
-        vectors_BE = mixture(vectors_BE, np.stack([*texts_ME, *others.values()]))
+        vectors_BE = mixture(vectors_BE, np.stack([*texts_ME, *(others[path] for path in mixture.pictures)]))
     if save_embedding:
         with written_whole(save_embedding) as temporary, open(temporary, "wb") as file:
             np.save(file, vectors_BE[0] if len(subjects) == 1 else vectors_BE)
@@ -324,39 +254,59 @@ def pictures_to_sounds(
             console.print(f"{save_embedding} has {len(made)} rows: those that were left out have none")
         yield save_embedding
     if generator and generation:
-        from c2c_jax.generation.rendering import Wanted, render, steps_of
-
+        mixed_in = [*mixture.prompts, *(_record(path) for path in mixture.pictures)]
         about |= {
             "translator": {"path": str(translator), "sha256": _sha256(translator / "model.safetensors")},
             "clip": dataclasses.asdict(space.id),
         }
-        mixed_in = [*mixture.prompts, *(_record(path) for path in mixture.pictures)]
         of_pictures = {
             "averaged": average,
             "gap_statistics": [name for name, mean in vars(bundle.gap).items() if mean is not None],
             "mixed_in": [{"what": w, "weight": x} for w, x in zip(mixed_in, mixture.weights, strict=True)],
         }
-        controls = controls_of([one for one, _ in made], generator)
-        asked: list[Wanted] = []
-        for (one, read), vector_E, control in zip(made, vectors_BE, controls, strict=True):
-            told = {"pictures": [_record(path) for path in read], **of_pictures}
-            asked.append(Wanted(outs=(one.out,), vector_E=vector_E, about=told))
-            asked += [control] if control else []
-            require_place(one.out.parent)
-        bar = Progress(console=console, disable=not console.is_terminal, redirect_stdout=False, redirect_stderr=False)
-        with bar:
-            task = bar.add_task("sampling", total=steps_of(asked, generation.sampling, generation.at_once))
-            yield from render(
-                asked,
-                generator,
-                generation.sampling,
-                ranker=ranker,
-                at_once=generation.at_once,
-                about=about,
-                tell=console.print,
-                on_step=lambda: bar.advance(task),
-            )
-        if generation.sampling.candidates > 1 and not ranker:
-            console.print("candidates are in the order of their seeds: pass --ranker for the best one first")
+        records = [{"pictures": [_record(path) for path in read], **of_pictures} for _, read in made]
+        asked = [one for one, _ in made], vectors_BE, records
+        yield from _sounds(*asked, generator, ranker, generation, about, console)
     if errors:
         raise ImageError(f"{len(errors)} of {len(paths)} pictures could not be read; they are named above")
+
+
+def _sounds(
+    subjects: Sequence[Subject],
+    vectors_BE: Float[np.ndarray, "B E"],
+    records: Sequence[dict[str, Any]],
+    generator: "AudioLDM",
+    ranker: "Ranker | None",
+    generation: Generation,
+    about: dict[str, Any],
+    console: Console,
+) -> Iterator[Path]:
+    """Renders the subjects' vectors and, each behind its picture's, the control sounds. records, about: what the record
+    of each sound of a picture, and of any sound, holds."""
+    from c2c_jax.generation.rendering import Wanted, render, steps_of
+
+    asked: list[Wanted] = []
+    controls = controls_of(subjects, generator)
+    for one, vector_E, record, control in zip(subjects, vectors_BE, records, controls, strict=True):
+        require_place(one.out.parent)
+        asked.append(Wanted(outs=(one.out,), vector_E=vector_E, about=record))
+        asked += [control] if control else []
+    with _bar(console) as bar:
+        task = bar.add_task("sampling", total=steps_of(asked, generation.sampling, generation.at_once))
+        yield from render(
+            asked,
+            generator,
+            generation.sampling,
+            ranker=ranker,
+            at_once=generation.at_once,
+            about=about,
+            tell=console.print,
+            on_step=lambda: bar.advance(task),
+        )
+    if generation.sampling.candidates > 1 and not ranker:
+        console.print("candidates are in the order of their seeds: pass --ranker for the best one first")
+
+
+def _bar(console: Console) -> Progress:
+    """Over stderr alone: stdout has the files' names."""
+    return Progress(console=console, disable=not console.is_terminal, redirect_stdout=False, redirect_stderr=False)

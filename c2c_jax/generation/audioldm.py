@@ -64,18 +64,19 @@ class AudioLDM:
         vae: Any,
         vocoder: Any,
         noise_levels: dict[str, Any],
-        load_text: Callable[[], TextTower],
+        load_text: Callable[[], TextTower] | None = None,
         device: str = "cpu",
         offload: bool = False,
     ):
         """unet, vae, vocoder: diffusers' UNet2DConditionModel and AutoencoderKL, transformers' SpeechT5HifiGan, in one
-        dtype. noise_levels: a scheduler's config. load_text: called when the first text is to be encoded. offload: the
+        dtype. noise_levels: a scheduler's config. load_text: called when the first text is to be encoded;
+        None: vectors alone are taken. offload: the
         parts stay in main memory, and each is on `device` only while it works."""
         self.sample_rate: int = vocoder.config.sampling_rate
         self.dim: int = unet.config.projection_class_embeddings_input_dim
         self._unet, self._vae, self._vocoder = unet, vae, vocoder
         self._noise_levels = noise_levels
-        self._text = functools.cache(load_text)
+        self._text = functools.cache(load_text) if load_text else None
         self._offload = offload
         self._vae_scale = 2 ** (len(vae.config.block_out_channels) - 1)
         self._hop_length = math.prod(vocoder.config.upsample_rates)
@@ -198,6 +199,8 @@ class AudioLDM:
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "B E"]:
         """Unit CLAP vectors of texts, by the checkpoint's own text tower. Raises CheckpointError where it has none."""
+        if self._text is None:
+            raise CheckpointError("this generator was made without a text tower: give it vectors, or guidance 1")
         tokenizer, tower = self._text()
         # RoBERTa counts positions from pad_token_id + 1.
         longest = tower.config.max_position_embeddings - tower.config.pad_token_id - 1

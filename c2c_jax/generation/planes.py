@@ -1,8 +1,8 @@
 """Convolutions along time as convolutions of planes one row high, for CPUs.
 
-oneDNN has its good kernels for 2-D convolutions whose channels lie side by side in memory: over the fine layers of a
-HiFi-GAN they reach 216 GFLOP/s where the 1-D form has 116. Its coarse layers, which take most of the time, are as fast
-either way, so that a vocoder of AudioLDM's size gains 6 % (`python -m bench.generate`).
+oneDNN has its good kernels for 2-D convolutions whose channels lie side by side in memory. Those of a HiFi-GAN's fine
+layers gain most by them; its coarse layers, which take most of the time, are as fast either way, so that a vocoder of
+AudioLDM's size gains 3 % (`python -m bench.generate`).
 """
 
 from typing import Any

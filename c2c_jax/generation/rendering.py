@@ -12,8 +12,9 @@ from jaxtyping import Float
 
 from c2c_jax.files import written_whole
 from c2c_jax.generation.audioldm import AudioLDM
+from c2c_jax.generation.plan import numbered
 from c2c_jax.generation.ranking import Ranker
-from c2c_jax.generation.sampling import Sampling, numbered
+from c2c_jax.generation.sampling import Sampling
 from c2c_jax.generation.sound import defects, draw_mel_spectrogram, write_sound
 
 LIBRARIES = ("c2c_jax", "diffusers", "flax", "jax", "numpy", "torch", "transformers")
@@ -22,7 +23,7 @@ LIBRARIES = ("c2c_jax", "diffusers", "flax", "jax", "numpy", "torch", "transform
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wanted:
     """One sound that is asked for. outs: its file, or several that get the same; for candidates beyond the best see
-    `sampling.numbered`. about: where the vector comes from, for the record."""
+    `plan.numbered`. about: where the vector comes from, for the record."""
 
     outs: tuple[Path, ...]
     vector_E: Float[np.ndarray, "E"]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 from c2c_jax.errors import GenerationError
 
@@ -11,11 +10,6 @@ STEPS = {"dpm++": 35, "unipc": 25, "ddim": 200}
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_SEED = 2**63 - 1
 LONGEST = 600  # seconds of sound: memory grows with its square, and the model was trained on ten
-
-
-def numbered(out: Path, place: int) -> Path:
-    """The file of a candidate by its place from 0: NAME.wav, NAME.2.wav, NAME.3.wav."""
-    return out.with_name(f"{out.stem}.{place + 1}{out.suffix}") if place else out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

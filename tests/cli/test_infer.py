@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -22,66 +20,20 @@ from PIL import Image
 from c2c_jax.cli.main import main
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.sampling import Sampling
-from c2c_jax.models.translator import TranslatorSpec, build_translator
+from c2c_jax.models.translator import build_translator
 from c2c_jax.spaces import SpaceId, identify
-from c2c_jax.weights.translator import Bundle, load_bundle, save_bundle
+from c2c_jax.weights.translator import load_bundle, save_bundle
+from tests.cli.sounds import FAST, sound
 from tests.generation.test_ranking import build_clap
 
 ROOT = Path(__file__).parents[2]
-FAST = ["--steps", "2", "--seconds", "0.64"]
 DRAWN = Sampling(steps=2, seconds=0.64)
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
-    """An untrained translator between the tiny spaces."""
-    source, target = identify(str(clip_folder)), identify(f"{audioldm_folder}:text_encoder")
-    spec = TranslatorSpec(
-        kind="mlp", source_dim=64, target_dim=64, width=32, depth=2, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
-        input_norm="unit",
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    translator = build_translator(spec, rngs=nnx.Rngs(0))
-    save_bundle(folder, Bundle(translator=translator, spec=spec, source=source, target=target, recipe={}, metrics={}))
-    return folder
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder with a.png, b.jpg and c.png."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for seed, name in enumerate(("a.png", "b.jpg", "c.png")):
-        pixels = np.random.default_rng(seed).integers(0, 255, (40, 48, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / name)
-    return folder
-
-
-@pytest.fixture
-def infer(bundle, audioldm_folder, capsys):
-    """Runs the verb; gives the exit code, the files it printed, and its stderr."""
-
-    def run(*arguments: str | Path, audioldm: Path | None = audioldm_folder):
-        capsys.readouterr()
-        generator = ["--audioldm", str(audioldm), *FAST] if audioldm else []
-        code = main(["infer", *map(str, arguments), "--translator", str(bundle), *generator])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, [Path(line) for line in out.splitlines()], err
-
-    return run
 
 
 def vectors(infer, tmp_path, *arguments) -> np.ndarray:
     code, _, err = infer(*arguments, "--save-embedding", tmp_path / "v.npy", audioldm=None)
     assert code == 0, err
     return np.load(tmp_path / "v.npy")
-
-
-def sound(path: Path) -> np.ndarray:
-    samples, rate = soundfile.read(path, dtype="float32")
-    assert rate == 16_000
-    return samples
 
 
 def test_a_folder_and_a_pattern(infer, pictures, tmp_path):
@@ -185,22 +137,6 @@ def test_each_control_goes_with_its_own_picture(infer, pictures, audioldm_folder
     assert code == 2 and "1 sounds and 2 --control texts" in err
 
 
-def test_no_sound_is_written_over_another(infer, pictures, tmp_path):
-    shutil.copy(pictures / "a.png", pictures / "a.2.png")
-    code, files, err = infer(pictures, "--candidates", "2")
-    assert code == 2 and not files and "a.2.png and" in err and "would both be written to" in err
-    (pictures / "a.2.png").rename(pictures / "a.control.png")
-    code, files, err = infer(pictures, "--control", "rain")
-    assert code == 2 and not files and "would both be written to" in err
-    assert infer(pictures)[0] == 0
-
-
-def test_files_of_the_users_own_stay(infer, pictures):
-    (pictures / "a.json").write_text('{"taken": "in Rome"}')
-    assert infer(pictures / "a.png")[0] == 0
-    assert (pictures / "a.json").read_text() == '{"taken": "in Rome"}'
-
-
 def test_no_text_tower_is_needed_without_texts(infer, pictures, audioldm_folder, tmp_path):
     copy = Path(shutil.copytree(audioldm_folder, tmp_path / "copy"))
     for part in ("text_encoder", "tokenizer"):
@@ -256,26 +192,6 @@ def test_pictures_of_the_bar_and_paths_do_not_mix(bundle, pictures, audioldm_fol
     assert b"sampling" in shown and b"reading" in shown
 
 
-def test_names_are_told_as_they_are(infer, pictures):
-    odd = (pictures / "b.jpg").rename(pictures / "b [red] [x].jpg")
-    odd.write_bytes(b"no picture")
-    code, _, err = infer(pictures)
-    assert code == 2 and f"left out: {odd} is damaged" in err
-
-
-def test_a_full_disk_names_the_file(infer, pictures, tmp_path):
-    """A limit on the size of files stands for it: the sound fits, its picture does not."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (25_000, limits[1]))
-    try:
-        code, _, err = infer(pictures / "a.png")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert code == 2 and f"{pictures / 'a.mel.png'}: File too large" in err
-    assert len(sound(pictures / "a.wav")) == 10_240
-    assert {path.suffix for path in pictures.iterdir()} == {".png", ".jpg", ".wav"}
-
-
 def test_mixing_is_a_weighted_sum(infer, pictures, audioldm_folder, tmp_path):
     a, b, c = vectors(infer, tmp_path, pictures)
     (text,) = AudioLDM.load(audioldm_folder, device="cpu").encode_text(["rain"])
@@ -287,6 +203,7 @@ def test_mixing_is_a_weighted_sum(infer, pictures, audioldm_folder, tmp_path):
         (["--blend", pictures / "b.jpg", "--prompt", "rain", "--mix", "0.2", "--mix", "0.4"],
          0.4 * a + 0.2 * text + 0.4 * b),
         (["--prompt", "rain", "--mix", "1"], text),
+        (["--blend", pictures / "b.jpg", "--blend", pictures / "b.jpg", "--mix", "0.5"], 0.5 * a + 0.5 * b),
     ):  # fmt: skip
         code, _, err = infer(*asked, *more)
         assert code == 0, err
@@ -303,30 +220,6 @@ def test_a_video_folder_is_averaged(infer, pictures, tmp_path):
     assert [Path(one["path"]).name for one in record["pictures"]] == ["a.png", "b.jpg", "c.png"]
 
 
-def test_unreadable_pictures_are_told_of_and_the_others_made(infer, pictures):
-    (pictures / "b.jpg").write_bytes(b"no picture")
-    code, files, err = infer(pictures)
-    assert code == 2 and [file.name for file in files] == ["a.wav", "c.wav"]
-    assert f"left out: {pictures / 'b.jpg'} is damaged" in err
-    assert err.strip().splitlines()[-1] == "c2c infer: 1 of 3 pictures could not be read; they are named above"
-
-
-def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    mute = Path(shutil.copytree(audioldm_folder, tmp_path / "mute"))
-    path = mute / "vocoder/model.safetensors"
-    weights = load_file(path)
-    for name in ("weight", "bias"):
-        weights[f"conv_post.{name}"].zero_()
-    save_file(weights, path, metadata={"format": "pt"})
-    code, (file,), err = infer(pictures / "a.png", audioldm=mute)
-    assert code == 0 and f"{file} is silent" in err
-    assert json.loads(file.with_suffix(".sound.json").read_text())["sounds"][0]["defects"] == [
-        "silent: its peak is 0 of full scale"
-    ]
-
-
 def test_without_guidance_no_negative_prompt_counts(infer, pictures, tmp_path):
     sounds = []
     for number, text in enumerate(("a dog", "rain")):
@@ -335,45 +228,6 @@ def test_without_guidance_no_negative_prompt_counts(infer, pictures, tmp_path):
         )
         sounds.append(sound(file))
     np.testing.assert_array_equal(*sounds)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--out", "x.wav"], "3 sounds and one file x.wav: name a folder"),
-        (["--out", "x.mp3"], "ends in .mp3: name a .wav or .flac file, or a folder"),
-        (["--mix", "0.3"], "0 things to mix in and 1 weights"),
-        (["--prompt", "a", "--mix", "1.5"], "take numbers above 0 that sum to 1 at most"),
-        (["--prompt", "a", "--prompt", "b", "--blend", "c", "--mix", "0.1", "--mix", "0.1"], "3 things .* 2 weights"),
-        (["--control", "a", "--control", "b"], "3 sounds and 2 --control texts"),
-        (["--candidates", "0"], "candidates is 0"),
-        (["--batch-size", "0"], "--batch-size is 0"),
-        (["--device", "abacus"], "torch cannot use device 'abacus'"),
-        (["--dtype", "float16", "--device", "cpu"], "float16 is for GPUs"),
-        (["--ranker", "no/such"], "hf download no/such"),
-        (["--blend", "nothing.png"], "nothing.png, found no file"),
-        (["nothing/*.png"], "pattern nothing/\\*.png holds no picture"),
-    ],
-)  # fmt: skip
-def test_misuse_is_one_line_and_writes_nothing(infer, pictures, tmp_path, monkeypatch, arguments, told):
-    monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    code, files, err = infer(pictures, *arguments)
-    assert code == 2 and not files
-    (line,) = [line for line in err.splitlines() if line.startswith("c2c infer: ")]
-    assert re.search(told, line), line
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_an_empty_folder_and_two_of_one_name(infer, pictures, tmp_path):
-    (tmp_path / "empty").mkdir()
-    code, _, err = infer(tmp_path / "empty")
-    assert code == 2 and "holds no picture" in err
-    shutil.copy(pictures / "a.png", pictures / "a.jpg")
-    code, _, err = infer(pictures)
-    assert code == 2 and "a.jpg and" in err and "would both be written to" in err
-    code, _, err = infer(pictures / "a.png", "--prompt", "rain", "--save-embedding", tmp_path / "x.npy", audioldm=None)
-    assert code == 2 and "--prompt needs --audioldm" in err
 
 
 def test_a_vector_needs_no_torch(bundle, pictures, tmp_path):

@@ -1,10 +1,6 @@
 import dataclasses
-import json
-import logging
 import math
-import os
 import shutil
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,18 +9,10 @@ import torch
 from diffusers import AudioLDMPipeline
 from safetensors.torch import load_file, save_file
 
-from bench.checkpoints import build_audioldm
 from c2c_jax.errors import CheckpointError, GenerationError
 from c2c_jax.generation.audioldm import AudioLDM, TextTower, build_scheduler
 from c2c_jax.generation.sampling import STEPS, Sampling
 
-CAPTIONS = ["a dog barks at the rain", "low quality", "waves roll onto a beach", "a train passes"]
-WEIGHTS = {
-    "unet": "diffusion_pytorch_model",
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-    "vocoder": "model",
-}
 SHORT = Sampling(scheduler="ddim", steps=2, seconds=0.1)
 # Kernels round otherwise for another batch size or memory layout, and guidance of 7.5 through two long steps makes more
 # of it: differences of 2e-5 were seen in sound that reaches 0.5. Three steps of a 16-bit sample are 1e-4.
@@ -33,40 +21,9 @@ DIFFERENT = 1e-2
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("audioldm") / "tiny"
-    build_audioldm(folder, CAPTIONS)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return AudioLDM.load(folder, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def pipeline(folder):
     pipeline = AudioLDMPipeline.from_pretrained(folder, local_files_only=True)
     return pipeline
-
-
-@pytest.fixture
-def copy(folder, tmp_path):
-    return Path(shutil.copytree(folder, tmp_path / "copy"))
-
-
-@pytest.fixture
-def records():
-    """What diffusers and transformers log, at any level that they print."""
-    seen: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = seen.append
-    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
-    for logger in loggers:
-        logger.addHandler(handler)
-    yield seen
-    for logger in loggers:
-        logger.removeHandler(handler)
 
 
 def vectors(count, width=64, seed=0):
@@ -301,132 +258,6 @@ def test_sound_that_is_not_finite_is_refused(copy):
         one(AudioLDM.load(copy, device="cpu"))
     with pytest.raises(GenerationError, match="not finite in bfloat16 .*: take float32"):
         one(AudioLDM.load(copy, device="cpu", dtype="bfloat16"))
-
-
-def test_loading_and_sampling_print_nothing_off_a_terminal(folder, records, capfd):
-    one(AudioLDM.load(folder, device="cpu"))
-    assert records == []
-    assert capfd.readouterr() == ("", "")
-
-
-def test_only_the_named_messages_are_silenced(copy, records):
-    path = copy / "text_encoder/model.safetensors"
-    save_file({**load_file(path), "text_model.other": torch.zeros(1)}, path, metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"1 weights that ClapTextModelWithProjection .* \(text_model.other\)"):
-        one(AudioLDM.load(copy, device="cpu"))
-    assert len(records) == 1 and "text_model.other" in records[0].getMessage()
-
-
-def to_bin(folder):
-    for part, name in WEIGHTS.items():
-        path = folder / part / f"{name}.safetensors"
-        torch.save(load_file(path), folder / part / f"{name.replace('model', 'pytorch_model', name == 'model')}.bin")
-        path.unlink()
-
-
-def test_bin_weights_are_taken_where_there_are_no_others(model, copy):
-    to_bin(copy)
-    assert not list(copy.rglob("*.safetensors"))
-    found = one(AudioLDM.load(copy, device="cpu"))
-    np.testing.assert_allclose(found, one(model), atol=ROUNDING)
-
-
-def test_safetensors_are_preferred(model, copy):
-    (copy / "unet/diffusion_pytorch_model.bin").write_bytes(b"nonsense")
-    found = one(AudioLDM.load(copy, device="cpu"))
-    np.testing.assert_allclose(found, one(model), atol=ROUNDING)
-
-
-class Harmful:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("part", WEIGHTS)
-def test_pickled_code_is_not_run(copy, tmp_path, part):
-    to_bin(copy)
-    (path,) = (copy / part).glob("*.bin")
-    torch.save({"weight": Harmful(tmp_path / "harm")}, path)
-    refusal(copy, part)
-    assert not (tmp_path / "harm").exists()
-
-
-def refusal(folder, words):
-    with pytest.raises(CheckpointError) as caught:
-        one(AudioLDM.load(folder, device="cpu"))
-    message = str(caught.value)
-    assert str(folder) in message and words in message
-    assert "\n" not in message
-    return message
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "model_index.json",
-        "scheduler/scheduler_config.json",
-        "text_encoder/config.json",
-        "unet/config.json",
-        "vae/config.json",
-        "vocoder/config.json",
-    ],
-)
-def test_missing_files_are_named(copy, name):
-    (copy / name).unlink()
-    assert refusal(copy, name).count(".json") == 1
-
-
-@pytest.mark.parametrize("part", WEIGHTS)
-def test_missing_weights_are_named(copy, part):
-    (copy / part / f"{WEIGHTS[part]}.safetensors").unlink()
-    refusal(copy, f"lacks weights of {part}:")
-
-
-def test_a_tokenizer_without_words_is_refused(copy):
-    (copy / "tokenizer/tokenizer.json").unlink()
-    refusal(copy, "tokenizer/vocab.json, tokenizer/merges.txt")
-
-
-def test_a_missing_folder_is_refused(tmp_path):
-    refusal(tmp_path / "none", "no folder")
-
-
-def test_everything_missing_is_said_at_once(copy):
-    shutil.rmtree(copy / "unet")
-    shutil.rmtree(copy / "vae")
-    refusal(copy, "unet/config.json, vae/config.json, weights of unet, weights of vae")
-
-
-def test_other_pipelines_are_refused(copy):
-    path = copy / "model_index.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "_class_name": "AudioLDM2Pipeline"}))
-    refusal(copy, "AudioLDM2Pipeline")
-
-
-@pytest.mark.parametrize("part", WEIGHTS)
-@pytest.mark.parametrize("damage", ["lost", "reshaped", "cut"])
-def test_damaged_weights_are_refused_and_nothing_else_is_printed(copy, part, damage, records):
-    path = copy / part / f"{WEIGHTS[part]}.safetensors"
-    weights = load_file(path)
-    name = next(key for key, value in weights.items() if value.ndim == 1)
-    if damage == "lost":
-        del weights[name]
-    elif damage == "reshaped":
-        weights[name] = torch.zeros(3)
-    save_file(weights, path, metadata={"format": "pt"})
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:-100])
-    refusal(copy, f"{part} cannot be loaded" if damage == "cut" else f"({name})")
-    assert records == []
-
-
-@pytest.mark.parametrize("name", ["unet/config.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer.json"])
-def test_damaged_json_is_refused(copy, name):
-    (copy / name).write_text("{")
-    refusal(copy, name.split("/")[0])
 
 
 def test_a_device_that_torch_does_not_know_is_refused(folder):

@@ -1,0 +1,83 @@
+"""Which sounds are made of which pictures, and where they go."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from c2c_jax.errors import ConfigError
+
+SOUND_SUFFIXES = (".wav", ".flac")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What one sound is made of: a picture, or those of a folder, such as the frames of a video. out: the sound's file.
+    control: a text whose own sound goes beside."""
+
+    pictures: tuple[Path, ...]
+    out: Path
+    control: str | None = None
+
+
+def plan(
+    paths: Sequence[Path],
+    *,
+    average: bool = False,
+    out: Path | None = None,
+    sound_format: str | None = None,
+    controls: Sequence[str] = (),
+    candidates: int = 1,
+) -> list[Subject]:
+    """Which sounds are made of which pictures, and where they go: beside them, into the folder `out`, or, of one, into
+    the file `out`. controls: one text for each sound, or one for all.
+
+    Raises ConfigError where two files of different sounds would have one name, or numbers do not fit.
+    """
+    groups: dict[Path, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(path.absolute().parent if average else path, []).append(path)
+    if len(controls) not in (0, 1, len(groups)):
+        raise ConfigError(f"{len(groups)} sounds and {len(controls)} --control texts: give one, or as many")
+    is_file = out is not None and out.suffix.lower() in SOUND_SUFFIXES
+    if out and is_file and len(groups) > 1:
+        raise ConfigError(f"{len(groups)} sounds and one file {out}: name a folder with --out")
+    if out and is_file and sound_format and out.suffix.lower() != f".{sound_format}":
+        raise ConfigError(f"--out {out} and --format {sound_format} contradict each other: leave one out")
+    if out and not is_file and out.suffix and not out.is_dir():
+        raise ConfigError(f"--out {out} ends in {out.suffix}: name a .wav or .flac file, or a folder")
+    subjects: list[Subject] = []
+    taken: dict[Path, Path] = {}
+    for number, (group, pictures) in enumerate(groups.items()):
+        name = f"{group.name if average else group.stem}.{sound_format or 'wav'}"
+        place = out if out and is_file else (out or group.parent) / name
+        control = controls[number % len(controls)] if controls else None
+        subjects.append(Subject(pictures=tuple(pictures), out=place, control=control))
+        sounds = [place, control_file(place)] if controls else [place]
+        for file in (numbered(sound, place) for sound in sounds for place in range(candidates)):
+            if file.with_suffix("") in taken:
+                raise ConfigError(
+                    f"{taken[file.with_suffix('')]} and {group} would both be written to {file}: rename one of them"
+                )
+            taken[file.with_suffix("")] = group
+    return subjects
+
+
+def numbered(out: Path, place: int) -> Path:
+    """The file of a candidate by its place from 0: NAME.wav, NAME.2.wav, NAME.3.wav."""
+    return out.with_name(f"{out.stem}.{place + 1}{out.suffix}") if place else out
+
+
+def control_file(out: Path) -> Path:
+    """Where the control of a sound goes: NAME.control.wav."""
+    return out.with_name(f"{out.stem}.control{out.suffix}")
+
+
+def require_place(folder: Path) -> None:
+    """Makes a folder where it is missing. Raises ConfigError where files cannot be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made ({error.strerror}): name another --out") from None
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{folder} may not be written to: name another --out")

@@ -1,0 +1,54 @@
+"""What the tests of `c2c infer` share: an untrained translator, pictures, and the verb."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from c2c_jax.cli.main import main
+from c2c_jax.models.translator import TranslatorSpec, build_translator
+from c2c_jax.spaces import identify
+from c2c_jax.weights.translator import Bundle, save_bundle
+from tests.cli.sounds import FAST
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
+    """An untrained translator between the tiny spaces."""
+    source, target = identify(str(clip_folder)), identify(f"{audioldm_folder}:text_encoder")
+    spec = TranslatorSpec(
+        kind="mlp", source_dim=64, target_dim=64, width=32, depth=2, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
+        input_norm="unit",
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("bundles") / "bundle"
+    translator = build_translator(spec, rngs=nnx.Rngs(0))
+    save_bundle(folder, Bundle(translator=translator, spec=spec, source=source, target=target, recipe={}, metrics={}))
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with a.png, b.jpg and c.png."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed, name in enumerate(("a.png", "b.jpg", "c.png")):
+        pixels = np.random.default_rng(seed).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def infer(bundle, audioldm_folder, capsys):
+    """Runs the verb; gives the exit code, the files it printed, and its stderr."""
+
+    def run(*arguments: str | Path, audioldm: Path | None = audioldm_folder):
+        capsys.readouterr()
+        generator = ["--audioldm", str(audioldm), *FAST] if audioldm else []
+        code = main(["infer", *map(str, arguments), "--translator", str(bundle), *generator])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, [Path(line) for line in out.splitlines()], err
+
+    return run
