@@ -202,8 +202,8 @@ def test_mixing_is_a_weighted_sum(infer, pictures, audioldm_folder, tmp_path):
         (["--blend", pictures / "b.jpg", "--blend", pictures / "c.png", "--mix", "0.5"], 0.5 * a + 0.25 * b + 0.25 * c),
         (["--blend", pictures / "b.jpg", "--prompt", "rain", "--mix", "0.2", "--mix", "0.4"],
          0.4 * a + 0.2 * text + 0.4 * b),
-        (["--prompt", "rain", "--mix", "1"], text),
         (["--blend", pictures / "b.jpg", "--blend", pictures / "b.jpg", "--mix", "0.5"], 0.5 * a + 0.5 * b),
+        (["--prompt", "rain", "--mix", "1"], text),
     ):  # fmt: skip
         code, _, err = infer(*asked, *more)
         assert code == 0, err
