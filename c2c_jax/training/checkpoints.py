@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from c2c_jax.training.dispatch import on_any_host
 from c2c_jax.training.step import TrainState
 
 KEPT = 2
-LATE_S = 0.2  # reads that go on behind one that failed have ended by then
+LATE_S = 0.2  # reads and writes that go on behind one that failed have ended by then
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -52,8 +53,9 @@ class Checkpoints:
         step = int(state.step)
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), digest=ocp.args.JsonSave(_digest(state)))
         try:
-            self.manager.save(step, args=items, force=True)
-            self.manager.wait_until_finished()
+            with _one_word_of_failure():
+                self.manager.save(step, args=items, force=True)
+                self.manager.wait_until_finished()
         except (ValueError, OSError) as error:  # tensorstore tells of a full disk by a ValueError
             raise TrainingError(
                 f"the checkpoint of step {step} could not be written to {self.folder} ({_cause(error)}); "
@@ -84,7 +86,7 @@ class Checkpoints:
         """What is saved, or `state` and what is wrong with it."""
         items = ocp.args.Composite(state=ocp.args.StandardRestore(state), digest=ocp.args.JsonRestore())
         try:
-            with _no_word_of_late_reads():
+            with _one_word_of_failure():
                 found = self.manager.restore(step, args=items)
         except Exception as error:  # of any kind: orbax, tensorstore and json each raise their own
             return state, _cause(error)
@@ -94,22 +96,30 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def _no_word_of_late_reads() -> Iterator[None]:
-    """Where one array cannot be read orbax closes its event loop at once, and the reads of all others, which end later,
-    each print that it is closed: the damage itself is told of by an exception."""
+def _one_word_of_failure() -> Iterator[None]:
+    """Where one array cannot be read or written orbax raises, and prints besides: the traceback of each of its threads,
+    and, since its event loop is closed by then, one for every array that ends later. The exception tells it all."""
     before = sys.unraisablehook
 
     def told(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
+    def is_no_error(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.ERROR
+
     sys.unraisablehook = told
+    orbax, futures = logging.getLogger("absl"), logging.getLogger("asyncio")
+    orbax.addFilter(is_no_error)
+    futures.addFilter(is_no_error)
     try:
         yield
+        futures.removeFilter(is_no_error)  # stays after a failure: such futures are told of when they are freed
     except Exception:
         time.sleep(LATE_S)
         raise
     finally:
+        orbax.removeFilter(is_no_error)
         sys.unraisablehook = before
 
 
