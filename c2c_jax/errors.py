@@ -25,6 +25,14 @@ class ImageError(C2CError):
     """A picture that is missing, empty, damaged or too large to read."""
 
 
+class SoundError(C2CError):
+    """A sound file that is missing, empty, silent, damaged or in a format that cannot be read."""
+
+
+class ManifestError(C2CError):
+    """A list of pictures and sounds with wrong columns, no usable row, or files that are not there."""
+
+
 class StoreError(C2CError):
     """An embedding store that is damaged, unfinished or made from other spaces or captions."""
 
@@ -43,6 +51,10 @@ class TrainingError(C2CError):
 
 class GenerationError(C2CError):
     """A request the sound generator cannot meet."""
+
+
+class ReportError(C2CError):
+    """Something that was to be shown on a page and is missing, damaged or of another form."""
 
 
 def one_line(error: BaseException) -> str:

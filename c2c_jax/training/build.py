@@ -90,6 +90,6 @@ def build_optimizer(config: OptimizerConfig, learning_rate: optax.Schedule) -> o
         b2=0.999,
         eps=config.eps,
         weight_decay=config.weight_decay,
-        mask={"translator": True, "objective": False},
+        mask={"model": True, "objective": False},
     )
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw) if config.clip_norm else adamw

@@ -74,7 +74,7 @@ class RunLog:
         self.console_print(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {told}")
         metrics = self.workdir / "metrics.jsonl"
         if metrics.is_file():
-            self.history = [entry for entry in _sound_entries(metrics) if entry["step"] <= step]
+            self.history = [entry for entry in read_entries(metrics) if entry["step"] <= step]
             if self.writes:
                 with written_whole(metrics) as beside:
                     beside.write_text("".join(json.dumps(e) + "\n" for e in self.history), encoding="utf-8")
@@ -184,8 +184,8 @@ def _time(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _sound_entries(path: Path) -> list[dict[str, Any]]:
-    """Those before the first line that is cut short or is no entry, which is told of."""
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """The entries of a `metrics.jsonl` before the first line that is cut short or is none, which is told of."""
     entries = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     for number, line in enumerate(lines):

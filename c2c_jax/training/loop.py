@@ -98,7 +98,7 @@ def _validated(
     state: TrainState,
 ) -> Bundle:
     """The translator as it is now, with its scores on the held-out captions."""
-    trained = jax.device_get(state.translator)
+    trained = jax.device_get(state.model)
     source_NS, target_NE = held_out
     scores = retrieval(np.asarray(_translate(graphdef, trained, source_NS)), target_NE)
     return Bundle(

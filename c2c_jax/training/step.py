@@ -18,8 +18,8 @@ Metrics = dict[str, jax.Array]
 
 
 class TrainState(NamedTuple):
-    """step: steps done. params: {"translator": nnx.State, "objective": dict}. opt_state: optax's. averaged: the moving
-    average of the translator's params, None where the config asks for none."""
+    """step: steps done. params: {"model": nnx.State, "objective": dict}. opt_state: optax's. averaged: the moving
+    average of the model's params, None where none is asked for."""
 
     step: jax.Array
     params: dict[str, Any]
@@ -27,13 +27,15 @@ class TrainState(NamedTuple):
     averaged: Any = None
 
     @property
-    def translator(self) -> Any:
-        """The translator's params to validate and publish."""
-        return self.params["translator"] if self.averaged is None else self.averaged
+    def model(self) -> Any:
+        """The model's params to validate and publish."""
+        return self.params["model"] if self.averaged is None else self.averaged
 
 
-# (state, source [B, S], target [B, E]) → (state, metrics)
-Step = Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, Metrics]]
+# (params, step, source [B, ...], target [B, ...]) → []; either side of a batch may be a pytree of arrays.
+Loss = Callable[[dict[str, Any], jax.Array, Any, Any], jax.Array]
+# (state, source, target) → (state, metrics)
+Step = Callable[[TrainState, Any, Any], tuple[TrainState, Metrics]]
 
 
 def data_mesh() -> Mesh:
@@ -46,11 +48,11 @@ def data_mesh() -> Mesh:
 
 
 def init_state(
-    translator: nnx.State, objective: Objective, optimizer: optax.GradientTransformation, mesh: Mesh, ema: float = 0.0
+    model: nnx.State, objective: Objective, optimizer: optax.GradientTransformation, mesh: Mesh, ema: float = 0.0
 ) -> TrainState:
-    """Step 0, from the translator's initial weights, replicated over the mesh. ema: see `Schedule`."""
-    params = {"translator": translator, "objective": objective.init()}
-    averaged = jax.tree.map(jnp.copy, translator) if ema else None  # a copy: both are donated to the next step
+    """Step 0, from a model's initial weights, replicated over the mesh. ema: see `Schedule`."""
+    params = {"model": model, "objective": objective.init()}
+    averaged = jax.tree.map(jnp.copy, model) if ema else None  # a copy: both are donated to the next step
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), averaged)
     return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 
@@ -82,29 +84,35 @@ def make_step(
     optimizer: optax.GradientTransformation,
     schedule: Schedule = Schedule(),  # noqa: B008
 ) -> Step:
-    """The step over a batch, as if for one device.
+    """The translator's step over a batch, as if for one device.
 
     Vectors are raw, in any float dtype; targets are brought to unit length, since that is how CLAP vectors condition
-    AudioLDM. Metrics: loss, grad_norm, update_norm, learning_rate, and temperature and margin where there is one.
+    AudioLDM. Metrics: those of `step_of`, and margin where there is one.
     """
 
-    def step(state: TrainState, source_BS: jax.Array, target_BE: jax.Array) -> tuple[TrainState, Metrics]:
-        margin = schedule.margin_at(state.step)
+    def loss(params: dict[str, Any], step: jax.Array, source_BS: jax.Array, target_BE: jax.Array) -> jax.Array:
+        rngs = nnx.Rngs(dropout=jax.random.fold_in(jax.random.key(schedule.seed), step))
+        predicted_BE = nnx.merge(graphdef, params["model"])(source_BS.astype(jnp.float32), rngs=rngs)
+        margin = schedule.margin_at(step)
+        return objective.loss(params["objective"], predicted_BE, unit(target_BE.astype(jnp.float32)), margin)
 
-        def loss_of(params: dict[str, Any]) -> jax.Array:
-            rngs = nnx.Rngs(dropout=jax.random.fold_in(jax.random.key(schedule.seed), state.step))
-            predicted_BE = nnx.merge(graphdef, params["translator"])(source_BS.astype(jnp.float32), rngs=rngs)
-            return objective.loss(params["objective"], predicted_BE, unit(target_BE.astype(jnp.float32)), margin)
+    return step_of(loss, optimizer, schedule)
 
-        loss, gradients = jax.value_and_grad(loss_of)(state.params)
+
+def step_of(loss: Loss, optimizer: optax.GradientTransformation, schedule: Schedule) -> Step:
+    """A step down the gradient of a loss. Metrics: loss, grad_norm, update_norm, learning_rate, and temperature where
+    one is learned."""
+
+    def step(state: TrainState, source: Any, target: Any) -> tuple[TrainState, Metrics]:
+        value, gradients = jax.value_and_grad(loss)(state.params, state.step, source, target)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         averaged = state.averaged
         if averaged is not None:
             share = 1 - schedule.decay_at(state.step)
-            averaged = optax.incremental_update(params["translator"], averaged, share)
+            averaged = optax.incremental_update(params["model"], averaged, share)
         metrics = {
-            "loss": loss,
+            "loss": value,
             "grad_norm": optax.tree.norm(gradients),
             "update_norm": optax.tree.norm(updates),
             "learning_rate": jnp.asarray(schedule.learning_rate(state.step), jnp.float32),
@@ -113,7 +121,7 @@ def make_step(
             if "log_scale" in learned:
                 metrics["temperature"] = jnp.exp(-learned["log_scale"])
         if schedule.margin[0]:
-            metrics["margin"] = margin
+            metrics["margin"] = schedule.margin_at(state.step)
         return TrainState(state.step + 1, params, opt_state, averaged), metrics
 
     return step

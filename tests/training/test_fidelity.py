@@ -58,7 +58,7 @@ def test_mlp_recipe_is_the_papers(tmp_path):
         loss.backward()
         theirs.step()
         np.testing.assert_allclose(metrics["loss"][step], loss.item(), atol=1e-4, rtol=0)
-    trained = nnx.merge(graphdef, jax.device_get(state.params["translator"]))
+    trained = nnx.merge(graphdef, jax.device_get(state.params["model"]))
     for name, ours in unfill(trained, TABLE).items():
         layer, leaf = name.removeprefix("layers.").split(".")
         expected = getattr(layers[2 * int(layer)], leaf).detach().numpy()

@@ -45,10 +45,10 @@ def by_jit(kind: str, mesh: jax.sharding.Mesh):
 def by_pmap(kind: str, devices: int):
     """The old way, by hand: each device holds its rows of the logits, and gathers the others' vectors."""
     graphdef, params, objective, optimizer = setup(kind)
-    params = {"translator": params, "objective": objective.init()}
+    params = {"model": params, "objective": objective.init()}
 
     def device_loss(params, source, target):
-        predicted = nnx.merge(graphdef, params["translator"])(source.astype(jnp.float32))
+        predicted = nnx.merge(graphdef, params["model"])(source.astype(jnp.float32))
         target = unit(target.astype(jnp.float32))
         all_predicted = jax.lax.all_gather(predicted, "data", tiled=True)
         all_target = jax.lax.all_gather(target, "data", tiled=True)
@@ -79,7 +79,7 @@ def assert_close(one, other, atol):
         np.testing.assert_allclose(x, y, atol=atol, rtol=0)
     _, initial, _, _ = setup("infonce")
     moved = max(
-        np.abs(x - y).max() for x, y in zip(jax.tree.leaves(one["translator"]), jax.tree.leaves(initial), strict=True)
+        np.abs(x - y).max() for x, y in zip(jax.tree.leaves(one["model"]), jax.tree.leaves(initial), strict=True)
     )
     assert moved > 1e-2
 

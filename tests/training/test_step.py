@@ -34,12 +34,12 @@ def test_learning_rate_by_hand(decay):
 
 def test_clipping_brings_the_norm_down():
     """A gradient of norm 5 acts as the same of norm 2; one of norm 1 as it is."""
-    params = {"translator": {"x": np.zeros(2, np.float32)}, "objective": {}}
+    params = {"model": {"x": np.zeros(2, np.float32)}, "objective": {}}
 
     def update(gradient: list[float], clip_norm: float) -> np.ndarray:
         optimizer = build_optimizer(OptimizerConfig(clip_norm=clip_norm, eps=1.0), optax.constant_schedule(1.0))
-        gradients = {"translator": {"x": np.asarray(gradient, np.float32)}, "objective": {}}
-        return np.asarray(optimizer.update(gradients, optimizer.init(params), params)[0]["translator"]["x"])
+        gradients = {"model": {"x": np.asarray(gradient, np.float32)}, "objective": {}}
+        return np.asarray(optimizer.update(gradients, optimizer.init(params), params)[0]["model"]["x"])
 
     np.testing.assert_allclose(update([3.0, 4.0], 2.0), update([1.2, 1.6], 0.0), rtol=1e-6)
     np.testing.assert_allclose(update([0.6, 0.8], 2.0), update([0.6, 0.8], 0.0), rtol=1e-6)
@@ -62,14 +62,14 @@ def test_moving_average_by_hand():
     run, averaged = jit_step(step, mesh), None
     for number in range(STEPS):
         if averaged is None:
-            averaged = jax.tree.map(np.asarray, state.params["translator"])
+            averaged = jax.tree.map(np.asarray, state.params["model"])
         state, _ = run(state, *(put_rows(side[number], B, mesh) for side in batches()))
         decay = min(0.5, (1 + number) / (10 + number))
         averaged = jax.tree.map(
             lambda old, new, decay=decay: decay * old + (1 - decay) * np.asarray(new),
-            averaged, state.params["translator"],
+            averaged, state.params["model"],
         )  # fmt: skip
-    for got, expected in zip(jax.tree.leaves(state.translator), jax.tree.leaves(averaged), strict=True):
+    for got, expected in zip(jax.tree.leaves(state.model), jax.tree.leaves(averaged), strict=True):
         np.testing.assert_allclose(got, expected, atol=1e-6, rtol=0)
 
 
