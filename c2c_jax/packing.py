@@ -85,6 +85,18 @@ def pack(
     return batches
 
 
+def one_a_row(
+    ids: Sequence[list[int]], *, length: int, is_causal: bool, uncounted: int | None = None
+) -> TokenRows:
+    """A batch of a fixed shape, for training: text i alone in row i of `length` tokens, Q = 1. The rest as for `pack`.
+
+    Raises ValueError for a longer text.
+    """
+    rows = [[_Piece(text, 0)] for text in range(len(ids))]
+    tokens = _batch(ids, rows, (len(ids), length), is_causal, uncounted).tokens
+    return tokens._replace(at_RQ=tokens.at_RQ[:, :1])
+
+
 def _batch_rows(left: int, most: int, devices: int) -> int:
     """How many rows the next batch has: as many as a device takes, or a smaller size where that wastes less."""
     sizes = [max(most // SMALLER**power, 1) * devices for power in range(3)]

@@ -1,4 +1,4 @@
-"""All sources of captions behind one grammar: files, TFDS sets, Hugging Face datasets."""
+"""All sources of captions behind one grammar: files, TFDS sets, Hugging Face datasets, the mini world."""
 
 import contextlib
 import glob
@@ -17,10 +17,12 @@ from tensorflow_datasets.proto import tf_example_pb2
 from c2c_jax.data.conceptual_captions import TSV_FILES, ConceptualCaptions, missing_tsv
 from c2c_jax.data.rows import LeftOut, file_sha256, read_csv, read_jsonl, read_tsv, read_txt, texts_of
 from c2c_jax.errors import CaptionError
+from c2c_jax.miniworld.captions import STYLES, captions
 
 KNOWN = (
-    "tfds:NAME[/CONFIG]:SPLIT:FIELD, hf:NAME[@CONFIG]:SPLIT:FIELD, tsv:PATH, txt:PATH, csv:PATH:COLUMN "
-    "or jsonl:PATH:FIELD, several joined by ' + ', each with a WEIGHT* before it if wanted"
+    "tfds:NAME[/CONFIG]:SPLIT:FIELD, hf:NAME[@CONFIG]:SPLIT:FIELD, tsv:PATH, txt:PATH, csv:PATH:COLUMN, "
+    "jsonl:PATH:FIELD or miniworld:[SPLIT:]COUNT[:STYLE], several joined by ' + ', each with a WEIGHT* before it if "
+    "wanted"
 )
 BLOCK = 65536  # records read at a time: large enough that Python's cost per block vanishes
 # A slice of a split has a colon of its own: train[:1000].
@@ -102,7 +104,8 @@ class TFDS(Source):
     """`tfds:NAME[/CONFIG]:SPLIT:FIELD`: a set prepared as ArrayRecord, read without TensorFlow.
 
     FIELD is the feature's name, with `/` into nested ones (`captions/text`); each text of a sequence is a row.
-    `tfds:conceptual_captions:SPLIT` is prepared at first use from Google's TSV files.
+    `tfds:conceptual_captions:SPLIT` is prepared at first use from Google's TSV files, `tfds:miniworld/captions:SPLIT`
+    out of nothing.
     data_dir: where TFDS keeps prepared sets. manual_dir: where Google's files lie. "": TFDS's own defaults.
     """
 
@@ -113,7 +116,7 @@ class TFDS(Source):
             raise CaptionError(f"cannot read {spec!r}; known: {KNOWN}")
         self.name, self.split, self.field = match["name"], match["split"], match["field"] or ""
         self.data_dir, self.manual_dir = data_dir, manual_dir
-        if self.name == ConceptualCaptions.name:
+        if self.name == ConceptualCaptions.name or self.name.startswith("miniworld/"):
             self.field = self.field or "caption"
         elif not self.field:
             raise CaptionError(f"{spec!r} names no field; write tfds:{self.name}:{self.split}:FIELD")
@@ -165,6 +168,10 @@ class TFDS(Source):
         data_dir = os.path.expanduser(self.data_dir) or None
         if self.name == ConceptualCaptions.name:
             return _prepared(self.split, data_dir, self.manual_dir)
+        if self.name.startswith("miniworld/"):
+            from c2c_jax.miniworld.dataset import prepared
+
+            return prepared(self.name.removeprefix("miniworld/"), data_dir)
         try:
             return read_only_builder.builder_from_files(
                 self.name.partition("/")[0], config=self.name.partition("/")[2] or None, data_dir=data_dir
@@ -255,6 +262,32 @@ class HuggingFace(Source):
         return dataset
 
 
+class Miniworld(Source):
+    """`miniworld:[SPLIT:]COUNT[:STYLE]`: captions of the mini world, made as they are read. SPLIT: train unless given.
+    STYLE: picture, sound or mixed; all three unless given."""
+
+    FORM = re.compile(r"miniworld:(?:(?P<split>train|validation|test):)?(?P<count>[1-9][0-9]*)(?::(?P<style>\w+))?")
+
+    def __init__(self, spec: str, weight: float | None = None):
+        super().__init__(spec, weight)
+        match = self.FORM.fullmatch(spec)
+        if not match or match["style"] not in (None, *STYLES):
+            raise CaptionError(
+                f"cannot read {spec!r}; write miniworld:[train|validation|test:]COUNT[:{'|'.join(STYLES)}]"
+            )
+        self.split, self.count = match["split"] or "train", int(match["count"])
+        self.styles = (match["style"],) if match["style"] else STYLES
+
+    def stamp(self) -> str:
+        """Of the first captions, which another grammar would not give."""
+        first = captions(self.split, min(self.count, 4096), styles=self.styles)
+        return hashlib.sha256("\n".join((self.spec, *first)).encode()).hexdigest()
+
+    def rows(self) -> Iterator[str]:
+        self.left_out = LeftOut()
+        return captions(self.split, self.count, styles=self.styles)
+
+
 def open_sources(spec: str, data_dir: str = "", manual_dir: str = "") -> list[Source]:
     """The sources that a spec names, not yet read. Raises CaptionError for a spec outside the grammar (`KNOWN`).
 
@@ -276,6 +309,8 @@ def open_sources(spec: str, data_dir: str = "", manual_dir: str = "") -> list[So
             sources.append(TFDS(name, share, data_dir, manual_dir))
         elif kind == "hf":
             sources.append(HuggingFace(name, share))
+        elif kind == "miniworld":
+            sources.append(Miniworld(name, share))
         else:
             raise CaptionError(f"unknown caption source {name!r}; known: {KNOWN}")
     return sources

@@ -37,14 +37,14 @@ VISION_DEFAULTS: dict[str, Any] = dict(
 PROJECTION_DIM = 512
 
 
-def build(config: Any) -> CLIPModel:
-    """The module for a transformers CLIPConfig, with initial weights."""
+def build(config: Any, seed: int = 0) -> CLIPModel:
+    """The module for a transformers CLIPConfig, with initial weights by the seed."""
     sizes = CLIPConfig(
         text=sizes_from(CLIPTextConfig, config.text_config),
         vision=sizes_from(CLIPVisionConfig, config.vision_config),
         projection_dim=config.projection_dim,
     )
-    return CLIPModel(sizes, rngs=nnx.Rngs(0))
+    return CLIPModel(sizes, rngs=nnx.Rngs(seed))
 
 
 def build_vision(content: Mapping[str, Any]) -> CLIPVisionModelWithProjection:

@@ -1,0 +1,58 @@
+"""The mini world, a procedural world of pictures, sounds and captions: shows it, writes its captions, exports it.
+
+examples:
+  c2c miniworld show --out world                          (a contact sheet, and a page with players)
+  c2c miniworld captions --count 100000 --out captions.txt
+  c2c miniworld export --split test --out pairs           (png, wav and manifest.csv, for c2c evaluate --pairs)
+
+Nothing is downloaded; the same seed gives the same files. To train on its captions:
+--config.data.captions=miniworld:24000
+"""
+
+import argparse
+from pathlib import Path
+
+from c2c_jax.errors import ConfigError
+from c2c_jax.miniworld.captions import STYLES, captions
+from c2c_jax.miniworld.world import CELLS, SPLITS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
+    show = tasks.add_parser("show", help="write a contact sheet with mel-spectrograms, and a page with players")
+    show.add_argument("--out", type=Path, default=Path("miniworld"), metavar="DIR", help="default: %(default)s")
+    show.add_argument("--count", type=int, default=48, metavar="N", help="scenes (default: %(default)s, two a source)")
+    text = tasks.add_parser("captions", help="write captions, one a line")
+    text.add_argument("--out", type=Path, required=True, metavar="FILE.txt")
+    text.add_argument("--count", type=int, required=True, metavar="N", help="captions")
+    text.add_argument("--style", choices=STYLES, help="default: all three by even chance")
+    export = tasks.add_parser("export", help="write pictures, sounds and a manifest of both")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export.add_argument("--count", type=int, default=5 * CELLS, metavar="N", help="scenes (default: %(default)s)")
+    export.add_argument("--style", choices=STYLES, default="mixed", help="of the captions (default: %(default)s)")
+    for task, split in ((show, "test"), (text, "train"), (export, "test")):
+        task.add_argument("--split", choices=SPLITS, default=split, help="default: %(default)s")
+        task.add_argument("--seed", type=int, default=0, help="of all scenes (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.count < 1 or args.seed < 0:
+        raise ConfigError(f"--count must be 1 or more and --seed 0 or more, not {args.count} and {args.seed}")
+    if args.task == "captions":
+        return write_captions(args)
+    from c2c_jax.miniworld.show import export, show
+
+    if args.task == "show":
+        for path in show(args.out, args.split, args.count, args.seed):
+            print(path)
+    else:
+        print(export(args.out, args.split, args.count, args.seed, args.style))
+
+
+def write_captions(args: argparse.Namespace) -> None:
+    from c2c_jax.files import written_whole
+
+    styles = (args.style,) if args.style else STYLES
+    with written_whole(args.out) as beside, open(beside, "w", encoding="utf-8") as file:
+        file.writelines(f"{text}\n" for text in captions(args.split, args.count, args.seed, styles))
+    print(args.out)

@@ -1,0 +1,1 @@
+"""How each source of the mini world is drawn."""

@@ -1,0 +1,166 @@
+"""Shapes of one thing, in units of its own and in tones rather than colours: what every drawing is made of."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+from PIL import ImageDraw
+
+Point = tuple[float, float]
+RGB = tuple[int, int, int]
+
+# Tones that follow the thing's colour are made by `palette`; these are the same whatever its colour.
+ACCENTS: dict[str, RGB] = {
+    "ink": (28, 26, 36),
+    "paper": (250, 247, 238),
+    "tyre": (44, 42, 50),
+    "metal": (196, 202, 212),
+    "steel": (122, 130, 144),
+    "wood": (140, 88, 46),
+    "pale wood": (205, 156, 96),
+    "beak": (250, 160, 30),
+    "gold": (246, 200, 60),
+    "glow": (255, 236, 120),
+    "pink": (244, 150, 160),
+    "glass": (176, 222, 244),
+    "drop": (70, 150, 245),
+    "cloud": (92, 96, 116),
+    "steam": (236, 238, 244),
+    "halo": (164, 170, 184),
+}
+
+
+def palette(base: RGB, is_black: bool, is_white: bool) -> dict[str, RGB]:
+    """The colour of every tone of a thing whose own colour is `base`.
+
+    mark is for what must stand out on base (eyes, stripes), patch for large spots on it, trim for bright parts.
+    """
+    colour = np.asarray(base, float)
+    shade = colour * (0.45 if is_black else 0.64)
+    light = colour + (255 - colour) * (0.3 if is_black else 0.45)
+    return ACCENTS | {
+        "base": base,
+        "shade": rgb(shade),
+        "light": rgb(light),
+        "mark": ACCENTS["paper" if is_black else "ink"],
+        "patch": ACCENTS["ink" if is_white else "paper"],
+        "trim": ACCENTS["wood" if is_white else "paper"],
+    }
+
+
+def rgb(colour: np.ndarray) -> RGB:
+    red, green, blue = (int(channel) for channel in colour.clip(0, 255))
+    return red, green, blue
+
+
+def _round(is_closed: bool, points: tuple[Point, ...]) -> tuple[Point, ...]:
+    """A Catmull-Rom spline through the points, six steps from each to the next."""
+    knots = np.asarray(points)
+    padded = np.concatenate([knots[-1:], knots, knots[:2]] if is_closed else [knots[:1], knots, knots[-1:]])
+    t = np.arange(6) / 6
+    weights = np.stack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2], 1) / 2
+    segments = np.stack([padded[i : len(padded) - 3 + i] for i in range(4)], 1)
+    rounded = np.einsum("tk,skd->std", weights, segments).reshape(-1, 2)
+    return tuple(map(tuple, rounded if is_closed else np.concatenate([rounded, knots[-1:]])))
+
+
+def around(x: float, y: float, radius: float, degrees: float) -> Point:
+    """The point at an angle on a circle; 0 is to the right, 90 is down."""
+    return x + radius * math.cos(math.radians(degrees)), y + radius * math.sin(math.radians(degrees))
+
+
+@dataclasses.dataclass
+class Sketch:
+    """Filled and stroked shapes, back to front; x goes to the right, y goes down."""
+
+    tones: list[str] = dataclasses.field(default_factory=list)
+    widths: list[float] = dataclasses.field(default_factory=list)  # of strokes; 0 is a filled shape
+    points: list[tuple[Point, ...]] = dataclasses.field(default_factory=list)
+
+    def polygon(self, tone: str, *points: Point) -> None:
+        self._add(tone, 0.0, points)
+
+    def box(self, tone: str, left: float, top: float, right: float, bottom: float) -> None:
+        self.polygon(tone, (left, top), (right, top), (right, bottom), (left, bottom))
+
+    def blob(self, tone: str, *points: Point) -> None:
+        """A smooth outline through the points."""
+        self._add(tone, 0.0, _round(True, points))
+
+    def disc(self, tone: str, x: float, y: float, radius: float) -> None:
+        self.ellipse(tone, x, y, radius, radius)
+
+    def ellipse(self, tone: str, x: float, y: float, wide: float, high: float, turn: float = 0.0) -> None:
+        """wide, high: half axes. turn: degrees clockwise."""
+        self._add(tone, 0.0, _ellipse(x, y, wide, high, turn))
+
+    def dome(self, tone: str, x: float, y: float, wide: float, high: float) -> None:
+        """The upper half of an ellipse about (x, y)."""
+        angles = np.linspace(math.pi, 2 * math.pi, 17)
+        self.polygon(tone, *((x + wide * math.cos(a), y + high * math.sin(a)) for a in angles))
+
+    def line(self, tone: str, width: float, *points: Point) -> None:
+        """Straight strokes from point to point with round ends and joints."""
+        self._add(tone, width, points)
+
+    def curve(self, tone: str, width: float, *points: Point) -> None:
+        """A smooth stroke through the points."""
+        self._add(tone, width, _round(False, points))
+
+    def arc(self, tone: str, width: float, x: float, y: float, radius: float, start: float, end: float) -> None:
+        """A stroke along a circle; degrees as in `around`."""
+        self._add(tone, width, tuple(around(x, y, radius, a) for a in np.linspace(start, end, 13)))
+
+    def _add(self, tone: str, width: float, points: tuple[Point, ...]) -> None:
+        self.tones.append(tone)
+        self.widths.append(width)
+        self.points.append(points)
+
+    @functools.cached_property
+    def outline(self) -> tuple[Float[np.ndarray, "points 2"], Float[np.ndarray, "points 1"], list[int]]:
+        """All points, how far ink reaches beyond each of them, and where each next shape begins."""
+        sizes = [len(points) for points in self.points]
+        reach = np.repeat(np.asarray(self.widths) / 2, sizes)[:, None]
+        return np.concatenate([np.asarray(points) for points in self.points]), reach, np.cumsum(sizes).tolist()
+
+
+def _ellipse(x: float, y: float, wide: float, high: float, turn: float) -> tuple[Point, ...]:
+    angles = np.linspace(0, 2 * math.pi, 24, endpoint=False)
+    cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+    across, down = wide * np.cos(angles), high * np.sin(angles)
+    return tuple(zip((x + cos * across - sin * down).tolist(), (y + sin * across + cos * down).tolist(), strict=True))
+
+
+class Placed:
+    """A sketch turned, mirrored and scaled, waiting for its place; lengths in pixels of the canvas."""
+
+    def __init__(self, sketch: Sketch, *, side: float, degrees: float, stretch: float, is_mirrored: bool):
+        """side: the longer side of the box it fills, after turning. stretch: of its width, before turning."""
+        points, reach, self._ends = sketch.outline
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        across = -stretch if is_mirrored else stretch
+        turned = points @ np.array([[across * cos, across * sin], [-sin, cos]])
+        low, high = (turned - reach).min(0), (turned + reach).max(0)
+        scale = side / (high - low).max()
+        self._sketch, self._scale = sketch, scale
+        self._points = (turned - low) * scale
+        self.width, self.height = ((high - low) * scale).tolist()
+
+    def draw(self, draw: ImageDraw.ImageDraw, left: float, top: float, colours: Mapping[str, tuple[int, ...]]) -> None:
+        """Draws it with the upper left corner of its box at (left, top)."""
+        flat = (self._points + (left, top)).ravel().tolist()
+        start = 0
+        for tone, width, end in zip(self._sketch.tones, self._sketch.widths, self._ends, strict=True):
+            points, fill = flat[2 * start : 2 * end], colours[tone]
+            start = end
+            if width == 0:
+                draw.polygon(points, fill)
+                continue
+            pixels = max(width * self._scale, 2.0)
+            draw.line(points, fill, round(pixels))
+            radius = pixels / 2 - 0.5
+            for x, y in zip(points[::2], points[1::2], strict=True):
+                draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill)

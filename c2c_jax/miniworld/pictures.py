@@ -1,0 +1,142 @@
+"""Pictures of the mini world: 64 by 64 pixels, flat and outlined, of the things of a scene at its place.
+
+Everything is drawn four times as large and averaged down. Noise aside a picture is a sum of three layers, so each layer
+is averaged by itself: the background, the things, and the outline around them.
+"""
+
+import functools
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageChops, ImageDraw
+
+from c2c_jax.miniworld.drawing import animals, instruments, machines, weather
+from c2c_jax.miniworld.drawing.background import CANVAS, FINE, GROUND, SIDE, background
+from c2c_jax.miniworld.drawing.sketch import ACCENTS, RGB, Placed, Sketch, palette, rgb
+from c2c_jax.miniworld.world import Scene
+
+RIM = 1.25  # room for the outline around a thing and for rounding to canvas pixels, pixels
+# The outline is what the things cover when they are shifted this far; half pixels.
+NEAR = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+OUTLINE = {"small": NEAR, "large": (*NEAR, (2, 0), (-2, 0), (0, 2), (0, -2))}
+MARGIN, GAP = 1.0, 2.0  # free pixels at the border, and between things
+WIDE = 0.58 * SIDE  # what stands before more of the ground than this stands higher
+# How many things are in each row, from the top, for each number of things.
+ROWS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((1,),), 2: ((2,), (1, 1)), 3: ((3,), (2, 1), (1, 2), (1, 1, 1))}
+POSES = 8  # of each source
+
+# The longer side of a thing's box with its outline, pixels: the classes are apart.
+SMALL, LARGE, LARGE_ALONE = (17.0, 20.0), (26.0, 30.0), (32.0, 42.0)
+
+COLOURS: dict[str, RGB] = {
+    "red": (214, 44, 44),
+    "green": (52, 172, 70),
+    "blue": (56, 104, 232),
+    "yellow": (246, 212, 44),
+    "purple": (150, 62, 200),
+    "orange": (244, 136, 30),
+    "white": (242, 242, 238),
+    "black": (50, 50, 56),
+}
+DRAWINGS = {
+    drawing.__name__: drawing
+    for drawing in (
+        *(animals.bird, animals.bee, animals.dog, animals.cat, animals.cow, animals.frog, animals.cricket),
+        *(instruments.bell, instruments.drum, instruments.trumpet, instruments.piano, instruments.guitar),
+        *(machines.car, machines.train, machines.siren, machines.clock, machines.windmill, machines.phone),
+        *(machines.saw, machines.kettle, machines.robot),
+        *(weather.rain, weather.lightning, weather.fire),
+    )
+}
+
+
+@functools.cache
+def _sketch(source: str, pose: int) -> Sketch:
+    sketch = Sketch()
+    DRAWINGS[source](sketch, pose / (POSES - 1))
+    return sketch
+
+
+def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
+    """A picture of the scene, 64 by 64, RGB; all that the scene leaves open is drawn from rng."""
+    return draw_with_mask(scene, rng)[0]
+
+
+def draw_with_mask(scene: Scene, rng: np.random.Generator) -> tuple[Image.Image, Float[np.ndarray, "64 64"]]:
+    """The picture, and how much of each pixel the things and their outline cover, 0 to 1."""
+    pixels = background(scene.place, scene.sky, rng)
+    things, inside, covered = _things(scene, rng)
+    # Dark around a thing, unless it or the sky is dark.
+    tone = "paper" if scene.colour == "black" else "halo" if scene.sky == "dark" else "ink"
+    pixels *= 1 - covered
+    pixels += things
+    pixels += (covered - inside) * np.asarray(ACCENTS[tone], np.float32)
+    pixels *= np.float32(rng.uniform(0.92, 1.08))
+    pixels += rng.integers(-128, 128, pixels.shape, np.int8) * np.float32(rng.uniform(0.02, 0.07))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), covered[..., 0]
+
+
+def _things(
+    scene: Scene, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "64 64 3"], Float[np.ndarray, "64 64 1"], Float[np.ndarray, "64 64 1"]]:
+    """The things on black, and how much of each pixel is covered without and with their outline."""
+    canvas = Image.new("RGBX", (CANVAS, CANVAS))  # the fourth channel is what is covered
+    pen = ImageDraw.Draw(canvas)
+    low, high = SMALL if scene.size == "small" else LARGE if scene.count > 1 else LARGE_ALONE
+    things = [
+        Placed(
+            _sketch(scene.source, int(rng.integers(POSES))),
+            side=(rng.uniform(low, high) - 2 * RIM) * FINE,
+            degrees=rng.uniform(-10, 10),
+            stretch=rng.uniform(0.94, 1.06),
+            is_mirrored=bool(rng.integers(2)),
+        )
+        for _ in range(scene.count)
+    ]
+    tint = np.asarray(COLOURS[scene.colour]) + rng.uniform(-10, 10, 3)
+    boxes = [(thing.width / FINE + 2 * RIM, thing.height / FINE + 2 * RIM) for thing in things]
+    for thing, (left, top) in zip(things, corners(boxes, rng), strict=True):
+        base = rgb(tint + rng.uniform(-8, 8))
+        tones = palette(base, is_black=scene.colour == "black", is_white=scene.colour == "white")
+        colours = {tone: (*colour, 255) for tone, colour in tones.items()}
+        thing.draw(pen, (left + RIM) * FINE, (top + RIM) * FINE, colours)
+    pixels = np.asarray(canvas.reduce(FINE), np.float32)
+    inside = canvas.getchannel("X").reduce(2)
+    covered = inside
+    for shift in OUTLINE[scene.size]:
+        covered = ImageChops.lighter(covered, ImageChops.offset(inside, *shift))
+    return pixels[..., :3], pixels[..., 3:] / 255, np.asarray(covered.reduce(FINE // 2), np.float32)[..., None] / 255
+
+
+def corners(boxes: list[tuple[float, float]], rng: np.random.Generator) -> list[tuple[float, float]]:
+    """Random places for boxes (width, height), at most three: upper left corners, in order; pixels.
+
+    The boxes stand in rows, with the room that is left shared out at random, so that none touches another or the
+    border; where the lowest row is wide it stands higher, so that the ground is seen.
+    """
+    order = rng.permutation(len(boxes)).tolist()
+    layouts = []
+    for split in ROWS[len(boxes)]:
+        ends = np.cumsum((0, *split)).tolist()
+        rows = [order[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        width = max(sum(boxes[i][0] for i in row) + GAP * (len(row) - 1) for row in rows)
+        height = sum(max(boxes[i][1] for i in row) for row in rows) + GAP * (len(rows) - 1)
+        is_wide = sum(boxes[i][0] for i in rows[-1]) > WIDE
+        room = (GROUND + 5 if is_wide else SIDE - MARGIN) - MARGIN
+        if width <= SIDE - 2 * MARGIN and height <= room:
+            layouts.append((rows, room))
+    rows, room = layouts[rng.integers(len(layouts))]
+    heights = [max(boxes[i][1] for i in row) for row in rows]
+    places = {}
+    for row, height, top in zip(rows, heights, _spread(heights, room, rng), strict=True):
+        lefts = _spread([boxes[i][0] for i in row], SIDE - 2 * MARGIN, rng)
+        for i, left in zip(row, lefts, strict=True):
+            places[i] = (MARGIN + left, MARGIN + top + rng.uniform(0, height - boxes[i][1]))
+    return [places[i] for i in range(len(boxes))]
+
+
+def _spread(lengths: list[float], room: float, rng: np.random.Generator) -> list[float]:
+    """Where lengths begin that lie one after the other in some room, the free room before each drawn at random."""
+    free = room - sum(lengths) - GAP * (len(lengths) - 1)
+    before = np.sort(rng.uniform(0, free, len(lengths)))
+    return (before + np.cumsum([0.0, *lengths[:-1]]) + GAP * np.arange(len(lengths))).tolist()

@@ -1,0 +1,52 @@
+"""What the towers are trained and judged on: scenes of a split with what they look and sound like, made once."""
+
+import dataclasses
+import functools
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+from rich.progress import track
+
+from c2c_jax.files import written_whole
+from c2c_jax.miniworld.world import Scene, scene_at
+
+AT_ONCE = 256  # scenes that a process is given
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Material:
+    """N scenes of a split, and one view of each (a picture's pixels, a sound's mels)."""
+
+    scenes: Sequence[Scene]
+    views: Shaped[np.ndarray, "N ..."]
+
+    @functools.cached_property
+    def cells(self) -> np.ndarray:
+        return np.asarray([scene.cell for scene in self.scenes])
+
+
+# (split, index, seed) → what that scene looks or sounds like; one that can be sent to another process.
+View = Callable[[str, int, int], np.ndarray]
+
+
+def material(folder: Path, name: str, view: View, split: str, count: int, seed: int, processes: int) -> Material:
+    """The first `count` scenes of a split; their views are kept in `folder` and made where they are not there."""
+    path = folder / f"{name}-{split}-{count}-{seed}.npy"
+    if not path.is_file():
+        parts = [(split, range(start, min(start + AT_ONCE, count)), seed) for start in range(0, count, AT_ONCE)]
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            made = pool.map(functools.partial(_views, view), parts)
+            views = np.concatenate(list(track(made, f"{name}, {split}", len(parts), transient=True)))
+        with written_whole(path) as beside, open(beside, "wb") as file:
+            np.save(file, views)
+    scenes = [scene_at(split, index, seed)[0] for index in range(count)]
+    return Material(scenes=scenes, views=np.load(path, mmap_mode="r"))
+
+
+def _views(view: View, part: tuple[str, range, int]) -> np.ndarray:
+    split, indices, seed = part
+    return np.stack([view(split, index, seed) for index in indices])

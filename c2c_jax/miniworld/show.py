@@ -1,0 +1,165 @@
+"""The mini world to look at and listen to: a contact sheet, a page with players, and files for other programs."""
+
+import base64
+import csv
+import dataclasses
+import functools
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import soundfile
+from jaxtyping import Float
+from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+from rich.progress import track
+
+from c2c_jax.files import written_whole
+from c2c_jax.generation.sound import DEEPEST_DB, mel_spectrogram, write_sound
+from c2c_jax.miniworld.captions import STYLES
+from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
+from c2c_jax.miniworld.voices.event import SAMPLE_RATE
+from c2c_jax.miniworld.world import CELLS, SOURCES, Scene, is_held_out, scene_at
+
+STRIDE = 85  # scenes skipped between two that are looked at: with 288 it has no factor in common
+SCALE = 2  # of the pictures on the contact sheet
+TILE, MEL_HEIGHT, LABEL, GAP, COLUMNS = 64 * SCALE, 64, 18, 12, 8  # pixels, and tiles side by side
+MANIFEST = "manifest.csv"
+COLUMN_NAMES = ("image", "audio", "label", "caption")  # as `c2c evaluate --pairs` reads them
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Scene number `index` of a split as it looks and sounds, with a caption in each style."""
+
+    index: int
+    scene: Scene
+    picture: Image.Image
+    samples: Float[np.ndarray, "40960"]
+    captions: dict[str, str]
+
+    @property
+    def held_out(self) -> bool:
+        return is_held_out(self.scene.cell)
+
+    @property
+    def label(self) -> str:
+        return f"{self.scene.count} {self.scene.size}, {self.scene.place}"
+
+    @functools.cached_property
+    def mel(self) -> Image.Image:
+        """Its mel-spectrogram, low notes at the bottom, time from left to right."""
+        from matplotlib import colormaps  # takes a while
+
+        mels_MT = mel_spectrogram(self.samples, SAMPLE_RATE)[::-1]
+        return Image.fromarray(colormaps["magma"](1 + mels_MT / DEEPEST_DB, bytes=True)[..., :3])
+
+    def addresses(self) -> dict[str, str]:
+        """Picture, mel-spectrogram and sound as `data:` addresses."""
+        sound = io.BytesIO()
+        soundfile.write(sound, self.samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+        return {
+            "picture": _address("image/png", _png(self.picture)),
+            "mel": _address("image/png", _png(self.mel)),
+            "sound": _address("audio/wav", sound.getvalue()),
+        }
+
+
+def show(out: Path, split: str, count: int, seed: int) -> list[Path]:
+    """Writes `miniworld.png` and `miniworld.html` into a folder; gives their paths."""
+    shown = [shown_at(split, index, seed) for index in chosen(split, count, seed)]
+    sheet, page = out / "miniworld.png", out / "miniworld.html"
+    with written_whole(sheet) as beside:
+        contact_sheet(shown).save(beside)
+    with written_whole(page) as beside:
+        beside.write_text(render_page(shown, split, seed), encoding="utf-8")
+    return [sheet, page]
+
+
+def chosen(split: str, count: int, seed: int) -> list[int]:
+    """Numbers of `count` scenes of a split with all sources as evenly among them as may be, source by source."""
+    wanted = {source: len(range(number, count, len(SOURCES))) for number, source in enumerate(SOURCES)}
+    found: dict[str, list[int]] = {source: [] for source in SOURCES}
+    steps = itertools.count()
+    while sum(map(len, found.values())) < count:
+        around, step = divmod(next(steps), CELLS)
+        index = around * CELLS + step * STRIDE % CELLS
+        source = scene_at(split, index, seed)[0].source
+        if len(found[source]) < wanted[source]:
+            found[source].append(index)
+    return [index for of_source in found.values() for index in of_source]
+
+
+def shown_at(split: str, index: int, seed: int) -> Shown:
+    return Shown(
+        index=index,
+        scene=scene_at(split, index, seed)[0],
+        picture=picture_at(split, index, seed),
+        samples=sound_at(split, index, seed),
+        captions={style: caption_at(split, index, style, seed) for style in STYLES},
+    )
+
+
+def contact_sheet(shown: Sequence[Shown]) -> Image.Image:
+    """Pictures with their mel-spectrograms beneath, in rows of `COLUMNS`."""
+    rows = -(-len(shown) // COLUMNS)
+    width, height = TILE + GAP, TILE + MEL_HEIGHT + 2 * LABEL + GAP
+    sheet = Image.new("RGB", (COLUMNS * width + GAP, rows * height + GAP), "#fbfaf6")
+    pen = ImageDraw.Draw(sheet)
+    bold, plain = ImageFont.load_default(15), ImageFont.load_default(12)
+    for number, one in enumerate(shown):
+        left, top = GAP + number % COLUMNS * width, GAP + number // COLUMNS * height
+        pen.text((left, top), one.scene.source, "#22252b", bold)
+        pen.text((left + TILE, top + 2), "held out" if one.held_out else "", "#b0530f", plain, anchor="ra")
+        sheet.paste(one.picture.resize((TILE, TILE), Image.Resampling.LANCZOS), (left, top + LABEL))
+        sheet.paste(one.mel.resize((TILE, MEL_HEIGHT), Image.Resampling.LANCZOS), (left, top + LABEL + TILE))
+        pen.text((left, top + LABEL + TILE + MEL_HEIGHT + 2), one.label, "#62666f", plain)
+    return sheet
+
+
+def render_page(shown: Sequence[Shown], split: str, seed: int) -> str:
+    """One HTML page that holds all it shows."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    groups = [(source, list(of)) for source, of in itertools.groupby(shown, key=lambda one: one.scene.source)]
+    return environment.get_template("page.html.j2").render(groups=groups, split=split, seed=seed, styles=STYLES)
+
+
+def export(out: Path, split: str, count: int, seed: int, style: str) -> Path:
+    """Writes the first `count` scenes of a split as pictures (png) and sounds (wav), and, last, the manifest of them.
+
+    Gives the manifest's path. Its label is the source.
+    """
+    for folder in ("pictures", "sounds"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    rows = list(_exported(out, split, count, seed, style))
+    with written_whole(out / MANIFEST) as beside, open(beside, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMN_NAMES, *rows])
+    return out / MANIFEST
+
+
+def _exported(out: Path, split: str, count: int, seed: int, style: str) -> Iterator[tuple[str, str, str, str]]:
+    console = Console(stderr=True)
+    for index in track(range(count), f"{split} split", console=console, transient=True):
+        picture, sound = f"pictures/{index:05}.png", f"sounds/{index:05}.wav"
+        picture_at(split, index, seed).save(out / picture)
+        write_sound(out / sound, sound_at(split, index, seed), SAMPLE_RATE)
+        yield picture, sound, scene_at(split, index, seed)[0].source, caption_at(split, index, style, seed)
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _address(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,94 @@
+"""`c2c miniworld`: the contact sheet, the page with players, captions and exported pairs."""
+
+import base64
+import collections
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from c2c_jax.cli.main import main
+from c2c_jax.miniworld.captions import captions
+from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
+from c2c_jax.miniworld.show import chosen, contact_sheet, render_page, shown_at
+from c2c_jax.miniworld.world import SOURCES, SPLITS, scene_at
+
+
+def test_show_writes_a_sheet_and_a_page(tmp_path, capsys):
+    assert main(["miniworld", "show", "--out", str(tmp_path / "world"), "--count", "24"]) == 0
+    sheet, page = tmp_path / "world" / "miniworld.png", tmp_path / "world" / "miniworld.html"
+    assert capsys.readouterr().out.split() == [str(sheet), str(page)]
+    with Image.open(sheet) as picture:
+        assert picture.size == (8 * 140 + 12, 3 * (128 + 64 + 36 + 12) + 12)
+    html = page.read_text()
+    assert [name for name in SOURCES if f'<article id="{name}">' in html] == list(SOURCES)
+    sounds = re.findall(r'<audio [^>]*src="data:audio/wav;base64,([^"]+)"', html)
+    assert len(sounds) == 24 == html.count('class="picture" src="data:image/png;base64,')
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sounds[3])))
+    assert rate == 16_000
+    (number,) = [i for i in chosen("test", 24, 0) if scene_at("test", i)[0].source == SOURCES[3]]
+    np.testing.assert_allclose(samples, sound_at("test", number), atol=1 / 32767, rtol=0)
+    assert all(caption_at("test", number, style) in html for style in ("picture", "sound", "mixed"))
+    assert not re.search(r'(src|href)="(?!data:|#)', html)  # it asks for nothing
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("count", [1, 24, 60])
+def test_shown_scenes_go_over_all_sources(split, count):
+    numbers = chosen(split, count, 3)
+    scenes = [scene_at(split, number, 3)[0] for number in numbers]
+    counts = collections.Counter(scene.source for scene in scenes)
+    assert len(set(numbers)) == count and max(counts.values()) == -(-count // 24)
+    assert [scene.source for scene in scenes] == sorted((scene.source for scene in scenes), key=SOURCES.index)
+    if count == 60:
+        assert len(counts) == 24 and {scene.count for scene in scenes} == {1, 2, 3}
+        assert len({(scene.size, scene.place) for scene in scenes}) == 4
+
+
+def test_sheet_has_picture_and_spectrogram_of_a_scene():
+    shown = shown_at("test", 0, 0)
+    sheet = contact_sheet([shown])
+    tile = sheet.crop((12, 12 + 18, 12 + 128, 12 + 18 + 128)).resize((64, 64), Image.Resampling.BOX)
+    assert np.abs(np.asarray(tile, int) - np.asarray(shown.picture, int)).mean() < 6
+    assert shown.mel.size == (257, 128)
+    assert shown.held_out and "<b>held out</b>" in render_page([shown], "test", 0)
+
+
+def test_captions_to_a_file(tmp_path, capsys):
+    out = tmp_path / "captions.txt"
+    assert main(["miniworld", "captions", "--count", "30", "--out", str(out), "--seed", "2"]) == 0
+    assert out.read_text().splitlines() == list(captions("train", 30, 2))
+    assert (
+        main(["miniworld", "captions", "--count", "9", "--out", str(out), "--split", "test", "--style", "sound"]) == 0
+    )
+    assert out.read_text().splitlines() == list(captions("test", 9, styles=("sound",)))
+
+
+def test_export(tmp_path, capsys):
+    assert main(["miniworld", "export", "--out", str(tmp_path), "--count", "3", "--style", "picture"]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "manifest.csv")]
+    with open(tmp_path / "manifest.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["image", "audio", "label", "caption"] and len(rows) == 3
+    for index, row in enumerate(rows):
+        assert row["label"] == scene_at("test", index)[0].source
+        assert row["caption"] == caption_at("test", index, "picture")
+        with Image.open(tmp_path / row["image"]) as picture:
+            np.testing.assert_array_equal(picture, np.asarray(picture_at("test", index)))
+        samples, rate = soundfile.read(tmp_path / row["audio"])
+        np.testing.assert_allclose(samples, sound_at("test", index), atol=1 / 32767, rtol=0)
+        assert rate == 16_000
+
+
+def test_misuse(tmp_path, capsys):
+    for wrong in (["--count", "0"], ["--count", "5", "--seed", "-1"]):
+        assert main(["miniworld", "show", "--out", str(tmp_path), *wrong]) == 2
+        assert "--count must be 1 or more and --seed 0 or more" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["miniworld", "show", "--out", str(tmp_path / "file"), "--count", "1"]) == 2
+    assert capsys.readouterr().err.startswith("c2c miniworld: ")
+    assert main(["miniworld", "captions", "--out", str(tmp_path), "--count", "1"]) == 2
