@@ -180,8 +180,8 @@ def _usage(bundle: Bundle, name: str, graphs: Sequence[str]) -> list[str]:
 
 
 def _recipe(bundle: Bundle) -> list[str]:
-    defaults = dict(_flat(dataclasses.asdict(Config())))
-    fields = [(key, value) for key, value in _flat(bundle.recipe) if key not in defaults or defaults[key] != value]
+    defaults = dict(flat_fields(dataclasses.asdict(Config())))
+    fields = [(key, value) for key, value in flat_fields(bundle.recipe) if (key, value) not in defaults.items()]
     if not fields:
         return [f"{LIBRARY}'s defaults."]
     told = "What the file says:" if "imported" in bundle.recipe else f"Where it differs from {LIBRARY}'s defaults:"
@@ -189,10 +189,11 @@ def _recipe(bundle: Bundle) -> list[str]:
     return [told, "", "| field | value |", "|---|---|", *rows]
 
 
-def _flat(recipe: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+def flat_fields(recipe: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Nested fields as `a.b` with their values."""
     pairs: list[tuple[str, Any]] = []
     for key, value in recipe.items():
-        pairs += _flat(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
+        pairs += flat_fields(value, f"{before}{key}.") if isinstance(value, dict) else [(before + key, value)]
     return pairs
 
 

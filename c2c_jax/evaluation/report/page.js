@@ -1,0 +1,15 @@
+// One sound at a time, and a line on its spectrogram at the moment that is heard.
+const players = [...document.querySelectorAll("audio")];
+for (const player of players) {
+  const line = player.closest("figure").querySelector(".now");
+  const move = () => {
+    line.style.left = `${(100 * player.currentTime) / (player.duration || 1)}%`;
+    line.hidden = player.currentTime === 0;
+    if (!player.paused) requestAnimationFrame(move);
+  };
+  player.addEventListener("play", () => {
+    for (const other of players) if (other !== player) other.pause();
+    move();
+  });
+  player.addEventListener("seeked", move);
+}

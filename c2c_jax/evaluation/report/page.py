@@ -1,0 +1,138 @@
+"""The page itself: everything it shows, drawn, put into its template, and written as one file of HTML."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jinja2
+from flax import nnx
+from markupsafe import Markup
+
+from c2c_jax import __version__
+from c2c_jax.config import Config
+from c2c_jax.errors import C2CError
+from c2c_jax.evaluation.report import plots
+from c2c_jax.evaluation.report.gallery import Gallery, build_gallery
+from c2c_jax.evaluation.report.inputs import Evaluation, Run, read_evaluation, read_run
+from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, Row
+from c2c_jax.evaluation.tables import tables
+from c2c_jax.files import written_whole
+from c2c_jax.publishing.card import SCORES, flat_fields, licence
+
+HERE = Path(__file__).parent
+MOST = 24  # pictures
+
+
+def write_report(
+    run: Path, out: Path, *, evaluation: Path | None = None, sounds: Path | None = None, most: int = MOST
+) -> list[C2CError]:
+    """Writes the page of a run to `out`, whole or not at all; gives what could not be shown, each with its reason.
+
+    run: a work directory, or a bundle folder. evaluation: what `c2c evaluate --out` wrote. sounds: a folder of sounds
+    made by infer.py, with their records, of which the first `most` are shown. A section whose part is not given says
+    which command makes it. The page holds all it shows and asks for nothing from anywhere.
+    Raises BundleError, CheckpointError or ReportError for a part that is missing or damaged.
+    """
+    whole = read_run(run)
+    judged = read_evaluation(evaluation, whole.bundle) if evaluation else None
+    gallery = build_gallery(sounds, whole, most) if sounds else None
+    page = render_page(whole, judged, gallery, run)
+    with written_whole(out) as beside:
+        beside.write_text(page, encoding="utf-8")
+    return gallery.left_out if gallery else []
+
+
+def render_page(run: Run, evaluation: Evaluation | None, gallery: Gallery | None, path: Path) -> str:
+    """The HTML of a page. path: of the run, as commands on the page name it."""
+    named = Path(path.name) if path.is_absolute() else path  # no place on this machine
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        path=named,
+        bundle=named if path == run.bundle_folder else named / run.bundle_folder.name,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(nnx.state(run.bundle.translator, nnx.Param))),
+        spaces=[
+            ("CLIP", run.bundle.source, licence(run.bundle.source.name)[1]),
+            ("CLAP", run.bundle.target, licence(run.bundle.target.name)[1]),
+        ],
+        meanings=SCORES,
+        gallery=gallery,
+        evaluation=evaluation,
+        figures=_figures(evaluation.vectors) if evaluation else {},
+        bars=_bars(evaluation.rows) if evaluation else [],
+        tables=tables(evaluation.rows) if evaluation else [],
+        curves=_curves(run),
+        settings=_settings(run.config),
+        kinds=plots.KINDS,
+        version=__version__,
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        policy=f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+    )
+
+
+def _figures(vectors: dict[str, Any]) -> dict[str, Any]:
+    """Plots of the two spaces by their names, as far as there are vectors for them."""
+    figures: dict[str, Any] = {}
+    for name, kinds in (("before", plots.BEFORE), ("after", plots.AFTER)):
+        there = [kind for kind in kinds if kind in vectors]
+        if len(there) > 1:
+            figures[name] = Markup(plots.plane(name, vectors, there)), there
+    for name, query, candidates in (
+        ("captions", "translated_text", "target_text"),
+        ("pictures", "translated_image", "target_audio"),
+    ):
+        if query in vectors and candidates in vectors:
+            figures[name] = Markup(plots.similarity(name, vectors[query], vectors[candidates]))
+    return figures
+
+
+def _bars(rows: Sequence[Row]) -> list[tuple[str, Markup, int]]:
+    """Of each task and direction that has recalls: its name, their plot, and how many queries they are over."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.metric.startswith("recall@"):
+            title = TASKS[row.task] + (f", {DIRECTIONS[row.direction]}" if row.direction else "")
+            groups.setdefault(title, []).append(row)
+    return [
+        (title, Markup(plots.recall(f"recall{number}", group)), max(row.n for row in group))
+        for number, (title, group) in enumerate(groups.items())
+    ]
+
+
+def _curves(run: Run) -> list[Markup]:
+    phases = {entry["phase"] for entry in run.history}
+    drawn = []
+    if "train" in phases:
+        drawn.append(Markup(plots.loss_curve("loss", run.history)))
+    if "validation" in phases:
+        drawn.append(Markup(plots.recall_curve("validation", run.history)))
+    return drawn
+
+
+def _settings(config: dict[str, Any]) -> list[tuple[str, str, bool]]:
+    """Every setting with its value, and whether it differs from the default."""
+    defaults = dict(flat_fields(dataclasses.asdict(Config())))
+    return [(key, json.dumps(v, ensure_ascii=False), defaults.get(key, v) != v) for key, v in flat_fields(config)]
+
+
+def _number(value: float) -> str:
+    """Three digits behind the point, one of large numbers, none of whole ones; the minus as it is printed."""
+    if abs(value) >= 2 and float(value).is_integer():
+        return f"{value:,.0f}".replace("-", "−")
+    return f"{value:,.{1 if abs(value) >= 100 else 3}f}".replace("-", "−")

@@ -1,0 +1,220 @@
+"""Plots as inline SVG whose colours and letters are those of the page, in light and dark.
+
+A plot is drawn by matplotlib in the light page's colours, and each of them becomes a variable of the page's style
+sheet, with the colour itself as what a page without it shows.
+"""
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from c2c_jax.evaluation.report.inputs import RECALLS
+from c2c_jax.evaluation.report.projection import principal_plane
+from c2c_jax.evaluation.rows import Row
+
+# Variables of page.css, and their values in its light half.
+COLOURS = {
+    "ink": "#22252b",
+    "quiet": "#62666f",
+    "line": "#d8d6cf",
+    "pictures": "#b0530f",
+    "captions": "#d99a3d",
+    "sounds": "#0f6f78",
+    "texts": "#4aa3a9",
+    "translated": "#6a45b8",
+    "translated-pictures": "#a33f8f",
+}
+KINDS = {  # of vectors → their colour and what they are called
+    "source_image": ("pictures", "pictures, CLIP"),
+    "source_text": ("captions", "captions, CLIP"),
+    "target_audio": ("sounds", "sounds, CLAP"),
+    "target_text": ("texts", "captions, CLAP"),
+    "translated_text": ("translated", "captions, translated"),
+    "translated_image": ("translated-pictures", "pictures, translated"),
+}
+BEFORE = ("source_text", "source_image", "target_text", "target_audio")
+AFTER = ("target_text", "target_audio", "translated_text", "translated_image")
+PAIRS = (  # of what is one and the same thing in both spaces
+    ("source_text", "target_text"),
+    ("source_image", "target_audio"),
+    ("translated_text", "target_text"),
+    ("translated_image", "target_audio"),
+)
+OURS = "translator"  # the method that stands out
+DRAWN, LINKED, BATCH = 250, 24, 32  # points of each kind; pairs with a line between them; rows of the matrix
+MOST_POINTS = 400  # of a curve: what a screen shows
+WIDTH = 4.7  # inches of 72 units; letters are 11 of them, so a phone shows them at their own size
+LETTERS = 11.0
+
+ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
+ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+
+
+def plane(name: str, vectors: dict[str, Float[np.ndarray, "_ _"]], kinds: Sequence[str]) -> str:
+    """Those kinds of vectors that are there on their two principal axes, some pairs joined by a line. name: unique on
+    the page."""
+    there = [kind for kind in kinds if kind in vectors]
+    groups, shares = principal_plane([vectors[kind] for kind in there])
+    points = dict(zip(there, groups, strict=True))
+    with _figure(name, 3.6) as (figure, axes):
+        for one, other in PAIRS:
+            if one in points and other in points:
+                for a, b in zip(points[one][:LINKED], points[other][:LINKED], strict=False):
+                    axes.plot(*zip(a, b, strict=True), color=COLOURS["quiet"], linewidth=0.5, alpha=0.5)
+        for kind in there:
+            x, y = points[kind][:DRAWN].T
+            axes.plot(x, y, "o", color=COLOURS[KINDS[kind][0]], markersize=3.2, markeredgewidth=0, alpha=0.75)
+        axes.set(xlabel=f"first axis, {shares[0]:.0%} of variance", ylabel=f"second axis, {shares[1]:.0%}")
+        axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+        counts = ", ".join(f"{len(vectors[kind])} {KINDS[kind][1]}" for kind in there)
+        return _svg(name, figure, f"Scatter of vectors on two principal axes: {counts}.")
+
+
+def similarity(name: str, query_NE: Float[np.ndarray, "N E"], candidates_NE: Float[np.ndarray, "N E"]) -> str:
+    """The cosines of a batch: rows are translations, columns what they are translations of, in one order."""
+    scores_BB = query_NE[:BATCH] @ candidates_NE[:BATCH].T
+    rows = len(scores_BB)
+    with _figure(name, 3.6) as (figure, axes):
+        shown = axes.imshow(scores_BB, cmap="viridis", interpolation="none")
+        axes.set(xticks=[0, rows - 1], yticks=[0, rows - 1], xticklabels=[1, rows], yticklabels=[1, rows])
+        axes.set(xlabel="in CLAP space", ylabel="translated")
+        bar = figure.colorbar(shown, label="cosine", shrink=0.9)
+        bar.outline.set_visible(False)
+        own = np.diagonal(scores_BB)
+        others = (scores_BB.sum() - own.sum()) / max(rows * (rows - 1), 1)
+        text = f"Cosines, {rows} by {rows}: on average {own.mean():.2f} on the diagonal, {others:.2f} beside it."
+        return _svg(name, figure, text)
+
+
+def recall(name: str, rows: Sequence[Row]) -> str:
+    """Bars of recall@k for each method of one task, with their 95 % intervals; the translator's own come first."""
+    methods = sorted(dict.fromkeys(row.method for row in rows), key=lambda method: method != OURS)
+    metrics = sorted({row.metric for row in rows}, key=lambda metric: int(metric.partition("@")[2]))
+    thick = 0.8 / len(metrics)
+    with _figure(name, 0.55 + 0.2 * len(methods) * len(metrics)) as (figure, axes):
+        for row in rows:
+            colour = COLOURS["translated" if row.method == OURS else "quiet"]
+            place = metrics.index(row.metric)
+            y = methods.index(row.method) + (place - (len(metrics) - 1) / 2) * thick
+            axes.barh(y, row.value, thick * 0.86, color=colour, alpha=0.9 - 0.25 * place, linewidth=0)
+            if row.low is not None and row.high is not None:
+                axes.plot([row.low, row.high], [y, y], color=COLOURS["ink"], linewidth=1.1, solid_capstyle="butt")
+            end = max(row.value, row.high or 0) + 0.012
+            axes.text(end, y, f"{row.value:.3f}", va="center", fontsize=LETTERS - 2.5, color=COLOURS["ink"])
+        axes.set(yticks=range(len(methods)), yticklabels=[method.replace("_", " ") for method in methods])
+        axes.set(xlim=(0, 1), ylim=(len(methods) - 0.5, -0.5), xlabel=", ".join(metrics))
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color=COLOURS["line"], linewidth=0.7)
+        axes.set_axisbelow(True)
+        told = "; ".join(f"{row.method.replace('_', ' ')} {row.metric} {row.value:.3f}" for row in rows)
+        return _svg(name, figure, f"Bars of recall: {told}.")
+
+
+def loss_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
+    """The training loss over steps; of a long run, means of stretches of equal length."""
+    entries = [entry for entry in history if entry["phase"] == "train"]
+    steps, losses = _stretches([entry["step"] for entry in entries], [entry["loss"] for entry in entries])
+    with _figure(name, 2.9) as (figure, axes):
+        axes.plot(steps, losses, color=COLOURS["translated"], linewidth=1.6, marker="o" if len(steps) == 1 else "")
+        _over_steps(axes, "training loss")
+        text = f"Training loss over {entries[-1]['step']:,} steps, from {losses[0]:.3g} to {losses[-1]:.3g}."
+        return _svg(name, figure, text)
+
+
+def recall_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
+    """Validation recall@1, 5 and 10 over steps."""
+    entries = [entry for entry in history if entry["phase"] == "validation"]
+    with _figure(name, 2.9) as (figure, axes):
+        for metric, colour in zip(RECALLS, ("sounds", "texts", "captions"), strict=True):
+            values = [entry[metric] for entry in entries]
+            axes.plot(
+                [entry["step"] for entry in entries], values, color=COLOURS[colour], linewidth=1.6, marker="o",
+                markersize=2.5,
+            )  # fmt: skip
+            axes.annotate(
+                metric, (entries[-1]["step"], values[-1]), (5, 0), textcoords="offset points", va="center",
+                color=COLOURS["ink"], fontsize=LETTERS - 1.5, annotation_clip=False,
+            )  # fmt: skip
+        _over_steps(axes, "validation recall")
+        axes.set_ylim(0, 1)
+        last = ", ".join(f"{metric} {entries[-1][metric]:.3f}" for metric in RECALLS)
+        return _svg(name, figure, f"Validation recall over steps; at the last validation {last}.")
+
+
+def _over_steps(axes: Axes, label: str) -> None:
+    axes.set(xlabel="step", ylabel=label)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.grid(color=COLOURS["line"], linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _stretches(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:
+    parts = min(MOST_POINTS, len(values))
+    return tuple([float(np.mean(part)) for part in np.array_split(np.array(x), parts)] for x in (steps, values))  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def _figure(name: str, height: float) -> Iterator[tuple[Figure, Axes]]:
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",  # letters stay letters
+        "svg.hashsalt": name,  # same plot, same bytes
+        "text.parse_math": False,
+        "font.size": LETTERS,
+        "text.color": COLOURS["ink"],
+        "axes.labelcolor": COLOURS["quiet"],
+        "axes.edgecolor": COLOURS["line"],
+        "xtick.color": COLOURS["line"],
+        "ytick.color": COLOURS["line"],
+        "xtick.labelcolor": COLOURS["ink"],
+        "ytick.labelcolor": COLOURS["ink"],
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        yield figure, figure.subplots()
+
+
+def _svg(name: str, figure: Figure, text: str) -> str:
+    """The figure as an element of a page: names of its own, the page's colours and letters, `text` to be read out."""
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", transparent=True)
+    root = ElementTree.fromstring(file.getvalue())
+    for parent in [*root.iter()]:  # a style element would be the whole page's, and metadata name other places
+        for child in [child for child in parent if child.tag.endswith(("}style", "}metadata"))]:
+            parent.remove(child)
+    wanted = set(re.findall(r'(?:href="#|url\(#)([\w-]+)', ElementTree.tostring(root, encoding="unicode")))
+    for element in root.iter():
+        if (own := element.get("id")) is not None:
+            del element.attrib["id"]
+            if own in wanted:
+                element.set("id", f"{name}-{own}")
+        for key, value in element.attrib.items():
+            element.set(key, _paged(name, key, value))
+    for key in ("width", "height"):
+        del root.attrib[key]
+    root.set("role", "img")
+    root.set("aria-label", text)
+    return re.sub(r">\s+<", "><", ElementTree.tostring(root, encoding="unicode"))
+
+
+def _paged(name: str, key: str, value: str) -> str:
+    if key.endswith("href") and value.startswith("#"):
+        return f"#{name}-{value[1:]}"
+    value = value.replace("url(#", f"url(#{name}-")
+    if key == "style":
+        value = re.sub(r"font-family: [^;]*;? ?", "", value)
+        for variable, colour in COLOURS.items():
+            value = value.replace(colour, f"var(--{variable}, {colour})")
+    return value

@@ -1,0 +1,113 @@
+"""A run, its evaluation and its sounds, made by the programs that make them, with names that try to break a page."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from c2c_jax.config import Config, DataConfig
+from c2c_jax.evaluation.report.page import write_report
+from c2c_jax.evaluation.results import Results, write
+from c2c_jax.evaluation.rows import LeftOut, Missing, Row
+from c2c_jax.generation.sampling import Sampling
+from c2c_jax.inference import Generation, pictures_to_sounds
+from c2c_jax.models.translator import TranslatorSpec, build_translator
+from c2c_jax.spaces import identify
+from c2c_jax.training.log import RunLog
+from c2c_jax.weights.translator import Bundle, load_bundle
+
+HURT = "<script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>\"'{{ 7 * 7 }}</style>&amp;"
+SECONDS = 0.64
+RECALLS = {"translator": (0.25, 0.5, 0.75), "chance": (0.01, 0.05, 0.1)}
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
+    """A work directory as the trainer's own log leaves it: 10 steps of known losses, two validations."""
+    folder = tmp_path_factory.mktemp("runs") / "mlp"
+    spec = TranslatorSpec(
+        kind="mlp", source_dim=64, target_dim=64, width=32, depth=2, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
+        input_norm="unit",
+    )  # fmt: skip
+    config = Config(
+        source=str(clip_folder), batch_size=40, log_every=1, data=DataConfig(captions=f"txt:/home/me/{HURT}")
+    )
+    with RunLog(folder, config) as log:
+        log.start(0, 10, 400, "a test")
+        for first, recall in ((10.0, 0.1), (5.0, 0.3)):
+            losses = first - np.arange(5.0)
+            log.steps_done({name: losses for name in ("loss", "grad_norm", "update_norm")}, 5, 1.0)
+            scores = {"recall@1": recall, "recall@5": 2 * recall, "recall@10": 3 * recall, "in_batch_top1": 0.5}
+            bundle = Bundle(
+                translator=build_translator(spec, rngs=nnx.Rngs(0)),
+                spec=spec,
+                source=identify(str(clip_folder)),
+                target=identify(f"{audioldm_folder}:text_encoder"),
+                recipe=dataclasses.asdict(config),
+                metrics={"step": log.step, "held_out": 1000, **scores, "median_rank": 4.0, "mean_cosine": -0.25},
+            )
+            log.validation(bundle)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory, run, audioldm_folder) -> Path:
+    """Sounds of two pictures with their controls, and of a third one without; pictures are another folder's."""
+    folder = tmp_path_factory.mktemp("listened")
+    (folder / "pictures").mkdir()
+    for seed, name in enumerate(("a.png", "b '\"><img src=x onerror=window.hurt=1>.png", "c.png")):
+        pixels = np.random.default_rng(seed).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "pictures" / name)
+    pictures = sorted((folder / "pictures").iterdir())
+    generation = Generation(
+        audioldm=str(audioldm_folder),
+        sampling=Sampling(steps=2, seconds=SECONDS),
+        controls=("a dog barks", HURT, "rain"),
+    )
+    written = pictures_to_sounds(pictures, run / "bundle", generation=generation, out=folder / "sounds")
+    assert len([*written]) == 6
+    for beside in (folder / "sounds").glob("c.control.*"):
+        beside.unlink()
+    return folder / "sounds"
+
+
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory, run) -> Path:
+    """What c2c evaluate leaves: known recalls, and vectors of which the translated ones are the targets' own."""
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=(60, 16))
+    vectors = {"source_text": rng.normal(size=(60, 24)), "target_text": target, "translated_text": target}
+    rows = [
+        Row(task="captions", method=method, metric=f"recall@{k}", value=value, n=60, low=low, high=high, direction=way)
+        for way in ("source_to_target", "target_to_source")
+        for method, values in RECALLS.items()
+        for k, value in zip((1, 5, 10), values, strict=True)
+        for low, high in [(value - 0.01, value + 0.02) if method == "translator" else (None, None)]
+    ]
+    rows.append(Row(task="gaps", method="source", metric="length(text, image)", value=0.83, n=60))
+    rows.append(Row(task="generated", method="translator", metric="fad_clap", value=0.7, n=9, reference=HURT))
+    left_out, missing = LeftOut(file=f"{HURT}.wav", why="is silent"), Missing(what="oracle", why=f"no pairs {HURT}")
+    folder = tmp_path_factory.mktemp("evaluated")
+    bundle = load_bundle(run / "bundle")
+    whole = Results(
+        bundle={"spec": dataclasses.asdict(bundle.spec), "metrics": bundle.metrics},
+        spaces={},
+        settings={},
+        rows=rows,
+        left_out=[left_out],
+        missing=[missing],
+        vectors=vectors,
+    )
+    write(whole, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory, run, evaluated, sounds) -> Path:
+    """The whole page."""
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    assert write_report(run, out, evaluation=evaluated, sounds=sounds) == []
+    return out

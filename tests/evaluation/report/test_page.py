@@ -1,0 +1,282 @@
+"""The page as a file: what it says, what it leaves out, and what it refuses."""
+
+import html
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from c2c_jax.errors import BundleError, ReportError
+from c2c_jax.evaluation.report.page import write_report
+from tests.evaluation.report.conftest import HURT
+
+
+class Outline(HTMLParser):
+    """Tags, attributes and text of a page; fails where tags do not close as they opened."""
+
+    EMPTY = ("meta", "link", "img", "br")
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += f"{data} "
+
+    def all(self, attribute: str) -> list[str]:
+        return [attributes[attribute] or "" for _, attributes in self.tags if attribute in attributes]
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.tags)
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.fixture(scope="module")
+def outline(page) -> Outline:
+    return Outline(page.read_text(encoding="utf-8"))
+
+
+def test_it_needs_no_other_file(outline, page):
+    addresses = [*outline.all("src"), *outline.all("href"), *outline.all("xlink:href")]
+    assert {address[:1] if address.startswith("#") else address.partition(":")[0] for address in addresses} == {
+        "#", "data",
+    }  # fmt: skip
+    assert "url(http" not in page.read_text() and "@import" not in page.read_text()
+    ids = outline.all("id")
+    assert len(ids) == len({*ids})
+    assert {address[1:] for address in addresses if address.startswith("#")} <= {*ids}
+
+
+def test_it_shows_all_that_it_was_given(outline):
+    text = flat(outline.text)
+    assert outline.count("audio") == 5 and outline.count("script") == 1
+    for told in ("recall@1 0.300", "recall@10 0.900", "median rank 4", "mean cosine −0.250", "1,000 held-out captions"):
+        assert told in text
+    assert "“a dog barks”" in text and f"“{flat(HURT)}”" in text
+    assert text.count("translator: mlp, mlp") == 3
+    labels = " ".join(outline.all("aria-label"))
+    assert "Training loss over 10 steps, from 10 to 1." in labels
+    assert "at the last validation recall@10 0.900, recall@5 0.600, recall@1 0.300" in labels
+    assert "translator recall@10 0.750" in labels and "chance recall@1 0.010" in labels
+    # Translations that are the targets themselves: all ones on the diagonal.
+    assert re.search(r"Cosines, 32 by 32: on average 1\.00 on the diagonal, -?0\.0\d beside it", labels)
+    assert "60 captions, CLIP, 60 captions, CLAP" in labels and "60 captions, translated" in labels
+    assert "0.830" in text and f"oracle: no pairs {flat(HURT)}" in text
+
+
+def test_settings_are_all_there_and_places_are_not(outline, run):
+    fields = json.loads((run / "config.json").read_text())
+    text = flat(outline.text)
+    assert f"All {sum(len(v) if isinstance(v, dict) else 1 for v in fields.values())} settings" in text
+    assert "batch_size 40" in text and "optimizer.learning_rate 0.001" in text
+    changed = [a for tag, a in outline.tags if tag == "tr" and a.get("class") == "changed"]
+    assert len(changed) == 4  # source, batch_size, log_every, data.captions
+    assert "/home/me" not in text and str(run.parent) not in outline.text
+
+
+def test_agreement_and_scores_are_the_records(sounds, outline):
+    """The cosine of two recorded vectors; no ranker, so no CLAP score."""
+    ours, text = (json.loads((sounds / f"a{kind}.sound.json").read_text()) for kind in ("", ".control"))
+    cosine = float(np.dot(ours["clap_vector"], text["clap_vector"]))  # both are unit vectors
+    shown = flat(outline.text)
+    assert f"picture’s vector to the text’s {cosine:.3f}".replace("-", "−") in shown
+    assert shown.count("CLAP score not measured") == 5
+
+
+def test_the_same_page_from_the_same_files(page, run, evaluated, sounds, tmp_path):
+    write_report(run, tmp_path / "again.html", evaluation=evaluated, sounds=sounds)
+    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["again.html"]
+
+
+def test_a_bundle_alone_says_what_would_fill_the_page(run, tmp_path):
+    assert write_report(run / "bundle", tmp_path / "report.html") == []
+    page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    for command in ("c2c infer PICTURES --translator", "c2c evaluate bundle --out DIR", "c2c report RUN"):
+        assert command in page
+    outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert outline.count("audio") == outline.count("svg") == 0
+    assert "<h1>mlp</h1>" in page and "recall@1" in outline.text and "batch_size" in outline.text
+
+
+@pytest.fixture
+def copy(sounds, tmp_path) -> Path:
+    return Path(shutil.copytree(sounds, tmp_path / "sounds"))
+
+
+def test_what_cannot_be_shown_is_named_and_the_rest_shown(run, copy, tmp_path):
+    (copy / "a.wav").write_bytes(b"no sound")
+    (copy / "c.sound.json").write_text("{")
+    odd = next(path for path in copy.glob("b*.sound.json") if "control" not in path.name)
+    record = json.loads(odd.read_text())
+    record["pictures"][0]["sha256"] = "0" * 64
+    record["translator"]["sha256"] = "0" * 64
+    record["mixed_in"] = [{"what": "heavy rain", "weight": 0.25}, {"what": {"path": "/x/y.png"}, "weight": 0.5}]
+    odd.write_text(json.dumps(record))
+    (copy / "d.control.sound.json").write_text((copy / "a.control.sound.json").read_text())
+    told = [str(error) for error in write_report(run, tmp_path / "report.html", sounds=copy)]
+    for name, why in (
+        ("c.sound.json", "is damaged"),
+        ("a.wav", "cannot be read"),
+        ("<img src=x onerror=window.hurt=1>.png", "another picture"),
+        ("d.control.sound.json", "without its picture's"),
+    ):
+        assert any(name in line and why in line for line in told), name
+    assert len(told) == 4
+    outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
+    text = flat(outline.text)
+    assert outline.count("audio") == 2 and "is not at hand" in text and "Left out: 4" in text
+    assert "mixed in: 0.25 × “heavy rain”, 0.5 × y.png" in text
+    assert "translator: mlp, not the one of this page" in text
+
+
+def test_the_first_of_many(run, sounds, tmp_path):
+    write_report(run, tmp_path / "report.html", sounds=sounds, most=1)
+    outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert outline.count("audio") == 2 and "1 of 3 are shown" in flat(outline.text)
+
+
+def test_one_sound_of_several_pictures(run, sounds, copy, tmp_path):
+    """As infer.py --average makes it: four pictures are shown, all are counted."""
+    record = json.loads((copy / "c.sound.json").read_text())
+    record |= {"pictures": record["pictures"] * 6, "averaged": True}
+    record["sounds"] = [{**record["sounds"][0], "defects": ["silent: its peak is 0 of full scale"]}] * 3
+    (copy / "c.sound.json").write_text(json.dumps(record))
+    write_report(run, tmp_path / "report.html", sounds=copy)
+    outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
+    text = flat(outline.text)
+    assert sum("picture c.png" in alt for alt in outline.all("alt")) == 4
+    assert "c.png and 5 more" in text and "the mean of 6 pictures" in text
+    assert "silent: its peak is 0" in text and "the first of 3 candidates" in text
+
+
+def broken(folder: Path, name: str, content: str | bytes | None) -> Path:
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def changed(evaluated: Path, **fields) -> str:
+    """The evaluation's metrics.json with the first row, or, by its name, the bundle, changed."""
+    content = json.loads((evaluated / "metrics.json").read_text())
+    content["bundle"] |= fields.pop("bundle", {})
+    content["rows"][0] |= fields
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("metrics.json", None, "metrics.json is missing"),
+        ("metrics.json", "{", "metrics.json is damaged"),
+        ("metrics.json", b"\xff\xfe", "metrics.json is damaged"),
+        ("metrics.json", "[]", "holds no JSON object"),
+        ("metrics.json", "{}", "is not of c2c evaluate"),
+        ("metrics.json", {"surprise": 1}, "is not of c2c evaluate"),
+        ("metrics.json", {"value": float("nan")}, "is no row of c2c evaluate"),
+        ("metrics.json", {"value": "high"}, "of c2c evaluate"),
+        ("metrics.json", {"task": "smells"}, "is no row of c2c evaluate"),
+        ("metrics.json", {"bundle": {"metrics": {"step": 3}}}, "is the evaluation of another translator"),
+        ("vectors.npz", None, "vectors.npz is missing"),
+        ("vectors.npz", "no vectors", "vectors.npz is damaged"),
+    ],
+)
+def test_damaged_evaluations_are_refused(run, evaluated, tmp_path, name, content, told):
+    content = changed(evaluated, **content) if isinstance(content, dict) else content
+    folder = broken(Path(shutil.copytree(evaluated, tmp_path / "evaluated")), name, content)
+    with pytest.raises(ReportError, match=re.escape(told)) as caught:
+        write_report(run, tmp_path / "report.html", evaluation=folder)
+    assert "\n" not in str(caught.value) and not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("config.json", "{", "config.json is damaged"),
+        ("config.json", None, "config.json is missing"),
+        ("metrics.jsonl", '{"step": 3, "phase": "train"}\n', "loss of step 3 is no number"),
+        ("metrics.jsonl", '{"step": 3, "phase": "validation", "recall@10": 1}\n', "recall@5 of step 3 is no number"),
+    ],
+)
+def test_damaged_runs_are_refused(run, tmp_path, name, content, told):
+    folder = broken(Path(shutil.copytree(run, tmp_path / "run")), name, content)
+    with pytest.raises(ReportError, match=re.escape(told)):
+        write_report(folder, tmp_path / "report.html")
+
+
+def test_no_bundle_no_sounds(run, tmp_path):
+    with pytest.raises(BundleError, match="holds no translator bundle"):
+        write_report(tmp_path, tmp_path / "report.html")
+    for folder, told in ((tmp_path, "holds no .sound.json record"), (tmp_path / "nowhere", "is no folder")):
+        with pytest.raises(ReportError, match=told):
+            write_report(run, tmp_path / "report.html", sounds=folder)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sounds": []},
+        {"sounds": [{"file": "../../etc/passwd", "seed": 0, "clap_score": None, "defects": []}]},
+        {"clap_vector": "loud"},
+        {"translator": "mlp"},
+        {"pictures": []},
+        {"sample_rate": "fast"},
+    ],
+)
+def test_records_of_another_form_are_left_out(run, copy, tmp_path, change):
+    record = json.loads((copy / "c.sound.json").read_text())
+    (copy / "c.sound.json").write_text(json.dumps({**record, **change}))
+    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
+    assert "c.sound.json is no record of a sound" in str(error)
+
+
+def test_a_run_in_the_making(run, tmp_path):
+    """Its last line is half written, and its validation is one."""
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(lines[:6]) + lines[6][:10])
+    write_report(folder, tmp_path / "report.html")
+    outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "Training loss over 5 steps, from 10 to 6." in outline.all("aria-label")
+    assert "c2c infer PICTURES --translator run/bundle" in flat(outline.text)
+
+
+def test_pictures_lie_beside_the_sounds(run, sounds, copy, tmp_path):
+    """A folder that was copied from another machine, its pictures with it."""
+    for name in ("a", "c"):
+        record = json.loads((copy / f"{name}.sound.json").read_text())
+        shutil.copy(record["pictures"][0]["path"], copy)
+        record["pictures"][0]["path"] = f"/elsewhere/{name}.png"
+        (copy / f"{name}.sound.json").write_text(json.dumps(record))
+    assert write_report(run, tmp_path / "report.html", sounds=copy) == []
+    Image.new("RGB", (4, 4)).save(copy / "a.png")
+    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
+    assert "a.png is another picture" in str(error)

@@ -1,0 +1,87 @@
+"""Plots as parts of a page: what they draw, read back from their SVG, and that no two of them meddle."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from c2c_jax.evaluation.report import plots
+from c2c_jax.evaluation.rows import Row
+
+VECTORS = {
+    kind: np.random.default_rng(seed).normal(size=(20 + seed, 8 + 4 * kind.startswith("source"))).astype(np.float32)
+    for seed, kind in enumerate(plots.KINDS)
+}
+
+
+def row(method: str, metric: str, value: float, low: float | None = None, high: float | None = None) -> Row:
+    return Row(task="captions", method=method, metric=metric, value=value, low=low, high=high, n=9)
+
+
+def spans(svg: str, variable: str) -> list[float]:
+    """Widths of the shapes of one colour, from left to right end."""
+    found = []
+    for path in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}path"):
+        if re.search(rf"(fill|stroke): var\(--{variable},", path.get("style", "")):
+            across = [float(x) for x in re.findall(r"[ML] ([-\d.]+)", path.get("d", ""))]
+            found.append(max(across) - min(across))
+    return found
+
+
+def test_bars_are_as_long_as_recalls_and_lines_as_intervals():
+    rows = [row("chance", "recall@1", 0.1), row("chance", "recall@5", 0.4)]
+    rows += [row("translator", "recall@1", 0.2, 0.15, 0.3), row("translator", "recall@5", 0.8, 0.7, 0.9)]
+    svg = plots.recall("bars", rows)
+    ours, theirs = spans(svg, "translated"), spans(svg, "quiet")
+    assert len(ours) == len(theirs) == 2
+    unit = ours[1] / 0.8
+    np.testing.assert_allclose([*ours, *theirs], np.array([0.2, 0.8, 0.1, 0.4]) * unit, rtol=1e-4)
+    np.testing.assert_allclose(spans(svg, "ink"), np.array([0.15, 0.2]) * unit, rtol=1e-4)
+    names = [text.text for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert names.index("translator") < names.index("chance")  # though it came last
+    assert 'aria-label="Bars of recall: chance recall@1 0.100; chance recall@5 0.400; translator' in svg
+
+
+def test_the_matrix_tells_its_diagonal():
+    query = np.array([[1.0, 0], [0, 1], [0.6, 0.8]])
+    svg = plots.similarity("m", query, np.array([[1.0, 0], [0, 1], [1, 0]]))
+    # Cosines 1 0 1 / 0 1 0 / .6 .8 .6: on the diagonal 2.6 / 3, beside it 2.4 / 6.
+    assert "Cosines, 3 by 3: on average 0.87 on the diagonal, 0.40 beside it." in svg
+    assert svg.count("data:image/png;base64") == 2  # the matrix and its scale
+
+
+@pytest.mark.parametrize("steps", [1, 7, 1000])
+def test_loss_curve_of_any_length(steps):
+    """A straight line stays one, and a long one has no more points than a screen."""
+    history = [{"phase": "train", "step": step, "loss": 10.0 - step / 1000} for step in range(1, steps + 1)]
+    svg = plots.loss_curve("loss", [*history, {"phase": "validation", "step": steps}])
+    curve = max(re.findall(r'd="([^"]+)"[^>]*style="[^"]*stroke: var\(--translated,', svg), key=len)
+    points = np.array(re.findall(r"[ML] ([-\d.]+) ([-\d.]+)", curve), float)
+    assert len(points) <= 400
+    if steps == 1000:
+        first, last = 10 - np.mean([1, 2, 3]) / 1000, 10 - np.mean([999, 1000]) / 1000
+        assert f"over 1,000 steps, from {first:.3g} to {last:.3g}" in svg
+        np.testing.assert_allclose(np.polyval(np.polyfit(*points.T, 1), points[:, 0]), points[:, 1], atol=0.01)
+
+
+def test_only_what_is_there_is_drawn():
+    whole = plots.plane("before", VECTORS, plots.BEFORE)
+    for kind in plots.BEFORE:
+        assert f"{len(VECTORS[kind])} {plots.KINDS[kind][1]}" in whole
+        assert f"fill: var(--{plots.KINDS[kind][0]}," in whole
+    part = plots.plane("before", {kind: VECTORS[kind] for kind in ("source_text", "target_text")}, plots.BEFORE)
+    assert "var(--captions," in part and "var(--texts," in part
+    assert "var(--pictures," not in part and "sounds, CLAP" not in part
+
+
+def test_plots_of_one_page_keep_apart():
+    drawn = [plots.plane(name, VECTORS, kinds) for name, kinds in (("before", plots.BEFORE), ("after", plots.AFTER))]
+    ids = [re.findall(r' id="([^"]+)"', svg) for svg in drawn]
+    assert ids[0] and not {*ids[0]} & {*ids[1]}
+    for svg, own in zip(drawn, ids, strict=True):
+        assert {*re.findall(r'(?:url\(#|href="#)([\w-]+)', svg)} == {*own}
+        assert "<style" not in svg and "<metadata" not in svg
+        # Letters are the page's, and so is every colour.
+        assert "font-family" not in svg and not re.search(r"(?<!, )#[0-9a-f]{6}", svg)
+    assert plots.plane("after", VECTORS, plots.AFTER) == drawn[1]
