@@ -87,7 +87,7 @@ class Generation:
 
     audioldm: str  # hub name or folder
     sampling: Sampling
-    ranker: str | None = None  # hub name or folder of a whole CLAP that chooses among candidates
+    ranker: str | None = None  # name of a whole CLAP, as `load_space` takes it, that chooses among candidates
     controls: tuple[str, ...] = ()  # texts whose own sounds are written too: one for each result, or one for all
     device: str | None = None  # as torch names it; None: cuda if there is one
     dtype: str = "float32"
@@ -102,7 +102,8 @@ def load_generator(
     network is loaded; of a folder that holds no text tower, and where no text is asked for, their widths are. Raises
     CheckpointError, BundleError or GenerationError."""
     folder = checkpoint_folder(wanted.audioldm)
-    ranking = checkpoint_folder(wanted.ranker) if wanted.ranker else None
+    if wanted.ranker and not Path(wanted.ranker).expanduser().is_file():
+        checkpoint_folder(wanted.ranker)  # told of before the generator is waited for
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.checkpoint import check_layout, check_text, digest
     from c2c_jax.generation.ranking import PROBE, Ranker
@@ -121,19 +122,19 @@ def load_generator(
         raise BundleError(f"{folder} takes vectors {generator.dim} wide, the translator makes {bundle.target.dim}")
     generator.check(wanted.sampling)
     ranker = None
-    if ranking:
-        ranker = Ranker(ranking, wanted.device)
+    if wanted.ranker:
+        ranker = Ranker(wanted.ranker)
         ranker.require_same_space(generator.encode_text([PROBE])[0])
     settings = {name: getattr(wanted, name) for name in ("ranker", "dtype", "offload", "at_once")}
     networks = {"name": wanted.audioldm, "fingerprint": digest(folder), "device": str(generator.device)}
     return generator, ranker, {"audioldm": networks, "clap": dataclasses.asdict(clap), **settings}
 
 
-def vectors_of(
-    paths: Sequence[Path], space: Space, bundle: Bundle, on_picture: Callable[[], None] = lambda: None
-) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[ImageError]]:
-    """The unit CLAP vectors of those pictures that can be read, and what is wrong with the others. Of each picture its
-    pixels alone are kept until they are encoded. on_picture: called after each."""
+def source_vectors_of(
+    paths: Sequence[Path], space: Space, on_picture: Callable[[], None] = lambda: None
+) -> tuple[dict[Path, Float[np.ndarray, "S"]], list[ImageError]]:
+    """The raw vectors of those pictures that can be read, and what is wrong with the others, both in order. Of each
+    picture its pixels alone are kept until they are encoded. on_picture: called after each."""
     vectors: dict[Path, np.ndarray] = {}
     errors: list[ImageError] = []
     for start in range(0, len(paths), ENCODED_AT_ONCE):
@@ -145,8 +146,20 @@ def vectors_of(
                 errors.append(error)
             on_picture()
         if pixels:
-            found_BE = translate(bundle, space.encode_pixels(np.stack(list(pixels.values()))))
-            vectors.update(zip(pixels, found_BE, strict=True))
+            vectors.update(zip(pixels, space.encode_pixels(np.stack(list(pixels.values()))), strict=True))
+    return vectors, errors
+
+
+def vectors_of(
+    paths: Sequence[Path], space: Space, bundle: Bundle, on_picture: Callable[[], None] = lambda: None
+) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[ImageError]]:
+    """The unit CLAP vectors of those pictures that can be read, and what is wrong with the others; see
+    `source_vectors_of`."""
+    found, errors = source_vectors_of(paths, space, on_picture)
+    vectors: dict[Path, np.ndarray] = {}
+    for start in range(0, len(found), ENCODED_AT_ONCE):
+        part = list(found)[start : start + ENCODED_AT_ONCE]
+        vectors.update(zip(part, translate(bundle, np.stack([found[path] for path in part])), strict=True))
     return vectors, errors
 
 
@@ -217,7 +230,7 @@ def pictures_to_sounds(
     checkpoint_folder(clip or bundle.source.name)  # told of before the generator is waited for
     with ThreadPoolExecutor(1) as beside, _bar(console) as bar:
         loading = beside.submit(load_generator, generation, bundle, mixture) if generation else None
-        space = load_space(clip or bundle.source.name, only_images=True)
+        space = load_space(clip or bundle.source.name, only="image")
         require_same_space(bundle.source, space.id, "the CLIP")
         reading = bar.add_task("reading", total=len(paths), visible=len(paths) > 1)
 

@@ -16,7 +16,7 @@ def clip_tokenizer(captions: Sequence[str], vocab_size: int) -> transformers.CLI
     merges = learned_merges(pieces, captions, vocab_size - len(specials) - len(alphabet), end_of_word="</w>")
     tokens = filled_up(alphabet + merged(merges), vocab_size - len(specials)) + specials
     vocab = {token: index for index, token in enumerate(tokens)}
-    return transformers.CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+    return transformers.CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)  # type: ignore[arg-type]
 
 
 def roberta_tokenizer(captions: Sequence[str], vocab_size: int) -> transformers.RobertaTokenizer:
@@ -27,7 +27,7 @@ def roberta_tokenizer(captions: Sequence[str], vocab_size: int) -> transformers.
     merges = learned_merges(pieces, captions, vocab_size - len(specials) - 1 - len(alphabet), end_of_word="")
     tokens = filled_up(specials + alphabet + merged(merges), vocab_size - 1) + ["<mask>"]
     vocab = {token: index for index, token in enumerate(tokens)}
-    return transformers.RobertaTokenizer(vocab=vocab, merges=merges, model_max_length=512)
+    return transformers.RobertaTokenizer(vocab=vocab, merges=merges, model_max_length=512)  # type: ignore[arg-type]
 
 
 def byte_letters() -> list[str]:

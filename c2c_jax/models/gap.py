@@ -39,11 +39,20 @@ def translate_image(translator: Translator, gap: Gap, source_BS: Float[Array, "B
     Before the translator a picture's vector loses the mean of pictures and gets that of captions; behind it the unit
     vector loses the mean of captions and gets that of sounds. The result is of no particular length.
     """
-    if gap.source_text is not None and gap.source_image is not None:
-        if translator.spec.input_norm == "unit":
-            source_BS = unit(source_BS)
-        source_BS = source_BS - jnp.asarray(gap.source_image)[None] + jnp.asarray(gap.source_text)[None]
-    target_BE = translator(source_BS)
-    if gap.target_text is not None and gap.target_audio is not None:
-        target_BE = unit(target_BE) - jnp.asarray(gap.target_text)[None] + jnp.asarray(gap.target_audio)[None]
-    return target_BE
+    return over_target_gap(gap, translator(over_source_gap(gap, translator.spec.input_norm, source_BS)))
+
+
+def over_source_gap(gap: Gap, input_norm: str, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
+    """Pictures' raw vectors where captions' lie, as a translator with that input_norm takes them."""
+    if gap.source_text is None or gap.source_image is None:
+        return source_BS
+    if input_norm == "unit":
+        source_BS = unit(source_BS)
+    return source_BS - jnp.asarray(gap.source_image)[None] + jnp.asarray(gap.source_text)[None]
+
+
+def over_target_gap(gap: Gap, target_BE: Float[Array, "B E"]) -> Float[Array, "B E"]:
+    """Vectors among captions' where sounds' lie."""
+    if gap.target_text is None or gap.target_audio is None:
+        return target_BE
+    return unit(target_BE) - jnp.asarray(gap.target_text)[None] + jnp.asarray(gap.target_audio)[None]

@@ -84,7 +84,7 @@ def new_space(seed: int) -> Space:
 
 def view(split: str, index: int, seed: int) -> np.ndarray:
     """Decibels [T, M], as the audio tower takes them."""
-    return MelRecipe(EXTRACTOR)([sound_at(split, index, seed)]).mel_BCTM[0, 0].astype(np.float16)
+    return np.asarray(MelRecipe(EXTRACTOR)([sound_at(split, index, seed)]).mel_BCTM[0, 0], np.float16)
 
 
 def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[str, float]]:
@@ -115,7 +115,7 @@ def scores(space: Space, model: Any, judged: Material) -> dict[str, float]:
 
 
 def _mels(views_BTM: Any) -> Mels:
-    return Mels(views_BTM[:, None].astype(np.float32), np.zeros(len(views_BTM), bool))
+    return Mels(views_BTM[:, None].astype(np.float32), np.zeros(len(views_BTM), bool))  # type: ignore[arg-type]
 
 
 def _settle_bins(model: Any, training: Material) -> None:

@@ -67,12 +67,13 @@ class Towers:
 
 
 def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Callable[[Any], dict[str, float]],
-             workdir: Path) -> nnx.Module:  # fmt: skip
+             workdir: Path) -> Any:  # fmt: skip
     """The trained model; checkpoints in `workdir`, from which a run that was stopped goes on.
 
     validate: model → scores, told of every `recipe.every` steps. Batches are functions of (seed, step).
     """
-    graphdef, params, fixed = nnx.split(towers.model, nnx.Param, ...)  # batch norms' statistics stay as they are
+    graphdef, params, *rest = nnx.split(towers.model, nnx.Param, ...)
+    (fixed,) = rest  # batch norms' statistics stay as they are
     learning_rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, recipe.warmup, recipe.steps)
     optimizer = optax.chain(
         optax.clip_by_global_norm(recipe.clip_norm),

@@ -1,0 +1,87 @@
+"""Scores a translator: retrieval of captions, pictures and sounds, the gaps, generated sound, baselines beside it.
+
+examples:
+  c2c evaluate runs/residual                                            (the captions that training held out)
+  c2c evaluate runs/residual --pairs pairs.csv --clap laion/clap-htsat-unfused
+  c2c evaluate runs/residual --pairs VGGSOUND --clap 630k-audioset-best.pt --out evaluations/vggsound
+  c2c evaluate runs/residual --sounds sounds --reference AUDIOCAPS --clap laion/clap-htsat-unfused
+  c2c evaluate published/mlp --captions csv:audiocaps/test.csv:caption --csls --out evaluations/audiocaps
+
+pairs.csv has a header of image, audio, label, caption, the last two if there are any; VGGSound, AVE, FlickrSoundNet,
+ESC-50 and ImageHear are read as they are laid out (docs/evaluation.md). Written are metrics.json, table.md, table.tex
+and vectors.npz. What cannot be read is told of and left out, and the exit code is 2 at the end.
+"""
+
+import argparse
+from pathlib import Path
+
+from c2c_jax.errors import ConfigError, ManifestError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the work directory of a run, or a bundle folder")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: RUN/evaluation)")
+
+    material = parser.add_argument_group("on what")
+    material.add_argument(
+        "--captions", metavar="SPEC",
+        help="a caption source, such as txt:FILE, or a store's folder (default: the captions that training held out)",
+    )  # fmt: skip
+    material.add_argument("--pairs", type=Path, metavar="PATH", help="a manifest CSV, or the folder of a usual set")
+    material.add_argument("--sounds", type=Path, metavar="DIR", help="sounds that infer.py made, with their records")
+    material.add_argument(
+        "--reference",
+        type=Path,
+        metavar="DIR",
+        help="real sounds that --sounds are compared with (default: the pairs')",
+    )
+
+    where = parser.add_argument_group("where things lie")
+    where.add_argument("--store", type=Path, help="the store that RUN was trained on (default: where it says)")
+    where.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
+    where.add_argument(
+        "--clap", metavar="NAME", help="the whole CLAP: hub name, folder or file (default: the one the bundle names)"
+    )
+
+    figures = parser.add_argument_group("figures")
+    figures.add_argument(
+        "--csls", nargs="?", type=int, const=10, metavar="K", help="retrieval by CSLS, too, of K neighbours (10)"
+    )
+    figures.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples (default: %(default)s)")
+    figures.add_argument("--seed", type=int, default=0, help="of intervals, folds and subsets (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.bootstrap < 0 or args.seed < 0 or (args.csls is not None and args.csls < 1):
+        raise ConfigError("--bootstrap and --seed are 0 or more, --csls 1 or more")
+    if args.reference and not args.sounds:
+        raise ConfigError("--reference is what --sounds DIR is compared with, and there is no --sounds")
+    from rich.console import Console
+
+    from c2c_jax.evaluation.bootstrap import Bootstrap
+    from c2c_jax.evaluation.lookup import Asked
+    from c2c_jax.evaluation.results import told, write
+    from c2c_jax.evaluation.run import evaluate
+    from c2c_jax.evaluation.tables import markdown, show, tables
+    from c2c_jax.evaluation.trained_on import work_directory
+
+    workdir = work_directory(args.run)
+    out = args.out or (workdir and workdir / "evaluation")
+    if not out:
+        raise ConfigError(f"{args.run} is a bundle alone: say with --out where its evaluation goes")
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    fields = ("run", "captions", "store", "pairs", "sounds", "reference", "clip", "clap", "csls")
+    bootstrap = Bootstrap(resamples=args.bootstrap, seed=args.seed)
+    results = evaluate(Asked(**{name: getattr(args, name) for name in fields}, bootstrap=bootstrap), errors)
+    write(results, out)
+    shown = Console(highlight=False, markup=False, emoji=False)
+    for table in tables(results.rows):
+        if shown.is_terminal:
+            show(table, shown)
+        else:
+            print(markdown(table))
+    for line in told(results):
+        errors.print(line)
+    print(out)
+    if results.left_out:
+        raise ManifestError(f"{len(results.left_out):,} files or rows were not used, or not in full; see above")

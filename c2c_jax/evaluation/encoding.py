@@ -1,0 +1,95 @@
+"""Pictures, sounds and texts through the two spaces' towers, with progress on stderr."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from rich.progress import Progress
+
+from c2c_jax.errors import BundleError, CheckpointError
+from c2c_jax.evaluation.gaps import cosines
+from c2c_jax.evaluation.rows import LeftOut
+from c2c_jax.generation.ranking import PROBE, SAME
+from c2c_jax.hearing import sound_vectors
+from c2c_jax.inference import require_same_space, source_vectors_of
+from c2c_jax.spaces import Space, load_space
+from c2c_jax.weights.translator import Bundle
+
+TEXTS_AT_ONCE = 1024
+
+Vectors = dict[Path, Float[np.ndarray, "E"]]
+TextVectors = dict[str, Float[np.ndarray, "E"]]
+
+
+def load_clip(bundle: Bundle, name: str | None, *, reads_texts: bool) -> Space:
+    """The bundle's source space, or the checkpoint that it is asked to be. reads_texts: whether its text tower is
+    wanted too. Raises CheckpointError, or BundleError for another space than the bundle's."""
+    space = load_space(name or bundle.source.name, only=None if reads_texts else "image")
+    require_same_space(bundle.source, space.id, "the CLIP")
+    return space
+
+
+def load_clap(bundle: Bundle, name: str | None, *, hears: bool) -> Space:
+    """The bundle's target space, or the checkpoint that it is asked to be: it has the bundle's fingerprint, or gives
+    one text the same vector. hears: whether its audio tower is wanted.
+
+    Raises CheckpointError, also for a CLAP without ears where they are wanted, and BundleError for another space.
+    """
+    space = load_space(name or bundle.target.name, only=None if hears else "text")
+    if hears and space.mels is None:
+        raise CheckpointError(
+            f"{space.name} has no audio tower to hear sounds with: pass --clap, the whole CLAP whose text tower it is"
+        )
+    if space.fingerprint != bundle.target.fingerprint:
+        require_same_clap(bundle, space)
+    return space
+
+
+def require_same_clap(bundle: Bundle, space: Space) -> None:
+    """Raises BundleError unless a CLAP gives the text PROBE the vector that the bundle's target space gives it; for a
+    bundle whose spaces were never seen, unless their widths are the same."""
+    if bundle.target.fingerprint:
+        own = load_space(bundle.target.name, only="text")
+        require_same_space(bundle.target, own.id, "the CLAP")
+        expected_E, found_E = (tower.encode_text([PROBE])[0] for tower in (own, space))
+        is_same = expected_E.shape == found_E.shape and bool(cosines(expected_E[None], found_E[None])[0] > SAME)
+    else:
+        is_same = space.dim == bundle.target.dim
+    if not is_same:
+        raise BundleError(
+            f"{space.name} is another CLAP than the translator's, {bundle.target.name}: cosines would mean nothing; "
+            "pass the one whose text tower that is"
+        )
+
+
+def text_vectors(texts: Iterable[str], space: Space, bar: Progress, told: str) -> TextVectors:
+    """Raw projections of the different ones among some texts."""
+    different = list(dict.fromkeys(texts))
+    task = bar.add_task(told, total=len(different), visible=bool(different))
+    found: TextVectors = {}
+    for start in range(0, len(different), TEXTS_AT_ONCE):
+        block = different[start : start + TEXTS_AT_ONCE]
+        found.update(zip(block, space.encode_text(block), strict=True))
+        bar.advance(task, len(block))
+    return found
+
+
+def picture_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[Vectors, list[LeftOut]]:
+    """Raw projections of the pictures that can be read, and the others."""
+    return _read(paths, bar, "seeing", lambda on_file: source_vectors_of(paths, space, on_file))
+
+
+def heard_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[Vectors, list[LeftOut]]:
+    """Raw projections of the sounds that can be read, and the others."""
+    return _read(paths, bar, "hearing", lambda on_file: sound_vectors(paths, space, on_sound=on_file))
+
+
+def _read(
+    paths: Sequence[Path], bar: Progress, told: str, read: Callable[[Callable[[], None]], tuple[Vectors, Sequence]]
+) -> tuple[Vectors, list[LeftOut]]:
+    task = bar.add_task(told, total=len(paths), visible=bool(paths))
+    vectors, errors = read(lambda: bar.advance(task))
+    unread = [path for path in paths if path not in vectors]
+    whys = [str(error).removeprefix(f"{path} ") for path, error in zip(unread, errors, strict=True)]
+    return vectors, [LeftOut(file=str(path), why=why) for path, why in zip(unread, whys, strict=True)]

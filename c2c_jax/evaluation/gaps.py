@@ -1,0 +1,117 @@
+"""The modality gaps, and how a space lies: length, direction consistency, alignment, uniformity.
+
+All take vectors of any length and look at unit ones.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from c2c_jax.evaluation.bootstrap import Bootstrap, Interval
+from c2c_jax.evaluation.rows import Row
+
+UNIFORMITY_ROWS = 2000  # most that all pairs are formed of
+UNIFORMITY_DRAWN = 10  # least that an interval is of: of fewer a draw may be one row again and again, without a pair
+
+
+def unit_rows(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
+    """L2-normalised, float64; a zero vector stays zero."""
+    x_NE = np.asarray(x_NE, np.float64)
+    return x_NE / np.maximum(np.linalg.norm(x_NE, axis=1, keepdims=True), 1e-12)
+
+
+def cosines(x_NE: Float[np.ndarray, "N E"], y_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N"]:
+    """Of row i of both."""
+    return np.sum(unit_rows(x_NE) * unit_rows(y_NE), axis=1)
+
+
+def gap_length(x_NE: Float[np.ndarray, "N E"], y_ME: Float[np.ndarray, "M E"]) -> float:
+    """‖mean x − mean y‖ (Liang et al. 2022, "Mind the Gap", section 4.2). Rows need no pairing."""
+    return float(np.linalg.norm(unit_rows(x_NE).mean(0) - unit_rows(y_ME).mean(0)))
+
+
+def direction_consistency(x_NE: Float[np.ndarray, "N E"], y_NE: Float[np.ndarray, "N E"]) -> float:
+    """Mean cosine of each pair's difference xᵢ − yᵢ to the mean difference: 1 where the gap is one constant vector
+    (Zhang et al. 2024, "Connect, Collapse, Corrupt")."""
+    apart_NE = unit_rows(x_NE) - unit_rows(y_NE)
+    return float(np.mean(unit_rows(apart_NE) @ unit_rows(apart_NE.mean(0)[None])[0]))
+
+
+def alignment(x_NE: Float[np.ndarray, "N E"], y_NE: Float[np.ndarray, "N E"]) -> float:
+    """Mean ‖xᵢ − yᵢ‖² over pairs (Wang & Isola 2020, section 4.1, with α = 2); 0: every pair is one point, 4:
+    opposites."""
+    return float(np.mean(np.sum((unit_rows(x_NE) - unit_rows(y_NE)) ** 2, axis=1)))
+
+
+def uniformity(x_NE: Float[np.ndarray, "N E"]) -> float:
+    """log of the mean of exp(−2‖xᵢ − xⱼ‖²) over pairs of different rows (Wang & Isola 2020, section 4.1, with t = 2);
+    0: all fell together; the lower, the more evenly they lie on the sphere."""
+    return float(_uniformity(_kernel(unit_rows(x_NE)), np.ones((1, len(x_NE))))[0])
+
+
+def _kernel(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N N"]:
+    """exp(−2‖xᵢ − xⱼ‖²) of unit vectors, 0 on the diagonal."""
+    kernel_NN = np.exp(4 * np.minimum(x_NE @ x_NE.T, 1) - 4)
+    np.fill_diagonal(kernel_NN, 0)
+    return kernel_NN
+
+
+def _uniformity(kernel_NN: Float[np.ndarray, "N N"], counts_RN: Float[np.ndarray, "R N"]) -> Float[np.ndarray, "R"]:
+    """Over pairs of different rows, each as often as it is drawn."""
+    pairs_R = counts_RN.sum(1) ** 2 - (counts_RN**2).sum(1)
+    return np.log(np.sum((counts_RN @ kernel_NN) * counts_RN, axis=1) / pairs_R)
+
+
+def paired_rows(
+    method: str, x: str, x_NE: Float[np.ndarray, "N E"], y: str, y_NE: Float[np.ndarray, "N E"], bootstrap: Bootstrap
+) -> list[Row]:
+    """Length, direction consistency and alignment between paired vectors, with intervals over pairs. x, y: names."""
+    unit_x_NE, unit_y_NE = unit_rows(x_NE), unit_rows(y_NE)
+    apart_NE = unit_x_NE - unit_y_NE
+    directions_NE, n = unit_rows(apart_NE), len(x_NE)
+
+    def lengths(counts_RN: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(counts_RN @ apart_NE / n, axis=1)
+
+    def consistencies(counts_RN: np.ndarray) -> np.ndarray:
+        return np.sum((counts_RN @ directions_NE / n) * unit_rows(counts_RN @ apart_NE), axis=1)
+
+    figures: dict[str, tuple[float, Interval]] = {
+        "length": (gap_length(x_NE, y_NE), bootstrap.of_counts(n, lengths)),
+        "direction_consistency": (direction_consistency(x_NE, y_NE), bootstrap.of_counts(n, consistencies)),
+        "alignment": (alignment(x_NE, y_NE), bootstrap.of_mean(np.sum(apart_NE**2, axis=1))),
+    }
+    return [
+        Row(task="gaps", method=method, metric=f"{name}({x}, {y})", value=value, low=low, high=high, n=n)
+        for name, (value, (low, high)) in figures.items()
+    ]
+
+
+def unpaired_rows(
+    method: str, x: str, x_NE: Float[np.ndarray, "N E"], y: str, y_ME: Float[np.ndarray, "M E"], bootstrap: Bootstrap
+) -> list[Row]:
+    """The length between vectors that are not paired; each side is drawn by itself."""
+    x_NE, y_ME = unit_rows(x_NE), unit_rows(y_ME)
+    N, M = len(x_NE), len(y_ME)
+
+    def lengths(counts_RN: np.ndarray, counts_RM: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(counts_RN @ x_NE / N - counts_RM @ y_ME / M, axis=1)
+
+    low, high = bootstrap.of_two(N, M, lengths)
+    row = Row(
+        task="gaps", method=method, metric=f"length({x}, {y})", value=gap_length(x_NE, y_ME), low=low, high=high,
+        n=min(N, M),
+    )  # fmt: skip
+    return [row]
+
+
+def uniformity_rows(method: str, x: str, x_NE: Float[np.ndarray, "N E"], bootstrap: Bootstrap) -> list[Row]:
+    """Uniformity, of the first 2,000 rows at most; none of fewer than two."""
+    x_NE = unit_rows(x_NE[:UNIFORMITY_ROWS])
+    if len(x_NE) < 2:
+        return []
+    kernel_NN = _kernel(x_NE)
+    low = high = None
+    if len(x_NE) >= UNIFORMITY_DRAWN:
+        low, high = bootstrap.of_counts(len(x_NE), lambda counts_RN: _uniformity(kernel_NN, counts_RN))
+    value = float(_uniformity(kernel_NN, np.ones((1, len(x_NE))))[0])
+    return [Row(task="gaps", method=method, metric=f"uniformity({x})", value=value, low=low, high=high, n=len(x_NE))]

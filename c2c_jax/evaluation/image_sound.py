@@ -1,0 +1,201 @@
+"""Pictures and sounds: does a picture's translation find its sound, or one of its class, and the other way about?"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from c2c_jax.evaluation import chance
+from c2c_jax.evaluation.bootstrap import Bootstrap
+from c2c_jax.evaluation.captions import rank_rows
+from c2c_jax.evaluation.gaps import unit_rows
+from c2c_jax.evaluation.rows import Row
+from c2c_jax.retrieval import own_ranks, positive_ranks
+
+TASKS = ("images_to_sounds", "sounds_to_images")
+NONE = -1  # the group or label of what has none
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ImageSounds:
+    """Different pictures B and sounds N of an evaluation, as vectors of any length and whole numbers.
+
+    image_BS: raw source vectors. audio_NE: audio vectors. image_groups, audio_groups: what belongs together has one
+    number: a picture and its sound, and all others that share either of them. image_labels, audio_labels: classes.
+    Without a counterpart or class: NONE. prompts_CE: target vectors of the classes' prompts, by label; None without
+    them.
+    """
+
+    image_BS: Float[np.ndarray, "B S"]
+    audio_NE: Float[np.ndarray, "N E"]
+    image_groups: Int[np.ndarray, "B"]
+    audio_groups: Int[np.ndarray, "N"]
+    image_labels: Int[np.ndarray, "B"]
+    audio_labels: Int[np.ndarray, "N"]
+    prompts_CE: Float[np.ndarray, "C E"] | None = None
+
+    @classmethod
+    def of_pairs(
+        cls,
+        image_BS: Float[np.ndarray, "B S"],
+        audio_BE: Float[np.ndarray, "B E"],
+        labels_B: Int[np.ndarray, "B"] | None = None,
+        prompts_CE: Float[np.ndarray, "C E"] | None = None,
+    ) -> "ImageSounds":
+        """Row i of both arrays is a pair, of class i of `labels_B`."""
+        groups_B = np.arange(len(image_BS))
+        labels_B = np.full(len(image_BS), NONE) if labels_B is None else labels_B
+        return cls(
+            image_BS=image_BS, audio_NE=audio_BE, image_groups=groups_B, audio_groups=groups_B, image_labels=labels_B,
+            audio_labels=labels_B, prompts_CE=prompts_CE,
+        )  # fmt: skip
+
+    def with_pictures(self, kept_B: Bool[np.ndarray, "B"]) -> "ImageSounds":
+        """With some of the pictures as queries; the sounds stay."""
+        return dataclasses.replace(
+            self,
+            image_BS=self.image_BS[kept_B],
+            image_groups=self.image_groups[kept_B],
+            image_labels=self.image_labels[kept_B],
+        )
+
+
+def image_sound_rows(
+    method: str,
+    translated_BE: Float[np.ndarray, "B E"],
+    given: ImageSounds,
+    bootstrap: Bootstrap,
+    csls: int | None = None,
+) -> list[Row]:
+    """All figures of a method that brought the pictures to `translated_BE`, in both directions, as far as groups,
+    labels and prompts allow.
+
+    recall@k, median_rank, mrr: of the own sound (or picture) among all that have one; of several, the first. csls: see
+    `captions.caption_rows`; where every picture has one sound, and every sound one picture. class_accuracy: the share
+    of pictures whose class's prompt is the nearest of all classes' prompts (zero-shot classification, Radford et al.
+    2021, section 3.1, in the target space). neighbour_accuracy: the share of queries whose nearest candidate is of
+    their class; what is as near as another's counts as behind it. map: the mean over queries of average precision,
+    candidates of their class being relevant (Manning et al. 2008, eq. 8.8).
+    """
+    sides = {
+        "images_to_sounds": (translated_BE, given.image_groups, given.image_labels),
+        "sounds_to_images": (given.audio_NE, given.audio_groups, given.audio_labels),
+    }
+    rows: list[Row] = []
+    for task, other in zip(TASKS, reversed(TASKS), strict=True):
+        (query_QE, groups_Q, labels_Q), (gallery_NE, groups_N, labels_N) = sides[task], sides[other]
+        rows += _own_rows(task, method, query_QE, groups_Q, gallery_NE, groups_N, bootstrap, csls)
+        if task == "images_to_sounds" and given.prompts_CE is not None:
+            rows += prompt_rows(method, query_QE, labels_Q, given.prompts_CE, bootstrap)
+        rows += _label_rows(task, method, query_QE, labels_Q, gallery_NE, labels_N, bootstrap)
+    return rows
+
+
+def sound_rows(given: ImageSounds, bootstrap: Bootstrap) -> list[Row]:
+    """What the target space itself allows: each sound in a picture's place, as method "sound". Its class by the
+    prompts, and its neighbours among the other sounds."""
+    rows = []
+    if given.prompts_CE is not None:
+        rows += prompt_rows("sound", given.audio_NE, given.audio_labels, given.prompts_CE, bootstrap)
+    sides = given.audio_NE, given.audio_labels
+    return rows + _label_rows("images_to_sounds", "sound", *sides, *sides, bootstrap, without_itself=True)
+
+
+def chance_rows(given: ImageSounds) -> list[Row]:
+    """Of random rankings and of a class drawn at random."""
+    sides = (given.image_groups, given.image_labels), (given.audio_groups, given.audio_labels)
+    rows = []
+    for task, (groups_Q, labels_Q), (groups_N, labels_N) in zip(TASKS, sides, reversed(sides), strict=True):
+        for names_Q, names_N, rows_of in (
+            (groups_Q, groups_N, chance.own_rows),
+            (labels_Q, labels_N, chance.label_rows),
+        ):
+            relevant_Q, n = _relevant(names_Q, names_N)
+            if (relevant_Q > 0).any():
+                rows += rows_of(task, relevant_Q[relevant_Q > 0], n)
+        labelled = int(np.sum(labels_Q != NONE))
+        if task == "images_to_sounds" and given.prompts_CE is not None and labelled:
+            value = 1 / len(given.prompts_CE)
+            rows.append(Row(task=task, method="chance", metric="class_accuracy", value=value, n=labelled))
+    return rows
+
+
+def _relevant(names_Q: Int[np.ndarray, "Q"], names_N: Int[np.ndarray, "N"]) -> tuple[Int[np.ndarray, "Q"], int]:
+    """How many candidates have each query's number, and among how many that have any."""
+    known_N = names_N[names_N != NONE]
+    found, counts = np.unique(known_N, return_counts=True)
+    count_of = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    return np.array([count_of.get(name, 0) for name in names_Q.tolist()], int), len(known_N)
+
+
+def _own_rows(
+    task: str,
+    method: str,
+    query_QE: Float[np.ndarray, "Q E"],
+    groups_Q: Int[np.ndarray, "Q"],
+    gallery_NE: Float[np.ndarray, "N E"],
+    groups_N: Int[np.ndarray, "N"],
+    bootstrap: Bootstrap,
+    csls: int | None,
+) -> list[Row]:
+    is_asked_Q, is_there_N = np.isin(groups_Q, groups_N) & (groups_Q != NONE), groups_N != NONE
+    if not is_asked_Q.any():
+        return []
+    query_QE, groups_Q = query_QE[is_asked_Q], groups_Q[is_asked_Q]
+    gallery_NE, groups_N = gallery_NE[is_there_N], groups_N[is_there_N]
+    ranks_Q, _ = positive_ranks(query_QE, gallery_NE, groups_Q, groups_N)
+    rows = rank_rows(task, method, ranks_Q, bootstrap)
+    if csls and len(set(groups_N)) == len(groups_N) == len(set(groups_Q)) == len(groups_Q):
+        at_Q = np.argsort(groups_N)[np.searchsorted(np.sort(groups_N), groups_Q)]
+        ranks_Q = own_ranks(query_QE, gallery_NE[at_Q], csls=csls)
+        rows += rank_rows(task, method, ranks_Q, bootstrap, prefix="csls_")
+    return rows
+
+
+def prompt_rows(
+    method: str,
+    query_QE: Float[np.ndarray, "Q E"],
+    labels_Q: Int[np.ndarray, "Q"],
+    prompts_CE: Float[np.ndarray, "C E"],
+    bootstrap: Bootstrap,
+    task: str = "images_to_sounds",
+) -> list[Row]:
+    """class_accuracy: the share of queries that have a class whose nearest prompt is that of their class."""
+    is_known_Q = labels_Q != NONE
+    if not is_known_Q.any():
+        return []
+    nearest_Q = np.argmax(unit_rows(query_QE[is_known_Q]) @ unit_rows(prompts_CE).T, axis=1)
+    return [_mean_row(task, method, "class_accuracy", nearest_Q == labels_Q[is_known_Q], bootstrap)]
+
+
+def _label_rows(
+    task: str,
+    method: str,
+    query_QE: Float[np.ndarray, "Q E"],
+    labels_Q: Int[np.ndarray, "Q"],
+    gallery_NE: Float[np.ndarray, "N E"],
+    labels_N: Int[np.ndarray, "N"],
+    bootstrap: Bootstrap,
+    without_itself: bool = False,
+) -> list[Row]:
+    """Of queries that have a class, among candidates that have one; of classes without a candidate there are none."""
+    is_asked_Q, is_there_N = labels_Q != NONE, labels_N != NONE
+    if not is_asked_Q.any() or not is_there_N.any():
+        return []
+    sides = query_QE[is_asked_Q], gallery_NE[is_there_N], labels_Q[is_asked_Q], labels_N[is_there_N]
+    ranks_Q, precision_Q = positive_ranks(*sides, without_itself=without_itself)
+    has_any_Q = np.isfinite(precision_Q)
+    if not has_any_Q.any():
+        return []
+    return [
+        _mean_row(task, method, "neighbour_accuracy", ranks_Q[has_any_Q] == 1, bootstrap),
+        _mean_row(task, method, "map", precision_Q[has_any_Q], bootstrap),
+    ]
+
+
+def _mean_row(task: str, method: str, metric: str, values_Q: np.ndarray, bootstrap: Bootstrap) -> Row:
+    values_Q = values_Q.astype(np.float64)
+    low, high = bootstrap.of_mean(values_Q)
+    return Row(
+        task=task, method=method, metric=metric, value=float(values_Q.mean()), low=low, high=high, n=len(values_Q)
+    )

@@ -1,0 +1,128 @@
+"""What `c2c evaluate` is asked for, looked up before anything is encoded."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+from rich.console import Console
+
+from c2c_jax.data.captions import open_sources
+from c2c_jax.data.mixture import Mixture
+from c2c_jax.data.store import Store
+from c2c_jax.errors import ConfigError, ManifestError, StoreError
+from c2c_jax.evaluation.bootstrap import Bootstrap
+from c2c_jax.evaluation.pairs import Pairs, read_pairs
+from c2c_jax.evaluation.rows import LeftOut, Missing
+from c2c_jax.evaluation.sounds_made import MadeSounds, read_made
+from c2c_jax.evaluation.trained_on import TrainedOn, require_spaces, trained_on
+from c2c_jax.publishing.export import bundle_folder
+from c2c_jax.sounds import sound_files
+from c2c_jax.weights.translator import Bundle, load_bundle
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is to be evaluated, and on what.
+
+    run: a work directory or a bundle folder. captions: a source of captions, or a store's folder, all of whose captions
+    are then taken; None: those that training held out. store: where the store that the run was trained on lies now.
+    pairs: see `pairs.read_pairs`. sounds: a folder of infer.py's. reference: a folder of sounds that these are compared
+    with; None: the pairs'. clip, clap: checkpoints; None: by the bundle's names. csls: neighbours; None: without it.
+    """
+
+    run: Path
+    captions: str | None = None
+    store: Path | None = None
+    pairs: Path | None = None
+    sounds: Path | None = None
+    reference: Path | None = None
+    clip: str | None = None
+    clap: str | None = None
+    csls: int | None = None
+    bootstrap: Bootstrap = Bootstrap()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """What there is. trained: None where the store is not found. texts: captions to embed. store: one whose captions
+    are all taken. reference_files: sounds, without those of the pairs."""
+
+    folder: Path
+    bundle: Bundle
+    trained: TrainedOn | None
+    texts: list[str]
+    store: Store | None
+    pairs: Pairs | None
+    made: MadeSounds | None
+    reference_files: list[Path]
+    missing: list[Missing]
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What is known of before a file is read."""
+        lists = (self.pairs.left_out if self.pairs else [], self.made.left_out if self.made else [])
+        return [one for left_out in lists for one in left_out]
+
+
+def look_up(asked: Asked, console: Console) -> Found:
+    """Reads bundle, lists and records. console: is told what captions were read.
+
+    Raises BundleError, CheckpointError, CaptionError, ManifestError, ReportError or StoreError for what is not there or
+    cannot be read, ConfigError where there is nothing to evaluate on.
+    """
+    folder = bundle_folder(asked.run)
+    bundle = load_bundle(folder)
+    trained, missing = _trained_on(asked, bundle)
+    store, texts = None, []
+    if asked.captions and Store.exists(Path(asked.captions)):
+        store = Store.open(Path(asked.captions))
+        require_spaces(store, bundle)
+    elif asked.captions:
+        mixture = Mixture(open_sources(asked.captions), drop_duplicates=True)
+        texts = list(mixture)
+        console.print(mixture.report())
+    pairs = read_pairs(asked.pairs) if asked.pairs else None
+    if pairs:
+        console.print(pairs.counted())
+        if not pairs.labels:
+            missing.append(Missing(what="class_accuracy, neighbour_accuracy, map", why=f"no labels: {pairs.told}"))
+    made = None
+    if asked.sounds:
+        items = pairs.items if pairs else []
+        made = read_made(asked.sounds, _sha256(folder / "model.safetensors"), bundle.target.dim, items)
+    has_captions = store or texts or (trained and len(trained.held_out))
+    if not (has_captions or pairs or made):
+        why = missing[0].why if missing else "training held none out"
+        raise ConfigError(f"nothing to evaluate on: no captions ({why}); or pass --captions, --pairs or --sounds")
+    return Found(
+        folder=folder,
+        bundle=bundle,
+        trained=trained,
+        texts=texts,
+        store=store,
+        pairs=pairs,
+        made=made,
+        reference_files=_references(asked.reference) if asked.reference else [],
+        missing=missing,
+    )
+
+
+def _trained_on(asked: Asked, bundle: Bundle) -> tuple[TrainedOn | None, list[Missing]]:
+    """A store that is not where the run says is no error, one that is not where the user says is."""
+    try:
+        return trained_on(asked.run, bundle, asked.store), []
+    except StoreError as error:
+        if asked.store:
+            raise
+        return None, [Missing(what="nearest_caption, procrustes, ridge", why=str(error))]
+
+
+def _references(folder: Path) -> list[Path]:
+    if not (files := sound_files(folder)):
+        raise ManifestError(f"{folder} holds no sound: pass a folder of sounds as --reference")
+    return files
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,59 @@
+"""A list of pictures and sounds as a CSV file with a header."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+from c2c_jax.errors import ManifestError
+from c2c_jax.evaluation.rows import LeftOut
+
+COLUMNS = ("image", "audio", "label", "caption")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Item:
+    """A picture, a sound, or a pair, with the class and the caption of what is seen and heard, as far as they are
+    known."""
+
+    image: Path | None = None
+    audio: Path | None = None
+    label: str | None = None
+    caption: str | None = None
+
+
+def read_manifest(path: Path) -> tuple[list[Item], list[LeftOut]]:
+    """The rows of a CSV manifest whose files are there, and the files that are not. Raises ManifestError."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header)
+            records = [(reader.line_num, record) for record in reader if any(field.strip() for field in record)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ManifestError(f"{path} is no CSV file in UTF-8 ({error}): save it as one") from None
+    items, left_out = [], []
+    for line, record in records:
+        if len(record) != len(header):
+            why = f"{len(record)} fields where the header has {len(header)}"
+            left_out.append(LeftOut(file=f"{path.name}, line {line}", why=why))
+            continue
+        fields = {name: field.strip() for name, field in zip(header, record, strict=True) if field.strip()}
+        files: dict[str, Path | None] = {}
+        for name in ("image", "audio"):
+            files[name] = path.parent / fields[name] if name in fields else None
+            if (found := files[name]) and not found.is_file():
+                left_out.append(LeftOut(file=str(found), why="there is no such file"))
+                files[name] = None
+        items.append(Item(**files, label=fields.get("label"), caption=fields.get("caption")))
+    return [item for item in items if item.image or item.audio], left_out
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    found = ", ".join(header) or "none, the file is empty"
+    if not {"image", "audio"} & set(header):
+        raise ManifestError(f"{path} has neither a column image nor audio; its columns are {found}")
+    if wrong := [name for name in header if name not in COLUMNS or header.count(name) > 1]:
+        raise ManifestError(
+            f"{path} has columns that are not known or come twice: {', '.join(dict.fromkeys(wrong))}; "
+            f"expected each once of {', '.join(COLUMNS)}"
+        )

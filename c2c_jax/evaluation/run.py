@@ -1,0 +1,174 @@
+"""`c2c evaluate`: what was looked up is encoded and scored, method by method."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from c2c_jax.data.store import SIDES
+from c2c_jax.evaluation import baselines, generated
+from c2c_jax.evaluation.encoding import heard_vectors, load_clap, load_clip, picture_vectors, text_vectors
+from c2c_jax.evaluation.lookup import Asked, Found, look_up
+from c2c_jax.evaluation.material import Captions, Encoded, PairMaterial, pair_material
+from c2c_jax.evaluation.results import Results
+from c2c_jax.evaluation.rows import LeftOut, Missing, Row
+from c2c_jax.evaluation.sounds_made import Judge, made_rows
+from c2c_jax.evaluation.tasks import in_order, method_rows, reference_rows, space_rows
+from c2c_jax.evaluation.trained_on import work_directory
+from c2c_jax.evaluation.translation import closed_form_methods, method_of, nearest_caption_method
+from c2c_jax.publishing.names import public_captions, public_name, without_places
+from c2c_jax.spaces import SpaceId
+
+PICTURE_PROMPT, SOUND_PROMPT = "a photo of a {}", "the sound of a {}"
+
+
+def evaluate(asked: Asked, console: Console) -> Results:
+    """Scores a translator, and what it is held against, in every task that there is material for. console: for
+    progress.
+
+    Files that cannot be read are in the results' `left_out`. Raises as `lookup.look_up`, and CheckpointError or
+    BundleError for checkpoints that are missing or of another space than the bundle's.
+    """
+    found = look_up(asked, console)
+    encoded, spaces, unread = _encoded(asked, found, console)
+    captions = _captions(asked, found, encoded)
+    labels = found.pairs.labels if found.pairs else []
+    material = _material(found, labels, encoded)
+    rows, missing, vectors = _scores(asked, found, captions, material, console)
+    if found.made:
+        prompts_CE = material.given.prompts_CE if material else None
+        judge = Judge(
+            labels=labels,
+            prompts_CE=prompts_CE,
+            captions=encoded.target_texts,
+            reference=_reference(asked, found, encoded, material),
+            bootstrap=asked.bootstrap,
+        )
+        made, without = made_rows(found.made.made, encoded.audios, judge)
+        rows, missing = rows + made, missing + without
+    public = without_places(found.bundle)
+    named = {side: getattr(public, side) for side in SIDES} | spaces
+    return Results(
+        bundle={
+            "name": (work_directory(asked.run) or found.folder).resolve().name,
+            "spec": dataclasses.asdict(public.spec),
+            "recipe": public.recipe,
+            "metrics": public.metrics,
+            "gap_statistics": [name for name, mean in vars(public.gap).items() if mean is not None],
+        },
+        spaces={role: dataclasses.asdict(space) | {"name": public_name(space.name)} for role, space in named.items()},
+        settings=_settings(asked, found, captions),
+        rows=in_order(rows),
+        left_out=found.left_out + unread,
+        missing=found.missing + missing,
+        vectors=vectors,
+    )
+
+
+def _encoded(asked: Asked, found: Found, console: Console) -> tuple[Encoded, dict[str, SpaceId], list[LeftOut]]:
+    """All vectors that are asked for, the spaces that they are of, and the files that could not be read. Both spaces
+    are loaded and checked before anything is encoded."""
+    items = found.pairs.items if found.pairs else []
+    labels = found.pairs.labels if found.pairs else []
+    captions = [item.caption for item in items if item.caption]
+    images = list(dict.fromkeys(item.image for item in items if item.image))
+    heard = [item.audio for item in items if item.audio] + (found.made.files if found.made else [])
+    audios = list(dict.fromkeys(heard + found.reference_files))
+    source_texts = [*found.texts, *captions, *map(PICTURE_PROMPT.format, labels)]
+    target_texts = [*found.texts, *captions, *map(SOUND_PROMPT.format, labels)]
+    clip = load_clip(found.bundle, asked.clip, reads_texts=bool(source_texts)) if images or source_texts else None
+    clap = load_clap(found.bundle, asked.clap, hears=bool(audios)) if audios or target_texts else None
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
+        seen, unseen = picture_vectors(images, clip, bar) if clip and images else ({}, [])
+        sounds, unheard = heard_vectors(audios, clap, bar) if clap and audios else ({}, [])
+        encoded = Encoded(
+            images=seen,
+            audios=sounds,
+            source_texts=text_vectors(source_texts, clip, bar, "reading, CLIP") if clip else {},
+            target_texts=text_vectors(target_texts, clap, bar, "reading, CLAP") if clap else {},
+        )
+    spaces = {role: space.id for role, space in (("clip", clip), ("clap", clap)) if space}
+    return encoded, spaces, unseen + unheard
+
+
+def _captions(asked: Asked, found: Found, encoded: Encoded) -> Captions | None:
+    """Those that were asked for, or training's held-out ones."""
+    if found.store:
+        source_NS, target_NE = (found.store.read(side) for side in SIDES)
+        told = f"all {len(source_NS):,} of the store {found.store.path.name}"
+    elif found.texts and asked.captions:
+        both = encoded.source_texts, encoded.target_texts
+        source_NS, target_NE = (np.stack([vectors[text] for text in found.texts]) for vectors in both)
+        told = f"{len(source_NS):,} of {public_captions(asked.captions)}"
+    elif found.trained and len(found.trained.held_out):
+        source_NS, target_NE = found.trained.held_out_vectors()
+        told = f"{len(source_NS):,} that training held out"
+    else:
+        return None
+    return Captions(source_NS=source_NS, target_NE=target_NE, told=told)
+
+
+def _material(found: Found, labels: list[str], encoded: Encoded) -> PairMaterial | None:
+    if not found.pairs:
+        return None
+    prompts = [PICTURE_PROMPT.format(label) for label in labels], [SOUND_PROMPT.format(label) for label in labels]
+    dims = found.bundle.source.dim, found.bundle.target.dim
+    return pair_material(found.pairs.items, labels, prompts, encoded, dims)
+
+
+def _scores(
+    asked: Asked, found: Found, captions: Captions | None, material: PairMaterial | None, console: Console
+) -> tuple[list[Row], list[Missing], dict[str, np.ndarray]]:
+    """The rows of all tasks but generated sound, what they go without, and the vectors for `vectors.npz`."""
+    methods = [method_of("translator", found.bundle.translator, found.bundle.gap)]
+    if found.trained and (captions or material):
+        console.print(f"going through {found.trained.store.plan.rows:,} captions for the baselines")
+        methods.append(nearest_caption_method(found.trained.store, found.trained.untrained, found.bundle))
+        methods += closed_form_methods(found.trained.store, found.trained.untrained, found.bundle)
+    rows = space_rows(captions, material, asked.bootstrap)
+    vectors: dict[str, np.ndarray] = {}
+    for method in methods:
+        found_rows, found_vectors = method_rows(method, captions, material, asked.bootstrap, asked.csls)
+        rows += found_rows
+        vectors = vectors or found_vectors  # the translator's, which comes first
+    others, missing = reference_rows(captions, material, asked.bootstrap, asked.csls)
+    if captions:
+        vectors |= {"source_text": captions.source_NS, "target_text": captions.target_NE}
+    if material and len(material.given.image_BS):
+        has_pairs = len(material.pairs_P2) > 0
+        vectors["source_image"] = material.paired_images if has_pairs else material.given.image_BS
+        vectors |= {"target_audio": material.paired_audios} if has_pairs else {}
+    return rows + others, missing, vectors
+
+
+def _reference(
+    asked: Asked, found: Found, encoded: Encoded, material: PairMaterial | None
+) -> tuple[np.ndarray, str] | None:
+    """The audio vectors that generated sounds are compared with, and their set's name."""
+    if asked.reference:
+        heard = [encoded.audios[path] for path in found.reference_files if path in encoded.audios]
+        dim = found.bundle.target.dim
+        return np.stack(heard) if heard else np.zeros((0, dim), np.float32), f"the sounds of {asked.reference.name}"
+    if material and found.pairs and len(material.given.audio_NE):
+        return material.given.audio_NE, f"the pairs' sounds, {found.pairs.told}"
+    return None
+
+
+def _settings(asked: Asked, found: Found, captions: Captions | None) -> dict[str, Any]:
+    return {
+        "captions": captions.told if captions else None,
+        "pairs": found.pairs.told if found.pairs else None,
+        "sounds": asked.sounds.name if asked.sounds else None,
+        "reference": asked.reference.name if asked.reference else None,
+        "csls_neighbours": asked.csls,
+        "seed": asked.bootstrap.seed,
+        "bootstrap_resamples": asked.bootstrap.resamples,
+        "picture_prompt": PICTURE_PROMPT,
+        "sound_prompt": SOUND_PROMPT,
+        "nearest_caption_temperature": baselines.TEMPERATURE,
+        "inception_score_temperature": generated.TEMPERATURE,
+        "oracle_folds": baselines.FOLDS,
+    }

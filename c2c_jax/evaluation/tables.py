@@ -1,0 +1,122 @@
+"""Rows as tables: on the terminal, in Markdown, in LaTeX."""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, Row
+
+UNBOUND = 10_000  # columns, of a console in which any table fits
+_TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$", "–": "--", "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+    """A title, a header and cells, in words for people. The first column names what the others are of."""
+
+    title: str
+    header: list[str]
+    cells: list[list[str]]
+
+
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """One for each task and direction, in the order in which they come: methods below each other, their metrics side by
+    side; of the gaps, which have many metrics, the other way about."""
+    groups: dict[tuple[str, str | None], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.task, row.direction), []).append(row)
+    return [_table(task, direction, group) for (task, direction), group in groups.items()]
+
+
+def _table(task: str, direction: str | None, rows: Sequence[Row]) -> Table:
+    is_gaps = task == "gaps"
+    first, second = ("metric", "method") if is_gaps else ("method", "metric")
+    cells = {(getattr(row, first), getattr(row, second)): _cell(row) for row in rows}
+    columns = list(dict.fromkeys(getattr(row, second) for row in rows))
+    counted = sorted({row.n for row in rows})
+    n = f"n = {counted[0]:,}" + (f" to {counted[-1]:,}" if len(counted) > 1 else "")
+    references = dict.fromkeys(row.reference for row in rows if row.reference)
+    title = TASKS[task] + (f", {DIRECTIONS[direction]}" if direction else "")
+    return Table(
+        title=", ".join([title, n, *(f"distances to {name}" for name in references)]),
+        header=[first, *map(_words, columns)],
+        cells=[
+            [_words(name), *(cells.get((name, column), "") for column in columns)]
+            for name in dict.fromkeys(getattr(row, first) for row in rows)
+        ],
+    )
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _cell(row: Row) -> str:
+    """The figure and its interval: `0.354 [0.330, 0.381]`."""
+    digits = 1 if "rank" in row.metric or abs(row.value) >= 10 else 3
+    if row.low is None or row.high is None:
+        return f"{row.value:,.{digits}f}"
+    return f"{row.value:,.{digits}f} [{row.low:,.{digits}f}, {row.high:,.{digits}f}]"
+
+
+def show(table: Table, console: Console) -> None:
+    """Prints a table; where the console is too narrow for it, without the intervals."""
+    shown = _rich(table.title, table.header, table.cells)
+    if console.measure(shown, options=console.options.update(max_width=UNBOUND)).maximum > console.width:
+        cells = [[re.sub(r" \[.*\]$", "", cell) for cell in line] for line in table.cells]
+        shown = _rich(table.title + ", without intervals", table.header, cells)
+    console.print(shown)
+
+
+def _rich(title: str, header: list[str], cells: list[list[str]]) -> RichTable:
+    shown = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, name in enumerate(header):
+        shown.add_column(name, justify="right" if number else "left")
+    for line in cells:
+        shown.add_row(*line)
+    return shown
+
+
+def markdown(table: Table) -> str:
+    """A heading and a table of GitHub's Markdown."""
+
+    def line(cells: Sequence[str]) -> str:
+        escaped = (re.sub(r"([|<>*`])", r"\\\1", cell) for cell in cells)
+        return f"| {' | '.join(escaped)} |"
+
+    ruler = "|".join(["---", *["---:"] * (len(table.header) - 1)])
+    return "\n".join([f"### {table.title}", "", line(table.header), f"|{ruler}|", *map(line, table.cells), ""])
+
+
+def latex(table: Table) -> str:
+    """A tabular, a row a line, the title as a comment before it."""
+
+    def line(cells: Sequence[str]) -> str:
+        return f"{' & '.join(map(tex_escaped, cells))} \\\\"
+
+    return "\n".join(
+        [
+            f"% {table.title}",
+            f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+            "\\hline",
+            line(table.header),
+            "\\hline",
+            *map(line, table.cells),
+            "\\hline",
+            "\\end{tabular}",
+            "",
+        ]
+    )
+
+
+def tex_escaped(text: str) -> str:
+    """Text as LaTeX shows it."""
+    return "".join(_TEX.get(letter, letter) for letter in text)

@@ -1,0 +1,134 @@
+"""All rows of an evaluation from arrays: every method in every task that there is material for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from c2c_jax.evaluation import captions as of_captions
+from c2c_jax.evaluation import image_sound as of_pairs
+from c2c_jax.evaluation.baselines import PAIRS_AT_LEAST, oracle
+from c2c_jax.evaluation.bootstrap import Bootstrap
+from c2c_jax.evaluation.gaps import paired_rows, uniformity_rows, unit_rows, unpaired_rows
+from c2c_jax.evaluation.material import Captions, PairMaterial
+from c2c_jax.evaluation.rows import TASKS, Missing, Row
+from c2c_jax.evaluation.translation import Method
+
+GAP_ROWS = 10_000  # pairs or captions that gaps are measured on, at most
+
+
+def method_rows(
+    method: Method,
+    captions: Captions | None,
+    pairs: PairMaterial | None,
+    bootstrap: Bootstrap,
+    csls: int | None = None,
+) -> tuple[list[Row], dict[str, np.ndarray]]:
+    """The rows of a method in all tasks, and its vectors by their names in `vectors.npz`."""
+    rows: list[Row] = []
+    vectors: dict[str, np.ndarray] = {}
+    if captions:
+        text_NE = vectors["translated_text"] = method.of_texts(captions.source_NS)
+        rows += of_captions.caption_rows(method.name, text_NE, captions.target_NE, bootstrap, csls)
+        rows += _gap_rows(method.name, "translated_text", text_NE, "target_text", captions.target_NE, bootstrap)
+    if pairs and len(pairs.given.image_BS):
+        image_BE = method.of_images(pairs.given.image_BS)
+        vectors["translated_image"] = image_BE[pairs.pairs_P2[:, 0]] if len(pairs.pairs_P2) else image_BE
+        rows += of_pairs.image_sound_rows(method.name, image_BE, pairs.given, bootstrap, csls)
+        audio_PE = pairs.paired_audios
+        if len(audio_PE) > 1:
+            rows += _gap_rows(
+                method.name, "translated_image", vectors["translated_image"], "target_audio", audio_PE, bootstrap
+            )
+        else:
+            rows += uniformity_rows(method.name, "translated_image", image_BE[:GAP_ROWS], bootstrap)
+    return rows, vectors
+
+
+def _gap_rows(
+    method: str,
+    x: str,
+    x_NE: Float[np.ndarray, "N E"],
+    y: str,
+    y_NE: Float[np.ndarray, "N E"],
+    bootstrap: Bootstrap,
+) -> list[Row]:
+    if len(x_NE) < 2:
+        return []
+    x_NE, y_NE = x_NE[:GAP_ROWS], y_NE[:GAP_ROWS]
+    return paired_rows(method, x, x_NE, y, y_NE, bootstrap) + uniformity_rows(method, x, x_NE, bootstrap)
+
+
+def space_rows(captions: Captions | None, pairs: PairMaterial | None, bootstrap: Bootstrap) -> list[Row]:
+    """The gaps of the two spaces as they are, before any translation, as method "spaces". Texts are the pictures' and
+    sounds' own captions; where these have none, the held-out captions, which belong to none of them."""
+    none_NS, none_NE = np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32)
+    image_BS, audio_NE = (pairs.given.image_BS, pairs.given.audio_NE) if pairs else (none_NS, none_NE)
+    sides = {
+        ("source_text", "source_image"): (
+            captions.source_NS if captions else None,
+            image_BS,
+            (pairs.image_caption_AS, image_BS[pairs.captioned_images]) if pairs else None,
+        ),
+        ("target_text", "target_audio"): (
+            captions.target_NE if captions else None,
+            audio_NE,
+            (pairs.audio_caption_DE, audio_NE[pairs.captioned_audios]) if pairs else None,
+        ),
+    }
+    rows: list[Row] = []
+    for (text, other), (text_NE, other_ME, own) in sides.items():
+        if own and len(own[0]) > 1:
+            rows += paired_rows("spaces", text, own[0][:GAP_ROWS], other, own[1][:GAP_ROWS], bootstrap)
+        elif text_NE is not None and len(other_ME):
+            rows += unpaired_rows("spaces", text, text_NE[:GAP_ROWS], other, other_ME[:GAP_ROWS], bootstrap)
+        texts = text_NE if text_NE is not None else own[0] if own else none_NE
+        rows += uniformity_rows("spaces", text, texts, bootstrap) + uniformity_rows(
+            "spaces", other, other_ME, bootstrap
+        )
+    return rows
+
+
+def reference_rows(
+    captions: Captions | None, pairs: PairMaterial | None, bootstrap: Bootstrap, csls: int | None = None
+) -> tuple[list[Row], list[Missing]]:
+    """Rows of what needs no translator: chance, label prompts, the true caption, the sound itself, and the oracle."""
+    rows: list[Row] = []
+    missing: list[Missing] = []
+    if captions:
+        rows += of_captions.chance_rows(len(captions.source_NS))
+    if not pairs:
+        return rows, missing
+    given = pairs.given
+    if pairs.label_prompts_CS is not None and given.prompts_CE is not None and len(given.image_BS):
+        nearest_B = np.argmax(unit_rows(given.image_BS) @ unit_rows(pairs.label_prompts_CS).T, axis=1)
+        prompted_BE = given.prompts_CE[nearest_B]
+        rows += of_pairs.image_sound_rows("label_prompts", prompted_BE, given, bootstrap, csls)
+    if len(pairs.captioned_images):
+        is_captioned_B = np.isin(np.arange(len(given.image_BS)), pairs.captioned_images)
+        captioned_BE = pairs.image_caption_AE[np.argsort(pairs.captioned_images)]
+        asked = given.with_pictures(is_captioned_B)
+        rows += of_pairs.image_sound_rows("caption", captioned_BE, asked, bootstrap, csls)
+    if len(given.audio_NE):
+        rows += of_pairs.sound_rows(given, bootstrap)
+    if len(pairs.pairs_P2):
+        found, why = _oracle_rows(pairs, bootstrap, csls)
+        rows, missing = rows + found, missing + why
+    return rows + of_pairs.chance_rows(given), missing
+
+
+def _oracle_rows(pairs: PairMaterial, bootstrap: Bootstrap, csls: int | None) -> tuple[list[Row], list[Missing]]:
+    groups_P = pairs.given.image_groups[pairs.pairs_P2[:, 0]]
+    if (different := len(set(groups_P.tolist()))) < PAIRS_AT_LEAST:
+        why = f"{different} different pairs; it learns from {PAIRS_AT_LEAST} or more"
+        return [], [Missing(what="oracle", why=why)]
+    mapped_PE = oracle(pairs.paired_images, pairs.paired_audios, groups_P, bootstrap.seed)
+    numbers, first_P = np.unique(pairs.pairs_P2[:, 0], return_index=True)
+    asked = pairs.given.with_pictures(np.isin(np.arange(len(pairs.given.image_BS)), numbers))
+    return of_pairs.image_sound_rows("oracle", mapped_PE[first_P], asked, bootstrap, csls), []
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """By task; within one, as they come."""
+    order = list(TASKS)
+    return sorted(rows, key=lambda row: (order.index(row.task), row.direction or ""))

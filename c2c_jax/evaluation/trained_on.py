@@ -1,0 +1,84 @@
+"""The store that a translator was trained on: its held-out captions, and what the baselines may remember."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from c2c_jax.data.store import SIDES, Store
+from c2c_jax.errors import StoreError
+from c2c_jax.training.feed import held_out_vectors, split
+from c2c_jax.weights.translator import Bundle
+
+ADVICE = "pass --store, the store it was trained on"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedOn:
+    """held_out: rows that training did not see, of those that it drew them from. untrained: these, and rows that the
+    store has grown by since."""
+
+    store: Store
+    held_out: Int[np.ndarray, "H"]
+    untrained: Int[np.ndarray, "U"]
+
+    def held_out_vectors(self) -> tuple[Float[np.ndarray, "H S"], Float[np.ndarray, "H E"]]:
+        """Raw source and target vectors of the held-out captions."""
+        return held_out_vectors(self.store, self.held_out)
+
+
+def work_directory(run: Path) -> Path | None:
+    """Where a run lies: the folder itself, or the one that a bundle folder of this name lies in."""
+    if (run / "bundle" / "config.json").is_file():
+        return run
+    run = run.resolve()
+    return run.parent if run.name == "bundle" and (run.parent / "rows.json").is_file() else None
+
+
+def trained_on(run: Path, bundle: Bundle, store: Path | None = None) -> TrainedOn:
+    """The store of a run or bundle: `store`, or what its recipe names, or the run's own.
+
+    The held-out rows are those that the trainer draws by the recipe's seed; of a bundle that no recipe came with, none
+    are known. Raises StoreError where there is none, or where it is another than the bundle was trained on.
+    """
+    workdir, data = work_directory(run), bundle.recipe.get("data")
+    place = store or _recorded(workdir, data)
+    if place is None or not Store.exists(place):
+        raise StoreError(f"no store{'' if place is None else f' at {place}'}: {ADVICE}")
+    found = Store.open(place)
+    require_spaces(found, bundle)
+    rows = _rows(workdir) or found.plan.rows
+    if rows > found.plan.rows:
+        raise StoreError(f"{place} has {found.plan.rows:,} captions, the run saw {rows:,}: {ADVICE}")
+    held_out = split(rows, data["holdout"], bundle.recipe["seed"])[0] if data else np.zeros(0, int)
+    untrained = np.concatenate([held_out, np.arange(rows, found.plan.rows)])
+    return TrainedOn(store=found, held_out=held_out, untrained=untrained)
+
+
+def require_spaces(store: Store, bundle: Bundle) -> None:
+    """Raises StoreError where a store's vectors are of other spaces than the bundle goes between."""
+    for side in SIDES:
+        wanted, has = getattr(bundle, side), getattr(store.plan, side)
+        if (wanted.fingerprint or has.fingerprint) != has.fingerprint or wanted.dim != has.dim:
+            raise StoreError(
+                f"{store.path} has {side} vectors of {has.name} ({has.fingerprint[:12]}), the translator's are of "
+                f"{wanted.name} ({wanted.fingerprint[:12]}): pass a store of its spaces"
+            )
+
+
+def _recorded(workdir: Path | None, data: dict | None) -> Path | None:
+    if data and data["store"]:
+        return Path(data["store"])
+    return workdir / "store" if workdir else None
+
+
+def _rows(workdir: Path | None) -> int | None:
+    """How many captions a run drew its held-out ones from."""
+    if workdir is None or not (workdir / "rows.json").is_file():
+        return None
+    try:
+        return int(json.loads((workdir / "rows.json").read_text(encoding="utf-8"))["rows"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{workdir / 'rows.json'} is damaged ({error}): {ADVICE}, and the bundle alone") from None

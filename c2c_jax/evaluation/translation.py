@@ -1,0 +1,96 @@
+"""Everything that brings source vectors to the target space, under one roof: the translator and what it is held
+against."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from c2c_jax.config import TranslatorConfig
+from c2c_jax.data.store import Store
+from c2c_jax.errors import BundleError
+from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption, room_for
+from c2c_jax.models.gap import Gap, over_source_gap, over_target_gap, translate_image
+from c2c_jax.models.layers import unit
+from c2c_jax.models.translator import Translator, TranslatorSpec, build_translator
+from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear
+from c2c_jax.weights.translator import Bundle
+
+ROWS_AT_ONCE = 4096
+TRANSFORMER_ROWS_AT_ONCE = 64  # its attention takes 8 MiB of memory for each
+
+Translate = Callable[[Float[np.ndarray, "B S"]], Float[np.ndarray, "B E"]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method:
+    """A way from source vectors to target vectors. of_texts, of_images: unit target vectors [B, E] of raw source
+    vectors [B, S]; pictures' go over the modality gap as far as the bundle knows it, the same for every method."""
+
+    name: str
+    of_texts: Translate
+    of_images: Translate
+
+
+def method_of(name: str, translator: Translator, gap: Gap) -> Method:
+    """A translator as a method. Raises BundleError, when it is used, for one whose vectors are not finite."""
+    at_once = TRANSFORMER_ROWS_AT_ONCE if translator.spec.kind == "transformer" else ROWS_AT_ONCE
+    graphdef, state = nnx.split(translator)
+
+    def of_images(state: nnx.State, source_BS: Array) -> Array:
+        return translate_image(nnx.merge(graphdef, state), gap, source_BS)
+
+    def of_texts(state: nnx.State, source_BS: Array) -> Array:
+        return nnx.merge(graphdef, state)(source_BS)
+
+    def in_blocks(of_block: Callable[[nnx.State, Array], Array]) -> Translate:
+        compiled = jax.jit(lambda state, source_BS: unit(of_block(state, source_BS)))
+
+        def translated(source_BS: np.ndarray) -> np.ndarray:
+            vectors_BE = room_for(len(source_BS), translator.spec.target_dim)
+            for start in range(0, len(source_BS), at_once):
+                block = slice(start, start + at_once)
+                with jax.default_matmul_precision("float32"):
+                    vectors_BE[block] = compiled(state, np.asarray(source_BS[block], np.float32))
+            if not np.isfinite(vectors_BE).all():
+                raise BundleError(
+                    f"{name} makes vectors that are not finite: train again, with a smaller learning rate"
+                )
+            return vectors_BE
+
+        return translated
+
+    return Method(name=name, of_texts=in_blocks(of_texts), of_images=in_blocks(of_images))
+
+
+def nearest_caption_method(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle) -> Method:
+    """The training captions remembered. Raises StoreError, when it is used, for a damaged store."""
+
+    def of_texts(source_BS: np.ndarray) -> np.ndarray:
+        return nearest_caption(source_BS, TrainingCaptions(store, held_out))
+
+    def of_images(source_BS: np.ndarray) -> np.ndarray:
+        shifted_BS = over_source_gap(bundle.gap, bundle.spec.input_norm, jnp.asarray(source_BS, jnp.float32))
+        return np.asarray(unit(over_target_gap(bundle.gap, jnp.asarray(of_texts(np.asarray(shifted_BS))))))
+
+    return Method(name="nearest_caption", of_texts=of_texts, of_images=of_images)
+
+
+def closed_form_methods(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle) -> list[Method]:
+    """Procrustes and ridge from the training captions, as `training/closed_form.py` has them."""
+    spec = dataclasses.replace(bundle.spec, kind="procrustes", depth=1, clamp=0.0, dropout=0.0, linear_first=False)
+    found = moments(store, held_out, spec)
+    maps = {"procrustes": procrustes(found), "ridge": ridge(found, TranslatorConfig().ridge)}
+    return [
+        method_of(kind, _linear(dataclasses.replace(spec, kind=kind), *fit), bundle.gap) for kind, fit in maps.items()
+    ]
+
+
+def _linear(spec: TranslatorSpec, kernel_SE: np.ndarray, bias_E: np.ndarray) -> Translator:
+    translator = build_translator(spec, rngs=nnx.Rngs(0))
+    set_linear(translator, kernel_SE, bias_E)
+    return translator

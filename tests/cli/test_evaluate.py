@@ -1,0 +1,309 @@
+"""`c2c evaluate` as a user meets it: tables, files, what is left out, and one line for each refusal."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from c2c_jax.cli.main import main
+from c2c_jax.images import read_image
+from c2c_jax.inference import translate
+from c2c_jax.sounds import read_sound
+from c2c_jax.spaces import load_space
+from c2c_jax.weights.translator import load_bundle
+from tests.cli.sounds import FAST
+from tests.cli.test_main import ROOT, refused
+from tests.generation.test_ranking import build_clap
+
+LABELS = ("dog", "cat", "sea")
+CAPTIONS = "a dog runs on the grass", "two cats | sleep", "the sea is loud"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, clip_folder, audioldm_folder, short_captions) -> Path:
+    """The work directory of a ridge, which needs no step."""
+    workdir = tmp_path_factory.mktemp("run")
+    (workdir / "captions.txt").write_text("\n".join(short_captions), encoding="utf-8")
+    arguments = [
+        "train", "--config", str(ROOT / "configs/residual.py"), "--workdir", str(workdir),
+        f"--config.source={clip_folder}", f"--config.target={audioldm_folder}:text_encoder",
+        f"--config.data.captions=txt:{workdir / 'captions.txt'}", "--config.data.holdout=100",
+        "--config.translator.kind=ridge", "--config.translator.start=identity",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def clap(tmp_path_factory, audioldm_folder) -> Path:
+    """The whole CLAP whose text tower AudioLDM's is."""
+    return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """Twelve pictures and sounds of noise with labels and captions, and a manifest of them."""
+    folder = tmp_path_factory.mktemp("world")
+    rng = np.random.default_rng(0)
+    with open(folder / "pairs.csv", "w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "audio", "label", "caption"])
+        for number in range(12):
+            Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+            soundfile.write(folder / f"{number}.wav", rng.uniform(-0.5, 0.5, 24_000), 48_000)
+            table.writerow([f"{number}.png", f"{number}.wav", LABELS[number % 3], CAPTIONS[number % 3]])
+    return folder
+
+
+@pytest.fixture
+def evaluate(run, tmp_path, capsys):
+    """Runs the verb on the run; gives exit code, metrics.json and the two streams."""
+
+    def evaluated(*arguments, run=run, out=tmp_path / "evaluation"):
+        capsys.readouterr()
+        code = main(["evaluate", str(run), "--out", str(out), "--bootstrap", "50", *map(str, arguments)])
+        stdout, stderr = capsys.readouterr()
+        assert "Traceback" not in stderr
+        content = json.loads((out / "metrics.json").read_text()) if (out / "metrics.json").exists() else None
+        return code, content, stdout, stderr
+
+    return evaluated
+
+
+def rows_of(content, task, method, metric, direction=None):
+    return [
+        row["value"]
+        for row in content["rows"]
+        if (row["task"], row["method"], row["metric"], row.get("direction")) == (task, method, metric, direction)
+    ]
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_captions_that_training_held_out(run, evaluate, tmp_path):
+    code, content, stdout, _ = evaluate()
+    assert code == 0
+    bundle = load_bundle(run / "bundle")
+    ways = {"direction": "source_to_target"}
+    for metric in ("recall@1", "recall@10", "median_rank", "mean_cosine"):
+        (value,) = rows_of(content, "captions", "translator", metric, **ways)
+        assert value == pytest.approx(bundle.metrics[metric], abs=1e-6)
+    # The bundle is a ridge itself: as a baseline, fitted anew, it scores the same.
+    assert rows_of(content, "captions", "ridge", "mrr", **ways) == pytest.approx(
+        rows_of(content, "captions", "translator", "mrr", **ways)
+    )
+    methods = {row["method"] for row in content["rows"]}
+    assert methods == {"translator", "nearest_caption", "procrustes", "ridge", "chance", "spaces"}
+    assert {row["task"] for row in content["rows"]} == {"captions", "gaps"}
+    assert content["left_out"] == content["missing"] == []
+    assert content["bundle"]["name"] == run.name and content["bundle"]["spec"]["kind"] == "ridge"
+    assert content["settings"]["captions"] == "100 that training held out"
+    for row in content["rows"]:
+        assert row["low"] is None or row["low"] <= row["high"]
+        assert row["n"] == 100 and row["method"] == "chance" or row["low"] is not None
+    assert stdout.strip().splitlines()[-1] == str(tmp_path / "evaluation") and "nearest caption" in stdout
+    with np.load(tmp_path / "evaluation/vectors.npz") as vectors:
+        assert {name: vectors[name].shape for name in vectors.files} == dict.fromkeys(
+            ("source_text", "target_text", "translated_text"), (100, 64)
+        )
+    assert f'"{run}' not in (tmp_path / "evaluation/metrics.json").read_text()  # no place on this machine
+
+
+def test_the_run_may_be_named_by_its_bundle_and_goes_into_its_folder(run, capsys):
+    assert main(["evaluate", str(run / "bundle"), "--bootstrap", "0"]) == 0
+    assert capsys.readouterr().out.strip().splitlines()[-1] == str(run / "evaluation")
+    assert {path.name for path in (run / "evaluation").iterdir()} == {
+        "metrics.json", "table.md", "table.tex", "vectors.npz",
+    }  # fmt: skip
+    content = json.loads((run / "evaluation/metrics.json").read_text())
+    assert all(row["low"] is None for row in content["rows"])
+
+
+def test_pictures_and_sounds(run, clap, world, evaluate, tmp_path):
+    code, content, stdout, stderr = evaluate("--pairs", world / "pairs.csv", "--clap", clap)
+    assert code == 0 and content["left_out"] == []
+    # By hand, from the towers themselves.
+    ears, bundle = load_space(str(clap)), load_bundle(run / "bundle")
+    pictures = [read_image(world / f"{number}.png") for number in range(12)]
+    translated = translate(bundle, load_space(bundle.source.name).encode_image(pictures))
+    sounds = [read_sound(world / f"{number}.wav", ears.mels.sample_rate) for number in range(12)]
+    cosines = translated @ unit(ears.encode_audio(sounds)).T
+    ranks = 1 + np.sum(cosines >= np.diagonal(cosines)[:, None], axis=1) - 1
+    assert rows_of(content, "images_to_sounds", "translator", "mrr") == pytest.approx([np.mean(1 / ranks)], abs=1e-5)
+    back = np.sum(cosines.T >= np.diagonal(cosines)[:, None], axis=1)
+    assert rows_of(content, "sounds_to_images", "translator", "median_rank") == [np.median(back)]
+    labels = sorted(LABELS)
+    prompts = unit(ears.encode_text([f"the sound of a {label}" for label in labels]))
+    right = [labels[number] == LABELS[i % 3] for i, number in enumerate(np.argmax(translated @ prompts.T, axis=1))]
+    assert rows_of(content, "images_to_sounds", "translator", "class_accuracy") == [np.mean(right)]
+    by_task = {
+        task: {r["method"] for r in content["rows"] if r["task"] == task} for task in ("images_to_sounds", "gaps")
+    }
+    every = {"translator", "nearest_caption", "procrustes", "ridge"}
+    assert by_task["images_to_sounds"] == every | {"label_prompts", "caption", "sound", "oracle", "chance"}
+    assert by_task["gaps"] == every | {"spaces"}
+    gaps = {row["metric"] for row in content["rows"] if row["task"] == "gaps"}
+    assert gaps >= {
+        "length(source_text, source_image)", "direction_consistency(source_text, source_image)",
+        "alignment(target_text, target_audio)", "length(translated_image, target_audio)", "uniformity(source_image)",
+    }  # fmt: skip
+    with np.load(tmp_path / "evaluation/vectors.npz") as vectors:
+        np.testing.assert_allclose(vectors["translated_image"].astype(np.float32), translated, atol=1e-3)
+        assert vectors["source_image"].shape == vectors["target_audio"].shape == (12, 64)
+    assert (
+        "images → sounds" in stdout
+        and "12 pairs, 0 pictures and 0 sounds alone, 3 classes (manifest pairs.csv)" in stderr
+    )
+    assert {role: space["name"] for role, space in content["spaces"].items()} == {
+        "source": "clip", "target": "audioldm:text_encoder", "clip": "clip", "clap": "clap",
+    }  # fmt: skip
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(clap, world, evaluate, tmp_path):
+    folder = Path(shutil.copytree(world, tmp_path / "world"))
+    soundfile.write(folder / "0.wav", np.zeros(24_000), 48_000)
+    (folder / "1.wav").write_bytes(b"")
+    (folder / "2.wav").write_bytes((folder / "2.wav").read_bytes()[:20_000])
+    (folder / "3.wav").unlink()
+    (folder / "4.png").write_bytes(b"no picture")
+    (folder / "5.png").unlink()
+    code, content, _, stderr = evaluate("--pairs", folder / "pairs.csv", "--clap", clap)
+    assert code == 2
+    told = {(Path(one["file"]).name, word) for one in content["left_out"] for word in one["why"].split()}
+    for expected in (
+        ("0.wav", "silent:"), ("1.wav", "empty"), ("2.wav", "truncated:"), ("3.wav", "no"), ("3.png", "sound"),
+        ("4.png", "damaged"), ("5.png", "no"), ("5.wav", "picture"),
+    ):  # fmt: skip
+        assert expected in told
+    assert len(content["left_out"]) == 8
+    last = stderr.strip().splitlines()[-1]
+    assert last == "c2c evaluate: 8 files or rows were not used, or not in full; see above"
+    assert f"{folder / '1.wav'}" in stderr
+    # Six pairs are whole; pictures 0 to 3 and sounds 4 and 5 are still scored by their classes.
+    ns = {
+        (row["task"], row["metric"]): row["n"]
+        for row in content["rows"]
+        if row["method"] == "translator" and row["task"] != "captions"
+    }
+    assert ns["images_to_sounds", "recall@1"] == ns["sounds_to_images", "recall@1"] == 6
+    assert ns["images_to_sounds", "class_accuracy"] == 10 and ns["sounds_to_images", "map"] == 8
+    assert {"what": "oracle", "why": "6 different pairs; it learns from 8 or more"} in content["missing"]
+
+
+def test_sets_of_one_side(clap, world, evaluate, tmp_path):
+    """ImageHear's pictures need no ears; ESC-50's sounds need no eyes."""
+    pictures, sounds = tmp_path / "pictures", tmp_path / "esc"
+    pictures.mkdir()
+    (sounds / "audio").mkdir(parents=True)
+    (sounds / "meta").mkdir()
+    for number in range(12):
+        shutil.copy(world / f"{number}.png", pictures / f"{LABELS[number % 3]}{number}.png")
+        shutil.copy(world / f"{number}.wav", sounds / f"audio/{number}.wav")
+    lines = [f"{number}.wav,{LABELS[number % 3]}" for number in range(12)]
+    (sounds / "meta/esc50.csv").write_text("\n".join(["filename,category", *lines]))
+    code, content, _, _ = evaluate("--pairs", pictures)
+    assert code == 0
+    metrics = {row["metric"] for row in content["rows"] if row["task"] == "images_to_sounds"}
+    assert metrics == {"class_accuracy"}
+    assert len(rows_of(content, "images_to_sounds", "label_prompts", "class_accuracy")) == 1
+    code, content, _, _ = evaluate("--pairs", sounds, "--clap", clap, out=tmp_path / "second")
+    assert code == 0
+    assert {row["method"] for row in content["rows"] if row["task"] == "images_to_sounds"} == {"sound"}
+
+
+def test_generated_sound(run, clap, world, audioldm_folder, evaluate, tmp_path):
+    made = tmp_path / "made"
+    arguments = [
+        "infer", *(str(world / f"{number}.png") for number in range(3)), "--translator", str(run / "bundle"),
+        "--audioldm", str(audioldm_folder), "--out", str(made), "--candidates", "2", "--control", "a dog barks", *FAST,
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    record = json.loads((made / "2.sound.json").read_text())
+    (made / "2.wav").write_bytes(b"")  # the second candidate stands in
+    code, content, _, _ = evaluate("--sounds", made, "--pairs", world / "pairs.csv", "--clap", clap)
+    assert code == 2 and [Path(one["file"]).name for one in content["left_out"]] == ["2.wav"]
+    ears = load_space(str(clap))
+    heard = unit(
+        ears.encode_audio([read_sound(made / name, ears.mels.sample_rate) for name in ("0.wav", "1.wav", "2.2.wav")])
+    )
+    wanted = np.array([json.loads((made / f"{n}.sound.json").read_text())["clap_vector"] for n in range(3)])
+    assert rows_of(content, "generated", "translator", "clap_score") == pytest.approx(
+        [np.mean(np.sum(heard * wanted, axis=1))], abs=1e-4
+    )
+    found = {(row["method"], row["metric"]): row for row in content["rows"] if row["task"] == "generated"}
+    for metric in ("caption_clap_score", "class_accuracy", "inception_score", "fad_clap", "diversity"):
+        assert found["translator", metric]["n"] == (2 if metric == "diversity" else 3)
+    assert found["translator", "fad_clap"]["reference"] == "the pairs' sounds, manifest pairs.csv"
+    assert ("control", "clap_score") in found and ("reference", "inception_score") in found
+    whys = {one["what"]: one["why"] for one in content["missing"]}
+    assert whys["generated sound: fad_clap_inf"] == "3 sounds; in 64 dimensions it takes 128 or more"
+    # Of another translator they are left out, and a reference may be a folder of its own.
+    (made / "0.sound.json").write_text(json.dumps({**record, "translator": {"path": "x", "sha256": "0" * 64}}))
+    code, content, _, _ = evaluate("--sounds", made, "--reference", world, "--clap", clap)
+    assert code == 2
+    assert [one["why"] for one in content["left_out"] if one["file"].endswith("0.sound.json")] == [
+        "its sounds are of another translator"
+    ]
+    (row,) = [r for r in content["rows"] if (r["method"], r["metric"]) == ("translator", "fad_clap")]
+    assert row["reference"] == f"the sounds of {world.name}" and row["n"] == 2
+
+
+def test_other_captions_and_a_store_that_is_gone(run, evaluate, tmp_path):
+    """A published bundle knows no store: its baselines are missing, with the reason."""
+    published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))
+    (tmp_path / "own.txt").write_text("\n".join([*CAPTIONS, CAPTIONS[0]]), encoding="utf-8")
+    code, content, _, stderr = evaluate("--captions", f"txt:{tmp_path / 'own.txt'}", "--csls", "2", run=published)
+    assert code == 0 and "1 duplicate dropped" in stderr
+    assert content["settings"]["captions"] == "3 of txt:own.txt" and content["settings"]["csls_neighbours"] == 2
+    assert {row["method"] for row in content["rows"]} == {"translator", "chance", "spaces"}
+    assert len(rows_of(content, "captions", "translator", "csls_mrr", "target_to_source")) == 1
+    assert content["missing"] == [
+        {
+            "what": "nearest_caption, procrustes, ridge",
+            "why": "no store: pass --store, the store it was trained on",
+        }
+    ]
+    # With the store named, the held-out captions and the baselines are there again; and all of a store may be taken.
+    code, content, _, _ = evaluate("--store", run / "store", run=published)
+    assert code == 0 and content["settings"]["captions"] == "100 that training held out"
+    code, content, _, _ = evaluate("--captions", run / "store")
+    assert code == 0 and content["settings"]["captions"] == "all 300 of the store store"
+
+
+def test_refusals(run, clap, world, evaluate, capsys, tmp_path, audioldm_folder, clip_folder):
+    def told(*arguments):
+        return refused(capsys, ["evaluate", *map(str, arguments)])
+
+    published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))
+    assert "say with --out where its evaluation goes" in told(published)
+    assert "nothing to evaluate on: no captions (no store: pass --store" in told(published, "--out", tmp_path / "o")
+    assert "no translator bundle" in told(tmp_path, "--out", tmp_path / "o")
+    assert "there is no --sounds" in told(run, "--reference", world)
+    assert "--csls 1 or more" in told(run, "--csls", "0")
+    assert "no manifest at" in told(run, "--pairs", tmp_path / "gone.csv")
+    assert f"no store at {tmp_path}: pass --store" in told(run, "--store", tmp_path)
+    assert "no picture and no sound" in told(run, "--pairs", published)
+    assert "holds no .sound.json record" in told(run, "--sounds", world)
+    no_ears = told(run, "--pairs", world / "pairs.csv")
+    assert "has no audio tower to hear sounds with: pass --clap" in no_ears
+    other = build_clap(tmp_path / "other", audioldm_folder)
+    spoil(other)
+    assert "is another CLAP than the translator's" in told(run, "--pairs", world / "pairs.csv", "--clap", other)
+    assert "trained with the CLIP" in told(run, "--pairs", world / "pairs.csv", "--clap", clap, "--clip", clap)
+    assert not (tmp_path / "o").exists()
+
+
+def spoil(folder: Path) -> None:
+    """Another text tower: its last bias is moved."""
+    import safetensors.numpy
+
+    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+    tensors["text_projection.linear2.bias"] = tensors["text_projection.linear2.bias"][::-1] + np.float32(3)
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

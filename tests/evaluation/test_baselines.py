@@ -1,0 +1,124 @@
+"""Baselines against plain numpy and other people's solvers on the same rows."""
+
+import numpy as np
+import pytest
+import scipy.special
+
+from c2c_jax.data.arrays import store_of_arrays
+from c2c_jax.evaluation import baselines
+from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption, oracle, ridge_by_svd
+from c2c_jax.spaces import SpaceId
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def vectors(seed, rows, dim):
+    return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
+
+
+def test_nearest_caption_is_the_softmax_over_all_captions():
+    query, source, target = 3 * vectors(0, 7, 12), 2 * vectors(1, 50, 12), 4 * vectors(2, 50, 5)
+    weights = scipy.special.softmax(unit(query) @ unit(source).T / 0.01, axis=1)
+    expected = unit(weights @ unit(target))
+    for blocks in ([50], [20, 30], [1, 17, 32]):
+        ends = np.cumsum(blocks)[:-1]
+        memory = list(zip(np.split(source, ends), np.split(target, ends), strict=True))
+        np.testing.assert_allclose(nearest_caption(query, memory), expected, atol=1e-5)
+
+
+def test_temperature_by_hand():
+    """Cosines 1 and 0 at temperature 0.5: weights e² and 1."""
+    source, target = np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32)
+    (found,) = nearest_caption(np.array([[5.0, 0]], np.float32), [(source, target)], temperature=0.5)
+    np.testing.assert_allclose(found, unit(np.array([[np.e**2, 1]]))[0], atol=1e-6)
+
+
+def test_the_nearest_caption_wins_whatever_came_before():
+    """A logit far above the largest of earlier blocks leaves nothing of them, and one far below adds nothing."""
+    near, far = np.array([[1.0, 0]], np.float32), np.array([[-1.0, 0]], np.float32)
+    targets = np.eye(2, dtype=np.float32)
+    for order in ((0, 1), (1, 0)):
+        memory = [((near, far)[place], targets[place : place + 1]) for place in order]
+        np.testing.assert_allclose(nearest_caption(near, memory), [[1, 0]], atol=1e-7)
+
+
+def test_many_queries_go_through_the_memory_again(monkeypatch):
+    monkeypatch.setattr(baselines, "QUERIES_AT_ONCE", 3)
+    query, memory = vectors(0, 8, 6), [(vectors(1, 20, 6), vectors(2, 20, 4))]
+    parts = [nearest_caption(query[i : i + 1], memory) for i in range(8)]
+    np.testing.assert_allclose(nearest_caption(query, memory), np.concatenate(parts), atol=1e-6)
+
+
+def test_memory_is_the_training_captions(tmp_path):
+    source, target = vectors(0, 30, 6), vectors(1, 30, 4)
+    spaces = tuple(SpaceId(name=n, dim=x.shape[1], fingerprint=n * 64) for n, x in (("s", source), ("t", target)))
+    store = store_of_arrays(tmp_path / "store", source, target, spaces, chunk_rows=8, dtype="float32")
+    held_out = np.array([0, 5, 17, *range(8, 16)])
+    blocks = list(TrainingCaptions(store, held_out))
+    kept = np.setdiff1d(np.arange(30), held_out)
+    np.testing.assert_array_equal(np.concatenate([s for s, _ in blocks]), source[kept])
+    np.testing.assert_array_equal(np.concatenate([t for _, t in blocks]), target[kept])
+
+
+def test_ridge_is_least_squares_with_the_weight_of_the_least_leave_one_out_error():
+    """Every weight's map by numpy's solver, left-out rows one by one; then the best weight's on all rows."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, 5))
+    y = x @ rng.normal(size=(5, 3)) + 0.8 * rng.normal(size=(12, 3))
+
+    def fit(rows, weight):
+        xm, ym = x[rows].mean(0), y[rows].mean(0)
+        gram = (x[rows] - xm).T @ (x[rows] - xm)
+        kernel = np.linalg.solve(gram + penalty * weight * np.eye(5), (x[rows] - xm).T @ (y[rows] - ym))
+        return lambda asked: (asked - xm) @ kernel + ym
+
+    penalty = np.sum((x - x.mean(0)) ** 2) / 5  # of all rows, for the left-out fits as well
+    errors = {
+        weight: np.mean([
+            np.sum((fit(np.delete(np.arange(12), i), weight)(x[i : i + 1]) - y[i : i + 1]) ** 2) for i in range(12)
+        ])
+        for weight in baselines.WEIGHTS
+    }  # fmt: skip
+    best = min(errors, key=errors.get)
+    assert best not in (baselines.WEIGHTS[0], baselines.WEIGHTS[-1])
+    asked = rng.normal(size=(4, 5))
+    np.testing.assert_allclose(ridge_by_svd(x, y)(asked), fit(np.arange(12), best)(asked), atol=1e-9)
+
+
+def test_oracle_finds_a_linear_map_and_no_pair_scores_itself():
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    image = unit(rng.normal(size=(80, 6)))
+    assert np.mean(np.sum(oracle(image, image @ rotation) * (image @ rotation), axis=1)) > 0.999
+    noise = unit(rng.normal(size=(80, 6)))  # no map to find: what pairs say of others is nothing
+    cosines = np.sum(oracle(image, noise) * noise, axis=1)
+    assert abs(cosines.mean()) < 0.15
+
+
+def test_pairs_that_share_a_file_share_a_fold():
+    """Every picture twice, with its own noise as sound: a pair in training would give its twin away."""
+    rng = np.random.default_rng(0)
+    image, audio = (
+        np.repeat(unit(rng.normal(size=(20, 40))), 2, axis=0),
+        np.repeat(unit(rng.normal(size=(20, 40))), 2, axis=0),
+    )
+    apart = np.sum(oracle(image, audio) * audio, axis=1).mean()
+    together = np.sum(oracle(image, audio, np.repeat(np.arange(20), 2)) * audio, axis=1).mean()
+    assert apart > 0.5 and together < 0.2
+    np.testing.assert_array_equal(oracle(image, audio, seed=1), oracle(image, audio, seed=1))
+
+
+def test_no_caption_is_an_error():
+    with pytest.raises(ValueError, match="no caption"):
+        nearest_caption(vectors(0, 2, 3), [])
+
+
+def test_many_vectors_lie_in_a_file(monkeypatch):
+    query, memory = vectors(0, 8, 6), [(vectors(1, 20, 6), vectors(2, 20, 4))]
+    expected = nearest_caption(query, memory)
+    monkeypatch.setattr(baselines, "IN_MEMORY", 8 * 4 * 4)
+    found = nearest_caption(query, memory)
+    assert isinstance(found, np.memmap) and not isinstance(expected, np.memmap)
+    np.testing.assert_array_equal(found, expected)

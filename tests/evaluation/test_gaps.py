@@ -1,0 +1,99 @@
+"""Gap figures by hand, and in their authors' torch."""
+
+import numpy as np
+import pytest
+import torch
+
+from c2c_jax.evaluation import gaps
+from c2c_jax.evaluation.bootstrap import Bootstrap
+
+
+def vectors(seed, rows=40, dim=6):
+    return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
+
+
+def test_length_by_hand():
+    x, y = np.array([[2.0, 0], [0, 3]]), np.array([[-1.0, 0], [-4, 0], [0, 9]])
+    # means (1/2, 1/2) and (−2/3, 1/3)
+    assert gaps.gap_length(x, y) == pytest.approx(np.hypot(7 / 6, 1 / 6))
+
+
+def test_direction_consistency_by_hand():
+    x, y = np.array([[1.0, 0], [0, 1]]), np.array([[0.0, 1], [1, 0]])
+    assert gaps.direction_consistency(x, y) == pytest.approx(0)  # differences (1, −1) and (−1, 1): no mean direction
+    x, y = np.array([[1.0, 0], [1, 0]]), np.array([[0.0, 1], [0, -1]])
+    assert gaps.direction_consistency(x, y) == pytest.approx(np.sqrt(0.5))  # (1, −1) and (1, 1): each 45° off (1, 0)
+
+
+def test_a_constant_gap_is_one_direction():
+    """Points of a circle, and the same moved along the axis that they do not have: lengths stay equal."""
+    angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    up, down = (np.concatenate([circle, np.full((12, 1), h)], axis=1) for h in (1.0, -1.0))
+    assert gaps.direction_consistency(up, down) == pytest.approx(1)
+    assert gaps.gap_length(up, down) == pytest.approx(np.sqrt(2))  # unit vectors are at height ±√½
+
+
+def test_alignment_and_uniformity_are_their_authors():
+    """`align_loss` and `uniform_loss` of Wang & Isola's released code."""
+    x, y = (torch.nn.functional.normalize(torch.from_numpy(vectors(seed)).double()) for seed in (0, 1))
+    align = (x - y).norm(dim=1).pow(2).mean()
+    uniform = torch.pdist(x, p=2).pow(2).mul(-2).exp().mean().log()
+    assert gaps.alignment(vectors(0), vectors(1)) == pytest.approx(float(align), abs=1e-9)
+    assert gaps.uniformity(vectors(0)) == pytest.approx(float(uniform), abs=1e-9)
+
+
+def test_uniformity_by_hand():
+    assert gaps.uniformity(np.array([[1.0, 0], [2, 0], [3, 0]])) == pytest.approx(0)
+    assert gaps.uniformity(np.array([[1.0, 0], [-1, 0]])) == pytest.approx(-8)  # exp(−2 · 2²)
+
+
+def test_rows_have_the_figures_and_intervals_around_them():
+    x, y = vectors(0), vectors(1) + 1
+    rows = {row.metric: row for row in gaps.paired_rows("translator", "a", x, "b", y, Bootstrap(resamples=300))}
+    rows |= {row.metric: row for row in gaps.uniformity_rows("translator", "a", x, Bootstrap(resamples=300))}
+    assert rows["length(a, b)"].value == gaps.gap_length(x, y)
+    assert rows["direction_consistency(a, b)"].value == gaps.direction_consistency(x, y)
+    assert rows["alignment(a, b)"].value == gaps.alignment(x, y)
+    assert rows["uniformity(a)"].value == gaps.uniformity(x)
+    for row in rows.values():
+        assert row.task == "gaps" and row.n == 40 and row.method == "translator"
+        assert row.low < row.value < row.high or row.metric.startswith(("length", "uniformity"))
+        assert 0 < row.high - row.low < 1
+
+
+def test_resampled_figures_are_those_of_the_rows_drawn():
+    """The vectorised statistics, on one resample, against the figures of the drawn rows themselves."""
+    x, y = vectors(0, rows=8), vectors(1, rows=8)
+    drawn = []
+
+    class Spy(Bootstrap):
+        def _over(self, sizes, statistic):
+            index = np.random.default_rng(3).integers(0, sizes[0], (1, sizes[0]))
+            drawn.append((index[0], float(statistic(index)[0])))
+            return None, None
+
+    gaps.paired_rows("m", "a", x, "b", y, Spy())
+    for (index, value), figure in zip(
+        drawn, (gaps.gap_length, gaps.direction_consistency, gaps.alignment), strict=True
+    ):
+        assert value == pytest.approx(figure(x[index], y[index]))
+
+
+def test_resampled_uniformity_leaves_out_a_row_with_itself():
+    kernel = gaps._kernel(gaps.unit_rows(vectors(0, rows=5)))
+    counted = np.array([[2.0, 1, 0, 1, 1]])
+    rows = [0, 0, 1, 3, 4]
+    pairs = [(i, j) for i in range(5) for j in range(5) if rows[i] != rows[j]]
+    x = gaps.unit_rows(vectors(0, rows=5))
+    expected = np.log(np.mean([np.exp(-2 * np.sum((x[rows[i]] - x[rows[j]]) ** 2)) for i, j in pairs]))
+    assert gaps._uniformity(kernel, counted)[0] == pytest.approx(expected)
+
+
+def test_unpaired_length_has_its_own_interval():
+    (row,) = gaps.unpaired_rows("spaces", "a", vectors(0, rows=200), "b", vectors(1, rows=50) + 1, Bootstrap())
+    assert row.metric == "length(a, b)" and row.n == 50
+    assert row.low < row.value < row.high
+    assert gaps.uniformity_rows("spaces", "a", vectors(0, rows=1), Bootstrap()) == []
+    (row,) = gaps.uniformity_rows("spaces", "a", vectors(0, rows=2), Bootstrap())
+    assert np.isfinite(row.value) and row.low is None

@@ -1,0 +1,140 @@
+"""Pictures and sounds in the plane, where nearness is an angle: figures by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from c2c_jax.evaluation.bootstrap import Bootstrap
+from c2c_jax.evaluation.image_sound import NONE, ImageSounds, chance_rows, image_sound_rows, prompt_rows, sound_rows
+
+QUIET = Bootstrap(resamples=0)
+
+
+def at(*degrees):
+    """Vectors of lengths 1, 2, … at these angles."""
+    angles = np.radians(np.array(degrees, np.float64))
+    lengths = np.arange(1, len(degrees) + 1)[:, None]
+    return (lengths * np.stack([np.cos(angles), np.sin(angles)], axis=1)).astype(np.float32)
+
+
+def values(rows, task, method="translator"):
+    return {row.metric: row.value for row in rows if row.task == task and row.method == method}
+
+
+TRANSLATED = at(0, 50, 95)  # of pictures whose own sounds are at
+SOUNDS = at(10, 100, 60)
+GIVEN = ImageSounds.of_pairs(TRANSLATED, SOUNDS, np.array([0, 1, 1]), at(20, 80))
+
+
+def test_own_sounds_and_pictures():
+    rows = image_sound_rows("translator", TRANSLATED, GIVEN, QUIET)
+    # 0°: 10° first. 50°: 60°, 10°, 100° (tied by angle? 40° and 50° apart) → own 100° third. 95°: 100°, 60° → second.
+    forth = values(rows, "images_to_sounds")
+    assert forth["recall@1"] == pytest.approx(1 / 3) and forth["recall@5"] == 1 and forth["median_rank"] == 2
+    assert forth["mrr"] == pytest.approx((1 + 1 / 3 + 1 / 2) / 3)
+    # Sounds: 10°: 0° first. 100°: 95°, then 50° → own second. 60°: 50°, then 95° → own second.
+    back = values(rows, "sounds_to_images")
+    assert back["recall@1"] == pytest.approx(1 / 3) and back["median_rank"] == 2
+
+
+def test_classes():
+    rows = image_sound_rows("translator", TRANSLATED, GIVEN, QUIET)
+    forth, back = values(rows, "images_to_sounds"), values(rows, "sounds_to_images")
+    # Prompts at 20° and 80°, the border at 50°: 0° → class 0, right; 95° → class 1, right; 50° lies on the border.
+    assert forth["class_accuracy"] in (pytest.approx(2 / 3), 1)
+    # Nearest sounds 10° (class 0), 60° (1), 100° (1): all right. Nearest pictures of 10°, 100°, 60°: 0°, 95°, 50°: too.
+    assert forth["neighbour_accuracy"] == back["neighbour_accuracy"] == 1
+    # Of 0°: sounds in order 10°: precision 1. Of 50°: 60°, 10°, 100° → (1 + 2/3)/2. Of 95°: 100°, 60° → 1.
+    assert forth["map"] == pytest.approx((1 + (1 + 2 / 3) / 2 + 1) / 3)
+    # Of 10°: 0° first. Of 100° and of 60° both pictures of the class before 0°.
+    assert back["map"] == 1
+    assert "class_accuracy" not in back
+
+
+def test_prompts_by_hand():
+    (row,) = prompt_rows("translator", at(0, 49, 95, 10), np.array([0, 1, 1, NONE]), at(20, 80), QUIET)
+    assert row.value == pytest.approx(2 / 3) and row.n == 3 and row.metric == "class_accuracy"
+    assert prompt_rows("translator", at(0), np.array([NONE]), at(20, 80), QUIET) == []
+
+
+def test_a_picture_may_have_several_sounds_and_a_sound_several_pictures():
+    """Group 7: two pictures and two sounds; any of them will do, and the first counts."""
+    given = dataclasses.replace(
+        GIVEN, image_groups=np.array([7, 7, 3]), audio_groups=np.array([3, 7, 7]), image_labels=np.full(3, NONE),
+        audio_labels=np.full(3, NONE),
+    )  # fmt: skip
+    rows = image_sound_rows("translator", TRANSLATED, given, QUIET, csls=2)
+    # 0°: 10° (3), 60° (7) → 2. 50°: 60° (7) → 1. 95°, of group 3: 100°, 60°, 10° → 3.
+    forth = values(rows, "images_to_sounds")
+    assert forth["recall@1"] == pytest.approx(1 / 3) and forth["mrr"] == pytest.approx((1 / 2 + 1 + 1 / 3) / 3)
+    assert {row.metric for row in rows} == {"recall@1", "recall@5", "recall@10", "median_rank", "mrr"}
+    chances = values(chance_rows(given), "images_to_sounds", "chance")
+    assert chances["recall@1"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
+
+
+def test_csls_follows_the_order_of_groups():
+    """Shuffled sounds, with their groups, score as before."""
+    rng = np.random.default_rng(0)
+    audio = rng.normal(size=(30, 4)).astype(np.float32)
+    translated = audio + rng.normal(size=(30, 4)).astype(np.float32)
+    order = rng.permutation(30)
+    given = ImageSounds.of_pairs(translated, audio)
+    shuffled = dataclasses.replace(given, audio_NE=audio[order], audio_groups=order)
+    first = image_sound_rows("translator", translated, given, QUIET, csls=3)
+    again = image_sound_rows("translator", translated, shuffled, QUIET, csls=3)
+    for task in ("images_to_sounds", "sounds_to_images"):
+        assert values(again, task) == pytest.approx(values(first, task))
+    assert {row.metric for row in first} >= {"recall@1", "csls_recall@1", "csls_mrr"}
+    assert values(first, "images_to_sounds")["csls_mrr"] != values(first, "images_to_sounds")["mrr"]
+
+
+def test_what_has_no_counterpart_is_no_query_and_no_candidate():
+    """A fourth picture without sound and a fourth sound without picture, nearer to all than their own."""
+    given = dataclasses.replace(
+        GIVEN,
+        image_BS=np.zeros((4, 2), np.float32),
+        audio_NE=np.concatenate([SOUNDS, at(0)]),
+        image_groups=np.array([0, 1, 2, NONE]),
+        audio_groups=np.array([0, 1, 2, NONE]),
+        image_labels=np.array([0, 1, 1, NONE]),
+        audio_labels=np.array([0, 1, 1, NONE]),
+    )
+    rows = image_sound_rows("translator", np.concatenate([TRANSLATED, at(0)]), given, QUIET)
+    assert rows == image_sound_rows("translator", TRANSLATED, GIVEN, QUIET)
+    assert chance_rows(given) == chance_rows(GIVEN)
+
+
+def test_classes_that_the_other_side_does_not_have_are_no_queries():
+    given = dataclasses.replace(GIVEN, image_labels=np.array([0, 1, 5]))
+    rows = [row for row in image_sound_rows("translator", TRANSLATED, given, QUIET) if row.metric == "map"]
+    assert [(row.task, row.n) for row in rows] == [("images_to_sounds", 2), ("sounds_to_images", 3)]
+    chances = [row for row in chance_rows(given) if row.metric == "map"]
+    assert [(row.task, row.n) for row in chances] == [("images_to_sounds", 2), ("sounds_to_images", 3)]
+
+
+def test_sounds_in_pictures_places():
+    """10° has no other of its class, and of 100° and 60° each is the other's nearest."""
+    found = values(sound_rows(GIVEN, QUIET), "images_to_sounds", "sound")
+    assert found == {"class_accuracy": 1, "neighbour_accuracy": 1, "map": 1}
+    by_class = dataclasses.replace(GIVEN, audio_labels=np.array([0, 1, 0]))
+    # 10°'s only other one of class 0, 60°, is its nearest (50° to 90°); 60°: 100° (40°) before 10° (50°).
+    found = values(sound_rows(by_class, QUIET), "images_to_sounds", "sound")
+    assert found["neighbour_accuracy"] == 0.5 and found["map"] == pytest.approx((1 + 1 / 2) / 2)
+
+
+def test_chance():
+    found = values(chance_rows(GIVEN), "images_to_sounds", "chance")
+    assert found["recall@1"] == pytest.approx(1 / 3) and found["class_accuracy"] == 0.5
+    assert found["neighbour_accuracy"] == pytest.approx((1 + 2 + 2) / 9)
+
+
+def test_one_sided_sets():
+    """ImageHear has pictures alone, ESC-50 sounds alone."""
+    empty = np.zeros((0, 2), np.float32), np.zeros(0, int)
+    pictures = dataclasses.replace(GIVEN, audio_NE=empty[0], audio_groups=empty[1], audio_labels=empty[1])
+    assert {row.metric for row in image_sound_rows("translator", TRANSLATED, pictures, QUIET)} == {"class_accuracy"}
+    assert {row.metric for row in chance_rows(pictures)} == {"class_accuracy"}
+    sounds = dataclasses.replace(GIVEN, image_BS=empty[0], image_groups=empty[1], image_labels=empty[1])
+    assert image_sound_rows("translator", empty[0], sounds, QUIET) == [] and chance_rows(sounds) == []
+    assert {row.metric for row in sound_rows(sounds, QUIET)} == {"class_accuracy", "neighbour_accuracy", "map"}

@@ -1,0 +1,228 @@
+"""Manifests and the folders of the usual sets, as their authors lay them out; files' contents play no part here."""
+
+from pathlib import Path
+
+import pytest
+
+from c2c_jax.errors import ManifestError
+from c2c_jax.evaluation.layouts import clip_of
+from c2c_jax.evaluation.pairs import NO_PICTURE, NO_SOUND, read_pairs
+
+
+def lay(folder: Path, *names: str, **texts: str) -> Path:
+    """Empty files of these names, and lists with their texts; in a name `__` stands for a dot."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    for name, text in texts.items():
+        path = folder / name.replace("__", ".").replace("_in_", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+def found(folder: Path, path: Path | None = None):
+    """(image, audio, label) of each item, names relative to the folder, and the left out ones."""
+    pairs = read_pairs(path or folder)
+
+    def relative(file: Path | None) -> str | None:
+        return str(file.relative_to(folder)) if file else None
+
+    items = [(relative(item.image), relative(item.audio), item.label) for item in pairs.items]
+    left_out = [(one.file.removeprefix(f"{folder}/"), one.why) for one in pairs.left_out]
+    return items, left_out
+
+
+def test_manifest(tmp_path):
+    lay(tmp_path, "a.png", "sounds/a.wav", "b.png", "c.wav")
+    rows = [
+        "audio,image,caption,label",
+        'sounds/a.wav,a.png,"a dog, barking",dog',
+        ",b.png,,cat",
+        "c.wav,gone.png,,",
+        "",
+        "gone.wav,,,cat",
+        "c.wav,b.png",
+    ]
+    (tmp_path / "pairs.csv").write_text("\ufeff" + "\r\n".join(rows), encoding="utf-8")
+    pairs = read_pairs(tmp_path / "pairs.csv")
+    assert [(item.image, item.audio, item.label, item.caption) for item in pairs.items] == [
+        (tmp_path / "a.png", tmp_path / "sounds/a.wav", "dog", "a dog, barking"),
+        (tmp_path / "b.png", None, "cat", None),
+        (None, tmp_path / "c.wav", None, None),
+    ]
+    assert [(one.file, one.why) for one in pairs.left_out] == [
+        (str(tmp_path / "gone.png"), "there is no such file"),
+        (str(tmp_path / "gone.wav"), "there is no such file"),
+        ("pairs.csv, line 7", "2 fields where the header has 4"),
+        (str(tmp_path / "b.png"), NO_SOUND),
+        (str(tmp_path / "c.wav"), NO_PICTURE),
+    ]
+    assert pairs.labels == ["cat", "dog"] and pairs.told == "manifest pairs.csv"
+    (tmp_path / "pairs.csv").rename(tmp_path / "manifest.csv")
+    assert read_pairs(tmp_path).items == pairs.items
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("img,wav\na.png,a.wav\n", "neither a column image nor audio; its columns are img, wav"),
+        ("", "its columns are none, the file is empty"),
+        ("image,audio,lable\na.png,a.wav,x\n", "not known or come twice: lable; expected each once of image, audio"),
+        ("image,image\na.png,a.png\n", "come twice: image;"),
+        ("image,audio\n", "names no picture and no sound that is there$"),
+        ("image,audio\ngone.png,\n", "the first of 1: .*gone.png, there is no such file"),
+    ],
+)
+def test_manifests_that_cannot_be_used(tmp_path, text, told):
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ManifestError, match=told):
+        read_pairs(tmp_path / "pairs.csv")
+
+
+def test_what_is_no_manifest(tmp_path):
+    with pytest.raises(ManifestError, match="no manifest at .*gone.csv: give a CSV file with a header of image, audio"):
+        read_pairs(tmp_path / "gone.csv")
+    (tmp_path / "pairs.csv").write_bytes(b"image,audio\n\xff\xfe\n")
+    with pytest.raises(ManifestError, match="no CSV file in UTF-8"):
+        read_pairs(tmp_path / "pairs.csv")
+    with pytest.raises(ManifestError, match="holds no picture and no sound; of videos, extract frames"):
+        read_pairs(lay(tmp_path / "videos", "a.mp4"))
+
+
+def test_vggsound(tmp_path):
+    """Of the test split, in the list's order; one downloaded under audiosetdl's name, one under its video's alone."""
+    lay(
+        tmp_path,
+        "frames/---g-f_I2yQ_000001.jpg",
+        "audio/---g-f_I2yQ_000001.wav",
+        "frames/--0PQM4-hqg_30000_40000.jpg",
+        "audio/--0PQM4-hqg_30000_40000.flac",
+        "audio/-0mjrMposBM.wav",
+        "frames/other.jpg",
+        vggsound__csv="--0PQM4-hqg,30,waterfall burbling,test\n---1_cCGK4M,0,train whistling,train\n"
+        '---g-f_I2yQ,1,"people, marching",test\n-0mjrMposBM,80,gone,test\n-goneggoneg,5,bell,test\n',
+    )
+    items, left_out = found(tmp_path)
+    assert items == [
+        ("frames/--0PQM4-hqg_30000_40000.jpg", "audio/--0PQM4-hqg_30000_40000.flac", "waterfall burbling"),
+        ("frames/---g-f_I2yQ_000001.jpg", "audio/---g-f_I2yQ_000001.wav", "people, marching"),
+        (None, "audio/-0mjrMposBM.wav", "gone"),
+    ]
+    assert left_out == [
+        ("-goneggoneg_000005", "on the list, vggsound.csv, and not in the folder"),
+        ("audio/-0mjrMposBM.wav", NO_PICTURE),
+    ]
+
+
+def test_vgg_ss_and_flickr_soundnet(tmp_path):
+    """Lists of names alone; the longer cuts beside them are not looked into."""
+    lay(
+        tmp_path / "vggss",
+        "frames/zpWuikVorYg_000032.jpg", "audio/zpWuikVorYg_000032.wav", "extend_frames/zpWuikVorYg_000032.jpg",
+        "frames/gEvCUcZ6w88_000030.jpg", "audio/gEvCUcZ6w88_000030.wav",
+        vggss_test__csv="zpWuikVorYg_000032\n",
+    )  # fmt: skip
+    pair = "frames/zpWuikVorYg_000032.jpg", "audio/zpWuikVorYg_000032.wav", None
+    assert found(tmp_path / "vggss") == ([pair], [])
+    lay(
+        tmp_path / "flickr",
+        "frames/10000130166.jpg", "audio/10000130166.wav", "frames/2.jpg", "audio/2.wav", "Annotations/2.xml",
+    )  # fmt: skip
+    items, _ = found(tmp_path / "flickr")
+    assert items == [
+        ("frames/10000130166.jpg", "audio/10000130166.wav", None),
+        ("frames/2.jpg", "audio/2.wav", None),
+    ]
+    lay(tmp_path / "flickr", flickr_test__csv="10000130166,202\n")
+    assert found(tmp_path / "flickr") == (items[:1], [])
+
+
+def test_ave(tmp_path):
+    """The test set where there is its list; frames of a clip in a folder, of which the middle one is taken."""
+    lay(
+        tmp_path,
+        *(f"video_frames/RUhOCu3LNXM/{n:03}.jpg" for n in range(5)),
+        "wav/RUhOCu3LNXM.wav",
+        *(f"video_frames/5HkFY8kTPJY/{n}.jpg" for n in range(2)),
+        "wav/5HkFY8kTPJY.wav",
+        Annotations__txt="Category&VideoID&Quality&StartTime&EndTime\nChurch bell&RUhOCu3LNXM&good&0&10\n"
+        "Speech&RUhOCu3LNXM&good&2&4\nTrain, horn&5HkFY8kTPJY&good&0&10\n",
+    )
+    bell = "video_frames/RUhOCu3LNXM/002.jpg", "wav/RUhOCu3LNXM.wav", "Church bell"
+    horn = "video_frames/5HkFY8kTPJY/1.jpg", "wav/5HkFY8kTPJY.wav", "Train, horn"
+    assert found(tmp_path) == ([bell, horn], [])
+    lay(tmp_path, testSet__txt="Train, horn&5HkFY8kTPJY&good&0&10\n")
+    assert found(tmp_path) == ([horn], [])
+    lay(tmp_path, testSet__txt="Train horn,5HkFY8kTPJY\n")
+    with pytest.raises(ManifestError, match="testSet.txt, line 1: expected Category&VideoID&Quality&StartTime&EndTime"):
+        read_pairs(tmp_path)
+
+
+def test_esc_50_has_sounds_alone(tmp_path):
+    lay(
+        tmp_path,
+        "audio/1-100032-A-0.wav",
+        "audio/1-100210-A-36.wav",
+        meta_in_esc50__csv="filename,fold,target,category,esc10,src_file,take\n"
+        "1-100210-A-36.wav,1,36,vacuum_cleaner,False,100210,A\n1-100032-A-0.wav,1,0,dog,True,100032,A\n",
+    )
+    items = [(None, "audio/1-100210-A-36.wav", "vacuum cleaner"), (None, "audio/1-100032-A-0.wav", "dog")]
+    assert found(tmp_path) == (items, [])
+    lay(tmp_path, meta_in_esc50__csv="file,class\na.wav,dog\n")
+    with pytest.raises(ManifestError, match="lacks a column filename or category; its columns are file, class"):
+        read_pairs(tmp_path)
+    lay(tmp_path, meta_in_esc50__csv="filename,category\na.wav\n")
+    with pytest.raises(ManifestError, match="1 fields in 'a.wav', 2 in its header"):
+        read_pairs(tmp_path)
+
+
+def test_urbansound(tmp_path):
+    lay(
+        tmp_path,
+        "audio/fold5/100032-3-0-0.wav",
+        metadata_in_UrbanSound8K__csv="slice_file_name,fold,classID,class\n100032-3-0-0.wav,5,3,dog_bark\n",
+    )
+    assert found(tmp_path) == ([(None, "audio/fold5/100032-3-0-0.wav", "dog bark")], [])
+
+
+def test_imagehear_has_pictures_alone(tmp_path):
+    """Classes by numbered names, as it is published, or by folders."""
+    flat = lay(tmp_path / "flat", "dog1.jpg", "dog2.jpg", "church bell1.png", ".hidden1.jpg", "dog1.mel.png")
+    assert found(flat)[0] == [
+        ("church bell1.png", None, "church bell"),
+        ("dog1.jpg", None, "dog"),
+        ("dog2.jpg", None, "dog"),
+    ]
+    nested = lay(tmp_path / "nested", "dog/1.jpg", "big_cat/1.jpg")
+    assert found(nested)[0] == [("big_cat/1.jpg", None, "big cat"), ("dog/1.jpg", None, "dog")]
+    assert found(flat)[1] == found(nested)[1] == []
+    photos = lay(tmp_path / "photos", "IMG_1.jpg", "IMG_2.jpg")  # one name: no class
+    assert [label for *_, label in found(photos)[0]] == [None, None]
+
+
+def test_own_folders_pair_by_name_within_their_classes(tmp_path):
+    lay(tmp_path, "images/dog/1.jpg", "images/cat/1.jpg", "sounds/dog/1.wav", "sounds/cat/2.wav")
+    items, left_out = found(tmp_path)
+    assert items == [
+        ("images/cat/1.jpg", None, "cat"),
+        ("images/dog/1.jpg", "sounds/dog/1.wav", "dog"),
+        (None, "sounds/cat/2.wav", "cat"),
+    ]
+    assert left_out == [("images/cat/1.jpg", NO_SOUND), ("sounds/cat/2.wav", NO_PICTURE)]
+
+
+def test_own_folders_with_frames_of_clips(tmp_path):
+    lay(tmp_path, "frames/a/1.jpg", "frames/a/2.jpg", "frames/a/3.jpg", "frames/b/1.jpg", "audio/a.wav", "audio/b.wav")
+    assert found(tmp_path)[0] == [("frames/a/2.jpg", "audio/a.wav", None), ("frames/b/1.jpg", "audio/b.wav", None)]
+
+
+def test_one_flat_folder(tmp_path):
+    lay(tmp_path, "rain.jpg", "rain.wav", "sea.png")
+    assert found(tmp_path) == ([("rain.jpg", "rain.wav", None), ("sea.png", None, None)], [("sea.png", NO_SOUND)])
+
+
+def test_clip_names():
+    assert clip_of("FwVYUHKoLtQ_000034") == clip_of("FwVYUHKoLtQ_34") == clip_of("FwVYUHKoLtQ_34000_44000")
+    assert clip_of("a_b_c_d_e_f_7") == "a_b_c_d_e_f_000007"  # an id with underscores
+    assert clip_of("1-100032-A-0") == "1-100032-A-0"

@@ -1,0 +1,135 @@
+"""Rows as tables and files: the contract of `metrics.json` and `vectors.npz`, escaping, numbers."""
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from c2c_jax.evaluation.results import Results, told, write
+from c2c_jax.evaluation.rows import LeftOut, Missing, Row
+from c2c_jax.evaluation.tables import latex, markdown, show, tables, tex_escaped
+
+ROWS = [
+    Row(task="captions", method="translator", metric="recall@1", value=0.35449, low=0.325, high=0.3851, n=1000,
+        direction="source_to_target"),
+    Row(task="captions", method="translator", metric="median_rank", value=12.0, n=1000, direction="source_to_target"),
+    Row(task="captions", method="chance", metric="recall@1", value=0.001, n=1000, direction="source_to_target"),
+    Row(task="captions", method="translator", metric="recall@1", value=0.5, n=1000, direction="target_to_source"),
+    Row(task="gaps", method="spaces", metric="length(source_text, source_image)", value=0.83, n=400),
+    Row(task="gaps", method="translator", metric="uniformity(translated_text)", value=-2.5, n=900),
+    Row(task="generated", method="control", metric="fad_clap", value=1234.56, n=40, reference="the sounds of real_50%"),
+]  # fmt: skip
+
+
+def results(**fields) -> Results:
+    given = dict(
+        bundle={"name": "run"}, spaces={}, settings={"seed": 0}, rows=ROWS, missing=[], left_out=[],
+        vectors={"source_text": 3 * np.ones((1200, 4), np.float32), "target_audio": np.eye(3, dtype=np.float32)},
+    )  # fmt: skip
+    return Results(**{**given, **fields})
+
+
+def test_metrics_json_is_as_agreed(tmp_path):
+    left_out = [LeftOut(file="a.wav", why="it is silent")]
+    missing = [Missing(what="oracle", why="3 different pairs")]
+    paths = write(results(left_out=left_out, missing=missing), tmp_path / "out")
+    assert [path.name for path in paths] == ["metrics.json", "table.md", "table.tex", "vectors.npz"]
+    content = json.loads(paths[0].read_text())
+    assert list(content) == ["bundle", "spaces", "settings", "left_out", "missing", "rows"]
+    assert content["left_out"] == [{"file": "a.wav", "why": "it is silent"}]
+    assert content["missing"] == [{"what": "oracle", "why": "3 different pairs"}]
+    assert content["rows"][0] == {
+        "task": "captions", "method": "translator", "metric": "recall@1", "value": 0.35449, "n": 1000, "low": 0.325,
+        "high": 0.3851, "direction": "source_to_target",
+    }  # fmt: skip
+    assert content["rows"][4] == {
+        "task": "gaps", "method": "spaces", "metric": "length(source_text, source_image)", "value": 0.83, "n": 400,
+        "low": None, "high": None,
+    }  # fmt: skip
+    assert content["rows"][6]["reference"] == "the sounds of real_50%"
+    assert [Row(**row) for row in content["rows"]] == ROWS
+
+
+def test_vectors_are_unit_half_precision_and_a_thousand_at_most(tmp_path):
+    write(results(), tmp_path)
+    with np.load(tmp_path / "vectors.npz") as file:
+        assert set(file.files) == {"source_text", "target_audio"}
+        assert file["source_text"].dtype == np.float16 and file["source_text"].shape == (1000, 4)
+        np.testing.assert_allclose(file["source_text"], 0.5)
+        np.testing.assert_array_equal(file["target_audio"], np.eye(3))
+
+
+def test_a_figure_that_is_no_number_is_not_written(tmp_path):
+    rows = [Row(task="captions", method="translator", metric="recall@1", value=float("nan"), n=1)]
+    with pytest.raises(ValueError, match="JSON"):
+        write(results(rows=rows), tmp_path)
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_tables_have_methods_below_each_other_and_gaps_metrics():
+    found = tables(ROWS)
+    assert [table.title for table in found] == [
+        "captions, source text → target text, n = 1,000",
+        "captions, target text → source text, n = 1,000",
+        "the gaps, n = 400 to 900",
+        "generated sound, n = 40, distances to the sounds of real_50%",
+    ]
+    assert found[0].header == ["method", "recall@1", "median rank"]
+    assert found[0].cells == [["translator", "0.354 [0.325, 0.385]", "12.0"], ["chance", "0.001", ""]]
+    assert found[2].header == ["metric", "spaces", "translator"]
+    assert found[2].cells[1] == ["uniformity(translated text)", "", "-2.500"]
+    assert found[3].cells == [["control", "1,234.6"]]
+
+
+def test_markdown():
+    lines = markdown(tables(ROWS)[0]).splitlines()
+    assert lines[0] == "### captions, source text → target text, n = 1,000"
+    assert lines[2:] == [
+        "| method | recall@1 | median rank |",
+        "|---|---:|---:|",
+        "| translator | 0.354 [0.325, 0.385] | 12.0 |",
+        "| chance | 0.001 |  |",
+    ]
+    odd = Row(task="captions", method="a|b<i>*c*", metric="recall@1", value=1.0, n=1)
+    assert markdown(tables([odd])[0]).splitlines()[4] == r"| a\|b\<i\>\*c\* | 1.000 |"
+
+
+def test_latex():
+    text = latex(tables(ROWS)[3])
+    assert text.splitlines() == [
+        "% generated sound, n = 40, distances to the sounds of real_50%",
+        r"\begin{tabular}{lr}",
+        r"\hline",
+        r"method & fad clap \\",
+        r"\hline",
+        r"control & 1,234.6 \\",
+        r"\hline",
+        r"\end{tabular}",
+    ]
+    assert tex_escaped(r"a_b & 5% of $x^2 #1 {~\}") == (
+        r"a\_b \& 5\% of \$x\textasciicircum{}2 \#1 \{\textasciitilde{}\textbackslash{}\}"
+    )
+    assert tex_escaped("a → b") == r"a $\to$ b"
+
+
+@pytest.mark.parametrize(("width", "has_intervals"), [(120, True), (45, False)])
+def test_terminal(width, has_intervals):
+    console = Console(width=width)
+    with console.capture() as captured:
+        show(tables(ROWS)[0], console)
+    words = captured.get().split()
+    assert "translator" in words and "0.354" in words
+    assert ("[0.325," in words) == has_intervals
+    assert ("intervals" in words) != has_intervals
+
+
+def test_what_is_told(tmp_path):
+    left_out = [LeftOut(file=f"{number}.wav", why="it is silent") for number in range(12)]
+    given = results(left_out=left_out, missing=[Missing(what="oracle", why="3 different pairs")])
+    lines = told(given)
+    assert lines[:3] == ["oracle: 3 different pairs", "12 not used, or not in full:", "0.wav: it is silent"]
+    assert lines[-1] == "and 2 more, named in metrics.json" and len(lines) == 13
+    write(given, tmp_path)
+    assert "oracle: 3 different pairs" in (tmp_path / "table.md").read_text()
+    assert told(results()) == []

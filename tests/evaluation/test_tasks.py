@@ -1,0 +1,128 @@
+"""Which rows a translator gets of what there is, and what the upper rows are."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from c2c_jax.evaluation import gaps
+from c2c_jax.evaluation.bootstrap import Bootstrap
+from c2c_jax.evaluation.image_sound import ImageSounds
+from c2c_jax.evaluation.material import Captions, PairMaterial
+from c2c_jax.evaluation.rows import Row
+from c2c_jax.evaluation.tasks import in_order, method_rows, reference_rows, space_rows
+from c2c_jax.evaluation.translation import Method
+
+QUIET = Bootstrap(resamples=0)
+S, E, N = 5, 4, 20
+
+
+def vectors(seed, rows, dim):
+    return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+MAP = vectors(9, S, E)
+METHOD = Method(name="mine", of_texts=lambda x: unit(x @ MAP), of_images=lambda x: unit(x @ MAP + 0.3))
+CAPTIONS = Captions(source_NS=vectors(0, 30, S), target_NE=vectors(1, 30, E), told="held out")
+IMAGES, AUDIOS = vectors(2, N, S), vectors(3, N, E)
+PAIRS = PairMaterial(
+    given=ImageSounds.of_pairs(IMAGES, AUDIOS, np.arange(N) % 2, vectors(4, 2, E)),
+    pairs_P2=np.stack([np.arange(N)] * 2, axis=1),
+    captioned_images=np.array([3, 1]),
+    image_caption_AS=vectors(5, 2, S),
+    image_caption_AE=AUDIOS[[3, 1]],
+    captioned_audios=np.array([3, 1]),
+    audio_caption_DE=vectors(6, 2, E),
+    label_prompts_CS=IMAGES[:2],
+)
+
+
+def values(rows):
+    return {(row.task, row.method, row.metric, row.direction): row.value for row in rows}
+
+
+def test_a_method_in_every_task():
+    rows, found = method_rows(METHOD, CAPTIONS, PAIRS, QUIET)
+    scores = values(rows)
+    text, image = unit(CAPTIONS.source_NS @ MAP), unit(IMAGES @ MAP + 0.3)
+    expected = {
+        "length(translated_text, target_text)": gaps.gap_length(text, CAPTIONS.target_NE),
+        "alignment(translated_image, target_audio)": gaps.alignment(image, AUDIOS),
+        "direction_consistency(translated_image, target_audio)": gaps.direction_consistency(image, AUDIOS),
+        "uniformity(translated_text)": gaps.uniformity(text),
+    }
+    for metric, value in expected.items():
+        assert scores["gaps", "mine", metric, None] == pytest.approx(value)
+    assert ("captions", "mine", "mrr", "target_to_source") in scores
+    assert ("sounds_to_images", "mine", "map", None) in scores
+    np.testing.assert_array_equal(found["translated_text"], text)
+    np.testing.assert_array_equal(found["translated_image"], image)
+
+
+def test_one_task_alone():
+    rows, found = method_rows(METHOD, CAPTIONS, None, QUIET)
+    assert {row.task for row in rows} == {"captions", "gaps"} and set(found) == {"translated_text"}
+    rows, found = method_rows(METHOD, None, PAIRS, QUIET)
+    assert {row.task for row in rows} == {"images_to_sounds", "sounds_to_images", "gaps"}
+    assert set(found) == {"translated_image"}
+
+
+def test_spaces_before_translation():
+    """With captions of the pairs' own, per pair; without, the length alone, to the held-out ones."""
+    own = values(space_rows(CAPTIONS, PAIRS, QUIET))
+    key = ("gaps", "spaces")
+    expected = gaps.direction_consistency(PAIRS.image_caption_AS, IMAGES[[3, 1]])
+    assert own[*key, "direction_consistency(source_text, source_image)", None] == pytest.approx(expected)
+    expected = gaps.alignment(PAIRS.audio_caption_DE, AUDIOS[[3, 1]])
+    assert own[*key, "alignment(target_text, target_audio)", None] == pytest.approx(expected)
+    assert own[*key, "uniformity(source_text)", None] == pytest.approx(gaps.uniformity(CAPTIONS.source_NS))
+    none, no_sources, no_targets = np.zeros(0, int), np.zeros((0, S)), np.zeros((0, E))
+    bare = dataclasses.replace(
+        PAIRS,
+        captioned_images=none,
+        captioned_audios=none,
+        image_caption_AS=no_sources,
+        image_caption_AE=no_targets,
+        audio_caption_DE=no_targets,
+    )
+    apart = values(space_rows(CAPTIONS, bare, QUIET))
+    assert apart[*key, "length(source_text, source_image)", None] == pytest.approx(
+        gaps.gap_length(CAPTIONS.source_NS, IMAGES)
+    )
+    assert not any("alignment" in metric for *_, metric, _ in apart)
+
+
+def test_upper_rows():
+    """The caption's target vector is the sound's own here, and a picture's label prompt is itself for the first two."""
+    rows, missing = reference_rows(CAPTIONS, PAIRS, QUIET)
+    scores = values(rows)
+    assert missing == [] and {row.method for row in rows} == {"label_prompts", "caption", "sound", "oracle", "chance"}
+    assert scores["images_to_sounds", "caption", "recall@1", None] == 1
+    (captioned,) = [
+        row for row in rows if row.method == "caption" and (row.task, row.metric) == ("images_to_sounds", "mrr")
+    ]
+    assert captioned.n == 2
+    prompts = PAIRS.given.prompts_CE
+    nearest = np.argmax(unit(IMAGES) @ unit(IMAGES[:2]).T, axis=1)
+    sounds = np.argmax(unit(prompts) @ unit(prompts).T, axis=1)  # each prompt is its own nearest
+    assert scores["images_to_sounds", "label_prompts", "class_accuracy", None] == np.mean(
+        sounds[nearest] == np.arange(N) % 2
+    )
+
+
+def test_an_oracle_takes_eight_pairs():
+    few = dataclasses.replace(PAIRS, pairs_P2=PAIRS.pairs_P2[:7])
+    rows, missing = reference_rows(None, few, QUIET)
+    assert "oracle" not in {row.method for row in rows}
+    assert [(one.what, one.why) for one in missing] == [("oracle", "7 different pairs; it learns from 8 or more")]
+
+
+def test_order_of_tasks():
+    rows = [Row(task=task, method=m, metric="x", value=0.0, n=1) for m in "ab" for task in ("gaps", "captions")]
+    assert [(row.task, row.method) for row in in_order(rows)] == [
+        ("captions", "a"), ("captions", "b"), ("gaps", "a"), ("gaps", "b"),
+    ]  # fmt: skip
