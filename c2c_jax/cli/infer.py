@@ -80,7 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sampling.add_argument("--seed", type=int, default=default.seed, help="same seed, same file (default: %(default)s)")
     sampling.add_argument("--candidates", type=int, default=1, metavar="N", help="sounds for each picture (default: 1)")
-    sampling.add_argument("--ranker", metavar="NAME", help="whole CLAP, hub name or folder, that puts the best first")
+    sampling.add_argument(
+        "--ranker",
+        metavar="NAME",
+        help="whole CLAP that puts the best first: hub name, folder, or LAION's .pt or AudioLDM's .ckpt file",
+    )
 
     device = parser.add_argument_group("device")
     device.add_argument("--device", help="as torch names it (default: cuda if there is one)")

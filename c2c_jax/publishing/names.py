@@ -23,9 +23,9 @@ def without_places(bundle: Bundle) -> Bundle:
 
 
 def hub_name(name: str) -> str | None:
-    """The hub repository OWNER/NAME of a space's name; None for a local folder and whatever else there may be."""
+    """The hub repository OWNER/NAME of a space's name; None for a local folder or file, and for all else."""
     base = name.partition(":")[0]
-    is_one = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and not Path(base).is_dir()
+    is_one = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and not Path(base).exists()
     return base if is_one else None
 
 
