@@ -205,7 +205,7 @@ def randomise(model: torch.nn.Module, gains: Sequence[tuple[str, float]], genera
                 tensor.copy_(noise * gain / fan_in**0.5)
             elif name == "logit_scale":
                 tensor.copy_(4.6052 + 0.1 * noise)  # trained CLIPs end at ln 100
-            elif name.endswith(("weight", "scale")):
+            elif name.endswith(("weight", "scale", "running_var")):
                 tensor.copy_(1 + 0.1 * noise)
             else:
                 tensor.copy_(0.1 * noise)

@@ -85,9 +85,7 @@ def pack(
     return batches
 
 
-def one_a_row(
-    ids: Sequence[list[int]], *, length: int, is_causal: bool, uncounted: int | None = None
-) -> TokenRows:
+def one_a_row(ids: Sequence[list[int]], *, length: int, is_causal: bool, uncounted: int | None = None) -> TokenRows:
     """A batch of a fixed shape, for training: text i alone in row i of `length` tokens, Q = 1. The rest as for `pack`.
 
     Raises ValueError for a longer text.

@@ -1,9 +1,10 @@
-"""Joint embedding spaces: one pretrained checkpoint with its tokenizer, image processor, towers and projection."""
+"""Joint embedding spaces: one pretrained checkpoint with its tokenizer, recipe for images or sounds, and towers."""
 
 import dataclasses
 import functools
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +20,27 @@ from PIL import Image
 
 from c2c_jax.errors import CheckpointError, one_line
 from c2c_jax.files import written_whole
+from c2c_jax.mels import FILE as MELS_FILE
+from c2c_jax.mels import MelRecipe
+from c2c_jax.models.clap import ClapModel
+from c2c_jax.models.clap_audio import ClapAudioModelWithProjection, Mels
 from c2c_jax.models.clap_text import ClapTextModelWithProjection
 from c2c_jax.models.clip import CLIPModel, CLIPVisionModelWithProjection
-from c2c_jax.models.layers import ACTIVATIONS
 from c2c_jax.packing import TextBatch, TokenRows, pack
 from c2c_jax.pixels import FILE as PIXELS_FILE
 from c2c_jax.pixels import PixelRecipe
-from c2c_jax.weights import clap, clip
-from c2c_jax.weights.folders import checkpoint_folder, digest_of, read_json, read_tensors, weight_files
-from c2c_jax.weights.rules import Table, fill, ignored_keys, unfill
+from c2c_jax.weights import clip, laion_clap
+from c2c_jax.weights.folders import checkpoint_folder, digest_of, read_tensors, weight_files
+from c2c_jax.weights.formats import (
+    Tower,
+    audio_config,
+    format_of,
+    longest_text,
+    read_config,
+    text_config,
+    towers_of,
+)
+from c2c_jax.weights.rules import fill, ignored_keys, unfill
 
 if TYPE_CHECKING:  # transformers imports torch: it is loaded where texts are read, and there alone
     from transformers import PreTrainedTokenizerBase
@@ -47,17 +60,24 @@ class Space:
     """A joint embedding space. `encode_*` return projections before L2 normalisation, float32 [B, E].
 
     name: as it was given to `load_space`. dim: E. fingerprint: SHA-256 of weights, config and tokenizer files.
-    ignored: keys of the checkpoint that were passed over by the table's leave. One that was loaded for images alone has
-    no tokenizer.
+    pixels, mels: what the towers that were loaded take of pictures and sounds. ignored: keys of the checkpoint that
+    were passed over by the table's leave. One that was loaded for images or sounds alone has no tokenizer.
     """
 
     name: str
     dim: int
     fingerprint: str
     config: Any
-    model: CLIPModel | CLIPVisionModelWithProjection | ClapTextModelWithProjection
+    model: (
+        CLIPModel
+        | CLIPVisionModelWithProjection
+        | ClapModel
+        | ClapTextModelWithProjection
+        | ClapAudioModelWithProjection
+    )
     tokenizer: "PreTrainedTokenizerBase | None"
     pixels: PixelRecipe | None
+    mels: MelRecipe | None = None
     max_tokens: int
     ignored: list[str]
 
@@ -78,19 +98,22 @@ class Space:
         """The texts tokenised and packed, for all of this process's devices. batch_tokens: as for `encode_text`."""
         is_clip = isinstance(self.model, CLIPModel)
         return pack(
-            self._tokenised(texts),
+            self.token_ids(texts),
             longest=self.max_tokens,
             batch_tokens=batch_tokens,
             devices=jax.local_device_count(),
             is_causal=is_clip,
-            uncounted=None if is_clip else self.config.pad_token_id,
+            uncounted=None if is_clip else text_config(self.config).pad_token_id,
         )
 
-    def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each text that its tower sees. Raises CheckpointError for a space without a tokenizer."""
         if not texts:  # which transformers' tokenizers do not take
             return []
+        if self.tokenizer is None and hasattr(self.model, "encode_text"):
+            raise CheckpointError(laion_clap.no_tokenizer(self.name))
         if self.tokenizer is None:
-            raise CheckpointError(f"space {self.name} was loaded for images alone: load it whole")
+            raise CheckpointError(f"space {self.name} was loaded without its text tower: load it whole")
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)["input_ids"]
         if not isinstance(self.model, CLIPModel):
             return ids
@@ -145,15 +168,55 @@ class Space:
             vectors[start : start + len(part)] = np.asarray(self._run("encode_image", whole))[: len(part)]
         return vectors
 
+    def encode_audio(
+        self, sounds: Sequence[Float[np.ndarray, "_"]], *, batch_size: int = 16
+    ) -> Float[np.ndarray, "B E"]:
+        """Audio projections [B, E] of B mono sounds in -1..1 at `mels.sample_rate`, of any lengths.
+
+        batch_size: sounds that are heard at once by all of this process's devices. Raises CheckpointError for a space
+        that has no audio tower, SoundError for an empty sound.
+        """
+        recipe = self.require_mels()
+        if not sounds:
+            return np.zeros((0, self.dim), np.float32)
+        batch_size = batch_size_for(len(sounds), batch_size)
+        parts = (sounds[start : start + batch_size] for start in range(0, len(sounds), batch_size))
+        return self._encode_batches((recipe(part) for part in parts), batch_size)
+
+    def require_mels(self) -> MelRecipe:
+        """What makes spectrograms of sounds. Raises CheckpointError for a space that has no audio tower."""
+        if self.mels is None:
+            raise CheckpointError(
+                f"space {self.name} has no audio tower; pass a whole CLAP, such as laion/clap-htsat-unfused"
+            )
+        return self.mels
+
+    def encode_mels(self, mels: Mels, *, batch_size: int = 16) -> Float[np.ndarray, "B E"]:
+        """Audio projections [B, E] of B spectrograms as `mels` makes them, in batches filled up to one size."""
+        starts = range(0, len(mels.mel_BCTM), batch_size)
+        return self._encode_batches((Mels(*(x[i : i + batch_size] for x in mels)) for i in starts), batch_size)
+
+    def _encode_batches(self, batches: Iterable[Mels], batch_size: int) -> Float[np.ndarray, "B E"]:
+        """While a batch is heard, the next is made."""
+        size = _rounded_up(batch_size, jax.local_device_count())
+        vectors, before = [np.zeros((0, self.dim), np.float32)], None
+        for mels in batches:
+            filled = Mels(*(np.resize(x, (size, *x.shape[1:])) for x in mels))
+            heard = self._run("encode_audio", filled)[: len(mels.is_longer_B)]
+            vectors += [] if before is None else [np.asarray(before)]
+            before = heard
+        return np.concatenate([*vectors, *([] if before is None else [np.asarray(before)])])
+
     def save(self, folder: Path) -> None:
         """Writes the space as a Hugging Face folder that transformers loads: the way back through the same table."""
         with written_whole(folder) as beside:
             self.config.save_pretrained(beside)
             if self.tokenizer is not None:
                 self.tokenizer.save_pretrained(beside)
-            if self.pixels is not None:
-                (beside / PIXELS_FILE).write_text(json.dumps(self.pixels.content, indent=2) + "\n", encoding="utf-8")
-            tensors = unfill(self.model, _FORMATS[self.config.model_type][1], self.config)
+            for file, recipe in ((PIXELS_FILE, self.pixels), (MELS_FILE, self.mels)):
+                if recipe is not None:
+                    (beside / file).write_text(json.dumps(recipe.content, indent=2) + "\n", encoding="utf-8")
+            tensors = unfill(self.model, format_of(self.config)[1], self.config)
             safetensors.numpy.save_file(tensors, beside / "model.safetensors", metadata={"format": "pt"})
 
     @functools.cached_property
@@ -163,7 +226,7 @@ class Space:
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
         return graphdef, state, NamedSharding(mesh, PartitionSpec("data"))
 
-    def _run(self, method: str, batch: np.ndarray | TokenRows) -> jax.Array:
+    def _run(self, method: str, batch: np.ndarray | TokenRows | Mels) -> jax.Array:
         graphdef, state, over_data = self._replicated
         return _encoder()(method, graphdef, state, jax.device_put(batch, over_data))
 
@@ -186,57 +249,74 @@ def _encode(method: str, graphdef: nnx.GraphDef, state: nnx.State, batch: Any) -
         return getattr(nnx.merge(graphdef, state), method)(batch).astype(jnp.float32)
 
 
+def batch_size_for(count: int, most: int) -> int:
+    """How many of so many sounds are heard at once: of few sizes, since the tower compiles for each."""
+    return min(most, 1 << (count - 1).bit_length()) if count else most
+
+
 def _rounded_up(count: int, multiple: int) -> int:
     return -(-max(count, 1) // multiple) * multiple
 
 
-def _clap_text_config(config: Any) -> Any:
-    """A whole ClapModel keeps the text tower's sizes in `text_config` and the projection's beside it."""
-    text = config.text_config
-    text.projection_dim, text.projection_hidden_act = config.projection_dim, config.projection_hidden_act
-    text.architectures = ["ClapTextModelWithProjection"]
-    return text
-
-
-# config.json's model_type → how to build the module, and the table of its weights
-_FORMATS: dict[str, tuple[Any, Table]] = {
-    "clip": (clip.build, clip.TABLE),
-    "clap_text_model": (clap.build, clap.TABLE),
-}
-
-
-def load_space(name: str, *, only_images: bool = False) -> Space:
+def load_space(name: str, *, only: Tower | None = None) -> Space:
     """The space of a checkpoint.
 
-    name: a hub name, a local folder, or either with `:SUBFOLDER` (`cvssp/audioldm-s-full-v2:text_encoder`).
-    only_images: of CLIP the vision tower alone is read, which takes half the time.
-    Raises CheckpointError for a checkpoint that is missing, incomplete, of another kind, or whose tensors do not fit
-    its config.json.
+    name: a hub name, a local folder, either with `:SUBFOLDER` (`cvssp/audioldm-s-full-v2:text_encoder`), or a file of
+    laion_clap's or AudioLDM's own (`630k-audioset-best.pt`, `audioldm-s-full-v2.ckpt`).
+    only: the tower that is wanted, where others are not: of CLIP "image", and of CLAP either, is then read alone, which
+    takes half the time.
+    Raises CheckpointError for a checkpoint that is missing, incomplete, of another kind, has no such tower, or whose
+    tensors do not fit its config.json.
     """
+    if Path(name).expanduser().is_file():
+        return _load_file(name, only)
     folder = checkpoint_folder(name)
-    config: Any
-    if only_images:
-        config = _vision_config(folder, name)
-        build, table, dim = clip.build_vision, clip.VISION_TABLE, clip.projection_dim(config)
-    else:
-        config = _read_config(folder, name)
-        (build, table), dim = _FORMATS[config.model_type], config.projection_dim
-    has_images = only_images or config.model_type == "clip"
+    config = read_config(folder, name, only)
+    build, table = format_of(config)
     with ThreadPoolExecutor(1) as beside:
         hashed = beside.submit(fingerprint, folder)  # reads every byte
         tensors = read_tensors(folder, table.ignored)
-        model = fill(functools.partial(build, config), tensors, table, str(folder))
-        tokenizer = None if only_images else _load_tokenizer(folder)
+        model: Any = fill(functools.partial(build, config), tensors, table, str(folder))
+        towers = towers_of(config)
+        tokenizer = _load_tokenizer(folder) if "text" in towers else None
+        mels = MelRecipe.read(folder) if "audio" in towers else None
+        if mels:
+            mels.require_tower(audio_config(config), folder)
         return Space(
             name=name,
-            dim=dim,
+            dim=clip.projection_dim(config) if isinstance(config, dict) else config.projection_dim,
             fingerprint=hashed.result(),
             config=config,
             model=model,
             tokenizer=tokenizer,
-            pixels=PixelRecipe.read(folder) if has_images else None,
-            max_tokens=min(_positions(config), tokenizer.model_max_length) if tokenizer else 0,
+            pixels=PixelRecipe.read(folder) if "image" in towers else None,
+            mels=mels,
+            max_tokens=min(longest_text(config), tokenizer.model_max_length) if tokenizer else 0,
             ignored=ignored_keys(tensors, table),
+        )
+
+
+def _load_file(name: str, only: Tower | None) -> Space:
+    path = Path(name).expanduser()
+    with ThreadPoolExecutor(1) as beside:
+        hashed = beside.submit(fingerprint, path)
+        file = laion_clap.LaionClap.read(path)
+        config = file.narrowed(only)
+        (build, _), table = format_of(config), laion_clap.TABLES[only]
+        tensors = file.tensors(table)
+        model: Any = fill(functools.partial(build, config), tensors, table, str(path), sizes="its other tensors")
+        tokenizer = None if only == "audio" else file.load_tokenizer()
+        return Space(
+            name=name,
+            dim=config.projection_dim,
+            fingerprint=hashed.result(),
+            config=config,
+            model=model,
+            tokenizer=tokenizer,
+            pixels=None,
+            mels=None if only == "text" else MelRecipe(file.preprocessor()),
+            max_tokens=min(longest_text(config), tokenizer.model_max_length) if tokenizer else 0,
+            ignored=sorted([*ignored_keys(tensors, table), *file.others]),
         )
 
 
@@ -245,57 +325,21 @@ def identify(name: str, *, download: bool = True) -> SpaceId:
 
     download: whether the hub may be asked for it; where it may not, one that is not here raises AbsentError.
     """
+    if (path := Path(name).expanduser()).is_file():
+        config: Any = laion_clap.LaionClap.read(path).config
+        return SpaceId(name=name, dim=config.projection_dim, fingerprint=fingerprint(path))
     folder = checkpoint_folder(name, download=download)
-    return SpaceId(name=name, dim=_read_config(folder, name).projection_dim, fingerprint=fingerprint(folder))
-
-
-def _read_config(folder: Path, name: str) -> Any:
-    """A checkpoint's config as transformers reads it. Raises CheckpointError for one of another kind, or for none."""
-    if (folder / "model_index.json").is_file() and not (folder / "config.json").is_file():
-        raise CheckpointError(f"{name} is a whole generator; its CLAP is {name}:text_encoder")
-    kind = read_json(folder / "config.json").get("model_type")
-    if kind not in (*_FORMATS, "clap"):
-        raise CheckpointError(f"{name}: config.json says model_type {kind!r}; expected clip, clap or clap_text_model")
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers checks sizes against each other, by exceptions of many kinds
-        raise CheckpointError(f"{folder / 'config.json'} makes no model ({one_line(error)}); fetch it again") from error
-    if kind == "clap":
-        config = _clap_text_config(config)
-    towers: list[Any] = [config.text_config, config.vision_config] if kind == "clip" else [config]
-    for tower in towers:
-        _require_activation(folder, tower.hidden_act)
-    return config
-
-
-def _vision_config(folder: Path, name: str) -> dict[str, Any]:
-    """config.json of a CLIP checkpoint as it is. Raises CheckpointError for one of another kind."""
-    content = read_json(folder / "config.json")
-    if content.get("model_type") != "clip":
-        raise CheckpointError(f"space {name} has no image tower; pass a CLIP checkpoint")
-    _require_activation(folder, clip.vision_sizes(content).hidden_act)
-    return content
-
-
-def _require_activation(folder: Path, name: str) -> None:
-    if name not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
-        raise CheckpointError(f"{folder / 'config.json'}: hidden_act {name!r}; known are {known}")
+    return SpaceId(name=name, dim=read_config(folder, name).projection_dim, fingerprint=fingerprint(folder))
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of a checkpoint folder's weights, config and tokenizer files."""
+    """SHA-256 over the names and contents of a checkpoint folder's weights, config and tokenizer files, or over the one
+    file that holds a checkpoint."""
+    if folder.is_file():
+        with open(folder, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     files = {*weight_files(folder), *_tokenizer_files(folder), folder / "config.json"}
     return digest_of({path.name: path for path in files})
-
-
-def _positions(config: Any) -> int:
-    """The longest text of a checkpoint in tokens; RoBERTa counts positions from pad_token_id + 1."""
-    if config.model_type == "clip":
-        return config.text_config.max_position_embeddings
-    return config.max_position_embeddings - config.pad_token_id - 1
 
 
 def _tokenizer_folder(folder: Path) -> Path:

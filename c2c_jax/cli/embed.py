@@ -110,7 +110,8 @@ def mend(args: argparse.Namespace) -> None:
     begun = None if Store.exists(args.repair) else StoreWriter.begun(args.repair)
     if begun:  # an earlier repair was stopped
         names = args.spaces or (begun.source.name, begun.target.name)
-        complete(args.repair, (load_space(names[0]), load_space(names[1])), config.embed.batch_tokens)
+        spaces = load_space(names[0], only="text"), load_space(names[1], only="text")
+        complete(args.repair, spaces, config.embed.batch_tokens)
         return print(f"{args.repair}: whole")
     store = Store.open(args.repair)
     for line in damage_report(store):

@@ -46,7 +46,7 @@ def prepare_store(config: Config, path: Path) -> Store:
         store = Store.open(path)
         console.print(f"reusing {store.plan.rows:,} embedded captions in {path}")
         return store
-    spaces = loaded or (load_space(config.source), load_space(config.target))
+    spaces = loaded or (load_space(config.source, only="text"), load_space(config.target, only="text"))
     return complete(path, spaces, config.embed.batch_tokens)
 
 
@@ -120,7 +120,7 @@ def _lay_plan(config: Config, path: Path) -> tuple[Space, Space] | None:
             )
         if same == wanted:
             return None
-    spaces = load_space(config.source), load_space(config.target)
+    spaces = load_space(config.source, only="text"), load_space(config.target, only="text")
     _write_plan(config, path, sources, ids, store)
     return spaces
 

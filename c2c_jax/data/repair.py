@@ -40,7 +40,7 @@ def repair(store: Store, names: tuple[str, str], data_dir: str = "", manual_dir:
         _restore_captions(store, bad_texts, data_dir, manual_dir)
     if not bad:
         return store
-    spaces = load_space(names[0]), load_space(names[1])
+    spaces = load_space(names[0], only="text"), load_space(names[1], only="text")
     for space, planned in zip(spaces, (store.plan.source, store.plan.target), strict=True):
         expect_space(store.path, space.id, planned)
     store.reopen(bad)

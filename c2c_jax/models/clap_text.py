@@ -139,13 +139,20 @@ class ClapTextModel(nnx.Module):
 
 
 class ClapProjectionLayer(nnx.Module):
-    def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
-        self.activation = ACTIVATIONS[config.projection_hidden_act]
-        self.linear1 = nnx.Linear(config.hidden_size, config.projection_dim, rngs=rngs)
-        self.linear2 = nnx.Linear(config.projection_dim, config.projection_dim, rngs=rngs)
+    """Of either tower, into the joint space of width E."""
 
-    def __call__(self, pooled_RQD: Float[Array, "R Q D"]) -> Float[Array, "R Q E"]:
-        return self.linear2(self.activation(self.linear1(pooled_RQD)))
+    def __init__(self, D: int, E: int, activation: str, *, rngs: nnx.Rngs):
+        self.activation = ACTIVATIONS[activation]
+        self.linear1 = nnx.Linear(D, E, rngs=rngs)
+        self.linear2 = nnx.Linear(E, E, rngs=rngs)
+
+    def __call__(self, pooled: Float[Array, "*rows D"]) -> Float[Array, "*rows E"]:
+        return self.linear2(self.activation(self.linear1(pooled)))
+
+
+def text_projection(config: ClapTextConfig, rngs: nnx.Rngs) -> ClapProjectionLayer:
+    sizes = config.hidden_size, config.projection_dim, config.projection_hidden_act
+    return ClapProjectionLayer(*sizes, rngs=rngs)
 
 
 class ClapTextModelWithProjection(nnx.Module):
@@ -153,7 +160,7 @@ class ClapTextModelWithProjection(nnx.Module):
 
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.text_model = ClapTextModel(config, rngs=rngs)
-        self.text_projection = ClapProjectionLayer(config, rngs=rngs)
+        self.text_projection = text_projection(config, rngs)
 
     def encode_text(self, tokens: TokenRows) -> Float[Array, "R Q E"]:
         """Text projections before L2 normalisation."""

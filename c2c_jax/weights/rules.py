@@ -152,7 +152,7 @@ def _transposed(tensor: np.ndarray, axes: tuple[int, ...], key: str, origin: str
 def unfill(module: nnx.Module, table: Table, config: Any = None) -> dict[str, np.ndarray]:
     """The way back: torch names → contiguous float32 arrays in torch's layout, the table's constants included."""
     tensors = dict(table.constants(config))
-    for path, variable in nnx.to_flat_state(nnx.state(module, nnx.Param)):
+    for path, variable in nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat))):
         name = ".".join(map(str, path))
         renamed = _renamed(name, table.rules, "flax")
         if renamed is None:

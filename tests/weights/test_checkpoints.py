@@ -206,7 +206,7 @@ def test_whole_clap_model_gives_its_text_tower(tmp_path, audioldm_folder, captio
     whole.text_projection.load_state_dict(text.text_projection.state_dict())
     whole.save_pretrained(tmp_path / "clap")
     shutil.copytree(audioldm_folder / "tokenizer", tmp_path / "clap", dirs_exist_ok=True)
-    space = load_space(str(tmp_path / "clap"))
+    space = load_space(str(tmp_path / "clap"), only="text")
     assert "logit_scale_a" in space.ignored and any(key.startswith("audio_model.") for key in space.ignored)
     expected = load_space(f"{audioldm_folder}:text_encoder").encode_text(caption_list[:4])
     np.testing.assert_array_equal(space.encode_text(caption_list[:4]), expected)

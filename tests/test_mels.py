@@ -1,0 +1,154 @@
+"""Log-mel spectrograms: against transformers' ClapFeatureExtractor, and against laion_clap's own, transcribed."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from c2c_jax.errors import CheckpointError, SoundError
+from c2c_jax.mels import DEFAULTS, MelRecipe
+
+TOLERANCE = dict(atol=1e-4, rtol=0)  # dB
+LAION = dict(frequency_min=50, truncation="rand_trunc")
+FUSED = LAION | dict(truncation="fusion")
+OTHER = dict(
+    feature_size=16, sampling_rate=16_000, hop_length=160, max_length_s=1, fft_window_size=400, frequency_max=7_600
+)
+SECOND = dict(max_length_s=1)
+
+
+def heard(samples: int, rate: int = 48_000) -> list[np.ndarray]:
+    """Noise, and a pure tone that falls silent: mel bins at the floor of -100 dB beside one at +40."""
+    rng = np.random.default_rng(samples)
+    tone = np.sin(2 * np.pi * 1234.5 * np.arange(samples) / rate) * (np.arange(samples) < 0.8 * samples)
+    return [(rng.normal(size=samples) * 0.1).astype(np.float32), tone.astype(np.float32)]
+
+
+@pytest.fixture
+def fixed_dice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers draws where ours is fixed: at the beginning, and in the middle of each third."""
+    monkeypatch.setattr(np.random, "randint", lambda low, high: low)
+    monkeypatch.setattr(np.random, "choice", lambda places: places[len(places) // 2])
+
+
+@pytest.mark.parametrize("padding", ["repeatpad", "repeat", "pad"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        LAION | SECOND,
+        FUSED | SECOND,
+        OTHER | dict(truncation="rand_trunc"),
+        OTHER | dict(feature_size=64),
+        SECOND | dict(hop_length=500),
+    ],
+)
+def test_as_transformers(fields, padding, fixed_dice):
+    extractor = transformers.ClapFeatureExtractor(**fields, padding=padding)
+    recipe = MelRecipe(dict(**fields, padding=padding))
+    wanted, hop = extractor.nb_max_samples, extractor.hop_length
+    for samples in (wanted, wanted - 1, wanted // 3 + 7, 100, wanted + 1, wanted + hop, wanted + 2 * hop, 3 * wanted):
+        sounds = heard(samples, recipe.sample_rate)
+        expected = extractor(sounds, sampling_rate=recipe.sample_rate, return_tensors="np")
+        found = recipe(sounds)
+        assert found.mel_BCTM.dtype == np.float32
+        np.testing.assert_allclose(found.mel_BCTM, expected["input_features"], err_msg=str(samples), **TOLERANCE)
+        if recipe.has_fusion and samples >= wanted + hop:  # of shorter ones transformers marks one of a batch
+            assert expected["is_longer"].all() and found.is_longer_B.all()
+        else:
+            assert not found.is_longer_B.any()
+
+
+def test_what_a_file_leaves_out_is_what_transformers_fills_in():
+    filled = transformers.ClapFeatureExtractor().to_dict()
+    assert {name: filled[name] for name in DEFAULTS} == DEFAULTS
+    recipe = MelRecipe({"truncation": None})
+    assert (recipe.sample_rate, recipe.max_seconds, recipe.has_fusion) == (48_000, None, True)
+    assert MelRecipe({"truncation": "rand_trunc"}).max_seconds == 10
+
+
+def power(sound: np.ndarray) -> torch.Tensor:
+    """Of torch's transform, as torchaudio.transforms.Spectrogram and torchlibrosa.stft.Spectrogram call it."""
+    window = torch.hann_window(1024, dtype=torch.float64)
+    x = torch.from_numpy(sound.astype(np.float64))
+    return torch.stft(x, 1024, 480, 1024, window, center=True, pad_mode="reflect", return_complex=True).abs() ** 2
+
+
+def decibels(mel: torch.Tensor) -> np.ndarray:
+    """torchaudio's AmplitudeToDB("power", top_db=None), and torchlibrosa's LogmelFilterBank(ref=1, amin=1e-10)."""
+    return (10 * torch.log10(torch.clamp(mel, min=1e-10))).numpy()
+
+
+def test_as_laion_clap_with_fusion():
+    """laion_clap.training.data.get_mel: torchaudio's MelSpectrogram with norm=None and mel_scale="htk"."""
+    ends = 2595 * torch.log10(1 + torch.tensor([50.0, 14_000.0], dtype=torch.float64) / 700)
+    mels = torch.linspace(float(ends[0]), float(ends[1]), 66, dtype=torch.float64)
+    hertz = 700 * (10 ** (mels / 2595) - 1)
+    slopes = hertz[None] - torch.linspace(0, 24_000, 513, dtype=torch.float64)[:, None]
+    down, up = -slopes[:, :-2] / hertz.diff()[:-1], slopes[:, 2:] / hertz.diff()[1:]
+    filters = torch.clamp(torch.minimum(down, up), min=0)
+    for sound in heard(480_000):
+        expected = decibels(power(sound).T @ filters)
+        np.testing.assert_allclose(MelRecipe(FUSED)([sound]).mel_BCTM[0, 3], expected, **TOLERANCE)
+
+
+def test_as_laion_clap_without_fusion():
+    """HTSAT's own Spectrogram and LogmelFilterBank, whose filters are librosa.filters.mel's."""
+    linear, logarithmic = 200 / 3, np.log(6.4) / 27
+    ends = [50 / linear, 15 + np.log(14_000 / 1000) / logarithmic]
+    mels = np.linspace(*ends, 66)
+    hertz = np.where(mels < 15, linear * mels, 1000 * np.exp(logarithmic * (mels - 15)))
+    ramps = np.subtract.outer(hertz, np.fft.rfftfreq(1024, 1 / 48_000))
+    lower, upper = -ramps[:-2] / np.diff(hertz)[:-1, None], ramps[2:] / np.diff(hertz)[1:, None]
+    filters = np.maximum(0, np.minimum(lower, upper)) * (2 / (hertz[2:] - hertz[:-2]))[:, None]
+    for sound in heard(480_000):
+        expected = decibels(power(sound).T @ torch.from_numpy(filters.T))
+        np.testing.assert_allclose(MelRecipe(LAION)([sound]).mel_BCTM[0, 0], expected, **TOLERANCE)
+
+
+def test_the_beginning_of_a_long_sound_and_the_same_each_time():
+    recipe = MelRecipe(LAION | SECOND)
+    long = heard(100_000)
+    np.testing.assert_array_equal(recipe(long).mel_BCTM, recipe([sound[:48_000] for sound in long]).mel_BCTM)
+    fused = MelRecipe(FUSED | SECOND)
+    np.testing.assert_array_equal(fused(long).mel_BCTM, fused(long).mel_BCTM)
+    np.testing.assert_array_equal(fused(long[1:]).mel_BCTM, fused(long).mel_BCTM[1:])
+
+
+def test_the_three_parts_of_a_long_sound():
+    """Clicks in the middle of each third of the places where a second can begin, which each part begins with."""
+    sound = np.zeros(48_000 * 7 // 2, np.float32)
+    places = 250 // 3 // 2 + np.array([0, 84, 167])  # 251 places in thirds of 84, 84 and 83
+    sound[480 * places] = 1
+    (mel_CTM,), is_longer = MelRecipe(FUSED | SECOND)([sound])
+    assert is_longer.all()
+    for part in mel_CTM[1:]:
+        assert part[0].min() > -45 and part[4:60].max() == -100
+
+
+def test_empty_sounds_are_refused():
+    for fields in (LAION, FUSED):
+        with pytest.raises(SoundError, match="no samples"):
+            MelRecipe(fields)([np.zeros(0, np.float32)])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(truncation="other"),
+        dict(padding="longest"),
+        dict(hop_length=0),
+        dict(feature_size="many"),
+        dict(max_length_s=0, truncation="rand_trunc"),
+    ],
+)
+def test_recipes_of_another_kind(tmp_path, wrong):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(SECOND | wrong))
+    with pytest.raises(CheckpointError, match="makes no spectrogram"):
+        MelRecipe.read(tmp_path)
+
+
+def test_no_recipe(tmp_path):
+    with pytest.raises(CheckpointError, match="is missing"):
+        MelRecipe.read(tmp_path)
