@@ -22,7 +22,7 @@ from c2c_jax.models.gap import translate_image
 from c2c_jax.models.layers import unit
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
 from c2c_jax.weights.folders import checkpoint_folder
-from c2c_jax.weights.translator import Bundle, load_bundle
+from c2c_jax.weights.translator import Bundle, bundle_in, load_bundle
 
 if TYPE_CHECKING:  # torch is loaded where a sound is asked for, and there alone
     from c2c_jax.generation.audioldm import AudioLDM
@@ -226,6 +226,7 @@ def pictures_to_sounds(
     if generation and save_embedding and save_embedding.absolute() in {one.out.absolute() for one in subjects}:
         raise ConfigError(f"sound and vectors cannot both be written to {save_embedding}: name other files")
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    translator = bundle_in(translator)
     bundle = load_bundle(translator)
     checkpoint_folder(clip or bundle.source.name)  # told of before the generator is waited for
     with ThreadPoolExecutor(1) as beside, _bar(console) as bar:

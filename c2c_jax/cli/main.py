@@ -7,10 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from c2c_jax import __version__
-from c2c_jax.cli import embed, export, import_checkpoint, infer, train
+from c2c_jax.cli import embed, evaluate, export, import_checkpoint, infer, miniworld, report, search, train
 from c2c_jax.errors import C2CError
 
-VERBS = {"train": train, "embed": embed, "infer": infer, "export": export, "import-checkpoint": import_checkpoint}
+VERBS = {
+    "train": train,
+    "embed": embed,
+    "evaluate": evaluate,
+    "infer": infer,
+    "export": export,
+    "import-checkpoint": import_checkpoint,
+    "miniworld": miniworld,
+    "report": report,
+    "search": search,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -78,40 +78,49 @@ class Plan:
         return cls(**{**fields, **spaces, "sources": sources})
 
 
-def _open_array(path: Path, side: str, plan: Plan, *, create: bool) -> tensorstore.TensorStore:
-    dim = getattr(plan, side).dim
+def open_array(
+    path: Path, shape: tuple[int, int], chunk_rows: int, dtype: str, *, create: bool
+) -> tensorstore.TensorStore:
+    """The array [N, E] in a folder, chunked by rows, uncompressed. create: it is made where there is none, and given
+    more rows where it has fewer. Raises StoreError for another array than that."""
     metadata: dict[str, Any] = {
-        "data_type": plan.dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [plan.chunk_rows, dim]}},
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [chunk_rows, shape[1]]}},
     }
-    exists = (path / side / "zarr.json").is_file()  # its shape may be another while the store grows
+    exists = (path / "zarr.json").is_file()  # its shape may be another while the store grows
     spec = {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str((path / side).absolute())},
-        "metadata": metadata if exists else {**metadata, "shape": [plan.rows, dim]},
+        "kvstore": {"driver": "file", "path": str(path.absolute())},
+        "metadata": metadata if exists else {**metadata, "shape": list(shape)},
     }
     try:
         array = tensorstore.open(spec, open=True, create=create and not exists).result()
     except ValueError as error:
-        raise StoreError(f"{path / side} is not the array its manifest speaks of: {_cause(error)}") from None
-    if array.shape[1] != dim or (array.shape[0] < plan.rows and not create):
-        raise StoreError(f"{path / side} is not the array its manifest speaks of: its shape is {array.shape}")
-    if array.shape[0] < plan.rows:
-        array = array.resize(exclusive_max=[plan.rows, dim]).result()
+        raise StoreError(f"{path} is not the array its manifest speaks of: {cause_of(error)}") from None
+    if array.shape[1] != shape[1] or (array.shape[0] < shape[0] and not create):
+        raise StoreError(f"{path} is not the array its manifest speaks of: its shape is {array.shape}")
+    if array.shape[0] < shape[0]:
+        array = array.resize(exclusive_max=list(shape)).result()
     return array
 
 
-def _cause(error: Exception) -> str:
+def _open_side(path: Path, side: str, plan: Plan, *, create: bool) -> tensorstore.TensorStore:
+    return open_array(path / side, (plan.rows, getattr(plan, side).dim), plan.chunk_rows, plan.dtype, create=create)
+
+
+def cause_of(error: Exception) -> str:
     """The system's own words within one of tensorstore's long messages, or its first line."""
     found = re.search(r"\[(?:OS )?error \d+: ([^\]]+)\]|(No space left on device|File too large)", str(error))
     return (found[1] or found[2]) if found else str(error).splitlines()[0]
 
 
-def _checksum(rows: np.ndarray) -> str:
+def checksum_of(rows: np.ndarray) -> str:
+    """SHA-256 of a chunk's bytes."""
     return hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()
 
 
-def _text_checksum(texts: Iterable[str]) -> str:
+def text_checksum(texts: Iterable[str]) -> str:
+    """SHA-256 of a text chunk's bytes."""
     return hashlib.sha256("".join(f"{text}\n" for text in texts).encode("utf-8")).hexdigest()
 
 
@@ -120,14 +129,16 @@ def text_file(path: Path, chunk: int) -> Path:
     return path / "captions" / f"{chunk}.txt"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A manifest or plan. Raises StoreError where it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} is damaged ({error}); delete the store {path.parent} to embed again") from None
 
 
-def _write_json(path: Path, fields: dict[str, Any]) -> None:
+def write_json(path: Path, fields: dict[str, Any]) -> None:
+    """Writes a manifest or plan, whole."""
     with written_whole(path) as beside:
         beside.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
@@ -143,7 +154,7 @@ def write_captions(path: Path, texts: Iterable[str], chunk_rows: int, kept: list
     def write() -> None:
         with written_whole(text_file(path, len(checksums))) as beside:
             beside.write_text("".join(f"{text}\n" for text in block), encoding="utf-8", newline="\n")
-        checksums.append(_text_checksum(block))
+        checksums.append(text_checksum(block))
         block.clear()
 
     for text in texts:
@@ -176,11 +187,11 @@ class StoreWriter:
 
     def __init__(self, path: Path, process: int = 0):
         self.path = path
-        fields = _read_json(path / "plan.json")
+        fields = read_json(path / "plan.json")
         self._text_checksums = fields.pop("captions_checksums")
         self.plan = Plan.from_json(fields)
         self._grown_from = Store.open(path) if Store.exists(path) else None
-        self.arrays = {side: _open_array(path, side, self.plan, create=True) for side in SIDES}
+        self.arrays = {side: _open_side(path, side, self.plan, create=True) for side in SIDES}
         self.finished = self._read_progress()
         # A process killed in the middle of a line leaves half of one: a new file a start keeps every line whole.
         starts = len(list(path.glob(f"progress-{process}-*.jsonl")))
@@ -189,14 +200,14 @@ class StoreWriter:
     @staticmethod
     def begin(path: Path, plan: Plan, text_checksums: list[str]) -> None:
         """Lays down the plan of a store whose captions are written."""
-        _write_json(path / "plan.json", {**dataclasses.asdict(plan), "captions_checksums": text_checksums})
+        write_json(path / "plan.json", {**dataclasses.asdict(plan), "captions_checksums": text_checksums})
 
     @staticmethod
     def begun(path: Path) -> Plan | None:
         """The plan of an unfinished or growing store at `path`. Raises StoreError where it is damaged."""
         if not (path / "plan.json").is_file():
             return None
-        fields = _read_json(path / "plan.json")
+        fields = read_json(path / "plan.json")
         fields.pop("captions_checksums", None)
         try:
             return Plan.from_json(fields)
@@ -240,13 +251,13 @@ class StoreWriter:
                     kept = self._grown_from.read_chunk(side, rows.start // self.plan.chunk_rows)
                     stored = np.concatenate([kept, stored])
                 self.arrays[side][rows].write(stored).result()
-                checksums[side] = _checksum(stored)
+                checksums[side] = checksum_of(stored)
             with open(self._progress, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"chunk": chunk, **checksums}) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         except (ValueError, OSError) as error:  # tensorstore tells of a full disk by a ValueError
-            cause = error.strerror if isinstance(error, OSError) else _cause(error)
+            cause = error.strerror if isinstance(error, OSError) else cause_of(error)
             raise StoreError(
                 f"{self.path}: chunk {chunk} could not be written: {cause}; make room, then start again: "
                 "the pass goes on at the last finished chunk"
@@ -291,7 +302,7 @@ class Store:
         """Raises StoreError where there is no finished store."""
         if not cls.exists(path):
             raise StoreError(f"{path} holds no finished embedding store (no manifest.json)")
-        manifest = _read_json(path / "manifest.json")
+        manifest = read_json(path / "manifest.json")
         try:
             checksums = manifest.pop("checksums")
             return cls(path, Plan.from_json(manifest), checksums)
@@ -299,11 +310,11 @@ class Store:
             raise StoreError(f"{path / 'manifest.json'} is of another format ({error}); embed again") from None
 
     def write_manifest(self) -> None:
-        _write_json(self.path / "manifest.json", {**dataclasses.asdict(self.plan), "checksums": self.checksums})
+        write_json(self.path / "manifest.json", {**dataclasses.asdict(self.plan), "checksums": self.checksums})
 
     def array(self, side: str) -> tensorstore.TensorStore:
         """The "source" or "target" array [N, E] as it lies on disk, unchecked. Raises StoreError where it is not."""
-        return _open_array(self.path, side, self.plan, create=False)[: self.plan.rows]
+        return _open_side(self.path, side, self.plan, create=False)[: self.plan.rows]
 
     def read(self, side: str) -> Float[np.ndarray, "N E"]:
         """All rows of "source" or "target" [N, E] in memory, in the store's dtype, checked against the checksums.
@@ -312,14 +323,14 @@ class Store:
         """
         vectors = np.asarray(self.array(side).read().result())
         for chunk, checksum in enumerate(self.checksums[side]):
-            if _checksum(vectors[self.plan.rows_of(chunk)]) != checksum:
+            if checksum_of(vectors[self.plan.rows_of(chunk)]) != checksum:
                 raise StoreError(self._told(side, chunk))
         return vectors
 
     def read_chunk(self, side: str, chunk: int) -> Float[np.ndarray, "N E"]:
         """The rows of one chunk, checked. Raises StoreError where it is missing or damaged."""
         vectors = np.asarray(self.array(side)[self.plan.rows_of(chunk)].read().result())
-        if _checksum(vectors) != self.checksums[side][chunk]:
+        if checksum_of(vectors) != self.checksums[side][chunk]:
             raise StoreError(self._told(side, chunk))
         return vectors
 
@@ -335,7 +346,7 @@ class Store:
         """
         for chunk in range(self.plan.chunks if self.plan.captions else 0):
             try:
-                whole = _text_checksum(read_captions(self.path, self.plan, chunk)) == self.checksums["captions"][chunk]
+                whole = text_checksum(read_captions(self.path, self.plan, chunk)) == self.checksums["captions"][chunk]
             except StoreError:
                 whole = False
             if not whole:
@@ -360,7 +371,7 @@ class Store:
                 self.array(side)
             except StoreError:
                 (self.path / side / "zarr.json").unlink(missing_ok=True)
-                _open_array(self.path, side, self.plan, create=True)
+                _open_side(self.path, side, self.plan, create=True)
 
     def reopen(self, bad: set[int]) -> None:
         """Makes the store an unfinished one in which the chunks in `bad` are still to be written."""

@@ -1,25 +1,14 @@
 """Retrieval of held-out captions: does a translated vector find its own target among all the others?"""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float
 
 from c2c_jax.models.layers import unit
+from c2c_jax.retrieval import own_ranks
 
 IN_BATCH = 32
 SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")
-
-
-@jax.jit
-def _ranks(
-    query_BE: Float[Array, "B E"], candidates_NE: Float[Array, "N E"], own_B: Int[Array, "B"]
-) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
-    with jax.default_matmul_precision("float32"):
-        scores_BN = query_BE @ candidates_NE.T
-    own_score_B1 = jnp.take_along_axis(scores_BN, own_B[:, None], axis=1)
-    # Written so that a prediction that is not a number comes last.
-    return jnp.sum(~(scores_BN < own_score_B1), axis=1), own_score_B1[:, 0]
 
 
 def retrieval(
@@ -30,22 +19,15 @@ def retrieval(
     recall@k: share of predictions whose own target is among the k nearest (k = 1, 5, 10). median_rank: from 1.
     in_batch_top1: share whose own target is the nearest of 32, as CLIP2CLAP's author logged it; the last rows that fill
     no 32 are left out. mean_cosine: of each prediction with its own target. A candidate that scores as high as the own
-    one counts as ranked before it, so vectors that all fell together score nothing. Works in blocks of rows: memory is
-    block × N.
+    one counts as ranked before it, so vectors that all fell together score nothing. Cosines are held for block × block.
     """
+    rank_N = own_ranks(predicted_NE, target_NE, tile=block)
     query_NE, candidates_NE = (np.asarray(unit(jnp.asarray(v, jnp.float32))) for v in (predicted_NE, target_NE))
-    ranks, cosines = [], []
-    for start in range(0, len(query_NE), block):
-        own = np.arange(start, min(start + block, len(query_NE)))
-        block_ranks, block_cosines = _ranks(query_NE[own], candidates_NE, own)
-        ranks.append(block_ranks)
-        cosines.append(block_cosines)
-    rank_N = np.concatenate(ranks)
     return {
         **{f"recall@{k}": float(np.mean(rank_N <= k)) for k in (1, 5, 10)},
         "in_batch_top1": _in_batch_top1(query_NE, candidates_NE),
         "median_rank": float(np.median(rank_N)),
-        "mean_cosine": float(np.mean(np.concatenate(cosines))),
+        "mean_cosine": float(np.mean(np.einsum("ne,ne->n", query_NE, candidates_NE))),
     }
 
 

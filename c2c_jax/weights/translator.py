@@ -97,6 +97,11 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return _read_config(folder)["metrics"]
 
 
+def bundle_in(folder: Path) -> Path:
+    """The bundle of a run's work directory; any other folder as it is."""
+    return folder / "bundle" if (folder / "bundle" / "config.json").is_file() else folder
+
+
 def load_bundle(folder: Path) -> Bundle:
     """Reads a bundle folder.
 

@@ -1,0 +1,100 @@
+"""Finds the sounds of a folder that are nearest to pictures and texts.
+
+examples:
+  c2c search photo.png --library SOUNDS --translator runs/mlp --clap audioldm-s-full-v2.ckpt
+  c2c search photos/ --library SOUNDS --translator runs/mlp/bundle --top 3 --json > found.json
+  c2c search --text "heavy rain" --text "a dog barks" --library SOUNDS --clap laion/clap-htsat-unfused
+
+Printed are cosines and files, the nearest first; into a pipe they are lines of score<TAB>file, and with several queries
+<TAB>query behind. The sounds are heard once: their vectors are kept in SOUNDS/.c2c-index, in the user's cache folder
+where SOUNDS may not be written to, or in --index. What cannot be read is told of and left out, and the exit code is 2
+at the end.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from c2c_jax.errors import C2CError, ConfigError
+
+if TYPE_CHECKING:  # JAX is imported once the flags have been read
+    from c2c_jax.search import Found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="pictures, folders of pictures, or patterns of names"
+    )
+    parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="search for a text; may come again")
+    parser.add_argument(
+        "--library", required=True, type=Path, metavar="SOUNDS", help="a folder of sounds, with the folders inside it"
+    )
+    parser.add_argument("--translator", type=Path, metavar="RUN", help="the work directory of a run, or a bundle, for pictures")
+    parser.add_argument(
+        "--clap", metavar="NAME", help="the whole CLAP: hub name, folder or file (default: the one the bundle names)"
+    )
+    parser.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="sounds for each query (default: %(default)s)")
+    parser.add_argument("--index", type=Path, metavar="DIR", help="where vectors are kept (default: SOUNDS/.c2c-index)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.top < 1:
+        raise ConfigError(f"--top is {args.top}: take 1 or more")
+    from c2c_jax.images import find_pictures
+
+    pictures = find_pictures(args.images)
+    from rich.console import Console
+
+    from c2c_jax.search import search
+
+    found = search(
+        args.library,
+        pictures=pictures,
+        texts=args.text,
+        translator=args.translator,
+        clip=args.clip,
+        clap=args.clap,
+        top=args.top,
+        index=args.index,
+        console=Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False),
+    )
+    show_json(found) if args.json else show(found)
+    if found.left_out:
+        raise C2CError(f"{len(found.left_out):,} files could not be read; they are named above")
+
+
+def show(found: "Found") -> None:
+    """Tables on a terminal, lines of tab-separated fields elsewhere."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    for hits in found.hits:
+        if console.is_terminal:
+            table = Table("score", "sound", title=hits.query, title_justify="left")
+            for score, path in hits.sounds:
+                table.add_row(f"{score:.4f}", str(path))
+            console.print(table)
+        else:
+            query = [hits.query] if len(found.hits) > 1 else []
+            for score, path in hits.sounds:
+                print(f"{score:.4f}", path, *query, sep="\t")
+
+
+def show_json(found: "Found") -> None:
+    import dataclasses
+    import json
+
+    queries = [
+        {hits.kind: hits.query, "sounds": [{"score": score, "file": str(path)} for score, path in hits.sounds]}
+        for hits in found.hits
+    ]
+    where = {"library": str(found.library.folder), "index": str(found.library.place)}
+    left_out = [str(error) for error in found.left_out]
+    print(
+        json.dumps(
+            {**where, "clap": dataclasses.asdict(found.clap), "queries": queries, "left_out": left_out}, indent=2
+        )
+    )

@@ -1,0 +1,268 @@
+"""A folder of sounds with their vectors in one CLAP space: heard once, kept in an index, searched.
+
+The index is laid out as an embedding store of one side (`data/store.py`): a zarr array `sounds` [N, E] of raw
+projections, `captions/CHUNK.txt` with a line for each of its rows (the file's name, size, time and SHA-256, in JSON),
+and `manifest.json` with the space and a checksum for every chunk.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float16, Int, Shaped
+
+from c2c_jax.data.store import (
+    cause_of,
+    checksum_of,
+    open_array,
+    read_json,
+    text_checksum,
+    text_file,
+    write_captions,
+    write_json,
+)
+from c2c_jax.errors import SoundError, StoreError, one_line
+from c2c_jax.files import sole_user, written_whole
+from c2c_jax.hearing import sound_vectors
+from c2c_jax.retrieval import top_k
+from c2c_jax.sounds import SOUND_SUFFIXES, sound_files
+from c2c_jax.spaces import Space, SpaceId
+
+FOLDER = ".c2c-index"  # of a library's indexes, one for each CLAP
+FORMAT = 1
+DTYPE = "float16"
+CHUNK_ROWS = 4096
+PART = 256  # sounds that are heard between looks at the clock
+WRITING = 0.05  # share of the time that may go into writing the index before its end
+FAISS_FROM = 50_000  # sounds
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """A sound file as it was when it was heard. name: its path in the library; modified: in nanoseconds."""
+
+    name: str
+    size: int
+    modified: int
+    sha256: str
+
+
+@dataclasses.dataclass(kw_only=True)
+class Library:
+    """The sounds of a folder, as far as they have been heard; made by `open_library`.
+
+    place: where the index lies. heard: what row i of `vectors_NE` is the vector of; among them may be files that have
+    changed or gone. rows: the row of each file that is as it was, by its name. unheard: the other files.
+    """
+
+    folder: Path
+    place: Path
+    space: SpaceId
+    heard: list[Heard]
+    vectors_NE: Float16[np.ndarray, "N E"]
+    rows: dict[str, int]
+    unheard: list[Path]
+    is_written: bool
+
+    def update(self, load: Callable[[], Space], on_sound: Callable[[], None] = lambda: None) -> list[SoundError]:
+        """Hears the unheard sounds and writes the index, of long work now and then before its end; what has changed or
+        gone leaves it. Gives what is wrong with those that cannot be read, which stay unheard.
+
+        A file that is known by its content is not heard again under another name or time. load: gives the space, and is
+        called once something is to be heard. on_sound: called after each. Raises StoreError where another process
+        writes the index, or where it cannot be written, and as `load`.
+        """
+        if self.is_written and not self.unheard:
+            return []
+        errors: list[SoundError] = []
+        row_of = {one.sha256: row for row, one in enumerate(self.heard)}
+        with _sole_writer(self.place.parent):
+            ended, spent = time.monotonic(), 0.0
+            for start in range(0, len(self.unheard), PART):
+                files: dict[Path, Heard] = {}
+                for path in self.unheard[start : start + PART]:
+                    try:
+                        files[path] = _look_at(path, self.folder)
+                    except OSError as error:
+                        errors.append(SoundError(f"{path} cannot be read ({error.strerror})"))
+                    except UnicodeEncodeError:
+                        errors.append(SoundError(f"{os.fsencode(path)!r} has a name that is no UTF-8: rename it"))
+                vectors = {
+                    path: self.vectors_NE[row_of[one.sha256]] for path, one in files.items() if one.sha256 in row_of
+                }
+                fresh = [path for path in files if path not in vectors]
+                for _ in self.unheard[start + len(fresh) : start + PART]:
+                    on_sound()
+                if fresh:
+                    found, wrong = sound_vectors(fresh, load(), on_sound=on_sound)
+                    vectors |= {path: _as_stored(path, vector) for path, vector in found.items()}
+                    errors += wrong
+                self._add([files[path] for path in vectors], list(vectors.values()))
+                if time.monotonic() - ended > spent / WRITING:
+                    since = time.monotonic()
+                    self._write()
+                    ended, spent = time.monotonic(), time.monotonic() - since
+            if not self.is_written:
+                self._write()
+        self.unheard = [path for path in self.unheard if _name(path, self.folder) not in self.rows]
+        return errors
+
+    def nearest(self, query_QE: Float[np.ndarray, "Q E"], k: int) -> list[list[tuple[float, Path]]]:
+        """Cosine and file of the k sounds nearest to each query, the best first, or of all where there are fewer; by
+        faiss where it is installed and the library is large."""
+        names, rows = zip(*sorted(self.rows.items()), strict=True)
+        vectors_NE, k = self.vectors_NE[list(rows)], min(k, len(rows))
+        has_faiss = len(rows) > FAISS_FROM and importlib.util.find_spec("faiss") is not None
+        cosine_Qk, index_Qk = (_faiss_top_k if has_faiss else top_k)(query_QE, vectors_NE, k)
+        return [
+            [(float(cosine), self.folder / names[index]) for cosine, index in zip(*of_query, strict=True)]
+            for of_query in zip(cosine_Qk, index_Qk, strict=True)
+        ]
+
+    def _add(self, files: list[Heard], vectors: list[Float16[np.ndarray, "E"]]) -> None:
+        if files:
+            self.rows |= {one.name: len(self.heard) + place for place, one in enumerate(files)}
+            self.heard += files
+            self.vectors_NE = np.concatenate([self.vectors_NE, np.stack(vectors)])
+            self.is_written = False
+
+    def _write(self) -> None:
+        rows = [row for _, row in sorted(self.rows.items())]
+        lines = (json.dumps(dataclasses.astuple(self.heard[row])) for row in rows)
+        with written_whole(self.place) as beside:
+            _, texts = write_captions(beside, lines, CHUNK_ROWS, [])
+            vectors_NE = self.vectors_NE[rows]
+            try:
+                array = open_array(beside / "sounds", vectors_NE.shape, CHUNK_ROWS, DTYPE, create=True)
+                array.write(vectors_NE).result()
+            except ValueError as error:
+                raise StoreError(
+                    f"{self.place} could not be written: {cause_of(error)}; make room or pass another --index"
+                ) from error
+            sounds = [checksum_of(vectors_NE[start : start + CHUNK_ROWS]) for start in range(0, len(rows), CHUNK_ROWS)]
+            fields = {"format": FORMAT, "space": dataclasses.asdict(self.space), "rows": len(rows), "dtype": DTYPE}
+            checksums = {"sounds": sounds, "captions": texts}
+            write_json(beside / "manifest.json", {**fields, "chunk_rows": CHUNK_ROWS, "checksums": checksums})
+        self.is_written = True
+
+
+def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Library:
+    """The sounds in a folder and the folders in it, and what its index knows of them; nothing is heard yet.
+
+    space: of the vectors; another one has another index. index: the folder of the indexes; None: `.c2c-index` in the
+    library, or one in the user's cache folder where the library may not be written to.
+    Raises SoundError for a folder that is missing or holds no sound, StoreError for an index that is damaged.
+    """
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "no folder"
+        raise SoundError(f"expected a folder of sounds at {folder}, found {found}: name the folder they lie in")
+    paths = sound_files(folder)
+    if not paths:
+        raise SoundError(f"folder {folder} holds no sound: expected files that end in {', '.join(SOUND_SUFFIXES)}")
+    own, holder = folder / FOLDER, index
+    if holder is None:
+        holder = own if os.access(folder, os.W_OK) else _cache_of(folder)
+    name = space.fingerprint[:16]
+    places = [place for place in (holder / name, own / name) if (place / "manifest.json").is_file()]
+    heard, vectors_NE = _read(places[0], space) if places else ([], np.zeros((0, space.dim), DTYPE))
+    row_of = {(one.name, one.size, one.modified): row for row, one in enumerate(heard)}
+    now = {path: (_name(path, folder), *_stamp(path)) for path in paths}
+    rows = {state[0]: row_of[state] for state in now.values() if state in row_of}
+    return Library(
+        folder=folder,
+        place=holder / name,
+        space=space,
+        heard=heard,
+        vectors_NE=vectors_NE,
+        rows=rows,
+        unheard=[path for path, state in now.items() if state not in row_of],
+        is_written=len(rows) == len(heard),
+    )
+
+
+def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float16[np.ndarray, "N E"]]:
+    """What an index holds, checked. Raises StoreError where it is damaged, of another format or of another space."""
+    manifest = read_json(place / "manifest.json")
+    try:
+        if manifest["format"] != FORMAT or manifest["space"]["fingerprint"] != space.fingerprint:
+            raise StoreError(f"the index {place} is of another format or space; delete it to hear the sounds again")
+        rows, chunk_rows, checksums = manifest["rows"], manifest["chunk_rows"], manifest["checksums"]
+        array = open_array(place / "sounds", (rows, space.dim), chunk_rows, manifest["dtype"], create=False)
+        vectors_NE, heard = np.asarray(array.read().result()), []
+        for chunk, start in enumerate(range(0, rows, chunk_rows)):
+            lines = text_file(place, chunk).read_text(encoding="utf-8").splitlines()
+            found = checksum_of(vectors_NE[start : start + chunk_rows]), text_checksum(lines)
+            if found != (checksums["sounds"][chunk], checksums["captions"][chunk]):
+                raise ValueError(f"checksums of chunk {chunk}")
+            heard += [Heard(*json.loads(line)) for line in lines]
+    except (KeyError, TypeError, IndexError, ValueError, FileNotFoundError) as error:
+        cause = one_line(error)
+        raise StoreError(f"the index {place} is damaged ({cause}); delete it to hear the sounds again") from None
+    return heard, vectors_NE
+
+
+def _cache_of(folder: Path) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "c2c_jax" / "index" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _sole_writer(folder: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(sole_user(folder))
+        except BlockingIOError:
+            raise StoreError(f"another process is writing the index in {folder}: wait until it is done") from None
+        yield
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file, by which it is known again; (-1, -1): there is none behind a link."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def _look_at(path: Path, folder: Path) -> Heard:
+    """Raises OSError for a file that cannot be read, UnicodeEncodeError for a name that cannot be printed."""
+    str(path).encode("utf-8")
+    stamp = _stamp(path)
+    with open(path, "rb") as file:
+        return Heard(_name(path, folder), *stamp, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _as_stored(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float16[np.ndarray, "E"]:
+    with np.errstate(over="ignore"):  # an overflow is found and told in the next lines
+        stored_E = vector_E.astype(DTYPE)
+    if not np.isfinite(stored_E).all():
+        raise StoreError(f"the vector of {path} is not finite in {DTYPE}; check the tower")
+    return stored_E
+
+
+def _faiss_top_k(
+    query_QE: Float[np.ndarray, "Q E"], candidates_NE: Shaped[np.ndarray, "N E"], k: int
+) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
+    """`retrieval.top_k` by faiss's exact flat index."""
+    import faiss
+
+    index = faiss.IndexFlatIP(query_QE.shape[1])
+    for start in range(0, len(candidates_NE), CHUNK_ROWS):
+        block = candidates_NE[start : start + CHUNK_ROWS].astype(np.float32)
+        faiss.normalize_L2(block)
+        index.add(block)
+    unit_QE = np.array(query_QE, np.float32)
+    faiss.normalize_L2(unit_QE)
+    return index.search(unit_QE, k)

@@ -1,0 +1,111 @@
+"""A library and its index: any names, both ways of searching, one writer at a time."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from c2c_jax import library
+from c2c_jax.data.store import open_array
+from c2c_jax.errors import StoreError
+from c2c_jax.files import sole_user
+from c2c_jax.hearing import sound_vectors
+from c2c_jax.library import Library, open_library
+from c2c_jax.spaces import Space, load_space
+from tests.generation.test_ranking import build_clap
+
+ODD = "a\nb.wav", 'it\'s "so".wav', "kind [red] ✓.wav"
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory, audioldm_folder) -> Space:
+    return load_space(str(build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder)))
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sounds")
+    for seed, name in enumerate((*ODD, *(f"{number}.wav" for number in range(5)))):
+        samples = np.random.default_rng(seed).uniform(-0.5, 0.5, 4800 * (1 + seed))
+        soundfile.write(folder / "any.wav", samples, 48_000)
+        (folder / "any.wav").rename(folder / name)
+    return folder
+
+
+def opened(sounds: Path, space: Space, index: Path) -> Library:
+    return open_library(sounds, space.id, index)
+
+
+def test_the_index_holds_the_towers_vectors_under_any_name(sounds, space, tmp_path):
+    made = opened(sounds, space, tmp_path)
+    calls = []
+    assert len(made.unheard) == 8 and made.update(lambda: space, lambda: calls.append(1)) == [] and len(calls) == 8
+    found = opened(sounds, space, tmp_path)
+    assert not found.unheard and {*ODD} < found.rows.keys() and found.place == tmp_path / space.fingerprint[:16]
+    vectors, _ = sound_vectors([sounds / name for name in found.rows], space)
+    stored = np.asarray(
+        open_array(found.place / "sounds", (8, space.dim), 4096, "float16", create=False).read().result()
+    )
+    for name, row in found.rows.items():
+        np.testing.assert_array_equal(stored[row], vectors[sounds / name].astype(np.float16))
+        assert found.nearest(vectors[sounds / name][None], 3)[0][0][1] == sounds / name
+    assert found.update(lambda: pytest.fail("nothing is to be heard")) == []
+
+
+def test_faiss_and_ours_find_the_same(sounds, space, tmp_path, monkeypatch):
+    pytest.importorskip("faiss")
+    made = opened(sounds, space, tmp_path)
+    made.update(lambda: space)
+    query = np.random.default_rng(0).normal(size=(4, space.dim)).astype(np.float32)
+    ours = made.nearest(query, 20)
+    monkeypatch.setattr(library, "FAISS_FROM", 7)
+    monkeypatch.setattr(library, "top_k", None)
+    theirs = made.nearest(query, 20)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert len(mine) == 8 and [path for _, path in mine] == [path for _, path in other]
+        np.testing.assert_allclose([score for score, _ in mine], [score for score, _ in other], atol=1e-6)
+
+
+def test_one_writer_at_a_time(sounds, space, tmp_path):
+    made = opened(sounds, space, tmp_path)
+    with sole_user(tmp_path), pytest.raises(StoreError, match="another process is writing"):
+        made.update(lambda: space)
+
+
+def test_a_library_that_lost_all_its_sounds(sounds, space, tmp_path):
+    own = Path(shutil.copytree(sounds, tmp_path / "own"))
+    made = opened(own, space, tmp_path / "index")
+    made.update(lambda: space)
+    for name in made.rows:
+        (own / name).write_bytes(b"no sound")
+    for _ in range(2):
+        lost = opened(own, space, tmp_path / "index")
+        assert len(lost.update(lambda: space)) == 8 and not lost.rows
+
+
+def test_a_name_that_cannot_be_printed_is_told_of(sounds, space, tmp_path):
+    own = Path(shutil.copytree(sounds, tmp_path / "own"))
+    (own / "0.wav").rename(own / os.fsdecode(b"caf\xe9.wav"))
+    made = opened(own, space, tmp_path / "index")
+    (error,) = made.update(lambda: space)
+    assert "caf\\xe9.wav' has a name that is no UTF-8" in str(error) and len(made.rows) == 7
+
+
+def test_an_index_of_another_space_or_format_is_refused(sounds, space, tmp_path):
+    made = opened(sounds, space, tmp_path)
+    made.update(lambda: space)
+    manifest = made.place / "manifest.json"
+    whole = manifest.read_text()
+    for old, new, told in (
+        (space.fingerprint, "0" * 64, "another format or space"),
+        ('"format": 1', '"format": 0', "another format or space"),
+        ('"rows"', '"row"', "is damaged"),
+        ("{", "", "is damaged"),
+        ('"rows": 8', '"rows": 80', "not the array"),
+    ):
+        manifest.write_text(whole.replace(old, new))
+        with pytest.raises(StoreError, match=told):
+            opened(sounds, space, tmp_path)

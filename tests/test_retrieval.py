@@ -1,0 +1,184 @@
+"""Retrieval in blocks against plain loops over all cosines."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from c2c_jax import retrieval
+from c2c_jax.retrieval import own_ranks, positive_ranks, top_k
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Several slabs of several tiles, the last ones not full, and nothing screened."""
+    monkeypatch.setattr(retrieval, "SLAB", 64)
+    monkeypatch.setattr(retrieval, "TILE", (8, 16))
+    monkeypatch.setattr(retrieval, "GROUP", 4)
+    monkeypatch.setattr(retrieval, "SORTED", 1500)
+    monkeypatch.setattr(retrieval, "_has_bfloat16", lambda: False)
+
+
+@pytest.fixture
+def screened(monkeypatch, small_blocks):
+    """The best are looked for in bfloat16 first; gives how many queries were searched for anew."""
+    monkeypatch.setattr(retrieval, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(retrieval, "SCREENED_FROM", 0)
+    anew, nearest = [], retrieval._nearest
+
+    def counted(query, candidates, k, dtype):
+        if dtype == jnp.float32:
+            anew.append(len(query))
+        return nearest(query, candidates, k, dtype)
+
+    monkeypatch.setattr(retrieval, "_nearest", counted)
+    return anew
+
+
+def pair(count: int, noise: float = 1.5, dim: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates of all lengths, and queries that resemble their own one."""
+    rng = np.random.default_rng(0)
+    candidates = rng.normal(size=(count, dim)) * rng.uniform(0.1, 10, (count, 1))
+    unit = candidates / np.linalg.norm(candidates, axis=1, keepdims=True)
+    return (unit + noise * rng.normal(size=unit.shape) / dim**0.5).astype(np.float32), candidates.astype(np.float32)
+
+
+def cosines(query: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """In double precision, one at a time."""
+    found = np.empty((len(query), len(candidates)))
+    for q, one in enumerate(query.astype(np.float64)):
+        for c, other in enumerate(candidates.astype(np.float64)):
+            found[q, c] = one @ other / np.sqrt((one @ one) * (other @ other))
+    return found
+
+
+def ranks_of(score: np.ndarray) -> list[int]:
+    return [1 + sum(other > score[i, i] for other in score[i]) for i in range(len(score))]
+
+
+def test_ranks_and_their_correction(small_blocks):
+    query, candidates = pair(100)
+    cosine = cosines(query, candidates)
+    np.testing.assert_array_equal(own_ranks(query, candidates, tile=7), ranks_of(cosine))
+    np.testing.assert_array_equal(own_ranks(candidates, query, tile=7), ranks_of(cosine.T))
+    corrected = np.empty_like(cosine)
+    for q in range(100):
+        for c in range(100):
+            r_T, r_S = sorted(cosine[q])[-10:], sorted(cosine[:, c])[-10:]
+            corrected[q, c] = 2 * cosine[q, c] - sum(r_T) / 10 - sum(r_S) / 10
+    found = own_ranks(query, candidates, csls=10, tile=7)
+    np.testing.assert_array_equal(found, ranks_of(corrected))
+    assert np.mean(found != ranks_of(cosine)) > 0.1
+
+
+def test_the_correction_takes_away_hubs():
+    """Candidate 0 is the nearest of all queries. By hand, its r is 0.75 and that of candidate 1 a third of 0.66: query
+    1 scores 2 · 0.75 − 0.75 for the one and 2 · 0.66 − 0.22 for the other."""
+    query = np.array([[0.9, 0.8, 0], [0.9, 0, 0.8], [0.9, -0.8, 0]], np.float32)
+    candidates = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
+    assert own_ranks(query, candidates).tolist() == [1, 2, 2]
+    assert own_ranks(query, candidates, csls=3).tolist() == [1, 1, 1]
+
+
+def test_more_neighbours_than_candidates_are_all_of_them():
+    query, candidates = pair(6)
+    np.testing.assert_array_equal(own_ranks(query, candidates, csls=10), own_ranks(query, candidates, csls=6))
+
+
+def test_equal_candidates_count_as_before(small_blocks):
+    query, candidates = pair(100, noise=0)
+    candidates[::3] = candidates[0]
+    assert (own_ranks(candidates, candidates, tile=7)[::3] == 34).all()
+    assert (own_ranks(candidates, candidates, csls=10, tile=7)[::3] == 34).all()
+    assert (own_ranks(np.full_like(query, np.nan), candidates, tile=7) == 100).all()
+
+
+@pytest.mark.parametrize("k", [1, 20])
+def test_the_best_of_all(small_blocks, k):
+    query, candidates = pair(100)
+    cosine = cosines(query[:37], candidates)
+    order = np.argsort(-cosine, axis=1)[:, :k]
+    found, index = top_k(query[:37], candidates, k)
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_allclose(found, np.take_along_axis(cosine, order, axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("dim", [12, 256])
+def test_the_best_of_all_screened_in_bfloat16(screened, dim):
+    """In few dimensions the best are far apart. In many they are so near to each other that rounding mixes them up; all
+    queries for which it might are searched for anew."""
+    query, candidates = pair(100, dim=dim)
+    cosine = cosines(query[:37], candidates)
+    order = np.argsort(-cosine, axis=1)[:, :2]
+    found, index = top_k(query[:37], candidates, 2)
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_allclose(found, np.take_along_axis(cosine, order, axis=1), atol=1e-6)
+    assert sum(screened) < 10
+
+
+def test_clusters_closer_than_bfloat16(screened):
+    query, candidates = pair(100)
+    candidates = candidates[:1] + 1e-4 * candidates
+    cosine = cosines(query[:37], candidates)
+    _, index = top_k(query[:37], candidates, 2)
+    np.testing.assert_array_equal(index, np.argsort(-cosine, axis=1)[:, :2])
+    assert screened == [37]
+
+
+def test_equal_candidates_screened(screened):
+    query, candidates = pair(90)
+    candidates[20:] = candidates[np.arange(70) % 20]
+    _, index = top_k(query[:5], candidates, 3)
+    assert index.tolist() == [[n, 20 + n, 40 + n] for n in np.argmax(cosines(query[:5], candidates[:20]), axis=1)]
+
+
+def test_of_equal_candidates_the_first_come_first(small_blocks):
+    query, candidates = pair(90)
+    candidates[20:] = candidates[np.arange(70) % 20]
+    _, index = top_k(query[:5], candidates, 12)
+    for one, nearest in zip(index, np.argsort(-cosines(query[:5], candidates[:20]), axis=1), strict=True):
+        copies = [[place, *range(20 + place, 90, 20)] for place in nearest]
+        assert one.tolist() == [place for places in copies for place in places][:12]
+
+
+def test_half_precision_from_a_file(tmp_path, small_blocks):
+    query, candidates = pair(100)
+    for name, vectors in (("query", query), ("candidates", candidates)):
+        np.save(tmp_path / f"{name}.npy", vectors.astype(np.float16))
+    mapped = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("query", "candidates")]
+    rounded = [vectors.astype(np.float16).astype(np.float32) for vectors in (query, candidates)]
+    np.testing.assert_array_equal(own_ranks(*mapped), own_ranks(*rounded))
+    np.testing.assert_array_equal(top_k(*mapped, 5)[1], top_k(*rounded, 5)[1])
+
+
+@pytest.mark.parametrize("without_itself", [False, True])
+def test_classes(small_blocks, without_itself):
+    rng = np.random.default_rng(1)
+    query, candidates = pair(60)
+    labels = rng.integers(0, 7, 60)
+    labels[5], asked = 99, np.where(np.arange(60) == 8, -1, labels)  # one alone of its class, and one of none
+    candidates[30:40] = candidates[40:50]  # equal to others of other classes
+    cosine = cosines(query, candidates)
+    for i in range(30, 40):
+        cosine[:, i] = cosine[:, i + 10]
+    rank, precision = positive_ranks(query, candidates, asked, labels, without_itself=without_itself)
+    for q in range(60):
+        others = [c for c in range(60) if c != q or not without_itself]
+        order = sorted(others, key=lambda c, q=q: (-cosine[q, c], labels[c] == asked[q]))
+        hits = [place for place, c in enumerate(order, start=1) if labels[c] == asked[q]]
+        if hits:
+            assert rank[q] == hits[0]
+            assert precision[q] == pytest.approx(np.mean([(n + 1) / place for n, place in enumerate(hits)]))
+        else:
+            assert rank[q] == 61 and np.isnan(precision[q])
+    assert np.isnan(precision).sum() == (2 if without_itself else 1)
+
+
+def test_average_precision_by_hand():
+    """Positives at ranks 1 and 3 of 4: (1/1 + 2/3) / 2. With equal candidates alone: both are the last of 4."""
+    candidates = np.array([[1, 0], [0.9, 0.1], [0.5, 0.5], [0, 1]], np.float32)
+    rank, precision = positive_ranks(candidates[:1], candidates, np.array([4]), np.array([4, 0, 4, 0]))
+    assert rank.tolist() == [1] and precision[0] == pytest.approx(5 / 6)
+    rank, precision = positive_ranks(candidates[:1], candidates[[0] * 4], np.array([4]), np.array([4, 0, 4, 0]))
+    assert rank.tolist() == [3] and precision[0] == pytest.approx((1 / 3 + 2 / 4) / 2)
+    rank, precision = positive_ranks(candidates[:1] * np.nan, candidates, np.array([4]), np.array([4, 0, 4, 0]))
+    assert rank.tolist() == [3] and precision[0] == pytest.approx((1 / 3 + 2 / 4) / 2)
