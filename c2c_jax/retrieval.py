@@ -55,8 +55,8 @@ def own_ranks(
         own_TB, count_TB = _own(query.tiles_TBE, own.tiles_TBE, own.tiled(penalty_N[query.rows]), own.sizes_T)
         for slab in _slabs(candidates_NE, tile, step) if N > tile else ():
             has_own = slab.rows == query.rows
-            penalty_SB = slab.tiled(penalty_N[slab.rows])
-            count_TB += _others(has_own, query.tiles_TBE, own_TB, numbers_T, slab.tiles_TBE, penalty_SB, slab.sizes_T)
+            of_slab = slab.tiles_TBE, slab.tiled(penalty_N[slab.rows]), slab.sizes_T
+            count_TB += jax.block_until_ready(_others(has_own, query.tiles_TBE, own_TB, numbers_T, *of_slab))
         rank_N[query.rows] = query.flat(count_TB)
     return np.minimum(rank_N, N)
 
@@ -136,7 +136,7 @@ def _nearest(
         best = _put((np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32)), is_spread=True)
         for slab in _slabs(candidates_NE, candidates, _whole_tiles(candidates), dtype):
             first_S = slab.rows.start + candidates * np.arange(len(slab.tiles_TBE), dtype=np.int32)
-            best = _best(query.tiles_TBE, *best, slab.tiles_TBE, first_S, slab.sizes_T)
+            best = jax.block_until_ready(_best(query.tiles_TBE, *best, slab.tiles_TBE, first_S, slab.sizes_T))
         cosine_Qk[query.rows], index_Qk[query.rows] = (query.flat(part) for part in best)
     return cosine_Qk, index_Qk
 
@@ -226,7 +226,8 @@ def _even(count: int) -> int:
 def _slabs(
     vectors_NE: Shaped[np.ndarray, "N E"], tile: int, step: int, dtype: Any = jnp.float32, *, is_spread: bool = False
 ) -> Iterator[_Slab]:
-    """An array, `step` rows at a time, as many tiles for each device where they are spread, and else all on each."""
+    """An array, `step` rows at a time, as many tiles for each device where they are spread, and else all on each. Wait
+    for what is made of one before the next is asked for: else all of them come to lie on the devices."""
     multiple = tile * (_devices() if is_spread else 1)
     for start in range(0, len(vectors_NE), step):
         part_NE = np.asarray(vectors_NE[start : start + step])

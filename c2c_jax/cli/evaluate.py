@@ -20,12 +20,16 @@ from c2c_jax.errors import ConfigError, ManifestError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the work directory of a run, or a bundle folder")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: RUN/evaluation)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR",
+        help="folder to write (default: RUN/evaluation, unless it holds one with other settings)",
+    )  # fmt: skip
 
     material = parser.add_argument_group("on what")
     material.add_argument(
         "--captions", metavar="SPEC",
-        help="a caption source, such as txt:FILE, or a store's folder (default: the captions that training held out)",
+        help="a caption source, such as txt:FILE, or a store's folder, of which those that training saw are dropped "
+        "(default: the captions that training held out)",
     )  # fmt: skip
     material.add_argument("--pairs", type=Path, metavar="PATH", help="a manifest CSV, or the folder of a usual set")
     material.add_argument("--sounds", type=Path, metavar="DIR", help="sounds that infer.py made, with their records")
@@ -72,7 +76,8 @@ def run(args: argparse.Namespace) -> None:
     errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     fields = ("run", "captions", "store", "pairs", "sounds", "reference", "clip", "clap", "csls")
     bootstrap = Bootstrap(resamples=args.bootstrap, seed=args.seed)
-    results = evaluate(Asked(**{name: getattr(args, name) for name in fields}, bootstrap=bootstrap), errors)
+    asked = Asked(**{name: getattr(args, name) for name in fields}, bootstrap=bootstrap)
+    results = evaluate(asked, errors, kept=None if args.out else out)
     write(results, out)
     shown = Console(highlight=False, markup=False, emoji=False)
     for table in tables(results.rows):

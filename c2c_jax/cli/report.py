@@ -5,7 +5,8 @@ examples:
   c2c report runs/mlp --sounds sounds --evaluation evaluated --out mlp.html
 
 RUN is the work directory of train.py, or a bundle folder. --sounds is a folder that infer.py filled (with --control for
-control sounds and --ranker for CLAP scores), --evaluation one that c2c evaluate filled. The page is one file of HTML
+control sounds and --ranker for CLAP scores), --evaluation one that c2c evaluate filled: RUN/evaluation, if it is there,
+unless told otherwise. The page is one file of HTML
 with all pictures and sounds in it: it opens offline, on phones too. A section without its part says how to make that.
 """
 
@@ -18,7 +19,12 @@ from c2c_jax.errors import ConfigError, ReportError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the work directory of a run, or a bundle folder")
     parser.add_argument("--sounds", type=Path, metavar="DIR", help="sounds of infer.py, with their records")
-    parser.add_argument("--evaluation", type=Path, metavar="DIR", help="what c2c evaluate --out wrote")
+    parser.add_argument(
+        "--evaluation",
+        type=Path,
+        metavar="DIR",
+        help="what c2c evaluate wrote (default: RUN/evaluation, if it is there)",
+    )
     parser.add_argument("--most", type=int, default=24, metavar="N", help="pictures that are shown (default: 24)")
     parser.add_argument(
         "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="the page (default: %(default)s)"
@@ -33,8 +39,12 @@ def run(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from c2c_jax.evaluation.report.page import write_report
+    from c2c_jax.evaluation.trained_on import work_directory
 
-    left_out = write_report(args.run, args.out, evaluation=args.evaluation, sounds=args.sounds, most=args.most)
+    evaluation, workdir = args.evaluation, work_directory(args.run)
+    if not evaluation and workdir and (workdir / "evaluation/metrics.json").is_file():
+        evaluation = workdir / "evaluation"
+    left_out = write_report(args.run, args.out, evaluation=evaluation, sounds=args.sounds, most=args.most)
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     for error in left_out:
         console.print(f"left out: {error}")

@@ -10,7 +10,7 @@ from c2c_jax.evaluation.rows import Row
 from c2c_jax.retrieval import own_ranks
 
 TASK = "captions"
-ROWS_AT_ONCE = 65_536
+ROWS_AT_ONCE = 16_384
 
 
 def rank_rows(
@@ -48,7 +48,7 @@ def caption_rows(
     csls: int | None = None,
 ) -> list[Row]:
     """Retrieval among the same N captions, by cosine, in both directions, and the mean cosine of a translation and its
-    own target (as CLIP2CLAP's evaluation would have it).
+    own target (as CLIP2CLAP's evaluation would have it). Of one caption the cosine alone.
 
     csls: the same ranks by CSLS with so many neighbours as well (Conneau et al. 2018, eq. 3), for hubs.
     """
@@ -58,10 +58,11 @@ def caption_rows(
         "target_to_source": (target_NE, translated_NE),
     }
     for direction, (query_NE, candidates_NE) in both.items():
-        rows += rank_rows(TASK, method, own_ranks(query_NE, candidates_NE), bootstrap, direction)
+        if len(target_NE) > 1:
+            rows += rank_rows(TASK, method, own_ranks(query_NE, candidates_NE), bootstrap, direction)
         if direction == "source_to_target":
             rows.append(cosine_row(method, translated_NE, target_NE, bootstrap, direction))
-        if csls:
+        if csls and len(target_NE) > 1:
             ranks_N = own_ranks(query_NE, candidates_NE, csls=csls)
             rows += rank_rows(TASK, method, ranks_N, bootstrap, direction, prefix="csls_")
     return rows
@@ -85,7 +86,9 @@ def cosine_row(
 
 
 def chance_rows(n: int) -> list[Row]:
-    """Of a random ranking of n captions."""
+    """Of a random ranking of n captions; none of one."""
+    if n < 2:
+        return []
     relevant_N = np.ones(n, int)
     return [
         row for way in ("source_to_target", "target_to_source") for row in chance.own_rows(TASK, relevant_N, n, way)

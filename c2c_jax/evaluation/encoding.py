@@ -8,6 +8,7 @@ from jaxtyping import Float
 from rich.progress import Progress
 
 from c2c_jax.errors import BundleError, CheckpointError
+from c2c_jax.evaluation.baselines import room_for
 from c2c_jax.evaluation.gaps import cosines
 from c2c_jax.evaluation.rows import LeftOut
 from c2c_jax.generation.ranking import PROBE, SAME
@@ -66,13 +67,18 @@ def require_same_clap(bundle: Bundle, space: Space) -> None:
 def text_vectors(texts: Iterable[str], space: Space, bar: Progress, told: str) -> TextVectors:
     """Raw projections of the different ones among some texts."""
     different = list(dict.fromkeys(texts))
-    task = bar.add_task(told, total=len(different), visible=bool(different))
-    found: TextVectors = {}
-    for start in range(0, len(different), TEXTS_AT_ONCE):
-        block = different[start : start + TEXTS_AT_ONCE]
-        found.update(zip(block, space.encode_text(block), strict=True))
+    return dict(zip(different, text_rows(different, space, bar, told), strict=True))
+
+
+def text_rows(texts: Sequence[str], space: Space, bar: Progress, told: str) -> Float[np.ndarray, "N E"]:
+    """Raw projections of texts, row by row; many of them lie in a file, see `baselines.room_for`."""
+    task = bar.add_task(told, total=len(texts), visible=bool(texts))
+    vectors_NE = room_for(len(texts), space.dim)
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        block = texts[start : start + TEXTS_AT_ONCE]
+        vectors_NE[start : start + len(block)] = space.encode_text(block)
         bar.advance(task, len(block))
-    return found
+    return vectors_NE
 
 
 def picture_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[Vectors, list[LeftOut]]:

@@ -1,6 +1,9 @@
 """The modality gaps, and how a space lies: length, direction consistency, alignment, uniformity.
 
 All take vectors of any length and look at unit ones.
+
+The norm of a mean of few is too great, and that of a resample greater again: percentiles of lengths and direction
+consistencies lie beside their value. Their intervals are basic ones instead, see `basic`.
 """
 
 import numpy as np
@@ -61,10 +64,25 @@ def _uniformity(kernel_NN: Float[np.ndarray, "N N"], counts_RN: Float[np.ndarray
     return np.log(np.sum((counts_RN @ kernel_NN) * counts_RN, axis=1) / pairs_R)
 
 
+def basic(value: float, percentiles: Interval, least: float, most: float) -> Interval:
+    """The basic interval 2·value − percentiles (Davison & Hinkley 1997, eq. 5.6) within the figure's range.
+
+    Resampling moves a biased figure about as far from its value as that lies from the truth; reflected, the interval
+    lies nearer the truth. Where it does not even hold the value, the bias outweighs the spread, and none is given: as
+    of 200 pairs, 512 wide, without a gap, whose length comes to 0.08 by noise alone, and whose reflected interval ends
+    below that and begins above 0.
+    """
+    if percentiles[0] is None or percentiles[1] is None:
+        return None, None
+    low, high = max(2 * value - percentiles[1], least), min(2 * value - percentiles[0], most)
+    return (low, high) if low <= value <= high else (None, None)
+
+
 def paired_rows(
     method: str, x: str, x_NE: Float[np.ndarray, "N E"], y: str, y_NE: Float[np.ndarray, "N E"], bootstrap: Bootstrap
 ) -> list[Row]:
-    """Length, direction consistency and alignment between paired vectors, with intervals over pairs. x, y: names."""
+    """Length, direction consistency and alignment between paired vectors, with intervals over pairs, `basic` ones of
+    the first two. x, y: names."""
     unit_x_NE, unit_y_NE = unit_rows(x_NE), unit_rows(y_NE)
     apart_NE = unit_x_NE - unit_y_NE
     directions_NE, n = unit_rows(apart_NE), len(x_NE)
@@ -75,9 +93,10 @@ def paired_rows(
     def consistencies(counts_RN: np.ndarray) -> np.ndarray:
         return np.sum((counts_RN @ directions_NE / n) * unit_rows(counts_RN @ apart_NE), axis=1)
 
+    length, consistency = gap_length(x_NE, y_NE), direction_consistency(x_NE, y_NE)
     figures: dict[str, tuple[float, Interval]] = {
-        "length": (gap_length(x_NE, y_NE), bootstrap.of_counts(n, lengths)),
-        "direction_consistency": (direction_consistency(x_NE, y_NE), bootstrap.of_counts(n, consistencies)),
+        "length": (length, basic(length, bootstrap.of_counts(n, lengths), 0.0, 2.0)),
+        "direction_consistency": (consistency, basic(consistency, bootstrap.of_counts(n, consistencies), -1.0, 1.0)),
         "alignment": (alignment(x_NE, y_NE), bootstrap.of_mean(np.sum(apart_NE**2, axis=1))),
     }
     return [
@@ -89,17 +108,17 @@ def paired_rows(
 def unpaired_rows(
     method: str, x: str, x_NE: Float[np.ndarray, "N E"], y: str, y_ME: Float[np.ndarray, "M E"], bootstrap: Bootstrap
 ) -> list[Row]:
-    """The length between vectors that are not paired; each side is drawn by itself."""
+    """The length between vectors that are not paired, its interval a `basic` one; each side is drawn by itself."""
     x_NE, y_ME = unit_rows(x_NE), unit_rows(y_ME)
     N, M = len(x_NE), len(y_ME)
 
     def lengths(counts_RN: np.ndarray, counts_RM: np.ndarray) -> np.ndarray:
         return np.linalg.norm(counts_RN @ x_NE / N - counts_RM @ y_ME / M, axis=1)
 
-    low, high = bootstrap.of_two(N, M, lengths)
+    value = gap_length(x_NE, y_ME)
+    low, high = basic(value, bootstrap.of_two(N, M, lengths), 0.0, 2.0)
     row = Row(
-        task="gaps", method=method, metric=f"length({x}, {y})", value=gap_length(x_NE, y_ME), low=low, high=high,
-        n=min(N, M),
+        task="gaps", method=method, metric=f"length({x}, {y})", value=value, low=low, high=high, n=min(N, M)
     )  # fmt: skip
     return [row]
 

@@ -70,7 +70,8 @@ def image_sound_rows(
     """All figures of a method that brought the pictures to `translated_BE`, in both directions, as far as groups,
     labels and prompts allow.
 
-    recall@k, median_rank, mrr: of the own sound (or picture) among all that have one; of several, the first. csls: see
+    recall@k, median_rank, mrr: of the own sound (or picture) among all that have one; of several, the first; none of a
+    single pair, nor map and neighbour_accuracy among a single candidate, as there is nothing to go wrong. csls: see
     `captions.caption_rows`; where every picture has one sound, and every sound one picture. class_accuracy: the share
     of pictures whose class's prompt is the nearest of all classes' prompts (zero-shot classification, Radford et al.
     2021, section 3.1, in the target space). neighbour_accuracy: the share of queries whose nearest candidate is of
@@ -106,12 +107,13 @@ def chance_rows(given: ImageSounds) -> list[Row]:
     sides = (given.image_groups, given.image_labels), (given.audio_groups, given.audio_labels)
     rows = []
     for task, (groups_Q, labels_Q), (groups_N, labels_N) in zip(TASKS, sides, reversed(sides), strict=True):
-        for names_Q, names_N, rows_of in (
-            (groups_Q, groups_N, chance.own_rows),
-            (labels_Q, labels_N, chance.label_rows),
+        several = len(set(groups_N[groups_N != NONE].tolist())) > 1
+        for names_Q, names_N, rows_of, is_asked in (
+            (groups_Q, groups_N, chance.own_rows, several),
+            (labels_Q, labels_N, chance.label_rows, np.sum(labels_N != NONE) > 1),
         ):
             relevant_Q, n = _relevant(names_Q, names_N)
-            if (relevant_Q > 0).any():
+            if is_asked and (relevant_Q > 0).any():
                 rows += rows_of(task, relevant_Q[relevant_Q > 0], n)
         labelled = int(np.sum(labels_Q != NONE))
         if task == "images_to_sounds" and given.prompts_CE is not None and labelled:
@@ -139,7 +141,7 @@ def _own_rows(
     csls: int | None,
 ) -> list[Row]:
     is_asked_Q, is_there_N = np.isin(groups_Q, groups_N) & (groups_Q != NONE), groups_N != NONE
-    if not is_asked_Q.any():
+    if not is_asked_Q.any() or len(set(groups_N[is_there_N].tolist())) < 2:
         return []
     query_QE, groups_Q = query_QE[is_asked_Q], groups_Q[is_asked_Q]
     gallery_NE, groups_N = gallery_NE[is_there_N], groups_N[is_there_N]
@@ -180,7 +182,7 @@ def _label_rows(
 ) -> list[Row]:
     """Of queries that have a class, among candidates that have one; of classes without a candidate there are none."""
     is_asked_Q, is_there_N = labels_Q != NONE, labels_N != NONE
-    if not is_asked_Q.any() or not is_there_N.any():
+    if not is_asked_Q.any() or is_there_N.sum() < 2:
         return []
     sides = query_QE[is_asked_Q], gallery_NE[is_there_N], labels_Q[is_asked_Q], labels_N[is_there_N]
     ranks_Q, precision_Q = positive_ranks(*sides, without_itself=without_itself)

@@ -11,8 +11,9 @@
 
 One rule covers them: a picture and a sound of one clip have one name, and a list, where there is one, says which clips
 count and of what class they are. Names are compared as `clip_of` writes them. Frames of a clip may lie in a folder of
-its name: the middle one stands for it. Where a folder has one of PICTURES and one of SOUNDS in it, nothing else is
-looked into. Without a list, the folders that files lie in are their classes, if there are two or more.
+its name: the middle one stands for it. Where a folder has one of PICTURES and one of SOUNDS in it, in large or small
+letters, nothing else is looked into. Without a list, the folders that files lie in are their classes, if the pictures
+or the sounds lie in two or more.
 """
 
 import collections
@@ -26,7 +27,7 @@ from c2c_jax.evaluation.rows import LeftOut
 from c2c_jax.images import MEL_SUFFIX, SUFFIXES
 from c2c_jax.sounds import sound_files
 
-PICTURES = ("frames", "images", "video_frames")
+PICTURES = ("frames", "images", "pictures", "video_frames")
 SOUNDS = ("audio", "sounds", "wav")
 # Lists with a header → their columns of file names and of classes.
 NAMED = {"meta/esc50.csv": ("filename", "category"), "metadata/UrbanSound8K.csv": ("slice_file_name", "class")}
@@ -78,7 +79,8 @@ def read_folder(folder: Path) -> tuple[list[Item], list[LeftOut], str]:
 
 def _bases(folder: Path) -> tuple[Path, Path]:
     """Where pictures are looked for, and where sounds."""
-    found = [next((folder / name for name in names if (folder / name).is_dir()), None) for names in (PICTURES, SOUNDS)]
+    there = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    found = [next((there[name] for name in names if name in there), None) for names in (PICTURES, SOUNDS)]
     return (found[0], found[1]) if found[0] and found[1] else (folder, folder)
 
 
@@ -191,13 +193,13 @@ def _unlisted(bases: tuple[Path, Path], pictures: list[Path], sounds: list[Path]
 
 def _classes(bases: tuple[Path, Path], pictures: list[Path], sounds: list[Path]) -> dict[Path, str]:
     """Each file's class: its folder's name, or of pictures alone in one folder their own without its number."""
-    inside = {
-        path: path.relative_to(base).parent.name
+    sides = [
+        {path: name for path in paths if (name := path.relative_to(base).parent.name)}
         for base, paths in zip(bases, (pictures, sounds), strict=True)
-        for path in paths
-    }
-    if len({name for name in inside.values() if name}) > 1:
-        return {path: name.replace("_", " ") for path, name in inside.items() if name}
+    ]
+    classes = {name for side in sides if len({*side.values()}) > 1 for name in side.values()}
+    if classes:
+        return {path: name.replace("_", " ") for side in sides for path, name in side.items() if name in classes}
     numbered = {path: _NUMBERED.fullmatch(path.stem) for path in pictures}
     names = {path: found[1].replace("_", " ") for path, found in numbered.items() if found}
     if not sounds and len(names) == len(pictures) and len(set(names.values())) > 1:

@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Int
 from rich.console import Console
 
 from c2c_jax.data.captions import open_sources
@@ -16,6 +18,7 @@ from c2c_jax.evaluation.rows import LeftOut, Missing
 from c2c_jax.evaluation.sounds_made import MadeSounds, read_made
 from c2c_jax.evaluation.trained_on import TrainedOn, require_spaces, trained_on
 from c2c_jax.publishing.export import bundle_folder
+from c2c_jax.publishing.names import public_captions
 from c2c_jax.sounds import sound_files
 from c2c_jax.weights.translator import Bundle, load_bundle
 
@@ -24,8 +27,8 @@ from c2c_jax.weights.translator import Bundle, load_bundle
 class Asked:
     """What is to be evaluated, and on what.
 
-    run: a work directory or a bundle folder. captions: a source of captions, or a store's folder, all of whose captions
-    are then taken; None: those that training held out. store: where the store that the run was trained on lies now.
+    run: a work directory or a bundle folder. captions: a source of captions, or a store's folder, without those that
+    training saw; None: those that training held out. store: where the store that the run was trained on lies now.
     pairs: see `pairs.read_pairs`. sounds: a folder of infer.py's. reference: a folder of sounds that these are compared
     with; None: the pairs'. clip, clap: checkpoints; None: by the bundle's names. csls: neighbours; None: without it.
     """
@@ -45,13 +48,16 @@ class Asked:
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
     """What there is. trained: None where the store is not found. texts: captions to embed. store: one whose captions
-    are all taken. reference_files: sounds, without those of the pairs."""
+    are taken, its `rows` alone unless that is None. captions: where captions are from, for people; empty where there
+    are none. reference_files: sounds, without those of the pairs."""
 
     folder: Path
     bundle: Bundle
     trained: TrainedOn | None
     texts: list[str]
     store: Store | None
+    rows: Int[np.ndarray, "N"] | None
+    captions: str
     pairs: Pairs | None
     made: MadeSounds | None
     reference_files: list[Path]
@@ -73,14 +79,23 @@ def look_up(asked: Asked, console: Console) -> Found:
     folder = bundle_folder(asked.run)
     bundle = load_bundle(folder)
     trained, missing = _trained_on(asked, bundle)
-    store, texts = None, []
+    store, rows, texts, captions = None, None, [], ""
     if asked.captions and Store.exists(Path(asked.captions)):
         store = Store.open(Path(asked.captions))
         require_spaces(store, bundle)
+        rows = trained.unseen_rows(store) if trained else None
+        captions = _told(
+            store.plan.rows if rows is None else len(rows), store.plan.rows, f"the store {store.path.name}"
+        )
     elif asked.captions:
         mixture = Mixture(open_sources(asked.captions), drop_duplicates=True)
-        texts = list(mixture)
+        read = list(mixture)
         console.print(mixture.report())
+        seen = trained.seen(read) if trained else set()
+        texts = [text for text in read if text not in seen]
+        captions = _told(len(texts), len(read), public_captions(asked.captions))
+    elif trained and len(trained.held_out):
+        captions = f"{len(trained.held_out):,} that training held out"
     pairs = read_pairs(asked.pairs) if asked.pairs else None
     if pairs:
         console.print(pairs.counted())
@@ -90,8 +105,7 @@ def look_up(asked: Asked, console: Console) -> Found:
     if asked.sounds:
         items = pairs.items if pairs else []
         made = read_made(asked.sounds, _sha256(folder / "model.safetensors"), bundle.target.dim, items)
-    has_captions = store or texts or (trained and len(trained.held_out))
-    if not (has_captions or pairs or made):
+    if not (captions or pairs or made):
         why = missing[0].why if missing else "training held none out"
         raise ConfigError(f"nothing to evaluate on: no captions ({why}); or pass --captions, --pairs or --sounds")
     return Found(
@@ -100,10 +114,24 @@ def look_up(asked: Asked, console: Console) -> Found:
         trained=trained,
         texts=texts,
         store=store,
+        rows=rows,
+        captions=captions,
         pairs=pairs,
         made=made,
         reference_files=_references(asked.reference) if asked.reference else [],
         missing=missing,
+    )
+
+
+def _told(count: int, read: int, where: str) -> str:
+    """Of so many captions read, how many are scored. Raises ConfigError where none is."""
+    if not count:
+        why = f"training saw all {read:,} of them" if read else "it has none"
+        raise ConfigError(f"no caption of {where} to evaluate on: {why}; pass others as --captions")
+    return (
+        f"all {read:,} of {where}"
+        if count == read
+        else f"{count:,} of {where}, without {read - count:,} that training saw"
     )
 
 

@@ -8,6 +8,7 @@ from c2c_jax.errors import ManifestError
 from c2c_jax.evaluation.rows import LeftOut
 
 COLUMNS = ("image", "audio", "label", "caption")
+SEPARATORS = {"semicolons": ";", "tabs": "\t", "bars": "|"}  # that others write
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,15 +42,27 @@ def read_manifest(path: Path) -> tuple[list[Item], list[LeftOut]]:
         files: dict[str, Path | None] = {}
         for name in ("image", "audio"):
             files[name] = path.parent / fields[name] if name in fields else None
-            if (found := files[name]) and not found.is_file():
-                left_out.append(LeftOut(file=str(found), why="there is no such file"))
+            if (found := files[name]) and (wrong := _why_not(found)):
+                left_out.append(LeftOut(file=str(found), why=wrong))
                 files[name] = None
         items.append(Item(**files, label=fields.get("label"), caption=fields.get("caption")))
     return [item for item in items if item.image or item.audio], left_out
 
 
+def _why_not(path: Path) -> str | None:
+    """What is wrong with a name in a list; None where there is such a file."""
+    try:
+        return None if path.is_file() else "there is no such file"
+    except (OSError, ValueError) as error:  # a name that no file can have, such as one of 300 letters
+        return f"there can be no such file: {error.strerror if isinstance(error, OSError) else error}"
+
+
 def _check_header(path: Path, header: list[str]) -> None:
     found = ", ".join(header) or "none, the file is empty"
+    if len(header) == 1 and (separators := [name for name in SEPARATORS if SEPARATORS[name] in header[0]]):
+        raise ManifestError(
+            f"{path} separates its columns by {separators[0]}; expected commas: save it as CSV with commas"
+        )
     if not {"image", "audio"} & set(header):
         raise ManifestError(f"{path} has neither a column image nor audio; its columns are {found}")
     if wrong := [name for name in header if name not in COLUMNS or header.count(name) > 1]:

@@ -52,12 +52,14 @@ class PairMaterial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """Raw vectors by file and by text; what could not be read is not there."""
+    """Raw vectors by file and by text; what could not be read is not there. captions: of the captions to score, in
+    their order, in both spaces."""
 
     images: Mapping[Path, Float[np.ndarray, "S"]]
     audios: Mapping[Path, Float[np.ndarray, "E"]]
     source_texts: Mapping[str, Float[np.ndarray, "S"]]
     target_texts: Mapping[str, Float[np.ndarray, "E"]]
+    captions: tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]] | None = None
 
 
 def pair_material(
@@ -69,7 +71,8 @@ def pair_material(
 ) -> PairMaterial:
     """The arrays of a list of pictures and sounds.
 
-    prompts: of each label, in the source space and in the target space. dims: widths of both.
+    prompts: of each label, in the source space and in the target space. dims: widths of both. A file that comes more
+    than once has the first label and the first caption that it is given.
     """
     S, E = dims
     images = list(dict.fromkeys(item.image for item in items if item.image and item.image in encoded.images))
@@ -93,7 +96,7 @@ def pair_material(
             (item.audio, audio_at, audio_labels, audio_captions),
         ):
             if file in at:
-                if item.label:
+                if item.label and found[at[file]] == NONE:
                     found[at[file]] = label_at[item.label]
                 if item.caption:
                     captions.setdefault(at[file], item.caption)

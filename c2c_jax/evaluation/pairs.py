@@ -14,8 +14,9 @@ NO_SOUND, NO_PICTURE = "it has no sound", "it has no picture"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """What a manifest or folder names. told: what it was taken for, for people. left_out: files that are not there, and
-    pictures and sounds without their other half where others have theirs."""
+    """What a manifest or folder names. told: what it was taken for, for people. left_out: files that are not there,
+    pictures and sounds without their other half where others have theirs, and files of which only the first of several
+    labels is taken."""
 
     items: list[Item]
     told: str
@@ -65,4 +66,17 @@ def _settled(items: list[Item], told: str, path: Path, left_out: list[LeftOut]) 
                 left_out.append(LeftOut(file=str(item.image), why=NO_SOUND))
             elif not item.image:
                 left_out.append(LeftOut(file=str(item.audio), why=NO_PICTURE))
-    return Pairs(items=items, told=told, left_out=left_out)
+    return Pairs(items=items, told=told, left_out=left_out + _labelled_twice(items))
+
+
+def _labelled_twice(items: list[Item]) -> list[LeftOut]:
+    labels: dict[Path, dict[str, None]] = {}
+    for item in items:
+        for file in (item.image, item.audio):
+            if file and item.label:
+                labels.setdefault(file, {})[item.label] = None
+    return [
+        LeftOut(file=str(file), why=f"labelled {', '.join(found)}: the first is taken")
+        for file, found in labels.items()
+        if len(found) > 1
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
 from c2c_jax.evaluation.tables import latex, markdown, tables
@@ -63,6 +64,19 @@ def write(results: Results, out: Path) -> list[Path]:
         }
         np.savez_compressed(beside, **units)
     return [out / name for name in (*texts, "vectors.npz")]
+
+
+def require_same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Raises ConfigError where a folder holds an evaluation with other settings."""
+    try:
+        held = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["settings"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return  # none, or a damaged one, which is nothing to keep
+    if other := [f"{name}: {value}" for name, value in held.items() if settings.get(name) != value]:
+        raise ConfigError(
+            f"{folder} holds an evaluation with other settings ({', '.join(other)}): name another --out, or that "
+            "one to replace it"
+        )
 
 
 def told(results: Results) -> list[str]:

@@ -1,6 +1,7 @@
 """`c2c evaluate`: what was looked up is encoded and scored, method by method."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,31 +10,35 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from c2c_jax.data.store import SIDES
 from c2c_jax.evaluation import baselines, generated
-from c2c_jax.evaluation.encoding import heard_vectors, load_clap, load_clip, picture_vectors, text_vectors
+from c2c_jax.evaluation.encoding import heard_vectors, load_clap, load_clip, picture_vectors, text_rows, text_vectors
 from c2c_jax.evaluation.lookup import Asked, Found, look_up
 from c2c_jax.evaluation.material import Captions, Encoded, PairMaterial, pair_material
-from c2c_jax.evaluation.results import Results
+from c2c_jax.evaluation.results import VECTORS, Results, require_same_settings
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
 from c2c_jax.evaluation.sounds_made import Judge, made_rows
 from c2c_jax.evaluation.tasks import in_order, method_rows, reference_rows, space_rows
-from c2c_jax.evaluation.trained_on import work_directory
+from c2c_jax.evaluation.trained_on import vectors_of, work_directory
 from c2c_jax.evaluation.translation import closed_form_methods, method_of, nearest_caption_method
-from c2c_jax.publishing.names import public_captions, public_name, without_places
+from c2c_jax.publishing.names import public_name, without_places
 from c2c_jax.spaces import SpaceId
 
 PICTURE_PROMPT, SOUND_PROMPT = "a photo of a {}", "the sound of a {}"
 
 
-def evaluate(asked: Asked, console: Console) -> Results:
+def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Results:
     """Scores a translator, and what it is held against, in every task that there is material for. console: for
-    progress.
+    progress. kept: a folder whose evaluation is not to be replaced by one with other settings: before anything is
+    encoded, ConfigError is raised.
 
     Files that cannot be read are in the results' `left_out`. Raises as `lookup.look_up`, and CheckpointError or
     BundleError for checkpoints that are missing or of another space than the bundle's.
     """
     found = look_up(asked, console)
+    settings = _settings(asked, found)
+    if kept:
+        require_same_settings(kept, settings)
     encoded, spaces, unread = _encoded(asked, found, console)
-    captions = _captions(asked, found, encoded)
+    captions = _captions(found, encoded)
     labels = found.pairs.labels if found.pairs else []
     material = _material(found, labels, encoded)
     rows, missing, vectors = _scores(asked, found, captions, material, console)
@@ -59,7 +64,7 @@ def evaluate(asked: Asked, console: Console) -> Results:
             "gap_statistics": [name for name, mean in vars(public.gap).items() if mean is not None],
         },
         spaces={role: dataclasses.asdict(space) | {"name": public_name(space.name)} for role, space in named.items()},
-        settings=_settings(asked, found, captions),
+        settings=settings,
         rows=in_order(rows),
         left_out=found.left_out + unread,
         missing=found.missing + missing,
@@ -76,39 +81,40 @@ def _encoded(asked: Asked, found: Found, console: Console) -> tuple[Encoded, dic
     images = list(dict.fromkeys(item.image for item in items if item.image))
     heard = [item.audio for item in items if item.audio] + (found.made.files if found.made else [])
     audios = list(dict.fromkeys(heard + found.reference_files))
-    source_texts = [*found.texts, *captions, *map(PICTURE_PROMPT.format, labels)]
-    target_texts = [*found.texts, *captions, *map(SOUND_PROMPT.format, labels)]
-    clip = load_clip(found.bundle, asked.clip, reads_texts=bool(source_texts)) if images or source_texts else None
-    clap = load_clap(found.bundle, asked.clap, hears=bool(audios)) if audios or target_texts else None
+    source_texts = [*captions, *map(PICTURE_PROMPT.format, labels)]
+    target_texts = [*captions, *map(SOUND_PROMPT.format, labels)]
+    reads_texts = bool(source_texts or found.texts)
+    clip = load_clip(found.bundle, asked.clip, reads_texts=reads_texts) if images or reads_texts else None
+    clap = load_clap(found.bundle, asked.clap, hears=bool(audios)) if audios or reads_texts else None
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
         seen, unseen = picture_vectors(images, clip, bar) if clip and images else ({}, [])
         sounds, unheard = heard_vectors(audios, clap, bar) if clap and audios else ({}, [])
+        read = [text_rows(found.texts, space, bar, "captions") for space in (clip, clap) if space and found.texts]
         encoded = Encoded(
             images=seen,
             audios=sounds,
             source_texts=text_vectors(source_texts, clip, bar, "reading, CLIP") if clip else {},
             target_texts=text_vectors(target_texts, clap, bar, "reading, CLAP") if clap else {},
+            captions=(read[0], read[1]) if read else None,
         )
     spaces = {role: space.id for role, space in (("clip", clip), ("clap", clap)) if space}
     return encoded, spaces, unseen + unheard
 
 
-def _captions(asked: Asked, found: Found, encoded: Encoded) -> Captions | None:
-    """Those that were asked for, or training's held-out ones."""
-    if found.store:
+def _captions(found: Found, encoded: Encoded) -> Captions | None:
+    """Those that were asked for, or training's held-out ones; a store's in its own dtype."""
+    if found.store and found.rows is None:
         source_NS, target_NE = (found.store.read(side) for side in SIDES)
-        told = f"all {len(source_NS):,} of the store {found.store.path.name}"
-    elif found.texts and asked.captions:
-        both = encoded.source_texts, encoded.target_texts
-        source_NS, target_NE = (np.stack([vectors[text] for text in found.texts]) for vectors in both)
-        told = f"{len(source_NS):,} of {public_captions(asked.captions)}"
-    elif found.trained and len(found.trained.held_out):
+    elif found.store and found.rows is not None:
+        source_NS, target_NE = vectors_of(found.store, found.rows)
+    elif encoded.captions:
+        source_NS, target_NE = encoded.captions
+    elif found.trained and found.captions:
         source_NS, target_NE = found.trained.held_out_vectors()
-        told = f"{len(source_NS):,} that training held out"
     else:
         return None
-    return Captions(source_NS=source_NS, target_NE=target_NE, told=told)
+    return Captions(source_NS=source_NS, target_NE=target_NE, told=found.captions)
 
 
 def _material(found: Found, labels: list[str], encoded: Encoded) -> PairMaterial | None:
@@ -133,7 +139,9 @@ def _scores(
     for method in methods:
         found_rows, found_vectors = method_rows(method, captions, material, asked.bootstrap, asked.csls)
         rows += found_rows
-        vectors = vectors or found_vectors  # the translator's, which comes first
+        if not vectors:  # the translator's, which comes first; copied, so that a method's large array goes with it
+            vectors = {name: np.array(x_NE[:VECTORS]) for name, x_NE in found_vectors.items()}
+        del found_vectors
     others, missing = reference_rows(captions, material, asked.bootstrap, asked.csls)
     if captions:
         vectors |= {"source_text": captions.source_NS, "target_text": captions.target_NE}
@@ -157,9 +165,9 @@ def _reference(
     return None
 
 
-def _settings(asked: Asked, found: Found, captions: Captions | None) -> dict[str, Any]:
+def _settings(asked: Asked, found: Found) -> dict[str, Any]:
     return {
-        "captions": captions.told if captions else None,
+        "captions": found.captions or None,
         "pairs": found.pairs.told if found.pairs else None,
         "sounds": asked.sounds.name if asked.sounds else None,
         "reference": asked.reference.name if asked.reference else None,

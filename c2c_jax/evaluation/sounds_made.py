@@ -1,6 +1,7 @@
 """Sounds that infer.py made, by their records, and their scores."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from jaxtyping import Float
 
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.frechet import ENOUGH, frechet_distance, frechet_infinite
+from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.generated import clap_scores, diversities, inception_score, label_shares
 from c2c_jax.evaluation.image_sound import NONE, prompt_rows
 from c2c_jax.evaluation.manifest import Item
@@ -21,11 +23,13 @@ TASK = "generated"
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Made:
     """The sounds of one picture, or of one control text. files: candidates, the one that counts first. wanted_E: the
-    vector that they were made to sound like. item: the picture's entry among the pairs, where it has one."""
+    vector that they were made to sound like. item: the picture's entry among the pairs, where it has one. ranked: how
+    many candidates a CLAP chose the first among; 1: it was not chosen."""
 
     files: tuple[Path, ...]
     wanted_E: Float[np.ndarray, "E"]
     item: Item | None = None
+    ranked: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,16 +71,29 @@ def read_made(folder: Path, translator_sha256: str, dim: int, items: Sequence[It
         return False
 
     def made(record: Record) -> Made:
+        sounds = record.content["sounds"]
         named = by_name.get(Path(record.pictures[0]["path"]).name, []) if len(record.pictures) == 1 else []
         return Made(
-            files=tuple(record.path.parent / sound["file"] for sound in record.content["sounds"]),
+            files=tuple(record.path.parent / sound["file"] for sound in sounds),
             wanted_E=np.asarray(record.content["clap_vector"], np.float32),
             item=named[0] if len(named) == 1 else None,
+            ranked=len(sounds) if all(sound["clap_score"] is not None for sound in sounds) else 1,
         )
 
-    by_method = {"translator": records, "control": controls}
+    by_method = {"translator": records, "control": _different(controls)}
     found = {method: [made(record) for record in some if usable(record)] for method, some in by_method.items()}
     return MadeSounds(made={method: some for method, some in found.items() if some}, left_out=left_out)
+
+
+def _different(controls: Sequence[Record]) -> list[Record]:
+    """Each control sound once: infer.py writes that of a text beside every picture. Copies have one text, one vector,
+    and the same seeds and settings."""
+
+    def made_of(record: Record) -> str:
+        seeds = [sound["seed"] for sound in record.content["sounds"]]
+        return json.dumps({**record.content, "sounds": seeds, "versions": None}, sort_keys=True)
+
+    return list({made_of(record): record for record in reversed(controls)}.values())[::-1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,12 +116,14 @@ def made_rows(
 
     clap_score: mean cosine of a sound and the vector that it was made of; caption_clap_score: and its picture's
     caption. class_accuracy: see `image_sound.prompt_rows`. inception_score: over the labels' prompts. fad_clap,
-    fad_clap_inf: see `frechet.py`, over CLAP's audio vectors; the reference set is named in the row. diversity: see
-    `generated.py`. The first candidate that could be read counts, diversity takes all.
+    fad_clap_inf: see `frechet.py`, over CLAP's audio vectors as unit ones, which laion_clap gives and fadtk takes; the
+    reference set is named in the row. diversity: see `generated.py`. The first candidate that could be read counts,
+    diversity takes all. Where a CLAP chose it among N, the method is called "…, best of N".
     """
     rows: list[Row] = []
     missing: dict[str, str] = {}
-    for method, some in made.items():
+    for name, some in made.items():
+        method = name + _chosen(some)
         heard = [(one, [vectors[file] for file in one.files if file in vectors]) for one in some]
         heard = [(one, candidates) for one, candidates in heard if candidates]
         if not heard:
@@ -118,7 +137,7 @@ def made_rows(
         several = [np.stack(candidates) for _, candidates in heard if len(candidates) > 1]
         if several:
             rows.append(_mean_row(method, "diversity", diversities(several), judge.bootstrap))
-        elif method == "translator":
+        elif name == "translator":
             missing["diversity"] = "one sound of each picture; make several with --candidates"
     if judge.prompts_CE is None:
         missing["inception_score, class_accuracy"] = "no labels; pass --pairs with a label column"
@@ -127,6 +146,14 @@ def made_rows(
     elif judge.prompts_CE is not None and len(judge.reference[0]):
         rows.append(_inception_row("reference", judge.reference[0], judge.prompts_CE, judge.bootstrap))
     return rows, [Missing(what=f"generated sound: {what}", why=why) for what, why in missing.items()]
+
+
+def _chosen(some: Sequence[Made]) -> str:
+    """ ", best of N" where a CLAP chose sounds among N, which raises their scores by a CLAP; "" where none was."""
+    least, most = min(one.ranked for one in some), max(one.ranked for one in some)
+    if most == 1:
+        return ""
+    return f", best of {most}" if least == most else f", best of {least} to {most}"
 
 
 def _caption_rows(method: str, ones: Sequence[Made], first_NE: Float[np.ndarray, "N E"], judge: Judge) -> list[Row]:
@@ -161,14 +188,17 @@ def _distance_rows(
     if judge.reference is None:
         return []
     (reference_ME, name), (N, E) = judge.reference, vectors_NE.shape
+    of = "" if method.startswith("translator") else f" of {method} sounds"
     if min(N, len(reference_ME)) < 2:
-        missing["fad_clap"] = f"{N} sounds and {len(reference_ME)} of the reference; it takes two of each or more"
+        told = f"{N} different sounds and {len(reference_ME)} of the reference; it takes two of each or more"
+        missing[f"fad_clap{of}"] = told
         return []
-    values = {"fad_clap": frechet_distance(vectors_NE, reference_ME)}
+    unit_NE, unit_ME = unit_rows(vectors_NE), unit_rows(reference_ME)
+    values = {"fad_clap": frechet_distance(unit_NE, unit_ME)}
     if N >= ENOUGH * E:
-        values["fad_clap_inf"] = frechet_infinite(vectors_NE, reference_ME, judge.bootstrap.seed)
+        values["fad_clap_inf"] = frechet_infinite(unit_NE, unit_ME, judge.bootstrap.seed)
     else:
-        missing["fad_clap_inf"] = f"{N} sounds; in {E} dimensions it takes {ENOUGH * E} or more"
+        missing[f"fad_clap_inf{of}"] = f"{N} sounds; in {E} dimensions it takes {ENOUGH * E} or more"
     return [
         Row(task=TASK, method=method, metric=metric, value=value, n=N, reference=name)
         for metric, value in values.items()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from rich import box
@@ -29,7 +30,10 @@ class Table:
 
 def tables(rows: Sequence[Row]) -> list[Table]:
     """One for each task and direction, in the order in which they come: methods below each other, their metrics side by
-    side; of the gaps, which have many metrics, the other way about."""
+    side; of the gaps, which have many metrics, the other way about, with a column of n.
+
+    Else the title has the n of most figures, a metric's name its own where that is another, and so has a figure.
+    """
     groups: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.task, row.direction), []).append(row)
@@ -39,20 +43,33 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 def _table(task: str, direction: str | None, rows: Sequence[Row]) -> Table:
     is_gaps = task == "gaps"
     first, second = ("metric", "method") if is_gaps else ("method", "metric")
-    cells = {(getattr(row, first), getattr(row, second)): _cell(row) for row in rows}
     columns = list(dict.fromkeys(getattr(row, second) for row in rows))
-    counted = sorted({row.n for row in rows})
-    n = f"n = {counted[0]:,}" + (f" to {counted[-1]:,}" if len(counted) > 1 else "")
+    n = _usual_n(rows)
+    n_of = {metric: _usual_n([row for row in rows if row.metric == metric]) for metric in {row.metric for row in rows}}
+    cells = {
+        (getattr(row, first), getattr(row, second)): _cell(row) + _other_n(row.n, n_of[row.metric]) for row in rows
+    }
     references = dict.fromkeys(row.reference for row in rows if row.reference)
     title = TASKS[task] + (f", {DIRECTIONS[direction]}" if direction else "")
+    names = dict.fromkeys(getattr(row, first) for row in rows)
+    lines = [[_words(name), *(cells.get((name, column), "") for column in columns)] for name in names]
+    if is_gaps:
+        with_n = [[line[0], f"{n_of[name]:,}", *line[1:]] for name, line in zip(names, lines, strict=True)]
+        return Table(title=title, header=[first, "n", *map(_words, columns)], cells=with_n)
     return Table(
-        title=", ".join([title, n, *(f"distances to {name}" for name in references)]),
-        header=[first, *map(_words, columns)],
-        cells=[
-            [_words(name), *(cells.get((name, column), "") for column in columns)]
-            for name in dict.fromkeys(getattr(row, first) for row in rows)
-        ],
+        title=", ".join([title, f"n = {n:,}", *(f"distances to {name}" for name in references)]),
+        header=[first, *(_words(column) + _other_n(n_of[column], n) for column in columns)],
+        cells=lines,
     )
+
+
+def _usual_n(rows: Sequence[Row]) -> int:
+    """The n that most have; of several, the first."""
+    return Counter(row.n for row in rows).most_common(1)[0][0]
+
+
+def _other_n(n: int, usual: int) -> str:
+    return "" if n == usual else f" (n = {n:,})"
 
 
 def _words(name: str) -> str:
@@ -71,7 +88,7 @@ def show(table: Table, console: Console) -> None:
     """Prints a table; where the console is too narrow for it, without the intervals."""
     shown = _rich(table.title, table.header, table.cells)
     if console.measure(shown, options=console.options.update(max_width=UNBOUND)).maximum > console.width:
-        cells = [[re.sub(r" \[.*\]$", "", cell) for cell in line] for line in table.cells]
+        cells = [[re.sub(r" \[[^]]*\]", "", cell) for cell in line] for line in table.cells]
         shown = _rich(table.title + ", without intervals", table.header, cells)
     console.print(shown)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from c2c_jax.evaluation import captions as of_captions
 from c2c_jax.evaluation import image_sound as of_pairs
@@ -14,6 +14,7 @@ from c2c_jax.evaluation.material import Captions, PairMaterial
 from c2c_jax.evaluation.rows import TASKS, Missing, Row
 from c2c_jax.evaluation.translation import Method
 
+BY_LABEL = ("neighbour_accuracy", "map")  # figures whose candidates are those that have a class
 GAP_ROWS = 10_000  # pairs or captions that gaps are measured on, at most
 
 
@@ -92,40 +93,74 @@ def space_rows(captions: Captions | None, pairs: PairMaterial | None, bootstrap:
 def reference_rows(
     captions: Captions | None, pairs: PairMaterial | None, bootstrap: Bootstrap, csls: int | None = None
 ) -> tuple[list[Row], list[Missing]]:
-    """Rows of what needs no translator: chance, label prompts, the true caption, the sound itself, and the oracle."""
+    """Rows of what needs no translator: chance, label prompts, the true caption, the sound itself, and the oracle; and
+    which of these, or of all methods' figures, there are none of."""
     rows: list[Row] = []
     missing: list[Missing] = []
     if captions:
         rows += of_captions.chance_rows(len(captions.source_NS))
+        if len(captions.source_NS) == 1:
+            missing.append(Missing(what="captions: recall@k", why="one caption: nothing to retrieve among"))
     if not pairs:
         return rows, missing
     given = pairs.given
-    if pairs.label_prompts_CS is not None and given.prompts_CE is not None and len(given.image_BS):
+    if len(set(given.audio_groups.tolist()) - {of_pairs.NONE}) == 1:
+        missing.append(Missing(what="images and sounds: recall@k", why="one pair: nothing to retrieve among"))
+    if not len(given.image_BS):
+        missing.append(Missing(what="label_prompts, caption, oracle", why="no pictures"))
+        return rows + of_pairs.sound_rows(given, bootstrap) + of_pairs.chance_rows(given), missing
+    if pairs.label_prompts_CS is None or given.prompts_CE is None:
+        missing.append(Missing(what="label_prompts", why="no labels; pass --pairs with a label column"))
+    else:
         nearest_B = np.argmax(unit_rows(given.image_BS) @ unit_rows(pairs.label_prompts_CS).T, axis=1)
         prompted_BE = given.prompts_CE[nearest_B]
         rows += of_pairs.image_sound_rows("label_prompts", prompted_BE, given, bootstrap, csls)
-    if len(pairs.captioned_images):
-        is_captioned_B = np.isin(np.arange(len(given.image_BS)), pairs.captioned_images)
+    if not len(pairs.captioned_images):
+        missing.append(Missing(what="caption", why="no captions; pass --pairs with a caption column"))
+    else:
         captioned_BE = pairs.image_caption_AE[np.argsort(pairs.captioned_images)]
-        asked = given.with_pictures(is_captioned_B)
-        rows += of_pairs.image_sound_rows("caption", captioned_BE, asked, bootstrap, csls)
+        found, why = _rows_of_some("caption", captioned_BE, pairs.captioned_images, given, bootstrap, csls)
+        rows, missing = rows + found, missing + why
     if len(given.audio_NE):
         rows += of_pairs.sound_rows(given, bootstrap)
-    if len(pairs.pairs_P2):
-        found, why = _oracle_rows(pairs, bootstrap, csls)
-        rows, missing = rows + found, missing + why
-    return rows + of_pairs.chance_rows(given), missing
+    found, why = _oracle_rows(pairs, bootstrap, csls)
+    return rows + found + of_pairs.chance_rows(given), missing + why
+
+
+def _rows_of_some(
+    method: str,
+    vectors_AE: Float[np.ndarray, "A E"],
+    images_A: Int[np.ndarray, "A"],
+    given: of_pairs.ImageSounds,
+    bootstrap: Bootstrap,
+    csls: int | None,
+) -> tuple[list[Row], list[Missing]]:
+    """The rows of a method that has no vector of some pictures. images_A: numbers of those that it has, `vectors_AE` in
+    their order. From sounds to images it is scored where it has all candidates: among fewer it would score too high."""
+    has_B = np.isin(np.arange(len(given.image_BS)), images_A)
+    rows = of_pairs.image_sound_rows(method, vectors_AE, given.with_pictures(has_B), bootstrap, csls)
+    has_own, has_labelled = (
+        has_B[names_B != of_pairs.NONE].all() for names_B in (given.image_groups, given.image_labels)
+    )
+    kept = [
+        row for row in rows if row.task != "sounds_to_images" or (has_labelled if row.metric in BY_LABEL else has_own)
+    ]
+    if len(kept) == len(rows):
+        return rows, []
+    why = f"it has {has_B.sum():,} of {len(has_B):,} pictures; among fewer candidates it would score too high"
+    return kept, [Missing(what=f"{method}, sounds → images", why=why)]
 
 
 def _oracle_rows(pairs: PairMaterial, bootstrap: Bootstrap, csls: int | None) -> tuple[list[Row], list[Missing]]:
     groups_P = pairs.given.image_groups[pairs.pairs_P2[:, 0]]
+    if not len(pairs.given.audio_NE):
+        return [], [Missing(what="oracle", why="no sounds that could be read")]
     if (different := len(set(groups_P.tolist()))) < PAIRS_AT_LEAST:
         why = f"{different} different pairs; it learns from {PAIRS_AT_LEAST} or more"
         return [], [Missing(what="oracle", why=why)]
     mapped_PE = oracle(pairs.paired_images, pairs.paired_audios, groups_P, bootstrap.seed)
-    numbers, first_P = np.unique(pairs.pairs_P2[:, 0], return_index=True)
-    asked = pairs.given.with_pictures(np.isin(np.arange(len(pairs.given.image_BS)), numbers))
-    return of_pairs.image_sound_rows("oracle", mapped_PE[first_P], asked, bootstrap, csls), []
+    numbers_A, first_A = np.unique(pairs.pairs_P2[:, 0], return_index=True)
+    return _rows_of_some("oracle", mapped_PE[first_A], numbers_A, pairs.given, bootstrap, csls)
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int
 
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import StoreError
-from c2c_jax.training.feed import held_out_vectors, split
+from c2c_jax.training.feed import split
 from c2c_jax.weights.translator import Bundle
 
 ADVICE = "pass --store, the store it was trained on"
@@ -25,8 +26,29 @@ class TrainedOn:
     untrained: Int[np.ndarray, "U"]
 
     def held_out_vectors(self) -> tuple[Float[np.ndarray, "H S"], Float[np.ndarray, "H E"]]:
-        """Raw source and target vectors of the held-out captions."""
-        return held_out_vectors(self.store, self.held_out)
+        """Raw source and target vectors of the held-out captions, in the store's dtype."""
+        return vectors_of(self.store, self.held_out)
+
+    def seen(self, texts: Iterable[str]) -> set[str]:
+        """Those of some captions that training saw; none where the store does not keep its captions."""
+        asked, is_seen = set(texts), np.ones(self.store.plan.rows, bool)
+        is_seen[self.untrained] = False
+        return {text for text, was in zip(self.store.captions(), is_seen, strict=False) if was and text in asked}
+
+    def unseen_rows(self, store: Store) -> Int[np.ndarray, "N"] | None:
+        """Which captions of a store training did not see: of the trained one, or a copy, its untrained rows; of another
+        by their texts. None: all, or what cannot be told, as one of the stores does not keep its captions."""
+        if store.checksums == self.store.checksums:
+            return self.untrained
+        if not (seen := self.seen(store.captions())):
+            return None
+        return np.flatnonzero([text not in seen for text in store.captions()])
+
+
+def vectors_of(store: Store, rows: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
+    """The source and target vectors of some rows, in the store's dtype."""
+    source_NS, target_NE = (np.asarray(store.array(side)[rows].read().result()) for side in SIDES)
+    return source_NS, target_NE
 
 
 def work_directory(run: Path) -> Path | None:

@@ -56,10 +56,10 @@ def method_of(name: str, translator: Translator, gap: Gap) -> Method:
                 block = slice(start, start + at_once)
                 with jax.default_matmul_precision("float32"):
                     vectors_BE[block] = compiled(state, np.asarray(source_BS[block], np.float32))
-            if not np.isfinite(vectors_BE).all():
-                raise BundleError(
-                    f"{name} makes vectors that are not finite: train again, with a smaller learning rate"
-                )
+                if not np.isfinite(vectors_BE[block]).all():
+                    raise BundleError(
+                        f"{name} makes vectors that are not finite: train again, with a smaller learning rate"
+                    )
             return vectors_BE
 
         return translated

@@ -11,10 +11,12 @@ import soundfile
 from PIL import Image
 
 from c2c_jax.cli.main import main
+from c2c_jax.data.store import Store
 from c2c_jax.images import read_image
 from c2c_jax.inference import translate
 from c2c_jax.sounds import read_sound
 from c2c_jax.spaces import load_space
+from c2c_jax.training.feed import split
 from c2c_jax.weights.translator import load_bundle
 from tests.cli.sounds import FAST
 from tests.cli.test_main import ROOT, refused
@@ -261,7 +263,7 @@ def test_other_captions_and_a_store_that_is_gone(run, evaluate, tmp_path):
     (tmp_path / "own.txt").write_text("\n".join([*CAPTIONS, CAPTIONS[0]]), encoding="utf-8")
     code, content, _, stderr = evaluate("--captions", f"txt:{tmp_path / 'own.txt'}", "--csls", "2", run=published)
     assert code == 0 and "1 duplicate dropped" in stderr
-    assert content["settings"]["captions"] == "3 of txt:own.txt" and content["settings"]["csls_neighbours"] == 2
+    assert content["settings"]["captions"] == "all 3 of txt:own.txt" and content["settings"]["csls_neighbours"] == 2
     assert {row["method"] for row in content["rows"]} == {"translator", "chance", "spaces"}
     assert len(rows_of(content, "captions", "translator", "csls_mrr", "target_to_source")) == 1
     assert content["missing"] == [
@@ -270,11 +272,50 @@ def test_other_captions_and_a_store_that_is_gone(run, evaluate, tmp_path):
             "why": "no store: pass --store, the store it was trained on",
         }
     ]
-    # With the store named, the held-out captions and the baselines are there again; and all of a store may be taken.
+    # With the store named, the held-out captions and the baselines are there again.
     code, content, _, _ = evaluate("--store", run / "store", run=published)
     assert code == 0 and content["settings"]["captions"] == "100 that training held out"
-    code, content, _, _ = evaluate("--captions", run / "store")
-    assert code == 0 and content["settings"]["captions"] == "all 300 of the store store"
+
+
+def test_captions_that_training_saw_are_left_out(run, evaluate, tmp_path):
+    """Of the training store its held-out rows alone, as of its texts; a store that is all trained on is refused."""
+    _, held_out, _, _ = evaluate()
+    asked = [run / "store", shutil.copytree(run / "store", tmp_path / "copy"), f"txt:{run / 'captions.txt'}"]
+    for captions, where in zip(asked, ("the store store", "the store copy", "txt:captions.txt"), strict=True):
+        code, content, _, _ = evaluate("--captions", captions)
+        assert code == 0
+        assert content["settings"]["captions"] == f"100 of {where}, without 200 that training saw"
+        for method in ("translator", "nearest_caption"):
+            (value,), (expected,) = (
+                rows_of(found, "captions", method, "mrr", "source_to_target") for found in (content, held_out)
+            )
+            assert value == pytest.approx(expected, abs=1e-3)
+    code, _, _, stderr = evaluate("--captions", f"txt:{saw(run, tmp_path)}", out=tmp_path / "none")
+    assert code == 2 and "no caption of txt:saw.txt to evaluate on: training saw all 5 of them" in stderr
+
+
+def saw(run: Path, folder: Path) -> Path:
+    """A file of five captions that the run was trained on."""
+    store = Store.open(run / "store")
+    _, training = split(store.plan.rows, 100, load_bundle(run / "bundle").recipe["seed"])
+    captions = list(store.captions())
+    (folder / "saw.txt").write_text("\n".join(captions[row] for row in training[:5]), encoding="utf-8")
+    return folder / "saw.txt"
+
+
+def test_an_evaluation_with_other_settings_is_kept(run, evaluate, capsys, tmp_path):
+    """Unless --out names its folder."""
+    copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation")))
+    (tmp_path / "own.txt").write_text("\n".join(CAPTIONS), encoding="utf-8")
+    own = ["--captions", f"txt:{tmp_path / 'own.txt'}", "--bootstrap", "0", "--store", str(run / "store")]
+    again = ["evaluate", str(copy), "--bootstrap", "0", "--store", str(run / "store")]
+    assert main(again) == main(again) == 0
+    before = (copy / "evaluation/metrics.json").read_bytes()
+    told = refused(capsys, ["evaluate", str(copy), *own])
+    assert "/evaluation holds an evaluation with other settings (captions: 100 that training held out): name" in told
+    assert (copy / "evaluation/metrics.json").read_bytes() == before
+    code, content, _, _ = evaluate(*own, run=copy, out=copy / "evaluation")
+    assert code == 0 and content["settings"]["captions"] == "all 3 of txt:own.txt"
 
 
 def test_refusals(run, clap, world, evaluate, capsys, tmp_path, audioldm_folder, clip_folder):
@@ -291,12 +332,13 @@ def test_refusals(run, clap, world, evaluate, capsys, tmp_path, audioldm_folder,
     assert f"no store at {tmp_path}: pass --store" in told(run, "--store", tmp_path)
     assert "no picture and no sound" in told(run, "--pairs", published)
     assert "holds no .sound.json record" in told(run, "--sounds", world)
-    no_ears = told(run, "--pairs", world / "pairs.csv")
+    pairs = run, "--out", tmp_path / "o", "--pairs", world / "pairs.csv"
+    no_ears = told(*pairs)
     assert "has no audio tower to hear sounds with: pass --clap" in no_ears
     other = build_clap(tmp_path / "other", audioldm_folder)
     spoil(other)
-    assert "is another CLAP than the translator's" in told(run, "--pairs", world / "pairs.csv", "--clap", other)
-    assert "trained with the CLIP" in told(run, "--pairs", world / "pairs.csv", "--clap", clap, "--clip", clap)
+    assert "is another CLAP than the translator's" in told(*pairs, "--clap", other)
+    assert "trained with the CLIP" in told(*pairs, "--clap", clap, "--clip", clap)
     assert not (tmp_path / "o").exists()
 
 

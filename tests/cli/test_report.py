@@ -1,11 +1,15 @@
 """`c2c report` as a user meets it."""
 
+import dataclasses
 import re
 import shutil
 
 import pytest
 
 from c2c_jax.cli.main import main
+from c2c_jax.evaluation.results import Results, write
+from c2c_jax.evaluation.rows import Row
+from c2c_jax.weights.translator import load_bundle
 
 
 @pytest.fixture
@@ -40,6 +44,27 @@ def test_sounds_of_infer_on_a_page(report, infer, pictures, bundle, tmp_path, mo
     assert "b.wav is empty" in err and "c.png" in err
     assert lines[2].startswith("c2c report: 2 of the files below")
     assert (tmp_path / "new/page.html").read_text(encoding="utf-8").count("<audio") == 4
+
+
+def test_the_evaluation_of_the_run_is_found(report, bundle, tmp_path):
+    """Where c2c evaluate leaves it; a stranger's is refused there, too."""
+    run = tmp_path / "run"
+    shutil.copytree(bundle, run / "bundle")
+    (run / "config.json").write_text("{}")
+    loaded = load_bundle(bundle)
+    spec = dataclasses.asdict(loaded.spec)
+    rows = [Row(task="captions", method="translator", metric="mrr", value=0.123, n=60)]
+    whole = Results(
+        bundle={"spec": spec, "metrics": loaded.metrics}, spaces={}, settings={"captions": "60 that training held out"},
+        rows=rows, left_out=[], missing=[], vectors={},
+    )  # fmt: skip
+    write(whole, run / "evaluation")
+    assert report(run, "--out", tmp_path / "page.html")[0] == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "0.123" in page and "captions: 60 that training held out" in page
+    write(dataclasses.replace(whole, bundle={"spec": spec, "metrics": {"step": -1}}), run / "evaluation")
+    code, _, err = report(run, "--out", tmp_path / "page.html")
+    assert code == 2 and "evaluation is the evaluation of another translator" in err
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,13 @@ def test_the_nearest_to_a_picture_and_to_a_text(search, pictures, sounds, bundle
     assert code == 0 and len(alone) == 4 and alone[:3] == [line[:2] for line in lines[3:]]
 
 
+def test_a_run_stands_for_its_bundle(search, pictures, bundle, clap, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "bundle").symlink_to(bundle)
+    asked = "--translator", tmp_path / "run", "--clap", clap
+    assert search(pictures / "a.png", asked=asked)[1] == search(pictures / "a.png")[1]
+
+
 def test_json(search, pictures, sounds, clap):
     code, lines, _ = search(pictures, "--top", "1", "--json")
     found = json.loads("".join("\t".join(line) for line in lines))
@@ -202,6 +209,7 @@ def test_refusals(capsys, bundle, clap, sounds, pictures, audioldm_folder, tmp_p
     assert "pictures need --translator" in refused(
         capsys, ["search", str(pictures / "a.png"), "--library", str(sounds), "--clap", str(clap)]
     )
+    assert "--text is empty" in refused(capsys, [*asked, "--text", " "])
     assert "texts need --clap" in refused(capsys, ["search", "--text", "rain", "--library", str(sounds)])
     for folder, told in ((tmp_path / "missing", "found no folder"), (sounds / "a.wav", "found a file")):
         line = refused(capsys, ["search", "--text", "rain", "--library", str(folder), "--clap", str(clap)])

@@ -52,6 +52,26 @@ def test_more_sounds_bring_no_lower_value_than_endlessly_many():
     assert np.mean(extrapolated) == pytest.approx(truth, abs=0.3 * truth)
 
 
+def test_few_sounds_are_far_from_their_own_distribution():
+    """The example of docs/evaluation.md: two sets of unit vectors of one distribution, 64 wide, the reference of 5,000.
+    Their distance is 0."""
+    rng = np.random.default_rng(0)
+
+    def drawn(rows):
+        x = rng.normal(size=(rows, 64)) + 0.2
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    reference = drawn(5000)
+    plain = {rows: frechet_distance(drawn(rows), reference) for rows in (32, 128, 1280)}
+    assert plain == {
+        32: pytest.approx(0.7, abs=0.03),
+        128: pytest.approx(0.15, abs=0.01),
+        1280: pytest.approx(0.016, abs=0.002),
+    }
+    assert abs(frechet_infinite(drawn(128), reference)) < 0.04
+    assert abs(frechet_infinite(drawn(256), reference)) < 0.01
+
+
 def test_the_line_through_points_of_a_line_ends_where_it_does():
     """Of rows that are all alike every subset has one distance, so its value at endlessly many is that one."""
     reference = np.random.default_rng(0).normal(size=(50, 4))

@@ -58,8 +58,38 @@ def test_rows_have_the_figures_and_intervals_around_them():
     assert rows["uniformity(a)"].value == gaps.uniformity(x)
     for row in rows.values():
         assert row.task == "gaps" and row.n == 40 and row.method == "translator"
-        assert row.low < row.value < row.high or row.metric.startswith(("length", "uniformity"))
+        assert row.low < row.value < row.high
         assert 0 < row.high - row.low < 1
+
+
+def paired(gap, rows, bootstrap):
+    """Rows of pairs 512 wide that share half of their variance, one side moved by this much before it is normalised."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(rows, 512))
+    x, y = (gaps.unit_rows(shared + rng.normal(size=(rows, 512))) for _ in range(2))
+    x += gap * np.eye(512)[0]
+    rows = [*gaps.paired_rows("m", "a", x, "b", y, bootstrap), *gaps.unpaired_rows("m", "c", x, "d", y, bootstrap)]
+    return {row.metric: row for row in rows}
+
+
+def test_intervals_at_full_width():
+    """Of 200 pairs with a gap they hold the value and the truth, which is that of 10,000 pairs. Where there is no gap,
+    length comes to 0.08 all the same, and no interval would be near the truth."""
+    truth = paired(0.83, 10_000, Bootstrap(resamples=0))
+    for metric, row in paired(0.83, 200, Bootstrap()).items():
+        assert row.low < row.value < row.high and row.low < truth[metric].value < row.high
+    for metric, row in paired(0.0, 200, Bootstrap()).items():
+        if metric.startswith("alignment"):
+            assert row.low < row.value < row.high
+        else:
+            assert row.value > 0.05 and (row.low, row.high) == (None, None)
+
+
+def test_basic_intervals_by_hand():
+    assert gaps.basic(0.5, (0.4, 0.75), 0.0, 2.0) == (0.25, 0.6)
+    assert gaps.basic(0.1, (0.05, 0.3), 0.0, 2.0) == (0, pytest.approx(0.15))  # −0.1 is no length
+    assert gaps.basic(0.5, (0.6, 0.7), 0.0, 2.0) == (None, None)  # 0.3 to 0.4 does not hold it
+    assert gaps.basic(0.5, (None, None), 0.0, 2.0) == (None, None)
 
 
 def test_resampled_figures_are_those_of_the_rows_drawn():

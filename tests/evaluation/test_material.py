@@ -29,15 +29,16 @@ def vector(number, dim):
 
 
 def test_arrays_by_hand():
-    """a.png with a.wav, again with b.wav; c.png unread; d.wav alone; labels cat (0) and dog (1)."""
+    """a.png with a.wav, again with b.wav, a cat later on; c.png unread; d.wav alone; labels cat 0, dog 1."""
     a, c, wavs = Path("a.png"), Path("c.png"), [Path(f"{name}.wav") for name in "abd"]
     items = [
         Item(image=a, audio=wavs[0], label="dog", caption="a dog"),
         Item(image=a, audio=wavs[1], label="dog"),
+        Item(audio=wavs[1], label="cat", caption="a second caption"),
         Item(image=c, audio=wavs[2], label="cat", caption="a cat"),
     ]
     prompts = ["photo cat", "photo dog"], ["sound cat", "sound dog"]
-    texts = ["a dog", "a cat", *prompts[0], *prompts[1]]
+    texts = ["a dog", "a cat", "a second caption", *prompts[0], *prompts[1]]
     encoded = Encoded(
         images={a: vector(1, 3)},
         audios={path: vector(number, 2) for number, path in enumerate(wavs)},
@@ -50,15 +51,15 @@ def test_arrays_by_hand():
     np.testing.assert_array_equal(given.audio_NE, [[0, 0], [1, 1], [2, 2]])
     assert given.image_groups.tolist() == [1] and given.audio_groups.tolist() == [1, 1, NONE]
     assert given.image_labels.tolist() == [1] and given.audio_labels.tolist() == [1, 1, 0]
-    np.testing.assert_array_equal(given.prompts_CE, [[14, 14], [15, 15]])
-    np.testing.assert_array_equal(found.label_prompts_CS, [[2, 2, 2], [3, 3, 3]])
+    np.testing.assert_array_equal(given.prompts_CE, [[15, 15], [16, 16]])
+    np.testing.assert_array_equal(found.label_prompts_CS, [[3, 3, 3], [4, 4, 4]])
     assert found.pairs_P2.tolist() == [[0, 0], [0, 1]]
     np.testing.assert_array_equal(found.paired_images, [[1, 1, 1], [1, 1, 1]])
     np.testing.assert_array_equal(found.paired_audios, [[0, 0], [1, 1]])
-    assert found.captioned_images.tolist() == [0] and found.captioned_audios.tolist() == [0, 2]
+    assert found.captioned_images.tolist() == [0] and found.captioned_audios.tolist() == [0, 1, 2]
     np.testing.assert_array_equal(found.image_caption_AS, [[0, 0, 0]])
     np.testing.assert_array_equal(found.image_caption_AE, [[10, 10]])
-    np.testing.assert_array_equal(found.audio_caption_DE, [[10, 10], [11, 11]])
+    np.testing.assert_array_equal(found.audio_caption_DE, [[10, 10], [12, 12], [11, 11]])
 
 
 def test_without_labels_and_captions():

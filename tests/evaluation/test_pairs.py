@@ -70,6 +70,8 @@ def test_manifest(tmp_path):
         ("", "its columns are none, the file is empty"),
         ("image,audio,lable\na.png,a.wav,x\n", "not known or come twice: lable; expected each once of image, audio"),
         ("image,image\na.png,a.png\n", "come twice: image;"),
+        ("image;audio\na.png;a.wav\n", "separates its columns by semicolons; expected commas"),
+        ("image\taudio\na.png\ta.wav\n", "separates its columns by tabs; expected commas"),
         ("image,audio\n", "names no picture and no sound that is there$"),
         ("image,audio\ngone.png,\n", "the first of 1: .*gone.png, there is no such file"),
     ],
@@ -78,6 +80,18 @@ def test_manifests_that_cannot_be_used(tmp_path, text, told):
     (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
     with pytest.raises(ManifestError, match=told):
         read_pairs(tmp_path / "pairs.csv")
+
+
+def test_a_name_that_no_file_can_have_is_one_row(tmp_path):
+    lay(tmp_path, "a.png", pairs__csv=f"image\na.png\n{'b' * 300}.png\n")
+    items, left_out = found(tmp_path, tmp_path / "pairs.csv")
+    assert items == [("a.png", None, None)]
+    assert left_out == [(f"{'b' * 300}.png", "there can be no such file: File name too long")]
+
+
+def test_of_several_labels_the_first_is_told(tmp_path):
+    lay(tmp_path, "a.png", "b.wav", "c.wav", pairs__csv="image,audio,label\na.png,b.wav,dog\na.png,c.wav,cat\n")
+    assert found(tmp_path, tmp_path / "pairs.csv")[1] == [("a.png", "labelled dog, cat: the first is taken")]
 
 
 def test_what_is_no_manifest(tmp_path):
@@ -210,6 +224,22 @@ def test_own_folders_pair_by_name_within_their_classes(tmp_path):
         (None, "sounds/cat/2.wav", "cat"),
     ]
     assert left_out == [("images/cat/1.jpg", NO_SOUND), ("sounds/cat/2.wav", NO_PICTURE)]
+
+
+def test_names_of_the_two_folders_are_no_classes(tmp_path):
+    """As c2c miniworld export lays them, as others call them, and with classes on one side alone."""
+    for pictures, sounds in (("pictures", "sounds"), ("Images", "Audio"), ("bilder", "klang")):
+        folder = lay(
+            tmp_path / pictures, f"{pictures}/0.png", f"{pictures}/1.png", f"{sounds}/0.wav", f"{sounds}/1.wav"
+        )
+        pairs = [(f"{pictures}/{n}.png", f"{sounds}/{n}.wav", None) for n in range(2)]
+        assert found(folder) == (pairs, [])
+    folder = lay(tmp_path / "one", "bilder/dog/0.png", "bilder/cat/1.png", "klang/0.wav", "klang/2.wav")
+    assert sorted(found(folder)[0], key=str) == [
+        ("bilder/cat/1.png", None, "cat"),
+        ("bilder/dog/0.png", "klang/0.wav", "dog"),
+        (None, "klang/2.wav", None),
+    ]
 
 
 def test_own_folders_with_frames_of_clips(tmp_path):

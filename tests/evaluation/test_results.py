@@ -72,14 +72,37 @@ def test_tables_have_methods_below_each_other_and_gaps_metrics():
     assert [table.title for table in found] == [
         "captions, source text → target text, n = 1,000",
         "captions, target text → source text, n = 1,000",
-        "the gaps, n = 400 to 900",
+        "the gaps",
         "generated sound, n = 40, distances to the sounds of real_50%",
     ]
     assert found[0].header == ["method", "recall@1", "median rank"]
     assert found[0].cells == [["translator", "0.354 [0.325, 0.385]", "12.0"], ["chance", "0.001", ""]]
-    assert found[2].header == ["metric", "spaces", "translator"]
-    assert found[2].cells[1] == ["uniformity(translated text)", "", "-2.500"]
+    assert found[2].header == ["metric", "n", "spaces", "translator"]
+    assert found[2].cells == [
+        ["length(source text, source image)", "400", "0.830", ""],
+        ["uniformity(translated text)", "900", "", "-2.500"],
+    ]
     assert found[3].cells == [["control", "1,234.6"]]
+
+
+def test_n_stands_with_what_is_of_another():
+    """Of a column in its header, of one figure beside it; on narrow terminals, too."""
+    of = {"translator": (6, 6, 10), "caption": (2, 2, 10), "chance": (6, 6, 10)}
+    rows = [
+        Row(task="images_to_sounds", method=method, metric=metric, value=0.5, low=0.25, high=0.75, n=n)
+        for method, ns in of.items()
+        for metric, n in zip(("recall@1", "mrr", "map"), ns, strict=True)
+    ]
+    (table,) = tables(rows)
+    assert table.title == "images → sounds, n = 6"
+    assert table.header == ["method", "recall@1", "mrr", "map (n = 10)"]
+    figure = "0.500 [0.250, 0.750]"
+    assert table.cells[0] == ["translator", figure, figure, figure]
+    assert table.cells[1] == ["caption", f"{figure} (n = 2)", f"{figure} (n = 2)", figure]
+    console = Console(width=60)
+    with console.capture() as captured:
+        show(table, console)
+    assert "0.500 (n = 2)" in captured.get() and "0.250" not in captured.get()
 
 
 def test_markdown():

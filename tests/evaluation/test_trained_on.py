@@ -36,7 +36,7 @@ def test_held_out_rows_are_the_trainers(run):
         np.testing.assert_array_equal(found.untrained, expected)
         assert work_directory(folder) == run
     source, target = found.held_out_vectors()
-    assert source.dtype == target.dtype == np.float32
+    assert source.dtype == target.dtype == found.store.plan.dtype
     np.testing.assert_array_equal(source, found.store.read("source")[expected])
     np.testing.assert_array_equal(target, found.store.read("target")[expected])
 

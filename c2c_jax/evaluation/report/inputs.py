@@ -39,8 +39,10 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """What `c2c evaluate` wrote. vectors: unit vectors by their names, a subset of VECTORS."""
+    """What `c2c evaluate` wrote. settings: what was evaluated on, and how. vectors: unit vectors by their names, a
+    subset of VECTORS."""
 
+    settings: dict[str, Any]
     rows: list[Row]
     vectors: dict[str, Float[np.ndarray, "_ _"]]
     left_out: list[LeftOut]
@@ -105,15 +107,16 @@ def read_evaluation(folder: Path, bundle: Bundle) -> Evaluation:
         rows = [Row(**row) for row in content["rows"]]
         left_out = [LeftOut(**one) for one in content["left_out"]]
         missing = [Missing(**one) for one in content["missing"]]
+        settings = dict(content["settings"])
         wrong = next((row for row in rows if not _is_sound(row)), None)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ReportError(f"{folder / 'metrics.json'} is not of c2c evaluate ({one_line(error)}): {advice}") from None
     if judged != (dataclasses.asdict(bundle.spec), bundle.metrics):
         raise ReportError(f"{folder} is the evaluation of another translator, or of another step of it: evaluate again")
     if wrong:
         raise ReportError(f"{folder / 'metrics.json'}: {wrong} is no row of c2c evaluate: {advice}")
     vectors = _read_vectors(folder / "vectors.npz", advice)
-    return Evaluation(rows=rows, vectors=vectors, left_out=left_out, missing=missing)
+    return Evaluation(settings=settings, rows=rows, vectors=vectors, left_out=left_out, missing=missing)
 
 
 def _read_vectors(path: Path, advice: str) -> dict[str, Float[np.ndarray, "_ _"]]:

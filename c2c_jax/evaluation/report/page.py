@@ -75,6 +75,9 @@ def render_page(run: Run, evaluation: Evaluation | None, gallery: Gallery | None
         figures=_figures(evaluation.vectors) if evaluation else {},
         bars=_bars(evaluation.rows) if evaluation else [],
         tables=tables(evaluation.rows) if evaluation else [],
+        judging=[(name.replace("_", " "), value) for name, value in evaluation.settings.items() if value is not None]
+        if evaluation
+        else [],
         curves=_curves(run),
         settings=_settings(run.config),
         kinds=plots.KINDS,
@@ -102,17 +105,28 @@ def _figures(vectors: dict[str, Any]) -> dict[str, Any]:
     return figures
 
 
-def _bars(rows: Sequence[Row]) -> list[tuple[str, Markup, int]]:
-    """Of each task and direction that has recalls: its name, their plot, and how many queries they are over."""
+def _bars(rows: Sequence[Row]) -> list[tuple[str, Markup, str]]:
+    """Of each task and direction that has recalls: its name, their plot, and how many queries they are over, which is
+    told by method where methods differ."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         if row.metric.startswith("recall@"):
             title = TASKS[row.task] + (f", {DIRECTIONS[row.direction]}" if row.direction else "")
             groups.setdefault(title, []).append(row)
     return [
-        (title, Markup(plots.recall(f"recall{number}", group)), max(row.n for row in group))
+        (title, Markup(plots.recall(f"recall{number}", group)), _queries(group))
         for number, (title, group) in enumerate(groups.items())
     ]
+
+
+def _queries(rows: Sequence[Row]) -> str:
+    methods: dict[int, dict[str, None]] = {}
+    for row in rows:
+        methods.setdefault(row.n, {})[row.method.replace("_", " ")] = None
+    if len(methods) == 1:
+        return f"{rows[0].n:,} queries."
+    told = [f"{n:,} of {', '.join(names)}" for n, names in methods.items()]
+    return f"Queries: {'; '.join(told)}."
 
 
 def _curves(run: Run) -> list[Markup]:

@@ -109,4 +109,5 @@ def scores(space: Space, model: Any, judged: Material) -> dict[str, float]:
 
 
 def _normalised(views: Any) -> Any:
-    return (views.astype(jnp.float32) / 255 - jnp.asarray(MEAN)) / jnp.asarray(DEVIATION)
+    mean, deviation = (jnp.asarray(of_colours)[None, None, None] for of_colours in (MEAN, DEVIATION))
+    return (views.astype(jnp.float32) / 255 - mean) / deviation

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from c2c_jax.miniworld.captions import caption
 from c2c_jax.miniworld.pretrain.material import Material
-from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SEEN_CELLS, SHARED
+from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SHARED
 from c2c_jax.models.layers import unit
 from c2c_jax.packing import TokenRows, one_a_row
 from c2c_jax.training.checkpoints import Checkpoints
@@ -82,7 +82,7 @@ def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Calla
     mesh = data_mesh()
     schedule = Schedule(ema=recipe.ema, learning_rate=learning_rate)
     run = jit_step(step_of(_loss(towers, graphdef, fixed), optimizer, schedule), mesh)
-    by_cell = [np.flatnonzero(training.cells == cell) for cell in range(CELLS)]
+    by_cell = [rows for cell in range(CELLS) if len(rows := np.flatnonzero(training.cells == cell))]
     with Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(init_state(params, build_objective("l2", Settings()), optimizer, mesh, recipe.ema))
         since, start = time.perf_counter(), int(state.step)
@@ -127,7 +127,7 @@ def _batch(
 ) -> tuple[np.ndarray, TokenRows]:
     """Views and captions of scenes of different cells, so that few pairs are negatives of equal meaning."""
     rng = np.random.default_rng((recipe.seed, step))
-    cells = rng.choice(SEEN_CELLS, recipe.batch_size, replace=False)
+    cells = rng.choice(len(by_cell), recipe.batch_size, replace=False)
     rows = [int(rng.choice(by_cell[cell])) for cell in cells]
     styles = rng.choice(list(recipe.styles), recipe.batch_size, p=list(recipe.styles.values()))
     texts = [caption(training.scenes[row], str(style), rng) for row, style in zip(rows, styles, strict=True)]

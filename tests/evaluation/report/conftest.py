@@ -95,7 +95,7 @@ def evaluated(tmp_path_factory, run) -> Path:
     whole = Results(
         bundle={"spec": dataclasses.asdict(bundle.spec), "metrics": bundle.metrics},
         spaces={},
-        settings={},
+        settings={"captions": f"60 of txt:{HURT}", "pairs": None, "seed": 7},
         rows=rows,
         left_out=[left_out],
         missing=[missing],

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from c2c_jax.errors import BundleError, ReportError
-from c2c_jax.evaluation.report.page import write_report
+from c2c_jax.evaluation.report.page import _bars, write_report
+from c2c_jax.evaluation.rows import Row
 from tests.evaluation.report.conftest import HURT
 
 
@@ -86,7 +87,18 @@ def test_it_shows_all_that_it_was_given(outline):
     # Translations that are the targets themselves: all ones on the diagonal.
     assert re.search(r"Cosines, 32 by 32: on average 1\.00 on the diagonal, -?0\.0\d beside it", labels)
     assert "60 captions, CLIP, 60 captions, CLAP" in labels and "60 captions, translated" in labels
+    assert f"Evaluated with captions: 60 of txt:{flat(HURT)}; seed: 7." in text and text.count("60 queries.") == 2
     assert "0.830" in text and f"oracle: no pairs {flat(HURT)}" in text
+
+
+def test_methods_of_other_queries_are_told():
+    rows = [
+        Row(task="captions", method=method, metric=f"recall@{k}", value=0.5, n=n)
+        for method, n in (("translator", 1200), ("caption", 60), ("nearest_caption", 1200))
+        for k in (1, 5)
+    ]
+    ((_, _, told),) = _bars(rows)
+    assert told == "Queries: 1,200 of translator, nearest caption; 60 of caption."
 
 
 def test_settings_are_all_there_and_places_are_not(outline, run):

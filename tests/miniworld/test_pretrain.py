@@ -1,0 +1,76 @@
+"""The training of the mini world's towers, a step of it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from c2c_jax.miniworld.pretrain import clap, clip
+from c2c_jax.miniworld.pretrain.cards import write_card
+from c2c_jax.miniworld.pretrain.towers import zero_shot
+from c2c_jax.miniworld.world import HELD_OUT_CELLS
+from c2c_jax.spaces import load_space
+
+
+def small(module, monkeypatch):
+    monkeypatch.setattr(module, "TRAINING", 480)
+    monkeypatch.setattr(module, "JUDGED", 24)
+    return dataclasses.replace(module.RECIPE, steps=1, batch_size=8, warmup=0)
+
+
+def test_clip_learns(monkeypatch, tmp_path):
+    space, scores = clip.train(tmp_path, small(clip, monkeypatch), 1)
+    assert set(scores) == {"source", "cell", "seen", "held_out"} and all(0 <= score <= 1 for score in scores.values())
+    for side in ("visual_projection", "text_projection"):
+        one, other = (getattr(model, side).kernel[...] for model in (space.model, clip.new_space(0).model))
+        assert np.abs(one - other).max() > 1e-5
+
+
+def test_clap_learns_with_the_statistics_of_its_mel_bins(monkeypatch, tmp_path):
+    space, _ = clap.train(tmp_path, small(clap, monkeypatch), 1)
+    new = clap.new_space(0)
+    mels = np.load(next(tmp_path.glob("material/mels-train-*.npy"))).astype(np.float32)
+    norm = space.model.audio_model.audio_encoder.batch_norm
+    np.testing.assert_allclose(norm.mean[...], mels.mean(axis=(0, 1)), atol=1e-3, rtol=0)
+    np.testing.assert_allclose(norm.var[...], mels.var(axis=(0, 1)), atol=1e-2, rtol=1e-4)
+    for tower in ("audio_projection", "text_projection"):
+        one, other = (getattr(model, tower).linear2.kernel[...] for model in (space.model, new.model))
+        assert np.abs(one - other).max() > 1e-5
+
+
+@pytest.mark.parametrize(("module", "kind"), [(clip, transformers.CLIPModel), (clap, transformers.ClapModel)])
+def test_what_is_written_is_what_transformers_reads(module, kind, tmp_path):
+    module.new_space(0).save(tmp_path / "space")
+    space, oracle = load_space(str(tmp_path / "space")), kind.from_pretrained(tmp_path / "space").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "space")
+    texts = ["two small bells ring on the grass", "a cow moos once"]
+    with torch.no_grad():
+        expected = oracle.get_text_features(**tokenizer(texts, padding=True, return_tensors="pt")).pooler_output.numpy()
+    found = space.encode_text(texts)  # those of ClapModel are unit vectors
+    found, expected = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (found, expected))
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+def test_zero_shot_by_hand():
+    """Views 0 and 1 find their cell, 2 another cell of its source, 3 a cell of another source."""
+    held_out = HELD_OUT_CELLS[0]
+    seen = next(cell for cell in range(12) if cell not in HELD_OUT_CELLS and cell + 1 not in HELD_OUT_CELLS)
+    prompts, views = np.eye(288), np.eye(288)[[held_out, seen, seen + 1, 40]]
+    found = zero_shot(3 * views, 5 * prompts, np.array([held_out, seen, seen, 100]))
+    seen_rows = 2 if 100 in HELD_OUT_CELLS else 3
+    assert found["source"] == 0.75 and found["cell"] == 0.5
+    assert found["held_out"] == 1 / (4 - seen_rows) and found["seen"] == 1 / seen_rows
+
+
+def test_card(tmp_path):
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    write_card(folder, scores={"source": 0.9, "cell": 0.8}, recipe={"steps": 7, "seed": 0}, minutes=12.34)
+    assert json.loads((folder / "scores.json").read_text()) == {
+        "scores": {"source": 0.9, "cell": 0.8}, "recipe": {"steps": 7, "seed": 0}, "minutes": 12.3
+    }  # fmt: skip
+    card = (folder / "README.md").read_text()
+    assert "| source | 0.900 |" in card and "pretrain clip --seed 0` in 12 minutes" in card
