@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--library", required=True, type=Path, metavar="SOUNDS", help="a folder of sounds, with the folders inside it"
     )
-    parser.add_argument("--translator", type=Path, metavar="RUN", help="the work directory of a run, or a bundle, for pictures")
+    parser.add_argument(
+        "--translator", type=Path, metavar="RUN", help="the work directory of a run, or a bundle, for pictures"
+    )
     parser.add_argument(
         "--clap", metavar="NAME", help="the whole CLAP: hub name, folder or file (default: the one the bundle names)"
     )

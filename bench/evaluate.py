@@ -1,0 +1,200 @@
+"""Retrieval against faiss, and CLAP's audio tower against transformers in torch, side by side; retrieval's memory.
+
+examples:
+  python -m bench.evaluate
+  python -m bench.evaluate --quick --json evaluate.json
+  python -m bench.evaluate --only memory
+
+Retrieval: the 10 nearest of 100,000 vectors to each of 100,000 others, 512 wide, float32, by `retrieval.top_k` and by
+faiss's exact IndexFlatIP, in turn over shares of the queries, with all cores each; what is timed begins with vectors of
+any length. Clips: HTSAT-tiny of laion/clap-htsat-unfused's size with random weights, float32, ten-second clips, by
+`Space.encode_mels` and ClapAudioModelWithProjection from the same spectrograms, and from the waveforms by
+`Space.encode_audio` and after ClapFeatureExtractor. Memory: peak resident GiB of processes that rank N × N candidates
+by CSLS, float16 vectors of both sides included; they are ended once they have been through several slabs.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+DIM, NEAREST, SHARES = 512, 10, 5
+SECONDS, RATE = 10, 48_000
+PAUSE = 0.3  # seconds between turns: threads spin for a while after their last work
+NOISE = 1e-5  # scores that are nearer to each other change places by rounding
+
+
+def vectors(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, DIM), np.float32)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """The seconds it takes."""
+    time.sleep(PAUSE)
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def retrieval(count: int) -> dict[str, float]:
+    """Seconds of both, and how far they agree."""
+    import faiss
+
+    from c2c_jax.retrieval import top_k
+
+    query, candidates = vectors(count, 0), vectors(count, 1)
+    seconds = {"faiss": 0.0, "ours": 0.0}
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    index = faiss.IndexFlatIP(DIM)
+
+    def build() -> None:
+        unit = candidates.copy()
+        faiss.normalize_L2(unit)
+        index.add(unit)
+
+    def theirs(share: np.ndarray) -> None:
+        unit = share.copy()
+        faiss.normalize_L2(unit)
+        found["faiss"] = index.search(unit, NEAREST)
+
+    def ours(share: np.ndarray) -> None:
+        found["ours"] = top_k(share, candidates, NEAREST)
+
+    seconds["faiss"] += timed(build)
+    shares = np.array_split(query, SHARES)
+    ours(shares[0])  # compile
+    worst, same = 0.0, 0
+    for share in shares:
+        for who, work in (("faiss", theirs), ("ours", ours)):
+            seconds[who] += timed(lambda: work(share))  # noqa: B023
+        difference = np.abs(found["faiss"][0] - found["ours"][0])
+        worst = max(worst, float(difference.max()))
+        same += int((found["faiss"][1] == found["ours"][1]).sum())
+    return {
+        "retrieval_vs_faiss": seconds["faiss"] / seconds["ours"],
+        **{f"retrieval_{who}_s": spent for who, spent in seconds.items()},
+        **{f"retrieval_{who}_gflop_per_s": 2 * count**2 * DIM / spent / 1e9 for who, spent in seconds.items()},
+        "retrieval_worst_difference": worst,
+        "retrieval_same_indices": same / (count * NEAREST),
+        "retrieval_vectors": count,
+        "faiss_threads": faiss.omp_get_max_threads(),
+    }
+
+
+def clips(batches: int, batch: int, rounds: int) -> dict[str, float]:
+    """Clips per second of both towers, alone and with their front ends, and how close their vectors are."""
+    import torch
+    import transformers
+
+    from bench.checkpoints import quiet, randomise
+    from c2c_jax.models.clap_audio import Mels
+    from c2c_jax.spaces import load_space
+
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        model = transformers.ClapAudioModelWithProjection(transformers.ClapAudioConfig()).eval()
+        randomise(model, (), torch.Generator().manual_seed(0))
+        model.save_pretrained(folder)
+        extractor = transformers.ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
+        extractor.save_pretrained(folder)
+        space = load_space(folder)
+    count = batches * batch
+    sounds = [sound * 0.1 for sound in np.random.default_rng(0).standard_normal((count, SECONDS * RATE), np.float32)]
+    recipe = space.require_mels()
+    mels = recipe(sounds)
+    given = torch.from_numpy(np.asarray(mels.mel_BCTM))
+
+    @torch.inference_mode()
+    def theirs() -> np.ndarray:
+        return np.concatenate([model(part).audio_embeds.numpy() for part in given.split(batch)])
+
+    @torch.inference_mode()
+    def theirs_whole() -> None:
+        for start in range(0, count, batch):
+            part = extractor(sounds[start : start + batch], sampling_rate=RATE, return_tensors="pt")
+            model(part["input_features"])
+
+    contestants: dict[str, Callable[[], object]] = {
+        "torch": theirs,
+        "ours": lambda: space.encode_mels(Mels(*map(np.asarray, mels)), batch_size=batch),
+        "torch_whole": theirs_whole,
+        "ours_whole": lambda: space.encode_audio(sounds, batch_size=batch),
+    }
+    expected, vectors_BE = theirs(), space.encode_mels(mels, batch_size=batch)
+    expected, vectors_BE = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (expected, vectors_BE))
+    spent: dict[str, list[float]] = {who: [] for who in contestants}
+    for _ in range(rounds):
+        for who, work in contestants.items():
+            spent[who].append(timed(work))
+    rates = {who: count / float(np.median(times)) for who, times in spent.items()}
+    return {
+        "clips_vs_torch": rates["ours"] / rates["torch"],
+        "clips_whole_vs_torch": rates["ours_whole"] / rates["torch_whole"],
+        **{f"{who}_clips_per_s": rate for who, rate in rates.items()},
+        "clips_unit_vector_error": float(np.abs(expected - vectors_BE).max()),
+        "clips_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def rank(count: int, seconds: float) -> None:
+    """Ranks count × count candidates by CSLS, as far as it comes."""
+    threading.Timer(seconds, os._exit, [0]).start()
+    from c2c_jax.retrieval import own_ranks
+
+    few = vectors(10_000, 0).astype(np.float16)
+    query, candidates = (few[np.arange(shift, count + shift) % len(few)] for shift in (0, 1))
+    own_ranks(query, candidates, csls=10)
+    os._exit(0)
+
+
+def memory(count: int, seconds: float) -> float:
+    """Peak resident GiB of a process that is at it for so long, or to the end."""
+    process = multiprocessing.get_context("spawn").Process(target=rank, args=(count, seconds))
+    process.start()
+    _, _, used = os.wait4(process.pid or 0, 0)
+    return used.ru_maxrss / 2**20
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="20,000 vectors; fewer rounds; memory of 250,000")
+    parser.add_argument("--only", choices=("retrieval", "clips", "memory"), help="one of the parts")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
+    flags = parser.parse_args(arguments)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from c2c_jax.devices import devices_over_cores
+
+    figures: dict[str, float] = {}
+    parts = [flags.only] if flags.only else ["memory", "retrieval", "clips"]
+    if "memory" in parts:
+        for count in (65_536, 250_000) if flags.quick else (65_536, 250_000, 1_000_000):
+            figures[f"csls_peak_gib_n{count}"] = memory(count, 30 if flags.quick else 60)
+    devices_over_cores()
+    if "retrieval" in parts:
+        figures |= retrieval(20_000 if flags.quick else 100_000)
+        figures["retrieval_peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if "clips" in parts:
+        figures |= clips(batches=2, batch=8, rounds=3) if flags.quick else clips(batches=2, batch=16, rounds=7)
+    table = Table("figure", "value", title="retrieval and hearing")
+    for name, value in figures.items():
+        told = f"{value:.2e}" if "error" in name or "difference" in name else f"{value:,.3f}".removesuffix(".000")
+        table.add_row(name, told)
+    Console().print(table)
+    if flags.json:
+        flags.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
