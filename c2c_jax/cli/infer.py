@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or patterns of names"
     )
-    parser.add_argument("--translator", required=True, type=Path, metavar="RUN", help="the work directory of a run, or a bundle")
+    parser.add_argument(
+        "--translator", required=True, type=Path, metavar="RUN", help="the work directory of a run, or its bundle"
+    )
     parser.add_argument("--audioldm", metavar="NAME", help="AudioLDM: a hub name or a folder in diffusers' layout")
     parser.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
 
