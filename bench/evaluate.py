@@ -157,10 +157,12 @@ def rank(count: int, seconds: float) -> None:
 
 
 def memory(count: int, seconds: float) -> float:
-    """Peak resident GiB of a process that is at it for so long, or to the end."""
+    """Peak resident GiB of a process that is at it for so long, or to the end. Raises RuntimeError where it fails."""
     process = multiprocessing.get_context("spawn").Process(target=rank, args=(count, seconds))
     process.start()
-    _, _, used = os.wait4(process.pid or 0, 0)
+    _, status, used = os.wait4(process.pid or 0, 0)
+    if status:
+        raise RuntimeError(f"ranking {count:,} candidates ended with status {status}: its memory means nothing")
     return used.ru_maxrss / 2**20
 
 
