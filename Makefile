@@ -3,6 +3,7 @@
 PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+C2C := $(VENV)/bin/c2c
 READY := $(VENV)/.ready
 DEMO := build/demo
 
@@ -28,19 +29,13 @@ lint: $(READY)
 
 demo: $(READY)
 	rm -rf $(DEMO)
-	$(PYTHON) -m bench.demo_captions --count 4000 --out $(DEMO)
-	$(PYTHON) -m bench.checkpoints --size tiny --captions $(DEMO)/captions.txt --out $(DEMO)/checkpoints
-	$(PYTHON) train.py --config configs/mlp_infonce.py --workdir $(DEMO)/run \
-	  --config.source=$(DEMO)/checkpoints/clip --config.target=$(DEMO)/checkpoints/audioldm:text_encoder \
-	  --config.data.captions=txt:$(DEMO)/captions.txt --config.batch_size=256 --config.epochs=40
-	$(PYTHON) infer.py $(DEMO)/picture.png --translator $(DEMO)/run/bundle \
-	  --audioldm $(DEMO)/checkpoints/audioldm --steps 20 --seconds 5
-	@echo
-	@echo "picture:    $(DEMO)/picture.png"
-	@echo "sound:      $(DEMO)/picture.wav, its mel-spectrogram picture.mel.png and its record picture.sound.json beside it"
-	@echo "translator: $(DEMO)/run/bundle"
-	@echo "These small checkpoints are random, so the sound means nothing yet: it shows that the whole way runs."
-	@echo "With real ones, see 'A picture to a sound' in README.md."
+	$(PYTHON) train.py --config configs/miniworld.py --workdir $(DEMO)/run
+	$(C2C) miniworld export --split test --out $(DEMO)/pairs
+	$(C2C) evaluate $(DEMO)/run --pairs $(DEMO)/pairs/manifest.csv
+	$(PYTHON) infer.py examples/ --translator $(DEMO)/run --out $(DEMO)/sounds --ranker miniworld/clap \
+	  --control "a dog barks" --control "a piano plays" --control "a train rattles past"
+	$(C2C) report $(DEMO)/run --sounds $(DEMO)/sounds --out $(DEMO)/report.html
+	$(PYTHON) -m bench.demo $(DEMO)
 
 clean:
 	rm -rf build $(VENV)

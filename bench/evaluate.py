@@ -14,6 +14,7 @@ by CSLS, float16 vectors of both sides included; they are ended once they have b
 """
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -23,15 +24,44 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 DIM, NEAREST, SHARES = 512, 10, 5
-SECONDS, RATE = 10, 48_000
+RATE = 48_000
 PAUSE = 0.3  # seconds between turns: threads spin for a while after their last work
 NOISE = 1e-5  # scores that are nearer to each other change places by rounding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clips:
+    """So many batches of so many clips, in so many rounds. seconds: of a clip. tower: fields of ClapAudioConfig."""
+
+    batches: int
+    batch: int
+    rounds: int
+    seconds: int = 10
+    tower: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """vectors: of each side in retrieval. ranked: candidates of each process whose memory is taken. seconds: that it is
+    given."""
+
+    vectors: int
+    ranked: tuple[int, ...]
+    seconds: float
+    clips: Clips
+
+
+WHOLE = Sizes(
+    vectors=100_000, ranked=(65_536, 250_000, 1_000_000), seconds=60, clips=Clips(batches=2, batch=16, rounds=7)
+)
+QUICK = Sizes(vectors=20_000, ranked=(65_536, 250_000), seconds=30, clips=Clips(batches=2, batch=8, rounds=3))
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
@@ -91,7 +121,7 @@ def retrieval(count: int) -> dict[str, float]:
     }
 
 
-def clips(batches: int, batch: int, rounds: int) -> dict[str, float]:
+def clips(sizes: Clips) -> dict[str, float]:
     """Clips per second of both towers, alone and with their front ends, and how close their vectors are."""
     import torch
     import transformers
@@ -101,14 +131,14 @@ def clips(batches: int, batch: int, rounds: int) -> dict[str, float]:
     from c2c_jax.spaces import load_space
 
     with tempfile.TemporaryDirectory() as folder, quiet():
-        model = transformers.ClapAudioModelWithProjection(transformers.ClapAudioConfig()).eval()
+        model = transformers.ClapAudioModelWithProjection(transformers.ClapAudioConfig(**sizes.tower)).eval()
         randomise(model, (), torch.Generator().manual_seed(0))
         model.save_pretrained(folder)
         extractor = transformers.ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
         extractor.save_pretrained(folder)
         space = load_space(folder)
-    count = batches * batch
-    sounds = [sound * 0.1 for sound in np.random.default_rng(0).standard_normal((count, SECONDS * RATE), np.float32)]
+    batch, count, samples = sizes.batch, sizes.batches * sizes.batch, sizes.seconds * RATE
+    sounds = [sound * 0.1 for sound in np.random.default_rng(0).standard_normal((count, samples), np.float32)]
     recipe = space.require_mels()
     mels = recipe(sounds)
     given = torch.from_numpy(np.asarray(mels.mel_BCTM))
@@ -132,7 +162,7 @@ def clips(batches: int, batch: int, rounds: int) -> dict[str, float]:
     expected, vectors_BE = theirs(), space.encode_mels(mels, batch_size=batch)
     expected, vectors_BE = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (expected, vectors_BE))
     spent: dict[str, list[float]] = {who: [] for who in contestants}
-    for _ in range(rounds):
+    for _ in range(sizes.rounds):
         for who, work in contestants.items():
             spent[who].append(timed(work))
     rates = {who: count / float(np.median(times)) for who, times in spent.items()}
@@ -147,7 +177,9 @@ def clips(batches: int, batch: int, rounds: int) -> dict[str, float]:
 
 def rank(count: int, seconds: float) -> None:
     """Ranks count × count candidates by CSLS, as far as it comes."""
-    threading.Timer(seconds, os._exit, [0]).start()
+    timer = threading.Timer(seconds, os._exit, [0])
+    timer.daemon = True  # a process that fails ends at once, by its own exit code
+    timer.start()
     from c2c_jax.retrieval import own_ranks
 
     few = vectors(10_000, 0).astype(np.float16)
@@ -161,8 +193,8 @@ def memory(count: int, seconds: float) -> float:
     process = multiprocessing.get_context("spawn").Process(target=rank, args=(count, seconds))
     process.start()
     _, status, used = os.wait4(process.pid or 0, 0)
-    if status:
-        raise RuntimeError(f"ranking {count:,} candidates ended with status {status}: its memory means nothing")
+    if code := os.waitstatus_to_exitcode(status):
+        raise RuntimeError(f"ranking {count:,} candidates ended with exit code {code}: its memory means nothing")
     return used.ru_maxrss / 2**20
 
 
@@ -179,16 +211,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from c2c_jax.devices import devices_over_cores
 
     figures: dict[str, float] = {}
+    sizes = QUICK if flags.quick else WHOLE
     parts = [flags.only] if flags.only else ["memory", "retrieval", "clips"]
     if "memory" in parts:
-        for count in (65_536, 250_000) if flags.quick else (65_536, 250_000, 1_000_000):
-            figures[f"csls_peak_gib_n{count}"] = memory(count, 30 if flags.quick else 60)
+        for count in sizes.ranked:
+            figures[f"csls_peak_gib_n{count}"] = memory(count, sizes.seconds)
     devices_over_cores()
     if "retrieval" in parts:
-        figures |= retrieval(20_000 if flags.quick else 100_000)
+        figures |= retrieval(sizes.vectors)
         figures["retrieval_peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if "clips" in parts:
-        figures |= clips(batches=2, batch=8, rounds=3) if flags.quick else clips(batches=2, batch=16, rounds=7)
+        figures |= clips(sizes.clips)
     table = Table("figure", "value", title="retrieval and hearing")
     for name, value in figures.items():
         told = f"{value:.2e}" if "error" in name or "difference" in name else f"{value:,.3f}".removesuffix(".000")

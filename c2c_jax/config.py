@@ -2,10 +2,12 @@
 
 import dataclasses
 
+from c2c_jax.errors import ConfigError
+
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class DataConfig:
-    captions: str = "tfds:conceptual_captions:train"  # a source, or several with " + " between; README lists the kinds
+    captions: str = "miniworld:50000"  # a source, or several with " + " between; README lists the kinds
     drop_duplicates: bool = True  # whether a caption equal to an earlier one is left out
     data_dir: str = ""  # folder of prepared TFDS sets; "": TFDS's own default, ~/tensorflow_datasets
     manual_dir: str = ""  # folder that holds Google's TSV files; "": DATA_DIR/downloads/manual
@@ -34,6 +36,12 @@ class TranslatorConfig:
     input_norm: str = "unit"  # "none": raw vectors; "unit": L2-normalised, times √dim for unit variance
     start: str = "identity"  # of the residual's linear layer: "identity" or "procrustes"
     ridge: float = 1e-3  # of the ridge kind: weight of the squared coefficients, of the inputs' mean square
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class AugmentConfig:
+    noise: float = 1.0  # cosine to which noise turns a source vector in training, at least; 1: there is none
+    noise_most: float = 0.0  # cosines are drawn evenly from `noise` to this one; 0: they are all `noise`
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -66,8 +74,8 @@ class LogConfig:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
-    source: str = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"  # space of the pictures: hub name or folder
-    target: str = "cvssp/audioldm-l-full:text_encoder"  # space of the sounds: the CLAP that conditions the generator
+    source: str = "miniworld/clip"  # space of the pictures: hub name, folder, or one that comes along
+    target: str = "miniworld/clap"  # space of the sounds: the CLAP that conditions the generator
     seed: int = 420  # of the held-out rows, initial weights and the order of rows
     batch_size: int = 1024  # rows a step, over all devices; every other row of the batch is a negative
     epochs: int = 20  # passes over the training rows
@@ -79,6 +87,29 @@ class Config:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)
     translator: TranslatorConfig = dataclasses.field(default_factory=TranslatorConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
+
+
+# Checkpoints and captions by the name that follows a recipe's: `--config configs/mlp.py:gcc`.
+_PAPER = {"source": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "target": "cvssp/audioldm-l-full:text_encoder"}
+WORLDS: dict[str, dict[str, str]] = {
+    "miniworld": {},
+    "gcc": {**_PAPER, "captions": "tfds:conceptual_captions:train"},
+    "coco": {**_PAPER, "captions": "tfds:coco_captions:train:captions/text"},
+}
+
+
+def trained_on(world: str, config: Config) -> Config:
+    """A recipe with the checkpoints and captions of one of WORLDS. Raises ConfigError for another name."""
+    if world not in WORLDS:
+        raise ConfigError(f"no world {world!r} behind the recipe's name; there are {', '.join(WORLDS)}")
+    places = WORLDS[world]
+    return dataclasses.replace(
+        config,
+        source=places.get("source", config.source),
+        target=places.get("target", config.target),
+        data=dataclasses.replace(config.data, captions=places.get("captions", config.data.captions)),
+    )

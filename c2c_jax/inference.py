@@ -13,7 +13,7 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.progress import Progress
 
-from c2c_jax.errors import BundleError, ConfigError, ImageError
+from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
 from c2c_jax.files import written_whole
 from c2c_jax.generation.plan import Subject, control_file, plan, require_place
 from c2c_jax.generation.sampling import Sampling
@@ -81,6 +81,25 @@ def require_same_space(wanted: SpaceId, found: SpaceId, role: str) -> None:
         )
 
 
+def require_same_clap(bundle: Bundle, space: Space) -> None:
+    """Raises BundleError unless a CLAP gives the text PROBE the vector that the bundle's target space gives it; for a
+    bundle whose spaces were never seen, unless their widths are the same."""
+    from c2c_jax.generation.ranking import PROBE, SAME
+
+    if bundle.target.fingerprint:
+        own = load_space(bundle.target.name, only="text")
+        require_same_space(bundle.target, own.id, "the CLAP")
+        expected_E, found_E = (_unit(tower.encode_text([PROBE]))[0] for tower in (own, space))
+        is_same = expected_E.shape == found_E.shape and float(expected_E @ found_E) > SAME
+    else:
+        is_same = space.dim == bundle.target.dim
+    if not is_same:
+        raise BundleError(
+            f"{space.name} is another CLAP than the translator's, {bundle.target.name}: cosines would mean nothing; "
+            "pass the one whose text tower that is"
+        )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Generation:
     """How vectors become sounds."""
@@ -114,7 +133,7 @@ def load_generator(
     if has_texts or (folder / "text_encoder").is_dir():
         check_text(folder)
         clap = dataclasses.replace(identify(f"{folder}:text_encoder"), name=name)
-        require_same_space(bundle.target, clap, "the CLAP")
+        _require_generator_of(bundle, clap, folder)
     else:
         clap = SpaceId(name=name, dim=bundle.target.dim, fingerprint="")
     generator = AudioLDM.load(folder, device=wanted.device, dtype=wanted.dtype, offload=wanted.offload)
@@ -128,6 +147,20 @@ def load_generator(
     settings = {name: getattr(wanted, name) for name in ("ranker", "dtype", "offload", "at_once")}
     networks = {"name": wanted.audioldm, "fingerprint": digest(folder), "device": str(generator.device)}
     return generator, ranker, {"audioldm": networks, "clap": dataclasses.asdict(clap), **settings}
+
+
+def _require_generator_of(bundle: Bundle, clap: SpaceId, folder: Path) -> None:
+    """Raises BundleError where a generator's text tower is not of the bundle's target space: by their fingerprints, or
+    where the target is the whole CLAP that the tower is of, in other files, by the vectors of one text."""
+    try:
+        require_same_space(bundle.target, clap, "the CLAP")
+    except BundleError as refused:
+        try:
+            identify(bundle.target.name, download=False)
+            tower = load_space(f"{folder}:text_encoder", only="text")
+        except CheckpointError:
+            raise refused from None
+        require_same_clap(bundle, tower)
 
 
 def source_vectors_of(

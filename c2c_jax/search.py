@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from c2c_jax.errors import C2CError, CheckpointError, ConfigError, SoundError
-from c2c_jax.evaluation.encoding import load_clip, require_same_clap
-from c2c_jax.inference import vectors_of
+from c2c_jax.evaluation.encoding import load_clip
+from c2c_jax.inference import require_same_clap, vectors_of
 from c2c_jax.library import Library, open_library
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
 from c2c_jax.weights.translator import bundle_in, load_bundle

@@ -1,15 +1,16 @@
 """CLIP2CLAP's first model: one linear layer with the inverse-Euclidean objective.
 
-    python train.py --config configs/linear.py --workdir runs/linear
+    python train.py --config configs/linear.py:gcc --workdir runs/linear
 
-The author's `linear.py` on Google Conceptual Captions: outputs cut to ±0.3, batch 32, AdamW at 1e-3.
+Without `:gcc` it trains on the mini world. The author's `linear.py` on Google Conceptual Captions: outputs cut to ±0.3,
+batch 32, AdamW at 1e-3.
 """
 
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
 
 
-def get_config() -> Config:
-    return Config(
+def get_config(world: str = "miniworld") -> Config:
+    config = Config(
         batch_size=32,
         epochs=5,
         log_every=500,
@@ -18,3 +19,4 @@ def get_config() -> Config:
         translator=TranslatorConfig(kind="linear", clamp=0.3, input_norm="none"),
         objective=ObjectiveConfig(kind="inverse_euclidean", margin_growth=0.03),
     )
+    return trained_on(world, config)

@@ -1,15 +1,17 @@
 """The recommended recipe: a linear layer that starts as the Procrustes rotation, a GELU MLP beside it, and InfoNCE.
 
-    python train.py --config configs/residual.py --workdir runs/residual
+    python train.py --config configs/residual.py:gcc --workdir runs/residual
 
-Unit inputs, batch 1024, a learned temperature. Expects the same captions as `configs/mlp.py`.
+Without `:gcc` it trains on the mini world. Unit inputs, batch 1024, a learned temperature. Expects the same captions as
+`configs/mlp.py`.
 """
 
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
 
 
-def get_config() -> Config:
-    return Config(
+def get_config(world: str = "miniworld") -> Config:
+    config = Config(
         translator=TranslatorConfig(kind="residual", width=2048, start="procrustes"),
         objective=ObjectiveConfig(kind="infonce", temperature=0.07),
     )
+    return trained_on(world, config)

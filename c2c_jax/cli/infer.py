@@ -1,6 +1,7 @@
 """Turns pictures into sounds.
 
 examples:
+  python infer.py drawing.png                                            (by the mini world that comes along)
   python infer.py photo.png --translator runs/mlp/bundle --audioldm cvssp/audioldm-l-full
   python infer.py photos/ 'more/*.jpg' --translator runs/mlp/bundle --audioldm FOLDER --out sounds --candidates 3 \\
       --ranker laion/clap-htsat-unfused
@@ -15,14 +16,19 @@ Beside each sound lie its mel-spectrogram (photo.mel.png) and a record of all th
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from c2c_jax.errors import ConfigError
-from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling
+from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, own_sampling
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.inference import Generation
+
+
+MINIWORLD_TRANSLATOR, MINIWORLD_AUDIOLDM = Path("miniworld/translator"), "miniworld/audioldm"
+MINIWORLD_NOTE = "by the mini world's translator, which knows drawings of 24 sources and no photographs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or patterns of names"
     )
     parser.add_argument(
-        "--translator", required=True, type=Path, metavar="RUN", help="the work directory of a run, or its bundle"
-    )
-    parser.add_argument("--audioldm", metavar="NAME", help="AudioLDM: a hub name or a folder in diffusers' layout")
+        "--translator", type=Path, metavar="RUN", default=MINIWORLD_TRANSLATOR,
+        help="the work directory of a run, or its bundle (default: the mini world's, %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--audioldm", metavar="NAME",
+        help="AudioLDM: a hub name or a folder in diffusers' layout (default, for a translator of the mini world: "
+        f"{MINIWORLD_AUDIOLDM})",
+    )  # fmt: skip
     parser.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
 
     files = parser.add_argument_group("files")
@@ -63,22 +74,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a text's own sound beside; one, or one each",
     )
 
-    sampling = parser.add_argument_group("sampling")
+    sampling = parser.add_argument_group("sampling", "an AudioLDM folder may set other defaults in sampling.json")
     sampling.add_argument(
         "--scheduler",
         choices=tuple(STEPS),
-        default=default.scheduler,
-        help="ddim is the paper's (default: %(default)s)",
+        help=f"ddim is the paper's (default: {default.scheduler})",
     )
     sampling.add_argument(
         "--steps", type=int, help=f"denoising steps (default: {', '.join(f'{n} of {s}' for s, n in STEPS.items())})"
     )
-    sampling.add_argument("--seconds", type=float, default=default.seconds, help="of sound (default: %(default)s)")
+    sampling.add_argument("--seconds", type=float, help=f"of sound (default: {default.seconds})")
+    sampling.add_argument("--guidance", type=float, help=f"guidance scale; 1: none (default: {default.guidance})")
     sampling.add_argument(
-        "--guidance", type=float, default=default.guidance, help="guidance scale; 1: none (default: %(default)s)"
-    )
-    sampling.add_argument(
-        "--negative-prompt", default=default.negative_prompt, help="what the sound should not be (default: %(default)r)"
+        "--negative-prompt", help=f"what the sound should not be (default: {default.negative_prompt!r})"
     )
     sampling.add_argument("--seed", type=int, default=default.seed, help="same seed, same file (default: %(default)s)")
     sampling.add_argument("--candidates", type=int, default=1, metavar="N", help="sounds for each picture (default: 1)")
@@ -96,8 +104,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if not (args.audioldm or args.save_embedding):
-        raise ConfigError("nothing to write: pass --audioldm NAME for a sound, or --save-embedding FILE.npy")
+    from c2c_jax.weights.translator import bundle_in, is_of_miniworld
+
+    if not args.audioldm and not args.save_embedding:
+        if not is_of_miniworld(bundle_in(args.translator)):
+            raise ConfigError("nothing to write: pass --audioldm NAME for a sound, or --save-embedding FILE.npy")
+        args.audioldm = MINIWORLD_AUDIOLDM
+    if args.translator == MINIWORLD_TRANSLATOR:
+        print(MINIWORLD_NOTE, file=sys.stderr)
     if args.batch_size < 1:
         raise ConfigError(f"--batch-size is {args.batch_size}: take 1 or more")
     from c2c_jax.images import find_pictures
@@ -126,19 +140,14 @@ def run(args: argparse.Namespace) -> None:
 
 def _generation(args: argparse.Namespace) -> "Generation":
     from c2c_jax.inference import Generation
+    from c2c_jax.weights.folders import checkpoint_folder
 
-    sampling = Sampling(
-        scheduler=args.scheduler,
-        steps=args.steps,
-        seconds=args.seconds,
-        guidance=args.guidance,
-        negative_prompt=args.negative_prompt,
-        seed=args.seed,
-        candidates=args.candidates,
-    )
+    fields = ("scheduler", "steps", "seconds", "guidance", "negative_prompt")
+    said = {field: getattr(args, field) for field in fields if getattr(args, field) is not None}
+    sampling = own_sampling(checkpoint_folder(args.audioldm)) | said
     return Generation(
         audioldm=args.audioldm,
-        sampling=sampling,
+        sampling=Sampling(**sampling, seed=args.seed, candidates=args.candidates),
         ranker=args.ranker,
         controls=tuple(args.control),
         device=args.device,

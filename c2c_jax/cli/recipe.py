@@ -6,7 +6,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from c2c_jax.config import Config
-from c2c_jax.errors import ConfigError
+from c2c_jax.errors import C2CError, ConfigError
 
 
 def read_config(path: str, overrides: Sequence[str]) -> Config:
@@ -23,6 +23,8 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
         config = values.config
     except KeyError as error:
         raise ConfigError(f"no such config field: {error.args[0]}; c2c_jax/config.py lists them all") from None
+    except C2CError:
+        raise
     except flags.Error as error:
         lines = str(error).strip().splitlines()  # many where get_config() itself failed: absl quotes the traceback
         told = lines[0] if len(lines) == 1 else f"config file {path} does not run: {lines[-1]}"

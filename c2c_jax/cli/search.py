@@ -1,6 +1,7 @@
 """Finds the sounds of a folder that are nearest to pictures and texts.
 
 examples:
+  c2c search drawing.png --library SOUNDS                                (by the mini world that comes along)
   c2c search photo.png --library SOUNDS --translator runs/mlp --clap audioldm-s-full-v2.ckpt
   c2c search photos/ --library SOUNDS --translator runs/mlp/bundle --top 3 --json > found.json
   c2c search --text "heavy rain" --text "a dog barks" --library SOUNDS --clap laion/clap-htsat-unfused
@@ -12,9 +13,11 @@ at the end.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR
 from c2c_jax.errors import C2CError, ConfigError
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
@@ -30,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--library", required=True, type=Path, metavar="SOUNDS", help="a folder of sounds, with the folders inside it"
     )
     parser.add_argument(
-        "--translator", type=Path, metavar="RUN", help="the work directory of a run, or a bundle, for pictures"
-    )
+        "--translator", type=Path, metavar="RUN",
+        help="the work directory of a run, or a bundle, for pictures (default: the mini world's, "
+        f"{MINIWORLD_TRANSLATOR})",
+    )  # fmt: skip
     parser.add_argument(
         "--clap", metavar="NAME", help="the whole CLAP: hub name, folder or file (default: the one the bundle names)"
     )
@@ -46,7 +51,10 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"--top is {args.top}: take 1 or more")
     from c2c_jax.images import find_pictures
 
-    pictures = find_pictures(args.images)
+    pictures, translator = find_pictures(args.images), args.translator
+    if pictures and not translator:
+        translator = MINIWORLD_TRANSLATOR
+        print(MINIWORLD_NOTE, file=sys.stderr)
     from rich.console import Console
 
     from c2c_jax.search import search
@@ -55,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
         args.library,
         pictures=pictures,
         texts=args.text,
-        translator=args.translator,
+        translator=translator,
         clip=args.clip,
         clap=args.clap,
         top=args.top,

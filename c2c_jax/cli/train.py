@@ -1,7 +1,8 @@
 """Trains a translator on captions; embeds them first if that has not been done.
 
 examples:
-  python train.py --config configs/mlp.py --workdir runs/mlp
+  python train.py --config configs/mlp.py                          (on the mini world, in runs/mlp)
+  python train.py --config configs/mlp.py:gcc --workdir runs/gcc   (the paper's checkpoints and captions)
   python train.py --config configs/mlp_infonce.py --workdir runs/mine --config.data.captions=tsv:captions.tsv \\
       --config.source=FOLDER_OF_CLIP --config.target=FOLDER_OF_AUDIOLDM:text_encoder
 
@@ -25,7 +26,12 @@ HEARTBEAT_S, SHUTDOWN_S = 20, 10  # after which a host that is gone is given up
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    parser.add_argument("--config", required=required, metavar="FILE", help="a recipe, such as configs/mlp.py")
+    parser.add_argument(
+        "--config",
+        required=required,
+        metavar="FILE",
+        help="a recipe, such as configs/mlp.py, or configs/mlp.py:gcc for the paper's data",
+    )
     parser.add_argument("--multihost", action="store_true", help="join the other hosts of a cluster that JAX knows")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, the same on every host")
     parser.add_argument("--num-processes", type=int, metavar="N", help="number of hosts")
@@ -48,8 +54,9 @@ def join_hosts(args: argparse.Namespace) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument(
-        "--workdir", required=True, type=Path, help="folder of the run: store, checkpoints, metrics.jsonl, bundle"
-    )
+        "--workdir", type=Path,
+        help="folder of the run: store, checkpoints, metrics.jsonl, bundle (default: runs/ and the recipe's name)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -61,10 +68,17 @@ def run(args: argparse.Namespace) -> None:
 
     config = read_config(args.config, args.overrides)
     check(config)
-    with sole_run(args.workdir), ending_on_sigterm(), telling_of_jax():
-        store = prepare_store(config, Path(config.data.store or args.workdir / "store"))
-        if train(config, store, args.workdir):
-            print(args.workdir / "bundle")
+    workdir = args.workdir or default_workdir(args.config)
+    with sole_run(workdir), ending_on_sigterm(), telling_of_jax():
+        store = prepare_store(config, Path(config.data.store or workdir / "store"))
+        if train(config, store, workdir):
+            print(workdir / "bundle")
+
+
+def default_workdir(recipe: str) -> Path:
+    """`configs/mlp.py` → `runs/mlp`, `configs/mlp.py:gcc` → `runs/mlp-gcc`."""
+    path, _, world = recipe.partition(":")
+    return Path("runs") / "-".join([Path(path).stem, *([world] if world else [])])
 
 
 @contextlib.contextmanager

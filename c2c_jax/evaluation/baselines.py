@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import math
+import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,11 +75,31 @@ def nearest_caption(
 
 
 def room_for(rows: int, dim: int) -> Float[np.ndarray, "N E"]:
-    """An array for vectors, float32, to be filled; a large one lies in a file that goes with it."""
+    """An array for vectors, float32, to be filled; a large one lies in a file that goes with it, see `InFile`."""
     if 4 * rows * dim < IN_MEMORY:
         return np.empty((rows, dim), np.float32)
     with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=(rows, dim))
+        return InFile(file, np.float32, "w+", shape=(rows, dim))
+
+
+class InFile(np.memmap):
+    """An array in a file that is to be read and written block by block: of what was asked for before, or written, no
+    pages stay in the process. The file has them, and they come back where they are asked for again. On Windows, which
+    has no such advice, they stay until memory is short."""
+
+    _mmap: mmap.mmap | None  # numpy's; None of what is computed from the array
+
+    def __getitem__(self, key: Any) -> Any:
+        self._let_go()
+        return super().__getitem__(key)
+
+    def __setitem__(self, key: Any, values: Any) -> None:
+        super().__setitem__(key, values)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._mmap is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mmap.madvise(mmap.MADV_DONTNEED)  # of pages that are shared with a file nothing is lost by it
 
 
 @jax.jit

@@ -7,13 +7,11 @@ import numpy as np
 from jaxtyping import Float
 from rich.progress import Progress
 
-from c2c_jax.errors import BundleError, CheckpointError
+from c2c_jax.errors import CheckpointError
 from c2c_jax.evaluation.baselines import room_for
-from c2c_jax.evaluation.gaps import cosines
 from c2c_jax.evaluation.rows import LeftOut
-from c2c_jax.generation.ranking import PROBE, SAME
 from c2c_jax.hearing import sound_vectors
-from c2c_jax.inference import require_same_space, source_vectors_of
+from c2c_jax.inference import require_same_clap, require_same_space, source_vectors_of
 from c2c_jax.spaces import Space, load_space
 from c2c_jax.weights.translator import Bundle
 
@@ -45,23 +43,6 @@ def load_clap(bundle: Bundle, name: str | None, *, hears: bool) -> Space:
     if space.fingerprint != bundle.target.fingerprint:
         require_same_clap(bundle, space)
     return space
-
-
-def require_same_clap(bundle: Bundle, space: Space) -> None:
-    """Raises BundleError unless a CLAP gives the text PROBE the vector that the bundle's target space gives it; for a
-    bundle whose spaces were never seen, unless their widths are the same."""
-    if bundle.target.fingerprint:
-        own = load_space(bundle.target.name, only="text")
-        require_same_space(bundle.target, own.id, "the CLAP")
-        expected_E, found_E = (tower.encode_text([PROBE])[0] for tower in (own, space))
-        is_same = expected_E.shape == found_E.shape and bool(cosines(expected_E[None], found_E[None])[0] > SAME)
-    else:
-        is_same = space.dim == bundle.target.dim
-    if not is_same:
-        raise BundleError(
-            f"{space.name} is another CLAP than the translator's, {bundle.target.name}: cosines would mean nothing; "
-            "pass the one whose text tower that is"
-        )
 
 
 def text_vectors(texts: Iterable[str], space: Space, bar: Progress, told: str) -> TextVectors:

@@ -66,28 +66,32 @@ def image_sound_rows(
     given: ImageSounds,
     bootstrap: Bootstrap,
     csls: int | None = None,
+    picture_prompts_CE: Float[np.ndarray, "C E"] | None = None,
 ) -> list[Row]:
     """All figures of a method that brought the pictures to `translated_BE`, in both directions, as far as groups,
-    labels and prompts allow.
+    labels and prompts allow. picture_prompts_CE: target vectors that it brought the classes' picture prompts to, by
+    label; None where it has none.
 
     recall@k, median_rank, mrr: of the own sound (or picture) among all that have one; of several, the first; none of a
     single pair, nor map and neighbour_accuracy among a single candidate, as there is nothing to go wrong. csls: see
     `captions.caption_rows`; where every picture has one sound, and every sound one picture. class_accuracy: the share
-    of pictures whose class's prompt is the nearest of all classes' prompts (zero-shot classification, Radford et al.
-    2021, section 3.1, in the target space). neighbour_accuracy: the share of queries whose nearest candidate is of
-    their class; what is as near as another's counts as behind it. map: the mean over queries of average precision,
-    candidates of their class being relevant (Manning et al. 2008, eq. 8.8).
+    of queries whose class's prompt is the nearest of all classes' prompts (zero-shot classification, Radford et al.
+    2021, section 3.1, in the target space): of pictures among the sound prompts `given.prompts_CE`, of sounds among the
+    translated picture prompts. neighbour_accuracy: the share of queries whose nearest candidate is of their class; what
+    is as near as another's counts as behind it. map: the mean over queries of average precision, candidates of their
+    class being relevant (Manning et al. 2008, eq. 8.8).
     """
     sides = {
         "images_to_sounds": (translated_BE, given.image_groups, given.image_labels),
         "sounds_to_images": (given.audio_NE, given.audio_groups, given.audio_labels),
     }
+    prompts = {"images_to_sounds": given.prompts_CE, "sounds_to_images": picture_prompts_CE}
     rows: list[Row] = []
     for task, other in zip(TASKS, reversed(TASKS), strict=True):
         (query_QE, groups_Q, labels_Q), (gallery_NE, groups_N, labels_N) = sides[task], sides[other]
         rows += _own_rows(task, method, query_QE, groups_Q, gallery_NE, groups_N, bootstrap, csls)
-        if task == "images_to_sounds" and given.prompts_CE is not None:
-            rows += prompt_rows(method, query_QE, labels_Q, given.prompts_CE, bootstrap)
+        if (prompts_CE := prompts[task]) is not None:
+            rows += prompt_rows(method, query_QE, labels_Q, prompts_CE, bootstrap, task)
         rows += _label_rows(task, method, query_QE, labels_Q, gallery_NE, labels_N, bootstrap)
     return rows
 
@@ -116,7 +120,7 @@ def chance_rows(given: ImageSounds) -> list[Row]:
             if is_asked and (relevant_Q > 0).any():
                 rows += rows_of(task, relevant_Q[relevant_Q > 0], n)
         labelled = int(np.sum(labels_Q != NONE))
-        if task == "images_to_sounds" and given.prompts_CE is not None and labelled:
+        if given.prompts_CE is not None and labelled:
             value = 1 / len(given.prompts_CE)
             rows.append(Row(task=task, method="chance", metric="class_accuracy", value=value, n=labelled))
     return rows

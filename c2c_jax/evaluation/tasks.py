@@ -32,10 +32,12 @@ def method_rows(
         text_NE = vectors["translated_text"] = method.of_texts(captions.source_NS)
         rows += of_captions.caption_rows(method.name, text_NE, captions.target_NE, bootstrap, csls)
         rows += _gap_rows(method.name, "translated_text", text_NE, "target_text", captions.target_NE, bootstrap)
-    if pairs and len(pairs.given.image_BS):
-        image_BE = method.of_images(pairs.given.image_BS)
+    if pairs:
+        given = pairs.given
+        image_BE = method.of_images(given.image_BS) if len(given.image_BS) else given.audio_NE[:0]
+        rows += of_pairs.image_sound_rows(method.name, image_BE, given, bootstrap, csls, _prompted(method, pairs))
+    if pairs and len(image_BE):
         vectors["translated_image"] = image_BE[pairs.pairs_P2[:, 0]] if len(pairs.pairs_P2) else image_BE
-        rows += of_pairs.image_sound_rows(method.name, image_BE, pairs.given, bootstrap, csls)
         audio_PE = pairs.paired_audios
         if len(audio_PE) > 1:
             rows += _gap_rows(
@@ -44,6 +46,13 @@ def method_rows(
         else:
             rows += uniformity_rows(method.name, "translated_image", image_BE[:GAP_ROWS], bootstrap)
     return rows, vectors
+
+
+def _prompted(method: Method, pairs: PairMaterial) -> Float[np.ndarray, "C E"] | None:
+    """The classes' picture prompts as a method translates them; None without sounds that have a class."""
+    if pairs.label_prompts_CS is None or (pairs.given.audio_labels == of_pairs.NONE).all():
+        return None
+    return method.of_texts(pairs.label_prompts_CS)
 
 
 def _gap_rows(
@@ -106,15 +115,15 @@ def reference_rows(
     given = pairs.given
     if len(set(given.audio_groups.tolist()) - {of_pairs.NONE}) == 1:
         missing.append(Missing(what="images and sounds: recall@k", why="one pair: nothing to retrieve among"))
-    if not len(given.image_BS):
-        missing.append(Missing(what="label_prompts, caption, oracle", why="no pictures"))
-        return rows + of_pairs.sound_rows(given, bootstrap) + of_pairs.chance_rows(given), missing
     if pairs.label_prompts_CS is None or given.prompts_CE is None:
         missing.append(Missing(what="label_prompts", why="no labels; pass --pairs with a label column"))
-    else:
+    else:  # it carries a picture prompt to the sound prompt of the same class
         nearest_B = np.argmax(unit_rows(given.image_BS) @ unit_rows(pairs.label_prompts_CS).T, axis=1)
-        prompted_BE = given.prompts_CE[nearest_B]
-        rows += of_pairs.image_sound_rows("label_prompts", prompted_BE, given, bootstrap, csls)
+        own = given.prompts_CE[nearest_B], given, bootstrap, csls, given.prompts_CE
+        rows += of_pairs.image_sound_rows("label_prompts", *own)
+    if not len(given.image_BS):
+        missing.append(Missing(what="caption, oracle", why="no pictures"))
+        return rows + of_pairs.sound_rows(given, bootstrap) + of_pairs.chance_rows(given), missing
     if not len(pairs.captioned_images):
         missing.append(Missing(what="caption", why="no captions; pass --pairs with a caption column"))
     else:

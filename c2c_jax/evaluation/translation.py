@@ -55,11 +55,12 @@ def method_of(name: str, translator: Translator, gap: Gap) -> Method:
             for start in range(0, len(source_BS), at_once):
                 block = slice(start, start + at_once)
                 with jax.default_matmul_precision("float32"):
-                    vectors_BE[block] = compiled(state, np.asarray(source_BS[block], np.float32))
-                if not np.isfinite(vectors_BE[block]).all():
+                    found_BE = np.asarray(compiled(state, np.asarray(source_BS[block], np.float32)))
+                if not np.isfinite(found_BE).all():
                     raise BundleError(
                         f"{name} makes vectors that are not finite: train again, with a smaller learning rate"
                     )
+                vectors_BE[block] = found_BE
             return vectors_BE
 
         return translated

@@ -2,13 +2,16 @@
 
 import dataclasses
 import math
+from pathlib import Path
+from typing import Any
 
-from c2c_jax.errors import GenerationError
+from c2c_jax.errors import CheckpointError, GenerationError
 
 # Of ddim the paper's; of the others the fewest that come as near to the end of endless steps (`bench/generate.py`).
 STEPS = {"dpm++": 35, "unipc": 25, "ddim": 200}
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_SEED = 2**63 - 1
+SAMPLING_FILE = "sampling.json"  # in a checkpoint's folder: the settings that it is best sampled with, if it knows
 LONGEST = 600  # seconds of sound: memory grows with its square, and the model was trained on ten
 
 
@@ -46,3 +49,19 @@ class Sampling:
             raise GenerationError(f"candidates is {self.candidates}: take 1 or more")
         if not 0 <= self.seed <= MAX_SEED - self.candidates + 1:
             raise GenerationError(f"seed is {self.seed}: take 0 to {MAX_SEED}")
+
+
+def own_sampling(folder: Path) -> dict[str, Any]:
+    """The settings that a checkpoint says it is best sampled with, by the names of `Sampling`'s fields; of most
+    checkpoints none. Raises CheckpointError for what are no settings."""
+    from c2c_jax.weights.folders import read_json
+
+    if not (folder / SAMPLING_FILE).is_file():
+        return {}
+    settings = read_json(folder / SAMPLING_FILE)
+    known = {field.name for field in dataclasses.fields(Sampling)} - {"seed", "candidates"}
+    if foreign := sorted(set(settings) - known):
+        raise CheckpointError(
+            f"{folder / SAMPLING_FILE} sets {', '.join(foreign)}: it may set {', '.join(sorted(known))}"
+        )
+    return settings

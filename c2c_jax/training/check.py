@@ -68,6 +68,11 @@ def check(config: Config) -> None:
         for field, value in fields.items():
             if not holds(value):
                 raise ConfigError(f"config.{field} is {value}; it must be {bound}")
+    noise, most = config.augment.noise, config.augment.noise_most or config.augment.noise
+    if not 0 <= noise <= most <= 1:
+        raise ConfigError(
+            f"config.augment.noise {noise} to noise_most {most} are no range of cosines: take 0 to 1, the smaller first"
+        )
     if config.translator.kind == "transformer" and config.translator.width % config.translator.heads:
         raise ConfigError(
             f"config.translator.width {config.translator.width} is no multiple of heads {config.translator.heads}"

@@ -44,8 +44,14 @@ def train(config: Config, store: Store, workdir: Path) -> bool:
     steps = 0 if closed_form else -(-config.epochs * len(training) // B)
     objective, learning_rate = build_objective(config, mesh), build_learning_rate(config.optimizer, steps)
     optimizer = build_optimizer(config.optimizer, learning_rate)
-    margin = config.objective.margin_growth, config.objective.margin_most
-    schedule = Schedule(max(len(training) / B, 1), margin, config.seed, config.optimizer.ema, learning_rate)
+    schedule = Schedule(
+        steps_per_epoch=max(len(training) / B, 1),
+        margin=(config.objective.margin_growth, config.objective.margin_most),
+        seed=config.seed,
+        noise=(config.augment.noise, config.augment.noise_most or config.augment.noise),
+        ema=config.optimizer.ema,
+        learning_rate=learning_rate,
+    )
 
     with Termination() as termination, RunLog(workdir, config) as log, Checkpoints(workdir) as checkpoints:
         feed_kind = settled_feed(workdir, store, choose_feed(config.data.feed, store))

@@ -12,6 +12,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from c2c_jax.models.layers import unit
+from c2c_jax.training.augment import noisy
 from c2c_jax.training.objectives import Objective
 
 Metrics = dict[str, jax.Array]
@@ -60,12 +61,13 @@ def init_state(
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """What changes with the step. steps_per_epoch: whole or not. margin: (growth an epoch, most); see ObjectiveConfig.
-    seed: of dropout. ema: decay of the moving average of the weights; 0: none. learning_rate: the optimizer's own, for
-    the metrics."""
+    seed: of dropout and noise. noise: range of cosines, see `augment.noisy`; at 1 there is none. ema: decay of the
+    moving average of the weights; 0: none. learning_rate: the optimizer's own, for the metrics."""
 
     steps_per_epoch: int | float = 1
     margin: tuple[float, float] = (0.0, 0.0)
     seed: int = 0
+    noise: tuple[float, float] = (1.0, 1.0)
     ema: float = 0.0
     learning_rate: optax.Schedule = optax.constant_schedule(0.0)
 
@@ -91,8 +93,10 @@ def make_step(
     """
 
     def loss(params: dict[str, Any], step: jax.Array, source_BS: jax.Array, target_BE: jax.Array) -> jax.Array:
-        rngs = nnx.Rngs(dropout=jax.random.fold_in(jax.random.key(schedule.seed), step))
-        predicted_BE = nnx.merge(graphdef, params["model"])(source_BS.astype(jnp.float32), rngs=rngs)
+        key, source_BS = jax.random.fold_in(jax.random.key(schedule.seed), step), source_BS.astype(jnp.float32)
+        if schedule.noise[0] < 1:
+            source_BS = noisy(source_BS, jax.random.fold_in(key, 0), schedule.noise)
+        predicted_BE = nnx.merge(graphdef, params["model"])(source_BS, rngs=nnx.Rngs(dropout=key))
         margin = schedule.margin_at(step)
         return objective.loss(params["objective"], predicted_BE, unit(target_BE.astype(jnp.float32)), margin)
 

@@ -23,6 +23,8 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 TEXT_FILES = ("*.json", "*.txt")
+# What comes with the package is named like a repository of the hub, by this owner.
+EMBEDDED_OWNER, EMBEDDED = "miniworld", Path(__file__).parent.parent / "miniworld" / "checkpoints"
 
 Sizes = TypeVar("Sizes")
 
@@ -30,7 +32,8 @@ Sizes = TypeVar("Sizes")
 def checkpoint_folder(name: str, *, download: bool = True) -> Path:
     """The local folder of one model, downloaded from the hub if it is not on this machine.
 
-    name: a local folder, a hub name (`openai/clip-vit-base-patch32`), or either with `:SUBFOLDER` behind it.
+    name: a local folder, a hub name (`openai/clip-vit-base-patch32`), or one that comes with the package
+    (`miniworld/clip`); each may have `:SUBFOLDER` behind it.
     download: whether the hub may be asked for what its cache lacks.
     Raises CheckpointError where there is no such folder, its subclass AbsentError where the cache lacks the files and
     the hub is not asked or cannot be reached.
@@ -40,7 +43,9 @@ def checkpoint_folder(name: str, *, download: bool = True) -> Path:
     base, _, subfolder = name.rpartition(":")
     if not base:
         base, subfolder = name, ""
-    if Path(base).expanduser().is_dir():
+    if (embedded := embedded_folder(base)) is not None:
+        folder = embedded / subfolder
+    elif Path(base).expanduser().is_dir():
         folder = Path(base).expanduser() / subfolder
     else:
         # A model in a subfolder keeps its tokenizer beside it, in the sibling folder `tokenizer`.
@@ -49,6 +54,18 @@ def checkpoint_folder(name: str, *, download: bool = True) -> Path:
     if not folder.is_dir():
         raise CheckpointError(f"{base} has no folder {subfolder!r}; NAME:SUBFOLDER names one model inside of it")
     return folder
+
+
+def embedded_folder(name: str) -> Path | None:
+    """The folder of a checkpoint that comes with the package, None for another name. Raises CheckpointError for one of
+    the package's owner that there is not."""
+    owner, _, model = name.partition("/")
+    if owner != EMBEDDED_OWNER or not model:
+        return None
+    there = sorted(f"{owner}/{path.name}" for path in EMBEDDED.iterdir() if path.is_dir())
+    if name not in there:
+        raise CheckpointError(f"no checkpoint {name} comes with c2c_jax; there are {', '.join(there)}")
+    return EMBEDDED / model
 
 
 def hub_snapshot(name: str, places: list[str], *, download: bool = True) -> Path:

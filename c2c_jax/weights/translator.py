@@ -19,7 +19,7 @@ from c2c_jax.files import written_whole
 from c2c_jax.models.gap import Gap
 from c2c_jax.models.translator import INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
-from c2c_jax.weights.folders import read_json, read_safetensors
+from c2c_jax.weights.folders import EMBEDDED_OWNER, embedded_folder, read_json, read_safetensors
 from c2c_jax.weights.rules import LINEAR, Table, fill, leaf, unfill
 
 TABLE = Table(
@@ -97,9 +97,18 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return _read_config(folder)["metrics"]
 
 
-def bundle_in(folder: Path) -> Path:
-    """The bundle of a run's work directory; any other folder as it is."""
-    return folder / "bundle" if (folder / "bundle" / "config.json").is_file() else folder
+def bundle_in(run: Path) -> Path:
+    """The bundle of a run's work directory, or of the name of one that comes with the package; any other folder as it
+    is. Raises CheckpointError for a name of the package's owner that there is not."""
+    if (run / "bundle" / "config.json").is_file():
+        return run / "bundle"
+    return run if run.is_dir() else embedded_folder(run.as_posix()) or run
+
+
+def is_of_miniworld(folder: Path) -> bool:
+    """Whether a bundle's target is one that comes with the package. Raises BundleError where there is no bundle."""
+    target = _read_config(folder).get("target")
+    return isinstance(target, dict) and str(target.get("name")).startswith(f"{EMBEDDED_OWNER}/")
 
 
 def load_bundle(folder: Path) -> Bundle:

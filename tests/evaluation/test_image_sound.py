@@ -52,6 +52,14 @@ def test_classes():
     assert "class_accuracy" not in back
 
 
+def test_sounds_are_classified_by_the_translated_picture_prompts():
+    """Prompts come to 40° and 130°, the border at 85°: 10° (class 0) and 100° (1) are right, 60° (1) is not."""
+    rows = image_sound_rows("translator", TRANSLATED, GIVEN, QUIET, picture_prompts_CE=at(40, 130))
+    (row,) = [row for row in rows if (row.task, row.metric) == ("sounds_to_images", "class_accuracy")]
+    assert row.value == pytest.approx(2 / 3) and row.n == 3
+    assert [other for other in rows if other is not row] == image_sound_rows("translator", TRANSLATED, GIVEN, QUIET)
+
+
 def test_prompts_by_hand():
     (row,) = prompt_rows("translator", at(0, 49, 95, 10), np.array([0, 1, 1, NONE]), at(20, 80), QUIET)
     assert row.value == pytest.approx(2 / 3) and row.n == 3 and row.metric == "class_accuracy"
@@ -124,6 +132,7 @@ def test_sounds_in_pictures_places():
 
 
 def test_chance():
+    assert values(chance_rows(GIVEN), "sounds_to_images", "chance")["class_accuracy"] == 0.5
     found = values(chance_rows(GIVEN), "images_to_sounds", "chance")
     assert found["recall@1"] == pytest.approx(1 / 3) and found["class_accuracy"] == 0.5
     assert found["neighbour_accuracy"] == pytest.approx((1 + 2 + 2) / 9)
@@ -136,5 +145,9 @@ def test_one_sided_sets():
     assert {row.metric for row in image_sound_rows("translator", TRANSLATED, pictures, QUIET)} == {"class_accuracy"}
     assert {row.metric for row in chance_rows(pictures)} == {"class_accuracy"}
     sounds = dataclasses.replace(GIVEN, image_BS=empty[0], image_groups=empty[1], image_labels=empty[1])
-    assert image_sound_rows("translator", empty[0], sounds, QUIET) == [] and chance_rows(sounds) == []
+    assert image_sound_rows("translator", empty[0], sounds, QUIET) == []
+    (row,) = image_sound_rows("translator", empty[0], sounds, QUIET, picture_prompts_CE=at(40, 130))
+    assert (row.task, row.metric) == ("sounds_to_images", "class_accuracy") and row.value == pytest.approx(2 / 3)
+    (row,) = chance_rows(sounds)
+    assert (row.task, row.metric, row.value, row.n) == ("sounds_to_images", "class_accuracy", 0.5, 3)
     assert {row.metric for row in sound_rows(sounds, QUIET)} == {"class_accuracy", "neighbour_accuracy", "map"}

@@ -63,6 +63,39 @@ def test_a_method_in_every_task():
     np.testing.assert_array_equal(found["translated_image"], image)
 
 
+def right(prompts):
+    """The share of the sounds whose class's prompt is the nearest."""
+    return np.mean(np.argmax(unit(AUDIOS) @ unit(prompts).T, axis=1) == np.arange(N) % 2)
+
+
+def test_sounds_among_the_classes_picture_prompts():
+    """Which each method translates as texts; label_prompts takes the classes' sound prompts for them."""
+    method = dataclasses.replace(METHOD, of_images=lambda x: unit(x @ -MAP))
+    rows = method_rows(method, None, PAIRS, QUIET)[0] + reference_rows(None, PAIRS, QUIET)[0]
+    found = {row.method: row.value for row in rows if (row.task, row.metric) == ("sounds_to_images", "class_accuracy")}
+    prompts = PAIRS.given.prompts_CE
+    assert found == {"mine": right(PAIRS.label_prompts_CS @ MAP), "label_prompts": right(prompts), "chance": 0.5}
+    assert found["mine"] != right(PAIRS.label_prompts_CS @ -MAP)
+
+
+def test_sounds_alone_have_classes():
+    """Of sounds with labels and no picture, as ESC-50's."""
+    none = np.zeros(0, int)
+    given = dataclasses.replace(
+        PAIRS.given, image_BS=IMAGES[:0], image_groups=none, image_labels=none, audio_groups=np.full(N, NONE)
+    )
+    alone = dataclasses.replace(captioned(none), given=given, pairs_P2=np.zeros((0, 2), int))
+    rows, found = method_rows(METHOD, None, alone, QUIET)
+    assert found == {} and [(row.task, row.metric) for row in rows] == [("sounds_to_images", "class_accuracy")]
+    assert rows[0].value == right(PAIRS.label_prompts_CS @ MAP) and rows[0].n == N
+    others, missing = reference_rows(None, alone, QUIET)
+    found = {row.method: row.value for row in others if row.task == "sounds_to_images"}
+    assert found == {"label_prompts": right(PAIRS.given.prompts_CE), "chance": 0.5}
+    assert ("caption, oracle", "no pictures") in reasons(missing)
+    unlabelled = dataclasses.replace(alone, given=dataclasses.replace(given, audio_labels=np.full(N, NONE)))
+    assert method_rows(METHOD, None, unlabelled, QUIET) == ([], {})
+
+
 def test_one_task_alone():
     rows, found = method_rows(METHOD, CAPTIONS, None, QUIET)
     assert {row.task for row in rows} == {"captions", "gaps"} and set(found) == {"translated_text"}
@@ -178,7 +211,10 @@ def test_methods_that_cannot_be_had_are_named():
         audio_groups=np.full(N, NONE), audio_labels=np.full(N, NONE),
     )  # fmt: skip
     _, missing = reference_rows(None, dataclasses.replace(bare, given=pictureless), QUIET)
-    assert reasons(missing) == [("label_prompts, caption, oracle", "no pictures")]
+    assert reasons(missing) == [
+        ("label_prompts", "no labels; pass --pairs with a label column"),
+        ("caption, oracle", "no pictures"),
+    ]
 
 
 def test_of_one_pair_or_caption_nothing_is_retrieved():
@@ -192,7 +228,7 @@ def test_of_one_pair_or_caption_nothing_is_retrieved():
     rows, missing = reference_rows(caption, one, QUIET)
     rows += method_rows(METHOD, caption, one, QUIET, csls=1)[0]
     assert {(row.task, row.metric) for row in rows} == {
-        ("images_to_sounds", "class_accuracy"), ("captions", "mean_cosine"),
+        ("images_to_sounds", "class_accuracy"), ("sounds_to_images", "class_accuracy"), ("captions", "mean_cosine"),
     }  # fmt: skip
     assert reasons(missing)[:2] == [
         ("captions: recall@k", "one caption: nothing to retrieve among"),

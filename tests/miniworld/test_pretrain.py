@@ -73,4 +73,4 @@ def test_card(tmp_path):
         "scores": {"source": 0.9, "cell": 0.8}, "recipe": {"steps": 7, "seed": 0}, "minutes": 12.3
     }  # fmt: skip
     card = (folder / "README.md").read_text()
-    assert "| source | 0.900 |" in card and "pretrain clip --seed 0` in 12 minutes" in card
+    assert "| source | 0.900 |" in card and "pretrain clip --seed 0` in 12 minutes of 2 CPU cores" in card

@@ -2,21 +2,21 @@
 
     python -m c2c_jax.miniworld.pretrain clip
     python -m c2c_jax.miniworld.pretrain clap
+    python -m c2c_jax.miniworld.pretrain audioldm         (needs the CLAP, in --out/clap)
 
-A run that was stopped goes on from its last checkpoint in --workdir. The towers are c2c_jax's own Flax modules, trained
-by its own objective and sharded step, and written by its own tables.
+A run that was stopped goes on from its last checkpoint in --workdir. CLIP and CLAP are c2c_jax's own Flax modules,
+trained by its own objective and sharded step, and written by its own tables; AudioLDM's networks are diffusers' and
+transformers', trained in torch.
 """
 
 import argparse
 import dataclasses
 import importlib
 import os
-import time
 from pathlib import Path
 
 from c2c_jax.miniworld.pretrain.cards import write_card
-
-CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
+from c2c_jax.weights.folders import EMBEDDED
 
 
 def main() -> None:
@@ -26,20 +26,20 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("clip", "clap"))
+    parser.add_argument("what", choices=("clip", "clap", "audioldm"))
     parser.add_argument("--workdir", type=Path, default=Path("build/miniworld"), help="material and checkpoints")
-    parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="folder of the finished checkpoints")
-    parser.add_argument("--steps", type=int, help="in place of the recipe's own number")
-    parser.add_argument("--seed", type=int, default=0, help="another one makes another tower, in a folder WHAT-SEED")
+    parser.add_argument("--out", type=Path, default=EMBEDDED, help="folder of the finished checkpoints")
+    parser.add_argument("--steps", type=int, help="in place of the recipe's own number; of AudioLDM's, the UNet's")
+    parser.add_argument("--seed", type=int, default=0, help="another one makes another network, in a folder WHAT-SEED")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that make pictures and sounds")
     flags = parser.parse_args()
     module = importlib.import_module(f"c2c_jax.miniworld.pretrain.{flags.what}")
     recipe = dataclasses.replace(module.RECIPE, seed=flags.seed, steps=flags.steps or module.RECIPE.steps)
-    since = time.perf_counter()
-    space, scores = module.train(flags.workdir, recipe, flags.processes)
-    folder = flags.out / (f"{flags.what}-{flags.seed}" if flags.seed else flags.what)
-    space.save(folder)
-    minutes = (time.perf_counter() - since) / 60
+    of_seed = f"-{flags.seed}" if flags.seed else ""
+    more = [flags.out / f"clap{of_seed}"] if flags.what == "audioldm" else []
+    trained, scores, minutes = module.train(flags.workdir, recipe, flags.processes, *more)
+    folder = flags.out / f"{flags.what}{of_seed}"
+    trained.save(folder)
     write_card(folder, scores=scores, recipe=dataclasses.asdict(recipe), minutes=minutes)
     print(folder, scores)
 

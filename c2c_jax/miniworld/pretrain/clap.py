@@ -31,7 +31,7 @@ EXTRACTOR = {
     "padding_value": 0.0,
     "return_attention_mask": False,
 }
-RECIPE = Recipe(steps=3000, styles={"sound": 0.6, "mixed": 0.25, "picture": 0.15})
+RECIPE = Recipe(steps=2000, styles={"sound": 0.6, "mixed": 0.25, "picture": 0.15})
 
 
 def new_space(seed: int) -> Space:
@@ -87,8 +87,8 @@ def view(split: str, index: int, seed: int) -> np.ndarray:
     return np.asarray(MelRecipe(EXTRACTOR)([sound_at(split, index, seed)]).mel_BCTM[0, 0], np.float16)
 
 
-def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[str, float]]:
-    """The trained space, and its zero-shot accuracies on the test split."""
+def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[str, float], float]:
+    """The trained space, its zero-shot accuracies on the test split, and the minutes that its training took."""
     space = new_space(recipe.seed)
     training = material(workdir / "material", "mels", view, "train", TRAINING, 0, processes)
     _settle_bins(space.model, training)
@@ -104,8 +104,10 @@ def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[st
     judged = {split: material(workdir / "material", "mels", view, split, JUDGED, 0, processes)
               for split in ("validation", "test")}  # fmt: skip
     folder = workdir / f"clap-{recipe.seed}"
-    space.model = pretrain(towers, recipe, training, lambda model: scores(space, model, judged["validation"]), folder)
-    return space, scores(space, space.model, judged["test"])
+    space.model, minutes = pretrain(
+        towers, recipe, training, lambda model: scores(space, model, judged["validation"]), folder
+    )
+    return space, scores(space, space.model, judged["test"]), minutes
 
 
 def scores(space: Space, model: Any, judged: Material) -> dict[str, float]:

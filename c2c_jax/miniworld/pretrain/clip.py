@@ -82,8 +82,8 @@ def view(split: str, index: int, seed: int) -> np.ndarray:
     return np.asarray(picture_at(split, index, seed), np.uint8)
 
 
-def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[str, float]]:
-    """The trained space, and its zero-shot accuracies on the test split."""
+def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[str, float], float]:
+    """The trained space, its zero-shot accuracies on the test split, and the minutes that its training took."""
     space = new_space(recipe.seed)
     training = material(workdir / "material", "pictures", view, "train", TRAINING, 0, processes)
     towers = Towers(
@@ -97,8 +97,10 @@ def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[st
     judged = {split: material(workdir / "material", "pictures", view, split, JUDGED, 0, processes)
               for split in ("validation", "test")}  # fmt: skip
     folder = workdir / f"clip-{recipe.seed}"
-    space.model = pretrain(towers, recipe, training, lambda model: scores(space, model, judged["validation"]), folder)
-    return space, scores(space, space.model, judged["test"])
+    space.model, minutes = pretrain(
+        towers, recipe, training, lambda model: scores(space, model, judged["validation"]), folder
+    )
+    return space, scores(space, space.model, judged["test"]), minutes
 
 
 def scores(space: Space, model: Any, judged: Material) -> dict[str, float]:

@@ -1,7 +1,6 @@
 """Two towers trained on views and captions of scenes, by the project's own objective, step and checkpoints."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from jaxtyping import Array, Float
 from rich.console import Console
 
 from c2c_jax.miniworld.captions import caption
+from c2c_jax.miniworld.pretrain.clock import Clock
 from c2c_jax.miniworld.pretrain.material import Material
 from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SHARED
 from c2c_jax.models.layers import unit
@@ -67,8 +67,8 @@ class Towers:
 
 
 def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Callable[[Any], dict[str, float]],
-             workdir: Path) -> Any:  # fmt: skip
-    """The trained model; checkpoints in `workdir`, from which a run that was stopped goes on.
+             workdir: Path) -> tuple[Any, float]:  # fmt: skip
+    """The trained model, and the minutes it took; checkpoints in `workdir`, from which a run that was stopped goes on.
 
     validate: model → scores, told of every `recipe.every` steps. Batches are functions of (seed, step).
     """
@@ -85,19 +85,21 @@ def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Calla
     by_cell = [rows for cell in range(CELLS) if len(rows := np.flatnonzero(training.cells == cell))]
     with Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(init_state(params, build_objective("l2", Settings()), optimizer, mesh, recipe.ema))
-        since, start = time.perf_counter(), int(state.step)
+        clock, start = Clock(workdir / "minutes"), int(state.step)
+        minutes = before = clock.minutes
         for step in range(start, recipe.steps):
             state, metrics = run(state, *_batch(towers, recipe, training, by_cell, step))
             done = step + 1
             if done % recipe.every == 0 or done == recipe.steps:
                 checkpoints.save(state)
+                clock.keep()
                 scores = validate(nnx.merge(graphdef, jax.device_get(state.model), fixed))
                 told = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
-                pace = (time.perf_counter() - since) / (done - start)
-                left = pace * (recipe.steps - done) / 60
+                minutes = clock.minutes
+                pace = (minutes - before) / (done - start)
                 console.print(f"step {done} of {recipe.steps}  loss {float(metrics['loss']):.3f}  {told}  "
-                              f"{pace:.2f} s a step, {left:.0f} min left")  # fmt: skip
-    return nnx.merge(graphdef, jax.device_get(state.model), fixed)
+                              f"{60 * pace:.2f} s a step, {pace * (recipe.steps - done):.0f} min left")  # fmt: skip
+    return nnx.merge(graphdef, jax.device_get(state.model), fixed), minutes
 
 
 def _decayed(params: Any) -> Any:

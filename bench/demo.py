@@ -1,0 +1,51 @@
+"""What `make demo` made, and how well its translator carries pictures to sounds.
+
+    python -m bench.demo build/demo
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+METHODS = {
+    "chance": "chance",
+    "nearest_caption": "nearest captions, no training",
+    "translator": "this translator, trained on captions alone",
+    "oracle": "an oracle that is given pairs",
+}
+
+
+def lines(folder: Path) -> list[str]:
+    """What to print of a demo's folder."""
+    rows = json.loads((folder / "run/evaluation/metrics.json").read_text(encoding="utf-8"))["rows"]
+    of_method = {
+        row["method"]: row
+        for row in rows
+        if row["task"] == "images_to_sounds" and row["metric"] == "neighbour_accuracy"
+    }
+    count = of_method["translator"]["n"]
+    pages = sorted(path.name for path in (folder / "sounds").glob("*.wav"))
+    told = [
+        f"page:       {folder / 'report.html'}",
+        f"sounds:     {', '.join(pages)} in {folder / 'sounds'}",
+        f"translator: {folder / 'run/bundle'}",
+        f"images to sounds: how often the nearest of {count:,} sounds is of the picture's own source",
+    ]
+    for method, name in METHODS.items():
+        row = of_method[method]
+        interval = "" if row["low"] is None else f"  ({row['low']:.3f} to {row['high']:.3f})"
+        told.append(f"  {row['value']:.3f}  {name}{interval}")
+    return told
+
+
+def main() -> None:
+    """The command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of make demo")
+    print("\n" + "\n".join(lines(parser.parse_args().folder)))
+
+
+if __name__ == "__main__":
+    main()

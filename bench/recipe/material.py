@@ -1,0 +1,137 @@
+"""What recipes are judged on: scenes and captions as vectors of the two spaces, made once and kept."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from rich.progress import Progress
+
+from bench.recipe.dial import Dial
+from bench.recipe.drawing import drawn
+from c2c_jax.errors import CheckpointError
+from c2c_jax.files import written_whole
+from c2c_jax.miniworld.captions import captioned_scenes
+from c2c_jax.miniworld.pairs import caption_at
+from c2c_jax.miniworld.pretrain.texts import prompt_vectors
+from c2c_jax.miniworld.voices.event import SAMPLE_RATE
+from c2c_jax.miniworld.world import SPLITS, scene_at
+from c2c_jax.spaces import Space, SpaceId, identify, load_space
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Scenes:
+    """N scenes as raw vectors: the picture and a caption in its style in source space, the sound and a caption in its
+    style in target space; and the cell of each."""
+
+    image_NS: Float[np.ndarray, "N S"]
+    seen_NS: Float[np.ndarray, "N S"]
+    audio_NE: Float[np.ndarray, "N E"]
+    heard_NE: Float[np.ndarray, "N E"]
+    cells_N: Int[np.ndarray, "N"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Captions:
+    """M captions of scenes of their own, in all styles, as raw vectors of both spaces."""
+
+    source_MS: Float[np.ndarray, "M S"]
+    target_ME: Float[np.ndarray, "M E"]
+    cells_M: Int[np.ndarray, "M"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Draw:
+    """One drawing of a split: its scenes and its captions."""
+
+    scenes: Scenes
+    captions: Captions
+
+
+class Material:
+    """Vectors of the mini world in two spaces. They are kept in `folder`, by the spaces' fingerprints, and the towers
+    are loaded where something is missing. processes: that draw. Raises CheckpointError."""
+
+    def __init__(self, clip: str, clap: str, folder: Path, processes: int, bar: Progress):
+        self.names = clip, clap
+        self.ids: tuple[SpaceId, SpaceId] = identify(clip), identify(clap)
+        self.folder, self.processes, self.bar = folder, processes, bar
+
+    @functools.cached_property
+    def clip(self) -> Space:
+        return load_space(self.names[0])
+
+    @functools.cached_property
+    def clap(self) -> Space:
+        space = load_space(self.names[1])
+        if (rate := space.require_mels().sample_rate) != SAMPLE_RATE:
+            raise CheckpointError(f"{space.name} hears sounds at {rate} Hz; those of the mini world have {SAMPLE_RATE}")
+        return space
+
+    @property
+    def stamp(self) -> str:
+        """Of both spaces, for file names."""
+        return "-".join(space.fingerprint[:12] for space in self.ids)
+
+    def draw(self, split: str, seed: int, count: int, dial: Dial, known: Collection[str]) -> Draw:
+        """Drawing number `seed` of a split, `count` scenes and captions. known: captions that are left out, since
+        training has them; so are those that come twice."""
+        return Draw(scenes=self.scenes(split, seed, count, dial), captions=self.captions(split, seed, count, known))
+
+    def scenes(self, split: str, seed: int, count: int, dial: Dial) -> Scenes:
+        found = Scenes(**self._kept(f"scenes-{split}-{seed}-{count}", lambda: self._scenes(split, seed, count)))
+        return dataclasses.replace(found, image_NS=dial(found.image_NS, SPLITS.index(split), seed))
+
+    def captions(self, split: str, seed: int, count: int, known: Collection[str]) -> Captions:
+        texts = [text for _, _, text in captioned_scenes(split, count, seed)]
+        vectors = self._kept(f"captions-{split}-{seed}-{count}", lambda: self._captions(split, seed, count, texts))
+        seen, rows = set(known), []
+        for row, text in enumerate(texts):
+            if text not in seen:
+                rows.append(row)
+            seen.add(text)
+        return Captions(**{name: values[rows] for name, values in vectors.items()})
+
+    def prompts(self) -> tuple[Float[np.ndarray, "C S"], Float[np.ndarray, "C E"]]:
+        """The mean unit vector of each cell's picture prompts, and of its sound prompts."""
+        kept = self._kept(
+            "prompts",
+            lambda: {
+                "picture_CS": prompt_vectors(self.clip, "picture"),
+                "sound_CE": prompt_vectors(self.clap, "sound"),
+            },
+        )
+        return kept["picture_CS"], kept["sound_CE"]
+
+    def _kept(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        path = self.folder / f"{name}-{self.stamp}.npz"
+        if not path.is_file():
+            made = make()
+            with written_whole(path) as beside:
+                np.savez(beside, **made)  # type: ignore[arg-type]
+        with np.load(path) as found:
+            return dict(found)
+
+    def _scenes(self, split: str, seed: int, count: int) -> dict[str, np.ndarray]:
+        seen, heard = ([caption_at(split, row, style, seed) for row in range(count)] for style in ("picture", "sound"))
+        vectors: dict[str, np.ndarray] = {
+            "seen_NS": self.clip.encode_text(seen),
+            "heard_NE": self.clap.encode_text(heard),
+            "cells_N": np.asarray([scene_at(split, row, seed)[0].cell for row in range(count)]),
+        }
+        task = self.bar.add_task(f"scenes of {split}, drawing {seed}", total=count)
+        images, audios = [], []
+        for pictures, sounds in drawn(split, count, seed, self.processes):
+            images.append(self.clip.encode_image(pictures))
+            audios.append(self.clap.encode_audio(sounds))
+            self.bar.advance(task, len(pictures))
+        return vectors | {"image_NS": np.concatenate(images), "audio_NE": np.concatenate(audios)}
+
+    def _captions(self, split: str, seed: int, count: int, texts: list[str]) -> dict[str, np.ndarray]:
+        return {
+            "source_MS": self.clip.encode_text(texts),
+            "target_ME": self.clap.encode_text(texts),
+            "cells_M": np.asarray([scene.cell for scene, _, _ in captioned_scenes(split, count, seed)]),
+        }

@@ -1,0 +1,193 @@
+"""The mini world's AudioLDM: autoencoder, diffusion network and vocoder, around the text tower of its CLAP.
+
+The parts are diffusers' and transformers' own, trained in torch; what they make is judged by the CLAP's ears.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+from jaxtyping import Float, Int, Int16
+from rich.progress import track
+
+from c2c_jax.files import written_whole
+from c2c_jax.generation.audioldm import AudioLDM
+from c2c_jax.generation.checkpoint import quiet_loading
+from c2c_jax.generation.sampling import SAMPLING_FILE, Sampling
+from c2c_jax.miniworld.captions import caption
+from c2c_jax.miniworld.pairs import sound_at
+from c2c_jax.miniworld.pretrain.material import Material, material
+from c2c_jax.miniworld.pretrain.spectra import SAMPLE_RATE, SAMPLES, griffin_lim, log_mel
+from c2c_jax.miniworld.pretrain.texts import prompt_vectors
+from c2c_jax.miniworld.pretrain.towers import zero_shot
+from c2c_jax.miniworld.pretrain.unet import NOISE_LEVELS, train_unet
+from c2c_jax.miniworld.pretrain.vae import LATENTS, decoded, encoded, train_vae
+from c2c_jax.miniworld.pretrain.vocoder import train_vocoder
+from c2c_jax.spaces import Space, load_space
+
+TRAINING, JUDGED = 24_000, 576  # sounds
+AT_ONCE = 32  # of what is generated
+# What is sampled with unless the user says otherwise.
+SAMPLING: dict[str, Any] = {"seconds": SAMPLES / SAMPLE_RATE, "guidance": 2.5, "steps": 25}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """steps: of the diffusion network, of the autoencoder and of the vocoder. seed: names the folder."""
+
+    steps: int = 12_000
+    vae_steps: int = 4000
+    vocoder_steps: int = 8000
+    seed: int = 0
+
+
+RECIPE = Recipe()
+
+
+@dataclasses.dataclass(kw_only=True)
+class Ears:
+    """The CLAP that conditions and judges. prompts_CE: of the cells, in the style of sounds [C = 288, E]."""
+
+    space: Space
+    prompts_CE: Float[np.ndarray, "C E"]
+
+    @classmethod
+    def load(cls, name: str) -> "Ears":
+        space = load_space(name)
+        return cls(space=space, prompts_CE=prompt_vectors(space, "sound"))
+
+    def vectors(self, sounds_NS: Float[np.ndarray, "N samples"]) -> Float[np.ndarray, "N E"]:
+        """Unit vectors of sounds in -1..1."""
+        vectors = self.space.encode_audio(list(sounds_NS.astype(np.float32)), batch_size=64)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "N E"]:
+        vectors = self.space.encode_text(texts)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def judge(self, sounds_NS: Float[np.ndarray, "N samples"], cells_N: Int[np.ndarray, "N"]) -> tuple[float, float]:
+        """Shares of sounds whose source, and whose cell, the nearest of all cells' prompts tells."""
+        found = zero_shot(self.vectors(sounds_NS), self.prompts_CE, cells_N)
+        return found["source"], found["cell"]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Networks:
+    """An AutoencoderKL, a UNet2DConditionModel and a SpeechT5HifiGan, and the folder of the CLAP that they are for."""
+
+    vae: Any
+    unet: Any
+    vocoder: Any
+    clap: Path
+
+    def save(self, folder: Path) -> None:
+        """Writes an AudioLDMPipeline in diffusers' layout, and the settings that it is sampled with."""
+        with quiet_loading():
+            tokenizer = transformers.RobertaTokenizer.from_pretrained(self.clap)
+            text_encoder = transformers.ClapTextModelWithProjection.from_pretrained(self.clap)
+            scheduler = diffusers.DDIMScheduler(**NOISE_LEVELS)
+            pipeline: Any = diffusers.AudioLDMPipeline(
+                self.vae, text_encoder, tokenizer, self.unet, scheduler, self.vocoder
+            )
+        with written_whole(folder) as beside:
+            pipeline.save_pretrained(beside)
+            (beside / SAMPLING_FILE).write_text(json.dumps(SAMPLING, indent=2) + "\n", encoding="utf-8")
+
+
+def view(split: str, index: int, seed: int) -> Int16[np.ndarray, "samples"]:
+    return np.round(sound_at(split, index, seed) * 32767).astype(np.int16)
+
+
+def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Networks, dict[str, float], float]:
+    """The networks, their scores on the test split, and the minutes that their training took. clap: its folder."""
+    folder = workdir / f"audioldm-{recipe.seed}"
+    sounds = material(workdir / "material", "sounds", view, "train", TRAINING, 0, processes)
+    mels = mels_of(sounds.views)
+    vae, vae_minutes = train_vae(mels, folder, recipe.vae_steps)
+    vocoder, vocoder_minutes = train_vocoder(sounds.views, mels, folder, recipe.vocoder_steps)
+    ears = Ears.load(str(clap))
+    unet, unet_minutes = train_unet(
+        encoded(vae, mels),
+        ears.vectors(_floats(sounds.views)),
+        ears.texts(captions_of(sounds)),
+        ears.texts(["", Sampling().negative_prompt]),
+        folder,
+        vae.config.scaling_factor,
+        recipe.steps,
+    )
+    networks = Networks(vae=vae, unet=unet, vocoder=vocoder, clap=clap)
+    judged = material(workdir / "material", "sounds", view, "test", JUDGED, 0, processes)
+    return networks, scores(networks, judged, ears), vae_minutes + vocoder_minutes + unet_minutes
+
+
+@torch.inference_mode()
+def scores(networks: Networks, judged: Material, ears: Ears) -> dict[str, float]:
+    """What is left of sounds, by the ears, behind each part alone and behind all of them; see `cards.MEANINGS`."""
+    mels = mels_of(judged.views)
+    latents = encoded(networks.vae, mels)[:, :LATENTS]
+    generator = AudioLDM(
+        unet=networks.unet, vae=networks.vae, vocoder=networks.vocoder, noise_levels=dict(NOISE_LEVELS)
+    )
+    negative_E = ears.texts([Sampling().negative_prompt])[0]
+
+    def made(vectors_NE: np.ndarray) -> np.ndarray:
+        parts = []
+        for start in track(range(0, len(vectors_NE), AT_ONCE), "judging", transient=True):
+            part = vectors_NE[start : start + AT_ONCE]
+            seeds = range(start, start + len(part))
+            sampling = Sampling(**SAMPLING)
+            parts.append(generator.generate(part, sampling, seeds=list(seeds), negative_E=negative_E))
+        return np.concatenate(parts)
+
+    ways = {
+        "sounds": _floats(judged.views),
+        "mels": of_mels(mels, griffin_lim),
+        "vae": of_mels(decoded(networks.vae, latents), griffin_lim),
+        "vocoder": of_mels(mels, networks.vocoder),
+        "vae_vocoder": of_mels(decoded(networks.vae, latents), networks.vocoder),
+        "from_sound": made(ears.vectors(_floats(judged.views))),
+        "from_text": made(ears.texts(captions_of(judged))),
+    }
+    found = {name: ears.judge(sounds_NS, judged.cells) for name, sounds_NS in ways.items()}
+    return {
+        f"{name}_{what}": value
+        for name, both in found.items()
+        for what, value in zip(("source", "cell"), both, strict=True)
+    }
+
+
+def mels_of(sounds_NS: Int16[np.ndarray, "N samples"], at_once: int = 256) -> Float[np.ndarray, "N T M"]:
+    """Log mels, float16, of sounds."""
+    parts = [
+        log_mel(torch.from_numpy(_floats(sounds_NS[start : start + at_once]))).numpy()
+        for start in range(0, len(sounds_NS), at_once)
+    ]
+    return np.concatenate(parts).astype(np.float16)
+
+
+@torch.inference_mode()
+def of_mels(
+    mels_NTM: Float[np.ndarray, "N T M"], vocoder: Callable, at_once: int = 64
+) -> Float[np.ndarray, "N samples"]:
+    """Sounds of log mels by a vocoder, or by phases alone."""
+    parts = [
+        vocoder(torch.from_numpy(mels_NTM[start : start + at_once].astype(np.float32))).numpy()
+        for start in range(0, len(mels_NTM), at_once)
+    ]
+    return np.concatenate(parts)
+
+
+def captions_of(sounds: Material, seed: int = 0) -> list[str]:
+    """One caption in sound style of each scene."""
+    rng = np.random.default_rng(seed)
+    return [caption(scene, "sound", rng) for scene in sounds.scenes]
+
+
+def _floats(sounds_NS: Int16[np.ndarray, "N samples"]) -> Float[np.ndarray, "N samples"]:
+    return np.asarray(sounds_NS, np.float32) / 32767

@@ -1,0 +1,23 @@
+"""How long a training has taken, over all its stretches."""
+
+import time
+from pathlib import Path
+
+from c2c_jax.files import written_whole
+
+
+class Clock:
+    """Counts from now on, behind what `path` holds of stretches before."""
+
+    def __init__(self, path: Path):
+        self._path, self._since = path, time.perf_counter()
+        self._before = float(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
+
+    @property
+    def minutes(self) -> float:
+        return self._before + (time.perf_counter() - self._since) / 60
+
+    def keep(self) -> None:
+        """Writes how long it has been: what comes after is lost if the training is stopped."""
+        with written_whole(self._path) as beside:
+            beside.write_text(f"{self.minutes:.3f}\n", encoding="utf-8")

@@ -1,0 +1,77 @@
+"""The autoencoder of mel-spectrograms."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from c2c_jax.miniworld.pretrain.fit import fit
+
+LATENTS, CHANNELS = 8, (8, 16, 32, 64)
+BATCH, FRAMES, STEPS, LEARNING_RATE = 32, 64, 4000, 2e-3  # frames of a training piece
+SCALE = 0.25  # of logarithms on their way in; no shift goes with it, as padding with zeros would not
+MEAN, DEVIATION = -6.0, 2.5  # of logarithms, on their way out
+KL = 1e-2  # weight of the divergence from a unit Gaussian, in nats a latent value
+
+
+def new_vae() -> Any:
+    return AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        latent_channels=LATENTS,
+        layers_per_block=1,
+        norm_num_groups=4,
+        block_out_channels=CHANNELS,
+        down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
+        up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),
+        mid_block_add_attention=False,
+    )
+
+
+def train_vae(mels: np.ndarray, folder: Path, steps: int = STEPS) -> tuple[Any, float]:
+    """The autoencoder of log mels [N, T, M], and the minutes it took.
+
+    What brings logarithms to the network's scale and back lies within its own first and last convolution, as the
+    decoder feeds a vocoder; the scale of its latents is in its config.
+    """
+
+    def loss_of(vae: Any, rng: np.random.Generator) -> torch.Tensor:
+        rows, starts = rng.integers(len(mels), size=BATCH), rng.integers(mels.shape[1] - FRAMES + 1, size=BATCH)
+        pieces = [mels[row, start : start + FRAMES] for row, start in zip(rows, starts, strict=True)]
+        mel_B1TM = torch.from_numpy(np.stack(pieces)).float()[:, None]
+        posterior = vae.encode(mel_B1TM * SCALE).latent_dist
+        found = vae.decode(posterior.sample()).sample
+        wanted = (mel_B1TM - MEAN) / DEVIATION
+        return (found - wanted).abs().mean() + KL * posterior.kl().mean() / posterior.mean[0].numel()
+
+    vae, minutes = fit(new_vae(), loss_of, folder / "vae.pt", steps=steps, learning_rate=LEARNING_RATE)
+    latents = encoded(vae, mels[:512], SCALE)
+    with torch.no_grad():
+        vae.encoder.conv_in.weight.mul_(SCALE)
+        vae.decoder.conv_out.weight.mul_(DEVIATION)
+        vae.decoder.conv_out.bias.mul_(DEVIATION).add_(MEAN)
+    vae.register_to_config(scaling_factor=float(1 / latents[:, :LATENTS].std()))
+    return vae, minutes
+
+
+@torch.no_grad()
+def encoded(vae: Any, mels: np.ndarray, scale: float = 1.0, at_once: int = 64) -> np.ndarray:
+    """Means and standard deviations of the latents [N, 2 C, T', M'], unscaled."""
+    parts = []
+    for start in range(0, len(mels), at_once):
+        mel_B1TM = torch.from_numpy(mels[start : start + at_once].astype(np.float32))[:, None]
+        posterior = vae.encode(mel_B1TM * scale).latent_dist
+        parts.append(torch.cat([posterior.mean, posterior.std], dim=1).numpy())
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
+def decoded(vae: Any, latents: np.ndarray, at_once: int = 64) -> np.ndarray:
+    """Mels [N, T, M] of unscaled latents [N, C, T', M']."""
+    parts = [
+        vae.decode(torch.from_numpy(latents[start : start + at_once])).sample[:, 0].numpy()
+        for start in range(0, len(latents), at_once)
+    ]
+    return np.concatenate(parts)
