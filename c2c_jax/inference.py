@@ -285,6 +285,8 @@ def pictures_to_sounds(
             console.print(
                 f"the bundle does not know the fingerprint of its {role}, {wanted.name}: widths were compared"
             )
+    if bundle.gap.used:
+        console.print(f"gap statistics of the bundle in use: {', '.join(bundle.gap.used)}")
 
     made = [(one, [path for path in one.pictures if path in vectors]) for one in subjects]
     made = [(one, read) for one, read in made if read]
@@ -308,7 +310,7 @@ def pictures_to_sounds(
         }
         of_pictures = {
             "averaged": average,
-            "gap_statistics": [name for name, mean in vars(bundle.gap).items() if mean is not None],
+            "gap_statistics": bundle.gap.used,
             "mixed_in": [{"what": w, "weight": x} for w, x in zip(mixed_in, mixture.weights, strict=True)],
         }
         records = [{"pictures": [_record(path) for path in read], **of_pictures} for _, read in made]

@@ -91,6 +91,8 @@ def search(
             seen, unread = vectors_of(
                 pictures, load_clip(bundle, clip, reads_texts=False), bundle, lambda: bar.advance(seeing)
             )
+            if bundle.gap.used:
+                console.print(f"gap statistics of the bundle in use: {', '.join(bundle.gap.used)}")
             left_out += unread
             queries |= {("picture", str(path)): vector_E for path, vector_E in seen.items()}
         if texts:

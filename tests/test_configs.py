@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from c2c_jax.cli.main import main
+from c2c_jax.cli.recipe import read_config
+from c2c_jax.cli.train import default_workdir
+from c2c_jax.errors import ConfigError
 from c2c_jax.weights.translator import load_bundle
 from tests.training.random_store import random_store
 
@@ -27,7 +30,8 @@ def test_runs_as_printed(recipe, store, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (command,) = re.findall(r"^    (python train\.py --config .*)$", recipe.read_text(), re.MULTILINE)
     program, *arguments = shlex.split(command)[1:]
-    assert program == "train.py" and arguments[:2] == ["--config", f"configs/{recipe.name}"]
+    assert program == "train.py" and arguments[0] == "--config"
+    assert arguments[1].partition(":")[0] == f"configs/{recipe.name}"
     arguments[arguments.index("--workdir") + 1] = str(tmp_path / "run")
     few = [
         "--config.source=", "--config.target=", f"--config.data.store={store}", "--config.data.holdout=100",
@@ -41,3 +45,19 @@ def test_runs_as_printed(recipe, store, tmp_path, monkeypatch):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_readme_names_it(recipe):
     assert f"(configs/{recipe.name})" in (ROOT / "README.md").read_text()
+
+
+def test_worlds():
+    """CLIP2CLAP's checkpoints and captions behind a recipe's name, the mini world without."""
+    paper = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "cvssp/audioldm-l-full:text_encoder"
+    for name, expected in (
+        ("", ("miniworld/clip", "miniworld/clap", "miniworld:50000")),
+        (":gcc", (*paper, "tfds:conceptual_captions:train")),
+        (":coco", (*paper, "tfds:coco_captions:train:captions/text")),
+    ):
+        config = read_config(f"{ROOT / 'configs/mlp.py'}{name}", [])
+        assert (config.source, config.target, config.data.captions) == expected and config.batch_size == 32
+    with pytest.raises(ConfigError, match="no world 'gccs' behind the recipe's name; there are miniworld, gcc, coco"):
+        read_config(f"{ROOT / 'configs/mlp.py'}:gccs", [])
+    assert default_workdir("configs/mlp.py") == Path("runs/mlp")
+    assert default_workdir("configs/mlp.py:gcc") == Path("runs/mlp-gcc")

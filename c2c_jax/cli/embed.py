@@ -1,8 +1,8 @@
 """Embeds a recipe's captions in both spaces, once, into a store on disk; looks after such stores.
 
 examples:
-  c2c embed --config configs/mlp.py --out stores/gcc --config.data.captions=tsv:Train_GCC-training.tsv
-  c2c embed --config configs/mlp.py --out stores/gcc \\
+  c2c embed --config configs/mlp.py:gcc --out stores/gcc --config.data.captions=tsv:Train_GCC-training.tsv
+  c2c embed --config configs/mlp.py:gcc --out stores/gcc \\
       --config.data.captions='tsv:Train_GCC-training.tsv + jsonl:more.jsonl:caption'   (only what is new is embedded)
   c2c embed --from-arrays images.npy sounds.npy --out stores/mine
   c2c embed --info stores/gcc

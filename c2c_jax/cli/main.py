@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from c2c_jax import __version__
-from c2c_jax.cli import embed, evaluate, export, import_checkpoint, infer, miniworld, report, search, train
+from c2c_jax.cli import calibrate, embed, evaluate, export, import_checkpoint, infer, miniworld, report, search, train
 from c2c_jax.errors import C2CError
 
 VERBS = {
@@ -15,6 +15,7 @@ VERBS = {
     "embed": embed,
     "evaluate": evaluate,
     "infer": infer,
+    "calibrate": calibrate,
     "export": export,
     "import-checkpoint": import_checkpoint,
     "miniworld": miniworld,

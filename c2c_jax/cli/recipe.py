@@ -1,6 +1,7 @@
 """Reads `--config FILE.py` and its `--config.a.b=value` overrides."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
@@ -15,6 +16,8 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     overrides: `--config.a.b=value` arguments. Raises ConfigError for a missing file, an unknown field, or a value of
     the wrong type.
     """
+    if not Path(path.partition(":")[0]).is_file():
+        raise ConfigError(f"config file {path} cannot be read; recipes lie in configs/")
     values = flags.FlagValues()
     argv = ["c2c", f"--config={path}", *overrides]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
@@ -29,8 +32,6 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
         lines = str(error).strip().splitlines()  # many where get_config() itself failed: absl quotes the traceback
         told = lines[0] if len(lines) == 1 else f"config file {path} does not run: {lines[-1]}"
         raise ConfigError(told) from error
-    except OSError:
-        raise ConfigError(f"config file {path} cannot be read; recipes lie in configs/") from None
     except Exception as error:  # a recipe is the user's own program: whatever it raises is for its author to read
         cause = str(error).splitlines()[0] if str(error) else ""
         raise ConfigError(f"config file {path} does not run: {type(error).__name__}: {cause}") from error

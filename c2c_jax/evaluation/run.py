@@ -61,7 +61,7 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
             "spec": dataclasses.asdict(public.spec),
             "recipe": public.recipe,
             "metrics": public.metrics,
-            "gap_statistics": [name for name, mean in vars(public.gap).items() if mean is not None],
+            "gap_statistics": public.gap.used,
         },
         spaces={role: dataclasses.asdict(space) | {"name": public_name(space.name)} for role, space in named.items()},
         settings=settings,

@@ -12,7 +12,8 @@ from c2c_jax.models.translator import Translator
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Gap:
-    """Where the vectors of either kind lie in the two spaces, as means; both of a pair are known, or neither is.
+    """Where the vectors of either kind lie in the two spaces, as means. Those of captions may be known alone, and then
+    nothing is corrected; those of pictures or sounds come with their captions'.
 
     Those of the source are over vectors as the translator's input_norm takes them: "unit": unit vectors, before their
     scaling by √S; "none": raw ones. Those of the target are over unit vectors. A translator that is trained on captions
@@ -25,9 +26,19 @@ class Gap:
     target_audio: Float[np.ndarray, "E"] | None = None
 
     def __post_init__(self) -> None:
-        for one, other in PAIRS:
-            if (getattr(self, one) is None) != (getattr(self, other) is None):
-                raise ValueError(f"gap statistics {one} and {other} come in a pair, and one is missing")
+        for text, other in PAIRS:
+            if getattr(self, text) is None and getattr(self, other) is not None:
+                raise ValueError(f"gap statistic {other} comes without {text}, which it is held against")
+
+    @property
+    def known(self) -> list[str]:
+        """The names of the statistics that are there."""
+        return [name for pair in PAIRS for name in pair if getattr(self, name) is not None]
+
+    @property
+    def used(self) -> list[str]:
+        """The names of the statistics that correct something: those of whole pairs."""
+        return [name for pair in PAIRS if set(pair) <= set(self.known) for name in pair]
 
 
 PAIRS = (("source_text", "source_image"), ("target_text", "target_audio"))

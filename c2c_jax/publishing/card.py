@@ -243,13 +243,14 @@ def _validation(bundle: Bundle) -> list[str]:
 def _limits(bundle: Bundle) -> list[str]:
     known = [
         what
-        for mean, what in ((bundle.gap.source_text, "pictures'"), (bundle.gap.target_text, "sounds'"))
+        for mean, what in ((bundle.gap.source_image, "pictures'"), (bundle.gap.target_audio, "sounds'"))
         if mean is not None
     ]
     gap = (
         f"The bundle holds means that correct {' and '.join(known)} side; `from_image` applies them."
         if known
-        else "The bundle holds no statistics to correct it, so `from_image` takes a picture's vector as it is."
+        else "The bundle holds no statistics to correct it, so `from_image` takes a picture's vector as it is; "
+        "`c2c calibrate` estimates them from pictures without captions."
     )
     return [
         "* It was trained on captions alone, and pictures' vectors lie in another cone of CLIP's space than captions' "

@@ -37,12 +37,13 @@ def require_onnx() -> None:
 def write_onnx(folder: Path) -> list[Path]:
     """Puts `model.onnx` beside a bundle's files: `source` [batch, S] → `target` [batch, E], batch of any size.
 
-    Where the bundle has gap statistics, `model_from_image.onnx` does what the twin's `from_image` does.
+    Where the bundle's gap statistics correct pictures' vectors, `model_from_image.onnx` does what the twin's
+    `from_image` does.
     Gives the files. Raises ExportError where onnxruntime computes anything else than the twin.
     """
     translator = Translator.from_pretrained(folder)
     graphs: dict[str, torch.nn.Module] = {"model.onnx": translator}
-    if any(True for _ in translator.gap.buffers()):
+    if translator.gap.corrects:
         graphs["model_from_image.onnx"] = FromImage(translator).eval()
     for file, module in graphs.items():
         _write(folder / file, module, translator.source_dim)

@@ -41,6 +41,7 @@ class EncoderLayer(torch.nn.Module):
 class Gap(torch.nn.Module):
     """Means of either kind of vector in the two spaces, source [S] and target [E], as buffers; None: not known.
 
+    Those of texts may be known alone, and then nothing is corrected.
     Those of the source are over unit vectors where the translator's input_norm is "unit", over raw ones where it is
     "none"; those of the target over unit vectors.
     """
@@ -55,14 +56,19 @@ class Gap(torch.nn.Module):
         super().__init__()
         if unknown := means.keys() - set(self.NAMES):
             raise ValueError(f"unknown gap statistics {', '.join(sorted(unknown))}; known are {', '.join(self.NAMES)}")
-        for pair in (self.NAMES[:2], self.NAMES[2:]):
-            if len(means.keys() & set(pair)) == 1:
-                raise ValueError(f"gap statistics {' and '.join(pair)} come in a pair, and one is missing")
+        for text, other in (self.NAMES[:2], self.NAMES[2:]):
+            if other in means and text not in means:
+                raise ValueError(f"gap statistic {other} comes without {text}, which it is held against")
         for name in self.NAMES:
             mean, width = means.get(name), source_dim if name.startswith("source") else target_dim
             if mean is not None and mean.shape != (width,):
                 raise ValueError(f"gap statistic {name} has shape {tuple(mean.shape)}; expected ({width},)")
             self.register_buffer(name, mean)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether pictures' vectors go another way than captions'."""
+        return self.source_image is not None or self.target_audio is not None
 
 
 class Translator(torch.nn.Module):

@@ -1,6 +1,7 @@
-"""Linear maps between spaces in closed form, from one pass over a store: no training."""
+"""What one pass over a store gives without training: linear maps between spaces in closed form, captions' means."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from c2c_jax.data.store import Store
+from c2c_jax.data.store import SIDES, Store
+from c2c_jax.models.gap import Gap
 from c2c_jax.models.translator import Translator, TranslatorSpec
 
 
@@ -25,22 +27,48 @@ class Moments(NamedTuple):
 def moments(store: Store, held_out: np.ndarray, spec: TranslatorSpec) -> Moments:
     """Of all rows but the held-out ones, chunk by chunk. Inputs are as the translator's linear layer sees them."""
     S, E = spec.source_dim, spec.target_dim
-    is_training = np.ones(store.plan.rows, bool)
-    is_training[held_out] = False
     x_S, y_E, xx_SS, xy_SE = np.zeros(S), np.zeros(E), np.zeros((S, S)), np.zeros((S, E))
-    for chunk in range(store.plan.chunks):
-        kept = is_training[store.plan.rows_of(chunk)]
-        x_NS = store.read_chunk("source", chunk)[kept].astype(np.float64)
+    rows = 0
+    for x_NS, y_NE in _training_rows(store, held_out):
         if spec.input_norm == "unit":
             x_NS = _unit(x_NS) * math.sqrt(S)
-        y_NE = _unit(store.read_chunk("target", chunk)[kept].astype(np.float64))
+        y_NE = _unit(y_NE)
+        rows += len(x_NS)
         x_S += x_NS.sum(0)
         y_E += y_NE.sum(0)
         xx_SS += x_NS.T @ x_NS
         xy_SE += x_NS.T @ y_NE
-    rows = int(is_training.sum())
     x_S, y_E = x_S / rows, y_E / rows
     return Moments(rows, x_S, y_E, xx_SS - rows * np.outer(x_S, x_S), xy_SE - rows * np.outer(x_S, y_E))
+
+
+def caption_means(store: Store, held_out: np.ndarray, input_norm: str) -> Gap:
+    """The means of source and target vectors of all captions but the held-out ones, chunk by chunk, as gap statistics;
+    float32. The same bits every time: sums in float64, in the order of the rows, without BLAS."""
+    x_S, y_E, rows = np.zeros(store.plan.source.dim), np.zeros(store.plan.target.dim), 0
+    for x_NS, y_NE in _training_rows(store, held_out):
+        x_S += _sum_of_units(x_NS) if input_norm == "unit" else x_NS.sum(0)
+        y_E += _sum_of_units(y_NE)
+        rows += len(x_NS)
+    return Gap(source_text=(x_S / rows).astype(np.float32), target_text=(y_E / rows).astype(np.float32))
+
+
+def _training_rows(
+    store: Store, held_out: np.ndarray
+) -> Iterator[tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]]:
+    """A chunk's source and target vectors but for the held-out rows, float64."""
+    is_training = np.ones(store.plan.rows, bool)
+    is_training[held_out] = False
+    for chunk in range(store.plan.chunks):
+        kept = is_training[store.plan.rows_of(chunk)]
+        source_NS, target_NE = (store.read_chunk(side, chunk)[kept].astype(np.float64) for side in SIDES)
+        yield source_NS, target_NE
+
+
+def _sum_of_units(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "E"]:
+    """The sum of the rows' unit vectors, with no array of these between; of einsum, which has no BLAS unless told."""
+    lengths_N = np.sqrt(np.einsum("ne,ne->n", x_NE, x_NE))
+    return np.einsum("n,ne->e", 1 / np.maximum(lengths_N, 1e-12), x_NE)
 
 
 def _unit(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:

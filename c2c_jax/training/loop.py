@@ -12,9 +12,11 @@ from flax import nnx
 from c2c_jax.config import Config
 from c2c_jax.data.store import Store
 from c2c_jax.models import translator as translators
+from c2c_jax.models.gap import Gap
 from c2c_jax.training.build import build_learning_rate, build_objective, build_optimizer, build_spec, initial_translator
 from c2c_jax.training.check import check, check_rows
 from c2c_jax.training.checkpoints import Checkpoints
+from c2c_jax.training.closed_form import caption_means
 from c2c_jax.training.dispatch import Dispatches, Termination, on_any_host
 from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, split
 from c2c_jax.training.log import RunLog, console
@@ -60,7 +62,8 @@ def train(config: Config, store: Store, workdir: Path) -> bool:
         step = int(state.step)
         feed = open_feed(feed_kind, store, training, B, config.seed, mesh, config.epochs + 1)
         run = jit_steps(make_step(graphdef, objective, optimizer, schedule), feed.batch, mesh)
-        validated = functools.partial(_validated, config, store, graphdef, spec, held_out_vectors(store, held_out))
+        gap = caption_means(store, held_out, spec.input_norm)
+        validated = functools.partial(_validated, config, store, graphdef, spec, held_out_vectors(store, held_out), gap)
         devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
         log.start(step, steps, len(training), f"{spec.kind}, {len(training):,} captions, on {devices}, {feed}")
 
@@ -101,9 +104,10 @@ def _validated(
     graphdef: nnx.GraphDef,
     spec: translators.TranslatorSpec,
     held_out: tuple[np.ndarray, np.ndarray],
+    gap: Gap,
     state: TrainState,
 ) -> Bundle:
-    """The translator as it is now, with its scores on the held-out captions."""
+    """The translator as it is now, with its scores on the held-out captions. gap: what is known from captions."""
     trained = jax.device_get(state.model)
     source_NS, target_NE = held_out
     scores = retrieval(np.asarray(_translate(graphdef, trained, source_NS)), target_NE)
@@ -114,6 +118,7 @@ def _validated(
         target=store.plan.target,
         recipe=dataclasses.asdict(config),
         metrics={"step": int(state.step), "held_out": len(target_NE), **scores},
+        gap=gap,
     )
 
 

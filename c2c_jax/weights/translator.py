@@ -6,6 +6,7 @@ One file, two readers: the Flax loader here, through a table, and the twin in `c
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ _GAP = "gap."  # before the names of the gap statistics among the tensors
 class Bundle:
     """A trained translator with the spaces it goes between, the recipe it came from and its validation metrics.
 
-    metrics: none where it was never validated. gap: statistics of the modality gap, as far as they are known.
+    metrics: none where it was never validated. gap: statistics of the modality gap, as far as they are known: from
+    training the means of captions, which correct nothing alone.
     """
 
     translator: Translator
@@ -77,10 +79,36 @@ def write_files(folder: Path, bundle: Bundle) -> None:
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     tensors = unfill(bundle.translator, TABLE)
-    for field in dataclasses.fields(bundle.gap):
-        if (mean := getattr(bundle.gap, field.name)) is not None:
-            tensors[_GAP + field.name] = np.array(mean, np.float32, order="C")
-    safetensors.numpy.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_tensors(folder / "model.safetensors", tensors, bundle.gap)
+
+
+def write_gap(folder: Path, gap: Gap, out: Path | None = None) -> None:
+    """Puts gap statistics in the place of a bundle folder's own; its translator and its config.json stay, bit for bit.
+
+    out: a folder that becomes the bundle with them, whole or not at all, in place of one of that name; None: they go
+    into the folder itself, of which all other files stay too.
+    Raises CheckpointError where the tensors cannot be read, BundleError where the disk does not take them.
+    """
+    tensors = read_safetensors(folder / "model.safetensors")
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_GAP)}
+    try:
+        if out is None:
+            with written_whole(folder / "model.safetensors") as beside:
+                _write_tensors(beside, tensors, gap)
+            return
+        with written_whole(out) as beside:
+            beside.mkdir()
+            shutil.copyfile(folder / "config.json", beside / "config.json")
+            _write_tensors(beside / "model.safetensors", tensors, gap)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise BundleError(
+            f"{out or folder} could not be written ({one_line(error)}); make room, or name another --out"
+        ) from error
+
+
+def _write_tensors(file: Path, tensors: dict[str, np.ndarray], gap: Gap) -> None:
+    means = {_GAP + name: np.array(getattr(gap, name), np.float32, order="C") for name in gap.known}
+    safetensors.numpy.save_file(tensors | means, file, metadata={"format": "pt"})
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def infer(bundle, audioldm_folder, capsys):
     def run(*arguments: str | Path, audioldm: Path | None = audioldm_folder):
         capsys.readouterr()
         generator = ["--audioldm", str(audioldm), *FAST] if audioldm else []
-        code = main(["infer", *map(str, arguments), "--translator", str(bundle), *generator])
+        code = main(["infer", "--translator", str(bundle), *generator, *map(str, arguments)])
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return code, [Path(line) for line in out.splitlines()], err

@@ -39,8 +39,9 @@ SCORES = {
 def trained(source: SpaceId, target: SpaceId, **recipe: Any) -> Bundle:
     """A bundle as a run leaves it, its weights random; gap statistics included."""
     config = Config(
-        source=source.name, target=target.name, batch_size=256, translator=TranslatorConfig(kind="residual")
-    )
+        source=source.name, target=target.name, batch_size=256, translator=TranslatorConfig(kind="residual"),
+        data=DataConfig(captions="tfds:conceptual_captions:train"),
+    )  # fmt: skip
     rng = np.random.default_rng(0)
     means = {
         "source_text": source.dim,
@@ -205,6 +206,8 @@ def test_card_of_little(tmp_path):
     assert "No validation is on record." in card and ModelCard(card).data.license == "other"
     assert "Imported from `a\\|b.pt` of CLIP2CLAP" in card and '| `imported` | "a\\|b.pt" |' in card
     assert "holds no statistics" in card and "datasets:" not in card
+    captions = dataclasses.replace(imported, gap=Gap(source_text=np.zeros(24, np.float32)))
+    assert "holds no statistics" in model_card(captions, "x")
     arrays = trained(*(SpaceId(name=f"{name}.npy", dim=4, fingerprint=name) for name in ("a", "b")))
     card = model_card(arrays, "x", ["model.onnx"])
     assert (

@@ -108,6 +108,42 @@ def test_another_clap_may_not_rank(infer, pictures, audioldm_folder, tmp_path):
     assert code == 2 and not files and "is another CLAP" in err
 
 
+def test_a_translator_to_the_whole_clap_drives_the_generator_that_has_its_text_tower(
+    infer, pictures, bundle, audioldm_folder, tmp_path
+):
+    """The generator's text tower lies in other files than the CLAP that the translator was trained for: their vectors
+    of one text are compared."""
+    clap = build_clap(tmp_path / "clap", audioldm_folder)
+    code, (expected,), _ = infer(pictures / "a.png", "--out", tmp_path / "own.wav")
+    whole = dataclasses.replace(load_bundle(bundle), target=identify(str(clap)))
+    save_bundle(tmp_path / "whole", whole)
+    code, (file,), err = infer(pictures / "a.png", "--out", tmp_path / "a.wav", "--translator", tmp_path / "whole")
+    assert code == 0, err
+    np.testing.assert_allclose(sound(file), sound(expected), atol=1e-4)
+
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(clap / "model.safetensors")
+    weights["text_projection.linear2.bias"] += 1
+    save_file(weights, clap / "model.safetensors", metadata={"format": "pt"})
+    save_bundle(tmp_path / "other", dataclasses.replace(whole, target=identify(str(clap))))
+    code, files, err = infer(pictures / "a.png", "--translator", tmp_path / "other")
+    assert code == 2 and not files and "is another CLAP than the translator's" in err
+
+
+def test_a_checkpoints_own_settings_give_way_to_flags(infer, pictures, audioldm_folder, tmp_path):
+    folder = shutil.copytree(audioldm_folder, tmp_path / "audioldm")
+    (folder / "sampling.json").write_text('{"guidance": 2.5, "scheduler": "unipc", "negative_prompt": "noise"}')
+    arguments = ("--out", tmp_path / "a.wav", "--guidance", "3", "--audioldm", folder)
+    code, _, err = infer(pictures / "a.png", *arguments)
+    assert code == 0, err
+    sampling = json.loads((tmp_path / "a.sound.json").read_text())["sampling"]
+    assert (sampling["guidance"], sampling["scheduler"], sampling["negative_prompt"]) == (3, "unipc", "noise")
+    (folder / "sampling.json").write_text('{"guidence": 2.5}')
+    code, _, err = infer(pictures / "a.png", *arguments)
+    assert code == 2 and "sampling.json sets guidence: it may set guidance, negative_prompt" in err
+
+
 def test_control_is_the_texts_own_sound(infer, pictures, audioldm_folder):
     code, files, _ = infer(pictures / "a.png", pictures / "c.png", "--control", "a dog barks")
     assert code == 0

@@ -13,6 +13,7 @@ from c2c_jax.errors import BundleError
 from c2c_jax.models.gap import Gap, translate_image
 from c2c_jax.models.translator import KINDS
 from c2c_jax.torch import Translator
+from c2c_jax.torch.translator import Gap as TwinGap
 from c2c_jax.weights.translator import load_bundle, save_bundle
 from tests.torch.test_translator import random_bundle, spec
 
@@ -88,15 +89,39 @@ def test_bundle_keeps_the_statistics(tmp_path):
         np.testing.assert_array_equal(getattr(load_bundle(tmp_path / "bundle").gap, name), mean)
 
 
-def test_one_of_a_pair_is_refused():
-    with pytest.raises(ValueError, match="source_text and source_image come in a pair"):
-        Gap(**means("source_text", "target_text", "target_audio"))
+@pytest.mark.parametrize("pair", [ALL[:2], ALL[2:]])
+def test_pictures_and_sounds_come_with_their_captions(pair):
+    text, other = pair
+    with pytest.raises(ValueError, match=f"{other} comes without {text}"):
+        Gap(**means(other))
+    width = {"source_text": S, "target_text": E}[text]
+    with pytest.raises(ValueError, match=f"{other} comes without {text}"):
+        TwinGap(S, E, **{other: torch.zeros(width)})
+
+
+@pytest.mark.parametrize("known", [ALL[::2], ALL[:1], ALL[:3]], ids=["both", "source", "and a picture's"])
+def test_captions_alone_correct_nothing(tmp_path, known):
+    """Their means are kept and read back; of a pair that is whole, the other side's correction is all there is."""
+    statistics = means(*known)
+    bundle = random_bundle(spec("mlp", S, E, input_norm="unit"), gap=Gap(**statistics))
+    save_bundle(tmp_path / "bundle", bundle)
+    loaded, twin = load_bundle(tmp_path / "bundle"), Translator.from_pretrained(tmp_path / "bundle")
+    assert loaded.gap.known == list(known)
+    assert loaded.gap.used == [name for name in ALL[:2] if len(known) == 3] and twin.gap.corrects == (len(known) == 3)
+    source = np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
+    x = source
+    if len(known) == 3:
+        x = unit(source) - statistics["source_image"] + statistics["source_text"]
+    found = np.asarray(translate_image(loaded.translator, loaded.gap, jnp.asarray(source)))
+    np.testing.assert_allclose(found, loaded.translator(jnp.asarray(x)), atol=1e-6, rtol=0)
+    with torch.no_grad():
+        np.testing.assert_allclose(found, twin.from_image(torch.from_numpy(source)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"gap.source_text": None}, "source_text and source_image come in a pair"),
+        ({"gap.source_text": None}, "source_image comes without source_text"),
         ({"gap.target_audio": np.zeros(E + 1, np.float32)}, f"expected finite float32 of shape ({E},)"),
         ({"gap.target_audio": np.full(E, np.nan, np.float32)}, "expected finite float32"),
         ({"gap.source_image": np.zeros(S, np.float16)}, "source_image is float16"),

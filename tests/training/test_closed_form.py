@@ -11,7 +11,7 @@ from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.spaces import SpaceId
 from c2c_jax.training.build import build_spec
-from c2c_jax.training.closed_form import moments, procrustes, ridge
+from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge
 from c2c_jax.training.feed import split
 from c2c_jax.training.loop import train
 from c2c_jax.weights.translator import load_bundle
@@ -81,6 +81,22 @@ def test_procrustes_finds_a_rotation_between_widths(tmp_path, source_dim, target
     spec = build_spec(config("procrustes"), store)
     kernel, bias = procrustes(moments(store, np.arange(10), spec))
     np.testing.assert_allclose(np.sqrt(source_dim) * source @ kernel + bias, target, atol=2e-3)  # float16 rows
+
+
+@pytest.mark.parametrize("input_norm", ["unit", "none"])
+def test_means_of_captions(store, tmp_path, input_norm):
+    """Of the training rows alone; a run's bundle has them, and they correct nothing."""
+    held_out, training = split(500, 100, Config().seed)
+    source, target = (store.read(side)[training].astype(np.float64) for side in ("source", "target"))
+    x = unit(source) if input_norm == "unit" else source
+    found = caption_means(store, held_out, input_norm)
+    np.testing.assert_allclose(found.source_text, x.mean(0), atol=1e-7)
+    np.testing.assert_allclose(found.target_text, unit(target).mean(0), atol=1e-7)
+    train(config("ridge", input_norm=input_norm), store, tmp_path)
+    gap = load_bundle(tmp_path / "bundle").gap
+    assert gap.known == ["source_text", "target_text"] and gap.used == []
+    for name in gap.known:
+        np.testing.assert_array_equal(getattr(gap, name), getattr(found, name))
 
 
 @pytest.mark.parametrize("kind", ["ridge", "procrustes"])

@@ -31,7 +31,7 @@ EXTRACTOR = {
     "padding_value": 0.0,
     "return_attention_mask": False,
 }
-RECIPE = Recipe(steps=2000, styles={"sound": 0.6, "mixed": 0.25, "picture": 0.15})
+RECIPE = Recipe(steps=2250, styles={"sound": 0.6, "mixed": 0.25, "picture": 0.15})
 
 
 def new_space(seed: int) -> Space:

@@ -1,6 +1,7 @@
 """One training loop for AudioLDM's networks in torch: a moving average of the weights, resumable."""
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -46,7 +47,7 @@ def fit(
     clock, losses = Clock(path.with_suffix(".minutes")), []
     start = clock.minutes
     for step in range(first, steps):
-        rate = learning_rate * min((step + 1) / warmup, 0.5 * (1 + np.cos(np.pi * step / steps)))
+        rate = learning_rate * min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(step)

@@ -1,0 +1,279 @@
+"""`c2c calibrate` as a user meets it: means by hand from the towers, a bundle that is else untouched, refusals."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import soundfile
+import torch
+from PIL import Image
+
+from c2c_jax import calibration
+from c2c_jax.cli.main import main
+from c2c_jax.config import Config, DataConfig, TranslatorConfig
+from c2c_jax.data.arrays import store_of_arrays
+from c2c_jax.data.store import Store
+from c2c_jax.images import read_image
+from c2c_jax.inference import translate
+from c2c_jax.models.gap import Gap
+from c2c_jax.sounds import read_sound
+from c2c_jax.spaces import identify, load_space
+from c2c_jax.torch import Translator
+from c2c_jax.training.feed import split
+from c2c_jax.training.loop import train
+from c2c_jax.weights.translator import load_bundle, write_gap
+from tests.cli.test_main import refused
+from tests.generation.test_ranking import build_clap
+
+ROWS, PICTURES, SOUNDS = 300, 12, 9
+TEXTS, ALL = ["source_text", "target_text"], ["source_text", "source_image", "target_text", "target_audio"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
+    """The work directory of a ridge on random vectors of the tiny spaces, its store in it."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    spaces = identify(str(clip_folder)), identify(f"{audioldm_folder}:text_encoder")
+    rng = np.random.default_rng(0)
+    source, target = (rng.normal(0.3, 1, (ROWS, space.dim)).astype(np.float32) for space in spaces)
+    store = store_of_arrays(workdir / "store", source, target, spaces, chunk_rows=128)
+    train(Config(data=DataConfig(holdout=50), translator=TranslatorConfig(kind="ridge")), store, workdir)
+    return workdir
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def clap(tmp_path_factory, audioldm_folder) -> Path:
+    """The whole CLAP whose text tower AudioLDM's is."""
+    return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """Folders of pictures and of sounds, of noise."""
+    folder, rng = tmp_path_factory.mktemp("world"), np.random.default_rng(1)
+    (folder / "pictures").mkdir()
+    (folder / "sounds" / "deep").mkdir(parents=True)
+    for number in range(PICTURES):
+        pixels = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((40, 40)).save(folder / f"pictures/{number:02}.png")
+    for number in range(SOUNDS):
+        place = folder / "sounds" / ("deep" if number > 5 else "") / f"{number}.wav"
+        soundfile.write(place, rng.uniform(-0.5, 0.5, 12_000) * np.geomspace(1, 0.01 * (number + 1), 12_000), 48_000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image_BS(world, clip_folder) -> np.ndarray:
+    paths = sorted((world / "pictures").iterdir())
+    return load_space(str(clip_folder)).encode_image([read_image(path) for path in paths])
+
+
+@pytest.fixture(scope="module")
+def audio_NE(world, clap) -> np.ndarray:
+    paths = sorted((world / "sounds").rglob("*.wav"))
+    return load_space(str(clap)).encode_audio([read_sound(path, 48_000) for path in paths])
+
+
+@pytest.fixture
+def calibrate(run, capsys):
+    """Runs the verb; gives exit code, the lines of stdout, and stderr."""
+
+    def called(*arguments, run=run):
+        capsys.readouterr()
+        code = main(["calibrate", str(run), *map(str, arguments)])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out.splitlines(), err
+
+    return called
+
+
+def unit(x):
+    x = np.asarray(x, np.float64)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def tensors(bundle: Path) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load_file(bundle / "model.safetensors")
+
+
+def figures(line: str) -> list[float]:
+    return [float(x) for x in re.findall(r"\d+\.\d{4}", line)]
+
+
+def carried(image_BS: np.ndarray, weights: dict[str, np.ndarray], gap: Gap) -> np.ndarray:
+    """By hand through a ridge: unit target vectors of pictures, over both gaps as far as they are known."""
+    x = unit(image_BS)
+    if gap.source_image is not None:
+        x = unit(x - gap.source_image + gap.source_text)
+    y = unit(np.sqrt(x.shape[1]) * x @ weights["linear.weight"].T.astype(np.float64) + weights["linear.bias"])
+    return y if gap.target_audio is None else unit(y - gap.target_text + gap.target_audio)
+
+
+def test_pictures(calibrate, run, world, image_BS, trained, capsys, tmp_path):
+    bundle, before = run / "bundle", tensors(trained / "bundle")
+    assert set(before) == {"linear.weight", "linear.bias", *(f"gap.{name}" for name in TEXTS)}
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    config, picture = (bundle / "config.json").read_bytes(), world / "pictures/00.png"
+    (bundle / "README.md").write_text("a card")
+    code, lines, err = calibrate("--images", world / "pictures", bad)
+    assert (
+        code == 2
+        and f"left out: {bad}: is damaged" in err
+        and err.endswith("1 files could not be read; they are named above\n")
+    )
+
+    after = tensors(bundle)
+    np.testing.assert_allclose(after.pop("gap.source_image"), unit(image_BS).mean(0), atol=1e-6)
+    assert set(after) == set(before) and all(np.array_equal(after[name], before[name]) for name in before)
+    assert (bundle / "config.json").read_bytes() == config
+    assert {path.name for path in bundle.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert f"README.md in {bundle} still tell of the statistics before" in err
+
+    loaded = load_bundle(bundle)
+    gap, text = loaded.gap, before["gap.source_text"]
+    x = unit(image_BS)
+    length = np.linalg.norm(x.mean(0) - text)
+    left = np.linalg.norm(unit(x - x.mean(0) + text).mean(0) - text)
+    assert f"{PICTURES} pictures: gap to captions" in lines[0] and figures(lines[0]) == pytest.approx(
+        [length, left], abs=1e-4
+    )
+    assert left < length / 2
+    error = np.sqrt(np.sum((x - x.mean(0)) ** 2) / (PICTURES - 1) / PICTURES)
+    told = next(line for line in err.splitlines() if "may be off" in line)
+    assert figures(told) == pytest.approx([error], abs=1e-4) and f"{error / length:.0%} of the gap's length" in told
+    assert lines[1:] == [
+        f"statistics in the bundle: {', '.join(ALL[:3])}", "in use: source_text, source_image", str(bundle),
+    ]  # fmt: skip
+
+    by_hand = carried(image_BS, before, gap)
+    assert np.abs(by_hand - carried(image_BS, before, Gap())).max() > 0.05
+    np.testing.assert_allclose(translate(loaded, image_BS), by_hand, atol=2e-5)
+    with torch.no_grad():
+        twin = Translator.from_pretrained(bundle).from_image(torch.from_numpy(image_BS))
+    np.testing.assert_allclose(unit(twin), by_hand, atol=2e-5)
+    for translator, used in ((bundle, True), (trained / "bundle", False)):
+        vector = tmp_path / f"{used}.npy"
+        assert main(["infer", str(picture), "--translator", str(translator), "--save-embedding", str(vector)]) == 0
+        told = "gap statistics of the bundle in use: source_text, source_image\n"
+        assert capsys.readouterr().err == (told if used else "")
+        np.testing.assert_allclose(np.load(vector), carried(image_BS[:1], before, gap if used else Gap())[0], atol=2e-5)
+
+
+def test_sounds_and_pictures_into_another_folder(calibrate, run, world, clap, image_BS, audio_NE, tmp_path):
+    out, before = tmp_path / "new" / "bundle", tensors(run / "bundle")
+    code, lines, err = calibrate(
+        "--images", world / "pictures", "--sounds", world / "sounds", "--clap", clap, "--out", out
+    )
+    assert code == 0 and "left out" not in err
+    assert all(np.array_equal(tensors(run / "bundle")[name], before[name]) for name in before)
+    assert {path.name for path in out.iterdir()} == {"config.json", "model.safetensors"}
+    assert (out / "config.json").read_bytes() == (run / "bundle" / "config.json").read_bytes()
+    gap = load_bundle(out).gap
+    assert gap.known == gap.used == ALL
+    np.testing.assert_allclose(gap.source_image, unit(image_BS).mean(0), atol=1e-6)
+    np.testing.assert_allclose(gap.target_audio, unit(audio_NE).mean(0), atol=1e-5)
+    length = np.linalg.norm(unit(audio_NE).mean(0) - gap.target_text)
+    assert lines[1].startswith(f"{SOUNDS} sounds: ") and figures(lines[1]) == pytest.approx([length], abs=1e-4)
+    apart = [np.linalg.norm(carried(image_BS, before, one).mean(0) - unit(audio_NE).mean(0)) for one in (Gap(), gap)]
+    assert "translated pictures: gap to sounds" in lines[2] and figures(lines[2]) == pytest.approx(apart, abs=2e-4)
+    np.testing.assert_allclose(translate(load_bundle(out), image_BS), carried(image_BS, before, gap), atol=2e-5)
+
+    code, lines, _ = calibrate("--remove", "--out", out, run=out)  # over itself
+    assert code == 0 and lines == ["statistics in the bundle: source_text, target_text", "in use: none", str(out)]
+    assert (out / "model.safetensors").read_bytes() == (run / "bundle" / "model.safetensors").read_bytes()
+    assert "nothing to remove" in calibrate("--remove", run=out)[2]
+
+
+def test_sounds_alone_and_pictures_later(calibrate, run, world, clap, audio_NE):
+    code, lines, _ = calibrate("--sounds", world / "sounds", "--clap", clap)
+    assert code == 0 and lines[1:3] == [
+        "statistics in the bundle: source_text, target_text, target_audio", "in use: target_text, target_audio",
+    ]  # fmt: skip
+    code, lines, _ = calibrate("--images", world / "pictures")
+    assert code == 0 and lines[1].startswith("translated pictures") and lines[3] == f"in use: {', '.join(ALL)}"
+    np.testing.assert_allclose(load_bundle(run / "bundle").gap.target_audio, unit(audio_NE).mean(0), atol=1e-5)
+
+
+def test_a_bundle_without_captions_means(calibrate, run, world, trained, tmp_path):
+    write_gap(run / "bundle", Gap())
+    asked = "--images", world / "pictures"
+    alone = Path(shutil.copytree(run / "bundle", tmp_path / "alone"))
+    code, _, err = calibrate(*asked, run=alone)
+    assert code == 2 and f"{alone} has no means of captions" in err and "no store: pass --store" in err
+    code, lines, err = calibrate(*asked)
+    assert code == 0 and f"going through {ROWS} captions for their means" in err
+    for name in TEXTS:  # the very ones that training would have put there
+        np.testing.assert_array_equal(
+            tensors(run / "bundle")[f"gap.{name}"], tensors(trained / "bundle")[f"gap.{name}"]
+        )
+    assert calibrate(*asked, "--store", run / "store", run=alone)[0] == 0
+    assert load_bundle(alone).gap.used == ["source_text", "source_image"]
+
+
+def test_what_uses_them_says_so(calibrate, run, world, clap, capsys, tmp_path):
+    """Only what corrects something is told of: captions' means alone are not."""
+    picture, shown = str(world / "pictures/00.png"), "gap statistics of the bundle in use"
+    search = ["search", picture, "--library", str(world / "sounds"), "--index", str(tmp_path / "index")]
+    evaluate = ["evaluate", str(run), "--bootstrap", "0", "--out", str(tmp_path / "evaluation")]
+    assert main([*search, "--translator", str(run), "--clap", str(clap)]) == 0
+    assert shown not in capsys.readouterr().err
+    assert calibrate("--sounds", world / "sounds", "--clap", clap)[0] == 0
+    assert main([*search, "--translator", str(run), "--clap", str(clap)]) == 0
+    assert f"{shown}: target_text, target_audio\n" in capsys.readouterr().err
+    assert main(evaluate) == 0
+    found = json.loads((tmp_path / "evaluation/metrics.json").read_text())
+    assert found["bundle"]["gap_statistics"] == ALL[2:]
+
+
+def test_raw_vectors(calibrate, run, world, image_BS):
+    """Of a translator that takes vectors as they are: so are their means."""
+    config = json.loads((run / "bundle/config.json").read_text())
+    config["translator"]["input_norm"] = "none"
+    (run / "bundle/config.json").write_text(json.dumps(config))
+    write_gap(run / "bundle", Gap())
+    code, lines, _ = calibrate("--images", world / "pictures")
+    gap, source = load_bundle(run / "bundle").gap, Store.open(run / "store").read("source")
+    _, training = split(ROWS, 50, Config().seed)
+    np.testing.assert_allclose(gap.source_text, source[training].mean(0, dtype=np.float64), atol=1e-6)
+    np.testing.assert_allclose(gap.source_image, image_BS.mean(0), atol=1e-5)
+    length = np.linalg.norm(image_BS.mean(0) - gap.source_text)
+    assert code == 0 and figures(lines[0]) == pytest.approx([length, 0], abs=1e-4)
+
+
+def test_misuse(run, world, clap, audioldm_folder, tmp_path, capsys, monkeypatch):
+    images = ["--images", str(world / "pictures")]
+    before = (run / "bundle" / "model.safetensors").read_bytes()
+    (tmp_path / "few").mkdir()
+    for number in range(7):
+        (tmp_path / "few" / f"{number}.png").write_bytes((world / f"pictures/{number:02}.png").read_bytes())
+        (tmp_path / "few" / f"{number}.wav").write_bytes(b"no sound")
+
+    def told(*arguments, run=run):
+        return refused(capsys, ["calibrate", str(run), *map(str, arguments)])
+
+    assert "nothing to estimate from" in told()
+    assert "goes without --images" in told("--remove", *images)
+    assert "there is nothing to remove" in told("--remove")
+    assert "holds no translator bundle" in told(*images, run=tmp_path / "none")
+    assert "7 pictures that can be read: take 8 or more" in told("--images", tmp_path / "few")
+    (tmp_path / "few" / "7.png").write_bytes(b"no picture")
+    assert "7 pictures that can be read: take 8 or more" in told("--images", tmp_path / "few")
+    assert f"7 sounds in {tmp_path / 'few'}" in told("--sounds", tmp_path / "few", "--clap", clap)
+    assert "expected a folder of sounds" in told("--sounds", tmp_path / "none")
+    assert "no audio tower to hear sounds with" in told("--sounds", world / "sounds")
+    assert "holds no picture" in told("--images", world / "sounds")
+    assert "is there and no bundle alone" in told(*images, "--out", tmp_path / "few")
+    monkeypatch.setattr(calibration, "EMBEDDED", run)
+    assert "stays as it is: pass --out" in told(*images)
+    assert (run / "bundle" / "model.safetensors").read_bytes() == before

@@ -1,0 +1,84 @@
+"""The checkpoints that come along: they score what their cards say, and transformers reads them as they are."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+from c2c_jax.errors import CheckpointError
+from c2c_jax.miniworld.pairs import picture_at
+from c2c_jax.miniworld.pretrain import clap, clip
+from c2c_jax.miniworld.pretrain.material import Material
+from c2c_jax.miniworld.world import scene_at
+from c2c_jax.spaces import identify, load_space
+from c2c_jax.weights.folders import EMBEDDED, checkpoint_folder
+
+AT_LEAST = {"clip": {"source": 0.85, "cell": 0.78}, "clap": {"source": 0.92, "cell": 0.77}}
+
+
+def card(name: str) -> dict:
+    return json.loads((EMBEDDED / name / "scores.json").read_text())["scores"]
+
+
+@pytest.mark.parametrize("module", [clip, clap], ids=["clip", "clap"])
+def test_scores_are_those_of_the_card(module):
+    """On every third scene of the test split, so within what a third of it may differ; see the card for the whole."""
+    name = module.__name__.rpartition(".")[2]
+    indices = range(0, 1440, 3)
+    views = np.stack([module.view("test", index, 0) for index in indices])
+    space = load_space(f"miniworld/{name}")
+    judged = Material(scenes=[scene_at("test", index)[0] for index in indices], views=views)
+    found, told = module.scores(space, space.model, judged), card(name)
+    for figure, least in AT_LEAST[name].items():
+        deviation = np.sqrt(told[figure] * (1 - told[figure]) / len(views))
+        assert abs(found[figure] - told[figure]) < 3 * deviation
+        assert told[figure] >= least
+
+
+def test_transformers_reads_the_clip_as_it_is():
+    folder = checkpoint_folder("miniworld/clip")
+    model, report = transformers.CLIPModel.from_pretrained(folder, output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    pictures, texts = [picture_at("test", index) for index in (3, 100)], ["two red bells", "a dog by the sea"]
+    with torch.no_grad():
+        expected = model(**processor(images=pictures, text=texts, padding=True, return_tensors="pt"))
+    space = load_space("miniworld/clip")
+    for found, side in ((space.encode_image(pictures), "image"), (space.encode_text(texts), "text")):
+        unit = found / np.linalg.norm(found, axis=1, keepdims=True)
+        np.testing.assert_allclose(unit, expected[f"{side}_embeds"].numpy(), atol=1e-5)
+
+
+def test_transformers_reads_the_clap_as_it_is():
+    folder = checkpoint_folder("miniworld/clap")
+    model, report = transformers.ClapModel.from_pretrained(folder, output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "mismatched_keys"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    extractor = transformers.ClapFeatureExtractor.from_pretrained(folder)
+    sounds, texts = [clap.sound_at("test", index) for index in (3, 100)], ["two high bells ring", "a dog barks"]
+    with torch.no_grad():
+        heard = model.get_audio_features(**extractor(sounds, sampling_rate=16_000, return_tensors="pt")).pooler_output
+        read = model.get_text_features(**tokenizer(texts, padding=True, return_tensors="pt")).pooler_output
+    space = load_space("miniworld/clap")
+    for found, expected in ((space.encode_audio(sounds), heard), (space.encode_text(texts), read)):
+        unit, other = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (found, expected.numpy()))
+        np.testing.assert_allclose(unit, other, atol=1e-5)
+
+
+def test_names():
+    assert checkpoint_folder("miniworld/clip") == EMBEDDED / "clip"
+    assert identify("miniworld/clip").name == "miniworld/clip"
+    with pytest.raises(
+        CheckpointError, match="no checkpoint miniworld/clop comes with c2c_jax; there are .*miniworld/clip"
+    ):
+        checkpoint_folder("miniworld/clop")
+
+
+def test_they_are_small():
+    files = [path for path in EMBEDDED.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 16e6
+    with Image.open(EMBEDDED.parents[2] / "examples/dog.png") as picture:
+        assert picture.size == (64, 64)

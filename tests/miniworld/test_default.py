@@ -1,0 +1,52 @@
+"""What is used where nothing else is named: the mini world's spaces and its translator."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from c2c_jax.cli.main import main
+from c2c_jax.inference import translate
+from c2c_jax.miniworld.pairs import picture_at, sound_at
+from c2c_jax.miniworld.world import CELLS, SHARED, SOURCES
+from c2c_jax.spaces import load_space
+from c2c_jax.weights.folders import EMBEDDED
+from c2c_jax.weights.translator import load_bundle
+
+EXAMPLES = EMBEDDED.parents[2] / "examples"
+
+
+def test_its_translator_carries_pictures_to_their_sounds_ten_times_as_often_as_chance():
+    """A picture and a sound of every cell: how often is the nearest sound of the picture's source, and of its cell?"""
+    bundle = load_bundle(EMBEDDED / "translator")
+    clip, clap = load_space(bundle.source.name, only="image"), load_space(bundle.target.name, only="audio")
+    assert (clip.fingerprint, clap.fingerprint) == (bundle.source.fingerprint, bundle.target.fingerprint)
+    images = translate(bundle, clip.encode_image([picture_at("test", cell) for cell in range(CELLS)]))
+    sounds = clap.encode_audio([sound_at("test", cell) for cell in range(CELLS)], batch_size=96)
+    found = np.argmax(images @ (sounds / np.linalg.norm(sounds, axis=1, keepdims=True)).T, axis=1)
+    of_source = np.mean(found // len(SHARED) == np.arange(CELLS) // len(SHARED))
+    assert of_source > 10 / len(SOURCES)
+    assert np.mean(found == np.arange(CELLS)) > 10 / CELLS
+
+
+@pytest.fixture
+def library(tmp_path):
+    for name, index in (("dog", 98), ("piano", 134), ("train", 183)):
+        soundfile.write(tmp_path / f"{name}.wav", sound_at("test", index), 16_000)
+    return tmp_path
+
+
+def test_search_needs_nothing_but_a_picture_and_sounds(library, capsys):
+    assert main(["search", str(EXAMPLES / "dog.png"), "--library", str(library), "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert "drawings of 24 sources and no photographs" in err and found["clap"]["name"] == "miniworld/clap"
+    assert found["queries"][0]["sounds"][0]["file"].endswith("dog.wav")
+
+
+def test_a_vector_needs_nothing_but_a_picture(tmp_path, capsys):
+    assert main(["infer", str(EXAMPLES / "train.png"), "--save-embedding", str(tmp_path / "v.npy")]) == 0
+    bundle = load_bundle(EMBEDDED / "translator")
+    expected = translate(bundle, load_space("miniworld/clip").encode_image([picture_at("test", 183, 1)]))
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected[0], atol=1e-6)
