@@ -32,9 +32,8 @@ demo: $(READY)
 	$(PYTHON) train.py --config configs/miniworld.py --workdir $(DEMO)/run
 	$(C2C) miniworld export --split test --out $(DEMO)/pairs
 	$(C2C) evaluate $(DEMO)/run --pairs $(DEMO)/pairs/manifest.csv
-	$(PYTHON) infer.py examples/ --translator $(DEMO)/run --out $(DEMO)/sounds --ranker miniworld/clap \
-	  --control "a dog barks" --control "a piano plays" --control "a train rattles past"
-	$(C2C) report $(DEMO)/run --sounds $(DEMO)/sounds --out $(DEMO)/report.html
+	$(C2C) search examples/ --library $(DEMO)/pairs/sounds --translator $(DEMO)/run --top 3
+	$(C2C) report $(DEMO)/run --out $(DEMO)/report.html
 	$(PYTHON) -m bench.demo $(DEMO)
 
 clean:

@@ -12,8 +12,9 @@ from bench.recipe.material import Scenes
 from c2c_jax.config import Config, DataConfig, ObjectiveConfig, TranslatorConfig
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption, ridge_by_svd
+from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
 from c2c_jax.evaluation.gaps import unit_rows
+from c2c_jax.evaluation.oracle import fitted_to_pairs
 from c2c_jax.evaluation.translation import Method, method_of
 from c2c_jax.models.gap import Gap
 from c2c_jax.models.translator import TranslatorSpec, build_translator
@@ -86,11 +87,11 @@ def label_prompts(picture_CS: Float[np.ndarray, "C S"], sound_CE: Float[np.ndarr
 
 
 def oracle_ridge(pairs: Scenes) -> Recipe:
-    """A ridge from unit image to unit audio vectors of training pairs, its weight by leave-one-out."""
-    fitted = ridge_by_svd(unit_rows(pairs.image_NS), unit_rows(pairs.audio_NE))
+    """A ridge from unit image to unit audio vectors of training pairs, linear or over kernels by leave-one-out."""
+    fitted = fitted_to_pairs(unit_rows(pairs.image_NS), unit_rows(pairs.audio_NE))
 
     def carry(source_BS: np.ndarray) -> np.ndarray:
-        return unit_rows(fitted(unit_rows(source_BS))).astype(np.float32)
+        return unit_rows(fitted.carry(unit_rows(source_BS))).astype(np.float32)
 
     method = Method(name="oracle_ridge", of_texts=carry, of_images=carry)
     return Recipe(name="oracle_ridge", variants=(Variant(setting="", methods=(method,)),), reads_texts=False)

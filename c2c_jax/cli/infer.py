@@ -1,7 +1,6 @@
 """Turns pictures into sounds.
 
 examples:
-  python infer.py drawing.png                                            (by the mini world that comes along)
   python infer.py photo.png --translator runs/mlp/bundle --audioldm cvssp/audioldm-l-full
   python infer.py photos/ 'more/*.jpg' --translator runs/mlp/bundle --audioldm FOLDER --out sounds --candidates 3 \\
       --ranker laion/clap-htsat-unfused
@@ -10,9 +9,10 @@ examples:
   python infer.py frames/ ... --average                                 (frames.wav: of all pictures together)
   python infer.py photo.png --translator runs/mlp/bundle --scheduler ddim --steps 200 ...      (as in the paper)
   python infer.py photo.png --translator runs/mlp/bundle --save-embedding photo.npy
+  python infer.py drawing.png --save-embedding drawing.npy     (by the mini world's translator, which comes along)
 
 Beside each sound lie its mel-spectrogram (photo.mel.png) and a record of all that is needed to repeat it
-(photo.sound.json). The last example writes the unit CLAP vector [E] of the picture, float32, and needs no AudioLDM.
+(photo.sound.json). The last two examples write the unit CLAP vector [E] of the picture, float32, and need no AudioLDM.
 """
 
 import argparse
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.inference import Generation
 
 
-MINIWORLD_TRANSLATOR, MINIWORLD_AUDIOLDM = Path("miniworld/translator"), "miniworld/audioldm"
+MINIWORLD_TRANSLATOR = Path("miniworld/translator")
 MINIWORLD_NOTE = "by the mini world's translator, which knows drawings of 24 sources and no photographs"
 
 
@@ -40,11 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--translator", type=Path, metavar="RUN", default=MINIWORLD_TRANSLATOR,
         help="the work directory of a run, or its bundle (default: the mini world's, %(default)s)",
     )  # fmt: skip
-    parser.add_argument(
-        "--audioldm", metavar="NAME",
-        help="AudioLDM: a hub name or a folder in diffusers' layout (default, for a translator of the mini world: "
-        f"{MINIWORLD_AUDIOLDM})",
-    )  # fmt: skip
+    parser.add_argument("--audioldm", metavar="NAME", help="AudioLDM: a hub name or a folder in diffusers' layout")
     parser.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
 
     files = parser.add_argument_group("files")
@@ -104,12 +100,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from c2c_jax.weights.translator import bundle_in, is_of_miniworld
-
-    if not args.audioldm and not args.save_embedding:
-        if not is_of_miniworld(bundle_in(args.translator)):
-            raise ConfigError("nothing to write: pass --audioldm NAME for a sound, or --save-embedding FILE.npy")
-        args.audioldm = MINIWORLD_AUDIOLDM
+    if not (args.audioldm or args.save_embedding):
+        raise ConfigError("nothing to write: pass --audioldm NAME for a sound, or --save-embedding FILE.npy")
     if args.translator == MINIWORLD_TRANSLATOR:
         print(MINIWORLD_NOTE, file=sys.stderr)
     if args.batch_size < 1:

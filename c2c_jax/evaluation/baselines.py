@@ -1,8 +1,6 @@
 """What a translator has to beat: captions remembered, linear maps in closed form, and an oracle that saw pairs."""
 
 import dataclasses
-import functools
-import math
 import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -14,12 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.models.layers import unit
 
 TEMPERATURE = 0.01  # DeCap's
-FOLDS, PAIRS_AT_LEAST = 5, 8
-WEIGHTS = tuple(10.0**power for power in range(-4, 3))  # of the oracle's squared coefficients, see `ridge_by_svd`
 QUERIES_AT_ONCE = 4096
 IN_MEMORY = 2**29  # bytes of vectors that are not put into a file
 
@@ -117,53 +112,3 @@ def _added(
         shrunk_Q, weights_QB = jnp.exp(largest_Q - now_Q), jnp.exp(logits_QB - now_Q[:, None])
         weighted_QE = weighted_QE * shrunk_Q[:, None] + weights_QB @ unit(target_BE)
     return now_Q, total_Q * shrunk_Q + weights_QB.sum(axis=1), weighted_QE
-
-
-def oracle(
-    image_NS: Float[np.ndarray, "N S"],
-    audio_NE: Float[np.ndarray, "N E"],
-    groups_N: Int[np.ndarray, "N"] | None = None,
-    seed: int = 0,
-    folds: int = FOLDS,
-) -> Float[np.ndarray, "N E"]:
-    """Unit target vectors [N, E] of pictures by a ridge from unit image to unit audio vectors that saw other pairs:
-    every fold's by the pairs of the other folds, so that no pair scores itself. The weight is the one of WEIGHTS with
-    the least leave-one-out error among those others.
-
-    groups_N: pairs of one number share a picture or sound, and so a fold; None: none do. Folds are drawn by the seed.
-    Takes PAIRS_AT_LEAST different groups.
-    """
-    x_NS, y_NE = unit_rows(image_NS), unit_rows(audio_NE)
-    _, group_N = np.unique(np.arange(len(x_NS)) if groups_N is None else groups_N, return_inverse=True)
-    count = int(group_N.max()) + 1
-    fold_N = (np.random.default_rng((seed, count)).permutation(count) % min(folds, count))[group_N]
-    mapped_NE = np.empty_like(y_NE)
-    for fold in range(min(folds, count)):
-        mine_N = fold_N == fold
-        fitted = ridge_by_svd(x_NS[~mine_N], y_NE[~mine_N])
-        mapped_NE[mine_N] = fitted(x_NS[mine_N])
-    return unit_rows(mapped_NE).astype(np.float32)
-
-
-def ridge_by_svd(x_NS: Float[np.ndarray, "N S"], y_NE: Float[np.ndarray, "N E"]) -> "functools.partial[np.ndarray]":
-    """x → y of a ridge with a free bias (Hoerl & Kennard 1970), its penalty one of WEIGHTS times the inputs' mean
-    square summed over rows, chosen by the exact leave-one-out error: residuals over 1 − hᵢᵢ (Allen's PRESS, in
-    Golub, Heath & Wahba 1979).
-    """
-    x_S, y_E = x_NS.mean(0), y_NE.mean(0)
-    left_NR, singular_R, right_RS = np.linalg.svd(x_NS - x_S, full_matrices=False)
-    scores_RE = left_NR.T @ (y_NE - y_E)
-    mean_square = np.sum(singular_R**2) / x_NS.shape[1]
-    best = math.inf, singular_R
-    for weight in WEIGHTS:
-        kept_R = singular_R**2 / (singular_R**2 + weight * mean_square)
-        residual_NE = (y_NE - y_E) - (left_NR * kept_R) @ scores_RE
-        free_N = 1 - 1 / len(x_NS) - (left_NR**2) @ kept_R
-        error = float(np.mean((residual_NE / np.maximum(free_N, 1e-9)[:, None]) ** 2))
-        best = min(best, (error, kept_R / np.maximum(singular_R, 1e-12)), key=lambda found: found[0])
-    kernel_SE = right_RS.T @ (best[1][:, None] * scores_RE)
-    return functools.partial(_mapped, x_S, kernel_SE, y_E)
-
-
-def _mapped(x_S: np.ndarray, kernel_SE: np.ndarray, y_E: np.ndarray, x_NS: np.ndarray) -> np.ndarray:
-    return (x_NS - x_S) @ kernel_SE + y_E

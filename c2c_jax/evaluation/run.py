@@ -13,6 +13,7 @@ from c2c_jax.evaluation import baselines, generated
 from c2c_jax.evaluation.encoding import heard_vectors, load_clap, load_clip, picture_vectors, text_rows, text_vectors
 from c2c_jax.evaluation.lookup import Asked, Found, look_up
 from c2c_jax.evaluation.material import Captions, Encoded, PairMaterial, pair_material
+from c2c_jax.evaluation.oracle import FOLDS
 from c2c_jax.evaluation.results import VECTORS, Results, require_same_settings
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
 from c2c_jax.evaluation.sounds_made import Judge, made_rows
@@ -178,5 +179,5 @@ def _settings(asked: Asked, found: Found) -> dict[str, Any]:
         "sound_prompt": SOUND_PROMPT,
         "nearest_caption_temperature": baselines.TEMPERATURE,
         "inception_score_temperature": generated.TEMPERATURE,
-        "oracle_folds": baselines.FOLDS,
+        "oracle_folds": FOLDS,
     }

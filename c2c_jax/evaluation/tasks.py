@@ -7,10 +7,10 @@ from jaxtyping import Float, Int
 
 from c2c_jax.evaluation import captions as of_captions
 from c2c_jax.evaluation import image_sound as of_pairs
-from c2c_jax.evaluation.baselines import PAIRS_AT_LEAST, oracle
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.gaps import paired_rows, uniformity_rows, unit_rows, unpaired_rows
 from c2c_jax.evaluation.material import Captions, PairMaterial
+from c2c_jax.evaluation.oracle import PAIRS_AT_LEAST, oracle
 from c2c_jax.evaluation.rows import TASKS, Missing, Row
 from c2c_jax.evaluation.translation import Method
 

@@ -20,6 +20,7 @@ NON_COMMERCIAL, UNKNOWN = "cc-by-nc-sa-4.0", "other"
 LICENCES = {
     "cvssp/audioldm": (NON_COMMERCIAL, "CC-BY-NC-SA-4.0"),
     "laion/CLIP-": ("mit", "MIT"),
+    "miniworld/": ("apache-2.0", "Apache-2.0"),
     "openai/clip-": ("mit", "MIT"),
     "laion/clap-": ("apache-2.0", "Apache-2.0"),
     "laion/larger_clap": ("apache-2.0", "Apache-2.0"),

@@ -20,7 +20,7 @@ from c2c_jax.files import written_whole
 from c2c_jax.models.gap import Gap
 from c2c_jax.models.translator import INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
-from c2c_jax.weights.folders import EMBEDDED_OWNER, embedded_folder, read_json, read_safetensors
+from c2c_jax.weights.folders import embedded_folder, read_json, read_safetensors
 from c2c_jax.weights.rules import LINEAR, Table, fill, leaf, unfill
 
 TABLE = Table(
@@ -131,12 +131,6 @@ def bundle_in(run: Path) -> Path:
     if (run / "bundle" / "config.json").is_file():
         return run / "bundle"
     return run if run.is_dir() else embedded_folder(run.as_posix()) or run
-
-
-def is_of_miniworld(folder: Path) -> bool:
-    """Whether a bundle's target is one that comes with the package. Raises BundleError where there is no bundle."""
-    target = _read_config(folder).get("target")
-    return isinstance(target, dict) and str(target.get("name")).startswith(f"{EMBEDDED_OWNER}/")
 
 
 def load_bundle(folder: Path) -> Bundle:

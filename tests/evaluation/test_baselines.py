@@ -10,7 +10,7 @@ import scipy.special
 
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.evaluation import baselines
-from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption, oracle, ridge_by_svd
+from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
 from c2c_jax.spaces import SpaceId
 
 
@@ -64,54 +64,6 @@ def test_memory_is_the_training_captions(tmp_path):
     kept = np.setdiff1d(np.arange(30), held_out)
     np.testing.assert_array_equal(np.concatenate([s for s, _ in blocks]), source[kept])
     np.testing.assert_array_equal(np.concatenate([t for _, t in blocks]), target[kept])
-
-
-def test_ridge_is_least_squares_with_the_weight_of_the_least_leave_one_out_error():
-    """Every weight's map by numpy's solver, left-out rows one by one; then the best weight's on all rows."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(12, 5))
-    y = x @ rng.normal(size=(5, 3)) + 0.8 * rng.normal(size=(12, 3))
-
-    def fit(rows, weight):
-        xm, ym = x[rows].mean(0), y[rows].mean(0)
-        gram = (x[rows] - xm).T @ (x[rows] - xm)
-        kernel = np.linalg.solve(gram + penalty * weight * np.eye(5), (x[rows] - xm).T @ (y[rows] - ym))
-        return lambda asked: (asked - xm) @ kernel + ym
-
-    penalty = np.sum((x - x.mean(0)) ** 2) / 5  # of all rows, for the left-out fits as well
-    errors = {
-        weight: np.mean([
-            np.sum((fit(np.delete(np.arange(12), i), weight)(x[i : i + 1]) - y[i : i + 1]) ** 2) for i in range(12)
-        ])
-        for weight in baselines.WEIGHTS
-    }  # fmt: skip
-    best = min(errors, key=errors.get)
-    assert best not in (baselines.WEIGHTS[0], baselines.WEIGHTS[-1])
-    asked = rng.normal(size=(4, 5))
-    np.testing.assert_allclose(ridge_by_svd(x, y)(asked), fit(np.arange(12), best)(asked), atol=1e-9)
-
-
-def test_oracle_finds_a_linear_map_and_no_pair_scores_itself():
-    rng = np.random.default_rng(0)
-    rotation = np.linalg.qr(rng.normal(size=(6, 6)))[0]
-    image = unit(rng.normal(size=(80, 6)))
-    assert np.mean(np.sum(oracle(image, image @ rotation) * (image @ rotation), axis=1)) > 0.999
-    noise = unit(rng.normal(size=(80, 6)))  # no map to find: what pairs say of others is nothing
-    cosines = np.sum(oracle(image, noise) * noise, axis=1)
-    assert abs(cosines.mean()) < 0.15
-
-
-def test_pairs_that_share_a_file_share_a_fold():
-    """Every picture twice, with its own noise as sound: a pair in training would give its twin away."""
-    rng = np.random.default_rng(0)
-    image, audio = (
-        np.repeat(unit(rng.normal(size=(20, 40))), 2, axis=0),
-        np.repeat(unit(rng.normal(size=(20, 40))), 2, axis=0),
-    )
-    apart = np.sum(oracle(image, audio) * audio, axis=1).mean()
-    together = np.sum(oracle(image, audio, np.repeat(np.arange(20), 2)) * audio, axis=1).mean()
-    assert apart > 0.5 and together < 0.2
-    np.testing.assert_array_equal(oracle(image, audio, seed=1), oracle(image, audio, seed=1))
 
 
 def test_no_caption_is_an_error():

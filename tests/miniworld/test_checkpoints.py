@@ -42,10 +42,14 @@ def test_transformers_reads_the_clip_as_it_is():
     folder = checkpoint_folder("miniworld/clip")
     model, report = transformers.CLIPModel.from_pretrained(folder, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    processor = transformers.AutoProcessor.from_pretrained(folder)
+    processor, tokenizer = (
+        kind.from_pretrained(folder) for kind in (transformers.AutoImageProcessor, transformers.AutoTokenizer)
+    )
     pictures, texts = [picture_at("test", index) for index in (3, 100)], ["two red bells", "a dog by the sea"]
     with torch.no_grad():
-        expected = model(**processor(images=pictures, text=texts, padding=True, return_tensors="pt"))
+        expected = model(
+            **processor(pictures, return_tensors="pt"), **tokenizer(texts, padding=True, return_tensors="pt")
+        )
     space = load_space("miniworld/clip")
     for found, side in ((space.encode_image(pictures), "image"), (space.encode_text(texts), "text")):
         unit = found / np.linalg.norm(found, axis=1, keepdims=True)

@@ -41,15 +41,15 @@ def write_card(folder: Path, *, scores: dict[str, float], recipe: dict[str, Any]
         "",
         f"# miniworld/{folder.name}",
         "",
-        f"This is {TITLES[kind]}, small enough to come with c2c_jax. It knows the {len(SOURCES)} sources of a procedural "
-        "world and nothing else: it is there to measure translators and to show the way, on no photographs.",
+        f"This is {TITLES[kind]}, small enough to come with c2c_jax. It knows the {len(SOURCES)} sources of a "
+        "procedural world and nothing else: it is there to measure translators and to show the way, on no photographs.",
         "",
         "| score | value | |",
         "|---|---|---|",
         *(f"| {name} | {value:.3f} | {_meaning(name)} |" for name, value in scores.items()),
         "",
-        f"Made by `python -m c2c_jax.miniworld.pretrain {kind} --seed {recipe['seed']}` in {minutes:.0f} minutes of 2 CPU "
-        "cores:",
+        f"Made by `python -m c2c_jax.miniworld.pretrain {kind} --seed {recipe['seed']}` in {minutes:.0f} minutes of 2 "
+        "CPU cores:",
         "",
         *(f"* {name.replace('_', ' ')}: {value}" for name, value in recipe.items()),
         "",

@@ -1,0 +1,96 @@
+"""Ridges fitted to pairs, by numpy's solver, and the oracle over folds."""
+
+import numpy as np
+
+from c2c_jax.evaluation import oracle as module
+from c2c_jax.evaluation.oracle import WEIGHTS, fitted_to_pairs, kernel_ridge, oracle, ridge_by_svd
+from tests.evaluation.test_baselines import unit
+
+
+def test_ridge_is_least_squares_with_the_weight_of_the_least_leave_one_out_error():
+    """Every weight's map by numpy's solver, left-out rows one by one; then the best weight's on all rows."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, 5))
+    y = x @ rng.normal(size=(5, 3)) + 0.8 * rng.normal(size=(12, 3))
+
+    def fit(rows, weight):
+        xm, ym = x[rows].mean(0), y[rows].mean(0)
+        gram = (x[rows] - xm).T @ (x[rows] - xm)
+        kernel = np.linalg.solve(gram + penalty * weight * np.eye(5), (x[rows] - xm).T @ (y[rows] - ym))
+        return lambda asked: (asked - xm) @ kernel + ym
+
+    penalty = np.sum((x - x.mean(0)) ** 2) / 5  # of all rows, for the left-out fits as well
+    errors = {
+        weight: np.mean([
+            np.sum((fit(np.delete(np.arange(12), i), weight)(x[i : i + 1]) - y[i : i + 1]) ** 2) for i in range(12)
+        ])
+        for weight in WEIGHTS
+    }  # fmt: skip
+    best = min(errors, key=errors.get)
+    assert best not in (WEIGHTS[0], WEIGHTS[-1])
+    asked = rng.normal(size=(4, 5))
+    np.testing.assert_allclose(ridge_by_svd(x, y).carry(asked), fit(np.arange(12), best)(asked), atol=1e-9)
+
+
+def test_oracle_finds_a_linear_map_and_no_pair_scores_itself():
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    image = unit(rng.normal(size=(80, 6)))
+    assert np.mean(np.sum(oracle(image, image @ rotation) * (image @ rotation), axis=1)) > 0.999
+    noise = unit(rng.normal(size=(80, 6)))  # no map to find: what pairs say of others is nothing
+    cosines = np.sum(oracle(image, noise) * noise, axis=1)
+    assert abs(cosines.mean()) < 0.15
+
+
+def test_pairs_that_share_a_file_share_a_fold():
+    """Every picture twice, with its own noise as sound: a pair in training would give its twin away."""
+    rng = np.random.default_rng(0)
+    image, audio = (
+        np.repeat(unit(rng.normal(size=(20, 40))), 2, axis=0),
+        np.repeat(unit(rng.normal(size=(20, 40))), 2, axis=0),
+    )
+    apart = np.sum(oracle(image, audio) * audio, axis=1).mean()
+    together = np.sum(oracle(image, audio, np.repeat(np.arange(20), 2)) * audio, axis=1).mean()
+    assert apart > 0.5 and together < 0.2
+    np.testing.assert_array_equal(oracle(image, audio, seed=1), oracle(image, audio, seed=1))
+
+
+def test_kernel_ridge_is_the_best_of_its_settings_by_leaving_one_out(monkeypatch):
+    """Every setting's prediction of every row by numpy's solver, that row left out of the kernel."""
+    rng = np.random.default_rng(1)
+    x, asked = unit(rng.normal(size=(14, 3))), unit(rng.normal(size=(5, 3)))
+    y = np.sin(3 * x) + 0.05 * rng.normal(size=(14, 3))
+    y_mean = y.mean(0)
+
+    def kernel(a, b, narrowness):
+        return np.exp(-narrowness * ((a[:, None] - b[None]) ** 2).sum(2))
+
+    median = np.median([np.sum((x[i] - x[j]) ** 2) for i in range(14) for j in range(i)])
+
+    def fit(rows, narrowness, weight):
+        shares = np.linalg.solve(kernel(x[rows], x[rows], narrowness) + weight * np.eye(len(rows)), y[rows] - y_mean)
+        return lambda points: kernel(points, x[rows], narrowness) @ shares + y_mean
+
+    errors = {}
+    for narrowness in module.NARROWNESSES:
+        for weight in module.KERNEL_WEIGHTS:
+            left_out = [
+                fit(np.delete(np.arange(14), i), narrowness / median, weight)(x[i : i + 1])[0] - y[i] for i in range(14)
+            ]
+            errors[narrowness / median, weight] = np.mean(np.square(left_out))
+    found = kernel_ridge(x, y)
+    best = min(errors, key=errors.get)
+    np.testing.assert_allclose(found.error, errors[best], rtol=1e-6)
+    np.testing.assert_allclose(found.carry(asked), fit(np.arange(14), *best)(asked), atol=1e-6)
+    monkeypatch.setattr(module, "KERNEL_PAIRS", 6)
+    assert len(kernel_ridge(x, y).carry.args[0]) == 6
+
+
+def test_what_is_bent_takes_kernels_and_what_is_straight_does_not():
+    rng = np.random.default_rng(2)
+    x, matrix = unit(rng.normal(size=(120, 4))), rng.normal(size=(4, 4))
+    asked = unit(rng.normal(size=(50, 4)))
+    for target, carried_by in ((lambda a: a @ matrix, ridge_by_svd), (lambda a: np.abs(a @ matrix), kernel_ridge)):
+        found = fitted_to_pairs(x, target(x))
+        np.testing.assert_array_equal(found.carry(asked), carried_by(x, target(x)).carry(asked))
+        assert np.mean((found.carry(asked) - target(asked)) ** 2) < 0.01
