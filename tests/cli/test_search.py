@@ -206,9 +206,8 @@ def test_refusals(capsys, bundle, clap, sounds, pictures, audioldm_folder, tmp_p
     assert "--top is 0" in refused(capsys, [*asked, "--text", "rain", "--top", "0"])
     line = refused(capsys, [*asked, "--text", "rain"])
     assert f"{audioldm_folder}:text_encoder has no audio tower" in line and "pass --clap" in line
-    assert "pictures need --translator" in refused(
-        capsys, ["search", str(pictures / "a.png"), "--library", str(sounds), "--clap", str(clap)]
-    )
+    line = refused(capsys, ["search", str(pictures / "a.png"), "--library", str(sounds), "--clap", str(clap)])
+    assert "is another CLAP than the translator's, miniworld/clap" in line
     assert "--text is empty" in refused(capsys, [*asked, "--text", " "])
     assert "texts need --clap" in refused(capsys, ["search", "--text", "rain", "--library", str(sounds)])
     for folder, told in ((tmp_path / "missing", "found no folder"), (sounds / "a.wav", "found a file")):

@@ -8,7 +8,8 @@ import pytest
 import torch
 import transformers
 
-from c2c_jax.miniworld.pretrain import clap, clip
+from c2c_jax.miniworld import captions
+from c2c_jax.miniworld.pretrain import clap, clip, texts
 from c2c_jax.miniworld.pretrain.cards import write_card
 from c2c_jax.miniworld.pretrain.towers import zero_shot
 from c2c_jax.miniworld.world import HELD_OUT_CELLS
@@ -18,11 +19,15 @@ from c2c_jax.spaces import load_space
 def small(module, monkeypatch):
     monkeypatch.setattr(module, "TRAINING", 480)
     monkeypatch.setattr(module, "JUDGED", 24)
+    monkeypatch.setattr(captions, "PROMPTS", 1)
+    monkeypatch.setattr(texts, "LEARNED_FROM", 2000)
+    monkeypatch.setattr(module, "WIDTH" if module is clip else "TEXT_WIDTH", 32)
     return dataclasses.replace(module.RECIPE, steps=1, batch_size=8, warmup=0)
 
 
 def test_clip_learns(monkeypatch, tmp_path):
-    space, scores = clip.train(tmp_path, small(clip, monkeypatch), 1)
+    space, scores, minutes = clip.train(tmp_path, small(clip, monkeypatch), 1)
+    assert 0 < minutes < 10
     assert set(scores) == {"source", "cell", "seen", "held_out"} and all(0 <= score <= 1 for score in scores.values())
     for side in ("visual_projection", "text_projection"):
         one, other = (getattr(model, side).kernel[...] for model in (space.model, clip.new_space(0).model))
@@ -30,7 +35,7 @@ def test_clip_learns(monkeypatch, tmp_path):
 
 
 def test_clap_learns_with_the_statistics_of_its_mel_bins(monkeypatch, tmp_path):
-    space, _ = clap.train(tmp_path, small(clap, monkeypatch), 1)
+    space, _, _ = clap.train(tmp_path, small(clap, monkeypatch), 1)
     new = clap.new_space(0)
     mels = np.load(next(tmp_path.glob("material/mels-train-*.npy"))).astype(np.float32)
     norm = space.model.audio_model.audio_encoder.batch_norm

@@ -10,8 +10,9 @@ from transformers.audio_utils import mel_filter_bank
 
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.sampling import Sampling, own_sampling
+from c2c_jax.miniworld import captions
 from c2c_jax.miniworld.pairs import sound_at
-from c2c_jax.miniworld.pretrain import audioldm, clap, fit, unet, vae
+from c2c_jax.miniworld.pretrain import audioldm, clap, fit, texts, unet, vae
 from c2c_jax.miniworld.pretrain.clock import Clock
 from c2c_jax.miniworld.pretrain.spectra import griffin_lim, log_mel
 from c2c_jax.spaces import load_space
@@ -79,6 +80,8 @@ def test_the_networks_learn_and_are_written_as_diffusers_reads_them(monkeypatch,
     monkeypatch.setattr(audioldm, "TRAINING", 40)
     monkeypatch.setattr(audioldm, "JUDGED", 4)
     monkeypatch.setitem(audioldm.SAMPLING, "steps", 2)
+    monkeypatch.setattr(captions, "PROMPTS", 1)
+    monkeypatch.setattr(texts, "LEARNED_FROM", 2000)
     monkeypatch.setattr(vae, "CHANNELS", (4, 4, 8, 8))
     monkeypatch.setattr(unet, "CHANNELS", (16, 16, 16))
     clap.new_space(0).save(tmp_path / "clap")
