@@ -21,7 +21,9 @@ def small(module, monkeypatch):
     monkeypatch.setattr(module, "JUDGED", 24)
     monkeypatch.setattr(captions, "PROMPTS", 1)
     monkeypatch.setattr(texts, "LEARNED_FROM", 2000)
-    monkeypatch.setattr(module, "WIDTH" if module is clip else "TEXT_WIDTH", 32)
+    sizes = {"WIDTH": 32, "VISION_LAYERS": 1} if module is clip else {"TEXT_WIDTH": 32, "DEPTHS": [1, 1]}
+    for name, size in {**sizes, "TEXT_LAYERS": 1}.items():
+        monkeypatch.setattr(module, name, size)
     return dataclasses.replace(module.RECIPE, steps=1, batch_size=8, warmup=0)
 
 

@@ -16,6 +16,7 @@ from c2c_jax.spaces import Space
 from c2c_jax.weights import clap
 
 MELS, EMBEDDING, TEXT_WIDTH, VOCABULARY, TOKENS = 64, 64, 96, 1024, 77
+TEXT_LAYERS, DEPTHS = 2, [2, 2]
 TRAINING, JUDGED = 24_000, 1440  # sounds
 EXTRACTOR = {
     "feature_extractor_type": "ClapFeatureExtractor",
@@ -41,7 +42,7 @@ def new_space(seed: int) -> Space:
         text_config=dict(
             vocab_size=VOCABULARY,
             hidden_size=TEXT_WIDTH,
-            num_hidden_layers=2,
+            num_hidden_layers=TEXT_LAYERS,
             num_attention_heads=4,
             intermediate_size=4 * TEXT_WIDTH,
             max_position_embeddings=TOKENS + 2 + tokenizer.pad_token_id,
@@ -58,7 +59,7 @@ def new_space(seed: int) -> Space:
             patch_size=8,
             patch_stride=[8, 8],
             patch_embeds_hidden_size=48,
-            depths=[2, 2],
+            depths=DEPTHS,
             num_attention_heads=[4, 8],
             hidden_size=96,
             num_hidden_layers=2,

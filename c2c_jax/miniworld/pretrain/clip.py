@@ -17,6 +17,7 @@ from c2c_jax.spaces import Space
 from c2c_jax.weights import clip
 
 EDGE, PATCH, WIDTH, EMBEDDING, VOCABULARY, POSITIONS = 64, 8, 96, 64, 1024, 77
+TEXT_LAYERS, VISION_LAYERS = 2, 4
 MEAN, DEVIATION = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
 TRAINING, JUDGED = 36_000, 1440  # pictures
 PROCESSOR = {
@@ -44,7 +45,7 @@ def new_space(seed: int) -> Space:
             vocab_size=VOCABULARY,
             hidden_size=WIDTH,
             intermediate_size=4 * WIDTH,
-            num_hidden_layers=2,
+            num_hidden_layers=TEXT_LAYERS,
             num_attention_heads=4,
             max_position_embeddings=POSITIONS,
             projection_dim=EMBEDDING,
@@ -57,7 +58,7 @@ def new_space(seed: int) -> Space:
             patch_size=PATCH,
             hidden_size=WIDTH,
             intermediate_size=4 * WIDTH,
-            num_hidden_layers=4,
+            num_hidden_layers=VISION_LAYERS,
             num_attention_heads=4,
             projection_dim=EMBEDDING,
         ),

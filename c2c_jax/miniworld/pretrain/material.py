@@ -1,9 +1,10 @@
 """What the towers are trained and judged on: scenes of a split with what they look and sound like, made once."""
 
+import contextlib
 import dataclasses
 import functools
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -38,8 +39,12 @@ def material(folder: Path, name: str, view: View, split: str, count: int, seed: 
     path = folder / f"{name}-{split}-{count}-{seed}.npy"
     if not path.is_file():
         parts = [(split, range(start, min(start + AT_ONCE, count)), seed) for start in range(0, count, AT_ONCE)]
-        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-            made = pool.map(functools.partial(_views, view), parts)
+        make = functools.partial(_views, view)
+        with contextlib.ExitStack() as stack:
+            made: Iterable[np.ndarray] = map(make, parts)
+            if processes > 1:
+                pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+                made = stack.enter_context(pool).map(make, parts)
             views = np.concatenate(list(track(made, f"{name}, {split}", len(parts), transient=True)))
         with written_whole(path) as beside, open(beside, "wb") as file:
             np.save(file, views)
