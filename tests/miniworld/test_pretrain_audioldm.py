@@ -22,7 +22,8 @@ def test_a_training_that_was_stopped_goes_on(monkeypatch, tmp_path):
     monkeypatch.setattr(fit, "EVERY", 2)
 
     def trained(path, steps, *stops):
-        def loss_of(module, rng):
+        def loss_of(module, step):
+            rng = np.random.default_rng(step)
             x = torch.from_numpy(rng.normal(size=(8, 3)).astype(np.float32))
             return (torch.nn.functional.dropout(module(x), 0.5) - x.sum(1, keepdim=True)).square().mean()
 
@@ -30,10 +31,10 @@ def test_a_training_that_was_stopped_goes_on(monkeypatch, tmp_path):
             torch.manual_seed(7)
             calls = iter(range(stop))
 
-            def loss_until(module, rng, calls=calls, stop=stop):
+            def loss_until(module, step, calls=calls, stop=stop):
                 if next(calls, None) is None:
                     raise KeyboardInterrupt
-                return loss_of(module, rng)
+                return loss_of(module, step)
 
             try:
                 return fit.fit(torch.nn.Linear(3, 1), loss_until, path, steps=steps, learning_rate=0.1, warmup=1)[0]

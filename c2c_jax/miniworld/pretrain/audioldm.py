@@ -42,7 +42,7 @@ class Recipe:
     """steps: of the diffusion network, of the autoencoder and of the vocoder. seed: names the folder."""
 
     steps: int = 12_000
-    vae_steps: int = 4000
+    vae_steps: int = 6500
     vocoder_steps: int = 8000
     seed: int = 0
 

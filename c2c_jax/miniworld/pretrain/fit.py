@@ -22,7 +22,7 @@ EVERY = 250  # steps between states that are kept, and lines that are told
 
 def fit(
     module: Module,
-    loss_of: Callable[[Module, np.random.Generator], torch.Tensor],
+    loss_of: Callable[[Module, int], torch.Tensor],
     path: Path,
     *,
     steps: int,
@@ -32,8 +32,8 @@ def fit(
 ) -> tuple[Module, float]:
     """The moving average of a module's weights after `steps` steps of AdamW with cosine decay, and the minutes it took.
 
-    loss_of: (module, generator) → the loss of a batch drawn from it. Generators know of the step alone, so that a run
-    that was stopped goes on as if it had not been. path: of the state, from which it does.
+    loss_of: (module, step) → the loss of the batch of that step. It is to know of the step alone, so that a run that was
+    stopped goes on as if it had not been. path: of the state, from which it does.
     """
     averaged = copy.deepcopy(module).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -51,7 +51,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(step)
-        loss = loss_of(module.train(), np.random.default_rng(step))
+        loss = loss_of(module.train(), step)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)

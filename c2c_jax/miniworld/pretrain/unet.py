@@ -57,7 +57,8 @@ def train_unet(
     )
     levels = noises.config.num_train_timesteps
 
-    def loss_of(unet: Any, rng: np.random.Generator) -> torch.Tensor:
+    def loss_of(unet: Any, step: int) -> torch.Tensor:
+        rng = np.random.default_rng(step)
         rows = rng.integers(len(latents), size=BATCH)
         mean, deviation = np.split(latents[rows], 2, axis=1)
         clean = torch.from_numpy(scale * (mean + deviation * rng.normal(size=mean.shape)).astype(np.float32))

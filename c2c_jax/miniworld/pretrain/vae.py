@@ -10,10 +10,10 @@ from diffusers import AutoencoderKL
 from c2c_jax.miniworld.pretrain.fit import fit
 
 LATENTS, CHANNELS = 8, (8, 16, 32, 64)
-BATCH, FRAMES, STEPS, LEARNING_RATE = 32, 64, 4000, 2e-3  # frames of a training piece
+BATCH, FRAMES, STEPS, LEARNING_RATE = 32, 64, 6500, 2e-3  # frames of a training piece
 SCALE = 0.25  # of logarithms on their way in; no shift goes with it, as padding with zeros would not
 MEAN, DEVIATION = -6.0, 2.5  # of logarithms, on their way out
-KL = 1e-2  # weight of the divergence from a unit Gaussian, in nats a latent value
+KL, FIRST_KL, FIRST_STEPS = 1e-3, 1e-2, 4000  # weights of the divergence from a unit Gaussian, in nats a latent value
 
 
 def new_vae() -> Any:
@@ -37,14 +37,16 @@ def train_vae(mels: np.ndarray, folder: Path, steps: int = STEPS) -> tuple[Any, 
     decoder feeds a vocoder; the scale of its latents is in its config.
     """
 
-    def loss_of(vae: Any, rng: np.random.Generator) -> torch.Tensor:
+    def loss_of(vae: Any, step: int) -> torch.Tensor:
+        rng = np.random.default_rng(step)
         rows, starts = rng.integers(len(mels), size=BATCH), rng.integers(mels.shape[1] - FRAMES + 1, size=BATCH)
         pieces = [mels[row, start : start + FRAMES] for row, start in zip(rows, starts, strict=True)]
         mel_B1TM = torch.from_numpy(np.stack(pieces)).float()[:, None]
+        kl = FIRST_KL if step < FIRST_STEPS else KL
         posterior = vae.encode(mel_B1TM * SCALE).latent_dist
         found = vae.decode(posterior.sample()).sample
         wanted = (mel_B1TM - MEAN) / DEVIATION
-        return (found - wanted).abs().mean() + KL * posterior.kl().mean() / posterior.mean[0].numel()
+        return (found - wanted).abs().mean() + kl * posterior.kl().mean() / posterior.mean[0].numel()
 
     vae, minutes = fit(new_vae(), loss_of, folder / "vae.pt", steps=steps, learning_rate=LEARNING_RATE)
     latents = encoded(vae, mels[:512], SCALE)

@@ -37,7 +37,8 @@ def train_vocoder(sounds: np.ndarray, mels: np.ndarray, folder: Path, steps: int
     resolutions (Yamamoto et al. 2020).
     """
 
-    def loss_of(vocoder: Any, rng: np.random.Generator) -> torch.Tensor:
+    def loss_of(vocoder: Any, step: int) -> torch.Tensor:
+        rng = np.random.default_rng(step)
         pieces, wanted = [], []
         for row, start in zip(
             rng.integers(len(sounds), size=BATCH), rng.integers(FRAMES - SEGMENT, size=BATCH), strict=True
