@@ -115,6 +115,8 @@ class Translator(torch.nn.Module):
     config.json. Equal to the Flax translator within 1e-5.
     """
 
+    memory: Memory | None
+
     def __init__(
         self,
         *,
@@ -172,6 +174,8 @@ class Translator(torch.nn.Module):
             translator = cls(**config["translator"])
             means = {key.removeprefix("gap."): tensors[key] for key in tensors if key.startswith("gap.")}
             translator.gap = Gap(translator.source_dim, translator.target_dim, **means)
+            if ("memory" in config) != ("memory.source" in tensors):
+                raise ValueError("a caption memory takes both settings in config.json and captions among the tensors")
             if "memory" in config:
                 translator.memory = Memory(translator.source_dim, tensors["memory.source"], **config["memory"])
             translator.load_state_dict(tensors, strict=True)

@@ -195,9 +195,7 @@ def _read_gap(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]
         raise BundleError(f"{folder}: {error}") from None
 
 
-def _read_memory(
-    folder: Path, spec: TranslatorSpec, settings: Any, source_MS: np.ndarray | None
-) -> Memory | None:
+def _read_memory(folder: Path, spec: TranslatorSpec, settings: Any, source_MS: np.ndarray | None) -> Memory | None:
     if settings is None and source_MS is None:
         return None
     if settings is None or source_MS is None:
@@ -215,7 +213,9 @@ def _read_memory(
             f"{folder}: caption memory is {source_MS.dtype} of shape {source_MS.shape}; "
             f"expected float16 unit vectors of shape (M, {spec.source_dim})"
         )
-    return Memory(source=jnp.asarray(source_MS), **settings)
+    return Memory(
+        source=jnp.asarray(source_MS), share=float(settings["share"]), temperature=float(settings["temperature"])
+    )
 
 
 def _are_unit(rows_CS: np.ndarray) -> bool:

@@ -47,7 +47,11 @@ def test_a_sharp_softmax_finds_the_caption_itself():
 
 def test_three_million_captions_take_no_more_than_a_block():
     """By XLA's own figures: 64 pictures, 512 wide, beside the 3 GB of the captions."""
-    source = jax.ShapeDtypeStruct((3_000_000, 512), jnp.float16)
-    memory = jax.tree.unflatten(jax.tree.structure(Memory(source=captions(1), share=0.5, temperature=0.01)), [source])
-    compiled = towards_captions.lower(memory, jax.ShapeDtypeStruct((64, 512), jnp.float32)).compile()
+
+    @jax.jit
+    def turned(source_MS, source_BS):
+        return towards_captions(Memory(source=source_MS, share=0.5, temperature=0.01), source_BS)
+
+    shapes = jax.ShapeDtypeStruct((3_000_000, 512), jnp.float16), jax.ShapeDtypeStruct((64, 512), jnp.float32)
+    compiled = turned.lower(*shapes).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * CAPTIONS_AT_ONCE * 512 * 4
