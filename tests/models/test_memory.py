@@ -28,8 +28,16 @@ def by_hand(source_MS: np.ndarray, share: float, temperature: float, source_BS: 
     return lengths_B1 * unit(share * nearest_BS + (1 - share) * unit(source_BS))
 
 
-@pytest.mark.parametrize(("share", "temperature"), [(0.5, 0.01), (0.3, 0.5), (1.0, 0.02)])
-@pytest.mark.parametrize("count", [1, 37, CAPTIONS_AT_ONCE, CAPTIONS_AT_ONCE + 1, 2 * CAPTIONS_AT_ONCE + 17])
+@pytest.mark.parametrize(
+    ("count", "share", "temperature"),
+    [
+        (1, 0.5, 0.01),
+        (37, 0.3, 0.5),
+        (CAPTIONS_AT_ONCE, 1.0, 0.02),
+        (CAPTIONS_AT_ONCE + 1, 0.5, 0.01),
+        (2 * CAPTIONS_AT_ONCE + 17, 0.3, 0.5),
+    ],
+)
 def test_blocks_are_the_plain_softmax(count, share, temperature):
     """Whatever the last block holds; and pictures' vectors are as long as they were."""
     source_BS = 3 * np.random.default_rng(0).normal(size=(9, S)).astype(np.float32)

@@ -49,7 +49,9 @@ def expected(bundle) -> np.ndarray:
     return unit(np.asarray(over_target_gap(bundle.gap, bundle.translator(jnp.asarray(turned)))))
 
 
-@pytest.mark.parametrize("at_once", [translator_module.CAPTIONS_AT_ONCE, 7])
+@pytest.mark.parametrize(
+    ("bundle", "at_once"), [("none", translator_module.CAPTIONS_AT_ONCE), ("unit", 7)], indirect=["bundle"]
+)
 def test_all_ways_are_one(bundle, folder, at_once, monkeypatch):
     """In one block and in six; captions' vectors go without."""
     monkeypatch.setattr(translator_module, "CAPTIONS_AT_ONCE", at_once)
