@@ -42,9 +42,10 @@ class Estimate:
 class Calibration:
     """What was estimated and put into a bundle. pictures, sounds: None where there were none.
 
-    pictures_after: distance of the captions' mean from that of these pictures' vectors as the translator now takes
-    them. translated: distances of the mean of the translated pictures from the sounds', without the statistics and with
-    them; None where one of the two is not known. stale: files beside the bundle that tell of its former statistics.
+    pictures_after: distance of the captions' mean from that of these pictures' vectors as the statistics correct them,
+    before any caption memory. translated: distances of the mean of the translated pictures from the sounds', without
+    the statistics and with them; None where one of the two is not known. stale: files beside the bundle that tell of
+    its former statistics.
     """
 
     folder: Path

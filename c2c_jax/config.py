@@ -45,6 +45,13 @@ class AugmentConfig:
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
+class MemoryConfig:
+    captions: int = 0  # training captions that the bundle remembers, drawn by the seed; 0: none, -1: all
+    share: float = 0.5  # of the nearest captions in what a picture's vector becomes, above 0 and at most 1
+    temperature: float = 0.01  # of the softmax of cosines that says how near a caption is
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
 class ObjectiveConfig:
     kind: str = "infonce"  # an objective of training/objectives.py, or a weighted sum such as "infonce + 0.5*l2"
     temperature: float = 0.07  # start of the learned temperature (infonce)
@@ -76,7 +83,7 @@ class LogConfig:
 class Config:
     source: str = "miniworld/clip"  # space of the pictures: hub name, folder, or one that comes along
     target: str = "miniworld/clap"  # space of the sounds: the CLAP that conditions the generator
-    seed: int = 420  # of the held-out rows, initial weights and the order of rows
+    seed: int = 420  # of the held-out rows, initial weights, the order of rows and those that are remembered
     batch_size: int = 1024  # rows a step, over all devices; every other row of the batch is a negative
     epochs: int = 20  # passes over the training rows
     log_every: int = 50  # steps between lines of metrics.jsonl
@@ -88,6 +95,7 @@ class Config:
     embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)
     translator: TranslatorConfig = dataclasses.field(default_factory=TranslatorConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    memory: MemoryConfig = dataclasses.field(default_factory=MemoryConfig)
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     log: LogConfig = dataclasses.field(default_factory=LogConfig)

@@ -59,8 +59,14 @@ class Mixture:
 
 def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "B E"]:
     """Unit vectors [B, E] of the bundle's target space, float32, from pictures' raw vectors [B, S] of its source space,
-    over the modality gap as far as the bundle knows it."""
-    return np.asarray(unit(translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS))))
+    over the modality gap as far as the bundle knows it, and towards the captions that it remembers."""
+    return np.asarray(unit(translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS), bundle.memory)))
+
+
+def in_use(bundle: Bundle) -> list[str]:
+    """What of a bundle works on pictures' vectors beside its translator, in lines for people."""
+    statistics = [f"gap statistics of the bundle in use: {', '.join(bundle.gap.used)}"] if bundle.gap.used else []
+    return statistics + ([f"{bundle.memory} in use"] if bundle.memory else [])
 
 
 def _unit(x_BE: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B E"]:
@@ -285,8 +291,8 @@ def pictures_to_sounds(
             console.print(
                 f"the bundle does not know the fingerprint of its {role}, {wanted.name}: widths were compared"
             )
-    if bundle.gap.used:
-        console.print(f"gap statistics of the bundle in use: {', '.join(bundle.gap.used)}")
+    for line in in_use(bundle):
+        console.print(line)
 
     made = [(one, [path for path in one.pictures if path in vectors]) for one in subjects]
     made = [(one, read) for one, read in made if read]
@@ -311,6 +317,7 @@ def pictures_to_sounds(
         of_pictures = {
             "averaged": average,
             "gap_statistics": bundle.gap.used,
+            "caption_memory": bundle.memory.record if bundle.memory else None,
             "mixed_in": [{"what": w, "weight": x} for w, x in zip(mixed_in, mixture.weights, strict=True)],
         }
         records = [{"pictures": [_record(path) for path in read], **of_pictures} for _, read in made]

@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from c2c_jax.errors import C2CError, CheckpointError, ConfigError, SoundError
 from c2c_jax.evaluation.encoding import load_clip
-from c2c_jax.inference import require_same_clap, vectors_of
+from c2c_jax.inference import in_use, require_same_clap, vectors_of
 from c2c_jax.library import Library, open_library
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
 from c2c_jax.weights.translator import bundle_in, load_bundle
@@ -91,8 +91,8 @@ def search(
             seen, unread = vectors_of(
                 pictures, load_clip(bundle, clip, reads_texts=False), bundle, lambda: bar.advance(seeing)
             )
-            if bundle.gap.used:
-                console.print(f"gap statistics of the bundle in use: {', '.join(bundle.gap.used)}")
+            for line in in_use(bundle):
+                console.print(line)
             left_out += unread
             queries |= {("picture", str(path)): vector_E for path, vector_E in seen.items()}
         if texts:

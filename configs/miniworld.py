@@ -1,12 +1,21 @@
-"""The mini world's own recipe: a residual translator with an MLP of four layers, and noise on the captions' vectors.
+"""The mini world's own recipe: a residual translator with an MLP of four layers, noise and a caption memory.
 
     python train.py --config configs/miniworld.py --workdir runs/miniworld
 
 CLIP's pictures lie in another cone than its texts, where a translator of clean captions has never been; vectors that
-are turned to a cosine of 0.8 fill the space between. Embeds 50,000 captions and trains in under a minute on two cores.
+are turned to a cosine of 0.8 fill the space between, and a picture is turned half way to the captions nearest to it, of
+4,000 that the bundle remembers. Embeds 50,000 captions and trains in under a minute on two cores.
 """
 
-from c2c_jax.config import AugmentConfig, Config, ObjectiveConfig, OptimizerConfig, TranslatorConfig, trained_on
+from c2c_jax.config import (
+    AugmentConfig,
+    Config,
+    MemoryConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    TranslatorConfig,
+    trained_on,
+)
 
 
 def get_config(world: str = "miniworld") -> Config:
@@ -18,6 +27,7 @@ def get_config(world: str = "miniworld") -> Config:
         select_by="recall@1",
         translator=TranslatorConfig(kind="residual", width=256, depth=4, start="procrustes"),
         augment=AugmentConfig(noise=0.8),
+        memory=MemoryConfig(captions=4000),
         objective=ObjectiveConfig(kind="infonce", temperature=0.07),
         optimizer=OptimizerConfig(decay="cosine", ema=0.99),
     )

@@ -101,7 +101,7 @@ def trained(
         if not (run / DONE).is_file():
             _train(seeded, store, run)
         bundle = load_bundle(run / "bundle")
-        methods.append(method_of(name, bundle.translator, bundle.gap))
+        methods.append(method_of(name, bundle.translator, bundle.gap, bundle.memory))
         told()
     return tuple(methods)
 

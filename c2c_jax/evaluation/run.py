@@ -63,6 +63,7 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
             "recipe": public.recipe,
             "metrics": public.metrics,
             "gap_statistics": public.gap.used,
+            "caption_memory": public.memory.record if public.memory else None,
         },
         spaces={role: dataclasses.asdict(space) | {"name": public_name(space.name)} for role, space in named.items()},
         settings=settings,
@@ -130,7 +131,7 @@ def _scores(
     asked: Asked, found: Found, captions: Captions | None, material: PairMaterial | None, console: Console
 ) -> tuple[list[Row], list[Missing], dict[str, np.ndarray]]:
     """The rows of all tasks but generated sound, what they go without, and the vectors for `vectors.npz`."""
-    methods = [method_of("translator", found.bundle.translator, found.bundle.gap)]
+    methods = [method_of("translator", found.bundle.translator, found.bundle.gap, found.bundle.memory)]
     if found.trained and (captions or material):
         console.print(f"going through {found.trained.store.plan.rows:,} captions for the baselines")
         methods.append(nearest_caption_method(found.trained.store, found.trained.untrained, found.bundle))

@@ -16,6 +16,7 @@ from c2c_jax.errors import BundleError
 from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption, room_for
 from c2c_jax.models.gap import Gap, over_source_gap, over_target_gap, translate_image
 from c2c_jax.models.layers import unit
+from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import Translator, TranslatorSpec, build_translator
 from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear
 from c2c_jax.weights.translator import Bundle
@@ -29,33 +30,35 @@ Translate = Callable[[Float[np.ndarray, "B S"]], Float[np.ndarray, "B E"]]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
     """A way from source vectors to target vectors. of_texts, of_images: unit target vectors [B, E] of raw source
-    vectors [B, S]; pictures' go over the modality gap as far as the bundle knows it, the same for every method."""
+    vectors [B, S]; pictures' go over the modality gap as far as the bundle knows it, the same for every method. The
+    bundle's caption memory is the translator's alone."""
 
     name: str
     of_texts: Translate
     of_images: Translate
 
 
-def method_of(name: str, translator: Translator, gap: Gap) -> Method:
-    """A translator as a method. Raises BundleError, when it is used, for one whose vectors are not finite."""
+def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None = None) -> Method:
+    """A translator as a method; a memory is for pictures. Raises BundleError, when it is used, for one whose vectors
+    are not finite."""
     at_once = TRANSFORMER_ROWS_AT_ONCE if translator.spec.kind == "transformer" else ROWS_AT_ONCE
     graphdef, state = nnx.split(translator)
 
-    def of_images(state: nnx.State, source_BS: Array) -> Array:
-        return translate_image(nnx.merge(graphdef, state), gap, source_BS)
+    def of_images(state: nnx.State, memory: Memory | None, source_BS: Array) -> Array:
+        return translate_image(nnx.merge(graphdef, state), gap, source_BS, memory)
 
-    def of_texts(state: nnx.State, source_BS: Array) -> Array:
+    def of_texts(state: nnx.State, memory: Memory | None, source_BS: Array) -> Array:
         return nnx.merge(graphdef, state)(source_BS)
 
-    def in_blocks(of_block: Callable[[nnx.State, Array], Array]) -> Translate:
-        compiled = jax.jit(lambda state, source_BS: unit(of_block(state, source_BS)))
+    def in_blocks(of_block: Callable[[nnx.State, Memory | None, Array], Array]) -> Translate:
+        compiled = jax.jit(lambda state, memory, source_BS: unit(of_block(state, memory, source_BS)))
 
         def translated(source_BS: np.ndarray) -> np.ndarray:
             vectors_BE = room_for(len(source_BS), translator.spec.target_dim)
             for start in range(0, len(source_BS), at_once):
                 block = slice(start, start + at_once)
                 with jax.default_matmul_precision("float32"):
-                    found_BE = np.asarray(compiled(state, np.asarray(source_BS[block], np.float32)))
+                    found_BE = np.asarray(compiled(state, memory, np.asarray(source_BS[block], np.float32)))
                 if not np.isfinite(found_BE).all():
                     raise BundleError(
                         f"{name} makes vectors that are not finite: train again, with a smaller learning rate"

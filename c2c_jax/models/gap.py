@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from c2c_jax.models.layers import unit
+from c2c_jax.models.memory import Memory, towards_captions
 from c2c_jax.models.translator import Translator
 
 
@@ -44,13 +45,19 @@ class Gap:
 PAIRS = (("source_text", "source_image"), ("target_text", "target_audio"))
 
 
-def translate_image(translator: Translator, gap: Gap, source_BS: Float[Array, "B S"]) -> Float[Array, "B E"]:
+def translate_image(
+    translator: Translator, gap: Gap, source_BS: Float[Array, "B S"], memory: Memory | None = None
+) -> Float[Array, "B E"]:
     """Target-space vectors [B, E], float32, of pictures' raw vectors [B, S]; what the gap does not know stays as it is.
 
-    Before the translator a picture's vector loses the mean of pictures and gets that of captions; behind it the unit
-    vector loses the mean of captions and gets that of sounds. The result is of no particular length.
+    Before the translator a picture's vector loses the mean of pictures and gets that of captions, and then turns
+    towards the captions in the memory, if there is one; behind it the unit vector loses the mean of captions and gets
+    that of sounds. The result is of no particular length.
     """
-    return over_target_gap(gap, translator(over_source_gap(gap, translator.spec.input_norm, source_BS)))
+    source_BS = over_source_gap(gap, translator.spec.input_norm, source_BS)
+    if memory is not None:
+        source_BS = towards_captions(memory, source_BS)
+    return over_target_gap(gap, translator(source_BS))
 
 
 def over_source_gap(gap: Gap, input_norm: str, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:

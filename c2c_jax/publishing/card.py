@@ -70,6 +70,7 @@ def model_card(bundle: Bundle, name: str, graphs: Sequence[str] = ()) -> str:
             "",
             _data(bundle),
             "",
+            *_memory(bundle),
             "## Validation",
             "",
             *_validation(bundle),
@@ -225,6 +226,21 @@ def _data(bundle: Bundle) -> str:
     return f"Captions alone, no picture and no sound: `{_cell(_captions(bundle))}`."
 
 
+def _memory(bundle: Bundle) -> list[str]:
+    if (memory := bundle.memory) is None:
+        return []
+    size = memory.source.nbytes / 2**20
+    return [
+        "## Caption memory",
+        "",
+        f"The bundle remembers the source vectors of {len(memory.source):,} of these captions ({size:,.1f} MiB; no "
+        "text). `from_image` turns a picture's vector towards those that are nearest to it, softly (temperature "
+        f"{memory.temperature:g}), and they make {memory.share:.0%} of what the translator is given: nearer to where "
+        "captions lie. Captions' own vectors go without.",
+        "",
+    ]
+
+
 def _validation(bundle: Bundle) -> list[str]:
     scores = [(name, bundle.metrics[name]) for name in SCORES if name in bundle.metrics]
     if not scores:
@@ -247,11 +263,12 @@ def _limits(bundle: Bundle) -> list[str]:
         for mean, what in ((bundle.gap.source_image, "pictures'"), (bundle.gap.target_audio, "sounds'"))
         if mean is not None
     ]
+    as_it_is = "" if bundle.memory else ", so `from_image` takes a picture's vector as it is"
     gap = (
         f"The bundle holds means that correct {' and '.join(known)} side; `from_image` applies them."
         if known
-        else "The bundle holds no statistics to correct it, so `from_image` takes a picture's vector as it is; "
-        "`c2c calibrate` estimates them from pictures without captions."
+        else f"The bundle holds no statistics to correct it{as_it_is}; `c2c calibrate` estimates them from pictures "
+        "without captions."
     )
     return [
         "* It was trained on captions alone, and pictures' vectors lie in another cone of CLIP's space than captions' "

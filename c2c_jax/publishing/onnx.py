@@ -13,6 +13,7 @@ from c2c_jax.errors import ConfigError, ExportError
 from c2c_jax.torch import Translator
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+GRAPH_BYTES = 2**31 - 1  # most that a graph in one file holds
 TOLERANCE = 1e-5  # between the graph and the twin, of the greatest output or of 1
 
 
@@ -37,13 +38,20 @@ def require_onnx() -> None:
 def write_onnx(folder: Path) -> list[Path]:
     """Puts `model.onnx` beside a bundle's files: `source` [batch, S] → `target` [batch, E], batch of any size.
 
-    Where the bundle's gap statistics correct pictures' vectors, `model_from_image.onnx` does what the twin's
-    `from_image` does.
-    Gives the files. Raises ExportError where onnxruntime computes anything else than the twin.
+    Where the bundle's gap statistics correct pictures' vectors, or captions are remembered for these,
+    `model_from_image.onnx` does what the twin's `from_image` does.
+    Gives the files. Raises ExportError where onnxruntime computes anything else than the twin, and where a graph would
+    not go into one file.
     """
     translator = Translator.from_pretrained(folder)
     graphs: dict[str, torch.nn.Module] = {"model.onnx": translator}
-    if translator.gap.corrects:
+    if translator.gap.corrects or translator.memory is not None:
+        size = sum(x.nbytes for x in translator.state_dict().values())
+        if size > GRAPH_BYTES:
+            raise ExportError(
+                f"with its caption memory the translator takes {size:,} bytes, and an ONNX file holds {GRAPH_BYTES:,}: "
+                "export it without --onnx, or train one with fewer config.memory.captions"
+            )
         graphs["model_from_image.onnx"] = FromImage(translator).eval()
     for file, module in graphs.items():
         _write(folder / file, module, translator.source_dim)

@@ -16,6 +16,7 @@ from torch.nn import functional
 KINDS = ("linear", "linear2", "mlp", "mlp_layernorm", "mlp5", "transformer", "residual", "procrustes", "ridge")
 FORMAT = 2  # of a bundle's config.json
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CAPTIONS_AT_ONCE = 16_384  # of a memory, whose cosines to a batch of pictures are there together
 
 
 class EncoderLayer(torch.nn.Module):
@@ -71,12 +72,50 @@ class Gap(torch.nn.Module):
         return self.source_image is not None or self.target_audio is not None
 
 
+class Memory(torch.nn.Module):
+    """Turns pictures' vectors [B, S], which stay as long as they were, towards the captions nearest to them.
+
+    source: unit source vectors [M, S] of captions, float16. With v a picture's direction and w = softmax(M v /
+    temperature) it becomes share · unit(w M) + (1 − share) · v, computed block by block in the vectors' own dtype.
+    """
+
+    source: torch.Tensor
+
+    def __init__(self, source_dim: int, source: torch.Tensor, *, share: float, temperature: float):
+        super().__init__()
+        if source.dtype != torch.float16 or source.dim() != 2 or not len(source) or source.shape[1] != source_dim:
+            found = f"{source.dtype} of shape {tuple(source.shape)}"
+            raise ValueError(f"caption memory is {found}; expected torch.float16 of shape (M, {source_dim})")
+        if not (0 < share <= 1 and temperature > 0):
+            raise ValueError(f"caption memory's share {share} and temperature {temperature}: expected 0 to 1, above 0")
+        self.register_buffer("source", source)
+        self.share, self.temperature = share, temperature
+
+    def forward(self, source: torch.Tensor) -> torch.Tensor:
+        directions = functional.normalize(source, dim=-1)
+        largest = torch.full_like(directions[:, :1], -math.inf)
+        total, weighted = torch.zeros_like(largest), torch.zeros_like(directions)
+        for start in range(0, len(self.source), CAPTIONS_AT_ONCE):
+            captions = self.source[start : start + CAPTIONS_AT_ONCE].to(source.dtype)
+            logits = directions @ captions.T / self.temperature
+            now = torch.maximum(largest, logits.amax(dim=-1, keepdim=True))
+            shrunk, weights = torch.exp(largest - now), torch.exp(logits - now)
+            total = total * shrunk + weights.sum(dim=-1, keepdim=True)
+            weighted = weighted * shrunk + weights @ captions
+            largest = now
+        nearest = functional.normalize(weighted / total, dim=-1)
+        turned = functional.normalize(self.share * nearest + (1 - self.share) * directions, dim=-1)
+        return source.norm(dim=-1, keepdim=True) * turned
+
+
 class Translator(torch.nn.Module):
     """Source vectors [B, S] → target vectors [B, E], float32, not normalised.
 
     Called on captions' vectors; `from_image` is for pictures'. The arguments are those under "translator" in a bundle's
     config.json. Equal to the Flax translator within 1e-5.
     """
+
+    memory: Memory | None
 
     def __init__(
         self,
@@ -101,6 +140,7 @@ class Translator(torch.nn.Module):
         self.kind, self.clamp, self.input_norm = kind, clamp, input_norm
         self.source_dim, self.target_dim = source_dim, target_dim
         self.gap = Gap(source_dim, target_dim)
+        self.register_module("memory", None)
         if kind in ("residual", "procrustes", "ridge"):
             self.linear = torch.nn.Linear(source_dim, target_dim)
         if kind == "transformer":
@@ -119,7 +159,7 @@ class Translator(torch.nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "Translator":
-        """The translator of a bundle, gap statistics included, in evaluation mode.
+        """The translator of a bundle, gap statistics and caption memory included, in evaluation mode.
 
         name: a folder that holds `config.json` and `model.safetensors`, or a hub name OWNER/NAME. revision: a branch,
         tag or commit of the hub's repository; None: its main branch.
@@ -134,6 +174,10 @@ class Translator(torch.nn.Module):
             translator = cls(**config["translator"])
             means = {key.removeprefix("gap."): tensors[key] for key in tensors if key.startswith("gap.")}
             translator.gap = Gap(translator.source_dim, translator.target_dim, **means)
+            if ("memory" in config) != ("memory.source" in tensors):
+                raise ValueError("a caption memory takes both settings in config.json and captions among the tensors")
+            if "memory" in config:
+                translator.memory = Memory(translator.source_dim, tensors["memory.source"], **config["memory"])
             translator.load_state_dict(tensors, strict=True)
         except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
             cause = " ".join(str(error).split())
@@ -156,14 +200,17 @@ class Translator(torch.nn.Module):
     def from_image(self, source: torch.Tensor) -> torch.Tensor:
         """Target vectors [B, E] of pictures' raw source vectors [B, S], over the modality gap as far as it is known.
 
-        Before the translator a picture's vector loses the mean of pictures and gets that of captions; behind it the
-        unit vector loses the mean of captions and gets that of sounds. The result is of no particular length.
+        Before the translator a picture's vector loses the mean of pictures and gets that of captions, and then turns
+        towards the captions in the memory, if there is one; behind it the unit vector loses the mean of captions and
+        gets that of sounds. The result is of no particular length.
         """
         gap = self.gap
         if gap.source_text is not None and gap.source_image is not None:
             if self.input_norm == "unit":
                 source = functional.normalize(source, dim=-1)
             source = source - gap.source_image + gap.source_text
+        if self.memory is not None:
+            source = self.memory(source)
         target = self(source)
         if gap.target_text is not None and gap.target_audio is not None:
             target = functional.normalize(target, dim=-1) - gap.target_text + gap.target_audio

@@ -41,6 +41,8 @@ def check(config: Config) -> None:
         "translator.width": config.translator.width,
         "translator.heads": config.translator.heads,
         "translator.mlp_width": config.translator.mlp_width,
+        "memory.share": config.memory.share,
+        "memory.temperature": config.memory.temperature,
         "objective.temperature": config.objective.temperature,
         "optimizer.learning_rate": config.optimizer.learning_rate,
     }
@@ -68,6 +70,10 @@ def check(config: Config) -> None:
         for field, value in fields.items():
             if not holds(value):
                 raise ConfigError(f"config.{field} is {value}; it must be {bound}")
+    if config.memory.captions < -1:
+        raise ConfigError(f"config.memory.captions is {config.memory.captions}; it must be 0 or more, or -1 for all")
+    if config.memory.share > 1:
+        raise ConfigError(f"config.memory.share is {config.memory.share}; it must be 1 at most")
     noise, most = config.augment.noise, config.augment.noise_most or config.augment.noise
     if not 0 <= noise <= most <= 1:
         raise ConfigError(

@@ -13,6 +13,7 @@ from c2c_jax.config import Config
 from c2c_jax.data.store import Store
 from c2c_jax.models import translator as translators
 from c2c_jax.models.gap import Gap
+from c2c_jax.models.memory import Memory
 from c2c_jax.training.build import build_learning_rate, build_objective, build_optimizer, build_spec, initial_translator
 from c2c_jax.training.check import check, check_rows
 from c2c_jax.training.checkpoints import Checkpoints
@@ -20,6 +21,7 @@ from c2c_jax.training.closed_form import caption_means
 from c2c_jax.training.dispatch import Dispatches, Termination, on_any_host
 from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, split
 from c2c_jax.training.log import RunLog, console
+from c2c_jax.training.memory import remembered
 from c2c_jax.training.metrics import retrieval
 from c2c_jax.training.report import draw_curves, print_scores
 from c2c_jax.training.rows import settled_feed
@@ -62,8 +64,9 @@ def train(config: Config, store: Store, workdir: Path) -> bool:
         step = int(state.step)
         feed = open_feed(feed_kind, store, training, B, config.seed, mesh, config.epochs + 1)
         run = jit_steps(make_step(graphdef, objective, optimizer, schedule), feed.batch, mesh)
-        gap = caption_means(store, held_out, spec.input_norm)
-        validated = functools.partial(_validated, config, store, graphdef, spec, held_out_vectors(store, held_out), gap)
+        known = caption_means(store, held_out, spec.input_norm), remembered(config.memory, store, training, config.seed)
+        scored_on = held_out_vectors(store, held_out)
+        validated = functools.partial(_validated, config, store, graphdef, spec, scored_on, known)
         devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
         log.start(step, steps, len(training), f"{spec.kind}, {len(training):,} captions, on {devices}, {feed}")
 
@@ -104,10 +107,11 @@ def _validated(
     graphdef: nnx.GraphDef,
     spec: translators.TranslatorSpec,
     held_out: tuple[np.ndarray, np.ndarray],
-    gap: Gap,
+    known: tuple[Gap, Memory | None],
     state: TrainState,
 ) -> Bundle:
-    """The translator as it is now, with its scores on the held-out captions. gap: what is known from captions."""
+    """The translator as it is now, with its scores on the held-out captions. known: what captions tell of pictures' way
+    to it; captions' own way, and with it the scores, is without."""
     trained = jax.device_get(state.model)
     source_NS, target_NE = held_out
     scores = retrieval(np.asarray(_translate(graphdef, trained, source_NS)), target_NE)
@@ -118,7 +122,8 @@ def _validated(
         target=store.plan.target,
         recipe=dataclasses.asdict(config),
         metrics={"step": int(state.step), "held_out": len(target_NE), **scores},
-        gap=gap,
+        gap=known[0],
+        memory=known[1],
     )
 
 

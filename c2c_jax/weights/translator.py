@@ -1,7 +1,8 @@
 """The translator bundle: `config.json` and `model.safetensors`, in PyTorch's names and layout.
 
 One file, two readers: the Flax loader here, through a table, and the twin in `c2c_jax.torch`, directly. The tensors
-`gap.source_text`, `gap.source_image` [S], `gap.target_text` and `gap.target_audio` [E] are there where they are known.
+`gap.source_text`, `gap.source_image` [S], `gap.target_text` and `gap.target_audio` [E] are there where they are known,
+and `memory.source` [M, S], float16, where captions are remembered; its settings are "memory" in `config.json`.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -18,6 +20,7 @@ from flax import nnx
 from c2c_jax.errors import BundleError, one_line
 from c2c_jax.files import written_whole
 from c2c_jax.models.gap import Gap
+from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
 from c2c_jax.weights.folders import embedded_folder, read_json, read_safetensors
@@ -35,6 +38,9 @@ TABLE = Table(
 
 FORMAT = 2
 _GAP = "gap."  # before the names of the gap statistics among the tensors
+_MEMORY = "memory.source"
+MEMORY_SETTINGS = {"share", "temperature"}
+_ROWS_AT_ONCE = 2**16  # of a memory that are looked at together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +48,7 @@ class Bundle:
     """A trained translator with the spaces it goes between, the recipe it came from and its validation metrics.
 
     metrics: none where it was never validated. gap: statistics of the modality gap, as far as they are known: from
-    training the means of captions, which correct nothing alone.
+    training the means of captions, which correct nothing alone. memory: captions that pictures turn towards.
     """
 
     translator: Translator
@@ -52,6 +58,7 @@ class Bundle:
     recipe: dict[str, Any]
     metrics: dict[str, Any]
     gap: Gap = Gap()
+    memory: Memory | None = None
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
@@ -77,8 +84,11 @@ def write_files(folder: Path, bundle: Bundle) -> None:
         "recipe": bundle.recipe,
         "metrics": bundle.metrics,
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     tensors = unfill(bundle.translator, TABLE)
+    if bundle.memory is not None:
+        config["memory"] = bundle.memory.settings
+        tensors[_MEMORY] = np.ascontiguousarray(bundle.memory.source)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     _write_tensors(folder / "model.safetensors", tensors, bundle.gap)
 
 
@@ -161,10 +171,10 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder}: linear_first {spec.linear_first!r}; expected true or false")
     tensors = read_safetensors(folder / "model.safetensors")
     gap = _read_gap(folder, spec, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GAP)})
+    memory = _read_memory(folder, spec, config.get("memory"), tensors.pop(_MEMORY, None))
     translator = fill(lambda: build_translator(spec, rngs=nnx.Rngs(0)), tensors, TABLE, str(folder))
-    return Bundle(
-        translator=translator, spec=spec, source=source, target=target, recipe=recipe, metrics=metrics, gap=gap
-    )
+    spaces = {"source": source, "target": target}
+    return Bundle(translator=translator, spec=spec, **spaces, recipe=recipe, metrics=metrics, gap=gap, memory=memory)
 
 
 def _read_gap(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]) -> Gap:
@@ -183,3 +193,31 @@ def _read_gap(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]
         return Gap(**means)
     except ValueError as error:
         raise BundleError(f"{folder}: {error}") from None
+
+
+def _read_memory(folder: Path, spec: TranslatorSpec, settings: Any, source_MS: np.ndarray | None) -> Memory | None:
+    if settings is None and source_MS is None:
+        return None
+    if settings is None or source_MS is None:
+        has, lacks = ("settings", "captions") if source_MS is None else ("captions", "settings")
+        raise BundleError(f"{folder}: a caption memory's {has} come without its {lacks}; copy both files of the bundle")
+    numbers = list(settings.values()) if isinstance(settings, dict) and settings.keys() == MEMORY_SETTINGS else []
+    if not (numbers and all(type(n) in (int, float) and n > 0 for n in numbers) and settings["share"] <= 1):
+        raise BundleError(
+            f"{folder}: caption memory {settings!r}; expected a share above 0, at most 1, and a temperature above 0"
+        )
+    blocks = np.array_split(source_MS, -(-len(source_MS) // _ROWS_AT_ONCE)) if source_MS.size else []
+    is_shape = source_MS.dtype == np.float16 and source_MS.ndim == 2 and source_MS.shape[1] == spec.source_dim
+    if not (is_shape and blocks and all(_are_unit(block_CS) for block_CS in blocks)):
+        raise BundleError(
+            f"{folder}: caption memory is {source_MS.dtype} of shape {source_MS.shape}; "
+            f"expected float16 unit vectors of shape (M, {spec.source_dim})"
+        )
+    return Memory(
+        source=jnp.asarray(source_MS), share=float(settings["share"]), temperature=float(settings["temperature"])
+    )
+
+
+def _are_unit(rows_CS: np.ndarray) -> bool:
+    """To float16's precision; a NaN is not."""
+    return bool((np.abs(np.linalg.norm(rows_CS.astype(np.float32), axis=1) - 1) < 0.01).all())

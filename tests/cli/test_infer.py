@@ -20,6 +20,7 @@ from PIL import Image
 from c2c_jax.cli.main import main
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.sampling import Sampling
+from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import build_translator
 from c2c_jax.spaces import SpaceId, identify
 from c2c_jax.weights.translator import load_bundle, save_bundle
@@ -292,3 +293,21 @@ def test_interrupted_runs_leave_whole_files(bundle, pictures, audioldm_folder):
     assert len(sound(pictures / "a.wav")) == 32_000
     left = {path.name for path in pictures.iterdir()} - {"a.png", "b.jpg", "c.png"}
     assert left == {"a.wav", "a.mel.png", "a.sound.json"}
+
+
+def test_a_caption_memory_is_told_of(infer, pictures, bundle, tmp_path):
+    """On stderr and in the record; and it is another sound's vector then."""
+    source_MS = np.random.default_rng(0).normal(size=(20, 64))
+    source_MS = (source_MS / np.linalg.norm(source_MS, axis=1, keepdims=True)).astype(np.float16)
+    memory = Memory(source=source_MS, share=0.5, temperature=0.01)
+    save_bundle(tmp_path / "remembering", dataclasses.replace(load_bundle(bundle), memory=memory))
+    told, records = [], []
+    for name, translator in (("with", tmp_path / "remembering"), ("without", bundle)):
+        code, _, err = infer(pictures / "a.png", "--translator", translator, "--out", tmp_path / f"{name}.wav")
+        assert code == 0
+        told.append("caption memory of 20 captions, share 0.5 in use\n" in err)
+        records.append(json.loads((tmp_path / f"{name}.sound.json").read_text()))
+    assert told == [True, False]
+    known = [record["caption_memory"] for record in records]
+    assert known == [{"captions": 20, "share": 0.5, "temperature": 0.01}, None]
+    assert np.abs(np.subtract(*(record["clap_vector"] for record in records))).max() > 0.01

@@ -12,7 +12,15 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from c2c_jax.config import Config, DataConfig, LogConfig, ObjectiveConfig, OptimizerConfig, TranslatorConfig
+from c2c_jax.config import (
+    Config,
+    DataConfig,
+    LogConfig,
+    MemoryConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    TranslatorConfig,
+)
 from c2c_jax.data.store import Store
 from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.training import check as checks
@@ -84,6 +92,7 @@ def test_killed_run_resumes_to_the_same_bits(store, tmp_path, monkeypatch, objec
     config = small(
         objective=ObjectiveConfig(kind=objective, margin_growth=0.03), data=DataConfig(holdout=100, feed=feed),
         optimizer=OptimizerConfig(ema=0.9, warmup=5, clip_norm=0.5), translator=TranslatorConfig(kind="residual"),
+        memory=MemoryConfig(captions=50),
     )  # fmt: skip
     train(config, store, tmp_path / "unbroken")
     done = RunLog.steps_done

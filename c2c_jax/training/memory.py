@@ -1,0 +1,31 @@
+"""The captions that a bundle remembers, drawn from those that it is trained on."""
+
+import numpy as np
+from jaxtyping import Int
+
+from c2c_jax.config import MemoryConfig
+from c2c_jax.data.store import Store
+from c2c_jax.models.memory import Memory
+
+_CAPTIONS = 4  # beside a seed: apart from the held-out rows' 0 and the feeds' 1 to 3
+
+
+def remembered(config: MemoryConfig, store: Store, training: Int[np.ndarray, "N"], seed: int) -> Memory | None:
+    """The memory that a config asks for, of a store's training rows; None where it asks for none.
+
+    A smaller memory's captions are among a larger one's of the same seed. Raises StoreError for a damaged chunk.
+    """
+    if config.captions == 0:
+        return None
+    count = len(training) if config.captions < 0 else min(config.captions, len(training))
+    is_kept = np.zeros(store.plan.rows, bool)
+    is_kept[np.random.default_rng((seed, _CAPTIONS)).permutation(training)[:count]] = True
+    source_MS, place = np.empty((count, store.plan.source.dim), np.float16), 0
+    for chunk in range(store.plan.chunks):
+        kept = is_kept[store.plan.rows_of(chunk)]
+        if kept.any():
+            rows_NS = store.read_chunk("source", chunk)[kept].astype(np.float32)
+            lengths_N1 = np.linalg.norm(rows_NS, axis=1, keepdims=True)
+            source_MS[place : place + len(rows_NS)] = rows_NS / np.maximum(lengths_N1, 1e-12)
+            place += len(rows_NS)
+    return Memory(source=source_MS, share=config.share, temperature=config.temperature)

@@ -1,0 +1,65 @@
+"""The caption memory against numpy's plain softmax, and what it takes of memory."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from c2c_jax.models.memory import CAPTIONS_AT_ONCE, Memory, towards_captions
+
+S = 8
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def captions(count: int, dim: int = S) -> np.ndarray:
+    return unit(np.random.default_rng(count).normal(size=(count, dim))).astype(np.float16)
+
+
+def by_hand(source_MS: np.ndarray, share: float, temperature: float, source_BS: np.ndarray) -> np.ndarray:
+    """All captions at once, in float64."""
+    captions_MS, source_BS = source_MS.astype(np.float64), source_BS.astype(np.float64)
+    logits_BM = unit(source_BS) @ captions_MS.T / temperature
+    weights_BM = np.exp(logits_BM - logits_BM.max(axis=1, keepdims=True))
+    nearest_BS = unit(weights_BM @ captions_MS)
+    lengths_B1 = np.linalg.norm(source_BS, axis=1, keepdims=True)
+    return lengths_B1 * unit(share * nearest_BS + (1 - share) * unit(source_BS))
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "temperature"),
+    [
+        (1, 0.5, 0.01),
+        (37, 0.3, 0.5),
+        (CAPTIONS_AT_ONCE, 1.0, 0.02),
+        (CAPTIONS_AT_ONCE + 1, 0.5, 0.01),
+        (2 * CAPTIONS_AT_ONCE + 17, 0.3, 0.5),
+    ],
+)
+def test_blocks_are_the_plain_softmax(count, share, temperature):
+    """Whatever the last block holds; and pictures' vectors are as long as they were."""
+    source_BS = 3 * np.random.default_rng(0).normal(size=(9, S)).astype(np.float32)
+    memory = Memory(source=captions(count), share=share, temperature=temperature)
+    found = np.asarray(towards_captions(memory, jnp.asarray(source_BS)))
+    np.testing.assert_allclose(found, by_hand(memory.source, share, temperature, source_BS), atol=2e-5, rtol=0)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(source_BS, axis=1), rtol=1e-5)
+
+
+def test_a_sharp_softmax_finds_the_caption_itself():
+    memory = Memory(source=captions(50), share=1.0, temperature=1e-4)
+    found = towards_captions(memory, jnp.asarray(memory.source[7:9], jnp.float32))
+    np.testing.assert_allclose(found, memory.source[7:9], atol=1e-3)
+
+
+def test_three_million_captions_take_no_more_than_a_block():
+    """By XLA's own figures: 64 pictures, 512 wide, beside the 3 GB of the captions."""
+
+    @jax.jit
+    def turned(source_MS, source_BS):
+        return towards_captions(Memory(source=source_MS, share=0.5, temperature=0.01), source_BS)
+
+    shapes = jax.ShapeDtypeStruct((3_000_000, 512), jnp.float16), jax.ShapeDtypeStruct((64, 512), jnp.float32)
+    compiled = turned.lower(*shapes).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 4 * CAPTIONS_AT_ONCE * 512 * 4

@@ -1,0 +1,145 @@
+"""The caption memory through a bundle on disk: Flax, the twin and ONNX against numpy by hand, and what is refused."""
+
+import dataclasses
+import json
+import re
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+import pytest
+import safetensors.numpy
+import torch
+
+from c2c_jax.errors import BundleError, ExportError
+from c2c_jax.evaluation.translation import method_of
+from c2c_jax.inference import in_use, translate
+from c2c_jax.models.gap import Gap, over_source_gap, over_target_gap
+from c2c_jax.models.memory import Memory
+from c2c_jax.publishing import onnx
+from c2c_jax.publishing.card import model_card
+from c2c_jax.torch import Translator
+from c2c_jax.torch import translator as translator_module
+from c2c_jax.weights.translator import load_bundle, save_bundle, write_gap
+from tests.models.test_memory import by_hand, captions, unit
+from tests.torch.test_gap import ALL, E, S, means
+from tests.torch.test_translator import random_bundle, spec
+
+M, SHARE, TEMPERATURE = 40, 0.6, 0.1
+SOURCE = 3 * np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
+
+
+@pytest.fixture(params=["none", "unit"])
+def bundle(request):
+    memory = Memory(source=captions(M, S), share=SHARE, temperature=TEMPERATURE)
+    return random_bundle(spec("residual", S, E, input_norm=request.param), gap=Gap(**means(*ALL)), memory=memory)
+
+
+@pytest.fixture
+def folder(bundle, tmp_path):
+    save_bundle(tmp_path / "bundle", bundle)
+    return tmp_path / "bundle"
+
+
+def expected(bundle) -> np.ndarray:
+    """Unit target vectors: the memory comes behind the source's statistics and before the translator."""
+    shifted = np.asarray(over_source_gap(bundle.gap, bundle.spec.input_norm, jnp.asarray(SOURCE)))
+    turned = by_hand(captions(M, S), SHARE, TEMPERATURE, shifted).astype(np.float32)
+    return unit(np.asarray(over_target_gap(bundle.gap, bundle.translator(jnp.asarray(turned)))))
+
+
+@pytest.mark.parametrize(
+    ("bundle", "at_once"), [("none", translator_module.CAPTIONS_AT_ONCE), ("unit", 7)], indirect=["bundle"]
+)
+def test_all_ways_are_one(bundle, folder, at_once, monkeypatch):
+    """In one block and in six; captions' vectors go without."""
+    monkeypatch.setattr(translator_module, "CAPTIONS_AT_ONCE", at_once)
+    loaded, twin, wanted = load_bundle(folder), Translator.from_pretrained(folder), expected(bundle)
+    method = method_of("translator", loaded.translator, loaded.gap, loaded.memory)
+    np.testing.assert_allclose(translate(loaded, SOURCE), wanted, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(method.of_images(SOURCE), wanted, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        np.testing.assert_allclose(unit(twin.from_image(torch.from_numpy(SOURCE)).numpy()), wanted, atol=1e-5, rtol=0)
+        plain = twin(torch.from_numpy(SOURCE)).numpy()
+    np.testing.assert_allclose(loaded.translator(jnp.asarray(SOURCE)), plain, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(method.of_texts(SOURCE), unit(plain), atol=1e-5, rtol=0)
+    assert np.abs(wanted - translate(dataclasses.replace(loaded, memory=None), SOURCE)).max() > 0.05
+
+
+@pytest.mark.parametrize("bundle", ["unit"], indirect=True)
+def test_onnx(bundle, folder, monkeypatch):
+    """In six blocks; captions' graph holds nothing of it."""
+    monkeypatch.setattr(translator_module, "CAPTIONS_AT_ONCE", 7)
+    own, of_images = onnx.write_onnx(folder)
+    session = onnxruntime.InferenceSession(of_images, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["target"], {"source": SOURCE})
+    np.testing.assert_allclose(unit(found), expected(bundle), atol=1e-5, rtol=0)
+    assert captions(M, S).tobytes() not in own.read_bytes()
+
+
+def test_bundle_keeps_it(bundle, folder, tmp_path):
+    """To the bit, with other gap statistics too; a bundle without one has nothing of it."""
+    config = json.loads((folder / "config.json").read_text())
+    assert config["format"] == 2 and config["memory"] == {"share": SHARE, "temperature": TEMPERATURE}
+    write_gap(folder, Gap(), tmp_path / "other")
+    for place in (folder, tmp_path / "other"):
+        stored = safetensors.numpy.load_file(place / "model.safetensors")["memory.source"]
+        assert stored.dtype == np.float16
+        memory = load_bundle(place).memory
+        for found in (stored, memory.source):
+            np.testing.assert_array_equal(found, captions(M, S))
+        assert memory.record == {"captions": M, "share": SHARE, "temperature": TEMPERATURE}
+        assert in_use(load_bundle(place))[-1] == f"caption memory of {M} captions, share {SHARE} in use"
+    save_bundle(tmp_path / "without", dataclasses.replace(bundle, memory=None))
+    assert "memory" not in (tmp_path / "without/config.json").read_text()
+    assert load_bundle(tmp_path / "without").memory is None
+    assert "memory.source" not in safetensors.numpy.load_file(tmp_path / "without/model.safetensors")
+
+
+def test_card_tells_of_it(bundle):
+    memory = Memory(source=captions(2000, 512), share=0.5, temperature=0.01)
+    card = model_card(dataclasses.replace(bundle, memory=memory, gap=Gap()), "x")
+    assert "source vectors of 2,000 of these captions (2.0 MiB; no text)" in card
+    assert "make 50% of what" in card and "takes a picture's vector as it is" not in card
+    assert "memory" not in model_card(dataclasses.replace(bundle, memory=None), "x").lower()
+
+
+@pytest.mark.parametrize(
+    ("settings", "tensor", "told"),
+    [
+        ({"share": 0.5, "temperature": 0.01}, None, "settings come without its captions"),
+        (None, captions(M, S), "captions come without its settings"),
+        ({"share": 0.0, "temperature": 0.01}, captions(M, S), "expected a share above 0"),
+        ({"share": 1.5, "temperature": 0.01}, captions(M, S), "expected a share above 0"),
+        ({"share": 0.5, "temperature": -1.0}, captions(M, S), "a temperature above 0"),
+        ({"share": 0.5}, captions(M, S), "expected a share above 0"),
+        ({"share": 0.5, "temperature": 0.01}, captions(M, S + 1), f"unit vectors of shape (M, {S})"),
+        ({"share": 0.5, "temperature": 0.01}, captions(M, S)[:0], f"unit vectors of shape (M, {S})"),
+        ({"share": 0.5, "temperature": 0.01}, captions(M, S).astype(np.float32), "caption memory is float32"),
+        ({"share": 0.5, "temperature": 0.01}, 2 * captions(M, S), "expected float16 unit vectors"),
+        ({"share": 0.5, "temperature": 0.01}, captions(M, S) * np.float16(np.nan), "expected float16 unit vectors"),
+    ],
+)
+@pytest.mark.parametrize("bundle", ["unit"], indirect=True)
+def test_memories_that_cannot_be(folder, settings: Any, tensor: Any, told: str):
+    config = json.loads((folder / "config.json").read_text()) | {"memory": settings}
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+    tensors = safetensors.numpy.load_file(folder / "model.safetensors") | {"memory.source": tensor}
+    tensors = {name: x for name, x in tensors.items() if x is not None}
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(BundleError, match=re.escape(told)):
+        load_bundle(folder)
+    if "float16 unit" not in told:  # the twin checks what would go unseen
+        with pytest.raises(ValueError, match="holds no translator"):
+            Translator.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("bundle", ["unit"], indirect=True)
+def test_a_memory_beyond_one_onnx_file(folder, monkeypatch):
+    monkeypatch.setattr(onnx, "GRAPH_BYTES", 1000)
+    with pytest.raises(
+        ExportError, match=r"export it without --onnx, or train one with fewer config\.memory\.captions"
+    ):
+        onnx.write_onnx(folder)
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}

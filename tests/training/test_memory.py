@@ -1,0 +1,73 @@
+"""The captions that the trainer puts into bundles."""
+
+import numpy as np
+import pytest
+
+from c2c_jax.config import Config, DataConfig, MemoryConfig, TranslatorConfig
+from c2c_jax.data.store import Store
+from c2c_jax.errors import ConfigError
+from c2c_jax.training.check import check
+from c2c_jax.training.feed import split
+from c2c_jax.training.loop import train
+from c2c_jax.training.memory import remembered
+from c2c_jax.weights.translator import load_bundle
+from tests.training.random_store import random_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """500 rows in four chunks."""
+    return random_store(tmp_path_factory.mktemp("stores") / "store")
+
+
+def rows_of(store: Store, source_MS: np.ndarray) -> list[int]:
+    """Which rows of the store those captions are, each by its unit vector."""
+    source_NS = store.read("source").astype(np.float64)
+    unit_NS = source_NS / np.linalg.norm(source_NS, axis=1, keepdims=True)
+    cosines_MN = np.asarray(source_MS, np.float64) @ unit_NS.T
+    assert (cosines_MN.max(axis=1) > 0.999).all()
+    return np.argmax(cosines_MN, axis=1).tolist()
+
+
+def test_drawn_from_the_training_rows(store):
+    held_out, training = split(500, 100, 420)
+    drawn = {
+        count: rows_of(store, remembered(MemoryConfig(captions=count), store, training, 420).source)
+        for count in (30, 120, 400, 9999, -1)
+    }
+    for count in (400, 9999, -1):
+        assert drawn[count] == training.tolist()
+    assert len(set(drawn[30])) == 30 and len(set(drawn[120])) == 120
+    assert set(drawn[30]) < set(drawn[120]) < set(training.tolist())
+    other = remembered(MemoryConfig(captions=30), store, training, 421)
+    assert len(set(rows_of(store, other.source)) & set(drawn[30])) < 10
+    assert remembered(MemoryConfig(), store, training, 420) is None
+
+
+def test_a_run_puts_it_into_its_bundle(store, tmp_path):
+    """With the scores that a run without it has."""
+    bundles = []
+    for captions in (70, 0):
+        memory, translator = MemoryConfig(captions=captions, share=0.4), TranslatorConfig(kind="ridge")
+        train(
+            Config(data=DataConfig(holdout=100), translator=translator, memory=memory), store, tmp_path / f"{captions}"
+        )
+        bundles.append(load_bundle(tmp_path / f"{captions}" / "bundle"))
+    remembering, without = bundles
+    assert without.memory is None and remembering.metrics == without.metrics
+    assert set(rows_of(store, remembering.memory.source)) <= set(split(500, 100, Config().seed)[1].tolist())
+    assert remembering.memory.record == {"captions": 70, "share": 0.4, "temperature": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"captions": -2}, "config.memory.captions is -2; it must be 0 or more, or -1 for all"),
+        ({"share": 0.0}, "config.memory.share is 0.0; it must be above 0"),
+        ({"share": 1.1}, "config.memory.share is 1.1; it must be 1 at most"),
+        ({"temperature": 0.0}, "config.memory.temperature is 0.0; it must be above 0"),
+    ],
+)
+def test_misuse(fields, told):
+    with pytest.raises(ConfigError, match=told.replace(".", r"\.")):
+        check(Config(batch_size=40, memory=MemoryConfig(**fields)))
