@@ -52,6 +52,12 @@ class MemoryConfig:
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
+class PicturesConfig:
+    files: str = ""  # unlabelled ones that validation looks at: a folder, file or pattern, or miniworld:COUNT; "": none
+    calibrate: bool = True  # whether the bundle corrects pictures' vectors by the mean of these
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
 class ObjectiveConfig:
     kind: str = "infonce"  # an objective of training/objectives.py, or a weighted sum such as "infonce + 0.5*l2"
     temperature: float = 0.07  # start of the learned temperature (infonce)
@@ -89,13 +95,14 @@ class Config:
     log_every: int = 50  # steps between lines of metrics.jsonl
     eval_every: int = 500  # steps between validations
     checkpoint_every: int = 500  # steps between resumable checkpoints
-    select_by: str = "recall@10"  # validation score whose best bundle is kept
+    select_by: str = ""  # validation score whose best bundle is kept; "": agreement@1 with pictures, else recall@10
     patience: int = 0  # validations without a better score after which the run ends; 0: it does not end early
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)
     translator: TranslatorConfig = dataclasses.field(default_factory=TranslatorConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     memory: MemoryConfig = dataclasses.field(default_factory=MemoryConfig)
+    pictures: PicturesConfig = dataclasses.field(default_factory=PicturesConfig)
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     log: LogConfig = dataclasses.field(default_factory=LogConfig)

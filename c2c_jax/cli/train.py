@@ -65,13 +65,14 @@ def run(args: argparse.Namespace) -> None:
     from c2c_jax.data.embed import prepare_store
     from c2c_jax.training.check import check
     from c2c_jax.training.loop import train
+    from c2c_jax.training.pictures import picture_vectors
 
     config = read_config(args.config, args.overrides)
     check(config)
     workdir = args.workdir or default_workdir(args.config)
     with sole_run(workdir), ending_on_sigterm(), telling_of_jax():
         store = prepare_store(config, Path(config.data.store or workdir / "store"))
-        if train(config, store, workdir):
+        if train(config, store, workdir, picture_vectors(config.pictures, config.source, workdir)):
             print(workdir / "bundle")
 
 

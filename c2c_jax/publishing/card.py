@@ -32,6 +32,8 @@ SCORES = {
     "in_batch_top1": "share of captions whose own is the nearest of 32",
     "median_rank": "half of the captions find their own at this rank or before, counted from 1",
     "mean_cosine": "mean cosine of a translation and its caption's own vector",
+    "agreement@1": "share of unlabelled pictures whose translation is nearest to what their nearest captions say",
+    "agreement@10": "share of pictures whose translation has it among its 10 nearest",
 }
 # A caption source → the hub's dataset of the same captions.
 DATASETS = {"tfds:conceptual_captions": "google-research-datasets/conceptual_captions"}

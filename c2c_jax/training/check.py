@@ -11,7 +11,7 @@ from c2c_jax.errors import ConfigError
 from c2c_jax.models import translator as translators
 from c2c_jax.training import objectives
 from c2c_jax.training.feed import FEEDS
-from c2c_jax.training.metrics import SCORES
+from c2c_jax.training.metrics import PICTURE_SCORES, SCORES, selected_by
 
 STARTS = ("identity", "procrustes")  # of a residual translator's linear layer
 DECAYS = ("constant", "cosine", "linear")
@@ -26,7 +26,7 @@ def check(config: Config) -> None:
         "translator.start": (config.translator.start, STARTS),
         "optimizer.decay": (config.optimizer.decay, DECAYS),
         "data.feed": (config.data.feed, FEEDS),
-        "select_by": (config.select_by, SCORES),
+        "select_by": (selected_by(config), SCORES + PICTURE_SCORES),
     }
     for field, (name, names) in known.items():
         if name not in names:
@@ -74,6 +74,10 @@ def check(config: Config) -> None:
         raise ConfigError(f"config.memory.captions is {config.memory.captions}; it must be 0 or more, or -1 for all")
     if config.memory.share > 1:
         raise ConfigError(f"config.memory.share is {config.memory.share}; it must be 1 at most")
+    if config.select_by in PICTURE_SCORES and not config.pictures.files:
+        raise ConfigError(
+            f"config.select_by {config.select_by} needs pictures, which may be any: pass --config.pictures.files=FOLDER"
+        )
     noise, most = config.augment.noise, config.augment.noise_most or config.augment.noise
     if not 0 <= noise <= most <= 1:
         raise ConfigError(

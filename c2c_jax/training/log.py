@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from c2c_jax.config import Config
 from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.files import written_whole
+from c2c_jax.training.metrics import selected_by
 from c2c_jax.training.track import Trackers
 from c2c_jax.weights.translator import Bundle, read_metrics, save_bundle
 
@@ -155,7 +156,7 @@ class RunLog:
         self._write("validation", bundle.metrics)
         if not self.writes:
             return
-        chosen, best = self.config.select_by, self.best
+        chosen, best = selected_by(self.config), self.best
         score = f"{chosen} {bundle.metrics[chosen]:.4g}"
         if best is None or _is_better(chosen, bundle.metrics[chosen], best[chosen]):
             save_bundle(self.workdir / "bundle", bundle)

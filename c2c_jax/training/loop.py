@@ -6,13 +6,15 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Float
 
 from c2c_jax.config import Config
 from c2c_jax.data.store import Store
 from c2c_jax.models import translator as translators
-from c2c_jax.models.gap import Gap
+from c2c_jax.models.gap import Gap, over_source_gap
 from c2c_jax.models.memory import Memory
 from c2c_jax.training.build import build_learning_rate, build_objective, build_optimizer, build_spec, initial_translator
 from c2c_jax.training.check import check, check_rows
@@ -23,6 +25,7 @@ from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, spli
 from c2c_jax.training.log import RunLog, console
 from c2c_jax.training.memory import remembered
 from c2c_jax.training.metrics import retrieval
+from c2c_jax.training.pictures import Pictures, calibrated
 from c2c_jax.training.report import draw_curves, print_scores
 from c2c_jax.training.rows import settled_feed
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
@@ -31,10 +34,11 @@ from c2c_jax.weights.translator import Bundle, read_metrics
 VALIDATED_AT_ONCE = 64  # rows; the transformer's attention takes 8 MiB of memory for each
 
 
-def train(config: Config, store: Store, workdir: Path) -> bool:
+def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndarray, "P S"] | None = None) -> bool:
     """Trains a translator on a store and leaves checkpoints, `metrics.jsonl`, `config.json`, `curves.png` and the best
     `bundle/` in `workdir`. Gives whether it came to its end: False where SIGTERM stopped it, with a checkpoint.
 
+    picture_PS: raw source vectors of unlabelled pictures, where the config names any; see `pictures.picture_vectors`.
     A run that was stopped goes on from its last sound checkpoint and ends with the same parameters, bit for bit, as one
     that was not. Raises ConfigError before anything is compiled, TrainingError for a loss that is not finite and for a
     checkpoint that cannot be written, StoreError for a damaged store.
@@ -64,9 +68,13 @@ def train(config: Config, store: Store, workdir: Path) -> bool:
         step = int(state.step)
         feed = open_feed(feed_kind, store, training, B, config.seed, mesh, config.epochs + 1)
         run = jit_steps(make_step(graphdef, objective, optimizer, schedule), feed.batch, mesh)
-        known = caption_means(store, held_out, spec.input_norm), remembered(config.memory, store, training, config.seed)
+        gap, pictures = caption_means(store, held_out, spec.input_norm), None
+        if picture_PS is not None:
+            gap = calibrated(gap, picture_PS, spec.input_norm) if config.pictures.calibrate else gap
+            pictures = Pictures.of(picture_PS, store, held_out, gap, spec.input_norm)
+        known = gap, remembered(config.memory, store, training, config.seed)
         scored_on = held_out_vectors(store, held_out)
-        validated = functools.partial(_validated, config, store, graphdef, spec, scored_on, known)
+        validated = functools.partial(_validated, config, store, graphdef, spec, scored_on, pictures, known)
         devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
         log.start(step, steps, len(training), f"{spec.kind}, {len(training):,} captions, on {devices}, {feed}")
 
@@ -107,14 +115,19 @@ def _validated(
     graphdef: nnx.GraphDef,
     spec: translators.TranslatorSpec,
     held_out: tuple[np.ndarray, np.ndarray],
+    pictures: Pictures | None,
     known: tuple[Gap, Memory | None],
     state: TrainState,
 ) -> Bundle:
-    """The translator as it is now, with its scores on the held-out captions. known: what captions tell of pictures' way
-    to it; captions' own way, and with it the scores, is without."""
+    """The translator as it is now, with its scores on the held-out captions, and on pictures where there are any.
+    known: of pictures' way to it. Captions go without; pictures go over the gap, and without the memory, as that is the
+    route which they are held against."""
     trained = jax.device_get(state.model)
     source_NS, target_NE = held_out
     scores = retrieval(np.asarray(_translate(graphdef, trained, source_NS)), target_NE)
+    if pictures is not None:
+        source_PS = over_source_gap(known[0], spec.input_norm, jnp.asarray(pictures.source_PS))
+        scores |= pictures.agreement(np.asarray(_translate(graphdef, trained, source_PS)))
     return Bundle(
         translator=nnx.merge(graphdef, trained),
         spec=spec,

@@ -8,20 +8,20 @@ from rich.console import Console
 from rich.table import Table
 
 from c2c_jax.files import written_whole
-from c2c_jax.training.metrics import SCORES
+from c2c_jax.training.metrics import PICTURE_SCORES, SCORES
 
 
 def print_scores(console: Console, best: dict[str, Any], last: dict[str, Any]) -> None:
     """The scores of the bundle that is kept and those of the last validation, side by side."""
     columns = [("kept", best)] if best["step"] == last["step"] else [("kept", best), ("last", last)]
     table = Table("score", *(f"{name}, step {entry['step']:,}" for name, entry in columns))
-    for score in SCORES:
+    for score in (score for score in SCORES + PICTURE_SCORES if score in best):
         table.add_row(score, *(f"{entry[score]:.4g}" for _, entry in columns))
     console.print(table)
 
 
 def draw_curves(path: Path, history: Sequence[dict[str, Any]], title: str) -> None:
-    """The training loss and the validation's recalls over steps, as a picture."""
+    """The training loss and the validation's shares over steps, as a picture."""
     from matplotlib.figure import Figure  # takes a while
 
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -30,9 +30,11 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]], title: str) -> No
     validations = [entry for entry in history if entry["phase"] == "validation"]
     left.plot([entry["step"] for entry in training], [entry["loss"] for entry in training], linewidth=1)
     left.set(xlabel="step", ylabel="training loss")
-    for score in (score for score in SCORES if score.startswith("recall")):
-        right.plot([e["step"] for e in validations], [e[score] for e in validations], marker=".", label=score)
-    right.set(xlabel="step", ylabel="validation recall", ylim=(0, 1))
+    for score in (score for score in SCORES + PICTURE_SCORES if score.startswith(("recall", "agreement"))):
+        scored = [e for e in validations if score in e]
+        if scored:
+            right.plot([e["step"] for e in scored], [e[score] for e in scored], marker=".", label=score)
+    right.set(xlabel="step", ylabel="validation score", ylim=(0, 1))
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)

@@ -1,0 +1,114 @@
+"""Unlabelled pictures beside the captions: they tell, with no pair, how well a translator carries pictures."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from PIL.Image import Image
+
+from c2c_jax.config import PicturesConfig
+from c2c_jax.data.store import Store
+from c2c_jax.errors import ConfigError, ImageError
+from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
+from c2c_jax.evaluation.gaps import unit_rows
+from c2c_jax.files import written_whole
+from c2c_jax.images import find_pictures, read_image
+from c2c_jax.miniworld.pairs import picture_at
+from c2c_jax.models.gap import Gap, over_source_gap
+from c2c_jax.retrieval import own_ranks
+from c2c_jax.spaces import load_space
+from c2c_jax.training.log import console
+
+MINIWORLD = "miniworld:"
+FEWEST = 64  # pictures: of fewer each counts for too much
+ENCODED_AT_ONCE = 256
+KEPT = "pictures.npz"  # in the work directory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Pictures:
+    """Raw source vectors of pictures, and the unit target vectors that the training captions nearest to each have."""
+
+    source_PS: Float[np.ndarray, "P S"]
+    route_PE: Float[np.ndarray, "P E"]
+
+    @classmethod
+    def of(
+        cls, source_PS: Float[np.ndarray, "P S"], store: Store, held_out: np.ndarray, gap: Gap, input_norm: str
+    ) -> "Pictures":
+        """gap: it is corrected before captions are looked for. Goes through the store once."""
+        corrected_PS = np.asarray(over_source_gap(gap, input_norm, jnp.asarray(source_PS)))
+        return cls(source_PS=source_PS, route_PE=nearest_caption(corrected_PS, TrainingCaptions(store, held_out)))
+
+    def agreement(self, carried_PE: Float[np.ndarray, "P E"]) -> dict[str, float]:
+        """agreement@k, k = 1 and 10: the share of pictures whose translation is among the k nearest to what their own
+        captions' vectors say, of what all pictures' say.
+
+        Two ways lead from a picture to the target space: through the translator, and by way of the captions that lie
+        nearest to it. A translator that has lost its way among pictures agrees with the other route on few of them.
+        """
+        ranks_P = own_ranks(carried_PE, self.route_PE)
+        return {f"agreement@{k}": float(np.mean(ranks_P <= k)) for k in (1, 10)}
+
+
+def calibrated(gap: Gap, source_PS: Float[np.ndarray, "P S"], input_norm: str) -> Gap:
+    """The gap with the mean of these pictures, over vectors as the translator takes them."""
+    taken_PS = unit_rows(source_PS) if input_norm == "unit" else source_PS
+    return dataclasses.replace(gap, source_image=taken_PS.mean(0, dtype=np.float64).astype(np.float32))
+
+
+def picture_vectors(config: PicturesConfig, source: str, workdir: Path) -> Float[np.ndarray, "P S"] | None:
+    """Raw vectors of the pictures that a config names, by the vision tower of the space `source`; None where it names
+    none. They are kept in the work directory and made again where files, or the space, are others.
+
+    Files that cannot be read are told of and left out. Raises ImageError where fewer than FEWEST are left, ConfigError
+    for a count of the mini world's that is none, CheckpointError.
+    """
+    if not config.files:
+        return None
+    paths = [] if config.files.startswith(MINIWORLD) else find_pictures([config.files])
+    space = load_space(source, only="image")
+    listed = [(str(path), (at := path.stat()).st_size, at.st_mtime_ns) for path in paths if path.is_file()]
+    key = hashlib.sha256(json.dumps([space.fingerprint, config.files, listed]).encode()).hexdigest()
+    kept = workdir / KEPT
+    if kept.is_file():
+        with np.load(kept) as found:
+            if str(found["key"]) == key:
+                return found["source_PS"]
+    parts, pixels = [], []
+    for picture in _drawn(config.files) if not paths else _read(paths):
+        pixels.append(space.pixels_of(picture))
+        if len(pixels) == ENCODED_AT_ONCE:
+            parts.append(space.encode_pixels(np.stack(pixels)))
+            pixels = []
+    if pixels:
+        parts.append(space.encode_pixels(np.stack(pixels)))
+    if (count := sum(map(len, parts))) < FEWEST:
+        raise ImageError(f"{config.files} has {count} pictures that can be read; take {FEWEST} or more")
+    source_PS = np.concatenate(parts)
+    if jax.process_index() == 0:
+        with written_whole(kept) as beside, open(beside, "wb") as file:
+            np.savez(file, key=key, source_PS=source_PS)
+    return source_PS
+
+
+def _drawn(spec: str) -> Iterator[Image]:
+    """Pictures of the mini world's training split."""
+    count = spec.removeprefix(MINIWORLD)
+    if not count.isdecimal():
+        raise ConfigError(f"config.pictures.files is {spec!r}; of the mini world's pictures, write {MINIWORLD}COUNT")
+    return (picture_at("train", index) for index in range(int(count)))
+
+
+def _read(paths: list[Path]) -> Iterator[Image]:
+    for path in paths:
+        try:
+            yield read_image(path)
+        except ImageError as error:
+            console.print(f"left out: {error}")
