@@ -98,5 +98,5 @@ def test_the_networks_learn_and_are_written_as_diffusers_reads_them(monkeypatch,
     ours = AudioLDM.load(tmp_path / "audioldm")
     vector = ours.encode_text(["a dog barks twice"])
     expected = load_space(str(tmp_path / "clap"), only="text").encode_text(["a dog barks twice"])
-    np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=1e-5)
+    np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=1e-3)  # float16
     assert ours.generate(vector, Sampling(**settings), seeds=[0]).shape == (1, 40_960)

@@ -3,9 +3,10 @@
 The parts are diffusers' and transformers' own, trained in torch; what they make is judged by the CLAP's ears.
 """
 
+import copy
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from c2c_jax.spaces import Space, load_space
 
 TRAINING, JUDGED = 24_000, 576  # sounds
 AT_ONCE = 32  # of what is generated
+WAYS = ("sounds", "mels", "vae", "vocoder", "vae_vocoder", "from_sound", "from_text")  # of scores
 # What is sampled with unless the user says otherwise.
 SAMPLING: dict[str, Any] = {"seconds": SAMPLES / SAMPLE_RATE, "guidance": 2.5, "steps": 25}
 
@@ -79,22 +81,29 @@ class Ears:
 
 @dataclasses.dataclass(kw_only=True)
 class Networks:
-    """An AutoencoderKL, a UNet2DConditionModel and a SpeechT5HifiGan, and the folder of the CLAP that they are for."""
+    """An AutoencoderKL, a UNet2DConditionModel and a SpeechT5HifiGan, and the folder of the CLAP that they are for.
+
+    Their weights are brought to what float16 can tell, as that is what they are kept in.
+    """
 
     vae: Any
     unet: Any
     vocoder: Any
     clap: Path
 
+    def __post_init__(self) -> None:
+        for network in (self.vae, self.unet, self.vocoder):
+            network.half().float()
+
     def save(self, folder: Path) -> None:
-        """Writes an AudioLDMPipeline in diffusers' layout, and the settings that it is sampled with."""
+        """Writes an AudioLDMPipeline in diffusers' layout, float16, and the settings that it is sampled with."""
         with quiet_loading():
             tokenizer = transformers.RobertaTokenizer.from_pretrained(self.clap)
             text_encoder = transformers.ClapTextModelWithProjection.from_pretrained(self.clap)
             scheduler = diffusers.DDIMScheduler(**NOISE_LEVELS)
-            pipeline: Any = diffusers.AudioLDMPipeline(
-                self.vae, text_encoder, tokenizer, self.unet, scheduler, self.vocoder
-            )
+            vae, unet, vocoder = (copy.deepcopy(network) for network in (self.vae, self.unet, self.vocoder))
+            pipeline: Any = diffusers.AudioLDMPipeline(vae, text_encoder, tokenizer, unet, scheduler, vocoder)
+            pipeline.to(dtype=torch.float16)
         with written_whole(folder) as beside:
             pipeline.save_pretrained(beside)
             (beside / SAMPLING_FILE).write_text(json.dumps(SAMPLING, indent=2) + "\n", encoding="utf-8")
@@ -127,14 +136,16 @@ def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Ne
 
 
 @torch.inference_mode()
-def scores(networks: Networks, judged: Material, ears: Ears) -> dict[str, float]:
+def scores(networks: Networks, judged: Material, ears: Ears, ways: Collection[str] = WAYS) -> dict[str, float]:
     """What is left of sounds, by the ears, behind each part alone and behind all of them; see `cards.MEANINGS`."""
     mels = mels_of(judged.views)
-    latents = encoded(networks.vae, mels)[:, :LATENTS]
     generator = AudioLDM(
         unet=networks.unet, vae=networks.vae, vocoder=networks.vocoder, noise_levels=dict(NOISE_LEVELS)
     )
     negative_E = ears.texts([Sampling().negative_prompt])[0]
+
+    def decoded_mels() -> np.ndarray:
+        return decoded(networks.vae, encoded(networks.vae, mels)[:, :LATENTS])
 
     def made(vectors_NE: np.ndarray) -> np.ndarray:
         parts = []
@@ -145,19 +156,19 @@ def scores(networks: Networks, judged: Material, ears: Ears) -> dict[str, float]
             parts.append(generator.generate(part, sampling, seeds=list(seeds), negative_E=negative_E))
         return np.concatenate(parts)
 
-    ways = {
-        "sounds": _floats(judged.views),
-        "mels": of_mels(mels, griffin_lim),
-        "vae": of_mels(decoded(networks.vae, latents), griffin_lim),
-        "vocoder": of_mels(mels, networks.vocoder),
-        "vae_vocoder": of_mels(decoded(networks.vae, latents), networks.vocoder),
-        "from_sound": made(ears.vectors(_floats(judged.views))),
-        "from_text": made(ears.texts(captions_of(judged))),
+    by_way: dict[str, Callable[[], np.ndarray]] = {
+        "sounds": lambda: _floats(judged.views),
+        "mels": lambda: of_mels(mels, griffin_lim),
+        "vae": lambda: of_mels(decoded_mels(), griffin_lim),
+        "vocoder": lambda: of_mels(mels, networks.vocoder),
+        "vae_vocoder": lambda: of_mels(decoded_mels(), networks.vocoder),
+        "from_sound": lambda: made(ears.vectors(_floats(judged.views))),
+        "from_text": lambda: made(ears.texts(captions_of(judged))),
     }
-    found = {name: ears.judge(sounds_NS, judged.cells) for name, sounds_NS in ways.items()}
+    found = {way: ears.judge(by_way[way](), judged.cells) for way in ways}
     return {
-        f"{name}_{what}": value
-        for name, both in found.items()
+        f"{way}_{what}": value
+        for way, both in found.items()
         for what, value in zip(("source", "cell"), both, strict=True)
     }
 

@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from c2c_jax.miniworld.pretrain.fit import fit
 from c2c_jax.miniworld.pretrain.vae import LATENTS
 
-CHANNELS = (64, 96, 128)
+CHANNELS = (48, 64, 96)
 BATCH, STEPS, LEARNING_RATE = 32, 12_000, 1e-3
 UNCONDITIONED = 0.1  # share of rows that are given the vector of one of the vectors of nothing, as guidance needs it
 FROM_TEXT = 0.3  # share of rows that are given the vector of their caption instead of their sound

@@ -13,7 +13,7 @@ LATENTS, CHANNELS = 8, (8, 16, 32, 64)
 BATCH, FRAMES, STEPS, LEARNING_RATE = 32, 64, 6500, 2e-3  # frames of a training piece
 SCALE = 0.25  # of logarithms on their way in; no shift goes with it, as padding with zeros would not
 MEAN, DEVIATION = -6.0, 2.5  # of logarithms, on their way out
-KL, FIRST_KL, FIRST_STEPS = 1e-3, 1e-2, 4000  # weights of the divergence from a unit Gaussian, in nats a latent value
+KL, FIRST_KL, FIRST_STEPS = 1e-4, 1e-2, 4000  # weights of the divergence from a unit Gaussian, in nats a latent value
 
 
 def new_vae() -> Any:
