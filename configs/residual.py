@@ -1,4 +1,4 @@
-"""The recommended recipe: a linear layer that starts as the Procrustes rotation, a GELU MLP beside it, and InfoNCE.
+"""A linear layer that starts as the Procrustes rotation, a GELU MLP beside it, and InfoNCE: the best at captions.
 
     python train.py --config configs/residual.py:gcc --workdir runs/residual
 

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
@@ -14,7 +13,7 @@ from jaxtyping import Float
 from c2c_jax.config import Config
 from c2c_jax.data.store import Store
 from c2c_jax.models import translator as translators
-from c2c_jax.models.gap import Gap, over_source_gap
+from c2c_jax.models.gap import Gap
 from c2c_jax.models.memory import Memory
 from c2c_jax.training.build import build_learning_rate, build_objective, build_optimizer, build_spec, initial_translator
 from c2c_jax.training.check import check, check_rows
@@ -69,12 +68,12 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         feed = open_feed(feed_kind, store, training, B, config.seed, mesh, config.epochs + 1)
         run = jit_steps(make_step(graphdef, objective, optimizer, schedule), feed.batch, mesh)
         gap, pictures = caption_means(store, held_out, spec.input_norm), None
+        memory = remembered(config.memory, store, training, config.seed)
         if picture_PS is not None:
             gap = calibrated(gap, picture_PS, spec.input_norm) if config.pictures.calibrate else gap
-            pictures = Pictures.of(picture_PS, store, held_out, gap, spec.input_norm)
-        known = gap, remembered(config.memory, store, training, config.seed)
+            pictures = Pictures.of(picture_PS, store, held_out, gap, memory, spec.input_norm)
         scored_on = held_out_vectors(store, held_out)
-        validated = functools.partial(_validated, config, store, graphdef, spec, scored_on, pictures, known)
+        validated = functools.partial(_validated, config, store, graphdef, spec, scored_on, pictures, (gap, memory))
         devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
         log.start(step, steps, len(training), f"{spec.kind}, {len(training):,} captions, on {devices}, {feed}")
 
@@ -120,14 +119,12 @@ def _validated(
     state: TrainState,
 ) -> Bundle:
     """The translator as it is now, with its scores on the held-out captions, and on pictures where there are any.
-    known: of pictures' way to it. Captions go without; pictures go over the gap, and without the memory, as that is the
-    route which they are held against."""
+    known: what captions and pictures tell of pictures' way to it, which captions go without."""
     trained = jax.device_get(state.model)
     source_NS, target_NE = held_out
     scores = retrieval(np.asarray(_translate(graphdef, trained, source_NS)), target_NE)
     if pictures is not None:
-        source_PS = over_source_gap(known[0], spec.input_norm, jnp.asarray(pictures.source_PS))
-        scores |= pictures.agreement(np.asarray(_translate(graphdef, trained, source_PS)))
+        scores |= pictures.agreement(np.asarray(_translate(graphdef, trained, pictures.given_PS)))
     return Bundle(
         translator=nnx.merge(graphdef, trained),
         spec=spec,

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL.Image import Image
 
 from c2c_jax.config import PicturesConfig
@@ -21,6 +21,7 @@ from c2c_jax.files import written_whole
 from c2c_jax.images import find_pictures, read_image
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.models.gap import Gap, over_source_gap
+from c2c_jax.models.memory import Memory, towards_captions
 from c2c_jax.retrieval import own_ranks
 from c2c_jax.spaces import load_space
 from c2c_jax.training.log import console
@@ -33,18 +34,28 @@ KEPT = "pictures.npz"  # in the work directory
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pictures:
-    """Raw source vectors of pictures, and the unit target vectors that the training captions nearest to each have."""
+    """Source vectors of pictures as a translator is given them, and the unit target vectors that the training captions
+    nearest to each have."""
 
-    source_PS: Float[np.ndarray, "P S"]
+    given_PS: Float[np.ndarray, "P S"]
     route_PE: Float[np.ndarray, "P E"]
 
     @classmethod
     def of(
-        cls, source_PS: Float[np.ndarray, "P S"], store: Store, held_out: np.ndarray, gap: Gap, input_norm: str
+        cls,
+        source_PS: Float[np.ndarray, "P S"],
+        store: Store,
+        held_out: Int[np.ndarray, "H"],
+        gap: Gap,
+        memory: Memory | None,
+        input_norm: str,
     ) -> "Pictures":
-        """gap: it is corrected before captions are looked for. Goes through the store once."""
-        corrected_PS = np.asarray(over_source_gap(gap, input_norm, jnp.asarray(source_PS)))
-        return cls(source_PS=source_PS, route_PE=nearest_caption(corrected_PS, TrainingCaptions(store, held_out)))
+        """Of raw vectors, which go over the gap and then towards the memory's captions. Goes through the store once.
+        Raises StoreError for a damaged chunk."""
+        corrected_PS = over_source_gap(gap, input_norm, jnp.asarray(source_PS))
+        route_PE = nearest_caption(np.asarray(corrected_PS), TrainingCaptions(store, held_out))
+        given_PS = corrected_PS if memory is None else towards_captions(memory, corrected_PS)
+        return cls(given_PS=np.asarray(given_PS), route_PE=route_PE)
 
     def agreement(self, carried_PE: Float[np.ndarray, "P E"]) -> dict[str, float]:
         """agreement@k, k = 1 and 10: the share of pictures whose translation is among the k nearest to what their own

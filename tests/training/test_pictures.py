@@ -6,15 +6,17 @@ import json
 import numpy as np
 import pytest
 
-from c2c_jax.config import Config, DataConfig, PicturesConfig, TranslatorConfig
+from c2c_jax.config import Config, DataConfig, MemoryConfig, PicturesConfig, TranslatorConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.models.gap import Gap
+from c2c_jax.models.memory import towards_captions
 from c2c_jax.spaces import Space, load_space
 from c2c_jax.training.check import check
 from c2c_jax.training.feed import split
 from c2c_jax.training.loop import train
+from c2c_jax.training.memory import remembered
 from c2c_jax.training.pictures import KEPT, Pictures, picture_vectors
 from c2c_jax.weights.translator import load_bundle
 from tests.training.random_store import random_store
@@ -37,7 +39,9 @@ def test_agreement_by_hand(store):
     picture_PS = rng.normal(size=(20, store.plan.source.dim)).astype(np.float32)
     shift_S = rng.normal(size=store.plan.source.dim).astype(np.float32) / 10
     gap = Gap(source_text=shift_S, source_image=np.zeros_like(shift_S))
-    found = Pictures.of(picture_PS, store, HELD_OUT, gap, "unit")
+    memory = remembered(MemoryConfig(captions=50), store, TRAINING, 0)
+    found = Pictures.of(picture_PS, store, HELD_OUT, gap, memory, "unit")
+    np.testing.assert_allclose(found.given_PS, towards_captions(memory, unit(picture_PS) + shift_S), atol=1e-5)
     source_NS, target_NE = (store.read(side)[TRAINING].astype(np.float64) for side in ("source", "target"))
     routes = []
     for picture_S in unit(picture_PS.astype(np.float64)) + shift_S:
