@@ -22,6 +22,7 @@ from transformers import ClapTextModelWithProjection, RobertaTokenizer, SpeechT5
 
 from c2c_jax.errors import CheckpointError, GenerationError, one_line
 from c2c_jax.generation.checkpoint import check_layout, check_text, load_model, load_part, quiet_loading
+from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import DTYPES, LONGEST, Sampling
 from c2c_jax.weights.folders import checkpoint_folder, read_json
@@ -68,10 +69,10 @@ class AudioLDM:
         device: str = "cpu",
         offload: bool = False,
     ):
-        """unet, vae, vocoder: diffusers' UNet2DConditionModel and AutoencoderKL, transformers' SpeechT5HifiGan, in one
-        dtype. noise_levels: a scheduler's config. load_text: called when the first text is to be encoded;
-        None: vectors alone are taken. offload: the
-        parts stay in main memory, and each is on `device` only while it works."""
+        """unet, vae, vocoder: diffusers' UNet2DConditionModel and AutoencoderKL, transformers' SpeechT5HifiGan or our
+        GriffinLim, in one dtype. noise_levels: a scheduler's config. load_text: called when the first text is to be
+        encoded; None: vectors alone are taken. offload: the parts stay in main memory, and each is on `device` only
+        while it works."""
         self.sample_rate: int = vocoder.config.sampling_rate
         self.dim: int = unet.config.projection_class_embeddings_input_dim
         self._unet, self._vae, self._vocoder = unet, vae, vocoder
@@ -107,11 +108,12 @@ class AudioLDM:
             raise GenerationError("float16 is for GPUs: take float32 or bfloat16 on a CPU")
         kept = getattr(torch, dtype)
         with quiet_loading():
-            vocoder = load_model(SpeechT5HifiGan, folder / "vocoder", kept)
+            is_learned = read_json(folder / "vocoder/config.json").get("_class_name") != GriffinLim.__name__
+            vocoder = load_model(SpeechT5HifiGan if is_learned else GriffinLim, folder / "vocoder", kept)
             return cls(
                 unet=load_model(UNet2DConditionModel, folder / "unet", kept, low_cpu_mem_usage=False),
                 vae=load_model(AutoencoderKL, folder / "vae", kept, low_cpu_mem_usage=False),
-                vocoder=on_planes(vocoder) if device.startswith("cpu") else vocoder,
+                vocoder=on_planes(vocoder) if is_learned and device.startswith("cpu") else vocoder,
                 noise_levels=read_json(folder / "scheduler/scheduler_config.json"),
                 load_text=functools.partial(load_text_tower, folder),
                 device=device,

@@ -1,4 +1,4 @@
-"""The mini world's AudioLDM: autoencoder, diffusion network and vocoder, around the text tower of its CLAP.
+"""The mini world's AudioLDM: autoencoder and diffusion network, around the text tower of its CLAP.
 
 The parts are diffusers' and transformers' own, trained in torch; what they make is judged by the CLAP's ears.
 """
@@ -20,32 +20,31 @@ from rich.progress import track
 from c2c_jax.files import written_whole
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.checkpoint import quiet_loading
+from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.sampling import SAMPLING_FILE, Sampling
 from c2c_jax.miniworld.captions import caption
 from c2c_jax.miniworld.pairs import sound_at
 from c2c_jax.miniworld.pretrain.material import Material, material
-from c2c_jax.miniworld.pretrain.spectra import SAMPLE_RATE, SAMPLES, griffin_lim, log_mel
+from c2c_jax.miniworld.pretrain.spectra import SAMPLE_RATE, SAMPLES, log_mel
 from c2c_jax.miniworld.pretrain.texts import prompt_vectors
 from c2c_jax.miniworld.pretrain.towers import zero_shot
 from c2c_jax.miniworld.pretrain.unet import NOISE_LEVELS, train_unet
 from c2c_jax.miniworld.pretrain.vae import LATENTS, decoded, encoded, train_vae
-from c2c_jax.miniworld.pretrain.vocoder import train_vocoder
 from c2c_jax.spaces import Space, load_space
 
 TRAINING, JUDGED = 24_000, 576  # sounds
 AT_ONCE = 32  # of what is generated
-WAYS = ("sounds", "mels", "vae", "vocoder", "vae_vocoder", "from_sound", "from_text")  # of scores
+WAYS = ("sounds", "vocoder", "vae", "from_sound", "from_text")  # of scores
 # What is sampled with unless the user says otherwise.
 SAMPLING: dict[str, Any] = {"seconds": SAMPLES / SAMPLE_RATE, "guidance": 2.5, "steps": 25}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """steps: of the diffusion network, of the autoencoder and of the vocoder. seed: names the folder."""
+    """steps: of the diffusion network and of the autoencoder. seed: names the folder."""
 
     steps: int = 12_000
-    vae_steps: int = 6500
-    vocoder_steps: int = 8000
+    vae_steps: int = 9000
     seed: int = 0
 
 
@@ -81,15 +80,16 @@ class Ears:
 
 @dataclasses.dataclass(kw_only=True)
 class Networks:
-    """An AutoencoderKL, a UNet2DConditionModel and a SpeechT5HifiGan, and the folder of the CLAP that they are for.
+    """An AutoencoderKL and a UNet2DConditionModel, and the folder of the CLAP that they are for. The vocoder is no
+    network: of the log mels there are, sound is made by phases alone.
 
-    Their weights are brought to what float16 can tell, as that is what they are kept in.
+    The weights are brought to what float16 can tell, as that is what they are kept in.
     """
 
     vae: Any
     unet: Any
-    vocoder: Any
     clap: Path
+    vocoder: Any = dataclasses.field(default_factory=GriffinLim)
 
     def __post_init__(self) -> None:
         for network in (self.vae, self.unet, self.vocoder):
@@ -119,7 +119,6 @@ def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Ne
     sounds = material(workdir / "material", "sounds", view, "train", TRAINING, 0, processes)
     mels = mels_of(sounds.views)
     vae, vae_minutes = train_vae(mels, folder, recipe.vae_steps)
-    vocoder, vocoder_minutes = train_vocoder(sounds.views, mels, folder, recipe.vocoder_steps)
     ears = Ears.load(str(clap))
     unet, unet_minutes = train_unet(
         encoded(vae, mels),
@@ -130,9 +129,9 @@ def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Ne
         vae.config.scaling_factor,
         recipe.steps,
     )
-    networks = Networks(vae=vae, unet=unet, vocoder=vocoder, clap=clap)
+    networks = Networks(vae=vae, unet=unet, clap=clap)
     judged = material(workdir / "material", "sounds", view, "test", JUDGED, 0, processes)
-    return networks, scores(networks, judged, ears), vae_minutes + vocoder_minutes + unet_minutes
+    return networks, scores(networks, judged, ears), vae_minutes + unet_minutes
 
 
 @torch.inference_mode()
@@ -143,9 +142,6 @@ def scores(networks: Networks, judged: Material, ears: Ears, ways: Collection[st
         unet=networks.unet, vae=networks.vae, vocoder=networks.vocoder, noise_levels=dict(NOISE_LEVELS)
     )
     negative_E = ears.texts([Sampling().negative_prompt])[0]
-
-    def decoded_mels() -> np.ndarray:
-        return decoded(networks.vae, encoded(networks.vae, mels)[:, :LATENTS])
 
     def made(vectors_NE: np.ndarray) -> np.ndarray:
         parts = []
@@ -158,10 +154,8 @@ def scores(networks: Networks, judged: Material, ears: Ears, ways: Collection[st
 
     by_way: dict[str, Callable[[], np.ndarray]] = {
         "sounds": lambda: _floats(judged.views),
-        "mels": lambda: of_mels(mels, griffin_lim),
-        "vae": lambda: of_mels(decoded_mels(), griffin_lim),
         "vocoder": lambda: of_mels(mels, networks.vocoder),
-        "vae_vocoder": lambda: of_mels(decoded_mels(), networks.vocoder),
+        "vae": lambda: of_mels(decoded(networks.vae, encoded(networks.vae, mels)[:, :LATENTS]), networks.vocoder),
         "from_sound": lambda: made(ears.vectors(_floats(judged.views))),
         "from_text": lambda: made(ears.texts(captions_of(judged))),
     }
@@ -186,7 +180,7 @@ def mels_of(sounds_NS: Int16[np.ndarray, "N samples"], at_once: int = 256) -> Fl
 def of_mels(
     mels_NTM: Float[np.ndarray, "N T M"], vocoder: Callable, at_once: int = 64
 ) -> Float[np.ndarray, "N samples"]:
-    """Sounds of log mels by a vocoder, or by phases alone."""
+    """Sounds of log mels by a vocoder."""
     parts = [
         vocoder(torch.from_numpy(mels_NTM[start : start + at_once].astype(np.float32))).numpy()
         for start in range(0, len(mels_NTM), at_once)

@@ -19,10 +19,8 @@ MEANINGS = {
     "seen": "the same, of cells that training has met",
     "held_out": "the same, of cells that no training has met",
     "sounds": "by the CLAP's ears, of the test split's own sounds",
-    "mels": "of their mel-spectrograms, by Griffin and Lim's phases",
-    "vae": "of these behind the autoencoder, by the same phases",
     "vocoder": "of their mel-spectrograms, by the vocoder",
-    "vae_vocoder": "behind the autoencoder, by the vocoder",
+    "vae": "of these behind the autoencoder, by the vocoder",
     "from_sound": "generated from the CLAP vectors of the test split's sounds",
     "from_text": "generated from the CLAP vectors of their captions",
 }

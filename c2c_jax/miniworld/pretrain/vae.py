@@ -10,10 +10,12 @@ from diffusers import AutoencoderKL
 from c2c_jax.miniworld.pretrain.fit import fit
 
 LATENTS, CHANNELS = 8, (8, 16, 32, 64)
-BATCH, FRAMES, STEPS, LEARNING_RATE = 32, 64, 6500, 2e-3  # frames of a training piece
+BATCH, FRAMES, STEPS, LEARNING_RATE = 32, 64, 9000, 2e-3  # frames of a training piece
 SCALE = 0.25  # of logarithms on their way in; no shift goes with it, as padding with zeros would not
 MEAN, DEVIATION = -6.0, 2.5  # of logarithms, on their way out
-KL, FIRST_KL, FIRST_STEPS = 1e-4, 1e-2, 4000  # weights of the divergence from a unit Gaussian, in nats a latent value
+KL = 1e-3  # weight of the divergence from a unit Gaussian, in nats a latent value
+FIRST_STEPS, FIRST_KL = 4000, 1e-2  # its weight in the first steps
+LOUD, LOUDNESS = 5.0, 0.3  # weight of what is told of as loudness, and the power of amplitudes that this is
 
 
 def new_vae() -> Any:
@@ -46,7 +48,10 @@ def train_vae(mels: np.ndarray, folder: Path, steps: int = STEPS) -> tuple[Any, 
         posterior = vae.encode(mel_B1TM * SCALE).latent_dist
         found = vae.decode(posterior.sample()).sample
         wanted = (mel_B1TM - MEAN) / DEVIATION
-        return (found - wanted).abs().mean() + kl * posterior.kl().mean() / posterior.mean[0].numel()
+        # Logarithms of a hiss differ as much as those of what sounds above it; loudness tells these apart.
+        loudness = [torch.exp(LOUDNESS * (DEVIATION * x + MEAN)) for x in (found, wanted)]
+        loss = (found - wanted).abs().mean() + LOUD * (loudness[0] - loudness[1]).abs().mean()
+        return loss + kl * posterior.kl().mean() / posterior.mean[0].numel()
 
     vae, minutes = fit(new_vae(), loss_of, folder / "vae.pt", steps=steps, learning_rate=LEARNING_RATE)
     latents = encoded(vae, mels[:512], SCALE)

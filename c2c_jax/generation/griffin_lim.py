@@ -1,0 +1,74 @@
+"""A vocoder with nothing learned: mel-spectrograms to sound by phases that fit."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from jaxtyping import Float
+from transformers.audio_utils import mel_filter_bank
+
+
+class GriffinLim(ModelMixin, ConfigMixin):
+    """In the place of a SpeechT5HifiGan: log mels [B, T, M], or [T, M], to sound [B, samples], with the fields of that
+    one's config that pipelines read. diffusers loads it where c2c_jax is installed.
+
+    Magnitudes come from the filters' pseudo-inverse, phases from the fast algorithm of Griffin and Lim (Perraudin et
+    al. 2013, momentum 0.99), which begins at the same random phases every time.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        model_in_dim: int = 64,
+        sampling_rate: int = 16_000,
+        upsample_rates: Sequence[int] = (160,),
+        fft: int = 1024,
+        iterations: int = 64,
+    ):
+        """model_in_dim: mels, from 0 to half of sampling_rate (Hz), Slaney's filters. upsample_rates: their product is
+        the samples of a frame. fft: samples of its Hann window."""
+        super().__init__()
+        inverse_MK = np.linalg.pinv(filters(model_in_dim, sampling_rate, fft))
+        self.register_buffer("inverse_MK", torch.from_numpy(inverse_MK.astype(np.float32)))
+
+    def forward(self, spectrogram: Float[torch.Tensor, "*B T M"]) -> Float[torch.Tensor, "*B samples"]:
+        mel_BTM = spectrogram.float() if spectrogram.dim() == 3 else spectrogram.float()[None]
+        sound_BS = self._with_phases((torch.exp(mel_BTM) @ self.inverse_MK.float()).clamp(min=0).transpose(1, 2))
+        return sound_BS if spectrogram.dim() == 3 else sound_BS[0]
+
+    def _with_phases(self, magnitude_BKT: Float[torch.Tensor, "B K T"]) -> Float[torch.Tensor, "B samples"]:
+        fft, hop = self.config.fft, int(np.prod(self.config.upsample_rates))
+        window = torch.hann_window(fft, device=magnitude_BKT.device)
+        # The same for each sound of a batch, so that one is the same alone and among others.
+        angles = 2 * np.pi * torch.rand(magnitude_BKT.shape[1:], generator=torch.Generator().manual_seed(0))
+        spectrum = torch.polar(magnitude_BKT, angles.to(magnitude_BKT.device).expand_as(magnitude_BKT).contiguous())
+        before = torch.zeros((), device=magnitude_BKT.device)
+        for _ in range(self.config.iterations):
+            heard = torch.stft(
+                _overlapped(spectrum, window, hop), fft, hop, fft, window, center=False, return_complex=True
+            )
+            ahead, before = heard + 0.99 * (heard - before), heard
+            spectrum = magnitude_BKT * ahead / ahead.abs().clamp(min=1e-9)
+        return _overlapped(spectrum, window, hop)[:, (fft - hop) // 2 : -(fft - hop) // 2]
+
+
+def filters(mels: int, sample_rate: int, fft: int) -> Float[np.ndarray, "K M"]:
+    """Slaney's mel filters over the bins of a window of `fft` samples."""
+    return mel_filter_bank(fft // 2 + 1, mels, 0.0, sample_rate / 2, sample_rate, norm="slaney", mel_scale="slaney")
+
+
+def _overlapped(spectrum_BKT: torch.Tensor, window: torch.Tensor, hop: int) -> torch.Tensor:
+    """The sound whose windowed frames are nearest to those of a spectrum."""
+    fft = len(window)
+    frames_BFT = torch.fft.irfft(spectrum_BKT, fft, dim=1) * window[None, :, None]
+    samples = fft + hop * (frames_BFT.shape[2] - 1)
+
+    def summed(frames: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.fold(frames, (1, samples), (1, fft), stride=(1, hop))[:, 0, 0]
+
+    weights = summed((window**2)[None, :, None].expand(1, -1, frames_BFT.shape[2]))
+    return summed(frames_BFT) / weights.clamp(min=1e-3)
