@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(flags: argparse.Namespace) -> dict[str, float | str]:
-    """Light to import: where flags are wrong, nothing of JAX is."""
+    """The bench's figures, or the study's. Raises C2CError."""
     from bench.recipe import bench, study
     from c2c_jax.errors import ConfigError
 

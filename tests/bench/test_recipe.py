@@ -257,8 +257,13 @@ def test_whole_bench_and_again_from_what_it_left(arguments, tmp_path, monkeypatc
 
     monkeypatch.setattr(configs, "train", untouched)
     monkeypatch.setattr("bench.recipe.material.load_space", untouched)
-    assert main([*arguments, "--json", str(tmp_path / "again.json")]) == 0
-    assert json.loads((tmp_path / "again.json").read_text()) == figures
+    assert main([*arguments, "--calibrate", "both", "--json", str(tmp_path / "again.json")]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert {name: again[name] for name in figures} == figures
+    more = {name.partition(".")[0] for name in again.keys() - figures.keys()}
+    assert more == {"mine_calibrated", "paper_calibrated"}
+    assert again["mine_calibrated.gap_target"] != figures["mine.gap_target"]
+    assert again["mine_calibrated.caption_recall@1"] == figures["mine.caption_recall@1"]
 
 
 def test_misuse_ends_with_one_line(capsys):
