@@ -94,19 +94,14 @@ def calibrate(
     for one in unseen + unheard:
         console.print(f"left out: {one.file}: {one.why}")
 
-    of_pictures = of_sounds = after = None
-    image_BS = _stacked(seen, "pictures", ImageError) if eyes else np.zeros((0, bundle.source.dim), np.float32)
-    if eyes and gap.source_text is not None:
-        is_unit = bundle.spec.input_norm == "unit"
-        of_pictures = _estimate(unit_rows(image_BS) if is_unit else image_BS, gap.source_text)
-        text_S, gap = gap.source_text, dataclasses.replace(gap, source_image=of_pictures.mean)
-        shifted_BS = np.asarray(over_source_gap(gap, bundle.spec.input_norm, jnp.asarray(image_BS)))
-        after = _distance(unit_rows(shifted_BS) if is_unit else shifted_BS, text_S)
-    if ears and gap.target_text is not None:
-        of_sounds = _estimate(unit_rows(_stacked(sounding, "sounds", SoundError)), gap.target_text)
-        gap = dataclasses.replace(gap, target_audio=of_sounds.mean)
-    translated = None
-    if eyes and gap.target_audio is not None:
+    image_BS = _stacked(seen, "pictures", ImageError) if eyes else None
+    audio_BE = _stacked(sounding, "sounds", SoundError) if ears else None
+    input_norm, after, translated = bundle.spec.input_norm, None, None
+    gap, of_pictures, of_sounds = with_means(gap, input_norm, image_BS, audio_BE)
+    if image_BS is not None and gap.source_text is not None:
+        shifted_BS = np.asarray(over_source_gap(gap, input_norm, jnp.asarray(image_BS)))
+        after = _distance(_as_taken(shifted_BS, input_norm), gap.source_text)
+    if image_BS is not None and gap.target_audio is not None:
         without, with_it = (_translated(dataclasses.replace(bundle, gap=one), image_BS) for one in (Gap(), gap))
         translated = _distance(without, gap.target_audio), _distance(with_it, gap.target_audio)
     write_gap(folder, gap, out)
@@ -120,6 +115,24 @@ def calibrate(
         sounds=of_sounds,
         translated=translated,
     )
+
+
+def with_means(
+    gap: Gap,
+    input_norm: str,
+    image_NS: Float[np.ndarray, "N S"] | None = None,
+    audio_ME: Float[np.ndarray, "M E"] | None = None,
+) -> tuple[Gap, Estimate | None, Estimate | None]:
+    """Statistics with the means of pictures' raw vectors, of sounds' or of both, beside what they know already; and the
+    two estimates, None where there are no vectors or no captions' mean that they could be held against."""
+    of_pictures = of_sounds = None
+    if image_NS is not None and gap.source_text is not None:
+        of_pictures = _estimate(_as_taken(image_NS, input_norm), gap.source_text)
+        gap = dataclasses.replace(gap, source_image=of_pictures.mean)
+    if audio_ME is not None and gap.target_text is not None:
+        of_sounds = _estimate(unit_rows(audio_ME), gap.target_text)
+        gap = dataclasses.replace(gap, target_audio=of_sounds.mean)
+    return gap, of_pictures, of_sounds
 
 
 def remove(run: Path, out: Path | None = None) -> Calibration:
@@ -177,6 +190,11 @@ def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, 
 def _stacked(vectors: Vectors, what: str, kind: type[ImageError] | type[SoundError]) -> Float[np.ndarray, "N D"]:
     _require_enough(len(vectors), what, kind)
     return np.stack(list(vectors.values()))
+
+
+def _as_taken(x_NS: Float[np.ndarray, "N S"], input_norm: str) -> Float[np.ndarray, "N S"]:
+    """Raw vectors as a translator with that input_norm takes them, before it scales them."""
+    return unit_rows(x_NS) if input_norm == "unit" else x_NS
 
 
 def _estimate(x_ND: Float[np.ndarray, "N D"], text_D: Float[np.ndarray, "D"]) -> Estimate:

@@ -5,9 +5,10 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
+from bench.recipe.use import Unlabelled, in_use, without_memory
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.config import Config, EmbedConfig
 from c2c_jax.data.store import Store
@@ -41,17 +42,20 @@ def read_grid(given: Sequence[str]) -> Grid:
     return grid
 
 
-def read_settings(path: str, grid: Grid) -> Settings:
-    """The config in a file with every combination of the grid's values, by what tells it from the others. Raises
-    ConfigError for a missing file, an unknown field, and values that cannot work."""
+def read_settings(
+    path: str, grid: Mapping[str, Sequence[object]], fixed: Mapping[str, object] | None = None
+) -> Settings:
+    """The config in a file with every combination of the grid's values, by what tells it from the others. fixed: values
+    of other fields. Raises ConfigError for a missing file, an unknown field, and values that cannot work."""
     if not Path(path.partition(":")[0]).is_file():
         raise ConfigError(f"there is no config file {path}; recipes lie in configs/")
     settings: Settings = {}
     for values in itertools.product(*grid.values()):
-        pairs = [f"{field}={value}" for field, value in zip(grid, values, strict=True)]
-        config = read_config(path, [f"--config.{pair}" for pair in pairs])
+        tried = dict(zip(grid, values, strict=True))
+        all_set = {**(fixed or {}), **tried}
+        config = read_config(path, [f"--config.{field}={value}" for field, value in all_set.items()])
         check(config)
-        settings[", ".join(pairs)] = config
+        settings[", ".join(f"{field}={value}" for field, value in tried.items())] = config
     return settings
 
 
@@ -77,20 +81,43 @@ def placed(config: Config, spaces: tuple[str, str], captions: int, store: Path) 
     return dataclasses.replace(config, source=spaces[0], target=spaces[1], data=data, embed=EmbedConfig())
 
 
+def fitted(config: Config, rows: int, like: int) -> Config:
+    """A config for a store of `rows` captions that takes about as many steps as it does of `like` captions.
+
+    A tenth of the captions is held out, at most what the config holds out; a batch is the largest power of two of
+    captions that are left to train on, at most the config's own; and the epochs are the whole number that comes nearest
+    to the config's steps, at least 1.
+    """
+    steps = config.epochs * (like - config.data.holdout) / config.batch_size
+    holdout = min(config.data.holdout, max(rows // 10, 1))
+    training = rows - holdout
+    batch = min(config.batch_size, 2 ** (training.bit_length() - 1))
+    data = dataclasses.replace(config.data, holdout=holdout)
+    return dataclasses.replace(config, batch_size=batch, epochs=max(round(steps * batch / training), 1), data=data)
+
+
 def run_key(config: Config, store: Store) -> str:
-    """Of all that a run hangs on: the whole config, but for where its store lies, and what is in that store."""
+    """Of all that training hangs on: the whole config, but for its memory and for where its store lies, and what is in
+    that store."""
     fields = dataclasses.asdict(config)
-    del fields["data"]["store"]
+    del fields["memory"], fields["data"]["store"]
     content = [fields, dataclasses.asdict(store.plan), store.checksums]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def trained(
-    name: str, config: Config, store: Store, seeds: int, folder: Path, told: Callable[[], None]
+    name: str,
+    config: Config,
+    store: Store,
+    seeds: int,
+    folder: Path,
+    told: Callable[[], None],
+    means: Unlabelled | None = None,
 ) -> tuple[Method, ...]:
     """The translators of a config, one for each seed, as methods. A run that is done is read from `folder`, and
     one that was stopped goes on. told: is called after each.
 
+    The config's memory, and the means of unlabelled files, are put beside what was trained: one run serves them all.
     Raises ConfigError and TrainingError as `train`, and SystemExit where SIGTERM stopped it.
     """
     check_rows(config, store)
@@ -99,8 +126,8 @@ def trained(
         seeded = dataclasses.replace(config, seed=seed)
         run = folder / run_key(seeded, store)
         if not (run / DONE).is_file():
-            _train(seeded, store, run)
-        bundle = load_bundle(run / "bundle")
+            _train(without_memory(seeded), store, run)
+        bundle = in_use(load_bundle(run / "bundle"), seeded, store, means)
         methods.append(method_of(name, bundle.translator, bundle.gap, bundle.memory))
         told()
     return tuple(methods)

@@ -127,6 +127,7 @@ class Material:
             images.append(self.clip.encode_image(pictures))
             audios.append(self.clap.encode_audio(sounds))
             self.bar.advance(task, len(pictures))
+        self.bar.remove_task(task)
         return vectors | {"image_NS": np.concatenate(images), "audio_NE": np.concatenate(audios)}
 
     def _captions(self, split: str, seed: int, count: int, texts: list[str]) -> dict[str, np.ndarray]:

@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
 from bench.recipe.material import Scenes
+from bench.recipe.use import Unlabelled
 from c2c_jax.config import Config, DataConfig, ObjectiveConfig, TranslatorConfig
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
@@ -16,9 +18,10 @@ from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.oracle import fitted_to_pairs
 from c2c_jax.evaluation.translation import Method, method_of
-from c2c_jax.models.gap import Gap
+from c2c_jax.models.gap import Gap, over_source_gap, over_target_gap
+from c2c_jax.models.layers import unit
 from c2c_jax.models.translator import TranslatorSpec, build_translator
-from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear
+from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge, set_linear
 
 TEMPERATURES = (0.003, 0.01, 0.02, 0.05, 0.1)  # of the nearest captions' softmax
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -43,18 +46,23 @@ class Recipe:
     reads_texts: bool = True
 
 
-def nearest_captions(store: Store) -> Recipe:
-    """The training captions remembered, at several temperatures."""
+def nearest_captions(store: Store, means: Unlabelled | None = None, name: str = "nearest_caption") -> Recipe:
+    """The training captions remembered, at several temperatures; pictures go over the gap by the means, if any."""
     memory = list(TrainingCaptions(store, NO_ROWS))
+    gap = means.correct(caption_means(store, NO_ROWS, "unit"), "unit") if means else Gap()
 
     def at(temperature: float) -> Method:
-        def carry(source_BS: np.ndarray) -> np.ndarray:
+        def of_texts(source_BS: np.ndarray) -> np.ndarray:
             return nearest_caption(source_BS, memory, temperature)
 
-        return Method(name="nearest_caption", of_texts=carry, of_images=carry)
+        def of_images(source_BS: np.ndarray) -> np.ndarray:
+            shifted_BS = over_source_gap(gap, "unit", jnp.asarray(source_BS, jnp.float32))
+            return np.asarray(unit(over_target_gap(gap, jnp.asarray(of_texts(np.asarray(shifted_BS))))))
+
+        return Method(name=name, of_texts=of_texts, of_images=of_images)
 
     variants = (Variant(setting=f"temperature={value:g}", methods=(at(value),)) for value in TEMPERATURES)
-    return Recipe(name="nearest_caption", variants=tuple(variants))
+    return Recipe(name=name, variants=tuple(variants))
 
 
 def closed_forms(store: Store) -> tuple[Recipe, Recipe]:

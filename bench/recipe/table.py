@@ -32,7 +32,9 @@ def tables(results: Sequence[Result]) -> list[Table]:
         if not found:
             header.append("setting")
             cells = [[*line, row.setting] for line, row in zip(cells, rows, strict=True)]
-        found.append(Table(title=f"{title}: mean [± standard deviation]", header=header, cells=cells))
+        found.append(
+            Table(title=f"{title}: mean [± standard deviation over seeds × drawings]", header=header, cells=cells)
+        )
     return found
 
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from bench.recipe import bench, configs, methods
+from bench.recipe import bench, configs
 from bench.recipe.__main__ import main
 from bench.recipe.dial import Dial
 from bench.recipe.drawing import drawn
@@ -21,7 +21,6 @@ from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.translation import Method
 from c2c_jax.miniworld.pairs import picture_at, sound_at
 from c2c_jax.miniworld.world import HELD_OUT_CELLS
-from tests.generation.test_ranking import build_clap
 from tests.training.random_store import random_store
 
 HELD_OUT = HELD_OUT_CELLS[0]  # of source 0, as SEEN is; OTHERS are of source 1
@@ -240,35 +239,6 @@ def test_every_cell_of_the_table_is_a_figure():
     assert second.cells[0][:2] == ["mine", "0.500"]
 
 
-TINY = """
-from c2c_jax.config import Config, DataConfig, TranslatorConfig
-
-
-def get_config():
-    data, translator = DataConfig(holdout=20), TranslatorConfig(kind="ridge")
-    return Config(batch_size=16, epochs=1, data=data, translator=translator)
-"""
-
-
-@pytest.fixture
-def arguments(monkeypatch, tmp_path, clip_folder, audioldm_folder) -> list[str]:
-    """A tiny recipe between random towers, on a few captions and scenes."""
-    extractor = build_clap(tmp_path / "clap", audioldm_folder) / "preprocessor_config.json"
-    extractor.write_text(json.dumps(json.loads(extractor.read_text()) | {"sampling_rate": 16_000}))
-    prompts = np.random.default_rng(0).normal(size=(288, 64))
-    monkeypatch.setattr("bench.recipe.material.prompt_vectors", lambda space, style: prompts)
-    monkeypatch.setattr(methods, "RIDGES", (1e-3,))
-    monkeypatch.setattr(methods, "TEMPERATURES", (0.01,))
-    monkeypatch.setattr(bench, "CELLS", 24)
-    (tmp_path / "mine.py").write_text(TINY)
-    monkeypatch.setattr(bench, "PAPER", str(tmp_path / "mine.py"))
-    oracle = dataclasses.replace(configs.read_settings(bench.PAPER, {})[""], source="", target="")
-    monkeypatch.setattr(bench, "oracle_settings", lambda pairs: {"tiny": oracle})
-    sizes = {"captions": 120, "seeds": 2, "draws": 1, "pairs": 48, "training-pairs": 48, "processes": 1}
-    places = {"clip": clip_folder, "clap": tmp_path / "clap", "workdir": tmp_path / "work"}
-    return [bench.PAPER, *(f"--{name}={value}" for name, value in (sizes | places).items())]
-
-
 def test_whole_bench_and_again_from_what_it_left(arguments, tmp_path, monkeypatch, capsys):
     assert main([*arguments, "--json", str(tmp_path / "first.json")]) == 0
     out = capsys.readouterr().out
@@ -287,8 +257,13 @@ def test_whole_bench_and_again_from_what_it_left(arguments, tmp_path, monkeypatc
 
     monkeypatch.setattr(configs, "train", untouched)
     monkeypatch.setattr("bench.recipe.material.load_space", untouched)
-    assert main([*arguments, "--json", str(tmp_path / "again.json")]) == 0
-    assert json.loads((tmp_path / "again.json").read_text()) == figures
+    assert main([*arguments, "--calibrate", "both", "--json", str(tmp_path / "again.json")]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert {name: again[name] for name in figures} == figures
+    more = {name.partition(".")[0] for name in again.keys() - figures.keys()}
+    assert more == {"mine_calibrated", "paper_calibrated"}
+    assert again["mine_calibrated.gap_target"] != figures["mine.gap_target"]
+    assert again["mine_calibrated.caption_recall@1"] == figures["mine.caption_recall@1"]
 
 
 def test_misuse_ends_with_one_line(capsys):

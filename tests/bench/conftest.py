@@ -1,0 +1,38 @@
+"""What the tests of the bench of recipes share: a recipe, spaces and sizes that are tiny."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from bench.recipe import bench, configs, ground, methods
+from tests.generation.test_ranking import build_clap
+
+TINY = """
+from c2c_jax.config import Config, DataConfig, TranslatorConfig
+
+
+def get_config():
+    data, translator = DataConfig(holdout=20), TranslatorConfig(kind="ridge")
+    return Config(batch_size=16, epochs=1, data=data, translator=translator)
+"""
+
+
+@pytest.fixture
+def arguments(monkeypatch, tmp_path, clip_folder, audioldm_folder) -> list[str]:
+    """A tiny recipe between random towers, on a few captions and scenes."""
+    extractor = build_clap(tmp_path / "clap", audioldm_folder) / "preprocessor_config.json"
+    extractor.write_text(json.dumps(json.loads(extractor.read_text()) | {"sampling_rate": 16_000}))
+    prompts = np.random.default_rng(0).normal(size=(288, 64))
+    monkeypatch.setattr("bench.recipe.material.prompt_vectors", lambda space, style: prompts)
+    monkeypatch.setattr(methods, "RIDGES", (1e-3,))
+    monkeypatch.setattr(methods, "TEMPERATURES", (0.01,))
+    monkeypatch.setattr(bench, "CELLS", 24)
+    (tmp_path / "mine.py").write_text(TINY)
+    monkeypatch.setattr(bench, "PAPER", str(tmp_path / "mine.py"))
+    oracle = dataclasses.replace(configs.read_settings(bench.PAPER, {})[""], source="", target="")
+    monkeypatch.setattr(ground, "oracle_settings", lambda pairs: {"tiny": oracle})
+    sizes = {"captions": 120, "seeds": 2, "draws": 1, "pairs": 48, "training-pairs": 48, "processes": 1}
+    places = {"clip": clip_folder, "clap": tmp_path / "clap", "workdir": tmp_path / "work"}
+    return [bench.PAPER, *(f"--{name}={value}" for name, value in (sizes | places).items())]
