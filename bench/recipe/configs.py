@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from bench.recipe.use import Unlabelled, in_use, without_memory
+from bench.recipe.use import Unlabelled, as_trained, in_use
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.config import Config, EmbedConfig
 from c2c_jax.data.store import Store
@@ -97,10 +97,10 @@ def fitted(config: Config, rows: int, like: int) -> Config:
 
 
 def run_key(config: Config, store: Store) -> str:
-    """Of all that training hangs on: the whole config, but for its memory and for where its store lies, and what is in
-    that store."""
-    fields = dataclasses.asdict(config)
-    del fields["memory"], fields["data"]["store"]
+    """Of all that training hangs on: the whole config, but for what is put beside the translator and for where its
+    store lies, and what is in that store."""
+    fields = dataclasses.asdict(as_trained(config))
+    del fields["data"]["store"]
     content = [fields, dataclasses.asdict(store.plan), store.checksums]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -126,7 +126,7 @@ def trained(
         seeded = dataclasses.replace(config, seed=seed)
         run = folder / run_key(seeded, store)
         if not (run / DONE).is_file():
-            _train(without_memory(seeded), store, run)
+            _train(as_trained(seeded), store, run)
         bundle = in_use(load_bundle(run / "bundle"), seeded, store, means)
         methods.append(method_of(name, bundle.translator, bundle.gap, bundle.memory))
         told()

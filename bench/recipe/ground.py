@@ -3,7 +3,7 @@
 import argparse
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.progress import Progress
@@ -22,7 +22,7 @@ from bench.recipe.methods import (
     pair_store,
 )
 from bench.recipe.trial import Result, result
-from bench.recipe.use import Unlabelled
+from bench.recipe.use import Unlabelled, is_calibrated
 from c2c_jax.config import Config
 from c2c_jax.data.embed import prepare_store
 from c2c_jax.data.store import Store
@@ -72,21 +72,23 @@ class Ground:
         return self.material.scenes("train", 0, self.flags.training_pairs, self.dial)
 
     def trained(self, name: str, settings: Settings, kinds: Sequence[str] = ("",)) -> Recipe:
-        """A row of configs that are placed, each with every kind of means; "": with none."""
-        means = {kind: Unlabelled.of(kind, self.pairs) if kind else None for kind in kinds}
-        return self._trained(name, settings, self.store, means)
+        """A row of configs that are placed, each with every kind of means; "": with pictures' where the config has them
+        put into its bundle, with none elsewhere."""
+        return self._trained(name, settings, self.store, kinds)
 
-    def _trained(
-        self, name: str, settings: Settings, store: Store, means: Mapping[str, Unlabelled | None], **told: bool
-    ) -> Recipe:
-        task = self.bar.add_task(f"training {name}", total=self.flags.seeds * len(settings) * len(means))
+    def _means(self, kind: str, config: Config) -> Unlabelled | None:
+        kind = kind or ("pictures" if is_calibrated(config) else "")
+        return Unlabelled.of(kind, self.pairs) if kind else None
+
+    def _trained(self, name: str, settings: Settings, store: Store, kinds: Sequence[str], **told: bool) -> Recipe:
+        task = self.bar.add_task(f"training {name}", total=self.flags.seeds * len(settings) * len(kinds))
         found, since = [], time.perf_counter()
         runs = self.flags.workdir / "runs"
         for setting, config in settings.items():
-            for kind, of_kind in means.items():
+            for kind in kinds:
                 advance = functools.partial(self.bar.advance, task)
-                methods = trained(name, config, store, self.flags.seeds, runs, advance, of_kind)
-                parts = [setting, f"means={kind}" if len(means) > 1 else ""]
+                methods = trained(name, config, store, self.flags.seeds, runs, advance, self._means(kind, config))
+                parts = [setting, f"means={kind}" if len(kinds) > 1 else ""]
                 found.append((", ".join(filter(None, parts)), methods))
         self.bar.remove_task(task)
         seconds = time.perf_counter() - since
@@ -119,7 +121,7 @@ class Ground:
             case "oracle_residual":
                 settings = dict(list(oracle_settings(len(self.pairs.cells_N)).items())[: self.flags.most_settings])
                 store = pair_store(self.pairs, self.flags.workdir)
-                return self._trained(name, settings, store, {"": None}, reads_texts=False)
+                return self._trained(name, settings, store, ("",), reads_texts=False)
         raise ValueError(f"no reference {name!r}")
 
     @functools.cached_property

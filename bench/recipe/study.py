@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
+from bench.recipe import selection
 from bench.recipe.bench import check_flags
 from bench.recipe.configs import Settings, fitted
 from bench.recipe.dial import Dial
@@ -19,7 +20,7 @@ from bench.recipe.ground import Ground
 from bench.recipe.material import Material
 from bench.recipe.plots import draw_curves, draw_frontier
 from bench.recipe.scores import Summary
-from bench.recipe.study_rows import BOUNDS, Case, panels
+from bench.recipe.study_rows import BOUNDS, SHIPPED, Case, panels
 from bench.recipe.table import flat, print_tables, tables
 from bench.recipe.trial import Result, ceiling, chance, spaces
 from c2c_jax.cli.train import sole_run
@@ -63,7 +64,25 @@ def run(flags: argparse.Namespace) -> dict[str, float | str]:
                 console.rule(name) if console.is_terminal else console.print(f"## {name}\n")
                 print_tables(tables(results), console)
         _write(folder, found)
-    return {f"{name}.{key}": value for name in chosen for key, value in flat(found[name]).items()}
+        figures = {f"{name}.{key}": value for name in chosen for key, value in flat(found[name]).items()}
+        if "tools" in chosen:
+            selected = _selection(flags, materials, all_panels["tools"][0], folder / "selection.json", bar)
+            print_tables([selection.table(selected)], console)
+            figures |= {f"selection.{name}": value for name, value in selected.items()}
+    return figures
+
+
+def _selection(
+    flags: argparse.Namespace, materials: Sequence[Material], tools: Case, path: Path, bar: Progress
+) -> dict[str, float]:
+    """Of all translators of the tools' panel, which are trained by now: the shipped memory beside them, and none."""
+    ground = Ground(flags, materials[0], tools.captions, Dial(), bar)
+    rows = {row.name: {name: ground.placed(config) for name, config in row.settings().items()} for row in tools.rows}
+    (shipped,) = SHIPPED.settings().values()
+    found = list(selection.points(ground, rows, shipped.memory))
+    with written_whole(path) as beside:
+        beside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return selection.correlations(found)
 
 
 def _chosen(asked: str | None, known: Mapping[str, Any]) -> list[str]:

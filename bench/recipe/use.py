@@ -11,12 +11,13 @@ from jaxtyping import Float
 
 from bench.recipe.material import Scenes
 from c2c_jax.calibration import with_means
-from c2c_jax.config import Config, MemoryConfig
+from c2c_jax.config import Config, MemoryConfig, PicturesConfig
 from c2c_jax.data.store import Store
 from c2c_jax.models.gap import Gap
 from c2c_jax.models.memory import Memory
 from c2c_jax.training.feed import split
 from c2c_jax.training.memory import remembered
+from c2c_jax.training.metrics import PICTURE_SCORES
 from c2c_jax.weights.translator import Bundle
 
 MEANS = ("pictures", "both")  # of pictures, of pictures and sounds
@@ -42,9 +43,16 @@ class Unlabelled:
         return with_means(gap, input_norm, self.image_NS, self.audio_ME)[0]
 
 
-def without_memory(config: Config) -> Config:
-    """What is trained: a memory is put beside it afterwards, and leaves the same bundle as training with it."""
-    return dataclasses.replace(config, memory=MemoryConfig())
+def as_trained(config: Config) -> Config:
+    """What is trained: a memory and pictures' means are put beside it afterwards, and leave the same translator as
+    training with them. Without pictures its best bundle is told by captions."""
+    select_by = "" if config.select_by in PICTURE_SCORES else config.select_by
+    return dataclasses.replace(config, memory=MemoryConfig(), pictures=PicturesConfig(), select_by=select_by)
+
+
+def is_calibrated(config: Config) -> bool:
+    """Whether a run of that config puts the means of pictures into its bundle."""
+    return bool(config.pictures.files) and config.pictures.calibrate
 
 
 def in_use(bundle: Bundle, config: Config, store: Store, means: Unlabelled | None = None) -> Bundle:

@@ -1,6 +1,7 @@
 """A vocoder with nothing learned: mel-spectrograms to sound by phases that fit."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,13 +42,14 @@ class GriffinLim(ModelMixin, ConfigMixin):
         return sound_BS if spectrogram.dim() == 3 else sound_BS[0]
 
     def _with_phases(self, magnitude_BKT: Float[torch.Tensor, "B K T"]) -> Float[torch.Tensor, "B samples"]:
-        fft, hop = self.config.fft, int(np.prod(self.config.upsample_rates))
+        config: Any = self.config
+        fft, hop = config.fft, int(np.prod(config.upsample_rates))
         window = torch.hann_window(fft, device=magnitude_BKT.device)
         # The same for each sound of a batch, so that one is the same alone and among others.
         angles = 2 * np.pi * torch.rand(magnitude_BKT.shape[1:], generator=torch.Generator().manual_seed(0))
         spectrum = torch.polar(magnitude_BKT, angles.to(magnitude_BKT.device).expand_as(magnitude_BKT).contiguous())
         before = torch.zeros((), device=magnitude_BKT.device)
-        for _ in range(self.config.iterations):
+        for _ in range(config.iterations):
             heard = torch.stft(
                 _overlapped(spectrum, window, hop), fft, hop, fft, window, center=False, return_complex=True
             )

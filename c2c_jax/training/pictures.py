@@ -58,14 +58,19 @@ class Pictures:
         return cls(given_PS=np.asarray(given_PS), route_PE=route_PE)
 
     def agreement(self, carried_PE: Float[np.ndarray, "P E"]) -> dict[str, float]:
-        """agreement@k, k = 1 and 10: the share of pictures whose translation is among the k nearest to what their own
-        captions' vectors say, of what all pictures' say.
+        """Of these pictures, carried; see the function."""
+        return agreement(carried_PE, self.route_PE)
 
-        Two ways lead from a picture to the target space: through the translator, and by way of the captions that lie
-        nearest to it. A translator that has lost its way among pictures agrees with the other route on few of them.
-        """
-        ranks_P = own_ranks(carried_PE, self.route_PE)
-        return {f"agreement@{k}": float(np.mean(ranks_P <= k)) for k in (1, 10)}
+
+def agreement(carried_PE: Float[np.ndarray, "P E"], route_PE: Float[np.ndarray, "P E"]) -> dict[str, float]:
+    """agreement@k, k = 1 and 10: the share of pictures whose translation is among the k nearest to what their own
+    captions' vectors say, of what all pictures' say.
+
+    Two ways lead from a picture to the target space: through the translator, and by way of the captions that lie
+    nearest to it. A translator that has lost its way among pictures agrees with the other route on few of them.
+    """
+    ranks_P = own_ranks(carried_PE, route_PE)
+    return {f"agreement@{k}": float(np.mean(ranks_P <= k)) for k in (1, 10)}
 
 
 def calibrated(gap: Gap, source_PS: Float[np.ndarray, "P S"], input_norm: str) -> Gap:

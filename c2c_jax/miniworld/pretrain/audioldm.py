@@ -121,7 +121,7 @@ def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Ne
     vae, vae_minutes = train_vae(mels, folder, recipe.vae_steps)
     ears = Ears.load(str(clap))
     unet, unet_minutes = train_unet(
-        encoded(vae, mels),
+        encoded(vae, mels)[:, :LATENTS],
         ears.vectors(_floats(sounds.views)),
         ears.texts(captions_of(sounds)),
         ears.texts(["", Sampling().negative_prompt]),

@@ -49,7 +49,8 @@ def train_unet(
 ) -> tuple[Any, float]:  # fmt: skip
     """The network, and the minutes it took.
 
-    latents: means and deviations [N, 2 C, T', M'] as `vae.encoded` gives them. sound, text: unit vectors of each.
+    latents: means [N, C, T', M'] alone, unscaled: the deviations that the decoder was trained with are noise that no
+    network can foretell. sound, text: unit vectors of each.
     nothing: those that guidance leads away from, of which a row without a condition is given one.
     """
     noises: Any = DDPMScheduler(
@@ -60,12 +61,11 @@ def train_unet(
     def loss_of(unet: Any, step: int) -> torch.Tensor:
         rng = np.random.default_rng(step)
         rows = rng.integers(len(latents), size=BATCH)
-        mean, deviation = np.split(latents[rows], 2, axis=1)
-        clean = torch.from_numpy(scale * (mean + deviation * rng.normal(size=mean.shape)).astype(np.float32))
+        clean = torch.from_numpy(scale * latents[rows])
         drawn_B1 = rng.random((BATCH, 1))
         vectors = np.where(drawn_B1 < FROM_TEXT, text_NE[rows], sound_NE[rows])
         vectors = np.where(drawn_B1 > 1 - UNCONDITIONED, nothing_KE[rng.integers(len(nothing_KE), size=BATCH)], vectors)
-        noise = torch.from_numpy(rng.normal(size=mean.shape).astype(np.float32))
+        noise = torch.from_numpy(rng.normal(size=clean.shape).astype(np.float32))
         # Evenly over the range, so that losses vary less.
         level = torch.from_numpy((levels * ((rng.random() + np.arange(BATCH) / BATCH) % 1)).astype(np.int64))
         noisy = noises.add_noise(clean, noise, level)
