@@ -19,8 +19,6 @@ class GriffinLim(ModelMixin, ConfigMixin):
     al. 2013, momentum 0.99), which begins at the same random phases every time.
     """
 
-    config_name = "config.json"
-
     @register_to_config
     def __init__(
         self,
