@@ -95,7 +95,7 @@ class Config:
     log_every: int = 50  # steps between lines of metrics.jsonl
     eval_every: int = 500  # steps between validations
     checkpoint_every: int = 500  # steps between resumable checkpoints
-    select_by: str = ""  # validation score whose best bundle is kept; "": agreement@1 with pictures, else recall@10
+    select_by: str = ""  # validation score whose best bundle is kept; "": transfer with pictures, else recall@10
     patience: int = 0  # validations without a better score after which the run ends; 0: it does not end early
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)

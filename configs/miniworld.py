@@ -4,8 +4,8 @@
 
 CLIP's pictures lie in another cone than its texts, where a translator of clean captions has never been; vectors that
 are turned to a cosine of 0.8 fill the space between, a picture is brought over the gap by the mean of 1,000 unlabelled
-ones, and is then turned towards the captions nearest to it, of 4,000 that the bundle remembers. The bundle is kept that
-agrees most with these captions about the pictures. Embeds 50,000 captions and trains in under a minute on two cores.
+ones, and is then turned towards the captions nearest to it, of 4,000 that the bundle remembers. The same pictures
+choose the bundle. Embeds 50,000 captions and trains in under a minute on two cores.
 """
 
 from c2c_jax.config import (

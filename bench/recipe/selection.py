@@ -16,31 +16,36 @@ from bench.recipe.use import as_trained
 from c2c_jax.config import Config, MemoryConfig
 from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
 from c2c_jax.evaluation.tables import Table
-from c2c_jax.training.pictures import agreement
+from c2c_jax.training.pictures import agreement, transfer
 
-SCORES = ("agreement@1", "agreement@10", "caption_recall@1")  # to be had without pairs
-TRUTHS = ("cell", "cell_seen", "cell_held_out", "source")  # of test pictures
+SCORES = ("caption_recall@1", "agreement@1", "transfer", "agreement@1 behind the memory")  # to be had without pairs
+TRUTHS = ("cell", "cell_held_out")  # of test pictures
+WAYS = ("alone", "memory")  # how they are carried: by the translator alone, and behind the memory that is given
 PICTURES = 1000  # of the training split, unlabelled
-WAYS = ("alone", "memory")  # a translator alone, and behind the memory that is given
 
 Point = dict[str, Any]
 
 
 def points(ground: Ground, rows: Mapping[str, Settings], memory: MemoryConfig) -> Iterator[Point]:
-    """Scores and truths of every translator that the rows' settings train, each once, in both ways. Captions are the
-    first drawing's of the validation split, true figures those of the first test drawing."""
+    """Of every translator that the rows' settings train, each once: its scores, and `TRUTH WAY`. Captions are the first
+    drawing's of the validation split, true figures those of the first test drawing."""
     image_PS = ground.pairs.image_NS[:PICTURES]
     route_PE = nearest_caption(image_PS, TrainingCaptions(ground.store, NO_ROWS))
-    validation, test = (ground.drawings[split][0] for split in ("validation", "test"))
+    captions, scenes = ground.drawings["validation"][0].captions, ground.drawings["test"][0].scenes
     for name, config in _distinct(rows):
-        for way in WAYS:
-            used = dataclasses.replace(config, memory=memory) if way == "memory" else config
-            (variant,) = ground.trained(name, {"": used}).variants
-            for seed, method in enumerate(variant.methods):
-                found = agreement(method.of_images(image_PS), route_PE)
-                found |= caption_scores(method.of_texts(validation.captions.source_MS), validation.captions)
-                found |= image_scores(method.of_images(test.scenes.image_NS), test.scenes)
-                yield {"name": name, "way": way, "seed": seed} | {key: found[key] for key in (*SCORES, *TRUTHS)}
+        ways = config, dataclasses.replace(config, memory=memory)
+        methods = zip(*(ground.trained(name, {"": used}).variants[0].methods for used in ways), strict=True)
+        for seed, (alone, remembering) in enumerate(methods):
+            recall = caption_scores(alone.of_texts(captions.source_MS), captions)["caption_recall@1"]
+            agreed, behind = (
+                agreement(method.of_images(image_PS), route_PE)["agreement@1"] for method in (alone, remembering)
+            )
+            scores = recall, agreed, transfer(recall, agreed), behind
+            point: Point = {"name": name, "seed": seed, **dict(zip(SCORES, scores, strict=True))}
+            for way, method in zip(WAYS, (alone, remembering), strict=True):
+                figures = image_scores(method.of_images(scenes.image_NS), scenes)
+                point |= {f"{truth} {way}": figures[truth] for truth in TRUTHS}
+            yield point
 
 
 def _distinct(rows: Mapping[str, Settings]) -> Iterator[tuple[str, Config]]:
@@ -55,22 +60,21 @@ def _distinct(rows: Mapping[str, Settings]) -> Iterator[tuple[str, Config]]:
 
 
 def correlations(found: Sequence[Point]) -> dict[str, float]:
-    """`WAY.SCORE.TRUTH` → Spearman's rank correlation over all points of that way, and `WAY.runs`."""
-    figures: dict[str, float] = {}
-    for way in WAYS:
-        of_way = [point for point in found if point["way"] == way]
-        figures[f"{way}.runs"] = len(of_way)
-        for score in SCORES:
-            for truth in TRUTHS:
-                pairs = np.array([(point[score], point[truth]) for point in of_way])
-                figures[f"{way}.{score}.{truth}"] = float(spearmanr(*pairs.T).statistic)
+    """`SCORE.TRUTH WAY` → Spearman's rank correlation over all points, and `runs`."""
+    truths = [f"{truth} {way}" for way in WAYS for truth in TRUTHS]
+    figures: dict[str, float] = {"runs": len(found)}
+    for score in SCORES:
+        for truth in truths:
+            pairs = np.array([(point[score], point[truth]) for point in found])
+            figures[f"{score}.{truth}"] = float(spearmanr(*pairs.T).statistic)
     return figures
 
 
 def table(figures: Mapping[str, float]) -> Table:
-    header = ["score", *(f"{truth.replace('_', ' ')}, {way}" for way in WAYS for truth in TRUTHS)]
-    cells = [
-        [score, *(f"{figures[f'{way}.{score}.{truth}']:.2f}" for way in WAYS for truth in TRUTHS)] for score in SCORES
-    ]
-    runs = figures[f"{WAYS[0]}.runs"]
-    return Table(title=f"selection: rank correlation with test pictures, {runs} runs", header=header, cells=cells)
+    truths = [f"{truth} {way}" for way in WAYS for truth in TRUTHS]
+    cells = [[score, *(f"{figures[f'{score}.{truth}']:.2f}" for truth in truths)] for score in SCORES]
+    return Table(
+        title=f"selection: rank correlation with test pictures, {figures['runs']} runs",
+        header=["score", *(truth.replace("_", " ") for truth in truths)],
+        cells=cells,
+    )

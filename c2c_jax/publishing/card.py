@@ -34,6 +34,7 @@ SCORES = {
     "mean_cosine": "mean cosine of a translation and its caption's own vector",
     "agreement@1": "share of unlabelled pictures whose translation is nearest to what their nearest captions say",
     "agreement@10": "share of pictures whose translation has it among its 10 nearest",
+    "transfer": "geometric mean of recall@1 and agreement@1, which foretells how well pictures are carried",
 }
 # A caption source → the hub's dataset of the same captions.
 DATASETS = {"tfds:conceptual_captions": "google-research-datasets/conceptual_captions"}

@@ -71,7 +71,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         memory = remembered(config.memory, store, training, config.seed)
         if picture_PS is not None:
             gap = calibrated(gap, picture_PS, spec.input_norm) if config.pictures.calibrate else gap
-            pictures = Pictures.of(picture_PS, store, held_out, gap, memory, spec.input_norm)
+            pictures = Pictures.of(picture_PS, store, held_out, gap, spec.input_norm)
         scored_on = held_out_vectors(store, held_out)
         validated = functools.partial(_validated, config, store, graphdef, spec, scored_on, pictures, (gap, memory))
         devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
@@ -124,7 +124,8 @@ def _validated(
     source_NS, target_NE = held_out
     scores = retrieval(np.asarray(_translate(graphdef, trained, source_NS)), target_NE)
     if pictures is not None:
-        scores |= pictures.agreement(np.asarray(_translate(graphdef, trained, pictures.given_PS)))
+        carried_PE = np.asarray(_translate(graphdef, trained, pictures.given_PS))
+        scores |= pictures.scores(carried_PE, scores["recall@1"])
     return Bundle(
         translator=nnx.merge(graphdef, trained),
         spec=spec,

@@ -10,12 +10,12 @@ from c2c_jax.retrieval import own_ranks
 
 IN_BATCH = 32
 SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")
-PICTURE_SCORES = ("agreement@1", "agreement@10")  # see `training.pictures`
+PICTURE_SCORES = ("agreement@1", "agreement@10", "transfer")  # see `training.pictures`
 
 
 def selected_by(config: Config) -> str:
     """The score whose best bundle a run keeps."""
-    return config.select_by or ("agreement@1" if config.pictures.files else "recall@10")
+    return config.select_by or ("transfer" if config.pictures.files else "recall@10")
 
 
 def retrieval(

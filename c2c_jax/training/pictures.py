@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from c2c_jax.files import written_whole
 from c2c_jax.images import find_pictures, read_image
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.models.gap import Gap, over_source_gap
-from c2c_jax.models.memory import Memory, towards_captions
 from c2c_jax.retrieval import own_ranks
 from c2c_jax.spaces import load_space
 from c2c_jax.training.log import console
@@ -34,8 +34,8 @@ KEPT = "pictures.npz"  # in the work directory
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Pictures:
-    """Source vectors of pictures as a translator is given them, and the unit target vectors that the training captions
-    nearest to each have."""
+    """Source vectors of pictures as a translator alone is given them, and the unit target vectors that the training
+    captions nearest to each have."""
 
     given_PS: Float[np.ndarray, "P S"]
     route_PE: Float[np.ndarray, "P E"]
@@ -47,19 +47,22 @@ class Pictures:
         store: Store,
         held_out: Int[np.ndarray, "H"],
         gap: Gap,
-        memory: Memory | None,
         input_norm: str,
     ) -> "Pictures":
-        """Of raw vectors, which go over the gap and then towards the memory's captions. Goes through the store once.
-        Raises StoreError for a damaged chunk."""
-        corrected_PS = over_source_gap(gap, input_norm, jnp.asarray(source_PS))
-        route_PE = nearest_caption(np.asarray(corrected_PS), TrainingCaptions(store, held_out))
-        given_PS = corrected_PS if memory is None else towards_captions(memory, corrected_PS)
-        return cls(given_PS=np.asarray(given_PS), route_PE=route_PE)
+        """Of raw vectors, which go over the gap. Goes through the store once. Raises StoreError for a damaged chunk."""
+        given_PS = np.asarray(over_source_gap(gap, input_norm, jnp.asarray(source_PS)))
+        return cls(given_PS=given_PS, route_PE=nearest_caption(given_PS, TrainingCaptions(store, held_out)))
 
-    def agreement(self, carried_PE: Float[np.ndarray, "P E"]) -> dict[str, float]:
-        """Of these pictures, carried; see the function."""
-        return agreement(carried_PE, self.route_PE)
+    def scores(self, carried_PE: Float[np.ndarray, "P E"], recall: float) -> dict[str, float]:
+        """Of these pictures, carried: `agreement`, and `transfer` with the share of captions that are recalled."""
+        found = agreement(carried_PE, self.route_PE)
+        return found | {"transfer": transfer(recall, found["agreement@1"])}
+
+
+def transfer(recall: float, agreement: float) -> float:
+    """The geometric mean of captions' recall@1 and pictures' agreement@1: a translator is to have both. The one alone
+    is highest of those that know captions only, the other of those that carry pictures to what is common in them."""
+    return math.sqrt(recall * agreement)
 
 
 def agreement(carried_PE: Float[np.ndarray, "P E"], route_PE: Float[np.ndarray, "P E"]) -> dict[str, float]:

@@ -30,7 +30,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]], title: str) -> No
     validations = [entry for entry in history if entry["phase"] == "validation"]
     left.plot([entry["step"] for entry in training], [entry["loss"] for entry in training], linewidth=1)
     left.set(xlabel="step", ylabel="training loss")
-    for score in (score for score in SCORES + PICTURE_SCORES if score.startswith(("recall", "agreement"))):
+    for score in (score for score in SCORES + PICTURE_SCORES if score.startswith(("recall", "agreement", "transfer"))):
         scored = [e for e in validations if score in e]
         if scored:
             right.plot([e["step"] for e in scored], [e[score] for e in scored], marker=".", label=score)

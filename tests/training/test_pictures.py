@@ -6,17 +6,15 @@ import json
 import numpy as np
 import pytest
 
-from c2c_jax.config import Config, DataConfig, MemoryConfig, PicturesConfig, TranslatorConfig
+from c2c_jax.config import Config, DataConfig, PicturesConfig, TranslatorConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.models.gap import Gap
-from c2c_jax.models.memory import towards_captions
 from c2c_jax.spaces import Space, load_space
 from c2c_jax.training.check import check
 from c2c_jax.training.feed import split
 from c2c_jax.training.loop import train
-from c2c_jax.training.memory import remembered
 from c2c_jax.training.pictures import KEPT, Pictures, picture_vectors
 from c2c_jax.weights.translator import load_bundle
 from tests.training.random_store import random_store
@@ -39,9 +37,8 @@ def test_agreement_by_hand(store):
     picture_PS = rng.normal(size=(20, store.plan.source.dim)).astype(np.float32)
     shift_S = rng.normal(size=store.plan.source.dim).astype(np.float32) / 10
     gap = Gap(source_text=shift_S, source_image=np.zeros_like(shift_S))
-    memory = remembered(MemoryConfig(captions=50), store, TRAINING, 0)
-    found = Pictures.of(picture_PS, store, HELD_OUT, gap, memory, "unit")
-    np.testing.assert_allclose(found.given_PS, towards_captions(memory, unit(picture_PS) + shift_S), atol=1e-5)
+    found = Pictures.of(picture_PS, store, HELD_OUT, gap, "unit")
+    np.testing.assert_allclose(found.given_PS, unit(picture_PS) + shift_S, atol=1e-5)
     source_NS, target_NE = (store.read(side)[TRAINING].astype(np.float64) for side in ("source", "target"))
     routes = []
     for picture_S in unit(picture_PS.astype(np.float64)) + shift_S:
@@ -56,9 +53,11 @@ def test_agreement_by_hand(store):
         for row, (carried_E, own_E) in enumerate(zip(carried_PE, routes, strict=True))
     ]
     assert 1 < max(ranks)
-    assert found.agreement(carried_PE) == {
-        "agreement@1": np.mean(np.array(ranks) == 1),
+    first = np.mean(np.array(ranks) == 1)
+    assert found.scores(carried_PE, 0.36) == {
+        "agreement@1": first,
         "agreement@10": np.mean(np.array(ranks) <= 10),
+        "transfer": pytest.approx(0.6 * first**0.5),
     }
 
 
@@ -77,8 +76,8 @@ def test_the_trainer_scores_chooses_and_calibrates_by_them(store, tmp_path):
     np.testing.assert_allclose(bundle.gap.source_image, unit(picture_PS).mean(0), atol=1e-6)
     assert bundle.gap.used == ["source_text", "source_image"]
     entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    scores = [entry["agreement@1"] for entry in entries if entry["phase"] == "validation"]
-    assert len(scores) == 3 and bundle.metrics["agreement@1"] == max(scores)
+    scores = [entry["transfer"] for entry in entries if entry["phase"] == "validation"]
+    assert len(scores) == 3 and bundle.metrics["transfer"] == max(scores)
     assert 0 < bundle.metrics["agreement@1"] <= bundle.metrics["agreement@10"] <= 1
 
     ridge = dataclasses.replace(
