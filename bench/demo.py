@@ -24,10 +24,8 @@ def lines(folder: Path) -> list[str]:
         if row["task"] == "images_to_sounds" and row["metric"] == "neighbour_accuracy"
     }
     count = of_method["translator"]["n"]
-    pages = sorted(path.name for path in (folder / "sounds").glob("*.wav"))
     told = [
         f"page:       {folder / 'report.html'}",
-        f"sounds:     {', '.join(pages)} in {folder / 'sounds'}",
         f"translator: {folder / 'run/bundle'}",
         f"images to sounds: how often the nearest of {count:,} sounds is of the picture's own source",
     ]
