@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
+from c2c_jax.calibration import with_means
 from c2c_jax.config import Config
 from c2c_jax.data.store import Store
 from c2c_jax.models import translator as translators
@@ -24,7 +25,7 @@ from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, spli
 from c2c_jax.training.log import RunLog, console
 from c2c_jax.training.memory import remembered
 from c2c_jax.training.metrics import retrieval
-from c2c_jax.training.pictures import Pictures, calibrated
+from c2c_jax.training.pictures import Pictures
 from c2c_jax.training.report import draw_curves, print_scores
 from c2c_jax.training.rows import settled_feed
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
@@ -70,7 +71,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         gap, pictures = caption_means(store, held_out, spec.input_norm), None
         memory = remembered(config.memory, store, training, config.seed)
         if picture_PS is not None:
-            gap = calibrated(gap, picture_PS, spec.input_norm) if config.pictures.calibrate else gap
+            gap = with_means(gap, spec.input_norm, picture_PS)[0] if config.pictures.calibrate else gap
             pictures = Pictures.of(picture_PS, store, held_out, gap, spec.input_norm)
         scored_on = held_out_vectors(store, held_out)
         validated = functools.partial(_validated, config, store, graphdef, spec, scored_on, pictures, (gap, memory))

@@ -4,31 +4,28 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
-from PIL.Image import Image
 
 from c2c_jax.config import PicturesConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
-from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.files import written_whole
-from c2c_jax.images import find_pictures, read_image
+from c2c_jax.images import find_pictures
+from c2c_jax.inference import ENCODED_AT_ONCE, source_vectors_of
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.models.gap import Gap, over_source_gap
 from c2c_jax.retrieval import own_ranks
-from c2c_jax.spaces import load_space
+from c2c_jax.spaces import Space, load_space
 from c2c_jax.training.log import console
 
 MINIWORLD = "miniworld:"
 FEWEST = 64  # pictures: of fewer each counts for too much
-ENCODED_AT_ONCE = 256
 KEPT = "pictures.npz"  # in the work directory
 
 
@@ -76,12 +73,6 @@ def agreement(carried_PE: Float[np.ndarray, "P E"], route_PE: Float[np.ndarray, 
     return {f"agreement@{k}": float(np.mean(ranks_P <= k)) for k in (1, 10)}
 
 
-def calibrated(gap: Gap, source_PS: Float[np.ndarray, "P S"], input_norm: str) -> Gap:
-    """The gap with the mean of these pictures, over vectors as the translator takes them."""
-    taken_PS = unit_rows(source_PS) if input_norm == "unit" else source_PS
-    return dataclasses.replace(gap, source_image=taken_PS.mean(0, dtype=np.float64).astype(np.float32))
-
-
 def picture_vectors(config: PicturesConfig, source: str, workdir: Path) -> Float[np.ndarray, "P S"] | None:
     """Raw vectors of the pictures that a config names, by the vision tower of the space `source`; None where it names
     none. They are kept in the work directory and made again where files, or the space, are others.
@@ -100,34 +91,27 @@ def picture_vectors(config: PicturesConfig, source: str, workdir: Path) -> Float
         with np.load(kept) as found:
             if str(found["key"]) == key:
                 return found["source_PS"]
-    parts, pixels = [], []
-    for picture in _drawn(config.files) if not paths else _read(paths):
-        pixels.append(space.pixels_of(picture))
-        if len(pixels) == ENCODED_AT_ONCE:
-            parts.append(space.encode_pixels(np.stack(pixels)))
-            pixels = []
-    if pixels:
-        parts.append(space.encode_pixels(np.stack(pixels)))
-    if (count := sum(map(len, parts))) < FEWEST:
-        raise ImageError(f"{config.files} has {count} pictures that can be read; take {FEWEST} or more")
-    source_PS = np.concatenate(parts)
+    source_PS = _of_files(paths, space) if paths else _drawn(config.files, space)
+    if len(source_PS) < FEWEST:
+        raise ImageError(f"{config.files} has {len(source_PS)} pictures that can be read; take {FEWEST} or more")
     if jax.process_index() == 0:
         with written_whole(kept) as beside, open(beside, "wb") as file:
             np.savez(file, key=key, source_PS=source_PS)
     return source_PS
 
 
-def _drawn(spec: str) -> Iterator[Image]:
+def _drawn(spec: str, space: Space) -> Float[np.ndarray, "P S"]:
     """Pictures of the mini world's training split."""
     count = spec.removeprefix(MINIWORLD)
     if not count.isdecimal():
         raise ConfigError(f"config.pictures.files is {spec!r}; of the mini world's pictures, write {MINIWORLD}COUNT")
-    return (picture_at("train", index) for index in range(int(count)))
+    pictures = [picture_at("train", index) for index in range(int(count))]
+    parts = [pictures[start : start + ENCODED_AT_ONCE] for start in range(0, len(pictures), ENCODED_AT_ONCE)]
+    return np.concatenate([np.zeros((0, space.dim), np.float32), *map(space.encode_image, parts)])
 
 
-def _read(paths: list[Path]) -> Iterator[Image]:
-    for path in paths:
-        try:
-            yield read_image(path)
-        except ImageError as error:
-            console.print(f"left out: {error}")
+def _of_files(paths: list[Path], space: Space) -> Float[np.ndarray, "P S"]:
+    vectors, errors = source_vectors_of(paths, space)
+    for error in errors:
+        console.print(f"left out: {error}")
+    return np.stack([np.zeros(space.dim, np.float32), *vectors.values()])[1:]

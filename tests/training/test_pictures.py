@@ -95,7 +95,7 @@ def test_vectors_of_the_mini_world_are_kept(tmp_path, monkeypatch):
     np.testing.assert_allclose(found[5], expected[0], atol=1e-5)
     seen = []
     encode = Space.encode_pixels
-    monkeypatch.setattr(Space, "encode_pixels", lambda *args: seen.append(1) or encode(*args))
+    monkeypatch.setattr(Space, "encode_pixels", lambda *args, **more: seen.append(1) or encode(*args, **more))
     np.testing.assert_array_equal(picture_vectors(config, "miniworld/clip", tmp_path), found)
     assert not seen and (tmp_path / KEPT).is_file()
     assert len(picture_vectors(PicturesConfig(files="miniworld:70"), "miniworld/clip", tmp_path)) == 70 and seen
