@@ -21,6 +21,7 @@ from bench.recipe.methods import (
     oracle_settings,
     pair_store,
 )
+from bench.recipe.others import BEHIND, OTHERS, other
 from bench.recipe.trial import Result, result
 from bench.recipe.use import Unlabelled, is_calibrated
 from c2c_jax.config import Config
@@ -96,8 +97,8 @@ class Ground:
         return of_methods(name, found, **told)
 
     def references(self, names: Sequence[str] = REFERENCES) -> list[Recipe]:
-        """What needs no config; `nearest_caption_calibrated` has the means of unlabelled pictures, and
-        `nearest_caption@0.01` that temperature alone."""
+        """What needs no config, and the tools of `others.py`; `nearest_caption_calibrated` has the means of unlabelled
+        pictures, and `nearest_caption@0.01` that temperature alone."""
         return [self._reference(name) for name in names]
 
     def _reference(self, name: str) -> Recipe:
@@ -122,6 +123,8 @@ class Ground:
                 settings = dict(list(oracle_settings(len(self.pairs.cells_N)).items())[: self.flags.most_settings])
                 store = pair_store(self.pairs, self.flags.workdir)
                 return self._trained(name, settings, store, ("",), reads_texts=False)
+        if name.removesuffix(BEHIND) in OTHERS:
+            return other(name, self)
         raise ValueError(f"no reference {name!r}")
 
     @functools.cached_property

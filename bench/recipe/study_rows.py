@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.recipe.configs import Settings, read_settings
 from bench.recipe.ground import REFERENCES
 from bench.recipe.methods import TEMPERATURES
+from bench.recipe.others import BEHIND, OTHERS
 from bench.recipe.use import MEANS
 
 RECIPE = "configs/miniworld.py"  # what rows set fields of, and, as it is, what is shipped
@@ -131,7 +132,7 @@ def panels(flags: argparse.Namespace) -> dict[str, tuple[Case, ...]]:
     sizes, epochs, shares = (
         (QUICK_SIZES, QUICK_EPOCHS, QUICK_SHARES) if flags.quick else (SIZES, EPOCHS, SHARES)
     )  # fmt: skip
-    here = flags.captions
+    here, others = flags.captions, list(OTHERS)[: 4 if flags.quick else None]
     nearest = tuple(f"nearest_caption@{temperature:g}" for temperature in TEMPERATURES)
     both_nearest = ("nearest_caption", "nearest_caption_calibrated")
     found = {
@@ -157,6 +158,7 @@ def panels(flags: argparse.Namespace) -> dict[str, tuple[Case, ...]]:
                 references=(*nearest, "label_prompts", "oracle_ridge", "oracle_residual"),
             ),
         ),
+        "others": (Case(rows=(), captions=here, references=tuple(others) + tuple(name + BEHIND for name in others)),),
     }  # fmt: skip
     if not flags.quick:
         return found

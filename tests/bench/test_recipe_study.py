@@ -127,7 +127,7 @@ def test_unlabelled_files_are_no_pairs():
 def test_rows_of_the_study(is_quick):
     """All are configs that can be; a quick study has the first setting of each; no two rows of a panel share a name."""
     found = panels(type("Flags", (), {"captions": 50_000, "quick": is_quick}))
-    assert list(found) == ["tools", "gap", "captions", "towers", "curves", "frontier"]
+    assert list(found) == ["tools", "gap", "captions", "towers", "curves", "frontier", "others"]
     for cases in found.values():
         names = [one.name + case.suffix for case in cases for one in case.rows]
         names += [name + case.suffix for case in cases for name in case.references]

@@ -1,0 +1,78 @@
+"""What the tools that are not shipped do to vectors, by numpy; and a row of each kind on little ground."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bench.recipe import others
+from c2c_jax.miniworld.captions import captioned_scenes
+from c2c_jax.training.objectives import Settings, build_objective
+
+rng = np.random.default_rng(0)
+TEXT_NS = others._unit(rng.normal([1, 0, 0, 0, 0, 0], [0.3, 0.5, 0.2, 0.4, 0.3, 0.2], (4000, 6)))
+IMAGE_PS = others._unit(rng.normal([0.5, 0.6, 0, 0, 0, 0.3], [0.3, 0.1, 0.4, 0.2, 0.3, 0.3], (3000, 6)))
+
+
+def test_whitening_gives_pictures_the_moments_of_captions():
+    moved_PS = others._whitened(TEXT_NS, IMAGE_PS)[""].of_images(IMAGE_PS)
+    np.testing.assert_allclose(moved_PS.mean(0), TEXT_NS.mean(0), atol=1e-5)
+    np.testing.assert_allclose(np.cov(moved_PS, rowvar=False), np.cov(TEXT_NS, rowvar=False), atol=1e-4)
+
+
+def test_low_rank_takes_away_what_sets_pictures_apart():
+    found = others._low_rank(TEXT_NS, IMAGE_PS)
+    apart_S = IMAGE_PS.mean(0) - TEXT_NS.mean(0)
+    for setting, rank in (("rank=1", 1), ("rank=4", 4)):
+        left_NS = found[setting].of_texts(TEXT_NS)
+        assert np.linalg.matrix_rank(left_NS, tol=1e-3) == 6 - rank
+        np.testing.assert_allclose(left_NS @ apart_S, 0, atol=1e-5)
+        np.testing.assert_allclose(found[setting].of_images(TEXT_NS), left_NS, atol=1e-6)
+
+
+def test_drawn_noise_turns_by_its_cosine_and_has_the_shape_of_the_covariance():
+    covariance_SS = np.diag([0, 4.0, 1, 0, 0, 0])
+    noisy_NS = others._drawn_noise(TEXT_NS, covariance_SS)[""].trained_on
+    clean_NS = np.tile(TEXT_NS, (others.COPIES, 1))
+    np.testing.assert_allclose(np.sum(noisy_NS * clean_NS, axis=1), 0.8, atol=1e-5)
+    # What turns it lies in the plane of the two directions and its own; along the first of them the most.
+    away_NS, (rows, S) = noisy_NS - 0.8 * clean_NS, clean_NS.shape
+    for row in range(0, rows, 1000):
+        basis_SK = np.linalg.qr(np.stack([clean_NS[row], *np.eye(S)[1:3]], axis=1))[0]
+        np.testing.assert_allclose(basis_SK @ basis_SK.T @ away_NS[row], away_NS[row], atol=1e-5)
+    assert np.abs(away_NS[:, 1]).mean() > 1.2 * np.abs(away_NS[:, 2]).mean()
+
+
+def test_pseudo_pictures_are_means_of_the_nearest_pictures():
+    trained_NS = others._pseudo_pictures(TEXT_NS, IMAGE_PS)[""].trained_on
+    is_same_N = np.all(trained_NS == TEXT_NS, axis=1)
+    assert 0.45 < is_same_N.mean() < 0.55
+    row = int(np.flatnonzero(~is_same_N)[0])
+    weights_P = np.exp(IMAGE_PS.astype(float) @ TEXT_NS[row] / 0.01)
+    expected_S = weights_P @ IMAGE_PS
+    np.testing.assert_allclose(trained_NS[row], expected_S / np.linalg.norm(expected_S), atol=1e-4)
+
+
+def test_relational_loss_by_loops():
+    predicted_BE, target_BE = rng.normal(size=(4, 5)).astype(np.float32), others._unit(rng.normal(size=(4, 5)))
+    unit_BE = predicted_BE / np.linalg.norm(predicted_BE, axis=1, keepdims=True)
+    expected = np.mean(
+        [(unit_BE[i] @ unit_BE[j] - target_BE[i] @ target_BE[j]) ** 2 for i in range(4) for j in range(4)]
+    )
+    objective = build_objective("2*relational", Settings())
+    assert float(objective.loss(objective.init(), jnp.asarray(predicted_BE), jnp.asarray(target_BE))) == pytest.approx(
+        2 * expected, rel=1e-5
+    )
+
+
+def test_texts():
+    whole = [text for _, _, text in captioned_scenes("train", 50)]
+    for_clip, for_clap = others._in_templates(50)
+    assert {(a.replace(t, "{}"), b.replace(t, "{}")) for a, b, t in zip(for_clip, for_clap, whole, strict=True)} == set(
+        others.TEMPLATES
+    )
+    for shorter, text in zip(others._without_words(50)[0], whole, strict=True):
+        left = iter(text.split())
+        assert all(word in left for word in shorter.split())  # in their order
+    styles = [style for _, style, _ in captioned_scenes("train", 50)]
+    for first, second, style in zip(*others._paraphrased(50), styles, strict=True):
+        assert first in whole and style in ("picture", "sound", "mixed") and second != ""
