@@ -1,4 +1,4 @@
-"""`python infer.py img.png --translator BUNDLE --audioldm NAME`: see c2c_jax/cli/infer.py."""
+"""`python infer.py img.png [--translator BUNDLE --audioldm NAME]`: see c2c_jax/cli/infer.py."""
 
 import sys
 

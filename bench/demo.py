@@ -26,6 +26,7 @@ def lines(folder: Path) -> list[str]:
     count = of_method["translator"]["n"]
     told = [
         f"page:       {folder / 'report.html'}",
+        *(f"sound:      {sound}" for sound in sorted((folder / "sounds").glob("*.wav"))),
         f"translator: {folder / 'run/bundle'}",
         f"images to sounds: how often the nearest of {count:,} sounds is of the picture's own source",
     ]

@@ -4,7 +4,8 @@
 
 CLIP's pictures lie in another cone than its texts, where a translator of clean captions has never been; vectors that
 are turned to a cosine of 0.8 fill the space between, a picture is brought over the gap by the mean of 1,000 unlabelled
-ones, and is then turned towards the captions nearest to it, of 4,000 that the bundle remembers. The same pictures
+ones, and is then turned towards the captions nearest to it, of 8,000 that the bundle remembers. Cosine distances to
+the targets carry pictures better than a contrast between captions does. The same pictures
 choose the bundle. Embeds 50,000 captions and trains in under a minute on two cores.
 """
 
@@ -28,9 +29,9 @@ def get_config(world: str = "miniworld") -> Config:
         eval_every=250,
         translator=TranslatorConfig(kind="residual", width=256, depth=4, start="procrustes"),
         augment=AugmentConfig(noise=0.8),
-        memory=MemoryConfig(captions=4000, share=0.6),
+        memory=MemoryConfig(captions=8000, share=0.45),
         pictures=PicturesConfig(files="miniworld:1000"),
-        objective=ObjectiveConfig(kind="infonce", temperature=0.07),
+        objective=ObjectiveConfig(kind="cosine"),
         optimizer=OptimizerConfig(decay="cosine", ema=0.99),
     )
     return trained_on(world, config)

@@ -24,8 +24,8 @@ def get_config(world: str = "miniworld") -> Config:
     config = Config(
         translator=TranslatorConfig(kind="residual", width=1024, depth=4, start="procrustes"),
         augment=AugmentConfig(noise=0.8),
-        memory=MemoryConfig(captions=100_000, share=0.6),
-        objective=ObjectiveConfig(kind="infonce", temperature=0.07),
+        memory=MemoryConfig(captions=100_000, share=0.45),
+        objective=ObjectiveConfig(kind="cosine"),
         optimizer=OptimizerConfig(decay="cosine", ema=0.999),
     )
     return trained_on(world, config)

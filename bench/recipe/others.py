@@ -62,7 +62,7 @@ def other(name: str, ground: "Ground") -> Recipe:
     if asked.texts:
         clean_NS, target_NE = (_unit(x) for x in _read(ground, name.removesuffix(BEHIND), asked.texts))
     clean_NS, image_PS = _unit(clean_NS), _unit(ground.pairs.image_NS)
-    remembered_MS = clean_NS[np.random.default_rng(0).permutation(len(clean_NS))[:4000]]
+    remembered_MS = clean_NS[np.random.default_rng(0).permutation(len(clean_NS))[:8000]]
     (config,) = read_settings(RECIPE, {}, NOISY | asked.fixed).values()
     config = dataclasses.replace(ground.placed(config), source="", target="")
     variants = []
@@ -97,7 +97,7 @@ def _carried(
 
 
 def _memory(source_MS: Vectors) -> Memory:
-    return Memory(source=jnp.asarray(_unit(source_MS), jnp.float16), share=0.6, temperature=0.01)
+    return Memory(source=jnp.asarray(_unit(source_MS), jnp.float16), share=0.45, temperature=0.01)
 
 
 def _mean(methods: Sequence[Method]) -> Method:
@@ -235,6 +235,6 @@ OTHERS = {
     "picture_captions": Other(texts=_of_styles("picture")),
     "sound_captions": Other(texts=_of_styles("sound")),
     "paraphrases": Other(texts=_paraphrased),
-    "relational": Other(fixed={"objective.kind": "infonce + 10*relational"}),
+    "relational": Other(fixed={"objective.kind": "cosine + relational"}),
     "ensemble": Other(together=True),
 }  # fmt: skip

@@ -16,7 +16,9 @@ CURVES: dict[str, Look] = {
     "plain": ("plain", "tab:red", "o"),
     "plain_memory": ("plain, caption memory", "tab:orange", "s"),
     "noise": ("noise", "tab:blue", "o"),
-    "noise_memory": ("noise, caption memory", "tab:green", "s"),
+    "noise_memory": ("noise, caption memory", "tab:cyan", "s"),
+    "cosine": ("noise, cosine distance", "tab:olive", "o"),
+    "cosine_memory": ("noise, cosine distance, caption memory", "tab:green", "s"),
 }
 PATHS: dict[str, Look] = {
     "shipped": ("recommended recipe, by its memory's share", "tab:green", "o"),
@@ -26,6 +28,7 @@ POINTS: dict[str, Look] = {
     "paper": ("the paper's recipe", "black", "X"),
     "plain": ("plain translator", "tab:red", "D"),
     "noise": ("noise", "tab:blue", "D"),
+    "cosine": ("noise, cosine distance", "tab:olive", "D"),
     "label_prompts": ("label prompts (knows the cells)", "tab:brown", "^"),
     "oracle_ridge": ("oracle of pairs, ridge", "dimgray", "v"),
     "oracle_residual": ("oracle of pairs, translator", "darkgray", "v"),

@@ -58,9 +58,13 @@ def row(name: str, fixed: Mapping[str, object], *grids: Grid, **others) -> Row:
     return Row(name=name, fixed=fixed, grids=grids or ({},), **others)
 
 
-NOISE = {"translator.depth": 4, "augment.noise": 0.8, "memory.captions": 0, "pictures.calibrate": False}
+NOISE = {
+    "translator.depth": 4, "augment.noise": 0.8, "objective.kind": "infonce", "objective.temperature": 0.07,
+    "memory.captions": 0, "pictures.calibrate": False,
+}  # fmt: skip
 PLAIN = NOISE | {"augment.noise": 1.0}
-MEMORY = {"memory.captions": 4000, "memory.share": 0.6, "memory.temperature": 0.01}
+COSINE = NOISE | {"objective.kind": "cosine"}
+MEMORY = {"memory.captions": 8000, "memory.share": 0.45, "memory.temperature": 0.01}
 
 # The first values are those of a quick study.
 DEPTHS = {"translator.depth": (4, 2, 6)}
@@ -70,11 +74,10 @@ NOISES = (
     {"augment.noise": (0.6,), "augment.noise_most": (0.9,)},
 )
 MEMORIES = {
-    "memory.share": (0.6, 0.25, 0.4, 0.5, 0.75, 1),
-    "memory.captions": (4000, 300, -1),
+    "memory.share": (0.45, 0.25, 0.35, 0.6, 0.75, 1),
+    "memory.captions": (8000, 300, -1),
     "memory.temperature": (0.01, 0.02),
 }
-DEEP_MEMORIES = {"translator.depth": (4, 6), **MEMORIES}
 
 PAPER = row("paper", {}, config="configs/mlp.py")
 SHIPPED = row("shipped", {})
@@ -82,19 +85,23 @@ TOOLS = (
     PAPER,
     row("mlp_infonce", {}, config="configs/mlp_infonce.py"),
     row("plain", PLAIN, DEPTHS),
-    row("plain_memory", PLAIN, {**DEPTHS, **MEMORIES}),
+    row("plain_cosine", PLAIN | {"objective.kind": "cosine"}),
+    row("plain_memory", PLAIN, MEMORIES),
     row("noise", NOISE, *NOISES),
     row("noise_deep", NOISE, {"translator.depth": (4, 2, 3, 6)}),
-    row("memory", NOISE, DEEP_MEMORIES),
+    row("memory", NOISE, MEMORIES),
+    row("cosine", COSINE, *NOISES),
+    row("cosine_deep", COSINE, {"translator.depth": (4, 2, 6)}),
+    row("cosine_memory", COSINE, MEMORIES),
     SHIPPED,
     row("means", PLAIN, DEPTHS, means=MEANS),
     row("noise_means", NOISE, *NOISES, means=MEANS),
-    row("memory_means", NOISE, DEEP_MEMORIES, means=MEANS),
+    row("cosine_means", COSINE, means=MEANS),
+    row("cosine_memory_means", COSINE, MEMORIES, means=MEANS[:1]),
     # What else holds a translator back, on top of the noise.
     row("twins", NOISE, {"objective.twin_cosine": (0.8, 0.9, 0.95)}),
     row("decay", NOISE, {"optimizer.weight_decay": (0.1, 1, 3)}),
     row("narrow", NOISE, {"translator.width": (64, 128)}),
-    row("cosine", NOISE | {"objective.kind": "cosine"}),
     row("infonce_cosine", NOISE | {"objective.kind": "infonce + cosine"}),
     row("longer", NOISE, {"epochs": (5, 15, 45)}),
     row("no_average", NOISE | {"optimizer.ema": 0}),
@@ -102,13 +109,13 @@ TOOLS = (
 )
 # Of one setting: nothing is chosen any more.
 UNCALIBRATED = row("shipped_uncalibrated", {"pictures.calibrate": False})
-ONE_EACH = (PAPER, row("plain", PLAIN), row("noise", NOISE), SHIPPED)
+ONE_EACH = (PAPER, row("plain", PLAIN), row("noise", NOISE), row("cosine", COSINE), SHIPPED)
 
 BOUNDS = ("ceiling", "chance")
 GAPS = {"natural": "gap:0", "0.55": "gap:0.55", "0.85": "gap:0.85"}
 SIZES, QUICK_SIZES = (300, 3000, 30_000, 300_000), (300, 3000)
 EPOCHS, QUICK_EPOCHS = (1, 2, 4, 8, 16, 32), (1, 4, 16)
-SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 QUICK_SHARES = (0, 0.5, 1)
 
 
@@ -118,7 +125,8 @@ def calibrated(rows: Sequence[Row]) -> tuple[Row, ...]:
 
 
 def _trained_for(epochs: int) -> tuple[Row, ...]:
-    ways = {"plain": PLAIN, "plain_memory": PLAIN | MEMORY, "noise": NOISE, "noise_memory": NOISE | MEMORY}
+    ways = {"plain": PLAIN, "noise": NOISE, "cosine": COSINE}
+    ways |= {f"{name}_memory": fixed | MEMORY for name, fixed in ways.items()}
     return tuple(row(f"{name}@{epochs}", fixed | {"epochs": epochs}) for name, fixed in ways.items())
 
 
@@ -139,7 +147,7 @@ def panels(flags: argparse.Namespace) -> dict[str, tuple[Case, ...]]:
         "tools": (Case(rows=TOOLS, captions=here, references=(*REFERENCES, *BOUNDS)),),
         "gap": tuple(
             Case(
-                rows=(*ONE_EACH, *calibrated(ONE_EACH[:3]), UNCALIBRATED), captions=here, suffix=f"@{name}",
+                rows=(*ONE_EACH, *calibrated(ONE_EACH[:4]), UNCALIBRATED), captions=here, suffix=f"@{name}",
                 offset=offset, references=(*both_nearest, "label_prompts"),
             )
             for name, offset in GAPS.items()
@@ -154,7 +162,7 @@ def panels(flags: argparse.Namespace) -> dict[str, tuple[Case, ...]]:
         "curves": (Case(rows=sum(map(_trained_for, epochs), ()), captions=here),),
         "frontier": (
             Case(
-                rows=(*ONE_EACH[:3], *map(_shared, shares)), captions=here,
+                rows=(*ONE_EACH[:4], *map(_shared, shares)), captions=here,
                 references=(*nearest, "label_prompts", "oracle_ridge", "oracle_residual"),
             ),
         ),

@@ -9,10 +9,10 @@ examples:
   python infer.py frames/ ... --average                                 (frames.wav: of all pictures together)
   python infer.py photo.png --translator runs/mlp/bundle --scheduler ddim --steps 200 ...      (as in the paper)
   python infer.py photo.png --translator runs/mlp/bundle --save-embedding photo.npy
-  python infer.py drawing.png --save-embedding drawing.npy     (by the mini world's translator, which comes along)
+  python infer.py drawing.png                (by the mini world's translator and AudioLDM, which come along)
 
 Beside each sound lie its mel-spectrogram (photo.mel.png) and a record of all that is needed to repeat it
-(photo.sound.json). The last two examples write the unit CLAP vector [E] of the picture, float32, and need no AudioLDM.
+(photo.sound.json). --save-embedding writes the unit CLAP vector [E] of the picture, float32, and needs no AudioLDM.
 """
 
 import argparse
@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # JAX is imported once the flags have been read
 
 
 MINIWORLD_TRANSLATOR = Path("miniworld/translator")
+MINIWORLD_CLAP, MINIWORLD_AUDIOLDM = "miniworld/clap", "miniworld/audioldm"
 MINIWORLD_NOTE = "by the mini world's translator, which knows drawings of 24 sources and no photographs"
 
 
@@ -40,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--translator", type=Path, metavar="RUN", default=MINIWORLD_TRANSLATOR,
         help="the work directory of a run, or its bundle (default: the mini world's, %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--audioldm", metavar="NAME", help="AudioLDM: a hub name or a folder in diffusers' layout")
+    parser.add_argument(
+        "--audioldm", metavar="NAME",
+        help="AudioLDM: a hub name or a folder in diffusers' layout "
+        f"(default of a translator for {MINIWORLD_CLAP}: {MINIWORLD_AUDIOLDM})",
+    )  # fmt: skip
     parser.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
 
     files = parser.add_argument_group("files")
@@ -101,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if not (args.audioldm or args.save_embedding):
-        raise ConfigError("nothing to write: pass --audioldm NAME for a sound, or --save-embedding FILE.npy")
+        args.audioldm = _default_audioldm(args.translator)
     if args.translator == MINIWORLD_TRANSLATOR:
         print(MINIWORLD_NOTE, file=sys.stderr)
     if args.batch_size < 1:
@@ -128,6 +133,15 @@ def run(args: argparse.Namespace) -> None:
     )
     for path in written:
         print(path, flush=True)
+
+
+def _default_audioldm(run: Path) -> str:
+    """The generator of translators for the mini world's CLAP. Raises ConfigError for others, which have none."""
+    from c2c_jax.weights.translator import bundle_in, load_bundle
+
+    if load_bundle(bundle_in(run)).target.name == MINIWORLD_CLAP:
+        return MINIWORLD_AUDIOLDM
+    raise ConfigError("nothing to write: pass --audioldm NAME for a sound, or --save-embedding FILE.npy")
 
 
 def _generation(args: argparse.Namespace) -> "Generation":

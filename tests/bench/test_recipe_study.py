@@ -134,9 +134,9 @@ def test_rows_of_the_study(is_quick):
         assert len(set(names)) == len(names)
     rows = {one.name: one for one in found["tools"][0].rows}
     settings = rows["memory"].settings()
-    assert len(settings) == (1 if is_quick else 72)
+    assert len(settings) == (1 if is_quick else 36)
     first = next(iter(settings.values()))
-    assert (first.memory.captions, first.memory.share, first.augment.noise) == (4000, 0.6, 0.8)
+    assert (first.memory.captions, first.memory.share, first.augment.noise) == (8000, 0.45, 0.8)
     assert len(rows["noise"].settings()) == (1 if is_quick else 6)
     assert next(iter(rows["plain"].settings().values())).augment.noise == 1
     assert [one.name for one in calibrated(ONE_EACH[:3])][-1] == "noise_calibrated"

@@ -72,7 +72,8 @@ def test_zero_shot_by_hand():
     assert found["held_out"] == 1 / (4 - seen_rows) and found["seen"] == 1 / seen_rows
 
 
-def test_card(tmp_path):
+def test_card(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
     folder = tmp_path / "clip"
     folder.mkdir()
     write_card(folder, scores={"source": 0.9, "cell": 0.8}, recipe={"steps": 7, "seed": 0}, minutes=12.34)

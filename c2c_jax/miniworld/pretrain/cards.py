@@ -1,6 +1,7 @@
 """Model cards of the mini world's checkpoints: what each is, how it was trained, what it scores."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ MEANINGS = {
 
 def write_card(folder: Path, *, scores: dict[str, float], recipe: dict[str, Any], minutes: float) -> None:
     """Writes `README.md` and `scores.json` into a checkpoint's folder. minutes: of training."""
-    kind = folder.name.partition("-")[0]
+    kind, cores = folder.name.partition("-")[0], len(os.sched_getaffinity(0))
     told = {"scores": scores, "recipe": recipe, "minutes": round(minutes, 1)}
     (folder / SCORES_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     lines = [
@@ -46,8 +47,8 @@ def write_card(folder: Path, *, scores: dict[str, float], recipe: dict[str, Any]
         "|---|---|---|",
         *(f"| {name} | {value:.3f} | {_meaning(name)} |" for name, value in scores.items()),
         "",
-        f"Made by `python -m c2c_jax.miniworld.pretrain {kind} --seed {recipe['seed']}` in {minutes:.0f} minutes of 2 "
-        "CPU cores:",
+        f"Made by `python -m c2c_jax.miniworld.pretrain {kind} --seed {recipe['seed']}` in {minutes:.0f} minutes of "
+        f"{cores} CPU core{'s' * (cores > 1)}:",
         "",
         *(f"* {name.replace('_', ' ')}: {value}" for name, value in recipe.items()),
         "",
