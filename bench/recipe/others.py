@@ -5,6 +5,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,18 +14,20 @@ from jaxtyping import Float
 
 from bench.recipe.configs import read_settings, trained
 from bench.recipe.methods import Recipe, Variant
+from c2c_jax.config import MemoryConfig
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.translation import Method, Translate
 from c2c_jax.miniworld.captions import captioned_scenes, paraphrases
+from c2c_jax.models.layers import unit
 from c2c_jax.models.memory import Memory, towards_captions
-from c2c_jax.training import objectives
+from c2c_jax.training.objectives import KINDS, Kind
 
 if TYPE_CHECKING:
     from bench.recipe.ground import Ground
 
-RECIPE = "configs/miniworld.py"
+RECIPE = "configs/miniworld.py"  # what rows set fields of, and, as it is, what is shipped
 BEHIND = "_memory"  # ends the name of a row whose pictures turn towards remembered captions
 FROZEN: Mapping[str, object] = {"augment.noise": 1.0, "epochs": 4}  # noise lies in the vectors, in so many copies
 COPIES, COSINE = 4, 0.8
@@ -55,6 +58,17 @@ class Other:
     together: bool = False
 
 
+def _relational(settings, params, margin, predicted_BE, target_BE):
+    """Translations lie as far apart as their targets do: mean squared difference of their cosines."""
+    predicted_BE = unit(predicted_BE)
+    return jnp.mean((predicted_BE @ predicted_BE.T - target_BE @ target_BE.T) ** 2)
+
+
+# An objective that is this module's alone: known while its rows are trained.
+with_relational = mock.patch.dict(KINDS, {"relational": Kind(init=lambda settings: {}, loss=_relational)})
+
+
+@with_relational
 def other(name: str, ground: "Ground") -> Recipe:
     """A row. Its settings are those of its views, each with and without the means of pictures."""
     asked, behind = OTHERS[name.removesuffix(BEHIND)], name.endswith(BEHIND)
@@ -62,8 +76,9 @@ def other(name: str, ground: "Ground") -> Recipe:
     if asked.texts:
         clean_NS, target_NE = (_unit(x) for x in _read(ground, name.removesuffix(BEHIND), asked.texts))
     clean_NS, image_PS = _unit(clean_NS), _unit(ground.pairs.image_NS)
-    remembered_MS = clean_NS[np.random.default_rng(0).permutation(len(clean_NS))[:8000]]
-    (config,) = read_settings(RECIPE, {}, NOISY | asked.fixed).values()
+    (shipped,) = read_settings(RECIPE, {}).values()
+    remembered_MS = clean_NS[np.random.default_rng(0).permutation(len(clean_NS))[: shipped.memory.captions]]
+    (config,) = read_settings(RECIPE, {}, NOT_SHIPPED | asked.fixed).values()
     config = dataclasses.replace(ground.placed(config), source="", target="")
     variants = []
     for setting, view in asked.views(clean_NS, image_PS).items():
@@ -74,7 +89,7 @@ def other(name: str, ground: "Ground") -> Recipe:
                 _carried,
                 view=view,
                 shift_1S=(view.of_texts(clean_NS).mean(0) - view.of_images(image_PS).mean(0))[None] * has_means,
-                memory=_memory(view.of_texts(remembered_MS)) if behind else None,
+                memory=_memory(shipped.memory, view.of_texts(remembered_MS)) if behind else None,
             )
             ways = [
                 Method(
@@ -96,8 +111,9 @@ def _carried(
     return of_texts(moved_BS if memory is None else np.asarray(towards_captions(memory, jnp.asarray(moved_BS))))
 
 
-def _memory(source_MS: Vectors) -> Memory:
-    return Memory(source=jnp.asarray(_unit(source_MS), jnp.float16), share=0.45, temperature=0.01)
+def _memory(config: MemoryConfig, source_MS: Vectors) -> Memory:
+    captions_MS = jnp.asarray(_unit(source_MS), jnp.float16)
+    return Memory(source=captions_MS, share=config.share, temperature=config.temperature)
 
 
 def _mean(methods: Sequence[Method]) -> Method:
@@ -213,15 +229,7 @@ def _paraphrased(count: int) -> Texts:
     return of_clip, of_clap
 
 
-def _relational(settings, params, margin, predicted_BE, target_BE):
-    """Translations lie as far apart as their targets do: mean squared difference of their cosines."""
-    predicted_BE = predicted_BE / jnp.linalg.norm(predicted_BE, axis=1, keepdims=True)
-    return jnp.mean((predicted_BE @ predicted_BE.T - target_BE @ target_BE.T) ** 2)
-
-
-objectives.KINDS["relational"] = objectives.Kind(init=lambda settings: {}, loss=_relational)
-
-NOISY: Mapping[str, object] = {"augment.noise": COSINE, "memory.captions": 0, "pictures.files": ""}
+NOT_SHIPPED: Mapping[str, object] = {"memory.captions": 0, "pictures.files": ""}  # here, but put beside it
 OTHERS = {
     "none": Other(),
     "whitened": Other(views=_whitened),

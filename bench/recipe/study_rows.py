@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from bench.recipe.configs import Settings, read_settings
 from bench.recipe.ground import REFERENCES
 from bench.recipe.methods import TEMPERATURES
-from bench.recipe.others import BEHIND, OTHERS
+from bench.recipe.others import BEHIND, OTHERS, RECIPE
 from bench.recipe.use import MEANS
 
-RECIPE = "configs/miniworld.py"  # what rows set fields of, and, as it is, what is shipped
 Grid = Mapping[str, Sequence[object]]
 
 
