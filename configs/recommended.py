@@ -3,10 +3,11 @@
     python train.py --config configs/recommended.py:gcc --config.pictures.files=photos/ --workdir runs/recommended
 
 A residual translator with an MLP of four layers; captions' vectors turned to a cosine of 0.8 in training, so that it
-knows the space round them, where pictures lie; pictures brought over the modality gap by the mean of those in
-`photos/`, some hundreds of any, unlabelled, and then turned towards the nearest of 100,000 captions that the bundle
-remembers. The same pictures choose the bundle. Without `:gcc` it trains on the mini world, whose own sizes are in
-`configs/miniworld.py`; without pictures it corrects no mean and keeps the bundle that is best by recall@10.
+knows the space round them, where pictures lie; cosine distances to the targets; pictures brought over the modality gap
+by the mean of those in `photos/`, some hundreds of any, unlabelled, and then turned towards the nearest of 100,000
+captions that the bundle remembers. The same pictures choose the bundle. Without `:gcc` it trains on the mini world,
+whose own sizes are in `configs/miniworld.py`; without pictures it corrects no mean and keeps the bundle that is best
+by recall@10.
 """
 
 from c2c_jax.config import (

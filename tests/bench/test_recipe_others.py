@@ -1,12 +1,20 @@
-"""What the tools that are not shipped do to vectors, by numpy; and a row of each kind on little ground."""
+"""What the tools that are not shipped do to vectors, by numpy; and what a row does, held against the product."""
+
+import dataclasses
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bench.recipe import others
-from c2c_jax.miniworld.captions import captioned_scenes
+from c2c_jax.evaluation.translation import method_of
+from c2c_jax.miniworld.captions import captioned_scenes, captions
+from c2c_jax.models.gap import Gap
+from c2c_jax.training.log import console
 from c2c_jax.training.objectives import KINDS, Settings, build_objective
+from c2c_jax.weights.translator import load_bundle
+from tests.training.random_store import random_store
 
 rng = np.random.default_rng(0)
 TEXT_NS = others._unit(rng.normal([1, 0, 0, 0, 0, 0], [0.3, 0.5, 0.2, 0.4, 0.3, 0.2], (4000, 6)))
@@ -74,6 +82,44 @@ def test_texts():
     for shorter, text in zip(others._without_words(50)[0], whole, strict=True):
         left = iter(text.split())
         assert all(word in left for word in shorter.split())  # in their order
-    styles = [style for _, style, _ in captioned_scenes("train", 50)]
-    for first, second, style in zip(*others._paraphrased(50), styles, strict=True):
-        assert first in whole and style in ("picture", "sound", "mixed") and second != ""
+    own = others._of_styles("sound")(50)[0]
+    assert own == list(captions("train", 50, styles=["sound"]))
+    first, second = others._paraphrased(50)
+    assert first == whole and sum(a != b for a, b in zip(first, second, strict=True)) > 45
+
+
+def ground(tmp_path):
+    """300 captions between two random spaces, 64 pictures."""
+    store = random_store(tmp_path / "store", rows=300)
+    source, target = (store.read(side) for side in ("source", "target"))
+    pictures = (source[:64] + 0.5).astype(np.float32)
+    return SimpleNamespace(
+        store=store, pairs=SimpleNamespace(image_NS=pictures), captions=300, source=source, target=target,
+        flags=SimpleNamespace(seeds=2, workdir=tmp_path),
+        placed=lambda config: dataclasses.replace(config, data=dataclasses.replace(config.data, holdout=50)),
+    )  # fmt: skip
+
+
+def test_a_row_with_no_tool_carries_pictures_as_the_product_does(tmp_path, monkeypatch):
+    """The means of captions and pictures, then the memory, then the translator that was trained on the same vectors."""
+    monkeypatch.setattr(console, "quiet", True)
+    short = {"epochs": 1, "batch_size": 48, "translator.width": 8, "translator.depth": 1}
+    monkeypatch.setitem(others.OTHERS, "none", others.Other(fixed=short))
+    monkeypatch.setitem(others.OTHERS, "ensemble", others.Other(fixed=short, together=True))
+    here = ground(tmp_path)
+    recipe = others.other("none_memory", here)
+    assert [one.setting for one in recipe.variants] == ["means", "no means"] and len(recipe.variants[0].methods) == 2
+    (shipped,) = others.read_settings(others.RECIPE, {}).values()
+    (run, _) = sorted((tmp_path / "runs").iterdir(), key=lambda path: load_bundle(path / "bundle").recipe["seed"])
+    bundle = load_bundle(run / "bundle")
+    text_NS, image_PS = (others._unit(x) for x in (here.source, here.pairs.image_NS))
+    gap = Gap(source_text=text_NS.mean(0), source_image=image_PS.mean(0))
+    memory = others._memory(shipped.memory, text_NS)
+    expected = [method_of("mine", bundle.translator, one, memory).of_images(image_PS) for one in (gap, Gap())]
+    for variant, expected_PE in zip(recipe.variants, expected, strict=True):
+        np.testing.assert_allclose(variant.methods[0].of_images(here.pairs.image_NS), expected_PE, atol=2e-3)
+    assert np.abs(expected[0] - expected[1]).max() > 0.02
+
+    (together,) = others.other("ensemble", here).variants[0].methods
+    apart = [method.of_images(here.pairs.image_NS) for method in others.other("none", here).variants[0].methods]
+    np.testing.assert_allclose(together.of_images(here.pairs.image_NS), others._unit(sum(apart)), atol=1e-5)

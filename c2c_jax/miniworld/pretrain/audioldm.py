@@ -106,6 +106,10 @@ class Networks:
             pipeline.to(dtype=torch.float16)
         with written_whole(folder) as beside:
             pipeline.save_pretrained(beside)
+            # transformers loads in the dtype that the config names, diffusers in float32: it takes one for both.
+            config = beside / "text_encoder" / "config.json"
+            told = json.loads(config.read_text(encoding="utf-8")) | {"dtype": "float32"}
+            config.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
             (beside / SAMPLING_FILE).write_text(json.dumps(SAMPLING, indent=2) + "\n", encoding="utf-8")
 
 
