@@ -10,6 +10,8 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Each half of the suite has a core: torch's threads would wait for each other's.
+os.environ["OMP_NUM_THREADS"] = "1"
 # The two halves of the suite, and the programs that its tests start, compile the same towers: once a run is enough.
 # The first process makes the folder and takes it away; those that it starts find it in their environment.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
