@@ -33,7 +33,7 @@ demo: $(READY)
 	$(C2C) miniworld export --split test --out $(DEMO)/pairs
 	$(C2C) evaluate $(DEMO)/run --pairs $(DEMO)/pairs/manifest.csv
 	$(C2C) search examples/ --library $(DEMO)/pairs/sounds --translator $(DEMO)/run --top 3
-	$(PYTHON) infer.py examples/ --translator $(DEMO)/run --out $(DEMO)/sounds
+	$(PYTHON) infer.py examples/ --translator $(DEMO)/run --ranker miniworld/clap --out $(DEMO)/sounds
 	$(C2C) report $(DEMO)/run --sounds $(DEMO)/sounds --out $(DEMO)/report.html
 	$(PYTHON) -m bench.demo $(DEMO)
 
