@@ -8,13 +8,15 @@ The work is `configs/mlp.py`'s, in larger batches: the 4-layer tanh MLP between 
 distances of all pairs of a batch with cross-entropy along rows and columns, AdamW; rows are drawn from 65,536 float16
 vectors in memory. Each contestant lives in a process of its own and they take turns, so that a slow moment of the
 machine meets all of them; figures are medians. Torch is as one writes it (nn.Sequential, cdist, cross_entropy), eager
-and through torch.compile. The peak is that of XLA's own product of 2,048 × 2,048 matrices, in turn with the others.
+and through torch.compile. The peak is that of XLA's own product of two square matrices, in turn with the others. On a
+GPU torch is there too, both round float32 products to TF32 (the logits of ours stay exact), and memory is the device's.
 """
 
 import argparse
 import functools
 import json
 import multiprocessing
+import os
 import shutil
 import statistics
 import time
@@ -32,15 +34,27 @@ BATCHES = (1024, 4096)
 MEMORY_BATCHES = (1024, 2048, 4096, 8192, 16_384, 32_768)
 KEPT_MOST = 16_384  # rows; beyond, the trainer keeps no logits
 PAUSE = 0.1  # seconds between turns: torch's threads spin for a while after their last work
-SQUARE = 2048  # of the matrices that the peak is measured with
+SQUARE, DEVICE_SQUARE = 2048, 8192  # of the matrices that the peak of a CPU and of a GPU is measured with
+TURN_ROWS, DEVICE_TURN_ROWS = 10_240, 524_288  # rows of a turn, at least: some tenths of a second
 
 Run = Callable[[int], float]  # does so many steps more; gives the last one's loss
+
+
+def square() -> int:
+    return DEVICE_SQUARE if on_gpu() else SQUARE
 
 
 def step_flops(batch: int) -> float:
     """Floating-point operations of a step's products: per layer forward, for weights and (but for the first) for
     inputs; the logits forward and back to the predictions."""
     return 2 * batch * DIM * DIM * (3 * DEPTH - 1) + 2 * 2 * batch * batch * DIM
+
+
+@functools.cache
+def on_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def vectors() -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +86,7 @@ def initial() -> Any:
 
 
 def ours(batch: int, recompute: bool = False) -> Run:
-    """The trainer's step, ten thousand rows a dispatch or more."""
+    """The trainer's step, a turn's rows a dispatch."""
     import jax
     import optax
     from flax import nnx
@@ -110,6 +124,9 @@ def torch_run(batch: int, compiled: bool) -> Run:
     from c2c_jax.weights.rules import unfill
     from c2c_jax.weights.translator import TABLE
 
+    device = torch.device("cuda" if on_gpu() else "cpu")
+    if on_gpu():
+        torch.set_float32_matmul_precision("high")
     layers: list[torch.nn.Module] = []
     weights = unfill(initial(), TABLE)
     for number in range(DEPTH):
@@ -117,9 +134,9 @@ def torch_run(batch: int, compiled: bool) -> Run:
         for leaf in ("weight", "bias"):
             getattr(linear, leaf).data = torch.from_numpy(weights[f"layers.{number}.{leaf}"].copy())
         layers += [linear, torch.nn.Tanh()]
-    model = torch.nn.Sequential(*layers[:-1])
+    model = torch.nn.Sequential(*layers[:-1]).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    table, own, done = [torch.from_numpy(side) for side in vectors()], torch.arange(batch), 0
+    table, own, done = [torch.from_numpy(side).to(device) for side in vectors()], torch.arange(batch, device=device), 0
 
     def loss_of(source: torch.Tensor, target: torch.Tensor, margin: float) -> torch.Tensor:
         predicted = model(source.float()).clamp(-CLAMP, CLAMP)
@@ -133,7 +150,7 @@ def torch_run(batch: int, compiled: bool) -> Run:
     def go(count: int) -> float:
         nonlocal done
         for _ in range(count):
-            rows = torch.from_numpy(rows_of(done, batch))
+            rows = torch.from_numpy(rows_of(done, batch)).to(device)
             loss = loss_fn(table[0][rows], table[1][rows], MARGIN if done else 0.0)
             optimizer.zero_grad()
             loss.backward()
@@ -148,7 +165,7 @@ def matmul() -> Run:
     import jax
     import jax.numpy as jnp
 
-    a = jnp.ones((SQUARE, SQUARE), jnp.float32)
+    a = jax.random.normal(jax.random.key(0), (square(), square()))
     product = jax.jit(jnp.matmul)
 
     def go(count: int) -> float:
@@ -168,7 +185,7 @@ CONTESTANTS: dict[str, Callable[[int], Run]] = {
 
 
 def steps_a_turn(batch: int) -> int:
-    return max(10_240 // batch, 2)
+    return max((DEVICE_TURN_ROWS if on_gpu() else TURN_ROWS) // batch, 2)
 
 
 def worker(connection: Connection, who: str, batch: int) -> None:
@@ -208,20 +225,25 @@ def compare(batch: int, rounds: int) -> dict[str, float]:
 
 
 def memory_worker(connection: Connection, batch: int, recompute: bool, turns: int) -> None:
-    run = ours(batch, recompute)
-    run(1)
+    run, steps = ours(batch, recompute), steps_a_turn(batch) if on_gpu() else 1
+    run(steps)
     times = []
     for _ in range(turns):
         since = time.perf_counter()
-        run(1)
-        times.append(time.perf_counter() - since)
-    status = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    connection.send((peak / 2**20, batch / statistics.median(times)))
+        run(steps)
+        times.append((time.perf_counter() - since) / steps)
+    if on_gpu():
+        import jax
+
+        peak = jax.local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**30
+    else:
+        status = Path("/proc/self/status").read_text().splitlines()
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**20
+    connection.send((peak, batch / statistics.median(times)))
 
 
 def memory(batch: int, recompute: bool, turns: int) -> tuple[float, float]:
-    """Peak resident GiB of a process that trains, and its rows per second."""
+    """Peak GiB of a process that trains, resident or on its GPU, and its rows per second."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
     process = context.Process(target=memory_worker, args=(theirs, batch, recompute, turns))
@@ -240,12 +262,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="5 rounds instead of 20; fewer batch sizes for memory")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the contestants share a GPU
     figures: dict[str, float] = {}
     console = Console()
-    speed = Table("batch", "who", "rows/s", "ours is", "GFLOP/s", "of the peak", title="training steps")
     for batch in BATCHES:
+        speed = Table("who", "rows/s", "ours is", "GFLOP/s", "of the peak", title=f"training steps of {batch:,} rows")
         seconds = compare(batch, rounds=5 if flags.quick else 20)
-        peak = 2 * SQUARE**3 / seconds.pop("peak")
+        peak = 2 * square() ** 3 / seconds.pop("peak")
         figures[f"matmul_gflop_per_s_b{batch}"] = peak / 1e9
         for who, time_of_step in seconds.items():
             ratio = time_of_step / seconds["ours"]
@@ -256,10 +279,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 figures[f"rows_vs_{who}_b{batch}"] = ratio
             shown = "" if who == "ours" else f"{ratio:.2f} ×"
-            speed.add_row(
-                f"{batch:,}", who, f"{batch / time_of_step:,.0f}", shown, f"{flops / 1e9:.0f}", f"{flops / peak:.0%}"
-            )
-    console.print(speed)
+            speed.add_row(who, f"{batch / time_of_step:,.0f}", shown, f"{flops / 1e9:.0f}", f"{flops / peak:.0%}")
+        console.print(speed)
     if not shutil.which("g++"):
         console.print("torch.compile needs g++, which is not installed: left out")
     sizes = Table("batch", "logits", "peak GiB", "rows/s", title="memory of a training process")

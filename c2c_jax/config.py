@@ -93,6 +93,7 @@ class Config:
     batch_size: int = 1024  # rows a step, over all devices; every other row of the batch is a negative
     epochs: int = 20  # passes over the training rows
     log_every: int = 50  # steps between lines of metrics.jsonl
+    precision: str = "float32"  # of products on accelerators: "float32", "tensorfloat32", "bfloat16"; CPUs: float32
     eval_every: int = 500  # steps between validations
     checkpoint_every: int = 500  # steps between resumable checkpoints
     select_by: str = ""  # validation score whose best bundle is kept; "": transfer with pictures, else recall@10

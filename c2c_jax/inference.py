@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -60,7 +61,8 @@ class Mixture:
 def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "B E"]:
     """Unit vectors [B, E] of the bundle's target space, float32, from pictures' raw vectors [B, S] of its source space,
     over the modality gap as far as the bundle knows it, and towards the captions that it remembers."""
-    return np.asarray(unit(translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS), bundle.memory)))
+    with jax.default_matmul_precision("float32"):  # accelerators round to less unless told otherwise
+        return np.asarray(unit(translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS), bundle.memory)))
 
 
 def in_use(bundle: Bundle) -> list[str]:

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 from PIL import Image
 
+from c2c_jax.devices import gpu_options
 from c2c_jax.errors import CheckpointError, one_line
 from c2c_jax.files import written_whole
 from c2c_jax.mels import FILE as MELS_FILE
@@ -231,10 +232,11 @@ class Space:
         return _encoder()(method, graphdef, state, jax.device_put(batch, over_data))
 
 
-def tower_options() -> dict[str, str] | None:
-    """What the compiler is told about the towers: on a CPU, to multiply matrices by Eigen and not by YNNPACK, which is
-    a fifth slower at these sizes (`bench/embed.py`)."""
-    return {"xla_cpu_experimental_ynn_fusion_type": ""} if jax.default_backend() == "cpu" else None
+def tower_options() -> dict[str, str | bool]:
+    """What the compiler is told about the towers: `gpu_options`, and on a CPU, to multiply matrices by Eigen and not by
+    YNNPACK, which is a fifth slower at these sizes (`bench/embed.py`)."""
+    is_cpu = jax.default_backend() == "cpu"
+    return {"xla_cpu_experimental_ynn_fusion_type": ""} if is_cpu else gpu_options()
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from c2c_jax.training.feed import FEEDS
 from c2c_jax.training.metrics import PICTURE_SCORES, SCORES, selected_by
 
 STARTS = ("identity", "procrustes")  # of a residual translator's linear layer
+PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # of matrix products, as JAX names them
 DECAYS = ("constant", "cosine", "linear")
 
 
@@ -26,6 +27,7 @@ def check(config: Config) -> None:
         "translator.start": (config.translator.start, STARTS),
         "optimizer.decay": (config.optimizer.decay, DECAYS),
         "data.feed": (config.data.feed, FEEDS),
+        "precision": (config.precision, PRECISIONS),
         "select_by": (selected_by(config), SCORES + PICTURE_SCORES),
     }
     for field, (name, names) in known.items():

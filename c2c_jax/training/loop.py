@@ -61,7 +61,12 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         learning_rate=learning_rate,
     )
 
-    with Termination() as termination, RunLog(workdir, config) as log, Checkpoints(workdir) as checkpoints:
+    with (
+        jax.default_matmul_precision(config.precision),
+        Termination() as termination,
+        RunLog(workdir, config) as log,
+        Checkpoints(workdir) as checkpoints,
+    ):
         feed_kind = settled_feed(workdir, store, choose_feed(config.data.feed, store))
         graphdef, params = nnx.split(initial_translator(config, spec, store, held_out), nnx.Param)
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))

@@ -11,6 +11,7 @@ import optax
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from c2c_jax.devices import gpu_options
 from c2c_jax.models.layers import unit
 from c2c_jax.training.augment import noisy
 from c2c_jax.training.objectives import Objective
@@ -138,7 +139,13 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
     the whole batch.
     """
     replicated, over_data = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    return jax.jit(step, in_shardings=(replicated, over_data, over_data), out_shardings=replicated, donate_argnums=(0,))
+    return jax.jit(
+        step,
+        in_shardings=(replicated, over_data, over_data),
+        out_shardings=replicated,
+        donate_argnums=(0,),
+        compiler_options=gpu_options(),
+    )
 
 
 def jit_steps(
@@ -174,6 +181,7 @@ def jit_steps(
         in_shardings=(replicated, replicated, over_rows, replicated),
         out_shardings=replicated,
         donate_argnums=(0,),
+        compiler_options=gpu_options(),
     )
 
 

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import math
+import re
 import resource
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -24,7 +26,7 @@ from c2c_jax.config import (
 from c2c_jax.data.store import Store
 from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.training import check as checks
-from c2c_jax.training import feed
+from c2c_jax.training import feed, loop
 from c2c_jax.training.log import RunLog
 from c2c_jax.training.loop import train
 from c2c_jax.weights.translator import load_bundle
@@ -267,6 +269,29 @@ def test_tensorboard(store, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("precision", "of_products"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")]
+)
+def test_precision_of_products_is_the_configs(store, tmp_path, monkeypatch, precision, of_products):
+    """In every product of a step, forward and back, by JAX's own names (jax.lax.Precision)."""
+    traced = []
+
+    def make_step(*arguments):
+        step = loop.make_step_(*arguments)
+
+        def told_of(*batch):
+            traced.append(str(jax.make_jaxpr(step)(*batch)))
+            return step(*batch)
+
+        return told_of
+
+    monkeypatch.setattr(loop, "make_step_", loop.make_step, raising=False)
+    monkeypatch.setattr(loop, "make_step", make_step)
+    train(small(epochs=1, precision=precision, objective=ObjectiveConfig(kind="cosine")), store, tmp_path / "run")
+    found = re.findall(r"precision=\((\S+), (\S+)\)|precision=(None)", traced[0])
+    assert len(found) >= 5 and set(found) == {(f"Precision.{of_products}", f"Precision.{of_products}", "")}
+
+
+@pytest.mark.parametrize(
     ("fields", "told"),
     [
         (dict(batch_size=500), "400 are left to train on"),
@@ -286,6 +311,7 @@ def test_tensorboard(store, tmp_path):
         (dict(optimizer=OptimizerConfig(decay="step")), "known are constant, cosine, linear"),
         (dict(optimizer=OptimizerConfig(ema=1.0)), "config.optimizer.ema is 1.0; it must be below 1"),
         (dict(optimizer=OptimizerConfig(warmup=-1)), "config.optimizer.warmup is -1"),
+        (dict(precision="half"), "config.precision is 'half'; known are float32, tensorfloat32, bfloat16"),
         (dict(select_by="recall"), "config.select_by is 'recall'; known are recall@1, "),
         (dict(patience=-1), "config.patience is -1"),
         (dict(log=LogConfig(wandb="sounds")), "config.log.wandb needs wandb, which is not installed"),
