@@ -145,7 +145,7 @@ class EncoderLayer(nnx.Module):
             return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
         projections = self.q_proj, self.k_proj, self.v_proj
-        is_by_heads = jax.default_backend() == "cpu" and jax.device_count() == 1  # over devices rows go side by side
+        is_by_heads = jax.default_backend() == "cpu"
         attended_BSD = self.out_proj(attend(*projections, hidden_BSD, hidden_BSD, self.heads, is_by_heads=is_by_heads))
         hidden_BSD = self.norm1(hidden_BSD + dropped(attended_BSD))
         inner_BSF = dropped(jax.nn.relu(self.linear1(hidden_BSD)))
