@@ -19,7 +19,7 @@ from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.translation import Method, Translate
-from c2c_jax.miniworld.captions import captioned_scenes, paraphrases
+from c2c_jax.miniworld.captions import caption, captioned_scenes, paraphrases
 from c2c_jax.models.layers import unit
 from c2c_jax.models.memory import Memory, towards_captions
 from c2c_jax.training.objectives import KINDS, Kind
@@ -229,6 +229,18 @@ def _paraphrased(count: int) -> Texts:
     return of_clip, of_clap
 
 
+def _recombined(count: int) -> Texts:
+    """Half of the captions tell of another's count, size and place: of scenes, too, that no caption told of."""
+    rng, found = np.random.default_rng(0), []
+    told = list(captioned_scenes("train", count))
+    for (scene, style, text), other in zip(told, rng.permutation(count), strict=True):
+        if rng.random() < 0.5:
+            of = told[other][0]
+            text = caption(dataclasses.replace(scene, count=of.count, size=of.size, place=of.place), style, rng)
+        found.append(text)
+    return found, found
+
+
 NOT_SHIPPED: Mapping[str, object] = {"memory.captions": 0, "pictures.files": ""}  # here, but put beside it
 OTHERS = {
     "none": Other(),
@@ -243,6 +255,7 @@ OTHERS = {
     "picture_captions": Other(texts=_of_styles("picture")),
     "sound_captions": Other(texts=_of_styles("sound")),
     "paraphrases": Other(texts=_paraphrased),
+    "recombined": Other(texts=_recombined),
     "relational": Other(fixed={"objective.kind": "cosine + relational"}),
     "ensemble": Other(together=True),
 }  # fmt: skip

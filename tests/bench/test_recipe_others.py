@@ -9,7 +9,8 @@ import pytest
 
 from bench.recipe import others
 from c2c_jax.evaluation.translation import method_of
-from c2c_jax.miniworld.captions import captioned_scenes, captions
+from c2c_jax.miniworld.captions import caption, captioned_scenes, captions
+from c2c_jax.miniworld.world import SEEN_CELLS
 from c2c_jax.models.gap import Gap
 from c2c_jax.training.log import console
 from c2c_jax.training.objectives import KINDS, Settings, build_objective
@@ -86,6 +87,19 @@ def test_texts():
     assert own == list(captions("train", 50, styles=["sound"]))
     first, second = others._paraphrased(50)
     assert first == whole and sum(a != b for a, b in zip(first, second, strict=True)) > 45
+
+
+def test_recombined_captions_keep_the_source_and_tell_of_cells_that_none_told_of(monkeypatch):
+    told = []
+    monkeypatch.setattr(others, "caption", lambda scene, style, rng: told.append(scene) or caption(scene, style, rng))
+    of_clip, of_clap = others._recombined(600)
+    whole = list(captioned_scenes("train", 600))
+    assert of_clip == of_clap
+    changed = [scene for (scene, _, before), after in zip(whole, of_clip, strict=True) if before != after]
+    assert len(changed) == len(told) and 0.4 < len(told) / 600 < 0.6
+    assert [scene.source for scene in changed] == [scene.source for scene in told]
+    # 2 of the 12 cells of each source are held out.
+    assert np.mean([scene.cell not in SEEN_CELLS for scene in told]) == pytest.approx(1 / 6, abs=0.06)
 
 
 def ground(tmp_path):
