@@ -9,7 +9,8 @@ distances of all pairs of a batch with cross-entropy along rows and columns, Ada
 vectors in memory. Each contestant lives in a process of its own and they take turns, so that a slow moment of the
 machine meets all of them; figures are medians. Torch is as one writes it (nn.Sequential, cdist, cross_entropy), eager
 and through torch.compile. The peak is that of XLA's own product of two square matrices, in turn with the others. On a
-GPU torch is there too, both round float32 products to TF32 (the logits of ours stay exact), and memory is the device's.
+GPU, one of them, torch is there too, both round float32 products to TF32 (ours as `--config.precision=tensorfloat32`
+does, with exact logits), and memory is the device's.
 """
 
 import argparse
@@ -52,9 +53,9 @@ def step_flops(batch: int) -> float:
 
 @functools.cache
 def on_gpu() -> bool:
-    import torch
+    import jax
 
-    return torch.cuda.is_available()
+    return jax.default_backend() == "gpu"
 
 
 def vectors() -> tuple[np.ndarray, np.ndarray]:
@@ -149,8 +150,8 @@ def torch_run(batch: int, compiled: bool) -> Run:
 
     def go(count: int) -> float:
         nonlocal done
-        for _ in range(count):
-            rows = torch.from_numpy(rows_of(done, batch)).to(device)
+        block = torch.from_numpy(np.stack([rows_of(done + place, batch) for place in range(count)])).to(device)
+        for rows in block:
             loss = loss_fn(table[0][rows], table[1][rows], MARGIN if done else 0.0)
             optimizer.zero_grad()
             loss.backward()
@@ -262,7 +263,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="5 rounds instead of 20; fewer batch sizes for memory")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the contestants share a GPU
+    # The contestants share one GPU.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if on_gpu():
+        import torch
+
+        if not torch.cuda.is_available():
+            parser.error("JAX has a GPU and torch has none: install torch built for CUDA, or set JAX_PLATFORMS=cpu")
     figures: dict[str, float] = {}
     console = Console()
     for batch in BATCHES:
