@@ -54,11 +54,11 @@ def analyse(devices: int, batch: int, blocks: Blocks, kind: str) -> dict[str, fl
     """FLOPs, collective bytes and peak bytes per device of a step compiled for so many devices."""
     mesh = Mesh(np.asarray(jax.devices()[:devices]), ("data",), axis_types=(AxisType.Auto,))
     graphdef, params = nnx.split(initial(), nnx.Param)
-    objective = build_objective(kind, Settings(blocks=dataclasses.replace(blocks, shards=devices)))
+    objective = build_objective(kind, Settings(blocks=dataclasses.replace(blocks, axis="data")))
     optimizer = optax.adamw(1e-3)
     state = init_state(params, objective, optimizer, mesh)
     rows = jax.ShapeDtypeStruct((batch, DIM), jnp.float16, sharding=NamedSharding(mesh, PartitionSpec("data")))
-    compiled = jit_step(make_step(graphdef, objective, optimizer), mesh).lower(state, rows, rows).compile()
+    compiled = jit_step(make_step(graphdef, objective, optimizer, mesh), mesh).lower(state, rows, rows).compile()
     memory = compiled.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return {
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = Table("loss", "devices", "GFLOP", "of 1/n", "collectives, MiB", "peak, MiB")
     table.title = f"a step of {flags.batch:,} rows, {flags.objective}, per device"
     figures: dict[str, float] = {}
-    forms = {"kept": Blocks(), "recomputed": Blocks(4, kept=False)}
+    forms = {"kept": Blocks(), "recomputed": Blocks(count=4, kept=False)}
     for form, blocks in list(forms.items())[: 1 if flags.quick else 2]:
         for devices in (n for n in DEVICES if n <= jax.device_count()):
             found = analyse(devices, flags.batch, blocks, flags.objective)

@@ -103,7 +103,7 @@ def ours(batch: int, recompute: bool = False) -> Run:
         build_objective("inverse_euclidean", Settings(blocks=build_blocks(batch, mesh, recompute=recompute))),
         optax.adamw(1e-3, weight_decay=0.01),
     )
-    step = make_step(graphdef, objective, optimizer, Schedule(steps_per_epoch=1, margin=(MARGIN, MARGIN)))
+    step = make_step(graphdef, objective, optimizer, mesh, Schedule(steps_per_epoch=1, margin=(MARGIN, MARGIN)))
     run = jit_steps(step, lambda table, rows: (table[0][rows], table[1][rows]), mesh)
     table = jax.device_put(vectors(), NamedSharding(mesh, PartitionSpec()))
     state = init_state(params, objective, optimizer, mesh)

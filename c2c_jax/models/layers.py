@@ -1,6 +1,5 @@
 """What the towers share: activations by their Hugging Face names, and attention over heads."""
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -63,19 +62,16 @@ def attention_by_heads(
     """`jax.nn.dot_product_attention` one head of one row after the other, its scores computed again for the gradients.
 
     XLA's CPU backend multiplies many small matrices three times as slowly as one after the other, when rows are long
-    and heads narrow; and the memory is that of one head's scores. Several devices, over which rows are sharded, take a
-    head each at a time.
+    and heads narrow; and the memory is that of one head's scores.
     """
     B, Q, H, K = q_BQHK.shape
-    N = math.gcd(B, jax.device_count())
 
-    def apart(x_BLHK: Float[Array, "B L H K"]) -> Float[Array, "heads N L K"]:
-        x_NRLHK = x_BLHK.reshape(N, B // N, -1, H, K)
-        return x_NRLHK.transpose(1, 3, 0, 2, 4).reshape(B // N * H, N, -1, K)
+    def apart(x_BLHK: Float[Array, "B L H K"]) -> Float[Array, "heads L K"]:
+        return x_BLHK.transpose(0, 2, 1, 3).reshape(B * H, -1, K)
 
     heads = apart(q_BQHK / K**0.5), apart(k_BLHK), apart(v_BLHK)
-    attended = jax.lax.map(lambda head: jax.vmap(_attend_one)(*head), heads)
-    return attended.reshape(B // N, H, N, Q, K).transpose(2, 0, 3, 1, 4).reshape(B, Q, H, K)
+    attended = jax.lax.map(lambda head: _attend_one(*head), heads)
+    return attended.reshape(B, H, Q, K).transpose(0, 2, 1, 3)
 
 
 @jax.custom_vjp

@@ -48,26 +48,30 @@ def initial_translator(
     return translator
 
 
-def build_objective(config: Config, mesh: Mesh) -> objectives.Objective:
-    """The config's objective, its logits in blocks of rows as the batch size and the devices ask for."""
+def build_objective(config: Config, mesh: Mesh, groups: int) -> objectives.Objective:
+    """The config's objective, its logits in blocks of rows; see `build_blocks`."""
     settings = objectives.Settings(
         temperature=config.objective.temperature,
         twin_cosine=config.objective.twin_cosine,
-        blocks=build_blocks(config.batch_size, mesh, config.objective.blocks, config.objective.recompute),
+        blocks=build_blocks(config.batch_size, mesh, groups, config.objective.blocks, config.objective.recompute),
     )
     return objectives.build_objective(config.objective.kind, settings)
 
 
-def build_blocks(batch_size: int, mesh: Mesh, count: int = 0, recompute: bool = False) -> Blocks:
-    """How a batch's rows are taken on these devices. count: parts; the nearest number that parts a device's rows evenly
-    is taken, and for 0 one that leaves blocks of 1,024 rows on a CPU and of 8,192 elsewhere."""
-    shards = len(mesh.devices)
-    rows = batch_size // shards
+def build_blocks(batch_size: int, mesh: Mesh, groups: int = 0, count: int = 0, recompute: bool = False) -> Blocks:
+    """How a batch's rows are taken on these devices.
+
+    groups: of the whole batch, 0 for one a device. count: parts of a group; the nearest number that parts it evenly is
+    taken, and for 0 one that leaves blocks of 1,024 rows on a CPU and of 8,192 elsewhere.
+    """
+    devices = len(mesh.devices)
+    groups = groups or devices
+    rows = batch_size // groups
     wanted = count or rows / (CPU_BLOCK_ROWS if jax.default_backend() == "cpu" else DEVICE_BLOCK_ROWS)
     even = [parts for parts in range(1, rows + 1) if rows % parts == 0]
     nearest = min(even, key=lambda parts: abs(math.log(parts / wanted)))
-    kept = not recompute and 4 * batch_size * rows <= KEPT_BYTES
-    return Blocks(nearest, shards, kept)
+    kept = not recompute and 4 * batch_size * batch_size // devices <= KEPT_BYTES
+    return Blocks(groups // devices, nearest, kept, axis="data" if groups > 1 else "")
 
 
 def build_learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:

@@ -11,6 +11,7 @@ from c2c_jax.errors import ConfigError
 from c2c_jax.models import translator as translators
 from c2c_jax.training import objectives
 from c2c_jax.training.feed import FEEDS
+from c2c_jax.training.groups import same_order
 from c2c_jax.training.metrics import PICTURE_SCORES, SCORES, selected_by
 
 STARTS = ("identity", "procrustes")  # of a residual translator's linear layer
@@ -49,6 +50,7 @@ def check(config: Config) -> None:
         "optimizer.learning_rate": config.optimizer.learning_rate,
     }
     not_negative = {
+        "groups": config.groups,
         "patience": config.patience,
         "translator.depth": config.translator.depth,
         "translator.dropout": config.translator.dropout,
@@ -93,6 +95,16 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"config.batch_size {config.batch_size} is no multiple of the {devices} devices; "
             f"pass {config.batch_size - beyond + devices}"
+        )
+    if beyond := config.groups and config.batch_size % config.groups:
+        raise ConfigError(
+            f"config.batch_size {config.batch_size} is no multiple of config.groups {config.groups}; "
+            f"pass {config.batch_size - beyond + config.groups}"
+        )
+    if config.groups and not same_order(config.groups, devices):
+        raise ConfigError(
+            f"config.groups {config.groups} cannot be halved over and over to one a device on {devices} devices; "
+            f"pass {devices}, {2 * devices}, {4 * devices}, ..., or other devices"
         )
     for field, asked, module in (
         ("tensorboard", config.log.tensorboard, "tensorboardX"),

@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
+
+from c2c_jax.training.groups import gathered
 
 # (margin, products [...]) → logits [...].
 Finish = Callable[[Array, Array], Array]
@@ -19,13 +21,20 @@ Mask = Callable[[Array, Array, Array], Array]
 class Blocks:
     """How the rows of a batch are taken.
 
-    count: parts, one after the other. shards: devices that the rows lie on; each part takes its rows from all. kept:
-    whether the products of all pairs are kept for the gradients, or computed again: then no [B, B] array is ever there.
+    groups: see `groups.by_groups`; of the rows at hand. count: parts of a group, one after the other. kept: whether the
+    products of all pairs are kept for the gradients, or computed again: then no [B, B] array is ever there. axis: the
+    mesh axis whose devices each have their share of the rows at hand, under `shard_map`; "": all rows are at hand.
     """
 
+    groups: int = 1
     count: int = 1
-    shards: int = 1
     kept: bool = True
+    axis: str = ""
+
+
+def places(rows: int, axis: str) -> Int[Array, "R"]:
+    """Where in its batch each of the rows at hand is; see `Blocks`."""
+    return jnp.arange(rows) + (rows * jax.lax.axis_index(axis) if axis else 0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -34,33 +43,27 @@ def cross_entropy(
     mask: Mask,
     blocks: Blocks,
     margin: Float[Array, ""],
-    left_BF: Float[Array, "B F"],
+    left_RF: Float[Array, "R F"],
     right_BF: Float[Array, "B F"],
     target_BE: Float[Array, "B E"],
 ) -> Float[Array, ""]:
-    """Mean of the cross-entropies along rows and along columns, in nats; column i is the one that row i is of.
+    """Mean of the cross-entropies along rows and along columns, in nats; column i is the one that row i is of. Where
+    the rows at hand are not all of the batch, what they have of it: the parts of all devices add up to the mean.
 
     Logits are mask(finish(margin, left @ right.T), target, places). Only `left` gets a gradient.
     """
-    return _forward(finish, mask, blocks, margin, left_BF, right_BF, target_BE)[0]
+    return _forward(finish, mask, blocks, margin, left_RF, right_BF, target_BE)[0]
 
 
-def _products(left: Float[Array, "*parts R F"], right_BF: Float[Array, "B F"]) -> Float[Array, "*parts R B"]:
+def _products(left_RF: Float[Array, "R F"], right_BF: Float[Array, "B F"]) -> Float[Array, "R B"]:
     # Exactly: of three large numbers a small distance remains, and accelerators round inputs unless told otherwise.
-    exact = jnp.matmul(left, right_BF.T, precision=jax.lax.Precision.HIGHEST)
+    exact = jnp.matmul(left_RF, right_BF.T, precision=jax.lax.Precision.HIGHEST)
     # Behind the barrier the compiler cannot multiply once more for each use of the products.
     return jax.lax.optimization_barrier(exact)
 
 
-def _parts(x: Shaped[Array, "B ..."], blocks: Blocks) -> Shaped[Array, "blocks R ..."]:
-    """Rows as [blocks, R], every block with rows of every shard."""
-    apart = x.reshape(blocks.shards, blocks.count, -1, *x.shape[1:])
-    return jnp.swapaxes(apart, 0, 1).reshape(blocks.count, -1, *x.shape[1:])
-
-
-def _together(x: Shaped[Array, "blocks R ..."], blocks: Blocks) -> Shaped[Array, "B ..."]:
-    apart = x.reshape(blocks.count, blocks.shards, -1, *x.shape[2:])
-    return jnp.swapaxes(apart, 0, 1).reshape(-1, *x.shape[2:])
+def _parts(x: Shaped[Array, "R ..."], blocks: Blocks) -> Shaped[Array, "blocks r ..."]:
+    return x.reshape(blocks.groups * blocks.count, -1, *x.shape[1:])
 
 
 def _log_sums(
@@ -78,61 +81,56 @@ def _log_sums(
 
 
 def _forward(
-    finish: Finish, mask: Mask, blocks: Blocks, margin: Array, left_BF: Array, right_BF: Array, target_BE: Array
+    finish: Finish, mask: Mask, blocks: Blocks, margin: Array, left_RF: Array, right_BF: Array, target_BE: Array
 ) -> tuple[Array, Any]:
-    B = len(left_BF)
-    left, places = _parts(left_BF, blocks), _parts(jnp.arange(B), blocks)
-    products = _products(left, right_BF) if blocks.kept else None
+    R, B = len(left_RF), len(right_BF)
+    left, at = _parts(left_RF, blocks), _parts(places(R, blocks.axis), blocks)
 
-    def block(columns_B: Array, part: tuple[Array, Array, Array | None]) -> tuple[Array, tuple[Array, Array]]:
-        left_RF, places_R, products_RB = part
-        if products_RB is None:
-            products_RB = _products(left_RF, right_BF)
-        own_R = jnp.take_along_axis(products_RB, places_R[:, None], axis=1)[:, 0]
-        own_logits_R = finish(margin, own_R)
-        rows_R, more_B = _log_sums(lambda: mask(finish(margin, products_RB), target_BE, places_R), own_logits_R.max())
-        return jnp.logaddexp(columns_B, more_B), (rows_R, own_R)
+    def block(carry: None, part: tuple[Array, Array]) -> tuple[None, tuple[Array, Array, Array, Array | None]]:
+        left_rF, at_r = part
+        products_rB = _products(left_rF, right_BF)
+        own_r = jnp.take_along_axis(products_rB, at_r[:, None], axis=1)[:, 0]
+        near = finish(margin, own_r).max()
+        rows_r, columns_B = _log_sums(lambda: mask(finish(margin, products_rB), target_BE, at_r), near)
+        return carry, (rows_r, columns_B, own_r, products_rB if blocks.kept else None)
 
-    columns_B, (rows, own) = jax.lax.scan(block, jnp.full(B, -jnp.inf), (left, places, products))
+    _, (rows, columns, own, products) = jax.lax.scan(block, None, (left, at))
+    columns_B = jax.nn.logsumexp(gathered(columns, blocks.axis), axis=0)
     own_logits = finish(margin, own)
     # Differences first: their mean may be small where the logits themselves are large.
-    loss = ((rows - own_logits).mean() + (columns_B - _together(own_logits, blocks)).mean()) / 2
-    return loss, (margin, left, places, right_BF, target_BE, rows, columns_B, own, products)
+    loss = ((rows - own_logits).sum() + (columns_B[at] - own_logits).sum()) / (2 * B)
+    return loss, (margin, left, at, right_BF, target_BE, rows, columns_B, own, products)
 
 
 def _backward(finish: Finish, mask: Mask, blocks: Blocks, residuals: Any, gradient: Array) -> tuple[Array, ...]:
-    margin, left, places, right_BF, target_BE, rows, columns_B, own, products = residuals
+    margin, left, at, right_BF, target_BE, rows, columns_B, own, products = residuals
     B = len(right_BF)
 
     def block(carry: None, part: tuple[Array, Array, Array, Array | None]) -> tuple[None, Array]:
-        left_RF, places_R, rows_R, products_RB = part
-        if products_RB is None:
-            products_RB = _products(left_RF, right_BF)
-        logits_RB, pull = jax.vjp(lambda x: mask(finish(margin, x), target_BE, places_R), products_RB)
-        softmaxes_RB = jnp.exp(logits_RB - rows_R[:, None]) + jnp.exp(logits_RB - columns_B[None])
-        return carry, pull(gradient / (2 * B) * softmaxes_RB)[0] @ right_BF
+        left_rF, at_r, rows_r, products_rB = part
+        if products_rB is None:
+            products_rB = _products(left_rF, right_BF)
+        logits_rB, pull = jax.vjp(lambda x: mask(finish(margin, x), target_BE, at_r), products_rB)
+        softmaxes_rB = jnp.exp(logits_rB - rows_r[:, None]) + jnp.exp(logits_rB - columns_B[None])
+        return carry, pull(gradient / (2 * B) * softmaxes_rB)[0] @ right_BF
 
-    _, of_left = jax.lax.scan(block, None, (left, places, rows, products))
+    _, of_left = jax.lax.scan(block, None, (left, at, rows, products))
     # The own logits' part: inside the blocks a test for the diagonal would cost as much as an exponential.
     of_own = jax.vjp(functools.partial(finish, margin), own)[1](jnp.full_like(own, gradient / B))[0]
-    of_left_BF = _together(of_left - of_own[..., None] * _parts(right_BF, blocks), blocks)
-    return jnp.zeros_like(margin), of_left_BF, jnp.zeros_like(right_BF), jnp.zeros_like(target_BE)
+    of_left = of_left - of_own[..., None] * right_BF[at]
+    of_left_RF = of_left.reshape(-1, of_left.shape[-1])
+    return jnp.zeros_like(margin), of_left_RF, jnp.zeros_like(right_BF), jnp.zeros_like(target_BE)
 
 
 cross_entropy.defvjp(_forward, _backward)
 
 
-def summed(
-    rows_loss: Callable[[Any, Array, Array], Array],
+def row_by_row(
+    losses: Callable[[Array, Array], Array],
     blocks: Blocks,
-    params: Any,
-    predicted_BE: Float[Array, "B E"],
-) -> Float[Array, ""]:
-    """The sum of (params, predicted [R, E], places [R]) → [] over blocks of rows, as `cross_entropy` takes them."""
-    parts = _parts(predicted_BE, blocks), _parts(jnp.arange(len(predicted_BE)), blocks)
-
-    @jax.checkpoint
-    def block(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + rows_loss(params, *part), None
-
-    return jax.lax.scan(block, jnp.zeros(()), parts)[0]
+    predicted_RE: Float[Array, "R E"],
+    places_R: Int[Array, "R"],
+) -> Float[Array, "R"]:
+    """losses(predicted [r, E], places [r]) → [r], one part of a group after the other, computed again for gradients."""
+    apart = (x.reshape(blocks.count, -1, *x.shape[1:]) for x in (predicted_RE, places_R))
+    return jax.lax.map(jax.checkpoint(lambda part: losses(*part)), tuple(apart)).reshape(-1)

@@ -22,12 +22,13 @@ from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.training.dispatch import Dispatches, Termination, on_any_host
 from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, split
+from c2c_jax.training.groups import same_order
 from c2c_jax.training.log import RunLog, console
 from c2c_jax.training.memory import remembered
 from c2c_jax.training.metrics import retrieval
 from c2c_jax.training.pictures import Pictures
 from c2c_jax.training.report import draw_curves, print_scores
-from c2c_jax.training.rows import settled_feed
+from c2c_jax.training.rows import settled
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
 from c2c_jax.weights.translator import Bundle, read_metrics
 
@@ -50,7 +51,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
     spec = build_spec(config, store)
     closed_form = spec.kind in translators.CLOSED_FORM
     steps = 0 if closed_form else -(-config.epochs * len(training) // B)
-    objective, learning_rate = build_objective(config, mesh), build_learning_rate(config.optimizer, steps)
+    learning_rate = build_learning_rate(config.optimizer, steps)
     optimizer = build_optimizer(config.optimizer, learning_rate)
     schedule = Schedule(
         steps_per_epoch=max(len(training) / B, 1),
@@ -67,12 +68,18 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         RunLog(workdir, config) as log,
         Checkpoints(workdir) as checkpoints,
     ):
-        feed_kind = settled_feed(workdir, store, choose_feed(config.data.feed, store))
+        feed_kind = choose_feed(config.data.feed, store)
+        feed_kind, groups = settled(workdir, store, feed_kind, config.groups or jax.device_count())
+        if not same_order(groups, jax.device_count()):
+            at_first = f"the {groups} groups of rows that this run began with cannot be added in the same order on"
+            log.console_print(f"{at_first} {jax.device_count()} devices: gradients' last bits differ from here on")
+            groups = jax.device_count()
+        objective = build_objective(config, mesh, groups)
         graphdef, params = nnx.split(initial_translator(config, spec, store, held_out), nnx.Param)
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)
         feed = open_feed(feed_kind, store, training, B, config.seed, mesh, config.epochs + 1)
-        run = jit_steps(make_step(graphdef, objective, optimizer, schedule), feed.batch, mesh)
+        run = jit_steps(make_step(graphdef, objective, optimizer, mesh, schedule), feed.batch, mesh)
         gap, pictures = caption_means(store, held_out, spec.input_norm), None
         memory = remembered(config.memory, store, training, config.seed)
         if picture_PS is not None:

@@ -1,8 +1,9 @@
 """Objectives between predicted and true target vectors of one (global) batch.
 
-Each is written as if for one device: under `jit` over a mesh the batch axis may be sharded, and negatives are then
-those of all devices. Row i of the predictions belongs to row i of the targets; to a contrastive objective all other
-rows are its negatives. Targets are unit vectors and get no gradient.
+Row i of the predictions belongs to row i of the targets; to a contrastive objective all other rows are its negatives.
+Targets are unit vectors and get no gradient. Each objective is in two parts: what a row has by itself (and with all
+targets), which may be computed for any rows apart from the others, and what is then made of all rows. A device that
+has only its share of the rows, and all targets, gets its share of the loss.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from c2c_jax.errors import ConfigError
 from c2c_jax.models.layers import unit
-from c2c_jax.training.contrast import Blocks, cross_entropy, summed
+from c2c_jax.training.contrast import Blocks, cross_entropy, row_by_row
 
 # Squared distances are floored here before the inverse: two equal vectors get the logit 1000, with no inf or nan, and
 # the float32 error of the expanded square, about 1e-7 for unit vectors, stays below the floor.
@@ -37,10 +38,12 @@ class Settings(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """init: settings → learned params. loss: (settings, params, margin, predicted [B, E], targets [B, E]) → []."""
+    """init: settings → learned params. rows: (settings, params, predicted [R, E], targets [B, E], places [R]) → what
+    each has by itself [R, ...]. whole: (settings, margin, that, targets [B, E]) → [], the rows' share of the loss."""
 
     init: Callable[[Settings], Params]
-    loss: Callable[[Settings, Params, Array, Array, Array], Array]
+    rows: Callable[[Settings, Params, Array, Array, Array], Array]
+    whole: Callable[[Settings, Array, Array, Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,33 @@ class Objective:
         """The objectives' own learned params, by kind."""
         return {kind: KINDS[kind].init(self.settings) for kind, _ in self.terms}
 
+    def rows(
+        self,
+        params: dict[str, Params],
+        predicted_RE: Float[Array, "R E"],
+        target_BE: Float[Array, "B E"],
+        places_R: Int[Array, "R"],
+    ) -> dict[str, Array]:
+        """What each of some rows has by itself, [R, ...] by kind. places: where in the batch they are."""
+        return {
+            kind: KINDS[kind].rows(self.settings, params[kind], predicted_RE, target_BE, places_R)
+            for kind, _ in self.terms
+        }
+
+    def whole(
+        self, of_rows: dict[str, Array], target_BE: Float[Array, "B E"], margin: Float[Array, ""] | float = 0.0
+    ) -> Float[Array, ""]:
+        """The loss, or a device's share of it, of what `rows` gave for all rows at hand. margin: of
+        `inverse_euclidean`, which grows in the course of training."""
+        margin = jnp.asarray(margin, jnp.float32)
+        return sum(
+            (
+                weight * KINDS[kind].whole(self.settings, margin, of_rows[kind], target_BE)
+                for kind, weight in self.terms
+            ),
+            start=jnp.zeros(()),
+        )
+
     def loss(
         self,
         params: dict[str, Params],
@@ -61,15 +91,9 @@ class Objective:
         target_BE: Float[Array, "B E"],
         margin: Float[Array, ""] | float = 0.0,
     ) -> Float[Array, ""]:
-        """margin: of `inverse_euclidean`, which grows in the course of training."""
-        margin = jnp.asarray(margin, jnp.float32)
-        return sum(
-            (
-                weight * KINDS[kind].loss(self.settings, params[kind], margin, predicted_BE, target_BE)
-                for kind, weight in self.terms
-            ),
-            start=jnp.zeros(()),
-        )
+        """The loss of a batch that is all at hand."""
+        places_B = jnp.arange(len(predicted_BE))
+        return self.whole(self.rows(params, predicted_BE, target_BE, places_B), target_BE, margin)
 
 
 def parse_objective(text: str) -> tuple[tuple[str, float], ...]:
@@ -110,37 +134,43 @@ def _without_twins(
 class Logits(NamedTuple):
     """What a contrastive objective takes the cross-entropy of, as products of two sides and what is done to them.
 
-    sides: (params, predicted [R, E], targets [B, E]) → left [R, F], right [B, F]. finish: (margin, products) →
-    logits, entry by entry.
+    left: (params, predicted [R, E]) → [R, F]. right: targets [B, E] → [B, F]. finish: (margin, products) → logits,
+    entry by entry.
     """
 
-    sides: Callable[[Params, Array, Array], tuple[Array, Array]]
+    left: Callable[[Params, Array], Array]
+    right: Callable[[Array], Array]
     finish: Callable[[Array, Array], Array]
 
     def __call__(self, params: Params, margin: Array, predicted_RE: Array, target_BE: Array) -> Array:
-        left_RF, right_BF = self.sides(params, predicted_RE, target_BE)
-        return self.finish(margin, left_RF @ right_BF.T)
+        return self.finish(margin, self.left(params, predicted_RE) @ self.right(target_BE).T)
 
 
-def _contrastive(logits: Logits) -> Callable[..., Array]:
+def _contrastive(init: Callable[[Settings], Params], logits: Logits) -> Kind:
     """The symmetric cross-entropy over logits."""
 
-    def loss(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
-        left_BF, right_BF = logits.sides(params, predicted_BE, target_BE)
+    def rows(settings: Settings, params: Params, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
+        return logits.left(params, predicted_RE)
+
+    def whole(settings: Settings, margin: Array, left_RF: Array, target_BE: Array) -> Array:
         mask = functools.partial(_without_twins, settings)
-        return cross_entropy(logits.finish, mask, settings.blocks, margin, left_BF, right_BF, target_BE)
+        right_BF = logits.right(target_BE)
+        return cross_entropy(logits.finish, mask, settings.blocks, margin, left_RF, right_BF, target_BE)
 
-    return loss
+    return Kind(init, rows, whole)
 
 
-def _inverse_euclidean_sides(params: Params, predicted_RE: Array, target_BE: Array) -> tuple[Array, Array]:
+def _beside(x_BE: Array, *columns: Array) -> Array:
+    return jnp.concatenate([x_BE, *(column[:, None] for column in columns)], axis=1)
+
+
+def _inverse_euclidean_left(params: Params, predicted_RE: Array) -> Array:
     """Of products that are squared distances: ‖ẑ‖² · 1 + 1 · ‖y‖² − 2 ẑ·y. Predictions enter as they are."""
+    return _beside(-2 * predicted_RE, jnp.sum(predicted_RE**2, axis=1), jnp.ones(len(predicted_RE)))
 
-    def beside(x_BE: Array, *columns: Array) -> Array:
-        return jnp.concatenate([x_BE, *(column[:, None] for column in columns)], axis=1)
 
-    left_RF = beside(-2 * predicted_RE, jnp.sum(predicted_RE**2, axis=1), jnp.ones(len(predicted_RE)))
-    return left_RF, beside(target_BE, jnp.ones(len(target_BE)), jnp.sum(target_BE**2, axis=1))
+def _inverse_euclidean_right(target_BE: Array) -> Array:
+    return _beside(target_BE, jnp.ones(len(target_BE)), jnp.sum(target_BE**2, axis=1))
 
 
 def _inverse_euclidean_finish(margin: Array, squared_RB: Array) -> Array:
@@ -152,61 +182,73 @@ def _inverse_euclidean_finish(margin: Array, squared_RB: Array) -> Array:
     return jax.nn.relu(jax.lax.rsqrt(jnp.maximum(squared_RB, _SQUARED_FLOOR)) - margin)
 
 
-def _infonce_sides(params: Params, predicted_RE: Array, target_BE: Array) -> tuple[Array, Array]:
+def _infonce_left(params: Params, predicted_RE: Array) -> Array:
     """Of cosines over a learned temperature (CLIP: Radford et al. 2021, figure 3)."""
     # Logits are never scaled by more than 100, so that training stays stable (CLIP section 2.5).
     scale = jnp.exp(jnp.minimum(params["log_scale"], math.log(100)))
-    return scale * unit(predicted_RE), target_BE
+    return scale * unit(predicted_RE)
 
 
-def _sigmoid(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
-    """Every pair by itself, own or not (SigLIP: Zhai et al. 2023, algorithm 1), summed over pairs, over B."""
+def _apart(init: Callable[[Settings], Params], losses: Callable[..., Array]) -> Kind:
+    """The mean of losses that rows have by themselves: `Kind.rows` is the losses [R]."""
 
-    def rows(params: Params, predicted_RE: Array, places_R: Array) -> Array:
-        logits_RB = jnp.exp(params["log_scale"]) * unit(predicted_RE) @ target_BE.T + params["bias"]
-        is_own_RB = jnp.arange(len(target_BE))[None] == places_R[:, None]
-        signed_RB = _without_twins(settings, jnp.where(is_own_RB, -logits_RB, logits_RB), target_BE, places_R)
-        return jax.nn.softplus(signed_RB).sum()  # softplus(−inf) = 0
+    def whole(settings: Settings, margin: Array, losses_R: Array, target_BE: Array) -> Array:
+        return losses_R.sum() / len(target_BE)
 
+    return Kind(init, losses, whole)
+
+
+def _sigmoid(settings: Settings, params: Params, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
+    """Every pair by itself, own or not (SigLIP: Zhai et al. 2023, algorithm 1), summed over a row's pairs."""
     target_BE = jax.lax.stop_gradient(target_BE)
-    return summed(rows, settings.blocks, params, predicted_BE) / len(target_BE)
+
+    def losses(predicted_rE: Array, places_r: Array) -> Array:
+        logits_rB = jnp.exp(params["log_scale"]) * unit(predicted_rE) @ target_BE.T + params["bias"]
+        is_own_rB = jnp.arange(len(target_BE))[None] == places_r[:, None]
+        signed_rB = _without_twins(settings, jnp.where(is_own_rB, -logits_rB, logits_rB), target_BE, places_r)
+        return jax.nn.softplus(signed_rB).sum(axis=1)  # softplus(−inf) = 0
+
+    return row_by_row(losses, settings.blocks, predicted_RE, places_R)
 
 
-def _l1(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
+def _l1(settings: Settings, params: Params, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
     """The mean absolute difference of coordinates, as torch.nn.L1Loss."""
-    return jnp.abs(predicted_BE - target_BE).mean()
+    return jnp.abs(predicted_RE - target_BE[places_R]).mean(axis=1)
 
 
-def _l2(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
-    """The mean Euclidean distance."""
-    squared_B = jnp.sum((predicted_BE - target_BE) ** 2, axis=1)
-    return jnp.sqrt(jnp.maximum(squared_B, _SQUARED_FLOOR)).mean()
+def _l2(settings: Settings, params: Params, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
+    """The Euclidean distance."""
+    squared_R = jnp.sum((predicted_RE - target_BE[places_R]) ** 2, axis=1)
+    return jnp.sqrt(jnp.maximum(squared_R, _SQUARED_FLOOR))
 
 
-def _cosine(settings: Settings, params: Params, margin: Array, predicted_BE: Array, target_BE: Array) -> Array:
-    """The mean of 1 − cosine."""
-    return 1 - jnp.sum(unit(predicted_BE) * target_BE, axis=1).mean()
+def _cosine(settings: Settings, params: Params, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
+    """1 − cosine."""
+    return 1 - jnp.sum(unit(predicted_RE) * target_BE[places_R], axis=1)
 
 
 def _none(settings: Settings) -> Params:
     return {}
 
 
+def _temperature(settings: Settings) -> Params:
+    return {"log_scale": jnp.asarray(-math.log(settings.temperature), jnp.float32)}
+
+
+def _siglip(settings: Settings) -> Params:
+    """SigLIP's own start: temperature 1/10, bias −10."""
+    return {"log_scale": jnp.asarray(math.log(10), jnp.float32), "bias": jnp.asarray(-10.0)}
+
+
 LOGITS = {
-    "inverse_euclidean": Logits(_inverse_euclidean_sides, _inverse_euclidean_finish),
-    "infonce": Logits(_infonce_sides, lambda margin, products_RB: products_RB),
+    "inverse_euclidean": Logits(_inverse_euclidean_left, _inverse_euclidean_right, _inverse_euclidean_finish),
+    "infonce": Logits(_infonce_left, lambda target_BE: target_BE, lambda margin, products_RB: products_RB),
 }
 KINDS = {
-    "inverse_euclidean": Kind(_none, _contrastive(LOGITS["inverse_euclidean"])),
-    "infonce": Kind(
-        lambda settings: {"log_scale": jnp.asarray(-math.log(settings.temperature), jnp.float32)},
-        _contrastive(LOGITS["infonce"]),
-    ),
-    # SigLIP's own start: temperature 1/10, bias −10.
-    "sigmoid": Kind(
-        lambda settings: {"log_scale": jnp.asarray(math.log(10), jnp.float32), "bias": jnp.asarray(-10.0)}, _sigmoid
-    ),
-    "l1": Kind(_none, _l1),
-    "l2": Kind(_none, _l2),
-    "cosine": Kind(_none, _cosine),
+    "inverse_euclidean": _contrastive(_none, LOGITS["inverse_euclidean"]),
+    "infonce": _contrastive(_temperature, LOGITS["infonce"]),
+    "sigmoid": _apart(_siglip, _sigmoid),
+    "l1": _apart(_none, _l1),
+    "l2": _apart(_none, _l2),
+    "cosine": _apart(_none, _cosine),
 }

@@ -1,6 +1,7 @@
 """The training state, the step, and its jitted forms: data-parallel over the devices, many steps a dispatch."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from c2c_jax.devices import gpu_options
 from c2c_jax.models.layers import unit
-from c2c_jax.training.augment import noisy
+from c2c_jax.training.augment import Turns, draw_turns, turned
+from c2c_jax.training.contrast import places
+from c2c_jax.training.groups import by_groups, gathered, total
 from c2c_jax.training.objectives import Objective
 
 Metrics = dict[str, jax.Array]
@@ -34,18 +37,14 @@ class TrainState(NamedTuple):
         return self.params["model"] if self.averaged is None else self.averaged
 
 
-# (params, step, source [B, ...], target [B, ...]) → []; either side of a batch may be a pytree of arrays.
-Loss = Callable[[dict[str, Any], jax.Array, Any, Any], jax.Array]
+# (params, step, source [B, ...], target [B, ...]) → loss [], gradients; either side may be a pytree of arrays.
+Gradients = Callable[[dict[str, Any], jax.Array, Any, Any], tuple[jax.Array, dict[str, Any]]]
 # (state, source, target) → (state, metrics)
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, Metrics]]
 
 
 def data_mesh() -> Mesh:
-    """All devices of all hosts on one axis, `data`.
-
-    Axes are of the Auto kind: under make_mesh's default, Explicit, a contrastive `a @ b.T` of two arrays sharded over
-    the same axis is refused.
-    """
+    """All devices of all hosts on one axis, `data`, of the Auto kind: outside `shard_map` XLA shares the work out."""
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
@@ -62,7 +61,7 @@ def init_state(
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """What changes with the step. steps_per_epoch: whole or not. margin: (growth an epoch, most); see ObjectiveConfig.
-    seed: of dropout and noise. noise: range of cosines, see `augment.noisy`; at 1 there is none. ema: decay of the
+    seed: of dropout and noise. noise: range of cosines, see `augment.draw_turns`; at 1 there is none. ema: decay of the
     moving average of the weights; 0: none. learning_rate: the optimizer's own, for the metrics."""
 
     steps_per_epoch: int | float = 1
@@ -85,31 +84,62 @@ def make_step(
     graphdef: nnx.GraphDef,
     objective: Objective,
     optimizer: optax.GradientTransformation,
+    mesh: Mesh,
     schedule: Schedule = Schedule(),  # noqa: B008
 ) -> Step:
-    """The translator's step over a batch, as if for one device.
+    """The translator's step over a batch whose rows are shared by the devices of the mesh.
 
-    Vectors are raw, in any float dtype; targets are brought to unit length, since that is how CLAP vectors condition
-    AudioLDM. Metrics: those of `step_of`, and margin where there is one.
+    Each device translates its rows, a group after the other, compares them with the targets of all, and gets the
+    gradient of its share of the loss; the sum over the devices is that of the whole (see `groups`, and the objective's
+    own `Blocks`). Vectors are raw, in any float dtype; targets are brought to unit length, since that is how CLAP
+    vectors condition AudioLDM. Metrics: those of `step_of`, and margin where there is one.
     """
+    blocks, has_noise = objective.settings.blocks, schedule.noise[0] < 1
 
-    def loss(params: dict[str, Any], step: jax.Array, source_BS: jax.Array, target_BE: jax.Array) -> jax.Array:
-        key, source_BS = jax.random.fold_in(jax.random.key(schedule.seed), step), source_BS.astype(jnp.float32)
-        if schedule.noise[0] < 1:
-            source_BS = noisy(source_BS, jax.random.fold_in(key, 0), schedule.noise)
-        predicted_BE = nnx.merge(graphdef, params["model"])(source_BS, rngs=nnx.Rngs(dropout=key))
-        margin = schedule.margin_at(step)
-        return objective.loss(params["objective"], predicted_BE, unit(target_BE.astype(jnp.float32)), margin)
+    def on_device(
+        params: dict[str, Any], step: jax.Array, source_RS: jax.Array, turns: Turns | None, target_RE: jax.Array
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(schedule.seed), step), 1)
+        target_BE = gathered(unit(target_RE.astype(jnp.float32)), blocks.axis)
 
-    return step_of(loss, optimizer, schedule)
+        def of_group(params: dict[str, Any], part: tuple[jax.Array, Turns | None, jax.Array]) -> dict[str, jax.Array]:
+            source_RS, turns, places_R = part
+            source_RS = source_RS.astype(jnp.float32)
+            if turns is not None:
+                source_RS = turned(source_RS, turns)
+            model = nnx.merge(graphdef, params["model"])
+            predicted_RE = model(source_RS, rngs=nnx.Rngs(dropout=jax.random.fold_in(key, places_R[0])))
+            return objective.rows(params["objective"], predicted_RE, target_BE, places_R)
+
+        def loss(params: dict[str, Any]) -> jax.Array:
+            parts = source_RS, turns, places(len(source_RS), blocks.axis)
+            of_rows = by_groups(functools.partial(of_group, params), parts, blocks.groups)
+            return objective.whole(of_rows, target_BE, schedule.margin_at(step))
+
+        share, gradients = jax.value_and_grad(loss)(params)
+        return total((share, gradients), blocks.axis)
+
+    everywhere, own = PartitionSpec(), PartitionSpec("data")
+    specs = everywhere, everywhere, own, own, own
+    # Unchecked, gradients of replicated params stay those of a device's own rows; `total` adds them.
+    on_devices = jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False)
+
+    def gradients(
+        params: dict[str, Any], step: jax.Array, source_BS: jax.Array, target_BE: jax.Array
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        key = jax.random.fold_in(jax.random.key(schedule.seed), step)
+        turns = draw_turns(jax.random.fold_in(key, 0), source_BS.shape, schedule.noise) if has_noise else None
+        return on_devices(params, step, source_BS, turns, target_BE)
+
+    return step_of(gradients, optimizer, schedule)
 
 
-def step_of(loss: Loss, optimizer: optax.GradientTransformation, schedule: Schedule) -> Step:
+def step_of(gradients_of: Gradients, optimizer: optax.GradientTransformation, schedule: Schedule) -> Step:
     """A step down the gradient of a loss. Metrics: loss, grad_norm, update_norm, learning_rate, and temperature where
     one is learned."""
 
     def step(state: TrainState, source: Any, target: Any) -> tuple[TrainState, Metrics]:
-        value, gradients = jax.value_and_grad(loss)(state.params, state.step, source, target)
+        value, gradients = gradients_of(state.params, state.step, source, target)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         averaged = state.averaged
@@ -135,8 +165,7 @@ def step_of(loss: Loss, optimizer: optax.GradientTransformation, schedule: Sched
 def jit_step(step: Step, mesh: Mesh) -> Step:
     """The step jitted; the state is donated.
 
-    The batch is sharded over `data`, the state replicated; XLA inserts the collectives, so the negatives are those of
-    the whole batch.
+    The batch is sharded over `data`, the state replicated.
     """
     replicated, over_data = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     return jax.jit(

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from c2c_jax.training.augment import noisy
+from c2c_jax.training import augment
 
 
 def turned(cosines, dim=64, rows=400):
     clean = np.asarray(jax.random.normal(jax.random.key(0), (rows, dim))) * np.linspace(0.1, 9, rows)[:, None]
-    noise = np.asarray(noisy(jnp.asarray(clean, jnp.float32), jax.random.key(1), cosines))
+    turns = augment.draw_turns(jax.random.key(1), clean.shape, cosines)
+    noise = np.asarray(augment.turned(jnp.asarray(clean, jnp.float32), turns))
     lengths = [np.linalg.norm(x, axis=1) for x in (clean, noise)]
     return clean, noise, np.sum(clean * noise, axis=1) / (lengths[0] * lengths[1]), lengths
 

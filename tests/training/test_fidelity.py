@@ -27,12 +27,12 @@ def test_mlp_recipe_is_the_papers(tmp_path):
     translator = initial_translator(config, spec, store, held_out)
     graphdef, params = nnx.split(translator, nnx.Param)
     mesh, optimizer = data_mesh(), build_optimizer(config.optimizer, build_learning_rate(config.optimizer, STEPS))
-    objective = build_objective(config, mesh)
+    objective = build_objective(config, mesh, groups=0)
     state = init_state(params, objective, optimizer, mesh)
     per_epoch = len(training) // config.batch_size
     schedule = Schedule(per_epoch, (config.objective.margin_growth, config.objective.margin_most), config.seed)
     feed = Resident(store, training, 32, config.seed, mesh)
-    train_step = jit_steps(make_step(graphdef, objective, optimizer, schedule), feed.batch, mesh)
+    train_step = jit_steps(make_step(graphdef, objective, optimizer, mesh, schedule), feed.batch, mesh)
 
     layers = []
     for number in range(4):

@@ -76,7 +76,7 @@ def test_inverse_euclidean_is_the_papers_formula(margin):
 def test_logits_that_lie_far_apart(blocks):
     """Own logits of 200 in half of the rows and of about 1 in the others: no one power of e serves them all."""
     near = np.concatenate([TARGET[: B // 2] + 0.005 * unit(vectors(B // 2, E, 2)), PREDICTED[B // 2 :]])
-    loss = loss_of("inverse_euclidean", near, blocks=Blocks(blocks))
+    loss = loss_of("inverse_euclidean", near, blocks=Blocks(count=blocks))
     np.testing.assert_allclose(loss, cross_entropies(inverse_distances(predicted=near)), rtol=1e-3)
 
 
@@ -120,9 +120,9 @@ def test_twins_are_no_negatives():
 
 
 @pytest.mark.parametrize("kind", LOGITS)
-@pytest.mark.parametrize("blocks", [Blocks(1, 2), Blocks(3, 2), Blocks(3, 2, kept=False)])
+@pytest.mark.parametrize("blocks", [Blocks(), Blocks(2, 3), Blocks(2, 3, kept=False)])
 def test_gradient_is_that_of_the_plain_formula(kind, blocks):
-    """The custom gradient, whole and in blocks over two shards, against JAX's own of the formula as it is written."""
+    """The custom gradient, whole and in blocks of two groups, against JAX's own of the formula as it is written."""
     objective = build_objective(kind, Settings(blocks=blocks))
     predicted, target, margin = jnp.asarray(PREDICTED, jnp.float32), jnp.asarray(TARGET, jnp.float32), jnp.asarray(0.3)
 
@@ -140,10 +140,10 @@ def test_gradient_is_that_of_the_plain_formula(kind, blocks):
 
 
 @pytest.mark.parametrize("kind", [*LOGITS, "sigmoid"])
-def test_blocks_and_shards_do_not_matter(kind):
+def test_blocks_and_groups_do_not_matter(kind):
     objectives = [
         build_objective(kind, Settings(blocks=blocks, twin_cosine=0.5))
-        for blocks in (Blocks(), Blocks(2), Blocks(3, 2), Blocks(3, 2, kept=False), Blocks(12, 1, kept=False))
+        for blocks in (Blocks(), Blocks(count=2), Blocks(2, 3), Blocks(2, 3, kept=False), Blocks(1, 12, kept=False))
     ]
     predicted, target = jnp.asarray(PREDICTED, jnp.float32), jnp.asarray(TARGET, jnp.float32)
     results = [
@@ -161,7 +161,7 @@ def test_small_losses_of_large_logits_are_exact(kind):
     target = rng.normal(size=(rows, 64))
     target = (target / np.linalg.norm(target, axis=1, keepdims=True)).astype(np.float32)
     predicted = (target + 0.02 * rng.normal(size=target.shape)).astype(np.float32)
-    for blocks in (Blocks(), Blocks(8, 4), Blocks(8, 4, kept=False)):
+    for blocks in (Blocks(), Blocks(4, 8), Blocks(4, 8, kept=False)):
         objective = build_objective(kind, Settings(temperature=0.01, blocks=blocks))
         found = objective.loss(objective.init(), jnp.asarray(predicted), jnp.asarray(target))
         x, y = predicted.astype(np.float64), target.astype(np.float64)
@@ -176,7 +176,7 @@ def test_small_losses_of_large_logits_are_exact(kind):
 
 def test_no_matrix_of_all_logits():
     """In 16 blocks no array of the compiled gradient is as large as a 16th of the matrix and the batch together."""
-    objective, rows = build_objective("infonce", Settings(blocks=Blocks(16, kept=False))), 2048
+    objective, rows = build_objective("infonce", Settings(blocks=Blocks(count=16, kept=False))), 2048
     x = jnp.zeros((rows, 8))
     compiled = jax.jit(jax.grad(lambda x, y: objective.loss(objective.init(), x, y))).lower(x, x).compile()
     plain = build_objective("infonce", Settings())

@@ -11,6 +11,7 @@ from jax.sharding import AxisType
 
 from c2c_jax.models.layers import unit
 from c2c_jax.models.translator import TranslatorSpec, build_translator
+from c2c_jax.training.contrast import Blocks
 from c2c_jax.training.objectives import LOGITS, Settings, build_objective
 from c2c_jax.training.step import data_mesh, init_state, jit_step, make_step, put_rows
 from tests.training.programs import ADAM_EPS, run, start, train_command, two_hosts
@@ -25,7 +26,8 @@ STEPS, B = 5, 32
 
 def setup(kind: str):
     graphdef, params = nnx.split(build_translator(SPEC, rngs=nnx.Rngs(0)), nnx.Param)
-    return graphdef, params, build_objective(kind, Settings()), optax.adamw(1e-2, eps=ADAM_EPS)
+    objective = build_objective(kind, Settings(blocks=Blocks(axis="data")))
+    return graphdef, params, objective, optax.adamw(1e-2, eps=ADAM_EPS)
 
 
 def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +38,7 @@ def batch(step: int) -> tuple[np.ndarray, np.ndarray]:
 def by_jit(kind: str, mesh: jax.sharding.Mesh):
     graphdef, params, objective, optimizer = setup(kind)
     state = init_state(params, objective, optimizer, mesh)
-    train_step = jit_step(make_step(graphdef, objective, optimizer), mesh)
+    train_step = jit_step(make_step(graphdef, objective, optimizer, mesh), mesh)
     for step in range(STEPS):
         state, metrics = train_step(state, *(put_rows(side, B, mesh) for side in batch(step)))
     return jax.tree.map(np.asarray, state.params), float(metrics["loss"])

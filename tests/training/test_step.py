@@ -12,6 +12,7 @@ from flax import nnx
 from c2c_jax.config import OptimizerConfig
 from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.training.build import build_learning_rate, build_optimizer
+from c2c_jax.training.contrast import Blocks
 from c2c_jax.training.objectives import Settings, build_objective
 from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_step, jit_steps, make_step, put_rows
 
@@ -52,8 +53,9 @@ def batches() -> tuple[np.ndarray, np.ndarray]:
 
 def setup(ema: float = 0.0):
     graphdef, params = nnx.split(build_translator(SPEC, rngs=nnx.Rngs(0)), nnx.Param)
-    objective, optimizer, mesh = build_objective("infonce", Settings()), optax.adamw(1e-2), data_mesh()
-    step = make_step(graphdef, objective, optimizer, Schedule(ema=ema))
+    objective = build_objective("infonce", Settings(blocks=Blocks(axis="data")))
+    optimizer, mesh = optax.adamw(1e-2), data_mesh()
+    step = make_step(graphdef, objective, optimizer, mesh, Schedule(ema=ema))
     return step, init_state(params, objective, optimizer, mesh, ema), mesh
 
 

@@ -20,7 +20,7 @@ from c2c_jax.models.layers import unit
 from c2c_jax.packing import TokenRows, one_a_row
 from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.objectives import Settings, build_objective
-from c2c_jax.training.step import Loss, Schedule, data_mesh, init_state, jit_step, step_of
+from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_step, step_of
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -81,7 +81,7 @@ def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Calla
     )
     mesh = data_mesh()
     schedule = Schedule(ema=recipe.ema, learning_rate=learning_rate)
-    run = jit_step(step_of(_loss(towers, graphdef, fixed), optimizer, schedule), mesh)
+    run = jit_step(step_of(jax.value_and_grad(_loss(towers, graphdef, fixed)), optimizer, schedule), mesh)
     by_cell = [rows for cell in range(CELLS) if len(rows := np.flatnonzero(training.cells == cell))]
     with Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(init_state(params, build_objective("l2", Settings()), optimizer, mesh, recipe.ema))
@@ -107,7 +107,7 @@ def _decayed(params: Any) -> Any:
     return jax.tree.map(lambda value: value.ndim > 1, params)
 
 
-def _loss(towers: Towers, graphdef: nnx.GraphDef, fixed: nnx.State) -> Loss:
+def _loss(towers: Towers, graphdef: nnx.GraphDef, fixed: nnx.State) -> Callable[..., Array]:
     """The mean of the cross-entropies along rows and columns of one matrix of cosines, as CLIP has it.
 
     The objective gives a gradient to its predictions alone; so it is taken from both sides, and halved for the value.
