@@ -91,7 +91,7 @@ class Config:
     target: str = "miniworld/clap"  # space of the sounds: the CLAP that conditions the generator
     seed: int = 420  # of the held-out rows, initial weights, the order of rows and those that are remembered
     batch_size: int = 1024  # rows a step, over all devices; every other row of the batch is a negative
-    groups: int = 0  # parts of a batch that are added in one order on 1, 2, 4, ... or `groups` devices; 0: one a device
+    groups: int = 0  # parts of a batch, added in one order on 1, 2, 4, ... groups / 2 devices; 0: as is fastest
     epochs: int = 20  # passes over the training rows
     log_every: int = 50  # steps between lines of metrics.jsonl
     precision: str = "float32"  # of products on accelerators: "float32", "tensorfloat32", "bfloat16"; CPUs: float32

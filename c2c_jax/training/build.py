@@ -48,12 +48,14 @@ def initial_translator(
     return translator
 
 
-def build_objective(config: Config, mesh: Mesh, groups: int) -> objectives.Objective:
+def build_objective(config: Config, mesh: Mesh) -> objectives.Objective:
     """The config's objective, its logits in blocks of rows; see `build_blocks`."""
     settings = objectives.Settings(
         temperature=config.objective.temperature,
         twin_cosine=config.objective.twin_cosine,
-        blocks=build_blocks(config.batch_size, mesh, groups, config.objective.blocks, config.objective.recompute),
+        blocks=build_blocks(
+            config.batch_size, mesh, config.groups, config.objective.blocks, config.objective.recompute
+        ),
     )
     return objectives.build_objective(config.objective.kind, settings)
 

@@ -58,6 +58,9 @@ def gathered(x: Shaped[Array, "R ..."], axis: str) -> Shaped[Array, "rows ..."]:
 
 
 def same_order(groups: int, devices: int) -> bool:
-    """Whether so many devices add so many groups in the order that any other such number of devices does."""
+    """Whether so many devices give the bits that any other such number of devices gives.
+
+    Each needs 2, 4, 8, ... groups: of a single one the compiler makes no loop, and so rounds it differently.
+    """
     share, beyond = divmod(groups, devices)
-    return not beyond and share & (share - 1) == 0
+    return not beyond and share > 1 and share & (share - 1) == 0

@@ -22,7 +22,6 @@ from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.training.dispatch import Dispatches, Termination, on_any_host
 from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, split
-from c2c_jax.training.groups import same_order
 from c2c_jax.training.log import RunLog, console
 from c2c_jax.training.memory import remembered
 from c2c_jax.training.metrics import retrieval
@@ -51,7 +50,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
     spec = build_spec(config, store)
     closed_form = spec.kind in translators.CLOSED_FORM
     steps = 0 if closed_form else -(-config.epochs * len(training) // B)
-    learning_rate = build_learning_rate(config.optimizer, steps)
+    objective, learning_rate = build_objective(config, mesh), build_learning_rate(config.optimizer, steps)
     optimizer = build_optimizer(config.optimizer, learning_rate)
     schedule = Schedule(
         steps_per_epoch=max(len(training) / B, 1),
@@ -68,13 +67,9 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         RunLog(workdir, config) as log,
         Checkpoints(workdir) as checkpoints,
     ):
-        feed_kind = choose_feed(config.data.feed, store)
-        feed_kind, groups = settled(workdir, store, feed_kind, config.groups or jax.device_count())
-        if not same_order(groups, jax.device_count()):
-            at_first = f"the {groups} groups of rows that this run began with cannot be added in the same order on"
-            log.console_print(f"{at_first} {jax.device_count()} devices: gradients' last bits differ from here on")
-            groups = jax.device_count()
-        objective = build_objective(config, mesh, groups)
+        feed_kind, begun_on = settled(workdir, store, choose_feed(config.data.feed, store))
+        if not config.groups and begun_on != jax.device_count():
+            log.console_print(f"begun on {begun_on} device(s), and without config.groups: gradients' last bits differ")
         graphdef, params = nnx.split(initial_translator(config, spec, store, held_out), nnx.Param)
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)

@@ -1,4 +1,4 @@
-"""Which rows a run sees, and in which groups, kept in its work directory: taken up again, it goes on the same way."""
+"""What a run began with, kept in its work directory: taken up again, it must see the same rows in the same order."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from c2c_jax.errors import ConfigError
 from c2c_jax.files import written_whole
 
 
-def settled(workdir: Path, store: Store, feed: str, groups: int) -> tuple[str, int]:
-    """The feed that this run began with, and how many groups its batches are in; for a new one those that are given.
+def settled(workdir: Path, store: Store, feed: str) -> tuple[str, int]:
+    """The feed and the number of devices that this run began with; for a new one `feed`, and those that are there.
 
     Raises ConfigError where the run began on another store, one that has grown included.
     """
@@ -28,14 +28,15 @@ def settled(workdir: Path, store: Store, feed: str, groups: int) -> tuple[str, i
     if path.is_file():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
-            feed, groups = before.pop("feed"), before.pop("groups")
+            feed, devices = before.pop("feed"), before.pop("devices")
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
             raise ConfigError(f"{path} is damaged ({error}); pass another --workdir") from None
         if changed := [name for name in now if before.get(name) != now[name]]:
             told = ", ".join(f"{name} {before.get(name)}, now {now[name]}" for name in changed)
             raise ConfigError(f"{workdir} holds a run on another store ({told}); pass another --workdir")
-        return feed, groups
+        return feed, devices
+    devices = jax.device_count()
     if jax.process_index() == 0:
         with written_whole(path) as beside:
-            beside.write_text(json.dumps({"feed": feed, "groups": groups, **now}, indent=2) + "\n", encoding="utf-8")
-    return feed, groups
+            beside.write_text(json.dumps({"feed": feed, "devices": devices, **now}, indent=2) + "\n", encoding="utf-8")
+    return feed, devices

@@ -27,7 +27,7 @@ def test_mlp_recipe_is_the_papers(tmp_path):
     translator = initial_translator(config, spec, store, held_out)
     graphdef, params = nnx.split(translator, nnx.Param)
     mesh, optimizer = data_mesh(), build_optimizer(config.optimizer, build_learning_rate(config.optimizer, STEPS))
-    objective = build_objective(config, mesh, groups=0)
+    objective = build_objective(config, mesh)
     state = init_state(params, objective, optimizer, mesh)
     per_epoch = len(training) // config.batch_size
     schedule = Schedule(per_epoch, (config.objective.margin_growth, config.objective.margin_most), config.seed)
