@@ -54,7 +54,7 @@ def analyse(devices: int, batch: int, blocks: Blocks, kind: str) -> dict[str, fl
     """FLOPs, collective bytes and peak bytes per device of a step compiled for so many devices."""
     mesh = Mesh(np.asarray(jax.devices()[:devices]), ("data",), axis_types=(AxisType.Auto,))
     graphdef, params = nnx.split(initial(), nnx.Param)
-    objective = build_objective(kind, Settings(blocks=dataclasses.replace(blocks, axis="data")))
+    objective = build_objective(kind, Settings(blocks=dataclasses.replace(blocks, axis="data" if devices > 1 else "")))
     optimizer = optax.adamw(1e-3)
     state = init_state(params, objective, optimizer, mesh)
     rows = jax.ShapeDtypeStruct((batch, DIM), jnp.float16, sharding=NamedSharding(mesh, PartitionSpec("data")))

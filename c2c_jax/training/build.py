@@ -50,14 +50,10 @@ def initial_translator(
 
 def build_objective(config: Config, mesh: Mesh) -> objectives.Objective:
     """The config's objective, its logits in blocks of rows; see `build_blocks`."""
-    settings = objectives.Settings(
-        temperature=config.objective.temperature,
-        twin_cosine=config.objective.twin_cosine,
-        blocks=build_blocks(
-            config.batch_size, mesh, config.groups, config.objective.blocks, config.objective.recompute
-        ),
-    )
-    return objectives.build_objective(config.objective.kind, settings)
+    asked = config.objective
+    blocks = build_blocks(config.batch_size, mesh, config.groups, asked.blocks, asked.recompute)
+    settings = objectives.Settings(temperature=asked.temperature, twin_cosine=asked.twin_cosine, blocks=blocks)
+    return objectives.build_objective(asked.kind, settings)
 
 
 def build_blocks(batch_size: int, mesh: Mesh, groups: int = 0, count: int = 0, recompute: bool = False) -> Blocks:

@@ -50,13 +50,18 @@ def test_killed_and_terminated_run_ends_with_the_same_bits(store, unbroken, tmp_
         np.testing.assert_array_equal(weights(tmp_path / "run")[key], expected, err_msg=key)
 
 
-def test_taken_up_on_another_number_of_devices(store, unbroken, tmp_path):
-    command = train_command(store, tmp_path / "run", *LONG)
-    interrupt(start(command, devices=4), tmp_path / "run", 300, signal.SIGTERM)
+def test_taken_up_on_another_number_of_devices(store, tmp_path):
+    """With Adam's own epsilon, which makes full steps of the last bits of small gradients: not one may differ."""
+    more = *EVENTS, "--config.epochs=60", "--config.groups=8"
+    alone, command = (train_command(store, tmp_path / name, *more) for name in ("alone", "run"))
+    run(alone)
+    for devices, step in ((4, 70), (2, 160)):
+        interrupt(start(command, devices), tmp_path / "run", step, signal.SIGTERM)
     output = run(command)
     assert "on 1 cpu device(s)" in output and "resuming at step" in output
-    for key, expected in unbroken.items():
-        np.testing.assert_allclose(weights(tmp_path / "run")[key], expected, atol=1e-6, rtol=0, err_msg=key)
+    expected = weights(tmp_path / "alone")
+    for key, found in weights(tmp_path / "run").items():
+        np.testing.assert_array_equal(found, expected[key], err_msg=key)
 
 
 def test_no_room_for_a_checkpoint(store, tmp_path):

@@ -216,6 +216,20 @@ def test_a_run_keeps_the_feed_it_began_with(store, tmp_path, monkeypatch, capsys
     assert "streamed" in capsys.readouterr().err
 
 
+def test_other_devices_are_told_of(store, tmp_path, capsys):
+    """Without groups the order of sums is that of the devices."""
+    for groups in (0, 8):
+        workdir = tmp_path / str(groups)
+        train(small(epochs=1, groups=groups), store, workdir)
+        begun = json.loads((workdir / "rows.json").read_text())
+        assert begun["devices"] == 4
+        (workdir / "rows.json").write_text(json.dumps({**begun, "devices": 8}))
+        assert "begun on" not in capsys.readouterr().err
+        train(small(epochs=2, groups=groups), store, workdir)
+        line = "begun on 8 device(s), and without config.groups: gradients' last bits differ"
+        assert (line in " ".join(capsys.readouterr().err.split())) == (not groups)
+
+
 def test_a_bad_line_of_metrics_is_told_of(store, tmp_path, capsys):
     train(small(epochs=1), store, tmp_path)
     good = told(tmp_path)
@@ -296,6 +310,9 @@ def test_precision_of_products_is_the_configs(store, tmp_path, monkeypatch, prec
     [
         (dict(batch_size=500), "400 are left to train on"),
         (dict(batch_size=42), "no multiple of the 4 devices"),
+        (dict(groups=32), "config.batch_size 40 is no multiple of config.groups 32; pass 64"),
+        (dict(groups=4), "config.groups 4 does not give 2, 4, 8, ... groups to each of 4 device(s); take 8 or 16"),
+        (dict(groups=20), "config.groups 20 does not give 2, 4, 8, ... groups"),
         (dict(epochs=0), "config.epochs is 0"),
         (dict(data=DataConfig(holdout=0)), "config.data.holdout is 0"),
         (dict(data=DataConfig(holdout=600)), "0 are left to train on"),

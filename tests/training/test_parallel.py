@@ -14,7 +14,7 @@ from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.training.contrast import Blocks
 from c2c_jax.training.objectives import LOGITS, Settings, build_objective
 from c2c_jax.training.step import data_mesh, init_state, jit_step, make_step, put_rows
-from tests.training.programs import ADAM_EPS, run, start, train_command, two_hosts
+from tests.training.programs import run, start, train_command, two_hosts
 from tests.training.random_store import random_store
 
 SPEC = TranslatorSpec(
@@ -22,6 +22,9 @@ SPEC = TranslatorSpec(
     input_norm="none",
 )  # fmt: skip
 STEPS, B = 5, 32
+# Adam divides by the size of the gradient: where that is almost zero, at the usual floor of 1e-8, it makes a step of
+# full size out of the last bits, which differ with the order of a sum. A higher floor lets 1e-6 mean something.
+ADAM_EPS = 1e-3
 
 
 def setup(kind: str):
@@ -110,6 +113,6 @@ def test_two_processes_of_two_devices_equal_one_of_four(tmp_path):
     assert [host.returncode for host in hosts] == [0, 0], "\n".join(outputs)
     one, two = (safetensors.numpy.load_file(tmp_path / run / "bundle" / "model.safetensors") for run in ("one", "two"))
     for key in one:
-        np.testing.assert_allclose(two[key], one[key], atol=1e-6, rtol=0, err_msg=key)
+        np.testing.assert_array_equal(two[key], one[key], err_msg=key)
     lines = [len((tmp_path / run / "metrics.jsonl").read_text().splitlines()) for run in ("one", "two")]
     assert lines[0] == lines[1] == 6  # five steps and the validation
