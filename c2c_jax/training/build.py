@@ -59,16 +59,18 @@ def build_objective(config: Config, mesh: Mesh) -> objectives.Objective:
 def build_blocks(batch_size: int, mesh: Mesh, groups: int = 0, count: int = 0, recompute: bool = False) -> Blocks:
     """How a batch's rows are taken on these devices.
 
-    groups: of the whole batch, 0 for one a device. count: parts of a group; the nearest number that parts it evenly is
-    taken, and for 0 one that leaves blocks of 1,024 rows on a CPU and of 8,192 elsewhere.
+    groups: of the whole batch, and nothing else is then by the number of devices; 0 for one a device. count: parts of a
+    group; the nearest number that parts it evenly is taken, and for 0 one that leaves blocks of 1,024 rows on a CPU and
+    of 8,192 elsewhere.
     """
-    devices = len(mesh.devices)
+    devices = mesh.size
+    sharing = 1 if groups else devices  # of the products that are kept
     groups = groups or devices
     rows = batch_size // groups
     wanted = count or rows / (CPU_BLOCK_ROWS if jax.default_backend() == "cpu" else DEVICE_BLOCK_ROWS)
     even = [parts for parts in range(1, rows + 1) if rows % parts == 0]
     nearest = min(even, key=lambda parts: abs(math.log(parts / wanted)))
-    kept = not recompute and 4 * batch_size * batch_size // devices <= KEPT_BYTES
+    kept = not recompute and 4 * batch_size * batch_size // sharing <= KEPT_BYTES
     return Blocks(groups // devices, nearest, kept, axis="data" if groups > 1 else "")
 
 

@@ -1,5 +1,6 @@
 """Sums in groups of rows: by hand, in their order; and the same bits on one device and on four."""
 
+import dataclasses
 import functools
 
 import jax
@@ -69,6 +70,14 @@ def test_gradients_of_groups_are_added_by_twos():
 )  # fmt: skip
 def test_numbers_of_devices(groups, devices, is_same):
     assert same_order(groups, devices) == is_same
+
+
+@pytest.mark.parametrize("batch_size", [1024, 16_384, 32_768])
+def test_groups_are_taken_alike_on_any_devices(batch_size):
+    one, four = (build_blocks(batch_size, mesh_of(devices), 16) for devices in (1, 4))
+    assert one == dataclasses.replace(four, groups=16) and four.groups == 4
+    assert one.kept == (batch_size <= 16_384)  # 1 GiB
+    assert build_blocks(32_768, mesh_of(4)).kept and not build_blocks(32_768, mesh_of(1)).kept
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,12 @@ def setup(ema: float = 0.0):
     return step, init_state(params, objective, optimizer, mesh, ema), mesh
 
 
+def test_several_devices_need_an_objective_that_knows_of_them():
+    graphdef, _ = nnx.split(build_translator(SPEC, rngs=nnx.Rngs(0)), nnx.Param)
+    with pytest.raises(ValueError, match="4 devices share the rows"):
+        make_step(graphdef, build_objective("infonce", Settings()), optax.adamw(1e-2), data_mesh())
+
+
 def test_moving_average_by_hand():
     step, state, mesh = setup(ema=0.5)
     run, averaged = jit_step(step, mesh), None
