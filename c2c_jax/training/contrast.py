@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,18 +66,32 @@ def _parts(x: Shaped[Array, "R ..."], blocks: Blocks) -> Shaped[Array, "blocks r
     return x.reshape(blocks.groups * blocks.count, -1, *x.shape[1:])
 
 
-def _log_sums(
-    logits: Callable[[], Float[Array, "R B"]], near: Float[Array, ""]
-) -> tuple[Float[Array, "R"], Float[Array, "B"]]:
-    """The logsumexp along rows and along columns, by one exponential for both where none overflows or vanishes."""
-    powers_RB = jnp.exp(logits() - near)
-    rows_R, columns_B = powers_RB.sum(axis=1), powers_RB.sum(axis=0)
-    least, most = jnp.minimum(rows_R.min(), columns_B.min()), jnp.maximum(rows_R.max(), columns_B.max())
-    return jax.lax.cond(
-        (least > 1e-28) & (most < jnp.inf),
-        lambda: (near + jnp.log(rows_R), near + jnp.log(columns_B)),
-        lambda: (jax.nn.logsumexp(logits(), axis=1), jax.nn.logsumexp(logits(), axis=0)),
-    )
+class Sums(NamedTuple):
+    """Of the exponentials of logits along an axis: exp(shift) · sums. Not their logarithm: its rounding, which is the
+    same for all rows where these have learned little yet, is many times the gradient of their mean."""
+
+    shift: Array
+    sums: Array
+
+    def log(self) -> Array:
+        return self.shift + jnp.log(self.sums)
+
+
+def _sums(logits: Callable[[], Float[Array, "r B"]], near: Float[Array, ""]) -> tuple[Sums, Sums]:
+    """Along rows [r] and along columns [B], by one exponential for both where, shifted by `near`, none overflows or
+    vanishes."""
+    powers_rB = jnp.exp(logits() - near)
+    sums = powers_rB.sum(axis=1), powers_rB.sum(axis=0)
+    least, most = (reduce(of(sums[0]), of(sums[1])) for reduce, of in ((jnp.minimum, jnp.min), (jnp.maximum, jnp.max)))
+
+    def apart(axis: int) -> Sums:
+        shift = logits().max(axis=axis, keepdims=True)  # −inf where a block has no negative for a column
+        powers_rB = jnp.exp(logits() - jnp.where(jnp.isfinite(shift), shift, 0))
+        return Sums(shift.squeeze(axis), powers_rB.sum(axis=axis))
+
+    fits = (least > 1e-28) & (most < jnp.inf)
+    together = lambda: tuple(Sums(jnp.full_like(x, near), x) for x in sums)  # noqa: E731
+    return jax.lax.cond(fits, together, lambda: (apart(1), apart(0)))
 
 
 def _forward(
@@ -86,36 +100,41 @@ def _forward(
     R, B = len(left_RF), len(right_BF)
     left, at = _parts(left_RF, blocks), _parts(places(R, blocks.axis), blocks)
 
-    def block(carry: None, part: tuple[Array, Array]) -> tuple[None, tuple[Array, Array, Array, Array | None]]:
+    def block(carry: None, part: tuple[Array, Array]) -> tuple[None, tuple[Any, ...]]:
         left_rF, at_r = part
         products_rB = _products(left_rF, right_BF)
         own_r = jnp.take_along_axis(products_rB, at_r[:, None], axis=1)[:, 0]
         near = finish(margin, own_r).max()
-        rows_r, columns_B = _log_sums(lambda: mask(finish(margin, products_rB), target_BE, at_r), near)
-        return carry, (rows_r, columns_B, own_r, products_rB if blocks.kept else None)
+        of_rows, of_columns = _sums(lambda: mask(finish(margin, products_rB), target_BE, at_r), near)
+        return carry, (of_columns, (of_rows, own_r, products_rB if blocks.kept else None))
 
-    _, (rows, columns, own, products) = jax.lax.scan(block, None, (left, at))
-    columns_B = jax.nn.logsumexp(gathered(columns, blocks.axis), axis=0)
+    _, (of_columns, kept) = jax.lax.scan(block, None, (left, at))
+    shifts, sums = (gathered(x, blocks.axis) for x in of_columns)
+    shift_B = shifts.max(axis=0)
+    columns = Sums(shift_B, (sums * jnp.exp(shifts - shift_B[None])).sum(axis=0))
+    rows, own, _ = kept
     own_logits = finish(margin, own)
     # Differences first: their mean may be small where the logits themselves are large.
-    loss = ((rows - own_logits).sum() + (columns_B[at] - own_logits).sum()) / (2 * B)
-    return loss, (margin, left, at, right_BF, target_BE, rows, columns_B, own, products)
+    loss = ((rows.log() - own_logits).sum() + (columns.log()[at] - own_logits).sum()) / (2 * B)
+    return loss, (margin, left, at, right_BF, target_BE, columns, kept)
 
 
 def _backward(finish: Finish, mask: Mask, blocks: Blocks, residuals: Any, gradient: Array) -> tuple[Array, ...]:
-    margin, left, at, right_BF, target_BE, rows, columns_B, own, products = residuals
+    margin, left, at, right_BF, target_BE, columns, kept = residuals
     B = len(right_BF)
 
-    def block(carry: None, part: tuple[Array, Array, Array, Array | None]) -> tuple[None, Array]:
-        left_rF, at_r, rows_r, products_rB = part
+    def block(carry: None, part: tuple[Array, Array, tuple[Any, ...]]) -> tuple[None, Array]:
+        left_rF, at_r, (rows, _, products_rB) = part
         if products_rB is None:
             products_rB = _products(left_rF, right_BF)
         logits_rB, pull = jax.vjp(lambda x: mask(finish(margin, x), target_BE, at_r), products_rB)
-        softmaxes_rB = jnp.exp(logits_rB - rows_r[:, None]) + jnp.exp(logits_rB - columns_B[None])
-        return carry, pull(gradient / (2 * B) * softmaxes_rB)[0] @ right_BF
+        of_rows_rB = jnp.exp(logits_rB - rows.shift[:, None]) * (1 / rows.sums[:, None])
+        of_columns_rB = jnp.exp(logits_rB - columns.shift[None]) * (1 / columns.sums[None])
+        return carry, pull(gradient / (2 * B) * (of_rows_rB + of_columns_rB))[0] @ right_BF
 
-    _, of_left = jax.lax.scan(block, None, (left, at, rows, products))
+    _, of_left = jax.lax.scan(block, None, (left, at, kept))
     # The own logits' part: inside the blocks a test for the diagonal would cost as much as an exponential.
+    own = kept[1]
     of_own = jax.vjp(functools.partial(finish, margin), own)[1](jnp.full_like(own, gradient / B))[0]
     of_left = of_left - of_own[..., None] * right_BF[at]
     of_left_RF = of_left.reshape(-1, of_left.shape[-1])
