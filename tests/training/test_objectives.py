@@ -174,6 +174,25 @@ def test_small_losses_of_large_logits_are_exact(kind):
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("blocks", [Blocks(), Blocks(4, 2)])
+def test_what_all_rows_have_in_common_is_not_lost_in_rounding(blocks):
+    """Where nothing is learned yet all logits are much alike, and rounded alike: the mean gradient, a ten-thousandth of
+    the rows' own, against float64. A rounded logarithm of the sums would make it wrong by 4 parts in a thousand."""
+    rng, rows = np.random.default_rng(0), 1024
+    target = unit(rng.normal(size=(rows, 64)) + 2 * rng.normal(size=(1, 64))).astype(np.float32)
+    predicted = (1e-3 * rng.normal(size=(rows, 64))).astype(np.float32)
+    objective = build_objective("inverse_euclidean", Settings(blocks=blocks))
+    found = jax.grad(lambda x: objective.loss(objective.init(), x, jnp.asarray(target)))(jnp.asarray(predicted))
+    x, y = predicted.astype(np.float64), target.astype(np.float64)
+    logits = 1 / np.linalg.norm(x[:, None] - y[None], axis=2)
+    of_logits = sum(scipy.special.softmax(logits, axis=axis) - np.eye(rows) for axis in (0, 1)) / (2 * rows)
+    of_squares = -0.5 * logits**3 * of_logits
+    expected = 2 * (of_squares.sum(1)[:, None] * x - of_squares @ y)
+    summed, expected_sum = np.asarray(found, np.float64).sum(0), expected.sum(0)
+    assert np.linalg.norm(summed - expected_sum) < 5e-4 * np.linalg.norm(expected_sum)
+    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max(), rtol=0)
+
+
 def test_no_matrix_of_all_logits():
     """In 16 blocks no array of the compiled gradient is as large as a 16th of the matrix and the batch together."""
     objective, rows = build_objective("infonce", Settings(blocks=Blocks(count=16, kept=False))), 2048
