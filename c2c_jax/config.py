@@ -64,7 +64,7 @@ class ObjectiveConfig:
     margin_growth: float = 0.0  # what an epoch adds to the margin (inverse_euclidean), from 0; the paper: 0.03
     margin_most: float = 1.0  # where the margin stops growing
     twin_cosine: float = 1.0  # captions whose targets' cosine is above it are no negatives of each other; 1: all are
-    blocks: int = 0  # parts that a device's (a group's) logits are computed in; 0: by their number
+    blocks: int = 0  # parts that a device's (a group's) logits are computed in; 0: of 1,024 rows on a CPU, else 8,192
     recompute: bool = False  # whether logits are computed again for gradients, not kept; beyond 1 GiB they always are
 
 
@@ -91,7 +91,7 @@ class Config:
     target: str = "miniworld/clap"  # space of the sounds: the CLAP that conditions the generator
     seed: int = 420  # of the held-out rows, initial weights, the order of rows and those that are remembered
     batch_size: int = 1024  # rows a step, over all devices; every other row of the batch is a negative
-    groups: int = 0  # parts of a batch, added in one order on 1, 2, 4, ... groups / 2 devices; 0: as is fastest
+    groups: int = 0  # 2, 4, 8, ...: parts of a batch, added in one order on up to groups / 2 devices; 0: as is fastest
     epochs: int = 20  # passes over the training rows
     log_every: int = 50  # steps between lines of metrics.jsonl
     precision: str = "float32"  # of products on accelerators: "float32", "tensorfloat32", "bfloat16"; CPUs: float32

@@ -104,7 +104,7 @@ def check(config: Config) -> None:
     if config.groups and not same_order(config.groups, devices):
         raise ConfigError(
             f"config.groups {config.groups} does not give 2, 4, 8, ... groups to each of {devices} device(s); "
-            f"take {2 * devices} or {4 * devices}, which has to be settled when a run begins, or other devices"
+            f"begin with {2 * devices}, or take other devices"
         )
     for field, asked, module in (
         ("tensorboard", config.log.tensorboard, "tensorboardX"),

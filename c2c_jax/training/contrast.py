@@ -62,8 +62,8 @@ def _products(left_RF: Float[Array, "R F"], right_BF: Float[Array, "B F"]) -> Fl
     return jax.lax.optimization_barrier(exact)
 
 
-def _parts(x: Shaped[Array, "R ..."], blocks: Blocks) -> Shaped[Array, "blocks r ..."]:
-    return x.reshape(blocks.groups * blocks.count, -1, *x.shape[1:])
+def _parts(x: Shaped[Array, "R ..."], blocks: Blocks) -> Shaped[Array, "groups count r ..."]:
+    return x.reshape(blocks.groups, blocks.count, -1, *x.shape[1:])
 
 
 class Sums(NamedTuple):
@@ -76,10 +76,21 @@ class Sums(NamedTuple):
     def log(self) -> Array:
         return self.shift + jnp.log(self.sums)
 
+    def total(self) -> "Sums":
+        """The sum along the first axis."""
+        shift = self.shift.max(axis=0)
+        weights = jnp.exp(self.shift - jnp.where(jnp.isfinite(shift), shift, 0)[None])
+        return Sums(shift, (self.sums * weights).sum(axis=0))
+
+
+# What a block's sums lie between if one shift serves it. So wide that a fall back is rare, and so narrow that of two
+# blocks whose shifts are more than exp can tell apart, 87, the lesser one cannot count.
+_LEAST, _MOST = 1e-20, 1e9
+
 
 def _sums(logits: Callable[[], Float[Array, "r B"]], near: Float[Array, ""]) -> tuple[Sums, Sums]:
-    """Along rows [r] and along columns [B], by one exponential for both where, shifted by `near`, none overflows or
-    vanishes."""
+    """Along rows [r] and along columns [B], by one exponential for both where, shifted by `near`, none becomes too
+    large or too small."""
     powers_rB = jnp.exp(logits() - near)
     sums = powers_rB.sum(axis=1), powers_rB.sum(axis=0)
     least, most = (reduce(of(sums[0]), of(sums[1])) for reduce, of in ((jnp.minimum, jnp.min), (jnp.maximum, jnp.max)))
@@ -89,7 +100,7 @@ def _sums(logits: Callable[[], Float[Array, "r B"]], near: Float[Array, ""]) -> 
         powers_rB = jnp.exp(logits() - jnp.where(jnp.isfinite(shift), shift, 0))
         return Sums(shift.squeeze(axis), powers_rB.sum(axis=axis))
 
-    fits = (least > 1e-28) & (most < jnp.inf)
+    fits = (least > _LEAST) & (most < _MOST)
     together = lambda: tuple(Sums(jnp.full_like(x, near), x) for x in sums)  # noqa: E731
     return jax.lax.cond(fits, together, lambda: (apart(1), apart(0)))
 
@@ -100,18 +111,20 @@ def _forward(
     R, B = len(left_RF), len(right_BF)
     left, at = _parts(left_RF, blocks), _parts(places(R, blocks.axis), blocks)
 
-    def block(carry: None, part: tuple[Array, Array]) -> tuple[None, tuple[Any, ...]]:
+    def block(columns: Sums, part: tuple[Array, Array]) -> tuple[Sums, tuple[Any, ...]]:
         left_rF, at_r = part
         products_rB = _products(left_rF, right_BF)
         own_r = jnp.take_along_axis(products_rB, at_r[:, None], axis=1)[:, 0]
         near = finish(margin, own_r).max()
-        of_rows, of_columns = _sums(lambda: mask(finish(margin, products_rB), target_BE, at_r), near)
-        return carry, (of_columns, (of_rows, own_r, products_rB if blocks.kept else None))
+        rows, more = _sums(lambda: mask(finish(margin, products_rB), target_BE, at_r), near)
+        columns = Sums(*(jnp.stack(both) for both in zip(columns, more, strict=True))).total()
+        return columns, (rows, own_r, products_rB if blocks.kept else None)
 
-    _, (of_columns, kept) = jax.lax.scan(block, None, (left, at))
-    shifts, sums = (gathered(x, blocks.axis) for x in of_columns)
-    shift_B = shifts.max(axis=0)
-    columns = Sums(shift_B, (sums * jnp.exp(shifts - shift_B[None])).sum(axis=0))
+    def group(carry: None, part: tuple[Array, Array]) -> tuple[None, tuple[Sums, tuple[Any, ...]]]:
+        return carry, jax.lax.scan(block, Sums(jnp.full(B, -jnp.inf), jnp.zeros(B)), part)
+
+    _, (of_columns, kept) = jax.lax.scan(group, None, (left, at))
+    columns = Sums(*(gathered(x, blocks.axis) for x in of_columns)).total()
     rows, own, _ = kept
     own_logits = finish(margin, own)
     # Differences first: their mean may be small where the logits themselves are large.
@@ -121,22 +134,22 @@ def _forward(
 
 def _backward(finish: Finish, mask: Mask, blocks: Blocks, residuals: Any, gradient: Array) -> tuple[Array, ...]:
     margin, left, at, right_BF, target_BE, columns, kept = residuals
-    B = len(right_BF)
+    B, gradient = len(right_BF), jax.lax.optimization_barrier(gradient)  # as in by_groups
 
     def block(carry: None, part: tuple[Array, Array, tuple[Any, ...]]) -> tuple[None, Array]:
-        left_rF, at_r, (rows, _, products_rB) = part
+        left_rF, at_r, (rows, own_r, products_rB) = part
         if products_rB is None:
             products_rB = _products(left_rF, right_BF)
         logits_rB, pull = jax.vjp(lambda x: mask(finish(margin, x), target_BE, at_r), products_rB)
         of_rows_rB = jnp.exp(logits_rB - rows.shift[:, None]) * (1 / rows.sums[:, None])
         of_columns_rB = jnp.exp(logits_rB - columns.shift[None]) * (1 / columns.sums[None])
-        return carry, pull(gradient / (2 * B) * (of_rows_rB + of_columns_rB))[0] @ right_BF
+        of_left_rF = pull(gradient / (2 * B) * (of_rows_rB + of_columns_rB))[0] @ right_BF
+        # The own logits by themselves: a test for the diagonal would cost as much as an exponential.
+        of_own_r = jax.vjp(functools.partial(finish, margin), own_r)[1](jnp.full_like(own_r, gradient / B))[0]
+        return carry, of_left_rF - of_own_r[:, None] * right_BF[at_r]
 
-    _, of_left = jax.lax.scan(block, None, (left, at, kept))
-    # The own logits' part: inside the blocks a test for the diagonal would cost as much as an exponential.
-    own = kept[1]
-    of_own = jax.vjp(functools.partial(finish, margin), own)[1](jnp.full_like(own, gradient / B))[0]
-    of_left = of_left - of_own[..., None] * right_BF[at]
+    parts = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (left, at, kept))
+    _, of_left = jax.lax.scan(block, None, parts)
     of_left_RF = of_left.reshape(-1, of_left.shape[-1])
     return jnp.zeros_like(margin), of_left_RF, jnp.zeros_like(right_BF), jnp.zeros_like(target_BE)
 

@@ -28,8 +28,10 @@ def by_groups(rows: Callable[[Any], Any], parts: Any, groups: int) -> Any:
         return rows(parts)
 
     def half(carry: None, part: Any) -> tuple[None, Any]:
-        return carry, by_groups(rows, part, groups // 2)
+        # Without the barriers the compiler simplifies a group by what it knows of constants around it.
+        return carry, barrier(by_groups(rows, barrier(part), groups // 2))
 
+    barrier = jax.lax.optimization_barrier
     halves = jax.tree.map(lambda x: x.reshape(2, len(x) // 2, *x.shape[1:]), parts)
     _, out = jax.lax.scan(half, None, halves)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)

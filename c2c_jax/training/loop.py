@@ -68,8 +68,9 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         Checkpoints(workdir) as checkpoints,
     ):
         feed_kind, begun_on = settled(workdir, store, choose_feed(config.data.feed, store))
-        if not config.groups and begun_on != jax.device_count():
-            log.console_print(f"begun on {begun_on} device(s), and without config.groups: gradients' last bits differ")
+        if not (config.groups or closed_form) and begun_on != jax.device_count():
+            moved = f"begun on {begun_on} device(s), now on {jax.device_count()}"
+            log.console_print(f"{moved}: without config.groups the weights will differ from those of an unbroken run")
         graphdef, params = nnx.split(initial_translator(config, spec, store, held_out), nnx.Param)
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)

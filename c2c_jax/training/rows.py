@@ -29,7 +29,9 @@ def settled(workdir: Path, store: Store, feed: str) -> tuple[str, int]:
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
             feed, devices = before.pop("feed"), before.pop("devices")
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+        except KeyError as error:
+            raise ConfigError(f"{path} does not say {error}; pass another --workdir") from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is damaged ({error}); pass another --workdir") from None
         if changed := [name for name in now if before.get(name) != now[name]]:
             told = ", ".join(f"{name} {before.get(name)}, now {now[name]}" for name in changed)

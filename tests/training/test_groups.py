@@ -92,18 +92,23 @@ def test_groups_are_taken_alike_on_any_devices(batch_size):
 )
 def test_same_bits_on_one_device_and_on_four(translator, objective, feature):
     """With Adam's own epsilon, which makes full steps of the last bits of small gradients."""
+    source_dim, target_dim, clip_norm = {"mlp": (256, 256, 0.0), "transformer": (12, 10, 0.1)}.get(
+        translator, (33, 17, 0.0)
+    )
     spec = TranslatorSpec(
-        kind=translator, source_dim=12, target_dim=10, width=16, depth=2, heads=2, mlp_width=24, dropout=0.1, clamp=0.0,
-        input_norm="unit",
+        kind=translator, source_dim=source_dim, target_dim=target_dim, width=16, depth=2, heads=2, mlp_width=24,
+        dropout=0.1, clamp=0.0, input_norm="unit",
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    sides = [rng.normal(size=(STEPS, B, dim)).astype(np.float16) for dim in (12, 10)]
+    sides = [rng.normal(size=(STEPS, B, dim)).astype(np.float16) for dim in (source_dim, target_dim)]
 
     def after(devices: int) -> list[np.ndarray]:
         mesh = mesh_of(devices)
         graphdef, params = nnx.split(build_translator(spec, rngs=nnx.Rngs(0)), nnx.Param)
-        asked = build_objective(objective, Settings(twin_cosine=0.9, blocks=build_blocks(B, mesh, GROUPS, count=2)))
-        optimizer = optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(1e-2))
+        asked = build_objective(objective, Settings(twin_cosine=0.2, blocks=build_blocks(B, mesh, GROUPS, count=2)))
+        optimizer = optax.adamw(1e-2)
+        if clip_norm:
+            optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
         schedule = Schedule(**feature)
         state = init_state(params, asked, optimizer, mesh, schedule.ema)
         run = jit_steps(make_step(graphdef, asked, optimizer, mesh, schedule), lambda table, item: item, mesh)
@@ -111,4 +116,5 @@ def test_same_bits_on_one_device_and_on_four(translator, objective, feature):
         return [np.asarray(x) for x in jax.tree.leaves(state)]
 
     for one, other in zip(after(1), after(4), strict=True):
+        assert np.isfinite(one).all()
         np.testing.assert_array_equal(one, other)

@@ -1,5 +1,6 @@
 """Runs killed from outside, at no special moment, and started again."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.training.programs import interrupt, run, start, train_command, two_hosts
+from tests.training.programs import interrupt, last_step, run, start, train_command, two_hosts
 from tests.training.random_store import random_store
 
-EVENTS = "--config.log_every=10", "--config.eval_every=50", "--config.checkpoint_every=50"
+# Validated at the end alone, so that the bundle is of the last step.
+EVENTS = "--config.log_every=10", "--config.eval_every=100000", "--config.checkpoint_every=50"
 LONG = *EVENTS, "--config.epochs=200"  # 1,000 steps
 
 
@@ -30,6 +32,8 @@ def unbroken(store, tmp_path_factory) -> dict[str, np.ndarray]:
 
 
 def weights(workdir: Path) -> dict[str, np.ndarray]:
+    """Of the last step."""
+    assert json.loads((workdir / "bundle" / "config.json").read_text())["metrics"]["step"] == last_step(workdir)
     return safetensors.numpy.load_file(workdir / "bundle" / "model.safetensors")
 
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 
 from c2c_jax.errors import ConfigError
-from c2c_jax.training.contrast import Blocks
+from c2c_jax.training.contrast import Blocks, cross_entropy
 from c2c_jax.training.objectives import KINDS, LOGITS, Settings, build_objective, parse_objective
 
 B, E = 12, 5
@@ -78,6 +78,26 @@ def test_logits_that_lie_far_apart(blocks):
     near = np.concatenate([TARGET[: B // 2] + 0.005 * unit(vectors(B // 2, E, 2)), PREDICTED[B // 2 :]])
     loss = loss_of("inverse_euclidean", near, blocks=Blocks(count=blocks))
     np.testing.assert_allclose(loss, cross_entropies(inverse_distances(predicted=near)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("beyond", [60, 80, 88, 95])
+@pytest.mark.parametrize("blocks", [Blocks(), Blocks(count=2), Blocks(2)])
+def test_logits_far_above_the_own_ones(blocks, beyond):
+    """A column with one logit in each half that lies so far above its row's own, in loss and gradient."""
+    logits = np.zeros((4, 4), np.float32)
+    logits[[0, 3], 1] = beyond
+
+    def loss(left: jax.Array) -> jax.Array:
+        mask, right = lambda logits, target, places: logits, jnp.eye(4)  # noqa: E731
+        return cross_entropy(lambda margin, x: x, mask, blocks, jnp.zeros(()), left, right, right)
+
+    def plain(logits: jax.Array) -> jax.Array:
+        sides = (jax.nn.logsumexp(logits, axis=axis) - jnp.diagonal(logits) for axis in (0, 1))
+        return sum(side.mean() for side in sides) / 2
+
+    found, expected = (jax.value_and_grad(one)(jnp.asarray(logits)) for one in (loss, plain))
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
 
 
 def test_infonce_is_clips_formula():
