@@ -9,9 +9,9 @@ distances of all pairs of a batch with cross-entropy along rows and columns, Ada
 vectors in memory. Each contestant lives in a process of its own and they take turns, so that a slow moment of the
 machine meets all of them; figures are medians. Torch is as one writes it (nn.Sequential, cdist, cross_entropy), eager
 and through torch.compile. Ours is there a second time with `--config.groups=16`, by which 1, 2, 4 and 8 devices give
-the same parameters. The peak is that of XLA's own product of two square matrices, in turn with the others. On a GPU, one
-of them, torch is there too, both round float32 products to TF32 (ours as `--config.precision=tensorfloat32` does, with
-exact logits), and memory is the device's.
+the same parameters. The peak is that of XLA's own product of two square matrices, in turn with the others. On a GPU,
+one of them, torch is there too, both round float32 products to TF32 (ours as `--config.precision=tensorfloat32` does,
+with exact logits), and memory is the device's.
 """
 
 import argparse

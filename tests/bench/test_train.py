@@ -26,7 +26,7 @@ def test_contestants_do_the_same_work():
 def test_flops_are_those_that_xla_counts(devices):
     found = analyse(devices, 512, Blocks(), "infonce")
     assert found["flops"] * devices == pytest.approx(step_flops(512), rel=0.05)
-    # Each device gets its part of 4 × (512² + 512) numbers' gradients and all of their sums, and the 512 float16 targets.
+    # Each device gets its part of 4 × (512² + 512) numbers' gradients, all of their sums, and 512 targets in float16.
     least = 4 * 2 * 4 * (512**2 + 512) + 2 * 512 * 512
     assert (found["collective_bytes"] == 0) if devices == 1 else (least <= found["collective_bytes"] < 1.1 * least)
 
