@@ -17,7 +17,7 @@ from c2c_jax.training.groups import by_groups, same_order, total
 from c2c_jax.training.objectives import Settings, build_objective
 from c2c_jax.training.step import Schedule, init_state, jit_steps, make_step, put_rows
 
-GROUPS, STEPS, B = 8, 20, 32
+GROUPS, STEPS, B = 8, 20, 48
 
 
 def mesh_of(devices: int) -> Mesh:
@@ -83,9 +83,10 @@ def test_groups_are_taken_alike_on_any_devices(batch_size):
 @pytest.mark.parametrize(
     ("translator", "dims", "objective", "clip_norm", "feature"),
     [
-        ("mlp", (256, 256), "inverse_euclidean", 0.0, {"margin": (0.3, 0.3)}),
+        ("mlp", (128, 128), "inverse_euclidean", 0.0, {"margin": (0.3, 0.3)}),
         ("mlp_layernorm", (33, 17), "sigmoid", 0.0, {"ema": 0.9}),
         ("residual", (33, 17), "infonce + 0.5*l2", 0.1, {"noise": (0.6, 0.9)}),
+        ("residual", (33, 33), "l1", 0.0, {}),
         ("residual", (33, 17), "cosine + l1", 0.0, {"noise": (0.8, 0.8)}),
         ("transformer", (12, 10), "infonce", 0.1, {}),
     ],
