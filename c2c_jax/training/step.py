@@ -61,7 +61,7 @@ def init_state(
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """What changes with the step. steps_per_epoch: whole or not. margin: (growth an epoch, most); see ObjectiveConfig.
-    seed: of dropout and noise. noise: range of cosines, see `augment.turned`; at 1 there is none. ema: decay of the
+    seed: of dropout and noise. noise: range of cosines, see `augment.draw_turns`; at 1 there is none. ema: decay of the
     moving average of the weights; 0: none. learning_rate: the optimizer's own, for the metrics."""
 
     steps_per_epoch: int | float = 1
@@ -109,7 +109,7 @@ def make_step(
             source_RS, turns, places_R = part
             source_RS = source_RS.astype(jnp.float32)
             if turns is not None:
-                source_RS = turned(source_RS, turns, schedule.noise)
+                source_RS = turned(source_RS, turns)
             model = nnx.merge(graphdef, params["model"])
             predicted_RE = model(source_RS, rngs=nnx.Rngs(dropout=jax.random.fold_in(key, places_R[0])))
             return objective.rows(params["objective"], predicted_RE, target_BE, places_R)
@@ -131,7 +131,7 @@ def make_step(
         params: dict[str, Any], step: jax.Array, source_BS: jax.Array, target_BE: jax.Array
     ) -> tuple[jax.Array, dict[str, Any]]:
         key = jax.random.fold_in(jax.random.key(schedule.seed), step)
-        turns = draw_turns(jax.random.fold_in(key, 0), source_BS.shape) if has_noise else None
+        turns = draw_turns(jax.random.fold_in(key, 0), source_BS.shape, schedule.noise) if has_noise else None
         # Behind the barrier the optimizer is compiled in the same way whatever the devices.
         return jax.lax.optimization_barrier(on_devices(params, step, source_BS, turns, target_BE))
 
