@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from c2c_jax.errors import C2CError, CaptionError
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.tokenizers import clip_tokenizer, roberta_tokenizer
 
 SIZES = ("tiny", "published")
@@ -102,7 +102,7 @@ def build_clip(folder: Path, captions: Sequence[str], size: str = "tiny", seed: 
         "image_mean": [0.48145466, 0.4578275, 0.40821073],
         "image_std": [0.26862954, 0.26130258, 0.27577711],
     }
-    with written_whole(folder) as beside, quiet():
+    with atomic_write(folder) as beside, quiet():
         model.save_pretrained(beside)
         tokenizer.save_pretrained(beside)
         (beside / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
@@ -184,7 +184,7 @@ def build_audioldm(folder: Path, captions: Sequence[str], size: str = "tiny", se
         steps_offset=1,
         prediction_type="epsilon",
     )
-    with written_whole(folder) as beside, quiet():
+    with atomic_write(folder) as beside, quiet():
         pipeline = diffusers.AudioLDMPipeline(vae, text_encoder, tokenizer, unet, scheduler, vocoder)
         pipeline.save_pretrained(beside)
 

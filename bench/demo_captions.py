@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from c2c_jax.errors import CaptionError
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 
 # Every family is a product of its columns, read from left to right.
 FAMILIES = (
@@ -213,9 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lines = captions(flags.count, flags.seed)
     except CaptionError as error:
         parser.error(str(error))
-    with written_whole(flags.out / "captions.txt") as beside:
+    with atomic_write(flags.out / "captions.txt") as beside:
         beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with written_whole(flags.out / "picture.png") as beside:
+    with atomic_write(flags.out / "picture.png") as beside:
         picture().save(beside)
 
 

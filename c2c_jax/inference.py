@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
-from c2c_jax.files import written_whole
 from c2c_jax.generation.plan import Subject, control_file, plan, require_place
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.images import read_image
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.models.gap import translate_image
 from c2c_jax.models.layers import unit
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
@@ -305,7 +305,7 @@ def pictures_to_sounds(
         texts_ME = [*generator.encode_text(mixture.prompts)] if generator and mixture.prompts else []
         vectors_BE = mixture(vectors_BE, np.stack([*texts_ME, *(others[path] for path in mixture.pictures)]))
     if save_embedding:
-        with written_whole(save_embedding) as temporary, open(temporary, "wb") as file:
+        with atomic_write(save_embedding) as temporary, open(temporary, "wb") as file:
             np.save(file, vectors_BE[0] if len(subjects) == 1 else vectors_BE)
         if errors:
             console.print(f"{save_embedding} has {len(made)} rows: those that were left out have none")

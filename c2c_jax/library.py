@@ -29,8 +29,8 @@ from c2c_jax.data.store import (
     write_json,
 )
 from c2c_jax.errors import SoundError, StoreError, one_line
-from c2c_jax.files import sole_user, written_whole
 from c2c_jax.hearing import sound_vectors
+from c2c_jax.io.atomic import atomic_write, exclusive_lock
 from c2c_jax.retrieval import top_k
 from c2c_jax.sounds import SOUND_SUFFIXES, sound_files
 from c2c_jax.spaces import Space, SpaceId
@@ -136,7 +136,7 @@ class Library:
     def _write(self) -> None:
         rows = [row for _, row in sorted(self.rows.items())]
         lines = (json.dumps(dataclasses.astuple(self.heard[row])) for row in rows)
-        with written_whole(self.place) as beside:
+        with atomic_write(self.place) as beside:
             _, texts = write_captions(beside, lines, CHUNK_ROWS, [])
             vectors_NE = self.vectors_NE[rows]
             try:
@@ -217,7 +217,7 @@ def _cache_of(folder: Path) -> Path:
 def _sole_writer(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(sole_user(folder))
+            stack.enter_context(exclusive_lock(folder))
         except BlockingIOError:
             raise StoreError(f"another process is writing the index in {folder}: wait until it is done") from None
         yield

@@ -20,7 +20,7 @@ from PIL import Image
 
 from c2c_jax.devices import gpu_options
 from c2c_jax.errors import CheckpointError, one_line
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.mels import FILE as MELS_FILE
 from c2c_jax.mels import MelRecipe
 from c2c_jax.models.clap import ClapModel
@@ -210,7 +210,7 @@ class Space:
 
     def save(self, folder: Path) -> None:
         """Writes the space as a Hugging Face folder that transformers loads: the way back through the same table."""
-        with written_whole(folder) as beside:
+        with atomic_write(folder) as beside:
             self.config.save_pretrained(beside)
             if self.tokenizer is not None:
                 self.tokenizer.save_pretrained(beside)

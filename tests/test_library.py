@@ -11,8 +11,8 @@ import soundfile
 from c2c_jax import library
 from c2c_jax.data.store import open_array
 from c2c_jax.errors import StoreError
-from c2c_jax.files import sole_user
 from c2c_jax.hearing import sound_vectors
+from c2c_jax.io.atomic import exclusive_lock
 from c2c_jax.library import Library, open_library
 from c2c_jax.spaces import Space, load_space
 from tests.generation.test_ranking import build_clap
@@ -71,7 +71,7 @@ def test_faiss_and_ours_find_the_same(sounds, space, tmp_path, monkeypatch):
 
 def test_one_writer_at_a_time(sounds, space, tmp_path):
     made = opened(sounds, space, tmp_path)
-    with sole_user(tmp_path), pytest.raises(StoreError, match="another process is writing"):
+    with exclusive_lock(tmp_path), pytest.raises(StoreError, match="another process is writing"):
         made.update(lambda: space)
 
 

@@ -14,7 +14,7 @@ from c2c_jax.config import Config, EmbedConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.translation import Method, method_of
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.training import log
 from c2c_jax.training.check import check, check_rows
 from c2c_jax.training.loop import train
@@ -141,5 +141,5 @@ def _train(config: Config, store: Store, run: Path) -> None:
             raise SystemExit("stopped as asked; start again to go on")
     finally:
         log.console.quiet = was_quiet
-    with written_whole(run / DONE) as beside:
+    with atomic_write(run / DONE) as beside:
         beside.write_text(json.dumps({"seconds": time.perf_counter() - since}) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from bench.recipe.dial import Dial
 from bench.recipe.drawing import drawn
 from c2c_jax.errors import CheckpointError
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.captions import captioned_scenes
 from c2c_jax.miniworld.pairs import caption_at
 from c2c_jax.miniworld.pretrain.texts import prompt_vectors
@@ -109,7 +109,7 @@ class Material:
         path = self.folder / f"{name}-{self.stamp}.npz"
         if not path.is_file():
             made = make()
-            with written_whole(path) as beside:
+            with atomic_write(path) as beside:
                 np.savez(beside, **made)  # type: ignore[arg-type]
         with np.load(path) as found:
             return dict(found)

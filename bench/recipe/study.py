@@ -26,7 +26,7 @@ from bench.recipe.trial import Result, ceiling, chance, spaces
 from c2c_jax.cli.train import sole_run
 from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.tables import markdown
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.training.check import check_rows
 
 Settled = dict[str, dict[str, Settings]]  # a case's suffix → a row's name → its settings, before they are placed
@@ -80,7 +80,7 @@ def _selection(
     rows = {row.name: {name: ground.placed(config) for name, config in row.settings().items()} for row in tools.rows}
     (shipped,) = SHIPPED.settings().values()
     found = list(selection.points(ground, rows, shipped.memory))
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return selection.correlations(found)
 
@@ -144,7 +144,7 @@ def _stamp(
 
 def _keep(path: Path, stamp: Mapping[str, Any], results: Sequence[Result], seconds: float) -> None:
     content = {"of": stamp, "seconds": seconds, "results": [dataclasses.asdict(one) for one in results]}
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -172,9 +172,9 @@ def _write(folder: Path, found: Mapping[str, Sequence[Result]]) -> None:
     for name, results in found.items():
         table = tables(results)[0]
         parts.append(markdown(dataclasses.replace(table, title=f"{name}: {table.title}")))
-    with written_whole(folder / "tables.md") as beside:
+    with atomic_write(folder / "tables.md") as beside:
         beside.write_text("\n".join(parts), encoding="utf-8")
     for name, draw in (("curves", draw_curves), ("frontier", draw_frontier)):
         if name in found:
-            with written_whole(folder / f"{name}.png") as beside:
+            with atomic_write(folder / f"{name}.png") as beside:
                 draw(beside, {one.name: one.figures for one in found[name]})

@@ -50,9 +50,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def write_captions(args: argparse.Namespace) -> None:
-    from c2c_jax.files import written_whole
+    from c2c_jax.io.atomic import atomic_write
 
     styles = (args.style,) if args.style else STYLES
-    with written_whole(args.out) as beside, open(beside, "w", encoding="utf-8") as file:
+    with atomic_write(args.out) as beside, open(beside, "w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for text in captions(args.split, args.count, args.seed, styles))
     print(args.out)

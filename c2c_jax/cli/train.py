@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from c2c_jax.errors import ConfigError, TrainingError, one_line
-from c2c_jax.files import sole_user
+from c2c_jax.io.atomic import exclusive_lock
 
 HEARTBEAT_S, SHUTDOWN_S = 20, 10  # after which a host that is gone is given up
 
@@ -91,7 +91,7 @@ def sole_run(workdir: Path) -> Iterator[None]:
         yield
         return
     try:
-        with sole_user(workdir):
+        with exclusive_lock(workdir):
             yield
     except BlockingIOError:
         raise TrainingError(f"another run is at work in {workdir}; wait for it, or pass another --workdir") from None

@@ -20,7 +20,7 @@ import tensorstore
 from jaxtyping import Float
 
 from c2c_jax.errors import StoreError
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.spaces import SpaceId
 
 SIDES = ("source", "target")
@@ -139,7 +139,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, fields: dict[str, Any]) -> None:
     """Writes a manifest or plan, whole."""
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 
@@ -152,7 +152,7 @@ def write_captions(path: Path, texts: Iterable[str], chunk_rows: int, kept: list
     block: list[str] = []
 
     def write() -> None:
-        with written_whole(text_file(path, len(checksums))) as beside:
+        with atomic_write(text_file(path, len(checksums))) as beside:
             beside.write_text("".join(f"{text}\n" for text in block), encoding="utf-8", newline="\n")
         checksums.append(text_checksum(block))
         block.clear()
@@ -377,7 +377,7 @@ class Store:
         """Makes the store an unfinished one in which the chunks in `bad` are still to be written."""
         StoreWriter.begin(self.path, self.plan, self.checksums["captions"])
         good = [chunk for chunk in range(self.plan.chunks) if chunk not in bad]
-        with written_whole(self.path / "progress-repair.jsonl") as beside:
+        with atomic_write(self.path / "progress-repair.jsonl") as beside:
             lines = (json.dumps({"chunk": chunk, **{s: self.checksums[s][chunk] for s in SIDES}}) for chunk in good)
             beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         (self.path / "manifest.json").unlink()

@@ -13,7 +13,7 @@ from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
 from c2c_jax.evaluation.tables import latex, markdown, tables
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 
 VECTORS = 1000  # of each kind, at most
 SHOWN = 10  # files that are named in table.md and on the terminal
@@ -56,9 +56,9 @@ def write(results: Results, out: Path) -> list[Path]:
         "table.tex": "\n".join(map(latex, found)),
     }
     for name, text in texts.items():
-        with written_whole(out / name) as beside:
+        with atomic_write(out / name) as beside:
             beside.write_text(text, encoding="utf-8")
-    with written_whole(out / "vectors.npz") as beside:
+    with atomic_write(out / "vectors.npz") as beside:
         units: dict[str, Any] = {
             name: unit_rows(x_NE[:VECTORS]).astype(np.float16) for name, x_NE in results.vectors.items()
         }

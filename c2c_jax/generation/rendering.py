@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.files import written_whole
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.plan import numbered
 from c2c_jax.generation.ranking import Ranker
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.generation.sound import defects, draw_mel_spectrogram, write_sound
+from c2c_jax.io.atomic import atomic_write
 
 LIBRARIES = ("c2c_jax", "diffusers", "flax", "jax", "numpy", "torch", "transformers")
 
@@ -111,5 +111,5 @@ def _write(
             "clap_vector": [float(value) for value in one.vector_E],
             "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
         }
-        with written_whole(out.with_suffix(".sound.json")) as beside:
+        with atomic_write(out.with_suffix(".sound.json")) as beside:
             beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ import soundfile
 from jaxtyping import Float
 
 from c2c_jax.errors import GenerationError, one_line
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 
 FORMATS = ("wav", "flac")
 SILENT_PEAK = 1e-3  # −60 dB of full scale
@@ -30,7 +30,7 @@ def write_sound(path: str | Path, samples: Float[np.ndarray, " samples"], sample
     # Rounded here: libsndfile's writers of wav and flac round floats each in its own way.
     whole = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
     try:
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             soundfile.write(beside, whole, sample_rate, subtype="PCM_16", format=kind.upper())
     except (OSError, soundfile.LibsndfileError) as error:
         raise GenerationError(f"{path} cannot be written ({one_line(error)}): choose another place") from error
@@ -76,7 +76,7 @@ def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sam
     axes.set_yticks([_mel(f) / _mel(sample_rate / 2) * MELS for f in hertz], [f"{f:,.0f}" for f in hertz])
     axes.set(xlabel="seconds", ylabel="hertz", title=title)
     figure.colorbar(shown, label="dB")
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         figure.savefig(beside, dpi=100)
 
 

@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.progress import track
 
-from c2c_jax.files import written_whole
 from c2c_jax.generation.sound import DEEPEST_DB, mel_spectrogram, write_sound
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.captions import STYLES
 from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
 from c2c_jax.miniworld.voices.event import SAMPLE_RATE
@@ -72,9 +72,9 @@ def show(out: Path, split: str, count: int, seed: int) -> list[Path]:
     """Writes `miniworld.png` and `miniworld.html` into a folder; gives their paths."""
     shown = [shown_at(split, index, seed) for index in chosen(split, count, seed)]
     sheet, page = out / "miniworld.png", out / "miniworld.html"
-    with written_whole(sheet) as beside:
+    with atomic_write(sheet) as beside:
         contact_sheet(shown).save(beside)
-    with written_whole(page) as beside:
+    with atomic_write(page) as beside:
         beside.write_text(render_page(shown, split, seed), encoding="utf-8")
     return [sheet, page]
 
@@ -141,7 +141,7 @@ def export(out: Path, split: str, count: int, seed: int, style: str) -> Path:
     for folder in ("pictures", "sounds"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     rows = list(_exported(out, split, count, seed, style))
-    with written_whole(out / MANIFEST) as beside, open(beside, "w", encoding="utf-8", newline="") as file:
+    with atomic_write(out / MANIFEST) as beside, open(beside, "w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMN_NAMES, *rows])
     return out / MANIFEST
 

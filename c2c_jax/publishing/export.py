@@ -7,7 +7,7 @@ from pathlib import Path
 import safetensors
 
 from c2c_jax.errors import BundleError, ConfigError, ExportError, one_line
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.publishing.card import LIBRARY, model_card
 from c2c_jax.publishing.hub import require_access, upload
 from c2c_jax.publishing.names import without_places
@@ -63,7 +63,7 @@ def write_export(out: Path, bundle: Path, *, name: str, onnx: bool) -> None:
     """
     published = without_places(load_bundle(bundle))
     try:
-        with written_whole(out) as beside:
+        with atomic_write(out) as beside:
             beside.mkdir()
             write_files(beside, published)
             graphs = write_onnx(beside) if onnx else []

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from c2c_jax.config import Config
 from c2c_jax.errors import BundleError, ConfigError, TrainingError
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.training.metrics import selected_by
 from c2c_jax.training.track import Trackers
 from c2c_jax.weights.translator import Bundle, read_metrics, save_bundle
@@ -55,7 +55,7 @@ class RunLog:
         if (workdir / "config.json").is_file():
             _refuse_another_run(workdir, config)
         if self.writes:
-            with written_whole(workdir / "config.json") as beside:
+            with atomic_write(workdir / "config.json") as beside:
                 beside.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
         shown = (TextColumn(f"{{task.fields[{name}]}}") for name in ("epoch", "loss", "rate", "left", "score"))
         self.bar = Progress(BarColumn(), *shown, console=console, disable=not (self.writes and console.is_terminal))
@@ -77,7 +77,7 @@ class RunLog:
         if metrics.is_file():
             self.history = [entry for entry in read_entries(metrics) if entry["step"] <= step]
             if self.writes:
-                with written_whole(metrics) as beside:
+                with atomic_write(metrics) as beside:
                     beside.write_text("".join(json.dumps(e) + "\n" for e in self.history), encoding="utf-8")
         if self.writes:
             self.trackers = Trackers(self.workdir, self.config, step)

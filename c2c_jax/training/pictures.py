@@ -15,9 +15,9 @@ from c2c_jax.config import PicturesConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
-from c2c_jax.files import written_whole
 from c2c_jax.images import find_pictures
 from c2c_jax.inference import ENCODED_AT_ONCE, source_vectors_of
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.models.gap import Gap, over_source_gap
 from c2c_jax.retrieval import own_ranks
@@ -95,7 +95,7 @@ def picture_vectors(config: PicturesConfig, source: str, workdir: Path) -> Float
     if len(source_PS) < FEWEST:
         raise ImageError(f"{config.files} has {len(source_PS)} pictures that can be read; take {FEWEST} or more")
     if jax.process_index() == 0:
-        with written_whole(kept) as beside, open(beside, "wb") as file:
+        with atomic_write(kept) as beside, open(beside, "wb") as file:
             np.savez(file, key=key, source_PS=source_PS)
     return source_PS
 

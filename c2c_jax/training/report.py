@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.training.metrics import PICTURE_SCORES, SCORES
 
 
@@ -39,5 +39,5 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]], title: str) -> No
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.suptitle(title)
-    with written_whole(path) as beside:
+    with atomic_write(path) as beside:
         figure.savefig(beside, dpi=120)

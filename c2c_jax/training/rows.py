@@ -8,7 +8,7 @@ import jax
 
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 
 
 def settled(workdir: Path, store: Store, feed: str) -> tuple[str, int]:
@@ -39,6 +39,6 @@ def settled(workdir: Path, store: Store, feed: str) -> tuple[str, int]:
         return feed, devices
     devices = jax.device_count()
     if jax.process_index() == 0:
-        with written_whole(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text(json.dumps({"feed": feed, "devices": devices, **now}, indent=2) + "\n", encoding="utf-8")
     return feed, devices

@@ -18,7 +18,7 @@ import safetensors.numpy
 from flax import nnx
 
 from c2c_jax.errors import BundleError, one_line
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.models.gap import Gap
 from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
@@ -67,7 +67,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
     Raises BundleError where the disk does not take it.
     """
     try:
-        with written_whole(folder) as beside:
+        with atomic_write(folder) as beside:
             beside.mkdir()
             write_files(beside, bundle)
     except (OSError, safetensors.SafetensorError) as error:
@@ -103,10 +103,10 @@ def write_gap(folder: Path, gap: Gap, out: Path | None = None) -> None:
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_GAP)}
     try:
         if out is None:
-            with written_whole(folder / "model.safetensors") as beside:
+            with atomic_write(folder / "model.safetensors") as beside:
                 _write_tensors(beside, tensors, gap)
             return
-        with written_whole(out) as beside:
+        with atomic_write(out) as beside:
             beside.mkdir()
             shutil.copyfile(folder / "config.json", beside / "config.json")
             _write_tensors(beside / "model.safetensors", tensors, gap)

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from c2c_jax.cli.main import keep_compiled, main
-from c2c_jax.files import sole_user
 from c2c_jax.images import read_image
+from c2c_jax.io.atomic import exclusive_lock
 from c2c_jax.spaces import load_space
 from c2c_jax.torch import Translator
 
@@ -212,7 +212,7 @@ def test_train_misuse(tmp_path, monkeypatch, clip_folder, audioldm_folder, short
 
 
 def test_second_run_in_one_work_directory(run, clip_folder, audioldm_folder, capsys):
-    with sole_user(run):
+    with exclusive_lock(run):
         told = refused(capsys, train_arguments(run, clip_folder, audioldm_folder))
     assert f"another run is at work in {run}" in told
     assert main(train_arguments(run, clip_folder, audioldm_folder)) == 0

@@ -21,7 +21,7 @@ from c2c_jax.evaluation.report.gallery import Gallery, build_gallery
 from c2c_jax.evaluation.report.inputs import Evaluation, Run, read_evaluation, read_run
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, Row
 from c2c_jax.evaluation.tables import tables
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.publishing.card import SCORES, flat_fields, licence
 
 HERE = Path(__file__).parent
@@ -42,7 +42,7 @@ def write_report(
     judged = read_evaluation(evaluation, whole.bundle) if evaluation else None
     gallery = build_gallery(sounds, whole, most) if sounds else None
     page = render_page(whole, judged, gallery, run)
-    with written_whole(out) as beside:
+    with atomic_write(out) as beside:
         beside.write_text(page, encoding="utf-8")
     return gallery.left_out if gallery else []
 

@@ -17,11 +17,11 @@ import transformers
 from jaxtyping import Float, Int, Int16
 from rich.progress import track
 
-from c2c_jax.files import written_whole
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.checkpoint import quiet_loading
 from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.sampling import SAMPLING_FILE, Sampling
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.captions import caption
 from c2c_jax.miniworld.pairs import sound_at
 from c2c_jax.miniworld.pretrain.material import Material, material
@@ -104,7 +104,7 @@ class Networks:
             vae, unet, vocoder = (copy.deepcopy(network) for network in (self.vae, self.unet, self.vocoder))
             pipeline: Any = diffusers.AudioLDMPipeline(vae, text_encoder, tokenizer, unet, scheduler, vocoder)
             pipeline.to(dtype=torch.float16)
-        with written_whole(folder) as beside:
+        with atomic_write(folder) as beside:
             pipeline.save_pretrained(beside)
             # transformers loads in the dtype that the config names, diffusers in float32: it takes one for both.
             config = beside / "text_encoder" / "config.json"

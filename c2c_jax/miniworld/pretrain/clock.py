@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 
 
 class Clock:
@@ -19,5 +19,5 @@ class Clock:
 
     def keep(self) -> None:
         """Writes how long it has been: what comes after is lost if the training is stopped."""
-        with written_whole(self._path) as beside:
+        with atomic_write(self._path) as beside:
             beside.write_text(f"{self.minutes:.3f}\n", encoding="utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.pretrain.clock import Clock
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -68,7 +68,7 @@ def fit(
                 "averaged": averaged.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
-            with written_whole(path) as beside:
+            with atomic_write(path) as beside:
                 torch.save(state, beside)
             clock.keep()
             pace = (clock.minutes - start) / (step + 1 - first)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Shaped
 from rich.progress import track
 
-from c2c_jax.files import written_whole
+from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.world import Scene, scene_at
 
 AT_ONCE = 256  # scenes that a process is given
@@ -46,7 +46,7 @@ def material(folder: Path, name: str, view: View, split: str, count: int, seed: 
                 pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
                 made = stack.enter_context(pool).map(make, parts)
             views = np.concatenate(list(track(made, f"{name}, {split}", len(parts), transient=True)))
-        with written_whole(path) as beside, open(beside, "wb") as file:
+        with atomic_write(path) as beside, open(beside, "wb") as file:
             np.save(file, views)
     scenes = [scene_at(split, index, seed)[0] for index in range(count)]
     return Material(scenes=scenes, views=np.load(path, mmap_mode="r"))

@@ -1,0 +1,1 @@
+"""Reading and writing files safely: bounded readers, atomic writes, locks, folder scans, terminal output."""

@@ -1,0 +1,72 @@
+"""The one reader of numpy's files: headers first, so that a small file cannot ask for much memory."""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from c2c_jax.errors import C2CError, one_line
+from c2c_jax.io.files import open_regular
+
+# What numpy and zipfile raise over damaged or hostile bytes; the last two over a header of many brackets.
+_ERRORS = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    RecursionError,
+    MemoryError,
+)
+
+
+def map_npy(path: Path, error: type[C2CError], advice: str) -> np.ndarray:
+    """The array of an .npy file as a read-only memory map. Raises `error`, `advice` at the end of its line, for a file
+    that is missing, damaged, cut short, or holds Python objects."""
+    open_regular(path, "an .npy file", error, advice).close()
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _ERRORS as cause:
+        raise error(f"{path} cannot be read as an .npy file ({one_line(cause)}); {advice}") from None
+    if not isinstance(array, np.ndarray):
+        raise error(f"{path} is an archive of arrays, not one array; {advice}")
+    return array
+
+
+def read_npz(
+    path: Path, names: Collection[str], max_bytes: int, error: type[C2CError], advice: str
+) -> dict[str, np.ndarray]:
+    """Those of the named arrays that an .npz file has, `max_bytes` in memory together at most. Raises as `map_npy`."""
+    arrays: dict[str, np.ndarray] = {}
+    left = max_bytes
+    with open_regular(path, "an .npz file", error, advice) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                there = {info.filename: info for info in archive.infolist()}
+                for name in names:
+                    if (info := there.get(f"{name}.npy")) is None:
+                        continue
+                    with archive.open(info) as member:
+                        size = _declared_bytes(member)
+                    if size > info.file_size:
+                        raise ValueError(f"{name} is cut short")
+                    if (left := left - size) < 0:
+                        raise ValueError(f"its arrays take more than {max_bytes:,} bytes")
+                    with archive.open(info) as member:
+                        arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+        except (*_ERRORS, zlib.error) as cause:
+            raise error(f"{path} cannot be read as an .npz file ({one_line(cause)}); {advice}") from None
+    return arrays
+
+
+def _declared_bytes(file: IO[bytes]) -> int:
+    """The size in memory of an array, by its header."""
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    return math.prod(shape) * dtype.itemsize

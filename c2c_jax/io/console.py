@@ -1,0 +1,32 @@
+"""Lines for people: on stderr, with nothing in a file's name that a terminal would act on."""
+
+import re
+
+from rich.console import Console
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object) -> str:
+    """Text on one line, its control, direction and undecodable characters written as escapes (`\\n`, `\\x1b`)."""
+    return _UNSAFE.sub(_escaped, str(text))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name that is not UTF-8, as Python decodes it
+        return f"\\x{code - 0xDC00:02x}"
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+class SafeConsole(Console):
+    """rich's console for plain lines: a string is printed as `printable` writes it, on one line."""
+
+    def print(self, *objects: object, **options: object) -> None:  # type: ignore[override]
+        safe = (printable(one) if isinstance(one, str) else one for one in objects)
+        super().print(*safe, **options)  # type: ignore[arg-type]
+
+
+def stderr_console() -> SafeConsole:
+    """Where progress and notes go: no markup, no wrapping."""
+    return SafeConsole(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)

@@ -1,0 +1,100 @@
+"""Which files are read: regular ones alone, so that a pipe or a device never makes a reader wait for ever."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from c2c_jax.errors import C2CError
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def found_at(path: Path) -> str:
+    """What is at a path, in words: "a file", "a folder", "a named pipe", "no file"."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # ValueError: a name with a NUL
+        return "a link to nothing" if _is_link(path) else "no file"
+    return KINDS.get(stat.S_IFMT(mode), "a file")
+
+
+def is_regular(path: Path) -> bool:
+    """Whether there is a regular file at a path, links followed; never raises."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def open_regular(path: Path, expected: str, error: type[C2CError], advice: str) -> BinaryIO:
+    """A regular file, opened for reading bytes.
+
+    expected: what should be there, in words ("a sound file"). Raises `error` in one line, `advice` at its end, for a
+    path with anything else, or with nothing.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise error(f"expected {expected} at {path}, found {found_at(path)}; {advice}")
+        # What was a file may be a pipe by now: that one is opened without waiting, and then refused.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        file = os.fdopen(descriptor, "rb")
+    except FileNotFoundError:
+        raise error(f"expected {expected} at {path}, found {found_at(path)}; {advice}") from None
+    except (OSError, ValueError) as cause:
+        reason = cause.strerror if isinstance(cause, OSError) else cause
+        raise error(f"{path} cannot be read ({reason}); {advice}") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise error(f"expected {expected} at {path}, found {found_at(path)}; {advice}")
+    return file
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hex. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """All regular files in a folder and the folders inside it, sorted by path. Links are followed, each folder is
+    entered once, and names that begin with a dot are skipped."""
+    return iter(sorted(_walk(folder, set())))
+
+
+def _walk(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in entered:
+            return
+        entered.add((status.st_dev, status.st_ino))
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:  # a folder that may not be read, or that went away
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        path = folder / entry.name
+        try:
+            is_folder = entry.is_dir()
+        except OSError:
+            continue
+        if is_folder:
+            yield from _walk(path, entered)
+        elif is_regular(path):
+            yield path
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,90 @@
+"""The one reader of JSON: of our own files and of checkpoints, bounded in size, depth and numbers, and typed."""
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from c2c_jax.errors import C2CError, CheckpointError
+from c2c_jax.io.files import open_regular
+
+MAX_BYTES = 2**28  # of a file: published tokenizers take up to 35 MB, a store's manifest 250 bytes for 4,096 captions
+MAX_LINE_BYTES = 2**24  # of one line of a .jsonl file
+MAX_DEPTH = 64  # nested objects and arrays
+ADVICE = "fetch the file again"
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, error: type[C2CError] = CheckpointError, advice: str = ADVICE) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    error: the class of what is raised, with `advice` at the end of its line, for a file that is missing, not a regular
+    file, larger than MAX_BYTES, nested deeper than MAX_DEPTH, not UTF-8, not JSON (RFC 8259: NaN is not) or not an
+    object.
+    """
+    return read_json_as(dict[str, Any], path, error, advice)
+
+
+def read_json_as(kind: type[T], path: Path, error: type[C2CError] = CheckpointError, advice: str = ADVICE) -> T:
+    """The content of a JSON file as a dataclass or any other type that msgspec knows, every field's type and bounds
+    (`typing.Annotated[int, msgspec.Meta(ge=1)]`) checked; fields the dataclass does not have are ignored. Raises as
+    `read_json`."""
+    with open_regular(path, "a JSON file", error, advice) as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise error(f"{path} is larger than {MAX_BYTES:,} bytes; {advice}")
+    try:
+        return parse_json(content, kind)
+    except ValueError as cause:
+        raise error(f"{path} cannot be read as JSON ({cause}); {advice}") from None
+
+
+def read_json_lines(
+    path: Path, kind: type[T], error: type[C2CError], advice: str
+) -> Iterator[tuple[int, T | ValueError]]:
+    """(number from 1, content) of each whole line of a .jsonl file; the content is a ValueError where a line is damaged
+    or longer than MAX_LINE_BYTES. A last line without its end, which a killed process leaves, is not given."""
+    with open_regular(path, "a file of JSON lines", error, advice) as file:
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), start=1):
+            if not line.endswith(b"\n"):
+                if len(line) == MAX_LINE_BYTES:
+                    yield number, ValueError(f"a line longer than {MAX_LINE_BYTES:,} bytes")
+                return
+            try:
+                yield number, parse_json(line, kind)
+            except ValueError as cause:
+                yield number, cause
+
+
+def parse_json(content: bytes | str, kind: type[T] = Any) -> T:  # type: ignore[assignment]
+    """JSON as a dataclass or any other type that msgspec knows. Raises ValueError, in one line, for what is not JSON,
+    of other types or bounds, or nested deeper than MAX_DEPTH."""
+    if isinstance(content, bytes):
+        content = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        plain = msgspec.json.decode(content)
+        if _is_deeper(plain, MAX_DEPTH):
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        return plain if kind is Any else msgspec.convert(plain, kind)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+    except msgspec.MsgspecError as cause:
+        raise ValueError(str(cause)) from None
+
+
+def _is_deeper(content: Any, most: int) -> bool:
+    level = [content]
+    for _ in range(most + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
