@@ -1,9 +1,12 @@
 """Four fake CPU devices, exact float32, strict shapes, and the tiny checkpoints every test shares."""
 
 import atexit
+import ctypes
+import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before jax is imported anywhere: the number of devices is read once.
@@ -20,6 +23,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jax  # noqa: E402
+import psutil  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_default_matmul_precision", "float32")
@@ -27,6 +31,31 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from bench.checkpoints import build_audioldm, build_clip  # noqa: E402
 from bench.demo_captions import captions  # noqa: E402
+
+RESIDENT_BYTES = 2**30  # of a process, above which freed memory and compiled programs are given back between tests
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory() -> Iterator[None]:
+    """Keeps a worker below 2.5 GiB: glibc keeps what towers of published sizes have freed, and JAX every program."""
+    yield
+    if psutil.Process().memory_info().rss > RESIDENT_BYTES:
+        gc.collect()
+        _trim()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def bounded_programs() -> Iterator[None]:
+    yield
+    if psutil.Process().memory_info().rss > RESIDENT_BYTES:
+        jax.clear_caches()
+        gc.collect()
+        _trim()
+
+
+def _trim() -> None:
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 @pytest.fixture(scope="session")
