@@ -41,7 +41,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     if path.parent not in _swept:
         sweep(path.parent)
         _swept.add(path.parent)
-    with _temporary_folder(path.parent) as holder:
+    with temporary_folder(path.parent) as holder:
         temporary = holder / path.name
         try:
             yield temporary
@@ -104,7 +104,8 @@ def _require_replaceable(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Makes a hidden folder in `parent`, removed at the end; where the process dies, by the next `sweep` of `parent`."""
     with contextlib.ExitStack() as stack:
         while True:
             holder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
@@ -130,7 +131,11 @@ def _put_in_place(temporary: Path, path: Path, aside: Path) -> None:
     elif not _exchange(temporary, path):
         aside.mkdir()
         path.rename(aside / path.name)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            os.replace(aside / path.name, path)
+            raise
 
 
 def _exchange(one: Path, other: Path) -> bool:
