@@ -57,9 +57,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def sweep(*folders: Path) -> None:
-    """Removes the temporary folders that dead processes left in `folders`, and puts back what they had moved away.
-    Missing folders, and those that may not be written to, are passed over."""
+    """Removes the temporary folders and locks that dead processes left in `folders`, and puts back what they had moved
+    away. Missing folders, and those that may not be written to, are passed over."""
     for folder in folders:
+        if (folder / LOCK).exists():
+            with contextlib.suppress(filelock.Timeout, OSError), _locked(folder):
+                (folder / LOCK).unlink()
         with contextlib.suppress(OSError):
             for holder in sorted(folder.glob(f"{PREFIX}*")):
                 with contextlib.suppress(filelock.Timeout, OSError), _locked(holder):
@@ -105,7 +108,7 @@ def _require_replaceable(path: Path) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Makes a hidden folder in `parent`, removed at the end; where the process dies, by the next `sweep` of `parent`."""
+    """Makes a hidden folder in `parent`, removed at the end; if the process dies, by the next `sweep` of `parent`."""
     with contextlib.ExitStack() as stack:
         while True:
             holder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
