@@ -34,7 +34,7 @@ from c2c_jax.spaces import Space, SpaceId
 
 FOLDER = ".c2c-index"  # of a library's indexes, one for each CLAP
 FORMAT = 1
-DTYPES: tuple[Dtype, ...] = ("float16", "float32")  # of the vectors: the first that holds them all
+DTYPES = ("float16", "float32")  # of the vectors: the first that holds them all
 CHUNK_ROWS = 4096
 ADVICE = "delete the index to encode the sounds again"
 PART = 256  # sounds that are heard between looks at the clock

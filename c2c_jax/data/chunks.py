@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
@@ -20,8 +21,8 @@ from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.json import read_json
 
-Dtype = Literal["float16", "float32"]
-DTYPES: tuple[Dtype, ...] = ("float16", "float32")
+DTYPES = ("float16", "float32")
+Dtype = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(DTYPES)})$")]
 MAX_CHUNK_ROWS = 2**20
 MAX_ERROR = 2**-10  # of what storing may change in a vector, relative to its length; float16 rounds to 2^-11
 
@@ -53,8 +54,7 @@ class ChunkedArray:
         StoreError where it is missing, damaged, or describes another array."""
         found, expected = read_json(self.path / "zarr.json", StoreError, self.advice), self._description
         rows, shape = expected.pop("shape")[0], found.get("shape")
-        has_rows = isinstance(shape, list) and len(shape) == 2 and type(shape[0]) is int and shape[0] >= rows
-        if not has_rows or shape[1:] != [self.shape[1]]:
+        if not isinstance(shape, list) or shape[1:] != [self.shape[1]] or type(shape[0]) is not int or shape[0] < rows:
             raise StoreError(f"{self.path} has the shape {shape!s:.40}, expected {list(self.shape)}; {self.advice}")
         for name, value in expected.items():
             if found.get(name) != value:

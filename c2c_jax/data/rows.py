@@ -1,14 +1,15 @@
 r"""Rows of caption files, read strictly: each is a caption, or is skipped and counted with the reason.
 
 Files are UTF-8. \n, \r\n and \r end a row, and nothing else does; a byte order mark and blank lines at the end belong
-to no row. What takes more than MAX_ROW_BYTES as a row or MAX_CAPTION_BYTES as a caption is skipped too, and never held in
-memory as a whole.
+to no row. What takes more than MAX_ROW_BYTES as a row or MAX_CAPTION_BYTES as a caption is skipped too, and never held
+in memory as a whole.
 """
 
 import codecs
 import csv
 import dataclasses
 import hashlib
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,7 +97,7 @@ def read_csv(path: Path, column: str, left_out: LeftOut, of: str = "") -> Iterat
         while True:
             lines.start()
             try:
-                record = next(records, None)
+                record: list[str] | None = next(records, None)
             except (csv.Error, _TooLong) as error:
                 reason = LONG_ROW if isinstance(error, _TooLong) else "quotes that do not match"
                 if header is None:
@@ -129,7 +130,7 @@ def read_jsonl(path: Path, field: str, left_out: LeftOut, of: str = "") -> Itera
     for line_number, text in _lines(path, left_out, of):
         where = f"line {line_number:,}{of}"
         try:
-            record = parse_json(text)
+            record: Any = parse_json(text)
         except ValueError:
             left_out.add("not JSON", where)
             continue
@@ -163,7 +164,7 @@ def _kept(text: str, left_out: LeftOut, where: str) -> Iterator[str]:
         yield caption
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> io.BufferedReader:
     """A file of captions. Raises CaptionError for what cannot be read, and for what is not UTF-8 by its first bytes."""
     file = open_regular(path, "a file of captions", CaptionError, "give a UTF-8 text file")
     head = file.read(4096)
@@ -171,7 +172,7 @@ def _opened(path: Path) -> BinaryIO:
     if kind := next((kind for mark, kind in _OTHERS if head.startswith(mark)), _utf_16_without_mark(head)):
         file.close()
         raise CaptionError(f"cannot read captions from {path}: {kind}")
-    return file
+    return file  # type: ignore[return-value]
 
 
 def _utf_16_without_mark(head: bytes) -> str:
