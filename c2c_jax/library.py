@@ -1,12 +1,13 @@
-"""A folder of sounds with their vectors in one CLAP space: heard once, kept in an index, searched.
+"""A folder of sounds with their vectors in one CLAP space: encoded once, kept in an index, searched.
 
-The index is laid out as an embedding store of one side (`data/store.py`): a zarr array `sounds` [N, E] of raw
+The index is laid out as an embedding store of one side (`data/store.py`): a chunked array `sounds` [N, E] of raw
 projections, `captions/CHUNK.txt` with a line for each of its rows (the file's name, size, time and SHA-256, in JSON),
-and `manifest.json` with the space and a checksum for every chunk.
+and `manifest.json` with the space and a checksum for every chunk. It is replaced as a whole folder.
 """
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import importlib.util
 import json
@@ -14,31 +15,28 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import numpy as np
-from jaxtyping import Float, Float16, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
-from c2c_jax.data.store import (
-    cause_of,
-    checksum_of,
-    open_array,
-    read_json,
-    text_checksum,
-    text_file,
-    write_captions,
-    write_json,
-)
-from c2c_jax.errors import SoundError, StoreError, one_line
+from c2c_jax.data.chunks import MAX_CHUNK_ROWS, ChunkedArray, Dtype, stored_as, why_not_stored
+from c2c_jax.data.store import Count, Sha256, read_record, read_texts, write_captions, write_json
+from c2c_jax.errors import SoundError, StoreError
 from c2c_jax.hearing import sound_vectors
-from c2c_jax.io.atomic import atomic_write, exclusive_lock
+from c2c_jax.io.atomic import atomic_write, exclusive_lock, sweep
+from c2c_jax.io.files import is_regular, sha256_of
+from c2c_jax.io.json import parse_json
 from c2c_jax.retrieval import top_k
 from c2c_jax.sounds import SOUND_SUFFIXES, sound_files
 from c2c_jax.spaces import Space, SpaceId
 
 FOLDER = ".c2c-index"  # of a library's indexes, one for each CLAP
 FORMAT = 1
-DTYPE = "float16"
+DTYPES = ("float16", "float32")  # of the vectors: the first that holds them all
 CHUNK_ROWS = 4096
+ADVICE = "delete the index to encode the sounds again"
 PART = 256  # sounds that are heard between looks at the clock
 WRITING = 0.05  # share of the time that may go into writing the index before its end
 FAISS_FROM = 50_000  # sounds
@@ -54,6 +52,27 @@ class Heard:
     sha256: str
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Checksums:
+    sounds: list[Sha256]
+    captions: list[Sha256]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Manifest:
+    """What an index's manifest.json says."""
+
+    format: int
+    space: SpaceId
+    rows: Count
+    dtype: Dtype
+    chunk_rows: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHUNK_ROWS)]
+    checksums: _Checksums
+
+    def array(self, place: Path) -> ChunkedArray:
+        return ChunkedArray(place / "sounds", (self.rows, self.space.dim), self.chunk_rows, self.dtype, ADVICE)
+
+
 @dataclasses.dataclass(kw_only=True)
 class Library:
     """The sounds of a folder, as far as they have been heard; made by `open_library`.
@@ -66,7 +85,7 @@ class Library:
     place: Path
     space: SpaceId
     heard: list[Heard]
-    vectors_NE: Float16[np.ndarray, "N E"]
+    vectors_NE: Float[np.ndarray, "N E"]
     rows: dict[str, int]
     unheard: list[Path]
     is_written: bool
@@ -102,8 +121,12 @@ class Library:
                     on_sound()
                 if fresh:
                     found, wrong = sound_vectors(fresh, load(), on_sound=on_sound)
-                    vectors |= {path: _as_stored(path, vector) for path, vector in found.items()}
                     errors += wrong
+                    for path, vector_E in found.items():
+                        try:
+                            vectors[path] = _as_stored(path, vector_E)
+                        except SoundError as error:
+                            errors.append(error)
                 self._add([files[path] for path in vectors], list(vectors.values()))
                 if time.monotonic() - ended > spent / WRITING:
                     since = time.monotonic()
@@ -126,7 +149,7 @@ class Library:
             for of_query in zip(cosine_Qk, index_Qk, strict=True)
         ]
 
-    def _add(self, files: list[Heard], vectors: list[Float16[np.ndarray, "E"]]) -> None:
+    def _add(self, files: list[Heard], vectors: list[Float[np.ndarray, "E"]]) -> None:
         if files:
             self.rows |= {one.name: len(self.heard) + place for place, one in enumerate(files)}
             self.heard += files
@@ -136,20 +159,22 @@ class Library:
     def _write(self) -> None:
         rows = [row for _, row in sorted(self.rows.items())]
         lines = (json.dumps(dataclasses.astuple(self.heard[row])) for row in rows)
-        with atomic_write(self.place) as beside:
-            _, texts = write_captions(beside, lines, CHUNK_ROWS, [])
-            vectors_NE = self.vectors_NE[rows]
-            try:
-                array = open_array(beside / "sounds", vectors_NE.shape, CHUNK_ROWS, DTYPE, create=True)
-                array.write(vectors_NE).result()
-            except ValueError as error:
-                raise StoreError(
-                    f"{self.place} could not be written: {cause_of(error)}; make room or pass another --index"
-                ) from error
-            sounds = [checksum_of(vectors_NE[start : start + CHUNK_ROWS]) for start in range(0, len(rows), CHUNK_ROWS)]
-            fields = {"format": FORMAT, "space": dataclasses.asdict(self.space), "rows": len(rows), "dtype": DTYPE}
-            checksums = {"sounds": sounds, "captions": texts}
-            write_json(beside / "manifest.json", {**fields, "chunk_rows": CHUNK_ROWS, "checksums": checksums})
+        vectors_NE = self.vectors_NE[rows]
+        try:
+            with atomic_write(self.place) as temporary:
+                temporary.mkdir()
+                _, texts = write_captions(temporary, lines, CHUNK_ROWS, [])
+                shape, dtype = vectors_NE.shape, vectors_NE.dtype.name
+                array = ChunkedArray(temporary / "sounds", shape, CHUNK_ROWS, dtype, ADVICE)
+                array.describe()
+                sounds = [array.write(chunk, vectors_NE[array.rows_of(chunk)]) for chunk in range(array.chunks)]
+                fields = {"format": FORMAT, "space": dataclasses.asdict(self.space), "rows": len(rows), "dtype": dtype}
+                checksums = {"sounds": sounds, "captions": texts}
+                write_json(temporary / "manifest.json", {**fields, "chunk_rows": CHUNK_ROWS, "checksums": checksums})
+        except OSError as error:
+            raise StoreError(
+                f"{self.place} could not be written: {error.strerror}; make room or pass another --index"
+            ) from error
         self.is_written = True
 
 
@@ -169,9 +194,10 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
     own, holder = folder / FOLDER, index
     if holder is None:
         holder = own if os.access(folder, os.W_OK) else _cache_of(folder)
+    sweep(holder, own)
     name = space.fingerprint[:16]
-    places = [place for place in (holder / name, own / name) if (place / "manifest.json").is_file()]
-    heard, vectors_NE = _read(places[0], space) if places else ([], np.zeros((0, space.dim), DTYPE))
+    places = [place for place in (holder / name, own / name) if is_regular(place / "manifest.json")]
+    heard, vectors_NE = _read(places[0], space) if places else ([], np.zeros((0, space.dim), DTYPES[0]))
     row_of = {(one.name, one.size, one.modified): row for row, one in enumerate(heard)}
     now = {path: (_name(path, folder), *_stamp(path)) for path in paths}
     rows = {state[0]: row_of[state] for state in now.values() if state in row_of}
@@ -187,29 +213,32 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
     )
 
 
-def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float16[np.ndarray, "N E"]]:
+def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float[np.ndarray, "N E"]]:
     """What an index holds, checked. Raises StoreError where it is damaged, of another format or of another space."""
-    manifest = read_json(place / "manifest.json")
-    try:
-        if manifest["format"] != FORMAT or manifest["space"]["fingerprint"] != space.fingerprint:
-            raise StoreError(f"the index {place} is of another format or space; delete it to hear the sounds again")
-        rows, chunk_rows, checksums = manifest["rows"], manifest["chunk_rows"], manifest["checksums"]
-        array = open_array(place / "sounds", (rows, space.dim), chunk_rows, manifest["dtype"], create=False)
-        vectors_NE, heard = np.asarray(array.read().result()), []
-        for chunk, start in enumerate(range(0, rows, chunk_rows)):
-            lines = text_file(place, chunk).read_text(encoding="utf-8").splitlines()
-            found = checksum_of(vectors_NE[start : start + chunk_rows]), text_checksum(lines)
-            if found != (checksums["sounds"][chunk], checksums["captions"][chunk]):
-                raise ValueError(f"checksums of chunk {chunk}")
-            heard += [Heard(*json.loads(line)) for line in lines]
-    except (KeyError, TypeError, IndexError, ValueError, FileNotFoundError) as error:
-        cause = one_line(error)
-        raise StoreError(f"the index {place} is damaged ({cause}); delete it to hear the sounds again") from None
+    manifest = read_record(_Manifest, place / "manifest.json", FORMAT, ADVICE)
+    if manifest.space.fingerprint != space.fingerprint or manifest.space.dim != space.dim:
+        raise StoreError(f"the index {place} is of another space, {manifest.space.name}; {ADVICE}")
+    array, checksums = manifest.array(place), manifest.checksums
+    if not len(checksums.sounds) == len(checksums.captions) == array.chunks:
+        raise StoreError(f"{place / 'manifest.json'} is damaged (its checksums are not one for each chunk); {ADVICE}")
+    array.check()
+    vectors_NE, heard = np.empty(array.shape, array.dtype), []
+    for chunk, (of_sounds, of_texts) in enumerate(zip(checksums.sounds, checksums.captions, strict=True)):
+        rows = array.rows_of(chunk)
+        vectors_NE[rows] = array.read(chunk, of_sounds)
+        for line in read_texts(place, chunk, rows.stop - rows.start, of_texts, ADVICE):
+            try:
+                heard.append(Heard(*msgspec.convert(parse_json(line), tuple[str, int, int, str])))
+            except (ValueError, msgspec.ValidationError) as cause:
+                raise StoreError(f"the index {place} is damaged ({cause}); {ADVICE}") from None
     return heard, vectors_NE
 
 
 def _cache_of(folder: Path) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        raise StoreError(f"{folder} may not be written to, and there is no home folder: pass --index") from None
     return cache / "c2c_jax" / "index" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
 
 
@@ -240,16 +269,18 @@ def _look_at(path: Path, folder: Path) -> Heard:
     """Raises OSError for a file that cannot be read, UnicodeEncodeError for a name that cannot be printed."""
     str(path).encode("utf-8")
     stamp = _stamp(path)
-    with open(path, "rb") as file:
-        return Heard(_name(path, folder), *stamp, hashlib.file_digest(file, "sha256").hexdigest())
+    if not is_regular(path):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return Heard(_name(path, folder), *stamp, sha256_of(path))
 
 
-def _as_stored(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float16[np.ndarray, "E"]:
-    with np.errstate(over="ignore"):  # an overflow is found and told in the next lines
-        stored_E = vector_E.astype(DTYPE)
-    if not np.isfinite(stored_E).all():
-        raise StoreError(f"the vector of {path} is not finite in {DTYPE}; check the tower")
-    return stored_E
+def _as_stored(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "E"]:
+    """In the first dtype that holds a vector. Raises SoundError where none does."""
+    for dtype in DTYPES:
+        (stored_E,), (is_held,) = stored_as(vector_E[None], dtype)
+        if is_held:
+            return stored_E
+    raise SoundError(f"{path} has a CLAP vector that {why_not_stored(vector_E, DTYPES[-1])}: leave the file out")
 
 
 def _faiss_top_k(

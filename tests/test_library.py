@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import zarr
 
 from c2c_jax import library
-from c2c_jax.data.store import open_array
 from c2c_jax.errors import StoreError
 from c2c_jax.hearing import sound_vectors
 from c2c_jax.io.atomic import exclusive_lock
@@ -46,9 +46,8 @@ def test_the_index_holds_the_towers_vectors_under_any_name(sounds, space, tmp_pa
     found = opened(sounds, space, tmp_path)
     assert not found.unheard and {*ODD} < found.rows.keys() and found.place == tmp_path / space.fingerprint[:16]
     vectors, _ = sound_vectors([sounds / name for name in found.rows], space)
-    stored = np.asarray(
-        open_array(found.place / "sounds", (8, space.dim), 4096, "float16", create=False).read().result()
-    )
+    stored = zarr.open_array(found.place / "sounds", mode="r")[:]
+    assert (stored.shape, stored.dtype) == ((8, space.dim), np.float16)
     for name, row in found.rows.items():
         np.testing.assert_array_equal(stored[row], vectors[sounds / name].astype(np.float16))
         assert found.nearest(vectors[sounds / name][None], 3)[0][0][1] == sounds / name
@@ -100,11 +99,14 @@ def test_an_index_of_another_space_or_format_is_refused(sounds, space, tmp_path)
     manifest = made.place / "manifest.json"
     whole = manifest.read_text()
     for old, new, told in (
-        (space.fingerprint, "0" * 64, "another format or space"),
-        ('"format": 1', '"format": 0', "another format or space"),
-        ('"rows"', '"row"', "is damaged"),
-        ("{", "", "is damaged"),
-        ('"rows": 8', '"rows": 80', "not the array"),
+        (space.fingerprint, "0" * 64, "is of another space"),
+        ('"format": 1', '"format": 0', "is of format 0, expected 1"),
+        ('"rows"', '"row"', "is damaged .*required field `rows`"),
+        ("{", "", "cannot be read as JSON"),
+        ('"rows": 8', '"rows": 80', r"has the shape \[8, .*delete the index to encode the sounds again"),
+        ('"rows": 8', '"rows": 8000000', "checksums are not one for each chunk"),
+        ('"chunk_rows": 4096', '"chunk_rows": 0', "is damaged .*chunk_rows"),
+        ('"dtype": "float16"', f'"dtype": {10**30}', "is damaged .*dtype"),
     ):
         manifest.write_text(whole.replace(old, new))
         with pytest.raises(StoreError, match=told):

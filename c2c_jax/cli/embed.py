@@ -91,7 +91,7 @@ def verify(path: Path) -> None:
     for damaged, line in enumerate(damage_report(store), start=1):  # noqa: B007
         print(line)
     if damaged:
-        raise StoreError(f"{path}: {damaged} damaged or missing; mend it with c2c embed --repair {path}")
+        raise StoreError(f"{path}: {damaged} damaged or missing; repair it with c2c embed --repair {path}")
     print(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
 
 
@@ -103,22 +103,26 @@ def mend(args: argparse.Namespace) -> None:
     from c2c_jax.config import Config
     from c2c_jax.data.embed import complete
     from c2c_jax.data.repair import damage_report, repair
-    from c2c_jax.data.store import Store, StoreWriter
+    from c2c_jax.data.store import Store
+    from c2c_jax.data.writer import StoreWriter, sole_writer
     from c2c_jax.spaces import load_space
 
     config = read_config(args.config, args.overrides) if args.config else Config()
-    begun = None if Store.exists(args.repair) else StoreWriter.begun(args.repair)
-    if begun:  # an earlier repair was stopped
-        names = args.spaces or (begun.source.name, begun.target.name)
-        spaces = load_space(names[0], only="text"), load_space(names[1], only="text")
-        complete(args.repair, spaces, config.embed.batch_tokens)
-        return print(f"{args.repair}: whole")
-    store = Store.open(args.repair)
-    for line in damage_report(store):
-        print(line)
-    names = args.spaces or (store.plan.source.name, store.plan.target.name)
-    mended = repair(store, tuple(names), config.data.data_dir, config.data.manual_dir)
-    same = mended.checksums == store.checksums
+    if StoreWriter.planned(args.repair) is None:
+        Store.open(args.repair)  # or refuses before anything is written
+    with sole_writer(args.repair):
+        planned = None if Store.exists(args.repair) else StoreWriter.planned(args.repair)
+        if planned:  # an earlier repair was stopped
+            names = args.spaces or (planned.source.name, planned.target.name)
+            spaces = load_space(names[0], only="text"), load_space(names[1], only="text")
+            complete(args.repair, spaces, config.embed.batch_tokens)
+            return print(f"{args.repair}: whole")
+        store = Store.open(args.repair)
+        for line in damage_report(store):
+            print(line)
+        names = args.spaces or (store.plan.source.name, store.plan.target.name)
+        repaired = repair(store, tuple(names), config.data.data_dir, config.data.manual_dir)
+    same = repaired.checksums == store.checksums
     print(f"{args.repair}: whole{'' if same else '; the recomputed rows differ from the old ones in their last bits'}")
 
 

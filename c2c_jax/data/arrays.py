@@ -1,26 +1,26 @@
 """A store of a user's own paired vectors, so that a translator can be trained between any two spaces."""
 
-import dataclasses
+import contextlib
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
 
-from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, StoreWriter
+from c2c_jax.data.chunks import Dtype, stored_as
+from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store
+from c2c_jax.data.writer import StoreWriter, sole_writer, tidy
 from c2c_jax.errors import StoreError
+from c2c_jax.io.arrays import map_npy
 from c2c_jax.spaces import SpaceId
 
 
 def read_array(path: Path) -> np.ndarray:
-    """An .npy file as a memory map. Raises StoreError where it is missing or no array [N, E] of numbers."""
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path}: {str(error).splitlines()[0]}; give an .npy file of vectors") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "fiu":
-        shape = getattr(array, "shape", None)
-        raise StoreError(f"{path} holds {getattr(array, 'dtype', 'no array')} {shape}; expected numbers [N, E]")
+    """An .npy file as a memory map. Raises StoreError where it is missing, damaged, or no array [N, E] of numbers."""
+    array = map_npy(path, StoreError, "give an .npy file of vectors")
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.shape[1]:
+        raise StoreError(f"{path} holds {array.dtype} of shape {array.shape}; expected numbers [N, E]")
     return array
 
 
@@ -39,18 +39,21 @@ def store_of_arrays(
     spaces: tuple[SpaceId, SpaceId],
     *,
     chunk_rows: int = 4096,
-    dtype: str = "float16",
+    dtype: Dtype | None = None,
 ) -> Store:
     """Writes row i of both arrays as row i of a store at `path`; a stopped write is taken up.
 
-    spaces: of the source and of the target. Raises StoreError for arrays of different lengths or other widths than
-    their spaces', for vectors that are not finite in `dtype`, and where `path` holds another store.
+    spaces: of the source and of the target. dtype: of the stored vectors; None: float16 where it holds all of them to
+    its precision, else float32. Raises StoreError for arrays of different lengths or other widths than their spaces',
+    for vectors that are zero or that `dtype` does not hold, and where `path` holds another store or another process
+    writes it.
     """
     if len(source_NS) != len(target_NE) or not len(source_NS):
         raise StoreError(f"{len(source_NS)} source and {len(target_NE)} target vectors; expected as many, and some")
     for side, vectors, space in zip(SIDES, (source_NS, target_NE), spaces, strict=True):
         if vectors.shape[1] != space.dim:
             raise StoreError(f"{side} vectors are {vectors.shape[1]} wide, those of {space.name} {space.dim}")
+    dtype = dtype or _dtype_for((source_NS, target_NE))
     record = SourceRecord(
         spec="arrays",
         weight=None,
@@ -70,22 +73,30 @@ def store_of_arrays(
         compute="given",
         dtype=dtype,
     )
-    found = Store.open(path).plan if Store.exists(path) else StoreWriter.begun(path)
-    if found and found != plan:
-        raise StoreError(f"{path} holds a store of {_told(found)}; delete it or pass another --out")
     if Store.exists(path):
-        return Store.open(path)
-    if not found:
-        StoreWriter.begin(path, plan, [])
-    writer = StoreWriter(path)
-    for chunk in range(plan.chunks):
-        if chunk not in writer.finished:
-            rows = plan.rows_of(chunk)
-            writer.write(chunk, *(np.asarray(array[rows], np.float32) for array in (source_NS, target_NE)))
-    writer.finish()
+        tidy(Store.open(path))
+    with contextlib.nullcontext() if Store.exists(path) else sole_writer(path):
+        found = Store.open(path).plan if Store.exists(path) else StoreWriter.planned(path)
+        if found and found != plan:
+            raise StoreError(f"{path} holds a store of {_vectors_of(found)}; delete it or pass another --out")
+        if not Store.exists(path):
+            if not found:
+                StoreWriter.begin(path, plan, [])
+            writer = StoreWriter(path)
+            for chunk in range(plan.chunks):
+                if chunk not in writer.finished:
+                    writer.write(chunk, source_NS[plan.rows_of(chunk)], target_NE[plan.rows_of(chunk)])
+            writer.finish()
     return Store.open(path)
 
 
-def _told(plan: Plan) -> str:
-    named = " and ".join(dataclasses.asdict(plan)[side]["name"] for side in SIDES)
-    return f"{plan.rows:,} vectors of {named}"
+def _dtype_for(arrays: Sequence[Shaped[np.ndarray, "_ _"]], block: int = 65_536) -> Dtype:
+    for array in arrays:
+        for start in range(0, len(array), block):
+            if not stored_as(array[start : start + block], "float16")[1].all():
+                return "float32"
+    return "float16"
+
+
+def _vectors_of(plan: Plan) -> str:
+    return f"{plan.rows:,} {plan.dtype} vectors of {plan.source.name} and {plan.target.name}"

@@ -1,22 +1,23 @@
 """All sources of captions behind one grammar: files, TFDS sets, Hugging Face datasets, the mini world."""
 
-import contextlib
+import dataclasses
 import glob
 import hashlib
-import io
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
-from c2c_jax.data.conceptual_captions import TSV_FILES, ConceptualCaptions, missing_tsv
+from c2c_jax.data.conceptual_captions import TSV_FILES, ConceptualCaptions, missing_tsv, prepare
 from c2c_jax.data.rows import LeftOut, file_sha256, read_csv, read_jsonl, read_tsv, read_txt, texts_of
-from c2c_jax.errors import CaptionError
+from c2c_jax.errors import CaptionError, one_line
 from c2c_jax.miniworld.captions import STYLES, captions
 
 KNOWN = (
@@ -124,7 +125,7 @@ class TFDS(Source):
     def stamp(self) -> str:
         builder = self._builder()
         if self.name == ConceptualCaptions.name and self.split in TSV_FILES:
-            return builder.info.metadata[self.split]["sha256"]
+            return _made_from(builder, self.split).sha256
         splits = sorted((name, split.num_bytes, split.shard_lengths) for name, split in builder.info.splits.items())
         return hashlib.sha256(repr((builder.info.full_name, splits)).encode()).hexdigest()
 
@@ -134,25 +135,26 @@ class TFDS(Source):
         builder = self._builder()
         self.left_out = LeftOut()
         if self.name == ConceptualCaptions.name and self.split in TSV_FILES:
-            self.left_out = LeftOut(**builder.info.metadata[self.split]["left_out"])
+            self.left_out = _made_from(builder, self.split).left_out
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:
             records: Any = builder.as_data_source(split=self.split, deserialize_method=raw)
         except (ValueError, NotImplementedError) as error:  # an unknown split, or files of another format
-            cause = str(error).splitlines()[0]
+            cause = one_line(error)
             raise CaptionError(f"{self.spec}: {cause}; splits are {', '.join(builder.info.splits)}") from error
         good = 0
         for start in range(0, len(records), BLOCK):
             try:
                 block = records.__getitems__(range(start, min(start + BLOCK, len(records))))
             except RuntimeError as error:
-                raise CaptionError(
-                    f"the set prepared in {builder.data_dir} is damaged: {error}; delete that folder to prepare it anew"
-                ) from error
+                raise _damaged(builder, error) from error
             for number, record in enumerate(block, start):
-                for caption in self._captions(record, number):
-                    good += 1
-                    yield caption
+                try:
+                    captions = list(self._captions(record, number))
+                except DecodeError as error:
+                    raise _damaged(builder, error) from error
+                good += len(captions)
+                yield from captions
         if not good:
             raise CaptionError(f"no usable caption in {self.spec}: {self.left_out}")
 
@@ -184,6 +186,28 @@ class TFDS(Source):
             ) from None
 
 
+@dataclasses.dataclass(frozen=True)
+class _MadeFrom:
+    """What a split of Conceptual Captions was prepared from."""
+
+    sha256: str
+    left_out: LeftOut
+
+
+def _made_from(builder: ConceptualCaptions, split: str) -> _MadeFrom:
+    try:
+        return msgspec.convert((builder.info.metadata or {}).get(split), _MadeFrom)
+    except msgspec.ValidationError as error:
+        raise _damaged(builder, error) from None
+
+
+def _damaged(builder: Any, error: Exception) -> CaptionError:
+    cause = " ".join(str(error).split())
+    return CaptionError(
+        f"the set prepared in {builder.data_dir} is damaged: {cause}; delete that folder to prepare it anew"
+    )
+
+
 def _prepared(split: str, data_dir: str | None, manual_dir: str) -> ConceptualCaptions:
     """The builder of Conceptual Captions on disk that has `split` and still fits its TSV file, where that is there."""
     name = re.split(r"[\[+]", split)[0]
@@ -195,16 +219,13 @@ def _prepared(split: str, data_dir: str | None, manual_dir: str) -> ConceptualCa
     if not builder.data_path.exists():
         if not tsv.is_file():
             raise CaptionError(missing_tsv(manual))
-        config = tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False)
-        # TFDS prints two lines about downloads there are none of; its progress bars go to stderr.
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=config)
+        prepare(builder, tfds.download.DownloadConfig(manual_dir=manual, try_download_gcs=False))
     if name not in builder.info.splits:
         raise CaptionError(
             f"the set prepared in {builder.data_dir} has no split {name!r}, only {list(builder.info.splits)}: "
             f"put {tsv.name} with the others into {manual} and delete that folder to prepare it anew"
         )
-    if tsv.is_file() and file_sha256(tsv) != builder.info.metadata[name]["sha256"]:
+    if tsv.is_file() and file_sha256(tsv) != _made_from(builder, name).sha256:
         raise CaptionError(
             f"{tsv} is not the file {builder.data_dir} was prepared from: delete that folder to prepare it anew, "
             f"or take the file away to go on with the prepared captions"
@@ -253,7 +274,7 @@ class HuggingFace(Source):
         try:
             dataset = datasets.load_dataset(name, self.config, split=self.split)
         except Exception as error:  # the library raises two dozen kinds, and says in the first line what is wrong
-            raise CaptionError(f"{self.spec}: {str(error).splitlines()[0]}") from error
+            raise CaptionError(f"{self.spec}: {one_line(error):.500}") from error
         if self.field not in dataset.column_names:
             raise CaptionError(
                 f"{self.spec}: there is no column {self.field!r}; its columns are {', '.join(dataset.column_names)}"

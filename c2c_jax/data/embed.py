@@ -2,6 +2,7 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import itertools
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 import jax
 import numpy as np
 from orbax.checkpoint import multihost
-from rich.console import Console
 
 from c2c_jax.config import Config
 from c2c_jax.data.captions import Source, open_sources
+from c2c_jax.data.chunks import DTYPES, MAX_CHUNK_ROWS
 from c2c_jax.data.mixture import Mixture
 from c2c_jax.data.progress import Progress
-from c2c_jax.data.store import DTYPES, SIDES, Plan, SourceRecord, Store, StoreWriter, read_captions, write_captions
+from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, write_captions
+from c2c_jax.data.writer import StoreWriter, sole_writer, tidy
 from c2c_jax.errors import ConfigError, StoreError
+from c2c_jax.io.console import stderr_console
 from c2c_jax.packing import TextBatch
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
 
@@ -26,7 +29,7 @@ CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # what a CPU, and what an accelerator 
 AHEAD = 2  # batches in flight on the devices, chunks tokenised ahead of them, and chunks waiting to be written
 DAY = 86_400  # seconds: hosts wait for each other as long as the slowest needs
 
-console = Console(stderr=True, soft_wrap=True, highlight=False)
+console = stderr_console()
 
 
 def prepare_store(config: Config, path: Path) -> Store:
@@ -35,25 +38,26 @@ def prepare_store(config: Config, path: Path) -> Store:
     A finished store whose sources are the first of the config's grows by the others; an unfinished one is taken up.
     An empty `config.source` or `config.target` means: take the finished store at `path` as it is.
     Every process embeds its own part of the chunks; `path` must then be on a file system they share.
-    Raises StoreError, CaptionError, CheckpointError or ConfigError.
+    Raises StoreError, also where another job writes the store, CaptionError, CheckpointError or ConfigError.
     """
     if not (config.source and config.target):
         return Store.open(path)
     _check(config)
-    loaded = _lay_plan(config, path) if jax.process_index() == 0 else None
-    _sync("store planned")
-    if StoreWriter.begun(path) is None:
-        store = Store.open(path)
-        console.print(f"reusing {store.plan.rows:,} embedded captions in {path}")
-        return store
-    spaces = loaded or (load_space(config.source, only="text"), load_space(config.target, only="text"))
-    return complete(path, spaces, config.embed.batch_tokens)
+    with contextlib.ExitStack() as stack:
+        loaded = _plan(config, path, stack) if jax.process_index() == 0 else None
+        _sync("store planned")
+        if StoreWriter.planned(path) is None:
+            store = Store.open(path)
+            console.print(f"reusing {store.plan.rows:,} embedded captions in {path}")
+            return store
+        spaces = loaded or (load_space(config.source, only="text"), load_space(config.target, only="text"))
+        return complete(path, spaces, config.embed.batch_tokens)
 
 
 def complete(path: Path, spaces: tuple[Space, Space], batch_tokens: int = 0) -> Store:
     """Embeds the unfinished chunks of the planned store at `path` and finishes it.
 
-    batch_tokens: see `embed`. Raises StoreError.
+    batch_tokens: see `embed`. Process 0 holds the store, see `sole_writer`. Raises StoreError.
     """
     writer = StoreWriter(path, jax.process_index())
     unfinished = [chunk for chunk in range(writer.plan.chunks) if chunk not in writer.finished]
@@ -90,39 +94,64 @@ def _check(config: Config) -> None:
     for field, known in fields.items():
         if (value := getattr(config.embed, field)) not in known:
             raise ConfigError(f"config.embed.{field} is {value!r}; known are {', '.join(known)}")
-    if config.embed.chunk_rows < 1 or config.embed.batch_tokens < 0:
-        raise ConfigError("config.embed.chunk_rows must be above 0, and config.embed.batch_tokens not below 0")
+    if not 1 <= config.embed.chunk_rows <= MAX_CHUNK_ROWS or config.embed.batch_tokens < 0:
+        raise ConfigError(
+            f"config.embed.chunk_rows must be from 1 to {MAX_CHUNK_ROWS:,}, and config.embed.batch_tokens not below 0"
+        )
 
 
-def _lay_plan(config: Config, path: Path) -> tuple[Space, Space] | None:
-    """Leaves at `path` a finished store that fits the config, or the plan of one to be made, its captions written.
+def _plan(config: Config, path: Path, stack: contextlib.ExitStack) -> tuple[Space, Space] | None:
+    """Leaves at `path` a finished store that fits the config, or the plan of one to be made, its captions written, and
+    then holds it as its sole writer, until the stack is closed.
 
     Gives the spaces where it had to plan: nothing is written before both have loaded.
     """
     sources = open_sources(config.data.captions, config.data.data_dir, config.data.manual_dir)
-    wanted = [(source.spec, source.weight, source.stamp()) for source in sources]
-    ids = identify(config.source), identify(config.target)
-    begun = StoreWriter.begun(path)
-    store = Store.open(path) if Store.exists(path) else None
-    plan = begun or (store.plan if store else None)
-    if plan:
-        differing = _differing(plan, config, ids)
+    asked = _Asked([(s.spec, s.weight, s.stamp()) for s in sources], (identify(config.source), identify(config.target)))
+    if asked.state(config, path) == "finished":
+        tidy(Store.open(path))
+        return None
+    stack.enter_context(sole_writer(path))
+    if asked.state(config, path) in ("finished", "planned"):
+        return None
+    spaces = load_space(config.source, only="text"), load_space(config.target, only="text")
+    _write_plan(config, path, sources, asked.spaces, Store.open(path) if Store.exists(path) else None)
+    return spaces
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What a config asks for: its sources' specs, weights and stamps, and its spaces."""
+
+    sources: list[tuple[str, float | None, str]]
+    spaces: tuple[SpaceId, SpaceId]
+
+    def state(self, config: Config, path: Path) -> str:
+        """Of the store at `path`: "new", "planned", "finished", or "grows", finished with the first of the sources.
+        Raises StoreError where it was made, or planned, with anything else."""
+        store = Store.open(path) if Store.exists(path) else None
+        planned = StoreWriter.planned(path)
+        if store and planned == store.plan:  # its finishing was interrupted
+            planned = None
+        plan = planned or (store.plan if store else None)
+        if plan is None:
+            return "new"
+        differing = _differing(plan, config, self.spaces)
         same = [(record.spec, record.weight, record.stamp) for record in plan.sources]
-        grows = store is not None and not begun and same == wanted[: len(same)] and not any(w for _, w, _ in wanted)
-        if same != wanted and not grows:
+        is_unweighted = not any(weight for _, weight, _ in self.sources)
+        grows = not planned and same == self.sources[: len(same)] and is_unweighted
+        if same != self.sources and not grows:
             specs = " + ".join(spec for spec, _, _ in same)
-            changed = specs == " + ".join(spec for spec, _, _ in wanted)
+            changed = specs == " + ".join(spec for spec, _, _ in self.sources)
             differing.append(f"captions {specs}{', whose content has changed' if changed else ''}")
         if differing:
             raise StoreError(
-                f"{path} was {'begun' if begun else 'made'} with {', '.join(differing)}; "
+                f"{path} was {'started' if planned else 'made'} with {', '.join(differing)}; "
                 "delete it or pass another folder as --config.data.store"
             )
-        if same == wanted:
-            return None
-    spaces = load_space(config.source, only="text"), load_space(config.target, only="text")
-    _write_plan(config, path, sources, ids, store)
-    return spaces
+        if same != self.sources:
+            return "grows"
+        return "planned" if planned else "finished"
 
 
 def _differing(plan: Plan, config: Config, ids: tuple[SpaceId, SpaceId]) -> list[str]:
@@ -131,8 +160,8 @@ def _differing(plan: Plan, config: Config, ids: tuple[SpaceId, SpaceId]) -> list
     for side, wanted in zip(SIDES, ids, strict=True):
         found = getattr(plan, side)
         if found.fingerprint != wanted.fingerprint:
-            told = f"{side} space {found.name} ({found.fingerprint[:12]}"
-            differing.append(f"{told}, the config asks for {wanted.name}, {wanted.fingerprint[:12]})")
+            other = f"the config asks for {wanted.name}, {wanted.fingerprint[:12]}"
+            differing.append(f"{side} space {found.name} ({found.fingerprint[:12]}, {other})")
     fields = {
         "embed.dtype": (plan.compute, config.embed.dtype),
         "embed.store_dtype": (plan.dtype, config.embed.store_dtype),
@@ -152,10 +181,11 @@ def _write_plan(
         sources[had:], drop_duplicates=config.data.drop_duplicates, before=grown.captions() if grown else ()
     )
     kept = grown.plan.rows // chunk_rows if grown else 0
-    begun = read_captions(path, grown.plan, kept) if grown and grown.plan.rows % chunk_rows else []
+    last_chunk = grown.read_captions(kept) if grown and grown.plan.rows % chunk_rows else []
     checksums = grown.checksums["captions"][:kept] if grown else []
-    rows, checksums = write_captions(path, itertools.chain(begun, mixture), chunk_rows, checksums)
-    console.print(mixture.report())
+    rows, checksums = write_captions(path, itertools.chain(last_chunk, mixture), chunk_rows, checksums)
+    for line in mixture.report():
+        console.print(line)
     records = [
         SourceRecord(
             spec=source.spec,

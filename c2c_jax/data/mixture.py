@@ -56,13 +56,13 @@ class Mixture:
             taken[number] += 1
             yield number, drawn
 
-    def report(self) -> str:
+    def report(self) -> list[str]:
         """A line for each source: how many captions, how many rows left out and why, how many duplicates."""
-        return "\n".join(
+        return [
             f"{rows:,} caption{'' if rows == 1 else 's'} read from {source.spec}; {source.left_out}"
             + (f"; {duplicates:,} duplicate{'' if duplicates == 1 else 's'} dropped" if self._seen is not None else "")
             for source, rows, duplicates in zip(self.sources, self.rows, self.duplicates, strict=True)
-        )
+        ]
 
 
 class Seen:

@@ -1,6 +1,8 @@
-r"""Rows of caption files, read strictly: each is a caption, or is counted with the reason why it is not.
+r"""Rows of caption files, read strictly: each is a caption, or is skipped and counted with the reason.
 
-Files are UTF-8. Only \n ends a row; a byte order mark, \r before \n and blank lines at the end belong to no row.
+Files are UTF-8. \n, \r\n and \r end a row, and nothing else does; a byte order mark and blank lines at the end belong
+to no row. What takes more than MAX_ROW_BYTES as a row or MAX_CAPTION_BYTES as a caption is skipped too, and never held
+in memory as a whole.
 """
 
 import codecs
@@ -8,16 +10,35 @@ import csv
 import dataclasses
 import hashlib
 import io
-import json
-import sys
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from c2c_jax.errors import CaptionError
+from c2c_jax.io.files import open_regular
+from c2c_jax.io.json import parse_json
 
-UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-csv.field_size_limit(sys.maxsize)  # a stray quote makes a long field of what follows; its loss must be countable
+MAX_CAPTION_BYTES = 2**16
+MAX_ROW_BYTES = 2**20
+BLOCK_BYTES = 2**20  # read at a time
+
+LONG_ROW = f"row longer than {MAX_ROW_BYTES:,} bytes"
+LONG_CAPTION = f"caption longer than {MAX_CAPTION_BYTES:,} bytes"
+
+# What is not text in UTF-8, by its first bytes.
+_OTHERS = (
+    (codecs.BOM_UTF32_LE, "it is UTF-32; save it as UTF-8"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "it is UTF-32; save it as UTF-8"),
+    (codecs.BOM_UTF16_LE, "it is UTF-16; save it as UTF-8"),
+    (codecs.BOM_UTF16_BE, "it is UTF-16; save it as UTF-8"),
+    (b"\x1f\x8b", "it is compressed by gzip; unpack it"),
+    (b"PK\x03\x04", "it is a zip archive or a spreadsheet; unpack it, or save it as text"),
+    (b"\xfd7zXZ\x00", "it is compressed by xz; unpack it"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed by zstd; unpack it"),
+    (b"PAR1\x15", "it is a Parquet file; read it as a data set with hf:FOLDER:train:COLUMN"),
+)
+_END = re.compile(rb"\r\n?|\n")
 
 
 @dataclasses.dataclass
@@ -27,8 +48,8 @@ class LeftOut:
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     first: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def add(self, reason: str, where: str) -> None:
-        self.counts[reason] = self.counts.get(reason, 0) + 1
+    def add(self, reason: str, where: str, count: int = 1) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + count
         self.first.setdefault(reason, where)
 
     def __str__(self) -> str:
@@ -64,24 +85,44 @@ def read_tsv(path: Path, left_out: LeftOut, of: str = "") -> Iterator[tuple[str,
 
 
 def read_csv(path: Path, column: str, left_out: LeftOut, of: str = "") -> Iterator[str]:
-    """The field under the header `column` of each record. Raises CaptionError where there is no such header."""
-    _opened(path).close()
-    # Bytes that are no UTF-8 become surrogates, which the field that holds them is then left out for.
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        records = csv.reader(file)
-        header = next(records, [])
-        if header.count(column) != 1:
-            found = ", ".join(header) or "none, the file is empty"
-            raise CaptionError(f"{path} has not one column {column!r}; its columns are {found}")
-        index = header.index(column)
-        for record in records:
-            where = f"line {records.line_num:,}{of}"
+    """The field under the header `column` of each record. Raises CaptionError where there is no such header.
+
+    A record whose quotes are not closed, or not by RFC 4180, is skipped, and the lines behind its first are read anew:
+    a stray quote loses no other row.
+    """
+    with _opened(path) as file:
+        lines = _CsvLines(file)
+        records = csv.reader(lines, strict=True)
+        header: list[str] | None = None
+        while True:
+            lines.start()
+            try:
+                record: list[str] | None = next(records, None)
+            except (csv.Error, _TooLong) as error:
+                reason = LONG_ROW if isinstance(error, _TooLong) else "quotes that do not match"
+                if header is None:
+                    raise CaptionError(f"{path} has no row of column names: its first is a {reason}") from None
+                left_out.add(reason, f"line {lines.taken[0][0]:,}{of}")
+                lines.again.extend(reversed(lines.taken[1:]))
+                continue
+            if record is None:
+                break
+            if header is None:
+                header = record
+                if header.count(column) != 1:
+                    found = ", ".join(header) or "none, the file is empty"
+                    raise CaptionError(f"{path} has not one column {column!r}; its columns are {found:.500}")
+                index = header.index(column)
+                continue
+            where = f"line {lines.taken[0][0]:,}{of}"
             if not record:  # a blank line
                 continue
             if index >= len(record):
                 left_out.add("too few columns", where)
             else:
                 yield from texts_of(record[index], left_out, where)
+    if header is None:
+        raise CaptionError(f"{path} has not one column {column!r}; its columns are none, the file is empty")
 
 
 def read_jsonl(path: Path, field: str, left_out: LeftOut, of: str = "") -> Iterator[str]:
@@ -89,7 +130,7 @@ def read_jsonl(path: Path, field: str, left_out: LeftOut, of: str = "") -> Itera
     for line_number, text in _lines(path, left_out, of):
         where = f"line {line_number:,}{of}"
         try:
-            record = json.loads(text)
+            record: Any = parse_json(text)
         except ValueError:
             left_out.add("not JSON", where)
             continue
@@ -110,40 +151,104 @@ def texts_of(value: Any, left_out: LeftOut, where: str) -> Iterator[str]:
         except UnicodeEncodeError:
             left_out.add("not UTF-8", where)
             continue
-        yield from _kept(text.replace("\r\n", " ").replace("\n", " "), left_out, where)
+        yield from _kept(text.replace("\r\n", " ").replace("\n", " ").replace("\r", " "), left_out, where)
 
 
 def _kept(text: str, left_out: LeftOut, where: str) -> Iterator[str]:
-    if caption := text.strip():
-        yield caption
-    else:
+    caption = text.strip()
+    if not caption:
         left_out.add("empty caption", where)
+    elif len(caption) > MAX_CAPTION_BYTES // 4 and len(caption.encode("utf-8")) > MAX_CAPTION_BYTES:
+        left_out.add(LONG_CAPTION, where)
+    else:
+        yield caption
 
 
 def _opened(path: Path) -> io.BufferedReader:
-    try:
-        return open(path, "rb")
-    except OSError as error:
-        raise CaptionError(f"cannot read captions from {path}: {error.strerror}; give a UTF-8 text file") from error
+    """A file of captions. Raises CaptionError for what cannot be read, and for what is not UTF-8 by its first bytes."""
+    file = open_regular(path, "a file of captions", CaptionError, "give a UTF-8 text file")
+    head = file.read(4096)
+    file.seek(0)
+    if kind := next((kind for mark, kind in _OTHERS if head.startswith(mark)), _utf_16_without_mark(head)):
+        file.close()
+        raise CaptionError(f"cannot read captions from {path}: {kind}")
+    return file  # type: ignore[return-value]
+
+
+def _utf_16_without_mark(head: bytes) -> str:
+    """Text in most languages has a zero in half of its bytes there, and never one in UTF-8."""
+    for start in (0, 1):
+        if len(head) > 3 and head[start::2].count(0) > len(head) // 8 and not head[1 - start :: 2].count(0):
+            return "it is UTF-16; save it as UTF-8"
+    return ""
+
+
+def _raw_lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file without their ends. One longer than MAX_ROW_BYTES comes cut, yet longer than that."""
+    rest, is_first = b"", True
+    while block := file.read(BLOCK_BYTES):
+        if block.endswith(b"\r"):  # whose \n may be the next byte
+            block += file.read(1)
+        if is_first:
+            block, is_first = block.removeprefix(codecs.BOM_UTF8), False
+        first, *others = _END.split(block)
+        rest += first[: max(MAX_ROW_BYTES + 1 - len(rest), 0)]
+        if others:
+            yield rest
+            yield from others[:-1]
+            rest = others[-1]
+    if rest:
+        yield rest
 
 
 def _lines(path: Path, left_out: LeftOut, of: str) -> Iterator[tuple[int, str]]:
-    """(number from 1, text) of each line that is UTF-8, blank ones at the end of the file excepted."""
+    """(number from 1, text) of each line that is UTF-8 and not too long, blank ones at the end of the file excepted."""
     with _opened(path) as file:
-        blank: list[int] = []
-        for line_number, line in enumerate(file, start=1):
-            if line_number == 1:
-                if line.startswith(UTF16):
-                    raise CaptionError(f"cannot read captions from {path}: it is UTF-16; save it as UTF-8")
-                line = line.removeprefix(codecs.BOM_UTF8)
+        first_blank = blank = 0
+        for line_number, line in enumerate(_raw_lines(file), start=1):
             if not line.strip():
-                blank.append(line_number)
+                first_blank, blank = first_blank if blank else line_number, blank + 1
                 continue
-            # Only now is it known that these were not the end of the file.
-            for number in blank:
-                left_out.add("empty caption", f"line {number:,}{of}")
-            blank.clear()
+            if blank:  # only now is it known that these were not the end of the file
+                left_out.add("empty caption", f"line {first_blank:,}{of}", blank)
+                blank = 0
+            if len(line) > MAX_ROW_BYTES:
+                left_out.add(LONG_ROW, f"line {line_number:,}{of}")
+                continue
             try:
-                yield line_number, line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+                yield line_number, line.decode("utf-8")
             except UnicodeDecodeError:
                 left_out.add("not UTF-8", f"line {line_number:,}{of}")
+
+
+class _TooLong(Exception):
+    """A record that takes more than MAX_ROW_BYTES."""
+
+
+class _CsvLines:
+    """The lines of a CSV file for `csv.reader`. Bytes that are not UTF-8 become surrogates, which the field that holds
+    them is then skipped for.
+
+    taken: (number, line) of those that went into a record so far. again: lines to be given next, the last one first.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self.numbered = enumerate(_raw_lines(file), start=1)
+        self.again: list[tuple[int, bytes]] = []
+        self.start()
+
+    def start(self) -> None:
+        """Begins a record."""
+        self.taken: list[tuple[int, bytes]] = []
+        self.bytes = 0
+
+    def __iter__(self) -> "_CsvLines":
+        return self
+
+    def __next__(self) -> str:
+        number, line = self.again.pop() if self.again else next(self.numbered)
+        self.taken.append((number, line))
+        self.bytes += len(line) + 1
+        if self.bytes > MAX_ROW_BYTES + 1:
+            raise _TooLong
+        return line.decode("utf-8", "surrogateescape") + "\n"

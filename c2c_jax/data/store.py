@@ -1,30 +1,37 @@
 """The embedding store: the raw source and target vectors of N captions, and the captions, on disk.
 
-A folder with two zarr arrays `source` and `target` [N, E], chunked by rows and uncompressed, `captions/CHUNK.txt` with
-a caption a line, and `manifest.json` with what was embedded by what and a checksum for every chunk. While it is being
-written there is `plan.json`, and `progress-*.jsonl` with a line for every finished chunk; a store without a manifest is
-unfinished. A manifest beside a plan is a whole store that is growing: what it speaks of stays as it is.
+A folder with two arrays `source` and `target` [N, E] (see `chunks`), `captions/CHUNK.txt` with a caption a line, and
+`manifest.json` with what was embedded by what and a checksum for every chunk. A store without a manifest is unfinished;
+how one is written and grown is in `writer`.
 """
 
 import dataclasses
 import hashlib
 import json
-import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 import numpy as np
-import tensorstore
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from c2c_jax.data.chunks import MAX_CHUNK_ROWS, ChunkedArray, Dtype
 from c2c_jax.errors import StoreError
-from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.atomic import atomic_write, sweep
+from c2c_jax.io.files import found_at, is_regular, open_regular
+from c2c_jax.io.json import read_json
 from c2c_jax.spaces import SpaceId
 
 SIDES = ("source", "target")
-DTYPES = ("float16", "float32")
+FORMAT = 2
+MAX_ROWS = 2**40
+MAX_DIM = 2**20
+MAX_TEXT_BYTES = 2**29  # of a text chunk
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_ROWS)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +45,9 @@ class SourceRecord:
     spec: str
     weight: float | None
     stamp: str
-    rows: int
-    duplicates: int
-    left_out: dict[str, int]
+    rows: Count
+    duplicates: Count
+    left_out: dict[str, Count]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,67 +63,83 @@ class Plan:
     sources: tuple[SourceRecord, ...]
     drop_duplicates: bool
     captions: bool
-    rows: int
-    chunk_rows: int
+    rows: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROWS)]
+    chunk_rows: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHUNK_ROWS)]
     compute: str
-    dtype: str
-    format: int = 2
+    dtype: Dtype
+    format: int = FORMAT
 
     @property
     def chunks(self) -> int:
         return -(-self.rows // self.chunk_rows)
 
+    @property
+    def text_chunks(self) -> int:
+        return self.chunks if self.captions else 0
+
     def rows_of(self, chunk: int) -> slice:
         return slice(chunk * self.chunk_rows, min((chunk + 1) * self.chunk_rows, self.rows))
 
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> "Plan":
-        if fields.get("format") != 2:
-            raise KeyError(f"format {fields.get('format')}, expected 2")
-        spaces = {side: SpaceId(**fields[side]) for side in SIDES}
-        sources = tuple(SourceRecord(**record) for record in fields["sources"])
-        return cls(**{**fields, **spaces, "sources": sources})
+    def array(self, path: Path, side: str) -> ChunkedArray:
+        """The "source" or "target" array of the store at `path`."""
+        shape, advice = (self.rows, getattr(self, side).dim), f"repair it with c2c embed --repair {path}"
+        return ChunkedArray(path / side, shape, self.chunk_rows, self.dtype, advice)
 
 
-def open_array(
-    path: Path, shape: tuple[int, int], chunk_rows: int, dtype: str, *, create: bool
-) -> tensorstore.TensorStore:
-    """The array [N, E] in a folder, chunked by rows, uncompressed. create: it is made where there is none, and given
-    more rows where it has fewer. Raises StoreError for another array than that."""
-    metadata: dict[str, Any] = {
-        "data_type": dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [chunk_rows, shape[1]]}},
-    }
-    exists = (path / "zarr.json").is_file()  # its shape may be another while the store grows
-    spec = {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path.absolute())},
-        "metadata": metadata if exists else {**metadata, "shape": list(shape)},
-    }
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Checksums:
+    source: list[Sha256]
+    target: list[Sha256]
+    captions: list[Sha256]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Manifest(Plan):
+    checksums: _Checksums
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Planned(Plan):
+    captions_checksums: list[Sha256]
+
+
+def read_record(kind: type[T], path: Path, format: int, advice: str) -> T:
+    """A manifest or plan as a dataclass. Raises StoreError, `advice` at its end, where it is damaged or of another
+    format."""
+    fields = read_json(path, StoreError, advice)
+    if fields.get("format") != format:
+        raise StoreError(f"{path} is of format {fields.get('format')!s:.20}, expected {format}; {advice}")
     try:
-        array = tensorstore.open(spec, open=True, create=create and not exists).result()
-    except ValueError as error:
-        raise StoreError(f"{path} is not the array its manifest speaks of: {cause_of(error)}") from None
-    if array.shape[1] != shape[1] or (array.shape[0] < shape[0] and not create):
-        raise StoreError(f"{path} is not the array its manifest speaks of: its shape is {array.shape}")
-    if array.shape[0] < shape[0]:
-        array = array.resize(exclusive_max=list(shape)).result()
-    return array
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as cause:
+        raise StoreError(f"{path} is damaged ({cause}); {advice}") from None
 
 
-def _open_side(path: Path, side: str, plan: Plan, *, create: bool) -> tensorstore.TensorStore:
-    return open_array(path / side, (plan.rows, getattr(plan, side).dim), plan.chunk_rows, plan.dtype, create=create)
+def _plan_in(record: Plan, path: Path) -> Plan:
+    if max(record.source.dim, record.target.dim) > MAX_DIM or min(record.source.dim, record.target.dim) < 1:
+        raise StoreError(f"{path} is damaged (widths of vectors are from 1 to {MAX_DIM:,}); embed the captions again")
+    return Plan(**{field.name: getattr(record, field.name) for field in dataclasses.fields(Plan)})
 
 
-def cause_of(error: Exception) -> str:
-    """The system's own words within one of tensorstore's long messages, or its first line."""
-    found = re.search(r"\[(?:OS )?error \d+: ([^\]]+)\]|(No space left on device|File too large)", str(error))
-    return (found[1] or found[2]) if found else str(error).splitlines()[0]
+def read_plan(path: Path) -> tuple[Plan, list[str]] | None:
+    """The plan of an unfinished or growing store at `path` and its captions' checksums; None where there is no plan.
+    Raises StoreError where it is damaged."""
+    file = path / "plan.json"
+    if found_at(file) == "no file":
+        return None
+    is_finished = is_regular(path / "manifest.json")  # and stays so without the plan of its growing
+    advice = f"delete {file if is_finished else path} to embed the captions again"
+    record = read_record(_Planned, file, FORMAT, advice)
+    plan = _plan_in(record, file)
+    if len(record.captions_checksums) != plan.text_chunks:
+        raise StoreError(f"{file} is damaged (its checksums are not one for each chunk of captions); {advice}")
+    return plan, record.captions_checksums
 
 
-def checksum_of(rows: np.ndarray) -> str:
-    """SHA-256 of a chunk's bytes."""
-    return hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()
+def write_json(path: Path, fields: dict[str, Any]) -> None:
+    """Writes a manifest or plan, whole."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
 
 def text_checksum(texts: Iterable[str]) -> str:
@@ -129,20 +152,6 @@ def text_file(path: Path, chunk: int) -> Path:
     return path / "captions" / f"{chunk}.txt"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A manifest or plan. Raises StoreError where it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} is damaged ({error}); delete the store {path.parent} to embed again") from None
-
-
-def write_json(path: Path, fields: dict[str, Any]) -> None:
-    """Writes a manifest or plan, whole."""
-    with atomic_write(path) as beside:
-        beside.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-
-
 def write_captions(path: Path, texts: Iterable[str], chunk_rows: int, kept: list[str]) -> tuple[int, list[str]]:
     """Writes captions as the text chunks of a store; gives the number of rows and each chunk's checksum.
 
@@ -152,8 +161,7 @@ def write_captions(path: Path, texts: Iterable[str], chunk_rows: int, kept: list
     block: list[str] = []
 
     def write() -> None:
-        with atomic_write(text_file(path, len(checksums))) as beside:
-            beside.write_text("".join(f"{text}\n" for text in block), encoding="utf-8", newline="\n")
+        write_text_chunk(path, len(checksums), block)
         checksums.append(text_checksum(block))
         block.clear()
 
@@ -167,122 +175,30 @@ def write_captions(path: Path, texts: Iterable[str], chunk_rows: int, kept: list
     return rows, checksums
 
 
-def read_captions(path: Path, plan: Plan, chunk: int) -> list[str]:
-    """The captions of a chunk. Raises StoreError where the file is missing, too short or no UTF-8."""
-    rows = plan.rows_of(chunk)
+def write_text_chunk(path: Path, chunk: int, texts: Iterable[str]) -> None:
+    """Writes one text chunk of a store, whole."""
+    with atomic_write(text_file(path, chunk)) as temporary:
+        temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8", newline="\n")
+
+
+def read_texts(path: Path, chunk: int, rows: int, checksum: str, advice: str) -> list[str]:
+    r"""The first lines of a text chunk, of which the checksum is; only \n ends one. Raises StoreError where the file is
+    missing or holds other lines."""
+    with open_regular(text_file(path, chunk), f"chunk {chunk} of a store's texts", StoreError, advice) as file:
+        content = file.read(MAX_TEXT_BYTES)
     try:
-        texts = text_file(path, chunk).read_bytes().decode("utf-8").split("\n")[: rows.stop - rows.start]
-    except (FileNotFoundError, UnicodeDecodeError):
+        texts = content.decode("utf-8").split("\n", rows)[:rows]
+    except UnicodeDecodeError:
         texts = []
-    if len(texts) < rows.stop - rows.start:
-        raise StoreError(f"{text_file(path, chunk)} is damaged or missing; mend it with c2c embed --repair {path}")
+    if text_checksum(texts) != checksum:
+        raise StoreError(f"{text_file(path, chunk)} is damaged (its lines are not those of its checksum); {advice}")
     return texts
 
 
-class StoreWriter:
-    """Writes the chunks of a store in any order, from one process or several, and takes up an unfinished store.
-
-    The first process calls `begin` before any process makes a writer. finished: chunk → checksums of its vectors.
-    """
-
-    def __init__(self, path: Path, process: int = 0):
-        self.path = path
-        fields = read_json(path / "plan.json")
-        self._text_checksums = fields.pop("captions_checksums")
-        self.plan = Plan.from_json(fields)
-        self._grown_from = Store.open(path) if Store.exists(path) else None
-        self.arrays = {side: _open_side(path, side, self.plan, create=True) for side in SIDES}
-        self.finished = self._read_progress()
-        # A process killed in the middle of a line leaves half of one: a new file a start keeps every line whole.
-        starts = len(list(path.glob(f"progress-{process}-*.jsonl")))
-        self._progress = path / f"progress-{process}-{starts}.jsonl"
-
-    @staticmethod
-    def begin(path: Path, plan: Plan, text_checksums: list[str]) -> None:
-        """Lays down the plan of a store whose captions are written."""
-        write_json(path / "plan.json", {**dataclasses.asdict(plan), "captions_checksums": text_checksums})
-
-    @staticmethod
-    def begun(path: Path) -> Plan | None:
-        """The plan of an unfinished or growing store at `path`. Raises StoreError where it is damaged."""
-        if not (path / "plan.json").is_file():
-            return None
-        fields = read_json(path / "plan.json")
-        fields.pop("captions_checksums", None)
-        try:
-            return Plan.from_json(fields)
-        except (KeyError, TypeError) as error:
-            raise StoreError(f"{path / 'plan.json'} is of another format ({error}); delete {path}") from None
-
-    def _read_progress(self) -> dict[int, dict[str, str]]:
-        finished = {}
-        if self._grown_from:
-            whole = self._grown_from.plan.rows // self.plan.chunk_rows
-            checksums = self._grown_from.checksums
-            finished = {chunk: {side: checksums[side][chunk] for side in SIDES} for chunk in range(whole)}
-        for path in self.path.glob("progress-*.jsonl"):
-            for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):
-                    entry = json.loads(line)
-                    finished[entry.pop("chunk")] = entry
-        return finished
-
-    def new_rows(self, chunk: int) -> slice:
-        """The rows of a chunk that are to be written: all, but for those of the store that is growing."""
-        rows = self.plan.rows_of(chunk)
-        return slice(max(rows.start, self._grown_from.plan.rows if self._grown_from else 0), rows.stop)
-
-    def texts(self, chunk: int) -> list[str]:
-        """The captions of `new_rows(chunk)`."""
-        return read_captions(self.path, self.plan, chunk)[self.new_rows(chunk).start - self.plan.rows_of(chunk).start :]
-
-    def write(self, chunk: int, source_NE: Float[np.ndarray, "N S"], target_NE: Float[np.ndarray, "N E"]) -> None:
-        """Writes the vectors of `new_rows(chunk)` and notes the chunk as finished, with its checksums.
-
-        Raises StoreError for a vector that is not finite in the store's dtype, naming its row, and where the disk
-        does not take the chunk.
-        """
-        rows, new = self.plan.rows_of(chunk), self.new_rows(chunk)
-        checksums = {}
-        try:
-            for side, vectors in zip(SIDES, (source_NE, target_NE), strict=True):
-                stored = _as_stored(vectors, self.plan.dtype, side, new.start)
-                if new.start > rows.start and self._grown_from:
-                    kept = self._grown_from.read_chunk(side, rows.start // self.plan.chunk_rows)
-                    stored = np.concatenate([kept, stored])
-                self.arrays[side][rows].write(stored).result()
-                checksums[side] = checksum_of(stored)
-            with open(self._progress, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"chunk": chunk, **checksums}) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except (ValueError, OSError) as error:  # tensorstore tells of a full disk by a ValueError
-            cause = error.strerror if isinstance(error, OSError) else cause_of(error)
-            raise StoreError(
-                f"{self.path}: chunk {chunk} could not be written: {cause}; make room, then start again: "
-                "the pass goes on at the last finished chunk"
-            ) from error
-        self.finished[chunk] = checksums
-
-    def finish(self) -> None:
-        """Turns the finished chunks of all processes into a manifest. Call it in one process, after the others."""
-        self.finished = self._read_progress()
-        if missing := set(range(self.plan.chunks)) - self.finished.keys():
-            raise StoreError(f"{self.path}: {len(missing)} of {self.plan.chunks} chunks were not written; run again")
-        checksums = {side: [self.finished[chunk][side] for chunk in range(self.plan.chunks)] for side in SIDES}
-        Store(self.path, self.plan, {**checksums, "captions": self._text_checksums}).write_manifest()
-        (self.path / "plan.json").unlink()
-        for path in self.path.glob("progress-*.jsonl"):
-            path.unlink()
-
-
-def _as_stored(vectors: np.ndarray, dtype: str, side: str, first_row: int) -> np.ndarray:
-    with np.errstate(over="ignore"):  # an overflow is found and told in the next lines
-        stored = vectors.astype(dtype)
-    if not np.isfinite(stored).all():
-        row = first_row + int(np.argmin(np.isfinite(stored).all(axis=1)))
-        raise StoreError(f"the {side} vector of caption {row} is not finite in {dtype}; check the tower")
-    return stored
+def read_captions(path: Path, plan: Plan, chunk: int, checksum: str) -> list[str]:
+    """The captions of a chunk. Raises StoreError as `read_texts`."""
+    rows = plan.rows_of(chunk)
+    return read_texts(path, chunk, rows.stop - rows.start, checksum, f"repair it with c2c embed --repair {path}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,92 +211,98 @@ class Store:
 
     @classmethod
     def exists(cls, path: Path) -> bool:
-        return (path / "manifest.json").is_file()
+        return is_regular(path / "manifest.json")
 
     @classmethod
     def open(cls, path: Path) -> "Store":
-        """Raises StoreError where there is no finished store."""
+        """Raises StoreError where there is no finished store, or its manifest is damaged."""
+        sweep(path, path / "captions", *(path / side for side in SIDES))
         if not cls.exists(path):
-            raise StoreError(f"{path} holds no finished embedding store (no manifest.json)")
-        manifest = read_json(path / "manifest.json")
-        try:
-            checksums = manifest.pop("checksums")
-            return cls(path, Plan.from_json(manifest), checksums)
-        except (KeyError, TypeError) as error:
-            raise StoreError(f"{path / 'manifest.json'} is of another format ({error}); embed again") from None
+            raise StoreError(f"{path} holds no finished embedding store (no manifest.json): make it with c2c embed")
+        file, advice = path / "manifest.json", f"delete {path} to embed the captions again"
+        manifest = read_record(_Manifest, file, FORMAT, advice)
+        plan, checksums = _plan_in(manifest, file), dataclasses.asdict(manifest.checksums)
+        counts = {**dict.fromkeys(SIDES, plan.chunks), "captions": plan.text_chunks}
+        if {name: len(of_chunks) for name, of_chunks in checksums.items()} != counts:
+            raise StoreError(f"{file} is damaged (its checksums are not one for each chunk); {advice}")
+        return cls(path, plan, checksums)
 
     def write_manifest(self) -> None:
         write_json(self.path / "manifest.json", {**dataclasses.asdict(self.plan), "checksums": self.checksums})
 
-    def array(self, side: str) -> tensorstore.TensorStore:
-        """The "source" or "target" array [N, E] as it lies on disk, unchecked. Raises StoreError where it is not."""
-        return _open_side(self.path, side, self.plan, create=False)[: self.plan.rows]
+    def array(self, side: str) -> ChunkedArray:
+        """The "source" or "target" array [N, E] as it lies on disk."""
+        return self.plan.array(self.path, side)
 
     def read(self, side: str) -> Float[np.ndarray, "N E"]:
         """All rows of "source" or "target" [N, E] in memory, in the store's dtype, checked against the checksums.
 
         Raises StoreError naming the first chunk that is missing or damaged.
         """
-        vectors = np.asarray(self.array(side).read().result())
+        array = self.array(side)
+        array.check()
+        vectors_NE = np.empty(array.shape, array.dtype)
         for chunk, checksum in enumerate(self.checksums[side]):
-            if checksum_of(vectors[self.plan.rows_of(chunk)]) != checksum:
-                raise StoreError(self._told(side, chunk))
-        return vectors
+            vectors_NE[array.rows_of(chunk)] = array.read(chunk, checksum)
+        return vectors_NE
 
-    def read_chunk(self, side: str, chunk: int) -> Float[np.ndarray, "N E"]:
+    def read_chunk(self, side: str, chunk: int) -> Float[np.ndarray, "n E"]:
         """The rows of one chunk, checked. Raises StoreError where it is missing or damaged."""
-        vectors = np.asarray(self.array(side)[self.plan.rows_of(chunk)].read().result())
-        if checksum_of(vectors) != self.checksums[side][chunk]:
-            raise StoreError(self._told(side, chunk))
-        return vectors
+        array = self.array(side)
+        array.check()
+        return array.read(chunk, self.checksums[side][chunk])
+
+    def read_rows(self, side: str, rows_N: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N E"]:
+        """Some rows, in their order; the chunks that they lie in are checked. Raises StoreError as `read` does."""
+        array = self.array(side)
+        array.check()
+        vectors_NE = np.empty((len(rows_N), array.shape[1]), array.dtype)
+        order_N = np.argsort(rows_N, kind="stable")
+        chunk_N = rows_N[order_N] // array.chunk_rows
+        for places in np.split(order_N, np.flatnonzero(np.diff(chunk_N)) + 1):
+            if len(places):
+                chunk = int(rows_N[places[0]]) // array.chunk_rows
+                rows = array.read(chunk, self.checksums[side][chunk])
+                vectors_NE[places] = rows[rows_N[places] - chunk * array.chunk_rows]
+        return vectors_NE
+
+    def read_captions(self, chunk: int) -> list[str]:
+        """The captions of one chunk, checked. Raises StoreError where they are missing or damaged."""
+        return read_captions(self.path, self.plan, chunk, self.checksums["captions"][chunk])
 
     def captions(self) -> Iterator[str]:
-        """All captions in the order of the rows; none where the store was made of arrays."""
-        for chunk in range(self.plan.chunks if self.plan.captions else 0):
-            yield from read_captions(self.path, self.plan, chunk)
+        """All captions in the order of the rows, checked; none where the store was made of arrays."""
+        for chunk in range(self.plan.text_chunks):
+            yield from self.read_captions(chunk)
 
     def damage(self) -> Iterator[tuple[str, int | None, str]]:
         """(what, chunk, "missing" or "damaged") of each chunk of vectors or captions that is not as its checksum says.
 
-        An array that cannot be opened at all comes once, with no chunk.
+        An array whose zarr.json is not right comes once, with no chunk.
         """
-        for chunk in range(self.plan.chunks if self.plan.captions else 0):
+        for chunk in range(self.plan.text_chunks):
             try:
-                whole = text_checksum(read_captions(self.path, self.plan, chunk)) == self.checksums["captions"][chunk]
+                self.read_captions(chunk)
             except StoreError:
-                whole = False
-            if not whole:
-                yield "captions", chunk, "damaged" if text_file(self.path, chunk).exists() else "missing"
+                yield "captions", chunk, _how(text_file(self.path, chunk))
         for side in SIDES:
+            array = self.array(side)
             try:
-                self.array(side)
+                array.check()
             except StoreError:
-                yield side, None, "damaged" if (self.path / side / "zarr.json").exists() else "missing"
+                yield side, None, _how(array.path / "zarr.json")
                 continue
             for chunk in range(self.plan.chunks):
                 try:
-                    self.read_chunk(side, chunk)
-                except (StoreError, ValueError):
-                    there = (self.path / side / "c" / str(chunk) / "0").exists()
-                    yield side, chunk, "damaged" if there else "missing"
+                    array.read(chunk, self.checksums[side][chunk])
+                except StoreError:
+                    yield side, chunk, _how(array.file(chunk))
 
     def describe_arrays(self) -> None:
-        """Writes anew the zarr.json of an array that cannot be opened; its chunks stay as they are."""
+        """Writes anew the zarr.json of an array that it does not describe; its chunks stay as they are."""
         for side in SIDES:
-            try:
-                self.array(side)
-            except StoreError:
-                (self.path / side / "zarr.json").unlink(missing_ok=True)
-                _open_side(self.path, side, self.plan, create=True)
+            self.array(side).describe()
 
-    def reopen(self, bad: set[int]) -> None:
-        """Makes the store an unfinished one in which the chunks in `bad` are still to be written."""
-        StoreWriter.begin(self.path, self.plan, self.checksums["captions"])
-        good = [chunk for chunk in range(self.plan.chunks) if chunk not in bad]
-        with atomic_write(self.path / "progress-repair.jsonl") as beside:
-            lines = (json.dumps({"chunk": chunk, **{s: self.checksums[s][chunk] for s in SIDES}}) for chunk in good)
-            beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        (self.path / "manifest.json").unlink()
 
-    def _told(self, side: str, chunk: int) -> str:
-        return f"{self.path / side}: chunk {chunk} is damaged or missing; mend it with c2c embed --repair {self.path}"
+def _how(file: Path) -> str:
+    return "missing" if found_at(file) == "no file" else "damaged"

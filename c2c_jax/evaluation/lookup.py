@@ -90,7 +90,8 @@ def look_up(asked: Asked, console: Console) -> Found:
     elif asked.captions:
         mixture = Mixture(open_sources(asked.captions), drop_duplicates=True)
         read = list(mixture)
-        console.print(mixture.report())
+        for line in mixture.report():
+            console.print(line)
         seen = trained.seen(read) if trained else set()
         texts = [text for text in read if text not in seen]
         captions = _told(len(texts), len(read), public_captions(asked.captions))

@@ -1,7 +1,6 @@
 """The store that a translator was trained on: its held-out captions, and what the baselines may remember."""
 
 import dataclasses
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +9,9 @@ from jaxtyping import Float, Int
 
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import StoreError
+from c2c_jax.io.json import read_json_as
 from c2c_jax.training.feed import split
+from c2c_jax.training.rows import RUN_STATE, RunState
 from c2c_jax.weights.translator import Bundle
 
 ADVICE = "pass --store, the store it was trained on"
@@ -46,8 +47,8 @@ class TrainedOn:
 
 
 def vectors_of(store: Store, rows: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
-    """The source and target vectors of some rows, in the store's dtype."""
-    source_NS, target_NE = (np.asarray(store.array(side)[rows].read().result()) for side in SIDES)
+    """The source and target vectors of some rows, in the store's dtype. Raises StoreError for a damaged chunk."""
+    source_NS, target_NE = (store.read_rows(side, rows) for side in SIDES)
     return source_NS, target_NE
 
 
@@ -56,7 +57,7 @@ def work_directory(run: Path) -> Path | None:
     if (run / "bundle" / "config.json").is_file():
         return run
     run = run.resolve()
-    return run.parent if run.name == "bundle" and (run.parent / "rows.json").is_file() else None
+    return run.parent if run.name == "bundle" and (run.parent / RUN_STATE).is_file() else None
 
 
 def trained_on(run: Path, bundle: Bundle, store: Path | None = None) -> TrainedOn:
@@ -98,9 +99,6 @@ def _recorded(workdir: Path | None, data: dict | None) -> Path | None:
 
 def _rows(workdir: Path | None) -> int | None:
     """How many captions a run drew its held-out ones from."""
-    if workdir is None or not (workdir / "rows.json").is_file():
+    if workdir is None or not (workdir / RUN_STATE).exists():
         return None
-    try:
-        return int(json.loads((workdir / "rows.json").read_text(encoding="utf-8"))["rows"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{workdir / 'rows.json'} is damaged ({error}): {ADVICE}, and the bundle alone") from None
+    return read_json_as(RunState, workdir / RUN_STATE, StoreError, f"{ADVICE}, and the bundle alone").rows

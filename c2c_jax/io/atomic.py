@@ -41,7 +41,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     if path.parent not in _swept:
         sweep(path.parent)
         _swept.add(path.parent)
-    with _temporary_folder(path.parent) as holder:
+    with temporary_folder(path.parent) as holder:
         temporary = holder / path.name
         try:
             yield temporary
@@ -57,9 +57,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def sweep(*folders: Path) -> None:
-    """Removes the temporary folders that dead processes left in `folders`, and puts back what they had moved away.
-    Missing folders, and those that may not be written to, are passed over."""
+    """Removes the temporary folders and locks that dead processes left in `folders`, and puts back what they had moved
+    away. Missing folders, and those that may not be written to, are passed over."""
     for folder in folders:
+        if (folder / LOCK).exists():
+            with contextlib.suppress(filelock.Timeout, OSError), _locked(folder):
+                (folder / LOCK).unlink()
         with contextlib.suppress(OSError):
             for holder in sorted(folder.glob(f"{PREFIX}*")):
                 with contextlib.suppress(filelock.Timeout, OSError), _locked(holder):
@@ -104,7 +107,8 @@ def _require_replaceable(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Makes a hidden folder in `parent`, removed at the end; if the process dies, by the next `sweep` of `parent`."""
     with contextlib.ExitStack() as stack:
         while True:
             holder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
@@ -130,7 +134,11 @@ def _put_in_place(temporary: Path, path: Path, aside: Path) -> None:
     elif not _exchange(temporary, path):
         aside.mkdir()
         path.rename(aside / path.name)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            os.replace(aside / path.name, path)
+            raise
 
 
 def _exchange(one: Path, other: Path) -> bool:

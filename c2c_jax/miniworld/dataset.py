@@ -1,8 +1,6 @@
 """The mini world as TFDS data sets: once imported, `tfds.builder` knows `miniworld/captions`, images and sounds."""
 
-import contextlib
 import dataclasses
-import io
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from c2c_jax.data.conceptual_captions import prepare
 from c2c_jax.errors import CaptionError
 from c2c_jax.miniworld.captions import STYLES, captioned_scenes
 from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
@@ -136,7 +135,5 @@ def prepared(config: str | MiniworldConfig, data_dir: str | os.PathLike | None =
         raise CaptionError(f"no set miniworld/{config}; there are {', '.join(f'miniworld/{name}' for name in known)}")
     builder = Miniworld(config=config, data_dir=data_dir, file_format="array_record")
     if not builder.data_path.exists():
-        # TFDS prints two lines about downloads there are none of; its progress bars go to stderr.
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        prepare(builder, tfds.download.DownloadConfig(try_download_gcs=False))
     return builder

@@ -120,17 +120,23 @@ def check(config: Config) -> None:
 def check_rows(config: Config, store: Store) -> None:
     """Raises ConfigError where a store has too few rows for the config."""
     training = store.plan.rows - config.data.holdout
+    held_out = (
+        f"of {store.plan.rows:,} captions {config.data.holdout:,} are held out for validation and "
+        f"{max(training, 0):,} are left to train on"
+    )
+    if training < 1:
+        raise ConfigError(f"{held_out}: pass a smaller --config.data.holdout, or more captions")
     is_closed_form = config.translator.kind in translators.CLOSED_FORM
     if is_closed_form or config.translator.start == "procrustes":
-        least = store.plan.source.dim + 1 if config.translator.kind == "ridge" and not config.translator.ridge else 2
-        if training < least:
+        needs_full_rank = config.translator.kind == "ridge" and not config.translator.ridge
+        needed = store.plan.source.dim + 1 if needs_full_rank else 2
+        if training < needed:
             raise ConfigError(
-                f"{max(training, 0)} captions are left to train on, and a map in closed form takes {least} or more; "
-                "of the ridge kind fewer with config.translator.ridge above 0"
+                f"{held_out}, and a map in closed form takes {needed:,} or more: pass a smaller --config.data.holdout"
+                f"{', or --config.translator.ridge above 0' if needs_full_rank else ''}"
             )
-    needed = 1 if is_closed_form else config.batch_size
-    if needed > training:
+    if not is_closed_form and config.batch_size > training:
         raise ConfigError(
-            f"config.batch_size is {config.batch_size}, but of {store.plan.rows} captions {config.data.holdout} are "
-            f"held out (config.data.holdout) and {max(training, 0)} are left to train on"
+            f"config.batch_size is {config.batch_size:,}, but {held_out}: pass a smaller --config.batch_size or "
+            "--config.data.holdout"
         )

@@ -1,40 +1,69 @@
-"""Resumable states of a run: written whole, checked by a checksum of their own, the newest sound one taken up."""
+"""Resumable states of a run: written whole, checked byte by byte, the newest sound one taken up."""
 
 import contextlib
+import dataclasses
+import glob
 import hashlib
+import json
 import logging
+import os
 import sys
-import time
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Annotated, Any
 
 import jax
+import msgspec
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from rich.console import Console
 
 from c2c_jax.errors import TrainingError, one_line
+from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
+from c2c_jax.io.console import stderr_console
+from c2c_jax.io.files import is_regular, sha256_of
+from c2c_jax.io.json import read_json_as
 from c2c_jax.training.dispatch import on_any_host
 from c2c_jax.training.step import TrainState
 
 KEPT = 2
-LATE_S = 0.2  # reads and writes that go on behind one that failed have ended by then
+FILES = "files.json"  # in a checkpoint's folder: the size and SHA-256 of each of its other files
 
-console = Console(stderr=True, soft_wrap=True, highlight=False)
+console = stderr_console()
+_QUIET_FOR_GOOD: list[contextlib.ExitStack] = []
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _File:
+    size: Annotated[int, msgspec.Meta(ge=0)]
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Files:
+    """What FILES says: the checkpoint's other files, by their path in its folder."""
+
+    files: dict[str, _File]
 
 
 class Checkpoints:
     """The checkpoints in `WORKDIR/checkpoints`, by step; the two newest are kept."""
 
     def __init__(self, workdir: Path):
-        self.folder = workdir.absolute() / "checkpoints"
+        self.folder = Path(os.path.realpath(workdir)) / "checkpoints"  # orbax takes no `..`
+        self.quiet, self.link = contextlib.ExitStack(), contextlib.ExitStack()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
-        self.manager = ocp.CheckpointManager(self.folder, options=options)
+        try:
+            self.quiet.enter_context(_quiet_orbax())
+            self.manager = ocp.CheckpointManager(self.link.enter_context(_plain_path(self.folder)), options=options)
+        except OSError as error:
+            raise TrainingError(
+                f"{self.folder} cannot be written to ({error.strerror}); pass another --workdir"
+            ) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -42,21 +71,22 @@ class Checkpoints:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is None or jax.process_count() == 1:  # closing waits for the other hosts, one of which may be gone
             self.manager.close()
-
-    @property
-    def newest(self) -> Path | None:
-        step = self.manager.latest_step()
-        return None if step is None else self.folder / str(step)
+        self.link.close()
+        if kind is None:
+            self.quiet.close()
+        else:  # orbax's threads may print at any time after a failure
+            _QUIET_FOR_GOOD.append(self.quiet)
 
     def save(self, state: TrainState) -> None:
         """Writes a state, on all hosts together. Raises TrainingError where the disk does not take it."""
         step = int(state.step)
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), digest=ocp.args.JsonSave(_digest(state)))
         try:
-            with _one_word_of_failure():
-                self.manager.save(step, args=items, force=True)
-                self.manager.wait_until_finished()
-        except (ValueError, OSError) as error:  # tensorstore tells of a full disk by a ValueError
+            self.manager.save(step, args=items, force=True)
+            self.manager.wait_until_finished()
+            if jax.process_index() == 0:
+                _write_files(self.folder / str(step))
+        except (ValueError, OSError) as error:  # of a full disk tensorstore raises a ValueError
             raise TrainingError(
                 f"the checkpoint of step {step} could not be written to {self.folder} ({_cause(error)}); "
                 "make room, then start again: the run goes on from the checkpoint before"
@@ -65,7 +95,7 @@ class Checkpoints:
     def restore(self, state: TrainState) -> TrainState:
         """The newest sound state, laid out over the devices as `state` is; `state` itself where there is none.
 
-        Damaged ones are told of and moved to `WORKDIR/checkpoints-damaged`.
+        Damaged ones are reported and moved to `WORKDIR/checkpoints-damaged`.
         """
         while (step := self.manager.latest_step()) is not None:
             restored, cause = self._read(step, state)
@@ -86,8 +116,8 @@ class Checkpoints:
         """What is saved, or `state` and what is wrong with it."""
         items = ocp.args.Composite(state=ocp.args.StandardRestore(state), digest=ocp.args.JsonRestore())
         try:
-            with _one_word_of_failure():
-                found = self.manager.restore(step, args=items)
+            _check_files(self.folder / str(step))
+            found = self.manager.restore(step, args=items)
         except Exception as error:  # of any kind: orbax, tensorstore and json each raise their own
             return state, _cause(error)
         if found.digest != _digest(found.state):
@@ -95,32 +125,66 @@ class Checkpoints:
         return found.state, ""
 
 
+def _write_files(folder: Path) -> None:
+    """A process that dies before leaves a checkpoint that is whole, and of which orbax alone is asked."""
+    files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if is_regular(path)}
+    found = {name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.items()}
+    with atomic_write(folder / FILES) as temporary:
+        temporary.write_text(json.dumps({"files": found}, indent=2) + "\n", encoding="utf-8")
+
+
+def _check_files(folder: Path) -> None:
+    """Raises TrainingError where a file of a checkpoint is not as it was written: orbax prints tracebacks of each of
+    its threads over such a one, and reads some of them all the same."""
+    sweep(folder)
+    if not (folder / FILES).exists():
+        return
+    for name, expected in read_json_as(_Files, folder / FILES, TrainingError, "its bytes are not known").files.items():
+        path = folder / name
+        if not is_regular(path):
+            raise TrainingError(f"{name} is missing")
+        if path.stat().st_size != expected.size or sha256_of(path) != expected.sha256:
+            raise TrainingError(f"{name} has other bytes than were written")
+
+
 @contextlib.contextmanager
-def _one_word_of_failure() -> Iterator[None]:
+def _plain_path(folder: Path) -> Iterator[Path]:
+    """A path to a folder in which orbax sees no pattern of names: a link to it, where its own has `*`, `?`, `[` or a
+    backslash."""
+    if glob.escape(str(folder)) == str(folder) and "\\" not in str(folder):
+        yield folder
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(Path(tempfile.gettempdir()))
+    with temporary_folder(Path(tempfile.gettempdir())) as holder:
+        link = holder / "checkpoints"
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
     """Where one array cannot be read or written orbax raises, and prints besides: the traceback of each of its threads,
-    and, since its event loop is closed by then, one for every array that ends later. The exception tells it all."""
+    and, since its event loop is closed by then, one for every array that ends later. The exception says it all."""
     before = sys.unraisablehook
 
-    def told(unraisable: Any) -> None:
+    def hook(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
     def is_no_error(record: logging.LogRecord) -> bool:
         return record.levelno < logging.ERROR
 
-    sys.unraisablehook = told
-    orbax, futures = logging.getLogger("absl"), logging.getLogger("asyncio")
-    orbax.addFilter(is_no_error)
-    futures.addFilter(is_no_error)
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    sys.unraisablehook = hook
+    for logger in loggers:
+        logger.addFilter(is_no_error)
     try:
         yield
-        futures.removeFilter(is_no_error)  # stays after a failure: such futures are told of when they are freed
-    except Exception:
-        time.sleep(LATE_S)
-        raise
     finally:
-        orbax.removeFilter(is_no_error)
         sys.unraisablehook = before
+        for logger in loggers:
+            logger.removeFilter(is_no_error)
 
 
 def _digest(state: TrainState) -> dict[str, str]:
@@ -134,7 +198,7 @@ def _digest(state: TrainState) -> dict[str, str]:
 
 
 def _cause(error: Exception) -> str:
-    for known in ("No space left on device", "File too large", "Disk quota exceeded"):
+    for known in ("No space left on device", "File too large", "Disk quota exceeded", "Read-only file system"):
         if known in str(error):
             return known
-    return one_line(error)[:120]
+    return str(error)[:200] if isinstance(error, TrainingError) else one_line(error)[:120]

@@ -199,8 +199,8 @@ def free_memory(device: jax.Device) -> float:
 def held_out_vectors(
     store: Store, rows: Int[np.ndarray, "N"]
 ) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
-    """The source and target vectors of some rows, in float32."""
-    source, target = (np.asarray(store.array(side)[rows].read().result()).astype(np.float32) for side in SIDES)
+    """The source and target vectors of some rows, in float32. Raises StoreError for a damaged chunk."""
+    source, target = (store.read_rows(side, rows).astype(np.float32) for side in SIDES)
     return source, target
 
 

@@ -11,21 +11,25 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from c2c_jax.config import Config
 from c2c_jax.errors import BundleError, ConfigError, TrainingError
-from c2c_jax.io.atomic import atomic_write
-from c2c_jax.training.metrics import selected_by
+from c2c_jax.io.atomic import atomic_write, sweep
+from c2c_jax.io.console import stderr_console
+from c2c_jax.io.files import found_at
+from c2c_jax.io.json import read_json, read_json_lines
+from c2c_jax.training.metrics import SCORES, selected_by
 from c2c_jax.training.track import Trackers
 from c2c_jax.weights.translator import Bundle, read_metrics, save_bundle
 
-console = Console(stderr=True, soft_wrap=True, highlight=False)
+console = stderr_console()
 
 SECONDS_BETWEEN_LINES = 5.0  # where there is no terminal
 
-# A run may be taken up with other values of these: they do not touch its parameters at any step.
+_NEEDED = {"train": ("loss",), "validation": SCORES}  # of an entry of each phase
+
+# A run may be resumed with other values of these: they do not touch its parameters at any step.
 _FREE = (
     "epochs",
     "log_every",
@@ -52,11 +56,12 @@ class RunLog:
         self.history: list[dict[str, Any]] = []
         self.trackers: Trackers | None = None
         workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / "config.json").is_file():
+        sweep(workdir)
+        if found_at(workdir / "config.json") != "no file":
             _refuse_another_run(workdir, config)
         if self.writes:
-            with atomic_write(workdir / "config.json") as beside:
-                beside.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
+            with atomic_write(workdir / "config.json") as temporary:
+                temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
         shown = (TextColumn(f"{{task.fields[{name}]}}") for name in ("epoch", "loss", "rate", "left", "score"))
         self.bar = Progress(BarColumn(), *shown, console=console, disable=not (self.writes and console.is_terminal))
 
@@ -74,11 +79,11 @@ class RunLog:
         self.began = self.told = time.monotonic()
         self.console_print(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {told}")
         metrics = self.workdir / "metrics.jsonl"
-        if metrics.is_file():
+        if found_at(metrics) != "no file":
             self.history = [entry for entry in read_entries(metrics) if entry["step"] <= step]
             if self.writes:
-                with atomic_write(metrics) as beside:
-                    beside.write_text("".join(json.dumps(e) + "\n" for e in self.history), encoding="utf-8")
+                with atomic_write(metrics) as temporary:
+                    temporary.write_text("".join(json.dumps(e) + "\n" for e in self.history), encoding="utf-8")
         if self.writes:
             self.trackers = Trackers(self.workdir, self.config, step)
         self.bar.start()
@@ -186,18 +191,27 @@ def _time(seconds: float) -> str:
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
-    """The entries of a `metrics.jsonl` before the first line that is cut short or is none, which is told of."""
-    entries = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    for number, line in enumerate(lines):
-        try:
-            entry = json.loads(line)
-            entries.append({**entry, "step": int(entry["step"]), "phase": str(entry["phase"])})
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError):
-            if number < len(lines) - 1:
-                console.print(f"{path}: line {number + 1} cannot be read; it and those behind it are dropped")
+    """The entries of a `metrics.jsonl` before the first line that is damaged, which is reported. A last line that was
+    cut short is left out.
+
+    Raises TrainingError where the file cannot be read.
+    """
+    entries: list[dict[str, Any]] = []
+    for number, entry in read_json_lines(path, dict, TrainingError, "delete it, or pass another --workdir"):
+        if not _is_entry(entry):
+            console.print(f"{path}: line {number:,} cannot be read; it and those behind it are dropped")
             break
+        entries.append(entry)  # type: ignore[arg-type]
     return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether it has a step, a phase and the numbers of its phase."""
+    if not isinstance(entry, dict) or type(entry.get("step")) is not int or entry["step"] < 0:
+        return False
+    needed = next((names for phase, names in _NEEDED.items() if phase == entry.get("phase")), None)
+    are_numbers = all(type(value) in (int, float) for name, value in entry.items() if name != "phase")
+    return needed is not None and are_numbers and all(name in entry for name in needed)
 
 
 def _fields(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -209,18 +223,22 @@ def _fields(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _refuse_another_run(workdir: Path, config: Config) -> None:
-    try:
-        before = _fields(json.loads((workdir / "config.json").read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{workdir / 'config.json'} is damaged ({error}); pass another --workdir") from None
+    before = _fields(read_json(workdir / "config.json", ConfigError, "pass another --workdir"))
     now = _fields(dataclasses.asdict(config))
-    # A learning rate that decays to the end of the run is another where the run is longer.
-    free = _FREE if config.optimizer.decay == "constant" else tuple(name for name in _FREE if name != "epochs")
+    decays = config.optimizer.decay != "constant"
+    free = tuple(name for name in _FREE if name != "epochs") if decays else _FREE
     changed = [
         name
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name) and not any(name == f or name.startswith(f + ".") for f in free)
     ]
-    if changed:
-        told = ", ".join(f"{name} {before.get(name)!r}, now {now.get(name)!r}" for name in changed[:3])
-        raise ConfigError(f"{workdir} holds a run with another config ({told}); pass another --workdir")
+    if not changed:
+        return
+    told = ", ".join(f"{name} {before.get(name)!r:.80}, now {now.get(name)!r:.80}" for name in changed[:3])
+    if changed == ["epochs"]:
+        raise ConfigError(
+            f"{workdir} holds a run of another length ({told}): with optimizer.decay {config.optimizer.decay} the "
+            "learning rate of every step depends on the number of epochs, so a longer run is another run; pass "
+            f"--config.epochs={before.get('epochs')} to resume it, or another --workdir"
+        )
+    raise ConfigError(f"{workdir} holds a run with another config ({told}); pass another --workdir")

@@ -27,7 +27,7 @@ from c2c_jax.training.memory import remembered
 from c2c_jax.training.metrics import retrieval
 from c2c_jax.training.pictures import Pictures
 from c2c_jax.training.report import draw_curves, print_scores
-from c2c_jax.training.rows import settled
+from c2c_jax.training.rows import start_or_resume
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
 from c2c_jax.weights.translator import Bundle, read_metrics
 
@@ -67,14 +67,14 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         RunLog(workdir, config) as log,
         Checkpoints(workdir) as checkpoints,
     ):
-        feed_kind, begun_on = settled(workdir, store, choose_feed(config.data.feed, store))
-        if not (config.groups or closed_form) and begun_on != jax.device_count():
-            moved = f"begun on {begun_on} device(s), now on {jax.device_count()}"
+        started = start_or_resume(workdir, store, choose_feed(config.data.feed, store))
+        if not (config.groups or closed_form) and started.devices != jax.device_count():
+            moved = f"started on {started.devices} device(s), now on {jax.device_count()}"
             log.console_print(f"{moved}: without config.groups the weights will differ from those of an unbroken run")
         graphdef, params = nnx.split(initial_translator(config, spec, store, held_out), nnx.Param)
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)
-        feed = open_feed(feed_kind, store, training, B, config.seed, mesh, config.epochs + 1)
+        feed = open_feed(started.feed, store, training, B, config.seed, mesh, config.epochs + 1)
         run = jit_steps(make_step(graphdef, objective, optimizer, mesh, schedule), feed.batch, mesh)
         gap, pictures = caption_means(store, held_out, spec.input_norm), None
         memory = remembered(config.memory, store, training, config.seed)

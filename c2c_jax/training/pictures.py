@@ -17,7 +17,9 @@ from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
 from c2c_jax.images import find_pictures
 from c2c_jax.inference import ENCODED_AT_ONCE, source_vectors_of
+from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.files import found_at
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.models.gap import Gap, over_source_gap
 from c2c_jax.retrieval import own_ranks
@@ -27,6 +29,7 @@ from c2c_jax.training.log import console
 MINIWORLD = "miniworld:"
 FEWEST = 64  # pictures: of fewer each counts for too much
 KEPT = "pictures.npz"  # in the work directory
+MAX_KEPT_BYTES = 2**32  # of it, in memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,17 +90,30 @@ def picture_vectors(config: PicturesConfig, source: str, workdir: Path) -> Float
     listed = [(str(path), (at := path.stat()).st_size, at.st_mtime_ns) for path in paths if path.is_file()]
     key = hashlib.sha256(json.dumps([space.fingerprint, config.files, listed]).encode()).hexdigest()
     kept = workdir / KEPT
-    if kept.is_file():
-        with np.load(kept) as found:
-            if str(found["key"]) == key:
-                return found["source_PS"]
+    if (found_PS := _kept_vectors(kept, key, space.dim)) is not None:
+        return found_PS
     source_PS = _of_files(paths, space) if paths else _drawn(config.files, space)
     if len(source_PS) < FEWEST:
         raise ImageError(f"{config.files} has {len(source_PS)} pictures that can be read; take {FEWEST} or more")
     if jax.process_index() == 0:
-        with atomic_write(kept) as beside, open(beside, "wb") as file:
+        with atomic_write(kept) as temporary, open(temporary, "wb") as file:
             np.savez(file, key=key, source_PS=source_PS)
     return source_PS
+
+
+def _kept_vectors(kept: Path, key: str, dim: int) -> Float[np.ndarray, "P S"] | None:
+    """The vectors of an earlier run, where these are of the same pictures and not damaged."""
+    if found_at(kept) == "no file":
+        return None
+    try:
+        found = read_npz(kept, ("key", "source_PS"), MAX_KEPT_BYTES, ImageError, "they are encoded again")
+    except ImageError as error:
+        console.print(f"{error}")
+        return None
+    source_PS = found.get("source_PS", np.zeros(0))
+    is_of_these = str(found.get("key")) == key and source_PS.ndim == 2 and source_PS.shape[1] == dim
+    is_whole = is_of_these and len(source_PS) >= FEWEST and source_PS.dtype == np.float32
+    return source_PS if is_whole and np.isfinite(source_PS).all() else None
 
 
 def _drawn(spec: str, space: Space) -> Float[np.ndarray, "P S"]:

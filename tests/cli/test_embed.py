@@ -10,6 +10,7 @@ import zarr
 
 from c2c_jax.cli.main import main
 from c2c_jax.data.store import Store
+from c2c_jax.data.writer import StoreWriter
 from tests.cli.test_main import ROOT, refused
 from tests.data.test_store import flip
 
@@ -63,7 +64,7 @@ def test_verify_names_every_damaged_chunk(store, capsys):
         f"{store / 'target'}: chunk 0 (rows 0 to 15) is missing",
     ]
     assert captured.err.strip() == (
-        f"c2c embed: {store}: 3 damaged or missing; mend it with c2c embed --repair {store}"
+        f"c2c embed: {store}: 3 damaged or missing; repair it with c2c embed --repair {store}"
     )
 
 
@@ -85,7 +86,7 @@ def test_repair_where_the_ingredients_have_gone(made, store, clip_folder, audiol
     captions = made / "captions.tsv"
     captions.rename(made / "away.tsv")
     try:
-        assert f"cannot read captions from {captions}" in refused(capsys, ["embed", "--repair", str(store)])
+        assert f"expected a file of captions at {captions}" in refused(capsys, ["embed", "--repair", str(store)])
         captions.write_text("another\thttp://x\n")
         assert "the captions of chunk 0 are lost" in refused(capsys, ["embed", "--repair", str(store)])
     finally:
@@ -94,7 +95,7 @@ def test_repair_where_the_ingredients_have_gone(made, store, clip_folder, audiol
     elsewhere = ["--spaces", str(clip_folder), f"{audioldm_folder}:text_encoder"]
     swapped = ["--spaces", f"{audioldm_folder}:text_encoder", str(clip_folder)]
     assert "is another now" in refused(capsys, ["embed", "--repair", str(store), *swapped])
-    Store.open(store).reopen({1})  # as a repair that was killed leaves it
+    StoreWriter.reopen(Store.open(store), {1})  # as a repair that was killed leaves it
     assert "no finished embedding store" in refused(capsys, ["embed", "--verify", str(store)])
     assert main(["embed", "--repair", str(store), *elsewhere]) == 0
     assert main(["embed", "--verify", str(store)]) == 0
@@ -138,10 +139,10 @@ def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):
     [
         (np.ones((4, 3), np.float32), "4 source and 5 target vectors"),
         (np.ones(5, np.float32), "expected numbers [N, E]"),
-        (np.full((5, 3), np.nan, np.float32), "vector of caption 0 is not finite"),
+        (np.full((5, 3), np.nan, np.float32), "vector of row 0 is not finite"),
         (np.array(["a"]), "expected numbers [N, E]"),
         (b"not an array", "give an .npy file"),
-        (None, "No such file"),
+        (None, "found no file; give an .npy file"),
     ],
 )
 def test_arrays_that_cannot_be_taken(tmp_path, array, told, capsys):

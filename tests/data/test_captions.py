@@ -89,7 +89,10 @@ def test_tsv_keeps_good_rows_and_accounts_for_the_rest(tmp_path):
         (b"one\n\n \ntwo\n\n", ["one", "two"], {"empty caption": 2}),
         (b"a\ttab stays\n", ["a\ttab stays"], {}),
         (b" outer space goes \n", ["outer space goes"], {}),
-        ("a\u2028b\u2029c\x0bd\x85e\x0cf\x1cg\rh\n".encode(), ["a\u2028b\u2029c\x0bd\x85e\x0cf\x1cg\rh"], {}),
+        ("a\u2028b\u2029c\x0bd\x85e\x0cf\x1cg\n".encode(), ["a\u2028b\u2029c\x0bd\x85e\x0cf\x1cg"], {}),
+        (b"one\rtwo\rthree\r", ["one", "two", "three"], {}),
+        (b"one\rtwo\nthree\r\nfour\r\r", ["one", "two", "three", "four"], {}),
+        (b"one\r\r\n\ntwo", ["one", "two"], {"empty caption": 2}),
         ("one\n\u00a0\u2003\n".encode(), ["one"], {"empty caption": 1}),
         (b"\xed\xa0\x80\n\xff\nok\n", ["ok"], {"not UTF-8": 2}),
         (b"same\nsame\n", ["same", "same"], {}),
@@ -101,9 +104,11 @@ def test_txt_rows(tmp_path, content, texts, malformed):
     assert captions.left_out.counts == malformed
 
 
-def test_tsv_rows_end_at_newline_only(tmp_path):
+def test_tsv_rows_end_at_line_ends_only(tmp_path):
     path = write(tmp_path / "c.tsv", "a\u2028b\x0bc\x85d\thttp://x\ne\thttp://y\n".encode())
     assert texts_of(f"tsv:{path}") == ["a\u2028b\x0bc\x85d", "e"]
+    path = write(tmp_path / "old_mac.tsv", b"a dog\tu\rrain\tv\rwind\tw\r")
+    assert texts_of(f"tsv:{path}") == ["a dog", "rain", "wind"]
 
 
 def test_tilde_is_the_home_folder(tmp_path, monkeypatch):
@@ -194,7 +199,7 @@ def test_preparation_without_a_usable_row_leaves_no_set(tmp_path):
         "expected one caption<TAB>url a line, in UTF-8"
     )
     assert message_of(SOURCE, tmp_path) == expected
-    assert list((tmp_path / "conceptual_captions").iterdir()) == []
+    assert not (tmp_path / "conceptual_captions").exists()
     tsv.write_bytes(b"one\tu\n")
     assert texts_of(SOURCE, tmp_path) == ["one"]
 
@@ -211,9 +216,10 @@ def test_killed_preparation_is_not_taken_for_whole(tmp_path):
         time.sleep(0.02)
     process.kill()
     assert process.wait() == -signal.SIGKILL
-    assert [entry.name.split(".")[0] for entry in sets.iterdir()] == ["incomplete"]
+    assert sorted(entry.name.split(".")[0] for entry in sets.iterdir()) == ["", "incomplete"]
     tsv.write_bytes(b"one\tu\n")
     assert texts_of(SOURCE, tmp_path) == ["one"]
+    assert [entry.name for entry in sets.iterdir()] == ["1.0.0"]
 
 
 def test_preparing_and_reading_needs_no_tensorflow_and_is_quiet(tmp_path):
@@ -221,7 +227,7 @@ def test_preparing_and_reading_needs_no_tensorflow_and_is_quiet(tmp_path):
     code = (
         "import sys; from c2c_jax.data.captions import open_sources; from c2c_jax.data.mixture import Mixture; "
         f"mixture = Mixture(open_sources({SOURCE!r}, {str(tmp_path)!r}), drop_duplicates=False); list(mixture); "
-        "print(mixture.report()); "
+        "print(*mixture.report(), sep=chr(10)); "
         "print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'torch')])"
     )
     for preparing in (True, False):
@@ -273,8 +279,10 @@ def test_file_without_a_usable_row(tmp_path, content, why):
 def test_unreadable_files(tmp_path):
     give = "give a UTF-8 text file"
     missing = tmp_path / "missing.txt"
-    assert message_of(f"txt:{missing}") == f"cannot read captions from {missing}: No such file or directory; {give}"
-    assert message_of(f"tsv:{tmp_path}") == f"cannot read captions from {tmp_path}: Is a directory; {give}"
+    assert message_of(f"txt:{missing}") == f"expected a file of captions at {missing}, found no file; {give}"
+    assert message_of(f"tsv:{tmp_path}") == f"expected a file of captions at {tmp_path}, found a folder; {give}"
+    os.mkfifo(tmp_path / "pipe.txt")
+    assert "found a named pipe" in message_of(f"txt:{tmp_path / 'pipe.txt'}")
     utf16 = write(tmp_path / "c.txt", "one\ntwo\n".encode("utf-16"))
     assert message_of(f"txt:{utf16}") == f"cannot read captions from {utf16}: it is UTF-16; save it as UTF-8"
 

@@ -13,7 +13,8 @@ import torch
 from bench.embed import TORCH
 from c2c_jax.config import Config, DataConfig, EmbedConfig
 from c2c_jax.data.embed import prepare_store
-from c2c_jax.data.store import Store, StoreWriter
+from c2c_jax.data.store import Store
+from c2c_jax.data.writer import StoreWriter
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.spaces import Space, load_space
 from tests.training.programs import start, two_hosts

@@ -52,7 +52,7 @@ def test_report():
     mixture = Mixture([source], drop_duplicates=True)
     list(mixture)
     told = "1 caption read from texts; 1 row left out: 1 no tab (first at line 1,017); 1 duplicate dropped"
-    assert mixture.report() == told
+    assert mixture.report() == [told]
 
 
 def test_seen_equals_a_set():

@@ -35,7 +35,7 @@ def test_csv_columns(tmp_path):
     assert message_of(f"csv:{path}:text") == f"{path} has not one column 'text'; its columns are id, caption, caption"
     assert "has not one column 'caption'" in message_of(f"csv:{path}:caption")
     assert "none, the file is empty" in message_of(f"csv:{write(tmp_path / 'e.csv', b'')}:caption")
-    assert "No such file" in message_of(f"csv:{tmp_path / 'none.csv'}:caption")
+    assert "found no file" in message_of(f"csv:{tmp_path / 'none.csv'}:caption")
 
 
 def test_jsonl(tmp_path):
@@ -51,7 +51,8 @@ def test_jsonl(tmp_path):
     ]
     source = opened(f"jsonl:{write(tmp_path / 'c.jsonl', chr(10).join(lines).encode())}:caption")
     assert list(source.rows()) == ["a bell", "one", "two lines", "rain"]
-    counts = {"not JSON": 1, "no caption": 2, "empty caption": 2, "not text": 1, "not UTF-8": 1}
+    counts = {"not JSON": 1, "no caption": 2, "empty caption": 2, "not text": 1}
+    counts["not JSON"] += 1  # half of a surrogate pair is not JSON
     assert source.left_out.counts == counts
     assert source.left_out.first["no caption"] == "line 3"
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import zarr
 
-from c2c_jax.data.store import Plan, SourceRecord, Store, StoreWriter, write_captions
+from c2c_jax.data.store import Plan, SourceRecord, Store, write_captions
+from c2c_jax.data.writer import StoreWriter
 from c2c_jax.errors import StoreError
 from c2c_jax.spaces import SpaceId
 
@@ -172,10 +173,10 @@ def test_damaged_manifest(tmp_path):
     manifest = tmp_path / "store" / "manifest.json"
     whole = manifest.read_text()
     manifest.write_text(whole[:40])
-    with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
+    with pytest.raises(StoreError, match=r"manifest\.json cannot be read as JSON"):
         Store.open(tmp_path / "store")
     manifest.write_text(json.dumps({"format": 99}))
-    with pytest.raises(StoreError, match="another format"):
+    with pytest.raises(StoreError, match="is of format 99, expected 2"):
         Store.open(tmp_path / "store")
 
 

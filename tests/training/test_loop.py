@@ -222,12 +222,12 @@ def test_other_devices_are_told_of(store, tmp_path, capsys):
     for groups in (0, 8):
         workdir = tmp_path / str(groups)
         train(small(epochs=1, groups=groups), store, workdir)
-        begun = json.loads((workdir / "rows.json").read_text())
-        assert begun["devices"] == 4
-        (workdir / "rows.json").write_text(json.dumps({**begun, "devices": 8}))
-        assert "begun on" not in capsys.readouterr().err
+        state = json.loads((workdir / "rows.json").read_text())
+        assert state["devices"] == 4
+        (workdir / "rows.json").write_text(json.dumps({**state, "devices": 8}))
+        assert "started on" not in capsys.readouterr().err
         train(small(epochs=2, groups=groups), store, workdir)
-        line = "begun on 8 device(s), now on 4: without config.groups the weights will differ"
+        line = "started on 8 device(s), now on 4: without config.groups the weights will differ"
         assert (line in " ".join(capsys.readouterr().err.split())) == (not groups)
 
 
