@@ -3,6 +3,7 @@
 import codecs
 from collections.abc import Iterator
 from pathlib import Path
+from types import GenericAlias
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,7 +33,7 @@ def read_json(
 
 
 def read_json_as(
-    kind: type[T],
+    kind: type[T] | GenericAlias,
     path: Path,
     error: type[C2CError] = CheckpointError,
     advice: str = ADVICE,
@@ -52,7 +53,7 @@ def read_json_as(
 
 
 def read_json_lines(
-    path: Path, kind: type[T], error: type[C2CError], advice: str
+    path: Path, kind: type[T] | GenericAlias, error: type[C2CError], advice: str
 ) -> Iterator[tuple[int, T | ValueError]]:
     """(number from 1, content) of each whole line of a .jsonl file; the content is a ValueError where a line is damaged
     or longer than MAX_LINE_BYTES. A last line without its end, which a killed process leaves, is not given."""
@@ -68,7 +69,7 @@ def read_json_lines(
                 yield number, cause
 
 
-def parse_json(content: bytes | str, kind: type[T] = Any) -> T:  # type: ignore[assignment]
+def parse_json(content: bytes | str, kind: type[T] | GenericAlias = Any) -> T:  # type: ignore[assignment]
     """JSON as a dataclass or any other type that msgspec knows. Raises ValueError, in one line, for what is not JSON,
     of other types or bounds, or nested deeper than MAX_DEPTH."""
     if isinstance(content, bytes):

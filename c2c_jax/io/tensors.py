@@ -1,4 +1,4 @@
-"""The one reader of weights: safetensors files, and torch's pickled ones (.bin, .pt, .ckpt), of which nothing is run."""
+"""The one reader of weights: safetensors files, and pickled ones of torch (.bin, .pt, .ckpt), which run nothing."""
 
 import io
 import os
