@@ -77,9 +77,7 @@ def safetensors_header(path: Path) -> dict[str, TensorInfo]:
         size = os.fstat(file.fileno()).st_size
         head = file.read(_HEAD)
         length = int.from_bytes(head[:8], "little")
-        if head[:2] == b"PK" or head[:1] == b"\x80":
-            raise CheckpointError(f"{path} is torch's by its content: rename it to end in .bin, or {fetch_again(path)}")
-        if len(head) < 10 or length > MAX_HEADER_BYTES or head[8:9] != b"{":
+        if not _is_safetensors(head) or length > MAX_HEADER_BYTES:
             raise _not_weights(path, head, "safetensors")
         file.seek(8)
         content = file.read(length)
@@ -187,7 +185,7 @@ def _require_torch_file(path: Path) -> tuple[bool, int]:
                 )
         elif head[:2] == b"PK":
             raise _unfinished(path, size)
-        elif head[:1] != b"\x80":
+        elif head[:1] != b"\x80" or _is_safetensors(head):
             raise _not_weights(path, head, "torch")
     return is_zip, size
 
@@ -246,6 +244,11 @@ def _unfinished(path: Path, size: int, whole: int | None = None) -> CheckpointEr
     return CheckpointError(f"{path} is half a download: {size:,}{of} bytes are there; {fetch_again(path)}")
 
 
+def _is_safetensors(head: bytes) -> bool:
+    """By its first bytes: the length of a header of at most 2^40 bytes, and the header's own."""
+    return head[5:9] == b"\0\0\0{"
+
+
 def _not_weights(path: Path, head: bytes, kind: str) -> CheckpointError:
     """What stands in the place of weights, by the first bytes of the file."""
     advice = fetch_again(path)
@@ -259,8 +262,10 @@ def _not_weights(path: Path, head: bytes, kind: str) -> CheckpointError:
         found = "begins with zeros alone, as half a download"
     elif len(head) < _HEAD and re.fullmatch(rb"[\x20-\x7e\s]+", head):
         found = f"holds the text {head[:80].decode('ascii').strip()!r}"
-    elif kind == "torch" and head[8:10] == b'{"':
+    elif kind == "torch" and _is_safetensors(head):
         found, advice = "is a safetensors file by its content", f"rename it to end in .safetensors, or {advice}"
+    elif kind == "safetensors" and (head[:2] == b"PK" or head[:1] == b"\x80"):
+        found, advice = "is torch's by its content", f"rename it to end in .bin, or {advice}"
     else:
         found = f"is not a whole {kind} file"
     return CheckpointError(f"{path} {found}; expected weights: {advice}")
