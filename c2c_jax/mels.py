@@ -17,8 +17,8 @@ import scipy.sparse
 from jaxtyping import Float
 
 from c2c_jax.errors import CheckpointError, SoundError
+from c2c_jax.io.json import read_json
 from c2c_jax.models.clap_audio import Mels
-from c2c_jax.weights.folders import read_json
 
 FILE = "preprocessor_config.json"
 # What transformers fills in where a file says nothing.

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.weights.folders import read_json
+from c2c_jax.io.json import read_json
 
 FILE = "preprocessor_config.json"
 # What transformers fills in where a file says nothing; mean and standard deviation are CLIP's own (OpenAI).

@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import safetensors.numpy
 from flax import nnx
@@ -19,14 +20,16 @@ from jaxtyping import Float
 from PIL import Image
 
 from c2c_jax.devices import gpu_options
-from c2c_jax.errors import CheckpointError, one_line
+from c2c_jax.errors import CheckpointError
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.files import local_path
 from c2c_jax.mels import FILE as MELS_FILE
 from c2c_jax.mels import MelRecipe
 from c2c_jax.models.clap import ClapModel
 from c2c_jax.models.clap_audio import ClapAudioModelWithProjection, Mels
 from c2c_jax.models.clap_text import ClapTextModelWithProjection
 from c2c_jax.models.clip import CLIPModel, CLIPVisionModelWithProjection
+from c2c_jax.models.layers import Width
 from c2c_jax.packing import TextBatch, TokenRows, pack
 from c2c_jax.pixels import FILE as PIXELS_FILE
 from c2c_jax.pixels import PixelRecipe
@@ -41,7 +44,8 @@ from c2c_jax.weights.formats import (
     text_config,
     towers_of,
 )
-from c2c_jax.weights.rules import fill, ignored_keys, unfill
+from c2c_jax.weights.rules import fill, ignored_keys, require_layers, unfill
+from c2c_jax.weights.tokenizers import read_tokenizer
 
 if TYPE_CHECKING:  # transformers imports torch: it is loaded where texts are read, and there alone
     from transformers import PreTrainedTokenizerBase
@@ -51,9 +55,9 @@ if TYPE_CHECKING:  # transformers imports torch: it is loaded where texts are re
 class SpaceId:
     """What tells one space from another: a name for people and a fingerprint for comparison; "": it is unknown."""
 
-    name: str
-    dim: int
-    fingerprint: str
+    name: Annotated[str, msgspec.Meta(max_length=4096)]
+    dim: Width
+    fingerprint: Annotated[str, msgspec.Meta(max_length=64)]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -93,7 +97,7 @@ class Space:
         vectors = np.empty((len(texts), self.dim), np.float32)
         for batch in self.text_batches(texts, batch_tokens):
             batch.put(self.run_text(batch.tokens), vectors)
-        return vectors
+        return self._require_directions(vectors)
 
     def text_batches(self, texts: Sequence[str], batch_tokens: int) -> list[TextBatch]:
         """The texts tokenised and packed, for all of this process's devices. batch_tokens: as for `encode_text`."""
@@ -116,6 +120,12 @@ class Space:
         if self.tokenizer is None:
             raise CheckpointError(f"space {self.name} was loaded without its text tower: load it whole")
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)["input_ids"]
+        words = text_config(self.config).vocab_size
+        if (largest := max(max(text, default=0) for text in ids)) >= words:
+            raise CheckpointError(
+                f"space {self.name}: its tokenizer gives token {largest}, and its text tower has {words}: they "
+                "are not of one model"
+            )
         if not isinstance(self.model, CLIPModel):
             return ids
         # CLIP pools at the first end of text, which nothing behind it touches. Configs older than transformers PR 24773
@@ -167,7 +177,16 @@ class Space:
             part = pixels_BHWC[start : start + batch_size]
             whole = np.resize(part, (batch_size, *part.shape[1:]))
             vectors[start : start + len(part)] = np.asarray(self._run("encode_image", whole))[: len(part)]
-        return vectors
+        return self._require_directions(vectors)
+
+    def _require_directions(self, vectors_BE: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B E"]:
+        """Raises CheckpointError for a vector that is zero or not finite: it has no direction."""
+        lengths_B = np.linalg.norm(vectors_BE, axis=1)
+        if not (np.isfinite(lengths_B) & (lengths_B > 0)).all():
+            raise CheckpointError(
+                f"space {self.name} gives vectors that are zero or not finite: fetch its weights again"
+            )
+        return vectors_BE
 
     def encode_audio(
         self, sounds: Sequence[Float[np.ndarray, "_"]], *, batch_size: int = 16
@@ -206,7 +225,7 @@ class Space:
             heard = self._run("encode_audio", filled)[: len(mels.is_longer_B)]
             vectors += [] if before is None else [np.asarray(before)]
             before = heard
-        return np.concatenate([*vectors, *([] if before is None else [np.asarray(before)])])
+        return self._require_directions(np.concatenate([*vectors, *([] if before is None else [np.asarray(before)])]))
 
     def save(self, folder: Path) -> None:
         """Writes the space as a Hugging Face folder that transformers loads: the way back through the same table."""
@@ -270,17 +289,18 @@ def load_space(name: str, *, only: Tower | None = None) -> Space:
     Raises CheckpointError for a checkpoint that is missing, incomplete, of another kind, has no such tower, or whose
     tensors do not fit its config.json.
     """
-    if Path(name).expanduser().is_file():
-        return _load_file(name, only)
+    if (path := local_path(name, CheckpointError)).is_file():
+        return _load_file(name, path, only)
     folder = checkpoint_folder(name)
     config = read_config(folder, name, only)
     build, table = format_of(config)
+    towers = towers_of(config)
     with ThreadPoolExecutor(1) as beside:
         hashed = beside.submit(fingerprint, folder)  # reads every byte
         tensors = read_tensors(folder, table.ignored)
+        require_layers(tensors, table.layers(config), str(folder))
         model: Any = fill(functools.partial(build, config), tensors, table, str(folder))
-        towers = towers_of(config)
-        tokenizer = _load_tokenizer(folder) if "text" in towers else None
+        tokenizer = _load_tokenizer(folder, config) if "text" in towers else None
         mels = MelRecipe.read(folder) if "audio" in towers else None
         if mels:
             mels.require_tower(audio_config(config), folder)
@@ -298,8 +318,7 @@ def load_space(name: str, *, only: Tower | None = None) -> Space:
         )
 
 
-def _load_file(name: str, only: Tower | None) -> Space:
-    path = Path(name).expanduser()
+def _load_file(name: str, path: Path, only: Tower | None) -> Space:
     with ThreadPoolExecutor(1) as beside:
         hashed = beside.submit(fingerprint, path)
         file = laion_clap.LaionClap.read(path)
@@ -327,7 +346,7 @@ def identify(name: str, *, download: bool = True) -> SpaceId:
 
     download: whether the hub may be asked for it; where it may not, one that is not here raises AbsentError.
     """
-    if (path := Path(name).expanduser()).is_file():
+    if (path := local_path(name, CheckpointError)).is_file():
         config: Any = laion_clap.LaionClap.read(path).config
         return SpaceId(name=name, dim=config.projection_dim, fingerprint=fingerprint(path))
     folder = checkpoint_folder(name, download=download)
@@ -355,17 +374,21 @@ def _tokenizer_files(folder: Path) -> list[Path]:
     return [tokens / name for name in names if (tokens / name).is_file()]
 
 
-def _load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
+def _load_tokenizer(folder: Path, config: Any) -> "PreTrainedTokenizerBase":
+    from transformers import PreTrainedConfig
 
     tokens = _tokenizer_folder(folder)
     if not _tokenizer_files(folder):
         raise CheckpointError(
             f"{folder} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt, there or in {tokens}"
         )
-    try:
-        return AutoTokenizer.from_pretrained(tokens, local_files_only=True)
-    except Exception as error:  # JSON's, the tokenizers library's own, and plain ones
+    tokenizer = read_tokenizer(tokens, config=config if tokens == folder else PreTrainedConfig())
+    if config.model_type == "clip" and (end := config.text_config.eos_token_id) not in (
+        2,
+        *tokenizer("a")["input_ids"],
+    ):
         raise CheckpointError(
-            f"the tokenizer in {tokens} cannot be read ({one_line(error)}); fetch it again"
-        ) from error
+            f"config.json in {folder} says eos_token_id {end}, with which the tokenizer in {tokens} ends no text: "
+            "they are not of one model"
+        )
+    return tokenizer

@@ -1,12 +1,14 @@
 """AudioLDM (Liu et al. 2023): sound out of CLAP vectors, over the parts that diffusers and transformers maintain."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from diffusers import (
@@ -18,14 +20,16 @@ from diffusers import (
 )
 from diffusers.utils.torch_utils import randn_tensor
 from jaxtyping import Float
-from transformers import ClapTextModelWithProjection, RobertaTokenizer, SpeechT5HifiGan
+from transformers import ClapTextModelWithProjection, SpeechT5HifiGan
 
 from c2c_jax.errors import CheckpointError, GenerationError, one_line
-from c2c_jax.generation.checkpoint import check_layout, check_text, load_model, load_part, quiet_loading
+from c2c_jax.generation.checkpoint import check_layout, check_text, load_model, quiet_loading
 from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import DTYPES, LONGEST, Sampling
-from c2c_jax.weights.folders import checkpoint_folder, read_json
+from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
+from c2c_jax.weights.folders import checkpoint_folder
+from c2c_jax.weights.tokenizers import read_tokenizer
 
 # Noise levels by Karras et al. 2022, down to the last that the model was trained on, as DDIM's.
 _KARRAS = {"timestep_spacing": "linspace", "use_karras_sigmas": True, "final_sigmas_type": "sigma_min"}
@@ -41,10 +45,72 @@ Vectors = Float[Any, "B E"]
 
 
 def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
-    """diffusers' scheduler of that name over a checkpoint's noise levels, a scheduler_config.json."""
+    """diffusers' scheduler of that name over a checkpoint's noise levels, a scheduler_config.json. Raises
+    CheckpointError where they make none."""
     kind, options = SCHEDULERS[name]
     config = {key: value for key, value in noise_levels.items() if not key.startswith("_")}  # less its writer's notes
-    return kind.from_config({**config, **options})
+    try:
+        msgspec.convert(config, NoiseLevels)
+        scheduler = kind.from_config({**config, **options})
+        if not ((scheduler.alphas_cumprod > 0) & (scheduler.alphas_cumprod <= 1)).all():
+            raise ValueError("its noise levels do not lie between 0 and 1")
+        tried = kind.from_config({**config, **options})
+        tried.set_timesteps(2)
+        tried.step(torch.zeros(1, 1, 2, 2), tried.timesteps[0], torch.zeros(1, 1, 2, 2))
+    except Exception as error:  # diffusers checks its arguments little, and ends in exceptions of all kinds
+        raise CheckpointError(
+            f"scheduler_config.json makes no {name} schedule ({one_line(error)}): fetch it anew"
+        ) from None
+    return scheduler
+
+
+@dataclasses.dataclass
+class NoiseLevels:
+    """What decides how much memory a schedule takes. num_train_timesteps: diffusers' default where it is left out."""
+
+    num_train_timesteps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
+    steps_offset: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
+    trained_betas: Annotated[list[float], msgspec.Meta(max_length=100_000)] | None = None
+
+
+@dataclasses.dataclass
+class Vocoding:
+    """What a vocoder's config says of sound. Defaults are SpeechT5HifiGan's."""
+
+    model_in_dim: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 80
+    sampling_rate: Annotated[int, msgspec.Meta(ge=1000, le=400_000)] = 16_000
+    upsample_rates: Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=4096)]], msgspec.Meta(max_length=16)] = (
+        dataclasses.field(default_factory=lambda: [4, 4, 4, 4])
+    )
+
+    def __post_init__(self) -> None:
+        if math.prod(self.upsample_rates) > 2**14:
+            raise ValueError(f"upsample_rates {self.upsample_rates}; expected a product of {2**14:,} at most")
+
+
+def _require_one_model(unet: Any, vae: Any, vocoder: Any, folder: Path) -> None:
+    """Raises CheckpointError unless the networks, all on torch's "meta" device, take what the ones before them make."""
+    dim = unet.config.projection_class_embeddings_input_dim
+    try:
+        msgspec.convert(vae.config.scaling_factor, Annotated[float, msgspec.Meta(gt=0, le=1e6)])
+        scale = 2 ** (len(vae.config.block_out_channels) - 1)
+        latents = torch.zeros(2, unet.config.in_channels, 16, vocoder.config.model_in_dim // scale, device="meta")
+        time, labels = torch.zeros((), device="meta"), torch.zeros(2, dim, device="meta")
+        with torch.inference_mode():
+            noise = unet(latents, time, encoder_hidden_states=None, class_labels=labels).sample
+            mels = vae.decode(noise).sample
+            if noise.shape != latents.shape or mels.shape != (2, 1, 16 * scale, vocoder.config.model_in_dim):
+                raise ValueError(
+                    f"latents {tuple(latents.shape)}, noise {tuple(noise.shape)}, mels {tuple(mels.shape)}"
+                )
+            if unet.config.class_embed_type is None:
+                raise ValueError("the unet takes no CLAP vector: its class_embed_type is null")
+            if not isinstance(vocoder, GriffinLim):  # which takes any
+                vocoder(mels.squeeze(1))
+    except Exception as error:  # shapes that do not fit end in exceptions of all kinds
+        raise CheckpointError(
+            f"the networks in {folder} do not fit each other by their config.json ({one_line(error)}): fetch them anew"
+        ) from None
 
 
 class TextTower(NamedTuple):
@@ -108,13 +174,23 @@ class AudioLDM:
             raise GenerationError("float16 is for GPUs: take float32 or bfloat16 on a CPU")
         kept = getattr(torch, dtype)
         with quiet_loading():
-            is_learned = read_json(folder / "vocoder/config.json").get("_class_name") != GriffinLim.__name__
-            vocoder = load_model(SpeechT5HifiGan if is_learned else GriffinLim, folder / "vocoder", kept)
+            content = read_json(folder / "vocoder/config.json", max_bytes=MAX_CONFIG_BYTES)
+            is_learned = content.get("_class_name") != GriffinLim.__name__
+            try:
+                msgspec.convert(content, Vocoding)
+            except msgspec.ValidationError as error:
+                raise CheckpointError(f"{folder / 'vocoder/config.json'}: {error}: fetch it anew") from None
+            noise_levels = read_json(folder / "scheduler/scheduler_config.json", max_bytes=MAX_CONFIG_BYTES)
+            build_scheduler("ddim", noise_levels)
+            vocoder, *metas = load_model(SpeechT5HifiGan if is_learned else GriffinLim, folder / "vocoder", kept)
+            unet, unet_meta = load_model(UNet2DConditionModel, folder / "unet", kept)
+            vae, vae_meta = load_model(AutoencoderKL, folder / "vae", kept)
+            _require_one_model(unet_meta, vae_meta, *metas, folder)
             return cls(
-                unet=load_model(UNet2DConditionModel, folder / "unet", kept, low_cpu_mem_usage=False),
-                vae=load_model(AutoencoderKL, folder / "vae", kept, low_cpu_mem_usage=False),
+                unet=unet,
+                vae=vae,
                 vocoder=on_planes(vocoder) if is_learned and device.startswith("cpu") else vocoder,
-                noise_levels=read_json(folder / "scheduler/scheduler_config.json"),
+                noise_levels=noise_levels,
                 load_text=functools.partial(load_text_tower, folder),
                 device=device,
                 offload=offload,
@@ -206,6 +282,11 @@ class AudioLDM:
         tokenizer, tower = self._text()
         # RoBERTa counts positions from pad_token_id + 1.
         longest = tower.config.max_position_embeddings - tower.config.pad_token_id - 1
+        if len(tokenizer) > tower.config.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has {len(tokenizer)} tokens, its text tower {tower.config.vocab_size}: they are not of "
+                "one model; fetch both anew"
+            )
         tokens = tokenizer(
             list(texts),
             padding=True,
@@ -247,7 +328,5 @@ def load_text_tower(folder: Path) -> TextTower:
         raise CheckpointError(f"there is no folder {folder}")
     check_text(folder)
     with quiet_loading():
-        return TextTower(
-            load_part(RobertaTokenizer, folder / "tokenizer"),
-            load_model(ClapTextModelWithProjection, folder / "text_encoder", torch.float32),
-        )
+        tokenizer = read_tokenizer(folder / "tokenizer", "RobertaTokenizer")
+        return TextTower(tokenizer, load_model(ClapTextModelWithProjection, folder / "text_encoder", torch.float32)[0])

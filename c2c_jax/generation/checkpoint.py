@@ -1,25 +1,37 @@
 """AudioLDM folders in diffusers' layout: what must be in them, and their parts, loaded strictly."""
 
 import contextlib
+import inspect
 import logging
-import pickle
+import math
 import re
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+import transformers
 import transformers.utils.logging
-from safetensors import SafetensorError
+from diffusers import ModelMixin
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from c2c_jax.errors import CheckpointError, one_line
-from c2c_jax.weights.folders import digest_of, read_json
+from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
+from c2c_jax.io.tensors import fetch_again, open_torch, tensor_shapes
+from c2c_jax.weights.clap import text_sizes
+from c2c_jax.weights.folders import WEIGHT_FILES, digest_of, files_named
+from c2c_jax.weights.formats import transformers_config
 
 CONFIGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json", "vocoder/config.json")
 TEXT_CONFIGS = ("text_encoder/config.json",)
-# What diffusers and transformers raise over damaged or foreign files.
-LOADING_ERRORS = (OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, struct.error)
+# The names under which diffusers' folders keep weights; others, such as those of a LoRA, are beside the model.
+DIFFUSERS_FILES = (
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
+)
 # Buffers that old files carry and today's classes make themselves.
 BUFFERS = r".*(?:position_ids|token_type_ids|num_batches_tracked)"
 
@@ -37,9 +49,9 @@ def check_layout(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"there is no folder {folder}: download cvssp/audioldm-s-full-v2 and name its folder")
     _require(folder, ["model_index.json", *CONFIGS], ["unet", "vae", "vocoder"])
-    kind = read_json(folder / "model_index.json").get("_class_name")
+    kind = read_json(folder / "model_index.json", max_bytes=MAX_CONFIG_BYTES).get("_class_name")
     if kind != "AudioLDMPipeline":
-        raise CheckpointError(f"{folder}/model_index.json has _class_name {kind}: expected AudioLDMPipeline")
+        raise CheckpointError(f"{folder}/model_index.json has _class_name {str(kind)[:60]}: expected AudioLDMPipeline")
 
 
 def check_text(folder: Path) -> None:
@@ -54,13 +66,15 @@ def check_text(folder: Path) -> None:
 def _require(folder: Path, files: list[str], weights_of: list[str]) -> None:
     missing = [name for name in files if not (folder / name).is_file()]
     for part in weights_of:
-        if not any((folder / part).glob("*.safetensors")) and not any((folder / part).glob("*.bin")):
+        if not any((folder / part / name).is_file() for name in (*DIFFUSERS_FILES, *WEIGHT_FILES)):
             missing.append(f"weights of {part}")
     if missing:
-        raise CheckpointError(f"{folder} is no whole AudioLDM checkpoint, it lacks {', '.join(missing)}: fetch these")
+        raise CheckpointError(
+            f"{folder} is not a whole AudioLDM checkpoint, it lacks {', '.join(missing)}: fetch these"
+        )
     for name in files:
         if name.endswith("config.json"):
-            read_json(folder / name)
+            read_json(folder / name, max_bytes=MAX_CONFIG_BYTES)
 
 
 def digest(folder: Path) -> str:
@@ -69,17 +83,31 @@ def digest(folder: Path) -> str:
     return digest_of({str(path.relative_to(folder)): path for path in files if path.is_file()})
 
 
-def load_model(kind: Any, folder: Path, dtype: torch.dtype, **options: Any) -> Any:
-    """Loads one network, safetensors before .bin, every tensor from the files."""
-    model, report = load_part(
-        kind,
-        folder,
-        use_safetensors=any(folder.glob("*.safetensors")),
-        dtype=dtype,
-        ignore_mismatched_sizes=True,  # reported below with the rest
-        output_loading_info=True,
-        **options,
-    )
+def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """One network, every tensor from the folder's files, and the same one on torch's "meta" device, where shapes can be
+    tried out at no cost. Raises CheckpointError, before memory is taken, for a config that asks for more than the files
+    hold, and for files that are damaged or of another model."""
+    content = read_json(folder / "config.json", max_bytes=MAX_CONFIG_BYTES)
+    is_diffusers = issubclass(kind, ModelMixin)
+    files = files_named(folder, DIFFUSERS_FILES if is_diffusers else WEIGHT_FILES)
+    files = [path for path in files if not path.name.endswith(".index.json")]
+    shapes = {name: shape for path in files for name, shape in tensor_shapes(path).items()}
+    config = content if is_diffusers else _transformers_config(kind, content, folder)
+    meta = _on_meta(kind, config, shapes, folder)
+    options = {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": dtype}  # reported below
+    try:
+        if is_diffusers:
+            is_safe = files[0].suffix == ".safetensors"
+            model, report = kind.from_pretrained(
+                folder, local_files_only=True, use_safetensors=is_safe, low_cpu_mem_usage=False, **options
+            )
+        else:  # not from the folder, where other files than these could have a say
+            tensors = {name: tensor for path in files for name, tensor in _torch_tensors(path).items()}
+            model, report = kind.from_pretrained(
+                None, config=config, state_dict=tensors, local_files_only=True, trust_remote_code=False, **options
+            )
+    except Exception as error:  # diffusers and transformers raise exceptions of many kinds over foreign files
+        raise CheckpointError(f"{folder} cannot be loaded ({one_line(error)}): fetch it anew") from None
     unfilled = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
     if unfilled:
         raise CheckpointError(
@@ -91,17 +119,60 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, **options: Any) -> A
             f"{folder} has {len(extra)} weights that {kind.__name__} knows nothing of ({sorted(extra)[0]}): "
             "it is of another model; fetch it anew"
         )
-    return model.eval()
+    if damaged := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
+        raise CheckpointError(f"{folder}: {damaged[0]} has values that are not finite in {dtype}: fetch it anew")
+    return model.eval(), meta.eval()
 
 
-def load_part(kind: Any, folder: Path, **options: Any) -> Any:
-    """`from_pretrained` of diffusers and transformers from local files, with their errors in one line."""
+def _transformers_config(kind: Any, content: dict[str, Any], folder: Path) -> Any:
     try:
-        return kind.from_pretrained(folder, local_files_only=True, **options)
-    except pickle.UnpicklingError as error:  # torch's own message advises to trust the file
-        raise CheckpointError(f"{folder} has a .bin file that holds more than tensors: take safetensors") from error
-    except LOADING_ERRORS as error:
-        raise CheckpointError(f"{folder} cannot be loaded ({one_line(error)}): fetch it anew") from error
+        config = transformers_config(kind.config_class.__name__, content)
+        if kind is transformers.ClapTextModelWithProjection:
+            text_sizes(config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}; fetch it anew") from None
+    return config
+
+
+def _on_meta(kind: Any, config: Any, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> Any:
+    """The network without memory for its weights. It may have a few more and larger ones than the files hold, which are
+    then named one by one, but not any number."""
+    limits = [2 * len(shapes) + 64, 2 * sum(map(math.prod, shapes.values())) + 2**16]
+
+    def registered(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        limits[0] -= 1
+        limits[1] -= 0 if parameter is None else parameter.numel()
+        if min(limits) < 0:
+            raise CheckpointError(
+                f"{folder / 'config.json'} asks for more than the weights beside it hold: they are not of one model"
+            )
+
+    if isinstance(config, dict):
+        if config.get("quantization_config") is not None:
+            raise CheckpointError(f"{folder} is quantised, which is not read: fetch it in float32 or float16")
+        known = inspect.signature(kind.__init__).parameters
+        fields = {name: value for name, value in config.items() if name in known}
+    hook = register_module_parameter_registration_hook(registered)
+    try:
+        with torch.device("meta"):
+            return kind(**fields) if isinstance(config, dict) else kind(config)
+    except CheckpointError:
+        raise
+    except Exception as error:  # the classes check their arguments little, and end in exceptions of all kinds
+        raise CheckpointError(
+            f"{folder / 'config.json'} makes no {kind.__name__} ({one_line(error)}): fetch it anew"
+        ) from None
+    finally:
+        hook.remove()
+
+
+def _torch_tensors(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except Exception as error:
+            raise CheckpointError(f"{path} cannot be loaded ({one_line(error)}); {fetch_again(path)}") from None
+    return {name: tensor.clone() for name, tensor in open_torch(path).items()}
 
 
 @contextlib.contextmanager

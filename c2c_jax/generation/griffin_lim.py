@@ -1,8 +1,11 @@
 """A vocoder with nothing learned: mel-spectrograms to sound by phases that fit."""
 
+import dataclasses
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -11,6 +14,17 @@ from jaxtyping import Float
 from transformers.audio_utils import mel_filter_bank
 
 AT_ONCE = 8  # sounds whose phases are found together
+
+
+@dataclasses.dataclass
+class _Sizes:
+    """Bounds of what a config may ask for."""
+
+    model_in_dim: Annotated[int, msgspec.Meta(ge=1, le=512)]
+    sampling_rate: Annotated[int, msgspec.Meta(ge=1000, le=400_000)]
+    upsample_rates: list[Annotated[int, msgspec.Meta(ge=1, le=4096)]]
+    fft: Annotated[int, msgspec.Meta(ge=16, le=4096, multiple_of=2)]
+    iterations: Annotated[int, msgspec.Meta(ge=1, le=1000)]
 
 
 class GriffinLim(ModelMixin, ConfigMixin):
@@ -33,6 +47,10 @@ class GriffinLim(ModelMixin, ConfigMixin):
         """model_in_dim: mels, from 0 to half of sampling_rate (Hz), Slaney's filters. upsample_rates: their product is
         the samples of a frame. fft: samples of its Hann window."""
         super().__init__()
+        sizes = dict(model_in_dim=model_in_dim, sampling_rate=sampling_rate, fft=fft, iterations=iterations)
+        msgspec.convert({**sizes, "upsample_rates": list(upsample_rates)}, _Sizes)
+        if not math.prod(upsample_rates) <= fft - 2:  # windows overlap
+            raise ValueError(f"upsample_rates {upsample_rates} make frames as long as the window of {fft}")
         inverse_MK = np.linalg.pinv(filters(model_in_dim, sampling_rate, fft))
         self.register_buffer("inverse_MK", torch.from_numpy(inverse_MK.astype(np.float32)))
 

@@ -3,9 +3,12 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from c2c_jax.errors import CheckpointError, GenerationError
+from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
 
 # Of ddim the paper's; of the others the fewest that come as near to the end of endless steps (`bench/generate.py`).
 STEPS = {"dpm++": 35, "unipc": 25, "ddim": 200}
@@ -51,17 +54,29 @@ class Sampling:
             raise GenerationError(f"seed is {self.seed}: take 0 to {MAX_SEED}")
 
 
+@dataclasses.dataclass(frozen=True)
+class _OwnSampling:
+    scheduler: str | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    guidance: float | None = None
+    negative_prompt: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
+
+
 def own_sampling(folder: Path) -> dict[str, Any]:
     """The settings that a checkpoint says it is best sampled with, by the names of `Sampling`'s fields; of most
     checkpoints none. Raises CheckpointError for what are no settings."""
-    from c2c_jax.weights.folders import read_json
-
-    if not (folder / SAMPLING_FILE).is_file():
+    path = folder / SAMPLING_FILE
+    if not path.is_file():
         return {}
-    settings = read_json(folder / SAMPLING_FILE)
-    known = {field.name for field in dataclasses.fields(Sampling)} - {"seed", "candidates"}
+    settings = read_json(path, max_bytes=MAX_CONFIG_BYTES)
+    known = {field.name for field in dataclasses.fields(_OwnSampling)}
     if foreign := sorted(set(settings) - known):
-        raise CheckpointError(
-            f"{folder / SAMPLING_FILE} sets {', '.join(foreign)}: it may set {', '.join(sorted(known))}"
-        )
+        raise CheckpointError(f"{path} sets {', '.join(foreign)[:200]}: it may set {', '.join(sorted(known))}")
+    try:
+        msgspec.convert(settings, _OwnSampling)
+        settings = {name: value for name, value in settings.items() if value is not None}
+        Sampling(**settings).check()
+    except (msgspec.ValidationError, GenerationError) as error:
+        raise CheckpointError(f"{path}: {error}; fetch it again") from None
     return settings

@@ -1,5 +1,6 @@
 """Which files are read: regular ones alone, so that a pipe or a device never makes a reader wait for ever."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from c2c_jax.errors import C2CError
+from c2c_jax.io.console import printable
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -33,6 +35,24 @@ def is_regular(path: Path) -> bool:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def local_path(name: str | Path, error: type[C2CError]) -> Path:
+    """A name as a path, `~` and `~user` expanded. Raises `error` for a user that does not exist, and for a name that no
+    file can have."""
+    try:
+        path = Path(name).expanduser()
+        os.lstat(path)
+    except FileNotFoundError:
+        return path
+    except RuntimeError:
+        raise error(f"{printable(name)}: there is no such user here; write the folder out") from None
+    except ValueError:
+        raise error(f"{printable(name)} is not a name that a file can have; pass another") from None
+    except OSError as cause:
+        if cause.errno == errno.ENAMETOOLONG:
+            raise error(f"{printable(str(name)[:60])}… is too long for a file's name; pass another") from None
+    return path
 
 
 def open_regular(path: Path, expected: str, error: type[C2CError], advice: str) -> BinaryIO:

@@ -3,6 +3,7 @@
 import codecs
 from collections.abc import Iterator
 from pathlib import Path
+from types import GenericAlias
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ from c2c_jax.errors import C2CError, CheckpointError
 from c2c_jax.io.files import open_regular
 
 MAX_BYTES = 2**28  # of a file: published tokenizers take up to 35 MB, a store's manifest 250 bytes for 4,096 captions
+MAX_CONFIG_BYTES = 2**22  # of a checkpoint's config.json and its like, of a few kB each
 MAX_LINE_BYTES = 2**24  # of one line of a .jsonl file
 MAX_DEPTH = 64  # nested objects and arrays
 ADVICE = "fetch the file again"
@@ -18,24 +20,32 @@ ADVICE = "fetch the file again"
 T = TypeVar("T")
 
 
-def read_json(path: Path, error: type[C2CError] = CheckpointError, advice: str = ADVICE) -> dict[str, Any]:
+def read_json(
+    path: Path, error: type[C2CError] = CheckpointError, advice: str = ADVICE, max_bytes: int = MAX_BYTES
+) -> dict[str, Any]:
     """The JSON object in a file.
 
     error: the class of what is raised, with `advice` at the end of its line, for a file that is missing, not a regular
-    file, larger than MAX_BYTES, nested deeper than MAX_DEPTH, not UTF-8, not JSON (RFC 8259: NaN is not) or not an
+    file, larger than `max_bytes`, nested deeper than MAX_DEPTH, not UTF-8, not JSON (RFC 8259: NaN is not) or not an
     object.
     """
-    return read_json_as(dict, path, error, advice)
+    return read_json_as(dict, path, error, advice, max_bytes)
 
 
-def read_json_as(kind: type[T], path: Path, error: type[C2CError] = CheckpointError, advice: str = ADVICE) -> T:
+def read_json_as(
+    kind: type[T] | GenericAlias,
+    path: Path,
+    error: type[C2CError] = CheckpointError,
+    advice: str = ADVICE,
+    max_bytes: int = MAX_BYTES,
+) -> T:
     """The content of a JSON file as a dataclass or any other type that msgspec knows, every field's type and bounds
     (`typing.Annotated[int, msgspec.Meta(ge=1)]`) checked; fields the dataclass does not have are ignored. Raises as
     `read_json`."""
     with open_regular(path, "a JSON file", error, advice) as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise error(f"{path} is larger than {MAX_BYTES:,} bytes; {advice}")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise error(f"{path} is larger than {max_bytes:,} bytes; {advice}")
     try:
         return parse_json(content, kind)
     except ValueError as cause:
@@ -43,7 +53,7 @@ def read_json_as(kind: type[T], path: Path, error: type[C2CError] = CheckpointEr
 
 
 def read_json_lines(
-    path: Path, kind: type[T], error: type[C2CError], advice: str
+    path: Path, kind: type[T] | GenericAlias, error: type[C2CError], advice: str
 ) -> Iterator[tuple[int, T | ValueError]]:
     """(number from 1, content) of each whole line of a .jsonl file; the content is a ValueError where a line is damaged
     or longer than MAX_LINE_BYTES. A last line without its end, which a killed process leaves, is not given."""
@@ -59,7 +69,7 @@ def read_json_lines(
                 yield number, cause
 
 
-def parse_json(content: bytes | str, kind: type[T] = Any) -> T:  # type: ignore[assignment]
+def parse_json(content: bytes | str, kind: type[T] | GenericAlias = Any) -> T:  # type: ignore[assignment]
     """JSON as a dataclass or any other type that msgspec knows. Raises ValueError, in one line, for what is not JSON,
     of other types or bounds, or nested deeper than MAX_DEPTH."""
     if isinstance(content, bytes):

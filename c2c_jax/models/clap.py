@@ -15,7 +15,7 @@ from c2c_jax.packing import TokenRows
 class ClapConfig:
     text: ClapTextConfig
     audio: ClapAudioConfig
-    logit_scale_init_value: float
+    logit_scale_init_value: float  # of nothing that is read
 
 
 class ClapModel(ClapAudioModelWithProjection):

@@ -6,16 +6,17 @@ Batch norms use their running statistics, which are `nnx.BatchStat`: in training
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from c2c_jax.models.clap_text import ClapProjectionLayer
-from c2c_jax.models.layers import ACTIVATIONS
+from c2c_jax.models.layers import ACTIVATIONS, Activation, Epsilon, Layers, Pixels, Width
 
 EPSILON = 1e-5  # of torch's norms; the two norms of a block alone have the config's layer_norm_eps
 UNSEEN = -100.0  # added to the scores between tokens of one window that the shift brought together, as in Swin
@@ -35,24 +36,24 @@ class Mels(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClapAudioConfig:
-    spec_size: int  # edge of the square, in pixels
-    num_mel_bins: int
-    patch_size: tuple[int, int]  # pixels
-    patch_stride: tuple[int, int]  # pixels
-    patch_embeds_hidden_size: int  # width of the first stage; it doubles from each to the next
+    spec_size: Annotated[int, msgspec.Meta(ge=1, le=2**10)]  # edge of the square, in pixels
+    num_mel_bins: Annotated[int, msgspec.Meta(ge=1, le=2**10)]
+    patch_size: tuple[Pixels, Pixels]
+    patch_stride: tuple[Pixels, Pixels]
+    patch_embeds_hidden_size: Width  # of the first stage; it doubles from each to the next
     enable_patch_layer_norm: bool
     enable_fusion: bool
-    aff_block_r: int
-    window_size: int  # patches
-    depths: tuple[int, ...]
-    num_attention_heads: tuple[int, ...]
+    aff_block_r: Width
+    window_size: Annotated[int, msgspec.Meta(ge=1, le=2**7)]  # patches
+    depths: Annotated[tuple[Layers, ...], msgspec.Meta(min_length=1, max_length=8)]
+    num_attention_heads: Annotated[tuple[Width, ...], msgspec.Meta(min_length=1, max_length=8)]
     qkv_bias: bool
-    mlp_ratio: float
-    hidden_act: str
-    layer_norm_eps: float
-    hidden_size: int  # width of the last stage
-    projection_dim: int
-    projection_hidden_act: str
+    mlp_ratio: Annotated[float, msgspec.Meta(gt=0, le=2**10)]
+    hidden_act: Activation
+    layer_norm_eps: Epsilon
+    hidden_size: Width  # of the last stage
+    projection_dim: Width
+    projection_hidden_act: Activation
 
     @property
     def folds(self) -> int:

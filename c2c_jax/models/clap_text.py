@@ -2,30 +2,32 @@
 Face's ClapTextModelWithProjection."""
 
 import dataclasses
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+import msgspec
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from c2c_jax.models.layers import ACTIVATIONS, attend, taken
+from c2c_jax.models.layers import ACTIVATIONS, Activation, Count, Epsilon, Layers, Width, attend, taken
 from c2c_jax.packing import TokenRows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClapTextConfig:
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    max_position_embeddings: int  # two more than the longest text: positions count from pad_token_id + 1
-    type_vocab_size: int
-    layer_norm_eps: float
-    hidden_act: str
-    pad_token_id: int
-    projection_dim: int
-    projection_hidden_act: str
+    vocab_size: Count
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Layers
+    num_attention_heads: Width
+    max_position_embeddings: Count  # two more than the longest text: positions count from pad_token_id + 1
+    type_vocab_size: Width
+    layer_norm_eps: Epsilon
+    hidden_act: Activation
+    pad_token_id: Annotated[int, msgspec.Meta(ge=0, le=2**22)]
+    projection_dim: Width
+    projection_hidden_act: Activation
 
 
 class ClapTextEmbeddings(nnx.Module):

@@ -1,45 +1,56 @@
 """CLIP's text and vision towers (Radford et al. 2021), attribute by attribute as in Hugging Face's CLIPModel."""
 
 import dataclasses
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from c2c_jax.models.layers import ACTIVATIONS, attend, taken
+from c2c_jax.models.layers import (
+    ACTIVATIONS,
+    Activation,
+    Count,
+    Epsilon,
+    Layers,
+    Pixels,
+    Width,
+    attend,
+    taken,
+)
 from c2c_jax.packing import TokenRows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPTextConfig:
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    max_position_embeddings: int
-    layer_norm_eps: float
-    hidden_act: str
+    vocab_size: Count
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Layers
+    num_attention_heads: Width
+    max_position_embeddings: Count
+    layer_norm_eps: Epsilon
+    hidden_act: Activation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPVisionConfig:
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_channels: int
-    image_size: int  # pixels
-    patch_size: int  # pixels
-    layer_norm_eps: float
-    hidden_act: str
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Layers
+    num_attention_heads: Width
+    num_channels: Literal[3]  # images are RGB
+    image_size: Pixels
+    patch_size: Pixels
+    layer_norm_eps: Epsilon
+    hidden_act: Activation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPConfig:
     text: CLIPTextConfig
     vision: CLIPVisionConfig
-    projection_dim: int
+    projection_dim: Width
 
 
 class CLIPAttention(nnx.Module):

@@ -1,11 +1,21 @@
 """What the towers share: activations by their Hugging Face names, and attention over heads."""
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
+import msgspec
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
+
+# Bounds of what a config.json may ask for, beyond all that is published: checked before anything is built.
+Width = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**22)]  # of tokens or positions
+Layers = Annotated[int, msgspec.Meta(ge=1, le=128)]
+Pixels = Annotated[int, msgspec.Meta(ge=1, le=2**12)]
+Epsilon = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Activation = Literal["quick_gelu", "gelu", "relu"]
 
 
 def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -2,14 +2,15 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import msgspec
 from flax import nnx
 from jaxtyping import Array, Float
 
-from c2c_jax.models.layers import attend, gelu_exact, unit
+from c2c_jax.models.layers import Layers, Width, attend, gelu_exact, unit
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,14 +18,14 @@ class TranslatorSpec:
     """All that fixes a translator's architecture; kept in the bundle's config.json."""
 
     kind: str  # a key of KINDS
-    source_dim: int
-    target_dim: int
-    width: int  # units of every hidden layer; of every token's state in a transformer
-    depth: int  # linear layers; layers of the transformer
-    heads: int  # of the transformer's attention
-    mlp_width: int  # hidden units of the transformer's feed-forward layers
-    dropout: float  # share of the transformer's states that a training step leaves out
-    clamp: float  # every output coordinate is cut to ±clamp; 0: no cut
+    source_dim: Width
+    target_dim: Width
+    width: Width  # units of every hidden layer; of every token's state in a transformer
+    depth: Layers  # linear layers; layers of the transformer
+    heads: Width  # of the transformer's attention
+    mlp_width: Width  # hidden units of the transformer's feed-forward layers
+    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)]  # share of the transformer's states that a step leaves out
+    clamp: Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # every output coordinate is cut to ±clamp; 0: no cut
     input_norm: str  # "none": raw vectors; "unit": L2-normalised, then scaled by √source_dim to unit variance
     linear_first: bool = False  # whether a linear layer S → E goes before a transformer even where S = E
 

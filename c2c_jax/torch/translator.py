@@ -7,8 +7,8 @@ copied alone.
 import json
 import math
 from pathlib import Path
+from typing import Any
 
-import safetensors
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
@@ -16,6 +16,8 @@ from torch.nn import functional
 KINDS = ("linear", "linear2", "mlp", "mlp_layernorm", "mlp5", "transformer", "residual", "procrustes", "ridge")
 FORMAT = 2  # of a bundle's config.json
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MAX_DEPTH, MAX_WIDTH = 128, 2**16  # of what a config.json may ask for
+MAX_CONFIG_BYTES, MAX_HEADER_BYTES = 2**22, 2**24
 CAPTIONS_AT_ONCE = 16_384  # of a memory, whose cosines to a batch of pictures are there together
 
 
@@ -86,8 +88,11 @@ class Memory(torch.nn.Module):
         if source.dtype != torch.float16 or source.dim() != 2 or not len(source) or source.shape[1] != source_dim:
             found = f"{source.dtype} of shape {tuple(source.shape)}"
             raise ValueError(f"caption memory is {found}; expected torch.float16 of shape (M, {source_dim})")
-        if not (0 < share <= 1 and temperature > 0):
-            raise ValueError(f"caption memory's share {share} and temperature {temperature}: expected 0 to 1, above 0")
+        for name, number in {"share": share, "temperature": temperature}.items():
+            if type(number) not in (int, float) or not 0 < number < math.inf or (name == "share" and number > 1):
+                raise ValueError(
+                    f"caption memory's {name} is {number!r:.40}; expected a share above 0, at most 1, and a temperature above 0"
+                )
         self.register_buffer("source", source)
         self.share, self.temperature = share, temperature
 
@@ -109,10 +114,12 @@ class Memory(torch.nn.Module):
 
 
 class Translator(torch.nn.Module):
-    """Source vectors [B, S] → target vectors [B, E], float32, not normalised.
+    """Source vectors [B, S] → target vectors [B, E], not normalised.
 
-    Called on captions' vectors; `from_image` is for pictures'. The arguments are those under "translator" in a bundle's
-    config.json. Equal to the Flax translator within 1e-5.
+    Called on captions' vectors; `from_image` is for pictures'. Both take floating-point tensors in the module's own
+    dtype, which is float32 until `.to(dtype)` or `.double()` changes it as of any module, and raise TypeError or
+    ValueError for anything else. The arguments are those under "translator" in a bundle's config.json. Equal to the
+    Flax translator within 1e-5.
     """
 
     memory: Memory | None
@@ -133,6 +140,22 @@ class Translator(torch.nn.Module):
         linear_first: bool = False,
     ):
         super().__init__()
+        sizes = {
+            "source_dim": source_dim,
+            "target_dim": target_dim,
+            "width": width,
+            "heads": heads,
+            "mlp_width": mlp_width,
+        }
+        for name, size in {**sizes, "depth": depth}.items():
+            most = MAX_DEPTH if name == "depth" else MAX_WIDTH
+            if type(size) is not int or not 1 <= size <= most:
+                raise ValueError(f"{name} is {size!r:.40}: expected a whole number from 1 to {most}")
+        for name, number in {"dropout": dropout, "clamp": clamp}.items():
+            if type(number) not in (int, float) or not 0 <= number < math.inf:
+                raise ValueError(f"{name} is {number!r:.40}: expected a number of 0 or more")
+        if type(linear_first) is not bool:
+            raise ValueError(f"linear_first is {linear_first!r:.40}: expected true or false")
         if kind not in KINDS:
             raise ValueError(f"this version knows the translator kinds {', '.join(KINDS)}, not {kind!r}")
         if input_norm not in ("none", "unit"):
@@ -167,24 +190,53 @@ class Translator(torch.nn.Module):
         """
         config_file, weights_file = _bundle_files(name, revision)
         try:
-            config = json.loads(config_file.read_text(encoding="utf-8"))
-            if config["format"] != FORMAT:
-                raise ValueError(f"its format is {config['format']}, and this version reads {FORMAT}")
-            tensors = load_file(weights_file)
-            translator = cls(**config["translator"])
+            config = _read_config(config_file)
+            tensors = _read_tensors(weights_file)
+            layers = {key.split(".")[1] for key in tensors if key.startswith("layers.")}
+            if config["translator"]["kind"] not in ("procrustes", "ridge") and config["translator"]["depth"] != len(
+                layers
+            ):
+                raise ValueError(
+                    f"config.json has depth {config['translator']['depth']!r:.20}, the weights {len(layers)} layers"
+                )
+            with torch.device("meta"):  # no memory before the weights are known to fit
+                translator = cls(**config["translator"])
             means = {key.removeprefix("gap."): tensors[key] for key in tensors if key.startswith("gap.")}
             translator.gap = Gap(translator.source_dim, translator.target_dim, **means)
-            if ("memory" in config) != ("memory.source" in tensors):
+            memory = config.get("memory")
+            if (memory is None) != ("memory.source" not in tensors):
                 raise ValueError("a caption memory takes both settings in config.json and captions among the tensors")
-            if "memory" in config:
-                translator.memory = Memory(translator.source_dim, tensors["memory.source"], **config["memory"])
-            translator.load_state_dict(tensors, strict=True)
-        except (KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+            if memory is not None:
+                translator.memory = Memory(translator.source_dim, tensors["memory.source"], **memory)
+            translator.load_state_dict(tensors, strict=True, assign=True)
+            if translator.dtype != torch.float32:
+                raise ValueError(f"its weights are {translator.dtype}; expected torch.float32")
+        except Exception as error:  # a foreign file ends in exceptions of many kinds
             cause = " ".join(str(error).split())
-            raise ValueError(f"{name} holds no translator that can be read: {type(error).__name__}: {cause}") from error
+            raise ValueError(
+                f"{name} holds no translator that can be read: {type(error).__name__}: {cause[:500]}"
+            ) from error
         return translator.eval()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of the vectors that are taken."""
+        return next(self.parameters()).dtype
+
+    def _check(self, source: torch.Tensor) -> None:
+        """Raises TypeError or ValueError for what are not source vectors [B, S] in the module's dtype."""
+        if not isinstance(source, torch.Tensor):
+            raise TypeError(f"expected a torch tensor, found {type(source).__name__}: pass torch.as_tensor(vectors)")
+        if source.dim() != 2 or source.shape[1] != self.source_dim:
+            raise ValueError(
+                f"expected source vectors of shape (B, {self.source_dim}), found {tuple(source.shape)}: pass one "
+                "vector as vector[None]"
+            )
+        if source.dtype != self.dtype and not torch.is_autocast_enabled(source.device.type):
+            raise TypeError(f"expected {self.dtype} vectors, found {source.dtype}: pass vectors.to({self.dtype})")
+
     def forward(self, source: torch.Tensor) -> torch.Tensor:
+        self._check(source)
         if self.input_norm == "unit":
             source = functional.normalize(source, dim=-1) * math.sqrt(source.shape[-1])
         if self.kind == "transformer":
@@ -204,6 +256,7 @@ class Translator(torch.nn.Module):
         towards the captions in the memory, if there is one; behind it the unit vector loses the mean of captions and
         gets that of sounds. The result is of no particular length.
         """
+        self._check(source)
         gap = self.gap
         if gap.source_text is not None and gap.source_image is not None:
             if self.input_norm == "unit":
@@ -234,9 +287,41 @@ class Translator(torch.nn.Module):
         return self.out(hidden)[:, :, 0]
 
 
+def _read_config(path: Path) -> dict[str, Any]:
+    """A bundle's config.json. Raises ValueError, RecursionError or OSError for what is not one."""
+    with open(path, "rb") as file:
+        content = file.read(MAX_CONFIG_BYTES + 1)
+    if len(content) > MAX_CONFIG_BYTES:
+        raise ValueError(f"config.json is larger than {MAX_CONFIG_BYTES:,} bytes")
+    config = json.loads(content.decode("utf-8"))
+    if not isinstance(config, dict) or not isinstance(config.get("translator"), dict):
+        raise TypeError('config.json has no object "translator"')
+    if config.get("format") != FORMAT:
+        raise ValueError(f"its format is {config.get('format')!r:.20}, and this version reads {FORMAT}")
+    return config
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """A bundle's weights. Raises ValueError or SafetensorError for what are none."""
+    with open(path, "rb") as file:
+        head = file.read(100)
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path.name} is a pointer of Git LFS and not the file itself: run `git lfs pull`")
+    if int.from_bytes(head[:8], "little") > MAX_HEADER_BYTES:
+        raise ValueError(f"{path.name} is not a whole safetensors file: fetch it again")
+    tensors = load_file(path)
+    for key, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{key} has values that are not finite: fetch it again")
+    return tensors
+
+
 def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
     """The two files of a bundle, from a folder or from the hub."""
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:
+        raise FileNotFoundError(f"{name}: there is no such user here; write the folder out") from None
     if folder.is_dir():
         if revision is not None:
             raise ValueError(f"{name} is a folder here, which has no revision {revision!r}")

@@ -15,7 +15,7 @@ from c2c_jax.errors import CheckpointError
 from c2c_jax.models.clap import ClapConfig, ClapModel
 from c2c_jax.models.clap_audio import ClapAudioConfig, ClapAudioModelWithProjection, relative_position_index
 from c2c_jax.models.clap_text import ClapTextConfig, ClapTextModelWithProjection
-from c2c_jax.weights.folders import sizes_from
+from c2c_jax.weights.folders import checked_sizes, sizes_from
 from c2c_jax.weights.rules import CONV, LINEAR, Rule, Table, leaf
 
 _SCALES = (Rule(r"(?P<name>logit_scale_[at])", r"(?P<name>logit_scale_[at])"),)
@@ -65,48 +65,83 @@ def _audio_constants(config: Any) -> Mapping[str, np.ndarray]:
     }
 
 
+def _text_layers(config: Any) -> dict[str, int]:
+    return {"text_model.encoder.layer": config.num_hidden_layers}
+
+
+def _audio_layers(config: Any) -> dict[str, int]:
+    stages = "audio_model.audio_encoder.layers"
+    blocks = {f"{stages}.{stage}.blocks": depth for stage, depth in enumerate(config.depths)}
+    return {stages: len(config.depths), **blocks}
+
+
 WHOLE_TABLE = Table(
     rules=(*_SCALES, *_TEXT, *_AUDIO),
     ignored=(*_TEXT_BUFFERS, *_AUDIO_BUFFERS),
     constants=lambda config: {**_text_constants(config.text_config), **_audio_constants(config.audio_config)},
+    layers=lambda config: {**_text_layers(config.text_config), **_audio_layers(config.audio_config)},
 )
 TEXT_TABLE = Table(
-    rules=_TEXT, ignored=(*_TEXT_BUFFERS, r"audio_\w+\..+", r"logit_scale_[at]"), constants=_text_constants
+    rules=_TEXT,
+    ignored=(*_TEXT_BUFFERS, r"audio_\w+\..+", r"logit_scale_[at]"),
+    constants=_text_constants,
+    layers=_text_layers,
 )
 AUDIO_TABLE = Table(
-    rules=_AUDIO, ignored=(*_AUDIO_BUFFERS, r"text_\w+\..+", r"logit_scale_[at]"), constants=_audio_constants
+    rules=_AUDIO,
+    ignored=(*_AUDIO_BUFFERS, r"text_\w+\..+", r"logit_scale_[at]"),
+    constants=_audio_constants,
+    layers=_audio_layers,
 )
 
 
-def build_whole(config: Any, seed: int = 0) -> ClapModel:
-    """The module for a transformers ClapConfig, with initial weights by the seed."""
-    sizes = ClapConfig(
-        text=sizes_from(ClapTextConfig, config.text_config),
-        audio=audio_sizes(config.audio_config),
-        logit_scale_init_value=config.logit_scale_init_value,
-    )
-    return ClapModel(sizes, rngs=nnx.Rngs(seed))
+def build_whole(config: Any, rngs: nnx.Rngs) -> ClapModel:
+    """The module for a transformers ClapConfig, with random initial weights."""
+    return ClapModel(sizes(config), rngs=rngs)
 
 
-def build_text(config: Any) -> ClapTextModelWithProjection:
-    """The module for a transformers ClapTextConfig, with initial weights."""
-    return ClapTextModelWithProjection(sizes_from(ClapTextConfig, config), rngs=nnx.Rngs(0))
+def build_text(config: Any, rngs: nnx.Rngs) -> ClapTextModelWithProjection:
+    """The module for a transformers ClapTextConfig, with random initial weights."""
+    return ClapTextModelWithProjection(text_sizes(config), rngs=rngs)
 
 
-def build_audio(config: Any) -> ClapAudioModelWithProjection:
-    """The module for a transformers ClapAudioConfig, with initial weights."""
-    return ClapAudioModelWithProjection(audio_sizes(config), rngs=nnx.Rngs(0))
+def build_audio(config: Any, rngs: nnx.Rngs) -> ClapAudioModelWithProjection:
+    """The module for a transformers ClapAudioConfig, with random initial weights."""
+    return ClapAudioModelWithProjection(audio_sizes(config), rngs=rngs)
+
+
+def sizes(config: Any) -> ClapConfig:
+    """Both towers' sizes by a transformers ClapConfig. Raises CheckpointError where they make no model."""
+    start = config.logit_scale_init_value  # of what the weights hold themselves: as in transformers, any number
+    fields = dict(text=text_sizes(config.text_config), audio=audio_sizes(config.audio_config))
+    return checked_sizes(ClapConfig, {**fields, "logit_scale_init_value": start})
+
+
+def text_sizes(config: Any) -> ClapTextConfig:
+    """The text tower's sizes by a transformers ClapTextConfig. Raises CheckpointError where they make no tower."""
+    read = sizes_from(ClapTextConfig, config)
+    if read.hidden_size % read.num_attention_heads:
+        raise CheckpointError(
+            f"its sizes make no model: text hidden_size {read.hidden_size} is not a multiple of num_attention_heads "
+            f"{read.num_attention_heads}"
+        )
+    if read.max_position_embeddings - read.pad_token_id < 4:  # positions begin behind pad_token_id
+        raise CheckpointError(
+            f"its sizes make no model: max_position_embeddings {read.max_position_embeddings} leaves no text behind "
+            f"pad_token_id {read.pad_token_id}"
+        )
+    return read
 
 
 def audio_sizes(config: Any) -> ClapAudioConfig:
     """The audio tower's sizes by a transformers ClapAudioConfig. Raises CheckpointError where they make no tower, for
     transformers no more than for us."""
     read = {field.name: getattr(config, field.name) for field in dataclasses.fields(ClapAudioConfig)}
-    for name in ("patch_size", "patch_stride", "depths", "num_attention_heads"):
-        read[name] = (read[name],) * 2 if isinstance(read[name], int) else tuple(read[name])
-    sizes = ClapAudioConfig(**read)
+    for name in ("patch_size", "patch_stride"):
+        read[name] = (read[name],) * 2 if isinstance(read[name], int) else read[name]
+    sizes = checked_sizes(ClapAudioConfig, read)
     for fault in _faults(sizes, config):
-        raise CheckpointError(f"config.json makes no model: {fault}; fetch it again")
+        raise CheckpointError(f"its sizes make no model: {fault}")
     return sizes
 
 
@@ -118,6 +153,13 @@ def _faults(sizes: ClapAudioConfig, config: Any) -> Iterator[str]:
     stages = len(sizes.depths)
     if len(sizes.num_attention_heads) != stages:
         yield f"audio depths {sizes.depths} with heads {sizes.num_attention_heads}"
+    for stage, heads in enumerate(sizes.num_attention_heads):
+        if (width := sizes.patch_embeds_hidden_size * 2**stage) % heads:
+            yield f"audio stage {stage} of width {width} with {heads} heads"
+    if sizes.enable_fusion and sizes.patch_embeds_hidden_size < sizes.aff_block_r:
+        yield f"audio aff_block_r {sizes.aff_block_r} of {sizes.patch_embeds_hidden_size} channels"
+    if any(stride > size for stride, size in zip(sizes.patch_stride, sizes.patch_size, strict=True)):
+        yield f"audio patch_stride {sizes.patch_stride} is larger than patch_size {sizes.patch_size}"
     if sizes.hidden_size != sizes.patch_embeds_hidden_size * 2 ** (stages - 1):
         yield f"audio hidden_size {sizes.hidden_size} is not the last of {stages} stages' width"
     if sizes.spec_size < sizes.num_mel_bins or sizes.spec_size % sizes.folds:

@@ -8,7 +8,8 @@ from flax import nnx
 
 from c2c_jax.errors import CheckpointError
 from c2c_jax.models.clip import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, CLIPVisionModelWithProjection
-from c2c_jax.weights.folders import sizes_from
+from c2c_jax.models.layers import Width
+from c2c_jax.weights.folders import checked_sizes, sizes_from
 from c2c_jax.weights.rules import AS_IS, CONV, LINEAR, Rule, Table, leaf
 
 TABLE = Table(
@@ -23,9 +24,15 @@ TABLE = Table(
         leaf(r"[\w.]+", "bias", "bias"),
     ),
     ignored=(r"(?:text|vision)_model\.embeddings\.position_ids",),  # a buffer of files written before 2023
+    layers=lambda config: {
+        "text_model.encoder.layers": config.text_config.num_hidden_layers,
+        "vision_model.encoder.layers": config.vision_config.num_hidden_layers,
+    },
 )
 VISION_TABLE = dataclasses.replace(
-    TABLE, ignored=(*TABLE.ignored, r"text_model\..+", r"text_projection\.weight", r"logit_scale")
+    TABLE,
+    ignored=(*TABLE.ignored, r"text_model\..+", r"text_projection\.weight", r"logit_scale"),
+    layers=lambda content: {"vision_model.encoder.layers": vision_sizes(content).num_hidden_layers},
 )
 
 
@@ -37,34 +44,50 @@ VISION_DEFAULTS: dict[str, Any] = dict(
 PROJECTION_DIM = 512
 
 
-def build(config: Any, seed: int = 0) -> CLIPModel:
-    """The module for a transformers CLIPConfig, with initial weights by the seed."""
-    sizes = CLIPConfig(
-        text=sizes_from(CLIPTextConfig, config.text_config),
-        vision=sizes_from(CLIPVisionConfig, config.vision_config),
-        projection_dim=config.projection_dim,
-    )
-    return CLIPModel(sizes, rngs=nnx.Rngs(seed))
+def sizes(config: Any) -> CLIPConfig:
+    """Both towers' sizes by a transformers CLIPConfig. Raises CheckpointError where they make no model."""
+    text, vision = sizes_from(CLIPTextConfig, config.text_config), sizes_from(CLIPVisionConfig, config.vision_config)
+    for name, tower in (("text", text), ("vision", vision)):
+        _require_heads(name, tower)
+    if type(config.text_config.eos_token_id) is not int:
+        raise CheckpointError(f"its sizes make no model: eos_token_id {config.text_config.eos_token_id!r}")
+    return checked_sizes(CLIPConfig, dict(text=text, vision=vision, projection_dim=config.projection_dim))
 
 
-def build_vision(content: Mapping[str, Any]) -> CLIPVisionModelWithProjection:
+def build(config: Any, rngs: nnx.Rngs) -> CLIPModel:
+    """The module for a transformers CLIPConfig, with random initial weights."""
+    return CLIPModel(sizes(config), rngs=rngs)
+
+
+def build_vision(content: Mapping[str, Any], rngs: nnx.Rngs) -> CLIPVisionModelWithProjection:
     """The vision tower alone for a config.json, read without transformers, which would import torch."""
-    return CLIPVisionModelWithProjection(vision_sizes(content), projection_dim(content), rngs=nnx.Rngs(0))
+    return CLIPVisionModelWithProjection(vision_sizes(content), projection_dim(content), rngs=rngs)
 
 
 def vision_sizes(content: Mapping[str, Any]) -> CLIPVisionConfig:
     """The vision tower's sizes by a config.json. Raises CheckpointError where they make no tower."""
     # Files of 2021 have the sizes twice; transformers takes those of `vision_config_dict`.
-    told = content.get("vision_config_dict") or content.get("vision_config") or {}
-    sizes = {name: told.get(name, default) for name, default in VISION_DEFAULTS.items()}
-    for name, default in VISION_DEFAULTS.items():
-        if isinstance(default, int) and not (isinstance(sizes[name], int) and sizes[name] > 0):
-            raise CheckpointError(f"config.json makes no model: vision {name} {sizes[name]!r}; fetch it again")
-    if sizes["hidden_size"] % sizes["num_attention_heads"]:
-        raise CheckpointError("config.json makes no model: vision hidden_size is no multiple of num_attention_heads")
-    return CLIPVisionConfig(**sizes)
+    fields = content.get("vision_config_dict") or content.get("vision_config") or {}
+    if not isinstance(fields, dict):
+        raise CheckpointError("its sizes make no model: its vision_config is not an object")
+    read = checked_sizes(CLIPVisionConfig, {name: fields.get(name, value) for name, value in VISION_DEFAULTS.items()})
+    _require_heads("vision", read)
+    return read
+
+
+def _require_heads(tower: str, read: CLIPTextConfig | CLIPVisionConfig) -> None:
+    if read.hidden_size % read.num_attention_heads:
+        raise CheckpointError(
+            f"its sizes make no model: {tower} hidden_size {read.hidden_size} is not a multiple of "
+            f"num_attention_heads {read.num_attention_heads}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Joint:
+    projection_dim: Width = PROJECTION_DIM
 
 
 def projection_dim(content: Mapping[str, Any]) -> int:
-    """The width of the joint space by a config.json."""
-    return content.get("projection_dim", PROJECTION_DIM)
+    """The width of the joint space by a config.json. Raises CheckpointError where it is none."""
+    return checked_sizes(_Joint, content).projection_dim

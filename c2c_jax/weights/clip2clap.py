@@ -1,23 +1,22 @@
 """The checkpoints of CLIP2CLAP's author (Wong): pickled state dicts of `linear.py` to `linear5.py` and `encoder2.py` to
-`encoder4.py`, into bundles. Nothing in a file is run: it is read with `weights_only=True`.
+`encoder4.py`, into bundles. Nothing in a file is run.
 
 His encoders are built without `batch_first`, so they attend over the vectors of a batch. Ours attends over a vector's
 coordinates, as the paper says: its weights are taken over as they are, but what it computes is not what his code does.
 """
 
 import dataclasses
-import hashlib
 import math
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from flax import nnx
 
 from c2c_jax.errors import AbsentError, CheckpointError, ConfigError
+from c2c_jax.io.files import sha256_of
+from c2c_jax.io.tensors import open_torch, to_numpy
 from c2c_jax.models.translator import DEPTHS, TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId, identify
 from c2c_jax.weights.rules import LINEAR, Rule, Table, fill, ignored_keys
@@ -113,7 +112,7 @@ def import_checkpoint(
             raise ConfigError(f"--clamp is {clamp}: take 0 (no cut) or more")
         spec = dataclasses.replace(spec, clamp=clamp)
     translator = fill(
-        lambda: build_translator(spec, rngs=nnx.Rngs(0)), tensors, table, str(path), sizes="its other tensors"
+        lambda rngs: build_translator(spec, rngs=rngs), tensors, table, str(path), sizes="its other tensors"
     )
     ignored = ignored_keys(tensors, table)
     told = [f"passed over, since no output depends on it: {', '.join(ignored)}"] if ignored else []
@@ -138,8 +137,7 @@ def import_checkpoint(
             told.append(
                 f"{role} {space.name} is not on this machine: its fingerprint is unknown, and no use can check it"
             )
-    with open(path, "rb") as file:
-        recipe = {"imported": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest(), "ignored": ignored}
+    recipe = {"imported": path.name, "sha256": sha256_of(path), "ignored": ignored}
     source_id, target_id = spaces
     return Bundle(translator=translator, spec=spec, source=source_id, target=target_id, recipe=recipe, metrics={}), told
 
@@ -147,27 +145,10 @@ def import_checkpoint(
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """The float32 tensors of a pickled state dict by their names. A pickle that asks for anything else is not run.
 
-    Raises CheckpointError for what is not a state dict of finite float32 tensors, OSError for what cannot be opened.
+    Raises CheckpointError for what is not a state dict of finite float32 tensors.
     """
-    with open(path, "rb"):  # so that the system says what is wrong with the path, and not torch
-        pass
-    try:
-        with warnings.catch_warnings(action="ignore"):  # torch remarks on odd files; what is odd is refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files end torch's reader in a dozen ways, each an exception of another kind
-        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-        cause = f"asks for {wanted[1]}" if wanted else f"ended in {type(error).__name__}"
-        raise CheckpointError(
-            f"{path} is no pickled state dict of plain tensors (its reading {cause}); nothing in it was run"
-        ) from None
-    if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, no state dict; save model.state_dict()")
-    others = [str(key) for key, value in content.items() if not (isinstance(key, str) and _is_plain(value))]
-    if others:
-        raise CheckpointError(
-            f"{path} holds more than plain tensors by name ({', '.join(others[:4])}); save model.state_dict() alone"
-        )
-    for key, tensor in content.items():
+    tensors = open_torch(path)
+    for key, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise CheckpointError(
                 f"{path}: {key} is {tensor.dtype}; the author's files are float32, save it with .float()"
@@ -176,11 +157,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             raise CheckpointError(
                 f"{path}: {key} has values that are not finite; the file is damaged or its training was"
             )
-    return {key: tensor.numpy(force=True) for key, tensor in content.items()}
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, torch.Tensor) and value.layout is torch.strided and value.device.type == "cpu"
+    return {key: to_numpy(tensor) for key, tensor in tensors.items()}
 
 
 def _without_prefix(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:

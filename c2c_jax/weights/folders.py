@@ -2,18 +2,21 @@
 
 import dataclasses
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import huggingface_hub
+import msgspec
 import numpy as np
-import safetensors
 from huggingface_hub.errors import HFValidationError
 
 from c2c_jax.errors import AbsentError, CheckpointError
+from c2c_jax.io.console import printable
+from c2c_jax.io.files import is_regular, local_path
+from c2c_jax.io.json import read_json_as
+from c2c_jax.io.tensors import fetch_again, read_safetensors, read_torch
 
 # The names under which Hugging Face folders keep weights, in the order in which they are preferred.
 WEIGHT_FILES = (
@@ -22,6 +25,11 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+MAX_INDEX_BYTES = 2**24
+# What else may be named like weights: other precisions, other libraries, and downloads that were interrupted.
+OTHER_WEIGHTS = r"\.(?:safetensors|bin|pt|pth|ckpt|h5|msgpack|gguf|onnx)(?:\.\w+)?$"
+# A file of its own, and not a folder or a name of the hub.
+FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
 TEXT_FILES = ("*.json", "*.txt")
 # What comes with the package is named like a repository of the hub, by this owner.
 EMBEDDED_OWNER, EMBEDDED = "miniworld", Path(__file__).parent.parent / "miniworld" / "checkpoints"
@@ -38,20 +46,20 @@ def checkpoint_folder(name: str, *, download: bool = True) -> Path:
     Raises CheckpointError where there is no such folder, its subclass AbsentError where the cache lacks the files and
     the hub is not asked or cannot be reached.
     """
-    if Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
+    if (folder := local_path(name, CheckpointError)).is_dir():
+        return folder
     base, _, subfolder = name.rpartition(":")
     if not base:
         base, subfolder = name, ""
     if (embedded := embedded_folder(base)) is not None:
         folder = embedded / subfolder
-    elif Path(base).expanduser().is_dir():
-        folder = Path(base).expanduser() / subfolder
+    elif local_path(base, CheckpointError).is_dir():
+        folder = local_path(base, CheckpointError) / subfolder
     else:
         # A model in a subfolder keeps its tokenizer beside it, in the sibling folder `tokenizer`.
         places = [f"{subfolder}/", "tokenizer/"] if subfolder else [""]
         folder = hub_snapshot(base, places, download=download) / subfolder
-    if not folder.is_dir():
+    if not local_path(folder, CheckpointError).is_dir():
         raise CheckpointError(f"{base} has no folder {subfolder!r}; NAME:SUBFOLDER names one model inside of it")
     return folder
 
@@ -64,7 +72,7 @@ def embedded_folder(name: str) -> Path | None:
         return None
     there = sorted(f"{owner}/{path.name}" for path in EMBEDDED.iterdir() if path.is_dir())
     if name not in there:
-        raise CheckpointError(f"no checkpoint {name} comes with c2c_jax; there are {', '.join(there)}")
+        raise CheckpointError(f"no checkpoint {printable(name)} comes with c2c_jax; there are {', '.join(there)}")
     return EMBEDDED / model
 
 
@@ -74,8 +82,12 @@ def hub_snapshot(name: str, places: list[str], *, download: bool = True) -> Path
     places: prefixes inside the repository to fetch from, each "" or ending in "/". download and errors: as for
     `checkpoint_folder`.
     """
+    if name.endswith(FILE_SUFFIXES):
+        raise CheckpointError(f"there is no file {printable(name)}; {_file_advice(name)}")
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise CheckpointError(f"there is no folder {name}; pass a checkpoint folder or a hub name OWNER/NAME")
+        raise CheckpointError(
+            f"there is no folder {printable(name)}; pass a checkpoint folder or a hub name OWNER/NAME"
+        )
     try:
         for suffix in ("*.safetensors", "*.bin"):
             patterns = [place + pattern for place in places for pattern in (*TEXT_FILES, suffix)]
@@ -88,7 +100,8 @@ def hub_snapshot(name: str, places: list[str], *, download: bool = True) -> Path
                 raise FileNotFoundError(name)
     except HFValidationError:
         raise CheckpointError(
-            f"there is no folder {name}, and it is no hub name; pass a checkpoint folder or a hub name OWNER/NAME"
+            f"there is no folder {printable(name)}, and it is no hub name; pass a checkpoint folder or a hub name "
+            "OWNER/NAME"
         ) from None
     except OSError as error:
         wanted = " ".join(f"--include '{place}*'" for place in places)
@@ -105,25 +118,32 @@ def hub_snapshot(name: str, places: list[str], *, download: bool = True) -> Path
     return folder
 
 
-def read_json(path: Path) -> dict:
-    """A JSON object from a file; CheckpointError where it is missing or not one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; {path.parent} is not a whole checkpoint folder") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}); fetch the file again") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no JSON object; fetch the file again")
-    return content
+def _file_advice(name: str) -> str:
+    """How to get a checkpoint that is one file."""
+    if name.endswith(".pt"):
+        return (
+            f"laion_clap's are at huggingface.co/lukewys/laion_clap: run `hf download lukewys/laion_clap "
+            f"{Path(name).name} --local-dir FOLDER` where there is a network and pass its path there"
+        )
+    return "download it, and pass its path"
 
 
 def sizes_from(kind: type[Sizes], config: Any) -> Sizes:
-    """A dataclass of sizes whose fields are named as transformers names them, filled from its config object.
+    """A dataclass of sizes whose fields are named as transformers names them, filled from its config object, with their
+    types and bounds checked.
 
-    transformers' reading of config.json is the one that knows the defaults which published files leave out.
+    transformers' reading of config.json is the one that knows the defaults which published files leave out. Raises
+    CheckpointError for sizes that no model has.
     """
-    return kind(**{field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+    return checked_sizes(kind, {field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+
+def checked_sizes(kind: type[Sizes], fields: Mapping[str, Any]) -> Sizes:
+    """A dataclass of sizes, their types and bounds checked. Raises CheckpointError."""
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise CheckpointError(f"its sizes make no model ({error})") from None
 
 
 def digest_of(files: Mapping[str, Path]) -> str:
@@ -135,55 +155,52 @@ def digest_of(files: Mapping[str, Path]) -> str:
     return digest.hexdigest()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Index:
+    weight_map: dict[str, str]
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The weight files of a Hugging Face folder: one file, or an index and its shards."""
-    for name in WEIGHT_FILES:
+    return files_named(folder, WEIGHT_FILES)
+
+
+def files_named(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The first of some weight files that a folder has, and the shards that it lists if it ends in `.index.json`.
+    Raises CheckpointError where there is none, or a shard is missing."""
+    for name in names:
         path = folder / name
-        if not path.is_file():
+        if not is_regular(path):
             continue
         if not name.endswith(".index.json"):
             return [path]
-        return [path, *(folder / shard for shard in sorted(set(read_json(path)["weight_map"].values())))]
-    raise CheckpointError(f"{folder} holds no weights: expected one of {', '.join(WEIGHT_FILES)}")
+        shards = sorted(set(read_json_as(_Index, path, max_bytes=MAX_INDEX_BYTES).weight_map.values()))
+        for shard in shards:
+            if Path(shard).name != shard or "\\" in shard:
+                raise CheckpointError(
+                    f"{path} lists {shard[:80]!r}; expected names of files beside it: {fetch_again(path)}"
+                )
+            if not is_regular(folder / shard):
+                raise CheckpointError(f"{folder} lacks {shard}, which {name} lists; {fetch_again(folder / shard)}")
+        return [path, *(folder / shard for shard in shards)]
+    there = (
+        sorted(path.name for path in folder.iterdir() if re.search(OTHER_WEIGHTS, path.name)) if folder.is_dir() else []
+    )
+    found = f"; found {', '.join(there[:4])}" if there else ""
+    raise CheckpointError(f"{folder} holds no weights: expected one of {', '.join(names)}{found}")
 
 
 def read_tensors(folder: Path, passed_over: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Every tensor of a Hugging Face folder by its name. `.bin` files are read with `weights_only=True`.
+    """Every tensor of a Hugging Face folder by its name, as `io.tensors` reads them.
 
-    passed_over: patterns of names whose values are not needed; of safetensors files they are not read, but empty.
+    passed_over: patterns of names whose values are not needed: these are empty.
     """
     tensors: dict[str, np.ndarray] = {}
     for path in weight_files(folder):
-        if path.suffix == ".safetensors":
-            tensors.update(read_safetensors(path, passed_over))
-        elif path.suffix == ".bin":
-            tensors.update(_read_torch(path))
+        if path.name.endswith(".index.json"):
+            continue
+        more = (read_safetensors if path.suffix == ".safetensors" else read_torch)(path, passed_over)
+        if twice := sorted(tensors.keys() & more.keys()):
+            raise CheckpointError(f"{path} holds {twice[0]}, as another shard does; {fetch_again(path)}")
+        tensors.update(more)
     return tensors
-
-
-def read_safetensors(path: Path, passed_over: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Every tensor of one safetensors file, see `read_tensors`; CheckpointError where it is missing, cut short or of
-    another format."""
-    try:
-        with safetensors.safe_open(path, "np") as file:
-            needless = {key for key in file.keys() if any(re.fullmatch(pattern, key) for pattern in passed_over)}
-            return {key: np.empty(0) if key in needless else file.get_tensor(key) for key in file.keys()}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}); fetch it again") from None
-
-
-def _read_torch(path: Path) -> Mapping[str, np.ndarray]:
-    import pickle
-
-    import torch  # needed for old .bin files only
-
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        cause = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is not a whole file of plain tensors ({cause}); fetch it again") from None
-    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise CheckpointError(f"{path} holds something else than a state dict of tensors")
-    return {
-        key: value.float().numpy() if value.is_floating_point() else value.numpy() for key, value in tensors.items()
-    }

@@ -1,13 +1,14 @@
 """The kinds of Hugging Face folders that hold a space, told apart by their config.json."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from flax import nnx
+
 from c2c_jax.errors import CheckpointError, one_line
-from c2c_jax.models.layers import ACTIVATIONS
+from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
 from c2c_jax.weights import clap, clip
-from c2c_jax.weights.folders import read_json
 from c2c_jax.weights.rules import Table
 
 Tower = Literal["text", "image", "audio"]
@@ -18,6 +19,25 @@ TOWERS: dict[str, tuple[Tower, ...]] = {
     "clap_text_model": ("text",),
     "clap_audio_model": ("audio",),
 }
+# config.json's model_type → transformers' class of its config
+CONFIGS = {
+    "clip": "CLIPConfig",
+    "clap": "ClapConfig",
+    "clap_text_model": "ClapTextConfig",
+    "clap_audio_model": "ClapAudioConfig",
+}
+# Fields of any transformers config that no tower needs, and by which a file can ask for code, or for any memory.
+UNUSED = {
+    "auto_map", "num_labels", "id2label", "label2id", "quantization_config", "attn_implementation",
+    "_attn_implementation", "experts_implementation", "_experts_implementation", "custom_pipelines", "_name_or_path",
+}  # fmt: skip
+# config.json's model_type → what checks the sizes in a transformers config, and raises CheckpointError
+SIZES: dict[str, Callable[[Any], Any]] = {
+    "clip": clip.sizes,
+    "clap": clap.sizes,
+    "clap_text_model": clap.text_sizes,
+    "clap_audio_model": clap.audio_sizes,
+}
 
 
 def towers_of(config: Any) -> tuple[Tower, ...]:
@@ -25,11 +45,11 @@ def towers_of(config: Any) -> tuple[Tower, ...]:
     return ("image",) if isinstance(config, dict) else TOWERS[config.model_type]
 
 
-def format_of(config: Any) -> tuple[Callable[[Any], Any], Table]:
+def format_of(config: Any) -> tuple[Callable[[Any, nnx.Rngs], Any], Table]:
     """How to build the module of a config as `read_config` gives it, and the table of its weights."""
     if isinstance(config, dict):
         return clip.build_vision, clip.VISION_TABLE
-    formats: dict[str, tuple[Callable[[Any], Any], Table]] = {
+    formats: dict[str, tuple[Callable[[Any, nnx.Rngs], Any], Table]] = {
         "clip": (clip.build, clip.TABLE),
         "clap": (clap.build_whole, clap.WHOLE_TABLE),
         "clap_text_model": (clap.build_text, clap.TEXT_TABLE),
@@ -47,30 +67,47 @@ def read_config(folder: Path, name: str, only: Tower | None = None) -> Any:
     """
     if (folder / "model_index.json").is_file() and not (folder / "config.json").is_file():
         raise CheckpointError(f"{name} is a whole generator; its CLAP is {name}:text_encoder")
-    content = read_json(folder / "config.json")
-    kind: Any = content.get("model_type")
+    content = read_json(folder / "config.json", max_bytes=MAX_CONFIG_BYTES)
+    kind = content.get("model_type")
+    if not isinstance(kind, str):
+        raise CheckpointError(f"{name}: config.json says model_type {_shown(kind)}; expected {', '.join(TOWERS)}")
     if only and only not in TOWERS.get(kind, ()):
         wanted = "a CLIP" if only == "image" else "a whole CLAP"
         raise CheckpointError(f"space {name} has no {only} tower; pass {wanted} checkpoint")
     if kind not in TOWERS:
-        raise CheckpointError(f"{name}: config.json says model_type {kind!r}; expected {', '.join(TOWERS)}")
-    if only == "image":
-        _require_activations(folder, clip.vision_sizes(content).hidden_act)
-        return content
-    from transformers import AutoConfig
+        raise CheckpointError(f"{name}: config.json says model_type {_shown(kind)}; expected {', '.join(TOWERS)}")
+    try:
+        if only == "image":
+            clip.vision_sizes(content), clip.projection_dim(content)
+            return content
+        config = transformers_config(CONFIGS[kind], content)
+        SIZES[kind](config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}; fetch it again") from None
+    return narrowed(config, only) if kind == "clap" and only else config
+
+
+def transformers_config(kind: str, content: Mapping[str, Any]) -> Any:
+    """The config of transformers' class of that name, less UNUSED. Raises CheckpointError where it makes none."""
+    import transformers
 
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        return getattr(transformers, kind).from_dict(_without_unused(content))
     except Exception as error:  # transformers checks sizes against each other, by exceptions of many kinds
-        raise CheckpointError(f"{folder / 'config.json'} makes no model ({one_line(error)}); fetch it again") from error
-    if kind == "clip":
-        _require_activations(folder, config.text_config.hidden_act, config.vision_config.hidden_act)
-    elif kind == "clap":
-        for tower in (config.text_config, config.audio_config):
-            _require_activations(folder, tower.hidden_act, tower.projection_hidden_act)
-    else:
-        _require_activations(folder, config.hidden_act, config.projection_hidden_act)
-    return narrowed(config, only) if kind == "clap" and only else config
+        raise CheckpointError(f"its sizes make no model ({one_line(error)})") from None
+
+
+def _without_unused(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_unused(value) if isinstance(value, dict) else value
+        for name, value in content.items()
+        if name not in UNUSED
+    }
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def narrowed(config: Any, only: Tower) -> Any:
@@ -78,13 +115,6 @@ def narrowed(config: Any, only: Tower) -> Any:
     tower = config.text_config if only == "text" else config.audio_config
     tower.architectures = [f"Clap{only.capitalize()}ModelWithProjection"]
     return tower
-
-
-def _require_activations(folder: Path, *names: str) -> None:
-    for name in names:
-        if name not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise CheckpointError(f"{folder / 'config.json'}: hidden_act {name!r}; known are {known}")
 
 
 def text_config(config: Any) -> Any:

@@ -1,8 +1,8 @@
 """LAION's own CLAP checkpoints ↔ `models.clap.ClapModel`, in the names of github.com/LAION-AI/CLAP.
 
 Such a model is alone in a `.pt` file (`630k-audioset-best.pt`, `music_audioset_epoch_15_esc_90.14.pt`), or is the
-conditioner in AudioLDM's original `.ckpt` beside the generator. A file is read with `weights_only=True`: nothing in it
-is run. Sizes are those of its tensors; what no tensor tells is what laion_clap has for each HTSAT and RoBERTa.
+conditioner in AudioLDM's original `.ckpt` beside the generator. Nothing in a file is run. Sizes are those of its
+tensors; what no tensor tells is what laion_clap has for each HTSAT and RoBERTa.
 
 laion_clap rounds sounds to 16 bits before it hears them. Here, as in transformers, they are taken as they are: the
 rounding changes vectors only where a sound is about as quiet as it.
@@ -11,8 +11,6 @@ rounding changes vectors only where a sound is about as quiet as it.
 import dataclasses
 import math
 import re
-import threading
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +18,14 @@ from typing import TYPE_CHECKING, Any
 import huggingface_hub
 import numpy as np
 
-from c2c_jax.errors import CheckpointError, one_line
+from c2c_jax.errors import CheckpointError
+from c2c_jax.io.files import local_path
+from c2c_jax.io.tensors import open_torch, to_numpy
 from c2c_jax.mels import INPUT_RATE
-from c2c_jax.weights.formats import Tower, narrowed
+from c2c_jax.weights import clap
+from c2c_jax.weights.formats import Tower, narrowed, transformers_config
 from c2c_jax.weights.rules import AS_IS, CONV, LINEAR, Layout, Rule, Table
+from c2c_jax.weights.tokenizers import read_tokenizer
 
 if TYPE_CHECKING:  # torch and transformers are loaded where a file is read
     import torch
@@ -36,8 +38,6 @@ HEAD_WIDTH = 64  # of RoBERTa in all its sizes; no tensor tells it
 # What laion_clap's model_configs/HTSAT-*.json have in common, as preprocessor_config.json calls it.
 SAMPLE_RATE, MAX_SECONDS, HOP, BAND = 48_000, 10, 480, (50, 14_000)
 AUDIOLDM_RATE = 16_000  # Hz, of the sounds that AudioLDM's program brings to SAMPLE_RATE for its CLAP
-
-_READING = threading.Lock()  # what torch may build for one reader, it may build for all
 
 _Leaf = tuple[str, str, Layout]
 _LINEAR: tuple[_Leaf, ...] = (("weight", "kernel", LINEAR), ("bias", "bias", AS_IS))
@@ -146,7 +146,7 @@ class LaionClap:
     @classmethod
     def read(cls, path: Path) -> "LaionClap":
         """Raises CheckpointError for what holds no such CLAP alone, or more than tensors."""
-        tensors = _state_dict(path)
+        tensors = open_torch(path, harmless=_numpys_numbers(), wrapper="state_dict")
         prefixes = [key.removesuffix(_WORDS) for key in tensors if key.endswith(_WORDS)]
         if len(prefixes) != 1:
             found = f"found {', '.join(sorted(tensors)[:3])}" if not prefixes else f"found {len(prefixes)} of them"
@@ -174,8 +174,7 @@ class LaionClap:
             if any(re.fullmatch(pattern, key) for pattern in table.ignored):
                 read[key] = np.empty(0)
                 continue
-            # A copy: the tensor is a view of the file, which others may write to.
-            value = np.array(tensor.float().numpy())
+            value = to_numpy(tensor)
             match = re.fullmatch(r"(audio_branch\..+\.attn\.qkv)\.(weight|bias)", key)
             if not match:
                 read[key] = value
@@ -213,18 +212,10 @@ class LaionClap:
 
         Raises CheckpointError for one that cannot be read, or that has other tokens than the text tower.
         """
-        from transformers import RobertaTokenizer
-
         folder = _tokenizer_folder(self.path)
         if folder is None:
             return None
-        try:
-            limit = MAX_TOKENS[self.program]
-            tokenizer = RobertaTokenizer.from_pretrained(folder, local_files_only=True, model_max_length=limit)
-        except Exception as error:  # JSON's, the tokenizers library's own, and plain ones
-            raise CheckpointError(
-                f"the tokenizer in {folder} cannot be read ({one_line(error)}); fetch it again"
-            ) from error
+        tokenizer = read_tokenizer(folder, "RobertaTokenizer", model_max_length=MAX_TOKENS[self.program])
         wanted, _ = self.held[_WORDS].shape
         if len(tokenizer) != wanted:
             raise CheckpointError(
@@ -236,7 +227,7 @@ class LaionClap:
 
 def no_tokenizer(name: str) -> str:
     """What is told of a space whose tokenizer is nowhere. name: path of its file."""
-    folder = Path(name).expanduser().parent / "tokenizer"
+    folder = local_path(name, CheckpointError).parent / "tokenizer"
     return (
         f"space {name} has no tokenizer, which its file does not hold: run `hf download {TOKENIZERS[1]} tokenizer.json "
         f"--local-dir {folder}` where there is a network"
@@ -262,33 +253,17 @@ def _tokenizer_folder(path: Path) -> Path | None:
     return None
 
 
-def _state_dict(path: Path) -> "dict[str, torch.Tensor]":
-    """The tensors of a checkpoint by their names, on disk still where the file allows it."""
-    import torch
-
-    # What rebuilds numpy's numbers, as learning rates came to be, by its name in numpy 1 and 2.
+def _numpys_numbers() -> list[Any]:
+    """What rebuilds numpy's numbers, as learning rates came to be, by its name in numpy 1 and 2."""
     scalar = np.float64().__reduce__()[0]
-    harmless: list[Any] = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    harmless += [np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))]
-    try:
-        with _READING, torch.serialization.safe_globals(harmless):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # damaged files end torch's reader in a dozen ways, each an exception of another kind
-        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-        cause = f"asks for {wanted[1]}" if wanted else f"ended in {type(error).__name__}"
-        raise CheckpointError(
-            f"{path} is no checkpoint of plain tensors (its reading {cause}); nothing in it was run; where you trust "
-            "it, save its state_dict alone by torch.save"
-        ) from None
-    tensors = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise CheckpointError(f"{path} holds no state dict of tensors; expected a checkpoint of laion_clap's")
-    return dict(tensors)
+    return [
+        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+        *(np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8"))),
+    ]
 
 
 def _config(held: "Mapping[str, torch.Tensor]", path: Path) -> "ClapConfig":
     """What the shapes tell of both towers' sizes."""
-    from transformers import ClapConfig
 
     def shape(key: str, axes: int) -> tuple[int, ...]:
         return _shape(held, key, axes, path)
@@ -334,7 +309,13 @@ def _config(held: "Mapping[str, torch.Tensor]", path: Path) -> "ClapConfig":
     if any(key.startswith("audio_branch.patch_embed.fusion_model.") for key in held):
         inner, *_ = shape("audio_branch.patch_embed.fusion_model.local_att.0.weight", 4)
         audio |= {"enable_fusion": True, "fusion_type": "aff_2d", "aff_block_r": width // inner}
-    return ClapConfig(text_config=text, audio_config=audio, projection_dim=shape("text_projection.2.weight", 2)[0])
+    sizes = {"text_config": text, "audio_config": audio, "projection_dim": shape("text_projection.2.weight", 2)[0]}
+    try:
+        config = transformers_config("ClapConfig", sizes)
+        clap.sizes(config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}; expected a CLAP of laion_clap's") from None
+    return config
 
 
 def _shape(held: "Mapping[str, torch.Tensor]", key: str, axes: int, path: Path) -> tuple[int, ...]:

@@ -6,9 +6,10 @@ serves both directions.
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -58,11 +59,13 @@ class Table:
 
     ignored: patterns of torch keys that carry nothing this project needs (buffers, towers it does not hold).
     constants: torch key → the tensor that torch expects there on the way back, where it is a fixed buffer.
+    layers: of a config, the path of each list of layers → how many it asks for.
     """
 
     rules: Sequence[Rule]
     ignored: Sequence[str] = ()
     constants: Callable[[Any], Mapping[str, np.ndarray]] = lambda config: {}
+    layers: Callable[[Any], Mapping[str, int]] = lambda config: {}
 
 
 def _renamed(name: str, rules: Sequence[Rule], side: str) -> tuple[str, Layout] | None:
@@ -84,8 +87,33 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
+class _OneKey(nnx.Rngs):
+    """One key for all initial values, where they are not wanted: to count keys under tracing, as nnx.Rngs does, takes a
+    time that grows with the square of the layers."""
+
+    def params(self) -> jax.Array:
+        return self["default"].key[...]
+
+
+def require_layers(names: Iterable[str], layers: Mapping[str, int], origin: str) -> None:
+    """Raises CheckpointError unless there are tensors of all layers that a config asks for: before anything is built,
+    since it may ask for any number.
+
+    layers: path of a list of layers → its length by the config.
+    """
+    names = list(names)
+    for path, asked in layers.items():
+        pattern = re.compile(rf"{re.escape(path)}\.(\d+)\.")
+        found = len({match[1] for name in names if (match := pattern.match(name))})
+        if asked > found:
+            raise CheckpointError(
+                f"{origin}: config.json asks for {asked:,} layers in {path}, and the weights hold {found}; they are "
+                "not of one model"
+            )
+
+
 def fill(
-    build: Callable[[], Module],
+    build: Callable[[nnx.Rngs], Module],
     tensors: Mapping[str, np.ndarray],
     table: Table,
     origin: str,
@@ -93,11 +121,12 @@ def fill(
 ) -> Module:
     """The module that `build` makes, with every parameter taken from `tensors`, as float32.
 
-    build: makes the module; only traced for its shapes, so no memory is spent on initial values.
+    build: makes the module with those random keys; only traced for its shapes, so no memory is spent on initial values.
     origin: where the tensors came from, for messages. sizes: what fixes their shapes, likewise.
-    Raises CheckpointError for a missing, extra, doubly matched or misshapen tensor.
+    Raises CheckpointError for a missing, extra, doubly matched or misshapen tensor, and for values that are not finite
+    numbers.
     """
-    graphdef, abstract = nnx.split(nnx.eval_shape(build))
+    graphdef, abstract = nnx.split(nnx.eval_shape(lambda: build(_OneKey(0))))
     wanted = {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
     filled: dict[str, np.ndarray] = {}
     extra = []
@@ -118,7 +147,7 @@ def fill(
             )
         if name in filled:
             raise CheckpointError(f"{origin}: two tensors fill parameter {name}, the second is {key}")
-        filled[name] = value
+        filled[name] = _finite(value, key, origin)
     if extra:
         raise CheckpointError(
             f"{origin}: {len(extra)} tensors have no place in this model ({_listed(extra)}); "
@@ -131,7 +160,7 @@ def fill(
         )
     state = nnx.from_flat_state(
         [
-            (path, variable.replace(jnp.asarray(filled[".".join(map(str, path))], jnp.float32)))
+            (path, variable.replace(jnp.asarray(filled[".".join(map(str, path))])))
             for path, variable in nnx.to_flat_state(abstract)
         ]
     )
@@ -141,6 +170,21 @@ def fill(
 def ignored_keys(tensors: Mapping[str, np.ndarray], table: Table) -> list[str]:
     """The keys that `fill` passes over by the table's leave, sorted, to be reported by name."""
     return sorted(key for key in tensors if any(re.fullmatch(pattern, key) for pattern in table.ignored))
+
+
+def _finite(tensor: np.ndarray, key: str, origin: str) -> np.ndarray:
+    """As float32."""
+    if tensor.dtype.kind != "f":
+        raise CheckpointError(
+            f"{origin}: tensor {key} is {tensor.dtype}; expected floats: quantised weights are not read"
+        )
+    with np.errstate(over="ignore"):
+        tensor = tensor.astype(np.float32, copy=False)
+    if not np.isfinite(tensor).all():
+        raise CheckpointError(
+            f"{origin}: tensor {key} has values that are not finite; the file is damaged: fetch it again"
+        )
+    return tensor
 
 
 def _transposed(tensor: np.ndarray, axes: tuple[int, ...], key: str, origin: str) -> np.ndarray:

@@ -9,22 +9,25 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
-from flax import nnx
 
+from c2c_jax.config import Config
 from c2c_jax.errors import BundleError, one_line
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
+from c2c_jax.io.tensors import read_safetensors
 from c2c_jax.models.gap import Gap
 from c2c_jax.models.memory import Memory
-from c2c_jax.models.translator import INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
+from c2c_jax.models.translator import CLOSED_FORM, INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
-from c2c_jax.weights.folders import embedded_folder, read_json, read_safetensors
-from c2c_jax.weights.rules import LINEAR, Table, fill, leaf, unfill
+from c2c_jax.weights.folders import embedded_folder
+from c2c_jax.weights.rules import LINEAR, Table, fill, leaf, require_layers, unfill
 
 TABLE = Table(
     rules=(
@@ -39,7 +42,6 @@ TABLE = Table(
 FORMAT = 2
 _GAP = "gap."  # before the names of the gap statistics among the tensors
 _MEMORY = "memory.source"
-MEMORY_SETTINGS = {"share", "temperature"}
 _ROWS_AT_ONCE = 2**16  # of a memory that are looked at together
 
 
@@ -121,18 +123,51 @@ def _write_tensors(file: Path, tensors: dict[str, np.ndarray], gap: Gap) -> None
     safetensors.numpy.save_file(tensors | means, file, metadata={"format": "pt"})
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    if not (folder / "config.json").is_file():
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _MemorySettings:
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    temperature: Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Config:
+    """A bundle's config.json. recipe: as `Config` has it, whose fields' types are checked, or what an import wrote."""
+
+    translator: TranslatorSpec
+    source: SpaceId
+    target: SpaceId
+    recipe: dict[str, Any]
+    metrics: dict[str, Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | float]
+    memory: _MemorySettings | None = None
+
+
+def _read_config(folder: Path) -> _Config:
+    path = folder / "config.json"
+    if not path.is_file():
         raise BundleError(f"{folder} holds no translator bundle (no config.json); pass the `bundle` folder of a run")
-    config = read_json(folder / "config.json")
-    if config.get("format") != FORMAT:
-        raise BundleError(f"{folder} is a bundle of format {config.get('format')}; this version reads format {FORMAT}")
+    content = read_json(path, BundleError, max_bytes=MAX_CONFIG_BYTES)
+    if content.get("format") != FORMAT:
+        raise BundleError(
+            f"{folder} is a bundle of format {str(content.get('format'))[:20]}; this version reads format {FORMAT}"
+        )
+    try:
+        config = msgspec.convert(content, _Config)
+        msgspec.convert(config.recipe, Config)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{path} is not a translator bundle's config ({one_line(error)}); fetch it again") from None
+    spec = config.translator
+    if spec.kind not in KINDS:
+        raise BundleError(f"{folder}: unknown translator kind {spec.kind[:40]!r}; known are {', '.join(KINDS)}")
+    if spec.input_norm not in INPUT_NORMS:
+        raise BundleError(f"{folder}: unknown input_norm {spec.input_norm[:40]!r}; known are {', '.join(INPUT_NORMS)}")
+    if spec.kind == "transformer" and spec.width % spec.heads:
+        raise BundleError(f"{folder}: width {spec.width} is not a multiple of heads {spec.heads}; fetch it again")
     return config
 
 
-def read_metrics(folder: Path) -> dict[str, Any]:
+def read_metrics(folder: Path) -> dict[str, int | float]:
     """The validation metrics of a bundle. Raises BundleError where there is none."""
-    return _read_config(folder)["metrics"]
+    return _read_config(folder).metrics
 
 
 def bundle_in(run: Path) -> Path:
@@ -151,30 +186,16 @@ def load_bundle(folder: Path) -> Bundle:
     """
     folder = Path(folder)
     config = _read_config(folder)
-    try:
-        spec = TranslatorSpec(**config["translator"])
-        source, target = SpaceId(**config["source"]), SpaceId(**config["target"])
-        recipe, metrics = config["recipe"], config["metrics"]
-    except (KeyError, TypeError) as error:
-        raise BundleError(f"{folder / 'config.json'} is not a translator bundle's config ({one_line(error)})") from None
-    if spec.kind not in KINDS:
-        raise BundleError(f"{folder}: unknown translator kind {spec.kind!r}; known are {', '.join(KINDS)}")
-    if spec.input_norm not in INPUT_NORMS:
-        raise BundleError(f"{folder}: unknown input_norm {spec.input_norm!r}; known are {', '.join(INPUT_NORMS)}")
-    sizes = spec.source_dim, spec.target_dim, spec.width, spec.depth, spec.heads, spec.mlp_width
-    shares = spec.clamp, spec.dropout
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise BundleError(f"{folder}: sizes {sizes}; expected whole numbers above 0")
-    if not all(isinstance(share, int | float) for share in shares):
-        raise BundleError(f"{folder}: clamp and dropout {shares}; expected numbers")
-    if not isinstance(spec.linear_first, bool):
-        raise BundleError(f"{folder}: linear_first {spec.linear_first!r}; expected true or false")
+    spec = config.translator
     tensors = read_safetensors(folder / "model.safetensors")
     gap = _read_gap(folder, spec, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GAP)})
-    memory = _read_memory(folder, spec, config.get("memory"), tensors.pop(_MEMORY, None))
-    translator = fill(lambda: build_translator(spec, rngs=nnx.Rngs(0)), tensors, TABLE, str(folder))
-    spaces = {"source": source, "target": target}
-    return Bundle(translator=translator, spec=spec, **spaces, recipe=recipe, metrics=metrics, gap=gap, memory=memory)
+    memory = _read_memory(folder, spec, config.memory, tensors.pop(_MEMORY, None))
+    if spec.kind not in CLOSED_FORM:
+        require_layers(tensors, {"layers": spec.depth}, str(folder))
+    translator = fill(lambda rngs: build_translator(spec, rngs=rngs), tensors, TABLE, str(folder))
+    spaces = {"source": config.source, "target": config.target}
+    known = {"recipe": config.recipe, "metrics": config.metrics, "gap": gap, "memory": memory}
+    return Bundle(translator=translator, spec=spec, **spaces, **known)  # type: ignore[arg-type]
 
 
 def _read_gap(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]) -> Gap:
@@ -195,17 +216,14 @@ def _read_gap(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]
         raise BundleError(f"{folder}: {error}") from None
 
 
-def _read_memory(folder: Path, spec: TranslatorSpec, settings: Any, source_MS: np.ndarray | None) -> Memory | None:
+def _read_memory(
+    folder: Path, spec: TranslatorSpec, settings: _MemorySettings | None, source_MS: np.ndarray | None
+) -> Memory | None:
     if settings is None and source_MS is None:
         return None
     if settings is None or source_MS is None:
         has, lacks = ("settings", "captions") if source_MS is None else ("captions", "settings")
         raise BundleError(f"{folder}: a caption memory's {has} come without its {lacks}; copy both files of the bundle")
-    numbers = list(settings.values()) if isinstance(settings, dict) and settings.keys() == MEMORY_SETTINGS else []
-    if not (numbers and all(type(n) in (int, float) and n > 0 for n in numbers) and settings["share"] <= 1):
-        raise BundleError(
-            f"{folder}: caption memory {settings!r}; expected a share above 0, at most 1, and a temperature above 0"
-        )
     blocks = np.array_split(source_MS, -(-len(source_MS) // _ROWS_AT_ONCE)) if source_MS.size else []
     is_shape = source_MS.dtype == np.float16 and source_MS.ndim == 2 and source_MS.shape[1] == spec.source_dim
     if not (is_shape and blocks and all(_are_unit(block_CS) for block_CS in blocks)):
@@ -213,9 +231,7 @@ def _read_memory(folder: Path, spec: TranslatorSpec, settings: Any, source_MS: n
             f"{folder}: caption memory is {source_MS.dtype} of shape {source_MS.shape}; "
             f"expected float16 unit vectors of shape (M, {spec.source_dim})"
         )
-    return Memory(
-        source=jnp.asarray(source_MS), share=float(settings["share"]), temperature=float(settings["temperature"])
-    )
+    return Memory(source=jnp.asarray(source_MS), share=settings.share, temperature=settings.temperature)
 
 
 def _are_unit(rows_CS: np.ndarray) -> bool:

@@ -1,5 +1,6 @@
 """Checkpoints in and out, as published ones are written, and every way in which one can be wrong."""
 
+import functools
 import json
 import pickle
 import re
@@ -130,9 +131,9 @@ def test_eps_and_projection_dim_come_from_config(tmp_path, clip_folder, audioldm
     [
         ("config.json", "{}", "model_type None"),
         ("config.json", "{", "cannot be read as JSON"),
-        ("config.json", '{"model_type": "clip", "text_config": {"hidden_act": "swish"}}', "hidden_act 'swish'"),
-        ("config.json", '{"model_type": "clip", "text_config": {"num_attention_heads": 7}}', "makes no model"),
-        ("tokenizer.json", "{", "tokenizer in"),
+        ("config.json", '{"model_type": "clip", "text_config": {"hidden_act": "swish"}}', "'swish' - at `$.hidden_act`"),
+        ("config.json", '{"model_type": "clip", "text_config": {"num_attention_heads": 7}}', "make no model"),
+        ("tokenizer.json", "{", "tokenizer.json cannot be read as JSON"),
     ],
 )
 def test_config_and_tokenizer_that_cannot_be(folder, file, content, told):
@@ -155,7 +156,14 @@ def test_default_sizes_are_those_of_vit_b_32(folder):
         config.update({"model_type": "clip", "text_config": {}, "vision_config": {}})
 
     edit_config(folder, edit)
-    told = refusal(folder)  # the tiny tensors do not fit, and the message says which shape would
+    told = refusal(folder)  # the tiny tensors do not fit, and the message says what would
+    assert "config.json asks for 12 layers in text_model.encoder.layers, and the weights hold 2" in told
+
+    def edit_layers(config):
+        config["text_config"] = config["vision_config"] = {"num_hidden_layers": 2}
+
+    edit_config(folder, edit_layers)
+    told = refusal(folder)
     assert "512" in told and "config.json" in told
 
 
@@ -290,7 +298,7 @@ def test_two_rules_for_one_tensor(clip_folder):
     tensors = safetensors.numpy.load_file(clip_folder / "model.safetensors")
     table = Table(rules=(*clip.TABLE.rules, leaf("text_projection", "weight", "kernel", LINEAR)))
     with pytest.raises(CheckpointError, match=r"text_projection\.weight is matched by two rules"):
-        fill(lambda: clip.build(config), tensors, table, "here")
+        fill(functools.partial(clip.build, config), tensors, table, "here")
 
 
 def test_two_tensors_for_one_parameter(clip_folder):
@@ -299,4 +307,4 @@ def test_two_tensors_for_one_parameter(clip_folder):
     tensors["other_scale"] = tensors["logit_scale"]
     table = Table(rules=(*clip.TABLE.rules, Rule("other_scale", "logit_scale")))
     with pytest.raises(CheckpointError, match="two tensors fill parameter logit_scale"):
-        fill(lambda: clip.build(config), tensors, table, "here")
+        fill(functools.partial(clip.build, config), tensors, table, "here")

@@ -1,6 +1,7 @@
 """The vision tower loaded alone, without transformers: the same vectors as the whole space's, by any config.json."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -57,10 +58,10 @@ def test_sizes_are_those_that_transformers_reads(content):
 @pytest.mark.parametrize(
     ("part", "field", "value", "told"),
     [
-        ("vision_config", "hidden_size", "many", "hidden_size 'many'"),
-        ("vision_config", "num_hidden_layers", -1, "num_hidden_layers -1"),
-        ("vision_config", "num_attention_heads", 7, "no multiple of num_attention_heads"),
-        ("vision_config", "hidden_act", "swish2", "known are"),
+        ("vision_config", "hidden_size", "many", "Expected `int`, got `str` - at `$.hidden_size`"),
+        ("vision_config", "num_hidden_layers", -1, "Expected `int` >= 1 - at `$.num_hidden_layers`"),
+        ("vision_config", "num_attention_heads", 7, "not a multiple of num_attention_heads"),
+        ("vision_config", "hidden_act", "swish2", "Invalid enum value 'swish2' - at `$.hidden_act`"),
         ("vision_config", "hidden_size", 32, "config.json"),  # not the weights' own
         (None, "model_type", "clap", "has no image tower"),
     ],
@@ -69,7 +70,7 @@ def test_configs_that_make_no_tower(folder, part, field, value, told):
     config = json.loads((folder / "config.json").read_text())
     (config[part] if part else config)[field] = value
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=told) as caught:
+    with pytest.raises(CheckpointError, match=re.escape(told)) as caught:
         load_space(str(folder), only="image")
     assert "\n" not in str(caught.value)
 

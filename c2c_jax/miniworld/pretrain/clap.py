@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import transformers
+from flax import nnx
 
 from c2c_jax.mels import MelRecipe, Mels
 from c2c_jax.miniworld.pairs import sound_at
@@ -74,7 +75,7 @@ def new_space(seed: int) -> Space:
         dim=EMBEDDING,
         fingerprint="",
         config=config,
-        model=clap.build_whole(config, seed),
+        model=clap.build_whole(config, nnx.Rngs(seed)),
         tokenizer=tokenizer,
         pixels=None,
         mels=MelRecipe(EXTRACTOR),

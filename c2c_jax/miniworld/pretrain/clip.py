@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import transformers
+from flax import nnx
 
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.miniworld.pretrain.material import Material, material
@@ -70,7 +71,7 @@ def new_space(seed: int) -> Space:
         dim=EMBEDDING,
         fingerprint="",
         config=config,
-        model=clip.build(config, seed),
+        model=clip.build(config, nnx.Rngs(seed)),
         tokenizer=tokenizer,
         pixels=PixelRecipe(PROCESSOR),
         mels=None,

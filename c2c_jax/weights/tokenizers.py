@@ -1,0 +1,40 @@
+"""Tokenizers of checkpoint folders, as transformers reads them: bounded, and by its own classes alone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from c2c_jax.errors import CheckpointError, one_line
+from c2c_jax.io.json import read_json
+
+if TYPE_CHECKING:  # transformers imports torch: it is loaded where texts are read, and there alone
+    from transformers import PreTrainedTokenizerBase
+
+MAX_BYTES = 2**24  # of one file: published ones of CLIP and RoBERTa take up to 4 MB
+MIN_TOKENS = 3  # of a text: its begin, a word, its end
+
+
+def read_tokenizer(folder: Path, kind: str = "AutoTokenizer", **options: Any) -> "PreTrainedTokenizerBase":
+    """The tokenizer in a folder. kind: transformers' class of it. options: of its `from_pretrained`.
+
+    Raises CheckpointError for one that cannot be read, or that takes no text.
+    """
+    import transformers
+
+    for path in sorted(folder.glob("*.json")):
+        if "token" in path.name or path.name == "vocab.json":
+            read_json(path, max_bytes=MAX_BYTES)
+    if (merges := folder / "merges.txt").is_file() and merges.stat().st_size > MAX_BYTES:
+        raise CheckpointError(f"{merges} is larger than {MAX_BYTES:,} bytes; fetch it again")
+    try:
+        tokenizer = getattr(transformers, kind).from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, **options
+        )
+        msgspec.convert(tokenizer.model_max_length, Annotated[int, msgspec.Meta(ge=MIN_TOKENS)])
+        tokenizer(["a"], truncation=True, max_length=MIN_TOKENS, padding=False)
+    except BaseException as error:  # JSON's, the tokenizers library's own, which panics, and plain ones
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        raise CheckpointError(f"the tokenizer in {folder} cannot be read ({one_line(error)}); fetch it again") from None
+    return tokenizer
