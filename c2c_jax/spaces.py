@@ -93,7 +93,7 @@ class Space:
         vectors = np.empty((len(texts), self.dim), np.float32)
         for batch in self.text_batches(texts, batch_tokens):
             batch.put(self.run_text(batch.tokens), vectors)
-        return vectors
+        return self._usable(vectors)
 
     def text_batches(self, texts: Sequence[str], batch_tokens: int) -> list[TextBatch]:
         """The texts tokenised and packed, for all of this process's devices. batch_tokens: as for `encode_text`."""
@@ -167,7 +167,7 @@ class Space:
             part = pixels_BHWC[start : start + batch_size]
             whole = np.resize(part, (batch_size, *part.shape[1:]))
             vectors[start : start + len(part)] = np.asarray(self._run("encode_image", whole))[: len(part)]
-        return vectors
+        return self._usable(vectors)
 
     def encode_audio(
         self, sounds: Sequence[Float[np.ndarray, "_"]], *, batch_size: int = 16
@@ -206,7 +206,16 @@ class Space:
             heard = self._run("encode_audio", filled)[: len(mels.is_longer_B)]
             vectors += [] if before is None else [np.asarray(before)]
             before = heard
-        return np.concatenate([*vectors, *([] if before is None else [np.asarray(before)])])
+        return self._usable(np.concatenate([*vectors, *([] if before is None else [np.asarray(before)])]))
+
+    def _usable(self, vectors_BE: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B E"]:
+        """Raises CheckpointError for vectors that are not finite or have no direction: the tower is damaged."""
+        if not (np.isfinite(vectors_BE).all() and vectors_BE.any(axis=1).all()):
+            raise CheckpointError(
+                f"{self.name} gives vectors that are not finite, or zero: its weights or its preprocessor are damaged; "
+                "fetch the checkpoint again"
+            )
+        return vectors_BE
 
     def save(self, folder: Path) -> None:
         """Writes the space as a Hugging Face folder that transformers loads: the way back through the same table."""

@@ -1,6 +1,7 @@
 """Lines for people: on stderr, with nothing in a file's name that a terminal would act on."""
 
 import re
+import sys
 
 from rich.console import Console
 
@@ -17,6 +18,13 @@ def _escaped(match: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name that is not UTF-8, as Python decodes it
         return f"\\x{code - 0xDC00:02x}"
     return match[0].encode("unicode_escape").decode("ascii")
+
+
+def print_fields(*fields: object) -> None:
+    """Prints one line of tab-separated fields on stdout, each as `printable` writes it; what stdout's encoding lacks is
+    escaped too."""
+    line, encoding = "\t".join(map(printable, fields)), sys.stdout.encoding or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
 class SafeConsole(Console):

@@ -23,7 +23,7 @@ from c2c_jax.models.gap import Gap
 from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
-from c2c_jax.weights.folders import embedded_folder, read_json, read_safetensors
+from c2c_jax.weights.folders import read_json, read_safetensors
 from c2c_jax.weights.rules import LINEAR, Table, fill, leaf, unfill
 
 TABLE = Table(
@@ -133,14 +133,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def read_metrics(folder: Path) -> dict[str, Any]:
     """The validation metrics of a bundle. Raises BundleError where there is none."""
     return _read_config(folder)["metrics"]
-
-
-def bundle_in(run: Path) -> Path:
-    """The bundle of a run's work directory, or of the name of one that comes with the package; any other folder as it
-    is. Raises CheckpointError for a name of the package's owner that there is not."""
-    if (run / "bundle" / "config.json").is_file():
-        return run / "bundle"
-    return run if run.is_dir() else embedded_folder(run.as_posix()) or run
 
 
 def load_bundle(folder: Path) -> Bundle:
