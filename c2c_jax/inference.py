@@ -256,10 +256,12 @@ def pictures_to_sounds(
     is written beside them.
 
     translator: see `bundle_folder`. clip: where the source checkpoint lies, None: by the bundle's name for it.
-    generation: None writes no sound. average: pictures of one folder make one sound. roots: see `plan`. save_embedding: file for the unit CLAP vectors, [E] of one sound,
-    [B, E] of several, before any sound is made. CLIP and AudioLDM are loaded side by side, each part only where it is
-    needed. Pictures that cannot be read are told of on stderr and left out; at the end they are an ImageError, as is a
-    single one at once. Raises ConfigError, BundleError, CheckpointError or GenerationError; what is written is whole.
+    generation: None writes no sound. average: pictures of one folder make one sound. roots: see `plan`. save_embedding:
+    file for the unit CLAP vectors, [E] of one sound, [B, E] of several, written before any sound is made. CLIP and
+    AudioLDM are loaded at the same time, each part only where it is needed. Every place that is written to is checked
+    before anything is loaded. Pictures that cannot be read are named on stderr and left out; at the end they are an
+    ImageError, as is a single one at once. Raises ConfigError, BundleError, CheckpointError or GenerationError; what is
+    written is whole.
     """
     mixture.check()
     for role, texts in (("--prompt", mixture.prompts), ("--control", generation.controls if generation else ())):

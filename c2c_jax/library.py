@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float16, Int, Shaped
 
+from c2c_jax import __version__
 from c2c_jax.data.store import (
     cause_of,
     checksum_of,
@@ -31,6 +32,8 @@ from c2c_jax.data.store import (
 from c2c_jax.errors import SoundError, StoreError, one_line
 from c2c_jax.hearing import sound_vectors
 from c2c_jax.io.atomic import atomic_write, exclusive_lock
+from c2c_jax.io.console import printable
+from c2c_jax.io.files import path_of, text_of
 from c2c_jax.retrieval import top_k
 from c2c_jax.sounds import SOUND_SUFFIXES, sound_files
 from c2c_jax.spaces import Space, SpaceId
@@ -54,12 +57,24 @@ class Heard:
     sha256: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """A file that could not be read, as it was then. changed: its content or its permissions, in nanoseconds; why: the
+    whole message."""
+
+    name: str
+    size: int
+    changed: int
+    why: str
+
+
 @dataclasses.dataclass(kw_only=True)
 class Library:
     """The sounds of a folder, as far as they have been heard; made by `open_library`.
 
     place: where the index lies. heard: what row i of `vectors_NE` is the vector of; among them may be files that have
-    changed or gone. rows: the row of each file that is as it was, by its name. unheard: the other files.
+    changed or gone. rows: the row of each file that is as it was, by its name. unreadable: files that could not be read
+    and are as they were. unheard: the other files.
     """
 
     folder: Path
@@ -70,10 +85,11 @@ class Library:
     rows: dict[str, int]
     unheard: list[Path]
     is_written: bool
+    unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
 
     def update(self, load: Callable[[], Space], on_sound: Callable[[], None] = lambda: None) -> list[SoundError]:
         """Hears the unheard sounds and writes the index, of long work now and then before its end; what has changed or
-        gone leaves it. Gives what is wrong with those that cannot be read, which stay unheard.
+        gone leaves it. Gives what is wrong with those that cannot be read, which are remembered as `unreadable`.
 
         A file that is known by its content is not heard again under another name or time. load: gives the space, and is
         called once something is to be heard. on_sound: called after each. Raises StoreError where another process
@@ -91,9 +107,7 @@ class Library:
                     try:
                         files[path] = _look_at(path, self.folder)
                     except OSError as error:
-                        errors.append(SoundError(f"{path} cannot be read ({error.strerror})"))
-                    except UnicodeEncodeError:
-                        errors.append(SoundError(f"{os.fsencode(path)!r} has a name that is no UTF-8: rename it"))
+                        errors.append(self._fails(path, SoundError(f"{path} cannot be read ({error.strerror})")))
                 vectors = {
                     path: self.vectors_NE[row_of[one.sha256]] for path, one in files.items() if one.sha256 in row_of
                 }
@@ -103,7 +117,8 @@ class Library:
                 if fresh:
                     found, wrong = sound_vectors(fresh, load(), on_sound=on_sound)
                     vectors |= {path: _as_stored(path, vector) for path, vector in found.items()}
-                    errors += wrong
+                    unread = [path for path in fresh if path not in found]
+                    errors += [self._fails(path, error) for path, error in zip(unread, wrong, strict=True)]
                 self._add([files[path] for path in vectors], list(vectors.values()))
                 if time.monotonic() - ended > spent / WRITING:
                     since = time.monotonic()
@@ -111,7 +126,7 @@ class Library:
                     ended, spent = time.monotonic(), time.monotonic() - since
             if not self.is_written:
                 self._write()
-        self.unheard = [path for path in self.unheard if _name(path, self.folder) not in self.rows]
+        self.unheard = []
         return errors
 
     def nearest(self, query_QE: Float[np.ndarray, "Q E"], k: int) -> list[list[tuple[float, Path]]]:
@@ -121,10 +136,20 @@ class Library:
         vectors_NE, k = self.vectors_NE[list(rows)], min(k, len(rows))
         has_faiss = len(rows) > FAISS_FROM and importlib.util.find_spec("faiss") is not None
         cosine_Qk, index_Qk = (_faiss_top_k if has_faiss else top_k)(query_QE, vectors_NE, k)
+        if not np.isfinite(cosine_Qk).all():
+            raise StoreError(
+                f"the index {self.place} holds vectors without a direction; delete it to read the sounds again"
+            )
         return [
-            [(float(cosine), self.folder / names[index]) for cosine, index in zip(*of_query, strict=True)]
+            [(float(cosine), self.folder / path_of(names[index])) for cosine, index in zip(*of_query, strict=True)]
             for of_query in zip(cosine_Qk, index_Qk, strict=True)
         ]
+
+    def _fails(self, path: Path, error: SoundError) -> SoundError:
+        """Remembers a file that cannot be read."""
+        self.unreadable.append(Unreadable(*_state_of_failure(path, self.folder), printable(error)))
+        self.is_written = False
+        return error
 
     def _add(self, files: list[Heard], vectors: list[Float16[np.ndarray, "E"]]) -> None:
         if files:
@@ -148,6 +173,8 @@ class Library:
                 ) from error
             sounds = [checksum_of(vectors_NE[start : start + CHUNK_ROWS]) for start in range(0, len(rows), CHUNK_ROWS)]
             fields = {"format": FORMAT, "space": dataclasses.asdict(self.space), "rows": len(rows), "dtype": DTYPE}
+            failures = [dataclasses.astuple(one) for one in self.unreadable]
+            fields |= {"unreadable": failures, "version": __version__}
             checksums = {"sounds": sounds, "captions": texts}
             write_json(beside / "manifest.json", {**fields, "chunk_rows": CHUNK_ROWS, "checksums": checksums})
         self.is_written = True
@@ -171,10 +198,16 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
         holder = own if os.access(folder, os.W_OK) else _cache_of(folder)
     name = space.fingerprint[:16]
     places = [place for place in (holder / name, own / name) if (place / "manifest.json").is_file()]
-    heard, vectors_NE = _read(places[0], space) if places else ([], np.zeros((0, space.dim), DTYPE))
+    heard, vectors_NE, failed = _read(places[0], space) if places else ([], np.zeros((0, space.dim), DTYPE), [])
     row_of = {(one.name, one.size, one.modified): row for row, one in enumerate(heard)}
     now = {path: (_name(path, folder), *_stamp(path)) for path in paths}
     rows = {state[0]: row_of[state] for state in now.values() if state in row_of}
+    failure_of = {(one.name, one.size, one.changed): one for one in failed}
+    unreadable = {
+        path: failure_of[state]
+        for path, known in now.items()
+        if known not in row_of and (state := _state_of_failure(path, folder)) in failure_of
+    }
     return Library(
         folder=folder,
         place=holder / name,
@@ -182,13 +215,15 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
         heard=heard,
         vectors_NE=vectors_NE,
         rows=rows,
-        unheard=[path for path, state in now.items() if state not in row_of],
-        is_written=len(rows) == len(heard),
+        unheard=[path for path, state in now.items() if state not in row_of and path not in unreadable],
+        is_written=len(rows) == len(heard) and len(unreadable) == len(failed),
+        unreadable=list(unreadable.values()),
     )
 
 
-def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float16[np.ndarray, "N E"]]:
-    """What an index holds, checked. Raises StoreError where it is damaged, of another format or of another space."""
+def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float16[np.ndarray, "N E"], list[Unreadable]]:
+    """What an index holds, checked, without the files that another version could not read. Raises StoreError where it
+    is damaged, of another format or of another space."""
     manifest = read_json(place / "manifest.json")
     try:
         if manifest["format"] != FORMAT or manifest["space"]["fingerprint"] != space.fingerprint:
@@ -202,10 +237,12 @@ def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float16[np.ndarray,
             if found != (checksums["sounds"][chunk], checksums["captions"][chunk]):
                 raise ValueError(f"checksums of chunk {chunk}")
             heard += [Heard(*json.loads(line)) for line in lines]
+        is_current = manifest.get("version") == __version__
+        failed = [Unreadable(*one) for one in manifest["unreadable"]] if is_current else []
     except (KeyError, TypeError, IndexError, ValueError, FileNotFoundError) as error:
         cause = one_line(error)
         raise StoreError(f"the index {place} is damaged ({cause}); delete it to hear the sounds again") from None
-    return heard, vectors_NE
+    return heard, vectors_NE, failed
 
 
 def _cache_of(folder: Path) -> Path:
@@ -224,7 +261,7 @@ def _sole_writer(folder: Path) -> Iterator[None]:
 
 
 def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    return text_of(path.relative_to(folder))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -236,9 +273,17 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def _state_of_failure(path: Path, folder: Path) -> tuple[str, int, int]:
+    """Name, size and time of the last change of a file that cannot be read: permissions count, too."""
+    try:
+        status = path.stat()
+    except OSError:
+        return _name(path, folder), -1, -1
+    return _name(path, folder), status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+
+
 def _look_at(path: Path, folder: Path) -> Heard:
-    """Raises OSError for a file that cannot be read, UnicodeEncodeError for a name that cannot be printed."""
-    str(path).encode("utf-8")
+    """Raises OSError for a file that cannot be read."""
     stamp = _stamp(path)
     with open(path, "rb") as file:
         return Heard(_name(path, folder), *stamp, hashlib.file_digest(file, "sha256").hexdigest())

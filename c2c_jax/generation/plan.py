@@ -85,8 +85,8 @@ def sound_places(subject: Subject, candidates: int) -> Iterator[Path]:
 
 
 def require_places(subjects: Sequence[Subject], candidates: int, inputs: Sequence[Path]) -> None:
-    """Raises ConfigError, in one line, where a sound, its spectrogram or its record cannot be written, or where it would
-    replace a file that is read or a sound that c2c_jax did not make."""
+    """Raises ConfigError where a sound, its spectrogram or its record cannot be written, or where it would replace a
+    file that is read or a sound that c2c_jax did not make."""
     for subject in subjects:
         for file in sound_places(subject, candidates):
             for place in (file, file.with_suffix(".mel.png"), file.with_suffix(".sound.json")):

@@ -7,6 +7,8 @@ from rich.console import Console
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 def printable(text: object) -> str:
     """Text on one line, its control, direction and undecodable characters written as escapes (`\\n`, `\\x1b`)."""
@@ -21,10 +23,14 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def print_fields(*fields: object) -> None:
-    """Prints one line of tab-separated fields on stdout, each as `printable` writes it; what stdout's encoding lacks is
-    escaped too."""
-    line, encoding = "\t".join(map(printable, fields)), sys.stdout.encoding or "utf-8"
-    print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    """Prints one line of tab-separated fields on stdout. Tabs, line ends and other control characters inside a field
+    are written as escapes; on a terminal so is all that `printable` escapes."""
+    unsafe = _UNSAFE if sys.stdout.isatty() else _CONTROL
+    line = "\t".join(unsafe.sub(_escaped, str(field)) for field in fields)
+    if sys.stdout.errors == "strict":
+        encoding = sys.stdout.encoding or "utf-8"
+        line = line.encode(encoding, "backslashreplace").decode(encoding)
+    print(line, flush=True)
 
 
 class SafeConsole(Console):
