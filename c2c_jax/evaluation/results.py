@@ -12,13 +12,12 @@ from jaxtyping import Float
 from c2c_jax.errors import C2CError, ConfigError
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
-from c2c_jax.evaluation.tables import latex, markdown, tables
+from c2c_jax.evaluation.tables import escaped, latex, markdown, tables
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import found_at
 from c2c_jax.io.json import read_json_as
 from c2c_jax.io.places import require_file_place, require_folder_place
-from c2c_jax.publishing.markdown import plain
 
 FILES = ("metrics.json", "table.md", "table.tex", "vectors.npz")
 VECTORS = 1000  # of each kind, at most
@@ -80,7 +79,7 @@ def write(results: Results, out: Path) -> list[Path]:
         "rows": [row.to_json() for row in results.rows],
     }
     found = tables(results.rows)
-    notes = "".join(f"\n{plain(line)}\n" for line in told(results))
+    notes = "".join(f"\n{escaped(line)}\n" for line in told(results))
     texts = {
         "metrics.json": json.dumps(content, indent=2, allow_nan=False) + "\n",
         "table.md": "\n".join(map(markdown, found)) + notes,

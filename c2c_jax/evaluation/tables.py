@@ -115,7 +115,7 @@ def markdown(table: Table) -> str:
 
 def escaped(text: str) -> str:
     """Text on one line, without markup of Markdown; brackets, which intervals have, are kept where no link follows."""
-    return re.sub(r"([|<>*`&#\\!]|\](?=\())", r"\\\1", printable(text))
+    return re.sub(r"(^\[|[|<>*`&#\\!]|\](?=\())", r"\\\1", printable(text))
 
 
 def latex(table: Table) -> str:

@@ -40,7 +40,7 @@ class Player:
 def player(path: Path, rate: int) -> Player:
     """A sound file to be played on a page, at `rate` samples a second. Raises SoundError as `read_sound` does, and for
     a sound longer than any that is generated."""
-    samples = read_sound(path, rate, LONGEST + 1)
+    samples = read_sound(path, rate, LONGEST + 1.0)
     if len(samples) > LONGEST * rate:
         raise SoundError(f"{path} is longer than {LONGEST} seconds: it is not shown")
     return Player(
