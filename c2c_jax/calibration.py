@@ -10,20 +10,22 @@ from jaxtyping import Float
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from c2c_jax.errors import BundleError, ConfigError, ImageError, SoundError, StoreError
+from c2c_jax.errors import BundleError, C2CError, ConfigError, ImageError, SoundError, StoreError
 from c2c_jax.evaluation.encoding import Vectors, heard_vectors, load_clap, load_clip, picture_vectors
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.rows import LeftOut
 from c2c_jax.evaluation.trained_on import trained_on
 from c2c_jax.inference import ENCODED_AT_ONCE, translate
+from c2c_jax.io.files import found_at
+from c2c_jax.io.places import require_replaceable_folder
 from c2c_jax.models.gap import Gap, over_source_gap
 from c2c_jax.sounds import sound_files
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.weights.folders import EMBEDDED
-from c2c_jax.weights.translator import Bundle, bundle_in, load_bundle, write_gap
+from c2c_jax.weights.resolve import BUNDLE_FILES, bundle_folder, is_local
+from c2c_jax.weights.translator import Bundle, load_bundle, write_gap
 
 FEWEST = 8  # files that a mean is taken of
-FILES = {"config.json", "model.safetensors"}  # of a bundle
 EXPORTED = "README.md", "model_from_image.onnx"  # what an export tells and makes of the statistics
 
 
@@ -72,7 +74,7 @@ def calibrate(
     """Estimates the means of pictures' and of sounds' vectors and writes them into a bundle, with the captions' means
     where it lacks them; what it knows of the other kind stays.
 
-    run: a work directory or a bundle folder. sounds: a folder. clip, clap: names as for `load_space`, None: the
+    run: see `bundle_folder`. sounds: a folder. clip, clap: names as for `load_space`, None: the
     bundle's own. store: the one that the bundle was trained on, which is needed for captions' means alone; None: where
     the run says. out: the folder of the bundle to write, None: the one that was read. console: for progress and for
     files that cannot be read, which are left out.
@@ -151,19 +153,35 @@ def remove(run: Path, out: Path | None = None) -> Calibration:
 
 def _places(run: Path, out: Path | None) -> tuple[Path, Path | None]:
     """The bundle's folder, and the one to write; None: the same. Raises ConfigError where it cannot be written."""
-    folder = bundle_in(run)
+    folder = bundle_folder(run)
     if out is not None and out.resolve() == folder.resolve():
         out = None
-    if out is None and folder.resolve().is_relative_to(EMBEDDED.resolve()):
-        raise ConfigError(f"{run} comes with c2c_jax and stays as it is: pass --out, a folder for the new bundle")
-    if out is not None and out.exists() and not (out.is_dir() and {path.name for path in out.iterdir()} <= FILES):
-        raise ConfigError(f"{out} is there and no bundle alone: name another --out")
+    if out is None and (not is_local(run) or folder.resolve().is_relative_to(EMBEDDED.resolve())):
+        raise ConfigError(
+            f"{run} is not a folder of your own and stays as it is: pass --out, a folder for the new bundle"
+        )
+    if out is not None:
+        require_replaceable_folder(out, "--out")
+        if out.is_dir() and not _may_be_replaced(out):
+            raise ConfigError(f"--out {out} is there, and holds other things than a bundle: name another --out")
     return folder, out
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether a folder is empty, or a bundle and nothing else."""
+    found = sorted(path.name for path in folder.iterdir())
+    if found != sorted(BUNDLE_FILES):
+        return not found
+    try:
+        load_bundle(folder)
+    except C2CError:
+        return False
+    return True
 
 
 def _sounds_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise SoundError(f"expected a folder of sounds at {folder}, found {'a file' if folder.exists() else 'none'}")
+        raise SoundError(f"expected a folder of sounds at {folder}, found {found_at(folder)}: name the folder")
     files = sound_files(folder)
     _require_enough(len(files), f"sounds in {folder}", SoundError)
     return files

@@ -1,7 +1,6 @@
 """The way from pictures to CLAP vectors, and on to sounds: CLIP's vision tower, the translator, AudioLDM."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,15 +14,20 @@ from rich.console import Console
 from rich.progress import Progress
 
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
-from c2c_jax.generation.plan import Subject, control_file, plan, require_place
+from c2c_jax.generation.plan import Subject, control_file, plan, require_place, require_places
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.images import read_image
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.console import stderr_console
+from c2c_jax.io.files import is_regular, sha256_of, text_of, user_path
+from c2c_jax.io.places import require_file_place
+from c2c_jax.io.text import require_text
 from c2c_jax.models.gap import translate_image
 from c2c_jax.models.layers import unit
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
 from c2c_jax.weights.folders import checkpoint_folder
-from c2c_jax.weights.translator import Bundle, bundle_in, load_bundle
+from c2c_jax.weights.resolve import bundle_folder, is_local
+from c2c_jax.weights.translator import Bundle, load_bundle
 
 if TYPE_CHECKING:  # torch is loaded where a sound is asked for, and there alone
     from c2c_jax.generation.audioldm import AudioLDM
@@ -60,9 +64,19 @@ class Mixture:
 
 def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "B E"]:
     """Unit vectors [B, E] of the bundle's target space, float32, from pictures' raw vectors [B, S] of its source space,
-    over the modality gap as far as the bundle knows it, and towards the captions that it remembers."""
+    over the modality gap as far as the bundle knows it, and towards the captions that it remembers.
+
+    Raises BundleError for a translator that gives vectors that are not finite.
+    """
     with jax.default_matmul_precision("float32"):  # accelerators round to less unless told otherwise
-        return np.asarray(unit(translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS), bundle.memory)))
+        found = translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS), bundle.memory)
+        vectors_BE = np.asarray(unit(found))
+    if not (np.isfinite(vectors_BE).all() and vectors_BE.any(axis=1).all()):
+        raise BundleError(
+            f"the translator from {bundle.source.name} to {bundle.target.name} gives vectors that are not finite, or "
+            "zero: its weights are damaged; export or train it again"
+        )
+    return vectors_BE
 
 
 def in_use(bundle: Bundle) -> list[str]:
@@ -129,7 +143,7 @@ def load_generator(
     network is loaded; of a folder that holds no text tower, and where no text is asked for, their widths are. Raises
     CheckpointError, BundleError or GenerationError."""
     folder = checkpoint_folder(wanted.audioldm)
-    if wanted.ranker and not Path(wanted.ranker).expanduser().is_file():
+    if wanted.ranker and not is_regular(user_path(wanted.ranker)):
         checkpoint_folder(wanted.ranker)  # told of before the generator is waited for
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.checkpoint import check_layout, check_text, digest
@@ -222,12 +236,7 @@ def controls_of(subjects: Sequence[Subject], generator: "AudioLDM") -> "list[Wan
 
 
 def _record(path: Path) -> dict[str, str]:
-    return {"path": str(path), "sha256": _sha256(path)}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {"path": text_of(path), "sha256": sha256_of(path)}
 
 
 def pictures_to_sounds(
@@ -239,19 +248,25 @@ def pictures_to_sounds(
     mixture: Mixture = Mixture(),  # noqa: B008
     average: bool = False,
     out: Path | None = None,
+    roots: Sequence[Path] = (),
     sound_format: str | None = None,
     save_embedding: Path | None = None,
 ) -> Iterator[Path]:
     """Writes the sounds of pictures, each as soon as it is there, and gives the files; see `rendering.render` for what
     is written beside them.
 
-    clip: where the source checkpoint lies, None: by the bundle's name for it. generation: None writes no sound.
-    average: pictures of one folder make one sound. save_embedding: file for the unit CLAP vectors, [E] of one sound,
-    [B, E] of several, before any sound is made. CLIP and AudioLDM are loaded side by side, each part only where it is
-    needed. Pictures that cannot be read are told of on stderr and left out; at the end they are an ImageError, as is a
-    single one at once. Raises ConfigError, BundleError, CheckpointError or GenerationError; what is written is whole.
+    translator: see `bundle_folder`. clip: where the source checkpoint lies, None: by the bundle's name for it.
+    generation: None writes no sound. average: pictures of one folder make one sound. roots: see `plan`. save_embedding:
+    file for the unit CLAP vectors, [E] of one sound, [B, E] of several, written before any sound is made. CLIP and
+    AudioLDM are loaded at the same time, each part only where it is needed. Every place that is written to is checked
+    before anything is loaded. Pictures that cannot be read are named on stderr and left out; at the end they are an
+    ImageError, as is a single one at once. Raises ConfigError, BundleError, CheckpointError or GenerationError; what is
+    written is whole.
     """
     mixture.check()
+    for role, texts in (("--prompt", mixture.prompts), ("--control", generation.controls if generation else ())):
+        for text in texts:
+            require_text(text, role)
     if mixture.prompts and generation is None:
         raise ConfigError("--prompt needs --audioldm, whose text tower makes a vector of it")
     if generation:
@@ -260,15 +275,21 @@ def pictures_to_sounds(
         paths,
         average=average,
         out=out,
+        roots=roots,
         sound_format=sound_format,
         controls=generation.controls if generation else (),
         candidates=generation.sampling.candidates if generation else 1,
     )
-    if generation and save_embedding and save_embedding.absolute() in {one.out.absolute() for one in subjects}:
-        raise ConfigError(f"sound and vectors cannot both be written to {save_embedding}: name other files")
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
-    translator = bundle_in(translator)
-    bundle = load_bundle(translator)
+    inputs = [*paths, *mixture.pictures]
+    if generation:
+        require_places(subjects, generation.sampling.candidates, inputs)
+    if save_embedding:
+        _require_embedding_place(save_embedding, inputs)
+        if generation and save_embedding.absolute() in {one.out.absolute() for one in subjects}:
+            raise ConfigError(f"sound and vectors cannot both be written to {save_embedding}: name other files")
+    console = stderr_console()
+    folder = bundle_folder(translator)
+    bundle = load_bundle(folder)
     checkpoint_folder(clip or bundle.source.name)  # told of before the generator is waited for
     with ThreadPoolExecutor(1) as beside, _bar(console) as bar:
         loading = beside.submit(load_generator, generation, bundle, mixture) if generation else None
@@ -313,7 +334,10 @@ def pictures_to_sounds(
     if generator and generation:
         mixed_in = [*mixture.prompts, *(_record(path) for path in mixture.pictures)]
         about |= {
-            "translator": {"path": str(translator), "sha256": _sha256(translator / "model.safetensors")},
+            "translator": {
+                "path": text_of(folder if is_local(translator) else translator),
+                "sha256": sha256_of(folder / "model.safetensors"),
+            },
             "clip": dataclasses.asdict(space.id),
         }
         of_pictures = {
@@ -327,6 +351,15 @@ def pictures_to_sounds(
         yield from _sounds(*asked, generator, ranker, generation, about, console)
     if errors:
         raise ImageError(f"{len(errors)} of {len(paths)} pictures could not be read; they are named above")
+
+
+def _require_embedding_place(path: Path, inputs: Sequence[Path]) -> None:
+    """Raises ConfigError where the vectors cannot be written, or where they would replace what is not an .npy file."""
+    require_file_place(path, "--save-embedding", inputs)
+    if is_regular(path) and path.stat().st_size:
+        with open(path, "rb") as file:
+            if file.read(6) != b"\x93NUMPY":
+                raise ConfigError(f"--save-embedding {path} is there, and not an .npy file: name another file")
 
 
 def _sounds(

@@ -21,12 +21,14 @@ import msgspec
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from c2c_jax import __version__
 from c2c_jax.data.chunks import MAX_CHUNK_ROWS, ChunkedArray, Dtype, stored_as, why_not_stored
 from c2c_jax.data.store import Count, Sha256, read_record, read_texts, write_captions, write_json
 from c2c_jax.errors import SoundError, StoreError
 from c2c_jax.hearing import sound_vectors
 from c2c_jax.io.atomic import atomic_write, exclusive_lock, sweep
-from c2c_jax.io.files import is_regular, sha256_of
+from c2c_jax.io.console import printable
+from c2c_jax.io.files import is_regular, path_of, sha256_of, text_of
 from c2c_jax.io.json import parse_json
 from c2c_jax.retrieval import top_k
 from c2c_jax.sounds import SOUND_SUFFIXES, sound_files
@@ -52,6 +54,17 @@ class Heard:
     sha256: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """A file that could not be read, as it was then. changed: its content or its permissions, in nanoseconds; why: the
+    whole message."""
+
+    name: str
+    size: int
+    changed: int
+    why: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Checksums:
     sounds: list[Sha256]
@@ -68,6 +81,8 @@ class _Manifest:
     dtype: Dtype
     chunk_rows: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHUNK_ROWS)]
     checksums: _Checksums
+    unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
+    version: str = ""  # of c2c_jax, by which `unreadable` could not be read
 
     def array(self, place: Path) -> ChunkedArray:
         return ChunkedArray(place / "sounds", (self.rows, self.space.dim), self.chunk_rows, self.dtype, ADVICE)
@@ -78,7 +93,8 @@ class Library:
     """The sounds of a folder, as far as they have been heard; made by `open_library`.
 
     place: where the index lies. heard: what row i of `vectors_NE` is the vector of; among them may be files that have
-    changed or gone. rows: the row of each file that is as it was, by its name. unheard: the other files.
+    changed or gone. rows: the row of each file that is as it was, by its name. unreadable: files that could not be read
+    and are as they were. unheard: the other files.
     """
 
     folder: Path
@@ -89,10 +105,11 @@ class Library:
     rows: dict[str, int]
     unheard: list[Path]
     is_written: bool
+    unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
 
     def update(self, load: Callable[[], Space], on_sound: Callable[[], None] = lambda: None) -> list[SoundError]:
         """Hears the unheard sounds and writes the index, of long work now and then before its end; what has changed or
-        gone leaves it. Gives what is wrong with those that cannot be read, which stay unheard.
+        gone leaves it. Gives what is wrong with those that cannot be read, which are remembered as `unreadable`.
 
         A file that is known by its content is not heard again under another name or time. load: gives the space, and is
         called once something is to be heard. on_sound: called after each. Raises StoreError where another process
@@ -110,9 +127,7 @@ class Library:
                     try:
                         files[path] = _look_at(path, self.folder)
                     except OSError as error:
-                        errors.append(SoundError(f"{path} cannot be read ({error.strerror})"))
-                    except UnicodeEncodeError:
-                        errors.append(SoundError(f"{os.fsencode(path)!r} has a name that is no UTF-8: rename it"))
+                        errors.append(self._fails(path, SoundError(f"{path} cannot be read ({error.strerror})")))
                 vectors = {
                     path: self.vectors_NE[row_of[one.sha256]] for path, one in files.items() if one.sha256 in row_of
                 }
@@ -121,12 +136,13 @@ class Library:
                     on_sound()
                 if fresh:
                     found, wrong = sound_vectors(fresh, load(), on_sound=on_sound)
-                    errors += wrong
                     for path, vector_E in found.items():
                         try:
                             vectors[path] = _as_stored(path, vector_E)
                         except SoundError as error:
-                            errors.append(error)
+                            errors.append(self._fails(path, error))
+                    unread = [path for path in fresh if path not in found]
+                    errors += [self._fails(path, error) for path, error in zip(unread, wrong, strict=True)]
                 self._add([files[path] for path in vectors], list(vectors.values()))
                 if time.monotonic() - ended > spent / WRITING:
                     since = time.monotonic()
@@ -134,7 +150,7 @@ class Library:
                     ended, spent = time.monotonic(), time.monotonic() - since
             if not self.is_written:
                 self._write()
-        self.unheard = [path for path in self.unheard if _name(path, self.folder) not in self.rows]
+        self.unheard = []
         return errors
 
     def nearest(self, query_QE: Float[np.ndarray, "Q E"], k: int) -> list[list[tuple[float, Path]]]:
@@ -144,10 +160,20 @@ class Library:
         vectors_NE, k = self.vectors_NE[list(rows)], min(k, len(rows))
         has_faiss = len(rows) > FAISS_FROM and importlib.util.find_spec("faiss") is not None
         cosine_Qk, index_Qk = (_faiss_top_k if has_faiss else top_k)(query_QE, vectors_NE, k)
+        if not np.isfinite(cosine_Qk).all():
+            raise StoreError(
+                f"the index {self.place} holds vectors without a direction; delete it to read the sounds again"
+            )
         return [
-            [(float(cosine), self.folder / names[index]) for cosine, index in zip(*of_query, strict=True)]
+            [(float(cosine), self.folder / path_of(names[index])) for cosine, index in zip(*of_query, strict=True)]
             for of_query in zip(cosine_Qk, index_Qk, strict=True)
         ]
+
+    def _fails(self, path: Path, error: SoundError) -> SoundError:
+        """Remembers a file that cannot be read."""
+        self.unreadable.append(Unreadable(*_state_of_failure(path, self.folder), printable(error)))
+        self.is_written = False
+        return error
 
     def _add(self, files: list[Heard], vectors: list[Float[np.ndarray, "E"]]) -> None:
         if files:
@@ -169,6 +195,8 @@ class Library:
                 array.describe()
                 sounds = [array.write(chunk, vectors_NE[array.rows_of(chunk)]) for chunk in range(array.chunks)]
                 fields = {"format": FORMAT, "space": dataclasses.asdict(self.space), "rows": len(rows), "dtype": dtype}
+                failures = [dataclasses.asdict(one) for one in self.unreadable]
+                fields |= {"unreadable": failures, "version": __version__}
                 checksums = {"sounds": sounds, "captions": texts}
                 write_json(temporary / "manifest.json", {**fields, "chunk_rows": CHUNK_ROWS, "checksums": checksums})
         except OSError as error:
@@ -197,10 +225,16 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
     sweep(holder, own)
     name = space.fingerprint[:16]
     places = [place for place in (holder / name, own / name) if is_regular(place / "manifest.json")]
-    heard, vectors_NE = _read(places[0], space) if places else ([], np.zeros((0, space.dim), DTYPES[0]))
+    heard, vectors_NE, failed = _read(places[0], space) if places else ([], np.zeros((0, space.dim), DTYPES[0]), [])
     row_of = {(one.name, one.size, one.modified): row for row, one in enumerate(heard)}
     now = {path: (_name(path, folder), *_stamp(path)) for path in paths}
     rows = {state[0]: row_of[state] for state in now.values() if state in row_of}
+    failure_of = {(one.name, one.size, one.changed): one for one in failed}
+    unreadable = {
+        path: failure_of[state]
+        for path, known in now.items()
+        if known not in row_of and (state := _state_of_failure(path, folder)) in failure_of
+    }
     return Library(
         folder=folder,
         place=holder / name,
@@ -208,13 +242,15 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
         heard=heard,
         vectors_NE=vectors_NE,
         rows=rows,
-        unheard=[path for path, state in now.items() if state not in row_of],
-        is_written=len(rows) == len(heard),
+        unheard=[path for path, state in now.items() if state not in row_of and path not in unreadable],
+        is_written=len(rows) == len(heard) and len(unreadable) == len(failed),
+        unreadable=list(unreadable.values()),
     )
 
 
-def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float[np.ndarray, "N E"]]:
-    """What an index holds, checked. Raises StoreError where it is damaged, of another format or of another space."""
+def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float[np.ndarray, "N E"], list[Unreadable]]:
+    """What an index holds, checked, without the files that another version could not read. Raises StoreError where it
+    is damaged, of another format or of another space."""
     manifest = read_record(_Manifest, place / "manifest.json", FORMAT, ADVICE)
     if manifest.space.fingerprint != space.fingerprint or manifest.space.dim != space.dim:
         raise StoreError(f"the index {place} is of another space, {manifest.space.name}; {ADVICE}")
@@ -231,7 +267,7 @@ def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float[np.ndarray, "
                 heard.append(Heard(*msgspec.convert(parse_json(line), tuple[str, int, int, str])))
             except (ValueError, msgspec.ValidationError) as cause:
                 raise StoreError(f"the index {place} is damaged ({cause}); {ADVICE}") from None
-    return heard, vectors_NE
+    return heard, vectors_NE, manifest.unreadable if manifest.version == __version__ else []
 
 
 def _cache_of(folder: Path) -> Path:
@@ -253,7 +289,7 @@ def _sole_writer(folder: Path) -> Iterator[None]:
 
 
 def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
+    return text_of(path.relative_to(folder))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -265,9 +301,17 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def _state_of_failure(path: Path, folder: Path) -> tuple[str, int, int]:
+    """Name, size and time of the last change of a file that cannot be read: permissions count, too."""
+    try:
+        status = path.stat()
+    except OSError:
+        return _name(path, folder), -1, -1
+    return _name(path, folder), status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+
+
 def _look_at(path: Path, folder: Path) -> Heard:
-    """Raises OSError for a file that cannot be read, UnicodeEncodeError for a name that cannot be printed."""
-    str(path).encode("utf-8")
+    """Raises OSError for a file that cannot be read."""
     stamp = _stamp(path)
     if not is_regular(path):
         raise OSError(errno.EINVAL, "not a regular file")

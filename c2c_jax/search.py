@@ -12,9 +12,12 @@ from rich.progress import Progress
 from c2c_jax.errors import C2CError, CheckpointError, ConfigError, SoundError
 from c2c_jax.evaluation.encoding import load_clip
 from c2c_jax.inference import in_use, require_same_clap, vectors_of
+from c2c_jax.io.places import require_folder_place
+from c2c_jax.io.text import require_text
 from c2c_jax.library import Library, open_library
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
-from c2c_jax.weights.translator import bundle_in, load_bundle
+from c2c_jax.weights.resolve import bundle_folder
+from c2c_jax.weights.translator import load_bundle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,12 +31,18 @@ class Hits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Found:
-    """The outcome of a search. left_out: what is wrong with each file that could not be read."""
+    """The outcome of a search. unread: what is wrong with each picture that could not be read; `library` has what is
+    wrong with sounds."""
 
     hits: list[Hits]
     clap: SpaceId
     library: Library
-    left_out: list[C2CError]
+    unread: list[C2CError]
+
+    @property
+    def left_out(self) -> list[str]:
+        """What is wrong with each file that could not be read, the sounds of earlier searches included."""
+        return [*map(str, self.unread), *(one.why for one in self.library.unreadable)]
 
 
 def search(
@@ -46,28 +55,33 @@ def search(
     clap: str | None = None,
     top: int = 10,
     index: Path | None = None,
+    names_all: bool = False,
     console: Console,
 ) -> Found:
     """The `top` sounds of a folder that are nearest, by cosine in a CLAP space, to each picture, by CLIP's vision tower
     and the translator over its gap statistics, and to each text, by CLAP's text tower.
 
-    clip, clap: names as for `load_space`, None: the translator's own. Sounds that are new are heard first, see
-    `Library.update`; index: as for `open_library`. console: for progress and for files that cannot be read, which are
-    left out. Raises ConfigError, CheckpointError or BundleError, SoundError where no sound is left, ImageError where no
+    translator: see `bundle_folder`. clip, clap: names as for `load_space`, None: the translator's own. Sounds that are
+    new are encoded first, see `Library.update`; index: as for `open_library`. console: for progress and for files that
+    cannot be read, which are left out: each is named once, in later searches their number, or with `names_all` each
+    again. Raises ConfigError, CheckpointError or BundleError, SoundError where no sound is left, ImageError where no
     query is.
     """
     if not (pictures or texts):
         raise ConfigError("nothing to search for: name a picture, or pass --text")
-    if not all(text.strip() for text in texts):
-        raise ConfigError("--text is empty: say what to search for")
+    for text in texts:
+        require_text(text, "--text")
+    if index:
+        require_folder_place(index, "--index")
     if pictures and not translator:
         raise ConfigError("pictures need --translator, the bundle that carries them to sounds")
-    bundle = load_bundle(bundle_in(translator)) if translator else None
+    bundle = load_bundle(bundle_folder(translator)) if translator else None
     name = clap or (bundle and bundle.target.name)
     if not name:
         raise ConfigError("texts need --clap, the CLAP that hears the library, or a --translator that names it")
     sounds = open_library(library, identify(name), index)
-    left_out: list[C2CError] = []
+    unread: list[C2CError] = []
+    known = sounds.unreadable.copy()
 
     @functools.cache
     def load() -> Space:
@@ -88,30 +102,35 @@ def search(
         queries: dict[tuple[str, str], np.ndarray] = {}
         if bundle and pictures:
             seeing = bar.add_task("seeing", total=len(pictures), visible=len(pictures) > 1)
-            seen, unread = vectors_of(
+            seen, unseen = vectors_of(
                 pictures, load_clip(bundle, clip, reads_texts=False), bundle, lambda: bar.advance(seeing)
             )
             for line in in_use(bundle):
                 console.print(line)
-            left_out += unread
+            unread += unseen
             queries |= {("picture", str(path)): vector_E for path, vector_E in seen.items()}
         if texts:
             queries |= {
                 ("text", text): vector_E for text, vector_E in zip(texts, load().encode_text(texts), strict=True)
             }
         if not queries:
-            raise left_out[0]
+            raise unread[0]
         count = len(sounds.unheard)
         hearing = bar.add_task("hearing", total=count, visible=bool(count))
-        left_out += sounds.update(load, lambda: bar.advance(hearing))
-    if count > len(sounds.unheard):
+        errors = sounds.update(load, lambda: bar.advance(hearing))
+    if count > len(errors):
+        console.print(f"encoded {count - len(errors):,} new sounds of {len(sounds.rows):,}; index: {sounds.place}")
+    is_named = names_all or not sounds.rows
+    for why in (*unread, *([one.why for one in known] if is_named else []), *errors):
+        console.print(f"left out: {why}")
+    if known and not is_named:
         console.print(
-            f"heard {count - len(sounds.unheard):,} new sounds of {len(sounds.rows):,}; index: {sounds.place}"
+            f"{len(known):,} of {len(known) + len(errors) + len(sounds.rows):,} sounds are left out, as they could not "
+            "be read before; --strict names them"
         )
-    for error in left_out:
-        console.print(f"left out: {error}")
     if not sounds.rows:
-        raise SoundError(f"none of the {len(sounds.unheard):,} sounds in {library} can be read; they are named above")
+        count = len(sounds.unreadable)
+        raise SoundError(f"none of the {count:,} sounds in {library} can be read; they are named above")
     nearest = sounds.nearest(np.stack(list(queries.values())), top)
     hits = [Hits(kind=kind, query=query, sounds=of) for (kind, query), of in zip(queries, nearest, strict=True)]
-    return Found(hits=hits, clap=sounds.space, library=sounds, left_out=left_out)
+    return Found(hits=hits, clap=sounds.space, library=sounds, unread=unread)

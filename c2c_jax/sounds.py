@@ -1,5 +1,6 @@
 """Sound files in, mono float32 at one rate out."""
 
+import os
 import re
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def read_sound(path: Path, sample_rate: int, max_seconds: float | None = None) -
     if path.stat().st_size == 0:
         raise SoundError(f"{path} is empty (0 bytes): get the sound again")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             sound, rate = _mono(file, path, max_seconds), file.samplerate
     except (soundfile.SoundFileError, TypeError) as error:  # TypeError: raw samples, of which no header tells
         raise SoundError(f"{path} cannot be read as a sound ({one_line(error)}): get it again, or convert it") from None

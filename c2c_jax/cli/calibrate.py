@@ -13,22 +13,27 @@ translated ones. What cannot be read is told of and left out, and the exit code 
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from c2c_jax.errors import C2CError, ConfigError
+from c2c_jax.io.console import print_fields, printable, stderr_console
+from c2c_jax.io.files import user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.calibration import Calibration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the work directory of a run, or a bundle folder")
+    parser.add_argument(
+        "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
+    )
     parser.add_argument(
         "--images", nargs="+", default=[], metavar="PATH", help="pictures, folders of pictures, or patterns of names"
     )
-    parser.add_argument("--sounds", type=Path, metavar="FOLDER", help="sounds, with the folders inside it")
-    parser.add_argument("--out", type=Path, metavar="BUNDLE", help="folder to write (default: RUN's bundle itself)")
+    parser.add_argument("--sounds", type=user_path, metavar="FOLDER", help="sounds, with the folders inside it")
+    parser.add_argument(
+        "--out", type=user_path, metavar="BUNDLE", help="folder to write (default: RUN's bundle itself)"
+    )
     parser.add_argument("--remove", action="store_true", help="take the statistics of pictures and sounds out again")
 
     where = parser.add_argument_group("where things lie")
@@ -37,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--clap", metavar="NAME", help="the whole CLAP: hub name, folder or file (default: the one the bundle names)"
     )
     where.add_argument(
-        "--store", type=Path,
+        "--store", type=user_path,
         help="the store that RUN was trained on, for a bundle without captions' means (default: where it says)",
     )  # fmt: skip
 
@@ -54,8 +59,6 @@ def run(args: argparse.Namespace) -> None:
     from c2c_jax.images import find_pictures
 
     pictures = find_pictures(args.images)
-    from rich.console import Console
-
     from c2c_jax.calibration import calibrate
 
     done = calibrate(
@@ -66,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         clap=args.clap,
         store=args.store,
         out=args.out,
-        console=Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False),
+        console=stderr_console(),
     )
     show(done)
     if done.left_out:
@@ -91,7 +94,7 @@ def show(done: "Calibration") -> None:
     print(f"in use: {', '.join(done.gap.used) or 'none'}")
     if done.stale:
         print(
-            f"{' and '.join(done.stale)} in {done.folder} still tell of the statistics before: export the bundle again",
+            f"{' and '.join(done.stale)} in {printable(done.folder)} describe the earlier statistics: export it again",
             file=sys.stderr,
         )
-    print(done.folder)
+    print_fields(done.folder)

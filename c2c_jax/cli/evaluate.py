@@ -13,15 +13,20 @@ and vectors.npz. What cannot be read is told of and left out, and the exit code 
 """
 
 import argparse
-from pathlib import Path
 
 from c2c_jax.errors import ConfigError, ManifestError
+from c2c_jax.io.console import print_fields, stderr_console
+from c2c_jax.io.files import user_path
+
+MAX_RESAMPLES, MAX_SEED = 100_000, 2**63 - 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the work directory of a run, or a bundle folder")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR",
+        "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
+    )
+    parser.add_argument(
+        "--out", type=user_path, metavar="DIR",
         help="folder to write (default: RUN/evaluation, unless it holds one with other settings)",
     )  # fmt: skip
 
@@ -31,17 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a caption source, such as txt:FILE, or a store's folder, of which those that training saw are dropped "
         "(default: the captions that training held out)",
     )  # fmt: skip
-    material.add_argument("--pairs", type=Path, metavar="PATH", help="a manifest CSV, or the folder of a usual set")
-    material.add_argument("--sounds", type=Path, metavar="DIR", help="sounds that infer.py made, with their records")
+    material.add_argument(
+        "--pairs", type=user_path, metavar="PATH", help="a manifest CSV, or the folder of a usual set"
+    )
+    material.add_argument(
+        "--sounds", type=user_path, metavar="DIR", help="sounds that infer.py made, with their records"
+    )
     material.add_argument(
         "--reference",
-        type=Path,
+        type=user_path,
         metavar="DIR",
         help="real sounds that --sounds are compared with (default: the pairs')",
     )
 
     where = parser.add_argument_group("where things lie")
-    where.add_argument("--store", type=Path, help="the store that RUN was trained on (default: where it says)")
+    where.add_argument("--store", type=user_path, help="the store that RUN was trained on (default: where it says)")
     where.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
     where.add_argument(
         "--clap", metavar="NAME", help="the whole CLAP: hub name, folder or file (default: the one the bundle names)"
@@ -56,15 +65,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.bootstrap < 0 or args.seed < 0 or (args.csls is not None and args.csls < 1):
-        raise ConfigError("--bootstrap and --seed are 0 or more, --csls 1 or more")
+    if not 0 <= args.bootstrap <= MAX_RESAMPLES:
+        raise ConfigError(f"--bootstrap is {args.bootstrap}: take 0 to {MAX_RESAMPLES:,}")
+    if not 0 <= args.seed <= MAX_SEED:
+        raise ConfigError(f"--seed is {args.seed}: take 0 to {MAX_SEED}")
+    if args.csls is not None and args.csls < 1:
+        raise ConfigError(f"--csls is {args.csls}: take 1 or more")
     if args.reference and not args.sounds:
         raise ConfigError("--reference is what --sounds DIR is compared with, and there is no --sounds")
+    from c2c_jax.weights.resolve import bundle_folder
+
+    bundle_folder(args.run)  # what is not there is refused before anything heavy is imported
     from rich.console import Console
 
     from c2c_jax.evaluation.bootstrap import Bootstrap
     from c2c_jax.evaluation.lookup import Asked
-    from c2c_jax.evaluation.results import told, write
+    from c2c_jax.evaluation.results import require_results_place, told, write
     from c2c_jax.evaluation.run import evaluate
     from c2c_jax.evaluation.tables import markdown, show, tables
     from c2c_jax.evaluation.trained_on import work_directory
@@ -72,8 +88,9 @@ def run(args: argparse.Namespace) -> None:
     workdir = work_directory(args.run)
     out = args.out or (workdir and workdir / "evaluation")
     if not out:
-        raise ConfigError(f"{args.run} is a bundle alone: say with --out where its evaluation goes")
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+        raise ConfigError(f"{args.run} is a bundle without a run: pass --out, the folder for its evaluation")
+    require_results_place(out)
+    errors = stderr_console()
     fields = ("run", "captions", "store", "pairs", "sounds", "reference", "clip", "clap", "csls")
     bootstrap = Bootstrap(resamples=args.bootstrap, seed=args.seed)
     asked = Asked(**{name: getattr(args, name) for name in fields}, bootstrap=bootstrap)
@@ -87,6 +104,6 @@ def run(args: argparse.Namespace) -> None:
             print(markdown(table))
     for line in told(results):
         errors.print(line)
-    print(out)
+    print_fields(out)
     if results.left_out:
         raise ManifestError(f"{len(results.left_out):,} files or rows were not used, or not in full; see above")

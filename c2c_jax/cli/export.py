@@ -10,12 +10,16 @@ Folders of this machine are cut to their last component, in the card and in conf
 """
 
 import argparse
-from pathlib import Path
+
+from c2c_jax.io.console import print_fields
+from c2c_jax.io.files import user_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the work directory of a run, or a bundle folder")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write; an earlier export is replaced")
+    parser.add_argument(
+        "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
+    )
+    parser.add_argument("--out", type=user_path, metavar="DIR", help="folder to write; an earlier export is replaced")
     parser.add_argument("--push", metavar="NAME", help="upload it to this repository of the hub, OWNER/NAME")
     parser.add_argument("--private", action="store_true", help="with --push: the repository is not public")
     parser.add_argument("--onnx", action="store_true", help="write model.onnx too (needs the extra `onnx`)")
@@ -25,4 +29,4 @@ def run(args: argparse.Namespace) -> None:
     from c2c_jax.publishing.export import publish
 
     for place in publish(args.run, out=args.out, push=args.push, private=args.private, onnx=args.onnx):
-        print(place)
+        print_fields(place)

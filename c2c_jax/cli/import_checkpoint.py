@@ -12,15 +12,16 @@ over the vectors of a batch: an imported one computes something else than it did
 """
 
 import argparse
-import sys
-from pathlib import Path
 
 from c2c_jax.errors import ConfigError
+from c2c_jax.io.console import print_fields, stderr_console
+from c2c_jax.io.files import user_path
+from c2c_jax.io.places import require_replaceable_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE.pt", help="the author's checkpoint")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the bundle folder to make")
+    parser.add_argument("file", type=user_path, metavar="FILE.pt", help="the author's checkpoint")
+    parser.add_argument("--out", required=True, type=user_path, metavar="DIR", help="the bundle folder to make")
     parser.add_argument("--kind", help="what the file holds (default: what its keys say)")
     parser.add_argument("--clamp", type=float, help="outputs are cut to ±CLAMP; 0: not (default: as the author's kind)")
     parser.add_argument(
@@ -31,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
-        raise ConfigError(f"{args.out} is there; name another --out, or take it away")
+    require_replaceable_folder(args.out, "--out")
+    if args.out.is_dir() and any(args.out.iterdir()):
+        raise ConfigError(f"{args.out} is there and not empty; name another --out, or move it away")
     from c2c_jax.weights.clip2clap import import_checkpoint
     from c2c_jax.weights.translator import save_bundle
 
@@ -40,6 +42,6 @@ def run(args: argparse.Namespace) -> None:
         args.file, kind=args.kind, clamp=args.clamp, heads=args.heads, source=args.source, target=args.target
     )
     for line in told:
-        print(f"{args.file}: {line}", file=sys.stderr)
+        stderr_console().print(f"{args.file}: {line}")
     save_bundle(args.out, bundle)
-    print(args.out)
+    print_fields(args.out)

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 
 from c2c_jax.errors import ConfigError
 from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, own_sampling
+from c2c_jax.io.console import print_fields
+from c2c_jax.io.files import user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.inference import Generation
@@ -38,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or patterns of names"
     )
     parser.add_argument(
-        "--translator", type=Path, metavar="RUN", default=MINIWORLD_TRANSLATOR,
-        help="the work directory of a run, or its bundle (default: the mini world's, %(default)s)",
+        "--translator", type=user_path, metavar="RUN", default=MINIWORLD_TRANSLATOR,
+        help="the work directory of a run, its bundle, or a hub name (default: the mini world's, %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--audioldm", metavar="NAME",
@@ -50,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     files = parser.add_argument_group("files")
     files.add_argument(
-        "--out", type=Path, help="the sound file of one picture, or a folder (default: beside each picture)"
+        "--out", type=user_path, help="the sound file of one picture, or a folder (default: beside each picture)"
     )
     files.add_argument("--format", choices=("wav", "flac"), help="of sound files (default: wav, or as --out ends)")
-    files.add_argument("--save-embedding", type=Path, metavar="FILE.npy", help="write the CLAP vectors here")
+    files.add_argument("--save-embedding", type=user_path, metavar="FILE.npy", help="write the CLAP vectors here")
 
     vector = parser.add_argument_group("what is heard")
     vector.add_argument(
@@ -61,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     vector.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="mix a text in; may come again")
     vector.add_argument(
-        "--blend", action="append", default=[], type=Path, metavar="IMAGE", help="mix a picture in, too"
+        "--blend", action="append", default=[], type=user_path, metavar="IMAGE", help="mix a picture in, too"
     )
     vector.add_argument(
         "--mix", action="append", default=[], type=float, metavar="W",
@@ -128,18 +130,20 @@ def run(args: argparse.Namespace) -> None:
         mixture=Mixture(prompts=tuple(args.prompt), pictures=tuple(args.blend), weights=tuple(weights)),
         average=args.average,
         out=args.out,
+        roots=[folder for folder in map(user_path, args.images) if folder.is_dir()],
         sound_format=args.format,
         save_embedding=args.save_embedding,
     )
     for path in written:
-        print(path, flush=True)
+        print_fields(path)
 
 
 def _default_audioldm(run: Path) -> str:
     """The generator of translators for the mini world's CLAP. Raises ConfigError for others, which have none."""
-    from c2c_jax.weights.translator import bundle_in, load_bundle
+    from c2c_jax.weights.resolve import bundle_folder
+    from c2c_jax.weights.translator import load_bundle
 
-    if load_bundle(bundle_in(run)).target.name == MINIWORLD_CLAP:
+    if load_bundle(bundle_folder(run)).target.name == MINIWORLD_CLAP:
         return MINIWORLD_AUDIOLDM
     raise ConfigError("nothing to write: pass --audioldm NAME for a sound, or --save-embedding FILE.npy")
 

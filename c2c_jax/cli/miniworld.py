@@ -13,21 +13,27 @@ import argparse
 from pathlib import Path
 
 from c2c_jax.errors import ConfigError
+from c2c_jax.io.console import print_fields
+from c2c_jax.io.files import is_regular, user_path
+from c2c_jax.io.places import require_file_place, require_replaceable_folder
 from c2c_jax.miniworld.captions import STYLES, captions
 from c2c_jax.miniworld.world import CELLS, SPLITS
+
+MAX_COUNT = {"show": 2_000, "captions": 100_000_000, "export": 99_999}
+MAX_SEED = 2**63 - 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
     show = tasks.add_parser("show", help="write a contact sheet with mel-spectrograms, and a page with players")
-    show.add_argument("--out", type=Path, default=Path("miniworld"), metavar="DIR", help="default: %(default)s")
+    show.add_argument("--out", type=user_path, default=Path("miniworld"), metavar="DIR", help="default: %(default)s")
     show.add_argument("--count", type=int, default=48, metavar="N", help="scenes (default: %(default)s, two a source)")
     text = tasks.add_parser("captions", help="write captions, one a line")
-    text.add_argument("--out", type=Path, required=True, metavar="FILE.txt")
+    text.add_argument("--out", type=user_path, required=True, metavar="FILE.txt")
     text.add_argument("--count", type=int, required=True, metavar="N", help="captions")
     text.add_argument("--style", choices=STYLES, help="default: all three by even chance")
     export = tasks.add_parser("export", help="write pictures, sounds and a manifest of both")
-    export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export.add_argument("--out", type=user_path, required=True, metavar="DIR")
     export.add_argument("--count", type=int, default=5 * CELLS, metavar="N", help="scenes (default: %(default)s)")
     export.add_argument("--style", choices=STYLES, default="mixed", help="of the captions (default: %(default)s)")
     for task, split in ((show, "test"), (text, "train"), (export, "test")):
@@ -36,23 +42,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.count < 1 or args.seed < 0:
-        raise ConfigError(f"--count must be 1 or more and --seed 0 or more, not {args.count} and {args.seed}")
+    most = MAX_COUNT[args.task]
+    if not (1 <= args.count <= most and 0 <= args.seed <= MAX_SEED):
+        raise ConfigError(f"--count is {args.count} and --seed {args.seed}: take 1 to {most:,}, and 0 to {MAX_SEED}")
     if args.task == "captions":
         return write_captions(args)
+    if args.task == "show":
+        for name in ("miniworld.png", "miniworld.html"):
+            require_file_place(args.out / name, "--out")
+    else:
+        _require_export_place(args.out)
     from c2c_jax.miniworld.show import export, show
 
     if args.task == "show":
         for path in show(args.out, args.split, args.count, args.seed):
-            print(path)
+            print_fields(path)
     else:
-        print(export(args.out, args.split, args.count, args.seed, args.style))
+        print_fields(export(args.out, args.split, args.count, args.seed, args.style))
 
 
 def write_captions(args: argparse.Namespace) -> None:
     from c2c_jax.io.atomic import atomic_write
 
+    require_file_place(args.out, "--out")
+    if is_regular(args.out) and args.out.stat().st_size:
+        raise ConfigError(f"--out {args.out} is there and not empty: name another file, or move it away")
     styles = (args.style,) if args.style else STYLES
     with atomic_write(args.out) as beside, open(beside, "w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for text in captions(args.split, args.count, args.seed, styles))
-    print(args.out)
+    print_fields(args.out)
+
+
+def _require_export_place(out: Path) -> None:
+    """Raises ConfigError where the folder holds anything but an earlier export, which is replaced as a whole."""
+    from c2c_jax.miniworld.show import is_export
+
+    require_replaceable_folder(out, "--out")
+    if out.is_dir() and any(out.iterdir()) and not is_export(out):
+        raise ConfigError(f"--out {out} is there, and not an earlier export: name another folder, or move it away")

@@ -4,50 +4,71 @@ examples:
   c2c report runs/mlp
   c2c report runs/mlp --sounds sounds --evaluation evaluated --out mlp.html
 
-RUN is the work directory of train.py, or a bundle folder. --sounds is a folder that infer.py filled (with --control for
-control sounds and --ranker for CLAP scores), --evaluation one that c2c evaluate filled: RUN/evaluation, if it is there,
-unless told otherwise. The page is one file of HTML
-with all pictures and sounds in it: it opens offline, on phones too. A section without its part says how to make that.
+RUN is the work directory of train.py, a bundle folder, or a hub name. --sounds is a folder that infer.py filled (with
+--control for control sounds and --ranker for CLAP scores), --evaluation one that c2c evaluate filled (default:
+RUN/evaluation, if it is there). The page is one file of HTML with all pictures and sounds in it: it opens offline, on
+phones too. A section without its part says how to make that.
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from c2c_jax.errors import ConfigError, ReportError
+from c2c_jax.io.console import printable, stderr_console
+from c2c_jax.io.files import is_regular, user_path
+from c2c_jax.io.places import require_file_place
+
+HTML = re.compile(rb"\s*<!doctype html|\s*<html", re.IGNORECASE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the work directory of a run, or a bundle folder")
-    parser.add_argument("--sounds", type=Path, metavar="DIR", help="sounds of infer.py, with their records")
+    parser.add_argument(
+        "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
+    )
+    parser.add_argument("--sounds", type=user_path, metavar="DIR", help="sounds of infer.py, with their records")
     parser.add_argument(
         "--evaluation",
-        type=Path,
+        type=user_path,
         metavar="DIR",
         help="what c2c evaluate wrote (default: RUN/evaluation, if it is there)",
     )
     parser.add_argument("--most", type=int, default=24, metavar="N", help="pictures that are shown (default: 24)")
     parser.add_argument(
-        "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="the page (default: %(default)s)"
+        "--out",
+        type=user_path,
+        default=Path("report.html"),
+        metavar="FILE.html",
+        help="the page (default: %(default)s)",
     )
 
 
 def run(args: argparse.Namespace) -> None:
     if args.most < 1:
         raise ConfigError(f"--most is {args.most}: take 1 or more")
-    if args.out.is_dir():
-        raise ConfigError(f"--out {args.out} is a folder: name a file in it, such as {args.out / 'report.html'}")
-    from rich.console import Console
+    _require_page_place(args.out)
+    from c2c_jax.weights.resolve import bundle_folder
 
+    bundle_folder(args.run)  # what is not there is refused before anything heavy is imported
     from c2c_jax.evaluation.report.page import write_report
     from c2c_jax.evaluation.trained_on import work_directory
 
     evaluation, workdir = args.evaluation, work_directory(args.run)
-    if not evaluation and workdir and (workdir / "evaluation/metrics.json").is_file():
+    if not evaluation and workdir and is_regular(workdir / "evaluation/metrics.json"):
         evaluation = workdir / "evaluation"
     left_out = write_report(args.run, args.out, evaluation=evaluation, sounds=args.sounds, most=args.most)
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console = stderr_console()
     for error in left_out:
         console.print(f"left out: {error}")
-    print(f"{args.out}  {args.out.stat().st_size / 1e6:.2f} MB", flush=True)
+    print(f"{printable(args.out)}  {args.out.stat().st_size / 1e6:.2f} MB", flush=True)
     if left_out:
         raise ReportError(f"{len(left_out)} of the files below {args.sounds} could not be shown; they are named above")
+
+
+def _require_page_place(out: Path) -> None:
+    """Raises ConfigError where the page cannot be written, or would replace what is not a page."""
+    require_file_place(out, "--out")
+    if is_regular(out) and out.stat().st_size:
+        with open(out, "rb") as file:
+            if not HTML.match(file.read(64)):
+                raise ConfigError(f"--out {out} is there, and not a page of HTML: name another file")

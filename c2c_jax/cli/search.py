@@ -6,10 +6,11 @@ examples:
   c2c search photos/ --library SOUNDS --translator runs/mlp/bundle --top 3 --json > found.json
   c2c search --text "heavy rain" --text "a dog barks" --library SOUNDS --clap laion/clap-htsat-unfused
 
-Printed are cosines and files, the nearest first; into a pipe they are lines of score<TAB>file, and with several queries
-<TAB>query behind. The sounds are heard once: their vectors are kept in SOUNDS/.c2c-index, in the user's cache folder
-where SOUNDS may not be written to, or in --index. What cannot be read is told of and left out, and the exit code is 2
-at the end.
+Cosines and files are printed, the nearest first; into a pipe as lines of score<TAB>file, with several queries followed
+by <TAB>query. Control characters of names are escaped there; --json has the names as they are. Sounds are embedded once
+and cached in SOUNDS/.c2c-index, in the user's cache folder where SOUNDS may not be written to, or in --index. Sounds
+that cannot be read are left out: each is named once, later only their number; --strict names them again and exits with
+2. The exit code is 2 also where a picture cannot be read.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING
 
 from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR
 from c2c_jax.errors import C2CError, ConfigError
+from c2c_jax.io.console import print_fields, printable, stderr_console
+from c2c_jax.io.files import text_of, user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.search import Found
@@ -30,11 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="search for a text; may come again")
     parser.add_argument(
-        "--library", required=True, type=Path, metavar="SOUNDS", help="a folder of sounds, with the folders inside it"
+        "--library",
+        required=True,
+        type=user_path,
+        metavar="SOUNDS",
+        help="a folder of sounds, with the folders inside it",
     )
     parser.add_argument(
-        "--translator", type=Path, metavar="RUN",
-        help="the work directory of a run, or a bundle, for pictures (default: the mini world's, "
+        "--translator", type=user_path, metavar="RUN",
+        help="the work directory of a run, a bundle or a hub name, for pictures (default: the mini world's, "
         f"{MINIWORLD_TRANSLATOR})",
     )  # fmt: skip
     parser.add_argument(
@@ -42,7 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="sounds for each query (default: %(default)s)")
-    parser.add_argument("--index", type=Path, metavar="DIR", help="where vectors are kept (default: SOUNDS/.c2c-index)")
+    parser.add_argument(
+        "--index", type=user_path, metavar="DIR", help="where vectors are kept (default: SOUNDS/.c2c-index)"
+    )
+    parser.add_argument("--strict", action="store_true", help="name all sounds that cannot be read, and exit with 2")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -55,8 +65,6 @@ def run(args: argparse.Namespace) -> None:
     if pictures and not translator:
         translator = MINIWORLD_TRANSLATOR
         print(MINIWORLD_NOTE, file=sys.stderr)
-    from rich.console import Console
-
     from c2c_jax.search import search
 
     found = search(
@@ -68,11 +76,13 @@ def run(args: argparse.Namespace) -> None:
         clap=args.clap,
         top=args.top,
         index=args.index,
-        console=Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False),
+        names_all=args.strict,
+        console=stderr_console(),
     )
     show_json(found) if args.json else show(found)
-    if found.left_out:
-        raise C2CError(f"{len(found.left_out):,} files could not be read; they are named above")
+    wrong = found.left_out if args.strict else found.unread
+    if wrong:
+        raise C2CError(f"{len(wrong):,} file{'s' if len(wrong) > 1 else ''} could not be read; see above")
 
 
 def show(found: "Found") -> None:
@@ -83,14 +93,14 @@ def show(found: "Found") -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     for hits in found.hits:
         if console.is_terminal:
-            table = Table("score", "sound", title=hits.query, title_justify="left")
+            table = Table("score", "sound", title=printable(hits.query), title_justify="left")
             for score, path in hits.sounds:
-                table.add_row(f"{score:.4f}", str(path))
+                table.add_row(f"{score:.4f}", printable(path))
             console.print(table)
         else:
             query = [hits.query] if len(found.hits) > 1 else []
             for score, path in hits.sounds:
-                print(f"{score:.4f}", path, *query, sep="\t")
+                print_fields(f"{score:.4f}", path, *query)
 
 
 def show_json(found: "Found") -> None:
@@ -98,11 +108,14 @@ def show_json(found: "Found") -> None:
     import json
 
     queries = [
-        {hits.kind: hits.query, "sounds": [{"score": score, "file": str(path)} for score, path in hits.sounds]}
+        {
+            hits.kind: text_of(Path(hits.query)) if hits.kind == "picture" else hits.query,
+            "sounds": [{"score": score, "file": text_of(path)} for score, path in hits.sounds],
+        }
         for hits in found.hits
     ]
-    where = {"library": str(found.library.folder), "index": str(found.library.place)}
-    left_out = [str(error) for error in found.left_out]
+    where = {"library": text_of(found.library.folder), "index": text_of(found.library.place)}
+    left_out = [printable(why) for why in found.left_out]
     print(
         json.dumps(
             {**where, "clap": dataclasses.asdict(found.clap), "queries": queries, "left_out": left_out}, indent=2

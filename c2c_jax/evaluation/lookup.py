@@ -1,7 +1,6 @@
 """What `c2c evaluate` is asked for, looked up before anything is encoded."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,10 @@ from c2c_jax.evaluation.pairs import Pairs, read_pairs
 from c2c_jax.evaluation.rows import LeftOut, Missing
 from c2c_jax.evaluation.sounds_made import MadeSounds, read_made
 from c2c_jax.evaluation.trained_on import TrainedOn, require_spaces, trained_on
-from c2c_jax.publishing.export import bundle_folder
+from c2c_jax.io.files import found_at, sha256_of
 from c2c_jax.publishing.names import public_captions
 from c2c_jax.sounds import sound_files
+from c2c_jax.weights.resolve import bundle_folder
 from c2c_jax.weights.translator import Bundle, load_bundle
 
 
@@ -27,7 +27,7 @@ from c2c_jax.weights.translator import Bundle, load_bundle
 class Asked:
     """What is to be evaluated, and on what.
 
-    run: a work directory or a bundle folder. captions: a source of captions, or a store's folder, without those that
+    run: see `bundle_folder`. captions: a source of captions, or a store's folder, without those that
     training saw; None: those that training held out. store: where the store that the run was trained on lies now.
     pairs: see `pairs.read_pairs`. sounds: a folder of infer.py's. reference: a folder of sounds that these are compared
     with; None: the pairs'. clip, clap: checkpoints; None: by the bundle's names. csls: neighbours; None: without it.
@@ -105,7 +105,7 @@ def look_up(asked: Asked, console: Console) -> Found:
     made = None
     if asked.sounds:
         items = pairs.items if pairs else []
-        made = read_made(asked.sounds, _sha256(folder / "model.safetensors"), bundle.target.dim, items)
+        made = read_made(asked.sounds, sha256_of(folder / "model.safetensors"), bundle.target.dim, items)
     if not (captions or pairs or made):
         why = missing[0].why if missing else "training held none out"
         raise ConfigError(f"nothing to evaluate on: no captions ({why}); or pass --captions, --pairs or --sounds")
@@ -147,11 +147,10 @@ def _trained_on(asked: Asked, bundle: Bundle) -> tuple[TrainedOn | None, list[Mi
 
 
 def _references(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ManifestError(
+            f"expected a folder of sounds at --reference {folder}, found {found_at(folder)}: name the folder"
+        )
     if not (files := sound_files(folder)):
         raise ManifestError(f"{folder} holds no sound: pass a folder of sounds as --reference")
     return files
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

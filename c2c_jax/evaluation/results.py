@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.errors import ConfigError
+from c2c_jax.errors import C2CError, ConfigError
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
-from c2c_jax.evaluation.tables import latex, markdown, tables
+from c2c_jax.evaluation.tables import escaped, latex, markdown, tables
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.console import printable
+from c2c_jax.io.files import found_at
+from c2c_jax.io.json import read_json_as
+from c2c_jax.io.places import require_file_place, require_folder_place
 
+FILES = ("metrics.json", "table.md", "table.tex", "vectors.npz")
 VECTORS = 1000  # of each kind, at most
 SHOWN = 10  # files that are named in table.md and on the terminal
 
@@ -33,6 +38,31 @@ class Results:
     vectors: Mapping[str, Float[np.ndarray, "N E"]]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The translator that was evaluated: its sizes and its validation, as its bundle has them."""
+
+    spec: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Written:
+    """What `metrics.json` holds; see `Results`."""
+
+    bundle: Judged
+    settings: dict[str, Any]
+    rows: list[Row]
+    left_out: list[LeftOut]
+    missing: list[Missing]
+
+
+def read_results(folder: Path, error: type[C2CError], advice: str) -> Written:
+    """What `write` put into a folder's `metrics.json`. Raises `error`, `advice` at the end of its line, where there is
+    none."""
+    return read_json_as(Written, folder / "metrics.json", error, advice)
+
+
 def write(results: Results, out: Path) -> list[Path]:
     """Writes the four files into the folder `out`, each whole, and gives them.
 
@@ -43,13 +73,13 @@ def write(results: Results, out: Path) -> list[Path]:
     content = {
         "bundle": results.bundle,
         "spaces": results.spaces,
-        "settings": results.settings,
-        "left_out": [dataclasses.asdict(one) for one in results.left_out],
+        "settings": {name: _plain(value) for name, value in results.settings.items()},
+        "left_out": [{"file": printable(one.file), "why": printable(one.why)} for one in results.left_out],
         "missing": [dataclasses.asdict(one) for one in results.missing],
         "rows": [row.to_json() for row in results.rows],
     }
     found = tables(results.rows)
-    notes = "".join(f"\n{line}\n" for line in told(results))
+    notes = "".join(f"\n{escaped(line)}\n" for line in told(results))
     texts = {
         "metrics.json": json.dumps(content, indent=2, allow_nan=False) + "\n",
         "table.md": "\n".join(map(markdown, found)) + notes,
@@ -66,17 +96,31 @@ def write(results: Results, out: Path) -> list[Path]:
     return [out / name for name in (*texts, "vectors.npz")]
 
 
+def require_results_place(out: Path) -> None:
+    """Raises ConfigError where the four files cannot be written into `out`, or would replace others than those of an
+    earlier evaluation."""
+    require_folder_place(out, "--out")
+    for name in FILES:
+        require_file_place(out / name, "the evaluation's file")
+    if there := [name for name in FILES if found_at(out / name) == "a file"]:
+        advice = f"{out / there[0]} would be replaced: name another --out, or move it away"
+        read_results(out, ConfigError, advice)
+
+
 def require_same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raises ConfigError where a folder holds an evaluation with other settings."""
-    try:
-        held = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["settings"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return  # none, or a damaged one, which is nothing to keep
-    if other := [f"{name}: {value}" for name, value in held.items() if settings.get(name) != value]:
+    if found_at(folder / "metrics.json") != "a file":
+        return
+    held = read_results(folder, ConfigError, "name another --out").settings
+    if other := [f"{name}: {value}" for name, value in held.items() if _plain(settings.get(name)) != value]:
         raise ConfigError(
             f"{folder} holds an evaluation with other settings ({', '.join(other)}): name another --out, or that "
             "one to replace it"
         )
+
+
+def _plain(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
 
 
 def told(results: Results) -> list[str]:

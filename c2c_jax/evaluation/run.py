@@ -18,10 +18,11 @@ from c2c_jax.evaluation.results import VECTORS, Results, require_same_settings
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
 from c2c_jax.evaluation.sounds_made import Judge, made_rows
 from c2c_jax.evaluation.tasks import in_order, method_rows, reference_rows, space_rows
-from c2c_jax.evaluation.trained_on import vectors_of, work_directory
+from c2c_jax.evaluation.trained_on import vectors_of
 from c2c_jax.evaluation.translation import closed_form_methods, method_of, nearest_caption_method
 from c2c_jax.publishing.names import public_name, without_places
 from c2c_jax.spaces import SpaceId
+from c2c_jax.weights.resolve import run_name
 
 PICTURE_PROMPT, SOUND_PROMPT = "a photo of a {}", "the sound of a {}"
 
@@ -58,7 +59,7 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
     named = {side: getattr(public, side) for side in SIDES} | spaces
     return Results(
         bundle={
-            "name": (work_directory(asked.run) or found.folder).resolve().name,
+            "name": run_name(asked.run),
             "spec": dataclasses.asdict(public.spec),
             "recipe": public.recipe,
             "metrics": public.metrics,

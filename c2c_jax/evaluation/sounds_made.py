@@ -16,6 +16,7 @@ from c2c_jax.evaluation.image_sound import NONE, prompt_rows
 from c2c_jax.evaluation.manifest import Item
 from c2c_jax.evaluation.report.inputs import Record, read_records
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
+from c2c_jax.io.files import path_of
 
 TASK = "generated"
 
@@ -59,25 +60,25 @@ def read_made(folder: Path, translator_sha256: str, dim: int, items: Sequence[It
             by_name.setdefault(item.image.name, []).append(item)
 
     def usable(record: Record) -> bool:
-        width = len(record.content["clap_vector"])
+        width = len(record.content.clap_vector)
         if width != dim:
             left_out.append(
                 LeftOut(file=str(record.path), why=f"its vector is {width} wide, the translator's are {dim}")
             )
-        elif "control" not in record.content and record.content["translator"]["sha256"] != translator_sha256:
+        elif record.content.translator and record.content.translator.sha256 != translator_sha256:
             left_out.append(LeftOut(file=str(record.path), why="its sounds are of another translator"))
         else:
             return True
         return False
 
     def made(record: Record) -> Made:
-        sounds = record.content["sounds"]
-        named = by_name.get(Path(record.pictures[0]["path"]).name, []) if len(record.pictures) == 1 else []
+        sounds, pictures = record.content.sounds, record.content.pictures
+        named = by_name.get(path_of(pictures[0].path).name, []) if len(pictures) == 1 else []
         return Made(
-            files=tuple(record.path.parent / sound["file"] for sound in sounds),
-            wanted_E=np.asarray(record.content["clap_vector"], np.float32),
+            files=tuple(record.path.parent / sound.path for sound in sounds),
+            wanted_E=np.asarray(record.content.clap_vector, np.float32),
             item=named[0] if len(named) == 1 else None,
-            ranked=len(sounds) if all(sound["clap_score"] is not None for sound in sounds) else 1,
+            ranked=len(sounds) if all(sound.clap_score is not None for sound in sounds) else 1,
         )
 
     by_method = {"translator": records, "control": _different(controls)}
@@ -90,8 +91,8 @@ def _different(controls: Sequence[Record]) -> list[Record]:
     and the same seeds and settings."""
 
     def made_of(record: Record) -> str:
-        seeds = [sound["seed"] for sound in record.content["sounds"]]
-        return json.dumps({**record.content, "sounds": seeds, "versions": None}, sort_keys=True)
+        seeds = [sound.seed for sound in record.content.sounds]
+        return json.dumps({**record.raw, "sounds": seeds, "versions": None}, sort_keys=True)
 
     return list({made_of(record): record for record in reversed(controls)}.values())[::-1]
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, Row
+from c2c_jax.io.console import printable
 
 UNBOUND = 10_000  # columns, of a console in which any table fits
 _TEX = {
@@ -94,11 +95,11 @@ def show(table: Table, console: Console) -> None:
 
 
 def _rich(title: str, header: list[str], cells: list[list[str]]) -> RichTable:
-    shown = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    shown = RichTable(title=printable(title), title_justify="left", box=box.SIMPLE_HEAD)
     for number, name in enumerate(header):
         shown.add_column(name, justify="right" if number else "left")
     for line in cells:
-        shown.add_row(*line)
+        shown.add_row(*map(printable, line))
     return shown
 
 
@@ -106,11 +107,15 @@ def markdown(table: Table) -> str:
     """A heading and a table of GitHub's Markdown."""
 
     def line(cells: Sequence[str]) -> str:
-        escaped = (re.sub(r"([|<>*`])", r"\\\1", cell) for cell in cells)
-        return f"| {' | '.join(escaped)} |"
+        return f"| {' | '.join(map(escaped, cells))} |"
 
     ruler = "|".join(["---", *["---:"] * (len(table.header) - 1)])
-    return "\n".join([f"### {table.title}", "", line(table.header), f"|{ruler}|", *map(line, table.cells), ""])
+    return "\n".join([f"### {escaped(table.title)}", "", line(table.header), f"|{ruler}|", *map(line, table.cells), ""])
+
+
+def escaped(text: str) -> str:
+    """Text on one line, without markup of Markdown; brackets, which intervals have, are kept where no link follows."""
+    return re.sub(r"(^\[|[|<>*`&#\\!]|\](?=\())", r"\\\1", printable(text))
 
 
 def latex(table: Table) -> str:
@@ -121,7 +126,7 @@ def latex(table: Table) -> str:
 
     return "\n".join(
         [
-            f"% {table.title}",
+            f"% {printable(table.title)}",
             f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
             "\\hline",
             line(table.header),
@@ -136,4 +141,4 @@ def latex(table: Table) -> str:
 
 def tex_escaped(text: str) -> str:
     """Text as LaTeX shows it."""
-    return "".join(_TEX.get(letter, letter) for letter in text)
+    return "".join(_TEX.get(letter, letter) for letter in printable(text))

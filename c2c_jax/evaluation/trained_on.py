@@ -3,18 +3,45 @@
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import numpy as np
 from jaxtyping import Float, Int
 
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import StoreError
+from c2c_jax.io.files import is_regular
 from c2c_jax.io.json import read_json_as
 from c2c_jax.training.feed import split
 from c2c_jax.training.rows import RUN_STATE, RunState
 from c2c_jax.weights.translator import Bundle
 
 ADVICE = "pass --store, the store it was trained on"
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**40)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Data:
+    store: str
+    holdout: Count
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """What of a run's recipe says which captions were held out."""
+
+    data: _Data
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """What of a run's rows.json says how many captions it drew the held-out ones from."""
+
+    rows: Count
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,10 +81,12 @@ def vectors_of(store: Store, rows: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarr
 
 def work_directory(run: Path) -> Path | None:
     """Where a run lies: the folder itself, or the one that a bundle folder of this name lies in."""
-    if (run / "bundle" / "config.json").is_file():
+    if is_regular(run / "bundle" / "config.json"):
         return run
+    if not run.is_dir():
+        return None
     run = run.resolve()
-    return run.parent if run.name == "bundle" and (run.parent / RUN_STATE).is_file() else None
+    return run.parent if run.name == "bundle" and is_regular(run.parent / RUN_STATE) else None
 
 
 def trained_on(run: Path, bundle: Bundle, store: Path | None = None) -> TrainedOn:
@@ -66,8 +95,8 @@ def trained_on(run: Path, bundle: Bundle, store: Path | None = None) -> TrainedO
     The held-out rows are those that the trainer draws by the recipe's seed; of a bundle that no recipe came with, none
     are known. Raises StoreError where there is none, or where it is another than the bundle was trained on.
     """
-    workdir, data = work_directory(run), bundle.recipe.get("data")
-    place = store or _recorded(workdir, data)
+    workdir, recipe = work_directory(run), _recipe_of(bundle)
+    place = store or _recorded(workdir, recipe)
     if place is None or not Store.exists(place):
         raise StoreError(f"no store{'' if place is None else f' at {place}'}: {ADVICE}")
     found = Store.open(place)
@@ -75,7 +104,7 @@ def trained_on(run: Path, bundle: Bundle, store: Path | None = None) -> TrainedO
     rows = _rows(workdir) or found.plan.rows
     if rows > found.plan.rows:
         raise StoreError(f"{place} has {found.plan.rows:,} captions, the run saw {rows:,}: {ADVICE}")
-    held_out = split(rows, data["holdout"], bundle.recipe["seed"])[0] if data else np.zeros(0, int)
+    held_out = split(rows, recipe.data.holdout, recipe.seed)[0] if recipe else np.zeros(0, int)
     untrained = np.concatenate([held_out, np.arange(rows, found.plan.rows)])
     return TrainedOn(store=found, held_out=held_out, untrained=untrained)
 
@@ -91,14 +120,24 @@ def require_spaces(store: Store, bundle: Bundle) -> None:
             )
 
 
-def _recorded(workdir: Path | None, data: dict | None) -> Path | None:
-    if data and data["store"]:
-        return Path(data["store"])
+def _recipe_of(bundle: Bundle) -> _Recipe | None:
+    """None for a bundle that came from elsewhere. Raises StoreError for fields of other types."""
+    if not bundle.recipe.get("data"):
+        return None
+    try:
+        return msgspec.convert(bundle.recipe, _Recipe)
+    except msgspec.ValidationError as error:
+        raise StoreError(f"the bundle's recipe does not say which captions were held out ({error}): {ADVICE}") from None
+
+
+def _recorded(workdir: Path | None, recipe: _Recipe | None) -> Path | None:
+    if recipe and recipe.data.store:
+        return Path(recipe.data.store)
     return workdir / "store" if workdir else None
 
 
 def _rows(workdir: Path | None) -> int | None:
     """How many captions a run drew its held-out ones from."""
-    if workdir is None or not (workdir / RUN_STATE).exists():
+    if workdir is None or not is_regular(workdir / RUN_STATE):
         return None
     return read_json_as(RunState, workdir / RUN_STATE, StoreError, f"{ADVICE}, and the bundle alone").rows

@@ -2,12 +2,17 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import soundfile
+
 from c2c_jax.errors import ConfigError
+from c2c_jax.io.files import is_regular
+from c2c_jax.io.places import require_file_place
 
 SOUND_SUFFIXES = (".wav", ".flac")
+SOFTWARE = "c2c_jax"  # in the metadata of every sound file that is written
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,12 +30,14 @@ def plan(
     *,
     average: bool = False,
     out: Path | None = None,
+    roots: Sequence[Path] = (),
     sound_format: str | None = None,
     controls: Sequence[str] = (),
     candidates: int = 1,
 ) -> list[Subject]:
     """Which sounds are made of which pictures, and where they go: beside them, into the folder `out`, or, of one, into
-    the file `out`. controls: one text for each sound, or one for all.
+    the file `out`. roots: folders that were named; the folders inside them are made in `out` again. controls: one text
+    for each sound, or one for all.
 
     Raises ConfigError where two files of different sounds would have one name, or numbers do not fit.
     """
@@ -50,17 +57,54 @@ def plan(
     taken: dict[Path, Path] = {}
     for number, (group, pictures) in enumerate(groups.items()):
         name = f"{group.name if average else group.stem}.{sound_format or 'wav'}"
-        place = out if out and is_file else (out or group.parent) / name
+        folder = out / _inside(group, roots) if out else group.parent
+        place = out if out and is_file else folder / name
         control = controls[number % len(controls)] if controls else None
-        subjects.append(Subject(pictures=tuple(pictures), out=place, control=control))
-        sounds = [place, control_file(place)] if controls else [place]
-        for file in (numbered(sound, place) for sound in sounds for place in range(candidates)):
+        subject = Subject(pictures=tuple(pictures), out=place, control=control)
+        subjects.append(subject)
+        for file in sound_places(subject, candidates):
             if file.with_suffix("") in taken:
                 raise ConfigError(
                     f"{taken[file.with_suffix('')]} and {group} would both be written to {file}: rename one of them"
                 )
             taken[file.with_suffix("")] = group
     return subjects
+
+
+def _inside(path: Path, roots: Sequence[Path]) -> Path:
+    """The folders between a root and a file in it; none for a file of no root."""
+    absolute = path.absolute().parent
+    return next((absolute.relative_to(r.absolute()) for r in roots if absolute.is_relative_to(r.absolute())), Path())
+
+
+def sound_places(subject: Subject, candidates: int) -> Iterator[Path]:
+    """The sound files of a subject: each candidate, of the picture and of the control."""
+    for sound in [subject.out, control_file(subject.out)] if subject.control else [subject.out]:
+        for place in range(candidates):
+            yield numbered(sound, place)
+
+
+def require_places(subjects: Sequence[Subject], candidates: int, inputs: Sequence[Path]) -> None:
+    """Raises ConfigError where a sound, its spectrogram or its record cannot be written, or where it would replace a
+    file that is read or a sound that c2c_jax did not make."""
+    for subject in subjects:
+        for file in sound_places(subject, candidates):
+            for place in (file, file.with_suffix(".mel.png"), file.with_suffix(".sound.json")):
+                require_file_place(place, "the sound's file", inputs)
+            if is_regular(file) and not _is_own(file):
+                raise ConfigError(
+                    f"{file} is there, and not a sound that c2c infer made: move it, or name another place with --out"
+                )
+
+
+def _is_own(sound: Path) -> bool:
+    if is_regular(sound.with_suffix(".sound.json")) or not sound.stat().st_size:
+        return True
+    try:
+        with soundfile.SoundFile(os.fsencode(sound)) as file:
+            return file.software.startswith(SOFTWARE)
+    except soundfile.SoundFileError:
+        return False
 
 
 def numbered(out: Path, place: int) -> Path:

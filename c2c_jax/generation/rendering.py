@@ -16,6 +16,7 @@ from c2c_jax.generation.ranking import Ranker
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.generation.sound import defects, draw_mel_spectrogram, write_sound
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.files import text_of
 
 LIBRARIES = ("c2c_jax", "diffusers", "flax", "jax", "numpy", "torch", "transformers")
 
@@ -93,7 +94,7 @@ def _write(
             draw_mel_spectrogram(path.with_suffix(".mel.png"), sound, generator.sample_rate, path.name)
             written.append(
                 {
-                    "file": path.name,
+                    "file": text_of(Path(path.name)),
                     "seed": sampling.seeds[candidate],
                     "clap_score": None if scores is None else float(scores[candidate]),
                     "peak": float(np.abs(sound).max()),

@@ -1,6 +1,7 @@
 """Sound files, pictures of them, and what is wrong with a sound."""
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,15 @@ import soundfile
 from jaxtyping import Float
 
 from c2c_jax.errors import GenerationError, one_line
+from c2c_jax.generation.plan import SOFTWARE
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.console import printable
 
 FORMATS = ("wav", "flac")
 SILENT_PEAK = 1e-3  # −60 dB of full scale
 FULL_SCALE, CLIPPED_SHARE = 0.999, 1e-3
 MELS, FFT, HOP = 128, 1024, 160  # of the picture: mel bins, samples of a window, samples between windows
+MOST_LETTERS = 90  # of its title
 DEEPEST_DB = 80.0  # below the loudest point, the picture's darkest
 
 
@@ -31,7 +35,11 @@ def write_sound(path: str | Path, samples: Float[np.ndarray, " samples"], sample
     whole = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
     try:
         with atomic_write(path) as beside:
-            soundfile.write(beside, whole, sample_rate, subtype="PCM_16", format=kind.upper())
+            with soundfile.SoundFile(
+                os.fsencode(beside), "w", sample_rate, channels=1, subtype="PCM_16", format=kind.upper()
+            ) as file:
+                file.software = SOFTWARE
+                file.write(whole)
     except (OSError, soundfile.LibsndfileError) as error:
         raise GenerationError(f"{path} cannot be written ({one_line(error)}): choose another place") from error
 
@@ -74,10 +82,21 @@ def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sam
     )
     hertz = [f for f in (250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16_000.0) if f <= sample_rate / 2]
     axes.set_yticks([_mel(f) / _mel(sample_rate / 2) * MELS for f in hertz], [f"{f:,.0f}" for f in hertz])
-    axes.set(xlabel="seconds", ylabel="hertz", title=title)
+    axes.set(xlabel="seconds", ylabel="hertz")
+    axes.set_title(drawable(title), parse_math=False)
     figure.colorbar(shown, label="dB")
     with atomic_write(path) as beside:
         figure.savefig(beside, dpi=100)
+
+
+def drawable(text: str) -> str:
+    """Text on one line of at most MOST_LETTERS, with a square for each letter that matplotlib's font does not have."""
+    from matplotlib import font_manager
+
+    text = printable(text)
+    text = text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
+    letters = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
+    return "".join(letter if ord(letter) in letters else "\N{WHITE SQUARE}" for letter in text)
 
 
 def _mel(hertz: float) -> float:

@@ -1,10 +1,13 @@
 """Lines for people: on stderr, with nothing in a file's name that a terminal would act on."""
 
 import re
+import sys
 
 from rich.console import Console
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def printable(text: object) -> str:
@@ -17,6 +20,17 @@ def _escaped(match: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name that is not UTF-8, as Python decodes it
         return f"\\x{code - 0xDC00:02x}"
     return match[0].encode("unicode_escape").decode("ascii")
+
+
+def print_fields(*fields: object) -> None:
+    """Prints one line of tab-separated fields on stdout. Tabs, line ends and other control characters inside a field
+    are written as escapes; on a terminal so is all that `printable` escapes."""
+    unsafe = _UNSAFE if sys.stdout.isatty() else _CONTROL
+    line = "\t".join(unsafe.sub(_escaped, str(field)) for field in fields)
+    if sys.stdout.errors == "strict":
+        encoding = sys.stdout.encoding or "utf-8"
+        line = line.encode(encoding, "backslashreplace").decode(encoding)
+    print(line, flush=True)
 
 
 class SafeConsole(Console):

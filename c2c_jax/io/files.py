@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,32 @@ KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+
+
+NAME_PREFIX = "file:"  # of a name that is written down as percent-encoded bytes
+
+
+def user_path(text: str) -> Path:
+    """A path as it was typed, `~` and `~user` expanded as shells expand them: an unknown user's stays as it is."""
+    return Path(os.path.expanduser(text))
+
+
+def text_of(path: Path) -> str:
+    """A path as text that any file can hold; `path_of` gives the path again. A path that is not UTF-8 becomes `file:`
+    and its bytes percent-encoded."""
+    text = str(path)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return NAME_PREFIX + urllib.parse.quote_from_bytes(os.fsencode(path))
+    return NAME_PREFIX + urllib.parse.quote(text) if text.startswith(NAME_PREFIX) else text
+
+
+def path_of(text: str) -> Path:
+    """The path that `text_of` wrote down."""
+    if not text.startswith(NAME_PREFIX):
+        return Path(text)
+    return Path(os.fsdecode(urllib.parse.unquote_to_bytes(text.removeprefix(NAME_PREFIX))))
 
 
 def found_at(path: Path) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import io
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from rich.progress import track
 
 from c2c_jax.generation.sound import DEEPEST_DB, mel_spectrogram, write_sound
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.files import is_regular, walk
 from c2c_jax.miniworld.captions import STYLES
 from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
 from c2c_jax.miniworld.voices.event import SAMPLE_RATE
@@ -28,6 +30,7 @@ STRIDE = 85  # scenes skipped between two that are looked at: with 288 it has no
 SCALE = 2  # of the pictures on the contact sheet
 TILE, MEL_HEIGHT, LABEL, GAP, COLUMNS = 64 * SCALE, 64, 18, 12, 8  # pixels, and tiles side by side
 MANIFEST = "manifest.csv"
+EXPORTED = re.compile(r"\d{5}\.(png|wav)")  # names of pictures and sounds
 COLUMN_NAMES = ("image", "audio", "label", "caption")  # as `c2c evaluate --pairs` reads them
 
 
@@ -134,16 +137,26 @@ def render_page(shown: Sequence[Shown], split: str, seed: int) -> str:
 
 
 def export(out: Path, split: str, count: int, seed: int, style: str) -> Path:
-    """Writes the first `count` scenes of a split as pictures (png) and sounds (wav), and, last, the manifest of them.
+    """Writes the first `count` scenes of a split as pictures (png) and sounds (wav), and the manifest of them, into the
+    folder `out`, whole or not at all; a folder of that name is replaced.
 
-    Gives the manifest's path. Its label is the source.
+    Returns the manifest's path. Its label is the source.
     """
-    for folder in ("pictures", "sounds"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    rows = list(_exported(out, split, count, seed, style))
-    with atomic_write(out / MANIFEST) as beside, open(beside, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMN_NAMES, *rows])
+    with atomic_write(out) as temp:
+        for folder in ("pictures", "sounds"):
+            (temp / folder).mkdir(parents=True)
+        rows = list(_exported(temp, split, count, seed, style))
+        with open(temp / MANIFEST, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([COLUMN_NAMES, *rows])
     return out / MANIFEST
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder is what `export` wrote, and no more but a search's index."""
+    if {path.name for path in folder.iterdir()} != {"pictures", "sounds", MANIFEST}:
+        return False
+    inside = [path for name in ("pictures", "sounds") for path in walk(folder / name)]
+    return is_regular(folder / MANIFEST) and all(EXPORTED.fullmatch(path.name) for path in inside)
 
 
 def _exported(out: Path, split: str, count: int, seed: int, style: str) -> Iterator[tuple[str, str, str, str]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,9 @@ from flax import nnx
 from huggingface_hub import ModelCardData
 
 from c2c_jax.config import Config
+from c2c_jax.publishing.markdown import code, plain
 from c2c_jax.publishing.names import hub_name
+from c2c_jax.weights.folders import EMBEDDED_OWNER
 from c2c_jax.weights.translator import Bundle
 
 LIBRARY = "c2c_jax"
@@ -51,9 +54,9 @@ def model_card(bundle: Bundle, name: str, graphs: Sequence[str] = ()) -> str:
             _front_matter(bundle),
             "---",
             "",
-            f"# {name.rpartition('/')[2]}",
+            f"# {plain(name.rpartition('/')[2])}",
             "",
-            f"A translator of {LIBRARY}: it carries vectors of a picture-and-text space (CLIP) to vectors of the same "
+            f"A translator of {LIBRARY}: it maps vectors of a picture-and-text space (CLIP) to vectors of the same "
             "meaning in a sound-and-text space (CLAP), where they condition AudioLDM or search a sound library. "
             f"{_built(bundle)}",
             "",
@@ -129,7 +132,7 @@ def _spaces(bundle: Bundle) -> list[str]:
     lines = ["| | checkpoint | width | fingerprint | licence |", "|---|---|---|---|---|"]
     for role, space in (("source", bundle.source), ("target", bundle.target)):
         fingerprint = f"`{space.fingerprint[:16]}`" if space.fingerprint else "unknown"
-        lines.append(f"| {role} | {_cell(space.name)} | {space.dim} | {fingerprint} | {licence(space.name)[1]} |")
+        lines.append(f"| {role} | {code(space.name)} | {space.dim} | {fingerprint} | {licence(space.name)[1]} |")
     lines += ["", "The translator works between these two checkpoints alone; " + _licence_words(bundle)]
     return lines
 
@@ -143,38 +146,35 @@ def _licence_words(bundle: Bundle) -> str:
 
 
 def _usage(bundle: Bundle, name: str, graphs: Sequence[str]) -> list[str]:
-    source, loaded = json.dumps(bundle.source.name), json.dumps(name)
-    if re.search(r"\.npy$", bundle.source.name):  # a store of somebody's own vectors: no checkpoint to run
-        code = [
+    is_embedded = EMBEDDED_OWNER in (bundle.source.name.partition("/")[0], name.partition("/")[0])
+    if is_embedded:
+        lines = _in_jax(bundle, name)
+    elif bundle.source.name.endswith(".npy"):  # a store of somebody's own vectors: no checkpoint to run
+        lines = [
             "import numpy as np",
             "import torch",
             "from c2c_jax.torch import Translator",
             "",
-            f"source = torch.from_numpy(np.load({source})).float()  # [B, {bundle.spec.source_dim}]",
-            f"translator = Translator.from_pretrained({loaded})",
+            f"vectors = np.load({_literal(bundle.source.name)})  # [B, {bundle.spec.source_dim}]",
+            "source = torch.from_numpy(vectors).float()",
+            f"translator = Translator.from_pretrained({_literal(name)})",
             "with torch.no_grad():",
-            f"    vectors = torch.nn.functional.normalize(translator(source))  # [B, {bundle.spec.target_dim}]",
+            f"    clap = torch.nn.functional.normalize(translator(source))  # [B, {bundle.spec.target_dim}]",
         ]
     else:
-        code = [
-            "import torch",
-            "from PIL import Image",
-            "from transformers import AutoImageProcessor, CLIPVisionModelWithProjection",
-            "from c2c_jax.torch import Translator",
-            "",
-            f"processor = AutoImageProcessor.from_pretrained({source})",
-            f"translator = Translator.from_pretrained({loaded})",
-            "with torch.no_grad():",
-            '    pixels = processor(Image.open("photo.png").convert("RGB"), return_tensors="pt").pixel_values',
-            f"    image = CLIPVisionModelWithProjection.from_pretrained({source})(pixels).image_embeds",
-            f"    clap = torch.nn.functional.normalize(translator.from_image(image))  # [1, {bundle.spec.target_dim}]",
-        ]
-    lines = ["```python", *code, "```", ""]
+        lines = _in_torch(bundle, name)
+    lines = ["```python", *lines, "```", ""]
+    if not (hub_name(bundle.source.name) and hub_name(name)) and not is_embedded:
+        lines += ["Names without an owner are folders and files: put the paths of your copies in their place.", ""]
     lines.append(
         "The last line gives a unit vector of the target space: `prompt_embeds` of diffusers' `AudioLDMPipeline`, or a "
-        "query by cosine among vectors of sounds. `translator(vectors)` is the way for captions' vectors. No JAX is "
-        "needed; `c2c_jax/torch/translator.py` also works when it is copied alone."
+        "query by cosine among vectors of sounds."
     )
+    if not is_embedded:
+        lines[-1] += (
+            " `translator(vectors)` is the way for captions' vectors. No JAX is needed; `c2c_jax/torch/translator.py` "
+            "also works when it is copied alone."
+        )
     if graphs:
         lines.append(
             f"{' and '.join(f'`{graph}`' for graph in graphs)}, for ONNX runtimes: `source` [batch, "
@@ -184,13 +184,54 @@ def _usage(bundle: Bundle, name: str, graphs: Sequence[str]) -> list[str]:
     return lines
 
 
+def _in_torch(bundle: Bundle, name: str) -> list[str]:
+    """By transformers' CLIP and the torch translator."""
+    base, colon, subfolder = bundle.source.name.partition(":")
+    source = _literal(base) + (f", subfolder={_literal(subfolder)}" if colon else "")
+    return [
+        "import torch",
+        "from PIL import Image",
+        "from transformers import AutoImageProcessor, CLIPVisionModelWithProjection",
+        "from c2c_jax.torch import Translator",
+        "",
+        f"processor = AutoImageProcessor.from_pretrained({source})",
+        f"translator = Translator.from_pretrained({_literal(name)})",
+        "with torch.no_grad():",
+        '    pixels = processor(Image.open("photo.png").convert("RGB"), return_tensors="pt").pixel_values',
+        f"    image = CLIPVisionModelWithProjection.from_pretrained({source})(pixels).image_embeds",
+        f"    clap = torch.nn.functional.normalize(translator.from_image(image))  # [1, {bundle.spec.target_dim}]",
+    ]
+
+
+def _in_jax(bundle: Bundle, name: str) -> list[str]:
+    """By c2c_jax, which alone knows the checkpoints that come with it."""
+    return [
+        "from pathlib import Path",
+        "from c2c_jax.images import read_image",
+        "from c2c_jax.inference import translate",
+        "from c2c_jax.spaces import load_space",
+        "from c2c_jax.weights.resolve import bundle_folder",
+        "from c2c_jax.weights.translator import load_bundle",
+        "",
+        f"translator = load_bundle(bundle_folder(Path({_literal(name)})))",
+        f'clip = load_space({_literal(bundle.source.name)}, only="image")',
+        f'clap = translate(translator, clip.encode_image([read_image(Path("photo.png"))]))  '
+        f"# [1, {bundle.spec.target_dim}]",
+    ]
+
+
+def _literal(text: str) -> str:
+    """Text as Python reads it again, in UTF-8."""
+    return json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _recipe(bundle: Bundle) -> list[str]:
     defaults = dict(flat_fields(dataclasses.asdict(Config())))
     fields = [(key, value) for key, value in flat_fields(bundle.recipe) if (key, value) not in defaults.items()]
     if not fields:
         return [f"{LIBRARY}'s defaults."]
     told = "What the file says:" if "imported" in bundle.recipe else f"Where it differs from {LIBRARY}'s defaults:"
-    rows = [f"| `{key}` | {_cell(json.dumps(value, ensure_ascii=False))} |" for key, value in fields]
+    rows = [f"| {code(key)} | {code(json.dumps(value, ensure_ascii=False))} |" for key, value in fields]
     return [told, "", "| field | value |", "|---|---|", *rows]
 
 
@@ -203,8 +244,14 @@ def flat_fields(recipe: dict[str, Any], before: str = "") -> list[tuple[str, Any
 
 
 def _captions(bundle: Bundle) -> str:
-    data = bundle.recipe.get("data")
-    return data["captions"] if isinstance(data, dict) and "captions" in data else ""
+    return _text_in(bundle, "data", "captions")
+
+
+def _text_in(bundle: Bundle, part: str, field: str) -> str:
+    """A text of the recipe; "" where it has none, as one that came from elsewhere."""
+    fields = bundle.recipe.get(part)
+    text = fields.get(field) if isinstance(fields, dict) else None
+    return text if isinstance(text, str) else ""
 
 
 def _datasets(bundle: Bundle) -> list[str]:
@@ -221,12 +268,23 @@ def _datasets(bundle: Bundle) -> list[str]:
 def _data(bundle: Bundle) -> str:
     if "imported" in bundle.recipe:
         return (
-            f"Imported from `{_cell(str(bundle.recipe['imported']))}` of CLIP2CLAP (Wong), whose files do not tell "
-            "their captions; the paper's are COCO's and Google's Conceptual Captions."
+            f"Imported from {code(bundle.recipe['imported'])} of CLIP2CLAP (Wong), whose files do not name their "
+            "captions; the paper's are COCO's and Google's Conceptual Captions."
         )
     if bundle.source.name.endswith(".npy"):
         return "Pairs of vectors that were made elsewhere."
-    return f"Captions alone, no picture and no sound: `{_cell(_captions(bundle))}`."
+    return f"{trained_on_words(bundle)} Captions: {code(_captions(bundle) or 'not recorded')}."
+
+
+def trained_on_words(bundle: Bundle) -> str:
+    """What the translator was trained on, in sentences without names."""
+    pictures = _text_in(bundle, "pictures", "files")
+    if not pictures:
+        return "It was trained on captions, with no picture–sound pairs."
+    return (
+        "It was trained on captions, with no picture–sound pairs. Unlabelled pictures gave the mean of their vectors "
+        "and chose the step that is published."
+    )
 
 
 def _memory(bundle: Bundle) -> list[str]:
@@ -244,13 +302,25 @@ def _memory(bundle: Bundle) -> list[str]:
     ]
 
 
+def scores_of(bundle: Bundle) -> dict[str, float]:
+    """The validation's scores that are numbers, by their names in SCORES."""
+    known = {name: bundle.metrics[name] for name in SCORES if name in bundle.metrics}
+    return {name: value for name, value in known.items() if type(value) in (int, float) and math.isfinite(value)}
+
+
+def held_out_of(bundle: Bundle) -> int | None:
+    """How many captions the validation was over, if it is recorded."""
+    count = bundle.metrics.get("held_out")
+    return count if type(count) is int and count > 0 else None
+
+
 def _validation(bundle: Bundle) -> list[str]:
-    scores = [(name, bundle.metrics[name]) for name in SCORES if name in bundle.metrics]
+    scores = scores_of(bundle)
     if not scores:
         return ["No validation is on record."]
-    held_out = bundle.metrics.get("held_out")
-    told = f"On {held_out:,} held-out captions" if isinstance(held_out, int) else "On held-out captions"
-    rows = [f"| {name} | {value:.4g} | {SCORES[name]} |" for name, value in scores]
+    held_out = held_out_of(bundle)
+    told = f"On {held_out:,} held-out captions" if held_out else "On held-out captions"
+    rows = [f"| {name} | {value:.4g} | {SCORES[name]} |" for name, value in scores.items()]
     return [
         f"{told}, each translated and compared with all of their vectors by cosine:",
         "",
@@ -274,13 +344,8 @@ def _limits(bundle: Bundle) -> list[str]:
         "without captions."
     )
     return [
-        "* It was trained on captions alone, and pictures' vectors lie in another cone of CLIP's space than captions' "
+        "* It learnt from captions, and pictures' vectors lie in another cone of CLIP's space than captions' "
         f"(the modality gap). Scores of captions are not scores of pictures. {gap}",
         "* Its outputs are not unit vectors; make them so before a generator or a cosine takes them.",
-        "* It knows what its captions tell of: pictures unlike them, and sounds that nobody writes of, are beyond it.",
+        "* It knows what its captions describe: pictures unlike them, and sounds that nobody describes, are beyond it.",
     ]
-
-
-def _cell(text: str) -> str:
-    """Text that does not end a table's cell or line."""
-    return " ".join(text.split()).replace("|", "\\|")

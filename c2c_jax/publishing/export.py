@@ -1,20 +1,24 @@
 """The folder that is published: a bundle, its card, and where it is asked for its ONNX form."""
 
-import json
 import tempfile
 from pathlib import Path
 
 import safetensors
 
-from c2c_jax.errors import BundleError, ConfigError, ExportError, one_line
+from c2c_jax.errors import ConfigError, ExportError, one_line
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.files import open_regular
+from c2c_jax.io.json import read_json
+from c2c_jax.io.places import require_replaceable_folder
 from c2c_jax.publishing.card import LIBRARY, model_card
 from c2c_jax.publishing.hub import require_access, upload
 from c2c_jax.publishing.names import without_places
 from c2c_jax.publishing.onnx import require_onnx, write_onnx
+from c2c_jax.weights.resolve import bundle_folder
 from c2c_jax.weights.translator import load_bundle, write_files
 
 FILES = {"config.json", "model.safetensors", "README.md"}
+MAX_CARD = 2**16  # bytes of a README.md that its front matter is looked for in
 MAY_BE_THERE = {*FILES, "model.onnx", "model_from_image.onnx"}
 
 
@@ -23,7 +27,7 @@ def publish(
 ) -> list[str]:
     """Exports the translator of a run to the folder `out`, to the hub repository `push`, or to both; gives both places.
 
-    run: a work directory, whose `bundle` it is, or a bundle folder. private: the repository is not public. onnx: the
+    run: see `bundle_folder`. private: the repository is not public. onnx: the
     ONNX form is written too. What can be refused is refused before anything is written.
     Raises ConfigError, BundleError, CheckpointError or ExportError.
     """
@@ -31,28 +35,20 @@ def publish(
         raise ConfigError("nowhere to export to: pass --out DIR, --push NAME or both")
     if private and push is None:
         raise ConfigError("--private says how to upload, and there is no --push NAME")
+    bundle = bundle_folder(run)
     if out is not None:
+        require_replaceable_folder(out, "--out")
         _require_free(out)
     if push is not None:
         require_access(push)
     if onnx:
         require_onnx()
-    bundle = bundle_folder(run)
     if out is None:
         with tempfile.TemporaryDirectory(prefix="c2c-export-") as folder:
             write_export(Path(folder) / "export", bundle, name=str(push), onnx=onnx)
             return [upload(Path(folder) / "export", str(push), private=private)]
     write_export(out, bundle, name=push or out.resolve().name, onnx=onnx)
     return [str(out), *([upload(out, push, private=private)] if push else [])]
-
-
-def bundle_folder(run: Path) -> Path:
-    """The bundle of a work directory, or the folder itself where it is one. Raises BundleError where there is none."""
-    if (run / "bundle" / "config.json").is_file():
-        return run / "bundle"
-    if (run / "config.json").is_file() and (run / "model.safetensors").is_file():
-        return run
-    raise BundleError(f"{run} holds no translator bundle; pass the work directory of a run that was validated")
 
 
 def write_export(out: Path, bundle: Path, *, name: str, onnx: bool) -> None:
@@ -77,17 +73,16 @@ def _require_free(out: Path) -> None:
     """Raises ExportError where the place is taken by anything but an earlier export."""
     if not out.exists():
         return
-    if not out.is_dir():
-        raise ExportError(f"{out} is there and no folder; name another --out")
     found = {path.name for path in out.iterdir()}
     if found and not (FILES <= found <= MAY_BE_THERE and _is_export(out)):
-        raise ExportError(f"{out} is there and no earlier export; name another --out, or take it away")
+        raise ExportError(f"{out} is there, and not an earlier export; name another --out, or take it away")
 
 
 def _is_export(folder: Path) -> bool:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        card = (folder / "README.md").read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        config = read_json(folder / "config.json", ExportError)
+        with open_regular(folder / "README.md", "a model card", ExportError, "") as file:
+            card = file.read(MAX_CARD)
+    except ExportError:
         return False
-    return isinstance(config, dict) and "translator" in config and f"library_name: {LIBRARY}" in card
+    return "translator" in config and f"library_name: {LIBRARY}".encode() in card

@@ -5,6 +5,7 @@ import re
 from pathlib import Path, PurePath
 from typing import Any
 
+from c2c_jax.io.files import found_at
 from c2c_jax.weights.translator import Bundle
 
 _FILES = re.compile(r"(?P<before>(?:[0-9.]+\*)?(?:tsv|txt|csv|jsonl):)(?P<path>.*)", re.DOTALL)
@@ -25,7 +26,7 @@ def without_places(bundle: Bundle) -> Bundle:
 def hub_name(name: str) -> str | None:
     """The hub repository OWNER/NAME of a space's name; None for a local folder or file, and for all else."""
     base = name.partition(":")[0]
-    is_one = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and not Path(base).exists()
+    is_one = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and found_at(Path(base)) == "no file"
     return base if is_one else None
 
 

@@ -26,7 +26,6 @@ from c2c_jax.models.gap import Gap
 from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import CLOSED_FORM, INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
-from c2c_jax.weights.folders import embedded_folder
 from c2c_jax.weights.rules import LINEAR, Table, fill, leaf, require_layers, unfill
 
 TABLE = Table(
@@ -168,14 +167,6 @@ def _read_config(folder: Path) -> _Config:
 def read_metrics(folder: Path) -> dict[str, int | float]:
     """The validation metrics of a bundle. Raises BundleError where there is none."""
     return _read_config(folder).metrics
-
-
-def bundle_in(run: Path) -> Path:
-    """The bundle of a run's work directory, or of the name of one that comes with the package; any other folder as it
-    is. Raises CheckpointError for a name of the package's owner that there is not."""
-    if (run / "bundle" / "config.json").is_file():
-        return run / "bundle"
-    return run if run.is_dir() else embedded_folder(run.as_posix()) or run
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -88,9 +88,9 @@ def test_folder_is_a_bundle_and_a_card(run, tmp_path, capsys):
     for part in (
         "| recall@10 | 0.644 | share of captions",
         "On 1,000 held-out captions",
-        f"| source | clip | 64 | `{original.source.fingerprint[:16]}` | see its checkpoint |",
-        "| `batch_size` | 256 |",
-        '| `translator.kind` | "residual" |',
+        f"| source | `clip` | 64 | `{original.source.fingerprint[:16]}` | see its checkpoint |",
+        "| `batch_size` | `256` |",
+        '| `translator.kind` | `"residual"` |',
         "`2*csv:more.csv:text + txt:captions.txt`",
         "correct pictures' and sounds' side",
     ):
@@ -187,8 +187,8 @@ def test_card_of_hub_spaces():
     assert metadata.license == "cc-by-nc-sa-4.0"
     assert metadata.base_model == ["laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "cvssp/audioldm-l-full"]
     assert metadata.datasets == ["google-research-datasets/conceptual_captions"]
-    assert "| laion/CLIP-ViT-B-32-laion2B-s34B-b79K | 24 | `aaaaaaaaaaaaaaaa` | MIT |" in card
-    assert "| cvssp/audioldm-l-full:text_encoder | 16 | unknown | CC-BY-NC-SA-4.0 |" in card
+    assert "| `laion/CLIP-ViT-B-32-laion2B-s34B-b79K` | 24 | `aaaaaaaaaaaaaaaa` | MIT |" in card
+    assert "| `cvssp/audioldm-l-full:text_encoder` | 16 | unknown | CC-BY-NC-SA-4.0 |" in card
     assert (
         'Translator.from_pretrained("me/translator")' in card
         and card.splitlines()[len(metadata.to_yaml().splitlines()) + 3] == "# translator"
@@ -204,7 +204,7 @@ def test_card_of_little(tmp_path):
     )
     card = model_card(imported, "x")
     assert "No validation is on record." in card and ModelCard(card).data.license == "other"
-    assert "Imported from `a\\|b.pt` of CLIP2CLAP" in card and '| `imported` | "a\\|b.pt" |' in card
+    assert "Imported from `a\\|b.pt` of CLIP2CLAP" in card and '| `imported` | `"a\\|b.pt"` |' in card
     assert "holds no statistics" in card and "datasets:" not in card
     captions = dataclasses.replace(imported, gap=Gap(source_text=np.zeros(24, np.float32)))
     assert "holds no statistics" in model_card(captions, "x")
@@ -217,10 +217,10 @@ def test_card_of_little(tmp_path):
 
 def test_place_that_is_taken(run, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
-    assert "is there and no folder" in refused(capsys, ["export", str(run), "--out", str(tmp_path / "file")])
+    assert "is a file: name a folder" in refused(capsys, ["export", str(run), "--out", str(tmp_path / "file")])
     (tmp_path / "empty").mkdir()
     assert main(["export", str(run), "--out", str(tmp_path / "empty")]) == 0
-    taken = "is there and no earlier export"
+    taken = "is there, and not an earlier export"
     (tmp_path / "empty" / "notes.txt").write_text("mine")
     assert taken in refused(capsys, ["export", str(run), "--out", str(tmp_path / "empty")])
     bundle = Path(shutil.copytree(run / "bundle", tmp_path / "bundle"))

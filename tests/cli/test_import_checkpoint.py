@@ -66,7 +66,7 @@ def test_hub_is_not_asked(file, monkeypatch):
 
 def test_place_that_is_taken(file, capsys):
     assert main(arguments(file)) == 0
-    assert "is there; name another --out" in refused(capsys, arguments(file))
+    assert "is there and not empty; name another --out" in refused(capsys, arguments(file))
 
 
 def test_misuse(file, tmp_path, capsys, monkeypatch):

@@ -62,13 +62,27 @@ def test_captions_to_a_file(tmp_path, capsys):
     out = tmp_path / "captions.txt"
     assert main(["miniworld", "captions", "--count", "30", "--out", str(out), "--seed", "2"]) == 0
     assert out.read_text().splitlines() == list(captions("train", 30, 2))
-    assert (
-        main(["miniworld", "captions", "--count", "9", "--out", str(out), "--split", "test", "--style", "sound"]) == 0
-    )
-    assert out.read_text().splitlines() == list(captions("test", 9, styles=("sound",)))
+    other = tmp_path / "other.txt"
+    arguments = ["miniworld", "captions", "--count", "9", "--split", "test", "--style", "sound", "--out"]
+    assert main([*arguments, str(other)]) == 0
+    assert main([*arguments, str(out)]) == 2 and "is there and not empty" in capsys.readouterr().err
+    assert other.read_text().splitlines() == list(captions("test", 9, styles=("sound",)))
+
+
+def test_an_export_replaces_an_export_and_nothing_else(tmp_path, capsys):
+    out = tmp_path / "pairs"
+    export = ["miniworld", "export", "--out", str(out), "--count", "1"]
+    assert main([*export, "--seed", "1"]) == 0 and main(export) == 0
+    capsys.readouterr()
+    whole = {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert set(whole) == {"00000.png", "00000.wav", "manifest.csv"}
+    (out / "pictures" / "mine.png").write_bytes(b"mine")
+    assert main(export) == 2 and "is there, and not an earlier export" in capsys.readouterr().err
+    assert (out / "pictures" / "mine.png").read_bytes() == b"mine"
 
 
 def test_export(tmp_path, capsys):
+    tmp_path = tmp_path / "pairs"
     assert main(["miniworld", "export", "--out", str(tmp_path), "--count", "3", "--style", "picture"]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "manifest.csv")]
     with open(tmp_path / "manifest.csv", newline="") as file:
@@ -86,9 +100,15 @@ def test_export(tmp_path, capsys):
 
 
 def test_misuse(tmp_path, capsys):
-    for wrong in (["--count", "0"], ["--count", "5", "--seed", "-1"]):
-        assert main(["miniworld", "show", "--out", str(tmp_path), *wrong]) == 2
-        assert "--count must be 1 or more and --seed 0 or more" in capsys.readouterr().err
+    for task in ("show", "captions", "export"):
+        for wrong in (
+            ["--count", "0"],
+            ["--count", "5", "--seed", "-1"],
+            ["--count", str(10**12)],
+            ["--count", "1", "--seed", str(2**63)],
+        ):
+            assert main(["miniworld", task, "--out", str(tmp_path / "out"), *wrong]) == 2
+            assert f"--count is {wrong[1]} and --seed" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main(["miniworld", "show", "--out", str(tmp_path / "file"), "--count", "1"]) == 2
     assert capsys.readouterr().err.startswith("c2c miniworld: ")

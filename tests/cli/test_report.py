@@ -70,9 +70,9 @@ def test_the_evaluation_of_the_run_is_found(report, bundle, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nowhere"], "nowhere holds no translator bundle"),
-        (["BUNDLE", "--sounds", "nowhere"], "nowhere is no folder"),
-        (["BUNDLE", "--evaluation", "nowhere"], "nowhere/metrics.json is missing"),
+        (["nowhere"], "there is no run or translator bundle at nowhere"),
+        (["BUNDLE", "--sounds", "nowhere"], "folder of sounds at nowhere, found no file"),
+        (["BUNDLE", "--evaluation", "nowhere"], "nowhere/metrics.json, found no file"),
         (["BUNDLE", "--most", "0"], "--most is 0"),
         (["BUNDLE", "--out", "."], "--out . is a folder"),
         (["BUNDLE", "--out", "file/report.html"], "file"),

@@ -16,6 +16,7 @@ from c2c_jax.cli.main import main
 from c2c_jax.cli.search import show
 from c2c_jax.images import read_image
 from c2c_jax.inference import translate
+from c2c_jax.io.files import path_of
 from c2c_jax.library import Library
 from c2c_jax.search import Found, Hits
 from c2c_jax.sounds import read_sound
@@ -92,7 +93,7 @@ def test_the_nearest_to_a_picture_and_to_a_text(search, pictures, sounds, bundle
     text = load_space(str(clap)).encode_text(["heavy rain"])[0]
     queries = {pictures / "a.png": translate(load_bundle(bundle), picture)[0], "heavy rain": text}
     code, lines, err = search(pictures / "a.png", "--text", "heavy rain", "--top", "3")
-    assert code == 0 and f"heard 4 new sounds of 4; index: {sounds / '.c2c-index'}" in err
+    assert code == 0 and f"encoded 4 new sounds of 4; index: {sounds / '.c2c-index'}" in err
     expected = []
     for query, vector_E in queries.items():
         of = cosines(vector_E, sounds, clap)
@@ -128,7 +129,7 @@ def test_only_what_is_new_or_changed_is_heard(search, sounds, heard):
     assert code == 0 and sorted(heard) == ["a.wav", "b.flac", "c.wav", "d e.wav"]
     heard.clear()
     code, again, err = search("--text", "rain")
-    assert code == 0 and again == first and not heard and "heard" not in err
+    assert code == 0 and again == first and not heard and "encoded" not in err
     noise(sounds / "b.flac", 7)
     noise(sounds / "e.wav", 8)
     (sounds / "deep/c.wav").unlink()
@@ -143,21 +144,66 @@ def test_only_what_is_new_or_changed_is_heard(search, sounds, heard):
     assert json.loads(manifest.read_text())["rows"] == 4
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_goes_on(search, sounds, pictures):
+def left_out(err: str) -> list[str]:
+    return [line for line in err.splitlines() if line.startswith("left out: ")]
+
+
+def test_sounds_that_cannot_be_read_are_named_once(search, sounds, heard):
     soundfile.write(sounds / "silent.wav", np.zeros(4800), 48_000)
     (sounds / "empty.mp3").touch()
     (sounds / "corrupt.ogg").write_bytes(b"OggS and no more")
-    whole = (sounds / "a.wav").read_bytes()
-    (sounds / "cut.wav").write_bytes(whole[: len(whole) // 2])
-    (sounds / "gone.wav").symlink_to(sounds / "nowhere.wav")
+    bad = "silent.wav", "empty.mp3", "corrupt.ogg"
+    code, lines, err = search("--text", "rain")
+    assert code == 0 and len(lines) == 4
+    assert len(left_out(err)) == 3 and all(any(name in line for line in left_out(err)) for name in bad)
+    heard.clear()
+    code, again, err = search("--text", "rain")
+    assert (code, again, heard) == (0, lines, [])
+    assert err.splitlines() == ["3 of 7 sounds are left out, as they could not be read before; --strict names them"]
+    code, again, err = search("--text", "rain", "--strict")
+    assert (code, again, heard) == (2, lines, []) and len(left_out(err)) == 3
+    assert err.splitlines()[-1] == "c2c search: 3 files could not be read; see above"
+    code, printed, _ = search("--text", "rain", "--json")
+    assert code == 0 and len(json.loads("".join("\t".join(line) for line in printed))["left_out"]) == 3
+    noise(sounds / "silent.wav", 9)  # what has changed is read again, what is gone is forgotten
+    (sounds / "empty.mp3").unlink()
+    code, again, err = search("--text", "rain", "--strict")
+    assert code == 2 and len(again) == 5 and heard == ["silent.wav"] and len(left_out(err)) == 1
+    (sounds / "corrupt.ogg").unlink()
+    assert search("--text", "rain", "--strict")[::2] == (0, "")
+    (manifest,) = (sounds / ".c2c-index").rglob("manifest.json")
+    assert json.loads(manifest.read_text())["unreadable"] == []
+
+
+def test_pictures_that_cannot_be_read_are_an_error(search, pictures):
     (pictures / "b.jpg").write_bytes(b"no picture")
-    bad = "silent.wav", "empty.mp3", "corrupt.ogg", "cut.wav", "gone.wav", "b.jpg"
-    for _ in range(2):  # the index does not make them good
+    for _ in range(2):
         code, lines, err = search(pictures / "a.png", pictures / "b.jpg")
-        assert code == 2 and len(lines) == 4
-        left_out = [line for line in err.splitlines() if line.startswith("left out: ")]
-        assert len(left_out) == len(bad) and all(any(name in line for line in left_out) for name in bad)
-        assert err.strip().splitlines()[-1] == "c2c search: 6 files could not be read; they are named above"
+        assert code == 2 and len(lines) == 4 and len(left_out(err)) == 1 and "b.jpg" in left_out(err)[0]
+        assert err.splitlines()[-1] == "c2c search: 1 file could not be read; see above"
+
+
+def test_a_failure_of_another_version_is_tried_again(search, sounds, heard, monkeypatch):
+    (sounds / "corrupt.ogg").write_bytes(b"OggS and no more")
+    assert search("--text", "rain")[0] == 0
+    heard.clear()
+    monkeypatch.setattr(library, "__version__", "another")
+    code, _, err = search("--text", "rain")
+    assert code == 0 and heard == ["corrupt.ogg"] and len(left_out(err)) == 1
+
+
+def test_a_hit_is_one_line_of_fields(search, sounds, pictures):
+    (sounds / "a.wav").rename(sounds / "a\n\t\x1b[31m.wav")
+    raw = sounds / os.fsdecode(b"caf\xe9.wav")
+    (sounds / "b.flac").rename(raw)
+    (pictures / "a.png").rename(pictures / "p\tq.png")
+    code, lines, err = search(pictures / "p\tq.png", "--text", "rain")
+    assert code == 0 and len(lines) == 8 and all(len(line) == 3 for line in lines) and "\x1b" not in err
+    names = {line[1].removeprefix(f"{sounds}/") for line in lines}
+    assert names >= {"a\\n\\t\\x1b[31m.wav", "deep/c.wav"} and len(names) == 4
+    code, printed, _ = search("--text", "rain", "--json")
+    found = json.loads("".join("\t".join(line) for line in printed))["queries"][0]["sounds"]
+    assert code == 0 and {path_of(hit["file"]) for hit in found} >= {raw, sounds / "a\n\t\x1b[31m.wav"}
 
 
 def test_an_interrupted_search_goes_on(search, sounds, heard, monkeypatch):
@@ -190,6 +236,20 @@ def test_another_clap_has_another_index(search, sounds, heard, clap, audioldm_fo
     assert search("--text", "rain")[1] == first and len(heard) == 8
 
 
+def test_a_tower_that_gives_no_numbers_is_named(search, sounds, clap, audioldm_folder, tmp_path):
+    other = build_clap(tmp_path / "other", audioldm_folder)
+    from safetensors.torch import load_file, save_file
+
+    whole = load_file(other / "model.safetensors")
+    for tower in ("audio", "text"):
+        weights = {name: tensor.clone() for name, tensor in whole.items()}
+        weights[f"{tower}_projection.linear2.bias"] *= np.nan
+        save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+        code, lines, err = search("--text", "rain", asked=("--clap", other))
+        said = f"{other}: tensor {tower}_projection.linear2.bias has values that are not finite"
+        assert code == 2 and not lines and said in err.splitlines()[-1]
+
+
 def test_where_the_index_lies(search, sounds, heard, monkeypatch, tmp_path):
     code, first, _ = search("--text", "rain", "--index", tmp_path / "index")
     assert code == 0 and not (sounds / ".c2c-index").exists() and list((tmp_path / "index").rglob("manifest.json"))
@@ -209,6 +269,13 @@ def test_refusals(capsys, bundle, clap, sounds, pictures, audioldm_folder, tmp_p
     line = refused(capsys, ["search", str(pictures / "a.png"), "--library", str(sounds), "--clap", str(clap)])
     assert "is another CLAP than the translator's, miniworld/clap" in line
     assert "--text is empty" in refused(capsys, [*asked, "--text", " "])
+    for index, told in (
+        (pictures / "a.png", "is a file: name a folder"),
+        (pictures / "a.png" / "x", "a folder is needed"),
+    ):
+        assert told in refused(capsys, [*asked, "--text", "rain", "--index", str(index)])
+    assert "--text is a text of 10,001 letters" in refused(capsys, [*asked, "--text", "a" * 10_001])
+    assert "--text is not UTF-8" in refused(capsys, [*asked, "--text", "\udce9"])
     assert "texts need --clap" in refused(capsys, ["search", "--text", "rain", "--library", str(sounds)])
     for folder, told in ((tmp_path / "missing", "found no folder"), (sounds / "a.wav", "found a file")):
         line = refused(capsys, ["search", "--text", "rain", "--library", str(folder), "--clap", str(clap)])
@@ -238,7 +305,7 @@ def test_a_damaged_index_is_told_of(search, sounds):
     for content in (whole[:8] + b"\x01" + whole[9:], whole[: len(whole) // 2]):
         chunk.write_bytes(content)
         code, lines, err = search("--text", "rain")
-        assert code == 2 and not lines and f"the index {place} is damaged" in err and "delete it" in err
+        assert code == 2 and not lines and f"{place / 'sounds'}: chunk 0 is damaged" in err and "delete the index" in err
     shutil.rmtree(place)
     assert search("--text", "rain")[0] == 0
 
@@ -254,5 +321,5 @@ def test_a_table_on_a_terminal(monkeypatch):
         unheard=[], is_written=True,
     )  # fmt: skip
     hits = Hits(kind="text", query="[red] rain", sounds=[(0.5, Path("s/[b].wav"))])
-    show(Found(hits=[hits], clap=space, library=empty, left_out=[]))
+    show(Found(hits=[hits], clap=space, library=empty, unread=[]))
     assert "[red] rain" in screen.getvalue() and "0.5000" in screen.getvalue() and "s/[b].wav" in screen.getvalue()

@@ -3,14 +3,15 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from c2c_jax.errors import C2CError, ImageError, ReportError, SoundError
 from c2c_jax.evaluation.report.inputs import Record, Run, read_records
-from c2c_jax.evaluation.report.media import Player, find_picture, picture_address, player, sha256
+from c2c_jax.evaluation.report.media import Player, find_picture, picture_address, player
 from c2c_jax.generation.plan import control_file
+from c2c_jax.io.console import printable
+from c2c_jax.io.files import path_of, sha256_of
 
 MOST_OF_AVERAGE = 4  # pictures of one sound that are shown
 
@@ -70,7 +71,7 @@ def build_gallery(folder: Path, run: Run, most: int) -> Gallery:
     records, controls, damaged = read_records(folder)
     left_out: list[C2CError] = [*damaged]
     by_path = {control.path: control for control in controls}
-    weights = sha256(run.bundle_folder / "model.safetensors")
+    weights = sha256_of(run.bundle_folder / "model.safetensors")
     rows: list[Row] = []
     for record in records:
         control = by_path.pop(control_file(record.sound).with_suffix(".sound.json"), None)
@@ -99,43 +100,44 @@ def _row(
 ) -> Row:
     heard = agreement = None
     if control:
-        if record.content["clap"] == control.content["clap"]:  # else cosines between the two mean nothing
-            agreement = _cosine(record.content["clap_vector"], control.content["clap_vector"])
+        if record.content.clap == control.content.clap:  # else cosines between the two mean nothing
+            agreement = _cosine(record.content.clap_vector, control.content.clap_vector)
         try:
             heard = _heard(control)
         except SoundError as error:
             left_out.append(error)
     return Row(
         pictures=pictures,
-        count=len(record.pictures),
+        count=len(record.content.pictures),
         sound=sound,
-        candidates=len(record.content["sounds"]),
+        candidates=len(record.content.sounds),
         translator=translator,
         mixed_in=[*_mixed_in(record)],
         control=heard,
-        text=control.content["control"] if control else None,
+        text=control.content.control if control else None,
         agreement=agreement,
     )
 
 
 def _heard(record: Record) -> Heard:
-    first = record.content["sounds"][0]
+    first = record.content.sounds[0]
     return Heard(
-        file=first["file"],
-        player=player(record.sound, record.content["sample_rate"]),
-        score=first["clap_score"],
-        seed=first["seed"],
-        defects=first["defects"],
+        file=printable(first.path),
+        player=player(record.sound, record.content.sample_rate),
+        score=first.clap_score,
+        seed=first.seed,
+        defects=first.defects,
     )
 
 
 def _pictures(record: Record) -> tuple[list[Picture], list[ImageError]]:
     shown, errors = [], []
-    for one in record.pictures[:MOST_OF_AVERAGE]:
-        name = Path(one["path"]).name
+    for one in record.content.pictures[:MOST_OF_AVERAGE]:
+        path = path_of(one.path)
+        name = printable(path.name)
         try:
             beside = record.path.parent, record.path.parent.parent
-            address, width, height = picture_address(find_picture(one["path"], one["sha256"], beside))
+            address, width, height = picture_address(find_picture(path, one.sha256, beside))
             shown.append(Picture(name=name, address=address, width=width, height=height))
         except ImageError as error:
             errors.append(error)
@@ -145,19 +147,22 @@ def _pictures(record: Record) -> tuple[list[Picture], list[ImageError]]:
 
 def _translator(record: Record, run: Run, weights: str) -> str:
     """This page's own by its name and kind; another one by its folder."""
-    if record.content["translator"]["sha256"] == weights:
+    file = record.content.translator
+    if file is None or file.sha256 == weights:
         return f"{run.name}, {run.bundle.spec.kind}"
-    path = Path(record.content["translator"]["path"])
-    return f"{path.parent.name if path.name == 'bundle' else path.name}, not the one of this page"
+    path = path_of(file.path)
+    return f"{printable(path.parent.name if path.name == 'bundle' else path.name)}, not the one of this page"
 
 
 def _mixed_in(record: Record) -> Iterator[str]:
-    for one in record.content["mixed_in"]:
-        what: Any = one["what"]
-        name = Path(what["path"]).name if isinstance(what, dict) else f"“{what}”"
-        yield f"{one['weight']:g} × {name}"
+    for one in record.content.mixed_in:
+        name = f"“{one.what}”" if isinstance(one.what, str) else printable(path_of(one.what.path).name)
+        yield f"{one.weight:g} × {name}"
 
 
-def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
+def _cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """None for vectors of two widths, which are not of one space."""
     a, b = np.asarray(one), np.asarray(other)
+    if a.shape != b.shape:
+        return None
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

@@ -1,24 +1,28 @@
 """What a page is made of, read and checked: a run or a bundle, an evaluation, and the records of sounds."""
 
 import dataclasses
-import json
 import math
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.errors import ReportError, one_line
+from c2c_jax.errors import ReportError
+from c2c_jax.evaluation.results import read_results
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, LeftOut, Missing, Row
-from c2c_jax.publishing.export import bundle_folder
+from c2c_jax.io.arrays import read_npz
+from c2c_jax.io.files import found_at, is_regular, path_of, walk
+from c2c_jax.io.json import read_json, read_json_as
 from c2c_jax.publishing.names import without_places
 from c2c_jax.training.log import read_entries
+from c2c_jax.weights.resolve import bundle_folder, is_local, run_name
 from c2c_jax.weights.translator import Bundle, load_bundle
 
 RECALLS = ("recall@10", "recall@5", "recall@1")  # of a validation, that are drawn
 # What `vectors.npz` may hold: unit vectors of the source space, of the target space, and translated into it.
+MAX_VECTORS = 2**28  # bytes of them
 VECTORS = ("source_text", "source_image", "target_text", "target_audio", "translated_text", "translated_image")
 
 
@@ -50,37 +54,77 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class File:
+    """A file that a record names: `path` as `text_of` writes it."""
+
+    path: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecordedSound:
+    """One candidate. file: its name, beside the record."""
+
+    file: str
+    seed: int
+    clap_score: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None
+    defects: list[str]
+
+    @property
+    def path(self) -> Path:
+        return path_of(self.file)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixedIn:
+    """A text, or a picture's file."""
+
+    what: str | File
+    weight: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Content:
+    """What `NAME.sound.json` says. control: the text that it is the sound of; None: it is that of pictures."""
+
+    sounds: Annotated[list[RecordedSound], msgspec.Meta(min_length=1)]
+    clap: Any
+    clap_vector: Annotated[list[Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]], msgspec.Meta(min_length=1)]
+    sample_rate: Annotated[int, msgspec.Meta(ge=1000, le=1_000_000)]
+    control: str | None = None
+    translator: File | None = None
+    pictures: list[File] = dataclasses.field(default_factory=list)
+    mixed_in: list[MixedIn] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """One `NAME.sound.json`. sound: the file of the first sound it tells of, the best where they were ranked."""
+    """One `NAME.sound.json`, typed and as it is. sound: the file of the first sound it names, the best where they were
+    ranked."""
 
     path: Path
-    content: dict[str, Any]
+    content: Content
+    raw: dict[str, Any]
 
     @property
     def sound(self) -> Path:
-        return self.path.parent / self.content["sounds"][0]["file"]
-
-    @property
-    def pictures(self) -> list[dict[str, str]]:
-        """Their recorded paths and checksums; none for a control's own record."""
-        return self.content.get("pictures", [])
+        return self.path.parent / self.content.sounds[0].path
 
 
 def read_run(run: Path) -> Run:
-    """Reads a work directory or a bundle folder. Raises BundleError or CheckpointError where there is no whole bundle,
-    ReportError for a damaged `config.json` of the run."""
+    """Reads what a RUN argument names, see `bundle_folder`. Raises BundleError or CheckpointError where there is no
+    whole bundle, ReportError for a damaged `config.json` of the run."""
     folder = bundle_folder(run)
     bundle = load_bundle(folder)
     config, history = bundle.recipe, []
-    if folder != run:
-        config = _read_object(
-            run / "config.json", "train again into another --workdir, or pass the bundle folder alone"
-        )
-        if (run / "metrics.jsonl").is_file():
+    if is_local(run) and folder != run:
+        advice = "train again into another --workdir, or pass the bundle folder alone"
+        config = read_json(run / "config.json", ReportError, advice)
+        if is_regular(run / "metrics.jsonl"):
             history = _read_history(run / "metrics.jsonl")
     public = without_places(dataclasses.replace(bundle, recipe=config))
     return Run(
-        name=run.resolve().name if folder != run or run.resolve().name != "bundle" else run.resolve().parent.name,
+        name=run_name(run),
         bundle_folder=folder,
         bundle=public,
         config=public.recipe,
@@ -92,8 +136,8 @@ def _read_history(path: Path) -> list[dict[str, Any]]:
     history = read_entries(path)
     for entry in history:
         wanted = {"train": ("loss",), "validation": RECALLS}.get(entry["phase"], ())
-        if lacking := [name for name in wanted if not isinstance(entry.get(name), int | float)]:
-            raise ReportError(f"{path}: {lacking[0]} of step {entry['step']} is no number: take that line away")
+        if lacking := [name for name in wanted if not _is_number(entry.get(name))]:
+            raise ReportError(f"{path}: {lacking[0]} of step {entry['step']} is not a number: take that line away")
     return history
 
 
@@ -101,36 +145,29 @@ def read_evaluation(folder: Path, bundle: Bundle) -> Evaluation:
     """Reads the folder that `c2c evaluate --out` wrote. Raises ReportError where a file is missing or damaged, and
     where another translator, by its sizes and validation, was evaluated."""
     advice = "pass the --out folder of c2c evaluate, or evaluate again"
-    content = _read_object(folder / "metrics.json", advice)
-    try:
-        judged = content["bundle"]["spec"], content["bundle"]["metrics"]
-        rows = [Row(**row) for row in content["rows"]]
-        left_out = [LeftOut(**one) for one in content["left_out"]]
-        missing = [Missing(**one) for one in content["missing"]]
-        settings = dict(content["settings"])
-        wrong = next((row for row in rows if not _is_sound(row)), None)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ReportError(f"{folder / 'metrics.json'} is not of c2c evaluate ({one_line(error)}): {advice}") from None
-    if judged != (dataclasses.asdict(bundle.spec), bundle.metrics):
+    written = read_results(folder, ReportError, advice)
+    if (written.bundle.spec, written.bundle.metrics) != (dataclasses.asdict(bundle.spec), bundle.metrics):
         raise ReportError(f"{folder} is the evaluation of another translator, or of another step of it: evaluate again")
-    if wrong:
-        raise ReportError(f"{folder / 'metrics.json'}: {wrong} is no row of c2c evaluate: {advice}")
-    vectors = _read_vectors(folder / "vectors.npz", advice)
-    return Evaluation(settings=settings, rows=rows, vectors=vectors, left_out=left_out, missing=missing)
+    if wrong := next((row for row in written.rows if not _is_sound(row)), None):
+        raise ReportError(f"{folder / 'metrics.json'}: {wrong} is not a row of c2c evaluate: {advice}")
+    return Evaluation(
+        settings=written.settings,
+        rows=written.rows,
+        vectors=_read_vectors(folder / "vectors.npz", advice),
+        left_out=written.left_out,
+        missing=written.missing,
+    )
 
 
 def _read_vectors(path: Path, advice: str) -> dict[str, Float[np.ndarray, "_ _"]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            vectors = {name: file[name].astype(np.float32) for name in VECTORS if name in file.files}
-    except FileNotFoundError:
-        raise ReportError(f"{path} is missing: {advice}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ReportError(f"{path} is damaged ({one_line(error)}): {advice}") from None
+    vectors = read_npz(path, VECTORS, MAX_VECTORS, ReportError, advice)
     for name, vectors_NE in vectors.items():
-        if vectors_NE.ndim != 2 or not np.isfinite(vectors_NE).all():
-            raise ReportError(f"{path}: {name} of shape {vectors_NE.shape}; expected finite vectors [N, E]: {advice}")
-    return vectors
+        if vectors_NE.ndim != 2 or vectors_NE.dtype.kind != "f" or not np.isfinite(vectors_NE).all():
+            raise ReportError(
+                f"{path}: {name} is {vectors_NE.dtype} of shape {vectors_NE.shape}; expected finite vectors [N, E]: "
+                f"{advice}"
+            )
+    return {name: vectors_NE.astype(np.float32) for name, vectors_NE in vectors.items()}
 
 
 def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportError]]:
@@ -139,8 +176,11 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
     Raises ReportError where there is no folder, or no record in it.
     """
     if not folder.is_dir():
-        raise ReportError(f"{folder} is no folder: pass the --out folder of infer.py, with its .sound.json records")
-    paths = sorted(path for path in folder.rglob("*.sound.json") if not path.name.startswith("."))
+        raise ReportError(
+            f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass the --out folder of infer.py, "
+            "with its .sound.json records"
+        )
+    paths = [path for path in walk(folder) if path.name.endswith(".sound.json")]
     if not paths:
         raise ReportError(f"{folder} holds no .sound.json record: pass the --out folder of infer.py")
     records, errors = [], []
@@ -149,43 +189,29 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
             records.append(_checked(path))
         except ReportError as error:
             errors.append(error)
-    controls = [record for record in records if "control" in record.content]
-    return [record for record in records if "control" not in record.content], controls, errors
+    controls = [record for record in records if record.content.control is not None]
+    return [record for record in records if record.content.control is None], controls, errors
 
 
 def _checked(path: Path) -> Record:
     advice = "make the sound again"
-    content = _read_object(path, advice)
-    try:
-        for sound in content["sounds"]:
-            if Path(sound["file"]).name != sound["file"]:
-                raise TypeError(f"sounds lie beside their record, not at {sound['file']}")
-            _ = sound["seed"], sound["clap_score"], [str(told) for told in sound["defects"]]
-        _ = content["sounds"][0], content["clap"], np.asarray(content["clap_vector"], np.float32)
-        _ = range(content["sample_rate"])
-        if "control" not in content:
-            _ = content["translator"]["path"], content["translator"]["sha256"], content["averaged"]
-            _ = [(one["what"], one["weight"]) for one in content["mixed_in"]]
-            _ = [(one["path"], one["sha256"]) for one in content["pictures"]], content["pictures"][0]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ReportError(f"{path} is no record of a sound ({one_line(error)}): {advice}") from None
-    return Record(path=path, content=content)
+    content, raw = read_json_as(Content, path, ReportError, advice), read_json(path, ReportError, advice)
+    for sound in content.sounds:
+        if sound.path.name != str(sound.path):
+            raise ReportError(f"{path}: its sounds lie beside it, not at {sound.file}; {advice}")
+    if content.control is None and not (content.translator and content.pictures):
+        raise ReportError(f"{path} names neither a control text nor a translator and pictures; {advice}")
+    if not any(content.clap_vector):
+        raise ReportError(f"{path}: its clap_vector is zero; {advice}")
+    return Record(path=path, content=content, raw=raw)
 
 
-def _read_object(path: Path, advice: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ReportError(f"{path} is missing: {advice}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ReportError(f"{path} is damaged ({one_line(error)}): {advice}") from None
-    if not isinstance(content, dict):
-        raise ReportError(f"{path} holds no JSON object: {advice}")
-    return content
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _is_sound(row: Row) -> bool:
     """Whether a row can be shown: of a known task and direction, its figures numbers."""
     numbers = (row.value, row.n, *(bound for bound in (row.low, row.high) if bound is not None))
     is_named = row.task in TASKS and row.direction in (None, *DIRECTIONS)
-    return is_named and all(isinstance(x, int | float) and math.isfinite(x) for x in numbers)
+    return is_named and all(math.isfinite(x) for x in numbers)

@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +11,11 @@ import soundfile
 from jaxtyping import Float
 from PIL import Image
 
-from c2c_jax.errors import ImageError
+from c2c_jax.errors import ImageError, SoundError
+from c2c_jax.generation.sampling import LONGEST
 from c2c_jax.generation.sound import DEEPEST_DB, mel_spectrogram
 from c2c_jax.images import read_image
+from c2c_jax.io.files import is_regular, sha256_of
 from c2c_jax.sounds import read_sound
 
 PICTURE_EDGE, SMALL = 640, 200  # pixels of the longer edge: at most, and below which every pixel is kept
@@ -37,8 +38,11 @@ class Player:
 
 
 def player(path: Path, rate: int) -> Player:
-    """A sound file to be played on a page, at `rate` samples a second. Raises SoundError as `read_sound` does."""
-    samples = read_sound(path, rate)
+    """A sound file to be played on a page, at `rate` samples a second. Raises SoundError as `read_sound` does, and for
+    a sound longer than any that is generated."""
+    samples = read_sound(path, rate, LONGEST + 1.0)
+    if len(samples) > LONGEST * rate:
+        raise SoundError(f"{path} is longer than {LONGEST} seconds: it is not shown")
     return Player(
         sound=sound_address(samples, rate),
         mel=mel_address(samples, rate),
@@ -73,25 +77,19 @@ def picture_address(path: Path) -> tuple[str, int, int]:
     return _drawn(picture, "PNG" if max(picture.size) < SMALL else "JPEG"), *picture.size
 
 
-def find_picture(recorded: str, checksum: str, beside: Sequence[Path]) -> Path:
-    """The picture that a record tells of: where it lay then, or in one of the folders `beside` under the same name.
+def find_picture(recorded: Path, checksum: str, beside: Sequence[Path]) -> Path:
+    """The picture that a record names: where it lay then, or in one of the folders `beside` under the same name.
 
     Raises ImageError where none of these is the very same file.
     """
-    places = [Path(recorded), *(folder / Path(recorded).name for folder in beside)]
-    there = [place for place in places if place.is_file()]
+    places = [recorded, *(folder / recorded.name for folder in beside)]
+    there = [place for place in places if is_regular(place)]
     for place in there:
-        if sha256(place) == checksum:
+        if sha256_of(place) == checksum:
             return place
     if there:
         raise ImageError(f"{there[0]} is another picture than the one that the sound was made of: bring that one back")
     raise ImageError(f"expected the picture at {recorded} or beside its sound, found none: bring it back")
-
-
-def sha256(path: Path) -> str:
-    """The checksum of a file, as records have it."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _drawn(picture: Image.Image, kind: str) -> str:

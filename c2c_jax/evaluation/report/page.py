@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from c2c_jax.evaluation.report.inputs import Evaluation, Run, read_evaluation, r
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, Row
 from c2c_jax.evaluation.tables import tables
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.publishing.card import SCORES, flat_fields, licence
+from c2c_jax.io.console import printable
+from c2c_jax.publishing.card import SCORES, flat_fields, held_out_of, licence, scores_of, trained_on_words
+from c2c_jax.weights.resolve import is_local
 
 HERE = Path(__file__).parent
 MOST = 24  # pictures
@@ -33,7 +36,7 @@ def write_report(
 ) -> list[C2CError]:
     """Writes the page of a run to `out`, whole or not at all; gives what could not be shown, each with its reason.
 
-    run: a work directory, or a bundle folder. evaluation: what `c2c evaluate --out` wrote. sounds: a folder of sounds
+    run: see `bundle_folder`. evaluation: what `c2c evaluate --out` wrote. sounds: a folder of sounds
     made by infer.py, with their records, of which the first `most` are shown. A section whose part is not given says
     which command makes it. The page holds all it shows and asks for nothing from anywhere.
     Raises BundleError, CheckpointError or ReportError for a part that is missing or damaged.
@@ -43,13 +46,14 @@ def write_report(
     gallery = build_gallery(sounds, whole, most) if sounds else None
     page = render_page(whole, judged, gallery, run)
     with atomic_write(out) as beside:
-        beside.write_text(page, encoding="utf-8")
+        beside.write_text(page, encoding="utf-8", errors="backslashreplace")
     return gallery.left_out if gallery else []
 
 
 def render_page(run: Run, evaluation: Evaluation | None, gallery: Gallery | None, path: Path) -> str:
     """The HTML of a page. path: of the run, as commands on the page name it."""
     named = Path(path.name) if path.is_absolute() else path  # no place on this machine
+    bundle = named / "bundle" if is_local(path) and path != run.bundle_folder else named
     script = (HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(
@@ -62,8 +66,11 @@ def render_page(run: Run, evaluation: Evaluation | None, gallery: Gallery | None
     environment.filters["number"] = _number
     return environment.get_template("page.html.j2").render(
         run=run,
-        path=named,
-        bundle=named if path == run.bundle_folder else named / run.bundle_folder.name,
+        path=shlex.quote(printable(named)),
+        bundle=shlex.quote(printable(bundle)),
+        scores=scores_of(run.bundle),
+        held_out=held_out_of(run.bundle),
+        trained_on=trained_on_words(run.bundle),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(nnx.state(run.bundle.translator, nnx.Param))),
         spaces=[
             ("CLIP", run.bundle.source, licence(run.bundle.source.name)[1]),

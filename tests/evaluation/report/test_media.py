@@ -11,8 +11,9 @@ import soundfile
 from PIL import Image
 
 from c2c_jax.errors import ImageError, SoundError
-from c2c_jax.evaluation.report.media import find_picture, mel_address, picture_address, player, sha256, sound_address
+from c2c_jax.evaluation.report.media import find_picture, mel_address, picture_address, player, sound_address
 from c2c_jax.generation.sound import mel_spectrogram
+from c2c_jax.io.files import sha256_of
 
 
 def decoded(address: str) -> tuple[str, io.BytesIO]:
@@ -84,15 +85,15 @@ def test_a_picture_is_found_where_it_went(tmp_path):
     before.parent.mkdir()
     beside.parent.mkdir()
     Image.new("RGB", (8, 8), "red").save(before)
-    checksum = sha256(before)
-    assert find_picture(str(before), checksum, [beside.parent]) == before
+    checksum = sha256_of(before)
+    assert find_picture(before, checksum, [beside.parent]) == before
     shutil.move(before, beside)
-    assert find_picture(str(before), checksum, [beside.parent]) == beside
+    assert find_picture(before, checksum, [beside.parent]) == beside
     Image.new("RGB", (8, 8), "blue").save(before)  # another one in its place
-    assert find_picture(str(before), checksum, [beside.parent]) == beside
+    assert find_picture(before, checksum, [beside.parent]) == beside
     beside.unlink()
     with pytest.raises(ImageError, match="another picture than the one"):
-        find_picture(str(before), checksum, [beside.parent])
+        find_picture(before, checksum, [beside.parent])
     before.unlink()
     with pytest.raises(ImageError, match="found none"):
-        find_picture(str(before), checksum, [beside.parent])
+        find_picture(before, checksum, [beside.parent])

@@ -148,12 +148,13 @@ def test_what_cannot_be_shown_is_named_and_the_rest_shown(run, copy, tmp_path):
     record = json.loads(odd.read_text())
     record["pictures"][0]["sha256"] = "0" * 64
     record["translator"]["sha256"] = "0" * 64
-    record["mixed_in"] = [{"what": "heavy rain", "weight": 0.25}, {"what": {"path": "/x/y.png"}, "weight": 0.5}]
+    picture = {"path": "/x/y.png", "sha256": "0" * 64}
+    record["mixed_in"] = [{"what": "heavy rain", "weight": 0.25}, {"what": picture, "weight": 0.5}]
     odd.write_text(json.dumps(record))
     (copy / "d.control.sound.json").write_text((copy / "a.control.sound.json").read_text())
     told = [str(error) for error in write_report(run, tmp_path / "report.html", sounds=copy)]
     for name, why in (
-        ("c.sound.json", "is damaged"),
+        ("c.sound.json", "cannot be read as JSON"),
         ("a.wav", "cannot be read"),
         ("<img src=x onerror=window.hurt=1>.png", "another picture"),
         ("d.control.sound.json", "without its picture's"),
@@ -206,18 +207,22 @@ def changed(evaluated: Path, **fields) -> str:
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("metrics.json", None, "metrics.json is missing"),
-        ("metrics.json", "{", "metrics.json is damaged"),
-        ("metrics.json", b"\xff\xfe", "metrics.json is damaged"),
-        ("metrics.json", "[]", "holds no JSON object"),
-        ("metrics.json", "{}", "is not of c2c evaluate"),
-        ("metrics.json", {"surprise": 1}, "is not of c2c evaluate"),
-        ("metrics.json", {"value": float("nan")}, "is no row of c2c evaluate"),
-        ("metrics.json", {"value": "high"}, "of c2c evaluate"),
-        ("metrics.json", {"task": "smells"}, "is no row of c2c evaluate"),
+        ("metrics.json", None, "metrics.json, found no file"),
+        ("metrics.json", "{", "metrics.json cannot be read as JSON"),
+        ("metrics.json", b"\xff\xfe", "metrics.json cannot be read as JSON"),
+        ("metrics.json", "[]", "Expected `object`, got `array`"),
+        ("metrics.json", "{}", "missing required field `bundle`"),
+        ("metrics.json", "[" * 100_000, "nested deeper than 64 levels"),
+        ("metrics.json", {"value": int("9" * 400)}, "metrics.json cannot be read as JSON"),
+        ("metrics.json", {"value": float("nan")}, "metrics.json cannot be read as JSON"),
+        ("metrics.json", {"value": "high"}, "`$.rows[0].value`"),
+        ("metrics.json", {"n": None}, "`$.rows[0].n`"),
+        ("metrics.json", {"reference": ["x"]}, "`$.rows[0].reference`"),
+        ("metrics.json", {"task": "smells"}, "is not a row of c2c evaluate"),
+        ("metrics.json", {"bundle": {"metrics": "x"}}, "`$.bundle.metrics`"),
         ("metrics.json", {"bundle": {"metrics": {"step": 3}}}, "is the evaluation of another translator"),
-        ("vectors.npz", None, "vectors.npz is missing"),
-        ("vectors.npz", "no vectors", "vectors.npz is damaged"),
+        ("vectors.npz", None, "vectors.npz, found no file"),
+        ("vectors.npz", "no vectors", "vectors.npz cannot be read as an .npz file"),
     ],
 )
 def test_damaged_evaluations_are_refused(run, evaluated, tmp_path, name, content, told):
@@ -231,10 +236,11 @@ def test_damaged_evaluations_are_refused(run, evaluated, tmp_path, name, content
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("config.json", "{", "config.json is damaged"),
-        ("config.json", None, "config.json is missing"),
-        ("metrics.jsonl", '{"step": 3, "phase": "train"}\n', "loss of step 3 is no number"),
-        ("metrics.jsonl", '{"step": 3, "phase": "validation", "recall@10": 1}\n', "recall@5 of step 3 is no number"),
+        ("config.json", "{", "config.json cannot be read as JSON"),
+        ("config.json", None, "config.json, found no file"),
+        ("config.json", "null", "Expected `object`, got `null`"),
+        ("metrics.jsonl", '{"step": 3, "phase": "train"}\n', "loss of step 3 is not a number"),
+        ("metrics.jsonl", '{"step": 3, "phase": "validation", "recall@10": 1}\n', "recall@5 of step 3 is not a number"),
     ],
 )
 def test_damaged_runs_are_refused(run, tmp_path, name, content, told):
@@ -246,7 +252,7 @@ def test_damaged_runs_are_refused(run, tmp_path, name, content, told):
 def test_no_bundle_no_sounds(run, tmp_path):
     with pytest.raises(BundleError, match="holds no translator bundle"):
         write_report(tmp_path, tmp_path / "report.html")
-    for folder, told in ((tmp_path, "holds no .sound.json record"), (tmp_path / "nowhere", "is no folder")):
+    for folder, told in ((tmp_path, "holds no .sound.json record"), (tmp_path / "nowhere", "found no file")):
         with pytest.raises(ReportError, match=told):
             write_report(run, tmp_path / "report.html", sounds=folder)
     assert not any(tmp_path.iterdir())
@@ -257,6 +263,15 @@ def test_no_bundle_no_sounds(run, tmp_path):
     [
         {"sounds": []},
         {"sounds": [{"file": "../../etc/passwd", "seed": 0, "clap_score": None, "defects": []}]},
+        {"sounds": [{"file": "/dev/zero", "seed": 0, "clap_score": None, "defects": []}]},
+        {"sounds": [{"file": "file:..%2F..%2Fetc%2Fpasswd", "seed": 0, "clap_score": None, "defects": []}]},
+        {"sounds": [{"file": "c.wav", "seed": 0, "clap_score": "high", "defects": []}]},
+        {"sounds": [{"file": "c.wav", "seed": 0, "clap_score": None, "defects": 5}]},
+        {"clap_vector": [0.0] * 64},
+        {"clap_vector": [[1]]},
+        {"mixed_in": [{"what": {"path": 5}, "weight": 1}]},
+        {"pictures": [{"path": "c.png", "sha256": None}]},
+        {"sample_rate": 10**12},
         {"clap_vector": "loud"},
         {"translator": "mlp"},
         {"pictures": []},
@@ -267,7 +282,8 @@ def test_records_of_another_form_are_left_out(run, copy, tmp_path, change):
     record = json.loads((copy / "c.sound.json").read_text())
     (copy / "c.sound.json").write_text(json.dumps({**record, **change}))
     (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
-    assert "c.sound.json is no record of a sound" in str(error)
+    assert str(error).startswith(str(copy / "c.sound.json")) and str(error).endswith("; make the sound again")
+    assert "\n" not in str(error)
 
 
 def test_a_run_in_the_making(run, tmp_path):
