@@ -2,13 +2,12 @@
 
 import glob
 import os
-
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from c2c_jax.errors import ImageError
@@ -147,7 +146,7 @@ def _decoded(path: Path, file: BinaryIO) -> tuple[Image.Image, int]:
         return rgb, orientation
 
 
-def check_size(path: Path, image: Image.Image) -> None:
+def check_size(path: Path, image: ImageFile.ImageFile) -> None:
     """Raises ImageError for an opened picture too large or too long to hold in memory, before it is decoded."""
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -164,7 +163,7 @@ def check_size(path: Path, image: Image.Image) -> None:
         )
 
 
-def _decoding_bytes(image: Image.Image) -> int:
+def _decoding_bytes(image: ImageFile.ImageFile) -> int:
     """The memory that decoding takes."""
     pixels = image.width * image.height
     match image.format:
@@ -182,7 +181,7 @@ def _decoding_bytes(image: Image.Image) -> int:
     return PIXEL_BYTES.get(str(image.format), 4) * pixels
 
 
-def _draft(image: Image.Image) -> None:
+def _draft(image: ImageFile.ImageFile) -> None:
     """Where a format's decoder can make a picture smaller, lets it do so with one that is too large."""
     pixels = image.width * image.height
     if image.format in ("JPEG", "MPO") and pixels > MAX_WHOLE:

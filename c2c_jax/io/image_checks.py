@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 MAX_CHUNK = 2**24  # bytes of a PNG chunk that is not pixels
@@ -45,7 +45,7 @@ def check_header(file: BinaryIO) -> None:
     file.seek(0)
 
 
-def check_file(file: BinaryIO, image: Image.Image) -> None:
+def check_file(file: BinaryIO, image: ImageFile.ImageFile) -> None:
     """Checks an opened image of Pillow's by its format. Raises ValueError, struct.error or zlib.error for a file that
     is cut or damaged."""
     position = file.tell()
@@ -153,16 +153,16 @@ def _check_gif(file: BinaryIO) -> None:
             skip_blocks()
 
 
-def _check_bmp(file: BinaryIO, image: Image.Image) -> None:
+def _check_bmp(file: BinaryIO, image: ImageFile.ImageFile) -> None:
     """Many writers leave the file's size out or wrong: it is checked where it can be the right one."""
     declared = int.from_bytes(_at(file, 2, 4), "little")
-    decoder, (_, _, width, height), offset, arguments = image.tile[0]
-    needed = offset + arguments[1] * height if decoder == "raw" else offset  # type: ignore[index, operator]
+    decoder, _, offset, arguments = image.tile[0]
+    needed = offset + arguments[1] * image.height if decoder == "raw" else offset  # type: ignore[index, operator]
     if declared >= needed and decoder == "raw" and _length(file) > declared + SLACK:
         raise ValueError(f"the file has {_length(file):,} bytes, its header says {declared:,}")
 
 
-def _check_netpbm(file: BinaryIO, image: Image.Image) -> None:
+def _check_netpbm(file: BinaryIO, image: ImageFile.ImageFile) -> None:
     """Behind the pixels may be another picture of the kind."""
     decoder, _, offset, arguments = image.tile[0]
     mode = arguments[0] if isinstance(arguments, tuple) else arguments

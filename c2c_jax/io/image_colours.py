@@ -4,7 +4,7 @@ import dataclasses
 from typing import BinaryIO, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 # LAB and the 32-bit modes I and F are left out: Pillow converts them to other colours or clips them, without a word.
@@ -30,7 +30,7 @@ class Samples:
     indexed: Image.Image | None = None
 
 
-def samples_of(file: BinaryIO, image: Image.Image) -> Samples:
+def samples_of(file: BinaryIO, image: ImageFile.ImageFile) -> Samples:
     """Describes the samples of an opened image that is not decoded yet. Raises UnreadSamplesError for
     samples that Pillow reads wrongly."""
     match image.format:
@@ -60,7 +60,7 @@ def _of_tiff(image: TiffImageFile) -> Samples:
     )
 
 
-def _of_png(file: BinaryIO, image: Image.Image) -> Samples:
+def _of_png(file: BinaryIO, image: ImageFile.ImageFile) -> Samples:
     """Sets the transparent grey of a PNG to the scale of its 8-bit pixels."""
     key, raw_mode = image.info.get("transparency"), image.tile[0].args if image.tile else None
     if isinstance(key, int) and image.mode == "L":
@@ -80,10 +80,10 @@ def _of_png(file: BinaryIO, image: Image.Image) -> Samples:
     return Samples(key=key, low=low)
 
 
-def _indexed_bmp(file: BinaryIO, image: Image.Image) -> Image.Image | None:
+def _indexed_bmp(file: BinaryIO, image: ImageFile.ImageFile) -> Image.Image | None:
     """The picture of an uncompressed BMP with 4 or 8 bits a pixel whose palette is black and white or grey: Pillow
     takes such a one for one of 1 or 8 bits. None for others."""
-    decoder, (_, _, width, height), offset, arguments = image.tile[0]
+    decoder, _, offset, arguments = image.tile[0]
     start = 14 if image.format == "BMP" else 0
     position = file.tell()
     file.seek(start)
@@ -101,10 +101,10 @@ def _indexed_bmp(file: BinaryIO, image: Image.Image) -> Image.Image | None:
     table = np.zeros((2**bits, 3), np.uint8)
     table[: len(colours)] = colours
     file.seek(offset)
-    rows = np.frombuffer(file.read(stride * height), np.uint8).reshape(height, stride)
+    rows = np.frombuffer(file.read(stride * height), np.uint8).reshape(image.height, stride)
     file.seek(position)
-    indices = rows if bits == 8 else np.stack([rows >> 4, rows & 15], axis=-1).reshape(height, -1)
-    return Image.fromarray(table[indices[::direction, :width]])
+    indices = rows if bits == 8 else np.stack([rows >> 4, rows & 15], axis=-1).reshape(image.height, -1)
+    return Image.fromarray(table[indices[::direction, : image.width]])
 
 
 def to_rgb(image: Image.Image, samples: Samples, box: tuple[int, int, int, int] | None = None) -> Image.Image:

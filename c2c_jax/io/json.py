@@ -25,7 +25,7 @@ def read_json(path: Path, error: type[C2CError] = CheckpointError, advice: str =
     file, larger than MAX_BYTES, nested deeper than MAX_DEPTH, not UTF-8, not JSON (RFC 8259: NaN is not) or not an
     object.
     """
-    return read_json_as(dict[str, Any], path, error, advice)
+    return read_json_as(dict, path, error, advice)
 
 
 def read_json_as(kind: type[T], path: Path, error: type[C2CError] = CheckpointError, advice: str = ADVICE) -> T:
