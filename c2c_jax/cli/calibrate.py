@@ -52,8 +52,9 @@ def run(args: argparse.Namespace) -> None:
 
         return show(remove(args.run, args.out))
     from c2c_jax.images import find_pictures
+    from c2c_jax.io.console import stderr_console
 
-    pictures = find_pictures(args.images)
+    pictures = find_pictures(args.images, stderr_console().print)
     from rich.console import Console
 
     from c2c_jax.calibration import calibrate
