@@ -101,7 +101,7 @@ def _indexed_bmp(file: BinaryIO, image: ImageFile.ImageFile) -> Image.Image | No
     table = np.zeros((2**bits, 3), np.uint8)
     table[: len(colours)] = colours
     file.seek(offset)
-    rows = np.frombuffer(file.read(stride * height), np.uint8).reshape(image.height, stride)
+    rows = np.frombuffer(file.read(stride * image.height), np.uint8).reshape(image.height, stride)
     file.seek(position)
     indices = rows if bits == 8 else np.stack([rows >> 4, rows & 15], axis=-1).reshape(image.height, -1)
     return Image.fromarray(table[indices[::direction, : image.width]])
