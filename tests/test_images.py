@@ -323,7 +323,7 @@ def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_p
     (inside / "r.heic").write_bytes(bytes(4) + b"ftypheic")
     find_pictures([str(inside)], reported.append)
     assert reported[1:] == ["2 files passed over, not images that are read: 1 .heic, 1 .dng"]
-    find_pictures([str(outside)], reported.append)
+    find_pictures([str(inside / "deep")], reported.append)
     assert len(reported) == 2
 
 
