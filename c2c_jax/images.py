@@ -1,26 +1,31 @@
 """Picture files in, upright 8-bit RGB out."""
 
 import glob
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO, cast
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from c2c_jax.errors import ImageError
+from c2c_jax.io.files import found_at, is_regular, open_regular, walk
+from c2c_jax.io.formats import FORMATS, readable_suffixes, scan_files
+from c2c_jax.io.image_checks import check_file, check_header, ends_early, strip_bytes
+from c2c_jax.io.image_colours import UnreadSamplesError, has_unused_alpha, samples_of, to_rgb
 
-# Only formats that PIL decodes by itself: an EPS, for one, would start Ghostscript.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "PPM", "JPEG2000")
-SUFFIXES = tuple(
-    ".jpg .jpeg .png .gif .webp .avif .tif .tiff .bmp .ppm .pgm .pnm .jp2".split()
-)  # looked for in folders
-MEL_SUFFIX = ".mel.png"  # spectrograms, written beside sounds: no pictures to make sounds of
-# LAB and the 32-bit modes I and F are left out: PIL converts them to other colours or clips them, without a word.
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
-MODES_16_BIT = ("I;16", "I;16B", "I;16L")
-# A picture takes up to 10 bytes a pixel while it is laid over white, so about 1.3 GB at this limit.
+PILLOW_FORMATS = tuple(one.pillow for one in FORMATS if one.pillow)
 MAX_PIXELS = 2**27
+# Decoding takes no more than this, so a process that reads a picture stays under 500 MiB.
+MAX_DECODED_BYTES = 420_000_000
+# Bytes a pixel that decoding takes with its buffers, measured; of JPEG and TIFF see `_decoding_bytes`.
+PIXEL_BYTES = {"PNG": 4, "GIF": 4, "BMP": 4, "DIB": 4, "PPM": 4, "AVIF": 10, "WEBP": 17, "JPEG2000": 20}
+# Larger pictures are averaged down to this many pixels or fewer: 48 megapixels take 400 MB with their copies.
+MAX_WHOLE = 48_000_000
+BAND_ROWS = 64  # converted at once
+BANDED = 2**22  # pixels from which on pictures are converted in bands
 # Processors scale the short edge to 224 pixels or more, so a 30,000 x 1 picture would become 6,720,000 x 224.
 MAX_ASPECT = 200
 ORIENTATION = 0x0112  # the EXIF tag
@@ -35,100 +40,164 @@ UPRIGHT = {
 }
 
 
-def find_pictures(arguments: Sequence[str]) -> list[Path]:
-    """The files that arguments name, each once: files, folders (all their pictures, by name), patterns such as `*.jpg`.
+def find_pictures(arguments: Sequence[str], report: Callable[[str], None] | None = None) -> list[Path]:
+    """The files that arguments name, each once: files, folders (all pictures in them and in the folders inside, by
+    name), patterns such as `*.jpg`.
 
-    Raises ImageError for a folder or pattern that holds no picture; a single file is judged when it is read.
+    report: called once, with a line on the files of folders and patterns that are not read, where there are such.
+    Raises ImageError for a folder or pattern without any picture; a single file is judged when it is read.
     """
     found: dict[Path, None] = {}
+    searched: dict[Path, None] = {}
     for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if _looks_like_picture(p))
-        elif not path.exists() and glob.has_magic(argument):
-            inside = sorted(p for p in map(Path, glob.glob(argument, recursive=True)) if _looks_like_picture(p))
-        else:
-            inside = [path]
-        if not inside:
-            kind = "folder" if path.is_dir() else "pattern"
-            raise ImageError(f"{kind} {argument} holds no picture: expected files that end in {', '.join(SUFFIXES)}")
-        found.update(dict.fromkeys(inside))
+        kind = _kind_of(argument)
+        if kind == "file":
+            found[Path(argument)] = None
+            continue
+        inside = dict.fromkeys(_inside(argument, kind))
+        pictures = scan_files(inside, "image").files
+        if not pictures:
+            suffixes = ", ".join(readable_suffixes("image"))
+            raise ImageError(f"{kind} {argument} holds no picture: expected files that end in {suffixes}")
+        found.update(dict.fromkeys(pictures))
+        searched.update(inside)
+    passed_over = scan_files(searched, "image").report()
+    if report and passed_over:
+        report(passed_over)
     return list(found)
 
 
-def _looks_like_picture(path: Path) -> bool:
-    is_hidden = path.name.startswith(".")  # such as macOS leaves beside each file
-    return path.suffix.lower() in SUFFIXES and not path.name.endswith(MEL_SUFFIX) and not is_hidden and path.is_file()
+def _kind_of(argument: str) -> str:
+    there = found_at(Path(argument))
+    if there == "a folder":
+        return "folder"
+    if there == "no file" and glob.has_magic(argument):
+        return "pattern"
+    if there == "no file" and argument.endswith(os.sep):
+        raise ImageError(f"there is no folder {argument}: name a folder or a file with pictures")
+    return "file"
+
+
+def _inside(argument: str, kind: str) -> Iterable[Path]:
+    if kind == "folder":
+        yield from walk(Path(argument))
+        return
+    for path in sorted(map(Path, glob.glob(argument, recursive=True))):
+        if is_regular(path):
+            yield path
+        else:
+            yield from walk(path)
 
 
 def read_image(path: str | Path) -> Image.Image:
     """Reads one picture as upright 8-bit RGB: transparency over white, 16-bit grey scaled, the first frame of many.
 
-    The orientation is EXIF's. Colour profiles are not applied. Raises ImageError for what is missing, empty, damaged,
-    of another format, of more than MAX_PIXELS pixels, or more than MAX_ASPECT times as long as it is wide.
+    The orientation is EXIF's. Colour profiles are not applied. One of more than MAX_WHOLE pixels comes smaller, by a
+    whole factor. Raises ImageError for what is missing, not a regular file, empty, damaged (as far as its format has
+    checks), of another format, of more than MAX_PIXELS pixels or more than MAX_DECODED_BYTES, or more than MAX_ASPECT
+    times as long as it is wide.
     """
     path = Path(path)
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no file"
-        raise ImageError(f"expected a picture at {path}, found {found}: name one picture file")
-    if path.stat().st_size == 0:
-        raise ImageError(f"{path} is empty (0 bytes): get the picture again")
-    with warnings.catch_warnings():
-        # PIL warns of sizes that check_size judges, and of odd metadata in pictures that it reads all the same.
+    # PIL warns of sizes that are checked here, and of odd metadata in pictures that it reads all the same.
+    with open_regular(path, "a picture", ImageError, "name one picture file") as file, warnings.catch_warnings():
+        if not os.fstat(file.fileno()).st_size:
+            raise ImageError(f"{path} is empty (0 bytes): get the picture again")
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path, formats=FORMATS) as image:
-                check_size(path, *image.size)
-                image.load()
-                orientation = exif_orientation(image)
+            rgb, orientation = _decoded(path, file)
         except ImageError:
             raise
         except Image.DecompressionBombError:
             raise ImageError(f"{path} has too many pixels: shrink it to at most {MAX_PIXELS:,}") from None
         except UnidentifiedImageError:
             raise ImageError(f"{path} is damaged or of a format that is not read: save it as PNG or JPEG") from None
+        except UnreadSamplesError as error:
+            raise ImageError(f"{path} has {error}: save it as 8-bit RGB PNG") from None
         except Exception as error:  # over damaged bytes PIL's decoders raise errors of nearly every class
-            cause = " ".join(str(error).split())
-            raise ImageError(f"{path} is damaged ({cause}): get the picture again or save it as PNG") from error
-        if image.mode in MODES_16_BIT or (image.mode == "I" and image.format == "PPM"):
-            rgb = grey_of_16_bit(image).convert("RGB")
-        elif image.mode in MODES:
-            rgb = over_white(image) if image.has_transparency_data else image.convert("RGB")
-        else:
-            raise ImageError(f"{path} has pixels of a kind that is not read ({image.mode}): save it as 8-bit RGB PNG")
+            cause = " ".join(str(error).split()) or type(error).__name__
+            raise ImageError(f"{path} is damaged ({cause}): get the picture again or save it as 8-bit PNG") from error
     return rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
 
 
-def check_size(path: Path, width: int, height: int) -> None:
-    """Raises ImageError for a picture too large or too long to hold in memory, before it is decoded."""
+def _decoded(path: Path, file: BinaryIO) -> tuple[Image.Image, int]:
+    """An image as 8-bit RGB, and its orientation."""
+    check_header(file)
+    with Image.open(file, formats=PILLOW_FORMATS) as image:
+        check_size(path, image)
+        check_file(file, image)
+        samples = samples_of(file, image)
+        _draft(image)
+        image.load()
+        if image.format in ("JPEG", "MPO") and ends_early(file, image):
+            raise ValueError("its pixels end early")
+        orientation = exif_orientation(image)
+        if has_unused_alpha(image, samples):
+            image.putalpha(255)
+        if image.width * image.height <= BANDED:
+            return to_rgb(image, samples), orientation
+        factor = _factor(image.width * image.height)
+        if image.mode == "RGB" and factor == 1 and not image.has_transparency_data and not samples.low:
+            return image.copy() if image.readonly else image, orientation
+        rgb = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+        rows = BAND_ROWS * factor
+        for top in range(0, image.height, rows):
+            band = to_rgb(image, samples, (0, top, image.width, min(top + rows, image.height)))
+            rgb.paste(band.reduce(factor), (0, top // factor))
+        return rgb, orientation
+
+
+def check_size(path: Path, image: ImageFile.ImageFile) -> None:
+    """Raises ImageError for an opened picture too large or too long to hold in memory, before it is decoded."""
+    width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{path} has {width} x {height} pixels: shrink it to at most {MAX_PIXELS:,} in all")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
             f"{path} has {width} x {height} pixels: crop it so that one edge is at most {MAX_ASPECT} times the other"
         )
+    if (needed := _decoding_bytes(image)) > MAX_DECODED_BYTES:
+        most = int(width * height * MAX_DECODED_BYTES / needed)
+        raise ImageError(
+            f"{path} has {width} x {height} pixels: shrink it to at most {most:,} in all, as much as is read of a "
+            f"{image.format} file of this kind, or save it as JPEG"
+        )
+
+
+def _decoding_bytes(image: ImageFile.ImageFile) -> int:
+    """The memory that decoding takes."""
+    pixels = image.width * image.height
+    match image.format:
+        case "JPEG" | "MPO":  # a progressive one is kept in 16-bit coefficients until its last scan
+            layers = image.layer  # type: ignore[attr-defined]
+            most = max(one[1] for one in layers) * max(one[2] for one in layers)
+            coefficients = sum(2 * one[1] * one[2] for one in layers) / most if "progressive" in image.info else 0
+            return int(pixels * (coefficients + (4 if pixels <= MAX_WHOLE else 1)))
+        case "TIFF":
+            return 4 * pixels + (strip_bytes(cast(TiffImageFile, image)) if image.info["compression"] != "raw" else 0)
+        case "JPEG2000" if pixels > MAX_DECODED_BYTES // 20:
+            return 5 * pixels  # read at half its size
+        case "PPM" if image.tile[0].codec_name != "raw":  # of another maximum, by a program of PIL's in Python
+            return 24 * pixels
+    return PIXEL_BYTES.get(str(image.format), 4) * pixels
+
+
+def _draft(image: ImageFile.ImageFile) -> None:
+    """Where a format's decoder can make a picture smaller, lets it do so with one that is too large."""
+    pixels = image.width * image.height
+    if image.format in ("JPEG", "MPO") and pixels > MAX_WHOLE:
+        image.draft(None, (image.width // 2, image.height // 2))
+    elif image.format == "JPEG2000" and pixels > MAX_DECODED_BYTES // PIXEL_BYTES["JPEG2000"]:
+        image.reduce = 1  # type: ignore[method-assign, assignment]
+
+
+def _factor(pixels: int) -> int:
+    """By how much a picture's edges are to be divided."""
+    return 1 if pixels <= MAX_WHOLE else 2 if pixels <= 2**26 else 4
 
 
 def exif_orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 (as stored) where there is none."""
     try:
         return image.getexif().get(ORIENTATION, 1)
-    except SyntaxError:  # a block that is no EXIF after all: viewers show such a picture as stored
+    except (SyntaxError, ValueError):  # a block that is no EXIF after all: viewers show such a picture as stored
         return 1
-
-
-def grey_of_16_bit(image: Image.Image) -> Image.Image:
-    """Scales 0..65535 to 0..255 and makes the one transparent value of a PNG, where it names one, white."""
-    values = np.asarray(image).astype(np.uint32)
-    grey = (values + 128) // 257
-    if "transparency" in image.info:
-        grey[values == image.info["transparency"]] = 255
-    return Image.fromarray(grey.astype(np.uint8))
-
-
-def over_white(image: Image.Image) -> Image.Image:
-    """Lays a picture with any kind of transparency over white."""
-    rgba = image.convert("RGBA")
-    rgb = Image.new("RGB", rgba.size, "white")
-    rgb.paste(rgba, mask=rgba.getchannel("A"))
-    return rgb

@@ -304,6 +304,11 @@ def load_space(name: str, *, only: Tower | None = None) -> Space:
         mels = MelRecipe.read(folder) if "audio" in towers else None
         if mels:
             mels.require_tower(audio_config(config), folder)
+        pixels = PixelRecipe.read(folder) if "image" in towers else None
+        if pixels:
+            pixels.require_tower(
+                clip.vision_sizes(config) if isinstance(config, dict) else config.vision_config, folder
+            )
         return Space(
             name=name,
             dim=clip.projection_dim(config) if isinstance(config, dict) else config.projection_dim,
@@ -311,7 +316,7 @@ def load_space(name: str, *, only: Tower | None = None) -> Space:
             config=config,
             model=model,
             tokenizer=tokenizer,
-            pixels=PixelRecipe.read(folder) if "image" in towers else None,
+            pixels=pixels,
             mels=mels,
             max_tokens=min(longest_text(config), tokenizer.model_max_length) if tokenizer else 0,
             ignored=ignored_keys(tensors, table),

@@ -1,5 +1,6 @@
 """Log-mel spectrograms: against transformers' ClapFeatureExtractor, and against laion_clap's own, transcribed."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 import transformers
 
 from c2c_jax.errors import CheckpointError, SoundError
-from c2c_jax.mels import DEFAULTS, MelRecipe
+from c2c_jax.mels import FILE, INPUT_RATE, MelFields, MelRecipe
+from c2c_jax.preprocessors import PROCESSOR_FILE
 
 TOLERANCE = dict(atol=1e-4, rtol=0)  # dB
 LAION = dict(frequency_min=50, truncation="rand_trunc")
@@ -62,7 +64,9 @@ def test_as_transformers(fields, padding, fixed_dice):
 
 def test_what_a_file_leaves_out_is_what_transformers_fills_in():
     filled = transformers.ClapFeatureExtractor().to_dict()
-    assert {name: filled[name] for name in DEFAULTS} == DEFAULTS
+    ours = dataclasses.asdict(MelFields())
+    assert ours.pop(INPUT_RATE) is None
+    assert {name: filled[name] for name in ours} == ours
     recipe = MelRecipe({"truncation": None})
     assert (recipe.sample_rate, recipe.max_seconds, recipe.has_fusion) == (48_000, None, True)
     assert MelRecipe({"truncation": "rand_trunc"}).max_seconds == 10
@@ -139,14 +143,47 @@ def test_empty_sounds_are_refused():
         dict(truncation="other"),
         dict(padding="longest"),
         dict(hop_length=0),
+        dict(hop_length=-480),
+        dict(hop_length=1, max_length_s=10),
         dict(feature_size="many"),
+        dict(feature_size=10**9),
+        dict(feature_size=0),
+        dict(feature_size=64.5),
+        dict(feature_size=True),
+        dict(feature_size=1024, fft_window_size=2**16, max_length_s=10),
         dict(max_length_s=0, truncation="rand_trunc"),
+        dict(max_length_s=10**5),
+        dict(max_length_s=600, sampling_rate=192_000),
+        dict(sampling_rate=10**9),
+        dict(sampling_rate=0),
+        dict(sampling_rate=[48_000]),
+        dict(fft_window_size=0),
+        dict(fft_window_size=2**30),
+        dict(fft_window_size=60_000),  # of a second of 48,000 samples
+        dict(frequency_min=14_000),
+        dict(frequency_min=-1),
+        dict(frequency_min=24_000, frequency_max=30_000),
+        dict(frequency_max=1e30),
+        {INPUT_RATE: 999_983},
+        {INPUT_RATE: -1},
+        dict(feature_extractor_type="WhisperFeatureExtractor"),
     ],
+    ids=str,
 )
 def test_recipes_of_another_kind(tmp_path, wrong):
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(SECOND | wrong))
-    with pytest.raises(CheckpointError, match="makes no spectrogram"):
+    (tmp_path / FILE).write_text(json.dumps(SECOND | wrong))
+    with pytest.raises(CheckpointError, match=f"{tmp_path / FILE} cannot be used as an audio preprocessor") as caught:
         MelRecipe.read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_processor_config_alone_as_transformers_5_writes_it(tmp_path):
+    extractor = transformers.ClapFeatureExtractor(**OTHER, truncation="rand_trunc")
+    for part in ("feature_extractor", "audio_processor"):
+        (tmp_path / PROCESSOR_FILE).write_text(json.dumps({part: extractor.to_dict()}, default=lambda _: None))
+        recipe, sounds = MelRecipe.read(tmp_path), heard(16_000, 16_000)
+        expected = extractor(sounds, sampling_rate=16_000, return_tensors="np")["input_features"]
+        np.testing.assert_allclose(recipe(sounds).mel_BCTM, expected, **TOLERANCE)
 
 
 def test_no_recipe(tmp_path):

@@ -1,14 +1,20 @@
 """Pictures to pixels, bit for bit as transformers does it, by files as they were written over the years."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
+import transformers
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from c2c_jax.errors import CheckpointError
-from c2c_jax.pixels import DEFAULTS, FILE, PixelRecipe
+from c2c_jax.errors import CheckpointError, ImageError
+from c2c_jax.pixels import FILE, PixelFields, PixelRecipe
+from c2c_jax.preprocessors import PROCESSOR_FILE
+from c2c_jax.spaces import load_space
+from c2c_jax.weights.folders import EMBEDDED
 
 SIZES = [(40, 30), (30, 40), (33, 33), (7, 90), (224, 224), (640, 427), (20, 21)]
 # As in files of 2021, of today, with square resizing, with parts left out, and with a crop beyond the picture.
@@ -18,6 +24,13 @@ RECIPES = [
     {"size": {"height": 20, "width": 50}, "do_center_crop": False, "resample": 2},
     {"do_resize": False, "crop_size": {"height": 60, "width": 60}},
     {"size": {"shortest_edge": 32}, "crop_size": 32, "do_normalize": False},
+    {"size": [32, 32], "crop_size": [24, 32]},
+    {"size": {"shortest_edge": 32, "longest_edge": 50}, "crop_size": 32},
+    {"size": {"shortest_edge": 40, "longest_edge": 1000}, "crop_size": 32},
+    {"size": {"max_height": 30, "max_width": 45}, "crop_size": 32},
+    {"size": 32, "default_to_square": True, "crop_size": 32},
+    {"size": {"shortest_edge": 32}, "crop_size": 32, "image_mean": 0.5, "image_std": 0.25},
+    {"size": {"shortest_edge": 32}, "crop_size": 32, "do_resize": None, "do_pad": None, "do_normalize": None},
     {"size": {"shortest_edge": 32}, "crop_size": 32, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.25, 0.125]},
     {},
 ]
@@ -39,17 +52,107 @@ def test_pixels_are_transformers(tmp_path, recipe):
         np.testing.assert_array_equal(found, expected.transpose(1, 2, 0))
 
 
+def test_processor_config_alone_as_transformers_5_writes_it(tmp_path):
+    """Its image_processor comes before an older file, as there."""
+    theirs = CLIPImageProcessorPil(size=[32, 32], crop_size=[32, 24], image_mean=[0.1, 0.2, 0.3])
+    (tmp_path / PROCESSOR_FILE).write_text(json.dumps({"image_processor": theirs.to_dict(), "processor_class": "X"}))
+    for older in ({}, {"size": 64, "crop_size": 64}):
+        if older:
+            (tmp_path / FILE).write_text(json.dumps(older))
+        for picture in pictures():
+            (expected,) = theirs(images=[picture], return_tensors="np")["pixel_values"]
+            np.testing.assert_array_equal(PixelRecipe.read(tmp_path)([picture])[0], expected.transpose(1, 2, 0))
+    (tmp_path / PROCESSOR_FILE).write_text(json.dumps({"processor_class": "CLIPProcessor"}))
+    assert PixelRecipe.read(tmp_path)(pictures()[:1]).shape == (1, 64, 64, 3)
+
+
+def test_a_clip_processor_saved_by_transformers_itself(tmp_path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(EMBEDDED / "clip")
+    processor = transformers.CLIPProcessor(CLIPImageProcessorPil(size=40, crop_size=32), tokenizer)
+    processor.save_pretrained(tmp_path)
+    assert not (tmp_path / FILE).exists()
+    expected = processor.image_processor(images=pictures()[:1], return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(PixelRecipe.read(tmp_path)(pictures()[:1]), expected.transpose(0, 2, 3, 1))
+
+
 def test_defaults_are_transformers():
-    theirs = CLIPImageProcessorPil().to_dict()
-    for name, value in DEFAULTS.items():
-        assert theirs[name] == (pytest.approx(value) if isinstance(value, list) else value), name
+    theirs, ours = CLIPImageProcessorPil().to_dict(), dataclasses.asdict(PixelFields())
+    for name in theirs.keys() & ours.keys():
+        assert theirs[name] == (pytest.approx(ours[name]) if isinstance(ours[name], list) else ours[name]), name
 
 
 @pytest.mark.parametrize(
     "content",
-    [{"size": {"longest_edge": 3}}, {"crop_size": {"shortest_edge": 3}}, {"resample": 77}, {"image_mean": [1.0, 2.0]}],
+    [
+        {"size": {"longest_edge": 3}},
+        {"size": {}},
+        {"size": {"shortest_edge": 3, "height": 3}},
+        {"size": {"min_pixels": 3, "max_pixels": 5}},
+        {"size": [32]},
+        {"size": [32, 32, 3]},
+        {"size": 10**5},
+        {"size": {"shortest_edge": 10**5}},
+        {"size": 0},
+        {"size": -3},
+        {"size": 32.5},
+        {"size": True},
+        {"size": "32"},
+        {"size": None, "crop_size": {"height": 10**9, "width": 10**9}},
+        {"crop_size": {"shortest_edge": 3}},
+        {"crop_size": {"height": 3}},
+        {"resample": 77},
+        {"resample": "bicubic"},
+        {"resample": 2.5},
+        {"image_mean": [1.0, 2.0]},
+        {"image_mean": [1.0, 2.0, "x"]},
+        {"image_std": [1.0, 2.0, 0.0]},
+        {"image_std": 1e30},
+        {"rescale_factor": 1e30},
+        {"rescale_factor": -1},
+        {"do_resize": "yes"},
+        {"do_pad": True},
+        {"image_processor_type": "ViTImageProcessor"},
+    ],
 )
-def test_what_makes_no_pixels_is_refused(tmp_path, content):
+def test_what_cannot_be_used_is_refused(tmp_path, content):
     (tmp_path / FILE).write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match=f"{tmp_path / FILE} makes no pixels"):
+    with pytest.raises(CheckpointError, match=f"{tmp_path / FILE} cannot be used as an image preprocessor") as caught:
         PixelRecipe.read(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ['{"rescale_factor": NaN}', "[]", "null", "{", '{"size": ' + "[" * 9999])
+def test_files_that_are_no_json_object(tmp_path, text):
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(CheckpointError, match=f"{tmp_path / FILE} cannot be read as JSON"):
+        PixelRecipe.read(tmp_path)
+    (tmp_path / FILE).unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        PixelRecipe.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"size": {"shortest_edge": 128}, "crop_size": 128}, "128 x 128"),
+        ({"size": {"height": 64, "width": 32}, "do_center_crop": False}, "32 x 64"),
+        ({"size": {"shortest_edge": 64}, "do_center_crop": False}, "as many sizes"),
+        ({"do_resize": False, "do_center_crop": False}, "as many sizes"),
+    ],
+)
+def test_pixels_that_a_tower_does_not_take_are_refused(tmp_path, content, found):
+    """Of a whole checkpoint of 64-pixel pictures."""
+    folder = shutil.copytree(EMBEDDED / "clip", tmp_path / "clip")
+    assert load_space(str(folder), only="image").encode_image(pictures()[:1]).shape == (1, 64)
+    (folder / FILE).write_text(json.dumps(content))
+    for only in ("image", None):
+        with pytest.raises(CheckpointError, match=f"makes .*{found}.*; config.json asks for 64 x 64"):
+            load_space(str(folder), only=only)
+
+
+def test_a_picture_that_would_become_too_large_is_refused():
+    recipe = PixelRecipe({"size": {"shortest_edge": 2048}, "crop_size": 64})
+    with pytest.raises(ImageError, match="20000 x 100 pixels cannot be resized to 409600 x 2048"):
+        recipe([Image.new("RGB", (20_000, 100))])
+    with pytest.raises(ImageError, match="cannot be resized to 32 x 0"):
+        PixelRecipe({"size": {"max_height": 32, "max_width": 32}})([Image.new("RGB", (100, 1))])

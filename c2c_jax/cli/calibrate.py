@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         return show(remove(args.run, args.out))
     from c2c_jax.images import find_pictures
 
-    pictures = find_pictures(args.images)
+    pictures = find_pictures(args.images, stderr_console().print)
     from c2c_jax.calibration import calibrate
 
     done = calibrate(

@@ -114,8 +114,9 @@ def run(args: argparse.Namespace) -> None:
     if args.batch_size < 1:
         raise ConfigError(f"--batch-size is {args.batch_size}: take 1 or more")
     from c2c_jax.images import find_pictures
+    from c2c_jax.io.console import stderr_console
 
-    pictures = find_pictures(args.images)
+    pictures = find_pictures(args.images, stderr_console().print)
     from c2c_jax.inference import Mixture, pictures_to_sounds
 
     count = len(args.prompt) + len(args.blend)

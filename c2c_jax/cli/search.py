@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"--top is {args.top}: take 1 or more")
     from c2c_jax.images import find_pictures
 
-    pictures, translator = find_pictures(args.images), args.translator
+    pictures, translator = find_pictures(args.images, stderr_console().print), args.translator
     if pictures and not translator:
         translator = MINIWORLD_TRANSLATOR
         print(MINIWORLD_NOTE, file=sys.stderr)

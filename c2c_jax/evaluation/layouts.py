@@ -12,20 +12,20 @@
 One rule covers them: a picture and a sound of one clip have one name, and a list, where there is one, says which clips
 count and of what class they are. Names are compared as `clip_of` writes them. Frames of a clip may lie in a folder of
 its name: the middle one stands for it. Where a folder has one of PICTURES and one of SOUNDS in it, in large or small
-letters, nothing else is looked into. Without a list, the folders that files lie in are their classes, if the pictures
-or the sounds lie in two or more.
+letters, nothing else is looked into. Links to folders are followed. Without a list, the folders that files lie in are
+their classes, if the pictures or the sounds lie in two or more.
 """
 
 import collections
-import csv
 import re
 from pathlib import Path
 
 from c2c_jax.errors import ManifestError
+from c2c_jax.evaluation.csv_rows import read_rows
 from c2c_jax.evaluation.manifest import Item
 from c2c_jax.evaluation.rows import LeftOut
-from c2c_jax.images import MEL_SUFFIX, SUFFIXES
-from c2c_jax.sounds import sound_files
+from c2c_jax.io.files import is_regular, walk
+from c2c_jax.io.formats import scan_files
 
 PICTURES = ("frames", "images", "pictures", "video_frames")
 SOUNDS = ("audio", "sounds", "wav")
@@ -50,22 +50,25 @@ def clip_of(name: str) -> str:
     return name
 
 
-def read_folder(folder: Path) -> tuple[list[Item], list[LeftOut], str]:
-    """The clips of a folder, the clips of its list that are not there, and what it was taken for.
+def read_folder(folder: Path) -> tuple[list[Item], list[LeftOut], str, str]:
+    """The clips of a folder, the clips of its list that are not there and the rows of it that cannot be read, what the
+    folder was taken for, and a line on the files in it that were passed over.
 
     Raises ManifestError for a list that cannot be read, and for a folder without any picture or sound.
     """
     bases = _bases(folder)
-    pictures = sorted(path for path in bases[0].rglob("*") if _is_picture(path))
-    sounds = sound_files(bases[1])
+    within = [list(walk(base)) for base in dict.fromkeys(bases)]
+    pictures, sounds = scan_files(within[0], "image").files, scan_files(within[-1], "sound").files
     if not pictures and not sounds:
         raise ManifestError(
             f"{folder} holds no picture and no sound; of videos, extract frames (frames/CLIP.jpg) and sounds "
             "(audio/CLIP.wav) first"
         )
-    listing, told = _listing(folder)
+    listing, told, left_out = _listing(folder)
+    others = {path for paths in within for path in paths} - {*pictures, *sounds, folder / told}
+    passed_over = scan_files(sorted(others), "image").report().replace("not images", "not images or sounds")
     if listing is None:
-        return _unlisted(bases, pictures, sounds), [], told
+        return _unlisted(bases, pictures, sounds), [], told, passed_over
     images, audios = _by_clip(pictures, listing), _by_clip(sounds, listing)
     items = [
         Item(image=_middle(images[clip]), audio=_middle(audios[clip]), label=label)
@@ -73,8 +76,8 @@ def read_folder(folder: Path) -> tuple[list[Item], list[LeftOut], str]:
         if clip in images or clip in audios
     ]
     absent = [clip for clip in listing if clip not in images and clip not in audios]
-    left_out = [LeftOut(file=clip, why=f"on the list, {told}, and not in the folder") for clip in absent]
-    return items, left_out, told
+    left_out += [LeftOut(file=clip, why=f"on the list, {told}, and not in the folder") for clip in absent]
+    return items, left_out, told, passed_over
 
 
 def _bases(folder: Path) -> tuple[Path, Path]:
@@ -84,38 +87,25 @@ def _bases(folder: Path) -> tuple[Path, Path]:
     return (found[0], found[1]) if found[0] and found[1] else (folder, folder)
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.endswith(MEL_SUFFIX) and not path.name.startswith(".")
-
-
 def _middle(paths: list[Path]) -> Path | None:
     return paths[len(paths) // 2] if paths else None
 
 
-def _listing(folder: Path) -> tuple[Listing | None, str]:
-    """The list of a folder's clips, if it has one, and its name."""
-    for name, columns in NAMED.items():
-        if (folder / name).is_file():
-            return _read_named(folder / name, *columns), name
-    for name in CLIPS:
-        if (folder / name).is_file():
-            return _read_clips(folder / name), name
-    for name in ANNOTATIONS:
-        if (folder / name).is_file():
-            return _read_annotations(folder / name), name
-    return None, "folder without a list of clips"
+def _listing(folder: Path) -> tuple[Listing | None, str, list[LeftOut]]:
+    """The list of a folder's clips, if it has one, its name, and the rows of it that cannot be read."""
+    for name in (*NAMED, *CLIPS, *ANNOTATIONS):
+        if not is_regular(path := folder / name):
+            continue
+        rows, left_out = read_rows(path, "&" if name in ANNOTATIONS else ",")
+        records = [record for _, record in rows]
+        if name in NAMED:
+            return _named(path, records, *NAMED[name]), name, left_out
+        return _clips(records) if name in CLIPS else _annotations(path, rows), name, left_out
+    return None, "folder without a list of clips", []
 
 
-def _records(path: Path, delimiter: str = ",") -> list[list[str]]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return [record for record in csv.reader(file, delimiter=delimiter) if record]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"{path} cannot be read ({error}): get it again") from None
-
-
-def _read_named(path: Path, name: str, label: str) -> Listing:
-    header, *records = _records(path) or [[]]
+def _named(path: Path, records: list[list[str]], name: str, label: str) -> Listing:
+    header, *records = records or [[]]
     if name not in header or label not in header:
         raise ManifestError(f"{path} lacks a column {name} or {label}; its columns are {', '.join(header) or 'none'}")
     at, class_at = header.index(name), header.index(label)
@@ -124,10 +114,9 @@ def _read_named(path: Path, name: str, label: str) -> Listing:
     return {MEDIA.sub("", record[at]): record[class_at].replace("_", " ") for record in records}
 
 
-def _read_clips(path: Path) -> Listing:
+def _clips(records: list[list[str]]) -> Listing:
     """ID, start, label, split (of which the test split, where there is one); or ID_START; or ID and a frame's
     number."""
-    records = _records(path)
     tests = [record for record in records if len(record) == 4 and record[3] == "test"]
     listing: Listing = {}
     for record in tests or records:
@@ -138,10 +127,10 @@ def _read_clips(path: Path) -> Listing:
     return listing
 
 
-def _read_annotations(path: Path) -> Listing:
+def _annotations(path: Path, rows: list[tuple[int, list[str]]]) -> Listing:
     """AVE's, of a video with several events the first."""
     listing: Listing = {}
-    for number, record in enumerate(_records(path, "&"), start=1):
+    for number, record in rows:
         if len(record) != 5:
             raise ManifestError(f"{path}, line {number}: expected Category&VideoID&Quality&StartTime&EndTime")
         if record[1] != "VideoID":

@@ -1,11 +1,13 @@
 """A list of pictures and sounds as a CSV file with a header."""
 
-import csv
 import dataclasses
 from pathlib import Path
 
 from c2c_jax.errors import ManifestError
+from c2c_jax.evaluation.csv_rows import read_rows
 from c2c_jax.evaluation.rows import LeftOut
+from c2c_jax.io.console import printable
+from c2c_jax.io.files import found_at, is_regular
 
 COLUMNS = ("image", "audio", "label", "caption")
 SEPARATORS = {"semicolons": ";", "tabs": "\t", "bars": "|"}  # that others write
@@ -23,17 +25,12 @@ class Item:
 
 
 def read_manifest(path: Path) -> tuple[list[Item], list[LeftOut]]:
-    """The rows of a CSV manifest whose files are there, and the files that are not. Raises ManifestError."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            _check_header(path, header)
-            records = [(reader.line_num, record) for record in reader if any(field.strip() for field in record)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"{path} is no CSV file in UTF-8 ({error}): save it as one") from None
-    items, left_out = [], []
-    for line, record in records:
+    """The rows of a CSV manifest whose files are there, and the files and rows that are not. Raises ManifestError."""
+    rows, left_out = read_rows(path)
+    header = [name.strip() for name in rows[0][1]] if rows else []
+    _check_header(path, header)
+    items = []
+    for line, record in rows[1:]:
         if len(record) != len(header):
             why = f"{len(record)} fields where the header has {len(header)}"
             left_out.append(LeftOut(file=f"{path.name}, line {line}", why=why))
@@ -43,7 +40,7 @@ def read_manifest(path: Path) -> tuple[list[Item], list[LeftOut]]:
         for name in ("image", "audio"):
             files[name] = path.parent / fields[name] if name in fields else None
             if (found := files[name]) and (wrong := _why_not(found)):
-                left_out.append(LeftOut(file=str(found), why=wrong))
+                left_out.append(LeftOut(file=printable(found), why=wrong))
                 files[name] = None
         items.append(Item(**files, label=fields.get("label"), caption=fields.get("caption")))
     return [item for item in items if item.image or item.audio], left_out
@@ -52,9 +49,12 @@ def read_manifest(path: Path) -> tuple[list[Item], list[LeftOut]]:
 def _why_not(path: Path) -> str | None:
     """What is wrong with a name in a list; None where there is such a file."""
     try:
-        return None if path.is_file() else "there is no such file"
+        path.stat()
+    except FileNotFoundError:
+        return "there is no such file"
     except (OSError, ValueError) as error:  # a name that no file can have, such as one of 300 letters
         return f"there can be no such file: {error.strerror if isinstance(error, OSError) else error}"
+    return None if is_regular(path) else f"expected a file, found {found_at(path)}"
 
 
 def _check_header(path: Path, header: list[str]) -> None:

@@ -7,6 +7,8 @@ from c2c_jax.errors import ManifestError
 from c2c_jax.evaluation.layouts import read_folder
 from c2c_jax.evaluation.manifest import COLUMNS, Item, read_manifest
 from c2c_jax.evaluation.rows import LeftOut
+from c2c_jax.io.console import printable
+from c2c_jax.io.files import found_at, is_regular
 
 FILE = "manifest.csv"
 NO_SOUND, NO_PICTURE = "it has no sound", "it has no picture"
@@ -16,11 +18,12 @@ NO_SOUND, NO_PICTURE = "it has no sound", "it has no picture"
 class Pairs:
     """What a manifest or folder names. told: what it was taken for, for people. left_out: files that are not there,
     pictures and sounds without their other half where others have theirs, and files of which only the first of several
-    labels is taken."""
+    labels is taken. passed_over: a line on the files of a folder that are neither pictures nor sounds; "": none."""
 
     items: list[Item]
     told: str
     left_out: list[LeftOut]
+    passed_over: str = ""
 
     @property
     def labels(self) -> list[str]:
@@ -32,7 +35,8 @@ class Pairs:
         pairs = sum(bool(item.image and item.audio) for item in self.items)
         pictures, sounds = (sum(bool(getattr(item, name)) for item in self.items) for name in ("image", "audio"))
         alone = f"{pictures - pairs:,} pictures and {sounds - pairs:,} sounds alone"
-        return f"{pairs:,} pairs, {alone}, {len(self.labels):,} classes ({self.told})"
+        passed_over = f"; {self.passed_over}" if self.passed_over else ""
+        return f"{pairs:,} pairs, {alone}, {len(self.labels):,} classes ({self.told}){passed_over}"
 
 
 def read_pairs(path: Path) -> Pairs:
@@ -41,21 +45,23 @@ def read_pairs(path: Path) -> Pairs:
 
     Raises ManifestError where there is no such file, its columns are others, or nothing in it can be used.
     """
-    if path.is_dir() and not (path / FILE).is_file():
-        items, left_out, told = read_folder(path)
-        return _settled(items, told, path, left_out)
-    path = path / FILE if path.is_dir() else path
-    if not path.is_file():
+    is_folder = found_at(path) == "a folder"
+    if is_folder and not is_regular(path / FILE):
+        items, left_out, told, passed_over = read_folder(path)
+        return _pairs(items, told, path, left_out, passed_over)
+    path = path / FILE if is_folder else path
+    if not is_regular(path):
+        found = "" if (there := found_at(path)) == "no file" else f", found {there}"
         raise ManifestError(
-            f"no manifest at {path}: give a CSV file with a header of {', '.join(COLUMNS)}, or a folder"
+            f"no manifest at {path}{found}: give a CSV file with a header of {', '.join(COLUMNS)}, or a folder"
         )
     items, left_out = read_manifest(path)
-    return _settled(items, f"manifest {path.name}", path, left_out)
+    return _pairs(items, f"manifest {path.name}", path, left_out)
 
 
-def _settled(items: list[Item], told: str, path: Path, left_out: list[LeftOut]) -> Pairs:
-    """Items with what is wrong with them told: in a list with pairs, those that lack their other half. Raises
-    ManifestError where there are none."""
+def _pairs(items: list[Item], told: str, path: Path, left_out: list[LeftOut], passed_over: str = "") -> Pairs:
+    """Items, with those reported that lack their other half, in a list with pairs. Raises ManifestError where there
+    are none."""
     if not items:
         first = f"; the first of {len(left_out)}: {left_out[0].file}, {left_out[0].why}" if left_out else ""
         raise ManifestError(f"{path} names no picture and no sound that is there{first}")
@@ -63,10 +69,11 @@ def _settled(items: list[Item], told: str, path: Path, left_out: list[LeftOut]) 
     if any(item.image and item.audio for item in items):
         for item in items:
             if not item.audio:
-                left_out.append(LeftOut(file=str(item.image), why=NO_SOUND))
+                left_out.append(LeftOut(file=printable(item.image), why=NO_SOUND))
             elif not item.image:
-                left_out.append(LeftOut(file=str(item.audio), why=NO_PICTURE))
-    return Pairs(items=items, told=told, left_out=left_out + _labelled_twice(items))
+                left_out.append(LeftOut(file=printable(item.audio), why=NO_PICTURE))
+    left_out += _labelled_twice(items)
+    return Pairs(items=items, told=told, left_out=left_out, passed_over=passed_over)
 
 
 def _labelled_twice(items: list[Item]) -> list[LeftOut]:
@@ -76,7 +83,7 @@ def _labelled_twice(items: list[Item]) -> list[LeftOut]:
             if file and item.label:
                 labels.setdefault(file, {})[item.label] = None
     return [
-        LeftOut(file=str(file), why=f"labelled {', '.join(found)}: the first is taken")
+        LeftOut(file=printable(file), why=f"labelled {', '.join(found)}: the first is taken")
         for file, found in labels.items()
         if len(found) > 1
     ]

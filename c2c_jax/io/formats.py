@@ -11,6 +11,8 @@ from c2c_jax.io.files import is_regular, walk
 
 Kind = Literal["image", "sound"]
 HEAD = 64  # bytes of a file that its format is told by
+# Raw files of cameras are TIFF by their content, and their first picture is a thumbnail.
+CAMERA_RAW = frozenset(".3fr .arw .cr2 .cr3 .dng .erf .iiq .kdc .nef .nrw .orf .pef .raf .raw .rw2 .sr2 .srw".split())
 MEL_SUFFIX = ".mel.png"  # spectrograms, written beside sounds: not images to make sounds of
 
 
@@ -131,7 +133,7 @@ def scan_files(paths: Iterable[Path], kind: Kind) -> Scan:
             files.append(path)
             continue
         try:
-            found = format_of(path)
+            found = None if path.suffix.lower() in CAMERA_RAW else format_of(path)
         except OSError:
             found = None
         if found and found.kind == kind and found.library:

@@ -85,7 +85,7 @@ def picture_vectors(config: PicturesConfig, source: str, workdir: Path) -> Float
     """
     if not config.files:
         return None
-    paths = [] if config.files.startswith(MINIWORLD) else find_pictures([config.files])
+    paths = [] if config.files.startswith(MINIWORLD) else find_pictures([config.files], console.print)
     space = load_space(source, only="image")
     listed = [(str(path), (at := path.stat()).st_size, at.st_mtime_ns) for path in paths if path.is_file()]
     key = hashlib.sha256(json.dumps([space.fingerprint, config.files, listed]).encode()).hexdigest()

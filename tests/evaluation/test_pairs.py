@@ -1,5 +1,6 @@
 """Manifests and the folders of the usual sets, as their authors lay them out; files' contents play no part here."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,94 @@ def test_a_name_that_no_file_can_have_is_one_row(tmp_path):
     assert left_out == [(f"{'b' * 300}.png", "there can be no such file: File name too long")]
 
 
+def test_a_row_that_cannot_be_read_takes_no_other_with_it(tmp_path):
+    """Stray quotes, one row of 200,000 letters, a NUL, and a caption over two lines that is whole."""
+    lay(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    rows = [
+        "image,caption",
+        'a.png,"never closed',
+        "b.png,two",
+        "c.png," + "x" * 200_000,
+        "c.png,\0",
+        'c.png,"a ""dog"" in\nthe rain, barking"',
+        'd.png,5" nails',
+    ]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows), encoding="utf-8")
+    pairs = read_pairs(tmp_path / "pairs.csv")
+    assert [(item.image.name, item.caption) for item in pairs.items] == [
+        ("b.png", "two"),
+        ("c.png", 'a "dog" in\nthe rain, barking'),
+        ("d.png", '5" nails'),
+    ]
+    assert [(one.file, one.why) for one in pairs.left_out] == [
+        ("pairs.csv, line 2", "a quote that is not closed"),
+        ("pairs.csv, line 4", "more than 65,536 letters"),
+        ("pairs.csv, line 5", "a NUL in it"),
+    ]
+
+
+def test_a_stray_quote_before_many_rows(tmp_path):
+    lay(tmp_path, "a.png")
+    (tmp_path / "pairs.csv").write_text('image,caption\na.png,"\n' + "a.png,x\n" * 50_000, encoding="utf-8")
+    pairs = read_pairs(tmp_path / "pairs.csv")
+    assert len(pairs.items) == 50_000 and len(pairs.left_out) == 1
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_ends_of_all_kinds(tmp_path, end):
+    lay(tmp_path, "a.png", "b.png")
+    (tmp_path / "pairs.csv").write_bytes(end.join(["image,label", "a.png,dog", "b.png,cat", ""]).encode())
+    assert found(tmp_path, tmp_path / "pairs.csv") == ([("a.png", None, "dog"), ("b.png", None, "cat")], [])
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("utf-16", "is in UTF-16: save it as CSV in UTF-8"),
+        ("utf-32", "is in UTF-32: save it as CSV in UTF-8"),
+        ("utf-16-le", "is in UTF-16 or not a text"),
+        ("utf-16-be", "is in UTF-16 or not a text"),
+        ("latin-1", "byte 0xe9 in line 2; Latin-1 or Windows-1252"),
+    ],
+)
+def test_other_encodings_are_named(tmp_path, encoding, message):
+    (tmp_path / "pairs.csv").write_bytes("image,label\na.png,caf\u00e9\n".encode(encoding))
+    with pytest.raises(ManifestError, match=message):
+        read_pairs(tmp_path / "pairs.csv")
+
+
+def test_only_regular_files_are_listed_or_read(tmp_path):
+    lay(tmp_path, "a.png", pairs__csv="image,audio\na.png,pipe.wav\n,.\n")
+    os.mkfifo(tmp_path / "pipe.wav")
+    items, left_out = found(tmp_path, tmp_path / "pairs.csv")
+    assert items == [("a.png", None, None)]
+    assert left_out[0] == ("pipe.wav", "expected a file, found a named pipe")
+    assert left_out[1][1] == "expected a file, found a folder"
+    with pytest.raises(ManifestError, match="no manifest at .*pipe.wav, found a named pipe"):
+        read_pairs(tmp_path / "pipe.wav")
+    with pytest.raises(ManifestError, match="no manifest at"):
+        read_pairs(tmp_path / ("x" * 300))
+
+
+def test_a_list_too_large_is_refused(tmp_path):
+    with open(tmp_path / "pairs.csv", "wb") as file:
+        file.truncate(2**25 + 1)
+    with pytest.raises(ManifestError, match="more than 33,554,432 bytes: split it"):
+        read_pairs(tmp_path / "pairs.csv")
+
+
+def test_linked_folders_are_followed_and_what_is_passed_over_is_counted(tmp_path):
+    real = lay(tmp_path / "real", "a.png", "b.jfif", "c.heic", "notes.txt")
+    data = lay(tmp_path / "data", "sounds/a.wav", "sounds/b.rf64", "sounds/c.m4a")
+    (data / "images").symlink_to(real)
+    (real / "loop").symlink_to(real)
+    pairs = read_pairs(data)
+    assert sorted(item.image.name for item in pairs.items if item.image and item.audio) == ["a.png", "b.jfif"]
+    assert pairs.counted().endswith(
+        "; 3 files passed over, not images or sounds that are read: 1 .heic, 1 .txt, 1 .m4a"
+    )
+
+
 def test_of_several_labels_the_first_is_told(tmp_path):
     lay(tmp_path, "a.png", "b.wav", "c.wav", pairs__csv="image,audio,label\na.png,b.wav,dog\na.png,c.wav,cat\n")
     assert found(tmp_path, tmp_path / "pairs.csv")[1] == [("a.png", "labelled dog, cat: the first is taken")]
@@ -98,7 +187,9 @@ def test_what_is_no_manifest(tmp_path):
     with pytest.raises(ManifestError, match="no manifest at .*gone.csv: give a CSV file with a header of image, audio"):
         read_pairs(tmp_path / "gone.csv")
     (tmp_path / "pairs.csv").write_bytes(b"image,audio\n\xff\xfe\n")
-    with pytest.raises(ManifestError, match="no CSV file in UTF-8"):
+    with pytest.raises(
+        ManifestError, match="not a CSV file in UTF-8 .byte 0xff in line 2; Latin-1 .*: save it as CSV in UTF-8"
+    ):
         read_pairs(tmp_path / "pairs.csv")
     with pytest.raises(ManifestError, match="holds no picture and no sound; of videos, extract frames"):
         read_pairs(lay(tmp_path / "videos", "a.mp4"))

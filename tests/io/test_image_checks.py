@@ -1,0 +1,197 @@
+"""Damaged files: refused wherever their format has a check, and never other pixels without a word there."""
+
+import io
+import random
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from c2c_jax.errors import ImageError
+from c2c_jax.images import read_image
+from tests.image_files import bmp, chunk, png, tiff
+
+
+@pytest.fixture
+def refusal(tmp_path):
+    """The one line with which a file of these bytes is refused."""
+
+    def read(content):
+        (tmp_path / "a").write_bytes(content)
+        with pytest.raises(ImageError) as caught:
+            read_image(tmp_path / "a")
+        assert "\n" not in str(caught.value) and str(tmp_path / "a") in str(caught.value)
+        return str(caught.value)
+
+    return read
+
+
+def picture(seed=0):
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((48, 36))
+    return Image.fromarray((np.asarray(coarse) // 8 * 8 + rng.integers(0, 8, (36, 48, 3))).astype(np.uint8))
+
+
+def saved(kind, image=None, **options):
+    file = io.BytesIO()
+    (image or picture()).save(file, kind, **options)
+    return file.getvalue()
+
+
+def cut(whole: bytes, rng: random.Random) -> bytes:
+    return whole[: rng.randrange(len(whole))]
+
+
+def flipped(whole: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(whole))
+    return whole[:at] + bytes([whole[at] ^ 1 << rng.randrange(8)]) + whole[at + 1 :]
+
+
+def with_more(whole: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(whole))
+    return whole[:at] + rng.randbytes(rng.randrange(4, 64)) + whole[at:]
+
+
+def with_less(whole: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(whole))
+    return whole[:at] + whole[at + rng.randrange(1, 64) :]
+
+
+# The damage that each format can find.
+ALL, LENGTHS, CUTS = (cut, flipped, with_more, with_less), (cut, with_less, with_more), (cut, with_less)
+FORMATS: dict[str, tuple[bytes, tuple[Callable[[bytes, random.Random], bytes], ...]]] = {
+    "PNG": (saved("PNG"), ALL),
+    "PNG with alpha": (saved("PNG", picture().convert("RGBA")), ALL),
+    "PNG with a palette": (saved("PNG", picture().quantize(50)), ALL),
+    "APNG": (saved("PNG", save_all=True, append_images=[picture(1)]), ALL),
+    "deflated TIFF": (saved("TIFF", compression="tiff_adobe_deflate"), CUTS),
+    "TIFF": (saved("TIFF"), CUTS),
+    "LZW TIFF": (saved("TIFF", compression="tiff_lzw"), CUTS),
+    "GIF": (saved("GIF"), CUTS),
+    "BMP": (saved("BMP"), LENGTHS),
+    "PPM": (saved("PPM"), LENGTHS),
+    "WebP": (saved("WEBP"), CUTS),
+    "AVIF": (saved("AVIF"), CUTS),
+    "JPEG 2000": (saved("JPEG2000"), LENGTHS),
+    "JPEG": (saved("JPEG", quality=95), (cut,)),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_damage_is_refused_or_changes_no_pixel(tmp_path, name):
+    whole, kinds = FORMATS[name]
+    path, rng, refused = tmp_path / "a", random.Random(0), 0
+    path.write_bytes(whole)
+    expected = np.asarray(read_image(path))
+    for _ in range(40):
+        for damage in kinds:
+            path.write_bytes(damaged := damage(whole, rng))
+            try:
+                found = np.asarray(read_image(path))
+            except ImageError:
+                refused += 1
+                continue
+            np.testing.assert_array_equal(found, expected, err_msg=f"{damage.__name__}: {len(damaged)} bytes")
+    assert refused > 30 * len(kinds)
+
+
+def test_a_wrong_checksum_of_pixels_in_a_right_chunk(refusal):
+    """A zlib stream that was changed before the chunk's CRC was computed; Pillow reads no further than the pixels."""
+    header = struct.pack(">IIBBBBB", 8, 1, 8, 0, 0, 0, 0)
+    packed = zlib.compress(bytes(9), 0)
+    for stream, named in (
+        (packed[:9] + b"\x07" + packed[10:], "incorrect data check"),
+        (packed[:-4], "end early"),
+        (zlib.compress(bytes(2**18)), "more pixels than its header says"),
+    ):
+        content = chunk(b"IHDR", header) + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
+        assert named in refusal(b"\x89PNG\r\n\x1a\n" + content)
+
+
+def test_a_wrong_checksum_of_a_deflated_strip(refusal):
+    strip = bytearray(zlib.compress(bytes(64), 0))
+    strip[20] ^= 1
+    assert "incorrect data check" in refusal(tiff("<", (8, 8), [8], 1, bytes(strip), t259=8))
+
+
+@pytest.mark.parametrize(
+    ("tags", "named"),
+    [
+        (dict(t278=2), "1 strips or tiles, its size asks for 4"),
+        (dict(t322=4, t323=4, t324=(8, 24, 40), t325=(16, 16, 16)), "3 strips or tiles, its size asks for 4"),
+        (dict(t278=0), "empty"),
+        (dict(t259=8, t273=(8, 8), t279=(200, 200), t278=4), "more bytes than the file has"),
+    ],
+)
+def test_strips_that_do_not_make_the_picture(refusal, tags, named):
+    assert named in refusal(tiff("<", (8, 8), [8], 1, bytes(64), **tags))
+
+
+def test_a_plane_that_is_not_there(refusal):
+    content = tiff("<", (2, 1), [8] * 3, 2, bytes(6), t284=2, t273=(8, 10), t279=(2, 2))
+    assert "2 strips or tiles, its size asks for 3" in refusal(content)
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}, {"quality": 50, "subsampling": 0}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_that_was_cut_and_closed_again(tmp_path, refusal, options, mode):
+    """libjpeg fills it up with grey. A whole picture that ends in that grey is read."""
+    whole = saved("JPEG", picture().convert(mode), **options)
+    start = whole.rindex(b"\xff\xda") + 14
+    for end in range(start, len(whole) - 40, 97):
+        assert "early" in (found := refusal(whole[:end] + b"\xff\xd9")) or "restart markers" in found
+    grey = Image.new(mode, (64, 48), 128 if mode == "L" else (128, 128, 128))
+    grey.save(tmp_path / "grey.jpg", **options)
+    assert read_image(tmp_path / "grey.jpg").getextrema() == ((128, 128),) * 3
+
+
+def test_restart_markers_out_of_order(refusal):
+    whole = saved("JPEG", restart_marker_rows=1)
+    at = whole.index(b"\xff\xd1", whole.rindex(b"\xff\xda"))
+    assert "restart markers" in refusal(whole[:at] + b"\xff\xd3" + whole[at + 2 :])
+
+
+def test_files_that_unfold_are_refused_before_they_do(refusal):
+    """Each small; what it says that it holds would take gigabytes, or minutes."""
+    row, big = [b"\1\2\3"], struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    bomb = zlib.compress(bytes(2**24), 9)
+    for kind in (b"iCCP", b"zTXt"):
+        assert "too large" in refusal(png(1, 1, 8, 2, row, (kind, b"x\0\0" + bomb)))
+    content = chunk(b"IHDR", big) + chunk(b"IDAT", bomb) + chunk(b"IEND", b"")
+    assert "more pixels" in refusal(b"\x89PNG\r\n\x1a\n" + content)
+    assert "bytes, more than" in refusal(png(1, 1, 8, 2, row, (b"tEXt", bytes(2**24 + 1))))
+    assert "does not give its size" in refusal(b"P6\n#" + b"a" * 2**17 + b"\n1 1\n255\n\1\2\3")
+    assert "at most 17,500,000" in refusal(b"P6\n10000 10000\n254\n")
+    tile = tiff("<", (8, 8), [8], 1, bytes(64), t259=5, t322=100_000, t323=100_000, t324=8, t325=64)
+    assert "shrink it" in refusal(tile)
+    large = Image.new("L", (5200, 5000))
+    assert "at most 24,705,882" in refusal(saved("WEBP", large, lossless=True, method=0, quality=0))
+
+
+def test_a_jpeg_of_too_many_scans(refusal):
+    whole = saved("JPEG", Image.new("L", (64, 64)), progressive=True)
+    scan = whole[whole.rindex(b"\xff\xda") : -2]
+    assert "more than 64 scans" in refusal(whole[:-2] + scan * 65 + b"\xff\xd9")
+
+
+def test_animations_of_many_frames_are_read_by_their_first(tmp_path):
+    frames = [Image.new("RGB", (8, 8), (index % 256, index // 256, 0)) for index in range(1000)]
+    for kind, options in (("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True})):
+        (tmp_path / kind).write_bytes(saved(kind, frames[0], save_all=True, append_images=frames[1:], **options))
+        assert read_image(tmp_path / kind).getcolors() == [(64, (0, 0, 0))]
+
+
+def test_sizes_in_headers(refusal, tmp_path):
+    """Some bytes at the end are let pass: writers fill up to four, and leave a BMP's size out."""
+    for whole in (saved("BMP"), saved("WEBP"), saved("PPM")):
+        (tmp_path / "b").write_bytes(whole + b"\n")
+        assert read_image(tmp_path / "b").size == (48, 36)
+        refusal(whole + bytes(range(1, 9)))
+    content = bmp((1, 1), 24, bytes(4))
+    (tmp_path / "b").write_bytes(content[:2] + bytes(4) + content[6:] + bytes(8))
+    assert read_image(tmp_path / "b").size == (1, 1)
+    (tmp_path / "b").write_bytes(saved("PPM") * 2)  # pictures of a kind, one behind the other
+    assert read_image(tmp_path / "b").size == (48, 36)
