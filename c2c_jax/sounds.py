@@ -23,11 +23,12 @@ MIN_SECONDS = 0.05  # a shorter sound is a click: repeated to the length that an
 # What is read of one sound, at most: mono samples of 256 MiB at most, however little the file takes on the disk.
 MAX_SECONDS = 600.0
 MAX_FRAMES = 2**25
-SEARCHED = (
+SEARCHED = 2**26  # samples of all channels that are searched for one that is not silent: 11 minutes of 48 kHz stereo
     2**28
 )  # samples, of all channels, that are searched for one that is not silent: half an hour of 48 kHz stereo
 MARGIN = 0.1  # seconds behind the last that is wanted, which the resampler looks at
 SILENCE = 2.0**-16  # half a step of 16 bits: an amplitude that is as good as zero
+LOOK = 1 << 14  # frames that are searched for the first sound at once
 LOUDEST = 100.0  # amplitude; full scale is 1. Samples beyond are integers that a header calls floats
 # Channels that cancel: their mean has less than this part of the power that it has where they have nothing in common.
 CANCELLED = 0.01
@@ -110,11 +111,11 @@ def _excerpt(file: BinaryIO, layout: Layout, max_seconds: float, channel: int | 
     before = total = rate = wanted = 0  # before: frames that are kept no more
     first_sound, is_cut, cancelled, power_C = None, False, 0.0, np.zeros(1)
     for rate, block_FC in blocks_of(file, layout, max_seconds + MARGIN):
+        peak = _peak(block_FC)
         seconds = min(max_seconds, MAX_FRAMES / rate)
         wanted = round((seconds + MARGIN) * rate)
-        _require_numbers(block_FC)
-        if first_sound is None and (is_sound_F := (np.abs(block_FC) >= SILENCE).any(axis=1)).any():
-            first_sound = total + int(is_sound_F.argmax())
+        if first_sound is None and peak >= SILENCE:
+            first_sound = total + _first_sound(block_FC)
         mono_F = block_FC.mean(axis=1) if channel is None else block_FC[:, channel].copy()
         if block_FC.shape[1] > 1 and channel is None:
             power_SC, cancelled_S = _powers(block_FC, mono_F, rate)
@@ -141,20 +142,29 @@ def _excerpt(file: BinaryIO, layout: Layout, max_seconds: float, channel: int | 
     return _Excerpt(sound, rate, seconds, start / rate, is_cut, loudest)
 
 
-def _require_numbers(block_FC: Float[np.ndarray, "F C"]) -> None:
+def _peak(block_FC: Float[np.ndarray, "F C"]) -> float:
+    """The largest amplitude. Raises BrokenSoundError where it is not a number or out of range."""
     peak = max(block_FC.max(), -block_FC.min())  # NaN where there is one
     if not np.isfinite(peak):
         raise BrokenSoundError("holds samples that are not numbers: get the sound again")
     if peak > LOUDEST:
         raise BrokenSoundError(f"holds samples of {peak:,.0f} where full scale is 1: divide them, or convert the sound")
+    return float(peak)
+
+
+def _first_sound(block_FC: Float[np.ndarray, "F C"]) -> int:
+    """The first frame of a block that is not silent; there is one."""
+    places = (np.abs(block_FC[start : start + LOOK]).max(axis=1) >= SILENCE for start in range(0, len(block_FC), LOOK))
+    return next(
+        LOOK * number + int(is_sound_L.argmax()) for number, is_sound_L in enumerate(places) if is_sound_L.any()
+    )
 
 
 def _powers(
     block_FC: Float[np.ndarray, "F C"], mono_F: Float[np.ndarray, "F"], rate: int
 ) -> tuple[Float[np.ndarray, "S C"], Bool[np.ndarray, "S"]]:
     """The power of each channel in each second, and in which of them the channels cancel."""
-    seconds_S = np.arange(0, len(mono_F), rate)
-    power_SC = np.add.reduceat(block_FC.astype(np.float64) ** 2, seconds_S)
-    mean_S = np.add.reduceat(mono_F.astype(np.float64) ** 2, seconds_S)
-    channels = block_FC.shape[1]
-    return power_SC, mean_S * channels**2 < CANCELLED * power_SC.sum(axis=1)
+    seconds = [slice(start, start + rate) for start in range(0, len(mono_F), rate)]
+    power_SC = np.stack([np.einsum("fc,fc->c", block_FC[one], block_FC[one]) for one in seconds]).astype(np.float64)
+    mean_S = np.array([mono_F[one] @ mono_F[one] for one in seconds], np.float64)
+    return power_SC, mean_S * block_FC.shape[1] ** 2 < CANCELLED * power_SC.sum(axis=1)

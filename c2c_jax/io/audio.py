@@ -9,9 +9,10 @@ import soundfile
 from jaxtyping import Float, Int
 
 from c2c_jax.errors import one_line
-from c2c_jax.io.chunks import FAMILIES, read_au, read_chunks
+from c2c_jax.io.chunks import FAMILIES, read_chunks
 from c2c_jax.io.containers import BrokenSoundError, Layout, Stream, View, read_at, without_tags
 from c2c_jax.io.flac import read_flac
+from c2c_jax.io.headers import header_reader
 from c2c_jax.io.mpeg import head_of, read_mpeg
 from c2c_jax.io.ogg import read_ogg
 
@@ -37,11 +38,11 @@ def layout_of(file: BinaryIO, size: int) -> Layout:
     while start < end:
         if len(layout.streams) >= MAX_STREAMS:
             raise BrokenSoundError(f"joins more than {MAX_STREAMS:,} sounds: split it")
-        head = read_at(file, start, 12)
+        head = read_at(file, start, 24)
         if head[:4] in FAMILIES:
             start = read_chunks(file, start, end, layout)
-        elif head[:4] in (b".snd", b"dns."):
-            start = read_au(file, start, end, layout)
+        elif read := header_reader(head):
+            start = read(file, start, end, layout)
         elif head[:4] == b"fLaC":
             start = read_flac(file, start, end, layout)
         elif head[:4] == b"OggS":
@@ -95,7 +96,10 @@ def _blocks(decoder: _Decoder, stream: Stream, layout: Layout, size: int) -> Ite
     while len(block := decoder.read(size, dtype="float32", always_2d=True)):
         done += len(block)
         yield block
-    _require_whole(done, decoder.frames if stream.frames is None else stream.frames - stream.slack)
+    promised = decoder.frames if stream.frames is None else stream.frames - stream.slack
+    _require_whole(done, promised)
+    if not stream.slack and promised < done:
+        raise BrokenSoundError(f"is damaged: it promises {promised:,} frames and gives {done:,}")
 
 
 def _require_whole(done: int, promised: int) -> None:
@@ -135,5 +139,7 @@ def _flac_blocks(decoder: _Decoder, stream: Stream, layout: Layout, size: int) -
 
 
 def _bytes_of(block_FC: Int[np.ndarray, "F C"], width: int) -> bytes:
-    """Samples that lie in the upper bytes of 32 bits, as FLAC's checksum counts them."""
-    return block_FC.astype("<i4").view(np.uint8).reshape(-1, 4)[:, 4 - width :].tobytes()
+    """Samples that lie in the upper bytes of 32 bits, as FLAC's checksum counts them: of `width` bytes each."""
+    if width == 3:
+        return block_FC.astype("<i4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
+    return (block_FC >> (32 - 8 * width)).astype(f"<i{width}").tobytes()

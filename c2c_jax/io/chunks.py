@@ -1,9 +1,9 @@
-"""Files of chunks, each with its size: WAV, RF64, Wave64, AIFF, CAF, SVX; and AU, whose header has one."""
+"""Files of chunks, each with its size: WAV, RF64, Wave64, AIFF, CAF, SVX"""
 
 import dataclasses
 from typing import BinaryIO, Literal
 
-from c2c_jax.io.containers import BrokenSoundError, Layout, Piece, Stream, is_padding, read_at
+from c2c_jax.io.containers import BrokenSoundError, Layout, Piece, Stream, is_padding, is_sound, read_at
 
 # What programs write that do not know the size yet and may be stopped before they do, or write into a pipe: 0 or near
 # the most that fits in 31, 32 or 64 bits.
@@ -11,9 +11,9 @@ UNKNOWN = [(0x7FFF0000, 0x80000100), (0xFFFF0000, 0x100000000), (0x7FFFFFFF00000
 # A few bytes beyond the end: programs that count the header as samples. Read, and reported as what may be cut.
 MISCOUNTED = 64
 MAX_CHUNKS = 10_000
-BEHIND = (
-    b"LIST id3  ID3  bext cue  fact smpl inst JUNK junk PAD  PEAK iXML _PMX acid cart axml chna FLLR afsp DISP".split(
-        b" "
+BEHIND = tuple(  # chunks that are taken for such even where the file is cut in them
+    b"LIST|id3 |ID3 |bext|cue |fact|smpl|inst|JUNK|junk|PAD |PEAK|iXML|_PMX|acid|cart|axml|chna|FLLR|afsp|DISP".split(
+        b"|"
     )
 )
 
@@ -51,6 +51,7 @@ def read_chunks(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
     if head[8:12] in (b"8SVX", b"16SV"):
         family = dataclasses.replace(family, data=b"BODY", skipped=0)
     ds64, place, position = 0, 0, start + family.first
+    frames = _alac_frames(file, start, end, family) if read_at(file, start + 28, 4) == b"alac" else None
     for _ in range(MAX_CHUNKS):
         name, size = _chunk(file, position, family)
         body = position + family.id + family.size
@@ -58,6 +59,8 @@ def read_chunks(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
             raise BrokenSoundError("is truncated or damaged: it has no chunk of samples")
         if name == b"ds64":
             ds64 = body + 8
+        if name[:4] == b"fmt ":
+            _check_rate(read_at(file, body, 16), family, layout)
         if name == family.data:
             place = position + family.id
             break
@@ -67,35 +70,42 @@ def read_chunks(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
     if head[:4] == b"RF64" and ds64 and size == 0xFFFFFFFF:
         place, size = ds64, int.from_bytes(read_at(file, ds64, 8), "little")
     width = 8 if place == ds64 else family.size
-    found, behind = _size_of_samples(file, start, body, size, end, family, layout)
+    found, behind = size_of_samples(file, start, body, size, end, family, layout)
     if found == size:
-        layout.streams.append(Stream(pieces=[(start, max(behind, body + size))]))
+        layout.streams.append(Stream(pieces=[(start, max(behind, body + size))], frames=frames))
         return behind
     stated = min(found + (family.id + family.size if family.whole else 0), (1 << 8 * width) - 16)
     layout.streams.append(
-        Stream(pieces=_patched(file, start, place, stated.to_bytes(width, family.order), body + found))
+        Stream(pieces=patched(start, place, stated.to_bytes(width, family.order), body + found), frames=frames)
     )
     return behind
 
 
-def read_au(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
-    """Adds the stream of an AU file that starts at `start`."""
-    head = read_at(file, start, 12)
-    order: Literal["little", "big"] = "big" if head[:4] == b".snd" else "little"
-    body, size = (int.from_bytes(head[place : place + 4], order) for place in (4, 8))
-    family = Family(4, 4, order, 0, b"", align=1)
-    if body < 24 or start + body > end:
-        raise BrokenSoundError("is truncated or damaged: its samples should start behind its end")
-    found, behind = _size_of_samples(file, start, start + body, size, end, family, layout)
-    pieces: list[Piece] = [(start, start + body + found)]
-    if found != size:
-        stated = min(found, 0xFFFFFFF0).to_bytes(4, order)
-        pieces = _patched(file, start, start + 8, stated, start + body + found)
-    layout.streams.append(Stream(pieces=pieces))
-    return behind
+def _check_rate(fmt: bytes, family: Family, layout: Layout) -> None:
+    """WAV states its sample rate twice where each sample takes as many bytes: PCM, float, A-law, mu-law, extensible."""
+    kind, rate, bytes_a_second, frame = (
+        int.from_bytes(fmt[start:end], family.order) for start, end in ((0, 2), (4, 8), (8, 12), (12, 14))
+    )
+    if kind in (1, 3, 6, 7, 0xFFFE) and bytes_a_second not in (0, rate * frame):
+        layout.notes.append(
+            f"contradicts itself: {rate:,} samples a second of {frame} bytes, and {bytes_a_second:,} bytes a second"
+        )
 
 
-def _size_of_samples(
+def _alac_frames(file: BinaryIO, start: int, end: int, family: Family) -> int:
+    """The frames of a CAF file of ALAC, as its packet table says."""
+    position = start + family.first
+    for _ in range(MAX_CHUNKS):
+        name, size = _chunk(file, position, family)
+        if name == b"pakt":
+            return int.from_bytes(read_at(file, position + 20, 8), "big")
+        position += 12 + size
+        if not name or position > end:
+            break
+    raise BrokenSoundError("is truncated or damaged: it has no packet table")
+
+
+def size_of_samples(
     file: BinaryIO, start: int, body: int, size: int, end: int, family: Family, layout: Layout
 ) -> tuple[int, int]:
     """How many bytes of samples there are, and the place behind them and the chunks that follow."""
@@ -112,7 +122,7 @@ def _size_of_samples(
     for place in dict.fromkeys((behind, body + size)):
         if is_padding(file, place, end):
             return size, end
-        if _is_start(read_at(file, place, 12)):
+        if is_sound(read_at(file, place, 12)):
             return size, place
         if size and (after := _behind_chunks(file, start, place, end, family)):
             return size, after
@@ -130,9 +140,11 @@ def _behind_chunks(file: BinaryIO, start: int, position: int, end: int, family: 
     for count in range(MAX_CHUNKS):
         if count and is_padding(file, position, end):
             return end
-        if count and _is_start(read_at(file, position, 12)):
+        if count and is_sound(read_at(file, position, 12)):
             return position
         name, size = _chunk(file, position, family)
+        if not name:
+            return end if count else 0
         if name == family.data:
             raise BrokenSoundError("has several chunks of samples: convert it to one")
         after = _aligned(start, position + family.id + family.size + size, family)
@@ -155,12 +167,6 @@ def _aligned(start: int, position: int, family: Family) -> int:
     return position + (start - position) % family.align
 
 
-def _is_start(head: bytes) -> bool:
-    """Whether another sound file starts here."""
-    return (head[:4] in (b"RIFF", b"RF64", b"RIFX") and head[8:12] == b"WAVE") or (
-        head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC")
-    )
-
-
-def _patched(file: BinaryIO, start: int, place: int, field: bytes, end: int) -> list[Piece]:
+def patched(start: int, place: int, field: bytes, end: int) -> list[Piece]:
+    """A part of a file with other bytes in one place."""
     return [(start, place), field, (place + len(field), end)]

@@ -11,6 +11,8 @@ import itertools
 from typing import Any, BinaryIO
 
 Piece = bytes | tuple[int, int]  # bytes that stand in for others, or the start and the end of a part of the file
+FARTHEST = 1 << 62  # bytes; what is behind it is behind the end of every file
+MAX_TAGS = 100
 ZEROS = 1 << 20  # bytes behind the last chunk that are looked at: padding where they are zeros
 
 
@@ -83,7 +85,7 @@ class View(io.RawIOBase):
 
 def read_at(file: BinaryIO, start: int, count: int) -> bytes:
     """Up to `count` bytes of a file from `start` on."""
-    file.seek(start)
+    file.seek(min(start, FARTHEST))
     return file.read(count)
 
 
@@ -98,7 +100,8 @@ def id3_size(head: bytes) -> int:
 def without_tags(file: BinaryIO, size: int) -> tuple[int, int]:
     """Where the sound starts and ends between the tags that are put before and behind it: ID3v2, ID3v1 and APEv2."""
     start, end = 0, size
-    while tag := id3_size(read_at(file, start, 10)):
+    for _ in range(MAX_TAGS):
+        tag = id3_size(read_at(file, start, 10))
         start += tag
         if start > size:
             raise BrokenSoundError(f"is truncated: its ID3 tag takes {tag:,} bytes of the {size:,} that there are")
@@ -112,5 +115,15 @@ def without_tags(file: BinaryIO, size: int) -> tuple[int, int]:
 
 
 def is_padding(file: BinaryIO, start: int, end: int) -> bool:
-    """Whether there are only zeros, or spaces, or a few bytes."""
-    return end - start < 8 or (end - start <= ZEROS and not read_at(file, start, end - start).strip(b"\0 \r\n"))
+    """Whether there are only zeros and line ends, or nothing."""
+    return end - start <= ZEROS and not read_at(file, start, end - start).strip(b"\0 \r\n")
+
+
+def is_sound(head: bytes) -> bool:
+    """Whether a sound file starts with these 12 bytes, in one of the formats that say where they end."""
+    magic, kind = head[:4], head[8:12]
+    return (
+        (magic in (b"RIFF", b"RF64", b"RIFX") and kind == b"WAVE")
+        or (magic == b"FORM" and kind in (b"AIFF", b"AIFC", b"8SVX", b"16SV"))
+        or head.startswith((b"riff.\x91\xcf\x11", b"caff\0\1", b".snd\0\0", b"NIST_1A\n", b"2BIT", b"Creative Voi"))
+    )

@@ -6,7 +6,7 @@ ISO/IEC 11172-3 and 13818-3; the Xing frame as LAME writes it (gabriel.mp3-tech.
 import dataclasses
 from typing import BinaryIO
 
-from c2c_jax.io.containers import BrokenSoundError, Layout, Piece, Stream, id3_size, is_padding, read_at
+from c2c_jax.io.containers import BrokenSoundError, Layout, Stream, id3_size, is_padding, read_at
 
 # kbit/s by (is MPEG-1, layer); sample rates in Hz by version: 2.5, reserved, 2, 1.
 BITRATES = {
@@ -18,7 +18,7 @@ BITRATES = {
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 RATES = ((11025, 12000, 8000), (), (22050, 24000, 16000), (44100, 48000, 32000))
-SEARCHED = 1 << 20  # bytes, at most, without a frame in them
+SEARCHED = 1 << 18  # bytes, at most, without a frame in them
 IN_ROW = 3  # frames that follow one another: fewer may be chance
 BUFFER = 1 << 16
 DECODER_DELAY = 529  # samples that mpg123 drops from the beginning where nothing says how many
@@ -52,14 +52,13 @@ class _Run:
     head: Head
     first: bytes
     tag: bytes
-    pieces: list[Piece]
+    pieces: list[tuple[int, int]]
     count: int = 0
 
     def add(self, start: int, end: int) -> None:
         """One more frame."""
-        last = self.pieces[-1] if self.pieces else None
-        if isinstance(last, tuple) and last[1] == start:
-            self.pieces[-1] = (last[0], end)
+        if self.pieces and self.pieces[-1][1] == start:
+            self.pieces[-1] = (self.pieces[-1][0], end)
         else:
             self.pieces.append((start, end))
         self.count += 1
@@ -183,7 +182,7 @@ def _stream(run: _Run) -> Stream:
     if stated > frames + 1:  # some count the Xing frame too
         raise BrokenSoundError(f"is truncated: its header promises {stated:,} MPEG frames, {frames:,} are there")
     if run.tag[place : place + 4] in (b"Xing", b"Info") and stated:
-        tag = run.tag[: place + 8] + frames.to_bytes(4, "big") + run.tag[place + 12 :]
+        tag = _corrected(run, place + 8)
     else:
         tag = _info_frame(run.first, frames)
     flags = tag[place + 7]
@@ -191,6 +190,15 @@ def _stream(run: _Run) -> Stream:
     gaps = int.from_bytes(tag[lame + 21 : lame + 24], "big")  # silence that the encoder put before and behind
     cut = (gaps >> 12) + (gaps & 0xFFF) or DECODER_DELAY
     return Stream(pieces=[EMPTY_ID3 + tag, *run.pieces], frames=frames * head.samples - cut, slack=DECODER_DELAY)
+
+
+def _corrected(run: _Run, place: int) -> bytes:
+    """A Xing frame with the numbers of frames and bytes that there are."""
+    tag = run.tag[:place] + run.count.to_bytes(4, "big") + run.tag[place + 4 :]
+    if not tag[place - 1] & 2:
+        return tag
+    size = len(tag) + sum(end - start for start, end in run.pieces)
+    return tag[: place + 4] + min(size, 0xFFFFFFFF).to_bytes(4, "big") + tag[place + 8 :]
 
 
 def _info_frame(first: bytes, frames: int) -> bytes:

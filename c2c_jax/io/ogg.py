@@ -8,6 +8,8 @@ from c2c_jax.io.containers import BrokenSoundError, Layout, Piece, Stream, is_pa
 
 CODECS = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC")  # how the first packet begins of what libsndfile decodes
 HEAD = 27  # bytes of a page's head, before the sizes of its segments
+MAX_PAGES = 1_000_000  # five hours of a page for each packet, of which other files put dozens on one
+SEARCHED = 1 << 20  # bytes behind the end in which other pages are looked for
 NO_END = (1 << 64) - 1  # granule position of a page on which no packet ends
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -26,18 +28,24 @@ class _Logical:
 def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
     """Adds a stream for each link of an Ogg file's chain; gives the file's end."""
     link: dict[int, _Logical] = {}
-    is_open, position = False, start  # open: pages that begin a stream are of the same link
+    is_open, position, count = False, start, 0  # open: pages that begin a stream are of the same link
     while position < end:
-        page = read_at(file, position, min(end - position, HEAD + 255 + 255 * 255))
+        if (count := count + 1) > MAX_PAGES:
+            raise BrokenSoundError(f"has more than {MAX_PAGES:,} Ogg pages: split it")
+        page = read_at(file, position, min(end - position, HEAD + 255))
         sizes = page[HEAD : HEAD + page[26]] if len(page) >= HEAD else b""
         size = HEAD + len(sizes) + sum(sizes)
         if page[:4] != b"OggS"[: len(page)]:
             if not is_padding(file, position, end):
-                raise BrokenSoundError(f"is damaged: there is no Ogg page at byte {position:,}")
+                if b"OggS" in read_at(file, position, min(end - position, SEARCHED)) or not all(
+                    one.has_end for one in link.values()
+                ):
+                    raise BrokenSoundError(f"is damaged: there is no Ogg page at byte {position:,}")
+                layout.notes.append(f"has {end - position:,} bytes behind its end; what is before them is read")
             break
-        if len(page) < HEAD + 1 or len(sizes) < page[26] or len(page) < size:
+        if len(page) < HEAD or len(sizes) < page[26] or position + size > end:
             raise BrokenSoundError("is truncated: its last Ogg page is cut")
-        page = page[:size]
+        page = read_at(file, position, size)
         if _checksum(page) != int.from_bytes(page[22:26], "little"):
             raise BrokenSoundError(f"is damaged: the Ogg page at byte {position:,} has a wrong checksum")
         flags, granule = page[5], int.from_bytes(page[6:14], "little")
