@@ -24,8 +24,6 @@ MIN_SECONDS = 0.05  # a shorter sound is a click: repeated to the length that an
 MAX_SECONDS = 600.0
 MAX_FRAMES = 2**25
 SEARCHED = 2**26  # samples of all channels that are searched for one that is not silent: 11 minutes of 48 kHz stereo
-    2**28
-)  # samples, of all channels, that are searched for one that is not silent: half an hour of 48 kHz stereo
 MARGIN = 0.1  # seconds behind the last that is wanted, which the resampler looks at
 SILENCE = 2.0**-16  # half a step of 16 bits: an amplitude that is as good as zero
 LOOK = 1 << 14  # frames that are searched for the first sound at once
