@@ -131,7 +131,8 @@ def _excerpt(file: BinaryIO, layout: Layout, max_seconds: float, channel: int | 
     if not total:
         raise BrokenSoundError("is empty (no samples): get the sound again")
     if first_sound is None:
-        raise BrokenSoundError(f"is silent: no sample of its first {total / rate:g} s reaches 16 bits' smallest step")
+        seconds = total / rate
+        raise BrokenSoundError(f"is silent: no sample of its first {seconds:g} s reaches 2^-16 of full scale")
     start = first_sound // rate * rate
     if not is_cut:
         start = max(min(start, total - round(seconds * rate)), 0)

@@ -72,7 +72,9 @@ def read_chunks(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
     width = 8 if place == ds64 else family.size
     found, behind = size_of_samples(file, start, body, size, end, family, layout)
     if found == size:
-        layout.streams.append(Stream(pieces=[(start, max(behind, body + size))], frames=frames))
+        # AIFF and CAF may say behind the samples what these are; libsndfile may take what is elsewhere for samples.
+        last = behind if family.data in (b"SSND", b"data") and family.order == "big" else body + size
+        layout.streams.append(Stream(pieces=[(start, max(last, body + size))], frames=frames))
         return behind
     stated = min(found + (family.id + family.size if family.whole else 0), (1 << 8 * width) - 16)
     layout.streams.append(

@@ -127,8 +127,8 @@ def format_of(path: Path) -> Format | None:
 
 def scan(folder: Path, kind: Kind) -> Scan:
     """The images or sounds in a folder and the folders inside it, sorted. A file of another format than its suffix says
-    is taken by its content. Empty and damaged files with a suffix that is read are taken, for their readers to refuse.
-    Pipes, devices, links to nothing and folders that may not be entered are passed over.
+    is taken by its content. Empty and damaged files and links to nothing are taken where their suffix is one that is
+    read, for their readers to refuse. Pipes, devices and folders that may not be entered are passed over.
     """
     return scan_files(walk(folder, others=True), kind)
 
@@ -141,12 +141,12 @@ def scan_files(paths: Iterable[Path], kind: Kind) -> Scan:
     for path in paths:
         if path.name.endswith(MEL_SUFFIX):
             continue
-        if not is_regular(path):
-            found_here = found_at(path).removeprefix("a ")
-            passed_over[f"{found_here} that cannot be read" if path.is_dir() else found_here] += 1
-            continue
-        if path.suffix.lower() in suffixes:
+        found_here, is_known = found_at(path).removeprefix("a "), path.suffix.lower() in suffixes
+        if is_known and found_here in ("file", "link to nothing"):
             files.append(path)
+            continue
+        if not is_regular(path):
+            passed_over[f"{found_here} that cannot be read" if path.is_dir() else found_here] += 1
             continue
         try:
             found = format_of(path)

@@ -16,13 +16,32 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 @dataclasses.dataclass
 class _Logical:
-    """A logical stream of one link of the chain. granule: the last; pages: their places, joined where they touch."""
+    """A logical stream of one link of the chain. number: of its last page. pages: their places. granule: the last; a
+    packet ends on page `ending` of them, `ending_page`, and on none behind it."""
 
     codec: bytes | None
     number: int
-    pages: list[Piece]
+    pages: list[tuple[int, int]]
     granule: int = 0
+    ending: int = 0
+    ending_page: bytes = b""
     has_end: bool = False
+
+    def pieces(self) -> list[Piece]:
+        """The pages up to the last on which a packet ends, which is marked as the last: without the mark libsndfile
+        refuses Opus."""
+        if self.has_end or not self.ending:
+            return list(_joined(self.pages))
+        marked = self.ending_page[:5] + bytes([self.ending_page[5] | 4]) + self.ending_page[6:]
+        return [*_joined(self.pages[: self.ending]), marked[:22] + checksum(marked).to_bytes(4, "little") + marked[26:]]
+
+
+def _joined(pages: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Places of which those that touch are one."""
+    found = pages[:1]
+    for start, end in pages[1:]:
+        found[-1:] = [(found[-1][0], end)] if found[-1][1] == start else [found[-1], (start, end)]
+    return found
 
 
 def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
@@ -46,7 +65,7 @@ def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
         if len(page) < HEAD or len(sizes) < page[26] or position + size > end:
             raise BrokenSoundError("is truncated: its last Ogg page is cut")
         page = read_at(file, position, size)
-        if _checksum(page) != int.from_bytes(page[22:26], "little"):
+        if checksum(page) != int.from_bytes(page[22:26], "little"):
             raise BrokenSoundError(f"is damaged: the Ogg page at byte {position:,} has a wrong checksum")
         flags, granule = page[5], int.from_bytes(page[6:14], "little")
         serial, number = (int.from_bytes(page[place : place + 4], "little") for place in (14, 18))
@@ -64,11 +83,9 @@ def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
             if granule != NO_END:
                 if granule < stream.granule:
                     raise BrokenSoundError(f"is damaged: its time goes backwards at byte {position:,}")
-                stream.granule = granule
-            stream.number, last = number, stream.pages[-1]
-            stream.pages[-1:] = (
-                [(last[0], position + size)] if last[1] == position else [last, (position, position + size)]
-            )
+                stream.granule, stream.ending, stream.ending_page = granule, len(stream.pages), page
+            stream.number = number
+            stream.pages.append((position, position + size))
         link[serial].has_end = bool(flags & 4)
         position += size
     _close(link, layout)
@@ -85,10 +102,10 @@ def _close(link: dict[int, _Logical], layout: Layout) -> None:
         layout.notes.append(f"holds {len(known)} sounds at once; the first is read")
     if not known[0].has_end:
         layout.notes.append("has no end mark, as a recording that was stopped; it is read as far as it goes")
-    layout.streams.append(Stream(pieces=known[0].pages))
+    layout.streams.append(Stream(pieces=known[0].pieces()))
 
 
-def _checksum(page: bytes) -> int:
+def checksum(page: bytes) -> int:
     """An Ogg page's CRC: zlib's with the bits of each byte, and of the result, the other way round, from 0 and not
     inverted; the field itself counts as 0."""
     state = zlib.crc32((page[:22] + bytes(4) + page[26:]).translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
