@@ -60,7 +60,7 @@ def read_chunks(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
         if name == b"ds64":
             ds64 = body + 8
         if name[:4] == b"fmt ":
-            _check_rate(read_at(file, body, 16), family, layout)
+            _check_format(read_at(file, body, 20), family, layout)
         if name == family.data:
             place = position + family.id
             break
@@ -83,15 +83,22 @@ def read_chunks(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
     return behind
 
 
-def _check_rate(fmt: bytes, family: Family, layout: Layout) -> None:
-    """WAV states its sample rate twice where each sample takes as many bytes: PCM, float, A-law, mu-law, extensible."""
-    kind, rate, bytes_a_second, frame = (
-        int.from_bytes(fmt[start:end], family.order) for start, end in ((0, 2), (4, 8), (8, 12), (12, 14))
+def _check_format(fmt: bytes, family: Family, layout: Layout) -> None:
+    """WAV states its sample rate and the size of a frame twice: of PCM, float, A-law and mu-law, and ADPCM's rate."""
+    kind, channels, rate, a_second, frame, bits, in_frame = (
+        int.from_bytes(fmt[start:end], family.order)
+        for start, end in ((0, 2), (2, 4), (4, 8), (8, 12), (12, 14), (14, 16), (18, 20))
     )
-    if kind in (1, 3, 6, 7, 0xFFFE) and bytes_a_second not in (0, rate * frame):
+    is_adpcm = kind in (2, 0x11)
+    if kind not in (1, 3, 6, 7, 0xFFFE) and not (is_adpcm and in_frame):
+        return
+    expected = rate * frame // (in_frame if is_adpcm else 1)
+    if a_second and abs(a_second - expected) > is_adpcm:
         layout.notes.append(
-            f"contradicts itself: {rate:,} samples a second of {frame} bytes, and {bytes_a_second:,} bytes a second"
+            f"contradicts itself: {rate:,} samples a second are {expected:,} bytes a second, not {a_second:,}"
         )
+    if not is_adpcm and frame != channels * -(-bits // 8):
+        layout.notes.append(f"contradicts itself: {channels} channels of {bits} bits are not {frame} bytes a sample")
 
 
 def _alac_frames(file: BinaryIO, start: int, end: int, family: Family) -> int:

@@ -21,6 +21,7 @@ RATES = ((11025, 12000, 8000), (), (22050, 24000, 16000), (44100, 48000, 32000))
 SEARCHED = 1 << 18  # bytes, at most, without a frame in them
 IN_ROW = 3  # frames that follow one another: fewer may be chance
 BUFFER = 1 << 16
+LAME = 120  # bytes from a Xing frame's mark to LAME's name, where all that it may say is there
 DECODER_DELAY = 529  # samples that mpg123 drops from the beginning where nothing says how many
 # A tag of padding. Without one libsndfile looks for a resource fork first, which is a file `._NAME` too, as Macs leave
 # them on other disks, and takes the sound for SD2 if it is there.
@@ -130,7 +131,7 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
         if head and not (runs and head.kind == runs[-1].head.kind) and not frames.is_row(position):
             head = None
         if head and position + head.length <= end:
-            has_tag = _has_tag(head, frames.at(position, 40))
+            has_tag = _has_tag(head, frames.at(position, 4 + head.side + LAME + 4))
             if has_tag or not runs or head.kind != runs[-1].head.kind:
                 runs.append(
                     _Run(head, frames.at(position, 4), frames.at(position, head.length) if has_tag else b"", [])
@@ -150,12 +151,33 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
         else:
             layout.notes.append(f"ends in {end - position:,} bytes that are no sound; what is before them is read")
             break
-    layout.streams += [_stream(run) for run in runs]
+    for run in runs:
+        if run.tag and _is_damaged(run.tag, 4 + run.head.side):
+            layout.notes.append(
+                "has a damaged Xing frame: its beginning and end may be a few hundredths of a second off"
+            )
+        layout.streams.append(_stream(run))
     return end
 
 
 def _has_tag(head: Head, frame: bytes) -> bool:
-    return head.layer == 3 and (frame[4 + head.side :][:4] in (b"Xing", b"Info") or frame[36:40] == b"VBRI")
+    """Whether a frame holds no sound but what there is. LAME's name behind no side information: its mark is damaged."""
+    place = 4 + head.side
+    has_mark = frame[place : place + 4] in (b"Xing", b"Info") or frame[36:40] == b"VBRI"
+    has_name = frame[place + LAME : place + LAME + 4] == b"LAME" and not any(frame[4:place])
+    return head.layer == 3 and (has_mark or has_name)
+
+
+def _is_damaged(tag: bytes, place: int) -> bool:
+    """Whether the checksum of what LAME wrote is wrong, CRC-16 of 190 bytes; 0: none was written."""
+    if tag[36:40] == b"VBRI" or tag[place + 7] & 15 != 15:
+        return tag[place : place + 4] not in (b"Xing", b"Info") and tag[36:40] != b"VBRI"
+    end, state = place + LAME + 34, 0
+    for byte in tag[:end]:
+        state ^= byte
+        for _ in range(8):
+            state = state >> 1 ^ (0xA001 if state & 1 else 0)
+    return int.from_bytes(tag[end : end + 2], "big") not in (0, state)
 
 
 def _tag_size(head: bytes) -> int:

@@ -151,11 +151,27 @@ def test_two_chunks_of_samples(tmp_path):
     assert "several chunks of samples" in refusal(tmp_path / "a.wav", content + second)
 
 
-def test_a_rate_that_the_header_contradicts(tmp_path):
-    content = bytearray(write(tmp_path / "a.wav", "WAV", "PCM_16"))
-    content[24:28] = (12_000).to_bytes(4, "little")
-    _, notes = read(tmp_path / "a.wav", bytes(content))
-    assert "contradicts itself: 12,000 samples a second of 2 bytes, and 48,000 bytes a second" in notes
+@pytest.mark.parametrize("row", [row for row in SIZED if row[1] in ("WAV", "WAVEX", "W64", "RF64")], ids=lambda r: r[2])
+def test_what_the_header_says_twice(tmp_path, row):
+    """The rate of the samples and of the bytes, the channels and the size of a frame."""
+    path = tmp_path / row[0]
+    content = write(path, row[1], row[2], 2)
+    place = content.index(b"fmt ") + (24 if row[1] == "W64" else 8)
+    rate = content[: place + 4] + (12_000).to_bytes(4, "little") + content[place + 8 :]
+    assert "contradicts itself: 12,000 samples a second are" in read(path, rate)[1]
+    try:
+        assert "contradicts itself: 1 channels" in read(path, content[: place + 2] + b"\1" + content[place + 3 :])[1]
+    except SoundError:
+        pass  # libsndfile refuses it
+
+
+def test_adpcm(tmp_path):
+    for subtype in ("IMA_ADPCM", "MS_ADPCM"):
+        content = write(tmp_path / "a.wav", "WAV", subtype)
+        found, notes = read(tmp_path / "a.wav", content)
+        assert RATE <= len(found) < RATE + 2100 and not notes  # whole blocks
+        assert "contradicts itself" in read(tmp_path / "a.wav", content[:24] + b"\0\x20\0\0" + content[28:])[1]
+        assert "is truncated" in refusal(tmp_path / "a.wav", content[:-1000])
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(1, 1), (2_000_000_000, 1), (RATE, 0), (RATE, 65_535)])
@@ -205,6 +221,8 @@ def test_flac_cut_damaged_and_joined(tmp_path):
         refusal(path, content[:size])
     for place in range(100, len(content), 997):
         refusal(path, content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+    other_rate = content[:18] + (48_000 << 4 | content[20] & 15).to_bytes(3, "big") + content[21:]
+    assert "it says 48,000 samples a second, and 24,000 in its first frame" in refusal(path, other_rate)
     wrong_md5 = content[:30] + bytes([content[30] ^ 1]) + content[31:]
     assert "MD5" in refusal(path, wrong_md5)
     found, notes = read(path, content + content)

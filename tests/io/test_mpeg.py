@@ -65,6 +65,17 @@ def test_a_xing_frame_that_lies(tmp_path):
     )
 
 
+def test_a_damaged_xing_frame(tmp_path):
+    """Its checksum is wrong, or its mark is gone: all is read, and reported."""
+    content = mp3(tmp_path / "a.mp3", 5)
+    mark = content.index(b"LAME") - 120
+    assert content[mark : mark + 4] in (b"Xing", b"Info")
+    for place in (mark, mark + 20, mark + 141, mark + 143):
+        found, notes = read(tmp_path / "a.mp3", content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert "has a damaged Xing frame" in notes and abs(len(found) - 5 * RATE) < 2304
+        assert is_tone(found, 2400, 5 * RATE - 2400)
+
+
 def test_a_vbri_frame(tmp_path):
     """As Fraunhofer's encoder writes it, in the place of a Xing frame."""
     content = mp3(tmp_path / "a.mp3", 5)
