@@ -13,7 +13,7 @@ from jaxtyping import Float
 from c2c_jax.errors import SoundError
 from c2c_jax.mels import MelRecipe
 from c2c_jax.models.clap_audio import Mels
-from c2c_jax.sounds import read_sound
+from c2c_jax.sounds import read_sound, report
 from c2c_jax.spaces import Space, batch_size_for
 
 READERS = min(os.cpu_count() or 1, 16)  # threads
@@ -21,12 +21,17 @@ BATCH = 16  # sounds that the tower hears at once
 
 
 def sound_vectors(
-    paths: Sequence[Path], space: Space, *, on_sound: Callable[[], None] = lambda: None
+    paths: Sequence[Path],
+    space: Space,
+    *,
+    on_sound: Callable[[], None] = lambda: None,
+    on_note: Callable[[str], None] = report,
 ) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[SoundError]]:
     """The raw projections of those sounds that can be read, and what is wrong with the others, both in order.
 
     Files are decoded in threads ahead of the tower; no more of them are held than it takes in two batches. on_sound:
-    called after each. Raises CheckpointError for a space that has no audio tower.
+    called after each. on_note: called, in order, with what `read_sound` notes of a sound that it reads. Raises
+    CheckpointError for a space that has no audio tower.
     """
     recipe = space.require_mels()
     vectors: dict[Path, np.ndarray] = {}
@@ -42,7 +47,7 @@ def sound_vectors(
 
     with ThreadPoolExecutor(READERS) as readers:
         unread = iter(paths)
-        ahead: collections.deque[tuple[Path, Future[Mels]]] = collections.deque()
+        ahead: collections.deque[tuple[Path, Future[tuple[Mels, list[str]]]]] = collections.deque()
 
         def read_ahead(count: int) -> None:
             ahead.extend((path, readers.submit(_mels_of, path, recipe)) for path in itertools.islice(unread, count))
@@ -51,7 +56,9 @@ def sound_vectors(
         while ahead:
             path, reading = ahead.popleft()
             try:
-                batch[path] = reading.result()
+                batch[path], notes = reading.result()
+                for note in notes:
+                    on_note(note)
             except SoundError as error:
                 errors.append(error)
             read_ahead(1)
@@ -63,5 +70,6 @@ def sound_vectors(
     return vectors, errors
 
 
-def _mels_of(path: Path, recipe: MelRecipe) -> Mels:
-    return recipe([read_sound(path, recipe.sample_rate, recipe.max_seconds)])
+def _mels_of(path: Path, recipe: MelRecipe) -> tuple[Mels, list[str]]:
+    notes: list[str] = []
+    return recipe([read_sound(path, recipe.sample_rate, recipe.max_seconds, on_note=notes.append)]), notes

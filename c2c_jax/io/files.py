@@ -111,10 +111,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path, others: bool = False) -> Iterator[Path]:
     """All regular files in a folder and the folders inside it, sorted by path. Links are followed, each folder is
-    entered once, and names that begin with a dot are skipped."""
-    return iter(sorted(_walk(folder, set())))
+    entered once, and names that begin with a dot are skipped. others: also what cannot be read: pipes, devices, links
+    to nothing, and folders that may not be entered."""
+    return (path for path in sorted(_walk(folder, set())) if others or is_regular(path))
 
 
 def _walk(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
@@ -125,6 +126,7 @@ def _walk(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
         entered.add((status.st_dev, status.st_ino))
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:  # a folder that may not be read, or that went away
+        yield folder
         return
     for entry in entries:
         if entry.name.startswith("."):
@@ -132,11 +134,11 @@ def _walk(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
         path = folder / entry.name
         try:
             is_folder = entry.is_dir()
-        except OSError:
-            continue
+        except OSError:  # a link to itself
+            is_folder = False
         if is_folder:
             yield from _walk(path, entered)
-        elif is_regular(path):
+        else:
             yield path
 
 

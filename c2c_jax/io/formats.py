@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from c2c_jax.io.files import is_regular, walk
+from c2c_jax.io.files import found_at, is_regular, walk
 
 Kind = Literal["image", "sound"]
 HEAD = 64  # bytes of a file that its format is told by
@@ -53,20 +53,32 @@ FORMATS: tuple[Format, ...] = (
     _format("JPEG XL", "image", ".jxl", rb"\xff\x0a|\x00\x00\x00\x0cJXL ", None),
     _format("SVG", "image", ".svg", rb"", None),
     _format("Photoshop", "image", ".psd", rb"8BPS", None),
-    _format("WAV", "sound", ".wav .wave", rb"RIFF....WAVE|RIFX....WAVE", "libsndfile"),
+    # What libsndfile finds by a file's content; not Matlab's and the MPC's, which are rarely sounds. Layer I of MPEG is
+    # known by its suffix alone, as UTF-16 text begins with the same bytes.
+    _format("WAV", "sound", ".wav .wave .bwf .amb", rb"RIFF....WAVE|RIFX....WAVE", "libsndfile"),
     _format("RF64", "sound", ".rf64", rb"RF64....WAVE", "libsndfile"),
     _format("Wave64", "sound", ".w64", rb"riff\x2e\x91\xcf\x11", "libsndfile"),
     _format("AIFF", "sound", ".aif .aiff .aifc", rb"FORM....AIF[FC]", "libsndfile"),
     _format("AU", "sound", ".au .snd", rb"\.snd|dns\.", "libsndfile"),
     _format("CAF", "sound", ".caf", rb"caff", "libsndfile"),
     _format("FLAC", "sound", ".flac", rb"fLaC", "libsndfile"),
-    _format("Ogg", "sound", ".ogg .oga .opus .spx", rb"OggS", "libsndfile"),
-    _format("MPEG audio", "sound", ".mp3 .mp2 .mp1 .mpga", rb"ID3[\x02-\x04]|\xff[\xe2-\xe7\xf2-\xff]", "libsndfile"),
+    _format("Speex", "sound", ".spx", rb"OggS.{24}Speex   ", None),
+    _format("Ogg", "sound", ".ogg .oga .opus", rb"OggS", "libsndfile"),
+    _format(
+        "MPEG audio", "sound", ".mp3 .mp2 .mp1 .mpga .mpa",
+        rb"ID3[\x02-\x04]|\xff[\xe2-\xe5\xf2-\xf5\xfa-\xfd][\x10-\xeb]", "libsndfile",
+    ),
     _format("VOC", "sound", ".voc", rb"Creative Voice File", "libsndfile"),
-    _format("SVX", "sound", ".8svx .svx .iff", rb"FORM....(?:8SVX|16SV)", "libsndfile"),
+    _format("SVX", "sound", ".8svx .16sv .svx", rb"FORM....(?:8SVX|16SV)", "libsndfile"),
     _format("NIST Sphere", "sound", ".sph .nist", rb"NIST_1A\n", "libsndfile"),
-    _format("IRCAM", "sound", ".sf", rb"\x64\xa3[\x01-\x04]\x00|\x00[\x01-\x04]\xa3\x64", "libsndfile"),
+    _format("IRCAM", "sound", ".sf .ircam", rb"\x64\xa3[\x00-\x07]\x00|\x00[\x00-\x07]\xa3\x64", "libsndfile"),
     _format("AVR", "sound", ".avr", rb"2BIT", "libsndfile"),
+    _format("PARIS", "sound", ".paf .fap", rb" paf|fap ", "libsndfile"),
+    _format("PVF", "sound", ".pvf", rb"PVF1\n", "libsndfile"),
+    _format("HTK", "sound", ".htk", rb"", "libsndfile"),
+    _format("Sample Dump", "sound", ".sds", rb"\xf0\x7e[\x00-\x7f]\x01", "libsndfile"),
+    _format("Psion", "sound", ".wve", rb"ALawSoundFile\*\*", "libsndfile"),
+    _format("FastTracker", "sound", ".xi", rb"Extended Instrument: ", "libsndfile"),
     _format("MPEG-4", "sound", ".m4a .m4b .mp4", rb"....ftyp(?:M4A|M4B|mp4|isom|iso2)", None),
     _format("AAC", "sound", ".aac", rb"\xff[\xf0\xf1\xf8\xf9]", None),
     _format("Matroska", "sound", ".webm .mka .mkv", rb"\x1aE\xdf\xa3", None),
@@ -74,6 +86,7 @@ FORMATS: tuple[Format, ...] = (
     _format("AMR", "sound", ".amr", rb"#!AMR", None),
     _format("Monkey's Audio", "sound", ".ape", rb"MAC ", None),
     _format("WavPack", "sound", ".wv", rb"wvpk", None),
+    _format("Musepack", "sound", ".mpc", rb"MPCK|MP\+", None),
 )  # fmt: skip
 
 
@@ -116,9 +129,10 @@ def format_of(path: Path) -> Format | None:
 
 def scan(folder: Path, kind: Kind) -> Scan:
     """The images or sounds in a folder and the folders inside it, sorted. A file of another format than its suffix says
-    is taken by its content. Empty and damaged files with a suffix that is read are taken, for their readers to refuse.
+    is taken by its content. Empty and damaged files and links to nothing are taken where their suffix is one that is
+    read, for their readers to refuse. Pipes, devices and folders that may not be entered are passed over.
     """
-    return scan_files(walk(folder), kind)
+    return scan_files(walk(folder, others=True), kind)
 
 
 def scan_files(paths: Iterable[Path], kind: Kind) -> Scan:
@@ -127,10 +141,14 @@ def scan_files(paths: Iterable[Path], kind: Kind) -> Scan:
     passed_over: Counter[str] = Counter()
     suffixes = readable_suffixes(kind)
     for path in paths:
-        if not is_regular(path) or path.name.endswith(MEL_SUFFIX):
+        if path.name.endswith(MEL_SUFFIX):
             continue
-        if path.suffix.lower() in suffixes:
+        found_here, is_known = found_at(path).removeprefix("a "), path.suffix.lower() in suffixes
+        if is_known and found_here in ("file", "link to nothing"):
             files.append(path)
+            continue
+        if not is_regular(path):
+            passed_over[f"{found_here} that cannot be read" if path.is_dir() else found_here] += 1
             continue
         try:
             found = None if path.suffix.lower() in CAMERA_RAW else format_of(path)

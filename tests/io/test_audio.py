@@ -1,0 +1,232 @@
+"""Sounds against what their files promise: headers that lie are read to the end, what is cut is refused or reported."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from c2c_jax.errors import SoundError
+from c2c_jax.sounds import read_sound
+
+RATE = 24_000
+# Name, libsndfile's format and subtype, where the size of the samples is stated, in how many bytes, of which order.
+SIZED = [
+    ("a.wav", "WAV", "PCM_16", b"data", 4, 4, "little"),
+    ("b.wav", "WAVEX", "PCM_24", b"data", 4, 4, "little"),
+    ("c.wav", "WAV", "FLOAT", b"data", 4, 4, "little"),
+    ("a.rf64", "RF64", "PCM_16", b"ds64", 16, 8, "little"),
+    ("a.w64", "W64", "PCM_16", b"data\xf3\xac", 16, 8, "little"),
+    ("a.aiff", "AIFF", "PCM_16", b"SSND", 4, 4, "big"),
+    ("a.aifc", "AIFF", "FLOAT", b"SSND", 4, 4, "big"),
+    ("a.caf", "CAF", "PCM_16", b"data", 4, 8, "big"),
+    ("a.au", "AU", "PCM_16", b".snd", 8, 4, "big"),
+    ("a.svx", "SVX", "PCM_16", b"BODY", 4, 4, "big"),
+    ("a.sph", "NIST", "PCM_16", None, 0, 0, "big"),
+    ("a.avr", "AVR", "PCM_16", b"2BIT", 26, 4, "big"),
+    ("a.voc", "VOC", "PCM_16", None, 0, 0, "big"),
+    ("a.sds", "SDS", "PCM_16", None, 0, 0, "big"),
+    ("a.wve", "WVE", "ALAW", b"ALaw", 18, 4, "big"),
+]
+STATING = [row for row in SIZED if row[3] and row[1] not in ("WVE", "AVR")]
+
+
+def samples(channels: int = 1) -> np.ndarray:
+    """A second of noise in whole steps of 16 bits."""
+    return np.round(np.random.default_rng(0).normal(size=(RATE, channels)) * 3000) / 2**15
+
+
+def write(path, layout, subtype, channels=1) -> bytes:
+    soundfile.write(path, samples(channels), 8000 if layout == "WVE" else RATE, format=layout, subtype=subtype)
+    return path.read_bytes()
+
+
+def read(path, content: bytes) -> tuple[np.ndarray, str]:
+    notes: list[str] = []
+    path.write_bytes(content)
+    return read_sound(path, 8000 if path.suffix == ".wve" else RATE, on_note=notes.append), " | ".join(notes)
+
+
+def refusal(path, content: bytes) -> str:
+    with pytest.raises(SoundError) as caught:
+        read(path, content)
+    message = str(caught.value)
+    assert message.startswith(f"{path} ") and "\n" not in message
+    return message
+
+
+def stating(content: bytes, row, size: int) -> bytes:
+    """The file with another size of its samples in its header."""
+    _, _, _, magic, offset, width, order = row
+    place = content.index(magic) + offset
+    return content[:place] + size.to_bytes(width, order) + content[place + width :]
+
+
+@pytest.mark.parametrize("row", SIZED, ids=lambda row: f"{row[1]}-{row[2]}")
+@pytest.mark.parametrize("channels", [1, 2])
+def test_whole_cut_and_lengthened(tmp_path, capfd, row, channels):
+    name, layout, subtype, *_ = row
+    if channels == 2 and layout in ("SVX", "SDS", "WVE"):
+        pytest.skip("one channel alone")
+    path, tolerance = tmp_path / name, 0 if subtype != "ALAW" else 1e-2
+    content = write(path, layout, subtype, channels)
+    found, notes = read(path, content)
+    np.testing.assert_allclose(found, samples(channels).mean(axis=1), atol=tolerance + 1e-7)
+    assert not notes
+    for share in (0.5, 0.9, 0.995):
+        assert "is truncated" in refusal(path, content[: int(len(content) * share)])
+    found, notes = read(path, content + bytes(100))  # padding
+    assert len(found) == RATE and not notes
+    more = b"\1" * 400
+    try:
+        found, notes = read(path, content + more)
+    except SoundError:
+        return
+    assert notes and len(found) >= RATE
+
+
+@pytest.mark.parametrize("row", STATING, ids=lambda row: f"{row[1]}-{row[2]}")
+@pytest.mark.parametrize("stated", ["0", "unknown", "smaller"])
+def test_a_size_that_lies_or_says_nothing(tmp_path, row, stated):
+    """As recorders leave it that were stopped, programs write it into pipes, or a header that was never corrected."""
+    name, layout, subtype, _, _, width, order = row
+    path = tmp_path / name
+    content = write(path, layout, subtype, 2 if layout != "SVX" else 1)
+    most = (1 << 8 * width) - 1
+    sizes = {"0": [0], "unknown": [most, most >> 1, most - 36, (most >> 1) - 36], "smaller": [10_000]}[stated]
+    for size in sizes:
+        found, notes = read(path, stating(content, row, size))
+        np.testing.assert_allclose(found, samples(2 if layout != "SVX" else 1).mean(axis=1), atol=1e-7)
+        assert bool(notes) == (stated == "smaller")
+
+
+def test_a_few_bytes_too_few_are_reported(tmp_path):
+    content = write(tmp_path / "a.wav", "WAV", "PCM_16")
+    found, notes = read(tmp_path / "a.wav", content[:-6])
+    np.testing.assert_allclose(found, samples()[:-3, 0], atol=1e-7)
+    assert "ends 6 bytes before what its header promises" in notes
+
+
+def test_chunks_behind_the_samples_are_no_samples(tmp_path):
+    """Whole, with and without the byte that makes a chunk even, and cut."""
+    path = tmp_path / "a.wav"
+    content = write(path, "WAV", "PCM_U8")[:-2]
+    odd = stating(content, SIZED[0], RATE - 1)[:-1] if len(content) % 2 == 0 else content
+    words = b"LIST" + (400).to_bytes(4, "little") + b"INFO" + bytes(range(1, 199)) * 2
+    for padding, tail in ((b"\0", words), (b"", words), (b"\0", words[:100])):
+        size = len(odd) - odd.index(b"data") - 8
+        found, notes = read(path, stating(odd, SIZED[0], size) + (padding if size % 2 else b"") + tail)
+        assert len(found) == size and not notes
+
+
+def test_chunks_before_and_tags_around(tmp_path):
+    path = tmp_path / "a.wav"
+    content = write(path, "WAV", "PCM_16")
+    place = content.index(b"data")
+    tag = b"ID3\4\0\0" + bytes([0, 0, 1, 0]) + bytes(128)
+    last = b"TAG" + bytes(125)
+    found, notes = read(path, tag + content[:place] + b"JUNK\4\0\0\0four" + content[place:] + last)
+    np.testing.assert_allclose(found, samples()[:, 0], atol=1e-7)
+    assert not notes
+    lying = b"ID3\4\0\0" + bytes([127] * 4)
+    assert "is truncated: its ID3 tag takes" in refusal(path, lying + content)
+    assert "only tags" in refusal(path, tag)
+
+
+@pytest.mark.parametrize("row", [row for row in STATING if row[1] in ("WAV", "AIFF", "CAF", "AU")], ids=lambda r: r[0])
+def test_joined_files_are_read_one_after_the_other(tmp_path, row):
+    name, layout, subtype, *_ = row
+    content = write(tmp_path / name, layout, subtype)
+    found, notes = read(tmp_path / name, content * 3)
+    np.testing.assert_allclose(found, np.tile(samples()[:, 0], 3), atol=1e-7)
+    assert not notes
+
+
+def test_joined_files_of_different_kinds(tmp_path):
+    one, two = write(tmp_path / "a.wav", "WAV", "PCM_16"), write(tmp_path / "b.wav", "WAV", "PCM_16", 2)
+    assert "different rates or channels" in refusal(tmp_path / "a.wav", one + two)
+
+
+def test_two_chunks_of_samples(tmp_path):
+    content = write(tmp_path / "a.wav", "WAV", "PCM_16")
+    second = b"data" + (2000).to_bytes(4, "little") + bytes(2000)
+    assert "several chunks of samples" in refusal(tmp_path / "a.wav", content + second)
+
+
+@pytest.mark.parametrize("row", [row for row in SIZED if row[1] in ("WAV", "WAVEX", "W64", "RF64")], ids=lambda r: r[2])
+def test_what_the_header_says_twice(tmp_path, row):
+    """The rate of the samples and of the bytes, the channels and the size of a frame."""
+    path = tmp_path / row[0]
+    content = write(path, row[1], row[2], 2)
+    place = content.index(b"fmt ") + (24 if row[1] == "W64" else 8)
+    rate = content[: place + 4] + (12_000).to_bytes(4, "little") + content[place + 8 :]
+    assert "contradicts itself: 12,000 samples a second are" in read(path, rate)[1]
+    try:
+        assert "contradicts itself: 1 channels" in read(path, content[: place + 2] + b"\1" + content[place + 3 :])[1]
+    except SoundError:
+        pass  # libsndfile refuses it
+
+
+def test_adpcm(tmp_path):
+    for subtype in ("IMA_ADPCM", "MS_ADPCM"):
+        content = write(tmp_path / "a.wav", "WAV", subtype)
+        found, notes = read(tmp_path / "a.wav", content)
+        assert RATE <= len(found) < RATE + 2100 and not notes  # whole blocks
+        assert "contradicts itself" in read(tmp_path / "a.wav", content[:24] + b"\0\x20\0\0" + content[28:])[1]
+        assert "is truncated" in refusal(tmp_path / "a.wav", content[:-1000])
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(1, 1), (2_000_000_000, 1), (RATE, 0), (RATE, 65_535)])
+def test_rates_and_channels_out_of_reason(tmp_path, rate, channels):
+    content = bytearray(write(tmp_path / "a.wav", "WAV", "PCM_16"))
+    content[22:28] = channels.to_bytes(2, "little") + rate.to_bytes(4, "little")
+    assert ("samples a second: expected 1,000 to" in refusal(tmp_path / "a.wav", bytes(content))) == (rate != RATE)
+
+
+def test_rows_without_end_are_refused(tmp_path):
+    """Chunks, blocks and tags of no size, which take a reader's time and hold nothing."""
+    content = write(tmp_path / "a.wav", "WAV", "PCM_16")
+    place = content.index(b"data")
+    many = content[:place] + b"JUNK\0\0\0\0" * 20_000 + content[place:]
+    assert "more than 10,000 chunks" in refusal(tmp_path / "a.wav", many)
+    refusal(tmp_path / "a.voc", b"Creative Voice File\x1a\x1a\x00\x14\x01\x1f\x11" + b"\5\0\0\0" * 100_000)
+    refusal(tmp_path / "a.mp3", (b"ID3\4\0\0" + bytes(4)) * 100_000)
+
+
+def test_alac_without_its_packet_table(tmp_path):
+    path = tmp_path / "a.caf"
+    content = write(path, "CAF", "ALAC_16")
+    found, notes = read(path, content)
+    np.testing.assert_allclose(found, samples()[:, 0], atol=1e-7)
+    refusal(path, content.replace(b"pakt", b"free"))
+    for size in (int(len(content) * 0.5), int(len(content) * 0.9)):
+        assert "is truncated" in refusal(path, content[:size])
+
+
+def test_flac_of_unknown_and_of_wrong_length(tmp_path):
+    """total_samples is the low 36 bits of bytes 21 to 26."""
+    path = tmp_path / "a.flac"
+    content = write(path, "FLAC", "PCM_16", 2)
+    for stated in (0, 100, RATE - 1, RATE + 1, 10**9):
+        head = (int.from_bytes(content[21:26], "big") >> 36 << 36 | stated).to_bytes(5, "big")
+        found, notes = read(path, content[:21] + head + content[26:])  # the MD5 says that all is there
+        np.testing.assert_allclose(found, samples(2).mean(axis=1), atol=1e-7)
+        assert not notes
+    streamed = content[:21] + bytes([content[21] & 0xF0]) + bytes(4 + 16) + content[42:]
+    np.testing.assert_allclose(read(path, streamed)[0], samples(2).mean(axis=1), atol=1e-7)
+
+
+def test_flac_cut_damaged_and_joined(tmp_path):
+    path = tmp_path / "a.flac"
+    content = write(path, "FLAC", "PCM_24")
+    for size in (42, 100, len(content) // 2, len(content) - 100, len(content) - 1):
+        refusal(path, content[:size])
+    for place in range(100, len(content), 997):
+        refusal(path, content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+    other_rate = content[:18] + (48_000 << 4 | content[20] & 15).to_bytes(3, "big") + content[21:]
+    assert "it says 48,000 samples a second, and 24,000 in its first frame" in refusal(path, other_rate)
+    wrong_md5 = content[:30] + bytes([content[30] ^ 1]) + content[31:]
+    assert "MD5" in refusal(path, wrong_md5)
+    found, notes = read(path, content + content)
+    np.testing.assert_allclose(found, np.tile(samples()[:, 0], 2), atol=1e-7)
+    assert not notes
+    found, notes = read(path, content + b"TAG" + bytes(125))
+    assert len(found) == RATE and not notes

@@ -1,0 +1,86 @@
+"""Regular files alone are read, and folders are walked once each."""
+
+import os
+import socket
+
+import pytest
+
+from c2c_jax.errors import SoundError
+from c2c_jax.io.files import found_at, is_regular, open_regular, sha256_of, walk
+
+
+@pytest.fixture
+def places(tmp_path):
+    """One of each kind of thing that a name can stand for."""
+    (tmp_path / "file").write_bytes(b"abc")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "lost").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(os.path.relpath(tmp_path / "socket"))
+        yield tmp_path
+
+
+KINDS = {
+    "file": "a file",
+    "link": "a file",
+    "folder": "a folder",
+    "pipe": "a named pipe",
+    "device": "a device",
+    "socket": "a socket",
+    "lost": "a link to nothing",
+    "loop": "a link to nothing",
+    "none": "no file",
+    "nul\0": "no file",
+    "n" * 300: "no file",
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items(), ids=lambda value: value[:6].replace("\0", ""))
+def test_what_is_at_a_path(places, name, kind):
+    path = places / name
+    assert found_at(path) == kind and is_regular(path) == (kind == "a file")
+    if kind == "a file":
+        with open_regular(path, "a sound file", SoundError, "name one") as file:
+            assert file.read() == b"abc"
+        assert sha256_of(path).startswith("ba7816bf")
+        return
+    with pytest.raises(SoundError) as caught:
+        open_regular(path, "a sound file", SoundError, "name one")
+    assert str(caught.value).endswith("name one") and "\n" not in str(caught.value)
+    assert kind in str(caught.value) or "cannot be read" in str(caught.value)
+
+
+def test_a_walk_follows_links_and_enters_each_folder_once(tmp_path):
+    library, real = tmp_path / "library", tmp_path / "real"
+    for name in ("b.wav", "in/a.wav", ".hidden.wav", ".folder/c.wav", "in/.d.wav"):
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).touch()
+    (real / "deep").mkdir(parents=True)
+    (real / "deep" / "e.wav").touch()
+    (library / "linked").symlink_to(real)
+    (real / "deep" / "up").symlink_to(library)  # a loop
+    (library / "in" / "self").symlink_to(library / "in")
+    (library / "f.wav").symlink_to(real / "deep" / "e.wav")
+    found = [path.relative_to(library).as_posix() for path in walk(library)]
+    assert found == ["b.wav", "f.wav", "in/a.wav", "linked/deep/e.wav"]
+
+
+def test_a_walk_among_pipes_devices_and_links_to_nothing(places):
+    assert [path.name for path in walk(places)] == ["file", "link"]
+    others = [path.name for path in walk(places, others=True)]
+    assert others == ["device", "file", "link", "loop", "lost", "pipe", "socket"]
+
+
+def test_a_walk_of_no_folder(tmp_path):
+    assert not list(walk(tmp_path / "none"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read(tmp_path):
+    (tmp_path / "in").mkdir(mode=0)
+    assert not list(walk(tmp_path))
+    assert list(walk(tmp_path, others=True)) == [tmp_path / "in"]

@@ -1,0 +1,142 @@
+"""The table of formats against the libraries that read them, and scans of folders."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image, features
+
+from c2c_jax.io.formats import FORMATS, format_of, readable_suffixes, scan, scan_files
+
+NOT_SOUNDS = {"RAW", "SD2", "MAT4", "MAT5", "MPC2K"}  # of libsndfile's: without a header of their own, or rarely sounds
+SUFFIXES = {"WAVEX": ".wav", "SVX": ".8svx", "IRCAM": ".sf", "NIST": ".sph", "OGG": ".ogg"}
+
+
+def sound_in(path, layout: str):
+    rate = 8000 if layout == "WVE" else 24_000
+    subtype = {"WVE": "ALAW"}.get(layout)
+    soundfile.write(path, np.full(2400, 0.1), rate, format=layout, subtype=subtype)
+    return path
+
+
+@pytest.mark.parametrize("layout", sorted(set(soundfile.available_formats()) - NOT_SOUNDS))
+def test_each_format_of_libsndfile_is_found_by_suffix_and_by_content(tmp_path, layout):
+    suffix = SUFFIXES.get(layout, f".{layout.lower()}")
+    named, bare = sound_in(tmp_path / f"a{suffix}", layout), sound_in(tmp_path / "b.bin", layout)
+    one = format_of(bare)
+    assert suffix in readable_suffixes("sound")
+    if layout == "HTK":  # of which no byte is the same in all files
+        assert one is None
+        return
+    assert one and one.kind == "sound" and one.library == "libsndfile" and suffix in one.suffixes
+    assert scan(tmp_path, "sound").files == [named, bare]
+
+
+def test_opus(tmp_path):
+    soundfile.write(tmp_path / "a.bin", np.full(2400, 0.1), 24_000, format="OGG", subtype="OPUS")
+    assert format_of(tmp_path / "a.bin").name == "Ogg"
+
+
+def image_formats() -> list[str]:
+    absent = {"AVIF"} - {name.upper() for name in ("avif",) if features.check(name)}
+    return sorted({one.pillow for one in FORMATS if one.pillow} - absent)
+
+
+@pytest.mark.parametrize("name", image_formats())
+def test_each_image_format_of_the_table_is_one_of_pillows(tmp_path, name):
+    """Written by Pillow, it is found by its content where it has a signature, and Pillow reads it under that name."""
+    one = next(one for one in FORMATS if one.pillow == name)
+    picture, file = Image.new("RGB", (8, 6), (200, 100, 50)), io.BytesIO()
+    picture.save(file, name)
+    path = tmp_path / "a.bin"
+    path.write_bytes(file.getvalue())
+    found = format_of(path)
+    assert found == one if one.signature else found is None
+    with Image.open(path, formats=[name]) as read:
+        assert read.size == (8, 6)
+    named = path.rename(tmp_path / f"a{one.suffixes[0]}")
+    assert scan(tmp_path, "image").files == [named]
+
+
+def test_every_suffix_that_is_read_is_found(tmp_path):
+    for kind in ("image", "sound"):
+        names = [
+            tmp_path / kind / f"{number:02}{suffix.upper()}" for number, suffix in enumerate(readable_suffixes(kind))
+        ]
+        (tmp_path / kind).mkdir()
+        for name in names:
+            name.write_bytes(b"\0")
+        found = scan(tmp_path / kind, kind)
+        assert found.files == names and found.report() == ""
+
+
+@pytest.mark.parametrize(
+    "suffix", [".wave", ".aifc", ".snd", ".rf64", ".mp2", ".opus", ".oga", ".w64", ".caf", ".voc", ".sph", ".paf"]
+)
+def test_suffixes_of_sounds(suffix):
+    assert suffix in readable_suffixes("sound")
+
+
+def test_no_suffix_is_of_two_formats():
+    suffixes = [suffix for one in FORMATS for suffix in one.suffixes]
+    assert len(suffixes) == len(set(suffixes)) and all(one.startswith(".") and one == one.lower() for one in suffixes)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "words in UTF-16".encode("utf-16"),
+        b"\xff\xfe" + "Ähnlich".encode("utf-16-le"),
+        b"\xff\xf1\x50\x80\0\0\0\0" * 8,  # AAC, whose frames begin almost as MP3's
+        b"\xff" * 64,
+        bytes(64),
+        b"plain words\n",
+        b"",
+    ],
+)
+def test_what_is_no_sound_by_its_content(tmp_path, content):
+    (tmp_path / "a.bin").write_bytes(content)
+    one = format_of(tmp_path / "a.bin")
+    assert one is None or one.library is None
+
+
+def test_a_scan_reports_once_what_it_passed_over(tmp_path):
+    sound_in(tmp_path / "a.wav", "WAV")
+    sound_in(tmp_path / "called.txt", "FLAC")
+    sound_in(tmp_path / "bare", "AIFF")
+    for name in ("x.m4a", "y.M4A", "z.txt", "notes", ".hidden.wav", "a.mel.png", "page.spx"):
+        (tmp_path / name).write_bytes(b"\1\2\3 and more")
+    (tmp_path / "empty.mp3").touch()
+    (tmp_path / "lost.ogg").symlink_to(tmp_path / "nowhere.ogg")
+    (tmp_path / "lost.txt").symlink_to(tmp_path / "nowhere.txt")
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "zero.wav").symlink_to("/dev/zero")
+    found = scan(tmp_path, "sound")
+    assert [path.name for path in found.files] == ["a.wav", "bare", "called.txt", "empty.mp3", "lost.ogg"]
+    assert dict(found.passed_over) == {
+        ".m4a": 2,
+        ".txt": 1,
+        ".spx": 1,
+        "without a suffix": 1,
+        "named pipe": 1,
+        "device": 1,
+        "link to nothing": 1,
+    }
+    assert found.report().startswith("8 files passed over, not sounds that are read: 2 .m4a, ")
+    assert found.report().endswith("and 1 other kinds") and "\n" not in found.report()
+    assert scan_files([tmp_path / "x.m4a"], "sound").report() == (
+        "1 file passed over, not sounds that are read: 1 .m4a"
+    )
+
+
+def test_a_scan_of_linked_folders(tmp_path):
+    """A folder that is linked into the library is part of it; one that holds the library is not read for ever."""
+    library, real = tmp_path / "library", tmp_path / "real"
+    for folder in (library, real):
+        folder.mkdir()
+        sound_in(folder / "a.wav", "WAV")
+    (library / "linked").symlink_to(real)
+    (real / "back").symlink_to(library)
+    assert scan(library, "sound").files == [library / "a.wav", library / "linked" / "a.wav"]
