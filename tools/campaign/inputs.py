@@ -1,6 +1,7 @@
 """The small inputs of all cases, made once a folder by the project's own verbs."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +38,12 @@ class Inputs:
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.lock = filelock.FileLock(folder / ".lock")
+        self._locks: dict[int, filelock.FileLock] = {}
+
+    @property
+    def lock(self) -> filelock.BaseFileLock:
+        """Held while something is made. A lock that was taken before a fork cannot be taken after it."""
+        return self._locks.setdefault(os.getpid(), filelock.FileLock(self.folder / ".lock"))
 
     def __getitem__(self, name: str) -> Path:
         path = self.folder / name

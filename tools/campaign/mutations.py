@@ -95,7 +95,7 @@ def _aim(reader: Reader, one: Aimed, context: Context, place: Path) -> Outcome:
     path = folder / one.file
     before = path.read_bytes()
     one.apply(path)
-    after = path.read_bytes() if path.is_file() and not path.is_symlink() else None
+    after = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
     ended = read(reader, folder, place / "log")
     return judge(reader, whole, ended, folder, Change(before, after, one.is_strict))
 
