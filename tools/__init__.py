@@ -1,0 +1,1 @@
+"""Programs for the project's own developers; not part of the wheel."""

@@ -1,0 +1,181 @@
+"""Damage by aim: what people, downloads and attackers put in the place of a file."""
+
+import dataclasses
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tools.campaign import hostile
+from tools.campaign.readers import Reader
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 605247071\n"
+PAGE = b"<!DOCTYPE html>\n<html><head><title>404</title></head><body>Not found</body></html>\n"
+DIGITS = "9" * 5000
+DEEP = 100_000
+LONG_LINE = 100 * 2**20
+# A field's new value in JSON; strict ones are of a type or size that no field here has.
+VALUES = {
+    "null": "null", "list": "[]", "object": "{}", "text": '"x"', "true": "true", "minus": "-1", "zero": "0",
+    "billion": "1000000000", "1e308": "1e308", "digits": DIGITS, "deep": "[" * DEEP + "]" * DEEP, "NaN": "NaN",
+}  # fmt: skip
+ROOTS = {"null": b"null", "five": b"5", "list": b"[]", "text": b'"x"', "deep": b"[" * DEEP, "object": b"{}"}
+MARKER = '@@campaign@@'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Aimed:
+    """One change by aim. key: its name; file: path in the reader's folder; is_field: of a field of JSON; is_strict: see
+    `verdicts.Change`."""
+
+    key: str
+    how: str
+    file: str
+    apply: Callable[[Path], None]
+    is_field: bool = False
+    is_strict: bool = False
+
+
+def aimed(reader: Reader, folder: Path) -> Iterator[Aimed]:
+    """All changes by aim for a reader whose whole files lie in `folder`. Of many like files the first is taken."""
+    paths = [path for path in reader.paths(folder) if not path.name.startswith("_")]
+    firsts = {(path.suffix, path.name if path.suffix == ".json" else "", path.parent.parent.name): path for path in reversed(paths)}
+    turns = -(-len(firsts) // 2)  # of many files each gets its part of what any file may be replaced by
+    for number, path in enumerate(sorted(firsts.values())):
+        file = path.relative_to(folder).as_posix()
+
+        def one(key: str, how: str, apply: Callable[[Path], None], file: str = file, **more: bool) -> Aimed:
+            return Aimed(key=f"{file.replace('/', '_')}-{key}", how=f"{file}: {how}", file=file, apply=apply, **more)
+
+        for key, how, apply in list(_replaced())[number % turns :: turns]:
+            yield one(key, how, apply, is_strict=key not in ("dangling", "empty"))
+        content = path.read_bytes()
+        if path.suffix in (".txt", ".tsv", ".csv", ".jsonl"):
+            for key, how, apply in _texts(path.suffix):
+                yield one(key, how, apply)
+        if fields := _json(content):
+            for key, root in list(ROOTS.items())[number % turns :: turns]:
+                yield one(f"root-{key}", f"the root is {key}", _writing(root), is_strict=key != "object")
+            for key, how, change in (
+                ("utf-16", "in UTF-16", lambda data: data.decode().encode("utf-16")),
+                ("bom", "with a byte order mark", lambda data: b"\xef\xbb\xbf" + data),
+                ("tail", "with other text behind it", lambda data: data + b"\n}{"),
+                ("twice", "every key of the root twice", _twice),
+            ):
+                yield one(key, how, _changing(change))
+            for name, old in fields:
+                yield one(f"{name}-gone", f"without {name}", _field(name, None), is_field=True)
+                for key, value in VALUES.items():
+                    strict = _kind(old) != _kind(json.loads(value) if key not in ("deep", "digits", "NaN") else [])
+                    how = f"{name} is {key}"
+                    yield one(f"{name}-{key}", how, _field(name, value), is_field=True, is_strict=strict)
+        for key, how, apply in hostile.of(reader, path):
+            yield one(key, how, apply, is_strict=True)
+
+
+def _replaced() -> Iterator[tuple[str, str, Callable[[Path], None]]]:
+    yield "empty", "empty", _writing(b"")
+    yield "pointer", "a pointer of Git LFS", _writing(POINTER)
+    yield "page", "a page of HTML", _writing(PAGE)
+    yield "picture", "a picture of another kind", _writing(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    yield "zeros", "4 KiB of zeros", _writing(bytes(4096))
+    yield "pipe", "a named pipe", _placing(os.mkfifo)
+    yield "device", "a link to /dev/zero", _placing(lambda path: path.symlink_to("/dev/zero"))
+    yield "folder", "a folder", _placing(Path.mkdir)
+    yield "socket", "a socket", _placing(_socket)
+    yield "dangling", "a link to nothing", _placing(lambda path: path.symlink_to("nowhere"))
+    yield "loop", "a link to itself", _placing(lambda path: path.symlink_to(path.name))
+
+
+def _texts(suffix: str) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
+    yield "utf-16", "in UTF-16", _changing(lambda data: data.decode().encode("utf-16"))
+    yield "latin-1", "with a byte that is not UTF-8", _changing(lambda data: data.replace(b"a", b"\xe9", 1))
+    yield "bom", "with a byte order mark", _changing(lambda data: b"\xef\xbb\xbf" + data)
+    yield "carriage", "lines that end in CR LF", _changing(lambda data: data.replace(b"\n", b"\r\n"))
+    yield "long", "a line of 100 MiB", _changing(lambda data: data + b"x" * LONG_LINE + b"\n")
+    yield "quote", "a stray quote", _changing(lambda data: data.replace(b"\n", b'\n"', 2))
+    yield "nul", "with NULs", _changing(lambda data: data.replace(b"a", b"\0", 3))
+    if suffix == ".jsonl":
+        yield "deep", "a line nested deeply", _changing(lambda data: data + b'{"a":' * DEEP + b"\n")
+        yield "digits", "an integer of 5,000 digits", _changing(lambda data: data + f'{{"step": {DIGITS}}}\n'.encode())
+        yield "root", "a line that is null", _changing(lambda data: data + b"null\n5\n[]\n")
+
+
+def _writing(content: bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(content) and None
+
+
+def _changing(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(change(path.read_bytes())) and None
+
+
+def _placing(make: Callable[[Path], Any]) -> Callable[[Path], None]:
+    def apply(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return apply
+
+
+def _socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # the name of a socket may have 108 bytes
+    try:
+        socket.socket(socket.AF_UNIX).bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def _json(content: bytes) -> list[tuple[str, Any]]:
+    """(path, value) of every field of an object in JSON, `a/b/0`; of long lists and large objects the first ones."""
+    try:
+        root = json.loads(content)
+    except ValueError:
+        return []
+    return list(_fields(root, "")) if isinstance(root, dict) else []
+
+
+def _fields(value: Any, before: str) -> Iterator[tuple[str, Any]]:
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for number, (key, inner) in enumerate(entries):
+        if number >= (40 if isinstance(value, dict) else 1):
+            return
+        if "/" in str(key):
+            continue
+        yield f"{before}{key}", inner
+        yield from _fields(inner, f"{before}{key}/")
+
+
+def _field(name: str, value: str | None) -> Callable[[Path], None]:
+    """Puts JSON in a field's place, or takes the field away."""
+
+    def apply(path: Path) -> None:
+        root = json.loads(path.read_bytes())
+        holder, *_, last = root, *(parts := name.split("/"))
+        for part in parts[:-1]:
+            holder = holder[int(part) if isinstance(holder, list) else part]
+        place: Any = int(last) if isinstance(holder, list) else last
+        if value is None:
+            del holder[place]
+        else:
+            holder[place] = MARKER
+        path.write_text(json.dumps(root, indent=2).replace(f'"{MARKER}"', value or "", 1))
+
+    return apply
+
+
+def _twice(data: bytes) -> bytes:
+    text = json.dumps(json.loads(data))
+    return f"{text[:-1]}, {text[1:]}".encode() if len(text) > 2 else data
+
+
+def _kind(value: Any) -> str:
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+
+
+def copied(path: Path, name: str) -> None:
+    """A second file with another name."""
+    shutil.copy2(path, path.parent / name)

@@ -1,0 +1,231 @@
+"""The small inputs of all cases, made once a folder by the project's own verbs."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import numpy as np
+
+from tools.campaign.process import Limits, call, verb
+from tools.campaign.steps import stopping_before
+
+ROOT = Path(__file__).parents[2]
+WORLD_RECIPE, ARRAYS_RECIPE = f"{ROOT}/configs/miniworld.py", f"{ROOT}/configs/mlp_infonce.py"
+EMBEDDED = ROOT / "c2c_jax/miniworld/checkpoints"
+CLIP, CLAP = "miniworld/clip", "miniworld/clap"
+BUILDING = Limits(cpu=600, idle=300, memory=2**33)
+EMBED = ("embed", "--config", WORLD_RECIPE, "--config.embed.chunk_rows=8", "--out", "store")
+SMALL_SOUND = ("--steps", "2", "--seconds", "1")
+SCENES, INDEXED = 8, 6
+
+
+def train(*more: str) -> tuple[str, ...]:
+    """A run of a second on the store of arrays: 4,500 rows, 400 of them held out."""
+    return (
+        "train", "--config", ARRAYS_RECIPE, "--workdir", "run", "--config.source=", "--config.target=",
+        "--config.data.store=arrays", "--config.data.holdout=400", "--config.batch_size=128",
+        "--config.epochs=2", "--config.log_every=8", "--config.eval_every=32", "--config.checkpoint_every=16",
+        "--config.translator.width=32", "--config.translator.depth=2", *more,
+    )  # fmt: skip
+
+
+class Inputs:
+    """What cases start from, each in `folder` under its name; made when it is first asked for."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._locks: dict[int, filelock.FileLock] = {}
+
+    @property
+    def lock(self) -> filelock.BaseFileLock:
+        """Held while something is made. A lock that was taken before a fork cannot be taken after it."""
+        return self._locks.setdefault(os.getpid(), filelock.FileLock(self.folder / ".lock"))
+
+    def __getitem__(self, name: str) -> Path:
+        path = self.folder / name
+        with self.lock:
+            if path.exists():
+                return path
+            making = self.folder / f".making-{name}"
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir()
+            MAKERS[name](self, making)
+            (making / name).rename(path)
+            shutil.rmtree(making)
+            return path
+
+    def copy(self, names: tuple[str, ...], to: Path) -> None:
+        """Puts inputs into a case's folder, with their times, which the index of a library looks at. `a=b` puts the
+        input b there under the name a."""
+        for entry in names:
+            name, _, kind = entry.partition("=")
+            source = self[kind or name]
+            if source.is_dir():
+                shutil.copytree(source, to / name)
+            else:
+                shutil.copy2(source, to / name)
+
+    def run(self, place: Path, *argv: str) -> None:
+        """A verb in a folder, which must end well."""
+        ended = call(lambda: verb(list(argv)), self.folder / ".log", place, BUILDING)
+        if ended.code:
+            raise RuntimeError(f"the inputs could not be made: c2c {' '.join(argv)} ended with {ended.code}: {ended.err}")
+
+
+def _captions(inputs: Inputs, place: Path) -> None:
+    lines = [f"a {what} {where}" for what in ("dog barks", "cat meows", "bell rings") for where in _PLACES]
+    (place / "captions.txt").write_text("\n".join(lines) + "\n")
+
+
+def _more(inputs: Inputs, place: Path) -> None:
+    (place / "more.txt").write_text("\n".join(f"a car honks {where}" for where in _PLACES) + "\n")
+
+
+_PLACES = ("by day", "at night", "in rain", "in fog", "at sea", "in town", "at noon", "at dusk", "in snow", "at home")
+
+
+def _array(width: int, name: str) -> Callable[[Inputs, Path], None]:
+    def make(inputs: Inputs, place: Path) -> None:
+        vectors = np.random.default_rng(width).normal(size=(4500, width)).astype(np.float32)
+        np.save(place / name, vectors)
+
+    return make
+
+
+def _verbs(*argv: str, needs: tuple[str, ...] = ()) -> Callable[[Inputs, Path], None]:
+    def make(inputs: Inputs, place: Path) -> None:
+        inputs.copy(needs, place)
+        inputs.run(place, *argv)
+
+    return make
+
+
+def _unfinished(inputs: Inputs, place: Path) -> None:
+    """A store of arrays whose process was killed before its manifest was written."""
+    inputs.copy(("source.npy", "target.npy"), place)
+    argv = ["embed", "--from-arrays", "source.npy", "target.npy", "--out", "unfinished"]
+    for number in range(100, 0, -1):
+        shutil.rmtree(place / "unfinished", ignore_errors=True)
+        call(lambda number=number: stopping_before(place, number) or verb(argv), inputs.folder / ".log", place, BUILDING)  # type: ignore[misc]
+        if [*place.glob("unfinished/progress-*")] and not (place / "unfinished/manifest.json").exists():
+            return
+
+
+def _damaged_store(inputs: Inputs, place: Path) -> None:
+    shutil.copytree(inputs["store"], place / "damaged")
+    for chunk in ("source/c/1/0", "target/c/2/0"):
+        path = place / "damaged" / chunk
+        path.write_bytes(path.read_bytes()[:100])
+
+
+def _library(inputs: Inputs, place: Path) -> None:
+    shutil.copytree(inputs["pairs"] / "sounds", place / "library")
+
+
+def _index(inputs: Inputs, place: Path) -> None:
+    inputs.copy(("library",), place)
+    for path in sorted((place / "library").iterdir())[INDEXED:]:
+        path.unlink()
+    inputs.run(place, *SEARCH)
+
+
+SEARCH = ("search", "--text", "a dog barks", "--library", "library", "--index", "index", "--clap", CLAP, "--json")
+
+
+def _embedded(name: str, under: str) -> Callable[[Inputs, Path], None]:
+    def make(inputs: Inputs, place: Path) -> None:
+        shutil.copytree(EMBEDDED / name, place / under)
+
+    return make
+
+
+def _picture(inputs: Inputs, place: Path) -> None:
+    shutil.copy2(ROOT / "examples/dog.png", place / "dog.png")
+
+
+def _sounds(inputs: Inputs, place: Path) -> None:
+    inputs.copy(("dog.png", "cat.png=dog.png"), place)
+    inputs.run(place, "infer", "dog.png", "cat.png", "--out", "sounds", *SMALL_SOUND)
+
+
+_KINDS = (("weight", 2), ("bias", 1))
+
+
+def _author(inputs: Inputs, place: Path) -> None:
+    def write() -> None:
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        shapes = {f"{layer}.{kind}": (512,) * axes for layer in ("linear", "linear2") for kind, axes in _KINDS}
+        torch.save({name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}, "author.pt")
+
+    call(write, inputs.folder / ".log", place, BUILDING)
+
+
+def _shards(inputs: Inputs, place: Path) -> None:
+    """The mini world's CLIP with its weights in two files and an index."""
+    import safetensors.numpy
+
+    shutil.copytree(EMBEDDED / "clip", place / "shards")
+    tensors = safetensors.numpy.load_file(place / "shards/model.safetensors")
+    names = sorted(tensors)
+    halves = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, part in halves.items():
+        safetensors.numpy.save_file({key: tensors[key] for key in part}, place / "shards" / file, {"format": "pt"})
+    weight_map = {key: file for file, part in halves.items() for key in part}
+    index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": weight_map}
+    (place / "shards/model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+    (place / "shards/model.safetensors").unlink()
+
+
+def _bin(inputs: Inputs, place: Path) -> None:
+    """The mini world's CLIP with its weights pickled by torch."""
+    shutil.copytree(EMBEDDED / "clip", place / "bin")
+
+    def write() -> None:
+        import safetensors.torch
+        import torch
+
+        torch.save(safetensors.torch.load_file("bin/model.safetensors"), "bin/pytorch_model.bin")
+
+    call(write, inputs.folder / ".log", place, BUILDING)
+    (place / "bin" / "model.safetensors").unlink()
+
+
+MAKERS: dict[str, Callable[[Inputs, Path], None]] = {
+    "captions.txt": _captions,
+    "more.txt": _more,
+    "source.npy": _array(24, "source.npy"),
+    "target.npy": _array(16, "target.npy"),
+    "dog.png": _picture,
+    "arrays": _verbs(
+        "embed", "--from-arrays", "source.npy", "target.npy", "--out", "arrays", needs=("source.npy", "target.npy")
+    ),
+    "store": _verbs(*EMBED, "--config.data.captions=txt:captions.txt", needs=("captions.txt",)),
+    "unfinished": _unfinished,
+    "damaged": _damaged_store,
+    "run": _verbs(*train(), needs=("arrays",)),
+    "pairs": _verbs("miniworld", "export", "--out", "pairs", "--count", str(SCENES)),
+    "library": _library,
+    "index": _index,
+    "bundle": _embedded("translator", "bundle"),
+    "plain": _verbs("calibrate", "bundle", "--remove", "--out", "plain", needs=("bundle",)),
+    "clip": _embedded("clip", "clip"),
+    "clap": _embedded("clap", "clap"),
+    "audioldm": _embedded("audioldm", "audioldm"),
+    "shards": _shards,
+    "bin": _bin,
+    "sounds": _sounds,
+    "published": _verbs("export", "plain", "--out", "published", needs=("plain",)),
+    "evaluation": _verbs(
+        "evaluate", "bundle", "--pairs", "pairs/manifest.csv", "--out", "evaluation", "--bootstrap", "5", "--seed", "7",
+        needs=("bundle", "pairs"),
+    ),
+    "dog.wav": _verbs("infer", "dog.png", "--out", "dog.wav", *SMALL_SOUND, "--seed", "3", needs=("dog.png",)),
+    "report.html": _verbs("report", "bundle", needs=("bundle",)),
+    "author.pt": _author,
+}  # fmt: skip

@@ -1,0 +1,233 @@
+"""Functions run in child processes that are forked from one warm parent, watched, limited and killed.
+
+The parent has imported everything heavy and has never started a JAX backend, so a fork costs milliseconds where a
+program's own start takes ten seconds, and no thread of a backend is lost by it.
+"""
+
+import atexit
+import contextlib
+import dataclasses
+import importlib
+import os
+import pickle
+import pkgutil
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+CPU_SECONDS = 20.0  # of a reader; more is a hang
+IDLE_SECONDS = 30.0  # without any CPU time: a read that waits for ever
+MEMORY = 2 * 2**30  # bytes above those at the start
+POLL = 0.05  # seconds between looks at a child, at most
+PAGE = resource.getpagesize()
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a child ended. code: exit code, or minus a signal's number. why: "", "hang" or "memory": what it was killed
+    for. grown: bytes of resident memory above those at its start. result: what the function gave, None without one."""
+
+    code: int
+    out: str
+    err: str
+    cpu: float
+    grown: int
+    why: str = ""
+    result: Any = None
+
+    @property
+    def lines(self) -> list[str]:
+        """Of stderr, without empty ones."""
+        return [line for line in self.err.splitlines() if line.strip()]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a child may use. cpu: seconds; idle: seconds without CPU time; memory: bytes above its start."""
+
+    cpu: float = CPU_SECONDS
+    idle: float = IDLE_SECONDS
+    memory: int = MEMORY
+
+
+def warm_up() -> None:
+    """Imports the package and all that it imports late; no backend of JAX is started. Compiled programs are cached."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache/c2c_jax/xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    import diffusers
+    import matplotlib.pyplot  # noqa: F401
+    import safetensors.torch  # noqa: F401
+    import torch  # noqa: F401
+    import transformers
+    from transformers import AutoTokenizer, ClapModel, CLIPModel, SpeechT5HifiGan  # noqa: F401
+
+    import c2c_jax
+
+    for module in pkgutil.walk_packages(c2c_jax.__path__, "c2c_jax."):
+        if module.name != "c2c_jax.publishing.onnx":  # needs an extra
+            importlib.import_module(module.name)
+    assert transformers and diffusers.AudioLDMPipeline and diffusers.AutoencoderKL and diffusers.UNet2DConditionModel
+    from jax._src import xla_bridge
+
+    assert not xla_bridge._backends, "a JAX backend was started before the fork"
+
+
+class Child:
+    """A function that runs in a forked process. Its output goes to files in `place`, its working directory is `cwd`."""
+
+    def __init__(self, function: Callable[[], Any], place: Path, cwd: Path, limits: Limits = Limits()):  # noqa: B008
+        self.place, self.limits = place, limits
+        place.mkdir(parents=True, exist_ok=True)
+        for name in ("out", "err", "result"):
+            (place / name).unlink(missing_ok=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of forks beside threads: those of the parent hold no lock that matters
+            self.pid = os.fork()
+        if not self.pid:
+            _inside(function, place, cwd, limits)
+        self._status: int | None = None
+        self._cpu, self._peak, self._why = 0.0, 0, ""
+        self._base = _resident(self.pid)
+        self._moved = time.monotonic()
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU time so far."""
+        self._look()
+        return self._cpu
+
+    @property
+    def is_running(self) -> bool:
+        self._look()
+        return self._status is None
+
+    def send(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self._status is None:
+                os.kill(self.pid, number)
+
+    def wait(self) -> Ended:
+        """Until it has ended; it is killed where it passes its limits."""
+        pause = 0.002
+        while self.is_running:
+            time.sleep(pause)
+            pause = min(pause * 1.5, POLL)
+        assert self._status is not None
+        result, grown = None, max(self._peak - self._base, 0)
+        if (self.place / "result").is_file():
+            result, grown = pickle.loads((self.place / "result").read_bytes())
+        out, err = ((self.place / name).read_text("utf-8", "backslashreplace") for name in ("out", "err"))
+        why, code = self._why, os.waitstatus_to_exitcode(self._status)
+        if code == -signal.SIGXCPU:
+            why = "hang"
+        if grown > self.limits.memory:
+            why = "memory"
+        return Ended(code=code, out=out, err=err, cpu=self._cpu, grown=grown, why=why, result=result)
+
+    def _look(self) -> None:
+        if self._status is not None:
+            return
+        pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+        if pid:
+            self._status, self._cpu = status, usage.ru_utime + usage.ru_stime
+            return
+        cpu, resident = _cpu(self.pid), _resident(self.pid)
+        if cpu > self._cpu:
+            self._cpu, self._moved = cpu, time.monotonic()
+        self._peak = max(self._peak, resident)
+        if self._peak - self._base > self.limits.memory:
+            self._end("memory")
+        elif time.monotonic() - self._moved > self.limits.idle:
+            self._end("hang")
+
+    def _end(self, why: str) -> None:
+        self._why = why
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def call(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits = Limits()) -> Ended:  # noqa: B008
+    """Runs a function in a child until it ends."""
+    return Child(function, place, cwd, limits).wait()
+
+
+def verb(argv: list[str]) -> int:
+    """`c2c ARGV` as a function for `call`: its exit code."""
+    from c2c_jax.cli.main import main
+
+    return main(argv)
+
+
+def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits) -> None:
+    """The child's life. It ends without the parent's exit handlers, but waits for threads as a program does."""
+    code = 1
+    try:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limits.cpu) + 1, int(limits.cpu) + 3))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        atexit._clear()
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
+        (place / "in").write_text("y\n" * 100)  # whoever asks is given leave: nothing may ask
+        os.dup2(os.open(place / "in", os.O_RDONLY), 0)
+        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
+        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+        os.chdir(cwd)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # the peak of memory is counted from here
+        base = _peak()
+        result = function()
+        (place / "result").write_bytes(pickle.dumps((result, max(_peak() - base, 0))))
+        code = result if isinstance(result, int) else 0
+        sys.stdout.flush()
+        threading._shutdown()  # type: ignore[attr-defined]
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else bool(error.code)
+    except BaseException:  # noqa: B036: whatever it is, it is what a program would end with
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _peak() -> int:
+    """Bytes of resident memory, at most so far."""
+    return next(int(line.split()[1]) * 1024 for line in _status_lines() if line.startswith("VmHWM"))
+
+
+def _status_lines() -> Iterator[str]:
+    yield from Path("/proc/self/status").read_text().splitlines()
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+def _cpu(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / TICKS

@@ -1,0 +1,285 @@
+"""The readers: what each is given, how it is called, and which changes of its files nothing in them can show."""
+
+import dataclasses
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tools.campaign.inputs import CLAP, EMBEDDED, SMALL_SOUND, Inputs, train
+from tools.campaign.process import Limits, verb
+
+Rule = Literal["checked", "shape", "end", "text"]
+RATE = 16_000  # Hz
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reader:
+    """files: patterns of those that are changed. probe: reads them, in the working directory, and gives what came of it
+    by names. limits: of a reader that starts JAX or torch. weight: cases of a random campaign, relative to others.
+
+    rule: which other results without a word are excused, since nothing in the file could show the change:
+    "checked": none, the format has checksums; "shape": those of the same shapes, all finite; "end": of the same shapes,
+    where the file is not shorter, or its last bytes are there; "text": any, as long as it is text.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    probe: Callable[[], dict[str, Any]]
+    rule: Rule
+    needs: tuple[str, ...] = ()
+    write: Callable[[Path], None] | None = None
+    limits: Limits = Limits(cpu=20, idle=30)
+    weight: int = 1
+
+    def prepare(self, inputs: Inputs, folder: Path) -> Path:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        inputs.copy(self.needs, folder)
+        if self.write:
+            self.write(folder)
+        return folder
+
+    def paths(self, folder: Path) -> list[Path]:
+        """The files that are changed."""
+        return [path for pattern in self.files for path in sorted(folder.glob(pattern)) if path.is_file()]
+
+
+def _picture() -> Any:
+    from PIL import Image
+
+    y, x = np.mgrid[:40, :48]
+    grey = np.random.default_rng(0).integers(0, 60, (40, 48))
+    return Image.fromarray(np.stack([x * 4 + grey, y * 4 + grey, (x + y) * 2 + grey], 2).clip(0, 255).astype(np.uint8))
+
+
+def _image(name: str, rule: Rule, kind: str = "", **options: Any) -> Reader:
+    def write(folder: Path) -> None:
+        file = io.BytesIO()
+        _picture().save(file, **options)
+        (folder / f"file.{suffix}").write_bytes(file.getvalue())
+
+    def probe() -> dict[str, Any]:
+        from c2c_jax.images import read_image
+
+        return {"pixels": np.asarray(read_image(f"file.{suffix}"))}
+
+    suffix = kind or name
+    return Reader(name=name, files=(f"file.{suffix}",), write=write, probe=probe, rule=rule, weight=6)
+
+
+def tone(seconds: float = 1.0) -> np.ndarray:
+    """A swept tone with some noise."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    noise = np.random.default_rng(1).normal(size=time.size)
+    return (0.4 * np.sin(2 * np.pi * (300 + 500 * time) * time) + 0.02 * noise).astype(np.float32)
+
+
+def _sound(name: str, rule: Rule, form: str, subtype: str, suffix: str = "") -> Reader:
+    suffix = suffix or name
+
+    def write(folder: Path) -> None:
+        import soundfile
+
+        soundfile.write(folder / f"file.{suffix}", tone(), RATE, format=form, subtype=subtype)
+
+    def probe() -> dict[str, Any]:
+        from c2c_jax.sounds import read_sound
+
+        return {"samples": read_sound(Path(f"file.{suffix}"), RATE)}
+
+    return Reader(name=name, files=(f"file.{suffix}",), write=write, probe=probe, rule=rule, weight=6)
+
+
+_TEXTS = tuple(f"a {thing} number {number}" for number in range(10) for thing in ("dog", "cat", "bell", "train"))
+_CAPTIONS = {
+    "txt": ("txt:file.txt", "".join(f"{text}\n" for text in _TEXTS)),
+    "tsv": ("tsv:file.tsv", "".join(f"{text}\thttp://example.org/{n}\n" for n, text in enumerate(_TEXTS))),
+    "csv": ("csv:file.csv:caption", "id,caption\n" + "".join(f'{n},"{text}"\n' for n, text in enumerate(_TEXTS))),
+    "jsonl": ("jsonl:file.jsonl:caption", "".join(f'{{"caption": "{text}", "id": 1}}\n' for text in _TEXTS)),
+}
+
+
+def _captions(name: str) -> Reader:
+    spec, content = _CAPTIONS[name]
+
+    def probe() -> dict[str, Any]:
+        from c2c_jax.data.captions import open_sources
+        from c2c_jax.data.mixture import Mixture
+
+        mixture = Mixture(open_sources(spec), drop_duplicates=False)
+        rows = list(mixture)
+        _tell(str(mixture.report()))
+        return {"rows": rows}
+
+    def write(folder: Path) -> None:
+        (folder / f"file.{name}").write_text(content)
+
+    return Reader(name=name, files=(f"file.{name}",), write=write, probe=probe, rule="text", weight=4)
+
+
+def _tell(line: str) -> None:
+    import sys
+
+    print(line, file=sys.stderr)
+
+
+def _pairs() -> dict[str, Any]:
+    from c2c_jax.evaluation.pairs import read_pairs
+
+    pairs = read_pairs(Path("pairs/manifest.csv"))
+    for one in pairs.left_out:
+        _tell(str(one))
+    return {"rows": [str(item) for item in pairs.items]}
+
+
+def _store() -> dict[str, Any]:
+    from c2c_jax.data.store import Store
+
+    store = Store.open(Path("store"))
+    return {side: store.read(side) for side in ("source", "target")} | {"captions": list(store.captions())}
+
+
+def _index() -> dict[str, Any]:
+    """What the index does not know is embedded again, so it is as good as right."""
+    from c2c_jax.library import open_library
+    from c2c_jax.spaces import identify
+
+    library = open_library(Path("library"), identify(CLAP), Path("index"))
+    known = {name: library.vectors_NE[row] for name, row in library.rows.items()}
+    return {"count": len(known) + len(library.unheard)} | known
+
+
+def _bundle() -> dict[str, Any]:
+    from c2c_jax.inference import translate
+    from c2c_jax.weights.translator import load_bundle
+
+    return _translated(load_bundle(Path("bundle")), translate)
+
+
+def _translated(bundle: Any, translate: Callable[..., np.ndarray]) -> dict[str, Any]:
+    vectors = np.random.default_rng(2).normal(size=(2, bundle.source.dim)).astype(np.float32)
+    return {"vectors": translate(bundle, vectors), "spaces": f"{bundle.source} {bundle.target}"}
+
+
+def _clip(folder: str) -> Callable[[], dict[str, Any]]:
+    def probe() -> dict[str, Any]:
+        from c2c_jax.spaces import load_space
+
+        space = load_space(folder)
+        return {"text": space.encode_text(["a dog barks"]), "image": space.encode_image([_picture()])}
+
+    return probe
+
+
+def _clap() -> dict[str, Any]:
+    from c2c_jax.spaces import load_space
+
+    space = load_space("clap")
+    sound = np.resize(tone(), round(space.require_mels().sample_rate))
+    return {"text": space.encode_text(["a dog barks"]), "audio": space.encode_audio([sound])}
+
+
+def _of_verb(*argv: str, gives: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    def probe() -> dict[str, Any]:
+        if code := verb(list(argv)):
+            raise SystemExit(code)
+        return gives()
+
+    return probe
+
+
+def _made_sound() -> dict[str, Any]:
+    import soundfile
+
+    return {"samples": soundfile.read("made.wav", dtype="float32")[0]}
+
+
+def _page() -> dict[str, Any]:
+    return {"page": Path("report.html").read_text(encoding="utf-8")}
+
+
+def _weights(folder: str) -> Callable[[], dict[str, Any]]:
+    def gives() -> dict[str, Any]:
+        import safetensors.numpy
+
+        return dict(safetensors.numpy.load_file(Path(folder) / "model.safetensors"))
+
+    return gives
+
+
+def _embedded(name: str) -> tuple[str, ...]:
+    """The files of a checkpoint that are read."""
+    folder = EMBEDDED / name
+    unread = ("README.md", "scores.json")
+    paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    return tuple(f"{name}/{path}" for path in paths if path.name not in unread)
+
+
+_JAX = Limits(cpu=30, idle=60)
+_FROM_ARRAYS = _of_verb("embed", "--from-arrays", "source.npy", "target.npy", "--out", "store", gives=_store)
+_SAMPLE = ("infer", "dog.png", "--audioldm", "audioldm", "--out", "made.wav", *SMALL_SOUND)
+
+READERS: dict[str, Reader] = {
+    one.name: one
+    for one in (
+        _image("png", "checked", format="PNG"),
+        _image("jpg", "end", format="JPEG"),
+        _image("gif", "end", format="GIF"),
+        _image("webp", "end", format="WEBP"),
+        _image("tiff", "end", format="TIFF"),
+        _image("tiff-deflate", "checked", "tif", format="TIFF", compression="tiff_adobe_deflate"),
+        _image("bmp", "end", format="BMP"),
+        _image("jp2", "end", format="JPEG2000"),
+        _image("avif", "end", format="AVIF"),
+        _sound("wav", "end", "WAV", "PCM_16"),
+        _sound("flac", "checked", "FLAC", "PCM_16"),
+        _sound("ogg", "checked", "OGG", "VORBIS"),
+        _sound("opus", "checked", "OGG", "OPUS"),
+        _sound("mp3", "end", "MP3", "MPEG_LAYER_III"),
+        _sound("aiff", "end", "AIFF", "PCM_16"),
+        _sound("caf", "end", "CAF", "PCM_16"),
+        _sound("au", "end", "AU", "PCM_16"),
+        _sound("w64", "end", "W64", "PCM_16"),
+        *map(_captions, _CAPTIONS),
+        Reader(name="pairs", files=("pairs/manifest.csv",), needs=("pairs",), probe=_pairs, rule="text", weight=4),
+        Reader(name="store", files=("store/manifest.json", "store/*/zarr.json", "store/*/c/*/0", "store/captions/*"),
+               needs=("store",), probe=_store, rule="checked", weight=8),
+        Reader(name="unfinished", files=("store/plan.json", "store/progress-*", "store/*/zarr.json", "store/*/c/*/0"),
+               needs=("store=unfinished", "source.npy", "target.npy"), probe=_FROM_ARRAYS, rule="checked", weight=4),
+        Reader(name="index", files=("index/*/manifest.json", "index/*/*/zarr.json", "index/*/*/c/*/0", "index/*/captions/*"),
+               needs=("library", "index"), probe=_index, rule="checked", weight=6),
+        Reader(name="resumed", files=("run/rows.json", "run/metrics.jsonl", "run/checkpoints/**/*"),
+               needs=("run", "arrays"), probe=_of_verb(*train(), gives=_weights("run/bundle")), rule="checked",
+               limits=_JAX, weight=2),
+        Reader(name="run", files=("run/config.json", "run/metrics.jsonl", "run/bundle/config.json"),
+               needs=("run",), probe=_of_verb("report", "run", gives=_page), rule="text", limits=_JAX, weight=2),
+        Reader(name="bundle", files=("bundle/config.json", "bundle/model.safetensors"), needs=("bundle",), probe=_bundle,
+               rule="shape", limits=_JAX, weight=3),
+        Reader(name="clip", files=_embedded("clip"), needs=("clip",), probe=_clip("clip"), rule="shape", limits=_JAX,
+               weight=3),
+        Reader(name="shards", files=("shards/*.index.json", "shards/*.safetensors"), needs=("shards",),
+               probe=_clip("shards"), rule="shape", limits=_JAX),
+        Reader(name="bin", files=("bin/pytorch_model.bin",), needs=("bin",), probe=_clip("bin"), rule="shape",
+               limits=_JAX),
+        Reader(name="clap", files=_embedded("clap"), needs=("clap",), probe=_clap, rule="shape", limits=_JAX, weight=3),
+        Reader(name="audioldm", files=_embedded("audioldm"), needs=("audioldm", "dog.png"),
+               probe=_of_verb(*_SAMPLE, gives=_made_sound), rule="shape", limits=Limits(cpu=60, idle=60), weight=2),
+        Reader(name="records", files=("sounds/*.sound.json",), needs=("bundle", "sounds", "dog.png", "cat.png=dog.png"),
+               probe=_of_verb("report", "bundle", "--sounds", "sounds", gives=_page), rule="text", limits=_JAX, weight=2),
+        Reader(name="metrics", files=("evaluation/metrics.json",), needs=("bundle", "evaluation"),
+               probe=_of_verb("report", "bundle", "--evaluation", "evaluation", gives=_page), rule="text", limits=_JAX,
+               weight=2),
+        Reader(name="npz", files=("evaluation/vectors.npz",), needs=("bundle", "evaluation"),
+               probe=_of_verb("report", "bundle", "--evaluation", "evaluation", gives=_page), rule="checked",
+               limits=_JAX),
+        Reader(name="npy", files=("source.npy", "target.npy"), needs=("source.npy", "target.npy"), probe=_FROM_ARRAYS,
+               rule="shape", weight=3),
+        Reader(name="author", files=("author.pt",), needs=("author.pt",),
+               probe=_of_verb("import-checkpoint", "author.pt", "--out", "imported", gives=_weights("imported")),
+               rule="shape", limits=_JAX, weight=2),
+    )
+}  # fmt: skip

@@ -1,0 +1,97 @@
+"""A process that stops before the k-th step that changes files, whoever in it takes that step.
+
+Python announces the steps to an audit hook: opening for writing, renaming, removing, making folders; the exchange of two
+names by the look-up of the system's function, fsync by a patch. What C++ writes is not seen; it is cut by a limit.
+"""
+
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
+EXCHANGES = {"renameat2", "renameatx_np"}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def watch(folder: Path, on_step: Callable[[str], None]) -> None:
+    """Calls `on_step` with a line before every step in `folder`. It cannot be undone: for children alone."""
+    root, is_inside = os.path.realpath(folder) + "/", threading.local()
+
+    def within(path: Any) -> bool:
+        if isinstance(path, int) or path is None:
+            return isinstance(path, int)
+        return (os.path.join(root, os.fsdecode(path)) + "/").startswith(root)
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if getattr(is_inside, "it", False):
+            return
+        if event == "ctypes.dlsym" and args[1] in EXCHANGES:
+            line = "exchange"
+        elif event in EVENTS and within(args[0]):
+            if event == "open" and not args[2] & WRITING:
+                return
+            line = f"{event.removeprefix('os.')} {os.path.basename(os.fsdecode(args[0]))}" if args[0] else event
+        else:
+            return
+        is_inside.it = True
+        try:
+            on_step(line)
+        finally:
+            is_inside.it = False
+
+    fsync = os.fsync
+
+    def watched_fsync(descriptor: int) -> None:
+        on_step("fsync")
+        fsync(descriptor)
+
+    os.fsync = watched_fsync
+    sys.addaudithook(hook)
+
+
+def counting(folder: Path, notes: Path) -> None:
+    """Notes every step in a file, a line each."""
+    notes.unlink(missing_ok=True)
+    descriptor = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    watch(folder, lambda line: os.write(descriptor, f"{line}\n".encode("utf-8", "backslashreplace")) and None)
+
+
+def noted(notes: Path) -> list[str]:
+    return notes.read_text().splitlines()
+
+
+def stopping_before(folder: Path, number: int) -> None:
+    """Kills this process before step `number`, counted from 0."""
+    left, lock = [number], threading.Lock()
+
+    def on_step(line: str) -> None:
+        with lock:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    watch(folder, on_step)
+
+
+def without_exchange() -> None:
+    """As on systems that cannot exchange two names in one step."""
+    from c2c_jax.io import atomic
+
+    atomic._exchange = lambda *_: False
+
+
+def torn_at(size: int) -> None:
+    """Kills this process in the middle of the write that would make any file larger than `size` bytes."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def no_room_beyond(size: int) -> None:
+    """Writes fail that would make any file larger than `size` bytes, as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

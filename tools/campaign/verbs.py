@@ -1,0 +1,212 @@
+"""The verbs that write: what each starts from, how it is started, and what must still be whole after a kill."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from tools.campaign.inputs import CLAP, EMBED, INDEXED, SEARCH, SMALL_SOUND, Inputs, train
+from tools.campaign.process import Child, Ended, Limits, verb
+
+LIMITS = Limits(cpu=120, idle=90)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verb:
+    """argv: without `c2c`; needs: inputs that are put into the folder; processes: that run together; kept: raises where
+    what was there before the start cannot be read; prints: whether what it prints is the same in every run."""
+
+    name: str
+    argv: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    processes: int = 1
+    kept: Callable[[], None] = lambda: None
+    prints: bool = False
+
+    def start(self, folder: Path, log: Path, before: Callable[[], None] = lambda: None) -> list[Child]:
+        """The verb in a case's folder. before: is called first, in the child."""
+        shared: list[tuple[str, ...]] = [()]
+        if self.processes > 1:
+            address = f"127.0.0.1:{_free_port()}"
+            flags = ("--coordinator", address, "--num-processes", str(self.processes), "--process-id")
+            shared = [(*flags, str(number)) for number in range(self.processes)]
+
+        def run(more: tuple[str, ...]) -> int:
+            before()
+            return verb([*self.argv, *more])
+
+        return [
+            Child(lambda more=more: run(more), log / str(number), folder, LIMITS)  # type: ignore[misc]
+            for number, more in enumerate(shared)
+        ]
+
+    def run(self, folder: Path, log: Path, before: Callable[[], None] = lambda: None) -> list[Ended]:
+        return [child.wait() for child in self.start(folder, log, before)]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _store_is_whole() -> None:
+    from c2c_jax.data.store import Store
+
+    store = Store.open(Path("store"))
+    if store.plan.rows not in (30, 40) or any(len(store.read(side)) != store.plan.rows for side in ("source", "target")):
+        raise RuntimeError(f"the store has {store.plan.rows} rows")
+
+
+def _index_is_whole() -> None:
+    from c2c_jax.library import open_library
+    from c2c_jax.spaces import identify
+
+    if (rows := len(open_library(Path("library"), identify(CLAP), Path("index")).rows)) < INDEXED:
+        raise RuntimeError(f"the index has {rows} rows")
+
+
+def _bundle_is_whole(name: str) -> Callable[[], None]:
+    def check() -> None:
+        from c2c_jax.weights.translator import load_bundle
+
+        load_bundle(Path(name))
+        if name == "published" and not Path(name, "README.md").read_text().strip():
+            raise RuntimeError("the model card is empty")
+
+    return check
+
+
+def _evaluation_is_whole() -> None:
+    import numpy as np
+
+    json.loads(Path("evaluation/metrics.json").read_text())
+    with np.load("evaluation/vectors.npz", allow_pickle=False) as arrays:
+        for name in arrays:
+            arrays[name]
+
+
+def _sound_is_whole() -> None:
+    import soundfile
+
+    soundfile.read("dog.wav")
+    json.loads(Path("dog.sound.json").read_text()) if Path("dog.sound.json").exists() else None
+
+
+def _page_is_whole() -> None:
+    if not Path("report.html").read_text(encoding="utf-8").rstrip().endswith("</html>"):
+        raise RuntimeError("report.html is cut short")
+
+
+_GROWN = "--config.data.captions=txt:captions.txt + txt:more.txt"
+_EMBED = (*EMBED, "--config.data.captions=txt:captions.txt")
+_EVALUATE = ("evaluate", "bundle", "--pairs", "pairs/manifest.csv", "--out", "evaluation", "--bootstrap", "5")
+_CALIBRATE = ("calibrate", "bundle", "--images", "pairs/pictures", "--sounds", "pairs/sounds")
+
+VERBS: dict[str, Verb] = {
+    one.name: one
+    for one in (
+        Verb(name="embed", argv=_EMBED, needs=("captions.txt",)),
+        Verb(name="embed-two", argv=_EMBED, needs=("captions.txt",), processes=2),
+        Verb(
+            name="grow", argv=(*EMBED, _GROWN), needs=("captions.txt", "more.txt", "store"), kept=_store_is_whole
+        ),
+        Verb(name="arrays", argv=("embed", "--from-arrays", "source.npy", "target.npy", "--out", "store"),
+             needs=("source.npy", "target.npy")),
+        Verb(name="repair", argv=("embed", "--repair", "store"), needs=("captions.txt", "store=damaged")),
+        Verb(name="train", argv=train("--config.data.feed=resident"), needs=("arrays",)),
+        Verb(name="train-streamed", argv=train("--config.data.feed=streamed"), needs=("arrays",)),
+        Verb(name="train-two", argv=train(), needs=("arrays",), processes=2),
+        Verb(name="search", argv=SEARCH, needs=("library",), prints=True),
+        Verb(name="search-more", argv=SEARCH, needs=("library", "index"), kept=_index_is_whole,
+             prints=True),
+        Verb(name="evaluate", argv=_EVALUATE, needs=("bundle", "pairs", "evaluation"), kept=_evaluation_is_whole,
+             prints=True),
+        Verb(name="calibrate", argv=_CALIBRATE, needs=("bundle", "pairs"), kept=_bundle_is_whole("bundle")),
+        Verb(name="calibrate-out", argv=(*_CALIBRATE, "--out", "other"), needs=("bundle", "pairs")),
+        Verb(name="export", argv=("export", "bundle", "--out", "published"), needs=("bundle", "published"),
+             kept=_bundle_is_whole("published")),
+        Verb(name="infer", argv=("infer", "dog.png", "--out", "dog.wav", *SMALL_SOUND), needs=("dog.png", "dog.wav"),
+             kept=_sound_is_whole),
+        Verb(name="infer-vector", argv=("infer", "dog.png", "--save-embedding", "dog.npy"), needs=("dog.png",)),
+        Verb(name="report", argv=("report", "bundle", "--sounds", "sounds", "--evaluation", "evaluation"),
+             needs=("bundle", "sounds", "evaluation", "dog.png", "cat.png=dog.png", "report.html"), kept=_page_is_whole),
+        Verb(name="import", argv=("import-checkpoint", "author.pt", "--out", "imported"), needs=("author.pt",)),
+        Verb(name="world", argv=("miniworld", "export", "--out", "pairs", "--count", "12"), needs=()),
+        Verb(name="world-text", argv=("miniworld", "captions", "--out", "world.txt", "--count", "3000")),
+    )
+}  # fmt: skip
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    """Every file and folder of a case: path → SHA-256, "/" of a folder. The files of a run's checkpoints have names and
+    contents of chance: of these the steps alone are noted."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if "checkpoints/" in name and name.partition("checkpoints/")[2].count("/"):
+            continue
+        is_file = path.is_file() and not path.is_symlink()
+        found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if is_file else "/"
+    return found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unbroken:
+    """What a verb leaves that nothing happens to. cpu: seconds of each process; loose: files that no two runs write
+    alike, for the times in them; steps: see `targeted`."""
+
+    files: dict[str, str]
+    loose: tuple[str, ...]
+    cpu: tuple[float, ...]
+    out: str
+    steps: tuple[str, ...] = ()
+
+
+def prepare(one: Verb, inputs: Inputs, folder: Path) -> Path:
+    """A case's folder with what the verb starts from."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    inputs.copy(one.needs, folder)
+    return folder
+
+
+def unbroken(one: Verb, inputs: Inputs, place: Path) -> Unbroken:
+    """Runs a verb twice, and keeps in a file what came of it."""
+    with inputs.lock:
+        return _unbroken(one, inputs, place)
+
+
+def _unbroken(one: Verb, inputs: Inputs, place: Path) -> Unbroken:
+    kept = place / f"{one.name}.json"
+    if kept.is_file():
+        fields = json.loads(kept.read_text())
+        return Unbroken(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+    from tools.campaign.steps import counting, noted
+
+    folders, ends, steps = [], [], []
+    for number in range(2):
+        folder = prepare(one, inputs, place / f"{one.name}.{number}" / "folder")
+        log = folder.parent / "log"
+        ends.append(one.run(folder, log, lambda folder=folder, log=log: counting(folder, log / "steps")))  # type: ignore[misc]
+        if any(ended.code for ended in ends[-1]):
+            raise RuntimeError(f"{one.name} ends with {[e.code for e in ends[-1]]} undisturbed: {ends[-1][0].err}")
+        folders.append(snapshot(folder))
+        steps.append(noted(log / "steps"))
+    loose = tuple(name for name in folders[0] if folders[1].get(name) != folders[0][name])
+    cpu = tuple(min(a.cpu, b.cpu) for a, b in zip(*ends, strict=True))
+    result = Unbroken(files=folders[0], loose=loose, cpu=cpu, out=ends[0][0].out, steps=tuple(steps[0]))
+    kept.write_text(json.dumps(dataclasses.asdict(result), indent=1))
+    return result
+
+
+def differences(expected: Unbroken, folder: Path) -> list[str]:
+    """What a case's folder has that it should not have, lacks, or has otherwise."""
+    found = snapshot(folder)
+    lines = [f"left over: {name}" for name in found if name not in expected.files]
+    lines += [f"lost: {name}" for name in expected.files if name not in found]
+    other = [n for n in found if n in expected.files and n not in expected.loose and found[n] != expected.files[n]]
+    return lines + [f"not the same: {name}" for name in other]

@@ -1,0 +1,143 @@
+"""What a damaged file's case comes to: the reader's end and result, against those of the whole file."""
+
+import os
+import pickle
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tools.campaign.cases import Context, Outcome
+from tools.campaign.process import Ended, Limits, call
+from tools.campaign.readers import Reader
+
+MARK = "MARK"  # a file that code hidden in an input would leave in the working directory
+CLOSE = 1e-3  # how far numbers may be apart, relative to the largest
+END = 16  # bytes at a file's end that say that it is whole
+SUFFIX_OF_VERB = re.compile(r"^c2c [\w-]+: ")
+
+
+def read(reader: Reader, folder: Path, log: Path) -> Ended:
+    """The reader's probe in a child; an error of ours ends it as the command line would."""
+
+    def probe() -> dict[str, Any]:
+        from c2c_jax.errors import C2CError
+
+        try:
+            return reader.probe()
+        except C2CError as error:
+            print(f"c2c reader: {error}", file=sys.stderr)
+        except OSError as error:
+            print(f"c2c reader: {error.filename}: {error.strerror}", file=sys.stderr)
+        raise SystemExit(2)
+
+    return call(probe, log, folder, reader.limits)
+
+
+def original(reader: Reader, context: Context) -> Ended:
+    """How the reader ends on whole files; kept in a file."""
+    kept = context.folder / "originals" / f"{reader.name}.pickle"
+    with context.inputs.lock:
+        if not kept.is_file():
+            folder = reader.prepare(context.inputs, kept.parent / reader.name / "folder")
+            # The first run compiles; its time and memory are not the reader's.
+            unhurried = Limits(cpu=600, idle=120, memory=2**33)
+            for _ in range(2):
+                ended = call(reader.probe, folder.parent / "log", folder, unhurried)
+                folder = reader.prepare(context.inputs, folder)
+                if ended.code or ended.result is None:
+                    raise RuntimeError(f"the reader of {reader.name} fails on whole files: {ended.err}")
+            kept.write_bytes(pickle.dumps(ended))
+        return pickle.loads(kept.read_bytes())
+
+
+def judge(reader: Reader, whole: Ended, ended: Ended, folder: Path, change: "Change") -> Outcome:
+    """The verdict of a case. change: what was done to the file."""
+    last = ended.lines[-1] if ended.lines else ""
+
+    def outcome(verdict: str, what: str = "") -> Outcome:
+        return Outcome(verdict=verdict, what=what, cpu=ended.cpu)
+
+    if (folder / MARK).exists():
+        return outcome("mark", "code that was hidden in the file ran")
+    if ended.why:
+        return outcome(ended.why, f"{ended.cpu:.1f} s of CPU time, {ended.grown / 2**20:,.0f} MiB more; {last}")
+    if ended.code == 2 and SUFFIX_OF_VERB.match(last) and "Traceback" not in ended.err:
+        return outcome("refused")
+    if ended.code:
+        name = signal.Signals(-ended.code).name if ended.code < 0 else f"exit code {ended.code}"
+        return outcome("traceback", f"{name}\n{ended.err[-2000:]}")
+    if "Traceback" in ended.err:
+        return outcome("traceback", ended.err[-2000:])
+    other = differing(whole.result, ended.result)
+    if not other:
+        return outcome("right")
+    if [line for line in ended.lines if line not in whole.lines and "Warning" not in line]:
+        return outcome("reported")
+    if not change.is_strict and excused(reader, whole.result, ended.result, change):
+        return outcome("undetectable")
+    return outcome("wrong in silence", f"exit code 0, no line on stderr, and other results: {other}")
+
+
+class Change:
+    """A file's content before and after. is_strict: the change is one that the content itself shows, such as a field of
+    another type, so that no rule excuses what it leads to."""
+
+    def __init__(self, before: bytes, after: bytes, is_strict: bool = False):
+        self.before, self.after, self.is_strict = before, after, is_strict
+
+
+def differing(expected: dict[str, Any], found: dict[str, Any]) -> str:
+    """The first result that is another, in words; empty where all are the same."""
+    for name, value in expected.items():
+        if name not in found:
+            if isinstance(value, np.ndarray) and "count" in expected:  # of an index: it is embedded again
+                continue
+            return f"{name} is missing"
+        other = found[name]
+        if not isinstance(value, np.ndarray):
+            if value != other:
+                return f"{name}: {_short(value, other)}"
+        elif value.shape != other.shape:
+            return f"{name} has shape {other.shape}, not {value.shape}"
+        elif not np.isfinite(other.astype(np.float64)).all():
+            return f"{name} is not finite"
+        elif far := _far(value, other):
+            return f"{name} is off by up to {far:.3g} of its largest"
+    return f"{sorted(set(found) - set(expected))[0]} is new" if set(found) - set(expected) else ""
+
+
+def _far(value: np.ndarray, other: np.ndarray) -> float:
+    if not value.size:
+        return 0.0
+    apart = np.abs(value.astype(np.float64) - other.astype(np.float64)).max()
+    relative = apart / max(np.abs(value.astype(np.float64)).max(), 1e-12)
+    return float(relative) if relative > CLOSE else 0.0
+
+
+def _short(value: Any, other: Any) -> str:
+    if isinstance(value, list):
+        changed = [(a, b) for a, b in zip(value, other, strict=False) if a != b][:1]
+        return f"{len(other)} of {len(value)}; first other: {str(changed)[:200]}"
+    start = len(os.path.commonprefix([str(value), str(other)]))
+    return f"{str(other)[max(start - 20, 0) : start + 60]!r}, not {str(value)[max(start - 20, 0) : start + 60]!r}"
+
+
+def excused(reader: Reader, expected: dict[str, Any], found: dict[str, Any], change: Change) -> bool:
+    """Whether nothing in a file of this kind could have shown the change; see `Reader.rule`."""
+    if reader.rule == "text":
+        return True
+    if reader.rule == "checked":
+        return False
+    for name, value in expected.items():
+        if name not in found:
+            return False
+        if isinstance(value, np.ndarray):
+            same = value.shape == found[name].shape and np.isfinite(found[name].astype(np.float64)).all()
+            if not same:
+                return False
+    whole = len(change.after) >= len(change.before) or change.after[-END:] == change.before[-END:]
+    return reader.rule == "shape" or whole
