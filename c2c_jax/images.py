@@ -182,7 +182,7 @@ def _coefficient_bytes(image: ImageFile.ImageFile) -> float:
     """Bytes a pixel of the 16-bit coefficients in which a progressive JPEG is kept until its last scan."""
     layers = image.layer  # type: ignore[attr-defined]
     most = max(one[1] for one in layers) * max(one[2] for one in layers)
-    return sum(2 * one[1] * one[2] for one in layers) / most if "progressive" in image.info else 0
+    return sum(2 * one[1] * one[2] for one in layers) / most if "progressive" in image.info else 0.0
 
 
 def _is_drafted(image: ImageFile.ImageFile) -> bool:
