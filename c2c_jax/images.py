@@ -159,7 +159,7 @@ def check_size(path: Path, image: ImageFile.ImageFile) -> None:
         most = int(width * height * MAX_DECODED_BYTES / needed)
         raise ImageError(
             f"{path} has {width} x {height} pixels: shrink it to at most {most:,} in all, as much as is read of a "
-            f"{image.format} file of this kind, or save it as JPEG"
+            f"{image.format} file of this kind, or save it as baseline JPEG"
         )
 
 
@@ -167,11 +167,8 @@ def _decoding_bytes(image: ImageFile.ImageFile) -> int:
     """The memory that decoding takes."""
     pixels = image.width * image.height
     match image.format:
-        case "JPEG" | "MPO":  # a progressive one is kept in 16-bit coefficients until its last scan
-            layers = image.layer  # type: ignore[attr-defined]
-            most = max(one[1] for one in layers) * max(one[2] for one in layers)
-            coefficients = sum(2 * one[1] * one[2] for one in layers) / most if "progressive" in image.info else 0
-            return int(pixels * (coefficients + (4 if pixels <= MAX_WHOLE else 1)))
+        case "JPEG" | "MPO":
+            return int(pixels * (_coefficient_bytes(image) + (1 if _is_drafted(image) else 4)))
         case "TIFF":
             return 4 * pixels + (strip_bytes(cast(TiffImageFile, image)) if image.info["compression"] != "raw" else 0)
         case "JPEG2000" if pixels > MAX_DECODED_BYTES // 20:
@@ -181,12 +178,24 @@ def _decoding_bytes(image: ImageFile.ImageFile) -> int:
     return PIXEL_BYTES.get(str(image.format), 4) * pixels
 
 
+def _coefficient_bytes(image: ImageFile.ImageFile) -> float:
+    """Bytes a pixel of the 16-bit coefficients in which a progressive JPEG is kept until its last scan."""
+    layers = image.layer  # type: ignore[attr-defined]
+    most = max(one[1] for one in layers) * max(one[2] for one in layers)
+    return sum(2 * one[1] * one[2] for one in layers) / most if "progressive" in image.info else 0.0
+
+
+def _is_drafted(image: ImageFile.ImageFile) -> bool:
+    """Whether a JPEG is decoded at half its size."""
+    pixels = image.width * image.height
+    return pixels > MAX_WHOLE or pixels * (4 + _coefficient_bytes(image)) > MAX_DECODED_BYTES
+
+
 def _draft(image: ImageFile.ImageFile) -> None:
     """Where a format's decoder can make a picture smaller, lets it do so with one that is too large."""
-    pixels = image.width * image.height
-    if image.format in ("JPEG", "MPO") and pixels > MAX_WHOLE:
+    if image.format in ("JPEG", "MPO") and _is_drafted(image):
         image.draft(None, (image.width // 2, image.height // 2))
-    elif image.format == "JPEG2000" and pixels > MAX_DECODED_BYTES // PIXEL_BYTES["JPEG2000"]:
+    elif image.format == "JPEG2000" and image.width * image.height > MAX_DECODED_BYTES // PIXEL_BYTES["JPEG2000"]:
         image.reduce = 1  # type: ignore[method-assign, assignment]
 
 

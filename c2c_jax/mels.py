@@ -87,7 +87,11 @@ class MelRecipe:
     @classmethod
     def read(cls, folder: Path) -> "MelRecipe":
         """The recipe of a checkpoint folder. Raises CheckpointError where it is missing or asks for what is unknown."""
-        content, path = read_preprocessor(folder, "feature_extractor", "audio_processor")
+        return cls.checked(*read_preprocessor(folder, "feature_extractor", "audio_processor"))
+
+    @classmethod
+    def checked(cls, content: Mapping[str, Any], path: Path) -> "MelRecipe":
+        """The recipe of these fields, which are of the file at `path`. Raises CheckpointError as `read` does."""
         recipe = cls(content)
         try:
             recipe._fields  # noqa: B018 - read here, so that what is wrong is found now

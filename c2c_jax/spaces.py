@@ -295,20 +295,18 @@ def load_space(name: str, *, only: Tower | None = None) -> Space:
     config = read_config(folder, name, only)
     build, table = format_of(config)
     towers = towers_of(config)
+    mels = MelRecipe.read(folder) if "audio" in towers else None
+    if mels:
+        mels.require_tower(audio_config(config), folder)
+    pixels = PixelRecipe.read(folder) if "image" in towers else None
+    if pixels:
+        pixels.require_tower(clip.vision_sizes(config) if isinstance(config, dict) else config.vision_config, folder)
     with ThreadPoolExecutor(1) as beside:
         hashed = beside.submit(fingerprint, folder)  # reads every byte
         tensors = read_tensors(folder, table.ignored)
         require_layers(tensors, table.layers(config), str(folder))
         model: Any = fill(functools.partial(build, config), tensors, table, str(folder))
         tokenizer = _load_tokenizer(folder, config) if "text" in towers else None
-        mels = MelRecipe.read(folder) if "audio" in towers else None
-        if mels:
-            mels.require_tower(audio_config(config), folder)
-        pixels = PixelRecipe.read(folder) if "image" in towers else None
-        if pixels:
-            pixels.require_tower(
-                clip.vision_sizes(config) if isinstance(config, dict) else config.vision_config, folder
-            )
         return Space(
             name=name,
             dim=clip.projection_dim(config) if isinstance(config, dict) else config.projection_dim,
@@ -340,7 +338,7 @@ def _load_file(name: str, path: Path, only: Tower | None) -> Space:
             model=model,
             tokenizer=tokenizer,
             pixels=None,
-            mels=None if only == "text" else MelRecipe(file.preprocessor()),
+            mels=None if only == "text" else MelRecipe.checked(file.preprocessor(), path),
             max_tokens=min(longest_text(config), tokenizer.model_max_length) if tokenizer else 0,
             ignored=sorted([*ignored_keys(tensors, table), *file.others]),
         )

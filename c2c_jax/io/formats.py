@@ -42,9 +42,9 @@ FORMATS: tuple[Format, ...] = (
     _format("WebP", "image", ".webp", rb"RIFF....WEBP", "Pillow", "WEBP"),
     _format("AVIF", "image", ".avif .avifs", rb"....ftypavi[fs]", "Pillow", "AVIF"),
     _format("TIFF", "image", ".tif .tiff", rb"II\*\x00|MM\x00\*|II\+\x00|MM\x00\+", "Pillow", "TIFF"),
-    _format("BMP", "image", ".bmp", rb"BM", "Pillow", "BMP"),
+    _format("BMP", "image", ".bmp", rb"BM.{4}\x00{4}", "Pillow", "BMP"),
     _format("DIB", "image", ".dib", b"", "Pillow", "DIB"),
-    _format("Netpbm", "image", ".pbm .pgm .ppm .pnm", rb"P[1-6][\s#]", "Pillow", "PPM"),
+    _format("Netpbm", "image", ".pbm .pgm .ppm .pnm", rb"P[1-6]\s+[#\d]", "Pillow", "PPM"),
     _format(
         "JPEG 2000", "image", ".jp2 .j2k .jpc .jpf .jpx .j2c",
         rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "Pillow", "JPEG2000",

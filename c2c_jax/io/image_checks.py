@@ -1,10 +1,10 @@
 """Checks of image files before they are decoded: checksums, ends and sizes, which Pillow's decoders pass over.
 
 PNG: the CRC of every chunk and the zlib checksum of the pixels. TIFF: that every strip or tile is there, and the zlib
-checksums of deflated ones. GIF: every block to the trailer. JPEG: the number and order of restart markers, and that the
-pixels do not end early. WebP, AVIF, JP2, BMP, Netpbm: the sizes in their headers. The compressed pixels of JPEG, GIF,
-WebP, AVIF, JPEG 2000 and LZW have no checksum, and uncompressed ones (BMP, Netpbm, TIFF) have none either: changed
-bytes there are other pixels, which no reader can find.
+checksums of deflated ones. GIF: every block to the trailer. JPEG: the number and order of restart markers, that no scan
+is missing, and that the pixels do not end early. WebP, AVIF, JP2, BMP, Netpbm: the sizes in their headers. The
+compressed pixels of JPEG, GIF, WebP, AVIF, JPEG 2000 and LZW have no checksum, and uncompressed ones (BMP, Netpbm,
+TIFF) have none either: changed bytes there are other pixels, which no reader can find.
 """
 
 import io
@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 MAX_CHUNK = 2**24  # bytes of a PNG chunk that is not pixels
 MAX_SCANS = 64  # of a JPEG: progressive ones have about 10
+SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)  # kinds of JPEG
 BLOCK = 2**17  # bytes that are read or inflated at once
 SLACK = 3  # bytes behind the end, with which some writers fill up to a multiple of four
 DEFLATE = (8, 32946)  # TIFF's codes
@@ -228,19 +229,28 @@ def strip_bytes(image: TiffImageFile) -> int:
 
 def _check_jpeg(file: BinaryIO) -> None:
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        interval, frame, scans = 0, b"", 0
+        interval, frame, kind, scans = 0, b"", 0, 0
+        unsent: dict[int, set[int]] = {}  # component → coefficients whose last bits were not sent
         for marker, start, end in _segments(content):
             if marker == 0xDD:
                 interval = int.from_bytes(content[start : start + 2], "big")
             elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-                frame, is_sequential = content[start:end], marker in (0xC0, 0xC1, 0xC9)
+                frame, kind = content[start:end], marker
+                unsent = {component: set(range(64)) for component in frame[6::3]}
             elif marker == 0xDA:
-                if is_sequential and content[start] == frame[5]:  # all components in one scan, which is the only one
+                count = content[start]
+                if kind in SEQUENTIAL and count == frame[5]:  # all components in one scan, which is the only one
                     if interval:
                         _check_restarts(content, end, frame, interval)
                     return
                 if (scans := scans + 1) > MAX_SCANS:
                     raise ValueError(f"it has more than {MAX_SCANS} scans")
+                first, last, bits = content[start + 1 + 2 * count : end]
+                for component in content[start + 1 : start + 1 + 2 * count : 2]:
+                    if not bits & 15:
+                        unsent[component] -= set(range(first, last + 1))
+        if kind in (*SEQUENTIAL, *PROGRESSIVE) and any(unsent.values()):
+            raise ValueError("some of its scans are not there")
 
 
 def _segments(content: mmap.mmap) -> Iterator[tuple[int, int, int]]:

@@ -148,6 +148,16 @@ def test_a_jpeg_that_was_cut_and_closed_again(tmp_path, refusal, options, mode):
     assert read_image(tmp_path / "grey.jpg").getextrema() == ((128, 128),) * 3
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_progressive_jpeg_without_its_last_scans(tmp_path, refusal, mode):
+    whole = saved("JPEG", picture().convert(mode), progressive=True)
+    (tmp_path / "b").write_bytes(whole)
+    assert read_image(tmp_path / "b").size == (48, 36)
+    scans = [at for at in range(len(whole)) if whole[at : at + 2] == b"\xff\xda"]
+    for end in scans[1:]:
+        assert "scans are not there" in refusal(whole[:end] + b"\xff\xd9")
+
+
 def test_restart_markers_out_of_order(refusal):
     whole = saved("JPEG", restart_marker_rows=1)
     at = whole.index(b"\xff\xd1", whole.rindex(b"\xff\xda"))

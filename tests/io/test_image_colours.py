@@ -61,6 +61,7 @@ def test_16_bit_rgb_tiff_keeps_its_upper_bytes(pixels, order):
         (tiff("<", (1, 1), [8], 1, b"\xff", t339=2), "signed samples"),
         (tiff("<", (1, 1), [16], 1, b"\xff\xff", t339=2), "not read (I)"),
         (tiff("<", (1, 1), [32], 1, bytes(4), t339=3), "not read (F)"),
+        (tiff("<", (2, 2), [8] * 3, 6, bytes(12)), "whose colours are stored smaller"),
         (tiff("<", (1, 1), [8], 1, b"\xff", t254=1), "a thumbnail as its first picture"),
     ],
 )
@@ -114,6 +115,10 @@ def test_a_tiff_that_does_not_say_that_its_fourth_channel_is_alpha(pixels):
     assert pixels(tiff("<", (1, 1), [8] * 4, 2, bytes([1, 2, 3, 0]))) == [[(1, 2, 3)]]
     assert pixels(tiff("<", (1, 1), [8] * 4, 2, bytes([1, 2, 3, 0]), t338=2)) == [[WHITE]]
     assert pixels(tiff("<", (1, 1), [8] * 4, 2, bytes([51, 0, 0, 51]), t338=1)) == [[(255, 204, 204)]]  # premultiplied
+
+
+def test_ycbcr_tiff_whose_colours_are_stored_whole(pixels):
+    assert pixels(tiff("<", (1, 1), [8] * 3, 6, bytes([77, 128, 128]), t530=(1, 1))) == grey(77)
 
 
 BLACK_WHITE = [(0, 0, 0), (255, 255, 255)]

@@ -23,7 +23,7 @@ VALUES = {
     "billion": "1000000000", "1e308": "1e308", "digits": DIGITS, "deep": "[" * DEEP + "]" * DEEP, "NaN": "NaN",
 }  # fmt: skip
 ROOTS = {"null": b"null", "five": b"5", "list": b"[]", "text": b'"x"', "deep": b"[" * DEEP, "object": b"{}"}
-MARKER = '@@campaign@@'
+MARKER = "@@campaign@@"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,10 @@ class Aimed:
 def aimed(reader: Reader, folder: Path) -> Iterator[Aimed]:
     """All changes by aim for a reader whose whole files lie in `folder`. Of many like files the first is taken."""
     paths = [path for path in reader.paths(folder) if not path.name.startswith("_")]
-    firsts = {(path.suffix, path.name if path.suffix == ".json" else "", path.parent.parent.name): path for path in reversed(paths)}
+    firsts = {
+        (path.suffix, path.name if path.suffix == ".json" else "", path.parent.parent.name): path
+        for path in reversed(paths)
+    }
     turns = -(-len(firsts) // 2)  # of many files each gets its part of what any file may be replaced by
     for number, path in enumerate(sorted(firsts.values())):
         file = path.relative_to(folder).as_posix()

@@ -73,7 +73,9 @@ class Inputs:
         """A verb in a folder, which must end well."""
         ended = call(lambda: verb(list(argv)), self.folder / ".log", place, BUILDING)
         if ended.code:
-            raise RuntimeError(f"the inputs could not be made: c2c {' '.join(argv)} ended with {ended.code}: {ended.err}")
+            raise RuntimeError(
+                f"the inputs could not be made: c2c {' '.join(argv)} ended with {ended.code}: {ended.err}"
+            )
 
 
 def _captions(inputs: Inputs, place: Path) -> None:
@@ -110,7 +112,9 @@ def _unfinished(inputs: Inputs, place: Path) -> None:
     argv = ["embed", "--from-arrays", "source.npy", "target.npy", "--out", "unfinished"]
     for number in range(100, 0, -1):
         shutil.rmtree(place / "unfinished", ignore_errors=True)
-        call(lambda number=number: stopping_before(place, number) or verb(argv), inputs.folder / ".log", place, BUILDING)  # type: ignore[misc]
+        call(
+            lambda number=number: stopping_before(place, number) or verb(argv), inputs.folder / ".log", place, BUILDING
+        )  # type: ignore[misc]
         if [*place.glob("unfinished/progress-*")] and not (place / "unfinished/manifest.json").exists():
             return
 

@@ -122,9 +122,7 @@ def _mutate(reader: Reader, seed: int, number: int, context: Context, place: Pat
         return Outcome(verdict=outcome.verdict, what=what, cpu=outcome.cpu)
     least = shrunk(before, after, lambda content: attempt(content)[1].verdict == outcome.verdict)
     attempt(least)  # which leaves the smallest one in the folder
-    return Outcome(
-        verdict=outcome.verdict, what=what, cpu=outcome.cpu, smallest=f"{name}: {in_words(before, least)}"
-    )
+    return Outcome(verdict=outcome.verdict, what=what, cpu=outcome.cpu, smallest=f"{name}: {in_words(before, least)}")
 
 
 def shrunk(before: bytes, after: bytes, fails: Callable[[bytes], bool]) -> bytes:
@@ -152,9 +150,14 @@ def _halves(before: bytes, after: bytes) -> list[bytes]:
     start, stop, middle = _edit(before, after)
     gone, found = stop - start, []
     if gone > 1:
-        found = [before[:start] + middle + before[start + gone // 2 :], before[: stop - gone // 2] + middle + before[stop:]]
+        found = [
+            before[:start] + middle + before[start + gone // 2 :],
+            before[: stop - gone // 2] + middle + before[stop:],
+        ]
     if len(middle) > 1:
-        found += [before[:start] + half + before[stop:] for half in (middle[: len(middle) // 2], middle[len(middle) // 2 :])]
+        found += [
+            before[:start] + half + before[stop:] for half in (middle[: len(middle) // 2], middle[len(middle) // 2 :])
+        ]
     return [one for one in found if one not in (before, after)]
 
 

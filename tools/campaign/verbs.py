@@ -57,7 +57,9 @@ def _store_is_whole() -> None:
     from c2c_jax.data.store import Store
 
     store = Store.open(Path("store"))
-    if store.plan.rows not in (30, 40) or any(len(store.read(side)) != store.plan.rows for side in ("source", "target")):
+    if store.plan.rows not in (30, 40) or any(
+        len(store.read(side)) != store.plan.rows for side in ("source", "target")
+    ):
         raise RuntimeError(f"the store has {store.plan.rows} rows")
 
 
