@@ -1,6 +1,7 @@
 """The one reader of numpy's files: headers first, so that a small file cannot ask for much memory."""
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -12,7 +13,7 @@ import numpy as np
 from c2c_jax.errors import C2CError, one_line
 from c2c_jax.io.files import open_regular
 
-# What numpy and zipfile raise over damaged or hostile bytes; the last two over a header of many brackets.
+# What numpy and zipfile raise over damaged or hostile bytes; those from RecursionError on over strange headers.
 _ERRORS = (
     OSError,
     ValueError,
@@ -22,6 +23,10 @@ _ERRORS = (
     zipfile.BadZipFile,
     RecursionError,
     MemoryError,
+    TypeError,
+    OverflowError,
+    SyntaxError,
+    tokenize.TokenError,
 )
 
 

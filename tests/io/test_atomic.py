@@ -1,4 +1,4 @@
-"""Files and folders replaced whole, or not at all: killed between any two steps, there is the old one or the new one."""
+"""Files and folders replaced whole or not at all: killed between any two steps, there is the old or the new one."""
 
 import os
 import shutil
