@@ -16,6 +16,7 @@ from c2c_jax.io.atomic import exclusive_lock
 from c2c_jax.library import Library, open_library
 from c2c_jax.spaces import Space, load_space
 from tests.generation.test_ranking import build_clap
+from tests.kills import contents, killed_at_every_step
 
 ODD = "a\nb.wav", 'it\'s "so".wav', "kind [red] ✓.wav"
 
@@ -52,6 +53,94 @@ def test_the_index_holds_the_towers_vectors_under_any_name(sounds, space, tmp_pa
         np.testing.assert_array_equal(stored[row], vectors[sounds / name].astype(np.float16))
         assert found.nearest(vectors[sounds / name][None], 3)[0][0][1] == sounds / name
     assert found.update(lambda: pytest.fail("nothing is to be heard")) == []
+
+
+@pytest.fixture(scope="module")
+def vectors(sounds, space) -> dict[str, np.ndarray]:
+    found, _ = sound_vectors(sorted(sounds.iterdir()), space)
+    return {path.name: vector_E for path, vector_E in found.items()}
+
+
+def encoding_of(vectors: dict[str, np.ndarray], scale: float = 1.0):
+    """What stands for the audio tower: known vectors by a file's name."""
+    return lambda paths, space, on_sound=lambda: None: ({p: vectors[p.name] * scale for p in paths}, [])
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_an_index_killed_at_every_step(sounds, space, vectors, tmp_path, monkeypatch, can_exchange):
+    """Opened again it is the old one or the new one, and after an update the new one, with nothing beside it."""
+    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    own, index, old = tmp_path / "own", tmp_path / "index", tmp_path / "old"
+    shutil.copytree(sounds, own)
+    (own / "4.wav").rename(tmp_path / "4.wav")
+    opened(own, space, old).update(lambda: space)
+    (tmp_path / "4.wav").rename(own / "4.wav")
+
+    def restore() -> None:
+        shutil.rmtree(index, ignore_errors=True)
+        shutil.copytree(old, index)
+
+    restore()
+    opened(own, space, index).update(lambda: space)
+    unbroken = contents(index)
+    for _ in killed_at_every_step(lambda: opened(own, space, index).update(lambda: space), restore, can_exchange):
+        found = opened(own, space, index)
+        assert len(found.rows) in (7, 8) and len(found.unheard) == 8 - len(found.rows)
+        assert found.update(lambda: space) == [] and contents(index) == unbroken
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_vectors_that_float16_does_not_hold(sounds, space, vectors, tmp_path, monkeypatch, scale):
+    """One such among others: the index is of float32, opened too, and cosines are as before."""
+    small = {**vectors, "0.wav": vectors["0.wav"] * np.float32(scale)}
+    monkeypatch.setattr(library, "sound_vectors", encoding_of(small))
+    made = opened(sounds, space, tmp_path)
+    made.update(lambda: space)
+    found = opened(sounds, space, tmp_path)
+    assert found.vectors_NE.dtype == np.float32
+    ((score, path), *_) = found.nearest(vectors["0.wav"][None], 3)[0]
+    assert path.name == "0.wav" and score == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_a_sound_whose_vector_means_nothing_is_left_out(sounds, space, vectors, tmp_path, monkeypatch, value):
+    bad = {**vectors, "0.wav": np.full_like(vectors["0.wav"], value)}
+    monkeypatch.setattr(library, "sound_vectors", encoding_of(bad))
+    made = opened(sounds, space, tmp_path)
+    (error,) = made.update(lambda: space)
+    assert "0.wav has a CLAP vector that is" in str(error) and len(made.rows) == 7
+
+
+def test_damage_of_an_index_is_named(sounds, space, vectors, tmp_path, monkeypatch):
+    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    made = opened(sounds, space, tmp_path / "whole")
+    made.update(lambda: space)
+    for name in ("sounds/c/0/0", "captions/0.txt", "sounds/zarr.json", "manifest.json"):
+        for damage in (lambda file: os.truncate(file, 10), lambda file: file.write_bytes(b"[" * 100_000)):
+            index = Path(shutil.copytree(tmp_path / "whole", tmp_path / "index", dirs_exist_ok=True))
+            damage(index / made.place.name / name)
+            with pytest.raises(StoreError, match="; delete the index to encode the sounds again") as caught:
+                opened(sounds, space, index)
+            assert "\n" not in str(caught.value)
+
+
+def test_any_path_of_an_index(sounds, space, vectors, tmp_path, monkeypatch):
+    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    for name in ("a b", "x#1", "x?1", "%20", "x[0]", "é ✓", "c/../d"):
+        (tmp_path / "c").mkdir(exist_ok=True)
+        opened(sounds, space, tmp_path / name / "index").update(lambda: space)
+        assert not opened(sounds, space, tmp_path / name / "index").unheard
+    monkeypatch.chdir(tmp_path / "c")
+    assert not opened(sounds, space, Path("../d/index")).unheard
+
+
+def test_an_index_that_cannot_be_written_is_one_line(sounds, space, vectors, tmp_path, monkeypatch):
+    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    (tmp_path / "file").write_text("in the place of a folder")
+    with pytest.raises((StoreError, OSError)) as caught:
+        opened(sounds, space, tmp_path / "file").update(lambda: space)
+    assert "\n" not in str(caught.value)
 
 
 def test_faiss_and_ours_find_the_same(sounds, space, tmp_path, monkeypatch):

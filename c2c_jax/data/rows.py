@@ -23,7 +23,8 @@ MAX_CAPTION_BYTES = 2**16
 MAX_ROW_BYTES = 2**20
 BLOCK_BYTES = 2**20  # read at a time
 
-LONG_ROW = f"row longer than {MAX_ROW_BYTES:,} bytes"
+LONG_ROW = f"row longer than {MAX_ROW_BYTES:,} bytes, or a field of it longer than 131,072"
+UNMATCHED = "quotes that do not match"
 LONG_CAPTION = f"caption longer than {MAX_CAPTION_BYTES:,} bytes"
 
 # What is not text in UTF-8, by its first bytes.
@@ -87,8 +88,9 @@ def read_tsv(path: Path, left_out: LeftOut, of: str = "") -> Iterator[tuple[str,
 def read_csv(path: Path, column: str, left_out: LeftOut, of: str = "") -> Iterator[str]:
     """The field under the header `column` of each record. Raises CaptionError where there is no such header.
 
-    A record whose quotes are not closed, or not by RFC 4180, is skipped, and the lines behind its first are read anew:
-    a stray quote loses no other row.
+    A record whose quotes are not closed, or not by RFC 4180, is skipped, and so is one with a field longer than
+    `csv.field_size_limit()`, 131,072 characters; the lines behind its first are read anew: a stray quote loses no other
+    row.
     """
     with _opened(path) as file:
         lines = _CsvLines(file)
@@ -99,7 +101,8 @@ def read_csv(path: Path, column: str, left_out: LeftOut, of: str = "") -> Iterat
             try:
                 record: list[str] | None = next(records, None)
             except (csv.Error, _TooLong) as error:
-                reason = LONG_ROW if isinstance(error, _TooLong) else "quotes that do not match"
+                is_long = isinstance(error, _TooLong) or "field limit" in str(error)
+                reason = LONG_ROW if is_long and len(lines.taken) == 1 else UNMATCHED
                 if header is None:
                     raise CaptionError(f"{path} has no row of column names: its first is a {reason}") from None
                 left_out.add(reason, f"line {lines.taken[0][0]:,}{of}")

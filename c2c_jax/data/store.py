@@ -7,6 +7,7 @@ how one is written and grown is in `writer`.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ SIDES = ("source", "target")
 FORMAT = 2
 MAX_ROWS = 2**40
 MAX_DIM = 2**20
-MAX_TEXT_BYTES = 2**29  # of a text chunk
+MAX_TEXT_BYTES = 2**24  # of a caption
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_ROWS)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -117,7 +118,8 @@ def read_record(kind: type[T], path: Path, format: int, advice: str) -> T:
 
 def _plan_in(record: Plan, path: Path) -> Plan:
     if max(record.source.dim, record.target.dim) > MAX_DIM or min(record.source.dim, record.target.dim) < 1:
-        raise StoreError(f"{path} is damaged (widths of vectors are from 1 to {MAX_DIM:,}); embed the captions again")
+        advice = f"delete {path.parent} to embed the captions again"
+        raise StoreError(f"{path} is damaged (widths of vectors are from 1 to {MAX_DIM:,}); {advice}")
     return Plan(**{field.name: getattr(record, field.name) for field in dataclasses.fields(Plan)})
 
 
@@ -185,9 +187,9 @@ def read_texts(path: Path, chunk: int, rows: int, checksum: str, advice: str) ->
     r"""The first lines of a text chunk, of which the checksum is; only \n ends one. Raises StoreError where the file is
     missing or holds other lines."""
     with open_regular(text_file(path, chunk), f"chunk {chunk} of a store's texts", StoreError, advice) as file:
-        content = file.read(MAX_TEXT_BYTES)
+        lines = list(itertools.islice(iter(lambda: file.readline(MAX_TEXT_BYTES), b""), rows))
     try:
-        texts = content.decode("utf-8").split("\n", rows)[:rows]
+        texts = [line.decode("utf-8").removesuffix("\n") for line in lines]
     except UnicodeDecodeError:
         texts = []
     if text_checksum(texts) != checksum:

@@ -1,17 +1,19 @@
 """The one reader of numpy's files: headers first, so that a small file cannot ask for much memory."""
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from c2c_jax.errors import C2CError, one_line
 from c2c_jax.io.files import open_regular
 
-# What numpy and zipfile raise over damaged or hostile bytes; the last two over a header of many brackets.
+# What numpy and zipfile raise over damaged or hostile bytes; those from RecursionError on over strange headers.
 _ERRORS = (
     OSError,
     ValueError,
@@ -21,6 +23,10 @@ _ERRORS = (
     zipfile.BadZipFile,
     RecursionError,
     MemoryError,
+    TypeError,
+    OverflowError,
+    SyntaxError,
+    tokenize.TokenError,
 )
 
 
@@ -63,7 +69,7 @@ def read_npz(
     return arrays
 
 
-def _declared_bytes(file: zipfile.ZipExtFile) -> int:
+def _declared_bytes(file: Any) -> int:
     """The size in memory of an array, by its header."""
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -16,7 +16,7 @@ from c2c_jax.io.json import read_json_as
 
 RUN_STATE = "rows.json"  # in the work directory
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

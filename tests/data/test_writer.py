@@ -1,0 +1,225 @@
+"""A store killed between any two steps of its making: started again it is, byte for byte, an unbroken one."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from c2c_jax.data.arrays import store_of_arrays
+from c2c_jax.data.store import SIDES, Plan, Store, write_captions
+from c2c_jax.data.writer import StoreWriter, forget_plan, sole_writer, tidy
+from c2c_jax.errors import StoreError
+from c2c_jax.spaces import SpaceId
+from tests.data.test_store import PLAN, TEXTS, flip, vectors
+from tests.kills import contents, killed_at_every_step
+
+
+@pytest.fixture(autouse=True)
+def no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of stores are written here, and a kill of a process loses nothing that was written."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+
+
+GROWN = dataclasses.replace(PLAN, rows=15)
+
+
+def make(path: Path, plan: Plan = PLAN) -> None:
+    """As `prepare_store` does: makes, takes up or grows a store, or leaves a finished one as it is."""
+    if Store.exists(path) and Store.open(path).plan == plan:
+        return tidy(Store.open(path))
+    with sole_writer(path):
+        if StoreWriter.planned(path) is None and not (Store.exists(path) and Store.open(path).plan == plan):
+            old = Store.open(path) if Store.exists(path) else None
+            kept = old.plan.rows // plan.chunk_rows if old else 0
+            checksums = old.checksums["captions"][:kept] if old else []
+            texts = TEXTS[kept * plan.chunk_rows : plan.rows]
+            StoreWriter.begin(path, plan, write_captions(path, texts, plan.chunk_rows, checksums)[1])
+        if StoreWriter.planned(path) is not None:
+            writer = StoreWriter(path)
+            for chunk in range(plan.chunks):
+                if chunk not in writer.finished:
+                    rows = writer.new_rows(chunk)
+                    assert writer.texts(chunk) == TEXTS[rows]
+                    writer.write(chunk, vectors(6, 30)[rows], vectors(4, 30)[rows])
+            writer.finish()
+
+
+def emptied(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def copied(source: Path, path: Path) -> None:
+    emptied(path)
+    shutil.copytree(source, path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("made") / "store"
+    make(path)
+    return path
+
+
+def test_making(made, tmp_path):
+    path, unbroken = tmp_path / "store", contents(made)
+    for _ in killed_at_every_step(lambda: make(path), lambda: emptied(path)):
+        make(path)
+        assert contents(path) == unbroken
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_growing(made, tmp_path):
+    """At any moment the old rows are there; grown again, with all of it, and no file left of the attempt."""
+    path, grown = tmp_path / "store", tmp_path / "grown"
+    copied(made, grown)
+    make(grown, GROWN)
+    old, unbroken = Store.open(made), contents(grown)
+    for step in killed_at_every_step(lambda: make(path, GROWN), lambda: copied(made, path)):
+        found = Store.open(path)
+        rows = found.plan.rows
+        assert rows in (10, 15), step
+        np.testing.assert_array_equal(found.read("source")[:10], old.read("source"))
+        assert list(found.captions()) == TEXTS[:rows]
+        make(path, GROWN)
+        assert contents(path) == unbroken
+
+
+def test_growing_that_is_not_gone_on_with(made, tmp_path):
+    """Killed before the larger plan was written, and started with the old one: the old store, with no leftovers."""
+    path, unbroken = tmp_path / "store", contents(made)
+    for _ in killed_at_every_step(lambda: make(path, GROWN), lambda: copied(made, path)):
+        if StoreWriter.planned(path) is None and Store.open(path).plan == PLAN:
+            make(path)
+            assert contents(path) == unbroken
+
+
+def test_growing_twice(made, tmp_path):
+    """The fault of progress that outlived its plan: each growth is killed, and the next one goes further."""
+    path, larger = tmp_path / "store", dataclasses.replace(PLAN, rows=23)
+    expected = tmp_path / "expected"
+    copied(made, expected)
+    make(expected, GROWN)
+    make(expected, larger)
+    for _ in killed_at_every_step(lambda: make(path, GROWN), lambda: copied(made, path)):
+        if StoreWriter.planned(path) not in (None, GROWN):
+            continue
+        make(path, GROWN)
+        make(path, larger)
+        assert contents(path) == contents(expected)
+        assert list(Store.open(path).damage()) == []
+
+
+def test_progress_of_another_plan_is_not_taken(made, tmp_path):
+    """As an older version left it: a finished store, and the progress of the growth that made it."""
+    path = Path(shutil.copytree(made, tmp_path / "store"))
+    checksums = {side: "0" * 64 for side in SIDES}
+    (path / "progress-0-0.jsonl").write_text(f'{{"chunk": 3, {str(checksums)[1:-1]}}}\n'.replace("'", '"'))
+    make(path, GROWN)
+    assert list(Store.open(path).damage()) == []
+    np.testing.assert_array_equal(Store.open(path).read("source"), vectors(6, 15).astype(np.float16))
+
+
+def mend(path: Path) -> None:
+    """As `c2c embed --repair` does for damaged vectors."""
+    with sole_writer(path):
+        if Store.exists(path):
+            store = Store.open(path)
+            forget_plan(path)
+            store.describe_arrays()
+            bad = {chunk for what, chunk, _ in store.damage() if what in SIDES and chunk is not None}
+            if not bad:
+                return
+            StoreWriter.reopen(store, bad)
+        writer = StoreWriter(path)
+        for chunk in set(range(writer.plan.chunks)) - writer.finished.keys():
+            rows = writer.new_rows(chunk)
+            writer.write(chunk, vectors(6, 30)[rows], vectors(4, 30)[rows])
+        writer.finish()
+
+
+def test_repairing(made, tmp_path):
+    path, unbroken = tmp_path / "store", contents(made)
+    damaged = Path(shutil.copytree(made, tmp_path / "damaged"))
+    flip(damaged / "source" / "c" / "1" / "0")
+    (damaged / "target" / "zarr.json").write_text("{")
+    (damaged / "target" / "c" / "2" / "0").unlink()
+    for _ in killed_at_every_step(lambda: mend(path), lambda: copied(damaged, path)):
+        mend(path)
+        assert contents(path) == unbroken
+
+
+def test_arrays(tmp_path):
+    path = tmp_path / "store"
+    spaces = (SpaceId(name="a", dim=6, fingerprint="a" * 64), SpaceId(name="b", dim=4, fingerprint="b" * 64))
+
+    def store() -> Store:
+        return store_of_arrays(path, vectors(6), vectors(4), spaces, chunk_rows=4)
+
+    store()
+    unbroken = contents(path)
+    for _ in killed_at_every_step(store, lambda: emptied(path)):
+        store()
+        assert contents(path) == unbroken
+
+
+def test_one_writer_at_a_time(made, tmp_path):
+    with sole_writer(tmp_path / "store"), pytest.raises(StoreError, match="another process is writing the store"):
+        make(tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    copy = Path(shutil.copytree(made, tmp_path / "copy"))
+    (copy / ".lock").touch()  # of a process that was killed
+    with sole_writer(copy):
+        make(copy)  # is finished: nobody has to write
+    assert contents(copy) == contents(made)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "\x00" * 40,
+        "[" * 100_000,
+        "{}",
+        '{"chunk": -1, "source": "%s", "target": "%s"}',
+        '{"chunk": 99, "source": "%s", "target": "%s"}',
+        '{"chunk": 1, "source": 5, "target": "%s"}',
+        '{"chunk": 1, "source": "x", "target": "%s"}',
+        '{"chunk": 1e400, "source": "%s", "target": "%s"}',
+        '{"chunk": ' + "1" * 5000 + ', "source": "%s", "target": "%s"}',
+    ],
+)
+def test_damaged_lines_of_progress_are_chunks_to_write(made, tmp_path, line):
+    path = tmp_path / "store"
+    _, checksums = write_captions(path, TEXTS[:10], 4, [])
+    StoreWriter.begin(path, PLAN, checksums)
+    writer = StoreWriter(path)
+    writer.write(1, vectors(6)[4:8], vectors(4)[4:8])
+    progress = next(path.glob("progress-*.jsonl"))
+    whole = progress.read_text()
+    progress.write_text(line.replace("%s", "0" * 64) + "\n" + whole.replace('"chunk": 1', '"chunk": 0') + whole[:-20])
+    flip(path / "source" / "c" / "1" / "0")
+    assert set(StoreWriter(path).finished) == {0}
+    progress.write_text(line.replace("%s", "0" * 64) + "\n")
+    make(path)
+    assert contents(path) == contents(made)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(made, tmp_path):
+    """The system refuses files beyond a size, as it refuses all where a disk is full."""
+    path = tmp_path / "store"
+    for limit in (10, 40, 300, 1000):
+        child = os.fork()
+        if child == 0:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            try:
+                make(path)
+            except (StoreError, OSError) as error:
+                os._exit(2 if "\n" not in str(error) and "File too large" in str(error) else 1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2, limit
+    make(path)
+    assert contents(path) == contents(made)

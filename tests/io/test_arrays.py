@@ -1,0 +1,66 @@
+"""numpy's files: small headers that ask for much, damage, and Python objects are refused in one line."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from c2c_jax.errors import StoreError
+from c2c_jax.io.arrays import map_npy, read_npz
+
+
+def npy(shape: str, descr: str = "<f4") -> bytes:
+    """An .npy file whose header says so, with no data behind it."""
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"none", npy("(1000000000, 512)"), npy("(2, 2)", "|O"), npy("(-1, 4)"), npy("('x', 4)"),
+        npy("(" * 5000), npy("(10**30, 1)"), npy("(2, 2)")[:40],
+    ],
+)  # fmt: skip
+def test_npy_that_cannot_be_mapped(tmp_path, content):
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(StoreError, match="; take another") as caught:
+        map_npy(tmp_path / "x.npy", StoreError, "take another")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_npy(tmp_path):
+    array = np.arange(12.0).reshape(3, 4)
+    np.save(tmp_path / "x.npy", array)
+    np.testing.assert_array_equal(map_npy(tmp_path / "x.npy", StoreError, ""), array)
+    np.savez(tmp_path / "x.npz", array)
+    with pytest.raises(StoreError, match="an archive of arrays"):
+        map_npy(tmp_path / "x.npz", StoreError, "")
+    with pytest.raises(StoreError, match="found no file"):
+        map_npy(tmp_path / "none.npy", StoreError, "")
+
+
+def test_npz(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, a=np.arange(5), b=np.array("text"), c=np.ones(3))
+    found = read_npz(path, ("a", "b", "missing"), 10_000, StoreError, "")
+    assert found.keys() == {"a", "b"} and found["a"].tolist() == [0, 1, 2, 3, 4] and str(found["b"]) == "text"
+    with pytest.raises(StoreError, match="more than 30 bytes"):
+        read_npz(path, ("a",), 30, StoreError, "")
+
+
+@pytest.mark.parametrize("member", [npy("(1000000000, 512)"), npy("(2, 2)", "|O"), b"none", b""])
+def test_npz_that_cannot_be_read(tmp_path, member):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", member)
+    with pytest.raises(StoreError, match="cannot be read as an .npz file") as caught:
+        read_npz(tmp_path / "x.npz", ("a",), 2**33, StoreError, "take another")
+    assert "\n" not in str(caught.value)
+    whole = io.BytesIO()
+    np.savez(whole, a=np.arange(1000))
+    for size in (0, 10, 200, len(whole.getvalue()) - 30):
+        (tmp_path / "cut.npz").write_bytes(whole.getvalue()[:size])
+        with pytest.raises(StoreError, match="cannot be read as an .npz file"):
+            read_npz(tmp_path / "cut.npz", ("a",), 2**20, StoreError, "take another")

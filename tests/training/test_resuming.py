@@ -1,0 +1,211 @@
+"""What a run finds in its work directory when it is started again: damage, leftovers, other settings, any path."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from c2c_jax.config import DataConfig, OptimizerConfig, PicturesConfig
+from c2c_jax.data.store import Store
+from c2c_jax.errors import ConfigError, TrainingError
+from c2c_jax.io.atomic import PREFIX
+from c2c_jax.training import pictures
+from c2c_jax.training.check import check_rows
+from c2c_jax.training.checkpoints import FILES
+from c2c_jax.training.log import RunLog, read_entries
+from c2c_jax.training.loop import train
+from c2c_jax.training.pictures import KEPT, picture_vectors
+from tests.kills import contents, killed_at_every_step
+from tests.training.random_store import random_store
+from tests.training.test_loop import assert_equal, lines, small, weights
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return random_store(tmp_path_factory.mktemp("stores") / "store")
+
+
+@pytest.fixture(scope="module")
+def run(store, tmp_path_factory) -> Path:
+    """A run of two epochs."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    train(small(epochs=2), store, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def longer(store, tmp_path_factory) -> Path:
+    """An unbroken run of three."""
+    workdir = tmp_path_factory.mktemp("longer") / "run"
+    train(small(), store, workdir)
+    return workdir
+
+
+@pytest.mark.parametrize("name", ["config.json", "rows.json"])
+@pytest.mark.parametrize(
+    "content", [b"", b"null", b"5", b"[]", b"{", b"[" * 100_000, b'{"seed": ' + b"1" * 5000 + b"}", b"\xff\xfe", b"{}"]
+)
+def test_damaged_files_of_a_run(run, store, tmp_path, name, content):
+    workdir = Path(shutil.copytree(run, tmp_path / "run"))
+    (workdir / name).write_bytes(content)
+    with pytest.raises(ConfigError, match="pass another --workdir") as caught:
+        train(small(), store, workdir)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("rows", "x"), ("devices", 0), ("devices", 10**30), ("feed", "disk"), ("feed", {}), ("dtype", 5)],
+)
+def test_fields_of_other_types_in_rows_json(run, store, tmp_path, field, value):
+    workdir = Path(shutil.copytree(run, tmp_path / "run"))
+    fields = json.loads((workdir / "rows.json").read_text())
+    (workdir / "rows.json").write_text(json.dumps({**fields, field: value}))
+    with pytest.raises(ConfigError, match=rf"rows\.json .*{field}.*pass another --workdir"):
+        train(small(), store, workdir)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 20, "phase": "train"}', '{"step": 20, "phase": "validation", "recall@1": 0.5}', "[]", "null",
+        '{"step": "20", "phase": "train", "loss": 1.0}', '{"step": 20, "phase": [], "loss": 1.0}',
+        '{"step": 20, "phase": "train", "loss": "x"}', '{"step": 20, "phase": "train", "loss": NaN}',
+        '{"step": -1, "phase": "train", "loss": 1.0}', "[" * 100_000, '{"step": ' + "1" * 5000 + "}",
+    ],
+)  # fmt: skip
+def test_damaged_lines_of_metrics(run, tmp_path, line, capsys):
+    good = lines(run)
+    whole = (run / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(f"{whole}{line}\n{whole}")
+    assert read_entries(tmp_path / "metrics.jsonl") == good
+    assert f"metrics.jsonl: line {len(good) + 1} cannot be read" in capsys.readouterr().err
+    (tmp_path / "metrics.jsonl").write_text(f"{whole}{line}")  # its end is missing: it was being written
+    assert read_entries(tmp_path / "metrics.jsonl") == good and not capsys.readouterr().err
+    (tmp_path / "metrics.jsonl").unlink()
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(TrainingError, match="found a named pipe"):
+        read_entries(tmp_path / "metrics.jsonl")
+
+
+def test_a_run_whose_metrics_lost_a_field_goes_on(run, longer, store, tmp_path):
+    workdir = Path(shutil.copytree(run, tmp_path / "run"))
+    whole = (workdir / "metrics.jsonl").read_text()
+    (workdir / "metrics.jsonl").write_text(whole.replace('"loss"', '"lost"'))
+    train(small(), store, workdir)
+    assert_equal(weights(workdir), weights(longer))
+
+
+def test_another_length_of_a_decaying_run_says_why(store, tmp_path):
+    config = small(epochs=1, optimizer=OptimizerConfig(decay="linear"))
+    train(config, store, tmp_path)
+    config.epochs = 2
+    told = r"epochs 1, now 2.*optimizer\.decay linear.*pass --config\.epochs=1 to resume it, or another --workdir"
+    with pytest.raises(ConfigError, match=told):
+        train(config, store, tmp_path)
+
+
+def test_a_holdout_of_all_captions_says_what_to_do(store):
+    for kind in ("mlp", "procrustes"):
+        config = small(data=DataConfig(holdout=500))
+        config.translator.kind = kind
+        told = "of 500 captions 500 are held out .* and 0 are left to train on: pass a smaller --config.data.holdout"
+        with pytest.raises(ConfigError, match=told):
+            check_rows(config, store)
+
+
+@pytest.mark.parametrize("name", ["a b/é ✓", "x#1?", "%20", "x[0]*", "a\\b", "{y}:z", "c/../d"])
+def test_any_work_directory_resumes(store, longer, tmp_path, name):
+    (tmp_path / "c").mkdir()
+    for epochs in (2, 3):
+        train(small(epochs=epochs), store, tmp_path / name / "run")
+    assert not list(tmp_path.rglob("checkpoints-damaged"))
+    assert_equal(weights(tmp_path / name / "run"), weights(longer))
+
+
+def test_damaged_checkpoints_never_reach_orbax(run, longer, store, tmp_path, capfd):
+    """Every file of the newest checkpoint in turn; its tracebacks would be on stderr."""
+    names = [path.relative_to(run / "checkpoints" / "20") for path in (run / "checkpoints" / "20").rglob("*")]
+    names = [name for name in names if (run / "checkpoints" / "20" / name).is_file()]
+    assert len(names) > 5
+    for number, name in enumerate([*names[:: len(names) // 4], Path(FILES)]):
+        workdir = Path(shutil.copytree(run, tmp_path / str(number)))
+        file = workdir / "checkpoints" / "20" / name
+        if number % 2:
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+        capfd.readouterr()
+        train(small(), store, workdir)
+        shown = capfd.readouterr().err
+        assert "Traceback" not in shown
+        # Without its list of files orbax alone is asked, which reads what is whole.
+        assert ("resuming at step 20" in shown) == (name == Path(FILES) and bool(number % 2)), (name, shown)
+        assert_equal(weights(workdir), weights(longer))
+
+
+def test_leftovers_of_the_dead_are_swept(run, store, tmp_path):
+    workdir = Path(shutil.copytree(run, tmp_path / "run"))
+    (workdir / "bundle").rename(tmp_path / "bundle")
+    for folder in (workdir, workdir / "checkpoints" / "20"):
+        (folder / f"{PREFIX}dead" / ".replaced").mkdir(parents=True)
+    (tmp_path / "bundle").rename(workdir / f"{PREFIX}dead" / ".replaced" / "bundle")  # moved away, and then killed
+    (workdir / "checkpoints" / "20.orbax-checkpoint-tmp").mkdir()
+    before = contents(run)
+    train(small(epochs=2), store, workdir)
+    after = contents(workdir)
+    assert after.keys() == before.keys() and all(after[name] == before[name] for name in before if name[-4:] != ".png")
+
+
+def test_the_log_killed_at_every_step(store, run, tmp_path, monkeypatch):
+    """Its start, a line of metrics and a better bundle: the next start has whole lines alone, and a whole bundle."""
+    from c2c_jax.weights.translator import load_bundle
+
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    bundle, workdir = load_bundle(run / "bundle"), tmp_path / "run"
+    bundle.metrics.update({"recall@10": 2.0})
+    before = lines(run)
+    metrics = {name: np.full(1, 0.5) for name in ("loss", "grad_norm", "update_norm")}
+
+    def do() -> None:
+        with RunLog(workdir, small(epochs=2)) as log:
+            log.start(19, 20, 400, "again")
+            log.steps_done(metrics, 1, 0.1)
+            log.validation(bundle)
+
+    def restore() -> None:
+        shutil.rmtree(workdir, ignore_errors=True)
+        shutil.copytree(run, workdir)
+
+    for _ in killed_at_every_step(do, restore):
+        with RunLog(workdir, small(epochs=2)) as log:
+            log.start(19, 20, 400, "again")
+            assert log.history == [line for line in before if line["step"] <= 19]
+            assert log.best is not None and load_bundle(workdir / "bundle").metrics["recall@10"] in (
+                2.0, lines(run)[-1]["recall@10"],
+            )  # fmt: skip
+        assert not list(workdir.rglob(f"{PREFIX}*"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "not one", "other width", "not finite"])
+def test_damaged_picture_vectors_are_made_again(tmp_path, damage):
+    config = PicturesConfig(files="miniworld:64")
+    expected = picture_vectors(config, "miniworld/clip", tmp_path)
+    kept = tmp_path / KEPT
+    whole = kept.read_bytes()
+    with np.load(kept) as found:
+        arrays = dict(found)
+    if damage == "cut":
+        kept.write_bytes(whole[: len(whole) // 2])
+    elif damage == "flipped":
+        kept.write_bytes(whole[:3000] + b"\xff\x00\xff\x00" + whole[3004:])
+    elif damage == "not one":
+        kept.write_bytes(b"none")
+    else:
+        bad = arrays["source_PS"][:, 1:] if damage == "other width" else np.full_like(arrays["source_PS"], np.nan)
+        np.savez(kept, key=arrays["key"], source_PS=bad)
+    np.testing.assert_array_equal(picture_vectors(config, "miniworld/clip", tmp_path), expected)
+    assert pictures._kept_vectors(kept, str(arrays["key"]), expected.shape[1]) is not None
