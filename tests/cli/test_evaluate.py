@@ -323,7 +323,7 @@ def test_refusals(run, clap, world, evaluate, capsys, tmp_path, audioldm_folder,
         return refused(capsys, ["evaluate", *map(str, arguments)])
 
     published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))
-    assert "say with --out where its evaluation goes" in told(published)
+    assert "is a bundle without a run: pass --out" in told(published)
     assert "nothing to evaluate on: no captions (no store: pass --store" in told(published, "--out", tmp_path / "o")
     assert "no translator bundle" in told(tmp_path, "--out", tmp_path / "o")
     assert "there is no --sounds" in told(run, "--reference", world)
