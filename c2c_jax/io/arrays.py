@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def read_npz(
     return arrays
 
 
-def _declared_bytes(file: zipfile.ZipExtFile) -> int:
+def _declared_bytes(file: IO[bytes] | zipfile.ZipExtFile) -> int:
     """The size in memory of an array, by its header."""
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

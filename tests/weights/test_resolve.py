@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from c2c_jax.cli.main import main
 from c2c_jax.errors import BundleError, CheckpointError
 from c2c_jax.weights.resolve import bundle_folder, is_local, run_name
 from c2c_jax.weights.translator import load_bundle, save_bundle
 from tests.cli.hub import TOKEN, stand_in
-from tests.cli.test_main import refused
+from tests.cli.test_main import ROOT, refused
 from tests.torch.test_translator import random_bundle, spec
 
 
@@ -108,3 +110,26 @@ def test_a_hub_that_has_it_not(hub, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(BundleError, match="the hub"):
         bundle_folder(Path("me/published"))
+
+
+def test_verbs_take_what_was_pushed(hub, monkeypatch, capsys, tmp_path):
+    """The vector of a picture is that of the same translator under its own name, and so are the nearest sounds."""
+    assert main(["export", "miniworld/translator", "--push", "me/mini"]) == 0
+    picture = str(ROOT / "examples" / "dog.png")
+    vectors, nearest = [], []
+    (tmp_path / "sounds").mkdir()
+    for number in range(3):
+        noise = np.random.default_rng(number).uniform(-0.5, 0.5, 16_000)
+        soundfile.write(tmp_path / "sounds" / f"{number}.wav", noise, 16_000)
+    for name in ("me/mini", "miniworld/translator"):
+        out = tmp_path / f"{len(vectors)}.npy"
+        assert main(["infer", picture, "--translator", name, "--save-embedding", str(out)]) == 0
+        capsys.readouterr()
+        assert main(["search", picture, "--library", str(tmp_path / "sounds"), "--translator", name]) == 0
+        vectors.append(np.load(out))
+        nearest.append(capsys.readouterr().out)
+    np.testing.assert_array_equal(*vectors)
+    assert nearest[0] == nearest[1] and len(nearest[0].splitlines()) == 3
+    few = ["--images", *[str(path) for path in sorted((ROOT / "examples").glob("*.png"))]]
+    assert "take 8 or more" in refused(capsys, ["calibrate", "me/mini", *few, "--out", str(tmp_path / "new")])
+    assert "nothing to evaluate on" in refused(capsys, ["evaluate", "me/mini", "--out", str(tmp_path / "new")])
