@@ -84,6 +84,9 @@ def calibrate(
     folder, out = _places(run, out)
     bundle = load_bundle(folder)
     heard = _sounds_in(sounds) if sounds else []
+    for path in pictures:
+        if (found := found_at(path)) != "a file":
+            raise ImageError(f"expected pictures at {path}, found {found}: name pictures, or folders of pictures")
     if pictures:
         _require_enough(len(pictures), "pictures", ImageError)
     gap = _with_captions(run, folder, bundle, store, console)

@@ -115,3 +115,18 @@ def test_devices_do_not_wait_for_each_other(clip_folder, audioldm_folder, side):
 def test_clap_has_no_image_tower(audioldm_folder):
     with pytest.raises(CheckpointError, match="no image tower"):
         load_space(f"{audioldm_folder}:text_encoder").encode_image([Image.new("RGB", (8, 8))])
+
+
+def test_a_tower_that_gives_no_numbers_is_named(tmp_path, clip_folder):
+    from safetensors.numpy import load_file, save_file
+
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "clip"))
+    weights = load_file(folder / "model.safetensors")
+    for name, factor in (("visual", np.nan), ("visual", 0.0), ("text", np.inf)):
+        spoiled = {
+            key: x * np.float32(factor) if key == f"{name}_projection.weight" else x for key, x in weights.items()
+        }
+        save_file(spoiled, folder / "model.safetensors", metadata={"format": "pt"})
+        space = load_space(str(folder))
+        with pytest.raises(CheckpointError, match=f"{folder} gives vectors that are not finite"):
+            space.encode_text(["a dog"]) if name == "text" else space.encode_image([Image.new("RGB", (8, 8), "red")])

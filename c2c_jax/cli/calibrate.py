@@ -8,7 +8,7 @@ examples:
 
 The files need no captions, no labels and no pairs; some hundreds that are like those to come serve best. Their mean
 goes into the bundle beside the captions', and every use of it then corrects pictures' vectors, and with --sounds the
-translated ones. What cannot be read is told of and left out, and the exit code is 2 at the end.
+translated ones. What cannot be read is named and left out, and the exit code is 2 at the end.
 """
 
 import argparse

@@ -9,7 +9,7 @@ examples:
 
 pairs.csv has a header of image, audio, label, caption, the last two if there are any; VGGSound, AVE, FlickrSoundNet,
 ESC-50 and ImageHear are read as they are laid out (docs/evaluation.md). Written are metrics.json, table.md, table.tex
-and vectors.npz. What cannot be read is told of and left out, and the exit code is 2 at the end.
+and vectors.npz. What cannot be read is named and left out, and the exit code is 2 at the end.
 """
 
 import argparse

@@ -17,13 +17,14 @@ Beside each sound lie its mel-spectrogram (photo.mel.png) and a record of all th
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from c2c_jax.errors import ConfigError
+from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, own_sampling
 from c2c_jax.io.console import print_fields
-from c2c_jax.io.files import user_path
+from c2c_jax.io.files import found_at, is_regular, user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.inference import Generation
@@ -107,16 +108,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if not (args.audioldm or args.save_embedding):
-        args.audioldm = _default_audioldm(args.translator)
-    if args.translator == MINIWORLD_TRANSLATOR:
-        print(MINIWORLD_NOTE, file=sys.stderr)
     if args.batch_size < 1:
         raise ConfigError(f"--batch-size is {args.batch_size}: take 1 or more")
     from c2c_jax.images import find_pictures
     from c2c_jax.io.console import stderr_console
 
     pictures = find_pictures(args.images, stderr_console().print)
+    require_any(pictures)
+    if not (args.audioldm or args.save_embedding):
+        args.audioldm = _default_audioldm(args.translator)
+    if args.translator == MINIWORLD_TRANSLATOR:
+        print(MINIWORLD_NOTE, file=sys.stderr)
     from c2c_jax.inference import Mixture, pictures_to_sounds
 
     count = len(args.prompt) + len(args.blend)
@@ -137,6 +139,13 @@ def run(args: argparse.Namespace) -> None:
     )
     for path in written:
         print_fields(path)
+
+
+def require_any(pictures: Sequence[Path]) -> None:
+    """Raises ImageError where none of the pictures is there, before anything heavy is imported."""
+    if pictures and not any(map(is_regular, pictures)):
+        path = pictures[0]
+        raise ImageError(f"expected a picture at {path}, found {found_at(path)}: name a picture, or a folder of them")
 
 
 def _default_audioldm(run: Path) -> str:

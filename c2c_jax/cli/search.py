@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR
+from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR, require_any
 from c2c_jax.errors import C2CError, ConfigError
 from c2c_jax.io.console import print_fields, printable, stderr_console
 from c2c_jax.io.files import text_of, user_path
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
     from c2c_jax.images import find_pictures
 
     pictures, translator = find_pictures(args.images, stderr_console().print), args.translator
+    require_any(pictures)
     if pictures and not translator:
         translator = MINIWORLD_TRANSLATOR
         print(MINIWORLD_NOTE, file=sys.stderr)

@@ -137,22 +137,36 @@ def _scores(
         console.print(f"going through {found.trained.store.plan.rows:,} captions for the baselines")
         methods.append(nearest_caption_method(found.trained.store, found.trained.untrained, found.bundle))
         methods += closed_form_methods(found.trained.store, found.trained.untrained, found.bundle)
+    csls, without = _neighbours(asked.csls, captions, material)
     rows = space_rows(captions, material, asked.bootstrap)
     vectors: dict[str, np.ndarray] = {}
     for method in methods:
-        found_rows, found_vectors = method_rows(method, captions, material, asked.bootstrap, asked.csls)
+        found_rows, found_vectors = method_rows(method, captions, material, asked.bootstrap, csls)
         rows += found_rows
         if not vectors:  # the translator's, which comes first; copied, so that a method's large array goes with it
             vectors = {name: np.array(x_NE[:VECTORS]) for name, x_NE in found_vectors.items()}
         del found_vectors
-    others, missing = reference_rows(captions, material, asked.bootstrap, asked.csls)
+    others, missing = reference_rows(captions, material, asked.bootstrap, csls)
     if captions:
         vectors |= {"source_text": captions.source_NS, "target_text": captions.target_NE}
     if material and len(material.given.image_BS):
         has_pairs = len(material.pairs_P2) > 0
         vectors["source_image"] = material.paired_images if has_pairs else material.given.image_BS
         vectors |= {"target_audio": material.paired_audios} if has_pairs else {}
-    return rows + others, missing, vectors
+    return rows + others, missing + without, vectors
+
+
+def _neighbours(
+    csls: int | None, captions: Captions | None, material: PairMaterial | None
+) -> tuple[int | None, list[Missing]]:
+    """How many neighbours CSLS takes: none where a task has no more candidates than that."""
+    counts = [len(captions.target_NE)] if captions else []
+    if material and len(material.given.image_BS) and len(material.given.audio_NE):
+        counts += [len(material.given.image_BS), len(material.given.audio_NE)]
+    if csls is None or not counts or csls < min(counts):
+        return csls, []
+    why = f"there are {min(counts):,} candidates; pass a smaller --csls"
+    return None, [Missing(what=f"figures by CSLS of {csls:,} neighbours", why=why)]
 
 
 def _reference(

@@ -13,7 +13,7 @@ from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
 # Of ddim the paper's; of the others the fewest that come as near to the end of endless steps (`bench/generate.py`).
 STEPS = {"dpm++": 35, "unipc": 25, "ddim": 200}
 DTYPES = ("float32", "bfloat16", "float16")
-MAX_SEED = 2**63 - 1
+MAX_SEED, MAX_CANDIDATES = 2**63 - 1, 1000
 SAMPLING_FILE = "sampling.json"  # in a checkpoint's folder: the settings that it is best sampled with, if it knows
 LONGEST = 600  # seconds of sound: memory grows with its square, and the model was trained on ten
 
@@ -48,8 +48,8 @@ class Sampling:
             raise GenerationError(f"seconds is {self.seconds}: take up to {LONGEST}")
         if not math.isfinite(self.guidance):
             raise GenerationError(f"guidance is {self.guidance}: take a finite number, 1 or less for none")
-        if self.candidates < 1:
-            raise GenerationError(f"candidates is {self.candidates}: take 1 or more")
+        if not 1 <= self.candidates <= MAX_CANDIDATES:
+            raise GenerationError(f"candidates is {self.candidates}: take 1 to {MAX_CANDIDATES:,}")
         if not 0 <= self.seed <= MAX_SEED - self.candidates + 1:
             raise GenerationError(f"seed is {self.seed}: take 0 to {MAX_SEED}")
 

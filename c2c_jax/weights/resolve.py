@@ -9,6 +9,7 @@ from c2c_jax.weights.folders import embedded_folder
 
 BUNDLE_FILES = ("config.json", "model.safetensors")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
+TIMEOUT = 10.0  # seconds that the hub has for its first answer
 EXPECTED = "pass the work directory of a run, a bundle folder, miniworld/translator, or a hub name OWNER/NAME"
 
 
@@ -22,7 +23,7 @@ def bundle_folder(run: Path) -> Path:
     package's.
     """
     run = Path(run)
-    if run.is_dir():
+    if (found := found_at(run)) == "a folder":
         for folder in (run / "bundle", run):
             if all(is_regular(folder / name) for name in BUNDLE_FILES):
                 return folder
@@ -30,7 +31,7 @@ def bundle_folder(run: Path) -> Path:
             f"{run} holds no translator bundle (config.json and model.safetensors): {EXPECTED}; a run has its bundle "
             "after its first validation"
         )
-    if (found := found_at(run)) != "no file":
+    if found != "no file":
         raise BundleError(f"expected a run or a translator bundle at {run}, found {found}: {EXPECTED}")
     name = run.as_posix()
     if (embedded := embedded_folder(name)) is not None:
@@ -42,7 +43,7 @@ def bundle_folder(run: Path) -> Path:
 
 def is_local(run: Path) -> bool:
     """Whether a RUN argument names a folder of this machine, and not one of the package or the hub."""
-    return Path(run).is_dir()
+    return found_at(Path(run)) == "a folder"
 
 
 def run_name(run: Path) -> str:
@@ -57,22 +58,18 @@ def _from_hub(name: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    why = "the hub's cache does not hold it, and HF_HUB_OFFLINE is set"
-    for from_cache in (True, False):
-        if not from_cache and huggingface_hub.is_offline_mode():
-            break
+    def files(from_cache: bool) -> Path:
+        paths = [huggingface_hub.hf_hub_download(name, one, local_files_only=from_cache) for one in BUNDLE_FILES]
+        return Path(paths[0]).parent
+
+    try:
+        return files(from_cache=True)
+    except LocalEntryNotFoundError:
+        why = "HF_HUB_OFFLINE is set and the hub's cache does not hold it"
+    if not huggingface_hub.is_offline_mode():
         try:
-            files = [
-                Path(huggingface_hub.hf_hub_download(name, file, local_files_only=from_cache)) for file in BUNDLE_FILES
-            ]
-        except LocalEntryNotFoundError as cause:
-            why = why if from_cache else f"the hub cannot be reached ({_short(cause)})"
+            huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT)  # asked once, where a download tries for a while
+            return files(from_cache=False)
         except Exception as cause:  # the hub's own kinds, and those of whatever carries its requests
-            why = f"the hub has no such bundle ({_short(cause)})"
-        else:
-            return files[0].parent
+            why = f"the hub did not give it ({type(cause).__name__}: {' '.join(str(cause).split())[:120]})"
     raise BundleError(f"there is no run or translator bundle at {name}, and as a name of the hub: {why}; {EXPECTED}")
-
-
-def _short(cause: Exception) -> str:
-    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:120]}"

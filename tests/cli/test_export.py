@@ -232,6 +232,8 @@ def test_place_that_is_taken(run, tmp_path, capsys):
 
 def test_misuse(run, tmp_path, capsys):
     out = ["--out", str(tmp_path / "pub")]
+    assert "holds the folder in which this command runs" in refused(capsys, ["export", str(run), "--out", "."])
+    assert "255 are allowed" in refused(capsys, ["export", str(run), "--out", "n" * 256])
     assert "nowhere to export to" in refused(capsys, ["export", str(run)])
     assert "there is no --push" in refused(capsys, ["export", str(run), *out, "--private"])
     assert "holds no translator bundle" in refused(capsys, ["export", str(tmp_path), *out])

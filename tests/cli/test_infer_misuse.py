@@ -1,13 +1,23 @@
 """What `c2c infer` refuses, leaves out and tells of."""
 
 import json
+import os
 import re
 import resource
 import shutil
+import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from c2c_jax.cli.main import main
+from c2c_jax.errors import ConfigError
+from c2c_jax.evaluation.report.inputs import read_records
+from c2c_jax.generation.plan import plan
+from c2c_jax.io.files import path_of
 from tests.cli.sounds import sound
 
 
@@ -81,6 +91,20 @@ def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
         (["--prompt", "a", "--prompt", "b", "--blend", "c", "--mix", "0.1", "--mix", "0.1"], "3 things .* 2 weights"),
         (["--control", "a", "--control", "b"], "3 sounds and 2 --control texts"),
         (["--candidates", "0"], "candidates is 0"),
+        (["--candidates", "1000000000"], "candidates is 1000000000: take 1 to 1,000"),
+        (["--seed", "9223372036854775808"], "seed is 9223372036854775808"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--steps", "0"], "steps is 0"),
+        (["--steps", "1000000000"], "steps is 1000000000"),
+        (["--seconds", "nan"], "seconds is nan"),
+        (["--seconds", "inf"], "seconds is inf"),
+        (["--guidance", "nan"], "guidance is nan"),
+        (["--prompt", "a", "--mix", "nan"], "take numbers above 0 that sum to 1 at most"),
+        (["--prompt", ""], "--prompt is empty"),
+        (["--control", " "], "--control is empty"),
+        (["--prompt", "a" * 10_001], "--prompt is a text of 10,001 letters"),
+        (["--prompt", "\udce9"], "--prompt is not UTF-8"),
+        (["--out", "x.flac", "--format", "wav"], "3 sounds and one file x.flac"),
         (["--batch-size", "0"], "--batch-size is 0"),
         (["--device", "abacus"], "torch cannot use device 'abacus'"),
         (["--dtype", "float16", "--device", "cpu"], "float16 is for GPUs"),
@@ -108,3 +132,97 @@ def test_an_empty_folder_and_two_of_one_name(infer, pictures, tmp_path):
     assert code == 2 and "a.jpg and" in err and "would both be written to" in err
     code, _, err = infer(pictures / "a.png", "--prompt", "rain", "--save-embedding", tmp_path / "x.npy", audioldm=None)
     assert code == 2 and "--prompt needs --audioldm" in err
+
+
+@pytest.fixture
+def refused(infer, tmp_path):
+    """Asserts that a call is refused in one line, that no network was loaded, and that nothing was written; gives the
+    line."""
+
+    def run(*arguments, audioldm=None, **options):
+        before = sorted(tmp_path.rglob("*"))
+        code, files, err = infer(*arguments, **options)
+        assert code == 2 and not files and len(err.splitlines()) == 1, err
+        assert sorted(tmp_path.rglob("*")) == before
+        return err
+
+    return run
+
+
+def test_places_are_checked_before_anything_is_sampled(refused, pictures, tmp_path):
+    picture = pictures / "a.png"
+    os.mkfifo(tmp_path / "pipe.npy")
+    assert "is a named pipe" in refused(picture, "--save-embedding", tmp_path / "pipe.npy")
+    assert "is a device" in refused(picture, "--save-embedding", "/dev/null")
+    assert "is a folder: name a file in it" in refused(picture, "--save-embedding", pictures)
+    assert "is one of the files that are read" in refused(picture, "--save-embedding", picture)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "is there, and not an .npy file" in refused(picture, "--save-embedding", tmp_path / "notes.txt")
+    assert "a folder is needed" in refused(picture, "--out", tmp_path / "notes.txt" / "x")
+    (tmp_path / "out").mkdir()
+    os.mkfifo(tmp_path / "out" / "a.wav")
+    assert "is a named pipe" in refused(picture, "--out", tmp_path / "out")
+    for name in ("a.sound.json", "a.mel.png"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).mkdir()
+        assert f"{name} is a folder" in refused(picture, "--out", tmp_path / name)
+    assert (tmp_path / "notes.txt").read_text() == "mine" and Path("/dev/null").is_char_device()
+
+
+def test_long_names_are_refused_before_anything_is_sampled(refused, infer, pictures):
+    """245 characters: the sound fits, its record does not."""
+    (pictures / "a.png").rename(pictures / f"{'n' * 245}.png")
+    assert "takes 256 bytes, 255 are allowed" in refused(pictures)
+    (pictures / f"{'n' * 245}.png").rename(pictures / f"{'n' * 242}.png")
+    assert "takes 258 bytes" in refused(pictures, "--control", "rain")
+    code, files, _ = infer(pictures / f"{'n' * 242}.png")
+    assert code == 0 and len(sound(files[0])) == 10_240 and files[0].with_suffix(".sound.json").is_file()
+
+
+def test_a_sound_of_the_users_own_stays(refused, infer, pictures):
+    soundfile.write(pictures / "a.wav", np.linspace(-1, 1, 800), 8000)
+    own = (pictures / "a.wav").read_bytes()
+    assert "a.wav is there, and not a sound that c2c infer made" in refused(pictures / "a.png")
+    assert "a.wav is there" in refused(pictures / "a.png", "--out", pictures / "a.wav")
+    assert (pictures / "a.wav").read_bytes() == own
+    (pictures / "a.wav").unlink()
+    assert infer(pictures / "a.png")[0] == 0
+    (pictures / "a.sound.json").unlink()  # as a run that was killed leaves it
+    assert infer(pictures / "a.png")[0] == 0
+
+
+def test_a_picture_named_like_its_sound(refused, pictures):
+    odd = (pictures / "a.png").rename(pictures / "a.wav")
+    assert "is one of the files that are read" in refused(odd)
+
+
+def test_names_that_are_not_utf8_or_hold_control_characters(infer, pictures):
+    raw = (pictures / "a.png").rename(pictures / os.fsdecode(b"caf\xe9.png"))
+    odd = (pictures / "c.png").rename(pictures / "\u732b $x^$\n\x1b[31m.png")
+    with warnings.catch_warnings(action="error", category=UserWarning):
+        code, _, err = infer(raw, odd)
+    assert code == 0 and "\x1b" not in err
+    for picture in (raw, odd):
+        assert len(sound(os.fsencode(picture.with_suffix(".wav")))) == 10_240
+        assert picture.with_suffix(".mel.png").stat().st_size > 1000
+    records = {path_of(record.content.pictures[0].path): record for record in read_records(pictures)[0]}
+    assert set(records) == {raw, odd} and records[raw].content.pictures[0].path.startswith("file:")
+    assert {record.sound for record in records.values()} == {raw.with_suffix(".wav"), odd.with_suffix(".wav")}
+
+
+def test_folders_inside_folders_keep_their_names(infer, pictures, tmp_path):
+    (pictures / "deep").mkdir()
+    shutil.copy(pictures / "a.png", pictures / "deep" / "a.png")
+    names = [pictures / "a.png", pictures / "deep" / "a.png"]
+    placed = plan(names, out=tmp_path / "out", roots=[pictures])
+    assert [one.out for one in placed] == [tmp_path / "out" / "a.wav", tmp_path / "out" / "deep" / "a.wav"]
+    averaged = plan(names, out=tmp_path / "out", roots=[pictures], average=True)
+    assert [one.out for one in averaged] == [tmp_path / "out" / "pictures.wav", tmp_path / "out" / "deep.wav"]
+    with pytest.raises(ConfigError, match="would both be written to"):
+        plan(names, out=tmp_path / "out")
+
+
+def test_a_missing_picture_is_refused_before_anything_is_imported(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "c2c_jax.inference", None)
+    assert main(["infer", str(tmp_path / "dgo.png"), "--translator", str(tmp_path / "none")]) == 2
+    assert f"expected a picture at {tmp_path / 'dgo.png'}, found no file" in capsys.readouterr().err

@@ -76,15 +76,20 @@ def test_the_evaluation_of_the_run_is_found(report, bundle, tmp_path):
         (["BUNDLE", "--most", "0"], "--most is 0"),
         (["BUNDLE", "--out", "."], "--out . is a folder"),
         (["BUNDLE", "--out", "file/report.html"], "file"),
+        (["BUNDLE", "--out", "notes.txt"], "notes.txt is there, and not a page of HTML"),
+        (["BUNDLE", "--out", "/dev/null"], "is a device"),
+        (["BUNDLE", "--out", f"{'n' * 256}.html"], "255 are allowed"),
     ],
 )
 def test_misuse(report, bundle, tmp_path, monkeypatch, arguments, told):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
+    (tmp_path / "notes.txt").write_text("mine")
     code, out, err = report(*(str(bundle) if word == "BUNDLE" else word for word in arguments))
     assert code == 2 and not out and told in err
     assert len(err.splitlines()) == 1 and err.startswith("c2c report: ")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_help_shows_examples(capsys):

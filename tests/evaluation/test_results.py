@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from c2c_jax.evaluation.results import Results, told, write
+from c2c_jax.errors import ConfigError, ReportError
+from c2c_jax.evaluation.results import (
+    Results,
+    read_results,
+    require_results_place,
+    require_same_settings,
+    told,
+    write,
+)
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
 from c2c_jax.evaluation.tables import latex, markdown, show, tables, tex_escaped
 
@@ -156,3 +164,33 @@ def test_what_is_told(tmp_path):
     write(given, tmp_path)
     assert "oracle: 3 different pairs" in (tmp_path / "table.md").read_text()
     assert told(results()) == []
+
+
+def test_places_of_results(tmp_path):
+    """An earlier evaluation may be replaced; anything else of these names is kept."""
+    require_results_place(tmp_path / "new")
+    write(results(bundle={"spec": {}, "metrics": {}}), tmp_path / "earlier")
+    require_results_place(tmp_path / "earlier")
+    for name, content in (("table.md", "mine"), ("metrics.json", "{}"), ("vectors.npz", "")):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text(content)
+        with pytest.raises(ConfigError, match=f"{name}.*name another --out"):
+            require_results_place(folder)
+    (tmp_path / "odd" / "table.tex").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="table.tex is a folder"):
+        require_results_place(tmp_path / "odd")
+
+
+def test_names_that_are_not_utf8_or_hold_markup(tmp_path):
+    hurt = "caf\udce9 [a](javascript:b)\n<b>|`.wav"
+    left_out = [LeftOut(file=hurt, why="it is silent")]
+    given = results(bundle={"spec": {}, "metrics": {}}, left_out=left_out, settings={"pairs": hurt})
+    write(given, tmp_path)
+    read = read_results(tmp_path, ReportError, "")
+    assert read.left_out[0].file == "caf\\xe9 [a](javascript:b)\\n<b>|`.wav" == read.settings["pairs"]
+    (line,) = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("caf")]
+    assert line == r"caf\\xe9 [a\](javascript:b)\\n\<b\>\|\`.wav: it is silent"
+    require_same_settings(tmp_path, {"pairs": hurt})
+    with pytest.raises(ConfigError, match="other settings"):
+        require_same_settings(tmp_path, {"pairs": "x"})

@@ -1,6 +1,8 @@
 """Sound files against the wave module, mel-spectrograms against torch by hand, defects against known sounds."""
 
 import math
+import os
+import warnings
 import wave
 
 import numpy as np
@@ -10,7 +12,16 @@ import torch
 from PIL import Image
 
 from c2c_jax.errors import GenerationError
-from c2c_jax.generation.sound import FFT, HOP, MELS, defects, draw_mel_spectrogram, mel_spectrogram, write_sound
+from c2c_jax.generation.sound import (
+    FFT,
+    HOP,
+    MELS,
+    defects,
+    draw_mel_spectrogram,
+    drawable,
+    mel_spectrogram,
+    write_sound,
+)
 
 RATE = 16_000
 
@@ -124,3 +135,22 @@ def test_the_picture_shows_a_tone_where_it_is(tmp_path):
         heights.append(int(rows.argmax()))
         assert rows.max() > 3 * np.median(rows)
     assert heights[0] > heights[1] + 50  # from the top
+
+
+def test_titles_are_drawn_as_they_are(tmp_path):
+    """No mathematics, no line ends, a square for what the font lacks, and no warning."""
+    assert drawable("a dog.wav") == "a dog.wav"
+    assert drawable("\u732b\n$x^$") == "\u25a1\\n$x^$"
+    assert len(drawable("n" * 300)) == 90
+    for title in ("\u732b.wav", "$x^$.wav", "$\\frac{", "caf\udce9.wav"):
+        with warnings.catch_warnings(action="error", category=UserWarning):
+            draw_mel_spectrogram(tmp_path / "a.mel.png", np.ones(2000, np.float32), 16_000, title)
+        assert (tmp_path / "a.mel.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_sounds_say_who_made_them(tmp_path):
+    for name in ("a.wav", "a.flac", os.fsdecode(b"caf\xe9.wav")):
+        write_sound(tmp_path / name, np.linspace(-1, 1, 100), 16_000)
+        with soundfile.SoundFile(os.fsencode(tmp_path / name)) as file:
+            assert file.software.startswith("c2c_jax") and file.frames == 100
+            np.testing.assert_array_equal(file.read(dtype="int16"), np.round(np.linspace(-1, 1, 100) * 32767))

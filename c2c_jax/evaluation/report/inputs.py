@@ -13,6 +13,7 @@ from c2c_jax.errors import ReportError
 from c2c_jax.evaluation.results import read_results
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, LeftOut, Missing, Row
 from c2c_jax.io.arrays import read_npz
+from c2c_jax.io.console import printable
 from c2c_jax.io.files import found_at, is_regular, path_of, walk
 from c2c_jax.io.json import read_json, read_json_as
 from c2c_jax.publishing.names import without_places
@@ -124,7 +125,7 @@ def read_run(run: Path) -> Run:
             history = _read_history(run / "metrics.jsonl")
     public = without_places(dataclasses.replace(bundle, recipe=config))
     return Run(
-        name=run_name(run),
+        name=printable(run_name(run)),
         bundle_folder=folder,
         bundle=public,
         config=public.recipe,

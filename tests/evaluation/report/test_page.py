@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shlex
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -134,6 +135,20 @@ def test_a_bundle_alone_says_what_would_fill_the_page(run, tmp_path):
     outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert outline.count("audio") == outline.count("svg") == 0
     assert "<h1>mlp</h1>" in page and "recall@1" in outline.text and "batch_size" in outline.text
+
+
+def test_commands_may_be_copied_from_the_page(run, tmp_path, monkeypatch):
+    """Names are quoted for the shell; a folder's name cannot end the title."""
+    monkeypatch.chdir(tmp_path)
+    name = "a'; rm -rf x <b>\u202e"
+    shutil.copytree(run, name)
+    write_report(Path(name), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    outline = Outline(page)
+    quoted = shlex.quote("a'; rm -rf x <b>\\u202e")
+    assert f"c2c evaluate {quoted} --out DIR" in html.unescape(page) and outline.count("b") == 0
+    assert f"--translator {quoted[:-1]}/bundle' --audioldm" in html.unescape(page)
+    assert "\u202e" not in page and "no picture–sound pairs" in page
 
 
 @pytest.fixture

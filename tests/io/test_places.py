@@ -1,0 +1,107 @@
+"""Places that are written to, and names that any file can hold."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from c2c_jax.errors import ConfigError
+from c2c_jax.io.console import print_fields
+from c2c_jax.io.files import path_of, text_of, user_path
+from c2c_jax.io.places import require_file_place, require_folder_place, require_replaceable_folder
+from c2c_jax.io.text import require_text
+
+
+def test_places_that_can_be_written(tmp_path):
+    (tmp_path / "there.txt").touch()
+    for name in ("there.txt", "new.txt", "new/folder/file.txt", "n" * 255):
+        require_file_place(tmp_path / name, "--out")
+    for name in (".", "new", "new/folder"):
+        require_folder_place(tmp_path / name, "--out")
+    assert [path.name for path in tmp_path.iterdir()] == ["there.txt"]
+
+
+def test_places_that_cannot(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, told in (
+        ("folder", "is a folder: name a file in it"),
+        ("pipe", "is a named pipe: name a regular file"),
+        ("file/x", "is a file, where a folder is needed"),
+        ("pipe/x", "is a named pipe, where a folder is needed"),
+        ("n" * 256, "takes 256 bytes, 255 are allowed"),
+        ("é" * 128, "takes 256 bytes"),
+        ("x/" * 2100, "is a path of"),
+        ("a\0b", "holds a NUL"),
+        ("file", "is one of the files that are read"),
+    ):
+        with pytest.raises(ConfigError, match=f"^--out.*{told}"):
+            require_file_place(tmp_path / name, "--out", [tmp_path / "none", tmp_path / "file"])
+    with pytest.raises(ConfigError, match="is a device: name a regular file"):
+        require_file_place(Path("/dev/null"), "--out")
+    for name, told in (
+        ("file", "is a file: name a folder"),
+        ("pipe", "is a named pipe"),
+        ("file/x", "a folder is needed"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            require_folder_place(tmp_path / name, "--out")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_link_to_an_input_is_the_input(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("file")
+    with pytest.raises(ConfigError, match="is one of the files that are read"):
+        require_file_place(tmp_path / "link", "--out", [tmp_path / "file"])
+
+
+def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("c2c_jax.io.places.os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(ConfigError, match=f"the folder {tmp_path} may not be written to"):
+        require_file_place(tmp_path / "x" / "y.txt", "--out")
+
+
+def test_the_working_folder_is_not_replaced(tmp_path, monkeypatch):
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    for place in (".", "..", tmp_path):
+        with pytest.raises(ConfigError, match="holds the folder in which this command runs"):
+            require_replaceable_folder(Path(place), "--out")
+    require_replaceable_folder(tmp_path / "inside" / "new", "--out")
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"plain name.png", "plain name.png"),
+        ("猫.png".encode(), "猫.png"),
+        (b"caf\xe9 %.png", "file:caf%E9%20%25.png"),
+        (b"file:x", "file:file%3Ax"),
+        (b"/a/\xff", "file:/a/%FF"),
+    ],
+)
+def test_names_are_written_down_and_read_again(raw, text):
+    path = Path(os.fsdecode(raw))
+    assert text_of(path) == text and path_of(text) == path and text.encode("utf-8")
+
+
+def test_users_paths(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert user_path("~/x") == Path("/home/me/x")
+    assert user_path("~nosuchuser/clip") == Path("~nosuchuser/clip")  # as shells leave it
+
+
+def test_texts():
+    require_text("a dog", "--text")
+    for text, told in (
+        ("", "is empty"), (" \n", "is empty"), ("a" * 10_001, "10,001 letters"), ("a\0", "NUL"), ("\udce9", "UTF-8"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"^--text.*{told}"):
+            require_text(text, "--text")
+
+
+def test_a_line_of_fields(capsys):
+    print_fields("0.5", Path("a\tb\nc\x1b[31m"), "猫")
+    assert capsys.readouterr().out == "0.5\ta\\tb\\nc\\x1b[31m\t猫\n"

@@ -1,0 +1,121 @@
+"""Model cards: hostile names stay text, and every card's code runs."""
+
+import ast
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from c2c_jax.images import read_image
+from c2c_jax.inference import translate
+from c2c_jax.publishing.card import model_card
+from c2c_jax.publishing.export import publish
+from c2c_jax.publishing.markdown import code, plain
+from c2c_jax.publishing.names import without_places
+from c2c_jax.spaces import SpaceId, load_space
+from c2c_jax.weights.folders import EMBEDDED
+from c2c_jax.weights.translator import load_bundle
+from tests.torch.test_translator import random_bundle, spec
+
+HURT = (
+    "x\n\n# Owned\n<script>alert(1)</script> ![p](http://evil/x.png) [a](javascript:b) `c` ``d`` | e \x1b[31m --- "
+    "www.evil.com"
+)
+
+
+def snippet(card: str) -> str:
+    (found,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    return found
+
+
+def test_text_in_markdown():
+    assert plain("a_b-1.0 c") == "a_b-1.0 c"
+    assert plain("# <b> [x](y) `z` *w* & www.a.b") == r"\# \<b\> \[x\]\(y\) \`z\` \*w\* \& www\.a.b"
+    assert plain("a\nb") == r"a\\nb" and plain("\x1b[0m") == r"\\x1b\[0m"
+    assert code("plain") == "`plain`" and code("a|b") == r"`a\|b`" and code("a\nb") == r"`a\nb`"
+    assert code("a`b") == "``a`b``" and code("`a``") == "``` `a`` ```" and code("") == "`  `"
+
+
+def test_hostile_names_stay_text():
+    """In every name, value and key: no new line, no markup outside of spans of code, no other front matter."""
+    bundle = random_bundle(
+        spec("mlp", 8, 8),
+        source=SpaceId(name=HURT, dim=8, fingerprint=""),
+        target=SpaceId(name=f"owner/{HURT}", dim=8, fingerprint="f" * 64),
+        recipe={"data": {"captions": HURT}, HURT: HURT, "pictures": {"files": HURT}},
+        metrics={"recall@1": 0.5, "held_out": HURT, "mean_cosine": HURT},
+    )
+    harmless = random_bundle(
+        spec("mlp", 8, 8),
+        source=SpaceId(name="a", dim=8, fingerprint=""),
+        target=SpaceId(name="b", dim=8, fingerprint="f" * 64),
+        recipe={"data": {"captions": "c"}, "d": "e", "pictures": {"files": "f"}},
+        metrics={"recall@1": 0.5},
+    )
+    card, expected = model_card(bundle, HURT), model_card(harmless, "x")
+    assert len(card.splitlines()) == len(expected.splitlines()) and "\x1b" not in card
+    assert ModelCard(card).data.to_dict() == ModelCard(expected).data.to_dict()
+    outside = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", card.replace(snippet(card), ""))
+    for markup in ("<script", "](", "![", "\n# Owned"):
+        assert not re.search(rf"(?<!\\){re.escape(markup)}", outside), markup
+    assert sum(line.startswith("# ") for line in card.splitlines()) == 1
+    texts = {node.value for node in ast.walk(ast.parse(snippet(card))) if isinstance(node, ast.Constant)}
+    assert texts >= {HURT, *HURT.split(":", 1)}
+
+
+@pytest.mark.parametrize("recipe", [{"data": 5}, {"data": {"captions": ["x"]}}, {"pictures": None}, {"imported": [1]}])
+@pytest.mark.parametrize("metrics", [{}, {"recall@1": "high", "median_rank": [1], "held_out": True}])
+def test_fields_of_other_types(recipe, metrics):
+    card = model_card(random_bundle(spec("mlp", 8, 8), recipe=recipe, metrics=metrics), "x")
+    assert "No validation is on record." in card
+
+
+def test_the_card_that_comes_with_the_mini_world():
+    folder = EMBEDDED / "translator"
+    card = model_card(without_places(load_bundle(folder)), "miniworld/translator")
+    assert (folder / "README.md").read_text(encoding="utf-8") == card
+    assert "# translator\n" in card and "no picture–sound pairs" in card and "Unlabelled pictures gave the mean" in card
+
+
+@pytest.mark.parametrize("name", ["miniworld/translator", "published"])
+def test_code_of_embedded_spaces_runs(name, tmp_path, monkeypatch):
+    """As it stands, for the translator that comes along and for an export of one between the same spaces."""
+    monkeypatch.chdir(tmp_path)
+    folder = EMBEDDED / "translator"
+    if name == "published":
+        assert publish(Path("miniworld/translator"), out=tmp_path / name) == [str(tmp_path / name)]
+        folder = tmp_path / name
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("photo.png")
+    names: dict[str, Any] = {}
+    exec(snippet((folder / "README.md").read_text(encoding="utf-8")), names)
+    image_BS = load_space("miniworld/clip", only="image").encode_image([read_image(Path("photo.png"))])
+    np.testing.assert_allclose(names["clap"], translate(load_bundle(folder), image_BS), atol=1e-6)
+
+
+def test_code_of_a_space_in_a_subfolder_and_of_hub_names(tmp_path, monkeypatch, clip_folder):
+    """Hub names are looked up in the cache of the hub, a subfolder is passed as transformers takes it."""
+    (tmp_path / "all").mkdir()
+    shutil.copytree(clip_folder, tmp_path / "all" / "clip")
+    bundle = random_bundle(spec("mlp", 64, 8), source=SpaceId(name="all:clip", dim=64, fingerprint=""))
+    from c2c_jax.weights.translator import save_bundle
+
+    save_bundle(tmp_path / "me" / "translator", bundle)  # transformers and the twin take folders of this name, too
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 48), "red").save("photo.png")
+    names: dict[str, Any] = {}
+    exec(snippet(model_card(bundle, "me/translator")), names)
+    assert names["clap"].shape == (1, 8) and abs(float(names["clap"].norm()) - 1) < 1e-5
+
+
+def test_captions_without_unlabelled_pictures():
+    bundle = random_bundle(spec("mlp", 8, 8), recipe={"data": {"captions": "txt:a.txt"}})
+    assert "with no picture–sound pairs. Captions: `txt:a.txt`." in model_card(bundle, "x")
+    pictured = dataclasses.replace(bundle, recipe={**bundle.recipe, "pictures": {"files": "photos"}})
+    assert "Unlabelled pictures gave the mean" in model_card(pictured, "x")

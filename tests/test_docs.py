@@ -1,0 +1,48 @@
+"""Every block of Python in the documents runs as it stands."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from c2c_jax.cli.main import main
+from c2c_jax.weights.folders import EMBEDDED
+from tests.cli.test_main import ROOT
+
+BLOCK = re.compile(r"(?P<mark><!-- not run by tests: (?P<why>.+?) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
+BLOCKS = [
+    (f"{path.relative_to(ROOT)}:{text[: match.start()].count(chr(10)) + 1}", match["code"], match["why"])
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for text in [path.read_text(encoding="utf-8")]
+    for match in BLOCK.finditer(text)
+]
+SHAPES = {"vectors": 2, "clap": 2, "sounds": 2, "cosines": 2, "ranks": 1}  # of what blocks compute: number of axes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with what the documents name: an exported translator, and a store."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(EMBEDDED / "translator", folder / "published" / "mlp")
+    recipe = ["--config", str(ROOT / "configs" / "miniworld.py"), "--config.data.captions=miniworld:1100"]
+    assert main(["embed", *recipe, "--out", str(folder / "stores" / "gcc")]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(("place", "code", "why"), BLOCKS, ids=[place for place, _, _ in BLOCKS])
+def test_block_runs(place, code, why, folder, monkeypatch):
+    if why:
+        compile(code, place, "exec")
+        pytest.skip(why)
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    exec(compile(code, place, "exec"), names)
+    for name, axes in SHAPES.items():
+        if name in names:
+            assert len(names[name].shape) == axes, name
+
+
+def test_blocks_are_found():
+    assert len(BLOCKS) >= 8 and sum(why is None for _, _, why in BLOCKS) >= 7

@@ -1,0 +1,135 @@
+"""What RUN arguments stand for: runs, bundles, embedded names, and repositories of a stand-in of the hub."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from c2c_jax.cli.main import main
+from c2c_jax.errors import BundleError, CheckpointError
+from c2c_jax.weights.resolve import bundle_folder, is_local, run_name
+from c2c_jax.weights.translator import load_bundle, save_bundle
+from tests.cli.hub import TOKEN, stand_in
+from tests.cli.test_main import ROOT, refused
+from tests.torch.test_translator import random_bundle, spec
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    save_bundle(tmp_path / "run" / "bundle", random_bundle(spec("mlp", 8, 8)))
+    (tmp_path / "run" / "config.json").write_text("{}")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path, run):
+    """A stand-in that holds the run as OWNER/NAME `me/published`, and an empty cache."""
+    with stand_in() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+        template = f"{hub.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        assert main(["export", str(run), "--push", "me/published"]) == 0
+        yield hub
+
+
+def test_a_run_its_bundle_and_an_embedded_name(run, monkeypatch):
+    assert bundle_folder(run) == bundle_folder(run / "bundle") == run / "bundle"
+    assert run_name(run) == run_name(run / "bundle") == "run" and is_local(run)
+    embedded = bundle_folder(Path("miniworld/translator"))
+    assert load_bundle(embedded).target.name == "miniworld/clap"
+    assert run_name(Path("miniworld/translator")) == "miniworld/translator"
+    with pytest.raises(CheckpointError, match="no checkpoint miniworld/none comes with c2c_jax"):
+        bundle_folder(Path("miniworld/none"))
+
+
+def test_what_is_not_there_is_said_so(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (run / "bundle" / "model.safetensors").unlink()
+    for place, told in (
+        (tmp_path / "none", "there is no run or translator bundle at"),
+        (Path("doesnotexist"), "there is no run or translator bundle at doesnotexist: pass"),
+        (
+            Path("runs/none"),
+            "at runs/none, and as a name of the hub: HF_HUB_OFFLINE is set",
+        ),
+        (run / "config.json", "found a file"),
+        (run, "holds no translator bundle"),
+        (Path("~nosuchuser/run"), "there is no run"),
+        (Path("a" * 300), "there is no run"),
+    ):
+        with pytest.raises(BundleError, match=told) as caught:
+            bundle_folder(place)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "doesnotexist"],
+        ["report", "doesnotexist"],
+        ["export", "doesnotexist", "--out", "x"],
+        ["calibrate", "doesnotexist", "--images", "doesnotexist"],
+        ["calibrate", "doesnotexist", "--remove"],
+        ["infer", "doesnotexist/config.json", "--translator", "doesnotexist"],
+    ],
+)
+def test_every_verb_says_so(arguments, run, capsys, monkeypatch):
+    monkeypatch.chdir(run)
+    arguments = [str(run / "config.json") if word.endswith("config.json") else word for word in arguments]
+    assert "there is no run or translator bundle at doesnotexist" in refused(capsys, arguments)
+    assert sorted(path.name for path in run.iterdir()) == ["bundle", "config.json"]
+
+
+def test_a_repository_of_the_hub(hub, run, monkeypatch, capsys, tmp_path):
+    hub.asked.clear()
+    folder = bundle_folder(Path("me/published"))
+    assert (folder / "model.safetensors").read_bytes() == (run / "bundle" / "model.safetensors").read_bytes()
+    assert hub.asked and run_name(Path("me/published")) == "me/published"
+    hub.asked.clear()
+    assert bundle_folder(Path("me/published")) == folder and not hub.asked  # from the cache
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert bundle_folder(Path("me/published")) == folder
+    for verb in (["export"], ["report"]):
+        out = tmp_path / f"{verb[0]}.html"
+        assert main([*verb, "me/published", "--out", str(out)]) == 0 and out.exists()
+    assert "<h1>me/published</h1>" in (tmp_path / "report.html").read_text()
+    assert "is not a folder of your own" in refused(capsys, ["calibrate", "me/published", "--remove"])
+
+
+def test_a_hub_that_has_it_not(hub, monkeypatch, tmp_path):
+    with pytest.raises(BundleError, match="at me/none, and as a name of the hub: the hub did not give it"):
+        bundle_folder(Path("me/none"))
+    hub.files["me/half"] = {"config.json": b"{}"}
+    hub.repositories["me/half"] = False
+    with pytest.raises(BundleError, match="the hub did not give it"):
+        bundle_folder(Path("me/half"))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(BundleError, match="the hub"):
+        bundle_folder(Path("me/published"))
+
+
+def test_verbs_take_what_was_pushed(hub, monkeypatch, capsys, tmp_path):
+    """The vector of a picture is that of the same translator under its own name, and so are the nearest sounds."""
+    assert main(["export", "miniworld/translator", "--push", "me/mini"]) == 0
+    picture = str(ROOT / "examples" / "dog.png")
+    vectors, nearest = [], []
+    (tmp_path / "sounds").mkdir()
+    for number in range(3):
+        noise = np.random.default_rng(number).uniform(-0.5, 0.5, 16_000)
+        soundfile.write(tmp_path / "sounds" / f"{number}.wav", noise, 16_000)
+    for name in ("me/mini", "miniworld/translator"):
+        out = tmp_path / f"{len(vectors)}.npy"
+        assert main(["infer", picture, "--translator", name, "--save-embedding", str(out)]) == 0
+        capsys.readouterr()
+        assert main(["search", picture, "--library", str(tmp_path / "sounds"), "--translator", name]) == 0
+        vectors.append(np.load(out))
+        nearest.append(capsys.readouterr().out)
+    np.testing.assert_array_equal(*vectors)
+    assert nearest[0] == nearest[1] and len(nearest[0].splitlines()) == 3
+    few = ["--images", *[str(path) for path in sorted((ROOT / "examples").glob("*.png"))]]
+    assert "take 8 or more" in refused(capsys, ["calibrate", "me/mini", *few, "--out", str(tmp_path / "new")])
+    assert "nothing to evaluate on" in refused(capsys, ["evaluate", "me/mini", "--out", str(tmp_path / "new")])
