@@ -19,6 +19,7 @@ from c2c_jax.generation.plan import Subject, control_file, plan, require_place
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.images import read_image
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.files import local_path
 from c2c_jax.models.gap import translate_image
 from c2c_jax.models.layers import unit
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
@@ -129,7 +130,7 @@ def load_generator(
     network is loaded; of a folder that holds no text tower, and where no text is asked for, their widths are. Raises
     CheckpointError, BundleError or GenerationError."""
     folder = checkpoint_folder(wanted.audioldm)
-    if wanted.ranker and not Path(wanted.ranker).expanduser().is_file():
+    if wanted.ranker and not local_path(wanted.ranker, CheckpointError).is_file():
         checkpoint_folder(wanted.ranker)  # told of before the generator is waited for
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.checkpoint import check_layout, check_text, digest

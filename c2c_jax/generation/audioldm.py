@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -48,7 +49,8 @@ def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
     """diffusers' scheduler of that name over a checkpoint's noise levels, a scheduler_config.json. Raises
     CheckpointError where they make none."""
     kind, options = SCHEDULERS[name]
-    config = {key: value for key, value in noise_levels.items() if not key.startswith("_")}  # less its writer's notes
+    known = {field for other, _ in SCHEDULERS.values() for field in inspect.signature(other.__init__).parameters}
+    config = {key: value for key, value in noise_levels.items() if key in known}  # less its writer's notes
     try:
         msgspec.convert(config, NoiseLevels)
         scheduler = kind.from_config({**config, **options})
@@ -66,11 +68,22 @@ def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
 
 @dataclasses.dataclass
 class NoiseLevels:
-    """What decides how much memory a schedule takes. num_train_timesteps: diffusers' default where it is left out."""
+    """The fields of a scheduler_config.json that diffusers would take in any type and size, with its defaults."""
 
     num_train_timesteps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     steps_offset: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
     trained_betas: Annotated[list[float], msgspec.Meta(max_length=100_000)] | None = None
+    beta_start: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.0001
+    beta_end: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.02
+    clip_sample: bool = True
+    clip_sample_range: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
+    set_alpha_to_one: bool = True
+    thresholding: bool = False
+    dynamic_thresholding_ratio: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.995
+    sample_max_value: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
+    rescale_betas_zero_snr: bool = False
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
 
 
 @dataclasses.dataclass
@@ -82,6 +95,9 @@ class Vocoding:
     upsample_rates: Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=4096)]], msgspec.Meta(max_length=16)] = (
         dataclasses.field(default_factory=lambda: [4, 4, 4, 4])
     )
+
+    leaky_relu_slope: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    normalize_before: bool = True
 
     def __post_init__(self) -> None:
         if math.prod(self.upsample_rates) > 2**14:

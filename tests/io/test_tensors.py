@@ -35,7 +35,11 @@ def test_floats_of_every_precision(tmp_path, dtype):
     safetensors.torch.save_file(tensors, tmp_path / "a.safetensors")
     torch.save(tensors, tmp_path / "a.bin")
     torch.save(tensors, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
-    for found in (read_safetensors(tmp_path / "a.safetensors"), read_torch(tmp_path / "a.bin"), read_torch(tmp_path / "old.bin")):
+    for found in (
+        read_safetensors(tmp_path / "a.safetensors"),
+        read_torch(tmp_path / "a.bin"),
+        read_torch(tmp_path / "old.bin"),
+    ):
         assert found.keys() == tensors.keys()
         for name, values in expected.items():
             np.testing.assert_array_equal(found[name], values)
@@ -47,7 +51,9 @@ def test_floats_of_every_precision(tmp_path, dtype):
 def test_integers_parameters_and_shared_storage(tmp_path):
     """As old files have them: buffers, `nn.Parameter`s, and one embedding under two names."""
     whole = torch.arange(12, dtype=torch.float32).reshape(3, 4)
-    state = OrderedDict(ids=torch.arange(5), w=torch.nn.Parameter(whole), tied=whole, part=whole[1:, ::2], turned=whole.T)
+    state = OrderedDict(
+        ids=torch.arange(5), w=torch.nn.Parameter(whole), tied=whole, part=whole[1:, ::2], turned=whole.T
+    )
     torch.save(state, tmp_path / "a.bin")
     found = read_torch(tmp_path / "a.bin")
     for name, tensor in state.items():
@@ -96,7 +102,9 @@ def test_other_things_under_the_name_of_weights(tmp_path, suffix, content):
 
 def test_each_kind_under_the_others_name(tmp_path):
     safetensors.torch.save_file({"w": VALUES}, tmp_path / "a.bin")
-    assert "is a safetensors file by its content: rename it" in refusal(tmp_path / "a.bin").replace("; expected weights", "")
+    assert "is a safetensors file by its content: rename it" in refusal(tmp_path / "a.bin").replace(
+        "; expected weights", ""
+    )
     for zipped in (True, False):
         torch.save({"w": VALUES}, tmp_path / "a.safetensors", _use_new_zipfile_serialization=zipped)
         assert "is torch's by its content" in refusal(tmp_path / "a.safetensors")

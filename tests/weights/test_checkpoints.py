@@ -131,7 +131,11 @@ def test_eps_and_projection_dim_come_from_config(tmp_path, clip_folder, audioldm
     [
         ("config.json", "{}", "model_type None"),
         ("config.json", "{", "cannot be read as JSON"),
-        ("config.json", '{"model_type": "clip", "text_config": {"hidden_act": "swish"}}', "'swish' - at `$.hidden_act`"),
+        (
+            "config.json",
+            '{"model_type": "clip", "text_config": {"hidden_act": "swish"}}',
+            "'swish' - at `$.hidden_act`",
+        ),
         ("config.json", '{"model_type": "clip", "text_config": {"num_attention_heads": 7}}', "make no model"),
         ("tokenizer.json", "{", "tokenizer.json cannot be read as JSON"),
     ],

@@ -63,7 +63,8 @@ def test_sizes_of_clip_out_of_reason(clip, keys, value):
 
 
 @pytest.mark.parametrize(
-    "name", ["spec_size", "num_mel_bins", "window_size", "hidden_size", "patch_embeds_hidden_size", "mlp_ratio", "patch_size"]
+    "name",
+    ["spec_size", "num_mel_bins", "window_size", "hidden_size", "patch_embeds_hidden_size", "mlp_ratio", "patch_size"],
 )
 def test_sizes_of_clap_out_of_reason(clap, name):
     edit(clap / "config.json", "audio_config", name, value=HUGE)
@@ -133,8 +134,11 @@ def test_every_field_of_a_config_as_something_else(clip):
     assert refused > 70
 
 
-@pytest.mark.parametrize("content", [b"[]", b"null", b"5", b'{"model_type": ["clip"]}', b'{"model_type": {}}', b"{" * 10**5,
-                                     b'{"projection_dim": ' + b"9" * 5000 + b"}", b'{"a": NaN}', b"\xff\xfe{}"])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"null", b"5", b'{"model_type": ["clip"]}', b'{"model_type": {}}', b"{" * 10**5, b'{"a": NaN}', b"\xff\xfe{}",
+     b'{"projection_dim": ' + b"9" * 5000 + b"}"],
+)  # fmt: skip
 def test_configs_of_another_root(clip, content):
     (clip / "config.json").write_bytes(content)
     assert "config.json" in refusal(clip)
@@ -154,7 +158,9 @@ def test_a_length_as_transformers_writes_none(clip):
     assert load_space(str(clip)).max_tokens == 77
 
 
-@pytest.mark.parametrize("content", [b"[" * 10**5, b"{}", b"[]", b'{"model": {"type": "BPE", "vocab": [], "merges": {}}}', b"\0"])
+@pytest.mark.parametrize(
+    "content", [b"[" * 10**5, b"{}", b"[]", b'{"model": {"type": "BPE", "vocab": [], "merges": {}}}', b"\0"]
+)
 def test_tokenizers_that_are_none(clip, content):
     (clip / "tokenizer.json").write_bytes(content)
     assert "tokenizer" in refusal(clip)
@@ -234,7 +240,9 @@ def test_other_files_are_named(clip):
     assert "found model.safetensors.incomplete" in refusal(clip)
 
 
-@pytest.mark.parametrize("name", ["a\0b", "a\nb", "x" * 5000, "~nosuchuser/clip", "~nosuchuser/clip:text_encoder", "\udcff"])
+@pytest.mark.parametrize(
+    "name", ["a\0b", "a\nb", "x" * 5000, "~nosuchuser/clip", "~nosuchuser/clip:text_encoder", "\udcff"]
+)
 def test_names_that_no_checkpoint_has(name):
     for load in (load_space, checkpoint_folder):
         with pytest.raises(CheckpointError) as caught:
@@ -243,7 +251,9 @@ def test_names_that_no_checkpoint_has(name):
 
 
 def test_a_missing_file_of_laion(tmp_path):
-    with pytest.raises(CheckpointError, match=r"no file .*630k-audioset-best.pt; .* `hf download lukewys/laion_clap 630k-"):
+    with pytest.raises(
+        CheckpointError, match=r"no file .*630k-audioset-best.pt; .* `hf download lukewys/laion_clap 630k-"
+    ):
         load_space("630k-audioset-best.pt")
     with pytest.raises(CheckpointError, match="no file .*; download it"):
         load_space(str(tmp_path / "audioldm-s-full.ckpt"))
