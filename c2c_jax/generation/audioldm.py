@@ -106,9 +106,10 @@ class Vocoding:
 
 def _require_one_model(unet: Any, vae: Any, vocoder: Any, folder: Path) -> None:
     """Raises CheckpointError unless the networks, all on torch's "meta" device, take what the ones before them make."""
-    dim = unet.config.projection_class_embeddings_input_dim
+    dim, factor = unet.config.projection_class_embeddings_input_dim, vae.config.scaling_factor
+    if type(factor) not in (int, float) or not 0 < factor < 1e6:
+        raise CheckpointError(f"{folder / 'vae/config.json'}: scaling_factor {factor!r:.40}: expected a number above 0")
     try:
-        msgspec.convert(vae.config.scaling_factor, Annotated[float, msgspec.Meta(gt=0, le=1e6)])
         scale = 2 ** (len(vae.config.block_out_channels) - 1)
         latents = torch.zeros(2, unet.config.in_channels, 16, vocoder.config.model_in_dim // scale, device="meta")
         time, labels = torch.zeros((), device="meta"), torch.zeros(2, dim, device="meta")
@@ -198,10 +199,10 @@ class AudioLDM:
                 raise CheckpointError(f"{folder / 'vocoder/config.json'}: {error}: fetch it anew") from None
             noise_levels = read_json(folder / "scheduler/scheduler_config.json", max_bytes=MAX_CONFIG_BYTES)
             build_scheduler("ddim", noise_levels)
-            vocoder, *metas = load_model(SpeechT5HifiGan if is_learned else GriffinLim, folder / "vocoder", kept)
+            vocoder, vocoder_meta = load_model(SpeechT5HifiGan if is_learned else GriffinLim, folder / "vocoder", kept)
             unet, unet_meta = load_model(UNet2DConditionModel, folder / "unet", kept)
             vae, vae_meta = load_model(AutoencoderKL, folder / "vae", kept)
-            _require_one_model(unet_meta, vae_meta, *metas, folder)
+            _require_one_model(unet_meta, vae_meta, vocoder_meta, folder)
             return cls(
                 unet=unet,
                 vae=vae,
