@@ -58,5 +58,6 @@ class ReportError(C2CError):
 
 
 def one_line(error: BaseException) -> str:
-    """A library's message on one line, its kind before it."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """A library's message on one line of at most 400 characters, its kind before it."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= 400 else f'{text[:400]}…'}"

@@ -19,7 +19,7 @@ from c2c_jax.generation.sampling import Sampling
 from c2c_jax.images import read_image
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
-from c2c_jax.io.files import is_regular, sha256_of, text_of, user_path
+from c2c_jax.io.files import is_regular, local_path, sha256_of, text_of
 from c2c_jax.io.places import require_file_place
 from c2c_jax.io.text import require_text
 from c2c_jax.models.gap import translate_image
@@ -143,7 +143,7 @@ def load_generator(
     network is loaded; of a folder that holds no text tower, and where no text is asked for, their widths are. Raises
     CheckpointError, BundleError or GenerationError."""
     folder = checkpoint_folder(wanted.audioldm)
-    if wanted.ranker and not is_regular(user_path(wanted.ranker)):
+    if wanted.ranker and not is_regular(local_path(wanted.ranker, CheckpointError)):
         checkpoint_folder(wanted.ranker)  # told of before the generator is waited for
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.checkpoint import check_layout, check_text, digest

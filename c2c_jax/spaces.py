@@ -386,6 +386,11 @@ def _load_tokenizer(folder: Path, config: Any) -> "PreTrainedTokenizerBase":
             f"{folder} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt, there or in {tokens}"
         )
     tokenizer = read_tokenizer(tokens, config=config if tokens == folder else PreTrainedConfig())
+    if config.model_type != "clip" and tokenizer.pad_token_id not in (None, text_config(config).pad_token_id):
+        raise CheckpointError(
+            f"config.json in {folder} says pad_token_id {text_config(config).pad_token_id}, and the tokenizer in "
+            f"{tokens} {tokenizer.pad_token_id}: they are not of one model"
+        )
     if config.model_type == "clip" and (end := config.text_config.eos_token_id) not in (
         2,
         *tokenizer("a")["input_ids"],

@@ -272,7 +272,7 @@ class HuggingFace(Source):
             raise CaptionError(f"{self.spec} needs the datasets library: pip install 'c2c_jax[hf]'") from None
         name = os.path.expanduser(self.name)
         try:
-            dataset = datasets.load_dataset(name, self.config, split=self.split)
+            dataset = datasets.load_dataset(name, self.config, split=self.split, trust_remote_code=False)
         except Exception as error:  # the library raises two dozen kinds, and says in the first line what is wrong
             raise CaptionError(f"{self.spec}: {one_line(error):.500}") from error
         if self.field not in dataset.column_names:

@@ -3,10 +3,11 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -48,7 +49,8 @@ def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
     """diffusers' scheduler of that name over a checkpoint's noise levels, a scheduler_config.json. Raises
     CheckpointError where they make none."""
     kind, options = SCHEDULERS[name]
-    config = {key: value for key, value in noise_levels.items() if not key.startswith("_")}  # less its writer's notes
+    known = {field for other, _ in SCHEDULERS.values() for field in inspect.signature(other.__init__).parameters}
+    config = {key: value for key, value in noise_levels.items() if key in known}  # less its writer's notes
     try:
         msgspec.convert(config, NoiseLevels)
         scheduler = kind.from_config({**config, **options})
@@ -66,11 +68,22 @@ def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
 
 @dataclasses.dataclass
 class NoiseLevels:
-    """What decides how much memory a schedule takes. num_train_timesteps: diffusers' default where it is left out."""
+    """The fields of a scheduler_config.json that diffusers would take in any type and size, with its defaults."""
 
     num_train_timesteps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     steps_offset: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
     trained_betas: Annotated[list[float], msgspec.Meta(max_length=100_000)] | None = None
+    beta_start: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.0001
+    beta_end: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.02
+    clip_sample: bool = True
+    clip_sample_range: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
+    set_alpha_to_one: bool = True
+    thresholding: bool = False
+    dynamic_thresholding_ratio: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.995
+    sample_max_value: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
+    rescale_betas_zero_snr: bool = False
+    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
+    timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
 
 
 @dataclasses.dataclass
@@ -83,6 +96,9 @@ class Vocoding:
         dataclasses.field(default_factory=lambda: [4, 4, 4, 4])
     )
 
+    leaky_relu_slope: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    normalize_before: bool = True
+
     def __post_init__(self) -> None:
         if math.prod(self.upsample_rates) > 2**14:
             raise ValueError(f"upsample_rates {self.upsample_rates}; expected a product of {2**14:,} at most")
@@ -90,9 +106,10 @@ class Vocoding:
 
 def _require_one_model(unet: Any, vae: Any, vocoder: Any, folder: Path) -> None:
     """Raises CheckpointError unless the networks, all on torch's "meta" device, take what the ones before them make."""
-    dim = unet.config.projection_class_embeddings_input_dim
+    dim, factor = unet.config.projection_class_embeddings_input_dim, vae.config.scaling_factor
+    if type(factor) not in (int, float) or not 0 < factor < 1e6:
+        raise CheckpointError(f"{folder / 'vae/config.json'}: scaling_factor {factor!r:.40}: expected a number above 0")
     try:
-        msgspec.convert(vae.config.scaling_factor, Annotated[float, msgspec.Meta(gt=0, le=1e6)])
         scale = 2 ** (len(vae.config.block_out_channels) - 1)
         latents = torch.zeros(2, unet.config.in_channels, 16, vocoder.config.model_in_dim // scale, device="meta")
         time, labels = torch.zeros((), device="meta"), torch.zeros(2, dim, device="meta")
@@ -182,10 +199,10 @@ class AudioLDM:
                 raise CheckpointError(f"{folder / 'vocoder/config.json'}: {error}: fetch it anew") from None
             noise_levels = read_json(folder / "scheduler/scheduler_config.json", max_bytes=MAX_CONFIG_BYTES)
             build_scheduler("ddim", noise_levels)
-            vocoder, *metas = load_model(SpeechT5HifiGan if is_learned else GriffinLim, folder / "vocoder", kept)
+            vocoder, vocoder_meta = load_model(SpeechT5HifiGan if is_learned else GriffinLim, folder / "vocoder", kept)
             unet, unet_meta = load_model(UNet2DConditionModel, folder / "unet", kept)
             vae, vae_meta = load_model(AutoencoderKL, folder / "vae", kept)
-            _require_one_model(unet_meta, vae_meta, *metas, folder)
+            _require_one_model(unet_meta, vae_meta, vocoder_meta, folder)
             return cls(
                 unet=unet,
                 vae=vae,

@@ -5,6 +5,7 @@ import inspect
 import logging
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def _on_meta(kind: Any, config: Any, shapes: Mapping[str, tuple[int, ...]], fold
         fields = {name: value for name, value in config.items() if name in known}
     hook = register_module_parameter_registration_hook(registered)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             return kind(**fields) if isinstance(config, dict) else kind(config)
     except CheckpointError:
         raise

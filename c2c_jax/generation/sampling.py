@@ -74,8 +74,8 @@ def own_sampling(folder: Path) -> dict[str, Any]:
     if foreign := sorted(set(settings) - known):
         raise CheckpointError(f"{path} sets {', '.join(foreign)[:200]}: it may set {', '.join(sorted(known))}")
     try:
-        msgspec.convert(settings, _OwnSampling)
-        settings = {name: value for name, value in settings.items() if value is not None}
+        own = msgspec.convert(settings, _OwnSampling)
+        settings = {name: value for name, value in dataclasses.asdict(own).items() if value is not None}
         Sampling(**settings).check()
     except (msgspec.ValidationError, GenerationError) as error:
         raise CheckpointError(f"{path}: {error}; fetch it again") from None

@@ -1,10 +1,12 @@
 """CLIP's and RoBERTa's tokenizers, of the real classes, with small vocabularies learned on captions."""
 
-import json
 from collections.abc import Sequence
+from typing import Any
 
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from c2c_jax.io.json import parse_json
 
 
 def clip_tokenizer(captions: Sequence[str], vocab_size: int) -> transformers.CLIPTokenizer:
@@ -51,7 +53,7 @@ def learned_merges(pieces: Tokenizer, captions: Sequence[str], count: int, end_o
         show_progress=False,
     )
     learner.train_from_iterator(captions, trainer)
-    merges = json.loads(learner.to_str())["model"]["merges"][:count]
+    merges = parse_json(learner.to_str(), dict[str, Any])["model"]["merges"][:count]
     return [(left, right) for left, right in merges]
 
 

@@ -91,7 +91,8 @@ class Memory(torch.nn.Module):
         for name, number in {"share": share, "temperature": temperature}.items():
             if type(number) not in (int, float) or not 0 < number < math.inf or (name == "share" and number > 1):
                 raise ValueError(
-                    f"caption memory's {name} is {number!r:.40}; expected a share above 0, at most 1, and a temperature above 0"
+                    f"caption memory's {name} is {number!r:.40}; expected a share above 0, at most 1, and a "
+                    "temperature above 0"
                 )
         self.register_buffer("source", source)
         self.share, self.temperature = share, temperature

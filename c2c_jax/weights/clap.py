@@ -160,6 +160,9 @@ def _faults(sizes: ClapAudioConfig, config: Any) -> Iterator[str]:
         yield f"audio aff_block_r {sizes.aff_block_r} of {sizes.patch_embeds_hidden_size} channels"
     if any(stride > size for stride, size in zip(sizes.patch_stride, sizes.patch_size, strict=True)):
         yield f"audio patch_stride {sizes.patch_stride} is larger than patch_size {sizes.patch_size}"
+    for size, stride in zip(sizes.patch_size, sizes.patch_stride, strict=True):
+        if (sizes.spec_size + 2 * ((size - stride) // 2) - size) // stride + 1 != sizes.spec_size // stride:
+            yield f"audio patches of {size} every {stride} do not fill spec_size {sizes.spec_size}"
     if sizes.hidden_size != sizes.patch_embeds_hidden_size * 2 ** (stages - 1):
         yield f"audio hidden_size {sizes.hidden_size} is not the last of {stages} stages' width"
     if sizes.spec_size < sizes.num_mel_bins or sizes.spec_size % sizes.folds:

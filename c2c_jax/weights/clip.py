@@ -50,7 +50,7 @@ def sizes(config: Any) -> CLIPConfig:
     for name, tower in (("text", text), ("vision", vision)):
         _require_heads(name, tower)
     if type(config.text_config.eos_token_id) is not int:
-        raise CheckpointError(f"its sizes make no model: eos_token_id {config.text_config.eos_token_id!r}")
+        raise CheckpointError(f"its sizes make no model: eos_token_id {config.text_config.eos_token_id!r:.60}")
     return checked_sizes(CLIPConfig, dict(text=text, vision=vision, projection_dim=config.projection_dim))
 
 

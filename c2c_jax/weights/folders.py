@@ -176,7 +176,7 @@ def files_named(folder: Path, names: Sequence[str]) -> list[Path]:
             return [path]
         shards = sorted(set(read_json_as(_Index, path, max_bytes=MAX_INDEX_BYTES).weight_map.values()))
         for shard in shards:
-            if Path(shard).name != shard or "\\" in shard:
+            if not shard or Path(shard).name != shard or "\\" in shard:
                 raise CheckpointError(
                     f"{path} lists {shard[:80]!r}; expected names of files beside it: {fetch_again(path)}"
                 )

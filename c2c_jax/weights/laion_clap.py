@@ -29,7 +29,7 @@ from c2c_jax.weights.tokenizers import read_tokenizer
 
 if TYPE_CHECKING:  # torch and transformers are loaded where a file is read
     import torch
-    from transformers import ClapConfig, RobertaTokenizer
+    from transformers import ClapConfig, PreTrainedTokenizerBase
 
 TOKENIZERS = ("roberta-base", "FacebookAI/roberta-base")  # the hub's old and new name of one
 TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either says all of it
@@ -206,7 +206,7 @@ class LaionClap:
             **({INPUT_RATE: AUDIOLDM_RATE} if self.program == "AudioLDM" else {}),
         }
 
-    def load_tokenizer(self) -> "RobertaTokenizer | None":
+    def load_tokenizer(self) -> "PreTrainedTokenizerBase | None":
         """RoBERTa's, which cuts texts where this program does: from files beside this one or in the folder `tokenizer`
         there, or from the hub's cache, or the hub. None where it is nowhere.
 

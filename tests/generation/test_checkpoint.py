@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from c2c_jax.errors import CheckpointError
 from c2c_jax.generation.audioldm import AudioLDM
+from c2c_jax.generation.sampling import SAMPLING_FILE, own_sampling
 from tests.generation.test_audioldm import ROUNDING, one
 
 WEIGHTS = {
@@ -160,3 +161,105 @@ def test_damaged_weights_are_refused_and_nothing_else_is_printed(copy, part, dam
 def test_damaged_json_is_refused(copy, name):
     (copy / name).write_text("{")
     refusal(copy, name.split("/")[0])
+
+
+def test_the_model_is_told_from_what_lies_beside_it(model, copy):
+    """A LoRA and another precision beside the `.bin`, as diffusers' own choice of files has it."""
+    to_bin(copy)
+    for part in ("unet", "vae"):
+        save_file({"lora.up.weight": torch.zeros(2, 2)}, copy / part / "pytorch_lora_weights.safetensors")
+        save_file({"w": torch.zeros(2, 2)}, copy / part / "diffusion_pytorch_model.fp16.safetensors")
+    save_file({"w": torch.zeros(2, 2)}, copy / "text_encoder/model.fp16.safetensors")
+    (copy / "text_encoder/adapter_config.json").write_text('{"base_model_name_or_path": "nobody/nothing"}')
+    np.testing.assert_allclose(one(AudioLDM.load(copy, device="cpu")), one(model), atol=ROUNDING)
+    (copy / "unet/diffusion_pytorch_model.bin").unlink()
+    refusal(copy, "lacks weights of unet")
+
+
+def test_shards_and_parameters_load(model, copy):
+    path = copy / "unet/diffusion_pytorch_model.safetensors"
+    weights, names = load_file(path), sorted(load_file(path))
+    shards = {"diffusion_pytorch_model-1.safetensors": names[::2], "diffusion_pytorch_model-2.safetensors": names[1::2]}
+    for file, keys in shards.items():
+        save_file({key: weights[key] for key in keys}, path.parent / file)
+    index = {"metadata": {}, "weight_map": {key: file for file, keys in shards.items() for key in keys}}
+    (path.parent / f"{path.name}.index.json").write_text(json.dumps(index))
+    path.unlink()
+    text = copy / "text_encoder/model.safetensors"
+    torch.save(
+        {key: torch.nn.Parameter(w, w.is_floating_point()) for key, w in load_file(text).items()},
+        text.with_name("pytorch_model.bin"),
+    )
+    text.unlink()
+    np.testing.assert_allclose(one(AudioLDM.load(copy, device="cpu")), one(model), atol=ROUNDING)
+    (path.parent / "diffusion_pytorch_model-2.safetensors").unlink()
+    refusal(copy, "lacks diffusion_pytorch_model-2.safetensors, which")
+
+
+HUGE = 10**9
+OUT_OF_REASON = [
+    ("unet", "layers_per_block", HUGE), ("unet", "transformer_layers_per_block", HUGE), ("unet", "in_channels", HUGE),
+    ("unet", "block_out_channels", [HUGE, HUGE]), ("unet", "projection_class_embeddings_input_dim", HUGE),
+    ("unet", "attention_head_dim", HUGE), ("unet", "class_embed_type", None), ("unet", "norm_num_groups", 7),
+    ("unet", "down_block_types", ["DownBlock2D"] * 10_000), ("unet", "block_out_channels", {}), ("unet", "act_fn", []),
+    ("vae", "layers_per_block", HUGE), ("vae", "latent_channels", HUGE), ("vae", "scaling_factor", 0),
+    ("vae", "scaling_factor", "x"), ("vae", "block_out_channels", None), ("vae", "quantization_config", {"a": 1}),
+    ("vocoder", "model_in_dim", HUGE), ("vocoder", "sampling_rate", HUGE), ("vocoder", "sampling_rate", "x"),
+    ("vocoder", "upsample_rates", [4096, 4096]), ("vocoder", "upsample_rates", []), ("vocoder", "upsample_rates", {}),
+    ("vocoder", "upsample_kernel_sizes", [HUGE, 4]), ("vocoder", "resblock_dilation_sizes", None),
+    ("vocoder", "leaky_relu_slope", 1e300), ("text_encoder", "num_hidden_layers", HUGE),
+    ("text_encoder", "hidden_size", HUGE), ("text_encoder", "vocab_size", 10), ("text_encoder", "hidden_act", "swish"),
+    ("scheduler", "num_train_timesteps", HUGE), ("scheduler", "beta_end", 5), ("scheduler", "beta_schedule", "x"),
+    ("scheduler", "prediction_type", []), ("scheduler", "steps_offset", "x"), ("scheduler", "trained_betas", [[]]),
+    ("scheduler", "clip_sample", "x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "field", "value"), OUT_OF_REASON, ids=lambda value: str(value)[:20])
+def test_configs_that_ask_for_what_cannot_be(copy, part, field, value):
+    path = copy / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(CheckpointError) as caught:
+        one(AudioLDM.load(copy, device="cpu"))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000 and part in str(caught.value)
+
+
+def test_labels_and_foreign_attention_are_passed_by(model, copy):
+    """transformers would make a name for each label, and fetch an attention by its name."""
+    path = copy / "text_encoder/config.json"
+    odd = {"num_labels": HUGE, "attn_implementation": "nobody/kernel", "auto_map": {"AutoModel": "a.B"}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | odd))
+    np.testing.assert_allclose(one(AudioLDM.load(copy, device="cpu")), one(model), atol=ROUNDING)
+
+
+def test_weights_that_are_not_finite(copy):
+    path = copy / "vae/diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["decoder.conv_out.bias"][0] = float("nan")
+    save_file(weights, path)
+    refusal(copy, "decoder.conv_out.bias has values that are not finite")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"_class_name": ["AudioLDMPipeline"]}', "[" * 10**5])
+def test_an_index_of_another_form(copy, content):
+    (copy / "model_index.json").write_text(content)
+    refusal(copy, "model_index.json")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"guidance": ["x"]}, {"guidance": "7"}, {"steps": 0}, {"steps": 2.5}, {"seconds": -1}, {"seconds": 10**9}, {"seed": 3},
+     {"scheduler": {}}, {"scheduler": "euler"}, {"negative_prompt": 5}, {"negative_prompt": "x" * 20_000}, {"steps": True}],
+    ids=str,
+)  # fmt: skip
+def test_sampling_settings_of_another_type(tmp_path, settings):
+    (tmp_path / SAMPLING_FILE).write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=SAMPLING_FILE) as caught:
+        own_sampling(tmp_path)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_sampling_settings_that_are_left_out(tmp_path):
+    assert own_sampling(tmp_path) == {}
+    (tmp_path / SAMPLING_FILE).write_text('{"guidance": 3, "steps": null, "seconds": 2.5}')
+    assert own_sampling(tmp_path) == {"guidance": 3, "seconds": 2.5}

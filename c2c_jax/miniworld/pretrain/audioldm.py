@@ -22,6 +22,7 @@ from c2c_jax.generation.checkpoint import quiet_loading
 from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.sampling import SAMPLING_FILE, Sampling
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.json import read_json
 from c2c_jax.miniworld.captions import caption
 from c2c_jax.miniworld.pairs import sound_at
 from c2c_jax.miniworld.pretrain.material import Material, material
@@ -98,8 +99,12 @@ class Networks:
     def save(self, folder: Path) -> None:
         """Writes an AudioLDMPipeline in diffusers' layout, float16, and the settings that it is sampled with."""
         with quiet_loading():
-            tokenizer = transformers.RobertaTokenizer.from_pretrained(self.clap)
-            text_encoder = transformers.ClapTextModelWithProjection.from_pretrained(self.clap)
+            tokenizer = transformers.RobertaTokenizer.from_pretrained(
+                self.clap, local_files_only=True, trust_remote_code=False
+            )
+            text_encoder = transformers.ClapTextModelWithProjection.from_pretrained(
+                self.clap, local_files_only=True, trust_remote_code=False
+            )
             scheduler = diffusers.DDIMScheduler(**NOISE_LEVELS)
             vae, unet, vocoder = (copy.deepcopy(network) for network in (self.vae, self.unet, self.vocoder))
             pipeline: Any = diffusers.AudioLDMPipeline(vae, text_encoder, tokenizer, unet, scheduler, vocoder)
@@ -108,7 +113,7 @@ class Networks:
             pipeline.save_pretrained(beside)
             # transformers loads in the dtype that the config names, diffusers in float32: it takes one for both.
             config = beside / "text_encoder" / "config.json"
-            told = json.loads(config.read_text(encoding="utf-8")) | {"dtype": "float32"}
+            told = read_json(config) | {"dtype": "float32"}
             config.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
             (beside / SAMPLING_FILE).write_text(json.dumps(SAMPLING, indent=2) + "\n", encoding="utf-8")
 

@@ -1,0 +1,135 @@
+"""No file of a checkpoint is ever run: what every call that reads one says, and files that would leave a mark."""
+
+import ast
+import io
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import c2c_jax
+from c2c_jax.errors import CheckpointError
+from c2c_jax.spaces import load_space
+from c2c_jax.weights.folders import EMBEDDED
+
+PACKAGE = Path(c2c_jax.__file__).parent
+# The twin, which is this project's own and reads two files, and diffusers' ModelMixin, which knows no remote code.
+ITS_OWN = {"publishing/onnx.py": 1}
+WITHOUT_REMOTE_CODE = {"generation/checkpoint.py": 1}
+UNPICKLERS = {"loads", "load", "Unpickler"}
+
+
+def calls() -> Iterator[tuple[str, str, ast.Call]]:
+    """(file, dotted name of the function, call) of the whole package."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                yield path.relative_to(PACKAGE).as_posix(), ast.unparse(node.func), node
+
+
+def said(call: ast.Call) -> dict[str | None, str]:
+    return {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+
+
+def test_every_from_pretrained_is_local_and_without_remote_code():
+    found, without = 0, []
+    for file, name, call in calls():
+        if name.rpartition(".")[2] != "from_pretrained":
+            continue
+        found += 1
+        if said(call).get("trust_remote_code") != "False":
+            without.append(file)
+        if file not in ITS_OWN:
+            assert said(call).get("local_files_only") == "True", f"{file}: {name}"
+    assert found >= 4
+    assert {file: without.count(file) for file in without} == ITS_OWN | WITHOUT_REMOTE_CODE
+
+
+def test_torch_unpickles_tensors_alone_and_nothing_else_is_unpickled():
+    loads = [(file, said(call)) for file, name, call in calls() if name.endswith("torch.load") or name == "torch.load"]
+    assert len(loads) >= 3
+    assert all(arguments.get("weights_only") == "True" for _, arguments in loads), loads
+    for file, name, call in calls():
+        module, _, function = name.rpartition(".")
+        assert not (module in ("pickle", "joblib", "dill", "cloudpickle", "marshal") and function in UNPICKLERS), file
+        assert said(call).get("allow_pickle", "False") == "False", f"{file}: {name}"
+        assert name not in ("eval", "exec"), file
+        assert said(call).get("trust_remote_code", "False") == "False", f"{file}: {name}"
+
+
+def test_data_sets_bring_no_code():
+    asked = [said(call).get("trust_remote_code") for _, name, call in calls() if name.endswith("load_dataset")]
+    assert asked == ["False"]
+
+
+def mark(folder: Path, name: str) -> Path:
+    """A module in the folder that leaves a file beside it when it is imported."""
+    (folder / f"{name}.py").write_text(
+        f"open({str(folder / 'mark')!r}, 'w').close()\n"
+        "from transformers import CLIPConfig, CLIPTokenizer, PreTrainedTokenizerFast\n"
+        "class Config(CLIPConfig): pass\nclass Tokenizer(CLIPTokenizer): pass\n"
+    )
+    return folder / "mark"
+
+
+def edit(path: Path, **fields: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+TOKENIZER = {"AutoTokenizer": ["hostile.Tokenizer", "hostile.Tokenizer"]}
+
+
+@pytest.mark.parametrize("tokenizer_class", ["CLIPTokenizer", "HostileTokenizer"])
+def test_a_tokenizer_that_brings_its_code(tmp_path, monkeypatch, tokenizer_class):
+    """transformers would ask, and take the y."""
+    folder = Path(shutil.copytree(EMBEDDED / "clip", tmp_path / "clip"))
+    trace = mark(folder, "hostile")
+    edit(folder / "tokenizer_config.json", auto_map=TOKENIZER, tokenizer_class=tokenizer_class)
+    edit(folder / "config.json", auto_map={"AutoConfig": "hostile.Config", "AutoModel": "hostile.Config"})
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 100))
+    try:
+        found = load_space(str(folder)).encode_text(["a dog"])
+        np.testing.assert_array_equal(found, load_space("miniworld/clip").encode_text(["a dog"]))
+    except CheckpointError as error:
+        assert "tokenizer" in str(error) and "\n" not in str(error)
+    assert not trace.exists()
+
+
+def test_a_config_that_brings_its_code(tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(EMBEDDED / "clip", tmp_path / "clip"))
+    trace = mark(folder, "hostile")
+    auto_map = {"AutoConfig": "hostile.Config", "AutoModel": "hostile.Config", "AutoProcessor": "hostile.Config"}
+    expected = load_space("miniworld/clip").encode_text(["a dog"])
+    edit(folder / "config.json", auto_map=auto_map)
+    edit(folder / "preprocessor_config.json", auto_map=auto_map, image_processor_type="hostile.Config")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 100))
+    np.testing.assert_array_equal(load_space(str(folder)).encode_text(["a dog"]), expected)
+    edit(folder / "config.json", model_type="hostile")
+    with pytest.raises(CheckpointError, match="model_type 'hostile'"):
+        load_space(str(folder))
+    assert not trace.exists()
+
+
+def test_a_generator_that_brings_its_code(tmp_path, monkeypatch):
+    """A custom pipeline, parts of foreign libraries, and code beside each part."""
+    from c2c_jax.generation.audioldm import AudioLDM
+    from c2c_jax.generation.sampling import Sampling
+
+    folder = Path(shutil.copytree(EMBEDDED / "audioldm", tmp_path / "audioldm"))
+    traces = [mark(folder, "hostile"), *(mark(path, "hostile") for path in sorted(folder.iterdir()) if path.is_dir())]
+    edit(folder / "model_index.json", unet=["hostile", "Config"], vae=["hostile", "Config"], _custom_pipeline="hostile")
+    for part in ("unet", "vae", "vocoder", "text_encoder"):
+        edit(folder / part / "config.json", auto_map={"AutoModel": "hostile.Config", "AutoConfig": "hostile.Config"})
+    edit(folder / "tokenizer/tokenizer_config.json", auto_map=TOKENIZER)
+    (folder / "text_encoder/adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "nobody/else"}))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 100))
+    sampling = Sampling(scheduler="ddim", steps=1, seconds=0.1, negative_prompt="rain")
+    vector = np.ones((1, 64), np.float32)
+    found = AudioLDM.load(folder, device="cpu").generate(vector, sampling, seeds=[0])
+    expected = AudioLDM.load("miniworld/audioldm", device="cpu").generate(vector, sampling, seeds=[0])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert not any(trace.exists() for trace in traces)

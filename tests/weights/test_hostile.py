@@ -1,0 +1,259 @@
+"""Checkpoints that ask for more than they hold, for code, or for what cannot be: one line each, before memory is taken."""
+
+import copy
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from PIL import Image
+
+from c2c_jax.errors import CheckpointError
+from c2c_jax.spaces import load_space
+from c2c_jax.weights.folders import EMBEDDED, checkpoint_folder
+
+HUGE = 10**9
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EMBEDDED / "clip", tmp_path / "clip"))
+
+
+@pytest.fixture
+def clap(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EMBEDDED / "clap", tmp_path / "clap"))
+
+
+def edit(path: Path, *keys: str, value: Any) -> None:
+    content = json.loads(path.read_text())
+    part = content
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    path.write_text(json.dumps(content))
+
+
+def refusal(folder: Path, **options: Any) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load_space(str(folder), **options)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("vision_config", name)
+        for name in ("num_hidden_layers", "hidden_size", "intermediate_size", "image_size", "patch_size", "num_channels")
+    ]
+    + [("text_config", name) for name in ("num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings")]
+    + [("projection_dim",)],
+    ids=lambda keys: keys[-1],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [HUGE, 120])
+def test_sizes_of_clip_out_of_reason(clip, keys, value):
+    edit(clip / "config.json", *keys, value=value)
+    told = refusal(clip)
+    assert keys[-1] in told or "the weights hold" in told or "not of one model" in told or "multiple" in told
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["spec_size", "num_mel_bins", "window_size", "hidden_size", "patch_embeds_hidden_size", "mlp_ratio", "patch_size"],
+)
+def test_sizes_of_clap_out_of_reason(clap, name):
+    edit(clap / "config.json", "audio_config", name, value=HUGE)
+    assert name in refusal(clap)
+
+
+def test_many_stages_and_blocks(clap):
+    edit(clap / "config.json", "audio_config", "depths", value=[2, HUGE])
+    assert "at `$.depths[1]`" in refusal(clap)
+    edit(clap / "config.json", "audio_config", "depths", value=[2, 100])
+    assert "asks for 100 layers in audio_model.audio_encoder.layers.1.blocks, and the weights hold 2" in refusal(clap)
+    edit(clap / "config.json", "audio_config", "depths", value=[2] * 1000)
+    assert "depths" in refusal(clap)
+
+
+def test_as_many_labels_as_one_likes(clip):
+    """transformers would make a name for each of them."""
+    expected = load_space(str(clip)).encode_text(["a dog"])
+    edit(clip / "config.json", "num_labels", value=HUGE)
+    edit(clip / "config.json", "text_config", "num_labels", value=HUGE)
+    np.testing.assert_array_equal(load_space(str(clip)).encode_text(["a dog"]), expected)
+
+
+def fields(content: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in content.items():
+        yield (*before, key)
+        if isinstance(value, dict):
+            yield from fields(value, (*before, key))
+
+
+DELETED = object()
+ODD = [DELETED, None, [], {}, "x", True, -1, 10**30, 1e300]
+# What does not change a vector in inference, or has transformers' own default.
+HARMLESS = {
+    "architectures", "initializer_factor", "initializer_range", "logit_scale_init_value", "transformers_version",
+    "attention_dropout", "bos_token_id", "projection_dim", "model_type", "pad_token_id",
+}  # fmt: skip
+
+
+def test_every_field_of_a_config_as_something_else(clip):
+    """The vision tower's vector is the same, or that of transformers' default, or the config is refused."""
+    original = json.loads((clip / "config.json").read_text())
+    picture = [Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3))]
+    expected = load_space(str(clip), only="image").encode_image(picture)
+    refused = 0
+    for keys in (keys for keys in fields(original) if keys[0] != "text_config"):
+        for value in ODD:
+            content = copy.deepcopy(original)
+            part = content
+            for key in keys[:-1]:
+                part = part[key]
+            if value is DELETED:
+                del part[keys[-1]]
+            else:
+                part[keys[-1]] = value
+            (clip / "config.json").write_text(json.dumps(content))
+            try:
+                found = load_space(str(clip), only="image").encode_image(picture)
+            except CheckpointError as error:
+                assert "\n" not in str(error) and len(str(error)) < 1000
+                refused += 1
+                continue
+            if keys[-1] == "num_attention_heads" and value is DELETED:
+                continue  # transformers' 12 heads, which 96 units can have as well
+            np.testing.assert_array_equal(found, expected, err_msg=f"{keys} {value}")
+            assert keys[-1] in HARMLESS or value is DELETED or (keys[-1], value) == ("vision_config", {})
+    assert refused > 70
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"null", b"5", b'{"model_type": ["clip"]}', b'{"model_type": {}}', b"{" * 10**5, b'{"a": NaN}', b"\xff\xfe{}",
+     b'{"projection_dim": ' + b"9" * 5000 + b"}"],
+)  # fmt: skip
+def test_configs_of_another_root(clip, content):
+    (clip / "config.json").write_bytes(content)
+    assert "config.json" in refusal(clip)
+
+
+@pytest.mark.parametrize("value", [[], {}, "77", 0, -1, 1, 77.5, True, None])
+def test_lengths_that_no_text_has(clip, value):
+    edit(clip / "tokenizer_config.json", "model_max_length", value=value)
+    if value is None:  # transformers' default: no limit, but the tower's
+        assert load_space(str(clip)).max_tokens == 77
+    else:
+        assert "tokenizer" in refusal(clip)
+
+
+def test_a_length_as_transformers_writes_none(clip):
+    edit(clip / "tokenizer_config.json", "model_max_length", value=1000000000000000019884624838656)
+    assert load_space(str(clip)).max_tokens == 77
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 10**5, b"{}", b"[]", b'{"model": {"type": "BPE", "vocab": [], "merges": {}}}', b"\0"]
+)
+def test_tokenizers_that_are_none(clip, content):
+    (clip / "tokenizer.json").write_bytes(content)
+    assert "tokenizer" in refusal(clip)
+
+
+def test_tokenizers_of_another_model(clip, clap):
+    edit(clip / "config.json", "text_config", "eos_token_id", value=5)
+    assert "eos_token_id 5, with which the tokenizer" in refusal(clip)
+    edit(clap / "config.json", "text_config", "pad_token_id", value=7)
+    assert "pad_token_id 7, and the tokenizer" in refusal(clap)
+
+
+def test_tokens_beyond_the_towers_words(clip):
+    """jax would look them up all the same, and give a vector."""
+    tensors = safetensors.numpy.load_file(clip / "model.safetensors")
+    name = "text_model.embeddings.token_embedding.weight"
+    tensors[name] = np.ascontiguousarray(tensors[name][:1000])
+    safetensors.numpy.save_file(tensors, clip / "model.safetensors", {"format": "pt"})
+    edit(clip / "config.json", "text_config", "vocab_size", value=1000)
+    edit(clip / "config.json", "text_config", "eos_token_id", value=2)
+    with pytest.raises(CheckpointError, match="gives token 1023, and its text tower has 1000"):
+        load_space(str(clip)).encode_text(["a dog"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_weights_that_are_not_finite(clip, value):
+    tensors = safetensors.numpy.load_file(clip / "model.safetensors")
+    name = "vision_model.encoder.layers.0.mlp.fc1.weight"
+    tensors[name] = tensors[name].astype(np.float64)
+    tensors[name][3, 5] = value
+    safetensors.numpy.save_file(tensors, clip / "model.safetensors", {"format": "pt"})
+    assert f"tensor {name} has values that are not finite" in refusal(clip, only="image")
+
+
+def test_weights_of_zeros_and_of_integers(clip):
+    tensors = safetensors.numpy.load_file(clip / "model.safetensors")
+    name = "visual_projection.weight"
+    safetensors.numpy.save_file({**tensors, name: 0 * tensors[name]}, clip / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="vectors that are zero or not finite"):
+        load_space(str(clip), only="image").encode_image([Image.new("RGB", (9, 9), "red")])
+    tensors[name] = (100 * tensors[name]).astype(np.int8)
+    safetensors.numpy.save_file(tensors, clip / "model.safetensors", {"format": "pt"})
+    assert f"tensor {name} is int8; expected floats" in refusal(clip, only="image")
+
+
+def shard(folder: Path, weight_map: Any) -> None:
+    (folder / "model.safetensors").rename(folder / "whole.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+@pytest.mark.parametrize(
+    ("weight_map", "told"),
+    [
+        (None, "weight_map"),
+        ([], "weight_map"),
+        ({"a": 5}, "weight_map"),
+        ({"a": "../clip/whole.safetensors"}, "expected names of files beside it"),
+        ({"a": "/etc/passwd"}, "expected names of files beside it"),
+        ({"a": ""}, "expected names of files beside it"),
+        ({"a": "model-00002-of-00002.safetensors"}, "lacks model-00002-of-00002.safetensors"),
+        ({"a": "config.json"}, "config.json"),
+    ],
+)  # fmt: skip
+def test_lists_of_shards(clip, weight_map, told):
+    shard(clip, weight_map)
+    assert told in refusal(clip)
+
+
+def test_one_tensor_in_two_shards(clip):
+    shard(clip, {"a": "whole.safetensors", "b": "other.safetensors"})
+    shutil.copy(clip / "whole.safetensors", clip / "other.safetensors")
+    assert "as another shard does" in refusal(clip)
+
+
+def test_other_files_are_named(clip):
+    (clip / "model.safetensors").rename(clip / "model.safetensors.incomplete")
+    assert "found model.safetensors.incomplete" in refusal(clip)
+
+
+@pytest.mark.parametrize(
+    "name", ["a\0b", "a\nb", "x" * 5000, "~nosuchuser/clip", "~nosuchuser/clip:text_encoder", "\udcff"]
+)
+def test_names_that_no_checkpoint_has(name):
+    for load in (load_space, checkpoint_folder):
+        with pytest.raises(CheckpointError) as caught:
+            load(name)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+def test_a_missing_file_of_laion(tmp_path):
+    with pytest.raises(
+        CheckpointError, match=r"no file .*630k-audioset-best.pt; .* `hf download lukewys/laion_clap 630k-"
+    ):
+        load_space("630k-audioset-best.pt")
+    with pytest.raises(CheckpointError, match="no file .*; download it"):
+        load_space(str(tmp_path / "audioldm-s-full.ckpt"))

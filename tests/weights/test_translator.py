@@ -1,0 +1,204 @@
+"""Bundles that are not what they say: refused in one line, by the loader and by the twin alike."""
+
+import copy
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from c2c_jax.errors import C2CError
+from c2c_jax.publishing.card import model_card
+from c2c_jax.torch import Translator
+from c2c_jax.torch import translator as twins_file
+from c2c_jax.weights.folders import EMBEDDED
+from c2c_jax.weights.translator import load_bundle, read_metrics
+
+SOURCE = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
+HUGE = 10**9
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    for name in ("config.json", "model.safetensors"):  # the README aside
+        (tmp_path / name).write_bytes((EMBEDDED / "translator" / name).read_bytes())
+    return tmp_path
+
+
+def edit(folder: Path, *keys: str, value: Any) -> None:
+    content = json.loads((folder / "config.json").read_text())
+    part = content
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    (folder / "config.json").write_text(json.dumps(content))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(C2CError) as caught:
+        load_bundle(folder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000 and str(folder) in str(caught.value)
+    return str(caught.value)
+
+
+def twins_refusal(folder: Path) -> str:
+    with pytest.raises(ValueError) as caught:
+        Translator.from_pretrained(folder)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000 and str(folder) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["source_dim", "target_dim", "width", "depth", "heads", "mlp_width"])
+@pytest.mark.parametrize("value", [HUGE, 10**30, 0, -1, "x", None, [], {}, True, 1.5])
+def test_sizes_that_no_translator_has(bundle, field, value):
+    edit(bundle, "translator", field, value=value)
+    assert field in refusal(bundle)
+    assert field in twins_refusal(bundle)
+
+
+@pytest.mark.parametrize(("field", "value"), [("depth", 100), ("width", 24_000), ("target_dim", 60_000)])
+def test_sizes_beyond_the_weights(bundle, field, value):
+    edit(bundle, "translator", field, value=value)
+    assert "not of one model" in (told := refusal(bundle)) or "gap statistic" in told
+    assert "depth" in (told := twins_refusal(bundle)) or "size mismatch" in told or "gap statistic" in told
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("translator", "kind"), {}), (("translator", "kind"), "x"), (("translator", "input_norm"), []),
+        (("translator", "dropout"), -1), (("translator", "clamp"), "x"), (("translator", "linear_first"), 1),
+        (("translator",), None), (("translator",), []), (("memory", "share"), []), (("memory", "temperature"), 0),
+        (("memory",), {}), (("memory",), 5), (("format",), [2]), (("format",), None), (("format",), 3),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_both_readers_check(bundle, keys, value):
+    edit(bundle, *keys, value=value)
+    refusal(bundle)
+    twins_refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("metrics", "held_out"), "x"), (("metrics", "recall@5"), []), (("metrics", "recall@5"), None),
+        (("metrics", "step"), 10**40), (("metrics",), []), (("source", "dim"), "64"), (("source", "name"), {}),
+        (("source", "fingerprint"), 5), (("source", "fingerprint"), "a" * 10**5), (("target",), "x"), (("recipe",), []),
+        (("recipe", "seed"), "x"), (("recipe", "data"), []), (("recipe", "data", "captions"), 5),
+        (("recipe", "data", "holdout"), {}), (("recipe", "objective", "kind"), []),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_cards_and_reports_read(bundle, keys, value):
+    edit(bundle, *keys, value=value)
+    refusal(bundle)
+    with pytest.raises(C2CError):
+        read_metrics(bundle)
+    Translator.from_pretrained(bundle)  # which reads none of it
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{" * 10**5, b'{"format": ' + b"9" * 5000 + b"}", b"\xff{}"])
+def test_configs_that_are_none(bundle, content):
+    (bundle / "config.json").write_bytes(content)
+    refusal(bundle)
+    twins_refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"\xff" * 99, b"<html>", None]
+)
+def test_weights_that_are_none(bundle, content):
+    path = bundle / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10] if content is None else content)
+    refusal(bundle)
+    twins_refusal(bundle)
+
+
+def test_weights_that_are_not_finite(bundle):
+    tensors = safetensors.numpy.load_file(bundle / "model.safetensors")
+    tensors["linear.weight"] = tensors["linear.weight"].copy()
+    tensors["linear.weight"][2, 3] = np.nan
+    safetensors.numpy.save_file(tensors, bundle / "model.safetensors")
+    assert "linear.weight has values that are not finite" in refusal(bundle)
+    assert "linear.weight has values that are not finite" in twins_refusal(bundle)
+
+
+def fields(content: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in content.items():
+        yield (*before, key)
+        if isinstance(value, dict):
+            yield from fields(value, (*before, key))
+
+
+def test_every_field_as_something_else(bundle, monkeypatch):
+    """A bundle loads whole, with the same vectors and a card, or is refused."""
+    original = json.loads((bundle / "config.json").read_text())
+    expected = np.asarray(load_bundle(bundle).translator(jnp.asarray(SOURCE)))
+    refused = 0
+    for keys in fields(original):
+        for value in ([], {}, "x", None, -1, 10**30, 0.5):
+            content = copy.deepcopy(original)
+            part = content
+            for key in keys[:-1]:
+                part = part[key]
+            part[keys[-1]] = value
+            (bundle / "config.json").write_text(json.dumps(content))
+            try:
+                found = load_bundle(bundle)
+            except C2CError as error:
+                assert "\n" not in str(error) and len(str(error)) < 1000
+                refused += 1
+                continue
+            assert model_card(found, "x")
+            if keys not in (("translator", "clamp"), ("translator", "input_norm")):
+                np.testing.assert_array_equal(
+                    found.translator(jnp.asarray(SOURCE)), expected, err_msg=f"{keys} {value}"
+                )
+    assert refused > 150
+
+
+@pytest.mark.parametrize(
+    ("vectors", "kind", "told"),
+    [
+        (SOURCE, TypeError, "pass torch.as_tensor"),
+        ([[1.0] * 64], TypeError, "pass torch.as_tensor"),
+        (torch.ones(64), ValueError, "(B, 64), found (64,): pass one vector as vector[None]"),
+        (torch.ones(2, 63), ValueError, "(B, 64), found (2, 63)"),
+        (torch.ones(2, 3, 64), ValueError, "found (2, 3, 64)"),
+        (torch.ones(2, 64, dtype=torch.float64), TypeError, "pass vectors.to(torch.float32)"),
+        (torch.ones(2, 64, dtype=torch.int64), TypeError, "expected torch.float32 vectors, found torch.int64"),
+        (torch.ones(2, 64).half(), TypeError, "found torch.float16"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_the_twin_takes(bundle, vectors, kind, told):
+    spec = importlib.util.spec_from_file_location("copied", twins_file.__file__)  # without the tests' type checker
+    copied = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copied)
+    twin = copied.Translator.from_pretrained(bundle)
+    for call in (twin, twin.from_image):
+        with pytest.raises(kind) as caught:
+            call(vectors)
+        assert told in str(caught.value)
+
+
+@torch.no_grad()
+def test_the_twin_in_another_precision(bundle):
+    """As any torch module; float64 is also what float32 is right by."""
+    expected = np.asarray(load_bundle(bundle).translator(jnp.asarray(SOURCE)))
+    double = Translator.from_pretrained(bundle).double()
+    found = double(torch.from_numpy(SOURCE).double())
+    assert found.dtype == torch.float64
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    image = Translator.from_pretrained(bundle).from_image(torch.from_numpy(SOURCE))
+    np.testing.assert_allclose(double.from_image(torch.from_numpy(SOURCE).double()), image, atol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = Translator.from_pretrained(bundle)(torch.from_numpy(SOURCE))
+    np.testing.assert_allclose(half.float(), expected, atol=0.1)
