@@ -72,4 +72,4 @@ def sound_vectors(
 
 def _mels_of(path: Path, recipe: MelRecipe) -> tuple[Mels, list[str]]:
     notes: list[str] = []
-    return recipe([read_sound(path, recipe.sample_rate, recipe.max_seconds, on_note=notes.append)]), notes
+    return recipe([read_sound(path, recipe.sample_rate, recipe.max_seconds, notes.append)]), notes

@@ -44,7 +44,7 @@ def report(note: str) -> None:
 
 
 def read_sound(
-    path: Path, sample_rate: int, max_seconds: float | None = None, *, on_note: Callable[[str], None] = report
+    path: Path, sample_rate: int, max_seconds: float | None = None, on_note: Callable[[str], None] = report
 ) -> Float[np.ndarray, "samples"]:
     """Reads one sound as float32 at `sample_rate` (Hz), full scale being -1 to 1: the mean of its channels, resampled
     by soxr's best quality.

@@ -1,5 +1,7 @@
 """Sound files to CLAP vectors: in order, the readable ones, and what is wrong with the others."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -45,6 +47,34 @@ def test_vectors_and_errors(tmp_path, space):
     expected = space.encode_audio([read_sound(path, 48_000) for path in vectors])
     np.testing.assert_allclose(np.stack(list(vectors.values())), expected, atol=1e-5, rtol=0)
     assert np.ptp(expected, axis=0).max() > 0.01
+
+
+def test_what_is_read_only_in_part_is_noted_in_order(tmp_path, space):
+    """The vector of a sound whose channels cancel is that of one of them; a silent start leaves no sound out."""
+    rng = np.random.default_rng(0)
+    one = (rng.normal(size=48_000) / 10).astype(np.float32)
+    assert space.require_mels().max_seconds == 1
+    late = np.concatenate([np.zeros(3 * 48_000), rng.normal(size=2 * 48_000) / 10]).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", np.stack([one, -one], axis=1), 48_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.wav", one, 48_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "c.wav", late, 48_000, subtype="FLOAT")
+    paths, notes = [tmp_path / name for name in ("c.wav", "b.wav", "a.wav")], []
+    vectors, errors = sound_vectors(paths, space, on_note=notes.append)
+    assert list(vectors) == paths and not errors
+    np.testing.assert_allclose(vectors[paths[2]], vectors[paths[1]], atol=1e-5)
+    expected = space.encode_audio([late[3 * 48_000 : 4 * 48_000]])[0]
+    np.testing.assert_allclose(vectors[paths[0]], expected, atol=1e-5)
+    assert [note.split(" ")[0] for note in notes] == [str(paths[0]), str(paths[2])]
+
+
+@pytest.mark.parametrize("name", ["pipe.wav", "zero.wav", "short.wav"])
+def test_what_is_left_out_with_its_reason(tmp_path, space, name):
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "zero.wav").symlink_to("/dev/zero")
+    soundfile.write(tmp_path / "short.wav", np.full(10, 0.1), 48_000)
+    vectors, (error,) = sound_vectors([tmp_path / name], space)
+    reason = {"pipe.wav": "a named pipe", "zero.wav": "a device", "short.wav": "lasts 0.208 ms"}[name]
+    assert not vectors and reason in str(error)
 
 
 def test_none_and_one(tmp_path, space):

@@ -81,6 +81,8 @@ def _read_au(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
     body, size = (int.from_bytes(head[place : place + 4], order) for place in (4, 8))
     if body < 24 or start + body > end:
         raise BrokenSoundError("is truncated or damaged: its samples should start behind its end")
+    if body > HEAD:
+        layout.notes.append(f"says that its samples begin at byte {body:,}; what is before them is not read")
     found, behind = size_of_samples(file, start, start + body, size, end, BYTES, layout)
     pieces: list[Piece] = [(start, start + body + found)]
     if found != size:

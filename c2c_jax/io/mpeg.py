@@ -122,10 +122,12 @@ class _Frames:
 
 def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
     """Adds a stream for each of the MPEG files that were joined to one; gives the file's end."""
-    frames, runs = _Frames(file, end), list[_Run]()
+    frames, runs, impossible = _Frames(file, end), list[_Run](), 0
     position = frames.next_row(start)
     if position is None:
         raise BrokenSoundError("holds no MPEG audio frames: get the sound again, or convert it")
+    if not is_padding(file, start, position):
+        layout.notes.append(f"begins with {position - start:,} bytes that are no sound; what is behind them is read")
     while position < end:
         head = head_of(frames.at(position, 4))
         if head and not (runs and head.kind == runs[-1].head.kind) and not frames.is_row(position):
@@ -138,6 +140,7 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
                 )
             if not has_tag:
                 runs[-1].add(position, position + head.length)
+                impossible += head.layer == 3 and not _is_possible(head, frames.at(position, 6 + head.side))
             position += head.length
         elif tag := _tag_size(frames.at(position, 32)):
             position += tag
@@ -151,6 +154,8 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
         else:
             layout.notes.append(f"ends in {end - position:,} bytes that are no sound; what is before them is read")
             break
+    if impossible:
+        layout.notes.append(f"has {impossible:,} damaged MPEG frames, which give silence or noise")
     for run in runs:
         if run.tag and _is_damaged(run.tag, 4 + run.head.side):
             layout.notes.append(
@@ -158,6 +163,24 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
             )
         layout.streams.append(_stream(run))
     return end
+
+
+def _is_possible(head: Head, frame: bytes) -> bool:
+    """Whether the side information of a frame of layer 3 agrees with itself, as its decoder asks (section 2.4.1.7)."""
+    start, is_first, channels = 4 + 2 * (~frame[1] & 1), head.version == 3, 1 if head.is_mono else 2
+    side, left = int.from_bytes(frame[start : start + head.side], "big"), 8 * head.side
+    before = side >> (left - (9 if is_first else 8))  # bytes of earlier frames that this one uses
+    left -= (9 + (5 if head.is_mono else 3) + 4 * channels) if is_first else 8 + channels
+    width, flag = (59, 33) if is_first else (63, 38)
+    bits = 0
+    for _ in range(2 * channels if is_first else channels):
+        left -= width
+        one = side >> left
+        bits += one >> (width - 12) & 0xFFF
+        has_window, window = one >> (width - 1 - flag) & 1, one >> (width - 3 - flag) & 3
+        if one >> (width - 21) & 0x1FF > 288 or (has_window and not window):
+            return False
+    return bits <= 8 * (before + head.length - start - head.side)
 
 
 def _has_tag(head: Head, frame: bytes) -> bool:
@@ -170,8 +193,10 @@ def _has_tag(head: Head, frame: bytes) -> bool:
 
 def _is_damaged(tag: bytes, place: int) -> bool:
     """Whether the checksum of what LAME wrote is wrong, CRC-16 of 190 bytes; 0: none was written."""
-    if tag[36:40] == b"VBRI" or tag[place + 7] & 15 != 15:
-        return tag[place : place + 4] not in (b"Xing", b"Info") and tag[36:40] != b"VBRI"
+    if tag[36:40] == b"VBRI":
+        return False
+    if tag[place : place + 4] not in (b"Xing", b"Info") or tag[place + 7] & 15 != 15:
+        return tag[place + LAME : place + LAME + 4] == b"LAME"
     end, state = place + LAME + 34, 0
     for byte in tag[:end]:
         state ^= byte

@@ -145,6 +145,14 @@ def test_joined_files_of_different_kinds(tmp_path):
     assert "different rates or channels" in refusal(tmp_path / "a.wav", one + two)
 
 
+def test_samples_that_begin_late(tmp_path):
+    content = write(tmp_path / "a.au", "AU", "PCM_16")
+    found, notes = read(tmp_path / "a.au", content[:4] + (10_024).to_bytes(4, "big") + b"\xff" * 4 + content[12:])
+    np.testing.assert_allclose(found, samples()[5000:, 0], atol=1e-7)
+    assert "begin at byte 10,024" in notes
+    assert "behind its end" in refusal(tmp_path / "a.au", content[:4] + b"\x7f" * 4 + content[8:])
+
+
 def test_two_chunks_of_samples(tmp_path):
     content = write(tmp_path / "a.wav", "WAV", "PCM_16")
     second = b"data" + (2000).to_bytes(4, "little") + bytes(2000)

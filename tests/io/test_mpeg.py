@@ -122,10 +122,26 @@ def test_damage_in_the_middle(tmp_path):
         junk = np.random.default_rng(0).integers(0, 256, 3000, np.uint8).tobytes()
         assert "is damaged: bytes" in refusal(tmp_path / "a.mp3", bare[:middle] + junk + bare[middle + 3000 :])
         assert "is damaged: bytes" in refusal(tmp_path / "a.mp3", bare[:middle] + b"words" + bare[middle:])
+    _, notes = read(tmp_path / "a.mp3", content[:100] + stripped(content)[: len(content) // 2])  # and the Xing frame
+    assert "begins with 100 bytes that are no sound" in notes
     found, notes = read(tmp_path / "a.mp3", content + b"words, words and more words")
     assert len(found) == 5 * RATE and "ends in 27 bytes that are no sound" in notes
     found, notes = read(tmp_path / "a.mp3", content + bytes(1000))
     assert len(found) == 5 * RATE and not notes
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(24_000, 1), (24_000, 2), (48_000, 1), (48_000, 2)])
+def test_damage_in_the_side_information(tmp_path, capfd, rate, channels):
+    """All ones: more samples than there are, of a length that no frame holds. The frame is counted and reported."""
+    content = bytearray(mp3(tmp_path / "a.mp3", 2, rate, channels))
+    place = 0
+    for number in range(11):
+        head = head_of(bytes(content[place : place + 4]))
+        if number == 5 or number == 10:
+            content[place + 4 : place + 4 + head.side] = b"\xff" * head.side
+        place += head.length
+    found, notes = read(tmp_path / "a.mp3", bytes(content))
+    assert "has 2 damaged MPEG frames" in notes and len(found) == 2 * RATE
 
 
 def test_a_large_tag_is_not_read(tmp_path):
