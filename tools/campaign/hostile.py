@@ -15,7 +15,7 @@ import numpy as np
 from tools.campaign.readers import Reader
 from tools.campaign.verdicts import MARK
 
-Attack = tuple[str, str, Callable[[Path], None]]
+Attack = tuple[str, str, Callable[[Path], object]]
 CODE = f"open({MARK!r}, 'w').close()"
 
 
@@ -43,11 +43,11 @@ def of(reader: Reader, path: Path) -> Iterator[Attack]:
 CHECKPOINTS = ("clip", "clap", "audioldm", "shards")
 
 
-def _written(content: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(content) and None
+def _written(content: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(content)
 
 
-def _patched(place: int, content: bytes) -> Callable[[Path], None]:
+def _patched(place: int, content: bytes) -> Callable[[Path], object]:
     def apply(path: Path) -> None:
         data = path.read_bytes()
         path.write_bytes(data[:place] + content + data[place + len(content) :])
@@ -70,7 +70,11 @@ def _png(width: int, height: int, rows: int) -> bytes:
 
 
 def _pngs() -> Iterator[Attack]:
-    yield "bomb", "20,000 × 20,000 pixels in 400 kB", lambda path: path.write_bytes(_png(20_000, 20_000, 20_000)) and None
+    yield (
+        "bomb",
+        "20,000 × 20,000 pixels in 400 kB",
+        lambda path: path.write_bytes(_png(20_000, 20_000, 20_000)),
+    )
     yield "lie", "a header of 2^31 pixels", _written(_png(2**20, 2**11, 1))
     yield "short", "a third of its rows", _written(_png(300, 300, 100))
     text = b"a\0\0" + zlib.compress(bytes(200 * 2**20), 9)
@@ -131,13 +135,15 @@ def _npys() -> Iterator[Attack]:
     yield "minus", "a header of -1 rows", _written(header((-1, 24)) + bytes(400))
     yield "flat", "one axis", _written(header((100,)) + bytes(400))
     yield "objects", "Python objects that run code", _written(header((1,), "|O") + pickle.dumps([Payload()]))
-    yield "brackets", "a header of many brackets", _written(
-        b"\x93NUMPY\x01\x00" + struct.pack("<H", 60_000) + b"(" * 60_000
+    yield (
+        "brackets",
+        "a header of many brackets",
+        _written(b"\x93NUMPY\x01\x00" + struct.pack("<H", 60_000) + b"(" * 60_000),
     )
 
 
 def _npzs() -> Iterator[Attack]:
-    def packed(content: bytes, repeats: int = 1) -> Callable[[Path], None]:
+    def packed(content: bytes, repeats: int = 1) -> Callable[[Path], object]:
         def apply(path: Path) -> None:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
@@ -160,7 +166,7 @@ def _npzs() -> Iterator[Attack]:
 
 
 def _tensors() -> Iterator[Attack]:
-    def lying(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def lying(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], object]:
         def apply(path: Path) -> None:
             data = path.read_bytes()
             size = struct.unpack("<Q", data[:8])[0]
@@ -179,8 +185,10 @@ def _tensors() -> Iterator[Attack]:
     yield "shape", "a tensor of 10^12 numbers", lying(lambda header: first(header).update(shape=[10**6, 10**6]))
     yield "dtype", "a tensor of float8", lying(lambda header: first(header).update(dtype="F8_E4M3"))
     yield "beyond", "a tensor beyond the end", lying(lambda header: first(header).update(data_offsets=[0, 10**12]))
-    yield "renamed", "a tensor of another name", lying(
-        lambda header: header.update(other=header.pop(next(name for name in header if name != "__metadata__")))
+    yield (
+        "renamed",
+        "a tensor of another name",
+        lying(lambda header: header.update(other=header.pop(next(name for name in header if name != "__metadata__")))),
     )
     yield "nan", "a tensor that is not finite", _not_finite
 
@@ -212,7 +220,11 @@ def _pickles() -> Iterator[Attack]:
     yield "nested", "a nested object in place of a state dict", nested
 
 
-MODULE = f"{CODE}\nfrom transformers import PreTrainedTokenizerFast, CLIPConfig\nclass Own(PreTrainedTokenizerFast): pass\nclass OwnConfig(CLIPConfig): pass\n"
+MODULE = f"""{CODE}
+from transformers import CLIPConfig, PreTrainedTokenizerFast
+class Own(PreTrainedTokenizerFast): pass
+class OwnConfig(CLIPConfig): pass
+"""
 AUTO = {"AutoTokenizer": ["own.Own", "own.Own"], "AutoConfig": "own.OwnConfig", "AutoModel": "own.Own",
         "AutoImageProcessor": "own.Own", "AutoProcessor": "own.Own", "AutoFeatureExtractor": "own.Own"}  # fmt: skip
 
