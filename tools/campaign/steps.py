@@ -93,7 +93,7 @@ def torn_at(size: int) -> None:
 
 
 def no_room_beyond(size: int) -> None:
-    """Writes fail that would make any file larger than `size` bytes, as on a full disk; stderr, a file too, has room."""
+    """Writes fail that would make any file larger than `size` bytes, as on a full disk, but for stderr."""
     size = max(size, STDERR)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
