@@ -9,7 +9,7 @@ DEMO := build/demo
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint setup clean campaign
 
 setup: $(READY)
 
@@ -26,6 +26,9 @@ lint: $(READY)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+
+campaign: $(READY)
+	$(PYTHON) -m tools.campaign all --seed 0 --json build/campaign/records.json
 
 demo: $(READY)
 	rm -rf $(DEMO)

@@ -20,11 +20,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.campaign.cases import Case, Context, Record, read_records, report, run_cases, table
+from tools.campaign.cases import Case, Context, Record, evenly, read_records, report, run_cases, table
 from tools.campaign.process import warm_up
 
 KINDS = ("kills", "targeted", "disks", "mutations", "directed")
-CASES = {"kills": 200, "mutations": 2000, "directed": 400}
+CASES = {"kills": 200, "mutations": 2000, "directed": 800}
 EVERY_SECONDS = 10  # a line of progress
 
 
@@ -77,9 +77,9 @@ def cases_of(kind: str, args: argparse.Namespace, context: Context) -> list[Case
     if kind == "kills":
         return kills.random_cases(args.seed, count, names)
     if kind == "targeted":
-        return kills.targeted_cases(context, names)[:count]
+        return evenly(kills.targeted_cases(context, names), count)
     if kind == "disks":
-        return disks.cases(context, names)[:count]
+        return evenly(disks.cases(context, names), count)
     if kind == "mutations":
         return mutations.random_cases(args.seed, count, names)
     return mutations.directed_cases(context, count, names)

@@ -10,6 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from tools.campaign.inputs import Inputs
 
@@ -131,6 +132,16 @@ def read_records(notes: Path) -> dict[str, Record]:
     lines = notes.read_text(encoding="utf-8").splitlines(keepends=True) if notes.is_file() else []
     records = (Record(**json.loads(line)) for line in lines if line.endswith("\n"))
     return {record.key: record for record in records}
+
+
+T = TypeVar("T")
+
+
+def evenly(things: Sequence[T], count: int) -> list[T]:
+    """`count` of some things, spread over all of them; all where there are fewer."""
+    if len(things) <= count:
+        return list(things)
+    return [things[len(things) * number // count] for number in range(count)]
 
 
 def table(records: Iterable[Record]) -> str:

@@ -34,7 +34,7 @@ class Aimed:
     key: str
     how: str
     file: str
-    apply: Callable[[Path], None]
+    apply: Callable[[Path], object]
     is_field: bool = False
     is_strict: bool = False
 
@@ -50,7 +50,7 @@ def aimed(reader: Reader, folder: Path) -> Iterator[Aimed]:
     for number, path in enumerate(sorted(firsts.values())):
         file = path.relative_to(folder).as_posix()
 
-        def one(key: str, how: str, apply: Callable[[Path], None], file: str = file, **more: bool) -> Aimed:
+        def one(key: str, how: str, apply: Callable[[Path], object], file: str = file, **more: bool) -> Aimed:
             return Aimed(key=f"{file.replace('/', '_')}-{key}", how=f"{file}: {how}", file=file, apply=apply, **more)
 
         for key, how, apply in list(_replaced())[number % turns :: turns]:
@@ -79,7 +79,7 @@ def aimed(reader: Reader, folder: Path) -> Iterator[Aimed]:
             yield one(key, how, apply, is_strict=True)
 
 
-def _replaced() -> Iterator[tuple[str, str, Callable[[Path], None]]]:
+def _replaced() -> Iterator[tuple[str, str, Callable[[Path], object]]]:
     yield "empty", "empty", _writing(b"")
     yield "pointer", "a pointer of Git LFS", _writing(POINTER)
     yield "page", "a page of HTML", _writing(PAGE)
@@ -93,7 +93,7 @@ def _replaced() -> Iterator[tuple[str, str, Callable[[Path], None]]]:
     yield "loop", "a link to itself", _placing(lambda path: path.symlink_to(path.name))
 
 
-def _texts(suffix: str) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
+def _texts(suffix: str) -> Iterator[tuple[str, str, Callable[[Path], object]]]:
     yield "utf-16", "in UTF-16", _changing(lambda data: data.decode().encode("utf-16"))
     yield "latin-1", "with a byte that is not UTF-8", _changing(lambda data: data.replace(b"a", b"\xe9", 1))
     yield "bom", "with a byte order mark", _changing(lambda data: b"\xef\xbb\xbf" + data)
@@ -107,15 +107,15 @@ def _texts(suffix: str) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
         yield "root", "a line that is null", _changing(lambda data: data + b"null\n5\n[]\n")
 
 
-def _writing(content: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(content) and None
+def _writing(content: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(content)
 
 
-def _changing(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(change(path.read_bytes())) and None
+def _changing(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(change(path.read_bytes()))
 
 
-def _placing(make: Callable[[Path], Any]) -> Callable[[Path], None]:
+def _placing(make: Callable[[Path], Any]) -> Callable[[Path], object]:
     def apply(path: Path) -> None:
         path.unlink()
         make(path)
@@ -152,7 +152,7 @@ def _fields(value: Any, before: str) -> Iterator[tuple[str, Any]]:
         yield from _fields(inner, f"{before}{key}/")
 
 
-def _field(name: str, value: str | None) -> Callable[[Path], None]:
+def _field(name: str, value: str | None) -> Callable[[Path], object]:
     """Puts JSON in a field's place, or takes the field away."""
 
     def apply(path: Path) -> None:

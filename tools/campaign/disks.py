@@ -1,10 +1,11 @@
-"""Verbs on a disk that is full or may not be written to: refused in one line, nothing lost, and right once there is room.
+"""Verbs on a full or read-only disk: refused in one line, nothing lost, and right once there is room.
 
 As root the disk is a small one in memory, and a folder is made read-only by mounting it so; else a limit on the size of
 files and the folder's permissions stand for them.
 """
 
 import contextlib
+import functools
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -28,13 +29,13 @@ def cases(context: Context, names: Sequence[str] = tuple(VERBS)) -> list[Case]:
                 Case(
                     key=f"disks-{one.name}-{share:g}", kind="full disk", group=one.name,
                     how=f"room for {share:.0%} of what it writes", flags="disks",
-                    run=lambda context, place, one=one, share=share: _full(one, share, context, place),
+                    run=functools.partial(_full, one, share),
                 )
             )  # fmt: skip
         found.append(
             Case(
                 key=f"disks-{one.name}-read-only", kind="read-only", group=one.name, how="a read-only folder",
-                flags="disks", run=lambda context, place, one=one: _read_only(one, context, place),
+                flags="disks", run=functools.partial(_read_only, one),
             )
         )  # fmt: skip
     return found
@@ -71,7 +72,7 @@ def _full(one: Verb, share: float, context: Context, place: Path) -> Outcome:
         folder = prepare(one, context.inputs, disk / "folder")
         before = _used(disk)
         room = max(_size(written) - _size(folder), 8192)
-        size = before + int(share * room)
+        size = max(before + int(share * room), 4096)  # 0 would be no limit, for good
         subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
         ended = one.run(folder, place / "log")
         kept = [("lost", f"on the full disk {name} changed") for name in _changed(one, folder, context)]

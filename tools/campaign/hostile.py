@@ -15,7 +15,7 @@ import numpy as np
 from tools.campaign.readers import Reader
 from tools.campaign.verdicts import MARK
 
-Attack = tuple[str, str, Callable[[Path], None]]
+Attack = tuple[str, str, Callable[[Path], object]]
 CODE = f"open({MARK!r}, 'w').close()"
 
 
@@ -43,11 +43,11 @@ def of(reader: Reader, path: Path) -> Iterator[Attack]:
 CHECKPOINTS = ("clip", "clap", "audioldm", "shards")
 
 
-def _written(content: bytes) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(content) and None
+def _written(content: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(content)
 
 
-def _patched(place: int, content: bytes) -> Callable[[Path], None]:
+def _patched(place: int, content: bytes) -> Callable[[Path], object]:
     def apply(path: Path) -> None:
         data = path.read_bytes()
         path.write_bytes(data[:place] + content + data[place + len(content) :])
@@ -73,7 +73,7 @@ def _pngs() -> Iterator[Attack]:
     yield (
         "bomb",
         "20,000 × 20,000 pixels in 400 kB",
-        lambda path: path.write_bytes(_png(20_000, 20_000, 20_000)) and None,
+        lambda path: path.write_bytes(_png(20_000, 20_000, 20_000)),
     )
     yield "lie", "a header of 2^31 pixels", _written(_png(2**20, 2**11, 1))
     yield "short", "a third of its rows", _written(_png(300, 300, 100))
@@ -143,7 +143,7 @@ def _npys() -> Iterator[Attack]:
 
 
 def _npzs() -> Iterator[Attack]:
-    def packed(content: bytes, repeats: int = 1) -> Callable[[Path], None]:
+    def packed(content: bytes, repeats: int = 1) -> Callable[[Path], object]:
         def apply(path: Path) -> None:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
@@ -166,7 +166,7 @@ def _npzs() -> Iterator[Attack]:
 
 
 def _tensors() -> Iterator[Attack]:
-    def lying(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def lying(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], object]:
         def apply(path: Path) -> None:
             data = path.read_bytes()
             size = struct.unpack("<Q", data[:8])[0]
@@ -220,7 +220,11 @@ def _pickles() -> Iterator[Attack]:
     yield "nested", "a nested object in place of a state dict", nested
 
 
-MODULE = f"{CODE}\nfrom transformers import PreTrainedTokenizerFast, CLIPConfig\nclass Own(PreTrainedTokenizerFast): pass\nclass OwnConfig(CLIPConfig): pass\n"
+MODULE = f"""{CODE}
+from transformers import CLIPConfig, PreTrainedTokenizerFast
+class Own(PreTrainedTokenizerFast): pass
+class OwnConfig(CLIPConfig): pass
+"""
 AUTO = {"AutoTokenizer": ["own.Own", "own.Own"], "AutoConfig": "own.OwnConfig", "AutoModel": "own.Own",
         "AutoImageProcessor": "own.Own", "AutoProcessor": "own.Own", "AutoFeatureExtractor": "own.Own"}  # fmt: skip
 

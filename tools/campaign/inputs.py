@@ -1,5 +1,6 @@
 """The small inputs of all cases, made once a folder by the project's own verbs."""
 
+import functools
 import json
 import os
 import shutil
@@ -106,15 +107,18 @@ def _verbs(*argv: str, needs: tuple[str, ...] = ()) -> Callable[[Inputs, Path], 
     return make
 
 
+def _stopped(place: Path, number: int, argv: list[str]) -> int:
+    stopping_before(place, number)
+    return verb(argv)
+
+
 def _unfinished(inputs: Inputs, place: Path) -> None:
     """A store of arrays whose process was killed before its manifest was written."""
     inputs.copy(("source.npy", "target.npy"), place)
     argv = ["embed", "--from-arrays", "source.npy", "target.npy", "--out", "unfinished"]
     for number in range(100, 0, -1):
         shutil.rmtree(place / "unfinished", ignore_errors=True)
-        call(
-            lambda number=number: stopping_before(place, number) or verb(argv), inputs.folder / ".log", place, BUILDING
-        )  # type: ignore[misc]
+        call(functools.partial(_stopped, place, number, argv), inputs.folder / ".log", place, BUILDING)
         if [*place.glob("unfinished/progress-*")] and not (place / "unfinished/manifest.json").exists():
             return
 

@@ -1,5 +1,6 @@
 """Verbs that are killed: at random moments, before every step of a replacement, in the middle of a write."""
 
+import functools
 import random
 import signal
 import time
@@ -7,13 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tools.campaign import steps
-from tools.campaign.cases import Case, Context, Outcome
+from tools.campaign.cases import Case, Context, Outcome, evenly
 from tools.campaign.process import Child, Ended, call
 from tools.campaign.verbs import LIMITS, VERBS, Unbroken, Verb, differences, prepare, unbroken
 
 ACT_SECONDS = 20.0  # in which a signal must have ended a process
 SWALLOWED = 0.3  # a share of the usual CPU time: what goes on for longer after a signal, and ends well, ignored it
 SIGNALS = (signal.SIGKILL,) * 7 + (signal.SIGTERM, signal.SIGINT, signal.SIGINT)
+ENDING_CPU = 0.5  # seconds: what any process may take to end
 # Exit codes after a signal. Training and embedding end well after SIGTERM: what is done is saved.
 CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (-15, 143), signal.SIGINT: (130,)}
 SAVING = ("embed", "grow", "repair", "train")
@@ -34,7 +36,7 @@ def random_cases(seed: int, count: int, names: Sequence[str] = tuple(VERBS)) -> 
             Case(
                 key=f"kills-{seed}-{number}-{one.name}", kind="kills", group=one.name, how=how,
                 flags=f"kills --seed {seed} --cases {number + 1}",
-                run=lambda context, place, one=one, blows=blows: _killed(one, blows, context, place),
+                run=functools.partial(_killed, one, blows),
             )
         )  # fmt: skip
     return cases
@@ -46,29 +48,25 @@ def targeted_cases(context: Context, names: Sequence[str] = tuple(VERBS), limit:
     cases = []
     for one in (VERBS[name] for name in names if VERBS[name].processes == 1):
         known = unbroken(one, context.inputs, context.unbroken)
-        blows = [Blow(step=number) for number in _spread(len(known.steps), limit)]
+        blows = [Blow(step=number) for number in evenly(range(len(known.steps)), limit)]
         if "exchange" in known.steps:
             first = known.steps.index("exchange")
-            blows += [Blow(step=number, fallback=True) for number in range(first, len(known.steps) + 3)]
-        sizes = sorted({path.stat().st_size for path in _written(one, known, context)})
-        blows += [Blow(torn=size - 1) for size in dict.fromkeys(sizes[n] for n in _spread(len(sizes), 3)) if size > 1]
+            blows += [Blow(step=number, fallback=True) for number in evenly(range(first, len(known.steps) + 3), limit)]
+        sizes = sorted({path.stat().st_size for path in _written(one, context)})
+        blows += [Blow(torn=size - 1) for size in evenly(sizes, 3) if size > 1]
         for number, blow in enumerate(blows):
             step = known.steps[blow.step] if blow.step is not None and blow.step < len(known.steps) else ""
             cases.append(
                 Case(
                     key=f"targeted-{one.name}-{number}", kind="targeted", group=one.name,
                     how=f"{blow}{f' ({step})' if step else ''}", flags="targeted",
-                    run=lambda context, place, one=one, blow=blow: _killed(one, [blow], context, place),
+                    run=functools.partial(_killed, one, [blow]),
                 )
             )  # fmt: skip
     return cases
 
 
-def _spread(count: int, most: int) -> list[int]:
-    return sorted({count * number // most for number in range(most)}) if count > most else list(range(count))
-
-
-def _written(one: Verb, known: Unbroken, context: Context) -> list[Path]:
+def _written(one: Verb, context: Context) -> list[Path]:
     folder = context.unbroken / f"{one.name}.0" / "folder"
     return [path for path in folder.rglob("*") if path.is_file()]
 
@@ -112,7 +110,7 @@ def _killed(one: Verb, blows: Sequence[Blow], context: Context, place: Path) -> 
     """Kills a verb, looks whether what was there before still is, starts it again and compares with an unbroken run."""
     known = unbroken(one, context.inputs, context.unbroken)
     folder, log = prepare(one, context.inputs, place / "folder"), place / "log"
-    cpu, faults, ended = 0.0, [], []
+    cpu, faults = 0.0, []
     for blow in blows:
         if blow.step is not None and not blow.fallback and blow.step >= len(known.steps):
             blow = Blow(step=blow.step % max(len(known.steps), 1))
@@ -180,7 +178,7 @@ def _struck(
             faults.append(("signal", f"{blow.number.name} → exit code {end.code}: {_last([end])}"))
         elif is_struck and used is not None and end.code == 0 and not faults:
             saves = blow.number == signal.SIGTERM and one.name.startswith(SAVING)
-            went_on = end.cpu - used > SWALLOWED * known.cpu[number]
+            went_on = end.cpu - used > max(SWALLOWED * known.cpu[number], ENDING_CPU)
             if blow.number != signal.SIGKILL and went_on and not saves:
                 faults.append(("signal", f"{blow.number.name} was swallowed: it went on to exit code 0"))
     return ended, faults

@@ -1,11 +1,12 @@
 """Files that are damaged at random, and by aim: each reader must read them right, refuse them, or say what it did."""
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tools.campaign import directed
-from tools.campaign.cases import Case, Context, Outcome
+from tools.campaign.cases import Case, Context, Outcome, evenly
 from tools.campaign.directed import Aimed
 from tools.campaign.process import Ended
 from tools.campaign.readers import READERS, Reader
@@ -60,14 +61,14 @@ def random_cases(seed: int, count: int, names: Sequence[str] = tuple(READERS)) -
             Case(
                 key=f"mutations-{seed}-{number}-{reader.name}", kind="mutations", group=reader.name,
                 how=f"mutation {number}", flags=f"mutations --seed {seed} --cases {number + 1}",
-                run=lambda context, place, reader=reader, number=number: _mutate(reader, seed, number, context, place),
+                run=functools.partial(_mutate, reader, seed, number),
             )
         )  # fmt: skip
     return cases
 
 
 def directed_cases(context: Context, count: int, names: Sequence[str] = tuple(READERS)) -> list[Case]:
-    """Damage by aim: all of `directed.aimed`, but of JSON's fields as many as `count` leaves room for, evenly."""
+    """Damage by aim, evenly of `directed.aimed`: as many of JSON's fields as of all else, or more."""
     whole: list[tuple[Reader, Aimed]] = []
     fields: list[tuple[Reader, Aimed]] = []
     for name in names:
@@ -75,15 +76,14 @@ def directed_cases(context: Context, count: int, names: Sequence[str] = tuple(RE
         original(reader, context)  # the field names are those of its whole files
         for one in directed.aimed(reader, context.folder / "originals" / name / "folder"):
             (fields if one.is_field else whole).append((reader, one))
-    room = max(count - len(whole), count // 2)
-    chosen = {len(fields) * number // room for number in range(min(room, len(fields)))} if fields else set()
+    whole = evenly(whole, count - min(count // 2, len(fields)))
     cases = []
-    for reader, one in whole + [field for number, field in enumerate(fields) if number in chosen]:
+    for reader, one in whole + evenly(fields, count - len(whole)):
         cases.append(
             Case(
                 key=f"directed-{reader.name}-{one.key}", kind="directed", group=reader.name, how=one.how,
                 flags=f"directed --cases {count}",
-                run=lambda context, place, reader=reader, one=one: _aim(reader, one, context, place),
+                run=functools.partial(_aim, reader, one),
             )
         )  # fmt: skip
     return cases

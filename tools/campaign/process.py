@@ -64,11 +64,10 @@ def warm_up() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache/c2c_jax/xla"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    import diffusers
     import matplotlib.pyplot  # noqa: F401
     import safetensors.torch  # noqa: F401
     import torch  # noqa: F401
-    import transformers
+    from diffusers import AudioLDMPipeline, AutoencoderKL, UNet2DConditionModel  # noqa: F401
     from transformers import AutoTokenizer, ClapModel, CLIPModel, SpeechT5HifiGan  # noqa: F401
 
     import c2c_jax
@@ -76,7 +75,6 @@ def warm_up() -> None:
     for module in pkgutil.walk_packages(c2c_jax.__path__, "c2c_jax."):
         if module.name != "c2c_jax.publishing.onnx":  # needs an extra
             importlib.import_module(module.name)
-    assert transformers and diffusers.AudioLDMPipeline and diffusers.AutoencoderKL and diffusers.UNet2DConditionModel
     from jax._src import xla_bridge
 
     assert not xla_bridge._backends, "a JAX backend was started before the fork"
@@ -171,7 +169,7 @@ def verb(argv: list[str]) -> int:
 
 def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits) -> None:
     """The child's life. It ends without the parent's exit handlers, but waits for threads as a program does."""
-    code = 1
+    code: int = 1
     try:
         os.setsid()
         resource.setrlimit(resource.RLIMIT_CPU, (int(limits.cpu) + 1, int(limits.cpu) + 3))
@@ -182,15 +180,13 @@ def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits)
         atexit._clear()
         warnings.resetwarnings()
         warnings.simplefilter("ignore", DeprecationWarning)
-        for number, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), number)
+        for stream, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), stream)
         (place / "in").write_text("y\n" * 100)  # whoever asks is given leave: nothing may ask
         os.dup2(os.open(place / "in", os.O_RDONLY), 0)
-        sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
-        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
-        sys.stderr = sys.__stderr__ = open(
-            2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
-        )
+        sys.stdin = open(0, encoding="utf-8", closefd=False)
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
         os.chdir(cwd)
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # the peak of memory is counted from here
@@ -201,8 +197,8 @@ def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits)
         sys.stdout.flush()
         threading._shutdown()  # type: ignore[attr-defined]
     except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else bool(error.code)
-    except BaseException:  # noqa: B036: whatever it is, it is what a program would end with
+        code = int(error.code or 0) if not isinstance(error.code, str) else 1
+    except BaseException:  # whatever it is, it is what a program would end with
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):

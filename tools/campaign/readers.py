@@ -23,7 +23,9 @@ class Reader:
 
     rule: which other results without a word are excused, since nothing in the file could show the change:
     "checked": none, the format has checksums; "shape": those of the same shapes, all finite; "end": of the same shapes,
-    where the file is not shorter, or its last bytes are there; "text": any, as long as it is text.
+    where the file is not shorter, or its last bytes are there; "text": any, as long as it is text. slack: numbers that
+    the first axis may have more or fewer: the frame that says how many samples an encoder put before the sound of an
+    MP3 is itself unchecked.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Reader:
     rule: Rule
     needs: tuple[str, ...] = ()
     write: Callable[[Path], None] | None = None
+    slack: int = 0
     limits: Limits = Limits(cpu=20, idle=30)
     weight: int = 1
 
@@ -91,7 +94,8 @@ def _sound(name: str, rule: Rule, form: str, subtype: str, suffix: str = "") -> 
 
         return {"samples": read_sound(Path(f"file.{suffix}"), RATE)}
 
-    return Reader(name=name, files=(f"file.{suffix}",), write=write, probe=probe, rule=rule, weight=6)
+    slack = RATE // 10 if name == "mp3" else 0
+    return Reader(name=name, files=(f"file.{suffix}",), write=write, probe=probe, rule=rule, slack=slack, weight=6)
 
 
 _TEXTS = tuple(f"a {thing} number {number}" for number in range(10) for thing in ("dog", "cat", "bell", "train"))
@@ -250,15 +254,16 @@ READERS: dict[str, Reader] = {
                needs=("store",), probe=_store, rule="checked", weight=8),
         Reader(name="unfinished", files=("store/plan.json", "store/progress-*", "store/*/zarr.json", "store/*/c/*/0"),
                needs=("store=unfinished", "source.npy", "target.npy"), probe=_FROM_ARRAYS, rule="checked", weight=4),
-        Reader(name="index", files=("index/*/manifest.json", "index/*/*/zarr.json", "index/*/*/c/*/0", "index/*/captions/*"),
+        Reader(name="index",
+               files=("index/*/manifest.json", "index/*/*/zarr.json", "index/*/*/c/*/0", "index/*/captions/*"),
                needs=("library", "index"), probe=_index, rule="checked", weight=6),
         Reader(name="resumed", files=("run/rows.json", "run/metrics.jsonl", "run/checkpoints/**/*"),
                needs=("run", "arrays"), probe=_of_verb(*train(), gives=_weights("run/bundle")), rule="checked",
                limits=_JAX, weight=2),
         Reader(name="run", files=("run/config.json", "run/metrics.jsonl", "run/bundle/config.json"),
                needs=("run",), probe=_of_verb("report", "run", gives=_page), rule="text", limits=_JAX, weight=2),
-        Reader(name="bundle", files=("bundle/config.json", "bundle/model.safetensors"), needs=("bundle",), probe=_bundle,
-               rule="shape", limits=_JAX, weight=3),
+        Reader(name="bundle", files=("bundle/config.json", "bundle/model.safetensors"), needs=("bundle",),
+               probe=_bundle, rule="shape", limits=_JAX, weight=3),
         Reader(name="clip", files=_embedded("clip"), needs=("clip",), probe=_clip("clip"), rule="shape", limits=_JAX,
                weight=3),
         Reader(name="shards", files=("shards/*.index.json", "shards/*.safetensors"), needs=("shards",),
@@ -269,7 +274,8 @@ READERS: dict[str, Reader] = {
         Reader(name="audioldm", files=_embedded("audioldm"), needs=("audioldm", "dog.png"),
                probe=_of_verb(*_SAMPLE, gives=_made_sound), rule="shape", limits=Limits(cpu=60, idle=60), weight=2),
         Reader(name="records", files=("sounds/*.sound.json",), needs=("bundle", "sounds", "dog.png", "cat.png=dog.png"),
-               probe=_of_verb("report", "bundle", "--sounds", "sounds", gives=_page), rule="text", limits=_JAX, weight=2),
+               probe=_of_verb("report", "bundle", "--sounds", "sounds", gives=_page), rule="text", limits=_JAX,
+               weight=2),
         Reader(name="metrics", files=("evaluation/metrics.json",), needs=("bundle", "evaluation"),
                probe=_of_verb("report", "bundle", "--evaluation", "evaluation", gives=_page), rule="text", limits=_JAX,
                weight=2),

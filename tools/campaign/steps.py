@@ -1,7 +1,7 @@
-"""A process that stops before the k-th step that changes files, whoever in it takes that step.
+"""A process that stops before the k-th step that changes files.
 
-Python announces the steps to an audit hook: opening for writing, renaming, removing, making folders; the exchange of two
-names by the look-up of the system's function, fsync by a patch. What C++ writes is not seen; it is cut by a limit.
+Python announces the steps to an audit hook: opening for writing, renaming, removing, making folders, and the look-up of
+the function that exchanges two names; fsync is patched. What C++ writes is not seen; a limit on sizes cuts it.
 """
 
 import os
@@ -15,10 +15,11 @@ from typing import Any
 
 EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
 EXCHANGES = {"renameat2", "renameatx_np"}
+STDERR = 4096  # bytes
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
-def watch(folder: Path, on_step: Callable[[str], None]) -> None:
+def watch(folder: Path, on_step: Callable[[str], object]) -> None:
     """Calls `on_step` with a line before every step in `folder`. It cannot be undone: for children alone."""
     root, is_inside = os.path.realpath(folder) + "/", threading.local()
 
@@ -46,11 +47,11 @@ def watch(folder: Path, on_step: Callable[[str], None]) -> None:
 
     fsync = os.fsync
 
-    def watched_fsync(descriptor: int) -> None:
+    def watched_fsync(descriptor: Any) -> None:
         on_step("fsync")
         fsync(descriptor)
 
-    os.fsync = watched_fsync
+    os.fsync = watched_fsync  # type: ignore[assignment]
     sys.addaudithook(hook)
 
 
@@ -58,7 +59,7 @@ def counting(folder: Path, notes: Path) -> None:
     """Notes every step in a file, a line each."""
     notes.unlink(missing_ok=True)
     descriptor = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    watch(folder, lambda line: os.write(descriptor, f"{line}\n".encode("utf-8", "backslashreplace")) and None)
+    watch(folder, lambda line: os.write(descriptor, f"{line}\n".encode("utf-8", "backslashreplace")))
 
 
 def noted(notes: Path) -> list[str]:
@@ -92,6 +93,7 @@ def torn_at(size: int) -> None:
 
 
 def no_room_beyond(size: int) -> None:
-    """Writes fail that would make any file larger than `size` bytes, as on a full disk."""
+    """Writes fail that would make any file larger than `size` bytes, as on a full disk, but for stderr."""
+    size = max(size, STDERR)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

@@ -8,6 +8,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from tools.campaign.inputs import CLAP, EMBED, INDEXED, SEARCH, SMALL_SOUND, Inputs, train
 from tools.campaign.process import Child, Ended, Limits, verb
 
@@ -135,7 +137,8 @@ VERBS: dict[str, Verb] = {
              kept=_sound_is_whole),
         Verb(name="infer-vector", argv=("infer", "dog.png", "--save-embedding", "dog.npy"), needs=("dog.png",)),
         Verb(name="report", argv=("report", "bundle", "--sounds", "sounds", "--evaluation", "evaluation"),
-             needs=("bundle", "sounds", "evaluation", "dog.png", "cat.png=dog.png", "report.html"), kept=_page_is_whole),
+             needs=("bundle", "sounds", "evaluation", "dog.png", "cat.png=dog.png", "report.html"),
+             kept=_page_is_whole),
         Verb(name="import", argv=("import-checkpoint", "author.pt", "--out", "imported"), needs=("author.pt",)),
         Verb(name="world", argv=("miniworld", "export", "--out", "pairs", "--count", "12"), needs=()),
         Verb(name="world-text", argv=("miniworld", "captions", "--out", "world.txt", "--count", "3000")),
@@ -185,8 +188,7 @@ def unbroken(one: Verb, inputs: Inputs, place: Path) -> Unbroken:
 def _unbroken(one: Verb, inputs: Inputs, place: Path) -> Unbroken:
     kept = place / f"{one.name}.json"
     if kept.is_file():
-        fields = json.loads(kept.read_text())
-        return Unbroken(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        return msgspec.json.decode(kept.read_bytes(), type=Unbroken)
     from tools.campaign.steps import counting, noted
 
     folders, ends, steps = [], [], []

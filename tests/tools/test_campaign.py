@@ -1,0 +1,278 @@
+"""A share of the campaign on the project as it is, and faults of every kind that it must find."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tools.campaign import kills, verdicts
+from tools.campaign.cases import Case, Context, Outcome, Record, evenly, run_cases, table
+from tools.campaign.mutations import in_words, shrunk
+from tools.campaign.process import Child, Ended, Limits, call
+from tools.campaign.readers import Reader
+from tools.campaign.steps import counting, no_room_beyond, noted, stopping_before, torn_at, watch
+from tools.campaign.verbs import Unbroken, Verb, differences
+from tools.campaign.verdicts import Change, judge, read
+
+ROOT = Path(__file__).parents[2]
+VERBS = ("arrays", "export", "world-text", "import")
+READERS = ("png", "jpg", "bmp", "wav", "flac", "ogg", "mp3", "txt", "csv", "jsonl", "pairs", "unfinished", "npy")
+TIGHT = Limits(cpu=1, idle=1, memory=2**27)
+
+
+def test_a_share_of_the_campaign(tmp_path):
+    """In a process of its own: its children must be forked before JAX starts."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    of = [flag for name in (*VERBS, *READERS) for flag in ("--of", name)]
+    command = [sys.executable, "-m", "tools.campaign", "all", "--folder", str(tmp_path), "--cases", "20", "--jobs", "1"]
+    json_file = tmp_path / "records.json"
+    ended = subprocess.run(
+        [*command, *of, "--json", str(json_file)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
+    records = json.loads(json_file.read_text())
+    kinds = Counter(record["kind"] for record in records)
+    assert kinds.pop("full disk") + kinds.pop("read-only") == 16  # of four verbs
+    assert kinds == {"kills": 20, "targeted": 20, "mutations": 20, "directed": 20}
+    assert {record["verdict"] for record in records} <= {"same", "right", "refused", "reported", "undetectable"}
+    assert "| all |  | 96 |" in ended.stdout
+
+
+def reader(probe, rule="checked", **more) -> Reader:
+    return Reader(name="planted", files=("file",), probe=probe, rule=rule, limits=TIGHT, **more)
+
+
+def verdict_of(tmp_path: Path, probe, rule="checked", strict=False, after=b"damaged!") -> str:
+    """Of a reader whose whole file holds `whole` and gives eight ones."""
+    (tmp_path / "folder").mkdir()
+    one = reader(probe, rule)
+    whole = Ended(code=0, out="", err="usual\n", cpu=0, grown=0, result={"values": np.ones(8)})
+    ended = read(one, tmp_path / "folder", tmp_path / "log")
+    return judge(one, whole, ended, tmp_path / "folder", Change(b"the whole", after, strict)).verdict
+
+
+def swallowing() -> dict:
+    return {"values": np.zeros(8)}
+
+
+def reporting() -> dict:
+    print("the file is damaged: zeros are taken", file=sys.stderr)
+    return swallowing()
+
+
+def refusing() -> dict:
+    from c2c_jax.errors import ImageError
+
+    raise ImageError("file is damaged: get it again")
+
+
+def raising() -> dict:
+    return {}["a"]
+
+
+def marking() -> dict:
+    Path(verdicts.MARK).touch()
+    return refusing()
+
+
+def spinning() -> dict:
+    while True:
+        pass
+
+
+def waiting() -> dict:
+    os.mkfifo("pipe")
+    return {"values": open("pipe", "rb").read()}
+
+
+def hoarding() -> dict:
+    return {"values": np.ones(2**28).sum()}
+
+
+def short() -> dict:
+    return {"values": np.ones(7)}
+
+
+def not_finite() -> dict:
+    return {"values": np.full(8, np.nan)}
+
+
+@pytest.mark.parametrize(
+    ("probe", "expected"),
+    [
+        (swallowing, "wrong in silence"),
+        (short, "wrong in silence"),
+        (not_finite, "wrong in silence"),
+        (reporting, "reported"),
+        (refusing, "refused"),
+        (raising, "traceback"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "traceback"),
+        (marking, "mark"),
+        (spinning, "hang"),
+        (waiting, "hang"),
+        (hoarding, "memory"),
+        (lambda: {"values": np.ones(8)}, "right"),
+    ],
+)
+def test_planted_faults_of_readers(tmp_path, probe, expected):
+    assert verdict_of(tmp_path, probe) == expected
+
+
+@pytest.mark.parametrize(
+    ("probe", "rule", "after", "strict", "expected"),
+    [
+        (swallowing, "shape", b"", False, "undetectable"),
+        (swallowing, "shape", b"", True, "wrong in silence"),
+        (short, "shape", b"", False, "wrong in silence"),
+        (not_finite, "shape", b"", False, "wrong in silence"),
+        (swallowing, "end", b"the xxole", False, "undetectable"),
+        (swallowing, "end", b"the wh", False, "wrong in silence"),
+        (swallowing, "text", b"", False, "undetectable"),
+    ],
+)
+def test_what_nothing_in_a_file_could_show(tmp_path, probe, rule, after, strict, expected):
+    assert verdict_of(tmp_path, probe, rule, strict, after) == expected
+
+
+def test_a_change_is_shrunk():
+    before, after = bytes(100), bytes(40) + b"abcdefgh" + bytes(52)
+    least = shrunk(before, after, lambda content: content[43:44] == b"d")
+    assert in_words(before, least) == "1 bytes differ (43: 00→64)"
+    least = shrunk(before + b"end", bytes(30) + b"end", lambda content: len(content) < 103)
+    assert in_words(before + b"end", least) == "bytes 99 to 100 of 103 replaced by nothing"
+
+
+def writing(folder: Path) -> None:
+    """A planted writer: not atomic, with three steps."""
+    (folder / "new").write_bytes(b"x" * 10_000)
+    (folder / "old").unlink()
+    os.replace(folder / "new", folder / "old")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/old").write_bytes(b"whole")
+    return tmp_path / "folder"
+
+
+def test_every_step_is_counted_and_can_be_the_last(folder, tmp_path):
+    call(lambda: counting(folder, tmp_path / "steps") or writing(folder), tmp_path / "log", folder)
+    assert noted(tmp_path / "steps") == ["open new", "remove old", "rename new"]
+    for number, left in enumerate(
+        ({"old": b"x" * 10_000}, {"new": b"x" * 10_000, "old": b"x" * 10_000}, {"new": b"x" * 10_000})
+    ):
+        ended = call(lambda n=number: stopping_before(folder, n) or writing(folder), tmp_path / "log", folder)
+        assert ended.code == -9
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == left
+    assert call(lambda: stopping_before(folder, 3), tmp_path / "log", folder).code == 0
+
+
+def test_a_write_is_cut_in_the_middle(folder, tmp_path):
+    assert call(lambda: torn_at(400) or writing(folder), tmp_path / "log", folder).code == -25  # SIGXFSZ
+    assert len((folder / "new").read_bytes()) == 400
+    ended = call(lambda: no_room_beyond(5000) or writing(folder), tmp_path / "log", folder)
+    assert ended.code == 1 and "File too large" in ended.err
+
+
+def test_exchanges_and_fsync_are_steps(folder, tmp_path):
+    from c2c_jax.io.atomic import atomic_write
+
+    def replace() -> None:
+        seen: list[str] = []
+        watch(folder, seen.append)
+        with atomic_write(folder / "place") as temporary:
+            temporary.mkdir()
+            (temporary / "file").write_text("new")
+        (tmp_path / "seen").write_text("\n".join(seen))
+
+    (folder / "place").mkdir()
+    call(replace, tmp_path / "log", folder)
+    assert {"exchange", "fsync", "mkdir place", "open file"} <= set((tmp_path / "seen").read_text().splitlines())
+
+
+def planted_verb(*lines: str) -> Verb:
+    """A verb of Python lines that works on the folder."""
+
+    class Planted(Verb):
+        def start(self, folder, log, before=lambda: None):
+            return [Child(lambda: before() or exec("\n".join(lines), {}), log / "0", folder, TIGHT)]
+
+    return Planted(name="planted", argv=("planted",))
+
+
+def struck(verb: Verb, tmp_path: Path, blow: kills.Blow, files: dict[str, str], monkeypatch) -> Outcome:
+    known = Unbroken(files=files, loose=(), cpu=(0.2,), out="", steps=("a", "b", "c"))
+    monkeypatch.setattr(kills, "unbroken", lambda *_: known)
+    return kills._killed(verb, [blow], Context(folder=tmp_path), tmp_path / "case")
+
+
+X = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # SHA-256 of "x"
+SPIN = "import time; end = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
+
+
+@pytest.mark.parametrize(
+    ("lines", "blow", "verdict"),
+    [
+        (("open('a', 'w').write('x')",), kills.Blow(step=0), "same"),
+        (("import os", "open('b' if os.path.exists('a') else 'a', 'w').write('x')", "open('c', 'w')"),
+         kills.Blow(step=1), "left over"),
+        (("import os", "os.path.exists('a') or open('a', 'w').write('y')", "open('c', 'w'); os.remove('c')"),
+         kills.Blow(step=2), "not the same"),
+        (("import os", "os.path.exists('a') and 1 / 0", "open('a', 'w').close()", "os.mkdir('c')"),
+         kills.Blow(step=1), "lost"),
+        (("import signal; signal.signal(2, signal.SIG_IGN)", SPIN, "open('a', 'w').write('x')"),
+         kills.Blow(number=2, share=0.0), "signal"),
+        ((SPIN, "open('a', 'w').write('x')"), kills.Blow(number=2, share=0.5), "traceback"),
+    ],
+)  # fmt: skip
+def test_planted_faults_of_verbs(tmp_path, monkeypatch, lines, blow, verdict):
+    if isinstance(blow.number, int):
+        blow.number = signal.Signals(blow.number)
+    outcome = struck(planted_verb(*lines), tmp_path, blow, {"a": X}, monkeypatch)
+    assert outcome.verdict == verdict, outcome.what
+
+
+def test_what_differs(folder):
+    expected = Unbroken(files={"old": X, "gone": X, "log": X}, loose=("log",), cpu=(), out="")
+    (folder / "log").write_text("of another time")
+    (folder / ".lock").touch()
+    assert differences(expected, folder) == ["left over: .lock", "lost: gone", "not the same: old"]
+
+
+def test_finished_cases_are_not_run_again(tmp_path):
+    ran = tmp_path / "ran"
+
+    def run(context: Context, place: Path) -> Outcome:
+        with open(ran, "a") as file:
+            file.write("x")
+        return Outcome(verdict="same" if place.name == "one" else "lost", what="a file")
+
+    cases = [Case(key=key, kind="kills", group="g", how="h", flags="kills", run=run) for key in ("one", "two")]
+    seen: list[Record] = []
+    first = run_cases(cases[:1], Context(folder=tmp_path), 1, lambda record, done, total: seen.append(record))
+    both = run_cases(cases, Context(folder=tmp_path), 1, lambda record, done, total: seen.append(record))
+    again = run_cases(cases, Context(folder=tmp_path), 1, lambda record, done, total: seen.append(record))
+    assert ran.read_text() == "xx" and len(seen) == 2
+    assert both == again and first == both[:1]
+    assert [record.is_failure for record in both] == [False, True]
+    assert both[1].repeat == "python -m tools.campaign kills --only two"
+    assert table(both).splitlines()[-1] == "| all |  | 2 | 1 | 1 |"
+    assert not (tmp_path / "cases/one").exists() and (tmp_path / "cases/two").exists()
+
+
+def test_evenly():
+    assert evenly(range(10), 4) == [0, 2, 5, 7] and evenly("ab", 4) == ["a", "b"]
+
+
+def test_a_child_ends_within_its_limits(tmp_path):
+    since = time.process_time()
+    assert call(spinning, tmp_path / "log", tmp_path, TIGHT).why == "hang"
+    assert time.process_time() - since < 5  # the watching itself takes little
