@@ -14,13 +14,19 @@ from rich.console import Console
 from rich.progress import Progress
 
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
-from c2c_jax.generation.plan import Subject, control_file, plan, require_place, require_places
+from c2c_jax.generation.plan import (
+    Subject,
+    control_file,
+    plan,
+    require_embedding_place,
+    require_place,
+    require_places,
+)
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.images import read_image
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular, local_path, sha256_of, text_of
-from c2c_jax.io.places import require_file_place
 from c2c_jax.io.text import require_text
 from c2c_jax.models.gap import translate_image
 from c2c_jax.models.layers import unit
@@ -284,7 +290,7 @@ def pictures_to_sounds(
     if generation:
         require_places(subjects, generation.sampling.candidates, inputs)
     if save_embedding:
-        _require_embedding_place(save_embedding, inputs)
+        require_embedding_place(save_embedding, inputs)
         if generation and save_embedding.absolute() in {one.out.absolute() for one in subjects}:
             raise ConfigError(f"sound and vectors cannot both be written to {save_embedding}: name other files")
     console = stderr_console()
@@ -351,15 +357,6 @@ def pictures_to_sounds(
         yield from _sounds(*asked, generator, ranker, generation, about, console)
     if errors:
         raise ImageError(f"{len(errors)} of {len(paths)} pictures could not be read; they are named above")
-
-
-def _require_embedding_place(path: Path, inputs: Sequence[Path]) -> None:
-    """Raises ConfigError where the vectors cannot be written, or where they would replace what is not an .npy file."""
-    require_file_place(path, "--save-embedding", inputs)
-    if is_regular(path) and path.stat().st_size:
-        with open(path, "rb") as file:
-            if file.read(6) != b"\x93NUMPY":
-                raise ConfigError(f"--save-embedding {path} is there, and not an .npy file: name another file")
 
 
 def _sounds(

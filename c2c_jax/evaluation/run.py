@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from c2c_jax.data.store import SIDES
+from c2c_jax.errors import ManifestError
 from c2c_jax.evaluation import baselines, generated
 from c2c_jax.evaluation.encoding import heard_vectors, load_clap, load_clip, picture_vectors, text_rows, text_vectors
 from c2c_jax.evaluation.lookup import Asked, Found, look_up
@@ -55,6 +56,10 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
         )
         made, without = made_rows(found.made.made, encoded.audios, judge)
         rows, missing = rows + made, missing + without
+    left_out = found.left_out + unread
+    if not rows:
+        first = f", such as {left_out[0].file}: {left_out[0].why}" if left_out else ""
+        raise ManifestError(f"there is no figure to write: {len(left_out):,} files or rows were not used{first}")
     public = without_places(found.bundle)
     named = {side: getattr(public, side) for side in SIDES} | spaces
     return Results(
@@ -69,7 +74,7 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
         spaces={role: dataclasses.asdict(space) | {"name": public_name(space.name)} for role, space in named.items()},
         settings=settings,
         rows=in_order(rows),
-        left_out=found.left_out + unread,
+        left_out=left_out,
         missing=found.missing + missing,
         vectors=vectors,
     )

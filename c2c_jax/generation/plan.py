@@ -97,6 +97,15 @@ def require_places(subjects: Sequence[Subject], candidates: int, inputs: Sequenc
                 )
 
 
+def require_embedding_place(path: Path, inputs: Sequence[Path]) -> None:
+    """Raises ConfigError where the vectors cannot be written, or where they would replace what is not an .npy file."""
+    require_file_place(path, "--save-embedding", inputs)
+    if is_regular(path) and path.stat().st_size:
+        with open(path, "rb") as file:
+            if file.read(6) != b"\x93NUMPY":
+                raise ConfigError(f"--save-embedding {path} is there, and not an .npy file: name another file")
+
+
 def _is_own(sound: Path) -> bool:
     if is_regular(sound.with_suffix(".sound.json")) or not sound.stat().st_size:
         return True

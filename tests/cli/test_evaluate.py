@@ -325,6 +325,11 @@ def test_refusals(run, clap, world, evaluate, capsys, tmp_path, audioldm_folder,
     published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))
     assert "is a bundle without a run: pass --out" in told(published)
     assert "nothing to evaluate on: no captions (no store: pass --store" in told(published, "--out", tmp_path / "o")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.wav").write_bytes(b"no sound")
+    (tmp_path / "bad" / "manifest.csv").write_text("audio\na.wav\n")
+    bad = told(published, "--out", tmp_path / "o", "--pairs", tmp_path / "bad", "--clap", clap)
+    assert "there is no figure to write: 1 files or rows were not used, such as" in bad and "a.wav" in bad
     assert "no translator bundle" in told(tmp_path, "--out", tmp_path / "o")
     assert "there is no --sounds" in told(run, "--reference", world)
     assert "--csls is 0: take 1 or more" in told(run, "--csls", "0")

@@ -2,7 +2,9 @@
 
 import base64
 import io
+import os
 import shutil
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -97,3 +99,17 @@ def test_a_picture_is_found_where_it_went(tmp_path):
     before.unlink()
     with pytest.raises(ImageError, match="found none"):
         find_picture(before, checksum, [beside.parent])
+
+
+def test_only_regular_files_are_looked_at(tmp_path):
+    """A record may name anything: a pipe, a device, a name that is too long."""
+    os.mkfifo(tmp_path / "pipe.png")
+    for recorded in (tmp_path / "pipe.png", Path("/dev/zero"), Path("n" * 300 + ".png"), Path("a\0.png")):
+        with pytest.raises(ImageError, match="found none: bring it back"):
+            find_picture(recorded, "0" * 64, [tmp_path])
+
+
+def test_a_sound_of_hours_is_not_shown(tmp_path):
+    soundfile.write(tmp_path / "long.flac", np.full(1000 * 601, 1000, np.int16), 1000)
+    with pytest.raises(SoundError, match="longer than 600 seconds"):
+        player(tmp_path / "long.flac", 1000)
