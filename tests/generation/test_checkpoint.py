@@ -248,8 +248,9 @@ def test_an_index_of_another_form(copy, content):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"guidance": ["x"]}, {"guidance": "7"}, {"steps": 0}, {"steps": 2.5}, {"seconds": -1}, {"seconds": 10**9}, {"seed": 3},
-     {"scheduler": {}}, {"scheduler": "euler"}, {"negative_prompt": 5}, {"negative_prompt": "x" * 20_000}, {"steps": True}],
+    [{"guidance": ["x"]}, {"guidance": "7"}, {"steps": 0}, {"steps": 2.5}, {"steps": True}, {"seconds": -1},
+     {"seconds": 10**9}, {"seed": 3}, {"scheduler": {}}, {"scheduler": "euler"}, {"negative_prompt": 5},
+     {"negative_prompt": "x" * 20_000}],
     ids=str,
 )  # fmt: skip
 def test_sampling_settings_of_another_type(tmp_path, settings):
