@@ -69,7 +69,7 @@ def test_rows_that_a_store_has_grown_by_are_no_training_rows(run, tmp_path):
     with pytest.raises(StoreError, match="has 500 captions, the run saw 501"):
         trained_on(workdir, load_bundle(workdir / "bundle"))
     (workdir / "rows.json").write_text("{")
-    with pytest.raises(StoreError, match="rows.json is damaged"):
+    with pytest.raises(StoreError, match="rows.json cannot be read as JSON"):
         trained_on(workdir, load_bundle(workdir / "bundle"))
 
 
