@@ -264,7 +264,9 @@ def test_damaged_config_of_a_run(run, clip_folder, audioldm_folder, tmp_path, ca
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     (copy / "config.json").write_text("{")
     captions = f"--config.data.captions=txt:{run / 'captions.txt'}"
-    assert "config.json is damaged" in refused(capsys, train_arguments(copy, clip_folder, audioldm_folder, captions))
+    assert "config.json cannot be read as JSON" in refused(
+        capsys, train_arguments(copy, clip_folder, audioldm_folder, captions)
+    )
 
 
 def test_store_of_another_pair(run, clip_folder, audioldm_folder, tmp_path, capsys):

@@ -305,9 +305,7 @@ def test_a_damaged_index_is_told_of(search, sounds):
     for content in (whole[:8] + b"\x01" + whole[9:], whole[: len(whole) // 2]):
         chunk.write_bytes(content)
         code, lines, err = search("--text", "rain")
-        assert (
-            code == 2 and not lines and f"{place / 'sounds'}: chunk 0 is damaged" in err and "delete the index" in err
-        )
+        assert code == 2 and not lines and str(place) in err and "; delete the index to encode the sounds again" in err
     shutil.rmtree(place)
     assert search("--text", "rain")[0] == 0
 

@@ -14,7 +14,7 @@ from bench.embed import TORCH
 from c2c_jax.config import Config, DataConfig, EmbedConfig
 from c2c_jax.data.embed import prepare_store
 from c2c_jax.data.store import Store
-from c2c_jax.data.writer import StoreWriter
+from c2c_jax.data.writer import StoreWriter, sole_writer
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.spaces import Space, load_space
 from tests.training.programs import start, two_hosts
@@ -222,3 +222,39 @@ def test_impossible_settings(config, tmp_path, field, value):
     with pytest.raises(ConfigError, match=field):
         prepare_store(config, tmp_path / "store")
     assert not (tmp_path / "store").exists()
+
+
+def test_two_passes_at_once(config, unbroken, tmp_path):
+    """The second one is refused in one line and changes nothing; nor does it keep a finished store from being read."""
+    out = tmp_path / "store"
+    with sole_writer(out):
+        with pytest.raises(StoreError, match="another process is writing the store .*: wait until it is done"):
+            prepare_store(config, out)
+        assert [path.name for path in out.iterdir()] == [".lock"]
+    prepare_store(config, out)
+    with sole_writer(out):
+        assert prepare_store(config, out).plan.rows == ROWS
+    assert contents(out) == unbroken
+
+
+def test_a_killed_start_of_growing_leaves_nothing(config, unbroken, tmp_path, monkeypatch):
+    """Killed while the captions of a growth are written: the next start with the old ones has the old store."""
+    out = tmp_path / "store"
+    prepare_store(config, out)
+    captions = config.data.captions
+    (tmp_path / "more.txt").write_text("".join(f"something new {i}\n" for i in range(40)), encoding="utf-8")
+    config.data.captions += f" + txt:{tmp_path / 'more.txt'}"
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "begin", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepare_store(config, out)
+    assert contents(out) != unbroken
+    config.data.captions = captions
+    prepare_store(config, out)
+    assert contents(out) == unbroken
+
+
+def test_a_store_whose_chunk_rows_are_too_many(config, tmp_path):
+    config.embed.chunk_rows = 2**20 + 1
+    with pytest.raises(ConfigError, match="config.embed.chunk_rows must be from 1 to 1,048,576"):
+        prepare_store(config, tmp_path / "store")
