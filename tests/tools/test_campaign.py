@@ -22,8 +22,8 @@ from tools.campaign.verbs import Unbroken, Verb, differences
 from tools.campaign.verdicts import Change, judge, read
 
 ROOT = Path(__file__).parents[2]
-VERBS = ("arrays", "export", "world-text", "import", "search-more", "train")
-READERS = ("png", "jpg", "bmp", "wav", "flac", "ogg", "mp3", "txt", "csv", "jsonl", "pairs", "store", "index", "npy")
+VERBS = ("arrays", "export", "world-text", "import")
+READERS = ("png", "jpg", "bmp", "wav", "flac", "ogg", "mp3", "txt", "csv", "jsonl", "pairs", "unfinished", "npy")
 TIGHT = Limits(cpu=1, idle=1, memory=2**27)
 
 
@@ -31,7 +31,7 @@ def test_a_share_of_the_campaign(tmp_path):
     """In a process of its own: its children must be forked before JAX starts."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     of = [flag for name in (*VERBS, *READERS) for flag in ("--of", name)]
-    command = [sys.executable, "-m", "tools.campaign", "all", "--folder", str(tmp_path), "--cases", "24", "--jobs", "1"]
+    command = [sys.executable, "-m", "tools.campaign", "all", "--folder", str(tmp_path), "--cases", "20", "--jobs", "1"]
     json_file = tmp_path / "records.json"
     ended = subprocess.run(
         [*command, *of, "--json", str(json_file)], cwd=ROOT, env=environment, capture_output=True, text=True
@@ -39,10 +39,10 @@ def test_a_share_of_the_campaign(tmp_path):
     assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
     records = json.loads(json_file.read_text())
     kinds = Counter(record["kind"] for record in records)
-    assert kinds["full disk"] + kinds.pop("read-only") == 24
-    assert kinds == {"kills": 24, "targeted": 24, "full disk": kinds["full disk"], "mutations": 24, "directed": 24}
+    assert kinds["full disk"] + kinds.pop("read-only") == 20
+    assert kinds == {"kills": 20, "targeted": 20, "full disk": kinds["full disk"], "mutations": 20, "directed": 20}
     assert {record["verdict"] for record in records} <= {"same", "right", "refused", "reported", "undetectable"}
-    assert "| all |  | 120 |" in ended.stdout
+    assert "| all |  | 100 |" in ended.stdout
 
 
 def reader(probe, rule="checked", **more) -> Reader:

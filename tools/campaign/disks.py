@@ -72,7 +72,7 @@ def _full(one: Verb, share: float, context: Context, place: Path) -> Outcome:
         folder = prepare(one, context.inputs, disk / "folder")
         before = _used(disk)
         room = max(_size(written) - _size(folder), 8192)
-        size = before + int(share * room)
+        size = max(before + int(share * room), 4096)  # 0 would be no limit, for good
         subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
         ended = one.run(folder, place / "log")
         kept = [("lost", f"on the full disk {name} changed") for name in _changed(one, folder, context)]

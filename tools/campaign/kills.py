@@ -15,6 +15,7 @@ from tools.campaign.verbs import LIMITS, VERBS, Unbroken, Verb, differences, pre
 ACT_SECONDS = 20.0  # in which a signal must have ended a process
 SWALLOWED = 0.3  # a share of the usual CPU time: what goes on for longer after a signal, and ends well, ignored it
 SIGNALS = (signal.SIGKILL,) * 7 + (signal.SIGTERM, signal.SIGINT, signal.SIGINT)
+ENDING_CPU = 0.5  # seconds: what any process may take to end
 # Exit codes after a signal. Training and embedding end well after SIGTERM: what is done is saved.
 CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (-15, 143), signal.SIGINT: (130,)}
 SAVING = ("embed", "grow", "repair", "train")
@@ -50,7 +51,7 @@ def targeted_cases(context: Context, names: Sequence[str] = tuple(VERBS), limit:
         blows = [Blow(step=number) for number in evenly(range(len(known.steps)), limit)]
         if "exchange" in known.steps:
             first = known.steps.index("exchange")
-            blows += [Blow(step=number, fallback=True) for number in range(first, len(known.steps) + 3)]
+            blows += [Blow(step=number, fallback=True) for number in evenly(range(first, len(known.steps) + 3), limit)]
         sizes = sorted({path.stat().st_size for path in _written(one, context)})
         blows += [Blow(torn=size - 1) for size in evenly(sizes, 3) if size > 1]
         for number, blow in enumerate(blows):
@@ -177,7 +178,7 @@ def _struck(
             faults.append(("signal", f"{blow.number.name} → exit code {end.code}: {_last([end])}"))
         elif is_struck and used is not None and end.code == 0 and not faults:
             saves = blow.number == signal.SIGTERM and one.name.startswith(SAVING)
-            went_on = end.cpu - used > SWALLOWED * known.cpu[number]
+            went_on = end.cpu - used > max(SWALLOWED * known.cpu[number], ENDING_CPU)
             if blow.number != signal.SIGKILL and went_on and not saves:
                 faults.append(("signal", f"{blow.number.name} was swallowed: it went on to exit code 0"))
     return ended, faults
