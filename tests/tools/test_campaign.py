@@ -39,10 +39,10 @@ def test_a_share_of_the_campaign(tmp_path):
     assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
     records = json.loads(json_file.read_text())
     kinds = Counter(record["kind"] for record in records)
-    assert kinds["full disk"] + kinds.pop("read-only") == 20
-    assert kinds == {"kills": 20, "targeted": 20, "full disk": kinds["full disk"], "mutations": 20, "directed": 20}
+    assert kinds.pop("full disk") + kinds.pop("read-only") == 16  # of four verbs
+    assert kinds == {"kills": 20, "targeted": 20, "mutations": 20, "directed": 20}
     assert {record["verdict"] for record in records} <= {"same", "right", "refused", "reported", "undetectable"}
-    assert "| all |  | 100 |" in ended.stdout
+    assert "| all |  | 96 |" in ended.stdout
 
 
 def reader(probe, rule="checked", **more) -> Reader:
