@@ -215,7 +215,7 @@ def struck(verb: Verb, tmp_path: Path, blow: kills.Blow, files: dict[str, str], 
 
 
 X = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # SHA-256 of "x"
-SPIN = "import time; end = time.process_time() + 0.6\nwhile time.process_time() < end: pass"
+SPIN = "import time; end = time.process_time() + 1.2\nwhile time.process_time() < end: pass"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ SPIN = "import time; end = time.process_time() + 0.6\nwhile time.process_time() 
         (("import os", "os.path.exists('a') and 1 / 0", "open('a', 'w').close()", "os.mkdir('c')"),
          kills.Blow(step=1), "lost"),
         (("import signal; signal.signal(2, signal.SIG_IGN)", SPIN, "open('a', 'w').write('x')"),
-         kills.Blow(number=2, share=0.0), "signal"),
+         kills.Blow(number=2, share=0.5), "signal"),
         ((SPIN, "open('a', 'w').write('x')"), kills.Blow(number=2, share=0.5), "traceback"),
     ],
 )  # fmt: skip
