@@ -16,7 +16,7 @@ hosts: the same command on each, with --multihost, or --coordinator, --num-proce
 import argparse
 from pathlib import Path
 
-from c2c_jax.cli.train import add_config_arguments, join_hosts
+from c2c_jax.cli.train import add_config_arguments, hosts_of
 from c2c_jax.errors import ConfigError, StoreError
 
 
@@ -57,11 +57,11 @@ def run(args: argparse.Namespace) -> None:
         from c2c_jax.devices import devices_over_cores
 
         devices_over_cores()
-        join_hosts(args)
-        from c2c_jax.cli.recipe import read_config
-        from c2c_jax.data.embed import prepare_store
+        with hosts_of(args):
+            from c2c_jax.cli.recipe import read_config
+            from c2c_jax.data.embed import prepare_store
 
-        prepare_store(read_config(args.config, args.overrides), args.out)
+            prepare_store(read_config(args.config, args.overrides), args.out)
     print(args.out)
 
 

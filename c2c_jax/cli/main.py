@@ -11,7 +11,7 @@ from c2c_jax import __version__
 from c2c_jax.cli import calibrate, embed, evaluate, export, import_checkpoint, infer, miniworld, report, search, train
 from c2c_jax.errors import C2CError
 from c2c_jax.io.console import prepare_streams, printable
-from c2c_jax.io.signals import ENDING, Interrupted, ending_on_signals
+from c2c_jax.io.signals import ENDING, Interrupted, end_now, ending_on_signals
 
 VERBS = {
     "train": train,
@@ -115,13 +115,14 @@ def keep_compiled() -> None:
 def _end(verb: str, message: str, code: int) -> int:
     """Prints the line. Of several hosts this one ends here and now: the usual end waits for the others, which wait for
     this one."""
+    line = f"c2c {verb}: {printable(message)}"
+    if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+        end_now(line, code)
     try:
-        print(f"c2c {verb}: {printable(message)}", file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
         sys.stdout.flush()
     except OSError:  # nobody reads, the terminal is gone, or the disk is full
         _discard_output()
-    if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
-        os._exit(code)
     return code
 
 

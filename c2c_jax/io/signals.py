@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 GRACE_S = 5.0  # for the main thread to unwind; nothing is lost by a hard end, since all writes are atomic
 SAME_S = 0.5  # signals this close together are one: a terminal and a wrapper such as make may both send it
@@ -18,6 +18,7 @@ ENDING = {int(getattr(signal, name)): words for name, words in WORDS.items() if 
 _LOST, _DONE = 254, 255  # bytes to the watcher, beside the numbers of signals
 
 _noted: set[int] = set()
+_end = threading.Lock()  # taken by the one that ends the process
 
 
 class Interrupted(KeyboardInterrupt):
@@ -153,13 +154,14 @@ class _Watcher:
         else:
             signal.raise_signal(number)
 
-    def _end(self, number: int) -> None:
+    def _end(self, number: int) -> NoReturn:
         end_now(f"{self.program}: {ENDING[number]}", self.codes.get(number, 128 + number))
 
 
-def end_now(line: str, code: int) -> None:
-    """Ends the process from any thread, after one line on stderr. It takes none of Python's locks, which the main
-    thread may hold, and runs nothing that is left to do."""
+def end_now(line: str, code: int) -> NoReturn:
+    """Ends the process from any thread, after one line on stderr; the first of several callers does. It writes past
+    Python's streams, whose locks the main thread may hold, and runs nothing that is left to do."""
+    _end.acquire()
     shown = b"\x1b[?25h\n" if os.isatty(2) else b""  # a progress bar hides the cursor
     with contextlib.suppress(OSError):
         os.write(2, shown + os.fsencode(line) + b"\n")
