@@ -1,8 +1,8 @@
 """Joins the processes of several hosts in one JAX program, and ends each of them in one line where another is gone.
 
 JAX's own connection between hosts ends a process with a C++ trace where a peer is gone, without a way to prevent it. So
-that connection runs through relays of ours, which do not pass on that it broke, while a second connection, which carries
-no data, shows at once that a process is gone. Both run over the one port that the user named, and only on its address.
+that connection runs through relays of ours, which do not pass on that it broke, while a second connection, without
+data, shows at once that a process is gone. Both run over the one port that the user named, and only on its address.
 """
 
 import contextlib
@@ -60,9 +60,12 @@ def explaining_jax() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError) as error:  # bases of JAX's own error, which is not imported for this alone
-        jax = sys.modules.get("jax")
-        is_lost = jax and jax.distributed.is_initialized() and "Gloo" in str(error)
-        if not (is_lost or jax and isinstance(error, jax.errors.JaxRuntimeError)):
+        if "jax" not in sys.modules:
+            raise
+        import jax
+
+        is_lost = jax.distributed.is_initialized() and "Gloo" in str(error)
+        if not (is_lost or isinstance(error, jax.errors.JaxRuntimeError)):
             raise
         if "RESOURCE_EXHAUSTED" in str(error):
             advice = (

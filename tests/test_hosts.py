@@ -1,4 +1,4 @@
-"""Two processes joined over loopback: where one goes, by whatever, the other ends in one line; nobody else is let in."""
+"""Two processes joined over loopback: where one goes, by whatever, the other ends in one line."""
 
 import os
 import signal

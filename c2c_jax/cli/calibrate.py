@@ -16,6 +16,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from c2c_jax.cli.places import (
+    require_bundle,
+    require_checkpoints,
+    require_folder,
+    require_images,
+    require_store,
+)
 from c2c_jax.errors import C2CError, ConfigError
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
@@ -47,6 +54,14 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("--remove takes statistics out: it goes without --images and --sounds")
     if not (args.remove or args.images or args.sounds):
         raise ConfigError("nothing to estimate from: pass --images PATH... or --sounds FOLDER")
+    bundle = require_bundle(args.run)
+    require_images(args.images)
+    require_folder(args.sounds, "a folder of sounds")
+    if args.store:
+        require_store(args.store)
+    require_checkpoints(
+        args.images and (args.clip or bundle.get("source")), args.sounds and (args.clap or bundle.get("target"))
+    )
     if args.remove:
         from c2c_jax.calibration import remove
 

@@ -15,6 +15,14 @@ and vectors.npz. What cannot be read is told of and left out, and the exit code 
 import argparse
 from pathlib import Path
 
+from c2c_jax.cli.places import (
+    require_bundle,
+    require_captions,
+    require_checkpoints,
+    require_folder,
+    require_path,
+    require_store,
+)
 from c2c_jax.errors import ConfigError, ManifestError
 
 
@@ -60,6 +68,15 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("--bootstrap and --seed are 0 or more, --csls 1 or more")
     if args.reference and not args.sounds:
         raise ConfigError("--reference is what --sounds DIR is compared with, and there is no --sounds")
+    require_bundle(args.run)
+    if args.captions and not Path(args.captions).is_dir():
+        require_captions(args.captions)
+    require_path(args.pairs, "a manifest or the folder of a data set")
+    require_folder(args.sounds, "a folder of sounds with their records")
+    require_folder(args.reference, "a folder of sounds")
+    if args.store:
+        require_store(args.store)
+    require_checkpoints(args.clip, args.clap)
     from rich.console import Console
 
     from c2c_jax.evaluation.bootstrap import Bootstrap

@@ -12,6 +12,8 @@ Folders of this machine are cut to their last component, in the card and in conf
 import argparse
 from pathlib import Path
 
+from c2c_jax.cli.places import require_bundle
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the work directory of a run, or a bundle folder")
@@ -22,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    require_bundle(args.run)
     from c2c_jax.publishing.export import publish
 
     for place in publish(args.run, out=args.out, push=args.push, private=args.private, onnx=args.onnx):

@@ -15,7 +15,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from c2c_jax.errors import ConfigError
+from c2c_jax.cli.places import require_path
+from c2c_jax.errors import CheckpointError, ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
         raise ConfigError(f"{args.out} is there; name another --out, or take it away")
+    require_path(args.file, "a checkpoint file", CheckpointError)
     from c2c_jax.weights.clip2clap import import_checkpoint
     from c2c_jax.weights.translator import save_bundle
 

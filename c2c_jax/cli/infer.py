@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from c2c_jax.cli.places import require_bundle, require_checkpoints, require_images
 from c2c_jax.errors import ConfigError
 from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, own_sampling
 
@@ -105,6 +106,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    require_images(args.images)
+    for path in args.blend:
+        require_images([path])
+    bundle = require_bundle(args.translator)
+    require_checkpoints(args.clip or bundle.get("source"), args.audioldm, args.ranker)
     if not (args.audioldm or args.save_embedding):
         args.audioldm = _default_audioldm(args.translator)
     if args.translator == MINIWORLD_TRANSLATOR:

@@ -13,6 +13,7 @@ with all pictures and sounds in it: it opens offline, on phones too. A section w
 import argparse
 from pathlib import Path
 
+from c2c_jax.cli.places import require_bundle, require_folder
 from c2c_jax.errors import ConfigError, ReportError
 
 
@@ -36,6 +37,9 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"--most is {args.most}: take 1 or more")
     if args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a folder: name a file in it, such as {args.out / 'report.html'}")
+    require_bundle(args.run)
+    require_folder(args.sounds, "a folder of sounds with their records", ReportError)
+    require_folder(args.evaluation, "what c2c evaluate wrote", ReportError)
     from rich.console import Console
 
     from c2c_jax.evaluation.report.page import write_report

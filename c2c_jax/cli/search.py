@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR
+from c2c_jax.cli.places import require_bundle, require_checkpoints, require_folder, require_images
 from c2c_jax.errors import C2CError, ConfigError
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
@@ -49,6 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.top < 1:
         raise ConfigError(f"--top is {args.top}: take 1 or more")
+    require_folder(args.library, "a folder of sounds")
+    require_images(args.images)
+    bundle = require_bundle(args.translator or MINIWORLD_TRANSLATOR) if args.images or args.translator else {}
+    require_checkpoints(args.clap or bundle.get("target"), args.images and (args.clip or bundle.get("source")))
     from c2c_jax.images import find_pictures
 
     pictures, translator = find_pictures(args.images), args.translator

@@ -18,6 +18,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from c2c_jax.cli.places import require_free
+from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.errors import TrainingError
 from c2c_jax.hosts import joined
 from c2c_jax.io.atomic import exclusive_lock
@@ -53,14 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     workdir = args.workdir or default_workdir(args.config)
+    config = read_config(args.config, args.overrides)
+    require_free(workdir)
+    require_sources(config)
     with hosts_of(args):
-        from c2c_jax.cli.recipe import read_config
         from c2c_jax.data.embed import prepare_store
         from c2c_jax.training.check import check
         from c2c_jax.training.loop import train
         from c2c_jax.training.pictures import picture_vectors
 
-        config = read_config(args.config, args.overrides)
         check(config)
         with sole_run(workdir):
             store = prepare_store(config, Path(config.data.store or workdir / "store"))

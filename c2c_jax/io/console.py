@@ -1,5 +1,5 @@
-"""Lines for people: on stderr, with nothing in a file's name that a terminal would act on; names on stdout, for programs
-byte for byte."""
+"""Lines for people on stderr, with nothing in a file's name that a terminal would act on; names on stdout, byte for
+byte."""
 
 import codecs
 import io
