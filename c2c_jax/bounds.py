@@ -77,7 +77,7 @@ def fields_of(node: Any, before: str = "") -> Iterator[tuple[str, type, Any]]:
             yield path, kind, value
 
 
-def _expected(value: float, bounds: Meta) -> str:
+def _expected(value: int | float, bounds: Meta) -> str:
     """What a value outside of its bounds has to be; empty for one inside."""
     if isinstance(value, float) and not math.isfinite(value):
         return "a finite number"

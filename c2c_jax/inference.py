@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from rich.console import Console
-from rich.progress import Progress
 
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
 from c2c_jax.generation.plan import Subject, control_file, plan, require_place
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.images import read_image
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.progress import Progress
 from c2c_jax.models.gap import translate_image
 from c2c_jax.models.layers import unit
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
@@ -272,6 +272,7 @@ def pictures_to_sounds(
     checkpoint_folder(clip or bundle.source.name)  # told of before the generator is waited for
     with ThreadPoolExecutor(1) as beside, _bar(console) as bar:
         loading = beside.submit(load_generator, generation, bundle, mixture) if generation else None
+        bar.begin("loading")
         space = load_space(clip or bundle.source.name, only="image")
         require_same_space(bundle.source, space.id, "the CLIP")
         reading = bar.add_task("reading", total=len(paths), visible=len(paths) > 1)
@@ -287,6 +288,7 @@ def pictures_to_sounds(
             raise (unread or errors)[0]
         for error in errors:
             console.print(f"left out: {error}")
+        bar.begin("loading")
         generator, ranker, about = loading.result() if loading else (None, None, {})
     for role, wanted in (("CLIP", bundle.source), ("CLAP", bundle.target)):
         if not wanted.fingerprint and (role == "CLIP" or generator):
@@ -367,4 +369,4 @@ def _sounds(
 
 def _bar(console: Console) -> Progress:
     """Over stderr alone: stdout has the files' names."""
-    return Progress(console=console, disable=not console.is_terminal, redirect_stdout=False, redirect_stderr=False)
+    return Progress(console)

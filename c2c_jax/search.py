@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from c2c_jax.errors import C2CError, CheckpointError, ConfigError, SoundError
 from c2c_jax.evaluation.encoding import load_clip
 from c2c_jax.inference import in_use, require_same_clap, vectors_of
+from c2c_jax.io.progress import Progress, phase
 from c2c_jax.library import Library, open_library
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
 from c2c_jax.weights.translator import bundle_in, load_bundle
@@ -66,7 +66,8 @@ def search(
     name = clap or (bundle and bundle.target.name)
     if not name:
         raise ConfigError("texts need --clap, the CLAP that hears the library, or a --translator that names it")
-    sounds = open_library(library, identify(name), index)
+    with phase(console, "looking for sounds"):
+        sounds = open_library(library, identify(name), index)
     left_out: list[C2CError] = []
 
     @functools.cache
@@ -81,10 +82,11 @@ def search(
 
     is_same = bundle is None or sounds.space.fingerprint == bundle.target.fingerprint
     if texts or sounds.unheard or not is_same:
-        space = load()
-        if bundle and not is_same:
-            require_same_clap(bundle, space)
-    with Progress(console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
+        with phase(console, "loading CLAP"):
+            space = load()
+            if bundle and not is_same:
+                require_same_clap(bundle, space)
+    with Progress(console) as bar:
         queries: dict[tuple[str, str], np.ndarray] = {}
         if bundle and pictures:
             seeing = bar.add_task("seeing", total=len(pictures), visible=len(pictures) > 1)

@@ -9,7 +9,6 @@ from c2c_jax.config import Config
 from c2c_jax.errors import C2CError, ConfigError
 from c2c_jax.io.files import found_at, is_regular
 
-
 LONGEST = 300  # characters of a line that repeats what was passed
 
 

@@ -10,14 +10,15 @@ from typing import Any
 import jax
 import numpy as np
 from orbax.checkpoint import multihost
-from rich.console import Console
 
 from c2c_jax.config import Config
 from c2c_jax.data.captions import Source, open_sources
 from c2c_jax.data.mixture import Mixture
-from c2c_jax.data.progress import Progress
+from c2c_jax.data.progress import EmbeddingProgress
 from c2c_jax.data.store import DTYPES, SIDES, Plan, SourceRecord, Store, StoreWriter, read_captions, write_captions
 from c2c_jax.errors import ConfigError, StoreError
+from c2c_jax.io.console import stderr_console
+from c2c_jax.io.progress import Progress, phase
 from c2c_jax.packing import TextBatch
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
 
@@ -26,7 +27,7 @@ CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # what a CPU, and what an accelerator 
 AHEAD = 2  # batches in flight on the devices, chunks tokenised ahead of them, and chunks waiting to be written
 DAY = 86_400  # seconds: hosts wait for each other as long as the slowest needs
 
-console = Console(stderr=True, soft_wrap=True, highlight=False)
+console = stderr_console()
 
 
 def prepare_store(config: Config, path: Path) -> Store:
@@ -40,13 +41,17 @@ def prepare_store(config: Config, path: Path) -> Store:
     if not (config.source and config.target):
         return Store.open(path)
     _check(config)
-    loaded = _lay_plan(config, path) if jax.process_index() == 0 else None
+    loaded = None
+    if jax.process_index() == 0:
+        with phase(console, "looking for captions") as bar:
+            loaded = _lay_plan(config, path, bar)
     _sync("store planned")
     if StoreWriter.begun(path) is None:
         store = Store.open(path)
         console.print(f"reusing {store.plan.rows:,} embedded captions in {path}")
         return store
-    spaces = loaded or (load_space(config.source, only="text"), load_space(config.target, only="text"))
+    with phase(console, "loading CLIP and CLAP", quiet=jax.process_index() != 0):
+        spaces = loaded or (load_space(config.source, only="text"), load_space(config.target, only="text"))
     return complete(path, spaces, config.embed.batch_tokens)
 
 
@@ -94,12 +99,13 @@ def _check(config: Config) -> None:
         raise ConfigError("config.embed.chunk_rows must be above 0, and config.embed.batch_tokens not below 0")
 
 
-def _lay_plan(config: Config, path: Path) -> tuple[Space, Space] | None:
+def _lay_plan(config: Config, path: Path, bar: Progress) -> tuple[Space, Space] | None:
     """Leaves at `path` a finished store that fits the config, or the plan of one to be made, its captions written.
 
     Gives the spaces where it had to plan: nothing is written before both have loaded.
     """
     sources = open_sources(config.data.captions, config.data.data_dir, config.data.manual_dir)
+    bar.begin("hashing captions and checkpoints")
     wanted = [(source.spec, source.weight, source.stamp()) for source in sources]
     ids = identify(config.source), identify(config.target)
     begun = StoreWriter.begun(path)
@@ -120,8 +126,10 @@ def _lay_plan(config: Config, path: Path) -> tuple[Space, Space] | None:
             )
         if same == wanted:
             return None
+    bar.begin("loading CLIP and CLAP")
     spaces = load_space(config.source, only="text"), load_space(config.target, only="text")
-    _write_plan(config, path, sources, ids, store)
+    bar.begin("reading captions")
+    _write_plan(config, path, sources, ids, store, bar)
     return spaces
 
 
@@ -143,7 +151,7 @@ def _differing(plan: Plan, config: Config, ids: tuple[SpaceId, SpaceId]) -> list
 
 
 def _write_plan(
-    config: Config, path: Path, sources: list[Source], ids: tuple[SpaceId, SpaceId], grown: Store | None
+    config: Config, path: Path, sources: list[Source], ids: tuple[SpaceId, SpaceId], grown: Store | None, bar: Progress
 ) -> None:
     """Reads the sources into the text chunks of the store at `path`, after those it has, and lays down its plan."""
     chunk_rows = config.embed.chunk_rows
@@ -154,8 +162,9 @@ def _write_plan(
     kept = grown.plan.rows // chunk_rows if grown else 0
     begun = read_captions(path, grown.plan, kept) if grown and grown.plan.rows % chunk_rows else []
     checksums = grown.checksums["captions"][:kept] if grown else []
-    rows, checksums = write_captions(path, itertools.chain(begun, mixture), chunk_rows, checksums)
-    console.print(mixture.report())
+    rows, checksums = write_captions(path, itertools.chain(begun, bar.counted(mixture)), chunk_rows, checksums)
+    for line in mixture.report().splitlines():
+        console.print(line)
     records = [
         SourceRecord(
             spec=source.spec,
@@ -208,7 +217,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
     rows = [writer.new_rows(chunk) for chunk in chunks]
     threads = concurrent.futures.ThreadPoolExecutor
     with (
-        Progress(sum(row.stop - row.start for row in rows), console) as progress,
+        EmbeddingProgress(sum(row.stop - row.start for row in rows), console, jax.process_index() != 0) as progress,
         threads(AHEAD) as read,
         threads(1) as disk,
     ):
@@ -222,7 +231,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
         def collect() -> None:
             chunk, side, batch, array = in_flight.popleft()
             batch.put(array, chunk.vectors[side])
-            progress.advance(len(batch.texts_N) / 2)  # a caption is done when both sides are
+            progress.done(len(batch.texts_N) / 2)  # a caption is done when both sides are
             chunk.left -= 1
             if not chunk.left:
                 writing.append(disk.submit(writer.write, chunk.number, *chunk.vectors))

@@ -14,16 +14,16 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
-from rich.console import Console
 
 from c2c_jax.errors import TrainingError, one_line
+from c2c_jax.io.console import stderr_console
 from c2c_jax.training.dispatch import on_any_host
 from c2c_jax.training.step import TrainState
 
 KEPT = 2
 LATE_S = 0.2  # reads and writes that go on behind one that failed have ended by then
 
-console = Console(stderr=True, soft_wrap=True, highlight=False)
+console = stderr_console()
 
 
 class Checkpoints:

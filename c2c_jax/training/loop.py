@@ -14,6 +14,7 @@ from jaxtyping import Float
 from c2c_jax.calibration import with_means
 from c2c_jax.config import Config
 from c2c_jax.data.store import Store
+from c2c_jax.io.progress import phase
 from c2c_jax.io.signals import noted
 from c2c_jax.models import translator as translators
 from c2c_jax.models.gap import Gap
@@ -73,16 +74,18 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         if not (config.groups or closed_form) and begun_on != jax.device_count():
             moved = f"begun on {begun_on} device(s), now on {jax.device_count()}"
             log.console_print(f"{moved}: without config.groups the weights will differ from those of an unbroken run")
-        graphdef, params = nnx.split(initial_translator(config, spec, store, held_out), nnx.Param)
+        with phase(console, "going through the captions", quiet=not log.writes):
+            first = initial_translator(config, spec, store, held_out)
+            gap, pictures = caption_means(store, held_out, spec.input_norm), None
+            memory = remembered(config.memory, store, training, config.seed)
+            if picture_PS is not None:
+                gap = with_means(gap, spec.input_norm, picture_PS)[0] if config.pictures.calibrate else gap
+                pictures = Pictures.of(picture_PS, store, held_out, gap, spec.input_norm)
+        graphdef, params = nnx.split(first, nnx.Param)
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)
         feed = open_feed(feed_kind, store, training, B, config.seed, mesh, config.epochs + 1)
         run = jit_steps(make_step(graphdef, objective, optimizer, mesh, schedule), feed.batch, mesh)
-        gap, pictures = caption_means(store, held_out, spec.input_norm), None
-        memory = remembered(config.memory, store, training, config.seed)
-        if picture_PS is not None:
-            gap = with_means(gap, spec.input_norm, picture_PS)[0] if config.pictures.calibrate else gap
-            pictures = Pictures.of(picture_PS, store, held_out, gap, spec.input_norm)
         scored_on = held_out_vectors(store, held_out)
         validated = functools.partial(_validated, config, store, graphdef, spec, scored_on, pictures, (gap, memory))
         devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
