@@ -21,7 +21,7 @@ from c2c_jax.errors import (
     StoreError,
 )
 from c2c_jax.io.files import found_at, is_regular
-from c2c_jax.io.json import read_json
+from c2c_jax.io.json import read_json_as
 
 _SOURCE = re.compile(r"(?:[\d.]+\*)?(?P<kind>tsv|txt|csv|jsonl):(?P<path>.+)")
 
@@ -57,7 +57,7 @@ def require_bundle(run: Path) -> dict[str, str]:
         places = [embedded]
     for place in places:
         if is_regular(place / "config.json"):
-            config = read_json(place / "config.json", BundleError, "make the bundle again")
+            config = read_json_as(dict, place / "config.json", BundleError, "make the bundle again")
             sides = {side: config.get(side) for side in ("source", "target")}
             return {
                 side: str(space["name"])
