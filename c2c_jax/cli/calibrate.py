@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> None:
     if args.store:
         require_store(args.store)
     require_checkpoints(
-        args.images and (args.clip or bundle.get("source")), args.sounds and (args.clap or bundle.get("target"))
+        (args.clip or bundle.get("source")) if args.images else None,
+        (args.clap or bundle.get("target")) if args.sounds else None,
     )
     if args.remove:
         from c2c_jax.calibration import remove

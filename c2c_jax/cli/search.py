@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     require_folder(args.library, "a folder of sounds")
     require_images(args.images)
     bundle = require_bundle(args.translator or MINIWORLD_TRANSLATOR) if args.images or args.translator else {}
-    require_checkpoints(args.clap or bundle.get("target"), args.images and (args.clip or bundle.get("source")))
+    require_checkpoints(args.clap or bundle.get("target"), (args.clip or bundle.get("source")) if args.images else None)
     from c2c_jax.images import find_pictures
 
     pictures, translator = find_pictures(args.images), args.translator

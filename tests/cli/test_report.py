@@ -70,9 +70,9 @@ def test_the_evaluation_of_the_run_is_found(report, bundle, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nowhere"], "nowhere holds no translator bundle"),
-        (["BUNDLE", "--sounds", "nowhere"], "nowhere is no folder"),
-        (["BUNDLE", "--evaluation", "nowhere"], "nowhere/metrics.json is missing"),
+        (["nowhere"], "there is no run at nowhere"),
+        (["BUNDLE", "--sounds", "nowhere"], "expected a folder of sounds with their records at nowhere"),
+        (["BUNDLE", "--evaluation", "nowhere"], "expected what c2c evaluate wrote at nowhere"),
         (["BUNDLE", "--most", "0"], "--most is 0"),
         (["BUNDLE", "--out", "."], "--out . is a folder"),
         (["BUNDLE", "--out", "file/report.html"], "file"),
