@@ -2,7 +2,7 @@
 
 import sys
 
-from c2c_jax.cli.main import main
+from c2c_jax.cli.main import program
 
 if __name__ == "__main__":
-    sys.exit(main(["infer", *sys.argv[1:]]))
+    program(["infer", *sys.argv[1:]])

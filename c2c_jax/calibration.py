@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from c2c_jax.errors import BundleError, C2CError, ConfigError, ImageError, SoundError, StoreError
 from c2c_jax.evaluation.encoding import Vectors, heard_vectors, load_clap, load_clip, picture_vectors
@@ -18,6 +17,7 @@ from c2c_jax.evaluation.trained_on import trained_on
 from c2c_jax.inference import ENCODED_AT_ONCE, translate
 from c2c_jax.io.files import found_at
 from c2c_jax.io.places import require_replaceable_folder
+from c2c_jax.io.progress import Progress
 from c2c_jax.models.gap import Gap, over_source_gap
 from c2c_jax.sounds import sound_files
 from c2c_jax.training.closed_form import caption_means
@@ -92,8 +92,7 @@ def calibrate(
     gap = _with_captions(run, folder, bundle, store, console)
     eyes = load_clip(bundle, clip, reads_texts=False) if pictures else None
     ears = load_clap(bundle, clap, hears=True) if heard else None
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
+    with Progress(console) as bar:
         seen, unseen = picture_vectors(pictures, eyes, bar) if eyes else ({}, [])
         sounding, unheard = heard_vectors(heard, ears, bar) if ears else ({}, [])
     for one in unseen + unheard:

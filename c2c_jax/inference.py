@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from rich.console import Console
-from rich.progress import Progress
 
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
 from c2c_jax.generation.plan import (
@@ -27,6 +26,7 @@ from c2c_jax.images import read_image
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular, local_path, sha256_of, text_of
+from c2c_jax.io.progress import Progress
 from c2c_jax.io.text import require_text
 from c2c_jax.models.gap import translate_image
 from c2c_jax.models.layers import unit
@@ -299,6 +299,7 @@ def pictures_to_sounds(
     checkpoint_folder(clip or bundle.source.name)  # told of before the generator is waited for
     with ThreadPoolExecutor(1) as beside, _bar(console) as bar:
         loading = beside.submit(load_generator, generation, bundle, mixture) if generation else None
+        bar.begin("loading")
         space = load_space(clip or bundle.source.name, only="image")
         require_same_space(bundle.source, space.id, "the CLIP")
         reading = bar.add_task("reading", total=len(paths), visible=len(paths) > 1)
@@ -314,6 +315,7 @@ def pictures_to_sounds(
             raise (unread or errors)[0]
         for error in errors:
             console.print(f"left out: {error}")
+        bar.begin("loading")
         generator, ranker, about = loading.result() if loading else (None, None, {})
     for role, wanted in (("CLIP", bundle.source), ("CLAP", bundle.target)):
         if not wanted.fingerprint and (role == "CLIP" or generator):
@@ -397,4 +399,4 @@ def _sounds(
 
 def _bar(console: Console) -> Progress:
     """Over stderr alone: stdout has the files' names."""
-    return Progress(console=console, disable=not console.is_terminal, redirect_stdout=False, redirect_stderr=False)
+    return Progress(console)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from c2c_jax.errors import C2CError, CheckpointError, ConfigError, SoundError
 from c2c_jax.evaluation.encoding import load_clip
 from c2c_jax.inference import in_use, require_same_clap, vectors_of
 from c2c_jax.io.places import require_folder_place
+from c2c_jax.io.progress import Progress, phase
 from c2c_jax.io.text import require_text
 from c2c_jax.library import Library, open_library
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
@@ -79,7 +79,8 @@ def search(
     name = clap or (bundle and bundle.target.name)
     if not name:
         raise ConfigError("texts need --clap, the CLAP that hears the library, or a --translator that names it")
-    sounds = open_library(library, identify(name), index)
+    with phase(console, "looking for sounds"):
+        sounds = open_library(library, identify(name), index)
     unread: list[C2CError] = []
     known = sounds.unreadable.copy()
 
@@ -95,10 +96,11 @@ def search(
 
     is_same = bundle is None or sounds.space.fingerprint == bundle.target.fingerprint
     if texts or sounds.unheard or not is_same:
-        space = load()
-        if bundle and not is_same:
-            require_same_clap(bundle, space)
-    with Progress(console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
+        with phase(console, "loading CLAP"):
+            space = load()
+            if bundle and not is_same:
+                require_same_clap(bundle, space)
+    with Progress(console) as bar:
         queries: dict[tuple[str, str], np.ndarray] = {}
         if bundle and pictures:
             seeing = bar.add_task("seeing", total=len(pictures), visible=len(pictures) > 1)

@@ -15,6 +15,13 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from c2c_jax.cli.places import (
+    require_bundle,
+    require_checkpoints,
+    require_folder,
+    require_images,
+    require_store,
+)
 from c2c_jax.errors import C2CError, ConfigError
 from c2c_jax.io.console import print_fields, printable, stderr_console
 from c2c_jax.io.files import user_path
@@ -52,6 +59,15 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("--remove takes statistics out: it goes without --images and --sounds")
     if not (args.remove or args.images or args.sounds):
         raise ConfigError("nothing to estimate from: pass --images PATH... or --sounds FOLDER")
+    bundle = require_bundle(args.run)
+    require_images(args.images)
+    require_folder(args.sounds, "a folder of sounds")
+    if args.store:
+        require_store(args.store)
+    require_checkpoints(
+        (args.clip or bundle.get("source")) if args.images else None,
+        (args.clap or bundle.get("target")) if args.sounds else None,
+    )
     if args.remove:
         from c2c_jax.calibration import remove
 

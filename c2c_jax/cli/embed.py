@@ -16,7 +16,9 @@ hosts: the same command on each, with --multihost, or --coordinator, --num-proce
 import argparse
 from pathlib import Path
 
-from c2c_jax.cli.train import add_config_arguments, join_hosts
+from c2c_jax.cli.places import require_checkpoints, require_free, require_path, require_store
+from c2c_jax.cli.recipe import read_config, require_sources
+from c2c_jax.cli.train import add_config_arguments, hosts_of
 from c2c_jax.errors import ConfigError, StoreError
 
 
@@ -43,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    for store in filter(None, (args.info, args.verify, args.repair)):
+        require_store(store)
     if args.info or args.verify:
         return show(args.info) if args.info else verify(args.verify)
     if args.repair:
@@ -50,18 +54,24 @@ def run(args: argparse.Namespace) -> None:
     if not args.out:
         raise ConfigError("--out FOLDER is missing: where the store goes")
     if args.from_arrays:
+        require_free(args.out)
+        for path in args.from_arrays:
+            require_path(path, "an array", StoreError)
+        require_checkpoints(*(args.spaces or ()))
         take_arrays(args)
     elif not args.config:
         raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")
     else:
+        config = read_config(args.config, args.overrides)
+        require_free(args.out)
+        require_sources(config)
         from c2c_jax.devices import devices_over_cores
 
         devices_over_cores()
-        join_hosts(args)
-        from c2c_jax.cli.recipe import read_config
-        from c2c_jax.data.embed import prepare_store
+        with hosts_of(args):
+            from c2c_jax.data.embed import prepare_store
 
-        prepare_store(read_config(args.config, args.overrides), args.out)
+            prepare_store(config, args.out)
     print(args.out)
 
 
@@ -99,7 +109,6 @@ def mend(args: argparse.Namespace) -> None:
     from c2c_jax.devices import devices_over_cores
 
     devices_over_cores()  # as when the store was made
-    from c2c_jax.cli.recipe import read_config
     from c2c_jax.config import Config
     from c2c_jax.data.embed import complete
     from c2c_jax.data.repair import damage_report, repair

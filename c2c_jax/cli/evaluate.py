@@ -14,6 +14,14 @@ and vectors.npz. What cannot be read is named and left out, and the exit code is
 
 import argparse
 
+from c2c_jax.cli.places import (
+    require_bundle,
+    require_captions,
+    require_checkpoints,
+    require_folder,
+    require_path,
+    require_store,
+)
 from c2c_jax.errors import ConfigError, ManifestError
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
@@ -73,9 +81,15 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"--csls is {args.csls}: take 1 or more")
     if args.reference and not args.sounds:
         raise ConfigError("--reference is what --sounds DIR is compared with, and there is no --sounds")
-    from c2c_jax.weights.resolve import bundle_folder
-
-    bundle_folder(args.run)  # what is not there is refused before anything heavy is imported
+    require_bundle(args.run)
+    if args.captions and not Path(args.captions).is_dir():
+        require_captions(args.captions)
+    require_path(args.pairs, "a manifest or the folder of a data set")
+    require_folder(args.sounds, "a folder of sounds with their records")
+    require_folder(args.reference, "a folder of sounds")
+    if args.store:
+        require_store(args.store)
+    require_checkpoints(args.clip, args.clap)
     from rich.console import Console
 
     from c2c_jax.evaluation.bootstrap import Bootstrap

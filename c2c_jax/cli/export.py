@@ -11,6 +11,7 @@ Folders of this machine are cut to their last component, in the card and in conf
 
 import argparse
 
+from c2c_jax.cli.places import require_bundle
 from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
 
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    require_bundle(args.run)
     from c2c_jax.publishing.export import publish
 
     for place in publish(args.run, out=args.out, push=args.push, private=args.private, onnx=args.onnx):

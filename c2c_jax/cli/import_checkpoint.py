@@ -13,7 +13,8 @@ over the vectors of a batch: an imported one computes something else than it did
 
 import argparse
 
-from c2c_jax.errors import ConfigError
+from c2c_jax.cli.places import require_path
+from c2c_jax.errors import CheckpointError, ConfigError
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
 from c2c_jax.io.places import require_replaceable_folder
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> None:
     require_replaceable_folder(args.out, "--out")
     if args.out.is_dir() and any(args.out.iterdir()):
         raise ConfigError(f"{args.out} is there and not empty; name another --out, or move it away")
+    require_path(args.file, "a checkpoint file", CheckpointError)
     from c2c_jax.weights.clip2clap import import_checkpoint
     from c2c_jax.weights.translator import save_bundle
 

@@ -17,14 +17,14 @@ Beside each sound lie its mel-spectrogram (photo.mel.png) and a record of all th
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from c2c_jax.errors import ConfigError, ImageError
+from c2c_jax.cli.places import require_bundle, require_checkpoints, require_images
+from c2c_jax.errors import ConfigError
 from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, own_sampling
 from c2c_jax.io.console import print_fields
-from c2c_jax.io.files import found_at, is_regular, user_path
+from c2c_jax.io.files import user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.inference import Generation
@@ -110,11 +110,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.batch_size < 1:
         raise ConfigError(f"--batch-size is {args.batch_size}: take 1 or more")
-    from c2c_jax.images import find_pictures
-    from c2c_jax.io.console import stderr_console
-
-    pictures = find_pictures(args.images, stderr_console().print)
-    require_any(pictures)
+    require_images(args.images)
+    for path in args.blend:
+        require_images([path])
+    bundle = require_bundle(args.translator)
+    require_checkpoints(args.clip or bundle.get("source"), args.audioldm, args.ranker)
     if not (args.audioldm or args.save_embedding):
         args.audioldm = _default_audioldm(args.translator)
     if args.translator == MINIWORLD_TRANSLATOR:
@@ -139,13 +139,6 @@ def run(args: argparse.Namespace) -> None:
     )
     for path in written:
         print_fields(path)
-
-
-def require_any(pictures: Sequence[Path]) -> None:
-    """Raises ImageError where none of the pictures is there, before anything heavy is imported."""
-    if pictures and not any(map(is_regular, pictures)):
-        path = pictures[0]
-        raise ImageError(f"expected a picture at {path}, found {found_at(path)}: name a picture, or a folder of them")
 
 
 def _default_audioldm(run: Path) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from c2c_jax import __version__
 from c2c_jax.cli import calibrate, embed, evaluate, export, import_checkpoint, infer, miniworld, report, search, train
 from c2c_jax.errors import C2CError
+from c2c_jax.io.console import prepare_streams, printable
+from c2c_jax.io.signals import ENDING, Interrupted, end_now, ending_on_signals
 
 VERBS = {
     "train": train,
@@ -22,12 +25,61 @@ VERBS = {
     "report": report,
     "search": search,
 }
+EXIT_CODES = """
+exit codes: 0 done, 2 refused in one line, 130 Ctrl-C, 143 SIGTERM (`train` and SIGTERM: 0), 129 terminal closed,
+141 nobody reads the output"""
+PIPE_CLOSED = 141  # as of programs that SIGPIPE ends
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; gives the exit code: 0 done, 2 refused in one line on stderr, 130 interrupted."""
+    """Runs one verb and returns the exit code, see EXIT_CODES. Refusals are printed as one line on stderr."""
+    return _run(argv)[0]
+
+
+def program(argv: Sequence[str] | None = None) -> None:
+    """Runs one verb and ends the process with its exit code. After a signal it does not wait for other threads."""
+    code, is_interrupted = _run(argv)
+    if is_interrupted:
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
+    """The exit code, and whether a signal ended the verb."""
+    prepare_streams()
+    keep_compiled()
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args, rest = _parser().parse_known_args(argv)
+    verb = VERBS[args.verb]
+    codes = getattr(verb, "EXIT_CODES", {})
+    try:
+        if rest and not hasattr(args, "config"):
+            raise C2CError(f"unknown argument {rest[0]}; see c2c {args.verb} --help")
+        if nul := next((one for one in argv if "\0" in one), None):
+            raise C2CError(f"argument {printable(nul)} contains a NUL character, which no file's name can have")
+        args.overrides = rest
+        with ending_on_signals(f"c2c {args.verb}", codes):
+            verb.run(args)
+            sys.stdout.flush()
+    except C2CError as error:
+        return _end(args.verb, str(error), 2), False
+    except BrokenPipeError:
+        _discard_output()
+        return PIPE_CLOSED, False
+    except OSError as error:  # a full disk, a folder in a file's place, no permission: the system says it in one line
+        return _end(args.verb, f"{error.filename or 'input or output'}: {error.strerror or error}", 2), False
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Interrupted) else int(signal.SIGINT)
+        return _end(args.verb, ENDING[number], codes.get(number, 128 + number)), True
+    return 0, False
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="c2c", description="Carries CLIP vectors to CLAP vectors, so that a picture becomes a sound."
+        prog="c2c",
+        description="Translates CLIP vectors to CLAP vectors, so that an image becomes a sound.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"c2c_jax {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -42,25 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             allow_abbrev=False,
         )
         module.add_arguments(verb)
-    args, rest = parser.parse_known_args(argv)
-    keep_compiled()
-    try:
-        if rest and not hasattr(args, "config"):
-            parser.error(f"unknown argument {rest[0]}; see c2c {args.verb} --help")
-        args.overrides = rest
-        VERBS[args.verb].run(args)
-    except C2CError as error:
-        return _told(args.verb, str(error), 2)
-    except OSError as error:  # a full disk, a folder in a file's place, no permission: the system says it in one line
-        return _told(args.verb, f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
-    except KeyboardInterrupt:
-        return _told(args.verb, "interrupted", 130)
-    return 0
+    return parser
 
 
 def keep_compiled() -> None:
-    """What XLA compiles is kept in the user's cache folder, 1 GiB at most, so that the next start is quick. JAX's own
-    variables come before; they are read when JAX is imported."""
+    """Makes XLA keep what it compiles in the user's cache folder, 1 GiB at most, so that the next start is quick. JAX's
+    own variables come first; they are read when JAX is imported."""
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "c2c_jax" / "xla"
         cache.mkdir(parents=True, exist_ok=True)
@@ -73,14 +112,28 @@ def keep_compiled() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
 
 
-def _told(verb: str, message: str, code: int) -> int:
-    """Of several hosts this one ends here and now: the usual end waits for the others, which wait for this one."""
-    print(f"c2c {verb}: {message}", file=sys.stderr, flush=True)
+def _end(verb: str, message: str, code: int) -> int:
+    """Prints the line. Of several hosts this one ends here and now: the usual end waits for the others, which wait for
+    this one."""
+    line = f"c2c {verb}: {printable(message)}"
     if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+        end_now(line, code)
+    try:
+        print(line, file=sys.stderr, flush=True)
         sys.stdout.flush()
-        os._exit(code)
+    except OSError:  # nobody reads, the terminal is gone, or the disk is full
+        _discard_output()
     return code
 
 
+def _discard_output() -> None:
+    """What cannot be written would fail again when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -3,21 +3,30 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
-from ml_collections import config_flags
-
+from c2c_jax.bounds import check_bounds
+from c2c_jax.cli.places import require_captions, require_checkpoints, require_images, require_store
 from c2c_jax.config import Config
 from c2c_jax.errors import C2CError, ConfigError
+from c2c_jax.io.files import found_at, is_regular
+
+LONGEST = 300  # characters of a line that repeats what was passed
 
 
 def read_config(path: str, overrides: Sequence[str]) -> Config:
     """The config that a recipe file's `get_config()` gives, with overrides applied.
 
     overrides: `--config.a.b=value` arguments. Raises ConfigError for a missing file, an unknown field, or a value of
-    the wrong type.
+    the wrong type or out of bounds.
     """
-    if not Path(path.partition(":")[0]).is_file():
-        raise ConfigError(f"config file {path} cannot be read; recipes lie in configs/")
+    file = Path(path.partition(":")[0])
+    if not is_regular(file):
+        raise ConfigError(
+            f"expected a recipe at config file {file}, found {found_at(file)}; the recipes lie in configs/ of the "
+            "source repository and do not come with an installed package: run in a clone of it, or pass a copy"
+        )
+    from absl import flags
+    from ml_collections import config_flags
+
     values = flags.FlagValues()
     argv = ["c2c", f"--config={path}", *overrides]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
@@ -31,7 +40,7 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     except flags.Error as error:
         lines = str(error).strip().splitlines()  # many where get_config() itself failed: absl quotes the traceback
         told = lines[0] if len(lines) == 1 else f"config file {path} does not run: {lines[-1]}"
-        raise ConfigError(told) from error
+        raise ConfigError(told if len(told) <= LONGEST else f"{told[:LONGEST]}…") from error
     except Exception as error:  # a recipe is the user's own program: whatever it raises is for its author to read
         cause = str(error).splitlines()[0] if str(error) else ""
         raise ConfigError(f"config file {path} does not run: {type(error).__name__}: {cause}") from error
@@ -39,4 +48,17 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
         raise ConfigError(f"unknown argument {rest[1]}; overrides are written --config.FIELD=VALUE")
     if not isinstance(config, Config):
         raise ConfigError(f"{path}: get_config() must give a c2c_jax.config.Config")
+    check_bounds(config)
     return config
+
+
+def require_sources(config: Config) -> None:
+    """Looks for all files that a config names. Raises CheckpointError, CaptionError, ImageError or StoreError."""
+    if not (config.source and config.target):
+        if config.data.store:
+            require_store(Path(config.data.store))
+        return
+    require_captions(config.data.captions)
+    require_checkpoints(config.source, config.target)
+    if config.pictures.files and not config.pictures.files.startswith("miniworld:"):
+        require_images([config.pictures.files])

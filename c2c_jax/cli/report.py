@@ -14,6 +14,7 @@ import argparse
 import re
 from pathlib import Path
 
+from c2c_jax.cli.places import require_bundle, require_folder
 from c2c_jax.errors import ConfigError, ReportError
 from c2c_jax.io.console import printable, stderr_console
 from c2c_jax.io.files import is_regular, user_path
@@ -47,9 +48,10 @@ def run(args: argparse.Namespace) -> None:
     if args.most < 1:
         raise ConfigError(f"--most is {args.most}: take 1 or more")
     _require_page_place(args.out)
-    from c2c_jax.weights.resolve import bundle_folder
+    require_bundle(args.run)
+    require_folder(args.sounds, "a folder of sounds with their records", ReportError)
+    require_folder(args.evaluation, "what c2c evaluate wrote", ReportError)
 
-    bundle_folder(args.run)  # what is not there is refused before anything heavy is imported
     from c2c_jax.evaluation.report.page import write_report
     from c2c_jax.evaluation.trained_on import work_directory
 

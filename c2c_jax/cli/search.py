@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR, require_any
+from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR
+from c2c_jax.cli.places import require_bundle, require_checkpoints, require_folder, require_images
 from c2c_jax.errors import C2CError, ConfigError
 from c2c_jax.io.console import print_fields, printable, stderr_console
 from c2c_jax.io.files import text_of, user_path
@@ -59,10 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.top < 1:
         raise ConfigError(f"--top is {args.top}: take 1 or more")
+    require_folder(args.library, "a folder of sounds")
+    require_images(args.images)
+    bundle = require_bundle(args.translator or MINIWORLD_TRANSLATOR) if args.images or args.translator else {}
+    require_checkpoints(args.clap or bundle.get("target"), (args.clip or bundle.get("source")) if args.images else None)
     from c2c_jax.images import find_pictures
 
     pictures, translator = find_pictures(args.images, stderr_console().print), args.translator
-    require_any(pictures)
     if pictures and not translator:
         translator = MINIWORLD_TRANSLATOR
         print(MINIWORLD_NOTE, file=sys.stderr)

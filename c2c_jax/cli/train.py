@@ -15,14 +15,16 @@ directory and the store must then be on a shared file system.
 import argparse
 import contextlib
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from c2c_jax.errors import ConfigError, TrainingError, one_line
+from c2c_jax.cli.places import require_free
+from c2c_jax.cli.recipe import read_config, require_sources
+from c2c_jax.errors import TrainingError
+from c2c_jax.hosts import joined
 from c2c_jax.io.atomic import exclusive_lock
 
-HEARTBEAT_S, SHUTDOWN_S = 20, 10  # after which a host that is gone is given up
+EXIT_CODES = {int(signal.SIGTERM): 0}  # of schedulers that take the machine away: the run goes on when started again
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -38,17 +40,9 @@ def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True)
     parser.add_argument("--process-id", type=int, metavar="I", help="this host's number, from 0")
 
 
-def join_hosts(args: argparse.Namespace) -> None:
-    """Starts jax.distributed where the flags ask for it. Raises ConfigError for flags that do not go together."""
-    explicit = (args.coordinator, args.num_processes, args.process_id)
-    if any(value is not None for value in explicit):
-        if any(value is None for value in explicit):
-            raise ConfigError("--coordinator, --num-processes and --process-id go together")
-    elif not args.multihost:
-        return
-    import jax
-
-    jax.distributed.initialize(*explicit, heartbeat_timeout_seconds=HEARTBEAT_S, shutdown_timeout_seconds=SHUTDOWN_S)
+def hosts_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    """Within it JAX sees all hosts that the flags name, see `hosts.joined`."""
+    return joined(f"c2c {args.verb}", args.coordinator, args.num_processes, args.process_id, args.multihost)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,20 +54,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    join_hosts(args)
-    from c2c_jax.cli.recipe import read_config
-    from c2c_jax.data.embed import prepare_store
-    from c2c_jax.training.check import check
-    from c2c_jax.training.loop import train
-    from c2c_jax.training.pictures import picture_vectors
-
-    config = read_config(args.config, args.overrides)
-    check(config)
     workdir = args.workdir or default_workdir(args.config)
-    with sole_run(workdir), ending_on_sigterm(), telling_of_jax():
-        store = prepare_store(config, Path(config.data.store or workdir / "store"))
-        if train(config, store, workdir, picture_vectors(config.pictures, config.source, workdir)):
-            print(workdir / "bundle")
+    config = read_config(args.config, args.overrides)
+    require_free(workdir)
+    require_sources(config)
+    with hosts_of(args):
+        from c2c_jax.data.embed import prepare_store
+        from c2c_jax.training.check import check
+        from c2c_jax.training.loop import train
+        from c2c_jax.training.pictures import picture_vectors
+
+        check(config)
+        with sole_run(workdir):
+            store = prepare_store(config, Path(config.data.store or workdir / "store"))
+            if train(config, store, workdir, picture_vectors(config.pictures, config.source, workdir)):
+                print(workdir / "bundle")
 
 
 def default_workdir(recipe: str) -> Path:
@@ -95,34 +90,3 @@ def sole_run(workdir: Path) -> Iterator[None]:
             yield
     except BlockingIOError:
         raise TrainingError(f"another run is at work in {workdir}; wait for it, or pass another --workdir") from None
-
-
-@contextlib.contextmanager
-def ending_on_sigterm() -> Iterator[None]:
-    """While captions are embedded SIGTERM ends the program: finished chunks stay. Training sees to it itself."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def telling_of_jax() -> Iterator[None]:
-    """Turns what JAX raises for a lost host or too little memory into a TrainingError."""
-    import jax
-
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" in str(error):
-            advice = (
-                "pass a smaller --config.batch_size, --config.objective.recompute=True or --config.data.feed=streamed"
-            )
-            raise TrainingError(f"the devices' memory is too small ({one_line(error)[:200]}); {advice}") from error
-        if jax.process_count() == 1:
-            raise
-        raise TrainingError(
-            f"another host is gone ({one_line(error)[:200]}); start the same command on all hosts again: "
-            "the run goes on from its last checkpoint"
-        ) from error

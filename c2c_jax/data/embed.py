@@ -16,11 +16,12 @@ from c2c_jax.config import Config
 from c2c_jax.data.captions import Source, open_sources
 from c2c_jax.data.chunks import DTYPES, MAX_CHUNK_ROWS
 from c2c_jax.data.mixture import Mixture
-from c2c_jax.data.progress import Progress
+from c2c_jax.data.progress import EmbeddingProgress
 from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, write_captions
 from c2c_jax.data.writer import StoreWriter, sole_writer, tidy
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.io.console import stderr_console
+from c2c_jax.io.progress import Progress, phase
 from c2c_jax.packing import TextBatch
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
 
@@ -44,13 +45,17 @@ def prepare_store(config: Config, path: Path) -> Store:
         return Store.open(path)
     _check(config)
     with contextlib.ExitStack() as stack:
-        loaded = _plan(config, path, stack) if jax.process_index() == 0 else None
+        loaded = None
+        if jax.process_index() == 0:
+            with phase(console, "looking for captions") as bar:
+                loaded = _plan(config, path, stack, bar)
         _sync("store planned")
         if StoreWriter.planned(path) is None:
             store = Store.open(path)
             console.print(f"reusing {store.plan.rows:,} embedded captions in {path}")
             return store
-        spaces = loaded or (load_space(config.source, only="text"), load_space(config.target, only="text"))
+        with phase(console, "loading CLIP and CLAP", quiet=jax.process_index() != 0):
+            spaces = loaded or (load_space(config.source, only="text"), load_space(config.target, only="text"))
         return complete(path, spaces, config.embed.batch_tokens)
 
 
@@ -100,13 +105,14 @@ def _check(config: Config) -> None:
         )
 
 
-def _plan(config: Config, path: Path, stack: contextlib.ExitStack) -> tuple[Space, Space] | None:
+def _plan(config: Config, path: Path, stack: contextlib.ExitStack, bar: Progress) -> tuple[Space, Space] | None:
     """Leaves at `path` a finished store that fits the config, or the plan of one to be made, its captions written, and
     then holds it as its sole writer, until the stack is closed.
 
     Gives the spaces where it had to plan: nothing is written before both have loaded.
     """
     sources = open_sources(config.data.captions, config.data.data_dir, config.data.manual_dir)
+    bar.begin("hashing captions and checkpoints")
     asked = _Asked([(s.spec, s.weight, s.stamp()) for s in sources], (identify(config.source), identify(config.target)))
     if asked.state(config, path) == "finished":
         tidy(Store.open(path))
@@ -114,8 +120,10 @@ def _plan(config: Config, path: Path, stack: contextlib.ExitStack) -> tuple[Spac
     stack.enter_context(sole_writer(path))
     if asked.state(config, path) in ("finished", "planned"):
         return None
+    bar.begin("loading CLIP and CLAP")
     spaces = load_space(config.source, only="text"), load_space(config.target, only="text")
-    _write_plan(config, path, sources, asked.spaces, Store.open(path) if Store.exists(path) else None)
+    bar.begin("reading captions")
+    _write_plan(config, path, sources, asked.spaces, Store.open(path) if Store.exists(path) else None, bar)
     return spaces
 
 
@@ -172,7 +180,7 @@ def _differing(plan: Plan, config: Config, ids: tuple[SpaceId, SpaceId]) -> list
 
 
 def _write_plan(
-    config: Config, path: Path, sources: list[Source], ids: tuple[SpaceId, SpaceId], grown: Store | None
+    config: Config, path: Path, sources: list[Source], ids: tuple[SpaceId, SpaceId], grown: Store | None, bar: Progress
 ) -> None:
     """Reads the sources into the text chunks of the store at `path`, after those it has, and lays down its plan."""
     chunk_rows = config.embed.chunk_rows
@@ -183,7 +191,7 @@ def _write_plan(
     kept = grown.plan.rows // chunk_rows if grown else 0
     last_chunk = grown.read_captions(kept) if grown and grown.plan.rows % chunk_rows else []
     checksums = grown.checksums["captions"][:kept] if grown else []
-    rows, checksums = write_captions(path, itertools.chain(last_chunk, mixture), chunk_rows, checksums)
+    rows, checksums = write_captions(path, itertools.chain(last_chunk, bar.counted(mixture)), chunk_rows, checksums)
     for line in mixture.report():
         console.print(line)
     records = [
@@ -238,7 +246,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
     rows = [writer.new_rows(chunk) for chunk in chunks]
     threads = concurrent.futures.ThreadPoolExecutor
     with (
-        Progress(sum(row.stop - row.start for row in rows), console) as progress,
+        EmbeddingProgress(sum(row.stop - row.start for row in rows), console, jax.process_index() != 0) as progress,
         threads(AHEAD) as read,
         threads(1) as disk,
     ):
@@ -252,7 +260,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
         def collect() -> None:
             chunk, side, batch, array = in_flight.popleft()
             batch.put(array, chunk.vectors[side])
-            progress.advance(len(batch.texts_N) / 2)  # a caption is done when both sides are
+            progress.done(len(batch.texts_N) / 2)  # a caption is done when both sides are
             chunk.left -= 1
             if not chunk.left:
                 writing.append(disk.submit(writer.write, chunk.number, *chunk.vectors))

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from rich.progress import Progress
 
 from c2c_jax.errors import CheckpointError
 from c2c_jax.evaluation.baselines import room_for
 from c2c_jax.evaluation.rows import LeftOut
 from c2c_jax.hearing import sound_vectors
 from c2c_jax.inference import require_same_clap, require_same_space, source_vectors_of
+from c2c_jax.io.progress import Progress
 from c2c_jax.spaces import Space, load_space
 from c2c_jax.weights.translator import Bundle
 

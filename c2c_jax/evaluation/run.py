@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from c2c_jax.data.store import SIDES
 from c2c_jax.errors import ManifestError
@@ -21,6 +20,7 @@ from c2c_jax.evaluation.sounds_made import Judge, made_rows
 from c2c_jax.evaluation.tasks import in_order, method_rows, reference_rows, space_rows
 from c2c_jax.evaluation.trained_on import vectors_of
 from c2c_jax.evaluation.translation import closed_form_methods, method_of, nearest_caption_method
+from c2c_jax.io.progress import Progress, phase
 from c2c_jax.publishing.names import public_name, without_places
 from c2c_jax.spaces import SpaceId
 from c2c_jax.weights.resolve import run_name
@@ -36,7 +36,8 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
     Files that cannot be read are in the results' `left_out`. Raises as `lookup.look_up`, and CheckpointError or
     BundleError for checkpoints that are missing or of another space than the bundle's.
     """
-    found = look_up(asked, console)
+    with phase(console, "looking for files"):
+        found = look_up(asked, console)
     settings = _settings(asked, found)
     if kept:
         require_same_settings(kept, settings)
@@ -44,7 +45,8 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
     captions = _captions(found, encoded)
     labels = found.pairs.labels if found.pairs else []
     material = _material(found, labels, encoded)
-    rows, missing, vectors = _scores(asked, found, captions, material, console)
+    with phase(console, "scoring"):
+        rows, missing, vectors = _scores(asked, found, captions, material, console)
     if found.made:
         prompts_CE = material.given.prompts_CE if material else None
         judge = Judge(
@@ -94,8 +96,7 @@ def _encoded(asked: Asked, found: Found, console: Console) -> tuple[Encoded, dic
     reads_texts = bool(source_texts or found.texts)
     clip = load_clip(found.bundle, asked.clip, reads_texts=reads_texts) if images or reads_texts else None
     clap = load_clap(found.bundle, asked.clap, hears=bool(audios)) if audios or reads_texts else None
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bar:
+    with Progress(console) as bar:
         seen, unseen = picture_vectors(images, clip, bar) if clip and images else ({}, [])
         sounds, unheard = heard_vectors(audios, clap, bar) if clap and audios else ({}, [])
         read = [text_rows(found.texts, space, bar, "captions") for space in (clip, clap) if space and found.texts]

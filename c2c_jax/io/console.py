@@ -1,5 +1,8 @@
-"""Lines for people: on stderr, with nothing in a file's name that a terminal would act on."""
+"""Lines for people on stderr, with nothing in a file's name that a terminal would act on; names on stdout, byte for
+byte."""
 
+import codecs
+import io
 import re
 import sys
 
@@ -40,7 +43,46 @@ class SafeConsole(Console):
         safe = (printable(one) if isinstance(one, str) else one for one in objects)
         super().print(*safe, **options)  # type: ignore[arg-type]
 
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich's own ends the process with exit code 1
+
 
 def stderr_console() -> SafeConsole:
     """Where progress and notes go: no markup, no wrapping."""
     return SafeConsole(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def stdout_console() -> SafeConsole:
+    """Where tables go on a terminal: no markup."""
+    return SafeConsole(highlight=False, markup=False, emoji=False)
+
+
+def prepare_streams() -> None:
+    """Makes stdout and stderr take every name: characters that their encoding lacks, and bytes of names that are not
+    UTF-8, are escaped on a terminal and go elsewhere as the bytes that they are in the file system."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="c2c-escaped" if stream.isatty() else "c2c-bytes")
+
+
+def _as_escapes(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(printable(one).encode("ascii", "backslashreplace").decode("ascii") for one in text), error.end
+
+
+def _as_bytes(error: UnicodeError) -> tuple[bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return b"".join(_bytes_of(one) for one in text), error.end
+
+
+def _bytes_of(character: str) -> bytes:
+    try:
+        return character.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return printable(character).encode("ascii", "backslashreplace")
+
+
+codecs.register_error("c2c-escaped", _as_escapes)
+codecs.register_error("c2c-bytes", _as_bytes)

@@ -15,12 +15,12 @@ import numpy as np
 import soundfile
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
-from rich.console import Console
-from rich.progress import track
 
 from c2c_jax.generation.sound import DEEPEST_DB, mel_spectrogram, write_sound
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular, walk
+from c2c_jax.io.progress import phase
 from c2c_jax.miniworld.captions import STYLES
 from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
 from c2c_jax.miniworld.voices.event import SAMPLE_RATE
@@ -160,12 +160,12 @@ def is_export(folder: Path) -> bool:
 
 
 def _exported(out: Path, split: str, count: int, seed: int, style: str) -> Iterator[tuple[str, str, str, str]]:
-    console = Console(stderr=True)
-    for index in track(range(count), f"{split} split", console=console, transient=True):
-        picture, sound = f"pictures/{index:05}.png", f"sounds/{index:05}.wav"
-        picture_at(split, index, seed).save(out / picture)
-        write_sound(out / sound, sound_at(split, index, seed), SAMPLE_RATE)
-        yield picture, sound, scene_at(split, index, seed)[0].source, caption_at(split, index, style, seed)
+    with phase(stderr_console(), f"{split} split") as bar:
+        for index in bar.counted(range(count)):
+            picture, sound = f"pictures/{index:05}.png", f"sounds/{index:05}.wav"
+            picture_at(split, index, seed).save(out / picture)
+            write_sound(out / sound, sound_at(split, index, seed), SAMPLE_RATE)
+            yield picture, sound, scene_at(split, index, seed)[0].source, caption_at(split, index, style, seed)
 
 
 def _png(picture: Image.Image) -> bytes:

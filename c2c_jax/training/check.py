@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 import jax
 
+from c2c_jax.bounds import check_bounds
 from c2c_jax.config import Config
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
@@ -16,11 +17,13 @@ from c2c_jax.training.metrics import PICTURE_SCORES, SCORES, selected_by
 
 STARTS = ("identity", "procrustes")  # of a residual translator's linear layer
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # of matrix products, as JAX names them
+MAX_STEPS = 2**31 - 1  # steps are counted in 32 bits
 DECAYS = ("constant", "cosine", "linear")
 
 
 def check(config: Config) -> None:
     """Raises ConfigError for a config that cannot run on any store: to be called before embedding one."""
+    check_bounds(config)
     objectives.parse_objective(config.objective.kind)
     known: dict[str, tuple[str, Collection[str]]] = {
         "translator.kind": (config.translator.kind, translators.KINDS),
@@ -34,56 +37,12 @@ def check(config: Config) -> None:
     for field, (name, names) in known.items():
         if name not in names:
             raise ConfigError(f"config.{field} is {name!r}; known are {', '.join(names)}")
-    positive = {
-        "batch_size": config.batch_size,
-        "epochs": config.epochs,
-        "log_every": config.log_every,
-        "eval_every": config.eval_every,
-        "checkpoint_every": config.checkpoint_every,
-        "data.holdout": config.data.holdout,
-        "translator.width": config.translator.width,
-        "translator.heads": config.translator.heads,
-        "translator.mlp_width": config.translator.mlp_width,
-        "memory.share": config.memory.share,
-        "memory.temperature": config.memory.temperature,
-        "objective.temperature": config.objective.temperature,
-        "optimizer.learning_rate": config.optimizer.learning_rate,
-    }
-    not_negative = {
-        "groups": config.groups,
-        "patience": config.patience,
-        "translator.depth": config.translator.depth,
-        "translator.dropout": config.translator.dropout,
-        "translator.ridge": config.translator.ridge,
-        "translator.clamp": config.translator.clamp,
-        "objective.margin_growth": config.objective.margin_growth,
-        "objective.margin_most": config.objective.margin_most,
-        "objective.blocks": config.objective.blocks,
-        "optimizer.weight_decay": config.optimizer.weight_decay,
-        "optimizer.eps": config.optimizer.eps,
-        "optimizer.warmup": config.optimizer.warmup,
-        "optimizer.clip_norm": config.optimizer.clip_norm,
-        "optimizer.ema": config.optimizer.ema,
-    }
-    below_one = {"translator.dropout": config.translator.dropout, "optimizer.ema": config.optimizer.ema}
-    for fields, holds, bound in (
-        (positive, lambda value: value > 0, "above 0"),
-        (not_negative, lambda value: value >= 0, "0 or more"),
-        (below_one, lambda value: value < 1, "below 1"),
-    ):
-        for field, value in fields.items():
-            if not holds(value):
-                raise ConfigError(f"config.{field} is {value}; it must be {bound}")
-    if config.memory.captions < -1:
-        raise ConfigError(f"config.memory.captions is {config.memory.captions}; it must be 0 or more, or -1 for all")
-    if config.memory.share > 1:
-        raise ConfigError(f"config.memory.share is {config.memory.share}; it must be 1 at most")
     if config.select_by in PICTURE_SCORES and not config.pictures.files:
         raise ConfigError(
             f"config.select_by {config.select_by} needs pictures, which may be any: pass --config.pictures.files=FOLDER"
         )
     noise, most = config.augment.noise, config.augment.noise_most or config.augment.noise
-    if not 0 <= noise <= most <= 1:
+    if noise > most:
         raise ConfigError(
             f"config.augment.noise {noise} to noise_most {most} are no range of cosines: take 0 to 1, the smaller first"
         )
@@ -135,6 +94,10 @@ def check_rows(config: Config, store: Store) -> None:
                 f"{held_out}, and a map in closed form takes {needed:,} or more: pass a smaller --config.data.holdout"
                 f"{', or --config.translator.ridge above 0' if needs_full_rank else ''}"
             )
+    if config.epochs * training // config.batch_size >= MAX_STEPS:
+        raise ConfigError(
+            f"config.epochs {config.epochs:,} of {training:,} captions make more than {MAX_STEPS:,} steps; take fewer"
+        )
     if not is_closed_form and config.batch_size > training:
         raise ConfigError(
             f"config.batch_size is {config.batch_size:,}, but {held_out}: pass a smaller --config.batch_size or "

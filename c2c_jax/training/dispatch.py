@@ -1,10 +1,5 @@
 """How many steps a dispatch takes, and whether a run is to stop after it: the same on every host."""
 
-import signal
-import threading
-from types import TracebackType
-from typing import Any
-
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -42,22 +37,3 @@ class Dispatches:
 def on_any_host(told: bool) -> bool:
     """Whether it is so on any host."""
     return bool(np.any(multihost_utils.process_allgather(np.asarray(told)))) if jax.process_count() > 1 else told
-
-
-class Termination:
-    """Within it SIGTERM is noted in `asked`, and ends nothing."""
-
-    asked = False
-
-    def __enter__(self) -> "Termination":
-        self.is_ours = threading.current_thread() is threading.main_thread()  # others are given no signals
-        if self.is_ours:
-            self.before = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.asked = True
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.is_ours:
-            signal.signal(signal.SIGTERM, self.before)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import found_at
 from c2c_jax.io.json import read_json, read_json_lines
+from c2c_jax.io.progress import time_left
 from c2c_jax.training.metrics import SCORES, selected_by
 from c2c_jax.training.track import Trackers
 from c2c_jax.weights.translator import Bundle, read_metrics, save_bundle
@@ -75,7 +75,7 @@ class RunLog:
 
     def start(self, step: int, steps: int, rows: int, told: str) -> None:
         """Tells what begins, and drops the lines that a run stopped after its last checkpoint left behind."""
-        self.step, self.steps, self.rows = step, steps, rows
+        self.step, self.first, self.steps, self.rows = step, step, steps, rows
         self.began = self.told = time.monotonic()
         self.console_print(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {told}")
         metrics = self.workdir / "metrics.jsonl"
@@ -112,13 +112,14 @@ class RunLog:
             if self.step % self.config.log_every == 0 or self.step == self.steps:
                 values = {name: float(values[place]) for name, values in metrics.items()}
                 self._write("train", {**values, "rows_per_second": rate})
-        loss, left = metrics["loss"][count - 1], (self.steps - self.step) * seconds / count
+        loss, done = metrics["loss"][count - 1], self.step - self.first
+        left = time_left(done, self.steps - self.first, time.monotonic() - self.began)
         epoch = f"epoch {self.step * B / self.rows:.1f}/{self.config.epochs}"
-        shown = epoch, f"loss {loss:.4f}", f"{rate:,.0f} rows/s", f"{_time(left)} left"
+        shown = epoch, f"loss {loss:.4f}", f"{rate:,.0f} rows/s", f"{left} left" if left else ""
         self.bar.update(self.task, completed=self.step, epoch=shown[0], loss=shown[1], rate=shown[2], left=shown[3])
         if not console.is_terminal and time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
             self.told = time.monotonic()
-            self.console_print(f"step {self.step:,} of {self.steps:,}  {'  '.join(shown)}")
+            self.console_print(f"step {self.step:,} of {self.steps:,}  {'  '.join(filter(None, shown))}")
 
     def _not_finite(self, what: str, value: float) -> TrainingError:
         names = [path.name for path in (self.workdir / "checkpoints").iterdir()]
@@ -182,12 +183,6 @@ class RunLog:
 
 def _is_better(score: str, one: float, other: float) -> bool:
     return one < other if score == "median_rank" else one > other
-
-
-def _time(seconds: float) -> str:
-    minutes, seconds = divmod(math.ceil(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import signal
 import time
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from jaxtyping import Float
 from c2c_jax.calibration import with_means
 from c2c_jax.config import Config
 from c2c_jax.data.store import Store
+from c2c_jax.io.progress import phase
+from c2c_jax.io.signals import noted
 from c2c_jax.models import translator as translators
 from c2c_jax.models.gap import Gap
 from c2c_jax.models.memory import Memory
@@ -20,7 +23,7 @@ from c2c_jax.training.build import build_learning_rate, build_objective, build_o
 from c2c_jax.training.check import check, check_rows
 from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.closed_form import caption_means
-from c2c_jax.training.dispatch import Dispatches, Termination, on_any_host
+from c2c_jax.training.dispatch import Dispatches, on_any_host
 from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, split
 from c2c_jax.training.log import RunLog, console
 from c2c_jax.training.memory import remembered
@@ -63,7 +66,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
 
     with (
         jax.default_matmul_precision(config.precision),
-        Termination() as termination,
+        noted(signal.SIGTERM) as is_terminated,
         RunLog(workdir, config) as log,
         Checkpoints(workdir) as checkpoints,
     ):
@@ -71,16 +74,18 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         if not (config.groups or closed_form) and started.devices != jax.device_count():
             moved = f"started on {started.devices} device(s), now on {jax.device_count()}"
             log.console_print(f"{moved}: without config.groups the weights will differ from those of an unbroken run")
-        graphdef, params = nnx.split(initial_translator(config, spec, store, held_out), nnx.Param)
+        with phase(console, "going through the captions", quiet=not log.writes):
+            first = initial_translator(config, spec, store, held_out)
+            gap, pictures = caption_means(store, held_out, spec.input_norm), None
+            memory = remembered(config.memory, store, training, config.seed)
+            if picture_PS is not None:
+                gap = with_means(gap, spec.input_norm, picture_PS)[0] if config.pictures.calibrate else gap
+                pictures = Pictures.of(picture_PS, store, held_out, gap, spec.input_norm)
+        graphdef, params = nnx.split(first, nnx.Param)
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)
         feed = open_feed(started.feed, store, training, B, config.seed, mesh, config.epochs + 1)
         run = jit_steps(make_step(graphdef, objective, optimizer, mesh, schedule), feed.batch, mesh)
-        gap, pictures = caption_means(store, held_out, spec.input_norm), None
-        memory = remembered(config.memory, store, training, config.seed)
-        if picture_PS is not None:
-            gap = with_means(gap, spec.input_norm, picture_PS)[0] if config.pictures.calibrate else gap
-            pictures = Pictures.of(picture_PS, store, held_out, gap, spec.input_norm)
         scored_on = held_out_vectors(store, held_out)
         validated = functools.partial(_validated, config, store, graphdef, spec, scored_on, pictures, (gap, memory))
         devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
@@ -102,11 +107,11 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
             step += count
             if step % config.eval_every == 0 or step == steps:
                 log.validation(validated(state))
-            stopping = on_any_host(termination.asked or (log.writes and log.is_stale))
+            stopping = on_any_host(is_terminated() or (log.writes and log.is_stale))
             if step % config.checkpoint_every == 0 or step == steps or stopping:
                 checkpoints.save(state)
             count = following
-        if on_any_host(termination.asked):
+        if on_any_host(is_terminated()):
             log.console_print(f"stopped at step {step:,} of {steps:,} as asked; start again to go on")
             return False
         if not log.is_validated:

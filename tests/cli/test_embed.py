@@ -142,7 +142,7 @@ def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):
         (np.full((5, 3), np.nan, np.float32), "vector of row 0 is not finite"),
         (np.array(["a"]), "expected numbers [N, E]"),
         (b"not an array", "give an .npy file"),
-        (None, "found no file; give an .npy file"),
+        (None, "found no file"),
     ],
 )
 def test_arrays_that_cannot_be_taken(tmp_path, array, told, capsys):

@@ -258,17 +258,13 @@ def test_upload_and_download(run, tmp_path):
         environment = {**os.environ, **online}
         verb = ["-m", "c2c_jax.cli.main", "export", str(run), "--out", str(tmp_path / "pub")]
         more = ["--push", "me/translator", "--private"]
-        done = subprocess.run(
-            [sys.executable, *verb, *more], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-        )
+        done = subprocess.run([sys.executable, *verb, *more], cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert done.stdout.split() == [str(tmp_path / "pub"), f"{hub.address}/me/translator"]
         assert hub.repositories == {"me/translator": True}
         assert hub.files["me/translator"] == {path.name: path.read_bytes() for path in (tmp_path / "pub").iterdir()}
         code = "from c2c_jax.torch import Translator\nprint(Translator.from_pretrained('me/translator').kind)"
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.stdout.strip() == "residual", done.stderr
 
 

@@ -73,7 +73,7 @@ def test_misuse(file, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "those of mlp5, not of linear2" in refused(capsys, arguments(file, "--kind", "linear2"))
     assert "8 wide, those of laion/CLIP" in refused(capsys, ["import-checkpoint", str(file), "--out", "bundle"])
-    assert "No such file" in refused(capsys, arguments(tmp_path / "none.pt"))
+    assert "found no file" in refused(capsys, arguments(tmp_path / "none.pt"))
     assert "Is a directory" in refused(capsys, ["import-checkpoint", str(tmp_path), "--out", str(tmp_path / "bundle")])
     torch.save({"module.linear.weight": Trap()}, file)
     assert "nothing in it was run" in refused(capsys, arguments(file))

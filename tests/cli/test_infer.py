@@ -223,7 +223,7 @@ def test_pictures_of_the_bar_and_paths_do_not_mix(bundle, pictures, audioldm_fol
         with contextlib.suppress(OSError):  # how a terminal tells that its other end is gone
             while part := os.read(ours, 4096):
                 shown += part
-        assert process.wait(timeout=60) == 0
+        assert process.wait() == 0
     os.close(ours)
     assert (tmp_path / "list.txt").read_text().split() == [str(pictures / f"{name}.wav") for name in "ac"]
     assert b"sampling" in shown and b"reading" in shown
@@ -274,7 +274,7 @@ def test_a_vector_needs_no_torch(bundle, pictures, tmp_path):
         f"code = main(['infer', {str(pictures / 'a.png')!r}, '--translator', {str(bundle)!r}, '--save-embedding', "
         f"{str(tmp_path / 'x.npy')!r}]); assert not {{'torch', 'transformers'}} & set(sys.modules); sys.exit(code)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=100)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
     assert np.load(tmp_path / "x.npy").shape == (64,)
 
 
@@ -288,7 +288,7 @@ def test_interrupted_runs_leave_whole_files(bundle, pictures, audioldm_folder):
     assert process.stdout.readline().strip() == str(pictures / "a.wav")
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 130 and err.strip().splitlines()[-1] == "c2c infer: interrupted"
     assert len(sound(pictures / "a.wav")) == 32_000
     left = {path.name for path in pictures.iterdir()} - {"a.png", "b.jpg", "c.png"}

@@ -88,7 +88,7 @@ def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
         (["--out", "x.mp3"], "ends in .mp3: name a .wav or .flac file, or a folder"),
         (["--mix", "0.3"], "0 things to mix in and 1 weights"),
         (["--prompt", "a", "--mix", "1.5"], "take numbers above 0 that sum to 1 at most"),
-        (["--prompt", "a", "--prompt", "b", "--blend", "c", "--mix", "0.1", "--mix", "0.1"], "3 things .* 2 weights"),
+        (["--prompt", "a", "--prompt", "b", "--prompt", "c", "--mix", "0.1", "--mix", "0.1"], "3 things .* 2 weights"),
         (["--control", "a", "--control", "b"], "3 sounds and 2 --control texts"),
         (["--candidates", "0"], "candidates is 0"),
         (["--candidates", "1000000000"], "candidates is 1000000000: take 1 to 1,000"),

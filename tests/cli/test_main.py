@@ -154,9 +154,7 @@ def test_infer_misuse(run, picture, audioldm_folder, tmp_path, capsys):
     told = refused(capsys, [*base, str(run / "bundle"), "--save-embedding", str(tmp_path / "folder")])
     assert f"{tmp_path / 'folder'}: Is a directory" in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "img.png"]
-    with pytest.raises(SystemExit) as caught:
-        main([*base, str(run / "bundle"), "--nonsense"])
-    assert caught.value.code == 2
+    assert "unknown argument --nonsense" in refused(capsys, [*base, str(run / "bundle"), "--nonsense"])
 
 
 def test_damaged_bundle(run, picture, tmp_path, capsys):
@@ -200,7 +198,7 @@ def test_extra_tensor_in_a_part_of_audioldm(run, picture, audioldm_folder, tmp_p
         ("--num-processes=2", "go together"),
         ("--config.translator.kind=zz", "known are linear"),
         ("--config.translator.clamp=-1.0", "must be 0 or more"),
-        ("--config.data.holdout=0", "must be above 0"),
+        ("--config.data.holdout=0", "must be 1 or more"),
     ],
 )
 def test_train_misuse(tmp_path, monkeypatch, clip_folder, audioldm_folder, short_captions, capsys, flag, told):

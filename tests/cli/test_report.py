@@ -71,8 +71,8 @@ def test_the_evaluation_of_the_run_is_found(report, bundle, tmp_path):
     ("arguments", "told"),
     [
         (["nowhere"], "there is no run or translator bundle at nowhere"),
-        (["BUNDLE", "--sounds", "nowhere"], "folder of sounds at nowhere, found no file"),
-        (["BUNDLE", "--evaluation", "nowhere"], "nowhere/metrics.json, found no file"),
+        (["BUNDLE", "--sounds", "nowhere"], "expected a folder of sounds with their records at nowhere"),
+        (["BUNDLE", "--evaluation", "nowhere"], "expected what c2c evaluate wrote at nowhere"),
         (["BUNDLE", "--most", "0"], "--most is 0"),
         (["BUNDLE", "--out", "."], "--out . is a folder"),
         (["BUNDLE", "--out", "file/report.html"], "file"),

@@ -302,7 +302,7 @@ def test_a_damaged_index_is_told_of(search, sounds):
     (place,) = (sounds / ".c2c-index").iterdir()
     (chunk,) = (path for path in (place / "sounds/c").rglob("*") if path.is_file())
     whole = chunk.read_bytes()
-    for content in (whole[:8] + b"\x01" + whole[9:], whole[: len(whole) // 2]):
+    for content in (whole[:8] + bytes([whole[8] ^ 1]) + whole[9:], whole[: len(whole) // 2]):
         chunk.write_bytes(content)
         code, lines, err = search("--text", "rain")
         assert code == 2 and not lines and str(place) in err and "; delete the index to encode the sounds again" in err

@@ -39,7 +39,7 @@ def start(command: list[str], devices: int = 1) -> subprocess.Popen:
 def run(command: list[str], devices: int = 1) -> str:
     """Its output; it must end well."""
     process = start(command, devices)
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate()[0]
     assert process.returncode == 0, output
     return output
 
@@ -52,13 +52,10 @@ def last_step(workdir: Path) -> int:
     return steps[-1] if steps else 0
 
 
-def interrupt(process: subprocess.Popen, workdir: Path, step: int, number: signal.Signals) -> tuple[str, float]:
-    """Sends a signal once the run has logged `step`; gives its output, and the seconds that it took to end."""
-    until = time.monotonic() + 100
+def interrupt(process: subprocess.Popen, workdir: Path, step: int, number: signal.Signals) -> str:
+    """Sends a signal once the run has logged `step`; gives its output."""
     while last_step(workdir) < step:
-        assert process.poll() is None and time.monotonic() < until, process.communicate(timeout=5)[0]
+        assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     process.send_signal(number)
-    since = time.monotonic()
-    output = process.communicate(timeout=60)[0]
-    return output, time.monotonic() - since
+    return process.communicate()[0]

@@ -43,8 +43,8 @@ def test_killed_and_terminated_run_ends_with_the_same_bits(store, unbroken, tmp_
     interrupt(process, tmp_path / "run", 130, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     process = start(command)
-    output, seconds = interrupt(process, tmp_path / "run", 400, signal.SIGTERM)
-    assert process.returncode == 0 and seconds < 10, output
+    output = interrupt(process, tmp_path / "run", 400, signal.SIGTERM)
+    assert process.returncode == 0, output
     assert "resuming at step 100 of 1,000" in output or "resuming at step 150" in output
     (stopped,) = [line for line in output.splitlines() if line.startswith("stopped at step ")]
     assert "start again to go on" in stopped
@@ -80,23 +80,23 @@ def test_no_room_for_a_checkpoint(store, tmp_path):
         f"sys.exit(main({['train', *command[2:]]!r}))"
     )
     process = start([command[0], "-c", program])
-    output = process.communicate(timeout=100)[0]
+    output = process.communicate()[0]
     assert process.returncode == 2
     assert "Traceback" not in output
     last = output.strip().splitlines()[-1]
     assert last.startswith("c2c train: the checkpoint of step 50 could not be written") and "File too large" in last
 
 
-@pytest.mark.parametrize(("number", "host"), [(signal.SIGKILL, 1), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(("number", "host"), [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGTERM, 1)])
 def test_one_of_two_hosts(store, tmp_path, number, host):
     """Killed, the other one ends soon and says why; asked to end, both save and end well."""
     command = train_command(store, tmp_path / "run", *EVENTS, "--config.epochs=100000")
     processes = [start(one, devices=2) for one in two_hosts(command)]
     interrupt(processes[host], tmp_path / "run", 10, number)
-    output = processes[1 - host].communicate(timeout=60)[0]
+    output = processes[1 - host].communicate()[0]
     if number == signal.SIGTERM:
         assert [process.returncode for process in processes] == [0, 0]
         assert "stopped at step" in output
     else:
-        assert processes[1 - host].returncode != 0
-        assert "another host is gone" in output or "another task died" in output
+        assert processes[1 - host].returncode == 2
+        assert output.count("another host is gone") == 1 and "Traceback" not in output and "***" not in output

@@ -109,7 +109,7 @@ class Chromium:
         """Opens a file and waits until it is loaded."""
         self.events.clear()
         self.call("Page.navigate", url=page.resolve().as_uri())
-        end = time.monotonic() + 30
+        end = time.monotonic() + 600
         while not self.named("Page.loadEventFired"):
             assert time.monotonic() < end, f"{page} did not load"
             self.evaluate("new Promise(go => setTimeout(go, 50))")

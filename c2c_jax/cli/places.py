@@ -1,0 +1,98 @@
+"""What a verb's flags name is looked for before JAX and torch are imported, so that a typo is refused at once.
+
+Whether it can be read is for its reader to say.
+"""
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from c2c_jax.errors import (
+    BundleError,
+    C2CError,
+    CaptionError,
+    CheckpointError,
+    ConfigError,
+    ImageError,
+    ManifestError,
+    SoundError,
+    StoreError,
+)
+from c2c_jax.io.files import found_at, is_regular, local_path
+from c2c_jax.io.json import read_json_as
+
+_SOURCE = re.compile(r"(?:[\d.]+\*)?(?P<kind>tsv|txt|csv|jsonl):(?P<path>.+)")
+
+
+def require_images(arguments: Sequence[str | Path]) -> None:
+    """Raises ImageError where none of the images, folders and patterns is there: of several the others are used."""
+    if arguments and not any(map(_is_there, arguments)):
+        first = Path(arguments[0])
+        if glob.has_magic(str(first)):
+            raise ImageError(f"expected images at the pattern {first}, found none: name images or a folder of them")
+        raise ImageError(f"expected a picture at {first}, found {found_at(first)}: name one picture file")
+
+
+def require_folder(path: Path | None, what: str, error: type[C2CError] = SoundError) -> None:
+    """Raises `error` where a path is given and is not a folder. what: is expected there, in words."""
+    if path is not None and not path.is_dir():
+        raise error(f"expected {what} at {path}, found {found_at(path)}: name the folder they lie in")
+
+
+def require_path(path: Path | None, what: str, error: type[C2CError] = ManifestError) -> None:
+    """Raises `error` where a path is given and neither a file nor a folder is there."""
+    if path is not None and not (is_regular(path) or path.is_dir()):
+        raise error(f"expected {what} at {path}, found {found_at(path)}: name another path")
+
+
+def require_bundle(run: Path) -> dict[str, str]:
+    """The names of the source and target checkpoints of the bundle that a RUN argument names. Raises BundleError where
+    there is none."""
+    from c2c_jax.weights.resolve import bundle_folder
+
+    config = read_json_as(dict, bundle_folder(run) / "config.json", BundleError, "make the bundle again")
+    sides = {side: config.get(side) for side in ("source", "target")}
+    return {side: str(space["name"]) for side, space in sides.items() if isinstance(space, dict) and space.get("name")}
+
+
+def require_checkpoints(*names: str | None) -> None:
+    """Finds every checkpoint that is named, asking the hub for what this machine lacks. Raises CheckpointError."""
+    for name in names:
+        if name and not is_regular(local_path(name, CheckpointError)):
+            from c2c_jax.weights.folders import checkpoint_folder
+
+            checkpoint_folder(name)
+
+
+def require_captions(spec: str) -> None:
+    """Raises CaptionError where a file of a caption source, or of several, is not there."""
+    for one in spec.split(" + "):
+        if not (match := _SOURCE.fullmatch(one.strip())):
+            continue  # a data set
+        path = os.path.expanduser(match["path"])
+        if match["kind"] in ("csv", "jsonl"):
+            path = path.rpartition(":")[0]
+        if path and not _is_there(path):
+            raise CaptionError(f"cannot read captions from {path}: expected a file, found {found_at(Path(path))}")
+
+
+def require_store(path: Path) -> None:
+    """Raises StoreError where no embedding store, finished or started, is at a path."""
+    if not any(is_regular(path / name) for name in ("manifest.json", "plan.json")):
+        raise StoreError(f"{path} holds no finished embedding store, found {found_at(path)}: name the folder of one")
+
+
+def require_free(*places: Path | None) -> None:
+    """Raises ConfigError where a folder that is to be made, or one that it lies in, is a file."""
+    for place in places:
+        for path in (place, *place.parents) if place else ():
+            if path.exists() and not path.is_dir():
+                raise ConfigError(
+                    f"{path} is {found_at(path)} where a folder is needed: name another place than {place}"
+                )
+
+
+def _is_there(name: str | Path) -> bool:
+    return os.path.exists(name) or (glob.has_magic(str(name)) and any(glob.iglob(str(name), recursive=True)))

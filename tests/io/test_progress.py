@@ -1,0 +1,96 @@
+"""Lines about long work where there is no terminal, and no estimate before it means something."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from c2c_jax.data.progress import EmbeddingProgress
+from c2c_jax.io import progress
+from c2c_jax.io.progress import Progress, phase, time_left
+
+
+def console(terminal: bool = False) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, soft_wrap=True, width=200)
+
+
+def at(bar: Progress, seconds: float) -> None:
+    """Sets the clock of the tasks to so many seconds after they began."""
+    for task in bar.tasks:
+        task.start_time = 0.0
+    bar.get_time = lambda: seconds  # type: ignore[method-assign]
+    for task in bar.tasks:
+        task._get_time = lambda: seconds
+
+
+def test_line():
+    bar = Progress(console(), "sounds")
+    assert bar.line() == ""
+    seeing = bar.add_task("seeing", total=10)
+    hearing = bar.add_task("hearing", total=20_000)
+    at(bar, 10.0)
+    assert bar.line() == "hearing 0 of 20,000 sounds"
+    bar.advance(hearing, 500)
+    assert bar.line() == "hearing 500 of 20,000 sounds, 50/s"  # 2.5 %: no estimate yet
+    bar.advance(hearing, 1_500)
+    assert bar.line() == "hearing 2,000 of 20,000 sounds, 200/s, 1:30 left"
+    bar.advance(seeing, 4)
+    assert bar.line() == "seeing 4 of 10 sounds, 0.4/s, 0:15 left"
+    bar.advance(seeing, 6)
+    assert bar.line() == ""  # finished
+
+
+def test_line_of_unknown_length():
+    bar = Progress(console())
+    bar.begin("hashing")
+    bar.begin("reading captions")
+    at(bar, 12.0)
+    assert bar.line() == "reading captions for 12 s"
+    bar.advance(bar.task_ids[0], 3_600)
+    assert bar.line() == "reading captions 3,600, 300/s" and len(bar.tasks) == 1
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "seconds", "expected"),
+    [
+        (1, 100, 60.0, ""),
+        (3, 100, 4.9, ""),
+        (3, 100, 6.0, "3:14"),
+        (50, 100, 3600.0, "1:00:00"),
+        (50, None, 60.0, ""),
+        (0, 100, None, ""),
+        (100, 100, 60.0, "0:00"),
+    ],
+)
+def test_time_left(done, total, seconds, expected):
+    assert time_left(done, total, seconds) == expected
+
+
+def test_lines_come_while_one_step_takes_long(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 0.001)
+    shown = console()
+    with phase(shown, "loading"):
+        while "loading for" not in shown.file.getvalue():  # type: ignore[attr-defined]
+            pass
+    for quiet, terminal in ((True, False), (False, True)):
+        silent = Progress(console(terminal), quiet=quiet)
+        assert not silent._speaks and silent.disable == quiet
+
+
+def test_counted():
+    bar = Progress(console())
+    bar.begin("reading", total=3)
+    assert list(bar.counted("abc")) == ["a", "b", "c"]
+
+
+def test_embedding_ends_with_one_line():
+    shown = console()
+    with EmbeddingProgress(4, shown) as bar:
+        for _ in range(8):
+            bar.done(0.5)
+    assert shown.file.getvalue().startswith("embedded 4 captions in ")  # type: ignore[attr-defined]
+    for quiet, total in ((True, 4), (False, 0)):
+        silent = console()
+        with EmbeddingProgress(total, silent, quiet):
+            pass
+        assert silent.file.getvalue() == ""  # type: ignore[attr-defined]

@@ -1,0 +1,173 @@
+"""Signals that act wherever Python is when they come."""
+
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from c2c_jax.io.signals import ENDING, Interrupted, ending_on_signals, noted
+from tests.training.programs import ROOT
+
+
+class OnDeletion:
+    def __init__(self, call: Callable[[], None]):
+        self.call = call
+
+    def __del__(self) -> None:
+        self.call()
+
+
+def in_collection(call: Callable[[], None]) -> None:
+    def callback(phase: str, info: dict) -> None:
+        gc.callbacks.remove(callback)
+        call()
+
+    gc.callbacks.append(callback)
+    gc.collect(0)
+
+
+def in_deletion(call: Callable[[], None]) -> None:
+    OnDeletion(call)
+
+
+def in_weak_reference(call: Callable[[], None]) -> None:
+    one = threading.Event()
+    kept = weakref.ref(one, lambda reference: call())
+    del one
+    assert kept() is None
+
+
+def in_plain_code(call: Callable[[], None]) -> None:
+    call()
+
+
+def swallowed_by_a_library(call: Callable[[], None]) -> None:
+    with contextlib.suppress(BaseException):
+        call()
+
+
+def wrapped_by_a_library(call: Callable[[], None]) -> None:
+    try:
+        call()
+    except BaseException as error:
+        raise RuntimeError("a callback failed") from error
+
+
+PLACES = in_collection, in_deletion, in_weak_reference, in_plain_code
+
+
+def raised_from(place: Callable, number: int, works_on: bool = True) -> int:
+    """The signal that ends the block in which one is raised at a place."""
+    with pytest.raises(Interrupted) as caught, ending_on_signals("c2c x"):
+        place(lambda: signal.raise_signal(number))
+        while works_on:
+            time.sleep(0.001)
+    return caught.value.number
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_acts_every_time(place):
+    for _ in range(100):
+        for number in ENDING:
+            assert raised_from(place, number) == number
+
+
+@pytest.mark.parametrize("place", [swallowed_by_a_library, wrapped_by_a_library])
+def test_is_not_lost_in_a_library(place):
+    assert raised_from(place, signal.SIGTERM, works_on=False) == signal.SIGTERM
+
+
+def test_everything_is_put_back():
+    before = [signal.getsignal(number) for number in ENDING], sys.unraisablehook, threading.active_count()
+    with ending_on_signals("c2c x"):
+        assert signal.getsignal(signal.SIGINT) is not before[0][0]
+    assert ([signal.getsignal(number) for number in ENDING], sys.unraisablehook, threading.active_count()) == before
+    with pytest.raises(ValueError, match="own"), ending_on_signals("c2c x"):
+        raise ValueError("of its own")
+
+
+def test_ignored_signals_stay_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
+    try:
+        with ending_on_signals("c2c x"):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_noted():
+    with ending_on_signals("c2c x"), noted(signal.SIGTERM) as is_terminated:
+        assert not is_terminated()
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        assert is_terminated()
+    assert raised_from(in_plain_code, signal.SIGTERM) == signal.SIGTERM
+
+
+def test_in_another_thread_nothing_is_done():
+    before, found = signal.getsignal(signal.SIGINT), []
+
+    def work() -> None:
+        with ending_on_signals("c2c x"), noted(signal.SIGTERM) as is_terminated:
+            found.append((signal.getsignal(signal.SIGINT), is_terminated()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(before, False)]
+
+
+# The main thread is in C code that no signal interrupts; keeps on swallowing; or waits for a thread that does not end.
+STUCK = {
+    "C code": """
+mutex = ctypes.create_string_buffer(64)
+for _ in range(2): ctypes.CDLL(None).pthread_mutex_lock(mutex)
+""",
+    "swallowing": """
+while True:
+    try: time.sleep(1)
+    except BaseException: pass
+""",
+    "thread": """
+with ThreadPoolExecutor(1) as pool: pool.submit(lambda: [time.sleep(1) for _ in iter(int, 1)])
+""",
+}
+PROGRAM = """
+import ctypes, signal, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from c2c_jax.cli import main, miniworld
+from c2c_jax.io import signals
+for one in signals.ENDING: signal.signal(one, signal.default_int_handler)  # whatever this was started by
+signals.GRACE_S = float(sys.argv[1])
+def run(args):
+    print("up", flush=True)
+    exec(sys.argv[2], globals())
+miniworld.run = run
+main.program(["miniworld", "show"])
+"""
+
+
+@pytest.mark.parametrize(("place", "number"), list(zip(STUCK, ENDING, strict=True)))
+@pytest.mark.parametrize("grace", [0.2, 1000.0], ids=["once", "again and again"])
+def test_ends_a_main_thread_that_is_stuck(place, number, grace):
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(grace), STUCK[place]], cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout and process.stderr and process.stdout.readline() == "up\n"
+    process.send_signal(number)
+    while grace > 1 and process.poll() is None:
+        time.sleep(0.05)
+        process.send_signal(number)
+    error = process.stderr.read()
+    assert process.wait() == 128 + number and error == f"c2c miniworld: {ENDING[number]}\n"
+    process.stdout.close()
+    process.stderr.close()

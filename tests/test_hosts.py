@@ -1,0 +1,171 @@
+"""Two processes joined over loopback: where one goes, by whatever, the other ends in one line."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from argparse import Namespace
+
+import pytest
+
+from c2c_jax.cli.main import main
+from c2c_jax.cli.train import hosts_of
+from c2c_jax.errors import ConfigError
+from c2c_jax.hosts import _connect, _listen, _Peers, _serve, _start
+from tests.training.programs import ROOT
+
+# Prints "up" once both are joined, then waits: for nothing, for the other in a collective, or in compiled code.
+PROGRAM = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever this was started by
+from c2c_jax.hosts import joined
+from c2c_jax.io.signals import end_now, ending_on_signals
+process, address, place = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+try:
+    with ending_on_signals("c2c x"), joined("c2c x", address, 2, process, False):
+        from jax.experimental import multihost_utils
+        multihost_utils.sync_global_devices("up")
+        print("up", flush=True)
+        if place == "collective" or place == "end":
+            sys.stdin.read()  # nothing comes
+        if place == "collective":
+            multihost_utils.sync_global_devices("never")
+        while place == "python":
+            time.sleep(0.1)
+except KeyboardInterrupt as error:
+    end_now(f"signal {error.number}", 128 + error.number)
+except Exception as error:
+    end_now(f"c2c x: {error}", 2)
+"""
+
+
+def address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def start(process: int, where: str, place: str, waits: bool) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(process), where, place],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE if waits else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("victim", "number", "place"),
+    [
+        (0, signal.SIGKILL, "python"),
+        (1, signal.SIGKILL, "collective"),
+        (0, signal.SIGTERM, "collective"),
+        (1, signal.SIGINT, "end"),
+    ],
+)
+def test_one_of_two_goes(victim, number, place):
+    where = address()
+    both = [start(process, where, place, waits=process == victim) for process in range(2)]
+    for one in both:
+        while "up" not in (line := one.stdout.readline()):  # Gloo prints a line of its own
+            assert line, one.stderr.read()
+    both[victim].send_signal(number)
+    other = both[1 - victim]
+    error = other.stderr.read()
+    assert other.wait() == 2 and error.startswith("c2c x: another host is gone"), error
+    assert len(error.splitlines()) == 1 and "start the same command on all hosts again" in error
+    own = both[victim].stderr.read()
+    if number == signal.SIGKILL:
+        assert both[victim].wait() == -number
+    else:
+        assert both[victim].wait() == 128 + number and own == f"signal {int(number)}\n"
+    for one in both:
+        for stream in (one.stdin, one.stdout, one.stderr):
+            if stream:
+                stream.close()
+
+
+def test_both_end_well():
+    where = address()
+    both = [start(process, where, "done", waits=False) for process in range(2)]
+    assert [one.communicate()[1] for one in both] == ["", ""] and [one.wait() for one in both] == [0, 0]
+
+
+def test_listens_on_the_named_address_alone():
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with _listen(("127.0.0.1", port)) as server:
+        assert server.getsockname() == ("127.0.0.1", port)
+        with pytest.raises(ConfigError, match="cannot listen there"):
+            _listen(("127.0.0.1", port))
+    with _listen(("localhost", port)) as server:
+        assert server.getsockname()[0] in ("127.0.0.1", "::1")
+
+
+def test_an_address_of_another_machine_is_reported(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with _listen(("192.0.2.1", port)) as server:  # of no machine: RFC 5737
+        assert server.getsockname() == ("0.0.0.0", port)
+    assert "192.0.2.1 is not an address of this machine: listening on all addresses" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("here", 2, 0), "expected HOST:PORT"),
+        (("here:0", 2, 0), "expected HOST:PORT"),
+        (("here:99999", 2, 0), "expected HOST:PORT"),
+        ((":5", 2, 0), "expected HOST:PORT"),
+        (("127.0.0.1:5", 2, 2), "ids go from 0 to one less"),
+        (("127.0.0.1:5", 0, 0), "ids go from 0 to one less"),
+        (("127.0.0.1:5", 2, -1), "ids go from 0 to one less"),
+        (("127.0.0.1:5", None, 0), "go together"),
+        (("no-such-host.invalid:5", 2, 0), "cannot listen there"),
+    ],
+)
+def test_flags_that_cannot_be(flags, expected):
+    coordinator, count, process = flags
+    args = Namespace(verb="train", coordinator=coordinator, num_processes=count, process_id=process, multihost=False)
+    with pytest.raises(ConfigError, match=expected), hosts_of(args):
+        pass
+
+
+def test_hosts_that_do_not_come(monkeypatch, capsys):
+    monkeypatch.setattr("c2c_jax.hosts.JOIN_S", 0.0)
+    for process, expected in ((0, "1 of 2 hosts have joined"), (1, "process 0 does not answer at 127.0.0.1")):
+        args = Namespace(verb="x", coordinator=address(), num_processes=2, process_id=process, multihost=False)
+        with pytest.raises(ConfigError, match=f"{expected}.*start the same command on every host"), hosts_of(args):
+            pass
+
+
+def test_a_process_of_another_count_and_strangers_are_not_let_in():
+    host, _, port = address().rpartition(":")
+    place, there = (host, int(port)), _Peers("x")
+    server = _listen(place)
+    _start(_serve, server, there, 3, 1)
+    with socket.create_connection(place) as stranger:
+        stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    for process, count in ((1, 4), (3, 3), (0, 3)):
+        with pytest.raises(ConfigError, match=f"does not expect --process-id {process} of --num-processes {count}"):
+            _connect(place, _Peers("x"), count, process)
+    one, other = _Peers("x"), _Peers("x")
+    _connect(place, one, 3, 1)
+    with pytest.raises(ConfigError, match="does not expect --process-id 1"):
+        _connect(place, _Peers("x"), 3, 1)
+    assert list(there.connections) == [1]
+    _connect(place, other, 3, 2)
+    for peers in (there, one, other):
+        peers.leave()
+        for connection in peers.connections.values():
+            connection.close()
+
+
+def test_no_cluster(capsys, tmp_path):
+    recipe = str(ROOT / "configs" / "mlp.py")
+    code = main(["train", "--config", recipe, "--workdir", str(tmp_path / "run"), "--multihost"])
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert code == 2 and line.startswith("c2c train: --multihost") and "pass --coordinator" in line
