@@ -265,7 +265,7 @@ def test_misuse(run, world, clap, audioldm_folder, tmp_path, capsys, monkeypatch
     assert "nothing to estimate from" in told()
     assert "goes without --images" in told("--remove", *images)
     assert "there is nothing to remove" in told("--remove")
-    assert "holds no translator bundle" in told(*images, run=tmp_path / "none")
+    assert "there is no run at" in told(*images, run=tmp_path / "none")
     assert "7 pictures that can be read: take 8 or more" in told("--images", tmp_path / "few")
     (tmp_path / "few" / "7.png").write_bytes(b"no picture")
     assert "7 pictures that can be read: take 8 or more" in told("--images", tmp_path / "few")
