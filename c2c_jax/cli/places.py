@@ -38,7 +38,8 @@ def require_images(arguments: Sequence[str | Path]) -> None:
 def require_folder(path: Path | None, what: str, error: type[C2CError] = SoundError) -> None:
     """Raises `error` where a path is given and is not a folder. what: is expected there, in words."""
     if path is not None and not path.is_dir():
-        raise error(f"expected {what} at {path}, found {found_at(path)}: name the folder they lie in")
+        found = "no folder" if found_at(path) == "no file" else found_at(path)
+        raise error(f"expected {what} at {path}, found {found}: name the folder they lie in")
 
 
 def require_path(path: Path | None, what: str, error: type[C2CError] = ManifestError) -> None:
