@@ -1,13 +1,12 @@
 """AudioLDM (Liu et al. 2023): sound out of CLAP vectors, over the parts that diffusers and transformers maintain."""
 
 import contextlib
-import dataclasses
 import functools
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,6 +24,7 @@ from transformers import ClapTextModelWithProjection, SpeechT5HifiGan
 
 from c2c_jax.errors import CheckpointError, GenerationError, one_line
 from c2c_jax.generation.checkpoint import check_layout, check_text, load_model, quiet_loading
+from c2c_jax.generation.configs import Decoding, Denoising, NoiseLevels, Vocoding, read_config
 from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import DTYPES, LONGEST, Sampling
@@ -66,49 +66,9 @@ def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
     return scheduler
 
 
-@dataclasses.dataclass
-class NoiseLevels:
-    """The fields of a scheduler_config.json that diffusers would take in any type and size, with its defaults."""
-
-    num_train_timesteps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
-    steps_offset: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
-    trained_betas: Annotated[list[float], msgspec.Meta(max_length=100_000)] | None = None
-    beta_start: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.0001
-    beta_end: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.02
-    clip_sample: bool = True
-    clip_sample_range: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
-    set_alpha_to_one: bool = True
-    thresholding: bool = False
-    dynamic_thresholding_ratio: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.995
-    sample_max_value: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
-    rescale_betas_zero_snr: bool = False
-    prediction_type: Literal["epsilon", "sample", "v_prediction"] = "epsilon"
-    timestep_spacing: Literal["leading", "trailing", "linspace"] = "leading"
-
-
-@dataclasses.dataclass
-class Vocoding:
-    """What a vocoder's config says of sound. Defaults are SpeechT5HifiGan's."""
-
-    model_in_dim: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 80
-    sampling_rate: Annotated[int, msgspec.Meta(ge=1000, le=400_000)] = 16_000
-    upsample_rates: Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=4096)]], msgspec.Meta(max_length=16)] = (
-        dataclasses.field(default_factory=lambda: [4, 4, 4, 4])
-    )
-
-    leaky_relu_slope: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
-    normalize_before: bool = True
-
-    def __post_init__(self) -> None:
-        if math.prod(self.upsample_rates) > 2**14:
-            raise ValueError(f"upsample_rates {self.upsample_rates}; expected a product of {2**14:,} at most")
-
-
 def _require_one_model(unet: Any, vae: Any, vocoder: Any, folder: Path) -> None:
     """Raises CheckpointError unless the networks, all on torch's "meta" device, take what the ones before them make."""
-    dim, factor = unet.config.projection_class_embeddings_input_dim, vae.config.scaling_factor
-    if type(factor) not in (int, float) or not 0 < factor < 1e6:
-        raise CheckpointError(f"{folder / 'vae/config.json'}: scaling_factor {factor!r:.40}: expected a number above 0")
+    dim = unet.config.projection_class_embeddings_input_dim
     try:
         scale = 2 ** (len(vae.config.block_out_channels) - 1)
         latents = torch.zeros(2, unet.config.in_channels, 16, vocoder.config.model_in_dim // scale, device="meta")
@@ -191,12 +151,9 @@ class AudioLDM:
             raise GenerationError("float16 is for GPUs: take float32 or bfloat16 on a CPU")
         kept = getattr(torch, dtype)
         with quiet_loading():
-            content = read_json(folder / "vocoder/config.json", max_bytes=MAX_CONFIG_BYTES)
-            is_learned = content.get("_class_name") != GriffinLim.__name__
-            try:
-                msgspec.convert(content, Vocoding)
-            except msgspec.ValidationError as error:
-                raise CheckpointError(f"{folder / 'vocoder/config.json'}: {error}: fetch it anew") from None
+            is_learned = read_config(Vocoding, folder / "vocoder").get("_class_name") != GriffinLim.__name__
+            read_config(Denoising, folder / "unet")
+            read_config(Decoding, folder / "vae")
             noise_levels = read_json(folder / "scheduler/scheduler_config.json", max_bytes=MAX_CONFIG_BYTES)
             build_scheduler("ddim", noise_levels)
             vocoder, vocoder_meta = load_model(SpeechT5HifiGan if is_learned else GriffinLim, folder / "vocoder", kept)
