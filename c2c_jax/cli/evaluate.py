@@ -13,6 +13,7 @@ and vectors.npz. What cannot be read is named and left out, and the exit code is
 """
 
 import argparse
+from pathlib import Path
 
 from c2c_jax.cli.places import (
     require_bundle,

@@ -1,0 +1,46 @@
+"""Files are read by one reader a format: no other code of the package calls the libraries themselves."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import c2c_jax
+
+PACKAGE = Path(c2c_jax.__file__).parent
+# What reads a format → the modules that may call it. The torch twin works when it is copied alone, and bounds its own
+# reading; `miniworld/pretrain` reads only what it has just written.
+READERS = {
+    "json.loads": {"torch/translator.py"},
+    "json.load": set(),
+    "msgspec.json.decode": {"io/json.py"},
+    "np.load": {"io/arrays.py", "miniworld/pretrain/material.py"},
+    "torch.load": {"io/tensors.py", "miniworld/pretrain/fit.py"},
+    "safetensors.safe_open": {"io/tensors.py"},
+    "safetensors.torch.load_file": {"generation/checkpoint.py"},  # behind io/tensors.py's check of the same file
+    "Image.open": {"images.py", "io/image_checks.py", "io/image_colours.py"},
+    "soundfile.SoundFile": {"io/audio.py"},
+    "soundfile.read": set(),
+    "csv.reader": {"data/rows.py", "evaluation/csv_rows.py"},
+}
+
+
+def calls(path: Path) -> set[str]:
+    """The dotted names that a module calls, imported names written out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    names = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return names | {imported[name] for name in names if name in imported}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_one_reader(reader):
+    callers = {
+        path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if reader in calls(path)
+    }  # fmt: skip
+    assert callers == READERS[reader]
