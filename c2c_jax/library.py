@@ -28,7 +28,7 @@ from c2c_jax.errors import SoundError, StoreError
 from c2c_jax.hearing import sound_vectors
 from c2c_jax.io.atomic import atomic_write, exclusive_lock, sweep
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import is_regular, path_of, sha256_of, text_of
+from c2c_jax.io.files import is_regular, is_there, path_of, sha256_of, text_of
 from c2c_jax.io.json import parse_json
 from c2c_jax.retrieval import top_k
 from c2c_jax.sounds import SOUND_SUFFIXES, sound_files
@@ -224,7 +224,7 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
         holder = own if os.access(folder, os.W_OK) else _cache_of(folder)
     sweep(holder, own)
     name = space.fingerprint[:16]
-    places = [place for place in (holder / name, own / name) if is_regular(place / "manifest.json")]
+    places = [place for place in (holder / name, own / name) if is_there(place / "manifest.json")]
     heard, vectors_NE, failed = _read(places[0], space) if places else ([], np.zeros((0, space.dim), DTYPES[0]), [])
     row_of = {(one.name, one.size, one.modified): row for row, one in enumerate(heard)}
     now = {path: (_name(path, folder), *_stamp(path)) for path in paths}

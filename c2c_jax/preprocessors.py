@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.io.files import is_regular
+from c2c_jax.io.files import is_regular, is_there
 from c2c_jax.io.json import read_json
 
 FILE = "preprocessor_config.json"
@@ -20,7 +20,7 @@ def read_preprocessor(folder: Path, *parts: str) -> tuple[dict[str, Any], Path]:
     """The fields of a folder's preprocessor, and their file: the first of `parts` that `processor_config.json` has,
     else `preprocessor_config.json`, as transformers reads them. Raises CheckpointError."""
     advice = f"{folder} is not a whole checkpoint folder: fetch it again"
-    if is_regular(combined := folder / PROCESSOR_FILE):
+    if is_there(combined := folder / PROCESSOR_FILE):
         content = read_json(combined, CheckpointError, advice)
         for part in parts:
             if isinstance(fields := content.get(part), dict):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from PIL import Image
 from c2c_jax.devices import gpu_options
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.files import local_path
+from c2c_jax.io.files import is_there, local_path, sha256_of
 from c2c_jax.mels import FILE as MELS_FILE
 from c2c_jax.mels import MelRecipe
 from c2c_jax.models.clap import ClapModel
@@ -360,21 +359,20 @@ def fingerprint(folder: Path) -> str:
     """SHA-256 over the names and contents of a checkpoint folder's weights, config and tokenizer files, or over the one
     file that holds a checkpoint."""
     if folder.is_file():
-        with open(folder, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(folder)
     files = {*weight_files(folder), *_tokenizer_files(folder), folder / "config.json"}
     return digest_of({path.name: path for path in files})
 
 
 def _tokenizer_folder(folder: Path) -> Path:
-    own = any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json"))
+    own = any(is_there(folder / file) for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json"))
     return folder if own else folder.parent / "tokenizer"
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:
     tokens = _tokenizer_folder(folder)
     names = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
-    return [tokens / name for name in names if (tokens / name).is_file()]
+    return [tokens / name for name in names if is_there(tokens / name)]
 
 
 def _load_tokenizer(folder: Path, config: Any) -> "PreTrainedTokenizerBase":

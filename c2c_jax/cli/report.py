@@ -17,7 +17,7 @@ from pathlib import Path
 from c2c_jax.cli.places import require_bundle, require_folder
 from c2c_jax.errors import ConfigError, ReportError
 from c2c_jax.io.console import printable, stderr_console
-from c2c_jax.io.files import is_regular, user_path
+from c2c_jax.io.files import is_regular, is_there, user_path
 from c2c_jax.io.places import require_file_place
 
 HTML = re.compile(rb"\s*<!doctype html|\s*<html", re.IGNORECASE)
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     from c2c_jax.evaluation.trained_on import work_directory
 
     evaluation, workdir = args.evaluation, work_directory(args.run)
-    if not evaluation and workdir and is_regular(workdir / "evaluation/metrics.json"):
+    if not evaluation and workdir and is_there(workdir / "evaluation/metrics.json"):
         evaluation = workdir / "evaluation"
     left_out = write_report(args.run, args.out, evaluation=evaluation, sounds=args.sounds, most=args.most)
     console = stderr_console()

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from c2c_jax.data.chunks import MAX_CHUNK_ROWS, ChunkedArray, Dtype
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import atomic_write, sweep
-from c2c_jax.io.files import found_at, is_regular, open_regular
+from c2c_jax.io.files import found_at, is_there, open_regular
 from c2c_jax.io.json import read_json
 from c2c_jax.spaces import SpaceId
 
@@ -129,7 +129,7 @@ def read_plan(path: Path) -> tuple[Plan, list[str]] | None:
     file = path / "plan.json"
     if found_at(file) == "no file":
         return None
-    is_finished = is_regular(path / "manifest.json")  # and stays so without the plan of its growing
+    is_finished = is_there(path / "manifest.json")  # and stays so without the plan of its growing
     advice = f"delete {file if is_finished else path} to embed the captions again"
     record = read_record(_Planned, file, FORMAT, advice)
     plan = _plan_in(record, file)
@@ -213,7 +213,7 @@ class Store:
 
     @classmethod
     def exists(cls, path: Path) -> bool:
-        return is_regular(path / "manifest.json")
+        return is_there(path / "manifest.json")
 
     @classmethod
     def open(cls, path: Path) -> "Store":

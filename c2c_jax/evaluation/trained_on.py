@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import StoreError
-from c2c_jax.io.files import is_regular
+from c2c_jax.io.files import is_regular, is_there
 from c2c_jax.io.json import read_json_as
 from c2c_jax.training.feed import split
 from c2c_jax.training.rows import RUN_STATE, RunState
@@ -138,6 +138,6 @@ def _recorded(workdir: Path | None, recipe: _Recipe | None) -> Path | None:
 
 def _rows(workdir: Path | None) -> int | None:
     """How many captions a run drew its held-out ones from."""
-    if workdir is None or not is_regular(workdir / RUN_STATE):
+    if workdir is None or not is_there(workdir / RUN_STATE):
         return None
     return read_json_as(RunState, workdir / RUN_STATE, StoreError, f"{ADVICE}, and the bundle alone").rows

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from c2c_jax.errors import CheckpointError, GenerationError
+from c2c_jax.io.files import is_there
 from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
 
 # Of ddim the paper's; of the others the fewest that come as near to the end of endless steps (`bench/generate.py`).
@@ -67,7 +68,7 @@ def own_sampling(folder: Path) -> dict[str, Any]:
     """The settings that a checkpoint says it is best sampled with, by the names of `Sampling`'s fields; of most
     checkpoints none. Raises CheckpointError for what are no settings."""
     path = folder / SAMPLING_FILE
-    if not path.is_file():
+    if not is_there(path):
         return {}
     settings = read_json(path, max_bytes=MAX_CONFIG_BYTES)
     known = {field.name for field in dataclasses.fields(_OwnSampling)}

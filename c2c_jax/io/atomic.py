@@ -38,9 +38,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     _require_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.parent not in _swept:
-        sweep(path.parent)
-        _swept.add(path.parent)
+    sweep_once(path.parent)
     with temporary_folder(path.parent) as holder:
         temporary = holder / path.name
         try:
@@ -54,6 +52,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
             _put_in_place(temporary, path, holder / REPLACED)
         except OSError as error:  # names the target, not the temporary file
             raise type(error)(error.errno, error.strerror, str(path)) from None
+
+
+def sweep_once(folder: Path) -> None:
+    """As `sweep`, but only the first time that this process asks for the folder."""
+    if folder not in _swept:
+        sweep(folder)
+        _swept.add(folder)
 
 
 def sweep(*folders: Path) -> None:

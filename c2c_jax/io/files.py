@@ -64,6 +64,12 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is anything at a path, also what cannot be read: its reader refuses that by name. For files that
+    may be missing."""
+    return os.path.lexists(path)
+
+
 def local_path(name: str | Path, error: type[C2CError]) -> Path:
     """A name as a path, `~` and `~user` expanded. Raises `error` for a user that does not exist, and for a name that no
     file can have."""

@@ -27,6 +27,8 @@ DEFLATE = (8, 32946)  # TIFF's codes
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # of JPEG, that ends a scan
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
 _NETPBM = re.compile(rb"P[1-6](?:(?:\s|#[^\r\n]*[\r\n])+\d+){2}")
+# The passes of an interlaced PNG: first column and row, and their steps (PNG specification, section 8.2).
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _FILLER = bytes(range(1, 128))  # compressed pixels of some kind
 
 
@@ -100,27 +102,34 @@ class _Inflater:
     """Inflates a zlib stream piece by piece, to no more than `limit` bytes, and keeps nothing of it."""
 
     def __init__(self, limit: int) -> None:
-        self._zlib, self._left = zlib.decompressobj(), limit
+        self._zlib, self._limit, self._size = zlib.decompressobj(), limit, 0
 
     def feed(self, content: bytes) -> None:
         while content and not self._zlib.eof:
-            self._left -= len(self._zlib.decompress(content, BLOCK))
+            self._size += len(self._zlib.decompress(content, BLOCK))
             content = self._zlib.unconsumed_tail
-            if self._left < 0:
+            if self._size > self._limit:
                 raise ValueError("it holds more pixels than its header says")
 
-    def finish(self) -> None:
-        """Raises ValueError where the end of the stream, and with it its checksum, was not reached."""
-        while not self._zlib.eof and self._zlib.decompress(self._zlib.unconsumed_tail, BLOCK):
-            pass
+    def finish(self, expected: int = 0) -> None:
+        """Raises ValueError where the end of the stream, and with it its checksum, was not reached, or where it held
+        fewer bytes than `expected`."""
+        while not self._zlib.eof and (inflated := self._zlib.decompress(self._zlib.unconsumed_tail, BLOCK)):
+            self._size += len(inflated)
         if not self._zlib.eof:
             raise ValueError("its compressed pixels end early")
+        if self._size < expected:
+            raise ValueError("it holds fewer pixels than its header says")
 
 
 def _check_png(file: BinaryIO) -> None:
-    width, height, depth, colour = struct.unpack(">IIBB", _at(file, 16, 10))
-    row = (width * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 4) + 7) // 8 + 1
-    pixels = _Inflater(2 * row * height + BLOCK)  # interlaced ones have more rows, and shorter
+    width, height, depth, colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", _at(file, 16, 13))
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 4)
+    passes = _ADAM7 if is_interlaced else ((0, 0, 1, 1),)
+    size = sum(
+        _row_bytes(width, x, dx, bits) * -(-(height - y) // dy) for x, y, dx, dy in passes if width > x and height > y
+    )
+    pixels = _Inflater(size + BLOCK)
     file.seek(8)
     kind = b""
     while kind != b"IEND":
@@ -132,7 +141,12 @@ def _check_png(file: BinaryIO) -> None:
                 pixels.feed(block)
         if checksum != int.from_bytes(_exactly(file, 4), "big"):
             raise ValueError(f"its chunk {kind!r} does not have the checksum that it should have")
-    pixels.finish()
+    pixels.finish(size)
+
+
+def _row_bytes(width: int, x: int, dx: int, bits: int) -> int:
+    """Bytes of a row of a pass: every dx-th pixel from x on, and the byte that names its filter."""
+    return (-(-(width - x) // dx) * bits + 7) // 8 + 1
 
 
 def _check_gif(file: BinaryIO) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from c2c_jax.errors import ConfigError
+from c2c_jax.io.atomic import sweep_once
 from c2c_jax.io.files import found_at, is_regular
 
 MAX_NAME, MAX_PATH = 255, 4000  # bytes that usual file systems take
@@ -52,6 +53,7 @@ def _require_parent(folder: Path, role: str) -> None:
         raise ConfigError(f"{role}: {above} is {found_at(above)}, where a folder is needed: name another place")
     if not os.access(above, os.W_OK | os.X_OK):
         raise ConfigError(f"{role}: the folder {above} may not be written to: name another place")
+    sweep_once(above)  # of what an interrupted start has left
 
 
 def _require_names(path: Path, role: str) -> None:

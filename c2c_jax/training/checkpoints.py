@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -58,6 +59,9 @@ class Checkpoints:
             max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
         try:
+            if jax.process_index() == 0:
+                _finish_deletion(self.folder)
+            multihost_utils.sync_global_devices("checkpoints tidied")
             self.quiet.enter_context(_quiet_orbax())
             self.manager = ocp.CheckpointManager(self.link.enter_context(_plain_path(self.folder)), options=options)
         except OSError as error:
@@ -123,6 +127,13 @@ class Checkpoints:
         if found.digest != _digest(found.state):
             return state, "its values are not those that were saved"
         return found.state, ""
+
+
+def _finish_deletion(folder: Path) -> None:
+    """Removes what is older than the checkpoints that are kept: orbax's deletion of it was interrupted."""
+    steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+    for step in steps[:-KEPT]:
+        shutil.rmtree(folder / str(step))
 
 
 def _write_files(folder: Path) -> None:

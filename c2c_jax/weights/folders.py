@@ -14,7 +14,7 @@ from huggingface_hub.errors import HFValidationError
 
 from c2c_jax.errors import AbsentError, CheckpointError
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import is_regular, local_path
+from c2c_jax.io.files import is_regular, local_path, open_regular
 from c2c_jax.io.json import read_json_as
 from c2c_jax.io.tensors import fetch_again, read_safetensors, read_torch
 
@@ -150,7 +150,7 @@ def digest_of(files: Mapping[str, Path]) -> str:
     """SHA-256 over the names and contents of files, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(files):
-        with open(files[name], "rb") as file:
+        with open_regular(files[name], "a file of a checkpoint", CheckpointError, "fetch it again") as file:
             digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
 

@@ -1,11 +1,13 @@
 """Tokenizers of checkpoint folders, as transformers reads them: bounded, and by its own classes alone."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from c2c_jax.errors import CheckpointError, one_line
+from c2c_jax.io.files import is_there, open_regular
 from c2c_jax.io.json import read_json
 
 if TYPE_CHECKING:  # transformers imports torch: it is loaded where texts are read, and there alone
@@ -25,8 +27,10 @@ def read_tokenizer(folder: Path, kind: str = "AutoTokenizer", **options: Any) ->
     for path in sorted(folder.glob("*.json")):
         if "token" in path.name or path.name == "vocab.json":
             read_json(path, max_bytes=MAX_BYTES)
-    if (merges := folder / "merges.txt").is_file() and merges.stat().st_size > MAX_BYTES:
-        raise CheckpointError(f"{merges} is larger than {MAX_BYTES:,} bytes; fetch it again")
+    if is_there(merges := folder / "merges.txt"):
+        with open_regular(merges, "a tokenizer's merges", CheckpointError, "fetch it again") as file:
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise CheckpointError(f"{merges} is larger than {MAX_BYTES:,} bytes; fetch it again")
     try:
         tokenizer = getattr(transformers, kind).from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **options

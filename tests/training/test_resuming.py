@@ -154,6 +154,7 @@ def test_leftovers_of_the_dead_are_swept(run, store, tmp_path):
         (folder / f"{PREFIX}dead" / ".replaced").mkdir(parents=True)
     (tmp_path / "bundle").rename(workdir / f"{PREFIX}dead" / ".replaced" / "bundle")  # moved away, and then killed
     (workdir / "checkpoints" / "20.orbax-checkpoint-tmp").mkdir()
+    (workdir / "checkpoints" / "5" / "state").mkdir(parents=True)  # whose deletion was interrupted
     before = contents(run)
     train(small(epochs=2), store, workdir)
     after = contents(workdir)

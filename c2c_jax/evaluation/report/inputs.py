@@ -9,12 +9,13 @@ import msgspec
 import numpy as np
 from jaxtyping import Float
 
+from c2c_jax.config import Config
 from c2c_jax.errors import ReportError
 from c2c_jax.evaluation.results import read_results
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, LeftOut, Missing, Row
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import found_at, is_regular, path_of, walk
+from c2c_jax.io.files import found_at, is_there, path_of, walk
 from c2c_jax.io.json import read_json, read_json_as
 from c2c_jax.publishing.names import without_places
 from c2c_jax.training.log import read_entries
@@ -120,8 +121,9 @@ def read_run(run: Path) -> Run:
     config, history = bundle.recipe, []
     if is_local(run) and folder != run:
         advice = "train again into another --workdir, or pass the bundle folder alone"
+        read_json_as(Config, run / "config.json", ReportError, advice)
         config = read_json(run / "config.json", ReportError, advice)
-        if is_regular(run / "metrics.jsonl"):
+        if is_there(run / "metrics.jsonl"):
             history = _read_history(run / "metrics.jsonl")
     public = without_places(dataclasses.replace(bundle, recipe=config))
     return Run(
@@ -181,7 +183,7 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
             f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass the --out folder of infer.py, "
             "with its .sound.json records"
         )
-    paths = [path for path in walk(folder) if path.name.endswith(".sound.json")]
+    paths = [path for path in walk(folder, others=True) if path.name.endswith(".sound.json")]
     if not paths:
         raise ReportError(f"{folder} holds no .sound.json record: pass the --out folder of infer.py")
     records, errors = [], []
