@@ -33,14 +33,18 @@ CANCELLED = 0.01
 CANCELLED_PART = 0.1  # of a sound's power, in seconds in which channels cancel: beyond it one channel is read
 
 
-def sound_files(folder: Path) -> list[Path]:
-    """All sound files in a folder and the folders inside it, sorted; what is passed over: `io.formats.scan`."""
-    return scan(folder, "sound").files
-
-
 def report(note: str) -> None:
-    """Prints a note on a sound to stderr."""
+    """Prints a note on sounds to stderr."""
     stderr_console().print(f"note: {note}")
+
+
+def sound_files(folder: Path, on_note: Callable[[str], None] = report) -> list[Path]:
+    """All sound files in a folder and the folders inside it, sorted, see `io.formats.scan`. on_note: called with a line
+    that counts the files that were passed over, if there are any."""
+    found = scan(folder, "sound")
+    if passed_over := found.report():
+        on_note(passed_over)
+    return found.files
 
 
 def read_sound(

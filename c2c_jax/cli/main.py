@@ -100,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
 def keep_compiled() -> None:
     """Makes XLA keep what it compiles in the user's cache folder, 1 GiB at most, so that the next start is quick. JAX's
     own variables come first; they are read when JAX is imported."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # the user's own, with a size of its own
+        return
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "c2c_jax" / "xla"
         cache.mkdir(parents=True, exist_ok=True)
@@ -107,7 +109,7 @@ def keep_compiled() -> None:
         return
     if not os.access(cache, os.W_OK):
         return
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
 

@@ -61,7 +61,7 @@ def prepare_streams() -> None:
     """Makes stdout and stderr take every name: characters that their encoding lacks, and bytes of names that are not
     UTF-8, are escaped on a terminal and go elsewhere as the bytes that they are in the file system."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if type(stream) is io.TextIOWrapper:  # not one that a test or a notebook has put there
             stream.reconfigure(errors="c2c-escaped" if stream.isatty() else "c2c-bytes")
 
 

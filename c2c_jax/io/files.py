@@ -6,8 +6,8 @@ import os
 import stat
 import urllib.parse
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from c2c_jax.errors import C2CError
 from c2c_jax.io.console import printable
@@ -88,7 +88,7 @@ def local_path(name: str | Path, error: type[C2CError]) -> Path:
     return path
 
 
-def open_regular(path: Path, expected: str, error: type[C2CError], advice: str) -> BinaryIO:
+def open_regular(path: Path, expected: str, error: type[C2CError], advice: str) -> BufferedReader:
     """A regular file, opened for reading bytes.
 
     expected: what should be there, in words ("a sound file"). Raises `error` in one line, `advice` at its end, for a

@@ -14,6 +14,7 @@ HEAD = 64  # bytes of a file that its format is told by
 # Raw files of cameras are TIFF by their content, and their first picture is a thumbnail.
 CAMERA_RAW = frozenset(".3fr .arw .cr2 .cr3 .dng .erf .iiq .kdc .nef .nrw .orf .pef .raf .raw .rw2 .sr2 .srw".split())
 MEL_SUFFIX = ".mel.png"  # spectrograms, written beside sounds: not images to make sounds of
+WRITTEN_HERE = (MEL_SUFFIX, ".sound.json")  # passed over without a word
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,12 +137,13 @@ def scan(folder: Path, kind: Kind) -> Scan:
 
 
 def scan_files(paths: Iterable[Path], kind: Kind) -> Scan:
-    """The images or sounds among some paths; see `scan`. Spectrograms of ours are passed over without a word."""
+    """The images or sounds among some paths; see `scan`. Spectrograms and records of our sounds are passed over without
+    a word."""
     files: list[Path] = []
     passed_over: Counter[str] = Counter()
     suffixes = readable_suffixes(kind)
     for path in paths:
-        if path.name.endswith(MEL_SUFFIX):
+        if path.name.endswith(WRITTEN_HERE):
             continue
         found_here, is_known = found_at(path).removeprefix("a "), path.suffix.lower() in suffixes
         if is_known and found_here in ("file", "link to nothing"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import safetensors
 
 from c2c_jax.errors import ConfigError, ExportError, one_line
-from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.json import read_json
 from c2c_jax.io.places import require_replaceable_folder
@@ -44,9 +44,10 @@ def publish(
     if onnx:
         require_onnx()
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="c2c-export-") as folder:
-            write_export(Path(folder) / "export", bundle, name=str(push), onnx=onnx)
-            return [upload(Path(folder) / "export", str(push), private=private)]
+        sweep(Path(tempfile.gettempdir()))
+        with temporary_folder(Path(tempfile.gettempdir())) as folder:
+            write_export(folder / "export", bundle, name=str(push), onnx=onnx)
+            return [upload(folder / "export", str(push), private=private)]
     write_export(out, bundle, name=push or out.resolve().name, onnx=onnx)
     return [str(out), *([upload(out, push, private=private)] if push else [])]
 

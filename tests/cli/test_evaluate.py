@@ -340,8 +340,8 @@ def test_refusals(run, clap, world, evaluate, capsys, tmp_path, audioldm_folder,
     assert "table.md would be replaced" in told(run, "--out", tmp_path / "mine")
     assert "is a file: name a folder" in told(run, "--out", tmp_path / "mine" / "table.md")
     assert (tmp_path / "mine" / "table.md").read_text() == "mine"
-    assert "no manifest at" in told(run, "--pairs", tmp_path / "gone.csv")
-    assert f"no store at {tmp_path}: pass --store" in told(run, "--store", tmp_path)
+    assert "expected a manifest or the folder of a data set at" in told(run, "--pairs", tmp_path / "gone.csv")
+    assert f"{tmp_path} holds no finished embedding store" in told(run, "--store", tmp_path)
     assert "no picture and no sound" in told(run, "--pairs", published)
     assert "holds no .sound.json record" in told(run, "--sounds", world)
     pairs = run, "--out", tmp_path / "o", "--pairs", world / "pairs.csv"

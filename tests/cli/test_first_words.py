@@ -27,7 +27,9 @@ for arguments in json.load(sys.stdin):
 @pytest.fixture
 def here(tmp_path: Path, clip_folder: Path) -> Path:
     """A picture, a folder of one sound, a file in the place of a folder, and a bundle whose CLIP has moved."""
-    for name in ("picture.png", "file", "lib/a.wav", "captions.txt", "bundle/config.json", "moved/config.json"):
+    for name in ("picture.png", "file", "lib/a.wav", "captions.txt", "bundle/config.json", "moved/config.json",
+        "bundle/model.safetensors", "moved/model.safetensors",
+    ):  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     for name, source in (("bundle", str(clip_folder)), ("moved", str(tmp_path / "no-clip"))):

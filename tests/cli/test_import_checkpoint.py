@@ -74,7 +74,7 @@ def test_misuse(file, tmp_path, capsys, monkeypatch):
     assert "those of mlp5, not of linear2" in refused(capsys, arguments(file, "--kind", "linear2"))
     assert "8 wide, those of laion/CLIP" in refused(capsys, ["import-checkpoint", str(file), "--out", "bundle"])
     assert "found no file" in refused(capsys, arguments(tmp_path / "none.pt"))
-    assert "Is a directory" in refused(capsys, ["import-checkpoint", str(tmp_path), "--out", str(tmp_path / "bundle")])
+    assert "found a folder" in refused(capsys, ["import-checkpoint", str(tmp_path), "--out", str(tmp_path / "bundle")])
     torch.save({"module.linear.weight": Trap()}, file)
     assert "nothing in it was run" in refused(capsys, arguments(file))
     assert [path.name for path in tmp_path.iterdir()] == ["linear5.pt"]

@@ -206,6 +206,7 @@ def test_damaged_lines_of_progress_are_chunks_to_write(made, tmp_path, line):
     assert contents(path) == contents(made)
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # the child does without JAX
 def test_a_full_disk_is_one_line_and_leaves_nothing(made, tmp_path):
     """The system refuses files beyond a size, as it refuses all where a disk is full."""
     path = tmp_path / "store"

@@ -124,7 +124,7 @@ def read_run(run: Path) -> Run:
         read_json_as(Config, run / "config.json", ReportError, advice)
         config = read_json(run / "config.json", ReportError, advice)
         if is_there(run / "metrics.jsonl"):
-            history = _read_history(run / "metrics.jsonl")
+            history = read_entries(run / "metrics.jsonl")
     public = without_places(dataclasses.replace(bundle, recipe=config))
     return Run(
         name=printable(run_name(run)),
@@ -133,15 +133,6 @@ def read_run(run: Path) -> Run:
         config=public.recipe,
         history=history,
     )
-
-
-def _read_history(path: Path) -> list[dict[str, Any]]:
-    history = read_entries(path)
-    for entry in history:
-        wanted = {"train": ("loss",), "validation": RECALLS}.get(entry["phase"], ())
-        if lacking := [name for name in wanted if not _is_number(entry.get(name))]:
-            raise ReportError(f"{path}: {lacking[0]} of step {entry['step']} is not a number: take that line away")
-    return history
 
 
 def read_evaluation(folder: Path, bundle: Bundle) -> Evaluation:

@@ -11,8 +11,7 @@ import soundfile
 from jaxtyping import Float
 from PIL import Image
 
-from c2c_jax.errors import ImageError, SoundError
-from c2c_jax.generation.sampling import LONGEST
+from c2c_jax.errors import ImageError
 from c2c_jax.generation.sound import DEEPEST_DB, mel_spectrogram
 from c2c_jax.images import read_image
 from c2c_jax.io.files import is_regular, sha256_of
@@ -38,11 +37,8 @@ class Player:
 
 
 def player(path: Path, rate: int) -> Player:
-    """A sound file to be played on a page, at `rate` samples a second. Raises SoundError as `read_sound` does, and for
-    a sound longer than any that is generated."""
-    samples = read_sound(path, rate, LONGEST + 1.0)
-    if len(samples) > LONGEST * rate:
-        raise SoundError(f"{path} is longer than {LONGEST} seconds: it is not shown")
+    """A sound file to be played on a page, at `rate` samples a second. Raises SoundError as `read_sound` does."""
+    samples = read_sound(path, rate)
     return Player(
         sound=sound_address(samples, rate),
         mel=mel_address(samples, rate),

@@ -8,12 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.console import stderr_console
 from c2c_jax.miniworld.pretrain.clock import Clock
 
-console = Console(stderr=True, soft_wrap=True, highlight=False)
+console = stderr_console()
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 

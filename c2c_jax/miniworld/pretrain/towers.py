@@ -10,8 +10,8 @@ import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float
-from rich.console import Console
 
+from c2c_jax.io.console import stderr_console
 from c2c_jax.miniworld.captions import caption
 from c2c_jax.miniworld.pretrain.clock import Clock
 from c2c_jax.miniworld.pretrain.material import Material
@@ -22,7 +22,7 @@ from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.objectives import Settings, build_objective
 from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_step, step_of
 
-console = Console(stderr=True, soft_wrap=True, highlight=False)
+console = stderr_console()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

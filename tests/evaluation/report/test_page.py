@@ -254,14 +254,23 @@ def test_damaged_evaluations_are_refused(run, evaluated, tmp_path, name, content
         ("config.json", "{", "config.json cannot be read as JSON"),
         ("config.json", None, "config.json, found no file"),
         ("config.json", "null", "Expected `object`, got `null`"),
-        ("metrics.jsonl", '{"step": 3, "phase": "train"}\n', "loss of step 3 is not a number"),
-        ("metrics.jsonl", '{"step": 3, "phase": "validation", "recall@10": 1}\n', "recall@5 of step 3 is not a number"),
+        ("config.json", '{"seed": "x"}', "Expected `int`, got `str` - at `$.seed`"),
     ],
 )
 def test_damaged_runs_are_refused(run, tmp_path, name, content, told):
     folder = broken(Path(shutil.copytree(run, tmp_path / "run")), name, content)
     with pytest.raises(ReportError, match=re.escape(told)):
         write_report(folder, tmp_path / "report.html")
+
+
+@pytest.mark.parametrize(
+    "line", ['{"step": 3, "phase": "train"}\n', '{"step": 3, "phase": "validation", "recall@10": 1}\n']
+)
+def test_damaged_metrics_are_reported(run, tmp_path, capsys, line):
+    """They are drawn up to the first line that is damaged."""
+    folder = broken(Path(shutil.copytree(run, tmp_path / "run")), "metrics.jsonl", line)
+    write_report(folder, tmp_path / "report.html")
+    assert f"{folder / 'metrics.jsonl'}: line 1 cannot be read" in capsys.readouterr().err
 
 
 def test_no_bundle_no_sounds(run, tmp_path):
