@@ -20,22 +20,25 @@ from c2c_jax.cli.places import require_checkpoints, require_free, require_path, 
 from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.cli.train import add_config_arguments, hosts_of
 from c2c_jax.errors import ConfigError, StoreError
+from c2c_jax.io.console import print_fields, stderr_console
+from c2c_jax.io.files import user_path
+from c2c_jax.io.progress import phase
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser, required=False)
-    parser.add_argument("--out", type=Path, help="folder of the store")
+    parser.add_argument("--out", type=user_path, help="folder of the store")
     tasks = parser.add_mutually_exclusive_group()
     tasks.add_argument(
         "--from-arrays",
         nargs=2,
-        type=Path,
+        type=user_path,
         metavar=("SOURCE.npy", "TARGET.npy"),
         help="make a store of paired vectors [N, E]; spaces are named after the files, or as --spaces says",
     )
-    tasks.add_argument("--info", type=Path, metavar="STORE", help="print what is in a store")
-    tasks.add_argument("--verify", type=Path, metavar="STORE", help="name every damaged or missing chunk")
-    tasks.add_argument("--repair", type=Path, metavar="STORE", help="embed damaged and missing chunks again")
+    tasks.add_argument("--info", type=user_path, metavar="STORE", help="print what is in a store")
+    tasks.add_argument("--verify", type=user_path, metavar="STORE", help="name every damaged or missing chunk")
+    tasks.add_argument("--repair", type=user_path, metavar="STORE", help="embed damaged and missing chunks again")
     parser.add_argument(
         "--spaces",
         nargs=2,
@@ -81,7 +84,7 @@ def show(path: Path) -> None:
     plan = Store.open(path).plan
     for side in SIDES:
         space = getattr(plan, side)
-        print(f"{side:<10}{space.name}, {space.dim} wide, {space.fingerprint[:12]}")
+        print_fields(f"{side:<10}{space.name}, {space.dim} wide, {space.fingerprint[:12]}")
     size = plan.rows * (plan.source.dim + plan.target.dim) * (2 if plan.dtype == "float16" else 4)
     print(f"vectors   {plan.rows:,} pairs, {plan.dtype}, {size / 2**20:,.1f} MiB, computed in {plan.compute}")
     print(f"chunks    {plan.chunks:,} of {plan.chunk_rows:,} rows")
@@ -89,7 +92,7 @@ def show(path: Path) -> None:
         left_out = "".join(f", {count:,} left out: {reason}" for reason, count in record.left_out.items())
         weight = "" if record.weight is None else f"weight {record.weight:g}, "
         duplicates = f", {record.duplicates:,} duplicates dropped" if plan.drop_duplicates else ""
-        print(f"captions  {record.spec}: {weight}{record.rows:,} rows{duplicates}{left_out}")
+        print_fields(f"captions  {record.spec}: {weight}{record.rows:,} rows{duplicates}{left_out}")
 
 
 def verify(path: Path) -> None:
@@ -98,8 +101,9 @@ def verify(path: Path) -> None:
 
     store = Store.open(path)
     damaged = 0
-    for damaged, line in enumerate(damage_report(store), start=1):  # noqa: B007
-        print(line)
+    with phase(stderr_console(), "checking the store"):
+        for damaged, line in enumerate(damage_report(store), start=1):  # noqa: B007
+            print_fields(line)
     if damaged:
         raise StoreError(f"{path}: {damaged} damaged or missing; repair it with c2c embed --repair {path}")
     print(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
@@ -127,8 +131,9 @@ def mend(args: argparse.Namespace) -> None:
             complete(args.repair, spaces, config.embed.batch_tokens)
             return print(f"{args.repair}: whole")
         store = Store.open(args.repair)
-        for line in damage_report(store):
-            print(line)
+        with phase(stderr_console(), "checking the store"):
+            for line in damage_report(store):
+                print_fields(line)
         names = args.spaces or (store.plan.source.name, store.plan.target.name)
         repaired = repair(store, tuple(names), config.data.data_dir, config.data.manual_dir)
     same = repaired.checksums == store.checksums

@@ -19,6 +19,7 @@ from c2c_jax.errors import ConfigError, ReportError
 from c2c_jax.io.console import printable, stderr_console
 from c2c_jax.io.files import is_regular, is_there, user_path
 from c2c_jax.io.places import require_file_place
+from c2c_jax.io.progress import phase
 
 HTML = re.compile(rb"\s*<!doctype html|\s*<html", re.IGNORECASE)
 
@@ -58,8 +59,9 @@ def run(args: argparse.Namespace) -> None:
     evaluation, workdir = args.evaluation, work_directory(args.run)
     if not evaluation and workdir and is_there(workdir / "evaluation/metrics.json"):
         evaluation = workdir / "evaluation"
-    left_out = write_report(args.run, args.out, evaluation=evaluation, sounds=args.sounds, most=args.most)
     console = stderr_console()
+    with phase(console, "drawing the page"):
+        left_out = write_report(args.run, args.out, evaluation=evaluation, sounds=args.sounds, most=args.most)
     for error in left_out:
         console.print(f"left out: {error}")
     print(f"{printable(args.out)}  {args.out.stat().st_size / 1e6:.2f} MB", flush=True)

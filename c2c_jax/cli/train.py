@@ -23,6 +23,7 @@ from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.errors import TrainingError
 from c2c_jax.hosts import joined
 from c2c_jax.io.atomic import exclusive_lock
+from c2c_jax.io.files import user_path
 
 EXIT_CODES = {int(signal.SIGTERM): 0}  # of schedulers that take the machine away: the run goes on when started again
 
@@ -48,7 +49,7 @@ def hosts_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[None
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument(
-        "--workdir", type=Path,
+        "--workdir", type=user_path,
         help="folder of the run: store, checkpoints, metrics.jsonl, bundle (default: runs/ and the recipe's name)",
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The training program: store in, checkpoints, metrics and the best bundle out."""
 
+import contextlib
 import dataclasses
 import functools
 import signal
@@ -69,6 +70,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         noted(signal.SIGTERM) as is_terminated,
         RunLog(workdir, config) as log,
         Checkpoints(workdir) as checkpoints,
+        contextlib.ExitStack() as compiling,
     ):
         started = start_or_resume(workdir, store, choose_feed(config.data.feed, store))
         if not (config.groups or closed_form) and started.devices != jax.device_count():
@@ -84,7 +86,8 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         graphdef, params = nnx.split(first, nnx.Param)
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)
-        feed = open_feed(started.feed, store, training, B, config.seed, mesh, config.epochs + 1)
+        with phase(console, "reading the store", quiet=not log.writes):
+            feed = open_feed(started.feed, store, training, B, config.seed, mesh, config.epochs + 1)
         run = jit_steps(make_step(graphdef, objective, optimizer, mesh, schedule), feed.batch, mesh)
         scored_on = held_out_vectors(store, held_out)
         validated = functools.partial(_validated, config, store, graphdef, spec, scored_on, pictures, (gap, memory))
@@ -95,6 +98,8 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         stopping = on_any_host(log.writes and log.is_stale)
         count = 0 if stopping else dispatches.length(step)
         block = feed.block(step, count) if count else None
+        # Until the first steps are done; on a terminal the log has its bar.
+        compiling.enter_context(phase(console, "compiling", quiet=not log.writes or console.is_terminal))
         while count and not stopping:
             since = time.perf_counter()
             state, metrics = run(state, feed.table, block, count)
@@ -102,6 +107,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
             block = feed.block(step + count, following) if following else None  # while the devices work
             told = {name: np.asarray(values) for name, values in metrics.items()}  # waits for them
             seconds = time.perf_counter() - since
+            compiling.close()
             dispatches.took(count, seconds)
             log.steps_done(told, count, seconds)
             step += count
