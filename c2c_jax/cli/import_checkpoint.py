@@ -12,12 +12,16 @@ over the vectors of a batch: an imported one computes something else than it did
 """
 
 import argparse
+from pathlib import Path
 
 from c2c_jax.cli.places import require_path
 from c2c_jax.errors import CheckpointError, ConfigError
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
+from c2c_jax.io.json import read_json
 from c2c_jax.io.places import require_replaceable_folder
+
+BUNDLE_FILES = {"config.json", "model.safetensors"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     require_replaceable_folder(args.out, "--out")
-    if args.out.is_dir() and any(args.out.iterdir()):
-        raise ConfigError(f"{args.out} is there and not empty; name another --out, or move it away")
+    found = {path.name for path in args.out.iterdir()} if args.out.is_dir() else set()
+    if found and not (found == BUNDLE_FILES and _is_import(args.out)):
+        raise ConfigError(f"{args.out} is not an earlier import; name another --out, or move it away")
     require_path(args.file, "a checkpoint file", CheckpointError)
     from c2c_jax.weights.clip2clap import import_checkpoint
     from c2c_jax.weights.translator import save_bundle
@@ -47,3 +52,9 @@ def run(args: argparse.Namespace) -> None:
         stderr_console().print(f"{args.file}: {line}")
     save_bundle(args.out, bundle)
     print_fields(args.out)
+
+
+def _is_import(folder: Path) -> bool:
+    """Whether a bundle folder was made by this verb: it may be made again, as after an interruption."""
+    content = read_json(folder / "config.json", ConfigError, "name another --out, or move it away")
+    return isinstance(recipe := content.get("recipe"), dict) and "imported" in recipe

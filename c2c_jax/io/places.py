@@ -40,6 +40,7 @@ def require_replaceable_folder(path: Path, role: str) -> None:
     """As `require_folder_place`, for a folder that is put in place as a whole: it may not hold the folder in which the
     command runs."""
     require_folder_place(path, role)
+    sweep_once(Path(os.path.realpath(path)).parent)
     if Path.cwd().is_relative_to(os.path.realpath(path)):
         raise ConfigError(f"{role} {path} holds the folder in which this command runs: name another folder")
 

@@ -65,8 +65,12 @@ def test_hub_is_not_asked(file, monkeypatch):
 
 
 def test_place_that_is_taken(file, capsys):
-    assert main(arguments(file)) == 0
-    assert "is there and not empty; name another --out" in refused(capsys, arguments(file))
+    """An import may be made again, as after an interruption; what else is there stays."""
+    out = file.parent / "bundle"
+    assert main(arguments(file)) == 0 == main(arguments(file))
+    (out / "notes.txt").write_text("mine")
+    assert "is not an earlier import; name another --out" in refused(capsys, arguments(file))
+    assert (out / "notes.txt").read_text() == "mine"
 
 
 def test_misuse(file, tmp_path, capsys, monkeypatch):
