@@ -58,7 +58,7 @@ def find_pictures(arguments: Sequence[str], report: Callable[[str], None] | None
         pictures = scan_files(inside, "image").files
         if not pictures:
             suffixes = ", ".join(readable_suffixes("image"))
-            raise ImageError(f"{kind} {argument} holds no picture: expected files that end in {suffixes}")
+            raise ImageError(f"{kind} {argument} contains no image: expected files ending in {suffixes}")
         found.update(dict.fromkeys(pictures))
         searched.update(inside)
     passed_over = scan_files(searched, "image").report()
@@ -158,8 +158,8 @@ def check_size(path: Path, image: ImageFile.ImageFile) -> None:
     if (needed := _decoding_bytes(image)) > MAX_DECODED_BYTES:
         most = int(width * height * MAX_DECODED_BYTES / needed)
         raise ImageError(
-            f"{path} has {width} x {height} pixels: shrink it to at most {most:,} in all, as much as is read of a "
-            f"{image.format} file of this kind, or save it as baseline JPEG"
+            f"{path} has {width} x {height} pixels, more than the {most:,} that can be read in this variant of "
+            f"{image.format}: shrink it, or save it as baseline JPEG"
         )
 
 

@@ -161,9 +161,7 @@ class Library:
         has_faiss = len(rows) > FAISS_FROM and importlib.util.find_spec("faiss") is not None
         cosine_Qk, index_Qk = (_faiss_top_k if has_faiss else top_k)(query_QE, vectors_NE, k)
         if not np.isfinite(cosine_Qk).all():
-            raise StoreError(
-                f"the index {self.place} holds vectors without a direction; delete it to read the sounds again"
-            )
+            raise StoreError(f"the index {self.place} holds zero or non-finite vectors; {ADVICE}")
         return [
             [(float(cosine), self.folder / path_of(names[index])) for cosine, index in zip(*of_query, strict=True)]
             for of_query in zip(cosine_Qk, index_Qk, strict=True)
@@ -256,7 +254,7 @@ def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float[np.ndarray, "
         raise StoreError(f"the index {place} is of another space, {manifest.space.name}; {ADVICE}")
     array, checksums = manifest.array(place), manifest.checksums
     if not len(checksums.sounds) == len(checksums.captions) == array.chunks:
-        raise StoreError(f"{place / 'manifest.json'} is damaged (its checksums are not one for each chunk); {ADVICE}")
+        raise StoreError(f"{place / 'manifest.json'} is damaged (expected one checksum per chunk); {ADVICE}")
     array.check()
     vectors_NE, heard = np.empty(array.shape, array.dtype), []
     for chunk, (of_sounds, of_texts) in enumerate(zip(checksums.sounds, checksums.captions, strict=True)):

@@ -394,7 +394,7 @@ def _load_tokenizer(folder: Path, config: Any) -> "PreTrainedTokenizerBase":
         *tokenizer("a")["input_ids"],
     ):
         raise CheckpointError(
-            f"config.json in {folder} says eos_token_id {end}, with which the tokenizer in {tokens} ends no text: "
-            "they are not of one model"
+            f"the tokenizer in {tokens} does not end texts with eos_token_id {end} of config.json in {folder}: "
+            "they belong to different models"
         )
     return tokenizer

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     vector.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="mix a text in; may come again")
     vector.add_argument(
-        "--blend", action="append", default=[], type=user_path, metavar="IMAGE", help="mix a picture in, too"
+        "--blend", action="append", default=[], type=user_path, metavar="IMAGE", help="image to mix in; repeatable"
     )
     vector.add_argument(
         "--mix", action="append", default=[], type=float, metavar="W",

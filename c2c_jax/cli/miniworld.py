@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     most = MAX_COUNT[args.task]
     if not (1 <= args.count <= most and 0 <= args.seed <= MAX_SEED):
-        raise ConfigError(f"--count is {args.count} and --seed {args.seed}: take 1 to {most:,}, and 0 to {MAX_SEED}")
+        raise ConfigError(
+            f"--count must be from 1 to {most:,} and --seed from 0 to {MAX_SEED}, found {args.count} and {args.seed}"
+        )
     if args.task == "captions":
         return write_captions(args)
     if args.task == "show":

@@ -1,6 +1,6 @@
-"""Writing an embedding store: taken up after a kill at any moment, by one job at a time.
+"""Writes an embedding store, by one process at a time; a write killed at any moment can be resumed.
 
-Each file is written whole or not at all (`io.atomic`), but for `progress-*.jsonl`, whose last line may be cut short.
+All files are written atomically (`io.atomic`), except `progress-*.jsonl`, whose last line may be cut short.
 A store's folder is in one of these states:
 
     planned      plan.json, no manifest.json: chunks are written in any order, each before its line of progress
@@ -248,8 +248,8 @@ class StoreWriter:
                 os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(
-                f"{self.path}: chunk {chunk} could not be written: {error.strerror}; make room, then start again: "
-                "the pass goes on at the last finished chunk"
+                f"{self.path}: chunk {chunk} could not be written: {error.strerror}; free disk space and start "
+                "again: finished chunks are kept"
             ) from error
         self.finished[chunk] = checksums
 

@@ -114,8 +114,8 @@ def require_same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     held = read_results(folder, ConfigError, "name another --out").settings
     if other := [f"{name}: {value}" for name, value in held.items() if _plain(settings.get(name)) != value]:
         raise ConfigError(
-            f"{folder} holds an evaluation with other settings ({', '.join(other)}): name another --out, or that "
-            "one to replace it"
+            f"{folder} holds an evaluation with other settings ({', '.join(other)}): pass another --out, or "
+            f"--out {folder} to replace it"
         )
 
 

@@ -70,9 +70,7 @@ def _require(folder: Path, files: list[str], weights_of: list[str]) -> None:
         if not any((folder / part / name).is_file() for name in (*DIFFUSERS_FILES, *WEIGHT_FILES)):
             missing.append(f"weights of {part}")
     if missing:
-        raise CheckpointError(
-            f"{folder} is not a whole AudioLDM checkpoint, it lacks {', '.join(missing)}: fetch these"
-        )
+        raise CheckpointError(f"{folder} is an incomplete AudioLDM checkpoint: download {', '.join(missing)}")
     for name in files:
         if name.endswith("config.json"):
             read_json(folder / name, max_bytes=MAX_CONFIG_BYTES)
@@ -145,7 +143,7 @@ def _on_meta(kind: Any, config: Any, shapes: Mapping[str, tuple[int, ...]], fold
         limits[1] -= 0 if parameter is None else parameter.numel()
         if min(limits) < 0:
             raise CheckpointError(
-                f"{folder / 'config.json'} asks for more than the weights beside it hold: they are not of one model"
+                f"{folder / 'config.json'} describes a larger model than its weights: they belong to different models"
             )
 
     if isinstance(config, dict):

@@ -92,9 +92,7 @@ def require_places(subjects: Sequence[Subject], candidates: int, inputs: Sequenc
             for place in (file, file.with_suffix(".mel.png"), file.with_suffix(".sound.json")):
                 require_file_place(place, "the sound's file", inputs)
             if is_regular(file) and not _is_own(file):
-                raise ConfigError(
-                    f"{file} is there, and not a sound that c2c infer made: move it, or name another place with --out"
-                )
+                raise ConfigError(f"{file} exists and was not written by c2c infer: move it, or pass another --out")
 
 
 def require_embedding_place(path: Path, inputs: Sequence[Path]) -> None:

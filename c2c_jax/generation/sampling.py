@@ -73,7 +73,7 @@ def own_sampling(folder: Path) -> dict[str, Any]:
     settings = read_json(path, max_bytes=MAX_CONFIG_BYTES)
     known = {field.name for field in dataclasses.fields(_OwnSampling)}
     if foreign := sorted(set(settings) - known):
-        raise CheckpointError(f"{path} sets {', '.join(foreign)[:200]}: it may set {', '.join(sorted(known))}")
+        raise CheckpointError(f"{path}: unknown {', '.join(foreign)[:200]}; known are {', '.join(sorted(known))}")
     try:
         own = msgspec.convert(settings, _OwnSampling)
         settings = {name: value for name, value in dataclasses.asdict(own).items() if value is not None}

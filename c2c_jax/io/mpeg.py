@@ -127,7 +127,7 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
     if position is None:
         raise BrokenSoundError("holds no MPEG audio frames: get the sound again, or convert it")
     if not is_padding(file, start, position):
-        layout.notes.append(f"begins with {position - start:,} bytes that are no sound; what is behind them is read")
+        layout.notes.append(f"begins with {position - start:,} non-audio bytes; they are ignored")
     while position < end:
         head = head_of(frames.at(position, 4))
         if head and not (runs and head.kind == runs[-1].head.kind) and not frames.is_row(position):

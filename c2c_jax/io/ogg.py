@@ -97,11 +97,11 @@ def _close(link: dict[int, _Logical], layout: Layout) -> None:
         return
     known = [one for one in link.values() if one.codec]
     if not known:
-        raise BrokenSoundError("holds no Vorbis, Opus or FLAC, which are what is read of Ogg: convert it")
+        raise BrokenSoundError("has no Vorbis, Opus or FLAC stream, the supported Ogg codecs: convert it")
     if len(known) > 1:
         layout.notes.append(f"holds {len(known)} sounds at once; the first is read")
     if not known[0].has_end:
-        layout.notes.append("has no end mark, as a recording that was stopped; it is read as far as it goes")
+        layout.notes.append("has no end-of-stream page, like an interrupted recording; all of it is read")
     layout.streams.append(Stream(pieces=known[0].pieces()))
 
 

@@ -53,7 +53,7 @@ def _require_parent(folder: Path, role: str) -> None:
     if not above.is_dir():
         raise ConfigError(f"{role}: {above} is {found_at(above)}, where a folder is needed: name another place")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise ConfigError(f"{role}: the folder {above} may not be written to: name another place")
+        raise ConfigError(f"{role}: the folder {above} is not writable: pass another path")
     sweep_once(above)  # of what an interrupted start has left
 
 

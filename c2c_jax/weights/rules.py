@@ -107,8 +107,8 @@ def require_layers(names: Iterable[str], layers: Mapping[str, int], origin: str)
         found = len({match[1] for name in names if (match := pattern.match(name))})
         if asked > found:
             raise CheckpointError(
-                f"{origin}: config.json asks for {asked:,} layers in {path}, and the weights hold {found}; they are "
-                "not of one model"
+                f"{origin}: config.json asks for {asked:,} layers in {path}, but the weights hold {found}: they "
+                "belong to different models"
             )
 
 
