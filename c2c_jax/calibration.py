@@ -183,7 +183,7 @@ def _may_be_replaced(folder: Path) -> bool:
 
 def _sounds_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise SoundError(f"expected a folder of sounds at {folder}, found {found_at(folder)}: name the folder")
+        raise SoundError(f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass an existing folder")
     files = sound_files(folder)
     _require_enough(len(files), f"sounds in {folder}", SoundError)
     return files

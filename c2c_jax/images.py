@@ -74,7 +74,7 @@ def _kind_of(argument: str) -> str:
     if there == "no file" and glob.has_magic(argument):
         return "pattern"
     if there == "no file" and argument.endswith(os.sep):
-        raise ImageError(f"there is no folder {argument}: name a folder or a file with pictures")
+        raise ImageError(f"there is no folder {argument}: pass an image file or a folder")
     return "file"
 
 
@@ -99,7 +99,7 @@ def read_image(path: str | Path) -> Image.Image:
     """
     path = Path(path)
     # PIL warns of sizes that are checked here, and of odd metadata in pictures that it reads all the same.
-    with open_regular(path, "a picture", ImageError, "name one picture file") as file, warnings.catch_warnings():
+    with open_regular(path, "an image", ImageError, "pass an image file") as file, warnings.catch_warnings():
         if not os.fstat(file.fileno()).st_size:
             raise ImageError(f"{path} is empty (0 bytes): get the picture again")
         warnings.simplefilter("ignore")

@@ -60,7 +60,7 @@ def read_sound(
     not finite or out of range.
     """
     path, wanted = Path(path), min(float(max_seconds or MAX_SECONDS), MAX_SECONDS)
-    with open_regular(path, "a sound file", SoundError, "name one sound file") as file:
+    with open_regular(path, "a sound file", SoundError, "pass a sound file") as file:
         size = os.fstat(file.fileno()).st_size
         if not size:
             raise SoundError(f"{path} is empty (0 bytes): get the sound again")

@@ -117,13 +117,13 @@ def mend(args: argparse.Namespace) -> None:
     from c2c_jax.data.embed import complete
     from c2c_jax.data.repair import damage_report, repair
     from c2c_jax.data.store import Store
-    from c2c_jax.data.writer import StoreWriter, sole_writer
+    from c2c_jax.data.writer import StoreWriter, store_lock
     from c2c_jax.spaces import load_space
 
     config = read_config(args.config, args.overrides) if args.config else Config()
     if StoreWriter.planned(args.repair) is None:
         Store.open(args.repair)  # or refuses before anything is written
-    with sole_writer(args.repair):
+    with store_lock(args.repair):
         planned = None if Store.exists(args.repair) else StoreWriter.planned(args.repair)
         if planned:  # an earlier repair was stopped
             names = args.spaces or (planned.source.name, planned.target.name)

@@ -77,9 +77,9 @@ def run(args: argparse.Namespace) -> None:
     if not 0 <= args.bootstrap <= MAX_RESAMPLES:
         raise ConfigError(f"--bootstrap must be from 0 to {MAX_RESAMPLES:,}, found {args.bootstrap}")
     if not 0 <= args.seed <= MAX_SEED:
-        raise ConfigError(f"--seed is {args.seed}: take 0 to {MAX_SEED}")
+        raise ConfigError(f"--seed must be from 0 to {MAX_SEED}, found {args.seed}")
     if args.csls is not None and args.csls < 1:
-        raise ConfigError(f"--csls is {args.csls}: take 1 or more")
+        raise ConfigError(f"--csls must be 1 or more, found {args.csls}")
     if args.reference and not args.sounds:
         raise ConfigError("--reference is what --sounds DIR is compared with, and there is no --sounds")
     require_bundle(args.run)

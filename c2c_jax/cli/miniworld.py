@@ -68,7 +68,7 @@ def write_captions(args: argparse.Namespace) -> None:
 
     require_file_place(args.out, "--out")
     if is_regular(args.out) and args.out.stat().st_size:
-        raise ConfigError(f"--out {args.out} is there and not empty: name another file, or move it away")
+        raise ConfigError(f"--out {args.out} exists and is not empty: pass another file, or move it away")
     styles = (args.style,) if args.style else STYLES
     with atomic_write(args.out) as beside, open(beside, "w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for text in captions(args.split, args.count, args.seed, styles))
@@ -81,4 +81,4 @@ def _require_export_place(out: Path) -> None:
 
     require_replaceable_folder(out, "--out")
     if out.is_dir() and any(out.iterdir()) and not is_export(out):
-        raise ConfigError(f"--out {out} is there, and not an earlier export: name another folder, or move it away")
+        raise ConfigError(f"--out {out} exists and is not an earlier export: pass another folder, or move it away")

@@ -45,7 +45,7 @@ def require_folder(path: Path | None, what: str, error: type[C2CError] = SoundEr
 def require_path(path: Path | None, what: str, error: type[C2CError] = ManifestError) -> None:
     """Raises `error` where a path is given and neither a file nor a folder is there."""
     if path is not None and not (is_regular(path) or path.is_dir()):
-        raise error(f"expected {what} at {path}, found {found_at(path)}: name another path")
+        raise error(f"expected {what} at {path}, found {found_at(path)}: pass another path")
 
 
 def require_bundle(run: Path) -> dict[str, str]:

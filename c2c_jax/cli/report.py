@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.most < 1:
-        raise ConfigError(f"--most is {args.most}: take 1 or more")
+        raise ConfigError(f"--most must be 1 or more, found {args.most}")
     _require_page_place(args.out)
     require_bundle(args.run)
     require_folder(args.sounds, "a folder of sounds with their records", ReportError)

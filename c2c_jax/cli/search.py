@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.top < 1:
-        raise ConfigError(f"--top is {args.top}: take 1 or more")
+        raise ConfigError(f"--top must be 1 or more, found {args.top}")
     require_folder(args.library, "a folder of sounds")
     require_images(args.images)
     bundle = require_bundle(args.translator or MINIWORLD_TRANSLATOR) if args.images or args.translator else {}

@@ -110,7 +110,7 @@ def _require_replaceable(path: Path) -> None:
     except OSError:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "neither a regular file nor a folder: name another place", str(path))
+        raise OSError(errno.EINVAL, "neither a regular file nor a folder: pass another path", str(path))
 
 
 @contextlib.contextmanager

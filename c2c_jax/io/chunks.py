@@ -98,7 +98,9 @@ def _check_format(fmt: bytes, family: Family, layout: Layout) -> None:
             f"has an inconsistent header: {rate:,} samples/s imply {expected:,} bytes/s, not {a_second:,}"
         )
     if not is_adpcm and frame != channels * -(-bits // 8):
-        layout.notes.append(f"contradicts itself: {channels} channels of {bits} bits are not {frame} bytes a sample")
+        layout.notes.append(
+            f"has an inconsistent header: {channels} channels of {bits} bits are not {frame} bytes a sample"
+        )
 
 
 def _alac_frames(file: BinaryIO, start: int, end: int, family: Family) -> int:

@@ -102,7 +102,7 @@ def _read_voc(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
             break
         position += 4 + int.from_bytes(kind[1:], "little")
         if position > end + 1:  # some count a byte too many
-            raise BrokenSoundError("is truncated: its last block ends behind its end")
+            raise BrokenSoundError("is truncated: its last block ends beyond the end of the file")
     position = min(position, end)
     layout.streams.append(Stream(pieces=[(start, position)]))
     if is_padding(file, position, end) or is_sound(read_at(file, position, 12)):

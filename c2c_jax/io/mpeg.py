@@ -147,12 +147,12 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
         elif is_padding(file, position, end):
             break
         elif head:
-            layout.notes.append("ends in the middle of a frame; what is before it is read")
+            layout.notes.append("ends in the middle of a frame, which is ignored")
             break
         elif (after := frames.next_row(position + 1)) is not None:
             raise BrokenSoundError(f"is damaged: bytes {position:,} to {after:,} are no MPEG frames")
         else:
-            layout.notes.append(f"ends in {end - position:,} bytes that are no sound; what is before them is read")
+            layout.notes.append(f"ends in {end - position:,} non-audio bytes; they are ignored")
             break
     if impossible:
         layout.notes.append(f"has {impossible:,} damaged MPEG frames, which give silence or noise")

@@ -60,7 +60,7 @@ def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
                     one.has_end for one in link.values()
                 ):
                     raise BrokenSoundError(f"is damaged: there is no Ogg page at byte {position:,}")
-                layout.notes.append(f"has {end - position:,} bytes behind its end; what is before them is read")
+                layout.notes.append(f"has {end - position:,} bytes after its end; they are ignored")
             break
         if len(page) < HEAD or len(sizes) < page[26] or position + size > end:
             raise BrokenSoundError("is truncated: its last Ogg page is cut")

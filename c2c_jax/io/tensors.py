@@ -43,7 +43,7 @@ class TensorInfo(msgspec.Struct):
 
 def fetch_again(path: Path) -> str:
     """What to do about a damaged file of a checkpoint."""
-    return f"download it again, e.g. with `hf download OWNER/NAME {path.name} --local-dir {path.parent}`"
+    return f"fetch it again, e.g. with `hf download OWNER/NAME {path.name} --local-dir {path.parent}`"
 
 
 def read_safetensors(path: Path, passed_over: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -259,7 +259,7 @@ def _not_weights(path: Path, head: bytes, kind: str) -> CheckpointError:
     elif re.match(rb"\s*<(?:!doctype|html|\?xml)", head, re.IGNORECASE):
         found = "is a web page"
     elif not head.strip(b"\0"):
-        found = "begins with zeros alone, as half a download"
+        found = "begins with zeros only, like a partial download"
     elif len(head) < _HEAD and re.fullmatch(rb"[\x20-\x7e\s]+", head):
         found = f"holds the text {head[:80].decode('ascii').strip()!r}"
     elif kind == "torch" and _is_safetensors(head):

@@ -11,7 +11,7 @@ def require_text(text: str, role: str) -> None:
     role: how messages begin, such as "--text".
     """
     if not text.strip():
-        raise ConfigError(f"{role} is empty: give a text")
+        raise ConfigError(f"{role} is empty: pass a text")
     if len(text) > MAX_LETTERS:
         raise ConfigError(f"{role} has {len(text):,} characters: pass at most {MAX_LETTERS:,}")
     if "\0" in text:

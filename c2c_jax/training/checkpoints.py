@@ -93,7 +93,7 @@ class Checkpoints:
         except (ValueError, OSError) as error:  # of a full disk tensorstore raises a ValueError
             raise TrainingError(
                 f"the checkpoint of step {step} could not be written to {self.folder} ({_cause(error)}); "
-                "make room, then start again: the run goes on from the checkpoint before"
+                "free disk space and start again: the run goes on from the checkpoint before"
             ) from error
 
     def restore(self, state: TrainState) -> TrainState:

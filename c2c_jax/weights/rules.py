@@ -143,7 +143,7 @@ def fill(
             expected = tuple(wanted[name].shape[i] for i in layout.to_torch or range(len(wanted[name].shape)))
             raise CheckpointError(
                 f"{origin}: tensor {key} has shape {tuple(tensor.shape)}, but {sizes} ask for {expected}; "
-                "they are not of one model"
+                "they belong to different models"
             )
         if name in filled:
             raise CheckpointError(f"{origin}: two tensors fill parameter {name}, the second is {key}")

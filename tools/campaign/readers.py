@@ -153,7 +153,7 @@ def _index() -> dict[str, Any]:
 
     library = open_library(Path("library"), identify(CLAP), Path("index"))
     known = {name: library.vectors_NE[row] for name, row in library.rows.items()}
-    return {"count": len(known) + len(library.unheard)} | known
+    return {"count": len(known) + len(library.pending)} | known
 
 
 def _bundle() -> dict[str, Any]:
