@@ -12,4 +12,4 @@ def test_csls_takes_fewer_neighbours_than_there_are_candidates():
     for csls in (12, 10**9):
         found, (missing,) = _neighbours(csls, captions, None)
         assert found is None and missing.what == f"CSLS scores with {csls:,} neighbours"
-        assert missing.why == "there are 12 candidates; pass a smaller --csls"
+        assert missing.why == "there are only 12 candidates; pass a smaller --csls"
