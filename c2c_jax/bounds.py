@@ -61,8 +61,8 @@ def check_bounds(config: Config) -> None:
     width, depth = config.translator.width, config.translator.depth
     if width * width * max(depth, 1) > MAX_PARAMETERS:
         raise ConfigError(
-            f"config.translator.width {width} and depth {depth} make more than {MAX_PARAMETERS:,} parameters; "
-            "take smaller ones"
+            f"config.translator.width {width} and depth {depth} exceed {MAX_PARAMETERS:,} parameters; "
+            "reduce one of them"
         )
 
 

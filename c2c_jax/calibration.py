@@ -160,12 +160,12 @@ def _places(run: Path, out: Path | None) -> tuple[Path, Path | None]:
         out = None
     if out is None and (not is_local(run) or folder.resolve().is_relative_to(EMBEDDED.resolve())):
         raise ConfigError(
-            f"{run} is not a folder of your own and stays as it is: pass --out, a folder for the new bundle"
+            f"{run} comes from the package or the hub and is not modified: pass --out, a folder for the new bundle"
         )
     if out is not None:
         require_replaceable_folder(out, "--out")
         if out.is_dir() and not _may_be_replaced(out):
-            raise ConfigError(f"--out {out} is there, and holds other things than a bundle: name another --out")
+            raise ConfigError(f"--out {out} exists and is not a translator bundle: pass another folder")
     return folder, out
 
 
@@ -183,7 +183,7 @@ def _may_be_replaced(folder: Path) -> bool:
 
 def _sounds_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise SoundError(f"expected a folder of sounds at {folder}, found {found_at(folder)}: name the folder")
+        raise SoundError(f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass an existing folder")
     files = sound_files(folder)
     _require_enough(len(files), f"sounds in {folder}", SoundError)
     return files

@@ -1,8 +1,8 @@
-"""Joins the processes of several hosts in one JAX program, and ends each of them in one line where another is gone.
+"""Connects the JAX processes of several hosts, and ends each with a one-line message if another one is lost.
 
-JAX's own connection between hosts ends a process with a C++ trace where a peer is gone, without a way to prevent it. So
-that connection runs through relays of ours, which do not pass on that it broke, while a second connection, without
-data, shows at once that a process is gone. Both run over the one port that the user named, and only on its address.
+When a peer is lost, JAX's own connection aborts the process with a C++ trace, and this cannot be turned off. So that
+connection runs through relays that hide the loss, while a second connection, which carries no data, detects it at
+once. Both use only the port and address that the user passed.
 """
 
 import contextlib
@@ -32,12 +32,12 @@ _WELCOME, _REFUSED, _BYE = b"+", b"-", b"."
 def joined(
     program: str, coordinator: str | None, num_processes: int | None, process_id: int | None, multihost: bool
 ) -> Iterator[None]:
-    """Within it JAX sees the devices of all hosts. At the end it waits for all to have come there.
+    """Context in which JAX sees the devices of all hosts. On exit it waits until all hosts have reached it.
 
-    coordinator: HOST:PORT of process 0, which listens there, on that address alone if it is one of its machine.
-    multihost: of clusters that JAX knows by itself; there JAX's own connection is used. program: begins the line that
-    is printed where another host is gone. Raises ConfigError for flags that do not go together, addresses that cannot
-    be used and hosts that do not come, TrainingError where JAX loses a host or memory.
+    coordinator: HOST:PORT of process 0, which listens only on that address if it belongs to its machine. multihost: for
+    clusters that JAX detects, using JAX's own connection. program: prefix of the line printed when a host is lost.
+    Raises ConfigError for incompatible flags, unusable addresses and hosts that do not join, TrainingError where JAX
+    loses a host or runs out of memory.
     """
     explicit = (coordinator, num_processes, process_id)
     if any(value is not None for value in explicit):
@@ -78,7 +78,7 @@ def explaining_jax() -> Iterator[None]:
 
 
 def _gone(which: str) -> str:
-    return f"another host is gone ({which}); start the same command on all hosts again: finished work is kept"
+    return f"lost a host ({which}); start the same command again on all hosts: finished work is kept"
 
 
 def _join_cluster() -> None:
@@ -105,7 +105,7 @@ def _address(coordinator: str) -> tuple[str, int]:
 @contextlib.contextmanager
 def _joined(program: str, address: tuple[str, int], count: int, process: int) -> Iterator[None]:
     if not 0 <= process < count:
-        raise ConfigError(f"--process-id is {process} and --num-processes {count}: ids go from 0 to one less")
+        raise ConfigError(f"--process-id must be from 0 to --num-processes - 1 ({count - 1}), found {process}")
     peers = _Peers(program)
     if process == 0:
         service = _free_port()
@@ -243,8 +243,8 @@ def _connect(address: tuple[str, int], peers: _Peers, count: int, process: int) 
     if answer != _WELCOME:
         connection.close()
         raise ConfigError(
-            f"process 0 at {host}:{port} does not expect --process-id {process} of --num-processes {count}: "
-            "each process needs an id of its own, and all the same number"
+            f"process 0 at {host}:{port} rejected --process-id {process} of --num-processes {count}: give each process "
+            "a different id and all the same --num-processes"
         )
     peers.add(0, connection)
 

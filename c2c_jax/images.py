@@ -58,7 +58,7 @@ def find_pictures(arguments: Sequence[str], report: Callable[[str], None] | None
         pictures = scan_files(inside, "image").files
         if not pictures:
             suffixes = ", ".join(readable_suffixes("image"))
-            raise ImageError(f"{kind} {argument} holds no picture: expected files that end in {suffixes}")
+            raise ImageError(f"{kind} {argument} contains no image: expected files ending in {suffixes}")
         found.update(dict.fromkeys(pictures))
         searched.update(inside)
     passed_over = scan_files(searched, "image").report()
@@ -74,7 +74,7 @@ def _kind_of(argument: str) -> str:
     if there == "no file" and glob.has_magic(argument):
         return "pattern"
     if there == "no file" and argument.endswith(os.sep):
-        raise ImageError(f"there is no folder {argument}: name a folder or a file with pictures")
+        raise ImageError(f"there is no folder {argument}: pass an image file or a folder")
     return "file"
 
 
@@ -99,7 +99,7 @@ def read_image(path: str | Path) -> Image.Image:
     """
     path = Path(path)
     # PIL warns of sizes that are checked here, and of odd metadata in pictures that it reads all the same.
-    with open_regular(path, "a picture", ImageError, "name one picture file") as file, warnings.catch_warnings():
+    with open_regular(path, "an image", ImageError, "pass an image file") as file, warnings.catch_warnings():
         if not os.fstat(file.fileno()).st_size:
             raise ImageError(f"{path} is empty (0 bytes): get the picture again")
         warnings.simplefilter("ignore")
@@ -158,8 +158,8 @@ def check_size(path: Path, image: ImageFile.ImageFile) -> None:
     if (needed := _decoding_bytes(image)) > MAX_DECODED_BYTES:
         most = int(width * height * MAX_DECODED_BYTES / needed)
         raise ImageError(
-            f"{path} has {width} x {height} pixels: shrink it to at most {most:,} in all, as much as is read of a "
-            f"{image.format} file of this kind, or save it as baseline JPEG"
+            f"{path} has {width} x {height} pixels, more than the {most:,} that can be read in this variant of "
+            f"{image.format}: shrink it, or save it as baseline JPEG"
         )
 
 

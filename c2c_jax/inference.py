@@ -79,8 +79,8 @@ def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"]) -> Float[np.n
         vectors_BE = np.asarray(unit(found))
     if not (np.isfinite(vectors_BE).all() and vectors_BE.any(axis=1).all()):
         raise BundleError(
-            f"the translator from {bundle.source.name} to {bundle.target.name} gives vectors that are not finite, or "
-            "zero: its weights are damaged; export or train it again"
+            f"the translator from {bundle.source.name} to {bundle.target.name} returns zero or non-finite vectors: "
+            "its weights are damaged; export or train it again"
         )
     return vectors_BE
 
@@ -292,7 +292,7 @@ def pictures_to_sounds(
     if save_embedding:
         require_embedding_place(save_embedding, inputs)
         if generation and save_embedding.absolute() in {one.out.absolute() for one in subjects}:
-            raise ConfigError(f"sound and vectors cannot both be written to {save_embedding}: name other files")
+            raise ConfigError(f"the sound and the vectors would both be written to {save_embedding}: pass another file")
     console = stderr_console()
     folder = bundle_folder(translator)
     bundle = load_bundle(folder)

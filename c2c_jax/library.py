@@ -94,7 +94,7 @@ class Library:
 
     place: where the index lies. heard: what row i of `vectors_NE` is the vector of; among them may be files that have
     changed or gone. rows: the row of each file that is as it was, by its name. unreadable: files that could not be read
-    and are as they were. unheard: the other files.
+    and are as they were. pending: the other files.
     """
 
     folder: Path
@@ -103,27 +103,27 @@ class Library:
     heard: list[Heard]
     vectors_NE: Float[np.ndarray, "N E"]
     rows: dict[str, int]
-    unheard: list[Path]
+    pending: list[Path]
     is_written: bool
     unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
 
     def update(self, load: Callable[[], Space], on_sound: Callable[[], None] = lambda: None) -> list[SoundError]:
-        """Hears the unheard sounds and writes the index, of long work now and then before its end; what has changed or
+        """Embeds the pending sounds and writes the index, of long work now and then before its end; what has changed or
         gone leaves it. Gives what is wrong with those that cannot be read, which are remembered as `unreadable`.
 
         A file that is known by its content is not heard again under another name or time. load: gives the space, and is
         called once something is to be heard. on_sound: called after each. Raises StoreError where another process
         writes the index, or where it cannot be written, and as `load`.
         """
-        if self.is_written and not self.unheard:
+        if self.is_written and not self.pending:
             return []
         errors: list[SoundError] = []
         row_of = {one.sha256: row for row, one in enumerate(self.heard)}
-        with _sole_writer(self.place.parent):
+        with _index_lock(self.place.parent):
             ended, spent = time.monotonic(), 0.0
-            for start in range(0, len(self.unheard), PART):
+            for start in range(0, len(self.pending), PART):
                 files: dict[Path, Heard] = {}
-                for path in self.unheard[start : start + PART]:
+                for path in self.pending[start : start + PART]:
                     try:
                         files[path] = _look_at(path, self.folder)
                     except OSError as error:
@@ -132,7 +132,7 @@ class Library:
                     path: self.vectors_NE[row_of[one.sha256]] for path, one in files.items() if one.sha256 in row_of
                 }
                 fresh = [path for path in files if path not in vectors]
-                for _ in self.unheard[start + len(fresh) : start + PART]:
+                for _ in self.pending[start + len(fresh) : start + PART]:
                     on_sound()
                 if fresh:
                     found, wrong = sound_vectors(fresh, load(), on_sound=on_sound)
@@ -150,7 +150,7 @@ class Library:
                     ended, spent = time.monotonic(), time.monotonic() - since
             if not self.is_written:
                 self._write()
-        self.unheard = []
+        self.pending = []
         return errors
 
     def nearest(self, query_QE: Float[np.ndarray, "Q E"], k: int) -> list[list[tuple[float, Path]]]:
@@ -161,9 +161,7 @@ class Library:
         has_faiss = len(rows) > FAISS_FROM and importlib.util.find_spec("faiss") is not None
         cosine_Qk, index_Qk = (_faiss_top_k if has_faiss else top_k)(query_QE, vectors_NE, k)
         if not np.isfinite(cosine_Qk).all():
-            raise StoreError(
-                f"the index {self.place} holds vectors without a direction; delete it to read the sounds again"
-            )
+            raise StoreError(f"the index {self.place} holds zero or non-finite vectors; {ADVICE}")
         return [
             [(float(cosine), self.folder / path_of(names[index])) for cosine, index in zip(*of_query, strict=True)]
             for of_query in zip(cosine_Qk, index_Qk, strict=True)
@@ -201,7 +199,7 @@ class Library:
                 write_json(temporary / "manifest.json", {**fields, "chunk_rows": CHUNK_ROWS, "checksums": checksums})
         except OSError as error:
             raise StoreError(
-                f"{self.place} could not be written: {error.strerror}; make room or pass another --index"
+                f"{self.place} could not be written: {error.strerror}; free disk space or pass another --index"
             ) from error
         self.is_written = True
 
@@ -215,10 +213,10 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no folder"
-        raise SoundError(f"expected a folder of sounds at {folder}, found {found}: name the folder they lie in")
+        raise SoundError(f"expected a folder of sounds at {folder}, found {found}: pass an existing folder")
     paths = sound_files(folder)
     if not paths:
-        raise SoundError(f"folder {folder} holds no sound: expected files that end in {', '.join(SOUND_SUFFIXES)}")
+        raise SoundError(f"folder {folder} contains no sound: expected files ending in {', '.join(SOUND_SUFFIXES)}")
     own, holder = folder / FOLDER, index
     if holder is None:
         holder = own if os.access(folder, os.W_OK) else _cache_of(folder)
@@ -242,7 +240,7 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
         heard=heard,
         vectors_NE=vectors_NE,
         rows=rows,
-        unheard=[path for path, state in now.items() if state not in row_of and path not in unreadable],
+        pending=[path for path, state in now.items() if state not in row_of and path not in unreadable],
         is_written=len(rows) == len(heard) and len(unreadable) == len(failed),
         unreadable=list(unreadable.values()),
     )
@@ -256,7 +254,7 @@ def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float[np.ndarray, "
         raise StoreError(f"the index {place} is of another space, {manifest.space.name}; {ADVICE}")
     array, checksums = manifest.array(place), manifest.checksums
     if not len(checksums.sounds) == len(checksums.captions) == array.chunks:
-        raise StoreError(f"{place / 'manifest.json'} is damaged (its checksums are not one for each chunk); {ADVICE}")
+        raise StoreError(f"{place / 'manifest.json'} is damaged (expected one checksum per chunk); {ADVICE}")
     array.check()
     vectors_NE, heard = np.empty(array.shape, array.dtype), []
     for chunk, (of_sounds, of_texts) in enumerate(zip(checksums.sounds, checksums.captions, strict=True)):
@@ -274,12 +272,12 @@ def _cache_of(folder: Path) -> Path:
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
-        raise StoreError(f"{folder} may not be written to, and there is no home folder: pass --index") from None
+        raise StoreError(f"{folder} is not writable, and there is no home folder: pass --index") from None
     return cache / "c2c_jax" / "index" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
 
 
 @contextlib.contextmanager
-def _sole_writer(folder: Path) -> Iterator[None]:
+def _index_lock(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(exclusive_lock(folder))

@@ -106,8 +106,8 @@ class MelRecipe:
         if (channels, bins) != (wanted, config.num_mel_bins) or frames > most:
             raise CheckpointError(
                 f"the audio preprocessor of {folder} makes {channels} spectrograms of {frames} frames of {bins} mel "
-                f"bins; config.json asks for {wanted} of at most {most} frames of {config.num_mel_bins} bins: they are "
-                "not of one model, fetch both again"
+                f"bins; config.json asks for {wanted} of at most {most} frames of {config.num_mel_bins} bins: they "
+                "belong to different models; fetch both again"
             )
 
     @functools.cached_property

@@ -80,7 +80,7 @@ class PixelRecipe:
             found = f"{made[0]} x {made[1]} pixels" if made else "pixels of as many sizes as pictures have"
             raise CheckpointError(
                 f"the image preprocessor of {folder} makes {found}; config.json asks for {wanted[0]} x {wanted[1]}: "
-                "they are not of one model, fetch both again"
+                "they belong to different models; fetch both again"
             )
 
     def __call__(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "B height width C"]:

@@ -68,7 +68,7 @@ def search(
     query is.
     """
     if not (pictures or texts):
-        raise ConfigError("nothing to search for: name a picture, or pass --text")
+        raise ConfigError("nothing to search for: pass an image or --text")
     for text in texts:
         require_text(text, "--text")
     if index:
@@ -86,8 +86,8 @@ def search(
 
     @functools.cache
     def load() -> Space:
-        space = load_space(name, only=None if sounds.unheard else "text")
-        if sounds.unheard and space.mels is None:
+        space = load_space(name, only=None if sounds.pending else "text")
+        if sounds.pending and space.mels is None:
             raise CheckpointError(
                 f"{name} has no audio tower to hear sounds with: pass --clap, the whole CLAP whose text tower it is "
                 "(AudioLDM's is in its original .ckpt file)"
@@ -95,7 +95,7 @@ def search(
         return space
 
     is_same = bundle is None or sounds.space.fingerprint == bundle.target.fingerprint
-    if texts or sounds.unheard or not is_same:
+    if texts or sounds.pending or not is_same:
         with phase(console, "loading CLAP"):
             space = load()
             if bundle and not is_same:
@@ -117,7 +117,7 @@ def search(
             }
         if not queries:
             raise unread[0]
-        count = len(sounds.unheard)
+        count = len(sounds.pending)
         hearing = bar.add_task("hearing", total=count, visible=bool(count))
         errors = sounds.update(load, lambda: bar.advance(hearing))
     if count > len(errors):

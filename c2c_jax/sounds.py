@@ -53,14 +53,14 @@ def read_sound(
     """Reads one sound as float32 at `sample_rate` (Hz), full scale being -1 to 1: the mean of its channels, resampled
     by soxr's best quality.
 
-    max_seconds: how much is read; None: all of it, of very long sounds the first ten minutes (`MAX_SECONDS`,
-    `MAX_FRAMES`). Of a longer sound whose beginning is silent, whole seconds of silence are skipped. Where the channels
-    cancel each other the loudest one is read. on_note: called with a line for each of these, and for what a file's
-    header says that is not so. Raises SoundError for what is missing, empty, silent, shorter than `MIN_SECONDS`,
-    truncated, damaged, not a sound, or has samples that are not numbers or are out of range.
+    max_seconds: how much is read; None: all, but at most the first ten minutes (`MAX_SECONDS`, `MAX_FRAMES`). If a
+    longer sound starts with silence, whole seconds of it are skipped. If the channels cancel each other, the loudest
+    one is read. on_note: called with a line for each of these, and for wrong header fields. Raises SoundError for files
+    that are missing, empty, silent, shorter than `MIN_SECONDS`, truncated, damaged or not audio, or whose samples are
+    not finite or out of range.
     """
     path, wanted = Path(path), min(float(max_seconds or MAX_SECONDS), MAX_SECONDS)
-    with open_regular(path, "a sound file", SoundError, "name one sound file") as file:
+    with open_regular(path, "a sound file", SoundError, "pass a sound file") as file:
         size = os.fstat(file.fileno()).st_size
         if not size:
             raise SoundError(f"{path} is empty (0 bytes): get the sound again")

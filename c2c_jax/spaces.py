@@ -123,7 +123,7 @@ class Space:
         if (largest := max(max(text, default=0) for text in ids)) >= words:
             raise CheckpointError(
                 f"space {self.name}: its tokenizer gives token {largest}, and its text tower has {words}: they "
-                "are not of one model"
+                "belong to different models"
             )
         if not isinstance(self.model, CLIPModel):
             return ids
@@ -387,14 +387,14 @@ def _load_tokenizer(folder: Path, config: Any) -> "PreTrainedTokenizerBase":
     if config.model_type != "clip" and tokenizer.pad_token_id not in (None, text_config(config).pad_token_id):
         raise CheckpointError(
             f"config.json in {folder} says pad_token_id {text_config(config).pad_token_id}, and the tokenizer in "
-            f"{tokens} {tokenizer.pad_token_id}: they are not of one model"
+            f"{tokens} {tokenizer.pad_token_id}: they belong to different models"
         )
     if config.model_type == "clip" and (end := config.text_config.eos_token_id) not in (
         2,
         *tokenizer("a")["input_ids"],
     ):
         raise CheckpointError(
-            f"config.json in {folder} says eos_token_id {end}, with which the tokenizer in {tokens} ends no text: "
-            "they are not of one model"
+            f"the tokenizer in {tokens} does not end texts with eos_token_id {end} of config.json in {folder}: "
+            "they belong to different models"
         )
     return tokenizer

@@ -294,7 +294,7 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path):
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     assert "found a named pipe" in refusal(tmp_path / "pipe.png")
     assert "found a device" in refusal(tmp_path / "zero.png")
-    with pytest.raises(ImageError, match="holds no picture"):
+    with pytest.raises(ImageError, match="contains no image"):
         find_pictures([str(tmp_path)])
 
 
@@ -319,17 +319,17 @@ def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_p
     found = find_pictures([str(inside), str(inside / "*.png"), str(inside)], reported.append)
     expected = sorted([*names, "linked/m.gif", "linked/no_suffix", "p.heic", "deep/q.HEIC", "notes.txt"])
     assert [str(path.relative_to(inside)) for path in found] == sorted(expected, key=lambda name: inside / name)
-    assert reported == ["1 file passed over, not images that are read: 1 .dng"]
+    assert reported == ["1 file skipped, not images of a supported format: 1 .dng"]
     (inside / "r.heic").write_bytes(bytes(4) + b"ftypheic")
     find_pictures([str(inside)], reported.append)
-    assert reported[1:] == ["2 files passed over, not images that are read: 1 .heic, 1 .dng"]
+    assert reported[1:] == ["2 files skipped, not images of a supported format: 1 .heic, 1 .dng"]
     find_pictures([str(inside / "deep")], reported.append)
     assert len(reported) == 2
 
 
 def test_folders_and_patterns_without_pictures(tmp_path):
     for argument, kind in ((str(tmp_path), "folder"), (str(tmp_path / "*.png"), "pattern")):
-        with pytest.raises(ImageError, match=f"{kind} .* holds no picture: expected files that end in .jpg, .jpeg"):
+        with pytest.raises(ImageError, match=f"{kind} .* contains no image: expected files ending in .jpg, .jpeg"):
             find_pictures([argument])
     with pytest.raises(ImageError, match="there is no folder .*gone/"):
         find_pictures([f"{tmp_path}/gone/"])

@@ -48,7 +48,7 @@ def read_settings(
     """The config in a file with every combination of the grid's values, by what tells it from the others. fixed: values
     of other fields. Raises ConfigError for a missing file, an unknown field, and values that cannot work."""
     if not Path(path.partition(":")[0]).is_file():
-        raise ConfigError(f"there is no config file {path}; recipes lie in configs/")
+        raise ConfigError(f"no recipe at {path}; recipes are in configs/")
     settings: Settings = {}
     for values in itertools.product(*grid.values()):
         tried = dict(zip(grid, values, strict=True))

@@ -110,7 +110,7 @@ def show(done: "Calibration") -> None:
     print(f"in use: {', '.join(done.gap.used) or 'none'}")
     if done.stale:
         print(
-            f"{' and '.join(done.stale)} in {printable(done.folder)} describe the earlier statistics: export it again",
+            f"{' and '.join(done.stale)} in {printable(done.folder)} use the old statistics: run c2c export again",
             file=sys.stderr,
         )
     print_fields(done.folder)

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make a store of paired vectors [N, E]; spaces are named after the files, or as --spaces says",
     )
     tasks.add_argument("--info", type=user_path, metavar="STORE", help="print what is in a store")
-    tasks.add_argument("--verify", type=user_path, metavar="STORE", help="name every damaged or missing chunk")
+    tasks.add_argument("--verify", type=user_path, metavar="STORE", help="list damaged and missing chunks")
     tasks.add_argument("--repair", type=user_path, metavar="STORE", help="embed damaged and missing chunks again")
     parser.add_argument(
         "--spaces",
@@ -105,7 +105,7 @@ def verify(path: Path) -> None:
         for damaged, line in enumerate(damage_report(store), start=1):  # noqa: B007
             print_fields(line)
     if damaged:
-        raise StoreError(f"{path}: {damaged} damaged or missing; repair it with c2c embed --repair {path}")
+        raise StoreError(f"{path}: {damaged} damaged or missing chunks; run c2c embed --repair {path}")
     print(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
 
 
@@ -117,19 +117,19 @@ def mend(args: argparse.Namespace) -> None:
     from c2c_jax.data.embed import complete
     from c2c_jax.data.repair import damage_report, repair
     from c2c_jax.data.store import Store
-    from c2c_jax.data.writer import StoreWriter, sole_writer
+    from c2c_jax.data.writer import StoreWriter, store_lock
     from c2c_jax.spaces import load_space
 
     config = read_config(args.config, args.overrides) if args.config else Config()
     if StoreWriter.planned(args.repair) is None:
         Store.open(args.repair)  # or refuses before anything is written
-    with sole_writer(args.repair):
+    with store_lock(args.repair):
         planned = None if Store.exists(args.repair) else StoreWriter.planned(args.repair)
         if planned:  # an earlier repair was stopped
             names = args.spaces or (planned.source.name, planned.target.name)
             spaces = load_space(names[0], only="text"), load_space(names[1], only="text")
             complete(args.repair, spaces, config.embed.batch_tokens)
-            return print(f"{args.repair}: whole")
+            return print(f"{args.repair}: repaired, all chunks are complete")
         store = Store.open(args.repair)
         with phase(stderr_console(), "checking the store"):
             for line in damage_report(store):

@@ -9,7 +9,7 @@ examples:
 
 pairs.csv has a header of image, audio, label, caption, the last two if there are any; VGGSound, AVE, FlickrSoundNet,
 ESC-50 and ImageHear are read as they are laid out (docs/evaluation.md). Written are metrics.json, table.md, table.tex
-and vectors.npz. What cannot be read is named and left out, and the exit code is 2 at the end.
+and vectors.npz. Unreadable files are reported and skipped, and the exit code is then 2.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: the captions that training held out)",
     )  # fmt: skip
     material.add_argument(
-        "--pairs", type=user_path, metavar="PATH", help="a manifest CSV, or the folder of a usual set"
+        "--pairs", type=user_path, metavar="PATH", help="a CSV manifest or the folder of a supported dataset"
     )
     material.add_argument(
         "--sounds", type=user_path, metavar="DIR", help="sounds that infer.py made, with their records"
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     where = parser.add_argument_group("where things lie")
-    where.add_argument("--store", type=user_path, help="the store that RUN was trained on (default: where it says)")
+    where.add_argument("--store", type=user_path, help="the store RUN was trained on (default: the path it recorded)")
     where.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
     where.add_argument(
         "--clap", metavar="NAME", help="the whole CLAP: hub name, folder or file (default: the one the bundle names)"
@@ -75,11 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if not 0 <= args.bootstrap <= MAX_RESAMPLES:
-        raise ConfigError(f"--bootstrap is {args.bootstrap}: take 0 to {MAX_RESAMPLES:,}")
+        raise ConfigError(f"--bootstrap must be from 0 to {MAX_RESAMPLES:,}, found {args.bootstrap}")
     if not 0 <= args.seed <= MAX_SEED:
-        raise ConfigError(f"--seed is {args.seed}: take 0 to {MAX_SEED}")
+        raise ConfigError(f"--seed must be from 0 to {MAX_SEED}, found {args.seed}")
     if args.csls is not None and args.csls < 1:
-        raise ConfigError(f"--csls is {args.csls}: take 1 or more")
+        raise ConfigError(f"--csls must be 1 or more, found {args.csls}")
     if args.reference and not args.sounds:
         raise ConfigError("--reference is what --sounds DIR is compared with, and there is no --sounds")
     require_bundle(args.run)
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
     workdir = work_directory(args.run)
     out = args.out or (workdir and workdir / "evaluation")
     if not out:
-        raise ConfigError(f"{args.run} is a bundle without a run: pass --out, the folder for its evaluation")
+        raise ConfigError(f"{args.run} is a bundle without a work directory: pass --out for the results")
     require_results_place(out)
     errors = stderr_console()
     fields = ("run", "captions", "store", "pairs", "sounds", "reference", "clip", "clap", "csls")

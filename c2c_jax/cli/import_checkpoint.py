@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     require_replaceable_folder(args.out, "--out")
     found = {path.name for path in args.out.iterdir()} if args.out.is_dir() else set()
     if found and not (found == BUNDLE_FILES and _is_import(args.out)):
-        raise ConfigError(f"{args.out} is not an earlier import; name another --out, or move it away")
+        raise ConfigError(f"--out {args.out} exists and is not an earlier import: pass another folder, or move it away")
     require_path(args.file, "a checkpoint file", CheckpointError)
     from c2c_jax.weights.clip2clap import import_checkpoint
     from c2c_jax.weights.translator import save_bundle
@@ -56,5 +56,5 @@ def run(args: argparse.Namespace) -> None:
 
 def _is_import(folder: Path) -> bool:
     """Whether a bundle folder was made by this verb: it may be made again, as after an interruption."""
-    content = read_json(folder / "config.json", ConfigError, "name another --out, or move it away")
+    content = read_json(folder / "config.json", ConfigError, "pass another --out, or move it away")
     return isinstance(recipe := content.get("recipe"), dict) and "imported" in recipe

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     vector.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="mix a text in; may come again")
     vector.add_argument(
-        "--blend", action="append", default=[], type=user_path, metavar="IMAGE", help="mix a picture in, too"
+        "--blend", action="append", default=[], type=user_path, metavar="IMAGE", help="image to mix in; repeatable"
     )
     vector.add_argument(
         "--mix", action="append", default=[], type=float, metavar="W",
@@ -109,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.batch_size < 1:
-        raise ConfigError(f"--batch-size is {args.batch_size}: take 1 or more")
+        raise ConfigError(f"--batch-size must be 1 or more, found {args.batch_size}")
     require_images(args.images)
     for path in args.blend:
         require_images([path])

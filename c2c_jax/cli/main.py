@@ -26,8 +26,8 @@ VERBS = {
     "search": search,
 }
 EXIT_CODES = """
-exit codes: 0 done, 2 refused in one line, 130 Ctrl-C, 143 SIGTERM (`train` and SIGTERM: 0), 129 terminal closed,
-141 nobody reads the output"""
+exit codes: 0 success, 2 error (one line on stderr), 130 Ctrl-C, 143 SIGTERM (0 for `train`), 129 terminal closed,
+141 output pipe closed by its reader"""
 PIPE_CLOSED = 141  # as of programs that SIGPIPE ends
 
 
@@ -115,8 +115,8 @@ def keep_compiled() -> None:
 
 
 def _end(verb: str, message: str, code: int) -> int:
-    """Prints the line. Of several hosts this one ends here and now: the usual end waits for the others, which wait for
-    this one."""
+    """Prints the line. In a multi-host run it then exits at once: a normal exit would wait for the other hosts, which
+    wait for this one."""
     line = f"c2c {verb}: {printable(message)}"
     if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
         end_now(line, code)

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     most = MAX_COUNT[args.task]
     if not (1 <= args.count <= most and 0 <= args.seed <= MAX_SEED):
-        raise ConfigError(f"--count is {args.count} and --seed {args.seed}: take 1 to {most:,}, and 0 to {MAX_SEED}")
+        raise ConfigError(
+            f"--count must be from 1 to {most:,} and --seed from 0 to {MAX_SEED}, found {args.count} and {args.seed}"
+        )
     if args.task == "captions":
         return write_captions(args)
     if args.task == "show":
@@ -66,7 +68,7 @@ def write_captions(args: argparse.Namespace) -> None:
 
     require_file_place(args.out, "--out")
     if is_regular(args.out) and args.out.stat().st_size:
-        raise ConfigError(f"--out {args.out} is there and not empty: name another file, or move it away")
+        raise ConfigError(f"--out {args.out} exists and is not empty: pass another file, or move it away")
     styles = (args.style,) if args.style else STYLES
     with atomic_write(args.out) as beside, open(beside, "w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for text in captions(args.split, args.count, args.seed, styles))
@@ -79,4 +81,4 @@ def _require_export_place(out: Path) -> None:
 
     require_replaceable_folder(out, "--out")
     if out.is_dir() and any(out.iterdir()) and not is_export(out):
-        raise ConfigError(f"--out {out} is there, and not an earlier export: name another folder, or move it away")
+        raise ConfigError(f"--out {out} exists and is not an earlier export: pass another folder, or move it away")

@@ -1,6 +1,6 @@
-"""What a verb's flags name is looked for before JAX and torch are imported, so that a typo is refused at once.
+"""Checks that the files named by flags exist before JAX and torch are imported, so that a typo fails at once.
 
-Whether it can be read is for its reader to say.
+Whether a file can be read is checked later, by its reader.
 """
 
 import glob
@@ -31,21 +31,21 @@ def require_images(arguments: Sequence[str | Path]) -> None:
     if arguments and not any(map(_is_there, arguments)):
         first = Path(arguments[0])
         if glob.has_magic(str(first)):
-            raise ImageError(f"expected images at the pattern {first}, found none: name images or a folder of them")
-        raise ImageError(f"expected a picture at {first}, found {found_at(first)}: name one picture file")
+            raise ImageError(f"no image matches the pattern {first}: pass image files, folders or another pattern")
+        raise ImageError(f"expected an image at {first}, found {found_at(first)}: pass an image file or a folder")
 
 
 def require_folder(path: Path | None, what: str, error: type[C2CError] = SoundError) -> None:
     """Raises `error` where a path is given and is not a folder. what: is expected there, in words."""
     if path is not None and not path.is_dir():
         found = "no folder" if found_at(path) == "no file" else found_at(path)
-        raise error(f"expected {what} at {path}, found {found}: name the folder they lie in")
+        raise error(f"expected {what} at {path}, found {found}: pass an existing folder")
 
 
 def require_path(path: Path | None, what: str, error: type[C2CError] = ManifestError) -> None:
     """Raises `error` where a path is given and neither a file nor a folder is there."""
     if path is not None and not (is_regular(path) or path.is_dir()):
-        raise error(f"expected {what} at {path}, found {found_at(path)}: name another path")
+        raise error(f"expected {what} at {path}, found {found_at(path)}: pass another path")
 
 
 def require_bundle(run: Path) -> dict[str, str]:
@@ -82,7 +82,7 @@ def require_captions(spec: str) -> None:
 def require_store(path: Path) -> None:
     """Raises StoreError where no embedding store, finished or started, is at a path."""
     if not any(is_regular(path / name) for name in ("manifest.json", "plan.json")):
-        raise StoreError(f"{path} holds no finished embedding store, found {found_at(path)}: name the folder of one")
+        raise StoreError(f"{path} is not an embedding store (found {found_at(path)}): pass a folder of c2c embed")
 
 
 def require_free(*places: Path | None) -> None:
@@ -90,9 +90,7 @@ def require_free(*places: Path | None) -> None:
     for place in places:
         for path in (place, *place.parents) if place else ():
             if path.exists() and not path.is_dir():
-                raise ConfigError(
-                    f"{path} is {found_at(path)} where a folder is needed: name another place than {place}"
-                )
+                raise ConfigError(f"cannot create {place}: {path} is {found_at(path)}, not a folder; pass another path")
 
 
 def _is_there(name: str | Path) -> bool:

@@ -21,8 +21,8 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     file = Path(path.partition(":")[0])
     if not is_regular(file):
         raise ConfigError(
-            f"expected a recipe at config file {file}, found {found_at(file)}; the recipes lie in configs/ of the "
-            "source repository and do not come with an installed package: run in a clone of it, or pass a copy"
+            f"no recipe at {file} (found {found_at(file)}); configs/ is only in the source repository, not in the "
+            "installed package: run in a clone, or pass a copy"
         )
     from absl import flags
     from ml_collections import config_flags

@@ -4,10 +4,10 @@ examples:
   c2c report runs/mlp
   c2c report runs/mlp --sounds sounds --evaluation evaluated --out mlp.html
 
-RUN is the work directory of train.py, a bundle folder, or a hub name. --sounds is a folder that infer.py filled (with
---control for control sounds and --ranker for CLAP scores), --evaluation one that c2c evaluate filled (default:
-RUN/evaluation, if it is there). The page is one file of HTML with all pictures and sounds in it: it opens offline, on
-phones too. A section without its part says how to make that.
+RUN is the work directory of train.py, a bundle folder, or a hub name. --sounds is an output folder of infer.py (use its
+--control for control sounds and its --ranker for CLAP scores). --evaluation is an output folder of c2c evaluate
+(default: RUN/evaluation, if it exists). The report is one HTML file with all images and sounds embedded; it opens
+offline, on phones too. A section without data says how to produce that data.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
     )
-    parser.add_argument("--sounds", type=user_path, metavar="DIR", help="sounds of infer.py, with their records")
+    parser.add_argument("--sounds", type=user_path, metavar="DIR", help="output folder of infer.py (with its records)")
     parser.add_argument(
         "--evaluation",
         type=user_path,
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.most < 1:
-        raise ConfigError(f"--most is {args.most}: take 1 or more")
+        raise ConfigError(f"--most must be 1 or more, found {args.most}")
     _require_page_place(args.out)
     require_bundle(args.run)
     require_folder(args.sounds, "a folder of sounds with their records", ReportError)
@@ -75,4 +75,4 @@ def _require_page_place(out: Path) -> None:
     if is_regular(out) and out.stat().st_size:
         with open(out, "rb") as file:
             if not HTML.match(file.read(64)):
-                raise ConfigError(f"--out {out} is there, and not a page of HTML: name another file")
+                raise ConfigError(f"--out {out} exists and is not an HTML page: pass another file")

@@ -6,11 +6,11 @@ examples:
   c2c search photos/ --library SOUNDS --translator runs/mlp/bundle --top 3 --json > found.json
   c2c search --text "heavy rain" --text "a dog barks" --library SOUNDS --clap laion/clap-htsat-unfused
 
-Cosines and files are printed, the nearest first; into a pipe as lines of score<TAB>file, with several queries followed
-by <TAB>query. Control characters of names are escaped there; --json has the names as they are. Sounds are embedded once
-and cached in SOUNDS/.c2c-index, in the user's cache folder where SOUNDS may not be written to, or in --index. Sounds
-that cannot be read are left out: each is named once, later only their number; --strict names them again and exits with
-2. The exit code is 2 also where a picture cannot be read.
+Prints cosines and files, nearest first. Into a pipe, each line is score<TAB>file, plus <TAB>query if there are several
+queries; control characters in names are escaped (--json keeps names as they are). Audio is embedded once and cached in
+SOUNDS/.c2c-index, in the user's cache folder if SOUNDS is read-only, or in --index. Unreadable sounds are skipped: each
+is reported once, later searches print only their number, and --strict lists them all and exits with code 2. Unreadable
+images also give exit code 2.
 """
 
 import argparse
@@ -53,13 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index", type=user_path, metavar="DIR", help="where vectors are kept (default: SOUNDS/.c2c-index)"
     )
-    parser.add_argument("--strict", action="store_true", help="name all sounds that cannot be read, and exit with 2")
+    parser.add_argument("--strict", action="store_true", help="list every unreadable sound and exit with code 2")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> None:
     if args.top < 1:
-        raise ConfigError(f"--top is {args.top}: take 1 or more")
+        raise ConfigError(f"--top must be 1 or more, found {args.top}")
     require_folder(args.library, "a folder of sounds")
     require_images(args.images)
     bundle = require_bundle(args.translator or MINIWORLD_TRANSLATOR) if args.images or args.translator else {}

@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 
 from c2c_jax.data.chunks import Dtype, stored_as
 from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store
-from c2c_jax.data.writer import StoreWriter, sole_writer, tidy
+from c2c_jax.data.writer import StoreWriter, store_lock, tidy
 from c2c_jax.errors import StoreError
 from c2c_jax.io.arrays import map_npy
 from c2c_jax.spaces import SpaceId
@@ -75,7 +75,7 @@ def store_of_arrays(
     )
     if Store.exists(path):
         tidy(Store.open(path))
-    with contextlib.nullcontext() if Store.exists(path) else sole_writer(path):
+    with contextlib.nullcontext() if Store.exists(path) else store_lock(path):
         found = Store.open(path).plan if Store.exists(path) else StoreWriter.planned(path)
         if found and found != plan:
             raise StoreError(f"{path} holds a store of {_vectors_of(found)}; delete it or pass another --out")

@@ -204,7 +204,7 @@ def _made_from(builder: ConceptualCaptions, split: str) -> _MadeFrom:
 def _damaged(builder: Any, error: Exception) -> CaptionError:
     cause = " ".join(str(error).split())
     return CaptionError(
-        f"the set prepared in {builder.data_dir} is damaged: {cause}; delete that folder to prepare it anew"
+        f"the set prepared in {builder.data_dir} is damaged: {cause}; delete that folder to prepare it again"
     )
 
 
@@ -223,11 +223,11 @@ def _prepared(split: str, data_dir: str | None, manual_dir: str) -> ConceptualCa
     if name not in builder.info.splits:
         raise CaptionError(
             f"the set prepared in {builder.data_dir} has no split {name!r}, only {list(builder.info.splits)}: "
-            f"put {tsv.name} with the others into {manual} and delete that folder to prepare it anew"
+            f"put {tsv.name} with the others into {manual} and delete that folder to prepare it again"
         )
     if tsv.is_file() and file_sha256(tsv) != _made_from(builder, name).sha256:
         raise CaptionError(
-            f"{tsv} is not the file {builder.data_dir} was prepared from: delete that folder to prepare it anew, "
+            f"{tsv} is not the file {builder.data_dir} was prepared from: delete that folder to prepare it again, "
             f"or take the file away to go on with the prepared captions"
         )
     return builder

@@ -1,8 +1,8 @@
 """An array of vectors on disk, in zarr 3's layout: a file for every chunk of rows, uncompressed, written whole.
 
-The folder holds `zarr.json`, by which zarr and tensorstore can read the array too, and `c/CHUNK/0`, the bytes of a
-chunk, the last one filled up with zeros. Here no byte is taken before its file is known to be regular and of the right
-size; whether the bytes are the right ones is for the checksums of a manifest to say.
+The folder holds `zarr.json`, so that zarr and tensorstore can read the array too, and `c/CHUNK/0`, the bytes of each
+chunk (the last one padded with zeros). Before a chunk is read, its file is checked to be regular and of the right
+size; its checksum, kept in a manifest, is checked when it is read.
 """
 
 import dataclasses
@@ -89,7 +89,7 @@ class ChunkedArray:
                 raise self._damaged(chunk, f"{size:,} bytes, expected {self._chunk_bytes:,}")
             content = file.read((rows.stop - rows.start) * self._row_bytes)
         if hashlib.sha256(content).hexdigest() != checksum:
-            raise self._damaged(chunk, "its bytes are not those of its checksum")
+            raise self._damaged(chunk, "checksum mismatch")
         return np.frombuffer(content, f"<f{np.dtype(self.dtype).itemsize}").reshape(-1, self.shape[1])
 
     def _damaged(self, chunk: int, why: str) -> StoreError:
@@ -121,8 +121,8 @@ class ChunkedArray:
 def stored_as(
     vectors_NE: Shaped[np.ndarray, "N E"], dtype: str
 ) -> tuple[Float[np.ndarray, "N E"], Bool[np.ndarray, "N"]]:
-    """Vectors in a dtype, and which of them it holds: those that are finite, not zero, and change by MAX_ERROR of their
-    length at most."""
+    """Casts vectors to a dtype. Also returns which of them it can represent: finite, non-zero, and changed by at most
+    MAX_ERROR of their length."""
     exact_NE = vectors_NE.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # rows with such values are among those that are not held
         stored_NE = exact_NE.astype(dtype)

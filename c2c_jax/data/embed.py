@@ -18,7 +18,7 @@ from c2c_jax.data.chunks import DTYPES, MAX_CHUNK_ROWS
 from c2c_jax.data.mixture import Mixture
 from c2c_jax.data.progress import EmbeddingProgress
 from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, write_captions
-from c2c_jax.data.writer import StoreWriter, sole_writer, tidy
+from c2c_jax.data.writer import StoreWriter, store_lock, tidy
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.progress import Progress, phase
@@ -62,7 +62,7 @@ def prepare_store(config: Config, path: Path) -> Store:
 def complete(path: Path, spaces: tuple[Space, Space], batch_tokens: int = 0) -> Store:
     """Embeds the unfinished chunks of the planned store at `path` and finishes it.
 
-    batch_tokens: see `embed`. Process 0 holds the store, see `sole_writer`. Raises StoreError.
+    batch_tokens: see `embed`. Process 0 holds the store, see `store_lock`. Raises StoreError.
     """
     writer = StoreWriter(path, jax.process_index())
     unfinished = [chunk for chunk in range(writer.plan.chunks) if chunk not in writer.finished]
@@ -117,7 +117,7 @@ def _plan(config: Config, path: Path, stack: contextlib.ExitStack, bar: Progress
     if asked.state(config, path) == "finished":
         tidy(Store.open(path))
         return None
-    stack.enter_context(sole_writer(path))
+    stack.enter_context(store_lock(path))
     if asked.state(config, path) in ("finished", "planned"):
         return None
     bar.begin("loading CLIP and CLAP")

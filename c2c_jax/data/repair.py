@@ -28,7 +28,7 @@ def repair(store: Store, names: tuple[str, str], data_dir: str = "", manual_dir:
 
     names: of the source and target spaces, which must be those of the manifest; data_dir, manual_dir: as in
     `open_sources`. A repair that is stopped goes on as an unfinished store does; a growth that was stopped starts anew.
-    The caller holds the store, see `sole_writer`. Raises StoreError, CaptionError or CheckpointError.
+    The caller holds the store, see `store_lock`. Raises StoreError, CaptionError or CheckpointError.
     """
     forget_plan(store.path)
     store.describe_arrays()
@@ -36,7 +36,7 @@ def repair(store: Store, names: tuple[str, str], data_dir: str = "", manual_dir:
     bad_texts = {chunk for what, chunk, _ in damage if what == "captions" and chunk is not None}
     bad = {chunk for what, chunk, _ in damage if what in SIDES and chunk is not None}
     if damage and not store.plan.captions:
-        raise StoreError(f"{store.path} was made from arrays: delete it and make it anew with --from-arrays")
+        raise StoreError(f"{store.path} was made from arrays: delete it and make it again with --from-arrays")
     if bad_texts:
         _restore_captions(store, bad_texts, data_dir, manual_dir)
     if not bad:

@@ -23,8 +23,8 @@ MAX_CAPTION_BYTES = 2**16
 MAX_ROW_BYTES = 2**20
 BLOCK_BYTES = 2**20  # read at a time
 
-LONG_ROW = f"row longer than {MAX_ROW_BYTES:,} bytes, or a field of it longer than 131,072"
-UNMATCHED = "quotes that do not match"
+LONG_ROW = f"row over {MAX_ROW_BYTES:,} bytes or field over 131,072 characters"
+UNMATCHED = "unbalanced quotes"
 LONG_CAPTION = f"caption longer than {MAX_CAPTION_BYTES:,} bytes"
 
 # What is not text in UTF-8, by its first bytes.
@@ -104,7 +104,7 @@ def read_csv(path: Path, column: str, left_out: LeftOut, of: str = "") -> Iterat
                 is_long = isinstance(error, _TooLong) or "field limit" in str(error)
                 reason = LONG_ROW if is_long and len(lines.taken) == 1 else UNMATCHED
                 if header is None:
-                    raise CaptionError(f"{path} has no row of column names: its first is a {reason}") from None
+                    raise CaptionError(f"{path} has no readable header row ({reason})") from None
                 left_out.add(reason, f"line {lines.taken[0][0]:,}{of}")
                 lines.again.extend(reversed(lines.taken[1:]))
                 continue
@@ -114,7 +114,7 @@ def read_csv(path: Path, column: str, left_out: LeftOut, of: str = "") -> Iterat
                 header = record
                 if header.count(column) != 1:
                     found = ", ".join(header) or "none, the file is empty"
-                    raise CaptionError(f"{path} has not one column {column!r}; its columns are {found:.500}")
+                    raise CaptionError(f"{path} must have exactly one column {column!r}; found {found:.500}")
                 index = header.index(column)
                 continue
             where = f"line {lines.taken[0][0]:,}{of}"
@@ -125,7 +125,7 @@ def read_csv(path: Path, column: str, left_out: LeftOut, of: str = "") -> Iterat
             else:
                 yield from texts_of(record[index], left_out, where)
     if header is None:
-        raise CaptionError(f"{path} has not one column {column!r}; its columns are none, the file is empty")
+        raise CaptionError(f"{path} must have exactly one column {column!r}; the file is empty")
 
 
 def read_jsonl(path: Path, field: str, left_out: LeftOut, of: str = "") -> Iterator[str]:

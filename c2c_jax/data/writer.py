@@ -1,6 +1,6 @@
-"""Writing an embedding store: taken up after a kill at any moment, by one job at a time.
+"""Writes an embedding store, by one process at a time; a write killed at any moment can be resumed.
 
-Each file is written whole or not at all (`io.atomic`), but for `progress-*.jsonl`, whose last line may be cut short.
+All files are written atomically (`io.atomic`), except `progress-*.jsonl`, whose last line may be cut short.
 A store's folder is in one of these states:
 
     planned      plan.json, no manifest.json: chunks are written in any order, each before its line of progress
@@ -12,8 +12,8 @@ and otherwise is new. The steps, between any two of which a process may be kille
 
     plan    captions; progress of earlier plans removed; plan.json      before the last step nothing is planned
     write   chunk of both sides; line of progress                       a chunk without its line is written again
-    finish  manifest.json; progress removed; plan.json removed          after the first step `settle` does the others
-    reopen  plan.json; progress of the good chunks; manifest.json       before the last step `settle` undoes the others
+    finish  manifest.json; progress removed; plan.json removed          after the first step `recover` does the others
+    reopen  plan.json; progress of the good chunks; manifest.json       before the last step `recover` undoes the others
             removed
 
 Progress goes before the plan that it belongs to, so that none is ever taken for that of another plan.
@@ -59,21 +59,21 @@ class _Finished:
 
 
 @contextlib.contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
-    """Holds the store at `path` against other jobs that would write it, and settles what a killed one left. Raises
-    StoreError where another job writes it. One process holds it for all of its job."""
+def store_lock(path: Path) -> Iterator[None]:
+    """Locks the store at `path` against other writers, and recovers what a killed one left. Raises StoreError where
+    another process writes it. One process holds it for all of its job."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(exclusive_lock(path))
         except BlockingIOError:
             raise StoreError(f"another process is writing the store {path}: wait until it is done") from None
-        settle(path)
+        recover(path)
         yield
 
 
-def settle(path: Path) -> None:
-    """Ends what was interrupted in the store at `path`, and removes what belongs to no plan. Call it as the sole
-    writer."""
+def recover(path: Path) -> None:
+    """Ends what was interrupted in the store at `path`, and removes what belongs to no plan. The caller holds the
+    lock."""
     store = Store.open(path) if Store.exists(path) else None
     planned = read_plan(path)
     if store and planned == (store.plan, store.checksums["captions"]):
@@ -94,7 +94,7 @@ def settle(path: Path) -> None:
 def tidy(store: Store) -> None:
     """Removes what a killed process left in a finished store, unless it may not be written or somebody writes it."""
     if _has_leftovers(store):
-        with contextlib.suppress(StoreError, OSError), sole_writer(store.path):
+        with contextlib.suppress(StoreError, OSError), store_lock(store.path):
             pass
 
 
@@ -203,7 +203,7 @@ class StoreWriter:
                 array.describe()
         except OSError as error:
             raise StoreError(
-                f"{error.filename} could not be written: {error.strerror}; make room, then start again"
+                f"{error.filename} could not be written: {error.strerror}; free disk space and start again"
             ) from error
 
     def _read_progress(self) -> dict[int, dict[str, str]]:
@@ -248,8 +248,8 @@ class StoreWriter:
                 os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(
-                f"{self.path}: chunk {chunk} could not be written: {error.strerror}; make room, then start again: "
-                "the pass goes on at the last finished chunk"
+                f"{self.path}: chunk {chunk} could not be written: {error.strerror}; free disk space and start "
+                "again: finished chunks are kept"
             ) from error
         self.finished[chunk] = checksums
 

@@ -10,7 +10,7 @@ from c2c_jax.evaluation.rows import LeftOut
 from c2c_jax.io.files import open_regular
 
 MAX_BYTES = 2**25  # of a list: VGGSound's 200,000 rows take 8 MB
-MAX_ROW = 2**16  # letters
+MAX_ROW = 2**16  # characters
 ADVICE = "save it as CSV in UTF-8"
 # Byte order marks, of which UTF-32's begins as UTF-16's does.
 MARKS = {
@@ -22,7 +22,7 @@ MARKS = {
 
 
 def read_rows(path: Path, delimiter: str = ",") -> tuple[list[tuple[int, list[str]]], list[LeftOut]]:
-    """(line, fields) of each row that is not empty, and the rows that cannot be read: of more than MAX_ROW letters,
+    """(line, fields) of each row that is not empty, and the rows that cannot be read: of more than MAX_ROW characters,
     with a quote that is not closed, or with a NUL. A row with line ends in quotes counts as the line it begins in.
 
     Raises ManifestError for what is not a regular file, of more than MAX_BYTES, or not UTF-8.
@@ -48,7 +48,7 @@ def _row_at(lines: list[str], start: int, delimiter: str, width: int | None) -> 
     """
     line = lines[start]
     if len(line) > MAX_ROW:
-        return 1, f"more than {MAX_ROW:,} letters"
+        return 1, f"more than {MAX_ROW:,} characters"
     if "\0" in line:
         return 1, "a NUL in it"
     if (alone := _fields(line, delimiter)) is not None:
@@ -62,7 +62,7 @@ def _row_at(lines: list[str], start: int, delimiter: str, width: int | None) -> 
 
 
 def _joined(lines: list[str], start: int) -> Iterator[tuple[int, str]]:
-    """(count, text) of a line joined with the next ones, to MAX_ROW letters, wherever the last of them has a quote."""
+    """(count, text) of a line joined with the next ones, up to MAX_ROW characters, where the last has a quote."""
     end = start + 1
     size = len(lines[start])
     while end < len(lines) and (size := size + len(lines[end]) + 1) <= MAX_ROW:
@@ -79,7 +79,7 @@ def _fields(text: str, delimiter: str) -> list[str] | None:
     except csv.Error as error:
         if "unexpected end of data" in str(error):
             return None
-        return next(csv.reader([text], delimiter=delimiter), [])  # letters behind a closing quote
+        return next(csv.reader([text], delimiter=delimiter), [])  # characters behind a closing quote
 
 
 def _text_of(path: Path) -> str:

@@ -61,7 +61,7 @@ def read_folder(folder: Path) -> tuple[list[Item], list[LeftOut], str, str]:
     pictures, sounds = scan_files(within[0], "image").files, scan_files(within[-1], "sound").files
     if not pictures and not sounds:
         raise ManifestError(
-            f"{folder} holds no picture and no sound; of videos, extract frames (frames/CLIP.jpg) and sounds "
+            f"{folder} contains no image and no sound; of videos, extract frames (frames/CLIP.jpg) and sounds "
             "(audio/CLIP.wav) first"
         )
     listing, told, left_out = _listing(folder)
@@ -76,7 +76,7 @@ def read_folder(folder: Path) -> tuple[list[Item], list[LeftOut], str, str]:
         if clip in images or clip in audios
     ]
     absent = [clip for clip in listing if clip not in images and clip not in audios]
-    left_out += [LeftOut(file=clip, why=f"on the list, {told}, and not in the folder") for clip in absent]
+    left_out += [LeftOut(file=clip, why=f"listed in {told} but not in the folder") for clip in absent]
     return items, left_out, told, passed_over
 
 

@@ -149,8 +149,8 @@ def _trained_on(asked: Asked, bundle: Bundle) -> tuple[TrainedOn | None, list[Mi
 def _references(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ManifestError(
-            f"expected a folder of sounds at --reference {folder}, found {found_at(folder)}: name the folder"
+            f"expected a folder of sounds at --reference {folder}, found {found_at(folder)}: pass an existing folder"
         )
     if not (files := sound_files(folder)):
-        raise ManifestError(f"{folder} holds no sound: pass a folder of sounds as --reference")
+        raise ManifestError(f"{folder} contains no sound: pass a folder of sounds as --reference")
     return files

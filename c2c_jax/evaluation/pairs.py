@@ -83,7 +83,7 @@ def _labelled_twice(items: list[Item]) -> list[LeftOut]:
             if file and item.label:
                 labels.setdefault(file, {})[item.label] = None
     return [
-        LeftOut(file=printable(file), why=f"labelled {', '.join(found)}: the first is taken")
+        LeftOut(file=printable(file), why=f"has several labels ({', '.join(found)}); the first is used")
         for file, found in labels.items()
         if len(found) > 1
     ]

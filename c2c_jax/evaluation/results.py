@@ -103,7 +103,7 @@ def require_results_place(out: Path) -> None:
     for name in FILES:
         require_file_place(out / name, "the evaluation's file")
     if there := [name for name in FILES if found_at(out / name) == "a file"]:
-        advice = f"{out / there[0]} would be replaced: name another --out, or move it away"
+        advice = f"{out / there[0]} would be replaced: pass another --out, or move it away"
         read_results(out, ConfigError, advice)
 
 
@@ -111,11 +111,11 @@ def require_same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raises ConfigError where a folder holds an evaluation with other settings."""
     if found_at(folder / "metrics.json") != "a file":
         return
-    held = read_results(folder, ConfigError, "name another --out").settings
+    held = read_results(folder, ConfigError, "pass another --out").settings
     if other := [f"{name}: {value}" for name, value in held.items() if _plain(settings.get(name)) != value]:
         raise ConfigError(
-            f"{folder} holds an evaluation with other settings ({', '.join(other)}): name another --out, or that "
-            "one to replace it"
+            f"{folder} holds an evaluation with other settings ({', '.join(other)}): pass another --out, or "
+            f"--out {folder} to replace it"
         )
 
 

@@ -61,7 +61,7 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
     left_out = found.left_out + unread
     if not rows:
         first = f", such as {left_out[0].file}: {left_out[0].why}" if left_out else ""
-        raise ManifestError(f"there is no figure to write: {len(left_out):,} files or rows were not used{first}")
+        raise ManifestError(f"nothing could be evaluated: {len(left_out):,} files or rows were skipped{first}")
     public = without_places(found.bundle)
     named = {side: getattr(public, side) for side in SIDES} | spaces
     return Results(
@@ -171,8 +171,8 @@ def _neighbours(
         counts += [len(material.given.image_BS), len(material.given.audio_NE)]
     if csls is None or not counts or csls < min(counts):
         return csls, []
-    why = f"there are {min(counts):,} candidates; pass a smaller --csls"
-    return None, [Missing(what=f"figures by CSLS of {csls:,} neighbours", why=why)]
+    why = f"there are only {min(counts):,} candidates; pass a smaller --csls"
+    return None, [Missing(what=f"CSLS scores with {csls:,} neighbours", why=why)]
 
 
 def _reference(

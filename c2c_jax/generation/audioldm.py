@@ -61,7 +61,7 @@ def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
         tried.step(torch.zeros(1, 1, 2, 2), tried.timesteps[0], torch.zeros(1, 1, 2, 2))
     except Exception as error:  # diffusers checks its arguments little, and ends in exceptions of all kinds
         raise CheckpointError(
-            f"scheduler_config.json makes no {name} schedule ({one_line(error)}): fetch it anew"
+            f"scheduler_config.json makes no {name} schedule ({one_line(error)}): fetch it again"
         ) from None
     return scheduler
 
@@ -86,7 +86,7 @@ def _require_one_model(unet: Any, vae: Any, vocoder: Any, folder: Path) -> None:
                 vocoder(mels.squeeze(1))
     except Exception as error:  # shapes that do not fit end in exceptions of all kinds
         raise CheckpointError(
-            f"the networks in {folder} do not fit each other by their config.json ({one_line(error)}): fetch them anew"
+            f"the networks in {folder} do not fit each other by their config.json ({one_line(error)}): fetch them again"
         ) from None
 
 
@@ -145,7 +145,7 @@ class AudioLDM:
         folder = checkpoint_folder(str(name))
         check_layout(folder)
         if dtype not in DTYPES:
-            raise GenerationError(f"dtype is {dtype!r}: take one of {', '.join(DTYPES)}")
+            raise GenerationError(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if dtype == "float16" and device.startswith("cpu"):
             raise GenerationError("float16 is for GPUs: take float32 or bfloat16 on a CPU")
@@ -243,10 +243,12 @@ class AudioLDM:
         # With more, the schedule's first step would lie behind its last noise level.
         most = config.num_train_timesteps - config.get("steps_offset", 0)
         if sampling.number_of_steps > most:
-            raise GenerationError(f"steps is {sampling.steps}: take 1 to {most}")
+            raise GenerationError(f"steps must be from 1 to {most}, found {sampling.steps}")
         shortest = self._hop_length * self._vae_scale
         if round(sampling.seconds * self.sample_rate) < shortest:
-            raise GenerationError(f"seconds is {sampling.seconds}: take {shortest / self.sample_rate} to {LONGEST}")
+            raise GenerationError(
+                f"seconds must be from {shortest / self.sample_rate} to {LONGEST}, found {sampling.seconds}"
+            )
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "B E"]:
@@ -258,8 +260,8 @@ class AudioLDM:
         longest = tower.config.max_position_embeddings - tower.config.pad_token_id - 1
         if len(tokenizer) > tower.config.vocab_size:
             raise CheckpointError(
-                f"the tokenizer has {len(tokenizer)} tokens, its text tower {tower.config.vocab_size}: they are not of "
-                "one model; fetch both anew"
+                f"the tokenizer has {len(tokenizer)} tokens, its text tower {tower.config.vocab_size}: they belong to "
+                "different models; fetch both again"
             )
         tokens = tokenizer(
             list(texts),
@@ -292,7 +294,7 @@ class AudioLDM:
         lengths_B = np.linalg.norm(vectors_BE, axis=1)
         bad = np.flatnonzero(~np.isfinite(lengths_B) | (lengths_B == 0))
         if bad.size:
-            raise GenerationError(f"CLAP vector {bad[0]} is zero or not finite: make it anew from its picture or text")
+            raise GenerationError(f"CLAP vector {bad[0]} is zero or not finite: make it again from its picture or text")
         return torch.from_numpy((vectors_BE / lengths_B[:, None]).astype(np.float32))
 
 

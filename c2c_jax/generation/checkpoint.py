@@ -48,7 +48,7 @@ def check_layout(folder: Path) -> None:
     """Raises CheckpointError unless a folder holds every part of AudioLDM that makes sound, by the names of its files.
     The text tower is another matter: see `check_text`."""
     if not folder.is_dir():
-        raise CheckpointError(f"there is no folder {folder}: download cvssp/audioldm-s-full-v2 and name its folder")
+        raise CheckpointError(f"there is no folder {folder}: download cvssp/audioldm-s-full-v2 and pass its folder")
     _require(folder, ["model_index.json", *CONFIGS], ["unet", "vae", "vocoder"])
     kind = read_json(folder / "model_index.json", max_bytes=MAX_CONFIG_BYTES).get("_class_name")
     if kind != "AudioLDMPipeline":
@@ -70,9 +70,7 @@ def _require(folder: Path, files: list[str], weights_of: list[str]) -> None:
         if not any((folder / part / name).is_file() for name in (*DIFFUSERS_FILES, *WEIGHT_FILES)):
             missing.append(f"weights of {part}")
     if missing:
-        raise CheckpointError(
-            f"{folder} is not a whole AudioLDM checkpoint, it lacks {', '.join(missing)}: fetch these"
-        )
+        raise CheckpointError(f"{folder} is an incomplete AudioLDM checkpoint: download {', '.join(missing)}")
     for name in files:
         if name.endswith("config.json"):
             read_json(folder / name, max_bytes=MAX_CONFIG_BYTES)
@@ -108,20 +106,20 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
                 None, config=config, state_dict=tensors, local_files_only=True, trust_remote_code=False, **options
             )
     except Exception as error:  # diffusers and transformers raise exceptions of many kinds over foreign files
-        raise CheckpointError(f"{folder} cannot be loaded ({one_line(error)}): fetch it anew") from None
+        raise CheckpointError(f"{folder} cannot be loaded ({one_line(error)}): fetch it again") from None
     unfilled = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
     if unfilled:
         raise CheckpointError(
-            f"{folder} lacks {len(unfilled)} weights or has them in other shapes ({sorted(unfilled)[0]}): fetch it anew"
+            f"{folder} lacks {len(unfilled)} weights or has other shapes ({sorted(unfilled)[0]}): fetch it again"
         )
     extra = [key for key in report["unexpected_keys"] if not re.fullmatch(BUFFERS, key)]
     if extra:
         raise CheckpointError(
             f"{folder} has {len(extra)} weights that {kind.__name__} knows nothing of ({sorted(extra)[0]}): "
-            "it is of another model; fetch it anew"
+            "it is of another model; fetch it again"
         )
     if damaged := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
-        raise CheckpointError(f"{folder}: {damaged[0]} has values that are not finite in {dtype}: fetch it anew")
+        raise CheckpointError(f"{folder}: {damaged[0]} has values that are not finite in {dtype}: fetch it again")
     return model.eval(), meta.eval()
 
 
@@ -131,7 +129,7 @@ def _transformers_config(kind: Any, content: dict[str, Any], folder: Path) -> An
         if kind is transformers.ClapTextModelWithProjection:
             text_sizes(config)
     except CheckpointError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}; fetch it anew") from None
+        raise CheckpointError(f"{folder / 'config.json'}: {error}; fetch it again") from None
     return config
 
 
@@ -145,7 +143,7 @@ def _on_meta(kind: Any, config: Any, shapes: Mapping[str, tuple[int, ...]], fold
         limits[1] -= 0 if parameter is None else parameter.numel()
         if min(limits) < 0:
             raise CheckpointError(
-                f"{folder / 'config.json'} asks for more than the weights beside it hold: they are not of one model"
+                f"{folder / 'config.json'} describes a larger model than its weights: they belong to different models"
             )
 
     if isinstance(config, dict):
@@ -161,7 +159,7 @@ def _on_meta(kind: Any, config: Any, shapes: Mapping[str, tuple[int, ...]], fold
         raise
     except Exception as error:  # the classes check their arguments little, and end in exceptions of all kinds
         raise CheckpointError(
-            f"{folder / 'config.json'} makes no {kind.__name__} ({one_line(error)}): fetch it anew"
+            f"{folder / 'config.json'} makes no {kind.__name__} ({one_line(error)}): fetch it again"
         ) from None
     finally:
         hook.remove()

@@ -23,7 +23,7 @@ def read_config(kind: type, folder: Path) -> dict[str, Any]:
     try:
         msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}: fetch it anew") from None
+        raise CheckpointError(f"{folder / 'config.json'}: {error}: fetch it again") from None
     return content
 
 

@@ -48,11 +48,11 @@ def plan(
         raise ConfigError(f"{len(groups)} sounds and {len(controls)} --control texts: give one, or as many")
     is_file = out is not None and out.suffix.lower() in SOUND_SUFFIXES
     if out and is_file and len(groups) > 1:
-        raise ConfigError(f"{len(groups)} sounds and one file {out}: name a folder with --out")
+        raise ConfigError(f"{len(groups)} sounds and one file {out}: pass a folder with --out")
     if out and is_file and sound_format and out.suffix.lower() != f".{sound_format}":
         raise ConfigError(f"--out {out} and --format {sound_format} contradict each other: leave one out")
     if out and not is_file and out.suffix and not out.is_dir():
-        raise ConfigError(f"--out {out} ends in {out.suffix}: name a .wav or .flac file, or a folder")
+        raise ConfigError(f"--out {out} ends in {out.suffix}: pass a .wav or .flac file, or a folder")
     subjects: list[Subject] = []
     taken: dict[Path, Path] = {}
     for number, (group, pictures) in enumerate(groups.items()):
@@ -92,9 +92,7 @@ def require_places(subjects: Sequence[Subject], candidates: int, inputs: Sequenc
             for place in (file, file.with_suffix(".mel.png"), file.with_suffix(".sound.json")):
                 require_file_place(place, "the sound's file", inputs)
             if is_regular(file) and not _is_own(file):
-                raise ConfigError(
-                    f"{file} is there, and not a sound that c2c infer made: move it, or name another place with --out"
-                )
+                raise ConfigError(f"{file} exists and was not written by c2c infer: move it, or pass another --out")
 
 
 def require_embedding_place(path: Path, inputs: Sequence[Path]) -> None:
@@ -103,7 +101,7 @@ def require_embedding_place(path: Path, inputs: Sequence[Path]) -> None:
     if is_regular(path) and path.stat().st_size:
         with open(path, "rb") as file:
             if file.read(6) != b"\x93NUMPY":
-                raise ConfigError(f"--save-embedding {path} is there, and not an .npy file: name another file")
+                raise ConfigError(f"--save-embedding {path} exists and is not an .npy file: pass another file")
 
 
 def _is_own(sound: Path) -> bool:
@@ -131,6 +129,6 @@ def require_place(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be made ({error.strerror}): name another --out") from None
+        raise ConfigError(f"{folder} cannot be made ({error.strerror}): pass another --out") from None
     if not os.access(folder, os.W_OK):
-        raise ConfigError(f"{folder} may not be written to: name another --out")
+        raise ConfigError(f"{folder} is not writable: pass another --out")

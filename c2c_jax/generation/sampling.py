@@ -42,17 +42,17 @@ class Sampling:
     def check(self) -> None:
         """Raises GenerationError for what no model can do; `AudioLDM.check` knows what one model can."""
         if self.scheduler not in STEPS:
-            raise GenerationError(f"scheduler is {self.scheduler!r}: take one of {', '.join(STEPS)}")
+            raise GenerationError(f"scheduler must be one of {', '.join(STEPS)}, found {self.scheduler!r}")
         if self.number_of_steps < 1:
-            raise GenerationError(f"steps is {self.steps}: take 1 or more")
+            raise GenerationError(f"steps must be 1 or more, found {self.steps}")
         if not 0 < self.seconds <= LONGEST:
-            raise GenerationError(f"seconds is {self.seconds}: take up to {LONGEST}")
+            raise GenerationError(f"seconds must be above 0 and at most {LONGEST}, found {self.seconds}")
         if not math.isfinite(self.guidance):
-            raise GenerationError(f"guidance is {self.guidance}: take a finite number, 1 or less for none")
+            raise GenerationError(f"guidance must be a finite number (1 or less: none), found {self.guidance}")
         if not 1 <= self.candidates <= MAX_CANDIDATES:
-            raise GenerationError(f"candidates is {self.candidates}: take 1 to {MAX_CANDIDATES:,}")
+            raise GenerationError(f"candidates must be from 1 to {MAX_CANDIDATES:,}, found {self.candidates}")
         if not 0 <= self.seed <= MAX_SEED - self.candidates + 1:
-            raise GenerationError(f"seed is {self.seed}: take 0 to {MAX_SEED}")
+            raise GenerationError(f"seed must be from 0 to {MAX_SEED}, found {self.seed}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def own_sampling(folder: Path) -> dict[str, Any]:
     settings = read_json(path, max_bytes=MAX_CONFIG_BYTES)
     known = {field.name for field in dataclasses.fields(_OwnSampling)}
     if foreign := sorted(set(settings) - known):
-        raise CheckpointError(f"{path} sets {', '.join(foreign)[:200]}: it may set {', '.join(sorted(known))}")
+        raise CheckpointError(f"{path}: unknown {', '.join(foreign)[:200]}; known are {', '.join(sorted(known))}")
     try:
         own = msgspec.convert(settings, _OwnSampling)
         settings = {name: value for name, value in dataclasses.asdict(own).items() if value is not None}

@@ -17,7 +17,7 @@ FORMATS = ("wav", "flac")
 SILENT_PEAK = 1e-3  # −60 dB of full scale
 FULL_SCALE, CLIPPED_SHARE = 0.999, 1e-3
 MELS, FFT, HOP = 128, 1024, 160  # of the picture: mel bins, samples of a window, samples between windows
-MOST_LETTERS = 90  # of its title
+MAX_TITLE_CHARACTERS = 90  # of its title
 DEEPEST_DB = 80.0  # below the loudest point, the picture's darkest
 
 
@@ -90,11 +90,11 @@ def draw_mel_spectrogram(path: Path, samples: Float[np.ndarray, " samples"], sam
 
 
 def drawable(text: str) -> str:
-    """Text on one line of at most MOST_LETTERS, with a square for each letter that matplotlib's font does not have."""
+    """Text on one line of at most MAX_TITLE_CHARACTERS, with a square for each that matplotlib's font lacks."""
     from matplotlib import font_manager
 
     text = printable(text)
-    text = text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
+    text = text if len(text) <= MAX_TITLE_CHARACTERS else f"{text[: MAX_TITLE_CHARACTERS - 1]}…"
     letters = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
     return "".join(letter if ord(letter) in letters else "\N{WHITE SQUARE}" for letter in text)
 

@@ -1,8 +1,8 @@
-"""Files and folders put in place whole or not at all, and one writer at a time.
+"""Atomic replacement of files and folders, and an exclusive lock on a folder.
 
-What is being written lies in a hidden folder beside its target, `.c2c-tmp-…`, whose lock its process holds. Where a
-process died, the next one to write to (or `sweep`) the parent folder takes such a folder away, and puts back what was
-moved out of the way and not replaced.
+Data is first written to a hidden folder `.c2c-tmp-…` next to its target; the writing process holds a lock on it. If
+that process dies, the next write to (or `sweep` of) the parent folder removes the hidden folder and restores what had
+been moved away but not replaced.
 """
 
 import contextlib
@@ -110,7 +110,7 @@ def _require_replaceable(path: Path) -> None:
     except OSError:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "neither a regular file nor a folder: name another place", str(path))
+        raise OSError(errno.EINVAL, "neither a regular file nor a folder: pass another path", str(path))
 
 
 @contextlib.contextmanager

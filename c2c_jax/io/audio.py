@@ -104,7 +104,7 @@ def _blocks(decoder: _Decoder, stream: Stream, layout: Layout, size: int) -> Ite
 
 def _require_whole(done: int, promised: int) -> None:
     if done < promised < NEVER:
-        raise BrokenSoundError(f"is truncated or damaged: it promises {promised:,} frames and gives {done:,}")
+        raise BrokenSoundError(f"is truncated or damaged: {done:,} of {promised:,} frames could be decoded")
 
 
 def _flac_blocks(decoder: _Decoder, stream: Stream, layout: Layout, size: int) -> Iterator[Float[np.ndarray, "F C"]]:
@@ -120,9 +120,7 @@ def _flac_blocks(decoder: _Decoder, stream: Stream, layout: Layout, size: int) -
             if not 0 < stated <= done:
                 raise
             if stream.md5 is None:
-                layout.notes.append(
-                    "has bytes behind the end that it states, which are no sound; what is before is read"
-                )
+                layout.notes.append("has non-audio bytes after the end that its header states; they are ignored")
             break
         if not len(block_FC):
             break

@@ -95,10 +95,12 @@ def _check_format(fmt: bytes, family: Family, layout: Layout) -> None:
     expected = rate * frame // (in_frame if is_adpcm else 1)
     if a_second and abs(a_second - expected) > is_adpcm:
         layout.notes.append(
-            f"contradicts itself: {rate:,} samples a second are {expected:,} bytes a second, not {a_second:,}"
+            f"has an inconsistent header: {rate:,} samples/s imply {expected:,} bytes/s, not {a_second:,}"
         )
     if not is_adpcm and frame != channels * -(-bits // 8):
-        layout.notes.append(f"contradicts itself: {channels} channels of {bits} bits are not {frame} bytes a sample")
+        layout.notes.append(
+            f"has an inconsistent header: {channels} channels of {bits} bits are not {frame} bytes a sample"
+        )
 
 
 def _alac_frames(file: BinaryIO, start: int, end: int, family: Family) -> int:

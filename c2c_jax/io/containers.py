@@ -1,7 +1,7 @@
 """What a sound file promises: its streams, the bytes of each, and how many frames they should give.
 
-libsndfile decodes no more than a header says and often less without a word. So headers are read here first. A header
-that lies or says nothing is corrected in what libsndfile is given; what is cut or damaged is refused.
+libsndfile decodes no more than a header states, and often silently less. So headers are read here first. A wrong or
+missing size is corrected in the bytes passed to libsndfile; truncated or damaged files are refused.
 """
 
 import bisect

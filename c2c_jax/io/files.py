@@ -65,8 +65,8 @@ def is_regular(path: Path) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is anything at a path, also what cannot be read: its reader refuses that by name. For files that
-    may be missing."""
+    """Whether anything exists at a path, even if it cannot be read (its reader then reports that). For optional
+    files."""
     return os.path.lexists(path)
 
 
@@ -79,7 +79,7 @@ def local_path(name: str | Path, error: type[C2CError]) -> Path:
     except FileNotFoundError:
         return path
     except RuntimeError:
-        raise error(f"{printable(name)}: there is no such user here; write the folder out") from None
+        raise error(f"{printable(name)}: unknown user; write the home folder in full") from None
     except ValueError:
         raise error(f"{printable(name)} is not a name that a file can have; pass another") from None
     except OSError as cause:

@@ -107,7 +107,7 @@ class Scan:
         more = len(self.passed_over) - 6
         count = self.passed_over.total()
         return (
-            f"{count:,} file{'s' if count > 1 else ''} passed over, not {self.kind}s that are read: "
+            f"{count:,} file{'s' if count > 1 else ''} skipped, not {self.kind}s of a supported format: "
             f"{told}{f' and {more} other kinds' if more > 0 else ''}"
         )
 
@@ -129,9 +129,9 @@ def format_of(path: Path) -> Format | None:
 
 
 def scan(folder: Path, kind: Kind) -> Scan:
-    """The images or sounds in a folder and the folders inside it, sorted. A file of another format than its suffix says
-    is taken by its content. Empty and damaged files and links to nothing are taken where their suffix is one that is
-    read, for their readers to refuse. Pipes, devices and folders that may not be entered are passed over.
+    """The images or sounds in a folder and its subfolders, sorted. A file whose content contradicts its suffix is
+    classified by its content. Empty files, damaged files and broken links are included if their suffix is supported,
+    so that their readers report them. Pipes, devices and folders without access are skipped.
     """
     return scan_files(walk(folder, others=True), kind)
 

@@ -80,7 +80,7 @@ def _read_au(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
     order: Literal["little", "big"] = "big" if head[:4] == b".snd" else "little"
     body, size = (int.from_bytes(head[place : place + 4], order) for place in (4, 8))
     if body < 24 or start + body > end:
-        raise BrokenSoundError("is truncated or damaged: its samples should start behind its end")
+        raise BrokenSoundError("is truncated or damaged: its header puts the samples beyond the end of the file")
     if body > HEAD:
         layout.notes.append(f"says that its samples begin at byte {body:,}; what is before them is not read")
     found, behind = size_of_samples(file, start, start + body, size, end, BYTES, layout)
@@ -102,10 +102,10 @@ def _read_voc(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
             break
         position += 4 + int.from_bytes(kind[1:], "little")
         if position > end + 1:  # some count a byte too many
-            raise BrokenSoundError("is truncated: its last block ends behind its end")
+            raise BrokenSoundError("is truncated: its last block ends beyond the end of the file")
     position = min(position, end)
     layout.streams.append(Stream(pieces=[(start, position)]))
     if is_padding(file, position, end) or is_sound(read_at(file, position, 12)):
         return end if is_padding(file, position, end) else position
-    layout.notes.append(f"has {end - position:,} bytes behind its last block; what is before them is read")
+    layout.notes.append(f"has {end - position:,} bytes after its last block; they are ignored")
     return end

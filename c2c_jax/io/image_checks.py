@@ -292,7 +292,8 @@ def _check_restarts(content: mmap.mmap, start: int, frame: bytes, interval: int)
     found = b"".join(_RESTART.findall(content, start, end.start() if end else len(content)))
     in_order = bytes(0xD0 + number % 8 for number in range(len(found)))
     if height and (found != in_order or not expected <= len(found) <= expected + 1):
-        raise ValueError(f"{len(found):,} restart markers of its pixels, of {expected:,}, are there in their order")
+        order = "" if found == in_order else ", not in order"
+        raise ValueError(f"expected {expected:,} restart markers in order, found {len(found):,}{order}")
 
 
 def ends_early(file: BinaryIO, image: Image.Image) -> bool:

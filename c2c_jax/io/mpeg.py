@@ -127,7 +127,7 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
     if position is None:
         raise BrokenSoundError("holds no MPEG audio frames: get the sound again, or convert it")
     if not is_padding(file, start, position):
-        layout.notes.append(f"begins with {position - start:,} bytes that are no sound; what is behind them is read")
+        layout.notes.append(f"begins with {position - start:,} non-audio bytes; they are ignored")
     while position < end:
         head = head_of(frames.at(position, 4))
         if head and not (runs and head.kind == runs[-1].head.kind) and not frames.is_row(position):
@@ -147,12 +147,12 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
         elif is_padding(file, position, end):
             break
         elif head:
-            layout.notes.append("ends in the middle of a frame; what is before it is read")
+            layout.notes.append("ends in the middle of a frame, which is ignored")
             break
         elif (after := frames.next_row(position + 1)) is not None:
             raise BrokenSoundError(f"is damaged: bytes {position:,} to {after:,} are no MPEG frames")
         else:
-            layout.notes.append(f"ends in {end - position:,} bytes that are no sound; what is before them is read")
+            layout.notes.append(f"ends in {end - position:,} non-audio bytes; they are ignored")
             break
     if impossible:
         layout.notes.append(f"has {impossible:,} damaged MPEG frames, which give silence or noise")

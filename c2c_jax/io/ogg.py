@@ -60,7 +60,7 @@ def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
                     one.has_end for one in link.values()
                 ):
                     raise BrokenSoundError(f"is damaged: there is no Ogg page at byte {position:,}")
-                layout.notes.append(f"has {end - position:,} bytes behind its end; what is before them is read")
+                layout.notes.append(f"has {end - position:,} bytes after its end; they are ignored")
             break
         if len(page) < HEAD or len(sizes) < page[26] or position + size > end:
             raise BrokenSoundError("is truncated: its last Ogg page is cut")
@@ -97,11 +97,11 @@ def _close(link: dict[int, _Logical], layout: Layout) -> None:
         return
     known = [one for one in link.values() if one.codec]
     if not known:
-        raise BrokenSoundError("holds no Vorbis, Opus or FLAC, which are what is read of Ogg: convert it")
+        raise BrokenSoundError("has no Vorbis, Opus or FLAC stream, the supported Ogg codecs: convert it")
     if len(known) > 1:
         layout.notes.append(f"holds {len(known)} sounds at once; the first is read")
     if not known[0].has_end:
-        layout.notes.append("has no end mark, as a recording that was stopped; it is read as far as it goes")
+        layout.notes.append("has no end-of-stream page, like an interrupted recording; all of it is read")
     layout.streams.append(Stream(pieces=known[0].pieces()))
 
 

@@ -20,11 +20,11 @@ def require_file_place(path: Path, role: str, inputs: Iterable[Path] = ()) -> No
     _require_names(path, role)
     found = found_at(path)
     if found == "a folder":
-        raise ConfigError(f"{role} {path} is a folder: name a file in it")
+        raise ConfigError(f"{role} {path} is a folder: pass a file in it")
     if found not in ("a file", "no file", "a link to nothing"):
-        raise ConfigError(f"{role} {path} is {found}: name a regular file")
+        raise ConfigError(f"{role} {path} is {found}: pass a regular file")
     if found == "a file" and any(_is_same(path, one) for one in inputs):
-        raise ConfigError(f"{role} {path} is one of the files that are read: name another file")
+        raise ConfigError(f"{role} {path} is one of the files that are read: pass another file")
     _require_parent(Path(os.path.realpath(path)).parent, role)
 
 
@@ -32,7 +32,7 @@ def require_folder_place(path: Path, role: str) -> None:
     """Raises ConfigError, in one line, where files cannot be written into the folder `path`, which may be missing."""
     _require_names(path, role)
     if (found := found_at(path)) not in ("a folder", "no file"):
-        raise ConfigError(f"{role} {path} is {found}: name a folder")
+        raise ConfigError(f"{role} {path} is {found}: pass a folder")
     _require_parent(path, role)
 
 
@@ -42,7 +42,7 @@ def require_replaceable_folder(path: Path, role: str) -> None:
     require_folder_place(path, role)
     sweep_once(Path(os.path.realpath(path)).parent)
     if Path.cwd().is_relative_to(os.path.realpath(path)):
-        raise ConfigError(f"{role} {path} holds the folder in which this command runs: name another folder")
+        raise ConfigError(f"{role} {path} holds the folder in which this command runs: pass another folder")
 
 
 def _require_parent(folder: Path, role: str) -> None:
@@ -51,21 +51,21 @@ def _require_parent(folder: Path, role: str) -> None:
     while not os.path.lexists(above):
         above = above.parent
     if not above.is_dir():
-        raise ConfigError(f"{role}: {above} is {found_at(above)}, where a folder is needed: name another place")
+        raise ConfigError(f"{role}: {above} is {found_at(above)}, not a folder: pass another path")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise ConfigError(f"{role}: the folder {above} may not be written to: name another place")
+        raise ConfigError(f"{role}: the folder {above} is not writable: pass another path")
     sweep_once(above)  # of what an interrupted start has left
 
 
 def _require_names(path: Path, role: str) -> None:
     """Raises ConfigError for a path with a name that no file system takes."""
     if "\0" in str(path):
-        raise ConfigError(f"{role} {path} holds a NUL: name another place")
+        raise ConfigError(f"{role} {path} contains a NUL character: pass another path")
     if len(os.fsencode(path)) > MAX_PATH:
-        raise ConfigError(f"{role} is a path of {len(os.fsencode(path)):,} bytes: name one of at most {MAX_PATH:,}")
+        raise ConfigError(f"{role} is a path of {len(os.fsencode(path)):,} bytes: pass one of at most {MAX_PATH:,}")
     for name in path.parts:
         if (size := len(os.fsencode(name))) > MAX_NAME:
-            raise ConfigError(f"{role}: the name {name} takes {size} bytes, {MAX_NAME} are allowed: name another place")
+            raise ConfigError(f"{role}: the name {name} takes {size} bytes, {MAX_NAME} are allowed: pass another path")
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -61,8 +61,8 @@ def ending_on_signals(program: str, codes: Mapping[int, int] | None = None) -> I
 
 @contextlib.contextmanager
 def noted(number: int) -> Iterator[Callable[[], bool]]:
-    """Within it a signal ends nothing; the function that it gives says whether the signal has come. Outside of the main
-    thread it never does."""
+    """Context in which a signal does not end the process; yields a function that returns whether it has arrived (always
+    False outside of the main thread)."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

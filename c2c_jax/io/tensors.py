@@ -43,7 +43,7 @@ class TensorInfo(msgspec.Struct):
 
 def fetch_again(path: Path) -> str:
     """What to do about a damaged file of a checkpoint."""
-    return f"fetch it again, for one by `hf download OWNER/NAME {path.name} --local-dir {path.parent}`"
+    return f"fetch it again, e.g. with `hf download OWNER/NAME {path.name} --local-dir {path.parent}`"
 
 
 def read_safetensors(path: Path, passed_over: Sequence[str] = ()) -> dict[str, np.ndarray]:
@@ -128,15 +128,15 @@ def open_torch(path: Path, harmless: Sequence[Any] = (), wrapper: str | None = N
                     content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files end torch's reader in a dozen ways, each an exception of another kind
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-        cause = f"asks for {wanted[1]}" if wanted else f"ended in {type(error).__name__}"
+        cause = f"it needs {wanted[1]}" if wanted else f"torch raised {type(error).__name__}"
         raise CheckpointError(
-            f"{path} is not a checkpoint of plain tensors (its reading {cause}); nothing in it was run; "
-            f"{fetch_again(path)}, or save its state_dict() alone by torch.save"
+            f"{path} is not a checkpoint of plain tensors ({cause}; no code in it was run); "
+            f"{fetch_again(path)}, or save only its state_dict() with torch.save"
         ) from None
     if wrapper is not None and isinstance(content, Mapping):
         content = content.get(wrapper, content)
     if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, no state dict; save model.state_dict()")
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict; save model.state_dict()")
     others = [str(name) for name, value in content.items() if not (isinstance(name, str) and _is_plain(value))]
     if others:
         listed = printable(", ".join(other[:MAX_NAME] for other in others[:4]))
@@ -241,7 +241,7 @@ def _require_few(tensors: Mapping[str, Any]) -> None:
 
 def _unfinished(path: Path, size: int, whole: int | None = None) -> CheckpointError:
     of = f" of at least {whole:,}" if whole is not None else ""
-    return CheckpointError(f"{path} is half a download: {size:,}{of} bytes are there; {fetch_again(path)}")
+    return CheckpointError(f"{path} is a partial download: {size:,}{of} bytes; {fetch_again(path)}")
 
 
 def _is_safetensors(head: bytes) -> bool:
@@ -259,7 +259,7 @@ def _not_weights(path: Path, head: bytes, kind: str) -> CheckpointError:
     elif re.match(rb"\s*<(?:!doctype|html|\?xml)", head, re.IGNORECASE):
         found = "is a web page"
     elif not head.strip(b"\0"):
-        found = "begins with zeros alone, as half a download"
+        found = "begins with zeros only, like a partial download"
     elif len(head) < _HEAD and re.fullmatch(rb"[\x20-\x7e\s]+", head):
         found = f"holds the text {head[:80].decode('ascii').strip()!r}"
     elif kind == "torch" and _is_safetensors(head):

@@ -11,11 +11,11 @@ def require_text(text: str, role: str) -> None:
     role: how messages begin, such as "--text".
     """
     if not text.strip():
-        raise ConfigError(f"{role} is empty: give a text")
+        raise ConfigError(f"{role} is empty: pass a text")
     if len(text) > MAX_LETTERS:
-        raise ConfigError(f"{role} is a text of {len(text):,} letters: give at most {MAX_LETTERS:,}")
+        raise ConfigError(f"{role} has {len(text):,} characters: pass at most {MAX_LETTERS:,}")
     if "\0" in text:
-        raise ConfigError(f"{role} holds a NUL: give a text without")
+        raise ConfigError(f"{role} contains a NUL character: remove it")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

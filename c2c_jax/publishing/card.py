@@ -282,8 +282,8 @@ def trained_on_words(bundle: Bundle) -> str:
     if not pictures:
         return "It was trained on captions, with no picture–sound pairs."
     return (
-        "It was trained on captions, with no picture–sound pairs. Unlabelled pictures gave the mean of their vectors "
-        "and chose the step that is published."
+        "It was trained on captions, without image–audio pairs. Unlabelled images were used to estimate their mean "
+        "vector and to select the published step."
     )
 
 
@@ -347,5 +347,5 @@ def _limits(bundle: Bundle) -> list[str]:
         "* It learnt from captions, and pictures' vectors lie in another cone of CLIP's space than captions' "
         f"(the modality gap). Scores of captions are not scores of pictures. {gap}",
         "* Its outputs are not unit vectors; make them so before a generator or a cosine takes them.",
-        "* It knows what its captions describe: pictures unlike them, and sounds that nobody describes, are beyond it.",
+        "* It covers what its captions describe: expect poor results on other images and sounds.",
     ]

@@ -67,7 +67,7 @@ def write_export(out: Path, bundle: Path, *, name: str, onnx: bool) -> None:
             card = model_card(published, name, [graph.name for graph in graphs])
             (beside / "README.md").write_text(card, encoding="utf-8")
     except (OSError, safetensors.SafetensorError) as error:
-        raise ExportError(f"{out} could not be written ({one_line(error)}); make room, then start again") from error
+        raise ExportError(f"{out} could not be written ({one_line(error)}); free disk space and start again") from error
 
 
 def _require_free(out: Path) -> None:
@@ -76,7 +76,7 @@ def _require_free(out: Path) -> None:
         return
     found = {path.name for path in out.iterdir()}
     if found and not (FILES <= found <= MAY_BE_THERE and _is_export(out)):
-        raise ExportError(f"{out} is there, and not an earlier export; name another --out, or take it away")
+        raise ExportError(f"{out} exists and is not an earlier export: pass another --out, or move it away")
 
 
 def _is_export(folder: Path) -> bool:

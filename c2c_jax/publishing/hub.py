@@ -31,7 +31,7 @@ def upload(folder: Path, name: str, *, private: bool) -> str:
         repository = api.create_repo(name, private=private or None, exist_ok=True)
         if private and not api.model_info(repository.repo_id).private:
             raise ExportError(
-                f"--push {name}: the repository is there and public; name another, or leave --private out"
+                f"--push {name}: the repository exists and is public; pass another, or leave --private out"
             )
         api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message="Translator, by c2c export")
     except ExportError:

@@ -329,7 +329,7 @@ def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
         missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
         if missing:
             inside = f"; its bundle is {folder / 'bundle'}" if (folder / "bundle" / CONFIG).is_file() else ""
-            raise FileNotFoundError(f"{name} holds no translator bundle: no {' and no '.join(missing)}{inside}")
+            raise FileNotFoundError(f"{name} contains no translator bundle: no {' and no '.join(missing)}{inside}")
         return folder / CONFIG, folder / WEIGHTS
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
@@ -337,7 +337,7 @@ def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
     try:
         config, weights = (hf_hub_download(str(name), file, revision=revision) for file in (CONFIG, WEIGHTS))
     except HFValidationError:
-        raise FileNotFoundError(f"there is no folder {name}, and it is no hub name OWNER/NAME") from None
+        raise FileNotFoundError(f"{name} is neither a local folder nor a hub name OWNER/NAME") from None
     except Exception as error:  # the hub's own kinds, and those of whatever carries its requests
         cause = " ".join(str(error).split())
         raise FileNotFoundError(

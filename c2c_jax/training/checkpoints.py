@@ -1,4 +1,4 @@
-"""Resumable states of a run: written whole, checked byte by byte, the newest sound one taken up."""
+"""Resumable states of a run: saved atomically, verified by checksums; the newest intact one is restored."""
 
 import contextlib
 import dataclasses
@@ -93,11 +93,11 @@ class Checkpoints:
         except (ValueError, OSError) as error:  # of a full disk tensorstore raises a ValueError
             raise TrainingError(
                 f"the checkpoint of step {step} could not be written to {self.folder} ({_cause(error)}); "
-                "make room, then start again: the run goes on from the checkpoint before"
+                "free disk space and start again: the run goes on from the checkpoint before"
             ) from error
 
     def restore(self, state: TrainState) -> TrainState:
-        """The newest sound state, laid out over the devices as `state` is; `state` itself where there is none.
+        """The newest intact state, laid out over the devices as `state` is; `state` itself where there is none.
 
         Damaged ones are reported and moved to `WORKDIR/checkpoints-damaged`.
         """

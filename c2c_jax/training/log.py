@@ -194,7 +194,7 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = []
     for number, entry in read_json_lines(path, dict, TrainingError, "delete it, or pass another --workdir"):
         if not _is_entry(entry):
-            console.print(f"{path}: line {number:,} cannot be read; it and those behind it are dropped")
+            console.print(f"{path}: line {number:,} cannot be read; it and all later lines are dropped")
             break
         entries.append(entry)  # type: ignore[arg-type]
     return entries

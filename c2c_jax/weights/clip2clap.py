@@ -109,13 +109,13 @@ def import_checkpoint(
         spec, table = _stack_spec(kind, tensors, path)
     if clamp is not None:
         if not 0 <= clamp < math.inf:
-            raise ConfigError(f"--clamp is {clamp}: take 0 (no cut) or more")
+            raise ConfigError(f"--clamp must be 0 (no cut) or more, found {clamp}")
         spec = dataclasses.replace(spec, clamp=clamp)
     translator = fill(
         lambda rngs: build_translator(spec, rngs=rngs), tensors, table, str(path), sizes="its other tensors"
     )
     ignored = ignored_keys(tensors, table)
-    told = [f"passed over, since no output depends on it: {', '.join(ignored)}"] if ignored else []
+    told = [f"skipped, since no output depends on it: {', '.join(ignored)}"] if ignored else []
     if kind == "transformer":
         told.append(
             "attention runs over the coordinates of a vector, as in the paper; the author's code runs it over a batch"

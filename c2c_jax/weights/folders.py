@@ -100,7 +100,7 @@ def hub_snapshot(name: str, places: list[str], *, download: bool = True) -> Path
                 raise FileNotFoundError(name)
     except HFValidationError:
         raise CheckpointError(
-            f"there is no folder {printable(name)}, and it is no hub name; pass a checkpoint folder or a hub name "
+            f"{printable(name)} is neither a local folder nor a hub name; pass a checkpoint folder or a hub name "
             "OWNER/NAME"
         ) from None
     except OSError as error:
@@ -122,8 +122,8 @@ def _file_advice(name: str) -> str:
     """How to get a checkpoint that is one file."""
     if name.endswith(".pt"):
         return (
-            f"laion_clap's are at huggingface.co/lukewys/laion_clap: run `hf download lukewys/laion_clap "
-            f"{Path(name).name} --local-dir FOLDER` where there is a network and pass its path there"
+            f"for laion_clap checkpoints, run `hf download lukewys/laion_clap {Path(name).name} --local-dir FOLDER` "
+            "on a machine with network access and pass the path of the file"
         )
     return "download it, and pass its path"
 

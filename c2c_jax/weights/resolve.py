@@ -28,8 +28,8 @@ def bundle_folder(run: Path) -> Path:
             if all(is_regular(folder / name) for name in BUNDLE_FILES):
                 return folder
         raise BundleError(
-            f"{run} holds no translator bundle (config.json and model.safetensors): {EXPECTED}; a run has its bundle "
-            "after its first validation"
+            f"{run} contains no translator bundle (config.json and model.safetensors): {EXPECTED}; a run writes its "
+            "bundle after the first validation"
         )
     if found != "no file":
         raise BundleError(f"expected a run or a translator bundle at {run}, found {found}: {EXPECTED}")
@@ -71,5 +71,5 @@ def _from_hub(name: str) -> Path:
             huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT)  # asked once, where a download tries for a while
             return files(from_cache=False)
         except Exception as cause:  # the hub's own kinds, and those of whatever carries its requests
-            why = f"the hub did not give it ({type(cause).__name__}: {' '.join(str(cause).split())[:120]})"
-    raise BundleError(f"there is no run or translator bundle at {name}, and as a name of the hub: {why}; {EXPECTED}")
+            why = f"download failed ({type(cause).__name__}: {' '.join(str(cause).split())[:120]})"
+    raise BundleError(f"{name} is neither a local run or bundle nor available from the hub: {why}; {EXPECTED}")

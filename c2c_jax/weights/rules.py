@@ -107,8 +107,8 @@ def require_layers(names: Iterable[str], layers: Mapping[str, int], origin: str)
         found = len({match[1] for name in names if (match := pattern.match(name))})
         if asked > found:
             raise CheckpointError(
-                f"{origin}: config.json asks for {asked:,} layers in {path}, and the weights hold {found}; they are "
-                "not of one model"
+                f"{origin}: config.json asks for {asked:,} layers in {path}, but the weights hold {found}: they "
+                "belong to different models"
             )
 
 
@@ -143,7 +143,7 @@ def fill(
             expected = tuple(wanted[name].shape[i] for i in layout.to_torch or range(len(wanted[name].shape)))
             raise CheckpointError(
                 f"{origin}: tensor {key} has shape {tuple(tensor.shape)}, but {sizes} ask for {expected}; "
-                "they are not of one model"
+                "they belong to different models"
             )
         if name in filled:
             raise CheckpointError(f"{origin}: two tensors fill parameter {name}, the second is {key}")

@@ -72,7 +72,9 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
             beside.mkdir()
             write_files(beside, bundle)
     except (OSError, safetensors.SafetensorError) as error:
-        raise BundleError(f"{folder} could not be written ({one_line(error)}); make room, then start again") from error
+        raise BundleError(
+            f"{folder} could not be written ({one_line(error)}); free disk space and start again"
+        ) from error
 
 
 def write_files(folder: Path, bundle: Bundle) -> None:
@@ -113,7 +115,7 @@ def write_gap(folder: Path, gap: Gap, out: Path | None = None) -> None:
             _write_tensors(beside / "model.safetensors", tensors, gap)
     except (OSError, safetensors.SafetensorError) as error:
         raise BundleError(
-            f"{out or folder} could not be written ({one_line(error)}); make room, or name another --out"
+            f"{out or folder} could not be written ({one_line(error)}); free disk space, or pass another --out"
         ) from error
 
 
@@ -143,7 +145,7 @@ class _Config:
 def _read_config(folder: Path) -> _Config:
     path = folder / "config.json"
     if not path.is_file():
-        raise BundleError(f"{folder} holds no translator bundle (no config.json); pass the `bundle` folder of a run")
+        raise BundleError(f"{folder} contains no translator bundle (no config.json); pass the `bundle` folder of a run")
     content = read_json(path, BundleError, max_bytes=MAX_CONFIG_BYTES)
     if content.get("format") != FORMAT:
         raise BundleError(

@@ -199,7 +199,7 @@ def test_grids():
 @pytest.mark.parametrize(
     ("paths", "grid", "told"),
     [
-        (["configs/none.py"], [], "there is no config file configs/none.py"),
+        (["configs/none.py"], [], "no recipe at configs/none.py"),
         (["configs/mlp.py"], ["no.field=1"], "no such config field"),
         (["configs/mlp.py"], ["epochs=0"], "config.epochs is 0"),
         (["configs/mlp.py"], ["epochs"], "FIELD=V1,V2"),
@@ -270,4 +270,4 @@ def test_misuse_ends_with_one_line(capsys):
     assert main(["--pairs", "100"]) == 2
     assert "must be a multiple of the 288 cells" in capsys.readouterr().err
     assert main(["none.py"]) == 2
-    assert "there is no config file none.py" in capsys.readouterr().err
+    assert "no recipe at none.py" in capsys.readouterr().err

@@ -139,7 +139,7 @@ def test_pictures(calibrate, run, world, image_BS, trained, capsys, tmp_path):
     assert set(after) == set(before) and all(np.array_equal(after[name], before[name]) for name in before)
     assert (bundle / "config.json").read_bytes() == config
     assert {path.name for path in bundle.iterdir()} == {"README.md", "config.json", "model.safetensors"}
-    assert f"README.md in {bundle} describe the earlier statistics" in err
+    assert f"README.md in {bundle} use the old statistics" in err
 
     loaded = load_bundle(bundle)
     gap, text = loaded.gap, before["gap.source_text"]
@@ -271,7 +271,7 @@ def test_misuse(run, world, clap, audioldm_folder, tmp_path, capsys, monkeypatch
     assert "nothing to estimate from" in told()
     assert "goes without --images" in told("--remove", *images)
     assert "there is nothing to remove" in told("--remove")
-    assert f"there is no run or translator bundle at {tmp_path / 'none'}" in told(*images, run=tmp_path / "none")
+    assert f"{tmp_path / 'none'} is neither a local run or bundle" in told(*images, run=tmp_path / "none")
     assert "found no file" in told("--images", tmp_path / "nothing.png")
     assert "found a named pipe" in told("--images", pipe(tmp_path / "pipe.png"))
     assert "found a named pipe" in told("--sounds", tmp_path / "pipe.png")
@@ -281,16 +281,16 @@ def test_misuse(run, world, clap, audioldm_folder, tmp_path, capsys, monkeypatch
     assert f"7 sounds in {tmp_path / 'few'}" in told("--sounds", tmp_path / "few", "--clap", clap)
     assert "expected a folder of sounds" in told("--sounds", tmp_path / "none")
     assert "no audio tower to hear sounds with" in told("--sounds", world / "sounds")
-    assert "holds no picture" in told("--images", world / "sounds")
-    assert "holds other things than a bundle" in told(*images, "--out", tmp_path / "few")
+    assert "contains no image" in told("--images", world / "sounds")
+    assert "exists and is not a translator bundle" in told(*images, "--out", tmp_path / "few")
     for name in ("config.json", "model.safetensors"):  # named like a bundle's files, and not ours
         (tmp_path / "mine").mkdir(exist_ok=True)
         (tmp_path / "mine" / name).write_text("{}")
-    assert "holds other things than a bundle" in told(*images, "--out", tmp_path / "mine")
+    assert "exists and is not a translator bundle" in told(*images, "--out", tmp_path / "mine")
     assert (tmp_path / "mine" / "config.json").read_text() == "{}"
     monkeypatch.chdir(tmp_path / "few")
     assert "holds the folder in which this command runs" in told(*images, "--out", ".")
-    assert "is not a folder of your own" in told(*images, run="miniworld/translator")
+    assert "comes from the package or the hub" in told(*images, run="miniworld/translator")
     monkeypatch.setattr(calibration, "EMBEDDED", run)
-    assert "stays as it is: pass --out" in told(*images)
+    assert "is not modified: pass --out" in told(*images)
     assert (run / "bundle" / "model.safetensors").read_bytes() == before

@@ -63,9 +63,7 @@ def test_verify_names_every_damaged_chunk(store, capsys):
         f"{store / 'source'}: chunk 2 (rows 32 to 39) is damaged",
         f"{store / 'target'}: chunk 0 (rows 0 to 15) is missing",
     ]
-    assert captured.err.strip() == (
-        f"c2c embed: {store}: 3 damaged or missing; repair it with c2c embed --repair {store}"
-    )
+    assert captured.err.strip() == (f"c2c embed: {store}: 3 damaged or missing chunks; run c2c embed --repair {store}")
 
 
 def test_repair_recomputes_just_those(made, store, capsys, monkeypatch):
@@ -75,7 +73,7 @@ def test_repair_recomputes_just_those(made, store, capsys, monkeypatch):
     (store / "target" / "zarr.json").write_text("{")
     whole = (store / "target" / "c" / "1" / "0").stat().st_mtime_ns
     assert main(["embed", "--repair", str(store)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"{store}: whole"
+    assert capsys.readouterr().out.splitlines()[-1] == f"{store}: repaired, all chunks are complete"
     assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
     assert (store / "target" / "c" / "1" / "0").stat().st_mtime_ns == whole
     assert main(["embed", "--repair", str(store)]) == 0  # nothing to do
@@ -120,7 +118,7 @@ def test_store_of_arrays_trains(tmp_path, capsys):
     bundle = json.loads((tmp_path / "run" / "bundle" / "config.json").read_text())
     assert bundle["source"]["name"] == "a.npy"
     flip(out / "source" / "c" / "0" / "0")
-    assert "make it anew with --from-arrays" in refused(capsys, ["embed", "--repair", str(out)])
+    assert "make it again with --from-arrays" in refused(capsys, ["embed", "--repair", str(out)])
 
 
 def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):

@@ -323,26 +323,26 @@ def test_refusals(run, clap, world, evaluate, capsys, tmp_path, audioldm_folder,
         return refused(capsys, ["evaluate", *map(str, arguments)])
 
     published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))
-    assert "is a bundle without a run: pass --out" in told(published)
+    assert "is a bundle without a work directory: pass --out" in told(published)
     assert "nothing to evaluate on: no captions (no store: pass --store" in told(published, "--out", tmp_path / "o")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.wav").write_bytes(b"no sound")
     (tmp_path / "bad" / "manifest.csv").write_text("audio\na.wav\n")
     bad = told(published, "--out", tmp_path / "o", "--pairs", tmp_path / "bad", "--clap", clap)
-    assert "there is no figure to write: 1 files or rows were not used, such as" in bad and "a.wav" in bad
+    assert "nothing could be evaluated: 1 files or rows were skipped, such as" in bad and "a.wav" in bad
     assert "no translator bundle" in told(tmp_path, "--out", tmp_path / "o")
     assert "there is no --sounds" in told(run, "--reference", world)
-    assert "--csls is 0: take 1 or more" in told(run, "--csls", "0")
-    assert "--bootstrap is 1000000000: take 0 to 100,000" in told(run, "--bootstrap", 10**9)
-    assert f"--seed is {2**63}: take 0 to" in told(run, "--seed", 2**63)
+    assert "--csls must be 1 or more, found 0" in told(run, "--csls", "0")
+    assert "--bootstrap must be from 0 to 100,000, found 1000000000" in told(run, "--bootstrap", 10**9)
+    assert "--seed must be from 0 to" in told(run, "--seed", 2**63)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "table.md").write_text("mine")
     assert "table.md would be replaced" in told(run, "--out", tmp_path / "mine")
-    assert "is a file: name a folder" in told(run, "--out", tmp_path / "mine" / "table.md")
+    assert "is a file: pass a folder" in told(run, "--out", tmp_path / "mine" / "table.md")
     assert (tmp_path / "mine" / "table.md").read_text() == "mine"
     assert "expected a manifest or the folder of a data set at" in told(run, "--pairs", tmp_path / "gone.csv")
     assert f"{tmp_path} holds no finished embedding store" in told(run, "--store", tmp_path)
-    assert "no picture and no sound" in told(run, "--pairs", published)
+    assert "no image and no sound" in told(run, "--pairs", published)
     assert "holds no .sound.json record" in told(run, "--sounds", world)
     pairs = run, "--out", tmp_path / "o", "--pairs", world / "pairs.csv"
     no_ears = told(*pairs)

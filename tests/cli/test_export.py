@@ -217,10 +217,10 @@ def test_card_of_little(tmp_path):
 
 def test_place_that_is_taken(run, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
-    assert "is a file: name a folder" in refused(capsys, ["export", str(run), "--out", str(tmp_path / "file")])
+    assert "is a file: pass a folder" in refused(capsys, ["export", str(run), "--out", str(tmp_path / "file")])
     (tmp_path / "empty").mkdir()
     assert main(["export", str(run), "--out", str(tmp_path / "empty")]) == 0
-    taken = "is there, and not an earlier export"
+    taken = "exists and is not an earlier export"
     (tmp_path / "empty" / "notes.txt").write_text("mine")
     assert taken in refused(capsys, ["export", str(run), "--out", str(tmp_path / "empty")])
     bundle = Path(shutil.copytree(run / "bundle", tmp_path / "bundle"))
@@ -236,7 +236,7 @@ def test_misuse(run, tmp_path, capsys):
     assert "255 are allowed" in refused(capsys, ["export", str(run), "--out", "n" * 256])
     assert "nowhere to export to" in refused(capsys, ["export", str(run)])
     assert "there is no --push" in refused(capsys, ["export", str(run), *out, "--private"])
-    assert "holds no translator bundle" in refused(capsys, ["export", str(tmp_path), *out])
+    assert "contains no translator bundle" in refused(capsys, ["export", str(tmp_path), *out])
     assert "HF_HUB_OFFLINE is set" in refused(capsys, ["export", str(run), *out, "--push", "me/translator"])
     assert "no hub name; pass OWNER/NAME" in refused(capsys, ["export", str(run), *out, "--push", "a b"])
     (tmp_path / "bundle").mkdir()
@@ -284,7 +284,7 @@ def test_push_without_a_folder(run, hub, capsys):
     assert set(hub.files["me/translator"]) == {"config.json", "model.safetensors", "README.md"}
     assert hub.repositories == {"me/translator": False}
     assert b'Translator.from_pretrained("me/translator")' in hub.files["me/translator"]["README.md"]
-    assert "is there and public" in refused(capsys, ["export", str(run), "--push", "me/translator", "--private"])
+    assert "exists and is public" in refused(capsys, ["export", str(run), "--push", "me/translator", "--private"])
     assert main(["export", str(run), "--push", "me/translator"]) == 0  # the repository is there already
 
 

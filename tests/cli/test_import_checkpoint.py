@@ -41,7 +41,7 @@ def test_bundle_and_what_is_told(file, capsys):
     captured = capsys.readouterr()
     assert captured.out.split() == [str(file.parent / "bundle")]
     assert captured.err.splitlines() == [
-        f"{file}: passed over, since no output depends on it: t",
+        f"{file}: skipped, since no output depends on it: t",
         f"{file}: source me/clip is not on this machine: its fingerprint is unknown, and no use can check it",
         f"{file}: target me/clap is not on this machine: its fingerprint is unknown, and no use can check it",
     ]
@@ -69,7 +69,7 @@ def test_place_that_is_taken(file, capsys):
     out = file.parent / "bundle"
     assert main(arguments(file)) == 0 == main(arguments(file))
     (out / "notes.txt").write_text("mine")
-    assert "is not an earlier import; name another --out" in refused(capsys, arguments(file))
+    assert "is not an earlier import: pass another folder" in refused(capsys, arguments(file))
     assert (out / "notes.txt").read_text() == "mine"
 
 
@@ -80,5 +80,5 @@ def test_misuse(file, tmp_path, capsys, monkeypatch):
     assert "found no file" in refused(capsys, arguments(tmp_path / "none.pt"))
     assert "found a folder" in refused(capsys, ["import-checkpoint", str(tmp_path), "--out", str(tmp_path / "bundle")])
     torch.save({"module.linear.weight": Trap()}, file)
-    assert "nothing in it was run" in refused(capsys, arguments(file))
+    assert "no code in it was run" in refused(capsys, arguments(file))
     assert [path.name for path in tmp_path.iterdir()] == ["linear5.pt"]

@@ -142,7 +142,7 @@ def test_a_checkpoints_own_settings_give_way_to_flags(infer, pictures, audioldm_
     assert (sampling["guidance"], sampling["scheduler"], sampling["negative_prompt"]) == (3, "unipc", "noise")
     (folder / "sampling.json").write_text('{"guidence": 2.5}')
     code, _, err = infer(pictures / "a.png", *arguments)
-    assert code == 2 and "sampling.json sets guidence: it may set guidance, negative_prompt" in err
+    assert code == 2 and "sampling.json: unknown guidence; known are guidance, negative_prompt" in err
 
 
 def test_control_is_the_texts_own_sound(infer, pictures, audioldm_folder):

@@ -84,15 +84,15 @@ def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--out", "x.wav"], "3 sounds and one file x.wav: name a folder"),
-        (["--out", "x.mp3"], "ends in .mp3: name a .wav or .flac file, or a folder"),
+        (["--out", "x.wav"], "3 sounds and one file x.wav: pass a folder"),
+        (["--out", "x.mp3"], "ends in .mp3: pass a .wav or .flac file, or a folder"),
         (["--mix", "0.3"], "0 things to mix in and 1 weights"),
         (["--prompt", "a", "--mix", "1.5"], "take numbers above 0 that sum to 1 at most"),
         (["--prompt", "a", "--prompt", "b", "--prompt", "c", "--mix", "0.1", "--mix", "0.1"], "3 things .* 2 weights"),
         (["--control", "a", "--control", "b"], "3 sounds and 2 --control texts"),
         (["--candidates", "0"], "candidates is 0"),
-        (["--candidates", "1000000000"], "candidates is 1000000000: take 1 to 1,000"),
-        (["--seed", "9223372036854775808"], "seed is 9223372036854775808"),
+        (["--candidates", "1000000000"], "candidates must be from 1 to 1,000, found 1000000000"),
+        (["--seed", "9223372036854775808"], "found 9223372036854775808"),
         (["--seed", "-1"], "seed is -1"),
         (["--steps", "0"], "steps is 0"),
         (["--steps", "1000000000"], "steps is 1000000000"),
@@ -102,15 +102,15 @@ def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
         (["--prompt", "a", "--mix", "nan"], "take numbers above 0 that sum to 1 at most"),
         (["--prompt", ""], "--prompt is empty"),
         (["--control", " "], "--control is empty"),
-        (["--prompt", "a" * 10_001], "--prompt is a text of 10,001 letters"),
+        (["--prompt", "a" * 10_001], "--prompt has 10,001 characters"),
         (["--prompt", "\udce9"], "--prompt is not UTF-8"),
         (["--out", "x.flac", "--format", "wav"], "3 sounds and one file x.flac"),
-        (["--batch-size", "0"], "--batch-size is 0"),
+        (["--batch-size", "0"], "--batch-size must be 1 or more, found 0"),
         (["--device", "abacus"], "torch cannot use device 'abacus'"),
         (["--dtype", "float16", "--device", "cpu"], "float16 is for GPUs"),
         (["--ranker", "no/such"], "hf download no/such"),
         (["--blend", "nothing.png"], "nothing.png, found no file"),
-        (["nothing/*.png"], "pattern nothing/\\*.png holds no picture"),
+        (["nothing/*.png"], "pattern nothing/\\*.png contains no image"),
     ],
 )  # fmt: skip
 def test_misuse_is_one_line_and_writes_nothing(infer, pictures, tmp_path, monkeypatch, arguments, told):
@@ -126,7 +126,7 @@ def test_misuse_is_one_line_and_writes_nothing(infer, pictures, tmp_path, monkey
 def test_an_empty_folder_and_two_of_one_name(infer, pictures, tmp_path):
     (tmp_path / "empty").mkdir()
     code, _, err = infer(tmp_path / "empty")
-    assert code == 2 and "holds no picture" in err
+    assert code == 2 and "contains no image" in err
     shutil.copy(pictures / "a.png", pictures / "a.jpg")
     code, _, err = infer(pictures)
     assert code == 2 and "a.jpg and" in err and "would both be written to" in err
@@ -154,11 +154,11 @@ def test_places_are_checked_before_anything_is_sampled(refused, pictures, tmp_pa
     os.mkfifo(tmp_path / "pipe.npy")
     assert "is a named pipe" in refused(picture, "--save-embedding", tmp_path / "pipe.npy")
     assert "is a device" in refused(picture, "--save-embedding", "/dev/null")
-    assert "is a folder: name a file in it" in refused(picture, "--save-embedding", pictures)
+    assert "is a folder: pass a file in it" in refused(picture, "--save-embedding", pictures)
     assert "is one of the files that are read" in refused(picture, "--save-embedding", picture)
     (tmp_path / "notes.txt").write_text("mine")
-    assert "is there, and not an .npy file" in refused(picture, "--save-embedding", tmp_path / "notes.txt")
-    assert "a folder is needed" in refused(picture, "--out", tmp_path / "notes.txt" / "x")
+    assert "exists and is not an .npy file" in refused(picture, "--save-embedding", tmp_path / "notes.txt")
+    assert "is a file, not a folder" in refused(picture, "--out", tmp_path / "notes.txt" / "x")
     (tmp_path / "out").mkdir()
     os.mkfifo(tmp_path / "out" / "a.wav")
     assert "is a named pipe" in refused(picture, "--out", tmp_path / "out")
@@ -182,7 +182,7 @@ def test_long_names_are_refused_before_anything_is_sampled(refused, infer, pictu
 def test_a_sound_of_the_users_own_stays(refused, infer, pictures):
     soundfile.write(pictures / "a.wav", np.linspace(-1, 1, 800), 8000)
     own = (pictures / "a.wav").read_bytes()
-    assert "a.wav is there, and not a sound that c2c infer made" in refused(pictures / "a.png")
+    assert "a.wav exists and was not written by c2c infer" in refused(pictures / "a.png")
     assert "a.wav is there" in refused(pictures / "a.png", "--out", pictures / "a.wav")
     assert (pictures / "a.wav").read_bytes() == own
     (pictures / "a.wav").unlink()
@@ -225,4 +225,4 @@ def test_folders_inside_folders_keep_their_names(infer, pictures, tmp_path):
 def test_a_missing_picture_is_refused_before_anything_is_imported(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "c2c_jax.inference", None)
     assert main(["infer", str(tmp_path / "dgo.png"), "--translator", str(tmp_path / "none")]) == 2
-    assert f"expected a picture at {tmp_path / 'dgo.png'}, found no file" in capsys.readouterr().err
+    assert f"expected an image at {tmp_path / 'dgo.png'}, found no file" in capsys.readouterr().err

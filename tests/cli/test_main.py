@@ -147,9 +147,11 @@ def test_infer_misuse(run, picture, audioldm_folder, tmp_path, capsys):
     with_generator = [*base, str(run / "bundle"), "--audioldm", str(audioldm_folder)]
     embedding = ["--save-embedding", str(tmp_path / "x.npy")]
     assert "steps" in refused(capsys, [*with_generator, *embedding, "--steps", "0"])
-    assert "seconds is 1000000000.0: take up to 600" in refused(capsys, [*with_generator, "--seconds", "1e9"])
+    assert "seconds must be above 0 and at most 600, found 1000000000.0" in refused(
+        capsys, [*with_generator, "--seconds", "1e9"]
+    )
     same = ["--out", str(tmp_path / "x.wav"), "--save-embedding", str(tmp_path / "x.wav")]
-    assert "cannot both be written" in refused(capsys, [*with_generator, *same])
+    assert "would both be written" in refused(capsys, [*with_generator, *same])
     (tmp_path / "folder").mkdir()
     told = refused(capsys, [*base, str(run / "bundle"), "--save-embedding", str(tmp_path / "folder")])
     assert f"{tmp_path / 'folder'}: Is a directory" in told

@@ -65,7 +65,7 @@ def test_captions_to_a_file(tmp_path, capsys):
     other = tmp_path / "other.txt"
     arguments = ["miniworld", "captions", "--count", "9", "--split", "test", "--style", "sound", "--out"]
     assert main([*arguments, str(other)]) == 0
-    assert main([*arguments, str(out)]) == 2 and "is there and not empty" in capsys.readouterr().err
+    assert main([*arguments, str(out)]) == 2 and "exists and is not empty" in capsys.readouterr().err
     assert other.read_text().splitlines() == list(captions("test", 9, styles=("sound",)))
 
 
@@ -77,7 +77,7 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path, capsys):
     whole = {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert set(whole) == {"00000.png", "00000.wav", "manifest.csv"}
     (out / "pictures" / "mine.png").write_bytes(b"mine")
-    assert main(export) == 2 and "is there, and not an earlier export" in capsys.readouterr().err
+    assert main(export) == 2 and "exists and is not an earlier export" in capsys.readouterr().err
     assert (out / "pictures" / "mine.png").read_bytes() == b"mine"
 
 
@@ -108,7 +108,7 @@ def test_misuse(tmp_path, capsys):
             ["--count", "1", "--seed", str(2**63)],
         ):
             assert main(["miniworld", task, "--out", str(tmp_path / "out"), *wrong]) == 2
-            assert f"--count is {wrong[1]} and --seed" in capsys.readouterr().err
+            assert f", found {wrong[1]} and " in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main(["miniworld", "show", "--out", str(tmp_path / "file"), "--count", "1"]) == 2
     assert capsys.readouterr().err.startswith("c2c miniworld: ")

@@ -70,13 +70,13 @@ def test_the_evaluation_of_the_run_is_found(report, bundle, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nowhere"], "there is no run or translator bundle at nowhere"),
+        (["nowhere"], "nowhere is neither a local run or bundle"),
         (["BUNDLE", "--sounds", "nowhere"], "expected a folder of sounds with their records at nowhere"),
         (["BUNDLE", "--evaluation", "nowhere"], "expected what c2c evaluate wrote at nowhere"),
-        (["BUNDLE", "--most", "0"], "--most is 0"),
+        (["BUNDLE", "--most", "0"], "--most must be 1 or more, found 0"),
         (["BUNDLE", "--out", "."], "--out . is a folder"),
         (["BUNDLE", "--out", "file/report.html"], "file"),
-        (["BUNDLE", "--out", "notes.txt"], "notes.txt is there, and not a page of HTML"),
+        (["BUNDLE", "--out", "notes.txt"], "notes.txt exists and is not an HTML page"),
         (["BUNDLE", "--out", "/dev/null"], "is a device"),
         (["BUNDLE", "--out", f"{'n' * 256}.html"], "255 are allowed"),
     ],

@@ -263,25 +263,25 @@ def test_where_the_index_lies(search, sounds, heard, monkeypatch, tmp_path):
 def test_refusals(capsys, bundle, clap, sounds, pictures, audioldm_folder, tmp_path):
     asked = ["search", "--library", str(sounds), "--translator", str(bundle)]
     assert "nothing to search for" in refused(capsys, asked)
-    assert "--top is 0" in refused(capsys, [*asked, "--text", "rain", "--top", "0"])
+    assert "--top must be 1 or more, found 0" in refused(capsys, [*asked, "--text", "rain", "--top", "0"])
     line = refused(capsys, [*asked, "--text", "rain"])
     assert f"{audioldm_folder}:text_encoder has no audio tower" in line and "pass --clap" in line
     line = refused(capsys, ["search", str(pictures / "a.png"), "--library", str(sounds), "--clap", str(clap)])
     assert "is another CLAP than the translator's, miniworld/clap" in line
     assert "--text is empty" in refused(capsys, [*asked, "--text", " "])
     for index, told in (
-        (pictures / "a.png", "is a file: name a folder"),
-        (pictures / "a.png" / "x", "a folder is needed"),
+        (pictures / "a.png", "is a file: pass a folder"),
+        (pictures / "a.png" / "x", "is a file, not a folder"),
     ):
         assert told in refused(capsys, [*asked, "--text", "rain", "--index", str(index)])
-    assert "--text is a text of 10,001 letters" in refused(capsys, [*asked, "--text", "a" * 10_001])
+    assert "--text has 10,001 characters" in refused(capsys, [*asked, "--text", "a" * 10_001])
     assert "--text is not UTF-8" in refused(capsys, [*asked, "--text", "\udce9"])
     assert "texts need --clap" in refused(capsys, ["search", "--text", "rain", "--library", str(sounds)])
     for folder, told in ((tmp_path / "missing", "found no folder"), (sounds / "a.wav", "found a file")):
         line = refused(capsys, ["search", "--text", "rain", "--library", str(folder), "--clap", str(clap)])
         assert str(folder) in line and told in line
     line = refused(capsys, ["search", "--text", "rain", "--library", str(pictures), "--clap", str(clap)])
-    assert f"folder {pictures} holds no sound" in line
+    assert f"folder {pictures} contains no sound" in line
     assert not (sounds / ".c2c-index").exists()
 
 
@@ -318,7 +318,7 @@ def test_a_table_on_a_terminal(monkeypatch):
     space = SpaceId(name="clap", dim=2, fingerprint="f")
     empty = Library(
         folder=Path("s"), place=Path("i"), space=space, heard=[], vectors_NE=np.zeros((0, 2), np.float16), rows={},
-        unheard=[], is_written=True,
+        pending=[], is_written=True,
     )  # fmt: skip
     hits = Hits(kind="text", query="[red] rain", sounds=[(0.5, Path("s/[b].wav"))])
     show(Found(hits=[hits], clap=space, library=empty, unread=[]))

@@ -172,7 +172,7 @@ def test_split_that_was_not_prepared(tmp_path):
     texts_of(SOURCE, tmp_path)
     assert message_of("tfds:conceptual_captions:train", tmp_path) == (
         f"the set prepared in {prepared_folder(tmp_path)} has no split 'train', only ['validation']: "
-        f"put {TRAIN} with the others into {manual} and delete that folder to prepare it anew"
+        f"put {TRAIN} with the others into {manual} and delete that folder to prepare it again"
     )
 
 
@@ -189,7 +189,7 @@ def test_damaged_prepared_set(tmp_path, keep_bytes):
         shard.write_bytes(content[:keep_bytes])
     message = message_of(SOURCE, tmp_path)
     assert message.startswith(f"the set prepared in {prepared_folder(tmp_path)} is damaged: ")
-    assert message.endswith("; delete that folder to prepare it anew")
+    assert message.endswith("; delete that folder to prepare it again")
 
 
 def test_preparation_without_a_usable_row_leaves_no_set(tmp_path):

@@ -14,7 +14,7 @@ from bench.embed import TORCH
 from c2c_jax.config import Config, DataConfig, EmbedConfig
 from c2c_jax.data.embed import prepare_store
 from c2c_jax.data.store import Store
-from c2c_jax.data.writer import StoreWriter, sole_writer
+from c2c_jax.data.writer import StoreWriter, store_lock
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.spaces import Space, load_space
 from tests.training.programs import start, two_hosts
@@ -137,7 +137,7 @@ def test_full_disk_is_told_in_one_line_and_the_pass_goes_on(config, unbroken, tm
     )
     assert run.returncode == 2, run.stderr
     last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith(f"c2c embed: {out}: chunk 0 could not be written: File too large; make room")
+    assert last.startswith(f"c2c embed: {out}: chunk 0 could not be written: File too large; free disk space")
     assert "Traceback" not in run.stderr
     prepare_store(config, out)
     assert contents(out) == unbroken
@@ -227,12 +227,12 @@ def test_impossible_settings(config, tmp_path, field, value):
 def test_two_passes_at_once(config, unbroken, tmp_path):
     """The second one is refused in one line and changes nothing; nor does it keep a finished store from being read."""
     out = tmp_path / "store"
-    with sole_writer(out):
+    with store_lock(out):
         with pytest.raises(StoreError, match="another process is writing the store .*: wait until it is done"):
             prepare_store(config, out)
         assert [path.name for path in out.iterdir()] == [".lock"]
     prepare_store(config, out)
-    with sole_writer(out):
+    with store_lock(out):
         assert prepare_store(config, out).plan.rows == ROWS
     assert contents(out) == unbroken
 

@@ -32,9 +32,9 @@ def test_csv(tmp_path):
 
 def test_csv_columns(tmp_path):
     path = write(tmp_path / "c.csv", b"id,caption,caption\n1,a,b\n")
-    assert message_of(f"csv:{path}:text") == f"{path} has not one column 'text'; its columns are id, caption, caption"
-    assert "has not one column 'caption'" in message_of(f"csv:{path}:caption")
-    assert "none, the file is empty" in message_of(f"csv:{write(tmp_path / 'e.csv', b'')}:caption")
+    assert message_of(f"csv:{path}:text") == f"{path} must have exactly one column 'text'; found id, caption, caption"
+    assert "must have exactly one column 'caption'" in message_of(f"csv:{path}:caption")
+    assert "'caption'; the file is empty" in message_of(f"csv:{write(tmp_path / 'e.csv', b'')}:caption")
     assert "found no file" in message_of(f"csv:{tmp_path / 'none.csv'}:caption")
 
 

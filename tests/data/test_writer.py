@@ -10,7 +10,7 @@ import pytest
 
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import SIDES, Plan, Store, write_captions
-from c2c_jax.data.writer import StoreWriter, forget_plan, sole_writer, tidy
+from c2c_jax.data.writer import StoreWriter, forget_plan, store_lock, tidy
 from c2c_jax.errors import StoreError
 from c2c_jax.spaces import SpaceId
 from tests.data.test_store import PLAN, TEXTS, flip, vectors
@@ -30,7 +30,7 @@ def make(path: Path, plan: Plan = PLAN) -> None:
     """As `prepare_store` does: makes, takes up or grows a store, or leaves a finished one as it is."""
     if Store.exists(path) and Store.open(path).plan == plan:
         return tidy(Store.open(path))
-    with sole_writer(path):
+    with store_lock(path):
         if StoreWriter.planned(path) is None and not (Store.exists(path) and Store.open(path).plan == plan):
             old = Store.open(path) if Store.exists(path) else None
             kept = old.plan.rows // plan.chunk_rows if old else 0
@@ -124,7 +124,7 @@ def test_progress_of_another_plan_is_not_taken(made, tmp_path):
 
 def mend(path: Path) -> None:
     """As `c2c embed --repair` does for damaged vectors."""
-    with sole_writer(path):
+    with store_lock(path):
         if Store.exists(path):
             store = Store.open(path)
             forget_plan(path)
@@ -166,12 +166,12 @@ def test_arrays(tmp_path):
 
 
 def test_one_writer_at_a_time(made, tmp_path):
-    with sole_writer(tmp_path / "store"), pytest.raises(StoreError, match="another process is writing the store"):
+    with store_lock(tmp_path / "store"), pytest.raises(StoreError, match="another process is writing the store"):
         make(tmp_path / "store")
     assert not (tmp_path / "store").exists()
     copy = Path(shutil.copytree(made, tmp_path / "copy"))
     (copy / ".lock").touch()  # of a process that was killed
-    with sole_writer(copy):
+    with store_lock(copy):
         make(copy)  # is finished: nobody has to write
     assert contents(copy) == contents(made)
 

@@ -111,7 +111,7 @@ def test_a_row_that_cannot_be_read_takes_no_other_with_it(tmp_path):
     ]
     assert [(one.file, one.why) for one in pairs.left_out] == [
         ("pairs.csv, line 2", "a quote that is not closed"),
-        ("pairs.csv, line 4", "more than 65,536 letters"),
+        ("pairs.csv, line 4", "more than 65,536 characters"),
         ("pairs.csv, line 5", "a NUL in it"),
     ]
 
@@ -174,13 +174,13 @@ def test_linked_folders_are_followed_and_what_is_passed_over_is_counted(tmp_path
     pairs = read_pairs(data)
     assert sorted(item.image.name for item in pairs.items if item.image and item.audio) == ["a.png", "b.jfif"]
     assert pairs.counted().endswith(
-        "; 3 files passed over, not images or sounds that are read: 1 .heic, 1 .txt, 1 .m4a"
+        "; 3 files skipped, not images or sounds of a supported format: 1 .heic, 1 .txt, 1 .m4a"
     )
 
 
 def test_of_several_labels_the_first_is_told(tmp_path):
     lay(tmp_path, "a.png", "b.wav", "c.wav", pairs__csv="image,audio,label\na.png,b.wav,dog\na.png,c.wav,cat\n")
-    assert found(tmp_path, tmp_path / "pairs.csv")[1] == [("a.png", "labelled dog, cat: the first is taken")]
+    assert found(tmp_path, tmp_path / "pairs.csv")[1] == [("a.png", "has several labels (dog, cat); the first is used")]
 
 
 def test_what_is_no_manifest(tmp_path):
@@ -191,7 +191,7 @@ def test_what_is_no_manifest(tmp_path):
         ManifestError, match="not a CSV file in UTF-8 .byte 0xff in line 2; Latin-1 .*: save it as CSV in UTF-8"
     ):
         read_pairs(tmp_path / "pairs.csv")
-    with pytest.raises(ManifestError, match="holds no picture and no sound; of videos, extract frames"):
+    with pytest.raises(ManifestError, match="contains no image and no sound; of videos, extract frames"):
         read_pairs(lay(tmp_path / "videos", "a.mp4"))
 
 
@@ -215,7 +215,7 @@ def test_vggsound(tmp_path):
         (None, "audio/-0mjrMposBM.wav", "gone"),
     ]
     assert left_out == [
-        ("-goneggoneg_000005", "on the list, vggsound.csv, and not in the folder"),
+        ("-goneggoneg_000005", "listed in vggsound.csv but not in the folder"),
         ("audio/-0mjrMposBM.wav", NO_PICTURE),
     ]
 

@@ -175,7 +175,7 @@ def test_places_of_results(tmp_path):
         folder = tmp_path / name.partition(".")[0]
         folder.mkdir()
         (folder / name).write_text(content)
-        with pytest.raises(ConfigError, match=f"{name}.*name another --out"):
+        with pytest.raises(ConfigError, match=f"{name}.*pass another --out"):
             require_results_place(folder)
     (tmp_path / "odd" / "table.tex").mkdir(parents=True)
     with pytest.raises(ConfigError, match="table.tex is a folder"):

@@ -11,5 +11,5 @@ def test_csls_takes_fewer_neighbours_than_there_are_candidates():
     assert _neighbours(11, captions, None) == (11, []) and _neighbours(None, captions, None) == (None, [])
     for csls in (12, 10**9):
         found, (missing,) = _neighbours(csls, captions, None)
-        assert found is None and missing.what == f"figures by CSLS of {csls:,} neighbours"
-        assert missing.why == "there are 12 candidates; pass a smaller --csls"
+        assert found is None and missing.what == f"CSLS scores with {csls:,} neighbours"
+        assert missing.why == "there are only 12 candidates; pass a smaller --csls"

@@ -153,7 +153,7 @@ def test_damaged_weights_are_refused_and_nothing_else_is_printed(copy, part, dam
     save_file(weights, path, metadata={"format": "pt"})
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-100])
-    refusal(copy, f"{path} is half a download" if damage == "cut" else f"({name})")
+    refusal(copy, f"{path} is a partial download" if damage == "cut" else f"({name})")
     assert records == []
 
 

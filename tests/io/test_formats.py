@@ -124,10 +124,10 @@ def test_a_scan_reports_once_what_it_passed_over(tmp_path):
         "device": 1,
         "link to nothing": 1,
     }
-    assert found.report().startswith("8 files passed over, not sounds that are read: 2 .m4a, ")
+    assert found.report().startswith("8 files skipped, not sounds of a supported format: 2 .m4a, ")
     assert found.report().endswith("and 1 other kinds") and "\n" not in found.report()
     assert scan_files([tmp_path / "x.m4a"], "sound").report() == (
-        "1 file passed over, not sounds that are read: 1 .m4a"
+        "1 file skipped, not sounds of a supported format: 1 .m4a"
     )
 
 

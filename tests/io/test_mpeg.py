@@ -123,9 +123,9 @@ def test_damage_in_the_middle(tmp_path):
         assert "is damaged: bytes" in refusal(tmp_path / "a.mp3", bare[:middle] + junk + bare[middle + 3000 :])
         assert "is damaged: bytes" in refusal(tmp_path / "a.mp3", bare[:middle] + b"words" + bare[middle:])
     _, notes = read(tmp_path / "a.mp3", content[:100] + stripped(content)[: len(content) // 2])  # and the Xing frame
-    assert "begins with 100 bytes that are no sound" in notes
+    assert "begins with 100 non-audio bytes" in notes
     found, notes = read(tmp_path / "a.mp3", content + b"words, words and more words")
-    assert len(found) == 5 * RATE and "ends in 27 bytes that are no sound" in notes
+    assert len(found) == 5 * RATE and "ends in 27 non-audio bytes" in notes
     found, notes = read(tmp_path / "a.mp3", content + bytes(1000))
     assert len(found) == 5 * RATE and not notes
 

@@ -71,11 +71,11 @@ def test_cut(tmp_path, codec, tolerance):
     found, notes = read(tmp_path / "a.ogg", b"".join(of[:-1]))
     granule = int.from_bytes(of[-2][6:14], "little")
     frames = granule if codec == "VORBIS" else (granule - int.from_bytes(of[0][38:40], "little")) // (48_000 // RATE)
-    assert len(found) == frames < len(whole) and "has no end mark" in notes
+    assert len(found) == frames < len(whole) and "has no end-of-stream page" in notes
     np.testing.assert_allclose(found[:-2000], whole[: len(found) - 2000], atol=1e-6)
     unmarked = sealed(of[-1][:5] + b"\0" + of[-1][6:])
     found, notes = read(tmp_path / "a.ogg", b"".join([*of[:-1], unmarked]))
-    assert "has no end mark" in notes
+    assert "has no end-of-stream page" in notes
     np.testing.assert_allclose(found, whole, atol=1e-6)
 
 
@@ -112,10 +112,10 @@ def test_what_is_behind_the_end(tmp_path):
     content = ogg(tmp_path / "a.ogg", "VORBIS", 1)
     assert read(tmp_path / "a.ogg", content + bytes(100))[1] == ""
     found, notes = read(tmp_path / "a.ogg", content + b"words")
-    assert len(found) == RATE and "has 5 bytes behind its end" in notes
+    assert len(found) == RATE and "has 5 bytes after its end" in notes
 
 
 def test_a_codec_that_is_not_read(tmp_path):
     page = bytearray(pages(ogg(tmp_path / "a.ogg", "VORBIS", 1))[0])
     page[28:36] = b"Speex   "
-    assert "holds no Vorbis, Opus or FLAC" in refusal(tmp_path / "a.spx", sealed(bytes(page)))
+    assert "has no Vorbis, Opus or FLAC stream" in refusal(tmp_path / "a.spx", sealed(bytes(page)))

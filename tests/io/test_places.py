@@ -26,24 +26,24 @@ def test_places_that_cannot(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for name, told in (
-        ("folder", "is a folder: name a file in it"),
-        ("pipe", "is a named pipe: name a regular file"),
-        ("file/x", "is a file, where a folder is needed"),
-        ("pipe/x", "is a named pipe, where a folder is needed"),
+        ("folder", "is a folder: pass a file in it"),
+        ("pipe", "is a named pipe: pass a regular file"),
+        ("file/x", "is a file, not a folder"),
+        ("pipe/x", "is a named pipe, not a folder"),
         ("n" * 256, "takes 256 bytes, 255 are allowed"),
         ("é" * 128, "takes 256 bytes"),
         ("x/" * 2100, "is a path of"),
-        ("a\0b", "holds a NUL"),
+        ("a\0b", "contains a NUL"),
         ("file", "is one of the files that are read"),
     ):
         with pytest.raises(ConfigError, match=f"^--out.*{told}"):
             require_file_place(tmp_path / name, "--out", [tmp_path / "none", tmp_path / "file"])
-    with pytest.raises(ConfigError, match="is a device: name a regular file"):
+    with pytest.raises(ConfigError, match="is a device: pass a regular file"):
         require_file_place(Path("/dev/null"), "--out")
     for name, told in (
-        ("file", "is a file: name a folder"),
+        ("file", "is a file: pass a folder"),
         ("pipe", "is a named pipe"),
-        ("file/x", "a folder is needed"),
+        ("file/x", "is a file, not a folder"),
     ):
         with pytest.raises(ConfigError, match=told):
             require_folder_place(tmp_path / name, "--out")
@@ -59,7 +59,7 @@ def test_a_link_to_an_input_is_the_input(tmp_path):
 
 def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr("c2c_jax.io.places.os.access", lambda path, mode: Path(path) != tmp_path)
-    with pytest.raises(ConfigError, match=f"the folder {tmp_path} may not be written to"):
+    with pytest.raises(ConfigError, match=f"the folder {tmp_path} is not writable"):
         require_file_place(tmp_path / "x" / "y.txt", "--out")
 
 
@@ -96,7 +96,7 @@ def test_users_paths(monkeypatch):
 def test_texts():
     require_text("a dog", "--text")
     for text, told in (
-        ("", "is empty"), (" \n", "is empty"), ("a" * 10_001, "10,001 letters"), ("a\0", "NUL"), ("\udce9", "UTF-8"),
+        ("", "is empty"), (" \n", "is empty"), ("a" * 10_001, "10,001 characters"), ("a\0", "NUL"), ("\udce9", "UTF-8"),
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=f"^--text.*{told}"):
             require_text(text, "--text")

@@ -80,7 +80,7 @@ def test_the_card_that_comes_with_the_mini_world():
     folder = EMBEDDED / "translator"
     card = model_card(without_places(load_bundle(folder)), "miniworld/translator")
     assert (folder / "README.md").read_text(encoding="utf-8") == card
-    assert "# translator\n" in card and "no picture–sound pairs" in card and "Unlabelled pictures gave the mean" in card
+    assert "# translator\n" in card and "without image–audio pairs" in card and "Unlabelled images were used" in card
 
 
 @pytest.mark.parametrize("name", ["miniworld/translator", "published"])
@@ -116,6 +116,6 @@ def test_code_of_a_space_in_a_subfolder_and_of_hub_names(tmp_path, monkeypatch, 
 
 def test_captions_without_unlabelled_pictures():
     bundle = random_bundle(spec("mlp", 8, 8), recipe={"data": {"captions": "txt:a.txt"}})
-    assert "with no picture–sound pairs. Captions: `txt:a.txt`." in model_card(bundle, "x")
+    assert "without image–audio pairs. Captions: `txt:a.txt`." in model_card(bundle, "x")
     pictured = dataclasses.replace(bundle, recipe={**bundle.recipe, "pictures": {"files": "photos"}})
-    assert "Unlabelled pictures gave the mean" in model_card(pictured, "x")
+    assert "Unlabelled images were used" in model_card(pictured, "x")

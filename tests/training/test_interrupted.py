@@ -99,4 +99,4 @@ def test_one_of_two_hosts(store, tmp_path, number, host):
         assert "stopped at step" in output
     else:
         assert processes[1 - host].returncode == 2
-        assert output.count("another host is gone") == 1 and "Traceback" not in output and "***" not in output
+        assert output.count("lost a host") == 1 and "Traceback" not in output and "***" not in output

@@ -153,7 +153,9 @@ def test_full_disk(store, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, limits[1]))
     try:
-        with pytest.raises(BundleError, match="bundle could not be written .*File too large.*make room") as caught:
+        with pytest.raises(
+            BundleError, match="bundle could not be written .*File too large.*free disk space"
+        ) as caught:
             train(small(epochs=6), store, tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -119,7 +119,7 @@ def test_every_kind_of_the_author(tmp_path, name):
         assert "as in the paper; the author's code runs it over a batch" in "".join(told)
         assert "encoder_layer.self_attn.in_proj_weight" in told[0]
     elif lines:
-        assert told[0] == "passed over, since no output depends on it: t"
+        assert told[0] == "skipped, since no output depends on it: t"
 
 
 def test_without_prefix_and_with_another_clamp(tmp_path):
@@ -214,9 +214,9 @@ WRONG: dict[str, tuple[Any, str]] = {
         "holds more than plain tensors by name (model, optimizer, epoch)",
     ),
     "number": ({**layer(), "epoch": 5}, "holds more than plain tensors by name (epoch)"),
-    "tensor": (torch.ones(3), "holds a Tensor, no state dict"),
+    "tensor": (torch.ones(3), "holds a Tensor, not a state dict"),
     "list": ([torch.ones(3)], "holds a list"),
-    "nothing": ({}, "no state dict"),
+    "nothing": ({}, "not a state dict"),
     "unnamed": ({1: torch.ones(3)}, "holds more than plain tensors by name (1)"),
     "shapeless": ({**layer(), "module.linear.weight": torch.ones(3, 4, device="meta")}, "(module.linear.weight)"),
     "half": ({**layer(), "module.linear.bias": torch.ones(3).half()}, "linear.bias is torch.float16"),
@@ -252,7 +252,7 @@ def test_what_is_not_such_a_state_dict(tmp_path, monkeypatch, name):
 def test_plain_pickle_with_code_is_not_run(tmp_path, monkeypatch, protocol):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wrong.pt").write_bytes(pickle.dumps({"module.linear.weight": Trap()}, protocol=protocol))
-    assert "nothing in it was run" in refusal(tmp_path / "wrong.pt")
+    assert "no code in it was run" in refusal(tmp_path / "wrong.pt")
     assert not (tmp_path / "trapped").exists()
 
 

@@ -320,7 +320,7 @@ class Code:
 def test_nothing_in_a_file_is_run(file, capfd):
     content = torch.load(file, weights_only=True)
     torch.save({**content, "callbacks": Code()}, file)
-    assert "(its reading asks for print); nothing in it was run" in refusal(file)
+    assert "(it needs print; no code in it was run)" in refusal(file)
     assert "this was run" not in capfd.readouterr().out
 
 

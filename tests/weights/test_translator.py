@@ -65,7 +65,7 @@ def test_sizes_that_no_translator_has(bundle, field, value):
 @pytest.mark.parametrize(("field", "value"), [("depth", 100), ("width", 24_000), ("target_dim", 60_000)])
 def test_sizes_beyond_the_weights(bundle, field, value):
     edit(bundle, "translator", field, value=value)
-    assert "not of one model" in (told := refusal(bundle)) or "gap statistic" in told
+    assert "different models" in (told := refusal(bundle)) or "gap statistic" in told
     assert "depth" in (told := twins_refusal(bundle)) or "size mismatch" in told or "gap statistic" in told
 
 

@@ -1,4 +1,4 @@
-"""Tries the project: kills its verbs, fills their disks, damages what its readers read.
+"""Stress tests: kills commands, fills their disks, and damages the files that readers read.
 
     python -m tools.campaign kills --seed 0 --cases 200
     python -m tools.campaign targeted
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--of", action="append", default=[], metavar="NAME", help="only these verbs or readers")
     parser.add_argument("--folder", type=Path, default=Path("build/campaign"), help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="cases side by side (default: the cores)")
-    parser.add_argument("--only", metavar="KEY", help="this one case, again, and its files stay in the folder")
+    parser.add_argument("--only", metavar="KEY", help="run only this case again and keep its files")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every record there")
     args = parser.parse_args(argv)
     args.folder = args.folder.absolute()

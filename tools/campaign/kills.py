@@ -72,8 +72,8 @@ def _written(one: Verb, context: Context) -> list[Path]:
 
 
 class Blow:
-    """How a process is ended. number: a signal, after `share` of the usual CPU time, to process `process`; or SIGKILL
-    before `step`, or in the write beyond `torn` bytes. fallback: names cannot be exchanged."""
+    """How a process is killed: by signal `number` after `share` of its usual CPU time, or by SIGKILL before step `step`
+    or in a write beyond `torn` bytes. process: which one. fallback: run as if names could not be exchanged."""
 
     def __init__(
         self, *, number: signal.Signals = signal.SIGKILL, share: float | None = None, process: int = 0,

@@ -18,14 +18,13 @@ RATE = 16_000  # Hz
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reader:
-    """files: patterns of those that are changed. probe: reads them, in the working directory, and gives what came of it
-    by names. limits: of a reader that starts JAX or torch. weight: cases of a random campaign, relative to others.
+    """A reader under test. files: patterns of the files to damage. probe: reads them in the working directory and
+    returns named results. limits: for readers that start JAX or torch. weight: relative number of random cases.
 
-    rule: which other results without a word are excused, since nothing in the file could show the change:
-    "checked": none, the format has checksums; "shape": those of the same shapes, all finite; "end": of the same shapes,
-    where the file is not shorter, or its last bytes are there; "text": any, as long as it is text. slack: numbers that
-    the first axis may have more or fewer: the frame that says how many samples an encoder put before the sound of an
-    MP3 is itself unchecked.
+    rule: which changed results are accepted without a message, because the format cannot reveal the change. "checked":
+    none (the format has checksums); "shape": finite results of the same shapes; "end": the same, if the file is not
+    shorter or keeps its last bytes; "text": any text. slack: allowed difference in the length of the first axis, as
+    the MP3 frame that states the encoder delay has no checksum.
     """
 
     name: str
@@ -154,7 +153,7 @@ def _index() -> dict[str, Any]:
 
     library = open_library(Path("library"), identify(CLAP), Path("index"))
     known = {name: library.vectors_NE[row] for name, row in library.rows.items()}
-    return {"count": len(known) + len(library.unheard)} | known
+    return {"count": len(known) + len(library.pending)} | known
 
 
 def _bundle() -> dict[str, Any]:

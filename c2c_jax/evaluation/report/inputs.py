@@ -192,7 +192,7 @@ def _checked(path: Path) -> Record:
     content, raw = read_json_as(Content, path, ReportError, advice), read_json(path, ReportError, advice)
     for sound in content.sounds:
         if sound.path.name != str(sound.path):
-            raise ReportError(f"{path}: its sounds lie beside it, not at {sound.file}; {advice}")
+            raise ReportError(f"{path} names {sound.file}, which is not in the same folder; {advice}")
     if content.control is None and not (content.translator and content.pictures):
         raise ReportError(f"{path} names neither a control text nor a translator and pictures; {advice}")
     if not any(content.clap_vector):

@@ -148,7 +148,7 @@ def test_commands_may_be_copied_from_the_page(run, tmp_path, monkeypatch):
     quoted = shlex.quote("a'; rm -rf x <b>\\u202e")
     assert f"c2c evaluate {quoted} --out DIR" in html.unescape(page) and outline.count("b") == 0
     assert f"--translator {quoted[:-1]}/bundle' --audioldm" in html.unescape(page)
-    assert "\u202e" not in page and "no picture–sound pairs" in page
+    assert "\u202e" not in page and "without image–audio pairs" in page
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def test_damaged_metrics_are_reported(run, tmp_path, capsys, line):
 
 
 def test_no_bundle_no_sounds(run, tmp_path):
-    with pytest.raises(BundleError, match="holds no translator bundle"):
+    with pytest.raises(BundleError, match="contains no translator bundle"):
         write_report(tmp_path, tmp_path / "report.html")
     for folder, told in ((tmp_path, "holds no .sound.json record"), (tmp_path / "nowhere", "found no file")):
         with pytest.raises(ReportError, match=told):
