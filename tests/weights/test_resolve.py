@@ -54,7 +54,7 @@ def test_what_is_not_there_is_said_so(run, tmp_path, monkeypatch):
         (Path("doesnotexist"), "doesnotexist is neither a local run or bundle"),
         (
             Path("runs/none"),
-            "runs/none is neither a local run or bundle nor a hub name from the hub: HF_HUB_OFFLINE is set",
+            "runs/none is neither a local run or bundle nor available from the hub: HF_HUB_OFFLINE is set",
         ),
         (run / "config.json", "found a file"),
         (run, "contains no translator bundle"),
