@@ -137,7 +137,8 @@ def mend(args: argparse.Namespace) -> None:
         names = args.spaces or (store.plan.source.name, store.plan.target.name)
         repaired = repair(store, tuple(names), config.data.data_dir, config.data.manual_dir)
     same = repaired.checksums == store.checksums
-    print(f"{args.repair}: whole{'' if same else '; the recomputed rows differ from the old ones in their last bits'}")
+    rounding = "" if same else "; the recomputed rows differ from the old ones in their last bits"
+    print(f"{args.repair}: repaired, all chunks are complete{rounding}")
 
 
 def take_arrays(args: argparse.Namespace) -> None:

@@ -280,7 +280,7 @@ def trained_on_words(bundle: Bundle) -> str:
     """What the translator was trained on, in sentences without names."""
     pictures = _text_in(bundle, "pictures", "files")
     if not pictures:
-        return "It was trained on captions, with no picture–sound pairs."
+        return "It was trained on captions, without image–audio pairs."
     return (
         "It was trained on captions, without image–audio pairs. Unlabelled images were used to estimate their mean "
         "vector and to select the published step."

@@ -37,7 +37,7 @@ def bundle_folder(run: Path) -> Path:
     if (embedded := embedded_folder(name)) is not None:
         return embedded
     if not _HUB_NAME.fullmatch(name):
-        raise BundleError(f"there is no run or translator bundle at {run}: {EXPECTED}")
+        raise BundleError(f"{run} is neither a local run or bundle nor a hub name: {EXPECTED}")
     return _from_hub(name)
 
 

@@ -157,4 +157,4 @@ def test_misuse(tmp_path, capsys):
     assert "--out FOLDER is missing" in refused(capsys, ["embed", "--config", "configs/mlp.py"])
     assert "--config FILE is missing" in refused(capsys, ["embed", "--out", str(tmp_path)])
     for task in ("--info", "--verify", "--repair"):
-        assert "holds no finished embedding store" in refused(capsys, ["embed", task, str(tmp_path)])
+        assert "is not an embedding store" in refused(capsys, ["embed", task, str(tmp_path)])

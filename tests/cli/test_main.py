@@ -138,7 +138,7 @@ def test_bad_picture(run, picture, audioldm_folder, tmp_path, capsys, kind):
 def test_infer_misuse(run, picture, audioldm_folder, tmp_path, capsys):
     base = ["infer", str(picture), "--translator"]
     assert "--audioldm" in refused(capsys, [*base, str(run / "bundle")])
-    assert "no config.json" in refused(capsys, [*base, str(tmp_path), "--save-embedding", "x.npy"])
+    assert "contains no translator bundle" in refused(capsys, [*base, str(tmp_path), "--save-embedding", "x.npy"])
     told = refused(capsys, [*base, str(run / "bundle"), "--audioldm", "cvssp/audioldm-l-full"])
     assert "hf download cvssp/audioldm-l-full" in told
     assert "all its files" in told and "--include '*'" in told

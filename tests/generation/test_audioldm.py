@@ -133,7 +133,7 @@ def test_no_text_tower_is_needed_for_vectors(copy, model):
     np.testing.assert_array_equal(one(without, short(guidance=1.0)), one(model, short(guidance=1.0)))
     away_E = vectors(1, seed=3)[0]
     np.testing.assert_array_equal(one(without, negative_E=away_E), one(model, negative_E=away_E))
-    with pytest.raises(CheckpointError, match="lacks text_encoder/config.json, tokenizer/vocab.json"):
+    with pytest.raises(CheckpointError, match="download text_encoder/config.json, tokenizer/vocab.json"):
         one(without)
 
 

@@ -116,7 +116,7 @@ def test_missing_files_are_named(copy, name):
 @pytest.mark.parametrize("part", WEIGHTS)
 def test_missing_weights_are_named(copy, part):
     (copy / part / f"{WEIGHTS[part]}.safetensors").unlink()
-    refusal(copy, f"lacks weights of {part}:")
+    refusal(copy, f"incomplete AudioLDM checkpoint: download weights of {part}")
 
 
 def test_a_tokenizer_without_words_is_refused(copy):
@@ -173,7 +173,7 @@ def test_the_model_is_told_from_what_lies_beside_it(model, copy):
     (copy / "text_encoder/adapter_config.json").write_text('{"base_model_name_or_path": "nobody/nothing"}')
     np.testing.assert_allclose(one(AudioLDM.load(copy, device="cpu")), one(model), atol=ROUNDING)
     (copy / "unet/diffusion_pytorch_model.bin").unlink()
-    refusal(copy, "lacks weights of unet")
+    refusal(copy, "download weights of unet")
 
 
 def test_shards_and_parameters_load(model, copy):

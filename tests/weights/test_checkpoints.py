@@ -161,7 +161,7 @@ def test_default_sizes_are_those_of_vit_b_32(folder):
 
     edit_config(folder, edit)
     told = refusal(folder)  # the tiny tensors do not fit, and the message says what would
-    assert "config.json asks for 12 layers in text_model.encoder.layers, and the weights hold 2" in told
+    assert "config.json asks for 12 layers in text_model.encoder.layers, but the weights hold 2" in told
 
     def edit_layers(config):
         config["text_config"] = config["vision_config"] = {"num_hidden_layers": 2}

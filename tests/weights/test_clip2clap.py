@@ -207,8 +207,8 @@ def layer() -> dict[str, torch.Tensor]:
 
 
 WRONG: dict[str, tuple[Any, str]] = {
-    "code": ({**layer(), "more": Trap()}, "asks for posix.mkdir"),
-    "module": (torch.nn.Linear(4, 3), "asks for torch.nn.modules.linear.Linear"),
+    "code": ({**layer(), "more": Trap()}, "it needs posix.mkdir"),
+    "module": (torch.nn.Linear(4, 3), "it needs torch.nn.modules.linear.Linear"),
     "training": (
         {"model": layer(), "optimizer": {}, "epoch": 5},
         "holds more than plain tensors by name (model, optimizer, epoch)",
@@ -278,4 +278,4 @@ def test_kind_that_the_keys_deny(tmp_path):
     assert "its keys are those of mlp, not of linear5" in refusal(path, kind="linear5")
     assert "its keys are those of mlp, not of transformer" in refusal(path, kind="transformer")
     assert "unknown --kind 'residual'; known are linear, linear2, mlp," in refusal(path, kind="residual")
-    assert "--clamp is -1" in refusal(path, clamp=-1.0)
+    assert "--clamp must be 0 (no cut) or more, found -1" in refusal(path, clamp=-1.0)

@@ -75,7 +75,7 @@ def test_many_stages_and_blocks(clap):
     edit(clap / "config.json", "audio_config", "depths", value=[2, HUGE])
     assert "at `$.depths[1]`" in refusal(clap)
     edit(clap / "config.json", "audio_config", "depths", value=[2, 100])
-    assert "asks for 100 layers in audio_model.audio_encoder.layers.1.blocks, and the weights hold 2" in refusal(clap)
+    assert "asks for 100 layers in audio_model.audio_encoder.layers.1.blocks, but the weights hold 2" in refusal(clap)
     edit(clap / "config.json", "audio_config", "depths", value=[2] * 1000)
     assert "depths" in refusal(clap)
 

@@ -50,7 +50,7 @@ def test_what_is_not_there_is_said_so(run, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (run / "bundle" / "model.safetensors").unlink()
     for place, told in (
-        (tmp_path / "none", "none is neither a local run or bundle nor available"),
+        (tmp_path / "none", "none is neither a local run or bundle nor a hub name"),
         (Path("doesnotexist"), "doesnotexist is neither a local run or bundle"),
         (
             Path("runs/none"),
@@ -58,8 +58,8 @@ def test_what_is_not_there_is_said_so(run, tmp_path, monkeypatch):
         ),
         (run / "config.json", "found a file"),
         (run, "contains no translator bundle"),
-        (Path("~nosuchuser/run"), "there is no run"),
-        (Path("a" * 300), "there is no run"),
+        (Path("~nosuchuser/run"), "nosuchuser/run is neither a local run or bundle"),
+        (Path("a" * 300), "is neither a local run or bundle"),
     ):
         with pytest.raises(BundleError, match=told) as caught:
             bundle_folder(place)
