@@ -305,7 +305,7 @@ def _memory(bundle: Bundle) -> list[str]:
 def scores_of(bundle: Bundle) -> dict[str, float]:
     """The validation's scores that are numbers, by their names in SCORES."""
     known = {name: bundle.metrics[name] for name in SCORES if name in bundle.metrics}
-    return {name: value for name, value in known.items() if type(value) in (int, float) and math.isfinite(value)}
+    return {name: float(value) for name, value in known.items() if type(value) in (int, float) and math.isfinite(value)}
 
 
 def held_out_of(bundle: Bundle) -> int | None:
