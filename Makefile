@@ -9,7 +9,7 @@ DEMO := build/demo
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint setup clean campaign
+.PHONY: demo test test-all campaign lint setup clean
 
 setup: $(READY)
 
@@ -20,6 +20,9 @@ $(READY): requirements.txt pyproject.toml
 	touch $(READY)
 
 test: $(READY)
+	$(PYTHON) -m pytest -m "not slow"
+
+test-all: $(READY)
 	$(PYTHON) -m pytest
 
 lint: $(READY)

@@ -2,12 +2,21 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.recipe import bench, configs, ground, methods
 from tests.generation.test_ranking import build_clap
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the benches run in `make test-all`."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)
+
 
 TINY = """
 from c2c_jax.config import Config, DataConfig, TranslatorConfig

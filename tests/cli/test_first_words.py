@@ -111,6 +111,7 @@ def test_nothing_heavy_is_imported_before_a_refusal(here):
     ]
 
 
+@pytest.mark.slow
 def test_every_module_imports_without_the_modules_of_unix():
     """As on Windows, which also has no SIGHUP; extras that are not installed aside."""
     code = """

@@ -42,6 +42,7 @@ def test_scores_are_those_of_the_card(module):
         assert told[figure] >= least
 
 
+@pytest.mark.slow
 def test_generated_sounds_are_those_of_the_card():
     """A sound of every twelfth cell through each part, within what so few may differ; see the card for the whole."""
     indices = range(5, 288, 12)

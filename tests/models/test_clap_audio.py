@@ -216,6 +216,7 @@ def test_gradients_are_torchs(kind, both):
         np.testing.assert_allclose(named[name], parameter.grad.numpy(), atol=1e-4, rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "clips"),
     [

@@ -83,6 +83,7 @@ def test_whole_tower(space, oracle, audioldm_folder, caption_list):
     np.testing.assert_allclose(space.encode_text(texts, batch_tokens=256), expected, **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_published_size(tmp_path, caption_list):
     """RoBERTa-base with CLAP's projection as published, whole, on unit vectors."""
     build_audioldm(tmp_path / "audioldm", caption_list, "published")

@@ -111,6 +111,7 @@ def test_whole_vision_tower(space, oracle):
     np.testing.assert_allclose(ours, expected, **TOLERANCE)
 
 
+@pytest.mark.slow
 def test_published_size(tmp_path, caption_list):
     """ViT-B/32 as published, whole, on unit vectors."""
     build_clip(tmp_path / "clip", caption_list, "published")

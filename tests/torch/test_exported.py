@@ -48,6 +48,7 @@ def rows(count: int) -> torch.Tensor:
 
 @COMPILES
 @QUIET
+@pytest.mark.slow
 def test_compiled(translator):
     torch._dynamo.reset()  # each kind is another graph of one function, and it keeps eight
     for eager in (translator, translator.from_image):

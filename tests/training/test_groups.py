@@ -80,6 +80,7 @@ def test_groups_are_taken_alike_on_any_devices(batch_size):
     assert build_blocks(32_768, mesh_of(4)).kept and not build_blocks(32_768, mesh_of(1)).kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("translator", "dims", "objective", "clip_norm", "feature"),
     [

@@ -54,6 +54,7 @@ def test_killed_and_terminated_run_ends_with_the_same_bits(store, unbroken, tmp_
         np.testing.assert_array_equal(weights(tmp_path / "run")[key], expected, err_msg=key)
 
 
+@pytest.mark.slow
 def test_taken_up_on_another_number_of_devices(store, tmp_path):
     """With Adam's own epsilon, which makes full steps of the last bits of small gradients: not one may differ."""
     more = *EVENTS, "--config.epochs=60", "--config.groups=8"

@@ -285,6 +285,7 @@ def test_tensorboard(store, tmp_path):
             assert scalars[f"{line['phase']}/{name.replace('@', '_')}", line["step"]] == pytest.approx(line[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "of_products"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")]
 )

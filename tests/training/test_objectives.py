@@ -174,6 +174,7 @@ def test_blocks_and_groups_do_not_matter(kind):
         np.testing.assert_allclose(gradient, results[0][1], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["infonce", "inverse_euclidean"])
 def test_small_losses_of_large_logits_are_exact(kind):
     """Where predictions nearly are their targets, against float64 over the same float32 vectors."""
@@ -194,6 +195,7 @@ def test_small_losses_of_large_logits_are_exact(kind):
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [Blocks(), Blocks(4, 2)])
 def test_what_all_rows_have_in_common_is_not_lost_in_rounding(blocks):
     """Where nothing is learned yet all logits are much alike, and rounded alike: the mean gradient, a ten-thousandth of
