@@ -31,10 +31,9 @@ from c2c_jax.io.console import printable
 from c2c_jax.io.files import is_regular, is_there, path_of, sha256_of, text_of
 from c2c_jax.io.json import parse_json
 from c2c_jax.retrieval import top_k
-from c2c_jax.sounds import SOUND_SUFFIXES, sound_files
+from c2c_jax.sounds import INDEX, SOUND_SUFFIXES, sound_files
 from c2c_jax.spaces import Space, SpaceId
 
-FOLDER = ".c2c-index"  # of a library's indexes, one for each CLAP
 FORMAT = 1
 DTYPES = ("float16", "float32")  # of the vectors: the first that holds them all
 CHUNK_ROWS = 4096
@@ -219,7 +218,7 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
     paths = sound_files(folder)
     if not paths:
         raise SoundError(f"folder {folder} holds no sound: expected files that end in {', '.join(SOUND_SUFFIXES)}")
-    own, holder = folder / FOLDER, index
+    own, holder = folder / INDEX, index
     if holder is None:
         holder = own if os.access(folder, os.W_OK) else _cache_of(folder)
     sweep(holder, own)
