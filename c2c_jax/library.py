@@ -256,7 +256,7 @@ def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float[np.ndarray, "
     array, checksums = manifest.array(place), manifest.checksums
     if not len(checksums.sounds) == len(checksums.captions) == array.chunks:
         raise StoreError(f"{place / 'manifest.json'} is damaged (its checksums are not one for each chunk); {ADVICE}")
-    array.check()
+    array.check_files()
     vectors_NE, heard = np.empty(array.shape, array.dtype), []
     for chunk, (of_sounds, of_texts) in enumerate(zip(checksums.sounds, checksums.captions, strict=True)):
         rows = array.rows_of(chunk)
