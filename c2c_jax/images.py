@@ -3,7 +3,7 @@
 import glob
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from c2c_jax.errors import ImageError
-from c2c_jax.io.files import found_at, is_regular, open_regular, walk
+from c2c_jax.io.files import found_at, matching, open_regular, walk
 from c2c_jax.io.formats import FORMATS, readable_suffixes, scan_files
 from c2c_jax.io.image_checks import check_file, check_header, ends_early, strip_bytes
 from c2c_jax.io.image_colours import UnreadSamplesError, has_unused_alpha, samples_of, to_rgb
@@ -54,7 +54,8 @@ def find_pictures(arguments: Sequence[str], report: Callable[[str], None] | None
         if kind == "file":
             found[Path(argument)] = None
             continue
-        inside = dict.fromkeys(_inside(argument, kind))
+        places = sorted(matching(argument)) if kind == "pattern" else [Path(argument)]
+        inside = dict.fromkeys(walk(*places, others=True))
         pictures = scan_files(inside, "image").files
         if not pictures:
             suffixes = ", ".join(readable_suffixes("image"))
@@ -76,17 +77,6 @@ def _kind_of(argument: str) -> str:
     if there == "no file" and argument.endswith(os.sep):
         raise ImageError(f"there is no folder {argument}: pass an image file or a folder")
     return "file"
-
-
-def _inside(argument: str, kind: str) -> Iterable[Path]:
-    if kind == "folder":
-        yield from walk(Path(argument))
-        return
-    for path in sorted(map(Path, glob.glob(argument, recursive=True))):
-        if is_regular(path):
-            yield path
-        else:
-            yield from walk(path)
 
 
 def read_image(path: str | Path) -> Image.Image:

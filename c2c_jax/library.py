@@ -31,10 +31,9 @@ from c2c_jax.io.console import printable
 from c2c_jax.io.files import is_regular, is_there, path_of, sha256_of, text_of
 from c2c_jax.io.json import parse_json
 from c2c_jax.retrieval import top_k
-from c2c_jax.sounds import SOUND_SUFFIXES, sound_files
+from c2c_jax.sounds import INDEX, SOUND_SUFFIXES, sound_files
 from c2c_jax.spaces import Space, SpaceId
 
-FOLDER = ".c2c-index"  # of a library's indexes, one for each CLAP
 FORMAT = 1
 DTYPES = ("float16", "float32")  # of the vectors: the first that holds them all
 CHUNK_ROWS = 4096
@@ -217,7 +216,7 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
     paths = sound_files(folder)
     if not paths:
         raise SoundError(f"folder {folder} contains no sound: expected files ending in {', '.join(SOUND_SUFFIXES)}")
-    own, holder = folder / FOLDER, index
+    own, holder = folder / INDEX, index
     if holder is None:
         holder = own if os.access(folder, os.W_OK) else _cache_of(folder)
     sweep(holder, own)
@@ -255,7 +254,7 @@ def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float[np.ndarray, "
     array, checksums = manifest.array(place), manifest.checksums
     if not len(checksums.sounds) == len(checksums.captions) == array.chunks:
         raise StoreError(f"{place / 'manifest.json'} is damaged (expected one checksum per chunk); {ADVICE}")
-    array.check()
+    array.check_files()
     vectors_NE, heard = np.empty(array.shape, array.dtype), []
     for chunk, (of_sounds, of_texts) in enumerate(zip(checksums.sounds, checksums.captions, strict=True)):
         rows = array.rows_of(chunk)

@@ -31,7 +31,7 @@ BLOCK_FRAMES = 128  # transformed at once: an hour of sound needs little memory,
 MAX_SAMPLES = 2**24  # of what a tower takes at once: 5 minutes at 48 kHz
 MAX_FRAMES = 2**15
 MAX_FILTERS = 2**21  # numbers in the mel filters, and in those of a resampler
-Rate = Annotated[int, Meta(ge=1000, le=1_000_000)]
+Rate = Annotated[int, Meta(ge=100, le=1_000_000)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from c2c_jax.io.containers import BrokenSoundError, Layout
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.formats import readable_suffixes, scan
 
+INDEX = ".c2c-index"  # in a folder of sounds: what searches know of them, one for each CLAP
 SOUND_SUFFIXES = readable_suffixes("sound")
 MIN_SECONDS = 0.05  # a shorter sound is a click: repeated to the length that an encoder takes, it is another sound
 # What is read of one sound, at most: mono samples of 256 MiB at most, however little the file takes on the disk.

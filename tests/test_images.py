@@ -299,7 +299,7 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path):
 
 
 def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_path):
-    """In folders inside and behind links too, in order; hidden files, pipes and spectrograms of ours not named."""
+    """In folders inside and behind links too, in order; hidden files and spectrograms of ours not named."""
     inside, outside = tmp_path / "photos", tmp_path / "real"
     (inside / "deep").mkdir(parents=True)
     outside.mkdir()
@@ -319,12 +319,33 @@ def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_p
     found = find_pictures([str(inside), str(inside / "*.png"), str(inside)], reported.append)
     expected = sorted([*names, "linked/m.gif", "linked/no_suffix", "p.heic", "deep/q.HEIC", "notes.txt"])
     assert [str(path.relative_to(inside)) for path in found] == sorted(expected, key=lambda name: inside / name)
-    assert reported == ["1 file skipped, not images of a supported format: 1 .dng"]
+    assert reported == ["2 files skipped, not images of a supported format: 1 named pipe, 1 .dng"]
     (inside / "r.heic").write_bytes(bytes(4) + b"ftypheic")
     find_pictures([str(inside)], reported.append)
-    assert reported[1:] == ["2 files skipped, not images of a supported format: 1 .heic, 1 .dng"]
+    assert reported[1:] == ["3 files skipped, not images of a supported format: 1 named pipe, 1 .heic, 1 .dng"]
     find_pictures([str(inside / "deep")], reported.append)
     assert len(reported) == 2
+
+
+@pytest.mark.parametrize("name", ["", "/*", "/**"])
+def test_what_is_no_regular_file_is_counted(tmp_path, name):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "lost.png").symlink_to("nowhere")  # for its reader to refuse
+    (tmp_path / "lost").symlink_to("nowhere")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    reported: list[str] = []
+    found = find_pictures([f"{tmp_path}{name}"], reported.append)
+    assert found == [tmp_path / "a.png", tmp_path / "lost.png"]
+    assert reported == ["3 files skipped, not images of a supported format: 1 device, 1 link to nothing, 1 named pipe"]
+
+
+def test_a_pattern_over_looping_links_ends(tmp_path):
+    (tmp_path / "a.png").touch()
+    for name in ("one", "other"):
+        (tmp_path / name).symlink_to(tmp_path)
+    assert find_pictures([f"{tmp_path}/**/*.png"]) == [tmp_path / "a.png"]
+    assert find_pictures([f"{tmp_path}/**/*"]) == [tmp_path / "a.png", tmp_path / "one" / "a.png"]  # of a folder named
 
 
 def test_folders_and_patterns_without_pictures(tmp_path):

@@ -20,7 +20,7 @@ from c2c_jax.errors import (
     SoundError,
     StoreError,
 )
-from c2c_jax.io.files import found_at, is_regular, local_path
+from c2c_jax.io.files import found_at, is_regular, local_path, matching
 from c2c_jax.io.json import read_json_as
 
 _SOURCE = re.compile(r"(?:[\d.]+\*)?(?P<kind>tsv|txt|csv|jsonl):(?P<path>.+)")
@@ -94,4 +94,4 @@ def require_free(*places: Path | None) -> None:
 
 
 def _is_there(name: str | Path) -> bool:
-    return os.path.exists(name) or (glob.has_magic(str(name)) and any(glob.iglob(str(name), recursive=True)))
+    return os.path.exists(name) or (glob.has_magic(str(name)) and any(True for _ in matching(str(name))))

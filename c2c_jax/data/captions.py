@@ -18,6 +18,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from c2c_jax.data.conceptual_captions import TSV_FILES, ConceptualCaptions, missing_tsv, prepare
 from c2c_jax.data.rows import LeftOut, file_sha256, read_csv, read_jsonl, read_tsv, read_txt, texts_of
 from c2c_jax.errors import CaptionError, one_line
+from c2c_jax.io.files import matching
 from c2c_jax.miniworld.captions import STYLES, captions
 
 KNOWN = (
@@ -71,7 +72,7 @@ class Files(Source):
     def paths(self) -> list[Path]:
         if not glob.has_magic(self.path) or os.path.exists(self.path):
             return [Path(self.path)]
-        found = [Path(path) for path in sorted(glob.glob(self.path, recursive=True))]
+        found = sorted(matching(self.path), key=str)
         if not found:
             raise CaptionError(f"cannot read captions from {self.path}: no file has such a name")
         return found

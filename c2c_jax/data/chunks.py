@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,14 +84,26 @@ class ChunkedArray:
 
     def read(self, chunk: int, checksum: str) -> Float[np.ndarray, "n E"]:
         """The rows of a chunk. Raises StoreError where they are missing, or not those that the checksum is of."""
-        rows, expected = self.rows_of(chunk), f"chunk {chunk} of an array of vectors"
-        with open_regular(self.file(chunk), expected, StoreError, self.advice) as file:
-            if (size := os.fstat(file.fileno()).st_size) != self._chunk_bytes:
-                raise self._damaged(chunk, f"{size:,} bytes, expected {self._chunk_bytes:,}")
+        rows = self.rows_of(chunk)
+        with self._open(chunk) as file:
             content = file.read((rows.stop - rows.start) * self._row_bytes)
         if hashlib.sha256(content).hexdigest() != checksum:
             raise self._damaged(chunk, "checksum mismatch")
         return np.frombuffer(content, f"<f{np.dtype(self.dtype).itemsize}").reshape(-1, self.shape[1])
+
+    def check_files(self) -> None:
+        """As `check`, and raises StoreError where the file of a chunk is missing or of another size: asked before any
+        memory is taken by the number of rows, which a manifest may say to be any."""
+        self.check()
+        for chunk in range(self.chunks):
+            self._open(chunk).close()
+
+    def _open(self, chunk: int) -> BufferedReader:
+        file = open_regular(self.file(chunk), f"chunk {chunk} of an array of vectors", StoreError, self.advice)
+        if (size := os.fstat(file.fileno()).st_size) != self._chunk_bytes:
+            file.close()
+            raise self._damaged(chunk, f"{size:,} bytes, expected {self._chunk_bytes:,}")
+        return file
 
     def _damaged(self, chunk: int, why: str) -> StoreError:
         return StoreError(f"{self.path}: chunk {chunk} is damaged ({why}); {self.advice}")

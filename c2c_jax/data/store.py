@@ -21,7 +21,7 @@ from c2c_jax.data.chunks import MAX_CHUNK_ROWS, ChunkedArray, Dtype
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.files import found_at, is_there, open_regular
-from c2c_jax.io.json import read_json
+from c2c_jax.io.json import MAX_RECORD_BYTES, read_json_as
 from c2c_jax.spaces import SpaceId
 
 SIDES = ("source", "target")
@@ -104,16 +104,19 @@ class _Planned(Plan):
     captions_checksums: list[Sha256]
 
 
+class _Format(msgspec.Struct):
+    format: msgspec.Raw = msgspec.Raw(b"null")
+
+
 def read_record(kind: type[T], path: Path, format: int, advice: str) -> T:
     """A manifest or plan as a dataclass. Raises StoreError, `advice` at its end, where it is damaged or of another
     format."""
-    fields = read_json(path, StoreError, advice)
-    if fields.get("format") != format:
-        raise StoreError(f"{path} is of format {fields.get('format')!s:.20}, expected {format}; {advice}")
-    try:
-        return msgspec.convert(fields, kind)
-    except msgspec.ValidationError as cause:
-        raise StoreError(f"{path} is damaged ({cause}); {advice}") from None
+    found = read_json_as(_Format, path, StoreError, advice, MAX_RECORD_BYTES).format
+    if bytes(found) != str(format).encode():
+        raise StoreError(
+            f"{path} is of format {bytes(found)[:20].decode(errors='replace')}, expected {format}; {advice}"
+        )
+    return read_json_as(kind, path, StoreError, advice, MAX_RECORD_BYTES)
 
 
 def _plan_in(record: Plan, path: Path) -> Plan:
@@ -236,13 +239,18 @@ class Store:
         """The "source" or "target" array [N, E] as it lies on disk."""
         return self.plan.array(self.path, side)
 
+    def check_files(self) -> None:
+        """Raises StoreError where a chunk of vectors is missing or of another size, see `ChunkedArray.check_files`."""
+        for side in SIDES:
+            self.array(side).check_files()
+
     def read(self, side: str) -> Float[np.ndarray, "N E"]:
         """All rows of "source" or "target" [N, E] in memory, in the store's dtype, checked against the checksums.
 
         Raises StoreError naming the first chunk that is missing or damaged.
         """
         array = self.array(side)
-        array.check()
+        array.check_files()
         vectors_NE = np.empty(array.shape, array.dtype)
         for chunk, checksum in enumerate(self.checksums[side]):
             vectors_NE[array.rows_of(chunk)] = array.read(chunk, checksum)

@@ -57,7 +57,7 @@ def read_folder(folder: Path) -> tuple[list[Item], list[LeftOut], str, str]:
     Raises ManifestError for a list that cannot be read, and for a folder without any picture or sound.
     """
     bases = _bases(folder)
-    within = [list(walk(base)) for base in dict.fromkeys(bases)]
+    within = [list(walk(base, others=True)) for base in dict.fromkeys(bases)]
     pictures, sounds = scan_files(within[0], "image").files, scan_files(within[-1], "sound").files
     if not pictures and not sounds:
         raise ManifestError(

@@ -83,6 +83,7 @@ def look_up(asked: Asked, console: Console) -> Found:
     if asked.captions and Store.exists(Path(asked.captions)):
         store = Store.open(Path(asked.captions))
         require_spaces(store, bundle)
+        store.check_files()
         rows = trained.unseen_rows(store) if trained else None
         captions = _told(
             store.plan.rows if rows is None else len(rows), store.plan.rows, f"the store {store.path.name}"

@@ -22,6 +22,7 @@ from c2c_jax.io.places import require_file_place, require_folder_place
 FILES = ("metrics.json", "table.md", "table.tex", "vectors.npz")
 VECTORS = 1000  # of each kind, at most
 SHOWN = 10  # files that are named in table.md and on the terminal
+MAX_BYTES = 2**24  # of metrics.json: 100 for each clip that was left out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,7 +61,7 @@ class Written:
 def read_results(folder: Path, error: type[C2CError], advice: str) -> Written:
     """What `write` put into a folder's `metrics.json`. Raises `error`, `advice` at the end of its line, where there is
     none."""
-    return read_json_as(Written, folder / "metrics.json", error, advice)
+    return read_json_as(Written, folder / "metrics.json", error, advice, MAX_BYTES)
 
 
 def write(results: Results, out: Path) -> list[Path]:

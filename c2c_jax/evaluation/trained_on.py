@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import StoreError
-from c2c_jax.io.files import is_regular, is_there
+from c2c_jax.io.files import is_regular, is_there, user_path
 from c2c_jax.io.json import read_json_as
 from c2c_jax.training.feed import split
 from c2c_jax.training.rows import RUN_STATE, RunState
@@ -101,6 +101,7 @@ def trained_on(run: Path, bundle: Bundle, store: Path | None = None) -> TrainedO
         raise StoreError(f"no store{'' if place is None else f' at {place}'}: {ADVICE}")
     found = Store.open(place)
     require_spaces(found, bundle)
+    found.check_files()
     rows = _rows(workdir) or found.plan.rows
     if rows > found.plan.rows:
         raise StoreError(f"{place} has {found.plan.rows:,} captions, the run saw {rows:,}: {ADVICE}")
@@ -132,7 +133,7 @@ def _recipe_of(bundle: Bundle) -> _Recipe | None:
 
 def _recorded(workdir: Path | None, recipe: _Recipe | None) -> Path | None:
     if recipe and recipe.data.store:
-        return Path(recipe.data.store)
+        return user_path(recipe.data.store)
     return workdir / "store" if workdir else None
 
 

@@ -28,7 +28,7 @@ from c2c_jax.generation.configs import Decoding, Denoising, NoiseLevels, Vocodin
 from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import DTYPES, LONGEST, Sampling
-from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
+from c2c_jax.io.json import read_json
 from c2c_jax.weights.folders import checkpoint_folder
 from c2c_jax.weights.tokenizers import read_tokenizer
 
@@ -126,7 +126,7 @@ class AudioLDM:
         self._hop_length = math.prod(vocoder.config.upsample_rates)
         try:
             self.device = torch.device(device)
-            torch.zeros(1, device=self.device)
+            torch.zeros(1, device=self.device).item()  # which the device "meta" has not
             if not offload:
                 for part in (unet, vae, vocoder):
                     part.to(self.device)
@@ -154,7 +154,7 @@ class AudioLDM:
             is_learned = read_config(Vocoding, folder / "vocoder").get("_class_name") != GriffinLim.__name__
             read_config(Denoising, folder / "unet")
             read_config(Decoding, folder / "vae")
-            noise_levels = read_json(folder / "scheduler/scheduler_config.json", max_bytes=MAX_CONFIG_BYTES)
+            noise_levels = read_json(folder / "scheduler/scheduler_config.json")
             build_scheduler("ddim", noise_levels)
             vocoder, vocoder_meta = load_model(SpeechT5HifiGan if is_learned else GriffinLim, folder / "vocoder", kept)
             unet, unet_meta = load_model(UNet2DConditionModel, folder / "unet", kept)

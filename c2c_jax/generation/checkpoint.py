@@ -18,7 +18,7 @@ from diffusers import ModelMixin
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from c2c_jax.errors import CheckpointError, one_line
-from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
+from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import fetch_again, open_torch, tensor_shapes
 from c2c_jax.weights.clap import text_sizes
 from c2c_jax.weights.folders import WEIGHT_FILES, digest_of, files_named
@@ -50,7 +50,7 @@ def check_layout(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError(f"there is no folder {folder}: download cvssp/audioldm-s-full-v2 and pass its folder")
     _require(folder, ["model_index.json", *CONFIGS], ["unet", "vae", "vocoder"])
-    kind = read_json(folder / "model_index.json", max_bytes=MAX_CONFIG_BYTES).get("_class_name")
+    kind = read_json(folder / "model_index.json").get("_class_name")
     if kind != "AudioLDMPipeline":
         raise CheckpointError(f"{folder}/model_index.json has _class_name {str(kind)[:60]}: expected AudioLDMPipeline")
 
@@ -73,7 +73,7 @@ def _require(folder: Path, files: list[str], weights_of: list[str]) -> None:
         raise CheckpointError(f"{folder} is an incomplete AudioLDM checkpoint: download {', '.join(missing)}")
     for name in files:
         if name.endswith("config.json"):
-            read_json(folder / name, max_bytes=MAX_CONFIG_BYTES)
+            read_json(folder / name)
 
 
 def digest(folder: Path) -> str:
@@ -86,7 +86,7 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     """One network, every tensor from the folder's files, and the same one on torch's "meta" device, where shapes can be
     tried out at no cost. Raises CheckpointError, before memory is taken, for a config that asks for more than the files
     hold, and for files that are damaged or of another model."""
-    content = read_json(folder / "config.json", max_bytes=MAX_CONFIG_BYTES)
+    content = read_json(folder / "config.json")
     is_diffusers = issubclass(kind, ModelMixin)
     files = files_named(folder, DIFFUSERS_FILES if is_diffusers else WEIGHT_FILES)
     files = [path for path in files if not path.name.endswith(".index.json")]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
+from c2c_jax.io.json import read_json
 
 Epsilon = Annotated[float, msgspec.Meta(gt=0, le=1e-2)]
 Scale = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
@@ -19,7 +19,7 @@ Kernel = Annotated[int, msgspec.Meta(ge=1, le=63)]
 
 def read_config(kind: type, folder: Path) -> dict[str, Any]:
     """The config.json of a part, its fields checked against a dataclass of this module. Raises CheckpointError."""
-    content = read_json(folder / "config.json", max_bytes=MAX_CONFIG_BYTES)
+    content = read_json(folder / "config.json")
     try:
         msgspec.convert(content, kind)
     except msgspec.ValidationError as error:

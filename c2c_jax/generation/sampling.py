@@ -9,7 +9,7 @@ import msgspec
 
 from c2c_jax.errors import CheckpointError, GenerationError
 from c2c_jax.io.files import is_there
-from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
+from c2c_jax.io.json import read_json
 
 # Of ddim the paper's; of the others the fewest that come as near to the end of endless steps (`bench/generate.py`).
 STEPS = {"dpm++": 35, "unipc": 25, "ddim": 200}
@@ -70,7 +70,7 @@ def own_sampling(folder: Path) -> dict[str, Any]:
     path = folder / SAMPLING_FILE
     if not is_there(path):
         return {}
-    settings = read_json(path, max_bytes=MAX_CONFIG_BYTES)
+    settings = read_json(path)
     known = {field.name for field in dataclasses.fields(_OwnSampling)}
     if foreign := sorted(set(settings) - known):
         raise CheckpointError(f"{path}: unknown {', '.join(foreign)[:200]}; known are {', '.join(sorted(known))}")

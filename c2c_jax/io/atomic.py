@@ -19,7 +19,7 @@ from pathlib import Path
 import filelock
 
 PREFIX = ".c2c-tmp-"
-LOCK = ".lock"
+LOCK = ".c2c-lock"
 REPLACED = ".replaced"  # inside a temporary folder: what was moved out of the target's place
 _AT_FDCWD = {"linux": -100, "darwin": -2}
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
@@ -65,7 +65,7 @@ def sweep(*folders: Path) -> None:
     """Removes the temporary folders and locks that dead processes left in `folders`, and puts back what they had moved
     away. Missing folders, and those that may not be written to, are passed over."""
     for folder in folders:
-        if (folder / LOCK).exists():
+        if _is_lock(folder / LOCK):
             with contextlib.suppress(filelock.Timeout, OSError), _locked(folder):
                 (folder / LOCK).unlink()
         with contextlib.suppress(OSError):
@@ -82,10 +82,12 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     """Holds `folder`, made where it is missing, against other processes that ask for it. A folder that is empty at the
     end is removed.
 
-    Raises BlockingIOError where another process holds it.
+    Raises BlockingIOError where another process holds it, FileExistsError where a file of the lock's name is none.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(folder / LOCK) and not _is_lock(folder / LOCK):
+        raise FileExistsError(errno.EEXIST, "is not a lock of c2c: move it away", str(folder / LOCK))
     lock = filelock.FileLock(folder / LOCK, blocking=False)
     try:
         lock.acquire()
@@ -126,6 +128,14 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
             except (filelock.Timeout, FileNotFoundError):  # swept by another process before it was locked
                 stack.pop_all().close()
         yield holder
+
+
+def _is_lock(path: Path) -> bool:
+    """Whether there is an empty regular file: into a lock nothing is written."""
+    with contextlib.suppress(OSError):
+        status = os.lstat(path)
+        return stat.S_ISREG(status.st_mode) and not status.st_size
+    return False
 
 
 @contextlib.contextmanager

@@ -1,11 +1,14 @@
 """Which files are read: regular ones alone, so that a pipe or a device never makes a reader wait for ever."""
 
+import contextlib
 import errno
+import fnmatch
+import glob
 import hashlib
 import os
 import stat
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -117,35 +120,75 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def walk(folder: Path, others: bool = False) -> Iterator[Path]:
-    """All regular files in a folder and the folders inside it, sorted by path. Links are followed, each folder is
+def walk(*folders: Path, others: bool = False) -> Iterator[Path]:
+    """All regular files in folders and the folders inside them, sorted by path. Links are followed, each folder is
     entered once, and names that begin with a dot are skipped. others: also what cannot be read: pipes, devices, links
-    to nothing, and folders that may not be entered."""
-    return (path for path in sorted(_walk(folder, set())) if others or is_regular(path))
+    to nothing, and folders that may not be entered. What is given and is no folder is taken as it is."""
+    found = (path for path, is_entered in _walk(folders) if not is_entered)
+    return (path for path in sorted(found) if others or is_regular(path))
 
 
-def _walk(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
-    try:
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in entered:
-            return
-        entered.add((status.st_dev, status.st_ino))
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:  # a folder that may not be read, or that went away
-        yield folder
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        path = folder / entry.name
+def matching(pattern: str) -> Iterator[Path]:
+    """What there is of a pattern's kind, as shells match it: `*`, `?` and `[…]` within a name, but not the dot that
+    hides one, `**` any number of folders, at the end all that `walk` finds in them. For each part of the pattern a
+    folder is entered once."""
+    first, *parts = Path(pattern).parts or ("",)
+    start, parts = (Path(first), parts) if os.path.isabs(first) else (Path(), [first, *parts])
+    places = [start]
+    for part in parts[:-1]:
+        places = list(_matching(places, part, is_last=False))
+    found = _matching(places, parts[-1], is_last=True) if parts else iter(places)
+    return filter(os.path.isdir, found) if pattern.endswith(os.sep) else found
+
+
+def _matching(places: Iterable[Path], part: str, is_last: bool) -> Iterator[Path]:
+    """The paths of one part of a pattern more."""
+    entered: set[tuple[int, int]] = set()
+    if part == "**":
+        yield from (path for path, is_entered in _walk(places) if is_entered != is_last)
+    elif glob.has_magic(part):
+        for place in places:
+            with contextlib.suppress(OSError):
+                for name, _ in _names_in(place, entered) or ():
+                    if fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith(".")):
+                        yield place / name
+    else:
+        yield from (place / part for place in places if os.path.lexists(place / part))
+
+
+def _walk(places: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
+    """Each path with whether it is a folder that was entered. Goes by name, so that a folder behind several names is
+    entered under the first."""
+    entered: set[tuple[int, int]] = set()
+    ahead = [(place, os.path.isdir(place)) for place in places][::-1]
+    while ahead:
+        path, is_folder = ahead.pop()
         try:
-            is_folder = entry.is_dir()
-        except OSError:  # a link to itself
-            is_folder = False
-        if is_folder:
-            yield from _walk(path, entered)
-        else:
-            yield path
+            names = _names_in(path, entered) if is_folder else None
+        except OSError:  # a folder that may not be read, or that went away
+            names, is_folder = None, False
+        if names is not None:
+            ahead += [(path / name, is_inner) for name, is_inner in reversed(names) if not name.startswith(".")]
+        if names is not None or not is_folder:
+            yield path, is_folder
+
+
+def _names_in(folder: Path, entered: set[tuple[int, int]]) -> list[tuple[str, bool]] | None:
+    """The names in a folder, sorted, each with whether it is a folder's; None where the folder was entered before.
+    Raises OSError."""
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in entered:
+        return None
+    entered.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as entries:
+        return sorted((entry.name, _is_folder(entry)) for entry in entries)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_link(path: Path) -> bool:

@@ -11,8 +11,9 @@ import msgspec
 from c2c_jax.errors import C2CError, CheckpointError
 from c2c_jax.io.files import open_regular
 
-MAX_BYTES = 2**28  # of a file: published tokenizers take up to 35 MB, a store's manifest 250 bytes for 4,096 captions
-MAX_CONFIG_BYTES = 2**22  # of a checkpoint's config.json and its like, of a few kB each
+# Of a file, unless its reader says otherwise. Python's objects take up to 24 times the bytes of their JSON.
+MAX_BYTES = 2**22
+MAX_RECORD_BYTES = 2**24  # of what is decoded straight into its type: 250 bytes for 4,096 captions of a store
 MAX_LINE_BYTES = 2**24  # of one line of a .jsonl file
 MAX_DEPTH = 64  # nested objects and arrays
 ADVICE = "fetch the file again"
@@ -47,7 +48,7 @@ def read_json_as(
     if len(content) > max_bytes:
         raise error(f"{path} is larger than {max_bytes:,} bytes; {advice}")
     try:
-        return parse_json(content, kind)
+        return parse_json(content, kind, is_large=max_bytes > MAX_BYTES)
     except ValueError as cause:
         raise error(f"{path} cannot be read as JSON ({cause}); {advice}") from None
 
@@ -69,12 +70,17 @@ def read_json_lines(
                 yield number, cause
 
 
-def parse_json(content: bytes | str, kind: type[T] | GenericAlias = Any) -> T:  # type: ignore[assignment]
+def parse_json(content: bytes | str, kind: type[T] | GenericAlias = Any, is_large: bool = False) -> T:  # type: ignore[assignment]
     """JSON as a dataclass or any other type that msgspec knows. Raises ValueError, in one line, for what is not JSON,
-    of other types or bounds, or nested deeper than MAX_DEPTH."""
+    of other types or bounds, or nested deeper than MAX_DEPTH.
+
+    is_large: it is decoded straight into its type, with no objects made of fields that this does not have. Fields of
+    any type are then bounded by Python's own depth."""
     if isinstance(content, bytes):
         content = content.removeprefix(codecs.BOM_UTF8)
     try:
+        if is_large:
+            return msgspec.json.decode(content, type=kind)
         plain = msgspec.json.decode(content)
         if _is_deeper(plain, MAX_DEPTH):
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")

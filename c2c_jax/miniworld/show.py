@@ -19,12 +19,13 @@ from PIL import Image, ImageDraw, ImageFont
 from c2c_jax.generation.sound import DEEPEST_DB, mel_spectrogram, write_sound
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
-from c2c_jax.io.files import is_regular, walk
+from c2c_jax.io.files import is_regular
 from c2c_jax.io.progress import phase
 from c2c_jax.miniworld.captions import STYLES
 from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
 from c2c_jax.miniworld.voices.event import SAMPLE_RATE
 from c2c_jax.miniworld.world import CELLS, SOURCES, Scene, is_held_out, scene_at
+from c2c_jax.sounds import INDEX
 
 STRIDE = 85  # scenes skipped between two that are looked at: with 288 it has no factor in common
 SCALE = 2  # of the pictures on the contact sheet
@@ -153,10 +154,13 @@ def export(out: Path, split: str, count: int, seed: int, style: str) -> Path:
 
 def is_export(folder: Path) -> bool:
     """Whether a folder is what `export` wrote, and no more but a search's index."""
-    if {path.name for path in folder.iterdir()} != {"pictures", "sounds", MANIFEST}:
+    if {path.name for path in folder.iterdir()} - {INDEX} != {"pictures", "sounds", MANIFEST}:
         return False
-    inside = [path for name in ("pictures", "sounds") for path in walk(folder / name)]
-    return is_regular(folder / MANIFEST) and all(EXPORTED.fullmatch(path.name) for path in inside)
+    sides = [folder / "pictures", folder / "sounds"]
+    if not (is_regular(folder / MANIFEST) and all(side.is_dir() for side in sides)):
+        return False
+    inside = [path for side in sides for path in side.iterdir() if path.name != INDEX]
+    return all(EXPORTED.fullmatch(path.name) and is_regular(path) for path in inside)
 
 
 def _exported(out: Path, split: str, count: int, seed: int, style: str) -> Iterator[tuple[str, str, str, str]]:

@@ -49,6 +49,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
     """
     check(config)
     check_rows(config, store)
+    store.check_files()
     mesh, B = data_mesh(), config.batch_size
     held_out, training = split(store.plan.rows, config.data.holdout, config.seed)
     spec = build_spec(config, store)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from flax import nnx
 
 from c2c_jax.errors import CheckpointError, one_line
-from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
+from c2c_jax.io.json import read_json
 from c2c_jax.weights import clap, clip
 from c2c_jax.weights.rules import Table
 
@@ -68,7 +68,7 @@ def read_config(folder: Path, name: str, only: Tower | None = None) -> Any:
     """
     if (folder / "model_index.json").is_file() and not (folder / "config.json").is_file():
         raise CheckpointError(f"{name} is a whole generator; its CLAP is {name}:text_encoder")
-    content = read_json(folder / "config.json", max_bytes=MAX_CONFIG_BYTES)
+    content = read_json(folder / "config.json")
     kind = content.get("model_type")
     if not isinstance(kind, str):
         raise CheckpointError(f"{name}: config.json says model_type {_shown(kind)}; expected {', '.join(TOWERS)}")

@@ -20,7 +20,7 @@ import safetensors.numpy
 from c2c_jax.config import Config
 from c2c_jax.errors import BundleError, one_line
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.json import MAX_CONFIG_BYTES, read_json
+from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import read_safetensors
 from c2c_jax.models.gap import Gap
 from c2c_jax.models.memory import Memory
@@ -146,7 +146,7 @@ def _read_config(folder: Path) -> _Config:
     path = folder / "config.json"
     if not path.is_file():
         raise BundleError(f"{folder} contains no translator bundle (no config.json); pass the `bundle` folder of a run")
-    content = read_json(path, BundleError, max_bytes=MAX_CONFIG_BYTES)
+    content = read_json(path, BundleError)
     if content.get("format") != FORMAT:
         raise BundleError(
             f"{folder} is a bundle of format {str(content.get('format'))[:20]}; this version reads format {FORMAT}"

@@ -16,6 +16,7 @@ from c2c_jax.miniworld.captions import captions
 from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
 from c2c_jax.miniworld.show import chosen, contact_sheet, render_page, shown_at
 from c2c_jax.miniworld.world import SOURCES, SPLITS, scene_at
+from c2c_jax.sounds import INDEX
 
 
 def test_show_writes_a_sheet_and_a_page(tmp_path, capsys):
@@ -79,6 +80,18 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path, capsys):
     (out / "pictures" / "mine.png").write_bytes(b"mine")
     assert main(export) == 2 and "exists and is not an earlier export" in capsys.readouterr().err
     assert (out / "pictures" / "mine.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["pictures/.mine", "sounds/mine/", "pictures/00009.png/", "sounds/.mine/"])
+def test_an_export_leaves_what_is_the_users_own(tmp_path, capsys, name):
+    export = ["miniworld", "export", "--out", str(tmp_path), "--count", "1"]
+    assert main(export) == 0
+    (tmp_path / "sounds" / INDEX).mkdir()  # a search's, which goes with the sounds
+    assert main(export) == 0 and not (tmp_path / "sounds" / INDEX).exists()
+    mine = tmp_path / name
+    mine.mkdir() if name.endswith("/") else mine.write_text("mine")
+    assert main(export) == 2 and "is there, and not an earlier export" in capsys.readouterr().err
+    assert mine.exists()
 
 
 def test_export(tmp_path, capsys):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 import zarr
 
 from c2c_jax.cli.main import main
+from c2c_jax.config import Config, DataConfig
 from c2c_jax.data.arrays import read_array, store_of_arrays
 from c2c_jax.data.chunks import ChunkedArray, stored_as
 from c2c_jax.data.store import Store
 from c2c_jax.errors import StoreError
 from c2c_jax.spaces import SpaceId
+from c2c_jax.training.loop import train
 from tests.cli.test_main import refused
 from tests.data.test_store import PLAN, TEXTS, begun, flip, vectors, write, written
 
@@ -57,6 +60,29 @@ def test_a_damaged_chunk_is_refused_by_every_reader(tmp_path, damage):
         assert "\n" not in str(caught.value)
     assert [(what, chunk) for what, chunk, _ in store.damage()] == [("source", 1)]
     np.testing.assert_array_equal(store.read_rows("source", np.array([9, 0])), vectors(6)[[9, 0]].astype(np.float16))
+
+
+def test_no_memory_is_taken_for_rows_that_are_not_there(tmp_path):
+    """A manifest of 8 billion rows, with a checksum for each of their chunks."""
+    store = written(tmp_path / "store")
+    rows, chunk_rows = 2**33, 2**20
+    checksums = {name: ["0" * 64] * (rows // chunk_rows) for name in store.checksums}
+    plan = dataclasses.replace(store.plan, rows=rows, chunk_rows=chunk_rows)
+    Store(store.path, plan, checksums).write_manifest()
+    hostile = Store.open(store.path)
+    hostile.describe_arrays()
+    config = Config(epochs=1, batch_size=64, data=DataConfig(holdout=64))
+    tracemalloc.start()
+    for read in (
+        lambda: hostile.read("source"),
+        lambda: train(config, hostile, tmp_path / "run"),
+        hostile.check_files,
+    ):
+        with pytest.raises(StoreError, match="chunk 0 .*; repair it with c2c embed --repair"):
+            read()
+    assert sum(1 for _ in hostile.damage()) == 3 * rows // chunk_rows
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)

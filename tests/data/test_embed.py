@@ -230,7 +230,7 @@ def test_two_passes_at_once(config, unbroken, tmp_path):
     with store_lock(out):
         with pytest.raises(StoreError, match="another process is writing the store .*: wait until it is done"):
             prepare_store(config, out)
-        assert [path.name for path in out.iterdir()] == [".lock"]
+        assert [path.name for path in out.iterdir()] == [".c2c-lock"]
     prepare_store(config, out)
     with store_lock(out):
         assert prepare_store(config, out).plan.rows == ROWS

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from c2c_jax.cli.places import require_captions
 from c2c_jax.data.captions import Files, open_sources
 from c2c_jax.errors import CaptionError
 from tests.data.test_captions import message_of, opened, texts_of, write
@@ -69,6 +70,16 @@ def test_glob_reads_files_by_name_and_tells_which(tmp_path):
     assert "no file has such a name" in message_of(f"txt:{tmp_path}/none-*.txt")
     write(tmp_path / "odd[1].txt", b"a name like a pattern\n")
     assert texts_of(f"txt:{tmp_path / 'odd[1].txt'}") == ["a name like a pattern"]
+
+
+def test_glob_over_looping_links_ends(tmp_path):
+    write(tmp_path / "a.txt", b"one\n")
+    for name in ("one", "other"):
+        (tmp_path / name).symlink_to(tmp_path)
+    assert texts_of(f"txt:{tmp_path}/**/*.txt") == ["one"]
+    require_captions(f"txt:{tmp_path}/**/a.txt")
+    with pytest.raises(CaptionError, match="cannot read captions from"):
+        require_captions(f"txt:{tmp_path}/**/b.txt")
 
 
 def test_spec_of_several_sources_with_weights():

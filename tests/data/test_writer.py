@@ -170,7 +170,7 @@ def test_one_writer_at_a_time(made, tmp_path):
         make(tmp_path / "store")
     assert not (tmp_path / "store").exists()
     copy = Path(shutil.copytree(made, tmp_path / "copy"))
-    (copy / ".lock").touch()  # of a process that was killed
+    (copy / ".c2c-lock").touch()  # of a process that was killed
     with store_lock(copy):
         make(copy)  # is finished: nobody has to write
     assert contents(copy) == contents(made)

@@ -171,10 +171,13 @@ def test_linked_folders_are_followed_and_what_is_passed_over_is_counted(tmp_path
     data = lay(tmp_path / "data", "sounds/a.wav", "sounds/b.rf64", "sounds/c.m4a")
     (data / "images").symlink_to(real)
     (real / "loop").symlink_to(real)
+    os.mkfifo(real / "pipe")
+    (data / "sounds" / "lost").symlink_to("nowhere")
     pairs = read_pairs(data)
     assert sorted(item.image.name for item in pairs.items if item.image and item.audio) == ["a.png", "b.jfif"]
     assert pairs.counted().endswith(
-        "; 3 files skipped, not images or sounds of a supported format: 1 .heic, 1 .txt, 1 .m4a"
+        "; 5 files skipped, not images or sounds of a supported format: 1 .heic, 1 .txt, 1 named pipe, 1 .m4a, "
+        "1 link to nothing"
     )
 
 

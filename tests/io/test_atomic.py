@@ -1,5 +1,6 @@
 """Files and folders replaced whole or not at all: killed between any two steps, there is the old or the new one."""
 
+import contextlib
 import os
 import shutil
 import stat
@@ -107,3 +108,23 @@ def test_one_holder_at_a_time(tmp_path):
             pass
         assert (tmp_path / "new" / atomic.LOCK).exists()  # still held
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", [".lock", atomic.LOCK])
+def test_a_file_of_the_users_own_is_no_lock(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    sweep(tmp_path)
+    with contextlib.suppress(FileExistsError), exclusive_lock(tmp_path):
+        pass
+    with atomic_write(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+    assert contents(tmp_path) == {name: b"precious", "file": b"new"}
+
+
+def test_a_link_is_no_lock(tmp_path):
+    (tmp_path / "own").touch()
+    (tmp_path / atomic.LOCK).symlink_to("own")
+    sweep(tmp_path)
+    with pytest.raises(FileExistsError, match="not a lock"), exclusive_lock(tmp_path):
+        pass
+    assert (tmp_path / atomic.LOCK).is_symlink() and (tmp_path / "own").exists()

@@ -1,12 +1,16 @@
 """Regular files alone are read, and folders are walked once each."""
 
+import glob
+import inspect
 import os
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 
 from c2c_jax.errors import SoundError
-from c2c_jax.io.files import found_at, is_regular, open_regular, sha256_of, walk
+from c2c_jax.io.files import found_at, is_regular, matching, open_regular, sha256_of, walk
 
 
 @pytest.fixture
@@ -73,6 +77,45 @@ def test_a_walk_among_pipes_devices_and_links_to_nothing(places):
     assert [path.name for path in walk(places)] == ["file", "link"]
     others = [path.name for path in walk(places, others=True)]
     assert others == ["device", "file", "link", "loop", "lost", "pipe", "socket"]
+
+
+def test_a_walk_of_folders_nested_deeper_than_python_recurses(tmp_path):
+    deepest = tmp_path.joinpath(*["d"] * 200)
+    deepest.mkdir(parents=True)
+    (deepest / "a.wav").touch()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)
+    try:
+        assert list(walk(tmp_path)) == list(matching(f"{tmp_path}/**/*.wav")) == [deepest / "a.wav"]
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["*.wav", "*", "**", "**/*", "**/*.wav", "in/**/?.wav", "*/*.wav", "in*/", ".*", "in/[a-b].wav", "no/*", "**/in",
+     "in/../*.wav", "./*.wav", "**/deep/*.wav"],
+)  # fmt: skip
+def test_patterns_match_as_pythons_own_do(tmp_path, monkeypatch, pattern):
+    for name in ("b.wav", "in/a.wav", "in/deep/c.wav", "in/deep/d.txt", ".hidden.wav", ".folder/c.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "lost.wav").symlink_to("nowhere")
+    monkeypatch.chdir(tmp_path)
+    for start in ("", f"{tmp_path}/"):
+        expected = {Path(path) for path in glob.glob(start + pattern, recursive=True)}
+        if pattern == "**":  # files alone, in whatever folders
+            expected = {path for path in expected if not path.is_dir()}
+        assert sorted(matching(start + pattern)) == sorted(expected)
+
+
+def test_a_pattern_over_looping_links_enters_each_folder_once(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.wav").touch()
+    for name in ("one", "other"):
+        (tmp_path / "in" / name).symlink_to(tmp_path)
+    assert list(matching(f"{tmp_path}/**/*.wav")) == [tmp_path / "in" / "a.wav"]
+    assert list(matching(f"{tmp_path}/{'**/*/' * 40}*.wav")) and list(matching(f"{tmp_path}/{'*/' * 41}*.wav"))
 
 
 def test_a_walk_of_no_folder(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import tracemalloc
 from typing import Annotated
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from c2c_jax.errors import StoreError
 from c2c_jax.io import json as reader
-from c2c_jax.io.json import MAX_DEPTH, parse_json, read_json, read_json_as, read_json_lines
+from c2c_jax.io.json import MAX_DEPTH, MAX_RECORD_BYTES, parse_json, read_json, read_json_as, read_json_lines
 
 ADVICE = "make it again"
 
@@ -109,3 +110,30 @@ def test_only_regular_files(tmp_path):
             read_json(tmp_path / name, StoreError, ADVICE)
         with pytest.raises(StoreError, match=f"found {found}; {ADVICE}"):
             list(read_json_lines(tmp_path / name, Sizes, StoreError, ADVICE))
+
+
+@pytest.mark.parametrize("unit", [b"[],", b'"",', b'{"":0},'])
+def test_a_file_of_many_small_things_takes_little_memory(tmp_path, unit):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'{"others": [' + unit * (2**23 // len(unit)) + b"0]}")
+    tracemalloc.start()
+    with pytest.raises(StoreError, match="is larger than 4,194,304 bytes"):
+        read_json(path, StoreError, ADVICE)
+    with pytest.raises(StoreError, match=r"missing required field `depth`"):
+        read_json_as(Sizes, path, StoreError, ADVICE, MAX_RECORD_BYTES)
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
+
+
+def test_large_files_are_typed_and_bounded_too(tmp_path):
+    path = tmp_path / "a.json"
+    for content, why in (
+        (b'{"depth": 10}', "Expected `int` <= 9"),
+        (b'{"depth": 1, "names": ' + b"[" * 2**20, "Expected `str`"),
+        (b'{"depth": 1, "others": ' + b"[" * 2**20, "nested deeper"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(StoreError, match=why):
+            read_json_as(Sizes, path, StoreError, ADVICE, MAX_RECORD_BYTES)
+    path.write_bytes(b'\xef\xbb\xbf{"depth": 9, "names": ["a"], "others": [[[]]]}')
+    assert read_json_as(Sizes, path, StoreError, ADVICE, MAX_RECORD_BYTES) == Sizes(depth=9, names=["a"])

@@ -243,8 +243,8 @@ def test_planted_faults_of_verbs(tmp_path, monkeypatch, lines, blow, verdict):
 def test_what_differs(folder):
     expected = Unbroken(files={"old": X, "gone": X, "log": X}, loose=("log",), cpu=(), out="")
     (folder / "log").write_text("of another time")
-    (folder / ".lock").touch()
-    assert differences(expected, folder) == ["left over: .lock", "lost: gone", "not the same: old"]
+    (folder / ".c2c-lock").touch()
+    assert differences(expected, folder) == ["left over: .c2c-lock", "lost: gone", "not the same: old"]
 
 
 def test_finished_cases_are_not_run_again(tmp_path):

@@ -44,7 +44,7 @@ class Inputs:
     @property
     def lock(self) -> filelock.BaseFileLock:
         """Held while something is made. A lock that was taken before a fork cannot be taken after it."""
-        return self._locks.setdefault(os.getpid(), filelock.FileLock(self.folder / ".lock"))
+        return self._locks.setdefault(os.getpid(), filelock.FileLock(self.folder / ".c2c-lock"))
 
     def __getitem__(self, name: str) -> Path:
         path = self.folder / name
