@@ -60,6 +60,7 @@ def test_what_is_not_there_is_said_so(run, tmp_path, monkeypatch):
         (run, "holds no translator bundle"),
         (Path("~nosuchuser/run"), "there is no run"),
         (Path("a" * 300), "there is no run"),
+        *((Path(name), "there is no run .*: pass") for name in ("a--b/c", "a/b..", f"{'a' * 120}/b")),
     ):
         with pytest.raises(BundleError, match=told) as caught:
             bundle_folder(place)
