@@ -346,4 +346,5 @@ def test_one_flat_folder(tmp_path):
 def test_clip_names():
     assert clip_of("FwVYUHKoLtQ_000034") == clip_of("FwVYUHKoLtQ_34") == clip_of("FwVYUHKoLtQ_34000_44000")
     assert clip_of("a_b_c_d_e_f_7") == "a_b_c_d_e_f_000007"  # an id with underscores
+    assert clip_of(f"FwVYUHKoLtQ_{'9' * 5000}_1") == f"FwVYUHKoLtQ_{'9' * 5000}_1"  # no number that Python reads
     assert clip_of("1-100032-A-0") == "1-100032-A-0"

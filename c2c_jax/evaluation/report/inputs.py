@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -215,4 +216,5 @@ def _is_sound(row: Row) -> bool:
     """Whether a row can be shown: of a known task and direction, its figures numbers."""
     numbers = (row.value, row.n, *(bound for bound in (row.low, row.high) if bound is not None))
     is_named = row.task in TASKS and row.direction in (None, *DIRECTIONS)
-    return is_named and all(math.isfinite(x) for x in numbers)
+    is_ranked = not row.metric.startswith("recall@") or re.fullmatch("recall@[0-9]{1,9}", row.metric)
+    return bool(is_named and is_ranked) and all(math.isfinite(x) for x in numbers)

@@ -240,6 +240,7 @@ def changed(evaluated: Path, **fields) -> str:
         ("metrics.json", {"value": "high"}, "`$.rows[0].value`"),
         ("metrics.json", {"n": None}, "`$.rows[0].n`"),
         ("metrics.json", {"reference": ["x"]}, "`$.rows[0].reference`"),
+        ("metrics.json", {"metric": "recall@" + "9" * 5000}, "is not a row of c2c evaluate"),
         ("metrics.json", {"task": "smells"}, "is not a row of c2c evaluate"),
         ("metrics.json", {"bundle": {"metrics": "x"}}, "`$.bundle.metrics`"),
         ("metrics.json", {"bundle": {"metrics": {"step": 3}}}, "is the evaluation of another translator"),
