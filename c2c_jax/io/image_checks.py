@@ -208,7 +208,8 @@ def _check_boxes(file: BinaryIO) -> int | None:
     the picture may be bytes that are no box."""
     if _at(file, 0, 4) == b"\xff\x4f\xff\x51":
         return None
-    end, position, codestream_end, kinds = _length(file), 0, 0, set()
+    end, position, codestream_end = _length(file), 0, 0
+    kinds: set[bytes] = set()
     while position < end:
         is_whole = not kinds.isdisjoint(PIXEL_BOXES) and not kinds.isdisjoint(HEAD_BOXES)
         head = _at(file, position, min(16, end - position))
