@@ -7,6 +7,7 @@ once. Both use only the port and address that the user passed.
 
 import contextlib
 import errno
+import re
 import socket
 import struct
 import sys
@@ -97,7 +98,12 @@ def _join_cluster() -> None:
 def _address(coordinator: str) -> tuple[str, int]:
     host, _, port = coordinator.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+    try:
+        host.encode("idna")  # as sockets do
+        is_address = bool(host) and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 2**16
+    except UnicodeError:
+        is_address = False
+    if not is_address:
         raise ConfigError(f"--coordinator is {coordinator!r}: expected HOST:PORT, such as 10.0.0.1:1234")
     return host, int(port)
 

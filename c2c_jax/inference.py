@@ -18,7 +18,6 @@ from c2c_jax.generation.plan import (
     control_file,
     plan,
     require_embedding_place,
-    require_place,
     require_places,
 )
 from c2c_jax.generation.sampling import Sampling
@@ -378,7 +377,6 @@ def _sounds(
     asked: list[Wanted] = []
     controls = controls_of(subjects, generator)
     for one, vector_E, record, control in zip(subjects, vectors_BE, records, controls, strict=True):
-        require_place(one.out.parent)
         asked.append(Wanted(outs=(one.out,), vector_E=vector_E, about=record))
         asked += [control] if control else []
     with _bar(console) as bar:

@@ -23,7 +23,7 @@ READERS = {
     # Of sounds that are written here; others are read by the subclass in io/audio.py.
     "soundfile.SoundFile": {"generation/plan.py", "generation/sound.py"},
     "soundfile.read": set(),
-    "csv.reader": {"data/rows.py", "evaluation/csv_rows.py"},
+    "csv.reader": {"io/rows.py"},
 }
 
 

@@ -16,12 +16,13 @@ hosts: the same command on each, with --multihost, or --coordinator, --num-proce
 import argparse
 from pathlib import Path
 
-from c2c_jax.cli.places import require_checkpoints, require_free, require_path, require_store
+from c2c_jax.cli.places import require_checkpoints, require_path, require_store
 from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.cli.train import add_config_arguments, hosts_of
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
+from c2c_jax.io.places import require_folder_place
 from c2c_jax.io.progress import phase
 
 
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.out:
         raise ConfigError("--out FOLDER is missing: where the store goes")
     if args.from_arrays:
-        require_free(args.out)
+        require_folder_place(args.out, "--out")
         for path in args.from_arrays:
             require_path(path, "an array", StoreError)
         require_checkpoints(*(args.spaces or ()))
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")
     else:
         config = read_config(args.config, args.overrides)
-        require_free(args.out)
+        require_folder_place(args.out, "--out")
         require_sources(config)
         from c2c_jax.devices import devices_over_cores
 

@@ -24,7 +24,7 @@ from c2c_jax.cli.places import (
     require_store,
 )
 from c2c_jax.errors import ConfigError, ManifestError
-from c2c_jax.io.console import print_fields, stderr_console
+from c2c_jax.io.console import print_fields, stderr_console, stdout_console
 from c2c_jax.io.files import user_path
 
 MAX_RESAMPLES, MAX_SEED = 100_000, 2**63 - 1
@@ -91,8 +91,6 @@ def run(args: argparse.Namespace) -> None:
     if args.store:
         require_store(args.store)
     require_checkpoints(args.clip, args.clap)
-    from rich.console import Console
-
     from c2c_jax.evaluation.bootstrap import Bootstrap
     from c2c_jax.evaluation.lookup import Asked
     from c2c_jax.evaluation.results import require_results_place, told, write
@@ -111,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
     asked = Asked(**{name: getattr(args, name) for name in fields}, bootstrap=bootstrap)
     results = evaluate(asked, errors, kept=None if args.out else out)
     write(results, out)
-    shown = Console(highlight=False, markup=False, emoji=False)
+    shown = stdout_console()
     for table in tables(results.rows):
         if shown.is_terminal:
             show(table, shown)

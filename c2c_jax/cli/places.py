@@ -14,7 +14,6 @@ from c2c_jax.errors import (
     C2CError,
     CaptionError,
     CheckpointError,
-    ConfigError,
     ImageError,
     ManifestError,
     SoundError,
@@ -83,14 +82,6 @@ def require_store(path: Path) -> None:
     """Raises StoreError where no embedding store, finished or started, is at a path."""
     if not any(is_regular(path / name) for name in ("manifest.json", "plan.json")):
         raise StoreError(f"{path} is not an embedding store (found {found_at(path)}): pass a folder of c2c embed")
-
-
-def require_free(*places: Path | None) -> None:
-    """Raises ConfigError where a folder that is to be made, or one that it lies in, is a file."""
-    for place in places:
-        for path in (place, *place.parents) if place else ():
-            if path.exists() and not path.is_dir():
-                raise ConfigError(f"cannot create {place}: {path} is {found_at(path)}, not a folder; pass another path")
 
 
 def _is_there(name: str | Path) -> bool:

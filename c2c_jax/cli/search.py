@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR
 from c2c_jax.cli.places import require_bundle, require_checkpoints, require_folder, require_images
 from c2c_jax.errors import C2CError, ConfigError
-from c2c_jax.io.console import print_fields, printable, stderr_console
+from c2c_jax.io.console import print_fields, printable, stderr_console, stdout_console
 from c2c_jax.io.files import text_of, user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
@@ -92,10 +92,9 @@ def run(args: argparse.Namespace) -> None:
 
 def show(found: "Found") -> None:
     """Tables on a terminal, lines of tab-separated fields elsewhere."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = stdout_console()
     for hits in found.hits:
         if console.is_terminal:
             table = Table("score", "sound", title=printable(hits.query), title_justify="left")

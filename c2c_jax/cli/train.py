@@ -18,12 +18,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from c2c_jax.cli.places import require_free
 from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.errors import TrainingError
 from c2c_jax.hosts import joined
 from c2c_jax.io.atomic import exclusive_lock
 from c2c_jax.io.files import user_path
+from c2c_jax.io.places import require_folder_place
 
 EXIT_CODES = {int(signal.SIGTERM): 0}  # of schedulers that take the machine away: the run goes on when started again
 
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     workdir = args.workdir or default_workdir(args.config)
     config = read_config(args.config, args.overrides)
-    require_free(workdir)
+    require_folder_place(workdir, "--workdir")
     require_sources(config)
     with hosts_of(args):
         from c2c_jax.data.embed import prepare_store

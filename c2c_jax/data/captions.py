@@ -288,7 +288,9 @@ class Miniworld(Source):
     """`miniworld:[SPLIT:]COUNT[:STYLE]`: captions of the mini world, made as they are read. SPLIT: train unless given.
     STYLE: picture, sound or mixed; all three unless given."""
 
-    FORM = re.compile(r"miniworld:(?:(?P<split>train|validation|test):)?(?P<count>[1-9][0-9]*)(?::(?P<style>\w+))?")
+    FORM = re.compile(
+        r"miniworld:(?:(?P<split>train|validation|test):)?(?P<count>[1-9][0-9]{0,11})(?::(?P<style>\w+))?"
+    )
 
     def __init__(self, spec: str, weight: float | None = None):
         super().__init__(spec, weight)

@@ -5,41 +5,24 @@ to no row. What takes more than MAX_ROW_BYTES as a row or MAX_CAPTION_BYTES as a
 in memory as a whole.
 """
 
-import codecs
-import csv
 import dataclasses
 import hashlib
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from c2c_jax.errors import CaptionError
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.json import parse_json
+from c2c_jax.io.rows import Damage, csv_rows, other_than_utf8, raw_lines
 
 MAX_CAPTION_BYTES = 2**16
 MAX_ROW_BYTES = 2**20
-BLOCK_BYTES = 2**20  # read at a time
 
 LONG_ROW = f"row over {MAX_ROW_BYTES:,} bytes or field over 131,072 characters"
 UNMATCHED = "unbalanced quotes"
 LONG_CAPTION = f"caption longer than {MAX_CAPTION_BYTES:,} bytes"
-
-# What is not text in UTF-8, by its first bytes.
-_OTHERS = (
-    (codecs.BOM_UTF32_LE, "it is UTF-32; save it as UTF-8"),  # before UTF-16, whose mark it begins with
-    (codecs.BOM_UTF32_BE, "it is UTF-32; save it as UTF-8"),
-    (codecs.BOM_UTF16_LE, "it is UTF-16; save it as UTF-8"),
-    (codecs.BOM_UTF16_BE, "it is UTF-16; save it as UTF-8"),
-    (b"\x1f\x8b", "it is compressed by gzip; unpack it"),
-    (b"PK\x03\x04", "it is a zip archive or a spreadsheet; unpack it, or save it as text"),
-    (b"\xfd7zXZ\x00", "it is compressed by xz; unpack it"),
-    (b"\x28\xb5\x2f\xfd", "it is compressed by zstd; unpack it"),
-    (b"PAR1\x15", "it is a Parquet file; read it as a data set with hf:FOLDER:train:COLUMN"),
-)
-_END = re.compile(rb"\r\n?|\n")
 
 
 @dataclasses.dataclass
@@ -92,39 +75,27 @@ def read_csv(path: Path, column: str, left_out: LeftOut, of: str = "") -> Iterat
     `csv.field_size_limit()`, 131,072 characters; the lines behind its first are read anew: a stray quote loses no other
     row.
     """
+    index: int | None = None
     with _opened(path) as file:
-        lines = _CsvLines(file)
-        records = csv.reader(lines, strict=True)
-        header: list[str] | None = None
-        while True:
-            lines.start()
-            try:
-                record: list[str] | None = next(records, None)
-            except (csv.Error, _TooLong) as error:
-                is_long = isinstance(error, _TooLong) or "field limit" in str(error)
-                reason = LONG_ROW if is_long and len(lines.taken) == 1 else UNMATCHED
-                if header is None:
-                    raise CaptionError(f"{path} has no readable header row ({reason})") from None
-                left_out.add(reason, f"line {lines.taken[0][0]:,}{of}")
-                lines.again.extend(reversed(lines.taken[1:]))
-                continue
-            if record is None:
-                break
-            if header is None:
-                header = record
-                if header.count(column) != 1:
-                    found = ", ".join(header) or "none, the file is empty"
+        for line_number, record in csv_rows(file, MAX_ROW_BYTES):
+            where = f"line {line_number:,}{of}"
+            if isinstance(record, Damage):
+                reason = LONG_ROW if record == Damage.LONG else UNMATCHED
+                if index is None:
+                    raise CaptionError(f"{path} has no readable header row ({reason})")
+                left_out.add(reason, where)
+            elif index is None:
+                if record.count(column) != 1:
+                    found = ", ".join(record) or "none, the file is empty"
                     raise CaptionError(f"{path} must have exactly one column {column!r}; found {found:.500}")
-                index = header.index(column)
+                index = record.index(column)
+            elif not record:  # a blank line
                 continue
-            where = f"line {lines.taken[0][0]:,}{of}"
-            if not record:  # a blank line
-                continue
-            if index >= len(record):
+            elif index >= len(record):
                 left_out.add("too few columns", where)
             else:
                 yield from texts_of(record[index], left_out, where)
-    if header is None:
+    if index is None:
         raise CaptionError(f"{path} must have exactly one column {column!r}; the file is empty")
 
 
@@ -172,43 +143,17 @@ def _opened(path: Path) -> io.BufferedReader:
     file = open_regular(path, "a file of captions", CaptionError, "give a UTF-8 text file")
     head = file.read(4096)
     file.seek(0)
-    if kind := next((kind for mark, kind in _OTHERS if head.startswith(mark)), _utf_16_without_mark(head)):
+    if kind := other_than_utf8(head):
         file.close()
         raise CaptionError(f"cannot read captions from {path}: {kind}")
     return file  # type: ignore[return-value]
-
-
-def _utf_16_without_mark(head: bytes) -> str:
-    """Text in most languages has a zero in half of its bytes there, and never one in UTF-8."""
-    for start in (0, 1):
-        if len(head) > 3 and head[start::2].count(0) > len(head) // 8 and not head[1 - start :: 2].count(0):
-            return "it is UTF-16; save it as UTF-8"
-    return ""
-
-
-def _raw_lines(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a file without their ends. One longer than MAX_ROW_BYTES comes cut, yet longer than that."""
-    rest, is_first = b"", True
-    while block := file.read(BLOCK_BYTES):
-        if block.endswith(b"\r"):  # whose \n may be the next byte
-            block += file.read(1)
-        if is_first:
-            block, is_first = block.removeprefix(codecs.BOM_UTF8), False
-        first, *others = _END.split(block)
-        rest += first[: max(MAX_ROW_BYTES + 1 - len(rest), 0)]
-        if others:
-            yield rest
-            yield from others[:-1]
-            rest = others[-1]
-    if rest:
-        yield rest
 
 
 def _lines(path: Path, left_out: LeftOut, of: str) -> Iterator[tuple[int, str]]:
     """(number from 1, text) of each line that is UTF-8 and not too long, blank ones at the end of the file excepted."""
     with _opened(path) as file:
         first_blank = blank = 0
-        for line_number, line in enumerate(_raw_lines(file), start=1):
+        for line_number, line in enumerate(raw_lines(file, MAX_ROW_BYTES), start=1):
             if not line.strip():
                 first_blank, blank = first_blank if blank else line_number, blank + 1
                 continue
@@ -222,36 +167,3 @@ def _lines(path: Path, left_out: LeftOut, of: str) -> Iterator[tuple[int, str]]:
                 yield line_number, line.decode("utf-8")
             except UnicodeDecodeError:
                 left_out.add("not UTF-8", f"line {line_number:,}{of}")
-
-
-class _TooLong(Exception):
-    """A record that takes more than MAX_ROW_BYTES."""
-
-
-class _CsvLines:
-    """The lines of a CSV file for `csv.reader`. Bytes that are not UTF-8 become surrogates, which the field that holds
-    them is then skipped for.
-
-    taken: (number, line) of those that went into a record so far. again: lines to be given next, the last one first.
-    """
-
-    def __init__(self, file: BinaryIO):
-        self.numbered = enumerate(_raw_lines(file), start=1)
-        self.again: list[tuple[int, bytes]] = []
-        self.start()
-
-    def start(self) -> None:
-        """Begins a record."""
-        self.taken: list[tuple[int, bytes]] = []
-        self.bytes = 0
-
-    def __iter__(self) -> "_CsvLines":
-        return self
-
-    def __next__(self) -> str:
-        number, line = self.again.pop() if self.again else next(self.numbered)
-        self.taken.append((number, line))
-        self.bytes += len(line) + 1
-        if self.bytes > MAX_ROW_BYTES + 1:
-            raise _TooLong
-        return line.decode("utf-8", "surrogateescape") + "\n"

@@ -34,7 +34,7 @@ NAMED = {"meta/esc50.csv": ("filename", "category"), "metadata/UrbanSound8K.csv"
 CLIPS = ("vggsound.csv", "vggss_test.csv", "flickr_test.csv")
 ANNOTATIONS = ("testSet.txt", "Annotations.txt", "annotations.txt")
 MEDIA = re.compile(r"\.(mp4|wav|flac|mp3|jpg|png)$")
-_MILLISECONDS = re.compile(r"(.{11})_(\d+)_\d+")  # start and end, as audiosetdl names clips
+_MILLISECONDS = re.compile(r"(.{11})_(\d{1,12})_\d{1,12}")  # start and end, as audiosetdl names clips
 _SECONDS = re.compile(r"(.{11})_(\d{1,6})")  # the start, as VGGSound's authors name them
 _NUMBERED = re.compile(r"([A-Za-z][A-Za-z _-]*?)[ _-]?\d+")
 

@@ -15,7 +15,7 @@ from c2c_jax.evaluation.rows import LeftOut, Missing, Row
 from c2c_jax.evaluation.tables import escaped, latex, markdown, tables
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import found_at
+from c2c_jax.io.files import found_at, sha256_of
 from c2c_jax.io.json import read_json_as
 from c2c_jax.io.places import require_file_place, require_folder_place
 
@@ -49,13 +49,14 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Written:
-    """What `metrics.json` holds; see `Results`."""
+    """What `metrics.json` holds; see `Results`. vectors_sha256: of `vectors.npz`; None: of an older version."""
 
     bundle: Judged
     settings: dict[str, Any]
     rows: list[Row]
     left_out: list[LeftOut]
     missing: list[Missing]
+    vectors_sha256: str | None = None
 
 
 def read_results(folder: Path, error: type[C2CError], advice: str) -> Written:
@@ -65,7 +66,7 @@ def read_results(folder: Path, error: type[C2CError], advice: str) -> Written:
 
 
 def write(results: Results, out: Path) -> list[Path]:
-    """Writes the four files into the folder `out`, each whole, and gives them.
+    """Writes the four files into the folder `out`, each whole, `metrics.json` last, and gives them.
 
     `vectors.npz` has unit float16 vectors, 1,000 of each kind at most: `source_text`, `target_text` and
     `translated_text`, whose row i is one caption, and `source_image`, `translated_image` and `target_audio`, whose row
@@ -79,22 +80,24 @@ def write(results: Results, out: Path) -> list[Path]:
         "missing": [dataclasses.asdict(one) for one in results.missing],
         "rows": [row.to_json() for row in results.rows],
     }
+    json.dumps(content, allow_nan=False)  # raises before a file is replaced
     found = tables(results.rows)
     notes = "".join(f"\n{escaped(line)}\n" for line in told(results))
-    texts = {
-        "metrics.json": json.dumps(content, indent=2, allow_nan=False) + "\n",
-        "table.md": "\n".join(map(markdown, found)) + notes,
-        "table.tex": "\n".join(map(latex, found)),
-    }
-    for name, text in texts.items():
-        with atomic_write(out / name) as beside:
-            beside.write_text(text, encoding="utf-8")
     with atomic_write(out / "vectors.npz") as beside:
         units: dict[str, Any] = {
             name: unit_rows(x_NE[:VECTORS]).astype(np.float16) for name, x_NE in results.vectors.items()
         }
         np.savez_compressed(beside, **units)
-    return [out / name for name in (*texts, "vectors.npz")]
+    content["vectors_sha256"] = sha256_of(out / "vectors.npz")
+    texts = {
+        "table.md": "\n".join(map(markdown, found)) + notes,
+        "table.tex": "\n".join(map(latex, found)),
+        "metrics.json": json.dumps(content, indent=2, allow_nan=False) + "\n",
+    }
+    for name, text in texts.items():
+        with atomic_write(out / name) as beside:
+            beside.write_text(text, encoding="utf-8")
+    return [out / name for name in FILES]
 
 
 def require_results_place(out: Path) -> None:

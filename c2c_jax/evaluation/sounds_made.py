@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from c2c_jax.errors import SoundError
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.frechet import ENOUGH, frechet_distance, frechet_infinite
 from c2c_jax.evaluation.gaps import unit_rows
@@ -71,11 +72,18 @@ def read_made(folder: Path, translator_sha256: str, dim: int, items: Sequence[It
             return True
         return False
 
+    def files_of(record: Record) -> Iterator[Path]:
+        for sound in record.content.sounds:
+            try:
+                yield record.require_file(sound)
+            except SoundError as error:
+                left_out.append(LeftOut(file=str(record.path.parent / sound.path), why=str(error)))
+
     def made(record: Record) -> Made:
         sounds, pictures = record.content.sounds, record.content.pictures
         named = by_name.get(path_of(pictures[0].path).name, []) if len(pictures) == 1 else []
         return Made(
-            files=tuple(record.path.parent / sound.path for sound in sounds),
+            files=tuple(files_of(record)),
             wanted_E=np.asarray(record.content.clap_vector, np.float32),
             item=named[0] if len(named) == 1 else None,
             ranked=len(sounds) if all(sound.clap_score is not None for sound in sounds) else 1,

@@ -37,13 +37,6 @@ class _Recipe:
     seed: int
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Rows:
-    """What of a run's rows.json says how many captions it drew the held-out ones from."""
-
-    rows: Count
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedOn:
     """held_out: rows that training did not see, of those that it drew them from. untrained: these, and rows that the

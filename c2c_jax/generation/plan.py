@@ -122,13 +122,3 @@ def numbered(out: Path, place: int) -> Path:
 def control_file(out: Path) -> Path:
     """Where the control of a sound goes: NAME.control.wav."""
     return out.with_name(f"{out.stem}.control{out.suffix}")
-
-
-def require_place(folder: Path) -> None:
-    """Makes a folder where it is missing. Raises ConfigError where files cannot be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made ({error.strerror}): pass another --out") from None
-    if not os.access(folder, os.W_OK):
-        raise ConfigError(f"{folder} is not writable: pass another --out")

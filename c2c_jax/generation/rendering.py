@@ -16,7 +16,7 @@ from c2c_jax.generation.ranking import Ranker
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.generation.sound import defects, draw_mel_spectrogram, write_sound
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.files import text_of
+from c2c_jax.io.files import sha256_of, text_of
 
 LIBRARIES = ("c2c_jax", "diffusers", "flax", "jax", "numpy", "torch", "transformers")
 
@@ -84,6 +84,7 @@ def _write(
     scores = ranker.scores(sounds_CS, generator.sample_rate, one.vector_E) if ranker else None
     order = np.arange(len(sounds_CS)) if scores is None else np.argsort(-scores, kind="stable")
     for out in one.outs:
+        out.with_suffix(".sound.json").unlink(missing_ok=True)  # it is not of the sounds that are written now
         written = []
         for place, candidate in enumerate(order):
             path, sound = numbered(out, place), sounds_CS[candidate]
@@ -95,6 +96,7 @@ def _write(
             written.append(
                 {
                     "file": text_of(Path(path.name)),
+                    "sha256": sha256_of(path),
                     "seed": sampling.seeds[candidate],
                     "clap_score": None if scores is None else float(scores[candidate]),
                     "peak": float(np.abs(sound).max()),

@@ -56,6 +56,8 @@ def read_npz(
                 for name in names:
                     if (info := there.get(f"{name}.npy")) is None:
                         continue
+                    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise ValueError(f"{name} is encrypted, or compressed in another way than numpy does")
                     with archive.open(info) as member:
                         size = _declared_bytes(member)
                     if size > info.file_size:

@@ -23,6 +23,8 @@ MAX_SCANS = 64  # of a JPEG: progressive ones have about 10
 SEQUENTIAL, PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)  # kinds of JPEG
 BLOCK = 2**17  # bytes that are read or inflated at once
 SLACK = 3  # bytes behind the end, with which some writers fill up to a multiple of four
+HEAD_BOXES, PIXEL_BOXES = {b"meta", b"moov", b"jp2h"}, {b"mdat", b"jp2c"}
+BOXES = HEAD_BOXES | PIXEL_BOXES | {b"ftyp", b"free", b"skip", b"uuid", b"moof", b"sidx", b"asoc", b"xml ", b"uinf"}
 DEFLATE = (8, 32946)  # TIFF's codes
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # of JPEG, that ends a scan
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
@@ -48,28 +50,35 @@ def check_header(file: BinaryIO) -> None:
     file.seek(0)
 
 
-def check_file(file: BinaryIO, image: ImageFile.ImageFile) -> None:
-    """Checks an opened image of Pillow's by its format. Raises ValueError, struct.error or zlib.error for a file that
-    is cut or damaged."""
-    position = file.tell()
+def check_file(file: BinaryIO, image: ImageFile.ImageFile) -> list[str]:
+    """Checks an opened image of Pillow's by its format; gives what is to be reported of one that is read all the same.
+    Raises ValueError, struct.error or zlib.error for a file that is cut or damaged."""
+    position, end, notes = file.tell(), None, []
     match image.format:
         case "PNG":
-            _check_png(file)
+            end = _check_png(file)
         case "GIF":
-            _check_gif(file)
+            if (end := _check_gif(file)) is None:
+                notes.append("lacks the mark of its end; it is read to where it ends")
         case "JPEG" | "MPO":
             _check_jpeg(file)
         case "TIFF":
             _check_tiff(file, cast(TiffImageFile, image))
         case "WEBP":
-            _check_end(file, 8 + int.from_bytes(_at(file, 4, 4), "little"))
+            end = 8 + int.from_bytes(_at(file, 4, 4), "little")
         case "BMP":
-            _check_bmp(file, image)
+            end = _bmp_end(file, image)
         case "PPM":
-            _check_netpbm(file, image)
+            end = _netpbm_end(file, image)
         case "AVIF" | "JPEG2000":
-            _check_boxes(file)
+            end = _check_boxes(file)
+    length = _length(file)
+    if end is not None and length < end:
+        raise ValueError(f"the file has {length:,} bytes, its header says {end:,}")
+    if end is not None and length > end + SLACK:
+        notes.append(f"has {length - end:,} bytes after its end; they are ignored")
     file.seek(position)
+    return notes
 
 
 def _at(file: BinaryIO, offset: int, size: int) -> bytes:
@@ -91,11 +100,6 @@ def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
 
 def _length(file: BinaryIO) -> int:
     return file.seek(0, io.SEEK_END)
-
-
-def _check_end(file: BinaryIO, expected: int) -> None:
-    if not expected <= _length(file) <= expected + SLACK:
-        raise ValueError(f"the file has {_length(file):,} bytes, its header says {expected:,}")
 
 
 class _Inflater:
@@ -122,7 +126,8 @@ class _Inflater:
             raise ValueError("it holds fewer pixels than its header says")
 
 
-def _check_png(file: BinaryIO) -> None:
+def _check_png(file: BinaryIO) -> int:
+    """Gives where it ends."""
     width, height, depth, colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", _at(file, 16, 13))
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 4)
     passes = _ADAM7 if is_interlaced else ((0, 0, 1, 1),)
@@ -142,6 +147,7 @@ def _check_png(file: BinaryIO) -> None:
         if checksum != int.from_bytes(_exactly(file, 4), "big"):
             raise ValueError(f"its chunk {kind!r} does not have the checksum that it should have")
     pixels.finish(size)
+    return file.tell()
 
 
 def _row_bytes(width: int, x: int, dx: int, bits: int) -> int:
@@ -149,7 +155,10 @@ def _row_bytes(width: int, x: int, dx: int, bits: int) -> int:
     return (-(-(width - x) // dx) * bits + 7) // 8 + 1
 
 
-def _check_gif(file: BinaryIO) -> None:
+def _check_gif(file: BinaryIO) -> int | None:
+    """Gives where it ends, None where the trailer is missing behind whole pictures, as in files that programs show."""
+    is_empty = True
+
     def skip_palette(flags: int) -> None:
         file.seek(3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0, io.SEEK_CUR)
 
@@ -158,7 +167,11 @@ def _check_gif(file: BinaryIO) -> None:
             file.seek(size, io.SEEK_CUR)
 
     skip_palette(_at(file, 0, 13)[10])
-    while (mark := _exactly(file, 1)) != b";":
+    while (mark := file.read(1)) != b";":
+        if not mark and is_empty:
+            raise ValueError("the file ends early")
+        if not mark:
+            return None
         if mark == b"!":
             file.seek(1, io.SEEK_CUR)
             skip_blocks()
@@ -166,44 +179,55 @@ def _check_gif(file: BinaryIO) -> None:
             skip_palette(_exactly(file, 9)[8])
             file.seek(1, io.SEEK_CUR)
             skip_blocks()
+            is_empty = False
+    return file.tell()
 
 
-def _check_bmp(file: BinaryIO, image: ImageFile.ImageFile) -> None:
+def _bmp_end(file: BinaryIO, image: ImageFile.ImageFile) -> int | None:
     """Many writers leave the file's size out or wrong: it is checked where it can be the right one."""
     declared = int.from_bytes(_at(file, 2, 4), "little")
     decoder, _, offset, arguments = image.tile[0]
     needed = offset + arguments[1] * image.height if decoder == "raw" else offset  # type: ignore[index, operator]
-    if declared >= needed and decoder == "raw" and _length(file) > declared + SLACK:
-        raise ValueError(f"the file has {_length(file):,} bytes, its header says {declared:,}")
+    return min(declared, _length(file)) if declared >= needed and decoder == "raw" else None
 
 
-def _check_netpbm(file: BinaryIO, image: ImageFile.ImageFile) -> None:
+def _netpbm_end(file: BinaryIO, image: ImageFile.ImageFile) -> int | None:
     """Behind the pixels may be another picture of the kind."""
     decoder, _, offset, arguments = image.tile[0]
     mode = arguments[0] if isinstance(arguments, tuple) else arguments
     bits = {"1;I": 1, "L": 8, "I;16B": 16, "RGB": 24}.get(str(mode))
     if decoder != "raw" or bits is None:
-        return
-    file.seek(offset + (image.width * bits + 7) // 8 * image.height)
+        return None
+    end = file.seek(offset + (image.width * bits + 7) // 8 * image.height)
     rest = file.read(BLOCK).lstrip()
-    if rest and not re.match(rb"P[1-7]", rest):
-        raise ValueError("more bytes follow its pixels than its header says")
+    return None if re.match(rb"P[1-7]", rest) else end
 
 
-def _check_boxes(file: BinaryIO) -> None:
-    """ISO base media boxes, one after the other to the end of the file; a JPEG 2000 codestream alone has none."""
+def _check_boxes(file: BinaryIO) -> int | None:
+    """ISO base media boxes, one after the other; a JPEG 2000 codestream alone has none. Gives where they end: behind
+    the picture may be bytes that are no box."""
     if _at(file, 0, 4) == b"\xff\x4f\xff\x51":
-        return
-    end, position = _length(file), 0
+        return None
+    end, position, codestream_end = _length(file), 0, 0
+    kinds: set[bytes] = set()
     while position < end:
-        size, _ = struct.unpack(">I4s", _at(file, position, 8))
+        is_whole = not kinds.isdisjoint(PIXEL_BOXES) and not kinds.isdisjoint(HEAD_BOXES)
+        head = _at(file, position, min(16, end - position))
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if size == 1:
-            size = int.from_bytes(_exactly(file, 8), "big")
-        if size == 0:  # up to the end
-            return
-        if size < 8 or position + size > end:
+            size = int.from_bytes(head[8:], "big")
+        if size == 0 and kind in BOXES:  # up to the end
+            return None
+        if size < 8 or len(head) < 8 or position + size > end:
+            is_ended = not codestream_end or _at(file, codestream_end - 2, 2) == b"\xff\xd9"
+            if is_whole and is_ended and kind not in BOXES:
+                return position
             raise ValueError("its boxes do not end where the file does")
         position += size
+        kinds.add(kind)
+        if kind == b"jp2c":
+            codestream_end = position
+    return None
 
 
 def _check_tiff(file: BinaryIO, image: TiffImageFile) -> None:

@@ -6,6 +6,7 @@ copied alone.
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ KINDS = ("linear", "linear2", "mlp", "mlp_layernorm", "mlp5", "transformer", "re
 FORMAT = 2  # of a bundle's config.json
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_DEPTH, MAX_WIDTH = 128, 2**16  # of what a config.json may ask for
+MAX_NESTED = 64  # objects and arrays of a config.json
 MAX_CONFIG_BYTES, MAX_HEADER_BYTES = 2**22, 2**24
 CAPTIONS_AT_ONCE = 16_384  # of a memory, whose cosines to a batch of pictures are there together
 
@@ -294,12 +296,29 @@ def _read_config(path: Path) -> dict[str, Any]:
         content = file.read(MAX_CONFIG_BYTES + 1)
     if len(content) > MAX_CONFIG_BYTES:
         raise ValueError(f"config.json is larger than {MAX_CONFIG_BYTES:,} bytes")
+    if _is_deep(content):
+        raise ValueError(f"config.json is nested deeper than {MAX_NESTED} levels")
     config = json.loads(content.decode("utf-8"))
     if not isinstance(config, dict) or not isinstance(config.get("translator"), dict):
         raise TypeError('config.json has no object "translator"')
     if config.get("format") != FORMAT:
         raise ValueError(f"its format is {config.get('format')!r:.20}, and this version reads {FORMAT}")
     return config
+
+
+def _is_deep(content: bytes) -> bool:
+    """Whether objects and arrays of a JSON text are nested deeper than MAX_NESTED."""
+    depth, in_text = 0, False
+    for mark in re.finditer(rb'\\.|["{}\[\]]', content, re.DOTALL):
+        if mark[0] == b'"':
+            in_text = not in_text
+        elif not in_text and mark[0] in (b"{", b"["):
+            depth += 1
+        elif not in_text and mark[0] in (b"}", b"]"):
+            depth -= 1
+        if depth > MAX_NESTED:
+            return True
+    return False
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:

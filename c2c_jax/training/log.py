@@ -123,7 +123,7 @@ class RunLog:
 
     def _not_finite(self, what: str, value: float) -> TrainingError:
         names = [path.name for path in (self.workdir / "checkpoints").iterdir()]
-        kept = sorted(int(name) for name in names if name.isdigit())
+        kept = sorted(int(name) for name in names if name.isdecimal())
         last = (
             f"the last good checkpoint is {self.workdir / 'checkpoints' / str(kept[-1])}" if kept else "none is saved"
         )

@@ -56,7 +56,7 @@ def run_name(run: Path) -> str:
 
 def _from_hub(name: str) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     def files(from_cache: bool) -> Path:
         paths = [huggingface_hub.hf_hub_download(name, one, local_files_only=from_cache) for one in BUNDLE_FILES]
@@ -64,6 +64,8 @@ def _from_hub(name: str) -> Path:
 
     try:
         return files(from_cache=True)
+    except HFValidationError:
+        raise BundleError(f"there is no run or translator bundle at {name}: {EXPECTED}") from None
     except LocalEntryNotFoundError:
         why = "HF_HUB_OFFLINE is set and the hub's cache does not hold it"
     if not huggingface_hub.is_offline_mode():

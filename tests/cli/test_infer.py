@@ -5,10 +5,8 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -279,17 +277,33 @@ def test_a_vector_needs_no_torch(bundle, pictures, tmp_path):
 
 
 def test_interrupted_runs_leave_whole_files(bundle, pictures, audioldm_folder):
-    """Ctrl-C once the first sound is there: it is whole, and no other file is left half."""
-    command = [
-        sys.executable, "infer.py", str(pictures), "--translator", str(bundle), "--audioldm", str(audioldm_folder),
-        "--steps", "200", "--seconds", "2", "--batch-size", "1",
+    """Ctrl-C while the second sound is made: the first is whole, and no other file is left half."""
+    arguments = [
+        "infer", str(pictures), "--translator", str(bundle), "--audioldm", str(audioldm_folder),
+        "--steps", "3", "--seconds", "2", "--batch-size", "1",
     ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline().strip() == str(pictures / "a.wav")
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode == 130 and err.strip().splitlines()[-1] == "c2c infer: interrupted"
+    program = f"""
+import os, signal
+from c2c_jax.cli.main import program
+from c2c_jax.generation.audioldm import AudioLDM
+
+generate, calls = AudioLDM.generate, []
+
+def interrupted(self, *inputs, on_step, **options):
+    calls.append(inputs)
+    def step():
+        on_step()
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+    return generate(self, *inputs, on_step=step, **options)
+
+AudioLDM.generate = interrupted
+program({arguments!r})
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    out, err = done.stdout, done.stderr
+    assert out.strip() == str(pictures / "a.wav")
+    assert done.returncode == 130 and err.strip().splitlines()[-1] == "c2c infer: interrupted"
     assert len(sound(pictures / "a.wav")) == 32_000
     left = {path.name for path in pictures.iterdir()} - {"a.png", "b.jpg", "c.png"}
     assert left == {"a.wav", "a.mel.png", "a.sound.json"}

@@ -17,7 +17,7 @@ from c2c_jax.cli.main import main
 from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.report.inputs import read_records
 from c2c_jax.generation.plan import plan
-from c2c_jax.io.files import path_of
+from c2c_jax.io.files import path_of, sha256_of
 from tests.cli.sounds import sound
 
 
@@ -189,6 +189,23 @@ def test_a_sound_of_the_users_own_stays(refused, infer, pictures):
     assert infer(pictures / "a.png")[0] == 0
     (pictures / "a.sound.json").unlink()  # as a run that was killed leaves it
     assert infer(pictures / "a.png")[0] == 0
+
+
+def test_a_run_over_an_earlier_one_that_is_stopped_leaves_no_old_record(infer, pictures, monkeypatch):
+    assert infer(pictures / "a.png")[0] == 0
+    (known,) = json.loads((pictures / "a.sound.json").read_text())["sounds"]
+    assert known["sha256"] == sha256_of(pictures / "a.wav")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("c2c_jax.generation.rendering.draw_mel_spectrogram", stop)
+        assert infer(pictures / "a.png", "--seed", "7")[0] == 130
+    assert sha256_of(pictures / "a.wav") != known["sha256"]
+    assert not (pictures / "a.sound.json").exists()
+    assert infer(pictures / "a.png")[0] == 0  # the sound is still known for one of ours
+    assert (pictures / "a.sound.json").exists()
 
 
 def test_a_picture_named_like_its_sound(refused, pictures):

@@ -307,3 +307,8 @@ def test_real_validation_split(tmp_path):
     mixture = Mixture([opened(f"tsv:{folder / VALIDATION}")], drop_duplicates=True)
     assert list(mixture) == list(dict.fromkeys(expected))
     assert mixture.duplicates == [len(expected) - len(set(expected))] == [290]
+
+
+def test_a_count_of_5000_digits():
+    with pytest.raises(CaptionError, match="write miniworld:"):
+        open_sources(f"miniworld:{'9' * 5000}")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from c2c_jax.data.rows import (
-    BLOCK_BYTES,
     LONG_CAPTION,
     LONG_ROW,
     MAX_CAPTION_BYTES,
@@ -20,6 +19,7 @@ from c2c_jax.data.rows import (
     read_txt,
 )
 from c2c_jax.errors import CaptionError
+from c2c_jax.io.rows import BLOCK_BYTES
 
 
 def rows_of(read, path, content: bytes, *field: str) -> tuple[list[str], dict[str, int], dict[str, str]]:

@@ -111,7 +111,7 @@ def test_a_row_that_cannot_be_read_takes_no_other_with_it(tmp_path):
     ]
     assert [(one.file, one.why) for one in pairs.left_out] == [
         ("pairs.csv, line 2", "a quote that is not closed"),
-        ("pairs.csv, line 4", "more than 65,536 characters"),
+        ("pairs.csv, line 4", "more than 65,536 bytes"),
         ("pairs.csv, line 5", "a NUL in it"),
     ]
 
@@ -133,10 +133,10 @@ def test_line_ends_of_all_kinds(tmp_path, end):
 @pytest.mark.parametrize(
     ("encoding", "message"),
     [
-        ("utf-16", "is in UTF-16: save it as CSV in UTF-8"),
-        ("utf-32", "is in UTF-32: save it as CSV in UTF-8"),
-        ("utf-16-le", "is in UTF-16 or not a text"),
-        ("utf-16-be", "is in UTF-16 or not a text"),
+        ("utf-16", "it is UTF-16; save it as UTF-8"),
+        ("utf-32", "it is UTF-32; save it as UTF-8"),
+        ("utf-16-le", "it is UTF-16; save it as UTF-8"),
+        ("utf-16-be", "it is UTF-16; save it as UTF-8"),
         ("latin-1", "byte 0xe9 in line 2; Latin-1 or Windows-1252"),
     ],
 )
@@ -349,4 +349,5 @@ def test_one_flat_folder(tmp_path):
 def test_clip_names():
     assert clip_of("FwVYUHKoLtQ_000034") == clip_of("FwVYUHKoLtQ_34") == clip_of("FwVYUHKoLtQ_34000_44000")
     assert clip_of("a_b_c_d_e_f_7") == "a_b_c_d_e_f_000007"  # an id with underscores
+    assert clip_of(f"FwVYUHKoLtQ_{'9' * 5000}_1") == f"FwVYUHKoLtQ_{'9' * 5000}_1"  # no number that Python reads
     assert clip_of("1-100032-A-0") == "1-100032-A-0"

@@ -1,6 +1,7 @@
 """Rows as tables and files: the contract of `metrics.json` and `vectors.npz`, escaping, numbers."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from c2c_jax.evaluation.results import (
 )
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
 from c2c_jax.evaluation.tables import latex, markdown, show, tables, tex_escaped
+from c2c_jax.io.files import sha256_of
+from tests.kills import killed_at_every_step
 
 ROWS = [
     Row(task="captions", method="translator", metric="recall@1", value=0.35449, low=0.325, high=0.3851, n=1000,
@@ -44,7 +47,7 @@ def test_metrics_json_is_as_agreed(tmp_path):
     paths = write(results(left_out=left_out, missing=missing), tmp_path / "out")
     assert [path.name for path in paths] == ["metrics.json", "table.md", "table.tex", "vectors.npz"]
     content = json.loads(paths[0].read_text())
-    assert list(content) == ["bundle", "spaces", "settings", "left_out", "missing", "rows"]
+    assert list(content) == ["bundle", "spaces", "settings", "left_out", "missing", "rows", "vectors_sha256"]
     assert content["left_out"] == [{"file": "a.wav", "why": "it is silent"}]
     assert content["missing"] == [{"what": "oracle", "why": "3 different pairs"}]
     assert content["rows"][0] == {
@@ -57,6 +60,23 @@ def test_metrics_json_is_as_agreed(tmp_path):
     }  # fmt: skip
     assert content["rows"][6]["reference"] == "the sounds of real_50%"
     assert [Row(**row) for row in content["rows"]] == ROWS
+
+
+def test_a_kill_between_the_files_is_seen(tmp_path):
+    """metrics.json is the last one, and has the checksum of the vectors that it was written with."""
+    out, digests = tmp_path / "out", set()
+
+    def restore():
+        shutil.rmtree(out, ignore_errors=True)
+        write(results(bundle=bundle), out)
+
+    bundle = {"spec": {}, "metrics": {}}
+    other = results(bundle=bundle, vectors={"source_text": -np.eye(4, dtype=np.float32)}, settings={"seed": 1})
+    for _ in killed_at_every_step(lambda: write(other, out), restore):
+        found = read_results(out, ReportError, "")
+        is_whole = found.vectors_sha256 == sha256_of(out / "vectors.npz")
+        digests.add((found.settings["seed"], is_whole))
+    assert digests == {(0, True), (0, False), (1, True)}
 
 
 def test_vectors_are_unit_half_precision_and_a_thousand_at_most(tmp_path):

@@ -9,6 +9,7 @@ from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.frechet import frechet_distance
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.sounds_made import Judge, made_rows, read_made
+from c2c_jax.io.files import sha256_of
 
 E = 4
 OURS = "0" * 64
@@ -72,6 +73,21 @@ def test_a_control_sound_counts_once(tmp_path):
     record(tmp_path, "e.control", vector=[0.0, 0, 1, 0], control="a cat meows")
     rows, _ = scored(read_made(tmp_path, OURS, E, []), vectors(1, 20))
     assert rows["control", "clap_score"].n == 3 and ("control", "fad_clap") in rows
+
+
+def test_a_sound_that_its_record_is_not_of_is_left_out(tmp_path):
+    """As where a run over an earlier one was stopped."""
+    record(tmp_path, "a", vector=[1, 0, 0, 0], seeds=(0, 1))
+    content = json.loads((tmp_path / "a.sound.json").read_text())
+    for sound in content["sounds"]:
+        (tmp_path / sound["file"]).write_bytes(b"as it was made")
+        sound["sha256"] = sha256_of(tmp_path / sound["file"])
+    (tmp_path / "a.sound.json").write_text(json.dumps(content))
+    (tmp_path / "a.1.wav").write_bytes(b"made later")
+    made = read_made(tmp_path, OURS, E, [])
+    assert made.files == [tmp_path / "a.0.wav"]
+    (left_out,) = made.left_out
+    assert left_out.file.endswith("a.1.wav") and "is not the sound that a.sound.json is of" in left_out.why
 
 
 def test_the_best_of_several_is_called_so(tmp_path):

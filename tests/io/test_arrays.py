@@ -51,6 +51,21 @@ def test_npz(tmp_path):
         read_npz(path, ("a",), 30, StoreError, "")
 
 
+@pytest.mark.parametrize("kind", ["encrypted", zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_npz_that_numpy_does_not_write(tmp_path, kind):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_STORED if kind == "encrypted" else kind) as archive:
+        archive.writestr("a.npy", npy("(0,)"))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    if kind == "encrypted":
+        content[6] |= 1
+        content[content.index(b"PK\1\2") + 8] |= 1
+    elif kind == zipfile.ZIP_LZMA:
+        content[40:48] = bytes(8)  # of its properties, over which Python's decoder raises an error of its own
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(StoreError, match="a is encrypted, or compressed in another way than numpy does"):
+        read_npz(tmp_path / "x.npz", ("a",), 10_000, StoreError, "take another")
+
+
 @pytest.mark.parametrize("member", [npy("(1000000000, 512)"), npy("(2, 2)", "|O"), b"none", b""])
 def test_npz_that_cannot_be_read(tmp_path, member):
     with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -71,8 +71,8 @@ FORMATS: dict[str, tuple[bytes, tuple[Callable[[bytes, random.Random], bytes], .
     "TIFF": (saved("TIFF"), CUTS),
     "LZW TIFF": (saved("TIFF", compression="tiff_lzw"), CUTS),
     "GIF": (saved("GIF"), CUTS),
-    "BMP": (saved("BMP"), LENGTHS),
-    "PPM": (saved("PPM"), LENGTHS),
+    "BMP": (saved("BMP"), CUTS),
+    "PPM": (saved("PPM"), CUTS),
     "WebP": (saved("WEBP"), CUTS),
     "AVIF": (saved("AVIF"), CUTS),
     "JPEG 2000": (saved("JPEG2000"), LENGTHS),
@@ -194,12 +194,40 @@ def test_animations_of_many_frames_are_read_by_their_first(tmp_path):
         assert read_image(tmp_path / kind).getcolors() == [(64, (0, 0, 0))]
 
 
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "PPM", "WEBP", "AVIF", "JPEG2000"])
+@pytest.mark.parametrize("more", [b"a dozen more", bytes(8), bytes(range(255, 155, -1))])
+def test_bytes_behind_the_end_are_reported(refusal, tmp_path, capsys, kind, more):
+    """The pixels are those of the whole file; of a file that is cut besides, nothing is read."""
+    whole, path, notes = saved(kind), tmp_path / "b", []
+    path.write_bytes(whole)
+    expected = np.asarray(read_image(path, notes.append))
+    assert not notes
+    path.write_bytes(whole + more)
+    np.testing.assert_array_equal(np.asarray(read_image(path, notes.append)), expected)
+    assert notes == [f"{path} has {len(more)} bytes after its end; they are ignored"]
+    read_image(path)
+    assert capsys.readouterr().err == f"note: {notes[0]}\n"
+    refusal(whole[: len(whole) // 2])
+
+
+def test_a_gif_without_its_trailer_is_read(refusal, tmp_path):
+    whole, notes = saved("GIF"), []
+    (tmp_path / "b").write_bytes(whole[:-1])
+
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "b", notes.append), Image.open(io.BytesIO(whole)).convert("RGB")
+    )
+    assert notes == [f"{tmp_path / 'b'} lacks the mark of its end; it is read to where it ends"]
+    refusal(whole[:-2])  # nor the end of its last block
+    refusal(whole[:13] + whole[13 : 13 + 3 * 2 ** (whole[10] % 8 + 1)])  # no picture at all
+
+
 def test_sizes_in_headers(refusal, tmp_path):
-    """Some bytes at the end are let pass: writers fill up to four, and leave a BMP's size out."""
+    """Some bytes at the end are not reported: writers fill up to four, and leave a BMP's size out."""
     for whole in (saved("BMP"), saved("WEBP"), saved("PPM")):
         (tmp_path / "b").write_bytes(whole + b"\n")
-        assert read_image(tmp_path / "b").size == (48, 36)
-        refusal(whole + bytes(range(1, 9)))
+        notes = []
+        assert read_image(tmp_path / "b", notes.append).size == (48, 36) and not notes
     content = bmp((1, 1), 24, bytes(4))
     (tmp_path / "b").write_bytes(content[:2] + bytes(4) + content[6:] + bytes(8))
     assert read_image(tmp_path / "b").size == (1, 1)

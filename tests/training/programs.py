@@ -52,6 +52,26 @@ def last_step(workdir: Path) -> int:
     return steps[-1] if steps else 0
 
 
+def signalling(command: list[str], step: int, number: signal.Signals) -> list[str]:
+    """A command of `train_command` that sends itself a signal as soon as it has logged `step`, however slow it is."""
+    program = f"""
+import os
+from c2c_jax.cli.main import program
+from c2c_jax.training.log import RunLog
+
+write = RunLog._write
+
+def written(self, *arguments, **options):
+    write(self, *arguments, **options)
+    if self.step == {step}:
+        os.kill(os.getpid(), {int(number)})
+
+RunLog._write = written
+program({["train", *command[2:]]!r})
+"""
+    return [command[0], "-c", program]
+
+
 def interrupt(process: subprocess.Popen, workdir: Path, step: int, number: signal.Signals) -> str:
     """Sends a signal once the run has logged `step`; gives its output."""
     while last_step(workdir) < step:

@@ -60,6 +60,7 @@ def test_what_is_not_there_is_said_so(run, tmp_path, monkeypatch):
         (run, "contains no translator bundle"),
         (Path("~nosuchuser/run"), "nosuchuser/run is neither a local run or bundle"),
         (Path("a" * 300), "is neither a local run or bundle"),
+        *((Path(name), "is neither a local run or bundle") for name in ("a--b/c", "a/b..", f"{'a' * 120}/b")),
     ):
         with pytest.raises(BundleError, match=told) as caught:
             bundle_folder(place)

@@ -123,7 +123,7 @@ def _heard(record: Record) -> Heard:
     first = record.content.sounds[0]
     return Heard(
         file=printable(first.path),
-        player=player(record.sound, record.content.sample_rate),
+        player=player(record.require_file(first), record.content.sample_rate),
         score=first.clap_score,
         seed=first.seed,
         defects=first.defects,

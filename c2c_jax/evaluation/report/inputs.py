@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.config import Config
-from c2c_jax.errors import ReportError
+from c2c_jax.errors import ReportError, SoundError
 from c2c_jax.evaluation.results import read_results
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, LeftOut, Missing, Row
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import found_at, is_there, path_of, walk
+from c2c_jax.io.files import found_at, is_regular, is_there, path_of, sha256_of, walk
 from c2c_jax.io.json import read_json, read_json_as
 from c2c_jax.publishing.names import without_places
 from c2c_jax.training.log import read_entries
@@ -65,12 +66,13 @@ class File:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordedSound:
-    """One candidate. file: its name, beside the record."""
+    """One candidate. file: its name, beside the record. sha256: of the file; None: of an older version."""
 
     file: str
     seed: int
     clap_score: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None
     defects: list[str]
+    sha256: str | None = None
 
     @property
     def path(self) -> Path:
@@ -112,6 +114,13 @@ class Record:
     def sound(self) -> Path:
         return self.path.parent / self.content.sounds[0].path
 
+    def require_file(self, sound: RecordedSound) -> Path:
+        """The file of one of its sounds. Raises SoundError where another sound is there."""
+        path = self.path.parent / sound.path
+        if sound.sha256 and is_regular(path) and sha256_of(path) != sound.sha256:
+            raise SoundError(f"{path} is not the sound that {self.path.name} is of: make the sound again")
+        return path
+
 
 def read_run(run: Path) -> Run:
     """Reads what a RUN argument names, see `bundle_folder`. Raises BundleError or CheckpointError where there is no
@@ -144,10 +153,13 @@ def read_evaluation(folder: Path, bundle: Bundle) -> Evaluation:
         raise ReportError(f"{folder} is the evaluation of another translator, or of another step of it: evaluate again")
     if wrong := next((row for row in written.rows if not _is_sound(row)), None):
         raise ReportError(f"{folder / 'metrics.json'}: {wrong} is not a row of c2c evaluate: {advice}")
+    vectors = _read_vectors(folder / "vectors.npz", advice)
+    if written.vectors_sha256 not in (None, sha256_of(folder / "vectors.npz")):
+        raise ReportError(f"{folder} holds vectors.npz of one evaluation and metrics.json of another: evaluate again")
     return Evaluation(
         settings=written.settings,
         rows=written.rows,
-        vectors=_read_vectors(folder / "vectors.npz", advice),
+        vectors=vectors,
         left_out=written.left_out,
         missing=written.missing,
     )
@@ -200,12 +212,9 @@ def _checked(path: Path) -> Record:
     return Record(path=path, content=content, raw=raw)
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
 def _is_sound(row: Row) -> bool:
     """Whether a row can be shown: of a known task and direction, its figures numbers."""
     numbers = (row.value, row.n, *(bound for bound in (row.low, row.high) if bound is not None))
     is_named = row.task in TASKS and row.direction in (None, *DIRECTIONS)
-    return is_named and all(math.isfinite(x) for x in numbers)
+    is_ranked = not row.metric.startswith("recall@") or re.fullmatch("recall@[0-9]{1,9}", row.metric)
+    return bool(is_named and is_ranked) and all(math.isfinite(x) for x in numbers)

@@ -1,6 +1,7 @@
 """The page as a file: what it says, what it leaves out, and what it refuses."""
 
 import html
+import io
 import json
 import re
 import shlex
@@ -170,7 +171,7 @@ def test_what_cannot_be_shown_is_named_and_the_rest_shown(run, copy, tmp_path):
     told = [str(error) for error in write_report(run, tmp_path / "report.html", sounds=copy)]
     for name, why in (
         ("c.sound.json", "cannot be read as JSON"),
-        ("a.wav", "cannot be read"),
+        ("a.wav", "is not the sound that a.sound.json is of"),
         ("<img src=x onerror=window.hurt=1>.png", "another picture"),
         ("d.control.sound.json", "without its picture's"),
     ):
@@ -211,6 +212,12 @@ def broken(folder: Path, name: str, content: str | bytes | None) -> Path:
     return folder
 
 
+def npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, source_text=np.eye(4, dtype=np.float16))
+    return file.getvalue()
+
+
 def changed(evaluated: Path, **fields) -> str:
     """The evaluation's metrics.json with the first row, or, by its name, the bundle, changed."""
     content = json.loads((evaluated / "metrics.json").read_text())
@@ -233,11 +240,13 @@ def changed(evaluated: Path, **fields) -> str:
         ("metrics.json", {"value": "high"}, "`$.rows[0].value`"),
         ("metrics.json", {"n": None}, "`$.rows[0].n`"),
         ("metrics.json", {"reference": ["x"]}, "`$.rows[0].reference`"),
+        ("metrics.json", {"metric": "recall@" + "9" * 5000}, "is not a row of c2c evaluate"),
         ("metrics.json", {"task": "smells"}, "is not a row of c2c evaluate"),
         ("metrics.json", {"bundle": {"metrics": "x"}}, "`$.bundle.metrics`"),
         ("metrics.json", {"bundle": {"metrics": {"step": 3}}}, "is the evaluation of another translator"),
         ("vectors.npz", None, "vectors.npz, found no file"),
         ("vectors.npz", "no vectors", "vectors.npz cannot be read as an .npz file"),
+        ("vectors.npz", npz(), "vectors.npz of one evaluation and metrics.json of another: evaluate again"),
     ],
 )
 def test_damaged_evaluations_are_refused(run, evaluated, tmp_path, name, content, told):
