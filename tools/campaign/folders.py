@@ -30,7 +30,7 @@ DEPTH = 1400  # folders in each other: more than Python's own limit, and a path 
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 NAMES = {
     "newline": b"a\nb", "tab": b"a\tb", "escape": b"\x1b[31mred\x07", "latin-1": b"caf\xe9", "long": b"x" * 245,
-    "dash": b"--out", "pattern": b"[a]*?", "prefix": b"file:%41", "wide": "犬 🐕".encode(),
+    "dash": b"--out", "brackets": b"[a]*?", "prefix": b"file:%41", "wide": "犬 🐕".encode(),
     "right-to-left": b"\xe2\x80\xaegnp",
 }  # fmt: skip
 
