@@ -1,5 +1,6 @@
 """A share of the campaign on the project as it is, and faults of every kind that it must find."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,25 +13,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.campaign import kills, verdicts
+from c2c_jax.io.console import printable
+from tools.campaign import folders, kills, streams, verdicts
 from tools.campaign.cases import Case, Context, Outcome, Record, evenly, run_cases, table
 from tools.campaign.mutations import in_words, shrunk
 from tools.campaign.process import Child, Ended, Limits, call
-from tools.campaign.readers import Reader
+from tools.campaign.readers import Reader, outline
 from tools.campaign.steps import counting, no_room_beyond, noted, stopping_before, torn_at, watch
-from tools.campaign.verbs import Unbroken, Verb, differences
+from tools.campaign.verbs import Unbroken, Verb, differences, snapshot
 from tools.campaign.verdicts import Change, judge, read
 
 ROOT = Path(__file__).parents[2]
 VERBS = ("arrays", "export", "world-text", "import")
 READERS = ("png", "jpg", "bmp", "wav", "flac", "ogg", "mp3", "txt", "csv", "jsonl", "pairs", "unfinished", "npy")
+FOLDERS = ("photos",)
 TIGHT = Limits(cpu=1, idle=1, memory=2**27)
 
 
 def test_a_share_of_the_campaign(tmp_path):
     """In a process of its own: its children must be forked before JAX starts."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    of = [flag for name in (*VERBS, *READERS) for flag in ("--of", name)]
+    of = [flag for name in (*VERBS, *READERS, *FOLDERS) for flag in ("--of", name)]
     command = [sys.executable, "-m", "tools.campaign", "all", "--folder", str(tmp_path), "--cases", "20", "--jobs", "1"]
     json_file = tmp_path / "records.json"
     ended = subprocess.run(
@@ -40,9 +43,9 @@ def test_a_share_of_the_campaign(tmp_path):
     records = json.loads(json_file.read_text())
     kinds = Counter(record["kind"] for record in records)
     assert kinds.pop("full disk") + kinds.pop("read-only") == 16  # of four verbs
-    assert kinds == {"kills": 20, "targeted": 20, "mutations": 20, "directed": 20}
+    assert kinds == {"kills": 20, "targeted": 20, "mutations": 20, "directed": 20, "folders": 20, "streams": 10}
     assert {record["verdict"] for record in records} <= {"same", "right", "refused", "reported", "undetectable"}
-    assert "| all |  | 96 |" in ended.stdout
+    assert "| all |  | 126 |" in ended.stdout
 
 
 def reader(probe, rule="checked", **more) -> Reader:
@@ -53,7 +56,8 @@ def verdict_of(tmp_path: Path, probe, rule="checked", strict=False, after=b"dama
     """Of a reader whose whole file holds `whole` and gives eight ones."""
     (tmp_path / "folder").mkdir()
     one = reader(probe, rule)
-    whole = Ended(code=0, out="", err="usual\n", cpu=0, grown=0, result={"values": np.ones(8)})
+    result = {"values": np.ones(8)} | ({"outline": outline([{"loss": 0.5, "phase": "a"}])} if rule == "values" else {})
+    whole = Ended(code=0, out="", err="usual\n", cpu=0, grown=0, result=result)
     ended = read(one, tmp_path / "folder", tmp_path / "log")
     return judge(one, whole, ended, tmp_path / "folder", Change(b"the whole", after, strict)).verdict
 
@@ -100,6 +104,11 @@ def short() -> dict:
     return {"values": np.ones(7)}
 
 
+def outlined(rows: list) -> dict:
+    """As a page's reader, of which the whole file has one row of a loss and a phase."""
+    return {"values": np.zeros(8), "outline": outline(rows)}
+
+
 def not_finite() -> dict:
     return {"values": np.full(8, np.nan)}
 
@@ -135,6 +144,11 @@ def test_planted_faults_of_readers(tmp_path, probe, expected):
         (swallowing, "end", b"the xxole", False, "undetectable"),
         (swallowing, "end", b"the wh", False, "wrong in silence"),
         (swallowing, "text", b"", False, "undetectable"),
+        (lambda: outlined([{"loss": 1.0, "phase": "b"}]), "values", b"", False, "undetectable"),
+        (lambda: outlined([{"loss": 1.0, "phase": "b"}]), "values", b"", True, "wrong in silence"),
+        (lambda: outlined([{"loss": 1.0}]), "values", b"", False, "wrong in silence"),
+        (lambda: outlined([{"loss": "1", "phase": "b"}]), "values", b"", False, "wrong in silence"),
+        (lambda: outlined([]), "values", b"", False, "wrong in silence"),
     ],
 )
 def test_what_nothing_in_a_file_could_show(tmp_path, probe, rule, after, strict, expected):
@@ -238,6 +252,73 @@ def test_planted_faults_of_verbs(tmp_path, monkeypatch, lines, blow, verdict):
         blow.number = signal.Signals(blow.number)
     outcome = struck(planted_verb(*lines), tmp_path, blow, {"a": X}, monkeypatch)
     assert outcome.verdict == verdict, outcome.what
+
+
+def printing(*lines: str):
+    return planted_verb("import sys", *lines)
+
+
+@pytest.mark.parametrize(
+    ("stream", "lines", "verdict"),
+    [
+        ("closed", ("sys.stdout and print('x')",), "same"),
+        ("closed", ("sys.stdout.write('x')",), "traceback"),
+        ("unread", ("print('x', flush=True)",), "traceback"),
+        ("unread", ("try: print('x', flush=True)", "except BrokenPipeError: import os; os._exit(141)"), "refused"),
+        ("full", ("print('x')",), "traceback"),
+        ("full", ("print('c2c planted: no room', file=sys.stderr); sys.exit(2)",), "refused"),
+        ("full", ("sys.exit(2)",), "traceback"),
+        ("full", ("pass",), "wrong in silence"),
+        ("ascii", ("print('x')",), "same"),
+        ("ascii", ("print('ü')",), "traceback"),
+        ("ascii", ("print('y')",), "not the same"),
+        ("terminal", ("assert sys.stdout.isatty() and sys.stdout.encoding == 'ascii'", "print('x' * 10**5)"), "same"),
+        ("terminal", ("print('ü')",), "traceback"),
+    ],
+)
+def test_planted_faults_of_streams(tmp_path, folder, stream, lines, verdict):
+    one = dataclasses.replace(printing(*lines), prints=True)
+    (ended,) = one.run(folder, tmp_path / "log", streams.STREAMS[stream][1])
+    known = Unbroken(files=snapshot(folder), loose=(), cpu=(), out="x\n")
+    outcome = streams.judged(one, stream, known, ended, folder)
+    assert outcome.verdict == verdict, outcome.what
+
+
+def looking(is_silent: bool):
+    """A reader of pictures that takes what is a file and can be read, and tells of the rest or not."""
+
+    def probe(argument: str = "photos") -> dict:
+        found = {}
+        for path in Path(argument).iterdir():
+            try:
+                if not path.is_file() or "\x1b" in path.name:
+                    raise OSError("it is not read")
+                found[printable(path.name)] = np.array([len(path.read_bytes())])
+            except OSError:
+                is_silent or print(f"passed over: {path.name}", file=sys.stderr)
+        return found
+
+    return probe
+
+
+@pytest.mark.parametrize(
+    ("key", "is_silent", "verdict"),
+    [
+        ("pipe", True, "wrong in silence"),
+        ("pipe", False, "reported"),
+        ("file", True, "wrong in silence"),  # root gives its rights up
+        ("up", True, "right"),
+        ("wide", True, "right"),
+        ("escape", True, "wrong in silence"),
+        ("escape", False, "escape"),
+    ],
+)
+def test_planted_faults_of_readers_of_folders(tmp_path, key, is_silent, verdict):
+    one = dataclasses.replace(reader(looking(is_silent)), name="photos", needs=("photos",))
+    odd = next(odd for odd in folders._odd_things(".png") if odd.key == key)
+    (tmp_path / "inputs/photos").mkdir(parents=True)
+    (tmp_path / "inputs/photos/a.png").write_text("a")
+    assert folders.tried(one, odd, Context(folder=tmp_path), tmp_path / "case").verdict == verdict
 
 
 def test_what_differs(folder):

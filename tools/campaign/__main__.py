@@ -5,6 +5,8 @@
     python -m tools.campaign disks
     python -m tools.campaign mutations --seed 0 --cases 2000
     python -m tools.campaign directed
+    python -m tools.campaign folders
+    python -m tools.campaign streams
     python -m tools.campaign all                       (all of these)
 
 Every case is recorded as it ends: a campaign that was stopped goes on when started again with the same --folder. At
@@ -19,11 +21,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tools.campaign.cases import Case, Context, Record, evenly, read_records, report, run_cases, table
 from tools.campaign.process import warm_up
 
-KINDS = ("kills", "targeted", "disks", "mutations", "directed")
+KINDS = ("kills", "targeted", "disks", "mutations", "directed", "folders", "streams")
 CASES = {"kills": 200, "mutations": 2000, "directed": 800}
 EVERY_SECONDS = 10  # a line of progress
 
@@ -65,12 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def cases_of(kind: str, args: argparse.Namespace, context: Context) -> list[Case]:
     """The cases of a kind, in order."""
-    from tools.campaign import disks, kills, mutations
+    from tools.campaign import disks, folders, kills, mutations, streams
+    from tools.campaign.folders import FOLDERS
     from tools.campaign.readers import READERS
+    from tools.campaign.streams import STREAMED
     from tools.campaign.verbs import VERBS
 
     count = args.cases or CASES.get(kind, 10**9)
-    known = READERS if kind in ("mutations", "directed") else VERBS
+    of_kind: dict[str, dict[str, Any]] = {
+        "mutations": READERS, "directed": READERS, "folders": FOLDERS, "streams": STREAMED,
+    }  # fmt: skip
+    known = of_kind.get(kind, VERBS)
     names = [name for name in known if not args.of or name in args.of]
     if not names:
         return []
@@ -82,6 +90,10 @@ def cases_of(kind: str, args: argparse.Namespace, context: Context) -> list[Case
         return evenly(disks.cases(context, names), count)
     if kind == "mutations":
         return mutations.random_cases(args.seed, count, names)
+    if kind == "folders":
+        return folders.cases(count, names)
+    if kind == "streams":
+        return streams.cases(count, names)
     return mutations.directed_cases(context, count, names)
 
 

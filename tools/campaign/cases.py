@@ -15,7 +15,8 @@ from typing import TypeVar
 from tools.campaign.inputs import Inputs
 
 OK = ("right", "refused", "reported", "undetectable", "same")
-FAILS = ("traceback", "hang", "memory", "wrong in silence", "mark", "lost", "left over", "not the same", "signal")
+FAILS = ("traceback", "hang", "memory", "wrong in silence", "mark", "lost", "left over", "not the same", "signal",
+         "escape")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

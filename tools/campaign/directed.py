@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ PAGE = b"<!DOCTYPE html>\n<html><head><title>404</title></head><body>Not found</
 DIGITS = "9" * 5000
 DEEP = 100_000
 LONG_LINE = 100 * 2**20
+QUOTES = (b'"\n' + b'""\n' * 22_000) * 8  # each line with a quote may end the row of the first
 # A field's new value in JSON; strict ones are of a type or size that no field here has.
 VALUES = {
     "null": "null", "list": "[]", "object": "{}", "text": '"x"', "true": "true", "minus": "-1", "zero": "0",
@@ -88,7 +90,7 @@ def _replaced() -> Iterator[tuple[str, str, Callable[[Path], object]]]:
     yield "pipe", "a named pipe", _placing(os.mkfifo)
     yield "device", "a link to /dev/zero", _placing(lambda path: path.symlink_to("/dev/zero"))
     yield "folder", "a folder", _placing(Path.mkdir)
-    yield "socket", "a socket", _placing(_socket)
+    yield "socket", "a socket", _placing(bind_socket)
     yield "dangling", "a link to nothing", _placing(lambda path: path.symlink_to("nowhere"))
     yield "loop", "a link to itself", _placing(lambda path: path.symlink_to(path.name))
 
@@ -101,10 +103,18 @@ def _texts(suffix: str) -> Iterator[tuple[str, str, Callable[[Path], object]]]:
     yield "long", "a line of 100 MiB", _changing(lambda data: data + b"x" * LONG_LINE + b"\n")
     yield "quote", "a stray quote", _changing(lambda data: data.replace(b"\n", b'\n"', 2))
     yield "nul", "with NULs", _changing(lambda data: data.replace(b"a", b"\0", 3))
+    if suffix in (".csv", ".txt"):
+        yield "quotes", "quotes that never close, over many lines", _changing(lambda data: data + QUOTES)
+        yield "digits", "integers of 5,000 digits", _numbers(DIGITS)
+        yield "times", "start and end as integers of 5,000 digits", _numbers(f"{DIGITS}_{DIGITS}")
     if suffix == ".jsonl":
         yield "deep", "a line nested deeply", _changing(lambda data: data + b'{"a":' * DEEP + b"\n")
         yield "digits", "an integer of 5,000 digits", _changing(lambda data: data + f'{{"step": {DIGITS}}}\n'.encode())
         yield "root", "a line that is null", _changing(lambda data: data + b"null\n5\n[]\n")
+
+
+def _numbers(value: str) -> Callable[[Path], object]:
+    return _changing(lambda data: re.sub(rb"(?<![\w.-])\d+(?![\w.-])", value.encode(), data, count=3))
 
 
 def _writing(content: bytes) -> Callable[[Path], object]:
@@ -123,7 +133,7 @@ def _placing(make: Callable[[Path], Any]) -> Callable[[Path], object]:
     return apply
 
 
-def _socket(path: Path) -> None:
+def bind_socket(path: Path) -> None:
     here = os.getcwd()
     os.chdir(path.parent)  # the name of a socket may have 108 bytes
     try:

@@ -1,8 +1,10 @@
 """Files that lie, unfold or run code: built for the kind of file whose place they take."""
 
+import functools
 import io
 import json
 import pickle
+import re
 import struct
 import zipfile
 import zlib
@@ -163,6 +165,32 @@ def _npzs() -> Iterator[Attack]:
     objects = io.BytesIO()
     np.lib.format.write_array_header_1_0(objects, {"descr": "|O", "fortran_order": False, "shape": (1,)})
     yield "objects", "Python objects that run code", packed(objects.getvalue() + pickle.dumps([Payload()]), 0)
+    yield "encrypted", "members that need a password", _encrypted
+    for key, method in (("lzma", zipfile.ZIP_LZMA), ("bzip2", zipfile.ZIP_BZIP2)):
+        yield key, f"members packed by {key}", functools.partial(_repacked, method=method)
+        yield f"{key}-damaged", f"members packed by {key}, damaged", functools.partial(_repacked, method=method, lost=9)
+
+
+def _encrypted(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        for found in re.finditer(re.escape(mark), bytes(data)):
+            data[found.start() + place] |= 1
+    path.write_bytes(bytes(data))
+
+
+def _repacked(path: Path, method: int, lost: int = 0) -> None:
+    """lost: bytes of each member that are damaged."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        starts = [info.header_offset + 30 + len(info.filename) for info in archive.infolist()]
+    data = bytearray(path.read_bytes())
+    for start in starts:
+        data[start + 9 : start + 9 + lost] = b"\xff" * lost
+    path.write_bytes(bytes(data))
 
 
 def _tensors() -> Iterator[Attack]:
@@ -256,5 +284,5 @@ def _outside(path: Path) -> None:
 
 KINDS: dict[str, Callable[[], Iterator[Attack]]] = {
     ".png": _pngs, ".jpg": _jpegs, ".bmp": _bmps, ".gif": _gifs, ".wav": _wavs, ".flac": _flacs, ".npy": _npys,
-    ".npz": _npzs, ".safetensors": _tensors, ".bin": _pickles, ".pt": _pickles,
+    ".npz": _npzs, ".safetensors": _tensors, ".bin": _pickles, ".pt": _pickles, ".ckpt": _pickles,
 }  # fmt: skip

@@ -163,6 +163,81 @@ def _sounds(inputs: Inputs, place: Path) -> None:
 _KINDS = (("weight", 2), ("bias", 1))
 
 
+def _laion(name: str, prefix: str) -> Callable[[Inputs, Path], None]:
+    """A tiny CLAP in a file of laion_clap's, its tokenizer beside it, in a folder of the file's suffix."""
+
+    def make(inputs: Inputs, place: Path) -> None:
+        folder = place / Path(name).suffix[1:]
+        (folder / "tokenizer").mkdir(parents=True)
+        vocabulary = json.loads((EMBEDDED / "clap/config.json").read_text())["text_config"]["vocab_size"]
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy2(EMBEDDED / "clap" / file, folder / "tokenizer" / file)
+
+        def write() -> None:
+            from tests.weights.laion import build_clap, write_laion
+
+            write_laion(Path(name), build_clap(vocabulary), prefix)
+
+        if (ended := call(write, inputs.folder / ".log", folder, BUILDING)).code:
+            raise RuntimeError(f"{name} could not be made: {ended.err}")
+
+    return make
+
+
+# Data sets: list and its content → the files that lie beside it.
+LISTS = {
+    "vggsound": ("vggsound.csv", "".join(f"clipnumber{n},{n},dog barking,test\n" for n in range(8)),
+                 [f"{side}/clipnumber{n}_{n:06}.{kind}" for n in range(8) for side, kind in
+                  (("frames", "jpg"), ("audio", "wav"))]),
+    "esc50": ("meta/esc50.csv", "filename,fold,target,category,esc10,src_file,take\n"
+              + "".join(f"1-{n}-A-{n}.wav,1,{n},{'dog' if n % 2 else 'pouring_water'},True,{n},A\n" for n in range(8)),
+              [f"audio/1-{n}-A-{n}.wav" for n in range(8)]),
+    "ave": ("testSet.txt", "".join(f"Church bell&clipnumber{n}&good&{n}&10\n" for n in range(8)),
+            [f"clipnumber{n}.{kind}" for n in range(8) for kind in ("jpg", "wav")]),
+}  # fmt: skip
+
+
+def _listed(name: str) -> Callable[[Inputs, Path], None]:
+    def make(inputs: Inputs, place: Path) -> None:
+        listing, content, files = LISTS[name]
+        for file in (listing, *files):
+            path = place / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content if file == listing else "x")
+
+    return make
+
+
+def _with_pictures(inputs: Inputs, place: Path) -> None:
+    """A run's vectors of unlabelled pictures."""
+    place = place / "pictured"
+    place.mkdir()
+    if (ended := call(lambda: pictures(place), inputs.folder / ".log", place, BUILDING)).code:
+        raise RuntimeError(f"pictures.npz could not be made: {ended.err}")
+
+
+def pictures(run: Path) -> np.ndarray:
+    """The vectors of 64 pictures of the mini world, which `run` keeps."""
+    from c2c_jax.config import PicturesConfig
+    from c2c_jax.training.pictures import picture_vectors
+
+    vectors_PS = picture_vectors(PicturesConfig(files="miniworld:64"), CLIP, run)
+    assert vectors_PS is not None
+    return vectors_PS
+
+
+def _files(folder: str, *names: str) -> Callable[[Inputs, Path], None]:
+    """A folder of copies of one picture, or one sound of the library."""
+
+    def make(inputs: Inputs, place: Path) -> None:
+        (place / folder).mkdir()
+        for name in names:
+            sound = min(inputs["library"].iterdir())
+            shutil.copy2(inputs["dog.png"] if name.endswith(".png") else sound, place / folder / name)
+
+    return make
+
+
 def _author(inputs: Inputs, place: Path) -> None:
     def write() -> None:
         import torch
@@ -236,4 +311,11 @@ MAKERS: dict[str, Callable[[Inputs, Path], None]] = {
     "dog.wav": _verbs("infer", "dog.png", "--out", "dog.wav", *SMALL_SOUND, "--seed", "3", needs=("dog.png",)),
     "report.html": _verbs("report", "bundle", needs=("bundle",)),
     "author.pt": _author,
+    "pt": _laion("630k-audioset-best.pt", "module."),
+    "ckpt": _laion("audioldm-s-full.ckpt", "cond_stage_model.model."),
+    **{name: _listed(name) for name in LISTS},
+    "pictured": _with_pictures,
+    "photos": _files("photos", "a.png", "b.png"),
+    "noises": _files("noises", "a.wav", "b.wav"),
+    "names": _files("names", "Hündin 犬.wav", "a\nb\x1b[31m.wav"),
 }  # fmt: skip

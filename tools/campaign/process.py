@@ -194,7 +194,8 @@ def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits)
         result = function()
         (place / "result").write_bytes(pickle.dumps((result, max(_peak() - base, 0))))
         code = result if isinstance(result, int) else 0
-        sys.stdout.flush()
+        if sys.stdout:  # None: a case has closed it
+            sys.stdout.flush()
         threading._shutdown()  # type: ignore[attr-defined]
     except SystemExit as error:
         code = int(error.code or 0) if not isinstance(error.code, str) else 1

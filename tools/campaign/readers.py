@@ -2,17 +2,19 @@
 
 import dataclasses
 import io
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
-from tools.campaign.inputs import CLAP, EMBEDDED, SMALL_SOUND, Inputs, train
+from tools.campaign.inputs import CLAP, EMBEDDED, LISTS, SMALL_SOUND, Inputs, pictures, train
 from tools.campaign.process import Limits, verb
 
-Rule = Literal["checked", "shape", "end", "text"]
+Rule = Literal["checked", "shape", "end", "values", "text"]
 RATE = 16_000  # Hz
 
 
@@ -23,8 +25,9 @@ class Reader:
 
     rule: which changed results are accepted without a message, because the format cannot reveal the change. "checked":
     none (the format has checksums); "shape": finite results of the same shapes; "end": the same, if the file is not
-    shorter or keeps its last bytes; "text": any text. slack: allowed difference in the length of the first axis, as
-    the MP3 frame that states the encoder delay has no checksum.
+    shorter or keeps its last bytes; "values": other numbers and texts in the same rows and fields (the same `outline`);
+    "text": any text. slack: allowed difference in the length of the first axis, as the MP3 frame that states the encoder
+    delay has no checksum.
     """
 
     name: str
@@ -130,13 +133,16 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _pairs() -> dict[str, Any]:
-    from c2c_jax.evaluation.pairs import read_pairs
+def _pairs(path: str) -> Callable[[], dict[str, Any]]:
+    def probe() -> dict[str, Any]:
+        from c2c_jax.evaluation.pairs import read_pairs
 
-    pairs = read_pairs(Path("pairs/manifest.csv"))
-    for one in pairs.left_out:
-        _tell(str(one))
-    return {"rows": [str(item) for item in pairs.items]}
+        pairs = read_pairs(Path(path))
+        for one in pairs.left_out:
+            _tell(str(one))
+        return {"rows": [str(item) for item in pairs.items], "taken for": pairs.told}
+
+    return probe
 
 
 def _store() -> dict[str, Any]:
@@ -178,12 +184,15 @@ def _clip(folder: str) -> Callable[[], dict[str, Any]]:
     return probe
 
 
-def _clap() -> dict[str, Any]:
-    from c2c_jax.spaces import load_space
+def _clap(name: str) -> Callable[[], dict[str, Any]]:
+    def probe() -> dict[str, Any]:
+        from c2c_jax.spaces import load_space
 
-    space = load_space("clap")
-    sound = np.resize(tone(), round(space.require_mels().sample_rate))
-    return {"text": space.encode_text(["a dog barks"]), "audio": space.encode_audio([sound])}
+        space = load_space(name)
+        sound = np.resize(tone(), round(space.require_mels().sample_rate))
+        return {"text": space.encode_text(["a dog barks"]), "audio": space.encode_audio([sound])}
+
+    return probe
 
 
 def _of_verb(*argv: str, gives: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
@@ -201,8 +210,46 @@ def _made_sound() -> dict[str, Any]:
     return {"samples": soundfile.read("made.wav", dtype="float32")[0]}
 
 
-def _page() -> dict[str, Any]:
-    return {"page": Path("report.html").read_text(encoding="utf-8")}
+def _page(parts: Callable[[], Any] = lambda: None) -> Callable[[], dict[str, Any]]:
+    """parts: reads again what the page is made of."""
+
+    def gives() -> dict[str, Any]:
+        page = Path("report.html").read_text(encoding="utf-8")
+        without_plots = re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)
+        tags = re.findall(r"<(\w+)", without_plots.partition("<main>")[2])
+        return {"page": page, "outline": {"tags": tags, "parts": outline(msgspec.to_builtins(parts(), str_keys=True))}}
+
+    return gives
+
+
+def outline(value: Any) -> Any:
+    """Names of fields and numbers of rows, without what is in them."""
+    if isinstance(value, dict):
+        return {key: outline(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [outline(inner) for inner in value]
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+
+
+def _run_parts() -> Any:
+    from c2c_jax.evaluation.report.inputs import read_run
+
+    run = read_run(Path("run"))
+    return [run.config, run.history, run.bundle.metrics, run.bundle.spec]
+
+
+def _record_parts() -> Any:
+    from c2c_jax.evaluation.report.inputs import read_records
+
+    return [[record.raw for record in records] for records in read_records(Path("sounds"))[:2]]
+
+
+def _metrics_parts() -> Any:
+    from c2c_jax.evaluation.report.inputs import read_evaluation
+    from c2c_jax.weights.translator import load_bundle
+
+    found = read_evaluation(Path("evaluation"), load_bundle(Path("bundle")))
+    return [found.settings, found.rows, found.left_out, found.missing]
 
 
 def _weights(folder: str) -> Callable[[], dict[str, Any]]:
@@ -248,7 +295,10 @@ READERS: dict[str, Reader] = {
         _sound("au", "end", "AU", "PCM_16"),
         _sound("w64", "end", "W64", "PCM_16"),
         *map(_captions, _CAPTIONS),
-        Reader(name="pairs", files=("pairs/manifest.csv",), needs=("pairs",), probe=_pairs, rule="text", weight=4),
+        Reader(name="pairs", files=("pairs/manifest.csv",), needs=("pairs",), probe=_pairs("pairs/manifest.csv"),
+               rule="text", weight=4),
+        *(Reader(name=name, files=(f"{name}/{listing}",), needs=(name,), probe=_pairs(name), rule="text")
+          for name, (listing, *_) in LISTS.items()),
         Reader(name="store", files=("store/manifest.json", "store/*/zarr.json", "store/*/c/*/0", "store/captions/*"),
                needs=("store",), probe=_store, rule="checked", weight=8),
         Reader(name="unfinished", files=("store/plan.json", "store/progress-*", "store/*/zarr.json", "store/*/c/*/0"),
@@ -260,7 +310,8 @@ READERS: dict[str, Reader] = {
                needs=("run", "arrays"), probe=_of_verb(*train(), gives=_weights("run/bundle")), rule="checked",
                limits=_JAX, weight=2),
         Reader(name="run", files=("run/config.json", "run/metrics.jsonl", "run/bundle/config.json"),
-               needs=("run",), probe=_of_verb("report", "run", gives=_page), rule="text", limits=_JAX, weight=2),
+               needs=("run",), probe=_of_verb("report", "run", gives=_page(_run_parts)), rule="values", limits=_JAX,
+               weight=2),
         Reader(name="bundle", files=("bundle/config.json", "bundle/model.safetensors"), needs=("bundle",),
                probe=_bundle, rule="shape", limits=_JAX, weight=3),
         Reader(name="clip", files=_embedded("clip"), needs=("clip",), probe=_clip("clip"), rule="shape", limits=_JAX,
@@ -269,17 +320,24 @@ READERS: dict[str, Reader] = {
                probe=_clip("shards"), rule="shape", limits=_JAX),
         Reader(name="bin", files=("bin/pytorch_model.bin",), needs=("bin",), probe=_clip("bin"), rule="shape",
                limits=_JAX),
-        Reader(name="clap", files=_embedded("clap"), needs=("clap",), probe=_clap, rule="shape", limits=_JAX, weight=3),
+        Reader(name="clap", files=_embedded("clap"), needs=("clap",), probe=_clap("clap"), rule="shape", limits=_JAX,
+               weight=3),
+        Reader(name="laion", files=("pt/*.pt",), needs=("pt",), probe=_clap("pt/630k-audioset-best.pt"), rule="shape",
+               limits=_JAX),
+        Reader(name="ckpt", files=("ckpt/*.ckpt",), needs=("ckpt",), probe=_clap("ckpt/audioldm-s-full.ckpt"),
+               rule="shape", limits=_JAX),
+        Reader(name="pictures", files=("pictured/pictures.npz",), needs=("pictured",), rule="checked", limits=_JAX,
+               probe=lambda: {"vectors": pictures(Path("pictured"))}),
         Reader(name="audioldm", files=_embedded("audioldm"), needs=("audioldm", "dog.png"),
                probe=_of_verb(*_SAMPLE, gives=_made_sound), rule="shape", limits=Limits(cpu=60, idle=60), weight=2),
         Reader(name="records", files=("sounds/*.sound.json",), needs=("bundle", "sounds", "dog.png", "cat.png=dog.png"),
-               probe=_of_verb("report", "bundle", "--sounds", "sounds", gives=_page), rule="text", limits=_JAX,
-               weight=2),
+               probe=_of_verb("report", "bundle", "--sounds", "sounds", gives=_page(_record_parts)), rule="values",
+               limits=_JAX, weight=2),
         Reader(name="metrics", files=("evaluation/metrics.json",), needs=("bundle", "evaluation"),
-               probe=_of_verb("report", "bundle", "--evaluation", "evaluation", gives=_page), rule="text", limits=_JAX,
-               weight=2),
+               probe=_of_verb("report", "bundle", "--evaluation", "evaluation", gives=_page(_metrics_parts)),
+               rule="values", limits=_JAX, weight=2),
         Reader(name="npz", files=("evaluation/vectors.npz",), needs=("bundle", "evaluation"),
-               probe=_of_verb("report", "bundle", "--evaluation", "evaluation", gives=_page), rule="checked",
+               probe=_of_verb("report", "bundle", "--evaluation", "evaluation", gives=_page()), rule="checked",
                limits=_JAX),
         Reader(name="npy", files=("source.npy", "target.npy"), needs=("source.npy", "target.npy"), probe=_FROM_ARRAYS,
                rule="shape", weight=3),
