@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
             from c2c_jax.data.embed import prepare_store
 
             prepare_store(config, args.out)
-    print(args.out)
+    print_fields(args.out)
 
 
 def show(path: Path) -> None:
@@ -106,7 +106,7 @@ def verify(path: Path) -> None:
             print_fields(line)
     if damaged:
         raise StoreError(f"{path}: {damaged} damaged or missing; repair it with c2c embed --repair {path}")
-    print(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
+    print_fields(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
 
 
 def mend(args: argparse.Namespace) -> None:
@@ -129,7 +129,7 @@ def mend(args: argparse.Namespace) -> None:
             names = args.spaces or (planned.source.name, planned.target.name)
             spaces = load_space(names[0], only="text"), load_space(names[1], only="text")
             complete(args.repair, spaces, config.embed.batch_tokens)
-            return print(f"{args.repair}: whole")
+            return print_fields(f"{args.repair}: whole")
         store = Store.open(args.repair)
         with phase(stderr_console(), "checking the store"):
             for line in damage_report(store):
@@ -137,7 +137,9 @@ def mend(args: argparse.Namespace) -> None:
         names = args.spaces or (store.plan.source.name, store.plan.target.name)
         repaired = repair(store, tuple(names), config.data.data_dir, config.data.manual_dir)
     same = repaired.checksums == store.checksums
-    print(f"{args.repair}: whole{'' if same else '; the recomputed rows differ from the old ones in their last bits'}")
+    print_fields(
+        f"{args.repair}: whole{'' if same else '; the recomputed rows differ from the old ones in their last bits'}"
+    )
 
 
 def take_arrays(args: argparse.Namespace) -> None:
