@@ -15,7 +15,6 @@ from rich.console import Console
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
 from c2c_jax.generation.plan import (
     Subject,
-    control_file,
     plan,
     require_embedding_place,
     require_places,
@@ -37,7 +36,6 @@ from c2c_jax.weights.translator import Bundle, load_bundle
 if TYPE_CHECKING:  # torch is loaded where a sound is asked for, and there alone
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.ranking import Ranker
-    from c2c_jax.generation.rendering import Wanted
 
 ENCODED_AT_ONCE = 64  # pictures
 
@@ -223,23 +221,6 @@ def vectors_of(
     return vectors, errors
 
 
-def controls_of(subjects: Sequence[Subject], generator: "AudioLDM") -> "list[Wanted | None]":
-    """The control sound of each subject; where all share a text, of the first one for all."""
-    from c2c_jax.generation.rendering import Wanted
-
-    texts = list(dict.fromkeys(subject.control for subject in subjects if subject.control))
-    vectors = dict(zip(texts, generator.encode_text(texts), strict=True)) if texts else {}
-    controls: list[Wanted | None] = []
-    for subject in subjects:
-        if subject.control is None or (len(texts) == 1 and controls):
-            controls.append(None)
-            continue
-        sharing = subjects if len(texts) == 1 else [subject]
-        outs = tuple(control_file(one.out) for one in sharing)
-        controls.append(Wanted(outs=outs, vector_E=vectors[subject.control], about={"control": subject.control}))
-    return controls
-
-
 def _record(path: Path) -> dict[str, str]:
     return {"path": text_of(path), "sha256": sha256_of(path)}
 
@@ -372,7 +353,7 @@ def _sounds(
 ) -> Iterator[Path]:
     """Renders the subjects' vectors and, each behind its picture's, the control sounds. records, about: what the record
     of each sound of a picture, and of any sound, holds."""
-    from c2c_jax.generation.rendering import Wanted, render, steps_of
+    from c2c_jax.generation.rendering import Wanted, controls_of, render, steps_of
 
     asked: list[Wanted] = []
     controls = controls_of(subjects, generator)

@@ -44,7 +44,7 @@ class MelFields:
     input_sampling_rate: Rate | None = None  # INPUT_RATE
     hop_length: Annotated[int, Meta(ge=1, le=1_000_000)] = 480  # samples
     max_length_s: Annotated[int, Meta(ge=1, le=600)] = 10  # seconds
-    fft_window_size: Annotated[int, Meta(ge=16, le=2**16)] = 1024  # samples
+    fft_window_size: Annotated[int, Meta(ge=4, le=2**16)] = 1024  # samples
     frequency_min: Annotated[float, Meta(ge=0, le=500_000)] = 0  # Hz
     frequency_max: Annotated[float, Meta(ge=1, le=500_000)] = 14_000  # Hz
     truncation: Literal["fusion", "rand_trunc"] = "fusion"

@@ -105,9 +105,12 @@ def test_a_config_that_brings_its_code(tmp_path, monkeypatch):
     auto_map = {"AutoConfig": "hostile.Config", "AutoModel": "hostile.Config", "AutoProcessor": "hostile.Config"}
     expected = load_space("miniworld/clip").encode_text(["a dog"])
     edit(folder / "config.json", auto_map=auto_map)
-    edit(folder / "preprocessor_config.json", auto_map=auto_map, image_processor_type="hostile.Config")
+    edit(folder / "preprocessor_config.json", auto_map=auto_map)
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 100))
     np.testing.assert_array_equal(load_space(str(folder)).encode_text(["a dog"]), expected)
+    edit(folder / "preprocessor_config.json", image_processor_type="hostile.Config")
+    with pytest.raises(CheckpointError, match="Invalid enum value 'hostile.Config'"):
+        load_space(str(folder))
     edit(folder / "config.json", model_type="hostile")
     with pytest.raises(CheckpointError, match="model_type 'hostile'"):
         load_space(str(folder))

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
             from c2c_jax.data.embed import prepare_store
 
             prepare_store(config, args.out)
-    print(args.out)
+    print_fields(args.out)
 
 
 def show(path: Path) -> None:
@@ -107,7 +107,7 @@ def verify(path: Path) -> None:
             print_fields(line)
     if damaged:
         raise StoreError(f"{path}: {damaged} damaged or missing chunks; run c2c embed --repair {path}")
-    print(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
+    print_fields(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
 
 
 def mend(args: argparse.Namespace) -> None:
@@ -130,7 +130,7 @@ def mend(args: argparse.Namespace) -> None:
             names = args.spaces or (planned.source.name, planned.target.name)
             spaces = load_space(names[0], only="text"), load_space(names[1], only="text")
             complete(args.repair, spaces, config.embed.batch_tokens)
-            return print(f"{args.repair}: repaired, all chunks are complete")
+            return print_fields(f"{args.repair}: repaired, all chunks are complete")
         store = Store.open(args.repair)
         with phase(stderr_console(), "checking the store"):
             for line in damage_report(store):
@@ -139,7 +139,7 @@ def mend(args: argparse.Namespace) -> None:
         repaired = repair(store, tuple(names), config.data.data_dir, config.data.manual_dir)
     same = repaired.checksums == store.checksums
     rounding = "" if same else "; the recomputed rows differ from the old ones in their last bits"
-    print(f"{args.repair}: repaired, all chunks are complete{rounding}")
+    print_fields(f"{args.repair}: repaired, all chunks are complete{rounding}")
 
 
 def take_arrays(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ VERBS = {
 EXIT_CODES = """
 exit codes: 0 success, 2 error (one line on stderr), 130 Ctrl-C, 143 SIGTERM (0 for `train`), 129 terminal closed,
 141 output pipe closed by its reader"""
+_OVERRIDE = re.compile(r"--(no)?config\.")
 PIPE_CLOSED = 141  # as of programs that SIGPIPE ends
 
 
@@ -55,6 +57,8 @@ def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
     try:
         if rest and not hasattr(args, "config"):
             raise C2CError(f"unknown argument {rest[0]}; see c2c {args.verb} --help")
+        if unknown := next((one for one in rest if one.startswith("--") and not _OVERRIDE.match(one)), None):
+            raise C2CError(f"unknown argument {unknown}; overrides are written --config.FIELD=VALUE")
         if nul := next((one for one in argv if "\0" in one), None):
             raise C2CError(f"argument {printable(nul)} contains a NUL character, which no file's name can have")
         args.overrides = rest

@@ -19,7 +19,7 @@ from c2c_jax.errors import (
     SoundError,
     StoreError,
 )
-from c2c_jax.io.files import found_at, is_regular, local_path, matching
+from c2c_jax.io.files import found_at, is_regular, is_there, local_path, matching
 from c2c_jax.io.json import read_json_as
 
 _SOURCE = re.compile(r"(?:[\d.]+\*)?(?P<kind>tsv|txt|csv|jsonl):(?P<path>.+)")
@@ -80,7 +80,10 @@ def require_captions(spec: str) -> None:
 
 def require_store(path: Path) -> None:
     """Raises StoreError where no embedding store, finished or started, is at a path."""
-    if not any(is_regular(path / name) for name in ("manifest.json", "plan.json")):
+    files = [path / name for name in ("manifest.json", "plan.json")]
+    if odd := next((file for file in files if is_there(file) and not is_regular(file)), None):
+        raise StoreError(f"{odd} is {found_at(odd)}, not a file: pass the folder of a store")
+    if not any(map(is_regular, files)):
         raise StoreError(f"{path} is not an embedding store (found {found_at(path)}): pass a folder of c2c embed")
 
 

@@ -1,5 +1,6 @@
 """Reads `--config FILE.py` and its `--config.a.b=value` overrides."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from c2c_jax.bounds import check_bounds
 from c2c_jax.cli.places import require_captions, require_checkpoints, require_images, require_store
 from c2c_jax.config import Config
 from c2c_jax.errors import C2CError, ConfigError
-from c2c_jax.io.files import found_at, is_regular
+from c2c_jax.io.files import found_at, is_regular, user_path
 
 LONGEST = 300  # characters of a line that repeats what was passed
 
@@ -56,9 +57,9 @@ def require_sources(config: Config) -> None:
     """Looks for all files that a config names. Raises CheckpointError, CaptionError, ImageError or StoreError."""
     if not (config.source and config.target):
         if config.data.store:
-            require_store(Path(config.data.store))
+            require_store(user_path(config.data.store))
         return
     require_captions(config.data.captions)
     require_checkpoints(config.source, config.target)
     if config.pictures.files and not config.pictures.files.startswith("miniworld:"):
-        require_images([config.pictures.files])
+        require_images([os.path.expanduser(config.pictures.files)])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from c2c_jax.cli.places import require_bundle, require_folder
 from c2c_jax.errors import ConfigError, ReportError
-from c2c_jax.io.console import printable, stderr_console
+from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import is_regular, is_there, user_path
 from c2c_jax.io.places import require_file_place
 from c2c_jax.io.progress import phase
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         left_out = write_report(args.run, args.out, evaluation=evaluation, sounds=args.sounds, most=args.most)
     for error in left_out:
         console.print(f"left out: {error}")
-    print(f"{printable(args.out)}  {args.out.stat().st_size / 1e6:.2f} MB", flush=True)
+    print_fields(f"{args.out}  {args.out.stat().st_size / 1e6:.2f} MB")
     if left_out:
         raise ReportError(f"{len(left_out)} of the files below {args.sounds} could not be shown; they are named above")
 

@@ -22,6 +22,7 @@ from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.errors import TrainingError
 from c2c_jax.hosts import joined
 from c2c_jax.io.atomic import exclusive_lock
+from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
 from c2c_jax.io.places import require_folder_place
 
@@ -67,9 +68,9 @@ def run(args: argparse.Namespace) -> None:
 
         check(config)
         with sole_run(workdir):
-            store = prepare_store(config, Path(config.data.store or workdir / "store"))
+            store = prepare_store(config, user_path(config.data.store) if config.data.store else workdir / "store")
             if train(config, store, workdir, picture_vectors(config.pictures, config.source, workdir)):
-                print(workdir / "bundle")
+                print_fields(workdir / "bundle")
 
 
 def default_workdir(recipe: str) -> Path:

@@ -18,7 +18,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from c2c_jax.data.conceptual_captions import TSV_FILES, ConceptualCaptions, missing_tsv, prepare
 from c2c_jax.data.rows import LeftOut, file_sha256, read_csv, read_jsonl, read_tsv, read_txt, texts_of
 from c2c_jax.errors import CaptionError, one_line
-from c2c_jax.io.files import matching
+from c2c_jax.io.files import matching, user_path
 from c2c_jax.miniworld.captions import STYLES, captions
 
 KNOWN = (
@@ -168,7 +168,7 @@ class TFDS(Source):
             yield from texts_of(value.decode("utf-8", "surrogateescape"), self.left_out, f"record {number:,}")
 
     def _builder(self) -> Any:
-        data_dir = os.path.expanduser(self.data_dir) or None
+        data_dir = str(user_path(self.data_dir)) if self.data_dir else None
         if self.name == ConceptualCaptions.name:
             return _prepared(self.split, data_dir, self.manual_dir)
         if self.name.startswith("miniworld/"):
@@ -215,7 +215,7 @@ def _prepared(split: str, data_dir: str | None, manual_dir: str) -> ConceptualCa
     if name not in TSV_FILES:
         raise CaptionError(f"no split {split!r} in conceptual_captions; there are {', '.join(TSV_FILES)}")
     builder = ConceptualCaptions(data_dir=data_dir, file_format="array_record")
-    manual = Path(os.path.expanduser(manual_dir or builder.data_dir_root / "downloads" / "manual"))
+    manual = user_path(str(manual_dir or builder.data_dir_root / "downloads" / "manual"))
     tsv = manual / TSV_FILES[name]
     if not builder.data_path.exists():
         if not tsv.is_file():

@@ -24,7 +24,7 @@ from c2c_jax.errors import ManifestError
 from c2c_jax.evaluation.csv_rows import read_rows
 from c2c_jax.evaluation.manifest import Item
 from c2c_jax.evaluation.rows import LeftOut
-from c2c_jax.io.files import is_regular, walk
+from c2c_jax.io.files import is_there, walk
 from c2c_jax.io.formats import scan_files
 
 PICTURES = ("frames", "images", "pictures", "video_frames")
@@ -94,7 +94,7 @@ def _middle(paths: list[Path]) -> Path | None:
 def _listing(folder: Path) -> tuple[Listing | None, str, list[LeftOut]]:
     """The list of a folder's clips, if it has one, its name, and the rows of it that cannot be read."""
     for name in (*NAMED, *CLIPS, *ANNOTATIONS):
-        if not is_regular(path := folder / name):
+        if not is_there(path := folder / name):
             continue
         rows, left_out = read_rows(path, "&" if name in ANNOTATIONS else ",")
         records = [record for _, record in rows]

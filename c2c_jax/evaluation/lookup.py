@@ -16,7 +16,7 @@ from c2c_jax.evaluation.pairs import Pairs, read_pairs
 from c2c_jax.evaluation.rows import LeftOut, Missing
 from c2c_jax.evaluation.sounds_made import MadeSounds, read_made
 from c2c_jax.evaluation.trained_on import TrainedOn, require_spaces, trained_on
-from c2c_jax.io.files import found_at, sha256_of
+from c2c_jax.io.files import found_at, sha256_of, user_path
 from c2c_jax.publishing.names import public_captions
 from c2c_jax.sounds import sound_files
 from c2c_jax.weights.resolve import bundle_folder
@@ -80,8 +80,8 @@ def look_up(asked: Asked, console: Console) -> Found:
     bundle = load_bundle(folder)
     trained, missing = _trained_on(asked, bundle)
     store, rows, texts, captions = None, None, [], ""
-    if asked.captions and Store.exists(Path(asked.captions)):
-        store = Store.open(Path(asked.captions))
+    if asked.captions and Store.exists(user_path(asked.captions)):
+        store = Store.open(user_path(asked.captions))
         require_spaces(store, bundle)
         store.check_files()
         rows = trained.unseen_rows(store) if trained else None

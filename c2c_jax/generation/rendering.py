@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.generation.audioldm import AudioLDM
-from c2c_jax.generation.plan import numbered
+from c2c_jax.generation.plan import Subject, control_file, numbered
 from c2c_jax.generation.ranking import Ranker
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.generation.sound import defects, draw_mel_spectrogram, write_sound
@@ -116,3 +116,18 @@ def _write(
         }
         with atomic_write(out.with_suffix(".sound.json")) as beside:
             beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def controls_of(subjects: Sequence[Subject], generator: AudioLDM) -> list[Wanted | None]:
+    """The control sound of each subject; where all share a text, of the first one for all."""
+    texts = list(dict.fromkeys(subject.control for subject in subjects if subject.control))
+    vectors = dict(zip(texts, generator.encode_text(texts), strict=True)) if texts else {}
+    controls: list[Wanted | None] = []
+    for subject in subjects:
+        if subject.control is None or (len(texts) == 1 and controls):
+            controls.append(None)
+            continue
+        sharing = subjects if len(texts) == 1 else [subject]
+        outs = tuple(control_file(one.out) for one in sharing)
+        controls.append(Wanted(outs=outs, vector_E=vectors[subject.control], about={"control": subject.control}))
+    return controls

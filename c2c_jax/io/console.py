@@ -3,6 +3,7 @@ byte."""
 
 import codecs
 import io
+import os
 import re
 import sys
 
@@ -59,7 +60,12 @@ def stdout_console() -> SafeConsole:
 
 def prepare_streams() -> None:
     """Makes stdout and stderr take every name: characters that their encoding lacks, and bytes of names that are not
-    UTF-8, are escaped on a terminal and go elsewhere as the bytes that they are in the file system."""
+    UTF-8, are escaped on a terminal and go elsewhere as the bytes that they are in the file system. What goes to a
+    stream that the process was started without (`>&-`) goes nowhere."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
         if type(stream) is io.TextIOWrapper:  # not one that a test or a notebook has put there
             stream.reconfigure(errors="c2c-escaped" if stream.isatty() else "c2c-bytes")

@@ -1,6 +1,7 @@
 """Which image and sound formats are read, and by which library: by content, else by suffix."""
 
 import dataclasses
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -150,7 +151,7 @@ def scan_files(paths: Iterable[Path], kind: Kind) -> Scan:
             files.append(path)
             continue
         if not is_regular(path):
-            passed_over[f"{found_here} that cannot be read" if path.is_dir() else found_here] += 1
+            passed_over[f"{found_here} that cannot be read" if os.path.isdir(path) else found_here] += 1
             continue
         try:
             found = None if path.suffix.lower() in CAMERA_RAW else format_of(path)

@@ -4,6 +4,9 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -20,6 +23,7 @@ from c2c_jax.inference import ENCODED_AT_ONCE, source_vectors_of
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.files import found_at
+from c2c_jax.io.progress import Progress
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.models.gap import Gap, over_source_gap
 from c2c_jax.retrieval import own_ranks
@@ -29,7 +33,7 @@ from c2c_jax.training.log import console
 MINIWORLD = "miniworld:"
 FEWEST = 64  # pictures: of fewer each counts for too much
 KEPT = "pictures.npz"  # in the work directory
-MAX_KEPT_BYTES = 2**32  # of it, in memory
+DRAWN = re.compile(rf"{MINIWORLD}([0-9]{{1,6}})")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,14 +89,21 @@ def picture_vectors(config: PicturesConfig, source: str, workdir: Path) -> Float
     """
     if not config.files:
         return None
-    paths = [] if config.files.startswith(MINIWORLD) else find_pictures([config.files], console.print)
+    drawn = _count(config.files) if config.files.startswith(MINIWORLD) else 0
+    paths = [] if drawn else find_pictures([os.path.expanduser(config.files)], console.print)
     space = load_space(source, only="image")
     listed = [(str(path), (at := path.stat()).st_size, at.st_mtime_ns) for path in paths if path.is_file()]
     key = hashlib.sha256(json.dumps([space.fingerprint, config.files, listed]).encode()).hexdigest()
     kept = workdir / KEPT
-    if (found_PS := _kept_vectors(kept, key, space.dim)) is not None:
+    if (found_PS := _kept_vectors(kept, key, drawn or len(paths), space.dim)) is not None:
         return found_PS
-    source_PS = _of_files(paths, space) if paths else _drawn(config.files, space)
+    with Progress(console, "pictures", quiet=jax.process_index() != 0) as bar:
+        task = bar.add_task("encoding", total=drawn or len(paths))
+
+        def on_picture() -> None:
+            bar.advance(task)
+
+        source_PS = _drawn(drawn, space, on_picture) if drawn else _of_files(paths, space, on_picture)
     if len(source_PS) < FEWEST:
         raise ImageError(f"{config.files} has {len(source_PS)} pictures that can be read; take {FEWEST} or more")
     if jax.process_index() == 0:
@@ -101,12 +112,13 @@ def picture_vectors(config: PicturesConfig, source: str, workdir: Path) -> Float
     return source_PS
 
 
-def _kept_vectors(kept: Path, key: str, dim: int) -> Float[np.ndarray, "P S"] | None:
-    """The vectors of an earlier run, where these are of the same pictures and not damaged."""
+def _kept_vectors(kept: Path, key: str, most: int, dim: int) -> Float[np.ndarray, "P S"] | None:
+    """The vectors of an earlier run, `most` of them, where these are of the same pictures and not damaged."""
     if found_at(kept) == "no file":
         return None
+    size = np.asarray(key).nbytes + most * dim * np.dtype(np.float32).itemsize
     try:
-        found = read_npz(kept, ("key", "source_PS"), MAX_KEPT_BYTES, ImageError, "they are encoded again")
+        found = read_npz(kept, ("key", "source_PS"), size, ImageError, "they are encoded again")
     except ImageError as error:
         console.print(f"{error}")
         return None
@@ -116,18 +128,29 @@ def _kept_vectors(kept: Path, key: str, dim: int) -> Float[np.ndarray, "P S"] | 
     return source_PS if is_whole and np.isfinite(source_PS).all() else None
 
 
-def _drawn(spec: str, space: Space) -> Float[np.ndarray, "P S"]:
+def _count(spec: str) -> int:
+    """Of the mini world's pictures, how many a config names. Raises ConfigError."""
+    if not (found := DRAWN.fullmatch(spec)) or int(found[1]) < FEWEST:
+        raise ConfigError(
+            f"config.pictures.files is {spec!r:.40}; of the mini world's pictures, write {MINIWORLD}COUNT, "
+            f"from {FEWEST} to 999,999"
+        )
+    return int(found[1])
+
+
+def _drawn(count: int, space: Space, on_picture: Callable[[], None]) -> Float[np.ndarray, "P S"]:
     """Pictures of the mini world's training split."""
-    count = spec.removeprefix(MINIWORLD)
-    if not count.isdecimal():
-        raise ConfigError(f"config.pictures.files is {spec!r}; of the mini world's pictures, write {MINIWORLD}COUNT")
-    pictures = [picture_at("train", index) for index in range(int(count))]
-    parts = [pictures[start : start + ENCODED_AT_ONCE] for start in range(0, len(pictures), ENCODED_AT_ONCE)]
-    return np.concatenate([np.zeros((0, space.dim), np.float32), *map(space.encode_image, parts)])
+    parts = []
+    for start in range(0, count, ENCODED_AT_ONCE):
+        numbers = range(start, min(start + ENCODED_AT_ONCE, count))
+        parts.append(space.encode_image([picture_at("train", index) for index in numbers]))
+        for _ in numbers:
+            on_picture()
+    return np.concatenate(parts)
 
 
-def _of_files(paths: list[Path], space: Space) -> Float[np.ndarray, "P S"]:
-    vectors, errors = source_vectors_of(paths, space)
+def _of_files(paths: list[Path], space: Space, on_picture: Callable[[], None]) -> Float[np.ndarray, "P S"]:
+    vectors, errors = source_vectors_of(paths, space, on_picture)
     for error in errors:
         console.print(f"left out: {error}")
     return np.stack([np.zeros(space.dim, np.float32), *vectors.values()])[1:]

@@ -65,7 +65,7 @@ def _from_hub(name: str) -> Path:
     try:
         return files(from_cache=True)
     except HFValidationError:
-        raise BundleError(f"there is no run or translator bundle at {name}: {EXPECTED}") from None
+        raise BundleError(f"{name} is neither a local run or bundle nor a hub name: {EXPECTED}") from None
     except LocalEntryNotFoundError:
         why = "HF_HUB_OFFLINE is set and the hub's cache does not hold it"
     if not huggingface_hub.is_offline_mode():

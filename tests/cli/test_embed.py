@@ -1,6 +1,7 @@
 """`c2c embed` as a user meets it: looking after a store, and stores of one's own vectors."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pytest
 import zarr
 
 from c2c_jax.cli.main import main
+from c2c_jax.cli.recipe import require_sources
+from c2c_jax.config import Config, DataConfig
 from c2c_jax.data.store import Store
 from c2c_jax.data.writer import StoreWriter
+from c2c_jax.errors import StoreError
 from tests.cli.test_main import ROOT, refused
 from tests.data.test_store import flip
 
@@ -158,3 +162,37 @@ def test_misuse(tmp_path, capsys):
     assert "--config FILE is missing" in refused(capsys, ["embed", "--out", str(tmp_path)])
     for task in ("--info", "--verify", "--repair"):
         assert "is not an embedding store" in refused(capsys, ["embed", task, str(tmp_path)])
+
+
+def test_unknown_flags_are_named_first(tmp_path, capsys):
+    for verb in (["embed"], ["train", "--config", "no.py"]):
+        message = refused(capsys, [*verb, "--nosuchflag", "3", "--config.seed=2"])
+        assert "unknown argument --nosuchflag" in message
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "plan.json"])
+def test_a_pipe_in_a_manifests_place_is_named(tmp_path, capsys, name):
+    os.mkfifo(tmp_path / name)
+    assert f"{tmp_path / name} is a named pipe, not a file" in refused(capsys, ["embed", "--info", str(tmp_path)])
+
+
+def test_paths_on_stdout_are_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for side in "ab":
+        np.save(f"{side}.npy", np.eye(4, dtype=np.float32))
+    out = "a\nb\x1b[2J"
+    assert main(["embed", "--from-arrays", "a.npy", "b.npy", "--out", out]) == 0
+    assert main(["embed", "--verify", out]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "a\\nb\\x1b[2J" and lines[1].startswith("a\\nb\\x1b[2J: all 1 chunks") and len(lines) == 2
+
+
+def test_tilde_of_a_configs_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "manifest.json").touch()
+    config = Config(source="", target="", data=DataConfig(store="~/mine"))
+    require_sources(config)
+    (tmp_path / "mine" / "manifest.json").unlink()
+    with pytest.raises(StoreError, match=f"{tmp_path}/mine is not an embedding store"):
+        require_sources(config)

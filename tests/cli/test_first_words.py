@@ -53,7 +53,7 @@ def test_nothing_heavy_is_imported_before_a_refusal(here):
         ([*train, "--config.source=", "--config.data.store=no/store"], "no/store"),
         ([*train, "--config.seed=-1"], "config.seed is -1; it must be 0 or more"),
         ([*train, "--workdir", str(here / "file")], "is a file: pass a folder"),
-        ([*train, "--workdir", str(here / "file" / "run")], "is a file, where a folder is needed"),
+        ([*train, "--workdir", str(here / "file" / "run")], "is a file, not a folder"),
         ([*train, "--coordinator=here", "--num-processes=2", "--process-id=0"], "expected HOST:PORT"),
         ([*train, f"--coordinator=here:{'9' * 5000}", "--num-processes=2", "--process-id=0"], "expected HOST:PORT"),
         ([*train, "--coordinator=a..b:1234", "--num-processes=2", "--process-id=0"], "expected HOST:PORT"),

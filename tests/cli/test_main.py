@@ -143,7 +143,7 @@ def test_infer_misuse(run, picture, audioldm_folder, tmp_path, capsys):
     assert "hf download cvssp/audioldm-l-full" in told
     assert "all its files" in told and "--include '*'" in told
     invalid = refused(capsys, [*base, str(run / "bundle"), "--audioldm", "a b c"])
-    assert "no hub name" in invalid and "hf download" not in invalid
+    assert "nor a hub name" in invalid and "hf download" not in invalid
     with_generator = [*base, str(run / "bundle"), "--audioldm", str(audioldm_folder)]
     embedding = ["--save-embedding", str(tmp_path / "x.npy")]
     assert "steps" in refused(capsys, [*with_generator, *embedding, "--steps", "0"])

@@ -265,3 +265,5 @@ def test_sound_that_is_not_finite_is_refused(copy):
 def test_a_device_that_torch_does_not_know_is_refused(folder):
     with pytest.raises(GenerationError, match="^torch cannot use device 'abacus'.*: use cpu$"):
         AudioLDM.load(folder, device="abacus")
+    with pytest.raises(GenerationError, match="^torch cannot use device 'meta'.*: use cpu$"):
+        AudioLDM.load(folder, device="meta")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from c2c_jax.cli.main import main
 from c2c_jax.io import console
 from c2c_jax.io.console import SafeConsole, prepare_streams, printable
 from tests.training.programs import ROOT
@@ -88,3 +89,12 @@ def test_full_disk():
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run([sys.executable, "-c", PROGRAM, "1"], env=environment, stdout=full, stderr=-1)
     assert (done.returncode, done.stderr) == (2, b"c2c miniworld: input or output: No space left on device\n")
+
+
+def test_closed_streams_take_everything(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["miniworld", "show", "--count", "0", "--out", "here"]) == 2
+    for stream in (sys.stdout, sys.stderr):
+        assert stream.name == os.devnull
+        stream.close()

@@ -2,6 +2,7 @@
 
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,3 +141,14 @@ def test_a_scan_of_linked_folders(tmp_path):
     (library / "linked").symlink_to(real)
     (real / "back").symlink_to(library)
     assert scan(library, "sound").files == [library / "a.wav", library / "linked" / "a.wav"]
+
+
+def test_what_may_not_be_looked_at_is_counted(tmp_path, monkeypatch):
+    """As /proc/1/cwd is to other users: pathlib raises there."""
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    (tmp_path / "lost").symlink_to("nowhere")
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert scan(tmp_path, "sound").passed_over == {"link to nothing": 1}

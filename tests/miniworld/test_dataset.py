@@ -107,7 +107,9 @@ def test_captions_without_files():
 
 
 @pytest.mark.parametrize(
-    "spec", ["miniworld:", "miniworld:0", "miniworld:dev:5", "miniworld:5:smell", "miniworld:train"]
+    "spec",
+    ["miniworld:", "miniworld:0", "miniworld:dev:5", "miniworld:5:smell", "miniworld:train", "miniworld:" + "9" * 5000],
+    ids=lambda spec: spec[:20],
 )
 def test_misspelt_captions_without_files(spec):
     with pytest.raises(

@@ -101,7 +101,7 @@ def test_vectors_of_the_mini_world_are_kept(tmp_path, monkeypatch):
     assert len(picture_vectors(PicturesConfig(files="miniworld:70"), "miniworld/clip", tmp_path)) == 70 and seen
 
 
-def test_vectors_of_files(tmp_path, capsys):
+def test_vectors_of_files(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "pictures"
     folder.mkdir()
     for index in range(64):
@@ -111,7 +111,8 @@ def test_vectors_of_files(tmp_path, capsys):
         picture_vectors(PicturesConfig(files=str(folder)), "miniworld/clip", tmp_path)
     assert "left out" in capsys.readouterr().err
     picture_at("test", 20).save(folder / "20.png")
-    found = picture_vectors(PicturesConfig(files=str(folder)), "miniworld/clip", tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = picture_vectors(PicturesConfig(files="~/pictures"), "miniworld/clip", tmp_path)
     expected = load_space("miniworld/clip").encode_image([picture_at("test", 20)])
     np.testing.assert_allclose(found[20], expected[0], atol=1e-5)
     assert picture_vectors(PicturesConfig(), "miniworld/clip", tmp_path) is None
@@ -123,3 +124,20 @@ def test_misuse(tmp_path):
         check(Config(batch_size=40, select_by="agreement@1"))
     with pytest.raises(ConfigError, match="write miniworld:COUNT"):
         picture_vectors(PicturesConfig(files="miniworld:many"), "miniworld/clip", tmp_path)
+    for count in ("9" * 5000, "1000000", "0", "63", "\u0669" * 3):
+        with pytest.raises(ConfigError, match="write miniworld:COUNT, from 64 to 999,999") as caught:
+            picture_vectors(PicturesConfig(files=f"miniworld:{count}"), "miniworld/clip", tmp_path)
+        assert len(str(caught.value)) < 200
+
+
+def test_pictures_are_made_in_blocks_and_kept_ones_are_bounded(tmp_path, monkeypatch):
+    config, blocks = PicturesConfig(files="miniworld:130"), []
+    encode = Space.encode_image
+    monkeypatch.setattr(Space, "encode_image", lambda self, given: blocks.append(len(given)) or encode(self, given))
+    found = picture_vectors(config, "miniworld/clip", tmp_path)
+    assert blocks == [64, 64, 2]
+    with np.load(tmp_path / KEPT) as kept:
+        key = kept["key"]
+    np.savez(tmp_path / KEPT, key=key, source_PS=np.zeros((131, found.shape[1]), np.float32))
+    np.testing.assert_array_equal(picture_vectors(config, "miniworld/clip", tmp_path), found)
+    assert blocks == [64, 64, 2] * 2

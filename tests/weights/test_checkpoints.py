@@ -157,7 +157,8 @@ def test_default_sizes_are_those_of_vit_b_32(folder):
 
     def edit(config):
         config.clear()
-        config.update({"model_type": "clip", "text_config": {}, "vision_config": {}})
+        sizes = {"image_size": 32}  # of the tiny checkpoint's preprocessor, which is compared first
+        config.update({"model_type": "clip", "text_config": {}, "vision_config": sizes})
 
     edit_config(folder, edit)
     told = refusal(folder)  # the tiny tensors do not fit, and the message says what would

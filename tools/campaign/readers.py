@@ -26,7 +26,7 @@ class Reader:
     rule: which changed results are accepted without a message, because the format cannot reveal the change. "checked":
     none (the format has checksums); "shape": finite results of the same shapes; "end": the same, if the file is not
     shorter or keeps its last bytes; "values": other numbers and texts in the same rows and fields (the same `outline`);
-    "text": any text. slack: allowed difference in the length of the first axis, as the MP3 frame that states the encoder
+    "text": any text. slack: allowed difference in the length of the first axis, as the MP3 frame of the encoder
     delay has no checksum.
     """
 
