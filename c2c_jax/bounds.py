@@ -41,7 +41,7 @@ BOUNDS = {
     "objective.margin_most": Meta(ge=0, le=1e6),
     "objective.twin_cosine": Meta(ge=-1, le=1),
     "objective.blocks": Meta(ge=0, le=2**20),
-    "optimizer.learning_rate": Meta(gt=0, le=1e38),
+    "optimizer.learning_rate": Meta(gt=0, le=1000),
     "optimizer.warmup": Meta(ge=0, le=10**9),
     "optimizer.clip_norm": Meta(ge=0, le=1e9),
     "optimizer.ema": Meta(ge=0, lt=1),

@@ -60,7 +60,7 @@ def test_other_types_and_sizes_together():
             check_bounds(changed(path, value))
     config = changed("translator.width", 2**14)
     config.translator.depth = 3
-    with pytest.raises(ConfigError, match="make more than 536,870,912 parameters"):
+    with pytest.raises(ConfigError, match="exceed 536,870,912 parameters"):
         check_bounds(config)
 
 

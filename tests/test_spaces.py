@@ -128,5 +128,5 @@ def test_a_tower_that_gives_no_numbers_is_named(tmp_path, clip_folder):
         }
         save_file(spoiled, folder / "model.safetensors", metadata={"format": "pt"})
         space = load_space(str(folder))
-        with pytest.raises(CheckpointError, match=f"{folder} gives vectors that are not finite"):
+        with pytest.raises(CheckpointError, match=f"{folder} gives vectors that are zero or not finite"):
             space.encode_text(["a dog"]) if name == "text" else space.encode_image([Image.new("RGB", (8, 8), "red")])

@@ -312,7 +312,10 @@ def test_an_evaluation_with_other_settings_is_kept(run, evaluate, capsys, tmp_pa
     assert main(again) == main(again) == 0
     before = (copy / "evaluation/metrics.json").read_bytes()
     told = refused(capsys, ["evaluate", str(copy), *own])
-    assert "/evaluation holds an evaluation with other settings (captions: 100 that training held out): name" in told
+    assert (
+        "/evaluation holds an evaluation with other settings (captions: 100 that training held out): pass another --out"
+        in told
+    )
     assert (copy / "evaluation/metrics.json").read_bytes() == before
     code, content, _, _ = evaluate(*own, run=copy, out=copy / "evaluation")
     assert code == 0 and content["settings"]["captions"] == "all 3 of txt:own.txt"
@@ -341,7 +344,7 @@ def test_refusals(run, clap, world, evaluate, capsys, tmp_path, audioldm_folder,
     assert "is a file: pass a folder" in told(run, "--out", tmp_path / "mine" / "table.md")
     assert (tmp_path / "mine" / "table.md").read_text() == "mine"
     assert "expected a manifest or the folder of a data set at" in told(run, "--pairs", tmp_path / "gone.csv")
-    assert f"{tmp_path} holds no finished embedding store" in told(run, "--store", tmp_path)
+    assert f"{tmp_path} is not an embedding store" in told(run, "--store", tmp_path)
     assert "no image and no sound" in told(run, "--pairs", published)
     assert "holds no .sound.json record" in told(run, "--sounds", world)
     pairs = run, "--out", tmp_path / "o", "--pairs", world / "pairs.csv"

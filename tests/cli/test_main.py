@@ -154,7 +154,7 @@ def test_infer_misuse(run, picture, audioldm_folder, tmp_path, capsys):
     assert "would both be written" in refused(capsys, [*with_generator, *same])
     (tmp_path / "folder").mkdir()
     told = refused(capsys, [*base, str(run / "bundle"), "--save-embedding", str(tmp_path / "folder")])
-    assert f"{tmp_path / 'folder'}: Is a directory" in told
+    assert f"{tmp_path / 'folder'} is a folder: pass a file in it" in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "img.png"]
     assert "unknown argument --nonsense" in refused(capsys, [*base, str(run / "bundle"), "--nonsense"])
 

@@ -90,7 +90,7 @@ def test_an_export_leaves_what_is_the_users_own(tmp_path, capsys, name):
     assert main(export) == 0 and not (tmp_path / "sounds" / INDEX).exists()
     mine = tmp_path / name
     mine.mkdir() if name.endswith("/") else mine.write_text("mine")
-    assert main(export) == 2 and "is there, and not an earlier export" in capsys.readouterr().err
+    assert main(export) == 2 and "exists and is not an earlier export" in capsys.readouterr().err
     assert mine.exists()
 
 

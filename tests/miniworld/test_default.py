@@ -54,10 +54,11 @@ def test_the_whole_way_from_captions_to_sounds_that_the_clap_hears(tmp_path, cap
     flags = [f"--config.{setting}" for setting in smaller]
     assert main(["train", "--config", str(config), "--workdir", str(run), *flags]) == 0
     cells = np.arange(6, CELLS, 4 * len(SHARED))
+    (pictures := tmp_path / "pictures").mkdir()
     for cell in cells:
-        picture_at("test", int(cell)).save(tmp_path / f"{cell:03d}.png")
+        picture_at("test", int(cell)).save(pictures / f"{cell:03d}.png")
     capsys.readouterr()
-    assert main(["infer", str(tmp_path), "--translator", str(run), "--out", str(tmp_path / "sounds")]) == 0
+    assert main(["infer", str(pictures), "--translator", str(run), "--out", str(tmp_path / "sounds")]) == 0
     out, _ = capsys.readouterr()
     files = [tmp_path / "sounds" / f"{cell:03d}.wav" for cell in cells]
     assert out.split() == [str(file) for file in files]

@@ -23,6 +23,8 @@ from tools.campaign.steps import counting, no_room_beyond, noted, stopping_befor
 from tools.campaign.verbs import Unbroken, Verb, differences, snapshot
 from tools.campaign.verdicts import Change, judge, read
 
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # children that do without JAX
+
 ROOT = Path(__file__).parents[2]
 VERBS = ("arrays", "export", "world-text", "import")
 READERS = ("png", "jpg", "bmp", "wav", "flac", "ogg", "mp3", "txt", "csv", "jsonl", "pairs", "unfinished", "npy")

@@ -131,7 +131,7 @@ def test_memories_that_cannot_be(folder, settings: Any, tensor: Any, told: str):
     with pytest.raises(BundleError, match=re.escape(told)):
         load_bundle(folder)
     if "float16 unit" not in told:  # the twin checks what would go unseen
-        with pytest.raises(ValueError, match="contains no translator"):
+        with pytest.raises(ValueError, match="holds no translator"):
             Translator.from_pretrained(folder)
 
 

@@ -140,7 +140,7 @@ def test_bundle_in_the_hubs_cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "/no/such/folder", "a b c"])
 def test_neither_folder_nor_name(name):
-    with pytest.raises(FileNotFoundError, match=f"{name}.* no folder|no folder {name}") as caught:
+    with pytest.raises(FileNotFoundError, match=f"{name} is (neither a local|no) folder") as caught:
         Translator.from_pretrained(name)
     assert "\n" not in str(caught.value)
 

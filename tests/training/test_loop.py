@@ -9,11 +9,13 @@ import shutil
 from pathlib import Path
 
 import jax
+import msgspec
 import numpy as np
 import pytest
 import safetensors.numpy
 from PIL import Image
 
+from c2c_jax.bounds import BOUNDS
 from c2c_jax.config import (
     Config,
     DataConfig,
@@ -176,7 +178,12 @@ def test_another_config_in_the_same_work_directory(store, tmp_path):
         train(small(epochs=2, optimizer=decaying), store, tmp_path / "decaying")
 
 
-def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_path):
+@pytest.fixture
+def any_learning_rate(monkeypatch):
+    monkeypatch.setitem(BOUNDS, "optimizer.learning_rate", msgspec.Meta(gt=0))
+
+
+def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_path, any_learning_rate):
     config = small(
         objective=ObjectiveConfig(kind="infonce"), optimizer=OptimizerConfig(learning_rate=1e15), checkpoint_every=1
     )
@@ -189,7 +196,7 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_pat
     assert f"the last good checkpoint is {tmp_path / 'checkpoints' / str(max(kept))}" in str(caught.value)
 
 
-def test_weights_that_are_not_finite_are_never_kept(store, tmp_path):
+def test_weights_that_are_not_finite_are_never_kept(store, tmp_path, any_learning_rate):
     """One step of a whole epoch whose own loss is fine: its update is not."""
     config = small(batch_size=400, epochs=1, checkpoint_every=1, optimizer=OptimizerConfig(learning_rate=1e38))
     with pytest.raises(TrainingError, match="norm is (inf|nan) at step 1; none is saved"):

@@ -165,7 +165,8 @@ def test_default_sizes_are_those_of_vit_b_32(folder):
     assert "config.json asks for 12 layers in text_model.encoder.layers, but the weights hold 2" in told
 
     def edit_layers(config):
-        config["text_config"] = config["vision_config"] = {"num_hidden_layers": 2}
+        config["text_config"] = {"num_hidden_layers": 2}
+        config["vision_config"] = {"num_hidden_layers": 2, "image_size": 32}
 
     edit_config(folder, edit_layers)
     told = refusal(folder)
