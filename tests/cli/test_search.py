@@ -315,8 +315,6 @@ def test_a_table_on_a_terminal(monkeypatch):
     screen = io.StringIO()
     console = SafeConsole(file=screen, force_terminal=True, width=60, highlight=False, markup=False)
     monkeypatch.setattr("c2c_jax.cli.search.stdout_console", lambda: console)
-        lambda: SafeConsole(file=screen, force_terminal=True, width=60, highlight=False, markup=False),
-    )
     space = SpaceId(name="clap", dim=2, fingerprint="f")
     empty = Library(
         folder=Path("s"), place=Path("i"), space=space, heard=[], vectors_NE=np.zeros((0, 2), np.float16), rows={},
