@@ -6,7 +6,7 @@ A store's folder is in one of these states:
     planned      plan.json, no manifest.json: chunks are written in any order, each before its line of progress
     finished     manifest.json, no plan.json
     growing      manifest.json and a plan.json of more rows: what the manifest describes stays as it is
-    interrupted  manifest.json and a plan.json of the same: finishing was stopped, or a repair had not yet begun
+    interrupted  manifest.json and a plan.json of the same: finishing was stopped, or a repair had not started
 
 and otherwise is new. The steps, between any two of which a process may be killed:
 
