@@ -28,6 +28,13 @@ _ALIVE, _JAX = b"A", b"J"  # the first byte of a connection says which of the tw
 _HELLO = struct.Struct("!II")  # process id and number of processes
 _WELCOME, _REFUSED, _BYE = b"+", b"-", b"."
 
+_was_joined = threading.Event()
+
+
+def was_joined() -> bool:
+    """Whether this process has been one of several."""
+    return _was_joined.is_set()
+
 
 @contextlib.contextmanager
 def joined(
@@ -85,6 +92,7 @@ def _gone(which: str) -> str:
 def _join_cluster() -> None:
     import jax
 
+    _was_joined.set()
     jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM, which is ours
     try:
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_S, shutdown_timeout_seconds=SHUTDOWN_S)
@@ -122,6 +130,7 @@ def _joined(program: str, address: tuple[str, int], count: int, process: int) ->
         local = f"{_LOOPBACK}:{_serve_relay(address)}"
     import jax
 
+    _was_joined.set()
     jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM, which is ours
     jax.distributed.initialize(
         local,

@@ -5,10 +5,13 @@ import ctypes
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+# A suite in a shell's background is started with SIGINT ignored, and so would be its programs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before jax is imported anywhere: the number of devices is read once.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["JAX_PLATFORMS"] = "cpu"

@@ -13,17 +13,18 @@ from c2c_jax.cli.main import main
 from c2c_jax.cli.train import hosts_of
 from c2c_jax.errors import ConfigError
 from c2c_jax.hosts import _connect, _listen, _Peers, _serve, _start
+from c2c_jax.io.signals import ENDING
 from tests.training.programs import ROOT
 
 # Prints "up" once both are joined, then waits: for nothing, for the other in a collective, or in compiled code.
 PROGRAM = """
-import os, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever this was started by
+import sys, time
+from c2c_jax.cli import main, miniworld
 from c2c_jax.hosts import joined
-from c2c_jax.io.signals import end_now, ending_on_signals
 process, address, place = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-try:
-    with ending_on_signals("c2c x"), joined("c2c x", address, 2, process, False):
+
+def run(args):
+    with joined("c2c miniworld", address, 2, process, False):
         from jax.experimental import multihost_utils
         multihost_utils.sync_global_devices("up")
         print("up", flush=True)
@@ -33,10 +34,9 @@ try:
             multihost_utils.sync_global_devices("never")
         while place == "python":
             time.sleep(0.1)
-except KeyboardInterrupt as error:
-    end_now(f"signal {error.number}", 128 + error.number)
-except Exception as error:
-    end_now(f"c2c x: {error}", 2)
+
+miniworld.run = run
+main.program(["miniworld", "show"])
 """
 
 
@@ -75,13 +75,13 @@ def test_one_of_two_goes(victim, number, place):
     both[victim].send_signal(number)
     other = both[1 - victim]
     error = other.stderr.read()
-    assert other.wait() == 2 and error.startswith("c2c x: lost a host"), error
+    assert other.wait() == 2 and error.startswith("c2c miniworld: lost a host"), error
     assert len(error.splitlines()) == 1 and "start the same command again on all hosts" in error
     own = both[victim].stderr.read()
     if number == signal.SIGKILL:
         assert both[victim].wait() == -number
     else:
-        assert both[victim].wait() == 128 + number and own == f"signal {int(number)}\n"
+        assert both[victim].wait() == 128 + number and own == f"c2c miniworld: {ENDING[number]}\n"
     for one in both:
         for stream in (one.stdin, one.stdout, one.stderr):
             if stream:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from c2c_jax import __version__
+from c2c_jax import __version__, hosts
 from c2c_jax.cli import calibrate, embed, evaluate, export, import_checkpoint, infer, miniworld, report, search, train
 from c2c_jax.errors import C2CError
 from c2c_jax.io.console import prepare_streams, printable
@@ -39,9 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def program(argv: Sequence[str] | None = None) -> None:
-    """Runs one verb and ends the process with its exit code. After a signal it does not wait for other threads."""
+    """Runs one verb and ends the process with its exit code. After a signal it does not wait for other threads, nor for
+    those of XLA after a multi-host run: they may wait for minutes for collectives of hosts that have ended."""
     code, is_interrupted = _run(argv)
-    if is_interrupted:
+    if is_interrupted or hosts.was_joined():
         os._exit(code)
     sys.exit(code)
 

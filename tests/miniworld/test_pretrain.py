@@ -27,6 +27,7 @@ def small(module, monkeypatch):
     return dataclasses.replace(module.RECIPE, steps=1, batch_size=8, warmup=0)
 
 
+@pytest.mark.slow
 def test_clip_learns(monkeypatch, tmp_path):
     space, scores, minutes = clip.train(tmp_path, small(clip, monkeypatch), 1)
     assert 0 < minutes < 10
@@ -36,6 +37,7 @@ def test_clip_learns(monkeypatch, tmp_path):
         assert np.abs(one - other).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_clap_learns_with_the_statistics_of_its_mel_bins(monkeypatch, tmp_path):
     space, _, _ = clap.train(tmp_path, small(clap, monkeypatch), 1)
     new = clap.new_space(0)
