@@ -10,6 +10,8 @@ Nothing is downloaded; the same seed gives the same files. To train on its capti
 """
 
 import argparse
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 from c2c_jax.errors import ConfigError
@@ -67,12 +69,24 @@ def write_captions(args: argparse.Namespace) -> None:
     from c2c_jax.io.atomic import atomic_write
 
     require_file_place(args.out, "--out")
-    if is_regular(args.out) and args.out.stat().st_size:
-        raise ConfigError(f"--out {args.out} exists and is not empty: pass another file, or move it away")
     styles = (args.style,) if args.style else STYLES
-    with atomic_write(args.out) as beside, open(beside, "w", encoding="utf-8") as file:
-        file.writelines(f"{text}\n" for text in captions(args.split, args.count, args.seed, styles))
+
+    def lines() -> Iterator[str]:
+        return (f"{text}\n" for text in captions(args.split, args.count, args.seed, styles))
+
+    if is_regular(args.out) and args.out.stat().st_size:
+        if not _has_lines(args.out, lines()):
+            raise ConfigError(f"--out {args.out} exists and is not empty: pass another file, or move it away")
+    else:
+        with atomic_write(args.out) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines())
     print_fields(args.out)
+
+
+def _has_lines(path: Path, lines: Iterator[str]) -> bool:
+    """Whether a file holds these lines: an earlier start of the same command has finished it."""
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        return all(found == line for found, line in itertools.zip_longest(file, lines))
 
 
 def _require_export_place(out: Path) -> None:

@@ -66,8 +66,12 @@ def test_captions_to_a_file(tmp_path, capsys):
     other = tmp_path / "other.txt"
     arguments = ["miniworld", "captions", "--count", "9", "--split", "test", "--style", "sound", "--out"]
     assert main([*arguments, str(other)]) == 0
+    assert main([*arguments, str(other)]) == 0  # as it was left by a start that was killed behind its last write
     assert main([*arguments, str(out)]) == 2 and "exists and is not empty" in capsys.readouterr().err
     assert other.read_text().splitlines() == list(captions("test", 9, styles=("sound",)))
+    for end in ("a\n", "a"):
+        other.write_text(other.read_text() + end)
+        assert main([*arguments, str(other)]) == 2 and other.read_text().endswith(end)
 
 
 def test_an_export_replaces_an_export_and_nothing_else(tmp_path, capsys):
