@@ -32,6 +32,7 @@ MAX_SAMPLES = 2**24  # of what a tower takes at once: 5 minutes at 48 kHz
 MAX_FRAMES = 2**15
 MAX_FILTERS = 2**21  # numbers in the mel filters, and in those of a resampler
 Rate = Annotated[int, Meta(ge=100, le=1_000_000)]
+DEFAULTED = ("feature_extractor_type", "truncation")  # null means the default, as in transformers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,8 @@ class MelRecipe:
 
     @functools.cached_property
     def _fields(self) -> MelFields:
-        return fields_as(MelFields, self.content)
+        stated = {name: value for name, value in self.content.items() if value is not None or name not in DEFAULTED}
+        return fields_as(MelFields, stated)
 
     @property
     def sample_rate(self) -> int:

@@ -27,6 +27,16 @@ Mean = Annotated[float, Meta(ge=-1000, le=1000)]
 Deviation = Annotated[float, Meta(ge=1e-4, le=1000)]
 Three = Meta(min_length=3, max_length=3)
 
+DEFAULTED = (
+    "size",
+    "default_to_square",
+    "crop_size",
+    "image_mean",
+    "image_std",
+    "image_processor_type",
+    "feature_extractor_type",
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PixelFields:
@@ -90,9 +100,10 @@ class PixelRecipe:
 
     @functools.cached_property
     def _fields(self) -> PixelFields:
-        """A step that is null is left out, as in transformers."""
+        """As in transformers a step that is null is left out, and for what is null in DEFAULTED there is a default."""
         steps = {name: False for name, value in self.content.items() if value is None and name.startswith("do_")}
-        return fields_as(PixelFields, {**self.content, **steps})
+        stated = {name: value for name, value in self.content.items() if value is not None or name not in DEFAULTED}
+        return fields_as(PixelFields, {**stated, **steps})
 
     @functools.cached_property
     def _resize(self) -> Callable[[tuple[int, int]], tuple[int, int]]:

@@ -31,9 +31,8 @@ def read_preprocessor(folder: Path, *parts: str) -> tuple[dict[str, Any], Path]:
 
 
 def fields_as(kind: type[T], content: Mapping[str, Any]) -> T:
-    """A preprocessor's fields as a dataclass, its types and bounds checked; None means the default, as in transformers.
-    Raises ValueError."""
+    """A preprocessor's fields as a dataclass, its types and bounds checked. Raises ValueError."""
     try:
-        return msgspec.convert({name: value for name, value in content.items() if value is not None}, kind)
+        return msgspec.convert(content, kind)
     except msgspec.MsgspecError as cause:
         raise ValueError(str(cause)) from None

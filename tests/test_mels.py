@@ -164,6 +164,8 @@ def test_empty_sounds_are_refused():
         dict(frequency_min=-1),
         dict(frequency_min=24_000, frequency_max=30_000),
         dict(frequency_max=1e30),
+        dict(frequency_max=None),
+        dict(padding=None),
         {INPUT_RATE: 999_983},
         {INPUT_RATE: -1},
         dict(feature_extractor_type="WhisperFeatureExtractor"),

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ EXIT_CODES = """
 exit codes: 0 success, 2 error (one line on stderr), 130 Ctrl-C, 143 SIGTERM (0 for `train`), 129 terminal closed,
 141 output pipe closed by its reader"""
 _OVERRIDE = re.compile(r"--(no)?config\.")
+WRITTEN_IN_S = 60  # a compiled program, and what belongs to it, after it
 PIPE_CLOSED = 141  # as of programs that SIGPIPE ends
 
 
@@ -114,9 +116,24 @@ def keep_compiled() -> None:
         return
     if not os.access(cache, os.W_OK):
         return
+    _sweep_compiled(cache)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
+
+
+def _sweep_compiled(cache: Path) -> None:
+    """Removes programs that a process was killed in writing. JAX writes each, and then the time of its last use beside
+    it; it would read such a part for ever, and write nothing more while there is one without its time."""
+    try:
+        with os.scandir(cache) as entries:
+            there = {entry.name: entry for entry in entries}
+        for name, entry in there.items():
+            is_timed = name.removesuffix("-cache") + "-atime" in there
+            if name.endswith("-cache") and not is_timed and time.time() - entry.stat().st_mtime > WRITTEN_IN_S:
+                os.unlink(entry.path)
+    except OSError:  # another process may do the same
+        pass
 
 
 def _end(verb: str, message: str, code: int) -> int:

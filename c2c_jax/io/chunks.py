@@ -128,6 +128,8 @@ def size_of_samples(
                     f"is truncated: its header promises {size:,} bytes of samples, {max(rest, 0):,} are there"
                 )
             layout.notes.append(f"ends {size - rest} bytes before what its header promises; all that is there is read")
+        elif missing := _missing(file, start, end, family):
+            layout.notes.append(f"ends {missing:,} bytes before what its header promises; all that is there is read")
         return rest, end
     behind = _aligned(start, body + size, family)
     for place in dict.fromkeys((behind, body + size)):
@@ -141,7 +143,20 @@ def size_of_samples(
         return 0, after
     if size:
         layout.notes.append(f"holds {rest:,} bytes of samples where its header promises {size:,}; all are read")
+    elif missing := _missing(file, start, end, family):
+        layout.notes.append(f"ends {missing:,} bytes before what its header promises; all that is there is read")
     return rest, end
+
+
+def _missing(file: BinaryIO, start: int, end: int, family: Family) -> int:
+    """Of a file that does not state the size of its samples: how many bytes fewer there are than it states in all; 0
+    where it states nothing, as programs leave it that are stopped."""
+    if family.id + family.size >= family.first:  # CAF states none
+        return 0
+    size = int.from_bytes(read_at(file, start + family.id, family.size), family.order)
+    if not size or any(low <= size < high for low, high in UNKNOWN):
+        return 0
+    return max(start + size + (0 if family.whole else family.id + family.size) - end, 0)
 
 
 def _behind_chunks(file: BinaryIO, start: int, position: int, end: int, family: Family) -> int:

@@ -120,11 +120,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def walk(*folders: Path, others: bool = False) -> Iterator[Path]:
+def walk(*folders: Path, others: bool = False, folders_too: bool = False) -> Iterator[Path]:
     """All regular files in folders and the folders inside them, sorted by path. Links are followed, each folder is
     entered once, and names that begin with a dot are skipped. others: also what cannot be read: pipes, devices, links
-    to nothing, and folders that may not be entered. What is given and is no folder is taken as it is."""
-    found = (path for path, is_entered in _walk(folders) if not is_entered)
+    to nothing, and folders that may not be entered; folders_too: with it, also those that were. What is given and is
+    no folder is taken as it is."""
+    found = (path for path, is_entered in _walk(folders) if folders_too or not is_entered)
     return (path for path in sorted(found) if others or is_regular(path))
 
 

@@ -1,10 +1,11 @@
 """The one reader of JSON: of our own files and of checkpoints, bounded in size, depth and numbers, and typed."""
 
 import codecs
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from types import GenericAlias
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -39,18 +40,22 @@ def read_json_as(
     error: type[C2CError] = CheckpointError,
     advice: str = ADVICE,
     max_bytes: int = MAX_BYTES,
+    is_exact: bool = False,
 ) -> T:
     """The content of a JSON file as a dataclass or any other type that msgspec knows, every field's type and bounds
-    (`typing.Annotated[int, msgspec.Meta(ge=1)]`) checked; fields the dataclass does not have are ignored. Raises as
-    `read_json`."""
+    (`typing.Annotated[int, msgspec.Meta(ge=1)]`) checked; fields the dataclass does not have are ignored, or refused
+    where `is_exact`. Raises as `read_json`."""
     with open_regular(path, "a JSON file", error, advice) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise error(f"{path} is larger than {max_bytes:,} bytes; {advice}")
     try:
-        return parse_json(content, kind, is_large=max_bytes > MAX_BYTES)
+        found = parse_json(content, kind, is_large=max_bytes > MAX_BYTES)
+        if is_exact and (unknown := list(_unknown(kind, parse_json(content)))):
+            raise ValueError(f"unknown field {', '.join(unknown)[:200]}")
     except ValueError as cause:
         raise error(f"{path} cannot be read as JSON ({cause}); {advice}") from None
+    return found
 
 
 def read_json_lines(
@@ -89,6 +94,23 @@ def parse_json(content: bytes | str, kind: type[T] | GenericAlias = Any, is_larg
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
     except msgspec.MsgspecError as cause:
         raise ValueError(str(cause)) from None
+
+
+def _unknown(kind: Any, content: Any, before: str = "") -> Iterator[str]:
+    """The fields of objects that their dataclasses do not have, as `a.b`."""
+    if isinstance(content, list):
+        for inner in content:
+            yield from (name for part in get_args(kind) for name in _unknown(part, inner, before))
+    elif isinstance(content, dict) and dataclasses.is_dataclass(kind):
+        fields = get_type_hints(kind)
+        for name, inner in content.items():
+            if name not in fields:
+                yield before + name
+            else:
+                yield from _unknown(fields[name], inner, f"{before}{name}.")
+    elif isinstance(content, dict):
+        for part in get_args(kind):
+            yield from _unknown(part, content, before)
 
 
 def _is_deeper(content: Any, most: int) -> bool:

@@ -197,6 +197,9 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
             console.print(f"{path}: line {number:,} cannot be read; it and all later lines are dropped")
             break
         entries.append(entry)  # type: ignore[arg-type]
+    else:
+        if not entries:
+            console.print(f"{path} has no entry that can be read")
     return entries
 
 

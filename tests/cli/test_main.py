@@ -316,3 +316,17 @@ def test_a_home_that_keeps_what_is_compiled(tmp_path, monkeypatch):
     keep_compiled()
     assert os.environ.pop("JAX_COMPILATION_CACHE_DIR") == str(tmp_path / "c2c_jax" / "xla")
     assert os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] == "7"
+
+
+def test_compiled_programs_of_killed_processes_are_removed(monkeypatch, tmp_path):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = tmp_path / "c2c_jax" / "xla"
+    cache.mkdir(parents=True)
+    for name in ("whole-cache", "whole-atime", "cut-cache", "now-cache", ".lockfile"):
+        (cache / name).write_bytes(b"x")
+    for name in ("whole-cache", "cut-cache"):
+        os.utime(cache / name, (0, 0))
+    keep_compiled()
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    assert {path.name for path in cache.iterdir()} == {"whole-cache", "whole-atime", "now-cache", ".lockfile"}

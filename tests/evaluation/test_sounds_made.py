@@ -23,8 +23,8 @@ def record(folder, name, *, vector, control=None, seeds=(0,), scores=None):
             {"file": f"{name}.{n}.wav", "seed": seed, "clap_score": score, "defects": [], "peak": 1 / len(name)}
             for n, (seed, score) in enumerate(zip(seeds, scores, strict=True))
         ],
-        "clap": "laion/clap", "clap_vector": vector, "sample_rate": 16_000, "sampling": {"guidance": 2.5},
-        "versions": {"torch": "2"},
+        "clap": {"name": "laion/clap", "dim": len(vector), "fingerprint": ""}, "clap_vector": vector,
+        "sample_rate": 16_000, "sampling": {"guidance": 2.5}, "versions": {"torch": "2"},
     }  # fmt: skip
     content |= {"control": control} if control else {
         "translator": {"path": "bundle", "sha256": OURS}, "averaged": False, "mixed_in": [],

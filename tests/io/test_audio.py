@@ -98,6 +98,14 @@ def test_a_size_that_lies_or_says_nothing(tmp_path, row, stated):
         assert bool(notes) == (stated == "smaller")
 
 
+@pytest.mark.parametrize("row", [row for row in STATING if row[1] in ("WAV", "W64", "AIFF")], ids=lambda row: row[1])
+def test_a_cut_file_that_states_its_own_size_alone_is_reported(tmp_path, row):
+    """A sample is missing, and the size of the samples is 0."""
+    content = stating(write(tmp_path / row[0], row[1], row[2]), row, 0)
+    found, notes = read(tmp_path / row[0], content[:-8])
+    assert len(found) < len(samples()) and "ends 8 bytes before what its header promises" in notes
+
+
 def test_a_few_bytes_too_few_are_reported(tmp_path):
     content = write(tmp_path / "a.wav", "WAV", "PCM_16")
     found, notes = read(tmp_path / "a.wav", content[:-6])

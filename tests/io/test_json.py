@@ -137,3 +137,19 @@ def test_large_files_are_typed_and_bounded_too(tmp_path):
             read_json_as(Sizes, path, StoreError, ADVICE, MAX_RECORD_BYTES)
     path.write_bytes(b'\xef\xbb\xbf{"depth": 9, "names": ["a"], "others": [[[]]]}')
     assert read_json_as(Sizes, path, StoreError, ADVICE, MAX_RECORD_BYTES) == Sizes(depth=9, names=["a"])
+
+
+def test_unknown_fields_are_refused_where_all_are_known(tmp_path):
+    @dataclasses.dataclass
+    class Outer:
+        one: Sizes | None = None
+        several: list[Sizes] = dataclasses.field(default_factory=list)
+        free: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    path = tmp_path / "a.json"
+    path.write_text('{"one": {"depth": 2}, "several": [{"depth": 3}], "free": {"a": 1}}')
+    assert read_json_as(Outer, path, is_exact=True) == read_json_as(Outer, path)
+    path.write_text('{"one": {"depth": 2, "a": 1}, "several": [{"depth": 3}, {"depth": 3, "b": 1}], "c": 1}')
+    assert read_json_as(Outer, path).one == Sizes(depth=2)
+    with pytest.raises(StoreError, match=r"unknown field one\.a, several\.b, c"):
+        read_json_as(Outer, path, StoreError, is_exact=True)

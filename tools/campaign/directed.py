@@ -74,7 +74,8 @@ def aimed(reader: Reader, folder: Path) -> Iterator[Aimed]:
             for name, old in fields:
                 yield one(f"{name}-gone", f"without {name}", _field(name, None), is_field=True)
                 for key, value in VALUES.items():
-                    strict = _kind(old) != _kind(json.loads(value) if key not in ("deep", "digits", "NaN") else [])
+                    new = json.loads(value) if key not in ("deep", "digits", "NaN") else []
+                    strict = old is not None and _kind(old) != _kind(new)
                     how = f"{name} is {key}"
                     yield one(f"{name}-{key}", how, _field(name, value), is_field=True, is_strict=strict)
         for key, how, apply in hostile.of(reader, path):

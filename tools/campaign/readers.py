@@ -223,12 +223,13 @@ def _page(parts: Callable[[], Any] = lambda: None) -> Callable[[], dict[str, Any
 
 
 def outline(value: Any) -> Any:
-    """Names of fields and numbers of rows, without what is in them."""
+    """Names of fields and numbers of rows, without what is in them. What is null may as well be a number."""
     if isinstance(value, dict):
         return {key: outline(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [outline(inner) for inner in value]
-    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+    is_number = value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return "number" if is_number else type(value).__name__
 
 
 def _run_parts() -> Any:

@@ -14,11 +14,13 @@ from c2c_jax.config import Config
 from c2c_jax.errors import ReportError, SoundError
 from c2c_jax.evaluation.results import read_results
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, LeftOut, Missing, Row
+from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import found_at, is_regular, is_there, path_of, sha256_of, walk
 from c2c_jax.io.json import read_json, read_json_as
 from c2c_jax.publishing.names import without_places
+from c2c_jax.spaces import SpaceId
 from c2c_jax.training.log import read_entries
 from c2c_jax.weights.resolve import bundle_folder, is_local, run_name
 from c2c_jax.weights.translator import Bundle, load_bundle
@@ -73,6 +75,8 @@ class RecordedSound:
     clap_score: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None
     defects: list[str]
     sha256: str | None = None
+    peak: float | None = None
+    rms: float | None = None
 
     @property
     def path(self) -> Path:
@@ -88,17 +92,46 @@ class MixedIn:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Networks:
+    """A generator and where it ran."""
+
+    name: str
+    fingerprint: str
+    device: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemoryRecord:
+    """A bundle's caption memory."""
+
+    captions: int
+    share: float
+    temperature: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Content:
     """What `NAME.sound.json` says. control: the text that it is the sound of; None: it is that of pictures."""
 
     sounds: Annotated[list[RecordedSound], msgspec.Meta(min_length=1)]
-    clap: Any
+    clap: SpaceId
     clap_vector: Annotated[list[Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]], msgspec.Meta(min_length=1)]
     sample_rate: Annotated[int, msgspec.Meta(ge=1000, le=1_000_000)]
     control: str | None = None
     translator: File | None = None
     pictures: list[File] = dataclasses.field(default_factory=list)
     mixed_in: list[MixedIn] = dataclasses.field(default_factory=list)
+    averaged: bool = False
+    gap_statistics: list[str] = dataclasses.field(default_factory=list)
+    caption_memory: MemoryRecord | None = None
+    clip: SpaceId | None = None
+    audioldm: Networks | None = None
+    ranker: str | None = None
+    dtype: str | None = None
+    offload: bool = False
+    at_once: int | None = None
+    sampling: Sampling | None = None
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,7 +163,7 @@ def read_run(run: Path) -> Run:
     config, history = bundle.recipe, []
     if is_local(run) and folder != run:
         advice = "train again into another --workdir, or pass the bundle folder alone"
-        read_json_as(Config, run / "config.json", ReportError, advice)
+        read_json_as(Config, run / "config.json", ReportError, advice, is_exact=True)
         config = read_json(run / "config.json", ReportError, advice)
         if is_there(run / "metrics.jsonl"):
             history = read_entries(run / "metrics.jsonl")
@@ -186,7 +219,7 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
             f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass the --out folder of infer.py, "
             "with its .sound.json records"
         )
-    paths = [path for path in walk(folder, others=True) if path.name.endswith(".sound.json")]
+    paths = [path for path in walk(folder, others=True, folders_too=True) if path.name.endswith(".sound.json")]
     if not paths:
         raise ReportError(f"{folder} holds no .sound.json record: pass the --out folder of infer.py")
     records, errors = [], []
@@ -201,12 +234,15 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
 
 def _checked(path: Path) -> Record:
     advice = "make the sound again"
-    content, raw = read_json_as(Content, path, ReportError, advice), read_json(path, ReportError, advice)
+    content = read_json_as(Content, path, ReportError, advice, is_exact=True)
+    raw = read_json(path, ReportError, advice)
     for sound in content.sounds:
         if sound.path.name != str(sound.path):
             raise ReportError(f"{path} names {sound.file}, which is not in the same folder; {advice}")
     if content.control is None and not (content.translator and content.pictures):
         raise ReportError(f"{path} names neither a control text nor a translator and pictures; {advice}")
+    if (found := len(content.clap_vector)) != content.clap.dim:
+        raise ReportError(f"{path}: its clap_vector has {found} numbers, its CLAP's have {content.clap.dim}; {advice}")
     if not any(content.clap_vector):
         raise ReportError(f"{path}: its clap_vector is zero; {advice}")
     return Record(path=path, content=content, raw=raw)

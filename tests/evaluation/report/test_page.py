@@ -264,6 +264,7 @@ def test_damaged_evaluations_are_refused(run, evaluated, tmp_path, name, content
         ("config.json", None, "config.json, found no file"),
         ("config.json", "null", "Expected `object`, got `null`"),
         ("config.json", '{"seed": "x"}', "Expected `int`, got `str` - at `$.seed`"),
+        ("config.json", '{"embed": {"store_dt9pe": "float32"}}', "unknown field embed.store_dt9pe"),
     ],
 )
 def test_damaged_runs_are_refused(run, tmp_path, name, content, told):
@@ -309,6 +310,16 @@ def test_no_bundle_no_sounds(run, tmp_path):
         {"translator": "mlp"},
         {"pictures": []},
         {"sample_rate": "fast"},
+        {"clap_vector": [0.5] * 65},
+        {"clap": 0},
+        {"clip": {"name": 0, "dim": 64, "fingerprint": ""}},
+        {"averaged": 0},
+        {"caption_memory": 0},
+        {"audioldm": {"name": 0, "fingerprint": "", "device": "cpu"}},
+        {"offload": 1},
+        {"sampling": 7},
+        {"versions": {"jax": 1}},
+        {"gap_ststics": []},
     ],
 )
 def test_records_of_another_form_are_left_out(run, copy, tmp_path, change):
@@ -317,6 +328,21 @@ def test_records_of_another_form_are_left_out(run, copy, tmp_path, change):
     (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
     assert str(error).startswith(str(copy / "c.sound.json")) and str(error).endswith("; make the sound again")
     assert "\n" not in str(error)
+
+
+def test_a_folder_in_a_records_place_is_reported(run, copy, tmp_path):
+    (copy / "c.sound.json").unlink()
+    (copy / "c.sound.json").mkdir()
+    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
+    assert str(error).startswith(f"expected a JSON file at {copy / 'c.sound.json'}, found a folder")
+
+
+@pytest.mark.parametrize("content", ["", "\0" * 4096])
+def test_a_run_that_does_not_say_how_it_went_is_reported(run, tmp_path, capsys, content):
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    (folder / "metrics.jsonl").write_text(content)
+    write_report(folder, tmp_path / "report.html")
+    assert f"{folder / 'metrics.jsonl'} has no entry that can be read\n" in capsys.readouterr().err
 
 
 def test_a_run_in_the_making(run, tmp_path):
