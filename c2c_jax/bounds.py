@@ -35,7 +35,7 @@ BOUNDS = {
     "augment.noise_most": Meta(ge=0, le=1),
     "memory.captions": Meta(ge=-1, le=10**8),
     "memory.share": Meta(gt=0, le=1),
-    "memory.temperature": Meta(gt=0, le=1000),
+    "memory.temperature": Meta(ge=1e-6, le=1000),
     "objective.temperature": Meta(gt=0, le=1000),
     "objective.margin_growth": Meta(ge=0, le=1e6),
     "objective.margin_most": Meta(ge=0, le=1e6),

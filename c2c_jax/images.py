@@ -12,7 +12,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from c2c_jax.errors import ImageError
 from c2c_jax.io.console import stderr_console
-from c2c_jax.io.files import found_at, matching, open_regular, walk
+from c2c_jax.io.files import found_at, matching, open_regular, stand_in, walk
 from c2c_jax.io.formats import FORMATS, readable_suffixes, scan_files
 from c2c_jax.io.image_checks import check_file, check_header, ends_early, strip_bytes
 from c2c_jax.io.image_colours import UnreadSamplesError, has_unused_alpha, samples_of, to_rgb
@@ -97,8 +97,9 @@ def read_image(path: str | Path, on_note: Callable[[str], None] = report) -> Ima
     path = Path(path)
     # PIL warns of sizes that are checked here, and of odd metadata in pictures that it reads all the same.
     with open_regular(path, "an image", ImageError, "pass an image file") as file, warnings.catch_warnings():
-        if not os.fstat(file.fileno()).st_size:
-            raise ImageError(f"{path} is empty (0 bytes): get the picture again")
+        if found := stand_in(file.read(256)):
+            raise ImageError(f"{path} {found}; get the picture again")
+        file.seek(0)
         warnings.simplefilter("ignore")
         try:
             rgb, orientation, notes = _decoded(path, file)

@@ -21,6 +21,7 @@ from c2c_jax.io.formats import readable_suffixes, scan
 INDEX = ".c2c-index"  # in a folder of sounds: what searches know of them, one for each CLAP
 SOUND_SUFFIXES = readable_suffixes("sound")
 MIN_SECONDS = 0.05  # a shorter sound is a click: repeated to the length that an encoder takes, it is another sound
+MIN_HEARD = 0.01  # seconds from the first sample that is not silent to the last one: less is a click as well
 # What is read of one sound, at most: mono samples of 256 MiB at most, however little the file takes on the disk.
 MAX_SECONDS = 600.0
 MAX_FRAMES = 2**25
@@ -30,7 +31,7 @@ SILENCE = 2.0**-16  # half a step of 16 bits: an amplitude that is as good as ze
 LOOK = 1 << 14  # frames that are searched for the first sound at once
 LOUDEST = 100.0  # amplitude; full scale is 1. Samples beyond are integers that a header calls floats
 # Channels that cancel: their mean has less than this part of the power that it has where they have nothing in common.
-CANCELLED = 0.01
+CANCELLED = 0.25
 CANCELLED_PART = 0.1  # of a sound's power, in seconds in which channels cancel: beyond it one channel is read
 
 
@@ -57,7 +58,7 @@ def read_sound(
     max_seconds: how much is read; None: all, but at most the first ten minutes (`MAX_SECONDS`, `MAX_FRAMES`). If a
     longer sound starts with silence, whole seconds of it are skipped. If the channels cancel each other, the loudest
     one is read. on_note: called with a line for each of these, and for wrong header fields. Raises SoundError for files
-    that are missing, empty, silent, shorter than `MIN_SECONDS`, truncated, damaged or not audio, or whose samples are
+    that are missing, empty, silent, shorter than `MIN_SECONDS` (or, in silence, `MIN_HEARD`), truncated, damaged or not audio, or whose samples are
     not finite or out of range.
     """
     path, wanted = Path(path), min(float(max_seconds or MAX_SECONDS), MAX_SECONDS)
@@ -81,6 +82,12 @@ def read_sound(
     if len(sound) < MIN_SECONDS * sample_rate:
         milliseconds = 1000 * len(sound) / sample_rate
         raise SoundError(f"{path} lasts {milliseconds:.3g} ms: expected {1000 * MIN_SECONDS:g} ms at least")
+    heard = np.flatnonzero(np.abs(excerpt.sound) >= SILENCE)
+    if len(heard) and heard[-1] + 1 - heard[0] < MIN_HEARD * excerpt.rate:
+        milliseconds = 1000 * (heard[-1] + 1 - heard[0]) / excerpt.rate
+        raise SoundError(
+            f"{path} is silent but for {milliseconds:.3g} ms: expected {1000 * MIN_HEARD:g} ms of sound at least"
+        )
     if excerpt.start:
         layout.notes.append(f"is silent for its first {excerpt.start:g} s; it is read from there")
     if excerpt.is_cut and (max_seconds is None or excerpt.seconds < max_seconds):

@@ -322,7 +322,7 @@ def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_p
     assert reported == ["2 files skipped, not images of a supported format: 1 named pipe, 1 .dng"]
     (inside / "r.heic").write_bytes(bytes(4) + b"ftypheic")
     find_pictures([str(inside)], reported.append)
-    assert reported[1:] == ["3 files skipped, not images of a supported format: 1 named pipe, 1 .heic, 1 .dng"]
+    assert reported[1:] == ["3 files skipped, not images of a supported format: 1 .heic, 1 named pipe, 1 .dng"]
     find_pictures([str(inside / "deep")], reported.append)
     assert len(reported) == 2
 

@@ -160,6 +160,24 @@ def test_channels_that_cancel(tmp_path):
     assert "number 2" in notes
 
 
+@pytest.mark.parametrize("kind", ["a common background", "unequal"])
+def test_channels_that_cancel_in_part(tmp_path, kind):
+    one, behind = noise(2)[:, 0], 0.2 * noise(2, 2)[:, 1]
+    both = (one + behind, -one + behind) if kind == "a common background" else (one, -0.7 * one)
+    soundfile.write(tmp_path / "a.wav", np.stack(both, axis=1), 48_000, subtype="FLOAT")
+    found, notes = read_with_notes(tmp_path / "a.wav")
+    assert any(np.array_equal(found, channel.astype(np.float32)) for channel in both)
+    assert "channels that cancel each other" in notes
+
+
+def test_a_click_in_silence_is_no_sound(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.concatenate([np.zeros(48_000), np.ones(3) / 2, np.zeros(48_000)]), 16_000)
+    assert "is silent but for 0.188 ms: expected 10 ms of sound at least" in told(tmp_path / "a.wav")
+    part = np.pad(tone(1000, 0.01, 16_000) + 0.1, 8000)
+    soundfile.write(tmp_path / "a.wav", part, 16_000)
+    assert len(read_sound(tmp_path / "a.wav", 16_000)) == len(part)
+
+
 def test_channels_that_do_not_cancel(tmp_path):
     for parts in (noise(1, 2), np.pad(noise(1), ((0, 0), (0, 7))), np.repeat(noise(1), 2, axis=1)):
         soundfile.write(tmp_path / "a.wav", parts, 48_000, subtype="FLOAT")

@@ -26,6 +26,7 @@ DTYPES = ("float16", "float32")
 Dtype = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(DTYPES)})$")]
 MAX_CHUNK_ROWS = 2**20
 MAX_ERROR = 2**-10  # of what storing may change in a vector, relative to its length; float16 rounds to 2^-11
+LENGTHS = (1e-15, 1e15)  # of vectors whose squares float32 holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,13 +135,18 @@ class ChunkedArray:
 def stored_as(
     vectors_NE: Shaped[np.ndarray, "N E"], dtype: str
 ) -> tuple[Float[np.ndarray, "N E"], Bool[np.ndarray, "N"]]:
-    """Casts vectors to a dtype. Also returns which of them it can represent: finite, non-zero, and changed by at most
-    MAX_ERROR of their length."""
+    """Casts vectors to a dtype. Also returns which of them it can represent: finite, of a length whose square float32
+    holds, and changed by at most MAX_ERROR of their length."""
     exact_NE = vectors_NE.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # rows with such values are among those that are not held
         stored_NE = exact_NE.astype(dtype)
         lengths_N, errors_N = (np.linalg.norm(x_NE, axis=1) for x_NE in (exact_NE, exact_NE - stored_NE))
-    return stored_NE, np.isfinite(stored_NE).all(axis=1) & (lengths_N > 0) & (errors_N <= MAX_ERROR * lengths_N)
+    return stored_NE, (
+        np.isfinite(stored_NE).all(axis=1)
+        & (lengths_N >= LENGTHS[0])
+        & (lengths_N <= LENGTHS[1])
+        & (errors_N <= MAX_ERROR * lengths_N)
+    )
 
 
 def why_not_stored(vector_E: Shaped[np.ndarray, "E"], dtype: str) -> str:
@@ -148,4 +154,6 @@ def why_not_stored(vector_E: Shaped[np.ndarray, "E"], dtype: str) -> str:
     size = float(np.abs(vector_E.astype(np.float64)).max())
     if not size:
         return "is zero and has no direction"
+    if np.isfinite(size) and not LENGTHS[0] <= size <= LENGTHS[1]:
+        return f"has a largest value of {size:.3g}, whose square float32 does not hold: scale the vectors"
     return f"is too small for {dtype} (largest value {size:.3g})" if size < 1 else f"is not finite in {dtype}"

@@ -58,7 +58,7 @@ class Sampling:
 @dataclasses.dataclass(frozen=True)
 class _OwnSampling:
     scheduler: str | None = None
-    steps: int | None = None
+    steps: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
     seconds: float | None = None
     guidance: float | None = None
     negative_prompt: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None

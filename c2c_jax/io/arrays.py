@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from c2c_jax.errors import C2CError, one_line
-from c2c_jax.io.files import open_regular
+from c2c_jax.io.files import open_regular, stand_in
+
+HEAD = 256  # bytes that tell what a file is
 
 # What numpy and zipfile raise over damaged or hostile bytes; those from RecursionError on over strange headers.
 _ERRORS = (
@@ -33,14 +35,16 @@ _ERRORS = (
 def map_npy(path: Path, error: type[C2CError], advice: str) -> np.ndarray:
     """The array of an .npy file as a read-only memory map. Raises `error`, `advice` at the end of its line, for a file
     that is missing, damaged, cut short, or holds Python objects."""
-    open_regular(path, "an .npy file", error, advice).close()
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _ERRORS as cause:
-        raise error(f"{path} cannot be read as an .npy file ({one_line(cause)}); {advice}") from None
-    if not isinstance(array, np.ndarray):
+    with open_regular(path, "an .npy file", error, advice) as file:
+        head = file.read(HEAD)
+    if head.startswith(b"PK"):
         raise error(f"{path} is an archive of arrays, not one array; {advice}")
-    return array
+    if not head.startswith(b"\x93NUMPY"):
+        raise error(f"{path} {stand_in(head) or 'is not an .npy file'}; {advice}")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except _ERRORS as cause:
+        raise error(f"{path} cannot be read as an .npy file ({_why(cause)}); {advice}") from None
 
 
 def read_npz(
@@ -50,6 +54,8 @@ def read_npz(
     arrays: dict[str, np.ndarray] = {}
     left = max_bytes
     with open_regular(path, "an .npz file", error, advice) as file:
+        if not (head := file.read(HEAD)).startswith(b"PK"):
+            raise error(f"{path} {stand_in(head) or 'is not an .npz file'}; {advice}")
         try:
             with zipfile.ZipFile(file) as archive:
                 there = {info.filename: info for info in archive.infolist()}
@@ -67,8 +73,13 @@ def read_npz(
                     with archive.open(info) as member:
                         arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
         except (*_ERRORS, zlib.error) as cause:
-            raise error(f"{path} cannot be read as an .npz file ({one_line(cause)}); {advice}") from None
+            raise error(f"{path} cannot be read as an .npz file ({_why(cause)}); {advice}") from None
     return arrays
+
+
+def _why(cause: Exception) -> str:
+    """Without numpy's advice to load Python objects all the same."""
+    return "it holds Python objects, which are not loaded" if "allow_pickle" in str(cause) else one_line(cause)
 
 
 def _declared_bytes(file: Any) -> int:

@@ -6,6 +6,7 @@ import fnmatch
 import glob
 import hashlib
 import os
+import re
 import stat
 import urllib.parse
 from collections.abc import Iterable, Iterator
@@ -112,6 +113,20 @@ def open_regular(path: Path, expected: str, error: type[C2CError], advice: str) 
         file.close()
         raise error(f"expected {expected} at {path}, found {found_at(path)}; {advice}")
     return file
+
+
+def stand_in(head: bytes) -> str:
+    """What often stands in a file's place, by its first bytes, in words that go behind its name: nothing, a pointer of
+    Git LFS, a web page, the zeros of a partial download; "" for all else."""
+    if not head:
+        return "is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS and not the file itself: run `git lfs pull` there"
+    if re.match(rb"\s*<(?:!doctype html|html|\?xml)", head, re.IGNORECASE):
+        return "is a web page"
+    if len(head) > 7 and not head.strip(b"\0"):
+        return "begins with zeros only, like a partial download"
+    return ""
 
 
 def sha256_of(path: Path) -> str:

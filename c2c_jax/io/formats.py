@@ -104,7 +104,9 @@ class Scan:
         """One line on the files that were passed over; empty where there are none."""
         if not self.passed_over:
             return ""
-        told = ", ".join(f"{count:,} {name}" for name, count in self.passed_over.most_common(6))
+        known = {suffix for one in FORMATS if one.kind == self.kind for suffix in one.suffixes}
+        most = sorted(self.passed_over.most_common(), key=lambda found: found[0] not in known)  # its own kind first
+        told = ", ".join(f"{count:,} {name}" for name, count in most[:6])
         more = len(self.passed_over) - 6
         count = self.passed_over.total()
         return (

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from c2c_jax.errors import C2CError, CheckpointError
-from c2c_jax.io.files import open_regular
+from c2c_jax.io.files import open_regular, stand_in
 
 # Of a file, unless its reader says otherwise. Python's objects take up to 24 times the bytes of their JSON.
 MAX_BYTES = 2**22
@@ -49,6 +49,8 @@ def read_json_as(
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise error(f"{path} is larger than {max_bytes:,} bytes; {advice}")
+    if found_instead := stand_in(content[:256]):
+        raise error(f"{path} {found_instead}; {advice}")
     try:
         found = parse_json(content, kind, is_large=max_bytes > MAX_BYTES)
         if is_exact and (unknown := list(_unknown(kind, parse_json(content)))):

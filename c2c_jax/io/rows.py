@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from io import BufferedIOBase
 
+from c2c_jax.io.files import stand_in
+
 BLOCK_BYTES = 2**20  # read at a time
 
 # What is not text in UTF-8, by its first bytes.
@@ -33,6 +35,8 @@ class Damage(enum.Enum):
 
 def other_than_utf8(head: bytes) -> str:
     """What a file is, with advice, if it is not text in UTF-8 by its first bytes, else ""."""
+    if head and (found := stand_in(head)):
+        return found.replace("is ", "it is ", 1) if found.startswith("is ") else f"it {found}"
     return next((kind for mark, kind in _OTHERS if head.startswith(mark)), _utf_16_without_mark(head))
 
 

@@ -17,7 +17,7 @@ import safetensors
 
 from c2c_jax.errors import CheckpointError, one_line
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import open_regular
+from c2c_jax.io.files import open_regular, stand_in
 from c2c_jax.io.json import parse_json
 
 if TYPE_CHECKING:  # loaded where a pickled file is read, and there alone
@@ -252,14 +252,8 @@ def _is_safetensors(head: bytes) -> bool:
 def _not_weights(path: Path, head: bytes, kind: str) -> CheckpointError:
     """What stands in the place of weights, by the first bytes of the file."""
     advice = fetch_again(path)
-    if not head:
-        found = "is empty"
-    elif head.startswith(b"version https://git-lfs"):
-        found, advice = "is a pointer of Git LFS and not the file itself", f"run `git lfs pull` there, or {advice}"
-    elif re.match(rb"\s*<(?:!doctype|html|\?xml)", head, re.IGNORECASE):
-        found = "is a web page"
-    elif not head.strip(b"\0"):
-        found = "begins with zeros only, like a partial download"
+    if found := stand_in(head):
+        pass
     elif len(head) < _HEAD and re.fullmatch(rb"[\x20-\x7e\s]+", head):
         found = f"holds the text {head[:80].decode('ascii').strip()!r}"
     elif kind == "torch" and _is_safetensors(head):

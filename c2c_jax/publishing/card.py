@@ -14,6 +14,7 @@ from huggingface_hub import ModelCardData
 from c2c_jax.config import Config
 from c2c_jax.publishing.markdown import code, plain
 from c2c_jax.publishing.names import hub_name
+from c2c_jax.training.metrics import PICTURE_SCORES
 from c2c_jax.weights.folders import EMBEDDED_OWNER
 from c2c_jax.weights.translator import Bundle
 
@@ -54,7 +55,7 @@ def model_card(bundle: Bundle, name: str, graphs: Sequence[str] = ()) -> str:
             _front_matter(bundle),
             "---",
             "",
-            f"# {plain(name.rpartition('/')[2])}",
+            f"# {plain(_title(bundle, name))}",
             "",
             f"A translator of {LIBRARY}: it maps vectors of a picture-and-text space (CLIP) to vectors of the same "
             "meaning in a sound-and-text space (CLAP), where they condition AudioLDM or search a sound library. "
@@ -97,6 +98,11 @@ def licence(name: str) -> tuple[str, str]:
     return UNKNOWN, "see its checkpoint"
 
 
+def _title(bundle: Bundle, name: str) -> str:
+    """Of a hub repository its name; a folder may be called anything."""
+    return name.rpartition("/")[2] if hub_name(name) else f"From {bundle.source.name} to {bundle.target.name}"
+
+
 def _own_licence(bundle: Bundle) -> str:
     """The stricter of the two spaces' licences; one that is not known leaves the translator's open."""
     found = {licence(space.name)[0] for space in (bundle.source, bundle.target)}
@@ -108,7 +114,11 @@ def _own_licence(bundle: Bundle) -> str:
 def _front_matter(bundle: Bundle) -> str:
     own = _own_licence(bundle)
     elsewhere = "not-stated" if "imported" in bundle.recipe else "see-the-spaces"
-    bases = [base for space in (bundle.source, bundle.target) if (base := hub_name(space.name))]
+    bases = [
+        base
+        for space in (bundle.source, bundle.target)
+        if (base := hub_name(space.name)) and not base.startswith(f"{EMBEDDED_OWNER}/")
+    ]
     fields = ModelCardData(
         license=own,
         license_name=elsewhere if own == UNKNOWN else None,
@@ -164,7 +174,7 @@ def _usage(bundle: Bundle, name: str, graphs: Sequence[str]) -> list[str]:
     else:
         lines = _in_torch(bundle, name)
     lines = ["```python", *lines, "```", ""]
-    if not (hub_name(bundle.source.name) and hub_name(name)) and not is_embedded:
+    if not (hub_name(bundle.source.name) and hub_name(name)):
         lines += ["Names without an owner are folders and files: put the paths of your copies in their place.", ""]
     lines.append(
         "The last line gives a unit vector of the target space: `prompt_embeds` of diffusers' `AudioLDMPipeline`, or a "
@@ -221,8 +231,12 @@ def _in_jax(bundle: Bundle, name: str) -> list[str]:
 
 
 def _literal(text: str) -> str:
-    """Text as Python reads it again, in UTF-8."""
-    return json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+    """Text as Python reads it again, in UTF-8. Characters that do not show, or change the direction of others, are
+    escaped."""
+    quoted = "".join(
+        one if one.isprintable() else one.encode("ascii", "backslashreplace").decode("ascii") for one in text
+    )
+    return json.dumps(quoted, ensure_ascii=False).replace("\\\\", "\\")
 
 
 def _recipe(bundle: Bundle) -> list[str]:
@@ -278,13 +292,14 @@ def _data(bundle: Bundle) -> str:
 
 def trained_on_words(bundle: Bundle) -> str:
     """What the translator was trained on, in sentences without names."""
-    pictures = _text_in(bundle, "pictures", "files")
-    if not pictures:
-        return "It was trained on captions, without image–audio pairs."
-    return (
-        "It was trained on captions, without image–audio pairs. Unlabelled images were used to estimate their mean "
-        "vector and to select the published step."
-    )
+    words = "It was trained on captions, without image–audio pairs."
+    if not _text_in(bundle, "pictures", "files"):
+        return words
+    settings = bundle.recipe["pictures"]
+    uses = ["to estimate their mean vector"] if settings.get("calibrate", True) else []
+    if bundle.recipe.get("select_by", "") in ("", *PICTURE_SCORES):
+        uses.append("to select the published step")
+    return f"{words} Unlabelled images were used {' and '.join(uses) or 'for scores alone'}."
 
 
 def _memory(bundle: Bundle) -> list[str]:

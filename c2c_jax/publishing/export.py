@@ -5,7 +5,7 @@ from pathlib import Path
 
 import safetensors
 
-from c2c_jax.errors import ConfigError, ExportError, one_line
+from c2c_jax.errors import BundleError, ConfigError, ExportError, one_line
 from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.json import read_json
@@ -59,6 +59,9 @@ def write_export(out: Path, bundle: Path, *, name: str, onnx: bool) -> None:
     or the ONNX form does not agree.
     """
     published = without_places(load_bundle(bundle))
+    widths = (published.source.dim, published.target.dim), (published.spec.source_dim, published.spec.target_dim)
+    if widths[0] != widths[1]:
+        raise BundleError(f"{bundle} has spaces {widths[0]} wide, and a translator of {widths[1]}: make it again")
     try:
         with atomic_write(out) as beside:
             beside.mkdir()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.nn import functional
 
@@ -91,10 +92,11 @@ class Memory(torch.nn.Module):
             found = f"{source.dtype} of shape {tuple(source.shape)}"
             raise ValueError(f"caption memory is {found}; expected torch.float16 of shape (M, {source_dim})")
         for name, number in {"share": share, "temperature": temperature}.items():
-            if type(number) not in (int, float) or not 0 < number < math.inf or (name == "share" and number > 1):
+            least, most = (0, 1) if name == "share" else (1e-6, 1e9)
+            if type(number) not in (int, float) or not (least <= number <= most and number > 0):
                 raise ValueError(
                     f"caption memory's {name} is {number!r:.40}; expected a share above 0, at most 1, and a "
-                    "temperature above 0"
+                    "temperature of 1e-6 or more"
                 )
         self.register_buffer("source", source)
         self.share, self.temperature = share, temperature
@@ -155,8 +157,8 @@ class Translator(torch.nn.Module):
             if type(size) is not int or not 1 <= size <= most:
                 raise ValueError(f"{name} is {size!r:.40}: expected a whole number from 1 to {most}")
         for name, number in {"dropout": dropout, "clamp": clamp}.items():
-            if type(number) not in (int, float) or not 0 <= number < math.inf:
-                raise ValueError(f"{name} is {number!r:.40}: expected a number of 0 or more")
+            if type(number) not in (int, float) or not 0 <= number < (1 if name == "dropout" else math.inf):
+                raise ValueError(f"{name} is {number!r:.40}: expected 0 or more{', below 1' * (name == 'dropout')}")
         if type(linear_first) is not bool:
             raise ValueError(f"linear_first is {linear_first!r:.40}: expected true or false")
         if kind not in KINDS:
@@ -210,7 +212,9 @@ class Translator(torch.nn.Module):
             if (memory is None) != ("memory.source" not in tensors):
                 raise ValueError("a caption memory takes both settings in config.json and captions among the tensors")
             if memory is not None:
-                translator.memory = Memory(translator.source_dim, tensors["memory.source"], **memory)
+                known = {name: memory.get(name) for name in ("share", "temperature")}
+                translator.memory = Memory(translator.source_dim, tensors["memory.source"], **known)
+            _require_fit(translator, tensors)
             translator.load_state_dict(tensors, strict=True, assign=True)
             if translator.dtype != torch.float32:
                 raise ValueError(f"its weights are {translator.dtype}; expected torch.float32")
@@ -232,8 +236,8 @@ class Translator(torch.nn.Module):
             raise TypeError(f"expected a torch tensor, found {type(source).__name__}: pass torch.as_tensor(vectors)")
         if source.dim() != 2 or source.shape[1] != self.source_dim:
             raise ValueError(
-                f"expected source vectors of shape (B, {self.source_dim}), found {tuple(source.shape)}: pass one "
-                "vector as vector[None]"
+                f"expected source vectors of shape (B, {self.source_dim}), found {tuple(source.shape)}"
+                f"{': pass one vector as vector[None]' if source.dim() == 1 else ''}"
             )
         if source.dtype != self.dtype and not torch.is_autocast_enabled(source.device.type):
             raise TypeError(f"expected {self.dtype} vectors, found {source.dtype}: pass vectors.to({self.dtype})")
@@ -327,13 +331,28 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         head = file.read(100)
     if head.startswith(b"version https://git-lfs"):
         raise ValueError(f"{path.name} is a pointer of Git LFS and not the file itself: run `git lfs pull`")
-    if int.from_bytes(head[:8], "little") > MAX_HEADER_BYTES:
+    length, size = int.from_bytes(head[:8], "little"), path.stat().st_size
+    if len(head) < 9 or head[8:9] != b"{" or length > min(MAX_HEADER_BYTES, size - 8):
         raise ValueError(f"{path.name} is not a whole safetensors file: fetch it again")
-    tensors = load_file(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path.name} is not a whole safetensors file ({error}): fetch it again") from None
     for key, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ValueError(f"{key} has values that are not finite: fetch it again")
     return tensors
+
+
+def _require_fit(translator: Translator, tensors: dict[str, torch.Tensor]) -> None:
+    """Raises ValueError where the weights are not those that config.json asks for."""
+    wanted = translator.state_dict()
+    if odd := sorted(wanted.keys() ^ tensors.keys()):
+        raise ValueError(f"config.json asks for other tensors than the weights have: {', '.join(odd)[:200]}")
+    for key, tensor in tensors.items():
+        if tensor.shape != wanted[key].shape:
+            shapes = f"{tuple(tensor.shape)}, config.json asks for {tuple(wanted[key].shape)}"
+            raise ValueError(f"{key} has shape {shapes}: fetch both files again")
 
 
 def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:

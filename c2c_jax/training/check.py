@@ -79,9 +79,14 @@ def check(config: Config) -> None:
 def check_rows(config: Config, store: Store) -> None:
     """Raises ConfigError where a store has too few rows for the config."""
     training = store.plan.rows - config.data.holdout
+    if training < 0:
+        raise ConfigError(
+            f"{config.data.holdout:,} captions cannot be held out for validation of the {store.plan.rows:,} that there "
+            "are: pass a smaller --config.data.holdout, or more captions"
+        )
     held_out = (
         f"of {store.plan.rows:,} captions {config.data.holdout:,} are held out for validation and "
-        f"{max(training, 0):,} are left to train on"
+        f"{training:,} are left to train on"
     )
     if training < 1:
         raise ConfigError(f"{held_out}: pass a smaller --config.data.holdout, or more captions")

@@ -120,7 +120,7 @@ def hub_snapshot(name: str, places: list[str], *, download: bool = True) -> Path
 
 def _file_advice(name: str) -> str:
     """How to get a checkpoint that is one file."""
-    if name.endswith(".pt"):
+    if re.match(r"630k|music_", Path(name).name) and name.endswith(".pt"):
         return (
             f"for laion_clap checkpoints, run `hf download lukewys/laion_clap {Path(name).name} --local-dir FOLDER` "
             "on a machine with network access and pass the path of the file"

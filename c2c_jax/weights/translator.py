@@ -127,7 +127,7 @@ def _write_tensors(file: Path, tensors: dict[str, np.ndarray], gap: Gap) -> None
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _MemorySettings:
     share: Annotated[float, msgspec.Meta(gt=0, le=1)]
-    temperature: Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+    temperature: Annotated[float, msgspec.Meta(ge=1e-6, le=1e9)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,6 +159,8 @@ def _read_config(folder: Path) -> _Config:
     spec = config.translator
     if spec.kind not in KINDS:
         raise BundleError(f"{folder}: unknown translator kind {spec.kind[:40]!r}; known are {', '.join(KINDS)}")
+    if odd := next((name for name, value in config.metrics.items() if "@" in name and not 0 <= value <= 1), None):
+        raise BundleError(f"{path}: {odd} is {config.metrics[odd]!r:.40}, not from 0 to 1; fetch it again")
     if spec.input_norm not in INPUT_NORMS:
         raise BundleError(f"{folder}: unknown input_norm {spec.input_norm[:40]!r}; known are {', '.join(INPUT_NORMS)}")
     if spec.kind == "transformer" and spec.width % spec.heads:

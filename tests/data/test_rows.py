@@ -116,6 +116,9 @@ def test_blank_lines_are_counted_without_a_list_of_them(file):
         (b"\x1f\x8b\x08\x00none", "it is compressed by gzip; unpack it"),
         (b"PK\x03\x04none", "it is a zip archive or a spreadsheet"),
         (b"PAR1\x15\x04", "it is a Parquet file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a pointer of Git LFS"),
+        (b"<!DOCTYPE html>\n<p>404\n", "it is a web page"),
+        (bytes(64), "it begins with zeros only"),
     ],
 )
 def test_what_is_not_utf_8_is_named(file, content, told):

@@ -31,6 +31,35 @@ def test_npy_that_cannot_be_mapped(tmp_path, content):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
+        (b"<html>", "is a web page"),
+        (b"", "is empty"),
+        (bytes(500), "begins with zeros only"),
+        (b"text", "is not an .np"),
+    ],
+)
+def test_what_stands_in_an_arrays_place_is_named(tmp_path, content, expected):
+    for name, read in (("x.npy", map_npy), ("x.npz", lambda *more: read_npz(more[0], ("a",), 100, *more[1:]))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(StoreError, match=f"{name} {expected}"):
+            read(tmp_path / name, StoreError, "take another")
+
+
+def test_objects_are_not_loaded_and_nobody_is_told_to(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([{}]), allow_pickle=True)
+    np.savez(tmp_path / "x.npz", a=np.array([{}]))
+    for read in (
+        lambda: map_npy(tmp_path / "x.npy", StoreError, ""),
+        lambda: read_npz(tmp_path / "x.npz", ("a",), 10_000, StoreError, ""),
+    ):
+        with pytest.raises(StoreError) as caught:
+            read()
+        assert "Python objects" in str(caught.value) and "allow_pickle" not in str(caught.value)
+
+
 def test_npy(tmp_path):
     array = np.arange(12.0).reshape(3, 4)
     np.save(tmp_path / "x.npy", array)
@@ -77,5 +106,5 @@ def test_npz_that_cannot_be_read(tmp_path, member):
     np.savez(whole, a=np.arange(1000))
     for size in (0, 10, 200, len(whole.getvalue()) - 30):
         (tmp_path / "cut.npz").write_bytes(whole.getvalue()[:size])
-        with pytest.raises(StoreError, match="cannot be read as an .npz file"):
+        with pytest.raises(StoreError, match="cannot be read as an .npz file|is empty"):
             read_npz(tmp_path / "cut.npz", ("a",), 2**20, StoreError, "take another")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from c2c_jax.images import read_image
 from c2c_jax.inference import translate
-from c2c_jax.publishing.card import model_card
+from c2c_jax.publishing.card import model_card, trained_on_words
 from c2c_jax.publishing.export import publish
 from c2c_jax.publishing.markdown import code, plain
 from c2c_jax.publishing.names import without_places
@@ -119,3 +119,18 @@ def test_captions_without_unlabelled_pictures():
     assert "without image–audio pairs. Captions: `txt:a.txt`." in model_card(bundle, "x")
     pictured = dataclasses.replace(bundle, recipe={**bundle.recipe, "pictures": {"files": "photos"}})
     assert "Unlabelled images were used" in model_card(pictured, "x")
+
+
+@pytest.mark.parametrize(
+    ("calibrate", "select_by", "expected"),
+    [
+        (True, "", "to estimate their mean vector and to select the published step"),
+        (True, "recall@1", "to estimate their mean vector."),
+        (False, "agreement@1", "to select the published step"),
+        (False, "recall@1", "for scores alone"),
+    ],
+)
+def test_what_pictures_were_used_for(calibrate, select_by, expected):
+    bundle = load_bundle(EMBEDDED / "translator")
+    recipe = {**bundle.recipe, "pictures": {"files": "x", "calibrate": calibrate}, "select_by": select_by}
+    assert f"Unlabelled images were used {expected}" in trained_on_words(dataclasses.replace(bundle, recipe=recipe))

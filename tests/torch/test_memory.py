@@ -112,7 +112,7 @@ def test_card_tells_of_it(bundle):
         (None, captions(M, S), "captions come without its settings"),
         ({"share": 0.0, "temperature": 0.01}, captions(M, S), "Expected `float` > 0.0 - at `$.memory.share`"),
         ({"share": 1.5, "temperature": 0.01}, captions(M, S), "Expected `float` <= 1.0 - at `$.memory.share`"),
-        ({"share": 0.5, "temperature": -1.0}, captions(M, S), "Expected `float` > 0.0 - at `$.memory.temperature`"),
+        ({"share": 0.5, "temperature": -1.0}, captions(M, S), "Expected `float` >= 1e-06 - at `$.memory.temperature`"),
         ({"share": 0.5}, captions(M, S), "missing required field `temperature`"),
         ({"share": 0.5, "temperature": 0.01}, captions(M, S + 1), f"unit vectors of shape (M, {S})"),
         ({"share": 0.5, "temperature": 0.01}, captions(M, S)[:0], f"unit vectors of shape (M, {S})"),

@@ -162,7 +162,7 @@ def test_folders_that_hold_no_bundle(tmp_path):
         ({"format": 9}, "format is 9"),
         ({"translator": None}, "TypeError"),
         ({"translator": {"kind": "zz"}}, "'zz'"),
-        ({"translator": {"width": 7}}, "size mismatch"),
+        ({"translator": {"width": 7}}, "config.json asks for (7,)"),
         ("{", "JSONDecodeError"),
         ('["]"' + ',["]"' * 64, "config.json is nested deeper than 64 levels"),
         ("[" * 64, "JSONDecodeError"),

@@ -1,0 +1,1 @@
+"""Recipes on real CLIP and CLAP vectors, which others have published."""

@@ -1,0 +1,142 @@
+"""The published vectors, read from a folder of .npz files, and the two ways to take modalities' means off them."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from c2c_jax.errors import StoreError
+from c2c_jax.evaluation.gaps import unit_rows
+from c2c_jax.io.arrays import read_npz
+
+MAX_BYTES = 2**28  # of the arrays of one file
+ADVICE = "docs/recipe.md says where each file comes from"
+# CIFAR-10's classes that have a counterpart among ESC-50's.
+COUNTERPARTS = {
+    "airplane": ("airplane",),
+    "automobile": ("car_horn", "engine"),
+    "bird": ("chirping_birds", "crow"),
+    "cat": ("cat",),
+    "dog": ("dog",),
+    "frog": ("frog",),
+    "truck": ("engine", "car_horn"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """Unit vectors, float32. S: CLIP ViT-B/32, 512 wide; E: e5-small, 384 wide; A: LAION CLAP, 512 wide.
+
+    text_NS, text_NE: of the same 2,646 texts, object names and captions of photographs; caption_N: which are captions.
+    image_PS, caption_PE: 990 photographs and a caption of each, none of them among the texts. general_S: the mean of
+    pictures of all kinds. small_CS: CIFAR-10 pictures; small_classes_C: their classes. heard_QA, written_QA,
+    written_QE: 497 sounds of AudioCaps and their captions. sound_NA: 1,600 sounds of ESC-50; sound_classes_N: their
+    classes; class_text_KA: those classes as texts, by `classes`.
+    """
+
+    text_NS: Float[np.ndarray, "N S"]
+    text_NE: Float[np.ndarray, "N E"]
+    caption_N: Bool[np.ndarray, "N"]
+    image_PS: Float[np.ndarray, "P S"]
+    caption_PE: Float[np.ndarray, "P E"]
+    general_S: Float[np.ndarray, "S"]
+    small_CS: Float[np.ndarray, "C S"]
+    small_classes_C: Sequence[str]
+    heard_QA: Float[np.ndarray, "Q A"]
+    written_QA: Float[np.ndarray, "Q A"]
+    written_QE: Float[np.ndarray, "Q E"]
+    sound_NA: Float[np.ndarray, "M A"]
+    sound_classes_N: Int[np.ndarray, "M"]
+    class_text_KA: Float[np.ndarray, "K A"]
+    classes: Sequence[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Material":
+        """Raises StoreError for a file that is missing or damaged."""
+
+        def arrays(name: str, *keys: str) -> list[np.ndarray]:
+            found = read_npz(folder / f"{name}.npz", keys, MAX_BYTES, StoreError, ADVICE)
+            if missing := [key for key in keys if key not in found]:
+                raise StoreError(f"{folder / name}.npz holds no {', '.join(missing)}: {ADVICE}")
+            return [found[key] for key in keys]
+
+        (label_NS,) = arrays("clip_b32_text_labels", "text")
+        caption_NS, captions = arrays("clip_b32_flickr8k_100x5", "text", "caption")
+        image_PS, of_photographs = arrays("clip_b32_flickr8k_1000img", "image", "caption")
+        label_NE, caption_NE, photograph_PE, written_QE = arrays(
+            "e5_texts", "labels", "flickr8k_100x5", "flickr8k_1000img", "audiocaps497"
+        )
+        (general_S,) = arrays("clip_image_means_splice", "clip_ViT-B-32")
+        small_CS, small_C, small_classes = arrays("clip_b32_cifar10_250", "image", "label", "classes")
+        heard_QA, written_QA = arrays("clap_audiocaps497", "audio", "text")
+        sound_NA, sound_N, classes, class_text_KA = arrays(
+            "clap_esc50_folds1to4", "audio", "label", "classes", "class_text"
+        )
+        is_new_P = ~np.isin(of_photographs, captions)
+        return cls(
+            text_NS=unit32(np.concatenate([label_NS, caption_NS])),
+            text_NE=unit32(np.concatenate([label_NE, caption_NE])),
+            caption_N=np.arange(len(label_NS) + len(caption_NS)) >= len(label_NS),
+            image_PS=unit32(image_PS[is_new_P]),
+            caption_PE=unit32(photograph_PE[is_new_P]),
+            general_S=general_S.astype(np.float32),
+            small_CS=unit32(small_CS),
+            small_classes_C=[str(small_classes[label]) for label in small_C],
+            heard_QA=unit32(heard_QA),
+            written_QA=unit32(written_QA),
+            written_QE=unit32(written_QE),
+            sound_NA=unit32(sound_NA),
+            sound_classes_N=sound_N,
+            class_text_KA=unit32(class_text_KA),
+            classes=[str(name) for name in classes],
+        )
+
+
+def unit32(x_ND: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
+    return unit_rows(x_ND).astype(np.float32)
+
+
+def centred(x_ND: Float[np.ndarray, "N D"], mean_D: Float[np.ndarray, "D"]) -> Float[np.ndarray, "N D"]:
+    """Unit vectors, less the mean of their modality, of unit length again."""
+    return unit32(unit_rows(x_ND) - mean_D[None])
+
+
+def mean_of(x_ND: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "D"]:
+    """Of unit vectors."""
+    return unit_rows(x_ND).mean(axis=0).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """How vectors of texts and pictures are put before a recipe: "raw", as they come; "moved", pictures' by the
+    difference of the means of texts and pictures; "centred", all of them less the mean of their own modality."""
+
+    kind: str
+    source_mean_S: Float[np.ndarray, "S"]
+    target_mean_E: Float[np.ndarray, "E"]
+
+    @classmethod
+    def of(cls, kind: str, text_NS: Float[np.ndarray, "N S"], text_NE: Float[np.ndarray, "N E"]) -> "View":
+        return cls(kind=kind, source_mean_S=mean_of(text_NS), target_mean_E=mean_of(text_NE))
+
+    def texts(
+        self, text_NS: Float[np.ndarray, "N S"], text_NE: Float[np.ndarray, "N E"]
+    ) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
+        """What is trained on."""
+        if self.kind != "centred":
+            return text_NS, text_NE
+        return centred(text_NS, self.source_mean_S), centred(text_NE, self.target_mean_E)
+
+    def pictures(self, image_PS: Float[np.ndarray, "P S"], mean_S: Float[np.ndarray, "S"]) -> Float[np.ndarray, "P S"]:
+        """What is translated. mean: of pictures."""
+        if self.kind == "raw":
+            return image_PS
+        if self.kind == "moved":
+            return (image_PS - mean_S[None] + self.source_mean_S[None]).astype(np.float32)
+        return centred(image_PS, mean_S)
+
+    def translated(self, vector_PE: Float[np.ndarray, "P E"]) -> Float[np.ndarray, "P E"]:
+        """Translations as they are compared with centred targets."""
+        return vector_PE if self.kind == "centred" else centred(vector_PE, self.target_mean_E)

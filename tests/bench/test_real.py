@@ -1,0 +1,103 @@
+"""The bench on real vectors, on small made-up files of the same layout, in which every figure is known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bench.real import rows
+from bench.real.__main__ import main
+from bench.real.material import COUNTERPARTS, Material, View, centred
+from bench.real.tasks import less_hubness, photographs, pictures_to_sounds, sounds
+
+S, E, A = 24, 24, 16
+
+
+def directions(count, dim, seed):
+    x_ND = np.random.default_rng(seed).normal(size=(count, dim))
+    return (x_ND / np.linalg.norm(x_ND, axis=1, keepdims=True)).astype(np.float32)
+
+
+def rotation(seed):
+    return np.linalg.qr(np.random.default_rng(seed).normal(size=(S, E)))[0].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Captions' vectors are rotated meanings; a photograph's is that of its caption, in a cone of its own."""
+    folder = tmp_path_factory.mktemp("vectors")
+    labels, captions, photographs = (directions(count, S, seed) for seed, count in enumerate((300, 60, 50)))
+    cone = 5 * directions(1, S, 9)
+    turn = rotation(1)
+    classes = list(dict.fromkeys(name for names in COUNTERPARTS.values() for name in names))
+    class_text = directions(len(classes), A, 5)
+    written = directions(40, E, 6)
+    np.savez(folder / "clip_b32_text_labels.npz", text=labels)
+    np.savez(
+        folder / "clip_b32_flickr8k_100x5.npz", text=captions, caption=np.asarray([f"caption {n}" for n in range(60)])
+    )
+    names = np.asarray([f"photograph {n}" for n in range(49)] + ["caption 3"])
+    np.savez(folder / "clip_b32_flickr8k_1000img.npz", image=photographs + cone, caption=names)
+    np.savez(
+        folder / "e5_texts.npz", labels=labels @ turn, flickr8k_100x5=captions @ turn,
+        flickr8k_1000img=photographs @ turn, audiocaps497=written,
+    )  # fmt: skip
+    general = (photographs + cone) / np.linalg.norm(photographs + cone, axis=1, keepdims=True)
+    np.savez(folder / "clip_image_means_splice.npz", **{"clip_ViT-B-32": general.mean(0)})
+    np.savez(
+        folder / "clip_b32_cifar10_250.npz", image=directions(20, S, 7), classes=np.asarray([*COUNTERPARTS, "ship"]),
+        label=np.arange(20) % 8,
+    )  # fmt: skip
+    texts, heard = (written[:, :A] + 4 * directions(1, A, seed) for seed in (10, 11))
+    np.savez(folder / "clap_audiocaps497.npz", text=texts, audio=heard)
+    np.savez(
+        folder / "clap_esc50_folds1to4.npz", audio=np.repeat(class_text, 12, axis=0),
+        label=np.repeat(np.arange(len(classes)), 12), classes=np.asarray(classes), class_text=class_text,
+    )  # fmt: skip
+    return folder
+
+
+def test_photographs_of_known_captions_are_left_out(folder):
+    material = Material.read(folder)
+    assert len(material.image_PS) == 49 and len(material.text_NS) == 360 and material.caption_N.sum() == 60
+
+
+def test_centring_finds_what_a_cone_hides(folder):
+    """The captions' vectors are rotated, so the rotation finds each of them; the cone turns all pictures to one."""
+    material, turn = Material.read(folder), rotation(1)
+    view = {kind: View.of(kind, material.text_NS, material.text_NE) for kind in ("raw", "moved", "centred")}
+    first = {kind: photographs(material, one, lambda x_BS: x_BS @ turn)["r1"].mean() for kind, one in view.items()}
+    assert first["centred"] == 1 and first["moved"] == 1 and first["raw"] <= 0.9
+
+
+def test_hubness_by_hand():
+    score_QN = np.asarray([[0.5, 0.4]])
+    reference_RN = np.asarray([[0.8, 0.1]] * 4 + [[0.4, 0.1]] * 4 + [[0.0, 0.0]] * 9)
+    np.testing.assert_allclose(less_hubness(score_QN, reference_RN), [[0.5 - 0.75 * 0.6, 0.4 - 0.75 * 0.1]])
+
+
+def test_sounds_in_another_cone_are_found_once_centred(folder):
+    found = sounds(Material.read(folder))
+    assert found["centred"]["text_to_sound"]["r1"].mean() > 0.9 > found["raw"]["text_to_sound"]["r1"].mean()
+
+
+def test_pictures_to_sounds_by_hand(folder):
+    material = Material.read(folder)
+    own = [material.classes.index(COUNTERPARTS.get(name, ("dog",))[0]) for name in material.small_classes_C]
+    vectors = centred(material.class_text_KA, material.class_text_KA.mean(axis=0))[own]
+    assert pictures_to_sounds(material, vectors) == (1, 1)
+    assert pictures_to_sounds(material, -vectors)[1] == 0
+
+
+def test_command_line(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rows, "STEPS", 5)
+    written = tmp_path / "real.json"
+    main(["--data", str(folder), "--quick", "--workdir", str(tmp_path / "work"), "--json", str(written)])
+    figures = json.loads(written.read_text())
+    assert figures["procrustes.r1"] == 1 and figures["procrustes.r1_low"] == 1 and figures["procrustes_raw.r1"] < 1
+    assert {"recommended_moved.r10", "text_to_sound.r1", "pictures_to_sounds.recommended.p10"} <= set(figures)
+    assert "49 photographs look for their captions' vectors" in capsys.readouterr().out
+    (tmp_path / "none").mkdir()
+    with pytest.raises(SystemExit) as caught:
+        main(["--data", str(tmp_path / "none")])
+    assert caught.value.code == 2 and "clip_b32_text_labels.npz" in capsys.readouterr().err
