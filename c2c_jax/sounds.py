@@ -58,8 +58,8 @@ def read_sound(
     max_seconds: how much is read; None: all, but at most the first ten minutes (`MAX_SECONDS`, `MAX_FRAMES`). If a
     longer sound starts with silence, whole seconds of it are skipped. If the channels cancel each other, the loudest
     one is read. on_note: called with a line for each of these, and for wrong header fields. Raises SoundError for files
-    that are missing, empty, silent, shorter than `MIN_SECONDS` (or, in silence, `MIN_HEARD`), truncated, damaged or not audio, or whose samples are
-    not finite or out of range.
+    that are missing, empty, silent, shorter than `MIN_SECONDS` (but for silence: than `MIN_HEARD`), truncated, damaged
+    or not audio, or whose samples are not finite or out of range.
     """
     path, wanted = Path(path), min(float(max_seconds or MAX_SECONDS), MAX_SECONDS)
     with open_regular(path, "a sound file", SoundError, "pass a sound file") as file:

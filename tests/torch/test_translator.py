@@ -46,7 +46,8 @@ def random_bundle(spec: TranslatorSpec, **fields: Any) -> Bundle:
     graphdef, params = nnx.split(build_translator(spec, rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda x: x + jnp.asarray(_spread(x) * rng.normal(size=x.shape), jnp.float32), params)
-    spaces = {role: SpaceId(name=role, dim=1, fingerprint=role) for role in ("source", "target")}
+    dims = {"source": spec.source_dim, "target": spec.target_dim}
+    spaces = {role: SpaceId(name=role, dim=dim, fingerprint=role) for role, dim in dims.items()}
     return Bundle(
         **{"translator": nnx.merge(graphdef, params), "spec": spec, **spaces, "recipe": {}, "metrics": {}, **fields}
     )
