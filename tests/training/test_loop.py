@@ -326,7 +326,10 @@ def test_precision_of_products_is_the_configs(store, tmp_path, monkeypatch, prec
         (dict(groups=20), "config.groups 20 does not give 2, 4, 8, ... groups"),
         (dict(epochs=0), "config.epochs is 0"),
         (dict(data=DataConfig(holdout=0)), "config.data.holdout is 0"),
-        (dict(data=DataConfig(holdout=600)), "0 are left to train on"),
+        (
+            dict(data=DataConfig(holdout=600)),
+            "600 captions cannot be held out for validation of the 500 that there are",
+        ),
         (dict(data=DataConfig(feed="disk")), "known are auto, resident, streamed"),
         (dict(objective=ObjectiveConfig(kind="contrast")), "known are inverse_euclidean, infonce"),
         (dict(translator=TranslatorConfig(kind="transformer", heads=0)), "config.translator.heads is 0"),

@@ -65,7 +65,7 @@ def test_a_run_puts_it_into_its_bundle(store, tmp_path):
         ({"captions": -2}, "config.memory.captions is -2; it must be -1 or more"),
         ({"share": 0.0}, "config.memory.share is 0.0; it must be above 0"),
         ({"share": 1.1}, "config.memory.share is 1.1; it must be at most 1"),
-        ({"temperature": 0.0}, "config.memory.temperature is 0.0; it must be above 0"),
+        ({"temperature": 0.0}, "config.memory.temperature is 0.0; it must be 1e-06 or more"),
     ],
 )
 def test_misuse(fields, told):

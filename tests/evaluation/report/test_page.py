@@ -245,7 +245,7 @@ def changed(evaluated: Path, **fields) -> str:
         ("metrics.json", {"bundle": {"metrics": "x"}}, "`$.bundle.metrics`"),
         ("metrics.json", {"bundle": {"metrics": {"step": 3}}}, "is the evaluation of another translator"),
         ("vectors.npz", None, "vectors.npz, found no file"),
-        ("vectors.npz", "no vectors", "vectors.npz cannot be read as an .npz file"),
+        ("vectors.npz", "no vectors", "vectors.npz is not an .npz file"),
         ("vectors.npz", npz(), "vectors.npz of one evaluation and metrics.json of another: evaluate again"),
     ],
 )
