@@ -69,6 +69,11 @@ def require_checkpoints(*names: str | None) -> None:
 def require_captions(spec: str) -> None:
     """Raises CaptionError where a file of a caption source, or of several, is not there."""
     for one in spec.split(" + "):
+        if ":" not in one:
+            raise CaptionError(
+                f"cannot read captions from {one.strip()}: expected a source such as txt:FILE or miniworld:COUNT, or the "
+                f"folder of a store, found {found_at(Path(one.strip()))}"
+            )
         if not (match := _SOURCE.fullmatch(one.strip())):
             continue  # a data set
         path = os.path.expanduser(match["path"])
