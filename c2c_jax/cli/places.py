@@ -71,8 +71,8 @@ def require_captions(spec: str) -> None:
     for one in spec.split(" + "):
         if ":" not in one:
             raise CaptionError(
-                f"cannot read captions from {one.strip()}: expected a source such as txt:FILE or miniworld:COUNT, or the "
-                f"folder of a store, found {found_at(Path(one.strip()))}"
+                f"cannot read captions from {one.strip()}: expected a source such as txt:FILE or miniworld:COUNT, or "
+                f"the folder of a store, found {found_at(Path(one.strip()))}"
             )
         if not (match := _SOURCE.fullmatch(one.strip())):
             continue  # a data set
