@@ -21,7 +21,7 @@ from c2c_jax.io.files import found_at, is_regular, is_there, path_of, sha256_of,
 from c2c_jax.io.json import read_json, read_json_as
 from c2c_jax.publishing.names import without_places
 from c2c_jax.spaces import SpaceId
-from c2c_jax.training.log import read_entries
+from c2c_jax.training import log
 from c2c_jax.weights.resolve import bundle_folder, is_local, run_name
 from c2c_jax.weights.translator import Bundle, load_bundle
 
@@ -165,8 +165,10 @@ def read_run(run: Path) -> Run:
         advice = "train again into another --workdir, or pass the bundle folder alone"
         read_json_as(Config, run / "config.json", ReportError, advice, is_exact=True)
         config = read_json(run / "config.json", ReportError, advice)
+        if lacking := sorted(_names(dataclasses.asdict(Config())) - _names(config)):
+            log.console.print(f"{run / 'config.json'} does not state {', '.join(lacking)[:200]}")
         if is_there(run / "metrics.jsonl"):
-            history = read_entries(run / "metrics.jsonl")
+            history = log.read_entries(run / "metrics.jsonl")
     public = without_places(dataclasses.replace(bundle, recipe=config))
     return Run(
         name=printable(run_name(run)),
@@ -246,6 +248,15 @@ def _checked(path: Path) -> Record:
     if not any(content.clap_vector):
         raise ReportError(f"{path}: its clap_vector is zero; {advice}")
     return Record(path=path, content=content, raw=raw)
+
+
+def _names(fields: dict[str, Any], before: str = "") -> set[str]:
+    """Of nested fields, as `a.b`."""
+    return {
+        name
+        for key, value in fields.items()
+        for name in (_names(value, f"{before}{key}.") if isinstance(value, dict) else {before + key})
+    }
 
 
 def _is_sound(row: Row) -> bool:

@@ -330,6 +330,15 @@ def test_records_of_another_form_are_left_out(run, copy, tmp_path, change):
     assert "\n" not in str(error)
 
 
+def test_a_config_that_lacks_fields_is_reported(run, tmp_path, capsys):
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    content = json.loads((folder / "config.json").read_text())
+    del content["seed"], content["embed"]["dtype"]
+    (folder / "config.json").write_text(json.dumps(content))
+    write_report(folder, tmp_path / "report.html")
+    assert f"{folder / 'config.json'} does not state embed.dtype, seed\n" in capsys.readouterr().err
+
+
 def test_a_folder_in_a_records_place_is_reported(run, copy, tmp_path):
     (copy / "c.sound.json").unlink()
     (copy / "c.sound.json").mkdir()
