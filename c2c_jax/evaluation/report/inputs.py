@@ -247,7 +247,24 @@ def _checked(path: Path) -> Record:
         raise ReportError(f"{path}: its clap_vector has {found} numbers, its CLAP's have {content.clap.dim}; {advice}")
     if not any(content.clap_vector):
         raise ReportError(f"{path}: its clap_vector is zero; {advice}")
+    if lacking := sorted(_lacking(raw)):
+        log.console.print(f"{path} does not state {', '.join(lacking)[:200]}")
     return Record(path=path, content=content, raw=raw)
+
+
+def _lacking(record: dict[str, Any]) -> set[str]:
+    """What every record of this version states, and this one does not."""
+    expected = {"sampling", "versions", "audioldm", "dtype"}
+    if record.get("control") is None:
+        expected |= {"averaged", "caption_memory", "clip", "gap_statistics", "mixed_in"}
+    lacking = expected - set(record)
+    nested = {
+        "sampling": {field.name for field in dataclasses.fields(Sampling)},
+        "versions": {"c2c_jax", "jax", "torch"},
+    }
+    for key, names in nested.items():
+        lacking |= {f"{key}.{name}" for name in names - set(record.get(key, names))}
+    return lacking | {f"sounds.{name}" for one in record["sounds"] for name in {"peak", "rms"} - set(one)}
 
 
 def _names(fields: dict[str, Any], before: str = "") -> set[str]:

@@ -339,6 +339,16 @@ def test_a_config_that_lacks_fields_is_reported(run, tmp_path, capsys):
     assert f"{folder / 'config.json'} does not state embed.dtype, seed\n" in capsys.readouterr().err
 
 
+def test_a_record_that_lacks_fields_is_reported(run, copy, tmp_path, capsys):
+    record = json.loads((copy / "c.sound.json").read_text())
+    del record["caption_memory"], record["sampling"]["guidance"], record["sounds"][0]["peak"]
+    (copy / "c.sound.json").write_text(json.dumps({**record, "versions": {}}))
+    assert write_report(run, tmp_path / "report.html", sounds=copy) == []
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "c.sound.json" in one]
+    for name in ("caption_memory", "sampling.guidance", "sounds.peak", "versions.c2c_jax"):
+        assert name in line
+
+
 def test_a_folder_in_a_records_place_is_reported(run, copy, tmp_path):
     (copy / "c.sound.json").unlink()
     (copy / "c.sound.json").mkdir()
