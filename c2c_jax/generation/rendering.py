@@ -13,12 +13,10 @@ from jaxtyping import Float
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.plan import Subject, control_file, numbered
 from c2c_jax.generation.ranking import Ranker
-from c2c_jax.generation.sampling import Sampling
+from c2c_jax.generation.sampling import LIBRARIES, Sampling
 from c2c_jax.generation.sound import defects, draw_mel_spectrogram, write_sound
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.files import sha256_of, text_of
-
-LIBRARIES = ("c2c_jax", "diffusers", "flax", "jax", "numpy", "torch", "transformers")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

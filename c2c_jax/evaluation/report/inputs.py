@@ -14,7 +14,7 @@ from c2c_jax.config import Config
 from c2c_jax.errors import ReportError, SoundError
 from c2c_jax.evaluation.results import read_results
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, LeftOut, Missing, Row
-from c2c_jax.generation.sampling import Sampling
+from c2c_jax.generation.sampling import LIBRARIES, Sampling
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import found_at, is_regular, is_there, path_of, sha256_of, walk
@@ -260,10 +260,10 @@ def _lacking(record: dict[str, Any]) -> set[str]:
     lacking = expected - set(record)
     nested = {
         "sampling": {field.name for field in dataclasses.fields(Sampling)},
-        "versions": {"c2c_jax", "jax", "torch"},
+        "versions": set(LIBRARIES),
     }
     for key, names in nested.items():
-        lacking |= {f"{key}.{name}" for name in names - set(record.get(key, names))}
+        lacking |= {f"{key}.{name}" for name in names - set((record[key] or ()) if key in record else names)}
     return lacking | {f"sounds.{name}" for one in record["sounds"] for name in {"peak", "rms"} - set(one)}
 
 

@@ -342,6 +342,10 @@ def test_a_config_that_lacks_fields_is_reported(run, tmp_path, capsys):
 def test_a_record_that_lacks_fields_is_reported(run, copy, tmp_path, capsys):
     record = json.loads((copy / "c.sound.json").read_text())
     del record["caption_memory"], record["sampling"]["guidance"], record["sounds"][0]["peak"]
+    (copy / "c.sound.json").write_text(json.dumps({**record, "versions": None}))
+    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
+    assert "Expected `object`, got `null`" in str(error)
+    capsys.readouterr()
     (copy / "c.sound.json").write_text(json.dumps({**record, "versions": {}}))
     assert write_report(run, tmp_path / "report.html", sounds=copy) == []
     (line,) = [one for one in capsys.readouterr().err.splitlines() if "c.sound.json" in one]
