@@ -264,7 +264,8 @@ def _lacking(record: dict[str, Any]) -> set[str]:
     }
     for key, names in nested.items():
         lacking |= {f"{key}.{name}" for name in names - set((record[key] or ()) if key in record else names)}
-    return lacking | {f"sounds.{name}" for one in record["sounds"] for name in {"peak", "rms"} - set(one)}
+    of_sounds = ("peak", "rms", "sha256")
+    return lacking | {f"sounds.{name}" for one in record["sounds"] for name in of_sounds if one.get(name) is None}
 
 
 def _names(fields: dict[str, Any], before: str = "") -> set[str]:
