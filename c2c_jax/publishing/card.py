@@ -233,10 +233,8 @@ def _in_jax(bundle: Bundle, name: str) -> list[str]:
 def _literal(text: str) -> str:
     """Text as Python reads it again, in UTF-8. Characters that do not show, or change the direction of others, are
     escaped."""
-    quoted = "".join(
-        one if one.isprintable() else one.encode("ascii", "backslashreplace").decode("ascii") for one in text
-    )
-    return json.dumps(quoted, ensure_ascii=False).replace("\\\\", "\\")
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in quoted)
 
 
 def _recipe(bundle: Bundle) -> list[str]:

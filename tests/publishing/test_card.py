@@ -14,7 +14,7 @@ from PIL import Image
 
 from c2c_jax.images import read_image
 from c2c_jax.inference import translate
-from c2c_jax.publishing.card import model_card, trained_on_words
+from c2c_jax.publishing.card import _literal, model_card, trained_on_words
 from c2c_jax.publishing.export import publish
 from c2c_jax.publishing.markdown import code, plain
 from c2c_jax.publishing.names import without_places
@@ -134,3 +134,11 @@ def test_what_pictures_were_used_for(calibrate, select_by, expected):
     bundle = load_bundle(EMBEDDED / "translator")
     recipe = {**bundle.recipe, "pictures": {"files": "x", "calibrate": calibrate}, "select_by": select_by}
     assert f"Unlabelled images were used {expected}" in trained_on_words(dataclasses.replace(bundle, recipe=recipe))
+
+
+@pytest.mark.parametrize(
+    "name", ["a\u202eb", "a\\b", "a\\\\u202e", 'a"b', "a\nb", "caf\u00e9", "a\x7f", "a\udcff", "\U000e0041"]
+)
+def test_names_in_code_are_read_again_as_they_were(name):
+    literal = _literal(name)
+    assert ast.literal_eval(literal) == name and literal.isprintable()
