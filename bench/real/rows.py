@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,7 @@ from c2c_jax.config import AugmentConfig, Config, OptimizerConfig
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.evaluation.baselines import TEMPERATURE
-
-Translate = Callable[[Float[np.ndarray, "B S"]], Float[np.ndarray, "B E"]]
+from c2c_jax.evaluation.translation import Translate
 
 RIDGES = (0.1, 1.0, 10.0)  # weights, of the inputs' mean square
 HELD_OUT = 200  # texts that choose the bundle, or a tenth where there are fewer than 2,000

@@ -1,16 +1,16 @@
 """What the recipes are judged by: photographs and their captions, sounds and theirs, and pictures among sounds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bench.real.material import COUNTERPARTS, Material, View, centred, mean_of, unit32
+from c2c_jax.evaluation.translation import Translate
 
 HALVES_SEED = 0
 NEIGHBOURS, HUB_WEIGHT = 8, 0.75  # of nearest-neighbour normalisation (Wang et al. 2024): references, and their weight
 
-Translate = Callable[[Float[np.ndarray, "B S"]], Float[np.ndarray, "B E"]]
 Figures = dict[str, Float[np.ndarray, "Q"]]
 
 
@@ -85,13 +85,15 @@ def pictures_to_sounds(material: Material, vector_CA: Float[np.ndarray, "C A"]) 
     return float(np.mean(precisions)), float(np.mean(firsts))
 
 
-def chance_of_sounds(material: Material) -> float:
-    """P@10 of sounds at random."""
+def chance_of_sounds(material: Material) -> tuple[float, float]:
+    """The same figures of sounds and class names at random."""
     shares = [
         np.isin(material.sound_classes_N, [material.classes.index(other) for other in others]).mean()
         for others in COUNTERPARTS.values()
     ]
-    return float(np.mean(shares))
+    return float(np.mean(shares)), float(np.mean([len(others) for others in COUNTERPARTS.values()])) / len(
+        material.classes
+    )
 
 
 def mixed(vectors: Sequence[Float[np.ndarray, "C A"]]) -> Float[np.ndarray, "C A"]:

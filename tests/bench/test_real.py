@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from bench.real import rows
-from bench.real.__main__ import main
+from bench.real.__main__ import Bench, main
 from bench.real.material import COUNTERPARTS, Material, View, centred
-from bench.real.tasks import less_hubness, photographs, pictures_to_sounds, sounds
+from bench.real.tasks import chance_of_sounds, less_hubness, photographs, pictures_to_sounds, sounds
 
 S, E, A = 24, 24, 16
 
@@ -87,6 +88,35 @@ def test_pictures_to_sounds_by_hand(folder):
     vectors = centred(material.class_text_KA, material.class_text_KA.mean(axis=0))[own]
     assert pictures_to_sounds(material, vectors) == (1, 1)
     assert pictures_to_sounds(material, -vectors)[1] == 0
+
+
+def test_chance_by_hand(folder):
+    """Eight classes of twelve sounds each; three of seven pictures' classes have two counterparts."""
+    assert chance_of_sounds(Material.read(folder)) == pytest.approx((10 / 7 / 8, 10 / 7 / 8))
+
+
+def test_two_translators_in_a_row(folder, tmp_path, monkeypatch):
+    """Each is given vectors as it was trained on: here what goes in comes out, but for the means."""
+    seen = []
+
+    def translators(name, store, seeds, workdir):
+        del name, seeds, workdir
+        wide = store.plan.target.dim
+        return [lambda x_BS: seen.append(x_BS) or np.pad(x_BS, ((0, 0), (0, wide)))[:, :wide]]
+
+    monkeypatch.setattr("bench.real.__main__.translators", translators)
+    material = Material.read(folder)
+    bench = Bench(material, 1, tmp_path, Console())
+    for kind in ("raw", "moved", "centred"):
+        bench.pictures(kind, ["procrustes"])
+    (raw, between_raw), (moved, between_moved), (middle, between_middle) = seen[:2], seen[2:4], seen[4:]
+    texts = View.of("raw", material.text_NS, material.text_NE)
+    np.testing.assert_array_equal(raw, material.small_CS)
+    np.testing.assert_allclose(moved, material.small_CS - material.general_S + texts.source_mean_S, atol=1e-6)
+    np.testing.assert_allclose(middle, centred(material.small_CS, material.general_S), atol=1e-6)
+    for went_in, came_out in ((raw, between_raw), (moved, between_moved), (middle, between_middle)):
+        lengths = np.linalg.norm(went_in, axis=1, keepdims=True)
+        np.testing.assert_allclose(came_out, went_in / lengths, atol=1e-6)
 
 
 def test_command_line(folder, tmp_path, capsys, monkeypatch):
