@@ -13,7 +13,7 @@ from jaxtyping import Float
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.plan import Subject, control_file, numbered
 from c2c_jax.generation.ranking import Ranker
-from c2c_jax.generation.sampling import LIBRARIES, Sampling
+from c2c_jax.generation.sampling import Sampling, Versions
 from c2c_jax.generation.sound import defects, draw_mel_spectrogram, write_sound
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.files import sha256_of, text_of
@@ -110,7 +110,7 @@ def _write(
             "sampling": {**dataclasses.asdict(sampling), "steps": sampling.number_of_steps},
             "sample_rate": generator.sample_rate,
             "clap_vector": [float(value) for value in one.vector_E],
-            "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+            "versions": {one.name: importlib.metadata.version(one.name) for one in dataclasses.fields(Versions)},
         }
         with atomic_write(out.with_suffix(".sound.json")) as beside:
             beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -13,11 +13,23 @@ from c2c_jax.io.json import read_json
 
 # Of ddim the paper's; of the others the fewest that come as near to the end of endless steps (`bench/generate.py`).
 STEPS = {"dpm++": 35, "unipc": 25, "ddim": 200}
-LIBRARIES = ("c2c_jax", "diffusers", "flax", "jax", "numpy", "torch", "transformers")  # whose versions a record states
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_SEED, MAX_CANDIDATES = 2**63 - 1, 1000
 SAMPLING_FILE = "sampling.json"  # in a checkpoint's folder: the settings that it is best sampled with, if it knows
 LONGEST = 600  # seconds of sound: memory grows with its square, and the model was trained on ten
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Versions:
+    """Of the libraries by which a sound was made, as its record states them."""
+
+    c2c_jax: str = ""
+    diffusers: str = ""
+    flax: str = ""
+    jax: str = ""
+    numpy: str = ""
+    torch: str = ""
+    transformers: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

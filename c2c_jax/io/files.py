@@ -116,14 +116,16 @@ def open_regular(path: Path, expected: str, error: type[C2CError], advice: str) 
 
 
 def stand_in(head: bytes) -> str:
-    """What often stands in a file's place, by its first bytes, in words that go behind its name: nothing, a pointer of
-    Git LFS, a web page, the zeros of a partial download; "" for all else."""
+    """What a file is that often stands in another one's place, by its first bytes, in words that follow its name: an
+    empty one, a pointer of Git LFS, a web page, the zeros of a partial download; "" for all else."""
     if not head:
         return "is empty"
     if head.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS and not the file itself: run `git lfs pull` there"
-    if re.match(rb"\s*<(?:!doctype html|html|\?xml)", head, re.IGNORECASE):
+    if re.match(rb"\s*<(?:!doctype html|html)", head, re.IGNORECASE):
         return "is a web page"
+    if head.lstrip().startswith(b"<?xml"):
+        return "is an XML document"
     if len(head) > 7 and not head.strip(b"\0"):
         return "begins with zeros only, like a partial download"
     return ""
@@ -135,12 +137,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def walk(*folders: Path, others: bool = False, folders_too: bool = False) -> Iterator[Path]:
+def walk(*folders: Path, others: bool = False) -> Iterator[Path]:
     """All regular files in folders and the folders inside them, sorted by path. Links are followed, each folder is
     entered once, and names that begin with a dot are skipped. others: also what cannot be read: pipes, devices, links
-    to nothing, and folders that may not be entered; folders_too: with it, also those that were. What is given and is
-    no folder is taken as it is."""
-    found = (path for path, is_entered in _walk(folders) if folders_too or not is_entered)
+    to nothing, and folders that may not be entered. What is given and is no folder is taken as it is."""
+    found = (path for path, is_entered in _walk(folders) if not is_entered)
     return (path for path in sorted(found) if others or is_regular(path))
 
 

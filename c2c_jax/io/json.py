@@ -53,7 +53,7 @@ def read_json_as(
         raise error(f"{path} {found_instead}; {advice}")
     try:
         found = parse_json(content, kind, is_large=max_bytes > MAX_BYTES)
-        if is_exact and (unknown := list(_unknown(kind, parse_json(content)))):
+        if is_exact and (unknown := [name for name, is_stated in differing(kind, parse_json(content)) if is_stated]):
             raise ValueError(f"unknown field {', '.join(unknown)[:200]}")
     except ValueError as cause:
         raise error(f"{path} cannot be read as JSON ({cause}); {advice}") from None
@@ -98,21 +98,20 @@ def parse_json(content: bytes | str, kind: type[T] | GenericAlias = Any, is_larg
         raise ValueError(str(cause)) from None
 
 
-def _unknown(kind: Any, content: Any, before: str = "") -> Iterator[str]:
-    """The fields of objects that their dataclasses do not have, as `a.b`."""
-    if isinstance(content, list):
-        for inner in content:
-            yield from (name for part in get_args(kind) for name in _unknown(part, inner, before))
-    elif isinstance(content, dict) and dataclasses.is_dataclass(kind):
+def differing(kind: Any, content: Any, before: str = "") -> Iterator[tuple[str, bool]]:
+    """Fields that only one of two has, a dataclass (with those inside it) and the JSON that it is read from: the name,
+    as `a.b`, and whether it is the JSON that has it."""
+    if isinstance(content, dict) and dataclasses.is_dataclass(kind):
         fields = get_type_hints(kind)
-        for name, inner in content.items():
-            if name not in fields:
-                yield before + name
+        for name in dict.fromkeys((*fields, *content)):
+            if name in fields and name in content:
+                yield from differing(fields[name], content[name], f"{before}{name}.")
             else:
-                yield from _unknown(fields[name], inner, f"{before}{name}.")
-    elif isinstance(content, dict):
-        for part in get_args(kind):
-            yield from _unknown(part, content, before)
+                yield before + name, name in content
+    elif isinstance(content, dict | list):
+        for inner in content if isinstance(content, list) else [content]:
+            for part in get_args(kind):
+                yield from differing(part, inner, before)
 
 
 def _is_deeper(content: Any, most: int) -> bool:

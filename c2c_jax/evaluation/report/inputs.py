@@ -1,8 +1,10 @@
 """What a page is made of, read and checked: a run or a bundle, an evaluation, and the records of sounds."""
 
 import dataclasses
+import glob
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,11 +16,11 @@ from c2c_jax.config import Config
 from c2c_jax.errors import ReportError, SoundError
 from c2c_jax.evaluation.results import read_results
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, LeftOut, Missing, Row
-from c2c_jax.generation.sampling import LIBRARIES, Sampling
+from c2c_jax.generation.sampling import Sampling, Versions
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import found_at, is_regular, is_there, path_of, sha256_of, walk
-from c2c_jax.io.json import read_json, read_json_as
+from c2c_jax.io.files import found_at, is_regular, is_there, matching, path_of, sha256_of
+from c2c_jax.io.json import differing, read_json, read_json_as
 from c2c_jax.publishing.names import without_places
 from c2c_jax.spaces import SpaceId
 from c2c_jax.training import log
@@ -26,6 +28,7 @@ from c2c_jax.weights.resolve import bundle_folder, is_local, run_name
 from c2c_jax.weights.translator import Bundle, load_bundle
 
 RECALLS = ("recall@10", "recall@5", "recall@1")  # of a validation, that are drawn
+OF_PICTURES = ("pictures", "mixed_in", "averaged", "gap_statistics", "caption_memory")  # what controls do not state
 # What `vectors.npz` may hold: unit vectors of the source space, of the target space, and translated into it.
 MAX_VECTORS = 2**28  # bytes of them
 VECTORS = ("source_text", "source_image", "target_text", "target_audio", "translated_text", "translated_image")
@@ -68,13 +71,13 @@ class File:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordedSound:
-    """One candidate. file: its name, beside the record. sha256: of the file; None: of an older version."""
+    """One candidate. file: its name, beside the record. sha256: of the file; "": of an older version."""
 
     file: str
     seed: int
     clap_score: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None
     defects: list[str]
-    sha256: str | None = None
+    sha256: str = ""
     peak: float | None = None
     rms: float | None = None
 
@@ -130,8 +133,8 @@ class Content:
     dtype: str | None = None
     offload: bool = False
     at_once: int | None = None
-    sampling: Sampling | None = None
-    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    versions: Versions = dataclasses.field(default_factory=Versions)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,8 +168,7 @@ def read_run(run: Path) -> Run:
         advice = "train again into another --workdir, or pass the bundle folder alone"
         read_json_as(Config, run / "config.json", ReportError, advice, is_exact=True)
         config = read_json(run / "config.json", ReportError, advice)
-        if lacking := sorted(_names(dataclasses.asdict(Config())) - _names(config)):
-            log.console.print(f"{run / 'config.json'} does not state {', '.join(lacking)[:200]}")
+        _report_unstated(Config, config, run / "config.json")
         if is_there(run / "metrics.jsonl"):
             history = log.read_entries(run / "metrics.jsonl")
     public = without_places(dataclasses.replace(bundle, recipe=config))
@@ -221,7 +223,7 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
             f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass the --out folder of infer.py, "
             "with its .sound.json records"
         )
-    paths = [path for path in walk(folder, others=True, folders_too=True) if path.name.endswith(".sound.json")]
+    paths = sorted(matching(f"{glob.escape(str(folder))}/**/*.sound.json"))
     if not paths:
         raise ReportError(f"{folder} holds no .sound.json record: pass the --out folder of infer.py")
     records, errors = [], []
@@ -247,34 +249,15 @@ def _checked(path: Path) -> Record:
         raise ReportError(f"{path}: its clap_vector has {found} numbers, its CLAP's have {content.clap.dim}; {advice}")
     if not any(content.clap_vector):
         raise ReportError(f"{path}: its clap_vector is zero; {advice}")
-    if lacking := sorted(_lacking(raw)):
-        log.console.print(f"{path} does not state {', '.join(lacking)[:200]}")
+    _report_unstated(Content, raw, path, OF_PICTURES if content.control else ("control",))
     return Record(path=path, content=content, raw=raw)
 
 
-def _lacking(record: dict[str, Any]) -> set[str]:
-    """What every record of this version states, and this one does not."""
-    expected = {"sampling", "versions", "audioldm", "dtype"}
-    if record.get("control") is None:
-        expected |= {"averaged", "caption_memory", "clip", "gap_statistics", "mixed_in"}
-    lacking = expected - set(record)
-    nested = {
-        "sampling": {field.name for field in dataclasses.fields(Sampling)},
-        "versions": set(LIBRARIES),
-    }
-    for key, names in nested.items():
-        lacking |= {f"{key}.{name}" for name in names - set((record[key] or ()) if key in record else names)}
-    of_sounds = ("peak", "rms", "sha256")
-    return lacking | {f"sounds.{name}" for one in record["sounds"] for name in of_sounds if one.get(name) is None}
-
-
-def _names(fields: dict[str, Any], before: str = "") -> set[str]:
-    """Of nested fields, as `a.b`."""
-    return {
-        name
-        for key, value in fields.items()
-        for name in (_names(value, f"{before}{key}.") if isinstance(value, dict) else {before + key})
-    }
+def _report_unstated(kind: type, content: dict[str, Any], path: Path, needless: Collection[str] = ()) -> None:
+    """Prints the fields of a dataclass that the JSON it was read from lacks: one of another version, or damaged."""
+    unstated = [name for name, is_stated in differing(kind, content) if not is_stated and name not in needless]
+    if unstated:
+        log.console.print(f"{path} does not state {', '.join(dict.fromkeys(unstated))[:200]}")
 
 
 def _is_sound(row: Row) -> bool:

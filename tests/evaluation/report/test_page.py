@@ -336,7 +336,7 @@ def test_a_config_that_lacks_fields_is_reported(run, tmp_path, capsys):
     del content["seed"], content["embed"]["dtype"]
     (folder / "config.json").write_text(json.dumps(content))
     write_report(folder, tmp_path / "report.html")
-    assert f"{folder / 'config.json'} does not state embed.dtype, seed\n" in capsys.readouterr().err
+    assert f"{folder / 'config.json'} does not state seed, embed.dtype\n" in capsys.readouterr().err
 
 
 def test_a_record_that_lacks_fields_is_reported(run, copy, tmp_path, capsys):
