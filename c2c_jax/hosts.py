@@ -1,7 +1,7 @@
 """Connects the JAX processes of several hosts, and ends each with a one-line message if another one is lost.
 
 When a peer is lost, JAX's own connection aborts the process with a C++ trace, and this cannot be turned off. So that
-connection runs through relays that hide the loss, while a second connection, which carries no data, detects it at
+connection runs through relays that hide the loss, while a second connection, on which no data is sent, detects it at
 once. Both use only the port and address that the user passed.
 """
 

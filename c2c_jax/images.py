@@ -76,7 +76,7 @@ def _kind_of(argument: str) -> str:
     if there == "no file" and glob.has_magic(argument):
         return "pattern"
     if there == "no file" and argument.endswith(os.sep):
-        raise ImageError(f"there is no folder {argument}: pass an image file or a folder")
+        raise ImageError(f"the folder {argument} does not exist: pass an image file or a folder")
     return "file"
 
 

@@ -271,7 +271,7 @@ def _cache_of(folder: Path) -> Path:
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
-        raise StoreError(f"{folder} is not writable, and there is no home folder: pass --index") from None
+        raise StoreError(f"{folder} is not writable, and the home folder is unknown: pass --index") from None
     return cache / "c2c_jax" / "index" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
 
 

@@ -352,7 +352,7 @@ def test_folders_and_patterns_without_pictures(tmp_path):
     for argument, kind in ((str(tmp_path), "folder"), (str(tmp_path / "*.png"), "pattern")):
         with pytest.raises(ImageError, match=f"{kind} .* contains no image: expected files ending in .jpg, .jpeg"):
             find_pictures([argument])
-    with pytest.raises(ImageError, match="there is no folder .*gone/"):
+    with pytest.raises(ImageError, match="the folder .*gone/ does not exist"):
         find_pictures([f"{tmp_path}/gone/"])
     assert find_pictures([str(tmp_path / "gone.png")]) == [tmp_path / "gone.png"]
 

@@ -151,9 +151,10 @@ def stored_as(
 
 def why_not_stored(vector_E: Shaped[np.ndarray, "E"], dtype: str) -> str:
     """What is wrong with a vector that `stored_as` says is not held, in words."""
-    size = float(np.abs(vector_E.astype(np.float64)).max())
+    exact_E = vector_E.astype(np.float64)
+    size, length = float(np.abs(exact_E).max()), float(np.linalg.norm(exact_E))
     if not size:
         return "is zero and has no direction"
-    if np.isfinite(size) and not LENGTHS[0] <= size <= LENGTHS[1]:
-        return f"has a largest value of {size:.3g}, whose square float32 does not hold: scale the vectors"
+    if np.isfinite(length) and not LENGTHS[0] <= length <= LENGTHS[1]:
+        return f"has a length of {length:.3g}, whose square float32 does not hold: scale the vectors"
     return f"is too small for {dtype} (largest value {size:.3g})" if size < 1 else f"is not finite in {dtype}"

@@ -153,9 +153,10 @@ class _Asked:
             changed = specs == " + ".join(spec for spec, _, _ in self.sources)
             differing.append(f"captions {specs}{', whose content has changed' if changed else ''}")
         if differing:
+            begun, advice = ("started", "start it with that again to finish it") if planned else ("made", "delete it")
             raise StoreError(
-                f"{path} was {'started' if planned else 'made'} with {', '.join(differing)}; "
-                "delete it or pass another folder as --config.data.store"
+                f"{path} was {begun} with {', '.join(differing)}; {advice}, or pass another folder as "
+                "--config.data.store"
             )
         if same != self.sources:
             return "grows"

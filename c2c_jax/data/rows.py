@@ -145,7 +145,7 @@ def _opened(path: Path) -> io.BufferedReader:
     file.seek(0)
     if kind := other_than_utf8(head):
         file.close()
-        raise CaptionError(f"cannot read captions from {path}: {kind}")
+        raise CaptionError(f"cannot read captions from {path}: it {kind}")
     return file  # type: ignore[return-value]
 
 

@@ -37,7 +37,7 @@ def _content_of(path: Path) -> bytes:
     if len(content) > MAX_BYTES:
         raise ManifestError(f"{path} has more than {MAX_BYTES:,} bytes: split it")
     if kind := other_than_utf8(content[:4096]):
-        raise ManifestError(f"cannot read {path} as CSV: {kind}")
+        raise ManifestError(f"cannot read {path} as CSV: it {kind}")
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -64,11 +64,11 @@ def read_folder(folder: Path) -> tuple[list[Item], list[LeftOut], str, str]:
             f"{folder} contains no image and no sound; of videos, extract frames (frames/CLIP.jpg) and sounds "
             "(audio/CLIP.wav) first"
         )
-    listing, told, left_out = _listing(folder)
-    others = {path for paths in within for path in paths} - {*pictures, *sounds, folder / told}
+    listing, list_name, left_out = _listing(folder)
+    others = {path for paths in within for path in paths} - {*pictures, *sounds, folder / list_name}
     passed_over = scan_files(sorted(others), "image").report().replace("not images", "not images or sounds")
     if listing is None:
-        return _unlisted(bases, pictures, sounds), [], told, passed_over
+        return _unlisted(bases, pictures, sounds), [], list_name, passed_over
     images, audios = _by_clip(pictures, listing), _by_clip(sounds, listing)
     items = [
         Item(image=_middle(images[clip]), audio=_middle(audios[clip]), label=label)
@@ -76,8 +76,8 @@ def read_folder(folder: Path) -> tuple[list[Item], list[LeftOut], str, str]:
         if clip in images or clip in audios
     ]
     absent = [clip for clip in listing if clip not in images and clip not in audios]
-    left_out += [LeftOut(file=clip, why=f"listed in {told} but not in the folder") for clip in absent]
-    return items, left_out, told, passed_over
+    left_out += [LeftOut(file=clip, why=f"listed in {list_name} but not in the folder") for clip in absent]
+    return items, left_out, list_name, passed_over
 
 
 def _bases(folder: Path) -> tuple[Path, Path]:

@@ -61,7 +61,7 @@ def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
         tried.step(torch.zeros(1, 1, 2, 2), tried.timesteps[0], torch.zeros(1, 1, 2, 2))
     except Exception as error:  # diffusers checks its arguments little, and ends in exceptions of all kinds
         raise CheckpointError(
-            f"scheduler_config.json makes no {name} schedule ({one_line(error)}): fetch it again"
+            f"scheduler_config.json does not describe a {name} schedule ({one_line(error)}): fetch it again"
         ) from None
     return scheduler
 
@@ -301,7 +301,7 @@ class AudioLDM:
 def load_text_tower(folder: Path) -> TextTower:
     """The CLAP text tower of an AudioLDM folder, in float32, and its tokenizer. Raises CheckpointError."""
     if not folder.is_dir():
-        raise CheckpointError(f"there is no folder {folder}")
+        raise CheckpointError(f"the folder {folder} does not exist")
     check_text(folder)
     with quiet_loading():
         tokenizer = read_tokenizer(folder / "tokenizer", "RobertaTokenizer")

@@ -48,7 +48,9 @@ def check_layout(folder: Path) -> None:
     """Raises CheckpointError unless a folder holds every part of AudioLDM that makes sound, by the names of its files.
     The text tower is another matter: see `check_text`."""
     if not folder.is_dir():
-        raise CheckpointError(f"there is no folder {folder}: download cvssp/audioldm-s-full-v2 and pass its folder")
+        raise CheckpointError(
+            f"the folder {folder} does not exist: download cvssp/audioldm-s-full-v2 and pass its folder"
+        )
     _require(folder, ["model_index.json", *CONFIGS], ["unet", "vae", "vocoder"])
     kind = read_json(folder / "model_index.json").get("_class_name")
     if kind != "AudioLDMPipeline":
@@ -159,7 +161,7 @@ def _on_meta(kind: Any, config: Any, shapes: Mapping[str, tuple[int, ...]], fold
         raise
     except Exception as error:  # the classes check their arguments little, and end in exceptions of all kinds
         raise CheckpointError(
-            f"{folder / 'config.json'} makes no {kind.__name__} ({one_line(error)}): fetch it again"
+            f"{folder / 'config.json'} is not a config of {kind.__name__} ({one_line(error)}): fetch it again"
         ) from None
     finally:
         hook.remove()

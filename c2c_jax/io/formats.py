@@ -106,12 +106,12 @@ class Scan:
             return ""
         known = {suffix for one in FORMATS if one.kind == self.kind for suffix in one.suffixes}
         most = sorted(self.passed_over.most_common(), key=lambda found: found[0] not in known)  # its own kind first
-        told = ", ".join(f"{count:,} {name}" for name, count in most[:6])
+        counts = ", ".join(f"{count:,} {name}" for name, count in most[:6])
         more = len(self.passed_over) - 6
         count = self.passed_over.total()
         return (
             f"{count:,} file{'s' if count > 1 else ''} skipped, not {self.kind}s of a supported format: "
-            f"{told}{f' and {more} other kinds' if more > 0 else ''}"
+            f"{counts}{f' and {more} other kinds' if more > 0 else ''}"
         )
 
 

@@ -205,7 +205,7 @@ def _netpbm_end(file: BinaryIO, image: ImageFile.ImageFile) -> int | None:
 
 def _check_boxes(file: BinaryIO) -> int | None:
     """ISO base media boxes, one after the other; a JPEG 2000 codestream alone has none. Gives where they end: behind
-    the picture may be bytes that are no box."""
+    the picture may be bytes that are not a box."""
     if _at(file, 0, 4) == b"\xff\x4f\xff\x51":
         return None
     end, position, codestream_end = _length(file), 0, 0

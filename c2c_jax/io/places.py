@@ -64,7 +64,7 @@ def _require_names(path: Path, role: str) -> None:
     if len(os.fsencode(path)) > MAX_PATH:
         raise ConfigError(f"{role} is a path of {len(os.fsencode(path)):,} bytes: pass one of at most {MAX_PATH:,}")
     if path.parts and path.parts[0].startswith("~"):
-        raise ConfigError(f"{role} {path}: there is no user {path.parts[0][1:]} here; write ./{path} for such a name")
+        raise ConfigError(f"{role} {path}: unknown user {path.parts[0][1:]}; write ./{path} for a file of that name")
     for name in path.parts:
         if (size := len(os.fsencode(name))) > MAX_NAME:
             raise ConfigError(f"{role}: the name {name} takes {size} bytes, {MAX_NAME} are allowed: pass another path")

@@ -13,15 +13,15 @@ BLOCK_BYTES = 2**20  # read at a time
 
 # What is not text in UTF-8, by its first bytes.
 _OTHERS = (
-    (codecs.BOM_UTF32_LE, "it is UTF-32; save it as UTF-8"),  # before UTF-16, whose mark it begins with
-    (codecs.BOM_UTF32_BE, "it is UTF-32; save it as UTF-8"),
-    (codecs.BOM_UTF16_LE, "it is UTF-16; save it as UTF-8"),
-    (codecs.BOM_UTF16_BE, "it is UTF-16; save it as UTF-8"),
-    (b"\x1f\x8b", "it is compressed by gzip; unpack it"),
-    (b"PK\x03\x04", "it is a zip archive or a spreadsheet; unpack it, or save it as text"),
-    (b"\xfd7zXZ\x00", "it is compressed by xz; unpack it"),
-    (b"\x28\xb5\x2f\xfd", "it is compressed by zstd; unpack it"),
-    (b"PAR1\x15", "it is a Parquet file; read it as a data set with hf:FOLDER:train:COLUMN"),
+    (codecs.BOM_UTF32_LE, "is UTF-32; save it as UTF-8"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "is UTF-32; save it as UTF-8"),
+    (codecs.BOM_UTF16_LE, "is UTF-16; save it as UTF-8"),
+    (codecs.BOM_UTF16_BE, "is UTF-16; save it as UTF-8"),
+    (b"\x1f\x8b", "is compressed by gzip; unpack it"),
+    (b"PK\x03\x04", "is a zip archive or a spreadsheet; unpack it, or save it as text"),
+    (b"\xfd7zXZ\x00", "is compressed by xz; unpack it"),
+    (b"\x28\xb5\x2f\xfd", "is compressed by zstd; unpack it"),
+    (b"PAR1\x15", "is a Parquet file; read it as a data set with hf:FOLDER:train:COLUMN"),
 )
 _END = re.compile(rb"\r\n?|\n")
 
@@ -34,9 +34,10 @@ class Damage(enum.Enum):
 
 
 def other_than_utf8(head: bytes) -> str:
-    """What a file is, with advice, if it is not text in UTF-8 by its first bytes, else ""."""
+    """What a file is, with advice, if it is not text in UTF-8 by its first bytes, in words that follow its name; else
+    "", as for an empty one."""
     if head and (found := stand_in(head)):
-        return found.replace("is ", "it is ", 1) if found.startswith("is ") else f"it {found}"
+        return found
     return next((kind for mark, kind in _OTHERS if head.startswith(mark)), _utf_16_without_mark(head))
 
 
@@ -44,7 +45,7 @@ def _utf_16_without_mark(head: bytes) -> str:
     """Text in most languages has a zero in half of its bytes there, and never one in UTF-8."""
     for start in (0, 1):
         if len(head) > 3 and head[start::2].count(0) > len(head) // 8 and not head[1 - start :: 2].count(0):
-            return "it is UTF-16; save it as UTF-8"
+            return "is UTF-16; save it as UTF-8"
     return ""
 
 

@@ -86,7 +86,7 @@ def hub_snapshot(name: str, places: list[str], *, download: bool = True) -> Path
         raise CheckpointError(f"there is no file {printable(name)}; {_file_advice(name)}")
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(
-            f"there is no folder {printable(name)}; pass a checkpoint folder or a hub name OWNER/NAME"
+            f"the folder {printable(name)} does not exist; pass a checkpoint folder or a hub name OWNER/NAME"
         )
     try:
         for suffix in ("*.safetensors", "*.bin"):

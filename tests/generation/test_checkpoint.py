@@ -125,7 +125,7 @@ def test_a_tokenizer_without_words_is_refused(copy):
 
 
 def test_a_missing_folder_is_refused(tmp_path):
-    refusal(tmp_path / "none", "no folder")
+    refusal(tmp_path / "none", "does not exist")
 
 
 def test_everything_missing_is_said_at_once(copy):

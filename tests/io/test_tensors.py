@@ -83,7 +83,7 @@ NOT_WEIGHTS = {
     b"": "is empty",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 605247071\n": "run `git lfs pull` there",
     b"<!DOCTYPE html>\n<html><head>": "is a web page",
-    b"<?xml version='1.0'?><Error><Code>AccessDenied": "is a web page",
+    b"<?xml version='1.0'?><Error><Code>AccessDenied": "is an XML document",
     b"Invalid username or password.": "holds the text 'Invalid username or password.'",
     b"\0" * 4096: "begins with zeros only",
     b"\x01\x02\x03 something else, \xff": "is not a whole",
