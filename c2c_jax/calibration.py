@@ -214,7 +214,7 @@ def _stacked(vectors: Vectors, what: str, kind: type[ImageError] | type[SoundErr
 
 def _as_taken(x_NS: Float[np.ndarray, "N S"], input_norm: str) -> Float[np.ndarray, "N S"]:
     """Raw vectors as a translator with that input_norm takes them, before it scales them."""
-    return unit_rows(x_NS) if input_norm == "unit" else x_NS
+    return unit_rows(x_NS) if input_norm != "none" else x_NS
 
 
 def _estimate(x_ND: Float[np.ndarray, "N D"], text_D: Float[np.ndarray, "D"]) -> Estimate:

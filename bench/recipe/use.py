@@ -17,7 +17,6 @@ from c2c_jax.models.gap import Gap
 from c2c_jax.models.memory import Memory
 from c2c_jax.training.feed import split
 from c2c_jax.training.memory import remembered
-from c2c_jax.training.metrics import PICTURE_SCORES
 from c2c_jax.weights.translator import Bundle
 
 MEANS = ("pictures", "both")  # of pictures, of pictures and sounds
@@ -46,8 +45,7 @@ class Unlabelled:
 def as_trained(config: Config) -> Config:
     """What is trained: a memory and pictures' means are put beside it afterwards, and leave the same translator as
     training with them. Without pictures its best bundle is told by captions."""
-    select_by = "" if config.select_by in PICTURE_SCORES else config.select_by
-    return dataclasses.replace(config, memory=MemoryConfig(), pictures=PicturesConfig(), select_by=select_by)
+    return dataclasses.replace(config, memory=MemoryConfig(), pictures=PicturesConfig())
 
 
 def is_calibrated(config: Config) -> bool:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from c2c_jax.data.store import Store
+from c2c_jax.data.store import SIDES, Store
+from c2c_jax.models.gap import Gap, centred
 from c2c_jax.models.layers import unit
 
 TEMPERATURE = 0.01  # DeCap's
@@ -23,11 +24,12 @@ Memory = Iterable[tuple[Shaped[np.ndarray, "_ S"], Shaped[np.ndarray, "_ E"]]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingCaptions:
-    """The source and target vectors of a store's training captions, chunk by chunk, as often as they are asked for.
-    Raises StoreError for a damaged chunk."""
+    """The source and target vectors of a store's training captions, chunk by chunk, as often as they are asked for;
+    centred where means are given. Raises StoreError for a damaged chunk."""
 
     store: Store
     held_out: Int[np.ndarray, "H"]
+    gap: Gap | None = None
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         is_training = np.ones(self.store.plan.rows, bool)
@@ -35,7 +37,17 @@ class TrainingCaptions:
         for chunk in range(self.store.plan.chunks):
             kept = is_training[self.store.plan.rows_of(chunk)]
             if kept.any():
-                yield self.store.read_chunk("source", chunk)[kept], self.store.read_chunk("target", chunk)[kept]
+                source_NS, target_NE = (self.store.read_chunk(side, chunk)[kept] for side in SIDES)
+                if self.gap is not None:
+                    source_NS, target_NE = (
+                        _centred(source_NS, self.gap.mean("source_text")),
+                        _centred(target_NE, self.gap.mean("target_text")),
+                    )
+                yield source_NS, target_NE
+
+
+def _centred(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "N E"]:
+    return np.asarray(centred(jnp.asarray(x_NE, jnp.float32), mean_E))
 
 
 def nearest_caption(

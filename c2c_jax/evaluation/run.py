@@ -19,7 +19,7 @@ from c2c_jax.evaluation.rows import LeftOut, Missing, Row
 from c2c_jax.evaluation.sounds_made import Judge, made_rows
 from c2c_jax.evaluation.tasks import in_order, method_rows, reference_rows, space_rows
 from c2c_jax.evaluation.trained_on import vectors_of
-from c2c_jax.evaluation.translation import closed_form_methods, method_of, nearest_caption_method
+from c2c_jax.evaluation.translation import closed_form_methods, means_of_units, method_of, nearest_caption_method
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.publishing.names import public_name, without_places
 from c2c_jax.spaces import SpaceId
@@ -141,8 +141,10 @@ def _scores(
     methods = [method_of("translator", found.bundle.translator, found.bundle.gap, found.bundle.memory)]
     if found.trained and (captions or material):
         console.print(f"going through {found.trained.store.plan.rows:,} captions for the baselines")
-        methods.append(nearest_caption_method(found.trained.store, found.trained.untrained, found.bundle))
-        methods += closed_form_methods(found.trained.store, found.trained.untrained, found.bundle)
+        captions_of = found.trained.store, found.trained.untrained
+        gap = means_of_units(*captions_of, found.bundle)
+        methods.append(nearest_caption_method(*captions_of, gap))
+        methods += closed_form_methods(*captions_of, found.bundle, gap)
     csls, without = _neighbours(asked.csls, captions, material)
     rows = space_rows(captions, material, asked.bootstrap)
     vectors: dict[str, np.ndarray] = {}

@@ -14,11 +14,11 @@ from c2c_jax.config import TranslatorConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import BundleError
 from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption, room_for
-from c2c_jax.models.gap import Gap, over_source_gap, over_target_gap, translate_image
+from c2c_jax.models.gap import Gap, centred, centred_images, translate_image, translate_text, uncentred
 from c2c_jax.models.layers import unit
 from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import Translator, TranslatorSpec, build_translator
-from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear
+from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge, set_linear
 from c2c_jax.weights.translator import Bundle
 
 ROWS_AT_ONCE = 4096
@@ -48,7 +48,7 @@ def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None
         return translate_image(nnx.merge(graphdef, state), gap, source_BS, memory)
 
     def of_texts(state: nnx.State, memory: Memory | None, source_BS: Array) -> Array:
-        return nnx.merge(graphdef, state)(source_BS)
+        return translate_text(nnx.merge(graphdef, state), gap, source_BS)
 
     def in_blocks(of_block: Callable[[nnx.State, Memory | None, Array], Array]) -> Translate:
         compiled = jax.jit(lambda state, memory, source_BS: unit(of_block(state, memory, source_BS)))
@@ -71,27 +71,42 @@ def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None
     return Method(name=name, of_texts=in_blocks(of_texts), of_images=in_blocks(of_images))
 
 
-def nearest_caption_method(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle) -> Method:
-    """The training captions remembered. Raises StoreError, when it is used, for a damaged store."""
+def means_of_units(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle) -> Gap:
+    """The bundle's means where these are of unit vectors, and captions' means from its store where it lacks them."""
+    gap = bundle.gap if bundle.spec.input_norm != "none" else Gap()
+    if gap.source_text is not None and gap.target_text is not None:
+        return gap
+    found = caption_means(store, held_out, "unit")
+    return dataclasses.replace(found, **{name: getattr(gap, name) for name in gap.known})
+
+
+def nearest_caption_method(store: Store, held_out: Int[np.ndarray, "H"], gap: Gap) -> Method:
+    """The training captions remembered, all vectors centred. Raises StoreError, when it is used, for a damaged store."""
+    captions = TrainingCaptions(store, held_out, gap)
+
+    def of_centred(source_BS: Array) -> np.ndarray:
+        with jax.default_matmul_precision("float32"):
+            return np.asarray(
+                uncentred(jnp.asarray(nearest_caption(np.asarray(source_BS), captions)), gap.mean("target_text"))
+            )
 
     def of_texts(source_BS: np.ndarray) -> np.ndarray:
-        return nearest_caption(source_BS, TrainingCaptions(store, held_out))
+        return of_centred(centred(jnp.asarray(source_BS, jnp.float32), gap.mean("source_text")))
 
     def of_images(source_BS: np.ndarray) -> np.ndarray:
-        shifted_BS = over_source_gap(bundle.gap, bundle.spec.input_norm, jnp.asarray(source_BS, jnp.float32))
-        return np.asarray(unit(over_target_gap(bundle.gap, jnp.asarray(of_texts(np.asarray(shifted_BS))))))
+        return of_centred(centred_images(gap, jnp.asarray(source_BS, jnp.float32)))
 
     return Method(name="nearest_caption", of_texts=of_texts, of_images=of_images)
 
 
-def closed_form_methods(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle) -> list[Method]:
-    """Procrustes and ridge from the training captions, as `training/closed_form.py` has them."""
-    spec = dataclasses.replace(bundle.spec, kind="procrustes", depth=1, clamp=0.0, dropout=0.0, linear_first=False)
-    found = moments(store, held_out, spec)
+def closed_form_methods(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle, gap: Gap) -> list[Method]:
+    """Procrustes and ridge between the training captions' centred vectors, as `training/closed_form.py` has them."""
+    spec = dataclasses.replace(
+        bundle.spec, kind="procrustes", depth=1, clamp=0.0, dropout=0.0, linear_first=False, input_norm="centred"
+    )
+    found = moments(store, held_out, spec, gap)
     maps = {"procrustes": procrustes(found), "ridge": ridge(found, TranslatorConfig().ridge)}
-    return [
-        method_of(kind, _linear(dataclasses.replace(spec, kind=kind), *fit), bundle.gap) for kind, fit in maps.items()
-    ]
+    return [method_of(kind, _linear(dataclasses.replace(spec, kind=kind), *fit), gap) for kind, fit in maps.items()]
 
 
 def _linear(spec: TranslatorSpec, kernel_SE: np.ndarray, bias_E: np.ndarray) -> Translator:

@@ -1,4 +1,4 @@
-"""The modality gap: how a picture's vector is carried to where captions' vectors lie, and a translation to sounds'."""
+"""Centring: every vector less the mean of its modality, before a translator, and the way back behind it."""
 
 import dataclasses
 
@@ -13,12 +13,9 @@ from c2c_jax.models.translator import Translator
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Gap:
-    """Where the vectors of either kind lie in the two spaces, as means. Those of captions may be known alone, and then
-    nothing is corrected; those of pictures or sounds come with their captions'.
+    """Means of captions, images and sounds in the two spaces; those of images and sounds come with their captions'.
 
-    Those of the source are over vectors as the translator's input_norm takes them: "unit": unit vectors, before their
-    scaling by √S; "none": raw ones. Those of the target are over unit vectors. A translator that is trained on captions
-    has seen one cone of each space, and the means' difference leads from one cone to the other.
+    They are means of unit vectors, except that a translator with input_norm "none" has means of raw source vectors.
     """
 
     source_text: Float[np.ndarray, "S"] | None = None
@@ -36,32 +33,93 @@ class Gap:
         """The names of the statistics that are there."""
         return [name for pair in PAIRS for name in pair if getattr(self, name) is not None]
 
+    def mean(self, name: str) -> Float[np.ndarray, "D"]:
+        """One of the means. Raises ValueError where it is unknown."""
+        if (found := getattr(self, name)) is None:
+            raise ValueError(f"the mean {name} is unknown")
+        return found
+
     @property
     def used(self) -> list[str]:
-        """The names of the statistics that correct something: those of whole pairs."""
+        """The names of the statistics of whole pairs."""
         return [name for pair in PAIRS if set(pair) <= set(self.known) for name in pair]
 
 
 PAIRS = (("source_text", "source_image"), ("target_text", "target_audio"))
 
 
-def translate_image(
-    translator: Translator, gap: Gap, source_BS: Float[Array, "B S"], memory: Memory | None = None
-) -> Float[Array, "B E"]:
-    """Target-space vectors [B, E], float32, of pictures' raw vectors [B, S]; what the gap does not know stays as it is.
+def centred(x_BE: Float[Array, "B E"], mean_E: Float[Array, "E"] | Float[np.ndarray, "E"]) -> Float[Array, "B E"]:
+    """Vectors of any length: made unit, less the mean of their modality, made unit again."""
+    return unit(unit(x_BE) - jnp.asarray(mean_E)[None])
 
-    Before the translator a picture's vector loses the mean of pictures and gets that of captions, and then turns
-    towards the captions in the memory, if there is one; behind it the unit vector loses the mean of captions and gets
-    that of sounds. The result is of no particular length.
+
+def uncentred(u_BE: Float[Array, "B E"], mean_E: Float[Array, "E"] | Float[np.ndarray, "E"]) -> Float[Array, "B E"]:
+    """The unit vectors m + ρ û whose centred vectors have the directions of `u_BE`: the inverse of `centred`.
+
+    ρ is the positive root of |m + ρ û| = 1, which exists as the mean m of unit vectors is shorter than 1.
     """
-    source_BS = over_source_gap(gap, translator.spec.input_norm, source_BS)
-    if memory is not None:
-        source_BS = towards_captions(memory, source_BS)
-    return over_target_gap(gap, translator(source_BS))
+    mean_E = jnp.asarray(mean_E)
+    u_BE = unit(u_BE)
+    along_B1 = jnp.sum(u_BE * mean_E[None], axis=1, keepdims=True)
+    rho_B1 = jnp.sqrt(along_B1**2 + 1 - jnp.sum(mean_E**2)) - along_B1
+    return mean_E[None] + rho_B1 * u_BE
+
+
+def translate_text(translator: Translator, gap: Gap, source_BS: Float[Array, "B S"]) -> Float[Array, "B E"]:
+    """Target-space vectors [B, E], float32, of captions' raw vectors [B, S].
+
+    A translator with input_norm "centred" works between centred vectors; its outputs are un-centred with the captions'
+    mean and are of unit length. Others take the vectors as they are, and their outputs are of no particular length.
+    """
+    if translator.spec.input_norm != "centred":
+        return translator(source_BS)
+    return uncentred(translator(centred(source_BS, gap.mean("source_text"))), gap.mean("target_text"))
+
+
+def translate_image(
+    translator: Translator,
+    gap: Gap,
+    source_BS: Float[Array, "B S"],
+    memory: Memory | None = None,
+    among: str = "text",
+) -> Float[Array, "B E"]:
+    """Target-space vectors [B, E], float32, of images' raw vectors [B, S]. memory: captions to turn images towards.
+    among: "text" or "audio": whose mean a translator with input_norm "centred" un-centres with.
+
+    With input_norm "centred": images are centred by their own mean, or without one see `centred_images`, turned towards
+    the memory, translated and un-centred to unit vectors. With other translators images are moved by the difference of
+    the means of captions and images before the translator, and translations by that of sounds and captions behind it,
+    as far as the means are known; the result is of no particular length.
+    """
+    source_BS = image_inputs(gap, translator.spec.input_norm, source_BS, memory)
+    target_BE = translator(source_BS)
+    if translator.spec.input_norm == "centred":
+        return uncentred(target_BE, gap.mean(f"target_{among}"))
+    return over_target_gap(gap, target_BE)
+
+
+def image_inputs(
+    gap: Gap, input_norm: str, source_BS: Float[Array, "B S"], memory: Memory | None = None
+) -> Float[Array, "B S"]:
+    """What a translator with that input_norm takes for images' raw vectors."""
+    if input_norm == "centred":
+        source_BS = centred_images(gap, source_BS)
+    else:
+        source_BS = over_source_gap(gap, input_norm, source_BS)
+    return source_BS if memory is None or not memory.share else towards_captions(memory, source_BS)
+
+
+def centred_images(gap: Gap, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
+    """Images' vectors, centred. Where their mean is unknown they lose their component along the captions' mean, which
+    most of CLIP's images share: docs/recipe.md says what that costs."""
+    if gap.source_image is not None:
+        return centred(source_BS, gap.source_image)
+    source_BS, mean_S = unit(source_BS), unit(jnp.asarray(gap.mean("source_text"))[None])[0]
+    return unit(source_BS - (source_BS @ mean_S)[:, None] * mean_S[None])
 
 
 def over_source_gap(gap: Gap, input_norm: str, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
-    """Pictures' raw vectors where captions' lie, as a translator with that input_norm takes them."""
+    """Images' raw vectors where captions' lie, as a translator with input_norm "unit" or "none" takes them."""
     if gap.source_text is None or gap.source_image is None:
         return source_BS
     if input_norm == "unit":

@@ -17,10 +17,11 @@ CAPTIONS_AT_ONCE = 8192  # whose cosines to a batch of pictures are there togeth
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["source"], meta_fields=["share", "temperature"])
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Memory:
-    """The unit source vectors of M training captions; on the devices' side where they come from a bundle.
+    """The unit source vectors of M training captions, centred for a translator of centred vectors; on the devices' side
+    where they come from a bundle.
 
-    share: of the nearest captions in what a picture's vector becomes, above 0 and at most 1. temperature: of the
-    softmax of cosines that says how near each caption is, above 0.
+    share: of the nearest captions in what a picture's vector becomes, from 0 to 1; at 0 pictures stay as they are and
+    the captions serve as reference queries alone. temperature: of the softmax of cosines, above 0.
     """
 
     source: Float16[Array, "M S"] | Float16[np.ndarray, "M S"]

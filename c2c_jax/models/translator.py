@@ -26,7 +26,9 @@ class TranslatorSpec:
     mlp_width: Width  # hidden units of the transformer's feed-forward layers
     dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)]  # share of the transformer's states that a step leaves out
     clamp: Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # every output coordinate is cut to ±clamp; 0: no cut
-    input_norm: str  # "none": raw vectors; "unit": L2-normalised, then scaled by √source_dim to unit variance
+    input_norm: (
+        str  # "none": raw vectors; "unit": L2-normalised, times √source_dim; "centred": the same of centred ones
+    )
     linear_first: bool = False  # whether a linear layer S → E goes before a transformer even where S = E
 
 
@@ -55,8 +57,9 @@ class Translator(nnx.Module):
         self.spec = spec
 
     def __call__(self, source_BS: Float[Array, "B S"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "B E"]:
-        """Target-space vectors [B, E], float32, of source vectors [B, S]. rngs: for dropout, in training alone."""
-        if self.spec.input_norm == "unit":
+        """Target-space vectors [B, E], float32, of source vectors [B, S]; with input_norm "centred" both are centred, see
+        `models.gap`. rngs: for dropout, in training alone."""
+        if self.spec.input_norm != "none":
             source_BS = unit(source_BS) * math.sqrt(self.spec.source_dim)
         out_BE = self.translated(source_BS, rngs)
         return jnp.clip(out_BE, -self.spec.clamp, self.spec.clamp) if self.spec.clamp else out_BE
@@ -109,7 +112,7 @@ class Residual(Translator):
 
     def __init__(self, spec: TranslatorSpec, *, rngs: nnx.Rngs):
         super().__init__(spec)
-        scale = 1 / math.sqrt(spec.source_dim) if spec.input_norm == "unit" else 1.0  # a unit vector stays one
+        scale = 1 / math.sqrt(spec.source_dim) if spec.input_norm != "none" else 1.0  # a unit vector stays one
         self.linear = nnx.Linear(
             spec.source_dim,
             spec.target_dim,
@@ -198,7 +201,7 @@ DEPTHS = {
     "procrustes": 1, "ridge": 1,
 }  # fmt: skip
 CLOSED_FORM = ("procrustes", "ridge")
-INPUT_NORMS = ("none", "unit")
+INPUT_NORMS = ("none", "unit", "centred")
 
 
 def build_translator(spec: TranslatorSpec, *, rngs: nnx.Rngs) -> Translator:

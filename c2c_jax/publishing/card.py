@@ -14,7 +14,7 @@ from huggingface_hub import ModelCardData
 from c2c_jax.config import Config
 from c2c_jax.publishing.markdown import code, plain
 from c2c_jax.publishing.names import hub_name
-from c2c_jax.training.metrics import PICTURE_SCORES
+from c2c_jax.training.metrics import NOISY_MRR
 from c2c_jax.weights.folders import EMBEDDED_OWNER
 from c2c_jax.weights.translator import Bundle
 
@@ -133,7 +133,11 @@ def _front_matter(bundle: Bundle) -> str:
 
 def _built(bundle: Bundle) -> str:
     spec, count = bundle.spec, sum(leaf.size for leaf in jax.tree.leaves(nnx.state(bundle.translator, nnx.Param)))
-    norm = {"none": "raw vectors in", "unit": "vectors made unit length on their way in"}[spec.input_norm]
+    norm = {
+        "none": "raw vectors in",
+        "unit": "vectors made unit length on their way in",
+        "centred": "vectors centred by their modality's mean on their way in, un-centred on their way out",
+    }[spec.input_norm]
     clamp = f"outputs cut to ±{spec.clamp:g}" if spec.clamp else "outputs not cut"
     return f"Kind `{spec.kind}`, {count:,} parameters, {spec.source_dim} → {spec.target_dim}, {norm}, {clamp}."
 
@@ -295,7 +299,7 @@ def trained_on_words(bundle: Bundle) -> str:
         return words
     settings = bundle.recipe["pictures"]
     uses = ["to estimate their mean vector"] if settings.get("calibrate", True) else []
-    if bundle.recipe.get("select_by", "") in ("", *PICTURE_SCORES):
+    if bundle.recipe.get("select_by", "") == NOISY_MRR:
         uses.append("to select the published step")
     return f"{words} Unlabelled images were used {' and '.join(uses) or 'for scores alone'}."
 

@@ -38,14 +38,13 @@ def require_onnx() -> None:
 def write_onnx(folder: Path) -> list[Path]:
     """Puts `model.onnx` beside a bundle's files: `source` [batch, S] → `target` [batch, E], batch of any size.
 
-    Where the bundle's gap statistics correct pictures' vectors, or captions are remembered for these,
-    `model_from_image.onnx` does what the twin's `from_image` does.
+    `model_from_image.onnx` does what the twin's `from_image` does, where that is another way than captions'.
     Gives the files. Raises ExportError where onnxruntime computes anything else than the twin, and where a graph would
     not go into one file.
     """
     translator = Translator.from_pretrained(folder)
     graphs: dict[str, torch.nn.Module] = {"model.onnx": translator}
-    if translator.gap.corrects or translator.memory is not None:
+    if translator.input_norm == "centred" or translator.gap.corrects or translator.memory is not None:
         size = sum(x.nbytes for x in translator.state_dict().values())
         if size > GRAPH_BYTES:
             raise ExportError(

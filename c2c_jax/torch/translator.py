@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 KINDS = ("linear", "linear2", "mlp", "mlp_layernorm", "mlp5", "transformer", "residual", "procrustes", "ridge")
+INPUT_NORMS = ("none", "unit", "centred")
 FORMAT = 2  # of a bundle's config.json
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_DEPTH, MAX_WIDTH = 128, 2**16  # of what a config.json may ask for
@@ -45,11 +46,9 @@ class EncoderLayer(torch.nn.Module):
 
 
 class Gap(torch.nn.Module):
-    """Means of either kind of vector in the two spaces, source [S] and target [E], as buffers; None: not known.
+    """Means of captions, images and sounds in the two spaces, source [S] and target [E], as buffers; None: not known.
 
-    Those of texts may be known alone, and then nothing is corrected.
-    Those of the source are over unit vectors where the translator's input_norm is "unit", over raw ones where it is
-    "none"; those of the target over unit vectors.
+    They are means of unit vectors, except that a translator with input_norm "none" has means of raw source vectors.
     """
 
     NAMES = ("source_text", "source_image", "target_text", "target_audio")
@@ -73,14 +72,27 @@ class Gap(torch.nn.Module):
 
     @property
     def corrects(self) -> bool:
-        """Whether pictures' vectors go another way than captions'."""
+        """Whether the means of pictures or sounds are known, so that pictures' vectors go another way than captions'."""
         return self.source_image is not None or self.target_audio is not None
+
+
+def centred(vectors: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """Vectors of any length: made unit, less the mean of their modality, made unit again."""
+    return functional.normalize(functional.normalize(vectors, dim=-1) - mean, dim=-1)
+
+
+def uncentred(directions: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """The unit vectors whose centred vectors have these directions: the inverse of `centred`."""
+    directions = functional.normalize(directions, dim=-1)
+    along = (directions * mean).sum(dim=-1, keepdim=True)
+    return mean + directions * ((along**2 + 1 - (mean**2).sum()).sqrt() - along)
 
 
 class Memory(torch.nn.Module):
     """Turns pictures' vectors [B, S], which stay as long as they were, towards the captions nearest to them.
 
-    source: unit source vectors [M, S] of captions, float16. With v a picture's direction and w = softmax(M v /
+    source: unit source vectors [M, S] of captions, float16, centred where the translator's are. With share 0 nothing
+    is turned. With v a picture's direction and w = softmax(M v /
     temperature) it becomes share · unit(w M) + (1 − share) · v, computed block by block in the vectors' own dtype.
     """
 
@@ -93,15 +105,17 @@ class Memory(torch.nn.Module):
             raise ValueError(f"caption memory is {found}; expected torch.float16 of shape (M, {source_dim})")
         for name, number in {"share": share, "temperature": temperature}.items():
             least, most = (0, 1) if name == "share" else (1e-6, 1e9)
-            if type(number) not in (int, float) or not (least <= number <= most and number > 0):
+            if type(number) not in (int, float) or not least <= number <= most:
                 raise ValueError(
-                    f"caption memory's {name} is {number!r:.40}; expected a share above 0, at most 1, and a "
-                    "temperature of 1e-6 or more"
+                    f"caption memory's {name} is {number!r:.40}; expected a share from 0 to 1 and a temperature of "
+                    "1e-6 or more"
                 )
         self.register_buffer("source", source)
         self.share, self.temperature = share, temperature
 
     def forward(self, source: torch.Tensor) -> torch.Tensor:
+        if not self.share:
+            return source
         directions = functional.normalize(source, dim=-1)
         largest = torch.full_like(directions[:, :1], -math.inf)
         total, weighted = torch.zeros_like(largest), torch.zeros_like(directions)
@@ -119,7 +133,7 @@ class Memory(torch.nn.Module):
 
 
 class Translator(torch.nn.Module):
-    """Source vectors [B, S] → target vectors [B, E], not normalised.
+    """Source vectors [B, S] → target vectors [B, E], of unit length with input_norm "centred", else not normalised.
 
     Called on captions' vectors; `from_image` is for pictures'. Both take floating-point tensors in the module's own
     dtype, which is float32 until `.to(dtype)` or `.double()` changes it as of any module, and raise TypeError or
@@ -163,8 +177,8 @@ class Translator(torch.nn.Module):
             raise ValueError(f"linear_first is {linear_first!r:.40}: expected true or false")
         if kind not in KINDS:
             raise ValueError(f"this version knows the translator kinds {', '.join(KINDS)}, not {kind!r}")
-        if input_norm not in ("none", "unit"):
-            raise ValueError(f"this version knows the input norms 'none' and 'unit', not {input_norm!r}")
+        if input_norm not in INPUT_NORMS:
+            raise ValueError(f"this version knows the input norms {', '.join(INPUT_NORMS)}, not {input_norm!r:.40}")
         self.kind, self.clamp, self.input_norm = kind, clamp, input_norm
         self.source_dim, self.target_dim = source_dim, target_dim
         self.gap = Gap(source_dim, target_dim)
@@ -208,6 +222,8 @@ class Translator(torch.nn.Module):
                 translator = cls(**config["translator"])
             means = {key.removeprefix("gap."): tensors[key] for key in tensors if key.startswith("gap.")}
             translator.gap = Gap(translator.source_dim, translator.target_dim, **means)
+            if translator.input_norm == "centred":
+                _require_means(translator.gap)
             memory = config.get("memory")
             if (memory is None) != ("memory.source" not in tensors):
                 raise ValueError("a caption memory takes both settings in config.json and captions among the tensors")
@@ -244,7 +260,13 @@ class Translator(torch.nn.Module):
 
     def forward(self, source: torch.Tensor) -> torch.Tensor:
         self._check(source)
-        if self.input_norm == "unit":
+        if self.input_norm == "centred":
+            target = self._translated(centred(source, self.gap.source_text))
+            return uncentred(target, self.gap.target_text)
+        return self._translated(source)
+
+    def _translated(self, source: torch.Tensor) -> torch.Tensor:
+        if self.input_norm != "none":
             source = functional.normalize(source, dim=-1) * math.sqrt(source.shape[-1])
         if self.kind == "transformer":
             out = self._transformed(source)
@@ -256,25 +278,41 @@ class Translator(torch.nn.Module):
             out = self._through_layers(source, torch.tanh)
         return out.clamp(-self.clamp, self.clamp) if self.clamp else out
 
-    def from_image(self, source: torch.Tensor) -> torch.Tensor:
-        """Target vectors [B, E] of pictures' raw source vectors [B, S], over the modality gap as far as it is known.
+    def from_image(self, source: torch.Tensor, among: str = "text") -> torch.Tensor:
+        """Target vectors [B, E] of pictures' raw source vectors [B, S].
 
-        Before the translator a picture's vector loses the mean of pictures and gets that of captions, and then turns
-        towards the captions in the memory, if there is one; behind it the unit vector loses the mean of captions and
-        gets that of sounds. The result is of no particular length.
+        With input_norm "centred" pictures are centred by their own mean (without one they lose their component along
+        the captions' mean), turned towards the memory's captions, translated and un-centred to unit vectors. among:
+        "text" un-centres with the mean of captions, "audio" with that of sounds, where the bundle has it.
+        With other input norms a picture's vector loses the mean of pictures and gets that of captions before the
+        translator, as far as they are known, and the translation loses the mean of captions and gets that of sounds.
+        The result is of no particular length.
         """
         self._check(source)
         gap = self.gap
+        if self.input_norm == "centred":
+            mean = {"text": gap.target_text, "audio": gap.target_audio}.get(among)
+            if mean is None:
+                raise ValueError(f"among {among!r:.40}: expected 'text', or 'audio' where the bundle has sounds' mean")
+            source = self._centred_images(source)
+            source = source if self.memory is None else self.memory(source)
+            return uncentred(self._translated(source), mean)
         if gap.source_text is not None and gap.source_image is not None:
             if self.input_norm == "unit":
                 source = functional.normalize(source, dim=-1)
             source = source - gap.source_image + gap.source_text
         if self.memory is not None:
             source = self.memory(source)
-        target = self(source)
+        target = self._translated(source)
         if gap.target_text is not None and gap.target_audio is not None:
             target = functional.normalize(target, dim=-1) - gap.target_text + gap.target_audio
         return target
+
+    def _centred_images(self, source: torch.Tensor) -> torch.Tensor:
+        if self.gap.source_image is not None:
+            return centred(source, self.gap.source_image)
+        source, mean = functional.normalize(source, dim=-1), functional.normalize(self.gap.source_text, dim=-1)
+        return functional.normalize(source - (source @ mean)[:, None] * mean, dim=-1)
 
     def _through_layers(self, hidden: torch.Tensor, activation) -> torch.Tensor:
         for number, layer in enumerate(self.layers):
@@ -342,6 +380,16 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if not tensor.isfinite().all():
             raise ValueError(f"{key} has values that are not finite: fetch it again")
     return tensors
+
+
+def _require_means(gap: Gap) -> None:
+    """Raises ValueError unless a translator of centred vectors has the means that it needs, of unit vectors."""
+    for name in Gap.NAMES:
+        mean = getattr(gap, name)
+        if mean is None and name in ("source_text", "target_text"):
+            raise ValueError(f"a translator of centred vectors needs gap.{name}")
+        if mean is not None and not mean.norm() < 1:
+            raise ValueError(f"gap.{name} has length 1 or more, so it is no mean of unit vectors")
 
 
 def _require_fit(translator: Translator, tensors: dict[str, torch.Tensor]) -> None:

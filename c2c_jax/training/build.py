@@ -3,7 +3,6 @@
 import math
 
 import jax
-import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -12,7 +11,7 @@ from c2c_jax.config import Config, OptimizerConfig
 from c2c_jax.data.store import Store
 from c2c_jax.models import translator as translators
 from c2c_jax.training import objectives
-from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear
+from c2c_jax.training.closed_form import Moments, procrustes, ridge, set_linear
 from c2c_jax.training.contrast import Blocks
 
 CPU_BLOCK_ROWS, DEVICE_BLOCK_ROWS = 1024, 8192  # rows of a device whose logits are computed at once
@@ -37,15 +36,22 @@ def build_spec(config: Config, store: Store) -> translators.TranslatorSpec:
 
 
 def initial_translator(
-    config: Config, spec: translators.TranslatorSpec, store: Store, held_out: np.ndarray
+    config: Config, spec: translators.TranslatorSpec, moments: Moments | None
 ) -> translators.Translator:
-    """By the seed; with a linear layer in closed form from the store's training rows where the config says so."""
+    """By the seed; with a linear layer in closed form from the moments where the config says so, see `takes_moments`."""
     translator = translators.build_translator(spec, rngs=nnx.Rngs(config.seed))
-    if spec.kind == "ridge":
-        set_linear(translator, *ridge(moments(store, held_out, spec), config.translator.ridge))
-    elif spec.kind == "procrustes" or (spec.kind == "residual" and config.translator.start == "procrustes"):
-        set_linear(translator, *procrustes(moments(store, held_out, spec)))
+    if moments is not None:
+        set_linear(
+            translator, *(ridge(moments, config.translator.ridge) if spec.kind == "ridge" else procrustes(moments))
+        )
     return translator
+
+
+def takes_moments(config: Config) -> bool:
+    """Whether a config's translator has, or starts from, a map in closed form."""
+    chosen = config.translator
+    is_started = chosen.kind == "residual" and chosen.start == "procrustes"
+    return chosen.kind in translators.CLOSED_FORM or is_started
 
 
 def build_objective(config: Config, mesh: Mesh) -> objectives.Objective:

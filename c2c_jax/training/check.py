@@ -1,6 +1,8 @@
 """What cannot work, told in one line before anything is read or compiled."""
 
+import dataclasses
 import importlib.util
+import math
 from collections.abc import Collection
 
 import jax
@@ -13,7 +15,7 @@ from c2c_jax.models import translator as translators
 from c2c_jax.training import objectives
 from c2c_jax.training.feed import FEEDS
 from c2c_jax.training.groups import same_order
-from c2c_jax.training.metrics import PICTURE_SCORES, SCORES, selected_by
+from c2c_jax.training.metrics import NOISY_MRR, SCORES
 
 STARTS = ("identity", "procrustes")  # of a residual translator's linear layer
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # of matrix products, as JAX names them
@@ -32,14 +34,15 @@ def check(config: Config) -> None:
         "optimizer.decay": (config.optimizer.decay, DECAYS),
         "data.feed": (config.data.feed, FEEDS),
         "precision": (config.precision, PRECISIONS),
-        "select_by": (selected_by(config), SCORES + PICTURE_SCORES),
+        "select_by": (config.select_by, (NOISY_MRR, *SCORES)),
     }
     for field, (name, names) in known.items():
         if name not in names:
             raise ConfigError(f"config.{field} is {name!r}; known are {', '.join(names)}")
-    if config.select_by in PICTURE_SCORES and not config.pictures.files:
+    if config.adapt and not (config.translator.kind == "residual" and config.translator.input_norm == "centred"):
         raise ConfigError(
-            f"config.select_by {config.select_by} needs pictures, which may be any: pass --config.pictures.files=FOLDER"
+            f"config.adapt blends centred residual translators; this one is {config.translator.kind}, "
+            f"{config.translator.input_norm}: pass --config.adapt=False, or change config.translator"
         )
     noise, most = config.augment.noise, config.augment.noise_most or config.augment.noise
     if noise > most:
@@ -76,35 +79,49 @@ def check(config: Config) -> None:
             raise ConfigError(f"config.log.{field} needs {module}, which is not installed: pip install {module}")
 
 
+def fitted_to_rows(config: Config, rows: int) -> Config:
+    """A config for a store of `rows` captions: at most a tenth of them is held out, and of fewer captions than a batch
+    has rows a batch takes the largest power of two."""
+    holdout = min(config.data.holdout, max(rows // 10, 1))
+    training = max(rows - holdout, 1)
+    batch = config.batch_size if config.batch_size <= training else 2 ** (training.bit_length() - 1)
+    return dataclasses.replace(config, batch_size=batch, data=dataclasses.replace(config.data, holdout=holdout))
+
+
+def run_length(config: Config, training: int) -> tuple[int, int]:
+    """Steps and passes over so many training rows of a fitted config; maps in closed form take no step."""
+    if config.translator.kind in translators.CLOSED_FORM:
+        return 0, config.epochs
+    steps = max(-(-config.epochs * training // config.batch_size), config.min_steps)
+    return steps, -(-steps * config.batch_size // training)
+
+
 def check_rows(config: Config, store: Store) -> None:
     """Raises ConfigError where a store has too few rows for the config."""
+    config = fitted_to_rows(config, store.plan.rows)
     training = store.plan.rows - config.data.holdout
-    if training < 0:
-        raise ConfigError(
-            f"{config.data.holdout:,} captions cannot be held out for validation of the {store.plan.rows:,} that there "
-            "are: pass a smaller --config.data.holdout, or more captions"
-        )
     held_out = (
         f"of {store.plan.rows:,} captions {config.data.holdout:,} are held out for validation and "
         f"{training:,} are left to train on"
     )
     if training < 1:
-        raise ConfigError(f"{held_out}: pass a smaller --config.data.holdout, or more captions")
+        raise ConfigError(f"{held_out}: pass more captions")
     is_closed_form = config.translator.kind in translators.CLOSED_FORM
     if is_closed_form or config.translator.start == "procrustes":
         needs_full_rank = config.translator.kind == "ridge" and not config.translator.ridge
         needed = store.plan.source.dim + 1 if needs_full_rank else 2
         if training < needed:
             raise ConfigError(
-                f"{held_out}, and a map in closed form takes {needed:,} or more: pass a smaller --config.data.holdout"
+                f"{held_out}, and a map in closed form takes {needed:,} or more: pass more captions"
                 f"{', or --config.translator.ridge above 0' if needs_full_rank else ''}"
             )
-    if config.epochs * training // config.batch_size >= MAX_STEPS:
+    if run_length(config, training)[0] >= MAX_STEPS:
         raise ConfigError(
             f"config.epochs {config.epochs:,} of {training:,} captions make more than {MAX_STEPS:,} steps; take fewer"
         )
-    if not is_closed_form and config.batch_size > training:
+    unit = math.lcm(jax.device_count(), config.groups or 1)
+    if not is_closed_form and config.batch_size % unit:
         raise ConfigError(
-            f"config.batch_size is {config.batch_size:,}, but {held_out}: pass a smaller --config.batch_size or "
-            "--config.data.holdout"
+            f"{held_out}, in batches of {config.batch_size:,}, which {unit} devices or groups do not share evenly: pass "
+            "more captions, or take fewer devices"
         )

@@ -24,15 +24,18 @@ class Moments(NamedTuple):
     xy_SE: Float[np.ndarray, "S E"]
 
 
-def moments(store: Store, held_out: np.ndarray, spec: TranslatorSpec) -> Moments:
-    """Of all rows but the held-out ones, chunk by chunk. Inputs are as the translator's linear layer sees them."""
+def moments(store: Store, held_out: np.ndarray, spec: TranslatorSpec, gap: Gap) -> Moments:
+    """Of all rows but the held-out ones, chunk by chunk. Inputs are as the translator's linear layer sees them. gap:
+    the means that both sides are centred by where the translator's input_norm is "centred"."""
     S, E = spec.source_dim, spec.target_dim
     x_S, y_E, xx_SS, xy_SE = np.zeros(S), np.zeros(E), np.zeros((S, S)), np.zeros((S, E))
     rows = 0
     for x_NS, y_NE in _training_rows(store, held_out):
-        if spec.input_norm == "unit":
-            x_NS = _unit(x_NS) * math.sqrt(S)
         y_NE = _unit(y_NE)
+        if spec.input_norm == "centred":
+            x_NS, y_NE = _unit(_unit(x_NS) - gap.source_text), _unit(y_NE - gap.target_text)
+        if spec.input_norm != "none":
+            x_NS = _unit(x_NS) * math.sqrt(S)
         rows += len(x_NS)
         x_S += x_NS.sum(0)
         y_E += y_NE.sum(0)
@@ -47,7 +50,7 @@ def caption_means(store: Store, held_out: np.ndarray, input_norm: str) -> Gap:
     float32. The same bits every time: sums in float64, in the order of the rows, without BLAS."""
     x_S, y_E, rows = np.zeros(store.plan.source.dim), np.zeros(store.plan.target.dim), 0
     for x_NS, y_NE in _training_rows(store, held_out):
-        x_S += _sum_of_units(x_NS) if input_norm == "unit" else x_NS.sum(0)
+        x_S += _sum_of_units(x_NS) if input_norm != "none" else x_NS.sum(0)
         y_E += _sum_of_units(y_NE)
         rows += len(x_NS)
     return Gap(source_text=(x_S / rows).astype(np.float32), target_text=(y_E / rows).astype(np.float32))
@@ -75,10 +78,13 @@ def _unit(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
     return x_NE / np.maximum(np.linalg.norm(x_NE, axis=1, keepdims=True), 1e-12)
 
 
-def procrustes(moments: Moments) -> tuple[Float[np.ndarray, "S E"], Float[np.ndarray, "E"]]:
+def procrustes(moments: Moments, kept: float = 1.0) -> tuple[Float[np.ndarray, "S E"], Float[np.ndarray, "E"]]:
     """Kernel and bias of the rotation and scale that bring the inputs nearest to the targets (Schönemann 1966; with
-    scale and shift, Gower 1975). Where widths differ, a rotation of the narrower space into the wider one."""
+    scale and shift, Gower 1975). Where widths differ, a rotation of the narrower space into the wider one. kept: the
+    fraction of the directions, those in which the two sides covary most, that are rotated; the others are left out."""
     left, singular, right = np.linalg.svd(moments.xy_SE, full_matrices=False)
+    count = max(round(kept * len(singular)), 1)
+    left, singular, right = left[:, :count], singular[:count], right[:count]
     rotation_SE = left @ right
     scale = singular.sum() / np.trace(rotation_SE.T @ moments.xx_SS @ rotation_SE)
     kernel_SE = scale * rotation_SE

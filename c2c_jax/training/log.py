@@ -19,7 +19,7 @@ from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import found_at
 from c2c_jax.io.json import read_json, read_json_lines
 from c2c_jax.io.progress import time_left
-from c2c_jax.training.metrics import SCORES, selected_by
+from c2c_jax.training.metrics import SCORES
 from c2c_jax.training.track import Trackers
 from c2c_jax.weights.translator import Bundle, read_metrics, save_bundle
 
@@ -162,7 +162,7 @@ class RunLog:
         self._write("validation", bundle.metrics)
         if not self.writes:
             return
-        chosen, best = selected_by(self.config), self.best
+        chosen, best = self.config.select_by, self.best
         score = f"{chosen} {bundle.metrics[chosen]:.4g}"
         if best is None or _is_better(chosen, bundle.metrics[chosen], best[chosen]):
             save_bundle(self.workdir / "bundle", bundle)

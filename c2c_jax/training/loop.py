@@ -12,24 +12,20 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from c2c_jax.calibration import with_means
 from c2c_jax.config import Config
 from c2c_jax.data.store import Store
 from c2c_jax.io.progress import phase
 from c2c_jax.io.signals import noted
 from c2c_jax.models import translator as translators
-from c2c_jax.models.gap import Gap
-from c2c_jax.models.memory import Memory
 from c2c_jax.training.build import build_learning_rate, build_objective, build_optimizer, build_spec, initial_translator
-from c2c_jax.training.check import check, check_rows
+from c2c_jax.training.candidates import Chooser
+from c2c_jax.training.check import check, check_rows, fitted_to_rows, run_length
 from c2c_jax.training.checkpoints import Checkpoints
-from c2c_jax.training.closed_form import caption_means
 from c2c_jax.training.dispatch import Dispatches, on_any_host
 from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, split
+from c2c_jax.training.known import Known
 from c2c_jax.training.log import RunLog, console
-from c2c_jax.training.memory import remembered
-from c2c_jax.training.metrics import retrieval
-from c2c_jax.training.pictures import Pictures
+from c2c_jax.training.metrics import NOISY_MRR, retrieval
 from c2c_jax.training.report import draw_curves, print_scores
 from c2c_jax.training.rows import start_or_resume
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
@@ -50,11 +46,12 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
     check(config)
     check_rows(config, store)
     store.check_files()
+    config = fitted_to_rows(config, store.plan.rows)
     mesh, B = data_mesh(), config.batch_size
     held_out, training = split(store.plan.rows, config.data.holdout, config.seed)
     spec = build_spec(config, store)
     closed_form = spec.kind in translators.CLOSED_FORM
-    steps = 0 if closed_form else -(-config.epochs * len(training) // B)
+    steps, epochs = run_length(config, len(training))
     objective, learning_rate = build_objective(config, mesh), build_learning_rate(config.optimizer, steps)
     optimizer = build_optimizer(config.optimizer, learning_rate)
     schedule = Schedule(
@@ -78,20 +75,17 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
             moved = f"started on {started.devices} device(s), now on {jax.device_count()}"
             log.console_print(f"{moved}: without config.groups the weights will differ from those of an unbroken run")
         with phase(console, "going through the captions", quiet=not log.writes):
-            first = initial_translator(config, spec, store, held_out)
-            gap, pictures = caption_means(store, held_out, spec.input_norm), None
-            memory = remembered(config.memory, store, training, config.seed)
-            if picture_PS is not None:
-                gap = with_means(gap, spec.input_norm, picture_PS)[0] if config.pictures.calibrate else gap
-                pictures = Pictures.of(picture_PS, store, held_out, gap, spec.input_norm)
+            known = Known.of(config, spec, store, (held_out, training), picture_PS)
+            first = initial_translator(config, spec, known.moments)
+            chooser = known.chooser(config, store, (held_out, training), picture_PS)
         graphdef, params = nnx.split(first, nnx.Param)
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)
         with phase(console, "reading the store", quiet=not log.writes):
-            feed = open_feed(started.feed, store, training, B, config.seed, mesh, config.epochs + 1)
-        run = jit_steps(make_step(graphdef, objective, optimizer, mesh, schedule), feed.batch, mesh)
+            feed = open_feed(started.feed, store, training, B, config.seed, mesh, epochs + 1)
+        run = jit_steps(make_step(graphdef, objective, optimizer, mesh, schedule, known.centring), feed.batch, mesh)
         scored_on = held_out_vectors(store, held_out)
-        validated = functools.partial(_validated, config, store, graphdef, spec, scored_on, pictures, (gap, memory))
+        validated = functools.partial(_validated, config, store, graphdef, scored_on, known, chooser)
         devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
         log.start(step, steps, len(training), f"{spec.kind}, {len(training):,} captions, on {devices}, {feed}")
 
@@ -133,29 +127,28 @@ def _validated(
     config: Config,
     store: Store,
     graphdef: nnx.GraphDef,
-    spec: translators.TranslatorSpec,
     held_out: tuple[np.ndarray, np.ndarray],
-    pictures: Pictures | None,
-    known: tuple[Gap, Memory | None],
+    known: Known,
+    chooser: Chooser,
     state: TrainState,
 ) -> Bundle:
-    """The translator as it is now, with its scores on the held-out captions, and on pictures where there are any.
-    known: what captions and pictures tell of pictures' way to it, which captions go without."""
+    """The best of the translator as it is now and what competes with it, with its scores on the held-out captions."""
     trained = jax.device_get(state.model)
-    source_NS, target_NE = held_out
-    scores = retrieval(np.asarray(_translate(graphdef, trained, source_NS)), target_NE)
-    if pictures is not None:
-        carried_PE = np.asarray(_translate(graphdef, trained, pictures.given_PS))
-        scores |= pictures.scores(carried_PE, scores["recall@1"])
+    choice, length = chooser.choose(lambda x: np.asarray(_translate(graphdef, trained, x)))
+    chosen = chooser.built(choice, nnx.merge(graphdef, trained), length)
+    source_NS, target_NE = known.centred(*held_out)
+    scores = retrieval(np.asarray(_translate(*nnx.split(chosen, nnx.Param), source_NS)), target_NE)
+    competed = {"noisy_mrr_trained": max(choice.of_trained)} if config.adapt else {}
     return Bundle(
-        translator=nnx.merge(graphdef, trained),
-        spec=spec,
+        translator=chosen,
+        spec=chosen.spec,
         source=store.plan.source,
         target=store.plan.target,
         recipe=dataclasses.asdict(config),
-        metrics={"step": int(state.step), "held_out": len(target_NE), **scores},
-        gap=known[0],
-        memory=known[1],
+        metrics={"step": int(state.step), "held_out": len(target_NE), NOISY_MRR: choice.best, **competed, **scores},
+        gap=known.gap,
+        memory=known.memory if choice.memory else known.references,
+        choice=choice,
     )
 
 

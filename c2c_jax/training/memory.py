@@ -1,17 +1,23 @@
-"""The captions that a bundle remembers, drawn from those that it is trained on."""
+"""The captions that a bundle stores, drawn from those that it is trained on."""
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
 from c2c_jax.config import MemoryConfig
 from c2c_jax.data.store import Store
+from c2c_jax.models.gap import Gap, centred
 from c2c_jax.models.memory import Memory
 
+REFERENCES = 1024  # captions of a bundle whose pictures turn to none: queries that tell which sounds are hubs
 _CAPTIONS = 4  # beside a seed: apart from the held-out rows' 0 and the feeds' 1 to 3
 
 
-def remembered(config: MemoryConfig, store: Store, training: Int[np.ndarray, "N"], seed: int) -> Memory | None:
-    """The memory that a config asks for, of a store's training rows; None where it asks for none.
+def remembered(
+    config: MemoryConfig, store: Store, training: Int[np.ndarray, "N"], seed: int, gap: Gap | None = None
+) -> Memory | None:
+    """The memory that a config asks for, of a store's training rows; None where it asks for none. gap: the means that
+    the captions' vectors are centred by; None: they are unit vectors.
 
     A smaller memory's captions are among a larger one's of the same seed. Raises StoreError for a damaged chunk.
     """
@@ -25,7 +31,7 @@ def remembered(config: MemoryConfig, store: Store, training: Int[np.ndarray, "N"
         kept = is_kept[store.plan.rows_of(chunk)]
         if kept.any():
             rows_NS = store.read_chunk("source", chunk)[kept].astype(np.float32)
-            lengths_N1 = np.linalg.norm(rows_NS, axis=1, keepdims=True)
-            source_MS[place : place + len(rows_NS)] = rows_NS / np.maximum(lengths_N1, 1e-12)
+            mean_S = np.zeros(rows_NS.shape[1], np.float32) if gap is None else gap.mean("source_text")
+            source_MS[place : place + len(rows_NS)] = np.asarray(centred(jnp.asarray(rows_NS), mean_S))
             place += len(rows_NS)
     return Memory(source=source_MS, share=config.share, temperature=config.temperature)

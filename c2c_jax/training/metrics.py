@@ -4,18 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.config import Config
 from c2c_jax.models.layers import unit
 from c2c_jax.retrieval import own_ranks
 
 IN_BATCH = 32
 SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")
-PICTURE_SCORES = ("agreement@1", "agreement@10", "transfer")  # see `training.pictures`
-
-
-def selected_by(config: Config) -> str:
-    """The score whose best bundle a run keeps."""
-    return config.select_by or ("transfer" if config.pictures.files else "recall@10")
+NOISY_MRR = "noisy_mrr"  # see `training.selection`
 
 
 def retrieval(

@@ -1,23 +1,18 @@
-"""Unlabelled pictures beside the captions: they tell, with no pair, how well a translator carries pictures."""
+"""Unlabelled pictures beside the captions: their mean centres pictures, and they show how far these lie from captions."""
 
-import dataclasses
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from c2c_jax.config import PicturesConfig
-from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, ImageError
-from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
 from c2c_jax.images import find_pictures
 from c2c_jax.inference import ENCODED_AT_ONCE, source_vectors_of
 from c2c_jax.io.arrays import read_npz
@@ -25,8 +20,6 @@ from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.files import found_at
 from c2c_jax.io.progress import Progress
 from c2c_jax.miniworld.pairs import picture_at
-from c2c_jax.models.gap import Gap, over_source_gap
-from c2c_jax.retrieval import own_ranks
 from c2c_jax.spaces import Space, load_space
 from c2c_jax.training.log import console
 
@@ -34,50 +27,6 @@ MINIWORLD = "miniworld:"
 FEWEST = 64  # pictures: of fewer each counts for too much
 KEPT = "pictures.npz"  # in the work directory
 DRAWN = re.compile(rf"{MINIWORLD}([0-9]{{1,6}})")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Pictures:
-    """Source vectors of pictures as a translator alone is given them, and the unit target vectors that the training
-    captions nearest to each have."""
-
-    given_PS: Float[np.ndarray, "P S"]
-    route_PE: Float[np.ndarray, "P E"]
-
-    @classmethod
-    def of(
-        cls,
-        source_PS: Float[np.ndarray, "P S"],
-        store: Store,
-        held_out: Int[np.ndarray, "H"],
-        gap: Gap,
-        input_norm: str,
-    ) -> "Pictures":
-        """Of raw vectors, which go over the gap. Goes through the store once. Raises StoreError for a damaged chunk."""
-        given_PS = np.asarray(over_source_gap(gap, input_norm, jnp.asarray(source_PS)))
-        return cls(given_PS=given_PS, route_PE=nearest_caption(given_PS, TrainingCaptions(store, held_out)))
-
-    def scores(self, carried_PE: Float[np.ndarray, "P E"], recall: float) -> dict[str, float]:
-        """Of these pictures, carried: `agreement`, and `transfer` with the share of captions that are recalled."""
-        found = agreement(carried_PE, self.route_PE)
-        return found | {"transfer": transfer(recall, found["agreement@1"])}
-
-
-def transfer(recall: float, agreement: float) -> float:
-    """The geometric mean of captions' recall@1 and pictures' agreement@1: a translator is to have both. The one alone
-    is highest of those that know captions only, the other of those that carry pictures to what is common in them."""
-    return math.sqrt(recall * agreement)
-
-
-def agreement(carried_PE: Float[np.ndarray, "P E"], route_PE: Float[np.ndarray, "P E"]) -> dict[str, float]:
-    """agreement@k, k = 1 and 10: the share of pictures whose translation is among the k nearest to what their own
-    captions' vectors say, of what all pictures' say.
-
-    Two ways lead from a picture to the target space: through the translator, and by way of the captions that lie
-    nearest to it. A translator that has lost its way among pictures agrees with the other route on few of them.
-    """
-    ranks_P = own_ranks(carried_PE, route_PE)
-    return {f"agreement@{k}": float(np.mean(ranks_P <= k)) for k in (1, 10)}
 
 
 def picture_vectors(config: PicturesConfig, source: str, workdir: Path) -> Float[np.ndarray, "P S"] | None:

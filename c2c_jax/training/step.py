@@ -13,6 +13,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from c2c_jax.devices import gpu_options
+from c2c_jax.models.gap import centred
 from c2c_jax.models.layers import unit
 from c2c_jax.training.augment import Turns, draw_turns, turned
 from c2c_jax.training.contrast import places
@@ -86,13 +87,15 @@ def make_step(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     schedule: Schedule = Schedule(),  # noqa: B008
+    means: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Step:
     """The translator's step over a batch whose rows are shared by the devices of the mesh.
 
     Each device translates its rows, a group after the other, compares them with the targets of all, and gets the
     gradient of its share of the loss; the sum over the devices is that of the whole (see `groups`, and the objective's
     own `Blocks`). Vectors are raw, in any float dtype; targets are brought to unit length, since that is how CLAP
-    vectors condition AudioLDM. Metrics: those of `step_of`, and margin where there is one. Raises ValueError for an
+    vectors condition AudioLDM. means: of the unit source and target vectors, by which both are centred; None: neither is.
+    Metrics: those of `step_of`, and margin where there is one. Raises ValueError for an
     objective that takes the rows at hand for all of the batch where several devices share it.
     """
     blocks, has_noise = objective.settings.blocks, schedule.noise[0] < 1
@@ -103,11 +106,14 @@ def make_step(
         params: dict[str, Any], step: jax.Array, source_RS: jax.Array, turns: Turns | None, target_RE: jax.Array
     ) -> tuple[jax.Array, dict[str, Any]]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(schedule.seed), step), 1)
-        target_BE = unit(gathered(target_RE, blocks.axis).astype(jnp.float32))
+        target_BE = gathered(target_RE, blocks.axis).astype(jnp.float32)
+        target_BE = unit(target_BE) if means is None else centred(target_BE, means[1])
 
         def of_group(params: dict[str, Any], part: tuple[jax.Array, Turns | None, jax.Array]) -> dict[str, jax.Array]:
             source_RS, turns, places_R = part
             source_RS = source_RS.astype(jnp.float32)
+            if means is not None:
+                source_RS = centred(source_RS, means[0])
             if turns is not None:
                 source_RS = turned(source_RS, turns)
             model = nnx.merge(graphdef, params["model"])

@@ -44,12 +44,47 @@ _MEMORY = "memory.source"
 _ROWS_AT_ONCE = 2**16  # of a memory that are looked at together
 
 
+Score = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a run kept of all that competed, and by which scores.
+
+    trained: weight of the trained translator; the rest is `linear`, a map in closed form. memory: whether pictures turn
+    towards the memory. pair_cosine: of a picture and its caption, both centred, that the surrogates were made for.
+    noisy_mrr: of each candidate; see `training.selection`.
+    """
+
+    trained: Score
+    linear: str
+    memory: bool
+    pair_cosine: Score
+    noisy_mrr: dict[str, Score]
+
+    @property
+    def best(self) -> float:
+        """The score of what was kept."""
+        return max(self.noisy_mrr.values())
+
+    @property
+    def of_trained(self) -> list[float]:
+        """The scores of the trained translator alone, without the memory and behind it."""
+        return [score for name, score in self.noisy_mrr.items() if name in ("trained", "trained, memory")]
+
+    def __str__(self) -> str:
+        parts = [f"{self.trained:.0%} trained" if self.linear else "trained"] if self.trained else []
+        parts += [f"{1 - self.trained:.0%} {self.linear}" if self.trained else self.linear] if self.linear else []
+        return " + ".join(parts) + (", behind the caption memory" if self.memory else "")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bundle:
     """A trained translator with the spaces it goes between, the recipe it came from and its validation metrics.
 
-    metrics: none where it was never validated. gap: statistics of the modality gap, as far as they are known: from
-    training the means of captions, which correct nothing alone. memory: captions that pictures turn towards.
+    metrics: none where it was never validated. gap: means of captions, pictures and sounds, as far as they are known.
+    memory: captions that pictures turn towards, or that serve as reference queries alone. choice: None where nothing
+    competed with the trained translator.
     """
 
     translator: Translator
@@ -60,6 +95,7 @@ class Bundle:
     metrics: dict[str, Any]
     gap: Gap = Gap()
     memory: Memory | None = None
+    choice: Choice | None = None
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
@@ -87,6 +123,8 @@ def write_files(folder: Path, bundle: Bundle) -> None:
         "recipe": bundle.recipe,
         "metrics": bundle.metrics,
     }
+    if bundle.choice is not None:
+        config["choice"] = dataclasses.asdict(bundle.choice)
     tensors = unfill(bundle.translator, TABLE)
     if bundle.memory is not None:
         config["memory"] = bundle.memory.settings
@@ -126,7 +164,7 @@ def _write_tensors(file: Path, tensors: dict[str, np.ndarray], gap: Gap) -> None
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _MemorySettings:
-    share: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)]
     temperature: Annotated[float, msgspec.Meta(ge=1e-6, le=1e9)]
 
 
@@ -140,6 +178,7 @@ class _Config:
     recipe: dict[str, Any]
     metrics: dict[str, Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | float]
     memory: _MemorySettings | None = None
+    choice: Choice | None = None
 
 
 def _read_config(folder: Path) -> _Config:
@@ -189,7 +228,7 @@ def load_bundle(folder: Path) -> Bundle:
         require_layers(tensors, {"layers": spec.depth}, str(folder))
     translator = fill(lambda rngs: build_translator(spec, rngs=rngs), tensors, TABLE, str(folder))
     spaces = {"source": config.source, "target": config.target}
-    known = {"recipe": config.recipe, "metrics": config.metrics, "gap": gap, "memory": memory}
+    known = {"recipe": config.recipe, "metrics": config.metrics, "gap": gap, "memory": memory, "choice": config.choice}
     return Bundle(translator=translator, spec=spec, **spaces, **known)  # type: ignore[arg-type]
 
 
@@ -206,9 +245,21 @@ def _read_gap(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]
                 f"expected finite float32 of shape ({width},)"
             )
     try:
-        return Gap(**means)
+        gap = Gap(**means)
     except ValueError as error:
         raise BundleError(f"{folder}: {error}") from None
+    if spec.input_norm == "centred" and not {"source_text", "target_text"} <= set(gap.known):
+        raise BundleError(
+            f"{folder}: a translator of centred vectors needs the captions' means gap.source_text and gap.target_text; "
+            "copy both files of the bundle again"
+        )
+    if spec.input_norm == "centred":
+        for name in gap.known:
+            if not np.linalg.norm(getattr(gap, name)) < 1:
+                raise BundleError(
+                    f"{folder}: {name} has length 1 or more, so it is no mean of unit vectors; fetch it again"
+                )
+    return gap
 
 
 def _read_memory(

@@ -1,0 +1,143 @@
+"""What competes with a trained translator without training: maps in closed form, blends with them, and no memory."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from c2c_jax.models.translator import Residual, Translator, TranslatorSpec, build_translator
+from c2c_jax.training.closed_form import Moments, procrustes, ridge, set_linear
+from c2c_jax.training.selection import Surrogates
+from c2c_jax.weights.translator import Choice
+
+KEPT_DIRECTIONS = 0.75  # of the rotation that leaves out those in which the spaces agree least
+RIDGE = 1.0  # weight of the ridge, of the inputs' mean square
+BLENDS = (0.25, 0.5, 1.0)  # the trained translator's weight
+ROTATION = "rotation"
+
+Outputs = dict[bool, Float[np.ndarray, "Q E"]]  # without and with the memory
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Linear:
+    """A linear map of a translator's scaled inputs. length: of its outputs, on average."""
+
+    name: str
+    kernel_SE: Float[np.ndarray, "S E"]
+    bias_E: Float[np.ndarray, "E"]
+    length: float = 1.0
+
+    def __call__(self, input_QS: Float[np.ndarray, "Q S"]) -> Float[np.ndarray, "Q E"]:
+        """Outputs whose average length is 1, of unit inputs."""
+        scaled_QS = input_QS * math.sqrt(input_QS.shape[1])
+        return (scaled_QS @ self.kernel_SE + self.bias_E).astype(np.float32) / self.length
+
+
+def linear_maps(moments: Moments, input_QS: Float[np.ndarray, "Q S"]) -> list[Linear]:
+    """The rotation, the rotation of the directions in which the spaces agree most, the ridge, and the mean of rotation
+    and ridge; their outputs for `input_QS` have length 1 on average."""
+    fits = {
+        ROTATION: procrustes(moments),
+        f"{ROTATION} of {KEPT_DIRECTIONS:.0%} of the directions": procrustes(moments, KEPT_DIRECTIONS),
+        "ridge": ridge(moments, RIDGE),
+    }
+    maps = [_of_unit_length(name, *fit, input_QS) for name, fit in fits.items()]
+    rotation, _, other = maps
+    kernel_SE = rotation.kernel_SE / rotation.length + other.kernel_SE / other.length
+    bias_E = rotation.bias_E / rotation.length + other.bias_E / other.length
+    return [*maps, _of_unit_length("rotation and ridge", kernel_SE, bias_E, input_QS)]
+
+
+def _of_unit_length(name: str, kernel_SE: np.ndarray, bias_E: np.ndarray, input_QS: np.ndarray) -> Linear:
+    found = Linear(name=name, kernel_SE=kernel_SE, bias_E=bias_E)
+    return dataclasses.replace(found, length=_length(found(input_QS)))
+
+
+def _length(output_QE: np.ndarray) -> float:
+    return max(float(np.mean(np.linalg.norm(output_QE, axis=1))), 1e-12)
+
+
+class Chooser:
+    """Judges a translator at every validation, beside what competes with it, by `noisy_mrr`.
+
+    maps: those in closed form that compete, none where the translator is judged alone. memory_is_optional: whether the
+    translator without the memory competes as well.
+    """
+
+    def __init__(self, surrogates: Surrogates, maps: list[Linear], *, memory_is_optional: bool):
+        self.surrogates = surrogates
+        self.ways = list(surrogates.inputs) if memory_is_optional else [max(surrogates.inputs)]
+        self.scores: dict[str, float] = {}
+        self.linear: tuple[Linear, Outputs] | None = None
+        best = -1.0
+        for one in maps:
+            outputs = {way: one(surrogates.inputs[way]) for way in self.ways}
+            for way in self.ways:
+                score = self.scores[_name(0.0, one.name, way)] = surrogates.mrr(outputs[way])
+                if score > best:
+                    best, self.linear = score, (one, outputs)
+
+    def choose(self, translate: Callable[[np.ndarray], np.ndarray]) -> tuple[Choice, float]:
+        """The best of the translator, the best map in closed form, and their blends; and the average length of the
+        translator's outputs. translate: the translator, of its inputs [Q, S]."""
+        outputs = {way: translate(self.surrogates.inputs[way]) for way in self.ways}
+        length, scores = _length(outputs[self.ways[0]]), dict(self.scores)
+        found: list[tuple[float, float, str, bool]] = []
+        weights = BLENDS if self.linear else (1.0,)
+        for weight, way in itertools.product(weights, self.ways):
+            name = self.linear[0].name if self.linear and weight < 1 else ""
+            mixed_QE = outputs[way] / length * weight if self.linear else outputs[way]
+            if self.linear and weight < 1:
+                mixed_QE = mixed_QE + (1 - weight) * self.linear[1][way]
+            score = scores[_name(weight, name, way)] = self.surrogates.mrr(mixed_QE)
+            found.append((score, weight, name, way))
+        if self.linear:
+            name = self.linear[0].name
+            found += [(scores[_name(0.0, name, way)], 0.0, name, way) for way in self.ways]
+        score, weight, name, way = max(found, key=lambda one: one[0])
+        choice = Choice(
+            trained=weight, linear=name, memory=way, pair_cosine=self.surrogates.pair_cosine, noisy_mrr=scores
+        )
+        return choice, length
+
+    def built(self, choice: Choice, translator: Translator, length: float) -> Translator:
+        """What was chosen, as one translator. length: see `choose`."""
+        if choice.trained == 1 or self.linear is None:
+            return translator
+        linear = self.linear[0]
+        share, rest = choice.trained / length, (1 - choice.trained) / linear.length
+        if not choice.trained:
+            alone = build_translator(_linear_spec(translator.spec, linear.name), rngs=nnx.Rngs(0))
+            set_linear(alone, rest * linear.kernel_SE, rest * linear.bias_E)
+            return alone
+        return blended(translator, share, rest * linear.kernel_SE, rest * linear.bias_E)
+
+
+def blended(
+    translator: Translator, share: float, kernel_SE: Float[np.ndarray, "S E"], bias_E: Float[np.ndarray, "E"]
+) -> Translator:
+    """`share` times a residual translator's outputs and those of a linear map, as a residual translator."""
+    if not isinstance(translator, Residual):
+        raise ValueError(f"a translator of kind {translator.spec.kind} has no linear layer to blend a map into")
+    mixed = nnx.clone(translator)
+    set_linear(
+        mixed,
+        share * np.asarray(translator.linear.kernel[...]) + kernel_SE,
+        share * np.asarray(translator.linear.bias[...]) + bias_E,  # type: ignore[index]
+    )
+    last = mixed.layers[-1]
+    last.kernel, last.bias = (nnx.Param(share * one[...]) for one in (last.kernel, last.bias))
+    return mixed
+
+
+def _linear_spec(spec: TranslatorSpec, linear: str) -> TranslatorSpec:
+    return dataclasses.replace(spec, kind="ridge" if "ridge" in linear else "procrustes", depth=1)
+
+
+def _name(trained: float, linear: str, memory: bool) -> str:
+    parts = [f"{trained:g} trained" if 0 < trained < 1 else "trained" if trained else "", linear]
+    return " + ".join(filter(None, parts)) + (", memory" if memory else "")

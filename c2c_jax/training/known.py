@@ -1,0 +1,89 @@
+"""What a run knows before its first step: means, moments, the captions that its bundle stores."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from c2c_jax.calibration import with_means
+from c2c_jax.config import Config, MemoryConfig
+from c2c_jax.data.store import Store
+from c2c_jax.models.gap import Gap, centred
+from c2c_jax.models.memory import Memory
+from c2c_jax.models.translator import TranslatorSpec
+from c2c_jax.training.build import takes_moments
+from c2c_jax.training.candidates import Chooser, linear_maps
+from c2c_jax.training.closed_form import Moments, caption_means, moments
+from c2c_jax.training.memory import REFERENCES, remembered
+from c2c_jax.training.selection import surrogates
+
+Rows = tuple[Int[np.ndarray, "H"], Int[np.ndarray, "N"]]  # held out, and trained on
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Known:
+    """gap: the means that the bundle stores. units: means of unit vectors. memory: None where the config asks for none.
+    references: captions for a bundle whose pictures turn to none; None for translators of raw vectors. moments: None
+    where nothing is fitted in closed form."""
+
+    input_norm: str
+    gap: Gap
+    units: Gap
+    memory: Memory | None
+    references: Memory | None
+    moments: Moments | None
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        spec: TranslatorSpec,
+        store: Store,
+        rows: Rows,
+        picture_PS: Float[np.ndarray, "P S"] | None,
+    ) -> "Known":
+        """From a store's training rows and unlabelled pictures' raw vectors. Raises StoreError for a damaged chunk."""
+        held_out, training = rows
+        gap = caption_means(store, held_out, spec.input_norm)
+        units = gap if spec.input_norm != "none" else caption_means(store, held_out, "unit")
+        if picture_PS is not None and config.pictures.calibrate:
+            gap, units = (
+                with_means(one, norm, picture_PS)[0] for one, norm in ((gap, spec.input_norm), (units, "unit"))
+            )
+        centring = gap if spec.input_norm == "centred" else None
+        asked = MemoryConfig(captions=REFERENCES)
+        references = remembered(asked, store, training, config.seed, centring) if spec.input_norm != "none" else None
+        return cls(
+            input_norm=spec.input_norm,
+            gap=gap,
+            units=units,
+            memory=remembered(config.memory, store, training, config.seed, centring),
+            references=references and dataclasses.replace(references, share=0.0),
+            moments=moments(store, held_out, spec, gap) if takes_moments(config) or config.adapt else None,
+        )
+
+    @property
+    def centring(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The captions' means where the translator is one of centred vectors."""
+        if self.input_norm != "centred" or self.gap.source_text is None or self.gap.target_text is None:
+            return None
+        return self.gap.source_text, self.gap.target_text
+
+    def centred(
+        self, source_NS: Float[np.ndarray, "N S"], target_NE: Float[np.ndarray, "N E"]
+    ) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
+        """Captions' vectors as the translator takes and gives them."""
+        if self.centring is None:
+            return source_NS, target_NE
+        source_NS, target_NE = (
+            np.asarray(centred(jnp.asarray(x), mean))
+            for x, mean in zip((source_NS, target_NE), self.centring, strict=True)
+        )
+        return source_NS, target_NE
+
+    def chooser(self, config: Config, store: Store, rows: Rows, picture_PS: Float[np.ndarray, "P S"] | None) -> Chooser:
+        """Of a run's candidates, judged by surrogates of pictures."""
+        found = surrogates(store, rows, self.gap, self.units, self.input_norm, self.memory, picture_PS, config.seed)
+        maps = linear_maps(self.moments, found.inputs[False]) if config.adapt and self.moments else []
+        return Chooser(found, maps, memory_is_optional=config.adapt)

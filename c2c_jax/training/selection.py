@@ -1,0 +1,148 @@
+"""Selection without pairs: captions that are perturbed as far as images lie from their captions stand in for images."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from c2c_jax.data.store import Store
+from c2c_jax.models.gap import Gap, centred, image_inputs, over_target_gap, uncentred
+from c2c_jax.models.layers import unit
+from c2c_jax.models.memory import Memory
+from c2c_jax.training.augment import Turns, turned
+
+PAIR_COSINE = 0.32  # of an image and its caption, both centred: CLIP ViT-B/32 on Flickr8k, ViT-B/16 on COCO
+GALLERY = 3000  # training captions that held-out ones are told from
+COMPARED = 8192  # training captions whose nearest to an image, or to a perturbed caption, is looked for
+PERTURBED = 1000  # surrogates of each kind of noise, at least: of few captions each is perturbed several times
+HELD_OUT = 2000  # captions that are perturbed, at most
+PICTURES = 2000  # images that are used, at most
+SEED = 5  # beside a run's seed: apart from the held-out rows' 0, the feeds' 1 to 3 and the memory's 4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Surrogates:
+    """Held-out captions in the place of images.
+
+    pair_cosine: of an image and its caption, both centred, as it is estimated; `PAIR_COSINE` without images.
+    inputs: what a translator takes for the surrogates, [Q, S], with the memory left out (False) and in use (True).
+    gallery_GE: centred target vectors, of the held-out captions first. own_Q: the place of each surrogate's own.
+    """
+
+    pair_cosine: float
+    inputs: Mapping[bool, Float[np.ndarray, "Q S"]]
+    gallery_GE: Float[np.ndarray, "G E"]
+    own_Q: Int[np.ndarray, "Q"]
+    gap: Gap
+    is_centred: bool
+
+    def mrr(self, output_QE: Float[np.ndarray, "Q E"]) -> float:
+        """noisy_mrr: the mean of 1/rank at which the translations of surrogates find their captions' own targets."""
+        if not self.is_centred:
+            output_QE = np.asarray(
+                centred(over_target_gap(self.gap, jnp.asarray(output_QE)), self.gap.mean("target_text"))
+            )
+        return float(np.mean(1 / _ranks(np.asarray(output_QE, np.float32), self.gallery_GE, self.own_Q)))
+
+
+def surrogates(
+    store: Store,
+    rows: tuple[Int[np.ndarray, "H"], Int[np.ndarray, "N"]],
+    gap: Gap,
+    units: Gap,
+    input_norm: str,
+    memory: Memory | None = None,
+    picture_PS: Float[np.ndarray, "P S"] | None = None,
+    seed: int = 0,
+) -> Surrogates:
+    """Of a store's held-out rows. rows: the held-out and the training ones. gap: as the bundle has it; units: the means
+    of unit vectors. picture_PS: raw vectors of unlabelled images.
+
+    With c the cosine of an image and its caption, captions are perturbed to c and to √c by random noise and, where there
+    are images, to √c by centred vectors of these. An image and its caption that each have a cosine of √c to what they
+    share have one of c to each other.
+    Raises StoreError for a damaged chunk.
+    """
+    rng = np.random.default_rng((seed, SEED))
+    held_out, training = (
+        np.sort(rng.permutation(part)[:count]) for part, count in zip(rows, (HELD_OUT, COMPARED), strict=True)
+    )
+    mean_S, mean_E = units.mean("source_text"), units.mean("target_text")
+    held_HS, caption_KS = (_centred(store.read_rows("source", part), mean_S) for part in (held_out, training))
+    target_HE, target_KE = (_centred(store.read_rows("target", part), mean_E) for part in (held_out, training))
+    own_Q = np.tile(np.arange(len(held_HS)), max(PERTURBED // len(held_HS), 1))
+    random_QS, cosine = rng.normal(size=held_HS[own_Q].shape).astype(np.float32), PAIR_COSINE
+    if picture_PS is not None:
+        picture_PS = picture_PS[rng.permutation(len(picture_PS))[:PICTURES]]
+        picture_PS = _centred(picture_PS, np.asarray(unit(jnp.asarray(picture_PS))).mean(axis=0))
+        cosine = pair_cosine(picture_PS, held_HS[own_Q], caption_KS, random_QS)
+    noise = [(random_QS, cosine), (random_QS, math.sqrt(cosine))]
+    if picture_PS is not None:
+        noise.append((picture_PS[rng.integers(len(picture_PS), size=len(own_Q))], math.sqrt(cosine)))
+    surrogate_QS = np.concatenate([_perturbed(held_HS[own_Q], *one) for one in noise])
+    if input_norm != "centred":  # as images come: among images where their mean is known, and of a caption's length
+        length = np.linalg.norm(store.read_rows("source", held_out).astype(np.float32), axis=1).mean()
+        mean_S = units.mean("source_image" if units.source_image is not None else "source_text")
+        surrogate_QS = length * np.asarray(uncentred(jnp.asarray(surrogate_QS), mean_S))
+    known = (gap, input_norm) if input_norm != "centred" else (Gap(), "none")  # what is centred stays as it is
+    plain = functools.partial(image_inputs, *known)
+    inputs = {False: np.asarray(plain(jnp.asarray(surrogate_QS)))}
+    if memory is not None and memory.share:
+        inputs[True] = np.asarray(plain(jnp.asarray(surrogate_QS), memory))
+    return Surrogates(
+        pair_cosine=cosine,
+        inputs=inputs,
+        gallery_GE=np.concatenate([target_HE, target_KE[:: max(len(target_KE) // GALLERY, 1)][:GALLERY]]),
+        own_Q=np.tile(own_Q, len(noise)),
+        gap=dataclasses.replace(units, **{name: getattr(gap, name) for name in gap.known if name.startswith("target")}),
+        is_centred=input_norm == "centred",
+    )
+
+
+def pair_cosine(
+    picture_PS: Float[np.ndarray, "P S"],
+    held_HS: Float[np.ndarray, "H S"],
+    caption_KS: Float[np.ndarray, "K S"],
+    noise_HS: Float[np.ndarray, "H S"],
+) -> float:
+    """The cosine of images to captions of their own, estimated without any: that to which held-out captions have to be
+    perturbed until their nearest training captions are as far, on average, as images' nearest are. All are centred."""
+    wanted, low, high = _nearest(picture_PS, caption_KS), 0.02, 0.98
+    for _ in range(12):  # halvings: to 2⁻¹² of the range
+        middle = (low + high) / 2
+        is_nearer = _nearest(_perturbed(held_HS, noise_HS, middle), caption_KS) > wanted
+        low, high = (low, middle) if is_nearer else (middle, high)
+    return (low + high) / 2
+
+
+def _centred(x_NE: np.ndarray, mean_E: np.ndarray) -> Float[np.ndarray, "N E"]:
+    return np.asarray(centred(jnp.asarray(x_NE, jnp.float32), mean_E))
+
+
+def _perturbed(x_NS: np.ndarray, noise_NS: np.ndarray, cosine: float) -> Float[np.ndarray, "N S"]:
+    return np.asarray(turned(jnp.asarray(x_NS), Turns(jnp.asarray(noise_NS), jnp.full((len(x_NS), 1), cosine))))
+
+
+@jax.jit
+def _nearest_of(query_NS: Array, caption_KS: Array) -> Array:
+    with jax.default_matmul_precision("float32"):
+        return jnp.mean(jnp.max(query_NS @ caption_KS.T, axis=1))
+
+
+def _nearest(query_NS: np.ndarray, caption_KS: np.ndarray) -> float:
+    """The mean of queries' largest cosines."""
+    return float(_nearest_of(query_NS[:PICTURES], caption_KS))
+
+
+@jax.jit
+def _ranks(query_QE: Array, gallery_GE: Array, own_Q: Array) -> Array:
+    """From 1; what scores as high as the own one counts as before it, and a query that is not a number is last."""
+    with jax.default_matmul_precision("float32"):
+        score_QG = unit(query_QE) @ gallery_GE.T
+    own_Q1 = jnp.take_along_axis(score_QG, own_Q[:, None], axis=1)
+    return jnp.sum(~(score_QG < own_Q1), axis=1)
