@@ -9,6 +9,7 @@ from pathlib import Path
 
 METHODS = {
     "chance": "chance",
+    "procrustes": "the rotation between captions' vectors, no training",
     "nearest_caption": "nearest captions, no training",
     "translator": "this translator, trained on captions alone",
     "oracle": "an oracle that is given pairs",
@@ -21,7 +22,7 @@ def lines(folder: Path) -> list[str]:
     of_method = {
         row["method"]: row
         for row in rows
-        if row["task"] == "images_to_sounds" and row["metric"] == "neighbour_accuracy"
+        if row["task"] == "images_to_sounds" and row["metric"] == "centred_neighbour_accuracy"
     }
     count = of_method["translator"]["n"]
     told = [

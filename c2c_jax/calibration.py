@@ -1,6 +1,7 @@
-"""The gap statistics of pictures and sounds, estimated from files without labels or pairs and put into a bundle."""
+"""Means of pictures', sounds' and texts' vectors, estimated without labels or pairs and stored in a bundle."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,54 +10,58 @@ import numpy as np
 from jaxtyping import Float
 from rich.console import Console
 
-from c2c_jax.errors import BundleError, C2CError, ConfigError, ImageError, SoundError, StoreError
-from c2c_jax.evaluation.encoding import Vectors, heard_vectors, load_clap, load_clip, picture_vectors
-from c2c_jax.evaluation.gaps import unit_rows
+from c2c_jax.errors import BundleError, C2CError, CaptionError, ConfigError, ImageError, SoundError, StoreError
+from c2c_jax.evaluation.encoding import TEXTS_AT_ONCE, Vectors, heard_vectors, load_clap, picture_vectors
 from c2c_jax.evaluation.rows import LeftOut
 from c2c_jax.evaluation.trained_on import trained_on
-from c2c_jax.inference import ENCODED_AT_ONCE, translate
-from c2c_jax.io.files import found_at
+from c2c_jax.inference import ENCODED_AT_ONCE, require_same_space, translate
+from c2c_jax.io.files import found_at, is_regular, user_path
 from c2c_jax.io.places import require_replaceable_folder
 from c2c_jax.io.progress import Progress
+from c2c_jax.means import (
+    Error,
+    Estimate,
+    Sums,
+    as_taken,
+    captions_spread,
+    distance,
+    narrow_warning,
+    require_enough,
+    with_means,
+)
 from c2c_jax.models.gap import Gap, over_source_gap
 from c2c_jax.sounds import sound_files
+from c2c_jax.spaces import Space, load_space
 from c2c_jax.training.closed_form import caption_means
+from c2c_jax.vectors import is_array, read_vectors
 from c2c_jax.weights.folders import EMBEDDED
 from c2c_jax.weights.resolve import BUNDLE_FILES, bundle_folder, is_local
 from c2c_jax.weights.translator import Bundle, load_bundle, write_gap
 
-FEWEST = 8  # files that a mean is taken of
-EXPORTED = "README.md", "model_from_image.onnx"  # what an export tells and makes of the statistics
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A mean of `files` files' vectors. length: its distance from the captions' mean. error: its expected distance from
-    the mean of all such files, had these been drawn from them one by one: √(their vectors' variance / files)."""
-
-    files: int
-    mean: Float[np.ndarray, "D"]
-    length: float
-    error: float
+EXPORTED = ("README.md", "model_from_image.onnx")  # files of an export that hold or describe the means
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was estimated and put into a bundle. pictures, sounds: None where there were none.
+    """What was estimated and stored in a bundle.
 
-    pictures_after: distance of the captions' mean from that of these pictures' vectors as the statistics correct them,
-    before any caption memory. translated: distances of the mean of the translated pictures from the sounds', without
-    the statistics and with them; None where one of the two is not known. stale: files beside the bundle that tell of
-    its former statistics.
+    pictures, sounds, texts: None where there were none; texts have one mean in either space. narrow: a warning where
+    the pictures are too much alike. pictures_after: distance of the captions' mean from that of these pictures' vectors
+    as a translator of uncentred vectors moves them. translated: distances of the mean of its translated pictures from
+    the sounds', without the means and with them; None where one of the two is not known. stale: files beside the
+    bundle that hold its former means.
     """
 
     folder: Path
     gap: Gap
-    left_out: list[LeftOut]
-    stale: list[str]
+    is_centred: bool
+    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
+    stale: list[str] = dataclasses.field(default_factory=list)
     pictures: Estimate | None = None
-    pictures_after: float | None = None
     sounds: Estimate | None = None
+    texts: tuple[Estimate, Estimate] | None = None
+    narrow: str | None = None
+    pictures_after: float | None = None
     translated: tuple[float, float] | None = None
 
 
@@ -65,92 +70,92 @@ def calibrate(
     *,
     pictures: Sequence[Path] = (),
     sounds: Path | None = None,
+    texts: str | None = None,
     clip: str | None = None,
     clap: str | None = None,
     store: Path | None = None,
     out: Path | None = None,
     console: Console,
 ) -> Calibration:
-    """Estimates the means of pictures' and of sounds' vectors and writes them into a bundle, with the captions' means
-    where it lacks them; what it knows of the other kind stays.
+    """Estimates the means of pictures', sounds' and texts' vectors and writes them into a bundle; the other means that
+    it has stay.
 
-    run: see `bundle_folder`. sounds: a folder. clip, clap: names as for `load_space`, None: the
-    bundle's own. store: the one that the bundle was trained on, which is needed for captions' means alone; None: where
-    the run says. out: the folder of the bundle to write, None: the one that was read. console: for progress and for
-    files that cannot be read, which are left out.
-    Raises ConfigError, BundleError or CheckpointError, and ImageError or SoundError where fewer than FEWEST files are
-    left; then nothing is written.
+    run: see `bundle_folder`. pictures: files, or one .npy file of raw source vectors [N, S]. sounds: a folder, or an
+    .npy file of raw audio vectors [N, E]. Either array may be the mean itself, see `with_means`. texts: a text file
+    with a text a line, or a caption source; their means take the place of the captions'. clip, clap: names as for
+    `load_space`, None: the bundle's own. store: the one that the bundle was trained on, for a bundle without captions'
+    means; None: where the run says. out: the folder of the bundle to write, None: the one that was read. console: for
+    progress and for files that cannot be read, which are left out.
+    Raises ConfigError, BundleError or CheckpointError, and ImageError, SoundError or CaptionError where fewer than
+    FEWEST vectors are left; then nothing is written.
     """
     folder, out = _places(run, out)
     bundle = load_bundle(folder)
+    input_norm, is_centred = bundle.spec.input_norm, bundle.spec.input_norm == "centred"
+    image_BS = audio_BE = None
+    if pictures and is_array(pictures[0]):
+        image_BS, pictures = read_vectors(pictures[0], bundle.spec.source_dim, ImageError), ()
+    if sounds and is_array(sounds):
+        audio_BE, sounds = read_vectors(sounds, bundle.spec.target_dim, SoundError), None
     heard = _sounds_in(sounds) if sounds else []
     for path in pictures:
         if (found := found_at(path)) != "a file":
             raise ImageError(f"expected pictures at {path}, found {found}: name pictures, or folders of pictures")
     if pictures:
-        _require_enough(len(pictures), "pictures", ImageError)
-    gap = _with_captions(run, folder, bundle, store, console)
-    eyes = load_clip(bundle, clip, reads_texts=False) if pictures else None
-    ears = load_clap(bundle, clap, hears=True) if heard else None
+        require_enough(len(pictures), "pictures", ImageError)
+    gap = bundle.gap if texts else _with_captions(run, folder, bundle, store, console)
+    eyes = _load_clip(bundle, clip, sees=bool(pictures), reads=bool(texts)) if pictures or texts else None
+    ears = load_clap(bundle, clap, hears=bool(heard)) if heard or texts else None
+    of_texts = None
     with Progress(console) as bar:
-        seen, unseen = picture_vectors(pictures, eyes, bar) if eyes else ({}, [])
-        sounding, unheard = heard_vectors(heard, ears, bar) if ears else ({}, [])
+        if texts and eyes and ears:
+            gap, of_texts = _with_texts(texts, gap, input_norm, (eyes, ears), console, bar)
+        seen, unseen = picture_vectors(pictures, eyes, bar) if eyes and pictures else ({}, [])
+        sounding, unheard = heard_vectors(heard, ears, bar) if ears and heard else ({}, [])
     for one in unseen + unheard:
         console.print(f"left out: {one.file}: {one.why}")
 
-    image_BS = _stacked(seen, "pictures", ImageError) if eyes else None
-    audio_BE = _stacked(sounding, "sounds", SoundError) if ears else None
-    input_norm, after, translated = bundle.spec.input_norm, None, None
+    image_BS = _stacked(seen, "pictures", ImageError) if pictures else image_BS
+    audio_BE = _stacked(sounding, "sounds", SoundError) if heard else audio_BE
     gap, of_pictures, of_sounds = with_means(gap, input_norm, image_BS, audio_BE)
-    if image_BS is not None and gap.source_text is not None:
-        shifted_BS = np.asarray(over_source_gap(gap, input_norm, jnp.asarray(image_BS)))
-        after = _distance(_as_taken(shifted_BS, input_norm), gap.source_text)
-    if image_BS is not None and gap.target_audio is not None:
-        without, with_it = (_translated(dataclasses.replace(bundle, gap=one), image_BS) for one in (Gap(), gap))
-        translated = _distance(without, gap.target_audio), _distance(with_it, gap.target_audio)
+    captions, narrow, after, translated = captions_spread(gap, input_norm), None, None, None
+    if of_pictures and captions is not None:
+        narrow = narrow_warning(of_pictures.spread, captions)
+    if image_BS is not None and len(image_BS) > 1 and not is_centred:
+        moved_BS = np.asarray(over_source_gap(gap, input_norm, jnp.asarray(image_BS, jnp.float32)))
+        after = distance(as_taken(moved_BS, input_norm).mean(axis=0), gap.mean("source_text"))
+        if gap.target_audio is not None:
+            without, with_it = (_translated(dataclasses.replace(bundle, gap=one), image_BS) for one in (Gap(), gap))
+            translated = distance(without, gap.target_audio), distance(with_it, gap.target_audio)
     write_gap(folder, gap, out)
     return Calibration(
         folder=out or folder,
         gap=gap,
+        is_centred=is_centred,
         left_out=unseen + unheard,
-        stale=_stale(out or folder),
+        stale=_stale(out or folder, is_centred and of_texts is not None),
         pictures=of_pictures,
-        pictures_after=after,
         sounds=of_sounds,
+        texts=of_texts,
+        narrow=narrow,
+        pictures_after=after,
         translated=translated,
     )
 
 
-def with_means(
-    gap: Gap,
-    input_norm: str,
-    image_NS: Float[np.ndarray, "N S"] | None = None,
-    audio_ME: Float[np.ndarray, "M E"] | None = None,
-) -> tuple[Gap, Estimate | None, Estimate | None]:
-    """Statistics with the means of pictures' raw vectors, of sounds' or of both, beside what they know already; and the
-    two estimates, None where there are no vectors or no captions' mean that they could be held against."""
-    of_pictures = of_sounds = None
-    if image_NS is not None and gap.source_text is not None:
-        of_pictures = _estimate(_as_taken(image_NS, input_norm), gap.source_text)
-        gap = dataclasses.replace(gap, source_image=of_pictures.mean)
-    if audio_ME is not None and gap.target_text is not None:
-        of_sounds = _estimate(unit_rows(audio_ME), gap.target_text)
-        gap = dataclasses.replace(gap, target_audio=of_sounds.mean)
-    return gap, of_pictures, of_sounds
-
-
 def remove(run: Path, out: Path | None = None) -> Calibration:
-    """Takes the statistics of pictures and sounds out of a bundle; the captions', which correct nothing alone, stay.
+    """Takes the means of pictures and sounds out of a bundle; the captions' stay.
 
     run, out: as for `calibrate`. Raises ConfigError where there are none, and as `load_bundle`.
     """
     folder, out = _places(run, out)
-    before = load_bundle(folder).gap
+    bundle = load_bundle(folder)
+    before, is_centred = bundle.gap, bundle.spec.input_norm == "centred"
     if not before.used:
-        raise ConfigError(f"{folder} holds no statistics of pictures or sounds: there is nothing to remove")
+        raise ConfigError(f"{folder} holds no mean of pictures or sounds: there is nothing to remove")
     gap = Gap(source_text=before.source_text, target_text=before.target_text)
     write_gap(folder, gap, out)
-    return Calibration(folder=out or folder, gap=gap, left_out=[], stale=_stale(out or folder))
+    return Calibration(folder=out or folder, gap=gap, is_centred=is_centred, stale=_stale(out or folder, False))
 
 
 def _places(run: Path, out: Path | None) -> tuple[Path, Path | None]:
@@ -185,17 +190,19 @@ def _sounds_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise SoundError(f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass an existing folder")
     files = sound_files(folder)
-    _require_enough(len(files), f"sounds in {folder}", SoundError)
+    require_enough(len(files), f"sounds in {folder}", SoundError)
     return files
 
 
-def _require_enough(count: int, what: str, kind: type[ImageError] | type[SoundError]) -> None:
-    if count < FEWEST:
-        raise kind(f"{count} {what} that can be read: take {FEWEST} or more for a mean, better some hundreds")
+def _load_clip(bundle: Bundle, name: str | None, *, sees: bool, reads: bool) -> Space:
+    """The bundle's source space, or the checkpoint that is named, with the towers that are needed."""
+    space = load_space(name or bundle.source.name, only=None if sees and reads else "image" if sees else "text")
+    require_same_space(bundle.source, space.id, "the CLIP")
+    return space
 
 
 def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, console: Console) -> Gap:
-    """The bundle's statistics, with captions' means from the store that it was trained on where it lacks one."""
+    """The bundle's means, those of captions from the store that it was trained on where it lacks one."""
     if bundle.gap.source_text is not None and bundle.gap.target_text is not None:
         return bundle.gap
     try:
@@ -207,32 +214,44 @@ def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, 
     return dataclasses.replace(found, **{name: getattr(bundle.gap, name) for name in bundle.gap.known})
 
 
-def _stacked(vectors: Vectors, what: str, kind: type[ImageError] | type[SoundError]) -> Float[np.ndarray, "N D"]:
-    _require_enough(len(vectors), what, kind)
+def _with_texts(
+    texts: str, gap: Gap, input_norm: str, spaces: tuple[Space, Space], console: Console, bar: Progress
+) -> tuple[Gap, tuple[Estimate, Estimate]]:
+    """The means with those of texts in the place of the captions', and the estimates in both spaces.
+
+    texts: see `calibrate`. Exact duplicates count once, as in training. Raises CaptionError.
+    """
+    from c2c_jax.data.captions import Files, open_sources  # takes a second, for TFDS
+    from c2c_jax.data.mixture import Mixture
+
+    path = user_path(texts)
+    mixture = Mixture([Files(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
+    sums, stream, task = [Sums(space.dim) for space in spaces], iter(mixture), bar.add_task("texts", total=None)
+    while block := list(itertools.islice(stream, TEXTS_AT_ONCE)):
+        for space, one, norm in zip(spaces, sums, (input_norm, "unit"), strict=True):
+            one.add(as_taken(space.encode_text(block), norm))
+        bar.advance(task, len(block))
+    for line in mixture.report():
+        console.print(line)
+    source, target = (
+        one.estimate(before, "texts", CaptionError)
+        for one, before in zip(sums, (gap.source_text, gap.target_text), strict=True)
+    )
+    return dataclasses.replace(gap, source_text=source.mean, target_text=target.mean), (source, target)
+
+
+def _stacked(vectors: Vectors, what: str, error: Error) -> Float[np.ndarray, "N D"]:
+    require_enough(len(vectors), what, error)
     return np.stack(list(vectors.values()))
 
 
-def _as_taken(x_NS: Float[np.ndarray, "N S"], input_norm: str) -> Float[np.ndarray, "N S"]:
-    """Raw vectors as a translator with that input_norm takes them, before it scales them."""
-    return unit_rows(x_NS) if input_norm != "none" else x_NS
-
-
-def _estimate(x_ND: Float[np.ndarray, "N D"], text_D: Float[np.ndarray, "D"]) -> Estimate:
-    x_ND = np.asarray(x_ND, np.float64)
-    error = float(np.sqrt(x_ND.var(axis=0, ddof=1).sum() / len(x_ND)))
-    mean = x_ND.mean(0).astype(np.float32)
-    return Estimate(files=len(x_ND), mean=mean, length=_distance(x_ND, text_D), error=error)
-
-
-def _distance(x_ND: Float[np.ndarray, "N D"], mean_D: Float[np.ndarray, "D"]) -> float:
-    """Of the rows' mean from another one."""
-    return float(np.linalg.norm(np.mean(x_ND, axis=0, dtype=np.float64) - mean_D))
-
-
-def _translated(bundle: Bundle, image_BS: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "B E"]:
+def _translated(bundle: Bundle, image_BS: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "E"]:
+    """The mean of translated pictures."""
     parts = range(0, len(image_BS), ENCODED_AT_ONCE)
-    return np.concatenate([translate(bundle, image_BS[start : start + ENCODED_AT_ONCE]) for start in parts])
+    done = (translate(bundle, np.asarray(image_BS[start : start + ENCODED_AT_ONCE], np.float32)) for start in parts)
+    return np.sum([part_BE.sum(axis=0, dtype=np.float64) for part_BE in done], axis=0) / len(image_BS)
 
 
-def _stale(folder: Path) -> list[str]:
-    return [name for name in EXPORTED if (folder / name).exists()]
+def _stale(folder: Path, has_new_texts: bool) -> list[str]:
+    names = (*EXPORTED, "model.onnx") if has_new_texts else EXPORTED
+    return [name for name in names if (folder / name).exists()]

@@ -12,7 +12,7 @@ class DataConfig:
     data_dir: str = ""  # folder of prepared TFDS sets; "": TFDS's own default, ~/tensorflow_datasets
     manual_dir: str = ""  # folder that holds Google's TSV files; "": DATA_DIR/downloads/manual
     store: str = ""  # folder of the embedding store; "": WORKDIR/store
-    holdout: int = 1000  # captions kept out of training for validation, drawn by the seed; at most a tenth of all
+    holdout: int = 1000  # captions kept out of training, drawn by the seed; validation retrieves among all of them
     feed: str = "auto"  # "resident": the store lies on the devices; "streamed": read through grain; "auto": as fits
 
 
@@ -93,7 +93,7 @@ class Config:
     target: str = "miniworld/clap"  # space of the sounds: the CLAP that conditions the generator
     seed: int = 420  # of the held-out rows, initial weights, the order of rows and those that are remembered
     batch_size: int = (
-        1024  # rows a step, over all devices, each a negative of the others; of fewer captions, a power of 2
+        1024  # rows a step, over all devices; every other row of the batch is a negative
     )
     groups: int = 0  # 2, 4, 8, ...: parts of a batch, added in one order on up to groups / 2 devices; 0: as is fastest
     epochs: int = 20  # passes over the training rows
@@ -103,7 +103,9 @@ class Config:
     eval_every: int = 500  # steps between validations
     checkpoint_every: int = 500  # steps between resumable checkpoints
     select_by: str = "noisy_mrr"  # validation score whose best bundle is kept; training/selection.py explains this one
-    adapt: bool = False  # whether maps in closed form, blends with them and no memory compete with what is trained
+    # Whether maps in closed form, blends with them and no memory compete with what is trained; at most a tenth of the
+    # captions is then held out, and a batch is no larger than the captions allow.
+    adapt: bool = False
     patience: int = 0  # validations without a better score after which the run ends; 0: it does not end early
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)

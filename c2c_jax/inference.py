@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from rich.console import Console
 
+from c2c_jax.centring import in_use, require_output_mean
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
 from c2c_jax.generation.plan import (
     Subject,
@@ -80,23 +81,6 @@ def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"], among: str = 
             "its weights are damaged; export or train it again"
         )
     return vectors_BE
-
-
-NO_IMAGE_MEAN = (
-    "the translator stores no mean of pictures, without which about a tenth fewer pictures find what they should: "
-    "c2c calibrate RUN --images photos/ adds one"
-)
-
-
-def in_use(bundle: Bundle) -> list[str]:
-    """How pictures' vectors reach a bundle's translator, in lines for people."""
-    lines = []
-    if bundle.spec.input_norm == "centred":
-        has_mean = bundle.gap.source_image is not None
-        lines = ["centring pictures with the mean stored in the translator" if has_mean else NO_IMAGE_MEAN]
-    elif bundle.gap.used:
-        lines = [f"gap statistics of the bundle in use: {', '.join(bundle.gap.used)}"]
-    return lines + ([f"{bundle.memory} in use"] if bundle.memory and bundle.memory.share else [])
 
 
 def _unit(x_BE: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B E"]:
@@ -220,15 +204,19 @@ def source_vectors_of(
 
 
 def vectors_of(
-    paths: Sequence[Path], space: Space, bundle: Bundle, on_picture: Callable[[], None] = lambda: None
+    paths: Sequence[Path],
+    space: Space,
+    bundle: Bundle,
+    on_picture: Callable[[], None] = lambda: None,
+    among: str = "text",
 ) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[ImageError]]:
     """The unit CLAP vectors of those pictures that can be read, and what is wrong with the others; see
-    `source_vectors_of`."""
+    `source_vectors_of`, and `translate` for `among`."""
     found, errors = source_vectors_of(paths, space, on_picture)
     vectors: dict[Path, np.ndarray] = {}
     for start in range(0, len(found), ENCODED_AT_ONCE):
         part = list(found)[start : start + ENCODED_AT_ONCE]
-        vectors.update(zip(part, translate(bundle, np.stack([found[path] for path in part])), strict=True))
+        vectors.update(zip(part, translate(bundle, np.stack([found[path] for path in part]), among), strict=True))
     return vectors, errors
 
 
@@ -248,17 +236,18 @@ def pictures_to_sounds(
     roots: Sequence[Path] = (),
     sound_format: str | None = None,
     save_embedding: Path | None = None,
+    output_mean: str = "text",
 ) -> Iterator[Path]:
     """Writes the sounds of pictures, each as soon as it is there, and gives the files; see `rendering.render` for what
     is written beside them.
 
     translator: see `bundle_folder`. clip: where the source checkpoint lies, None: by the bundle's name for it.
     generation: None writes no sound. average: pictures of one folder make one sound. roots: see `plan`. save_embedding:
-    file for the unit CLAP vectors, [E] of one sound, [B, E] of several, written before any sound is made. CLIP and
-    AudioLDM are loaded at the same time, each part only where it is needed. Every place that is written to is checked
-    before anything is loaded. Pictures that cannot be read are named on stderr and left out; at the end they are an
-    ImageError, as is a single one at once. Raises ConfigError, BundleError, CheckpointError or GenerationError; what is
-    written is whole.
+    file for the unit CLAP vectors, [E] of one sound, [B, E] of several, written before any sound is made. output_mean:
+    "text" or "audio": whose mean a translator of centred vectors un-centres with. CLIP and AudioLDM are loaded at the
+    same time, each part only where it is needed. Every place that is written to is checked before anything is loaded.
+    Pictures that cannot be read are named on stderr and left out; at the end they are an ImageError, as is a single one
+    at once. Raises ConfigError, BundleError, CheckpointError or GenerationError; what is written is whole.
     """
     mixture.check()
     for role, texts in (("--prompt", mixture.prompts), ("--control", generation.controls if generation else ())):
@@ -287,6 +276,7 @@ def pictures_to_sounds(
     console = stderr_console()
     folder = bundle_folder(translator)
     bundle = load_bundle(folder)
+    require_output_mean(bundle, output_mean)
     checkpoint_folder(clip or bundle.source.name)  # told of before the generator is waited for
     with ThreadPoolExecutor(1) as beside, _bar(console) as bar:
         loading = beside.submit(load_generator, generation, bundle, mixture) if generation else None
@@ -300,8 +290,8 @@ def pictures_to_sounds(
             if loading and loading.done():
                 loading.result()  # what is wrong with the generator is told now, not after all pictures
 
-        vectors, errors = vectors_of(paths, space, bundle, on_picture)
-        others, unread = vectors_of(mixture.pictures, space, bundle)
+        vectors, errors = vectors_of(paths, space, bundle, on_picture, output_mean)
+        others, unread = vectors_of(mixture.pictures, space, bundle, among=output_mean)
         if unread or not vectors:
             raise (unread or errors)[0]
         for error in errors:
@@ -313,7 +303,7 @@ def pictures_to_sounds(
             console.print(
                 f"the bundle does not know the fingerprint of its {role}, {wanted.name}: widths were compared"
             )
-    for line in in_use(bundle):
+    for line in in_use(bundle, output_mean):
         console.print(line)
 
     made = [(one, [path for path in one.pictures if path in vectors]) for one in subjects]
@@ -342,7 +332,8 @@ def pictures_to_sounds(
         of_pictures = {
             "averaged": average,
             "gap_statistics": bundle.gap.used,
-            "caption_memory": bundle.memory.record if bundle.memory else None,
+            "output_mean": output_mean if bundle.spec.input_norm == "centred" else None,
+            "caption_memory": bundle.memory.record if bundle.memory and bundle.memory.share else None,
             "mixed_in": [{"what": w, "weight": x} for w, x in zip(mixed_in, mixture.weights, strict=True)],
         }
         records = [{"pictures": [_record(path) for path in read], **of_pictures} for _, read in made]

@@ -13,10 +13,11 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import msgspec
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -31,6 +32,7 @@ from c2c_jax.io.console import printable
 from c2c_jax.io.files import is_regular, is_there, path_of, sha256_of, text_of
 from c2c_jax.io.json import parse_json
 from c2c_jax.retrieval import top_k
+from c2c_jax.scoring import Scoring
 from c2c_jax.sounds import INDEX, SOUND_SUFFIXES, sound_files
 from c2c_jax.spaces import Space, SpaceId
 
@@ -41,6 +43,7 @@ ADVICE = "delete the index to encode the sounds again"
 PART = 256  # sounds that are heard between looks at the clock
 WRITING = 0.05  # share of the time that may go into writing the index before its end
 FAISS_FROM = 50_000  # sounds
+BLOCK = 2**15  # sounds that are scored together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,18 +155,35 @@ class Library:
         self.pending = []
         return errors
 
-    def nearest(self, query_QE: Float[np.ndarray, "Q E"], k: int) -> list[list[tuple[float, Path]]]:
-        """Cosine and file of the k sounds nearest to each query, the best first, or of all where there are fewer; by
-        faiss where it is installed and the library is large."""
-        names, rows = zip(*sorted(self.rows.items()), strict=True)
-        vectors_NE, k = self.vectors_NE[list(rows)], min(k, len(rows))
-        has_faiss = len(rows) > FAISS_FROM and importlib.util.find_spec("faiss") is not None
-        cosine_Qk, index_Qk = (_faiss_top_k if has_faiss else top_k)(query_QE, vectors_NE, k)
-        if not np.isfinite(cosine_Qk).all():
+    def blocks(self) -> Iterator[Shaped[np.ndarray, "B E"]]:
+        """The raw vectors of the sounds that are as they were, in the order of their names, at most BLOCK together."""
+        rows = [row for _, row in sorted(self.rows.items())]
+        for rows_B in np.array_split(rows, -(-len(rows) // BLOCK)):
+            yield self.vectors_NE[rows_B]
+
+    def nearest(
+        self,
+        query_QE: Float[np.ndarray, "Q E"],
+        k: int,
+        scoring: Scoring = Scoring(),  # noqa: B008
+    ) -> list[list[tuple[float, Path]]]:
+        """Score and file of the k sounds nearest to each query, the best first, or of all where there are fewer; by
+        faiss where it is installed and the library is large. scoring: what scores are; cosines unless given.
+
+        Sounds are centred and compared block by block: beside the index there is one block, except that faiss holds all
+        in float32.
+        """
+        names = sorted(self.rows)
+        has_faiss = len(names) > FAISS_FROM and importlib.util.find_spec("faiss") is not None
+        sounds = map(scoring.candidates, self.blocks())
+        scored = ((sound_BE, scoring.penalty(sound_BE)) for sound_BE in sounds)
+        best_of = _faiss_best_of if has_faiss else _best_of
+        score_Qk, index_Qk = best_of(scored, scoring.queries(query_QE), min(k, len(names)))
+        if not np.isfinite(score_Qk).all():
             raise StoreError(f"the index {self.place} holds zero or non-finite vectors; {ADVICE}")
         return [
-            [(float(cosine), self.folder / path_of(names[index])) for cosine, index in zip(*of_query, strict=True)]
-            for of_query in zip(cosine_Qk, index_Qk, strict=True)
+            [(float(score), self.folder / path_of(names[index])) for score, index in zip(*of_query, strict=True)]
+            for of_query in zip(score_Qk, index_Qk, strict=True)
         ]
 
     def _fails(self, path: Path, error: SoundError) -> SoundError:
@@ -324,17 +344,32 @@ def _as_stored(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float[np.ndarray
     raise SoundError(f"{path} has a CLAP vector that {why_not_stored(vector_E, DTYPES[-1])}: leave the file out")
 
 
-def _faiss_top_k(
-    query_QE: Float[np.ndarray, "Q E"], candidates_NE: Shaped[np.ndarray, "N E"], k: int
-) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
-    """`retrieval.top_k` by faiss's exact flat index."""
+_Scored = Iterable[tuple[Shaped[np.ndarray, "B E"], Float[np.ndarray, "B"] | None]]  # blocks of sounds, and penalties
+_Best = tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]  # scores and indices
+
+
+def _best_of(scored: _Scored, query_QE: Float[np.ndarray, "Q E"], k: int) -> _Best:
+    """`retrieval.top_k` over blocks."""
+    score_Qk, index_Qk = np.empty((len(query_QE), 0), np.float32), np.empty((len(query_QE), 0), np.int32)
+    start = 0
+    for sound_BE, penalty_B in scored:
+        score_Qj, index_Qj = top_k(query_QE, sound_BE, min(k, len(sound_BE)), penalty_B)
+        scores = np.concatenate([score_Qk, score_Qj], axis=1)  # of equal ones the first block's come first
+        found, chosen = jax.device_get(jax.lax.top_k(scores, min(k, scores.shape[1])))
+        index_Qk = np.take_along_axis(np.concatenate([index_Qk, start + index_Qj], axis=1), chosen, axis=1)
+        score_Qk, start = found, start + len(sound_BE)
+    return score_Qk, index_Qk
+
+
+def _faiss_best_of(scored: _Scored, query_QE: Float[np.ndarray, "Q E"], k: int) -> _Best:
+    """The same by faiss's exact flat index: a penalty is one more component of a sound, where queries have −1."""
     import faiss
 
-    index = faiss.IndexFlatIP(query_QE.shape[1])
-    for start in range(0, len(candidates_NE), CHUNK_ROWS):
-        block = candidates_NE[start : start + CHUNK_ROWS].astype(np.float32)
+    index = faiss.IndexFlatIP(query_QE.shape[1] + 1)
+    for sound_BE, penalty_B in scored:
+        block = sound_BE.astype(np.float32)
         faiss.normalize_L2(block)
-        index.add(block)
+        index.add(np.column_stack([block, np.zeros(len(block), np.float32) if penalty_B is None else penalty_B]))
     unit_QE = np.array(query_QE, np.float32)
     faiss.normalize_L2(unit_QE)
-    return index.search(unit_QE, k)
+    return index.search(np.column_stack([unit_QE, np.full(len(unit_QE), -1, np.float32)]), k)

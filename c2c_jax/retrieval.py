@@ -5,18 +5,16 @@ slab of queries, spread over all local devices, a slab of candidates, and a tile
 """
 
 import functools
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Shaped
 
 from c2c_jax.models.layers import unit
+from c2c_jax.slabs import device_count, over_queries, put, slabs
 
 RANK_TILE = 1024  # a side of the square of cosines in which ranks are counted
 TILE = (128, 65_536)  # queries and candidates of the oblong in which the best are looked for
@@ -26,6 +24,7 @@ SCREENED_AT_ONCE = 32  # queries whose best are looked at again, which then lie 
 SLAB = 65_536  # vectors of a side that are on the devices at once
 SORTED = 2**24  # cosines that are sorted at once
 SUMMING = 2**-13  # bound on the error of a sum of 2,048 products of float32 over vectors of unit length
+ROUNDING = 2**-22  # bound on what two differences of float32 lose, for each unit of their largest operand
 
 
 def own_ranks(
@@ -33,6 +32,7 @@ def own_ranks(
     candidates_NE: Shaped[np.ndarray, "N E"],
     *,
     csls: int | None = None,
+    penalty_N: Float[np.ndarray, "N"] | None = None,
     tile: int = RANK_TILE,
 ) -> Int[np.ndarray, "N"]:
     """Rank [N], from 1, of candidate i for query i among all N candidates by cosine. A candidate that scores as high as
@@ -41,19 +41,20 @@ def own_ranks(
     csls: neighbours of cross-domain similarity local scaling, which ranks by 2 cos(q, c) − r(q) − r(c), where r is the
     mean cosine to the nearest of the other side (Conneau et al. 2018, "Word translation without parallel data", eq. 2
     and 3; theirs are 10), to all of them where there are fewer; None: by the cosine alone.
+    penalty_N: finite numbers that are subtracted from the cosine of each candidate; None: 0.
     """
     N = len(query_NE)
-    penalty_N = np.zeros(N, np.float32)
+    penalty_N = _or_zeros(penalty_N, N)
     if csls:  # r(q) is one number for all candidates of a query: r(c) orders them, halved as the cosine is
-        penalty_N = top_k(candidates_NE, query_NE, min(csls, N))[0].mean(axis=1) / 2
+        penalty_N = penalty_N + top_k(candidates_NE, query_NE, min(csls, N))[0].mean(axis=1) / 2
     rank_N = np.empty(N, np.int32)
-    tile = min(tile, -(-N // _devices()))
-    step = _whole_tiles(tile * _devices())
-    for query in _slabs(query_NE, tile, step, is_spread=True):
-        (own,) = _slabs(candidates_NE[query.rows], tile, step, is_spread=True)
+    tile = min(tile, -(-N // device_count()))
+    step = _whole_tiles(tile * device_count())
+    for query in slabs(query_NE, tile, step, is_spread=True):
+        (own,) = slabs(candidates_NE[query.rows], tile, step, is_spread=True)
         numbers_T = np.arange(len(query.tiles_TBE), dtype=np.int32)
         own_TB, count_TB = _own(query.tiles_TBE, own.tiles_TBE, own.tiled(penalty_N[query.rows]), own.sizes_T)
-        for slab in _slabs(candidates_NE, tile, step) if N > tile else ():
+        for slab in slabs(candidates_NE, tile, step) if N > tile else ():
             has_own = slab.rows == query.rows
             of_slab = slab.tiles_TBE, slab.tiled(penalty_N[slab.rows]), slab.sizes_T
             count_TB += jax.block_until_ready(_others(has_own, query.tiles_TBE, own_TB, numbers_T, *of_slab))
@@ -62,27 +63,32 @@ def own_ranks(
 
 
 def top_k(
-    query_QE: Shaped[np.ndarray, "Q E"], candidates_NE: Shaped[np.ndarray, "N E"], k: int
+    query_QE: Shaped[np.ndarray, "Q E"],
+    candidates_NE: Shaped[np.ndarray, "N E"],
+    k: int,
+    penalty_N: Float[np.ndarray, "N"] | None = None,
 ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
-    """Cosines and indices [Q, k] of the k nearest candidates of each query, the best first, of equal ones the first.
-    k is at most N.
+    """Scores and indices [Q, k] of the k nearest candidates of each query, the best first, of equal ones the first.
+    k is at most N. A score is a cosine, less the candidate's penalty, a finite number, where there are penalties.
 
-    Where bfloat16 is multiplied faster, a few more than k are found in it, and their cosines are computed anew in
+    Where bfloat16 is multiplied faster, a few more than k are found in it, and their scores are computed anew in
     float32. Queries for which another one might, by the bound on rounding, be as near are searched for anew as well, so
     that all have the very ones that float32 finds.
     """
     N = len(candidates_NE)
+    penalty_N = _or_zeros(penalty_N, N)
     if len(query_QE) * N < SCREENED_FROM or not _has_bfloat16():
-        return _nearest(query_QE, candidates_NE, k, jnp.float32)
+        return _nearest(query_QE, candidates_NE, k, jnp.float32, penalty_N)
     count = min(2 * k + 10, N)
-    rough_Qj, index_Qj = _nearest(query_QE, candidates_NE, count, jnp.bfloat16)
-    cosine_Qk, index_Qk = _again(query_QE, candidates_NE, np.sort(index_Qj, axis=1), k)
-    # |q·c − q̃·c̃| ≤ |q − q̃| |c| + |q̃| |c − c̃|, where q̃ is 1 long, nearly
+    rough_Qj, index_Qj = _nearest(query_QE, candidates_NE, count, jnp.bfloat16, penalty_N)
+    score_Qk, index_Qk = _again(query_QE, candidates_NE, penalty_N, np.sort(index_Qj, axis=1), k)
+    # |q·c − q̃·c̃| ≤ |q − q̃| |c| + |q̃| |c − c̃|, where q̃ is 1 long, nearly; the penalty is the same in both
     bound_Q = _rounding(query_QE) + 1.01 * _rounding(candidates_NE).max() + SUMMING
-    doubtful = np.flatnonzero(~(rough_Qj[:, -1] + bound_Q < cosine_Qk[:, -1]))
+    bound_Q += ROUNDING * np.abs(penalty_N).max()
+    doubtful = np.flatnonzero(~(rough_Qj[:, -1] + bound_Q < score_Qk[:, -1]))
     if len(doubtful) and count < N:
-        cosine_Qk[doubtful], index_Qk[doubtful] = _nearest(query_QE[doubtful], candidates_NE, k, jnp.float32)
-    return cosine_Qk, index_Qk
+        score_Qk[doubtful], index_Qk[doubtful] = _nearest(query_QE[doubtful], candidates_NE, k, jnp.float32, penalty_N)
+    return score_Qk, index_Qk
 
 
 def positive_ranks(
@@ -91,6 +97,7 @@ def positive_ranks(
     query_labels_Q: Int[np.ndarray, "Q"],
     candidate_labels_N: Int[np.ndarray, "N"],
     *,
+    penalty_N: Float[np.ndarray, "N"] | None = None,
     without_itself: bool = False,
 ) -> tuple[Int[np.ndarray, "Q"], Float[np.ndarray, "Q"]]:
     """Retrieval of a class: of each query the best rank, from 1, of any candidate with its label (a positive), and the
@@ -98,21 +105,23 @@ def positive_ranks(
     (Manning et al. 2008, "Introduction to information retrieval", section 8.4). Its mean over queries is mAP.
 
     Of equal candidates the positives come last. A query without positives has rank N + 1 and average precision NaN.
-    without_itself: candidate i is query i itself and is none of its candidates.
+    penalty_N: subtracted from the cosine of each candidate; None: 0. without_itself: candidate i is query i itself and
+    is none of its candidates.
     """
     Q, N = len(query_QE), len(candidates_NE)
+    penalty_N = _or_zeros(penalty_N, N)
     rank_Q, precision_Q = np.full(Q, N + 1), np.full(Q, np.nan)
     at_once = max(SORTED // N, 1)
     for start in range(0, Q, at_once):
         rows_B = np.arange(start, min(start + at_once, Q))
-        cosine_BN = _cosines(query_QE[rows_B], candidates_NE)
-        cosine_BN[np.isnan(cosine_BN)] = -np.inf
+        score_BN = _cosines(query_QE[rows_B], candidates_NE) - penalty_N[None]
+        score_BN[np.isnan(score_BN)] = -np.inf
         is_positive_BN = query_labels_Q[rows_B, None] == candidate_labels_N
         if without_itself:
-            cosine_BN[rows_B - start, rows_B] = -np.inf
+            score_BN[rows_B - start, rows_B] = -np.inf
             is_positive_BN[rows_B - start, rows_B] = False
         # One integer to sort by: a float's bits are ordered as it is, those of negative ones the other way about.
-        bits_BN = (cosine_BN + 0).view(np.int32)
+        bits_BN = (score_BN + 0).view(np.int32)
         bits_BN ^= (bits_BN >> 31) & 0x7FFFFFFF
         key_BN = is_positive_BN - 2 * bits_BN.astype(np.int64)
         key_BN.sort(axis=1)
@@ -124,39 +133,51 @@ def positive_ranks(
     return rank_Q, precision_Q
 
 
+def _or_zeros(penalty_N: Float[np.ndarray, "N"] | None, count: int) -> Float[np.ndarray, "N"]:
+    return np.zeros(count, np.float32) if penalty_N is None else np.asarray(penalty_N, np.float32)
+
+
 def _nearest(
-    query_QE: Shaped[np.ndarray, "Q E"], candidates_NE: Shaped[np.ndarray, "N E"], k: int, dtype: Any
+    query_QE: Shaped[np.ndarray, "Q E"],
+    candidates_NE: Shaped[np.ndarray, "N E"],
+    k: int,
+    dtype: Any,
+    penalty_N: Float[np.ndarray, "N"],
 ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
     """`top_k` by cosines of unit vectors in a dtype."""
     Q, N = len(query_QE), len(candidates_NE)
-    queries, candidates = min(TILE[0], -(-Q // _devices())), _even(N)
-    cosine_Qk, index_Qk = np.empty((Q, k), np.float32), np.empty((Q, k), np.int32)
-    for query in _slabs(query_QE, queries, _whole_tiles(queries * _devices()), dtype, is_spread=True):
+    queries, candidates = min(TILE[0], -(-Q // device_count())), _even(N)
+    score_Qk, index_Qk = np.empty((Q, k), np.float32), np.empty((Q, k), np.int32)
+    for query in slabs(query_QE, queries, _whole_tiles(queries * device_count()), dtype, is_spread=True):
         shape = (*query.tiles_TBE.shape[:2], k)
-        best = _put((np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32)), is_spread=True)
-        for slab in _slabs(candidates_NE, candidates, _whole_tiles(candidates), dtype):
+        best = put((np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32)), is_spread=True)
+        for slab in slabs(candidates_NE, candidates, _whole_tiles(candidates), dtype):
             first_S = slab.rows.start + candidates * np.arange(len(slab.tiles_TBE), dtype=np.int32)
-            best = jax.block_until_ready(_best(query.tiles_TBE, *best, slab.tiles_TBE, first_S, slab.sizes_T))
-        cosine_Qk[query.rows], index_Qk[query.rows] = (query.flat(part) for part in best)
-    return cosine_Qk, index_Qk
+            of_slab = slab.tiles_TBE, slab.tiled(penalty_N[slab.rows]), first_S, slab.sizes_T
+            best = jax.block_until_ready(_best(query.tiles_TBE, *best, *of_slab))
+        score_Qk[query.rows], index_Qk[query.rows] = (query.flat(part) for part in best)
+    return score_Qk, index_Qk
 
 
 def _again(
     query_QE: Shaped[np.ndarray, "Q E"],
     candidates_NE: Shaped[np.ndarray, "N E"],
+    penalty_N: Float[np.ndarray, "N"],
     index_Qj: Int[np.ndarray, "Q j"],
     k: int,
 ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
     """The k nearest of some candidates of each query, whose indices rise."""
-    blocks = [slice(start, start + SCREENED_AT_ONCE) for start in range(0, len(query_QE), SCREENED_AT_ONCE)]
-    parts = [_best_of_few(query_QE[b], candidates_NE[index_Qj[b]], index_Qj[b], k) for b in blocks]
-    cosines, indices = zip(*jax.device_get(parts), strict=True)
-    return np.concatenate(cosines), np.concatenate(indices)
+    parts = []
+    for start in range(0, len(query_QE), SCREENED_AT_ONCE):
+        query_BE, index_Bj = (part[start : start + SCREENED_AT_ONCE] for part in (query_QE, index_Qj))
+        parts.append(_best_of_few(query_BE, candidates_NE[index_Bj], penalty_N[index_Bj], index_Bj, k))
+    scores, indices = zip(*jax.device_get(parts), strict=True)
+    return np.concatenate(scores), np.concatenate(indices)
 
 
 def _rounding(vectors_NE: Shaped[np.ndarray, "N E"]) -> Float[np.ndarray, "N"]:
     """The length of what unit vectors lose in bfloat16."""
-    return np.concatenate([slab.flat(_lost(slab.tiles_TBE)) for slab in _slabs(vectors_NE, TILE[0], SLAB)])
+    return np.concatenate([slab.flat(_lost(slab.tiles_TBE)) for slab in slabs(vectors_NE, TILE[0], SLAB)])
 
 
 @jax.jit
@@ -175,42 +196,12 @@ def _has_bfloat16() -> bool:
 
 def _cosines(query_BE: Shaped[np.ndarray, "B E"], candidates_NE: Shaped[np.ndarray, "N E"]) -> Float[np.ndarray, "B N"]:
     cosine_BN = np.empty((len(query_BE), len(candidates_NE)), np.float32)
-    (query,) = _slabs(query_BE, len(query_BE), len(query_BE))
+    (query,) = slabs(query_BE, len(query_BE), len(query_BE))
     tile = _even(len(candidates_NE))
-    for slab in _slabs(candidates_NE, tile, tile):
+    for slab in slabs(candidates_NE, tile, tile):
         found_BC = np.asarray(_all_cosines(query.tiles_TBE[0], slab.tiles_TBE))
         cosine_BN[:, slab.rows] = found_BC[:, : slab.rows.stop - slab.rows.start]
     return cosine_BN
-
-
-@functools.cache
-def _mesh() -> Mesh:
-    return Mesh(np.asarray(jax.local_devices()), ("data",))
-
-
-def _devices() -> int:
-    return len(_mesh().devices)
-
-
-class _Slab(NamedTuple):
-    """Some rows of an array as unit vectors in tiles, the last ones filled up with zeros."""
-
-    rows: slice
-    tiles_TBE: Float[Array, "T B E"]
-
-    @property
-    def sizes_T(self) -> Int[np.ndarray, "T"]:
-        """True vectors of each tile."""
-        T, B, _ = self.tiles_TBE.shape
-        return np.clip(self.rows.stop - self.rows.start - B * np.arange(T), 0, B).astype(np.int32)
-
-    def tiled(self, values_N: Float[np.ndarray, "N"]) -> Float[np.ndarray, "T B"]:
-        T, B, _ = self.tiles_TBE.shape
-        return np.pad(values_N, (0, T * B - len(values_N))).reshape(T, B)
-
-    def flat(self, values_TB: Shaped[Array, "T B ..."]) -> Shaped[np.ndarray, "N ..."]:
-        T, B, *rest = values_TB.shape
-        return np.asarray(values_TB).reshape(T * B, *rest)[: self.rows.stop - self.rows.start]
 
 
 def _whole_tiles(multiple: int) -> int:
@@ -221,29 +212,6 @@ def _whole_tiles(multiple: int) -> int:
 def _even(count: int) -> int:
     """The size of tiles that share candidates evenly, in whole groups."""
     return -(-count // (-(-count // TILE[1]) * GROUP)) * GROUP
-
-
-def _slabs(
-    vectors_NE: Shaped[np.ndarray, "N E"], tile: int, step: int, dtype: Any = jnp.float32, *, is_spread: bool = False
-) -> Iterator[_Slab]:
-    """An array, `step` rows at a time, as many tiles for each device where they are spread, and else all on each. Wait
-    for what is made of one before the next is asked for: else all of them come to lie on the devices."""
-    multiple = tile * (_devices() if is_spread else 1)
-    for start in range(0, len(vectors_NE), step):
-        part_NE = np.asarray(vectors_NE[start : start + step])
-        padded_NE = np.zeros((-(-len(part_NE) // multiple) * multiple, part_NE.shape[1]), part_NE.dtype)
-        padded_NE[: len(part_NE)] = part_NE
-        tiles_TBE = _put(padded_NE.reshape(-1, tile, part_NE.shape[1]), is_spread)
-        yield _Slab(slice(start, start + len(part_NE)), _unit(tiles_TBE, dtype))
-
-
-def _put(arrays: Any, is_spread: bool) -> Any:
-    return jax.device_put(arrays, NamedSharding(_mesh(), P("data") if is_spread else P()))
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _unit(vectors_TBE: Shaped[Array, "T B E"], dtype: Any) -> Float[Array, "T B E"]:
-    return unit(vectors_TBE.astype(jnp.float32)).astype(dtype)
 
 
 def _product(candidates_CE: Float[Array, "C E"], query_BE: Float[Array, "B E"]) -> Float[Array, "C B"]:
@@ -265,21 +233,18 @@ def _all_cosines(query_BE: Float[Array, "B E"], candidates_SCE: Float[Array, "S 
     return _product(query_BE, candidates_SCE.reshape(-1, candidates_SCE.shape[-1]))
 
 
-@functools.partial(jax.jit, static_argnums=3)
+@functools.partial(jax.jit, static_argnums=4)
 def _best_of_few(
-    query_BE: Shaped[Array, "B E"], found_BjE: Shaped[Array, "B j E"], index_Bj: Int[Array, "B j"], k: int
+    query_BE: Shaped[Array, "B E"],
+    found_BjE: Shaped[Array, "B j E"],
+    penalty_Bj: Float[Array, "B j"],
+    index_Bj: Int[Array, "B j"],
+    k: int,
 ) -> tuple[Float[Array, "B k"], Int[Array, "B k"]]:
     query_BE, found_BjE = unit(query_BE.astype(jnp.float32)), unit(found_BjE.astype(jnp.float32))
     with jax.default_matmul_precision("float32"):
-        cosine_Bk, chosen_Bk = jax.lax.top_k(jnp.einsum("be,bje->bj", query_BE, found_BjE), k)
-    return cosine_Bk, jnp.take_along_axis(index_Bj, chosen_Bk, axis=1)
-
-
-def _over_queries(function: Callable[..., Any], are_spread: str, *arguments: Any) -> Any:
-    """Runs a function on each device: on its share of those arguments that are marked "q", on all of those marked "c".
-    No device waits for another."""
-    specs = tuple(P("data") if mark == "q" else P() for mark in are_spread)
-    return jax.shard_map(function, mesh=_mesh(), in_specs=specs, out_specs=P("data"), check_vma=False)(*arguments)
+        score_Bk, chosen_Bk = jax.lax.top_k(jnp.einsum("be,bje->bj", query_BE, found_BjE) - penalty_Bj, k)
+    return score_Bk, jnp.take_along_axis(index_Bj, chosen_Bk, axis=1)
 
 
 def _not_after(score_CB: Float[Array, "C B"], own_B: Float[Array, "B"]) -> Int[Array, "B"]:
@@ -302,7 +267,7 @@ def _own(
         own_B = jnp.diagonal(score_BB)
         return own_B, _not_after(score_BB, own_B)
 
-    return _over_queries(lambda *tiles: jax.lax.map(of_tile, tiles), "qqqq", query_TBE, own_TBE, penalty_TB, sizes_T)
+    return over_queries(lambda *tiles: jax.lax.map(of_tile, tiles), "qqqq", query_TBE, own_TBE, penalty_TB, sizes_T)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -337,45 +302,45 @@ def _others(
 
         return jax.lax.map(of_tile, (query_TBE, own_TB, numbers_T))
 
-    return _over_queries(of_device, "qqqccc", query_TBE, own_TB, numbers_T, candidates_SBE, penalty_SB, sizes_S)
+    return over_queries(of_device, "qqqccc", query_TBE, own_TB, numbers_T, candidates_SBE, penalty_SB, sizes_S)
 
 
 @jax.jit
 def _best(
     query_TBE: Float[Array, "T B E"],
-    cosine_TBk: Float[Array, "T B k"],
+    score_TBk: Float[Array, "T B k"],
     index_TBk: Int[Array, "T B k"],
     candidates_SCE: Float[Array, "S C E"],
+    penalty_SC: Float[Array, "S C"],
     first_S: Int[Array, "S"],
     sizes_S: Int[Array, "S"],
 ) -> tuple[Float[Array, "T B k"], Int[Array, "T B k"]]:
     """The best of a slab and of those that were found before. first: index of each tile's first candidate."""
-    k = cosine_TBk.shape[-1]
+    k = score_TBk.shape[-1]
 
-    def of_device(
-        query_TBE: Array, cosine_TBk: Array, index_TBk: Array, candidates_SCE: Array, first_S: Array, sizes_S: Array
-    ) -> tuple[Array, Array]:
+    def of_device(query_TBE: Array, score_TBk: Array, index_TBk: Array, *slab: Array) -> tuple[Array, Array]:
         def of_candidates(best: tuple[Array, Array], tile: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
-            candidates_CE, first, size = tile
+            candidates_CE, penalty_C, first, size = tile
 
             def of_queries(queries: tuple[Array, ...]) -> tuple[Array, Array]:
-                query_BE, cosine_Bk, index_Bk = queries
+                query_BE, score_Bk, index_Bk = queries
                 B = len(query_BE)
-                cosine_GgB = _product(candidates_CE, query_BE).reshape(-1, GROUP, B)
-                begins_G = GROUP * jnp.arange(len(cosine_GgB))
-                most_GB = jnp.where(begins_G[:, None] < size, cosine_GgB.max(axis=1), -jnp.inf)
+                score_GgB = (_product(candidates_CE, query_BE) - penalty_C[:, None]).reshape(-1, GROUP, B)
+                begins_G = GROUP * jnp.arange(len(score_GgB))
+                most_GB = jnp.where(begins_G[:, None] < size, score_GgB.max(axis=1), -jnp.inf)
                 # One more, as the last group may owe its place to what fills it up.
-                _, group_Bj = jax.lax.top_k(most_GB.T, min(k + 1, len(cosine_GgB)))
+                _, group_Bj = jax.lax.top_k(most_GB.T, min(k + 1, len(score_GgB)))
                 group_Bj = jnp.sort(group_Bj, axis=1)  # so that of equal candidates the first one stays the first
                 place_Bjg = group_Bj[:, :, None] * GROUP + jnp.arange(GROUP)[None, None]
-                found_Bjg = jnp.where(place_Bjg < size, cosine_GgB[group_Bj, :, jnp.arange(B)[:, None]], -jnp.inf)
-                cosines = jnp.concatenate([cosine_Bk, found_Bjg.reshape(B, -1)], axis=1)
+                found_Bjg = jnp.where(place_Bjg < size, score_GgB[group_Bj, :, jnp.arange(B)[:, None]], -jnp.inf)
+                scores = jnp.concatenate([score_Bk, found_Bjg.reshape(B, -1)], axis=1)
                 places = jnp.concatenate([index_Bk, (first + place_Bjg).reshape(B, -1)], axis=1)
-                cosine_Bk, chosen_Bk = jax.lax.top_k(cosines, k)
-                return cosine_Bk, jnp.take_along_axis(places, chosen_Bk, axis=1)
+                score_Bk, chosen_Bk = jax.lax.top_k(scores, k)
+                return score_Bk, jnp.take_along_axis(places, chosen_Bk, axis=1)
 
             return jax.lax.map(of_queries, (query_TBE, *best)), None
 
-        return jax.lax.scan(of_candidates, (cosine_TBk, index_TBk), (candidates_SCE, first_S, sizes_S))[0]
+        return jax.lax.scan(of_candidates, (score_TBk, index_TBk), slab)[0]
 
-    return _over_queries(of_device, "qqqccc", query_TBE, cosine_TBk, index_TBk, candidates_SCE, first_S, sizes_S)
+    slab = candidates_SCE, penalty_SC, first_S, sizes_S
+    return over_queries(of_device, "qqqcccc", query_TBE, score_TBk, index_TBk, *slab)

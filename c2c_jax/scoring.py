@@ -1,16 +1,19 @@
 """How a query's target vector is compared with candidates: by centred cosines, less the hubness of each candidate."""
 
 import dataclasses
+from collections.abc import Iterable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Shaped
 
 from c2c_jax.models.gap import centred
 from c2c_jax.retrieval import top_k
 
 NEIGHBOURS, WEIGHT = 8, 0.75  # reference queries nearest to a candidate, and the weight of their mean cosine
 FEWEST = 32  # candidates whose own mean is taken: that of fewer takes away what tells them apart
+AT_ONCE = 2**14  # candidates whose penalties are computed together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,19 +24,27 @@ class Scoring:
     they are. reference_RE: queries, such as the bundle's captions, as they are before centring: from a candidate's
     score its mean cosine to the NEIGHBOURS nearest of them is taken, times WEIGHT, as a candidate near to many queries
     is a hub (nearest-neighbour normalisation, Wang et al. 2024, "Nearest Neighbor Normalization Improves Multimodal
-    Retrieval"); None: nothing is taken.
+    Retrieval"); None: nothing is taken. reference_mean_E: the mean by which references are centred; None: that of
+    queries.
     """
 
     query_mean_E: Float[np.ndarray, "E"] | None = None
     candidate_mean_E: Float[np.ndarray, "E"] | None = None
     reference_RE: Float[np.ndarray, "R E"] | None = None
+    reference_mean_E: Float[np.ndarray, "E"] | None = None
 
     def __str__(self) -> str:
         return ("centred cosine" if self.is_centred else "cosine") + (", less hubness" if self.is_less_hubness else "")
 
     @property
     def is_centred(self) -> bool:
-        return self.query_mean_E is not None and self.candidate_mean_E is not None
+        return self._means is not None
+
+    @property
+    def _means(self) -> tuple[Float[np.ndarray, "E"], Float[np.ndarray, "E"]] | None:
+        if self.query_mean_E is None or self.candidate_mean_E is None:
+            return None
+        return self.query_mean_E, self.candidate_mean_E
 
     @property
     def is_less_hubness(self) -> bool:
@@ -41,19 +52,43 @@ class Scoring:
 
     def queries(self, x_QE: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q E"]:
         """Queries as their cosines are taken."""
-        return _centred(x_QE, self.query_mean_E) if self.is_centred else x_QE
+        return x_QE if self._means is None else centred_array(x_QE, self._means[0])
 
     def candidates(self, x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
         """Candidates as their cosines are taken."""
-        return _centred(x_NE, self.candidate_mean_E) if self.is_centred else x_NE
+        return x_NE if self._means is None else centred_array(x_NE, self._means[1])
 
     def penalty(self, candidate_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N"] | None:
         """What is taken from the cosine of each candidate. candidate_NE: as `candidates` gives them."""
         if self.reference_RE is None:
             return None
-        count = min(NEIGHBOURS, len(self.reference_RE))
-        return WEIGHT * top_k(candidate_NE, self.queries(self.reference_RE), count)[0].mean(axis=1)
+        reference_RE, count = self.reference_RE, min(NEIGHBOURS, len(self.reference_RE))
+        if self._means is not None:
+            mean_E = self._means[0] if self.reference_mean_E is None else self.reference_mean_E
+            reference_RE = centred_array(reference_RE, mean_E)
+        penalty_N = np.empty(len(candidate_NE), np.float32)
+        for start in range(0, len(candidate_NE), AT_ONCE):
+            block = slice(start, start + AT_ONCE)
+            penalty_N[block] = WEIGHT * top_k(candidate_NE[block], reference_RE, count)[0].mean(axis=1)
+        return penalty_N
 
 
-def _centred(x_NE: np.ndarray, mean_E: np.ndarray | None) -> Float[np.ndarray, "N E"]:
-    return x_NE if mean_E is None else np.asarray(centred(jnp.asarray(x_NE, jnp.float32), mean_E))
+def unit_mean(blocks: Iterable[Shaped[np.ndarray, "_ E"]]) -> Float[np.ndarray, "E"]:
+    """The mean of unit vectors whose raw vectors come in blocks, of which there is one at least; float32."""
+    count, sum_E = 0, np.zeros((), np.float64)
+    for block_BE in blocks:
+        x_BE = np.asarray(block_BE, np.float32)
+        lengths_B = np.sqrt(np.einsum("be,be->b", x_BE, x_BE))
+        sum_E = sum_E + (1 / np.maximum(lengths_B, 1e-12)) @ x_BE
+        count += len(x_BE)
+    return (sum_E / count).astype(np.float32)
+
+
+def centred_array(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "N E"]:
+    """`models.gap.centred` of an array of any dtype, float32."""
+    return np.asarray(_centred(jnp.asarray(x_NE), mean_E))
+
+
+@jax.jit
+def _centred(x_NE: Shaped[Array, "N E"], mean_E: Float[Array, "E"]) -> Float[Array, "N E"]:
+    return centred(x_NE.astype(jnp.float32), mean_E)

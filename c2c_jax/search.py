@@ -4,17 +4,22 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from rich.console import Console
 
-from c2c_jax.errors import C2CError, CheckpointError, ConfigError, SoundError
+from c2c_jax.centring import in_use
+from c2c_jax.data.rows import LeftOut, read_txt
+from c2c_jax.errors import C2CError, CaptionError, CheckpointError, ConfigError, SoundError
 from c2c_jax.evaluation.encoding import load_clip
-from c2c_jax.inference import in_use, require_same_clap, vectors_of
+from c2c_jax.inference import require_same_clap, vectors_of
 from c2c_jax.io.places import require_folder_place
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.io.text import require_text
 from c2c_jax.library import Library, open_library
+from c2c_jax.search_scoring import HUBNESS, evenly, search_scoring
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
 from c2c_jax.weights.resolve import bundle_folder
 from c2c_jax.weights.translator import load_bundle
@@ -22,10 +27,12 @@ from c2c_jax.weights.translator import load_bundle
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hits:
-    """What was found for a picture's file or a text: cosines and files, the best first."""
+    """What was found for a picture's file or a text: scores and files, the best first. scoring: what the scores are, in
+    words."""
 
     kind: str  # "picture" or "text"
     query: str
+    scoring: str
     sounds: list[tuple[float, Path]]
 
 
@@ -55,17 +62,24 @@ def search(
     clap: str | None = None,
     top: int = 10,
     index: Path | None = None,
+    references: Path | None = None,
+    centre: bool = True,
+    hubness: Literal["texts", "all", "none"] = "texts",
     names_all: bool = False,
     console: Console,
 ) -> Found:
-    """The `top` sounds of a folder that are nearest, by cosine in a CLAP space, to each picture, by CLIP's vision tower
-    and the translator over its gap statistics, and to each text, by CLAP's text tower.
+    """The `top` sounds of a folder that are nearest, in a CLAP space, to each picture, by CLIP's vision tower and the
+    translator over its gap statistics, and to each text, by CLAP's text tower.
 
+    Scores are centred cosines, and those of texts less hubness, as far as the means and references for that are known,
+    see `search_scoring`. centre: False for plain cosines. hubness: which queries it is subtracted for; "all": for
+    pictures too. references: a file of texts, one a line, that serve as reference queries in place of the captions
+    stored in the translator.
     translator: see `bundle_folder`. clip, clap: names as for `load_space`, None: the translator's own. Sounds that are
     new are encoded first, see `Library.update`; index: as for `open_library`. console: for progress and for files that
     cannot be read, which are left out: each is named once, in later searches their number, or with `names_all` each
-    again. Raises ConfigError, CheckpointError or BundleError, SoundError where no sound is left, ImageError where no
-    query is.
+    again. Raises ConfigError, CaptionError, CheckpointError or BundleError, SoundError where no sound is left,
+    ImageError where no query is.
     """
     if not (pictures or texts):
         raise ConfigError("nothing to search for: pass an image or --text")
@@ -73,12 +87,19 @@ def search(
         require_text(text, "--text")
     if index:
         require_folder_place(index, "--index")
+    asked = [kind for kind, queries_of_kind in (("picture", pictures), ("text", texts)) if queries_of_kind]
+    if references and not (centre or set(asked) & set(HUBNESS[hubness])):
+        raise ConfigError(
+            f"--references is of no use with --no-centre and --hubness {hubness} for {' and '.join(asked)} queries: "
+            "leave one of them out"
+        )
     if pictures and not translator:
         raise ConfigError("pictures need --translator, the bundle that carries them to sounds")
     bundle = load_bundle(bundle_folder(translator)) if translator else None
     name = clap or (bundle and bundle.target.name)
     if not name:
         raise ConfigError("texts need --clap, the CLAP that hears the library, or a --translator that names it")
+    reference_texts = _texts_of(references, console) if references else []
     with phase(console, "looking for sounds"):
         sounds = open_library(library, identify(name), index)
     unread: list[C2CError] = []
@@ -100,6 +121,11 @@ def search(
             space = load()
             if bundle and not is_same:
                 require_same_clap(bundle, space)
+
+    def encode_references() -> Float[np.ndarray, "R E"]:
+        with phase(console, "encoding references"):
+            return load().encode_text(reference_texts)
+
     with Progress(console) as bar:
         queries: dict[tuple[str, str], np.ndarray] = {}
         if bundle and pictures:
@@ -133,6 +159,34 @@ def search(
     if not sounds.rows:
         count = len(sounds.unreadable)
         raise SoundError(f"none of the {count:,} sounds in {library} can be read; they are named above")
-    nearest = sounds.nearest(np.stack(list(queries.values())), top)
-    hits = [Hits(kind=kind, query=query, sounds=of) for (kind, query), of in zip(queries, nearest, strict=True)]
+    scoring = search_scoring(
+        sounds,
+        bundle,
+        encode_references if reference_texts else None,
+        kinds=list(dict.fromkeys(kind for kind, _ in queries)),
+        centre=centre,
+        hubness=hubness,
+    )
+    console.print(str(scoring))
+    hits = []
+    for kind, of_kind in scoring.of_kind.items():
+        vectors = {query: vector_E for (other, query), vector_E in queries.items() if other == kind}
+        nearest = sounds.nearest(np.stack(list(vectors.values())), top, of_kind)
+        hits += [
+            Hits(kind=kind, query=query, scoring=str(of_kind), sounds=of)
+            for query, of in zip(vectors, nearest, strict=True)
+        ]
     return Found(hits=hits, clap=sounds.space, library=sounds, unread=unread)
+
+
+def _texts_of(file: Path, console: Console) -> list[str]:
+    """The texts in a file, one a line; of more than serve as references, as many, evenly spaced. Raises CaptionError
+    where there is none."""
+    left_out = LeftOut()
+    texts = list(read_txt(file, left_out))
+    if not texts:
+        why = str(left_out) if left_out.counts else "the file is empty"
+        raise CaptionError(f"no usable text in {file}: {why}; expected one a line, in UTF-8")
+    if left_out.counts:
+        console.print(f"{file}: {left_out}")
+    return [texts[place] for place in evenly(len(texts))]

@@ -29,10 +29,10 @@ def get_config(world: str = "miniworld") -> Config:
         eval_every=250,
         patience=20,
         adapt=True,
-        translator=TranslatorConfig(kind="residual", width=1024, depth=2, start="procrustes"),
+        translator=TranslatorConfig(kind="residual", width=512, depth=3, start="procrustes"),
         augment=AugmentConfig(noise=0.65),
         memory=MemoryConfig(captions=100_000, share=0.45),
         objective=ObjectiveConfig(kind="infonce", temperature=0.07, twin_cosine=0.7),
-        optimizer=OptimizerConfig(decay="cosine", ema=0.999),
+        optimizer=OptimizerConfig(decay="cosine", ema=0.999, weight_decay=1.0),
     )
     return trained_on(world, config)

@@ -14,6 +14,7 @@ from c2c_jax.errors import StoreError
 from c2c_jax.hearing import sound_vectors
 from c2c_jax.io.atomic import exclusive_lock
 from c2c_jax.library import Library, open_library
+from c2c_jax.scoring import Scoring
 from c2c_jax.spaces import Space, load_space
 from tests.generation.test_ranking import build_clap
 from tests.kills import contents, killed_at_every_step
@@ -143,15 +144,66 @@ def test_an_index_that_cannot_be_written_is_one_line(sounds, space, vectors, tmp
     assert "\n" not in str(caught.value)
 
 
-def test_faiss_and_ours_find_the_same(sounds, space, tmp_path, monkeypatch):
+def scoring_by(vectors: dict[str, np.ndarray]) -> Scoring:
+    """Centred cosines, less hubness by ten references."""
+    rng, dim = np.random.default_rng(1), len(vectors["0.wav"])
+    mean_E = unit(np.stack(list(vectors.values()))).mean(axis=0)
+    return Scoring(
+        query_mean_E=(rng.normal(size=dim) / 2 / dim**0.5).astype(np.float32),
+        candidate_mean_E=mean_E.astype(np.float32),
+        reference_RE=rng.normal(size=(10, dim)).astype(np.float32),
+    )
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("block", [3, 2**15])
+def test_scores_other_than_cosines_by_hand(sounds, space, vectors, tmp_path, monkeypatch, block):
+    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    monkeypatch.setattr(library, "BLOCK", block)
+    made = opened(sounds, space, tmp_path)
+    made.update(lambda: space)
+    query, scoring = np.random.default_rng(0).normal(size=(4, space.dim)).astype(np.float32), scoring_by(vectors)
+    names = sorted(made.rows)
+    stored = np.stack([made.vectors_NE[made.rows[name]] for name in names])
+    centred = unit(unit(stored) - scoring.candidate_mean_E)
+    queries, references = (unit(unit(x) - scoring.query_mean_E) for x in (query, scoring.reference_RE))
+    hubness = 0.75 * np.sort(centred @ references.T, axis=1)[:, -8:].mean(axis=1)
+    for found, scores in zip(made.nearest(query, 5, scoring), queries @ centred.T - hubness, strict=True):
+        order = np.argsort(-scores)[:5]
+        assert [path for _, path in found] == [sounds / names[place] for place in order]
+        np.testing.assert_allclose([score for score, _ in found], scores[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_vectors_of_an_index_that_are_no_numbers(sounds, space, vectors, tmp_path, monkeypatch, is_plain):
+    """Whichever block they are in."""
+    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    monkeypatch.setattr(library, "BLOCK", 3)
+    made = opened(sounds, space, tmp_path)
+    made.update(lambda: space)
+    scoring = Scoring() if is_plain else scoring_by(vectors)
+    for row in (0, 7):
+        made.vectors_NE[row] = np.nan
+        with pytest.raises(StoreError, match="holds zero or non-finite vectors; delete the index"):
+            made.nearest(vectors["0.wav"][None], 2, scoring)
+        made.vectors_NE[row] = 1
+
+
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_faiss_and_ours_find_the_same(sounds, space, vectors, tmp_path, monkeypatch, is_plain):
     pytest.importorskip("faiss")
     made = opened(sounds, space, tmp_path)
     made.update(lambda: space)
     query = np.random.default_rng(0).normal(size=(4, space.dim)).astype(np.float32)
-    ours = made.nearest(query, 20)
+    scoring = Scoring() if is_plain else scoring_by(vectors)
+    ours = made.nearest(query, 20, scoring)
     monkeypatch.setattr(library, "FAISS_FROM", 7)
+    monkeypatch.setattr(library, "BLOCK", 3)
     monkeypatch.setattr(library, "top_k", None)
-    theirs = made.nearest(query, 20)
+    theirs = made.nearest(query, 20, scoring)
     for mine, other in zip(ours, theirs, strict=True):
         assert len(mine) == 8 and [path for _, path in mine] == [path for _, path in other]
         np.testing.assert_allclose([score for score, _ in mine], [score for score, _ in other], atol=1e-6)

@@ -25,10 +25,10 @@ def screened(monkeypatch, small_blocks):
     monkeypatch.setattr(retrieval, "SCREENED_FROM", 0)
     anew, nearest = [], retrieval._nearest
 
-    def counted(query, candidates, k, dtype):
+    def counted(query, candidates, k, dtype, penalty):
         if dtype == jnp.float32:
             anew.append(len(query))
-        return nearest(query, candidates, k, dtype)
+        return nearest(query, candidates, k, dtype, penalty)
 
     monkeypatch.setattr(retrieval, "_nearest", counted)
     return anew
@@ -49,6 +49,11 @@ def cosines(query: np.ndarray, candidates: np.ndarray) -> np.ndarray:
         for c, other in enumerate(candidates.astype(np.float64)):
             found[q, c] = one @ other / np.sqrt((one @ one) * (other @ other))
     return found
+
+
+def penalties(count: int) -> np.ndarray:
+    """As large as the differences of cosines, of either sign."""
+    return np.random.default_rng(2).uniform(-0.5, 0.5, count).astype(np.float32)
 
 
 def ranks_of(score: np.ndarray) -> list[int]:
@@ -140,6 +145,64 @@ def test_of_equal_candidates_the_first_come_first(small_blocks):
         assert one.tolist() == [place for places in copies for place in places][:12]
 
 
+@pytest.mark.parametrize("tile", [7, 1024])
+def test_ranks_less_a_penalty(small_blocks, tile):
+    query, candidates = pair(100)
+    cosine, penalty = cosines(query, candidates), penalties(100)
+    found = own_ranks(query, candidates, penalty_N=penalty, tile=tile)
+    np.testing.assert_array_equal(found, ranks_of(cosine - penalty))
+    assert np.mean(found != ranks_of(cosine)) > 0.5
+    r_T = np.sort(cosine, axis=0)[-10:].mean(axis=0)
+    corrected = own_ranks(query, candidates, csls=10, penalty_N=penalty, tile=tile)
+    np.testing.assert_array_equal(corrected, ranks_of(2 * (cosine - penalty) - r_T))
+
+
+@pytest.mark.parametrize("k", [1, 20, 100])
+def test_the_best_of_all_less_a_penalty(small_blocks, k):
+    query, candidates = pair(100)
+    score = cosines(query[:37], candidates) - penalties(100)
+    order = np.argsort(-score, axis=1)[:, :k]
+    found, index = top_k(query[:37], candidates, k, penalties(100))
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_allclose(found, np.take_along_axis(score, order, axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("dim", "scale"), [(12, 1), (256, 1), (12, 1e4)])
+def test_the_best_of_all_less_a_penalty_screened(screened, dim, scale):
+    """Penalties much larger than cosines round them, in the one search as in the other."""
+    query, candidates = pair(100, dim=dim)
+    penalty = scale * penalties(100)
+    score = cosines(query[:37], candidates) - penalty
+    order = np.argsort(-score, axis=1)[:, :2]
+    found, index = top_k(query[:37], candidates, 2, penalty)
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_allclose(found, np.take_along_axis(score, order, axis=1), rtol=1e-6, atol=1e-6)
+    assert sum(screened) < 10
+
+
+def test_penalties_closer_than_bfloat16(screened):
+    """Candidates that are equal but for their length, told apart by penalties far below bfloat16's steps."""
+    query, candidates = pair(100)
+    candidates = np.tile(candidates[:1], (100, 1))
+    penalty = np.random.default_rng(2).permutation(100).astype(np.float32) * 2**-20
+    _, index = top_k(query[:37], candidates, 5, penalty)
+    np.testing.assert_array_equal(index, np.tile(np.argsort(penalty)[:5], (37, 1)))
+
+
+@pytest.mark.parametrize("is_screened", [False, True])
+def test_equal_candidates_with_equal_penalties(request, is_screened):
+    request.getfixturevalue("screened" if is_screened else "small_blocks")
+    query, candidates = pair(90)
+    candidates[20:] = candidates[np.arange(70) % 20]
+    penalty = penalties(20)[np.arange(90) % 20]
+    _, index = top_k(query[:5], candidates, 3, penalty)
+    best = np.argmax(cosines(query[:5], candidates[:20]) - penalty[:20], axis=1)
+    assert index.tolist() == [[n, 20 + n, 40 + n] for n in best]
+    candidates[::3], penalty[::3] = candidates[0], penalties(20).min()
+    ranks = own_ranks(candidates, candidates, penalty_N=penalty, tile=7)
+    assert (ranks[::3] == 30).all()
+
+
 def test_half_precision_from_a_file(tmp_path, small_blocks):
     query, candidates = pair(100)
     for name, vectors in (("query", query), ("candidates", candidates)):
@@ -171,6 +234,17 @@ def test_classes(small_blocks, without_itself):
         else:
             assert rank[q] == 61 and np.isnan(precision[q])
     assert np.isnan(precision).sum() == (2 if without_itself else 1)
+
+
+def test_classes_less_a_penalty(small_blocks):
+    query, candidates = pair(60)
+    labels, penalty = np.random.default_rng(1).integers(0, 7, 60), penalties(60)
+    score = cosines(query, candidates) - penalty
+    rank, precision = positive_ranks(query, candidates, labels, labels, penalty_N=penalty)
+    for q in range(60):
+        hits = [place for place, c in enumerate(np.argsort(-score[q]), start=1) if labels[c] == labels[q]]
+        assert rank[q] == hits[0]
+        assert precision[q] == pytest.approx(np.mean([(n + 1) / place for n, place in enumerate(hits)]))
 
 
 def test_average_precision_by_hand():

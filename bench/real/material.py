@@ -1,12 +1,15 @@
 """The published vectors, read from a folder of .npz files, and the two ways to take modalities' means off them."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from c2c_jax.data.arrays import space_of_array, store_of_arrays
+from c2c_jax.data.store import Store
 from c2c_jax.errors import StoreError
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.io.arrays import read_npz
@@ -140,3 +143,10 @@ class View:
     def translated(self, vector_PE: Float[np.ndarray, "P E"]) -> Float[np.ndarray, "P E"]:
         """Translations as they are compared with centred targets."""
         return vector_PE if self.kind == "centred" else centred(vector_PE, self.target_mean_E)
+
+
+def store_of(text_NS: Float[np.ndarray, "N S"], text_NE: Float[np.ndarray, "N E"], workdir: Path) -> Store:
+    """The texts' vectors as a store in the workdir, made once."""
+    spaces = space_of_array("source", text_NS), space_of_array("target", text_NE)
+    key = hashlib.sha256("".join(space.fingerprint for space in spaces).encode()).hexdigest()[:16]
+    return store_of_arrays(workdir / f"store-{key}", text_NS, text_NE, spaces, dtype="float32")

@@ -1,5 +1,6 @@
 """What the recipes are judged by: photographs and their captions, sounds and theirs, and pictures among sounds."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 
 from bench.real.material import COUNTERPARTS, Material, View, centred, mean_of, unit32
 from c2c_jax.evaluation.translation import Translate
+from c2c_jax.scoring import Scoring
 
 HALVES_SEED = 0
-NEIGHBOURS, HUB_WEIGHT = 8, 0.75  # of nearest-neighbour normalisation (Wang et al. 2024): references, and their weight
 
 Figures = dict[str, Float[np.ndarray, "Q"]]
 
@@ -39,14 +40,6 @@ def photographs(material: Material, view: View, translate: Translate) -> Figures
     return {"r1": (rank_P == 1).astype(np.float64), "r10": (rank_P <= 10).astype(np.float64)}
 
 
-def less_hubness(
-    score_QN: Float[np.ndarray, "Q N"], reference_RN: Float[np.ndarray, "R N"]
-) -> Float[np.ndarray, "Q N"]:
-    """Scores of candidates, less their mean score for the nearest of reference queries, weighted."""
-    nearest_kN = -np.partition(-reference_RN, NEIGHBOURS - 1, axis=0)[:NEIGHBOURS]
-    return score_QN - HUB_WEIGHT * nearest_kN.mean(axis=0)[None]
-
-
 def sounds(material: Material) -> dict[str, dict[str, Figures]]:
     """Scoring → direction → figures: AudioCaps' captions and sounds look for each other. Half of the queries are
     references and give the means, the other half are asked; and the other way round."""
@@ -57,31 +50,44 @@ def sounds(material: Material) -> dict[str, dict[str, Figures]]:
         rank_of = {scoring: np.zeros(len(query_QA), np.int64) for scoring in found}
         first, second = halves(len(query_QA))
         for known, asked in ((first, second), (second, first)):
-            library_QA = centred(candidate_QA, mean_of(candidate_QA))
-            reference_RN = centred(query_QA[known], mean_of(query_QA[known])) @ library_QA.T
-            score_QN = centred(query_QA[asked], mean_of(query_QA[known])) @ library_QA.T
-            rank_of["raw"][asked] = ranks(query_QA[asked] @ candidate_QA.T, asked)
-            rank_of["centred"][asked] = ranks(score_QN, asked)
-            rank_of["centred, less hubness"][asked] = ranks(less_hubness(score_QN, reference_RN), asked)
+            scorings = {
+                "raw": Scoring(),
+                "centred": Scoring(query_mean_E=mean_of(query_QA[known]), candidate_mean_E=mean_of(candidate_QA)),
+            }
+            scorings["centred, less hubness"] = dataclasses.replace(scorings["centred"], reference_RE=query_QA[known])
+            for name, scoring in scorings.items():
+                rank_of[name][asked] = ranks(scores(scoring, query_QA[asked], candidate_QA), asked)
         for scoring, rank_Q in rank_of.items():
             found[scoring][direction] = {"r1": (rank_Q == 1).astype(float), "r10": (rank_Q <= 10).astype(float)}
     return found
 
 
-def pictures_to_sounds(material: Material, vector_CA: Float[np.ndarray, "C A"]) -> tuple[float, float]:
-    """CIFAR-10's pictures, as vectors centred among CLAP's, among ESC-50's sounds.
+def scores(
+    scoring: Scoring, query_QE: Float[np.ndarray, "Q E"], candidate_NE: Float[np.ndarray, "N E"]
+) -> Float[np.ndarray, "Q N"]:
+    """Of all queries and candidates."""
+    candidate_NE = unit32(scoring.candidates(candidate_NE))
+    penalty_N = scoring.penalty(candidate_NE)
+    score_QN = unit32(scoring.queries(query_QE)) @ candidate_NE.T
+    return score_QN if penalty_N is None else score_QN - penalty_N[None]
+
+
+def pictures_to_sounds(
+    material: Material, vector_CA: Float[np.ndarray, "C A"], of_sounds: Scoring, of_texts: Scoring
+) -> tuple[float, float]:
+    """CIFAR-10's pictures, as unit vectors among CLAP's captions, among ESC-50's sounds, and among its classes' names.
 
     P@10: the share of a picture's ten nearest sounds that are of a class like its own, the mean over classes. Class
     top-1: the share of pictures whose nearest class name is one, the mean over classes."""
-    sound_NA = centred(material.sound_NA, mean_of(material.sound_NA))
-    class_KA = centred(material.class_text_KA, mean_of(material.class_text_KA))
+    of_sound_CN = scores(of_sounds, vector_CA, material.sound_NA)
+    of_class_CK = scores(of_texts, vector_CA, material.class_text_KA)
     precisions, firsts = [], []
     for name, others in COUNTERPARTS.items():
         wanted = [material.classes.index(other) for other in others]
         is_of_C = _are(material.small_classes_C, name)
-        nearest_C10 = np.argsort(-(vector_CA[is_of_C] @ sound_NA.T), axis=1, kind="stable")[:, :10]
+        nearest_C10 = np.argsort(-of_sound_CN[is_of_C], axis=1, kind="stable")[:, :10]
         precisions.append(float(np.isin(material.sound_classes_N[nearest_C10], wanted).mean()))
-        firsts.append(float(np.isin((vector_CA[is_of_C] @ class_KA.T).argmax(axis=1), wanted).mean()))
+        firsts.append(float(np.isin(of_class_CK[is_of_C].argmax(axis=1), wanted).mean()))
     return float(np.mean(precisions)), float(np.mean(firsts))
 
 

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from bench.recipe.use import Unlabelled, as_trained, in_use
+import numpy as np
+from jaxtyping import Float
+
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.config import Config, EmbedConfig
+from c2c_jax.data.arrays import space_of_array
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.translation import Method, method_of
@@ -18,7 +21,7 @@ from c2c_jax.io.atomic import atomic_write
 from c2c_jax.training import log
 from c2c_jax.training.check import check, check_rows
 from c2c_jax.training.loop import train
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.weights.translator import Bundle, load_bundle
 
 # What the bench itself sets.
 OWN = ("seed", "source", "target", "embed", "log", "data.captions", "data.store", "data.drop_duplicates")
@@ -42,18 +45,15 @@ def read_grid(given: Sequence[str]) -> Grid:
     return grid
 
 
-def read_settings(
-    path: str, grid: Mapping[str, Sequence[object]], fixed: Mapping[str, object] | None = None
-) -> Settings:
-    """The config in a file with every combination of the grid's values, by what tells it from the others. fixed: values
-    of other fields. Raises ConfigError for a missing file, an unknown field, and values that cannot work."""
+def read_settings(path: str, grid: Mapping[str, Sequence[object]]) -> Settings:
+    """The config in a file with every combination of the grid's values, by what tells it from the others. Raises
+    ConfigError for a missing file, an unknown field, and values that cannot work."""
     if not Path(path.partition(":")[0]).is_file():
         raise ConfigError(f"no recipe at {path}; recipes are in configs/")
     settings: Settings = {}
     for values in itertools.product(*grid.values()):
         tried = dict(zip(grid, values, strict=True))
-        all_set = {**(fixed or {}), **tried}
-        config = read_config(path, [f"--config.{field}={value}" for field, value in all_set.items()])
+        config = read_config(path, [f"--config.{field}={value}" for field, value in tried.items()])
         check(config)
         settings[", ".join(f"{field}={value}" for field, value in tried.items())] = config
     return settings
@@ -81,63 +81,54 @@ def placed(config: Config, spaces: tuple[str, str], captions: int, store: Path) 
     return dataclasses.replace(config, source=spaces[0], target=spaces[1], data=data, embed=EmbedConfig())
 
 
-def fitted(config: Config, rows: int, like: int) -> Config:
-    """A config for a store of `rows` captions that takes about as many steps as it does of `like` captions.
-
-    A tenth of the captions is held out, at most what the config holds out; a batch is the largest power of two of
-    captions that are left to train on, at most the config's own; and the epochs are the whole number that comes nearest
-    to the config's steps, at least 1.
-    """
-    steps = config.epochs * (like - config.data.holdout) / config.batch_size
-    holdout = min(config.data.holdout, max(rows // 10, 1))
-    training = rows - holdout
-    batch = min(config.batch_size, 2 ** (training.bit_length() - 1))
-    data = dataclasses.replace(config.data, holdout=holdout)
-    return dataclasses.replace(config, batch_size=batch, epochs=max(round(steps * batch / training), 1), data=data)
-
-
-def run_key(config: Config, store: Store) -> str:
-    """Of all that training hangs on: the whole config, but for what is put beside the translator and for where its
-    store lies, and what is in that store."""
-    fields = dataclasses.asdict(as_trained(config))
+def run_key(config: Config, store: Store, picture_PS: Float[np.ndarray, "P S"] | None = None) -> str:
+    """A hash of all that a run's result depends on: the config, but for where its store lies; what is in that store;
+    and the unlabelled pictures."""
+    fields = dataclasses.asdict(config)
     del fields["data"]["store"]
-    content = [fields, dataclasses.asdict(store.plan), store.checksums]
+    pictures = "" if picture_PS is None else space_of_array("pictures", picture_PS).fingerprint
+    content = [fields, dataclasses.asdict(store.plan), store.checksums, pictures]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def trained(
-    name: str,
+def bundles(
     config: Config,
     store: Store,
     seeds: int,
     folder: Path,
     told: Callable[[], None],
-    means: Unlabelled | None = None,
-) -> tuple[Method, ...]:
-    """The translators of a config, one for each seed, as methods. A run that is done is read from `folder`, and
-    one that was stopped goes on. told: is called after each.
+    picture_PS: Float[np.ndarray, "P S"] | None = None,
+) -> list[Bundle]:
+    """What a config trains, one bundle for each seed. Finished runs are read from `folder`; interrupted ones resume.
 
-    The config's memory, and the means of unlabelled files, are put beside what was trained: one run serves them all.
-    Raises ConfigError and TrainingError as `train`, and SystemExit where SIGTERM stopped it.
+    picture_PS: raw vectors of unlabelled pictures. told: called after each run. Raises ConfigError and TrainingError as
+    `train`, and SystemExit where SIGTERM stopped it.
     """
     check_rows(config, store)
-    methods = []
+    found = []
     for seed in range(seeds):
         seeded = dataclasses.replace(config, seed=seed)
-        run = folder / run_key(seeded, store)
+        run = folder / run_key(seeded, store, picture_PS)
         if not (run / DONE).is_file():
-            _train(as_trained(seeded), store, run)
-        bundle = in_use(load_bundle(run / "bundle"), seeded, store, means)
-        methods.append(method_of(name, bundle.translator, bundle.gap, bundle.memory))
+            _train(seeded, store, run, picture_PS)
+        found.append(load_bundle(run / "bundle"))
         told()
-    return tuple(methods)
+    return found
 
 
-def _train(config: Config, store: Store, run: Path) -> None:
+def trained(
+    name: str, config: Config, store: Store, seeds: int, folder: Path, told: Callable[[], None]
+) -> tuple[Method, ...]:
+    """The translators of `bundles`, trained without pictures, as methods."""
+    found = bundles(config, store, seeds, folder, told)
+    return tuple(method_of(name, bundle.translator, bundle.gap, bundle.memory) for bundle in found)
+
+
+def _train(config: Config, store: Store, run: Path, picture_PS: Float[np.ndarray, "P S"] | None) -> None:
     since, was_quiet = time.perf_counter(), log.console.quiet
     log.console.quiet = True  # the bench has a line for all runs
     try:
-        if not train(config, store, run):
+        if not train(config, store, run, picture_PS):
             raise SystemExit("stopped as asked; start again to go on")
     finally:
         log.console.quiet = was_quiet

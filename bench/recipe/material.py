@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float, Int
 from rich.progress import Progress
 
-from bench.recipe.dial import Dial
 from bench.recipe.drawing import drawn
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io.atomic import atomic_write
@@ -17,7 +16,7 @@ from c2c_jax.miniworld.captions import captioned_scenes
 from c2c_jax.miniworld.pairs import caption_at
 from c2c_jax.miniworld.pretrain.texts import prompt_vectors
 from c2c_jax.miniworld.voices.event import SAMPLE_RATE
-from c2c_jax.miniworld.world import SPLITS, scene_at
+from c2c_jax.miniworld.world import scene_at
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
 
 
@@ -75,16 +74,12 @@ class Material:
         """Of both spaces, for file names."""
         return "-".join(space.fingerprint[:12] for space in self.ids)
 
-    def draw(self, split: str, seed: int, count: int, dial: Dial, known: Collection[str]) -> Draw:
-        """Drawing number `seed` of a split, `count` scenes and captions. known: captions that are left out, since
-        training has them; so are those that come twice."""
-        return Draw(scenes=self.scenes(split, seed, count, dial), captions=self.captions(split, seed, count, known))
-
-    def scenes(self, split: str, seed: int, count: int, dial: Dial) -> Scenes:
-        found = Scenes(**self._kept(f"scenes-{split}-{seed}-{count}", lambda: self._scenes(split, seed, count)))
-        return dataclasses.replace(found, image_NS=dial(found.image_NS, SPLITS.index(split), seed))
+    def scenes(self, split: str, seed: int, count: int) -> Scenes:
+        """Drawing number `seed` of a split."""
+        return Scenes(**self._kept(f"scenes-{split}-{seed}-{count}", lambda: self._scenes(split, seed, count)))
 
     def captions(self, split: str, seed: int, count: int, known: Collection[str]) -> Captions:
+        """known: captions that are left out, since training has them; so are those that come twice."""
         texts = [text for _, _, text in captioned_scenes(split, count, seed)]
         vectors = self._kept(f"captions-{split}-{seed}-{count}", lambda: self._captions(split, seed, count, texts))
         seen, rows = set(known), []

@@ -11,6 +11,7 @@ from c2c_jax.evaluation.chance import RECALLS
 from c2c_jax.evaluation.gaps import gap_length
 from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SHARED
 from c2c_jax.retrieval import own_ranks, top_k
+from c2c_jax.scoring import Scoring, unit_mean
 
 Figures = dict[str, float]
 
@@ -43,26 +44,33 @@ def by_cells(
     }
 
 
-def caption_scores(translated_ME: Float[np.ndarray, "M E"], captions: Captions) -> Figures:
+def caption_scores(
+    translated_ME: Float[np.ndarray, "M E"], captions: Captions, mean_E: Float[np.ndarray, "E"]
+) -> Figures:
     """caption_recall@1: the share of captions whose translation is nearer to their own target vector than to any other
-    caption's."""
-    ranks_M = own_ranks(translated_ME, captions.target_ME)
+    caption's, by centred cosines. mean_E: of the training captions' unit target vectors."""
+    scoring = Scoring(query_mean_E=mean_E, candidate_mean_E=mean_E)
+    ranks_M = own_ranks(scoring.queries(translated_ME), scoring.candidates(captions.target_ME))
     return by_cells("caption_recall@1", ranks_M == 1, captions.cells_M)
 
 
-def image_scores(carried_NE: Float[np.ndarray, "N E"], scenes: Scenes, gallery: int = CELLS) -> Figures:
-    """Figures of pictures that were carried to `carried_NE`.
+def image_scores(
+    carried_NE: Float[np.ndarray, "N E"], scenes: Scenes, mean_E: Float[np.ndarray, "E"], gallery: int = CELLS
+) -> Figures:
+    """Figures of pictures that were carried to `carried_NE`, by centred cosines to sounds. mean_E: of unit vectors,
+    around which the carried ones lie; sounds are centred by their own mean.
 
     source, cell: the share of pictures whose nearest sound, of all N, is of their source, of their cell. recall@k: the
     share whose own sound is among the k nearest of a gallery; galleries are `gallery` scenes in a row, which of the
     splits that are scored have every cell once. gap_target: the length between carried pictures and sounds.
     """
-    nearest_N = top_k(carried_NE, scenes.audio_NE, 1)[1][:, 0]
-    found_N = scenes.cells_N[nearest_N]
+    scoring = Scoring(query_mean_E=mean_E, candidate_mean_E=unit_mean([scenes.audio_NE]))
+    query_NE, sound_NE = scoring.queries(carried_NE), scoring.candidates(scenes.audio_NE)
+    found_N = scenes.cells_N[top_k(query_NE, sound_NE, 1)[1][:, 0]]
     figures = by_cells("source", found_N // len(SHARED) == scenes.cells_N // len(SHARED), scenes.cells_N)
     figures |= by_cells("cell", found_N == scenes.cells_N, scenes.cells_N)
-    galleries = [slice(start, start + gallery) for start in range(0, len(carried_NE), gallery)]
-    ranks_N = np.concatenate([own_ranks(carried_NE[rows], scenes.audio_NE[rows]) for rows in galleries])
+    galleries = [slice(start, start + gallery) for start in range(0, len(query_NE), gallery)]
+    ranks_N = np.concatenate([own_ranks(query_NE[rows], sound_NE[rows]) for rows in galleries])
     for k in RECALLS:
         figures |= by_cells(f"recall@{k}", ranks_N <= k, scenes.cells_N)
     return figures | {"gap_target": gap_length(carried_NE, scenes.audio_NE)}

@@ -21,7 +21,7 @@ COLUMNS = {
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
-    """Every figure of every result. The first table has the settings too."""
+    """Every figure of every result. The first table has the settings too, and what runs kept, seed by seed."""
     found: list[Table] = []
     for title, columns in COLUMNS.items():
         rows = [result for result in results if set(columns) & set(result.figures)]
@@ -30,8 +30,8 @@ def tables(results: Sequence[Result]) -> list[Table]:
         cells = [[_words(row.name), *(_cell(row.figures.get(column)) for column in columns)] for row in rows]
         header = ["recipe", *map(_words, columns)]
         if not found:
-            header.append("setting")
-            cells = [[*line, row.setting] for line, row in zip(cells, rows, strict=True)]
+            header += ["setting", "kept"]
+            cells = [[*line, row.setting, "; ".join(row.kept)] for line, row in zip(cells, rows, strict=True)]
         found.append(
             Table(title=f"{title}: mean [± standard deviation over seeds × drawings]", header=header, cells=cells)
         )
@@ -58,8 +58,8 @@ def print_tables(found: Sequence[Table], console: Console) -> None:
 
 
 def flat(results: Sequence[Result]) -> dict[str, float | str]:
-    """`RECIPE.METRIC` → mean, `RECIPE.METRIC_spread` → standard deviation, `RECIPE.setting` where one was chosen, and
-    `RECIPE.validation_cell`, which chose it."""
+    """`RECIPE.METRIC` → mean, `RECIPE.METRIC_spread` → standard deviation, `RECIPE.setting` where one was chosen,
+    `RECIPE.validation_cell`, which chose it, and `RECIPE.kept`, what runs kept, seed by seed."""
     figures: dict[str, float | str] = {}
     for result in results:
         summaries = dict(result.figures)
@@ -70,4 +70,6 @@ def flat(results: Sequence[Result]) -> dict[str, float | str]:
             figures[f"{result.name}.{name}_spread"] = summary.spread
         if result.setting:
             figures[f"{result.name}.setting"] = result.setting
+        if result.kept:
+            figures[f"{result.name}.kept"] = "; ".join(result.kept)
     return figures

@@ -1,14 +1,16 @@
-"""Estimates where pictures' and sounds' vectors lie, so that a translator carries pictures over the modality gap.
+"""Estimates the means of pictures', sounds' and texts' vectors, by which a translator centres what it takes and gives.
 
 examples:
-  c2c calibrate runs/residual --images photos/                            (into runs/residual/bundle)
-  c2c calibrate runs/residual --images photos/ 'more/*.jpg' --sounds SOUNDS --clap laion/clap-htsat-unfused
+  c2c calibrate runs/mine --images photos/                            (into runs/mine/bundle)
+  c2c calibrate runs/mine --images photos/ 'more/*.jpg' --sounds SOUNDS --clap laion/clap-htsat-unfused
+  c2c calibrate runs/mine --images clip_vectors.npy                   (raw vectors; no checkpoint is needed)
+  c2c calibrate runs/mine --texts queries.txt --out bundles/queries   (for text queries alone)
   c2c calibrate published/mlp --images photos/ --out bundles/mlp-photos
-  c2c calibrate runs/residual --remove
+  c2c calibrate runs/mine --remove
 
-The files need no captions, no labels and no pairs; some hundreds that are like those to come serve best. Their mean
-goes into the bundle beside the captions', and every use of it then corrects pictures' vectors, and with --sounds the
-translated ones. What cannot be read is named and left out, and the exit code is 2 at the end.
+The files need no labels and no pairs. Take some hundreds of general pictures: their mean is what all pictures have in
+common. The mean of a narrow set (one kind of thing, one film) centres other pictures badly; a warning says so.
+docs/calibration.md has figures. Files that cannot be read are named and left out, and the exit code is then 2.
 """
 
 import argparse
@@ -17,17 +19,20 @@ from typing import TYPE_CHECKING
 
 from c2c_jax.cli.places import (
     require_bundle,
+    require_captions,
     require_checkpoints,
     require_folder,
     require_images,
+    require_path,
     require_store,
 )
-from c2c_jax.errors import C2CError, ConfigError
+from c2c_jax.errors import C2CError, CaptionError, ConfigError, ImageError, SoundError
 from c2c_jax.io.console import print_fields, printable, stderr_console
-from c2c_jax.io.files import user_path
+from c2c_jax.io.files import found_at, is_regular, user_path
+from c2c_jax.vectors import is_array
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
-    from c2c_jax.calibration import Calibration
+    from c2c_jax.calibration import Calibration, Estimate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,13 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
     )
     parser.add_argument(
-        "--images", nargs="+", default=[], metavar="PATH", help="pictures, folders of pictures, or patterns of names"
-    )
-    parser.add_argument("--sounds", type=user_path, metavar="FOLDER", help="sounds, with the folders inside it")
+        "--images", nargs="+", default=[], metavar="PATH",
+        help="pictures, folders of pictures, or patterns of names; or one .npy file of raw source vectors [N, S], in "
+        "which a single vector shorter than 1 is the mean of unit vectors itself",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sounds", type=user_path, metavar="FOLDER",
+        help="sounds, with the folders inside it; or an .npy file of raw audio vectors [N, E], or of their mean",
+    )  # fmt: skip
+    parser.add_argument(
+        "--texts", metavar="FILE",
+        help="texts like the queries to come: a file with one text a line, or a caption source as in training. Their "
+        "means replace the captions', which training stored: from then on text queries are centred by the mean of "
+        "these texts, and results are un-centred by the mean of their CLAP vectors. --remove does not bring the "
+        "captions' means back: pass --out to keep them",
+    )  # fmt: skip
     parser.add_argument(
         "--out", type=user_path, metavar="BUNDLE", help="folder to write (default: RUN's bundle itself)"
     )
-    parser.add_argument("--remove", action="store_true", help="take the statistics of pictures and sounds out again")
+    parser.add_argument("--remove", action="store_true", help="take the means of pictures and sounds out again")
 
     where = parser.add_argument_group("where things lie")
     where.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
@@ -55,18 +72,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.remove and (args.images or args.sounds):
-        raise ConfigError("--remove takes statistics out: it goes without --images and --sounds")
-    if not (args.remove or args.images or args.sounds):
-        raise ConfigError("nothing to estimate from: pass --images PATH... or --sounds FOLDER")
+    if args.remove and (args.images or args.sounds or args.texts):
+        raise ConfigError("--remove takes means out: it goes without --images, --sounds and --texts")
+    if not (args.remove or args.images or args.sounds or args.texts):
+        raise ConfigError("nothing to estimate from: pass --images PATH..., --sounds FOLDER or --texts FILE")
     bundle = require_bundle(args.run)
-    require_images(args.images)
-    require_folder(args.sounds, "a folder of sounds")
+    arrays = [path for path in map(user_path, args.images) if is_array(path)]
+    if arrays and len(args.images) > 1:
+        raise ConfigError(f"--images takes pictures or one .npy file of vectors, found {len(args.images)} arguments")
+    for path in arrays:
+        require_path(path, "an .npy file of vectors", ImageError)
+    if not arrays:
+        require_images(args.images)
+    sounds_array = args.sounds is not None and is_array(args.sounds)
+    if sounds_array:
+        require_path(args.sounds, "an .npy file of vectors", SoundError)
+    else:
+        require_folder(args.sounds, "a folder of sounds")
+    if args.texts and not is_regular(user_path(args.texts)):
+        if ":" not in args.texts:
+            raise CaptionError(
+                f"expected texts at {args.texts}, found {found_at(user_path(args.texts))}: pass a file with one text a "
+                "line, or a caption source such as csv:FILE:COLUMN"
+            )
+        require_captions(args.texts)
     if args.store:
         require_store(args.store)
     require_checkpoints(
-        (args.clip or bundle.get("source")) if args.images else None,
-        (args.clap or bundle.get("target")) if args.sounds else None,
+        (args.clip or bundle.get("source")) if (args.images and not arrays) or args.texts else None,
+        (args.clap or bundle.get("target")) if (args.sounds and not sounds_array) or args.texts else None,
     )
     if args.remove:
         from c2c_jax.calibration import remove
@@ -74,13 +108,14 @@ def run(args: argparse.Namespace) -> None:
         return show(remove(args.run, args.out))
     from c2c_jax.images import find_pictures
 
-    pictures = find_pictures(args.images, stderr_console().print)
+    pictures = arrays or find_pictures(args.images, stderr_console().print)
     from c2c_jax.calibration import calibrate
 
     done = calibrate(
         args.run,
         pictures=pictures,
         sounds=args.sounds,
+        texts=args.texts,
         clip=args.clip,
         clap=args.clap,
         store=args.store,
@@ -93,24 +128,39 @@ def run(args: argparse.Namespace) -> None:
 
 
 def show(done: "Calibration") -> None:
-    """The gaps' lengths, the statistics and the bundle's folder on stdout; warnings on stderr."""
-    for kind, found in (("pictures", done.pictures), ("sounds", done.sounds)):
-        if found:
-            after = f" before, {done.pictures_after:.4f} after" if kind == "pictures" else ""
-            print(f"{found.files:,} {kind}: gap to captions {found.length:.4f}{after}")
-            if found.files < len(found.mean):
-                print(
-                    f"the mean of {found.files:,} {kind} may be off by {found.error:.4f}, "
-                    f"{found.error / found.length:.0%} of the gap's length: more {kind} make it surer",
-                    file=sys.stderr,
-                )
+    """The estimates, the means in the bundle and its folder on stdout; warnings on stderr."""
+    from c2c_jax.means import goodness
+
+    if done.texts:
+        for space, found in zip(("CLIP", "CLAP"), done.texts, strict=True):
+            moved = "" if found.length is None else f", {found.length:.4f} from the captions' mean before"
+            print(f"{found.count:,} texts, {space}: {_lengths(found)}{moved}")
+            print(goodness(found, f"texts, {space}"))
+    for kind, one in (("pictures", done.pictures), ("sounds", done.sounds)):
+        if one:
+            number = f"mean of {kind} as given" if one.count is None else f"{one.count:,} {kind}"
+            moved = ""
+            if kind == "pictures" and done.pictures_after is not None:
+                moved = f" before, {done.pictures_after:.4f} after"
+            print(f"{number}: {_lengths(one)}, gap to captions {one.length:.4f}{moved}")
+            if one.count:
+                print(goodness(one, kind))
+    if done.narrow:
+        print(done.narrow, file=sys.stderr)
     if done.translated:
         print("translated pictures: gap to sounds {:.4f} before, {:.4f} after".format(*done.translated))
-    print(f"statistics in the bundle: {', '.join(done.gap.known) or 'none'}")
-    print(f"in use: {', '.join(done.gap.used) or 'none'}")
+    print(f"means in the bundle: {', '.join(done.gap.known) or 'none'}")
+    if not done.is_centred:
+        print(f"in use: {', '.join(done.gap.used) or 'none'}")
+    elif done.gap.target_audio is not None:
+        print("results are un-centred by the captions' mean; infer --output-mean audio takes the sounds'")
     if done.stale:
         print(
-            f"{' and '.join(done.stale)} in {printable(done.folder)} use the old statistics: run c2c export again",
+            f"{' and '.join(done.stale)} in {printable(done.folder)} use the old means: run c2c export again",
             file=sys.stderr,
         )
     print_fields(done.folder)
+
+
+def _lengths(found: "Estimate") -> str:
+    return f"mean {found.mean_length:.4f} long, spread {found.spread:.4f}"

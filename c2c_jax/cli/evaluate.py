@@ -1,11 +1,14 @@
 """Scores a translator: retrieval of captions, pictures and sounds, the gaps, generated sound, baselines beside it.
 
+Retrieval is scored by cosine, by centred cosine (metrics "centred_..."), and by that less hubness ("nnn_...").
+
 examples:
   c2c evaluate runs/residual                                            (the captions that training held out)
   c2c evaluate runs/residual --pairs pairs.csv --clap laion/clap-htsat-unfused
   c2c evaluate runs/residual --pairs VGGSOUND --clap 630k-audioset-best.pt --out evaluations/vggsound
   c2c evaluate runs/residual --sounds sounds --reference AUDIOCAPS --clap laion/clap-htsat-unfused
   c2c evaluate published/mlp --captions csv:audiocaps/test.csv:caption --csls --out evaluations/audiocaps
+  c2c evaluate runs/residual --geometry --out evaluations/geometry      (what the two spaces are like)
 
 pairs.csv has a header of image, audio, label, caption, the last two if there are any; VGGSound, AVE, FlickrSoundNet,
 ESC-50 and ImageHear are read as they are laid out (docs/evaluation.md). Written are metrics.json, table.md, table.tex
@@ -69,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     figures.add_argument(
         "--csls", nargs="?", type=int, const=10, metavar="K", help="retrieval by CSLS, too, of K neighbours (10)"
     )
+    figures.add_argument("--no-centre", action="store_true", help="no centred scores, and none less hubness")
+    figures.add_argument("--no-hubness", action="store_true", help="no centred scores less hubness")
+    figures.add_argument(
+        "--geometry", action="store_true",
+        help="the geometry of both spaces, too: means, gap, cosines of pairs, and how near captions are to a rotation",
+    )  # fmt: skip
     figures.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples (default: %(default)s)")
     figures.add_argument("--seed", type=int, default=0, help="of intervals, folds and subsets (default: %(default)s)")
 
@@ -104,9 +113,10 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"{args.run} is a bundle without a work directory: pass --out for the results")
     require_results_place(out)
     errors = stderr_console()
-    fields = ("run", "captions", "store", "pairs", "sounds", "reference", "clip", "clap", "csls")
+    fields = ("run", "captions", "store", "pairs", "sounds", "reference", "clip", "clap", "csls", "geometry")
     bootstrap = Bootstrap(resamples=args.bootstrap, seed=args.seed)
-    asked = Asked(**{name: getattr(args, name) for name in fields}, bootstrap=bootstrap)
+    given = {name: getattr(args, name) for name in fields}
+    asked = Asked(**given, centre=not args.no_centre, hubness=not args.no_hubness, bootstrap=bootstrap)
     results = evaluate(asked, errors, kept=None if args.out else out)
     write(results, out)
     shown = stdout_console()

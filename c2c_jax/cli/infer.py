@@ -9,6 +9,7 @@ examples:
   python infer.py frames/ ... --average                                 (frames.wav: of all pictures together)
   python infer.py photo.png --translator runs/mlp/bundle --scheduler ddim --steps 200 ...      (as in the paper)
   python infer.py photo.png --translator runs/mlp/bundle --save-embedding photo.npy
+  python infer.py photo.png --translator bundles/calibrated --output-mean audio ...    (see c2c calibrate --sounds)
   python infer.py drawing.png                (by the mini world's translator and AudioLDM, which come along)
 
 Beside each sound lie its mel-spectrogram (photo.mel.png) and a record of all that is needed to repeat it
@@ -69,6 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     vector.add_argument(
         "--mix", action="append", default=[], type=float, metavar="W",
         help="weight of a --prompt or --blend, prompts first, or one that they share evenly (default: 0.5)",
+    )  # fmt: skip
+    vector.add_argument(
+        "--output-mean", choices=("text", "audio"), default="text",
+        help="where a translator of centred vectors puts its results: among CLAP's vectors of captions, or of sounds, "
+        "whose mean c2c calibrate --sounds stores (default: %(default)s)",
     )  # fmt: skip
     vector.add_argument(
         "--control",
@@ -138,6 +144,7 @@ def run(args: argparse.Namespace) -> None:
         roots=[folder for folder in map(user_path, args.images) if folder.is_dir()],
         sound_format=args.format,
         save_embedding=args.save_embedding,
+        output_mean=args.output_mean,
     )
     for path in written:
         print_fields(path)

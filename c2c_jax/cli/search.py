@@ -5,12 +5,22 @@ examples:
   c2c search photo.png --library SOUNDS --translator runs/mlp --clap audioldm-s-full-v2.ckpt
   c2c search photos/ --library SOUNDS --translator runs/mlp/bundle --top 3 --json > found.json
   c2c search --text "heavy rain" --text "a dog barks" --library SOUNDS --clap laion/clap-htsat-unfused
+  c2c search --text "heavy rain" --library SOUNDS --clap laion/clap-htsat-unfused --references captions.txt
 
-Prints cosines and files, nearest first. Into a pipe, each line is score<TAB>file, plus <TAB>query if there are several
-queries; control characters in names are escaped (--json keeps names as they are). Audio is embedded once and cached in
-SOUNDS/.c2c-index, in the user's cache folder if SOUNDS is read-only, or in --index. Unreadable sounds are skipped: each
-is reported once, later searches print only their number, and --strict lists them all and exits with code 2. Unreadable
-images also give exit code 2.
+Prints scores and files, nearest first. Into a pipe, each line is score<TAB>file, plus <TAB>query if there are several
+queries; control characters in names are escaped (--json keeps names as they are).
+
+Scores are centred cosines; for texts, less hubness. The mean of all queries is subtracted from each query and the mean
+of all sounds from each sound before the cosine is taken. The hubness of a sound is its mean cosine to the nearest of
+some reference queries, times 0.75: a sound that is near to every text is seldom the right one. Pictures are found
+better without it; --hubness all subtracts it for them too. The mean of sounds is the library's own (of fewer than 32
+sounds, the one stored in the translator). The mean of queries and the reference queries come from the translator, or
+from the texts of --references. A line on stderr says which scores are used, and why if a part is missing. With
+--no-centre --hubness none, scores are plain cosines.
+
+Audio is embedded once and cached in SOUNDS/.c2c-index, in the user's cache folder if SOUNDS is read-only, or in
+--index. Unreadable sounds are skipped: each is reported once, later searches print only their number, and --strict
+lists them all and exits with code 2. Unreadable images also give exit code 2.
 """
 
 import argparse
@@ -19,8 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR
-from c2c_jax.cli.places import require_bundle, require_checkpoints, require_folder, require_images
-from c2c_jax.errors import C2CError, ConfigError
+from c2c_jax.cli.places import require_bundle, require_checkpoints, require_folder, require_images, require_path
+from c2c_jax.errors import C2CError, CaptionError, ConfigError
 from c2c_jax.io.console import print_fields, printable, stderr_console, stdout_console
 from c2c_jax.io.files import text_of, user_path
 
@@ -53,6 +63,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--index", type=user_path, metavar="DIR", help="where vectors are kept (default: SOUNDS/.c2c-index)"
     )
+    parser.add_argument(
+        "--references", type=user_path, metavar="FILE",
+        help="reference queries: a file of texts, one a line (default: captions stored in the translator)",
+    )  # fmt: skip
+    parser.add_argument("--no-centre", action="store_true", help="take cosines without subtracting means")
+    parser.add_argument(
+        "--hubness", choices=("texts", "all", "none"), default="texts",
+        help="queries from whose scores the hubness of each sound is subtracted; all: pictures too (default: "
+        "%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="list every unreadable sound and exit with code 2")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -62,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"--top must be 1 or more, found {args.top}")
     require_folder(args.library, "a folder of sounds")
     require_images(args.images)
+    require_path(args.references, "a file of texts", CaptionError)
     bundle = require_bundle(args.translator or MINIWORLD_TRANSLATOR) if args.images or args.translator else {}
     require_checkpoints(args.clap or bundle.get("target"), (args.clip or bundle.get("source")) if args.images else None)
     from c2c_jax.images import find_pictures
@@ -81,6 +102,9 @@ def run(args: argparse.Namespace) -> None:
         clap=args.clap,
         top=args.top,
         index=args.index,
+        references=args.references,
+        centre=not args.no_centre,
+        hubness=args.hubness,
         names_all=args.strict,
         console=stderr_console(),
     )
@@ -97,7 +121,7 @@ def show(found: "Found") -> None:
     console = stdout_console()
     for hits in found.hits:
         if console.is_terminal:
-            table = Table("score", "sound", title=printable(hits.query), title_justify="left")
+            table = Table(f"score ({hits.scoring})", "sound", title=printable(hits.query), title_justify="left")
             for score, path in hits.sounds:
                 table.add_row(f"{score:.4f}", printable(path))
             console.print(table)
@@ -114,6 +138,7 @@ def show_json(found: "Found") -> None:
     queries = [
         {
             hits.kind: text_of(Path(hits.query)) if hits.kind == "picture" else hits.query,
+            "scoring": hits.scoring,
             "sounds": [{"score": score, "file": text_of(path)} for score, path in hits.sounds],
         }
         for hits in found.hits

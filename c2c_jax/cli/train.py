@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> None:
         check(config)
         with sole_run(workdir):
             store = prepare_store(config, user_path(config.data.store) if config.data.store else workdir / "store")
-            if train(config, store, workdir, picture_vectors(config.pictures, config.source, workdir)):
+            pictures = picture_vectors(config.pictures, config.source, workdir, store.plan.source.dim)
+            if train(config, store, workdir, pictures):
                 print_fields(workdir / "bundle")
 
 

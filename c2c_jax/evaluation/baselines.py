@@ -17,7 +17,7 @@ from c2c_jax.models.layers import unit
 
 TEMPERATURE = 0.01  # DeCap's
 QUERIES_AT_ONCE = 4096
-IN_MEMORY = 2**29  # bytes of vectors that are not put into a file
+IN_MEMORY = 2**28  # bytes of vectors that are not put into a file
 
 Memory = Iterable[tuple[Shaped[np.ndarray, "_ S"], Shaped[np.ndarray, "_ E"]]]
 

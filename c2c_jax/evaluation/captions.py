@@ -7,6 +7,7 @@ from c2c_jax.evaluation import chance
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.gaps import cosines
 from c2c_jax.evaluation.rows import Row
+from c2c_jax.evaluation.scored import Centring, compared
 from c2c_jax.retrieval import own_ranks
 
 TASK = "captions"
@@ -46,20 +47,25 @@ def caption_rows(
     target_NE: Float[np.ndarray, "N E"],
     bootstrap: Bootstrap,
     csls: int | None = None,
+    centring: Centring | None = None,
 ) -> list[Row]:
     """Retrieval among the same N captions, by cosine, in both directions, and the mean cosine of a translation and its
     own target (as CLIP2CLAP's evaluation would have it). Of one caption the cosine alone.
 
-    csls: the same ranks by CSLS with so many neighbours as well (Conneau et al. 2018, eq. 3), for hubs.
+    csls: the same ranks by CSLS with so many neighbours as well (Conneau et al. 2018, eq. 3), for hubs. centring: the
+    same ranks by centred cosines as well and, of translations as queries, by these less hubness; see `scored.compared`.
     """
-    rows = []
+    rows: list[Row] = []
+    text_E, reference_RE = (centring.text_E, centring.reference_RE) if centring else (None, None)
     both = {
-        "source_to_target": (translated_NE, target_NE),
-        "target_to_source": (target_NE, translated_NE),
+        "source_to_target": (translated_NE, target_NE, reference_RE),
+        "target_to_source": (target_NE, translated_NE, None),
     }
-    for direction, (query_NE, candidates_NE) in both.items():
-        if len(target_NE) > 1:
-            rows += rank_rows(TASK, method, own_ranks(query_NE, candidates_NE), bootstrap, direction)
+    for direction, (query_NE, candidates_NE, references) in both.items():
+        scorings = compared(query_NE, candidates_NE, text_E, reference_RE=references, reference_mean_E=text_E)
+        for one in scorings if len(target_NE) > 1 else ():
+            ranks_N = own_ranks(one.query_QE, one.candidate_NE, penalty_N=one.penalty_N)
+            rows += rank_rows(TASK, method, ranks_N, bootstrap, direction, one.prefix)
         if direction == "source_to_target":
             rows.append(cosine_row(method, translated_NE, target_NE, bootstrap, direction))
         if csls and len(target_NE) > 1:
@@ -73,14 +79,15 @@ def cosine_row(
     translated_NE: Float[np.ndarray, "N E"],
     target_NE: Float[np.ndarray, "N E"],
     bootstrap: Bootstrap,
-    direction: str,
+    direction: str | None,
+    task: str = TASK,
 ) -> Row:
     """The mean cosine of rows."""
     blocks = [slice(start, start + ROWS_AT_ONCE) for start in range(0, len(target_NE), ROWS_AT_ONCE)]
     cosine_N = np.concatenate([cosines(translated_NE[block], target_NE[block]) for block in blocks])
     low, high = bootstrap.of_mean(cosine_N)
     return Row(
-        task=TASK, method=method, metric="mean_cosine", value=float(cosine_N.mean()), low=low, high=high,
+        task=task, method=method, metric="mean_cosine", value=float(cosine_N.mean()), low=low, high=high,
         n=len(cosine_N), direction=direction,
     )  # fmt: skip
 

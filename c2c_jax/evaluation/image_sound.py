@@ -1,6 +1,7 @@
 """Pictures and sounds: does a picture's translation find its sound, or one of its class, and the other way about?"""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,6 +11,7 @@ from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.captions import rank_rows
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.rows import Row
+from c2c_jax.evaluation.scored import Centring, Compared, compared, own_mean
 from c2c_jax.retrieval import own_ranks, positive_ranks
 
 TASKS = ("images_to_sounds", "sounds_to_images")
@@ -67,10 +69,13 @@ def image_sound_rows(
     bootstrap: Bootstrap,
     csls: int | None = None,
     picture_prompts_CE: Float[np.ndarray, "C E"] | None = None,
+    centring: Centring | None = None,
 ) -> list[Row]:
     """All figures of a method that brought the pictures to `translated_BE`, in both directions, as far as groups,
     labels and prompts allow. picture_prompts_CE: target vectors that it brought the classes' picture prompts to, by
-    label; None where it has none.
+    label; None where it has none. centring: the same figures by centred cosines as well, and from images to sounds by
+    these less hubness, as far as `scored.compared` knows the means. Sounds are centred by the mean of all sounds,
+    translated pictures as candidates by their own, and prompts by their own or, of few classes, by the captions'.
 
     recall@k, median_rank, mrr: of the own sound (or picture) among all that have one; of several, the first; none of a
     single pair, nor map and neighbour_accuracy among a single candidate, as there is nothing to go wrong. csls: see
@@ -81,29 +86,59 @@ def image_sound_rows(
     is as near as another's counts as behind it. map: the mean over queries of average precision, candidates of their
     class being relevant (Manning et al. 2008, eq. 8.8).
     """
-    sides = {
-        "images_to_sounds": (translated_BE, given.image_groups, given.image_labels),
-        "sounds_to_images": (given.audio_NE, given.audio_groups, given.audio_labels),
-    }
-    prompts = {"images_to_sounds": given.prompts_CE, "sounds_to_images": picture_prompts_CE}
+    text_E, image_E, reference_RE = _means(centring)
+    audio_NE, audio_E = given.audio_NE, own_mean(given.audio_NE) if centring else None
+    forth = _Sides(given.image_groups, given.image_labels, given.audio_groups, given.audio_labels)
+    references = {"reference_RE": reference_RE, "reference_mean_E": text_E}
+    ways = (
+        (forth, compared(translated_BE, audio_NE, image_E, **references), given.prompts_CE, image_E),
+        (forth.back, compared(audio_NE, translated_BE, audio_E), picture_prompts_CE, audio_E),
+    )
     rows: list[Row] = []
-    for task, other in zip(TASKS, reversed(TASKS), strict=True):
-        (query_QE, groups_Q, labels_Q), (gallery_NE, groups_N, labels_N) = sides[task], sides[other]
-        rows += _own_rows(task, method, query_QE, groups_Q, gallery_NE, groups_N, bootstrap, csls)
-        if (prompts_CE := prompts[task]) is not None:
-            rows += prompt_rows(method, query_QE, labels_Q, prompts_CE, bootstrap, task)
-        rows += _label_rows(task, method, query_QE, labels_Q, gallery_NE, labels_N, bootstrap)
+    for task, (sides, scorings, prompts_CE, query_E) in zip(TASKS, ways, strict=True):
+        for one in scorings:
+            rows += _own_rows(task, method, one, sides, bootstrap)
+        if csls:
+            rows += _csls_rows(task, method, scorings[0], sides, bootstrap, csls)
+        if prompts_CE is not None:
+            for one in compared(scorings[0].query_QE, prompts_CE, query_E, candidate_mean_E=text_E):
+                rows += prompt_rows(method, one.query_QE, sides.labels_Q, one.candidate_NE, bootstrap, task, one.prefix)
+        for one in scorings:
+            rows += _label_rows(task, method, one, sides, bootstrap)
     return rows
 
 
-def sound_rows(given: ImageSounds, bootstrap: Bootstrap) -> list[Row]:
+def sound_rows(given: ImageSounds, bootstrap: Bootstrap, centring: Centring | None = None) -> list[Row]:
     """What the target space itself allows: each sound in a picture's place, as method "sound". Its class by the
-    prompts, and its neighbours among the other sounds."""
-    rows = []
+    prompts, and its neighbours among the other sounds. centring: see `image_sound_rows`."""
+    rows: list[Row] = []
+    audio_NE, labels_N = given.audio_NE, given.audio_labels
+    text_E, audio_E = _means(centring)[0], own_mean(audio_NE) if centring else None
     if given.prompts_CE is not None:
-        rows += prompt_rows("sound", given.audio_NE, given.audio_labels, given.prompts_CE, bootstrap)
-    sides = given.audio_NE, given.audio_labels
-    return rows + _label_rows("images_to_sounds", "sound", *sides, *sides, bootstrap, without_itself=True)
+        for one in compared(audio_NE, given.prompts_CE, audio_E, candidate_mean_E=text_E):
+            rows += prompt_rows("sound", one.query_QE, labels_N, one.candidate_NE, bootstrap, prefix=one.prefix)
+    sides = _Sides(given.audio_groups, labels_N, given.audio_groups, labels_N)
+    for one in compared(audio_NE, audio_NE, audio_E):
+        rows += _label_rows("images_to_sounds", "sound", one, sides, bootstrap, without_itself=True)
+    return rows
+
+
+def _means(centring: Centring | None) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    return (centring.text_E, centring.image_E, centring.reference_RE) if centring else (None, None, None)
+
+
+class _Sides(NamedTuple):
+    """Groups and labels of queries and candidates."""
+
+    groups_Q: Int[np.ndarray, "Q"]
+    labels_Q: Int[np.ndarray, "Q"]
+    groups_N: Int[np.ndarray, "N"]
+    labels_N: Int[np.ndarray, "N"]
+
+    @property
+    def back(self) -> "_Sides":
+        """The same with candidates as queries."""
+        return _Sides(self.groups_N, self.labels_N, self.groups_Q, self.labels_Q)
 
 
 def chance_rows(given: ImageSounds) -> list[Row]:
@@ -134,28 +169,31 @@ def _relevant(names_Q: Int[np.ndarray, "Q"], names_N: Int[np.ndarray, "N"]) -> t
     return np.array([count_of.get(name, 0) for name in names_Q.tolist()], int), len(known_N)
 
 
-def _own_rows(
-    task: str,
-    method: str,
-    query_QE: Float[np.ndarray, "Q E"],
-    groups_Q: Int[np.ndarray, "Q"],
-    gallery_NE: Float[np.ndarray, "N E"],
-    groups_N: Int[np.ndarray, "N"],
-    bootstrap: Bootstrap,
-    csls: int | None,
-) -> list[Row]:
-    is_asked_Q, is_there_N = np.isin(groups_Q, groups_N) & (groups_Q != NONE), groups_N != NONE
-    if not is_asked_Q.any() or len(set(groups_N[is_there_N].tolist())) < 2:
+def _own_rows(task: str, method: str, scoring: Compared, sides: _Sides, bootstrap: Bootstrap) -> list[Row]:
+    is_asked_Q, is_there_N = _that_belong(sides)
+    if not is_asked_Q.any() or len(set(sides.groups_N[is_there_N].tolist())) < 2:
         return []
-    query_QE, groups_Q = query_QE[is_asked_Q], groups_Q[is_asked_Q]
-    gallery_NE, groups_N = gallery_NE[is_there_N], groups_N[is_there_N]
-    ranks_Q, _ = positive_ranks(query_QE, gallery_NE, groups_Q, groups_N)
-    rows = rank_rows(task, method, ranks_Q, bootstrap)
-    if csls and len(set(groups_N)) == len(groups_N) == len(set(groups_Q)) == len(groups_Q):
-        at_Q = np.argsort(groups_N)[np.searchsorted(np.sort(groups_N), groups_Q)]
-        ranks_Q = own_ranks(query_QE, gallery_NE[at_Q], csls=csls)
-        rows += rank_rows(task, method, ranks_Q, bootstrap, prefix="csls_")
-    return rows
+    some = scoring.some(is_asked_Q, is_there_N)
+    groups = sides.groups_Q[is_asked_Q], sides.groups_N[is_there_N]
+    ranks_Q, _ = positive_ranks(some.query_QE, some.candidate_NE, *groups, penalty_N=some.penalty_N)
+    return rank_rows(task, method, ranks_Q, bootstrap, prefix=scoring.prefix)
+
+
+def _that_belong(sides: _Sides) -> tuple[Bool[np.ndarray, "Q"], Bool[np.ndarray, "N"]]:
+    """Queries that have a counterpart, and candidates that may be one."""
+    return np.isin(sides.groups_Q, sides.groups_N) & (sides.groups_Q != NONE), sides.groups_N != NONE
+
+
+def _csls_rows(task: str, method: str, plain: Compared, sides: _Sides, bootstrap: Bootstrap, csls: int) -> list[Row]:
+    """Where every query has one counterpart, and every candidate one query."""
+    is_asked_Q, is_there_N = _that_belong(sides)
+    groups_Q, groups_N = sides.groups_Q[is_asked_Q], sides.groups_N[is_there_N]
+    if len(groups_N) < 2 or not len(set(groups_N)) == len(groups_N) == len(set(groups_Q)) == len(groups_Q):
+        return []
+    some = plain.some(is_asked_Q, is_there_N)
+    at_Q = np.argsort(groups_N)[np.searchsorted(np.sort(groups_N), groups_Q)]
+    ranks_Q = own_ranks(some.query_QE, some.candidate_NE[at_Q], csls=csls)
+    return rank_rows(task, method, ranks_Q, bootstrap, prefix="csls_")
 
 
 def prompt_rows(
@@ -165,37 +203,35 @@ def prompt_rows(
     prompts_CE: Float[np.ndarray, "C E"],
     bootstrap: Bootstrap,
     task: str = "images_to_sounds",
+    prefix: str = "",
 ) -> list[Row]:
-    """class_accuracy: the share of queries that have a class whose nearest prompt is that of their class."""
+    """class_accuracy: the share of queries that have a class whose nearest prompt is that of their class. prefix: goes
+    before the metric's name."""
     is_known_Q = labels_Q != NONE
     if not is_known_Q.any():
         return []
     nearest_Q = np.argmax(unit_rows(query_QE[is_known_Q]) @ unit_rows(prompts_CE).T, axis=1)
-    return [_mean_row(task, method, "class_accuracy", nearest_Q == labels_Q[is_known_Q], bootstrap)]
+    return [_mean_row(task, method, f"{prefix}class_accuracy", nearest_Q == labels_Q[is_known_Q], bootstrap)]
 
 
 def _label_rows(
-    task: str,
-    method: str,
-    query_QE: Float[np.ndarray, "Q E"],
-    labels_Q: Int[np.ndarray, "Q"],
-    gallery_NE: Float[np.ndarray, "N E"],
-    labels_N: Int[np.ndarray, "N"],
-    bootstrap: Bootstrap,
-    without_itself: bool = False,
+    task: str, method: str, scoring: Compared, sides: _Sides, bootstrap: Bootstrap, without_itself: bool = False
 ) -> list[Row]:
     """Of queries that have a class, among candidates that have one; of classes without a candidate there are none."""
-    is_asked_Q, is_there_N = labels_Q != NONE, labels_N != NONE
+    is_asked_Q, is_there_N = sides.labels_Q != NONE, sides.labels_N != NONE
     if not is_asked_Q.any() or is_there_N.sum() < 2:
         return []
-    sides = query_QE[is_asked_Q], gallery_NE[is_there_N], labels_Q[is_asked_Q], labels_N[is_there_N]
-    ranks_Q, precision_Q = positive_ranks(*sides, without_itself=without_itself)
+    some = scoring.some(is_asked_Q, is_there_N)
+    labels = sides.labels_Q[is_asked_Q], sides.labels_N[is_there_N]
+    ranks_Q, precision_Q = positive_ranks(
+        some.query_QE, some.candidate_NE, *labels, penalty_N=some.penalty_N, without_itself=without_itself
+    )
     has_any_Q = np.isfinite(precision_Q)
     if not has_any_Q.any():
         return []
     return [
-        _mean_row(task, method, "neighbour_accuracy", ranks_Q[has_any_Q] == 1, bootstrap),
-        _mean_row(task, method, "map", precision_Q[has_any_Q], bootstrap),
+        _mean_row(task, method, f"{scoring.prefix}neighbour_accuracy", ranks_Q[has_any_Q] == 1, bootstrap),
+        _mean_row(task, method, f"{scoring.prefix}map", precision_Q[has_any_Q], bootstrap),
     ]
 
 

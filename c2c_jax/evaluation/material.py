@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from c2c_jax.evaluation.image_sound import NONE, ImageSounds
 from c2c_jax.evaluation.manifest import Item
@@ -48,6 +48,58 @@ class PairMaterial:
     def paired_audios(self) -> Float[np.ndarray, "P E"]:
         """Audio vectors of the pairs' sounds."""
         return self.given.audio_NE[self.pairs_P2[:, 1]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Side:
+    """What there is of one space, as raw vectors: texts and, in the source space pictures, in the target space sounds.
+
+    text_NE: the evaluated captions. other_ME: all pictures or sounds. own_text_AE, own_other_AE: captions of pictures
+    or sounds, and what they are of, row by row.
+    """
+
+    space: str
+    text: str
+    other: str
+    text_NE: Shaped[np.ndarray, "N E"]
+    other_ME: Float[np.ndarray, "M E"]
+    own_text_AE: Float[np.ndarray, "A E"]
+    own_other_AE: Float[np.ndarray, "A E"]
+
+    @property
+    def any_text_NE(self) -> Shaped[np.ndarray, "_ E"]:
+        """The evaluated captions or, where there are none, those of pictures or sounds."""
+        return self.text_NE if len(self.text_NE) else self.own_text_AE
+
+
+def both_sides(captions: Captions | None, pairs: PairMaterial | None) -> tuple[Side, Side]:
+    """The source space and the target space."""
+    images = sounds = None
+    if pairs:
+        image_BS, audio_NE = pairs.given.image_BS, pairs.given.audio_NE
+        images = image_BS, pairs.image_caption_AS, image_BS[pairs.captioned_images]
+        sounds = audio_NE, pairs.audio_caption_DE, audio_NE[pairs.captioned_audios]
+    return (
+        _side("source", "source_image", captions.source_NS if captions else None, images),
+        _side("target", "target_audio", captions.target_NE if captions else None, sounds),
+    )
+
+
+def _side(
+    space: str, other: str, text_NE: np.ndarray | None, others: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+) -> Side:
+    known = next((x.shape[1] for x in (text_NE, others and others[0]) if x is not None), 1)
+    none = np.zeros((0, known), np.float32)
+    other_ME, own_text_AE, own_other_AE = others or (none, none, none)
+    return Side(
+        space=space,
+        text=f"{space}_text",
+        other=other,
+        text_NE=none if text_NE is None else text_NE,
+        other_ME=other_ME,
+        own_text_AE=own_text_AE,
+        own_other_AE=own_other_AE,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,8 @@ MAX_BYTES = 2**24  # of metrics.json: 100 for each clip that was left out
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
     """bundle, spaces, settings: what was evaluated, and how. rows: the figures. left_out: files that were not used in
-    full. missing: what the tables go without. vectors: see `write`."""
+    full. missing: what the tables go without. warnings: what makes the figures doubtful, a line each. vectors: see
+    `write`."""
 
     bundle: dict[str, Any]
     spaces: dict[str, Any]
@@ -37,6 +38,7 @@ class Results:
     left_out: list[LeftOut]
     missing: list[Missing]
     vectors: Mapping[str, Float[np.ndarray, "N E"]]
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class Written:
     rows: list[Row]
     left_out: list[LeftOut]
     missing: list[Missing]
+    warnings: list[str] = dataclasses.field(default_factory=list)
     vectors_sha256: str | None = None
 
 
@@ -78,6 +81,7 @@ def write(results: Results, out: Path) -> list[Path]:
         "settings": {name: _plain(value) for name, value in results.settings.items()},
         "left_out": [{"file": printable(one.file), "why": printable(one.why)} for one in results.left_out],
         "missing": [dataclasses.asdict(one) for one in results.missing],
+        "warnings": results.warnings,
         "rows": [row.to_json() for row in results.rows],
     }
     json.dumps(content, allow_nan=False)  # raises before a file is replaced
@@ -128,8 +132,10 @@ def _plain(value: Any) -> Any:
 
 
 def told(results: Results) -> list[str]:
-    """In lines for people: what is missing and why, and the files that were left out, the first ten by name."""
-    lines = [f"{one.what}: {one.why}" for one in results.missing]
+    """In lines for people: warnings, what is missing and why, and the files that were left out, the first ten by
+    name."""
+    lines = [f"warning: {line}" for line in results.warnings]
+    lines += [f"{one.what}: {one.why}" for one in results.missing]
     if results.left_out:
         names = [f"{one.file}: {one.why}" for one in results.left_out[:SHOWN]]
         more = len(results.left_out) - len(names)

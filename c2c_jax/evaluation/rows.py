@@ -9,7 +9,12 @@ TASKS = {
     "sounds_to_images": "sounds → images",
     "gaps": "the gaps",
     "generated": "generated sound",
+    "geometry": "the geometry of the two spaces",
+    "rotation": "linear maps between the two text spaces",
 }
+CENTRED, LESS_HUBNESS = "centred_", "nnn_"
+# What queries and candidates are compared by, by the prefix of a metric's name; "": the cosine.
+SCORINGS = {"": "", CENTRED: "centred cosine", LESS_HUBNESS: "centred cosine, less hubness"}
 DIRECTIONS = {"source_to_target": "source text → target text", "target_to_source": "target text → source text"}
 
 
@@ -35,6 +40,12 @@ class Row:
         """As it goes into `metrics.json`: without a direction or reference that it does not have."""
         fields = dataclasses.asdict(self)
         return {name: fields[name] for name in fields if name not in ("direction", "reference") or fields[name]}
+
+
+def scoring_of(metric: str) -> tuple[str, str]:
+    """The prefix of a metric's name, a key of SCORINGS, and the figure's name without it."""
+    prefix = next((prefix for prefix in (CENTRED, LESS_HUBNESS) if metric.startswith(prefix)), "")
+    return prefix, metric.removeprefix(prefix)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,18 +11,23 @@ from c2c_jax.data.store import SIDES
 from c2c_jax.errors import ManifestError
 from c2c_jax.evaluation import baselines, generated
 from c2c_jax.evaluation.encoding import heard_vectors, load_clap, load_clip, picture_vectors, text_rows, text_vectors
+from c2c_jax.evaluation.gaps import collapsed
+from c2c_jax.evaluation.geometry import geometry_rows, rotation_rows
 from c2c_jax.evaluation.lookup import Asked, Found, look_up
 from c2c_jax.evaluation.material import Captions, Encoded, PairMaterial, pair_material
 from c2c_jax.evaluation.oracle import FOLDS
+from c2c_jax.evaluation.references import means_of
 from c2c_jax.evaluation.results import VECTORS, Results, require_same_settings
-from c2c_jax.evaluation.rows import LeftOut, Missing, Row
+from c2c_jax.evaluation.rows import CENTRED, LESS_HUBNESS, SCORINGS, LeftOut, Missing, Row
 from c2c_jax.evaluation.sounds_made import Judge, made_rows
 from c2c_jax.evaluation.tasks import in_order, method_rows, reference_rows, space_rows
 from c2c_jax.evaluation.trained_on import vectors_of
 from c2c_jax.evaluation.translation import closed_form_methods, means_of_units, method_of, nearest_caption_method
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.publishing.names import public_name, without_places
+from c2c_jax.scoring import NEIGHBOURS, WEIGHT
 from c2c_jax.spaces import SpaceId
+from c2c_jax.training.memory import REFERENCES
 from c2c_jax.weights.resolve import run_name
 
 PICTURE_PROMPT, SOUND_PROMPT = "a photo of a {}", "the sound of a {}"
@@ -47,6 +52,7 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
     material = _material(found, labels, encoded)
     with phase(console, "scoring"):
         rows, missing, vectors = _scores(asked, found, captions, material, console)
+    warnings = collapsed(rows)
     if found.made:
         prompts_CE = material.given.prompts_CE if material else None
         judge = Judge(
@@ -79,6 +85,7 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
         left_out=left_out,
         missing=found.missing + missing,
         vectors=vectors,
+        warnings=warnings,
     )
 
 
@@ -139,29 +146,40 @@ def _scores(
 ) -> tuple[list[Row], list[Missing], dict[str, np.ndarray]]:
     """The rows of all tasks but generated sound, what they go without, and the vectors for `vectors.npz`."""
     methods = [method_of("translator", found.bundle.translator, found.bundle.gap, found.bundle.memory)]
+    gap = None
     if found.trained and (captions or material):
         console.print(f"going through {found.trained.store.plan.rows:,} captions for the baselines")
         captions_of = found.trained.store, found.trained.untrained
         gap = means_of_units(*captions_of, found.bundle)
         methods.append(nearest_caption_method(*captions_of, gap))
         methods += closed_form_methods(*captions_of, found.bundle, gap)
-    csls, without = _neighbours(asked.csls, captions, material)
+    csls, missing = _neighbours(asked.csls, captions, material)
+    means = None
+    if asked.centre and (captions or material):
+        means, without = means_of(found.bundle, captions, material, hubness=asked.hubness)
+        missing += without
     rows = space_rows(captions, material, asked.bootstrap)
+    if asked.geometry:
+        for found_rows, without in (
+            geometry_rows(captions, material, asked.bootstrap),
+            rotation_rows(methods, captions, gap, asked.bootstrap),
+        ):
+            rows, missing = rows + found_rows, missing + without
     vectors: dict[str, np.ndarray] = {}
     for method in methods:
-        found_rows, found_vectors = method_rows(method, captions, material, asked.bootstrap, csls)
+        found_rows, found_vectors = method_rows(method, captions, material, asked.bootstrap, csls, means)
         rows += found_rows
         if not vectors:  # the translator's, which comes first; copied, so that a method's large array goes with it
             vectors = {name: np.array(x_NE[:VECTORS]) for name, x_NE in found_vectors.items()}
         del found_vectors
-    others, missing = reference_rows(captions, material, asked.bootstrap, csls)
+    others, without = reference_rows(captions, material, asked.bootstrap, csls, means)
     if captions:
         vectors |= {"source_text": captions.source_NS, "target_text": captions.target_NE}
     if material and len(material.given.image_BS):
         has_pairs = len(material.pairs_P2) > 0
         vectors["source_image"] = material.paired_images if has_pairs else material.given.image_BS
         vectors |= {"target_audio": material.paired_audios} if has_pairs else {}
-    return rows + others, missing + without, vectors
+    return rows + others, without + missing, vectors
 
 
 def _neighbours(
@@ -197,6 +215,12 @@ def _settings(asked: Asked, found: Found) -> dict[str, Any]:
         "sounds": asked.sounds.name if asked.sounds else None,
         "reference": asked.reference.name if asked.reference else None,
         "csls_neighbours": asked.csls,
+        "centred_scores": SCORINGS[CENTRED] if asked.centre else None,
+        "nnn_scores": f"{SCORINGS[LESS_HUBNESS]}: the mean of the {NEIGHBOURS} nearest of {REFERENCES:,} references at "
+        f"most, times {WEIGHT}"
+        if asked.centre and asked.hubness
+        else None,
+        "geometry": asked.geometry or None,
         "seed": asked.bootstrap.seed,
         "bootstrap_resamples": asked.bootstrap.resamples,
         "picture_prompt": PICTURE_PROMPT,

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, Row
+from c2c_jax.evaluation.rows import DIRECTIONS, SCORINGS, TASKS, Row, scoring_of
 from c2c_jax.io.console import printable
 
 UNBOUND = 10_000  # columns, of a console in which any table fits
@@ -30,19 +30,34 @@ class Table:
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
-    """One for each task and direction, in the order in which they come: methods below each other, their metrics side by
-    side; of the gaps, which have many metrics, the other way about, with a column of n.
+    """One for each task, direction and scoring, in the order in which they come: methods below each other, their
+    metrics side by side; of the gaps, which have many metrics, the other way about, with a column of n. What a random
+    ranking scores stands in the tables of all scorings.
 
     Else the title has the n of most figures, a metric's name its own where that is another, and so has a figure.
     """
-    groups: dict[tuple[str, str | None], list[Row]] = {}
+    return [_table(title, group) for title, group in by_scoring(rows).items()]
+
+
+def by_scoring(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each table by its title, without their metrics' prefixes: the title says what they are scored by."""
+    groups: dict[tuple[str, str | None, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.task, row.direction), []).append(row)
-    return [_table(task, direction, group) for (task, direction), group in groups.items()]
+        prefix, metric = scoring_of(row.metric)
+        groups.setdefault((row.task, row.direction, prefix), []).append(dataclasses.replace(row, metric=metric))
+    titled = {}
+    for (task, direction, prefix), group in groups.items():
+        if prefix:
+            metrics = {row.metric for row in group}
+            plain = groups.get((task, direction, ""), [])
+            group = group + [row for row in plain if row.method == "chance" and row.metric in metrics]
+        words = TASKS[task], DIRECTIONS[direction] if direction else "", SCORINGS[prefix]
+        titled[", ".join(filter(None, words))] = group
+    return titled
 
 
-def _table(task: str, direction: str | None, rows: Sequence[Row]) -> Table:
-    is_gaps = task == "gaps"
+def _table(title: str, rows: Sequence[Row]) -> Table:
+    is_gaps = rows[0].task == "gaps"
     first, second = ("metric", "method") if is_gaps else ("method", "metric")
     columns = list(dict.fromkeys(getattr(row, second) for row in rows))
     n = _usual_n(rows)
@@ -51,7 +66,6 @@ def _table(task: str, direction: str | None, rows: Sequence[Row]) -> Table:
         (getattr(row, first), getattr(row, second)): _cell(row) + _other_n(row.n, n_of[row.metric]) for row in rows
     }
     references = dict.fromkeys(row.reference for row in rows if row.reference)
-    title = TASKS[task] + (f", {DIRECTIONS[direction]}" if direction else "")
     names = dict.fromkeys(getattr(row, first) for row in rows)
     lines = [[_words(name), *(cells.get((name, column), "") for column in columns)] for name in names]
     if is_gaps:

@@ -8,14 +8,23 @@ from jaxtyping import Float, Int
 from c2c_jax.evaluation import captions as of_captions
 from c2c_jax.evaluation import image_sound as of_pairs
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.gaps import paired_rows, uniformity_rows, unit_rows, unpaired_rows
-from c2c_jax.evaluation.material import Captions, PairMaterial
+from c2c_jax.evaluation.gaps import ROWS as GAP_ROWS
+from c2c_jax.evaluation.gaps import (
+    frechet_rows,
+    paired_rows,
+    stranger_rows,
+    uniformity_rows,
+    unit_rows,
+    unpaired_rows,
+)
+from c2c_jax.evaluation.material import Captions, PairMaterial, both_sides
 from c2c_jax.evaluation.oracle import PAIRS_AT_LEAST, oracle
-from c2c_jax.evaluation.rows import TASKS, Missing, Row
+from c2c_jax.evaluation.references import Means
+from c2c_jax.evaluation.rows import TASKS, Missing, Row, scoring_of
+from c2c_jax.evaluation.scored import Centring
 from c2c_jax.evaluation.translation import Method
 
 BY_LABEL = ("neighbour_accuracy", "map")  # figures whose candidates are those that have a class
-GAP_ROWS = 10_000  # pairs or captions that gaps are measured on, at most
 
 
 def method_rows(
@@ -24,18 +33,24 @@ def method_rows(
     pairs: PairMaterial | None,
     bootstrap: Bootstrap,
     csls: int | None = None,
+    means: Means | None = None,
 ) -> tuple[list[Row], dict[str, np.ndarray]]:
-    """The rows of a method in all tasks, and its vectors by their names in `vectors.npz`."""
+    """The rows of a method in all tasks, and its vectors by their names in `vectors.npz`. means: None: no centred
+    scores."""
     rows: list[Row] = []
     vectors: dict[str, np.ndarray] = {}
+    centring = means.of_captions(method) if means else None
     if captions:
         text_NE = vectors["translated_text"] = method.of_texts(captions.source_NS)
-        rows += of_captions.caption_rows(method.name, text_NE, captions.target_NE, bootstrap, csls)
+        rows += of_captions.caption_rows(method.name, text_NE, captions.target_NE, bootstrap, csls, centring)
         rows += _gap_rows(method.name, "translated_text", text_NE, "target_text", captions.target_NE, bootstrap)
     if pairs:
         given = pairs.given
         image_BE = method.of_images(given.image_BS) if len(given.image_BS) else given.audio_NE[:0]
-        rows += of_pairs.image_sound_rows(method.name, image_BE, given, bootstrap, csls, _prompted(method, pairs))
+        if means and means.stored_RS is None:
+            centring = means.of_pictures(method)
+        scored = image_BE, given, bootstrap, csls, _prompted(method, pairs), centring
+        rows += of_pairs.image_sound_rows(method.name, *scored)
     if pairs and len(image_BE):
         vectors["translated_image"] = image_BE[pairs.pairs_P2[:, 0]] if len(pairs.pairs_P2) else image_BE
         audio_PE = pairs.paired_audios
@@ -66,44 +81,37 @@ def _gap_rows(
     if len(x_NE) < 2:
         return []
     x_NE, y_NE = x_NE[:GAP_ROWS], y_NE[:GAP_ROWS]
-    return paired_rows(method, x, x_NE, y, y_NE, bootstrap) + uniformity_rows(method, x, x_NE, bootstrap)
+    rows = paired_rows(method, x, x_NE, y, y_NE, bootstrap) + frechet_rows(method, x, x_NE, y, y_NE)
+    return rows + uniformity_rows(method, x, x_NE, bootstrap)
 
 
 def space_rows(captions: Captions | None, pairs: PairMaterial | None, bootstrap: Bootstrap) -> list[Row]:
     """The gaps of the two spaces as they are, before any translation, as method "spaces". Texts are the pictures' and
     sounds' own captions; where these have none, the held-out captions, which belong to none of them."""
-    none_NS, none_NE = np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32)
-    image_BS, audio_NE = (pairs.given.image_BS, pairs.given.audio_NE) if pairs else (none_NS, none_NE)
-    sides = {
-        ("source_text", "source_image"): (
-            captions.source_NS if captions else None,
-            image_BS,
-            (pairs.image_caption_AS, image_BS[pairs.captioned_images]) if pairs else None,
-        ),
-        ("target_text", "target_audio"): (
-            captions.target_NE if captions else None,
-            audio_NE,
-            (pairs.audio_caption_DE, audio_NE[pairs.captioned_audios]) if pairs else None,
-        ),
-    }
     rows: list[Row] = []
-    for (text, other), (text_NE, other_ME, own) in sides.items():
-        if own and len(own[0]) > 1:
-            rows += paired_rows("spaces", text, own[0][:GAP_ROWS], other, own[1][:GAP_ROWS], bootstrap)
-        elif text_NE is not None and len(other_ME):
-            rows += unpaired_rows("spaces", text, text_NE[:GAP_ROWS], other, other_ME[:GAP_ROWS], bootstrap)
-        texts = text_NE if text_NE is not None else own[0] if own else none_NE
-        rows += uniformity_rows("spaces", text, texts, bootstrap) + uniformity_rows(
-            "spaces", other, other_ME, bootstrap
-        )
+    for side in both_sides(captions, pairs):
+        own = side.own_text_AE[:GAP_ROWS], side.own_other_AE[:GAP_ROWS]
+        if len(own[0]) > 1:
+            rows += paired_rows("spaces", side.text, own[0], side.other, own[1], bootstrap)
+            rows += frechet_rows("spaces", side.text, own[0], side.other, own[1])
+        elif len(side.text_NE) and len(side.other_ME):
+            unpaired = side.text, side.text_NE[:GAP_ROWS], side.other, side.other_ME[:GAP_ROWS]
+            rows += unpaired_rows("spaces", *unpaired, bootstrap) + frechet_rows("spaces", *unpaired)
+        rows += uniformity_rows("spaces", side.text, side.any_text_NE, bootstrap)
+        rows += uniformity_rows("spaces", side.other, side.other_ME, bootstrap)
+        rows += stranger_rows("spaces", side.text, side.any_text_NE[:GAP_ROWS])
     return rows
 
 
 def reference_rows(
-    captions: Captions | None, pairs: PairMaterial | None, bootstrap: Bootstrap, csls: int | None = None
+    captions: Captions | None,
+    pairs: PairMaterial | None,
+    bootstrap: Bootstrap,
+    csls: int | None = None,
+    means: Means | None = None,
 ) -> tuple[list[Row], list[Missing]]:
     """Rows of what needs no translator: chance, label prompts, the true caption, the sound itself, and the oracle; and
-    which of these, or of all methods' figures, there are none of."""
+    which of these, or of all methods' figures, there are none of. means: None: no centred scores."""
     rows: list[Row] = []
     missing: list[Missing] = []
     if captions:
@@ -112,27 +120,28 @@ def reference_rows(
             missing.append(Missing(what="captions: recall@k", why="one caption: nothing to retrieve among"))
     if not pairs:
         return rows, missing
-    given = pairs.given
+    given, centring = pairs.given, means.of_texts if means else None
     if len(set(given.audio_groups.tolist()) - {of_pairs.NONE}) == 1:
         missing.append(Missing(what="images and sounds: recall@k", why="one pair: nothing to retrieve among"))
     if pairs.label_prompts_CS is None or given.prompts_CE is None:
         missing.append(Missing(what="label_prompts", why="no labels; pass --pairs with a label column"))
     else:  # it carries a picture prompt to the sound prompt of the same class
         nearest_B = np.argmax(unit_rows(given.image_BS) @ unit_rows(pairs.label_prompts_CS).T, axis=1)
-        own = given.prompts_CE[nearest_B], given, bootstrap, csls, given.prompts_CE
+        own = given.prompts_CE[nearest_B], given, bootstrap, csls, given.prompts_CE, centring
         rows += of_pairs.image_sound_rows("label_prompts", *own)
     if not len(given.image_BS):
         missing.append(Missing(what="caption, oracle", why="no pictures"))
-        return rows + of_pairs.sound_rows(given, bootstrap) + of_pairs.chance_rows(given), missing
+        return rows + of_pairs.sound_rows(given, bootstrap, centring) + of_pairs.chance_rows(given), missing
     if not len(pairs.captioned_images):
         missing.append(Missing(what="caption", why="no captions; pass --pairs with a caption column"))
     else:
         captioned_BE = pairs.image_caption_AE[np.argsort(pairs.captioned_images)]
-        found, why = _rows_of_some("caption", captioned_BE, pairs.captioned_images, given, bootstrap, csls)
+        scored = pairs.captioned_images, given, bootstrap, csls, centring
+        found, why = _rows_of_some("caption", captioned_BE, *scored)
         rows, missing = rows + found, missing + why
     if len(given.audio_NE):
-        rows += of_pairs.sound_rows(given, bootstrap)
-    found, why = _oracle_rows(pairs, bootstrap, csls)
+        rows += of_pairs.sound_rows(given, bootstrap, centring)
+    found, why = _oracle_rows(pairs, bootstrap, csls, means.of_sounds(given.audio_NE) if means else None)
     return rows + found + of_pairs.chance_rows(given), missing + why
 
 
@@ -143,16 +152,19 @@ def _rows_of_some(
     given: of_pairs.ImageSounds,
     bootstrap: Bootstrap,
     csls: int | None,
+    centring: Centring | None,
 ) -> tuple[list[Row], list[Missing]]:
     """The rows of a method that has no vector of some pictures. images_A: numbers of those that it has, `vectors_AE` in
     their order. From sounds to images it is scored where it has all candidates: among fewer it would score too high."""
     has_B = np.isin(np.arange(len(given.image_BS)), images_A)
-    rows = of_pairs.image_sound_rows(method, vectors_AE, given.with_pictures(has_B), bootstrap, csls)
+    rows = of_pairs.image_sound_rows(method, vectors_AE, given.with_pictures(has_B), bootstrap, csls, centring=centring)
     has_own, has_labelled = (
         has_B[names_B != of_pairs.NONE].all() for names_B in (given.image_groups, given.image_labels)
     )
     kept = [
-        row for row in rows if row.task != "sounds_to_images" or (has_labelled if row.metric in BY_LABEL else has_own)
+        row
+        for row in rows
+        if row.task != "sounds_to_images" or (has_labelled if scoring_of(row.metric)[1] in BY_LABEL else has_own)
     ]
     if len(kept) == len(rows):
         return rows, []
@@ -160,7 +172,9 @@ def _rows_of_some(
     return kept, [Missing(what=f"{method}, sounds → images", why=why)]
 
 
-def _oracle_rows(pairs: PairMaterial, bootstrap: Bootstrap, csls: int | None) -> tuple[list[Row], list[Missing]]:
+def _oracle_rows(
+    pairs: PairMaterial, bootstrap: Bootstrap, csls: int | None, centring: Centring | None
+) -> tuple[list[Row], list[Missing]]:
     groups_P = pairs.given.image_groups[pairs.pairs_P2[:, 0]]
     if not len(pairs.given.audio_NE):
         return [], [Missing(what="oracle", why="no sounds that could be read")]
@@ -169,7 +183,7 @@ def _oracle_rows(pairs: PairMaterial, bootstrap: Bootstrap, csls: int | None) ->
         return [], [Missing(what="oracle", why=why)]
     mapped_PE = oracle(pairs.paired_images, pairs.paired_audios, groups_P, bootstrap.seed)
     numbers_A, first_A = np.unique(pairs.pairs_P2[:, 0], return_index=True)
-    return _rows_of_some("oracle", mapped_PE[first_A], numbers_A, pairs.given, bootstrap, csls)
+    return _rows_of_some("oracle", mapped_PE[first_A], numbers_A, pairs.given, bootstrap, csls, centring)
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:

@@ -31,11 +31,13 @@ Translate = Callable[[Float[np.ndarray, "B S"]], Float[np.ndarray, "B E"]]
 class Method:
     """A way from source vectors to target vectors. of_texts, of_images: unit target vectors [B, E] of raw source
     vectors [B, S]; pictures' go over the modality gap as far as the bundle knows it, the same for every method. The
-    bundle's caption memory is the translator's alone."""
+    bundle's caption memory is the translator's alone. image_mean_E: mean of unit vectors around which translations of
+    pictures lie; None: that of captions."""
 
     name: str
     of_texts: Translate
     of_images: Translate
+    image_mean_E: Float[np.ndarray, "E"] | None = None
 
 
 def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None = None) -> Method:
@@ -68,7 +70,9 @@ def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None
 
         return translated
 
-    return Method(name=name, of_texts=in_blocks(of_texts), of_images=in_blocks(of_images))
+    # Translators of raw vectors are moved to where sounds lie, where their mean is known: `gap.over_target_gap`.
+    image_mean_E = None if translator.spec.input_norm == "centred" else gap.target_audio
+    return Method(name=name, of_texts=in_blocks(of_texts), of_images=in_blocks(of_images), image_mean_E=image_mean_E)
 
 
 def means_of_units(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle) -> Gap:
@@ -81,7 +85,8 @@ def means_of_units(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle)
 
 
 def nearest_caption_method(store: Store, held_out: Int[np.ndarray, "H"], gap: Gap) -> Method:
-    """The training captions remembered, all vectors centred. Raises StoreError, when it is used, for a damaged store."""
+    """The training captions remembered, all vectors centred. Raises StoreError, when it is used, for a damaged
+    store."""
     captions = TrainingCaptions(store, held_out, gap)
 
     def of_centred(source_BS: Array) -> np.ndarray:

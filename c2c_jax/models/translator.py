@@ -57,8 +57,8 @@ class Translator(nnx.Module):
         self.spec = spec
 
     def __call__(self, source_BS: Float[Array, "B S"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "B E"]:
-        """Target-space vectors [B, E], float32, of source vectors [B, S]; with input_norm "centred" both are centred, see
-        `models.gap`. rngs: for dropout, in training alone."""
+        """Target-space vectors [B, E], float32, of source vectors [B, S]; with input_norm "centred" both are centred,
+        see `models.gap`. rngs: for dropout, in training alone."""
         if self.spec.input_norm != "none":
             source_BS = unit(source_BS) * math.sqrt(self.spec.source_dim)
         out_BE = self.translated(source_BS, rngs)

@@ -14,7 +14,9 @@ from huggingface_hub import ModelCardData
 from c2c_jax.config import Config
 from c2c_jax.publishing.markdown import code, plain
 from c2c_jax.publishing.names import hub_name
+from c2c_jax.publishing.usage import usage
 from c2c_jax.training.metrics import NOISY_MRR
+from c2c_jax.training.metrics import SCORES as CAPTION_SCORES
 from c2c_jax.weights.folders import EMBEDDED_OWNER
 from c2c_jax.weights.translator import Bundle
 
@@ -36,10 +38,9 @@ SCORES = {
     "in_batch_top1": "share of captions whose own is the nearest of 32",
     "median_rank": "half of the captions find their own at this rank or before, counted from 1",
     "mean_cosine": "mean cosine of a translation and its caption's own vector",
-    "agreement@1": "share of unlabelled pictures whose translation is nearest to what their nearest captions say",
-    "agreement@10": "share of pictures whose translation has it among its 10 nearest",
-    "transfer": "geometric mean of recall@1 and agreement@1, which foretells how well pictures are carried",
+    NOISY_MRR: "mean of 1 / rank at which perturbed captions, which stand in for pictures, find their own",
 }
+MAX_CANDIDATES = 20  # of those that competed, the best are listed
 # A caption source → the hub's dataset of the same captions.
 DATASETS = {"tfds:conceptual_captions": "google-research-datasets/conceptual_captions"}
 
@@ -67,7 +68,7 @@ def model_card(bundle: Bundle, name: str, graphs: Sequence[str] = ()) -> str:
             "",
             "## How to use it",
             "",
-            *_usage(bundle, name, graphs),
+            *usage(bundle, name, graphs),
             "",
             "## Recipe",
             "",
@@ -77,11 +78,13 @@ def model_card(bundle: Bundle, name: str, graphs: Sequence[str] = ()) -> str:
             "",
             _data(bundle),
             "",
+            *_centring(bundle),
             *_memory(bundle),
             "## Validation",
             "",
             *_validation(bundle),
             "",
+            *_kept(bundle),
             "## Limits",
             "",
             *_limits(bundle),
@@ -159,88 +162,6 @@ def _licence_words(bundle: Bundle) -> str:
     return "its own weights are given under the stricter of their licences."
 
 
-def _usage(bundle: Bundle, name: str, graphs: Sequence[str]) -> list[str]:
-    is_embedded = EMBEDDED_OWNER in (bundle.source.name.partition("/")[0], name.partition("/")[0])
-    if is_embedded:
-        lines = _in_jax(bundle, name)
-    elif bundle.source.name.endswith(".npy"):  # a store of somebody's own vectors: no checkpoint to run
-        lines = [
-            "import numpy as np",
-            "import torch",
-            "from c2c_jax.torch import Translator",
-            "",
-            f"vectors = np.load({_literal(bundle.source.name)})  # [B, {bundle.spec.source_dim}]",
-            "source = torch.from_numpy(vectors).float()",
-            f"translator = Translator.from_pretrained({_literal(name)})",
-            "with torch.no_grad():",
-            f"    clap = torch.nn.functional.normalize(translator(source))  # [B, {bundle.spec.target_dim}]",
-        ]
-    else:
-        lines = _in_torch(bundle, name)
-    lines = ["```python", *lines, "```", ""]
-    if not (hub_name(bundle.source.name) and hub_name(name)):
-        lines += ["Names without an owner are folders and files: put the paths of your copies in their place.", ""]
-    lines.append(
-        "The last line gives a unit vector of the target space: `prompt_embeds` of diffusers' `AudioLDMPipeline`, or a "
-        "query by cosine among vectors of sounds."
-    )
-    if not is_embedded:
-        lines[-1] += (
-            " `translator(vectors)` is the way for captions' vectors. No JAX is needed; `c2c_jax/torch/translator.py` "
-            "also works when it is copied alone."
-        )
-    if graphs:
-        lines.append(
-            f"{' and '.join(f'`{graph}`' for graph in graphs)}, for ONNX runtimes: `source` [batch, "
-            f"{bundle.spec.source_dim}] → `target` [batch, {bundle.spec.target_dim}]"
-            + (", the second of pictures' vectors." if len(graphs) > 1 else ".")
-        )
-    return lines
-
-
-def _in_torch(bundle: Bundle, name: str) -> list[str]:
-    """By transformers' CLIP and the torch translator."""
-    base, colon, subfolder = bundle.source.name.partition(":")
-    source = _literal(base) + (f", subfolder={_literal(subfolder)}" if colon else "")
-    return [
-        "import torch",
-        "from PIL import Image",
-        "from transformers import AutoImageProcessor, CLIPVisionModelWithProjection",
-        "from c2c_jax.torch import Translator",
-        "",
-        f"processor = AutoImageProcessor.from_pretrained({source})",
-        f"translator = Translator.from_pretrained({_literal(name)})",
-        "with torch.no_grad():",
-        '    pixels = processor(Image.open("photo.png").convert("RGB"), return_tensors="pt").pixel_values',
-        f"    image = CLIPVisionModelWithProjection.from_pretrained({source})(pixels).image_embeds",
-        f"    clap = torch.nn.functional.normalize(translator.from_image(image))  # [1, {bundle.spec.target_dim}]",
-    ]
-
-
-def _in_jax(bundle: Bundle, name: str) -> list[str]:
-    """By c2c_jax, which alone knows the checkpoints that come with it."""
-    return [
-        "from pathlib import Path",
-        "from c2c_jax.images import read_image",
-        "from c2c_jax.inference import translate",
-        "from c2c_jax.spaces import load_space",
-        "from c2c_jax.weights.resolve import bundle_folder",
-        "from c2c_jax.weights.translator import load_bundle",
-        "",
-        f"translator = load_bundle(bundle_folder(Path({_literal(name)})))",
-        f'clip = load_space({_literal(bundle.source.name)}, only="image")',
-        f'clap = translate(translator, clip.encode_image([read_image(Path("photo.png"))]))  '
-        f"# [1, {bundle.spec.target_dim}]",
-    ]
-
-
-def _literal(text: str) -> str:
-    """Text as Python reads it again, in UTF-8. Characters that do not show, or change the direction of others, are
-    escaped."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in quoted)
-
-
 def _recipe(bundle: Bundle) -> list[str]:
     defaults = dict(flat_fields(dataclasses.asdict(Config())))
     fields = [(key, value) for key, value in flat_fields(bundle.recipe) if (key, value) not in defaults.items()]
@@ -299,22 +220,74 @@ def trained_on_words(bundle: Bundle) -> str:
         return words
     settings = bundle.recipe["pictures"]
     uses = ["to estimate their mean vector"] if settings.get("calibrate", True) else []
-    if bundle.recipe.get("select_by", "") == NOISY_MRR:
+    if bundle.recipe.get("select_by", NOISY_MRR) not in CAPTION_SCORES:
         uses.append("to select the published step")
     return f"{words} Unlabelled images were used {' and '.join(uses) or 'for scores alone'}."
+
+
+def _centring(bundle: Bundle) -> list[str]:
+    """The section on centring; none for a translator of uncentred vectors."""
+    if bundle.spec.input_norm != "centred":
+        return []
+    gap = bundle.gap
+    stored = [
+        words
+        for mean, words in ((gap.source_image, "of pictures' source vectors"), (gap.target_audio, "of sounds' vectors"))
+        if mean is not None
+    ]
+    lines = [
+        "Vectors are centred on their way in: made unit length, less the mean of their kind, and made unit length "
+        "again. On their way out they get a mean back, and are unit vectors. The bundle stores the means of its "
+        f"captions' vectors in both spaces{''.join(f', and {words}' for words in stored)}."
+    ]
+    if gap.source_image is None:
+        lines[0] += (
+            " It has no mean of pictures: these lose their component along the captions' mean instead, which finds "
+            "fewer of their sounds. `c2c calibrate` adds the mean from some hundreds of general pictures."
+        )
+    if gap.target_audio is not None:
+        lines[0] += (
+            ' Results get the mean of captions unless the mean of sounds is asked for (`from_image(x, among="audio")`, '
+            "`infer --output-mean audio`)."
+        )
+    return ["## Centring", "", *lines, ""]
 
 
 def _memory(bundle: Bundle) -> list[str]:
     if (memory := bundle.memory) is None:
         return []
     size = memory.source.nbytes / 2**20
+    stored = (
+        f"The bundle stores the source vectors of {len(memory.source):,} of these captions ({size:,.1f} MiB; no text). "
+    )
+    if not memory.share:
+        stored += "They are reference queries for `c2c search` and do not change what the translator gives."
+    else:
+        stored += (
+            "`from_image` turns a picture's vector towards those that are nearest to it, softly (temperature "
+            f"{memory.temperature:g}), and they make {memory.share:.0%} of what the translator is given: nearer to "
+            "where captions lie. Captions' own vectors go without."
+        )
+    return ["## Caption memory", "", stored, ""]
+
+
+def _kept(bundle: Bundle) -> list[str]:
+    """The section on what the run kept of all that competed; none where that is not recorded."""
+    if (choice := bundle.choice) is None:
+        return []
+    ranked = sorted(choice.noisy_mrr.items(), key=lambda one: -one[1])[:MAX_CANDIDATES]
+    rows, count = [f"| {code(name)} | {score:.4g} |" for name, score in ranked], len(choice.noisy_mrr)
     return [
-        "## Caption memory",
+        "## What was kept",
         "",
-        f"The bundle remembers the source vectors of {len(memory.source):,} of these captions ({size:,.1f} MiB; no "
-        "text). `from_image` turns a picture's vector towards those that are nearest to it, softly (temperature "
-        f"{memory.temperature:g}), and they make {memory.share:.0%} of what the translator is given: nearer to where "
-        "captions lie. Captions' own vectors go without.",
+        f"This translator is {code(str(choice))}, the best of {count:,} candidate{'s' * (count != 1)} by "
+        f"`{NOISY_MRR}`, which needs no pairs: held-out captions are perturbed until they are about as far from "
+        "captions as pictures are, and look for their own vectors. For that, a picture and its caption were taken to "
+        f"have a cosine of {choice.pair_cosine:.2f}, both centred.",
+        "",
+        f"| candidate | {NOISY_MRR} |",
+        "|---|---|",
+        *rows,
         "",
     ]
 
@@ -337,9 +310,10 @@ def _validation(bundle: Bundle) -> list[str]:
         return ["No validation is on record."]
     held_out = held_out_of(bundle)
     told = f"On {held_out:,} held-out captions" if held_out else "On held-out captions"
+    cosine = "cosine of centred vectors" if bundle.spec.input_norm == "centred" else "cosine"
     rows = [f"| {name} | {value:.4g} | {SCORES[name]} |" for name, value in scores.items()]
     return [
-        f"{told}, each translated and compared with all of their vectors by cosine:",
+        f"{told}, each translated and compared with all of their vectors by {cosine}:",
         "",
         "| score | | meaning |",
         "|---|---|---|",
@@ -348,12 +322,16 @@ def _validation(bundle: Bundle) -> list[str]:
 
 
 def _limits(bundle: Bundle) -> list[str]:
+    covers = "* It covers what its captions describe: expect poor results on other images and sounds."
+    if bundle.spec.input_norm == "centred":
+        return ["* It learnt from captions. Scores of captions are not scores of pictures.", covers]
     known = [
         what
         for mean, what in ((bundle.gap.source_image, "pictures'"), (bundle.gap.target_audio, "sounds'"))
         if mean is not None
     ]
-    as_it_is = "" if bundle.memory else ", so `from_image` takes a picture's vector as it is"
+    turns = bundle.memory is not None and bundle.memory.share
+    as_it_is = "" if turns else ", so `from_image` takes a picture's vector as it is"
     gap = (
         f"The bundle holds means that correct {' and '.join(known)} side; `from_image` applies them."
         if known
@@ -364,5 +342,5 @@ def _limits(bundle: Bundle) -> list[str]:
         "* It learnt from captions, and pictures' vectors lie in another cone of CLIP's space than captions' "
         f"(the modality gap). Scores of captions are not scores of pictures. {gap}",
         "* Its outputs are not unit vectors; make them so before a generator or a cosine takes them.",
-        "* It covers what its captions describe: expect poor results on other images and sounds.",
+        covers,
     ]

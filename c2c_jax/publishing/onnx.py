@@ -18,14 +18,18 @@ TOLERANCE = 1e-5  # between the graph and the twin, of the greatest output or of
 
 
 class FromImage(torch.nn.Module):
-    """The twin's `from_image` as a module of its own, which is what torch exports: [B, S] → [B, E]."""
+    """The twin's `from_image` as a module of its own, which is what torch exports: [B, S] → [B, E]; two of them where a
+    translator of centred vectors has the mean of sounds: un-centred with that of captions, and with that of sounds."""
 
     def __init__(self, translator: Translator):
         super().__init__()
         self.translator = translator
+        is_centred = translator.input_norm == "centred"
+        self.outputs = ["target", "target_audio"][: 1 + (is_centred and translator.gap.target_audio is not None)]
 
-    def forward(self, source: torch.Tensor) -> torch.Tensor:
-        return self.translator.from_image(source)
+    def forward(self, source: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        target = self.translator.from_image(source)
+        return target if len(self.outputs) == 1 else (target, self.translator.from_image(source, among="audio"))
 
 
 def require_onnx() -> None:
@@ -38,7 +42,8 @@ def require_onnx() -> None:
 def write_onnx(folder: Path) -> list[Path]:
     """Puts `model.onnx` beside a bundle's files: `source` [batch, S] → `target` [batch, E], batch of any size.
 
-    `model_from_image.onnx` does what the twin's `from_image` does, where that is another way than captions'.
+    `model_from_image.onnx` does what the twin's `from_image` does, where that is another way than captions'. It has a
+    second output, `target_audio`, where the bundle can un-centre with the mean of sounds.
     Gives the files. Raises ExportError where onnxruntime computes anything else than the twin, and where a graph would
     not go into one file.
     """
@@ -53,11 +58,12 @@ def write_onnx(folder: Path) -> list[Path]:
             )
         graphs["model_from_image.onnx"] = FromImage(translator).eval()
     for file, module in graphs.items():
-        _write(folder / file, module, translator.source_dim)
+        outputs = module.outputs if isinstance(module, FromImage) else ["target"]
+        _write(folder / file, module, translator.source_dim, outputs)
     return [folder / file for file in graphs]
 
 
-def _write(path: Path, module: torch.nn.Module, source_dim: int) -> None:
+def _write(path: Path, module: torch.nn.Module, source_dim: int, outputs: list[str]) -> None:
     remarks = logging.getLogger("torch.onnx._internal.exporter._registration")  # on torchvision, which is not needed
     level = remarks.level
     remarks.setLevel(logging.ERROR)
@@ -70,7 +76,7 @@ def _write(path: Path, module: torch.nn.Module, source_dim: int) -> None:
                 dynamo=True,
                 verbose=False,
                 input_names=["source"],
-                output_names=["target"],
+                output_names=outputs,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
     finally:
@@ -78,13 +84,13 @@ def _write(path: Path, module: torch.nn.Module, source_dim: int) -> None:
     for node in program.model.graph.all_nodes():  # torch writes each line of code and its file into the graph
         node.metadata_props.clear()
     program.save(path, external_data=False)
-    if (worst := _difference(path, module, source_dim)) > TOLERANCE:
+    if (worst := _difference(path, module, source_dim, outputs)) > TOLERANCE:
         raise ExportError(
             f"{path.name} differs from the torch translator by {worst:.2g} in onnxruntime; it is not kept"
         )
 
 
-def _difference(path: Path, module: torch.nn.Module, source_dim: int) -> float:
+def _difference(path: Path, module: torch.nn.Module, source_dim: int, outputs: list[str]) -> float:
     """The greatest difference between the graph and the module, of the greatest output or of 1, for two batches."""
     import onnxruntime
 
@@ -93,7 +99,8 @@ def _difference(path: Path, module: torch.nn.Module, source_dim: int) -> float:
     for rows in (1, 5):
         source = np.random.default_rng(rows).normal(size=(rows, source_dim)).astype(np.float32)
         with torch.no_grad():
-            expected = module(torch.from_numpy(source)).numpy()
-        (found,) = session.run(["target"], {"source": source})
-        worst = max(worst, float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max())))
+            given = module(torch.from_numpy(source))
+        expected = [x.numpy() for x in (given if isinstance(given, tuple) else (given,))]
+        for found, wanted in zip(session.run(outputs, {"source": source}), expected, strict=True):
+            worst = max(worst, float(np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max())))
     return worst

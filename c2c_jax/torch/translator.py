@@ -1,11 +1,11 @@
 """A trained translator as a torch module, for AudioLDM pipelines and any other torch program.
 
-This file needs torch, safetensors and, for hub names, huggingface_hub; nothing else of c2c_jax. It works when it is
-copied alone.
+This file also works when it is copied alone: it needs torch, safetensors and, for hub names, huggingface_hub.
 """
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.nn import functional
 
-KINDS = ("linear", "linear2", "mlp", "mlp_layernorm", "mlp5", "transformer", "residual", "procrustes", "ridge")
+CLOSED_FORM = ("procrustes", "ridge")
+KINDS = ("linear", "linear2", "mlp", "mlp_layernorm", "mlp5", "transformer", "residual", *CLOSED_FORM)
 INPUT_NORMS = ("none", "unit", "centred")
 FORMAT = 2  # of a bundle's config.json
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-MAX_DEPTH, MAX_WIDTH = 128, 2**16  # of what a config.json may ask for
-MAX_NESTED = 64  # objects and arrays of a config.json
+MAX_DEPTH, MAX_WIDTH = 128, 2**16  # of a translator
+MAX_NESTED = 64  # levels of objects and arrays in a config.json
 MAX_CONFIG_BYTES, MAX_HEADER_BYTES = 2**22, 2**24
-CAPTIONS_AT_ONCE = 16_384  # of a memory, whose cosines to a batch of pictures are there together
+CAPTIONS_AT_ONCE = 16_384  # of a memory, whose cosines to a batch of images are computed together
 
 
 class EncoderLayer(torch.nn.Module):
@@ -48,7 +49,7 @@ class EncoderLayer(torch.nn.Module):
 class Gap(torch.nn.Module):
     """Means of captions, images and sounds in the two spaces, source [S] and target [E], as buffers; None: not known.
 
-    They are means of unit vectors, except that a translator with input_norm "none" has means of raw source vectors.
+    They are means of unit vectors; with input_norm "none" those of source vectors are means of raw ones.
     """
 
     NAMES = ("source_text", "source_image", "target_text", "target_audio")
@@ -72,8 +73,14 @@ class Gap(torch.nn.Module):
 
     @property
     def corrects(self) -> bool:
-        """Whether the means of pictures or sounds are known, so that pictures' vectors go another way than captions'."""
+        """Whether the mean of images or of sounds is known."""
         return self.source_image is not None or self.target_audio is not None
+
+    def mean(self, name: str) -> torch.Tensor:
+        """One of the means. Raises ValueError where it is not known."""
+        if name not in self.NAMES or (mean := getattr(self, name)) is None:
+            raise ValueError(f"the translator has no mean {name!r:.40}")
+        return mean
 
 
 def centred(vectors: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
@@ -89,11 +96,10 @@ def uncentred(directions: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
 
 
 class Memory(torch.nn.Module):
-    """Turns pictures' vectors [B, S], which stay as long as they were, towards the captions nearest to them.
+    """Turns images' vectors [B, S] towards the captions nearest to them; their lengths stay. Share 0 turns nothing.
 
-    source: unit source vectors [M, S] of captions, float16, centred where the translator's are. With share 0 nothing
-    is turned. With v a picture's direction and w = softmax(M v /
-    temperature) it becomes share · unit(w M) + (1 − share) · v, computed block by block in the vectors' own dtype.
+    source: unit source vectors [M, S] of captions, float16, centred where the translator's inputs are. With v the
+    direction of an image and w = softmax(M v / temperature), it becomes share · unit(w M) + (1 − share) · v.
     """
 
     source: torch.Tensor
@@ -103,13 +109,9 @@ class Memory(torch.nn.Module):
         if source.dtype != torch.float16 or source.dim() != 2 or not len(source) or source.shape[1] != source_dim:
             found = f"{source.dtype} of shape {tuple(source.shape)}"
             raise ValueError(f"caption memory is {found}; expected torch.float16 of shape (M, {source_dim})")
-        for name, number in {"share": share, "temperature": temperature}.items():
-            least, most = (0, 1) if name == "share" else (1e-6, 1e9)
-            if type(number) not in (int, float) or not least <= number <= most:
-                raise ValueError(
-                    f"caption memory's {name} is {number!r:.40}; expected a share from 0 to 1 and a temperature of "
-                    "1e-6 or more"
-                )
+        for name, number, low, high in (("share", share, 0, 1), ("temperature", temperature, 1e-6, 1e9)):
+            if type(number) not in (int, float) or not low <= number <= high:
+                raise ValueError(f"caption memory's {name} is {number!r:.40}; expected {low:g} to {high:g}")
         self.register_buffer("source", source)
         self.share, self.temperature = share, temperature
 
@@ -123,22 +125,20 @@ class Memory(torch.nn.Module):
             captions = self.source[start : start + CAPTIONS_AT_ONCE].to(source.dtype)
             logits = directions @ captions.T / self.temperature
             now = torch.maximum(largest, logits.amax(dim=-1, keepdim=True))
-            shrunk, weights = torch.exp(largest - now), torch.exp(logits - now)
+            largest, shrunk, weights = now, torch.exp(largest - now), torch.exp(logits - now)
             total = total * shrunk + weights.sum(dim=-1, keepdim=True)
             weighted = weighted * shrunk + weights @ captions
-            largest = now
         nearest = functional.normalize(weighted / total, dim=-1)
         turned = functional.normalize(self.share * nearest + (1 - self.share) * directions, dim=-1)
         return source.norm(dim=-1, keepdim=True) * turned
 
 
 class Translator(torch.nn.Module):
-    """Source vectors [B, S] → target vectors [B, E], of unit length with input_norm "centred", else not normalised.
+    """Maps source vectors [B, S] to target vectors [B, E]: unit vectors with input_norm "centred", else of any length.
 
-    Called on captions' vectors; `from_image` is for pictures'. Both take floating-point tensors in the module's own
-    dtype, which is float32 until `.to(dtype)` or `.double()` changes it as of any module, and raise TypeError or
-    ValueError for anything else. The arguments are those under "translator" in a bundle's config.json. Equal to the
-    Flax translator within 1e-5.
+    Called on captions' vectors; `from_image` takes images'. Both take floating-point tensors in the module's dtype,
+    float32 unless it was changed by `.to(dtype)`, and raise TypeError or ValueError for anything else. The arguments
+    are those under "translator" in a bundle's config.json. Outputs equal the Flax translator's within 1e-5.
     """
 
     memory: Memory | None
@@ -159,31 +159,24 @@ class Translator(torch.nn.Module):
         linear_first: bool = False,
     ):
         super().__init__()
-        sizes = {
-            "source_dim": source_dim,
-            "target_dim": target_dim,
-            "width": width,
-            "heads": heads,
-            "mlp_width": mlp_width,
-        }
+        sizes = dict(source_dim=source_dim, target_dim=target_dim, width=width, heads=heads, mlp_width=mlp_width)
         for name, size in {**sizes, "depth": depth}.items():
             most = MAX_DEPTH if name == "depth" else MAX_WIDTH
             if type(size) is not int or not 1 <= size <= most:
                 raise ValueError(f"{name} is {size!r:.40}: expected a whole number from 1 to {most}")
-        for name, number in {"dropout": dropout, "clamp": clamp}.items():
-            if type(number) not in (int, float) or not 0 <= number < (1 if name == "dropout" else math.inf):
-                raise ValueError(f"{name} is {number!r:.40}: expected 0 or more{', below 1' * (name == 'dropout')}")
+        for name, number, bound in (("dropout", dropout, 1.0), ("clamp", clamp, math.inf)):
+            if type(number) not in (int, float) or not 0 <= number < bound:
+                raise ValueError(f"{name} is {number!r:.40}: expected a number from 0 to below {bound:g}")
         if type(linear_first) is not bool:
             raise ValueError(f"linear_first is {linear_first!r:.40}: expected true or false")
-        if kind not in KINDS:
-            raise ValueError(f"this version knows the translator kinds {', '.join(KINDS)}, not {kind!r}")
-        if input_norm not in INPUT_NORMS:
-            raise ValueError(f"this version knows the input norms {', '.join(INPUT_NORMS)}, not {input_norm!r:.40}")
+        for name, value, known in (("kind", kind, KINDS), ("input_norm", input_norm, INPUT_NORMS)):
+            if value not in known:
+                raise ValueError(f"{name} is {value!r:.40}: this version knows {', '.join(known)}")
         self.kind, self.clamp, self.input_norm = kind, clamp, input_norm
         self.source_dim, self.target_dim = source_dim, target_dim
         self.gap = Gap(source_dim, target_dim)
         self.register_module("memory", None)
-        if kind in ("residual", "procrustes", "ridge"):
+        if kind in ("residual", *CLOSED_FORM):
             self.linear = torch.nn.Linear(source_dim, target_dim)
         if kind == "transformer":
             has_linear = linear_first or source_dim != target_dim
@@ -191,54 +184,45 @@ class Translator(torch.nn.Module):
             self.into, self.out = torch.nn.Linear(1, width), torch.nn.Linear(width, 1)
             self.positions = torch.nn.Embedding(target_dim, width)
             self.layers = torch.nn.ModuleList(EncoderLayer(width, heads, mlp_width) for _ in range(depth))
-        elif kind not in ("procrustes", "ridge"):
+        elif kind not in CLOSED_FORM:
             widths = [source_dim, *[width] * (depth - 1), target_dim]
-            self.layers = torch.nn.ModuleList(
-                torch.nn.Linear(fan_in, fan_out) for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
-            )
+            pairs = zip(widths[:-1], widths[1:], strict=True)
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairs)
             normed = widths[1:] if kind == "mlp_layernorm" else []
             self.norms = torch.nn.ModuleList(torch.nn.LayerNorm(features) for features in normed)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "Translator":
-        """The translator of a bundle, gap statistics and caption memory included, in evaluation mode.
+        """Loads the translator of a bundle, with its means and caption memory, in evaluation mode.
 
-        name: a folder that holds `config.json` and `model.safetensors`, or a hub name OWNER/NAME. revision: a branch,
-        tag or commit of the hub's repository; None: its main branch.
-        Raises FileNotFoundError where there is no such bundle, ValueError where its files make no translator.
+        name: a folder with `config.json` and `model.safetensors`, or a hub name OWNER/NAME. revision: a branch, tag or
+        commit of the hub's repository; None: its main branch.
+        Raises FileNotFoundError for a bundle that does not exist, ValueError for one that is damaged.
         """
         config_file, weights_file = _bundle_files(name, revision)
         try:
-            config = _read_config(config_file)
-            tensors = _read_tensors(weights_file)
-            layers = {key.split(".")[1] for key in tensors if key.startswith("layers.")}
-            if config["translator"]["kind"] not in ("procrustes", "ridge") and config["translator"]["depth"] != len(
-                layers
-            ):
-                raise ValueError(
-                    f"config.json has depth {config['translator']['depth']!r:.20}, the weights {len(layers)} layers"
-                )
+            config, tensors = _read_config(config_file), _read_tensors(weights_file)
+            fields, layers = config["translator"], {key.split(".")[1] for key in tensors if key.startswith("layers.")}
+            if fields["kind"] not in CLOSED_FORM and fields["depth"] != len(layers):
+                raise ValueError(f"config.json has depth {fields['depth']!r:.20}, the weights {len(layers)} layers")
             with torch.device("meta"):  # no memory before the weights are known to fit
-                translator = cls(**config["translator"])
+                translator = cls(**fields)
             means = {key.removeprefix("gap."): tensors[key] for key in tensors if key.startswith("gap.")}
             translator.gap = Gap(translator.source_dim, translator.target_dim, **means)
             if translator.input_norm == "centred":
                 _require_means(translator.gap)
-            memory = config.get("memory")
-            if (memory is None) != ("memory.source" not in tensors):
+            if ((memory := config.get("memory")) is None) != ("memory.source" not in tensors):
                 raise ValueError("a caption memory takes both settings in config.json and captions among the tensors")
             if memory is not None:
-                known = {name: memory.get(name) for name in ("share", "temperature")}
-                translator.memory = Memory(translator.source_dim, tensors["memory.source"], **known)
+                settings = {name: memory.get(name) for name in ("share", "temperature")}
+                translator.memory = Memory(translator.source_dim, tensors["memory.source"], **settings)
             _require_fit(translator, tensors)
             translator.load_state_dict(tensors, strict=True, assign=True)
-            if translator.dtype != torch.float32:
-                raise ValueError(f"its weights are {translator.dtype}; expected torch.float32")
+            if odd := {x.dtype for key, x in tensors.items() if key != "memory.source"} - {torch.float32}:
+                raise ValueError(f"its weights are {odd.pop()}; expected torch.float32")
         except Exception as error:  # a foreign file ends in exceptions of many kinds
-            cause = " ".join(str(error).split())
-            raise ValueError(
-                f"{name} holds no translator that can be read: {type(error).__name__}: {cause[:500]}"
-            ) from error
+            cause = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            raise ValueError(f"{name} holds no translator that can be read: {cause}") from error
         return translator.eval()
 
     @property
@@ -251,26 +235,23 @@ class Translator(torch.nn.Module):
         if not isinstance(source, torch.Tensor):
             raise TypeError(f"expected a torch tensor, found {type(source).__name__}: pass torch.as_tensor(vectors)")
         if source.dim() != 2 or source.shape[1] != self.source_dim:
-            raise ValueError(
-                f"expected source vectors of shape (B, {self.source_dim}), found {tuple(source.shape)}"
-                f"{': pass one vector as vector[None]' if source.dim() == 1 else ''}"
-            )
+            found = f"{tuple(source.shape)}{': pass one vector as vector[None]' if source.dim() == 1 else ''}"
+            raise ValueError(f"expected source vectors of shape (B, {self.source_dim}), found {found}")
         if source.dtype != self.dtype and not torch.is_autocast_enabled(source.device.type):
             raise TypeError(f"expected {self.dtype} vectors, found {source.dtype}: pass vectors.to({self.dtype})")
 
     def forward(self, source: torch.Tensor) -> torch.Tensor:
         self._check(source)
-        if self.input_norm == "centred":
-            target = self._translated(centred(source, self.gap.source_text))
-            return uncentred(target, self.gap.target_text)
-        return self._translated(source)
+        if self.input_norm != "centred":
+            return self._translated(source)
+        return uncentred(self._translated(centred(source, self.gap.mean("source_text"))), self.gap.mean("target_text"))
 
     def _translated(self, source: torch.Tensor) -> torch.Tensor:
         if self.input_norm != "none":
             source = functional.normalize(source, dim=-1) * math.sqrt(source.shape[-1])
         if self.kind == "transformer":
             out = self._transformed(source)
-        elif self.kind in ("procrustes", "ridge"):
+        elif self.kind in CLOSED_FORM:
             out = self.linear(source)
         elif self.kind == "residual":
             out = self.linear(source) + self._through_layers(source, functional.gelu)
@@ -279,31 +260,27 @@ class Translator(torch.nn.Module):
         return out.clamp(-self.clamp, self.clamp) if self.clamp else out
 
     def from_image(self, source: torch.Tensor, among: str = "text") -> torch.Tensor:
-        """Target vectors [B, E] of pictures' raw source vectors [B, S].
+        """Target vectors [B, E] of images' raw source vectors [B, S].
 
-        With input_norm "centred" pictures are centred by their own mean (without one they lose their component along
-        the captions' mean), turned towards the memory's captions, translated and un-centred to unit vectors. among:
+        With input_norm "centred", images are centred by their own mean (without one they lose their component along
+        the captions' mean), turned towards the memory's captions, translated, and un-centred to unit vectors. among:
         "text" un-centres with the mean of captions, "audio" with that of sounds, where the bundle has it.
-        With other input norms a picture's vector loses the mean of pictures and gets that of captions before the
-        translator, as far as they are known, and the translation loses the mean of captions and gets that of sounds.
-        The result is of no particular length.
+        With other input norms, the mean of images is replaced by that of captions before the translator, and the mean
+        of captions by that of sounds behind it, as far as they are known; the result is of no particular length.
         """
         self._check(source)
-        gap = self.gap
-        if self.input_norm == "centred":
-            mean = {"text": gap.target_text, "audio": gap.target_audio}.get(among)
-            if mean is None:
-                raise ValueError(f"among {among!r:.40}: expected 'text', or 'audio' where the bundle has sounds' mean")
+        gap, is_centred = self.gap, self.input_norm == "centred"
+        if is_centred:
             source = self._centred_images(source)
-            source = source if self.memory is None else self.memory(source)
-            return uncentred(self._translated(source), mean)
-        if gap.source_text is not None and gap.source_image is not None:
+        elif gap.source_text is not None and gap.source_image is not None:
             if self.input_norm == "unit":
                 source = functional.normalize(source, dim=-1)
             source = source - gap.source_image + gap.source_text
         if self.memory is not None:
             source = self.memory(source)
         target = self._translated(source)
+        if is_centred:
+            return uncentred(target, gap.mean(f"target_{among}"))
         if gap.target_text is not None and gap.target_audio is not None:
             target = functional.normalize(target, dim=-1) - gap.target_text + gap.target_audio
         return target
@@ -311,16 +288,16 @@ class Translator(torch.nn.Module):
     def _centred_images(self, source: torch.Tensor) -> torch.Tensor:
         if self.gap.source_image is not None:
             return centred(source, self.gap.source_image)
-        source, mean = functional.normalize(source, dim=-1), functional.normalize(self.gap.source_text, dim=-1)
+        source, mean = (functional.normalize(x, dim=-1) for x in (source, self.gap.mean("source_text")))
         return functional.normalize(source - (source @ mean)[:, None] * mean, dim=-1)
 
     def _through_layers(self, hidden: torch.Tensor, activation) -> torch.Tensor:
+        is_normed = self.kind == "mlp_layernorm"
         for number, layer in enumerate(self.layers):
             hidden = layer(hidden)
-            if number < len(self.layers) - 1 or self.kind in ("mlp5", "mlp_layernorm"):
+            if number < len(self.layers) - 1 or is_normed or self.kind == "mlp5":
                 hidden = activation(hidden)
-            if self.kind == "mlp_layernorm":
-                hidden = self.norms[number](hidden)
+            hidden = self.norms[number](hidden) if is_normed else hidden
         return hidden
 
     def _transformed(self, source: torch.Tensor) -> torch.Tensor:
@@ -343,8 +320,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     config = json.loads(content.decode("utf-8"))
     if not isinstance(config, dict) or not isinstance(config.get("translator"), dict):
         raise TypeError('config.json has no object "translator"')
-    if config.get("format") != FORMAT:
-        raise ValueError(f"its format is {config.get('format')!r:.20}, and this version reads {FORMAT}")
+    if (found := config.get("format")) != FORMAT:
+        raise ValueError(f"its format is {found!r:.20}, and this version reads {FORMAT}")
     return config
 
 
@@ -352,12 +329,9 @@ def _is_deep(content: bytes) -> bool:
     """Whether objects and arrays of a JSON text are nested deeper than MAX_NESTED."""
     depth, in_text = 0, False
     for mark in re.finditer(rb'\\.|["{}\[\]]', content, re.DOTALL):
-        if mark[0] == b'"':
-            in_text = not in_text
-        elif not in_text and mark[0] in (b"{", b"["):
-            depth += 1
-        elif not in_text and mark[0] in (b"}", b"]"):
-            depth -= 1
+        in_text ^= mark[0] == b'"'
+        if not in_text:
+            depth += (mark[0] in (b"{", b"[")) - (mark[0] in (b"}", b"]"))
         if depth > MAX_NESTED:
             return True
     return False
@@ -370,26 +344,24 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if head.startswith(b"version https://git-lfs"):
         raise ValueError(f"{path.name} is a pointer of Git LFS and not the file itself: run `git lfs pull`")
     length, size = int.from_bytes(head[:8], "little"), path.stat().st_size
-    if len(head) < 9 or head[8:9] != b"{" or length > min(MAX_HEADER_BYTES, size - 8):
-        raise ValueError(f"{path.name} is not a whole safetensors file: fetch it again")
     try:
+        if len(head) < 9 or head[8:9] != b"{" or length > min(MAX_HEADER_BYTES, size - 8):
+            raise SafetensorError("its header is damaged")
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path.name} is not a whole safetensors file ({error}): fetch it again") from None
-    for key, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise ValueError(f"{key} has values that are not finite: fetch it again")
+    if odd := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
+        raise ValueError(f"{odd} has values that are not finite: fetch it again")
     return tensors
 
 
 def _require_means(gap: Gap) -> None:
     """Raises ValueError unless a translator of centred vectors has the means that it needs, of unit vectors."""
-    for name in Gap.NAMES:
-        mean = getattr(gap, name)
-        if mean is None and name in ("source_text", "target_text"):
-            raise ValueError(f"a translator of centred vectors needs gap.{name}")
-        if mean is not None and not mean.norm() < 1:
-            raise ValueError(f"gap.{name} has length 1 or more, so it is no mean of unit vectors")
+    for name in ("source_text", "target_text"):
+        gap.mean(name)
+    for name, mean in gap.named_buffers():
+        if not mean.norm() < 1:
+            raise ValueError(f"gap.{name} has length 1 or more, so it is not a mean of unit vectors")
 
 
 def _require_fit(translator: Translator, tensors: dict[str, torch.Tensor]) -> None:
@@ -398,17 +370,14 @@ def _require_fit(translator: Translator, tensors: dict[str, torch.Tensor]) -> No
     if odd := sorted(wanted.keys() ^ tensors.keys()):
         raise ValueError(f"config.json asks for other tensors than the weights have: {', '.join(odd)[:200]}")
     for key, tensor in tensors.items():
-        if tensor.shape != wanted[key].shape:
-            shapes = f"{tuple(tensor.shape)}, config.json asks for {tuple(wanted[key].shape)}"
-            raise ValueError(f"{key} has shape {shapes}: fetch both files again")
+        if tensor.shape != (shape := wanted[key].shape):
+            found = f"{key} has shape {tuple(tensor.shape)}, config.json asks for {tuple(shape)}"
+            raise ValueError(f"{found}: fetch both files again")
 
 
 def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
     """The two files of a bundle, from a folder or from the hub."""
-    try:
-        folder = Path(name).expanduser()
-    except RuntimeError:
-        raise FileNotFoundError(f"{name}: there is no such user here; write the folder out") from None
+    folder = Path(os.path.expanduser(name))  # the home of an unknown user stays as it is
     if folder.is_dir():
         if revision is not None:
             raise ValueError(f"{name} is a folder here, which has no revision {revision!r}")
@@ -425,8 +394,6 @@ def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
     except HFValidationError:
         raise FileNotFoundError(f"{name} is neither a local folder nor a hub name OWNER/NAME") from None
     except Exception as error:  # the hub's own kinds, and those of whatever carries its requests
-        cause = " ".join(str(error).split())
-        raise FileNotFoundError(
-            f"{name} is no folder here, and the hub did not give its bundle: {type(error).__name__}: {cause}"
-        ) from error
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise FileNotFoundError(f"{name} is no folder here, and the hub did not give its bundle: {cause}") from error
     return Path(config), Path(weights)

@@ -38,7 +38,7 @@ def build_spec(config: Config, store: Store) -> translators.TranslatorSpec:
 def initial_translator(
     config: Config, spec: translators.TranslatorSpec, moments: Moments | None
 ) -> translators.Translator:
-    """By the seed; with a linear layer in closed form from the moments where the config says so, see `takes_moments`."""
+    """By the seed. moments: its linear layer is in closed form from these; see `takes_moments`."""
     translator = translators.build_translator(spec, rngs=nnx.Rngs(config.seed))
     if moments is not None:
         set_linear(

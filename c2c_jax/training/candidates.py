@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
@@ -86,7 +87,10 @@ class Chooser:
         translator's outputs. translate: the translator, of its inputs [Q, S]."""
         outputs = {way: translate(self.surrogates.inputs[way]) for way in self.ways}
         length, scores = _length(outputs[self.ways[0]]), dict(self.scores)
-        found: list[tuple[float, float, str, bool]] = []
+        found: list[tuple[float, float, str, bool]] = []  # of equal scores the first, and simplest, is taken
+        if self.linear:
+            name = self.linear[0].name
+            found += [(scores[_name(0.0, name, way)], 0.0, name, way) for way in self.ways]
         weights = BLENDS if self.linear else (1.0,)
         for weight, way in itertools.product(weights, self.ways):
             name = self.linear[0].name if self.linear and weight < 1 else ""
@@ -95,9 +99,6 @@ class Chooser:
                 mixed_QE = mixed_QE + (1 - weight) * self.linear[1][way]
             score = scores[_name(weight, name, way)] = self.surrogates.mrr(mixed_QE)
             found.append((score, weight, name, way))
-        if self.linear:
-            name = self.linear[0].name
-            found += [(scores[_name(0.0, name, way)], 0.0, name, way) for way in self.ways]
         score, weight, name, way = max(found, key=lambda one: one[0])
         choice = Choice(
             trained=weight, linear=name, memory=way, pair_cosine=self.surrogates.pair_cosine, noisy_mrr=scores
@@ -124,14 +125,16 @@ def blended(
     if not isinstance(translator, Residual):
         raise ValueError(f"a translator of kind {translator.spec.kind} has no linear layer to blend a map into")
     mixed = nnx.clone(translator)
-    set_linear(
-        mixed,
-        share * np.asarray(translator.linear.kernel[...]) + kernel_SE,
-        share * np.asarray(translator.linear.bias[...]) + bias_E,  # type: ignore[index]
-    )
+    kernel, bias = (np.asarray(one) for one in _weights(translator.linear))
+    set_linear(mixed, share * kernel + kernel_SE, share * bias + bias_E)
     last = mixed.layers[-1]
-    last.kernel, last.bias = (nnx.Param(share * one[...]) for one in (last.kernel, last.bias))
+    last.kernel, last.bias = (nnx.Param(share * one) for one in _weights(last))
     return mixed
+
+
+def _weights(linear: nnx.Linear) -> tuple[jax.Array, jax.Array]:
+    assert linear.bias is not None
+    return linear.kernel[...], linear.bias[...]
 
 
 def _linear_spec(spec: TranslatorSpec, linear: str) -> TranslatorSpec:

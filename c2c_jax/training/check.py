@@ -80,8 +80,10 @@ def check(config: Config) -> None:
 
 
 def fitted_to_rows(config: Config, rows: int) -> Config:
-    """A config for a store of `rows` captions: at most a tenth of them is held out, and of fewer captions than a batch
-    has rows a batch takes the largest power of two."""
+    """A config for a store of `rows` captions. With `adapt` at most a tenth of them is held out, and of fewer captions
+    than a batch has rows a batch takes the largest power of two; other configs stay as they are."""
+    if not config.adapt:
+        return config
     holdout = min(config.data.holdout, max(rows // 10, 1))
     training = max(rows - holdout, 1)
     batch = config.batch_size if config.batch_size <= training else 2 ** (training.bit_length() - 1)
@@ -100,28 +102,38 @@ def check_rows(config: Config, store: Store) -> None:
     """Raises ConfigError where a store has too few rows for the config."""
     config = fitted_to_rows(config, store.plan.rows)
     training = store.plan.rows - config.data.holdout
+    if training < 0:
+        raise ConfigError(
+            f"{config.data.holdout:,} captions cannot be held out for validation of the {store.plan.rows:,} that there "
+            "are: pass a smaller --config.data.holdout, or more captions"
+        )
     held_out = (
         f"of {store.plan.rows:,} captions {config.data.holdout:,} are held out for validation and "
         f"{training:,} are left to train on"
     )
     if training < 1:
-        raise ConfigError(f"{held_out}: pass more captions")
+        raise ConfigError(f"{held_out}: pass a smaller --config.data.holdout, or more captions")
     is_closed_form = config.translator.kind in translators.CLOSED_FORM
     if is_closed_form or config.translator.start == "procrustes":
         needs_full_rank = config.translator.kind == "ridge" and not config.translator.ridge
         needed = store.plan.source.dim + 1 if needs_full_rank else 2
         if training < needed:
             raise ConfigError(
-                f"{held_out}, and a map in closed form takes {needed:,} or more: pass more captions"
+                f"{held_out}, and a map in closed form takes {needed:,} or more: pass a smaller --config.data.holdout"
                 f"{', or --config.translator.ridge above 0' if needs_full_rank else ''}"
             )
     if run_length(config, training)[0] >= MAX_STEPS:
         raise ConfigError(
             f"config.epochs {config.epochs:,} of {training:,} captions make more than {MAX_STEPS:,} steps; take fewer"
         )
+    if not is_closed_form and config.batch_size > training:
+        raise ConfigError(
+            f"config.batch_size is {config.batch_size:,}, but {held_out}: pass a smaller --config.batch_size or "
+            "--config.data.holdout"
+        )
     unit = math.lcm(jax.device_count(), config.groups or 1)
     if not is_closed_form and config.batch_size % unit:
         raise ConfigError(
-            f"{held_out}, in batches of {config.batch_size:,}, which {unit} devices or groups do not share evenly: pass "
-            "more captions, or take fewer devices"
+            f"{held_out}, in batches of {config.batch_size:,}, which {unit} devices or groups do not share evenly: "
+            "pass more captions, or take fewer devices"
         )

@@ -24,7 +24,7 @@ class Moments(NamedTuple):
     xy_SE: Float[np.ndarray, "S E"]
 
 
-def moments(store: Store, held_out: np.ndarray, spec: TranslatorSpec, gap: Gap) -> Moments:
+def moments(store: Store, held_out: np.ndarray, spec: TranslatorSpec, gap: Gap = Gap()) -> Moments:  # noqa: B008
     """Of all rows but the held-out ones, chunk by chunk. Inputs are as the translator's linear layer sees them. gap:
     the means that both sides are centred by where the translator's input_norm is "centred"."""
     S, E = spec.source_dim, spec.target_dim
@@ -33,7 +33,7 @@ def moments(store: Store, held_out: np.ndarray, spec: TranslatorSpec, gap: Gap) 
     for x_NS, y_NE in _training_rows(store, held_out):
         y_NE = _unit(y_NE)
         if spec.input_norm == "centred":
-            x_NS, y_NE = _unit(_unit(x_NS) - gap.source_text), _unit(y_NE - gap.target_text)
+            x_NS, y_NE = _unit(_unit(x_NS) - gap.mean("source_text")), _unit(y_NE - gap.mean("target_text"))
         if spec.input_norm != "none":
             x_NS = _unit(x_NS) * math.sqrt(S)
         rows += len(x_NS)

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from c2c_jax.calibration import with_means
 from c2c_jax.config import Config, MemoryConfig
 from c2c_jax.data.store import Store
+from c2c_jax.means import captions_spread, narrow_warning, with_means
 from c2c_jax.models.gap import Gap, centred
 from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import TranslatorSpec
@@ -17,6 +17,11 @@ from c2c_jax.training.candidates import Chooser, linear_maps
 from c2c_jax.training.closed_form import Moments, caption_means, moments
 from c2c_jax.training.memory import REFERENCES, remembered
 from c2c_jax.training.selection import surrogates
+
+NO_PICTURES = (
+    "no pictures are given: without their mean about a tenth fewer pictures find what they should; pass "
+    "--config.pictures.files=FOLDER of some hundreds of general, unlabelled ones, or calibrate the bundle later"
+)
 
 Rows = tuple[Int[np.ndarray, "H"], Int[np.ndarray, "N"]]  # held out, and trained on
 
@@ -33,6 +38,7 @@ class Known:
     memory: Memory | None
     references: Memory | None
     moments: Moments | None
+    notes: tuple[str, ...]  # on the pictures, for the terminal
 
     @classmethod
     def of(
@@ -47,10 +53,18 @@ class Known:
         held_out, training = rows
         gap = caption_means(store, held_out, spec.input_norm)
         units = gap if spec.input_norm != "none" else caption_means(store, held_out, "unit")
+        notes = [] if picture_PS is not None or spec.input_norm != "centred" else [NO_PICTURES]
         if picture_PS is not None and config.pictures.calibrate:
-            gap, units = (
-                with_means(one, norm, picture_PS)[0] for one, norm in ((gap, spec.input_norm), (units, "unit"))
-            )
+            gap = with_means(gap, spec.input_norm, picture_PS)[0]
+            units, estimate, _ = with_means(units, "unit", picture_PS)
+            if estimate and estimate.error:
+                notes.append(
+                    f"the mean of {len(picture_PS):,} pictures is good to {estimate.error:.3f}; 0.02 takes about "
+                    f"{estimate.enough:,}"
+                )
+            captions = captions_spread(units, "unit")
+            warning = narrow_warning(estimate.spread, captions) if estimate and captions else None
+            notes += [warning] if warning else []
         centring = gap if spec.input_norm == "centred" else None
         asked = MemoryConfig(captions=REFERENCES)
         references = remembered(asked, store, training, config.seed, centring) if spec.input_norm != "none" else None
@@ -61,6 +75,7 @@ class Known:
             memory=remembered(config.memory, store, training, config.seed, centring),
             references=references and dataclasses.replace(references, share=0.0),
             moments=moments(store, held_out, spec, gap) if takes_moments(config) or config.adapt else None,
+            notes=tuple(notes),
         )
 
     @property

@@ -17,7 +17,14 @@ from c2c_jax.data.store import Store
 from c2c_jax.io.progress import phase
 from c2c_jax.io.signals import noted
 from c2c_jax.models import translator as translators
-from c2c_jax.training.build import build_learning_rate, build_objective, build_optimizer, build_spec, initial_translator
+from c2c_jax.training.build import (
+    build_learning_rate,
+    build_objective,
+    build_optimizer,
+    build_spec,
+    initial_translator,
+    takes_moments,
+)
 from c2c_jax.training.candidates import Chooser
 from c2c_jax.training.check import check, check_rows, fitted_to_rows, run_length
 from c2c_jax.training.checkpoints import Checkpoints
@@ -29,7 +36,7 @@ from c2c_jax.training.metrics import NOISY_MRR, retrieval
 from c2c_jax.training.report import draw_curves, print_scores
 from c2c_jax.training.rows import start_or_resume
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
-from c2c_jax.weights.translator import Bundle, read_metrics
+from c2c_jax.weights.translator import Bundle, read_choice, read_metrics
 
 VALIDATED_AT_ONCE = 64  # rows; the transformer's attention takes 8 MiB of memory for each
 
@@ -76,8 +83,10 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
             log.console_print(f"{moved}: without config.groups the weights will differ from those of an unbroken run")
         with phase(console, "going through the captions", quiet=not log.writes):
             known = Known.of(config, spec, store, (held_out, training), picture_PS)
-            first = initial_translator(config, spec, known.moments)
+            first = initial_translator(config, spec, known.moments if takes_moments(config) else None)
             chooser = known.chooser(config, store, (held_out, training), picture_PS)
+        for line in known.notes:
+            log.console_print(line)
         graphdef, params = nnx.split(first, nnx.Param)
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)
@@ -119,7 +128,10 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
             log.validation(validated(state))
     if log.writes:
         draw_curves(workdir / "curves.png", log.history, f"{workdir.name}: {spec.kind}, {config.objective.kind}")
+        choice = read_choice(workdir / "bundle")
         print_scores(console, read_metrics(workdir / "bundle"), log.scores[-1])
+        if config.adapt and choice:
+            console.print(f"kept, of {len(choice.noisy_mrr)} candidates by noisy_mrr: {choice}")
     return True
 
 

@@ -1,4 +1,4 @@
-"""Unlabelled pictures beside the captions: their mean centres pictures, and they show how far these lie from captions."""
+"""Raw vectors of the unlabelled pictures that a run uses: from picture files, an array, or the mini world."""
 
 import hashlib
 import json
@@ -17,11 +17,12 @@ from c2c_jax.images import find_pictures
 from c2c_jax.inference import ENCODED_AT_ONCE, source_vectors_of
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.files import found_at
+from c2c_jax.io.files import found_at, user_path
 from c2c_jax.io.progress import Progress
 from c2c_jax.miniworld.pairs import picture_at
-from c2c_jax.spaces import Space, load_space
+from c2c_jax.spaces import Space, identify, load_space
 from c2c_jax.training.log import console
+from c2c_jax.vectors import is_array, read_vectors
 
 MINIWORLD = "miniworld:"
 FEWEST = 64  # pictures: of fewer each counts for too much
@@ -29,15 +30,22 @@ KEPT = "pictures.npz"  # in the work directory
 DRAWN = re.compile(rf"{MINIWORLD}([0-9]{{1,6}})")
 
 
-def picture_vectors(config: PicturesConfig, source: str, workdir: Path) -> Float[np.ndarray, "P S"] | None:
+def picture_vectors(
+    config: PicturesConfig, source: str, workdir: Path, dim: int | None = None
+) -> Float[np.ndarray, "P S"] | None:
     """Raw vectors of the pictures that a config names, by the vision tower of the space `source`; None where it names
     none. They are kept in the work directory and made again where files, or the space, are others.
 
-    Files that cannot be read are told of and left out. Raises ImageError where fewer than FEWEST are left, ConfigError
-    for a count of the mini world's that is none, CheckpointError.
+    An .npy file of raw vectors [P, S] is read as it is, with no tower. dim: the width S that it must have; None: that
+    of `source`, any where this is "". Files that cannot be read are reported and left out. Raises ImageError where
+    fewer than FEWEST are left or an array does not fit, ConfigError for a count of the mini world's that is none,
+    CheckpointError.
     """
     if not config.files:
         return None
+    if is_array(array := user_path(config.files)):
+        dim = dim or (identify(source).dim if source else None)
+        return _enough(np.array(read_vectors(array, dim, ImageError), np.float32), config.files)
     drawn = _count(config.files) if config.files.startswith(MINIWORLD) else 0
     paths = [] if drawn else find_pictures([os.path.expanduser(config.files)], console.print)
     space = load_space(source, only="image")
@@ -53,11 +61,17 @@ def picture_vectors(config: PicturesConfig, source: str, workdir: Path) -> Float
             bar.advance(task)
 
         source_PS = _drawn(drawn, space, on_picture) if drawn else _of_files(paths, space, on_picture)
-    if len(source_PS) < FEWEST:
-        raise ImageError(f"{config.files} has {len(source_PS)} pictures that can be read; take {FEWEST} or more")
+    _enough(source_PS, config.files)
     if jax.process_index() == 0:
         with atomic_write(kept) as temporary, open(temporary, "wb") as file:
             np.savez(file, key=key, source_PS=source_PS)
+    return source_PS
+
+
+def _enough(source_PS: Float[np.ndarray, "P S"], files: str) -> Float[np.ndarray, "P S"]:
+    """The vectors, of FEWEST pictures or more. Raises ImageError."""
+    if len(source_PS) < FEWEST:
+        raise ImageError(f"{files} has {len(source_PS)} pictures that can be read; take {FEWEST} or more")
     return source_PS
 
 

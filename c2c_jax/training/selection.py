@@ -63,9 +63,9 @@ def surrogates(
     """Of a store's held-out rows. rows: the held-out and the training ones. gap: as the bundle has it; units: the means
     of unit vectors. picture_PS: raw vectors of unlabelled images.
 
-    With c the cosine of an image and its caption, captions are perturbed to c and to √c by random noise and, where there
-    are images, to √c by centred vectors of these. An image and its caption that each have a cosine of √c to what they
-    share have one of c to each other.
+    With c the cosine of an image and its caption, captions are perturbed to c and to √c by random noise and, where
+    there are images, to √c by centred vectors of these. An image and its caption that each have a cosine of √c to what
+    they share have one of c to each other.
     Raises StoreError for a damaged chunk.
     """
     rng = np.random.default_rng((seed, SEED))

@@ -60,7 +60,7 @@ class Choice:
     linear: str
     memory: bool
     pair_cosine: Score
-    noisy_mrr: dict[str, Score]
+    noisy_mrr: Annotated[dict[str, Score], msgspec.Meta(min_length=1)]
 
     @property
     def best(self) -> float:
@@ -212,6 +212,11 @@ def read_metrics(folder: Path) -> dict[str, int | float]:
     return _read_config(folder).metrics
 
 
+def read_choice(folder: Path) -> Choice | None:
+    """What a bundle's run kept. Raises BundleError where there is no bundle."""
+    return _read_config(folder).choice
+
+
 def load_bundle(folder: Path) -> Bundle:
     """Reads a bundle folder.
 
@@ -255,7 +260,7 @@ def _read_gap(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]
         )
     if spec.input_norm == "centred":
         for name in gap.known:
-            if not np.linalg.norm(getattr(gap, name)) < 1:
+            if not np.linalg.norm(getattr(gap, name).astype(np.float64)) < 1:
                 raise BundleError(
                     f"{folder}: {name} has length 1 or more, so it is no mean of unit vectors; fetch it again"
                 )

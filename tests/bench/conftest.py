@@ -27,6 +27,16 @@ def get_config():
     return Config(batch_size=16, epochs=1, data=data, translator=translator)
 """
 
+TINY_RECOMMENDED = """
+from c2c_jax.config import Config, DataConfig, MemoryConfig, TranslatorConfig
+
+
+def get_config():
+    data, memory = DataConfig(holdout=20), MemoryConfig(captions=50)
+    translator = TranslatorConfig(kind="residual", width=8, depth=2)
+    return Config(batch_size=16, epochs=1, adapt=True, data=data, translator=translator, memory=memory)
+"""
+
 
 @pytest.fixture
 def arguments(monkeypatch, tmp_path, clip_folder, audioldm_folder) -> list[str]:
@@ -39,7 +49,9 @@ def arguments(monkeypatch, tmp_path, clip_folder, audioldm_folder) -> list[str]:
     monkeypatch.setattr(methods, "TEMPERATURES", (0.01,))
     monkeypatch.setattr(bench, "CELLS", 24)
     (tmp_path / "mine.py").write_text(TINY)
+    (tmp_path / "tiny.py").write_text(TINY_RECOMMENDED)
     monkeypatch.setattr(bench, "PAPER", str(tmp_path / "mine.py"))
+    monkeypatch.setattr(bench, "RECOMMENDED", str(tmp_path / "tiny.py"))
     oracle = dataclasses.replace(configs.read_settings(bench.PAPER, {})[""], source="", target="")
     monkeypatch.setattr(ground, "oracle_settings", lambda pairs: {"tiny": oracle})
     sizes = {"captions": 120, "seeds": 2, "draws": 1, "pairs": 48, "training-pairs": 48, "processes": 1}

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench.real import rows
+from bench.real import recommended, rows
 from bench.real.__main__ import Bench, main
-from bench.real.material import COUNTERPARTS, Material, View, centred
-from bench.real.tasks import chance_of_sounds, less_hubness, photographs, pictures_to_sounds, sounds
+from bench.real.material import COUNTERPARTS, Material, View, centred, mean_of
+from bench.real.tasks import chance_of_sounds, photographs, pictures_to_sounds, sounds
+from c2c_jax.scoring import Scoring
 
 S, E, A = 24, 24, 16
+TINY = ["--config.min_steps=5", "--config.epochs=1", "--config.translator.width=16", "--config.eval_every=5"]
 
 
 def directions(count, dim, seed):
@@ -71,12 +73,6 @@ def test_centring_finds_what_a_cone_hides(folder):
     assert first["centred"] == 1 and first["moved"] == 1 and first["raw"] <= 0.9
 
 
-def test_hubness_by_hand():
-    score_QN = np.asarray([[0.5, 0.4]])
-    reference_RN = np.asarray([[0.8, 0.1]] * 4 + [[0.4, 0.1]] * 4 + [[0.0, 0.0]] * 9)
-    np.testing.assert_allclose(less_hubness(score_QN, reference_RN), [[0.5 - 0.75 * 0.6, 0.4 - 0.75 * 0.1]])
-
-
 def test_sounds_in_another_cone_are_found_once_centred(folder):
     found = sounds(Material.read(folder))
     assert found["centred"]["text_to_sound"]["r1"].mean() > 0.9 > found["raw"]["text_to_sound"]["r1"].mean()
@@ -86,8 +82,23 @@ def test_pictures_to_sounds_by_hand(folder):
     material = Material.read(folder)
     own = [material.classes.index(COUNTERPARTS.get(name, ("dog",))[0]) for name in material.small_classes_C]
     vectors = centred(material.class_text_KA, material.class_text_KA.mean(axis=0))[own]
-    assert pictures_to_sounds(material, vectors) == (1, 1)
-    assert pictures_to_sounds(material, -vectors)[1] == 0
+    scorings = [
+        Scoring(query_mean_E=np.zeros(A, np.float32), candidate_mean_E=mean_of(x))
+        for x in (material.sound_NA, material.class_text_KA)
+    ]
+    assert pictures_to_sounds(material, vectors, *scorings) == (1, 1)
+    assert pictures_to_sounds(material, -vectors, *scorings)[1] == 0
+
+
+def test_the_recommended_recipe_finds_a_rotation(folder, tmp_path, monkeypatch):
+    """With pictures in a cone of their own and nothing told: each photograph of the half that it does not know."""
+    monkeypatch.setattr(recommended, "OVERRIDES", TINY)
+    material = Material.read(folder)
+    figures, bundles = recommended.photographs(material, slice(None), 0, tmp_path)
+    assert figures["r1"].mean() > 0.9 and figures["r1"].shape == (49,)
+    assert len(bundles) == 2 and all(one.choice.linear or one.choice.trained for one in bundles)
+    again, _ = recommended.photographs(material, slice(None), 0, tmp_path)  # read, not trained
+    np.testing.assert_array_equal(again["r1"], figures["r1"])
 
 
 def test_chance_by_hand(folder):
@@ -121,11 +132,13 @@ def test_two_translators_in_a_row(folder, tmp_path, monkeypatch):
 
 def test_command_line(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(rows, "STEPS", 5)
+    monkeypatch.setattr(recommended, "OVERRIDES", TINY)
     written = tmp_path / "real.json"
     main(["--data", str(folder), "--quick", "--workdir", str(tmp_path / "work"), "--json", str(written)])
     figures = json.loads(written.read_text())
     assert figures["procrustes.r1"] == 1 and figures["procrustes.r1_low"] == 1 and figures["procrustes_raw.r1"] < 1
-    assert {"recommended_moved.r10", "text_to_sound.r1", "pictures_to_sounds.recommended.p10"} <= set(figures)
+    keys = {"before_moved.r10", "recommended.r1", "recommended.r10", "text_to_sound.r1", "sound_to_text.r1"}
+    assert keys | {"pictures_to_sounds.p10", "pictures_to_sounds.top1", "pictures_to_sounds.before.p10"} <= set(figures)
     assert "49 photographs look for their captions' vectors" in capsys.readouterr().out
     (tmp_path / "none").mkdir()
     with pytest.raises(SystemExit) as caught:

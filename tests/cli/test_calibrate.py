@@ -30,20 +30,24 @@ from c2c_jax.weights.translator import load_bundle, write_gap
 from tests.cli.test_main import refused
 from tests.generation.test_ranking import build_clap
 
-ROWS, PICTURES, SOUNDS = 300, 12, 9
+ROWS, HELD_OUT, PICTURES, SOUNDS = 300, 30, 12, 9
 TEXTS, ALL = ["source_text", "target_text"], ["source_text", "source_image", "target_text", "target_audio"]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
-    """The work directory of a ridge on random vectors of the tiny spaces, its store in it."""
-    workdir = tmp_path_factory.mktemp("trained") / "run"
+def ridge_run(workdir: Path, clip_folder: Path, audioldm_folder: Path, input_norm: str) -> Path:
     spaces = identify(str(clip_folder)), identify(f"{audioldm_folder}:text_encoder")
     rng = np.random.default_rng(0)
     source, target = (rng.normal(0.3, 1, (ROWS, space.dim)).astype(np.float32) for space in spaces)
     store = store_of_arrays(workdir / "store", source, target, spaces, chunk_rows=128)
-    train(Config(data=DataConfig(holdout=50), translator=TranslatorConfig(kind="ridge")), store, workdir)
+    translator = TranslatorConfig(kind="ridge", input_norm=input_norm)
+    train(Config(data=DataConfig(holdout=HELD_OUT), translator=translator), store, workdir)
     return workdir
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
+    """The work directory of a ridge of uncentred unit vectors on random ones of the tiny spaces, its store in it."""
+    return ridge_run(tmp_path_factory.mktemp("trained") / "run", clip_folder, audioldm_folder, "unit")
 
 
 @pytest.fixture
@@ -111,6 +115,12 @@ def figures(line: str) -> list[float]:
     return [float(x) for x in re.findall(r"\d+\.\d{4}", line)]
 
 
+def goodness(count: int, kind: str, variance: float) -> str:
+    """The line on a mean: √(variance / count), and how many vectors leave .02."""
+    enough = float(f"{np.ceil(variance / 0.02**2):.2g}")
+    return f"the mean of {count} {kind} is good to {np.sqrt(variance / count):.2g}; 0.02 takes about {enough:,.0f}"
+
+
 def carried(image_BS: np.ndarray, weights: dict[str, np.ndarray], gap: Gap) -> np.ndarray:
     """By hand through a ridge: unit target vectors of pictures, over both gaps as far as they are known."""
     x = unit(image_BS)
@@ -122,7 +132,7 @@ def carried(image_BS: np.ndarray, weights: dict[str, np.ndarray], gap: Gap) -> n
 
 def test_pictures(calibrate, run, world, image_BS, trained, capsys, tmp_path):
     bundle, before = run / "bundle", tensors(trained / "bundle")
-    assert set(before) == {"linear.weight", "linear.bias", *(f"gap.{name}" for name in TEXTS)}
+    assert set(before) == {"linear.weight", "linear.bias", "memory.source", *(f"gap.{name}" for name in TEXTS)}
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
     config, picture = (bundle / "config.json").read_bytes(), world / "pictures/00.png"
@@ -139,22 +149,20 @@ def test_pictures(calibrate, run, world, image_BS, trained, capsys, tmp_path):
     assert set(after) == set(before) and all(np.array_equal(after[name], before[name]) for name in before)
     assert (bundle / "config.json").read_bytes() == config
     assert {path.name for path in bundle.iterdir()} == {"README.md", "config.json", "model.safetensors"}
-    assert f"README.md in {bundle} use the old statistics" in err
+    assert f"README.md in {bundle} use the old means" in err
 
     loaded = load_bundle(bundle)
     gap, text = loaded.gap, before["gap.source_text"]
     x = unit(image_BS)
     length = np.linalg.norm(x.mean(0) - text)
     left = np.linalg.norm(unit(x - x.mean(0) + text).mean(0) - text)
-    assert f"{PICTURES} pictures: gap to captions" in lines[0] and figures(lines[0]) == pytest.approx(
-        [length, left], abs=1e-4
-    )
+    variance = np.sum((x - x.mean(0)) ** 2) / (PICTURES - 1)
+    assert re.match(f"{PICTURES} pictures: mean .* long, spread .*, gap to captions .* before, .* after", lines[0])
+    assert figures(lines[0]) == pytest.approx([np.linalg.norm(x.mean(0)), variance, length, left], abs=1e-4)
     assert left < length / 2
-    error = np.sqrt(np.sum((x - x.mean(0)) ** 2) / (PICTURES - 1) / PICTURES)
-    told = next(line for line in err.splitlines() if "may be off" in line)
-    assert figures(told) == pytest.approx([error], abs=1e-4) and f"{error / length:.0%} of the gap's length" in told
-    assert lines[1:] == [
-        f"statistics in the bundle: {', '.join(ALL[:3])}", "in use: source_text, source_image", str(bundle),
+    assert lines[1] == goodness(PICTURES, "pictures", variance)
+    assert lines[2:] == [
+        f"means in the bundle: {', '.join(ALL[:3])}", "in use: source_text, source_image", str(bundle),
     ]  # fmt: skip
 
     by_hand = carried(image_BS, before, gap)
@@ -185,24 +193,26 @@ def test_sounds_and_pictures_into_another_folder(calibrate, run, world, clap, im
     np.testing.assert_allclose(gap.source_image, unit(image_BS).mean(0), atol=1e-6)
     np.testing.assert_allclose(gap.target_audio, unit(audio_NE).mean(0), atol=1e-5)
     length = np.linalg.norm(unit(audio_NE).mean(0) - gap.target_text)
-    assert lines[1].startswith(f"{SOUNDS} sounds: ") and figures(lines[1]) == pytest.approx([length], abs=1e-4)
+    assert lines[2].startswith(f"{SOUNDS} sounds: ") and figures(lines[2])[2:] == pytest.approx([length], abs=1e-4)
+    variance = unit(audio_NE).var(axis=0, ddof=1).sum()
+    assert lines[3] == goodness(SOUNDS, "sounds", variance)
     apart = [np.linalg.norm(carried(image_BS, before, one).mean(0) - unit(audio_NE).mean(0)) for one in (Gap(), gap)]
-    assert "translated pictures: gap to sounds" in lines[2] and figures(lines[2]) == pytest.approx(apart, abs=2e-4)
+    assert "translated pictures: gap to sounds" in lines[4] and figures(lines[4]) == pytest.approx(apart, abs=2e-4)
     np.testing.assert_allclose(translate(load_bundle(out), image_BS), carried(image_BS, before, gap), atol=2e-5)
 
     code, lines, _ = calibrate("--remove", "--out", out, run=out)  # over itself
-    assert code == 0 and lines == ["statistics in the bundle: source_text, target_text", "in use: none", str(out)]
+    assert code == 0 and lines == ["means in the bundle: source_text, target_text", "in use: none", str(out)]
     assert (out / "model.safetensors").read_bytes() == (run / "bundle" / "model.safetensors").read_bytes()
     assert "nothing to remove" in calibrate("--remove", run=out)[2]
 
 
 def test_sounds_alone_and_pictures_later(calibrate, run, world, clap, audio_NE):
     code, lines, _ = calibrate("--sounds", world / "sounds", "--clap", clap)
-    assert code == 0 and lines[1:3] == [
-        "statistics in the bundle: source_text, target_text, target_audio", "in use: target_text, target_audio",
+    assert code == 0 and lines[2:4] == [
+        "means in the bundle: source_text, target_text, target_audio", "in use: target_text, target_audio",
     ]  # fmt: skip
     code, lines, _ = calibrate("--images", world / "pictures")
-    assert code == 0 and lines[1].startswith("translated pictures") and lines[3] == f"in use: {', '.join(ALL)}"
+    assert code == 0 and lines[2].startswith("translated pictures") and lines[4] == f"in use: {', '.join(ALL)}"
     np.testing.assert_allclose(load_bundle(run / "bundle").gap.target_audio, unit(audio_NE).mean(0), atol=1e-5)
 
 
@@ -245,11 +255,14 @@ def test_raw_vectors(calibrate, run, world, image_BS):
     write_gap(run / "bundle", Gap())
     code, lines, _ = calibrate("--images", world / "pictures")
     gap, source = load_bundle(run / "bundle").gap, Store.open(run / "store").read("source")
-    _, training = split(ROWS, 50, Config().seed)
+    _, training = split(ROWS, HELD_OUT, Config().seed)
     np.testing.assert_allclose(gap.source_text, source[training].mean(0, dtype=np.float64), atol=1e-6)
     np.testing.assert_allclose(gap.source_image, image_BS.mean(0), atol=1e-5)
     length = np.linalg.norm(image_BS.mean(0) - gap.source_text)
-    assert code == 0 and figures(lines[0]) == pytest.approx([length, 0], abs=1e-4)
+    spread = np.sum(image_BS.var(axis=0, ddof=1, dtype=np.float64)) / np.mean(np.sum(image_BS**2, axis=1))
+    expected = [np.linalg.norm(gap.source_image), spread, length, 0]
+    assert code == 0 and figures(lines[0]) == pytest.approx(expected, abs=1e-4)
+    assert lines[1] == goodness(PICTURES, "pictures", spread)
 
 
 def pipe(path: Path) -> Path:

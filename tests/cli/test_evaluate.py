@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -27,14 +28,14 @@ CAPTIONS = "a dog runs on the grass", "two cats | sleep", "the sea is loud"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, clip_folder, audioldm_folder, short_captions) -> Path:
-    """The work directory of a ridge, which needs no step."""
+def run(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
+    """The work directory of a ridge, which needs no step; of 400 short captions 40 are held out."""
     workdir = tmp_path_factory.mktemp("run")
-    (workdir / "captions.txt").write_text("\n".join(short_captions), encoding="utf-8")
+    (workdir / "captions.txt").write_text("\n".join(sorted(caption_list, key=len)[:400]), encoding="utf-8")
     arguments = [
         "train", "--config", str(ROOT / "configs/residual.py"), "--workdir", str(workdir),
         f"--config.source={clip_folder}", f"--config.target={audioldm_folder}:text_encoder",
-        f"--config.data.captions=txt:{workdir / 'captions.txt'}", "--config.data.holdout=100",
+        f"--config.data.captions=txt:{workdir / 'captions.txt'}", "--config.data.holdout=40",
         "--config.translator.kind=ridge", "--config.translator.start=identity",
     ]  # fmt: skip
     assert main(arguments) == 0
@@ -89,14 +90,40 @@ def unit(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
+def by_hand(run: Path) -> dict[str, float]:
+    """MRR of the held-out captions' translations among their targets by each scoring, and the mean cosine."""
+    bundle, store = load_bundle(run / "bundle"), Store.open(run / "store")
+    rows, _ = split(store.plan.rows, 40, bundle.recipe["seed"])
+    source, target = (store.read_rows(side, rows).astype(np.float32) for side in ("source", "target"))
+    gap, ridge = bundle.gap, bundle.translator
+    inputs = unit(unit(source) - gap.source_text), np.asarray(bundle.memory.source, np.float32)
+    out, stored = (unit(np.asarray(ridge(jnp.asarray(x)))) for x in inputs)
+    along = out @ gap.target_text  # un-centring: the unit vector m + ρ û
+    rho = np.sqrt(along**2 + 1 - np.sum(gap.target_text**2)) - along
+    moved, target = gap.target_text + rho[:, None] * out, unit(target)
+    candidates = unit(target - target.mean(axis=0))
+    hubness = 0.75 * np.sort(candidates @ stored.T, axis=1)[:, -8:].mean(axis=1)
+
+    def mrr(scores):
+        return np.mean(1 / np.sum(scores >= np.diagonal(scores)[:, None], axis=1))
+
+    return {
+        "mrr": mrr(moved @ target.T),
+        "centred_mrr": mrr(out @ candidates.T),
+        "nnn_mrr": mrr(out @ candidates.T - hubness),
+        "mean_cosine": np.mean(np.sum(moved * target, axis=1)),
+    }
+
+
 def test_captions_that_training_held_out(run, evaluate, tmp_path):
     code, content, stdout, _ = evaluate()
     assert code == 0
-    bundle = load_bundle(run / "bundle")
     ways = {"direction": "source_to_target"}
-    for metric in ("recall@1", "recall@10", "median_rank", "mean_cosine"):
-        (value,) = rows_of(content, "captions", "translator", metric, **ways)
-        assert value == pytest.approx(bundle.metrics[metric], abs=1e-6)
+    expected = by_hand(run)
+    for metric, value in expected.items():
+        assert rows_of(content, "captions", "translator", metric, **ways) == pytest.approx([value], abs=1e-5), metric
+    assert len(set(expected.values())) == len(expected)  # the scorings differ
+    assert rows_of(content, "captions", "nearest_caption", "nnn_mrr", **ways)
     # The bundle is a ridge itself: as a baseline, fitted anew, it scores the same.
     assert rows_of(content, "captions", "ridge", "mrr", **ways) == pytest.approx(
         rows_of(content, "captions", "translator", "mrr", **ways)
@@ -106,16 +133,70 @@ def test_captions_that_training_held_out(run, evaluate, tmp_path):
     assert {row["task"] for row in content["rows"]} == {"captions", "gaps"}
     assert content["left_out"] == content["missing"] == []
     assert content["bundle"]["name"] == run.name and content["bundle"]["spec"]["kind"] == "ridge"
-    assert content["settings"]["captions"] == "100 that training held out"
+    assert content["settings"]["captions"] == "40 that training held out"
     for row in content["rows"]:
         assert row["low"] is None or row["low"] <= row["high"]
-        assert row["n"] == 100 and row["method"] == "chance" or row["low"] is not None
+        has_none = row["method"] == "chance" or row["metric"].startswith(("frechet", "strangers"))
+        assert row["n"] == 40 and (has_none or row["low"] is not None)
     assert stdout.strip().splitlines()[-1] == str(tmp_path / "evaluation") and "nearest caption" in stdout
     with np.load(tmp_path / "evaluation/vectors.npz") as vectors:
         assert {name: vectors[name].shape for name in vectors.files} == dict.fromkeys(
-            ("source_text", "target_text", "translated_text"), (100, 64)
+            ("source_text", "target_text", "translated_text"), (40, 64)
         )
     assert f'"{run}' not in (tmp_path / "evaluation/metrics.json").read_text()  # no place on this machine
+
+
+def test_scorings_can_be_turned_off(evaluate):
+    """The plain rows stay as they are."""
+    _, whole, stdout, _ = evaluate()
+    kinds = [row for row in whole["rows"] if row["metric"].startswith(("centred_", "nnn_"))]
+    assert {row["method"] for row in kinds} == {"translator", "nearest_caption", "procrustes", "ridge"}
+    titles = ("source text → target text, centred cosine,", "target text → source text, centred cosine,")
+    assert all(f"captions, {title} n = 40" in stdout for title in titles)
+    assert "captions, source text → target text, centred cosine, less hubness, n = 40" in stdout
+    assert whole["settings"]["centred_scores"] == "centred cosine"
+    assert whole["settings"]["nnn_scores"].startswith("centred cosine, less hubness: the mean of the 8 nearest")
+    _, content, stdout, _ = evaluate("--no-hubness")
+    assert content["rows"] == [row for row in whole["rows"] if not row["metric"].startswith("nnn_")]
+    assert "hubness" not in stdout and content["settings"]["nnn_scores"] is None and content["missing"] == []
+    _, content, stdout, _ = evaluate("--no-centre")
+    assert content["rows"] == [row for row in whole["rows"] if row not in kinds]
+    assert "centred" not in stdout and content["settings"]["centred_scores"] is None
+
+
+def test_geometry(run, evaluate):
+    """Of captions alone. The map between two towers of random weights is no rotation, and a ridge is nearer to it."""
+    _, content, stdout, _ = evaluate("--geometry")
+    assert content["missing"] == [] and content["settings"]["geometry"] is True
+    store = Store.open(run / "store")
+    rows, _ = split(store.plan.rows, 40, load_bundle(run / "bundle").recipe["seed"])
+    for side in ("source", "target"):
+        vectors = unit(store.read_rows(side, rows).astype(np.float32))
+        mean = np.linalg.norm(vectors.mean(axis=0))
+        assert rows_of(content, "geometry", side, "text_mean") == pytest.approx([mean], abs=1e-5)
+        assert len(rows_of(content, "geometry", side, "text_strangers_centred")) == 1
+    found = {
+        row["method"]: row for row in content["rows"] if (row["task"], row["metric"]) == ("rotation", "mean_cosine")
+    }
+    assert set(found) == {"procrustes", "ridge"} and all(row["n"] == 40 for row in found.values())
+    assert -1 <= found["procrustes"]["value"] < found["ridge"]["value"] <= 1
+    assert "the geometry of the two spaces" in stdout and "linear maps between the two text spaces" in stdout
+
+
+def test_geometry_of_pairs_without_a_store(run, clap, world, evaluate, tmp_path):
+    """A bundle that knows no store: both spaces as they are, and no map between the texts."""
+    published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))
+    _, content, _, _ = evaluate("--geometry", "--pairs", world / "pairs.csv", "--clap", clap, run=published)
+    for side in ("source", "target"):
+        assert len(rows_of(content, "geometry", side, "pair_cosine")) == 1
+        assert rows_of(content, "geometry", side, "pair_cosine_centred") == []
+    whys = {one["what"]: one["why"] for one in content["missing"]}
+    assert "pass --store" in whys["linear maps between the two text spaces"]
+    for side, kind in (("source", "images"), ("target", "sounds")):
+        why = f"12 texts and 12 {kind}; centring takes 32 or more"
+        assert whys[f"geometry of the {side} space: centred figures"] == why
+    assert whys["images and sounds: centred scores"] == "12 sounds; centring takes 32 or more"
+    assert not [row for row in content["rows"] if row["metric"] in ("centred_mrr", "nnn_mrr")]
 
 
 def test_the_run_may_be_named_by_its_bundle_and_goes_into_its_folder(run, capsys):
@@ -213,7 +294,7 @@ def test_sets_of_one_side(clap, world, evaluate, tmp_path):
     code, content, _, _ = evaluate("--pairs", pictures)
     assert code == 0
     metrics = {row["metric"] for row in content["rows"] if row["task"] == "images_to_sounds"}
-    assert metrics == {"class_accuracy"}
+    assert metrics == {"class_accuracy", "centred_class_accuracy"}
     assert len(rows_of(content, "images_to_sounds", "label_prompts", "class_accuracy")) == 1
     code, content, _, _ = evaluate("--pairs", sounds, "--clap", clap, out=tmp_path / "second")
     assert code == 0
@@ -270,11 +351,12 @@ def test_other_captions_and_a_store_that_is_gone(run, evaluate, tmp_path):
         {
             "what": "nearest_caption, procrustes, ridge",
             "why": "no store: pass --store, the store it was trained on",
-        }
+        },
+        {"what": "captions: centred scores", "why": "3 captions; centring takes 32 or more"},
     ]
     # With the store named, the held-out captions and the baselines are there again.
     code, content, _, _ = evaluate("--store", run / "store", run=published)
-    assert code == 0 and content["settings"]["captions"] == "100 that training held out"
+    assert code == 0 and content["settings"]["captions"] == "40 that training held out"
 
 
 def test_captions_that_training_saw_are_left_out(run, evaluate, tmp_path):
@@ -284,7 +366,7 @@ def test_captions_that_training_saw_are_left_out(run, evaluate, tmp_path):
     for captions, where in zip(asked, ("the store store", "the store copy", "txt:captions.txt"), strict=True):
         code, content, _, _ = evaluate("--captions", captions)
         assert code == 0
-        assert content["settings"]["captions"] == f"100 of {where}, without 200 that training saw"
+        assert content["settings"]["captions"] == f"40 of {where}, without 360 that training saw"
         for method in ("translator", "nearest_caption"):
             (value,), (expected,) = (
                 rows_of(found, "captions", method, "mrr", "source_to_target") for found in (content, held_out)
@@ -297,7 +379,7 @@ def test_captions_that_training_saw_are_left_out(run, evaluate, tmp_path):
 def saw(run: Path, folder: Path) -> Path:
     """A file of five captions that the run was trained on."""
     store = Store.open(run / "store")
-    _, training = split(store.plan.rows, 100, load_bundle(run / "bundle").recipe["seed"])
+    _, training = split(store.plan.rows, 40, load_bundle(run / "bundle").recipe["seed"])
     captions = list(store.captions())
     (folder / "saw.txt").write_text("\n".join(captions[row] for row in training[:5]), encoding="utf-8")
     return folder / "saw.txt"
@@ -313,7 +395,7 @@ def test_an_evaluation_with_other_settings_is_kept(run, evaluate, capsys, tmp_pa
     before = (copy / "evaluation/metrics.json").read_bytes()
     told = refused(capsys, ["evaluate", str(copy), *own])
     assert (
-        "/evaluation holds an evaluation with other settings (captions: 100 that training held out): pass another --out"
+        "/evaluation holds an evaluation with other settings (captions: 40 that training held out): pass another --out"
         in told
     )
     assert (copy / "evaluation/metrics.json").read_bytes() == before

@@ -20,12 +20,13 @@ from PIL import Image
 from c2c_jax.cli.main import main
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.images import read_image
+from c2c_jax.inference import translate
 from c2c_jax.models.gap import Gap
 from c2c_jax.publishing.card import model_card
 from c2c_jax.publishing.names import public_captions, public_name, without_places
 from c2c_jax.spaces import SpaceId, identify, load_space
 from c2c_jax.torch import Translator
-from c2c_jax.weights.translator import Bundle, load_bundle, save_bundle
+from c2c_jax.weights.translator import Bundle, Choice, load_bundle, save_bundle
 from tests.cli.hub import TOKEN, stand_in
 from tests.cli.test_main import ROOT, refused
 from tests.torch.test_translator import random_bundle, spec
@@ -118,6 +119,32 @@ def test_no_place_of_this_machine_is_published(run, tmp_path):
     with torch.no_grad():
         expected = Translator.from_pretrained(run / "bundle").from_image(torch.from_numpy(source))
     np.testing.assert_allclose(session.run(["target"], {"source": source})[0], expected, atol=1e-5, rtol=0)
+
+
+def test_a_translator_of_centred_vectors(run, tmp_path, capsys):
+    """Its means, what was kept of all that competed, and the ONNX form with an output among sounds."""
+    whole = load_bundle(run / "bundle")
+    choice = Choice(trained=1.0, linear="", memory=False, pair_cosine=0.32, noisy_mrr={"trained": 0.4, "ridge": 0.3})
+    centred = dataclasses.replace(whole, spec=dataclasses.replace(whole.spec, input_norm="centred"), choice=choice)
+    save_bundle(tmp_path / "centred", centred)
+    assert main(["export", str(tmp_path / "centred"), "--out", str(tmp_path / "pub"), "--onnx"]) == 0
+    published = load_bundle(tmp_path / "pub")
+    assert published.choice == choice and published.gap.known == whole.gap.known
+    card = (tmp_path / "pub" / "README.md").read_text()
+    assert "## Centring" in card and "This translator is `trained`, the best of 2 candidates" in card
+    assert "its output `target_audio` is un-centred by the mean of sounds" in card
+    source = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
+    twin = Translator.from_pretrained(tmp_path / "pub")
+    with torch.no_grad():
+        given = torch.from_numpy(source)
+        expected = [twin(given), twin.from_image(given), twin.from_image(given, "audio")]
+    found = []
+    for name in ("model.onnx", "model_from_image.onnx"):
+        session = onnxruntime.InferenceSession(tmp_path / "pub" / name, providers=["CPUExecutionProvider"])
+        found += session.run(None, {"source": source})
+    for one, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, wanted, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(found[1], translate(published, source), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,15 @@ from flax import nnx
 from PIL import Image
 
 from c2c_jax.cli.main import main
+from c2c_jax.evaluation.report.inputs import read_records
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.sampling import Sampling
+from c2c_jax.images import read_image
+from c2c_jax.inference import translate
+from c2c_jax.models.gap import Gap
 from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import build_translator
-from c2c_jax.spaces import SpaceId, identify
+from c2c_jax.spaces import SpaceId, identify, load_space
 from c2c_jax.weights.translator import load_bundle, save_bundle
 from tests.cli.sounds import FAST, sound
 from tests.generation.test_ranking import build_clap
@@ -325,3 +329,65 @@ def test_a_caption_memory_is_told_of(infer, pictures, bundle, tmp_path):
     known = [record["caption_memory"] for record in records]
     assert known == [{"captions": 20, "share": 0.5, "temperature": 0.01}, None]
     assert np.abs(np.subtract(*(record["clap_vector"] for record in records))).max() > 0.01
+
+
+def centred(bundle: Path, folder: Path, *names: str) -> Path:
+    """The bundle as a translator of centred vectors that has these means."""
+    whole = load_bundle(bundle)
+    spec, rng = dataclasses.replace(whole.spec, input_norm="centred"), np.random.default_rng(0)
+    means = {name: (rng.normal(size=64) / 12).astype(np.float32) for name in names}
+    translator = build_translator(spec, rngs=nnx.Rngs(0))
+    save_bundle(folder, dataclasses.replace(whole, spec=spec, translator=translator, gap=Gap(**means)))
+    return folder
+
+
+def test_the_output_mean(infer, pictures, bundle, tmp_path):
+    """Results lie among captions or among sounds; the record says which, and of other translators nothing."""
+    translator = centred(bundle, tmp_path / "centred", "source_text", "source_image", "target_text", "target_audio")
+    image = pictures / "a.png"
+    found = {}
+    for among, more in (("text", []), ("audio", ["--output-mean", "audio"])):
+        code, _, err = infer(image, "--translator", translator, *more, "--out", tmp_path / f"{among}.wav")
+        assert code == 0, err
+        assert "centring pictures with the mean stored in the translator\n" in err
+        assert ("un-centring results with the mean of sounds stored in the translator\n" in err) == (among == "audio")
+        found[among] = json.loads((tmp_path / f"{among}.sound.json").read_text())
+        assert found[among]["output_mean"] == among
+    space, loaded = load_space(str(load_bundle(translator).source.name)), load_bundle(translator)
+    raw = space.encode_image([read_image(image)])
+    for among, record in found.items():
+        np.testing.assert_allclose(record["clap_vector"], translate(loaded, raw, among)[0], atol=1e-5)
+    assert np.abs(np.subtract(*(record["clap_vector"] for record in found.values()))).max() > 0.05
+    asked = "--translator", translator, "--output-mean", "audio"  # what is mixed in lies there as well
+    mixed = vectors(infer, tmp_path, image, *asked, "--blend", image, "--mix", "0.5")
+    np.testing.assert_allclose(mixed, found["audio"]["clap_vector"], atol=1e-5)
+    code, _, _ = infer(image, "--out", tmp_path / "plain.wav", "--control", "rain")
+    assert code == 0 and json.loads((tmp_path / "plain.sound.json").read_text())["output_mean"] is None
+    assert "output_mean" not in json.loads((tmp_path / "plain.control.sound.json").read_text())
+
+
+def test_records_with_an_output_mean_and_older_ones(infer, pictures, bundle, tmp_path, capsys):
+    translator = centred(bundle, tmp_path / "centred", "source_text", "target_text", "target_audio")
+    out, asked = tmp_path / "sounds", ("--translator", translator, "--output-mean", "audio")
+    code, _, err = infer(pictures / "a.png", *asked, "--out", out / "a.wav", "--control", "rain")
+    assert code == 0 and "stores no mean of pictures" in err
+    capsys.readouterr()
+    (record,), (control,), errors = read_records(out)
+    assert not errors and record.content.output_mean == "audio" and control.content.output_mean is None
+    content = record.raw.copy()
+    del content["output_mean"]
+    (out / "a.sound.json").write_text(json.dumps(content))
+    (record,), _, errors = read_records(out)
+    assert not errors and record.content.output_mean is None and "does not state" not in capsys.readouterr().err
+    (out / "a.sound.json").write_text(json.dumps(content | {"output_mean": "images"}))
+    assert "output_mean" in str(read_records(out)[2])
+
+
+def test_references_that_turn_nothing_are_not_recorded(infer, pictures, bundle, tmp_path):
+    """A memory of share 0 is for searches alone."""
+    source_MS = np.eye(20, 64, dtype=np.float16)
+    memory = Memory(source=source_MS, share=0.0, temperature=0.01)
+    save_bundle(tmp_path / "referring", dataclasses.replace(load_bundle(bundle), memory=memory))
+    code, _, err = infer(pictures / "a.png", "--translator", tmp_path / "referring", "--out", tmp_path / "a.wav")
+    assert code == 0 and "caption memory" not in err
+    assert json.loads((tmp_path / "a.sound.json").read_text())["caption_memory"] is None

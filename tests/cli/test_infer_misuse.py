@@ -19,6 +19,7 @@ from c2c_jax.evaluation.report.inputs import read_records
 from c2c_jax.generation.plan import plan
 from c2c_jax.io.files import path_of, sha256_of
 from tests.cli.sounds import sound
+from tests.cli.test_infer import centred
 
 
 def test_unreadable_pictures_are_told_of_and_the_others_made(infer, pictures):
@@ -110,6 +111,7 @@ def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
         (["--dtype", "float16", "--device", "cpu"], "float16 is for GPUs"),
         (["--ranker", "no/such"], "hf download no/such"),
         (["--blend", "nothing.png"], "nothing.png, found no file"),
+        (["--output-mean", "audio"], "--output-mean audio is for translators of centred vectors"),
         (["nothing/*.png"], "pattern nothing/\\*.png contains no image"),
     ],
 )  # fmt: skip
@@ -132,6 +134,15 @@ def test_an_empty_folder_and_two_of_one_name(infer, pictures, tmp_path):
     assert code == 2 and "a.jpg and" in err and "would both be written to" in err
     code, _, err = infer(pictures / "a.png", "--prompt", "rain", "--save-embedding", tmp_path / "x.npy", audioldm=None)
     assert code == 2 and "--prompt needs --audioldm" in err
+
+
+def test_an_output_mean_that_is_not_there(infer, pictures, bundle, tmp_path):
+    """It is refused before any network is loaded."""
+    translator = centred(bundle, tmp_path / "centred", "source_text", "target_text")
+    code, files, err = infer(pictures, "--translator", translator, "--output-mean", "audio")
+    assert code == 2 and not files and "stores no mean of sounds" in err and len(err.splitlines()) == 1
+    with pytest.raises(SystemExit):
+        infer(pictures, "--translator", translator, "--output-mean", "images")
 
 
 @pytest.fixture

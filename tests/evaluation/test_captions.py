@@ -5,6 +5,7 @@ import pytest
 
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.captions import caption_rows, chance_rows, rank_rows
+from c2c_jax.evaluation.scored import Centring
 from c2c_jax.training.metrics import retrieval
 
 NONE = Bootstrap(resamples=0)
@@ -64,6 +65,45 @@ def test_csls_goes_round_a_hub():
     found = by_name(caption_rows("translator", queries, hub, NONE, csls=n), "source_to_target")
     assert found["recall@1"].value == 0.0  # the hub comes first for all but its own query, for which it comes last
     assert found["csls_recall@1"].value == pytest.approx(n / (n + 1))
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def mrr(scores):
+    return np.mean(1 / np.sum(scores >= np.diagonal(scores)[:, None], axis=1))
+
+
+def test_centred_scores_by_hand():
+    """Translations and targets share a large mean each, and another one: cosines alone are mostly of these."""
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=(40, 8)) + 3 * np.eye(8)[0]
+    translated = target + 0.7 * rng.normal(size=(40, 8)) + 2 * np.eye(8)[1]
+    references = 3 * rng.normal(size=(50, 8))
+    mean = np.array([0.5, 0.3, 0, 0, 0, 0, 0, 0])
+    translated, target, references, mean = (x.astype(np.float32) for x in (translated, target, references, mean))
+    centring = Centring(text_E=mean, image_E=None, reference_RE=references)
+    rows = caption_rows("translator", translated, target, NONE, centring=centring)
+    forth, back = by_name(rows, "source_to_target"), by_name(rows, "target_to_source")
+    query, candidates = unit(unit(translated) - mean), unit(unit(target) - unit(target).mean(axis=0))
+    references = unit(unit(references) - mean)
+    hubness = 0.75 * np.sort(candidates @ references.T, axis=1)[:, -8:].mean(axis=1)
+    assert forth["mrr"].value == pytest.approx(mrr(unit(translated) @ unit(target).T))
+    assert forth["centred_mrr"].value == pytest.approx(mrr(query @ candidates.T))
+    assert forth["nnn_mrr"].value == pytest.approx(mrr(query @ candidates.T - hubness))
+    # The other way about captions are centred by the same mean, and translations by their own; no references.
+    query, candidates = unit(unit(target) - mean), unit(unit(translated) - unit(translated).mean(axis=0))
+    assert back["centred_mrr"].value == pytest.approx(mrr(query @ candidates.T))
+    assert "nnn_mrr" not in back and back["centred_recall@5"].n == 40
+    plain = caption_rows("translator", translated, target, NONE)
+    assert [row for row in rows if not row.metric.startswith(("centred", "nnn"))] == plain
+
+
+def test_few_captions_are_not_centred():
+    x = np.random.default_rng(0).normal(size=(31, 8)).astype(np.float32)
+    centring = Centring(text_E=x[0], image_E=None, reference_RE=x)
+    assert caption_rows("translator", x, x, NONE, centring=centring) == caption_rows("translator", x, x, NONE)
 
 
 def test_chance_of_a_thousand():

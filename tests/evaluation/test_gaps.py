@@ -48,6 +48,48 @@ def test_uniformity_by_hand():
     assert gaps.uniformity(np.array([[1.0, 0], [-1, 0]])) == pytest.approx(-8)  # exp(−2 · 2²)
 
 
+def test_centred_frechet_by_hand():
+    """Centring takes the length of the gap off: sets on two circles about different means have no distance. Of an
+    ellipse the directions are drawn towards the long axis."""
+    angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+
+    def ring(height, width=1.0):
+        return np.stack([width * np.cos(angles), np.sin(angles), np.full(40, height)], axis=1)
+
+    assert gaps.gap_length(ring(0.5), ring(-2)) > 1
+    assert gaps.centred_frechet(ring(0.5), ring(-2)) == pytest.approx(0, abs=1e-9)
+    flat, round_ = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (ring(0, 3), ring(0)))
+    # Covariances are diagonal: the distance is the sum of squared differences of standard deviations.
+    expected = np.sum((flat.std(axis=0, ddof=1) - round_.std(axis=0, ddof=1)) ** 2)
+    assert gaps.centred_frechet(ring(0, 3), ring(0)) == pytest.approx(expected) and expected > 0.03
+
+
+def test_centred_frechet_of_fewer_rows_than_dimensions():
+    """Of two rows each: ±u and ±v when centred, whose covariances 2uuᵀ and 2vvᵀ have one root: |u·v|."""
+    x, y = np.eye(6)[:2], np.eye(6)[1:3]
+    cosine = abs(np.dot([1, -1, 0], [0, 1, -1])) / 2
+    assert gaps.centred_frechet(x, y) == pytest.approx(2 + 2 - 4 * cosine)
+    (row,) = gaps.frechet_rows("m", "a", x, "b", y)
+    assert (row.metric, row.n, row.low) == ("frechet(a, b)", 2, None)
+    assert gaps.frechet_rows("m", "a", x[:1], "b", y) == []
+
+
+def test_strangers_by_hand():
+    """Cosines 1/2, 0 and 0; a row that is there twice counts once, of whatever length."""
+    x = np.array([[1.0, 0, 0], [0.5, np.sqrt(0.75), 0], [0, 0, 2]])
+    assert gaps.strangers(np.concatenate([x, x[:1]])) == pytest.approx((0.5 + 0 + 0) / 3)
+    (row,) = gaps.stranger_rows("spaces", "source_text", np.concatenate([x, x[:1]]))
+    assert (row.metric, row.n) == ("strangers(source_text)", 3)
+    assert gaps.stranger_rows("spaces", "source_text", np.concatenate([x[:1], x[:1]])) == []
+
+
+def test_collapsed_towers_are_warned_of():
+    near, far = (gaps.stranger_rows("spaces", "target_text", vectors(0) + shift) for shift in (50.0, 1.0))
+    assert near[0].value > 0.95 > far[0].value
+    (line,) = gaps.collapsed(far + near)
+    assert line.startswith(f"target text: different captions have a mean cosine of {near[0].value:.3f}, above 0.95")
+
+
 def test_rows_have_the_figures_and_intervals_around_them():
     x, y = vectors(0), vectors(1) + 1
     rows = {row.metric: row for row in gaps.paired_rows("translator", "a", x, "b", y, Bootstrap(resamples=300))}

@@ -7,6 +7,7 @@ import pytest
 
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.image_sound import NONE, ImageSounds, chance_rows, image_sound_rows, prompt_rows, sound_rows
+from c2c_jax.evaluation.scored import Centring
 
 QUIET = Bootstrap(resamples=0)
 
@@ -111,6 +112,124 @@ def test_what_has_no_counterpart_is_no_query_and_no_candidate():
     rows = image_sound_rows("translator", np.concatenate([TRANSLATED, at(0)]), given, QUIET)
     assert rows == image_sound_rows("translator", TRANSLATED, GIVEN, QUIET)
     assert chance_rows(given) == chance_rows(GIVEN)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def centred(x, mean):
+    return unit(unit(x) - mean)
+
+
+def ranks(scores):
+    return np.sum(scores >= np.diagonal(scores)[:, None], axis=1)
+
+
+def average_precision(scores, is_relevant):
+    """The mean over queries, by the definition."""
+    found = []
+    for row, relevant in zip(scores, is_relevant, strict=True):
+        hits = relevant[np.argsort(-row)]
+        found.append(np.mean((np.cumsum(hits) / np.arange(1, len(hits) + 1))[hits]))
+    return np.mean(found)
+
+
+N = 36
+RNG = np.random.default_rng(5)
+AUDIO = (RNG.normal(size=(N, 5)) + 2 * np.eye(5)[0]).astype(np.float32)
+IMAGE = (AUDIO + RNG.normal(size=(N, 5)) + 2 * np.eye(5)[1]).astype(np.float32)
+LABELS = np.arange(N) % 3
+PROMPTS, PICTURE_PROMPTS = ((RNG.normal(size=(3, 5)) + 1).astype(np.float32) for _ in range(2))
+TEXT_MEAN, IMAGE_MEAN = (0.5 * RNG.normal(size=5).astype(np.float32) for _ in range(2))
+REFERENCES = 2 * RNG.normal(size=(40, 5)).astype(np.float32)
+MANY = ImageSounds.of_pairs(IMAGE, AUDIO, LABELS, PROMPTS)
+CENTRING = Centring(text_E=TEXT_MEAN, image_E=IMAGE_MEAN, reference_RE=REFERENCES)
+
+
+def test_centred_scores_by_hand():
+    rows = image_sound_rows("translator", IMAGE, MANY, QUIET, picture_prompts_CE=PICTURE_PROMPTS, centring=CENTRING)
+    forth, back = values(rows, "images_to_sounds"), values(rows, "sounds_to_images")
+    sounds = centred(AUDIO, unit(AUDIO).mean(axis=0))
+    scores = centred(IMAGE, IMAGE_MEAN) @ sounds.T
+    same = LABELS[:, None] == LABELS
+    nnn = scores - 0.75 * np.sort(sounds @ centred(REFERENCES, TEXT_MEAN).T, axis=1)[:, -8:].mean(axis=1)
+    for prefix, found in (("centred_", scores), ("nnn_", nnn)):
+        assert forth[f"{prefix}recall@5"] == pytest.approx(np.mean(ranks(found) <= 5))
+        assert forth[f"{prefix}mrr"] == pytest.approx(np.mean(1 / ranks(found)))
+        assert forth[f"{prefix}map"] == pytest.approx(average_precision(found, same))
+        nearest = np.argmax(found, axis=1)
+        assert forth[f"{prefix}neighbour_accuracy"] == pytest.approx(np.mean(LABELS[nearest] == LABELS))
+    assert len({forth["mrr"], forth["centred_mrr"], forth["nnn_mrr"]}) == 3
+    # Three prompts are centred by the captions' mean.
+    nearest = np.argmax(centred(IMAGE, IMAGE_MEAN) @ centred(PROMPTS, TEXT_MEAN).T, axis=1)
+    assert forth["centred_class_accuracy"] == pytest.approx(np.mean(nearest == LABELS))
+    assert "nnn_class_accuracy" not in forth
+    # Sounds as queries have no references: captions are another kind of query.
+    scores = sounds @ centred(IMAGE, unit(IMAGE).mean(axis=0)).T
+    assert back["centred_mrr"] == pytest.approx(np.mean(1 / ranks(scores)))
+    assert back["centred_map"] == pytest.approx(average_precision(scores, same))
+    nearest = np.argmax(sounds @ centred(PICTURE_PROMPTS, TEXT_MEAN).T, axis=1)
+    assert back["centred_class_accuracy"] == pytest.approx(np.mean(nearest == LABELS))
+    assert not any(metric.startswith("nnn_") for metric in back)
+
+
+def test_many_prompts_have_a_mean_of_their_own():
+    prompts = (RNG.normal(size=(33, 5)) + 1).astype(np.float32)
+    given = dataclasses.replace(MANY, prompts_CE=prompts)
+    rows = image_sound_rows("translator", IMAGE, given, QUIET, centring=CENTRING)
+    nearest = np.argmax(centred(IMAGE, IMAGE_MEAN) @ centred(prompts, unit(prompts).mean(axis=0)).T, axis=1)
+    found = values(rows, "images_to_sounds")["centred_class_accuracy"]
+    assert found == pytest.approx(np.mean(nearest == LABELS))
+
+
+def test_means_are_of_all_sounds_and_pictures():
+    """What has no counterpart and no class is a candidate of none, and still tells where sounds lie."""
+    rng = np.random.default_rng(8)
+    other = (rng.normal(size=(20, 5)) - 1).astype(np.float32)
+    none = np.full(20, NONE)
+    given = dataclasses.replace(
+        MANY,
+        audio_NE=np.concatenate([AUDIO, other]),
+        audio_groups=np.concatenate([MANY.audio_groups, none]),
+        audio_labels=np.concatenate([LABELS, none]),
+    )
+    found = values(image_sound_rows("translator", IMAGE, given, QUIET, centring=CENTRING), "images_to_sounds")
+    sounds = centred(AUDIO, unit(given.audio_NE).mean(axis=0))
+    scores = centred(IMAGE, IMAGE_MEAN) @ sounds.T
+    assert found["centred_mrr"] == pytest.approx(np.mean(1 / ranks(scores)))
+    nnn = scores - 0.75 * np.sort(sounds @ centred(REFERENCES, TEXT_MEAN).T, axis=1)[:, -8:].mean(axis=1)
+    assert found["nnn_map"] == pytest.approx(average_precision(nnn, LABELS[:, None] == LABELS))
+
+
+def test_plain_rows_do_not_depend_on_centring():
+    for rows_of in (
+        lambda centring: image_sound_rows("translator", IMAGE, MANY, QUIET, 3, PICTURE_PROMPTS, centring),
+        lambda centring: sound_rows(MANY, QUIET, centring),
+    ):
+        plain = rows_of(None)
+        found = rows_of(CENTRING)
+        assert [row for row in found if not row.metric.startswith(("centred_", "nnn_"))] == plain
+        assert len(found) > len(plain)
+    few = ImageSounds.of_pairs(IMAGE[:31], AUDIO[:31], LABELS[:31])
+    assert image_sound_rows("translator", IMAGE[:31], few, QUIET, centring=CENTRING) == image_sound_rows(
+        "translator", IMAGE[:31], few, QUIET
+    )
+    nowhere = dataclasses.replace(CENTRING, image_E=None)
+    rows = image_sound_rows("translator", IMAGE, MANY, QUIET, centring=nowhere)
+    assert {row.task for row in rows if row.metric.startswith("centred_")} == {"sounds_to_images"}
+
+
+def test_sounds_in_pictures_places_are_centred_as_sounds():
+    found = values(sound_rows(MANY, QUIET, CENTRING), "images_to_sounds", "sound")
+    sounds = centred(AUDIO, unit(AUDIO).mean(axis=0))
+    scores = sounds @ sounds.T
+    np.fill_diagonal(scores, -2)
+    same = (LABELS[:, None] == LABELS) & ~np.eye(N, dtype=bool)
+    assert found["centred_map"] == pytest.approx(average_precision(scores, same))
+    nearest = np.argmax(sounds @ centred(PROMPTS, TEXT_MEAN).T, axis=1)
+    assert found["centred_class_accuracy"] == pytest.approx(np.mean(nearest == LABELS))
+    assert not any(metric.startswith("nnn_") for metric in found)
 
 
 def test_classes_that_the_other_side_does_not_have_are_no_queries():

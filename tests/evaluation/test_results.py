@@ -44,10 +44,14 @@ def results(**fields) -> Results:
 def test_metrics_json_is_as_agreed(tmp_path):
     left_out = [LeftOut(file="a.wav", why="it is silent")]
     missing = [Missing(what="oracle", why="3 different pairs")]
-    paths = write(results(left_out=left_out, missing=missing), tmp_path / "out")
+    warnings = ["source text: collapsed"]
+    paths = write(results(left_out=left_out, missing=missing, warnings=warnings), tmp_path / "out")
     assert [path.name for path in paths] == ["metrics.json", "table.md", "table.tex", "vectors.npz"]
     content = json.loads(paths[0].read_text())
-    assert list(content) == ["bundle", "spaces", "settings", "left_out", "missing", "rows", "vectors_sha256"]
+    assert list(content) == [
+        "bundle", "spaces", "settings", "left_out", "missing", "warnings", "rows", "vectors_sha256",
+    ]  # fmt: skip
+    assert content["warnings"] == warnings
     assert content["left_out"] == [{"file": "a.wav", "why": "it is silent"}]
     assert content["missing"] == [{"what": "oracle", "why": "3 different pairs"}]
     assert content["rows"][0] == {
@@ -164,6 +168,30 @@ def test_latex():
     assert tex_escaped("a → b") == r"a $\to$ b"
 
 
+def test_each_scoring_has_a_table_and_chance_in_it():
+    """Chance ranks at random whatever it is scored by; figures that a scoring has none of are not in its table."""
+
+    def row(method, metric, value):
+        return Row(task="images_to_sounds", method=method, metric=metric, value=value, n=9)
+
+    rows = [
+        row("translator", "mrr", 0.1), row("translator", "centred_mrr", 0.2), row("translator", "nnn_mrr", 0.3),
+        row("sound", "centred_map", 0.4), row("chance", "mrr", 0.05), row("chance", "map", 0.06),
+        row("chance", "class_accuracy", 0.5),
+    ]  # fmt: skip
+    plain, centred, nnn = tables(rows)
+    assert [table.title for table in (plain, centred, nnn)] == [
+        "images → sounds, n = 9",
+        "images → sounds, centred cosine, n = 9",
+        "images → sounds, centred cosine, less hubness, n = 9",
+    ]
+    assert plain.header == ["method", "mrr", "map", "class accuracy"]
+    assert plain.cells == [["translator", "0.100", "", ""], ["chance", "0.050", "0.060", "0.500"]]
+    assert centred.header == ["method", "mrr", "map"]
+    assert centred.cells == [["translator", "0.200", ""], ["sound", "", "0.400"], ["chance", "0.050", "0.060"]]
+    assert nnn.cells == [["translator", "0.300"], ["chance", "0.050"]]
+
+
 @pytest.mark.parametrize(("width", "has_intervals"), [(120, True), (45, False)])
 def test_terminal(width, has_intervals):
     console = Console(width=width)
@@ -177,7 +205,9 @@ def test_terminal(width, has_intervals):
 
 def test_what_is_told(tmp_path):
     left_out = [LeftOut(file=f"{number}.wav", why="it is silent") for number in range(12)]
-    given = results(left_out=left_out, missing=[Missing(what="oracle", why="3 different pairs")])
+    missing = [Missing(what="oracle", why="3 different pairs")]
+    assert told(results(missing=missing, warnings=["collapsed"])) == ["warning: collapsed", "oracle: 3 different pairs"]
+    given = results(left_out=left_out, missing=missing)
     lines = told(given)
     assert lines[:3] == ["oracle: 3 different pairs", "12 not used, or not in full:", "0.wav: it is silent"]
     assert lines[-1] == "and 2 more, named in metrics.json" and len(lines) == 13

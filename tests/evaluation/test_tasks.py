@@ -9,6 +9,8 @@ from c2c_jax.evaluation import gaps
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.image_sound import NONE, ImageSounds
 from c2c_jax.evaluation.material import Captions, PairMaterial
+from c2c_jax.evaluation.oracle import oracle
+from c2c_jax.evaluation.references import Means
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.tasks import in_order, method_rows, reference_rows, space_rows
 from c2c_jax.evaluation.translation import Method
@@ -54,6 +56,8 @@ def test_a_method_in_every_task():
         "alignment(translated_image, target_audio)": gaps.alignment(image, AUDIOS),
         "direction_consistency(translated_image, target_audio)": gaps.direction_consistency(image, AUDIOS),
         "uniformity(translated_text)": gaps.uniformity(text),
+        "frechet(translated_text, target_text)": gaps.centred_frechet(text, CAPTIONS.target_NE),
+        "frechet(translated_image, target_audio)": gaps.centred_frechet(image, AUDIOS),
     }
     for metric, value in expected.items():
         assert scores["gaps", "mine", metric, None] == pytest.approx(value)
@@ -126,6 +130,10 @@ def test_spaces_before_translation():
     assert apart[*key, "length(source_text, source_image)", None] == pytest.approx(
         gaps.gap_length(CAPTIONS.source_NS, IMAGES)
     )
+    assert apart[*key, "frechet(target_text, target_audio)", None] == pytest.approx(
+        gaps.centred_frechet(CAPTIONS.target_NE, AUDIOS)
+    )
+    assert apart[*key, "strangers(source_text)", None] == pytest.approx(gaps.strangers(CAPTIONS.source_NS))
     assert not any("alignment" in metric for *_, metric, _ in apart)
 
 
@@ -145,6 +153,77 @@ def test_upper_rows():
     assert scores["images_to_sounds", "label_prompts", "class_accuracy", None] == np.mean(
         sounds[nearest] == np.arange(N) % 2
     )
+
+
+MANY = PairMaterial(  # enough for means of their own
+    given=ImageSounds.of_pairs(vectors(12, 40, S), vectors(13, 40, E), np.arange(40) % 2, vectors(4, 2, E)),
+    pairs_P2=np.stack([np.arange(40)] * 2, axis=1),
+    captioned_images=np.arange(40),
+    image_caption_AS=vectors(14, 40, S),
+    image_caption_AE=vectors(15, 40, E),
+    captioned_audios=np.arange(40),
+    audio_caption_DE=vectors(15, 40, E),
+    label_prompts_CS=IMAGES[:2],
+)
+MEANS = Means(
+    text_E=0.2 * vectors(16, 1, E)[0],
+    stored_RS=vectors(17, 33, S),
+    held_out_HS=vectors(18, 34, S),
+    held_out_HE=vectors(19, 34, E),
+)
+
+
+def mrr(query, candidates, query_mean, references=None):
+    """Of images among the sounds of MANY, from the definitions."""
+    candidates = unit(unit(candidates) - unit(candidates).mean(axis=0))
+    scores = unit(unit(query) - query_mean) @ candidates.T
+    if references is not None:
+        references = unit(unit(references) - MEANS.text_E)
+        scores = scores - 0.75 * np.sort(candidates @ references.T, axis=1)[:, -8:].mean(axis=1)
+    return np.mean(1 / np.sum(scores >= np.diagonal(scores)[:, None], axis=1))
+
+
+def test_every_method_has_centred_scores_and_references_of_its_own():
+    """What translates texts takes its translations of the stored captions; what puts texts in pictures' places takes
+    the held-out captions' own target vectors; what puts pictures among sounds takes none, and the sounds' mean."""
+    rows = (
+        method_rows(METHOD, CAPTIONS, MANY, QUIET, means=MEANS)[0]
+        + reference_rows(CAPTIONS, MANY, QUIET, means=MEANS)[0]
+    )
+    scores, audio = values(rows), MANY.given.audio_NE
+    prompts = MANY.given.prompts_CE
+    nearest = np.argmax(unit(MANY.given.image_BS) @ unit(IMAGES[:2]).T, axis=1)
+    mapped = oracle(MANY.given.image_BS, audio, np.arange(40))
+    texts = MEANS.held_out_HE
+    for method, query, mean, references in (
+        ("mine", METHOD.of_images(MANY.given.image_BS), MEANS.text_E, MEANS.stored_RS @ MAP),
+        ("caption", MANY.image_caption_AE, MEANS.text_E, texts),
+        ("label_prompts", prompts[nearest], MEANS.text_E, texts),
+        ("oracle", mapped, unit(audio).mean(axis=0), None),
+    ):
+        found = {
+            prefix: scores.get(("images_to_sounds", method, f"{prefix}mrr", None)) for prefix in ("centred_", "nnn_")
+        }
+        assert found["centred_"] == pytest.approx(mrr(query, audio, mean)), method
+        if references is None:
+            assert found["nnn_"] is None
+        else:
+            assert found["nnn_"] == pytest.approx(mrr(query, audio, mean, references)), method
+        assert ("sounds_to_images", method, "centred_mrr", None) in scores
+    assert ("images_to_sounds", "sound", "centred_map", None) in scores
+    assert ("captions", "mine", "nnn_mrr", "source_to_target") not in scores  # thirty captions are too few
+    chances = {row.metric for row in rows if row.method == "chance"}
+    assert not any(metric.startswith(("centred_", "nnn_")) for metric in chances)
+
+
+def test_centred_scores_of_an_oracle_that_lacks_a_candidate():
+    """Picture 39 has a class and no sound: the oracle has no vector of it, and no figures among classes."""
+    groups = np.where(np.arange(40) < 39, np.arange(40), NONE)
+    given = dataclasses.replace(MANY.given, image_groups=groups, audio_groups=groups)
+    pairs = dataclasses.replace(MANY, given=given, pairs_P2=MANY.pairs_P2[:39])
+    rows, _ = reference_rows(None, pairs, QUIET, means=MEANS)
+    metrics = {row.metric for row in rows if (row.task, row.method) == ("sounds_to_images", "oracle")}
+    assert "centred_mrr" in metrics and not {"map", "centred_map", "centred_neighbour_accuracy"} & metrics
 
 
 def test_an_oracle_takes_eight_pairs():

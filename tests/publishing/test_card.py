@@ -14,19 +14,32 @@ from PIL import Image
 
 from c2c_jax.images import read_image
 from c2c_jax.inference import translate
-from c2c_jax.publishing.card import _literal, model_card, trained_on_words
+from c2c_jax.models.gap import Gap
+from c2c_jax.publishing.card import model_card, trained_on_words
 from c2c_jax.publishing.export import publish
 from c2c_jax.publishing.markdown import code, plain
 from c2c_jax.publishing.names import without_places
+from c2c_jax.publishing.usage import literal
 from c2c_jax.spaces import SpaceId, load_space
 from c2c_jax.weights.folders import EMBEDDED
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.weights.translator import Bundle, Choice, load_bundle
 from tests.torch.test_translator import random_bundle, spec
 
 HURT = (
     "x\n\n# Owned\n<script>alert(1)</script> ![p](http://evil/x.png) [a](javascript:b) `c` ``d`` | e \x1b[31m --- "
     "www.evil.com"
 )
+
+
+def chosen(**fields: Any) -> Choice:
+    known = {"trained": 0.5, "linear": "rotation", "memory": False, "pair_cosine": 0.3214}
+    return Choice(**{**known, "noisy_mrr": {"trained": 0.4}, **fields})
+
+
+def centred(*names: str, **fields: Any) -> Bundle:
+    """A translator of centred vectors that has these means beside the captions'."""
+    known = {name: np.full(8, 0.1, np.float32) for name in ("source_text", "target_text", *names)}
+    return random_bundle(spec("residual", 8, 8, input_norm="centred"), gap=Gap(**known), **fields)
 
 
 def snippet(card: str) -> str:
@@ -50,6 +63,7 @@ def test_hostile_names_stay_text():
         target=SpaceId(name=f"owner/{HURT}", dim=8, fingerprint="f" * 64),
         recipe={"data": {"captions": HURT}, HURT: HURT, "pictures": {"files": HURT}},
         metrics={"recall@1": 0.5, "held_out": HURT, "mean_cosine": HURT},
+        choice=chosen(linear=HURT, noisy_mrr={HURT: 0.5, "trained": 0.25}),
     )
     harmless = random_bundle(
         spec("mlp", 8, 8),
@@ -57,6 +71,7 @@ def test_hostile_names_stay_text():
         target=SpaceId(name="b", dim=8, fingerprint="f" * 64),
         recipe={"data": {"captions": "c"}, "d": "e", "pictures": {"files": "f"}},
         metrics={"recall@1": 0.5},
+        choice=chosen(linear="rotation", noisy_mrr={"g": 0.5, "trained": 0.25}),
     )
     card, expected = model_card(bundle, HURT), model_card(harmless, "x")
     assert len(card.splitlines()) == len(expected.splitlines()) and "\x1b" not in card
@@ -124,7 +139,8 @@ def test_captions_without_unlabelled_pictures():
 @pytest.mark.parametrize(
     ("calibrate", "select_by", "expected"),
     [
-        (True, "", "to estimate their mean vector and to select the published step"),
+        (True, "noisy_mrr", "to estimate their mean vector and to select the published step"),
+        (True, "", "to estimate their mean vector and to select the published step"),  # of earlier versions
         (True, "recall@1", "to estimate their mean vector."),
         (False, "agreement@1", "to select the published step"),
         (False, "recall@1", "for scores alone"),
@@ -136,9 +152,50 @@ def test_what_pictures_were_used_for(calibrate, select_by, expected):
     assert f"Unlabelled images were used {expected}" in trained_on_words(dataclasses.replace(bundle, recipe=recipe))
 
 
+def test_centring():
+    """What is stored, and what that means for pictures and results; other translators have no such section."""
+    card = model_card(centred(), "x")
+    assert "## Centring" in card and "means of its captions' vectors in both spaces. It has no mean of pictures" in card
+    assert "lose their component along the captions' mean" in card and "output-mean" not in card
+    card = model_card(centred("source_image"), "x")
+    assert "in both spaces, and of pictures' source vectors.\n" in card and "no mean of pictures" not in card
+    card = model_card(centred("source_image", "target_audio"), "x", ["model.onnx", "model_from_image.onnx"])
+    assert "and of pictures' source vectors, and of sounds' vectors." in card
+    assert (
+        "`infer --output-mean audio`" in card
+        and "its output `target_audio` is un-centred by the mean of sounds" in card
+    )
+    assert "by cosine of centred vectors" in model_card(centred(metrics={"recall@1": 0.5}), "x")
+    for words in ("not unit vectors", "modality gap", "c2c calibrate` estimates them"):
+        assert words not in card and words in model_card(random_bundle(spec("residual", 8, 8)), "x")
+    assert "## Centring" not in model_card(random_bundle(spec("residual", 8, 8)), "x")
+
+
+def test_what_was_kept():
+    """The choice, the cosine that the surrogates were made for, and the scores, the best first."""
+    scores = {"trained": 0.4, "rotation": 0.41, "0.5 trained + rotation, memory": 0.4321}
+    card = model_card(centred(choice=chosen(memory=True, noisy_mrr=scores)), "x")
+    assert "This translator is `50% trained + 50% rotation, behind the caption memory`, the best of 3" in card
+    assert "have a cosine of 0.32, both centred" in card
+    table = card[card.index("| candidate | noisy_mrr |") :].splitlines()[2:5]
+    assert table == ["| `0.5 trained + rotation, memory` | 0.4321 |", "| `rotation` | 0.41 |", "| `trained` | 0.4 |"]
+    many = {f"candidate {number}": number / 100 for number in range(60)}
+    card = model_card(centred(choice=chosen(noisy_mrr=many)), "x")
+    assert "the best of 60 candidates" in card and card.count("| `candidate ") == 20 and "candidate 59" in card
+    for choice in (None, chosen(noisy_mrr={})):  # of a bundle from elsewhere
+        assert ("## What was kept" in model_card(centred(choice=choice), "x")) == (choice is not None)
+
+
+def test_scores_of_earlier_versions_are_not_shown():
+    metrics = {"noisy_mrr": 0.4, "agreement@1": 0.2, "agreement@10": 0.5, "transfer": 0.3, "recall@1": 0.6}
+    card = model_card(centred(metrics=metrics), "x")
+    assert "agreement" not in card and "transfer" not in card
+    assert "| noisy_mrr | 0.4 | mean of 1 / rank" in card and "| recall@1 | 0.6 |" in card
+
+
 @pytest.mark.parametrize(
     "name", ["a\u202eb", "a\\b", "a\\\\u202e", 'a"b', "a\nb", "caf\u00e9", "a\x7f", "a\udcff", "\U000e0041"]
 )
 def test_names_in_code_are_read_again_as_they_were(name):
-    literal = _literal(name)
-    assert ast.literal_eval(literal) == name and literal.isprintable()
+    found = literal(name)
+    assert ast.literal_eval(found) == name and found.isprintable()

@@ -67,6 +67,22 @@ def test_all_ways_are_one(bundle, folder, at_once, monkeypatch):
     assert np.abs(wanted - translate(dataclasses.replace(loaded, memory=None), SOURCE)).max() > 0.05
 
 
+def test_share_0_turns_nothing(bundle, tmp_path):
+    """The captions are stored as references alone: to the bit, all that translates does so as without them."""
+    references = dataclasses.replace(bundle, memory=dataclasses.replace(bundle.memory, share=0.0))
+    save_bundle(tmp_path / "bundle", references)
+    loaded, twin = load_bundle(tmp_path / "bundle"), Translator.from_pretrained(tmp_path / "bundle")
+    assert loaded.memory.share == twin.memory.share == 0 and not [line for line in in_use(loaded) if "memory" in line]
+    np.testing.assert_array_equal(loaded.memory.source, captions(M, S))
+    without = dataclasses.replace(loaded, memory=None)
+    np.testing.assert_array_equal(translate(loaded, SOURCE), translate(without, SOURCE))
+    with torch.no_grad():
+        found = twin.from_image(torch.from_numpy(SOURCE))
+        twin.memory = None
+        np.testing.assert_array_equal(found, twin.from_image(torch.from_numpy(SOURCE)))
+    np.testing.assert_allclose(unit(found.numpy()), translate(loaded, SOURCE), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("bundle", ["unit"], indirect=True)
 def test_onnx(bundle, folder, monkeypatch):
     """In six blocks; captions' graph holds nothing of it."""
@@ -102,6 +118,9 @@ def test_card_tells_of_it(bundle):
     card = model_card(dataclasses.replace(bundle, memory=memory, gap=Gap()), "x")
     assert "source vectors of 2,000 of these captions (2.0 MiB; no text)" in card
     assert "make 50% of what" in card and "takes a picture's vector as it is" not in card
+    card = model_card(dataclasses.replace(bundle, memory=dataclasses.replace(memory, share=0.0), gap=Gap()), "x")
+    assert "2,000 of these captions (2.0 MiB; no text). They are reference queries for `c2c search`" in card
+    assert "make 0%" not in card and "takes a picture's vector as it is" in card
     assert "memory" not in model_card(dataclasses.replace(bundle, memory=None), "x").lower()
 
 
@@ -110,7 +129,7 @@ def test_card_tells_of_it(bundle):
     [
         ({"share": 0.5, "temperature": 0.01}, None, "settings come without its captions"),
         (None, captions(M, S), "captions come without its settings"),
-        ({"share": 0.0, "temperature": 0.01}, captions(M, S), "Expected `float` > 0.0 - at `$.memory.share`"),
+        ({"share": -0.1, "temperature": 0.01}, captions(M, S), "Expected `float` >= 0.0 - at `$.memory.share`"),
         ({"share": 1.5, "temperature": 0.01}, captions(M, S), "Expected `float` <= 1.0 - at `$.memory.share`"),
         ({"share": 0.5, "temperature": -1.0}, captions(M, S), "Expected `float` >= 1e-06 - at `$.memory.temperature`"),
         ({"share": 0.5}, captions(M, S), "missing required field `temperature`"),

@@ -22,9 +22,9 @@ def test_mlp_recipe_is_the_papers(tmp_path):
     config = read_config("configs/mlp.py", [])
     config.data.holdout = 100
     store = random_store(tmp_path / "store", source_dim=512, target_dim=512)
-    held_out, training = split(store.plan.rows, config.data.holdout, config.seed)
+    _, training = split(store.plan.rows, config.data.holdout, config.seed)
     spec = build_spec(config, store)
-    translator = initial_translator(config, spec, store, held_out)
+    translator = initial_translator(config, spec, None)
     graphdef, params = nnx.split(translator, nnx.Param)
     mesh, optimizer = data_mesh(), build_optimizer(config.optimizer, build_learning_rate(config.optimizer, STEPS))
     objective = build_objective(config, mesh)

@@ -87,6 +87,7 @@ def test_groups_are_taken_alike_on_any_devices(batch_size):
         ("mlp", (128, 128), "inverse_euclidean", 0.0, {"margin": (0.3, 0.3)}),
         ("mlp_layernorm", (33, 17), "sigmoid", 0.0, {"ema": 0.9}),
         ("residual", (33, 17), "infonce + 0.5*l2", 0.1, {"noise": (0.6, 0.9)}),
+        ("residual", (33, 17), "infonce", 0.0, {"noise": (0.6, 0.9), "means": True}),
         ("residual", (33, 33), "l1", 0.0, {}),
         ("residual", (33, 17), "cosine + l1", 0.0, {"noise": (0.8, 0.8)}),
         ("transformer", (12, 10), "infonce", 0.1, {}),
@@ -108,9 +109,10 @@ def test_same_bits_on_one_device_and_on_four(translator, dims, objective, clip_n
         asked = build_objective(objective, Settings(twin_cosine=0.2, blocks=build_blocks(B, mesh, GROUPS, count=2)))
         clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
         optimizer = optax.chain(clip, optax.adamw(1e-2))
-        schedule = Schedule(**feature)
+        means = tuple(np.full(dim, 0.05, np.float32) for dim in dims) if "means" in feature else None
+        schedule = Schedule(**{name: value for name, value in feature.items() if name != "means"})
         state = init_state(params, asked, optimizer, mesh, schedule.ema)
-        run = jit_steps(make_step(graphdef, asked, optimizer, mesh, schedule), lambda table, item: item, mesh)
+        run = jit_steps(make_step(graphdef, asked, optimizer, mesh, schedule, means), lambda table, item: item, mesh)
         state, _ = run(state, (), tuple(put_rows(side, B, mesh, axis=1) for side in sides), STEPS)
         return [np.asarray(x) for x in jax.tree.leaves(state)]
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from c2c_jax.config import Config
 from c2c_jax.errors import ReportError, SoundError
 from c2c_jax.evaluation.results import read_results
-from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, LeftOut, Missing, Row
+from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, LeftOut, Missing, Row, scoring_of
 from c2c_jax.generation.sampling import Sampling, Versions
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.console import printable
@@ -28,7 +28,10 @@ from c2c_jax.weights.resolve import bundle_folder, is_local, run_name
 from c2c_jax.weights.translator import Bundle, load_bundle
 
 RECALLS = ("recall@10", "recall@5", "recall@1")  # of a validation, that are drawn
-OF_PICTURES = ("pictures", "mixed_in", "averaged", "gap_statistics", "caption_memory")  # what controls do not state
+OF_PICTURES = (  # what controls do not state
+    "pictures", "mixed_in", "averaged", "gap_statistics", "output_mean", "caption_memory",
+)  # fmt: skip
+NEEDLESS = ("control", "output_mean")  # what records of pictures need not state, older ones among them
 # What `vectors.npz` may hold: unit vectors of the source space, of the target space, and translated into it.
 MAX_VECTORS = 2**28  # bytes of them
 VECTORS = ("source_text", "source_image", "target_text", "target_audio", "translated_text", "translated_image")
@@ -59,6 +62,7 @@ class Evaluation:
     vectors: dict[str, Float[np.ndarray, "_ _"]]
     left_out: list[LeftOut]
     missing: list[Missing]
+    warnings: list[str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +118,8 @@ class MemoryRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Content:
-    """What `NAME.sound.json` says. control: the text that it is the sound of; None: it is that of pictures."""
+    """What `NAME.sound.json` says. control: the text that it is the sound of; None: it is that of pictures.
+    output_mean: whose mean a translator of centred vectors un-centred with; None for other translators."""
 
     sounds: Annotated[list[RecordedSound], msgspec.Meta(min_length=1)]
     clap: SpaceId
@@ -126,6 +131,7 @@ class Content:
     mixed_in: list[MixedIn] = dataclasses.field(default_factory=list)
     averaged: bool = False
     gap_statistics: list[str] = dataclasses.field(default_factory=list)
+    output_mean: Literal["text", "audio"] | None = None
     caption_memory: MemoryRecord | None = None
     clip: SpaceId | None = None
     audioldm: Networks | None = None
@@ -199,6 +205,7 @@ def read_evaluation(folder: Path, bundle: Bundle) -> Evaluation:
         vectors=vectors,
         left_out=written.left_out,
         missing=written.missing,
+        warnings=written.warnings,
     )
 
 
@@ -249,7 +256,7 @@ def _checked(path: Path) -> Record:
         raise ReportError(f"{path}: its clap_vector has {found} numbers, its CLAP's have {content.clap.dim}; {advice}")
     if not any(content.clap_vector):
         raise ReportError(f"{path}: its clap_vector is zero; {advice}")
-    _report_unstated(Content, raw, path, OF_PICTURES if content.control else ("control",))
+    _report_unstated(Content, raw, path, OF_PICTURES if content.control else NEEDLESS)
     return Record(path=path, content=content, raw=raw)
 
 
@@ -264,5 +271,6 @@ def _is_sound(row: Row) -> bool:
     """Whether a row can be shown: of a known task and direction, its figures numbers."""
     numbers = (row.value, row.n, *(bound for bound in (row.low, row.high) if bound is not None))
     is_named = row.task in TASKS and row.direction in (None, *DIRECTIONS)
-    is_ranked = not row.metric.startswith("recall@") or re.fullmatch("recall@[0-9]{1,9}", row.metric)
+    _, figure = scoring_of(row.metric)
+    is_ranked = not figure.startswith("recall@") or re.fullmatch("recall@[0-9]{1,9}", figure)
     return bool(is_named and is_ranked) and all(math.isfinite(x) for x in numbers)

@@ -20,8 +20,8 @@ from c2c_jax.errors import C2CError
 from c2c_jax.evaluation.report import plots
 from c2c_jax.evaluation.report.gallery import Gallery, build_gallery
 from c2c_jax.evaluation.report.inputs import Evaluation, Run, read_evaluation, read_run
-from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, Row
-from c2c_jax.evaluation.tables import tables
+from c2c_jax.evaluation.rows import Row
+from c2c_jax.evaluation.tables import by_scoring, tables
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
 from c2c_jax.publishing.card import SCORES, flat_fields, held_out_of, licence, scores_of, trained_on_words
@@ -113,13 +113,13 @@ def _figures(vectors: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bars(rows: Sequence[Row]) -> list[tuple[str, Markup, str]]:
-    """Of each task and direction that has recalls: its name, their plot, and how many queries they are over, which is
-    told by method where methods differ."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.metric.startswith("recall@"):
-            title = TASKS[row.task] + (f", {DIRECTIONS[row.direction]}" if row.direction else "")
-            groups.setdefault(title, []).append(row)
+    """Of each task, direction and scoring that has recalls: its name, their plot, and how many queries they are over,
+    which is told by method where methods differ."""
+    groups = {
+        title: recalls
+        for title, group in by_scoring(rows).items()
+        if (recalls := [row for row in group if row.metric.startswith("recall@")])
+    }
     return [
         (title, Markup(plots.recall(f"recall{number}", group)), _queries(group))
         for number, (title, group) in enumerate(groups.items())
@@ -142,7 +142,7 @@ def _curves(run: Run) -> list[Markup]:
     if "train" in phases:
         drawn.append(Markup(plots.loss_curve("loss", run.history)))
     if "validation" in phases:
-        drawn.append(Markup(plots.recall_curve("validation", run.history)))
+        drawn.append(Markup(plots.score_curve("validation", run.history)))
     return drawn
 
 

@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from c2c_jax.evaluation.report.inputs import RECALLS
 from c2c_jax.evaluation.report.projection import principal_plane
 from c2c_jax.evaluation.rows import Row
+from c2c_jax.training.metrics import NOISY_MRR
 
 # Variables of page.css, and their values in its light half.
 COLOURS = {
@@ -131,24 +132,26 @@ def loss_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
         return _svg(name, figure, text)
 
 
-def recall_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
-    """Validation recall@1, 5 and 10 over steps."""
+def score_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
+    """Validation recall@1, 5 and 10 over steps, and noisy MRR where every validation has it."""
     entries = [entry for entry in history if entry["phase"] == "validation"]
+    colours = dict(zip(RECALLS, ("sounds", "texts", "captions"), strict=True)) | {NOISY_MRR: "translated"}
+    shown = {metric: colour for metric, colour in colours.items() if all(metric in entry for entry in entries)}
     with _figure(name, 2.9) as (figure, axes):
-        for metric, colour in zip(RECALLS, ("sounds", "texts", "captions"), strict=True):
+        for metric, colour in shown.items():
             values = [entry[metric] for entry in entries]
             axes.plot(
                 [entry["step"] for entry in entries], values, color=COLOURS[colour], linewidth=1.6, marker="o",
                 markersize=2.5,
             )  # fmt: skip
             axes.annotate(
-                metric, (entries[-1]["step"], values[-1]), (5, 0), textcoords="offset points", va="center",
-                color=COLOURS["ink"], fontsize=LETTERS - 1.5, annotation_clip=False,
+                metric.replace("_mrr", " MRR"), (entries[-1]["step"], values[-1]), (5, 0), textcoords="offset points",
+                va="center", color=COLOURS["ink"], fontsize=LETTERS - 1.5, annotation_clip=False,
             )  # fmt: skip
-        _over_steps(axes, "validation recall")
+        _over_steps(axes, "validation score")
         axes.set_ylim(0, 1)
-        last = ", ".join(f"{metric} {entries[-1][metric]:.3f}" for metric in RECALLS)
-        return _svg(name, figure, f"Validation recall over steps; at the last validation {last}.")
+        last = ", ".join(f"{metric.replace('_mrr', ' MRR')} {entries[-1][metric]:.3f}" for metric in shown)
+        return _svg(name, figure, f"Validation scores over steps; at the last validation {last}.")
 
 
 def _over_steps(axes: Axes, label: str) -> None:

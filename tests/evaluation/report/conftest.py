@@ -17,10 +17,12 @@ from c2c_jax.inference import Generation, pictures_to_sounds
 from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.spaces import identify
 from c2c_jax.training.log import RunLog
-from c2c_jax.weights.translator import Bundle, load_bundle
+from c2c_jax.weights.translator import Bundle, Choice, load_bundle
 
 HURT = "<script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>\"'{{ 7 * 7 }}</style>&amp;"
 SECONDS = 0.64
+NOISY_MRR = {"rotation": 0.125, "trained": 0.25, "0.5 trained + rotation, memory": 0.375}
+CHOICE = Choice(trained=0.5, linear="rotation", memory=True, pair_cosine=0.325, noisy_mrr=NOISY_MRR)
 RECALLS = {"translator": (0.25, 0.5, 0.75), "chance": (0.01, 0.05, 0.1)}
 
 
@@ -47,8 +49,12 @@ def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
                 source=identify(str(clip_folder)),
                 target=identify(f"{audioldm_folder}:text_encoder"),
                 recipe=dataclasses.asdict(config),
-                metrics={"step": log.step, "held_out": 1000, **scores, "median_rank": 4.0, "mean_cosine": -0.25},
-            )
+                metrics={
+                    "step": log.step, "held_out": 1000, "noisy_mrr": recall + 0.075, **scores, "median_rank": 4.0,
+                    "mean_cosine": -0.25,
+                },
+                choice=CHOICE,
+            )  # fmt: skip
             log.validation(bundle)
     return folder
 
@@ -87,6 +93,10 @@ def evaluated(tmp_path_factory, run) -> Path:
         for k, value in zip((1, 5, 10), values, strict=True)
         for low, high in [(value - 0.01, value + 0.02) if method == "translator" else (None, None)]
     ]
+    rows.append(
+        Row(task="captions", method="translator", metric="centred_recall@1", value=0.3125, n=60,
+            direction="source_to_target")
+    )  # fmt: skip
     rows.append(Row(task="gaps", method="source", metric="length(text, image)", value=0.83, n=60))
     rows.append(Row(task="generated", method="translator", metric="fad_clap", value=0.7, n=9, reference=HURT))
     left_out, missing = LeftOut(file=f"{HURT}.wav", why="is silent"), Missing(what="oracle", why=f"no pairs {HURT}")
@@ -100,6 +110,7 @@ def evaluated(tmp_path_factory, run) -> Path:
         left_out=[left_out],
         missing=[missing],
         vectors=vectors,
+        warnings=[f"collapsed {HURT}"],
     )
     write(whole, folder)
     return folder

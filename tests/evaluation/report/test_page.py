@@ -84,13 +84,18 @@ def test_it_shows_all_that_it_was_given(outline):
     assert text.count("translator: mlp, mlp") == 3
     labels = " ".join(outline.all("aria-label"))
     assert "Training loss over 10 steps, from 10 to 1." in labels
-    assert "at the last validation recall@10 0.900, recall@5 0.600, recall@1 0.300" in labels
+    assert "at the last validation recall@10 0.900, recall@5 0.600, recall@1 0.300, noisy MRR 0.375" in labels
     assert "translator recall@10 0.750" in labels and "chance recall@1 0.010" in labels
+    # Each scoring has bars and a table, chance in both.
+    assert "Bars of recall: translator recall@1 0.312; chance recall@1 0.010" in labels
+    assert "captions, source text → target text, centred cosine, n = 60" in text
+    assert "Kept: 50% trained + 50% rotation, behind the caption memory. It scores best of 3 candidates." in text
+    assert "perturbed to a cosine of 0.325" in text and "0.5 trained + rotation, memory 0.375" in text
     # Translations that are the targets themselves: all ones on the diagonal.
     assert re.search(r"Cosines, 32 by 32: on average 1\.00 on the diagonal, -?0\.0\d beside it", labels)
     assert "60 captions, CLIP, 60 captions, CLAP" in labels and "60 captions, translated" in labels
-    assert f"Evaluated with captions: 60 of txt:{flat(HURT)}; seed: 7." in text and text.count("60 queries.") == 2
-    assert "0.830" in text and f"oracle: no pairs {flat(HURT)}" in text
+    assert f"Evaluated with captions: 60 of txt:{flat(HURT)}; seed: 7." in text and text.count("60 queries.") == 3
+    assert "0.830" in text and f"oracle: no pairs {flat(HURT)}" in text and f"collapsed {flat(HURT)}" in text
 
 
 def test_methods_of_other_queries_are_told():
@@ -241,6 +246,7 @@ def changed(evaluated: Path, **fields) -> str:
         ("metrics.json", {"n": None}, "`$.rows[0].n`"),
         ("metrics.json", {"reference": ["x"]}, "`$.rows[0].reference`"),
         ("metrics.json", {"metric": "recall@" + "9" * 5000}, "is not a row of c2c evaluate"),
+        ("metrics.json", {"metric": "nnn_recall@x"}, "is not a row of c2c evaluate"),
         ("metrics.json", {"task": "smells"}, "is not a row of c2c evaluate"),
         ("metrics.json", {"bundle": {"metrics": "x"}}, "`$.bundle.metrics`"),
         ("metrics.json", {"bundle": {"metrics": {"step": 3}}}, "is the evaluation of another translator"),

@@ -65,6 +65,19 @@ def test_loss_curve_of_any_length(steps):
         np.testing.assert_allclose(np.polyval(np.polyfit(*points.T, 1), points[:, 0]), points[:, 1], atol=0.01)
 
 
+def test_validation_curves():
+    """Noisy MRR is drawn where every validation has it: an older version's runs have none."""
+    entries = [
+        {"phase": "validation", "step": step, "recall@1": 0.1, "recall@5": 0.2, "recall@10": step / 10}
+        for step in (1, 5)
+    ]
+    svg = plots.score_curve("scores", entries)
+    assert "at the last validation recall@10 0.500, recall@5 0.200, recall@1 0.100." in svg
+    assert "var(--translated," not in svg
+    svg = plots.score_curve("scores", [{**entry, "noisy_mrr": 0.25} for entry in entries])
+    assert "recall@1 0.100, noisy MRR 0.250." in svg and "stroke: var(--translated," in svg
+
+
 def test_only_what_is_there_is_drawn():
     whole = plots.plane("before", VECTORS, plots.BEFORE)
     for kind in plots.BEFORE:

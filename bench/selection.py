@@ -1,0 +1,266 @@
+"""Which score of a translator, to be had without pairs, tells how well it translates images? Over runs of three worlds.
+
+examples:
+  python -m bench.selection --data VECTORS                       # an hour on two cores
+  python -m bench.selection --data VECTORS --worlds real --json selection.json
+
+VECTORS is the folder of published vectors that `bench.real` reads. Worlds: "real", photographs of Flickr8k that look
+for their captions' e5 vectors; "natural" and "clip", the mini world's pictures that look for sounds, with its own
+vectors and with real CLIP's and CLAP's geometry (see `bench.recipe --geometry`). In each, translators of many kinds are
+trained on captions alone; each is also blended with the rotation and put behind a caption memory. Printed are the rank
+correlations (Spearman) of every score with what the translators do on images that training never saw, what the best by
+each score reaches, and how these translators do on real pictures among real sounds (CIFAR-10 in ESC-50).
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+from scipy.stats import spearmanr
+
+from bench.real.material import Material, centred, mean_of, store_of, unit32
+from bench.real.tasks import halves, pictures_to_sounds, ranks
+from c2c_jax.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    MemoryConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    TranslatorConfig,
+)
+from c2c_jax.data.store import Store
+from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
+from c2c_jax.evaluation.tables import Table, markdown
+from c2c_jax.models.gap import Gap
+from c2c_jax.models.memory import Memory, towards_captions
+from c2c_jax.scoring import Scoring
+from c2c_jax.training import log
+from c2c_jax.training.build import build_spec
+from c2c_jax.training.candidates import linear_maps
+from c2c_jax.training.closed_form import caption_means, moments
+from c2c_jax.training.feed import split
+from c2c_jax.training.loop import train
+from c2c_jax.training.memory import remembered
+from c2c_jax.training.selection import Surrogates, surrogates
+from c2c_jax.weights.translator import load_bundle
+
+BLENDS = (0.25, 0.5)  # the trained translator's weight beside the rotation
+SHARE = 0.45  # of the memory
+SCORES = ("noisy_mrr", "recall@1", "recall@10", "agreement@1", "agreement@10")
+
+Map = Callable[[np.ndarray], np.ndarray]  # centred source vectors → target vectors
+Point = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class World:
+    """A store, the pictures that score, and what is true of others. truth: figures of a map of centred vectors."""
+
+    name: str
+    store: Store
+    picture_PS: Float[np.ndarray, "P S"]
+    truth: Callable[[Map, Gap], dict[str, float]]
+    main: str  # the figure that is correlated
+    holdout: int
+    batch_size: int
+    width: int
+    steps: Sequence[int]
+
+
+def configs(world: World) -> Iterator[tuple[str, Config]]:
+    """Objectives, noises, depths and lengths."""
+    kinds = (("infonce", 0.07), ("infonce", 0.3), ("cosine", 0.07), ("sigmoid", 0.07))
+    for (kind, temperature), noise, depth, steps in itertools.product(kinds, (0.35, 0.65, 1.0), (2, 4), world.steps):
+        yield (
+            f"{kind} {temperature:g}, noise {noise:g}, depth {depth}, {steps} steps",
+            Config(
+                source="", target="", seed=0, batch_size=world.batch_size, epochs=1, min_steps=steps,
+                eval_every=10**6, checkpoint_every=10**6, data=DataConfig(holdout=world.holdout),
+                translator=TranslatorConfig(kind="residual", width=world.width, depth=depth, start="procrustes"),
+                augment=AugmentConfig(noise=noise),
+                objective=ObjectiveConfig(kind=kind, temperature=temperature),
+                optimizer=OptimizerConfig(decay="cosine", ema=0.99),
+            ),
+        )  # fmt: skip
+
+
+def points(world: World, workdir: Path, console: Console) -> list[Point]:
+    """Of maps in closed form, and of every config alone, blended and behind the memory."""
+    held_out, training = split(world.store.plan.rows, world.holdout, 0)
+    gap = caption_means(world.store, held_out, "centred")
+    memory = remembered(MemoryConfig(captions=8000, share=SHARE), world.store, training, 0, gap)
+    assert memory is not None
+    judge = surrogates(world.store, (held_out, training), gap, gap, "centred", memory, world.picture_PS, 0)
+    scored = Scored(world, judge, held_out, gap, memory)
+    (first, *_) = configs(world)
+    spec = dataclasses.replace(build_spec(first[1], world.store), kind="procrustes", depth=1)
+    maps = linear_maps(moments(world.store, held_out, spec, gap), judge.inputs[False])
+    found = [scored.point(one.name, one, way) for one in maps for way in (False, True)]
+    rotation = maps[0]
+    for name, config in configs(world):
+        data = dataclasses.replace(config.data, store=str(world.store.path))
+        run = workdir / world.name / name.replace(" ", "_").replace(",", "")
+        if not (run / "curves.png").is_file():  # the last that a run writes
+            train(dataclasses.replace(config, data=data), world.store, run)
+        translator = load_bundle(run / "bundle").translator
+
+        def trained(x_QS: np.ndarray, translator=translator) -> np.ndarray:
+            parts = [translator(jnp.asarray(x_QS[at : at + 4096])) for at in range(0, len(x_QS), 4096)]
+            return np.concatenate(list(map(np.asarray, parts)))
+
+        length = float(np.linalg.norm(trained(judge.inputs[False]), axis=1).mean())
+        found += [scored.point(name, trained, way) for way in (False, True)]
+        for weight in BLENDS:
+
+            def blend(x_QS: np.ndarray, weight=weight, trained=trained, length=length) -> np.ndarray:
+                return weight * trained(x_QS) / length + (1 - weight) * rotation(x_QS)
+
+            found.append(scored.point(f"{name}, {weight:g} beside the rotation", blend, False))
+        console.print(f"{world.name}: {name}")
+    return found
+
+
+class Scored:
+    """All scores of a map of centred vectors."""
+
+    def __init__(self, world: World, judge: Surrogates, held_out: np.ndarray, gap: Gap, memory: Memory):
+        self.world, self.judge, self.gap, self.memory = world, judge, gap, memory
+        self.source_HS, self.target_HE = (
+            centred(world.store.read_rows(side, held_out), gap.mean(f"{side}_text")) for side in ("source", "target")
+        )
+        self.picture_PS = centred(world.picture_PS, mean_of(world.picture_PS))
+        self.route_PE = unit32(nearest_caption(self.picture_PS, TrainingCaptions(world.store, held_out, gap)))
+
+    def point(self, name: str, translate: Map, way: bool) -> Point:
+        """way: whether pictures turn to the memory before the map."""
+
+        def translated(x_QS: np.ndarray) -> np.ndarray:
+            return unit32(translate(np.asarray(towards_captions(self.memory, jnp.asarray(x_QS))) if way else x_QS))
+
+        clean_H = ranks(unit32(translate(self.source_HS)) @ self.target_HE.T, np.arange(len(self.target_HE)))
+        agreed_P = ranks(translated(self.picture_PS) @ self.route_PE.T, np.arange(len(self.route_PE)))
+        scores = {"noisy_mrr": self.judge.mrr(translate(self.judge.inputs[way]))}
+        scores |= {f"recall@{k}": float(np.mean(clean_H <= k)) for k in (1, 10)}
+        scores |= {f"agreement@{k}": float(np.mean(agreed_P <= k)) for k in (1, 10)}
+        return {"name": name + ", memory" * way, **scores, **self.world.truth(translated, self.gap)}
+
+
+def real_world(material: Material, workdir: Path) -> World:
+    """Half of the photographs score, the other half is asked; and CIFAR-10's pictures look for ESC-50's sounds, the
+    second hop by the rotation of AudioCaps' captions."""
+    known, asked = halves(len(material.image_PS))
+    second = np.linalg.svd(
+        centred(material.written_QE, mean_of(material.written_QE)).T
+        @ centred(material.written_QA, mean_of(material.written_QA)),
+        full_matrices=False,
+    )
+    rotation_EA = second[0] @ second[2]
+
+    def truth(translate: Map, gap: Gap) -> dict[str, float]:
+        caption_PE = centred(material.caption_PE, gap.mean("target_text"))
+        pictures = centred(material.image_PS[asked], mean_of(material.image_PS[known]))
+        rank_Q = ranks(unit32(translate(pictures)) @ caption_PE.T, asked)
+        hop = unit32(translate(centred(material.small_CS, material.general_S))) @ rotation_EA
+        scorings = [
+            Scoring(query_mean_E=np.zeros_like(mean), candidate_mean_E=mean)
+            for mean in map(mean_of, (material.sound_NA, material.class_text_KA))
+        ]
+        p10, top1 = pictures_to_sounds(material, hop.astype(np.float32), *scorings)
+        return {"r1": float(np.mean(rank_Q == 1)), "r10": float(np.mean(rank_Q <= 10)), "p10": p10, "top1": top1}
+
+    return World(
+        name="real", store=store_of(material.text_NS, material.text_NE, workdir), picture_PS=material.image_PS[known],
+        truth=truth, main="r10", holdout=400, batch_size=256, width=1024, steps=(150, 600),
+    )  # fmt: skip
+
+
+def mini_world(geometry: str, workdir: Path) -> World:
+    """Its pictures of the test split among as many sounds."""
+    from bench.recipe.bench import ground_of
+    from c2c_jax.miniworld.world import SHARED
+
+    ground = ground_of(geometry, workdir / "recipe")
+    scenes = ground.drawings["test"][0].scenes
+    audio_NE, sources_N = centred(scenes.audio_NE, mean_of(scenes.audio_NE)), scenes.cells_N // len(SHARED)
+    picture_PS = ground.pairs.image_NS[:1000]
+
+    def truth(translate: Map, gap: Gap) -> dict[str, float]:
+        del gap
+        found_N = (unit32(translate(centred(scenes.image_NS, mean_of(picture_PS)))) @ audio_NE.T).argmax(axis=1)
+        return {
+            "cell": float(np.mean(scenes.cells_N == scenes.cells_N[found_N])),
+            "source": float(np.mean(sources_N == sources_N[found_N])),
+        }
+
+    return World(
+        name=geometry, store=ground.store, picture_PS=picture_PS, truth=truth, main="cell", holdout=1000,
+        batch_size=512, width=256, steps=(1500,),
+    )  # fmt: skip
+
+
+def figures(world: World, found: Sequence[Point]) -> dict[str, float]:
+    """`WORLD.SCORE`: its rank correlation with the main figure; `.chosen`: what the best by it reaches; and `WORLD.p10`
+    beside it where pictures look for real sounds."""
+    truths = [world.main, *(["p10"] if "p10" in found[0] else [])]
+    out: dict[str, float] = {f"{world.name}.runs": len(found)}
+    for truth in truths:
+        truth_R = np.array([one[truth] for one in found])
+        suffix = "" if truth == world.main else f".{truth}"
+        out[f"{world.name}{suffix}.best"] = float(truth_R.max())
+        for score in SCORES:
+            score_R = np.array([one[score] for one in found])
+            out[f"{world.name}{suffix}.{score}"] = float(spearmanr(score_R, truth_R).statistic)
+            out[f"{world.name}{suffix}.{score}.chosen"] = float(truth_R[score_R.argmax()])
+    return out
+
+
+def table(names: Sequence[str], found: Mapping[str, float]) -> Table:
+    header = ["score", *itertools.chain(*((name, f"{name}, chosen") for name in names))]
+    cells = []
+    for score in SCORES:
+        of_worlds = ((found[f"{name}.{score}"], found[f"{name}.{score}.chosen"]) for name in names)
+        cells.append([score, *itertools.chain(*((f"{one:.2f}", f"{chosen:.3f}") for one, chosen in of_worlds))])
+    cells.append(["best of all", *itertools.chain(*(("", f"{found[f'{name}.best']:.3f}") for name in names))])
+    title = "rank correlation with unseen images, and what the best by each score reaches"
+    return Table(title=title, header=header, cells=cells)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.selection", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="VECTORS", help="the folder of .npz files")
+    parser.add_argument("--worlds", default="real,natural,clip", metavar="A,B", help="default: %(default)s")
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help="keeps what is trained, for the next start")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
+    flags = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    log.console.quiet = True  # the bench has a line for each run
+    all_figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        workdir = flags.workdir or Path(temporary)
+        workdir.mkdir(parents=True, exist_ok=True)
+        for name in flags.worlds.split(","):
+            is_real = name == "real"
+            world = real_world(Material.read(flags.data), workdir) if is_real else mini_world(name, workdir)
+            all_figures |= figures(world, points(world, workdir / "selection", console))
+    names = flags.worlds.split(",")
+    names = list(itertools.chain(*([name, "real.p10"] if name == "real" else [name] for name in names)))
+    print(markdown(table(names, all_figures)))
+    if flags.json:
+        flags.json.write_text(json.dumps(all_figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The bench's geometry of real CLIP and CLAP: means, cosines and gaps are those of the real spaces."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from bench.recipe.__main__ import main
+from bench.recipe.geometry import CLAP, CLIP, Geometry, RealGeometry, Reshaped, geometry_of
+from bench.recipe.material import Captions, Material, Scenes
+from c2c_jax.data.arrays import space_of_array, store_of_arrays
+from c2c_jax.errors import ConfigError
+
+S, N, P = 48, 3000, 1500
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def centred(x, mean):
+    return unit(unit(x) - mean)
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """Captions of meanings, around a mean of their own; raw vectors of any length."""
+    return meanings(0, N) + 0.3
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Pictures and sounds of P scenes, around means of their own, near to their captions."""
+    return scenes(1)
+
+
+def meanings(seed, count):
+    return np.random.default_rng(seed).normal(size=(count, S))
+
+
+def scenes(seed, count=P) -> Scenes:
+    own = meanings(seed, count)
+    image, audio = (own + 0.5 * meanings(seed + offset, count) for offset in (100, 200))
+    vectors = {"image_NS": image - 0.4, "seen_NS": own + 0.3, "audio_NE": 2 * audio + 0.1, "heard_NE": own + 0.3}
+    return Scenes(**{name: x.astype(np.float32) for name, x in vectors.items()}, cells_N=np.arange(count))
+
+
+@pytest.fixture(scope="module")
+def store(texts, tmp_path_factory):
+    spaces = space_of_array("source", texts), space_of_array("target", texts)
+    return store_of_arrays(tmp_path_factory.mktemp("natural") / "store", texts, texts, spaces)
+
+
+@pytest.mark.parametrize("shape", [CLIP, CLAP])
+def test_means_and_cosines_are_those_of_the_real_space(shape, texts, pairs):
+    made = Reshaped(shape, texts, pairs.image_NS, pairs.seen_NS, seed=0)
+    text, other, own = made.texts(texts), made.others(pairs.image_NS, 0), made.texts(pairs.seen_NS)
+    assert text.shape == (N, 512) and text.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(np.concatenate([text, other, own]), axis=1), 1, atol=1e-5)
+    text_mean, other_mean = text.mean(axis=0), other.mean(axis=0)
+    assert np.linalg.norm(text_mean) == pytest.approx(shape.text_mean, abs=0.02)
+    assert np.linalg.norm(other_mean) == pytest.approx(shape.other_mean, abs=0.02)
+    cosine = text_mean @ other_mean / np.linalg.norm(text_mean) / np.linalg.norm(other_mean)
+    assert cosine == pytest.approx(shape.mean_cosine, abs=0.02)
+    pair = np.sum(centred(other, other_mean) * centred(own, text_mean), axis=1).mean()
+    assert pair == pytest.approx(shape.pair_cosine, abs=0.02)
+
+
+def test_texts_are_turned_and_no_more(texts, pairs):
+    """Cosines between centred captions are what they were, whatever the space they are put in."""
+    made = Reshaped(CLIP, texts, pairs.image_NS, pairs.seen_NS, seed=0)
+    before = centred(texts[:200], unit(texts).mean(axis=0))
+    after = made.texts(texts[:200]) - made.new_text_D
+    np.testing.assert_allclose(unit(after) @ unit(after).T, before @ before.T, atol=0.1)
+    other = Reshaped(CLIP, texts, pairs.image_NS, pairs.seen_NS, seed=1)
+    assert np.abs(other.texts(texts[:9]) - made.texts(texts[:9])).max() > 0.1
+
+
+def test_the_noise_of_a_drawing_is_its_own(texts, pairs):
+    made = Reshaped(CLIP, texts, pairs.image_NS, pairs.seen_NS, seed=0)
+    image = pairs.image_NS[:9]
+    np.testing.assert_array_equal(made.others(image, 2, 0), made.others(image, 2, 0))
+    for drawing in ((2, 1), (1, 0)):
+        assert np.abs(made.others(image, *drawing) - made.others(image, 2, 0)).max() > 0.01
+
+
+def test_all_vectors_are_put_in_one_place(store, pairs, tmp_path):
+    """Captions of the store, of drawings and of scenes, and prompts, are the same texts, and so the same vectors."""
+    geometry = geometry_of("clip", store, pairs)
+    text = store.read("source")[:40].astype(np.float32)
+    given = dataclasses.replace(scenes(2, 40), seen_NS=text, heard_NE=text)
+    moved, made = geometry.store(store, tmp_path), geometry.scenes(given, 2, 0)
+    captions = geometry.captions(Captions(source_MS=text, target_ME=text, cells_M=np.arange(40)))
+    for source in (made.seen_NS, captions.source_MS, geometry.prompts(text, text)[0]):
+        np.testing.assert_allclose(source, moved.read("source")[:40], atol=1e-3)
+    for target in (made.heard_NE, captions.target_ME, geometry.prompts(text, text)[1]):
+        np.testing.assert_allclose(target, moved.read("target")[:40], atol=1e-3)
+    assert moved.plan.source.dim == moved.plan.target.dim == made.image_NS.shape[1] == made.audio_NE.shape[1] == 512
+    np.testing.assert_array_equal(made.cells_N, given.cells_N)
+    assert geometry.store(store, tmp_path).path == moved.path
+
+
+def test_natural_geometry_leaves_vectors_as_they_are(store, pairs, tmp_path):
+    geometry = geometry_of("natural", store, pairs)
+    assert type(geometry) is Geometry and geometry.store(store, tmp_path) is store
+    assert geometry.scenes(pairs, 0, 0) is pairs
+    captions = Captions(source_MS=pairs.seen_NS, target_ME=pairs.heard_NE, cells_M=pairs.cells_N)
+    assert geometry.captions(captions) is captions
+    assert geometry.prompts(pairs.seen_NS, pairs.heard_NE) == (pairs.seen_NS, pairs.heard_NE)
+
+
+def test_pairs_that_are_too_far_from_each_other(store, pairs):
+    strangers = dataclasses.replace(pairs, image_NS=pairs.image_NS[::-1])
+    with pytest.raises(ConfigError, match="0.32; here it is -?0.0.* without any"):
+        RealGeometry(store, strangers)
+
+
+def test_whole_bench_in_the_geometry(arguments, tmp_path, monkeypatch):
+    """The pictures and sounds of random towers are no nearer to their captions than to others; here they are equal."""
+    natural = Material.scenes
+
+    def near(self, split, seed, count):
+        found = natural(self, split, seed, count)
+        return dataclasses.replace(found, image_NS=found.seen_NS, audio_NE=found.heard_NE)
+
+    monkeypatch.setattr(Material, "scenes", near)
+    assert main([*arguments, "--geometry", "clip", "--json", str(tmp_path / "clip.json")]) == 0
+    figures = json.loads((tmp_path / "clip.json").read_text())
+    assert figures["bench.geometry"] == "clip"
+    assert figures["spaces.gap_source"] == pytest.approx(0.86, abs=0.1)
+    assert figures["ceiling.source"] > figures["chance.source"]
+
+
+def test_spaces_that_are_too_wide(arguments, monkeypatch, capsys):
+    monkeypatch.setattr("bench.recipe.geometry.DIM", 8)
+    assert main([*arguments, "--geometry", "clip"]) == 2
+    assert "--geometry clip makes vectors of 8 dimensions" in capsys.readouterr().err

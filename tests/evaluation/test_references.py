@@ -1,0 +1,144 @@
+"""Means and reference queries: where they are from, and what is said where there are none."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from c2c_jax.evaluation.image_sound import ImageSounds
+from c2c_jax.evaluation.material import Captions, PairMaterial
+from c2c_jax.evaluation.references import Means, means_of, stored_captions
+from c2c_jax.evaluation.translation import Method, method_of
+from c2c_jax.models.gap import Gap
+from c2c_jax.models.memory import Memory
+from tests.torch.test_translator import random_bundle, spec
+
+S, E = 24, 16
+
+
+def vectors(seed, rows, dim):
+    return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def centred(x, mean):
+    return unit(unit(x) - mean)
+
+
+GAP = Gap(source_text=0.1 * vectors(0, 1, S)[0], target_text=0.1 * vectors(1, 1, E)[0])
+
+
+def bundle(input_norm="centred", stored=1500, gap=GAP):
+    memory = Memory(source=unit(vectors(2, stored, S)).astype(np.float16), share=0.0, temperature=0.01)
+    return random_bundle(spec("residual", S, E, input_norm=input_norm), gap=gap, memory=memory if stored else None)
+
+
+def captions(count):
+    return Captions(source_NS=vectors(3, count, S), target_NE=vectors(4, count, E) + 1, told="held out")
+
+
+def pairs(count, classes=0):
+    prompts = {"prompts_CE": vectors(7, classes, E) + 1} if classes else {}
+    none = np.zeros(0, int)
+    return PairMaterial(
+        given=ImageSounds.of_pairs(vectors(5, count, S), vectors(6, count, E), **prompts),
+        pairs_P2=np.stack([np.arange(count)] * 2, axis=1),
+        captioned_images=none,
+        image_caption_AS=np.zeros((0, S), np.float32),
+        image_caption_AE=np.zeros((0, E), np.float32),
+        captioned_audios=none,
+        audio_caption_DE=np.zeros((0, E), np.float32),
+        label_prompts_CS=None,
+    )
+
+
+def said(missing):
+    return {one.what: one.why for one in missing}
+
+
+def test_stored_captions_come_to_the_translator_as_they_were_stored():
+    """Of 1,500 centred inputs 1,024, evenly taken, as unit vectors that centring brings back."""
+    one = bundle()
+    found = stored_captions(one)
+    rows = np.linspace(0, 1499, 1024).round().astype(int)
+    stored = np.asarray(one.memory.source, np.float32)[rows]
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(centred(found, GAP.source_text), unit(stored), atol=1e-5)
+    np.testing.assert_array_equal(stored_captions(bundle("unit")), stored)
+    assert stored_captions(bundle("none")) is None  # their lengths are not stored
+    assert stored_captions(bundle(stored=31)) is None and stored_captions(bundle(stored=0)) is None
+
+
+def test_references_are_what_the_method_makes_of_captions():
+    one = bundle()
+    means, missing = means_of(one, captions(40), None, hubness=True)
+    assert missing == []
+    np.testing.assert_array_equal(means.text_E, GAP.target_text)
+    method = method_of("translator", one.translator, one.gap)
+    stored = jnp.asarray(np.asarray(one.memory.source, np.float32)[np.linspace(0, 1499, 1024).round().astype(int)])
+    expected = unit(np.asarray(one.translator(stored)))  # un-centring and centring cancel
+    for centring in (means.of_captions(method), means.of_pictures(method)):
+        np.testing.assert_allclose(centred(centring.reference_RE, GAP.target_text), expected, atol=1e-4)
+        np.testing.assert_array_equal(centring.image_E, GAP.target_text)
+
+
+def test_without_stored_captions_the_evaluated_ones_serve_other_queries():
+    given = captions(40)
+    means, missing = means_of(bundle(stored=0), given, None, hubness=True)
+    assert list(said(missing)) == ["captions: scores less hubness"]
+    method = Method(name="mine", of_texts=lambda x: 2 * x[:, :E], of_images=lambda x: x[:, :E])
+    assert means.of_captions(method).reference_RE is None
+    found = means.of_pictures(method).reference_RE
+    np.testing.assert_array_equal(found, 2 * given.source_NS[:, :E])
+    np.testing.assert_array_equal(means.of_texts.reference_RE, given.target_NE)
+    means, missing = means_of(bundle(stored=0), None, pairs(40), hubness=True)
+    assert list(said(missing)) == ["scores less hubness"] and means.of_texts.reference_RE is None
+    means, missing = means_of(bundle(), given, None, hubness=False)
+    assert missing == [] and means.of_captions(method).reference_RE is means.of_texts.reference_RE is None
+
+
+def test_the_mean_of_captions_that_the_bundle_lacks():
+    """That of the evaluated captions, or else of the prompts; of fewer than 32 there is none."""
+    one = bundle("unit", gap=Gap())
+    given, classes = captions(40), pairs(40, classes=33)
+    means, _ = means_of(one, given, classes, hubness=True)
+    np.testing.assert_allclose(means.text_E, unit(given.target_NE).mean(axis=0), atol=1e-6)
+    means, _ = means_of(one, captions(31), classes, hubness=True)
+    np.testing.assert_allclose(means.text_E, unit(classes.given.prompts_CE).mean(axis=0), atol=1e-6)
+    assert means_of(one, captions(31), pairs(40), hubness=True)[0] is None
+    _, missing = means_of(one, None, pairs(40), hubness=True)
+    assert said(missing) == {
+        "centred scores": "the translator stores no mean of captions; pass 32 or more as --captions"
+    }
+
+
+def test_methods_lie_around_means_of_their_own():
+    means = Means(text_E=GAP.target_text)
+    method = Method(name="mine", of_texts=lambda x: x, of_images=lambda x: x, image_mean_E=GAP.target_text + 1)
+    np.testing.assert_array_equal(means.of_pictures(method).image_E, GAP.target_text + 1)
+    sounds = vectors(6, 40, E)
+    np.testing.assert_allclose(means.of_sounds(sounds).image_E, unit(sounds).mean(axis=0), atol=1e-6)
+    assert means.of_sounds(sounds[:31]).image_E is None
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (31, {"captions: centred scores": "31 captions", "images and sounds: centred scores": "31 sounds"}),
+        (32, {}),
+    ],
+)
+def test_few_candidates_are_not_centred(count, expected):
+    _, missing = means_of(bundle(), captions(count), pairs(count), hubness=True)
+    assert said(missing) == {what: f"{why}; centring takes 32 or more" for what, why in expected.items()}
+
+
+def test_few_pictures_among_many_sounds():
+    given = pairs(40)
+    few = dataclasses.replace(given, given=given.given.with_pictures(np.arange(40) < 5))
+    _, missing = means_of(bundle(), None, few, hubness=True)
+    assert said(missing) == {"sounds → images: centred scores": "5 pictures; centring takes 32 or more"}

@@ -1,0 +1,165 @@
+"""Means of vectors: their figures by hand, what narrow sets are told from, arrays in files, and what is refused."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from c2c_jax import means, vectors
+from c2c_jax.errors import ImageError, SoundError
+from c2c_jax.means import captions_spread, narrow_warning, with_means
+from c2c_jax.models.gap import Gap
+from c2c_jax.vectors import is_array, read_vectors
+
+S, E, N = 12, 7, 50
+RNG = np.random.default_rng(0)
+IMAGES = (4 * RNG.normal(size=(N, S)) + 5).astype(np.float32)
+SOUNDS = (RNG.normal(size=(N, E)) - 1).astype(np.float32)
+GAP = Gap(source_text=np.full(S, 0.2, np.float32), target_text=np.full(E, 0.1, np.float32))
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x, np.float64) / np.linalg.norm(np.asarray(x, np.float64), axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("at_once", [means.ROWS_AT_ONCE, 7])
+@pytest.mark.parametrize("input_norm", ["unit", "centred", "none"])
+def test_figures_by_hand(monkeypatch, input_norm, at_once):
+    monkeypatch.setattr(means, "ROWS_AT_ONCE", at_once)
+    gap, pictures, sounds = with_means(GAP, input_norm, IMAGES, SOUNDS)
+    x = IMAGES.astype(np.float64) if input_norm == "none" else unit(IMAGES)
+    for found, vectors_ND, text, stored in (
+        (pictures, x, GAP.source_text, gap.source_image),
+        (sounds, unit(SOUNDS), GAP.target_text, gap.target_audio),
+    ):
+        mean = vectors_ND.mean(0)
+        np.testing.assert_allclose(stored, mean, rtol=1e-6)
+        assert stored.dtype == np.float32 and found.count == N
+        assert found.length == pytest.approx(np.linalg.norm(mean - text))
+        assert found.mean_length == pytest.approx(np.linalg.norm(mean), rel=1e-6)
+        relative = vectors_ND.var(axis=0, ddof=1).sum() / np.mean(np.sum(vectors_ND**2, axis=1))
+        assert found.spread == pytest.approx(relative)
+        assert found.error == pytest.approx(np.sqrt(relative / N)) and found.enough == np.ceil(relative / 0.0004)
+    assert (gap.source_text is GAP.source_text) and with_means(GAP, input_norm) == (GAP, None, None)
+
+
+def test_the_error_is_what_means_are_off_by():
+    """Over many draws of 50 out of one distribution."""
+    draws = unit(RNG.normal(size=(400 * N, S)) + 1).reshape(400, N, S)
+    apart = np.linalg.norm(draws.mean(axis=1) - draws.reshape(-1, S).mean(axis=0), axis=1)
+    found = [with_means(GAP, "unit", draw.astype(np.float32))[1].error for draw in draws[:20]]
+    assert np.sqrt(np.mean(apart**2)) == pytest.approx(np.mean(found), rel=0.05)
+
+
+def test_spread_of_few_is_without_bias():
+    """1 − |mean|² of few unit vectors is too small; of 8 by an eighth."""
+    x = unit(RNG.normal(size=(20_000, S)) + 1).astype(np.float32)
+    whole = with_means(GAP, "unit", x)[1].spread
+    few = [with_means(GAP, "unit", x[start : start + 8])[1].spread for start in range(0, 8000, 8)]
+    assert np.mean(few) == pytest.approx(whole, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "captions", "is_narrow"),
+    [
+        (0.480, 0.496, False), (0.444, 0.496, False), (0.238, 0.496, True), (0.218, 0.496, True),
+        (0.480, 0.325, False), (0.238, 0.325, True), (0.141, 0.325, True), (0.480, 0.248, False),
+        (0.88, 0.91, False), (0.85, 1.0, False), (0.849, 1.0, True),
+    ],
+)  # fmt: skip
+def test_narrow_sets(pictures, captions, is_narrow):
+    """Figures of CLIP ViT-B/32: general photographs, 250 pictures of ten things, and of one, beside captions of
+    photographs, labels among them, and labels alone; of the mini world's CLIP."""
+    warning = narrow_warning(pictures, captions)
+    assert bool(warning) == is_narrow
+    if warning:
+        assert "much alike" in warning and f"{pictures:.2f}" in warning and "use general pictures" in warning
+
+
+def test_spread_of_captions():
+    assert captions_spread(GAP, "centred") == captions_spread(GAP, "unit") == pytest.approx(1 - S * 0.04)
+    assert captions_spread(GAP, "none") is None and captions_spread(Gap(), "centred") is None
+
+
+def test_how_good_a_mean_is():
+    known = {"mean": np.zeros(S, np.float32), "length": 1.0, "spread": 0.4796}
+    few, enough = (means.Estimate(**known, count=count) for count in (350, 5000))
+    assert means.goodness(few, "pictures") == "the mean of 350 pictures is good to 0.037; 0.02 takes about 1,200"
+    assert means.goodness(enough, "sounds") == "the mean of 5,000 sounds is good to 0.0098"
+
+
+def test_a_mean_that_is_given():
+    mean = unit(IMAGES).mean(0).astype(np.float32)
+    gap, found, sounds = with_means(GAP, "centred", mean[None], unit(SOUNDS).mean(0).astype(np.float32)[None])
+    np.testing.assert_array_equal(gap.source_image, mean)
+    assert found.count is found.error is sounds.error is None
+    assert found.spread == pytest.approx(1 - np.sum(mean**2)) and found.length == pytest.approx(
+        np.linalg.norm(mean - GAP.source_text)
+    )
+    for vector in (IMAGES[0], unit(IMAGES)[0]):
+        with pytest.raises(ImageError, match="is not the mean of pictures: .* shorter than 1"):
+            with_means(GAP, "centred", vector[None].astype(np.float32))
+    with pytest.raises(ImageError, match="is not the mean of pictures"):  # of raw vectors
+        with_means(GAP, "none", mean[None])
+    with pytest.raises(SoundError, match="a single vector of length 2 is not the mean of sounds"):
+        with_means(GAP, "none", None, np.eye(1, E, dtype=np.float32) * 2)
+
+
+def test_vectors_that_have_no_mean():
+    with pytest.raises(ImageError, match="7 pictures that can be read: take 8 or more"):
+        with_means(GAP, "centred", IMAGES[:7])
+    for input_norm in ("centred", "none"):
+        with pytest.raises(ImageError, match="all 20 pictures have the same vector"):
+            with_means(GAP, input_norm, np.tile(IMAGES[:1], (20, 1)))
+    with pytest.raises(SoundError, match="all 9 sounds have the same vector"):
+        with_means(GAP, "unit", None, np.tile(SOUNDS[:1], (9, 1)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8])
+def test_arrays_in_files(tmp_path, dtype):
+    array = (10 * IMAGES).astype(dtype)
+    np.save(tmp_path / "a.npy", array)
+    np.testing.assert_array_equal(read_vectors(tmp_path / "a.npy", S, ImageError), array)
+    np.save(tmp_path / "one.npy", array[0])
+    np.testing.assert_array_equal(read_vectors(tmp_path / "one.npy", None, ImageError), array[:1])
+    found = with_means(GAP, "unit", read_vectors(tmp_path / "a.npy", S, ImageError))[0].source_image
+    np.testing.assert_allclose(found, unit(array).mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (np.zeros((0, S)), f"float64 of shape (0, {S}); expected raw vectors [N, {S}]"),
+        (np.ones((9, S + 1)), f"float64 of shape (9, {S + 1})"),
+        (np.ones(S + 1), f"float64 of shape ({S + 1},)"),
+        (np.ones((1, 9, S)), "expected raw vectors"),
+        (np.float64(3), "expected raw vectors"),
+        (np.ones((9, S), complex), "holds complex128"),
+        (np.array([["a"] * S] * 9), "expected raw vectors"),
+        (np.eye(S + 5, S), f"row {S} is zero or not finite"),
+        (np.where(np.arange(9)[:, None] == 6, np.nan, np.ones((9, S))), "row 6 is zero or not finite"),
+        (np.full((9, S), np.inf, np.float16), "row 0 is zero or not finite"),
+        (np.full((9, S), 1e39), "row 0 is zero or not finite"),
+    ],
+    ids=lambda value: "" if not isinstance(value, str) else value[-20:],
+)
+def test_arrays_that_are_refused(tmp_path, monkeypatch, array, told):
+    monkeypatch.setattr(vectors, "ROWS_AT_ONCE", 4)
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(SoundError, match=re.escape(told)) as caught:
+        read_vectors(tmp_path / "a.npy", S, SoundError)
+    assert str(tmp_path / "a.npy") in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00", b"PK\x03\x04", b"version https://git-lfs", b"\0" * 99])
+def test_files_that_hold_no_array(tmp_path, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(ImageError, match="pass an .npy file of raw vectors"):
+        read_vectors(tmp_path / "a.npy", S, ImageError)
+
+
+def test_what_is_an_array(tmp_path):
+    (tmp_path / "folder.npy").mkdir()
+    assert is_array(tmp_path / "a.npy") and is_array(Path("A.NPY"))
+    assert not any(map(is_array, (tmp_path / "folder.npy", tmp_path / "a.npz", tmp_path / "npy", Path("."))))

@@ -1,0 +1,218 @@
+"""Translators of centred vectors: Flax, the twin and ONNX against numpy by hand, through a bundle on disk."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+import pytest
+import safetensors.numpy
+import torch
+
+from c2c_jax.centring import in_use, require_output_mean
+from c2c_jax.errors import ConfigError
+from c2c_jax.inference import translate
+from c2c_jax.models.gap import Gap, centred, translate_image, translate_text, uncentred
+from c2c_jax.models.memory import Memory
+from c2c_jax.models.translator import KINDS
+from c2c_jax.publishing import onnx
+from c2c_jax.torch import Translator
+from c2c_jax.torch import translator as twins_file
+from c2c_jax.weights.translator import Bundle, load_bundle, save_bundle
+from tests.models.test_memory import by_hand as remembered
+from tests.models.test_memory import captions
+from tests.torch.test_gap import ALL, E, S, means, unit
+from tests.torch.test_translator import random_bundle, spec
+
+M, TEMPERATURE = 40, 0.1
+TEXTS = ("source_text", "target_text")
+SOURCE = 3 * np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
+
+
+def short(*names: str) -> dict[str, np.ndarray]:
+    """Means as those of unit vectors are: of lengths .5 to .8."""
+    lengths = dict(zip(ALL, (0.7, 0.8, 0.5, 0.6), strict=True))
+    return {name: lengths[name] * mean / np.linalg.norm(mean) for name, mean in means(*names).items()}
+
+
+def centre(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    return unit(unit(x) - mean)
+
+
+def uncentre(u: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The point of the unit sphere that the ray from the mean along u meets."""
+    mean, u = mean.astype(np.float64), unit(u)
+    roots = [np.roots([1, 2 * one @ mean, mean @ mean - 1]).max() for one in u]
+    return mean + np.array(roots)[:, None] * u
+
+
+def written(folder: Path, kind: str = "ridge", known: tuple[str, ...] = ALL, share: float | None = None) -> Bundle:
+    fields = {"depth": 1} if kind == "transformer" else {}
+    memory = None if share is None else Memory(source=captions(M, S), share=share, temperature=TEMPERATURE)
+    bundle = random_bundle(
+        spec(kind, S, E, input_norm="centred", **fields), gap=Gap(**short(*known)), memory=memory
+    )  # fmt: skip
+    save_bundle(folder, bundle)
+    return load_bundle(folder)
+
+
+def linear(folder: Path, x: np.ndarray) -> np.ndarray:
+    weights = safetensors.numpy.load_file(folder / "model.safetensors")
+    return np.sqrt(S) * unit(x) @ weights["linear.weight"].T.astype(np.float64) + weights["linear.bias"]
+
+
+def of_images(folder: Path, known: tuple[str, ...], share: float | None, among: str) -> np.ndarray:
+    """By hand through a ridge."""
+    statistics, x = short(*known), SOURCE.astype(np.float64)
+    if "source_image" in known:
+        x = centre(x, statistics["source_image"])
+    else:
+        along = unit(statistics["source_text"].astype(np.float64))
+        x = unit(unit(x) - (unit(x) @ along)[:, None] * along)
+    if share:
+        x = remembered(captions(M, S), share, TEMPERATURE, x)
+    return uncentre(linear(folder, x), statistics[f"target_{among}"])
+
+
+@pytest.mark.parametrize("share", [None, 0.0, 0.6])
+@pytest.mark.parametrize("known", [TEXTS, ALL[:3], ALL], ids=["texts", "a mean of images", "all"])
+def test_images_by_hand(tmp_path, known, share):
+    """With the memory and without, with share 0, which is none; un-centred among captions and among sounds."""
+    bundle, twin = (
+        written(tmp_path / "bundle", known=known, share=share),
+        Translator.from_pretrained(tmp_path / "bundle"),
+    )
+    for among in ("text", "audio") if "target_audio" in known else ("text",):
+        expected = of_images(tmp_path / "bundle", known, share, among)
+        np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-12)
+        found = translate_image(bundle.translator, bundle.gap, jnp.asarray(SOURCE), bundle.memory, among)
+        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(translate(bundle, SOURCE, among), expected, atol=1e-5, rtol=0)
+        with torch.no_grad():
+            np.testing.assert_allclose(twin.from_image(torch.from_numpy(SOURCE), among), expected, atol=1e-5, rtol=0)
+    assert np.abs(expected - of_images(tmp_path / "bundle", TEXTS, None, "text")).max() > 0.05 or known == TEXTS
+
+
+@pytest.mark.parametrize("share", [None, 0.6])
+def test_texts_by_hand(tmp_path, share):
+    """Whatever else is known."""
+    bundle, twin = written(tmp_path / "bundle", share=share), Translator.from_pretrained(tmp_path / "bundle")
+    x = centre(SOURCE.astype(np.float64), short(*ALL)["source_text"])
+    expected = uncentre(linear(tmp_path / "bundle", x), short(*ALL)["target_text"])
+    found = translate_text(bundle.translator, bundle.gap, jnp.asarray(SOURCE))
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        np.testing.assert_allclose(twin(torch.from_numpy(SOURCE)), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("length", [0.0, 0.1, 0.7, 0.99])
+def test_uncentring_is_the_inverse(length):
+    """Of Flax and of the twin, for any mean of unit vectors; to 1e-6, and where the mean is nearly 1 long to 1e-5."""
+    rng = np.random.default_rng(1)
+    mean = (length * unit(rng.normal(size=S))).astype(np.float32)
+    x = unit(rng.normal(size=(100, S))).astype(np.float32)
+    atol = 1e-6 if length < 0.9 else 1e-5
+    np.testing.assert_allclose(uncentred(centred(jnp.asarray(5 * x), mean), mean), x, atol=atol, rtol=0)
+    inputs = torch.from_numpy(5 * x), torch.from_numpy(mean)
+    found = twins_file.uncentred(twins_file.centred(*inputs), inputs[1])
+    np.testing.assert_allclose(found, x, atol=atol, rtol=0)
+    u = unit(rng.normal(size=(100, S))).astype(np.float32)
+    np.testing.assert_allclose(centred(uncentred(jnp.asarray(3 * u), mean), mean), u, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_agrees(tmp_path, kind):
+    bundle, twin = written(tmp_path / "bundle", kind, share=0.4), Translator.from_pretrained(tmp_path / "bundle")
+    source = torch.from_numpy(SOURCE)
+    with torch.no_grad():
+        texts, images = twin(source).numpy(), [twin.from_image(source, among).numpy() for among in ("text", "audio")]
+    assert np.abs(texts - images[0]).max() > 0.01 and np.abs(images[0] - images[1]).max() > 0.01
+    found = translate_text(bundle.translator, bundle.gap, jnp.asarray(SOURCE))
+    np.testing.assert_allclose(found, texts, atol=1e-5, rtol=0)
+    for among, expected in zip(("text", "audio"), images, strict=True):
+        found = translate_image(bundle.translator, bundle.gap, jnp.asarray(SOURCE), bundle.memory, among)
+        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("known", [TEXTS, ALL], ids=["texts", "all"])
+def test_onnx(tmp_path, known):
+    """Always with a graph for images, which go another way than texts; with an output among sounds where it can be."""
+    written(tmp_path, "residual", known, share=0.5)
+    twin, files = Translator.from_pretrained(tmp_path), onnx.write_onnx(tmp_path)
+    assert [file.name for file in files] == ["model.onnx", "model_from_image.onnx"]
+    texts, images = (onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]) for file in files)
+    among = ["text", "audio"][: 1 + (known == ALL)]
+    assert [one.name for one in texts.get_outputs()] == ["target"]
+    assert [one.name for one in images.get_outputs()] == ["target", "target_audio"][: len(among)]
+    for rows in (1, 5):
+        source = torch.from_numpy(SOURCE[:rows])
+        with torch.no_grad():
+            expected = [twin(source), *(twin.from_image(source, one) for one in among)]
+        found = [*texts.run(None, {"source": SOURCE[:rows]}), *images.run(None, {"source": SOURCE[:rows]})]
+        for one, wanted in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, wanted, atol=1e-5, rtol=0)
+
+
+def test_one_file_works_alone(tmp_path):
+    """Copied out of the package, with no JAX and no c2c_jax to import."""
+    bundle = written(tmp_path / "bundle", "residual")
+    shutil.copy(Path(twins_file.__file__), tmp_path / "copied.py")
+    np.save(tmp_path / "source.npy", SOURCE)
+    code = (
+        "import sys\nfor name in ('jax', 'flax', 'c2c_jax', 'huggingface_hub'): sys.modules[name] = None\n"
+        "import numpy, torch, copied\n"
+        "translator = copied.Translator.from_pretrained('bundle')\n"
+        "with torch.no_grad(): found = translator.from_image(torch.from_numpy(numpy.load('source.npy')), 'audio')\n"
+        "numpy.save('found.npy', found.numpy())"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), translate(bundle, SOURCE, "audio"), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_twin_in_float64(tmp_path):
+    written(tmp_path / "bundle", "residual", share=0.5)
+    twin = Translator.from_pretrained(tmp_path / "bundle")
+    single = twin.from_image(torch.from_numpy(SOURCE), "audio")
+    double = twin.double().from_image(torch.from_numpy(SOURCE).double(), "audio")
+    assert double.dtype == torch.float64
+    np.testing.assert_allclose(single, double, atol=1e-5, rtol=0)
+
+
+def test_means_that_are_asked_for_and_not_there(tmp_path):
+    bundle, twin = written(tmp_path / "bundle", known=TEXTS), Translator.from_pretrained(tmp_path / "bundle")
+    for among in ("audio", "image", ""):
+        with pytest.raises(ValueError, match=f"the translator has no mean 'target_{among}'"):
+            twin.from_image(torch.from_numpy(SOURCE), among)
+    with pytest.raises(ValueError, match="the mean target_audio is unknown"):
+        translate_image(bundle.translator, bundle.gap, jnp.asarray(SOURCE), among="audio")
+    with pytest.raises(ConfigError, match=r"stores no mean of sounds .* c2c calibrate --sounds"):
+        require_output_mean(bundle, "audio")
+    with pytest.raises(ConfigError, match="pass text or audio"):
+        require_output_mean(bundle, "images")
+    require_output_mean(bundle, "text")
+    whole = dataclasses.replace(bundle, gap=Gap(**short(*ALL)))
+    require_output_mean(whole, "audio")
+    with pytest.raises(ConfigError, match="is for translators of centred vectors"):
+        require_output_mean(random_bundle(spec("ridge", S, E), gap=whole.gap), "audio")
+
+
+def test_what_is_in_use(tmp_path):
+    memory = Memory(source=captions(M, S), share=0.5, temperature=TEMPERATURE)
+    bundle = written(tmp_path / "bundle", known=TEXTS)
+    (line,) = in_use(bundle)
+    assert "stores no mean of pictures" in line and "c2c calibrate RUN --images" in line
+    whole = dataclasses.replace(bundle, gap=Gap(**short(*ALL)), memory=memory)
+    assert in_use(whole, "audio") == [
+        "centring pictures with the mean stored in the translator",
+        "un-centring results with the mean of sounds stored in the translator",
+        f"caption memory of {M} captions, share 0.5 in use",
+    ]
+    references = dataclasses.replace(memory, share=0.0)
+    assert in_use(dataclasses.replace(whole, memory=references)) == [
+        "centring pictures with the mean stored in the translator"
+    ]

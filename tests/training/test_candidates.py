@@ -1,0 +1,148 @@
+"""What competes with a trained translator: maps and blends by hand, what is kept, and runs of few captions."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from c2c_jax.cli.recipe import read_config
+from c2c_jax.config import Config, DataConfig, MemoryConfig, OptimizerConfig, TranslatorConfig
+from c2c_jax.data.arrays import store_of_arrays
+from c2c_jax.data.store import Store
+from c2c_jax.errors import ConfigError
+from c2c_jax.models.translator import TranslatorSpec, build_translator
+from c2c_jax.spaces import SpaceId
+from c2c_jax.training.candidates import blended, linear_maps
+from c2c_jax.training.check import check, fitted_to_rows, run_length
+from c2c_jax.training.closed_form import Moments, procrustes
+from c2c_jax.training.loop import train
+from c2c_jax.weights.translator import load_bundle
+
+S, E = 24, 16
+SPEC = TranslatorSpec(
+    kind="residual", source_dim=S, target_dim=E, width=32, depth=3, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
+    input_norm="centred",
+)  # fmt: skip
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def rotated_store(path, rows: int, noise: float) -> tuple[Store, np.ndarray]:
+    """Targets are rotated sources, about other means, and noise."""
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.normal(size=(S, S)))[0][:, :E]
+    source = unit(rng.normal(size=(rows, S)))
+    target = unit(source @ rotation) + noise * rng.normal(size=(rows, E))
+    source, target = 3 * (source + 0.7 * np.eye(S)[0]), target - 0.5 * np.eye(E)[1]
+    spaces = SpaceId(name="s", dim=S, fingerprint="s" * 64), SpaceId(name="t", dim=E, fingerprint="t" * 64)
+    return store_of_arrays(path, source.astype(np.float32), target.astype(np.float32), spaces), rotation
+
+
+def moments_of(x: np.ndarray, y: np.ndarray) -> Moments:
+    x_S, y_E = x.mean(0), y.mean(0)
+    return Moments(len(x), x_S, y_E, (x - x_S).T @ (x - x_S), (x - x_S).T @ (y - y_E))
+
+
+def test_maps_by_hand():
+    """Average lengths of 1; the cut rotation by numpy's SVD; the mean of rotation and ridge of their outputs."""
+    rng = np.random.default_rng(1)
+    x = unit(rng.normal(size=(300, S)))
+    y = unit(np.tanh(x @ rng.normal(size=(S, E))))
+    found = {one.name: one(x) for one in linear_maps(moments_of(x * np.sqrt(S), y), x)}
+    assert list(found) == ["rotation", "rotation of 75% of the directions", "ridge", "rotation and ridge"]
+    for output in found.values():
+        assert np.mean(np.linalg.norm(output, axis=1)) == pytest.approx(1, abs=1e-5)
+    left, _, right = np.linalg.svd((x - x.mean(0)).T @ (y - y.mean(0)), full_matrices=False)
+    kernel, _ = procrustes(moments_of(x, y), 0.75)
+    expected = left[:, :12] @ right[:12]
+    np.testing.assert_allclose(kernel / np.linalg.norm(kernel), expected / np.linalg.norm(expected), atol=1e-9)
+    mean = found["rotation"] + found["ridge"]
+    np.testing.assert_allclose(unit(found["rotation and ridge"]), unit(mean), atol=1e-5)
+
+
+def test_a_blend_is_the_sum_of_outputs():
+    rng = np.random.default_rng(2)
+    translator = build_translator(SPEC, rngs=nnx.Rngs(0))
+    translator.layers[-1].kernel = nnx.Param(jnp.asarray(rng.normal(size=(32, E)), jnp.float32))
+    translator.layers[-1].bias = nnx.Param(jnp.asarray(rng.normal(size=E), jnp.float32))
+    kernel, bias = rng.normal(size=(S, E)), rng.normal(size=E)
+    x = unit(rng.normal(size=(7, S))).astype(np.float32)
+    before = np.asarray(translator(jnp.asarray(x)))
+    expected = 0.3 * before + np.sqrt(S) * x @ kernel + bias
+    np.testing.assert_allclose(blended(translator, 0.3, kernel, bias)(jnp.asarray(x)), expected, atol=1e-4)
+    np.testing.assert_array_equal(translator(jnp.asarray(x)), before)  # which goes on being trained
+    other = build_translator(dataclasses.replace(SPEC, kind="mlp"), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="kind mlp has no linear layer"):
+        blended(other, 0.3, kernel, bias)
+
+
+def config(**fields) -> Config:
+    return Config(
+        **{
+            "batch_size": 64, "epochs": 2, "eval_every": 5, "adapt": True,
+            "translator": TranslatorConfig(kind="residual", width=32),
+            "memory": MemoryConfig(captions=200, share=0.9),
+            "data": DataConfig(holdout=100), **fields,
+        }
+    )  # fmt: skip
+
+
+def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
+    """A translator that is hardly trained, a memory that takes all details away: neither is kept, and the bundle is the
+    rotation, with captions for reference alone. What was weighed is in bundle, metrics and table."""
+    store, rotation = rotated_store(tmp_path / "store", 600, 0.02)
+    train(config(optimizer=OptimizerConfig(learning_rate=1e-9)), store, tmp_path / "run")
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    assert bundle.choice is not None and not bundle.choice.trained and not bundle.choice.memory
+    assert bundle.choice.linear and bundle.spec.kind in ("procrustes", "ridge")
+    assert bundle.memory is not None and bundle.memory.share == 0 and len(bundle.memory.source) == 540
+    assert bundle.metrics["noisy_mrr"] == max(bundle.choice.noisy_mrr.values()) > bundle.metrics["noisy_mrr_trained"]
+    x = unit(np.random.default_rng(3).normal(size=(50, S)))
+    translated = unit(np.asarray(bundle.translator(jnp.asarray(x, jnp.float32))))
+    assert np.mean(np.sum(translated * unit(x @ rotation), axis=1)) > 0.95
+    (entry, *_) = (json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1:])
+    assert entry["phase"] == "validation" and entry["noisy_mrr"] == bundle.metrics["noisy_mrr"]
+
+
+def test_where_they_are_not_training_is_kept(tmp_path):
+    """Targets that no linear map reaches: signs of products of coordinates."""
+    rng = np.random.default_rng(4)
+    source = rng.normal(size=(1500, S)).astype(np.float32)
+    hidden = unit(source) * np.sqrt(S)
+    target = (hidden[:, :E] * hidden[:, [1]] ** 2).astype(np.float32)
+    spaces = SpaceId(name="s", dim=S, fingerprint="s" * 64), SpaceId(name="t", dim=E, fingerprint="t" * 64)
+    store = store_of_arrays(tmp_path / "store", source, target + 0.1, spaces)
+    train(config(epochs=60, eval_every=500), store, tmp_path / "run")
+    choice = load_bundle(tmp_path / "run" / "bundle").choice
+    assert choice is not None and choice.trained > 0
+
+
+@pytest.mark.parametrize("rows", [60, 300])
+def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
+    """With nothing but the store passed; the run is the same when started again."""
+    store, _ = rotated_store(tmp_path / "store", rows, 0.02)
+    asked = read_config("configs/recommended.py", ["--config.min_steps=20", "--config.translator.width=32"])
+    asked = dataclasses.replace(asked, epochs=1, source="", target="")
+    train(asked, store, tmp_path / "run")
+    train(asked, store, tmp_path / "run")
+    metrics = load_bundle(tmp_path / "run" / "bundle").metrics
+    assert metrics["held_out"] == rows // 10 and metrics["recall@1"] > 0.8 and metrics["noisy_mrr"] > 0.2
+
+
+def test_sizes_follow_the_captions():
+    asked = config(batch_size=512, min_steps=100, data=DataConfig(holdout=1000))
+    few, many = fitted_to_rows(asked, 300), fitted_to_rows(asked, 3_000_000)
+    assert (few.data.holdout, few.batch_size) == (30, 256) and run_length(few, 270) == (100, 95)
+    assert many == asked and run_length(many, 2_999_000) == (-(-2 * 2_999_000 // 512), 3)
+    assert fitted_to_rows(dataclasses.replace(asked, adapt=False), 300).batch_size == 512
+
+
+def test_what_cannot_adapt():
+    for translator in (TranslatorConfig(kind="mlp"), TranslatorConfig(kind="residual", input_norm="unit")):
+        with pytest.raises(ConfigError, match="config.adapt blends centred residual translators"):
+            check(config(translator=translator))
