@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import itertools
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ from c2c_jax.weights.translator import load_bundle
 
 BLENDS = (0.25, 0.5)  # the trained translator's weight beside the rotation
 SHARE = 0.45  # of the memory
-SCORES = ("noisy_mrr", "recall@1", "recall@10", "agreement@1", "agreement@10")
+SCORES = ("noisy_mrr", "recall@1", "recall@10", "agreement@1", "agreement@10", "transfer")
 
 Map = Callable[[np.ndarray], np.ndarray]  # centred source vectors → target vectors
 Point = dict[str, Any]
@@ -152,6 +153,7 @@ class Scored:
         scores = {"noisy_mrr": self.judge.mrr(translate(self.judge.inputs[way]))}
         scores |= {f"recall@{k}": float(np.mean(clean_H <= k)) for k in (1, 10)}
         scores |= {f"agreement@{k}": float(np.mean(agreed_P <= k)) for k in (1, 10)}
+        scores["transfer"] = math.sqrt(scores["recall@1"] * scores["agreement@1"])
         return {"name": name + ", memory" * way, **scores, **self.world.truth(translated, self.gap)}
 
 

@@ -1,4 +1,4 @@
-"""Means of pictures', sounds' and texts' vectors, estimated without labels or pairs and stored in a bundle."""
+"""Estimates the mean vectors of pictures, sounds and texts without labels or pairs, and stores them in a bundle."""
 
 import dataclasses
 import itertools
@@ -43,13 +43,13 @@ EXPORTED = ("README.md", "model_from_image.onnx")  # files of an export that hol
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was estimated and stored in a bundle.
+    """The estimated means, and the bundle that they were stored in.
 
-    pictures, sounds, texts: None where there were none; texts have one mean in either space. narrow: a warning where
-    the pictures are too much alike. pictures_after: distance of the captions' mean from that of these pictures' vectors
-    as a translator of uncentred vectors moves them. translated: distances of the mean of its translated pictures from
-    the sounds', without the means and with them; None where one of the two is not known. stale: files beside the
-    bundle that hold its former means.
+    pictures, sounds, texts: None if none were given; texts have one mean in each space. narrow: a warning if the
+    pictures are too similar. pictures_after: for a translator of uncentred vectors, the distance from the captions'
+    mean to the mean of these pictures once they are moved. translated: for such a translator, the distances from the
+    mean of sounds to that of the translated pictures, without the means and with them; None if either is unknown.
+    stale: files in the bundle's folder that still use the old means.
     """
 
     folder: Path
@@ -77,17 +77,16 @@ def calibrate(
     out: Path | None = None,
     console: Console,
 ) -> Calibration:
-    """Estimates the means of pictures', sounds' and texts' vectors and writes them into a bundle; the other means that
-    it has stay.
+    """Estimates the mean vectors of pictures, sounds and texts and writes them into a bundle; its other means stay.
 
     run: see `bundle_folder`. pictures: files, or one .npy file of raw source vectors [N, S]. sounds: a folder, or an
-    .npy file of raw audio vectors [N, E]. Either array may be the mean itself, see `with_means`. texts: a text file
-    with a text a line, or a caption source; their means take the place of the captions'. clip, clap: names as for
-    `load_space`, None: the bundle's own. store: the one that the bundle was trained on, for a bundle without captions'
-    means; None: where the run says. out: the folder of the bundle to write, None: the one that was read. console: for
-    progress and for files that cannot be read, which are left out.
-    Raises ConfigError, BundleError or CheckpointError, and ImageError, SoundError or CaptionError where fewer than
-    FEWEST vectors are left; then nothing is written.
+    .npy file of raw audio vectors [N, E]. Either array may hold the mean itself, see `with_means`. texts: a file with
+    one text a line, or a caption source; their means replace those of the captions. clip, clap: names as for
+    `load_space`; None: those of the bundle. store: the store that the bundle was trained on, needed only if the bundle
+    lacks the captions' means; None: the store that the run names. out: the bundle folder to write; None: the folder
+    that was read. console: prints progress, and the files that cannot be read, which are skipped.
+    Raises ConfigError, BundleError or CheckpointError, and ImageError, SoundError or CaptionError if fewer than
+    `means.FEWEST` vectors are left; then nothing is written.
     """
     folder, out = _places(run, out)
     bundle = load_bundle(folder)
@@ -144,9 +143,9 @@ def calibrate(
 
 
 def remove(run: Path, out: Path | None = None) -> Calibration:
-    """Takes the means of pictures and sounds out of a bundle; the captions' stay.
+    """Removes the means of pictures and sounds from a bundle; those of captions stay.
 
-    run, out: as for `calibrate`. Raises ConfigError where there are none, and as `load_bundle`.
+    run, out: as for `calibrate`. Raises ConfigError if there are none, and the errors of `load_bundle`.
     """
     folder, out = _places(run, out)
     bundle = load_bundle(folder)
@@ -195,14 +194,14 @@ def _sounds_in(folder: Path) -> list[Path]:
 
 
 def _load_clip(bundle: Bundle, name: str | None, *, sees: bool, reads: bool) -> Space:
-    """The bundle's source space, or the checkpoint that is named, with the towers that are needed."""
+    """Loads the needed towers of the bundle's source space, or of the named checkpoint."""
     space = load_space(name or bundle.source.name, only=None if sees and reads else "image" if sees else "text")
     require_same_space(bundle.source, space.id, "the CLIP")
     return space
 
 
 def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, console: Console) -> Gap:
-    """The bundle's means, those of captions from the store that it was trained on where it lacks one."""
+    """The bundle's means; missing means of captions are computed from the store that it was trained on."""
     if bundle.gap.source_text is not None and bundle.gap.target_text is not None:
         return bundle.gap
     try:
@@ -217,11 +216,11 @@ def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, 
 def _with_texts(
     texts: str, gap: Gap, input_norm: str, spaces: tuple[Space, Space], console: Console, bar: Progress
 ) -> tuple[Gap, tuple[Estimate, Estimate]]:
-    """The means with those of texts in the place of the captions', and the estimates in both spaces.
+    """The means, with those of captions replaced by those of texts; and the estimates in both spaces.
 
     texts: see `calibrate`. Exact duplicates count once, as in training. Raises CaptionError.
     """
-    from c2c_jax.data.captions import Files, open_sources  # takes a second, for TFDS
+    from c2c_jax.data.captions import Files, open_sources  # imports TFDS, which takes a second
     from c2c_jax.data.mixture import Mixture
 
     path = user_path(texts)

@@ -33,9 +33,7 @@ class TranslatorConfig:
     mlp_width: int = 96  # hidden units of the transformer's feed-forward layers
     dropout: float = 0.0  # share of the transformer's states left out in training
     clamp: float = 0.0  # output coordinates are cut to ±clamp; 0: no cut
-    input_norm: str = (
-        "centred"  # "none": raw; "unit": L2-normalised; "centred": that, less the modality's mean, on both sides
-    )
+    input_norm: str = "centred"  # "none": raw vectors; "unit": L2-normalised; "centred": L2-normalised and centred
     start: str = "identity"  # of the residual's linear layer: "identity" or "procrustes"
     ridge: float = 1e-3  # of the ridge kind: weight of the squared coefficients, of the inputs' mean square
 
@@ -49,14 +47,14 @@ class AugmentConfig:
 @dataclasses.dataclass(kw_only=True, slots=True)
 class MemoryConfig:
     captions: int = 0  # training captions that the bundle remembers, drawn by the seed; 0: none, -1: all
-    share: float = 0.5  # weight of the nearest captions in what a picture's vector becomes, above 0 and at most 1
-    temperature: float = 0.01  # of the softmax of cosines that says how near a caption is
+    share: float = 0.5  # weight of the nearest captions in a picture's new vector, above 0 and at most 1
+    temperature: float = 0.01  # of the softmax over cosines to the captions
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class PicturesConfig:
-    files: str = ""  # unlabelled ones: a folder, file, pattern, .npy file of raw vectors, or miniworld:COUNT; "": none
-    calibrate: bool = True  # whether the bundle stores their mean, and centres pictures by it
+    files: str = ""  # unlabelled: a folder, file, pattern, .npy file of raw vectors, or miniworld:COUNT; "": none
+    calibrate: bool = True  # whether the bundle stores their mean and centres pictures with it
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -92,19 +90,18 @@ class Config:
     source: str = "miniworld/clip"  # space of the pictures: hub name, folder, or one that comes along
     target: str = "miniworld/clap"  # space of the sounds: the CLAP that conditions the generator
     seed: int = 420  # of the held-out rows, initial weights, the order of rows and those that are remembered
-    batch_size: int = (
-        1024  # rows a step, over all devices; every other row of the batch is a negative
-    )
+    batch_size: int = 1024  # rows a step, over all devices; every other row of the batch is a negative
     groups: int = 0  # 2, 4, 8, ...: parts of a batch, added in one order on up to groups / 2 devices; 0: as is fastest
     epochs: int = 20  # passes over the training rows
-    min_steps: int = 0  # fewest steps of a run: passes are added until it has as many
+    min_steps: int = 0  # minimum number of steps; passes are added to reach it
     log_every: int = 50  # steps between lines of metrics.jsonl
     precision: str = "float32"  # of products on accelerators: "float32", "tensorfloat32", "bfloat16"; CPUs: float32
     eval_every: int = 500  # steps between validations
     checkpoint_every: int = 500  # steps between resumable checkpoints
-    select_by: str = "noisy_mrr"  # validation score whose best bundle is kept; training/selection.py explains this one
-    # Whether maps in closed form, blends with them and no memory compete with what is trained; at most a tenth of the
-    # captions is then held out, and a batch is no larger than the captions allow.
+    select_by: str = "noisy_mrr"  # validation score that selects the bundle; training/selection.py defines noisy_mrr
+    # Whether closed-form maps, blends with them, and going without the caption memory compete with the trained
+    # translator. If so, at most a tenth of the captions is held out, and the batch size is limited by the number of
+    # captions.
     adapt: bool = False
     patience: int = 0  # validations without a better score after which the run ends; 0: it does not end early
     data: DataConfig = dataclasses.field(default_factory=DataConfig)

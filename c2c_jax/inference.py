@@ -67,15 +67,18 @@ class Mixture:
 
 
 def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"], among: str = "text") -> Float[np.ndarray, "B E"]:
-    """Unit vectors [B, E] of the bundle's target space, float32, from pictures' raw vectors [B, S] of its source space;
-    see `models.gap.translate_image`, with `among` for a translator of centred vectors.
+    """Translates pictures' raw source vectors [B, S] into unit target vectors [B, E], float32; see
+    `models.gap.translate_image`. among: used by a translator of centred vectors.
 
     Raises BundleError for a translator that gives vectors that are not finite.
     """
     with jax.default_matmul_precision("float32"):  # accelerators round to less unless told otherwise
         found = translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS), bundle.memory, among)
         vectors_BE = np.asarray(unit(found))
-    if not (np.isfinite(vectors_BE).all() and vectors_BE.any(axis=1).all()):
+    is_nothing = not vectors_BE.any(axis=1).all()
+    if bundle.spec.input_norm == "centred":  # nothing un-centred is the mean
+        is_nothing = np.allclose(found, bundle.gap.mean(f"target_{among}"), atol=1e-6)
+    if is_nothing or not np.isfinite(vectors_BE).all():
         raise BundleError(
             f"the translator from {bundle.source.name} to {bundle.target.name} returns zero or non-finite vectors: "
             "its weights are damaged; export or train it again"
@@ -244,10 +247,11 @@ def pictures_to_sounds(
     translator: see `bundle_folder`. clip: where the source checkpoint lies, None: by the bundle's name for it.
     generation: None writes no sound. average: pictures of one folder make one sound. roots: see `plan`. save_embedding:
     file for the unit CLAP vectors, [E] of one sound, [B, E] of several, written before any sound is made. output_mean:
-    "text" or "audio": whose mean a translator of centred vectors un-centres with. CLIP and AudioLDM are loaded at the
-    same time, each part only where it is needed. Every place that is written to is checked before anything is loaded.
-    Pictures that cannot be read are named on stderr and left out; at the end they are an ImageError, as is a single one
-    at once. Raises ConfigError, BundleError, CheckpointError or GenerationError; what is written is whole.
+    "text" or "audio": the mean that a translator of centred vectors un-centres with. CLIP and AudioLDM are loaded at
+    the same time, each part only if it is needed. All output paths are checked before anything is loaded. Pictures that
+    cannot be read are named on stderr and skipped; an ImageError is raised for them at the end, or at once if no
+    picture is left. Raises ConfigError, BundleError, CheckpointError or GenerationError; files are written whole or not
+    at all.
     """
     mixture.check()
     for role, texts in (("--prompt", mixture.prompts), ("--control", generation.controls if generation else ())):

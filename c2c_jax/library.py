@@ -156,7 +156,7 @@ class Library:
         return errors
 
     def blocks(self) -> Iterator[Shaped[np.ndarray, "B E"]]:
-        """The raw vectors of the sounds that are as they were, in the order of their names, at most BLOCK together."""
+        """Yields the raw vectors of the unchanged sounds, in the order of their names, up to BLOCK at a time."""
         rows = [row for _, row in sorted(self.rows.items())]
         for rows_B in np.array_split(rows, -(-len(rows) // BLOCK)):
             yield self.vectors_NE[rows_B]
@@ -167,11 +167,11 @@ class Library:
         k: int,
         scoring: Scoring = Scoring(),  # noqa: B008
     ) -> list[list[tuple[float, Path]]]:
-        """Score and file of the k sounds nearest to each query, the best first, or of all where there are fewer; by
-        faiss where it is installed and the library is large. scoring: what scores are; cosines unless given.
+        """Score and file of the k sounds that score highest for each query, best first; all of them if there are fewer.
+        Uses faiss if it is installed and the library is large. scoring: how to score; plain cosines by default.
 
-        Sounds are centred and compared block by block: beside the index there is one block, except that faiss holds all
-        in float32.
+        Sounds are centred and compared block by block, so that one block is in memory beside the index; faiss holds all
+        sounds in float32.
         """
         names = sorted(self.rows)
         has_faiss = len(names) > FAISS_FROM and importlib.util.find_spec("faiss") is not None
@@ -344,7 +344,9 @@ def _as_stored(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float[np.ndarray
     raise SoundError(f"{path} has a CLAP vector that {why_not_stored(vector_E, DTYPES[-1])}: leave the file out")
 
 
-_Scored = Iterable[tuple[Shaped[np.ndarray, "B E"], Float[np.ndarray, "B"] | None]]  # blocks of sounds, and penalties
+_Scored = Iterable[
+    tuple[Shaped[np.ndarray, "B E"], Float[np.ndarray, "B"] | None]
+]  # blocks of sounds, each with its penalties
 _Best = tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]  # scores and indices
 
 
@@ -354,7 +356,7 @@ def _best_of(scored: _Scored, query_QE: Float[np.ndarray, "Q E"], k: int) -> _Be
     start = 0
     for sound_BE, penalty_B in scored:
         score_Qj, index_Qj = top_k(query_QE, sound_BE, min(k, len(sound_BE)), penalty_B)
-        scores = np.concatenate([score_Qk, score_Qj], axis=1)  # of equal ones the first block's come first
+        scores = np.concatenate([score_Qk, score_Qj], axis=1)  # ties go to the earlier block
         found, chosen = jax.device_get(jax.lax.top_k(scores, min(k, scores.shape[1])))
         index_Qk = np.take_along_axis(np.concatenate([index_Qk, start + index_Qj], axis=1), chosen, axis=1)
         score_Qk, start = found, start + len(sound_BE)
@@ -362,7 +364,7 @@ def _best_of(scored: _Scored, query_QE: Float[np.ndarray, "Q E"], k: int) -> _Be
 
 
 def _faiss_best_of(scored: _Scored, query_QE: Float[np.ndarray, "Q E"], k: int) -> _Best:
-    """The same by faiss's exact flat index: a penalty is one more component of a sound, where queries have −1."""
+    """`_best_of` by faiss's exact flat index. A penalty is one more component of a sound; there, queries have −1."""
     import faiss
 
     index = faiss.IndexFlatIP(query_QE.shape[1] + 1)

@@ -1,4 +1,4 @@
-"""Means of vectors of one kind (pictures, sounds, texts): estimates, how good they are, and warnings."""
+"""Estimates the mean vector of pictures, sounds or texts and its expected error, and warns of narrow sets."""
 
 import dataclasses
 import math
@@ -10,22 +10,22 @@ from c2c_jax.errors import CaptionError, ImageError, SoundError
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.models.gap import Gap
 
-FEWEST = 8  # vectors that a mean is taken of
+FEWEST = 8  # minimum number of vectors for a mean
 GOOD = 0.02  # expected error of a mean that is good enough
-NARROW = 0.85  # of the captions' spread: below it pictures are too much alike for their mean
-SAME = 1e-6  # spread below which vectors are one and the same
-ROWS_AT_ONCE = 2**14  # of an array
+NARROW = 0.85  # fraction of the captions' spread below which pictures are too similar for a general mean
+SAME = 1e-6  # spread below which vectors count as identical
+ROWS_AT_ONCE = 2**14  # rows of an array that are read together
 
 Error = type[ImageError] | type[SoundError] | type[CaptionError]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The mean of one kind of vectors.
+    """A mean of vectors of one kind, with the figures on it.
 
-    count: of the vectors; None where the mean itself was given. length: distance to the captions' mean; of texts, to
-    the mean that they replace, None where there was none. spread: variance of the vectors over their mean square
-    length, without bias; of unit vectors it is 1 − |mean|².
+    count: number of vectors; None if the mean itself was given. length: distance to the captions' mean, or, of texts,
+    to the mean that they replace; None if there was none. spread: unbiased variance of the vectors, relative to their
+    mean squared length; for unit vectors, 1 − |mean|².
     """
 
     mean: Float[np.ndarray, "D"]
@@ -39,17 +39,17 @@ class Estimate:
 
     @property
     def error(self) -> float | None:
-        """Expected distance to the mean of all such vectors, in units of their length: √(spread / count)."""
+        """Expected distance to the mean of all such vectors, relative to their length: √(spread / count)."""
         return math.sqrt(self.spread / self.count) if self.count else None
 
     @property
     def enough(self) -> int:
-        """Number of vectors whose mean has an error of GOOD."""
+        """Number of vectors that brings the expected error down to GOOD."""
         return math.ceil(self.spread / GOOD**2)
 
 
 class Sums:
-    """Sums of vectors and of their squared lengths, block by block, in float64."""
+    """Adds up vectors and their squared lengths block by block, in float64."""
 
     def __init__(self, dim: int):
         self.count, self.vectors_D, self.squares = 0, np.zeros(dim), 0.0
@@ -61,13 +61,13 @@ class Sums:
         self.squares += float(np.sum(x_ND**2))
 
     def estimate(self, other_D: Float[np.ndarray, "D"] | None, what: str, error: Error) -> Estimate:
-        """The estimate of the mean. other_D: the mean that its distance is measured to. what: the kind of the vectors,
-        for the `error` that is raised for too few, or for equal ones."""
+        """The estimate of the mean. other_D: the mean to measure its distance to. what: the kind of vectors, for the
+        `error` that is raised if they are too few or all the same."""
         require_enough(self.count, what, error)
         mean_D = self.vectors_D / self.count
         spread = (1 - float(mean_D @ mean_D) * self.count / self.squares) * self.count / (self.count - 1)
         if spread < SAME:
-            raise error(f"all {self.count:,} {what} have the same vector, which no mean can centre: pass others")
+            raise error(f"all {self.count:,} {what} have the same vector, so they cannot be centred: pass others")
         length = None if other_D is None else distance(mean_D, other_D)
         return Estimate(mean=mean_D.astype(np.float32), count=self.count, length=length, spread=spread)
 
@@ -78,11 +78,11 @@ def with_means(
     image_NS: Float[np.ndarray, "N S"] | None = None,
     audio_ME: Float[np.ndarray, "M E"] | None = None,
 ) -> tuple[Gap, Estimate | None, Estimate | None]:
-    """The means in `gap`, and those of pictures' raw vectors, of sounds' or of both; and the two estimates, None where
-    there are no vectors, or no captions' mean that a translator could use them with.
+    """Adds the means of pictures' and of sounds' raw vectors to those in `gap`, and returns their estimates as well. An
+    estimate is None if there are no vectors, or no captions' mean that the new mean could be used with.
 
-    A single vector is the mean itself, of unit vectors. Raises ImageError or SoundError where it cannot be one, for
-    fewer vectors than FEWEST, and for vectors that are all the same.
+    A single vector is taken as the mean of unit vectors itself. Raises ImageError or SoundError if it cannot be one,
+    for fewer vectors than FEWEST, and for vectors that are all the same.
     """
     of_pictures = of_sounds = None
     if image_NS is not None and gap.source_text is not None:
@@ -95,28 +95,28 @@ def with_means(
 
 
 def goodness(found: Estimate, kind: str) -> str:
-    """A line on how good a mean of vectors is, and how many are enough. kind: of the vectors, in words."""
-    told = f"the mean of {found.count:,} {kind} is good to {found.error:.2g}"
+    """A line on the expected error of a mean of vectors, and on how many are enough. kind: of the vectors, in words."""
+    line = f"the mean of {found.count:,} {kind} has an expected error of {found.error:.2g}"
     is_enough = not found.count or found.count >= found.enough
-    return told + ("" if is_enough else f"; {GOOD} takes about {float(f'{found.enough:.2g}'):,.0f}")
+    return line + ("" if is_enough else f"; {GOOD} takes about {float(f'{found.enough:.2g}'):,.0f}")
 
 
 def captions_spread(gap: Gap, input_norm: str) -> float | None:
-    """1 − |mean|² of captions' unit source vectors; None where their mean is unknown or one of raw vectors."""
+    """1 − |mean|² of captions' unit source vectors; None if their mean is unknown or is of raw vectors."""
     return None if input_norm == "none" or gap.source_text is None else _spread(gap.source_text)
 
 
 def narrow_warning(pictures: float, captions: float) -> str | None:
-    """A warning where pictures are too much alike for their mean to be that of images in general; None where they are
-    not. pictures, captions: the spread of either, 1 − |mean|² of unit vectors.
+    """A warning if pictures are too similar for their mean to be that of pictures in general; None otherwise. pictures,
+    captions: their spreads, 1 − |mean|² of unit vectors.
 
-    CLIP ViT-B/32 gives general photographs .48, captions of photographs .50, captions and labels .33, 250 pictures of
-    ten things .24, and pictures of one thing .14 to .22. docs/calibration.md has more.
+    Spreads in CLIP ViT-B/32: general photographs .48, captions of photographs .50, captions and labels .33, 250
+    pictures of ten classes .24, pictures of one class .14 to .22. docs/calibration.md has more.
     """
     if pictures >= NARROW * captions:
         return None
     return (
-        f"these pictures are much alike (spread {pictures:.2f}, captions {captions:.2f}): the mean of a narrow set "
+        f"these pictures are very similar (spread {pictures:.2f}, captions {captions:.2f}): the mean of a narrow set "
         "also removes what its pictures have in common, and centres other pictures badly; use general pictures"
     )
 
@@ -124,11 +124,11 @@ def narrow_warning(pictures: float, captions: float) -> str | None:
 def require_enough(count: int, what: str, error: Error) -> None:
     """Raises `error` for fewer than FEWEST vectors. what: their kind, in words."""
     if count < FEWEST:
-        raise error(f"{count} {what} that can be read: take {FEWEST} or more for a mean, better some hundreds")
+        raise error(f"{count} {what} that can be read: take {FEWEST} or more for a mean, better a few hundred")
 
 
 def as_taken(x_NS: Float[np.ndarray, "N S"], input_norm: str) -> Float[np.ndarray, "N S"]:
-    """Raw vectors as they enter a mean: unit vectors, but for a translator with input_norm "none"."""
+    """Raw vectors as they enter a mean: scaled to unit length, except for a translator with input_norm "none"."""
     return unit_rows(x_NS) if input_norm != "none" else x_NS
 
 
@@ -140,8 +140,8 @@ def _estimate(
         mean_D = np.asarray(x_ND[0], np.float32)
         if input_norm == "none" or not np.linalg.norm(mean_D) < 1:
             raise error(
-                f"a single vector of length {np.linalg.norm(mean_D):.4g} is not the mean of {what}: a translator of "
-                f"unit vectors takes a mean of unit vectors, shorter than 1, any takes {FEWEST} vectors or more"
+                f"a single vector of length {np.linalg.norm(mean_D):.4g} is not the mean of {what}: pass {FEWEST} "
+                "vectors or more or, to a translator of unit vectors, a mean of unit vectors, which is shorter than 1"
             )
         return Estimate(mean=mean_D, count=None, length=distance(mean_D, text_D), spread=_spread(mean_D))
     sums = Sums(x_ND.shape[1])

@@ -24,7 +24,7 @@ SCREENED_AT_ONCE = 32  # queries whose best are looked at again, which then lie 
 SLAB = 65_536  # vectors of a side that are on the devices at once
 SORTED = 2**24  # cosines that are sorted at once
 SUMMING = 2**-13  # bound on the error of a sum of 2,048 products of float32 over vectors of unit length
-ROUNDING = 2**-22  # bound on what two differences of float32 lose, for each unit of their largest operand
+ROUNDING = 2**-22  # bound on the rounding of two float32 subtractions, relative to their largest operand
 
 
 def own_ranks(
@@ -68,12 +68,12 @@ def top_k(
     k: int,
     penalty_N: Float[np.ndarray, "N"] | None = None,
 ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
-    """Scores and indices [Q, k] of the k nearest candidates of each query, the best first, of equal ones the first.
-    k is at most N. A score is a cosine, less the candidate's penalty, a finite number, where there are penalties.
+    """Scores and indices [Q, k] of the k best candidates for each query, best first; ties go to the earlier candidate.
+    k is at most N. A score is a cosine minus the candidate's penalty, a finite number; None: 0.
 
-    Where bfloat16 is multiplied faster, a few more than k are found in it, and their scores are computed anew in
-    float32. Queries for which another one might, by the bound on rounding, be as near are searched for anew as well, so
-    that all have the very ones that float32 finds.
+    If bfloat16 products are faster, a few more than k are found in bfloat16, and scored again in float32. Queries for
+    which the rounding might hide a better candidate are searched again in float32, so that all results are those of
+    float32.
     """
     N = len(candidates_NE)
     penalty_N = _or_zeros(penalty_N, N)
@@ -106,7 +106,7 @@ def positive_ranks(
 
     Of equal candidates the positives come last. A query without positives has rank N + 1 and average precision NaN.
     penalty_N: subtracted from the cosine of each candidate; None: 0. without_itself: candidate i is query i itself and
-    is none of its candidates.
+    is not ranked for it.
     """
     Q, N = len(query_QE), len(candidates_NE)
     penalty_N = _or_zeros(penalty_N, N)

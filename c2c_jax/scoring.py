@@ -12,20 +12,20 @@ from c2c_jax.models.gap import centred
 from c2c_jax.retrieval import top_k
 
 NEIGHBOURS, WEIGHT = 8, 0.75  # reference queries nearest to a candidate, and the weight of their mean cosine
-FEWEST = 32  # candidates whose own mean is taken: that of fewer takes away what tells them apart
+FEWEST = 32  # minimum number of vectors to centre by their own mean; fewer would lose what distinguishes them
 AT_ONCE = 2**14  # candidates whose penalties are computed together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scoring:
-    """Scores of queries and candidates, which are vectors of the target space of any length.
+    """How to score candidates for queries; both are vectors of the target space, of any length.
 
-    query_mean_E, candidate_mean_E: means of unit vectors of either kind, by which they are centred; None: both stay as
-    they are. reference_RE: queries, such as the bundle's captions, as they are before centring: from a candidate's
-    score its mean cosine to the NEIGHBOURS nearest of them is taken, times WEIGHT, as a candidate near to many queries
-    is a hub (nearest-neighbour normalisation, Wang et al. 2024, "Nearest Neighbor Normalization Improves Multimodal
-    Retrieval"); None: nothing is taken. reference_mean_E: the mean by which references are centred; None: that of
-    queries.
+    query_mean_E, candidate_mean_E: means of unit vectors, to centre queries and candidates by; if one is None, neither
+    is centred. reference_RE: reference queries, such as the bundle's captions, before centring; None: no hubness is
+    subtracted. The hubness of a candidate is its mean cosine to the NEIGHBOURS nearest references; WEIGHT times that is
+    subtracted, since a candidate near to many queries is a hub (nearest-neighbour normalisation, Wang et al. 2024,
+    "Nearest Neighbor Normalization Improves Multimodal Retrieval"). reference_mean_E: mean to centre references by;
+    None: that of queries.
     """
 
     query_mean_E: Float[np.ndarray, "E"] | None = None
@@ -51,15 +51,16 @@ class Scoring:
         return self.reference_RE is not None
 
     def queries(self, x_QE: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q E"]:
-        """Queries as their cosines are taken."""
+        """Queries as they enter the cosine: centred, if both means are known."""
         return x_QE if self._means is None else centred_array(x_QE, self._means[0])
 
     def candidates(self, x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
-        """Candidates as their cosines are taken."""
+        """Candidates as they enter the cosine: centred, if both means are known."""
         return x_NE if self._means is None else centred_array(x_NE, self._means[1])
 
     def penalty(self, candidate_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N"] | None:
-        """What is taken from the cosine of each candidate. candidate_NE: as `candidates` gives them."""
+        """WEIGHT times the hubness of each candidate, to be subtracted from its cosines; None without references.
+        candidate_NE: as returned by `candidates`."""
         if self.reference_RE is None:
             return None
         reference_RE, count = self.reference_RE, min(NEIGHBOURS, len(self.reference_RE))
@@ -74,7 +75,7 @@ class Scoring:
 
 
 def unit_mean(blocks: Iterable[Shaped[np.ndarray, "_ E"]]) -> Float[np.ndarray, "E"]:
-    """The mean of unit vectors whose raw vectors come in blocks, of which there is one at least; float32."""
+    """The mean of vectors scaled to unit length, from one or more blocks of raw vectors; float32."""
     count, sum_E = 0, np.zeros((), np.float64)
     for block_BE in blocks:
         x_BE = np.asarray(block_BE, np.float32)
@@ -85,7 +86,7 @@ def unit_mean(blocks: Iterable[Shaped[np.ndarray, "_ E"]]) -> Float[np.ndarray, 
 
 
 def centred_array(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "N E"]:
-    """`models.gap.centred` of an array of any dtype, float32."""
+    """`models.gap.centred` for an array of any dtype; returns float32."""
     return np.asarray(_centred(jnp.asarray(x_NE), mean_E))
 
 

@@ -27,7 +27,7 @@ from c2c_jax.weights.translator import load_bundle
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hits:
-    """What was found for a picture's file or a text: scores and files, the best first. scoring: what the scores are, in
+    """The sounds found for a picture's file or a text: scores and files, best first. scoring: how they were scored, in
     words."""
 
     kind: str  # "picture" or "text"
@@ -68,13 +68,12 @@ def search(
     names_all: bool = False,
     console: Console,
 ) -> Found:
-    """The `top` sounds of a folder that are nearest, in a CLAP space, to each picture, by CLIP's vision tower and the
-    translator over its gap statistics, and to each text, by CLAP's text tower.
+    """Finds the `top` sounds of a folder for each picture, encoded by CLIP and translated, and for each text, encoded
+    by CLAP's text tower.
 
-    Scores are centred cosines, and those of texts less hubness, as far as the means and references for that are known,
-    see `search_scoring`. centre: False for plain cosines. hubness: which queries it is subtracted for; "all": for
-    pictures too. references: a file of texts, one a line, that serve as reference queries in place of the captions
-    stored in the translator.
+    Scores are centred cosines, for texts less hubness; see `search_scoring` for missing means and references. centre:
+    False for plain cosines. hubness: queries for which hubness is subtracted; "all": for pictures too. references: a
+    file with one text a line; the texts replace the captions stored in the translator as reference queries.
     translator: see `bundle_folder`. clip, clap: names as for `load_space`, None: the translator's own. Sounds that are
     new are encoded first, see `Library.update`; index: as for `open_library`. console: for progress and for files that
     cannot be read, which are left out: each is named once, in later searches their number, or with `names_all` each
@@ -90,7 +89,7 @@ def search(
     asked = [kind for kind, queries_of_kind in (("picture", pictures), ("text", texts)) if queries_of_kind]
     if references and not (centre or set(asked) & set(HUBNESS[hubness])):
         raise ConfigError(
-            f"--references is of no use with --no-centre and --hubness {hubness} for {' and '.join(asked)} queries: "
+            f"--references has no effect with --no-centre and --hubness {hubness} for {' and '.join(asked)} queries: "
             "leave one of them out"
         )
     if pictures and not translator:
@@ -180,8 +179,8 @@ def search(
 
 
 def _texts_of(file: Path, console: Console) -> list[str]:
-    """The texts in a file, one a line; of more than serve as references, as many, evenly spaced. Raises CaptionError
-    where there is none."""
+    """The texts in a file, one a line; of more than REFERENCES, that many evenly spaced ones. Raises CaptionError if
+    there is none."""
     left_out = LeftOut()
     texts = list(read_txt(file, left_out))
     if not texts:

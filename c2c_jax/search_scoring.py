@@ -16,8 +16,8 @@ from c2c_jax.scoring import FEWEST, Scoring, unit_mean
 from c2c_jax.training.memory import REFERENCES
 from c2c_jax.weights.translator import Bundle
 
-# Kinds of queries whose scores are less hubness. Those of pictures are not by default: translated pictures have smaller
-# cosines than captions, so that the hubness by captions outweighs them, see docs/search.md.
+# Kinds of queries for which hubness is subtracted. By default, pictures are not among them: translated pictures have
+# smaller cosines than captions, so that hubness measured with captions outweighs them; see docs/search.md.
 HUBNESS = {"texts": ("text",), "all": ("picture", "text"), "none": ()}
 
 
@@ -47,11 +47,11 @@ def search_scoring(
     centre: bool,
     hubness: str,
 ) -> SearchScoring:
-    """The scoring of a search, as far as the means and references are known.
+    """The scoring of each kind of query in a search, with the means and references that are known.
 
-    encode_references: gives CLAP's vectors of texts that serve as references, and is called only if they are needed;
-    None: the bundle's stored captions serve. kinds: those of the queries, "picture" or "text"; "text" alone without a
-    bundle. centre: whether cosines are to be centred. hubness: one of HUBNESS.
+    encode_references: returns CLAP's vectors of the reference texts, and is called only if they are needed; None: the
+    captions stored in the bundle are the references. kinds: kinds of the queries, "picture" or "text"; without a bundle
+    only "text". centre: whether to centre. hubness: a key of HUBNESS.
     """
     known, with_hubness = _Known(bundle, encode_references), [kind for kind in kinds if kind in HUBNESS[hubness]]
     reference_kind, reference_RE = known.references() if with_hubness else ("", None)
@@ -86,29 +86,32 @@ def search_scoring(
 
 
 def translated_captions(bundle: Bundle) -> Float[np.ndarray, "R E"] | None:
-    """Unit vectors of a bundle's stored captions, REFERENCES of them at most, evenly taken, where it puts pictures.
+    """A bundle's stored captions, translated and placed as pictures are: unit vectors, at most REFERENCES of them,
+    evenly spaced.
 
-    None where it stores none, or where its translator takes raw vectors, as captions are stored without their lengths.
+    None if it stores none, or if its translator takes raw vectors, since captions are stored without their lengths.
     """
-    if bundle.memory is None or bundle.spec.input_norm == "none":
+    if bundle.memory is None or bundle.spec.input_norm == "none" or len(bundle.memory.source) < FEWEST:
         return None
     source_MS = bundle.memory.source
     source_RS = jnp.asarray(source_MS[evenly(len(source_MS))], jnp.float32)
+    at_once = 64 if bundle.spec.kind == "transformer" else REFERENCES  # a transformer takes 8 MiB of memory for each
     with jax.default_matmul_precision("float32"):
-        target_RE = bundle.translator(source_RS)
+        parts = [source_RS[start : start + at_once] for start in range(0, len(source_RS), at_once)]
+        target_RE = jnp.concatenate([bundle.translator(part) for part in parts])
         if bundle.spec.input_norm == "centred":
             return np.asarray(uncentred(target_RE, bundle.gap.mean("target_text")))
         return np.asarray(unit(over_target_gap(bundle.gap, target_RE)))
 
 
 def evenly(count: int) -> np.ndarray:
-    """The places of REFERENCES of so many things, evenly taken, or of all where there are fewer."""
+    """Indices of at most REFERENCES evenly spaced items out of `count`."""
     return np.linspace(0, count - 1, min(count, REFERENCES)).round().astype(int)
 
 
 class _Known:
-    """The reference queries and the means of queries that a bundle or given texts provide; vectors are computed where
-    they are needed, once."""
+    """The reference queries and the means of queries that a bundle or given texts provide. Vectors are computed once,
+    when they are first needed."""
 
     def __init__(self, bundle: Bundle | None, encode_references: Callable[[], Float[np.ndarray, "R E"]] | None) -> None:
         self.bundle, self.encode_references, self.used_texts = bundle, encode_references, False
@@ -125,19 +128,19 @@ class _Known:
         return self.encode_references()
 
     def references(self) -> tuple[str, np.ndarray | None]:
-        """The kind of query that the references are, and their vectors: the given texts, or the bundle's captions."""
+        """The kind and the vectors of the references: the given texts, or the bundle's captions."""
         return ("picture", self.captions_RE) if self.text_RE is None else ("text", self.text_RE)
 
     def mean(self, kind: str) -> np.ndarray | None:
-        """The mean of queries of a kind, "picture" or "text"; None where it is unknown."""
+        """The mean of queries of a kind, "picture" or "text"; None if it is unknown."""
         return next((mean_E for mean_E in self._means(kind) if mean_E is not None), None)
 
     def _means(self, kind: str) -> Iterator[np.ndarray | None]:
-        """What serves as the mean, the best first.
+        """Estimates of the mean, the best first.
 
-        A translator of centred vectors puts pictures among texts, whose mean the bundle stores. Others put them where
-        they put captions, whose mean is taken, or near to texts, or near to sounds where the bundle stores the mean of
-        these.
+        A translator of centred vectors places pictures among texts, whose mean the bundle stores. Others place pictures
+        where they place captions, so the mean of translated captions comes first; after it, the stored mean of sounds,
+        if pictures are moved among sounds, or of texts; and last the mean of the given texts.
         """
         gap = Gap() if self.bundle is None else self.bundle.gap
         if self.bundle is not None and self.bundle.spec.input_norm == "centred":
@@ -157,7 +160,7 @@ def _mean(reference_RE: np.ndarray | None) -> np.ndarray | None:
 
 
 def _sound_mean(sounds: Library, bundle: Bundle | None) -> np.ndarray | None:
-    """The library's own mean, or of few sounds that which the bundle stores."""
+    """The library's own mean, or for fewer than FEWEST sounds the mean stored in the bundle."""
     if len(sounds.rows) >= FEWEST:
         return unit_mean(sounds.blocks())
     return None if bundle is None else bundle.gap.target_audio

@@ -1,4 +1,4 @@
-"""Rows of an array on the local devices, slab by slab: unit vectors in tiles, shared out among devices or on each."""
+"""Puts an array on the local devices slab by slab, as tiles of unit vectors, split among devices or copied to each."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -24,14 +24,14 @@ def device_count() -> int:
 
 
 class Slab(NamedTuple):
-    """Some rows of an array as unit vectors in tiles, the last ones filled up with zeros."""
+    """Some rows of an array as unit vectors in tiles, padded with zeros."""
 
     rows: slice
     tiles_TBE: Float[Array, "T B E"]
 
     @property
     def sizes_T(self) -> Int[np.ndarray, "T"]:
-        """True vectors of each tile."""
+        """Number of vectors in each tile, without padding."""
         T, B, _ = self.tiles_TBE.shape
         return np.clip(self.rows.stop - self.rows.start - B * np.arange(T), 0, B).astype(np.int32)
 
@@ -47,8 +47,9 @@ class Slab(NamedTuple):
 def slabs(
     vectors_NE: Shaped[np.ndarray, "N E"], tile: int, step: int, dtype: Any = jnp.float32, *, is_spread: bool = False
 ) -> Iterator[Slab]:
-    """An array, `step` rows at a time, as many tiles for each device where they are spread, and else all on each. Wait
-    for what is made of one before the next is asked for: else all of them come to lie on the devices."""
+    """Yields an array, `step` rows at a time. is_spread: whether the tiles are split evenly among the devices;
+    otherwise each device has all of them. Wait for the results of a slab before taking the next one: otherwise all
+    slabs end up on the devices."""
     multiple = tile * (device_count() if is_spread else 1)
     for start in range(0, len(vectors_NE), step):
         part_NE = np.asarray(vectors_NE[start : start + step])
@@ -68,7 +69,7 @@ def _unit(vectors_TBE: Shaped[Array, "T B E"], dtype: Any) -> Float[Array, "T B 
 
 
 def over_queries(function: Callable[..., Any], are_spread: str, *arguments: Any) -> Any:
-    """Runs a function on each device: on its share of those arguments that are marked "q", on all of those marked "c".
-    No device waits for another."""
+    """Runs a function on each device, on its share of the arguments marked "q" in `are_spread` and on all of those
+    marked "c". The devices do not exchange data."""
     specs = tuple(P("data") if mark == "q" else P() for mark in are_spread)
     return jax.shard_map(function, mesh=_mesh(), in_specs=specs, out_specs=P("data"), check_vma=False)(*arguments)

@@ -1,4 +1,4 @@
-"""Reads .npy files of raw vectors, which stand for pictures or sounds that were encoded elsewhere."""
+"""Reads .npy files of raw vectors, of pictures or sounds that were encoded elsewhere."""
 
 from pathlib import Path
 
@@ -17,21 +17,21 @@ def is_array(path: Path) -> bool:
 
 
 def read_vectors(path: Path, dim: int | None, error: type[ImageError] | type[SoundError]) -> Float[np.ndarray, "N D"]:
-    """The raw vectors [N, D] of an .npy file, as a memory map where they are floats; a single vector [D] becomes
-    [1, D]. dim: their width, None: any. Raises `error` for another file, another width, and for a vector that is zero
-    or not finite in float32."""
+    """The raw vectors [N, D] of an .npy file, memory-mapped if they are floats; a single vector [D] becomes [1, D].
+    dim: the width that they must have; None: any. Raises `error` for a file of another kind or width, and for a vector
+    that is zero or not finite in float32."""
     wanted = f"[N, {dim or 'D'}]"
     array = map_npy(path, error, f"pass an .npy file of raw vectors {wanted}")
     array_ND = array[None] if array.ndim == 1 else array
-    is_wide = array_ND.ndim == 2 and array_ND.size and array_ND.shape[1] == (dim or array_ND.shape[1])
-    if not is_wide or array.dtype.kind not in "fiu":
+    has_shape = array_ND.ndim == 2 and array_ND.size and array_ND.shape[1] == (dim or array_ND.shape[1])
+    if not has_shape or array.dtype.kind not in "fiu":
         raise error(f"{path} holds {array.dtype} of shape {array.shape}; expected raw vectors {wanted}")
     for start in range(0, len(array_ND), ROWS_AT_ONCE):
         with np.errstate(over="ignore"):
             part_ND = array_ND[start : start + ROWS_AT_ONCE].astype(np.float32)
-        is_sound_N = np.isfinite(part_ND).all(axis=1) & part_ND.any(axis=1)
-        if not is_sound_N.all():
+        is_valid_N = np.isfinite(part_ND).all(axis=1) & part_ND.any(axis=1)
+        if not is_valid_N.all():
             raise error(
-                f"{path}: row {start + int(np.argmin(is_sound_N)):,} is zero or not finite; leave such rows out"
+                f"{path}: row {start + int(np.argmin(is_valid_N)):,} is zero or not finite; leave such rows out"
             )
     return array_ND if array.dtype.kind == "f" else array_ND.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The recommended recipe on the mini world, with 1,000 of its pictures, unlabelled, and a memory of 8,000 captions.
+"""The recommended recipe on the mini world, with 1,000 of its pictures (unlabelled) and a memory of 8,000 captions.
 
     python train.py --config configs/miniworld.py --workdir runs/miniworld
 
@@ -23,7 +23,6 @@ def get_config(world: str = "miniworld") -> Config:
         min_steps=1500,
         log_every=100,
         eval_every=250,
-        patience=20,
         adapt=True,
         translator=TranslatorConfig(kind="residual", width=512, depth=3, start="procrustes"),
         augment=AugmentConfig(noise=0.65),

@@ -11,7 +11,7 @@ from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
 
 def get_config(world: str = "miniworld") -> Config:
     config = Config(
-        translator=TranslatorConfig(kind="residual", width=2048, start="procrustes"),
+        translator=TranslatorConfig(kind="residual", width=2048, start="procrustes", input_norm="unit"),
         objective=ObjectiveConfig(kind="infonce", temperature=0.07),
     )
     return trained_on(world, config)

@@ -74,7 +74,7 @@ def test_narrow_sets(pictures, captions, is_narrow):
     warning = narrow_warning(pictures, captions)
     assert bool(warning) == is_narrow
     if warning:
-        assert "much alike" in warning and f"{pictures:.2f}" in warning and "use general pictures" in warning
+        assert "very similar" in warning and f"{pictures:.2f}" in warning and "use general pictures" in warning
 
 
 def test_spread_of_captions():
@@ -85,8 +85,9 @@ def test_spread_of_captions():
 def test_how_good_a_mean_is():
     known = {"mean": np.zeros(S, np.float32), "length": 1.0, "spread": 0.4796}
     few, enough = (means.Estimate(**known, count=count) for count in (350, 5000))
-    assert means.goodness(few, "pictures") == "the mean of 350 pictures is good to 0.037; 0.02 takes about 1,200"
-    assert means.goodness(enough, "sounds") == "the mean of 5,000 sounds is good to 0.0098"
+    line = means.goodness(few, "pictures")
+    assert line == "the mean of 350 pictures has an expected error of 0.037; 0.02 takes about 1,200"
+    assert means.goodness(enough, "sounds") == "the mean of 5,000 sounds has an expected error of 0.0098"
 
 
 def test_a_mean_that_is_given():

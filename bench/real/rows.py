@@ -40,6 +40,7 @@ def config_of(name: str, texts: int) -> Config:
             translator=dataclasses.replace(config.translator, width=1024, depth=4),
             augment=AugmentConfig(noise=0.8),
             objective=ObjectiveConfig(kind="cosine"),
+            optimizer=OptimizerConfig(decay="cosine", ema=0.999),
         )
     if name == "residual, noise 0.65":
         config = dataclasses.replace(

@@ -1,16 +1,16 @@
-"""Estimates the means of pictures', sounds' and texts' vectors, by which a translator centres what it takes and gives.
+"""Estimates the mean vectors of pictures, sounds and texts, with which a translator centres its inputs and outputs.
 
 examples:
   c2c calibrate runs/mine --images photos/                            (into runs/mine/bundle)
   c2c calibrate runs/mine --images photos/ 'more/*.jpg' --sounds SOUNDS --clap laion/clap-htsat-unfused
   c2c calibrate runs/mine --images clip_vectors.npy                   (raw vectors; no checkpoint is needed)
-  c2c calibrate runs/mine --texts queries.txt --out bundles/queries   (for text queries alone)
+  c2c calibrate runs/mine --texts queries.txt --out bundles/queries   (for queries unlike the captions)
   c2c calibrate published/mlp --images photos/ --out bundles/mlp-photos
   c2c calibrate runs/mine --remove
 
-The files need no labels and no pairs. Take some hundreds of general pictures: their mean is what all pictures have in
-common. The mean of a narrow set (one kind of thing, one film) centres other pictures badly; a warning says so.
-docs/calibration.md has figures. Files that cannot be read are named and left out, and the exit code is then 2.
+The files need no labels and no pairs. Take a few hundred general pictures: their mean should hold only what all
+pictures have in common. The mean of a narrow set (one kind of object, one film) centres other pictures badly, and a
+warning says so. docs/calibration.md has figures. Unreadable files are named and skipped; the exit code is then 2.
 """
 
 import argparse
@@ -41,24 +41,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--images", nargs="+", default=[], metavar="PATH",
-        help="pictures, folders of pictures, or patterns of names; or one .npy file of raw source vectors [N, S], in "
-        "which a single vector shorter than 1 is the mean of unit vectors itself",
+        help="pictures, folders of pictures, or patterns of names; or one .npy file of raw source vectors [N, S]; "
+        "a single vector shorter than 1 is taken as the mean of unit vectors itself",
     )  # fmt: skip
     parser.add_argument(
         "--sounds", type=user_path, metavar="FOLDER",
-        help="sounds, with the folders inside it; or an .npy file of raw audio vectors [N, E], or of their mean",
+        help="folder of sounds, with its subfolders; or an .npy file of raw audio vectors [N, E], or of their mean",
     )  # fmt: skip
     parser.add_argument(
         "--texts", metavar="FILE",
-        help="texts like the queries to come: a file with one text a line, or a caption source as in training. Their "
-        "means replace the captions', which training stored: from then on text queries are centred by the mean of "
-        "these texts, and results are un-centred by the mean of their CLAP vectors. --remove does not bring the "
-        "captions' means back: pass --out to keep them",
+        help="examples of text queries: a file with one text a line, or a caption source as in training. Their means "
+        "replace those of the training captions: text queries are then centred with the mean of these texts, and "
+        "results are un-centred with the mean of their CLAP vectors. --remove does not restore the old means: pass "
+        "--out to keep them",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=user_path, metavar="BUNDLE", help="folder to write (default: RUN's bundle itself)"
     )
-    parser.add_argument("--remove", action="store_true", help="take the means of pictures and sounds out again")
+    parser.add_argument("--remove", action="store_true", help="remove the means of pictures and sounds")
 
     where = parser.add_argument_group("where things lie")
     where.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.remove and (args.images or args.sounds or args.texts):
-        raise ConfigError("--remove takes means out: it goes without --images, --sounds and --texts")
+        raise ConfigError("--remove cannot be combined with --images, --sounds or --texts")
     if not (args.remove or args.images or args.sounds or args.texts):
         raise ConfigError("nothing to estimate from: pass --images PATH..., --sounds FOLDER or --texts FILE")
     bundle = require_bundle(args.run)
@@ -128,12 +128,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def show(done: "Calibration") -> None:
-    """The estimates, the means in the bundle and its folder on stdout; warnings on stderr."""
+    """Prints the estimates, the means in the bundle and its folder to stdout, and warnings to stderr."""
     from c2c_jax.means import goodness
 
     if done.texts:
         for space, found in zip(("CLIP", "CLAP"), done.texts, strict=True):
-            moved = "" if found.length is None else f", {found.length:.4f} from the captions' mean before"
+            moved = "" if found.length is None else f", {found.length:.4f} from the mean of captions that it replaces"
             print(f"{found.count:,} texts, {space}: {_lengths(found)}{moved}")
             print(goodness(found, f"texts, {space}"))
     for kind, one in (("pictures", done.pictures), ("sounds", done.sounds)):
@@ -153,7 +153,7 @@ def show(done: "Calibration") -> None:
     if not done.is_centred:
         print(f"in use: {', '.join(done.gap.used) or 'none'}")
     elif done.gap.target_audio is not None:
-        print("results are un-centred by the captions' mean; infer --output-mean audio takes the sounds'")
+        print("results are un-centred with the mean of captions; infer --output-mean audio uses the mean of sounds")
     if done.stale:
         print(
             f"{' and '.join(done.stale)} in {printable(done.folder)} use the old means: run c2c export again",

@@ -1,6 +1,7 @@
 """Scores a translator: retrieval of captions, pictures and sounds, the gaps, generated sound, baselines beside it.
 
-Retrieval is scored by cosine, by centred cosine (metrics "centred_..."), and by that less hubness ("nnn_...").
+Retrieval is scored by cosine, by centred cosine (metrics "centred_..."), and by centred cosine less
+hubness (metrics "nnn_...").
 
 examples:
   c2c evaluate runs/residual                                            (the captions that training held out)
@@ -8,7 +9,7 @@ examples:
   c2c evaluate runs/residual --pairs VGGSOUND --clap 630k-audioset-best.pt --out evaluations/vggsound
   c2c evaluate runs/residual --sounds sounds --reference AUDIOCAPS --clap laion/clap-htsat-unfused
   c2c evaluate published/mlp --captions csv:audiocaps/test.csv:caption --csls --out evaluations/audiocaps
-  c2c evaluate runs/residual --geometry --out evaluations/geometry      (what the two spaces are like)
+  c2c evaluate runs/residual --geometry --out evaluations/geometry      (describes the two spaces)
 
 pairs.csv has a header of image, audio, label, caption, the last two if there are any; VGGSound, AVE, FlickrSoundNet,
 ESC-50 and ImageHear are read as they are laid out (docs/evaluation.md). Written are metrics.json, table.md, table.tex
@@ -72,11 +73,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     figures.add_argument(
         "--csls", nargs="?", type=int, const=10, metavar="K", help="retrieval by CSLS, too, of K neighbours (10)"
     )
-    figures.add_argument("--no-centre", action="store_true", help="no centred scores, and none less hubness")
-    figures.add_argument("--no-hubness", action="store_true", help="no centred scores less hubness")
+    figures.add_argument(
+        "--no-centre", action="store_true", help="leave out the scores by centred cosine, with and without hubness"
+    )
+    figures.add_argument(
+        "--no-hubness", action="store_true", help="leave out the scores by centred cosine less hubness"
+    )
     figures.add_argument(
         "--geometry", action="store_true",
-        help="the geometry of both spaces, too: means, gap, cosines of pairs, and how near captions are to a rotation",
+        help="also describe both spaces: means, gap, cosines of pairs, and how close the map between their texts is to "
+        "a rotation",
     )  # fmt: skip
     figures.add_argument("--bootstrap", type=int, default=1000, metavar="N", help="resamples (default: %(default)s)")
     figures.add_argument("--seed", type=int, default=0, help="of intervals, folds and subsets (default: %(default)s)")

@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     vector.add_argument(
         "--output-mean", choices=("text", "audio"), default="text",
-        help="where a translator of centred vectors puts its results: among CLAP's vectors of captions, or of sounds, "
-        "whose mean c2c calibrate --sounds stores (default: %(default)s)",
+        help="mean that a translator of centred vectors adds to its results, which places them among CLAP's vectors of "
+        "captions (text) or of sounds (audio; stored by c2c calibrate --sounds) (default: %(default)s)",
     )  # fmt: skip
     vector.add_argument(
         "--control",

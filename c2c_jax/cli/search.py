@@ -10,13 +10,13 @@ examples:
 Prints scores and files, nearest first. Into a pipe, each line is score<TAB>file, plus <TAB>query if there are several
 queries; control characters in names are escaped (--json keeps names as they are).
 
-Scores are centred cosines; for texts, less hubness. The mean of all queries is subtracted from each query and the mean
-of all sounds from each sound before the cosine is taken. The hubness of a sound is its mean cosine to the nearest of
-some reference queries, times 0.75: a sound that is near to every text is seldom the right one. Pictures are found
-better without it; --hubness all subtracts it for them too. The mean of sounds is the library's own (of fewer than 32
-sounds, the one stored in the translator). The mean of queries and the reference queries come from the translator, or
-from the texts of --references. A line on stderr says which scores are used, and why if a part is missing. With
---no-centre --hubness none, scores are plain cosines.
+Scores are centred cosines; for text queries, hubness is subtracted. The mean of all queries is subtracted from each
+query and the mean of all sounds from each sound before the cosine is taken. The hubness of a sound is its mean cosine
+to the nearest of some reference queries; 0.75 times that is subtracted, as a sound near to every text is seldom the
+right one. Picture queries work better without it; --hubness all subtracts it for them too. The mean of sounds is the
+library's own (for fewer than 32 sounds, the one stored in the translator). The mean of queries and the reference
+queries come from the translator, or from the texts of --references. A line on stderr says which scores are used, and
+why if a part is missing. With --no-centre --hubness none, scores are plain cosines.
 
 Audio is embedded once and cached in SOUNDS/.c2c-index, in the user's cache folder if SOUNDS is read-only, or in
 --index. Unreadable sounds are skipped: each is reported once, later searches print only their number, and --strict
@@ -65,13 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--references", type=user_path, metavar="FILE",
-        help="reference queries: a file of texts, one a line (default: captions stored in the translator)",
+        help="reference queries: a file with one text a line (default: captions stored in the translator)",
     )  # fmt: skip
     parser.add_argument("--no-centre", action="store_true", help="take cosines without subtracting means")
     parser.add_argument(
         "--hubness", choices=("texts", "all", "none"), default="texts",
-        help="queries from whose scores the hubness of each sound is subtracted; all: pictures too (default: "
-        "%(default)s)",
+        help="queries for which the hubness of each sound is subtracted from its score; all: texts and pictures "
+        "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="list every unreadable sound and exit with code 2")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

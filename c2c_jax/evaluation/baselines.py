@@ -17,15 +17,15 @@ from c2c_jax.models.layers import unit
 
 TEMPERATURE = 0.01  # DeCap's
 QUERIES_AT_ONCE = 4096
-IN_MEMORY = 2**28  # bytes of vectors that are not put into a file
+IN_MEMORY = 2**28  # bytes of vectors; larger arrays go into a temporary file
 
 Memory = Iterable[tuple[Shaped[np.ndarray, "_ S"], Shaped[np.ndarray, "_ E"]]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingCaptions:
-    """The source and target vectors of a store's training captions, chunk by chunk, as often as they are asked for;
-    centred where means are given. Raises StoreError for a damaged chunk."""
+    """The source and target vectors of a store's training captions, chunk by chunk, for any number of iterations. gap:
+    means to centre them by; None: raw vectors. Raises StoreError for a damaged chunk."""
 
     store: Store
     held_out: Int[np.ndarray, "H"]

@@ -52,8 +52,8 @@ def caption_rows(
     """Retrieval among the same N captions, by cosine, in both directions, and the mean cosine of a translation and its
     own target (as CLIP2CLAP's evaluation would have it). Of one caption the cosine alone.
 
-    csls: the same ranks by CSLS with so many neighbours as well (Conneau et al. 2018, eq. 3), for hubs. centring: the
-    same ranks by centred cosines as well and, of translations as queries, by these less hubness; see `scored.compared`.
+    csls: also rank by CSLS with so many neighbours, against hubs (Conneau et al. 2018, eq. 3). centring: also rank by
+    centred cosine and, if translations are the queries, by centred cosine less hubness; see `scored.compared`.
     """
     rows: list[Row] = []
     text_E, reference_RE = (centring.text_E, centring.reference_RE) if centring else (None, None)

@@ -1,4 +1,4 @@
-"""The modality gaps, and how a space lies: length, distribution, direction consistency, alignment, uniformity.
+"""Measures of the modality gap and of a space: length, distribution, direction consistency, alignment, uniformity.
 
 All take vectors of any length and look at unit ones.
 
@@ -15,9 +15,9 @@ from c2c_jax.evaluation.bootstrap import Bootstrap, Interval
 from c2c_jax.evaluation.frechet import frechet_distance
 from c2c_jax.evaluation.rows import Row
 
-ROWS = 10_000  # pairs, captions, pictures or sounds that gaps are measured on, at most
+ROWS = 10_000  # maximum number of pairs, captions, pictures or sounds that gaps are measured on
 UNIFORMITY_ROWS = 2000  # most that all pairs are formed of
-COLLAPSED = 0.95  # mean cosine of different captions' vectors, above which a text tower hardly tells them apart
+COLLAPSED = 0.95  # mean cosine of different captions above which a text tower is called collapsed
 UNIFORMITY_DRAWN = 10  # least that an interval is of: of fewer a draw may be one row again and again, without a pair
 
 
@@ -38,24 +38,24 @@ def gap_length(x_NE: Float[np.ndarray, "N E"], y_ME: Float[np.ndarray, "M E"]) -
 
 
 def centred_by_own(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
-    """Unit vectors, less their own mean, of unit length again; float64."""
+    """Centres vectors by their own mean: unit length, minus the mean, unit length again; float64."""
     x_NE = unit_rows(x_NE)
     return unit_rows(x_NE - x_NE.mean(0))
 
 
 def centred_frechet(x_NE: Float[np.ndarray, "N E"], y_ME: Float[np.ndarray, "M E"]) -> float:
-    """The Fréchet distance between two sets, each centred by its own mean: what is left of the gap where its length is
-    subtracted. 0: one distribution, as far as mean and covariance tell; at most 2, nearly. Takes two rows of each.
+    """The Fréchet distance between two sets, each centred by its own mean: the part of the gap that subtracting means
+    does not close. 0: equal means and covariances; the maximum is about 2. Takes two rows or more of each.
 
-    Of fewer rows than dimensions the covariances lack rank; the distance is defined, and too great. Two samples of one
-    isotropic distribution, 512 wide, have 1.18 from 128 rows each, 0.52 from 500, 0.05 from 5,000; two samples of 248
-    captions, in CLAP, 0.12. Compare only distances of as many rows.
+    With fewer rows than dimensions the covariances lack rank, and the distance is too large. Two samples of the same
+    isotropic distribution, 512 wide, have a distance of 1.18 at 128 rows each, 0.52 at 500 and 0.05 at 5,000; two
+    samples of 248 captions in CLAP, 0.12. Only compare distances between sets of the same sizes.
     """
     return frechet_distance(centred_by_own(x_NE), centred_by_own(y_ME))
 
 
 def strangers(x_NE: Float[np.ndarray, "N E"]) -> float:
-    """Mean cosine of pairs of different vectors; rows that are equal count once. Takes two different vectors."""
+    """Mean cosine of all pairs of different vectors; duplicates count once. Takes two different vectors or more."""
     x_NE = unit_rows(np.unique(np.asarray(x_NE), axis=0))
     return float((np.sum(x_NE.sum(0) ** 2) - len(x_NE)) / (len(x_NE) * (len(x_NE) - 1)))
 
@@ -154,7 +154,7 @@ def unpaired_rows(
 def frechet_rows(
     method: str, x: str, x_NE: Float[np.ndarray, "N E"], y: str, y_ME: Float[np.ndarray, "M E"]
 ) -> list[Row]:
-    """The distance of the centred sets, without an interval; none of fewer than two rows. x, y: names."""
+    """A row with `centred_frechet`, without an interval; no row if a set has fewer than two vectors. x, y: names."""
     n = min(len(x_NE), len(y_ME))
     if n < 2:
         return []
@@ -162,13 +162,13 @@ def frechet_rows(
 
 
 def stranger_rows(method: str, x: str, x_NE: Float[np.ndarray, "N E"]) -> list[Row]:
-    """The mean cosine of different captions' vectors, without an interval; none of fewer than two."""
+    """A row with the mean cosine of different captions, without an interval; no row for fewer than two."""
     n = len(np.unique(np.asarray(x_NE), axis=0))
     return [Row(task="gaps", method=method, metric=f"strangers({x})", value=strangers(x_NE), n=n)] if n > 1 else []
 
 
 def collapsed(rows: Sequence[Row]) -> list[str]:
-    """Warnings of text towers that give all captions nearly one vector, by the rows of strangers."""
+    """Warnings about text towers that give all captions nearly the same vector, from the rows of `stranger_rows`."""
     return [
         f"{row.metric[len('strangers(') : -1].replace('_', ' ')}: different captions have a mean cosine of "
         f"{row.value:.3f}, above {COLLAPSED}: this text tower is collapsed and hardly tells captions apart; check its "

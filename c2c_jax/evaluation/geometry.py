@@ -1,5 +1,5 @@
-"""The geometry of a pair of spaces: where texts, pictures and sounds lie, and how far texts of one space are a rotation
-of those of the other."""
+"""Describes a pair of spaces: where texts, pictures and sounds lie, and how close the map between their texts is to a
+rotation."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ LINEAR = ("procrustes", "ridge")
 def geometry_rows(
     captions: Captions | None, pairs: PairMaterial | None, bootstrap: Bootstrap
 ) -> tuple[list[Row], list[Missing]]:
-    """The geometry of the source space and of the target space, as methods "source" and "target"; see `side_rows`."""
+    """Figures on both spaces; the method of a row is "source" or "target". See `side_rows`."""
     rows: list[Row] = []
     missing: list[Missing] = []
     for side in both_sides(captions, pairs):
@@ -35,15 +35,15 @@ def geometry_rows(
 
 
 def side_rows(side: Side, bootstrap: Bootstrap) -> tuple[list[Row], list[Missing]]:
-    """The figures of one space, as far as there are texts and pictures or sounds; of unit vectors, 10,000 of each at
-    most.
+    """Figures on one space, as far as there are texts and pictures or sounds. Vectors are scaled to unit length; at
+    most 10,000 of each are used.
 
-    Texts are the pictures' or sounds' own captions or, where fewer than two have one, the evaluated captions.
-    text_mean, image_or_sound_mean: length of the mean. gap: distance of the means. cosine_of_means. pair_cosine: mean
-    cosine of a picture or sound and its caption. text_strangers: see `gaps.strangers`. The same with "_centred": each
-    modality less its own mean, of FEWEST rows or more, and of unit length again; text_strangers_centred and
-    strangers_centred are the mean absolute cosine of two different texts, and of a text and a picture or sound that it
-    is not the caption of, as signed ones of centred vectors are 0 on average.
+    Texts are the captions of the pictures or sounds or, if fewer than two of these have one, the evaluated captions.
+    text_mean, image_or_sound_mean: length of the mean. gap: distance between the two means. cosine_of_means: their
+    cosine. pair_cosine: mean cosine of a picture or sound and its caption. text_strangers: see `gaps.strangers`.
+    Names with "_centred" are the same after each modality is centred by its own mean, from FEWEST rows on. There,
+    text_strangers_centred is the mean absolute cosine of two different texts, and strangers_centred that of a text and
+    a picture or sound that it does not describe: signed cosines of centred vectors average to 0.
     """
     is_paired = len(side.own_text_AE) > 1
     found = (side.own_text_AE, side.own_other_AE) if is_paired else (side.any_text_NE, side.other_ME)
@@ -84,8 +84,9 @@ def side_rows(side: Side, bootstrap: Bootstrap) -> tuple[list[Row], list[Missing
 def absolute_strangers(
     text_NE: Float[np.ndarray, "N E"], other_ME: Float[np.ndarray, "M E"], *, is_paired: bool
 ) -> float:
-    """Mean absolute cosine of a text and what it does not belong to, each centred by its own mean; of 2,000 rows of
-    each at most. is_paired: row i of one belongs to row i of the other, and to all rows whose text is the same."""
+    """Mean absolute cosine of texts and the vectors that they do not describe, each set centred by its own mean; at
+    most 2,000 rows of each. is_paired: text i describes row i of the other set, and every row whose text is the
+    same."""
     text_NE, other_ME = text_NE[:UNIFORMITY_ROWS], other_ME[:UNIFORMITY_ROWS]
     cosine_NM = np.abs(centred_by_own(text_NE) @ centred_by_own(other_ME).T)
     if not is_paired:
@@ -97,16 +98,16 @@ def absolute_strangers(
 def rotation_rows(
     methods: Sequence[Method], captions: Captions | None, gap: Gap | None, bootstrap: Bootstrap
 ) -> tuple[list[Row], list[Missing]]:
-    """How near the map between the two text spaces is to a rotation, and to any linear map: the methods "procrustes"
-    and "ridge", which are fitted to the training captions' centred vectors, on the evaluated captions.
+    """How well a rotation ("procrustes") and any linear map ("ridge") translate the evaluated captions. Both are fitted
+    to the training captions' centred vectors.
 
-    mean_cosine: of a caption as the map translates it and its own target vector, both centred by the captions' mean; 1:
-    an exact rotation. recall@k and so on: of the own target vector among those of all evaluated captions, by the same
-    cosines. gap: the means of training captions; None: there is no store of them.
+    mean_cosine: of a translated caption and its own target vector, both centred by the captions' mean; 1 if the map is
+    exact. recall@k and so on: of the own target vector among those of all evaluated captions, by the same cosines. gap:
+    the means of the training captions; None if there is no store of them.
     """
     linear = [method for method in methods if method.name in LINEAR]
     if captions is None or gap is None or not linear:
-        why = "it takes evaluated captions and the store of the training captions: pass --store"
+        why = "they need evaluated captions and the store of the training captions: pass --store"
         return [], [Missing(what="linear maps between the two text spaces", why=why)]
     target_E, rows = gap.mean("target_text"), []
     target_NE = centred_rows(captions.target_NE, target_E)

@@ -73,9 +73,9 @@ def image_sound_rows(
 ) -> list[Row]:
     """All figures of a method that brought the pictures to `translated_BE`, in both directions, as far as groups,
     labels and prompts allow. picture_prompts_CE: target vectors that it brought the classes' picture prompts to, by
-    label; None where it has none. centring: the same figures by centred cosines as well, and from images to sounds by
-    these less hubness, as far as `scored.compared` knows the means. Sounds are centred by the mean of all sounds,
-    translated pictures as candidates by their own, and prompts by their own or, of few classes, by the captions'.
+    label; None if it has none. centring: adds the same figures by centred cosine and, from images to sounds, by centred
+    cosine less hubness, if `scored.compared` has the means. Sounds are centred by the mean of all sounds, translated
+    pictures as candidates by their own mean, and prompts by their own mean or, if there are few, by the captions'.
 
     recall@k, median_rank, mrr: of the own sound (or picture) among all that have one; of several, the first; none of a
     single pair, nor map and neighbour_accuracy among a single candidate, as there is nothing to go wrong. csls: see
@@ -137,7 +137,7 @@ class _Sides(NamedTuple):
 
     @property
     def back(self) -> "_Sides":
-        """The same with candidates as queries."""
+        """The opposite direction: candidates as queries."""
         return _Sides(self.groups_N, self.labels_N, self.groups_Q, self.labels_Q)
 
 
@@ -185,7 +185,7 @@ def _that_belong(sides: _Sides) -> tuple[Bool[np.ndarray, "Q"], Bool[np.ndarray,
 
 
 def _csls_rows(task: str, method: str, plain: Compared, sides: _Sides, bootstrap: Bootstrap, csls: int) -> list[Row]:
-    """Where every query has one counterpart, and every candidate one query."""
+    """Ranks by CSLS; no rows unless queries and candidates correspond one to one."""
     is_asked_Q, is_there_N = _that_belong(sides)
     groups_Q, groups_N = sides.groups_Q[is_asked_Q], sides.groups_N[is_there_N]
     if len(groups_N) < 2 or not len(set(groups_N)) == len(groups_N) == len(set(groups_Q)) == len(groups_Q):
@@ -205,8 +205,8 @@ def prompt_rows(
     task: str = "images_to_sounds",
     prefix: str = "",
 ) -> list[Row]:
-    """class_accuracy: the share of queries that have a class whose nearest prompt is that of their class. prefix: goes
-    before the metric's name."""
+    """class_accuracy: among queries that have a class, the share whose nearest prompt is that of their class. prefix:
+    of the metric's name."""
     is_known_Q = labels_Q != NONE
     if not is_known_Q.any():
         return []

@@ -31,8 +31,8 @@ class Asked:
     training saw; None: those that training held out. store: where the store that the run was trained on lies now.
     pairs: see `pairs.read_pairs`. sounds: a folder of infer.py's. reference: a folder of sounds that these are compared
     with; None: the pairs'. clip, clap: checkpoints; None: by the bundle's names. csls: neighbours; None: without it.
-    centre, hubness: whether there are centred scores, and centred scores less hubness. geometry: whether the geometry
-    of the spaces is measured.
+    centre, hubness: whether to score by centred cosine, and by centred cosine less hubness. geometry: whether to
+    measure the geometry of the spaces.
     """
 
     run: Path

@@ -52,10 +52,10 @@ class PairMaterial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Side:
-    """What there is of one space, as raw vectors: texts and, in the source space pictures, in the target space sounds.
+    """The raw vectors of one space: texts, and pictures (source space) or sounds (target space).
 
     text_NE: the evaluated captions. other_ME: all pictures or sounds. own_text_AE, own_other_AE: captions of pictures
-    or sounds, and what they are of, row by row.
+    or sounds, and the pictures or sounds that they describe, row by row.
     """
 
     space: str
@@ -68,7 +68,7 @@ class Side:
 
     @property
     def any_text_NE(self) -> Shaped[np.ndarray, "_ E"]:
-        """The evaluated captions or, where there are none, those of pictures or sounds."""
+        """The evaluated captions or, if there are none, the captions of pictures or sounds."""
         return self.text_NE if len(self.text_NE) else self.own_text_AE
 
 

@@ -18,12 +18,12 @@ from c2c_jax.weights.translator import Bundle
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Means:
-    """What the centred scores of all methods take.
+    """Means and reference queries for the centred scores of all methods.
 
-    text_E: mean of captions' unit target vectors. stored_RS: raw source vectors of captions that the bundle stores, as
-    references for all queries; None: it stores none. held_out_HS, held_out_HE: source and target vectors of evaluated
-    captions, as references for other queries than these; the target vectors are for methods that do not translate
-    texts. None: there are none. All three are None where no hubness is to be subtracted.
+    text_E: mean of captions' unit target vectors. stored_RS: raw source vectors of the captions stored in the bundle,
+    which are the reference queries; None: it stores none. held_out_HS, held_out_HE: source and target vectors of the
+    evaluated captions, which serve as references for pictures if the bundle stores none; methods that do not translate
+    texts always use the target vectors. None: there are none. All three are None if hubness is not subtracted.
     """
 
     text_E: Float[np.ndarray, "E"]
@@ -53,7 +53,7 @@ class Means:
         return Centring(text_E=self.text_E, image_E=self.text_E, reference_RE=reference_RE)
 
     def of_sounds(self, audio_NE: Float[np.ndarray, "N E"]) -> Centring:
-        """For a method that puts pictures where sounds lie. It has no references: captions lie elsewhere."""
+        """For a method that places pictures among sounds. It has no references, since captions lie elsewhere."""
         return Centring(text_E=self.text_E, image_E=own_mean(audio_NE))
 
 
@@ -62,8 +62,8 @@ def means_of(
 ) -> tuple[Means | None, list[Missing]]:
     """The means and references of an evaluation, and the scores that cannot be computed, each with its reason.
 
-    The mean of captions is the bundle's, or that of the evaluated captions, or of the classes' prompts. hubness: whether
-    references are wanted.
+    The mean of captions is the bundle's, or that of the evaluated captions, or of the classes' prompts. hubness:
+    whether references are needed.
     """
     prompts_CE = pairs.given.prompts_CE if pairs else None
     known = (bundle.gap.target_text, own_mean(captions.target_NE if captions else None), own_mean(prompts_CE))
@@ -79,7 +79,7 @@ def means_of(
     rows = evenly(len(captions.target_NE)) if captions and is_enough else None
     if stored_RS is None and (captions or rows is None):
         whose = "scores" if rows is None else "captions: scores"
-        why = f"the translator stores no captions for reference queries; they take {FEWEST} or more"
+        why = f"the translator stores no captions as reference queries; {FEWEST} or more are needed"
         missing.append(Missing(what=f"{whose} less hubness", why=why))
     return Means(
         text_E=text_E,
@@ -90,7 +90,7 @@ def means_of(
 
 
 def _too_few(captions: Captions | None, pairs: PairMaterial | None) -> list[Missing]:
-    """Tasks without centred scores: the mean of few candidates takes away what tells them apart."""
+    """Tasks without centred scores: subtracting the mean of few candidates would remove what distinguishes them."""
     counts = {"captions": (len(captions.target_NE), "captions")} if captions else {}
     if pairs:
         counts["images and sounds"] = (len(pairs.given.audio_NE), "sounds")
@@ -104,8 +104,8 @@ def _too_few(captions: Captions | None, pairs: PairMaterial | None) -> list[Miss
 
 
 def stored_captions(bundle: Bundle) -> Float[np.ndarray, "R S"] | None:
-    """Unit source vectors of captions that a bundle stores, evenly taken. None where it stores fewer than FEWEST, or
-    where its translator takes raw vectors, as captions are stored without their lengths."""
+    """Unit source vectors of a bundle's stored captions, evenly spaced. None if it stores fewer than FEWEST, or if its
+    translator takes raw vectors, since captions are stored without their lengths."""
     if bundle.memory is None or bundle.spec.input_norm == "none" or len(bundle.memory.source) < FEWEST:
         return None
     source_MS = bundle.memory.source

@@ -28,8 +28,8 @@ MAX_BYTES = 2**24  # of metrics.json: 100 for each clip that was left out
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
     """bundle, spaces, settings: what was evaluated, and how. rows: the figures. left_out: files that were not used in
-    full. missing: what the tables go without. warnings: what makes the figures doubtful, a line each. vectors: see
-    `write`."""
+    full. missing: figures that could not be computed. warnings: reasons to doubt the figures, a line each. vectors:
+    see `write`."""
 
     bundle: dict[str, Any]
     spaces: dict[str, Any]
@@ -132,8 +132,8 @@ def _plain(value: Any) -> Any:
 
 
 def told(results: Results) -> list[str]:
-    """In lines for people: warnings, what is missing and why, and the files that were left out, the first ten by
-    name."""
+    """Lines to print: warnings, what is missing and why, and the files that were left out, of which the first ten are
+    named."""
     lines = [f"warning: {line}" for line in results.warnings]
     lines += [f"{one.what}: {one.why}" for one in results.missing]
     if results.left_out:

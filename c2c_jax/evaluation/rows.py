@@ -13,7 +13,7 @@ TASKS = {
     "rotation": "linear maps between the two text spaces",
 }
 CENTRED, LESS_HUBNESS = "centred_", "nnn_"
-# What queries and candidates are compared by, by the prefix of a metric's name; "": the cosine.
+# How queries and candidates are compared, by the prefix of a metric's name; "": plain cosine.
 SCORINGS = {"": "", CENTRED: "centred cosine", LESS_HUBNESS: "centred cosine, less hubness"}
 DIRECTIONS = {"source_to_target": "source text → target text", "target_to_source": "target text → source text"}
 
@@ -43,7 +43,7 @@ class Row:
 
 
 def scoring_of(metric: str) -> tuple[str, str]:
-    """The prefix of a metric's name, a key of SCORINGS, and the figure's name without it."""
+    """Splits a metric's name into its prefix, a key of SCORINGS, and the rest."""
     prefix = next((prefix for prefix in (CENTRED, LESS_HUBNESS) if metric.startswith(prefix)), "")
     return prefix, metric.removeprefix(prefix)
 

@@ -15,9 +15,9 @@ ROWS_AT_ONCE = 16_384
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Compared:
-    """Queries and candidates of any length, ranked by cosines, less a penalty for each candidate.
+    """Queries and candidates, vectors of any length, to be ranked by cosine minus a penalty for each candidate.
 
-    prefix: of the names of their metrics, a key of `rows.SCORINGS`.
+    prefix: of the metrics' names, a key of `rows.SCORINGS`.
     """
 
     prefix: str
@@ -26,7 +26,7 @@ class Compared:
     penalty_N: Float[np.ndarray, "N"] | None = None
 
     def some(self, is_query_Q: Bool[np.ndarray, "Q"], is_candidate_N: Bool[np.ndarray, "N"]) -> "Compared":
-        """Some of the queries among some of the candidates."""
+        """Selects some of the queries and some of the candidates."""
         return dataclasses.replace(
             self,
             query_QE=self.query_QE[is_query_Q],
@@ -44,11 +44,12 @@ def compared(
     reference_RE: Float[np.ndarray, "R E"] | None = None,
     reference_mean_E: Float[np.ndarray, "E"] | None = None,
 ) -> list[Compared]:
-    """Queries and candidates as they are; centred, where both means are known; and less hubness, where there are
+    """Queries and candidates for each scoring: plain; centred, if both means are known; and less hubness, if there are
     references.
 
-    query_mean_E: of unit vectors. candidate_mean_E: for candidates of which there are fewer than FEWEST; more of them
-    are centred by their own mean. reference_RE, reference_mean_E: queries that hubs are found by, and their mean.
+    query_mean_E: mean of unit vectors. candidate_mean_E: for fewer than FEWEST candidates; more candidates are centred
+    by their own mean. reference_RE, reference_mean_E: the reference queries that hubness is measured with, and their
+    mean.
     """
     found = [Compared(prefix="", query_QE=query_QE, candidate_NE=candidate_NE)]
     if query_mean_E is None:
@@ -76,12 +77,12 @@ def compared(
 
 
 def own_mean(x_NE: Shaped[np.ndarray, "N E"] | None) -> Float[np.ndarray, "E"] | None:
-    """The mean of unit vectors of FEWEST vectors or more."""
+    """The mean of vectors scaled to unit length; None for fewer than FEWEST."""
     return None if x_NE is None or len(x_NE) < FEWEST else unit_mean(x_NE[block] for block in _blocks(len(x_NE)))
 
 
 def centred_rows(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "N E"]:
-    """Vectors of any length, centred by a mean of unit vectors."""
+    """Centres vectors of any length by a mean of unit vectors."""
     return _in_blocks(lambda x_BE: centred_array(x_BE, mean_E), x_NE)
 
 
@@ -98,11 +99,11 @@ def _blocks(count: int) -> Iterator[slice]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Centring:
-    """What a method's centred scores take, all of the target space.
+    """Means and reference queries for the centred scores of a method, all in the target space.
 
-    text_E: mean of captions' unit vectors, around which translations of texts lie. image_E: mean around which
-    translations of pictures lie; None: it is unknown, and they have no centred scores. reference_RE: captions as the
-    method translates them, around text_E; None: there are no scores less hubness.
+    text_E: mean of captions' unit vectors, which centres translated texts. image_E: mean that centres translated
+    pictures; None: it is unknown, and they have no centred scores. reference_RE: captions that the method translated,
+    centred by text_E; None: there are no scores less hubness.
     """
 
     text_E: Float[np.ndarray, "E"]

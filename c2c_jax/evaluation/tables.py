@@ -30,9 +30,9 @@ class Table:
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
-    """One for each task, direction and scoring, in the order in which they come: methods below each other, their
-    metrics side by side; of the gaps, which have many metrics, the other way about, with a column of n. What a random
-    ranking scores stands in the tables of all scorings.
+    """One table for each task, direction and scoring, in order of appearance, with a row per method and a column per
+    metric. The gaps have many metrics, so their table is transposed and has a column of n. The scores of a random
+    ranking are in the tables of all scorings.
 
     Else the title has the n of most figures, a metric's name its own where that is another, and so has a figure.
     """
@@ -40,7 +40,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 
 
 def by_scoring(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each table by its title, without their metrics' prefixes: the title says what they are scored by."""
+    """The rows of each table by its title. Metrics lose their prefixes, since the title names the scoring."""
     groups: dict[tuple[str, str | None, str], list[Row]] = {}
     for row in rows:
         prefix, metric = scoring_of(row.metric)

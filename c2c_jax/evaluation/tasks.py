@@ -35,8 +35,8 @@ def method_rows(
     csls: int | None = None,
     means: Means | None = None,
 ) -> tuple[list[Row], dict[str, np.ndarray]]:
-    """The rows of a method in all tasks, and its vectors by their names in `vectors.npz`. means: None: no centred
-    scores."""
+    """The rows of a method in all tasks, and its vectors by their names in `vectors.npz`. means: for centred
+    scores; None: there are none."""
     rows: list[Row] = []
     vectors: dict[str, np.ndarray] = {}
     centring = means.of_captions(method) if means else None
@@ -111,7 +111,7 @@ def reference_rows(
     means: Means | None = None,
 ) -> tuple[list[Row], list[Missing]]:
     """Rows of what needs no translator: chance, label prompts, the true caption, the sound itself, and the oracle; and
-    which of these, or of all methods' figures, there are none of. means: None: no centred scores."""
+    what could not be computed, of these or for all methods. means: for centred scores; None: there are none."""
     rows: list[Row] = []
     missing: list[Missing] = []
     if captions:

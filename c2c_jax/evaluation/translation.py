@@ -29,10 +29,10 @@ Translate = Callable[[Float[np.ndarray, "B S"]], Float[np.ndarray, "B E"]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-    """A way from source vectors to target vectors. of_texts, of_images: unit target vectors [B, E] of raw source
-    vectors [B, S]; pictures' go over the modality gap as far as the bundle knows it, the same for every method. The
-    bundle's caption memory is the translator's alone. image_mean_E: mean of unit vectors around which translations of
-    pictures lie; None: that of captions."""
+    """A map from source vectors to target vectors. of_texts, of_images: unit target vectors [B, E] of raw source
+    vectors [B, S]; pictures are corrected by the means that the bundle stores, in the same way for every method. Only
+    the translator uses the bundle's caption memory. image_mean_E: mean of unit vectors around which translations of
+    pictures lie; None: the mean of captions."""
 
     name: str
     of_texts: Translate
@@ -70,13 +70,13 @@ def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None
 
         return translated
 
-    # Translators of raw vectors are moved to where sounds lie, where their mean is known: `gap.over_target_gap`.
+    # Without centring, translated pictures are moved among sounds if their mean is known: `gap.over_target_gap`.
     image_mean_E = None if translator.spec.input_norm == "centred" else gap.target_audio
     return Method(name=name, of_texts=in_blocks(of_texts), of_images=in_blocks(of_images), image_mean_E=image_mean_E)
 
 
 def means_of_units(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle) -> Gap:
-    """The bundle's means where these are of unit vectors, and captions' means from its store where it lacks them."""
+    """The means of unit vectors that a bundle stores; missing means of captions are computed from its store."""
     gap = bundle.gap if bundle.spec.input_norm != "none" else Gap()
     if gap.source_text is not None and gap.target_text is not None:
         return gap
@@ -85,7 +85,7 @@ def means_of_units(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle)
 
 
 def nearest_caption_method(store: Store, held_out: Int[np.ndarray, "H"], gap: Gap) -> Method:
-    """The training captions remembered, all vectors centred. Raises StoreError, when it is used, for a damaged
+    """Looks up the nearest training captions, between centred vectors. Its functions raise StoreError for a damaged
     store."""
     captions = TrainingCaptions(store, held_out, gap)
 
@@ -105,7 +105,7 @@ def nearest_caption_method(store: Store, held_out: Int[np.ndarray, "H"], gap: Ga
 
 
 def closed_form_methods(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle, gap: Gap) -> list[Method]:
-    """Procrustes and ridge between the training captions' centred vectors, as `training/closed_form.py` has them."""
+    """Procrustes and ridge between the training captions' centred vectors; see `training/closed_form.py`."""
     spec = dataclasses.replace(
         bundle.spec, kind="procrustes", depth=1, clamp=0.0, dropout=0.0, linear_first=False, input_norm="centred"
     )

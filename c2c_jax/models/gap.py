@@ -1,4 +1,4 @@
-"""Centring: every vector less the mean of its modality, before a translator, and the way back behind it."""
+"""Centring: subtracts the mean of a vector's modality before a translator, and adds a mean again after it."""
 
 import dataclasses
 
@@ -13,7 +13,8 @@ from c2c_jax.models.translator import Translator
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Gap:
-    """Means of captions, images and sounds in the two spaces; those of images and sounds come with their captions'.
+    """Means of captions, images and sounds in the two spaces. A mean of images or sounds needs the captions' mean of
+    the same space.
 
     They are means of unit vectors, except that a translator with input_norm "none" has means of raw source vectors.
     """
@@ -34,14 +35,14 @@ class Gap:
         return [name for pair in PAIRS for name in pair if getattr(self, name) is not None]
 
     def mean(self, name: str) -> Float[np.ndarray, "D"]:
-        """One of the means. Raises ValueError where it is unknown."""
+        """The mean of that name. Raises ValueError if it is unknown."""
         if (found := getattr(self, name)) is None:
             raise ValueError(f"the mean {name} is unknown")
         return found
 
     @property
     def used(self) -> list[str]:
-        """The names of the statistics of whole pairs."""
+        """The names of the means that are known in pairs: captions and images, captions and sounds."""
         return [name for pair in PAIRS if set(pair) <= set(self.known) for name in pair]
 
 
@@ -49,14 +50,14 @@ PAIRS = (("source_text", "source_image"), ("target_text", "target_audio"))
 
 
 def centred(x_BE: Float[Array, "B E"], mean_E: Float[Array, "E"] | Float[np.ndarray, "E"]) -> Float[Array, "B E"]:
-    """Vectors of any length: made unit, less the mean of their modality, made unit again."""
+    """Centres vectors of any length: unit length, minus the mean of their modality, unit length again."""
     return unit(unit(x_BE) - jnp.asarray(mean_E)[None])
 
 
 def uncentred(u_BE: Float[Array, "B E"], mean_E: Float[Array, "E"] | Float[np.ndarray, "E"]) -> Float[Array, "B E"]:
-    """The unit vectors m + ρ û whose centred vectors have the directions of `u_BE`: the inverse of `centred`.
+    """The inverse of `centred`: the unit vectors m + ρ û, with the mean m and the directions û of `u_BE`.
 
-    ρ is the positive root of |m + ρ û| = 1, which exists as the mean m of unit vectors is shorter than 1.
+    ρ is the positive root of |m + ρ û| = 1, which exists since a mean m of unit vectors is shorter than 1.
     """
     mean_E = jnp.asarray(mean_E)
     u_BE = unit(u_BE)
@@ -66,10 +67,10 @@ def uncentred(u_BE: Float[Array, "B E"], mean_E: Float[Array, "E"] | Float[np.nd
 
 
 def translate_text(translator: Translator, gap: Gap, source_BS: Float[Array, "B S"]) -> Float[Array, "B E"]:
-    """Target-space vectors [B, E], float32, of captions' raw vectors [B, S].
+    """Translates captions' raw source vectors [B, S] into target vectors [B, E], float32.
 
-    A translator with input_norm "centred" works between centred vectors; its outputs are un-centred with the captions'
-    mean and are of unit length. Others take the vectors as they are, and their outputs are of no particular length.
+    With input_norm "centred", inputs are centred and outputs un-centred with the captions' means, and the results are
+    unit vectors. Other translators take vectors as they are, and their results have any length.
     """
     if translator.spec.input_norm != "centred":
         return translator(source_BS)
@@ -83,13 +84,13 @@ def translate_image(
     memory: Memory | None = None,
     among: str = "text",
 ) -> Float[Array, "B E"]:
-    """Target-space vectors [B, E], float32, of images' raw vectors [B, S]. memory: captions to turn images towards.
-    among: "text" or "audio": whose mean a translator with input_norm "centred" un-centres with.
+    """Translates images' raw source vectors [B, S] into target vectors [B, E], float32. memory: captions to turn images
+    towards. among: "text" or "audio": the mean that a translator with input_norm "centred" un-centres with.
 
-    With input_norm "centred": images are centred by their own mean, or without one see `centred_images`, turned towards
-    the memory, translated and un-centred to unit vectors. With other translators images are moved by the difference of
-    the means of captions and images before the translator, and translations by that of sounds and captions behind it,
-    as far as the means are known; the result is of no particular length.
+    With input_norm "centred", images are centred by their own mean (without one, see `centred_images`), turned towards
+    the memory, translated, and un-centred to unit vectors. With other translators, images are moved from the mean of
+    images to that of captions before the translator, and results from the mean of captions to that of sounds after it,
+    if the means are known; the results have any length.
     """
     source_BS = image_inputs(gap, translator.spec.input_norm, source_BS, memory)
     target_BE = translator(source_BS)
@@ -101,7 +102,7 @@ def translate_image(
 def image_inputs(
     gap: Gap, input_norm: str, source_BS: Float[Array, "B S"], memory: Memory | None = None
 ) -> Float[Array, "B S"]:
-    """What a translator with that input_norm takes for images' raw vectors."""
+    """The inputs of a translator with that input_norm for images' raw vectors."""
     if input_norm == "centred":
         source_BS = centred_images(gap, source_BS)
     else:
@@ -110,16 +111,16 @@ def image_inputs(
 
 
 def centred_images(gap: Gap, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
-    """Images' vectors, centred. Where their mean is unknown they lose their component along the captions' mean, which
-    most of CLIP's images share: docs/recipe.md says what that costs."""
+    """Centres images' vectors. If their mean is unknown, their component along the captions' mean, which most of CLIP's
+    images share, is removed instead; docs/calibration.md says what that costs."""
     if gap.source_image is not None:
         return centred(source_BS, gap.source_image)
     source_BS, mean_S = unit(source_BS), unit(jnp.asarray(gap.mean("source_text"))[None])[0]
-    return unit(source_BS - (source_BS @ mean_S)[:, None] * mean_S[None])
+    return unit(source_BS - jnp.sum(source_BS * mean_S[None], axis=1, keepdims=True) * mean_S[None])
 
 
 def over_source_gap(gap: Gap, input_norm: str, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
-    """Images' raw vectors where captions' lie, as a translator with input_norm "unit" or "none" takes them."""
+    """Moves images' raw vectors among captions, for a translator with input_norm "unit" or "none"."""
     if gap.source_text is None or gap.source_image is None:
         return source_BS
     if input_norm == "unit":

@@ -17,11 +17,11 @@ CAPTIONS_AT_ONCE = 8192  # whose cosines to a batch of pictures are there togeth
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["source"], meta_fields=["share", "temperature"])
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Memory:
-    """The unit source vectors of M training captions, centred for a translator of centred vectors; on the devices' side
-    where they come from a bundle.
+    """Unit source vectors of M training captions, centred for a translator of centred vectors. In a loaded bundle they
+    are a JAX array.
 
-    share: of the nearest captions in what a picture's vector becomes, from 0 to 1; at 0 pictures stay as they are and
-    the captions serve as reference queries alone. temperature: of the softmax of cosines, above 0.
+    share: weight of the nearest captions in a picture's new vector, from 0 to 1; at 0 pictures stay as they are, and
+    the captions serve only as reference queries. temperature: of the softmax over cosines, above 0.
     """
 
     source: Float16[Array, "M S"] | Float16[np.ndarray, "M S"]

@@ -26,9 +26,7 @@ class TranslatorSpec:
     mlp_width: Width  # hidden units of the transformer's feed-forward layers
     dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)]  # share of the transformer's states that a step leaves out
     clamp: Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # every output coordinate is cut to ±clamp; 0: no cut
-    input_norm: (
-        str  # "none": raw vectors; "unit": L2-normalised, times √source_dim; "centred": the same of centred ones
-    )
+    input_norm: str  # "none": raw vectors; "unit": L2-normalised, times √source_dim; "centred": the same, once centred
     linear_first: bool = False  # whether a linear layer S → E goes before a transformer even where S = E
 
 
@@ -58,7 +56,7 @@ class Translator(nnx.Module):
 
     def __call__(self, source_BS: Float[Array, "B S"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "B E"]:
         """Target-space vectors [B, E], float32, of source vectors [B, S]; with input_norm "centred" both are centred,
-        see `models.gap`. rngs: for dropout, in training alone."""
+        see `models.gap`. rngs: for dropout, in training only."""
         if self.spec.input_norm != "none":
             source_BS = unit(source_BS) * math.sqrt(self.spec.source_dim)
         out_BE = self.translated(source_BS, rngs)

@@ -38,9 +38,9 @@ SCORES = {
     "in_batch_top1": "share of captions whose own is the nearest of 32",
     "median_rank": "half of the captions find their own at this rank or before, counted from 1",
     "mean_cosine": "mean cosine of a translation and its caption's own vector",
-    NOISY_MRR: "mean of 1 / rank at which perturbed captions, which stand in for pictures, find their own",
+    NOISY_MRR: "mean of 1 / rank of the own vectors of perturbed captions, which stand in for pictures",
 }
-MAX_CANDIDATES = 20  # of those that competed, the best are listed
+MAX_CANDIDATES = 20  # listed in a card, best first
 # A caption source → the hub's dataset of the same captions.
 DATASETS = {"tfds:conceptual_captions": "google-research-datasets/conceptual_captions"}
 
@@ -139,7 +139,7 @@ def _built(bundle: Bundle) -> str:
     norm = {
         "none": "raw vectors in",
         "unit": "vectors made unit length on their way in",
-        "centred": "vectors centred by their modality's mean on their way in, un-centred on their way out",
+        "centred": "inputs centred by the mean of their modality, outputs un-centred",
     }[spec.input_norm]
     clamp = f"outputs cut to ±{spec.clamp:g}" if spec.clamp else "outputs not cut"
     return f"Kind `{spec.kind}`, {count:,} parameters, {spec.source_dim} → {spec.target_dim}, {norm}, {clamp}."
@@ -226,7 +226,7 @@ def trained_on_words(bundle: Bundle) -> str:
 
 
 def _centring(bundle: Bundle) -> list[str]:
-    """The section on centring; none for a translator of uncentred vectors."""
+    """The section on centring; empty for a translator of uncentred vectors."""
     if bundle.spec.input_norm != "centred":
         return []
     gap = bundle.gap
@@ -236,19 +236,19 @@ def _centring(bundle: Bundle) -> list[str]:
         if mean is not None
     ]
     lines = [
-        "Vectors are centred on their way in: made unit length, less the mean of their kind, and made unit length "
-        "again. On their way out they get a mean back, and are unit vectors. The bundle stores the means of its "
+        "Inputs are centred: scaled to unit length, minus the mean of their modality, and scaled to unit length again. "
+        "Outputs are un-centred: a mean is added again, and they are unit vectors. The bundle stores the means of its "
         f"captions' vectors in both spaces{''.join(f', and {words}' for words in stored)}."
     ]
     if gap.source_image is None:
         lines[0] += (
-            " It has no mean of pictures: these lose their component along the captions' mean instead, which finds "
-            "fewer of their sounds. `c2c calibrate` adds the mean from some hundreds of general pictures."
+            " It has no mean of pictures: these lose their component along the captions' mean instead, which matches "
+            "fewer of them correctly. `c2c calibrate` adds the mean from a few hundred general pictures."
         )
     if gap.target_audio is not None:
         lines[0] += (
-            ' Results get the mean of captions unless the mean of sounds is asked for (`from_image(x, among="audio")`, '
-            "`infer --output-mean audio`)."
+            " Results are un-centred with the mean of captions, or with that of sounds "
+            '(`from_image(x, among="audio")`, `infer --output-mean audio`).'
         )
     return ["## Centring", "", *lines, ""]
 
@@ -261,29 +261,29 @@ def _memory(bundle: Bundle) -> list[str]:
         f"The bundle stores the source vectors of {len(memory.source):,} of these captions ({size:,.1f} MiB; no text). "
     )
     if not memory.share:
-        stored += "They are reference queries for `c2c search` and do not change what the translator gives."
+        stored += "They are reference queries for `c2c search` and do not change its translations."
     else:
         stored += (
-            "`from_image` turns a picture's vector towards those that are nearest to it, softly (temperature "
-            f"{memory.temperature:g}), and they make {memory.share:.0%} of what the translator is given: nearer to "
-            "where captions lie. Captions' own vectors go without."
+            "`from_image` turns a picture's vector towards the mean of the nearest ones (a softmax of cosines with "
+            f"temperature {memory.temperature:g}), which make {memory.share:.0%} of what the translator takes: this "
+            "moves pictures nearer to captions. Captions' own vectors are not changed."
         )
     return ["## Caption memory", "", stored, ""]
 
 
 def _kept(bundle: Bundle) -> list[str]:
-    """The section on what the run kept of all that competed; none where that is not recorded."""
+    """The section on the candidate that the run selected; empty if none is recorded."""
     if (choice := bundle.choice) is None:
         return []
     ranked = sorted(choice.noisy_mrr.items(), key=lambda one: -one[1])[:MAX_CANDIDATES]
     rows, count = [f"| {code(name)} | {score:.4g} |" for name, score in ranked], len(choice.noisy_mrr)
     return [
-        "## What was kept",
+        "## Selection",
         "",
         f"This translator is {code(str(choice))}, the best of {count:,} candidate{'s' * (count != 1)} by "
-        f"`{NOISY_MRR}`, which needs no pairs: held-out captions are perturbed until they are about as far from "
-        "captions as pictures are, and look for their own vectors. For that, a picture and its caption were taken to "
-        f"have a cosine of {choice.pair_cosine:.2f}, both centred.",
+        f"`{NOISY_MRR}`, which needs no pairs: held-out captions are perturbed until they are about as far from other "
+        "captions as pictures are, translated, and used to retrieve their own vectors. This assumes that a picture and "
+        f"its caption have a cosine of {choice.pair_cosine:.2f}, both centred.",
         "",
         f"| candidate | {NOISY_MRR} |",
         "|---|---|",
@@ -324,7 +324,7 @@ def _validation(bundle: Bundle) -> list[str]:
 def _limits(bundle: Bundle) -> list[str]:
     covers = "* It covers what its captions describe: expect poor results on other images and sounds."
     if bundle.spec.input_norm == "centred":
-        return ["* It learnt from captions. Scores of captions are not scores of pictures.", covers]
+        return ["* It was trained on captions. Scores of captions are not scores of pictures.", covers]
     known = [
         what
         for mean, what in ((bundle.gap.source_image, "pictures'"), (bundle.gap.target_audio, "sounds'"))

@@ -18,8 +18,8 @@ TOLERANCE = 1e-5  # between the graph and the twin, of the greatest output or of
 
 
 class FromImage(torch.nn.Module):
-    """The twin's `from_image` as a module of its own, which is what torch exports: [B, S] → [B, E]; two of them where a
-    translator of centred vectors has the mean of sounds: un-centred with that of captions, and with that of sounds."""
+    """`from_image` of the torch translator as a module, for export: [B, S] → [B, E]. A translator of centred vectors
+    that has the mean of sounds gives two outputs: un-centred with the mean of captions, and with that of sounds."""
 
     def __init__(self, translator: Translator):
         super().__init__()
@@ -42,14 +42,18 @@ def require_onnx() -> None:
 def write_onnx(folder: Path) -> list[Path]:
     """Puts `model.onnx` beside a bundle's files: `source` [batch, S] → `target` [batch, E], batch of any size.
 
-    `model_from_image.onnx` does what the twin's `from_image` does, where that is another way than captions'. It has a
-    second output, `target_audio`, where the bundle can un-centre with the mean of sounds.
+    `model_from_image.onnx` computes `from_image`; it is written if pictures are treated differently from captions. It
+    has a second output, `target_audio`, if the bundle can un-centre with the mean of sounds.
     Gives the files. Raises ExportError where onnxruntime computes anything else than the twin, and where a graph would
     not go into one file.
     """
     translator = Translator.from_pretrained(folder)
     graphs: dict[str, torch.nn.Module] = {"model.onnx": translator}
-    if translator.input_norm == "centred" or translator.gap.corrects or translator.memory is not None:
+    if (
+        translator.input_norm == "centred"
+        or translator.gap.corrects
+        or (translator.memory is not None and translator.memory.share)
+    ):
         size = sum(x.nbytes for x in translator.state_dict().values())
         if size > GRAPH_BYTES:
             raise ExportError(

@@ -29,21 +29,21 @@ def usage(bundle: Bundle, name: str, graphs: Sequence[str]) -> list[str]:
         lines = _in_torch(bundle, name)
     lines = ["```python", *lines, "```", ""]
     if not (hub_name(bundle.source.name) and hub_name(name)):
-        lines += ["Names without an owner are folders and files: put the paths of your copies in their place.", ""]
+        lines += ["Names without an owner are folders and files: replace them with the paths of your copies.", ""]
     lines.append(
         "The last line gives a unit vector of the target space: `prompt_embeds` of diffusers' `AudioLDMPipeline`, or a "
         "query by cosine among vectors of sounds."
     )
     if not is_embedded:
         lines[-1] += (
-            " `translator(vectors)` is the way for captions' vectors. No JAX is needed; `c2c_jax/torch/translator.py` "
+            " For captions' vectors, use `translator(vectors)`. No JAX is needed; `c2c_jax/torch/translator.py` "
             "also works when it is copied alone."
         )
     if graphs:
         lines.append(
             f"{' and '.join(f'`{graph}`' for graph in graphs)}, for ONNX runtimes: `source` [batch, "
             f"{bundle.spec.source_dim}] → `target` [batch, {bundle.spec.target_dim}]"
-            + (", the second of pictures' vectors" if len(graphs) > 1 else "")
+            + (", the second for pictures' vectors" if len(graphs) > 1 else "")
             + (
                 "; its output `target_audio` is un-centred by the mean of sounds."
                 if len(graphs) > 1 and bundle.spec.input_norm == "centred" and bundle.gap.target_audio is not None
@@ -54,7 +54,7 @@ def usage(bundle: Bundle, name: str, graphs: Sequence[str]) -> list[str]:
 
 
 def _in_torch(bundle: Bundle, name: str) -> list[str]:
-    """By transformers' CLIP and the torch translator."""
+    """Code with transformers' CLIP and the torch translator."""
     base, colon, subfolder = bundle.source.name.partition(":")
     source = literal(base) + (f", subfolder={literal(subfolder)}" if colon else "")
     return [
@@ -73,7 +73,7 @@ def _in_torch(bundle: Bundle, name: str) -> list[str]:
 
 
 def _in_jax(bundle: Bundle, name: str) -> list[str]:
-    """By c2c_jax, which alone knows the checkpoints that come with it."""
+    """Code with c2c_jax, for the checkpoints that come with it, which nothing else can load."""
     return [
         "from pathlib import Path",
         "from c2c_jax.images import read_image",
@@ -90,7 +90,7 @@ def _in_jax(bundle: Bundle, name: str) -> list[str]:
 
 
 def literal(text: str) -> str:
-    """Text as Python reads it again, in UTF-8. Characters that do not show, or change the direction of others, are
-    escaped."""
+    """A Python string literal of the text, in UTF-8. Characters that are invisible, or change the direction of others,
+    are escaped."""
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in quoted)

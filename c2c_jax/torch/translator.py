@@ -49,7 +49,7 @@ class EncoderLayer(torch.nn.Module):
 class Gap(torch.nn.Module):
     """Means of captions, images and sounds in the two spaces, source [S] and target [E], as buffers; None: not known.
 
-    They are means of unit vectors; with input_norm "none" those of source vectors are means of raw ones.
+    They are means of unit vectors, except that with input_norm "none" the source means are of raw vectors.
     """
 
     NAMES = ("source_text", "source_image", "target_text", "target_audio")
@@ -77,28 +77,29 @@ class Gap(torch.nn.Module):
         return self.source_image is not None or self.target_audio is not None
 
     def mean(self, name: str) -> torch.Tensor:
-        """One of the means. Raises ValueError where it is not known."""
+        """The mean of that name. Raises ValueError if it is not known."""
         if name not in self.NAMES or (mean := getattr(self, name)) is None:
             raise ValueError(f"the translator has no mean {name!r:.40}")
         return mean
 
 
 def centred(vectors: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-    """Vectors of any length: made unit, less the mean of their modality, made unit again."""
+    """Centres vectors of any length: unit length, minus the mean of their modality, unit length again."""
     return functional.normalize(functional.normalize(vectors, dim=-1) - mean, dim=-1)
 
 
 def uncentred(directions: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-    """The unit vectors whose centred vectors have these directions: the inverse of `centred`."""
+    """The inverse of `centred`: the unit vectors whose centred vectors have these directions."""
     directions = functional.normalize(directions, dim=-1)
     along = (directions * mean).sum(dim=-1, keepdim=True)
     return mean + directions * ((along**2 + 1 - (mean**2).sum()).sqrt() - along)
 
 
 class Memory(torch.nn.Module):
-    """Turns images' vectors [B, S] towards the captions nearest to them; their lengths stay. Share 0 turns nothing.
+    """Turns images' vectors [B, S] towards the captions nearest to them and keeps their lengths. Share 0 changes
+    nothing.
 
-    source: unit source vectors [M, S] of captions, float16, centred where the translator's inputs are. With v the
+    source: M, the unit vectors [M, S] of captions, float16, centred if the translator's inputs are. With v the
     direction of an image and w = softmax(M v / temperature), it becomes share · unit(w M) + (1 − share) · v.
     """
 
@@ -266,7 +267,7 @@ class Translator(torch.nn.Module):
         the captions' mean), turned towards the memory's captions, translated, and un-centred to unit vectors. among:
         "text" un-centres with the mean of captions, "audio" with that of sounds, where the bundle has it.
         With other input norms, the mean of images is replaced by that of captions before the translator, and the mean
-        of captions by that of sounds behind it, as far as they are known; the result is of no particular length.
+        of captions by that of sounds after it, if they are known; the results have any length.
         """
         self._check(source)
         gap, is_centred = self.gap, self.input_norm == "centred"
@@ -377,7 +378,7 @@ def _require_fit(translator: Translator, tensors: dict[str, torch.Tensor]) -> No
 
 def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
     """The two files of a bundle, from a folder or from the hub."""
-    folder = Path(os.path.expanduser(name))  # the home of an unknown user stays as it is
+    folder = Path(os.path.expanduser(name))  # leaves "~name" as it is if there is no such user
     if folder.is_dir():
         if revision is not None:
             raise ValueError(f"{name} is a folder here, which has no revision {revision!r}")
@@ -395,5 +396,5 @@ def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
         raise FileNotFoundError(f"{name} is neither a local folder nor a hub name OWNER/NAME") from None
     except Exception as error:  # the hub's own kinds, and those of whatever carries its requests
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise FileNotFoundError(f"{name} is no folder here, and the hub did not give its bundle: {cause}") from error
+        raise FileNotFoundError(f"{name} is neither a local folder nor available from the hub: {cause}") from error
     return Path(config), Path(weights)

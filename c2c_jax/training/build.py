@@ -1,6 +1,7 @@
 """What a config asks for, built: the translator, its objective, its optimizer."""
 
 import math
+from typing import Any
 
 import jax
 import optax
@@ -38,7 +39,8 @@ def build_spec(config: Config, store: Store) -> translators.TranslatorSpec:
 def initial_translator(
     config: Config, spec: translators.TranslatorSpec, moments: Moments | None
 ) -> translators.Translator:
-    """By the seed. moments: its linear layer is in closed form from these; see `takes_moments`."""
+    """A translator initialised by the seed. moments: to fit its linear layer to, in closed form; None: it is random,
+    too. See `takes_moments`."""
     translator = translators.build_translator(spec, rngs=nnx.Rngs(config.seed))
     if moments is not None:
         set_linear(
@@ -48,7 +50,7 @@ def initial_translator(
 
 
 def takes_moments(config: Config) -> bool:
-    """Whether a config's translator has, or starts from, a map in closed form."""
+    """Whether a config's translator is, or starts from, a closed-form map."""
     chosen = config.translator
     is_started = chosen.kind == "residual" and chosen.start == "procrustes"
     return chosen.kind in translators.CLOSED_FORM or is_started
@@ -93,13 +95,24 @@ def build_learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def build_optimizer(config: OptimizerConfig, learning_rate: optax.Schedule) -> optax.GradientTransformation:
-    """AdamW with torch's defaults; decay pulls at the translator only, not at a learned temperature."""
+    """AdamW with torch's defaults. Weight decay applies to the translator, not to a learned temperature. Of a residual
+    translator it applies to the MLP, not to the linear layer, so it pulls towards the map that training starts from."""
+
+    def decayed(params: dict[str, Any]) -> dict[str, Any]:
+        own = jax.tree_util.tree_map_with_path(lambda path, _: _first_key(path) != "linear", params["model"])
+        return {"model": own, "objective": jax.tree.map(lambda _: False, params["objective"])}
+
     adamw = optax.adamw(
         learning_rate,
         b1=0.9,
         b2=0.999,
         eps=config.eps,
         weight_decay=config.weight_decay,
-        mask={"model": True, "objective": False},
+        mask=decayed,
     )
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw) if config.clip_norm else adamw
+
+
+def _first_key(path: tuple[Any, ...]) -> str:
+    """The name of the translator's submodule that a parameter belongs to."""
+    return str(getattr(path[0], "key", getattr(path[0], "name", path[0])))

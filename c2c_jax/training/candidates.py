@@ -1,11 +1,11 @@
-"""What competes with a trained translator without training: maps in closed form, blends with them, and no memory."""
+"""Candidates that compete with the trained translator: closed-form maps, blends, and each without the memory."""
 
 import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
@@ -15,17 +15,17 @@ from c2c_jax.training.closed_form import Moments, procrustes, ridge, set_linear
 from c2c_jax.training.selection import Surrogates
 from c2c_jax.weights.translator import Choice
 
-KEPT_DIRECTIONS = 0.75  # of the rotation that leaves out those in which the spaces agree least
-RIDGE = 1.0  # weight of the ridge, of the inputs' mean square
-BLENDS = (0.25, 0.5, 1.0)  # the trained translator's weight
+KEPT_DIRECTIONS = 0.75  # fraction of the directions, those in which the spaces agree most
+RIDGE = 1.0  # ridge penalty, relative to the inputs' mean square
+BLENDS = (0.25, 0.5, 1.0)  # weights of the trained translator
 ROTATION = "rotation"
 
-Outputs = dict[bool, Float[np.ndarray, "Q E"]]  # without and with the memory
+Outputs = dict[bool, Float[np.ndarray, "Q E"]]  # by whether the memory is used
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Linear:
-    """A linear map of a translator's scaled inputs. length: of its outputs, on average."""
+    """A linear map of a translator's scaled inputs. length: average length of its outputs, to divide them by."""
 
     name: str
     kernel_SE: Float[np.ndarray, "S E"]
@@ -33,14 +33,14 @@ class Linear:
     length: float = 1.0
 
     def __call__(self, input_QS: Float[np.ndarray, "Q S"]) -> Float[np.ndarray, "Q E"]:
-        """Outputs whose average length is 1, of unit inputs."""
+        """Outputs for unit inputs, divided by their average length."""
         scaled_QS = input_QS * math.sqrt(input_QS.shape[1])
         return (scaled_QS @ self.kernel_SE + self.bias_E).astype(np.float32) / self.length
 
 
 def linear_maps(moments: Moments, input_QS: Float[np.ndarray, "Q S"]) -> list[Linear]:
-    """The rotation, the rotation of the directions in which the spaces agree most, the ridge, and the mean of rotation
-    and ridge; their outputs for `input_QS` have length 1 on average."""
+    """Four closed-form maps: the rotation, the rotation of only the directions in which the spaces agree most, the
+    ridge, and the mean of rotation and ridge. Their outputs for `input_QS` have an average length of 1."""
     fits = {
         ROTATION: procrustes(moments),
         f"{ROTATION} of {KEPT_DIRECTIONS:.0%} of the directions": procrustes(moments, KEPT_DIRECTIONS),
@@ -63,10 +63,10 @@ def _length(output_QE: np.ndarray) -> float:
 
 
 class Chooser:
-    """Judges a translator at every validation, beside what competes with it, by `noisy_mrr`.
+    """Selects the best candidate by `noisy_mrr`, at every validation.
 
-    maps: those in closed form that compete, none where the translator is judged alone. memory_is_optional: whether the
-    translator without the memory competes as well.
+    maps: closed-form maps that compete; empty if the translator is the only candidate. memory_is_optional: whether
+    candidates without the memory compete as well.
     """
 
     def __init__(self, surrogates: Surrogates, maps: list[Linear], *, memory_is_optional: bool):
@@ -83,11 +83,11 @@ class Chooser:
                     best, self.linear = score, (one, outputs)
 
     def choose(self, translate: Callable[[np.ndarray], np.ndarray]) -> tuple[Choice, float]:
-        """The best of the translator, the best map in closed form, and their blends; and the average length of the
-        translator's outputs. translate: the translator, of its inputs [Q, S]."""
+        """Scores the translator, the best closed-form map, and their blends. Returns the best of them, and the average
+        length of the translator's outputs. translate: the translator as a function of its inputs [Q, S]."""
         outputs = {way: translate(self.surrogates.inputs[way]) for way in self.ways}
         length, scores = _length(outputs[self.ways[0]]), dict(self.scores)
-        found: list[tuple[float, float, str, bool]] = []  # of equal scores the first, and simplest, is taken
+        found: list[tuple[float, float, str, bool]] = []  # ties go to the first, which is the simplest
         if self.linear:
             name = self.linear[0].name
             found += [(scores[_name(0.0, name, way)], 0.0, name, way) for way in self.ways]
@@ -106,7 +106,7 @@ class Chooser:
         return choice, length
 
     def built(self, choice: Choice, translator: Translator, length: float) -> Translator:
-        """What was chosen, as one translator. length: see `choose`."""
+        """Builds the selected candidate as one translator. length: as returned by `choose`."""
         if choice.trained == 1 or self.linear is None:
             return translator
         linear = self.linear[0]
@@ -121,7 +121,7 @@ class Chooser:
 def blended(
     translator: Translator, share: float, kernel_SE: Float[np.ndarray, "S E"], bias_E: Float[np.ndarray, "E"]
 ) -> Translator:
-    """`share` times a residual translator's outputs and those of a linear map, as a residual translator."""
+    """A residual translator that outputs `share` times what `translator` does, plus the outputs of a linear map."""
     if not isinstance(translator, Residual):
         raise ValueError(f"a translator of kind {translator.spec.kind} has no linear layer to blend a map into")
     mixed = nnx.clone(translator)
@@ -132,7 +132,8 @@ def blended(
     return mixed
 
 
-def _weights(linear: nnx.Linear) -> tuple[jax.Array, jax.Array]:
+def _weights(linear: nnx.Linear) -> tuple[Any, Any]:
+    """Kernel and bias, on the device or on the host."""
     assert linear.bias is not None
     return linear.kernel[...], linear.bias[...]
 

@@ -1,4 +1,4 @@
-"""What cannot work, told in one line before anything is read or compiled."""
+"""Checks of a config, before anything is read or compiled; an error is one line."""
 
 import dataclasses
 import importlib.util
@@ -39,6 +39,8 @@ def check(config: Config) -> None:
     for field, (name, names) in known.items():
         if name not in names:
             raise ConfigError(f"config.{field} is {name!r}; known are {', '.join(names)}")
+    if config.adapt and config.translator.clamp:
+        raise ConfigError("config.adapt needs outputs without a clamp: pass --config.translator.clamp=0")
     if config.adapt and not (config.translator.kind == "residual" and config.translator.input_norm == "centred"):
         raise ConfigError(
             f"config.adapt blends centred residual translators; this one is {config.translator.kind}, "
@@ -80,8 +82,8 @@ def check(config: Config) -> None:
 
 
 def fitted_to_rows(config: Config, rows: int) -> Config:
-    """A config for a store of `rows` captions. With `adapt` at most a tenth of them is held out, and of fewer captions
-    than a batch has rows a batch takes the largest power of two; other configs stay as they are."""
+    """Adapts a config to a store of `rows` captions. With `adapt`, at most a tenth of them is held out, and a batch is
+    no larger than the largest power of two of training captions. Other configs stay as they are."""
     if not config.adapt:
         return config
     holdout = min(config.data.holdout, max(rows // 10, 1))
@@ -91,7 +93,8 @@ def fitted_to_rows(config: Config, rows: int) -> Config:
 
 
 def run_length(config: Config, training: int) -> tuple[int, int]:
-    """Steps and passes over so many training rows of a fitted config; maps in closed form take no step."""
+    """The number of steps, and of passes over so many training rows, for a config from `fitted_to_rows`. Closed-form
+    maps take no steps."""
     if config.translator.kind in translators.CLOSED_FORM:
         return 0, config.epochs
     steps = max(-(-config.epochs * training // config.batch_size), config.min_steps)
@@ -134,6 +137,6 @@ def check_rows(config: Config, store: Store) -> None:
     unit = math.lcm(jax.device_count(), config.groups or 1)
     if not is_closed_form and config.batch_size % unit:
         raise ConfigError(
-            f"{held_out}, in batches of {config.batch_size:,}, which {unit} devices or groups do not share evenly: "
-            "pass more captions, or take fewer devices"
+            f"{held_out}, in batches of {config.batch_size:,}, which cannot be split evenly among {unit} devices or "
+            "groups: pass more captions, or use fewer devices"
         )

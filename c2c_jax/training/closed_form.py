@@ -13,6 +13,8 @@ from c2c_jax.data.store import SIDES, Store
 from c2c_jax.models.gap import Gap
 from c2c_jax.models.translator import Translator, TranslatorSpec
 
+RANK = 1e-9  # singular values below this fraction of the largest count as zero
+
 
 class Moments(NamedTuple):
     """Means, and sums of products of what is left when they are taken off, of inputs x and unit targets y; float64."""
@@ -25,8 +27,8 @@ class Moments(NamedTuple):
 
 
 def moments(store: Store, held_out: np.ndarray, spec: TranslatorSpec, gap: Gap = Gap()) -> Moments:  # noqa: B008
-    """Of all rows but the held-out ones, chunk by chunk. Inputs are as the translator's linear layer sees them. gap:
-    the means that both sides are centred by where the translator's input_norm is "centred"."""
+    """Moments of all rows but the held-out ones, chunk by chunk. Inputs are scaled as the translator's linear layer
+    takes them. gap: means to centre both sides by if the translator's input_norm is "centred"."""
     S, E = spec.source_dim, spec.target_dim
     x_S, y_E, xx_SS, xy_SE = np.zeros(S), np.zeros(E), np.zeros((S, S)), np.zeros((S, E))
     rows = 0
@@ -81,9 +83,10 @@ def _unit(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
 def procrustes(moments: Moments, kept: float = 1.0) -> tuple[Float[np.ndarray, "S E"], Float[np.ndarray, "E"]]:
     """Kernel and bias of the rotation and scale that bring the inputs nearest to the targets (Schönemann 1966; with
     scale and shift, Gower 1975). Where widths differ, a rotation of the narrower space into the wider one. kept: the
-    fraction of the directions, those in which the two sides covary most, that are rotated; the others are left out."""
+    fraction of the directions that are rotated, those in which the two sides covary most; the others are left out."""
     left, singular, right = np.linalg.svd(moments.xy_SE, full_matrices=False)
-    count = max(round(kept * len(singular)), 1)
+    rank = int(np.sum(singular > RANK * singular[0]))  # directions that the rows do not determine are left out
+    count = max(round(kept * rank), 1)
     left, singular, right = left[:, :count], singular[:count], right[:count]
     rotation_SE = left @ right
     scale = singular.sum() / np.trace(rotation_SE.T @ moments.xx_SS @ rotation_SE)

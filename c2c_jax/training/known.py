@@ -1,4 +1,4 @@
-"""What a run knows before its first step: means, moments, the captions that its bundle stores."""
+"""What a run computes before its first step: means, moments, and the captions that its bundle stores."""
 
 import dataclasses
 
@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 
 from c2c_jax.config import Config, MemoryConfig
 from c2c_jax.data.store import Store
-from c2c_jax.means import captions_spread, narrow_warning, with_means
+from c2c_jax.errors import StoreError
+from c2c_jax.means import captions_spread, goodness, narrow_warning, with_means
 from c2c_jax.models.gap import Gap, centred
 from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import TranslatorSpec
@@ -19,8 +20,8 @@ from c2c_jax.training.memory import REFERENCES, remembered
 from c2c_jax.training.selection import surrogates
 
 NO_PICTURES = (
-    "no pictures are given: without their mean about a tenth fewer pictures find what they should; pass "
-    "--config.pictures.files=FOLDER of some hundreds of general, unlabelled ones, or calibrate the bundle later"
+    "no pictures are given: without their mean about a tenth fewer pictures are matched correctly; pass "
+    "--config.pictures.files=FOLDER with a few hundred general, unlabelled ones, or calibrate the bundle later"
 )
 
 Rows = tuple[Int[np.ndarray, "H"], Int[np.ndarray, "N"]]  # held out, and trained on
@@ -28,9 +29,12 @@ Rows = tuple[Int[np.ndarray, "H"], Int[np.ndarray, "N"]]  # held out, and traine
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Known:
-    """gap: the means that the bundle stores. units: means of unit vectors. memory: None where the config asks for none.
-    references: captions for a bundle whose pictures turn to none; None for translators of raw vectors. moments: None
-    where nothing is fitted in closed form."""
+    """What a run computes before its first step.
+
+    gap: the means that the bundle stores. units: means of unit vectors. memory: None if the config has none.
+    references: captions for a bundle without a memory in use; None for translators of raw vectors. moments: None if no
+    closed-form map is fitted.
+    """
 
     input_norm: str
     gap: Gap
@@ -49,19 +53,20 @@ class Known:
         rows: Rows,
         picture_PS: Float[np.ndarray, "P S"] | None,
     ) -> "Known":
-        """From a store's training rows and unlabelled pictures' raw vectors. Raises StoreError for a damaged chunk."""
+        """Computes it from a store's training rows and unlabelled pictures' raw vectors. Raises StoreError for a
+        damaged chunk."""
         held_out, training = rows
         gap = caption_means(store, held_out, spec.input_norm)
         units = gap if spec.input_norm != "none" else caption_means(store, held_out, "unit")
-        notes = [] if picture_PS is not None or spec.input_norm != "centred" else [NO_PICTURES]
-        if picture_PS is not None and config.pictures.calibrate:
+        if spec.input_norm == "centred" and not all(map(_is_mean, (gap.source_text, gap.target_text))):
+            raise StoreError(f"{store.path}: all captions have the same vector in one of the spaces: nothing to learn")
+        has_mean = picture_PS is not None and config.pictures.calibrate
+        notes = [] if has_mean or spec.input_norm != "centred" else [NO_PICTURES]
+        if picture_PS is not None and has_mean:
             gap = with_means(gap, spec.input_norm, picture_PS)[0]
             units, estimate, _ = with_means(units, "unit", picture_PS)
-            if estimate and estimate.error:
-                notes.append(
-                    f"the mean of {len(picture_PS):,} pictures is good to {estimate.error:.3f}; 0.02 takes about "
-                    f"{estimate.enough:,}"
-                )
+            if estimate and estimate.count:
+                notes.append(goodness(estimate, "pictures"))
             captions = captions_spread(units, "unit")
             warning = narrow_warning(estimate.spread, captions) if estimate and captions else None
             notes += [warning] if warning else []
@@ -80,7 +85,7 @@ class Known:
 
     @property
     def centring(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The captions' means where the translator is one of centred vectors."""
+        """The captions' means in both spaces; None unless the translator is one of centred vectors."""
         if self.input_norm != "centred" or self.gap.source_text is None or self.gap.target_text is None:
             return None
         return self.gap.source_text, self.gap.target_text
@@ -88,7 +93,7 @@ class Known:
     def centred(
         self, source_NS: Float[np.ndarray, "N S"], target_NE: Float[np.ndarray, "N E"]
     ) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
-        """Captions' vectors as the translator takes and gives them."""
+        """Captions' source and target vectors, centred if the translator is one of centred vectors."""
         if self.centring is None:
             return source_NS, target_NE
         source_NS, target_NE = (
@@ -98,7 +103,12 @@ class Known:
         return source_NS, target_NE
 
     def chooser(self, config: Config, store: Store, rows: Rows, picture_PS: Float[np.ndarray, "P S"] | None) -> Chooser:
-        """Of a run's candidates, judged by surrogates of pictures."""
+        """A chooser among a run's candidates, by how they translate surrogates of pictures."""
         found = surrogates(store, rows, self.gap, self.units, self.input_norm, self.memory, picture_PS, config.seed)
         maps = linear_maps(self.moments, found.inputs[False]) if config.adapt and self.moments else []
         return Chooser(found, maps, memory_is_optional=config.adapt)
+
+
+def _is_mean(mean_D: np.ndarray | None) -> bool:
+    """Whether it is the mean of unit vectors that are not all the same."""
+    return mean_D is not None and bool(np.linalg.norm(mean_D.astype(np.float64)) < 1 - 1e-6)

@@ -32,6 +32,7 @@ _NEEDED = {"train": ("loss",), "validation": SCORES}  # of an entry of each phas
 # A run may be resumed with other values of these: they do not touch its parameters at any step.
 _FREE = (
     "epochs",
+    "min_steps",
     "log_every",
     "eval_every",
     "checkpoint_every",
@@ -73,9 +74,11 @@ class RunLog:
         if self.trackers:
             self.trackers.close()
 
-    def start(self, step: int, steps: int, rows: int, told: str) -> None:
-        """Tells what begins, and drops the lines that a run stopped after its last checkpoint left behind."""
+    def start(self, step: int, steps: int, rows: int, told: str, epochs: int | None = None) -> None:
+        """Reports the start of a run, and removes the log lines of an earlier start from after its last checkpoint.
+        epochs: of the run; None: the config's."""
         self.step, self.first, self.steps, self.rows = step, step, steps, rows
+        self.epochs = epochs or self.config.epochs
         self.began = self.told = time.monotonic()
         self.console_print(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {told}")
         metrics = self.workdir / "metrics.jsonl"
@@ -114,7 +117,7 @@ class RunLog:
                 self._write("train", {**values, "rows_per_second": rate})
         loss, done = metrics["loss"][count - 1], self.step - self.first
         left = time_left(done, self.steps - self.first, time.monotonic() - self.began)
-        epoch = f"epoch {self.step * B / self.rows:.1f}/{self.config.epochs}"
+        epoch = f"epoch {self.step * B / self.rows:.1f}/{self.epochs}"
         shown = epoch, f"loss {loss:.4f}", f"{rate:,.0f} rows/s", f"{left} left" if left else ""
         self.bar.update(self.task, completed=self.step, epoch=shown[0], loss=shown[1], rate=shown[2], left=shown[3])
         if not console.is_terminal and time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
@@ -224,7 +227,7 @@ def _refuse_another_run(workdir: Path, config: Config) -> None:
     before = _fields(read_json(workdir / "config.json", ConfigError, "pass another --workdir"))
     now = _fields(dataclasses.asdict(config))
     decays = config.optimizer.decay != "constant"
-    free = tuple(name for name in _FREE if name != "epochs") if decays else _FREE
+    free = tuple(name for name in _FREE if name not in ("epochs", "min_steps")) if decays else _FREE
     changed = [
         name
         for name in sorted(before.keys() | now.keys())

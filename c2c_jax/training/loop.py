@@ -96,7 +96,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         scored_on = held_out_vectors(store, held_out)
         validated = functools.partial(_validated, config, store, graphdef, scored_on, known, chooser)
         devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
-        log.start(step, steps, len(training), f"{spec.kind}, {len(training):,} captions, on {devices}, {feed}")
+        log.start(step, steps, len(training), f"{spec.kind}, {len(training):,} captions, on {devices}, {feed}", epochs)
 
         dispatches = Dispatches(config, steps, feed.most)
         stopping = on_any_host(log.writes and log.is_stale)
@@ -131,7 +131,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         choice = read_choice(workdir / "bundle")
         print_scores(console, read_metrics(workdir / "bundle"), log.scores[-1])
         if config.adapt and choice:
-            console.print(f"kept, of {len(choice.noisy_mrr)} candidates by noisy_mrr: {choice}")
+            console.print(f"selected from {len(choice.noisy_mrr)} candidates by noisy_mrr: {choice}")
     return True
 
 
@@ -144,7 +144,7 @@ def _validated(
     chooser: Chooser,
     state: TrainState,
 ) -> Bundle:
-    """The best of the translator as it is now and what competes with it, with its scores on the held-out captions."""
+    """The best candidate at the current step, with its scores on the held-out captions."""
     trained = jax.device_get(state.model)
     choice, length = chooser.choose(lambda x: np.asarray(_translate(graphdef, trained, x)))
     chosen = chooser.built(choice, nnx.merge(graphdef, trained), length)

@@ -9,15 +9,15 @@ from c2c_jax.data.store import Store
 from c2c_jax.models.gap import Gap, centred
 from c2c_jax.models.memory import Memory
 
-REFERENCES = 1024  # captions of a bundle whose pictures turn to none: queries that tell which sounds are hubs
+REFERENCES = 1024  # captions that a bundle without a memory in use stores as reference queries
 _CAPTIONS = 4  # beside a seed: apart from the held-out rows' 0 and the feeds' 1 to 3
 
 
 def remembered(
     config: MemoryConfig, store: Store, training: Int[np.ndarray, "N"], seed: int, gap: Gap | None = None
 ) -> Memory | None:
-    """The memory that a config asks for, of a store's training rows; None where it asks for none. gap: the means that
-    the captions' vectors are centred by; None: they are unit vectors.
+    """Draws the caption memory of a config from a store's training rows; None if the config has none. gap: means to
+    centre the captions' vectors by; None: they are only scaled to unit length.
 
     A smaller memory's captions are among a larger one's of the same seed. Raises StoreError for a damaged chunk.
     """

@@ -36,9 +36,9 @@ def picture_vectors(
     """Raw vectors of the pictures that a config names, by the vision tower of the space `source`; None where it names
     none. They are kept in the work directory and made again where files, or the space, are others.
 
-    An .npy file of raw vectors [P, S] is read as it is, with no tower. dim: the width S that it must have; None: that
-    of `source`, any where this is "". Files that cannot be read are reported and left out. Raises ImageError where
-    fewer than FEWEST are left or an array does not fit, ConfigError for a count of the mini world's that is none,
+    An .npy file of raw vectors [P, S] is read as it is, without a tower. dim: the width S that it must have; None: that
+    of `source`, or any width if this is "". Files that cannot be read are reported and skipped. Raises ImageError if
+    fewer than FEWEST are left or an array does not fit, ConfigError for an invalid count of mini-world pictures,
     CheckpointError.
     """
     if not config.files:
@@ -69,7 +69,7 @@ def picture_vectors(
 
 
 def _enough(source_PS: Float[np.ndarray, "P S"], files: str) -> Float[np.ndarray, "P S"]:
-    """The vectors, of FEWEST pictures or more. Raises ImageError."""
+    """The vectors as they are. Raises ImageError for fewer than FEWEST."""
     if len(source_PS) < FEWEST:
         raise ImageError(f"{files} has {len(source_PS)} pictures that can be read; take {FEWEST} or more")
     return source_PS

@@ -1,4 +1,4 @@
-"""Selection without pairs: captions that are perturbed as far as images lie from their captions stand in for images."""
+"""Selection without pairs: captions, perturbed to be as far away as images are from their captions, replace images."""
 
 import dataclasses
 import functools
@@ -17,21 +17,21 @@ from c2c_jax.models.memory import Memory
 from c2c_jax.training.augment import Turns, turned
 
 PAIR_COSINE = 0.32  # of an image and its caption, both centred: CLIP ViT-B/32 on Flickr8k, ViT-B/16 on COCO
-GALLERY = 3000  # training captions that held-out ones are told from
-COMPARED = 8192  # training captions whose nearest to an image, or to a perturbed caption, is looked for
-PERTURBED = 1000  # surrogates of each kind of noise, at least: of few captions each is perturbed several times
-HELD_OUT = 2000  # captions that are perturbed, at most
-PICTURES = 2000  # images that are used, at most
-SEED = 5  # beside a run's seed: apart from the held-out rows' 0, the feeds' 1 to 3 and the memory's 4
+GALLERY = 3000  # training captions among which held-out ones are retrieved
+COMPARED = 8192  # training captions that images and perturbed captions are compared with
+PERTURBED = 1000  # minimum number of surrogates per kind of noise; few captions are perturbed several times each
+HELD_OUT = 2000  # maximum number of captions that are perturbed
+PICTURES = 2000  # maximum number of images that are used
+SEED = 5  # joined to a run's seed; 0 to 4 are those of the held-out rows, the feeds and the memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Surrogates:
-    """Held-out captions in the place of images.
+    """Perturbed held-out captions that stand in for images.
 
-    pair_cosine: of an image and its caption, both centred, as it is estimated; `PAIR_COSINE` without images.
-    inputs: what a translator takes for the surrogates, [Q, S], with the memory left out (False) and in use (True).
-    gallery_GE: centred target vectors, of the held-out captions first. own_Q: the place of each surrogate's own.
+    pair_cosine: estimated cosine of an image and its caption, both centred; `PAIR_COSINE` without images. inputs: a
+    translator's inputs [Q, S] for the surrogates, by whether the memory is used. gallery_GE: centred target vectors to
+    retrieve from, those of the held-out captions first. own_Q: index in the gallery of each surrogate's own target.
     """
 
     pair_cosine: float
@@ -42,7 +42,7 @@ class Surrogates:
     is_centred: bool
 
     def mrr(self, output_QE: Float[np.ndarray, "Q E"]) -> float:
-        """noisy_mrr: the mean of 1/rank at which the translations of surrogates find their captions' own targets."""
+        """noisy_mrr: the mean of 1/rank of the own targets, given the translations of the surrogates."""
         if not self.is_centred:
             output_QE = np.asarray(
                 centred(over_target_gap(self.gap, jnp.asarray(output_QE)), self.gap.mean("target_text"))
@@ -60,12 +60,12 @@ def surrogates(
     picture_PS: Float[np.ndarray, "P S"] | None = None,
     seed: int = 0,
 ) -> Surrogates:
-    """Of a store's held-out rows. rows: the held-out and the training ones. gap: as the bundle has it; units: the means
-    of unit vectors. picture_PS: raw vectors of unlabelled images.
+    """Makes surrogates from a store's held-out rows. rows: the held-out and the training ones. gap: the bundle's means.
+    units: means of unit vectors. picture_PS: raw vectors of unlabelled images.
 
-    With c the cosine of an image and its caption, captions are perturbed to c and to √c by random noise and, where
-    there are images, to √c by centred vectors of these. An image and its caption that each have a cosine of √c to what
-    they share have one of c to each other.
+    If c is the cosine of an image and its caption, captions are perturbed to c and to √c by random noise and, if there
+    are images, to √c by centred vectors of images. The reason for √c: if an image and its caption each have a cosine of
+    √c to what they share, they have a cosine of c to each other.
     Raises StoreError for a damaged chunk.
     """
     rng = np.random.default_rng((seed, SEED))
@@ -85,19 +85,20 @@ def surrogates(
     if picture_PS is not None:
         noise.append((picture_PS[rng.integers(len(picture_PS), size=len(own_Q))], math.sqrt(cosine)))
     surrogate_QS = np.concatenate([_perturbed(held_HS[own_Q], *one) for one in noise])
-    if input_norm != "centred":  # as images come: among images where their mean is known, and of a caption's length
+    if input_norm != "centred":  # like raw vectors of images: around their mean, if known, and as long as captions'
         length = np.linalg.norm(store.read_rows("source", held_out).astype(np.float32), axis=1).mean()
         mean_S = units.mean("source_image" if units.source_image is not None else "source_text")
         surrogate_QS = length * np.asarray(uncentred(jnp.asarray(surrogate_QS), mean_S))
-    known = (gap, input_norm) if input_norm != "centred" else (Gap(), "none")  # what is centred stays as it is
+    known = (gap, input_norm) if input_norm != "centred" else (Gap(), "none")  # centred vectors stay as they are
     plain = functools.partial(image_inputs, *known)
     inputs = {False: np.asarray(plain(jnp.asarray(surrogate_QS)))}
     if memory is not None and memory.share:
         inputs[True] = np.asarray(plain(jnp.asarray(surrogate_QS), memory))
+    others = np.linspace(0, len(target_KE) - 1, min(len(target_KE), GALLERY)).round().astype(int)
     return Surrogates(
         pair_cosine=cosine,
         inputs=inputs,
-        gallery_GE=np.concatenate([target_HE, target_KE[:: max(len(target_KE) // GALLERY, 1)][:GALLERY]]),
+        gallery_GE=np.concatenate([target_HE, target_KE[others]]),
         own_Q=np.tile(own_Q, len(noise)),
         gap=dataclasses.replace(units, **{name: getattr(gap, name) for name in gap.known if name.startswith("target")}),
         is_centred=input_norm == "centred",
@@ -110,8 +111,9 @@ def pair_cosine(
     caption_KS: Float[np.ndarray, "K S"],
     noise_HS: Float[np.ndarray, "H S"],
 ) -> float:
-    """The cosine of images to captions of their own, estimated without any: that to which held-out captions have to be
-    perturbed until their nearest training captions are as far, on average, as images' nearest are. All are centred."""
+    """Estimates the cosine of images and their captions without any pairs: held-out captions are perturbed to the
+    cosine at which their nearest training captions are as far away, on average, as those of the images. All are
+    centred."""
     wanted, low, high = _nearest(picture_PS, caption_KS), 0.02, 0.98
     for _ in range(12):  # halvings: to 2⁻¹² of the range
         middle = (low + high) / 2
@@ -135,13 +137,13 @@ def _nearest_of(query_NS: Array, caption_KS: Array) -> Array:
 
 
 def _nearest(query_NS: np.ndarray, caption_KS: np.ndarray) -> float:
-    """The mean of queries' largest cosines."""
+    """The mean over queries of the cosine to the nearest caption."""
     return float(_nearest_of(query_NS[:PICTURES], caption_KS))
 
 
 @jax.jit
 def _ranks(query_QE: Array, gallery_GE: Array, own_Q: Array) -> Array:
-    """From 1; what scores as high as the own one counts as before it, and a query that is not a number is last."""
+    """Ranks from 1. Ties count against the own target, and a query that is not a number ranks it last."""
     with jax.default_matmul_precision("float32"):
         score_QG = unit(query_QE) @ gallery_GE.T
     own_Q1 = jnp.take_along_axis(score_QG, own_Q[:, None], axis=1)

@@ -94,9 +94,9 @@ def make_step(
     Each device translates its rows, a group after the other, compares them with the targets of all, and gets the
     gradient of its share of the loss; the sum over the devices is that of the whole (see `groups`, and the objective's
     own `Blocks`). Vectors are raw, in any float dtype; targets are brought to unit length, since that is how CLAP
-    vectors condition AudioLDM. means: of the unit source and target vectors, by which both are centred; None:
-    neither is. Metrics: those of `step_of`, and margin where there is one. Raises ValueError for an objective that
-    takes the rows at hand for all of the batch where several devices share it.
+    vectors condition AudioLDM. means: of the unit source and target vectors, to centre both by; None: neither is
+    centred. Metrics: those of `step_of`, and margin where there is one. Raises ValueError for an objective that takes
+    the rows at hand for all of the batch where several devices share it.
     """
     blocks, has_noise = objective.settings.blocks, schedule.noise[0] < 1
     if mesh.size > 1 and not blocks.axis:

@@ -49,11 +49,11 @@ Score = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What a run kept of all that competed, and by which scores.
+    """The candidate that a run selected, and the scores of all candidates.
 
-    trained: weight of the trained translator; the rest is `linear`, a map in closed form. memory: whether pictures turn
-    towards the memory. pair_cosine: of a picture and its caption, both centred, that the surrogates were made for.
-    noisy_mrr: of each candidate; see `training.selection`.
+    trained: weight of the trained translator; the rest is that of `linear`, a closed-form map. memory: whether pictures
+    are turned towards the caption memory. pair_cosine: the cosine of a picture and its caption, both centred, that the
+    scores assume. noisy_mrr: score of each candidate; see `training.selection`.
     """
 
     trained: Score
@@ -64,18 +64,18 @@ class Choice:
 
     @property
     def best(self) -> float:
-        """The score of what was kept."""
+        """The score of the selected candidate."""
         return max(self.noisy_mrr.values())
 
     @property
     def of_trained(self) -> list[float]:
-        """The scores of the trained translator alone, without the memory and behind it."""
+        """The scores of the trained translator alone, without and with the memory."""
         return [score for name, score in self.noisy_mrr.items() if name in ("trained", "trained, memory")]
 
     def __str__(self) -> str:
         parts = [f"{self.trained:.0%} trained" if self.linear else "trained"] if self.trained else []
         parts += [f"{1 - self.trained:.0%} {self.linear}" if self.trained else self.linear] if self.linear else []
-        return " + ".join(parts) + (", behind the caption memory" if self.memory else "")
+        return " + ".join(parts) + (", with the caption memory" if self.memory else "")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class Bundle:
     """A trained translator with the spaces it goes between, the recipe it came from and its validation metrics.
 
     metrics: none where it was never validated. gap: means of captions, pictures and sounds, as far as they are known.
-    memory: captions that pictures turn towards, or that serve as reference queries alone. choice: None where nothing
+    memory: captions that pictures are turned towards, or that are only reference queries. choice: None if nothing
     competed with the trained translator.
     """
 
@@ -213,7 +213,7 @@ def read_metrics(folder: Path) -> dict[str, int | float]:
 
 
 def read_choice(folder: Path) -> Choice | None:
-    """What a bundle's run kept. Raises BundleError where there is no bundle."""
+    """The candidate that a bundle's run selected. Raises BundleError if there is no bundle."""
     return _read_config(folder).choice
 
 
@@ -262,7 +262,7 @@ def _read_gap(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]
         for name in gap.known:
             if not np.linalg.norm(getattr(gap, name).astype(np.float64)) < 1:
                 raise BundleError(
-                    f"{folder}: {name} has length 1 or more, so it is no mean of unit vectors; fetch it again"
+                    f"{folder}: {name} has length 1 or more, so it is not a mean of unit vectors; fetch it again"
                 )
     return gap
 

@@ -16,7 +16,7 @@ from bench.recipe.methods import Recipe, Variant, closed_forms, label_prompts, n
 from bench.recipe.scores import caption_scores, chance_scores, image_scores, summaries
 from bench.recipe.table import flat, tables
 from bench.recipe.trial import Result, ceiling, choose, result
-from c2c_jax.config import Config
+from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.translation import Method
 from c2c_jax.miniworld.pairs import picture_at, sound_at
@@ -178,6 +178,24 @@ def test_references_without_training_centre_pictures(tmp_path):
     for recipe in (nearest_captions(store, gap), *closed_forms(store, gap)):
         method = recipe.variants[0].methods[0]
         np.testing.assert_allclose(unit(method.of_images(image)), unit(method.of_texts(source)), atol=1e-3)
+
+
+def test_vectors_are_used_as_they_are_without_means(tmp_path, monkeypatch):
+    """The ridge in closed form, and the one that is trained without pictures, is the same map of unit vectors."""
+    store = random_store(tmp_path / "store", rows=300)
+    config = Config(
+        source="", target="", data=DataConfig(holdout=1), translator=TranslatorConfig(kind="ridge", input_norm="unit")
+    )
+    told = []
+    found = configs.trained("r", config, store, 2, tmp_path / "runs", lambda: told.append(1))
+    assert len(found) == len(told) == 2
+    x = store.read("source").astype(np.float32)
+    (closed,) = (one.methods[0] for one in closed_forms(store)[0].variants if one.setting == "ridge=0.001")
+    for method in found:
+        np.testing.assert_allclose(method.of_images(x), method.of_texts(x), atol=1e-6)
+        assert np.sum(method.of_images(x) * closed.of_images(x), axis=1).min() > 0.99
+    monkeypatch.setattr(configs, "train", None)  # what is done is read again
+    assert len(configs.trained("r", config, store, 2, tmp_path / "runs", lambda: None)) == 2
 
 
 def test_drawn_scenes_are_those_of_the_world():

@@ -118,7 +118,8 @@ def figures(line: str) -> list[float]:
 def goodness(count: int, kind: str, variance: float) -> str:
     """The line on a mean: √(variance / count), and how many vectors leave .02."""
     enough = float(f"{np.ceil(variance / 0.02**2):.2g}")
-    return f"the mean of {count} {kind} is good to {np.sqrt(variance / count):.2g}; 0.02 takes about {enough:,.0f}"
+    error = f"{np.sqrt(variance / count):.2g}"
+    return f"the mean of {count} {kind} has an expected error of {error}; 0.02 takes about {enough:,.0f}"
 
 
 def carried(image_BS: np.ndarray, weights: dict[str, np.ndarray], gap: Gap) -> np.ndarray:
@@ -174,7 +175,7 @@ def test_pictures(calibrate, run, world, image_BS, trained, capsys, tmp_path):
     for translator, used in ((bundle, True), (trained / "bundle", False)):
         vector = tmp_path / f"{used}.npy"
         assert main(["infer", str(picture), "--translator", str(translator), "--save-embedding", str(vector)]) == 0
-        told = "gap statistics of the bundle in use: source_text, source_image\n"
+        told = "correcting the modality gap with stored means: source_text, source_image\n"
         assert capsys.readouterr().err == (told if used else "")
         np.testing.assert_allclose(np.load(vector), carried(image_BS[:1], before, gap if used else Gap())[0], atol=2e-5)
 
@@ -234,7 +235,7 @@ def test_a_bundle_without_captions_means(calibrate, run, world, trained, tmp_pat
 
 def test_what_uses_them_says_so(calibrate, run, world, clap, capsys, tmp_path):
     """Only what corrects something is told of: captions' means alone are not."""
-    picture, shown = str(world / "pictures/00.png"), "gap statistics of the bundle in use"
+    picture, shown = str(world / "pictures/00.png"), "correcting the modality gap with stored means"
     search = ["search", picture, "--library", str(world / "sounds"), "--index", str(tmp_path / "index")]
     evaluate = ["evaluate", str(run), "--bootstrap", "0", "--out", str(tmp_path / "evaluation")]
     assert main([*search, "--translator", str(run), "--clap", str(clap)]) == 0
@@ -282,7 +283,7 @@ def test_misuse(run, world, clap, audioldm_folder, tmp_path, capsys, monkeypatch
         return refused(capsys, ["calibrate", str(run), *map(str, arguments)])
 
     assert "nothing to estimate from" in told()
-    assert "goes without --images" in told("--remove", *images)
+    assert "cannot be combined with --images" in told("--remove", *images)
     assert "there is nothing to remove" in told("--remove")
     assert f"{tmp_path / 'none'} is neither a local run or bundle" in told(*images, run=tmp_path / "none")
     assert "found no file" in told("--images", tmp_path / "nothing.png")

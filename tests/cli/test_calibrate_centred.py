@@ -94,12 +94,12 @@ def test_pictures_and_sounds(calibrate, run, world, clap, image_BS, audio_NE, ca
         assert lines[start + 1] == goodness(count, kind, variance)
     assert lines[4:] == [
         f"means in the bundle: {', '.join(ALL)}",
-        "results are un-centred by the captions' mean; infer --output-mean audio takes the sounds'",
+        "results are un-centred with the mean of captions; infer --output-mean audio uses the mean of sounds",
         str(run / "bundle"),
     ]
     captions = 1 - np.sum(gap.source_text.astype(np.float64) ** 2)
     is_narrow = unit(image_BS).var(axis=0, ddof=1).sum() < 0.85 * captions  # the tiny tower tells little apart
-    assert is_narrow and "these pictures are much alike" in err
+    assert is_narrow and "these pictures are very similar" in err
 
     loaded, twin = load_bundle(run / "bundle"), Translator.from_pretrained(run / "bundle")
     for among in ("text", "audio"):
@@ -159,7 +159,7 @@ def test_narrow_and_general_pictures(calibrate, blind, tmp_path):
         spread = min(share * captions, 0.99)
         np.save(tmp_path / "a.npy", 9 * unit(np.sqrt(1 - spread) * common + np.sqrt(spread) * across))
         code, lines, err = calibrate("--images", tmp_path / "a.npy")
-        assert code == 0 and ("these pictures are much alike" in err) == is_narrow, share
+        assert code == 0 and ("these pictures are very similar" in err) == is_narrow, share
         assert ("use general pictures" in err) == is_narrow
         assert figures(lines[0])[1] == pytest.approx(spread, abs=0.02)
 
@@ -185,7 +185,7 @@ def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
         np.testing.assert_allclose(after[f"gap.{name}"], mean, atol=1e-6)
         expected = [np.linalg.norm(mean), variance, np.linalg.norm(mean - before[f"gap.{name}"])]
         assert lines[2 * start].startswith(f"{len(QUERIES)} texts, {space}: ")
-        assert lines[2 * start].endswith(" from the captions' mean before")
+        assert lines[2 * start].endswith(" from the mean of captions that it replaces")
         assert figures(lines[2 * start]) == pytest.approx(expected, abs=1e-4)
         assert lines[2 * start + 1] == goodness(len(QUERIES), f"texts, {space}", variance)
     assert all(np.array_equal(after[name], before[name]) for name in before if not name.startswith("gap."))
@@ -225,7 +225,7 @@ def test_misuse(run, world, arrays, tmp_path, capsys):
     np.save(tmp_path / "seven.npy", np.load(images)[:7])
     np.save(tmp_path / "zero.npy", 0 * np.load(images))
     np.save(tmp_path / "wide.npy", np.ones((9, 65)))
-    assert "--remove takes means out" in told("--remove", "--texts", tmp_path / "few.txt")
+    assert "--remove cannot be combined with" in told("--remove", "--texts", tmp_path / "few.txt")
     assert "pass --images PATH..., --sounds FOLDER or --texts FILE" in told()
     assert "--images takes pictures or one .npy file of vectors, found 2" in told(
         "--images", images, world / "pictures"

@@ -442,7 +442,7 @@ def test_refusals(capsys, bundle, clap, sounds, pictures, audioldm_folder, tmp_p
         ),
     ):
         line = refused(capsys, [*asked, *arguments])
-        assert "--references is of no use" in line and named in line
+        assert "--references has no effect" in line and named in line
     assert "texts need --clap" in refused(capsys, ["search", "--text", "rain", "--library", str(sounds)])
     for folder, told in ((tmp_path / "missing", "found no folder"), (sounds / "a.wav", "found a file")):
         line = refused(capsys, ["search", "--text", "rain", "--library", str(folder), "--clap", str(clap)])

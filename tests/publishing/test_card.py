@@ -175,7 +175,7 @@ def test_what_was_kept():
     """The choice, the cosine that the surrogates were made for, and the scores, the best first."""
     scores = {"trained": 0.4, "rotation": 0.41, "0.5 trained + rotation, memory": 0.4321}
     card = model_card(centred(choice=chosen(memory=True, noisy_mrr=scores)), "x")
-    assert "This translator is `50% trained + 50% rotation, behind the caption memory`, the best of 3" in card
+    assert "This translator is `50% trained + 50% rotation, with the caption memory`, the best of 3" in card
     assert "have a cosine of 0.32, both centred" in card
     table = card[card.index("| candidate | noisy_mrr |") :].splitlines()[2:5]
     assert table == ["| `0.5 trained + rotation, memory` | 0.4321 |", "| `rotation` | 0.41 |", "| `trained` | 0.4 |"]
@@ -183,7 +183,7 @@ def test_what_was_kept():
     card = model_card(centred(choice=chosen(noisy_mrr=many)), "x")
     assert "the best of 60 candidates" in card and card.count("| `candidate ") == 20 and "candidate 59" in card
     for choice in (None, chosen(noisy_mrr={})):  # of a bundle from elsewhere
-        assert ("## What was kept" in model_card(centred(choice=choice), "x")) == (choice is not None)
+        assert ("## Selection" in model_card(centred(choice=choice), "x")) == (choice is not None)
 
 
 def test_scores_of_earlier_versions_are_not_shown():

@@ -14,7 +14,7 @@ import safetensors.numpy
 import torch
 
 from c2c_jax.errors import C2CError
-from c2c_jax.models.gap import Gap
+from c2c_jax.models.gap import Gap, translate_text
 from c2c_jax.publishing.card import model_card
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as twins_file
@@ -219,7 +219,7 @@ def test_choices_that_no_run_made(centred, keys, value):
 def test_what_a_run_kept_is_read_back(centred):
     found = load_bundle(centred).choice
     assert found == Choice(**CHOICE)
-    assert str(found) == "50% trained + 50% rotation, behind the caption memory" and found.best == 0.43
+    assert str(found) == "50% trained + 50% rotation, with the caption memory" and found.best == 0.43
     edit(centred, "choice", value=None)
     assert load_bundle(centred).choice is None
     content = json.loads((centred / "config.json").read_text())
@@ -294,7 +294,8 @@ def test_what_the_twin_takes(bundle, vectors, kind, told):
 @torch.no_grad()
 def test_the_twin_in_another_precision(bundle):
     """As any torch module; float64 is also what float32 is right by."""
-    expected = np.asarray(load_bundle(bundle).translator(jnp.asarray(SOURCE)))
+    loaded = load_bundle(bundle)
+    expected = np.asarray(translate_text(loaded.translator, loaded.gap, jnp.asarray(SOURCE)))
     double = Translator.from_pretrained(bundle).double()
     found = double(torch.from_numpy(SOURCE).double())
     assert found.dtype == torch.float64

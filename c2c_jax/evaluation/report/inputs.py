@@ -28,10 +28,10 @@ from c2c_jax.weights.resolve import bundle_folder, is_local, run_name
 from c2c_jax.weights.translator import Bundle, load_bundle
 
 RECALLS = ("recall@10", "recall@5", "recall@1")  # of a validation, that are drawn
-OF_PICTURES = (  # what controls do not state
+OF_PICTURES = (  # fields that records of control sounds leave out
     "pictures", "mixed_in", "averaged", "gap_statistics", "output_mean", "caption_memory",
 )  # fmt: skip
-NEEDLESS = ("control", "output_mean")  # what records of pictures need not state, older ones among them
+NEEDLESS = ("control", "output_mean")  # fields that records of pictures may leave out, as older ones do
 # What `vectors.npz` may hold: unit vectors of the source space, of the target space, and translated into it.
 MAX_VECTORS = 2**28  # bytes of them
 VECTORS = ("source_text", "source_image", "target_text", "target_audio", "translated_text", "translated_image")
@@ -118,8 +118,8 @@ class MemoryRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Content:
-    """What `NAME.sound.json` says. control: the text that it is the sound of; None: it is that of pictures.
-    output_mean: whose mean a translator of centred vectors un-centred with; None for other translators."""
+    """The contents of `NAME.sound.json`. control: the text of a control sound; None for a sound of pictures.
+    output_mean: the mean that a translator of centred vectors un-centred with; None for other translators."""
 
     sounds: Annotated[list[RecordedSound], msgspec.Meta(min_length=1)]
     clap: SpaceId

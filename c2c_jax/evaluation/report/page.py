@@ -113,8 +113,8 @@ def _figures(vectors: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bars(rows: Sequence[Row]) -> list[tuple[str, Markup, str]]:
-    """Of each task, direction and scoring that has recalls: its name, their plot, and how many queries they are over,
-    which is told by method where methods differ."""
+    """For each task, direction and scoring that has recalls: its title, their plot, and the number of queries, by
+    method if methods differ in it."""
     groups = {
         title: recalls
         for title, group in by_scoring(rows).items()

@@ -89,7 +89,7 @@ def test_it_shows_all_that_it_was_given(outline):
     # Each scoring has bars and a table, chance in both.
     assert "Bars of recall: translator recall@1 0.312; chance recall@1 0.010" in labels
     assert "captions, source text → target text, centred cosine, n = 60" in text
-    assert "Kept: 50% trained + 50% rotation, behind the caption memory. It scores best of 3 candidates." in text
+    assert "Selected: 50% trained + 50% rotation, with the caption memory. It scored best of 3 candidates." in text
     assert "perturbed to a cosine of 0.325" in text and "0.5 trained + rotation, memory 0.375" in text
     # Translations that are the targets themselves: all ones on the diagonal.
     assert re.search(r"Cosines, 32 by 32: on average 1\.00 on the diagonal, -?0\.0\d beside it", labels)
