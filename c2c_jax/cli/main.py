@@ -47,6 +47,7 @@ def program(argv: Sequence[str] | None = None) -> None:
     code, is_interrupted = _run(argv)
     if is_interrupted or hosts.was_joined():
         os._exit(code)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is written: an interruption of the exit would only be noise
     sys.exit(code)
 
 

@@ -37,6 +37,7 @@ def run(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
         f"--config.source={clip_folder}", f"--config.target={audioldm_folder}:text_encoder",
         f"--config.data.captions=txt:{workdir / 'captions.txt'}", "--config.data.holdout=40",
         "--config.translator.kind=ridge", "--config.translator.start=identity",
+        "--config.translator.input_norm=centred",
     ]  # fmt: skip
     assert main(arguments) == 0
     return workdir
