@@ -23,7 +23,7 @@ def lines(folder: Path) -> list[str]:
     for metric in (
         "neighbour_accuracy",
         "centred_neighbour_accuracy",
-    ):  # the second where there is one: as a search scores
+    ):  # the second where it is there
         found = (row for row in rows if row["task"] == "images_to_sounds" and row["metric"] == metric)
         of_method |= {row["method"]: row for row in found}
     count = of_method["translator"]["n"]
