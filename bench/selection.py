@@ -212,7 +212,7 @@ def mini_world(geometry: str, workdir: Path) -> World:
 
 def figures(world: World, found: Sequence[Point]) -> dict[str, float]:
     """`WORLD.SCORE`: its rank correlation with the main figure; `.chosen`: what the best by it reaches; and `WORLD.p10`
-    beside it where pictures look for real sounds."""
+    as well if pictures are also scored among real sounds."""
     truths = [world.main, *(["p10"] if "p10" in found[0] else [])]
     out: dict[str, float] = {f"{world.name}.runs": len(found)}
     for truth in truths:

@@ -1,1 +1,1 @@
-"""The mini world as a bench of recipes: which of them carries pictures to sounds, not only captions to captions?"""
+"""The mini world as a bench of recipes: which of them translates pictures, and not only captions?"""

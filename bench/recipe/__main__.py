@@ -7,7 +7,7 @@ examples:
   python -m bench.recipe configs/residual.py --grid optimizer.learning_rate=1e-3,3e-4 --grid epochs=5,20
 
 Every config, with every combination of the grid's values, is trained with several seeds on the same embedded captions
-and 1,000 unlabelled pictures. The setting that carries most pictures to a sound of their cell on the validation
+and 1,000 unlabelled pictures. The setting whose pictures most often find a sound of their cell on the validation
 drawings is reported on the test drawings: means and standard deviations over seeds and drawings. Always in the table:
 the recommended recipe (configs/recommended.py; a config of that name takes its place), the paper's (configs/mlp.py),
 the nearest captions, ridge and Procrustes from captions, zero-shot label prompts, two oracles that are trained on
@@ -42,9 +42,9 @@ def parser() -> argparse.ArgumentParser:
         "pairs": "scenes of a drawing, a multiple of 288, so that every cell comes equally often",
         "training_pairs": "pairs of the training split that the oracles learn from",
     }
-    for name, told in helps.items():
+    for name, words in helps.items():
         made.add_argument(
-            f"--{name.replace('_', '-')}", type=int, metavar="N", help=f"{told}; default: {DEFAULTS[name]:,}"
+            f"--{name.replace('_', '-')}", type=int, metavar="N", help=f"{words}; default: {DEFAULTS[name]:,}"
         )
     made.add_argument(
         "--geometry", choices=("natural", "clip"), default="natural",

@@ -47,8 +47,8 @@ def run(flags: argparse.Namespace) -> dict[str, float | str]:
             results = [ground.result(recipe) for recipe in bar.track(recipes, task_id=task)]
     results += [ceiling(test, mean_E), chance(test), spaces(test)]
     print_tables(tables(results), Console())
-    settled = {"captions": ground.store.plan.rows, "seeds": flags.seeds, "draws": flags.draws, "pairs": flags.pairs}
-    return flat(results) | {f"bench.{name}": value for name, value in (settled | {"geometry": flags.geometry}).items()}
+    sizes = {"captions": ground.store.plan.rows, "seeds": flags.seeds, "draws": flags.draws, "pairs": flags.pairs}
+    return flat(results) | {f"bench.{name}": value for name, value in (sizes | {"geometry": flags.geometry}).items()}
 
 
 def ground_of(geometry: str, workdir: Path) -> Ground:

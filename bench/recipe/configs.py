@@ -96,13 +96,13 @@ def bundles(
     store: Store,
     seeds: int,
     folder: Path,
-    told: Callable[[], None],
+    on_run: Callable[[], None],
     picture_PS: Float[np.ndarray, "P S"] | None = None,
 ) -> list[Bundle]:
     """What a config trains, one bundle for each seed. Finished runs are read from `folder`; interrupted ones resume.
 
-    picture_PS: raw vectors of unlabelled pictures. told: called after each run. Raises ConfigError and TrainingError as
-    `train`, and SystemExit where SIGTERM stopped it.
+    picture_PS: raw vectors of unlabelled pictures. on_run: called after each run. Raises ConfigError and TrainingError
+    as `train`, and SystemExit where SIGTERM stopped it.
     """
     check_rows(config, store)
     found = []
@@ -112,15 +112,15 @@ def bundles(
         if not (run / DONE).is_file():
             _train(seeded, store, run, picture_PS)
         found.append(load_bundle(run / "bundle"))
-        told()
+        on_run()
     return found
 
 
 def trained(
-    name: str, config: Config, store: Store, seeds: int, folder: Path, told: Callable[[], None]
+    name: str, config: Config, store: Store, seeds: int, folder: Path, on_run: Callable[[], None]
 ) -> tuple[Method, ...]:
     """The translators of `bundles`, trained without pictures, as methods."""
-    found = bundles(config, store, seeds, folder, told)
+    found = bundles(config, store, seeds, folder, on_run)
     return tuple(method_of(name, bundle.translator, bundle.gap, bundle.memory) for bundle in found)
 
 

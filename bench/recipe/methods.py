@@ -31,7 +31,7 @@ NO_ROWS = np.zeros(0, np.int64)  # of the store held out: what is scored is of o
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
     """One setting of a recipe. methods: one for each translator seed, or a single one where there is no chance in it;
-    each carries the vectors of any drawing. kept: what each seed's run chose of its candidates, in words."""
+    each translates the vectors of any drawing. kept: what each seed's run chose of its candidates, in words."""
 
     setting: str
     methods: tuple[Method, ...]
@@ -40,7 +40,7 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A row of the table. reads_texts: whether it carries captions too."""
+    """A row of the table. reads_texts: whether it translates captions too."""
 
     name: str
     variants: tuple[Variant, ...]

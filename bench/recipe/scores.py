@@ -55,17 +55,17 @@ def caption_scores(
 
 
 def image_scores(
-    carried_NE: Float[np.ndarray, "N E"], scenes: Scenes, mean_E: Float[np.ndarray, "E"], gallery: int = CELLS
+    translated_NE: Float[np.ndarray, "N E"], scenes: Scenes, mean_E: Float[np.ndarray, "E"], gallery: int = CELLS
 ) -> Figures:
-    """Figures of pictures that were carried to `carried_NE`, by centred cosines to sounds. mean_E: of unit vectors,
-    around which the carried ones lie; sounds are centred by their own mean.
+    """Figures of translated pictures by centred cosines to sounds. mean_E: of unit vectors, around which the
+    translations lie; sounds are centred by their own mean.
 
     source, cell: the share of pictures whose nearest sound, of all N, is of their source, of their cell. recall@k: the
     share whose own sound is among the k nearest of a gallery; galleries are `gallery` scenes in a row, which of the
-    splits that are scored have every cell once. gap_target: the length between carried pictures and sounds.
+    splits that are scored have every cell once. gap_target: the length between translated pictures and sounds.
     """
     scoring = Scoring(query_mean_E=mean_E, candidate_mean_E=unit_mean([scenes.audio_NE]))
-    query_NE, sound_NE = scoring.queries(carried_NE), scoring.candidates(scenes.audio_NE)
+    query_NE, sound_NE = scoring.queries(translated_NE), scoring.candidates(scenes.audio_NE)
     found_N = scenes.cells_N[top_k(query_NE, sound_NE, 1)[1][:, 0]]
     figures = by_cells("source", found_N // len(SHARED) == scenes.cells_N // len(SHARED), scenes.cells_N)
     figures |= by_cells("cell", found_N == scenes.cells_N, scenes.cells_N)
@@ -73,7 +73,7 @@ def image_scores(
     ranks_N = np.concatenate([own_ranks(query_NE[rows], sound_NE[rows]) for rows in galleries])
     for k in RECALLS:
         figures |= by_cells(f"recall@{k}", ranks_N <= k, scenes.cells_N)
-    return figures | {"gap_target": gap_length(carried_NE, scenes.audio_NE)}
+    return figures | {"gap_target": gap_length(translated_NE, scenes.audio_NE)}
 
 
 def chance_scores(scenes: Scenes, captions: Captions, gallery: int = CELLS) -> Figures:

@@ -27,7 +27,7 @@ Mean = Float[np.ndarray, "E"]  # of the training captions' unit target vectors
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
     """A row of the table. setting: the one that was chosen. kept: what its runs chose, by seed. validation: what chose
-    the setting; None where there was no choice to make, as nothing is carried."""
+    the setting; None where there was no choice to make, as nothing is translated."""
 
     name: str
     figures: dict[str, Summary]
@@ -52,7 +52,7 @@ def scored(
 
 
 def choose(recipe: Recipe, validation: Sequence[Draw], mean_E: Mean, gallery: int = CELLS) -> tuple[Variant, Summary]:
-    """The variant that carries most pictures to their cell, of equal ones the first, and that share."""
+    """The variant whose pictures find their cell most often, the first of equal ones, and that share."""
     shares = [
         summaries(scored(variant, validation, mean_E, reads_texts=False, gallery=gallery))[CHOSEN_BY]
         for variant in recipe.variants
@@ -84,5 +84,5 @@ def chance(test: Sequence[Draw], gallery: int = CELLS) -> Result:
 
 
 def spaces(test: Sequence[Draw]) -> Result:
-    """The gaps before anything is carried."""
+    """The gaps before anything is translated."""
     return Result(name="spaces", figures=summaries([space_scores(draw.scenes) for draw in test]))

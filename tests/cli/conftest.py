@@ -1,4 +1,4 @@
-"""What the tests of `c2c infer` share: an untrained translator, pictures, and the verb."""
+"""What the tests of `c2c infer` and `c2c search` share: an untrained translator, pictures, sounds, and the verbs."""
 
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from c2c_jax.cli.main import main
 from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.spaces import identify
 from c2c_jax.weights.translator import Bundle, save_bundle
-from tests.cli.sounds import FAST
+from tests.cli.sounds import FAST, NAMES, noise
+from tests.generation.test_ranking import build_clap
 
 
 @pytest.fixture(scope="module")
@@ -50,5 +51,36 @@ def infer(bundle, audioldm_folder, capsys):
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return code, [Path(line) for line in out.splitlines()], err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def clap(tmp_path_factory, audioldm_folder) -> Path:
+    """The whole CLAP whose text tower AudioLDM's is."""
+    return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder)
+
+
+@pytest.fixture
+def sounds(tmp_path) -> Path:
+    """A folder with sounds of noise, two of them in a folder inside."""
+    folder = tmp_path / "sounds"
+    (folder / "deep").mkdir(parents=True)
+    for seed, name in enumerate(NAMES):
+        noise(folder / name, seed)
+    (folder / "notes.txt").write_text("no sound")
+    return folder
+
+
+@pytest.fixture
+def search(bundle, clap, sounds, capsys):
+    """Runs the verb over the sounds; gives exit code, the lines of stdout in fields, and stderr."""
+
+    def run(*arguments, asked=("--translator", bundle, "--clap", clap)):
+        capsys.readouterr()
+        code = main(["search", *map(str, arguments), "--library", str(sounds), *map(str, asked)])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, [tuple(line.split("\t")) for line in out.splitlines()], err
 
     return run
