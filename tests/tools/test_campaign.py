@@ -246,7 +246,8 @@ SPIN = "import time; end = time.process_time() + 1.2\nwhile time.process_time() 
          kills.Blow(step=1), "lost"),
         (("import signal; signal.signal(2, signal.SIG_IGN)", SPIN, "open('a', 'w').write('x')"),
          kills.Blow(number=2, share=0.5), "signal"),
-        ((SPIN, "open('a', 'w').write('x')"), kills.Blow(number=2, share=0.5), "traceback"),
+        (("import signal; signal.signal(2, signal.default_int_handler)", SPIN, "open('a', 'w').write('x')"),
+         kills.Blow(number=2, share=0.5), "traceback"),
     ],
 )  # fmt: skip
 def test_planted_faults_of_verbs(tmp_path, monkeypatch, lines, blow, verdict):

@@ -176,7 +176,8 @@ def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        # Ends it wherever it is: an exception could be lost in a callback of JAX's, which programs load later than this.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
         atexit._clear()
         warnings.resetwarnings()
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -192,6 +193,7 @@ def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits)
             Path("/proc/self/clear_refs").write_text("5")  # the peak of memory is counted from here
         base = _peak()
         result = function()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the program does once its verb has ended
         (place / "result").write_bytes(pickle.dumps((result, max(_peak() - base, 0))))
         code = result if isinstance(result, int) else 0
         if sys.stdout:  # None: a case has closed it
