@@ -12,7 +12,7 @@ queries; control characters in names are escaped (--json keeps names as they are
 
 Scores are centred cosines; for text queries, hubness is subtracted. The mean of all queries is subtracted from each
 query and the mean of all sounds from each sound before the cosine is taken. The hubness of a sound is its mean cosine
-to the nearest of some reference queries; 0.75 times that is subtracted, as a sound near to every text is seldom the
+to the nearest two of some reference queries; half of that is subtracted, as a sound near to every text is seldom the
 right one. Picture queries work better without it; --hubness all subtracts it for them too. The mean of sounds is the
 library's own (for fewer than 32 sounds, the one stored in the translator). The mean of queries and the reference
 queries come from the translator, or from the texts of --references. A line on stderr says which scores are used, and

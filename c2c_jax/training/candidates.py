@@ -15,10 +15,9 @@ from c2c_jax.training.closed_form import Moments, procrustes, ridge, set_linear
 from c2c_jax.training.selection import Surrogates
 from c2c_jax.weights.translator import Choice
 
-KEPT_DIRECTIONS = 0.75  # fraction of the directions, those in which the spaces agree most
+KEPT_DIRECTIONS = 0.75  # fraction of the directions that are rotated, those in which the spaces agree most
 RIDGE = 1.0  # ridge penalty, relative to the inputs' mean square
 BLENDS = (0.25, 0.5, 1.0)  # weights of the trained translator
-ROTATION = "rotation"
 
 Outputs = dict[bool, Float[np.ndarray, "Q E"]]  # by whether the memory is used
 
@@ -39,15 +38,12 @@ class Linear:
 
 
 def linear_maps(moments: Moments, input_QS: Float[np.ndarray, "Q S"]) -> list[Linear]:
-    """Four closed-form maps: the rotation, the rotation of only the directions in which the spaces agree most, the
-    ridge, and the mean of rotation and ridge. Their outputs for `input_QS` have an average length of 1."""
-    fits = {
-        ROTATION: procrustes(moments),
-        f"{ROTATION} of {KEPT_DIRECTIONS:.0%} of the directions": procrustes(moments, KEPT_DIRECTIONS),
-        "ridge": ridge(moments, RIDGE),
-    }
+    """Three closed-form maps: the rotation of the directions in which the spaces agree most, the ridge, and the mean of
+    the two. Their outputs for `input_QS` have an average length of 1. The directions that are left out are mostly
+    noise; on real vectors, pictures are translated better without them (docs/recipe.md)."""
+    fits = {"rotation": procrustes(moments, KEPT_DIRECTIONS), "ridge": ridge(moments, RIDGE)}
     maps = [_of_unit_length(name, *fit, input_QS) for name, fit in fits.items()]
-    rotation, _, other = maps
+    rotation, other = maps
     kernel_SE = rotation.kernel_SE / rotation.length + other.kernel_SE / other.length
     bias_E = rotation.bias_E / rotation.length + other.bias_E / other.length
     return [*maps, _of_unit_length("rotation and ridge", kernel_SE, bias_E, input_QS)]

@@ -88,7 +88,7 @@ def test_centred_scores_by_hand():
     forth, back = by_name(rows, "source_to_target"), by_name(rows, "target_to_source")
     query, candidates = unit(unit(translated) - mean), unit(unit(target) - unit(target).mean(axis=0))
     references = unit(unit(references) - mean)
-    hubness = 0.75 * np.sort(candidates @ references.T, axis=1)[:, -8:].mean(axis=1)
+    hubness = 0.5 * np.sort(candidates @ references.T, axis=1)[:, -2:].mean(axis=1)
     assert forth["mrr"].value == pytest.approx(mrr(unit(translated) @ unit(target).T))
     assert forth["centred_mrr"].value == pytest.approx(mrr(query @ candidates.T))
     assert forth["nnn_mrr"].value == pytest.approx(mrr(query @ candidates.T - hubness))

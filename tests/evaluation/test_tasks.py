@@ -179,7 +179,7 @@ def mrr(query, candidates, query_mean, references=None):
     scores = unit(unit(query) - query_mean) @ candidates.T
     if references is not None:
         references = unit(unit(references) - MEANS.text_E)
-        scores = scores - 0.75 * np.sort(candidates @ references.T, axis=1)[:, -8:].mean(axis=1)
+        scores = scores - 0.5 * np.sort(candidates @ references.T, axis=1)[:, -2:].mean(axis=1)
     return np.mean(1 / np.sum(scores >= np.diagonal(scores)[:, None], axis=1))
 
 

@@ -49,18 +49,19 @@ def moments_of(x: np.ndarray, y: np.ndarray) -> Moments:
 
 
 def test_maps_by_hand():
-    """Average lengths of 1; the cut rotation by numpy's SVD; the mean of rotation and ridge of their outputs."""
+    """Average lengths of 1; the rotation of three quarters of the directions by numpy's SVD; the mean of rotation and
+    ridge of their outputs."""
     rng = np.random.default_rng(1)
     x = unit(rng.normal(size=(300, S)))
     y = unit(np.tanh(x @ rng.normal(size=(S, E))))
     found = {one.name: one(x) for one in linear_maps(moments_of(x * np.sqrt(S), y), x)}
-    assert list(found) == ["rotation", "rotation of 75% of the directions", "ridge", "rotation and ridge"]
+    assert list(found) == ["rotation", "ridge", "rotation and ridge"]
     for output in found.values():
         assert np.mean(np.linalg.norm(output, axis=1)) == pytest.approx(1, abs=1e-5)
     left, _, right = np.linalg.svd((x - x.mean(0)).T @ (y - y.mean(0)), full_matrices=False)
-    kernel, _ = procrustes(moments_of(x, y), 0.75)
-    expected = left[:, :12] @ right[:12]
-    np.testing.assert_allclose(kernel / np.linalg.norm(kernel), expected / np.linalg.norm(expected), atol=1e-9)
+    np.testing.assert_allclose(
+        unit(found["rotation"] - found["rotation"].mean(0)), unit((x - x.mean(0)) @ left[:, :12] @ right[:12]), atol=1e-4
+    )
     mean = found["rotation"] + found["ridge"]
     np.testing.assert_allclose(unit(found["rotation and ridge"]), unit(mean), atol=1e-5)
 
