@@ -55,12 +55,13 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"config.translator.width {config.translator.width} is no multiple of heads {config.translator.heads}"
         )
-    if beyond := config.batch_size % (devices := jax.device_count()):
+    devices = jax.device_count()
+    if not config.adapt and (beyond := config.batch_size % devices):
         raise ConfigError(
             f"config.batch_size {config.batch_size} is no multiple of the {devices} devices; "
             f"pass {config.batch_size - beyond + devices}"
         )
-    if beyond := config.groups and config.batch_size % config.groups:
+    if not config.adapt and (beyond := config.groups and config.batch_size % config.groups):
         raise ConfigError(
             f"config.batch_size {config.batch_size} is no multiple of config.groups {config.groups}; "
             f"pass {config.batch_size - beyond + config.groups}"
@@ -83,12 +84,15 @@ def check(config: Config) -> None:
 
 def fitted_to_rows(config: Config, rows: int) -> Config:
     """Adapts a config to a store of `rows` captions. With `adapt`, at most a tenth of them is held out, and a batch is
-    no larger than the largest power of two of training captions. Other configs stay as they are."""
+    no larger than the largest power of two of training captions, rounded down to a multiple of the devices and of
+    `groups`. Other configs stay as they are."""
     if not config.adapt:
         return config
     holdout = min(config.data.holdout, max(rows // 10, 1))
     training = max(rows - holdout, 1)
     batch = config.batch_size if config.batch_size <= training else 2 ** (training.bit_length() - 1)
+    unit = math.lcm(jax.device_count(), config.groups or 1)
+    batch = max(batch - batch % unit, min(batch, unit))
     return dataclasses.replace(config, batch_size=batch, data=dataclasses.replace(config.data, holdout=holdout))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +18,10 @@ from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
 from c2c_jax.training.candidates import blended, linear_maps
 from c2c_jax.training.check import check, fitted_to_rows, run_length
-from c2c_jax.training.closed_form import Moments, procrustes
+from c2c_jax.training.closed_form import Moments
 from c2c_jax.training.loop import train
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.weights.translator import load_bundle, read_choice
+from tests.training.test_loop import assert_equal, lines, weights
 
 S, E = 24, 16
 SPEC = TranslatorSpec(
@@ -60,7 +62,9 @@ def test_maps_by_hand():
         assert np.mean(np.linalg.norm(output, axis=1)) == pytest.approx(1, abs=1e-5)
     left, _, right = np.linalg.svd((x - x.mean(0)).T @ (y - y.mean(0)), full_matrices=False)
     np.testing.assert_allclose(
-        unit(found["rotation"] - found["rotation"].mean(0)), unit((x - x.mean(0)) @ left[:, :12] @ right[:12]), atol=1e-4
+        unit(found["rotation"] - found["rotation"].mean(0)),
+        unit((x - x.mean(0)) @ left[:, :12] @ right[:12]),
+        atol=1e-4,
     )
     mean = found["rotation"] + found["ridge"]
     np.testing.assert_allclose(unit(found["rotation and ridge"]), unit(mean), atol=1e-5)
@@ -110,15 +114,18 @@ def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
     assert entry["phase"] == "validation" and entry["noisy_mrr"] == bundle.metrics["noisy_mrr"]
 
 
-def test_where_they_are_not_training_is_kept(tmp_path):
-    """Targets that no linear map reaches: signs of products of coordinates."""
+def bent_store(path: Path):
+    """Targets that no linear map reaches: products of coordinates."""
     rng = np.random.default_rng(4)
     source = rng.normal(size=(1500, S)).astype(np.float32)
     hidden = unit(source) * np.sqrt(S)
     target = (hidden[:, :E] * hidden[:, [1]] ** 2).astype(np.float32)
     spaces = SpaceId(name="s", dim=S, fingerprint="s" * 64), SpaceId(name="t", dim=E, fingerprint="t" * 64)
-    store = store_of_arrays(tmp_path / "store", source, target + 0.1, spaces)
-    train(config(epochs=60, eval_every=500), store, tmp_path / "run")
+    return store_of_arrays(path, source, target + 0.1, spaces)
+
+
+def test_where_they_are_not_training_is_kept(tmp_path):
+    train(config(epochs=60, eval_every=500), bent_store(tmp_path / "store"), tmp_path / "run")
     choice = load_bundle(tmp_path / "run" / "bundle").choice
     assert choice is not None and choice.trained > 0
 
@@ -135,12 +142,29 @@ def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
     assert metrics["held_out"] == rows // 10 and metrics["recall@1"] > 0.8 and metrics["noisy_mrr"] > 0.2
 
 
+@pytest.mark.parametrize("fields", [{}, {"groups": 16}, {"data": DataConfig(holdout=100, feed="streamed")}])
+def test_a_resumed_run_selects_the_same(tmp_path, fields):
+    """Stopped half-way: the same choice, scores of all candidates and parameters, bit for bit."""
+    store, asked = bent_store(tmp_path / "store"), config(eval_every=22, **fields)
+    train(asked, store, tmp_path / "whole")
+    train(dataclasses.replace(asked, epochs=1), store, tmp_path / "stopped")
+    train(asked, store, tmp_path / "stopped")
+    whole, stopped = (read_choice(tmp_path / name / "bundle") for name in ("whole", "stopped"))
+    assert whole == stopped and len(whole.noisy_mrr) == 12
+    (*_, last), (*_, again) = lines(tmp_path / "whole"), lines(tmp_path / "stopped")
+    assert last["phase"] == "validation" and last["step"] == 44 and again == last
+    assert_equal(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
+
+
 def test_sizes_follow_the_captions():
     asked = config(batch_size=512, min_steps=100, data=DataConfig(holdout=1000))
     few, many = fitted_to_rows(asked, 300), fitted_to_rows(asked, 3_000_000)
     assert (few.data.holdout, few.batch_size) == (30, 256) and run_length(few, 270) == (100, 95)
     assert many == asked and run_length(many, 2_999_000) == (-(-2 * 2_999_000 // 512), 3)
     assert fitted_to_rows(dataclasses.replace(asked, adapt=False), 300).batch_size == 512
+    assert fitted_to_rows(dataclasses.replace(asked, groups=24), 300).batch_size == 240
+    assert fitted_to_rows(dataclasses.replace(asked, batch_size=510), 3_000_000).batch_size == 508  # 4 devices
+    check(dataclasses.replace(asked, batch_size=510))
 
 
 def test_what_cannot_adapt():

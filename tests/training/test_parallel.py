@@ -14,6 +14,7 @@ from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.training.contrast import Blocks
 from c2c_jax.training.objectives import LOGITS, Settings, build_objective
 from c2c_jax.training.step import data_mesh, init_state, jit_step, make_step, put_rows
+from c2c_jax.weights.translator import read_choice
 from tests.training.programs import run, start, train_command, two_hosts
 from tests.training.random_store import random_store
 
@@ -103,10 +104,17 @@ def test_one_device_equals_four(kind):
     assert_close(by_jit(kind, one)[0], by_jit(kind, data_mesh())[0], atol=1e-6)
 
 
-def test_two_processes_of_two_devices_equal_one_of_four(tmp_path):
+ADAPTIVE = [
+    "--config", "configs/recommended.py", "--config.min_steps=5", "--config.batch_size=80", "--config.eval_every=3",
+    "--config.translator.width=32", "--config.memory.captions=200",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "entries"), [([], 5 + 1), (ADAPTIVE, 6 + 2)])
+def test_two_processes_of_two_devices_equal_one_of_four(tmp_path, more, entries):
     """The whole trainer, joined over loopback: same bundle, one metrics file written once."""
     random_store(tmp_path / "store")
-    events = "--config.epochs=1", "--config.log_every=1", "--config.checkpoint_every=3"
+    events = "--config.epochs=1", "--config.log_every=1", "--config.checkpoint_every=3", *more
     run(train_command(tmp_path / "store", tmp_path / "one", *events), devices=4)
     hosts = [start(host, devices=2) for host in two_hosts(train_command(tmp_path / "store", tmp_path / "two", *events))]
     outputs = [host.communicate()[0] for host in hosts]
@@ -115,4 +123,5 @@ def test_two_processes_of_two_devices_equal_one_of_four(tmp_path):
     for key in one:
         np.testing.assert_array_equal(two[key], one[key], err_msg=key)
     lines = [len((tmp_path / run / "metrics.jsonl").read_text().splitlines()) for run in ("one", "two")]
-    assert lines[0] == lines[1] == 6  # five steps and the validation
+    assert lines[0] == lines[1] == entries  # steps and validations
+    assert read_choice(tmp_path / "two" / "bundle") == read_choice(tmp_path / "one" / "bundle")
