@@ -19,8 +19,9 @@ from c2c_jax.io.places import require_folder_place
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.io.text import require_text
 from c2c_jax.library import Library, open_library
-from c2c_jax.search_scoring import HUBNESS, evenly, search_scoring
+from c2c_jax.search_scoring import HUBNESS, search_scoring
 from c2c_jax.spaces import Space, SpaceId, identify, load_space
+from c2c_jax.training.memory import evenly
 from c2c_jax.weights.resolve import bundle_folder
 from c2c_jax.weights.translator import load_bundle
 

@@ -13,7 +13,7 @@ from c2c_jax.library import Library
 from c2c_jax.models.gap import Gap, over_target_gap, uncentred
 from c2c_jax.models.layers import unit
 from c2c_jax.scoring import FEWEST, Scoring, unit_mean
-from c2c_jax.training.memory import REFERENCES
+from c2c_jax.training.memory import REFERENCES, evenly
 from c2c_jax.weights.translator import Bundle
 
 # Kinds of queries for which hubness is subtracted. By default, pictures are not among them: translated pictures have
@@ -102,11 +102,6 @@ def translated_captions(bundle: Bundle) -> Float[np.ndarray, "R E"] | None:
         if bundle.spec.input_norm == "centred":
             return np.asarray(uncentred(target_RE, bundle.gap.mean("target_text")))
         return np.asarray(unit(over_target_gap(bundle.gap, target_RE)))
-
-
-def evenly(count: int) -> np.ndarray:
-    """Indices of at most REFERENCES evenly spaced items out of `count`."""
-    return np.linspace(0, count - 1, min(count, REFERENCES)).round().astype(int)
 
 
 class _Known:

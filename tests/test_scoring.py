@@ -15,8 +15,9 @@ from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.retrieval import top_k
 from c2c_jax.scoring import Scoring, unit_mean
-from c2c_jax.search_scoring import SearchScoring, evenly, search_scoring, translated_captions
+from c2c_jax.search_scoring import SearchScoring, search_scoring, translated_captions
 from c2c_jax.spaces import SpaceId
+from c2c_jax.training.memory import evenly
 from c2c_jax.weights.translator import Bundle
 
 S, E = 8, 6

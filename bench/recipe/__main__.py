@@ -3,6 +3,7 @@
 examples:
   python -m bench.recipe                                  # the recommended recipe and what it is compared with
   python -m bench.recipe --geometry clip                  # the same, with vectors as far apart as real CLIP's
+  python -m bench.recipe --counts 300,3000,30000           # the recommended recipe on sets of captions that grow
   python -m bench.recipe configs/residual.py configs/mlp_infonce.py --json recipe.json
   python -m bench.recipe configs/residual.py --grid optimizer.learning_rate=1e-3,3e-4 --grid epochs=5,20
 
@@ -12,6 +13,7 @@ drawings is reported on the test drawings: means and standard deviations over se
 the recommended recipe (configs/recommended.py; a config of that name takes its place), the paper's (configs/mlp.py),
 the nearest captions, ridge and Procrustes from captions, zero-shot label prompts, two oracles that are trained on
 pairs, the ceiling (the scene's own sound caption) and chance. Sounds are ranked by centred cosines.
+With --counts the recommended recipe, the rotation and the nearest captions alone are scored, once for each number.
 --geometry clip gives all vectors the modality means, the gap and the pair cosines of real CLIP and CLAP.
 What was embedded or trained before is read from --workdir.
 """
@@ -47,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
             f"--{name.replace('_', '-')}", type=int, metavar="N", help=f"{words}; default: {DEFAULTS[name]:,}"
         )
     made.add_argument(
+        "--counts", metavar="N1,N2", help="numbers of training captions, for a table of growing sets; see above"
+    )
+    made.add_argument(
         "--geometry", choices=("natural", "clip"), default="natural",
         help="natural: the mini world's own vectors; clip: with the means, gap and pair cosines of real CLIP and CLAP; "
         "default: %(default)s",
@@ -62,9 +67,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; see the module's docstring."""
-    from bench.recipe.bench import run
+    from bench.recipe.bench import check_flags, run
+    from bench.recipe.growing import grow, read_counts
     from c2c_jax.cli.main import keep_compiled
-    from c2c_jax.errors import C2CError
+    from c2c_jax.errors import C2CError, ConfigError
 
     flags = parser().parse_args(arguments)
     for name, value in (QUICK if flags.quick else DEFAULTS).items():
@@ -73,7 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     keep_compiled()
     try:
-        figures = run(flags)
+        check_flags(flags)
+        if flags.counts and (flags.configs or flags.grid):
+            raise ConfigError("--counts cannot be combined with CONFIG.py or --grid")
+        figures = grow(flags, read_counts(flags.counts)) if flags.counts else run(flags)
     except C2CError as error:
         print(f"python -m bench.recipe: {error}", file=sys.stderr)
         return 2

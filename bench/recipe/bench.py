@@ -24,7 +24,6 @@ TAKEN = ("paper", *REFERENCES, "ceiling", "chance", "spaces", "bench")  # names 
 
 def run(flags: argparse.Namespace) -> dict[str, float | str]:
     """Trains, chooses, scores and prints; gives all figures as one flat object. Raises C2CError."""
-    check_flags(flags)
     own = {"recommended": read_settings(RECOMMENDED, {}), "paper": read_settings(PAPER, {})}
     given = own | read_recipes(flags.configs, read_grid(flags.grid), TAKEN)
     bar = Progress(console=Console(stderr=True))

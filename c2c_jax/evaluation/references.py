@@ -12,7 +12,7 @@ from c2c_jax.evaluation.scored import Centring, own_mean
 from c2c_jax.evaluation.translation import Method
 from c2c_jax.models.gap import uncentred
 from c2c_jax.scoring import FEWEST
-from c2c_jax.search_scoring import evenly
+from c2c_jax.training.memory import evenly
 from c2c_jax.weights.translator import Bundle
 
 

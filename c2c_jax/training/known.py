@@ -16,7 +16,7 @@ from c2c_jax.models.translator import TranslatorSpec
 from c2c_jax.training.build import takes_moments
 from c2c_jax.training.candidates import Chooser, linear_maps
 from c2c_jax.training.closed_form import Moments, caption_means, moments
-from c2c_jax.training.memory import REFERENCES, remembered
+from c2c_jax.training.memory import REFERENCES, evenly, remembered
 from c2c_jax.training.selection import surrogates
 
 NO_PICTURES = (
@@ -71,14 +71,20 @@ class Known:
             warning = narrow_warning(estimate.spread, captions) if estimate and captions else None
             notes += [warning] if warning else []
         centring = gap if spec.input_norm == "centred" else None
-        asked = MemoryConfig(captions=REFERENCES)
-        references = remembered(asked, store, training, config.seed, centring) if spec.input_norm != "none" else None
+        memory = remembered(config.memory, store, training, config.seed, centring)
+        references = None
+        if spec.input_norm != "none":
+            drawn = memory
+            if memory is None or len(memory.source) < REFERENCES:
+                drawn = remembered(MemoryConfig(captions=REFERENCES), store, training, config.seed, centring)
+            assert drawn is not None
+            references = dataclasses.replace(drawn, source=drawn.source[evenly(len(drawn.source))], share=0.0)
         return cls(
             input_norm=spec.input_norm,
             gap=gap,
             units=units,
-            memory=remembered(config.memory, store, training, config.seed, centring),
-            references=references and dataclasses.replace(references, share=0.0),
+            memory=memory,
+            references=references,
             moments=moments(store, held_out, spec, gap) if takes_moments(config) or config.adapt else None,
             notes=tuple(notes),
         )

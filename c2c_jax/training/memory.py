@@ -35,3 +35,8 @@ def remembered(
             source_MS[place : place + len(rows_NS)] = np.asarray(centred(jnp.asarray(rows_NS), mean_S))
             place += len(rows_NS)
     return Memory(source=source_MS, share=config.share, temperature=config.temperature)
+
+
+def evenly(count: int) -> np.ndarray:
+    """Indices of at most REFERENCES evenly spaced items out of `count`."""
+    return np.linspace(0, count - 1, min(count, REFERENCES)).round().astype(int)

@@ -73,8 +73,11 @@ def surrogates(
         np.sort(rng.permutation(part)[:count]) for part, count in zip(rows, (HELD_OUT, COMPARED), strict=True)
     )
     mean_S, mean_E = units.mean("source_text"), units.mean("target_text")
-    held_HS, caption_KS = (_centred(store.read_rows("source", part), mean_S) for part in (held_out, training))
-    target_HE, target_KE = (_centred(store.read_rows("target", part), mean_E) for part in (held_out, training))
+    both = np.concatenate([held_out, training])  # read together: chunks with rows of both are read once
+    source_NS = _centred(store.read_rows("source", both), mean_S)
+    target_NE = _centred(store.read_rows("target", both), mean_E)
+    held_HS, caption_KS = np.split(source_NS, [len(held_out)])
+    target_HE, target_KE = np.split(target_NE, [len(held_out)])
     own_Q = np.tile(np.arange(len(held_HS)), max(PERTURBED // len(held_HS), 1))
     random_QS, cosine = rng.normal(size=held_HS[own_Q].shape).astype(np.float32), PAIR_COSINE
     if picture_PS is not None:

@@ -176,7 +176,7 @@ def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
-        # Ends it wherever it is: an exception could be lost in a callback of JAX's, which programs load later than this.
+        # Ends it wherever it is: an exception could be lost in a callback of JAX's, which programs load later.
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
         atexit._clear()
         warnings.resetwarnings()
