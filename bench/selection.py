@@ -177,8 +177,9 @@ def real_world(material: Material, workdir: Path) -> World:
             Scoring(query_mean_E=np.zeros_like(mean), candidate_mean_E=mean)
             for mean in map(mean_of, (material.sound_NA, material.class_text_KA))
         ]
-        p10, top1 = pictures_to_sounds(material, hop.astype(np.float32), *scorings)
-        return {"r1": float(np.mean(rank_Q == 1)), "r10": float(np.mean(rank_Q <= 10)), "p10": p10, "top1": top1}
+        sounds = pictures_to_sounds(material, hop.astype(np.float32), *scorings)
+        figures = {"r1": rank_Q == 1, "r10": rank_Q <= 10, **sounds}
+        return {name: float(np.mean(values_Q)) for name, values_Q in figures.items()}
 
     return World(
         name="real", store=store_of(material.text_NS, material.text_NE, workdir), picture_PS=material.image_PS[known],

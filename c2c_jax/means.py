@@ -97,8 +97,7 @@ def with_means(
 def goodness(found: Estimate, kind: str) -> str:
     """A line on the expected error of a mean of vectors, and on how many are enough. kind: of the vectors, in words."""
     line = f"the mean of {found.count:,} {kind} has an expected error of {found.error:.2g}"
-    is_enough = not found.count or found.count >= found.enough
-    return line + ("" if is_enough else f"; {GOOD} takes about {float(f'{found.enough:.2g}'):,.0f}")
+    return line + (f"; {GOOD} takes about {float(f'{found.enough:.2g}'):,.0f}" if found.count else "")
 
 
 def captions_spread(gap: Gap, input_norm: str) -> float | None:

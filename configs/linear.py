@@ -16,6 +16,7 @@ def get_config(world: str = "miniworld") -> Config:
         log_every=500,
         eval_every=5000,
         checkpoint_every=5000,
+        select_by="recall@10",
         translator=TranslatorConfig(kind="linear", clamp=0.3, input_norm="none"),
         objective=ObjectiveConfig(kind="inverse_euclidean", margin_growth=0.03),
     )

@@ -18,6 +18,7 @@ def get_config(world: str = "miniworld") -> Config:
         log_every=500,
         eval_every=5000,
         checkpoint_every=5000,
+        select_by="recall@10",
         translator=TranslatorConfig(kind="mlp5", clamp=0.25, input_norm="none"),
         objective=ObjectiveConfig(kind="infonce", temperature=math.exp(-1)),
     )

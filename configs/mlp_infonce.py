@@ -11,6 +11,7 @@ from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
 
 def get_config(world: str = "miniworld") -> Config:
     config = Config(
+        select_by="recall@10",
         translator=TranslatorConfig(input_norm="unit"),
         objective=ObjectiveConfig(kind="infonce", temperature=0.07),
     )

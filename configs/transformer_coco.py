@@ -17,6 +17,7 @@ def get_config(world: str = "miniworld") -> Config:
         log_every=500,
         eval_every=5000,
         checkpoint_every=5000,
+        select_by="recall@10",
         translator=TranslatorConfig(
             kind="transformer", width=96, depth=8, heads=8, mlp_width=96, dropout=0.1, input_norm="none"
         ),

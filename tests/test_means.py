@@ -87,7 +87,8 @@ def test_how_good_a_mean_is():
     few, enough = (means.Estimate(**known, count=count) for count in (350, 5000))
     line = means.goodness(few, "pictures")
     assert line == "the mean of 350 pictures has an expected error of 0.037; 0.02 takes about 1,200"
-    assert means.goodness(enough, "sounds") == "the mean of 5,000 sounds has an expected error of 0.0098"
+    line = means.goodness(enough, "sounds")
+    assert line == "the mean of 5,000 sounds has an expected error of 0.0098; 0.02 takes about 1,200"
 
 
 def test_a_mean_that_is_given():

@@ -73,7 +73,7 @@ def photographs(
     return {"r1": (rank_P == 1).astype(np.float64), "r10": (rank_P <= 10).astype(np.float64)}, bundles
 
 
-def chained(material: Material, seed: int, workdir: Path) -> dict[str, tuple[float, float]]:
+def chained(material: Material, seed: int, workdir: Path) -> dict[str, Figures]:
     """Two translators in a row: CIFAR-10's pictures among ESC-50's sounds, by centred cosines and as a search scores.
 
     The first is trained on the texts, with the photographs as its unlabelled pictures; the second on AudioCaps'

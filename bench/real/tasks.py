@@ -74,21 +74,26 @@ def scores(
 
 def pictures_to_sounds(
     material: Material, vector_CA: Float[np.ndarray, "C A"], of_sounds: Scoring, of_texts: Scoring
-) -> tuple[float, float]:
+) -> Figures:
     """CIFAR-10's pictures, as unit vectors among CLAP's captions, among ESC-50's sounds, and among its classes' names.
 
-    P@10: the share of a picture's ten nearest sounds that are of a class like its own, the mean over classes. Class
-    top-1: the share of pictures whose nearest class name is one, the mean over classes."""
+    p10: the share of a picture's ten nearest sounds that are of a class like its own. top1: whether its nearest class
+    name is one. Both for each picture that has such classes, weighted so that the mean over pictures is the mean over
+    their classes."""
     of_sound_CN = scores(of_sounds, vector_CA, material.sound_NA)
     of_class_CK = scores(of_texts, vector_CA, material.class_text_KA)
-    precisions, firsts = [], []
+    found: dict[str, list[np.ndarray]] = {"p10": [], "top1": []}
     for name, others in COUNTERPARTS.items():
         wanted = [material.classes.index(other) for other in others]
         is_of_C = _are(material.small_classes_C, name)
         nearest_C10 = np.argsort(-of_sound_CN[is_of_C], axis=1, kind="stable")[:, :10]
-        precisions.append(float(np.isin(material.sound_classes_N[nearest_C10], wanted).mean()))
-        firsts.append(float(np.isin(of_class_CK[is_of_C].argmax(axis=1), wanted).mean()))
-    return float(np.mean(precisions)), float(np.mean(firsts))
+        found["p10"].append(np.isin(material.sound_classes_N[nearest_C10], wanted).mean(axis=1))
+        found["top1"].append(np.isin(of_class_CK[is_of_C].argmax(axis=1), wanted).astype(np.float64))
+    mean = np.mean([len(values_C) for values_C in found["p10"]])
+    return {
+        name: np.concatenate([values_C * mean / len(values_C) for values_C in of_classes])
+        for name, of_classes in found.items()
+    }
 
 
 def chance_of_sounds(material: Material) -> tuple[float, float]:

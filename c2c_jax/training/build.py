@@ -96,7 +96,7 @@ def build_learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 def build_optimizer(config: OptimizerConfig, learning_rate: optax.Schedule) -> optax.GradientTransformation:
     """AdamW with torch's defaults. Weight decay applies to the translator, not to a learned temperature. Of a residual
-    translator it applies to the MLP, not to the linear layer, so it pulls towards the map that training starts from."""
+    translator it applies to the MLP alone, so that it pulls towards the linear layer."""
 
     def decayed(params: dict[str, Any]) -> dict[str, Any]:
         own = jax.tree_util.tree_map_with_path(lambda path, _: _first_key(path) != "linear", params["model"])

@@ -38,15 +38,15 @@ class Linear:
 
 
 def linear_maps(moments: Moments, input_QS: Float[np.ndarray, "Q S"]) -> list[Linear]:
-    """Three closed-form maps: the rotation of the directions in which the spaces agree most, the ridge, and the mean of
-    the two. Their outputs for `input_QS` have an average length of 1. The directions that are left out are mostly
+    """Three closed-form maps: the partial rotation, of the directions in which the spaces agree most, the ridge, and the
+    mean of the two. Their outputs for `input_QS` have an average length of 1. The directions that are left out are mostly
     noise; on real vectors, pictures are translated better without them (docs/recipe.md)."""
-    fits = {"rotation": procrustes(moments, KEPT_DIRECTIONS), "ridge": ridge(moments, RIDGE)}
+    fits = {"partial rotation": procrustes(moments, KEPT_DIRECTIONS), "ridge": ridge(moments, RIDGE)}
     maps = [_of_unit_length(name, *fit, input_QS) for name, fit in fits.items()]
-    rotation, other = maps
-    kernel_SE = rotation.kernel_SE / rotation.length + other.kernel_SE / other.length
-    bias_E = rotation.bias_E / rotation.length + other.bias_E / other.length
-    return [*maps, _of_unit_length("rotation and ridge", kernel_SE, bias_E, input_QS)]
+    partial, other = maps
+    kernel_SE = partial.kernel_SE / partial.length + other.kernel_SE / other.length
+    bias_E = partial.bias_E / partial.length + other.bias_E / other.length
+    return [*maps, _of_unit_length("partial rotation and ridge", kernel_SE, bias_E, input_QS)]
 
 
 def _of_unit_length(name: str, kernel_SE: np.ndarray, bias_E: np.ndarray, input_QS: np.ndarray) -> Linear:

@@ -35,7 +35,7 @@ def by_hand(run: Path) -> dict[str, float]:
     rho = np.sqrt(along**2 + 1 - np.sum(gap.target_text**2)) - along
     moved, target = gap.target_text + rho[:, None] * out, unit(target)
     candidates = unit(target - target.mean(axis=0))
-    hubness = 0.75 * np.sort(candidates @ stored.T, axis=1)[:, -8:].mean(axis=1)
+    hubness = 0.5 * np.sort(candidates @ stored.T, axis=1)[:, -2:].mean(axis=1)
 
     def mrr(scores):
         return np.mean(1 / np.sum(scores >= np.diagonal(scores)[:, None], axis=1))

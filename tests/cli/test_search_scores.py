@@ -58,7 +58,7 @@ def scores_by_hand(query_QE, query_mean_E, many, references_RE, flags=(), less_h
     if "--no-centre" not in flags:
         sound_NE = unit(sound_NE - sound_NE.mean(axis=0))
         query_QE, references_RE = unit(query_QE - query_mean_E), unit(references_RE - query_mean_E)
-    hubness_N = 0.75 * np.sort(sound_NE @ references_RE.T, axis=1)[:, -8:].mean(axis=1)
+    hubness_N = 0.5 * np.sort(sound_NE @ references_RE.T, axis=1)[:, -2:].mean(axis=1)
     return query_QE @ sound_NE.T - np.array(less_hubness)[:, None] * hubness_N
 
 

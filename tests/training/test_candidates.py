@@ -57,17 +57,17 @@ def test_maps_by_hand():
     x = unit(rng.normal(size=(300, S)))
     y = unit(np.tanh(x @ rng.normal(size=(S, E))))
     found = {one.name: one(x) for one in linear_maps(moments_of(x * np.sqrt(S), y), x)}
-    assert list(found) == ["rotation", "ridge", "rotation and ridge"]
+    assert list(found) == ["partial rotation", "ridge", "partial rotation and ridge"]
     for output in found.values():
         assert np.mean(np.linalg.norm(output, axis=1)) == pytest.approx(1, abs=1e-5)
     left, _, right = np.linalg.svd((x - x.mean(0)).T @ (y - y.mean(0)), full_matrices=False)
     np.testing.assert_allclose(
-        unit(found["rotation"] - found["rotation"].mean(0)),
+        unit(found["partial rotation"] - found["partial rotation"].mean(0)),
         unit((x - x.mean(0)) @ left[:, :12] @ right[:12]),
         atol=1e-4,
     )
-    mean = found["rotation"] + found["ridge"]
-    np.testing.assert_allclose(unit(found["rotation and ridge"]), unit(mean), atol=1e-5)
+    mean = found["partial rotation"] + found["ridge"]
+    np.testing.assert_allclose(unit(found["partial rotation and ridge"]), unit(mean), atol=1e-5)
 
 
 def test_a_blend_is_the_sum_of_outputs():
