@@ -85,7 +85,7 @@ def configs(world: World) -> Iterator[tuple[str, Config]]:
         yield (
             f"{kind} {temperature:g}, noise {noise:g}, depth {depth}, {steps} steps",
             Config(
-                source="", target="", seed=0, batch_size=world.batch_size, epochs=1, min_steps=steps,
+                source="", target="", seed=0, batch_size=world.batch_size, epochs=1, steps=steps,
                 eval_every=10**6, checkpoint_every=10**6, data=DataConfig(holdout=world.holdout),
                 translator=TranslatorConfig(kind="residual", width=world.width, depth=depth, start="procrustes"),
                 augment=AugmentConfig(noise=noise),

@@ -17,7 +17,7 @@ BOUNDS = {
     "batch_size": Meta(ge=1, le=2**22),
     "groups": Meta(ge=0, le=2**16),
     "epochs": Meta(ge=1, le=10**6),
-    "min_steps": Meta(ge=0, le=10**9),
+    "steps": Meta(ge=0, le=10**9),
     "log_every": Meta(ge=1, le=10**9),
     "eval_every": Meta(ge=1, le=10**9),
     "checkpoint_every": Meta(ge=1, le=10**9),

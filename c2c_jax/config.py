@@ -93,7 +93,7 @@ class Config:
     batch_size: int = 1024  # rows a step, over all devices; every other row of the batch is a negative
     groups: int = 0  # 2, 4, 8, ...: parts of a batch, added in one order on up to groups / 2 devices; 0: as is fastest
     epochs: int = 20  # passes over the training rows
-    min_steps: int = 0  # minimum number of steps; passes are added to reach it
+    steps: int = 0  # number of steps, instead of `epochs`; 0: as many as `epochs` take
     log_every: int = 50  # steps between lines of metrics.jsonl
     precision: str = "float32"  # of products on accelerators: "float32", "tensorfloat32", "bfloat16"; CPUs: float32
     eval_every: int = 500  # steps between validations

@@ -20,7 +20,7 @@ from c2c_jax.config import (
 def get_config(world: str = "miniworld") -> Config:
     config = Config(
         batch_size=512,
-        min_steps=1500,
+        steps=1500,
         log_every=100,
         eval_every=250,
         adapt=True,

@@ -7,8 +7,9 @@ learns by InfoNCE from captions that are perturbed to a cosine of 0.65, so that 
 pictures lie. At every validation it competes with the rotation, a ridge, and blends with them, each with and without a
 memory of 100,000 captions. The best of these becomes the bundle. They are compared by `noisy_mrr`: held-out captions
 are perturbed until they are as far from other captions as the pictures in `photos/`, and retrieve their own targets.
-`photos/` holds a few hundred general, unlabelled pictures. Without `:gcc` it trains on the mini world. Batch size,
-passes and held-out captions adapt to the number of captions, from 300 to millions.
+`photos/` holds a few hundred general, unlabelled pictures. Without `:gcc` it trains on the mini world. The batch
+size and the number of held-out captions adapt to the number of captions, from 300 to millions; the number of steps is
+the same for all (`--config.steps`; at 0 it is that of `--config.epochs`).
 """
 
 from c2c_jax.config import (
@@ -25,7 +26,7 @@ from c2c_jax.config import (
 def get_config(world: str = "miniworld") -> Config:
     config = Config(
         batch_size=512,
-        min_steps=1500,
+        steps=1500,
         eval_every=250,
         adapt=True,
         translator=TranslatorConfig(kind="residual", width=512, depth=3, start="procrustes"),

@@ -35,7 +35,7 @@ def test_runs_as_printed(recipe, store, tmp_path, monkeypatch):
     arguments[arguments.index("--workdir") + 1] = str(tmp_path / "run")
     few = [
         "--config.source=", "--config.target=", f"--config.data.store={store}", "--config.data.holdout=100",
-        "--config.epochs=1", "--config.batch_size=32", "--config.pictures.files=", "--config.min_steps=0",
+        "--config.epochs=1", "--config.batch_size=32", "--config.pictures.files=", "--config.steps=0",
     ]  # fmt: skip
     assert main(["train", *arguments, *few]) == 0
     bundle = load_bundle(tmp_path / "run" / "bundle")

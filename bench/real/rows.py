@@ -35,7 +35,7 @@ def config_of(name: str, texts: int) -> Config:
         config = dataclasses.replace(
             config,
             adapt=False,
-            min_steps=0,
+            steps=0,
             patience=0,
             translator=dataclasses.replace(config.translator, width=1024, depth=4),
             augment=AugmentConfig(noise=0.8),

@@ -101,7 +101,7 @@ def run_length(config: Config, training: int) -> tuple[int, int]:
     maps take no steps."""
     if config.translator.kind in translators.CLOSED_FORM:
         return 0, config.epochs
-    steps = max(-(-config.epochs * training // config.batch_size), config.min_steps)
+    steps = config.steps or -(-config.epochs * training // config.batch_size)
     return steps, -(-steps * config.batch_size // training)
 
 

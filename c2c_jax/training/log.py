@@ -32,7 +32,7 @@ _NEEDED = {"train": ("loss",), "validation": SCORES}  # of an entry of each phas
 # A run may be resumed with other values of these: they do not touch its parameters at any step.
 _FREE = (
     "epochs",
-    "min_steps",
+    "steps",
     "log_every",
     "eval_every",
     "checkpoint_every",
@@ -227,7 +227,7 @@ def _refuse_another_run(workdir: Path, config: Config) -> None:
     before = _fields(read_json(workdir / "config.json", ConfigError, "pass another --workdir"))
     now = _fields(dataclasses.asdict(config))
     decays = config.optimizer.decay != "constant"
-    free = tuple(name for name in _FREE if name not in ("epochs", "min_steps")) if decays else _FREE
+    free = tuple(name for name in _FREE if name not in ("epochs", "steps")) if decays else _FREE
     changed = [
         name
         for name in sorted(before.keys() | now.keys())

@@ -134,7 +134,7 @@ def test_where_they_are_not_training_is_kept(tmp_path):
 def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
     """With nothing but the store passed; the run is the same when started again."""
     store, _ = rotated_store(tmp_path / "store", rows, 0.02)
-    asked = read_config("configs/recommended.py", ["--config.min_steps=20", "--config.translator.width=32"])
+    asked = read_config("configs/recommended.py", ["--config.steps=20", "--config.translator.width=32"])
     asked = dataclasses.replace(asked, epochs=1, source="", target="")
     train(asked, store, tmp_path / "run")
     train(asked, store, tmp_path / "run")
@@ -157,10 +157,12 @@ def test_a_resumed_run_selects_the_same(tmp_path, fields):
 
 
 def test_sizes_follow_the_captions():
-    asked = config(batch_size=512, min_steps=100, data=DataConfig(holdout=1000))
+    asked = config(batch_size=512, steps=100, data=DataConfig(holdout=1000))
     few, many = fitted_to_rows(asked, 300), fitted_to_rows(asked, 3_000_000)
     assert (few.data.holdout, few.batch_size) == (30, 256) and run_length(few, 270) == (100, 95)
-    assert many == asked and run_length(many, 2_999_000) == (-(-2 * 2_999_000 // 512), 3)
+    assert many == asked and run_length(many, 2_999_000) == (100, 1)
+    by_epochs = dataclasses.replace(many, steps=0)
+    assert run_length(by_epochs, 2_999_000) == (-(-2 * 2_999_000 // 512), 3)
     assert fitted_to_rows(dataclasses.replace(asked, adapt=False), 300).batch_size == 512
     assert fitted_to_rows(dataclasses.replace(asked, groups=24), 300).batch_size == 240
     assert fitted_to_rows(dataclasses.replace(asked, batch_size=510), 3_000_000).batch_size == 508  # 4 devices

@@ -105,12 +105,12 @@ def test_one_device_equals_four(kind):
 
 
 ADAPTIVE = [
-    "--config", "configs/recommended.py", "--config.min_steps=5", "--config.batch_size=80", "--config.eval_every=3",
+    "--config", "configs/recommended.py", "--config.steps=5", "--config.batch_size=80", "--config.eval_every=3",
     "--config.translator.width=32", "--config.memory.captions=200",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("more", "entries"), [([], 5 + 1), (ADAPTIVE, 6 + 2)])
+@pytest.mark.parametrize(("more", "entries"), [([], 5 + 1), (ADAPTIVE, 5 + 2)])
 def test_two_processes_of_two_devices_equal_one_of_four(tmp_path, more, entries):
     """The whole trainer, joined over loopback: same bundle, one metrics file written once."""
     random_store(tmp_path / "store")
