@@ -39,8 +39,8 @@ class Linear:
 
 def linear_maps(moments: Moments, input_QS: Float[np.ndarray, "Q S"]) -> list[Linear]:
     """Three closed-form maps: the partial rotation, which rotates only the directions in which the spaces agree most,
-    the ridge, and the mean of the two. Their outputs for `input_QS` have an average length of 1. The directions left out
-    are mostly noise: on real vectors, pictures are translated better without them (docs/recipe.md)."""
+    the ridge, and the mean of the two. Their outputs for `input_QS` have an average length of 1. The directions that
+    are left out are mostly noise: on real vectors, pictures are translated better without them (docs/recipe.md)."""
     fits = {"partial rotation": procrustes(moments, KEPT_DIRECTIONS), "ridge": ridge(moments, RIDGE)}
     maps = [_of_unit_length(name, *fit, input_QS) for name, fit in fits.items()]
     partial, other = maps
