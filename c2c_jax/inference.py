@@ -77,7 +77,7 @@ def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"], among: str = 
         vectors_BE = np.asarray(unit(found))
     is_nothing = not vectors_BE.any(axis=1).all()
     if bundle.spec.input_norm == "centred":  # nothing un-centred is the mean
-        is_nothing = np.isclose(found, bundle.gap.mean(f"target_{among}"), atol=1e-6).all(axis=1).any()
+        is_nothing = bool(np.isclose(found, bundle.gap.mean(f"target_{among}"), atol=1e-6).all(axis=1).any())
     if is_nothing or not np.isfinite(vectors_BE).all():
         raise BundleError(
             f"the translator from {bundle.source.name} to {bundle.target.name} returns zero or non-finite vectors: "

@@ -7,6 +7,8 @@ TASKS = {
     "captions": "captions",
     "images_to_sounds": "images → sounds",
     "sounds_to_images": "sounds → images",
+    "texts_to_sounds": "sound captions → sounds",
+    "sounds_to_texts": "sounds → sound captions",
     "gaps": "the gaps",
     "generated": "generated sound",
     "geometry": "the geometry of the two spaces",

@@ -22,8 +22,10 @@ from c2c_jax.evaluation.oracle import PAIRS_AT_LEAST, oracle
 from c2c_jax.evaluation.references import Means
 from c2c_jax.evaluation.rows import TASKS, Missing, Row, scoring_of
 from c2c_jax.evaluation.scored import Centring
+from c2c_jax.evaluation.text_sound import text_sound_rows
 from c2c_jax.evaluation.translation import Method
 
+NO_CAPTIONS = "no captions; pass --pairs with a caption column"
 BY_LABEL = ("neighbour_accuracy", "map")  # figures whose candidates are those that have a class
 
 
@@ -130,10 +132,13 @@ def reference_rows(
         own = given.prompts_CE[nearest_B], given, bootstrap, csls, given.prompts_CE, centring
         rows += of_pairs.image_sound_rows("label_prompts", *own)
     if not len(given.image_BS):
-        missing.append(Missing(what="caption, oracle", why="no pictures"))
+        if not len(pairs.captioned_audios):
+            missing.append(Missing(what="caption", why=NO_CAPTIONS))
+        missing.append(Missing(what="oracle", why="no pictures"))
+        rows += text_sound_rows(pairs.audio_caption_DE, pairs.captioned_audios, given.audio_NE, bootstrap, centring)
         return rows + of_pairs.sound_rows(given, bootstrap, centring) + of_pairs.chance_rows(given), missing
     if not len(pairs.captioned_images):
-        missing.append(Missing(what="caption", why="no captions; pass --pairs with a caption column"))
+        missing.append(Missing(what="caption", why=NO_CAPTIONS))
     else:
         captioned_BE = pairs.image_caption_AE[np.argsort(pairs.captioned_images)]
         scored = pairs.captioned_images, given, bootstrap, csls, centring

@@ -119,7 +119,7 @@ def test_scorings_can_be_turned_off(evaluate):
     assert all(f"captions, {title} n = 40" in stdout for title in titles)
     assert "captions, source text → target text, centred cosine, less hubness, n = 40" in stdout
     assert whole["settings"]["centred_scores"] == "centred cosine"
-    assert whole["settings"]["nnn_scores"].startswith("centred cosine, less hubness: the mean of the 8 nearest")
+    assert whole["settings"]["nnn_scores"].startswith("centred cosine, less hubness: the mean of the 2 nearest")
     _, content, stdout, _ = evaluate("--no-hubness")
     assert content["rows"] == [row for row in whole["rows"] if not row["metric"].startswith("nnn_")]
     assert "hubness" not in stdout and content["settings"]["nnn_scores"] is None and content["missing"] == []
