@@ -1,4 +1,4 @@
-"""Which score of a translator, to be had without pairs, tells how well it translates images? Over runs of three worlds.
+"""Which score that needs no pairs predicts how well a translator translates images? Measured on three worlds.
 
 examples:
   python -m bench.selection --data VECTORS                       # an hour on two cores
@@ -65,7 +65,7 @@ Point = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class World:
-    """A store, the pictures that score, and what is true of others. truth: figures of a map of centred vectors."""
+    """A store, unlabelled pictures for the scores, and `truth`, which measures a map of centred vectors on others."""
 
     name: str
     store: Store
@@ -158,8 +158,8 @@ class Scored:
 
 
 def real_world(material: Material, workdir: Path) -> World:
-    """Half of the photographs score, the other half is asked; and CIFAR-10's pictures look for ESC-50's sounds, the
-    second hop by the rotation of AudioCaps' captions."""
+    """One half of the photographs is used for the scores, the other half are the queries; and CIFAR-10's pictures look
+    for ESC-50's sounds, the second hop by the rotation of AudioCaps' captions."""
     known, asked = halves(len(material.image_PS))
     second = np.linalg.svd(
         centred(material.written_QE, mean_of(material.written_QE)).T
@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="VECTORS", help="the folder of .npz files")
     parser.add_argument("--worlds", default="real,natural,clip", metavar="A,B", help="default: %(default)s")
-    parser.add_argument("--workdir", type=Path, metavar="DIR", help="keeps what is trained, for the next start")
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help="keep trained models for later runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     console = Console(stderr=True)

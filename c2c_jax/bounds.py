@@ -33,7 +33,6 @@ BOUNDS = {
     "translator.clamp": Meta(ge=0, le=1e6),
     "translator.ridge": Meta(ge=0, le=1e9),
     "augment.noise": Meta(ge=0, le=1),
-    "augment.noise_most": Meta(ge=0, le=1),
     "memory.captions": Meta(ge=-1, le=10**8),
     "memory.share": Meta(gt=0, le=1),
     "memory.temperature": Meta(ge=1e-6, le=1000),

@@ -40,8 +40,7 @@ class TranslatorConfig:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class AugmentConfig:
-    noise: float = 1.0  # cosine to which noise turns a source vector in training, at least; 1: there is none
-    noise_most: float = 0.0  # cosines are drawn evenly from `noise` to this one; 0: they are all `noise`
+    noise: float = 1.0  # noise in training, given as the cosine that it leaves to the clean source vector; 1: no noise
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

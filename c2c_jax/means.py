@@ -97,7 +97,7 @@ def with_means(
 def goodness(found: Estimate, kind: str) -> str:
     """A line on the expected error of a mean of vectors, and on how many are enough. kind: of the vectors, in words."""
     line = f"the mean of {found.count:,} {kind} has an expected error of {found.error:.2g}"
-    return line + (f"; {GOOD} takes about {float(f'{found.enough:.2g}'):,.0f}" if found.count else "")
+    return line + (f"; about {float(f'{found.enough:.2g}'):,.0f} are needed for {GOOD}" if found.count else "")
 
 
 def captions_spread(gap: Gap, input_norm: str) -> float | None:
@@ -123,7 +123,7 @@ def narrow_warning(pictures: float, captions: float) -> str | None:
 def require_enough(count: int, what: str, error: Error) -> None:
     """Raises `error` for fewer than FEWEST vectors. what: their kind, in words."""
     if count < FEWEST:
-        raise error(f"{count} {what} that can be read: take {FEWEST} or more for a mean, better a few hundred")
+        raise error(f"only {count} readable {what}: a mean needs {FEWEST} or more, preferably a few hundred")
 
 
 def as_taken(x_NS: Float[np.ndarray, "N S"], input_norm: str) -> Float[np.ndarray, "N S"]:
@@ -140,7 +140,7 @@ def _estimate(
         if input_norm == "none" or not np.linalg.norm(mean_D) < 1:
             raise error(
                 f"a single vector of length {np.linalg.norm(mean_D):.4g} is not the mean of {what}: pass {FEWEST} "
-                "vectors or more or, to a translator of unit vectors, a mean of unit vectors, which is shorter than 1"
+                "vectors or more or, for translators of unit vectors, one mean with a norm below 1"
             )
         return Estimate(mean=mean_D, count=None, length=distance(mean_D, text_D), spread=_spread(mean_D))
     sums = Sums(x_ND.shape[1])

@@ -4,12 +4,12 @@
 
 All vectors are centred by the mean of their modality. A residual translator starts from the Procrustes rotation and
 learns by InfoNCE from captions that are perturbed to a cosine of 0.65, so that it knows the space around them, where
-pictures lie. At every validation it competes with the rotation, a ridge, and blends with them, each with and without a
-memory of 100,000 captions. The best of these becomes the bundle. They are compared by `noisy_mrr`: held-out captions
-are perturbed until they are as far from other captions as the pictures in `photos/`, and retrieve their own targets.
-`photos/` holds a few hundred general, unlabelled pictures. Without `:gcc` it trains on the mini world. The batch
-size and the number of held-out captions adapt to the number of captions, from 300 to millions; the number of steps is
-the same for all (`--config.steps`; at 0 it is that of `--config.epochs`).
+pictures lie. At every validation it competes with a partial rotation, a ridge, their mean, and blends with them, each
+with and without a memory of 100,000 captions. The best of these becomes the bundle. They are compared by `noisy_mrr`:
+held-out captions are perturbed until they are as far from other captions as the pictures in `photos/`, and each must
+retrieve its own target. `photos/` holds a few hundred general, unlabelled pictures. Without `:gcc` it trains on the
+mini world. The batch size and the number of held-out captions adapt to the number of captions, from 300 to millions;
+the number of steps is the same for all (`--config.steps`; with 0 it follows from `--config.epochs`).
 """
 
 from c2c_jax.config import (

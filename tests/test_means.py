@@ -86,9 +86,9 @@ def test_how_good_a_mean_is():
     known = {"mean": np.zeros(S, np.float32), "length": 1.0, "spread": 0.4796}
     few, enough = (means.Estimate(**known, count=count) for count in (350, 5000))
     line = means.goodness(few, "pictures")
-    assert line == "the mean of 350 pictures has an expected error of 0.037; 0.02 takes about 1,200"
+    assert line == "the mean of 350 pictures has an expected error of 0.037; about 1,200 are needed for 0.02"
     line = means.goodness(enough, "sounds")
-    assert line == "the mean of 5,000 sounds has an expected error of 0.0098; 0.02 takes about 1,200"
+    assert line == "the mean of 5,000 sounds has an expected error of 0.0098; about 1,200 are needed for 0.02"
 
 
 def test_a_mean_that_is_given():
@@ -100,7 +100,7 @@ def test_a_mean_that_is_given():
         np.linalg.norm(mean - GAP.source_text)
     )
     for vector in (IMAGES[0], unit(IMAGES)[0]):
-        with pytest.raises(ImageError, match="is not the mean of pictures: .* shorter than 1"):
+        with pytest.raises(ImageError, match="is not the mean of pictures: .* with a norm below 1"):
             with_means(GAP, "centred", vector[None].astype(np.float32))
     with pytest.raises(ImageError, match="is not the mean of pictures"):  # of raw vectors
         with_means(GAP, "none", mean[None])
@@ -109,7 +109,7 @@ def test_a_mean_that_is_given():
 
 
 def test_vectors_that_have_no_mean():
-    with pytest.raises(ImageError, match="7 pictures that can be read: take 8 or more"):
+    with pytest.raises(ImageError, match="only 7 readable pictures: a mean needs 8 or more"):
         with_means(GAP, "centred", IMAGES[:7])
     for input_norm in ("centred", "none"):
         with pytest.raises(ImageError, match="all 20 pictures have the same vector"):

@@ -89,7 +89,7 @@ class Bench:
         return cells, [str(one.choice) for one in bundles]
 
     def chained(self) -> list[list[str]]:
-        """The headline: the recommended recipe twice in a row."""
+        """The main result: the recommended recipe twice in a row."""
         found = [recommended.chained(self.material, seed, self.workdir) for seed in range(self.seeds)]
         cells = []
         for scoring in found[0]:
@@ -194,8 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, metavar="VECTORS", help="the folder of .npz files")
     parser.add_argument("--seeds", type=int, default=3, help="of each trained recipe (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="one seed, all texts alone")
-    parser.add_argument("--workdir", type=Path, metavar="DIR", help="keeps what is trained, for the next start")
+    parser.add_argument("--quick", action="store_true", help="one seed; skip the runs on fewer texts")
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help="keep trained models for later runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     console = Console(stderr=True)

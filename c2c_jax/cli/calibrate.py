@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", nargs="+", default=[], metavar="PATH",
         help="pictures, folders of pictures, or patterns of names; or one .npy file of raw source vectors [N, S]; "
-        "a single vector shorter than 1 is taken as the mean of unit vectors itself",
+        "a single vector with a norm below 1 is used as the mean",
     )  # fmt: skip
     parser.add_argument(
         "--sounds", type=user_path, metavar="FOLDER",

@@ -77,7 +77,7 @@ def side_rows(side: Side, bootstrap: Bootstrap) -> tuple[list[Row], list[Missing
     if n >= FEWEST:
         add("strangers_centred", absolute_strangers(text_NE, other_ME, is_paired=is_paired), n)
     few = [f"{count} {kind}" for count, kind in ((texts, "texts"), (others, OTHERS[side.space])) if 0 < count < FEWEST]
-    why = f"{' and '.join(few)}; centring takes {FEWEST} or more"
+    why = f"{' and '.join(few)}; centring needs {FEWEST} or more"
     return rows, [Missing(what=f"geometry of the {side.space} space: centred figures", why=why)] if few else []
 
 

@@ -23,7 +23,8 @@ class Means:
     text_E: mean of captions' unit target vectors. stored_RS: raw source vectors of the captions stored in the bundle,
     which are the reference queries; None: it stores none. held_out_HS, held_out_HE: source and target vectors of the
     evaluated captions, which serve as references for pictures if the bundle stores none; methods that do not translate
-    texts always use the target vectors. None: there are none. All three are None if hubness is not subtracted.
+    texts always use the target vectors. None: there are none. All three are None if
+    hubness is not subtracted.
     """
 
     text_E: Float[np.ndarray, "E"]
@@ -48,7 +49,7 @@ class Means:
 
     @property
     def of_texts(self) -> Centring:
-        """For a method that puts target vectors of captions or prompts in the place of pictures."""
+        """For a method that uses captions' or prompts' target vectors in place of translated pictures."""
         reference_RE = None if self.held_out_HE is None else np.asarray(self.held_out_HE, np.float32)
         return Centring(text_E=self.text_E, image_E=self.text_E, reference_RE=reference_RE)
 
@@ -97,7 +98,7 @@ def _too_few(captions: Captions | None, pairs: PairMaterial | None) -> list[Miss
         if len(pairs.given.audio_NE) >= FEWEST:
             counts["sounds → images"] = (len(pairs.given.image_BS), "pictures")
     return [
-        Missing(what=f"{task}: centred scores", why=f"{count} {kind}; centring takes {FEWEST} or more")
+        Missing(what=f"{task}: centred scores", why=f"{count} {kind}; centring needs {FEWEST} or more")
         for task, (count, kind) in counts.items()
         if 1 < count < FEWEST
     ]

@@ -27,7 +27,7 @@ class Gap:
     def __post_init__(self) -> None:
         for text, other in PAIRS:
             if getattr(self, text) is None and getattr(self, other) is not None:
-                raise ValueError(f"gap statistic {other} comes without {text}, which it is held against")
+                raise ValueError(f"the mean {other} needs the mean {text}, which is missing")
 
     @property
     def known(self) -> list[str]:
@@ -129,7 +129,7 @@ def over_source_gap(gap: Gap, input_norm: str, source_BS: Float[Array, "B S"]) -
 
 
 def over_target_gap(gap: Gap, target_BE: Float[Array, "B E"]) -> Float[Array, "B E"]:
-    """Vectors among captions' where sounds' lie."""
+    """Moves target vectors from the captions' mean to the sounds' mean, if both are known."""
     if gap.target_text is None or gap.target_audio is None:
         return target_BE
     return unit(target_BE) - jnp.asarray(gap.target_text)[None] + jnp.asarray(gap.target_audio)[None]

@@ -64,7 +64,7 @@ class Gap(torch.nn.Module):
             raise ValueError(f"unknown gap statistics {', '.join(sorted(unknown))}; known are {', '.join(self.NAMES)}")
         for text, other in (self.NAMES[:2], self.NAMES[2:]):
             if other in means and text not in means:
-                raise ValueError(f"gap statistic {other} comes without {text}, which it is held against")
+                raise ValueError(f"the mean {other} needs the mean {text}, which is missing")
         for name in self.NAMES:
             mean, width = means.get(name), source_dim if name.startswith("source") else target_dim
             if mean is not None and mean.shape != (width,):

@@ -46,30 +46,25 @@ def check(config: Config) -> None:
             f"config.adapt blends centred residual translators; this one is {config.translator.kind}, "
             f"{config.translator.input_norm}: pass --config.adapt=False, or change config.translator"
         )
-    noise, most = config.augment.noise, config.augment.noise_most or config.augment.noise
-    if noise > most:
-        raise ConfigError(
-            f"config.augment.noise {noise} to noise_most {most} are no range of cosines: take 0 to 1, the smaller first"
-        )
     if config.translator.kind == "transformer" and config.translator.width % config.translator.heads:
         raise ConfigError(
-            f"config.translator.width {config.translator.width} is no multiple of heads {config.translator.heads}"
+            f"config.translator.width {config.translator.width} must be a multiple of heads {config.translator.heads}"
         )
     devices = jax.device_count()
     if not config.adapt and (beyond := config.batch_size % devices):
         raise ConfigError(
-            f"config.batch_size {config.batch_size} is no multiple of the {devices} devices; "
+            f"config.batch_size {config.batch_size} must be a multiple of the {devices} devices; "
             f"pass {config.batch_size - beyond + devices}"
         )
     if not config.adapt and (beyond := config.groups and config.batch_size % config.groups):
         raise ConfigError(
-            f"config.batch_size {config.batch_size} is no multiple of config.groups {config.groups}; "
+            f"config.batch_size {config.batch_size} must be a multiple of config.groups {config.groups}; "
             f"pass {config.batch_size - beyond + config.groups}"
         )
     if config.groups and not same_order(config.groups, devices):
         raise ConfigError(
             f"config.groups {config.groups} does not give 2, 4, 8, ... groups to each of {devices} device(s); "
-            f"begin with {2 * devices}, or take other devices"
+            f"pass --config.groups={2 * devices}, or use another number of devices"
         )
     for field, asked, module in (
         ("tensorboard", config.log.tensorboard, "tensorboardX"),
@@ -126,12 +121,12 @@ def check_rows(config: Config, store: Store) -> None:
         needed = store.plan.source.dim + 1 if needs_full_rank else 2
         if training < needed:
             raise ConfigError(
-                f"{held_out}, and a map in closed form takes {needed:,} or more: pass a smaller --config.data.holdout"
+                f"{held_out}, and a closed-form map needs {needed:,} or more: pass a smaller --config.data.holdout"
                 f"{', or --config.translator.ridge above 0' if needs_full_rank else ''}"
             )
     if run_length(config, training)[0] >= MAX_STEPS:
         raise ConfigError(
-            f"config.epochs {config.epochs:,} of {training:,} captions make more than {MAX_STEPS:,} steps; take fewer"
+            f"config.epochs {config.epochs:,} of {training:,} captions are more than {MAX_STEPS:,} steps; pass fewer"
         )
     if not is_closed_form and config.batch_size > training:
         raise ConfigError(

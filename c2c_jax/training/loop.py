@@ -65,7 +65,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         steps_per_epoch=max(len(training) / B, 1),
         margin=(config.objective.margin_growth, config.objective.margin_most),
         seed=config.seed,
-        noise=(config.augment.noise, config.augment.noise_most or config.augment.noise),
+        noise=config.augment.noise,
         ema=config.optimizer.ema,
         learning_rate=learning_rate,
     )

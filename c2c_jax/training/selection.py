@@ -14,7 +14,7 @@ from c2c_jax.data.store import Store
 from c2c_jax.models.gap import Gap, centred, image_inputs, over_target_gap, uncentred
 from c2c_jax.models.layers import unit
 from c2c_jax.models.memory import Memory
-from c2c_jax.training.augment import Turns, turned
+from c2c_jax.training.augment import perturbed
 
 PAIR_COSINE = 0.32  # of an image and its caption, both centred: CLIP ViT-B/32 on Flickr8k, ViT-B/16 on COCO
 GALLERY = 3000  # training captions among which held-out ones are retrieved
@@ -130,7 +130,7 @@ def _centred(x_NE: np.ndarray, mean_E: np.ndarray) -> Float[np.ndarray, "N E"]:
 
 
 def _perturbed(x_NS: np.ndarray, noise_NS: np.ndarray, cosine: float) -> Float[np.ndarray, "N S"]:
-    return np.asarray(turned(jnp.asarray(x_NS), Turns(jnp.asarray(noise_NS), jnp.full((len(x_NS), 1), cosine))))
+    return np.asarray(perturbed(jnp.asarray(x_NS), jnp.asarray(noise_NS), cosine))
 
 
 @jax.jit

@@ -15,7 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from c2c_jax.devices import gpu_options
 from c2c_jax.models.gap import centred
 from c2c_jax.models.layers import unit
-from c2c_jax.training.augment import Turns, draw_turns, turned
+from c2c_jax.training.augment import draw_noise, perturbed
 from c2c_jax.training.contrast import places
 from c2c_jax.training.groups import by_groups, gathered, total
 from c2c_jax.training.objectives import Objective
@@ -62,13 +62,13 @@ def init_state(
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """What changes with the step. steps_per_epoch: whole or not. margin: (growth an epoch, most); see ObjectiveConfig.
-    seed: of dropout and noise. noise: range of cosines, see `augment.draw_turns`; at 1 there is none. ema: decay of the
+    seed: of dropout and noise. noise: cosine, see `augment.perturbed`; at 1 there is none. ema: decay of the
     moving average of the weights; 0: none. learning_rate: the optimizer's own, for the metrics."""
 
     steps_per_epoch: int | float = 1
     margin: tuple[float, float] = (0.0, 0.0)
     seed: int = 0
-    noise: tuple[float, float] = (1.0, 1.0)
+    noise: float = 1.0
     ema: float = 0.0
     learning_rate: optax.Schedule = optax.constant_schedule(0.0)
 
@@ -98,30 +98,32 @@ def make_step(
     centred. Metrics: those of `step_of`, and margin where there is one. Raises ValueError for an objective that takes
     the rows at hand for all of the batch where several devices share it.
     """
-    blocks, has_noise = objective.settings.blocks, schedule.noise[0] < 1
+    blocks, has_noise = objective.settings.blocks, schedule.noise < 1
     if mesh.size > 1 and not blocks.axis:
         raise ValueError(f"{mesh.size} devices share the rows: the objective needs Blocks(axis='data')")
 
     def on_device(
-        params: dict[str, Any], step: jax.Array, source_RS: jax.Array, turns: Turns | None, target_RE: jax.Array
+        params: dict[str, Any], step: jax.Array, source_RS: jax.Array, noise_RS: jax.Array | None, target_RE: jax.Array
     ) -> tuple[jax.Array, dict[str, Any]]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(schedule.seed), step), 1)
         target_BE = gathered(target_RE, blocks.axis).astype(jnp.float32)
         target_BE = unit(target_BE) if means is None else centred(target_BE, means[1])
 
-        def of_group(params: dict[str, Any], part: tuple[jax.Array, Turns | None, jax.Array]) -> dict[str, jax.Array]:
-            source_RS, turns, places_R = part
+        def of_group(
+            params: dict[str, Any], part: tuple[jax.Array, jax.Array | None, jax.Array]
+        ) -> dict[str, jax.Array]:
+            source_RS, noise_RS, places_R = part
             source_RS = source_RS.astype(jnp.float32)
             if means is not None:
                 source_RS = centred(source_RS, means[0])
-            if turns is not None:
-                source_RS = turned(source_RS, turns)
+            if noise_RS is not None:
+                source_RS = perturbed(source_RS, noise_RS, schedule.noise)
             model = nnx.merge(graphdef, params["model"])
             predicted_RE = model(source_RS, rngs=nnx.Rngs(dropout=jax.random.fold_in(key, places_R[0])))
             return objective.rows(params["objective"], predicted_RE, target_BE, places_R)
 
         def loss(params: dict[str, Any]) -> jax.Array:
-            parts = source_RS, turns, places(len(source_RS), blocks.axis)
+            parts = source_RS, noise_RS, places(len(source_RS), blocks.axis)
             of_rows = by_groups(functools.partial(of_group, params), parts, blocks.groups)
             return objective.whole(of_rows, target_BE, schedule.margin_at(step))
 
@@ -137,9 +139,9 @@ def make_step(
         params: dict[str, Any], step: jax.Array, source_BS: jax.Array, target_BE: jax.Array
     ) -> tuple[jax.Array, dict[str, Any]]:
         key = jax.random.fold_in(jax.random.key(schedule.seed), step)
-        turns = draw_turns(jax.random.fold_in(key, 0), source_BS.shape, schedule.noise) if has_noise else None
+        noise_BS = draw_noise(jax.random.fold_in(key, 0), source_BS.shape) if has_noise else None
         # Behind the barrier the optimizer is compiled in the same way whatever the devices.
-        return jax.lax.optimization_barrier(on_devices(params, step, source_BS, turns, target_BE))
+        return jax.lax.optimization_barrier(on_devices(params, step, source_BS, noise_BS, target_BE))
 
     return step_of(gradients, optimizer, schedule)
 

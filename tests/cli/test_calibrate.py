@@ -119,7 +119,7 @@ def goodness(count: int, kind: str, variance: float) -> str:
     """The line on a mean: √(variance / count), and how many vectors leave .02."""
     enough = float(f"{np.ceil(variance / 0.02**2):.2g}")
     error = f"{np.sqrt(variance / count):.2g}"
-    return f"the mean of {count} {kind} has an expected error of {error}; 0.02 takes about {enough:,.0f}"
+    return f"the mean of {count} {kind} has an expected error of {error}; about {enough:,.0f} are needed for 0.02"
 
 
 def carried(image_BS: np.ndarray, weights: dict[str, np.ndarray], gap: Gap) -> np.ndarray:
@@ -289,9 +289,9 @@ def test_misuse(run, world, clap, audioldm_folder, tmp_path, capsys, monkeypatch
     assert "found no file" in told("--images", tmp_path / "nothing.png")
     assert "found a named pipe" in told("--images", pipe(tmp_path / "pipe.png"))
     assert "found a named pipe" in told("--sounds", tmp_path / "pipe.png")
-    assert "7 pictures that can be read: take 8 or more" in told("--images", tmp_path / "few")
+    assert "only 7 readable pictures: a mean needs 8 or more" in told("--images", tmp_path / "few")
     (tmp_path / "few" / "7.png").write_bytes(b"no picture")
-    assert "7 pictures that can be read: take 8 or more" in told("--images", tmp_path / "few")
+    assert "only 7 readable pictures: a mean needs 8 or more" in told("--images", tmp_path / "few")
     assert f"7 sounds in {tmp_path / 'few'}" in told("--sounds", tmp_path / "few", "--clap", clap)
     assert "expected a folder of sounds" in told("--sounds", tmp_path / "none")
     assert "no audio tower to hear sounds with" in told("--sounds", world / "sounds")

@@ -77,7 +77,7 @@ def test_without_pairs_and_of_few():
     rows, missing = side_rows(side(around(0.6, TEXT), around(0.8, OTHER, axis=1), is_paired=False), QUIET)
     assert set(values(rows)) == {"text_mean", "image_or_sound_mean", "gap", "cosine_of_means", "text_strangers"}
     assert [(one.what, one.why) for one in missing] == [
-        ("geometry of the source space: centred figures", "16 texts and 16 images; centring takes 32 or more")
+        ("geometry of the source space: centred figures", "16 texts and 16 images; centring needs 32 or more")
     ]
     every = np.concatenate([TEXT, TEXT])
     rows, _ = side_rows(side(every, np.concatenate([OTHER, OTHER]), is_paired=False), QUIET)

@@ -134,11 +134,11 @@ def test_methods_lie_around_means_of_their_own():
 )
 def test_few_candidates_are_not_centred(count, expected):
     _, missing = means_of(bundle(), captions(count), pairs(count), hubness=True)
-    assert said(missing) == {what: f"{why}; centring takes 32 or more" for what, why in expected.items()}
+    assert said(missing) == {what: f"{why}; centring needs 32 or more" for what, why in expected.items()}
 
 
 def test_few_pictures_among_many_sounds():
     given = pairs(40)
     few = dataclasses.replace(given, given=given.given.with_pictures(np.arange(40) < 5))
     _, missing = means_of(bundle(), None, few, hubness=True)
-    assert said(missing) == {"sounds → images: centred scores": "5 pictures; centring takes 32 or more"}
+    assert said(missing) == {"sounds → images: centred scores": "5 pictures; centring needs 32 or more"}

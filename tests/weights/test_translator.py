@@ -161,7 +161,7 @@ def change(folder: Path, tensors: dict[str, np.ndarray | None]) -> None:
 @pytest.mark.parametrize(
     ("missing", "told", "twins"),
     [
-        (["source_text"], "source_image comes without source_text", "source_image comes without source_text"),
+        (["source_text"], "the mean source_image needs", "the mean source_image needs"),
         (["source_text", "source_image"], "needs the captions' means", "has no mean 'source_text'"),
         (["target_text", "target_audio"], "needs the captions' means", "has no mean 'target_text'"),
         (["source_text", "source_image", "target_text", "target_audio"], "needs the captions' means", "no mean"),
