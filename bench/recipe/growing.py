@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import Progress
 
+from bench.recipe import bench
 from bench.recipe.configs import read_settings
 from bench.recipe.geometry import check_spaces
 from bench.recipe.ground import Ground
@@ -19,7 +20,6 @@ from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.tables import Table
 from c2c_jax.training.check import check_rows
 
-RECOMMENDED = "configs/recommended.py"
 FIGURES = ("source", "cell")
 
 
@@ -46,7 +46,7 @@ def grow(flags: argparse.Namespace, counts: Sequence[int]) -> dict[str, float | 
             ground = Ground(argparse.Namespace(**{**vars(flags), "captions": count}), material, bar)
             ground.natural_store.check_files()
             with bar:
-                config = ground.placed(read_settings(RECOMMENDED, {})[""])
+                config = ground.placed(read_settings(bench.RECOMMENDED, {})[""])
                 check_rows(config, ground.store)
                 _, rotation = closed_forms(ground.store, ground.gap)
                 recipes = [ground.trained("recommended", {"": config}), rotation]

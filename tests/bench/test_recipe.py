@@ -295,6 +295,20 @@ def test_a_config_of_that_name_takes_the_place_of_the_recommended_one(arguments,
     assert figures["recommended.cell"] == figures["paper.cell"] and "recommended.kept" not in figures
 
 
+def test_growing_sets(arguments, tmp_path, capsys):
+    """Each number of captions trains runs of its own."""
+    asked = [*arguments[1:], "--counts", "150,400", "--json", str(tmp_path / "grown.json")]
+    assert main(asked) == 0
+    out, figures = capsys.readouterr().out, json.loads((tmp_path / "grown.json").read_text())
+    for row in ("recommended", "procrustes", "nearest_caption"):
+        assert 0 <= figures[f"{row}.150.cell"] <= figures[f"{row}.150.source"] <= 1
+        assert f"{figures[f'{row}.150.source']:.3f} | {figures[f'{row}.400.source']:.3f}" in out
+    assert figures["recommended.150.kept"] and figures["procrustes.150.source"] != figures["procrustes.400.source"]
+    assert main(["--counts", "few"]) == 2 and main(["mine.py", "--counts", "300"]) == 2
+    assert "--counts is 'few'; write numbers of captions" in (told := capsys.readouterr().err)
+    assert "--counts cannot be combined with CONFIG.py" in told
+
+
 def test_misuse_ends_with_one_line(capsys):
     assert main(["--pairs", "100"]) == 2
     assert "must be a multiple of the 288 cells" in capsys.readouterr().err
