@@ -61,13 +61,15 @@ def _length(output_QE: np.ndarray) -> float:
 class Chooser:
     """Selects the best candidate by `noisy_mrr`, at every validation.
 
-    maps: closed-form maps that compete; empty if the translator is the only candidate. memory_is_optional: whether
-    candidates without the memory compete as well.
+    maps: closed-form maps that compete; empty if the translator is the only candidate. final: the same maps, fitted to
+    the held-out captions as well: what the bundle gets. memory_is_optional: whether candidates without the memory
+    compete as well.
     """
 
-    def __init__(self, surrogates: Surrogates, maps: list[Linear], *, memory_is_optional: bool):
+    def __init__(self, surrogates: Surrogates, maps: list[Linear], final: list[Linear], *, memory_is_optional: bool):
         self.surrogates = surrogates
         self.ways = list(surrogates.inputs) if memory_is_optional else [max(surrogates.inputs)]
+        self.final = {one.name: one for one in final}
         self.scores: dict[str, float] = {}
         self.linear: tuple[Linear, Outputs] | None = None
         best = -1.0
@@ -101,11 +103,12 @@ class Chooser:
         )
         return choice, length
 
-    def built(self, choice: Choice, translator: Translator, length: float) -> Translator:
-        """Builds the selected candidate as one translator. length: as returned by `choose`."""
+    def built(self, choice: Choice, translator: Translator, length: float, *, final: bool = False) -> Translator:
+        """Builds the selected candidate as one translator. length: as returned by `choose`. final: with the map that is
+        fitted to all captions, instead of the one that was scored."""
         if choice.trained == 1 or self.linear is None:
             return translator
-        linear = self.linear[0]
+        linear = self.final[choice.linear] if final else self.linear[0]
         share, rest = choice.trained / length, (1 - choice.trained) / linear.length
         if not choice.trained:
             alone = build_translator(_linear_spec(translator.spec, linear.name), rngs=nnx.Rngs(0))

@@ -1,5 +1,6 @@
 """What one pass over a store gives without training: linear maps between spaces in closed form, captions' means."""
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -27,24 +28,38 @@ class Moments(NamedTuple):
 
 
 def moments(store: Store, held_out: np.ndarray, spec: TranslatorSpec, gap: Gap = Gap()) -> Moments:  # noqa: B008
-    """Moments of all rows but the held-out ones, chunk by chunk. Inputs are scaled as the translator's linear layer
-    takes them. gap: means to centre both sides by if the translator's input_norm is "centred"."""
-    S, E = spec.source_dim, spec.target_dim
-    x_S, y_E, xx_SS, xy_SE = np.zeros(S), np.zeros(E), np.zeros((S, S)), np.zeros((S, E))
-    rows = 0
-    for x_NS, y_NE in _training_rows(store, held_out):
-        y_NE = _unit(y_NE)
-        if spec.input_norm == "centred":
-            x_NS, y_NE = _unit(_unit(x_NS) - gap.mean("source_text")), _unit(y_NE - gap.mean("target_text"))
-        if spec.input_norm != "none":
-            x_NS = _unit(x_NS) * math.sqrt(S)
-        rows += len(x_NS)
-        x_S += x_NS.sum(0)
-        y_E += y_NE.sum(0)
-        xx_SS += x_NS.T @ x_NS
-        xy_SE += x_NS.T @ y_NE
-    x_S, y_E = x_S / rows, y_E / rows
-    return Moments(rows, x_S, y_E, xx_SS - rows * np.outer(x_S, x_S), xy_SE - rows * np.outer(x_S, y_E))
+    """Moments of all rows but the held-out ones, chunk by chunk; see `moments_of`."""
+    chunks = (moments_of(*rows, spec, gap) for rows in _training_rows(store, held_out) if len(rows[0]))
+    return functools.reduce(joined, chunks)
+
+
+def moments_of(
+    x_NS: Float[np.ndarray, "N S"], y_NE: Float[np.ndarray, "N E"], spec: TranslatorSpec, gap: Gap
+) -> Moments:
+    """Moments of one or more raw source and target vectors. Inputs are scaled as the translator's linear layer takes
+    them. gap: means to centre both sides by if the translator's input_norm is "centred"."""
+    x_NS, y_NE = x_NS.astype(np.float64), _unit(y_NE.astype(np.float64))
+    if spec.input_norm == "centred":
+        x_NS, y_NE = _unit(_unit(x_NS) - gap.mean("source_text")), _unit(y_NE - gap.mean("target_text"))
+    if spec.input_norm != "none":
+        x_NS = _unit(x_NS) * math.sqrt(spec.source_dim)
+    x_S, y_E = x_NS.mean(0), y_NE.mean(0)
+    x_NS = x_NS - x_S
+    return Moments(len(x_NS), x_S, y_E, x_NS.T @ x_NS, x_NS.T @ (y_NE - y_E))
+
+
+def joined(one: Moments, other: Moments) -> Moments:
+    """The moments of the rows of both (Chan, Golub & LeVeque 1979)."""
+    rows = one.rows + other.rows
+    x_S, y_E = other.x_S - one.x_S, other.y_E - one.y_E
+    weight = one.rows * other.rows / rows
+    return Moments(
+        rows,
+        one.x_S + other.rows / rows * x_S,
+        one.y_E + other.rows / rows * y_E,
+        one.xx_SS + other.xx_SS + weight * np.outer(x_S, x_S),
+        one.xy_SE + other.xy_SE + weight * np.outer(x_S, y_E),
+    )
 
 
 def caption_means(store: Store, held_out: np.ndarray, input_norm: str) -> Gap:

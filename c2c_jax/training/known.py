@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from c2c_jax.config import Config, MemoryConfig
-from c2c_jax.data.store import Store
+from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import StoreError
 from c2c_jax.means import captions_spread, goodness, narrow_warning, with_means
 from c2c_jax.models.gap import Gap, centred
@@ -15,7 +15,7 @@ from c2c_jax.models.memory import Memory
 from c2c_jax.models.translator import TranslatorSpec
 from c2c_jax.training.build import takes_moments
 from c2c_jax.training.candidates import Chooser, linear_maps
-from c2c_jax.training.closed_form import Moments, caption_means, moments
+from c2c_jax.training.closed_form import Moments, caption_means, joined, moments, moments_of
 from c2c_jax.training.memory import REFERENCES, evenly, remembered
 from c2c_jax.training.selection import surrogates
 
@@ -36,8 +36,8 @@ class Known:
     """What a run computes before its first step.
 
     gap: the means that the bundle stores. units: means of unit vectors. memory: None if the config has none.
-    references: captions for a bundle without a memory in use; None for translators of raw vectors. moments: None if no
-    closed-form map is fitted.
+    references: captions for a bundle without a memory in use; None for translators of raw vectors. moments: of the
+    training rows; None if no closed-form map is fitted. all_moments: of all rows; None unless maps compete.
     """
 
     input_norm: str
@@ -46,6 +46,7 @@ class Known:
     memory: Memory | None
     references: Memory | None
     moments: Moments | None
+    all_moments: Moments | None
     notes: tuple[str, ...]  # on the pictures, for the terminal
 
     @classmethod
@@ -85,13 +86,19 @@ class Known:
                 drawn = remembered(MemoryConfig(captions=REFERENCES), store, training, config.seed, centring)
             assert drawn is not None
             references = dataclasses.replace(drawn, source=drawn.source[evenly(len(drawn.source))], share=0.0)
+        of_training = moments(store, held_out, spec, gap) if takes_moments(config) or config.adapt else None
+        of_all = None
+        if of_training and config.adapt:
+            source_HS, target_HE = (store.read_rows(side, held_out) for side in SIDES)
+            of_all = joined(of_training, moments_of(source_HS, target_HE, spec, gap))
         return cls(
             input_norm=spec.input_norm,
             gap=gap,
             units=units,
             memory=memory,
             references=references,
-            moments=moments(store, held_out, spec, gap) if takes_moments(config) or config.adapt else None,
+            moments=of_training,
+            all_moments=of_all,
             notes=tuple(notes),
         )
 
@@ -117,8 +124,11 @@ class Known:
     def chooser(self, config: Config, store: Store, rows: Rows, picture_PS: Float[np.ndarray, "P S"] | None) -> Chooser:
         """A chooser among a run's candidates, by how they translate surrogates of pictures."""
         found = surrogates(store, rows, self.gap, self.units, self.input_norm, self.memory, picture_PS, config.seed)
-        maps = linear_maps(self.moments, found.inputs[False]) if config.adapt and self.moments else []
-        return Chooser(found, maps, memory_is_optional=config.adapt)
+        maps, final = (
+            linear_maps(fitted, found.inputs[False]) if config.adapt and fitted else []
+            for fitted in (self.moments, self.all_moments)
+        )
+        return Chooser(found, maps, final, memory_is_optional=config.adapt)
 
 
 def _is_mean(mean_D: np.ndarray | None) -> bool:

@@ -144,16 +144,18 @@ def _validated(
     chooser: Chooser,
     state: TrainState,
 ) -> Bundle:
-    """The best candidate at the current step, with its scores on the held-out captions."""
+    """The best candidate at the current step, with its scores on the held-out captions. Its closed-form part is then
+    fitted to these captions as well."""
     trained = jax.device_get(state.model)
     choice, length = chooser.choose(lambda x: np.asarray(_translate(graphdef, trained, x)))
-    chosen = chooser.built(choice, nnx.merge(graphdef, trained), length)
+    model = nnx.merge(graphdef, trained)
+    chosen, final = (chooser.built(choice, model, length, final=is_final) for is_final in (False, True))
     source_NS, target_NE = known.centred(*held_out)
     scores = retrieval(np.asarray(_translate(*nnx.split(chosen, nnx.Param), source_NS)), target_NE)
     competed = {"noisy_mrr_trained": max(choice.of_trained)} if config.adapt else {}
     return Bundle(
-        translator=chosen,
-        spec=chosen.spec,
+        translator=final,
+        spec=final.spec,
         source=store.plan.source,
         target=store.plan.target,
         recipe=dataclasses.asdict(config),

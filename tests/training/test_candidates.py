@@ -16,6 +16,7 @@ from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
+from c2c_jax.training import closed_form
 from c2c_jax.training.candidates import blended, linear_maps
 from c2c_jax.training.check import check, fitted_to_rows, run_length
 from c2c_jax.training.closed_form import Moments
@@ -107,6 +108,16 @@ def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
     assert bundle.choice.linear and bundle.spec.kind in ("procrustes", "ridge")
     assert bundle.memory is not None and bundle.memory.share == 0 and len(bundle.memory.source) == 540
     assert bundle.metrics["noisy_mrr"] == max(bundle.choice.noisy_mrr.values()) > bundle.metrics["noisy_mrr_trained"]
+    # The bundle's map is that of all 600 captions, whereas 60 were held out when it was selected.
+    every = dataclasses.replace(bundle.spec, kind="procrustes")
+    source, target = (store.read_rows(side, np.arange(600)) for side in ("source", "target"))
+    (expected,) = (
+        one
+        for one in linear_maps(closed_form.moments_of(source, target, every, bundle.gap), np.eye(S, dtype=np.float32))
+        if one.name == bundle.choice.linear
+    )
+    kernel, expected = np.asarray(bundle.translator.linear.kernel[...]), expected.kernel_SE
+    np.testing.assert_allclose(kernel / np.linalg.norm(kernel), expected / np.linalg.norm(expected), atol=1e-5)
     x = unit(np.random.default_rng(3).normal(size=(50, S)))
     translated = unit(np.asarray(bundle.translator(jnp.asarray(x, jnp.float32))))
     assert np.mean(np.sum(translated * unit(x @ rotation), axis=1)) > 0.95
