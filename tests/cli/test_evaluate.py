@@ -157,9 +157,9 @@ def test_geometry_of_pairs_without_a_store(run, clap, world, evaluate, tmp_path)
     whys = {one["what"]: one["why"] for one in content["missing"]}
     assert "pass --store" in whys["linear maps between the two text spaces"]
     for side, kind in (("source", "images"), ("target", "sounds")):
-        why = f"12 texts and 12 {kind}; centring takes 32 or more"
+        why = f"12 texts and 12 {kind}; centring needs 32 or more"
         assert whys[f"geometry of the {side} space: centred figures"] == why
-    assert whys["images and sounds: centred scores"] == "12 sounds; centring takes 32 or more"
+    assert whys["images and sounds: centred scores"] == "12 sounds; centring needs 32 or more"
     assert not [row for row in content["rows"] if row["metric"] in ("centred_mrr", "nnn_mrr")]
 
 
@@ -316,7 +316,7 @@ def test_other_captions_and_a_store_that_is_gone(run, evaluate, tmp_path):
             "what": "nearest_caption, procrustes, ridge",
             "why": "no store: pass --store, the store it was trained on",
         },
-        {"what": "captions: centred scores", "why": "3 captions; centring takes 32 or more"},
+        {"what": "captions: centred scores", "why": "3 captions; centring needs 32 or more"},
     ]
     # With the store named, the held-out captions and the baselines are there again.
     code, content, _, _ = evaluate("--store", run / "store", run=published)

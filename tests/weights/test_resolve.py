@@ -132,5 +132,5 @@ def test_verbs_take_what_was_pushed(hub, monkeypatch, capsys, tmp_path):
     np.testing.assert_array_equal(*vectors)
     assert nearest[0] == nearest[1] and len(nearest[0].splitlines()) == 3
     few = ["--images", *[str(path) for path in sorted((ROOT / "examples").glob("*.png"))]]
-    assert "take 8 or more" in refused(capsys, ["calibrate", "me/mini", *few, "--out", str(tmp_path / "new")])
+    assert "needs 8 or more" in refused(capsys, ["calibrate", "me/mini", *few, "--out", str(tmp_path / "new")])
     assert "nothing to evaluate on" in refused(capsys, ["evaluate", "me/mini", "--out", str(tmp_path / "new")])
