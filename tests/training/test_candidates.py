@@ -153,7 +153,14 @@ def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
     assert metrics["held_out"] == rows // 10 and metrics["recall@1"] > 0.8 and metrics["noisy_mrr"] > 0.2
 
 
-@pytest.mark.parametrize("fields", [{}, {"groups": 16}, {"data": DataConfig(holdout=100, feed="streamed")}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        pytest.param({"groups": 16}, marks=pytest.mark.slow),
+        pytest.param({"data": DataConfig(holdout=100, feed="streamed")}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_run_selects_the_same(tmp_path, fields):
     """Stopped half-way: the same choice, scores of all candidates and parameters, bit for bit."""
     store, asked = bent_store(tmp_path / "store"), config(eval_every=22, **fields)

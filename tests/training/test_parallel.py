@@ -110,7 +110,7 @@ ADAPTIVE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("more", "entries"), [([], 5 + 1), (ADAPTIVE, 5 + 2)])
+@pytest.mark.parametrize(("more", "entries"), [([], 5 + 1), pytest.param(ADAPTIVE, 5 + 2, marks=pytest.mark.slow)])
 def test_two_processes_of_two_devices_equal_one_of_four(tmp_path, more, entries):
     """The whole trainer, joined over loopback: same bundle, one metrics file written once."""
     random_store(tmp_path / "store")
