@@ -86,7 +86,7 @@ def calibrate(
     lacks the captions' means; None: the store that the run names. out: the bundle folder to write; None: the folder
     that was read. console: prints progress, and the files that cannot be read, which are skipped.
     Raises ConfigError, BundleError or CheckpointError, and ImageError, SoundError or CaptionError if fewer than
-    `means.FEWEST` vectors are left; then nothing is written.
+    `means.MIN_FOR_MEAN` vectors are left; then nothing is written.
     """
     folder, out = _places(run, out)
     bundle = load_bundle(folder)

@@ -10,7 +10,7 @@ from c2c_jax.errors import CaptionError, ImageError, SoundError
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.models.gap import Gap
 
-FEWEST = 8  # minimum number of vectors for a mean
+MIN_FOR_MEAN = 8  # minimum number of vectors for a mean
 GOOD = 0.02  # expected error of a mean that is good enough
 NARROW = 0.85  # fraction of the captions' spread below which pictures are too similar for a general mean
 SAME = 1e-6  # spread below which vectors count as identical
@@ -82,7 +82,7 @@ def with_means(
     estimate is None if there are no vectors, or no captions' mean that the new mean could be used with.
 
     A single vector is taken as the mean of unit vectors itself. Raises ImageError or SoundError if it cannot be one,
-    for fewer vectors than FEWEST, and for vectors that are all the same.
+    for fewer vectors than MIN_FOR_MEAN, and for vectors that are all the same.
     """
     of_pictures = of_sounds = None
     if image_NS is not None and gap.source_text is not None:
@@ -121,9 +121,9 @@ def narrow_warning(pictures: float, captions: float) -> str | None:
 
 
 def require_enough(count: int, what: str, error: Error) -> None:
-    """Raises `error` for fewer than FEWEST vectors. what: their kind, in words."""
-    if count < FEWEST:
-        raise error(f"only {count} readable {what}: a mean needs {FEWEST} or more, preferably a few hundred")
+    """Raises `error` for fewer than MIN_FOR_MEAN vectors. what: their kind, in words."""
+    if count < MIN_FOR_MEAN:
+        raise error(f"only {count} readable {what}: a mean needs {MIN_FOR_MEAN} or more, preferably a few hundred")
 
 
 def as_taken(x_NS: Float[np.ndarray, "N S"], input_norm: str) -> Float[np.ndarray, "N S"]:
@@ -139,8 +139,8 @@ def _estimate(
         mean_D = np.asarray(x_ND[0], np.float32)
         if input_norm == "none" or not np.linalg.norm(mean_D) < 1:
             raise error(
-                f"a single vector of length {np.linalg.norm(mean_D):.4g} is not the mean of {what}: pass {FEWEST} "
-                "vectors or more or, for translators of unit vectors, one mean with a norm below 1"
+                f"a single vector of length {np.linalg.norm(mean_D):.4g} is not the mean of {what}: pass "
+                f"{MIN_FOR_MEAN} vectors or more or, for translators of unit vectors, one mean with a norm below 1"
             )
         return Estimate(mean=mean_D, count=None, length=distance(mean_D, text_D), spread=_spread(mean_D))
     sums = Sums(x_ND.shape[1])

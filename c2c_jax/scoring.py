@@ -12,7 +12,7 @@ from c2c_jax.models.gap import centred
 from c2c_jax.retrieval import top_k
 
 NEIGHBOURS, WEIGHT = 2, 0.5  # reference queries nearest to a candidate, and the weight of their mean cosine
-FEWEST = 32  # minimum number of vectors to centre by their own mean; fewer would lose what distinguishes them
+MIN_TO_CENTRE = 32  # minimum number of vectors to centre by their own mean; fewer would lose what distinguishes them
 AT_ONCE = 2**14  # candidates whose penalties are computed together
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from c2c_jax.library import Library
 from c2c_jax.models.gap import Gap, over_target_gap, uncentred
 from c2c_jax.models.layers import unit
-from c2c_jax.scoring import FEWEST, Scoring, unit_mean
+from c2c_jax.scoring import MIN_TO_CENTRE, Scoring, unit_mean
 from c2c_jax.training.memory import REFERENCES, evenly
 from c2c_jax.weights.translator import Bundle
 
@@ -65,12 +65,12 @@ def search_scoring(
         needs_texts = True
     elif centre and sound_mean_E is None:
         why = "" if bundle is None else " and the translator stores no mean of sounds"
-        notes.append(f"not centred: the library has fewer than {FEWEST} sounds{why}")
+        notes.append(f"not centred: the library has fewer than {MIN_TO_CENTRE} sounds{why}")
     if with_hubness and reference_RE is None:
         notes.append("hubness not subtracted: there are no reference queries")
         needs_texts = True
     if needs_texts:
-        notes.append(f"pass --references FILE with {FEWEST} texts or more, one a line")
+        notes.append(f"pass --references FILE with {MIN_TO_CENTRE} texts or more, one a line")
     if encode_references and not known.used_texts:
         notes.append(f"--references not used: with --hubness {hubness} these queries need none")
     of_kind = {
@@ -91,7 +91,7 @@ def translated_captions(bundle: Bundle) -> Float[np.ndarray, "R E"] | None:
 
     None if it stores none, or if its translator takes raw vectors, since captions are stored without their lengths.
     """
-    if bundle.memory is None or bundle.spec.input_norm == "none" or len(bundle.memory.source) < FEWEST:
+    if bundle.memory is None or bundle.spec.input_norm == "none" or len(bundle.memory.source) < MIN_TO_CENTRE:
         return None
     source_MS = bundle.memory.source
     source_RS = jnp.asarray(source_MS[evenly(len(source_MS))], jnp.float32)
@@ -151,11 +151,11 @@ class _Known:
 
 
 def _mean(reference_RE: np.ndarray | None) -> np.ndarray | None:
-    return None if reference_RE is None or len(reference_RE) < FEWEST else unit_mean([reference_RE])
+    return None if reference_RE is None or len(reference_RE) < MIN_TO_CENTRE else unit_mean([reference_RE])
 
 
 def _sound_mean(sounds: Library, bundle: Bundle | None) -> np.ndarray | None:
-    """The library's own mean, or for fewer than FEWEST sounds the mean stored in the bundle."""
-    if len(sounds.rows) >= FEWEST:
+    """The library's own mean, or for fewer than MIN_TO_CENTRE sounds the mean stored in the bundle."""
+    if len(sounds.rows) >= MIN_TO_CENTRE:
         return unit_mean(sounds.blocks())
     return None if bundle is None else bundle.gap.target_audio

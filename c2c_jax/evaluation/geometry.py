@@ -15,7 +15,7 @@ from c2c_jax.evaluation.scored import centred_rows
 from c2c_jax.evaluation.translation import Method
 from c2c_jax.models.gap import Gap
 from c2c_jax.retrieval import own_ranks
-from c2c_jax.scoring import FEWEST
+from c2c_jax.scoring import MIN_TO_CENTRE
 
 GEOMETRY, ROTATION = "geometry", "rotation"  # tasks
 OTHERS = {"source": "images", "target": "sounds"}
@@ -41,9 +41,10 @@ def side_rows(side: Side, bootstrap: Bootstrap) -> tuple[list[Row], list[Missing
     Texts are the captions of the pictures or sounds or, if fewer than two of these have one, the evaluated captions.
     text_mean, image_or_sound_mean: length of the mean. gap: distance between the two means. cosine_of_means: their
     cosine. pair_cosine: mean cosine of a picture or sound and its caption. text_strangers: see `gaps.strangers`.
-    Names with "_centred" are the same after each modality is centred by its own mean, from FEWEST rows on. There,
-    text_strangers_centred is the mean absolute cosine of two different texts, and strangers_centred that of a text and
-    a picture or sound that it does not describe: signed cosines of centred vectors average to 0.
+    Names with "_centred" are the same after each modality is centred by its own mean, if there are MIN_TO_CENTRE
+    rows or more. There, text_strangers_centred is the mean absolute cosine of two different texts, and
+    strangers_centred that of a text and a picture or sound that it does not describe: signed cosines of centred
+    vectors average to 0.
     """
     is_paired = len(side.own_text_AE) > 1
     found = (side.own_text_AE, side.own_other_AE) if is_paired else (side.any_text_NE, side.other_ME)
@@ -66,18 +67,22 @@ def side_rows(side: Side, bootstrap: Bootstrap) -> tuple[list[Row], list[Missing
     if is_paired:
         cosine_A = cosines(text_NE, other_ME)
         add("pair_cosine", float(cosine_A.mean()), n, cosine_A)
-        if n >= FEWEST:
+        if n >= MIN_TO_CENTRE:
             cosine_A = cosines(centred_by_own(text_NE), centred_by_own(other_ME))
             add("pair_cosine_centred", float(cosine_A.mean()), n, cosine_A)
     different = len(np.unique(text_NE, axis=0))
     if different > 1:
         add("text_strangers", strangers(text_NE), different)
-    if texts >= FEWEST and different > 1:
+    if texts >= MIN_TO_CENTRE and different > 1:
         add("text_strangers_centred", absolute_strangers(text_NE, text_NE, is_paired=True), different)
-    if n >= FEWEST:
+    if n >= MIN_TO_CENTRE:
         add("strangers_centred", absolute_strangers(text_NE, other_ME, is_paired=is_paired), n)
-    few = [f"{count} {kind}" for count, kind in ((texts, "texts"), (others, OTHERS[side.space])) if 0 < count < FEWEST]
-    why = f"{' and '.join(few)}; centring needs {FEWEST} or more"
+    few = [
+        f"{count} {kind}"
+        for count, kind in ((texts, "texts"), (others, OTHERS[side.space]))
+        if 0 < count < MIN_TO_CENTRE
+    ]
+    why = f"{' and '.join(few)}; centring needs {MIN_TO_CENTRE} or more"
     return rows, [Missing(what=f"geometry of the {side.space} space: centred figures", why=why)] if few else []
 
 

@@ -11,7 +11,7 @@ from c2c_jax.evaluation.rows import Missing
 from c2c_jax.evaluation.scored import Centring, own_mean
 from c2c_jax.evaluation.translation import Method
 from c2c_jax.models.gap import uncentred
-from c2c_jax.scoring import FEWEST
+from c2c_jax.scoring import MIN_TO_CENTRE
 from c2c_jax.training.memory import evenly
 from c2c_jax.weights.translator import Bundle
 
@@ -70,17 +70,17 @@ def means_of(
     known = (bundle.gap.target_text, own_mean(captions.target_NE if captions else None), own_mean(prompts_CE))
     text_E = next((mean_E for mean_E in known if mean_E is not None), None)
     if text_E is None:
-        why = f"the translator stores no mean of captions; pass {FEWEST} or more as --captions"
+        why = f"the translator stores no mean of captions; pass {MIN_TO_CENTRE} or more as --captions"
         return None, [Missing(what="centred scores", why=why)]
     missing = _too_few(captions, pairs)
     if not hubness:
         return Means(text_E=text_E), missing
     stored_RS = stored_captions(bundle)
-    is_enough = captions is not None and len(captions.target_NE) >= FEWEST
+    is_enough = captions is not None and len(captions.target_NE) >= MIN_TO_CENTRE
     rows = evenly(len(captions.target_NE)) if captions and is_enough else None
     if stored_RS is None and (captions or rows is None):
         whose = "scores" if rows is None else "captions: scores"
-        why = f"the translator stores no captions as reference queries; {FEWEST} or more are needed"
+        why = f"the translator stores no captions as reference queries; {MIN_TO_CENTRE} or more are needed"
         missing.append(Missing(what=f"{whose} less hubness", why=why))
     return Means(
         text_E=text_E,
@@ -95,19 +95,19 @@ def _too_few(captions: Captions | None, pairs: PairMaterial | None) -> list[Miss
     counts = {"captions": (len(captions.target_NE), "captions")} if captions else {}
     if pairs:
         counts["images and sounds"] = (len(pairs.given.audio_NE), "sounds")
-        if len(pairs.given.audio_NE) >= FEWEST:
+        if len(pairs.given.audio_NE) >= MIN_TO_CENTRE:
             counts["sounds → images"] = (len(pairs.given.image_BS), "pictures")
     return [
-        Missing(what=f"{task}: centred scores", why=f"{count} {kind}; centring needs {FEWEST} or more")
+        Missing(what=f"{task}: centred scores", why=f"{count} {kind}; centring needs {MIN_TO_CENTRE} or more")
         for task, (count, kind) in counts.items()
-        if 1 < count < FEWEST
+        if 1 < count < MIN_TO_CENTRE
     ]
 
 
 def stored_captions(bundle: Bundle) -> Float[np.ndarray, "R S"] | None:
-    """Unit source vectors of a bundle's stored captions, evenly spaced. None if it stores fewer than FEWEST, or if its
-    translator takes raw vectors, since captions are stored without their lengths."""
-    if bundle.memory is None or bundle.spec.input_norm == "none" or len(bundle.memory.source) < FEWEST:
+    """Unit source vectors of a bundle's stored captions, evenly spaced. None if it stores fewer than MIN_TO_CENTRE, or
+    if its translator takes raw vectors, since captions are stored without their lengths."""
+    if bundle.memory is None or bundle.spec.input_norm == "none" or len(bundle.memory.source) < MIN_TO_CENTRE:
         return None
     source_MS = bundle.memory.source
     source_RS = np.asarray(source_MS[evenly(len(source_MS))], np.float32)

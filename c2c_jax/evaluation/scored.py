@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Shaped
 
 from c2c_jax.evaluation.baselines import room_for
 from c2c_jax.evaluation.rows import CENTRED, LESS_HUBNESS
-from c2c_jax.scoring import FEWEST, Scoring, centred_array, unit_mean
+from c2c_jax.scoring import MIN_TO_CENTRE, Scoring, centred_array, unit_mean
 
 ROWS_AT_ONCE = 16_384
 
@@ -47,9 +47,9 @@ def compared(
     """Queries and candidates for each scoring: plain; centred, if both means are known; and less hubness, if there are
     references.
 
-    query_mean_E: mean of unit vectors. candidate_mean_E: for fewer than FEWEST candidates; more candidates are centred
-    by their own mean. reference_RE, reference_mean_E: the reference queries that hubness is measured with, and their
-    mean.
+    query_mean_E: mean of unit vectors. candidate_mean_E: for fewer than MIN_TO_CENTRE candidates; more candidates
+    are centred by their own mean. reference_RE, reference_mean_E: the reference queries that hubness is measured
+    with, and their mean.
     """
     found = [Compared(prefix="", query_QE=query_QE, candidate_NE=candidate_NE)]
     if query_mean_E is None:
@@ -77,8 +77,8 @@ def compared(
 
 
 def own_mean(x_NE: Shaped[np.ndarray, "N E"] | None) -> Float[np.ndarray, "E"] | None:
-    """The mean of vectors scaled to unit length; None for fewer than FEWEST."""
-    return None if x_NE is None or len(x_NE) < FEWEST else unit_mean(x_NE[block] for block in _blocks(len(x_NE)))
+    """The mean of vectors scaled to unit length; None for fewer than MIN_TO_CENTRE."""
+    return None if x_NE is None or len(x_NE) < MIN_TO_CENTRE else unit_mean(x_NE[block] for block in _blocks(len(x_NE)))
 
 
 def centred_rows(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "N E"]:

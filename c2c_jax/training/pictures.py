@@ -25,7 +25,7 @@ from c2c_jax.training.log import console
 from c2c_jax.vectors import is_array, read_vectors
 
 MINIWORLD = "miniworld:"
-FEWEST = 64  # pictures: of fewer each counts for too much
+MIN_PICTURES = 64  # with fewer, each one weighs too much
 KEPT = "pictures.npz"  # in the work directory
 DRAWN = re.compile(rf"{MINIWORLD}([0-9]{{1,6}})")
 
@@ -38,7 +38,7 @@ def picture_vectors(
 
     An .npy file of raw vectors [P, S] is read as it is, without a tower. dim: the width S that it must have; None: that
     of `source`, or any width if this is "". Files that cannot be read are reported and skipped. Raises ImageError if
-    fewer than FEWEST are left or an array does not fit, ConfigError for an invalid count of mini-world pictures,
+    fewer than MIN_PICTURES are left or an array does not fit, ConfigError for an invalid count of mini-world pictures,
     CheckpointError.
     """
     if not config.files:
@@ -69,9 +69,9 @@ def picture_vectors(
 
 
 def _enough(source_PS: Float[np.ndarray, "P S"], files: str) -> Float[np.ndarray, "P S"]:
-    """The vectors as they are. Raises ImageError for fewer than FEWEST."""
-    if len(source_PS) < FEWEST:
-        raise ImageError(f"{files} has {len(source_PS)} pictures that can be read; take {FEWEST} or more")
+    """The vectors as they are. Raises ImageError for fewer than MIN_PICTURES."""
+    if len(source_PS) < MIN_PICTURES:
+        raise ImageError(f"{files} has {len(source_PS)} pictures that can be read; take {MIN_PICTURES} or more")
     return source_PS
 
 
@@ -87,16 +87,16 @@ def _kept_vectors(kept: Path, key: str, most: int, dim: int) -> Float[np.ndarray
         return None
     source_PS = found.get("source_PS", np.zeros(0))
     is_of_these = str(found.get("key")) == key and source_PS.ndim == 2 and source_PS.shape[1] == dim
-    is_whole = is_of_these and len(source_PS) >= FEWEST and source_PS.dtype == np.float32
+    is_whole = is_of_these and len(source_PS) >= MIN_PICTURES and source_PS.dtype == np.float32
     return source_PS if is_whole and np.isfinite(source_PS).all() else None
 
 
 def _count(spec: str) -> int:
     """Of the mini world's pictures, how many a config names. Raises ConfigError."""
-    if not (found := DRAWN.fullmatch(spec)) or int(found[1]) < FEWEST:
+    if not (found := DRAWN.fullmatch(spec)) or int(found[1]) < MIN_PICTURES:
         raise ConfigError(
             f"config.pictures.files is {spec!r:.40}; of the mini world's pictures, write {MINIWORLD}COUNT, "
-            f"from {FEWEST} to 999,999"
+            f"from {MIN_PICTURES} to 999,999"
         )
     return int(found[1])
 
