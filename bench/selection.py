@@ -52,12 +52,13 @@ from c2c_jax.training.closed_form import caption_means, moments
 from c2c_jax.training.feed import split
 from c2c_jax.training.loop import train
 from c2c_jax.training.memory import remembered
+from c2c_jax.training.metrics import NOISY
 from c2c_jax.training.selection import Surrogates, surrogates
 from c2c_jax.weights.translator import load_bundle
 
 BLENDS = (0.25, 0.5)  # the trained translator's weight beside the rotation
 SHARE = 0.45  # of the memory
-SCORES = ("noisy_mrr", "recall@1", "recall@10", "agreement@1", "agreement@10", "transfer")
+SCORES = (*NOISY, "recall@1", "recall@10", "agreement@1", "agreement@10", "transfer")
 
 Map = Callable[[np.ndarray], np.ndarray]  # centred source vectors → target vectors
 Point = dict[str, Any]
@@ -150,7 +151,7 @@ class Scored:
 
         clean_H = ranks(unit32(translate(self.source_HS)) @ self.target_HE.T, np.arange(len(self.target_HE)))
         agreed_P = ranks(translated(self.picture_PS) @ self.route_PE.T, np.arange(len(self.route_PE)))
-        scores = {"noisy_mrr": self.judge.mrr(translate(self.judge.inputs[way]))}
+        scores = self.judge.scores(translate(self.judge.inputs[way]))
         scores |= {f"recall@{k}": float(np.mean(clean_H <= k)) for k in (1, 10)}
         scores |= {f"agreement@{k}": float(np.mean(agreed_P <= k)) for k in (1, 10)}
         scores["transfer"] = math.sqrt(scores["recall@1"] * scores["agreement@1"])

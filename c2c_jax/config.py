@@ -97,7 +97,9 @@ class Config:
     precision: str = "float32"  # of products on accelerators: "float32", "tensorfloat32", "bfloat16"; CPUs: float32
     eval_every: int = 500  # steps between validations
     checkpoint_every: int = 500  # steps between resumable checkpoints
-    select_by: str = "noisy_mrr"  # validation score that selects the bundle; training/selection.py defines noisy_mrr
+    # Validation score that selects the bundle: "noisy_mrr" (single items), "noisy_cosine" (kinds of things), or a score
+    # of held-out captions, such as "recall@10"; see docs/training.md.
+    select_by: str = "noisy_mrr"
     # Whether closed-form maps, blends with them, and going without the caption memory compete with the trained
     # translator. If so, at most a tenth of the captions is held out, and the batch size is limited by the number of
     # captions.

@@ -23,6 +23,7 @@ def get_config(world: str = "miniworld") -> Config:
         steps=1500,
         log_every=100,
         eval_every=250,
+        patience=3,
         adapt=True,
         translator=TranslatorConfig(kind="residual", width=512, depth=3, start="procrustes"),
         augment=AugmentConfig(noise=0.65),

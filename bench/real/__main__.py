@@ -14,6 +14,7 @@ difference of the means, and with all vectors centred.
 """
 
 import argparse
+import itertools
 import json
 import tempfile
 from collections.abc import Sequence
@@ -71,15 +72,16 @@ class Bench:
         key = _key(name, kind) + count
         return {figure: self._kept(f"{key}.{figure}", [one[figure] for one in found]) for figure in ("r1", "r10")}
 
-    def recommended(self, rows_N: np.ndarray | None = None) -> tuple[dict[str, str], list[str]]:
-        """The recommended recipe, trained on all texts or on some rows of them; and what it kept, by seed and half."""
+    def recommended(self, name: str, rows_N: np.ndarray | None = None) -> tuple[dict[str, str], list[str]]:
+        """The recommended recipe, by either score, trained on all texts or on some rows of them; and what it selected,
+        by seed and half."""
         rows = slice(None) if rows_N is None else rows_N
         found, bundles = [], []
         for seed in range(self.seeds):
-            figures, of_seed = recommended.photographs(self.material, rows, seed, self.workdir)
+            figures, of_seed = recommended.photographs(name, self.material, rows, seed, self.workdir)
             found.append(figures)
             bundles += of_seed
-        key = RECOMMENDED if rows_N is None else f"{RECOMMENDED}_{len(rows_N)}_texts"
+        key = _key(name, "centred") + ("" if rows_N is None else f"_{len(rows_N)}_texts")
         self.figures |= {
             f"{key}.trained": float(np.mean([one.choice.trained for one in bundles])),
             f"{key}.behind_memory": float(np.mean([one.choice.memory for one in bundles])),
@@ -88,15 +90,18 @@ class Bench:
         cells = {figure: self._kept(f"{key}.{figure}", [one[figure] for one in found]) for figure in ("r1", "r10")}
         return cells, [str(one.choice) for one in bundles]
 
-    def chained(self) -> list[list[str]]:
-        """The main result: the recommended recipe twice in a row."""
-        found = [recommended.chained(self.material, seed, self.workdir) for seed in range(self.seeds)]
+    def chained(self, name: str) -> list[list[str]]:
+        """The main result: the recommended recipe, by either score, twice in a row."""
+        found = [recommended.chained(name, self.material, seed, self.workdir) for seed in range(self.seeds)]
         cells = []
         for scoring in found[0]:
             is_search = scoring == "centred"  # which subtracts no hubness for pictures
-            key = "pictures_to_sounds" if is_search else f"pictures_to_sounds.recommended_{scoring}"
-            figures = [self._kept(f"{key}.{name}", [one[scoring][name] for one in found]) for name in ("p10", "top1")]
-            cells.append([RECOMMENDED, scoring.replace("_", " "), *figures])
+            parts = ["pictures_to_sounds"] + [_key(name, scoring)] * (name != RECOMMENDED or not is_search)
+            figures = [
+                self._kept(".".join((*parts, figure)), [one[scoring][figure] for one in found])
+                for figure in ("p10", "top1")
+            ]
+            cells.append([name, scoring.replace("_", " "), *figures])
         return cells
 
     def sounds(self) -> Table:
@@ -148,15 +153,17 @@ class Bench:
 
 
 def _key(name: str, kind: str) -> str:
-    name = name.replace(", noise 0.65", "_noise").replace(" ", "_")
+    name = name.replace(", noise 0.65", "_noise").replace(", ", "_").replace(" ", "_")
     return name if kind == "centred" else f"{name}_{kind}"
 
 
 def tables(bench: Bench, quick: bool) -> Sequence[Table]:
     material = bench.material
-    own, kept = bench.recommended()
-    cells = [[RECOMMENDED, *["–"] * 4, *own.values()]]
-    bench.console.print(f"{RECOMMENDED} kept: {'; '.join(kept)}")
+    cells = []
+    for name in recommended.RECIPES:
+        own, kept = bench.recommended(name)
+        cells.append([name, *["–"] * 4, *own.values()])
+        bench.console.print(f"{name} kept: {'; '.join(kept)}")
     for name in (*CLOSED, *TRAINED):
         row = [name]
         for kind in VIEWS:
@@ -174,12 +181,13 @@ def tables(bench: Bench, quick: bool) -> Sequence[Table]:
             for count in COUNTS:
                 rows_N = np.sort(order_N[:count])
                 is_own = name == RECOMMENDED
-                row.append(bench.recommended(rows_N)[0] if is_own else bench.photographs("centred", name, rows_N))
+                row.append(bench.recommended(name, rows_N)[0] if is_own else bench.photographs("centred", name, rows_N))
             cells.append([name, *(one["r1"] for one in row)])
         header = ["recipe, centred", *(f"{count:,} texts" for count in COUNTS)]
         found.append(Table(title="the same, first, by the number of texts", header=header, cells=cells))
     found.append(bench.sounds())
-    cells = bench.chained() + [bench.pictures(kind, names) for names in CHAINED for kind in VIEWS]
+    cells = list(itertools.chain(*map(bench.chained, recommended.RECIPES)))
+    cells += [bench.pictures(kind, names) for names in CHAINED for kind in VIEWS]
     chance = chance_of_sounds(material)
     bench.figures |= {"pictures_to_sounds.chance.p10": chance[0], "pictures_to_sounds.chance.top1": chance[1]}
     title = f"pictures to sounds by two translators in a row (by chance {chance[0]:.3f} and {chance[1]:.3f})"

@@ -21,20 +21,23 @@ from c2c_jax.training.loop import train
 from c2c_jax.weights.translator import Bundle, load_bundle
 
 RECIPE = "configs/recommended.py"
-OVERRIDES: list[str] = []  # of its fields, for tests alone
+BY_KIND = "recommended, noisy_cosine"
+RECIPES = {"recommended": [], BY_KIND: ["--config.select_by=noisy_cosine"]}  # overrides of the recipe's fields
+OVERRIDES: list[str] = []  # more of them, for tests alone
 DONE = "done.json"  # in the folder of a run that came to its end
 
 
 def trained(
+    name: str,
     text_NS: Float[np.ndarray, "N S"],
     text_NE: Float[np.ndarray, "N E"],
     picture_PS: Float[np.ndarray, "P S"],
     seed: int,
     workdir: Path,
 ) -> Bundle:
-    """What the recipe makes of paired texts and unlabelled pictures; a run that is done is read again."""
+    """What a recipe of RECIPES makes of paired texts and unlabelled pictures; a run that is done is read again."""
     store = store_of(text_NS, text_NE, workdir)
-    config = read_config(RECIPE, OVERRIDES)
+    config = read_config(RECIPE, [*RECIPES[name], *OVERRIDES])
     data = dataclasses.replace(config.data, store=str(store.path), captions="", drop_duplicates=False)
     config = dataclasses.replace(config, source="", target="", seed=seed, checkpoint_every=10**9, data=data)
     content = json.dumps([dataclasses.asdict(config), store.path.name], sort_keys=True).encode()
@@ -59,13 +62,13 @@ def translated(
 
 
 def photographs(
-    material: Material, rows: slice | np.ndarray, seed: int, workdir: Path
+    name: str, material: Material, rows: slice | np.ndarray, seed: int, workdir: Path
 ) -> tuple[Figures, Sequence[Bundle]]:
     """As `tasks.photographs`, and the bundles of both halves: the pictures of a run are the half that is not asked."""
     rank_P, bundles = np.zeros(len(material.image_PS), np.int64), []
     first, second = halves(len(rank_P))
     for known, asked in ((first, second), (second, first)):
-        bundle = trained(material.text_NS[rows], material.text_NE[rows], material.image_PS[known], seed, workdir)
+        bundle = trained(name, material.text_NS[rows], material.text_NE[rows], material.image_PS[known], seed, workdir)
         mean_E = bundle.gap.mean("target_text")
         found_PE = centred(translated(bundle, material.image_PS[asked]), mean_E)
         rank_P[asked] = ranks(found_PE @ centred(material.caption_PE, mean_E).T, asked)
@@ -73,22 +76,22 @@ def photographs(
     return {"r1": (rank_P == 1).astype(np.float64), "r10": (rank_P <= 10).astype(np.float64)}, bundles
 
 
-def chained(material: Material, seed: int, workdir: Path) -> dict[str, Figures]:
+def chained(name: str, material: Material, seed: int, workdir: Path) -> dict[str, Figures]:
     """Two translators in a row: CIFAR-10's pictures among ESC-50's sounds, by centred cosines and as a search scores.
 
     The first is trained on the texts, with the photographs as its unlabelled pictures; the second on AudioCaps'
     captions, with what the first makes of the photographs. CIFAR-10's pictures are centred by the general mean.
     """
-    first = trained(material.text_NS, material.text_NE, material.image_PS, seed, workdir)
+    first = trained(name, material.text_NS, material.text_NE, material.image_PS, seed, workdir)
     between_PE = translated(first, material.image_PS)
-    second = trained(material.written_QE, material.written_QA, between_PE, seed, workdir)
+    second = trained(name, material.written_QE, material.written_QA, between_PE, seed, workdir)
     found_CA = translated(second, translated(first, material.small_CS, material.general_S))
     mean_A = second.gap.mean("target_text")
     found = {}
-    for name, reference_RA in (("centred", None), ("less_hubness", translated_captions(second))):
+    for scoring, reference_RA in (("centred", None), ("less_hubness", translated_captions(second))):
         scorings = [
             Scoring(query_mean_E=mean_A, candidate_mean_E=mean_of(x), reference_RE=reference_RA)
             for x in (material.sound_NA, material.class_text_KA)
         ]
-        found[name] = pictures_to_sounds(material, found_CA, *scorings)
+        found[scoring] = pictures_to_sounds(material, found_CA, *scorings)
     return found

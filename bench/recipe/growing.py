@@ -1,4 +1,4 @@
-"""The recommended recipe, the rotation and the nearest captions on sets of captions that grow."""
+"""The recommended recipe by both of its scores, the rotation and the nearest captions on growing sets of captions."""
 
 import argparse
 import os
@@ -19,8 +19,10 @@ from c2c_jax.cli.train import sole_run
 from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.tables import Table
 from c2c_jax.training.check import check_rows
+from c2c_jax.training.metrics import NOISY, NOISY_COSINE, NOISY_MRR
 
 FIGURES = ("source", "cell")
+RECOMMENDED = {NOISY_MRR: "recommended", NOISY_COSINE: "recommended_noisy_cosine"}
 
 
 def read_counts(text: str) -> list[int]:
@@ -36,7 +38,7 @@ def read_counts(text: str) -> list[int]:
 
 def grow(flags: argparse.Namespace, counts: Sequence[int]) -> dict[str, float | str]:
     """Trains and scores with each number of captions; prints a table and gives all figures as one flat object:
-    `RECIPE.CAPTIONS.FIGURE`, and `recommended.CAPTIONS.kept`, what its runs kept. Raises C2CError."""
+    `RECIPE.CAPTIONS.FIGURE`, and `RECIPE.CAPTIONS.kept`, what its runs selected. Raises C2CError."""
     bar = Progress(console=Console(stderr=True))
     found: dict[int, list[Result]] = {}
     with sole_run(flags.workdir):
@@ -46,13 +48,17 @@ def grow(flags: argparse.Namespace, counts: Sequence[int]) -> dict[str, float | 
             ground = Ground(argparse.Namespace(**{**vars(flags), "captions": count}), material, bar)
             ground.natural_store.check_files()
             with bar:
-                config = ground.placed(read_settings(bench.RECOMMENDED, {})[""])
-                check_rows(config, ground.store)
+                recipes = []
+                for score in NOISY:
+                    ((_, config),) = read_settings(bench.RECOMMENDED, {"select_by": [score]}).items()
+                    config = ground.placed(config)
+                    check_rows(config, ground.store)
+                    recipes.append(ground.trained(RECOMMENDED[score], {"": config}))
                 _, rotation = closed_forms(ground.store, ground.gap)
-                recipes = [ground.trained("recommended", {"": config}), rotation]
-                recipes.append(nearest_captions(ground.store, ground.gap))
+                recipes += [rotation, nearest_captions(ground.store, ground.gap)]
                 found[count] = [ground.result(recipe) for recipe in recipes]
-            bar.console.print(f"{count:,} captions: kept {'; '.join(found[count][0].kept)}")
+            kept = "; ".join(f"{row.name} {', '.join(row.kept)}" for row in found[count] if row.kept)
+            bar.console.print(f"{count:,} captions: selected: {kept}")
     return _shown(found)
 
 

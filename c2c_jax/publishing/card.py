@@ -15,7 +15,7 @@ from c2c_jax.config import Config
 from c2c_jax.publishing.markdown import code, plain
 from c2c_jax.publishing.names import hub_name
 from c2c_jax.publishing.usage import usage
-from c2c_jax.training.metrics import NOISY_MRR
+from c2c_jax.training.metrics import NOISY, NOISY_COSINE, NOISY_MRR
 from c2c_jax.training.metrics import SCORES as CAPTION_SCORES
 from c2c_jax.weights.folders import EMBEDDED_OWNER
 from c2c_jax.weights.translator import Bundle
@@ -39,7 +39,9 @@ SCORES = {
     "median_rank": "half of the captions find their own at this rank or before, counted from 1",
     "mean_cosine": "mean cosine of a translation and its caption's own vector",
     NOISY_MRR: "mean of 1 / rank of the own vectors of perturbed captions, which stand in for pictures",
+    NOISY_COSINE: "mean cosine of their translations and their own vectors, both centred",
 }
+USES = {NOISY_MRR: "used to retrieve", NOISY_COSINE: "compared with"}  # of the translations, by the score that selects
 MAX_CANDIDATES = 20  # listed in a card, best first
 # A caption source → the hub's dataset of the same captions.
 DATASETS = {"tfds:conceptual_captions": "google-research-datasets/conceptual_captions"}
@@ -275,18 +277,20 @@ def _kept(bundle: Bundle) -> list[str]:
     """The section on the candidate that the run selected; empty if none is recorded."""
     if (choice := bundle.choice) is None:
         return []
-    ranked = sorted(choice.noisy_mrr.items(), key=lambda one: -one[1])[:MAX_CANDIDATES]
-    rows, count = [f"| {code(name)} | {score:.4g} |" for name, score in ranked], len(choice.noisy_mrr)
+    count, use = len(choice.scores), USES[choice.selected_by]
+    ranked = sorted(choice.scores, key=lambda name: -choice.scores[name])[:MAX_CANDIDATES]
+    columns = {score: scores for score in NOISY if (scores := getattr(choice, score))}
+    rows = [f"| {code(name)} |" + "".join(f" {scores[name]:.4g} |" for scores in columns.values()) for name in ranked]
     return [
         "## Selection",
         "",
         f"This translator is {code(str(choice))}, the best of {count:,} candidate{'s' * (count != 1)} by "
-        f"`{NOISY_MRR}`, which needs no pairs: held-out captions are perturbed until they are about as far from other "
-        "captions as pictures are, translated, and used to retrieve their own vectors. This assumes that a picture and "
-        f"its caption have a cosine of {choice.pair_cosine:.2f}, both centred.",
+        f"`{choice.selected_by}`, which needs no pairs: held-out captions are perturbed until they are about as far "
+        f"from other captions as pictures are, translated, and {use} their own vectors. This assumes that a picture "
+        f"and its caption have a cosine of {choice.pair_cosine:.2f}, both centred.",
         "",
-        f"| candidate | {NOISY_MRR} |",
-        "|---|---|",
+        f"| candidate | {' | '.join(columns)} |",
+        f"|---|{'---|' * len(columns)}",
         *rows,
         "",
     ]

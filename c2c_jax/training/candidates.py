@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from c2c_jax.models.translator import Residual, Translator, TranslatorSpec, build_translator
 from c2c_jax.training.closed_form import Moments, procrustes, ridge, set_linear
+from c2c_jax.training.metrics import NOISY, NOISY_MRR
 from c2c_jax.training.selection import Surrogates
 from c2c_jax.weights.translator import Choice
 
@@ -59,49 +60,62 @@ def _length(output_QE: np.ndarray) -> float:
 
 
 class Chooser:
-    """Selects the best candidate by `noisy_mrr`, at every validation.
+    """Selects the best candidate at every validation.
 
-    maps: closed-form maps that compete; empty if the translator is the only candidate. final: the same maps, fitted to
-    the held-out captions as well: what the bundle gets. memory_is_optional: whether candidates without the memory
-    compete as well.
+    select_by: `noisy_mrr` or `noisy_cosine`; see `Surrogates.scores`. maps: closed-form maps that compete; empty if the
+    translator is the only candidate. final: the same maps, fitted to the held-out captions as well: what the bundle
+    gets. memory_is_optional: whether candidates without the memory compete as well.
     """
 
-    def __init__(self, surrogates: Surrogates, maps: list[Linear], final: list[Linear], *, memory_is_optional: bool):
-        self.surrogates = surrogates
+    def __init__(
+        self,
+        surrogates: Surrogates,
+        maps: list[Linear],
+        final: list[Linear],
+        *,
+        memory_is_optional: bool,
+        select_by: str = NOISY_MRR,
+    ):
+        self.surrogates, self.select_by = surrogates, select_by
         self.ways = list(surrogates.inputs) if memory_is_optional else [max(surrogates.inputs)]
         self.final = {one.name: one for one in final}
-        self.scores: dict[str, float] = {}
+        self.scores: dict[str, dict[str, float]] = {}  # by candidate
         self.linear: tuple[Linear, Outputs] | None = None
-        best = -1.0
+        best = -math.inf
         for one in maps:
             outputs = {way: one(surrogates.inputs[way]) for way in self.ways}
             for way in self.ways:
-                score = self.scores[_name(0.0, one.name, way)] = surrogates.mrr(outputs[way])
-                if score > best:
-                    best, self.linear = score, (one, outputs)
+                scores = self.scores[_name(0.0, one.name, way)] = surrogates.scores(outputs[way])
+                if scores[select_by] > best:
+                    best, self.linear = scores[select_by], (one, outputs)
 
-    def choose(self, translate: Callable[[np.ndarray], np.ndarray]) -> tuple[Choice, float]:
-        """Scores the translator, the best closed-form map, and their blends. Returns the best of them, and the average
-        length of the translator's outputs. translate: the translator as a function of its inputs [Q, S]."""
+    def choose(self, translate: Callable[[np.ndarray], np.ndarray]) -> tuple[Choice, dict[str, float], float]:
+        """Scores the translator, the best closed-form map, and their blends. Returns the best of them, its scores, and
+        the average length of the translator's outputs. translate: the translator as a function of its inputs [Q, S]."""
         outputs = {way: translate(self.surrogates.inputs[way]) for way in self.ways}
         length, scores = _length(outputs[self.ways[0]]), dict(self.scores)
         found: list[tuple[float, float, str, bool]] = []  # ties go to the first, which is the simplest
         if self.linear:
             name = self.linear[0].name
-            found += [(scores[_name(0.0, name, way)], 0.0, name, way) for way in self.ways]
+            found += [(scores[_name(0.0, name, way)][self.select_by], 0.0, name, way) for way in self.ways]
         weights = BLENDS if self.linear else (1.0,)
         for weight, way in itertools.product(weights, self.ways):
             name = self.linear[0].name if self.linear and weight < 1 else ""
             mixed_QE = outputs[way] / length * weight if self.linear else outputs[way]
             if self.linear and weight < 1:
                 mixed_QE = mixed_QE + (1 - weight) * self.linear[1][way]
-            score = scores[_name(weight, name, way)] = self.surrogates.mrr(mixed_QE)
-            found.append((score, weight, name, way))
-        score, weight, name, way = max(found, key=lambda one: one[0])
+            of_mixed = scores[_name(weight, name, way)] = self.surrogates.scores(mixed_QE)
+            found.append((of_mixed[self.select_by], weight, name, way))
+        _, weight, name, way = max(found, key=lambda one: one[0])
         choice = Choice(
-            trained=weight, linear=name, memory=way, pair_cosine=self.surrogates.pair_cosine, noisy_mrr=scores
+            trained=weight,
+            linear=name,
+            memory=way,
+            pair_cosine=self.surrogates.pair_cosine,
+            selected_by=self.select_by,  # type: ignore[arg-type]
+            **{score: {name: of_one[score] for name, of_one in scores.items()} for score in NOISY},
         )
-        return choice, length
+        return choice, scores[_name(weight, name, way)], length
 
     def built(self, choice: Choice, translator: Translator, length: float, *, final: bool = False) -> Translator:
         """Builds the selected candidate as one translator. length: as returned by `choose`. final: with the map that is

@@ -32,7 +32,7 @@ from c2c_jax.training.dispatch import Dispatches, on_any_host
 from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, split
 from c2c_jax.training.known import Known
 from c2c_jax.training.log import RunLog, console
-from c2c_jax.training.metrics import NOISY_MRR, retrieval
+from c2c_jax.training.metrics import retrieval
 from c2c_jax.training.report import draw_curves, print_scores
 from c2c_jax.training.rows import start_or_resume
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
@@ -131,7 +131,7 @@ def train(config: Config, store: Store, workdir: Path, picture_PS: Float[np.ndar
         choice = read_choice(workdir / "bundle")
         print_scores(console, read_metrics(workdir / "bundle"), log.scores[-1])
         if config.adapt and choice:
-            console.print(f"selected from {len(choice.noisy_mrr)} candidates by noisy_mrr: {choice}")
+            console.print(f"selected from {len(choice.scores)} candidates by {choice.selected_by}: {choice}")
     return True
 
 
@@ -147,19 +147,19 @@ def _validated(
     """The best candidate at the current step, with its scores on the held-out captions. Its closed-form part is then
     fitted to these captions as well."""
     trained = jax.device_get(state.model)
-    choice, length = chooser.choose(lambda x: np.asarray(_translate(graphdef, trained, x)))
+    choice, noisy, length = chooser.choose(lambda x: np.asarray(_translate(graphdef, trained, x)))
     model = nnx.merge(graphdef, trained)
     chosen, final = (chooser.built(choice, model, length, final=is_final) for is_final in (False, True))
     source_NS, target_NE = known.centred(*held_out)
     scores = retrieval(np.asarray(_translate(*nnx.split(chosen, nnx.Param), source_NS)), target_NE)
-    competed = {"noisy_mrr_trained": max(choice.of_trained)} if config.adapt else {}
+    competed = {f"{choice.selected_by}_trained": max(choice.of_trained)} if config.adapt else {}
     return Bundle(
         translator=final,
         spec=final.spec,
         source=store.plan.source,
         target=store.plan.target,
         recipe=dataclasses.asdict(config),
-        metrics={"step": int(state.step), "held_out": len(target_NE), NOISY_MRR: choice.best, **competed, **scores},
+        metrics={"step": int(state.step), "held_out": len(target_NE), **noisy, **competed, **scores},
         gap=known.gap,
         memory=known.memory if choice.memory else known.references,
         choice=choice,

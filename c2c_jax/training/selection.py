@@ -15,6 +15,7 @@ from c2c_jax.models.gap import Gap, centred, image_inputs, over_target_gap, unce
 from c2c_jax.models.layers import unit
 from c2c_jax.models.memory import Memory
 from c2c_jax.training.augment import perturbed
+from c2c_jax.training.metrics import NOISY_COSINE, NOISY_MRR
 
 PAIR_COSINE = 0.32  # of an image and its caption, both centred: CLIP ViT-B/32 on Flickr8k, ViT-B/16 on COCO
 GALLERY = 3000  # training captions among which held-out ones are retrieved
@@ -41,13 +42,15 @@ class Surrogates:
     gap: Gap
     is_centred: bool
 
-    def mrr(self, output_QE: Float[np.ndarray, "Q E"]) -> float:
-        """noisy_mrr: the mean of 1/rank of the own targets, given the translations of the surrogates."""
+    def scores(self, output_QE: Float[np.ndarray, "Q E"]) -> dict[str, float]:
+        """Scores of the surrogates' translations. noisy_mrr: the mean of 1/rank of the own targets. noisy_cosine: the
+        mean cosine to the own targets, both centred; −1 for translations that are not numbers."""
         if not self.is_centred:
             output_QE = np.asarray(
                 centred(over_target_gap(self.gap, jnp.asarray(output_QE)), self.gap.mean("target_text"))
             )
-        return float(np.mean(1 / _ranks(np.asarray(output_QE, np.float32), self.gallery_GE, self.own_Q)))
+        rank_Q, cosine_Q = _compared(np.asarray(output_QE, np.float32), self.gallery_GE, self.own_Q)
+        return {NOISY_MRR: float(np.mean(1 / rank_Q)), NOISY_COSINE: float(np.mean(np.clip(cosine_Q, -1, 1)))}
 
 
 def surrogates(
@@ -145,9 +148,10 @@ def _nearest(query_NS: np.ndarray, caption_KS: np.ndarray) -> float:
 
 
 @jax.jit
-def _ranks(query_QE: Array, gallery_GE: Array, own_Q: Array) -> Array:
-    """Ranks from 1. Ties count against the own target, and a query that is not a number ranks it last."""
+def _compared(query_QE: Array, gallery_GE: Array, own_Q: Array) -> tuple[Array, Array]:
+    """The own target's rank, from 1, and its cosine. Ties count against the own target. A query that is not a number
+    ranks it last, at a cosine of −1."""
     with jax.default_matmul_precision("float32"):
         score_QG = unit(query_QE) @ gallery_GE.T
     own_Q1 = jnp.take_along_axis(score_QG, own_Q[:, None], axis=1)
-    return jnp.sum(~(score_QG < own_Q1), axis=1)
+    return jnp.sum(~(score_QG < own_Q1), axis=1), jnp.nan_to_num(own_Q1[:, 0], nan=-1.0)

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 import msgspec
@@ -45,6 +45,7 @@ _ROWS_AT_ONCE = 2**16  # of a memory that are looked at together
 
 
 Score = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Cosine = Annotated[float, msgspec.Meta(ge=-1, le=1)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,8 @@ class Choice:
 
     trained: weight of the trained translator; the rest is that of `linear`, a closed-form map. memory: whether pictures
     are turned towards the caption memory. pair_cosine: the cosine of a picture and its caption, both centred, that the
-    scores assume. noisy_mrr: score of each candidate; see `training.selection`.
+    scores assume. noisy_mrr, noisy_cosine: scores of each candidate; see `training.selection`. selected_by: the score
+    that selected. Bundles of earlier versions have no noisy_cosine.
     """
 
     trained: Score
@@ -61,16 +63,28 @@ class Choice:
     memory: bool
     pair_cosine: Score
     noisy_mrr: Annotated[dict[str, Score], msgspec.Meta(min_length=1)]
+    noisy_cosine: dict[str, Cosine] = dataclasses.field(default_factory=dict)
+    selected_by: Literal["noisy_mrr", "noisy_cosine"] = "noisy_mrr"
+
+    def __post_init__(self) -> None:
+        is_needed = self.noisy_cosine or self.selected_by == "noisy_cosine"
+        if is_needed and self.noisy_cosine.keys() != self.noisy_mrr.keys():
+            raise ValueError("noisy_cosine must score the same candidates as noisy_mrr")
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """By candidate: the score that selected."""
+        return self.noisy_cosine if self.selected_by == "noisy_cosine" else self.noisy_mrr
 
     @property
     def best(self) -> float:
         """The score of the selected candidate."""
-        return max(self.noisy_mrr.values())
+        return max(self.scores.values())
 
     @property
     def of_trained(self) -> list[float]:
         """The scores of the trained translator alone, without and with the memory."""
-        return [score for name, score in self.noisy_mrr.items() if name in ("trained", "trained, memory")]
+        return [score for name, score in self.scores.items() if name in ("trained", "trained, memory")]
 
     def __str__(self) -> str:
         parts = [f"{self.trained:.0%} trained" if self.linear else "trained"] if self.trained else []

@@ -99,10 +99,10 @@ def test_the_recommended_recipe_finds_a_rotation(folder, tmp_path, monkeypatch):
     """With pictures in a cone of their own and nothing told: each photograph of the half that it does not know."""
     monkeypatch.setattr(recommended, "OVERRIDES", TINY)
     material = Material.read(folder)
-    figures, bundles = recommended.photographs(material, slice(None), 0, tmp_path)
+    figures, bundles = recommended.photographs("recommended", material, slice(None), 0, tmp_path)
     assert figures["r1"].mean() > 0.9 and figures["r1"].shape == (49,)
     assert len(bundles) == 2 and all(one.choice.linear or one.choice.trained for one in bundles)
-    again, _ = recommended.photographs(material, slice(None), 0, tmp_path)  # read, not trained
+    again, _ = recommended.photographs("recommended", material, slice(None), 0, tmp_path)  # read, not trained
     np.testing.assert_array_equal(again["r1"], figures["r1"])
 
 

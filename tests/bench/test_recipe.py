@@ -300,7 +300,7 @@ def test_growing_sets(arguments, tmp_path, capsys):
     asked = [*arguments[1:], "--counts", "150,400", "--json", str(tmp_path / "grown.json")]
     assert main(asked) == 0
     out, figures = capsys.readouterr().out, json.loads((tmp_path / "grown.json").read_text())
-    for row in ("recommended", "procrustes", "nearest_caption"):
+    for row in ("recommended", "recommended_noisy_cosine", "procrustes", "nearest_caption"):
         assert 0 <= figures[f"{row}.150.cell"] <= figures[f"{row}.150.source"] <= 1
         assert f"{figures[f'{row}.150.source']:.3f} | {figures[f'{row}.400.source']:.3f}" in out
     assert figures["recommended.150.kept"] and figures["procrustes.150.source"] != figures["procrustes.400.source"]

@@ -179,6 +179,12 @@ def test_what_was_kept():
     assert "have a cosine of 0.32, both centred" in card
     table = card[card.index("| candidate | noisy_mrr |") :].splitlines()[2:5]
     assert table == ["| `0.5 trained + rotation, memory` | 0.4321 |", "| `rotation` | 0.41 |", "| `trained` | 0.4 |"]
+    cosines = {"trained": 0.7, "rotation": 0.72, "0.5 trained + rotation, memory": -0.0625}
+    by_cosine = chosen(linear="rotation", noisy_mrr=scores, noisy_cosine=cosines, selected_by="noisy_cosine")
+    card = model_card(centred(choice=by_cosine), "x")
+    assert "the best of 3 candidates by `noisy_cosine`" in card and "compared with their own vectors" in card
+    table = card[card.index("| candidate | noisy_mrr | noisy_cosine |") :].splitlines()[2:5]
+    assert table[0] == "| `rotation` | 0.41 | 0.72 |" and table[2].endswith("| 0.4321 | -0.0625 |")
     many = {f"candidate {number}": number / 100 for number in range(60)}
     card = model_card(centred(choice=chosen(noisy_mrr=many)), "x")
     assert "the best of 60 candidates" in card and card.count("| `candidate ") == 20 and "candidate 59" in card

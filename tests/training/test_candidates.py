@@ -141,6 +141,35 @@ def test_where_they_are_not_training_is_kept(tmp_path):
     assert choice is not None and choice.trained > 0
 
 
+def clustered_store(path: Path):
+    """Captions in 40 tight groups; the source vectors tell groups apart, and their rotation tells captions apart."""
+    rng = np.random.default_rng(6)
+    source = 4 * rng.normal(size=(40, S))[rng.integers(40, size=1200)] + rng.normal(size=(1200, S))
+    rotation = np.linalg.qr(rng.normal(size=(S, S)))[0]
+    target = (source @ rotation + 0.5 * rng.normal(size=(1200, S))).astype(np.float32)
+    spaces = SpaceId(name="s", dim=S, fingerprint="s" * 64), SpaceId(name="t", dim=S, fingerprint="t" * 64)
+    return store_of_arrays(path, source.astype(np.float32), target, spaces)
+
+
+def test_either_score_selects(tmp_path):
+    """Single captions are retrieved best without the memory; perturbed captions come nearest to their own targets with
+    it, since it leads to their group's middle. Both scores of the selected candidate are in the metrics."""
+    store, found = clustered_store(tmp_path / "store"), {}
+    for score in ("noisy_mrr", "noisy_cosine"):
+        asked = config(select_by=score, optimizer=OptimizerConfig(learning_rate=1e-9))
+        train(asked, store, tmp_path / score)
+        bundle = load_bundle(tmp_path / score / "bundle")
+        choice, metrics = bundle.choice, bundle.metrics
+        assert choice.selected_by == score and choice.noisy_mrr.keys() == choice.noisy_cosine.keys()
+        assert metrics[score] == max(choice.scores.values()) >= metrics[f"{score}_trained"]
+        (name,) = (name for name, value in choice.scores.items() if value == metrics[score])
+        found[score] = {other: getattr(choice, other)[name] for other in ("noisy_mrr", "noisy_cosine")}
+        assert {other: metrics[other] for other in found[score]} == found[score]
+        assert choice.memory == (score == "noisy_cosine")
+    assert found["noisy_mrr"]["noisy_mrr"] > found["noisy_cosine"]["noisy_mrr"]
+    assert found["noisy_mrr"]["noisy_cosine"] < found["noisy_cosine"]["noisy_cosine"]
+
+
 @pytest.mark.parametrize("rows", [60, 300])
 def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
     """With nothing but the store passed; the run is the same when started again."""

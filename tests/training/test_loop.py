@@ -346,7 +346,7 @@ def test_precision_of_products_is_the_configs(store, tmp_path, monkeypatch, prec
         (dict(optimizer=OptimizerConfig(ema=1.0)), "config.optimizer.ema is 1.0; it must be below 1"),
         (dict(optimizer=OptimizerConfig(warmup=-1)), "config.optimizer.warmup is -1"),
         (dict(precision="half"), "config.precision is 'half'; known are float32, tensorfloat32, bfloat16"),
-        (dict(select_by="recall"), "config.select_by is 'recall'; known are noisy_mrr, recall@1, "),
+        (dict(select_by="recall"), "config.select_by is 'recall'; known are noisy_mrr, noisy_cosine, recall@1, "),
         (dict(patience=-1), "config.patience is -1"),
         (dict(log=LogConfig(wandb="sounds")), "config.log.wandb needs wandb, which is not installed"),
     ],

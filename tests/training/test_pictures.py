@@ -141,7 +141,7 @@ def test_vectors_of_files(tmp_path, capsys, monkeypatch):
 
 def test_misuse(tmp_path):
     for name in ("agreement@1", "transfer", ""):  # of earlier versions
-        with pytest.raises(ConfigError, match=r"config\.select_by is .*; known are noisy_mrr, recall@1"):
+        with pytest.raises(ConfigError, match=r"config\.select_by is .*; known are noisy_mrr, noisy_cosine, recall@1"):
             check(Config(batch_size=40, select_by=name))
     with pytest.raises(ConfigError, match="write miniworld:COUNT"):
         picture_vectors(PicturesConfig(files="miniworld:many"), "miniworld/clip", tmp_path)

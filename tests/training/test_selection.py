@@ -100,8 +100,10 @@ def test_the_score_by_hand(store, rows):
     scores = unit(output.astype(np.float64)) @ gallery.T
     own = np.tile(np.arange(H), 20)
     ranks = 1 + (scores > scores[np.arange(len(own)), own][:, None] + 1e-9).sum(axis=1)
-    assert found.mrr(output) == pytest.approx(np.mean(1 / ranks), abs=1e-6)
-    assert found.mrr(np.full_like(output, np.nan)) == pytest.approx(1 / N)
+    assert found.scores(output)["noisy_mrr"] == pytest.approx(np.mean(1 / ranks), abs=1e-6)
+    cosines = scores[np.arange(len(own)), own]
+    assert found.scores(output)["noisy_cosine"] == pytest.approx(np.mean(cosines), abs=1e-6)
+    assert found.scores(np.full_like(output, np.nan)) == {"noisy_mrr": pytest.approx(1 / N), "noisy_cosine": -1}
 
 
 def test_raw_translators_are_given_raw_vectors(store, rows):
@@ -117,7 +119,7 @@ def test_raw_translators_are_given_raw_vectors(store, rows):
         np.sum(own * centred(found.inputs[False], image), axis=1)[: 10 * H], PAIR_COSINE, atol=1e-4
     )
     targets = store.read("target")[rows[0]][found.own_Q]
-    assert found.mrr(3 * targets) == 1.0
+    assert found.scores(3 * targets) == pytest.approx({"noisy_mrr": 1.0, "noisy_cosine": 1.0})
 
 
 def test_behind_a_memory(store, rows):

@@ -205,6 +205,8 @@ def test_tensors_of_another_precision(centred, name, dtype):
         (("linear",), None), (("linear",), 5), (("memory",), 1), (("memory",), "yes"), (("pair_cosine",), 2),
         (("pair_cosine",), None), (("noisy_mrr",), []), (("noisy_mrr",), {"trained": 1.1}),
         (("noisy_mrr",), {"trained": "high"}), (("noisy_mrr",), {"trained": None}),
+        (("noisy_cosine",), {"trained": 0.5}), (("noisy_cosine",), dict.fromkeys(CHOICE["noisy_mrr"], -1.1)),
+        (("selected_by",), "recall@1"), (("selected_by",), "noisy_cosine"),
     ],
     ids=str,
 )  # fmt: skip
@@ -220,6 +222,9 @@ def test_what_a_run_kept_is_read_back(centred):
     found = load_bundle(centred).choice
     assert found == Choice(**CHOICE)
     assert str(found) == "50% trained + 50% rotation, with the caption memory" and found.best == 0.43
+    cosines = {"trained": -0.5, "rotation": 0.75, "0.5 trained + rotation, memory": 0.25}
+    edit(centred, "choice", value=CHOICE | {"noisy_cosine": cosines, "selected_by": "noisy_cosine"})
+    assert load_bundle(centred).choice.best == 0.75 and load_bundle(centred).choice.of_trained == [-0.5]
     edit(centred, "choice", value=None)
     assert load_bundle(centred).choice is None
     content = json.loads((centred / "config.json").read_text())

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from c2c_jax.evaluation.report.inputs import RECALLS
 from c2c_jax.evaluation.report.projection import principal_plane
 from c2c_jax.evaluation.rows import Row
-from c2c_jax.training.metrics import NOISY_MRR
+from c2c_jax.training.metrics import NOISY_COSINE, NOISY_MRR
 
 # Variables of page.css, and their values in its light half.
 COLOURS = {
@@ -133,9 +133,10 @@ def loss_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
 
 
 def score_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
-    """Validation recall@1, 5 and 10 over steps, and noisy MRR where every validation has it."""
+    """Validation recall@1, 5 and 10 over steps, and the scores without pairs where every validation has them."""
     entries = [entry for entry in history if entry["phase"] == "validation"]
-    colours = dict(zip(RECALLS, ("sounds", "texts", "captions"), strict=True)) | {NOISY_MRR: "translated"}
+    colours = dict(zip(RECALLS, ("sounds", "texts", "captions"), strict=True))
+    colours |= {NOISY_MRR: "translated", NOISY_COSINE: "pictures"}
     shown = {metric: colour for metric, colour in colours.items() if all(metric in entry for entry in entries)}
     with _figure(name, 2.9) as (figure, axes):
         for metric, colour in shown.items():
@@ -145,13 +146,17 @@ def score_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
                 markersize=2.5,
             )  # fmt: skip
             axes.annotate(
-                metric.replace("_mrr", " MRR"), (entries[-1]["step"], values[-1]), (5, 0), textcoords="offset points",
+                _label(metric), (entries[-1]["step"], values[-1]), (5, 0), textcoords="offset points",
                 va="center", color=COLOURS["ink"], fontsize=LETTERS - 1.5, annotation_clip=False,
             )  # fmt: skip
         _over_steps(axes, "validation score")
         axes.set_ylim(0, 1)
-        last = ", ".join(f"{metric.replace('_mrr', ' MRR')} {entries[-1][metric]:.3f}" for metric in shown)
+        last = ", ".join(f"{_label(metric)} {entries[-1][metric]:.3f}" for metric in shown)
         return _svg(name, figure, f"Validation scores over steps; at the last validation {last}.")
+
+
+def _label(metric: str) -> str:
+    return metric.replace("_", " ").replace("mrr", "MRR")
 
 
 def _over_steps(axes: Axes, label: str) -> None:

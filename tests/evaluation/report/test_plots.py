@@ -74,8 +74,8 @@ def test_validation_curves():
     svg = plots.score_curve("scores", entries)
     assert "at the last validation recall@10 0.500, recall@5 0.200, recall@1 0.100." in svg
     assert "var(--translated," not in svg
-    svg = plots.score_curve("scores", [{**entry, "noisy_mrr": 0.25} for entry in entries])
-    assert "recall@1 0.100, noisy MRR 0.250." in svg and "stroke: var(--translated," in svg
+    svg = plots.score_curve("scores", [{**entry, "noisy_mrr": 0.25, "noisy_cosine": 0.75} for entry in entries])
+    assert "recall@1 0.100, noisy MRR 0.250, noisy cosine 0.750." in svg and "stroke: var(--translated," in svg
 
 
 def test_only_what_is_there_is_drawn():
