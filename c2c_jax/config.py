@@ -84,6 +84,9 @@ class LogConfig:
     wandb: str = ""  # Weights & Biases project that metrics go to as well; "": none
 
 
+REMOVED_FIELDS = ("augment.noise_most", "min_steps")  # of earlier versions; configs of runs may still have them
+
+
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
     source: str = "miniworld/clip"  # space of the pictures: hub name, folder, or one that comes along

@@ -24,7 +24,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(one, id=one.stem, marks=[pytest.mark.slow] * one.stem.startswith("transformer")) for one in RECIPES],
+)
 def test_runs_as_printed(recipe, store, tmp_path, monkeypatch):
     """Its own command, on a store of 200 rows: 100 to train on, for an epoch."""
     monkeypatch.chdir(ROOT)

@@ -45,9 +45,11 @@ def trained(
     if not (run / DONE).is_file():
         was_quiet, log.console.quiet = log.console.quiet, True
         try:
-            train(config, store, run, picture_PS)
+            is_done = train(config, store, run, picture_PS)
         finally:
             log.console.quiet = was_quiet
+        if not is_done:
+            raise SystemExit("stopped as asked")
         with atomic_write(run / DONE) as beside:
             beside.write_text("{}\n", encoding="utf-8")
     return load_bundle(run / "bundle")

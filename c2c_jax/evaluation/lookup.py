@@ -69,6 +69,12 @@ class Found:
     missing: list[Missing]
 
     @property
+    def is_refitted(self) -> bool:
+        """Whether the captions are those that training held out, and a closed-form map was fitted to them later."""
+        choice, is_held_out = self.bundle.choice, bool(self.captions) and not self.texts and self.store is None
+        return is_held_out and choice is not None and bool(choice.linear)
+
+    @property
     def left_out(self) -> list[LeftOut]:
         """What is known of before a file is read."""
         lists = (self.pairs.left_out if self.pairs else [], self.made.left_out if self.made else [])

@@ -30,6 +30,10 @@ from c2c_jax.spaces import SpaceId
 from c2c_jax.training.memory import REFERENCES
 from c2c_jax.weights.resolve import run_name
 
+REFITTED = (
+    "after selection, this translator's closed-form part was fitted to the held-out captions as well: their scores are "
+    "too high; pass --captions with captions that training did not see"
+)
 PICTURE_PROMPT, SOUND_PROMPT = "a photo of a {}", "the sound of a {}"
 
 
@@ -52,7 +56,7 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
     material = _material(found, labels, encoded)
     with phase(console, "scoring"):
         rows, missing, vectors = _scores(asked, found, captions, material, console)
-    warnings = collapsed(rows)
+    warnings = [*([REFITTED] if found.is_refitted else []), *collapsed(rows)]
     if found.made:
         prompts_CE = material.given.prompts_CE if material else None
         judge = Judge(

@@ -131,11 +131,11 @@ def reference_rows(
         nearest_B = np.argmax(unit_rows(given.image_BS) @ unit_rows(pairs.label_prompts_CS).T, axis=1)
         own = given.prompts_CE[nearest_B], given, bootstrap, csls, given.prompts_CE, centring
         rows += of_pairs.image_sound_rows("label_prompts", *own)
+    rows += text_sound_rows(pairs.audio_caption_DE, pairs.captioned_audios, given.audio_NE, bootstrap, centring)
     if not len(given.image_BS):
         if not len(pairs.captioned_audios):
             missing.append(Missing(what="caption", why=NO_CAPTIONS))
         missing.append(Missing(what="oracle", why="no pictures"))
-        rows += text_sound_rows(pairs.audio_caption_DE, pairs.captioned_audios, given.audio_NE, bootstrap, centring)
         return rows + of_pairs.sound_rows(given, bootstrap, centring) + of_pairs.chance_rows(given), missing
     if not len(pairs.captioned_images):
         missing.append(Missing(what="caption", why=NO_CAPTIONS))

@@ -2,7 +2,7 @@
 
 import codecs
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import GenericAlias
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -41,10 +41,11 @@ def read_json_as(
     advice: str = ADVICE,
     max_bytes: int = MAX_BYTES,
     is_exact: bool = False,
+    removed: Collection[str] = (),
 ) -> T:
     """The content of a JSON file as a dataclass or any other type that msgspec knows, every field's type and bounds
     (`typing.Annotated[int, msgspec.Meta(ge=1)]`) checked; fields the dataclass does not have are ignored, or refused
-    where `is_exact`. Raises as `read_json`."""
+    where `is_exact`, but for those of earlier versions, `removed`. Raises as `read_json`."""
     with open_regular(path, "a JSON file", error, advice) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
@@ -53,8 +54,10 @@ def read_json_as(
         raise error(f"{path} {found_instead}; {advice}")
     try:
         found = parse_json(content, kind, is_large=max_bytes > MAX_BYTES)
-        if is_exact and (unknown := [name for name, is_stated in differing(kind, parse_json(content)) if is_stated]):
-            raise ValueError(f"unknown field {', '.join(unknown)[:200]}")
+        if is_exact:
+            differ = differing(kind, parse_json(content))
+            if unknown := [name for name, is_stated in differ if is_stated and name not in removed]:
+                raise ValueError(f"unknown field {', '.join(unknown)[:200]}")
     except ValueError as cause:
         raise error(f"{path} cannot be read as JSON ({cause}); {advice}") from None
     return found

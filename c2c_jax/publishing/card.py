@@ -222,7 +222,7 @@ def trained_on_words(bundle: Bundle) -> str:
         return words
     settings = bundle.recipe["pictures"]
     uses = ["to estimate their mean vector"] if settings.get("calibrate", True) else []
-    if bundle.recipe.get("select_by", NOISY_MRR) not in CAPTION_SCORES:
+    if bundle.choice is not None or bundle.recipe.get("select_by", NOISY_MRR) not in CAPTION_SCORES:
         uses.append("to select the published step")
     return f"{words} Unlabelled images were used {' and '.join(uses) or 'for scores alone'}."
 

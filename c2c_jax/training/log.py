@@ -155,10 +155,15 @@ class RunLog:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the config's patience with validations that bring nothing better is at its end."""
+        """Whether the config's patience with validations that bring nothing better is at its end. With config.adapt, a
+        better trained translator counts as well, even if it is not the best candidate yet."""
         if not (self.config.patience and (best := self.best)):
             return False
-        return sum(entry["step"] > best["step"] for entry in self.scores) >= self.config.patience
+        since = best["step"]
+        if self.config.adapt and self.scores:
+            score = f"{self.config.select_by}_trained"
+            since = max(since, max(self.scores, key=lambda entry: entry.get(score, -2.0))["step"])
+        return sum(entry["step"] > since for entry in self.scores) >= self.config.patience
 
     def validation(self, bundle: Bundle) -> None:
         """Writes a bundle's scores, and the bundle itself where it is better than the one that is there."""

@@ -32,7 +32,7 @@ from c2c_jax.training.dispatch import Dispatches, on_any_host
 from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, split
 from c2c_jax.training.known import Known
 from c2c_jax.training.log import RunLog, console
-from c2c_jax.training.metrics import retrieval
+from c2c_jax.training.metrics import NOISY, retrieval
 from c2c_jax.training.report import draw_curves, print_scores
 from c2c_jax.training.rows import start_or_resume
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
@@ -162,7 +162,7 @@ def _validated(
         metrics={"step": int(state.step), "held_out": len(target_NE), **noisy, **competed, **scores},
         gap=known.gap,
         memory=known.memory if choice.memory else known.references,
-        choice=choice,
+        choice=choice if config.adapt or config.select_by in NOISY else None,
     )
 
 

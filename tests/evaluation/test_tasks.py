@@ -67,6 +67,16 @@ def test_a_method_in_every_task():
     np.testing.assert_array_equal(found["translated_image"], image)
 
 
+def test_captions_and_sounds_are_scored_where_there_are_pictures_too():
+    rows, _ = reference_rows(None, PAIRS, QUIET)
+    ranks = [
+        1 + np.sum(unit(AUDIOS) @ c > unit(AUDIOS)[own] @ c)
+        for c, own in zip(unit(vectors(6, 2, E)), (3, 1), strict=True)
+    ]
+    assert values(rows)["texts_to_sounds", "caption", "mrr", None] == pytest.approx(np.mean(1 / np.array(ranks)))
+    assert ("sounds_to_texts", "caption", "recall@1", None) in values(rows)
+
+
 def right(prompts):
     """The share of the sounds whose class's prompt is the nearest."""
     return np.mean(np.argmax(unit(AUDIOS) @ unit(prompts).T, axis=1) == np.arange(N) % 2)
@@ -249,7 +259,8 @@ def test_from_sounds_to_images_a_method_has_all_candidates_or_no_rows():
     """Two captions of twenty are no gallery: each sound would find its picture among two. Of all twenty, in any order,
     each sound finds its own."""
     rows, missing = reference_rows(None, captioned([3, 1]), QUIET)
-    assert {row.task for row in rows if row.method == "caption"} == {"images_to_sounds"}
+    of_sounds = {"texts_to_sounds", "sounds_to_texts"}  # which need no pictures
+    assert {row.task for row in rows if row.method == "caption"} - of_sounds == {"images_to_sounds"}
     why = "it has 2 of 20 pictures; among fewer candidates it would score too high"
     assert reasons(missing) == [("caption, sounds → images", why)]
     rows, missing = reference_rows(None, captioned(np.random.default_rng(0).permutation(N)), QUIET)
@@ -278,6 +289,8 @@ def test_methods_that_cannot_be_had_are_named():
         ),
         pairs_P2=np.zeros((0, 2), int),
         label_prompts_CS=None,
+        captioned_audios=none,
+        audio_caption_DE=no_audios,
     )  # fmt: skip
     rows, missing = reference_rows(None, bare, QUIET)
     assert rows == [] and reasons(missing) == [
@@ -289,7 +302,7 @@ def test_methods_that_cannot_be_had_are_named():
         bare.given, image_BS=IMAGES[:0], image_groups=none, image_labels=none, audio_NE=AUDIOS,
         audio_groups=np.full(N, NONE), audio_labels=np.full(N, NONE),
     )  # fmt: skip
-    bare = dataclasses.replace(bare, given=pictureless, captioned_audios=none, audio_caption_DE=no_audios)
+    bare = dataclasses.replace(bare, given=pictureless)
     _, missing = reference_rows(None, bare, QUIET)
     assert reasons(missing) == [
         ("label_prompts", "no labels; pass --pairs with a label column"),
@@ -304,6 +317,8 @@ def test_of_one_pair_or_caption_nothing_is_retrieved():
         captioned([0]),
         given=ImageSounds.of_pairs(IMAGES[:1], AUDIOS[:1], np.array([1]), PAIRS.given.prompts_CE),
         pairs_P2=PAIRS.pairs_P2[:1],
+        captioned_audios=np.zeros(0, int),
+        audio_caption_DE=PAIRS.audio_caption_DE[:0],
     )
     caption = Captions(source_NS=CAPTIONS.source_NS[:1], target_NE=CAPTIONS.target_NE[:1], told="one")
     rows, missing = reference_rows(caption, one, QUIET)

@@ -153,3 +153,5 @@ def test_unknown_fields_are_refused_where_all_are_known(tmp_path):
     assert read_json_as(Outer, path).one == Sizes(depth=2)
     with pytest.raises(StoreError, match=r"unknown field one\.a, several\.b, c"):
         read_json_as(Outer, path, StoreError, is_exact=True)
+    removed = ("one.a", "several.b", "c")
+    assert read_json_as(Outer, path, StoreError, is_exact=True, removed=removed) == read_json_as(Outer, path)

@@ -17,10 +17,12 @@ from c2c_jax.errors import ConfigError
 from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.spaces import SpaceId
 from c2c_jax.training import closed_form
-from c2c_jax.training.candidates import blended, linear_maps
+from c2c_jax.training.candidates import Chooser, blended, linear_maps
 from c2c_jax.training.check import check, fitted_to_rows, run_length
-from c2c_jax.training.closed_form import Moments
+from c2c_jax.training.closed_form import Moments, set_linear
 from c2c_jax.training.loop import train
+from c2c_jax.training.memory import remembered
+from c2c_jax.training.selection import surrogates
 from c2c_jax.weights.translator import load_bundle, read_choice
 from tests.training.test_loop import assert_equal, lines, weights
 
@@ -85,6 +87,47 @@ def test_a_blend_is_the_sum_of_outputs():
     other = build_translator(dataclasses.replace(SPEC, kind="mlp"), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="kind mlp has no linear layer"):
         blended(other, 0.3, kernel, bias)
+
+
+@pytest.mark.parametrize("way", [False, True])
+@pytest.mark.parametrize("trained", [0.0, 0.25, 0.5, 1.0])
+def test_what_is_built_is_what_was_scored(tmp_path, trained, way):
+    """A candidate as one translator gives the surrogates the scores that selected it."""
+    store, _ = rotated_store(tmp_path / "store", 400, 0.3)
+    rows = np.arange(60), np.arange(60, 400)
+    gap = closed_form.caption_means(store, rows[0], "centred")
+    memory = remembered(MemoryConfig(captions=200, share=0.5), store, rows[1], 0, gap)
+    judge = surrogates(store, rows, gap, gap, "centred", memory)
+    maps = linear_maps(closed_form.moments(store, rows[0], SPEC, gap), judge.inputs[False])
+    chooser = Chooser(judge, maps, maps, memory_is_optional=True)
+    translator = build_translator(SPEC, rngs=nnx.Rngs(0))
+    rng = np.random.default_rng(5)
+    set_linear(translator, 3 * rng.normal(size=(S, E)), rng.normal(size=E))
+    translator.layers[-1].kernel = nnx.Param(jnp.asarray(rng.normal(size=(32, E)), jnp.float32))
+    choice, _, length = chooser.choose(lambda x: np.asarray(translator(jnp.asarray(x))))
+    (linear,) = {name.split(" + ")[1].removesuffix(", memory") for name in choice.noisy_mrr if name.startswith("0.5")}
+    name = {0.0: linear, 1.0: "trained"}.get(trained, f"{trained:g} trained + {linear}") + ", memory" * way
+    asked = dataclasses.replace(choice, trained=trained, linear=linear if trained < 1 else "", memory=way)
+    built = chooser.built(asked, translator, length)
+    scores = judge.scores(np.asarray(built(jnp.asarray(judge.inputs[way]))))
+    assert scores == pytest.approx(
+        {"noisy_mrr": choice.noisy_mrr[name], "noisy_cosine": choice.noisy_cosine[name]}, abs=1e-5
+    )
+
+
+def test_patience_waits_for_the_trained_translator(tmp_path):
+    """The rotation wins all along, and the trained translator gets better for some validations before the run ends."""
+    store, _ = rotated_store(tmp_path / "store", 600, 0.02)
+    asked = config(
+        patience=2, epochs=100, translator=TranslatorConfig(kind="residual", width=32, start="identity"),
+        optimizer=OptimizerConfig(learning_rate=2e-2),
+    )  # fmt: skip
+    train(asked, store, tmp_path / "run")
+    entries = [line for line in lines(tmp_path / "run") if line["phase"] == "validation"]
+    trained = [entry["noisy_mrr_trained"] for entry in entries]
+    best, (*_, last) = load_bundle(tmp_path / "run" / "bundle").metrics["step"], entries
+    assert last["step"] < 800 and trained.index(max(trained)) == len(trained) - 3
+    assert best < last["step"] - 10
 
 
 def config(**fields) -> Config:
@@ -177,7 +220,9 @@ def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
     asked = read_config("configs/recommended.py", ["--config.steps=20", "--config.translator.width=32"])
     asked = dataclasses.replace(asked, epochs=1, source="", target="")
     train(asked, store, tmp_path / "run")
+    before = lines(tmp_path / "run"), read_choice(tmp_path / "run" / "bundle")
     train(asked, store, tmp_path / "run")
+    assert (lines(tmp_path / "run"), read_choice(tmp_path / "run" / "bundle")) == before
     metrics = load_bundle(tmp_path / "run" / "bundle").metrics
     assert metrics["held_out"] == rows // 10 and metrics["recall@1"] > 0.8 and metrics["noisy_mrr"] > 0.2
 

@@ -87,7 +87,10 @@ def test_no_room_for_a_checkpoint(store, tmp_path):
     assert last.startswith("c2c train: the checkpoint of step 50 could not be written") and "File too large" in last
 
 
-@pytest.mark.parametrize(("number", "host"), [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(
+    ("number", "host"),
+    [(signal.SIGKILL, 0), pytest.param(signal.SIGKILL, 1, marks=pytest.mark.slow), (signal.SIGTERM, 1)],
+)
 def test_one_of_two_hosts(store, tmp_path, number, host):
     """Killed, the other one ends soon and says why; asked to end, both save and end well."""
     command = train_command(store, tmp_path / "run", *EVENTS, "--config.epochs=100000")

@@ -89,8 +89,15 @@ def test_a_run_leaves_all_it_should_and_learns(store, tmp_path, capsys):
         assert curves.size == (1200, 480) and len(curves.convert("L").getcolors()) > 20
 
 
-@pytest.mark.parametrize("feed", ["resident", "streamed"])
-@pytest.mark.parametrize("objective", ["inverse_euclidean", "infonce"])
+@pytest.mark.parametrize(
+    ("objective", "feed"),
+    [
+        ("inverse_euclidean", "resident"),
+        ("infonce", "streamed"),
+        pytest.param("inverse_euclidean", "streamed", marks=pytest.mark.slow),
+        pytest.param("infonce", "resident", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_run_resumes_to_the_same_bits(store, tmp_path, monkeypatch, objective, feed):
     """Cut at another place of a dispatch too: dispatches are as long as the machine is fast."""
     config = small(

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.config import Config
+from c2c_jax.config import REMOVED_FIELDS, Config
 from c2c_jax.errors import ReportError, SoundError
 from c2c_jax.evaluation.results import read_results
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, LeftOut, Missing, Row, scoring_of
@@ -172,7 +172,7 @@ def read_run(run: Path) -> Run:
     config, history = bundle.recipe, []
     if is_local(run) and folder != run:
         advice = "train again into another --workdir, or pass the bundle folder alone"
-        read_json_as(Config, run / "config.json", ReportError, advice, is_exact=True)
+        read_json_as(Config, run / "config.json", ReportError, advice, is_exact=True, removed=REMOVED_FIELDS)
         config = read_json(run / "config.json", ReportError, advice)
         _report_unstated(Config, config, run / "config.json")
         if is_there(run / "metrics.jsonl"):

@@ -279,6 +279,34 @@ def test_damaged_runs_are_refused(run, tmp_path, name, content, told):
         write_report(folder, tmp_path / "report.html")
 
 
+def test_runs_of_earlier_versions(run, tmp_path):
+    """Their configs have fields that are gone."""
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    config = json.loads((folder / "config.json").read_text())
+    config["augment"]["noise_most"] = 0.95
+    (folder / "config.json").write_text(json.dumps(config | {"min_steps": 500}))
+    write_report(folder, tmp_path / "report.html")
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_a_candidate_that_was_selected_by_noisy_cosine(run, tmp_path):
+    """It is named and marked by that score; both are in the table."""
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    config = json.loads((folder / "bundle" / "config.json").read_text())
+    cosines = {"rotation": 0.75, "trained": 0.5, "0.5 trained + rotation, memory": -0.125}
+    config["choice"] |= {"linear": "rotation", "noisy_cosine": cosines, "selected_by": "noisy_cosine"}
+    (folder / "bundle" / "config.json").write_text(json.dumps(config))
+    write_report(folder, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    text = flat(Outline(page).text)
+    assert "It scored best of 3 candidates. The score, noisy cosine, needs no pairs" in text
+    assert "their translations are compared with their own vectors" in text
+    assert "rotation 0.125 0.750" in text and "0.5 trained + rotation, memory 0.375 −0.125" in text
+    assert (
+        re.search(r'class="ours"><th scope="row">rotation<', page) and page.count('class="ours"><th scope="row">') == 1
+    )
+
+
 @pytest.mark.parametrize(
     "line", ['{"step": 3, "phase": "train"}\n', '{"step": 3, "phase": "validation", "recall@10": 1}\n']
 )
