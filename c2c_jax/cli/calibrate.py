@@ -35,6 +35,12 @@ if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.calibration import Calibration, Estimate
 
 
+OF_TEXTS_ALONE = (
+    "this bundle has no mean of pictures, so that pictures are centred with the help of the mean of texts: the new one "
+    "changes their translations as well, unless you pass --images"
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
@@ -136,6 +142,8 @@ def show(done: "Calibration") -> None:
             moved = "" if found.length is None else f", {found.length:.4f} from the mean of captions that it replaces"
             print(f"{found.count:,} texts, {space}: {_lengths(found)}{moved}")
             print(goodness(found, f"texts, {space}"))
+        if done.is_centred and done.gap.source_image is None:
+            print(OF_TEXTS_ALONE, file=sys.stderr)
     for kind, one in (("pictures", done.pictures), ("sounds", done.sounds)):
         if one:
             number = f"mean of {kind} as given" if one.count is None else f"{one.count:,} {kind}"

@@ -177,6 +177,7 @@ def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
     code, lines, err = calibrate("--texts", tmp_path / "queries.txt")
     assert code == 0 and f"{len(QUERIES)} captions read from txt:" in err and "1 duplicate dropped" in err
     assert "README.md and model_from_image.onnx and model.onnx in" in err
+    assert err.count("the new one changes their translations as well, unless you pass --images") == 1
     after, gap = tensors(run / "bundle"), load_bundle(run / "bundle").gap
     assert gap.known == TEXTS
     source, target = of_texts(QUERIES, clip_folder, audioldm_folder)
@@ -198,10 +199,11 @@ def test_texts_and_pictures(calibrate, run, world, image_BS, clip_folder, audiol
     """Together, the texts from a caption source as in training; the gap is measured to their mean."""
     out, before = tmp_path / "out", tensors(run / "bundle")
     (tmp_path / "queries.csv").write_text("id,text\n" + "".join(f"{n},{text}\n" for n, text in enumerate(QUERIES)))
-    code, lines, _ = calibrate(
+    code, lines, err = calibrate(
         "--texts", f"csv:{tmp_path / 'queries.csv'}:text", "--images", world / "pictures", "--out", out
     )
     assert code == 0 and lines[6:] == [f"means in the bundle: {', '.join(ALL[:3])}", str(out)]
+    assert "no mean of pictures" not in err
     gap, source = load_bundle(out).gap, of_texts(QUERIES, clip_folder, audioldm_folder)[0]
     np.testing.assert_allclose(gap.source_text, unit(source).mean(0), atol=1e-6)
     np.testing.assert_allclose(gap.source_image, unit(image_BS).mean(0), atol=1e-6)
