@@ -7,9 +7,9 @@ examples:
 VECTORS is the folder of published vectors that `bench.real` reads. Worlds: "real", photographs of Flickr8k that look
 for their captions' e5 vectors; "natural" and "clip", the mini world's pictures that look for sounds, with its own
 vectors and with real CLIP's and CLAP's geometry (see `bench.recipe --geometry`). In each, translators of many kinds are
-trained on captions alone; each is also blended with the partial rotation, and put behind a caption memory. Printed are
-the rank correlations (Spearman) of every score with what the translators do on images that training never saw, what the
-best by each score reaches, and how these translators do on real pictures among real sounds (CIFAR-10 in ESC-50).
+trained on captions alone; each is also blended with the partial rotation, and put behind a caption memory. It prints,
+for each score, its rank correlation (Spearman) with how well the translators do on images that training never saw, how
+well the one does that it ranks first, and the same for real pictures among real sounds (CIFAR-10 in ESC-50).
 """
 
 import argparse
@@ -53,13 +53,13 @@ from c2c_jax.training.closed_form import caption_means, moments
 from c2c_jax.training.feed import split
 from c2c_jax.training.loop import train
 from c2c_jax.training.memory import remembered
-from c2c_jax.training.metrics import NOISY
+from c2c_jax.training.metrics import NOISY_SCORES
 from c2c_jax.training.selection import Surrogates, surrogates
 from c2c_jax.weights.translator import load_bundle
 
 BLENDS = (0.25, 0.5)  # the trained translator's weight beside the partial rotation
 SHARE = 0.45  # of the memory
-SCORES = (*NOISY, "recall@1", "recall@10", "agreement@1", "agreement@10", "transfer")
+SCORES = (*NOISY_SCORES, "recall@1", "recall@10", "agreement@1", "agreement@10", "transfer")
 
 Map = Callable[[np.ndarray], np.ndarray]  # centred source vectors → target vectors
 Point = dict[str, Any]
@@ -109,15 +109,15 @@ def points(world: World, workdir: Path, console: Console) -> list[Point]:
     spec = dataclasses.replace(build_spec(first[1], world.store), kind="procrustes", depth=1)
     maps = linear_maps(moments(world.store, held_out, spec, gap), judge.inputs[False])
     found = [scored.point(one.name, one, way) for one in maps for way in (False, True)]
-    partial = maps[0]
+    partial_rotation = maps[0]
     for name, config in configs(world):
         data = dataclasses.replace(config.data, store=str(world.store.path))
         config = dataclasses.replace(config, data=data)
         content = json.dumps([dataclasses.asdict(config), world.store.path.name], sort_keys=True)
         run = workdir / world.name / hashlib.sha256(content.encode()).hexdigest()[:16]
-        is_done = (run / "curves.png").is_file()  # the last that a run writes
+        is_done = (run / "curves.png").is_file()  # the last file that a run writes
         if not is_done and not train(config, world.store, run):
-            raise SystemExit("stopped as asked")
+            raise SystemExit("training was interrupted")
         translator = load_bundle(run / "bundle").translator
 
         def trained(x_QS: np.ndarray, translator=translator) -> np.ndarray:
@@ -129,7 +129,7 @@ def points(world: World, workdir: Path, console: Console) -> list[Point]:
         for weight in BLENDS:
 
             def blend(x_QS: np.ndarray, weight=weight, trained=trained, length=length) -> np.ndarray:
-                return weight * trained(x_QS) / length + (1 - weight) * partial(x_QS)
+                return weight * trained(x_QS) / length + (1 - weight) * partial_rotation(x_QS)
 
             found.append(scored.point(f"{name}, {weight:g} beside the partial rotation", blend, False))
         console.print(f"{world.name}: {name}")

@@ -84,7 +84,7 @@ class LogConfig:
     wandb: str = ""  # Weights & Biases project that metrics go to as well; "": none
 
 
-REMOVED_FIELDS = ("augment.noise_most", "min_steps")  # of earlier versions; configs of runs may still have them
+REMOVED_FIELDS = ("augment.noise_most", "min_steps")  # of earlier versions; saved configs may have them
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -100,14 +100,14 @@ class Config:
     precision: str = "float32"  # of products on accelerators: "float32", "tensorfloat32", "bfloat16"; CPUs: float32
     eval_every: int = 500  # steps between validations
     checkpoint_every: int = 500  # steps between resumable checkpoints
-    # Validation score that selects the bundle: "noisy_mrr" (single items), "noisy_cosine" (kinds of things), or a score
-    # of held-out captions, such as "recall@10"; see docs/training.md.
+    # Validation score that selects the bundle: "noisy_mrr" (favours the exact item), "noisy_cosine" (favours items of
+    # the right class), or a score of unperturbed held-out captions, such as "recall@10"; see docs/training.md.
     select_by: str = "noisy_mrr"
     # Whether closed-form maps, blends with them, and going without the caption memory compete with the trained
     # translator. If so, at most a tenth of the captions is held out, and the batch size is limited by the number of
     # captions.
     adapt: bool = False
-    patience: int = 0  # validations without a better score after which the run ends; 0: it does not end early
+    patience: int = 0  # validations without an improvement after which the run ends; 0: it does not end early
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)
     translator: TranslatorConfig = dataclasses.field(default_factory=TranslatorConfig)

@@ -7,11 +7,11 @@ learns by InfoNCE from captions that are perturbed to a cosine of 0.65, so that 
 pictures lie. At every validation it competes with a partial rotation, a ridge, their mean, and blends with them, each
 with and without a memory of 100,000 captions. The best of these becomes the bundle. They are compared by `noisy_mrr`:
 held-out captions are perturbed until they are as far from other captions as the pictures in `photos/`, and each must
-retrieve its own target. Where any sound of the right kind will do, pass `--config.select_by=noisy_cosine`. `photos/`
+retrieve its own target. If any sound of the right class will do, pass `--config.select_by=noisy_cosine`. `photos/`
 holds a few hundred general, unlabelled pictures. Without `:gcc` it trains on the mini world. The batch size and the
 number of held-out captions adapt to the number of captions, from 300 to millions; the number of steps is the same for
-all (`--config.steps`; with 0 it follows from `--config.epochs`). A run ends early after three validations without a
-better score (`--config.patience`).
+all (`--config.steps`; with 0 it follows from `--config.epochs`). A run ends early after three validations without an
+improvement (`--config.patience`).
 """
 
 from c2c_jax.config import (

@@ -73,8 +73,8 @@ class Bench:
         return {figure: self._kept(f"{key}.{figure}", [one[figure] for one in found]) for figure in ("r1", "r10")}
 
     def recommended(self, name: str, rows_N: np.ndarray | None = None) -> tuple[dict[str, str], list[str]]:
-        """The recommended recipe, by either score, trained on all texts or on some rows of them; and what it selected,
-        by seed and half."""
+        """A recipe of RECIPES, trained on all texts or on some rows of them: its table cells, and what it selected by
+        seed and half."""
         rows = slice(None) if rows_N is None else rows_N
         found, bundles = [], []
         for seed in range(self.seeds):
@@ -91,7 +91,7 @@ class Bench:
         return cells, [str(one.choice) for one in bundles]
 
     def chained(self, name: str) -> list[list[str]]:
-        """The main result: the recommended recipe, by either score, twice in a row."""
+        """The main result: pictures to sounds through two translators in a row, both trained by a recipe of RECIPES."""
         found = [recommended.chained(name, self.material, seed, self.workdir) for seed in range(self.seeds)]
         cells = []
         for scoring in found[0]:
@@ -163,7 +163,7 @@ def tables(bench: Bench, quick: bool) -> Sequence[Table]:
     for name in recommended.RECIPES:
         own, kept = bench.recommended(name)
         cells.append([name, *["–"] * 4, *own.values()])
-        bench.console.print(f"{name} kept: {'; '.join(kept)}")
+        bench.console.print(f"{name}: selected {'; '.join(kept)}")
     for name in (*CLOSED, *TRAINED):
         row = [name]
         for kind in VIEWS:

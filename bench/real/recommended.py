@@ -21,9 +21,11 @@ from c2c_jax.training.loop import train
 from c2c_jax.weights.translator import Bundle, load_bundle
 
 RECIPE = "configs/recommended.py"
-BY_KIND = "recommended, noisy_cosine"
-RECIPES = {"recommended": [], BY_KIND: ["--config.select_by=noisy_cosine"]}  # overrides of the recipe's fields
-OVERRIDES: list[str] = []  # more of them, for tests alone
+RECIPES = {
+    "recommended": [],
+    "recommended, noisy_cosine": ["--config.select_by=noisy_cosine"],
+}  # overrides of the recipe's fields
+OVERRIDES: list[str] = []  # further overrides, set by tests alone
 DONE = "done.json"  # in the folder of a run that came to its end
 
 
@@ -35,7 +37,7 @@ def trained(
     seed: int,
     workdir: Path,
 ) -> Bundle:
-    """What a recipe of RECIPES makes of paired texts and unlabelled pictures; a run that is done is read again."""
+    """The bundle that a recipe of RECIPES trains on paired texts and unlabelled pictures. A finished run is reused."""
     store = store_of(text_NS, text_NE, workdir)
     config = read_config(RECIPE, [*RECIPES[name], *OVERRIDES])
     data = dataclasses.replace(config.data, store=str(store.path), captions="", drop_duplicates=False)
@@ -49,7 +51,7 @@ def trained(
         finally:
             log.console.quiet = was_quiet
         if not is_done:
-            raise SystemExit("stopped as asked")
+            raise SystemExit("training was interrupted")
         with atomic_write(run / DONE) as beside:
             beside.write_text("{}\n", encoding="utf-8")
     return load_bundle(run / "bundle")

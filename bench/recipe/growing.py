@@ -1,4 +1,4 @@
-"""The recommended recipe by both of its scores, the rotation and the nearest captions on growing sets of captions."""
+"""Compares the recommended recipe, by either selection score, the rotation and the nearest captions on growing sets."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ from c2c_jax.cli.train import sole_run
 from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.tables import Table
 from c2c_jax.training.check import check_rows
-from c2c_jax.training.metrics import NOISY, NOISY_COSINE, NOISY_MRR
+from c2c_jax.training.metrics import NOISY_COSINE, NOISY_MRR, NOISY_SCORES
 
 FIGURES = ("source", "cell")
 RECOMMENDED = {NOISY_MRR: "recommended", NOISY_COSINE: "recommended_noisy_cosine"}
@@ -49,7 +49,7 @@ def grow(flags: argparse.Namespace, counts: Sequence[int]) -> dict[str, float | 
             ground.natural_store.check_files()
             with bar:
                 recipes = []
-                for score in NOISY:
+                for score in NOISY_SCORES:
                     ((_, config),) = read_settings(bench.RECOMMENDED, {"select_by": [score]}).items()
                     config = ground.placed(config)
                     check_rows(config, ground.store)
@@ -57,8 +57,8 @@ def grow(flags: argparse.Namespace, counts: Sequence[int]) -> dict[str, float | 
                 _, rotation = closed_forms(ground.store, ground.gap)
                 recipes += [rotation, nearest_captions(ground.store, ground.gap)]
                 found[count] = [ground.result(recipe) for recipe in recipes]
-            kept = "; ".join(f"{row.name} {', '.join(row.kept)}" for row in found[count] if row.kept)
-            bar.console.print(f"{count:,} captions: selected: {kept}")
+            kept = "; ".join(f"{row.name} selected {', '.join(row.kept)}" for row in found[count] if row.kept)
+            bar.console.print(f"{count:,} captions: {kept}")
     return _shown(found)
 
 

@@ -35,9 +35,9 @@ if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.calibration import Calibration, Estimate
 
 
-OF_TEXTS_ALONE = (
-    "this bundle has no mean of pictures, so that pictures are centred with the help of the mean of texts: the new one "
-    "changes their translations as well, unless you pass --images"
+TEXTS_CENTRE_PICTURES = (
+    "this bundle has no mean of pictures: they are centred with the mean of texts, and replacing it changes what the "
+    "translator is given for pictures as well; pass --images to centre them with a mean of their own"
 )
 
 
@@ -143,7 +143,7 @@ def show(done: "Calibration") -> None:
             print(f"{found.count:,} texts, {space}: {_lengths(found)}{moved}")
             print(goodness(found, f"texts, {space}"))
         if done.is_centred and done.gap.source_image is None:
-            print(OF_TEXTS_ALONE, file=sys.stderr)
+            print(TEXTS_CENTRE_PICTURES, file=sys.stderr)
     for kind, one in (("pictures", done.pictures), ("sounds", done.sounds)):
         if one:
             number = f"mean of {kind} as given" if one.count is None else f"{one.count:,} {kind}"

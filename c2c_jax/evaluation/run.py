@@ -31,8 +31,8 @@ from c2c_jax.training.memory import REFERENCES
 from c2c_jax.weights.resolve import run_name
 
 REFITTED = (
-    "after selection, this translator's closed-form part was fitted to the held-out captions as well: their scores are "
-    "too high; pass --captions with captions that training did not see"
+    "after selection, this translator's closed-form part was fitted to the held-out captions as well, so that scores "
+    "on them are optimistic; pass --captions with captions that were not used in training"
 )
 PICTURE_PROMPT, SOUND_PROMPT = "a photo of a {}", "the sound of a {}"
 

@@ -39,8 +39,8 @@ class _Recipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedOn:
-    """held_out: rows that training did not see, of those that it drew them from; a selected closed-form map has been
-    fitted to them since. untrained: these, and rows that the store has grown by since."""
+    """held_out: rows that training did not see, of those that it drew them from; a selected closed-form map was then
+    fitted to them as well. untrained: these, and rows that the store has grown by since."""
 
     store: Store
     held_out: Int[np.ndarray, "H"]

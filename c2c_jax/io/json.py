@@ -44,8 +44,8 @@ def read_json_as(
     removed: Collection[str] = (),
 ) -> T:
     """The content of a JSON file as a dataclass or any other type that msgspec knows, every field's type and bounds
-    (`typing.Annotated[int, msgspec.Meta(ge=1)]`) checked; fields the dataclass does not have are ignored, or refused
-    where `is_exact`, but for those of earlier versions, `removed`. Raises as `read_json`."""
+    (`typing.Annotated[int, msgspec.Meta(ge=1)]`) checked; fields the dataclass does not have are ignored; with
+    `is_exact` they are refused, except those in `removed`. Raises as `read_json`."""
     with open_regular(path, "a JSON file", error, advice) as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:

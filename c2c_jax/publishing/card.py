@@ -15,7 +15,7 @@ from c2c_jax.config import Config
 from c2c_jax.publishing.markdown import code, plain
 from c2c_jax.publishing.names import hub_name
 from c2c_jax.publishing.usage import usage
-from c2c_jax.training.metrics import NOISY, NOISY_COSINE, NOISY_MRR
+from c2c_jax.training.metrics import NOISY_COSINE, NOISY_MRR, NOISY_SCORES
 from c2c_jax.training.metrics import SCORES as CAPTION_SCORES
 from c2c_jax.weights.folders import EMBEDDED_OWNER
 from c2c_jax.weights.translator import Bundle
@@ -39,9 +39,9 @@ SCORES = {
     "median_rank": "half of the captions find their own at this rank or before, counted from 1",
     "mean_cosine": "mean cosine of a translation and its caption's own vector",
     NOISY_MRR: "mean of 1 / rank of the own vectors of perturbed captions, which stand in for pictures",
-    NOISY_COSINE: "mean cosine of their translations and their own vectors, both centred",
+    NOISY_COSINE: "mean cosine of the translations of perturbed captions and the captions' own vectors, both centred",
 }
-USES = {NOISY_MRR: "used to retrieve", NOISY_COSINE: "compared with"}  # of the translations, by the score that selects
+USES = {NOISY_MRR: "used to retrieve", NOISY_COSINE: "compared with"}  # of translations, by selection score
 MAX_CANDIDATES = 20  # listed in a card, best first
 # A caption source → the hub's dataset of the same captions.
 DATASETS = {"tfds:conceptual_captions": "google-research-datasets/conceptual_captions"}
@@ -223,7 +223,7 @@ def trained_on_words(bundle: Bundle) -> str:
     settings = bundle.recipe["pictures"]
     uses = ["to estimate their mean vector"] if settings.get("calibrate", True) else []
     if bundle.choice is not None or bundle.recipe.get("select_by", NOISY_MRR) not in CAPTION_SCORES:
-        uses.append("to select the published step")
+        uses.append("to select the published translator")
     return f"{words} Unlabelled images were used {' and '.join(uses) or 'for scores alone'}."
 
 
@@ -279,7 +279,7 @@ def _kept(bundle: Bundle) -> list[str]:
         return []
     count, use = len(choice.scores), USES[choice.selected_by]
     ranked = sorted(choice.scores, key=lambda name: -choice.scores[name])[:MAX_CANDIDATES]
-    columns = {score: scores for score in NOISY if (scores := getattr(choice, score))}
+    columns = {score: scores for score in NOISY_SCORES if (scores := getattr(choice, score))}
     rows = [f"| {code(name)} |" + "".join(f" {scores[name]:.4g} |" for scores in columns.values()) for name in ranked]
     return [
         "## Selection",

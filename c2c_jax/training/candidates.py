@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from c2c_jax.models.translator import Residual, Translator, TranslatorSpec, build_translator
 from c2c_jax.training.closed_form import Moments, procrustes, ridge, set_linear
-from c2c_jax.training.metrics import NOISY, NOISY_MRR
+from c2c_jax.training.metrics import NOISY_MRR, NOISY_SCORES
 from c2c_jax.training.selection import Surrogates
 from c2c_jax.weights.translator import Choice
 
@@ -104,8 +104,8 @@ class Chooser:
             mixed_QE = outputs[way] / length * weight if self.linear else outputs[way]
             if self.linear and weight < 1:
                 mixed_QE = mixed_QE + (1 - weight) * self.linear[1][way]
-            of_mixed = scores[_name(weight, name, way)] = self.surrogates.scores(mixed_QE)
-            found.append((of_mixed[self.select_by], weight, name, way))
+            mixed_scores = scores[_name(weight, name, way)] = self.surrogates.scores(mixed_QE)
+            found.append((mixed_scores[self.select_by], weight, name, way))
         _, weight, name, way = max(found, key=lambda one: one[0])
         choice = Choice(
             trained=weight,
@@ -113,7 +113,7 @@ class Chooser:
             memory=way,
             pair_cosine=self.surrogates.pair_cosine,
             selected_by=self.select_by,  # type: ignore[arg-type]
-            **{score: {name: of_one[score] for name, of_one in scores.items()} for score in NOISY},
+            **{score: {name: of_one[score] for name, of_one in scores.items()} for score in NOISY_SCORES},
         )
         return choice, scores[_name(weight, name, way)], length
 

@@ -15,7 +15,7 @@ from c2c_jax.models import translator as translators
 from c2c_jax.training import objectives
 from c2c_jax.training.feed import FEEDS
 from c2c_jax.training.groups import same_order
-from c2c_jax.training.metrics import NOISY, SCORES
+from c2c_jax.training.metrics import NOISY_SCORES, SCORES
 
 STARTS = ("identity", "procrustes")  # of a residual translator's linear layer
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # of matrix products, as JAX names them
@@ -34,7 +34,7 @@ def check(config: Config) -> None:
         "optimizer.decay": (config.optimizer.decay, DECAYS),
         "data.feed": (config.data.feed, FEEDS),
         "precision": (config.precision, PRECISIONS),
-        "select_by": (config.select_by, (*NOISY, *SCORES)),
+        "select_by": (config.select_by, (*NOISY_SCORES, *SCORES)),
     }
     for field, (name, names) in known.items():
         if name not in names:

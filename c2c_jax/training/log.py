@@ -155,8 +155,8 @@ class RunLog:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the config's patience with validations that bring nothing better is at its end. With config.adapt, a
-        better trained translator counts as well, even if it is not the best candidate yet."""
+        """Whether the last `config.patience` validations brought no improvement. With config.adapt and a score of
+        perturbed captions, a better trained translator counts as well, even if it is not the best candidate."""
         if not (self.config.patience and (best := self.best)):
             return False
         since = best["step"]

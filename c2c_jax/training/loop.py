@@ -32,7 +32,7 @@ from c2c_jax.training.dispatch import Dispatches, on_any_host
 from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, split
 from c2c_jax.training.known import Known
 from c2c_jax.training.log import RunLog, console
-from c2c_jax.training.metrics import NOISY, retrieval
+from c2c_jax.training.metrics import NOISY_SCORES, retrieval
 from c2c_jax.training.report import draw_curves, print_scores
 from c2c_jax.training.rows import start_or_resume
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
@@ -147,7 +147,7 @@ def _validated(
     """The best candidate at the current step, with its scores on the held-out captions. Its closed-form part is then
     fitted to these captions as well."""
     trained = jax.device_get(state.model)
-    choice, noisy, length = chooser.choose(lambda x: np.asarray(_translate(graphdef, trained, x)))
+    choice, noisy_scores, length = chooser.choose(lambda x: np.asarray(_translate(graphdef, trained, x)))
     model = nnx.merge(graphdef, trained)
     chosen, final = (chooser.built(choice, model, length, final=is_final) for is_final in (False, True))
     source_NS, target_NE = known.centred(*held_out)
@@ -159,10 +159,10 @@ def _validated(
         source=store.plan.source,
         target=store.plan.target,
         recipe=dataclasses.asdict(config),
-        metrics={"step": int(state.step), "held_out": len(target_NE), **noisy, **competed, **scores},
+        metrics={"step": int(state.step), "held_out": len(target_NE), **noisy_scores, **competed, **scores},
         gap=known.gap,
         memory=known.memory if choice.memory else known.references,
-        choice=choice if config.adapt or config.select_by in NOISY else None,
+        choice=choice if config.adapt or config.select_by in NOISY_SCORES else None,
     )
 
 

@@ -9,7 +9,7 @@ from c2c_jax.retrieval import own_ranks
 
 IN_BATCH = 32
 SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")
-NOISY_MRR, NOISY_COSINE = NOISY = ("noisy_mrr", "noisy_cosine")  # see `training.selection`
+NOISY_MRR, NOISY_COSINE = NOISY_SCORES = ("noisy_mrr", "noisy_cosine")  # see `training.selection`
 
 
 def retrieval(

@@ -8,14 +8,14 @@ from rich.console import Console
 from rich.table import Table
 
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.training.metrics import NOISY, SCORES
+from c2c_jax.training.metrics import NOISY_SCORES, SCORES
 
 
 def print_scores(console: Console, best: dict[str, Any], last: dict[str, Any]) -> None:
     """The scores of the bundle that is kept and those of the last validation, side by side."""
     columns = [("kept", best)] if best["step"] == last["step"] else [("kept", best), ("last", last)]
     table = Table("score", *(f"{name}, step {entry['step']:,}" for name, entry in columns))
-    for score in (score for score in (*NOISY, *SCORES) if score in best):
+    for score in (score for score in (*NOISY_SCORES, *SCORES) if score in best):
         table.add_row(score, *(f"{entry[score]:.4g}" for _, entry in columns))
     console.print(table)
 
@@ -30,7 +30,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, Any]], title: str) -> No
     validations = [entry for entry in history if entry["phase"] == "validation"]
     left.plot([entry["step"] for entry in training], [entry["loss"] for entry in training], linewidth=1)
     left.set(xlabel="step", ylabel="training loss")
-    for score in (*NOISY, *(score for score in SCORES if score.startswith("recall"))):
+    for score in (*NOISY_SCORES, *(score for score in SCORES if score.startswith("recall"))):
         scored = [e for e in validations if score in e]
         if scored:
             right.plot([e["step"] for e in scored], [e[score] for e in scored], marker=".", label=score)

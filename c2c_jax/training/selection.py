@@ -43,13 +43,13 @@ class Surrogates:
     is_centred: bool
 
     def scores(self, output_QE: Float[np.ndarray, "Q E"]) -> dict[str, float]:
-        """Scores of the surrogates' translations. noisy_mrr: the mean of 1/rank of the own targets. noisy_cosine: the
-        mean cosine to the own targets, both centred; −1 for translations that are not numbers."""
+        """Scores of the surrogates' translations. noisy_mrr: the mean reciprocal rank of each surrogate's own target.
+        noisy_cosine: the mean cosine of each translation and its own target, both centred. NaN counts as −1."""
         if not self.is_centred:
             output_QE = np.asarray(
                 centred(over_target_gap(self.gap, jnp.asarray(output_QE)), self.gap.mean("target_text"))
             )
-        rank_Q, cosine_Q = _compared(np.asarray(output_QE, np.float32), self.gallery_GE, self.own_Q)
+        rank_Q, cosine_Q = _ranks_and_cosines(np.asarray(output_QE, np.float32), self.gallery_GE, self.own_Q)
         return {NOISY_MRR: float(np.mean(1 / rank_Q)), NOISY_COSINE: float(np.mean(np.clip(cosine_Q, -1, 1)))}
 
 
@@ -148,9 +148,9 @@ def _nearest(query_NS: np.ndarray, caption_KS: np.ndarray) -> float:
 
 
 @jax.jit
-def _compared(query_QE: Array, gallery_GE: Array, own_Q: Array) -> tuple[Array, Array]:
-    """The own target's rank, from 1, and its cosine. Ties count against the own target. A query that is not a number
-    ranks it last, at a cosine of −1."""
+def _ranks_and_cosines(query_QE: Array, gallery_GE: Array, own_Q: Array) -> tuple[Array, Array]:
+    """The own target's rank, from 1, and its cosine. Ties count against the own target. A query of NaN has the last
+    rank and a cosine of −1."""
     with jax.default_matmul_precision("float32"):
         score_QG = unit(query_QE) @ gallery_GE.T
     own_Q1 = jnp.take_along_axis(score_QG, own_Q[:, None], axis=1)

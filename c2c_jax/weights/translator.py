@@ -54,8 +54,8 @@ class Choice:
 
     trained: weight of the trained translator; the rest is that of `linear`, a closed-form map. memory: whether pictures
     are turned towards the caption memory. pair_cosine: the cosine of a picture and its caption, both centred, that the
-    scores assume. noisy_mrr, noisy_cosine: scores of each candidate; see `training.selection`. selected_by: the score
-    that selected. Bundles of earlier versions have no noisy_cosine.
+    scores assume. noisy_mrr, noisy_cosine: scores of each candidate; see `training.selection`. selected_by: the name
+    of the one that selected. Bundles of earlier versions have no noisy_cosine.
     """
 
     trained: Score
@@ -73,7 +73,7 @@ class Choice:
 
     @property
     def scores(self) -> dict[str, float]:
-        """By candidate: the score that selected."""
+        """Each candidate's score by `selected_by`."""
         return self.noisy_cosine if self.selected_by == "noisy_cosine" else self.noisy_mrr
 
     @property

@@ -177,7 +177,7 @@ def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
     code, lines, err = calibrate("--texts", tmp_path / "queries.txt")
     assert code == 0 and f"{len(QUERIES)} captions read from txt:" in err and "1 duplicate dropped" in err
     assert "README.md and model_from_image.onnx and model.onnx in" in err
-    assert err.count("the new one changes their translations as well, unless you pass --images") == 1
+    assert err.count("replacing it changes what the translator is given for pictures as well") == 1
     after, gap = tensors(run / "bundle"), load_bundle(run / "bundle").gap
     assert gap.known == TEXTS
     source, target = of_texts(QUERIES, clip_folder, audioldm_folder)

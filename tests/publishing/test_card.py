@@ -139,17 +139,21 @@ def test_captions_without_unlabelled_pictures():
 @pytest.mark.parametrize(
     ("calibrate", "select_by", "expected"),
     [
-        (True, "noisy_mrr", "to estimate their mean vector and to select the published step"),
-        (True, "", "to estimate their mean vector and to select the published step"),  # of earlier versions
+        (True, "noisy_mrr", "to estimate their mean vector and to select the published translator"),
+        (True, "", "to estimate their mean vector and to select the published translator"),  # of earlier versions
         (True, "recall@1", "to estimate their mean vector."),
-        (False, "agreement@1", "to select the published step"),
+        (False, "agreement@1", "to select the published translator"),
         (False, "recall@1", "for scores alone"),
     ],
 )
 def test_what_pictures_were_used_for(calibrate, select_by, expected):
-    bundle = load_bundle(EMBEDDED / "translator")
-    recipe = {**bundle.recipe, "pictures": {"files": "x", "calibrate": calibrate}, "select_by": select_by}
-    assert f"Unlabelled images were used {expected}" in trained_on_words(dataclasses.replace(bundle, recipe=recipe))
+    """If candidates competed, pictures had a part in the selection, whatever score chose the step."""
+    competed = load_bundle(EMBEDDED / "translator")
+    recipe = {**competed.recipe, "pictures": {"files": "x", "calibrate": calibrate}, "select_by": select_by}
+    bundle = dataclasses.replace(competed, recipe=recipe, choice=None)
+    assert f"Unlabelled images were used {expected}" in trained_on_words(bundle)
+    words = trained_on_words(dataclasses.replace(bundle, choice=competed.choice))
+    assert "to select the published translator" in words and "for scores alone" not in words
 
 
 def test_centring():

@@ -300,7 +300,7 @@ def test_a_candidate_that_was_selected_by_noisy_cosine(run, tmp_path):
     page = (tmp_path / "report.html").read_text()
     text = flat(Outline(page).text)
     assert "It scored best of 3 candidates. The score, noisy cosine, needs no pairs" in text
-    assert "their translations are compared with their own vectors" in text
+    assert "Their translations are then compared with the captions’ own vectors" in text
     assert "rotation 0.125 0.750" in text and "0.5 trained + rotation, memory 0.375 −0.125" in text
     assert (
         re.search(r'class="ours"><th scope="row">rotation<', page) and page.count('class="ours"><th scope="row">') == 1
