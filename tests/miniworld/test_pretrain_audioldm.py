@@ -66,6 +66,7 @@ def test_log_mels_by_numpy():
     np.testing.assert_allclose(found[100], np.log(np.maximum(amplitude @ filters, 1e-5)), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_networks_learn_and_are_written_as_diffusers_reads_them(monkeypatch, tmp_path):
     monkeypatch.setattr(audioldm, "TRAINING", 40)
     monkeypatch.setattr(audioldm, "JUDGED", 4)

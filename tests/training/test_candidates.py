@@ -89,8 +89,7 @@ def test_a_blend_is_the_sum_of_outputs():
         blended(other, 0.3, kernel, bias)
 
 
-@pytest.mark.parametrize("way", [False, True])
-@pytest.mark.parametrize("trained", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize(("trained", "way"), [(0.0, False), (0.25, True), (0.5, False), (1.0, True)])
 def test_what_is_built_is_what_was_scored(tmp_path, trained, way):
     """A candidate as one translator gives the surrogates the scores that selected it."""
     store, _ = rotated_store(tmp_path / "store", 400, 0.3)
@@ -213,7 +212,7 @@ def test_either_score_selects(tmp_path):
     assert found["noisy_mrr"]["noisy_cosine"] < found["noisy_cosine"]["noisy_cosine"]
 
 
-@pytest.mark.parametrize("rows", [60, 300])
+@pytest.mark.parametrize("rows", [60, pytest.param(300, marks=pytest.mark.slow)])
 def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
     """With nothing but the store passed; the run is the same when started again."""
     store, _ = rotated_store(tmp_path / "store", rows, 0.02)
