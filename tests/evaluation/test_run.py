@@ -1,9 +1,18 @@
-"""How many neighbours CSLS may take."""
+"""How many neighbours CSLS may take, and when scores of held-out captions are doubtful."""
+
+import dataclasses
 
 import numpy as np
+from rich.console import Console
 
+from c2c_jax.config import DataConfig, OptimizerConfig
+from c2c_jax.evaluation.bootstrap import Bootstrap
+from c2c_jax.evaluation.lookup import Asked
 from c2c_jax.evaluation.material import Captions
-from c2c_jax.evaluation.run import _neighbours
+from c2c_jax.evaluation.run import _neighbours, evaluate
+from c2c_jax.training.loop import train
+from c2c_jax.weights.translator import load_bundle, save_bundle
+from tests.training.test_candidates import config, rotated_store
 
 
 def test_csls_takes_fewer_neighbours_than_there_are_candidates():
@@ -13,3 +22,24 @@ def test_csls_takes_fewer_neighbours_than_there_are_candidates():
         found, (missing,) = _neighbours(csls, captions, None)
         assert found is None and missing.what == f"CSLS scores with {csls:,} neighbours"
         assert missing.why == "there are only 12 candidates; pass a smaller --csls"
+
+
+def test_held_out_captions_to_which_a_map_was_fitted_are_warned_of(tmp_path):
+    """Of a run that selected a closed-form map; other captions, and a translator that was trained alone, are unseen."""
+    store, _ = rotated_store(tmp_path / "store", 300, 0.02)
+    asked = config(optimizer=OptimizerConfig(learning_rate=1e-9), data=DataConfig(store=str(store.path), holdout=30))
+    train(asked, store, tmp_path / "run")
+    found = evaluate(Asked(run=tmp_path / "run", bootstrap=Bootstrap(resamples=0)), Console(quiet=True))
+    assert found.settings["captions"] == "30 that training held out"
+    assert "fitted to the held-out captions as well, so that scores on them are optimistic" in found.warnings[0]
+    other = rotated_store(tmp_path / "other", 40, 0.02)[0]
+    found = evaluate(
+        Asked(run=tmp_path / "run", captions=str(other.path), bootstrap=Bootstrap(resamples=0)), Console(quiet=True)
+    )
+    assert not any("held-out captions" in line for line in found.warnings)
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    alone = dataclasses.replace(bundle.choice, trained=1.0, linear="")
+    save_bundle(tmp_path / "run" / "bundle", dataclasses.replace(bundle, choice=alone))
+    found = evaluate(Asked(run=tmp_path / "run", bootstrap=Bootstrap(resamples=0)), Console(quiet=True))
+    assert found.settings["captions"] == "30 that training held out"
+    assert not any("held-out captions" in line for line in found.warnings)
