@@ -36,8 +36,8 @@ if TYPE_CHECKING:  # JAX is imported once the flags have been read
 
 
 TEXTS_CENTRE_PICTURES = (
-    "this bundle has no mean of pictures: they are centred with the mean of texts, and replacing it changes what the "
-    "translator is given for pictures as well; pass --images to centre them with a mean of their own"
+    "this bundle has no mean of pictures: they lose their component along the mean of texts instead, and replacing it "
+    "changes what the translator is given for pictures as well; pass --images to centre them with a mean of their own"
 )
 
 

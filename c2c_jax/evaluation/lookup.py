@@ -72,7 +72,7 @@ class Found:
     def is_refitted(self) -> bool:
         """Whether the captions are held-out ones to which a closed-form map was fitted after selection."""
         choice, is_held_out = self.bundle.choice, bool(self.captions) and not self.texts and self.store is None
-        return is_held_out and choice is not None and bool(choice.linear)
+        return is_held_out and choice is not None and choice.is_refitted
 
     @property
     def left_out(self) -> list[LeftOut]:

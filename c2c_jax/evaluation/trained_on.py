@@ -39,8 +39,8 @@ class _Recipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedOn:
-    """held_out: rows that training did not see, of those that it drew them from; a selected closed-form map was then
-    fitted to them as well. untrained: these, and rows that the store has grown by since."""
+    """held_out: rows that training did not see, of those that it drew them from. untrained: these, unless a closed-form
+    map was fitted to them after selection, and rows that the store has grown by since."""
 
     store: Store
     held_out: Int[np.ndarray, "H"]
@@ -99,7 +99,8 @@ def trained_on(run: Path, bundle: Bundle, store: Path | None = None) -> TrainedO
     if rows > found.plan.rows:
         raise StoreError(f"{place} has {found.plan.rows:,} captions, the run saw {rows:,}: {ADVICE}")
     held_out = split(rows, recipe.data.holdout, recipe.seed)[0] if recipe else np.zeros(0, int)
-    untrained = np.concatenate([held_out, np.arange(rows, found.plan.rows)])
+    is_refitted = bundle.choice is not None and bundle.choice.is_refitted
+    untrained = np.concatenate([held_out[: 0 if is_refitted else None], np.arange(rows, found.plan.rows)])
     return TrainedOn(store=found, held_out=held_out, untrained=untrained)
 
 

@@ -222,7 +222,8 @@ def trained_on_words(bundle: Bundle) -> str:
         return words
     settings = bundle.recipe["pictures"]
     uses = ["to estimate their mean vector"] if settings.get("calibrate", True) else []
-    if bundle.choice is not None or bundle.recipe.get("select_by", NOISY_MRR) not in CAPTION_SCORES:
+    is_selected = bundle.choice is not None and len(bundle.choice.scores) > 1
+    if is_selected or bundle.recipe.get("select_by", NOISY_MRR) not in CAPTION_SCORES:
         uses.append("to select the published translator")
     return f"{words} Unlabelled images were used {' and '.join(uses) or 'for scores alone'}."
 

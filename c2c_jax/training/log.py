@@ -19,7 +19,7 @@ from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import found_at
 from c2c_jax.io.json import read_json, read_json_lines
 from c2c_jax.io.progress import time_left
-from c2c_jax.training.metrics import SCORES
+from c2c_jax.training.metrics import NOISY_MRR, NOISY_SCORES, SCORES
 from c2c_jax.training.track import Trackers
 from c2c_jax.weights.translator import Bundle, read_metrics, save_bundle
 
@@ -155,13 +155,13 @@ class RunLog:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the last `config.patience` validations brought no improvement. With config.adapt and a score of
-        perturbed captions, a better trained translator counts as well, even if it is not the best candidate."""
+        """Whether the last `config.patience` validations brought no improvement. With config.adapt, a better trained
+        translator counts as well, even if it is not the best candidate."""
         if not (self.config.patience and (best := self.best)):
             return False
         since = best["step"]
         if self.config.adapt and self.scores:
-            score = f"{self.config.select_by}_trained"
+            score = f"{self.config.select_by if self.config.select_by in NOISY_SCORES else NOISY_MRR}_trained"
             since = max(since, max(self.scores, key=lambda entry: entry.get(score, -2.0))["step"])
         return sum(entry["step"] > since for entry in self.scores) >= self.config.patience
 

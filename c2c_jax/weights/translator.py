@@ -72,6 +72,11 @@ class Choice:
             raise ValueError("noisy_cosine must score the same candidates as noisy_mrr")
 
     @property
+    def is_refitted(self) -> bool:
+        """Whether the translator has a closed-form part, which was fitted to the held-out captions after selection."""
+        return bool(self.linear)
+
+    @property
     def scores(self) -> dict[str, float]:
         """Each candidate's score by `selected_by`."""
         return self.noisy_cosine if self.selected_by == "noisy_cosine" else self.noisy_mrr
@@ -97,8 +102,8 @@ class Bundle:
     """A trained translator with the spaces it goes between, the recipe it came from and its validation metrics.
 
     metrics: none where it was never validated. gap: means of captions, pictures and sounds, as far as they are known.
-    memory: captions that pictures are turned towards, or that are only reference queries. choice: None if nothing
-    competed with the trained translator.
+    memory: captions that pictures are turned towards, or that are only reference queries. choice: None if
+    nothing competed with the trained translator and a score of unperturbed captions selected it.
     """
 
     translator: Translator

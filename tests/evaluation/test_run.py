@@ -3,9 +3,11 @@
 import dataclasses
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from c2c_jax.config import DataConfig, OptimizerConfig
+from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.lookup import Asked
 from c2c_jax.evaluation.material import Captions
@@ -32,6 +34,8 @@ def test_held_out_captions_to_which_a_map_was_fitted_are_warned_of(tmp_path):
     found = evaluate(Asked(run=tmp_path / "run", bootstrap=Bootstrap(resamples=0)), Console(quiet=True))
     assert found.settings["captions"] == "30 that training held out"
     assert "fitted to the held-out captions as well, so that scores on them are optimistic" in found.warnings[0]
+    with pytest.raises(ConfigError, match="training saw all 300 of them"):  # the held-out ones in another way
+        evaluate(Asked(run=tmp_path / "run", captions=str(store.path)), Console(quiet=True))
     other = rotated_store(tmp_path / "other", 40, 0.02)[0]
     found = evaluate(
         Asked(run=tmp_path / "run", captions=str(other.path), bootstrap=Bootstrap(resamples=0)), Console(quiet=True)
@@ -40,6 +44,11 @@ def test_held_out_captions_to_which_a_map_was_fitted_are_warned_of(tmp_path):
     bundle = load_bundle(tmp_path / "run" / "bundle")
     alone = dataclasses.replace(bundle.choice, trained=1.0, linear="")
     save_bundle(tmp_path / "run" / "bundle", dataclasses.replace(bundle, choice=alone))
-    found = evaluate(Asked(run=tmp_path / "run", bootstrap=Bootstrap(resamples=0)), Console(quiet=True))
-    assert found.settings["captions"] == "30 that training held out"
-    assert not any("held-out captions" in line for line in found.warnings)
+    for captions, count in (
+        (None, "30 that training held out"),
+        (str(store.path), "30 of the store store, without 270"),
+    ):
+        asked = Asked(run=tmp_path / "run", captions=captions, bootstrap=Bootstrap(resamples=0))
+        found = evaluate(asked, Console(quiet=True))
+        assert found.settings["captions"].startswith(count)
+        assert not any("held-out captions" in line for line in found.warnings)

@@ -280,7 +280,8 @@ def test_least_median_rank_is_the_best(store, tmp_path):
     config = small(epochs=10, select_by="median_rank", optimizer=OptimizerConfig(learning_rate=3e-3))
     train(config, store, tmp_path)
     ranks = [line["median_rank"] for line in lines(tmp_path) if line["phase"] == "validation"]
-    assert load_bundle(tmp_path / "bundle").metrics["median_rank"] == min(ranks) < max(ranks)
+    bundle = load_bundle(tmp_path / "bundle")
+    assert bundle.metrics["median_rank"] == min(ranks) < max(ranks) and bundle.choice is None
 
 
 def test_tensorboard(store, tmp_path):

@@ -59,6 +59,7 @@ def test_a_run_puts_it_into_its_bundle(store, tmp_path):
     assert {k: v for k, v in remembering.metrics.items() if k not in of_pictures} == {
         k: v for k, v in without.metrics.items() if k not in of_pictures
     }
+    assert remembering.choice.memory and list(without.choice.noisy_mrr) == ["trained"]
     assert without.memory.share == 0 and len(without.memory.source) == 400  # reference queries alone
     assert set(rows_of(store, remembering.memory.source)) <= set(split(500, 100, Config().seed)[1].tolist())
     assert remembering.memory.record == {"captions": 70, "share": 0.4, "temperature": 0.01}
