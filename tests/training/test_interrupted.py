@@ -89,7 +89,7 @@ def test_no_room_for_a_checkpoint(store, tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "host"),
-    [(signal.SIGKILL, 0), pytest.param(signal.SIGKILL, 1, marks=pytest.mark.slow), (signal.SIGTERM, 1)],
+    [(signal.SIGKILL, 0), *(pytest.param(one, 1, marks=pytest.mark.slow) for one in (signal.SIGKILL, signal.SIGTERM))],
 )
 def test_one_of_two_hosts(store, tmp_path, number, host):
     """Killed, the other one ends soon and says why; asked to end, both save and end well."""
