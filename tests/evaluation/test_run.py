@@ -26,6 +26,7 @@ def test_csls_takes_fewer_neighbours_than_there_are_candidates():
         assert missing.why == "there are only 12 candidates; pass a smaller --csls"
 
 
+@pytest.mark.slow
 def test_held_out_captions_to_which_a_map_was_fitted_are_warned_of(tmp_path):
     """Of a run that selected a closed-form map; other captions, and a translator that was trained alone, are unseen."""
     store, _ = rotated_store(tmp_path / "store", 300, 0.02)

@@ -37,6 +37,7 @@ def weights(workdir: Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(workdir / "bundle" / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_killed_and_terminated_run_ends_with_the_same_bits(store, unbroken, tmp_path):
     command = train_command(store, tmp_path / "run", *LONG)
     process = start(signalling(command, 130, signal.SIGKILL))
