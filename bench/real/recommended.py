@@ -21,10 +21,7 @@ from c2c_jax.training.loop import train
 from c2c_jax.weights.translator import Bundle, load_bundle
 
 RECIPE = "configs/recommended.py"
-RECIPES = {
-    "recommended": [],
-    "recommended, noisy_cosine": ["--config.select_by=noisy_cosine"],
-}  # overrides of the recipe's fields
+RECIPES = {"recommended": [], "recommended, noisy_cosine": ["--config.select_by=noisy_cosine"]}  # overridden fields
 OVERRIDES: list[str] = []  # further overrides, set by tests alone
 DONE = "done.json"  # in the folder of a run that came to its end
 

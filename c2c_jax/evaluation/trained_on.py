@@ -99,8 +99,9 @@ def trained_on(run: Path, bundle: Bundle, store: Path | None = None) -> TrainedO
     if rows > found.plan.rows:
         raise StoreError(f"{place} has {found.plan.rows:,} captions, the run saw {rows:,}: {ADVICE}")
     held_out = split(rows, recipe.data.holdout, recipe.seed)[0] if recipe else np.zeros(0, int)
-    is_refitted = bundle.choice is not None and bundle.choice.is_refitted
-    untrained = np.concatenate([held_out[: 0 if is_refitted else None], np.arange(rows, found.plan.rows)])
+    untrained = np.arange(rows, found.plan.rows)
+    if bundle.choice is None or not bundle.choice.is_refitted:
+        untrained = np.concatenate([held_out, untrained])
     return TrainedOn(store=found, held_out=held_out, untrained=untrained)
 
 

@@ -17,7 +17,7 @@ from c2c_jax.training.build import takes_moments
 from c2c_jax.training.candidates import Chooser, linear_maps
 from c2c_jax.training.closed_form import Moments, caption_means, joined, moments, moments_of
 from c2c_jax.training.memory import REFERENCES, evenly, remembered
-from c2c_jax.training.metrics import NOISY_MRR, NOISY_SCORES
+from c2c_jax.training.metrics import candidate_score
 from c2c_jax.training.selection import surrogates
 
 NO_PICTURES = (
@@ -129,8 +129,8 @@ class Known:
             linear_maps(fitted, found.inputs[False]) if config.adapt and fitted else []
             for fitted in (self.moments, self.all_moments)
         )
-        select_by = config.select_by if config.select_by in NOISY_SCORES else NOISY_MRR
-        return Chooser(found, maps, final, memory_is_optional=config.adapt, select_by=select_by)
+        by = candidate_score(config.select_by)
+        return Chooser(found, maps, final, memory_is_optional=config.adapt, select_by=by)
 
 
 def _is_mean(mean_D: np.ndarray | None) -> bool:

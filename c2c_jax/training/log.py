@@ -19,7 +19,7 @@ from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import found_at
 from c2c_jax.io.json import read_json, read_json_lines
 from c2c_jax.io.progress import time_left
-from c2c_jax.training.metrics import NOISY_MRR, NOISY_SCORES, SCORES
+from c2c_jax.training.metrics import SCORES, candidate_score
 from c2c_jax.training.track import Trackers
 from c2c_jax.weights.translator import Bundle, read_metrics, save_bundle
 
@@ -161,7 +161,7 @@ class RunLog:
             return False
         since = best["step"]
         if self.config.adapt and self.scores:
-            score = f"{self.config.select_by if self.config.select_by in NOISY_SCORES else NOISY_MRR}_trained"
+            score = f"{candidate_score(self.config.select_by)}_trained"
             since = max(since, max(self.scores, key=lambda entry: entry.get(score, -2.0))["step"])
         return sum(entry["step"] > since for entry in self.scores) >= self.config.patience
 

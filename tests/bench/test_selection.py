@@ -28,12 +28,20 @@ def test_scores_of_few_translators(folder, tmp_path, monkeypatch, capsys):  # no
     monkeypatch.setattr(selection, "real_world", small)
     monkeypatch.setattr(selection, "configs", lambda world: list(configs(world))[::12])
     asked = ["--data", str(folder), "--worlds", "real", "--workdir", str(tmp_path), "--json", str(tmp_path / "a.json")]
+    made_points = []
+    points = selection.points
+    monkeypatch.setattr(selection, "points", lambda *given: made_points.append(points(*given)) or made_points[-1])
     selection.main(asked)
     out, found = capsys.readouterr().out, json.loads((tmp_path / "a.json").read_text())
     assert found["real.runs"] == 2 * 4 + 3 * 2
     for score in ("noisy_mrr", "noisy_cosine", "recall@1", "transfer"):
         assert -1 <= found[f"real.{score}"] <= 1 and 0 <= found[f"real.{score}.chosen"] <= found["real.best"]
         assert f"| {score} | {found[f'real.{score}']:.2f} | {found[f'real.{score}.chosen']:.3f} |" in out
+    (of_maps,) = made_points
+    score_R, truth_R = (np.array([one[name] for one in of_maps]) for name in ("noisy_cosine", "r10"))
+    ranks = [(x_R[:, None] > x_R).sum(1) + (x_R[:, None] == x_R).sum(1) / 2 for x_R in (score_R, truth_R)]
+    assert found["real.noisy_cosine"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    assert found["real.noisy_cosine.chosen"] == truth_R[score_R.argmax()]
     made = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "selection" / "real").glob("*/curves.png"))
     selection.main(asked)  # read, not trained
     assert len(made) == 2 and made == sorted((path, path.stat().st_mtime_ns) for path, _ in made)

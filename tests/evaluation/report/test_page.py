@@ -263,60 +263,6 @@ def test_damaged_evaluations_are_refused(run, evaluated, tmp_path, name, content
     assert "\n" not in str(caught.value) and not (tmp_path / "report.html").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "told"),
-    [
-        ("config.json", "{", "config.json cannot be read as JSON"),
-        ("config.json", None, "config.json, found no file"),
-        ("config.json", "null", "Expected `object`, got `null`"),
-        ("config.json", '{"seed": "x"}', "Expected `int`, got `str` - at `$.seed`"),
-        ("config.json", '{"embed": {"store_dt9pe": "float32"}}', "unknown field embed.store_dt9pe"),
-    ],
-)
-def test_damaged_runs_are_refused(run, tmp_path, name, content, told):
-    folder = broken(Path(shutil.copytree(run, tmp_path / "run")), name, content)
-    with pytest.raises(ReportError, match=re.escape(told)):
-        write_report(folder, tmp_path / "report.html")
-
-
-def test_runs_of_earlier_versions(run, tmp_path):
-    """Their configs have fields that are gone."""
-    folder = Path(shutil.copytree(run, tmp_path / "run"))
-    config = json.loads((folder / "config.json").read_text())
-    config["augment"]["noise_most"] = 0.95
-    (folder / "config.json").write_text(json.dumps(config | {"min_steps": 500}))
-    write_report(folder, tmp_path / "report.html")
-    assert (tmp_path / "report.html").is_file()
-
-
-def test_a_candidate_that_was_selected_by_noisy_cosine(run, tmp_path):
-    """It is named and marked by that score; both are in the table."""
-    folder = Path(shutil.copytree(run, tmp_path / "run"))
-    config = json.loads((folder / "bundle" / "config.json").read_text())
-    cosines = {"rotation": 0.75, "trained": 0.5, "0.5 trained + rotation, memory": -0.125}
-    config["choice"] |= {"linear": "rotation", "noisy_cosine": cosines, "selected_by": "noisy_cosine"}
-    (folder / "bundle" / "config.json").write_text(json.dumps(config))
-    write_report(folder, tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text()
-    text = flat(Outline(page).text)
-    assert "It scored best of 3 candidates. The score, noisy cosine, needs no pairs" in text
-    assert "Their translations are then compared with the captions’ own vectors" in text
-    assert "rotation 0.125 0.750" in text and "0.5 trained + rotation, memory 0.375 −0.125" in text
-    assert (
-        re.search(r'class="ours"><th scope="row">rotation<', page) and page.count('class="ours"><th scope="row">') == 1
-    )
-
-
-@pytest.mark.parametrize(
-    "line", ['{"step": 3, "phase": "train"}\n', '{"step": 3, "phase": "validation", "recall@10": 1}\n']
-)
-def test_damaged_metrics_are_reported(run, tmp_path, capsys, line):
-    """They are drawn up to the first line that is damaged."""
-    folder = broken(Path(shutil.copytree(run, tmp_path / "run")), "metrics.jsonl", line)
-    write_report(folder, tmp_path / "report.html")
-    assert f"{folder / 'metrics.jsonl'}: line 1 cannot be read" in capsys.readouterr().err
-
-
 def test_no_bundle_no_sounds(run, tmp_path):
     with pytest.raises(BundleError, match="contains no translator bundle"):
         write_report(tmp_path, tmp_path / "report.html")
@@ -364,15 +310,6 @@ def test_records_of_another_form_are_left_out(run, copy, tmp_path, change):
     assert "\n" not in str(error)
 
 
-def test_a_config_that_lacks_fields_is_reported(run, tmp_path, capsys):
-    folder = Path(shutil.copytree(run, tmp_path / "run"))
-    content = json.loads((folder / "config.json").read_text())
-    del content["seed"], content["embed"]["dtype"]
-    (folder / "config.json").write_text(json.dumps(content))
-    write_report(folder, tmp_path / "report.html")
-    assert f"{folder / 'config.json'} does not state seed, embed.dtype\n" in capsys.readouterr().err
-
-
 def test_a_record_that_lacks_fields_is_reported(run, copy, tmp_path, capsys):
     record = json.loads((copy / "c.sound.json").read_text())
     del record["caption_memory"], record["sampling"]["guidance"], record["sounds"][0]["peak"]
@@ -392,25 +329,6 @@ def test_a_folder_in_a_records_place_is_reported(run, copy, tmp_path):
     (copy / "c.sound.json").mkdir()
     (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
     assert str(error).startswith(f"expected a JSON file at {copy / 'c.sound.json'}, found a folder")
-
-
-@pytest.mark.parametrize("content", ["", "\0" * 4096])
-def test_a_run_that_does_not_say_how_it_went_is_reported(run, tmp_path, capsys, content):
-    folder = Path(shutil.copytree(run, tmp_path / "run"))
-    (folder / "metrics.jsonl").write_text(content)
-    write_report(folder, tmp_path / "report.html")
-    assert f"{folder / 'metrics.jsonl'} has no entry that can be read\n" in capsys.readouterr().err
-
-
-def test_a_run_in_the_making(run, tmp_path):
-    """Its last line is half written, and its validation is one."""
-    folder = Path(shutil.copytree(run, tmp_path / "run"))
-    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (folder / "metrics.jsonl").write_text("".join(lines[:6]) + lines[6][:10])
-    write_report(folder, tmp_path / "report.html")
-    outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert "Training loss over 5 steps, from 10 to 6." in outline.all("aria-label")
-    assert "c2c infer PICTURES --translator run/bundle" in flat(outline.text)
 
 
 def test_pictures_lie_beside_the_sounds(run, sounds, copy, tmp_path):
