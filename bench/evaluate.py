@@ -80,7 +80,7 @@ def retrieval(count: int) -> dict[str, float]:
     """Seconds of both, and how far they agree."""
     import faiss
 
-    from c2c_jax.retrieval import top_k
+    from c2c_jax.retrieval.nearest import top_k
 
     query, candidates = vectors(count, 0), vectors(count, 1)
     seconds = {"faiss": 0.0, "ours": 0.0}
@@ -127,8 +127,8 @@ def clips(sizes: Clips) -> dict[str, float]:
     import transformers
 
     from bench.checkpoints import quiet, randomise
-    from c2c_jax.models.clap_audio import Mels
-    from c2c_jax.spaces import load_space
+    from c2c_jax.spaces.models.clap_audio import Mels
+    from c2c_jax.spaces.space import load_space
 
     with tempfile.TemporaryDirectory() as folder, quiet():
         model = transformers.ClapAudioModelWithProjection(transformers.ClapAudioConfig(**sizes.tower)).eval()
@@ -180,7 +180,7 @@ def rank(count: int, seconds: float) -> None:
     timer = threading.Timer(seconds, os._exit, [0])
     timer.daemon = True  # a process that fails ends at once, by its own exit code
     timer.start()
-    from c2c_jax.retrieval import own_ranks
+    from c2c_jax.retrieval.nearest import own_ranks
 
     few = vectors(10_000, 0).astype(np.float16)
     query, candidates = (few[np.arange(shift, count + shift) % len(few)] for shift in (0, 1))
@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from c2c_jax.devices import devices_over_cores
+    from c2c_jax.spaces.devices import devices_over_cores
 
     figures: dict[str, float] = {}
     sizes = QUICK if flags.quick else WHOLE

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from c2c_jax.data.arrays import store_of_arrays
-from c2c_jax.spaces import SpaceId
+from c2c_jax.spaces.space import SpaceId
 
 ROWS, DIM, CHUNK = 3_300_000, 512, 4096
 BASE = 65_536  # different random vectors; the others are these, their coordinates turned round

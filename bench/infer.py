@@ -30,9 +30,9 @@ from rich.table import Table
 
 from bench.checkpoints import build_clip
 from bench.demo_captions import captions
-from c2c_jax.models.translator import TranslatorSpec, build_translator
-from c2c_jax.spaces import SpaceId, identify
-from c2c_jax.weights.translator import Bundle, save_bundle
+from c2c_jax.spaces.space import SpaceId, identify
+from c2c_jax.translator.bundle import Bundle, save_bundle
+from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
 ROOT = Path(__file__).parents[1]
 PEER = """

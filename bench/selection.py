@@ -41,11 +41,9 @@ from c2c_jax.config import (
     TranslatorConfig,
 )
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
 from c2c_jax.evaluation.tables import Table, markdown
-from c2c_jax.models.gap import Gap
-from c2c_jax.models.memory import Memory, towards_captions
-from c2c_jax.scoring import Scoring
+from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
+from c2c_jax.retrieval.scoring import Scoring
 from c2c_jax.training import log
 from c2c_jax.training.build import build_spec
 from c2c_jax.training.candidates import linear_maps
@@ -55,7 +53,9 @@ from c2c_jax.training.loop import train
 from c2c_jax.training.memory import remembered
 from c2c_jax.training.metrics import NOISY_SCORES
 from c2c_jax.training.selection import Surrogates, surrogates
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.translator.bundle import load_bundle
+from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.memory import Memory, towards_captions
 
 BLENDS = (0.25, 0.5)  # the trained translator's weight beside the partial rotation
 SHARE = 0.45  # of the memory

@@ -78,7 +78,7 @@ def initial() -> Any:
     """The translator all contestants begin from."""
     from flax import nnx
 
-    from c2c_jax.models.translator import TranslatorSpec, build_translator
+    from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
     spec = TranslatorSpec(
         kind="mlp", source_dim=DIM, target_dim=DIM, width=DIM, depth=DEPTH, heads=1, mlp_width=1, dropout=0.0,
@@ -123,8 +123,8 @@ def ours(batch: int, recompute: bool = False, groups: int = 0) -> Run:
 def torch_run(batch: int, compiled: bool) -> Run:
     import torch
 
-    from c2c_jax.weights.rules import unfill
-    from c2c_jax.weights.translator import TABLE
+    from c2c_jax.spaces.weights.rules import unfill
+    from c2c_jax.translator.bundle import TABLE
 
     device = torch.device("cuda" if on_gpu() else "cpu")
     if on_gpu():

@@ -10,7 +10,7 @@ from c2c_jax.cli.main import main
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.cli.train import default_workdir
 from c2c_jax.errors import ConfigError
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.translator.bundle import load_bundle
 from tests.training.random_store import random_store
 
 ROOT = Path(__file__).parents[1]

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.hearing import BATCH, sound_vectors
-from c2c_jax.sounds import read_sound
-from c2c_jax.spaces import load_space
+from c2c_jax.io.sounds import read_sound
+from c2c_jax.spaces.encoding import BATCH, sound_vectors
+from c2c_jax.spaces.space import load_space
 from tests.generation.test_ranking import build_clap
 
 

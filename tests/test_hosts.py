@@ -9,10 +9,10 @@ from argparse import Namespace
 
 import pytest
 
+from c2c_jax.cli.hosts import _connect, _listen, _Peers, _serve, _start
 from c2c_jax.cli.main import main
 from c2c_jax.cli.train import hosts_of
 from c2c_jax.errors import ConfigError
-from c2c_jax.hosts import _connect, _listen, _Peers, _serve, _start
 from c2c_jax.io.signals import ENDING
 from tests.training.programs import ROOT
 
@@ -20,7 +20,7 @@ from tests.training.programs import ROOT
 PROGRAM = """
 import sys, time
 from c2c_jax.cli import main, miniworld
-from c2c_jax.hosts import joined
+from c2c_jax.cli.hosts import joined
 process, address, place = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 
 def run(args):
@@ -135,7 +135,7 @@ def test_flags_that_cannot_be(flags, expected):
 
 
 def test_hosts_that_do_not_come(monkeypatch, capsys):
-    monkeypatch.setattr("c2c_jax.hosts.JOIN_S", 0.0)
+    monkeypatch.setattr("c2c_jax.cli.hosts.JOIN_S", 0.0)
     for process, expected in ((0, "1 of 2 hosts have joined"), (1, "process 0 does not answer at 127.0.0.1")):
         args = Namespace(verb="x", coordinator=address(), num_processes=2, process_id=process, multihost=False)
         with pytest.raises(ConfigError, match=f"{expected}.*start the same command on every host"), hosts_of(args):

@@ -9,13 +9,13 @@ import pytest
 import soundfile
 import zarr
 
-from c2c_jax import library
 from c2c_jax.errors import StoreError
-from c2c_jax.hearing import sound_vectors
 from c2c_jax.io.atomic import exclusive_lock
-from c2c_jax.library import Library, open_library
-from c2c_jax.scoring import Scoring
-from c2c_jax.spaces import Space, load_space
+from c2c_jax.retrieval import library
+from c2c_jax.retrieval.library import Library, open_library
+from c2c_jax.retrieval.scoring import Scoring
+from c2c_jax.spaces.encoding import sound_vectors
+from c2c_jax.spaces.space import Space, load_space
 from tests.generation.test_ranking import build_clap
 from tests.kills import contents, killed_at_every_step
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2c_jax import means, vectors
 from c2c_jax.errors import ImageError, SoundError
-from c2c_jax.means import captions_spread, narrow_warning, with_means
-from c2c_jax.models.gap import Gap
-from c2c_jax.vectors import is_array, read_vectors
+from c2c_jax.io import vectors
+from c2c_jax.io.vectors import is_array, read_vectors
+from c2c_jax.translator import means
+from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.means import captions_spread, narrow_warning, with_means
 
 S, E, N = 12, 7, 50
 RNG = np.random.default_rng(0)

@@ -9,8 +9,8 @@ import torch
 import transformers
 
 from c2c_jax.errors import CheckpointError, SoundError
-from c2c_jax.mels import FILE, INPUT_RATE, MelFields, MelRecipe
-from c2c_jax.preprocessors import PROCESSOR_FILE
+from c2c_jax.spaces.audio_preprocessing import FILE, INPUT_RATE, MelFields, MelRecipe
+from c2c_jax.spaces.preprocessors import PROCESSOR_FILE
 
 TOLERANCE = dict(atol=1e-4, rtol=0)  # dB
 LAION = dict(frequency_min=50, truncation="rand_trunc")

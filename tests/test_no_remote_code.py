@@ -13,8 +13,8 @@ import pytest
 
 import c2c_jax
 from c2c_jax.errors import CheckpointError
-from c2c_jax.spaces import load_space
-from c2c_jax.weights.folders import EMBEDDED
+from c2c_jax.spaces.space import load_space
+from c2c_jax.spaces.weights.folders import EMBEDDED
 
 PACKAGE = Path(c2c_jax.__file__).parent
 # The twin, which is this project's own and reads two files, and diffusers' ModelMixin, which knows no remote code.

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from c2c_jax.packing import TokenRows, pack
+from c2c_jax.spaces.packing import TokenRows, pack
 
 START, END, PAD = 90, 99, 1
 

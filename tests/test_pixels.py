@@ -11,10 +11,10 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from c2c_jax.errors import CheckpointError, ImageError
-from c2c_jax.pixels import FILE, PixelFields, PixelRecipe
-from c2c_jax.preprocessors import PROCESSOR_FILE
-from c2c_jax.spaces import load_space
-from c2c_jax.weights.folders import EMBEDDED
+from c2c_jax.spaces.image_preprocessing import FILE, PixelFields, PixelRecipe
+from c2c_jax.spaces.preprocessors import PROCESSOR_FILE
+from c2c_jax.spaces.space import load_space
+from c2c_jax.spaces.weights.folders import EMBEDDED
 
 SIZES = [(40, 30), (30, 40), (33, 33), (7, 90), (224, 224), (640, 427), (20, 21)]
 # As in files of 2021, of today, with square resizing, with parts left out, and with a crop beyond the picture.

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from c2c_jax import retrieval
-from c2c_jax.retrieval import own_ranks, positive_ranks, top_k
+from c2c_jax.retrieval import nearest as retrieval
+from c2c_jax.retrieval.nearest import own_ranks, positive_ranks, top_k
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from c2c_jax import library, scoring
-from c2c_jax.library import Library
-from c2c_jax.models.gap import Gap
-from c2c_jax.models.memory import Memory
-from c2c_jax.models.translator import TranslatorSpec, build_translator
-from c2c_jax.retrieval import top_k
-from c2c_jax.scoring import Scoring, unit_mean
-from c2c_jax.search_scoring import SearchScoring, search_scoring, translated_captions
-from c2c_jax.spaces import SpaceId
+from c2c_jax.retrieval import library, scoring
+from c2c_jax.retrieval.library import Library
+from c2c_jax.retrieval.nearest import top_k
+from c2c_jax.retrieval.scoring import Scoring, unit_mean
+from c2c_jax.retrieval.search_scoring import SearchScoring, search_scoring, translated_captions
+from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.memory import evenly
-from c2c_jax.weights.translator import Bundle
+from c2c_jax.translator.bundle import Bundle
+from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.kinds import TranslatorSpec, build_translator
+from c2c_jax.translator.memory import Memory
 
 S, E = 8, 6
 ADVICE = "pass --references FILE with 32 texts or more, one a line"
@@ -317,7 +317,7 @@ def test_what_is_not_needed_is_not_computed(monkeypatch):
             (note,) = notes(bundle, kind, hubness)
             assert note.startswith("--references not used: ") and f"--hubness {hubness}" in note
     assert notes(bundle_of("unit"), "picture", "texts", references=lambda: TEXTS) == ()  # they give the mean
-    monkeypatch.setattr("c2c_jax.search_scoring.translated_captions", never)
+    monkeypatch.setattr("c2c_jax.retrieval.search_scoring.translated_captions", never)
     for kind, hubness in (("picture", "texts"), ("picture", "none"), ("text", "none")):
         assert notes(centred_one, kind, hubness, references=None) == ()
         assert notes(unit_one, kind, hubness, references=None, centre=False) == ()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from c2c_jax import sounds
 from c2c_jax.errors import SoundError
-from c2c_jax.sounds import read_sound, sound_files
+from c2c_jax.io import sounds
+from c2c_jax.io.sounds import read_sound, sound_files
 
 
 def tone(hertz: float, seconds: float, rate: int) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_blocks_join_without_a_seam(tmp_path, monkeypatch, name):
     options = dict(format="OGG", subtype="OPUS") if name == "a.opus" else {}
     soundfile.write(tmp_path / name, noise(3), 48_000, **options)
     whole = read_sound(tmp_path / name, 48_000)
-    monkeypatch.setattr("c2c_jax.io.audio.BLOCK_SAMPLES", 10_007)
+    monkeypatch.setattr("c2c_jax.io.codecs.decode.BLOCK_SAMPLES", 10_007)
     np.testing.assert_array_equal(read_sound(tmp_path / name, 48_000), whole)
     assert len(whole) == 144_000
 
@@ -126,7 +126,7 @@ def test_a_silent_start_is_skipped_in_whole_seconds(tmp_path):
 
 
 def test_a_silent_start_of_many_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("c2c_jax.io.audio.BLOCK_SAMPLES", 1500)
+    monkeypatch.setattr("c2c_jax.io.codecs.decode.BLOCK_SAMPLES", 1500)
     samples = np.concatenate([np.zeros((12_300, 2), np.float32), noise(3, 2, rate=1000)])
     soundfile.write(tmp_path / "a.wav", samples, 1000, subtype="FLOAT")
     for seconds, start in ((1.0, 12_000), (3.3, 12_000), (4.0, 11_300)):
@@ -141,7 +141,7 @@ def test_silence(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a.wav", np.full(48_000, 2**-15), 48_000, subtype="PCM_16")
     assert read_sound(tmp_path / "a.wav", 48_000).max() == np.float32(2**-15)
     monkeypatch.setattr(sounds, "SEARCHED", 48_000)
-    monkeypatch.setattr("c2c_jax.io.audio.BLOCK_SAMPLES", 4800)
+    monkeypatch.setattr("c2c_jax.io.codecs.decode.BLOCK_SAMPLES", 4800)
     soundfile.write(tmp_path / "b.flac", np.append(np.zeros(96_000), np.ones(4800) / 2), 48_000)
     assert "is silent: no sample of its first 1 s" in told(tmp_path / "b.flac", max_seconds=0.1)
 

@@ -13,7 +13,7 @@ import transformers
 from PIL import Image
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.spaces import _encoder, identify, load_space
+from c2c_jax.spaces.space import _encoder, identify, load_space
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from bench.real.tasks import Figures, chance_of_sounds, mixed, photographs, pict
 from c2c_jax.errors import C2CError
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.tables import Table, markdown
-from c2c_jax.scoring import Scoring
+from c2c_jax.retrieval.scoring import Scoring
 
 VIEWS = ("raw", "moved", "centred")
 COUNTS = (300, 600, 1200, 2400)

@@ -14,11 +14,11 @@ from bench.real.tasks import Figures, halves, pictures_to_sounds, ranks
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.evaluation.translation import method_of
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.scoring import Scoring
-from c2c_jax.search_scoring import translated_captions
+from c2c_jax.retrieval.scoring import Scoring
+from c2c_jax.retrieval.search_scoring import translated_captions
 from c2c_jax.training import log
 from c2c_jax.training.loop import train
-from c2c_jax.weights.translator import Bundle, load_bundle
+from c2c_jax.translator.bundle import Bundle, load_bundle
 
 RECIPE = "configs/recommended.py"
 RECIPES = {"recommended": [], "recommended, noisy_cosine": ["--config.select_by=noisy_cosine"]}  # overridden fields

@@ -21,7 +21,7 @@ from c2c_jax.io.atomic import atomic_write
 from c2c_jax.training import log
 from c2c_jax.training.check import check, check_rows
 from c2c_jax.training.loop import train
-from c2c_jax.weights.translator import Bundle, load_bundle
+from c2c_jax.translator.bundle import Bundle, load_bundle
 
 # What the bench itself sets.
 OWN = ("seed", "source", "target", "embed", "log", "data.captions", "data.store", "data.drop_duplicates")

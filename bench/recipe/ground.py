@@ -28,11 +28,11 @@ from c2c_jax.config import Config
 from c2c_jax.data.embed import prepare_store
 from c2c_jax.data.store import Store
 from c2c_jax.evaluation.translation import method_of
-from c2c_jax.means import with_means
 from c2c_jax.miniworld.world import SPLITS
-from c2c_jax.models.gap import Gap
 from c2c_jax.training.closed_form import caption_means
-from c2c_jax.weights.translator import Bundle
+from c2c_jax.translator.bundle import Bundle
+from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.means import with_means
 
 REFERENCES = ("nearest_caption", "ridge", "procrustes", "label_prompts", "oracle_ridge", "oracle_residual")
 UNLABELLED = 1000  # pictures of the training split that recipes are given

@@ -14,10 +14,10 @@ from c2c_jax.errors import CheckpointError
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.captions import captioned_scenes
 from c2c_jax.miniworld.pairs import caption_at
-from c2c_jax.miniworld.pretrain.texts import prompt_vectors
 from c2c_jax.miniworld.voices.event import SAMPLE_RATE
 from c2c_jax.miniworld.world import scene_at
-from c2c_jax.spaces import Space, SpaceId, identify, load_space
+from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
+from tools.pretrain.texts import prompt_vectors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

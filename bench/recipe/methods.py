@@ -13,15 +13,15 @@ from bench.recipe.material import Scenes
 from c2c_jax.config import Config, DataConfig, ObjectiveConfig, TranslatorConfig
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.oracle import fitted_to_pairs
 from c2c_jax.evaluation.translation import Method, method_of
-from c2c_jax.models.gap import Gap, uncentred
-from c2c_jax.models.translator import TranslatorSpec, build_translator
-from c2c_jax.scoring import centred_array, unit_mean
+from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
+from c2c_jax.retrieval.scoring import centred_array, unit_mean
 from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear
-from c2c_jax.weights.translator import Bundle
+from c2c_jax.translator.bundle import Bundle
+from c2c_jax.translator.centring import Gap, uncentred
+from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
 TEMPERATURES = (0.003, 0.01, 0.02, 0.05, 0.1)  # of the nearest captions' softmax
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)

@@ -10,8 +10,8 @@ from bench.recipe.material import Captions, Scenes
 from c2c_jax.evaluation.chance import RECALLS
 from c2c_jax.evaluation.gaps import gap_length
 from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SHARED
-from c2c_jax.retrieval import own_ranks, top_k
-from c2c_jax.scoring import Scoring, unit_mean
+from c2c_jax.retrieval.nearest import own_ranks, top_k
+from c2c_jax.retrieval.scoring import Scoring, unit_mean
 
 Figures = dict[str, float]
 

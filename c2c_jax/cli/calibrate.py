@@ -29,10 +29,10 @@ from c2c_jax.cli.places import (
 from c2c_jax.errors import C2CError, CaptionError, ConfigError, ImageError, SoundError
 from c2c_jax.io.console import print_fields, printable, stderr_console
 from c2c_jax.io.files import found_at, is_regular, user_path
-from c2c_jax.vectors import is_array
+from c2c_jax.io.vectors import is_array
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
-    from c2c_jax.calibration import Calibration, Estimate
+    from c2c_jax.evaluation.calibration import Calibration, Estimate
 
 
 TEXTS_CENTRE_PICTURES = (
@@ -109,13 +109,13 @@ def run(args: argparse.Namespace) -> None:
         (args.clap or bundle.get("target")) if (args.sounds and not sounds_array) or args.texts else None,
     )
     if args.remove:
-        from c2c_jax.calibration import remove
+        from c2c_jax.evaluation.calibration import remove
 
         return show(remove(args.run, args.out))
-    from c2c_jax.images import find_pictures
+    from c2c_jax.io.images import find_pictures
 
     pictures = arrays or find_pictures(args.images, stderr_console().print)
-    from c2c_jax.calibration import calibrate
+    from c2c_jax.evaluation.calibration import calibrate
 
     done = calibrate(
         args.run,
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> None:
 
 def show(done: "Calibration") -> None:
     """Prints the estimates, the means in the bundle and its folder to stdout, and warnings to stderr."""
-    from c2c_jax.means import goodness
+    from c2c_jax.translator.means import goodness
 
     if done.texts:
         for space, found in zip(("CLIP", "CLAP"), done.texts, strict=True):

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
         config = read_config(args.config, args.overrides)
         require_folder_place(args.out, "--out")
         require_sources(config)
-        from c2c_jax.devices import devices_over_cores
+        from c2c_jax.spaces.devices import devices_over_cores
 
         devices_over_cores()
         with hosts_of(args):
@@ -111,7 +111,7 @@ def verify(path: Path) -> None:
 
 
 def mend(args: argparse.Namespace) -> None:
-    from c2c_jax.devices import devices_over_cores
+    from c2c_jax.spaces.devices import devices_over_cores
 
     devices_over_cores()  # as when the store was made
     from c2c_jax.config import Config
@@ -119,7 +119,7 @@ def mend(args: argparse.Namespace) -> None:
     from c2c_jax.data.repair import damage_report, repair
     from c2c_jax.data.store import Store
     from c2c_jax.data.writer import StoreWriter, store_lock
-    from c2c_jax.spaces import load_space
+    from c2c_jax.spaces.space import load_space
 
     config = read_config(args.config, args.overrides) if args.config else Config()
     if StoreWriter.planned(args.repair) is None:
@@ -144,7 +144,7 @@ def mend(args: argparse.Namespace) -> None:
 
 def take_arrays(args: argparse.Namespace) -> None:
     from c2c_jax.data.arrays import read_array, space_of_array, store_of_arrays
-    from c2c_jax.spaces import identify
+    from c2c_jax.spaces.space import identify
 
     arrays = read_array(args.from_arrays[0]), read_array(args.from_arrays[1])
     if args.spaces:

@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> None:
     if found and not (found == BUNDLE_FILES and _is_import(args.out)):
         raise ConfigError(f"--out {args.out} exists and is not an earlier import: pass another folder, or move it away")
     require_path(args.file, "a checkpoint file", CheckpointError)
-    from c2c_jax.weights.clip2clap import import_checkpoint
-    from c2c_jax.weights.translator import save_bundle
+    from c2c_jax.translator.bundle import save_bundle
+    from c2c_jax.translator.clip2clap import import_checkpoint
 
     bundle, told = import_checkpoint(
         args.file, kind=args.kind, clamp=args.clamp, heads=args.heads, source=args.source, target=args.target

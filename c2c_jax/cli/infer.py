@@ -28,7 +28,7 @@ from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
-    from c2c_jax.inference import Generation
+    from c2c_jax.generation.pipeline import Generation
 
 
 MINIWORLD_TRANSLATOR = Path("miniworld/translator")
@@ -125,9 +125,9 @@ def run(args: argparse.Namespace) -> None:
         args.audioldm = _default_audioldm(args.translator)
     if args.translator == MINIWORLD_TRANSLATOR:
         print(MINIWORLD_NOTE, file=sys.stderr)
-    from c2c_jax.images import find_pictures
-    from c2c_jax.inference import Mixture, pictures_to_sounds
+    from c2c_jax.generation.pipeline import Mixture, pictures_to_sounds
     from c2c_jax.io.console import stderr_console
+    from c2c_jax.io.images import find_pictures
 
     count = len(args.prompt) + len(args.blend)
     weights = args.mix or [0.5] * bool(count)
@@ -152,8 +152,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _default_audioldm(run: Path) -> str:
     """The generator of translators for the mini world's CLAP. Raises ConfigError for others, which have none."""
-    from c2c_jax.weights.resolve import bundle_folder
-    from c2c_jax.weights.translator import load_bundle
+    from c2c_jax.translator.bundle import load_bundle
+    from c2c_jax.translator.resolve import bundle_folder
 
     if load_bundle(bundle_folder(run)).target.name == MINIWORLD_CLAP:
         return MINIWORLD_AUDIOLDM
@@ -161,8 +161,8 @@ def _default_audioldm(run: Path) -> str:
 
 
 def _generation(args: argparse.Namespace) -> "Generation":
-    from c2c_jax.inference import Generation
-    from c2c_jax.weights.folders import checkpoint_folder
+    from c2c_jax.generation.pipeline import Generation
+    from c2c_jax.spaces.weights.folders import checkpoint_folder
 
     fields = ("scheduler", "steps", "seconds", "guidance", "negative_prompt")
     said = {field: getattr(args, field) for field in fields if getattr(args, field) is not None}

@@ -10,8 +10,20 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from c2c_jax import __version__, hosts
-from c2c_jax.cli import calibrate, embed, evaluate, export, import_checkpoint, infer, miniworld, report, search, train
+from c2c_jax import __version__
+from c2c_jax.cli import (
+    calibrate,
+    embed,
+    evaluate,
+    export,
+    hosts,
+    import_checkpoint,
+    infer,
+    miniworld,
+    report,
+    search,
+    train,
+)
 from c2c_jax.errors import C2CError
 from c2c_jax.io.console import prepare_streams, printable
 from c2c_jax.io.signals import ENDING, Interrupted, end_now, ending_on_signals

@@ -50,7 +50,7 @@ def require_path(path: Path | None, what: str, error: type[C2CError] = ManifestE
 def require_bundle(run: Path) -> dict[str, str]:
     """The names of the source and target checkpoints of the bundle that a RUN argument names. Raises BundleError where
     there is none."""
-    from c2c_jax.weights.resolve import bundle_folder
+    from c2c_jax.translator.resolve import bundle_folder
 
     config = read_json_as(dict, bundle_folder(run) / "config.json", BundleError, "make the bundle again")
     sides = {side: config.get(side) for side in ("source", "target")}
@@ -61,7 +61,7 @@ def require_checkpoints(*names: str | None) -> None:
     """Finds every checkpoint that is named, asking the hub for what this machine lacks. Raises CheckpointError."""
     for name in names:
         if name and not is_regular(local_path(name, CheckpointError)):
-            from c2c_jax.weights.folders import checkpoint_folder
+            from c2c_jax.spaces.weights.folders import checkpoint_folder
 
             checkpoint_folder(name)
 

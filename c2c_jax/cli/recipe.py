@@ -8,7 +8,7 @@ from c2c_jax.cli.places import require_captions, require_checkpoints, require_im
 from c2c_jax.config import Config
 from c2c_jax.errors import C2CError, ConfigError, ImageError
 from c2c_jax.io.files import found_at, is_regular, user_path
-from c2c_jax.vectors import is_array
+from c2c_jax.io.vectors import is_array
 
 LONGEST = 300  # characters of a line that repeats what was passed
 

@@ -35,7 +35,7 @@ from c2c_jax.io.console import print_fields, printable, stderr_console, stdout_c
 from c2c_jax.io.files import text_of, user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
-    from c2c_jax.search import Found
+    from c2c_jax.retrieval.search import Found
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,13 +85,13 @@ def run(args: argparse.Namespace) -> None:
     require_path(args.references, "a file of texts", CaptionError)
     bundle = require_bundle(args.translator or MINIWORLD_TRANSLATOR) if args.images or args.translator else {}
     require_checkpoints(args.clap or bundle.get("target"), (args.clip or bundle.get("source")) if args.images else None)
-    from c2c_jax.images import find_pictures
+    from c2c_jax.io.images import find_pictures
 
     pictures, translator = find_pictures(args.images, stderr_console().print), args.translator
     if pictures and not translator:
         translator = MINIWORLD_TRANSLATOR
         print(MINIWORLD_NOTE, file=sys.stderr)
-    from c2c_jax.search import search
+    from c2c_jax.retrieval.search import search
 
     found = search(
         args.library,

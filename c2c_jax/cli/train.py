@@ -18,9 +18,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from c2c_jax.cli.hosts import joined
 from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.errors import TrainingError
-from c2c_jax.hosts import joined
 from c2c_jax.io.atomic import exclusive_lock
 from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> None:
     require_sources(config)
     with hosts_of(args):
         from c2c_jax.data.embed import prepare_store
+        from c2c_jax.data.pictures import picture_vectors
         from c2c_jax.training.check import check
         from c2c_jax.training.loop import train
-        from c2c_jax.training.pictures import picture_vectors
 
         check(config)
         with sole_run(workdir):

@@ -13,7 +13,7 @@ from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store
 from c2c_jax.data.writer import StoreWriter, store_lock, tidy
 from c2c_jax.errors import StoreError
 from c2c_jax.io.arrays import map_npy
-from c2c_jax.spaces import SpaceId
+from c2c_jax.spaces.space import SpaceId
 
 
 def read_array(path: Path) -> np.ndarray:

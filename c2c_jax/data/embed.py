@@ -22,8 +22,8 @@ from c2c_jax.data.writer import StoreWriter, store_lock, tidy
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.progress import Progress, phase
-from c2c_jax.packing import TextBatch
-from c2c_jax.spaces import Space, SpaceId, identify, load_space
+from c2c_jax.spaces.packing import TextBatch
+from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
 
 COMPUTE = ("float32", "bfloat16")
 CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # what a CPU, and what an accelerator sees at once, unless told otherwise

@@ -10,7 +10,7 @@ from c2c_jax.data.store import SIDES, Store, text_file, write_captions
 from c2c_jax.data.writer import StoreWriter, forget_plan
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import temporary_folder
-from c2c_jax.spaces import load_space
+from c2c_jax.spaces.space import load_space
 
 
 def damage_report(store: Store) -> Iterator[str]:

@@ -22,7 +22,7 @@ from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.files import found_at, is_there, open_regular
 from c2c_jax.io.json import MAX_RECORD_BYTES, read_json_as
-from c2c_jax.spaces import SpaceId
+from c2c_jax.spaces.space import SpaceId
 
 SIDES = ("source", "target")
 FORMAT = 2

@@ -8,7 +8,7 @@ from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.gaps import cosines
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.scored import Centring, compared
-from c2c_jax.retrieval import own_ranks
+from c2c_jax.retrieval.nearest import own_ranks
 
 TASK = "captions"
 ROWS_AT_ONCE = 16_384

@@ -7,13 +7,13 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.evaluation.baselines import room_for
 from c2c_jax.evaluation.rows import LeftOut
-from c2c_jax.hearing import sound_vectors
-from c2c_jax.inference import require_same_clap, require_same_space, source_vectors_of
+from c2c_jax.generation.pipeline import require_same_clap, require_same_space, source_vectors_of
 from c2c_jax.io.progress import Progress
-from c2c_jax.spaces import Space, load_space
-from c2c_jax.weights.translator import Bundle
+from c2c_jax.retrieval.nearest_captions import room_for
+from c2c_jax.spaces.encoding import sound_vectors
+from c2c_jax.spaces.space import Space, load_space
+from c2c_jax.translator.bundle import Bundle
 
 TEXTS_AT_ONCE = 1024
 

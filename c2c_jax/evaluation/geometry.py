@@ -13,9 +13,9 @@ from c2c_jax.evaluation.material import Captions, PairMaterial, Side, both_sides
 from c2c_jax.evaluation.rows import Missing, Row
 from c2c_jax.evaluation.scored import centred_rows
 from c2c_jax.evaluation.translation import Method
-from c2c_jax.models.gap import Gap
-from c2c_jax.retrieval import own_ranks
-from c2c_jax.scoring import MIN_TO_CENTRE
+from c2c_jax.retrieval.nearest import own_ranks
+from c2c_jax.retrieval.scoring import MIN_TO_CENTRE
+from c2c_jax.translator.centring import Gap
 
 GEOMETRY, ROTATION = "geometry", "rotation"  # tasks
 OTHERS = {"source": "images", "target": "sounds"}

@@ -12,7 +12,7 @@ from c2c_jax.evaluation.captions import rank_rows
 from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.scored import Centring, Compared, compared, own_mean
-from c2c_jax.retrieval import own_ranks, positive_ranks
+from c2c_jax.retrieval.nearest import own_ranks, positive_ranks
 
 TASKS = ("images_to_sounds", "sounds_to_images")
 NONE = -1  # the group or label of what has none

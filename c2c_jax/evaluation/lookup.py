@@ -17,10 +17,10 @@ from c2c_jax.evaluation.rows import LeftOut, Missing
 from c2c_jax.evaluation.sounds_made import MadeSounds, read_made
 from c2c_jax.evaluation.trained_on import TrainedOn, require_spaces, trained_on
 from c2c_jax.io.files import found_at, sha256_of, user_path
+from c2c_jax.io.sounds import sound_files
 from c2c_jax.publishing.names import public_captions
-from c2c_jax.sounds import sound_files
-from c2c_jax.weights.resolve import bundle_folder
-from c2c_jax.weights.translator import Bundle, load_bundle
+from c2c_jax.translator.bundle import Bundle, load_bundle
+from c2c_jax.translator.resolve import bundle_folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from c2c_jax.data.store import SIDES
 from c2c_jax.errors import ManifestError
-from c2c_jax.evaluation import baselines, generated
+from c2c_jax.evaluation import generated
 from c2c_jax.evaluation.encoding import heard_vectors, load_clap, load_clip, picture_vectors, text_rows, text_vectors
 from c2c_jax.evaluation.gaps import collapsed
 from c2c_jax.evaluation.geometry import geometry_rows, rotation_rows
@@ -25,10 +25,11 @@ from c2c_jax.evaluation.trained_on import vectors_of
 from c2c_jax.evaluation.translation import closed_form_methods, means_of_units, method_of, nearest_caption_method
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.publishing.names import public_name, without_places
-from c2c_jax.scoring import NEIGHBOURS, WEIGHT
-from c2c_jax.spaces import SpaceId
+from c2c_jax.retrieval import nearest_captions as baselines
+from c2c_jax.retrieval.scoring import NEIGHBOURS, WEIGHT
+from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.memory import REFERENCES
-from c2c_jax.weights.resolve import run_name
+from c2c_jax.translator.resolve import run_name
 
 REFITTED = (
     "after selection, this translator's closed-form part was fitted to the held-out captions as well, so that scores "

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from c2c_jax.evaluation.baselines import room_for
 from c2c_jax.evaluation.rows import CENTRED, LESS_HUBNESS
-from c2c_jax.scoring import MIN_TO_CENTRE, Scoring, centred_array, unit_mean
+from c2c_jax.retrieval.nearest_captions import room_for
+from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, centred_array, unit_mean
 
 ROWS_AT_ONCE = 16_384
 

@@ -8,7 +8,7 @@ from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.captions import rank_rows
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.scored import Centring, compared, own_mean
-from c2c_jax.retrieval import own_ranks, positive_ranks
+from c2c_jax.retrieval.nearest import own_ranks, positive_ranks
 
 TASKS = ("texts_to_sounds", "sounds_to_texts")
 

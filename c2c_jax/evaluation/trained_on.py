@@ -15,7 +15,7 @@ from c2c_jax.io.files import is_regular, is_there, user_path
 from c2c_jax.io.json import read_json_as
 from c2c_jax.training.feed import split
 from c2c_jax.training.rows import RUN_STATE, RunState
-from c2c_jax.weights.translator import Bundle
+from c2c_jax.translator.bundle import Bundle
 
 ADVICE = "pass --store, the store it was trained on"
 

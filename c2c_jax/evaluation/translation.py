@@ -13,13 +13,13 @@ from jaxtyping import Array, Float, Int
 from c2c_jax.config import TranslatorConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import BundleError
-from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption, room_for
-from c2c_jax.models.gap import Gap, centred, centred_images, translate_image, translate_text, uncentred
-from c2c_jax.models.layers import unit
-from c2c_jax.models.memory import Memory
-from c2c_jax.models.translator import Translator, TranslatorSpec, build_translator
+from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption, room_for
+from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge, set_linear
-from c2c_jax.weights.translator import Bundle
+from c2c_jax.translator.bundle import Bundle
+from c2c_jax.translator.centring import Gap, centred, centred_images, translate_image, translate_text, uncentred
+from c2c_jax.translator.kinds import Translator, TranslatorSpec, build_translator
+from c2c_jax.translator.memory import Memory
 
 ROWS_AT_ONCE = 4096
 TRANSFORMER_ROWS_AT_ONCE = 64  # its attention takes 8 MiB of memory for each

@@ -29,8 +29,8 @@ from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import DTYPES, LONGEST, Sampling
 from c2c_jax.io.json import read_json
-from c2c_jax.weights.folders import checkpoint_folder
-from c2c_jax.weights.tokenizers import read_tokenizer
+from c2c_jax.spaces.weights.folders import checkpoint_folder
+from c2c_jax.spaces.weights.tokenizers import read_tokenizer
 
 # Noise levels by Karras et al. 2022, down to the last that the model was trained on, as DDIM's.
 _KARRAS = {"timestep_spacing": "linspace", "use_karras_sigmas": True, "final_sigmas_type": "sigma_min"}

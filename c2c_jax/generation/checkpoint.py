@@ -20,9 +20,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from c2c_jax.errors import CheckpointError, one_line
 from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import fetch_again, open_torch, tensor_shapes
-from c2c_jax.weights.clap import text_sizes
-from c2c_jax.weights.folders import WEIGHT_FILES, digest_of, files_named
-from c2c_jax.weights.formats import transformers_config
+from c2c_jax.spaces.weights.clap import text_sizes
+from c2c_jax.spaces.weights.folders import WEIGHT_FILES, digest_of, files_named
+from c2c_jax.spaces.weights.formats import transformers_config
 
 CONFIGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json", "vocoder/config.json")
 TEXT_CONFIGS = ("text_encoder/config.json",)

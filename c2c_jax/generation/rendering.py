@@ -14,9 +14,9 @@ from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.plan import Subject, control_file, numbered
 from c2c_jax.generation.ranking import Ranker
 from c2c_jax.generation.sampling import Sampling, Versions
-from c2c_jax.generation.sound import defects, draw_mel_spectrogram, write_sound
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.files import sha256_of, text_of
+from c2c_jax.io.sound_files import defects, draw_mel_spectrogram, write_sound
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,16 +16,16 @@ import soundfile
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 
-from c2c_jax.generation.sound import DEEPEST_DB, mel_spectrogram, write_sound
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular
 from c2c_jax.io.progress import phase
+from c2c_jax.io.sound_files import DEEPEST_DB, mel_spectrogram, write_sound
+from c2c_jax.io.sounds import INDEX
 from c2c_jax.miniworld.captions import STYLES
 from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
 from c2c_jax.miniworld.voices.event import SAMPLE_RATE
 from c2c_jax.miniworld.world import CELLS, SOURCES, Scene, is_held_out, scene_at
-from c2c_jax.sounds import INDEX
 
 STRIDE = 85  # scenes skipped between two that are looked at: with 288 it has no factor in common
 SCALE = 2  # of the pictures on the contact sheet

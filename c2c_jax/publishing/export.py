@@ -14,8 +14,8 @@ from c2c_jax.publishing.card import LIBRARY, model_card
 from c2c_jax.publishing.hub import require_access, upload
 from c2c_jax.publishing.names import without_places
 from c2c_jax.publishing.onnx import require_onnx, write_onnx
-from c2c_jax.weights.resolve import bundle_folder
-from c2c_jax.weights.translator import load_bundle, write_files
+from c2c_jax.translator.bundle import load_bundle, write_files
+from c2c_jax.translator.resolve import bundle_folder
 
 FILES = {"config.json", "model.safetensors", "README.md"}
 MAX_CARD = 2**16  # bytes of a README.md that its front matter is looked for in

@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from c2c_jax.io.files import found_at
-from c2c_jax.weights.translator import Bundle
+from c2c_jax.translator.bundle import Bundle
 
 _FILES = re.compile(r"(?P<before>(?:[0-9.]+\*)?(?:tsv|txt|csv|jsonl):)(?P<path>.*)", re.DOTALL)
 _SET = re.compile(r"(?P<before>(?:[0-9.]+\*)?hf:)(?P<path>[^:@]+)(?P<behind>.*)", re.DOTALL)

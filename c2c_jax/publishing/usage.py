@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 
 from c2c_jax.publishing.names import hub_name
-from c2c_jax.weights.folders import EMBEDDED_OWNER
-from c2c_jax.weights.translator import Bundle
+from c2c_jax.spaces.weights.folders import EMBEDDED_OWNER
+from c2c_jax.translator.bundle import Bundle
 
 
 def usage(bundle: Bundle, name: str, graphs: Sequence[str]) -> list[str]:
@@ -76,11 +76,11 @@ def _in_jax(bundle: Bundle, name: str) -> list[str]:
     """Code with c2c_jax, for the checkpoints that come with it, which nothing else can load."""
     return [
         "from pathlib import Path",
-        "from c2c_jax.images import read_image",
-        "from c2c_jax.inference import translate",
-        "from c2c_jax.spaces import load_space",
-        "from c2c_jax.weights.resolve import bundle_folder",
-        "from c2c_jax.weights.translator import load_bundle",
+        "from c2c_jax.io.images import read_image",
+        "from c2c_jax.generation.pipeline import translate",
+        "from c2c_jax.spaces.space import load_space",
+        "from c2c_jax.translator.resolve import bundle_folder",
+        "from c2c_jax.translator.bundle import load_bundle",
         "",
         f"translator = load_bundle(bundle_folder(Path({literal(name)})))",
         f'clip = load_space({literal(bundle.source.name)}, only="image")',

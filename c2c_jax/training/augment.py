@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from c2c_jax.models.layers import unit
+from c2c_jax.spaces.models.layers import unit
 
 
 def draw_noise(key: jax.Array, shape: tuple[int, ...]) -> Float[Array, "B S"]:

@@ -10,10 +10,10 @@ from jax.sharding import Mesh
 
 from c2c_jax.config import Config, OptimizerConfig
 from c2c_jax.data.store import Store
-from c2c_jax.models import translator as translators
 from c2c_jax.training import objectives
 from c2c_jax.training.closed_form import Moments, procrustes, ridge, set_linear
 from c2c_jax.training.contrast import Blocks
+from c2c_jax.translator import kinds as translators
 
 CPU_BLOCK_ROWS, DEVICE_BLOCK_ROWS = 1024, 8192  # rows of a device whose logits are computed at once
 KEPT_BYTES = 2**30  # most that the products of all pairs may take on a device; beyond they are computed again

@@ -11,11 +11,11 @@ from c2c_jax.bounds import check_bounds
 from c2c_jax.config import Config
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
-from c2c_jax.models import translator as translators
 from c2c_jax.training import objectives
 from c2c_jax.training.feed import FEEDS
 from c2c_jax.training.groups import same_order
 from c2c_jax.training.metrics import NOISY_SCORES, SCORES
+from c2c_jax.translator import kinds as translators
 
 STARTS = ("identity", "procrustes")  # of a residual translator's linear layer
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # of matrix products, as JAX names them

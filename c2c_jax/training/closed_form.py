@@ -11,8 +11,8 @@ from flax import nnx
 from jaxtyping import Float
 
 from c2c_jax.data.store import SIDES, Store
-from c2c_jax.models.gap import Gap
-from c2c_jax.models.translator import Translator, TranslatorSpec
+from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.kinds import Translator, TranslatorSpec
 
 RANK = 1e-9  # singular values below this fraction of the largest count as zero
 

@@ -21,7 +21,7 @@ from c2c_jax.io.json import read_json, read_json_lines
 from c2c_jax.io.progress import time_left
 from c2c_jax.training.metrics import SCORES, candidate_score
 from c2c_jax.training.track import Trackers
-from c2c_jax.weights.translator import Bundle, read_metrics, save_bundle
+from c2c_jax.translator.bundle import Bundle, read_metrics, save_bundle
 
 console = stderr_console()
 

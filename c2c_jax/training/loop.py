@@ -16,7 +16,6 @@ from c2c_jax.config import Config
 from c2c_jax.data.store import Store
 from c2c_jax.io.progress import phase
 from c2c_jax.io.signals import noted
-from c2c_jax.models import translator as translators
 from c2c_jax.training.build import (
     build_learning_rate,
     build_objective,
@@ -36,7 +35,8 @@ from c2c_jax.training.metrics import NOISY_SCORES, retrieval
 from c2c_jax.training.report import draw_curves, print_scores
 from c2c_jax.training.rows import start_or_resume
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
-from c2c_jax.weights.translator import Bundle, read_choice, read_metrics
+from c2c_jax.translator import kinds as translators
+from c2c_jax.translator.bundle import Bundle, read_choice, read_metrics
 
 VALIDATED_AT_ONCE = 64  # rows; the transformer's attention takes 8 MiB of memory for each
 

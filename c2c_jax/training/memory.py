@@ -6,8 +6,8 @@ from jaxtyping import Int
 
 from c2c_jax.config import MemoryConfig
 from c2c_jax.data.store import Store
-from c2c_jax.models.gap import Gap, centred
-from c2c_jax.models.memory import Memory
+from c2c_jax.translator.centring import Gap, centred
+from c2c_jax.translator.memory import Memory
 
 REFERENCES = 1024  # captions that a bundle without a memory in use stores as reference queries
 _CAPTIONS = 4  # beside a seed: apart from the held-out rows' 0 and the feeds' 1 to 3

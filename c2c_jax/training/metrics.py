@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.models.layers import unit
-from c2c_jax.retrieval import own_ranks
+from c2c_jax.retrieval.nearest import own_ranks
+from c2c_jax.spaces.models.layers import unit
 
 IN_BATCH = 32
 SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")

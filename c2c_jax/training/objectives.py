@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from c2c_jax.errors import ConfigError
-from c2c_jax.models.layers import unit
+from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.contrast import Blocks, cross_entropy, row_by_row
 
 # Squared distances are floored here before the inverse: two equal vectors get the logit 1000, with no inf or nan, and

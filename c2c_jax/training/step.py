@@ -12,13 +12,13 @@ import optax
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from c2c_jax.devices import gpu_options
-from c2c_jax.models.gap import centred
-from c2c_jax.models.layers import unit
+from c2c_jax.spaces.devices import gpu_options
+from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.augment import draw_noise, perturbed
 from c2c_jax.training.contrast import places
 from c2c_jax.training.groups import by_groups, gathered, total
 from c2c_jax.training.objectives import Objective
+from c2c_jax.translator.centring import centred
 
 Metrics = dict[str, jax.Array]
 

@@ -10,7 +10,7 @@ from bench.real import recommended, rows
 from bench.real.__main__ import Bench, main
 from bench.real.material import COUNTERPARTS, Material, View, centred, mean_of
 from bench.real.tasks import chance_of_sounds, photographs, pictures_to_sounds, sounds
-from c2c_jax.scoring import Scoring
+from c2c_jax.retrieval.scoring import Scoring
 
 S, E, A = 24, 24, 16
 TINY = ["--config.steps=5", "--config.epochs=1", "--config.translator.width=16", "--config.eval_every=5"]

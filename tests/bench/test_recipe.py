@@ -21,9 +21,9 @@ from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.translation import Method
 from c2c_jax.miniworld.pairs import picture_at, sound_at
 from c2c_jax.miniworld.world import HELD_OUT_CELLS
-from c2c_jax.models.gap import Gap, uncentred
-from c2c_jax.scoring import centred_array
+from c2c_jax.retrieval.scoring import centred_array
 from c2c_jax.training.closed_form import caption_means
+from c2c_jax.translator.centring import Gap, uncentred
 from tests.training.random_store import random_store
 
 HELD_OUT = HELD_OUT_CELLS[0]  # of source 0, as SEEN is; OTHERS are of source 1

@@ -8,9 +8,9 @@ from flax import nnx
 from PIL import Image
 
 from c2c_jax.cli.main import main
-from c2c_jax.models.translator import TranslatorSpec, build_translator
-from c2c_jax.spaces import identify
-from c2c_jax.weights.translator import Bundle, save_bundle
+from c2c_jax.spaces.space import identify
+from c2c_jax.translator.bundle import Bundle, save_bundle
+from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 from tests.cli.sounds import FAST, NAMES, noise
 from tests.generation.test_ranking import build_clap
 

@@ -8,7 +8,7 @@ import safetensors.numpy
 
 from c2c_jax.data.store import Store
 from c2c_jax.training.feed import split
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.translator.bundle import load_bundle
 
 
 def rows_of(content, task, method, metric, direction=None):

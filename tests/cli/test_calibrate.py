@@ -13,20 +13,20 @@ import soundfile
 import torch
 from PIL import Image
 
-from c2c_jax import calibration
 from c2c_jax.cli.main import main
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import Store
-from c2c_jax.images import read_image
-from c2c_jax.inference import translate
-from c2c_jax.models.gap import Gap
-from c2c_jax.sounds import read_sound
-from c2c_jax.spaces import identify, load_space
+from c2c_jax.evaluation import calibration
+from c2c_jax.generation.pipeline import translate
+from c2c_jax.io.images import read_image
+from c2c_jax.io.sounds import read_sound
+from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.torch import Translator
 from c2c_jax.training.feed import split
 from c2c_jax.training.loop import train
-from c2c_jax.weights.translator import load_bundle, write_gap
+from c2c_jax.translator.bundle import load_bundle, write_gap
+from c2c_jax.translator.centring import Gap
 from tests.cli.test_main import refused
 from tests.generation.test_ranking import build_clap
 

@@ -9,7 +9,7 @@ import torch
 
 from c2c_jax.cli.main import main
 from c2c_jax.errors import AbsentError
-from c2c_jax.spaces import identify
+from c2c_jax.spaces.space import identify
 from c2c_jax.torch import Translator
 from tests.cli.hub import stand_in
 from tests.cli.test_main import refused

@@ -251,6 +251,6 @@ def test_folders_inside_folders_keep_their_names(infer, pictures, tmp_path):
 
 
 def test_a_missing_picture_is_refused_before_anything_is_imported(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "c2c_jax.inference", None)
+    monkeypatch.setitem(sys.modules, "c2c_jax.generation.pipeline", None)
     assert main(["infer", str(tmp_path / "dgo.png"), "--translator", str(tmp_path / "none")]) == 2
     assert f"expected an image at {tmp_path / 'dgo.png'}, found no file" in capsys.readouterr().err

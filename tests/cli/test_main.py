@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from c2c_jax.cli.main import keep_compiled, main
-from c2c_jax.images import read_image
 from c2c_jax.io.atomic import exclusive_lock
-from c2c_jax.spaces import load_space
+from c2c_jax.io.images import read_image
+from c2c_jax.spaces.space import load_space
 from c2c_jax.torch import Translator
 
 ROOT = Path(__file__).parents[2]

@@ -12,11 +12,11 @@ import soundfile
 from PIL import Image
 
 from c2c_jax.cli.main import main
+from c2c_jax.io.sounds import INDEX
 from c2c_jax.miniworld.captions import captions
 from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
 from c2c_jax.miniworld.show import chosen, contact_sheet, render_page, shown_at
 from c2c_jax.miniworld.world import SOURCES, SPLITS, scene_at
-from c2c_jax.sounds import INDEX
 
 
 def test_show_writes_a_sheet_and_a_page(tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 from c2c_jax.cli.main import main
 from c2c_jax.evaluation.results import Results, write
 from c2c_jax.evaluation.rows import Row
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.translator.bundle import load_bundle
 
 
 @pytest.fixture

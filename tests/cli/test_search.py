@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from c2c_jax import hearing, library
 from c2c_jax.cli.search import show
-from c2c_jax.images import read_image
-from c2c_jax.inference import translate
+from c2c_jax.generation.pipeline import translate
 from c2c_jax.io.console import SafeConsole
 from c2c_jax.io.files import path_of
-from c2c_jax.library import Library
-from c2c_jax.search import Found, Hits
-from c2c_jax.sounds import read_sound
-from c2c_jax.spaces import SpaceId, load_space
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.io.images import read_image
+from c2c_jax.io.sounds import read_sound
+from c2c_jax.retrieval import library
+from c2c_jax.retrieval.library import Library
+from c2c_jax.retrieval.search import Found, Hits
+from c2c_jax.spaces import encoding as hearing
+from c2c_jax.spaces.space import SpaceId, load_space
+from c2c_jax.translator.bundle import load_bundle
 from tests.cli.sounds import NAMES, noise
 from tests.cli.test_main import refused
 from tests.generation.test_ranking import build_clap

@@ -10,13 +10,13 @@ import pytest
 import zarr
 from flax import nnx
 
-from c2c_jax.images import read_image
-from c2c_jax.inference import translate
-from c2c_jax.models.gap import Gap, uncentred
-from c2c_jax.models.memory import Memory
-from c2c_jax.models.translator import build_translator
-from c2c_jax.spaces import load_space
-from c2c_jax.weights.translator import load_bundle, save_bundle
+from c2c_jax.generation.pipeline import translate
+from c2c_jax.io.images import read_image
+from c2c_jax.spaces.space import load_space
+from c2c_jax.translator.bundle import load_bundle, save_bundle
+from c2c_jax.translator.centring import Gap, uncentred
+from c2c_jax.translator.kinds import build_translator
+from c2c_jax.translator.memory import Memory
 from tests.cli.sounds import noise
 from tests.cli.test_search import cosines
 

@@ -11,7 +11,7 @@ import zarr
 from c2c_jax.data.store import Plan, SourceRecord, Store, write_captions
 from c2c_jax.data.writer import StoreWriter
 from c2c_jax.errors import StoreError
-from c2c_jax.spaces import SpaceId
+from c2c_jax.spaces.space import SpaceId
 
 SOURCE = SpaceId(name="clip", dim=6, fingerprint="s" * 64)
 TARGET = SpaceId(name="clap", dim=4, fingerprint="t" * 64)

@@ -9,9 +9,9 @@ import pytest
 import scipy.special
 
 from c2c_jax.data.arrays import store_of_arrays
-from c2c_jax.evaluation import baselines
-from c2c_jax.evaluation.baselines import TrainingCaptions, nearest_caption
-from c2c_jax.spaces import SpaceId
+from c2c_jax.retrieval import nearest_captions as baselines
+from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
+from c2c_jax.spaces.space import SpaceId
 
 
 def unit(x):
@@ -82,7 +82,7 @@ def test_many_vectors_lie_in_a_file(monkeypatch):
 
 IN_BLOCKS = """
 import numpy as np
-from c2c_jax.evaluation import baselines
+from c2c_jax.retrieval import nearest_captions as baselines
 
 def resident():
     lines = dict(line.split(":") for line in open("/proc/self/status"))

@@ -10,8 +10,8 @@ from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.geometry import absolute_strangers, geometry_rows, rotation_rows, side_rows
 from c2c_jax.evaluation.material import Captions, Side
 from c2c_jax.evaluation.translation import closed_form_methods, means_of_units
-from c2c_jax.models.gap import Gap
-from c2c_jax.spaces import SpaceId
+from c2c_jax.spaces.space import SpaceId
+from c2c_jax.translator.centring import Gap
 from tests.torch.test_translator import random_bundle, spec
 
 QUIET = Bootstrap(resamples=0)

@@ -10,8 +10,8 @@ from c2c_jax.evaluation.image_sound import ImageSounds
 from c2c_jax.evaluation.material import Captions, PairMaterial
 from c2c_jax.evaluation.references import Means, means_of, stored_captions
 from c2c_jax.evaluation.translation import Method, method_of
-from c2c_jax.models.gap import Gap
-from c2c_jax.models.memory import Memory
+from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.memory import Memory
 from tests.torch.test_translator import random_bundle, spec
 
 S, E = 24, 16

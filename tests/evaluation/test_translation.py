@@ -15,9 +15,9 @@ from c2c_jax.evaluation.translation import (
     method_of,
     nearest_caption_method,
 )
-from c2c_jax.inference import translate
-from c2c_jax.models.gap import Gap
-from c2c_jax.models.layers import unit
+from c2c_jax.generation.pipeline import translate
+from c2c_jax.spaces.models.layers import unit
+from c2c_jax.translator.centring import Gap
 from tests.torch.test_translator import random_bundle, spec
 from tests.training.random_store import random_store
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from c2c_jax.generation.griffin_lim import GriffinLim, filters
-from c2c_jax.miniworld.pretrain.spectra import log_mel
+from tools.pretrain.spectra import log_mel
 
 
 def test_a_tone_stays():

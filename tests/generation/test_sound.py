@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from c2c_jax.errors import GenerationError
-from c2c_jax.generation.sound import (
+from c2c_jax.io.sound_files import (
     FFT,
     HOP,
     MELS,

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from c2c_jax.errors import SoundError
-from c2c_jax.sounds import read_sound
+from c2c_jax.io.sounds import read_sound
 
 RATE = 24_000
 # Name, libsndfile's format and subtype, where the size of the samples is stated, in how many bytes, of which order.

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from c2c_jax.errors import ImageError
-from c2c_jax.images import read_image
+from c2c_jax.io.images import read_image
 from tests.image_files import bmp, png, tiff
 
 WHITE = (255, 255, 255)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from c2c_jax.io.mpeg import head_of
+from c2c_jax.io.codecs.mpeg import head_of
 from tests.io.test_audio import read, refusal
 
 RATE = 24_000  # of what is read; the files may be of another
@@ -152,7 +152,7 @@ def test_a_large_tag_is_not_read(tmp_path):
         file.seek(10 + (95 << 21))
         file.write(content)
     found, notes = read(tmp_path / "a.mp3", content)
-    from c2c_jax.sounds import read_sound
+    from c2c_jax.io.sounds import read_sound
 
     np.testing.assert_array_equal(read_sound(path, RATE), found)
 

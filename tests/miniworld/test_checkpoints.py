@@ -14,11 +14,11 @@ from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.miniworld.pairs import picture_at
-from c2c_jax.miniworld.pretrain import audioldm, clap, clip
-from c2c_jax.miniworld.pretrain.material import Material
 from c2c_jax.miniworld.world import scene_at
-from c2c_jax.spaces import identify, load_space
-from c2c_jax.weights.folders import EMBEDDED, checkpoint_folder
+from c2c_jax.spaces.space import identify, load_space
+from c2c_jax.spaces.weights.folders import EMBEDDED, checkpoint_folder
+from tools.pretrain import audioldm, clap, clip
+from tools.pretrain.material import Material
 
 AT_LEAST = {"clip": {"source": 0.85, "cell": 0.78}, "clap": {"source": 0.92, "cell": 0.77}}
 

@@ -7,14 +7,14 @@ import pytest
 import soundfile
 
 from c2c_jax.cli.main import main
-from c2c_jax.inference import translate
+from c2c_jax.generation.pipeline import translate
 from c2c_jax.miniworld.pairs import picture_at, sound_at
-from c2c_jax.miniworld.pretrain.texts import prompt_vectors
-from c2c_jax.miniworld.pretrain.towers import zero_shot
 from c2c_jax.miniworld.world import CELLS, SHARED, SOURCES
-from c2c_jax.spaces import load_space
-from c2c_jax.weights.folders import EMBEDDED
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.spaces.space import load_space
+from c2c_jax.spaces.weights.folders import EMBEDDED
+from c2c_jax.translator.bundle import load_bundle
+from tools.pretrain.texts import prompt_vectors
+from tools.pretrain.towers import zero_shot
 
 EXAMPLES = EMBEDDED.parents[2] / "examples"
 

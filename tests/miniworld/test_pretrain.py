@@ -9,11 +9,11 @@ import torch
 import transformers
 
 from c2c_jax.miniworld import captions
-from c2c_jax.miniworld.pretrain import clap, clip, texts
-from c2c_jax.miniworld.pretrain.cards import write_card
-from c2c_jax.miniworld.pretrain.towers import zero_shot
 from c2c_jax.miniworld.world import HELD_OUT_CELLS
-from c2c_jax.spaces import load_space
+from c2c_jax.spaces.space import load_space
+from tools.pretrain import clap, clip, texts
+from tools.pretrain.cards import write_card
+from tools.pretrain.towers import zero_shot
 
 
 def small(module, monkeypatch):

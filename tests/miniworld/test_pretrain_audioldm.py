@@ -13,10 +13,10 @@ from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.sampling import Sampling, own_sampling
 from c2c_jax.miniworld import captions
 from c2c_jax.miniworld.pairs import sound_at
-from c2c_jax.miniworld.pretrain import audioldm, clap, fit, texts, unet, vae
-from c2c_jax.miniworld.pretrain.clock import Clock
-from c2c_jax.miniworld.pretrain.spectra import log_mel
-from c2c_jax.spaces import load_space
+from c2c_jax.spaces.space import load_space
+from tools.pretrain import audioldm, clap, fit, texts, unet, vae
+from tools.pretrain.clock import Clock
+from tools.pretrain.spectra import log_mel
 
 
 def test_a_training_that_was_stopped_goes_on(monkeypatch, tmp_path):

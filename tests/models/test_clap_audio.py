@@ -13,10 +13,10 @@ from flax import nnx
 
 from bench.checkpoints import quiet, randomise
 from c2c_jax.errors import CheckpointError
-from c2c_jax.models.clap_audio import Mels, in_windows, shift_mask, stretched
-from c2c_jax.spaces import Space, load_space
-from c2c_jax.weights.clap import AUDIO_TABLE
-from c2c_jax.weights.rules import unfill
+from c2c_jax.spaces.models.clap_audio import Mels, in_windows, shift_mask, stretched
+from c2c_jax.spaces.space import Space, load_space
+from c2c_jax.spaces.weights.clap import AUDIO_TABLE
+from c2c_jax.spaces.weights.rules import unfill
 
 TOLERANCE = dict(atol=1e-5, rtol=0)
 TINY = dict(

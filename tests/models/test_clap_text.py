@@ -9,8 +9,8 @@ import torch
 import transformers
 
 from bench.checkpoints import build_audioldm
-from c2c_jax.packing import TokenRows
-from c2c_jax.spaces import Space, load_space
+from c2c_jax.spaces.packing import TokenRows
+from c2c_jax.spaces.space import Space, load_space
 
 TOLERANCE = dict(atol=1e-5, rtol=0)
 

@@ -11,9 +11,9 @@ import transformers
 from flax import nnx
 
 from bench.checkpoints import build_clip
-from c2c_jax.models.layers import ACTIVATIONS
-from c2c_jax.packing import TokenRows
-from c2c_jax.spaces import Space, load_space
+from c2c_jax.spaces.models.layers import ACTIVATIONS
+from c2c_jax.spaces.packing import TokenRows
+from c2c_jax.spaces.space import Space, load_space
 
 TOLERANCE = dict(atol=1e-5, rtol=0)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from c2c_jax.models.layers import attention_by_heads
+from c2c_jax.spaces.models.layers import attention_by_heads
 
 
 def test_attention_by_heads_is_torchs():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from c2c_jax.models.memory import CAPTIONS_AT_ONCE, Memory, towards_captions
+from c2c_jax.translator.memory import CAPTIONS_AT_ONCE, Memory, towards_captions
 
 S = 8
 

@@ -12,17 +12,17 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from c2c_jax.images import read_image
-from c2c_jax.inference import translate
-from c2c_jax.models.gap import Gap
+from c2c_jax.generation.pipeline import translate
+from c2c_jax.io.images import read_image
 from c2c_jax.publishing.card import model_card, trained_on_words
 from c2c_jax.publishing.export import publish
 from c2c_jax.publishing.markdown import code, plain
 from c2c_jax.publishing.names import without_places
 from c2c_jax.publishing.usage import literal
-from c2c_jax.spaces import SpaceId, load_space
-from c2c_jax.weights.folders import EMBEDDED
-from c2c_jax.weights.translator import Bundle, Choice, load_bundle
+from c2c_jax.spaces.space import SpaceId, load_space
+from c2c_jax.spaces.weights.folders import EMBEDDED
+from c2c_jax.translator.bundle import Bundle, Choice, load_bundle
+from c2c_jax.translator.centring import Gap
 from tests.torch.test_translator import random_bundle, spec
 
 HURT = (
@@ -119,7 +119,7 @@ def test_code_of_a_space_in_a_subfolder_and_of_hub_names(tmp_path, monkeypatch, 
     (tmp_path / "all").mkdir()
     shutil.copytree(clip_folder, tmp_path / "all" / "clip")
     bundle = random_bundle(spec("mlp", 64, 8), source=SpaceId(name="all:clip", dim=64, fingerprint=""))
-    from c2c_jax.weights.translator import save_bundle
+    from c2c_jax.translator.bundle import save_bundle
 
     save_bundle(tmp_path / "me" / "translator", bundle)  # transformers and the twin take folders of this name, too
     monkeypatch.chdir(tmp_path)

@@ -13,10 +13,10 @@ import safetensors.torch
 import torch
 
 from c2c_jax.errors import ConfigError, ExportError
-from c2c_jax.models.translator import DEPTHS, KINDS
 from c2c_jax.publishing import onnx
 from c2c_jax.torch import Translator
 from c2c_jax.torch.translator import Gap
+from c2c_jax.translator.kinds import DEPTHS, KINDS
 from tests.torch.test_gap import ALL, E, S, means
 from tests.torch.test_translator import spec
 

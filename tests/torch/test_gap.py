@@ -10,11 +10,11 @@ import safetensors.numpy
 import torch
 
 from c2c_jax.errors import BundleError
-from c2c_jax.models.gap import Gap, translate_image
-from c2c_jax.models.translator import KINDS
 from c2c_jax.torch import Translator
 from c2c_jax.torch.translator import Gap as TwinGap
-from c2c_jax.weights.translator import load_bundle, save_bundle
+from c2c_jax.translator.bundle import load_bundle, save_bundle
+from c2c_jax.translator.centring import Gap, translate_image
+from c2c_jax.translator.kinds import KINDS
 from tests.torch.test_translator import random_bundle, spec
 
 S, E = 24, 16

@@ -16,12 +16,12 @@ import safetensors.torch
 import torch
 from flax import nnx
 
-from c2c_jax.models.translator import DEPTHS, KINDS, TranslatorSpec, build_translator
-from c2c_jax.spaces import SpaceId
+from c2c_jax.spaces.space import SpaceId
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as translator_module
 from c2c_jax.torch.translator import EncoderLayer
-from c2c_jax.weights.translator import Bundle, load_bundle, save_bundle
+from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
+from c2c_jax.translator.kinds import DEPTHS, KINDS, TranslatorSpec, build_translator
 
 
 def spec(kind: str, source_dim: int = 24, target_dim: int = 16, **fields: Any) -> TranslatorSpec:

@@ -6,7 +6,7 @@ import numpy as np
 
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import Store
-from c2c_jax.spaces import SpaceId
+from c2c_jax.spaces.space import SpaceId
 
 
 def random_store(path: Path, rows: int = 500, source_dim: int = 24, target_dim: int = 16) -> Store:

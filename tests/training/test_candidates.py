@@ -14,8 +14,7 @@ from c2c_jax.config import Config, DataConfig, MemoryConfig, OptimizerConfig, Tr
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
-from c2c_jax.models.translator import TranslatorSpec, build_translator
-from c2c_jax.spaces import SpaceId
+from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training import closed_form
 from c2c_jax.training.candidates import Chooser, blended, linear_maps
 from c2c_jax.training.check import check, fitted_to_rows, run_length
@@ -23,7 +22,8 @@ from c2c_jax.training.closed_form import Moments, set_linear
 from c2c_jax.training.loop import train
 from c2c_jax.training.memory import remembered
 from c2c_jax.training.selection import surrogates
-from c2c_jax.weights.translator import load_bundle, read_choice
+from c2c_jax.translator.bundle import load_bundle, read_choice
+from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 from tests.training.test_loop import assert_equal, lines, weights
 
 S, E = 24, 16

@@ -9,12 +9,12 @@ import scipy.linalg
 
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.data.arrays import store_of_arrays
-from c2c_jax.spaces import SpaceId
+from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.build import build_spec
 from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge
 from c2c_jax.training.feed import split
 from c2c_jax.training.loop import train
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.translator.bundle import load_bundle
 from tests.training.random_store import random_store
 
 

@@ -6,11 +6,11 @@ import torch
 from flax import nnx
 
 from c2c_jax.cli.recipe import read_config
+from c2c_jax.spaces.weights.rules import unfill
 from c2c_jax.training.build import build_learning_rate, build_objective, build_optimizer, build_spec, initial_translator
 from c2c_jax.training.feed import Resident, split
 from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_steps, make_step
-from c2c_jax.weights.rules import unfill
-from c2c_jax.weights.translator import TABLE
+from c2c_jax.translator.bundle import TABLE
 from tests.training.random_store import random_store
 
 STEPS = 50

@@ -11,11 +11,11 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
-from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.training.build import build_blocks
 from c2c_jax.training.groups import by_groups, same_order, total
 from c2c_jax.training.objectives import Settings, build_objective
 from c2c_jax.training.step import Schedule, init_state, jit_steps, make_step, put_rows
+from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
 GROUPS, STEPS, B = 8, 20, 48
 

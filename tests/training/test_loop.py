@@ -31,7 +31,7 @@ from c2c_jax.training import check as checks
 from c2c_jax.training import feed, loop
 from c2c_jax.training.log import RunLog
 from c2c_jax.training.loop import train
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.translator.bundle import load_bundle
 from tests.training.random_store import random_store
 
 

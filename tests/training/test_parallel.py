@@ -9,12 +9,12 @@ import safetensors.numpy
 from flax import nnx
 from jax.sharding import AxisType
 
-from c2c_jax.models.layers import unit
-from c2c_jax.models.translator import TranslatorSpec, build_translator
+from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.contrast import Blocks
 from c2c_jax.training.objectives import LOGITS, Settings, build_objective
 from c2c_jax.training.step import data_mesh, init_state, jit_step, make_step, put_rows
-from c2c_jax.weights.translator import read_choice
+from c2c_jax.translator.bundle import read_choice
+from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 from tests.training.programs import run, start, train_command, two_hosts
 from tests.training.random_store import random_store
 

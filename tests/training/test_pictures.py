@@ -9,15 +9,15 @@ import pytest
 
 from c2c_jax.cli.recipe import require_sources
 from c2c_jax.config import Config, DataConfig, PicturesConfig, TranslatorConfig
+from c2c_jax.data.pictures import KEPT, picture_vectors
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.miniworld.pairs import picture_at
-from c2c_jax.spaces import Space, identify, load_space
+from c2c_jax.spaces.space import Space, identify, load_space
 from c2c_jax.training.check import check
 from c2c_jax.training.loop import train
-from c2c_jax.training.pictures import KEPT, picture_vectors
 from c2c_jax.training.selection import PAIR_COSINE
-from c2c_jax.weights.translator import load_bundle
+from c2c_jax.translator.bundle import load_bundle
 from tests.training.random_store import random_store
 
 
@@ -64,7 +64,7 @@ def written(path: Path, array: np.ndarray) -> PicturesConfig:
 
 def test_vectors_of_an_array(tmp_path, monkeypatch):
     """As they are, by no tower; the width is that of the space, or of a store where no space is named."""
-    monkeypatch.setattr("c2c_jax.training.pictures.load_space", None)
+    monkeypatch.setattr("c2c_jax.data.pictures.load_space", None)
     dim = identify("miniworld/clip").dim
     array = np.random.default_rng(0).normal(size=(64, dim)).astype(np.float16)
     found = picture_vectors(written(tmp_path / "a.npy", array), "miniworld/clip", tmp_path)

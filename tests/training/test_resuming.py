@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from c2c_jax.config import DataConfig, OptimizerConfig, PicturesConfig
+from c2c_jax.data import pictures
+from c2c_jax.data.pictures import KEPT, picture_vectors
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, TrainingError
 from c2c_jax.io.atomic import PREFIX
-from c2c_jax.training import pictures
 from c2c_jax.training.check import check_rows
 from c2c_jax.training.checkpoints import FILES
 from c2c_jax.training.log import RunLog, read_entries
 from c2c_jax.training.loop import train
-from c2c_jax.training.pictures import KEPT, picture_vectors
 from tests.kills import contents, killed_at_every_step
 from tests.training.random_store import random_store
 from tests.training.test_loop import assert_equal, lines, small, weights
@@ -163,7 +163,7 @@ def test_leftovers_of_the_dead_are_swept(run, store, tmp_path):
 
 def test_the_log_killed_at_every_step(store, run, tmp_path, monkeypatch):
     """Its start, a line of metrics and a better bundle: the next start has whole lines alone, and a whole bundle."""
-    from c2c_jax.weights.translator import load_bundle
+    from c2c_jax.translator.bundle import load_bundle
 
     monkeypatch.setattr(os, "fsync", lambda file: None)
     bundle, workdir = load_bundle(run / "bundle"), tmp_path / "run"

@@ -5,12 +5,12 @@ import pytest
 
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import Store
-from c2c_jax.models.gap import Gap
-from c2c_jax.models.memory import Memory
-from c2c_jax.spaces import SpaceId
+from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.training.feed import split
 from c2c_jax.training.selection import PAIR_COSINE, pair_cosine, surrogates
+from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.memory import Memory
 
 S, E, N, H = 48, 32, 900, 100
 

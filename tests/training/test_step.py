@@ -10,11 +10,11 @@ import pytest
 from flax import nnx
 
 from c2c_jax.config import OptimizerConfig
-from c2c_jax.models.translator import TranslatorSpec, build_translator
 from c2c_jax.training.build import build_learning_rate, build_optimizer
 from c2c_jax.training.contrast import Blocks
 from c2c_jax.training.objectives import Settings, build_objective
 from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_step, jit_steps, make_step, put_rows
+from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
 SPEC = TranslatorSpec(
     kind="mlp", source_dim=12, target_dim=8, width=16, depth=2, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,

@@ -16,9 +16,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.spaces import identify, load_space
-from c2c_jax.weights import clip
-from c2c_jax.weights.rules import LINEAR, Rule, Table, fill, leaf
+from c2c_jax.spaces.space import identify, load_space
+from c2c_jax.spaces.weights import clip
+from c2c_jax.spaces.weights.rules import LINEAR, Rule, Table, fill, leaf
 
 
 @pytest.fixture

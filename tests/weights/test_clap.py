@@ -12,7 +12,7 @@ import transformers
 
 from bench.checkpoints import quiet, randomise
 from c2c_jax.errors import CheckpointError
-from c2c_jax.spaces import identify, load_space
+from c2c_jax.spaces.space import identify, load_space
 from tests.generation.test_ranking import build_clap
 
 TOLERANCE = dict(atol=1e-5, rtol=0)

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from c2c_jax.errors import C2CError, CheckpointError, ConfigError
 from c2c_jax.torch import Translator
-from c2c_jax.weights.clip2clap import SOURCE, TARGET, import_checkpoint
-from c2c_jax.weights.translator import load_bundle, save_bundle
+from c2c_jax.translator.bundle import load_bundle, save_bundle
+from c2c_jax.translator.clip2clap import SOURCE, TARGET, import_checkpoint
 
 SPACES = {"source": "nobody/clip", "target": "nobody/clap"}
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from c2c_jax.errors import CheckpointError
 from c2c_jax.miniworld.tokenizers import roberta_tokenizer
 from c2c_jax.publishing.names import public_name
-from c2c_jax.spaces import identify, load_space
-from c2c_jax.weights import clap
-from c2c_jax.weights.laion_clap import TABLES
-from c2c_jax.weights.rules import _renamed
+from c2c_jax.spaces.space import identify, load_space
+from c2c_jax.spaces.weights import clap
+from c2c_jax.spaces.weights.laion_clap import TABLES
+from c2c_jax.spaces.weights.rules import _renamed
 from tests.weights.laion import beside, build_clap, laion_name, laion_state, write_laion
 
 VOCABULARY = 600

@@ -14,12 +14,12 @@ import safetensors.numpy
 import torch
 
 from c2c_jax.errors import C2CError
-from c2c_jax.models.gap import Gap, translate_text
 from c2c_jax.publishing.card import model_card
+from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as twins_file
-from c2c_jax.weights.folders import EMBEDDED
-from c2c_jax.weights.translator import Choice, load_bundle, read_metrics, save_bundle
+from c2c_jax.translator.bundle import Choice, load_bundle, read_metrics, save_bundle
+from c2c_jax.translator.centring import Gap, translate_text
 from tests.torch.test_translator import random_bundle, spec
 
 SOURCE = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)

@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.models.clip import CLIPVisionConfig
-from c2c_jax.spaces import load_space
-from c2c_jax.weights import clip
+from c2c_jax.spaces.models.clip import CLIPVisionConfig
+from c2c_jax.spaces.space import load_space
+from c2c_jax.spaces.weights import clip
 
 
 @pytest.fixture

@@ -105,8 +105,8 @@ def _shown(path: Path, folder: str) -> str:
 
 def _photos(argument: str = "photos") -> dict[str, Any]:
     from c2c_jax.errors import ImageError
-    from c2c_jax.images import find_pictures, read_image
     from c2c_jax.io.console import stderr_console
+    from c2c_jax.io.images import find_pictures, read_image
 
     pixels = {}
     for path in find_pictures([argument], stderr_console().print):

@@ -68,7 +68,7 @@ def _image(name: str, rule: Rule, kind: str = "", **options: Any) -> Reader:
         (folder / f"file.{suffix}").write_bytes(file.getvalue())
 
     def probe() -> dict[str, Any]:
-        from c2c_jax.images import read_image
+        from c2c_jax.io.images import read_image
 
         return {"pixels": np.asarray(read_image(f"file.{suffix}"))}
 
@@ -92,7 +92,7 @@ def _sound(name: str, rule: Rule, form: str, subtype: str, suffix: str = "") -> 
         soundfile.write(folder / f"file.{suffix}", tone(), RATE, format=form, subtype=subtype)
 
     def probe() -> dict[str, Any]:
-        from c2c_jax.sounds import read_sound
+        from c2c_jax.io.sounds import read_sound
 
         return {"samples": read_sound(Path(f"file.{suffix}"), RATE)}
 
@@ -154,8 +154,8 @@ def _store() -> dict[str, Any]:
 
 def _index() -> dict[str, Any]:
     """What the index does not know is embedded again, so it is as good as right."""
-    from c2c_jax.library import open_library
-    from c2c_jax.spaces import identify
+    from c2c_jax.retrieval.library import open_library
+    from c2c_jax.spaces.space import identify
 
     library = open_library(Path("library"), identify(CLAP), Path("index"))
     known = {name: library.vectors_NE[row] for name, row in library.rows.items()}
@@ -163,8 +163,8 @@ def _index() -> dict[str, Any]:
 
 
 def _bundle() -> dict[str, Any]:
-    from c2c_jax.inference import translate
-    from c2c_jax.weights.translator import load_bundle
+    from c2c_jax.generation.pipeline import translate
+    from c2c_jax.translator.bundle import load_bundle
 
     return _translated(load_bundle(Path("bundle")), translate)
 
@@ -176,7 +176,7 @@ def _translated(bundle: Any, translate: Callable[..., np.ndarray]) -> dict[str, 
 
 def _clip(folder: str) -> Callable[[], dict[str, Any]]:
     def probe() -> dict[str, Any]:
-        from c2c_jax.spaces import load_space
+        from c2c_jax.spaces.space import load_space
 
         space = load_space(folder)
         return {"text": space.encode_text(["a dog barks"]), "image": space.encode_image([_picture()])}
@@ -186,7 +186,7 @@ def _clip(folder: str) -> Callable[[], dict[str, Any]]:
 
 def _clap(name: str) -> Callable[[], dict[str, Any]]:
     def probe() -> dict[str, Any]:
-        from c2c_jax.spaces import load_space
+        from c2c_jax.spaces.space import load_space
 
         space = load_space(name)
         sound = np.resize(tone(), round(space.require_mels().sample_rate))
@@ -247,7 +247,7 @@ def _record_parts() -> Any:
 
 def _metrics_parts() -> Any:
     from c2c_jax.evaluation.report.inputs import read_evaluation
-    from c2c_jax.weights.translator import load_bundle
+    from c2c_jax.translator.bundle import load_bundle
 
     found = read_evaluation(Path("evaluation"), load_bundle(Path("bundle")))
     return [found.settings, found.rows, found.left_out, found.missing]

@@ -66,8 +66,8 @@ def _store_is_whole() -> None:
 
 
 def _index_is_whole() -> None:
-    from c2c_jax.library import open_library
-    from c2c_jax.spaces import identify
+    from c2c_jax.retrieval.library import open_library
+    from c2c_jax.spaces.space import identify
 
     if (rows := len(open_library(Path("library"), identify(CLAP), Path("index")).rows)) < INDEXED:
         raise RuntimeError(f"the index has {rows} rows")
@@ -75,7 +75,7 @@ def _index_is_whole() -> None:
 
 def _bundle_is_whole(name: str) -> Callable[[], None]:
     def check() -> None:
-        from c2c_jax.weights.translator import load_bundle
+        from c2c_jax.translator.bundle import load_bundle
 
         load_bundle(Path(name))
         if name == "published" and not Path(name, "README.md").read_text().strip():

@@ -22,10 +22,10 @@ from c2c_jax.io.console import printable
 from c2c_jax.io.files import found_at, is_regular, is_there, matching, path_of, sha256_of
 from c2c_jax.io.json import differing, read_json, read_json_as
 from c2c_jax.publishing.names import without_places
-from c2c_jax.spaces import SpaceId
+from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training import log
-from c2c_jax.weights.resolve import bundle_folder, is_local, run_name
-from c2c_jax.weights.translator import Bundle, load_bundle
+from c2c_jax.translator.bundle import Bundle, load_bundle
+from c2c_jax.translator.resolve import bundle_folder, is_local, run_name
 
 RECALLS = ("recall@10", "recall@5", "recall@1")  # of a validation, that are drawn
 OF_PICTURES = (  # fields that records of control sounds leave out

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from PIL import Image
 
 from c2c_jax.errors import ImageError
-from c2c_jax.generation.sound import DEEPEST_DB, mel_spectrogram
-from c2c_jax.images import read_image
 from c2c_jax.io.files import is_regular, sha256_of
-from c2c_jax.sounds import read_sound
+from c2c_jax.io.images import read_image
+from c2c_jax.io.sound_files import DEEPEST_DB, mel_spectrogram
+from c2c_jax.io.sounds import read_sound
 
 PICTURE_EDGE, SMALL = 640, 200  # pixels of the longer edge: at most, and below which every pixel is kept
 JPEG_QUALITY = 80

@@ -25,7 +25,7 @@ from c2c_jax.evaluation.tables import by_scoring, tables
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
 from c2c_jax.publishing.card import SCORES, flat_fields, held_out_of, licence, scores_of, trained_on_words
-from c2c_jax.weights.resolve import is_local
+from c2c_jax.translator.resolve import is_local
 
 HERE = Path(__file__).parent
 MOST = 24  # pictures

@@ -12,12 +12,12 @@ from c2c_jax.config import Config, DataConfig
 from c2c_jax.evaluation.report.page import write_report
 from c2c_jax.evaluation.results import Results, write
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
+from c2c_jax.generation.pipeline import Generation, pictures_to_sounds
 from c2c_jax.generation.sampling import Sampling
-from c2c_jax.inference import Generation, pictures_to_sounds
-from c2c_jax.models.translator import TranslatorSpec, build_translator
-from c2c_jax.spaces import identify
+from c2c_jax.spaces.space import identify
 from c2c_jax.training.log import RunLog
-from c2c_jax.weights.translator import Bundle, Choice, load_bundle
+from c2c_jax.translator.bundle import Bundle, Choice, load_bundle
+from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
 HURT = "<script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>\"'{{ 7 * 7 }}</style>&amp;"
 SECONDS = 0.64

@@ -14,8 +14,8 @@ from PIL import Image
 
 from c2c_jax.errors import ImageError, SoundError
 from c2c_jax.evaluation.report.media import find_picture, mel_address, picture_address, player, sound_address
-from c2c_jax.generation.sound import mel_spectrogram
 from c2c_jax.io.files import sha256_of
+from c2c_jax.io.sound_files import mel_spectrogram
 
 
 def decoded(address: str) -> tuple[str, io.BytesIO]:

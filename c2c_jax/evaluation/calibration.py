@@ -1,0 +1,256 @@
+"""Estimates the mean vectors of pictures, sounds and texts without labels or pairs, and stores them in a bundle."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+
+from c2c_jax.errors import BundleError, C2CError, CaptionError, ConfigError, ImageError, SoundError, StoreError
+from c2c_jax.evaluation.encoding import TEXTS_AT_ONCE, Vectors, heard_vectors, load_clap, picture_vectors
+from c2c_jax.evaluation.rows import LeftOut
+from c2c_jax.evaluation.trained_on import trained_on
+from c2c_jax.generation.pipeline import ENCODED_AT_ONCE, require_same_space, translate
+from c2c_jax.io.files import found_at, is_regular, user_path
+from c2c_jax.io.places import require_replaceable_folder
+from c2c_jax.io.progress import Progress
+from c2c_jax.io.sounds import sound_files
+from c2c_jax.io.vectors import is_array, read_vectors
+from c2c_jax.spaces.space import Space, load_space
+from c2c_jax.spaces.weights.folders import EMBEDDED
+from c2c_jax.training.closed_form import caption_means
+from c2c_jax.translator.bundle import Bundle, load_bundle, write_gap
+from c2c_jax.translator.centring import Gap, over_source_gap
+from c2c_jax.translator.means import (
+    Error,
+    Estimate,
+    Sums,
+    as_taken,
+    captions_spread,
+    distance,
+    narrow_warning,
+    require_enough,
+    with_means,
+)
+from c2c_jax.translator.resolve import BUNDLE_FILES, bundle_folder, is_local
+
+EXPORTED = ("README.md", "model_from_image.onnx")  # files of an export that hold or describe the means
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The estimated means, and the bundle that they were stored in.
+
+    pictures, sounds, texts: None if none were given; texts have one mean in each space. narrow: a warning if the
+    pictures are too similar. pictures_after: for a translator of uncentred vectors, the distance from the captions'
+    mean to the mean of these pictures once they are moved. translated: for such a translator, the distances from the
+    mean of sounds to that of the translated pictures, without the means and with them; None if either is unknown.
+    stale: files in the bundle's folder that still use the old means.
+    """
+
+    folder: Path
+    gap: Gap
+    is_centred: bool
+    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
+    stale: list[str] = dataclasses.field(default_factory=list)
+    pictures: Estimate | None = None
+    sounds: Estimate | None = None
+    texts: tuple[Estimate, Estimate] | None = None
+    narrow: str | None = None
+    pictures_after: float | None = None
+    translated: tuple[float, float] | None = None
+
+
+def calibrate(
+    run: Path,
+    *,
+    pictures: Sequence[Path] = (),
+    sounds: Path | None = None,
+    texts: str | None = None,
+    clip: str | None = None,
+    clap: str | None = None,
+    store: Path | None = None,
+    out: Path | None = None,
+    console: Console,
+) -> Calibration:
+    """Estimates the mean vectors of pictures, sounds and texts and writes them into a bundle; its other means stay.
+
+    run: see `bundle_folder`. pictures: files, or one .npy file of raw source vectors [N, S]. sounds: a folder, or an
+    .npy file of raw audio vectors [N, E]. Either array may hold the mean itself, see `with_means`. texts: a file with
+    one text a line, or a caption source; their means replace those of the captions. clip, clap: names as for
+    `load_space`; None: those of the bundle. store: the store that the bundle was trained on, needed only if the bundle
+    lacks the captions' means; None: the store that the run names. out: the bundle folder to write; None: the folder
+    that was read. console: prints progress, and the files that cannot be read, which are skipped.
+    Raises ConfigError, BundleError or CheckpointError, and ImageError, SoundError or CaptionError if fewer than
+    `means.MIN_FOR_MEAN` vectors are left; then nothing is written.
+    """
+    folder, out = _places(run, out)
+    bundle = load_bundle(folder)
+    input_norm, is_centred = bundle.spec.input_norm, bundle.spec.input_norm == "centred"
+    image_BS = audio_BE = None
+    if pictures and is_array(pictures[0]):
+        image_BS, pictures = read_vectors(pictures[0], bundle.spec.source_dim, ImageError), ()
+    if sounds and is_array(sounds):
+        audio_BE, sounds = read_vectors(sounds, bundle.spec.target_dim, SoundError), None
+    heard = _sounds_in(sounds) if sounds else []
+    for path in pictures:
+        if (found := found_at(path)) != "a file":
+            raise ImageError(f"expected pictures at {path}, found {found}: name pictures, or folders of pictures")
+    if pictures:
+        require_enough(len(pictures), "pictures", ImageError)
+    gap = bundle.gap if texts else _with_captions(run, folder, bundle, store, console)
+    eyes = _load_clip(bundle, clip, sees=bool(pictures), reads=bool(texts)) if pictures or texts else None
+    ears = load_clap(bundle, clap, hears=bool(heard)) if heard or texts else None
+    of_texts = None
+    with Progress(console) as bar:
+        if texts and eyes and ears:
+            gap, of_texts = _with_texts(texts, gap, input_norm, (eyes, ears), console, bar)
+        seen, unseen = picture_vectors(pictures, eyes, bar) if eyes and pictures else ({}, [])
+        sounding, unheard = heard_vectors(heard, ears, bar) if ears and heard else ({}, [])
+    for one in unseen + unheard:
+        console.print(f"left out: {one.file}: {one.why}")
+
+    image_BS = _stacked(seen, "pictures", ImageError) if pictures else image_BS
+    audio_BE = _stacked(sounding, "sounds", SoundError) if heard else audio_BE
+    gap, of_pictures, of_sounds = with_means(gap, input_norm, image_BS, audio_BE)
+    captions, narrow, after, translated = captions_spread(gap, input_norm), None, None, None
+    if of_pictures and captions is not None:
+        narrow = narrow_warning(of_pictures.spread, captions)
+    if image_BS is not None and len(image_BS) > 1 and not is_centred:
+        moved_BS = np.asarray(over_source_gap(gap, input_norm, jnp.asarray(image_BS, jnp.float32)))
+        after = distance(as_taken(moved_BS, input_norm).mean(axis=0), gap.mean("source_text"))
+        if gap.target_audio is not None:
+            without, with_it = (_translated(dataclasses.replace(bundle, gap=one), image_BS) for one in (Gap(), gap))
+            translated = distance(without, gap.target_audio), distance(with_it, gap.target_audio)
+    write_gap(folder, gap, out)
+    return Calibration(
+        folder=out or folder,
+        gap=gap,
+        is_centred=is_centred,
+        left_out=unseen + unheard,
+        stale=_stale(out or folder, is_centred and of_texts is not None),
+        pictures=of_pictures,
+        sounds=of_sounds,
+        texts=of_texts,
+        narrow=narrow,
+        pictures_after=after,
+        translated=translated,
+    )
+
+
+def remove(run: Path, out: Path | None = None) -> Calibration:
+    """Removes the means of pictures and sounds from a bundle; those of captions stay.
+
+    run, out: as for `calibrate`. Raises ConfigError if there are none, and the errors of `load_bundle`.
+    """
+    folder, out = _places(run, out)
+    bundle = load_bundle(folder)
+    before, is_centred = bundle.gap, bundle.spec.input_norm == "centred"
+    if not before.used:
+        raise ConfigError(f"{folder} holds no mean of pictures or sounds: there is nothing to remove")
+    gap = Gap(source_text=before.source_text, target_text=before.target_text)
+    write_gap(folder, gap, out)
+    return Calibration(folder=out or folder, gap=gap, is_centred=is_centred, stale=_stale(out or folder, False))
+
+
+def _places(run: Path, out: Path | None) -> tuple[Path, Path | None]:
+    """The bundle's folder, and the one to write; None: the same. Raises ConfigError where it cannot be written."""
+    folder = bundle_folder(run)
+    if out is not None and out.resolve() == folder.resolve():
+        out = None
+    if out is None and (not is_local(run) or folder.resolve().is_relative_to(EMBEDDED.resolve())):
+        raise ConfigError(
+            f"{run} comes from the package or the hub and is not modified: pass --out, a folder for the new bundle"
+        )
+    if out is not None:
+        require_replaceable_folder(out, "--out")
+        if out.is_dir() and not _may_be_replaced(out):
+            raise ConfigError(f"--out {out} exists and is not a translator bundle: pass another folder")
+    return folder, out
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether a folder is empty, or a bundle and nothing else."""
+    found = sorted(path.name for path in folder.iterdir())
+    if found != sorted(BUNDLE_FILES):
+        return not found
+    try:
+        load_bundle(folder)
+    except C2CError:
+        return False
+    return True
+
+
+def _sounds_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise SoundError(f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass an existing folder")
+    files = sound_files(folder)
+    require_enough(len(files), f"sounds in {folder}", SoundError)
+    return files
+
+
+def _load_clip(bundle: Bundle, name: str | None, *, sees: bool, reads: bool) -> Space:
+    """Loads the needed towers of the bundle's source space, or of the named checkpoint."""
+    space = load_space(name or bundle.source.name, only=None if sees and reads else "image" if sees else "text")
+    require_same_space(bundle.source, space.id, "the CLIP")
+    return space
+
+
+def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, console: Console) -> Gap:
+    """The bundle's means; missing means of captions are computed from the store that it was trained on."""
+    if bundle.gap.source_text is not None and bundle.gap.target_text is not None:
+        return bundle.gap
+    try:
+        trained = trained_on(run if run.is_dir() else folder, bundle, store)
+    except StoreError as error:
+        raise BundleError(f"{folder} has no means of captions, which a gap is measured from, and {error}") from None
+    console.print(f"going through {trained.store.plan.rows:,} captions for their means")
+    found = caption_means(trained.store, trained.untrained, bundle.spec.input_norm)
+    return dataclasses.replace(found, **{name: getattr(bundle.gap, name) for name in bundle.gap.known})
+
+
+def _with_texts(
+    texts: str, gap: Gap, input_norm: str, spaces: tuple[Space, Space], console: Console, bar: Progress
+) -> tuple[Gap, tuple[Estimate, Estimate]]:
+    """The means, with those of captions replaced by those of texts; and the estimates in both spaces.
+
+    texts: see `calibrate`. Exact duplicates count once, as in training. Raises CaptionError.
+    """
+    from c2c_jax.data.captions import Files, open_sources  # imports TFDS, which takes a second
+    from c2c_jax.data.mixture import Mixture
+
+    path = user_path(texts)
+    mixture = Mixture([Files(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
+    sums, stream, task = [Sums(space.dim) for space in spaces], iter(mixture), bar.add_task("texts", total=None)
+    while block := list(itertools.islice(stream, TEXTS_AT_ONCE)):
+        for space, one, norm in zip(spaces, sums, (input_norm, "unit"), strict=True):
+            one.add(as_taken(space.encode_text(block), norm))
+        bar.advance(task, len(block))
+    for line in mixture.report():
+        console.print(line)
+    source, target = (
+        one.estimate(before, "texts", CaptionError)
+        for one, before in zip(sums, (gap.source_text, gap.target_text), strict=True)
+    )
+    return dataclasses.replace(gap, source_text=source.mean, target_text=target.mean), (source, target)
+
+
+def _stacked(vectors: Vectors, what: str, error: Error) -> Float[np.ndarray, "N D"]:
+    require_enough(len(vectors), what, error)
+    return np.stack(list(vectors.values()))
+
+
+def _translated(bundle: Bundle, image_BS: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "E"]:
+    """The mean of translated pictures."""
+    parts = range(0, len(image_BS), ENCODED_AT_ONCE)
+    done = (translate(bundle, np.asarray(image_BS[start : start + ENCODED_AT_ONCE], np.float32)) for start in parts)
+    return np.sum([part_BE.sum(axis=0, dtype=np.float64) for part_BE in done], axis=0) / len(image_BS)
+
+
+def _stale(folder: Path, has_new_texts: bool) -> list[str]:
+    names = (*EXPORTED, "model.onnx") if has_new_texts else EXPORTED
+    return [name for name in names if (folder / name).exists()]

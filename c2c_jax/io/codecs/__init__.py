@@ -1,0 +1,1 @@
+"""Layouts of audio files, read to find damage that decoders pass over."""

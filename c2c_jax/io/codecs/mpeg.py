@@ -1,0 +1,259 @@
+"""MPEG audio (MP3, MP2, MP1): frame by frame, with what a Xing, Info or VBRI frame promises.
+
+ISO/IEC 11172-3 and 13818-3; the Xing frame as LAME writes it (gabriel.mp3-tech.org/mp3infotag.html).
+"""
+
+import dataclasses
+from typing import BinaryIO
+
+from c2c_jax.io.codecs.containers import BrokenSoundError, Layout, Stream, id3_size, is_padding, read_at
+
+# kbit/s by (is MPEG-1, layer); sample rates in Hz by version: 2.5, reserved, 2, 1.
+BITRATES = {
+    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+RATES = ((11025, 12000, 8000), (), (22050, 24000, 16000), (44100, 48000, 32000))
+SEARCHED = 1 << 18  # bytes, at most, without a frame in them
+IN_ROW = 3  # frames that follow one another: fewer may be chance
+BUFFER = 1 << 16
+LAME = 120  # bytes from a Xing frame's mark to LAME's name, where all that it may say is there
+DECODER_DELAY = 529  # samples that mpg123 drops from the beginning where nothing says how many
+# A tag of padding. Without one libsndfile looks for a resource fork first, which is a file `._NAME` too, as Macs leave
+# them on other disks, and takes the sound for SD2 if it is there.
+EMPTY_ID3 = b"ID3\x04" + bytes(5) + b"\x14" + bytes(20)
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A frame's head. length: of the frame in bytes; side: bytes of side information behind the head (layer 3)."""
+
+    version: int
+    layer: int
+    rate: int
+    is_mono: bool
+    length: int
+    samples: int
+    side: int
+
+    @property
+    def kind(self) -> tuple[int, int, int, bool]:
+        """What all frames of a stream have in common."""
+        return self.version, self.layer, self.rate, self.is_mono
+
+
+@dataclasses.dataclass
+class _Run:
+    """Frames of one kind in a row. tag: the Xing, Info or VBRI frame before them, or empty."""
+
+    head: Head
+    first: bytes
+    tag: bytes
+    pieces: list[tuple[int, int]]
+    count: int = 0
+
+    def add(self, start: int, end: int) -> None:
+        """One more frame."""
+        if self.pieces and self.pieces[-1][1] == start:
+            self.pieces[-1] = (self.pieces[-1][0], end)
+        else:
+            self.pieces.append((start, end))
+        self.count += 1
+
+
+def head_of(four: bytes) -> Head | None:
+    """A frame's head, if these four bytes are one of a bitrate that is stated."""
+    if len(four) < 4 or four[0] != 0xFF or four[1] & 0xE0 != 0xE0:
+        return None
+    version, layer, bitrate, rate = four[1] >> 3 & 3, 4 - (four[1] >> 1 & 3), four[2] >> 4, four[2] >> 2 & 3
+    if version == 1 or layer == 4 or not 1 <= bitrate <= 14 or rate == 3:
+        return None
+    hertz, padding, is_mono = RATES[version][rate], four[2] >> 1 & 1, four[3] >> 6 == 3
+    bits = 1000 * BITRATES[version == 3, layer][bitrate - 1]
+    samples = {1: 384, 2: 1152, 3: 1152 if version == 3 else 576}[layer]
+    length = (12 * bits // hertz + padding) * 4 if layer == 1 else samples // 8 * bits // hertz + padding
+    side = (17 if is_mono else 32) if version == 3 else (9 if is_mono else 17)
+    return Head(version, layer, hertz, is_mono, length, samples, side)
+
+
+class _Frames:
+    """A file's bytes by their places, a buffer at a time."""
+
+    def __init__(self, file: BinaryIO, end: int) -> None:
+        self.file, self.end, self.start, self.buffer = file, end, 0, b""
+
+    def at(self, place: int, count: int) -> bytes:
+        """Up to `count` bytes from a place on, none of them behind the end."""
+        inside = place - self.start
+        if not 0 <= inside <= len(self.buffer) - count:
+            self.start, inside = place, 0
+            self.buffer = read_at(self.file, place, min(BUFFER, max(self.end - place, 0)))
+        return self.buffer[inside : inside + count]
+
+    def is_row(self, place: int) -> bool:
+        """Whether some frames of one kind follow one another here, or fewer up to the end."""
+        kind = None
+        for _ in range(IN_ROW):
+            head = head_of(self.at(place, 4))
+            if not head or head.kind != (kind or head.kind):
+                return False
+            kind, place = head.kind, place + head.length
+            if place == self.end:
+                return True
+        return True
+
+    def next_row(self, place: int) -> int | None:
+        """Where the next frames in a row start."""
+        limit = min(self.end, place + SEARCHED)
+        while place < limit:
+            block = read_at(self.file, place, min(BUFFER + 3, self.end - place))
+            inside = block.find(b"\xff")
+            while inside >= 0:
+                if head_of(block[inside : inside + 4]) and self.is_row(place + inside):
+                    return place + inside
+                inside = block.find(b"\xff", inside + 1)
+            place += BUFFER
+        return None
+
+
+def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
+    """Adds a stream for each of the MPEG files that were joined to one; gives the file's end."""
+    frames, runs, impossible = _Frames(file, end), list[_Run](), 0
+    position = frames.next_row(start)
+    if position is None:
+        raise BrokenSoundError("holds no MPEG audio frames: get the sound again, or convert it")
+    if not is_padding(file, start, position):
+        layout.notes.append(f"begins with {position - start:,} non-audio bytes; they are ignored")
+    while position < end:
+        head = head_of(frames.at(position, 4))
+        if head and not (runs and head.kind == runs[-1].head.kind) and not frames.is_row(position):
+            head = None
+        if head and position + head.length <= end:
+            has_tag = _has_tag(head, frames.at(position, 4 + head.side + LAME + 4))
+            if has_tag or not runs or head.kind != runs[-1].head.kind:
+                runs.append(
+                    _Run(head, frames.at(position, 4), frames.at(position, head.length) if has_tag else b"", [])
+                )
+            if not has_tag:
+                runs[-1].add(position, position + head.length)
+                impossible += head.layer == 3 and not _is_possible(head, frames.at(position, 6 + head.side))
+            position += head.length
+        elif tag := _tag_size(frames.at(position, 32)):
+            position += tag
+        elif is_padding(file, position, end):
+            break
+        elif head:
+            layout.notes.append("ends in the middle of a frame, which is ignored")
+            break
+        elif (after := frames.next_row(position + 1)) is not None:
+            raise BrokenSoundError(f"is damaged: bytes {position:,} to {after:,} are no MPEG frames")
+        else:
+            layout.notes.append(f"ends in {end - position:,} non-audio bytes; they are ignored")
+            break
+    if impossible:
+        layout.notes.append(f"has {impossible:,} damaged MPEG frames, which give silence or noise")
+    for run in runs:
+        if run.tag and _is_damaged(run.tag, 4 + run.head.side):
+            layout.notes.append(
+                "has a damaged Xing frame: its beginning and end may be a few hundredths of a second off"
+            )
+        layout.streams.append(_stream(run))
+    return end
+
+
+def _is_possible(head: Head, frame: bytes) -> bool:
+    """Whether the side information of a frame of layer 3 agrees with itself, as its decoder asks (section 2.4.1.7)."""
+    start, is_first, channels = 4 + 2 * (~frame[1] & 1), head.version == 3, 1 if head.is_mono else 2
+    side, left = int.from_bytes(frame[start : start + head.side], "big"), 8 * head.side
+    before = side >> (left - (9 if is_first else 8))  # bytes of earlier frames that this one uses
+    left -= (9 + (5 if head.is_mono else 3) + 4 * channels) if is_first else 8 + channels
+    width, flag = (59, 33) if is_first else (63, 38)
+    bits = 0
+    for _ in range(2 * channels if is_first else channels):
+        left -= width
+        one = side >> left
+        bits += one >> (width - 12) & 0xFFF
+        has_window, window = one >> (width - 1 - flag) & 1, one >> (width - 3 - flag) & 3
+        if one >> (width - 21) & 0x1FF > 288 or (has_window and not window):
+            return False
+    return bits <= 8 * (before + head.length - start - head.side)
+
+
+def _has_tag(head: Head, frame: bytes) -> bool:
+    """Whether a frame holds no sound but what there is. LAME's name behind no side information: its mark is damaged."""
+    place = 4 + head.side
+    has_mark = frame[place : place + 4] in (b"Xing", b"Info") or frame[36:40] == b"VBRI"
+    has_name = frame[place + LAME : place + LAME + 4] == b"LAME" and not any(frame[4:place])
+    return head.layer == 3 and (has_mark or has_name)
+
+
+def _is_damaged(tag: bytes, place: int) -> bool:
+    """Whether the checksum of what LAME wrote is wrong, CRC-16 of 190 bytes; 0: none was written."""
+    if tag[36:40] == b"VBRI":
+        return False
+    if tag[place : place + 4] not in (b"Xing", b"Info") or tag[place + 7] & 15 != 15:
+        return tag[place + LAME : place + LAME + 4] == b"LAME"
+    end, state = place + LAME + 34, 0
+    for byte in tag[:end]:
+        state ^= byte
+        for _ in range(8):
+            state = state >> 1 ^ (0xA001 if state & 1 else 0)
+    return int.from_bytes(tag[end : end + 2], "big") not in (0, state)
+
+
+def _tag_size(head: bytes) -> int:
+    """The bytes of a tag between joined files: ID3v2, ID3v1 or APEv2; 0: there is none."""
+    if head[:3] == b"TAG":
+        return 128
+    if head[:8] == b"APETAGEX":
+        return int.from_bytes(head[12:16], "little") + 32
+    return id3_size(head[:10])
+
+
+def _stream(run: _Run) -> Stream:
+    """A run as libsndfile reads it whole: behind a Xing frame that says how many frames there are."""
+    head, frames = run.head, run.count
+    if head.layer != 3:
+        return Stream(pieces=[EMPTY_ID3, *run.pieces], frames=frames * head.samples, slack=head.samples)
+    place = 4 + head.side
+    if run.tag[36:40] == b"VBRI":
+        stated = int.from_bytes(run.tag[50:54], "big")
+    elif run.tag and run.tag[place + 7] & 1:
+        stated = int.from_bytes(run.tag[place + 8 : place + 12], "big")
+    else:
+        stated = 0
+    if stated > frames + 1:  # some count the Xing frame too
+        raise BrokenSoundError(f"is truncated: its header promises {stated:,} MPEG frames, {frames:,} are there")
+    if run.tag[place : place + 4] in (b"Xing", b"Info") and stated:
+        tag = _corrected(run, place + 8)
+    else:
+        tag = _info_frame(run.first, frames)
+    flags = tag[place + 7]
+    lame = place + 8 + sum(size for bit, size in enumerate((4, 4, 100, 4)) if flags >> bit & 1)
+    gaps = int.from_bytes(tag[lame + 21 : lame + 24], "big")  # silence that the encoder put before and behind
+    cut = (gaps >> 12) + (gaps & 0xFFF) or DECODER_DELAY
+    return Stream(pieces=[EMPTY_ID3 + tag, *run.pieces], frames=frames * head.samples - cut, slack=DECODER_DELAY)
+
+
+def _corrected(run: _Run, place: int) -> bytes:
+    """A Xing frame with the numbers of frames and bytes that there are."""
+    tag = run.tag[:place] + run.count.to_bytes(4, "big") + run.tag[place + 4 :]
+    if not tag[place - 1] & 2:
+        return tag
+    size = len(tag) + sum(end - start for start, end in run.pieces)
+    return tag[: place + 4] + min(size, 0xFFFFFFFF).to_bytes(4, "big") + tag[place + 8 :]
+
+
+def _info_frame(first: bytes, frames: int) -> bytes:
+    """A frame without sound, like the first, that states how many frames follow."""
+    for bitrate in range(1, 15):
+        four = bytes([0xFF, first[1] | 1, bitrate << 4 | first[2] & 0x0C, first[3]])
+        head = head_of(four)
+        if head and head.length >= 4 + head.side + 120:
+            tag = bytes(head.side) + b"Info" + (1).to_bytes(4, "big") + frames.to_bytes(4, "big")
+            return (four + tag).ljust(head.length, b"\0")
+    raise AssertionError("the largest frame holds an Info tag at every rate")

@@ -1,0 +1,112 @@
+"""Ogg files (RFC 3533): every page checked, chained streams taken apart."""
+
+import dataclasses
+import zlib
+from typing import BinaryIO
+
+from c2c_jax.io.codecs.containers import BrokenSoundError, Layout, Piece, Stream, is_padding, read_at
+
+CODECS = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC")  # how the first packet begins of what libsndfile decodes
+HEAD = 27  # bytes of a page's head, before the sizes of its segments
+MAX_PAGES = 1_000_000  # five hours of a page for each packet, of which other files put dozens on one
+SEARCHED = 1 << 20  # bytes behind the end in which other pages are looked for
+NO_END = (1 << 64) - 1  # granule position of a page on which no packet ends
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+@dataclasses.dataclass
+class _Logical:
+    """A logical stream of one link of the chain. number: of its last page. pages: their places. granule: the last; a
+    packet ends on page `ending` of them, `ending_page`, and on none behind it."""
+
+    codec: bytes | None
+    number: int
+    pages: list[tuple[int, int]]
+    granule: int = 0
+    ending: int = 0
+    ending_page: bytes = b""
+    has_end: bool = False
+
+    def pieces(self) -> list[Piece]:
+        """The pages up to the last on which a packet ends, which is marked as the last: without the mark libsndfile
+        refuses Opus."""
+        if self.has_end or not self.ending:
+            return list(_joined(self.pages))
+        marked = self.ending_page[:5] + bytes([self.ending_page[5] | 4]) + self.ending_page[6:]
+        return [*_joined(self.pages[: self.ending]), marked[:22] + checksum(marked).to_bytes(4, "little") + marked[26:]]
+
+
+def _joined(pages: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Places of which those that touch are one."""
+    found = pages[:1]
+    for start, end in pages[1:]:
+        found[-1:] = [(found[-1][0], end)] if found[-1][1] == start else [found[-1], (start, end)]
+    return found
+
+
+def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
+    """Adds a stream for each link of an Ogg file's chain; gives the file's end."""
+    link: dict[int, _Logical] = {}
+    is_open, position, count = False, start, 0  # open: pages that begin a stream are of the same link
+    while position < end:
+        if (count := count + 1) > MAX_PAGES:
+            raise BrokenSoundError(f"has more than {MAX_PAGES:,} Ogg pages: split it")
+        page = read_at(file, position, min(end - position, HEAD + 255))
+        sizes = page[HEAD : HEAD + page[26]] if len(page) >= HEAD else b""
+        size = HEAD + len(sizes) + sum(sizes)
+        if page[:4] != b"OggS"[: len(page)]:
+            if not is_padding(file, position, end):
+                if b"OggS" in read_at(file, position, min(end - position, SEARCHED)) or not all(
+                    one.has_end for one in link.values()
+                ):
+                    raise BrokenSoundError(f"is damaged: there is no Ogg page at byte {position:,}")
+                layout.notes.append(f"has {end - position:,} bytes after its end; they are ignored")
+            break
+        if len(page) < HEAD or len(sizes) < page[26] or position + size > end:
+            raise BrokenSoundError("is truncated: its last Ogg page is cut")
+        page = read_at(file, position, size)
+        if checksum(page) != int.from_bytes(page[22:26], "little"):
+            raise BrokenSoundError(f"is damaged: the Ogg page at byte {position:,} has a wrong checksum")
+        flags, granule = page[5], int.from_bytes(page[6:14], "little")
+        serial, number = (int.from_bytes(page[place : place + 4], "little") for place in (14, 18))
+        if flags & 2:
+            if not is_open:
+                _close(link, layout)
+                link, is_open = {}, True
+            body = page[HEAD + len(sizes) :]
+            codec = next((one for one in CODECS if body.startswith(one)), None)
+            link[serial] = _Logical(codec, number, [(position, position + size)])
+        elif not (stream := link.get(serial)) or stream.has_end or number != stream.number + 1:
+            raise BrokenSoundError(f"is damaged: a page is missing before byte {position:,}")
+        else:
+            is_open = False
+            if granule != NO_END:
+                if granule < stream.granule:
+                    raise BrokenSoundError(f"is damaged: its time goes backwards at byte {position:,}")
+                stream.granule, stream.ending, stream.ending_page = granule, len(stream.pages), page
+            stream.number = number
+            stream.pages.append((position, position + size))
+        link[serial].has_end = bool(flags & 4)
+        position += size
+    _close(link, layout)
+    return end
+
+
+def _close(link: dict[int, _Logical], layout: Layout) -> None:
+    if not link:
+        return
+    known = [one for one in link.values() if one.codec]
+    if not known:
+        raise BrokenSoundError("has no Vorbis, Opus or FLAC stream, the supported Ogg codecs: convert it")
+    if len(known) > 1:
+        layout.notes.append(f"holds {len(known)} sounds at once; the first is read")
+    if not known[0].has_end:
+        layout.notes.append("has no end-of-stream page, like an interrupted recording; all of it is read")
+    layout.streams.append(Stream(pieces=known[0].pieces()))
+
+
+def checksum(page: bytes) -> int:
+    """An Ogg page's CRC: zlib's with the bits of each byte, and of the result, the other way round, from 0 and not
+    inverted; the field itself counts as 0."""
+    state = zlib.crc32((page[:22] + bytes(4) + page[26:]).translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int.from_bytes(state.to_bytes(4, "little").translate(REVERSED), "big")

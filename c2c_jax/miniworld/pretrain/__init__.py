@@ -1,1 +1,0 @@
-"""How the mini world's checkpoints were trained: `python -m c2c_jax.miniworld.pretrain {clip,clap,audioldm}`."""

@@ -1,0 +1,1 @@
+"""Exact nearest vectors, and searches of sound libraries."""

@@ -1,0 +1,126 @@
+"""What a translator has to beat: captions remembered, linear maps in closed form, and an oracle that saw pairs."""
+
+import dataclasses
+import mmap
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from c2c_jax.data.store import SIDES, Store
+from c2c_jax.spaces.models.layers import unit
+from c2c_jax.translator.centring import Gap, centred
+
+TEMPERATURE = 0.01  # DeCap's
+QUERIES_AT_ONCE = 4096
+IN_MEMORY = 2**28  # bytes of vectors; larger arrays go into a temporary file
+
+Memory = Iterable[tuple[Shaped[np.ndarray, "_ S"], Shaped[np.ndarray, "_ E"]]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingCaptions:
+    """The source and target vectors of a store's training captions, chunk by chunk, for any number of iterations. gap:
+    means to centre them by; None: raw vectors. Raises StoreError for a damaged chunk."""
+
+    store: Store
+    held_out: Int[np.ndarray, "H"]
+    gap: Gap | None = None
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        is_training = np.ones(self.store.plan.rows, bool)
+        is_training[self.held_out] = False
+        for chunk in range(self.store.plan.chunks):
+            kept = is_training[self.store.plan.rows_of(chunk)]
+            if kept.any():
+                source_NS, target_NE = (self.store.read_chunk(side, chunk)[kept] for side in SIDES)
+                if self.gap is not None:
+                    source_NS, target_NE = (
+                        _centred(source_NS, self.gap.mean("source_text")),
+                        _centred(target_NE, self.gap.mean("target_text")),
+                    )
+                yield source_NS, target_NE
+
+
+def _centred(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "N E"]:
+    return np.asarray(centred(jnp.asarray(x_NE, jnp.float32), mean_E))
+
+
+def nearest_caption(
+    query_QS: Float[np.ndarray, "Q S"], memory: Memory, temperature: float = TEMPERATURE
+) -> Float[np.ndarray, "Q E"]:
+    """Unit target vectors [Q, E] of source vectors [Q, S], without training: the remembered captions' unit target
+    vectors, weighted by the softmax of their source vectors' cosines to the query over the temperature. DeCap's
+    projection onto its text memory (Li et al. 2023, section 3.3), where the weights go to the source vectors
+    themselves.
+
+    memory: blocks of captions' vectors of both sides, of any number: the softmax is taken block by block, and what is
+    kept beside a block is a sum for each query. It is gone through once for every 4,096 queries.
+    """
+    vectors_QE: np.ndarray | None = None
+    for start in range(0, len(query_QS), QUERIES_AT_ONCE):
+        block = slice(start, start + QUERIES_AT_ONCE)
+        queries_QS = unit(jnp.asarray(query_QS[block], jnp.float32)) / temperature
+        sums: tuple[Array, Array, Array] | None = None
+        for source_BS, target_BE in memory:
+            if sums is None:
+                Q = len(queries_QS)
+                sums = jnp.full(Q, -jnp.inf), jnp.zeros(Q), jnp.zeros((Q, target_BE.shape[1]))
+            sums = _added(queries_QS, sums, jnp.asarray(source_BS, jnp.float32), jnp.asarray(target_BE, jnp.float32))
+        if sums is None:
+            raise ValueError("no caption to remember")
+        if vectors_QE is None:
+            vectors_QE = room_for(len(query_QS), sums[2].shape[1])
+        vectors_QE[block] = unit(sums[2] / sums[1][:, None])
+    if vectors_QE is None:
+        raise ValueError("no query")
+    return vectors_QE
+
+
+def room_for(rows: int, dim: int) -> Float[np.ndarray, "N E"]:
+    """An array for vectors, float32, to be filled; a large one lies in a file that goes with it, see `InFile`."""
+    if 4 * rows * dim < IN_MEMORY:
+        return np.empty((rows, dim), np.float32)
+    with tempfile.TemporaryFile() as file:
+        return InFile(file, np.float32, "w+", shape=(rows, dim))
+
+
+class InFile(np.memmap):
+    """An array in a file that is to be read and written block by block: of what was asked for before, or written, no
+    pages stay in the process. The file has them, and they come back where they are asked for again. On Windows, which
+    has no such advice, they stay until memory is short."""
+
+    _mmap: mmap.mmap | None  # numpy's; None of what is computed from the array
+
+    def __getitem__(self, key: Any) -> Any:
+        self._let_go()
+        return super().__getitem__(key)
+
+    def __setitem__(self, key: Any, values: Any) -> None:
+        super().__setitem__(key, values)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._mmap is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mmap.madvise(mmap.MADV_DONTNEED)  # of pages that are shared with a file nothing is lost by it
+
+
+@jax.jit
+def _added(
+    queries_QS: Float[Array, "Q S"],
+    sums: tuple[Float[Array, "Q"], Float[Array, "Q"], Float[Array, "Q E"]],
+    source_BS: Float[Array, "B S"],
+    target_BE: Float[Array, "B E"],
+) -> tuple[Float[Array, "Q"], Float[Array, "Q"], Float[Array, "Q E"]]:
+    """The largest logit, and the sums of exponentials and of targets so weighted, both over exp(largest)."""
+    largest_Q, total_Q, weighted_QE = sums
+    with jax.default_matmul_precision("float32"):
+        logits_QB = queries_QS @ unit(source_BS).T
+        now_Q = jnp.maximum(largest_Q, logits_QB.max(axis=1))
+        shrunk_Q, weights_QB = jnp.exp(largest_Q - now_Q), jnp.exp(logits_QB - now_Q[:, None])
+        weighted_QE = weighted_QE * shrunk_Q[:, None] + weights_QB @ unit(target_BE)
+    return now_Q, total_Q * shrunk_Q + weights_QB.sum(axis=1), weighted_QE

@@ -1,0 +1,1 @@
+"""Joint embedding spaces: pretrained CLIP and CLAP checkpoints, their models, weights and preprocessing."""

@@ -1,0 +1,75 @@
+"""Sound files to their vectors in a CLAP space."""
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from c2c_jax.errors import SoundError
+from c2c_jax.io.sounds import read_sound, report
+from c2c_jax.spaces.audio_preprocessing import MelRecipe
+from c2c_jax.spaces.models.clap_audio import Mels
+from c2c_jax.spaces.space import Space, batch_size_for
+
+READERS = min(os.cpu_count() or 1, 16)  # threads
+BATCH = 16  # sounds that the tower hears at once
+
+
+def sound_vectors(
+    paths: Sequence[Path],
+    space: Space,
+    *,
+    on_sound: Callable[[], None] = lambda: None,
+    on_note: Callable[[str], None] = report,
+) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[SoundError]]:
+    """The raw projections of those sounds that can be read, and what is wrong with the others, both in order.
+
+    Files are decoded in threads ahead of the tower; no more of them are held than it takes in two batches. on_sound:
+    called after each. on_note: called, in order, with what `read_sound` notes of a sound that it reads. Raises
+    CheckpointError for a space that has no audio tower.
+    """
+    recipe = space.require_mels()
+    vectors: dict[Path, np.ndarray] = {}
+    errors: list[SoundError] = []
+    batch: dict[Path, Mels] = {}
+
+    size = batch_size_for(len(paths), BATCH)
+
+    def encode() -> None:
+        mels = Mels(*map(np.concatenate, zip(*batch.values(), strict=True)))
+        vectors.update(zip(batch, space.encode_mels(mels, batch_size=size), strict=True))
+        batch.clear()
+
+    with ThreadPoolExecutor(READERS) as readers:
+        unread = iter(paths)
+        ahead: collections.deque[tuple[Path, Future[tuple[Mels, list[str]]]]] = collections.deque()
+
+        def read_ahead(count: int) -> None:
+            ahead.extend((path, readers.submit(_mels_of, path, recipe)) for path in itertools.islice(unread, count))
+
+        read_ahead(BATCH + READERS)
+        while ahead:
+            path, reading = ahead.popleft()
+            try:
+                batch[path], notes = reading.result()
+                for note in notes:
+                    on_note(note)
+            except SoundError as error:
+                errors.append(error)
+            read_ahead(1)
+            on_sound()
+            if len(batch) == size:
+                encode()
+    if batch:
+        encode()
+    return vectors, errors
+
+
+def _mels_of(path: Path, recipe: MelRecipe) -> tuple[Mels, list[str]]:
+    notes: list[str] = []
+    return recipe([read_sound(path, recipe.sample_rate, recipe.max_seconds, notes.append)]), notes

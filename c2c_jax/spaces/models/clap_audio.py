@@ -1,0 +1,351 @@
+"""CLAP's audio tower: HTSAT, a Swin transformer over log-mel spectrograms folded to a square (Chen et al. 2022), with
+the feature fusion of Wu et al. 2023, section 4.2; named as in Hugging Face's ClapAudioModelWithProjection.
+
+Batch norms use their running statistics, which are `nnx.BatchStat`: in training they stay what the checkpoint says.
+"""
+
+import dataclasses
+import functools
+from typing import Annotated, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import msgspec
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from c2c_jax.spaces.models.clap_text import ClapProjectionLayer
+from c2c_jax.spaces.models.layers import ACTIVATIONS, Activation, Epsilon, Layers, Pixels, Width
+
+EPSILON = 1e-5  # of torch's norms; the two norms of a block alone have the config's layer_norm_eps
+UNSEEN = -100.0  # added to the scores between tokens of one window that the shift brought together, as in Swin
+CUBIC = -0.75  # the free parameter of torch's bicubic interpolation (Keys 1981, eq. 4, has -0.5)
+
+
+class Mels(NamedTuple):
+    """What the tower is given of B sounds. `mels.MelRecipe` makes them of numpy arrays.
+
+    C is 1, or 4 with fusion: the whole sound shrunk to T frames, then T frames of its first, second and last third; of
+    a sound that is no longer than T frames, four times itself.
+    """
+
+    mel_BCTM: Float[Array | np.ndarray, "B C T M"]  # decibels
+    is_longer_B: Bool[Array | np.ndarray, "B"]  # than T frames; false without fusion
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClapAudioConfig:
+    spec_size: Annotated[int, msgspec.Meta(ge=1, le=2**10)]  # edge of the square, in pixels
+    num_mel_bins: Annotated[int, msgspec.Meta(ge=1, le=2**10)]
+    patch_size: tuple[Pixels, Pixels]
+    patch_stride: tuple[Pixels, Pixels]
+    patch_embeds_hidden_size: Width  # of the first stage; it doubles from each to the next
+    enable_patch_layer_norm: bool
+    enable_fusion: bool
+    aff_block_r: Width
+    window_size: Annotated[int, msgspec.Meta(ge=1, le=2**7)]  # patches
+    depths: Annotated[tuple[Layers, ...], msgspec.Meta(min_length=1, max_length=8)]
+    num_attention_heads: Annotated[tuple[Width, ...], msgspec.Meta(min_length=1, max_length=8)]
+    qkv_bias: bool
+    mlp_ratio: Annotated[float, msgspec.Meta(gt=0, le=2**10)]
+    hidden_act: Activation
+    layer_norm_eps: Epsilon
+    hidden_size: Width  # of the last stage
+    projection_dim: Width
+    projection_hidden_act: Activation
+
+    @property
+    def folds(self) -> int:
+        """The pieces of a spectrogram, one after the other in time, that lie on top of each other in the square."""
+        return self.spec_size // self.num_mel_bins
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches of the first stage in height (frequency) and width (time)."""
+        height, width = self.patch_stride
+        return self.spec_size // height, self.spec_size // width
+
+
+def batch_norm(channels: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
+    return nnx.BatchNorm(channels, use_running_average=True, epsilon=EPSILON, rngs=rngs)
+
+
+def stretched(x_BCTM: Float[Array, "B C T M"], axis: int, size: int) -> Float[Array, "B C T2 M2"]:
+    """Bicubic interpolation along one axis with its corners aligned, as torch's `interpolate`; never a shrinking."""
+    places_KT, weights_KT = _cubic(x_BCTM.shape[axis], size)
+    taps = (
+        jnp.take(x_BCTM, places_T, axis) * jnp.expand_dims(weights_T, [i for i in range(4) if i != axis])
+        for places_T, weights_T in zip(places_KT, weights_KT, strict=True)
+    )
+    return functools.reduce(jnp.add, taps)
+
+
+def _cubic(size: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which four of `size` points make each of the wanted ones, and their weights, both [4, wanted].
+
+    In float32 as torch has it: exact places would move a loud step by what can be seen.
+    """
+    scale = np.float32(size - 1) / np.float32(wanted - 1)
+    exact = scale * np.arange(wanted, dtype=np.float32)
+    before = np.floor(exact)
+    share, a = exact - before, np.float32(CUBIC)
+    near, far = np.stack([share, 1 - share]), np.stack([share + 1, 2 - share])
+    near = ((a + 2) * near - (a + 3)) * near * near + 1
+    far = ((a * far - 5 * a) * far + 8 * a) * far - 4 * a
+    places = before.astype(int) + np.arange(-1, 3)[:, None]
+    return places.clip(0, size - 1), np.stack([far[0], near[0], near[1], far[1]])
+
+
+class ClapAudioAFFBlock(nnx.Module):
+    """Attentional feature fusion (Dai et al. 2021, eq. 3) of two maps of D channels."""
+
+    def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
+        D = config.patch_embeds_hidden_size
+        inner = D // config.aff_block_r
+
+        def attention() -> list:
+            return [
+                nnx.Conv(D, inner, (1, 1), rngs=rngs),
+                batch_norm(inner, rngs),
+                jax.nn.relu,
+                nnx.Conv(inner, D, (1, 1), rngs=rngs),
+                batch_norm(D, rngs),
+            ]
+
+        self.local_att = nnx.List(attention())
+        self.global_att = nnx.List([_mean, *attention()])
+
+    def __call__(
+        self, whole_BhwD: Float[Array, "B height width D"], parts_BhwD: Float[Array, "B height width D"]
+    ) -> Float[Array, "B height width D"]:
+        both_BhwD = whole_BhwD + parts_BhwD
+        local_BhwD = functools.reduce(lambda x, layer: layer(x), self.local_att, both_BhwD)
+        global_B11D = functools.reduce(lambda x, layer: layer(x), self.global_att, both_BhwD)
+        share_BhwD = jax.nn.sigmoid(local_BhwD + global_B11D)
+        return 2 * whole_BhwD * share_BhwD + 2 * parts_BhwD * (1 - share_BhwD)
+
+
+def _mean(x_BhwD: Float[Array, "B height width D"]) -> Float[Array, "B 1 1 D"]:
+    return x_BhwD.mean(axis=(1, 2), keepdims=True)
+
+
+class ClapAudioPatchEmbed(nnx.Module):
+    def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
+        D, (height, width), stride = config.patch_embeds_hidden_size, config.patch_size, config.patch_stride
+        padding = tuple(((size - step) // 2,) * 2 for size, step in zip(config.patch_size, stride, strict=True))
+        self.proj = nnx.Conv(1, D, (height, width), strides=stride, padding=padding, rngs=rngs)
+        self.norm = nnx.LayerNorm(D, epsilon=EPSILON, rngs=rngs) if config.enable_patch_layer_norm else None
+        self.fusion_model = ClapAudioAFFBlock(config, rngs=rngs) if config.enable_fusion else None
+        wide, wide_stride = (height, width * 3), (stride[0], stride[1] * 3)
+        self.mel_conv2d = (
+            nnx.Conv(1, D, wide, strides=wide_stride, padding=padding, rngs=rngs) if config.enable_fusion else None
+        )
+
+    def __call__(
+        self, image_BChw: Float[Array, "B C height width"], is_longer_B: Bool[Array, "B"]
+    ) -> Float[Array, "B rows columns D"]:
+        """The patches of the square. With fusion, those of the whole sound, and of longer ones fused with those of
+        three parts of them, which are three times as wide and lie side by side."""
+        patches_BhwD = self.proj(image_BChw[:, 0, :, :, None])
+        if self.fusion_model and self.mel_conv2d:
+            parts = self.mel_conv2d(image_BChw[:, 1:, :, :, None])
+            B, C, height, width, D = parts.shape
+            parts_BhwD = parts.transpose(0, 2, 1, 3, 4).reshape(B, height, C * width, D)
+            missing = patches_BhwD.shape[2] - C * width
+            parts_BhwD = jnp.pad(parts_BhwD, ((0, 0), (0, 0), (0, missing), (0, 0)))
+            fused_BhwD = self.fusion_model(patches_BhwD, parts_BhwD)
+            patches_BhwD = jnp.where(is_longer_B[:, None, None, None], fused_BhwD, patches_BhwD)
+        return self.norm(patches_BhwD) if self.norm else patches_BhwD
+
+
+class ClapAudioSelfAttention(nnx.Module):
+    def __init__(self, config: ClapAudioConfig, D: int, heads: int, *, rngs: nnx.Rngs):
+        self.heads, self.window_size = heads, config.window_size
+        self.relative_position_bias_table = nnx.Param(
+            nnx.initializers.truncated_normal(0.02)(rngs.params(), ((2 * config.window_size - 1) ** 2, heads))
+        )
+        self.query = nnx.Linear(D, D, use_bias=config.qkv_bias, rngs=rngs)
+        self.key = nnx.Linear(D, D, use_bias=config.qkv_bias, rngs=rngs)
+        self.value = nnx.Linear(D, D, use_bias=config.qkv_bias, rngs=rngs)
+
+    def __call__(
+        self, hidden_BWLD: Float[Array, "B W L D"], mask_WLL: Float[np.ndarray, "W L L"] | None = None
+    ) -> Float[Array, "B W L D"]:
+        """Attention inside of each of W windows of L tokens. mask_WLL: added to the scores of all heads."""
+        B, W, L, D = hidden_BWLD.shape
+        H, K = self.heads, D // self.heads
+        q, k, v = (part(hidden_BWLD).reshape(B, W, L, H, K) for part in (self.query, self.key, self.value))
+        bias_HLM = self.relative_position_bias_table[...][relative_position_index(self.window_size)].transpose(2, 0, 1)
+        scores_BWHLM = jnp.einsum("bwlhk,bwmhk->bwhlm", q, k) / K**0.5 + bias_HLM[None, None]
+        if mask_WLL is not None:
+            scores_BWHLM += mask_WLL[None, :, None]
+        return jnp.einsum("bwhlm,bwmhk->bwlhk", jax.nn.softmax(scores_BWHLM, axis=-1), v).reshape(B, W, L, D)
+
+
+def relative_position_index(window: int) -> np.ndarray:
+    """Which row of the bias table holds for two tokens of a window, [L, L], by how far apart they are."""
+    places_L2 = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij"), axis=-1).reshape(-1, 2)
+    apart_LL2 = places_L2[:, None] - places_L2[None] + window - 1
+    return apart_LL2 @ np.array([2 * window - 1, 1])
+
+
+class ClapAudioAttention(nnx.Module):
+    def __init__(self, config: ClapAudioConfig, D: int, heads: int, *, rngs: nnx.Rngs):
+        self.self = ClapAudioSelfAttention(config, D, heads, rngs=rngs)
+        self.output = ClapAudioDense(D, D, rngs=rngs)
+
+    def __call__(
+        self, hidden_BWLD: Float[Array, "B W L D"], mask_WLL: Float[np.ndarray, "W L L"] | None = None
+    ) -> Float[Array, "B W L D"]:
+        return self.output(self.self(hidden_BWLD, mask_WLL))
+
+
+class ClapAudioDense(nnx.Module):
+    """A linear layer and what follows: Hugging Face's SelfOutput, Intermediate and Output in one."""
+
+    def __init__(self, width_in: int, width: int, activation: str | None = None, *, rngs: nnx.Rngs):
+        self.activation = ACTIVATIONS[activation] if activation else None
+        self.dense = nnx.Linear(width_in, width, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows F"]:
+        return self.activation(self.dense(x)) if self.activation else self.dense(x)
+
+
+class ClapAudioLayer(nnx.Module):
+    def __init__(
+        self, config: ClapAudioConfig, D: int, grid: tuple[int, int], heads: int, is_shifted: bool, *, rngs: nnx.Rngs
+    ):
+        # A window as large as the grid is one window, and no shift brings anything together.
+        self.window_size = config.window_size
+        self.shift_size = config.window_size // 2 if is_shifted and min(grid) > config.window_size else 0
+        F = int(config.mlp_ratio * D)
+        self.layernorm_before = nnx.LayerNorm(D, epsilon=config.layer_norm_eps, rngs=rngs)
+        self.attention = ClapAudioAttention(config, D, heads, rngs=rngs)
+        self.layernorm_after = nnx.LayerNorm(D, epsilon=config.layer_norm_eps, rngs=rngs)
+        self.intermediate = ClapAudioDense(D, F, config.hidden_act, rngs=rngs)
+        self.output = ClapAudioDense(F, D, rngs=rngs)
+
+    def __call__(self, hidden_BhwD: Float[Array, "B height width D"]) -> Float[Array, "B height width D"]:
+        _, height, width, _ = hidden_BhwD.shape
+        window, shift = self.window_size, self.shift_size
+        normed = self.layernorm_before(hidden_BhwD)
+        padded = height + -height % window, width + -width % window
+        normed = jnp.pad(normed, ((0, 0), (0, padded[0] - height), (0, padded[1] - width), (0, 0)))
+        shifted = jnp.roll(normed, (-shift, -shift), axis=(1, 2)) if shift else normed
+        mask_WLL = shift_mask(padded, window, shift) if shift else None
+        attended = without_windows(self.attention(in_windows(shifted, window), mask_WLL), window, padded)
+        back = jnp.roll(attended, (shift, shift), axis=(1, 2)) if shift else attended
+        hidden_BhwD = hidden_BhwD + back[:, :height, :width]
+        return hidden_BhwD + self.output(self.intermediate(self.layernorm_after(hidden_BhwD)))
+
+
+def in_windows(x_BhwD: Float[Array, "B height width D"], window: int) -> Float[Array, "B W L D"]:
+    """The W squares of L = window² tokens that a grid is cut into."""
+    B, height, width, D = x_BhwD.shape
+    x = x_BhwD.reshape(B, height // window, window, width // window, window, D)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(B, -1, window * window, D)
+
+
+def without_windows(
+    x_BWLD: Float[Array, "B W L D"], window: int, grid: tuple[int, int]
+) -> Float[Array, "B height width D"]:
+    """The way back from `in_windows` to a grid of (height, width) tokens."""
+    B, _, _, D = x_BWLD.shape
+    height, width = grid
+    x = x_BWLD.reshape(B, height // window, width // window, window, window, D)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(B, height, width, D)
+
+
+def shift_mask(grid: tuple[int, int], window: int, shift: int) -> Float[np.ndarray, "W L L"]:
+    """What is added to scores after a cyclic shift: tokens that lay apart do not see each other (Liu et al. 2021,
+    section 3.2)."""
+
+    def regions(size: int) -> np.ndarray:
+        places = np.arange(size)
+        return (places >= size - window).astype(int) + (places >= size - shift)
+
+    height, width = grid
+    regions_hw = 3 * regions(height)[:, None] + regions(width)[None]
+    cut = regions_hw.reshape(height // window, window, width // window, window).swapaxes(1, 2)
+    regions_WL = cut.reshape(-1, window * window)
+    return np.where(regions_WL[:, :, None] == regions_WL[:, None], 0, UNSEEN).astype(np.float32)
+
+
+class ClapAudioPatchMerging(nnx.Module):
+    def __init__(self, D: int, *, rngs: nnx.Rngs):
+        self.reduction = nnx.Linear(4 * D, 2 * D, use_bias=False, rngs=rngs)
+        self.norm = nnx.LayerNorm(4 * D, epsilon=EPSILON, rngs=rngs)
+
+    def __call__(self, hidden_BhwD: Float[Array, "B height width D"]) -> Float[Array, "B rows columns D2"]:
+        """Each square of four tokens made one of twice their width: column by column, from the top."""
+        B, height, width, D = hidden_BhwD.shape
+        squares = hidden_BhwD.reshape(B, height // 2, 2, width // 2, 2, D).transpose(0, 1, 3, 4, 2, 5)
+        return self.reduction(self.norm(squares.reshape(B, height // 2, width // 2, 4 * D)))
+
+
+class ClapAudioStage(nnx.Module):
+    def __init__(self, config: ClapAudioConfig, stage: int, *, rngs: nnx.Rngs):
+        D = config.patch_embeds_hidden_size * 2**stage
+        height, width = config.grid
+        grid, heads = (height // 2**stage, width // 2**stage), config.num_attention_heads[stage]
+        self.blocks = nnx.List(
+            [ClapAudioLayer(config, D, grid, heads, bool(i % 2), rngs=rngs) for i in range(config.depths[stage])]
+        )
+        is_last = stage == len(config.depths) - 1
+        self.downsample = None if is_last else ClapAudioPatchMerging(D, rngs=rngs)
+
+    def __call__(self, hidden_BhwD: Float[Array, "B height width D"]) -> Float[Array, "B rows columns D2"]:
+        for block in self.blocks:
+            hidden_BhwD = block(hidden_BhwD)
+        return self.downsample(hidden_BhwD) if self.downsample else hidden_BhwD
+
+
+class ClapAudioEncoder(nnx.Module):
+    def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
+        self.spec_size, self.folds = config.spec_size, config.folds
+        self.batch_norm = batch_norm(config.num_mel_bins, rngs)
+        self.patch_embed = ClapAudioPatchEmbed(config, rngs=rngs)
+        self.layers = nnx.List([ClapAudioStage(config, stage, rngs=rngs) for stage in range(len(config.depths))])
+        self.norm = nnx.LayerNorm(config.hidden_size, epsilon=EPSILON, rngs=rngs)
+
+    def reshape_mel2img(self, mel_BCTM: Float[Array, "B C T M"]) -> Float[Array, "B C height width"]:
+        """A spectrogram stretched to folds·edge frames of edge/folds bins and cut in time, its pieces one above the
+        other."""
+        frames, bins = self.spec_size * self.folds, self.spec_size // self.folds
+        if mel_BCTM.shape[2] < frames:
+            mel_BCTM = stretched(mel_BCTM, 2, frames)
+        if mel_BCTM.shape[3] < bins:
+            mel_BCTM = stretched(mel_BCTM, 3, bins)
+        B, C, _, _ = mel_BCTM.shape
+        pieces = mel_BCTM.reshape(B, C, self.folds, frames // self.folds, bins).swapaxes(3, 4)
+        return pieces.reshape(B, C, self.folds * bins, -1)
+
+    def __call__(self, mels: Mels) -> Float[Array, "B D"]:
+        """The mean of the last stage's normalised tokens: what pooling groups of frequencies, then time comes to."""
+        image_BChw = self.reshape_mel2img(self.batch_norm(jnp.asarray(mels.mel_BCTM)))
+        hidden = self.patch_embed(image_BChw, jnp.asarray(mels.is_longer_B))
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return self.norm(hidden).mean(axis=(1, 2))
+
+
+class ClapAudioModel(nnx.Module):
+    def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
+        self.audio_encoder = ClapAudioEncoder(config, rngs=rngs)
+
+    def __call__(self, mels: Mels) -> Float[Array, "B D"]:
+        return self.audio_encoder(mels)
+
+
+class ClapAudioModelWithProjection(nnx.Module):
+    """The audio tower and its projection into the joint space of width E = `projection_dim`."""
+
+    def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
+        self.audio_model = ClapAudioModel(config, rngs=rngs)
+        sizes = config.hidden_size, config.projection_dim, config.projection_hidden_act
+        self.audio_projection = ClapProjectionLayer(*sizes, rngs=rngs)
+
+    def encode_audio(self, mels: Mels) -> Float[Array, "B E"]:
+        """Audio projections before L2 normalisation."""
+        return self.audio_projection(self.audio_model(mels))

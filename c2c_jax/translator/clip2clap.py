@@ -1,0 +1,262 @@
+"""The checkpoints of CLIP2CLAP's author (Wong): pickled state dicts of `linear.py` to `linear5.py` and `encoder2.py` to
+`encoder4.py`, into bundles. Nothing in a file is run.
+
+His encoders are built without `batch_first`, so they attend over the vectors of a batch. Ours attends over a vector's
+coordinates, as the paper says: its weights are taken over as they are, but what it computes is not what his code does.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from c2c_jax.errors import AbsentError, CheckpointError, ConfigError
+from c2c_jax.io.files import sha256_of
+from c2c_jax.io.tensors import open_torch, to_numpy
+from c2c_jax.spaces.space import SpaceId, identify
+from c2c_jax.spaces.weights.rules import LINEAR, Rule, Table, fill, ignored_keys
+from c2c_jax.translator.bundle import Bundle
+from c2c_jax.translator.kinds import DEPTHS, TranslatorSpec, build_translator
+
+SOURCE, TARGET = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "cvssp/audioldm-l-full:text_encoder"
+WIDTH = 512  # of both of the paper's spaces
+# The author's name for each kind that he numbers → ours.
+ALIASES = {"linear3": "mlp", "linear4": "mlp_layernorm", "linear5": "mlp5"}
+CLAMPS = {"linear": 0.3, "linear2": 0.3, "mlp": 0.2, "mlp_layernorm": 0.2, "mlp5": 0.25, "transformer": 0.0}
+HEADS = {96: 8, 360: 12, 8: 4}  # width of the author's encoders → their attention heads, which no tensor tells
+
+
+def _stack(names: Sequence[str], norms: Sequence[str]) -> Table:
+    """The table of linear layers called so, in their order, and of LayerNorms; `t` is the learned temperature."""
+    rules = []
+    for number, name in enumerate(names):
+        rules.append(Rule(rf"{name}\.weight", rf"layers\.{number}\.kernel", LINEAR))
+        rules.append(Rule(rf"{name}\.bias", rf"layers\.{number}\.bias"))
+    for number, name in enumerate(norms):
+        rules.append(Rule(rf"{name}\.weight", rf"norms\.{number}\.scale"))
+        rules.append(Rule(rf"{name}\.bias", rf"norms\.{number}\.bias"))
+    return Table(rules=rules, ignored=("t",))
+
+
+_LAYER = r"(?P<layer>\d+)"
+_ENCODER = Table(
+    rules=(
+        Rule(r"linear\.weight", r"resized\.0\.kernel", LINEAR),
+        Rule(r"linear\.bias", r"resized\.0\.bias"),
+        Rule(r"ff1\.weight", r"into\.kernel", LINEAR),
+        Rule(r"ff1\.bias", r"into\.bias"),
+        Rule(r"ff2\.weight", r"out\.kernel", LINEAR),
+        Rule(r"ff2\.bias", r"out\.bias"),
+        Rule(r"pos_emb\.weight", r"positions\.embedding"),
+        Rule(
+            rf"transformer_encoder\.layers\.{_LAYER}\.self_attn\.(?P<part>[qkv]_proj|out_proj)\.weight",
+            rf"layers\.{_LAYER}\.(?P<part>[qkv]_proj|out_proj)\.kernel",
+            LINEAR,
+        ),
+        Rule(
+            rf"transformer_encoder\.layers\.{_LAYER}\.self_attn\.(?P<part>[qkv]_proj|out_proj)\.bias",
+            rf"layers\.{_LAYER}\.(?P<part>[qkv]_proj|out_proj)\.bias",
+        ),
+        Rule(
+            rf"transformer_encoder\.layers\.{_LAYER}\.(?P<part>linear[12])\.weight",
+            rf"layers\.{_LAYER}\.(?P<part>linear[12])\.kernel",
+            LINEAR,
+        ),
+        Rule(
+            rf"transformer_encoder\.layers\.{_LAYER}\.(?P<part>norm[12])\.weight",
+            rf"layers\.{_LAYER}\.(?P<part>norm[12])\.scale",
+        ),
+        Rule(
+            rf"transformer_encoder\.layers\.{_LAYER}\.(?P<part>linear[12]|norm[12])\.bias",
+            rf"layers\.{_LAYER}\.(?P<part>linear[12]|norm[12])\.bias",
+        ),
+    ),
+    # nn.TransformerEncoder copies the layer that it is given, and the author keeps that one too.
+    ignored=(r"encoder_layer\..+",),
+)
+
+
+def import_checkpoint(
+    path: Path,
+    *,
+    kind: str | None = None,
+    clamp: float | None = None,
+    heads: int | None = None,
+    source: str | None = None,
+    target: str | None = None,
+) -> tuple[Bundle, list[str]]:
+    """The bundle of one of the author's files, and the lines that its user should know of.
+
+    kind: ours or the author's name of it; None: as the keys say. clamp: outputs are cut to ±clamp, 0: not; None: as the
+    author's code of that kind does. heads: of an encoder; None: as the author's of that width has. source, target:
+    names of the two spaces, None: the paper's. Their fingerprints are taken where the checkpoints are on this machine
+    and are unknown ("") elsewhere.
+    Raises CheckpointError for a file that is not such a state dict in float32, ConfigError where an argument does not
+    fit it.
+    """
+    tensors = _without_prefix(read_state_dict(path), path)
+    kind = _kind(tensors, kind, path)
+    if kind == "transformer":
+        spec, table = _encoder_spec(tensors, heads, path), _ENCODER
+        tensors = _attention_split(tensors, path)
+    else:
+        if heads is not None:
+            raise ConfigError(f"{path} is of kind {kind}, which has no attention heads; leave --heads out")
+        spec, table = _stack_spec(kind, tensors, path)
+    if clamp is not None:
+        if not 0 <= clamp < math.inf:
+            raise ConfigError(f"--clamp must be 0 (no cut) or more, found {clamp}")
+        spec = dataclasses.replace(spec, clamp=clamp)
+    translator = fill(
+        lambda rngs: build_translator(spec, rngs=rngs), tensors, table, str(path), sizes="its other tensors"
+    )
+    ignored = ignored_keys(tensors, table)
+    told = [f"skipped, since no output depends on it: {', '.join(ignored)}"] if ignored else []
+    if kind == "transformer":
+        told.append(
+            "attention runs over the coordinates of a vector, as in the paper; the author's code runs it over a batch"
+        )
+    if spec.linear_first:
+        told.append("linear is put before the encoder; the author's last code creates it there and does not use it")
+    spaces = []
+    for role, name, default, width in (
+        ("source", source, SOURCE, spec.source_dim),
+        ("target", target, TARGET, spec.target_dim),
+    ):
+        if name is None and width != WIDTH:
+            raise ConfigError(
+                f"{path}: its {role} vectors are {width} wide, those of {default} {WIDTH}; pass --{role} NAME"
+            )
+        space = _identified(name or default, width, role)
+        spaces.append(space)
+        if not space.fingerprint:
+            told.append(
+                f"{role} {space.name} is not on this machine: its fingerprint is unknown, and no use can check it"
+            )
+    recipe = {"imported": path.name, "sha256": sha256_of(path), "ignored": ignored}
+    source_id, target_id = spaces
+    return Bundle(translator=translator, spec=spec, source=source_id, target=target_id, recipe=recipe, metrics={}), told
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """The float32 tensors of a pickled state dict by their names. A pickle that asks for anything else is not run.
+
+    Raises CheckpointError for what is not a state dict of finite float32 tensors.
+    """
+    tensors = open_torch(path)
+    for key, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise CheckpointError(
+                f"{path}: {key} is {tensor.dtype}; the author's files are float32, save it with .float()"
+            )
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"{path}: {key} has values that are not finite; the file is damaged or its training was"
+            )
+    return {key: to_numpy(tensor) for key, tensor in tensors.items()}
+
+
+def _without_prefix(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """Without the `module.` that torch.nn.DataParallel puts before every name."""
+    stripped = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+    if len(stripped) < len(tensors):
+        raise CheckpointError(f"{path} holds tensors both with and without the prefix 'module.' to one name")
+    return stripped
+
+
+def _kind(tensors: Mapping[str, np.ndarray], asked: str | None, path: Path) -> str:
+    """The one kind that the keys can be, or which of several is asked for."""
+    modules = {key.rpartition(".")[0] for key in tensors}
+    layers = sum(bool(re.fullmatch(r"ff\d+", module)) for module in modules)
+    if any(module.startswith("transformer_encoder.") for module in modules):
+        possible = ["transformer"]
+    elif modules & {"ln1"}:
+        possible = ["mlp_layernorm"]
+    elif layers:  # the number of layers is all that tells the two apart
+        possible = {4: ["mlp"], 5: ["mlp5"]}.get(layers, ["mlp", "mlp5"])
+    elif modules & {"linear"}:
+        possible = ["linear2" if "linear2" in modules else "linear"]
+    else:
+        raise CheckpointError(
+            f"{path}: tensors {', '.join(sorted(tensors)[:4])} belong to no kind of CLIP2CLAP's; known are "
+            f"{', '.join(CLAMPS)}"
+        )
+    if asked is None and len(possible) > 1:
+        raise ConfigError(f"{path}: its keys do not tell which kind it is; pass --kind {' or --kind '.join(possible)}")
+    chosen = possible[0] if asked is None else ALIASES.get(asked, asked)
+    if chosen not in CLAMPS:
+        raise ConfigError(f"unknown --kind {asked!r}; known are {', '.join([*CLAMPS, *ALIASES])}")
+    if chosen not in possible:
+        raise ConfigError(f"{path}: its keys are those of {' or '.join(possible)}, not of {asked}; leave --kind out")
+    return chosen
+
+
+def _stack_spec(kind: str, tensors: Mapping[str, np.ndarray], path: Path) -> tuple[TranslatorSpec, Table]:
+    """What the shapes of linear layers in a row say, and the table of their names."""
+    if kind in ("linear", "linear2"):
+        names = ["linear", "linear2"][: DEPTHS[kind]]
+    else:
+        depth = len({key.rpartition(".")[0] for key in tensors if re.match(r"ff\d+\.", key)})
+        names = [f"ff{number}" for number in range(1, depth + 1)]
+    norms = [f"ln{number}" for number in range(1, len(names) + 1)] if kind == "mlp_layernorm" else []
+    (width, source_dim), (target_dim, _) = _matrix(tensors, names[0], path), _matrix(tensors, names[-1], path)
+    spec = TranslatorSpec(
+        kind=kind, source_dim=source_dim, target_dim=target_dim, width=width, depth=len(names), heads=1, mlp_width=1,
+        dropout=0.0, clamp=CLAMPS[kind], input_norm="none",
+    )  # fmt: skip
+    return spec, _stack(names, norms)
+
+
+def _encoder_spec(tensors: Mapping[str, np.ndarray], heads: int | None, path: Path) -> TranslatorSpec:
+    """What the shapes of an encoder's tensors say. heads: None: as the author's encoder of that width has."""
+    target_dim, width = _matrix(tensors, "pos_emb", path)
+    mlp_width, _ = _matrix(tensors, "transformer_encoder.layers.0.linear1", path)
+    layers = {match[1] for key in tensors if (match := re.match(r"transformer_encoder\.layers\.(\d+)\.", key))}
+    has_linear = "linear.weight" in tensors
+    if heads is None and width not in HEADS:
+        raise ConfigError(f"{path}: no tensor tells the attention heads of an encoder {width} wide; pass --heads N")
+    heads = HEADS[width] if heads is None else heads
+    if heads < 1 or width % heads:
+        raise ConfigError(f"{path}: an encoder {width} wide cannot have {heads} heads; take a divisor of {width}")
+    return TranslatorSpec(
+        kind="transformer", source_dim=_matrix(tensors, "linear", path)[1] if has_linear else target_dim,
+        target_dim=target_dim, width=width, depth=len(layers), heads=heads, mlp_width=mlp_width,
+        dropout=0.1, clamp=CLAMPS["transformer"], input_norm="none", linear_first=has_linear,
+    )  # fmt: skip
+
+
+def _matrix(tensors: Mapping[str, np.ndarray], name: str, path: Path) -> tuple[int, int]:
+    weight = tensors.get(f"{name}.weight")
+    if weight is None or weight.ndim != 2 or 0 in weight.shape:
+        raise CheckpointError(f"{path}: {name}.weight is {'missing' if weight is None else f'of shape {weight.shape}'}")
+    return weight.shape[0], weight.shape[1]
+
+
+def _attention_split(tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    """torch's `in_proj_*`, which hold three projections one above the other, as three tensors each."""
+    split = {}
+    for key, tensor in tensors.items():
+        match = re.fullmatch(r"(transformer_encoder\..+\.self_attn)\.in_proj_(weight|bias)", key)
+        if not match:
+            split[key] = tensor
+            continue
+        if tensor.ndim == 0 or len(tensor) % 3:
+            raise CheckpointError(f"{path}: {key} has shape {tensor.shape}, which is no three projections")
+        for name, part in zip("qkv", np.split(tensor, 3), strict=True):
+            split[f"{match[1]}.{name}_proj.{match[2]}"] = part
+    return split
+
+
+def _identified(name: str, width: int, role: str) -> SpaceId:
+    """The space of a name, with its fingerprint where the checkpoint is on this machine, and "" where it is not."""
+    try:
+        space = identify(name, download=False)
+    except AbsentError:
+        return SpaceId(name=name, dim=width, fingerprint="")
+    if space.dim != width:
+        raise ConfigError(f"{name} has vectors {space.dim} wide, the file's {role} vectors are {width} wide")
+    return space

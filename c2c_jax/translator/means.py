@@ -1,0 +1,158 @@
+"""Estimates the mean vector of pictures, sounds or texts and its expected error, and warns of narrow sets."""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from c2c_jax.errors import CaptionError, ImageError, SoundError
+from c2c_jax.evaluation.gaps import unit_rows
+from c2c_jax.translator.centring import Gap
+
+MIN_FOR_MEAN = 8  # minimum number of vectors for a mean
+GOOD = 0.02  # expected error of a mean that is good enough
+NARROW = 0.85  # fraction of the captions' spread below which pictures are too similar for a general mean
+SAME = 1e-6  # spread below which vectors count as identical
+ROWS_AT_ONCE = 2**14  # rows of an array that are read together
+
+Error = type[ImageError] | type[SoundError] | type[CaptionError]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean of vectors of one kind, with the figures on it.
+
+    count: number of vectors; None if the mean itself was given. length: distance to the captions' mean, or, of texts,
+    to the mean that they replace; None if there was none. spread: unbiased variance of the vectors, relative to their
+    mean squared length; for unit vectors, 1 − |mean|².
+    """
+
+    mean: Float[np.ndarray, "D"]
+    count: int | None
+    length: float | None
+    spread: float
+
+    @property
+    def mean_length(self) -> float:
+        return float(np.linalg.norm(self.mean))
+
+    @property
+    def error(self) -> float | None:
+        """Expected distance to the mean of all such vectors, relative to their length: √(spread / count)."""
+        return math.sqrt(self.spread / self.count) if self.count else None
+
+    @property
+    def enough(self) -> int:
+        """Number of vectors that brings the expected error down to GOOD."""
+        return math.ceil(self.spread / GOOD**2)
+
+
+class Sums:
+    """Adds up vectors and their squared lengths block by block, in float64."""
+
+    def __init__(self, dim: int):
+        self.count, self.vectors_D, self.squares = 0, np.zeros(dim), 0.0
+
+    def add(self, x_ND: Float[np.ndarray, "N D"]) -> None:
+        x_ND = np.asarray(x_ND, np.float64)
+        self.count += len(x_ND)
+        self.vectors_D += x_ND.sum(axis=0)
+        self.squares += float(np.sum(x_ND**2))
+
+    def estimate(self, other_D: Float[np.ndarray, "D"] | None, what: str, error: Error) -> Estimate:
+        """The estimate of the mean. other_D: the mean to measure its distance to. what: the kind of vectors, for the
+        `error` that is raised if they are too few or all the same."""
+        require_enough(self.count, what, error)
+        mean_D = self.vectors_D / self.count
+        spread = (1 - float(mean_D @ mean_D) * self.count / self.squares) * self.count / (self.count - 1)
+        if spread < SAME:
+            raise error(f"all {self.count:,} {what} have the same vector, so they cannot be centred: pass others")
+        length = None if other_D is None else distance(mean_D, other_D)
+        return Estimate(mean=mean_D.astype(np.float32), count=self.count, length=length, spread=spread)
+
+
+def with_means(
+    gap: Gap,
+    input_norm: str,
+    image_NS: Float[np.ndarray, "N S"] | None = None,
+    audio_ME: Float[np.ndarray, "M E"] | None = None,
+) -> tuple[Gap, Estimate | None, Estimate | None]:
+    """Adds the means of pictures' and of sounds' raw vectors to those in `gap`, and returns their estimates as well. An
+    estimate is None if there are no vectors, or no captions' mean that the new mean could be used with.
+
+    A single vector is taken as the mean of unit vectors itself. Raises ImageError or SoundError if it cannot be one,
+    for fewer vectors than MIN_FOR_MEAN, and for vectors that are all the same.
+    """
+    of_pictures = of_sounds = None
+    if image_NS is not None and gap.source_text is not None:
+        of_pictures = _estimate(image_NS, input_norm, gap.source_text, "pictures", ImageError)
+        gap = dataclasses.replace(gap, source_image=of_pictures.mean)
+    if audio_ME is not None and gap.target_text is not None:
+        of_sounds = _estimate(audio_ME, "unit", gap.target_text, "sounds", SoundError)
+        gap = dataclasses.replace(gap, target_audio=of_sounds.mean)
+    return gap, of_pictures, of_sounds
+
+
+def goodness(found: Estimate, kind: str) -> str:
+    """A line on the expected error of a mean of vectors, and on how many are enough. kind: of the vectors, in words."""
+    line = f"the mean of {found.count:,} {kind} has an expected error of {found.error:.2g}"
+    return line + (f"; about {float(f'{found.enough:.2g}'):,.0f} are needed for {GOOD}" if found.count else "")
+
+
+def captions_spread(gap: Gap, input_norm: str) -> float | None:
+    """1 − |mean|² of captions' unit source vectors; None if their mean is unknown or is of raw vectors."""
+    return None if input_norm == "none" or gap.source_text is None else _spread(gap.source_text)
+
+
+def narrow_warning(pictures: float, captions: float) -> str | None:
+    """A warning if pictures are too similar for their mean to be that of pictures in general; None otherwise. pictures,
+    captions: their spreads, 1 − |mean|² of unit vectors.
+
+    Spreads in CLIP ViT-B/32: general photographs .48, captions of photographs .50, captions and labels .33, 250
+    pictures of ten classes .24, pictures of one class .14 to .22. docs/calibration.md has more.
+    """
+    if pictures >= NARROW * captions:
+        return None
+    return (
+        f"these pictures are very similar (spread {pictures:.2f}, captions {captions:.2f}): the mean of a narrow set "
+        "also removes what its pictures have in common, and centres other pictures badly; use general pictures"
+    )
+
+
+def require_enough(count: int, what: str, error: Error) -> None:
+    """Raises `error` for fewer than MIN_FOR_MEAN vectors. what: their kind, in words."""
+    if count < MIN_FOR_MEAN:
+        raise error(f"only {count} readable {what}: a mean needs {MIN_FOR_MEAN} or more, preferably a few hundred")
+
+
+def as_taken(x_NS: Float[np.ndarray, "N S"], input_norm: str) -> Float[np.ndarray, "N S"]:
+    """Raw vectors as they enter a mean: scaled to unit length, except for a translator with input_norm "none"."""
+    return unit_rows(x_NS) if input_norm != "none" else x_NS
+
+
+def _estimate(
+    x_ND: Float[np.ndarray, "N D"], input_norm: str, text_D: Float[np.ndarray, "D"], what: str, error: Error
+) -> Estimate:
+    """See `with_means`."""
+    if len(x_ND) == 1:
+        mean_D = np.asarray(x_ND[0], np.float32)
+        if input_norm == "none" or not np.linalg.norm(mean_D) < 1:
+            raise error(
+                f"a single vector of length {np.linalg.norm(mean_D):.4g} is not the mean of {what}: pass "
+                f"{MIN_FOR_MEAN} vectors or more or, for translators of unit vectors, one mean with a norm below 1"
+            )
+        return Estimate(mean=mean_D, count=None, length=distance(mean_D, text_D), spread=_spread(mean_D))
+    sums = Sums(x_ND.shape[1])
+    for start in range(0, len(x_ND), ROWS_AT_ONCE):
+        sums.add(as_taken(x_ND[start : start + ROWS_AT_ONCE], input_norm))
+    return sums.estimate(text_D, what, error)
+
+
+def _spread(mean_D: Float[np.ndarray, "D"]) -> float:
+    """1 − |mean|²: the spread of unit vectors."""
+    return 1 - float(np.sum(np.asarray(mean_D, np.float64) ** 2))
+
+
+def distance(mean_D: Float[np.ndarray, "D"], other_D: Float[np.ndarray, "D"]) -> float:
+    return float(np.linalg.norm(np.asarray(mean_D, np.float64) - other_D))

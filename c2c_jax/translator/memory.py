@@ -1,0 +1,80 @@
+"""The caption memory: a picture's vector, turned half way to the training captions that are nearest to it."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float16
+
+from c2c_jax.spaces.models.layers import unit
+
+CAPTIONS_AT_ONCE = 8192  # whose cosines to a batch of pictures are there together
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["source"], meta_fields=["share", "temperature"])
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Memory:
+    """Unit source vectors of M training captions, centred for a translator of centred vectors. In a loaded bundle they
+    are a JAX array.
+
+    share: weight of the nearest captions in a picture's new vector, from 0 to 1; at 0 pictures stay as they are, and
+    the captions serve only as reference queries. temperature: of the softmax over cosines, above 0.
+    """
+
+    source: Float16[Array, "M S"] | Float16[np.ndarray, "M S"]
+    share: float
+    temperature: float
+
+    def __str__(self) -> str:
+        return f"caption memory of {len(self.source):,} captions, share {self.share:g}"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a record of its use says."""
+        return {"captions": len(self.source), **self.settings}
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """All but the captions themselves."""
+        return {"share": self.share, "temperature": self.temperature}
+
+
+@jax.jit
+def towards_captions(memory: Memory, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
+    """Pictures' vectors, as long as they were, turned towards their nearest captions.
+
+    With unit vectors v, the captions' M and their weights w = softmax(M v / temperature), a picture's direction becomes
+    share · unit(w M) + (1 − share) · v: DeCap's projection onto its text memory (Li et al. 2023, section 3.3), of which
+    so much of the picture is kept as captions may not tell. In float32, block by block: beside the memory itself there
+    is a block of cosines.
+    """
+    directions_BS = unit(source_BS)
+    lengths_B1 = jnp.linalg.norm(source_BS, axis=1, keepdims=True)
+    nearest_BS = unit(_nearest(memory, directions_BS))
+    return lengths_B1 * unit(memory.share * nearest_BS + (1 - memory.share) * directions_BS)
+
+
+def _nearest(memory: Memory, directions_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
+    """The softmax-weighted mean of the captions, as the sum of blocks over the largest logit so far."""
+    M, S = memory.source.shape
+    B, count = len(directions_BS), min(CAPTIONS_AT_ONCE, M)
+    queries_BS = directions_BS / memory.temperature
+
+    def added(block: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        largest_B, total_B, weighted_BS = sums
+        start = jnp.minimum(block * count, M - count)  # the last block begins within the one before it
+        captions_CS = jax.lax.dynamic_slice_in_dim(memory.source, start, count).astype(jnp.float32)
+        is_new_1C = (start + jnp.arange(count) >= block * count)[None]
+        with jax.default_matmul_precision("float32"):
+            logits_BC = jnp.where(is_new_1C, queries_BS @ captions_CS.T, -jnp.inf)
+            now_B = jnp.maximum(largest_B, logits_BC.max(axis=1))
+            shrunk_B, weights_BC = jnp.exp(largest_B - now_B), jnp.exp(logits_BC - now_B[:, None])
+            weighted_BS = weighted_BS * shrunk_B[:, None] + weights_BC @ captions_CS
+        return now_B, total_B * shrunk_B + weights_BC.sum(axis=1), weighted_BS
+
+    nothing = jnp.full(B, -jnp.inf), jnp.zeros(B), jnp.zeros((B, S))
+    _, total_B, weighted_BS = jax.lax.fori_loop(0, -(-M // count), added, nothing)
+    return weighted_BS / total_B[:, None]

@@ -1,0 +1,207 @@
+"""The mini world's AudioLDM: autoencoder and diffusion network, around the text tower of its CLAP.
+
+The parts are diffusers' and transformers' own, trained in torch; what they make is judged by the CLAP's ears.
+"""
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+import transformers
+from jaxtyping import Float, Int, Int16
+from rich.progress import track
+
+from c2c_jax.generation.audioldm import AudioLDM
+from c2c_jax.generation.checkpoint import quiet_loading
+from c2c_jax.generation.griffin_lim import GriffinLim
+from c2c_jax.generation.sampling import SAMPLING_FILE, Sampling
+from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.json import read_json
+from c2c_jax.miniworld.captions import caption
+from c2c_jax.miniworld.pairs import sound_at
+from c2c_jax.spaces.space import Space, load_space
+from tools.pretrain.material import Material, material
+from tools.pretrain.spectra import SAMPLE_RATE, SAMPLES, log_mel
+from tools.pretrain.texts import prompt_vectors
+from tools.pretrain.towers import zero_shot
+from tools.pretrain.unet import NOISE_LEVELS, train_unet
+from tools.pretrain.vae import LATENTS, decoded, encoded, train_vae
+
+TRAINING, JUDGED = 24_000, 576  # sounds
+AT_ONCE = 32  # of what is generated
+WAYS = ("sounds", "vocoder", "vae", "from_sound", "from_text")  # of scores
+# What is sampled with unless the user says otherwise.
+SAMPLING: dict[str, Any] = {"seconds": SAMPLES / SAMPLE_RATE, "guidance": 2.5, "steps": 25}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """steps: of the diffusion network and of the autoencoder. seed: names the folder."""
+
+    steps: int = 12_000
+    vae_steps: int = 9000
+    seed: int = 0
+
+
+RECIPE = Recipe()
+
+
+@dataclasses.dataclass(kw_only=True)
+class Ears:
+    """The CLAP that conditions and judges. prompts_CE: of the cells, in the style of sounds [C = 288, E]."""
+
+    space: Space
+    prompts_CE: Float[np.ndarray, "C E"]
+
+    @classmethod
+    def load(cls, name: str) -> "Ears":
+        space = load_space(name)
+        return cls(space=space, prompts_CE=prompt_vectors(space, "sound"))
+
+    def vectors(self, sounds_NS: Float[np.ndarray, "N samples"]) -> Float[np.ndarray, "N E"]:
+        """Unit vectors of sounds in -1..1."""
+        vectors = self.space.encode_audio(list(sounds_NS.astype(np.float32)), batch_size=64)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "N E"]:
+        vectors = self.space.encode_text(texts)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def judge(self, sounds_NS: Float[np.ndarray, "N samples"], cells_N: Int[np.ndarray, "N"]) -> tuple[float, float]:
+        """Shares of sounds whose source, and whose cell, the nearest of all cells' prompts tells."""
+        found = zero_shot(self.vectors(sounds_NS), self.prompts_CE, cells_N)
+        return found["source"], found["cell"]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Networks:
+    """An AutoencoderKL and a UNet2DConditionModel, and the folder of the CLAP that they are for. The vocoder is no
+    network: of the log mels there are, sound is made by phases alone.
+
+    The weights are brought to what float16 can tell, as that is what they are kept in.
+    """
+
+    vae: Any
+    unet: Any
+    clap: Path
+    vocoder: Any = dataclasses.field(default_factory=GriffinLim)
+
+    def __post_init__(self) -> None:
+        for network in (self.vae, self.unet, self.vocoder):
+            network.half().float()
+
+    def save(self, folder: Path) -> None:
+        """Writes an AudioLDMPipeline in diffusers' layout, float16, and the settings that it is sampled with."""
+        with quiet_loading():
+            tokenizer = transformers.RobertaTokenizer.from_pretrained(
+                self.clap, local_files_only=True, trust_remote_code=False
+            )
+            text_encoder = transformers.ClapTextModelWithProjection.from_pretrained(
+                self.clap, local_files_only=True, trust_remote_code=False
+            )
+            scheduler = diffusers.DDIMScheduler(**NOISE_LEVELS)
+            vae, unet, vocoder = (copy.deepcopy(network) for network in (self.vae, self.unet, self.vocoder))
+            pipeline: Any = diffusers.AudioLDMPipeline(vae, text_encoder, tokenizer, unet, scheduler, vocoder)
+            pipeline.to(dtype=torch.float16)
+        with atomic_write(folder) as beside:
+            pipeline.save_pretrained(beside)
+            # transformers loads in the dtype that the config names, diffusers in float32: it takes one for both.
+            config = beside / "text_encoder" / "config.json"
+            told = read_json(config) | {"dtype": "float32"}
+            config.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+            (beside / SAMPLING_FILE).write_text(json.dumps(SAMPLING, indent=2) + "\n", encoding="utf-8")
+
+
+def view(split: str, index: int, seed: int) -> Int16[np.ndarray, "samples"]:
+    return np.round(sound_at(split, index, seed) * 32767).astype(np.int16)
+
+
+def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Networks, dict[str, float], float]:
+    """The networks, their scores on the test split, and the minutes that their training took. clap: its folder."""
+    folder = workdir / f"audioldm-{recipe.seed}"
+    sounds = material(workdir / "material", "sounds", view, "train", TRAINING, 0, processes)
+    mels = mels_of(sounds.views)
+    vae, vae_minutes = train_vae(mels, folder, recipe.vae_steps)
+    ears = Ears.load(str(clap))
+    unet, unet_minutes = train_unet(
+        encoded(vae, mels)[:, :LATENTS],
+        ears.vectors(_floats(sounds.views)),
+        ears.texts(captions_of(sounds)),
+        ears.texts(["", Sampling().negative_prompt]),
+        folder,
+        vae.config.scaling_factor,
+        recipe.steps,
+    )
+    networks = Networks(vae=vae, unet=unet, clap=clap)
+    judged = material(workdir / "material", "sounds", view, "test", JUDGED, 0, processes)
+    return networks, scores(networks, judged, ears), vae_minutes + unet_minutes
+
+
+@torch.inference_mode()
+def scores(networks: Networks, judged: Material, ears: Ears, ways: Collection[str] = WAYS) -> dict[str, float]:
+    """What is left of sounds, by the ears, behind each part alone and behind all of them; see `cards.MEANINGS`."""
+    mels = mels_of(judged.views)
+    generator = AudioLDM(
+        unet=networks.unet, vae=networks.vae, vocoder=networks.vocoder, noise_levels=dict(NOISE_LEVELS)
+    )
+    negative_E = ears.texts([Sampling().negative_prompt])[0]
+
+    def made(vectors_NE: np.ndarray) -> np.ndarray:
+        parts = []
+        for start in track(range(0, len(vectors_NE), AT_ONCE), "judging", transient=True):
+            part = vectors_NE[start : start + AT_ONCE]
+            seeds = range(start, start + len(part))
+            sampling = Sampling(**SAMPLING)
+            parts.append(generator.generate(part, sampling, seeds=list(seeds), negative_E=negative_E))
+        return np.concatenate(parts)
+
+    by_way: dict[str, Callable[[], np.ndarray]] = {
+        "sounds": lambda: _floats(judged.views),
+        "vocoder": lambda: of_mels(mels, networks.vocoder),
+        "vae": lambda: of_mels(decoded(networks.vae, encoded(networks.vae, mels)[:, :LATENTS]), networks.vocoder),
+        "from_sound": lambda: made(ears.vectors(_floats(judged.views))),
+        "from_text": lambda: made(ears.texts(captions_of(judged))),
+    }
+    found = {way: ears.judge(by_way[way](), judged.cells) for way in ways}
+    return {
+        f"{way}_{what}": value
+        for way, both in found.items()
+        for what, value in zip(("source", "cell"), both, strict=True)
+    }
+
+
+def mels_of(sounds_NS: Int16[np.ndarray, "N samples"], at_once: int = 256) -> Float[np.ndarray, "N T M"]:
+    """Log mels, float16, of sounds."""
+    parts = [
+        log_mel(torch.from_numpy(_floats(sounds_NS[start : start + at_once]))).numpy()
+        for start in range(0, len(sounds_NS), at_once)
+    ]
+    return np.concatenate(parts).astype(np.float16)
+
+
+@torch.inference_mode()
+def of_mels(
+    mels_NTM: Float[np.ndarray, "N T M"], vocoder: Callable, at_once: int = 64
+) -> Float[np.ndarray, "N samples"]:
+    """Sounds of log mels by a vocoder."""
+    parts = [
+        vocoder(torch.from_numpy(mels_NTM[start : start + at_once].astype(np.float32))).numpy()
+        for start in range(0, len(mels_NTM), at_once)
+    ]
+    return np.concatenate(parts)
+
+
+def captions_of(sounds: Material, seed: int = 0) -> list[str]:
+    """One caption in sound style of each scene."""
+    rng = np.random.default_rng(seed)
+    return [caption(scene, "sound", rng) for scene in sounds.scenes]
+
+
+def _floats(sounds_NS: Int16[np.ndarray, "N samples"]) -> Float[np.ndarray, "N samples"]:
+    return np.asarray(sounds_NS, np.float32) / 32767

@@ -1,0 +1,61 @@
+"""Model cards of the mini world's checkpoints: what each is, how it was trained, what it scores."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from c2c_jax.miniworld.world import CELLS, SOURCES
+
+SCORES_FILE = "scores.json"
+TITLES = {
+    "clip": "a CLIP (transformers' CLIPModel) of pictures of the mini world and captions",
+    "clap": "a CLAP (transformers' ClapModel, HTSAT and RoBERTa) of sounds of the mini world and captions",
+    "audioldm": "an AudioLDM (diffusers' AudioLDMPipeline) of the mini world's sounds, conditioned on its CLAP",
+}
+LIBRARIES = {"audioldm": "diffusers"}
+MEANINGS = {
+    "source": "share of the test split whose source is told by the nearest of all cells' prompts",
+    "cell": f"share whose cell (one of {CELLS}: source, count, size, place) is told by the nearest prompt",
+    "seen": "the same, of cells that training has met",
+    "held_out": "the same, of cells that no training has met",
+    "sounds": "by the CLAP's ears, of the test split's own sounds",
+    "vocoder": "of their mel-spectrograms, by the vocoder",
+    "vae": "of these behind the autoencoder, by the vocoder",
+    "from_sound": "generated from the CLAP vectors of the test split's sounds",
+    "from_text": "generated from the CLAP vectors of their captions",
+}
+
+
+def write_card(folder: Path, *, scores: dict[str, float], recipe: dict[str, Any], minutes: float) -> None:
+    """Writes `README.md` and `scores.json` into a checkpoint's folder. minutes: of training."""
+    kind, cores = folder.name.partition("-")[0], len(os.sched_getaffinity(0))
+    told = {"scores": scores, "recipe": recipe, "minutes": round(minutes, 1)}
+    (folder / SCORES_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    lines = [
+        "---",
+        "license: apache-2.0",
+        f"library_name: {LIBRARIES.get(kind, 'transformers')}",
+        "---",
+        "",
+        f"# miniworld/{folder.name}",
+        "",
+        f"This is {TITLES[kind]}, small enough to come with c2c_jax. It knows the {len(SOURCES)} sources of a "
+        "procedural world and nothing else: it is there to measure translators and to show the way, on no photographs.",
+        "",
+        "| score | value | |",
+        "|---|---|---|",
+        *(f"| {name} | {value:.3f} | {_meaning(name)} |" for name, value in scores.items()),
+        "",
+        f"Made by `python -m tools.pretrain {kind} --seed {recipe['seed']}` in {minutes:.0f} minutes of "
+        f"{cores} CPU core{'s' * (cores > 1)}:",
+        "",
+        *(f"* {name.replace('_', ' ')}: {value}" for name, value in recipe.items()),
+        "",
+    ]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _meaning(score: str) -> str:
+    way, _, what = score.rpartition("_")
+    return f"{what}: {MEANINGS[way]}" if way in MEANINGS else MEANINGS[score]

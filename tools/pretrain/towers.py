@@ -1,0 +1,156 @@
+"""Two towers trained on views and captions of scenes, by the project's own objective, step and checkpoints."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from c2c_jax.io.console import stderr_console
+from c2c_jax.miniworld.captions import caption
+from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SHARED
+from c2c_jax.spaces.models.layers import unit
+from c2c_jax.spaces.packing import TokenRows, one_a_row
+from c2c_jax.training.checkpoints import Checkpoints
+from c2c_jax.training.objectives import Settings, build_objective
+from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_step, step_of
+from tools.pretrain.clock import Clock
+from tools.pretrain.material import Material
+
+console = stderr_console()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How long and how fast two towers are trained.
+
+    batch_size: scenes of a step, each of another cell. styles: of captions, with their shares. ema: decay of the moving
+    average of the weights, which is what is kept.
+    """
+
+    steps: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    ema: float = 0.998
+    styles: dict[str, float]
+    seed: int = 0
+    every: int = 250  # steps between checkpoints and validations
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Towers:
+    """The model that is trained, and how it is used.
+
+    encode_view: (model, views [B, ...]) → [B, E]. scales: model → log scales of the logits of views and of texts.
+    tokenised: texts → token ids of each. length: of a row of tokens.
+    """
+
+    model: nnx.Module
+    encode_view: Callable[[Any, Array], Array]
+    scales: Callable[[Any], tuple[Array, Array]]
+    tokenised: Callable[[Sequence[str]], list[list[int]]]
+    length: int
+    is_causal: bool
+    uncounted: int | None = None
+
+    def rows(self, texts: Sequence[str]) -> TokenRows:
+        ids = self.tokenised(texts)
+        return one_a_row(ids, length=self.length, is_causal=self.is_causal, uncounted=self.uncounted)
+
+
+def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Callable[[Any], dict[str, float]],
+             workdir: Path) -> tuple[Any, float]:  # fmt: skip
+    """The trained model, and the minutes it took; checkpoints in `workdir`, from which a run that was stopped goes on.
+
+    validate: model → scores, told of every `recipe.every` steps. Batches are functions of (seed, step).
+    """
+    graphdef, params, *rest = nnx.split(towers.model, nnx.Param, ...)
+    (fixed,) = rest  # batch norms' statistics stay as they are
+    learning_rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, recipe.warmup, recipe.steps)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(recipe.clip_norm),
+        optax.adamw(learning_rate, b2=0.98, weight_decay=recipe.weight_decay, mask=_decayed),
+    )
+    mesh = data_mesh()
+    schedule = Schedule(ema=recipe.ema, learning_rate=learning_rate)
+    run = jit_step(step_of(jax.value_and_grad(_loss(towers, graphdef, fixed)), optimizer, schedule), mesh)
+    by_cell = [rows for cell in range(CELLS) if len(rows := np.flatnonzero(training.cells == cell))]
+    with Checkpoints(workdir) as checkpoints:
+        state = checkpoints.restore(init_state(params, build_objective("l2", Settings()), optimizer, mesh, recipe.ema))
+        clock, start = Clock(workdir / "minutes"), int(state.step)
+        minutes = before = clock.minutes
+        for step in range(start, recipe.steps):
+            state, metrics = run(state, *_batch(towers, recipe, training, by_cell, step))
+            done = step + 1
+            if done % recipe.every == 0 or done == recipe.steps:
+                checkpoints.save(state)
+                clock.keep()
+                scores = validate(nnx.merge(graphdef, jax.device_get(state.model), fixed))
+                told = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+                minutes = clock.minutes
+                pace = (minutes - before) / (done - start)
+                console.print(f"step {done} of {recipe.steps}  loss {float(metrics['loss']):.3f}  {told}  "
+                              f"{60 * pace:.2f} s a step, {pace * (recipe.steps - done):.0f} min left")  # fmt: skip
+    return nnx.merge(graphdef, jax.device_get(state.model), fixed), minutes
+
+
+def _decayed(params: Any) -> Any:
+    """Matrices alone are pulled towards zero, not biases, norms and temperatures."""
+    return jax.tree.map(lambda value: value.ndim > 1, params)
+
+
+def _loss(towers: Towers, graphdef: nnx.GraphDef, fixed: nnx.State) -> Callable[..., Array]:
+    """The mean of the cross-entropies along rows and columns of one matrix of cosines, as CLIP has it.
+
+    The objective gives a gradient to its predictions alone; so it is taken from both sides, and halved for the value.
+    """
+    objective = build_objective("infonce", Settings())
+
+    def loss(params: dict[str, Any], step: Array, views: Array, tokens: TokenRows) -> Array:
+        model: Any = nnx.merge(graphdef, params["model"], fixed)
+        view_BE, text_BE = towers.encode_view(model, views), model.encode_text(tokens)[:, 0]
+        of_views, of_texts = towers.scales(model)
+        one = objective.loss({"infonce": {"log_scale": of_views}}, view_BE, unit(text_BE))
+        return (one + objective.loss({"infonce": {"log_scale": of_texts}}, text_BE, unit(view_BE))) / 2
+
+    return loss
+
+
+def _batch(
+    towers: Towers, recipe: Recipe, training: Material, by_cell: Sequence[np.ndarray], step: int
+) -> tuple[np.ndarray, TokenRows]:
+    """Views and captions of scenes of different cells, so that few pairs are negatives of equal meaning."""
+    rng = np.random.default_rng((recipe.seed, step))
+    cells = rng.choice(len(by_cell), recipe.batch_size, replace=False)
+    rows = [int(rng.choice(by_cell[cell])) for cell in cells]
+    styles = rng.choice(list(recipe.styles), recipe.batch_size, p=list(recipe.styles.values()))
+    texts = [caption(training.scenes[row], str(style), rng) for row, style in zip(rows, styles, strict=True)]
+    return training.views[np.sort(rows)][np.argsort(np.argsort(rows))], towers.rows(texts)
+
+
+def zero_shot(
+    view_NE: Float[np.ndarray, "N E"], prompt_CE: Float[np.ndarray, "C E"], cells_N: np.ndarray
+) -> dict[str, float]:
+    """Accuracies of N views whose cell is told by the nearest of all cells' prompts [C = 288]: of the cell, of its
+    source alone, and of cells that training has seen and has not."""
+    found_N = np.argmax(_unit(view_NE) @ _unit(prompt_CE).T, axis=1)
+    is_right_N = found_N == cells_N
+    is_held_out_N = np.isin(cells_N, HELD_OUT_CELLS)
+    return {
+        "source": float(np.mean(found_N // len(SHARED) == cells_N // len(SHARED))),
+        "cell": float(np.mean(is_right_N)),
+        "seen": float(np.mean(is_right_N[~is_held_out_N])),
+        "held_out": float(np.mean(is_right_N[is_held_out_N])),
+    }
+
+
+def _unit(x_NE: np.ndarray) -> np.ndarray:
+    return x_NE / np.linalg.norm(x_NE, axis=1, keepdims=True)

@@ -1,0 +1,85 @@
+"""The autoencoder of mel-spectrograms."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from tools.pretrain.fit import fit
+
+LATENTS, CHANNELS = 8, (8, 16, 32, 64)
+BATCH, FRAMES, STEPS, LEARNING_RATE = 32, 64, 9000, 2e-3  # frames of a training piece
+SCALE = 0.25  # of logarithms on their way in; no shift goes with it, as padding with zeros would not
+MEAN, DEVIATION = -6.0, 2.5  # of logarithms, on their way out
+KL = 1e-3  # weight of the divergence from a unit Gaussian, in nats a latent value
+FIRST_STEPS, FIRST_KL = 2000, 1e-2  # its weight in the first steps
+LOUD, LOUDNESS = 5.0, 0.3  # weight of what is told of as loudness, and the power of amplitudes that this is
+
+
+def new_vae() -> Any:
+    vae: Any = AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        latent_channels=LATENTS,
+        layers_per_block=1,
+        norm_num_groups=4,
+        block_out_channels=CHANNELS,
+        down_block_types=("DownEncoderBlock2D",) * len(CHANNELS),
+        up_block_types=("UpDecoderBlock2D",) * len(CHANNELS),
+        mid_block_add_attention=False,
+    )
+    return vae.to(memory_format=torch.channels_last)  # 11 % less time a step, on a CPU
+
+
+def train_vae(mels: np.ndarray, folder: Path, steps: int = STEPS) -> tuple[Any, float]:
+    """The autoencoder of log mels [N, T, M], and the minutes it took.
+
+    What brings logarithms to the network's scale and back lies within its own first and last convolution, as the
+    decoder feeds a vocoder; the scale of its latents is in its config.
+    """
+
+    def loss_of(vae: Any, step: int) -> torch.Tensor:
+        rng = np.random.default_rng(step)
+        rows, starts = rng.integers(len(mels), size=BATCH), rng.integers(mels.shape[1] - FRAMES + 1, size=BATCH)
+        pieces = [mels[row, start : start + FRAMES] for row, start in zip(rows, starts, strict=True)]
+        mel_B1TM = torch.from_numpy(np.stack(pieces)).float()[:, None]
+        kl = FIRST_KL if step < FIRST_STEPS else KL
+        posterior = vae.encode(mel_B1TM * SCALE).latent_dist
+        found = vae.decode(posterior.sample()).sample
+        wanted = (mel_B1TM - MEAN) / DEVIATION
+        # Logarithms of a hiss differ as much as those of what sounds above it; loudness tells these apart.
+        loudness = [torch.exp(LOUDNESS * (DEVIATION * x + MEAN)) for x in (found, wanted)]
+        loss = (found - wanted).abs().mean() + LOUD * (loudness[0] - loudness[1]).abs().mean()
+        return loss + kl * posterior.kl().mean() / posterior.mean[0].numel()
+
+    vae, minutes = fit(new_vae(), loss_of, folder / "vae.pt", steps=steps, learning_rate=LEARNING_RATE)
+    latents = encoded(vae, mels[:512], SCALE)
+    with torch.no_grad():
+        vae.encoder.conv_in.weight.mul_(SCALE)
+        vae.decoder.conv_out.weight.mul_(DEVIATION)
+        vae.decoder.conv_out.bias.mul_(DEVIATION).add_(MEAN)
+    vae.register_to_config(scaling_factor=float(1 / latents[:, :LATENTS].std()))
+    return vae, minutes
+
+
+@torch.no_grad()
+def encoded(vae: Any, mels: np.ndarray, scale: float = 1.0, at_once: int = 64) -> np.ndarray:
+    """Means and standard deviations of the latents [N, 2 C, T', M'], unscaled."""
+    parts = []
+    for start in range(0, len(mels), at_once):
+        mel_B1TM = torch.from_numpy(mels[start : start + at_once].astype(np.float32))[:, None]
+        posterior = vae.encode(mel_B1TM * scale).latent_dist
+        parts.append(torch.cat([posterior.mean, posterior.std], dim=1).numpy())
+    return np.concatenate(parts)
+
+
+@torch.no_grad()
+def decoded(vae: Any, latents: np.ndarray, at_once: int = 64) -> np.ndarray:
+    """Mels [N, T, M] of unscaled latents [N, C, T', M']."""
+    parts = [
+        vae.decode(torch.from_numpy(latents[start : start + at_once])).sample[:, 0].numpy()
+        for start in range(0, len(latents), at_once)
+    ]
+    return np.concatenate(parts)
