@@ -29,6 +29,7 @@ lint: $(READY)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports
 
 campaign: $(READY)
 	$(PYTHON) -m tools.campaign all --seed 0 --json build/campaign/records.json

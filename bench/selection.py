@@ -51,11 +51,11 @@ from c2c_jax.training.closed_form import caption_means, moments
 from c2c_jax.training.feed import split
 from c2c_jax.training.loop import train
 from c2c_jax.training.memory import remembered
-from c2c_jax.training.metrics import NOISY_SCORES
 from c2c_jax.training.selection import Surrogates, surrogates
 from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.memory import Memory, towards_captions
+from c2c_jax.translator.scores import NOISY_SCORES
 
 BLENDS = (0.25, 0.5)  # the trained translator's weight beside the partial rotation
 SHARE = 0.45  # of the memory

@@ -1,25 +1,8 @@
 """The paper's model on Google Conceptual Captions: a 4-layer tanh MLP with the inverse-Euclidean objective.
 
-    python train.py --config configs/mlp.py:gcc --workdir runs/mlp
-
-Without `:gcc` it trains on the mini world. Settings of CLIP2CLAP (Wong): batch 32, AdamW at 1e-3, outputs cut to ±0.2,
-raw CLIP vectors in, seed 420; 5 epochs, which is where its author stopped. Expects Google's `Train_GCC-training.tsv` in
-TFDS's folder for manual downloads; `--config.data.captions=tsv:PATH` reads any other file. The captions are embedded
-once, then an epoch of 3.3 million rows is about 104,000 small steps.
+The settings are in c2c_jax/recipes/mlp.py.
 """
 
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
+from c2c_jax.recipes.mlp import get_config
 
-
-def get_config(world: str = "miniworld") -> Config:
-    config = Config(
-        batch_size=32,
-        epochs=5,
-        log_every=500,
-        eval_every=5000,
-        checkpoint_every=5000,
-        select_by="recall@10",
-        translator=TranslatorConfig(clamp=0.2, input_norm="none"),
-        objective=ObjectiveConfig(kind="inverse_euclidean", margin_growth=0.03),
-    )
-    return trained_on(world, config)
+__all__ = ["get_config"]

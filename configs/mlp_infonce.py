@@ -1,18 +1,8 @@
 """The paper's 4-layer tanh MLP with symmetric InfoNCE, a learned temperature and unit inputs, in large batches.
 
-    python train.py --config configs/mlp_infonce.py:gcc --workdir runs/mlp_infonce
-
-Without `:gcc` it trains on the mini world. Batch 1024 gives every caption 1023 negatives. Expects the same captions as
-`configs/mlp.py`.
+The settings are in c2c_jax/recipes/mlp_infonce.py.
 """
 
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
+from c2c_jax.recipes.mlp_infonce import get_config
 
-
-def get_config(world: str = "miniworld") -> Config:
-    config = Config(
-        select_by="recall@10",
-        translator=TranslatorConfig(input_norm="unit"),
-        objective=ObjectiveConfig(kind="infonce", temperature=0.07),
-    )
-    return trained_on(world, config)
+__all__ = ["get_config"]

@@ -1,18 +1,8 @@
 """A linear layer that starts as the Procrustes rotation, a GELU MLP beside it, and InfoNCE: the best at captions.
 
-    python train.py --config configs/residual.py:gcc --workdir runs/residual
-
-Without `:gcc` it trains on the mini world. Unit inputs, batch 1024, a learned temperature. Expects the same captions as
-`configs/mlp.py`.
+The settings are in c2c_jax/recipes/residual.py.
 """
 
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
+from c2c_jax.recipes.residual import get_config
 
-
-def get_config(world: str = "miniworld") -> Config:
-    config = Config(
-        select_by="recall@10",
-        translator=TranslatorConfig(kind="residual", width=2048, start="procrustes", input_norm="unit"),
-        objective=ObjectiveConfig(kind="infonce", temperature=0.07),
-    )
-    return trained_on(world, config)
+__all__ = ["get_config"]

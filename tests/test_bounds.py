@@ -8,7 +8,7 @@ from c2c_jax.bounds import BOUNDS, check_bounds, fields_of
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.config import Config
 from c2c_jax.errors import ConfigError
-from tests.training.programs import ROOT
+from tests.fixtures.programs import ROOT
 
 NUMBERS = {path: kind for path, kind, _ in fields_of(Config()) if kind in (int, float)}
 

@@ -11,7 +11,7 @@ from c2c_jax.cli.recipe import read_config
 from c2c_jax.cli.train import default_workdir
 from c2c_jax.errors import ConfigError
 from c2c_jax.translator.bundle import load_bundle
-from tests.training.random_store import random_store
+from tests.fixtures.random_store import random_store
 
 ROOT = Path(__file__).parents[1]
 SLOW = ("linear2_coco", "mlp5", "mlp_layernorm", "transformer_coco")  # like others here, or long to compile

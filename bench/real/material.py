@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.errors import StoreError
-from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.io.arrays import read_npz
+from c2c_jax.io.vectors import unit_rows
 
 MAX_BYTES = 2**28  # of the arrays of one file
 ADVICE = "docs/recipe.md says where each file comes from"

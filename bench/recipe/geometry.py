@@ -16,7 +16,7 @@ from bench.recipe.material import Captions, Scenes
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
-from c2c_jax.evaluation.gaps import unit_rows
+from c2c_jax.io.vectors import unit_rows
 from c2c_jax.spaces.space import SpaceId
 
 DIM = 512  # of CLIP ViT-B/32 and of LAION CLAP

@@ -19,7 +19,7 @@ from c2c_jax.cli.train import sole_run
 from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.tables import Table
 from c2c_jax.training.check import check_rows
-from c2c_jax.training.metrics import NOISY_COSINE, NOISY_MRR, NOISY_SCORES
+from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR, NOISY_SCORES
 
 FIGURES = ("source", "cell")
 RECOMMENDED = {NOISY_MRR: "recommended", NOISY_COSINE: "recommended_noisy_cosine"}

@@ -13,9 +13,9 @@ from bench.recipe.material import Scenes
 from c2c_jax.config import Config, DataConfig, ObjectiveConfig, TranslatorConfig
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.oracle import fitted_to_pairs
 from c2c_jax.evaluation.translation import Method, method_of
+from c2c_jax.io.vectors import unit_rows
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 from c2c_jax.retrieval.scoring import centred_array, unit_mean
 from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear

@@ -15,10 +15,11 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.core import read_only_builder
 from tensorflow_datasets.proto import tf_example_pb2
 
-from c2c_jax.data.conceptual_captions import TSV_FILES, ConceptualCaptions, missing_tsv, prepare
+from c2c_jax.data.conceptual_captions import TSV_FILES, ConceptualCaptions, missing_tsv
 from c2c_jax.data.rows import LeftOut, file_sha256, read_csv, read_jsonl, read_tsv, read_txt, texts_of
 from c2c_jax.errors import CaptionError, one_line
 from c2c_jax.io.files import matching, user_path
+from c2c_jax.io.tfds import prepare
 from c2c_jax.miniworld.captions import STYLES, captions
 
 KNOWN = (

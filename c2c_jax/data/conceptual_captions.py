@@ -1,10 +1,7 @@
 """Google's Conceptual Captions as a TFDS data set: once imported, `tfds.builder("conceptual_captions")` knows it."""
 
-import contextlib
 import dataclasses
-import io
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +9,6 @@ import tensorflow_datasets as tfds
 
 from c2c_jax.data.rows import LeftOut, file_sha256, read_tsv
 from c2c_jax.errors import CaptionError
-from c2c_jax.io.atomic import exclusive_lock
 
 TSV_FILES = {"train": "Train_GCC-training.tsv", "validation": "Validation_GCC-1.1.0-Validation.tsv"}
 OFFERED_AT = "https://ai.google.com/research/ConceptualCaptions/download"
@@ -65,21 +61,6 @@ class ConceptualCaptions(tfds.core.GeneratorBasedBuilder):
             )
         # TFDS writes the metadata after the last record, so these counts are on disk for every later run.
         self.info.metadata[split] = {"sha256": file_sha256(path), "left_out": dataclasses.asdict(left_out)}
-
-
-def prepare(builder: tfds.core.DatasetBuilder, config: tfds.download.DownloadConfig) -> None:
-    """Makes a set on disk by its TFDS builder, and removes what others that were killed have left of it. Raises
-    CaptionError where another process makes it."""
-    folder = Path(builder.data_path).parent
-    try:
-        with exclusive_lock(folder):
-            for left in folder.glob("incomplete.*"):
-                shutil.rmtree(left, ignore_errors=True)
-            # TFDS prints two lines about downloads there are none of; its progress bars go to stderr.
-            with contextlib.redirect_stdout(io.StringIO()):
-                builder.download_and_prepare(download_config=config)
-    except BlockingIOError:
-        raise CaptionError(f"another process is preparing the set in {folder}: wait until it is done") from None
 
 
 def missing_tsv(manual_dir: os.PathLike) -> str:

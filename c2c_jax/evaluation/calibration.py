@@ -11,20 +11,21 @@ from jaxtyping import Float
 from rich.console import Console
 
 from c2c_jax.errors import BundleError, C2CError, CaptionError, ConfigError, ImageError, SoundError, StoreError
-from c2c_jax.evaluation.encoding import TEXTS_AT_ONCE, Vectors, heard_vectors, load_clap, picture_vectors
+from c2c_jax.evaluation.encoding import TEXTS_AT_ONCE, Vectors, heard_vectors, picture_vectors
 from c2c_jax.evaluation.rows import LeftOut
 from c2c_jax.evaluation.trained_on import trained_on
-from c2c_jax.generation.pipeline import ENCODED_AT_ONCE, require_same_space, translate
 from c2c_jax.io.files import found_at, is_regular, user_path
 from c2c_jax.io.places import require_replaceable_folder
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.sounds import sound_files
 from c2c_jax.io.vectors import is_array, read_vectors
+from c2c_jax.spaces.encoding import ENCODED_AT_ONCE
 from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.translator.bundle import Bundle, load_bundle, write_gap
 from c2c_jax.translator.centring import Gap, over_source_gap
+from c2c_jax.translator.inference import load_clap, require_same_space, translate
 from c2c_jax.translator.means import (
     Error,
     Estimate,

@@ -6,43 +6,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.errors import CheckpointError
 from c2c_jax.evaluation.rows import LeftOut
-from c2c_jax.generation.pipeline import require_same_clap, require_same_space, source_vectors_of
 from c2c_jax.io.progress import Progress
 from c2c_jax.retrieval.nearest_captions import room_for
-from c2c_jax.spaces.encoding import sound_vectors
-from c2c_jax.spaces.space import Space, load_space
-from c2c_jax.translator.bundle import Bundle
+from c2c_jax.spaces.encoding import sound_vectors, source_vectors_of
+from c2c_jax.spaces.space import Space
 
 TEXTS_AT_ONCE = 1024
 
 Vectors = dict[Path, Float[np.ndarray, "E"]]
 TextVectors = dict[str, Float[np.ndarray, "E"]]
-
-
-def load_clip(bundle: Bundle, name: str | None, *, reads_texts: bool) -> Space:
-    """The bundle's source space, or the checkpoint that it is asked to be. reads_texts: whether its text tower is
-    wanted too. Raises CheckpointError, or BundleError for another space than the bundle's."""
-    space = load_space(name or bundle.source.name, only=None if reads_texts else "image")
-    require_same_space(bundle.source, space.id, "the CLIP")
-    return space
-
-
-def load_clap(bundle: Bundle, name: str | None, *, hears: bool) -> Space:
-    """The bundle's target space, or the checkpoint that it is asked to be: it has the bundle's fingerprint, or gives
-    one text the same vector. hears: whether its audio tower is wanted.
-
-    Raises CheckpointError, also for a CLAP without ears where they are wanted, and BundleError for another space.
-    """
-    space = load_space(name or bundle.target.name, only=None if hears else "text")
-    if hears and space.mels is None:
-        raise CheckpointError(
-            f"{space.name} has no audio tower to hear sounds with: pass --clap, the whole CLAP whose text tower it is"
-        )
-    if space.fingerprint != bundle.target.fingerprint:
-        require_same_clap(bundle, space)
-    return space
 
 
 def text_vectors(texts: Iterable[str], space: Space, bar: Progress, told: str) -> TextVectors:

@@ -14,17 +14,12 @@ from jaxtyping import Float
 from c2c_jax.evaluation.bootstrap import Bootstrap, Interval
 from c2c_jax.evaluation.frechet import frechet_distance
 from c2c_jax.evaluation.rows import Row
+from c2c_jax.io.vectors import unit_rows
 
 ROWS = 10_000  # maximum number of pairs, captions, pictures or sounds that gaps are measured on
 UNIFORMITY_ROWS = 2000  # most that all pairs are formed of
 COLLAPSED = 0.95  # mean cosine of different captions above which a text tower is called collapsed
 UNIFORMITY_DRAWN = 10  # least that an interval is of: of fewer a draw may be one row again and again, without a pair
-
-
-def unit_rows(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
-    """L2-normalised, float64; a zero vector stays zero."""
-    x_NE = np.asarray(x_NE, np.float64)
-    return x_NE / np.maximum(np.linalg.norm(x_NE, axis=1, keepdims=True), 1e-12)
 
 
 def cosines(x_NE: Float[np.ndarray, "N E"], y_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N"]:

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.evaluation.bootstrap import Bootstrap, Interval
-from c2c_jax.evaluation.gaps import cosines, unit_rows
+from c2c_jax.evaluation.gaps import cosines
+from c2c_jax.io.vectors import unit_rows
 
 TEMPERATURE = 0.01  # of the softmax over labels: CLIP's scale of logits, 100, where its training bounds it
 

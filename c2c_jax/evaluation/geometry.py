@@ -8,11 +8,12 @@ from jaxtyping import Float
 
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.captions import cosine_row, rank_rows
-from c2c_jax.evaluation.gaps import ROWS, UNIFORMITY_ROWS, centred_by_own, cosines, gap_length, strangers, unit_rows
+from c2c_jax.evaluation.gaps import ROWS, UNIFORMITY_ROWS, centred_by_own, cosines, gap_length, strangers
 from c2c_jax.evaluation.material import Captions, PairMaterial, Side, both_sides
 from c2c_jax.evaluation.rows import Missing, Row
 from c2c_jax.evaluation.scored import centred_rows
 from c2c_jax.evaluation.translation import Method
+from c2c_jax.io.vectors import unit_rows
 from c2c_jax.retrieval.nearest import own_ranks
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE
 from c2c_jax.translator.centring import Gap

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 from c2c_jax.evaluation import chance
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.captions import rank_rows
-from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.scored import Centring, Compared, compared, own_mean
+from c2c_jax.io.vectors import unit_rows
 from c2c_jax.retrieval.nearest import own_ranks, positive_ranks
 
 TASKS = ("images_to_sounds", "sounds_to_images")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from c2c_jax.evaluation.gaps import unit_rows
+from c2c_jax.io.vectors import unit_rows
 
 FOLDS, PAIRS_AT_LEAST = 5, 8
 WEIGHTS = tuple(10.0**power for power in range(-4, 3))  # of the linear ridge's squared coefficients

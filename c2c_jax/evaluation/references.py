@@ -11,9 +11,9 @@ from c2c_jax.evaluation.rows import Missing
 from c2c_jax.evaluation.scored import Centring, own_mean
 from c2c_jax.evaluation.translation import Method
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE
-from c2c_jax.training.memory import evenly
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import uncentred
+from c2c_jax.translator.memory import evenly
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

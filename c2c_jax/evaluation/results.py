@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.errors import C2CError, ConfigError
-from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
 from c2c_jax.evaluation.tables import escaped, latex, markdown, tables
 from c2c_jax.io.atomic import atomic_write
@@ -18,6 +17,7 @@ from c2c_jax.io.console import printable
 from c2c_jax.io.files import found_at, sha256_of
 from c2c_jax.io.json import read_json_as
 from c2c_jax.io.places import require_file_place, require_folder_place
+from c2c_jax.io.vectors import unit_rows
 
 FILES = ("metrics.json", "table.md", "table.tex", "vectors.npz")
 VECTORS = 1000  # of each kind, at most

@@ -10,7 +10,7 @@ from rich.console import Console
 from c2c_jax.data.store import SIDES
 from c2c_jax.errors import ManifestError
 from c2c_jax.evaluation import generated
-from c2c_jax.evaluation.encoding import heard_vectors, load_clap, load_clip, picture_vectors, text_rows, text_vectors
+from c2c_jax.evaluation.encoding import heard_vectors, picture_vectors, text_rows, text_vectors
 from c2c_jax.evaluation.gaps import collapsed
 from c2c_jax.evaluation.geometry import geometry_rows, rotation_rows
 from c2c_jax.evaluation.lookup import Asked, Found, look_up
@@ -28,7 +28,8 @@ from c2c_jax.publishing.names import public_name, without_places
 from c2c_jax.retrieval import nearest_captions as baselines
 from c2c_jax.retrieval.scoring import NEIGHBOURS, WEIGHT
 from c2c_jax.spaces.space import SpaceId
-from c2c_jax.training.memory import REFERENCES
+from c2c_jax.translator.inference import load_clap, load_clip
+from c2c_jax.translator.memory import REFERENCES
 from c2c_jax.translator.resolve import run_name
 
 REFITTED = (

@@ -11,13 +11,13 @@ from jaxtyping import Float
 from c2c_jax.errors import SoundError
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.frechet import ENOUGH, frechet_distance, frechet_infinite
-from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.generated import clap_scores, diversities, inception_score, label_shares
 from c2c_jax.evaluation.image_sound import NONE, prompt_rows
 from c2c_jax.evaluation.manifest import Item
-from c2c_jax.evaluation.report.inputs import Record, read_records
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
+from c2c_jax.generation.records import Record, read_records
 from c2c_jax.io.files import path_of
+from c2c_jax.io.vectors import unit_rows
 
 TASK = "generated"
 

@@ -9,14 +9,7 @@ from c2c_jax.evaluation import captions as of_captions
 from c2c_jax.evaluation import image_sound as of_pairs
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.gaps import ROWS as GAP_ROWS
-from c2c_jax.evaluation.gaps import (
-    frechet_rows,
-    paired_rows,
-    stranger_rows,
-    uniformity_rows,
-    unit_rows,
-    unpaired_rows,
-)
+from c2c_jax.evaluation.gaps import frechet_rows, paired_rows, stranger_rows, uniformity_rows, unpaired_rows
 from c2c_jax.evaluation.material import Captions, PairMaterial, both_sides
 from c2c_jax.evaluation.oracle import PAIRS_AT_LEAST, oracle
 from c2c_jax.evaluation.references import Means
@@ -24,6 +17,7 @@ from c2c_jax.evaluation.rows import TASKS, Missing, Row, scoring_of
 from c2c_jax.evaluation.scored import Centring
 from c2c_jax.evaluation.text_sound import text_sound_rows
 from c2c_jax.evaluation.translation import Method
+from c2c_jax.io.vectors import unit_rows
 
 NO_CAPTIONS = "no captions; pass --pairs with a caption column"
 BY_LABEL = ("neighbour_accuracy", "map")  # figures whose candidates are those that have a class

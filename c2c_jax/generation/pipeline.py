@@ -1,13 +1,11 @@
 """The way from pictures to CLAP vectors, and on to sounds: CLIP's vision tower, the translator, AudioLDM."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from rich.console import Console
@@ -23,22 +21,18 @@ from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular, local_path, sha256_of, text_of
-from c2c_jax.io.images import read_image
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.text import require_text
-from c2c_jax.spaces.models.layers import unit
-from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
+from c2c_jax.spaces.space import SpaceId, identify, load_space
 from c2c_jax.spaces.weights.folders import checkpoint_folder
 from c2c_jax.translator.bundle import Bundle, load_bundle
-from c2c_jax.translator.centring import translate_image
 from c2c_jax.translator.in_use import in_use, require_output_mean
+from c2c_jax.translator.inference import _unit, require_same_clap, require_same_space, vectors_of
 from c2c_jax.translator.resolve import bundle_folder, is_local
 
 if TYPE_CHECKING:  # torch is loaded where a sound is asked for, and there alone
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.ranking import Ranker
-
-ENCODED_AT_ONCE = 64  # pictures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,63 +60,6 @@ class Mixture:
         return _unit((1 - weights_M.sum()) * vectors_BE + (weights_M @ mixed_in_ME)[None])
 
 
-def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"], among: str = "text") -> Float[np.ndarray, "B E"]:
-    """Translates pictures' raw source vectors [B, S] into unit target vectors [B, E], float32; see
-    `models.gap.translate_image`. among: used by a translator of centred vectors.
-
-    Raises BundleError for a translator that gives vectors that are not finite.
-    """
-    with jax.default_matmul_precision("float32"):  # accelerators round to less unless told otherwise
-        found = translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS), bundle.memory, among)
-        vectors_BE = np.asarray(unit(found))
-    is_nothing = not vectors_BE.any(axis=1).all()
-    if bundle.spec.input_norm == "centred":  # nothing un-centred is the mean
-        is_nothing = bool(np.isclose(found, bundle.gap.mean(f"target_{among}"), atol=1e-6).all(axis=1).any())
-    if is_nothing or not np.isfinite(vectors_BE).all():
-        raise BundleError(
-            f"the translator from {bundle.source.name} to {bundle.target.name} returns zero or non-finite vectors: "
-            "its weights are damaged; export or train it again"
-        )
-    return vectors_BE
-
-
-def _unit(x_BE: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B E"]:
-    lengths_B1 = np.linalg.norm(x_BE, axis=1, keepdims=True)
-    if not (lengths_B1 > 1e-6).all():
-        raise ConfigError("what is mixed cancels out to a vector of no direction: take other weights")
-    return (x_BE / lengths_B1).astype(np.float32)
-
-
-def require_same_space(wanted: SpaceId, found: SpaceId, role: str) -> None:
-    """Raises BundleError, naming both, unless two spaces have one fingerprint; for a translator whose spaces were never
-    seen (an imported one has no fingerprints), unless they have one width."""
-    if (wanted.fingerprint or found.fingerprint) != found.fingerprint or wanted.dim != found.dim:
-        raise BundleError(
-            f"the translator was trained with {role} {wanted.name} ({wanted.fingerprint[:12] or wanted.dim}), but "
-            f"{found.name} is another space ({found.fingerprint[:12]}, {found.dim} wide); pass the checkpoint it was "
-            "trained with, or train for this one"
-        )
-
-
-def require_same_clap(bundle: Bundle, space: Space) -> None:
-    """Raises BundleError unless a CLAP gives the text PROBE the vector that the bundle's target space gives it; for a
-    bundle whose spaces were never seen, unless their widths are the same."""
-    from c2c_jax.generation.ranking import PROBE, SAME
-
-    if bundle.target.fingerprint:
-        own = load_space(bundle.target.name, only="text")
-        require_same_space(bundle.target, own.id, "the CLAP")
-        expected_E, found_E = (_unit(tower.encode_text([PROBE]))[0] for tower in (own, space))
-        is_same = expected_E.shape == found_E.shape and float(expected_E @ found_E) > SAME
-    else:
-        is_same = space.dim == bundle.target.dim
-    if not is_same:
-        raise BundleError(
-            f"{space.name} is another CLAP than the translator's, {bundle.target.name}: cosines would mean nothing; "
-            "pass the one whose text tower that is"
-        )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Generation:
     """How vectors become sounds."""
@@ -148,7 +85,8 @@ def load_generator(
         checkpoint_folder(wanted.ranker)  # told of before the generator is waited for
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.checkpoint import check_layout, check_text, digest
-    from c2c_jax.generation.ranking import PROBE, Ranker
+    from c2c_jax.generation.ranking import Ranker
+    from c2c_jax.translator.inference import PROBE
 
     check_layout(folder)
     name = f"{wanted.audioldm}:text_encoder"
@@ -184,43 +122,6 @@ def _require_generator_of(bundle: Bundle, clap: SpaceId, folder: Path) -> None:
         except CheckpointError:
             raise refused from None
         require_same_clap(bundle, tower)
-
-
-def source_vectors_of(
-    paths: Sequence[Path], space: Space, on_picture: Callable[[], None] = lambda: None
-) -> tuple[dict[Path, Float[np.ndarray, "S"]], list[ImageError]]:
-    """The raw vectors of those pictures that can be read, and what is wrong with the others, both in order. Of each
-    picture its pixels alone are kept until they are encoded. on_picture: called after each."""
-    vectors: dict[Path, np.ndarray] = {}
-    errors: list[ImageError] = []
-    for start in range(0, len(paths), ENCODED_AT_ONCE):
-        pixels: dict[Path, np.ndarray] = {}
-        for path in paths[start : start + ENCODED_AT_ONCE]:
-            try:
-                pixels[path] = space.pixels_of(read_image(path))
-            except ImageError as error:
-                errors.append(error)
-            on_picture()
-        if pixels:
-            vectors.update(zip(pixels, space.encode_pixels(np.stack(list(pixels.values()))), strict=True))
-    return vectors, errors
-
-
-def vectors_of(
-    paths: Sequence[Path],
-    space: Space,
-    bundle: Bundle,
-    on_picture: Callable[[], None] = lambda: None,
-    among: str = "text",
-) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[ImageError]]:
-    """The unit CLAP vectors of those pictures that can be read, and what is wrong with the others; see
-    `source_vectors_of`, and `translate` for `among`."""
-    found, errors = source_vectors_of(paths, space, on_picture)
-    vectors: dict[Path, np.ndarray] = {}
-    for start in range(0, len(found), ENCODED_AT_ONCE):
-        part = list(found)[start : start + ENCODED_AT_ONCE]
-        vectors.update(zip(part, translate(bundle, np.stack([found[path] for path in part]), among), strict=True))
-    return vectors, errors
 
 
 def _record(path: Path) -> dict[str, str]:

@@ -10,9 +10,9 @@ import soundfile
 from c2c_jax.errors import ConfigError
 from c2c_jax.io.files import is_regular
 from c2c_jax.io.places import require_file_place
+from c2c_jax.io.sound_files import SOFTWARE
 
 SOUND_SUFFIXES = (".wav", ".flac")
-SOFTWARE = "c2c_jax"  # in the metadata of every sound file that is written
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,7 @@ from jaxtyping import Float
 from c2c_jax.errors import BundleError
 from c2c_jax.io.sounds import resampled
 from c2c_jax.spaces.space import load_space
-
-PROBE = "a sound"
-SAME = 0.999  # cosine of one text's vectors by two copies of one tower, rounding apart
+from c2c_jax.translator.inference import PROBE, SAME
 
 
 class Ranker:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import msgspec
 
 from c2c_jax.errors import C2CError, CheckpointError
+from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import open_regular, stand_in
 
 # Of a file, unless its reader says otherwise. Python's objects take up to 24 times the bytes of their JSON.
@@ -115,6 +116,13 @@ def differing(kind: Any, content: Any, before: str = "") -> Iterator[tuple[str, 
         for inner in content if isinstance(content, list) else [content]:
             for part in get_args(kind):
                 yield from differing(part, inner, before)
+
+
+def report_missing_fields(kind: type, content: dict[str, Any], path: Path, optional: Collection[str] = ()) -> None:
+    """Prints the fields of a dataclass that the JSON object read from `path` lacks, except those in `optional`."""
+    missing = [name for name, is_stated in differing(kind, content) if not is_stated and name not in optional]
+    if missing:
+        stderr_console().print(f"{path} does not state {', '.join(dict.fromkeys(missing))[:200]}")
 
 
 def _is_deeper(content: Any, most: int) -> bool:

@@ -9,7 +9,6 @@ import soundfile
 from jaxtyping import Float
 
 from c2c_jax.errors import GenerationError, one_line
-from c2c_jax.generation.plan import SOFTWARE
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
 
@@ -102,3 +101,6 @@ def drawable(text: str) -> str:
 def _mel(hertz: float) -> float:
     """Slaney's scale: linear to 1 kHz, logarithmic beyond (Auditory Toolbox)."""
     return 3 * hertz / 200 if hertz < 1000 else 15 + 27 * math.log(hertz / 1000) / math.log(6.4)
+
+
+SOFTWARE = "c2c_jax"  # in the metadata of every sound file that is written

@@ -35,3 +35,9 @@ def read_vectors(path: Path, dim: int | None, error: type[ImageError] | type[Sou
                 f"{path}: row {start + int(np.argmin(is_valid_N)):,} is zero or not finite; leave such rows out"
             )
     return array_ND if array.dtype.kind == "f" else array_ND.astype(np.float32)
+
+
+def unit_rows(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
+    """L2-normalised, float64; a zero vector stays zero."""
+    x_NE = np.asarray(x_NE, np.float64)
+    return x_NE / np.maximum(np.linalg.norm(x_NE, axis=1, keepdims=True), 1e-12)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from c2c_jax.data.conceptual_captions import prepare
 from c2c_jax.errors import CaptionError
+from c2c_jax.io.tfds import prepare
 from c2c_jax.miniworld.captions import STYLES, captioned_scenes
 from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
 from c2c_jax.miniworld.sounds import SAMPLES

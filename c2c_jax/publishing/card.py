@@ -16,9 +16,9 @@ from c2c_jax.publishing.markdown import code, plain
 from c2c_jax.publishing.names import hub_name
 from c2c_jax.publishing.usage import usage
 from c2c_jax.spaces.weights.folders import EMBEDDED_OWNER
-from c2c_jax.training.metrics import NOISY_COSINE, NOISY_MRR, NOISY_SCORES
-from c2c_jax.training.metrics import SCORES as CAPTION_SCORES
 from c2c_jax.translator.bundle import Bundle
+from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR, NOISY_SCORES
+from c2c_jax.translator.scores import SCORES as CAPTION_SCORES
 
 LIBRARY = "c2c_jax"
 NON_COMMERCIAL, UNKNOWN = "cc-by-nc-sa-4.0", "other"

@@ -12,17 +12,16 @@ from rich.console import Console
 
 from c2c_jax.data.rows import LeftOut, read_txt
 from c2c_jax.errors import C2CError, CaptionError, CheckpointError, ConfigError, SoundError
-from c2c_jax.evaluation.encoding import load_clip
-from c2c_jax.generation.pipeline import require_same_clap, vectors_of
 from c2c_jax.io.places import require_folder_place
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.io.text import require_text
 from c2c_jax.retrieval.library import Library, open_library
 from c2c_jax.retrieval.search_scoring import HUBNESS, search_scoring
 from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
-from c2c_jax.training.memory import evenly
 from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.in_use import in_use
+from c2c_jax.translator.inference import load_clip, require_same_clap, vectors_of
+from c2c_jax.translator.memory import evenly
 from c2c_jax.translator.resolve import bundle_folder
 
 

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from c2c_jax.retrieval.library import Library
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, unit_mean
 from c2c_jax.spaces.models.layers import unit
-from c2c_jax.training.memory import REFERENCES, evenly
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import Gap, over_target_gap, uncentred
+from c2c_jax.translator.memory import REFERENCES, evenly
 
 # Kinds of queries for which hubness is subtracted. By default, pictures are not among them: translated pictures have
 # smaller cosines than captions, so that hubness measured with captions outweighs them; see docs/search.md.

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.errors import SoundError
+from c2c_jax.errors import ImageError, SoundError
+from c2c_jax.io.images import read_image
 from c2c_jax.io.sounds import read_sound, report
 from c2c_jax.spaces.audio_preprocessing import MelRecipe
 from c2c_jax.spaces.models.clap_audio import Mels
@@ -73,3 +74,26 @@ def sound_vectors(
 def _mels_of(path: Path, recipe: MelRecipe) -> tuple[Mels, list[str]]:
     notes: list[str] = []
     return recipe([read_sound(path, recipe.sample_rate, recipe.max_seconds, notes.append)]), notes
+
+
+ENCODED_AT_ONCE = 64  # pictures
+
+
+def source_vectors_of(
+    paths: Sequence[Path], space: Space, on_picture: Callable[[], None] = lambda: None
+) -> tuple[dict[Path, Float[np.ndarray, "S"]], list[ImageError]]:
+    """The raw vectors of those pictures that can be read, and what is wrong with the others, both in order. Of each
+    picture its pixels alone are kept until they are encoded. on_picture: called after each."""
+    vectors: dict[Path, np.ndarray] = {}
+    errors: list[ImageError] = []
+    for start in range(0, len(paths), ENCODED_AT_ONCE):
+        pixels: dict[Path, np.ndarray] = {}
+        for path in paths[start : start + ENCODED_AT_ONCE]:
+            try:
+                pixels[path] = space.pixels_of(read_image(path))
+            except ImageError as error:
+                errors.append(error)
+            on_picture()
+        if pixels:
+            vectors.update(zip(pixels, space.encode_pixels(np.stack(list(pixels.values()))), strict=True))
+    return vectors, errors

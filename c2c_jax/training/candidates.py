@@ -11,10 +11,10 @@ from flax import nnx
 from jaxtyping import Float
 
 from c2c_jax.training.closed_form import Moments, procrustes, ridge, set_linear
-from c2c_jax.training.metrics import NOISY_MRR, NOISY_SCORES
 from c2c_jax.training.selection import Surrogates
 from c2c_jax.translator.bundle import Choice
 from c2c_jax.translator.kinds import Residual, Translator, TranslatorSpec, build_translator
+from c2c_jax.translator.scores import NOISY_MRR, NOISY_SCORES
 
 KEPT_DIRECTIONS = 0.75  # fraction of the directions that are rotated, those in which the spaces agree most
 RIDGE = 1.0  # ridge penalty, relative to the inputs' mean square

@@ -14,8 +14,8 @@ from c2c_jax.errors import ConfigError
 from c2c_jax.training import objectives
 from c2c_jax.training.feed import FEEDS
 from c2c_jax.training.groups import same_order
-from c2c_jax.training.metrics import NOISY_SCORES, SCORES
 from c2c_jax.translator import kinds as translators
+from c2c_jax.translator.scores import NOISY_SCORES, SCORES
 
 STARTS = ("identity", "procrustes")  # of a residual translator's linear layer
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # of matrix products, as JAX names them

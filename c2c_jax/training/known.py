@@ -12,13 +12,13 @@ from c2c_jax.errors import StoreError
 from c2c_jax.training.build import takes_moments
 from c2c_jax.training.candidates import Chooser, linear_maps
 from c2c_jax.training.closed_form import Moments, caption_means, joined, moments, moments_of
-from c2c_jax.training.memory import REFERENCES, evenly, remembered
-from c2c_jax.training.metrics import candidate_score
+from c2c_jax.training.memory import remembered
 from c2c_jax.training.selection import surrogates
 from c2c_jax.translator.centring import Gap, centred
 from c2c_jax.translator.kinds import TranslatorSpec
 from c2c_jax.translator.means import captions_spread, goodness, narrow_warning, with_means
-from c2c_jax.translator.memory import Memory
+from c2c_jax.translator.memory import REFERENCES, Memory, evenly
+from c2c_jax.translator.scores import candidate_score
 
 NO_PICTURES = (
     "no pictures are given: without their mean, 4 to 18 % fewer pictures are matched correctly; pass "

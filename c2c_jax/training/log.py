@@ -19,9 +19,9 @@ from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import found_at
 from c2c_jax.io.json import read_json, read_json_lines
 from c2c_jax.io.progress import time_left
-from c2c_jax.training.metrics import SCORES, candidate_score
 from c2c_jax.training.track import Trackers
 from c2c_jax.translator.bundle import Bundle, read_metrics, save_bundle
+from c2c_jax.translator.scores import SCORES, candidate_score
 
 console = stderr_console()
 

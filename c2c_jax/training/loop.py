@@ -31,12 +31,13 @@ from c2c_jax.training.dispatch import Dispatches, on_any_host
 from c2c_jax.training.feed import choose_feed, held_out_vectors, open_feed, split
 from c2c_jax.training.known import Known
 from c2c_jax.training.log import RunLog, console
-from c2c_jax.training.metrics import NOISY_SCORES, retrieval
+from c2c_jax.training.metrics import retrieval
 from c2c_jax.training.report import draw_curves, print_scores
 from c2c_jax.training.rows import start_or_resume
 from c2c_jax.training.step import Schedule, TrainState, data_mesh, init_state, jit_steps, make_step
 from c2c_jax.translator import kinds as translators
 from c2c_jax.translator.bundle import Bundle, read_choice, read_metrics
+from c2c_jax.translator.scores import NOISY_SCORES
 
 VALIDATED_AT_ONCE = 64  # rows; the transformer's attention takes 8 MiB of memory for each
 

@@ -9,7 +9,6 @@ from c2c_jax.data.store import Store
 from c2c_jax.translator.centring import Gap, centred
 from c2c_jax.translator.memory import Memory
 
-REFERENCES = 1024  # captions that a bundle without a memory in use stores as reference queries
 _CAPTIONS = 4  # beside a seed: apart from the held-out rows' 0 and the feeds' 1 to 3
 
 
@@ -35,8 +34,3 @@ def remembered(
             source_MS[place : place + len(rows_NS)] = np.asarray(centred(jnp.asarray(rows_NS), mean_S))
             place += len(rows_NS)
     return Memory(source=source_MS, share=config.share, temperature=config.temperature)
-
-
-def evenly(count: int) -> np.ndarray:
-    """Indices of at most REFERENCES evenly spaced items out of `count`."""
-    return np.linspace(0, count - 1, min(count, REFERENCES)).round().astype(int)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.training.metrics import NOISY_SCORES, SCORES
+from c2c_jax.translator.scores import NOISY_SCORES, SCORES
 
 
 def print_scores(console: Console, best: dict[str, Any], last: dict[str, Any]) -> None:

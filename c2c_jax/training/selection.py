@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int
 from c2c_jax.data.store import Store
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.augment import perturbed
-from c2c_jax.training.metrics import NOISY_COSINE, NOISY_MRR
 from c2c_jax.translator.centring import Gap, centred, image_inputs, over_target_gap, uncentred
 from c2c_jax.translator.memory import Memory
+from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
 PAIR_COSINE = 0.32  # of an image and its caption, both centred: CLIP ViT-B/32 on Flickr8k, ViT-B/16 on COCO
 GALLERY = 3000  # training captions among which held-out ones are retrieved

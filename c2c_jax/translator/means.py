@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.errors import CaptionError, ImageError, SoundError
-from c2c_jax.evaluation.gaps import unit_rows
+from c2c_jax.io.vectors import unit_rows
 from c2c_jax.translator.centring import Gap
 
 MIN_FOR_MEAN = 8  # minimum number of vectors for a mean

@@ -78,3 +78,11 @@ def _nearest(memory: Memory, directions_BS: Float[Array, "B S"]) -> Float[Array,
     nothing = jnp.full(B, -jnp.inf), jnp.zeros(B), jnp.zeros((B, S))
     _, total_B, weighted_BS = jax.lax.fori_loop(0, -(-M // count), added, nothing)
     return weighted_BS / total_B[:, None]
+
+
+REFERENCES = 1024  # captions that a bundle without a memory in use stores as reference queries
+
+
+def evenly(count: int) -> np.ndarray:
+    """Indices of at most REFERENCES evenly spaced items out of `count`."""
+    return np.linspace(0, count - 1, min(count, REFERENCES)).round().astype(int)

@@ -24,7 +24,7 @@ from c2c_jax.miniworld.world import HELD_OUT_CELLS
 from c2c_jax.retrieval.scoring import centred_array
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.translator.centring import Gap, uncentred
-from tests.training.random_store import random_store
+from tests.fixtures.random_store import random_store
 
 HELD_OUT = HELD_OUT_CELLS[0]  # of source 0, as SEEN is; OTHERS are of source 1
 SEEN = next(cell for cell in range(12) if cell not in HELD_OUT_CELLS)

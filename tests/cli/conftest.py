@@ -11,7 +11,7 @@ from c2c_jax.cli.main import main
 from c2c_jax.spaces.space import identify
 from c2c_jax.translator.bundle import Bundle, save_bundle
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
-from tests.cli.sounds import FAST, NAMES, noise
+from tests.fixtures.sounds import FAST, NAMES, noise
 from tests.generation.test_ranking import build_clap
 
 

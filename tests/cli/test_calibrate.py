@@ -18,7 +18,6 @@ from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.evaluation import calibration
-from c2c_jax.generation.pipeline import translate
 from c2c_jax.io.images import read_image
 from c2c_jax.io.sounds import read_sound
 from c2c_jax.spaces.space import identify, load_space
@@ -27,6 +26,7 @@ from c2c_jax.training.feed import split
 from c2c_jax.training.loop import train
 from c2c_jax.translator.bundle import load_bundle, write_gap
 from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.inference import translate
 from tests.cli.test_main import refused
 from tests.generation.test_ranking import build_clap
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from c2c_jax.cli.main import main
-from c2c_jax.generation.pipeline import translate
 from c2c_jax.spaces.space import load_space
 from c2c_jax.torch import Translator
 from c2c_jax.translator.bundle import load_bundle
+from c2c_jax.translator.inference import translate
 from tests.cli.test_calibrate import (
     ALL,
     PICTURES,

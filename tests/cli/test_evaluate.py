@@ -12,15 +12,15 @@ from PIL import Image
 
 from c2c_jax.cli.main import main
 from c2c_jax.data.store import Store
-from c2c_jax.generation.pipeline import translate
 from c2c_jax.io.images import read_image
 from c2c_jax.io.sounds import read_sound
 from c2c_jax.spaces.space import load_space
 from c2c_jax.training.feed import split
 from c2c_jax.translator.bundle import load_bundle
-from tests.cli.evaluations import by_hand, rows_of, saw, spoil, unit
-from tests.cli.sounds import FAST
+from c2c_jax.translator.inference import translate
 from tests.cli.test_main import ROOT, refused
+from tests.fixtures.evaluations import by_hand, rows_of, saw, spoil, unit
+from tests.fixtures.sounds import FAST
 from tests.generation.test_ranking import build_clap
 
 LABELS = ("dog", "cat", "sea")

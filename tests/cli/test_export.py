@@ -19,7 +19,6 @@ from PIL import Image
 
 from c2c_jax.cli.main import main
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
-from c2c_jax.generation.pipeline import translate
 from c2c_jax.io.images import read_image
 from c2c_jax.publishing.card import model_card
 from c2c_jax.publishing.names import public_captions, public_name, without_places
@@ -27,8 +26,9 @@ from c2c_jax.spaces.space import SpaceId, identify, load_space
 from c2c_jax.torch import Translator
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle, save_bundle
 from c2c_jax.translator.centring import Gap
-from tests.cli.hub import TOKEN, stand_in
+from c2c_jax.translator.inference import translate
 from tests.cli.test_main import ROOT, refused
+from tests.fixtures.hub import TOKEN, stand_in
 from tests.torch.test_translator import random_bundle, spec
 
 SCORES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.programs import ROOT
+from tests.fixtures.programs import ROOT
 
 HEAVY = "jax", "torch", "transformers", "tensorflow_datasets", "orbax", "flax", "diffusers", "scipy"
 

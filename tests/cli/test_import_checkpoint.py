@@ -11,8 +11,8 @@ from c2c_jax.cli.main import main
 from c2c_jax.errors import AbsentError
 from c2c_jax.spaces.space import identify
 from c2c_jax.torch import Translator
-from tests.cli.hub import stand_in
 from tests.cli.test_main import refused
+from tests.fixtures.hub import stand_in
 
 
 class Trap:

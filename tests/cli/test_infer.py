@@ -16,17 +16,17 @@ from flax import nnx
 from PIL import Image
 
 from c2c_jax.cli.main import main
-from c2c_jax.evaluation.report.inputs import read_records
 from c2c_jax.generation.audioldm import AudioLDM
-from c2c_jax.generation.pipeline import translate
+from c2c_jax.generation.records import read_records
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.images import read_image
 from c2c_jax.spaces.space import SpaceId, identify, load_space
 from c2c_jax.translator.bundle import load_bundle, save_bundle
 from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.inference import translate
 from c2c_jax.translator.kinds import build_translator
 from c2c_jax.translator.memory import Memory
-from tests.cli.sounds import FAST, sound
+from tests.fixtures.sounds import FAST, sound
 from tests.generation.test_ranking import build_clap
 
 ROOT = Path(__file__).parents[2]

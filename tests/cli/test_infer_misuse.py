@@ -15,11 +15,11 @@ import soundfile
 
 from c2c_jax.cli.main import main
 from c2c_jax.errors import ConfigError
-from c2c_jax.evaluation.report.inputs import read_records
 from c2c_jax.generation.plan import plan
+from c2c_jax.generation.records import read_records
 from c2c_jax.io.files import path_of, sha256_of
-from tests.cli.sounds import sound
 from tests.cli.test_infer import centred
+from tests.fixtures.sounds import sound
 
 
 def test_unreadable_pictures_are_told_of_and_the_others_made(infer, pictures):

@@ -11,7 +11,6 @@ import pytest
 import soundfile
 
 from c2c_jax.cli.search import show
-from c2c_jax.generation.pipeline import translate
 from c2c_jax.io.console import SafeConsole
 from c2c_jax.io.files import path_of
 from c2c_jax.io.images import read_image
@@ -22,8 +21,9 @@ from c2c_jax.retrieval.search import Found, Hits
 from c2c_jax.spaces import encoding as hearing
 from c2c_jax.spaces.space import SpaceId, load_space
 from c2c_jax.translator.bundle import load_bundle
-from tests.cli.sounds import NAMES, noise
+from c2c_jax.translator.inference import translate
 from tests.cli.test_main import refused
+from tests.fixtures.sounds import NAMES, noise
 from tests.generation.test_ranking import build_clap
 
 

@@ -10,15 +10,15 @@ import pytest
 import zarr
 from flax import nnx
 
-from c2c_jax.generation.pipeline import translate
 from c2c_jax.io.images import read_image
 from c2c_jax.spaces.space import load_space
 from c2c_jax.translator.bundle import load_bundle, save_bundle
 from c2c_jax.translator.centring import Gap, uncentred
+from c2c_jax.translator.inference import translate
 from c2c_jax.translator.kinds import build_translator
 from c2c_jax.translator.memory import Memory
-from tests.cli.sounds import noise
 from tests.cli.test_search import cosines
+from tests.fixtures.sounds import noise
 
 TEXTS = [f"{one} and {other}" for one in ("rain", "dogs", "wind", "bells") for other in map(str, range(9))]
 

@@ -237,7 +237,7 @@ def test_zarr_reads_the_arrays_and_a_write_of_its_own_is_damage(tmp_path):
 
 
 def test_training_on_a_cut_chunk_is_refused_by_both_loaders(tmp_path, capsys):
-    from tests.training.random_store import random_store
+    from tests.fixtures.random_store import random_store
 
     store = random_store(tmp_path / "store")
     os.truncate(store.path / "source" / "c" / "2" / "0", 100)

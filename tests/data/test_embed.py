@@ -17,7 +17,7 @@ from c2c_jax.data.store import Store
 from c2c_jax.data.writer import StoreWriter, store_lock
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.spaces.space import Space, load_space
-from tests.training.programs import start, two_hosts
+from tests.fixtures.programs import start, two_hosts
 
 ROOT = Path(__file__).parents[2]
 ROWS = 50

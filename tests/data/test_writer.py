@@ -14,7 +14,7 @@ from c2c_jax.data.writer import StoreWriter, forget_plan, store_lock, tidy
 from c2c_jax.errors import StoreError
 from c2c_jax.spaces.space import SpaceId
 from tests.data.test_store import PLAN, TEXTS, flip, vectors
-from tests.kills import contents, killed_at_every_step
+from tests.fixtures.kills import contents, killed_at_every_step
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import numpy as np
 
 from c2c_jax.evaluation import oracle as module
 from c2c_jax.evaluation.oracle import WEIGHTS, fitted_to_pairs, kernel_ridge, oracle, ridge_by_svd
-from tests.evaluation.test_baselines import unit
+from tests.retrieval.test_nearest_captions import unit
 
 
 def test_ridge_is_least_squares_with_the_weight_of_the_least_leave_one_out_error():

@@ -19,7 +19,7 @@ from c2c_jax.evaluation.results import (
 from c2c_jax.evaluation.rows import LeftOut, Missing, Row
 from c2c_jax.evaluation.tables import latex, markdown, show, tables, tex_escaped
 from c2c_jax.io.files import sha256_of
-from tests.kills import killed_at_every_step
+from tests.fixtures.kills import killed_at_every_step
 
 ROWS = [
     Row(task="captions", method="translator", metric="recall@1", value=0.35449, low=0.325, high=0.3851, n=1000,

@@ -7,9 +7,9 @@ import pytest
 
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.frechet import frechet_distance
-from c2c_jax.evaluation.gaps import unit_rows
 from c2c_jax.evaluation.sounds_made import Judge, made_rows, read_made
 from c2c_jax.io.files import sha256_of
+from c2c_jax.io.vectors import unit_rows
 
 E = 4
 OURS = "0" * 64

@@ -15,11 +15,11 @@ from c2c_jax.evaluation.translation import (
     method_of,
     nearest_caption_method,
 )
-from c2c_jax.generation.pipeline import translate
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.inference import translate
+from tests.fixtures.random_store import random_store
 from tests.torch.test_translator import random_bundle, spec
-from tests.training.random_store import random_store
 
 S, E = 24, 16
 

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from bench.checkpoints import randomise
 from c2c_jax.errors import BundleError, CheckpointError
 from c2c_jax.generation.audioldm import AudioLDM
-from c2c_jax.generation.ranking import PROBE, Ranker
+from c2c_jax.generation.ranking import Ranker
 from c2c_jax.miniworld.tokenizers import roberta_tokenizer
-from tests.weights import laion
+from c2c_jax.translator.inference import PROBE
+from tests.fixtures import laion
 
 RATE = 16_000
 

@@ -10,7 +10,7 @@ import pytest
 
 from c2c_jax.io import atomic
 from c2c_jax.io.atomic import atomic_write, exclusive_lock, sweep, temporary_folder
-from tests.kills import contents, killed_at_every_step
+from tests.fixtures.kills import contents, killed_at_every_step
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])

@@ -10,7 +10,7 @@ import pytest
 from c2c_jax.cli.main import main
 from c2c_jax.io import console
 from c2c_jax.io.console import SafeConsole, prepare_streams, printable
-from tests.training.programs import ROOT
+from tests.fixtures.programs import ROOT
 
 NAME = os.fsdecode(b"caf\xe9 \xe6\x97\xa5")  # a byte that is not UTF-8, and a character that is
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from c2c_jax.errors import ImageError
 from c2c_jax.io.images import read_image
-from tests.image_files import bmp, chunk, png, tiff
+from tests.fixtures.image_files import bmp, chunk, png, tiff
 
 
 @pytest.fixture

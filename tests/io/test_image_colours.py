@@ -8,7 +8,7 @@ from PIL import Image
 
 from c2c_jax.errors import ImageError
 from c2c_jax.io.images import read_image
-from tests.image_files import bmp, png, tiff
+from tests.fixtures.image_files import bmp, png, tiff
 
 WHITE = (255, 255, 255)
 

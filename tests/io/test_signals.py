@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from c2c_jax.io.signals import ENDING, Interrupted, ending_on_signals, noted
-from tests.training.programs import ROOT
+from tests.fixtures.programs import ROOT
 
 
 class OnDeletion:

@@ -12,7 +12,6 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from c2c_jax.generation.pipeline import translate
 from c2c_jax.io.images import read_image
 from c2c_jax.publishing.card import model_card, trained_on_words
 from c2c_jax.publishing.export import publish
@@ -23,6 +22,7 @@ from c2c_jax.spaces.space import SpaceId, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle
 from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.inference import translate
 from tests.torch.test_translator import random_bundle, spec
 
 HURT = (

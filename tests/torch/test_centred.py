@@ -14,19 +14,19 @@ import safetensors.numpy
 import torch
 
 from c2c_jax.errors import ConfigError
-from c2c_jax.generation.pipeline import translate
 from c2c_jax.publishing import onnx
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as twins_file
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
 from c2c_jax.translator.centring import Gap, centred, translate_image, translate_text, uncentred
 from c2c_jax.translator.in_use import in_use, require_output_mean
+from c2c_jax.translator.inference import translate
 from c2c_jax.translator.kinds import KINDS
 from c2c_jax.translator.memory import Memory
-from tests.models.test_memory import by_hand as remembered
-from tests.models.test_memory import captions
 from tests.torch.test_gap import ALL, E, S, means, unit
 from tests.torch.test_translator import random_bundle, spec
+from tests.translator.test_memory import by_hand as remembered
+from tests.translator.test_memory import captions
 
 M, TEMPERATURE = 40, 0.1
 TEXTS = ("source_text", "target_text")

@@ -14,17 +14,18 @@ import torch
 
 from c2c_jax.errors import BundleError, ExportError
 from c2c_jax.evaluation.translation import method_of
-from c2c_jax.generation.pipeline import in_use, translate
+from c2c_jax.generation.pipeline import in_use
 from c2c_jax.publishing import onnx
 from c2c_jax.publishing.card import model_card
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as translator_module
 from c2c_jax.translator.bundle import load_bundle, save_bundle, write_gap
 from c2c_jax.translator.centring import Gap, over_source_gap, over_target_gap
+from c2c_jax.translator.inference import translate
 from c2c_jax.translator.memory import Memory
-from tests.models.test_memory import by_hand, captions, unit
 from tests.torch.test_gap import ALL, E, S, means
 from tests.torch.test_translator import random_bundle, spec
+from tests.translator.test_memory import by_hand, captions, unit
 
 M, SHARE, TEMPERATURE = 40, 0.6, 0.1
 SOURCE = 3 * np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)

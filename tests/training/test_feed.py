@@ -8,7 +8,7 @@ from c2c_jax.errors import StoreError
 from c2c_jax.training import feed
 from c2c_jax.training.feed import Resident, Streamed, Windows, choose_feed, open_feed, split
 from c2c_jax.training.step import data_mesh
-from tests.training.random_store import random_store
+from tests.fixtures.random_store import random_store
 
 ROWS, HELD_OUT, B = 500, 60, 48  # 440 rows to train on: an epoch is 9 steps and 8 rows
 

@@ -11,7 +11,7 @@ from c2c_jax.training.build import build_learning_rate, build_objective, build_o
 from c2c_jax.training.feed import Resident, split
 from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_steps, make_step
 from c2c_jax.translator.bundle import TABLE
-from tests.training.random_store import random_store
+from tests.fixtures.random_store import random_store
 
 STEPS = 50
 

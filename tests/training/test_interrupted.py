@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.training.programs import interrupt, last_step, run, signalling, start, train_command, two_hosts
-from tests.training.random_store import random_store
+from tests.fixtures.programs import interrupt, last_step, run, signalling, start, train_command, two_hosts
+from tests.fixtures.random_store import random_store
 
 # Validated at the end alone, so that the bundle is of the last step.
 EVENTS = "--config.log_every=10", "--config.eval_every=100000", "--config.checkpoint_every=50"

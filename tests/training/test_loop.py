@@ -32,7 +32,7 @@ from c2c_jax.training import feed, loop
 from c2c_jax.training.log import RunLog
 from c2c_jax.training.loop import train
 from c2c_jax.translator.bundle import load_bundle
-from tests.training.random_store import random_store
+from tests.fixtures.random_store import random_store
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from c2c_jax.training.feed import split
 from c2c_jax.training.loop import train
 from c2c_jax.training.memory import remembered
 from c2c_jax.translator.bundle import load_bundle
-from tests.training.random_store import random_store
+from tests.fixtures.random_store import random_store
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from c2c_jax.training.objectives import LOGITS, Settings, build_objective
 from c2c_jax.training.step import data_mesh, init_state, jit_step, make_step, put_rows
 from c2c_jax.translator.bundle import read_choice
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
-from tests.training.programs import run, start, train_command, two_hosts
-from tests.training.random_store import random_store
+from tests.fixtures.programs import run, start, train_command, two_hosts
+from tests.fixtures.random_store import random_store
 
 SPEC = TranslatorSpec(
     kind="mlp", source_dim=24, target_dim=16, width=32, depth=4, heads=1, mlp_width=1, dropout=0.0, clamp=0.2,

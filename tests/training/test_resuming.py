@@ -18,8 +18,8 @@ from c2c_jax.training.check import check_rows
 from c2c_jax.training.checkpoints import FILES
 from c2c_jax.training.log import RunLog, read_entries
 from c2c_jax.training.loop import train
-from tests.kills import contents, killed_at_every_step
-from tests.training.random_store import random_store
+from tests.fixtures.kills import contents, killed_at_every_step
+from tests.fixtures.random_store import random_store
 from tests.training.test_loop import assert_equal, lines, small, weights
 
 

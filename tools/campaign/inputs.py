@@ -174,7 +174,7 @@ def _laion(name: str, prefix: str) -> Callable[[Inputs, Path], None]:
             shutil.copy2(EMBEDDED / "clap" / file, folder / "tokenizer" / file)
 
         def write() -> None:
-            from tests.weights.laion import build_clap, write_laion
+            from tests.fixtures.laion import build_clap, write_laion
 
             write_laion(Path(name), build_clap(vocabulary), prefix)
 

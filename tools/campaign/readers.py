@@ -163,8 +163,8 @@ def _index() -> dict[str, Any]:
 
 
 def _bundle() -> dict[str, Any]:
-    from c2c_jax.generation.pipeline import translate
     from c2c_jax.translator.bundle import load_bundle
+    from c2c_jax.translator.inference import translate
 
     return _translated(load_bundle(Path("bundle")), translate)
 
@@ -240,7 +240,7 @@ def _run_parts() -> Any:
 
 
 def _record_parts() -> Any:
-    from c2c_jax.evaluation.report.inputs import read_records
+    from c2c_jax.generation.records import read_records
 
     return [[record.raw for record in records] for records in read_records(Path("sounds"))[:2]]
 

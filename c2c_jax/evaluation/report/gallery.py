@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from c2c_jax.errors import C2CError, ImageError, ReportError, SoundError
-from c2c_jax.evaluation.report.inputs import Record, Run, read_records
+from c2c_jax.evaluation.report.inputs import Run
 from c2c_jax.evaluation.report.media import Player, find_picture, picture_address, player
 from c2c_jax.generation.plan import control_file
+from c2c_jax.generation.records import Record, read_records
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import path_of, sha256_of
 

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from c2c_jax.evaluation.report.inputs import RECALLS
 from c2c_jax.evaluation.report.projection import principal_plane
 from c2c_jax.evaluation.rows import Row
-from c2c_jax.training.metrics import NOISY_COSINE, NOISY_MRR
+from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
 # Variables of page.css, and their values in its light half.
 COLOURS = {

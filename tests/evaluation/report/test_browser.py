@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.evaluation.report.chromium import Chromium, find_chromium
 from tests.evaluation.report.conftest import HURT, SECONDS
+from tests.fixtures.chromium import Chromium, find_chromium
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium here: apt-get install chromium")
 

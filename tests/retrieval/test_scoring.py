@@ -14,11 +14,10 @@ from c2c_jax.retrieval.nearest import top_k
 from c2c_jax.retrieval.scoring import Scoring, unit_mean
 from c2c_jax.retrieval.search_scoring import SearchScoring, search_scoring, translated_captions
 from c2c_jax.spaces.space import SpaceId
-from c2c_jax.training.memory import evenly
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
-from c2c_jax.translator.memory import Memory
+from c2c_jax.translator.memory import Memory, evenly
 
 S, E = 8, 6
 ADVICE = "pass --references FILE with 32 texts or more, one a line"

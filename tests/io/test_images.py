@@ -9,7 +9,7 @@ from PIL import Image
 from c2c_jax.errors import ImageError
 from c2c_jax.io.formats import readable_suffixes
 from c2c_jax.io.images import MAX_ASPECT, MAX_PIXELS, PILLOW_FORMATS, find_pictures, read_image
-from tests.image_files import png
+from tests.fixtures.image_files import png
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 

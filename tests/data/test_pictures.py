@@ -18,7 +18,7 @@ from c2c_jax.training.check import check
 from c2c_jax.training.loop import train
 from c2c_jax.training.selection import PAIR_COSINE
 from c2c_jax.translator.bundle import load_bundle
-from tests.training.random_store import random_store
+from tests.fixtures.random_store import random_store
 
 
 @pytest.fixture(scope="module")

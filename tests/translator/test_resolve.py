@@ -10,8 +10,8 @@ from c2c_jax.cli.main import main
 from c2c_jax.errors import BundleError, CheckpointError
 from c2c_jax.translator.bundle import load_bundle, save_bundle
 from c2c_jax.translator.resolve import bundle_folder, is_local, run_name
-from tests.cli.hub import TOKEN, stand_in
 from tests.cli.test_main import ROOT, refused
+from tests.fixtures.hub import TOKEN, stand_in
 from tests.torch.test_translator import random_bundle, spec
 
 

@@ -19,7 +19,7 @@ from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.spaces.weights import clap
 from c2c_jax.spaces.weights.laion_clap import TABLES
 from c2c_jax.spaces.weights.rules import _renamed
-from tests.weights.laion import beside, build_clap, laion_name, laion_state, write_laion
+from tests.fixtures.laion import beside, build_clap, laion_name, laion_state, write_laion
 
 VOCABULARY = 600
 BUFFERS = r"position_ids|token_type_ids|relative_position_index|num_batches_tracked"

@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
-SHOW = "from c2c_jax.spaces.devices import devices_over_cores; {}devices_over_cores(); import jax; print(jax.device_count())"
+SHOW = (
+    "from c2c_jax.spaces.devices import devices_over_cores; "
+    "{}devices_over_cores(); import jax; print(jax.device_count())"
+)
 
 
 def devices(cores: int, before: str = "", **environment: str) -> int:

@@ -16,8 +16,8 @@ from c2c_jax.retrieval.library import Library, open_library
 from c2c_jax.retrieval.scoring import Scoring
 from c2c_jax.spaces.encoding import sound_vectors
 from c2c_jax.spaces.space import Space, load_space
+from tests.fixtures.kills import contents, killed_at_every_step
 from tests.generation.test_ranking import build_clap
-from tests.kills import contents, killed_at_every_step
 
 ODD = "a\nb.wav", 'it\'s "so".wav', "kind [red] ✓.wav"
 

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from c2c_jax.io.codecs.ogg import checksum
-from tests.io.test_audio import RATE, read, refusal
+from tests.io.codecs.test_decode import RATE, read, refusal
 
 CODECS = [("VORBIS", 0.06), ("OPUS", 0.12)]  # and how far off 99 in 100 samples may be: ends are coded badly
 

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from c2c_jax.io.codecs.mpeg import head_of
-from tests.io.test_audio import read, refusal
+from tests.io.codecs.test_decode import read, refusal
 
 RATE = 24_000  # of what is read; the files may be of another
 

@@ -14,7 +14,7 @@ from c2c_jax.cli.main import main
 from c2c_jax.cli.train import hosts_of
 from c2c_jax.errors import ConfigError
 from c2c_jax.io.signals import ENDING
-from tests.training.programs import ROOT
+from tests.fixtures.programs import ROOT
 
 # Prints "up" once both are joined, then waits: for nothing, for the other in a collective, or in compiled code.
 PROGRAM = """

@@ -1,0 +1,23 @@
+"""CLIP2CLAP's first model: one linear layer with the inverse-Euclidean objective.
+
+    python train.py --config configs/linear.py:gcc --workdir runs/linear
+
+Without `:gcc` it trains on the mini world. The author's `linear.py` on Google Conceptual Captions: outputs cut to ±0.3,
+batch 32, AdamW at 1e-3.
+"""
+
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
+
+
+def get_config(world: str = "miniworld") -> Config:
+    config = Config(
+        batch_size=32,
+        epochs=5,
+        log_every=500,
+        eval_every=5000,
+        checkpoint_every=5000,
+        select_by="recall@10",
+        translator=TranslatorConfig(kind="linear", clamp=0.3, input_norm="none"),
+        objective=ObjectiveConfig(kind="inverse_euclidean", margin_growth=0.03),
+    )
+    return trained_on(world, config)

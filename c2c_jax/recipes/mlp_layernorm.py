@@ -1,0 +1,26 @@
+"""Four layers of linear, tanh and LayerNorm with cosines over a learned temperature, as in CLIP2CLAP's code.
+
+    python train.py --config configs/mlp_layernorm.py:gcc --workdir runs/mlp_layernorm
+
+Without `:gcc` it trains on the mini world. The author's `linear4.py`: outputs cut to ±0.2, cosines times exp(t) with t
+from 1, batch 32, AdamW at 1e-3. LayerNorm's outputs have unit variance, so that the cut leaves few coordinates a
+gradient: expect chance. It learns without, with --config.translator.clamp=0.
+"""
+
+import math
+
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
+
+
+def get_config(world: str = "miniworld") -> Config:
+    config = Config(
+        batch_size=32,
+        epochs=5,
+        log_every=500,
+        eval_every=5000,
+        checkpoint_every=5000,
+        select_by="recall@10",
+        translator=TranslatorConfig(kind="mlp_layernorm", clamp=0.2, input_norm="none"),
+        objective=ObjectiveConfig(kind="infonce", temperature=math.exp(-1)),
+    )
+    return trained_on(world, config)
