@@ -8,7 +8,7 @@ from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.gaps import cosines
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.scored import Centring, compared
-from c2c_jax.retrieval.nearest import own_ranks
+from c2c_jax.retrieval.nearest import paired_ranks
 
 TASK = "captions"
 ROWS_AT_ONCE = 16_384
@@ -64,12 +64,12 @@ def caption_rows(
     for direction, (query_NE, candidates_NE, references) in both.items():
         scorings = compared(query_NE, candidates_NE, text_E, reference_RE=references, reference_mean_E=text_E)
         for one in scorings if len(target_NE) > 1 else ():
-            ranks_N = own_ranks(one.query_QE, one.candidate_NE, penalty_N=one.penalty_N)
+            ranks_N = paired_ranks(one.query_QE, one.candidate_NE, penalty_N=one.penalty_N)
             rows += rank_rows(TASK, method, ranks_N, bootstrap, direction, one.prefix)
         if direction == "source_to_target":
             rows.append(cosine_row(method, translated_NE, target_NE, bootstrap, direction))
         if csls and len(target_NE) > 1:
-            ranks_N = own_ranks(query_NE, candidates_NE, csls=csls)
+            ranks_N = paired_ranks(query_NE, candidates_NE, csls=csls)
             rows += rank_rows(TASK, method, ranks_N, bootstrap, direction, prefix="csls_")
     return rows
 

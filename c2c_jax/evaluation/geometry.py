@@ -14,7 +14,7 @@ from c2c_jax.evaluation.rows import Missing, Row
 from c2c_jax.evaluation.scored import centred_rows
 from c2c_jax.evaluation.translation import Method
 from c2c_jax.io.vectors import unit_rows
-from c2c_jax.retrieval.nearest import own_ranks
+from c2c_jax.retrieval.nearest import paired_ranks
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE
 from c2c_jax.translator.centring import Gap
 
@@ -121,5 +121,5 @@ def rotation_rows(
         mapped_NE = centred_rows(method.of_texts(captions.source_NS), target_E)
         rows.append(cosine_row(method.name, mapped_NE, target_NE, bootstrap, None, ROTATION))
         if len(target_NE) > 1:
-            rows += rank_rows(ROTATION, method.name, own_ranks(mapped_NE, target_NE), bootstrap)
+            rows += rank_rows(ROTATION, method.name, paired_ranks(mapped_NE, target_NE), bootstrap)
     return rows, []

@@ -12,7 +12,7 @@ from c2c_jax.evaluation.captions import rank_rows
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.scored import Centring, Compared, compared, own_mean
 from c2c_jax.io.vectors import unit_rows
-from c2c_jax.retrieval.nearest import own_ranks, positive_ranks
+from c2c_jax.retrieval.nearest import label_ranks, paired_ranks
 
 TASKS = ("images_to_sounds", "sounds_to_images")
 NONE = -1  # the group or label of what has none
@@ -175,7 +175,7 @@ def _own_rows(task: str, method: str, scoring: Compared, sides: _Sides, bootstra
         return []
     some = scoring.some(is_asked_Q, is_there_N)
     groups = sides.groups_Q[is_asked_Q], sides.groups_N[is_there_N]
-    ranks_Q, _ = positive_ranks(some.query_QE, some.candidate_NE, *groups, penalty_N=some.penalty_N)
+    ranks_Q, _ = label_ranks(some.query_QE, some.candidate_NE, *groups, penalty_N=some.penalty_N)
     return rank_rows(task, method, ranks_Q, bootstrap, prefix=scoring.prefix)
 
 
@@ -192,7 +192,7 @@ def _csls_rows(task: str, method: str, plain: Compared, sides: _Sides, bootstrap
         return []
     some = plain.some(is_asked_Q, is_there_N)
     at_Q = np.argsort(groups_N)[np.searchsorted(np.sort(groups_N), groups_Q)]
-    ranks_Q = own_ranks(some.query_QE, some.candidate_NE[at_Q], csls=csls)
+    ranks_Q = paired_ranks(some.query_QE, some.candidate_NE[at_Q], csls=csls)
     return rank_rows(task, method, ranks_Q, bootstrap, prefix="csls_")
 
 
@@ -223,7 +223,7 @@ def _label_rows(
         return []
     some = scoring.some(is_asked_Q, is_there_N)
     labels = sides.labels_Q[is_asked_Q], sides.labels_N[is_there_N]
-    ranks_Q, precision_Q = positive_ranks(
+    ranks_Q, precision_Q = label_ranks(
         some.query_QE, some.candidate_NE, *labels, penalty_N=some.penalty_N, without_itself=without_itself
     )
     has_any_Q = np.isfinite(precision_Q)

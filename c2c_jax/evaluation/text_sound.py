@@ -8,7 +8,7 @@ from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.captions import rank_rows
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.scored import Centring, compared, own_mean
-from c2c_jax.retrieval.nearest import own_ranks, positive_ranks
+from c2c_jax.retrieval.nearest import label_ranks, paired_ranks
 
 TASKS = ("texts_to_sounds", "sounds_to_texts")
 
@@ -32,13 +32,13 @@ def text_sound_rows(
         forth = compared(caption_DE, audio_NE, text_E, reference_RE=reference_RE, reference_mean_E=text_E)
         for one in forth:
             all_N = np.arange(len(audio_NE))
-            ranks_D, _ = positive_ranks(one.query_QE, one.candidate_NE, own_D, all_N, penalty_N=one.penalty_N)
+            ranks_D, _ = label_ranks(one.query_QE, one.candidate_NE, own_D, all_N, penalty_N=one.penalty_N)
             rows += rank_rows(TASKS[0], "caption", ranks_D, bootstrap, prefix=one.prefix)
         rows += chance.own_rows(TASKS[0], np.ones(len(own_D), int), len(audio_NE))
     if len(own_D) > 1:
         for one in compared(audio_NE[own_D], caption_DE, own_mean(audio_NE) if centring else None):
             rows += rank_rows(
-                TASKS[1], "caption", own_ranks(one.query_QE, one.candidate_NE), bootstrap, prefix=one.prefix
+                TASKS[1], "caption", paired_ranks(one.query_QE, one.candidate_NE), bootstrap, prefix=one.prefix
             )
         rows += chance.own_rows(TASKS[1], np.ones(len(own_D), int), len(own_D))
     return rows

@@ -27,7 +27,7 @@ SUMMING = 2**-13  # bound on the error of a sum of 2,048 products of float32 ove
 ROUNDING = 2**-22  # bound on the rounding of two float32 subtractions, relative to their largest operand
 
 
-def own_ranks(
+def paired_ranks(
     query_NE: Shaped[np.ndarray, "N E"],
     candidates_NE: Shaped[np.ndarray, "N E"],
     *,
@@ -91,7 +91,7 @@ def top_k(
     return score_Qk, index_Qk
 
 
-def positive_ranks(
+def label_ranks(
     query_QE: Shaped[np.ndarray, "Q E"],
     candidates_NE: Shaped[np.ndarray, "N E"],
     query_labels_Q: Int[np.ndarray, "Q"],

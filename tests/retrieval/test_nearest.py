@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from c2c_jax.retrieval import nearest as retrieval
-from c2c_jax.retrieval.nearest import own_ranks, positive_ranks, top_k
+from c2c_jax.retrieval.nearest import label_ranks, paired_ranks, top_k
 
 
 @pytest.fixture
@@ -63,14 +63,14 @@ def ranks_of(score: np.ndarray) -> list[int]:
 def test_ranks_and_their_correction(small_blocks):
     query, candidates = pair(100)
     cosine = cosines(query, candidates)
-    np.testing.assert_array_equal(own_ranks(query, candidates, tile=7), ranks_of(cosine))
-    np.testing.assert_array_equal(own_ranks(candidates, query, tile=7), ranks_of(cosine.T))
+    np.testing.assert_array_equal(paired_ranks(query, candidates, tile=7), ranks_of(cosine))
+    np.testing.assert_array_equal(paired_ranks(candidates, query, tile=7), ranks_of(cosine.T))
     corrected = np.empty_like(cosine)
     for q in range(100):
         for c in range(100):
             r_T, r_S = sorted(cosine[q])[-10:], sorted(cosine[:, c])[-10:]
             corrected[q, c] = 2 * cosine[q, c] - sum(r_T) / 10 - sum(r_S) / 10
-    found = own_ranks(query, candidates, csls=10, tile=7)
+    found = paired_ranks(query, candidates, csls=10, tile=7)
     np.testing.assert_array_equal(found, ranks_of(corrected))
     assert np.mean(found != ranks_of(cosine)) > 0.1
 
@@ -80,21 +80,21 @@ def test_the_correction_takes_away_hubs():
     1 scores 2 · 0.75 − 0.75 for the one and 2 · 0.66 − 0.22 for the other."""
     query = np.array([[0.9, 0.8, 0], [0.9, 0, 0.8], [0.9, -0.8, 0]], np.float32)
     candidates = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
-    assert own_ranks(query, candidates).tolist() == [1, 2, 2]
-    assert own_ranks(query, candidates, csls=3).tolist() == [1, 1, 1]
+    assert paired_ranks(query, candidates).tolist() == [1, 2, 2]
+    assert paired_ranks(query, candidates, csls=3).tolist() == [1, 1, 1]
 
 
 def test_more_neighbours_than_candidates_are_all_of_them():
     query, candidates = pair(6)
-    np.testing.assert_array_equal(own_ranks(query, candidates, csls=10), own_ranks(query, candidates, csls=6))
+    np.testing.assert_array_equal(paired_ranks(query, candidates, csls=10), paired_ranks(query, candidates, csls=6))
 
 
 def test_equal_candidates_count_as_before(small_blocks):
     query, candidates = pair(100, noise=0)
     candidates[::3] = candidates[0]
-    assert (own_ranks(candidates, candidates, tile=7)[::3] == 34).all()
-    assert (own_ranks(candidates, candidates, csls=10, tile=7)[::3] == 34).all()
-    assert (own_ranks(np.full_like(query, np.nan), candidates, tile=7) == 100).all()
+    assert (paired_ranks(candidates, candidates, tile=7)[::3] == 34).all()
+    assert (paired_ranks(candidates, candidates, csls=10, tile=7)[::3] == 34).all()
+    assert (paired_ranks(np.full_like(query, np.nan), candidates, tile=7) == 100).all()
 
 
 @pytest.mark.parametrize("k", [1, 20])
@@ -149,11 +149,11 @@ def test_of_equal_candidates_the_first_come_first(small_blocks):
 def test_ranks_less_a_penalty(small_blocks, tile):
     query, candidates = pair(100)
     cosine, penalty = cosines(query, candidates), penalties(100)
-    found = own_ranks(query, candidates, penalty_N=penalty, tile=tile)
+    found = paired_ranks(query, candidates, penalty_N=penalty, tile=tile)
     np.testing.assert_array_equal(found, ranks_of(cosine - penalty))
     assert np.mean(found != ranks_of(cosine)) > 0.5
     r_T = np.sort(cosine, axis=0)[-10:].mean(axis=0)
-    corrected = own_ranks(query, candidates, csls=10, penalty_N=penalty, tile=tile)
+    corrected = paired_ranks(query, candidates, csls=10, penalty_N=penalty, tile=tile)
     np.testing.assert_array_equal(corrected, ranks_of(2 * (cosine - penalty) - r_T))
 
 
@@ -199,7 +199,7 @@ def test_equal_candidates_with_equal_penalties(request, is_screened):
     best = np.argmax(cosines(query[:5], candidates[:20]) - penalty[:20], axis=1)
     assert index.tolist() == [[n, 20 + n, 40 + n] for n in best]
     candidates[::3], penalty[::3] = candidates[0], penalties(20).min()
-    ranks = own_ranks(candidates, candidates, penalty_N=penalty, tile=7)
+    ranks = paired_ranks(candidates, candidates, penalty_N=penalty, tile=7)
     assert (ranks[::3] == 30).all()
 
 
@@ -209,7 +209,7 @@ def test_half_precision_from_a_file(tmp_path, small_blocks):
         np.save(tmp_path / f"{name}.npy", vectors.astype(np.float16))
     mapped = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("query", "candidates")]
     rounded = [vectors.astype(np.float16).astype(np.float32) for vectors in (query, candidates)]
-    np.testing.assert_array_equal(own_ranks(*mapped), own_ranks(*rounded))
+    np.testing.assert_array_equal(paired_ranks(*mapped), paired_ranks(*rounded))
     np.testing.assert_array_equal(top_k(*mapped, 5)[1], top_k(*rounded, 5)[1])
 
 
@@ -223,7 +223,7 @@ def test_classes(small_blocks, without_itself):
     cosine = cosines(query, candidates)
     for i in range(30, 40):
         cosine[:, i] = cosine[:, i + 10]
-    rank, precision = positive_ranks(query, candidates, asked, labels, without_itself=without_itself)
+    rank, precision = label_ranks(query, candidates, asked, labels, without_itself=without_itself)
     for q in range(60):
         others = [c for c in range(60) if c != q or not without_itself]
         order = sorted(others, key=lambda c, q=q: (-cosine[q, c], labels[c] == asked[q]))
@@ -240,7 +240,7 @@ def test_classes_less_a_penalty(small_blocks):
     query, candidates = pair(60)
     labels, penalty = np.random.default_rng(1).integers(0, 7, 60), penalties(60)
     score = cosines(query, candidates) - penalty
-    rank, precision = positive_ranks(query, candidates, labels, labels, penalty_N=penalty)
+    rank, precision = label_ranks(query, candidates, labels, labels, penalty_N=penalty)
     for q in range(60):
         hits = [place for place, c in enumerate(np.argsort(-score[q]), start=1) if labels[c] == labels[q]]
         assert rank[q] == hits[0]
@@ -250,9 +250,9 @@ def test_classes_less_a_penalty(small_blocks):
 def test_average_precision_by_hand():
     """Positives at ranks 1 and 3 of 4: (1/1 + 2/3) / 2. With equal candidates alone: both are the last of 4."""
     candidates = np.array([[1, 0], [0.9, 0.1], [0.5, 0.5], [0, 1]], np.float32)
-    rank, precision = positive_ranks(candidates[:1], candidates, np.array([4]), np.array([4, 0, 4, 0]))
+    rank, precision = label_ranks(candidates[:1], candidates, np.array([4]), np.array([4, 0, 4, 0]))
     assert rank.tolist() == [1] and precision[0] == pytest.approx(5 / 6)
-    rank, precision = positive_ranks(candidates[:1], candidates[[0] * 4], np.array([4]), np.array([4, 0, 4, 0]))
+    rank, precision = label_ranks(candidates[:1], candidates[[0] * 4], np.array([4]), np.array([4, 0, 4, 0]))
     assert rank.tolist() == [3] and precision[0] == pytest.approx((1 / 3 + 2 / 4) / 2)
-    rank, precision = positive_ranks(candidates[:1] * np.nan, candidates, np.array([4]), np.array([4, 0, 4, 0]))
+    rank, precision = label_ranks(candidates[:1] * np.nan, candidates, np.array([4]), np.array([4, 0, 4, 0]))
     assert rank.tolist() == [3] and precision[0] == pytest.approx((1 / 3 + 2 / 4) / 2)
