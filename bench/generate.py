@@ -13,7 +13,6 @@ steps is. Peak memory is the program's resident set.
 """
 
 import argparse
-import copy
 import json
 import logging
 import statistics
@@ -31,7 +30,6 @@ from rich.table import Table
 
 from bench.exact_denoiser import FINEST, NOISE_LEVELS, Mixture, error
 from c2c_jax.generation.audioldm import AudioLDM, build_scheduler
-from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import STEPS, Sampling
 
 DIM = 512
@@ -80,15 +78,9 @@ def published_parts() -> dict[str, Any]:
     return {"unet": unet.eval(), "vae": vae.eval(), "vocoder": vocoder.eval()}
 
 
-def our_generator(parts: dict[str, Any]) -> AudioLDM:
-    """As `AudioLDM.load` makes it, of weights in memory."""
-    own = {**parts, "vocoder": on_planes(copy.deepcopy(parts["vocoder"]))}
-    return AudioLDM(**own, noise_levels=NOISE_LEVELS)
-
-
 def contestants(parts: dict[str, Any], seconds: float, steps: int, clap: tuple[np.ndarray, np.ndarray]) -> dict:
     """Ours and diffusers' way from one vector, with guidance away from another, to a sound [1, samples]."""
-    ours = our_generator(parts)
+    ours = AudioLDM(**parts, noise_levels=NOISE_LEVELS)
     logging.getLogger("diffusers.pipelines.pipeline_utils").setLevel(logging.ERROR)  # that it is not maintained
     tiny_text = transformers.ClapTextModelWithProjection(
         transformers.ClapTextConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
@@ -120,20 +112,6 @@ def timed(run: Callable[[], Any]) -> float:
     since = time.perf_counter()
     run()
     return time.perf_counter() - since
-
-
-@torch.inference_mode()
-def vocoder_seconds(vocoder: Any, seconds: float, rounds: int) -> dict[str, float]:
-    """Of the vocoder as it is, and with its convolutions on planes; medians, in turn."""
-    forms = {"1-D": vocoder, "planes": on_planes(copy.deepcopy(vocoder))}
-    mels = torch.randn(1, round(100 * seconds), 64)
-    times: dict[str, list[float]] = {form: [] for form in forms}
-    for model in forms.values():  # warms up
-        model(mels)
-    for _ in range(rounds):
-        for form, model in forms.items():
-            times[form].append(timed(lambda m=model: m(mels)))  # type: ignore[misc]
-    return {form: statistics.median(spent) for form, spent in times.items()}
 
 
 def enough_steps(guidance: float, counted: Sequence[int], mixtures: int) -> dict[str, dict[int, float]]:
@@ -194,12 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "peak_gib": peak_gib(),
     }
 
-    spent_on = vocoder_seconds(parts["vocoder"], seconds, rounds)
-    figures["vocoder_vs_1d"] = spent_on["planes"] / spent_on["1-D"]
-    shown = ", ".join(f"{seconds:.2f} s by {form}" for form, seconds in spent_on.items())
-    console.print(f"the vocoder alone: {shown} convolutions, {figures['vocoder_vs_1d']:.3f} ×")
-
-    ours = our_generator(parts)
+    ours = AudioLDM(**parts, noise_levels=NOISE_LEVELS)
     table = Table("scheduler", "steps", "seconds", "of the paper's", title=f"{seconds} s of sound")
     spent_by = {}
     for name in ("ddim", "dpm++", "unipc"):

@@ -26,7 +26,6 @@ from c2c_jax.errors import CheckpointError, GenerationError, one_line
 from c2c_jax.generation.checkpoint import check_layout, check_text, load_model, quiet_loading
 from c2c_jax.generation.configs import Decoding, Denoising, NoiseLevels, Vocoding, read_config
 from c2c_jax.generation.griffin_lim import GriffinLim
-from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import DTYPES, LONGEST, Sampling
 from c2c_jax.io.json import read_json
 from c2c_jax.spaces.weights.folders import checkpoint_folder
@@ -163,7 +162,7 @@ class AudioLDM:
             return cls(
                 unet=unet,
                 vae=vae,
-                vocoder=on_planes(vocoder) if is_learned and device.startswith("cpu") else vocoder,
+                vocoder=vocoder,
                 noise_levels=noise_levels,
                 load_text=functools.partial(load_text_tower, folder),
                 device=device,
