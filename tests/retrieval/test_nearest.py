@@ -1,37 +1,18 @@
 """Retrieval in blocks against plain loops over all cosines."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from c2c_jax.retrieval import nearest as retrieval
-from c2c_jax.retrieval.nearest import label_ranks, paired_ranks, top_k
+from c2c_jax.retrieval import nearest
+from c2c_jax.retrieval.nearest import label_ranks, paired_ranks, top_k, top_k_of_blocks
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Several slabs of several tiles, the last ones not full, and nothing screened."""
-    monkeypatch.setattr(retrieval, "SLAB", 64)
-    monkeypatch.setattr(retrieval, "TILE", (8, 16))
-    monkeypatch.setattr(retrieval, "GROUP", 4)
-    monkeypatch.setattr(retrieval, "SORTED", 1500)
-    monkeypatch.setattr(retrieval, "_has_bfloat16", lambda: False)
-
-
-@pytest.fixture
-def screened(monkeypatch, small_blocks):
-    """The best are looked for in bfloat16 first; gives how many queries were searched for anew."""
-    monkeypatch.setattr(retrieval, "_has_bfloat16", lambda: True)
-    monkeypatch.setattr(retrieval, "SCREENED_FROM", 0)
-    anew, nearest = [], retrieval._nearest
-
-    def counted(query, candidates, k, dtype, penalty):
-        if dtype == jnp.float32:
-            anew.append(len(query))
-        return nearest(query, candidates, k, dtype, penalty)
-
-    monkeypatch.setattr(retrieval, "_nearest", counted)
-    return anew
+    """Several blocks of several tiles, the last ones not full."""
+    monkeypatch.setattr(nearest, "BLOCK", 50)
+    monkeypatch.setattr(nearest, "TILE", 8)
+    monkeypatch.setattr(nearest, "SORTED", 1500)
 
 
 def pair(count: int, noise: float = 1.5, dim: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -107,35 +88,6 @@ def test_the_best_of_all(small_blocks, k):
     np.testing.assert_allclose(found, np.take_along_axis(cosine, order, axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize("dim", [12, 256])
-def test_the_best_of_all_screened_in_bfloat16(screened, dim):
-    """In few dimensions the best are far apart. In many they are so near to each other that rounding mixes them up; all
-    queries for which it might are searched for anew."""
-    query, candidates = pair(100, dim=dim)
-    cosine = cosines(query[:37], candidates)
-    order = np.argsort(-cosine, axis=1)[:, :2]
-    found, index = top_k(query[:37], candidates, 2)
-    np.testing.assert_array_equal(index, order)
-    np.testing.assert_allclose(found, np.take_along_axis(cosine, order, axis=1), atol=1e-6)
-    assert sum(screened) < 10
-
-
-def test_clusters_closer_than_bfloat16(screened):
-    query, candidates = pair(100)
-    candidates = candidates[:1] + 1e-4 * candidates
-    cosine = cosines(query[:37], candidates)
-    _, index = top_k(query[:37], candidates, 2)
-    np.testing.assert_array_equal(index, np.argsort(-cosine, axis=1)[:, :2])
-    assert screened == [37]
-
-
-def test_equal_candidates_screened(screened):
-    query, candidates = pair(90)
-    candidates[20:] = candidates[np.arange(70) % 20]
-    _, index = top_k(query[:5], candidates, 3)
-    assert index.tolist() == [[n, 20 + n, 40 + n] for n in np.argmax(cosines(query[:5], candidates[:20]), axis=1)]
-
-
 def test_of_equal_candidates_the_first_come_first(small_blocks):
     query, candidates = pair(90)
     candidates[20:] = candidates[np.arange(70) % 20]
@@ -143,6 +95,23 @@ def test_of_equal_candidates_the_first_come_first(small_blocks):
     for one, nearest in zip(index, np.argsort(-cosines(query[:5], candidates[:20]), axis=1), strict=True):
         copies = [[place, *range(20 + place, 90, 20)] for place in nearest]
         assert one.tolist() == [place for places in copies for place in places][:12]
+
+
+def test_penalties_much_larger_than_cosines(small_blocks):
+    """They round the cosines away; equal scores stay in the order of the candidates."""
+    query, candidates = pair(100)
+    penalty = np.repeat(np.arange(10, dtype=np.float32), 10) * 2**30
+    score, index = top_k(query[:37], candidates, 12, penalty)
+    np.testing.assert_array_equal(score[:, 10:], np.full((37, 2), -(2.0**30)))
+    assert (np.sort(index[:, :10], axis=1) == np.arange(10)).all() and (index[:, 10:] == [10, 11]).all()
+
+
+def test_candidates_in_blocks_of_any_sizes(small_blocks):
+    query, candidates = pair(100)
+    penalty, ends = penalties(100), [1, 30, 97]
+    blocks = zip(np.split(candidates, ends), np.split(penalty, ends), strict=True)
+    for found, expected in zip(top_k_of_blocks(query, blocks, 20), top_k(query, candidates, 20, penalty), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("tile", [7, 1024])
@@ -167,31 +136,7 @@ def test_the_best_of_all_less_a_penalty(small_blocks, k):
     np.testing.assert_allclose(found, np.take_along_axis(score, order, axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize(("dim", "scale"), [(12, 1), (256, 1), (12, 1e4)])
-def test_the_best_of_all_less_a_penalty_screened(screened, dim, scale):
-    """Penalties much larger than cosines round them, in the one search as in the other."""
-    query, candidates = pair(100, dim=dim)
-    penalty = scale * penalties(100)
-    score = cosines(query[:37], candidates) - penalty
-    order = np.argsort(-score, axis=1)[:, :2]
-    found, index = top_k(query[:37], candidates, 2, penalty)
-    np.testing.assert_array_equal(index, order)
-    np.testing.assert_allclose(found, np.take_along_axis(score, order, axis=1), rtol=1e-6, atol=1e-6)
-    assert sum(screened) < 10
-
-
-def test_penalties_closer_than_bfloat16(screened):
-    """Candidates that are equal but for their length, told apart by penalties far below bfloat16's steps."""
-    query, candidates = pair(100)
-    candidates = np.tile(candidates[:1], (100, 1))
-    penalty = np.random.default_rng(2).permutation(100).astype(np.float32) * 2**-20
-    _, index = top_k(query[:37], candidates, 5, penalty)
-    np.testing.assert_array_equal(index, np.tile(np.argsort(penalty)[:5], (37, 1)))
-
-
-@pytest.mark.parametrize("is_screened", [False, True])
-def test_equal_candidates_with_equal_penalties(request, is_screened):
-    request.getfixturevalue("screened" if is_screened else "small_blocks")
+def test_equal_candidates_with_equal_penalties(small_blocks):
     query, candidates = pair(90)
     candidates[20:] = candidates[np.arange(70) % 20]
     penalty = penalties(20)[np.arange(90) % 20]
