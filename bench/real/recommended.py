@@ -14,8 +14,7 @@ from bench.real.tasks import Figures, halves, pictures_to_sounds, ranks
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.evaluation.translation import method_of
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.retrieval.scoring import Scoring
-from c2c_jax.retrieval.search_scoring import translated_captions
+from c2c_jax.retrieval.scoring import Scoring, translated_captions
 from c2c_jax.training import log
 from c2c_jax.training.loop import train
 from c2c_jax.translator.bundle import Bundle, load_bundle

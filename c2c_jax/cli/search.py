@@ -35,7 +35,7 @@ from c2c_jax.io.console import print_fields, printable, stderr_console, stdout_c
 from c2c_jax.io.files import text_of, user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
-    from c2c_jax.retrieval.search import Found
+    from c2c_jax.retrieval.search import SearchResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
         raise C2CError(f"{len(wrong):,} file{'s' if len(wrong) > 1 else ''} could not be read; see above")
 
 
-def show(found: "Found") -> None:
+def show(found: "SearchResult") -> None:
     """Tables on a terminal, lines of tab-separated fields elsewhere."""
     from rich.table import Table
 
@@ -131,7 +131,7 @@ def show(found: "Found") -> None:
                 print_fields(f"{score:.4f}", path, *query)
 
 
-def show_json(found: "Found") -> None:
+def show_json(found: "SearchResult") -> None:
     import dataclasses
     import json
 

@@ -105,7 +105,7 @@ def calibrate(
         require_enough(len(pictures), "pictures", ImageError)
     gap = bundle.gap if texts else _with_captions(run, folder, bundle, store, console)
     eyes = _load_clip(bundle, clip, sees=bool(pictures), reads=bool(texts)) if pictures or texts else None
-    ears = load_clap(bundle, clap, hears=bool(heard)) if heard or texts else None
+    ears = load_clap(bundle, clap, with_audio=bool(heard)) if heard or texts else None
     of_texts = None
     with Progress(console) as bar:
         if texts and eyes and ears:

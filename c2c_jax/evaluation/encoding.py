@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from c2c_jax.evaluation.rows import LeftOut
 from c2c_jax.io.progress import Progress
-from c2c_jax.retrieval.nearest_captions import room_for
+from c2c_jax.io.scratch import empty_vectors
 from c2c_jax.spaces.encoding import sound_vectors, source_vectors_of
 from c2c_jax.spaces.space import Space
 
@@ -25,9 +25,9 @@ def text_vectors(texts: Iterable[str], space: Space, bar: Progress, told: str) -
 
 
 def text_rows(texts: Sequence[str], space: Space, bar: Progress, told: str) -> Float[np.ndarray, "N E"]:
-    """Raw projections of texts, row by row; many of them lie in a file, see `baselines.room_for`."""
+    """Raw projections of texts, row by row; many of them lie in a file, see `scratch.empty_vectors`."""
     task = bar.add_task(told, total=len(texts), visible=bool(texts))
-    vectors_NE = room_for(len(texts), space.dim)
+    vectors_NE = empty_vectors(len(texts), space.dim)
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         block = texts[start : start + TEXTS_AT_ONCE]
         vectors_NE[start : start + len(block)] = space.encode_text(block)

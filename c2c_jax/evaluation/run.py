@@ -107,8 +107,8 @@ def _encoded(asked: Asked, found: Found, console: Console) -> tuple[Encoded, dic
     source_texts = [*captions, *map(PICTURE_PROMPT.format, labels)]
     target_texts = [*captions, *map(SOUND_PROMPT.format, labels)]
     reads_texts = bool(source_texts or found.texts)
-    clip = load_clip(found.bundle, asked.clip, reads_texts=reads_texts) if images or reads_texts else None
-    clap = load_clap(found.bundle, asked.clap, hears=bool(audios)) if audios or reads_texts else None
+    clip = load_clip(found.bundle, asked.clip, with_text=reads_texts) if images or reads_texts else None
+    clap = load_clap(found.bundle, asked.clap, with_audio=bool(audios)) if audios or reads_texts else None
     with Progress(console) as bar:
         seen, unseen = picture_vectors(images, clip, bar) if clip and images else ({}, [])
         sounds, unheard = heard_vectors(audios, clap, bar) if clap and audios else ({}, [])

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from c2c_jax.evaluation.rows import CENTRED, LESS_HUBNESS
-from c2c_jax.retrieval.nearest_captions import room_for
+from c2c_jax.io.scratch import empty_vectors
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, centred_array, unit_mean
 
 ROWS_AT_ONCE = 16_384
@@ -87,7 +87,7 @@ def centred_rows(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]
 
 
 def _in_blocks(of_block: Callable[[np.ndarray], np.ndarray], x_NE: np.ndarray) -> Float[np.ndarray, "N E"]:
-    vectors_NE = room_for(*x_NE.shape)
+    vectors_NE = empty_vectors(*x_NE.shape)
     for block in _blocks(len(x_NE)):
         vectors_NE[block] = of_block(x_NE[block])
     return vectors_NE

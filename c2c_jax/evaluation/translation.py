@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, Int
 from c2c_jax.config import TranslatorConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import BundleError
-from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption, room_for
+from c2c_jax.io.scratch import empty_vectors
+from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge, set_linear
 from c2c_jax.translator.bundle import Bundle
@@ -56,7 +57,7 @@ def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None
         compiled = jax.jit(lambda state, memory, source_BS: unit(of_block(state, memory, source_BS)))
 
         def translated(source_BS: np.ndarray) -> np.ndarray:
-            vectors_BE = room_for(len(source_BS), translator.spec.target_dim)
+            vectors_BE = empty_vectors(len(source_BS), translator.spec.target_dim)
             for start in range(0, len(source_BS), at_once):
                 block = slice(start, start + at_once)
                 with jax.default_matmul_precision("float32"):

@@ -26,13 +26,27 @@ from c2c_jax.io.text import require_text
 from c2c_jax.spaces.space import SpaceId, identify, load_space
 from c2c_jax.spaces.weights.folders import checkpoint_folder
 from c2c_jax.translator.bundle import Bundle, load_bundle
-from c2c_jax.translator.in_use import in_use, require_output_mean
-from c2c_jax.translator.inference import _unit, require_same_clap, require_same_space, vectors_of
+from c2c_jax.translator.inference import (
+    PROBE,
+    load_clip,
+    means_in_use,
+    require_output_mean,
+    require_same_clap,
+    require_same_space,
+    vectors_of,
+)
 from c2c_jax.translator.resolve import bundle_folder, is_local
 
 if TYPE_CHECKING:  # torch is loaded where a sound is asked for, and there alone
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.ranking import Ranker
+
+
+def _unit(x_BE: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B E"]:
+    lengths_B1 = np.linalg.norm(x_BE, axis=1, keepdims=True)
+    if not (lengths_B1 > 1e-6).all():
+        raise ConfigError("what is mixed cancels out to a vector of no direction: take other weights")
+    return (x_BE / lengths_B1).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +100,6 @@ def load_generator(
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.checkpoint import check_layout, check_text, digest
     from c2c_jax.generation.ranking import Ranker
-    from c2c_jax.translator.inference import PROBE
 
     check_layout(folder)
     name = f"{wanted.audioldm}:text_encoder"
@@ -186,8 +199,7 @@ def pictures_to_sounds(
     with ThreadPoolExecutor(1) as beside, _bar(console) as bar:
         loading = beside.submit(load_generator, generation, bundle, mixture) if generation else None
         bar.begin("loading")
-        space = load_space(clip or bundle.source.name, only="image")
-        require_same_space(bundle.source, space.id, "the CLIP")
+        space = load_clip(bundle, clip, with_text=False)
         reading = bar.add_task("reading", total=len(paths), visible=len(paths) > 1)
 
         def on_picture() -> None:
@@ -208,7 +220,7 @@ def pictures_to_sounds(
             console.print(
                 f"the bundle does not know the fingerprint of its {role}, {wanted.name}: widths were compared"
             )
-    for line in in_use(bundle, output_mean):
+    for line in means_in_use(bundle, output_mean):
         console.print(line)
 
     made = [(one, [path for path in one.pictures if path in vectors]) for one in subjects]

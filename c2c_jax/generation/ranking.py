@@ -6,7 +6,7 @@ from jaxtyping import Float
 from c2c_jax.errors import BundleError
 from c2c_jax.io.sounds import resampled
 from c2c_jax.spaces.space import load_space
-from c2c_jax.translator.inference import PROBE, SAME
+from c2c_jax.translator.inference import PROBE, is_same_direction
 
 
 class Ranker:
@@ -21,7 +21,7 @@ class Ranker:
         """expected: the generator's unit vector of the text PROBE. Raises BundleError where this CLAP's own differs, so
         that cosines between the two would mean nothing."""
         (found_E,) = self.space.encode_text([PROBE])
-        if found_E.shape != expected_E.shape or float(found_E @ expected_E) / np.linalg.norm(found_E) < SAME:
+        if not is_same_direction(found_E, expected_E):
             raise BundleError(
                 f"{self.space.name} is another CLAP than the one that conditions the generator: its cosines would mean "
                 "nothing; pass the CLAP that the generator was trained with, or rank by ear"

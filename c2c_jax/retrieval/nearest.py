@@ -1,8 +1,8 @@
 """Exact retrieval by cosine: the rank of each query's own candidate, the k best candidates, and retrieval of classes.
 
-Vectors may have any length and dtype and may lie in a memory map. Queries are split among the local devices. A device
-holds at most BLOCK vectors of each side and one tile of scores at a time. All tiles of a call have one shape, so that
-equal vectors get scores equal to the last bit.
+Vectors may have any length and dtype and may lie in a memory map. Scores are computed tile by tile; the queries of a
+tile are split among the local devices, which hold at most BLOCK candidates at once. All tiles of a call have one shape,
+so that equal vectors get scores equal to the last bit.
 """
 
 import functools
@@ -18,12 +18,12 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from c2c_jax.spaces.models.layers import unit
 
-TILE = 1024  # queries and candidates whose scores a device computes at once
-BLOCK = 65_536  # vectors of one side on the devices at once
+TILE = 1024  # queries and candidates whose scores are computed at once
+BLOCK = 65_536  # candidates on the devices at once
 SORTED = 2**24  # scores sorted at once
 
 Penalty = Float[np.ndarray, "N"]  # finite numbers, subtracted from the cosines of each candidate
-Blocks = Iterable[tuple[Shaped[np.ndarray, "B E"], Float[np.ndarray, "B"]]]  # candidates and their penalties
+Blocks = Iterable[tuple[Shaped[np.ndarray, "B E"], Float[np.ndarray, "B"] | None]]  # candidates and their penalties
 
 
 def paired_ranks(
@@ -44,15 +44,13 @@ def paired_ranks(
     this side.
     """
     N = len(query_NE)
-    penalty_N = np.zeros(N, np.float32) if penalty_N is None else np.asarray(penalty_N, np.float32)
+    penalty_N = _or_zeros(penalty_N, N)
     if csls:  # r(q) is the same for all candidates of a query; r(c) is halved as the cosine is
         penalty_N = penalty_N + top_k(candidates_NE, query_NE, min(csls, N))[0].mean(axis=1) / 2
-    tile = min(tile, -(-N // _device_count()))
-    own_N = np.empty(N, np.float32)
-    for rows in _slices(N):
-        query_TBE, own_TBE = (_unit_tiles(x_NE[rows], tile, is_split=True) for x_NE in (query_NE, candidates_NE))
-        own_TB = _own_scores(query_TBE, own_TBE, _tiles(penalty_N[rows], tile, is_split=True))
-        own_N[rows] = _flat(own_TB, rows)
+    side, own_N = _rounded(min(tile, N)), np.empty(N, np.float32)
+    for rows in _slices(N, side):
+        query_BE, own_BE, penalty_B = (_padded(x[rows], side) for x in (query_NE, candidates_NE, penalty_N))
+        own_N[rows] = np.asarray(_own_scores(_put(query_BE, "data"), _put(own_BE), _put(penalty_B)))[: len(own_N[rows])]
     state = own_N, np.arange(N, dtype=np.int32), np.zeros(N, np.int32)
     _scan(_count, state, query_NE, _blocks(candidates_NE, penalty_N), tile)
     return np.minimum(state[2], N)
@@ -121,72 +119,6 @@ def label_ranks(
     return rank_Q, precision_Q
 
 
-@functools.cache
-def _mesh() -> Mesh:
-    return Mesh(np.asarray(jax.local_devices()), ("data",))
-
-
-def _device_count() -> int:
-    return len(_mesh().devices)
-
-
-def _slices(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
-
-
-def _blocks(candidates_NE: Shaped[np.ndarray, "N E"], penalty_N: Penalty | None) -> Blocks:
-    penalty_N = np.zeros(len(candidates_NE), np.float32) if penalty_N is None else np.asarray(penalty_N, np.float32)
-    return ((candidates_NE[rows], penalty_N[rows]) for rows in _slices(len(candidates_NE)))
-
-
-def _tiles(values_N: Shaped[np.ndarray, "N ..."], tile: int, *, is_split: bool, fill: int | float = 0) -> Array:
-    """Rows in tiles [T, B, ...], padded with `fill`, split among the devices or copied to each."""
-    multiple = tile * (_device_count() if is_split else 1)
-    padding = [(0, -len(values_N) % multiple)] + [(0, 0)] * (values_N.ndim - 1)
-    tiles_TB = np.pad(values_N, padding, constant_values=fill).reshape(-1, tile, *values_N.shape[1:])
-    return jax.device_put(tiles_TB, NamedSharding(_mesh(), P("data") if is_split else P()))
-
-
-def _unit_tiles(vectors_NE: Shaped[np.ndarray, "N E"], tile: int, *, is_split: bool) -> Float[Array, "T B E"]:
-    return _unit(_tiles(vectors_NE, tile, is_split=is_split))
-
-
-def _flat(values_TB: Shaped[Array, "T B ..."], rows: slice) -> Shaped[np.ndarray, "N ..."]:
-    """The values of rows without the padding."""
-    return np.asarray(values_TB).reshape(-1, *values_TB.shape[2:])[: rows.stop - rows.start]
-
-
-def _over_devices(function: Callable[..., Any], *specs: P) -> Callable[..., Any]:
-    """Runs a function on each device, on its part of the arguments with P("data") and on all of those with P()."""
-    return jax.shard_map(function, mesh=_mesh(), in_specs=specs, out_specs=P("data"), check_vma=False)
-
-
-@jax.jit
-def _unit(vectors: Shaped[Array | np.ndarray, "*B E"]) -> Float[Array, "*B E"]:
-    return unit(vectors.astype(jnp.float32))
-
-
-@jax.jit
-def _scores(
-    query_BE: Float[Array, "B E"], candidates_CE: Float[Array, "C E"], penalty_C: Float[Array | np.ndarray, "C"]
-) -> Float[Array, "B C"]:
-    """Cosines of unit vectors less penalties, in float32."""
-    with jax.default_matmul_precision("float32"):
-        return query_BE @ candidates_CE.T - penalty_C[None]
-
-
-@jax.jit
-def _own_scores(
-    query_TBE: Float[Array, "T B E"], own_TBE: Float[Array, "T B E"], penalty_TB: Float[Array, "T B"]
-) -> Float[Array, "T B"]:
-    """The score of each query's own candidate, from tiles of the shape that all other scores come from."""
-
-    def of_device(*tiles: Array) -> Array:
-        return jax.lax.map(lambda tile: jnp.diagonal(_scores(*tile)), tiles)
-
-    return _over_devices(of_device, P("data"), P("data"), P("data"))(query_TBE, own_TBE, penalty_TB)
-
-
 def _scan(
     step: Callable[..., Any],
     state: tuple[Shaped[np.ndarray, "Q ..."], ...],
@@ -194,45 +126,44 @@ def _scan(
     blocks: Blocks,
     tile: int,
 ) -> None:
-    """Updates the state of each query in place, tile by tile of scores: `step(state, score_BC, index_C)` returns the
+    """Updates the state of each query in place, tile by tile of scores: `step(state, scores_BC, index_C)` returns the
     new state. Padded candidates score −∞ and have index −1."""
-    lines, columns, first = min(tile, -(-len(query_QE) // _device_count())), 0, 0
+    lines, columns, first = _rounded(min(tile, len(query_QE))), 0, 0
     for block_NE, penalty_N in blocks:
-        columns = columns or min(tile, len(block_NE))
+        penalty_N = _or_zeros(penalty_N, len(block_NE))
+        columns = columns or _rounded(min(tile, len(block_NE)))
         index_N = np.arange(first, first + len(block_NE), dtype=np.int32)
-        candidates = (
-            _unit_tiles(block_NE, columns, is_split=False),
-            _tiles(penalty_N, columns, is_split=False, fill=np.inf),
-            _tiles(index_N, columns, is_split=False, fill=-1),
+        block_SCE, penalty_SC, index_SC = (
+            _put(_padded(x_N, columns, fill).reshape(-1, columns, *x_N.shape[1:]))
+            for x_N, fill in ((block_NE, 0), (penalty_N, np.inf), (index_N, -1))
         )
-        for rows in _slices(len(query_QE)):
-            query_TBE = _unit_tiles(query_QE[rows], lines, is_split=True)
-            state_TB = tuple(_tiles(part[rows], lines, is_split=True) for part in state)
-            for part, new_TB in zip(state, _scan_block(step, query_TBE, state_TB, candidates), strict=True):
-                part[rows] = _flat(new_TB, rows)
+        candidates = _unit(block_SCE), penalty_SC, index_SC
+        for rows in _slices(len(query_QE), lines):
+            query_BE, *state_B = (_put(_padded(x_Q[rows], lines), "data") for x_Q in (query_QE, *state))
+            new_state = _scan_block(step, query_BE, tuple(state_B), candidates)
+            for part_Q, new_B in zip(state, new_state, strict=True):
+                part_Q[rows] = np.asarray(new_B)[: len(part_Q[rows])]
         first += len(block_NE)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _scan_block(
     step: Callable[..., Any],
-    query_TBE: Float[Array, "T B E"],
-    state_TB: tuple[Shaped[Array, "T B ..."], ...],
+    query_BE: Shaped[Array, "B E"],
+    state_B: tuple[Shaped[Array, "B ..."], ...],
     candidates: tuple[Float[Array, "S C E"], Float[Array, "S C"], Int[Array, "S C"]],
-) -> tuple[Shaped[Array, "T B ..."], ...]:
-    def of_device(query_TBE: Array, state_TB: Any, candidates: Any) -> Any:
-        def of_queries(queries: tuple[Array, Any]) -> Any:
-            query_BE, state_B = queries
+) -> tuple[Shaped[Array, "B ..."], ...]:
+    def of_device(query_BE: Array, state_B: Any, candidates: Any) -> Any:
+        def of_tile(state_B: Any, tile: tuple[Array, ...]) -> tuple[Any, None]:
+            candidates_CE, penalty_C, index_C = tile
+            return step(state_B, _scores(query_BE, candidates_CE, penalty_C), index_C), None
 
-            def of_candidates(state_B: Any, tile: tuple[Array, ...]) -> tuple[Any, None]:
-                candidates_CE, penalty_C, index_C = tile
-                return step(state_B, _scores(query_BE, candidates_CE, penalty_C), index_C), None
+        return jax.lax.scan(of_tile, state_B, candidates)[0]
 
-            return jax.lax.scan(of_candidates, state_B, candidates)[0]
-
-        return jax.lax.map(of_queries, (query_TBE, state_TB))
-
-    return _over_devices(of_device, P("data"), P("data"), P())(query_TBE, state_TB, candidates)
+    split = jax.shard_map(
+        of_device, mesh=_mesh(), in_specs=(P("data"), P("data"), P()), out_specs=P("data"), check_vma=False
+    )
+    return split(_unit(query_BE), state_B, candidates)
 
 
 def _count(state: tuple[Array, ...], score_BC: Float[Array, "B C"], index_C: Int[Array, "C"]) -> tuple[Array, ...]:
@@ -250,3 +181,58 @@ def _keep_best(state: tuple[Array, ...], score_BC: Float[Array, "B C"], index_C:
     index_Bj = jnp.concatenate([index_Bk, index_C[place_Bk]], axis=1)
     best_Bk, place_Bk = jax.lax.top_k(score_Bj, best_Bk.shape[1])
     return best_Bk, jnp.take_along_axis(index_Bj, place_Bk, axis=1)
+
+
+@jax.jit
+def _own_scores(
+    query_BE: Shaped[Array, "B E"], own_BE: Shaped[Array, "B E"], penalty_B: Float[Array, "B"]
+) -> Float[Array, "B"]:
+    """The score of each query's own candidate, from a tile of the shape that all other scores come from."""
+    return jnp.diagonal(_scores(_unit(query_BE), _unit(own_BE), penalty_B))
+
+
+@jax.jit
+def _scores(
+    query_BE: Float[Array, "B E"], candidates_CE: Float[Array, "C E"], penalty_C: Float[Array | np.ndarray, "C"]
+) -> Float[Array, "B C"]:
+    """Cosines of unit vectors less penalties, in float32."""
+    with jax.default_matmul_precision("float32"):
+        return query_BE @ candidates_CE.T - penalty_C[None]
+
+
+@jax.jit
+def _unit(vectors: Shaped[Array | np.ndarray, "*B E"]) -> Float[Array, "*B E"]:
+    return unit(vectors.astype(jnp.float32))
+
+
+@functools.cache
+def _mesh() -> Mesh:
+    return Mesh(np.asarray(jax.local_devices()), ("data",))
+
+
+def _put(values: np.ndarray, *axes: str) -> Array:
+    """Copies an array to each device; with axis "data", splits its rows among the devices."""
+    return jax.device_put(values, NamedSharding(_mesh(), P(*axes)))
+
+
+def _rounded(count: int) -> int:
+    """The next multiple of the number of devices."""
+    return -(-count // _mesh().size) * _mesh().size
+
+
+def _padded(values_N: Shaped[np.ndarray, "N ..."], multiple: int, fill: int | float = 0) -> np.ndarray:
+    padding = [(0, -len(values_N) % multiple)] + [(0, 0)] * (values_N.ndim - 1)
+    return np.pad(values_N, padding, constant_values=fill)
+
+
+def _slices(count: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _or_zeros(penalty_N: Penalty | None, count: int) -> Penalty:
+    return np.zeros(count, np.float32) if penalty_N is None else np.asarray(penalty_N, np.float32)
+
+
+def _blocks(candidates_NE: Shaped[np.ndarray, "N E"], penalty_N: Penalty | None) -> Blocks:
+    penalty_N = _or_zeros(penalty_N, len(candidates_NE))
+    return ((candidates_NE[rows], penalty_N[rows]) for rows in _slices(len(candidates_NE), BLOCK))

@@ -386,7 +386,7 @@ def test_refusals(run, clap, world, evaluate, capsys, tmp_path, audioldm_folder,
     assert "holds no .sound.json record" in told(run, "--sounds", world)
     pairs = run, "--out", tmp_path / "o", "--pairs", world / "pairs.csv"
     no_ears = told(*pairs)
-    assert "has no audio tower to hear sounds with: pass --clap" in no_ears
+    assert "has no audio tower to encode sounds with: pass --clap" in no_ears
     other = build_clap(tmp_path / "other", audioldm_folder)
     spoil(other)
     assert "is another CLAP than the translator's" in told(*pairs, "--clap", other)

@@ -17,7 +17,7 @@ from c2c_jax.io.images import read_image
 from c2c_jax.io.sounds import read_sound
 from c2c_jax.retrieval import library
 from c2c_jax.retrieval.library import Library
-from c2c_jax.retrieval.search import Found, Hits
+from c2c_jax.retrieval.search import Hits, SearchResult
 from c2c_jax.spaces import encoding as hearing
 from c2c_jax.spaces.space import SpaceId, load_space
 from c2c_jax.translator.bundle import load_bundle
@@ -303,14 +303,14 @@ def test_a_table_on_a_terminal(monkeypatch):
     monkeypatch.setattr("c2c_jax.cli.search.stdout_console", lambda: console)
     space = SpaceId(name="clap", dim=2, fingerprint="f")
     empty = Library(
-        folder=Path("s"), place=Path("i"), space=space, heard=[], vectors_NE=np.zeros((0, 2), np.float16), rows={},
+        folder=Path("s"), place=Path("i"), space=space, files=[], vectors_NE=np.zeros((0, 2), np.float16), rows={},
         pending=[], is_written=True,
     )  # fmt: skip
     hits = [
         Hits(kind="picture", query="a.png", scoring="centred cosine", sounds=[(0.25, Path("s/a.wav"))]),
         Hits(kind="text", query="[red] rain", scoring="cosine, less hubness", sounds=[(0.5, Path("s/[b].wav"))]),
     ]
-    show(Found(hits=hits, clap=space, library=empty, unread=[]))
+    show(SearchResult(hits=hits, clap=space, library=empty, unread=[]))
     of_picture, of_text = screen.getvalue().split("[red] rain")
     assert "score (centred cosine)" in of_picture and "score (cosine, less hubness)" in of_text
     assert "[red] rain" in screen.getvalue() and "0.5000" in screen.getvalue() and "s/[b].wav" in screen.getvalue()

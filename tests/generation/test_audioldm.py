@@ -14,8 +14,8 @@ from c2c_jax.generation.audioldm import AudioLDM, build_scheduler
 from c2c_jax.generation.sampling import STEPS, Sampling
 
 SHORT = Sampling(scheduler="ddim", steps=2, seconds=0.1)
-# Kernels round otherwise for another batch size, and guidance of 7.5 through two long steps makes more of it: differences
-# of 2e-5 were seen in sound that reaches 0.5. Three steps of a 16-bit sample are 1e-4.
+# Kernels round otherwise for another batch size, and guidance of 7.5 through two long steps makes more of it:
+# differences of 2e-5 were seen in sound that reaches 0.5. Three steps of a 16-bit sample are 1e-4.
 ROUNDING = 1e-4
 DIFFERENT = 1e-2
 

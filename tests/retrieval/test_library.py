@@ -192,23 +192,6 @@ def test_vectors_of_an_index_that_are_no_numbers(sounds, space, vectors, tmp_pat
         made.vectors_NE[row] = 1
 
 
-@pytest.mark.parametrize("is_plain", [True, False])
-def test_faiss_and_ours_find_the_same(sounds, space, vectors, tmp_path, monkeypatch, is_plain):
-    pytest.importorskip("faiss")
-    made = opened(sounds, space, tmp_path)
-    made.update(lambda: space)
-    query = np.random.default_rng(0).normal(size=(4, space.dim)).astype(np.float32)
-    scoring = Scoring() if is_plain else scoring_by(vectors)
-    ours = made.nearest(query, 20, scoring)
-    monkeypatch.setattr(library, "FAISS_FROM", 7)
-    monkeypatch.setattr(library, "BLOCK", 3)
-    monkeypatch.setattr(library, "top_k", None)
-    theirs = made.nearest(query, 20, scoring)
-    for mine, other in zip(ours, theirs, strict=True):
-        assert len(mine) == 8 and [path for _, path in mine] == [path for _, path in other]
-        np.testing.assert_allclose([score for score, _ in mine], [score for score, _ in other], atol=1e-6)
-
-
 def test_one_writer_at_a_time(sounds, space, tmp_path):
     made = opened(sounds, space, tmp_path)
     with exclusive_lock(tmp_path), pytest.raises(StoreError, match="another process is writing"):

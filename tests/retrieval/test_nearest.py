@@ -92,9 +92,9 @@ def test_of_equal_candidates_the_first_come_first(small_blocks):
     query, candidates = pair(90)
     candidates[20:] = candidates[np.arange(70) % 20]
     _, index = top_k(query[:5], candidates, 12)
-    for one, nearest in zip(index, np.argsort(-cosines(query[:5], candidates[:20]), axis=1), strict=True):
-        copies = [[place, *range(20 + place, 90, 20)] for place in nearest]
-        assert one.tolist() == [place for places in copies for place in places][:12]
+    for one, places in zip(index, np.argsort(-cosines(query[:5], candidates[:20]), axis=1), strict=True):
+        copies = [[place, *range(20 + place, 90, 20)] for place in places]
+        assert one.tolist() == [place for group in copies for place in group][:12]
 
 
 def test_penalties_much_larger_than_cosines(small_blocks):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from c2c_jax.retrieval import library, scoring
+from c2c_jax.retrieval import library
 from c2c_jax.retrieval.library import Library
 from c2c_jax.retrieval.nearest import top_k
-from c2c_jax.retrieval.scoring import Scoring, unit_mean
-from c2c_jax.retrieval.search_scoring import SearchScoring, search_scoring, translated_captions
+from c2c_jax.retrieval.scoring import Scoring, translated_captions, unit_mean
+from c2c_jax.retrieval.search import SearchScoring, search_scoring
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import Gap
@@ -58,9 +58,7 @@ def scores_of(one: Scoring, query: np.ndarray, sounds: np.ndarray) -> np.ndarray
 
 @pytest.mark.parametrize("is_centred", [False, True])
 @pytest.mark.parametrize("has_references", [False, True])
-def test_scores_by_hand(monkeypatch, is_centred, has_references):
-    """Penalties of 50 sounds are computed in blocks of 7."""
-    monkeypatch.setattr(scoring, "AT_ONCE", 7)
+def test_scores_by_hand(is_centred, has_references):
     query, sounds, references = vectors(0, 5), vectors(1, 50), vectors(2, 40)
     means = {"query_mean_E": mean(query).astype(np.float32), "candidate_mean_E": mean(sounds).astype(np.float32)}
     one = Scoring(**(means if is_centred else {}), reference_RE=references if has_references else None)
@@ -128,7 +126,7 @@ def library_of(x: np.ndarray) -> Library:
     stored = np.full((len(x) + 1, x.shape[1]), np.nan, np.float16)
     stored[order[:-1]] = x
     return Library(
-        folder=Path("s"), place=Path("i"), space=SpaceId(name="clap", dim=E, fingerprint="f"), heard=[],
+        folder=Path("s"), place=Path("i"), space=SpaceId(name="clap", dim=E, fingerprint="f"), files=[],
         vectors_NE=stored, rows=rows, pending=[], is_written=True,
     )  # fmt: skip
 
@@ -316,7 +314,7 @@ def test_what_is_not_needed_is_not_computed(monkeypatch):
             (note,) = notes(bundle, kind, hubness)
             assert note.startswith("--references not used: ") and f"--hubness {hubness}" in note
     assert notes(bundle_of("unit"), "picture", "texts", references=lambda: TEXTS) == ()  # they give the mean
-    monkeypatch.setattr("c2c_jax.retrieval.search_scoring.translated_captions", never)
+    monkeypatch.setattr("c2c_jax.retrieval.search.translated_captions", never)
     for kind, hubness in (("picture", "texts"), ("picture", "none"), ("text", "none")):
         assert notes(centred_one, kind, hubness, references=None) == ()
         assert notes(unit_one, kind, hubness, references=None, centre=False) == ()
