@@ -189,9 +189,9 @@ class Library:
                     vectors[path] = _storable(path, vector_E)
                 except SoundError as error:
                     failures[path] = error
-        for path, error in failures.items():
+        for path, failure in failures.items():
             size, _, changed = _state(path)
-            self.unreadable.append(Unreadable(_name(path, self.folder), size, changed, printable(error)))
+            self.unreadable.append(Unreadable(_name(path, self.folder), size, changed, printable(failure)))
         if vectors:
             self.rows |= {files[path].name: len(self.files) + place for place, path in enumerate(vectors)}
             self.files += [files[path] for path in vectors]

@@ -47,13 +47,13 @@ def paired_ranks(
     penalty_N = _or_zeros(penalty_N, N)
     if csls:  # r(q) is the same for all candidates of a query; r(c) is halved as the cosine is
         penalty_N = penalty_N + top_k(candidates_NE, query_NE, min(csls, N))[0].mean(axis=1) / 2
-    side, own_N = _rounded(min(tile, N)), np.empty(N, np.float32)
-    for rows in _slices(N, side):
-        query_BE, own_BE, penalty_B = (_padded(x[rows], side) for x in (query_NE, candidates_NE, penalty_N))
-        own_N[rows] = np.asarray(_own_scores(_put(query_BE, "data"), _put(own_BE), _put(penalty_B)))[: len(own_N[rows])]
-    state = own_N, np.arange(N, dtype=np.int32), np.zeros(N, np.int32)
-    _scan(_count, state, query_NE, _blocks(candidates_NE, penalty_N), tile)
-    return np.minimum(state[2], N)
+    tile = _rounded(min(tile, N))
+    own_N, index_N, count_N = np.empty(N, np.float32), np.arange(N, dtype=np.int32), np.zeros(N, np.int32)
+    for rows in _slices(N, tile):
+        state = own_N[rows], index_N[: rows.stop - rows.start]
+        _scan(_take_own, state, query_NE[rows], [(candidates_NE[rows], penalty_N[rows])], tile, tile)
+    _scan(_count, (own_N, index_N, count_N), query_NE, _blocks(candidates_NE, penalty_N), tile, tile)
+    return np.minimum(count_N, N)
 
 
 def top_k(
@@ -73,7 +73,7 @@ def top_k_of_blocks(
     """`top_k` among candidates that come in blocks, each with its penalties; indices count through all blocks."""
     Q = len(query_QE)
     state = np.full((Q, k), -np.inf, np.float32), np.zeros((Q, k), np.int32)
-    _scan(_keep_best, state, query_QE, blocks, TILE)
+    _scan(_keep_best, state, query_QE, blocks, _rounded(min(TILE, Q)), TILE)
     return state
 
 
@@ -99,8 +99,12 @@ def label_ranks(
     at_once = max(SORTED // N, 1)
     for start in range(0, Q, at_once):
         rows_B = np.arange(start, min(start + at_once, Q))
-        query_BE, blocks = _unit(query_QE[rows_B]), _blocks(candidates_NE, penalty_N)
-        score_BN = np.concatenate([_scores(query_BE, _unit(x_CE), penalty_C) for x_CE, penalty_C in blocks], axis=1)
+        query_BE = _unit(jnp.asarray(query_QE[rows_B]))
+        scores = (
+            _scores(query_BE, _unit(jnp.asarray(block_CE)), jnp.asarray(penalty_C))
+            for block_CE, penalty_C in _blocks(candidates_NE, penalty_N)
+        )
+        score_BN = np.concatenate(list(scores), axis=1)
         score_BN[np.isnan(score_BN)] = -np.inf
         is_positive_BN = query_labels_Q[rows_B, None] == candidate_labels_N
         if without_itself:
@@ -124,22 +128,21 @@ def _scan(
     state: tuple[Shaped[np.ndarray, "Q ..."], ...],
     query_QE: Shaped[np.ndarray, "Q E"],
     blocks: Blocks,
-    tile: int,
+    B: int,
+    C: int,
 ) -> None:
-    """Updates the state of each query in place, tile by tile of scores: `step(state, scores_BC, index_C)` returns the
-    new state. Padded candidates score −∞ and have index −1."""
-    lines, columns, first = _rounded(min(tile, len(query_QE))), 0, 0
+    """Updates the state of each query in place, by one tile of scores [B, C] after another: `step(state, scores_BC,
+    index_C)` returns the new state. Padded candidates score −∞ and have index −1."""
+    first = 0
     for block_NE, penalty_N in blocks:
-        penalty_N = _or_zeros(penalty_N, len(block_NE))
-        columns = columns or _rounded(min(tile, len(block_NE)))
         index_N = np.arange(first, first + len(block_NE), dtype=np.int32)
         block_SCE, penalty_SC, index_SC = (
-            _put(_padded(x_N, columns, fill).reshape(-1, columns, *x_N.shape[1:]))
-            for x_N, fill in ((block_NE, 0), (penalty_N, np.inf), (index_N, -1))
+            _put(_padded(x_N, C, fill).reshape(-1, C, *x_N.shape[1:]))
+            for x_N, fill in ((block_NE, 0), (_or_zeros(penalty_N, len(block_NE)), np.inf), (index_N, -1))
         )
         candidates = _unit(block_SCE), penalty_SC, index_SC
-        for rows in _slices(len(query_QE), lines):
-            query_BE, *state_B = (_put(_padded(x_Q[rows], lines), "data") for x_Q in (query_QE, *state))
+        for rows in _slices(len(query_QE), B):
+            query_BE, *state_B = (_put(_padded(x_Q[rows], B), "data") for x_Q in (query_QE, *state))
             new_state = _scan_block(step, query_BE, tuple(state_B), candidates)
             for part_Q, new_B in zip(state, new_state, strict=True):
                 part_Q[rows] = np.asarray(new_B)[: len(part_Q[rows])]
@@ -166,6 +169,13 @@ def _scan_block(
     return split(_unit(query_BE), state_B, candidates)
 
 
+def _take_own(state: tuple[Array, ...], score_BC: Float[Array, "B C"], index_C: Int[Array, "C"]) -> tuple[Array, ...]:
+    """Replaces the first part of the state by the score of each query's own candidate, whose index is the second."""
+    _, own_index_B = state
+    is_own_BC = index_C[None] == own_index_B[:, None]
+    return jnp.max(jnp.where(is_own_BC, score_BC, -jnp.inf), axis=1), own_index_B
+
+
 def _count(state: tuple[Array, ...], score_BC: Float[Array, "B C"], index_C: Int[Array, "C"]) -> tuple[Array, ...]:
     """Counts the candidates that do not score below a query's own one, itself included. Scores that are NaN count."""
     own_B, own_index_B, count_B = state
@@ -184,16 +194,8 @@ def _keep_best(state: tuple[Array, ...], score_BC: Float[Array, "B C"], index_C:
 
 
 @jax.jit
-def _own_scores(
-    query_BE: Shaped[Array, "B E"], own_BE: Shaped[Array, "B E"], penalty_B: Float[Array, "B"]
-) -> Float[Array, "B"]:
-    """The score of each query's own candidate, from a tile of the shape that all other scores come from."""
-    return jnp.diagonal(_scores(_unit(query_BE), _unit(own_BE), penalty_B))
-
-
-@jax.jit
 def _scores(
-    query_BE: Float[Array, "B E"], candidates_CE: Float[Array, "C E"], penalty_C: Float[Array | np.ndarray, "C"]
+    query_BE: Float[Array, "B E"], candidates_CE: Float[Array, "C E"], penalty_C: Float[Array, "C"]
 ) -> Float[Array, "B C"]:
     """Cosines of unit vectors less penalties, in float32."""
     with jax.default_matmul_precision("float32"):
@@ -201,7 +203,7 @@ def _scores(
 
 
 @jax.jit
-def _unit(vectors: Shaped[Array | np.ndarray, "*B E"]) -> Float[Array, "*B E"]:
+def _unit(vectors: Shaped[Array, "*B E"]) -> Float[Array, "*B E"]:
     return unit(vectors.astype(jnp.float32))
 
 

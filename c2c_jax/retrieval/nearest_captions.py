@@ -34,7 +34,8 @@ class TrainingCaptions:
         for chunk in range(self.store.plan.chunks):
             kept = is_training[self.store.plan.rows_of(chunk)]
             if kept.any():
-                yield tuple(self._centred(side, self.store.read_chunk(side, chunk)[kept]) for side in SIDES)
+                source_NS, target_NE = (self._centred(side, self.store.read_chunk(side, chunk)[kept]) for side in SIDES)
+                yield source_NS, target_NE
 
     def _centred(self, side: str, x_NE: Shaped[np.ndarray, "N E"]) -> Shaped[np.ndarray, "N E"]:
         if self.gap is None:

@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -200,10 +200,10 @@ def search_scoring(
     only "text". centre: whether to centre. hubness: a key of HUBNESS.
     """
     captions = functools.cache(lambda: None if bundle is None else translated_captions(bundle))
-    texts = functools.cache(encode_references or (lambda: None))
+    texts: Any = functools.cache(encode_references or (lambda: None))
 
-    def mean(kind: str) -> np.ndarray | None:
-        """The mean of queries of a kind, by the best estimate that is known.
+    def means_of(kind: str) -> Iterator[np.ndarray | None]:
+        """Estimates of the mean of queries of a kind, the best first.
 
         A translator of centred vectors places pictures among texts, whose mean the bundle stores. Others place pictures
         where they place captions, so the mean of translated captions comes first; after it, the stored mean of sounds,
@@ -211,14 +211,15 @@ def search_scoring(
         """
         gap = Gap() if bundle is None else bundle.gap
         if bundle is not None and bundle.spec.input_norm == "centred":
-            return gap.mean("target_text")
-        of_texts, of_captions = lambda: _mean(texts()), lambda: _mean(captions())
-        if kind == "picture":
-            stored_E = gap.target_text if gap.target_audio is None else gap.target_audio
-            estimates = of_captions, lambda: stored_E, of_texts
+            yield gap.mean("target_text")
+        elif kind == "picture":
+            yield _mean(captions())
+            yield gap.target_text if gap.target_audio is None else gap.target_audio
+            yield _mean(texts())
         else:
-            estimates = lambda: gap.target_text, of_texts, of_captions
-        return next((mean_E for estimate in estimates if (mean_E := estimate()) is not None), None)
+            yield gap.target_text
+            yield _mean(texts())
+            yield _mean(captions())
 
     with_hubness = [kind for kind in kinds if kind in HUBNESS[hubness]]
     reference_kind, reference_RE = "", None
@@ -226,14 +227,15 @@ def search_scoring(
         reference_kind, reference_RE = ("text", texts()) if encode_references else ("picture", captions())
     # The means of pictures and of texts are both known or both unknown.
     centred_kinds = (*kinds, *([] if reference_RE is None else [reference_kind])) if centre else ()
-    means = {kind: mean_E for kind in centred_kinds if (mean_E := mean(kind)) is not None}
+    means = {kind: next((mean_E for mean_E in means_of(kind) if mean_E is not None), None) for kind in centred_kinds}
+    has_mean = any(mean_E is not None for mean_E in means.values())
     sound_mean_E = None
-    if means and len(sounds.rows) >= MIN_TO_CENTRE:
+    if has_mean and len(sounds.rows) >= MIN_TO_CENTRE:
         sound_mean_E = unit_mean(sounds.blocks())
-    elif means and bundle is not None:
+    elif has_mean and bundle is not None:
         sound_mean_E = bundle.gap.target_audio
     notes, needs_texts = [], False
-    if centre and not means:
+    if centre and not has_mean:
         notes.append("not centred: the mean of queries is unknown")
         needs_texts = True
     elif centre and sound_mean_E is None:
