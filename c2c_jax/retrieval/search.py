@@ -199,8 +199,8 @@ def search_scoring(
     captions stored in the bundle are the references. kinds: kinds of the queries, "picture" or "text"; without a bundle
     only "text". centre: whether to centre. hubness: a key of HUBNESS.
     """
-    captions = functools.cache(lambda: None if bundle is None else translated_captions(bundle))
-    texts: Any = functools.cache(encode_references or (lambda: None))
+    captions = functools.cache(lambda: translated_captions(bundle) if bundle else None)
+    texts: Any = functools.cache(encode_references) if encode_references else functools.cache(lambda: None)
 
     def means_of(kind: str) -> Iterator[np.ndarray | None]:
         """Estimates of the mean of queries of a kind, the best first.
