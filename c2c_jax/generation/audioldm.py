@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import torch
 from diffusers import (
@@ -24,7 +23,7 @@ from transformers import ClapTextModelWithProjection, SpeechT5HifiGan
 
 from c2c_jax.errors import CheckpointError, GenerationError, one_line
 from c2c_jax.generation.checkpoint import check_layout, check_text, load_model, quiet_loading
-from c2c_jax.generation.configs import Decoding, Denoising, NoiseLevels, Vocoding, read_config
+from c2c_jax.generation.configs import SchedulerBounds, UNetBounds, VAEBounds, VocoderBounds, check_fields
 from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.sampling import DTYPES, LONGEST, Sampling
 from c2c_jax.io.json import read_json
@@ -51,7 +50,7 @@ def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
     known = {field for other, _ in SCHEDULERS.values() for field in inspect.signature(other.__init__).parameters}
     config = {key: value for key, value in noise_levels.items() if key in known}  # less its writer's notes
     try:
-        msgspec.convert(config, NoiseLevels)
+        check_fields(config, SchedulerBounds, kind)
         scheduler = kind.from_config({**config, **options})
         if not ((scheduler.alphas_cumprod > 0) & (scheduler.alphas_cumprod <= 1)).all():
             raise ValueError("its noise levels do not lie between 0 and 1")
@@ -150,14 +149,16 @@ class AudioLDM:
             raise GenerationError("float16 is for GPUs: take float32 or bfloat16 on a CPU")
         kept = getattr(torch, dtype)
         with quiet_loading():
-            is_learned = read_config(Vocoding, folder / "vocoder").get("_class_name") != GriffinLim.__name__
-            read_config(Denoising, folder / "unet")
-            read_config(Decoding, folder / "vae")
             noise_levels = read_json(folder / "scheduler/scheduler_config.json")
             build_scheduler("ddim", noise_levels)
-            vocoder, vocoder_meta = load_model(SpeechT5HifiGan if is_learned else GriffinLim, folder / "vocoder", kept)
-            unet, unet_meta = load_model(UNet2DConditionModel, folder / "unet", kept)
-            vae, vae_meta = load_model(AutoencoderKL, folder / "vae", kept)
+            is_griffin_lim = read_json(folder / "vocoder/config.json").get("_class_name") == GriffinLim.__name__
+            vocoder, vocoder_meta = (
+                load_model(GriffinLim, folder / "vocoder", kept)
+                if is_griffin_lim
+                else load_model(SpeechT5HifiGan, folder / "vocoder", kept, VocoderBounds)
+            )
+            unet, unet_meta = load_model(UNet2DConditionModel, folder / "unet", kept, UNetBounds)
+            vae, vae_meta = load_model(AutoencoderKL, folder / "vae", kept, VAEBounds)
             _require_one_model(unet_meta, vae_meta, vocoder_meta, folder)
             return cls(
                 unet=unet,

@@ -18,6 +18,7 @@ from diffusers import ModelMixin
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from c2c_jax.errors import CheckpointError, one_line
+from c2c_jax.generation.configs import check_fields
 from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import fetch_again, open_torch, tensor_shapes
 from c2c_jax.spaces.weights.clap import text_sizes
@@ -84,17 +85,15 @@ def digest(folder: Path) -> str:
     return digest_of({str(path.relative_to(folder)): path for path in files if path.is_file()})
 
 
-def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """One network, every tensor from the folder's files, and the same one on torch's "meta" device, where shapes can be
-    tried out at no cost. Raises CheckpointError, before memory is taken, for a config that asks for more than the files
-    hold, and for files that are damaged or of another model."""
-    content = read_json(folder / "config.json")
+def load_model(kind: Any, folder: Path, dtype: torch.dtype, bounds: type | None = None) -> tuple[Any, Any]:
+    """Loads one network, every tensor from the folder's files. Also returns the same network on torch's "meta" device,
+    where shapes can be tried out at no cost. bounds: see `check_fields`. Raises CheckpointError, before memory is
+    taken, for a config that asks for more than the files hold, and for files that are damaged or of another model."""
     is_diffusers = issubclass(kind, ModelMixin)
     files = files_named(folder, DIFFUSERS_FILES if is_diffusers else WEIGHT_FILES)
     files = [path for path in files if not path.name.endswith(".index.json")]
     shapes = {name: shape for path in files for name, shape in tensor_shapes(path).items()}
-    config = content if is_diffusers else _transformers_config(kind, content, folder)
-    meta = _on_meta(kind, config, shapes, folder)
+    config, meta = _on_meta(kind, folder, shapes, bounds)
     options = {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": dtype}  # reported below
     try:
         if is_diffusers:
@@ -125,43 +124,38 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     return model.eval(), meta.eval()
 
 
-def _transformers_config(kind: Any, content: dict[str, Any], folder: Path) -> Any:
-    try:
-        config = transformers_config(kind.config_class.__name__, content)
-        if kind is transformers.ClapTextModelWithProjection:
-            text_sizes(config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}; fetch it again") from None
-    return config
-
-
-def _on_meta(kind: Any, config: Any, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> Any:
-    """The network without memory for its weights. It may have a few more and larger ones than the files hold, which are
-    then named one by one, but not any number."""
+def _on_meta(
+    kind: Any, folder: Path, shapes: Mapping[str, tuple[int, ...]], bounds: type | None
+) -> tuple[Any, torch.nn.Module]:
+    """The config of a network and the network itself, without memory for its weights. It may have a few more and larger
+    weights than the files hold, which `load_model` reports, but not any number."""
+    content = read_json(folder / "config.json")
+    if content.get("quantization_config") is not None:
+        raise CheckpointError(f"{folder} is quantised, which is not read: fetch it in float32 or float16")
     limits = [2 * len(shapes) + 64, 2 * sum(map(math.prod, shapes.values())) + 2**16]
 
     def registered(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
         limits[0] -= 1
         limits[1] -= 0 if parameter is None else parameter.numel()
         if min(limits) < 0:
-            raise CheckpointError(
-                f"{folder / 'config.json'} describes a larger model than its weights: they belong to different models"
-            )
+            raise ValueError("a larger model than its weights")
 
-    if isinstance(config, dict):
-        if config.get("quantization_config") is not None:
-            raise CheckpointError(f"{folder} is quantised, which is not read: fetch it in float32 or float16")
-        known = inspect.signature(kind.__init__).parameters
-        fields = {name: value for name, value in config.items() if name in known}
     hook = register_module_parameter_registration_hook(registered)
     try:
+        if bounds:
+            check_fields(content, bounds, kind)
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-            return kind(**fields) if isinstance(config, dict) else kind(config)
-    except CheckpointError:
-        raise
-    except Exception as error:  # the classes check their arguments little, and end in exceptions of all kinds
+            if issubclass(kind, ModelMixin):
+                known = inspect.signature(kind.__init__).parameters
+                return None, kind(**{name: value for name, value in content.items() if name in known})
+            config = transformers_config(kind.config_class.__name__, content)
+            if kind is transformers.ClapTextModelWithProjection:
+                text_sizes(config)
+            return config, kind(config)
+    except Exception as error:  # the classes check their arguments little, and raise exceptions of all kinds
         raise CheckpointError(
-            f"{folder / 'config.json'} is not a config of {kind.__name__} ({one_line(error)}): fetch it again"
+            f"{folder / 'config.json'} does not describe the {kind.__name__} beside it ({one_line(error)}): fetch both "
+            "again"
         ) from None
     finally:
         hook.remove()

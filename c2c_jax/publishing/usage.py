@@ -77,7 +77,7 @@ def _in_jax(bundle: Bundle, name: str) -> list[str]:
     return [
         "from pathlib import Path",
         "from c2c_jax.io.images import read_image",
-        "from c2c_jax.generation.pipeline import translate",
+        "from c2c_jax.translator.inference import translate",
         "from c2c_jax.spaces.space import load_space",
         "from c2c_jax.translator.resolve import bundle_folder",
         "from c2c_jax.translator.bundle import load_bundle",
