@@ -65,27 +65,20 @@ def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
 
 
 def _require_one_model(unet: Any, vae: Any, vocoder: Any, folder: Path) -> None:
-    """Raises CheckpointError unless the networks, all on torch's "meta" device, take what the ones before them make."""
-    dim = unet.config.projection_class_embeddings_input_dim
-    try:
-        scale = 2 ** (len(vae.config.block_out_channels) - 1)
-        latents = torch.zeros(2, unet.config.in_channels, 16, vocoder.config.model_in_dim // scale, device="meta")
-        time, labels = torch.zeros((), device="meta"), torch.zeros(2, dim, device="meta")
-        with torch.inference_mode():
-            noise = unet(latents, time, encoder_hidden_states=None, class_labels=labels).sample
-            mels = vae.decode(noise).sample
-            if noise.shape != latents.shape or mels.shape != (2, 1, 16 * scale, vocoder.config.model_in_dim):
-                raise ValueError(
-                    f"latents {tuple(latents.shape)}, noise {tuple(noise.shape)}, mels {tuple(mels.shape)}"
-                )
-            if unet.config.class_embed_type is None:
-                raise ValueError("the unet takes no CLAP vector: its class_embed_type is null")
-            if not isinstance(vocoder, GriffinLim):  # which takes any
-                vocoder(mels.squeeze(1))
-    except Exception as error:  # shapes that do not fit end in exceptions of all kinds
-        raise CheckpointError(
-            f"the networks in {folder} do not fit each other by their config.json ({one_line(error)}): fetch them again"
-        ) from None
+    """Raises CheckpointError unless each network takes what the one before it makes, by their configs."""
+    latents = {vae.config.latent_channels, unet.config.in_channels, unet.config.out_channels}
+    mels, scale = vocoder.config.model_in_dim, 2 ** (len(vae.config.block_out_channels) - 1)
+    if unet.config.class_embed_type is None:
+        why = "the unet takes no CLAP vector: its class_embed_type is null"
+    elif len(latents) > 1:
+        why = f"latents have {' and '.join(map(str, sorted(latents)))} channels"
+    elif vae.config.out_channels != 1 or mels % scale:
+        why = f"the vae makes {vae.config.out_channels} channels of a multiple of {scale} mels, not {mels} mels"
+    else:
+        return
+    raise CheckpointError(
+        f"the networks in {folder} do not fit each other by their config.json ({why}): fetch them again"
+    )
 
 
 class TextTower(NamedTuple):
@@ -152,14 +145,14 @@ class AudioLDM:
             noise_levels = read_json(folder / "scheduler/scheduler_config.json")
             build_scheduler("ddim", noise_levels)
             is_griffin_lim = read_json(folder / "vocoder/config.json").get("_class_name") == GriffinLim.__name__
-            vocoder, vocoder_meta = (
+            vocoder = (
                 load_model(GriffinLim, folder / "vocoder", kept)
                 if is_griffin_lim
                 else load_model(SpeechT5HifiGan, folder / "vocoder", kept, VocoderBounds)
             )
-            unet, unet_meta = load_model(UNet2DConditionModel, folder / "unet", kept, UNetBounds)
-            vae, vae_meta = load_model(AutoencoderKL, folder / "vae", kept, VAEBounds)
-            _require_one_model(unet_meta, vae_meta, vocoder_meta, folder)
+            unet = load_model(UNet2DConditionModel, folder / "unet", kept, UNetBounds)
+            vae = load_model(AutoencoderKL, folder / "vae", kept, VAEBounds)
+            _require_one_model(unet, vae, vocoder, folder)
             return cls(
                 unet=unet,
                 vae=vae,
@@ -305,4 +298,4 @@ def load_text_tower(folder: Path) -> TextTower:
     check_text(folder)
     with quiet_loading():
         tokenizer = read_tokenizer(folder / "tokenizer", "RobertaTokenizer")
-        return TextTower(tokenizer, load_model(ClapTextModelWithProjection, folder / "text_encoder", torch.float32)[0])
+        return TextTower(tokenizer, load_model(ClapTextModelWithProjection, folder / "text_encoder", torch.float32))

@@ -85,15 +85,15 @@ def digest(folder: Path) -> str:
     return digest_of({str(path.relative_to(folder)): path for path in files if path.is_file()})
 
 
-def load_model(kind: Any, folder: Path, dtype: torch.dtype, bounds: type | None = None) -> tuple[Any, Any]:
-    """Loads one network, every tensor from the folder's files. Also returns the same network on torch's "meta" device,
-    where shapes can be tried out at no cost. bounds: see `check_fields`. Raises CheckpointError, before memory is
-    taken, for a config that asks for more than the files hold, and for files that are damaged or of another model."""
+def load_model(kind: Any, folder: Path, dtype: torch.dtype, bounds: type | None = None) -> Any:
+    """Loads one network, every tensor from the folder's files. bounds: see `check_fields`. Raises CheckpointError,
+    before memory is taken, for a config that asks for more than the files hold, and for files that are damaged or of
+    another model."""
     is_diffusers = issubclass(kind, ModelMixin)
     files = files_named(folder, DIFFUSERS_FILES if is_diffusers else WEIGHT_FILES)
     files = [path for path in files if not path.name.endswith(".index.json")]
     shapes = {name: shape for path in files for name, shape in tensor_shapes(path).items()}
-    config, meta = _on_meta(kind, folder, shapes, bounds)
+    config = _checked_config(kind, folder, shapes, bounds)
     options = {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": dtype}  # reported below
     try:
         if is_diffusers:
@@ -121,14 +121,13 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, bounds: type | None 
         )
     if damaged := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
         raise CheckpointError(f"{folder}: {damaged[0]} has values that are not finite in {dtype}: fetch it again")
-    return model.eval(), meta.eval()
+    return model.eval()
 
 
-def _on_meta(
-    kind: Any, folder: Path, shapes: Mapping[str, tuple[int, ...]], bounds: type | None
-) -> tuple[Any, torch.nn.Module]:
-    """The config of a network and the network itself, without memory for its weights. It may have a few more and larger
-    weights than the files hold, which `load_model` reports, but not any number."""
+def _checked_config(kind: Any, folder: Path, shapes: Mapping[str, tuple[int, ...]], bounds: type | None) -> Any:
+    """The config of a network for transformers, None for diffusers. The network is built on torch's "meta" device,
+    which takes no memory for weights: it may have a few more and larger ones than the files hold, which `load_model`
+    reports, but not any number."""
     content = read_json(folder / "config.json")
     if content.get("quantization_config") is not None:
         raise CheckpointError(f"{folder} is quantised, which is not read: fetch it in float32 or float16")
@@ -147,11 +146,13 @@ def _on_meta(
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             if issubclass(kind, ModelMixin):
                 known = inspect.signature(kind.__init__).parameters
-                return None, kind(**{name: value for name, value in content.items() if name in known})
+                kind(**{name: value for name, value in content.items() if name in known})
+                return None
             config = transformers_config(kind.config_class.__name__, content)
             if kind is transformers.ClapTextModelWithProjection:
                 text_sizes(config)
-            return config, kind(config)
+            kind(config)
+            return config
     except Exception as error:  # the classes check their arguments little, and raise exceptions of all kinds
         raise CheckpointError(
             f"{folder / 'config.json'} does not describe the {kind.__name__} beside it ({one_line(error)}): fetch both "
