@@ -1,4 +1,4 @@
-"""AudioLDM (Liu et al. 2023): sound out of CLAP vectors, over the parts that diffusers and transformers maintain."""
+"""AudioLDM (Liu et al. 2023): samples sound from CLAP vectors, with the networks of diffusers and transformers."""
 
 import contextlib
 import functools
@@ -23,16 +23,23 @@ from transformers import ClapTextModelWithProjection, SpeechT5HifiGan
 
 from c2c_jax.errors import CheckpointError, GenerationError, one_line
 from c2c_jax.generation.checkpoint import check_layout, check_text, load_model, quiet_loading
-from c2c_jax.generation.configs import SchedulerBounds, UNetBounds, VAEBounds, VocoderBounds, check_fields
+from c2c_jax.generation.configs import (
+    GriffinLimBounds,
+    SchedulerBounds,
+    UNetBounds,
+    VAEBounds,
+    VocoderBounds,
+    check_fields,
+)
 from c2c_jax.generation.griffin_lim import GriffinLim
 from c2c_jax.generation.sampling import DTYPES, LONGEST, Sampling
 from c2c_jax.io.json import read_json
 from c2c_jax.spaces.weights.folders import checkpoint_folder
 from c2c_jax.spaces.weights.tokenizers import read_tokenizer
 
-# Noise levels by Karras et al. 2022, down to the last that the model was trained on, as DDIM's.
+# Noise levels by Karras et al. 2022, down to the last that the model was trained on, as in DDIM.
 _KARRAS = {"timestep_spacing": "linspace", "use_karras_sigmas": True, "final_sigmas_type": "sigma_min"}
-# diffusers' classes by name, and what is laid over the checkpoint's own scheduler_config.json.
+# diffusers' classes by name, and the fields that replace those of the checkpoint's scheduler_config.json.
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2, **_KARRAS}),
     "unipc": (UniPCMultistepScheduler, _KARRAS),
@@ -44,11 +51,11 @@ Vectors = Float[Any, "B E"]
 
 
 def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
-    """diffusers' scheduler of that name over a checkpoint's noise levels, a scheduler_config.json. Raises
-    CheckpointError where they make none."""
+    """diffusers' scheduler of that name with a checkpoint's noise levels, the content of a scheduler_config.json.
+    Raises CheckpointError for noise levels that it cannot use."""
     kind, options = SCHEDULERS[name]
     known = {field for other, _ in SCHEDULERS.values() for field in inspect.signature(other.__init__).parameters}
-    config = {key: value for key, value in noise_levels.items() if key in known}  # less its writer's notes
+    config = {key: value for key, value in noise_levels.items() if key in known}  # diffusers warns of other fields
     try:
         check_fields(config, SchedulerBounds, kind)
         scheduler = kind.from_config({**config, **options})
@@ -57,7 +64,7 @@ def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
         tried = kind.from_config({**config, **options})
         tried.set_timesteps(2)
         tried.step(torch.zeros(1, 1, 2, 2), tried.timesteps[0], torch.zeros(1, 1, 2, 2))
-    except Exception as error:  # diffusers checks its arguments little, and ends in exceptions of all kinds
+    except Exception as error:  # diffusers checks its arguments little, and raises exceptions of all kinds
         raise CheckpointError(
             f"scheduler_config.json does not describe a {name} schedule ({one_line(error)}): fetch it again"
         ) from None
@@ -82,6 +89,8 @@ def _require_one_model(unet: Any, vae: Any, vocoder: Any, folder: Path) -> None:
 
 
 class TextTower(NamedTuple):
+    """transformers' tokenizer and ClapTextModelWithProjection."""
+
     tokenizer: Any
     model: Any
 
@@ -105,8 +114,8 @@ class AudioLDM:
     ):
         """unet, vae, vocoder: diffusers' UNet2DConditionModel and AutoencoderKL, transformers' SpeechT5HifiGan or our
         GriffinLim, in one dtype. noise_levels: a scheduler's config. load_text: called when the first text is to be
-        encoded; None: vectors alone are taken. offload: the parts stay in main memory, and each is on `device` only
-        while it works."""
+        encoded; None: only vectors are accepted. offload: each part is on `device` only while it works, else in main
+        memory."""
         self.sample_rate: int = vocoder.config.sampling_rate
         self.dim: int = unet.config.projection_class_embeddings_input_dim
         self._unet, self._vae, self._vocoder = unet, vae, vocoder
@@ -117,7 +126,7 @@ class AudioLDM:
         self._hop_length = math.prod(vocoder.config.upsample_rates)
         try:
             self.device = torch.device(device)
-            torch.zeros(1, device=self.device).item()  # which the device "meta" has not
+            torch.zeros(1, device=self.device).item()  # fails for the device "meta"
             if not offload:
                 for part in (unet, vae, vocoder):
                     part.to(self.device)
@@ -130,8 +139,8 @@ class AudioLDM:
     ) -> "AudioLDM":
         """Loads AudioLDM in diffusers' layout, a local folder or a hub name, on `device` (None: cuda if there is one).
 
-        The text tower is loaded when the first text is encoded, and may be missing. Raises CheckpointError where parts
-        or weights are missing, damaged or another model's, GenerationError for a device that torch cannot use.
+        The text tower is loaded when the first text is encoded, and may be missing. Raises CheckpointError if parts or
+        weights are missing, damaged or of another model, GenerationError for a device that torch cannot use.
         """
         folder = checkpoint_folder(str(name))
         check_layout(folder)
@@ -140,18 +149,15 @@ class AudioLDM:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if dtype == "float16" and device.startswith("cpu"):
             raise GenerationError("float16 is for GPUs: take float32 or bfloat16 on a CPU")
-        kept = getattr(torch, dtype)
+        torch_dtype = getattr(torch, dtype)
         with quiet_loading():
             noise_levels = read_json(folder / "scheduler/scheduler_config.json")
             build_scheduler("ddim", noise_levels)
             is_griffin_lim = read_json(folder / "vocoder/config.json").get("_class_name") == GriffinLim.__name__
-            vocoder = (
-                load_model(GriffinLim, folder / "vocoder", kept)
-                if is_griffin_lim
-                else load_model(SpeechT5HifiGan, folder / "vocoder", kept, VocoderBounds)
-            )
-            unet = load_model(UNet2DConditionModel, folder / "unet", kept, UNetBounds)
-            vae = load_model(AutoencoderKL, folder / "vae", kept, VAEBounds)
+            kind, bounds = (GriffinLim, GriffinLimBounds) if is_griffin_lim else (SpeechT5HifiGan, VocoderBounds)
+            vocoder = load_model(kind, folder / "vocoder", torch_dtype, bounds)
+            unet = load_model(UNet2DConditionModel, folder / "unet", torch_dtype, UNetBounds)
+            vae = load_model(AutoencoderKL, folder / "vae", torch_dtype, VAEBounds)
             _require_one_model(unet, vae, vocoder, folder)
             return cls(
                 unet=unet,
@@ -175,10 +181,10 @@ class AudioLDM:
     ) -> Float[np.ndarray, "B samples"]:
         """Samples one clip per CLAP vector, float32 in -1..1; vectors of any length count by direction.
 
-        seeds: of each clip's initial noise, so that a clip is the same alone and in a batch; the settings' own seed and
-        candidates are for callers. negative: the CLAP vector that guidance leads away from, None: of the settings'
-        negative prompt, for which the text tower is loaded. on_step: called after each step. Raises GenerationError
-        for settings outside of what the model can do, and for sound that is not finite.
+        seeds: of each clip's initial noise, so that a clip is the same alone and in a batch; `sampling.seed` and
+        `sampling.candidates` are not used. negative_E: the CLAP vector that guidance leads away from; None: that of the
+        negative prompt, for which the text tower is loaded. on_step: called after each step. Raises GenerationError for
+        settings that the model cannot take, and for sound that is not finite.
         """
         prompt_BE = self._unit_vectors(clap_BE)
         self.check(sampling)
@@ -189,7 +195,7 @@ class AudioLDM:
         if guided:
             if negative_E is None:
                 negative_E = self.encode_text([sampling.negative_prompt])[0]
-            # The unwanted first, as the halves of the UNet's batch are told apart below.
+            # The first half of the UNet's batch is unwanted, the second wanted.
             prompt_BE = torch.cat([self._unit_vectors(negative_E[None]).expand(B, -1), prompt_BE])
         dtype = self._unet.dtype
         prompt_BE = prompt_BE.to(self.device, dtype)
@@ -230,7 +236,7 @@ class AudioLDM:
         return audio
 
     def check(self, sampling: Sampling) -> None:
-        """Raises GenerationError for settings outside of what the model can do."""
+        """Raises GenerationError for settings that the model cannot take."""
         sampling.check()
         config = build_scheduler(sampling.scheduler, self._noise_levels).config
         # With more, the schedule's first step would lie behind its last noise level.
@@ -245,7 +251,7 @@ class AudioLDM:
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "B E"]:
-        """Unit CLAP vectors of texts, by the checkpoint's own text tower. Raises CheckpointError where it has none."""
+        """Unit CLAP vectors of texts, by the checkpoint's own text tower. Raises CheckpointError if it has none."""
         if self._text is None:
             raise CheckpointError("this generator was made without a text tower: give it vectors, or guidance 1")
         tokenizer, tower = self._text()
@@ -269,7 +275,7 @@ class AudioLDM:
 
     @contextlib.contextmanager
     def _at_work(self, part: torch.nn.Module) -> Iterator[None]:
-        """Within it a part is on the device."""
+        """Keeps a part on the device for the time of the block."""
         part.to(self.device)
         try:
             yield
@@ -278,7 +284,7 @@ class AudioLDM:
                 part.to("cpu")
 
     def _unit_vectors(self, clap_BE: Vectors) -> torch.Tensor:
-        """Unit vectors as torch has them; GenerationError for a wrong shape or vectors that have no direction."""
+        """Unit vectors as a torch tensor. Raises GenerationError for a wrong shape or vectors without a direction."""
         if isinstance(clap_BE, torch.Tensor):
             clap_BE = clap_BE.detach().cpu().double()
         vectors_BE = np.asarray(clap_BE, np.float64)

@@ -1,4 +1,4 @@
-"""AudioLDM folders in diffusers' layout: what must be in them, and their parts, loaded strictly."""
+"""Loads the parts of AudioLDM folders in diffusers' layout, strictly: no weight missing, left over or damaged."""
 
 import contextlib
 import inspect
@@ -26,19 +26,18 @@ from c2c_jax.spaces.weights.folders import WEIGHT_FILES, digest_of, files_named
 from c2c_jax.spaces.weights.formats import transformers_config
 
 CONFIGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json", "vocoder/config.json")
-TEXT_CONFIGS = ("text_encoder/config.json",)
-# The names under which diffusers' folders keep weights; others, such as those of a LoRA, are beside the model.
+# The names of weight files in diffusers' folders; other files, such as those of a LoRA, are not the model's.
 DIFFUSERS_FILES = (
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
     "diffusion_pytorch_model.bin",
     "diffusion_pytorch_model.bin.index.json",
 )
-# Buffers that old files carry and today's classes make themselves.
+# Buffers in old files, which today's classes compute.
 BUFFERS = r".*(?:position_ids|token_type_ids|num_batches_tracked)"
 
-# Logger and pattern of its messages, which come again as this module's CheckpointError. What the libraries say of
-# weights in the files that no module takes is not silenced.
+# Loggers, and patterns of messages that `load_model` reports as CheckpointError instead. Messages about weights that no
+# module takes are not silenced.
 SILENCED = {
     "diffusers.models.modeling_utils": "newly initialized",
     "transformers.modeling_utils": "MISSING|MISMATCH",
@@ -47,7 +46,7 @@ SILENCED = {
 
 def check_layout(folder: Path) -> None:
     """Raises CheckpointError unless a folder holds every part of AudioLDM that makes sound, by the names of its files.
-    The text tower is another matter: see `check_text`."""
+    For the text tower see `check_text`."""
     if not folder.is_dir():
         raise CheckpointError(
             f"the folder {folder} does not exist: download cvssp/audioldm-s-full-v2 and pass its folder"
@@ -59,9 +58,9 @@ def check_layout(folder: Path) -> None:
 
 
 def check_text(folder: Path) -> None:
-    """Raises CheckpointError unless an AudioLDM folder holds its CLAP text tower and that one's tokenizer."""
-    files = list(TEXT_CONFIGS)
-    # Without its words the tokenizer would load all the same, and turn every text into nothing.
+    """Raises CheckpointError unless an AudioLDM folder holds its CLAP text tower and its tokenizer."""
+    files = ["text_encoder/config.json"]
+    # transformers loads a tokenizer without its vocabulary too, which encodes every text as nothing.
     if not (folder / "tokenizer/tokenizer.json").is_file():
         files += ["tokenizer/vocab.json", "tokenizer/merges.txt"]
     _require(folder, files, ["text_encoder"])

@@ -51,7 +51,7 @@ class VAEBounds:
 
 @dataclasses.dataclass
 class VocoderBounds:
-    """Of SpeechT5HifiGan's or GriffinLim's config.json."""
+    """Of SpeechT5HifiGan's config.json."""
 
     model_in_dim: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 80
     sampling_rate: Annotated[int, msgspec.Meta(ge=1000, le=400_000)] = 16_000
@@ -63,6 +63,14 @@ class VocoderBounds:
     def __post_init__(self) -> None:
         if math.prod(self.upsample_rates) > 2**14:
             raise ValueError(f"upsample_rates {self.upsample_rates}; expected a product of {2**14:,} at most")
+
+
+@dataclasses.dataclass
+class GriffinLimBounds(VocoderBounds):
+    """Of GriffinLim's config.json."""
+
+    fft: Annotated[int, msgspec.Meta(ge=16, le=4096, multiple_of=2)] = 1024
+    iterations: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 64
 
 
 def check_fields(config: Mapping[str, Any], bounds: type, kind: Any) -> None:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
-from rich.console import Console
 
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
 from c2c_jax.generation.plan import plan, require_embedding_place, require_places
-from c2c_jax.generation.records import File, MemoryRecord, MixedIn, Networks, file_of
+from c2c_jax.generation.records import File, MixedIn, Networks, file_of
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
@@ -186,14 +185,14 @@ def pictures_to_sounds(
             console.print(f"{save_embedding} has {len(inputs)} rows: those that were left out have none")
         yield save_embedding
     if generator and generation:
-        from c2c_jax.generation.rendering import render_jobs
+        from c2c_jax.generation.rendering import Renderer, render_jobs, steps_of
 
         mixed_in: list[str | File] = [*mixture.prompts, *map(file_of, mixture.pictures)]
         of_all = {
             "averaged": average,
             "gap_statistics": bundle.gap.used,
             "output_mean": output_mean if bundle.spec.input_norm == "centred" else None,
-            "caption_memory": MemoryRecord(**bundle.memory.record) if bundle.memory and bundle.memory.share else None,
+            "caption_memory": bundle.memory.record if bundle.memory and bundle.memory.share else None,
             "mixed_in": [MixedIn(what=what, weight=x) for what, x in zip(mixed_in, mixture.weights, strict=True)],
         }
         abouts = [{"pictures": [*map(file_of, one.pictures)], **of_all} for one in inputs]
@@ -203,7 +202,20 @@ def pictures_to_sounds(
             "clip": space.id,
         }
         jobs = render_jobs(inputs, vectors_BE, abouts, generator)
-        yield from _render(jobs, generator, ranker, generation, about, console)
+        sampling, at_once = generation.sampling, generation.at_once
+        with Progress(console) as bar:
+            task = bar.add_task("sampling", total=steps_of(jobs, sampling, at_once))
+            yield from Renderer(
+                generator=generator,
+                sampling=sampling,
+                ranker=ranker,
+                at_once=at_once,
+                about=about,
+                on_note=console.print,
+                on_step=lambda: bar.advance(task),
+            ).render(jobs)
+        if sampling.candidates > 1 and not ranker:
+            console.print("candidates are in the order of their seeds: pass --ranker for the best one first")
     if errors:
         raise ImageError(f"{len(errors)} of {len(paths)} pictures could not be read; they are named above")
 
@@ -253,29 +265,3 @@ def _require_target(bundle: Bundle, clap: SpaceId, folder: Path) -> None:
         except CheckpointError:
             raise refused from None
         require_same_clap(bundle, tower)
-
-
-def _render(
-    jobs: Sequence[Any],
-    generator: "AudioLDM",
-    ranker: "Ranker | None",
-    generation: Generation,
-    about: dict[str, Any],
-    console: Console,
-) -> Iterator[Path]:
-    from c2c_jax.generation.rendering import render, steps_of
-
-    with Progress(console) as bar:
-        task = bar.add_task("sampling", total=steps_of(jobs, generation.sampling, generation.at_once))
-        yield from render(
-            jobs,
-            generator,
-            generation.sampling,
-            ranker=ranker,
-            at_once=generation.at_once,
-            about=about,
-            on_note=console.print,
-            on_step=lambda: bar.advance(task),
-        )
-    if generation.sampling.candidates > 1 and not ranker:
-        console.print("candidates are in the order of their seeds: pass --ranker for the best one first")

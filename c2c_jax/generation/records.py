@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import importlib.metadata
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -71,15 +70,6 @@ class Networks:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MemoryRecord:
-    """A bundle's caption memory."""
-
-    captions: int
-    share: float
-    temperature: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Versions:
     """Versions of the libraries that made a sound."""
 
@@ -90,11 +80,6 @@ class Versions:
     numpy: str = ""
     torch: str = ""
     transformers: str = ""
-
-    @classmethod
-    def installed(cls) -> "Versions":
-        """The versions in use."""
-        return cls(**{field.name: importlib.metadata.version(field.name) for field in dataclasses.fields(cls)})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +93,7 @@ class Content:
     averaged: bool = False
     gap_statistics: list[str] = dataclasses.field(default_factory=list)
     output_mean: Literal["text", "audio"] | None = None
-    caption_memory: MemoryRecord | None = None
+    caption_memory: dict[str, float] | None = None  # `translator.memory.Memory.record`
     mixed_in: list[MixedIn] = dataclasses.field(default_factory=list)
     audioldm: Networks | None = None
     clap: SpaceId

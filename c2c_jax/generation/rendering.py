@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,87 +47,83 @@ def render_jobs(
     return jobs
 
 
-def render(
-    jobs: Sequence[RenderJob],
-    generator: AudioLDM,
-    sampling: Sampling,
-    *,
-    ranker: Ranker | None,
-    at_once: int,
-    about: dict[str, Any],
-    on_note: Callable[[str], None],
-    on_step: Callable[[], None],
-) -> Iterator[Path]:
-    """Writes each sound as soon as it is sampled, with a mel-spectrogram (`.mel.png`) and a record (`.sound.json`) of
-    all that is needed to repeat it; yields the sound files.
-
-    at_once: clips sampled together. about: fields of all records. on_note: called with a line about each silent or
-    clipped sound. on_step: called after each step of the scheduler. Raises GenerationError; files that were written
-    before stay.
-    """
-    clips = [(number, seed) for number in range(len(jobs)) for seed in sampling.seeds]
-    negative_E = generator.encode_text([sampling.negative_prompt])[0] if sampling.guidance > 1 else None
-    sounds: dict[int, list[np.ndarray]] = {}
-    for start in range(0, len(clips), at_once):
-        part = clips[start : start + at_once]
-        sampled = generator.generate(
-            np.stack([jobs[number].vector_E for number, _ in part]),
-            sampling,
-            seeds=[seed for _, seed in part],
-            negative_E=negative_E,
-            on_step=on_step,
-        )
-        for (number, _), sound in zip(part, sampled, strict=True):
-            sounds.setdefault(number, []).append(sound)
-        for number in [number for number, candidates in sounds.items() if len(candidates) == sampling.candidates]:
-            yield from _write(jobs[number], np.stack(sounds.pop(number)), generator, sampling, ranker, about, on_note)
-
-
 def steps_of(jobs: Sequence[RenderJob], sampling: Sampling, at_once: int) -> int:
-    """About how often `render` calls `on_step`: a scheduler may take a step more or less."""
+    """About how often `Renderer` calls `on_step`: a scheduler may take a step more or less."""
     return -(-len(jobs) * sampling.candidates // at_once) * sampling.number_of_steps
 
 
-def _write(
-    job: RenderJob,
-    sounds_CS: Float[np.ndarray, "C samples"],
-    generator: AudioLDM,
-    sampling: Sampling,
-    ranker: Ranker | None,
-    about: dict[str, Any],
-    on_note: Callable[[str], None],
-) -> Iterator[Path]:
-    scores = ranker.scores(sounds_CS, generator.sample_rate, job.vector_E) if ranker else None
-    order = np.arange(len(sounds_CS)) if scores is None else np.argsort(-scores, kind="stable")
-    for out in job.outs:
-        record_file(out).unlink(missing_ok=True)  # it is not of the sounds that are written now
-        written = []
-        for place, candidate in enumerate(order):
-            path, sound = numbered(out, place), sounds_CS[candidate]
-            found = defects(sound)
-            for defect in found:
-                on_note(f"{path} is {defect}")
-            write_sound(path, sound, generator.sample_rate)
-            draw_mel_spectrogram(spectrogram_file(path), sound, generator.sample_rate, path.name)
-            written.append(
-                RecordedSound(
-                    file=text_of(Path(path.name)),
-                    sha256=sha256_of(path),
-                    seed=sampling.seeds[candidate],
-                    clap_score=None if scores is None else float(scores[candidate]),
-                    peak=float(np.abs(sound).max()),
-                    rms=float(np.sqrt(np.mean(sound.astype(np.float64) ** 2))),
-                    defects=found,
-                )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Renderer:
+    """Samples sounds and writes them.
+
+    ranker: orders candidates; None: they stay in the order of their seeds. at_once: clips sampled together. about:
+    fields of all records. on_note: called with a line about each silent or clipped sound. on_step: called after each
+    step of the scheduler.
+    """
+
+    generator: AudioLDM
+    sampling: Sampling
+    ranker: Ranker | None
+    at_once: int
+    about: dict[str, Any]
+    on_note: Callable[[str], None]
+    on_step: Callable[[], None]
+
+    def render(self, jobs: Sequence[RenderJob]) -> Iterator[Path]:
+        """Writes each sound as soon as it is sampled, with a mel-spectrogram (`.mel.png`) and a record (`.sound.json`)
+        of all that is needed to repeat it; yields the sound files. Raises GenerationError; files that were written
+        before stay."""
+        generator, sampling = self.generator, self.sampling
+        clips = [(number, seed) for number in range(len(jobs)) for seed in sampling.seeds]
+        negative_E = generator.encode_text([sampling.negative_prompt])[0] if sampling.guidance > 1 else None
+        sounds: dict[int, list[np.ndarray]] = {}
+        for start in range(0, len(clips), self.at_once):
+            part = clips[start : start + self.at_once]
+            sampled = generator.generate(
+                np.stack([jobs[number].vector_E for number, _ in part]),
+                sampling,
+                seeds=[seed for _, seed in part],
+                negative_E=negative_E,
+                on_step=self.on_step,
             )
-            yield path
-        content = Content(
-            sounds=written,
-            **job.about,
-            **about,
-            sampling=dataclasses.replace(sampling, steps=sampling.number_of_steps),
-            sample_rate=generator.sample_rate,
-            clap_vector=job.vector_E.tolist(),
-            versions=Versions.installed(),
-        )
-        write_record(record_file(out), content)
+            for (number, _), sound in zip(part, sampled, strict=True):
+                sounds.setdefault(number, []).append(sound)
+            for number in [number for number, candidates in sounds.items() if len(candidates) == sampling.candidates]:
+                yield from self._write(jobs[number], np.stack(sounds.pop(number)))
+
+    def _write(self, job: RenderJob, sounds_CS: Float[np.ndarray, "C samples"]) -> Iterator[Path]:
+        rate = self.generator.sample_rate
+        scores = self.ranker.scores(sounds_CS, rate, job.vector_E) if self.ranker else None
+        order = np.arange(len(sounds_CS)) if scores is None else np.argsort(-scores, kind="stable")
+        for out in job.outs:
+            record_file(out).unlink(missing_ok=True)  # it is not of the sounds that are written now
+            written = []
+            for place, candidate in enumerate(order):
+                path, sound = numbered(out, place), sounds_CS[candidate]
+                found = defects(sound)
+                for defect in found:
+                    self.on_note(f"{path} is {defect}")
+                write_sound(path, sound, rate)
+                draw_mel_spectrogram(spectrogram_file(path), sound, rate, path.name)
+                written.append(
+                    RecordedSound(
+                        file=text_of(Path(path.name)),
+                        sha256=sha256_of(path),
+                        seed=self.sampling.seeds[candidate],
+                        clap_score=None if scores is None else float(scores[candidate]),
+                        peak=float(np.abs(sound).max()),
+                        rms=float(np.sqrt(np.mean(sound.astype(np.float64) ** 2))),
+                        defects=found,
+                    )
+                )
+                yield path
+            content = Content(
+                sounds=written,
+                **job.about,
+                **self.about,
+                sampling=dataclasses.replace(self.sampling, steps=self.sampling.number_of_steps),
+                sample_rate=rate,
+                clap_vector=job.vector_E.tolist(),
+                versions=Versions(**{one.name: version(one.name) for one in dataclasses.fields(Versions)}),
+            )
+            write_record(record_file(out), content)
