@@ -93,7 +93,7 @@ class Content:
     averaged: bool = False
     gap_statistics: list[str] = dataclasses.field(default_factory=list)
     output_mean: Literal["text", "audio"] | None = None
-    caption_memory: dict[str, float] | None = None  # `translator.memory.Memory.record`
+    caption_memory: dict[str, int | float] | None = None  # `translator.memory.Memory.record`
     mixed_in: list[MixedIn] = dataclasses.field(default_factory=list)
     audioldm: Networks | None = None
     clap: SpaceId
