@@ -14,20 +14,19 @@ import jax
 import numpy as np
 from orbax.checkpoint import multihost
 
-from c2c_jax.config import Config
+from c2c_jax.config import Config, check_fields
 from c2c_jax.data.captions import Mixture, open_sources
-from c2c_jax.data.chunks import DTYPES, MAX_CHUNK_ROWS, write_texts
+from c2c_jax.data.chunks import write_texts
 from c2c_jax.data.sources import Source
 from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, read_plan
 from c2c_jax.data.writer import StoreWriter, begin_repair, restore_captions, store_lock
-from c2c_jax.errors import ConfigError, StoreError
+from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import temporary_folder
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.spaces.packing import TextBatch
 from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
 
-COMPUTE = ("float32", "bfloat16")
 CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # tokens per batch of a CPU, and of an accelerator, unless configured
 AHEAD = 2  # batches in flight on the devices, chunks tokenised ahead of them, and chunks waiting to be written
 DAY = 86_400  # seconds: hosts wait for each other as long as the slowest needs
@@ -46,7 +45,7 @@ def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
     """
     if not (config.source and config.target):
         return Store.open(path)
-    _check(config)
+    check_fields(config.embed, "config.embed.")
     spaces, process = None, jax.process_index()
     with contextlib.ExitStack() as stack:
         if process == 0:
@@ -83,16 +82,6 @@ def _load_spaces(config: Config) -> tuple[Space, Space]:
 
 def _sync(name: str) -> None:
     multihost.sync_global_processes(name, timeout=DAY)
-
-
-def _check(config: Config) -> None:
-    for field, known in {"dtype": COMPUTE, "store_dtype": DTYPES}.items():
-        if (value := getattr(config.embed, field)) not in known:
-            raise ConfigError(f"config.embed.{field} is {value!r}; known are {', '.join(known)}")
-    if not 1 <= config.embed.chunk_rows <= MAX_CHUNK_ROWS or config.embed.batch_tokens < 0:
-        raise ConfigError(
-            f"config.embed.chunk_rows must be from 1 to {MAX_CHUNK_ROWS:,}, and config.embed.batch_tokens not below 0"
-        )
 
 
 def _plan(

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.config import PicturesConfig
+from c2c_jax.config import ImagesConfig
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
@@ -30,7 +30,7 @@ KEPT = "pictures.npz"  # in the work directory
 
 
 def image_vectors(
-    config: PicturesConfig, source: str, workdir: Path, dim: int | None = None
+    config: ImagesConfig, source: str, workdir: Path, dim: int | None = None
 ) -> Float[np.ndarray, "P S"] | None:
     """The vectors [P, S], not normalised, of the images that a config names, by the image tower of the space `source`;
     None if it names none. They are kept in the work directory, and made again if the files or the space change.
@@ -89,7 +89,7 @@ def _miniworld_count(files: str) -> int:
     found = re.fullmatch(rf"{MINIWORLD}([0-9]{{1,6}})", files)
     if not found or int(found[1]) < MIN_IMAGES:
         raise ConfigError(
-            f"config.pictures.files is {files!r:.40}; for images of the mini world, write {MINIWORLD}COUNT, "
+            f"config.images.files is {files!r:.40}; for images of the mini world, write {MINIWORLD}COUNT, "
             f"from {MIN_IMAGES} to 999,999"
         )
     return int(found[1])

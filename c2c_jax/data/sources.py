@@ -124,16 +124,10 @@ Kind = TypeVar("Kind", bound=type[Source])
 def register_source(prefix: str, form: str) -> Callable[[Kind], Kind]:
     """Class decorator that adds a kind of caption source: its specs are `PREFIX:…`.
 
-    form: what follows the colon, for messages, such as "PATH:COLUMN". Raises ValueError if another class has the
-    prefix, or if it is not a word.
+    form: what follows the colon, for messages, such as "PATH:COLUMN".
     """
 
     def register(kind: Kind) -> Kind:
-        known = SOURCES.get(prefix, kind)
-        if not re.fullmatch(r"[A-Za-z]\w*", prefix) or known.__qualname__ != kind.__qualname__:
-            raise ValueError(
-                f"caption source {prefix!r}: not a word, or another source has this prefix; choose another"
-            )
         kind.form = f"{prefix}:{form}"
         SOURCES[prefix] = kind
         return kind

@@ -26,8 +26,7 @@ from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular, sha256_of
 from c2c_jax.io.json import read_json_as
-from c2c_jax.training.dispatch import on_any_host
-from c2c_jax.training.step import TrainState
+from c2c_jax.training.step import TrainState, on_any_process
 
 KEPT = 2
 FILES = "files.json"  # in a checkpoint's folder: the size and SHA-256 of each of its other files
@@ -103,7 +102,7 @@ class Checkpoints:
         """
         while (step := self.manager.latest_step()) is not None:
             restored, cause = self._read(step, state)
-            if not on_any_host(bool(cause)):
+            if not on_any_process(bool(cause)):
                 return restored
             aside = self.folder.with_name("checkpoints-damaged") / str(step)
             if jax.process_index() == 0:
