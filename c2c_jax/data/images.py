@@ -20,11 +20,10 @@ from c2c_jax.io.progress import Progress
 from c2c_jax.io.vectors import is_array, read_vectors
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.spaces.encoding import ENCODED_AT_ONCE, source_vectors_of
-from c2c_jax.spaces.space import Space, identify, load_space
+from c2c_jax.spaces.space import identify, load_space
 
 console = stderr_console()
 
-MINIWORLD = "miniworld:"
 MIN_IMAGES = 64  # with fewer, each one weighs too much
 KEPT = "pictures.npz"  # in the work directory
 
@@ -46,7 +45,13 @@ def image_vectors(
     if is_array(path):
         dim = dim or (identify(source).dim if source else None)
         return _enough(np.array(read_vectors(path, dim, ImageError), np.float32), config.files)
-    count = _miniworld_count(config.files) if config.files.startswith(MINIWORLD) else 0
+    found = re.fullmatch("miniworld:([0-9]{1,6})", config.files)
+    count = int(found[1]) if found else 0
+    if config.files.startswith("miniworld:") and count < MIN_IMAGES:
+        raise ConfigError(
+            f"config.images.files is {config.files!r:.40}; for images of the mini world, write miniworld:COUNT, from "
+            f"{MIN_IMAGES} to 999,999"
+        )
     files = [] if count else find_pictures([str(path)], console.print)
     space = load_space(source, only="image")
     listed = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files if file.is_file()]
@@ -55,8 +60,16 @@ def image_vectors(
     if (kept_PS := _kept_vectors(kept, key, count or len(files), space.dim)) is not None:
         return kept_PS
     with Progress(console, "images", quiet=jax.process_index() != 0) as bar:
-        bar.begin("encoding", count or len(files))
-        vectors_PS = _enough(_of_miniworld(count, space, bar) if count else _of_files(files, space, bar), config.files)
+        task = bar.add_task("encoding", total=count or len(files))
+        parts_PS: list[np.ndarray] = [np.zeros((0, space.dim), np.float32)]
+        for start in range(0, count, ENCODED_AT_ONCE):
+            images = [picture_at("train", index) for index in range(start, min(start + ENCODED_AT_ONCE, count))]
+            parts_PS.append(space.encode_image(images))
+            bar.advance(task, len(images))
+        vectors, errors = source_vectors_of(files, space, lambda: bar.advance(task))
+    for error in errors:
+        console.print(f"left out: {error}")
+    vectors_PS = _enough(np.concatenate([*parts_PS, *(vector_S[None] for vector_S in vectors.values())]), config.files)
     if jax.process_index() == 0:
         with atomic_write(kept) as temporary, open(temporary, "wb") as opened:
             np.savez(opened, key=key, source_PS=vectors_PS)
@@ -83,30 +96,3 @@ def _kept_vectors(kept: Path, key: str, count: int, dim: int) -> Float[np.ndarra
     has_shape = vectors_PS.shape[1:] == (dim,) and len(vectors_PS) >= MIN_IMAGES and vectors_PS.dtype == np.float32
     is_valid = str(found.get("key")) == key and has_shape and np.isfinite(vectors_PS).all()
     return vectors_PS if is_valid else None
-
-
-def _miniworld_count(files: str) -> int:
-    found = re.fullmatch(rf"{MINIWORLD}([0-9]{{1,6}})", files)
-    if not found or int(found[1]) < MIN_IMAGES:
-        raise ConfigError(
-            f"config.images.files is {files!r:.40}; for images of the mini world, write {MINIWORLD}COUNT, "
-            f"from {MIN_IMAGES} to 999,999"
-        )
-    return int(found[1])
-
-
-def _of_miniworld(count: int, space: Space, bar: Progress) -> Float[np.ndarray, "P S"]:
-    """Of the first images of the mini world's training split."""
-    parts = []
-    for start in range(0, count, ENCODED_AT_ONCE):
-        indices = range(start, min(start + ENCODED_AT_ONCE, count))
-        parts.append(space.encode_image([picture_at("train", index) for index in indices]))
-        bar.advance(bar.task_ids[0], len(indices))
-    return np.concatenate(parts)
-
-
-def _of_files(files: list[Path], space: Space, bar: Progress) -> Float[np.ndarray, "P S"]:
-    vectors, errors = source_vectors_of(files, space, lambda: bar.advance(bar.task_ids[0]))
-    for error in errors:
-        console.print(f"left out: {error}")
-    return np.stack(list(vectors.values())) if vectors else np.zeros((0, space.dim), np.float32)

@@ -300,9 +300,7 @@ def test_damaged_chunks_of_other_sources_are_not_made_again(config, unbroken, tm
     captions = Path(config.data.captions.removeprefix("txt:"))
     whole = captions.read_text()
     captions.write_text(whole.replace("a", "o"))
-    with pytest.raises(
-        StoreError, match="captions txt:.*, whose content has changed; delete it, or pass"
-    ):
+    with pytest.raises(StoreError, match="captions txt:.*, whose content has changed; delete it, or pass"):
         prepare_store(config, out, verify=True)
     captions.unlink()
     with pytest.raises(CaptionError, match="found no file"):

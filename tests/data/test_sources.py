@@ -1,6 +1,7 @@
 """CSV, JSON lines, globs, TFDS sets and Hugging Face datasets: values known from the files' own text."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 import tensorflow_datasets as tfds
 
 from c2c_jax.cli.places import require_captions
+from c2c_jax.cli.recipe import read_config
+from c2c_jax.data import sources
 from c2c_jax.data.caption_files import Csv, Tsv, Txt
 from c2c_jax.data.captions import open_sources
 from c2c_jax.errors import CaptionError
-from tests.data.test_captions import message_of, opened, texts_of, write
+from c2c_jax.publishing.names import public_captions
+from tests.data.test_captions import ROOT, message_of, opened, texts_of, write
 
 CSV = (
     b"\xef\xbb\xbfid,caption,url\r\n"
@@ -174,3 +178,32 @@ def test_hugging_face_misuse(tmp_path):
     with pytest.raises(CaptionError, match="write hf:NAME"):
         open_sources("hf:nlphuji/flickr30k:test")
     assert message_of(f"hf:{tmp_path / 'none'}:train:caption").startswith("hf:")
+
+
+def test_a_kind_of_ones_own(tmp_path, monkeypatch):
+    """As docs/embedding.md shows it: from the user's own config file, with weights, in mixtures, and published."""
+    docs = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    (example,) = (code for code in re.findall(r"```python\n(.*?)```", docs, re.DOTALL) if "register_source" in code)
+    recipe = (
+        f"{example}\n\ndef get_config():\n    from c2c_jax.config import Config, DataConfig\n\n"
+        f"    return Config(data=DataConfig(captions='2*lyrics:{tmp_path}/songs'))\n"
+    )
+    write(tmp_path / "recipe.py", recipe.encode())
+    write(tmp_path / "songs" / "a.lrc", b"[00:01]one\n[00:02]\n[00:03] two \n")
+    write(tmp_path / "songs" / "b.lrc", b"[00:01]three\n")
+    monkeypatch.setattr("c2c_jax.data.sources.SOURCES", SOURCES := dict(sources.SOURCES))
+    monkeypatch.setattr("c2c_jax.data.captions.SOURCES", SOURCES)
+    config = read_config(str(tmp_path / "recipe.py"), [])
+    (source,) = open_sources(config.data.captions)
+    assert (source.weight, source.form, list(source.rows())) == (2.0, "lyrics:FOLDER", ["one", "two", "three"])
+    assert str(source.skipped) == "1 row skipped: 1 empty caption (first at line 2 of a.lrc)"
+    assert public_captions(config.data.captions) == "2*lyrics:songs"
+    stamp = source.stamp()
+    write(tmp_path / "songs" / "b.lrc", b"[00:01]four\n")
+    assert source.stamp() != stamp and len(stamp) == 64
+    with pytest.raises(CaptionError, match="no usable caption in lyrics:/nowhere: it is empty"):
+        list(open_sources("lyrics:/nowhere")[0].rows())
+    with pytest.raises(CaptionError, match="cannot read captions from /nowhere"):
+        require_captions("miniworld:9 + lyrics:/nowhere")
+    monkeypatch.undo()
+    assert public_captions("lyrics:/home/me/songs") == "lyrics:songs"  # where nobody has registered it
