@@ -25,7 +25,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from c2c_jax.training.build import build_spec
 from jaxtyping import Float
 from rich.console import Console
 from scipy.stats import spearmanr
@@ -47,9 +46,10 @@ from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 from c2c_jax.retrieval.scoring import Scoring
 from c2c_jax.training import log
 from c2c_jax.training.candidates import linear_maps
+from c2c_jax.training.check import build_spec
 from c2c_jax.training.closed_form import caption_means, moments
 from c2c_jax.training.loader import split
-from c2c_jax.training.memory import remembered
+from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import Surrogates, surrogates
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
@@ -93,7 +93,9 @@ def configs(world: World) -> Iterator[tuple[str, Config]]:
                     kind="residual", settings={"width": world.width, "depth": depth, "init": "procrustes"}
                 ),
                 augment=AugmentConfig(noise_cosine=noise),
-                objective=ObjectiveConfig(kind=kind, settings={"temperature": temperature} if kind == "infonce" else {}),
+                objective=ObjectiveConfig(
+                    kind=kind, settings={"temperature": temperature} if kind == "infonce" else {}
+                ),
                 optimizer=OptimizerConfig(decay="cosine", ema=0.99),
             ),
         )  # fmt: skip
@@ -103,12 +105,13 @@ def points(world: World, workdir: Path, console: Console) -> list[Point]:
     """Of maps in closed form, and of every config alone, blended and behind the memory."""
     held_out, training = split(world.store.plan.rows, world.holdout, 0)
     gap = caption_means(world.store, held_out, "centred")
-    memory = remembered(MemoryConfig(size=8000, weight=SHARE), world.store, training, 0, gap)
+    memory = draw_memory(MemoryConfig(size=8000, weight=SHARE), world.store, training, 0, gap)
     assert memory is not None
     judge = surrogates(world.store, (held_out, training), gap, gap, "centred", memory, world.picture_PS, 0)
     scored = Scored(world, judge, held_out, gap, memory)
     (first, *_) = configs(world)
-    spec = dataclasses.replace(build_spec(first[1], world.store), kind="procrustes", depth=1)
+    plan = world.store.plan
+    spec = build_spec(first[1], plan.source.dim, plan.target.dim)
     maps = linear_maps(moments(world.store, held_out, spec, gap), judge.inputs[False])
     found = [scored.point(one.name, one, way) for one in maps for way in (False, True)]
     partial_rotation = maps[0]

@@ -8,9 +8,9 @@ The work is `configs/mlp.py`'s, in larger batches: the 4-layer tanh MLP between 
 distances of all pairs of a batch with cross-entropy along rows and columns, AdamW; rows are drawn from 65,536 float16
 vectors in memory. Each contestant lives in a process of its own and they take turns, so that a slow moment of the
 machine meets all of them; figures are medians. Torch is as one writes it (nn.Sequential, cdist, cross_entropy), eager
-and through torch.compile. The peak is that of XLA's own product of two square matrices, in turn with the others. On a GPU,
-one of them, torch is there too, both round float32 products to TF32 (ours as `--config.precision=tensorfloat32` does,
-with exact logits), and memory is the device's.
+and through torch.compile. The peak is that of XLA's own product of two square matrices, in turn with the others. On a
+GPU, one of them, torch is there too, both round float32 products to TF32 (ours as `--config.precision=tensorfloat32`
+does, with exact logits), and memory is the device's.
 """
 
 import argparse

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from c2c_jax.config import setting, settings_as
@@ -30,8 +31,8 @@ Params = dict[str, Array]
 class Progress(NamedTuple):
     """How far training has come. step: steps done. epoch: passes over the training rows, as a fraction."""
 
-    step: Int[Array, ""]
-    epoch: Float[Array, ""]
+    step: ArrayLike = 0
+    epoch: ArrayLike = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class WeightedSum:
         params: dict[str, Params],
         predicted_BE: Float[Array, "B E"],
         target_BE: Float[Array, "B E"],
-        progress: Progress = Progress(jnp.int32(0), jnp.float32(0)),  # noqa: B008
+        progress: Progress = Progress(),  # noqa: B008
     ) -> Float[Array, ""]:
         """The weighted sum of the losses of a batch; see `Objective.loss`."""
         losses = [
