@@ -12,7 +12,7 @@ from c2c_jax.cli.places import require_captions
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.data import sources
 from c2c_jax.data.caption_files import Csv, Tsv, Txt
-from c2c_jax.data.captions import open_sources
+from c2c_jax.data.captions import Mixture, open_sources
 from c2c_jax.errors import CaptionError
 from c2c_jax.publishing.names import public_captions
 from tests.data.test_captions import ROOT, message_of, opened, texts_of, write
@@ -181,29 +181,31 @@ def test_hugging_face_misuse(tmp_path):
 
 
 def test_a_kind_of_ones_own(tmp_path, monkeypatch):
-    """As docs/embedding.md shows it: from the user's own config file, with weights, in mixtures, and published."""
-    docs = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
+    """As docs/extending.md shows it, in a config file: read, skipped, mixed, and published."""
+    docs = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     (example,) = (code for code in re.findall(r"```python\n(.*?)```", docs, re.DOTALL) if "register_source" in code)
-    recipe = (
-        f"{example}\n\ndef get_config():\n    from c2c_jax.config import Config, DataConfig\n\n"
-        f"    return Config(data=DataConfig(captions='2*lyrics:{tmp_path}/songs'))\n"
-    )
-    write(tmp_path / "recipe.py", recipe.encode())
+    write(tmp_path / "recipe.py", example.encode())
     write(tmp_path / "songs" / "a.lrc", b"[00:01]one\n[00:02]\n[00:03] two \n")
-    write(tmp_path / "songs" / "b.lrc", b"[00:01]three\n")
-    monkeypatch.setattr("c2c_jax.data.sources.SOURCES", SOURCES := dict(sources.SOURCES))
-    monkeypatch.setattr("c2c_jax.data.captions.SOURCES", SOURCES)
-    config = read_config(str(tmp_path / "recipe.py"), [])
-    (source,) = open_sources(config.data.captions)
-    assert (source.weight, source.form, list(source.rows())) == (2.0, "lyrics:FOLDER", ["one", "two", "three"])
-    assert str(source.skipped) == "1 row skipped: 1 empty caption (first at line 2 of a.lrc)"
-    assert public_captions(config.data.captions) == "2*lyrics:songs"
-    stamp = source.stamp()
+    write(tmp_path / "songs" / "b.lrc", b"by nobody\n[00:01]three\n")
+    write(tmp_path / "captions.txt", b"x\ny\n")
+    monkeypatch.chdir(tmp_path)
+    known = dict(sources.SOURCES)
+    monkeypatch.setattr("c2c_jax.data.sources.SOURCES", known)
+    monkeypatch.setattr("c2c_jax.data.captions.SOURCES", known)
+    spec = read_config("recipe.py", []).data.captions
+    require_captions(spec)
+    lyrics, _ = open_sources(spec)
+    assert (lyrics.weight, lyrics.form, list(lyrics.rows())) == (2.0, "lyrics:FOLDER", ["one", "two", "three"])
+    first = "1 empty caption (first at line 2 of a.lrc), 1 no time (first at line 1 of b.lrc)"
+    assert str(lyrics.skipped) == f"2 rows skipped: {first}"
+    assert list(Mixture(open_sources(spec), drop_duplicates=True)) == ["one", "two", "x", "three"]
+    stamp = lyrics.stamp()
     write(tmp_path / "songs" / "b.lrc", b"[00:01]four\n")
-    assert source.stamp() != stamp and len(stamp) == 64
-    with pytest.raises(CaptionError, match="no usable caption in lyrics:/nowhere: it is empty"):
-        list(open_sources("lyrics:/nowhere")[0].rows())
-    with pytest.raises(CaptionError, match="cannot read captions from /nowhere"):
-        require_captions("miniworld:9 + lyrics:/nowhere")
+    assert lyrics.stamp() != stamp and len(stamp) == 64
+    with pytest.raises(CaptionError, match="no usable caption in lyrics:nowhere: it is empty"):
+        list(open_sources("lyrics:nowhere")[0].rows())
+    with pytest.raises(CaptionError, match="cannot read captions from nowhere"):
+        require_captions("miniworld:9 + lyrics:nowhere")
+    assert public_captions("2*lyrics:a/songs") == "2*lyrics:songs"
     monkeypatch.undo()
-    assert public_captions("lyrics:/home/me/songs") == "lyrics:songs"  # where nobody has registered it
+    assert public_captions("2*lyrics:/home/me/songs") == "2*lyrics:songs"  # where no class is registered for it
