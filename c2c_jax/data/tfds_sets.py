@@ -106,13 +106,13 @@ def open_set(name: str, split: str, data_dir: str, manual_dir: str) -> Any:
     folder = str(user_path(data_dir)) if data_dir else None
     if name == ConceptualCaptions.name:
         return _conceptual_captions(split, folder, manual_dir)
-    name, _, config = name.partition("/")
-    if name == "miniworld" and config:
+    dataset, _, config = name.partition("/")
+    if dataset == "miniworld" and config:
         from c2c_jax.miniworld.dataset import prepared
 
         return prepared(config, folder)
     try:
-        return read_only_builder.builder_from_files(name, config=config or None, data_dir=folder)
+        return read_only_builder.builder_from_files(dataset, config=config or None, data_dir=folder)
     except tfds.core.DatasetNotFoundError:
         raise CaptionError(
             f"no set {name} is prepared in {folder or 'the default folder of TFDS'}: prepare it with "
