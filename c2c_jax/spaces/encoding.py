@@ -13,7 +13,7 @@ from jaxtyping import Float
 from c2c_jax.errors import ImageError, SoundError
 from c2c_jax.io.images import read_image
 from c2c_jax.io.sounds import read_sound, report
-from c2c_jax.spaces.audio_preprocessing import MelRecipe
+from c2c_jax.spaces.audio_preprocessing import AudioPreprocessor
 from c2c_jax.spaces.models.clap_audio import Mels
 from c2c_jax.spaces.space import Space, batch_size_for
 
@@ -71,7 +71,7 @@ def sound_vectors(
     return vectors, errors
 
 
-def _mels_of(path: Path, recipe: MelRecipe) -> tuple[Mels, list[str]]:
+def _mels_of(path: Path, recipe: AudioPreprocessor) -> tuple[Mels, list[str]]:
     notes: list[str] = []
     return recipe([read_sound(path, recipe.sample_rate, recipe.max_seconds, notes.append)]), notes
 

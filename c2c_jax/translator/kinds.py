@@ -147,8 +147,7 @@ class EncoderLayer(nnx.Module):
             return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
         projections = self.q_proj, self.k_proj, self.v_proj
-        is_by_heads = jax.default_backend() == "cpu"
-        attended_BSD = self.out_proj(attend(*projections, hidden_BSD, hidden_BSD, self.heads, is_by_heads=is_by_heads))
+        attended_BSD = self.out_proj(attend(*projections, hidden_BSD, hidden_BSD, self.heads))
         hidden_BSD = self.norm1(hidden_BSD + dropped(attended_BSD))
         inner_BSF = dropped(jax.nn.relu(self.linear1(hidden_BSD)))
         return self.norm2(hidden_BSD + dropped(self.linear2(inner_BSF)))

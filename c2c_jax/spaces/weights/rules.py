@@ -1,10 +1,11 @@
-"""The one engine that carries named tensors between torch checkpoints and flax.nnx modules, by a table of rules.
+"""The one engine that moves named tensors between torch checkpoints and flax.nnx modules, by a table of rules.
 
 Strict four ways: no key unmatched, none matched twice, no parameter unfilled, every shape equal. The same table
 serves both directions.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -53,19 +54,44 @@ def leaf(module: str, torch: str, flax: str, layout: Layout = AS_IS) -> Rule:
     return Rule(rf"{group}\.{torch}", rf"{group}\.{flax}", layout)
 
 
+def _module(
+    tensors: Sequence[tuple[str, str, Layout]], torch: str, flax: str | None = None, roots: tuple[str, str] = ("", "")
+) -> tuple[Rule, ...]:
+    """The rules of a module's tensors. torch, flax: patterns of its path on each side; None: the same on both. roots:
+    what is before these paths."""
+    if flax is None:
+        torch = flax = f"(?P<module>{torch})"
+    before, ours_before = roots
+    return tuple(
+        Rule(rf"{before}{torch}\.{theirs}", rf"{ours_before}{flax}\.{ours}", layout) for theirs, ours, layout in tensors
+    )
+
+
+_BIAS = ("bias", "bias", AS_IS)
+_NORM = (("weight", "scale", AS_IS), _BIAS)
+linear = functools.partial(_module, (("weight", "kernel", LINEAR), _BIAS))
+conv = functools.partial(_module, (("weight", "kernel", CONV), _BIAS))
+norm = functools.partial(_module, _NORM)
+batch_norm = functools.partial(_module, (*_NORM, ("running_mean", "mean", AS_IS), ("running_var", "var", AS_IS)))
+embedding = functools.partial(_module, (("weight", "embedding", AS_IS),))
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """All rules of one checkpoint format.
 
-    ignored: patterns of torch keys that carry nothing this project needs (buffers, towers it does not hold).
-    constants: torch key → the tensor that torch expects there on the way back, where it is a fixed buffer.
-    layers: of a config, the path of each list of layers → how many it asks for.
+    ignored: patterns of torch keys that the model does not need (buffers, towers that are not loaded).
+    constants: of the model's config, torch key → the fixed buffer that torch expects there on the way back.
+    layers: of the model's config, the path of each list of layers → its length.
     """
 
     rules: Sequence[Rule]
     ignored: Sequence[str] = ()
     constants: Callable[[Any], Mapping[str, np.ndarray]] = lambda config: {}
     layers: Callable[[Any], Mapping[str, int]] = lambda config: {}
+
+    def ignores(self, key: str) -> bool:
+        return any(re.fullmatch(pattern, key) for pattern in self.ignored)
 
 
 def _renamed(name: str, rules: Sequence[Rule], side: str) -> tuple[str, Layout] | None:
@@ -82,13 +108,13 @@ def _renamed(name: str, rules: Sequence[Rule], side: str) -> tuple[str, Layout] 
     return template.format(**match.groupdict()), rule.layout
 
 
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(sorted(names)[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _listed(names: Sequence[str], count: int = 4) -> str:
+    shown = ", ".join(sorted(names)[:count])
+    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"
 
 
 class _OneKey(nnx.Rngs):
-    """One key for all initial values, where they are not wanted: to count keys under tracing, as nnx.Rngs does, takes a
+    """One key for all initial values, where these are discarded: nnx.Rngs counts keys, which under tracing takes a
     time that grows with the square of the layers."""
 
     def params(self) -> jax.Array:
@@ -96,18 +122,18 @@ class _OneKey(nnx.Rngs):
 
 
 def require_layers(names: Iterable[str], layers: Mapping[str, int], origin: str) -> None:
-    """Raises CheckpointError unless there are tensors of all layers that a config asks for: before anything is built,
-    since it may ask for any number.
+    """Raises CheckpointError unless there are tensors of all layers that a config asks for. To be called before
+    anything is built, since a config may ask for any number.
 
     layers: path of a list of layers → its length by the config.
     """
     names = list(names)
-    for path, asked in layers.items():
+    for path, expected in layers.items():
         pattern = re.compile(rf"{re.escape(path)}\.(\d+)\.")
         found = len({match[1] for name in names if (match := pattern.match(name))})
-        if asked > found:
+        if expected > found:
             raise CheckpointError(
-                f"{origin}: config.json asks for {asked:,} layers in {path}, but the weights hold {found}: they "
+                f"{origin}: config.json asks for {expected:,} layers in {path}, but the weights hold {found}: they "
                 "belong to different models"
             )
 
@@ -131,14 +157,16 @@ def fill(
     filled: dict[str, np.ndarray] = {}
     extra = []
     for key, tensor in tensors.items():
-        if any(re.fullmatch(pattern, key) for pattern in table.ignored):
+        if table.ignores(key):
             continue
         renamed = _renamed(key, table.rules, "torch")
         if renamed is None or renamed[0] not in wanted:
             extra.append(key)
             continue
         name, layout = renamed
-        value = tensor if layout.to_flax is None else _transposed(tensor, layout.to_flax, key, origin)
+        if layout.to_flax and tensor.ndim != len(layout.to_flax):
+            raise CheckpointError(f"{origin}: tensor {key} has {tensor.ndim} axes, expected {len(layout.to_flax)}")
+        value = tensor.transpose(layout.to_flax) if layout.to_flax else tensor
         if value.shape != wanted[name].shape:
             expected = tuple(wanted[name].shape[i] for i in layout.to_torch or range(len(wanted[name].shape)))
             raise CheckpointError(
@@ -158,18 +186,16 @@ def fill(
         raise CheckpointError(
             f"{origin}: {len(missing)} tensors are missing ({_listed(names)}); it is incomplete or of another kind"
         )
-    state = nnx.from_flat_state(
-        [
-            (path, variable.replace(jnp.asarray(filled[".".join(map(str, path))])))
-            for path, variable in nnx.to_flat_state(abstract)
-        ]
-    )
-    return nnx.merge(graphdef, state)
+    state = [
+        (path, variable.replace(jnp.asarray(filled[".".join(map(str, path))])))
+        for path, variable in nnx.to_flat_state(abstract)
+    ]
+    return nnx.merge(graphdef, nnx.from_flat_state(state))
 
 
-def ignored_keys(tensors: Mapping[str, np.ndarray], table: Table) -> list[str]:
-    """The keys that `fill` passes over by the table's leave, sorted, to be reported by name."""
-    return sorted(key for key in tensors if any(re.fullmatch(pattern, key) for pattern in table.ignored))
+def ignored_keys(tensors: Iterable[str], table: Table) -> list[str]:
+    """The keys that `fill` ignores, sorted, to be reported by name."""
+    return sorted(filter(table.ignores, tensors))
 
 
 def _finite(tensor: np.ndarray, key: str, origin: str) -> np.ndarray:
@@ -187,12 +213,6 @@ def _finite(tensor: np.ndarray, key: str, origin: str) -> np.ndarray:
     return tensor
 
 
-def _transposed(tensor: np.ndarray, axes: tuple[int, ...], key: str, origin: str) -> np.ndarray:
-    if tensor.ndim != len(axes):
-        raise CheckpointError(f"{origin}: tensor {key} has {tensor.ndim} axes, expected {len(axes)}")
-    return tensor.transpose(axes)
-
-
 def unfill(module: nnx.Module, table: Table, config: Any = None) -> dict[str, np.ndarray]:
     """The way back: torch names → contiguous float32 arrays in torch's layout, the table's constants included."""
     tensors = dict(table.constants(config))
@@ -203,7 +223,7 @@ def unfill(module: nnx.Module, table: Table, config: Any = None) -> dict[str, np
             raise CheckpointError(f"parameter {name} is matched by no rule; mend the table")
         key, layout = renamed
         value = np.asarray(variable[...], np.float32)
-        # safetensors writes the buffer as it lies in memory, so a transposed view would be written wrongly in silence;
-        # np.ascontiguousarray would turn a scalar into a vector.
-        tensors[key] = np.array(value if layout.to_torch is None else value.transpose(layout.to_torch), order="C")
+        # safetensors silently writes a transposed view's memory as it lies; np.ascontiguousarray would turn a scalar
+        # into a vector.
+        tensors[key] = np.array(value.transpose(layout.to_torch) if layout.to_torch else value, order="C")
     return tensors
