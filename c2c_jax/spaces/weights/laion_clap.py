@@ -23,7 +23,7 @@ from c2c_jax.io.files import local_path, sha256_of
 from c2c_jax.io.tensors import open_torch, to_numpy
 from c2c_jax.spaces.audio_preprocessing import INPUT_RATE
 from c2c_jax.spaces.models.clap import ClapTextConfig
-from c2c_jax.spaces.weights.rules import Rule, Table, batch_norm, conv, embedding, linear, norm
+from c2c_jax.spaces.weights.rules import Rule, Table, batch_norm, conv, embedding, linear, norm, split_projections
 from c2c_jax.spaces.weights.tokenizers import read_tokenizer
 
 if TYPE_CHECKING:  # torch and transformers are loaded where a file is read
@@ -143,18 +143,9 @@ class LaionClap:
     def tensors(self, table: Table) -> dict[str, np.ndarray]:
         """What the table moves, as float32, with an audio block's queries, keys and values in three; what it ignores is
         empty."""
-        read: dict[str, np.ndarray] = {}
-        for key, tensor in self.held.items():
-            value = np.empty(0) if table.ignores(key) else to_numpy(tensor)
-            match = re.fullmatch(r"(audio_branch\..+\.attn\.qkv)\.(weight|bias)", key)
-            if not match or table.ignores(key):
-                read[key] = value
-                continue
-            if value.ndim == 0 or len(value) % 3:
-                raise CheckpointError(f"{self.path}: {key} has shape {value.shape}, which is no three projections")
-            for part, projection in zip(("query", "key", "value"), np.split(value, 3), strict=True):
-                read[f"{match[1]}.{part}.{match[2]}"] = projection
-        return read
+        read = {key: np.empty(0) if table.ignores(key) else to_numpy(tensor) for key, tensor in self.held.items()}
+        pattern = r"(audio_branch\..+\.attn\.qkv)\.(weight|bias)"
+        return split_projections(read, pattern, ("query", "key", "value"), str(self.path))
 
     def preprocessor(self, kind: Any, config: Any) -> Any:
         """Its AudioPreprocessor. Raises CheckpointError for mel filters of another band than BAND."""

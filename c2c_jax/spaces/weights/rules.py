@@ -198,6 +198,27 @@ def ignored_keys(tensors: Iterable[str], table: Table) -> list[str]:
     return sorted(filter(table.ignores, tensors))
 
 
+def split_projections(
+    tensors: Mapping[str, np.ndarray], pattern: str, parts: Sequence[str], origin: str
+) -> dict[str, np.ndarray]:
+    """Tensors with those that hold an attention's three projections, one above the other, as three each.
+
+    pattern: of their names, with a group for what is before and one for what is behind the name of a part. Tensors
+    that were not read are left as they are. Raises CheckpointError for one that is no three projections.
+    """
+    split = {}
+    for key, tensor in tensors.items():
+        match = re.fullmatch(pattern, key)
+        if not match or not tensor.size:
+            split[key] = tensor
+            continue
+        if tensor.ndim == 0 or len(tensor) % 3:
+            raise CheckpointError(f"{origin}: {key} has shape {tensor.shape}, which is no three projections")
+        for part, projection in zip(parts, np.split(tensor, 3), strict=True):
+            split[f"{match[1]}.{part}.{match[2]}"] = projection
+    return split
+
+
 def _finite(tensor: np.ndarray, key: str, origin: str) -> np.ndarray:
     """As float32."""
     if tensor.dtype.kind != "f":
