@@ -21,7 +21,7 @@ from PIL import Image
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.spaces.audio_preprocessing import AudioPreprocessor
-from c2c_jax.spaces.devices import gpu_options
+from c2c_jax.spaces.devices import tower_options
 from c2c_jax.spaces.image_preprocessing import ImagePreprocessor
 from c2c_jax.spaces.models.clap_audio import Mels
 from c2c_jax.spaces.models.layers import Width
@@ -229,13 +229,6 @@ class Space:
     def _run(self, encode: Callable[[Any, Any], jax.Array], batch: Any) -> jax.Array:
         graphdef, state, over_data = self._replicated
         return _encoder()(encode, graphdef, state, jax.device_put(batch, over_data))
-
-
-def tower_options() -> dict[str, str | bool]:
-    """The compiler's options for the towers: `gpu_options`, and on a CPU, to multiply matrices by Eigen and not by
-    YNNPACK, which is a fifth slower at these sizes (`bench/embed.py`)."""
-    is_cpu = jax.default_backend() == "cpu"
-    return {"xla_cpu_experimental_ynn_fusion_type": ""} if is_cpu else gpu_options()
 
 
 @functools.cache

@@ -107,8 +107,9 @@ def import_checkpoint(
                 f"{role} {space.name} is not on this machine: its fingerprint is unknown, and no use can check it"
             )
     recipe = {"imported": path.name, "sha256": sha256_of(path), "ignored": ignored}
-    of_spaces = {"source": spaces[0], "target": spaces[1]}
-    return Bundle(translator=translator, spec=spec, **of_spaces, recipe=recipe, metrics={}), notes
+    source_id, target_id = spaces
+    bundle = Bundle(translator=translator, spec=spec, source=source_id, target=target_id, recipe=recipe, metrics={})
+    return bundle, notes
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

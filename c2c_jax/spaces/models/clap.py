@@ -18,14 +18,13 @@ from c2c_jax.spaces.models.layers import (
     Epsilon,
     Layers,
     TokenId,
-    TokenMask,
     Width,
     attend,
-    attention_mask,
     gather,
     require_whole_heads,
     run_layers,
 )
+from c2c_jax.spaces.models.text import TextModel, TextTower
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,51 +157,27 @@ class ClapTextEncoder(nnx.Module):
         return run_layers(self.layer, hidden_BLD, positions_BQ, mask_B1LL)
 
 
-class ClapTextModel(nnx.Module):
+class ClapTextModel(TextModel):
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.embeddings = ClapTextEmbeddings(config, rngs=rngs)
         self.encoder = ClapTextEncoder(config, rngs=rngs)
         self.pooler = Dense(config.hidden_size, config.hidden_size, jax.nn.tanh, rngs=rngs)
 
-    def __call__(
-        self,
-        input_ids_BL: Int[Array, "B L"],
-        mask: TokenMask = None,
-        position_ids_BL: Int[Array, "B L"] | None = None,
-        pool_at: Int[Array, "B *Q"] | None = None,
-    ) -> Float[Array, "B *Q D"]:
-        """The pooled first tokens of texts. Arguments as for `ClapTextModelWithProjection.encode_text`."""
-        if pool_at is None:
-            pool_at = jnp.zeros(len(input_ids_BL), jnp.int32)
-        hidden_BLD = self.embeddings(input_ids_BL, position_ids_BL)
-        mask_B1LL = attention_mask(input_ids_BL, mask)
-        first_BQD = self.encoder(hidden_BLD, pool_at.reshape(len(pool_at), -1), mask_B1LL)
-        return self.pooler(first_BQD).reshape(*pool_at.shape, -1)
+    def pool_positions(self, input_ids_BL: Int[Array, "B L"]) -> Int[Array, "B"]:
+        """The first token of each text."""
+        return jnp.zeros(len(input_ids_BL), jnp.int32)
+
+    def pooled(self, hidden_BQD: Float[Array, "B Q D"]) -> Float[Array, "B Q D"]:
+        return self.pooler(hidden_BQD)
 
 
-class ClapTextModelWithProjection(nnx.Module):
+class ClapTextModelWithProjection(TextTower):
     """The text tower and its projection into the joint space of width E = `projection_dim`."""
 
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.text_model = ClapTextModel(config, rngs=rngs)
         self.text_projection = ClapProjectionLayer(config, rngs=rngs)
-
-    def encode_text(
-        self,
-        input_ids_BL: Int[Array, "B L"],
-        mask: TokenMask = None,
-        *,
-        position_ids_BL: Int[Array, "B L"] | None = None,
-        pool_at: Int[Array, "B *Q"] | None = None,
-    ) -> Float[Array, "B *Q E"]:
-        """Text projections before L2 normalisation.
-
-        mask: 1 for tokens and 0 for padding; or, for packed rows, which tokens each token sees [B, 1, L, L]. None: no
-        padding. position_ids_BL: None: from pad_token_id + 1 over all tokens but padding. pool_at: positions of the
-        tokens whose states are projected, one or Q a row; None: the first.
-        """
-        return self.text_projection(self.text_model(input_ids_BL, mask, position_ids_BL, pool_at))
 
 
 class ClapModel(ClapTextModelWithProjection, ClapAudioModelWithProjection):

@@ -15,14 +15,13 @@ from c2c_jax.spaces.models.layers import (
     Layers,
     Pixels,
     TokenId,
-    TokenMask,
     Width,
     attend,
-    attention_mask,
     gather,
     require_whole_heads,
     run_layers,
 )
+from c2c_jax.spaces.models.text import TextModel, TextTower
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,28 +157,20 @@ class CLIPTextEmbeddings(nnx.Module):
         return self.token_embedding(input_ids_BL) + self.position_embedding(position_ids_BL)
 
 
-class CLIPTextModel(nnx.Module):
+class CLIPTextModel(TextModel):
     def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.embeddings = CLIPTextEmbeddings(config, rngs=rngs)
         self.encoder = CLIPEncoder(config, rngs=rngs)
         self.final_layer_norm = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
 
-    def __call__(
-        self,
-        input_ids_BL: Int[Array, "B L"],
-        mask: TokenMask = None,
-        position_ids_BL: Int[Array, "B L"] | None = None,
-        pool_at: Int[Array, "B *Q"] | None = None,
-    ) -> Float[Array, "B *Q D"]:
-        """The normalised final states where texts are pooled. Arguments as for `CLIPModel.encode_text`."""
-        if pool_at is None:
-            end = self.config.eos_token_id
-            pool_at = (input_ids_BL if end == 2 else input_ids_BL == end).argmax(axis=1)
-        mask_B1LL = attention_mask(input_ids_BL, mask, is_causal=True)
-        hidden_BLD = self.embeddings(input_ids_BL, position_ids_BL)
-        pooled_BQD = self.encoder(hidden_BLD, pool_at.reshape(len(pool_at), -1), mask_B1LL)
-        return self.final_layer_norm(pooled_BQD).reshape(*pool_at.shape, -1)
+    def pool_positions(self, input_ids_BL: Int[Array, "B L"]) -> Int[Array, "B"]:
+        """The first end of each text."""
+        end = self.config.eos_token_id
+        return (input_ids_BL if end == 2 else input_ids_BL == end).argmax(axis=1)
+
+    def pooled(self, hidden_BQD: Float[Array, "B Q D"]) -> Float[Array, "B Q D"]:
+        return self.final_layer_norm(hidden_BQD)
 
 
 class CLIPVisionEmbeddings(nnx.Module):
@@ -229,28 +220,12 @@ class CLIPVisionModelWithProjection(nnx.Module):
         return self.visual_projection(self.vision_model(pixels_BHWC))
 
 
-class CLIPModel(CLIPVisionModelWithProjection):
+class CLIPModel(TextTower, CLIPVisionModelWithProjection):
     """Both towers and their projections."""
 
     def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs):
-        super().__init__(config.vision_config, rngs=rngs)
+        CLIPVisionModelWithProjection.__init__(self, config.vision_config, rngs=rngs)
         self.text_model = CLIPTextModel(config.text_config, rngs=rngs)
         width, E = config.text_config.hidden_size, config.projection_dim
         self.text_projection = nnx.Linear(width, E, use_bias=False, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.log(jnp.asarray(1 / 0.07)))  # CLIP section 2.5
-
-    def encode_text(
-        self,
-        input_ids_BL: Int[Array, "B L"],
-        mask: TokenMask = None,
-        *,
-        position_ids_BL: Int[Array, "B L"] | None = None,
-        pool_at: Int[Array, "B *Q"] | None = None,
-    ) -> Float[Array, "B *Q E"]:
-        """Text projections before L2 normalisation.
-
-        mask: 1 for tokens and 0 for padding; or, for packed rows, which tokens each token sees [B, 1, L, L]. None: no
-        padding. position_ids_BL: None: 0, 1, 2, … pool_at: positions of the tokens whose states are projected, one or
-        Q a row; None: the end of the text.
-        """
-        return self.text_projection(self.text_model(input_ids_BL, mask, position_ids_BL, pool_at))

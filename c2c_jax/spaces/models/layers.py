@@ -19,10 +19,6 @@ Epsilon = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Activation = Literal["quick_gelu", "gelu", "relu"]
 
 
-# Of a batch of texts: 1 for tokens and 0 for padding, as tokenizers give it, or which tokens each token sees.
-TokenMask = Bool[Array, "B L"] | Int[Array, "B L"] | Bool[Array, "B 1 L L"] | None
-
-
 def require_whole_heads(hidden_size: int, heads: int) -> None:
     """Raises ValueError unless the heads of an attention divide its width."""
     if hidden_size % heads:
@@ -106,18 +102,6 @@ def run_layers(
     if mask_B1LL is not None:
         mask_B1LL = jnp.take_along_axis(mask_B1LL, positions_BQ[:, None, :, None], axis=2)
     return last(hidden_BLD, mask_B1LL, positions_BQ)
-
-
-def attention_mask(input_ids_BL: Int[Array, "B L"], mask: TokenMask, is_causal: bool = False) -> Bool[Array, "B 1 L L"]:
-    """Which tokens each token sees. mask: None: there is no padding; [B, 1, L, L]: returned as it is, causality and
-    all, as packed rows of several texts need it."""
-    if mask is not None and mask.ndim == 4:
-        return mask
-    B, L = input_ids_BL.shape
-    seen_B1LL = jnp.ones((B, 1, L, L), bool)
-    if mask is not None:
-        seen_B1LL &= mask[:, None, None].astype(bool)
-    return jnp.tril(seen_B1LL) if is_causal else seen_B1LL
 
 
 def unit(x: Float[Array, "... E"]) -> Float[Array, "... E"]:

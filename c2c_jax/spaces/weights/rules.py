@@ -23,17 +23,10 @@ Module = TypeVar("Module", bound=nnx.Module)
 _GROUP = re.compile(r"\(\?P<(\w+)>[^()]*(?:\(\?:[^()]*\)[^()]*)*\)")
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How one tensor's axes differ between the two sides. Axes orders are those of numpy's transpose."""
-
-    to_flax: tuple[int, ...] | None = None
-    to_torch: tuple[int, ...] | None = None
-
-
-AS_IS = Layout()
-LINEAR = Layout((1, 0), (1, 0))  # torch [out, in], flax [in, out]
-CONV = Layout((2, 3, 1, 0), (3, 2, 0, 1))  # torch OIHW, flax HWIO
+# The order of torch's axes in flax, as of numpy's transpose; None: they are the same.
+Layout = tuple[int, ...] | None
+LINEAR: Layout = (1, 0)  # torch [out, in], flax [in, out]
+CONV: Layout = (2, 3, 1, 0)  # torch OIHW, flax HWIO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +38,10 @@ class Rule:
 
     torch: str
     flax: str
-    layout: Layout = AS_IS
+    layout: Layout = None
 
 
-def leaf(module: str, torch: str, flax: str, layout: Layout = AS_IS) -> Rule:
+def leaf(module: str, torch: str, flax: str, layout: Layout = None) -> Rule:
     """The rule for a module that has the same path on both sides, and a tensor named by each framework's habit."""
     group = f"(?P<module>{module})"
     return Rule(rf"{group}\.{torch}", rf"{group}\.{flax}", layout)
@@ -67,13 +60,13 @@ def _module(
     )
 
 
-_BIAS = ("bias", "bias", AS_IS)
-_NORM = (("weight", "scale", AS_IS), _BIAS)
+_BIAS = ("bias", "bias", None)
+_NORM = (("weight", "scale", None), _BIAS)
 linear = functools.partial(_module, (("weight", "kernel", LINEAR), _BIAS))
 conv = functools.partial(_module, (("weight", "kernel", CONV), _BIAS))
 norm = functools.partial(_module, _NORM)
-batch_norm = functools.partial(_module, (*_NORM, ("running_mean", "mean", AS_IS), ("running_var", "var", AS_IS)))
-embedding = functools.partial(_module, (("weight", "embedding", AS_IS),))
+batch_norm = functools.partial(_module, (*_NORM, ("running_mean", "mean", None), ("running_var", "var", None)))
+embedding = functools.partial(_module, (("weight", "embedding", None),))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,18 +157,16 @@ def fill(
             extra.append(key)
             continue
         name, layout = renamed
-        if layout.to_flax and tensor.ndim != len(layout.to_flax):
-            raise CheckpointError(f"{origin}: tensor {key} has {tensor.ndim} axes, expected {len(layout.to_flax)}")
-        value = tensor.transpose(layout.to_flax) if layout.to_flax else tensor
-        if value.shape != wanted[name].shape:
-            expected = tuple(wanted[name].shape[i] for i in layout.to_torch or range(len(wanted[name].shape)))
+        shape = wanted[name].shape
+        expected = tuple(shape[axis] for axis in np.argsort(layout)) if layout else shape
+        if tensor.shape != expected:
             raise CheckpointError(
                 f"{origin}: tensor {key} has shape {tuple(tensor.shape)}, but {sizes} ask for {expected}; "
                 "they belong to different models"
             )
         if name in filled:
             raise CheckpointError(f"{origin}: two tensors fill parameter {name}, the second is {key}")
-        filled[name] = _finite(value, key, origin)
+        filled[name] = _finite(tensor.transpose(layout) if layout else tensor, key, origin)
     if extra:
         raise CheckpointError(
             f"{origin}: {len(extra)} tensors have no place in this model ({_listed(extra)}); "
@@ -246,5 +237,5 @@ def unfill(module: nnx.Module, table: Table, config: Any = None) -> dict[str, np
         value = np.asarray(variable[...], np.float32)
         # safetensors silently writes a transposed view's memory as it lies; np.ascontiguousarray would turn a scalar
         # into a vector.
-        tensors[key] = np.array(value.transpose(layout.to_torch) if layout.to_torch else value, order="C")
+        tensors[key] = np.array(value.transpose(np.argsort(layout)) if layout else value, order="C")
     return tensors
