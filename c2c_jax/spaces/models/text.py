@@ -70,7 +70,7 @@ class TextTower(nnx.Module):
         """Text projections before L2 normalisation.
 
         mask: 1 for tokens and 0 for padding; None: there is no padding; [B, 1, L, L]: which tokens each token sees.
-        position_ids_BL: None: counted along the row, as the tower does. pool_at: positions of the tokens whose states are projected,
-        one or Q a row; None: the one where the tower pools a text (CLIP: its end, CLAP: its first token).
+        position_ids_BL: None: counted along the row. pool_at: positions of the tokens whose states are projected, one
+        or Q a row; None: the one where the tower pools a text (CLIP: its end, CLAP: its first token).
         """
         return self.text_projection(self.text_model(input_ids_BL, mask, position_ids_BL, pool_at))

@@ -69,7 +69,7 @@ FORMATS: dict[str, Format] = {
     "clap_audio_model": Format(config=clap.audio_config, model=ClapAudioModelWithProjection, table=clap.AUDIO_TABLE),
 }
 # What opens a checkpoint that is one file, by the names of its tensors: None where these are another format's.
-FILE_FORMATS: list[Callable[[str, Path], Any]] = [laion_clap.LaionClap.open]
+FILE_FORMATS: list[Callable[[str, Path], Any]] = [laion_clap.LaionClap]
 
 
 def register_format(model_type: str, format: Format) -> None:
@@ -87,7 +87,7 @@ class Folder:
     """A checkpoint in a Hugging Face folder. content: of its config.json."""
 
     shapes_from = "the sizes in config.json"  # what fixes the shapes of its tensors, for messages
-    others: tuple[str, ...] = ()  # names of tensors that belong to no space
+    others: list[str] = []  # names of tensors that belong to no space
 
     def __init__(self, name: str, download: bool = True):
         self.name, self.path = name, checkpoint_folder(name, download=download)

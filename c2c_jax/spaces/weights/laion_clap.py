@@ -89,30 +89,16 @@ TABLES = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class LaionClap:
-    """A CLAP as it lies in a file.
+    """A CLAP as it lies in a file. Raises CheckpointError for what holds no such CLAP alone, or more than tensors.
 
-    program: whose file it is, "laion_clap" or "AudioLDM". content: its sizes as a config.json. held: its tensors by
-    their names in laion_clap, which are still on disk. others: names of the tensors beside it.
+    program: whose file it is, "laion_clap" or "AudioLDM". content: its sizes as a config.json. others: names of the
+    tensors beside it.
     """
 
-    name: str
-    path: Path
-    program: str
-    content: dict[str, Any]
-    held: "Mapping[str, torch.Tensor]"
-    others: tuple[str, ...]
-    shapes_from: str = "its other tensors"  # what fixes the shapes of its tensors, for messages
+    shapes_from = "its other tensors"  # what fixes the shapes of its tensors, for messages
 
-    @property
-    def config_path(self) -> Path:
-        """The file that its config is read from."""
-        return self.path
-
-    @classmethod
-    def open(cls, name: str, path: Path) -> "LaionClap":
-        """Raises CheckpointError for what holds no such CLAP alone, or more than tensors."""
+    def __init__(self, name: str, path: Path):
         tensors = open_torch(path, harmless=_numpy_scalars(), wrapper="state_dict")
         prefixes = [key.removesuffix(WORDS) for key in tensors if key.endswith(WORDS)]
         if len(prefixes) != 1:
@@ -124,14 +110,11 @@ class LaionClap:
         held = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix) or is_alone}
         if is_alone and len(held) < len(tensors):
             raise CheckpointError(f"{path} holds tensors both with and without the prefix {prefix!r} to one name")
-        return cls(
-            name=name,
-            path=path,
-            program="laion_clap" if is_alone else "AudioLDM",
-            content=_content(held, path),
-            held=held,
-            others=() if is_alone else tuple(key for key in tensors if not key.startswith(prefix)),
-        )
+        self.name, self.path, self.config_path = name, path, path
+        self.program = "laion_clap" if is_alone else "AudioLDM"
+        self.content = _content(held, path)
+        self.others = [] if is_alone else [key for key in tensors if not key.startswith(prefix)]
+        self._held = held  # still on disk
 
     def fingerprint(self) -> str:
         """SHA-256 of the file."""
@@ -143,7 +126,7 @@ class LaionClap:
     def tensors(self, table: Table) -> dict[str, np.ndarray]:
         """What the table moves, as float32, with an audio block's queries, keys and values in three; what it ignores is
         empty."""
-        read = {key: np.empty(0) if table.ignores(key) else to_numpy(tensor) for key, tensor in self.held.items()}
+        read = {key: np.empty(0) if table.ignores(key) else to_numpy(tensor) for key, tensor in self._held.items()}
         pattern = r"(audio_branch\..+\.attn\.qkv)\.(weight|bias)"
         return split_projections(read, pattern, ("query", "key", "value"), str(self.path))
 
@@ -154,7 +137,7 @@ class LaionClap:
             "sampling_rate": SAMPLE_RATE,
             "hop_length": HOP,
             "max_length_s": MAX_SECONDS,
-            "fft_window_size": _fft_window(self.held, self.path),
+            "fft_window_size": _fft_window(self._held, self.path),
             "frequency_min": BAND[0],
             "frequency_max": BAND[1],
             "truncation": "fusion" if config.enable_fusion else "rand_trunc",
