@@ -121,13 +121,13 @@ def torch_run(batch: int, compiled: bool) -> Run:
     import torch
 
     from c2c_jax.spaces.weights.rules import unfill
-    from c2c_jax.translator.bundle import TABLE
+    from c2c_jax.translator.bundle import weight_table
 
     device = torch.device("cuda" if on_gpu() else "cpu")
     if on_gpu():
         torch.set_float32_matmul_precision("high")
     layers: list[torch.nn.Module] = []
-    weights = unfill(initial(), TABLE)
+    weights = unfill(initial(), weight_table(initial()))
     for number in range(DEPTH):
         linear = torch.nn.Linear(DIM, DIM)
         for leaf in ("weight", "bias"):

@@ -7,6 +7,7 @@ and `memory.source` [M, S], float16, where captions are remembered; its settings
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax import nnx
 
 from c2c_jax.config import Config
 from c2c_jax.errors import BundleError, ConfigError, one_line
@@ -24,20 +26,10 @@ from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import read_safetensors
 from c2c_jax.old_names import upgraded
 from c2c_jax.spaces.space import SpaceId
-from c2c_jax.spaces.weights.rules import LINEAR, Table, fill, leaf, unfill
+from c2c_jax.spaces.weights.rules import AS_IS, CONV, LINEAR, Rule, Table, fill, unfill
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.kinds import Translator, TranslatorSpec, build_translator
 from c2c_jax.translator.memory import Memory
-
-TABLE = Table(
-    rules=(
-        leaf(r"positions", "weight", "embedding"),
-        leaf(r"norms\.\d+|layers\.\d+\.norm[12]", "weight", "scale"),
-        leaf(r"linear|into|out|(?:layers|resized)\.\d+", "weight", "kernel", LINEAR),
-        leaf(r"layers\.\d+\.(?:[qkv]_proj|out_proj|linear[12])", "weight", "kernel", LINEAR),
-        leaf(r"[\w.]+", "bias", "bias"),
-    )
-)
 
 FORMAT = 2
 _GAP = "gap."  # before the names of the gap statistics among the tensors
@@ -118,6 +110,18 @@ class Bundle:
     choice: Choice | None = None
 
 
+def weight_table(translator: nnx.Module) -> Table:
+    """The names and layouts of a translator's weights in PyTorch, which follow from those of its flax modules."""
+    rules = []
+    for path, variable in nnx.to_flat_state(nnx.state(translator, nnx.Param)):
+        *module, name = map(str, path)
+        torch_name = "weight" if name in ("kernel", "scale", "embedding") else name
+        layout = {2: LINEAR, 4: CONV}.get(len(variable.shape), AS_IS) if name == "kernel" else AS_IS
+        theirs, ours = (re.escape(".".join((*module, one))) for one in (torch_name, name))
+        rules.append(Rule(theirs, ours, layout))
+    return Table(rules=tuple(rules))
+
+
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Writes the bundle folder, whole or not at all; an older one of that name is replaced.
 
@@ -145,7 +149,7 @@ def write_files(folder: Path, bundle: Bundle) -> None:
     }
     if bundle.choice is not None:
         config["choice"] = dataclasses.asdict(bundle.choice)
-    tensors = unfill(bundle.translator, TABLE)
+    tensors = unfill(bundle.translator, weight_table(bundle.translator))
     if bundle.memory is not None:
         config["memory"] = bundle.memory.settings
         tensors[_MEMORY] = np.ascontiguousarray(bundle.memory.source)
@@ -245,7 +249,8 @@ def load_bundle(folder: Path) -> Bundle:
     tensors = read_safetensors(folder / "model.safetensors")
     gap = _read_gap(folder, spec, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GAP)})
     memory = _read_memory(folder, spec, config.memory, tensors.pop(_MEMORY, None))
-    translator = fill(lambda rngs: build_translator(spec, rngs=rngs), tensors, TABLE, str(folder))
+    table = weight_table(nnx.eval_shape(lambda: build_translator(spec, rngs=nnx.Rngs(0))))
+    translator = fill(lambda rngs: build_translator(spec, rngs=rngs), tensors, table, str(folder))
     spaces = {"source": config.source, "target": config.target}
     known = {"recipe": config.recipe, "metrics": config.metrics, "gap": gap, "memory": memory, "choice": config.choice}
     return Bundle(translator=translator, spec=spec, **spaces, **known)  # type: ignore[arg-type]

@@ -363,3 +363,6 @@ class Transformer(Translator):
         for layer in self.layers:
             hidden_BED = layer(hidden_BED, rngs)
         return self.out(hidden_BED)[:, :, 0]
+
+
+TORCH_KINDS = tuple(KINDS)  # that `c2c_jax.torch` has too

@@ -12,7 +12,7 @@ from c2c_jax.training.loader import ResidentLoader, split
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.training.optimizer import build_learning_rate, build_optimizer
 from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_steps, make_step
-from c2c_jax.translator.bundle import TABLE
+from c2c_jax.translator.bundle import weight_table
 from c2c_jax.translator.kinds import build_translator
 from tests.fixtures.random_store import random_store
 
@@ -40,7 +40,7 @@ def test_mlp_recipe_is_the_papers(tmp_path):
     layers = []
     for number in range(4):
         layers += [torch.nn.Linear(512, 512), torch.nn.Tanh()]
-        for name, values in unfill(translator, TABLE).items():
+        for name, values in unfill(translator, weight_table(translator)).items():
             layer, leaf = name.removeprefix("layers.").split(".")
             if int(layer) == number:
                 getattr(layers[-2], leaf).data = torch.from_numpy(values.copy())
@@ -62,7 +62,7 @@ def test_mlp_recipe_is_the_papers(tmp_path):
         theirs.step()
         np.testing.assert_allclose(metrics["loss"][step], loss.item(), atol=1e-4, rtol=0)
     trained = nnx.merge(graphdef, jax.device_get(state.params["model"]))
-    for name, ours in unfill(trained, TABLE).items():
+    for name, ours in unfill(trained, weight_table(trained)).items():
         layer, leaf = name.removeprefix("layers.").split(".")
         expected = getattr(layers[2 * int(layer)], leaf).detach().numpy()
         np.testing.assert_allclose(ours, expected, atol=1e-4, rtol=0)
