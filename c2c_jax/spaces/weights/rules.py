@@ -23,8 +23,9 @@ Module = TypeVar("Module", bound=nnx.Module)
 _GROUP = re.compile(r"\(\?P<(\w+)>[^()]*(?:\(\?:[^()]*\)[^()]*)*\)")
 
 
-# The order of torch's axes in flax, as of numpy's transpose; None: they are the same.
+# The order of torch's axes in flax, as of numpy's transpose.
 Layout = tuple[int, ...] | None
+AS_IS: Layout = None
 LINEAR: Layout = (1, 0)  # torch [out, in], flax [in, out]
 CONV: Layout = (2, 3, 1, 0)  # torch OIHW, flax HWIO
 
@@ -38,10 +39,10 @@ class Rule:
 
     torch: str
     flax: str
-    layout: Layout = None
+    layout: Layout = AS_IS
 
 
-def leaf(module: str, torch: str, flax: str, layout: Layout = None) -> Rule:
+def leaf(module: str, torch: str, flax: str, layout: Layout = AS_IS) -> Rule:
     """The rule for a module that has the same path on both sides, and a tensor named by each framework's habit."""
     group = f"(?P<module>{module})"
     return Rule(rf"{group}\.{torch}", rf"{group}\.{flax}", layout)
@@ -60,13 +61,13 @@ def _module(
     )
 
 
-_BIAS = ("bias", "bias", None)
-_NORM = (("weight", "scale", None), _BIAS)
+_BIAS = ("bias", "bias", AS_IS)
+_NORM = (("weight", "scale", AS_IS), _BIAS)
 linear = functools.partial(_module, (("weight", "kernel", LINEAR), _BIAS))
 conv = functools.partial(_module, (("weight", "kernel", CONV), _BIAS))
 norm = functools.partial(_module, _NORM)
-batch_norm = functools.partial(_module, (*_NORM, ("running_mean", "mean", None), ("running_var", "var", None)))
-embedding = functools.partial(_module, (("weight", "embedding", None),))
+batch_norm = functools.partial(_module, (*_NORM, ("running_mean", "mean", AS_IS), ("running_var", "var", AS_IS)))
+embedding = functools.partial(_module, (("weight", "embedding", AS_IS),))
 
 
 @dataclasses.dataclass(frozen=True)
