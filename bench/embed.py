@@ -35,9 +35,9 @@ from rich.table import Table
 from bench.checkpoints import build_audioldm, build_clip, read_captions
 from bench.demo_captions import captions as demo_captions
 from c2c_jax.data.embed import AHEAD, CPU_TOKENS, DEVICE_TOKENS
-from c2c_jax.spaces.devices import devices_over_cores
+from c2c_jax.spaces.devices import devices_over_cores, tower_options
 from c2c_jax.spaces.packing import TextBatch
-from c2c_jax.spaces.space import Space, load_space, tower_options
+from c2c_jax.spaces.space import Space, load_space
 
 TORCH = {"clip": transformers.CLIPTextModelWithProjection, "clap": transformers.ClapTextModelWithProjection}
 PEAKS = {  # dense bfloat16 FLOP/s of a device, from the makers' data sheets

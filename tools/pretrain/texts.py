@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -18,10 +19,17 @@ def corpus() -> list[str]:
     return list(itertools.islice(captions("train", LEARNED_FROM, 0), LEARNED_FROM))
 
 
-def longest(space: Space) -> int:
-    """Tokens of the longest caption by a space's tokenizer, and a margin, as a multiple of 8."""
-    most = max(map(len, space.token_ids(corpus())))
-    return -(-(most + 2) // 8) * 8
+def tokeniser(space: Space) -> Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]:
+    """From captions to their token ids and attention mask, both [B, L]. L: tokens of the longest caption of the corpus
+    and a margin, as a multiple of 8."""
+    tokenizer, L = space.tokenizer, -(-(max(map(len, space.token_ids(corpus()))) + 2) // 8) * 8
+
+    def tokenise(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        assert tokenizer is not None
+        tokens = tokenizer(list(texts), padding="max_length", max_length=L, truncation=True, return_tensors="np")
+        return tokens["input_ids"].astype(np.int32), tokens["attention_mask"].astype(bool)
+
+    return tokenise
 
 
 def prompt_vectors(space: Space, style: str) -> Float[np.ndarray, "C E"]:

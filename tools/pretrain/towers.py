@@ -15,7 +15,6 @@ from c2c_jax.io.console import stderr_console
 from c2c_jax.miniworld.captions import caption
 from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SHARED
 from c2c_jax.spaces.models.layers import unit
-from c2c_jax.spaces.packing import TokenRows, one_a_row
 from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.training.step import data_mesh, init_state, jit_step, make_step
@@ -50,20 +49,13 @@ class Towers:
     """The model that is trained, and how it is used.
 
     encode_view: (model, views [B, ...]) → [B, E]. scales: model → log scales of the logits of views and of texts.
-    tokenised: texts → token ids of each. length: of a row of tokens.
+    tokenise: texts → token ids and attention mask [B, L].
     """
 
     model: nnx.Module
     encode_view: Callable[[Any, Array], Array]
     scales: Callable[[Any], tuple[Array, Array]]
-    tokenised: Callable[[Sequence[str]], list[list[int]]]
-    length: int
-    is_causal: bool
-    uncounted: int | None = None
-
-    def rows(self, texts: Sequence[str]) -> TokenRows:
-        ids = self.tokenised(texts)
-        return one_a_row(ids, length=self.length, is_causal=self.is_causal, uncounted=self.uncounted)
+    tokenise: Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
 
 
 def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Callable[[Any], dict[str, float]],
@@ -113,9 +105,9 @@ def _loss(towers: Towers, graphdef: nnx.GraphDef, fixed: nnx.State) -> Callable[
     """
     objective = build_objective("infonce")
 
-    def loss(params: dict[str, Any], step: Array, views: Array, tokens: TokenRows) -> Array:
+    def loss(params: dict[str, Any], step: Array, views: Array, tokens: tuple[Array, Array]) -> Array:
         model: Any = nnx.merge(graphdef, params["model"], fixed)
-        view_BE, text_BE = towers.encode_view(model, views), model.encode_text(tokens)[:, 0]
+        view_BE, text_BE = towers.encode_view(model, views), model.encode_text(*tokens)
         of_views, of_texts = towers.scales(model)
         one = objective.loss({"infonce": {"log_scale": of_views}}, view_BE, unit(text_BE))
         return (one + objective.loss({"infonce": {"log_scale": of_texts}}, text_BE, unit(view_BE))) / 2
@@ -125,14 +117,14 @@ def _loss(towers: Towers, graphdef: nnx.GraphDef, fixed: nnx.State) -> Callable[
 
 def _batch(
     towers: Towers, recipe: Recipe, training: Material, by_cell: Sequence[np.ndarray], step: int
-) -> tuple[np.ndarray, TokenRows]:
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Views and captions of scenes of different cells, so that few pairs are negatives of equal meaning."""
     rng = np.random.default_rng((recipe.seed, step))
     cells = rng.choice(len(by_cell), recipe.batch_size, replace=False)
     rows = [int(rng.choice(by_cell[cell])) for cell in cells]
     styles = rng.choice(list(recipe.styles), recipe.batch_size, p=list(recipe.styles.values()))
     texts = [caption(training.scenes[row], str(style), rng) for row, style in zip(rows, styles, strict=True)]
-    return training.views[np.sort(rows)][np.argsort(np.argsort(rows))], towers.rows(texts)
+    return training.views[np.sort(rows)][np.argsort(np.argsort(rows))], towers.tokenise(texts)
 
 
 def zero_shot(
