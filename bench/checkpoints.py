@@ -19,7 +19,7 @@ import transformers
 
 from c2c_jax.errors import C2CError, CaptionError
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.miniworld.tokenizers import clip_tokenizer, roberta_tokenizer
+from tools.pretrain.tokenizers import clip_tokenizer, roberta_tokenizer
 
 SIZES = ("tiny", "published")
 

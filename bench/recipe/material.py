@@ -13,8 +13,8 @@ from bench.recipe.drawing import drawn
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.captions import captioned_scenes
+from c2c_jax.miniworld.event import SAMPLE_RATE
 from c2c_jax.miniworld.pairs import caption_at
-from c2c_jax.miniworld.voices.event import SAMPLE_RATE
 from c2c_jax.miniworld.world import scene_at
 from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
 from tools.pretrain.texts import prompt_vectors

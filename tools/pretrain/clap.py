@@ -8,12 +8,12 @@ import transformers
 from flax import nnx
 
 from c2c_jax.miniworld.pairs import sound_at
-from c2c_jax.miniworld.tokenizers import roberta_tokenizer
 from c2c_jax.spaces.audio_preprocessing import MelRecipe, Mels
 from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.weights import clap
 from tools.pretrain.material import Material, material
 from tools.pretrain.texts import corpus, longest, prompt_vectors
+from tools.pretrain.tokenizers import roberta_tokenizer
 from tools.pretrain.towers import Recipe, Towers, pretrain, zero_shot
 
 MELS, EMBEDDING, TEXT_WIDTH, VOCABULARY, TOKENS = 64, 64, 96, 1024, 77

@@ -1,7 +1,6 @@
 """What tokenizers learn from, how long a caption can be, and what tells one cell from another."""
 
 import functools
-import itertools
 
 import numpy as np
 from jaxtyping import Float
@@ -15,7 +14,7 @@ LEARNED_FROM = 20_000  # captions
 
 @functools.cache
 def corpus() -> list[str]:
-    return list(itertools.islice(captions("train", LEARNED_FROM, 0), LEARNED_FROM))
+    return list(captions("train", LEARNED_FROM))
 
 
 def longest(space: Space) -> int:
