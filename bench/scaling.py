@@ -1,22 +1,20 @@
-"""What each of 1, 2, 4 and 8 devices has to do in a training step, from XLA's own analysis: nothing is run.
+"""The work of each of 1, 2, 4 and 8 devices in a training step, by XLA's analysis of the compiled program.
 
 examples:
   python -m bench.scaling
   python -m bench.scaling --batch 8192 --json scaling.json
 
-The step of `configs/mlp.py` at one global batch is compiled for the first n devices: those that are there, or eight
-that a CPU is made to look like. Prints FLOPs, bytes that collectives put out and peak memory, all per device, for the
-loss that keeps all logits and for the one that recomputes them, in four blocks whose loop XLA counts once. FLOPs
-per device should fall as 1/n.
+The step of `configs/mlp.py` at one global batch is compiled for the first n devices, which on a CPU are simulated, and
+not run. Prints FLOPs, bytes of the results of collectives and peak memory, all per device, for the loss that keeps all
+logits and for the one that recomputes them, in four blocks whose loop XLA counts once. FLOPs per device should fall as
+1/n.
 """
 
-import argparse
 import dataclasses
-import json
+import math
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +25,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.table import Table
 
+from bench.measure import bench_parser, write_figures
 from bench.train import DIM, initial
 from c2c_jax.training.contrast import Blocks
 from c2c_jax.training.objectives import Settings, build_objective
@@ -39,15 +38,9 @@ BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "f64": 8,
 
 def collective_bytes(hlo: str) -> int:
     """Bytes of the results of all collectives in a compiled program's text."""
-    kinds = "|".join(COLLECTIVES)
-    total = 0
-    for result in re.findall(rf"= (.*?) (?:{kinds})(?:-done)?\(", hlo):
-        for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", result):
-            count = 1
-            for side in shape.split(",") if shape else ():
-                count *= int(side)
-            total += BYTES[dtype] * count
-    return total
+    results = re.findall(rf"= (.*?) (?:{'|'.join(COLLECTIVES)})(?:-done)?\(", hlo)
+    arrays = (array for result in results for array in re.findall(r"(\w+)\[([\d,]*)\]", result))
+    return sum(BYTES[dtype] * math.prod(map(int, filter(None, shape.split(",")))) for dtype, shape in arrays)
 
 
 def analyse(devices: int, batch: int, blocks: Blocks, kind: str) -> dict[str, float]:
@@ -70,13 +63,10 @@ def analyse(devices: int, batch: int, blocks: Blocks, kind: str) -> dict[str, fl
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser("bench.scaling", __doc__)
     parser.add_argument("--batch", type=int, default=4096, help="rows of the global batch (default: 4096)")
     parser.add_argument("--objective", default="inverse_euclidean", help="or infonce, ...")
     parser.add_argument("--quick", action="store_true", help="the loss that keeps all logits alone")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         fake = f"--xla_force_host_platform_device_count={DEVICES[-1]}"
@@ -96,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figure = [f"{value:,.1f}" for value in (found["flops"] / 1e9, *mib)]
             table.add_row(form, str(devices), figure[0], f"{share:.3f}", *figure[1:])
     Console().print(table)
-    if flags.json:
-        flags.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(flags.json, figures)
 
 
 if __name__ == "__main__":
