@@ -19,6 +19,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -31,31 +32,22 @@ PAUSE = 0.3  # seconds between turns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Clips:
-    """Number of batches, clips in a batch, and rounds. seconds: of a clip. tower: fields of ClapAudioConfig."""
+class Sizes:
+    """vectors: of each side in retrieval. ranked: candidates of each process whose memory is measured; seconds: after
+    which it is stopped. batches, batch, rounds: of clips, which have clip_seconds. tower: fields of ClapAudioConfig."""
 
-    batches: int
-    batch: int
-    rounds: int
-    seconds: int = 10
+    vectors: int = 100_000
+    ranked: tuple[int, ...] = (65_536, 250_000, 1_000_000)
+    seconds: float = 60
+    batches: int = 2
+    batch: int = 16
+    rounds: int = 7
+    clip_seconds: int = 10
     tower: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """vectors: of each side in retrieval. ranked: candidates of each process whose memory is measured. seconds: after
-    which it is stopped."""
-
-    vectors: int
-    ranked: tuple[int, ...]
-    seconds: float
-    clips: Clips
-
-
-WHOLE = Sizes(
-    vectors=100_000, ranked=(65_536, 250_000, 1_000_000), seconds=60, clips=Clips(batches=2, batch=16, rounds=7)
-)
-QUICK = Sizes(vectors=20_000, ranked=(65_536, 250_000), seconds=30, clips=Clips(batches=2, batch=8, rounds=3))
+WHOLE = Sizes()
+QUICK = Sizes(vectors=20_000, ranked=(65_536, 250_000), seconds=30, batch=8, rounds=3)
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
@@ -107,7 +99,7 @@ def retrieval(count: int) -> dict[str, float]:
     }
 
 
-def clips(sizes: Clips) -> dict[str, float]:
+def clips(sizes: Sizes) -> dict[str, float]:
     """Clips per second of both towers, with and without preprocessing, and the difference of their vectors."""
     import torch
     import transformers
@@ -123,7 +115,7 @@ def clips(sizes: Clips) -> dict[str, float]:
         extractor = transformers.ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
         extractor.save_pretrained(folder)
         space = load_space(folder)
-    batch, count, samples = sizes.batch, sizes.batches * sizes.batch, sizes.seconds * RATE
+    batch, count, samples = sizes.batch, sizes.batches * sizes.batch, sizes.clip_seconds * RATE
     sounds = [sound * 0.1 for sound in np.random.default_rng(0).standard_normal((count, samples), np.float32)]
     recipe = space.require_mels()
     mels = recipe(sounds)
@@ -161,9 +153,14 @@ def clips(sizes: Clips) -> dict[str, float]:
     }
 
 
-def rank(count: int, seconds: float) -> None:
-    """Ranks count × count candidates by CSLS, for at most so many seconds."""
-    timer = threading.Timer(seconds, os._exit, [0])
+def rank(connection: Connection, count: int, seconds: float) -> None:
+    """Ranks count × count candidates by CSLS, for at most so many seconds, and sends the peak GiB."""
+
+    def end() -> None:
+        connection.send(peak_gib())
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
     timer.daemon = True  # so that a process that fails ends at once
     timer.start()
     from c2c_jax.retrieval.nearest import own_ranks
@@ -171,17 +168,22 @@ def rank(count: int, seconds: float) -> None:
     few = vectors(10_000, 0).astype(np.float16)
     query, candidates = (few[np.arange(shift, count + shift) % len(few)] for shift in (0, 1))
     own_ranks(query, candidates, csls=10)
-    os._exit(0)
+    end()
 
 
 def memory(count: int, seconds: float) -> float:
     """Peak resident GiB of a process that ranks for at most so many seconds. Raises RuntimeError if it fails."""
-    process = multiprocessing.get_context("spawn").Process(target=rank, args=(count, seconds))
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=rank, args=(theirs, count, seconds))
     process.start()
-    _, status, used = os.wait4(process.pid or 0, 0)
-    if code := os.waitstatus_to_exitcode(status):
-        raise RuntimeError(f"ranking {count:,} candidates ended with exit code {code}: its memory means nothing")
-    return used.ru_maxrss / 2**20
+    theirs.close()
+    try:
+        return mine.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode
+        raise RuntimeError(f"ranking {count:,} candidates ended with exit code {code}: its memory is unknown") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -204,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figures |= retrieval(sizes.vectors)
         figures["retrieval_peak_gib"] = peak_gib()
     if "clips" in parts:
-        figures |= clips(sizes.clips)
+        figures |= clips(sizes)
     print_figures("retrieval and audio encoding", figures)
     write_figures(flags.json, figures)
 

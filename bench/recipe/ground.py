@@ -2,13 +2,11 @@
 
 import dataclasses
 import functools
-import os
 import time
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from rich.console import Console
 from rich.progress import Progress
 
 from bench.recipe.geometry import RealGeometry
@@ -138,11 +136,3 @@ class Ground:
         self.bar.remove_task(task)
         self.bar.console.print(f"{name}: {self.seeds} trained, {time.perf_counter() - since:.0f} s")
         return found
-
-
-def ground_of(geometry: str, workdir: Path) -> Ground:
-    """The mini world as other benches use it: 50,000 captions and one drawing, between its own spaces."""
-    bar = Progress(console=Console(stderr=True))
-    material = Material("miniworld/clip", "miniworld/clap", workdir / "vectors", os.cpu_count() or 1, bar)
-    sizes = {"captions": 50_000, "seeds": 1, "draws": 1, "pairs": 1440, "training_pairs": 6000}
-    return Ground(material=material, workdir=workdir, bar=bar, geometry=geometry, **sizes)
