@@ -1,7 +1,6 @@
 """Runs verbs on a full or read-only disk: refused in one line, nothing lost, and right once there is room.
 
-As root the disk is a small one in memory, and a folder is made read-only by mounting it so; otherwise a limit on the
-size of files and the folder's permissions replace them.
+As root the disk is a small one in memory; otherwise a limit on the size of files replaces it.
 """
 
 import contextlib
@@ -43,16 +42,16 @@ def can_mount() -> bool:
 
 
 @contextlib.contextmanager
-def _mounted(target: Path, *options: str) -> Iterator[None]:
-    subprocess.run(["mount", *options, str(target)], check=True)
+def _mounted(disk: Path) -> Iterator[None]:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", str(disk)], check=True)
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", str(target)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def _remount(target: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", str(target)], check=True)
+def _resize(disk: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
 def _full(one: Verb, context: Context, place: Path, share: float) -> Outcome:
@@ -65,15 +64,15 @@ def _full(one: Verb, context: Context, place: Path, share: float) -> Outcome:
         return _judged(one, ended, again(one, known, folder, place / "log"))
     disk = place / "disk"
     disk.mkdir()
-    with _mounted(disk, "-t", "tmpfs", "-o", "size=1g", "tmpfs"):
+    with _mounted(disk):
         folder = prepare(one, context.inputs, disk / "folder")
         status = os.statvfs(disk)
         room = max(_size(written) - _size(folder), 8192)
         size = (status.f_blocks - status.f_bfree) * status.f_frsize + int(share * room)
-        _remount(disk, f"size={max(size, 4096)}")  # 0 would be no limit
+        _resize(disk, str(max(size, 4096)))  # 0 would be no limit
         ended = one.run(folder, place / "log")
         kept = [("lost", f"on the full disk {name} changed") for name in _changed(one, folder, context)]
-        _remount(disk, "size=1g")
+        _resize(disk, "1g")
         return _judged(one, ended, kept + again(one, known, folder, place / "log"))
 
 
@@ -81,33 +80,17 @@ def _read_only(one: Verb, context: Context, place: Path) -> Outcome:
     known = unbroken(one, context.inputs, context.unbroken)
     folder = prepare(one, context.inputs, place / "folder")
     before = snapshot(folder)
-    with _write_protected(folder):
-        ended = one.run(folder, place / "log")
+    modes = {path: path.stat().st_mode for path in (folder, *folder.rglob("*"))}
+    for path, mode in modes.items():
+        path.chmod(mode & 0o555)
+    ended = one.run(folder, place / "log", steps.without_privileges)
+    for path, mode in modes.items():
+        path.chmod(mode)
     kept = [("lost", "the read-only folder changed")] if snapshot(folder) != before else []
     faults = kept + again(one, known, folder, place / "log")
     if ended[0].code == 0:
         faults.append(("wrong in silence", "it ends with 0 where nothing could be written"))
     return _judged(one, ended, faults)
-
-
-@contextlib.contextmanager
-def _write_protected(folder: Path) -> Iterator[None]:
-    if can_mount():
-        with _mounted(folder, "--bind", str(folder)):
-            _remount(folder, "bind,ro")
-            yield
-        return
-    if not os.geteuid():
-        yield  # permissions do not restrict root
-        return
-    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-    for path in folders:
-        path.chmod(0o555)
-    try:
-        yield
-    finally:
-        for path in folders:
-            path.chmod(0o755)
 
 
 def _judged(one: Verb, ended: Sequence[Ended], faults: list[Fault]) -> Outcome:
