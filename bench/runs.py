@@ -15,7 +15,7 @@ from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.training import log
 from c2c_jax.training.check import check
-from c2c_jax.training.loop import train
+from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import Bundle, load_bundle
 
 DONE = "done"  # an empty file in the folder of a finished run

@@ -74,31 +74,27 @@ def initial() -> Any:
 
     from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
-    spec = TranslatorSpec(
-        kind="mlp", source_dim=DIM, target_dim=DIM, width=DIM, depth=DEPTH, heads=1, mlp_width=1, dropout=0.0,
-        clamp=CLAMP, input_norm="none",
-    )  # fmt: skip
+    settings = {"width": DIM, "depth": DEPTH}
+    spec = TranslatorSpec.of("mlp", settings, source_dim=DIM, target_dim=DIM, clamp=CLAMP, input_norm="none")
     return build_translator(spec, rngs=nnx.Rngs(0))
 
 
-def ours(batch: int, recompute: bool = False) -> Run:
+def ours(batch: int, remat: bool = False) -> Run:
     """The trainer's step, dispatched once a turn."""
     import jax
     import optax
     from flax import nnx
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from c2c_jax.training.build import build_blocks
-    from c2c_jax.training.objectives import Settings, build_objective
-    from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_steps, make_step
+    from c2c_jax.training.objectives import build_objective
+    from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_steps, make_step
 
     mesh, done = data_mesh(), 0
     graphdef, params = nnx.split(initial(), nnx.Param)
-    objective, optimizer = (
-        build_objective("inverse_euclidean", Settings(blocks=build_blocks(batch, mesh, 0, recompute=recompute))),
-        optax.adamw(1e-3, weight_decay=0.01),
-    )
-    step = make_step(graphdef, objective, optimizer, mesh, Schedule(steps_per_epoch=1, margin=(MARGIN, MARGIN)))
+    objective = build_objective("inverse_euclidean", {"margin_growth": MARGIN, "margin_max": MARGIN, "remat": remat})
+    optimizer = optax.adamw(1e-3, weight_decay=0.01)
+    loss = TranslatorLoss(graphdef=graphdef, objective=objective)
+    step = make_step(loss, optimizer, optax.constant_schedule(1e-3), metrics_of=loss.metrics)
     run = jit_steps(step, lambda table, rows: (table[0][rows], table[1][rows]), mesh)
     table = jax.device_put(vectors(), NamedSharding(mesh, PartitionSpec()))
     state = init_state(params, objective, optimizer, mesh)
@@ -222,21 +218,21 @@ def compare(batch: int, rounds: int) -> dict[str, float]:
     return {who: statistics.median(times) for who, times in seconds.items()}
 
 
-def memory_worker(connection: Connection, batch: int, recompute: bool, turns: int) -> None:
+def memory_worker(connection: Connection, batch: int, remat: bool, turns: int) -> None:
     import jax
 
-    run, steps = ours(batch, recompute), steps_a_turn(batch) if on_gpu() else 1
+    run, steps = ours(batch, remat), steps_a_turn(batch) if on_gpu() else 1
     run(steps)
     times = [timed(lambda: run(steps)) / steps for _ in range(turns)]
     peak = jax.local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**30 if on_gpu() else peak_gib()
     connection.send((peak, batch / statistics.median(times)))
 
 
-def memory(batch: int, recompute: bool, turns: int) -> tuple[float, float]:
+def memory(batch: int, remat: bool, turns: int) -> tuple[float, float]:
     """Peak GiB of a training process, resident or on its GPU, and its rows per second."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    process = context.Process(target=memory_worker, args=(theirs, batch, recompute, turns))
+    process = context.Process(target=memory_worker, args=(theirs, batch, remat, turns))
     process.start()
     theirs.close()
     figures = mine.recv()

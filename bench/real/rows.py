@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.recipe.methods import NO_ROWS, closed_form
 from bench.runs import read_recipe, trained
-from c2c_jax.config import AugmentConfig, Config, ObjectiveConfig, OptimizerConfig
+from c2c_jax.config import AugmentConfig, Config, ObjectiveConfig, OptimizerConfig, TranslatorConfig
 from c2c_jax.data.store import Store
 from c2c_jax.evaluation.translation import Translate, method_of
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
@@ -39,16 +39,16 @@ def config_of(name: str, texts: int) -> Config:
             adapt=False,
             steps=0,
             patience=0,
-            translator=replace(config.translator, width=1024, depth=4),
-            augment=AugmentConfig(noise=0.8),
+            translator=_sized(config.translator, width=1024, depth=4),
+            augment=AugmentConfig(noise_cosine=0.8),
             objective=ObjectiveConfig(kind="cosine"),
             optimizer=OptimizerConfig(decay="cosine", ema=0.999),
         )
     if name == "residual, noise 0.65":
         config = replace(
             config,
-            translator=replace(config.translator, width=1024, depth=2),
-            augment=AugmentConfig(noise=0.65),
+            translator=_sized(config.translator, width=1024, depth=2),
+            augment=AugmentConfig(noise_cosine=0.65),
             optimizer=OptimizerConfig(decay="cosine", ema=0.99),
         )
     if config.translator.input_norm == "centred":
@@ -62,8 +62,12 @@ def config_of(name: str, texts: int) -> Config:
         epochs=max(round(STEPS * batch / (texts - held_out)), 1),
         eval_every=STEPS * 10,
         checkpoint_every=STEPS * 10,
-        data=replace(config.data, captions="", drop_duplicates=False, holdout=held_out),
+        data=replace(config.data, captions="", drop_duplicates=False, validation_size=held_out),
     )
+
+
+def _sized(translator: TranslatorConfig, **sizes: int) -> TranslatorConfig:
+    return dataclasses.replace(translator, settings=translator.settings | sizes)
 
 
 def translators(name: str, store: Store, seeds: int, workdir: Path) -> Sequence[Translate]:

@@ -35,10 +35,10 @@ def closed_form(kind: str, store: Store, gap: Gap | None = None, weight: float =
 
     gap: means that all vectors are centred by; None: vectors are used as they are. weight: of the ridge.
     """
-    spec = TranslatorSpec(
-        kind=kind, source_dim=store.plan.source.dim, target_dim=store.plan.target.dim, width=1, depth=1, heads=1,
-        mlp_width=1, dropout=0.0, clamp=0.0, input_norm="unit" if gap is None else "centred",
-    )  # fmt: skip
+    plan, input_norm = store.plan, "unit" if gap is None else "centred"
+    spec = TranslatorSpec.of(
+        kind, {}, source_dim=plan.source.dim, target_dim=plan.target.dim, clamp=0.0, input_norm=input_norm
+    )
     found = moments(store, NO_ROWS, spec, gap or Gap())
     translator = build_translator(spec, rngs=nnx.Rngs(0))
     set_linear(translator, *(procrustes(found) if kind == "procrustes" else ridge(found, weight)))
@@ -56,8 +56,8 @@ def oracle_config(pairs: int) -> Config:
     """A residual translator of `pairs` pairs, a tenth of which are held out."""
     return Config(
         source="", target="", batch_size=256, epochs=30, eval_every=100, checkpoint_every=1000, select_by="recall@10",
-        data=DataConfig(holdout=max(pairs // 10, 1)), objective=ObjectiveConfig(kind="infonce"),
-        translator=TranslatorConfig(kind="residual", width=512, start="procrustes"),
+        data=DataConfig(validation_size=max(pairs // 10, 1)), objective=ObjectiveConfig(kind="infonce"),
+        translator=TranslatorConfig(kind="residual", settings={"width": 512, "init": "procrustes"}),
     )  # fmt: skip
 
 

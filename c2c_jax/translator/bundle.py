@@ -18,14 +18,15 @@ import safetensors
 import safetensors.numpy
 
 from c2c_jax.config import Config
-from c2c_jax.errors import BundleError, one_line
+from c2c_jax.errors import BundleError, ConfigError, one_line
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import read_safetensors
+from c2c_jax.old_names import upgraded
 from c2c_jax.spaces.space import SpaceId
-from c2c_jax.spaces.weights.rules import LINEAR, Table, fill, leaf, require_layers, unfill
+from c2c_jax.spaces.weights.rules import LINEAR, Table, fill, leaf, unfill
 from c2c_jax.translator.centring import Gap
-from c2c_jax.translator.kinds import CLOSED_FORM, INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
+from c2c_jax.translator.kinds import Translator, TranslatorSpec, build_translator
 from c2c_jax.translator.memory import Memory
 
 TABLE = Table(
@@ -136,7 +137,7 @@ def write_files(folder: Path, bundle: Bundle) -> None:
     """Writes `config.json` and `model.safetensors` into a folder that is there."""
     config = {
         "format": FORMAT,
-        "translator": dataclasses.asdict(bundle.spec),
+        "translator": bundle.spec.to_json(),
         "source": dataclasses.asdict(bundle.source),
         "target": dataclasses.asdict(bundle.target),
         "recipe": bundle.recipe,
@@ -191,7 +192,7 @@ class _MemorySettings:
 class _Config:
     """A bundle's config.json. recipe: as `Config` has it, whose fields' types are checked, or what an import wrote."""
 
-    translator: TranslatorSpec
+    translator: dict[str, Any]
     source: SpaceId
     target: SpaceId
     recipe: dict[str, Any]
@@ -211,18 +212,14 @@ def _read_config(folder: Path) -> _Config:
         )
     try:
         config = msgspec.convert(content, _Config)
-        msgspec.convert(config.recipe, Config)
-    except msgspec.ValidationError as error:
+        if "translator" in config.recipe:  # an import's recipe is not a config
+            config = dataclasses.replace(config, recipe=upgraded(config.recipe))
+            msgspec.convert(config.recipe, Config)
+        TranslatorSpec.from_json(config.translator)
+    except (msgspec.ValidationError, ConfigError) as error:
         raise BundleError(f"{path} is not a translator bundle's config ({one_line(error)}); fetch it again") from None
-    spec = config.translator
-    if spec.kind not in KINDS:
-        raise BundleError(f"{folder}: unknown translator kind {spec.kind[:40]!r}; known are {', '.join(KINDS)}")
     if odd := next((name for name, value in config.metrics.items() if "@" in name and not 0 <= value <= 1), None):
         raise BundleError(f"{path}: {odd} is {config.metrics[odd]!r:.40}, not from 0 to 1; fetch it again")
-    if spec.input_norm not in INPUT_NORMS:
-        raise BundleError(f"{folder}: unknown input_norm {spec.input_norm[:40]!r}; known are {', '.join(INPUT_NORMS)}")
-    if spec.kind == "transformer" and spec.width % spec.heads:
-        raise BundleError(f"{folder}: width {spec.width} is not a multiple of heads {spec.heads}; fetch it again")
     return config
 
 
@@ -244,12 +241,10 @@ def load_bundle(folder: Path) -> Bundle:
     """
     folder = Path(folder)
     config = _read_config(folder)
-    spec = config.translator
+    spec = TranslatorSpec.from_json(config.translator)
     tensors = read_safetensors(folder / "model.safetensors")
     gap = _read_gap(folder, spec, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GAP)})
     memory = _read_memory(folder, spec, config.memory, tensors.pop(_MEMORY, None))
-    if spec.kind not in CLOSED_FORM:
-        require_layers(tensors, {"layers": spec.depth}, str(folder))
     translator = fill(lambda rngs: build_translator(spec, rngs=rngs), tensors, TABLE, str(folder))
     spaces = {"source": config.source, "target": config.target}
     known = {"recipe": config.recipe, "metrics": config.metrics, "gap": gap, "memory": memory, "choice": config.choice}
@@ -301,7 +296,7 @@ def _read_memory(
             f"{folder}: caption memory is {source_MS.dtype} of shape {source_MS.shape}; "
             f"expected float16 unit vectors of shape (M, {spec.source_dim})"
         )
-    return Memory(source=jnp.asarray(source_MS), share=settings.share, temperature=settings.temperature)
+    return Memory(source=jnp.asarray(source_MS), weight=settings.share, temperature=settings.temperature)
 
 
 def _are_unit(rows_CS: np.ndarray) -> bool:

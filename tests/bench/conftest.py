@@ -22,7 +22,7 @@ from c2c_jax.config import Config, DataConfig, TranslatorConfig
 
 
 def get_config():
-    data, translator = DataConfig(holdout=20), TranslatorConfig(kind="ridge")
+    data, translator = DataConfig(validation_size=20), TranslatorConfig(kind="ridge")
     return Config(batch_size=16, epochs=1, data=data, translator=translator)
 """
 
@@ -31,7 +31,7 @@ from c2c_jax.config import Config, DataConfig, MemoryConfig, TranslatorConfig
 
 
 def get_config():
-    data, memory = DataConfig(holdout=20), MemoryConfig(captions=50)
+    data, memory = DataConfig(validation_size=20), MemoryConfig(size=50)
     translator = TranslatorConfig(kind="residual", width=8, depth=2)
     return Config(batch_size=16, epochs=1, adapt=True, data=data, translator=translator, memory=memory)
 """
@@ -47,7 +47,7 @@ def arguments(monkeypatch, tmp_path, clip_folder, audioldm_folder) -> list[str]:
     (tmp_path / "tiny.py").write_text(TINY_RECOMMENDED)
     monkeypatch.setattr(compare, "PAPER", str(tmp_path / "mine.py"))
     monkeypatch.setattr(compare, "RECOMMENDED", str(tmp_path / "tiny.py"))
-    data, translator = DataConfig(holdout=20), TranslatorConfig(kind="ridge")
+    data, translator = DataConfig(validation_size=20), TranslatorConfig(kind="ridge")
     oracle = Config(source="", target="", batch_size=16, epochs=1, data=data, translator=translator)
     monkeypatch.setattr(ground, "oracle_config", lambda pairs: oracle)
     sizes = {"captions": 120, "seeds": 2, "draws": 1, "pairs": 48, "training-pairs": 48, "processes": 1}
