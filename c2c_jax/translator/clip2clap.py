@@ -121,8 +121,8 @@ def import_checkpoint(
         told.append(
             "attention runs over the coordinates of a vector, as in the paper; the author's code runs it over a batch"
         )
-    if spec.settings.linear_first:
-        told.append("linear is put before the encoder; the author's last code creates it there and does not use it")
+        if spec.settings.linear_first:
+            told.append("linear is put before the encoder; the author's last code creates it there and does not use it")
     spaces = []
     for role, name, default, width in (
         ("source", source, SOURCE, spec.source_dim),
