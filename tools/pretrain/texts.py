@@ -1,4 +1,4 @@
-"""What tokenizers learn from, how long a caption can be, and what tells one cell from another."""
+"""The captions that tokenizers learn from, the length of a caption in tokens, and the prompts of the cells."""
 
 import functools
 
@@ -14,13 +14,14 @@ LEARNED_FROM = 20_000  # captions
 
 @functools.cache
 def corpus() -> list[str]:
+    """The captions that tokenizers learn from."""
     return list(captions("train", LEARNED_FROM))
 
 
 def longest(space: Space) -> int:
-    """Tokens of the longest caption by a space's tokenizer, and a margin, as a multiple of 8."""
-    most = max(map(len, space.token_ids(corpus())))
-    return -(-(most + 2) // 8) * 8
+    """Tokens of the longest caption by a space's tokenizer, plus a margin, as a multiple of 8."""
+    longest_caption = max(map(len, space.token_ids(corpus())))
+    return -(-(longest_caption + 2) // 8) * 8
 
 
 def prompt_vectors(space: Space, style: str) -> Float[np.ndarray, "C E"]:
