@@ -27,8 +27,9 @@ import transformers
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bench.checkpoints import build_audioldm, build_clip, read_captions
-from bench.measure import bench_parser, print_figures, timed, watched, write_figures
+from bench.measure import bench_parser, report, timed, watched
 from c2c_jax.data.embed import AHEAD, CPU_TOKENS, DEVICE_TOKENS
+from c2c_jax.io.vectors import unit_rows
 from c2c_jax.miniworld.captions import captions
 from c2c_jax.spaces.devices import devices_over_cores
 from c2c_jax.spaces.packing import TextBatch
@@ -95,10 +96,6 @@ def torch_padded(model: torch.nn.Module, tokenizer: transformers.PreTrainedToken
         model(**tokenizer(batch, padding="max_length", truncation=True, max_length=77, return_tensors="pt"))
 
 
-def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
 def matmul_peak() -> float:
     """The maximum FLOP/s of XLA's float32 matrix products on all devices, over shapes like those of the towers."""
     mesh = Mesh(np.asarray(jax.local_devices()), ("data",))
@@ -147,8 +144,8 @@ def compare(folder: Path, texts: list[str]) -> dict[str, float]:
                 spent[who] += timed(work, PAUSE)
         rounded = space.computing_in("bfloat16")
         ours(rounded, rounded.text_batches(half_texts, tokens), half)
-        error = max(error, float(np.abs(unit(exact) - unit(theirs)).max()))
-        cosines = (unit(exact[: len(half)]) * unit(half)).sum(1)
+        error = max(error, float(np.abs(unit_rows(exact) - unit_rows(theirs)).max()))
+        cosines = (unit_rows(exact[: len(half)]) * unit_rows(half)).sum(1)
         worst, mean = min(worst, float(cosines.min())), mean + float(cosines.mean()) / len(names)
     rates = {who: captions[who] / spent[who] for who in captions}
     return {
@@ -226,8 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figures["mfu"] = figures["gflop_per_s"] * 1e9 / known[0] / jax.local_device_count()
         if pass_rows:
             figures |= pass_memory(pass_rows, Path(scratch))
-    print_figures(f"embedding pass, {rows:,} captions, {device}", figures)
-    write_figures(flags.json, figures)
+    report(f"embedding pass, {rows:,} captions, {device}", figures, flags.json)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import bench_parser, peak_gib, print_figures, timed, write_figures
+from bench.measure import bench_parser, medians, peak_gib, report, timed
 
 DIM, NEAREST, SHARES = 512, 10, 5
 RATE = 48_000
@@ -139,11 +139,7 @@ def clips(sizes: Sizes) -> dict[str, float]:
     }
     expected, vectors_BE = theirs(), space.encode_mels(mels, batch_size=batch)
     expected, vectors_BE = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (expected, vectors_BE))
-    spent: dict[str, list[float]] = {who: [] for who in contestants}
-    for _ in range(sizes.rounds):
-        for who, work in contestants.items():
-            spent[who].append(timed(work, PAUSE))
-    rates = {who: count / float(np.median(times)) for who, times in spent.items()}
+    rates = {who: count / spent for who, spent in medians(contestants, sizes.rounds, PAUSE).items()}
     return {
         "clips_vs_torch": rates["ours"] / rates["torch"],
         "clips_whole_vs_torch": rates["ours_whole"] / rates["torch_whole"],
@@ -207,8 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figures["retrieval_peak_gib"] = peak_gib()
     if "clips" in parts:
         figures |= clips(sizes)
-    print_figures("retrieval and audio encoding", figures)
-    write_figures(flags.json, figures)
+    report("retrieval and audio encoding", figures, flags.json)
 
 
 if __name__ == "__main__":

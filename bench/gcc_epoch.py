@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.measure import bench_parser, print_figures, watched, write_figures
+from bench.measure import bench_parser, report, watched
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.spaces.space import SpaceId
 
@@ -77,8 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for feed in flags.feeds:
             measured = epoch(store, Path(scratch) / feed, feed, flags.batch_size)
             figures |= {f"{feed}_{name}": value for name, value in measured.items()}
-    print_figures(f"an epoch of {rows:,} pairs, batch {flags.batch_size:,}", figures)
-    write_figures(flags.json, figures)
+    report(f"an epoch of {rows:,} pairs, batch {flags.batch_size:,}", figures, flags.json)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ steps are. Peak memory is the program's resident set.
 """
 
 import copy
+import functools
 import logging
 import statistics
 from collections.abc import Sequence
@@ -22,12 +23,10 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from rich.console import Console
-from rich.table import Table
 
 from bench.checkpoints import generator_networks
 from bench.exact_denoiser import FINEST, NOISE_LEVELS, Mixture, error
-from bench.measure import bench_parser, peak_gib, timed, write_figures
+from bench.measure import bench_parser, medians, peak_gib, report, timed
 from c2c_jax.generation.audioldm import AudioLDM, build_scheduler
 from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import STEPS, Sampling
@@ -112,7 +111,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="2.56 seconds of sound, 2 rounds, a tenth of all steps")
     flags = parser.parse_args(arguments)
     seconds, rounds = (2.56, 2) if flags.quick else (flags.seconds, 5)
-    console, figures = Console(), dict[str, float]()
 
     rng = np.random.default_rng(0)
     clap = rng.normal(size=DIM).astype(np.float32), rng.normal(size=DIM).astype(np.float32)
@@ -120,47 +118,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = contestants(parts, seconds, flags.steps, clap)
     sounds = {who: run() for who, run in runs.items()}  # also warms them up
     difference = float(np.abs(sounds["ours"] - sounds["diffusers"]).max() / np.abs(sounds["diffusers"]).max())
-    times: dict[str, list[float]] = {who: [] for who in runs}
-    for _ in range(rounds):
-        for who, run in runs.items():
-            times[who].append(timed(run))
-    table = Table("who", "seconds", "of diffusers'", title=f"{seconds} s of sound, {flags.steps} steps of DDIM")
-    medians = {who: statistics.median(spent) for who, spent in times.items()}
-    for who, spent in medians.items():
-        table.add_row(who, f"{spent:.2f}", f"{spent / medians['diffusers']:.3f} ×")
-    console.print(
-        table,
-        f"largest difference of the two sounds, of their peak: {difference:.2g}; peak memory {peak_gib():.2f} GiB",
-    )
-    figures |= {
-        "seconds_vs_diffusers": medians["ours"] / medians["diffusers"],
+    spent = medians(runs, rounds)
+    figures = {
+        "seconds_vs_diffusers": spent["ours"] / spent["diffusers"],
         "difference_from_diffusers": difference,
         "peak_gib": peak_gib(),
+        **{f"{who}_seconds": value for who, value in spent.items()},
     }
 
     ours = our_generator(parts)
-    table = Table("scheduler", "steps", "seconds", "of the paper's", title=f"{seconds} s of sound")
-    spent_by = {}
     for name in ("ddim", "dpm++", "unipc"):
         steps = max(STEPS[name] // (10 if flags.quick else 1), 1)
         sampling = Sampling(scheduler=name, steps=steps, seconds=seconds)
-        spent_by[name] = timed(lambda s=sampling: ours.generate(clap[0][None], s, seeds=[0], negative_E=clap[1]))  # type: ignore[misc]
-        table.add_row(name, str(steps), f"{spent_by[name]:.1f}", f"{spent_by[name] / spent_by['ddim']:.3f} ×")
-    console.print(table)
-    figures["fast_vs_ddim200"] = spent_by["dpm++"] / spent_by["ddim"]
-    figures |= {f"{name}_seconds": spent for name, spent in spent_by.items()}
+        work = functools.partial(ours.generate, clap[0][None], sampling, seeds=[0], negative_E=clap[1])
+        figures[f"{name}_seconds"] = timed(work)
+    figures["fast_vs_ddim200"] = figures["dpm++_seconds"] / figures["ddim_seconds"]
 
     errors = enough_steps(Sampling().guidance, COUNTED, 1 if flags.quick else MIXTURES)
     wanted = errors["ddim"][STEPS["ddim"]]
-    table = Table("steps", *errors, title="error against endless steps, exact denoiser")
-    for steps in COUNTED:
-        table.add_row(str(steps), *(f"{by_steps[steps]:.3f}" for by_steps in errors.values()))
     for name, by_steps in errors.items():
         figures |= {f"{name}_error_{steps}": found for steps, found in by_steps.items()}
         figures[f"{name}_enough_steps"] = next((steps for steps, found in by_steps.items() if found <= wanted), 0)
-    table.add_row("enough", *(f"{figures[f'{name}_enough_steps']}" for name in errors))
-    console.print(table)
-    write_figures(flags.json, figures)
+    report(f"{seconds} s of sound, {flags.steps} steps of DDIM beside diffusers", figures, flags.json)
 
 
 if __name__ == "__main__":

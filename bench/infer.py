@@ -12,7 +12,6 @@ openai/clip-vit-base-patch32 and random weights, unless one is named. Peak memor
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,11 +21,9 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from bench.checkpoints import build_clip
-from bench.measure import bench_parser, timed, write_figures
+from bench.measure import bench_parser, medians, report
 from c2c_jax.miniworld.captions import captions
 from c2c_jax.spaces.space import SpaceId, identify
 from c2c_jax.translator.bundle import Bundle, save_bundle
@@ -57,18 +54,12 @@ def make_bundle(folder: Path, clip: Path) -> None:
     save_bundle(folder, bundle)
 
 
-def seconds(command: list[str], environment: dict[str, str]) -> float:
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return timed(lambda: subprocess.run(command, cwd=ROOT, env=environment, check=True, **quiet))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
     parser = bench_parser("bench.infer", __doc__)
     parser.add_argument("--checkpoint", type=Path, help="a CLIP folder (default: a random one of published size)")
     parser.add_argument("--quick", action="store_true", help="2 rounds instead of 7")
     flags = parser.parse_args(arguments)
-    times: dict[str, list[float]] = {"cold": [], "warm": [], "transformers": []}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         clip = (flags.checkpoint or folder / "clip").absolute()
@@ -86,24 +77,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cache = folder / "cache"
         environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-        seconds(peer, environment)  # reads the files into the page cache
-        for _ in range(2 if flags.quick else 7):
+
+        def run(command: list[str]) -> None:
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            subprocess.run(command, cwd=ROOT, env=environment, check=True, **quiet)
+
+        def cold() -> None:
             shutil.rmtree(cache, ignore_errors=True)
-            times["cold"].append(seconds(ours, environment))
-            times["warm"].append(seconds(ours, environment))
-            times["transformers"].append(seconds(peer, environment))
-    medians = {who: statistics.median(spent) for who, spent in times.items()}
-    table = Table("who", "seconds", "of transformers'", title="from the shell to the vector of one picture")
-    for who, spent in medians.items():
-        table.add_row(who, f"{spent:.2f}", f"{spent / medians['transformers']:.2f} ×")
-    Console().print(table)
+            run(ours)
+
+        run(peer)  # reads the files into the page cache
+        contestants = {"cold": cold, "warm": lambda: run(ours), "transformers": lambda: run(peer)}
+        seconds = medians(contestants, 2 if flags.quick else 7)
     figures = {
-        "start_vs_transformers": medians["warm"] / medians["transformers"],
-        "cold_start_vs_transformers": medians["cold"] / medians["transformers"],
-        **{f"{who}_seconds": spent for who, spent in medians.items()},
+        "start_vs_transformers": seconds["warm"] / seconds["transformers"],
+        "cold_start_vs_transformers": seconds["cold"] / seconds["transformers"],
+        **{f"{who}_seconds": spent for who, spent in seconds.items()},
         "peak_gib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20,
     }
-    write_figures(flags.json, figures)
+    report("from the shell to the vector of one picture", figures, flags.json)
 
 
 if __name__ == "__main__":

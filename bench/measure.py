@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +28,14 @@ def write_figures(path: Path | None, figures: Mapping[str, float | str]) -> None
         path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-def print_figures(title: str, figures: Mapping[str, float]) -> None:
-    """Prints all figures as a table."""
+def report(title: str, figures: Mapping[str, float], path: Path | None) -> None:
+    """Prints all figures as a table, and writes them."""
     table = Table("figure", "value", title=title)
     for name, value in figures.items():
         is_small, is_large = 0 < abs(value) < 1e-3, abs(value) >= 1000
         table.add_row(name, f"{value:.2e}" if is_small else f"{value:,.0f}" if is_large else f"{value:.5g}")
     Console().print(table)
+    write_figures(path, figures)
 
 
 def timed(work: Callable[[], object], pause: float = 0.0) -> float:
@@ -43,6 +45,15 @@ def timed(work: Callable[[], object], pause: float = 0.0) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def medians(contestants: Mapping[str, Callable[[], object]], rounds: int, pause: float = 0.0) -> dict[str, float]:
+    """Median seconds of each contestant. They take turns, so that a slow moment of the machine affects all of them."""
+    times: dict[str, list[float]] = {who: [] for who in contestants}
+    for _ in range(rounds):
+        for who, work in contestants.items():
+            times[who].append(timed(work, pause))
+    return {who: statistics.median(spent) for who, spent in times.items()}
 
 
 def peak_gib(process: int | str = "self") -> float:

@@ -22,10 +22,8 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from rich.console import Console
-from rich.table import Table
 
-from bench.measure import bench_parser, write_figures
+from bench.measure import bench_parser, report
 from bench.train import DIM, initial
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.training.step import TranslatorLoss, init_state, jit_step, make_step
@@ -71,21 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fake = f"--xla_force_host_platform_device_count={DEVICES[-1]}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fake}".strip()
 
-    table = Table("loss", "devices", "GFLOP", "of 1/n", "collectives, MiB", "peak, MiB")
-    table.title = f"a step of {flags.batch:,} rows, {flags.objective}, per device"
     figures: dict[str, float] = {}
     forms = {"kept": {"loss_chunks": 1}, "recomputed": {"loss_chunks": 4, "remat": True}}
     for form, settings in list(forms.items())[: 1 if flags.quick else 2]:
         for devices in (n for n in DEVICES if n <= jax.device_count()):
             found = analyse(devices, flags.batch, settings, flags.objective)
             figures |= {f"{form}_{name}_n{devices}": value for name, value in found.items()}
-            share = devices * found["flops"] / figures[f"{form}_flops_n1"]
-            figures[f"{form}_flops_of_linear_n{devices}"] = share
-            mib = (found[name] / 2**20 for name in ("collective_bytes", "peak_bytes"))
-            figure = [f"{value:,.1f}" for value in (found["flops"] / 1e9, *mib)]
-            table.add_row(form, str(devices), figure[0], f"{share:.3f}", *figure[1:])
-    Console().print(table)
-    write_figures(flags.json, figures)
+            figures[f"{form}_flops_of_linear_n{devices}"] = devices * found["flops"] / figures[f"{form}_flops_n1"]
+    report(f"a step of {flags.batch:,} rows, {flags.objective}, per device", figures, flags.json)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from bench.measure import bench_parser, peak_gib, timed, write_figures
+from bench.measure import bench_parser, peak_gib, report, timed
 
 ROWS, DIM, DEPTH, CLAMP, MARGIN = 65_536, 512, 4, 0.2, 0.03
 BATCHES = (1024, 4096)
@@ -254,41 +252,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not torch.cuda.is_available():
             parser.error("only JAX has a GPU: install torch built for CUDA, or set JAX_PLATFORMS=cpu")
     figures: dict[str, float] = {}
-    console = Console()
     for batch in BATCHES:
-        speed = Table("who", "rows/s", "ours is", "GFLOP/s", "of the peak", title=f"training steps of {batch:,} rows")
         seconds = compare(batch, rounds=5 if flags.quick else 20)
         peak = 2 * square() ** 3 / seconds.pop("peak")
         figures[f"matmul_gflop_per_s_b{batch}"] = peak / 1e9
         for who, time_of_step in seconds.items():
-            ratio = time_of_step / seconds["ours"]
-            flops = step_flops(batch) / time_of_step
             figures[f"{who}_rows_per_s_b{batch}"] = batch / time_of_step
             if who == "ours":
-                figures[f"share_of_matmul_peak_b{batch}"] = flops / peak
+                figures[f"share_of_matmul_peak_b{batch}"] = step_flops(batch) / time_of_step / peak
             else:
-                figures[f"rows_vs_{who}_b{batch}"] = ratio
-            shown = "" if who == "ours" else f"{ratio:.2f} ×"
-            speed.add_row(who, f"{batch / time_of_step:,.0f}", shown, f"{flops / 1e9:.0f}", f"{flops / peak:.0%}")
-        console.print(speed)
+                figures[f"rows_vs_{who}_b{batch}"] = time_of_step / seconds["ours"]
     if not shutil.which("g++"):
-        console.print("torch.compile is left out: it needs g++, which is not installed")
-    sizes = Table("batch", "logits", "peak GiB", "rows/s", title="memory of a training process")
+        print("torch.compile is left out: it needs g++, which is not installed")
     rates: dict[tuple[int, str], float] = {}
     for batch in MEMORY_BATCHES if not flags.quick else (4096, 8192, 32_768):
         for form in ("kept", "recomputed"):
             if form == "kept" and batch > KEPT_MAX:
                 continue
-            peak_gib, rate = memory(batch, form == "recomputed", turns=3 if batch > 8192 else 10)
-            rates[batch, form] = rate
-            figures[f"{form}_peak_gib_b{batch}"], figures[f"{form}_rows_per_s_b{batch}"] = peak_gib, rate
-            sizes.add_row(f"{batch:,}", form, f"{peak_gib:.2f}", f"{rate:,.0f}")
-    console.print(sizes)
+            peak, rates[batch, form] = memory(batch, form == "recomputed", turns=3 if batch > 8192 else 10)
+            figures |= {f"{form}_peak_gib_b{batch}": peak, f"{form}_rows_per_s_b{batch}": rates[batch, form]}
     figures["peak_gib_b32768"] = figures["recomputed_peak_gib_b32768"]
     faster = [b for b, form in rates if form == "kept" and rates[b, "kept"] >= rates[b, "recomputed"]]
     figures["kept_is_faster_up_to"] = max(faster, default=0)
-    console.print(f"keeping the logits is as fast or faster up to a batch of {figures['kept_is_faster_up_to']:,}")
-    write_figures(flags.json, figures)
+    report("training steps, and the memory of a training process", figures, flags.json)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,12 @@ from bench.recipe.table import flat, print_table, table_of
 from bench.runs import read_recipe
 from c2c_jax.cli.train import sole_run
 from c2c_jax.errors import ConfigError
-from c2c_jax.evaluation.tables import Table
 from c2c_jax.miniworld.world import CELLS
 from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
 RECOMMENDED, PAPER = "configs/recommended.py", "configs/mlp.py"
 TAKEN = ("paper", "nearest_caption", "procrustes", "oracle_residual", "ceiling", "chance", "spaces", "bench")
 SELECTED_BY = {"recommended": NOISY_MRR, "recommended_noisy_cosine": NOISY_COSINE}
-FIGURES = ("source", "cell")
 SIZES = ("captions", "seeds", "draws", "pairs", "training_pairs")
 
 
@@ -49,8 +47,8 @@ def run(flags: argparse.Namespace) -> dict[str, float | str]:
 
 def grow(flags: argparse.Namespace) -> dict[str, float | str]:
     """Compares numbers of captions: trains and scores with each, prints a table, and returns all figures as one flat
-    object: `RECIPE.CAPTIONS.FIGURE`, and `RECIPE.CAPTIONS.kept`, what runs selected. Raises C2CError."""
-    found: dict[int, list[Result]] = {}
+    object, `RECIPE.CAPTIONS.METRIC`. Raises C2CError."""
+    results: list[Result] = []
     with sole_run(flags.workdir):
         for count in _read_counts(flags.counts):
             ground = _ground(flags, count)
@@ -60,28 +58,10 @@ def grow(flags: argparse.Namespace) -> dict[str, float | str]:
                     for name, score in SELECTED_BY.items()
                 ]
                 rows += [ground.rotation(), ground.nearest_captions()]
-                found[count] = [result(row, ground.drawings, ground.gap.mean("target_text")) for row in rows]
-            kept = "; ".join(f"{row.name} selected {', '.join(row.kept)}" for row in found[count] if row.kept)
-            ground.bar.console.print(f"{count:,} captions: {kept}")
-    names = [row.name for row in next(iter(found.values()))]
-    cells = [[f"{name.replace('_', ' ')}: {figure}"] for name in names for figure in FIGURES]
-    for rows_of_count in found.values():
-        summaries = [row.figures[figure] for row in rows_of_count for figure in FIGURES]
-        for line, summary in zip(cells, summaries, strict=True):
-            line.append(f"{summary.mean:.3f}")
-    header = ["recipe", *(f"{count:,} captions" for count in found)]
-    title = "pictures whose nearest sound is of their source or cell, by the number of captions"
-    print_table(Table(title=title, header=header, cells=cells))
-    figures: dict[str, float | str] = {}
-    for count, results in found.items():
-        short = [
-            dataclasses.replace(
-                one, name=f"{one.name}.{count}", figures={figure: one.figures[figure] for figure in FIGURES}
-            )
-            for one in results
-        ]
-        figures |= flat(short)
-    return figures
+                found = [result(row, ground.drawings, ground.gap.mean("target_text")) for row in rows]
+            results += [dataclasses.replace(one, name=f"{one.name}.{count}") for one in found]
+    print_table(table_of(results))
+    return flat(results)
 
 
 def _ground(flags: argparse.Namespace, captions: int) -> Ground:

@@ -62,7 +62,7 @@ def folder(tmp_path_factory):
 
 def test_photographs_of_known_captions_are_left_out(folder):
     material = Material.read(folder)
-    assert len(material.image_PS) == 49 and len(material.text_NS) == 360 and material.caption_N.sum() == 60
+    assert len(material.image_PS) == 49 and len(material.text_NS) == 360
 
 
 def test_centring_finds_what_a_cone_hides(folder):
