@@ -7,13 +7,13 @@ import numpy as np
 from flax import nnx
 
 from c2c_jax.miniworld.pairs import sound_at
-from c2c_jax.miniworld.tokenizers import roberta_tokenizer
 from c2c_jax.spaces.audio_preprocessing import AudioPreprocessor, Mels
 from c2c_jax.spaces.models.clap import ClapModel
 from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.weights import clap
 from tools.pretrain.material import Material, material
 from tools.pretrain.texts import corpus, prompt_vectors, tokeniser
+from tools.pretrain.tokenizers import roberta_tokenizer
 from tools.pretrain.towers import Recipe, Towers, pretrain, zero_shot
 
 MELS, EMBEDDING, TEXT_WIDTH, VOCABULARY, TOKENS = 64, 64, 96, 1024, 77

@@ -8,13 +8,13 @@ import numpy as np
 from flax import nnx
 
 from c2c_jax.miniworld.pairs import picture_at
-from c2c_jax.miniworld.tokenizers import clip_tokenizer
 from c2c_jax.spaces.image_preprocessing import ImagePreprocessor
 from c2c_jax.spaces.models.clip import CLIPModel
 from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.weights import clip
 from tools.pretrain.material import Material, material
 from tools.pretrain.texts import corpus, prompt_vectors, tokeniser
+from tools.pretrain.tokenizers import clip_tokenizer
 from tools.pretrain.towers import Recipe, Towers, pretrain, zero_shot
 
 EDGE, PATCH, WIDTH, EMBEDDING, VOCABULARY, POSITIONS = 64, 8, 96, 64, 1024, 77

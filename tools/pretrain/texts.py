@@ -1,7 +1,6 @@
-"""What tokenizers learn from, how long a caption can be, and what tells one cell from another."""
+"""The captions that tokenizers learn from, the length of a caption in tokens, and the prompts of the cells."""
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,7 +15,8 @@ LEARNED_FROM = 20_000  # captions
 
 @functools.cache
 def corpus() -> list[str]:
-    return list(itertools.islice(captions("train", LEARNED_FROM, 0), LEARNED_FROM))
+    """The captions that tokenizers learn from."""
+    return list(captions("train", LEARNED_FROM))
 
 
 def tokeniser(space: Space) -> Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]:

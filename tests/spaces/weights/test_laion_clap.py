@@ -13,13 +13,13 @@ import transformers
 from safetensors.torch import load_file
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.miniworld.tokenizers import roberta_tokenizer
 from c2c_jax.publishing.names import public_name
 from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.spaces.weights import clap
 from c2c_jax.spaces.weights.laion_clap import TABLE
 from c2c_jax.spaces.weights.rules import _renamed
 from tests.fixtures.laion import beside, build_clap, laion_name, laion_state, write_laion
+from tools.pretrain.tokenizers import roberta_tokenizer
 
 VOCABULARY = 600
 BUFFERS = r"position_ids|token_type_ids|relative_position_index|num_batches_tracked"
