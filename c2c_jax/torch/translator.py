@@ -130,8 +130,8 @@ class Memory(torch.nn.Module):
             total = total * shrunk + weights.sum(dim=-1, keepdim=True)
             weighted = weighted * shrunk + weights @ captions
         nearest = functional.normalize(weighted / total, dim=-1)
-        turned = functional.normalize(self.share * nearest + (1 - self.share) * directions, dim=-1)
-        return source.norm(dim=-1, keepdim=True) * turned
+        moved = self.share * nearest + (1 - self.share) * directions
+        return source.norm(dim=-1, keepdim=True) * functional.normalize(moved, dim=-1)
 
 
 class Translator(torch.nn.Module):
@@ -139,7 +139,7 @@ class Translator(torch.nn.Module):
 
     Called on captions' vectors; `from_image` takes images'. Both take floating-point tensors in the module's dtype,
     float32 unless it was changed by `.to(dtype)`, and raise TypeError or ValueError for anything else. The arguments
-    are those under "translator" in a bundle's config.json. Outputs equal the Flax translator's within 1e-5.
+    are those under "translator" in a bundle's config.json; init and penalty matter in training only. Outputs equal the Flax translator's within 1e-5.
     """
 
     memory: Memory | None
@@ -150,14 +150,16 @@ class Translator(torch.nn.Module):
         kind: str,
         source_dim: int,
         target_dim: int,
-        width: int,
-        depth: int,
-        heads: int,
-        mlp_width: int,
-        dropout: float,
         clamp: float,
         input_norm: str,
+        width: int = 1,
+        depth: int = 1,
+        heads: int = 1,
+        mlp_width: int = 1,
+        dropout: float = 0.0,
         linear_first: bool = False,
+        init: str = "",
+        penalty: float = 0.0,
     ):
         super().__init__()
         sizes = dict(source_dim=source_dim, target_dim=target_dim, width=width, heads=heads, mlp_width=mlp_width)
