@@ -13,7 +13,7 @@ from bench.recipe.material import Scenes
 from c2c_jax.config import Config, DataConfig, ObjectiveConfig, TranslatorConfig
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.oracle import fitted_to_pairs
+from c2c_jax.evaluation.oracle import fit_ridge
 from c2c_jax.evaluation.translation import Method, method_of
 from c2c_jax.io.vectors import unit_rows
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
@@ -102,14 +102,14 @@ def label_prompts(picture_CS: Float[np.ndarray, "C S"], sound_CE: Float[np.ndarr
 
 
 def oracle_ridge(pairs: Scenes) -> Recipe:
-    """A ridge between centred image and audio vectors of training pairs, linear or over kernels by leave-one-out."""
+    """A ridge between centred image and audio vectors of training pairs."""
     image_S, audio_E = unit_mean([pairs.image_NS]), unit_mean([pairs.audio_NE])
-    fitted = fitted_to_pairs(
+    fitted = fit_ridge(
         unit_rows(centred_array(pairs.image_NS, image_S)), unit_rows(centred_array(pairs.audio_NE, audio_E))
     )
 
     def carry(source_BS: np.ndarray) -> np.ndarray:
-        found_BE = fitted.carry(unit_rows(centred_array(source_BS, image_S)))
+        found_BE = fitted(unit_rows(centred_array(source_BS, image_S)))
         return np.asarray(uncentred(jnp.asarray(found_BE, jnp.float32), audio_E))
 
     method = Method(name="oracle_ridge", of_texts=carry, of_images=carry, image_mean_E=audio_E)

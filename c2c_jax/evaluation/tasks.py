@@ -11,7 +11,7 @@ from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.gaps import ROWS as GAP_ROWS
 from c2c_jax.evaluation.gaps import frechet_rows, paired_rows, stranger_rows, uniformity_rows, unpaired_rows
 from c2c_jax.evaluation.material import Captions, PairMaterial, both_sides
-from c2c_jax.evaluation.oracle import PAIRS_AT_LEAST, oracle
+from c2c_jax.evaluation.oracle import MIN_PAIRS, oracle
 from c2c_jax.evaluation.references import Means
 from c2c_jax.evaluation.rows import TASKS, Missing, Row, scoring_of
 from c2c_jax.evaluation.scored import Centring
@@ -177,8 +177,8 @@ def _oracle_rows(
     groups_P = pairs.given.image_groups[pairs.pairs_P2[:, 0]]
     if not len(pairs.given.audio_NE):
         return [], [Missing(what="oracle", why="no sounds that could be read")]
-    if (different := len(set(groups_P.tolist()))) < PAIRS_AT_LEAST:
-        why = f"{different} different pairs; it learns from {PAIRS_AT_LEAST} or more"
+    if (different := len(set(groups_P.tolist()))) < MIN_PAIRS:
+        why = f"{different} different pairs; it learns from {MIN_PAIRS} or more"
         return [], [Missing(what="oracle", why=why)]
     mapped_PE = oracle(pairs.paired_images, pairs.paired_audios, groups_P, bootstrap.seed)
     numbers_A, first_A = np.unique(pairs.pairs_P2[:, 0], return_index=True)
