@@ -9,7 +9,7 @@ from bench.recipe.methods import closed_forms, nearest_captions
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.config import AugmentConfig, Config, ObjectiveConfig, OptimizerConfig
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.translation import Translate
+from c2c_jax.evaluation.methods import Translate
 from c2c_jax.retrieval.nearest_captions import TEMPERATURE
 
 RIDGES = (0.1, 1.0, 10.0)  # weights, of the inputs' mean square

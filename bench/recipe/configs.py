@@ -16,7 +16,7 @@ from c2c_jax.config import Config, EmbedConfig
 from c2c_jax.data.arrays import space_of_array
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
-from c2c_jax.evaluation.translation import Method, method_of
+from c2c_jax.evaluation.methods import Method, method_of
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.training import log
 from c2c_jax.training.check import check, check_rows

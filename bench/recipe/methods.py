@@ -13,8 +13,8 @@ from bench.recipe.material import Scenes
 from c2c_jax.config import Config, DataConfig, ObjectiveConfig, TranslatorConfig
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.oracle import fit_ridge
-from c2c_jax.evaluation.translation import Method, method_of
+from c2c_jax.evaluation.methods import Method, method_of
+from c2c_jax.evaluation.oracle import fit_pairs
 from c2c_jax.io.vectors import unit_rows
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 from c2c_jax.retrieval.scoring import centred_array, unit_mean
@@ -102,14 +102,14 @@ def label_prompts(picture_CS: Float[np.ndarray, "C S"], sound_CE: Float[np.ndarr
 
 
 def oracle_ridge(pairs: Scenes) -> Recipe:
-    """A ridge between centred image and audio vectors of training pairs."""
+    """A ridge between centred image and audio vectors of training pairs, linear or over kernels by leave-one-out."""
     image_S, audio_E = unit_mean([pairs.image_NS]), unit_mean([pairs.audio_NE])
-    fitted = fit_ridge(
+    fitted = fit_pairs(
         unit_rows(centred_array(pairs.image_NS, image_S)), unit_rows(centred_array(pairs.audio_NE, audio_E))
     )
 
     def carry(source_BS: np.ndarray) -> np.ndarray:
-        found_BE = fitted(unit_rows(centred_array(source_BS, image_S)))
+        found_BE = fitted.apply(unit_rows(centred_array(source_BS, image_S)))
         return np.asarray(uncentred(jnp.asarray(found_BE, jnp.float32), audio_E))
 
     method = Method(name="oracle_ridge", of_texts=carry, of_images=carry, image_mean_E=audio_E)

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 STEPS, REPEATS = 15, 3  # subset sizes that the line is laid through, and subsets of each
-# Rows a dimension that an extrapolation takes: of fewer the covariances of halves lack rank and there is no line.
-ENOUGH = 2
+# Rows for each dimension that an extrapolation takes: with fewer the covariances of halves lack rank.
+MIN_ROWS_A_DIMENSION = 2
 
 
 class Gaussian(NamedTuple):
@@ -48,7 +48,7 @@ def frechet_infinite(x_NE: Float[np.ndarray, "N E"], y_ME: Float[np.ndarray, "M 
     rows lie on a line over 1/size, whose value at 0 it is (Chong & Forsyth 2020, section 4; as FAD∞, Gui et al. 2024).
 
     Subsets are drawn without replacement: drawn with it, as by fadtk, they tend to the distance of the N rows
-    themselves. Take N ≥ 2E, see `ENOUGH`. That y is finite stays in the value.
+    themselves. Take N ≥ 2E, see `MIN_ROWS_A_DIMENSION`. That y is finite stays in the value.
     """
     rng, reference = np.random.default_rng(seed), Gaussian.of(y_ME)
     least = 1 / max(len(x_NE) // 2, 2)

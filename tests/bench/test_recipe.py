@@ -18,7 +18,7 @@ from bench.recipe.table import flat, tables
 from bench.recipe.trial import Result, ceiling, choose, result
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.errors import ConfigError
-from c2c_jax.evaluation.translation import Method
+from c2c_jax.evaluation.methods import Method
 from c2c_jax.miniworld.pairs import picture_at, sound_at
 from c2c_jax.miniworld.world import HELD_OUT_CELLS
 from c2c_jax.retrieval.scoring import centred_array

@@ -1,8 +1,9 @@
-"""The ridge against numpy's solver, and the oracle over folds."""
+"""Ridges fitted to pairs, by numpy's solver, and the oracle over folds."""
 
 import numpy as np
 
-from c2c_jax.evaluation.oracle import WEIGHTS, fit_ridge, oracle
+from c2c_jax.evaluation import oracle as module
+from c2c_jax.evaluation.oracle import WEIGHTS, fit_kernel_ridge, fit_pairs, fit_ridge, oracle
 from tests.retrieval.test_nearest_captions import unit
 
 
@@ -28,7 +29,7 @@ def test_ridge_is_least_squares_with_the_weight_of_the_least_leave_one_out_error
     best = min(errors, key=errors.get)
     assert best not in (WEIGHTS[0], WEIGHTS[-1])
     asked = rng.normal(size=(4, 5))
-    np.testing.assert_allclose(fit_ridge(x, y)(asked), fit(np.arange(12), best)(asked), atol=1e-9)
+    np.testing.assert_allclose(fit_ridge(x, y).apply(asked), fit(np.arange(12), best)(asked), atol=1e-9)
 
 
 def test_oracle_finds_a_linear_map_and_no_pair_scores_itself():
@@ -52,3 +53,46 @@ def test_pairs_that_share_a_file_share_a_fold():
     together = np.sum(oracle(image, audio, np.repeat(np.arange(20), 2)) * audio, axis=1).mean()
     assert apart > 0.5 and together < 0.2
     np.testing.assert_array_equal(oracle(image, audio, seed=1), oracle(image, audio, seed=1))
+
+
+def test_kernel_ridge_is_the_best_of_its_settings_by_leaving_one_out(monkeypatch):
+    """Every setting's prediction of every row by numpy's solver, that row left out of the kernel."""
+    rng = np.random.default_rng(1)
+    x, asked = unit(rng.normal(size=(14, 3))), unit(rng.normal(size=(5, 3)))
+    y = np.sin(3 * x) + 0.05 * rng.normal(size=(14, 3))
+    y_mean = y.mean(0)
+
+    def kernel(a, b, narrowness):
+        return np.exp(-narrowness * ((a[:, None] - b[None]) ** 2).sum(2))
+
+    median = np.median([np.sum((x[i] - x[j]) ** 2) for i in range(14) for j in range(i)])
+
+    def fit(rows, narrowness, weight):
+        shares = np.linalg.solve(kernel(x[rows], x[rows], narrowness) + weight * np.eye(len(rows)), y[rows] - y_mean)
+        return lambda points: kernel(points, x[rows], narrowness) @ shares + y_mean
+
+    errors = {}
+    for narrowness in module.NARROWNESSES:
+        for weight in module.KERNEL_WEIGHTS:
+            left_out = [
+                fit(np.delete(np.arange(14), i), narrowness / median, weight)(x[i : i + 1])[0] - y[i] for i in range(14)
+            ]
+            errors[narrowness / median, weight] = np.mean(np.square(left_out))
+    found = fit_kernel_ridge(x, y)
+    best = min(errors, key=errors.get)
+    np.testing.assert_allclose(found.error, errors[best], rtol=1e-6)
+    np.testing.assert_allclose(found.apply(asked), fit(np.arange(14), *best)(asked), atol=1e-6)
+    monkeypatch.setattr(module, "MAX_KERNEL_PAIRS", 6)
+    drawn = np.random.default_rng(0).choice(14, 6, replace=False)
+    expected = fit_kernel_ridge(x[drawn], y[drawn]).apply(asked)
+    np.testing.assert_array_equal(fit_kernel_ridge(x, y).apply(asked), expected)
+
+
+def test_what_is_bent_takes_kernels_and_what_is_straight_does_not():
+    rng = np.random.default_rng(2)
+    x, matrix = unit(rng.normal(size=(120, 4))), rng.normal(size=(4, 4))
+    asked = unit(rng.normal(size=(50, 4)))
+    for target, fit in ((lambda a: a @ matrix, fit_ridge), (lambda a: np.abs(a @ matrix), fit_kernel_ridge)):
+        found = fit_pairs(x, target(x))
+        np.testing.assert_array_equal(found.apply(asked), fit(x, target(x)).apply(asked))
+        assert np.mean((found.apply(asked) - target(asked)) ** 2) < 0.01

@@ -7,7 +7,7 @@ sheet, with the colour itself as what a page without it shows.
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,8 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from c2c_jax.evaluation.report.inputs import RECALLS
-from c2c_jax.evaluation.report.projection import principal_plane
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
@@ -51,6 +49,7 @@ PAIRS = (  # of what is one and the same thing in both spaces
     ("translated_text", "target_text"),
     ("translated_image", "target_audio"),
 )
+RECALLS = ("recall@10", "recall@5", "recall@1")  # of a validation
 OURS = "translator"  # the method that stands out
 DRAWN, LINKED, BATCH = 250, 24, 32  # points of each kind; pairs with a line between them; rows of the matrix
 MOST_POINTS = 400  # of a curve: what a screen shows
@@ -61,7 +60,7 @@ ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
 
-def plane(name: str, vectors: dict[str, Float[np.ndarray, "_ _"]], kinds: Sequence[str]) -> str:
+def plane(name: str, vectors: Mapping[str, Float[np.ndarray, "_ _"]], kinds: Sequence[str]) -> str:
     """Those kinds of vectors that are there on their two principal axes, some pairs joined by a line. name: unique on
     the page."""
     there = [kind for kind in kinds if kind in vectors]
@@ -79,6 +78,26 @@ def plane(name: str, vectors: dict[str, Float[np.ndarray, "_ _"]], kinds: Sequen
         axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
         counts = ", ".join(f"{len(vectors[kind])} {KINDS[kind][1]}" for kind in there)
         return _svg(name, figure, f"Scatter of vectors on two principal axes: {counts}.")
+
+
+def principal_plane(
+    groups: Sequence[Float[np.ndarray, "_ _"]],
+) -> tuple[list[Float[np.ndarray, "_ 2"]], tuple[float, float]]:
+    """Groups of vectors on the first two principal axes of them all, and each axis's share of their variance.
+
+    Vectors of a narrower space get zeros behind them, which leaves their lengths, distances and angles as they are.
+    Signs are such that the largest coordinate of each axis is positive. Source: Pearson 1901; by SVD of the centred
+    vectors.
+    """
+    width = max(group.shape[1] for group in groups)
+    all_ND = np.concatenate([np.pad(group, ((0, 0), (0, width - group.shape[1]))) for group in groups])
+    centred_ND = (all_ND - all_ND.mean(axis=0, keepdims=True)).astype(np.float64)
+    _, lengths, axes_AD = np.linalg.svd(centred_ND, full_matrices=False)
+    axes_2D = axes_AD[:2] * np.sign(np.take_along_axis(axes_AD[:2], np.abs(axes_AD[:2]).argmax(1)[:, None], 1))
+    points_N2 = centred_ND @ axes_2D.T
+    shares = lengths[:2] ** 2 / max(np.sum(lengths**2), np.finfo(float).tiny)
+    ends = np.cumsum([len(group) for group in groups])[:-1]
+    return np.split(points_N2, ends), (float(shares[0]), float(shares[1]))
 
 
 def similarity(name: str, query_NE: Float[np.ndarray, "N E"], candidates_NE: Float[np.ndarray, "N E"]) -> str:

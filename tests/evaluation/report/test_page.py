@@ -190,7 +190,7 @@ def test_what_cannot_be_shown_is_named_and_the_rest_shown(run, copy, tmp_path):
 
 
 def test_the_first_of_many(run, sounds, tmp_path):
-    write_report(run, tmp_path / "report.html", sounds=sounds, most=1)
+    write_report(run, tmp_path / "report.html", sounds=sounds, max_rows=1)
     outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert outline.count("audio") == 2 and "1 of 3 are shown" in flat(outline.text)
 
@@ -248,7 +248,8 @@ def changed(evaluated: Path, **fields) -> str:
         ("metrics.json", {"metric": "recall@" + "9" * 5000}, "is not a row of c2c evaluate"),
         ("metrics.json", {"metric": "nnn_recall@x"}, "is not a row of c2c evaluate"),
         ("metrics.json", {"task": "smells"}, "is not a row of c2c evaluate"),
-        ("metrics.json", {"bundle": {"metrics": "x"}}, "`$.bundle.metrics`"),
+        ("metrics.json", {"bundle": "x"}, "`$.bundle`"),
+        ("metrics.json", {"bundle": {"metrics": "x"}}, "is the evaluation of another translator"),
         ("metrics.json", {"bundle": {"metrics": {"step": 3}}}, "is the evaluation of another translator"),
         ("vectors.npz", None, "vectors.npz, found no file"),
         ("vectors.npz", "no vectors", "vectors.npz is not an .npz file"),

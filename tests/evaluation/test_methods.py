@@ -8,8 +8,7 @@ import pytest
 import scipy.special
 
 from c2c_jax.errors import BundleError
-from c2c_jax.evaluation import translation
-from c2c_jax.evaluation.translation import (
+from c2c_jax.evaluation.methods import (
     closed_form_methods,
     means_of_units,
     method_of,
@@ -46,7 +45,7 @@ def numpy_unit(x):
 
 def test_translator_is_inferences_and_blocks_do_not_matter(bundle, monkeypatch):
     for at_once in (4096, 4):
-        monkeypatch.setattr(translation, "ROWS_AT_ONCE", at_once)
+        monkeypatch.setattr("c2c_jax.evaluation.methods.ROWS_AT_ONCE", at_once)
         method = method_of("translator", bundle.translator, bundle.gap)
         np.testing.assert_allclose(method.of_images(SOURCE), translate(bundle, SOURCE), atol=1e-6)
         expected = np.asarray(unit(bundle.translator(jnp.asarray(SOURCE))))

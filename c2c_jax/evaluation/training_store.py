@@ -1,4 +1,4 @@
-"""The store that a translator was trained on: its held-out captions, and what the baselines may remember."""
+"""The store that a translator was trained on: its held-out captions, and those that the baselines may use."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -20,45 +20,38 @@ from c2c_jax.translator.bundle import Bundle
 ADVICE = "pass --store, the store it was trained on"
 
 
-Count = Annotated[int, msgspec.Meta(ge=0, lt=2**40)]
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Data:
     store: str
-    holdout: Count
+    holdout: Annotated[int, msgspec.Meta(ge=0, lt=2**40)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Recipe:
-    """What of a run's recipe says which captions were held out."""
+    """The fields of a run's recipe that say which captions were held out."""
 
     data: _Data
     seed: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class TrainedOn:
-    """held_out: rows that training did not see, of those that it drew them from. untrained: these, unless a closed-form
-    map was fitted to them after selection, and rows that the store has grown by since."""
+class TrainingStore:
+    """held_out: the rows that training held out. untrained: these, unless a closed-form map was fitted to them after
+    selection, and rows that were added to the store since."""
 
     store: Store
     held_out: Int[np.ndarray, "H"]
     untrained: Int[np.ndarray, "U"]
 
-    def held_out_vectors(self) -> tuple[Float[np.ndarray, "H S"], Float[np.ndarray, "H E"]]:
-        """Raw source and target vectors of the held-out captions, in the store's dtype."""
-        return vectors_of(self.store, self.held_out)
-
     def seen(self, texts: Iterable[str]) -> set[str]:
         """Those of some captions that training saw; none where the store does not keep its captions."""
-        asked, is_seen = set(texts), np.ones(self.store.plan.rows, bool)
+        wanted, is_seen = set(texts), np.ones(self.store.plan.rows, bool)
         is_seen[self.untrained] = False
-        return {text for text, was in zip(self.store.captions(), is_seen, strict=False) if was and text in asked}
+        return {text for text, was in zip(self.store.captions(), is_seen, strict=False) if was and text in wanted}
 
     def unseen_rows(self, store: Store) -> Int[np.ndarray, "N"] | None:
-        """Which captions of a store training did not see: of the trained one, or a copy, its untrained rows; of another
-        by their texts. None: all, or what cannot be told, as one of the stores does not keep its captions."""
+        """The rows of a store whose captions training did not see: of this store or a copy its untrained rows, of
+        another by the texts. None: all, or unknown, as one of the stores does not keep its captions."""
         if store.checksums == self.store.checksums:
             return self.untrained
         if not (seen := self.seen(store.captions())):
@@ -66,14 +59,14 @@ class TrainedOn:
         return np.flatnonzero([text not in seen for text in store.captions()])
 
 
-def vectors_of(store: Store, rows: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
+def read_rows(store: Store, rows: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
     """The source and target vectors of some rows, in the store's dtype. Raises StoreError for a damaged chunk."""
     source_NS, target_NE = (store.read_rows(side, rows) for side in SIDES)
     return source_NS, target_NE
 
 
 def work_directory(run: Path) -> Path | None:
-    """Where a run lies: the folder itself, or the one that a bundle folder of this name lies in."""
+    """The work directory of a run: the folder itself, or the one that a folder named "bundle" lies in; else None."""
     if is_regular(run / "bundle" / "config.json"):
         return run
     if not run.is_dir():
@@ -82,31 +75,36 @@ def work_directory(run: Path) -> Path | None:
     return run.parent if run.name == "bundle" and is_regular(run.parent / RUN_STATE) else None
 
 
-def trained_on(run: Path, bundle: Bundle, store: Path | None = None) -> TrainedOn:
-    """The store of a run or bundle: `store`, or what its recipe names, or the run's own.
+def open_training_store(run: Path, bundle: Bundle, store: Path | None = None) -> TrainingStore:
+    """Opens the store of a run or bundle: `store`, or the one that its recipe names, or the run's own.
 
-    The held-out rows are those that the trainer draws by the recipe's seed; of a bundle that no recipe came with, none
-    are known. Raises StoreError where there is none, or where it is another than the bundle was trained on.
+    The held-out rows are those that the trainer draws by the recipe's seed; a bundle without a recipe has none. Raises
+    StoreError where there is no store, or another than the bundle was trained on.
     """
     workdir, recipe = work_directory(run), _recipe_of(bundle)
-    place = store or _recorded(workdir, recipe)
-    if place is None or not Store.exists(place):
-        raise StoreError(f"no store{'' if place is None else f' at {place}'}: {ADVICE}")
-    found = Store.open(place)
+    if store is None and recipe and recipe.data.store:
+        store = user_path(recipe.data.store)
+    elif store is None and workdir:
+        store = workdir / "store"
+    if store is None or not Store.exists(store):
+        raise StoreError(f"no store{'' if store is None else f' at {store}'}: {ADVICE}")
+    found = Store.open(store)
     require_spaces(found, bundle)
     found.check_files()
-    rows = _rows(workdir) or found.plan.rows
+    rows = found.plan.rows  # that the held-out ones were drawn from; the store may have grown since
+    if workdir and is_there(workdir / RUN_STATE):
+        rows = read_json_as(RunState, workdir / RUN_STATE, StoreError, f"{ADVICE}, and the bundle alone").rows
     if rows > found.plan.rows:
-        raise StoreError(f"{place} has {found.plan.rows:,} captions, the run saw {rows:,}: {ADVICE}")
+        raise StoreError(f"{store} has {found.plan.rows:,} captions, the run saw {rows:,}: {ADVICE}")
     held_out = split(rows, recipe.data.holdout, recipe.seed)[0] if recipe else np.zeros(0, int)
     untrained = np.arange(rows, found.plan.rows)
     if bundle.choice is None or not bundle.choice.is_refitted:
         untrained = np.concatenate([held_out, untrained])
-    return TrainedOn(store=found, held_out=held_out, untrained=untrained)
+    return TrainingStore(store=found, held_out=held_out, untrained=untrained)
 
 
 def require_spaces(store: Store, bundle: Bundle) -> None:
-    """Raises StoreError where a store's vectors are of other spaces than the bundle goes between."""
+    """Raises StoreError unless a store's vectors are of the bundle's two spaces."""
     for side in SIDES:
         wanted, has = getattr(bundle, side), getattr(store.plan, side)
         if (wanted.fingerprint or has.fingerprint) != has.fingerprint or wanted.dim != has.dim:
@@ -117,23 +115,10 @@ def require_spaces(store: Store, bundle: Bundle) -> None:
 
 
 def _recipe_of(bundle: Bundle) -> _Recipe | None:
-    """None for a bundle that came from elsewhere. Raises StoreError for fields of other types."""
+    """None for an imported bundle. Raises StoreError for fields of other types."""
     if not bundle.recipe.get("data"):
         return None
     try:
         return msgspec.convert(bundle.recipe, _Recipe)
     except msgspec.ValidationError as error:
         raise StoreError(f"the bundle's recipe does not say which captions were held out ({error}): {ADVICE}") from None
-
-
-def _recorded(workdir: Path | None, recipe: _Recipe | None) -> Path | None:
-    if recipe and recipe.data.store:
-        return user_path(recipe.data.store)
-    return workdir / "store" if workdir else None
-
-
-def _rows(workdir: Path | None) -> int | None:
-    """How many captions a run drew its held-out ones from."""
-    if workdir is None or not is_there(workdir / RUN_STATE):
-        return None
-    return read_json_as(RunState, workdir / RUN_STATE, StoreError, f"{ADVICE}, and the bundle alone").rows

@@ -1,5 +1,4 @@
-"""Everything that brings source vectors to the target space, under one roof: the translator and what it is held
-against."""
+"""Methods to map source vectors into the target space: the translator, and its baselines from captions."""
 
 import dataclasses
 from collections.abc import Callable
@@ -29,10 +28,12 @@ Translate = Callable[[Float[np.ndarray, "B S"]], Float[np.ndarray, "B E"]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-    """A map from source vectors to target vectors. of_texts, of_images: unit target vectors [B, E] of raw source
-    vectors [B, S]; pictures are corrected by the means that the bundle stores, in the same way for every method. Only
-    the translator uses the bundle's caption memory. image_mean_E: mean of unit vectors around which translations of
-    pictures lie; None: the mean of captions."""
+    """A map from source vectors to target vectors.
+
+    of_texts, of_images: return the unit target vectors [B, E] of raw source vectors [B, S]. Images are centred with the
+    means that the bundle stores, in the same way for every method; only the translator uses the bundle's caption
+    memory. image_mean_E: mean of unit vectors around which translations of images lie; None: the mean of captions.
+    """
 
     name: str
     of_texts: Translate
@@ -41,26 +42,21 @@ class Method:
 
 
 def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None = None) -> Method:
-    """A translator as a method; a memory is for pictures. Raises BundleError, when it is used, for one whose vectors
-    are not finite."""
+    """A translator as a method. memory: for images. Its functions raise BundleError for vectors that are not finite."""
     at_once = TRANSFORMER_ROWS_AT_ONCE if translator.spec.kind == "transformer" else ROWS_AT_ONCE
     graphdef, state = nnx.split(translator)
 
-    def of_images(state: nnx.State, memory: Memory | None, source_BS: Array) -> Array:
-        return translate_image(nnx.merge(graphdef, state), gap, source_BS, memory)
-
-    def of_texts(state: nnx.State, memory: Memory | None, source_BS: Array) -> Array:
-        return translate_text(nnx.merge(graphdef, state), gap, source_BS)
-
-    def in_blocks(of_block: Callable[[nnx.State, Memory | None, Array], Array]) -> Translate:
-        compiled = jax.jit(lambda state, memory, source_BS: unit(of_block(state, memory, source_BS)))
+    def in_blocks(translate: Callable[[Translator, Array, Memory | None], Array]) -> Translate:
+        compiled = jax.jit(
+            lambda state, source_BS, memory: unit(translate(nnx.merge(graphdef, state), source_BS, memory))
+        )
 
         def translated(source_BS: np.ndarray) -> np.ndarray:
             vectors_BE = room_for(len(source_BS), translator.spec.target_dim)
             for start in range(0, len(source_BS), at_once):
                 block = slice(start, start + at_once)
                 with jax.default_matmul_precision("float32"):
-                    found_BE = np.asarray(compiled(state, memory, np.asarray(source_BS[block], np.float32)))
+                    found_BE = np.asarray(compiled(state, np.asarray(source_BS[block], np.float32), memory))
                 if not np.isfinite(found_BE).all():
                     raise BundleError(
                         f"{name} makes vectors that are not finite: train again, with a smaller learning rate"
@@ -70,9 +66,13 @@ def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None
 
         return translated
 
-    # Without centring, translated pictures are moved among sounds if their mean is known: `gap.over_target_gap`.
-    image_mean_E = None if translator.spec.input_norm == "centred" else gap.target_audio
-    return Method(name=name, of_texts=in_blocks(of_texts), of_images=in_blocks(of_images), image_mean_E=image_mean_E)
+    return Method(
+        name=name,
+        of_texts=in_blocks(lambda translator, source_BS, memory: translate_text(translator, gap, source_BS)),
+        of_images=in_blocks(lambda translator, source_BS, memory: translate_image(translator, gap, source_BS, memory)),
+        # Without centring, translated images are moved among sounds if their mean is known: `gap.over_target_gap`.
+        image_mean_E=None if translator.spec.input_norm == "centred" else gap.target_audio,
+    )
 
 
 def means_of_units(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle) -> Gap:
@@ -85,21 +85,20 @@ def means_of_units(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle)
 
 
 def nearest_caption_method(store: Store, held_out: Int[np.ndarray, "H"], gap: Gap) -> Method:
-    """Looks up the nearest training captions, between centred vectors. Its functions raise StoreError for a damaged
-    store."""
+    """Averages the nearest training captions, between centred vectors; see `nearest_captions.nearest_caption`. Its
+    functions raise StoreError for a damaged store."""
     captions = TrainingCaptions(store, held_out, gap)
 
-    def of_centred(source_BS: Array) -> np.ndarray:
+    def translated(source_BS: Array) -> np.ndarray:
         with jax.default_matmul_precision("float32"):
-            return np.asarray(
-                uncentred(jnp.asarray(nearest_caption(np.asarray(source_BS), captions)), gap.mean("target_text"))
-            )
+            target_BE = jnp.asarray(nearest_caption(np.asarray(source_BS), captions))
+            return np.asarray(uncentred(target_BE, gap.mean("target_text")))
 
     def of_texts(source_BS: np.ndarray) -> np.ndarray:
-        return of_centred(centred(jnp.asarray(source_BS, jnp.float32), gap.mean("source_text")))
+        return translated(centred(jnp.asarray(source_BS, jnp.float32), gap.mean("source_text")))
 
     def of_images(source_BS: np.ndarray) -> np.ndarray:
-        return of_centred(centred_images(gap, jnp.asarray(source_BS, jnp.float32)))
+        return translated(centred_images(gap, jnp.asarray(source_BS, jnp.float32)))
 
     return Method(name="nearest_caption", of_texts=of_texts, of_images=of_images)
 
