@@ -11,6 +11,7 @@ from jaxtyping import Float
 from rich.console import Console
 
 from c2c_jax.errors import BundleError, C2CError, CaptionError, ConfigError, ImageError, SoundError, StoreError
+from c2c_jax.evaluation.methods import with_caption_means
 from c2c_jax.evaluation.rows import SkippedFile
 from c2c_jax.evaluation.training_store import open_training_store
 from c2c_jax.evaluation.vectors import TEXTS_AT_ONCE, audio_vectors, image_vectors
@@ -22,7 +23,6 @@ from c2c_jax.io.vectors import is_array, read_vectors
 from c2c_jax.spaces.encoding import ENCODED_AT_ONCE
 from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
-from c2c_jax.training.closed_form import caption_means
 from c2c_jax.translator import means
 from c2c_jax.translator.bundle import Bundle, load_bundle, write_gap
 from c2c_jax.translator.centring import Gap, over_source_gap
@@ -95,7 +95,11 @@ def calibrate(
     if sounds and is_array(sounds):
         audio_BE = read_vectors(sounds, bundle.spec.target_dim, SoundError)
     elif sounds:
-        audio_files = _sounds_in(sounds)
+        if not sounds.is_dir():
+            found = found_at(sounds)
+            raise SoundError(f"expected a folder of sounds at {sounds}, found {found}: pass an existing folder")
+        audio_files = sound_files(sounds)
+        means.require_enough(len(audio_files), f"sounds in {sounds}", SoundError)
     gap = bundle.gap if texts else _with_captions(run, folder, bundle, store, console)
     left_out: list[SkippedFile] = []
     clip_space = clap_space = of_texts = None
@@ -174,42 +178,28 @@ def _places(run: Path, out: Path | None) -> tuple[Path, Path | None]:
             )
         return folder, None
     require_replaceable_folder(out, "--out")
-    if out.is_dir() and not _may_be_replaced(out):
+    found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    try:
+        if found == sorted(BUNDLE_FILES):  # it may be replaced if it is a bundle and nothing else
+            load_bundle(out)
+            found = []
+    except C2CError:
+        pass
+    if found:
         raise ConfigError(f"--out {out} exists and is not a translator bundle: pass another folder")
     return folder, out
 
 
-def _may_be_replaced(folder: Path) -> bool:
-    """Whether a folder is empty, or a bundle and nothing else."""
-    found = sorted(path.name for path in folder.iterdir())
-    if found != sorted(BUNDLE_FILES):
-        return not found
-    try:
-        load_bundle(folder)
-    except C2CError:
-        return False
-    return True
-
-
-def _sounds_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise SoundError(f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass an existing folder")
-    files = sound_files(folder)
-    means.require_enough(len(files), f"sounds in {folder}", SoundError)
-    return files
-
-
 def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, console: Console) -> Gap:
     """The bundle's means; missing means of captions are computed from the store that it was trained on."""
-    if bundle.gap.source_text is not None and bundle.gap.target_text is not None:
+    if {"source_text", "target_text"} <= {*bundle.gap.known}:
         return bundle.gap
     try:
         training = open_training_store(run if run.is_dir() else folder, bundle, store)
     except StoreError as error:
         raise BundleError(f"{folder} has no means of captions, which a gap is measured from, and {error}") from None
     console.print(f"going through {training.store.plan.rows:,} captions for their means")
-    found = caption_means(training.store, training.untrained, bundle.spec.input_norm)
-    return dataclasses.replace(found, **{name: getattr(bundle.gap, name) for name in bundle.gap.known})
+    return with_caption_means(bundle.gap, training, bundle.spec.input_norm)
 
 
 def _with_texts(

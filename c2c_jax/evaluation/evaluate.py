@@ -15,10 +15,10 @@ from c2c_jax.evaluation.geometry import geometry_rows, rotation_rows
 from c2c_jax.evaluation.inputs import EvalInputs, EvalRequest, find_inputs
 from c2c_jax.evaluation.oracle import FOLDS
 from c2c_jax.evaluation.results import VECTORS, Results, require_same_settings
-from c2c_jax.evaluation.rows import CENTRED, LESS_HUBNESS, SCORINGS, Missing, Row, SkippedFile
+from c2c_jax.evaluation.rows import CENTRED, LESS_HUBNESS, SCORINGS, Missing, Row
 from c2c_jax.evaluation.scoring import means_of
 from c2c_jax.evaluation.tasks import Tasks, in_order
-from c2c_jax.evaluation.vectors import IMAGE_PROMPT, SOUND_PROMPT, Captions, FileVectors, PairVectors, TextVectors
+from c2c_jax.evaluation.vectors import IMAGE_PROMPT, SOUND_PROMPT, Captions, PairVectors
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.publishing.names import public_name, without_places
 from c2c_jax.retrieval import nearest_captions
@@ -42,27 +42,26 @@ def evaluate(request: EvalRequest, console: Console, kept: Path | None = None) -
     settings = _settings(request, inputs)
     if kept:
         require_same_settings(kept, settings)
-    encoded = _encode(request, inputs, console)
+    spaces = _encode(request, inputs, console)
     with phase(console, "scoring"):
-        rows, missing, examples = _scores(request, inputs, encoded, console)
+        rows, missing, examples = _scores(request, inputs, console)
     warnings = [*inputs.warnings, *collapsed(rows)]
     if inputs.generated is not None:
         found, without = generated.generated_rows(
             inputs.generated,
-            encoded.audios,
+            inputs.audios,
             labels=inputs.pairs.labels if inputs.pairs else [],
-            prompts_CE=encoded.pairs.sounds.prompts_CE if encoded.pairs else None,
-            captions=encoded.target_texts,
-            reference=_reference(request, inputs, encoded),
+            prompts_CE=inputs.pair_vectors.sounds.prompts_CE if inputs.pair_vectors else None,
+            captions=inputs.target_texts,
+            reference=_reference(request, inputs),
             bootstrap=request.bootstrap,
         )
         rows, missing = rows + found, missing + without
-    left_out = inputs.skipped + encoded.skipped
     if not rows:
-        first = f", such as {left_out[0]}" if left_out else ""
-        raise ManifestError(f"nothing could be evaluated: {len(left_out):,} files or rows were skipped{first}")
+        first = f", such as {inputs.skipped[0]}" if inputs.skipped else ""
+        raise ManifestError(f"nothing could be evaluated: {len(inputs.skipped):,} files or rows were skipped{first}")
     public = without_places(inputs.bundle)
-    spaces = {side: getattr(public, side) for side in SIDES} | encoded.spaces
+    spaces = {side: getattr(public, side) for side in SIDES} | spaces
     return Results(
         bundle={
             "name": run_name(request.run),
@@ -75,28 +74,15 @@ def evaluate(request: EvalRequest, console: Console, kept: Path | None = None) -
         spaces={role: dataclasses.asdict(space) | {"name": public_name(space.name)} for role, space in spaces.items()},
         settings=settings,
         rows=in_order(rows),
-        left_out=left_out,
+        left_out=inputs.skipped,
         missing=inputs.missing + missing,
         vectors=examples,
         warnings=warnings,
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Encoded:
-    """The vectors of all inputs. target_texts: of the pairs' captions and the classes' prompts. spaces: the spaces that
-    were loaded, by role. skipped: files that could not be read."""
-
-    captions: Captions | None
-    pairs: PairVectors | None
-    audios: FileVectors
-    target_texts: TextVectors
-    spaces: dict[str, SpaceId]
-    skipped: list[SkippedFile]
-
-
-def _encode(request: EvalRequest, inputs: EvalInputs, console: Console) -> _Encoded:
-    """Loads and checks both spaces, then encodes all inputs."""
+def _encode(request: EvalRequest, inputs: EvalInputs, console: Console) -> dict[str, SpaceId]:
+    """Loads and checks both spaces, then encodes all inputs. Returns the spaces by role."""
     bundle, texts = inputs.bundle, inputs.texts
     items, labels = (inputs.pairs.items, inputs.pairs.labels) if inputs.pairs else ([], [])
     image_files = list(dict.fromkeys(item.image for item in items if item.image))
@@ -110,34 +96,30 @@ def _encode(request: EvalRequest, inputs: EvalInputs, console: Console) -> _Enco
     clap = load_clap(bundle, request.clap, hears=bool(audio_files)) if audio_files or reads_texts else None
     with Progress(console) as bar:
         images, no_images = vectors.image_vectors(image_files, clip, bar) if clip and image_files else ({}, [])
-        audios, no_audios = vectors.audio_vectors(audio_files, clap, bar) if clap and audio_files else ({}, [])
+        inputs.audios, no_audios = vectors.audio_vectors(audio_files, clap, bar) if clap and audio_files else ({}, [])
         read = [vectors.text_rows(texts, space, bar, "captions") for space in (clip, clap) if space and texts]
         source = vectors.text_vectors(source_texts, clip, bar, "reading, CLIP") if clip else {}
-        target = vectors.text_vectors(target_texts, clap, bar, "reading, CLAP") if clap else {}
-    dims = bundle.source.dim, bundle.target.dim
-    return _Encoded(
-        captions=Captions(*read) if read else inputs.captions,
-        pairs=vectors.pair_vectors(inputs.pairs, images, audios, source, target, dims) if inputs.pairs else None,
-        audios=audios,
-        target_texts=target,
-        spaces={role: space.id for role, space in (("clip", clip), ("clap", clap)) if space},
-        skipped=no_images + no_audios,
-    )
+        inputs.target_texts = vectors.text_vectors(target_texts, clap, bar, "reading, CLAP") if clap else {}
+    inputs.skipped += no_images + no_audios
+    if read:
+        inputs.captions = Captions(*read)
+    if inputs.pairs:
+        encoded = images, inputs.audios, source, inputs.target_texts
+        inputs.pair_vectors = vectors.pair_vectors(inputs.pairs, *encoded, (bundle.source.dim, bundle.target.dim))
+    return {role: space.id for role, space in (("clip", clip), ("clap", clap)) if space}
 
 
 def _scores(
-    request: EvalRequest, inputs: EvalInputs, encoded: _Encoded, console: Console
+    request: EvalRequest, inputs: EvalInputs, console: Console
 ) -> tuple[list[Row], list[Missing], dict[str, np.ndarray]]:
     """The rows of all tasks but generated sound, what they go without, and the vectors for `vectors.npz`."""
-    captions, pairs, bundle, bootstrap = encoded.captions, encoded.pairs, inputs.bundle, request.bootstrap
+    captions, pairs, bundle, bootstrap = inputs.captions, inputs.pair_vectors, inputs.bundle, request.bootstrap
     all_methods = [methods.method_of("translator", bundle.translator, bundle.gap, bundle.memory)]
     gap = means = None
     if inputs.training and (captions or pairs):
-        store, untrained = inputs.training.store, inputs.training.untrained
-        console.print(f"going through {store.plan.rows:,} captions for the baselines")
-        gap = methods.means_of_units(store, untrained, bundle)
-        all_methods.append(methods.nearest_caption_method(store, untrained, gap))
-        all_methods += methods.closed_form_methods(store, untrained, bundle, gap)
+        console.print(f"going through {inputs.training.store.plan.rows:,} captions for the baselines")
+        gap, baselines = methods.caption_methods(inputs.training, bundle)
+        all_methods += baselines
     csls, missing = _neighbours(request.csls, captions, pairs)
     if request.centre and (captions or pairs):
         means, without = means_of(bundle, captions, pairs, hubness=request.hubness)
@@ -179,14 +161,14 @@ def _neighbours(
     return None, [Missing(what=f"CSLS scores with {csls:,} neighbours", why=why)]
 
 
-def _reference(request: EvalRequest, inputs: EvalInputs, encoded: _Encoded) -> tuple[np.ndarray, str] | None:
+def _reference(request: EvalRequest, inputs: EvalInputs) -> tuple[np.ndarray, str] | None:
     """The audio vectors that generated sounds are compared with, and their set's name."""
     if request.reference:
-        found = [encoded.audios[path] for path in inputs.reference_files if path in encoded.audios]
+        found = [inputs.audios[path] for path in inputs.reference_files if path in inputs.audios]
         none_NE = np.zeros((0, inputs.bundle.target.dim), np.float32)
         return np.stack(found) if found else none_NE, f"the sounds of {request.reference.name}"
-    if inputs.pairs and encoded.pairs and len(encoded.pairs.sounds.vectors_NE):
-        return encoded.pairs.sounds.vectors_NE, f"the pairs' sounds, {inputs.pairs.description}"
+    if inputs.pairs and inputs.pair_vectors and len(inputs.pair_vectors.sounds.vectors_NE):
+        return inputs.pair_vectors.sounds.vectors_NE, f"the pairs' sounds, {inputs.pairs.description}"
     return None
 
 

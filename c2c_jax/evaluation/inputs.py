@@ -13,8 +13,8 @@ from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.generated import Generated, read_generated
 from c2c_jax.evaluation.pairs import Pairs, read_pairs
 from c2c_jax.evaluation.rows import Missing, SkippedFile
-from c2c_jax.evaluation.training_store import TrainingStore, open_training_store, read_rows, require_spaces
-from c2c_jax.evaluation.vectors import Captions
+from c2c_jax.evaluation.training_store import TrainingStore, open_training_store, require_spaces
+from c2c_jax.evaluation.vectors import Captions, FileVectors, PairVectors, TextVectors
 from c2c_jax.io.files import found_at, sha256_of, user_path
 from c2c_jax.io.sounds import sound_files
 from c2c_jax.publishing.names import public_captions
@@ -61,7 +61,8 @@ class EvalInputs:
     training: None if the training store is not found. described: the captions' number and source, for people; None:
     there are none. captions: a store's; texts: captions to encode. reference_files: sounds other than the pairs'.
     skipped: files and rows that cannot be used. missing: what cannot be computed. warnings: reasons to doubt the
-    figures.
+    figures. Known once they are encoded: pair_vectors, audios: vectors of all sounds, target_texts: target vectors of
+    the pairs' captions and the classes' prompts.
     """
 
     bundle: Bundle
@@ -75,6 +76,9 @@ class EvalInputs:
     skipped: list[SkippedFile] = dataclasses.field(default_factory=list)
     missing: list[Missing] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
+    pair_vectors: PairVectors | None = None
+    audios: FileVectors = dataclasses.field(default_factory=dict)
+    target_texts: TextVectors = dataclasses.field(default_factory=dict)
 
 
 def find_inputs(request: EvalRequest, console: Console) -> EvalInputs:
@@ -96,7 +100,7 @@ def find_inputs(request: EvalRequest, console: Console) -> EvalInputs:
         _find_captions(inputs, request.captions, console)
     elif (training := inputs.training) and len(training.held_out):
         inputs.described = f"{len(training.held_out):,} that training held out"
-        inputs.captions = Captions(*read_rows(training.store, training.held_out))
+        inputs.captions = Captions(*(training.store.read_rows(side, training.held_out) for side in SIDES))
         inputs.warnings = [REFITTED] if bundle.choice and bundle.choice.is_refitted else []
     if request.pairs:
         inputs.pairs = read_pairs(request.pairs)
@@ -132,9 +136,9 @@ def _find_captions(inputs: EvalInputs, source: str, console: Console) -> None:
         require_spaces(store, inputs.bundle)
         store.check_files()
         rows = training.unseen_rows(store) if training else None
-        vectors = [store.read(side) for side in SIDES] if rows is None else read_rows(store, rows)
-        inputs.captions = Captions(*vectors)
-        count, read, where = len(vectors[0]), store.plan.rows, f"the store {store.path.name}"
+        inputs.captions = Captions(*(store.read(s) if rows is None else store.read_rows(s, rows) for s in SIDES))
+        count, read = len(inputs.captions.source_NS), store.plan.rows
+        where = f"the store {store.path.name}"
     else:
         mixture = Mixture(open_sources(source), drop_duplicates=True)
         texts = list(mixture)

@@ -7,17 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from c2c_jax.config import TranslatorConfig
-from c2c_jax.data.store import Store
 from c2c_jax.errors import BundleError
+from c2c_jax.evaluation.training_store import TrainingStore
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption, room_for
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge, set_linear
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import Gap, centred, centred_images, translate_image, translate_text, uncentred
-from c2c_jax.translator.kinds import Translator, TranslatorSpec, build_translator
+from c2c_jax.translator.kinds import Translator, build_translator
 from c2c_jax.translator.memory import Memory
 
 ROWS_AT_ONCE = 4096
@@ -75,19 +75,34 @@ def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None
     )
 
 
-def means_of_units(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle) -> Gap:
-    """The means of unit vectors that a bundle stores; missing means of captions are computed from its store."""
-    gap = bundle.gap if bundle.spec.input_norm != "none" else Gap()
-    if gap.source_text is not None and gap.target_text is not None:
+def with_caption_means(gap: Gap, training: TrainingStore, input_norm: str) -> Gap:
+    """The means of a bundle; missing means of captions are computed from those that it was trained on. input_norm: of
+    the vectors that the means are of."""
+    if {"source_text", "target_text"} <= {*gap.known}:
         return gap
-    found = caption_means(store, held_out, "unit")
+    found = caption_means(training.store, training.untrained, input_norm)
     return dataclasses.replace(found, **{name: getattr(gap, name) for name in gap.known})
 
 
-def nearest_caption_method(store: Store, held_out: Int[np.ndarray, "H"], gap: Gap) -> Method:
-    """Averages the nearest training captions, between centred vectors; see `nearest_captions.nearest_caption`. Its
-    functions raise StoreError for a damaged store."""
-    captions = TrainingCaptions(store, held_out, gap)
+def caption_methods(training: TrainingStore, bundle: Bundle) -> tuple[Gap, list[Method]]:
+    """The baselines from the captions that a bundle was trained on, between centred vectors, and the means that centre
+    them: "nearest_caption" averages the nearest captions, see `nearest_captions.nearest_caption`, "procrustes" and
+    "ridge" are linear maps in closed form. Its functions raise StoreError for a damaged store."""
+    gap = with_caption_means(bundle.gap if bundle.spec.input_norm != "none" else Gap(), training, "unit")
+    spec = dataclasses.replace(
+        bundle.spec, kind="procrustes", depth=1, clamp=0.0, dropout=0.0, linear_first=False, input_norm="centred"
+    )
+    found = moments(training.store, training.untrained, spec, gap)
+    methods = [_nearest_caption(training, gap)]
+    for kind, fit in (("procrustes", procrustes(found)), ("ridge", ridge(found, TranslatorConfig().ridge))):
+        translator = build_translator(dataclasses.replace(spec, kind=kind), rngs=nnx.Rngs(0))
+        set_linear(translator, *fit)
+        methods.append(method_of(kind, translator, gap))
+    return gap, methods
+
+
+def _nearest_caption(training: TrainingStore, gap: Gap) -> Method:
+    captions = TrainingCaptions(training.store, training.untrained, gap)
 
     def translated(source_BS: Array) -> np.ndarray:
         with jax.default_matmul_precision("float32"):
@@ -101,19 +116,3 @@ def nearest_caption_method(store: Store, held_out: Int[np.ndarray, "H"], gap: Ga
         return translated(centred_images(gap, jnp.asarray(source_BS, jnp.float32)))
 
     return Method(name="nearest_caption", of_texts=of_texts, of_images=of_images)
-
-
-def closed_form_methods(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle, gap: Gap) -> list[Method]:
-    """Procrustes and ridge between the training captions' centred vectors; see `training/closed_form.py`."""
-    spec = dataclasses.replace(
-        bundle.spec, kind="procrustes", depth=1, clamp=0.0, dropout=0.0, linear_first=False, input_norm="centred"
-    )
-    found = moments(store, held_out, spec, gap)
-    maps = {"procrustes": procrustes(found), "ridge": ridge(found, TranslatorConfig().ridge)}
-    return [method_of(kind, _linear(dataclasses.replace(spec, kind=kind), *fit), gap) for kind, fit in maps.items()]
-
-
-def _linear(spec: TranslatorSpec, kernel_SE: np.ndarray, bias_E: np.ndarray) -> Translator:
-    translator = build_translator(spec, rngs=nnx.Rngs(0))
-    set_linear(translator, kernel_SE, bias_E)
-    return translator

@@ -1,10 +1,9 @@
 """Retrieval tasks: captions among captions, images among sounds, sound captions among sounds, and the other way."""
 
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from c2c_jax.evaluation import chance
 from c2c_jax.evaluation.bootstrap import Bootstrap
@@ -13,13 +12,6 @@ from c2c_jax.evaluation.scoring import Centring, Compared, cosines
 from c2c_jax.evaluation.vectors import NONE, Media, PairVectors
 from c2c_jax.io.vectors import unit_rows
 from c2c_jax.retrieval.nearest import own_ranks, positive_ranks
-
-
-class Numbers(NamedTuple):
-    """The groups and labels of queries or of candidates."""
-
-    groups: Int[np.ndarray, "N"]
-    labels: Int[np.ndarray, "N"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,40 +89,41 @@ class Scorer:
         for a single candidate. class_accuracy: see `prompt_rows`; of images among the sound prompts, of sounds
         among the translated image prompts.
         """
-        centring, sound_NE = self.centring, pairs.sounds.vectors_NE
-        known, sound_E = slice(None) if images_B is None else images_B, centring.own_mean(sound_NE)
-        images = Numbers(pairs.images.groups_N[known], pairs.images.labels_N[known])
-        sounds = Numbers(pairs.sounds.groups_N, pairs.sounds.labels_N)
-        all_images = Numbers(_complete(pairs.images.groups_N, images_B), _complete(pairs.images.labels_N, images_B))
+        centring, images, sounds = self.centring, pairs.images, pairs.sounds
+        sound_NE, sound_E = sounds.vectors_NE, centring.own_mean(sounds.vectors_NE)
+        known = slice(None) if images_B is None else images_B
+        own = images.groups_N[known], images.labels_N[known]
+        candidates = _complete(images.groups_N, images_B), _complete(images.labels_N, images_B)
         forth = centring.compare(translated_BE, sound_NE, centring.image_E, hubness=True)
         back = centring.compare(sound_NE, translated_BE, sound_E)
         rows: list[Row] = []
-        for task, scorings, query, candidate, query_prompts_CE, query_E in (
-            ("images_to_sounds", forth, images, sounds, pairs.sounds.prompts_CE, centring.image_E),
-            ("sounds_to_images", back, sounds, all_images, prompts_CE, sound_E),
-        ):
-            for one in scorings:
-                rows += self._paired_rows(task, one, query, candidate)
-            if self.csls:
-                rows += self._csls_rows(task, scorings[0], query, candidate)
+        for task, scorings, groups, labels, query_prompts_CE, query_E in (
+            (
+                "images_to_sounds", forth, (own[0], sounds.groups_N), (own[1], sounds.labels_N), sounds.prompts_CE,
+                centring.image_E,
+            ),
+            (
+                "sounds_to_images", back, (sounds.groups_N, candidates[0]), (sounds.labels_N, candidates[1]),
+                prompts_CE, sound_E,
+            ),
+        ):  # fmt: skip
+            rows += self._paired_rows(task, scorings, *groups)
             if query_prompts_CE is not None:
                 for one in centring.compare(scorings[0].query_QE, query_prompts_CE, query_E, centring.text_E):
-                    rows += self.prompt_rows(task, one, query.labels)
-            for one in scorings:
-                rows += self._label_rows(task, one, query, candidate)
+                    rows += self.prompt_rows(task, one, labels[0])
+            rows += self._label_rows(task, scorings, *labels)
         return rows
 
     def sound_rows(self, sounds: Media) -> list[Row]:
         """What the target space itself allows: each sound in an image's place. Its class by the prompts, and its
         neighbours among the other sounds."""
         sound_NE, sound_E = sounds.vectors_NE, self.centring.own_mean(sounds.vectors_NE)
-        numbers, rows = Numbers(sounds.groups_N, sounds.labels_N), []
+        labels_N, rows = sounds.labels_N, []
         if sounds.prompts_CE is not None:
             for one in self.centring.compare(sound_NE, sounds.prompts_CE, sound_E, self.centring.text_E):
-                rows += self.prompt_rows("images_to_sounds", one, sounds.labels_N)
-        for one in self.centring.compare(sound_NE, sound_NE, sound_E):
-            rows += self._label_rows("images_to_sounds", one, numbers, numbers, without_itself=True)
-        return rows
+                rows += self.prompt_rows("images_to_sounds", one, labels_N)
+        scorings = self.centring.compare(sound_NE, sound_NE, sound_E)
+        return rows + self._label_rows("images_to_sounds", scorings, labels_N, labels_N, without_itself=True)
 
     def sound_caption_rows(self, sounds: Media) -> list[Row]:
         """Retrieval in the target space alone: ranks of sounds' captions among all sounds, and of captioned sounds
@@ -158,50 +151,44 @@ class Scorer:
         nearest_Q = np.argmax(unit_rows(one.query_QE[is_known_Q]) @ unit_rows(one.candidate_NE).T, axis=1)
         return [self.mean_row(task, f"{one.prefix}class_accuracy", nearest_Q == labels_Q[is_known_Q])]
 
-    def _paired_rows(self, task: str, one: Compared, query: Numbers, candidate: Numbers) -> list[Row]:
-        """Ranks of the counterpart, of queries that have one among the candidates."""
-        is_query, is_candidate = _paired(query, candidate)
-        if not is_query.any() or len(set(candidate.groups[is_candidate].tolist())) < 2:
+    def _paired_rows(
+        self, task: str, scorings: list[Compared], groups_Q: np.ndarray, groups_N: np.ndarray
+    ) -> list[Row]:
+        """Ranks of the counterpart, of queries that have one among the candidates; by CSLS as well if queries and
+        candidates correspond one to one."""
+        is_query, is_candidate = np.isin(groups_Q, groups_N) & (groups_Q != NONE), groups_N != NONE
+        groups_Q, groups_N = groups_Q[is_query], groups_N[is_candidate]
+        different, rows = len(set(groups_N.tolist())), []
+        if not len(groups_Q) or different < 2:
             return []
-        some, groups = one.some(is_query, is_candidate), (query.groups[is_query], candidate.groups[is_candidate])
-        ranks_Q, _ = positive_ranks(some.query_QE, some.candidate_NE, *groups, penalty_N=some.penalty_N)
-        return self.rank_rows(task, ranks_Q, prefix=one.prefix)
-
-    def _csls_rows(self, task: str, plain: Compared, query: Numbers, candidate: Numbers) -> list[Row]:
-        """Ranks by CSLS; no rows unless queries and candidates correspond one to one."""
-        is_query, is_candidate = _paired(query, candidate)
-        groups_Q, groups_N = query.groups[is_query], candidate.groups[is_candidate]
-        if len(groups_N) < 2 or not len(set(groups_N)) == len(groups_N) == len(set(groups_Q)) == len(groups_Q):
-            return []
-        some = plain.some(is_query, is_candidate)
-        positions_Q = np.argsort(groups_N)[np.searchsorted(np.sort(groups_N), groups_Q)]
-        ranks_Q = own_ranks(some.query_QE, some.candidate_NE[positions_Q], csls=self.csls)
-        return self.rank_rows(task, ranks_Q, prefix="csls_")
+        for one in scorings:
+            some = one.some(is_query, is_candidate)
+            ranks_Q, _ = positive_ranks(some.query_QE, some.candidate_NE, groups_Q, groups_N, penalty_N=some.penalty_N)
+            rows += self.rank_rows(task, ranks_Q, prefix=one.prefix)
+        if self.csls and different == len(groups_N) == len(groups_Q) == len(set(groups_Q.tolist())):
+            plain = scorings[0].some(is_query, is_candidate)
+            positions_Q = np.argsort(groups_N)[np.searchsorted(np.sort(groups_N), groups_Q)]
+            ranks_Q = own_ranks(plain.query_QE, plain.candidate_NE[positions_Q], csls=self.csls)
+            rows += self.rank_rows(task, ranks_Q, prefix="csls_")
+        return rows
 
     def _label_rows(
-        self, task: str, one: Compared, query: Numbers, candidate: Numbers, without_itself: bool = False
+        self, task: str, scorings: list[Compared], labels_Q: np.ndarray, labels_N: np.ndarray, **options: bool
     ) -> list[Row]:
         """neighbour_accuracy and map of queries that have a class, among candidates that have one; not of queries
         without a candidate of their class."""
-        is_query, is_candidate = query.labels != NONE, candidate.labels != NONE
-        if not is_query.any() or is_candidate.sum() < 2:
-            return []
-        some, labels = one.some(is_query, is_candidate), (query.labels[is_query], candidate.labels[is_candidate])
-        ranks_Q, precision_Q = positive_ranks(
-            some.query_QE, some.candidate_NE, *labels, penalty_N=some.penalty_N, without_itself=without_itself
-        )
-        has_any_Q = np.isfinite(precision_Q)
-        if not has_any_Q.any():
-            return []
-        return [
-            self.mean_row(task, f"{one.prefix}neighbour_accuracy", ranks_Q[has_any_Q] == 1),
-            self.mean_row(task, f"{one.prefix}map", precision_Q[has_any_Q]),
-        ]
-
-
-def _paired(query: Numbers, candidate: Numbers) -> tuple[Bool[np.ndarray, "Q"], Bool[np.ndarray, "N"]]:
-    """Which queries have a counterpart, and which candidates may be one."""
-    return np.isin(query.groups, candidate.groups) & (query.groups != NONE), candidate.groups != NONE
+        is_query, is_candidate, rows = labels_Q != NONE, labels_N != NONE, []
+        labels_Q, labels_N = labels_Q[is_query], labels_N[is_candidate]
+        for one in scorings if len(labels_Q) and len(labels_N) > 1 else ():
+            some = one.some(is_query, is_candidate)
+            ranks_Q, precision_Q = positive_ranks(
+                some.query_QE, some.candidate_NE, labels_Q, labels_N, penalty_N=some.penalty_N, **options
+            )
+            has_any_Q = np.isfinite(precision_Q)
+            if has_any_Q.any():
+                rows.append(self.mean_row(task, f"{one.prefix}neighbour_accuracy", ranks_Q[has_any_Q] == 1))
+                rows.append(self.mean_row(task, f"{one.prefix}map", precision_Q[has_any_Q]))
+        return rows
 
 
 def _complete(numbers_B: Int[np.ndarray, "B"], images_A: Int[np.ndarray, "A"] | None) -> Int[np.ndarray, "A"]:

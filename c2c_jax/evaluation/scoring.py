@@ -134,14 +134,6 @@ class Means:
         reference_RE = None if self.reference_RS is None else method.of_texts(self.reference_RS)
         return Centring(text_E=self.text_E, image_E=image_E, reference_RE=reference_RE)
 
-    def of_texts(self) -> Centring:
-        """For a method that uses captions' or prompts' target vectors in place of translated images."""
-        return Centring(text_E=self.text_E, image_E=self.text_E, reference_RE=self.reference_HE)
-
-    def of_sounds(self, audio_NE: Float[np.ndarray, "N E"]) -> Centring:
-        """For a method that places images among sounds; captions, which lie elsewhere, are no references for it."""
-        return Centring(text_E=self.text_E, image_E=own_mean(audio_NE))
-
 
 def means_of(
     bundle: Bundle, captions: Captions | None, pairs: PairVectors | None, *, hubness: bool

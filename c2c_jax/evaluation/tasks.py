@@ -89,7 +89,9 @@ class Tasks:
                 missing.append(Missing(what="captions: recall@k", why="one caption: nothing to retrieve among"))
         if not (pairs := self.pairs):
             return rows, missing
-        centring, images, sounds = self.means.of_texts() if self.means else Centring(), pairs.images, pairs.sounds
+        centring, means, images, sounds = Centring(), self.means, pairs.images, pairs.sounds
+        if means:  # texts are in place of translated images
+            centring = Centring(text_E=means.text_E, image_E=means.text_E, reference_RE=means.reference_HE)
         if len({*sounds.groups_N.tolist()} - {NONE}) == 1:
             missing.append(Missing(what="images and sounds: recall@k", why="one pair: nothing to retrieve among"))
         if sounds.prompts_CE is None or images.prompts_CE is None:
@@ -111,7 +113,8 @@ class Tasks:
         if why := _no_oracle(pairs):
             missing.append(Missing(what="oracle", why=why))
         else:
-            centring = self.means.of_sounds(sounds.vectors_NE) if self.means else Centring()
+            if means:  # images are placed among sounds; captions, which lie elsewhere, are no references for them
+                centring = Centring(text_E=means.text_E, image_E=centring.own_mean(sounds.vectors_NE))
             groups_P = images.groups_N[pairs.pairs_P2[:, 0]]
             mapped_PE = oracle(pairs.paired_images, pairs.paired_sounds, groups_P, self.bootstrap.seed)
             images_A, first_A = np.unique(pairs.pairs_P2[:, 0], return_index=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import StoreError
@@ -59,12 +59,6 @@ class TrainingStore:
         return np.flatnonzero([text not in seen for text in store.captions()])
 
 
-def read_rows(store: Store, rows: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
-    """The source and target vectors of some rows, in the store's dtype. Raises StoreError for a damaged chunk."""
-    source_NS, target_NE = (store.read_rows(side, rows) for side in SIDES)
-    return source_NS, target_NE
-
-
 def work_directory(run: Path) -> Path | None:
     """The work directory of a run: the folder itself, or the one that a folder named "bundle" lies in; else None."""
     if is_regular(run / "bundle" / "config.json"):
@@ -81,7 +75,13 @@ def open_training_store(run: Path, bundle: Bundle, store: Path | None = None) ->
     The held-out rows are those that the trainer draws by the recipe's seed; a bundle without a recipe has none. Raises
     StoreError where there is no store, or another than the bundle was trained on.
     """
-    workdir, recipe = work_directory(run), _recipe_of(bundle)
+    workdir, recipe = work_directory(run), None
+    if bundle.recipe.get("data"):  # of an imported bundle there is none
+        try:
+            recipe = msgspec.convert(bundle.recipe, _Recipe)
+        except msgspec.ValidationError as error:
+            why = f"the bundle's recipe does not say which captions were held out ({error})"
+            raise StoreError(f"{why}: {ADVICE}") from None
     if store is None and recipe and recipe.data.store:
         store = user_path(recipe.data.store)
     elif store is None and workdir:
@@ -112,13 +112,3 @@ def require_spaces(store: Store, bundle: Bundle) -> None:
                 f"{store.path} has {side} vectors of {has.name} ({has.fingerprint[:12]}), the translator's are of "
                 f"{wanted.name} ({wanted.fingerprint[:12]}): pass a store of its spaces"
             )
-
-
-def _recipe_of(bundle: Bundle) -> _Recipe | None:
-    """None for an imported bundle. Raises StoreError for fields of other types."""
-    if not bundle.recipe.get("data"):
-        return None
-    try:
-        return msgspec.convert(bundle.recipe, _Recipe)
-    except msgspec.ValidationError as error:
-        raise StoreError(f"the bundle's recipe does not say which captions were held out ({error}): {ADVICE}") from None

@@ -8,7 +8,8 @@ import pytest
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.geometry import geometry_rows, rotation_rows, unpaired_absolute
-from c2c_jax.evaluation.methods import closed_form_methods, means_of_units
+from c2c_jax.evaluation.methods import caption_methods
+from c2c_jax.evaluation.training_store import TrainingStore
 from c2c_jax.evaluation.vectors import Captions, Media, Side, both_sides
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.translator.centring import Gap
@@ -116,8 +117,8 @@ def rotated(tmp_path):
 def rows_of_maps(store, source, target):
     held_out = np.arange(40)
     bundle = random_bundle(spec("residual", E, E, input_norm="unit"), gap=Gap())
-    gap = means_of_units(store, held_out, bundle)
-    methods = closed_form_methods(store, held_out, bundle, gap)
+    training = TrainingStore(store=store, held_out=held_out, untrained=held_out)
+    gap, (_, *methods) = caption_methods(training, bundle)
     captions = Captions(source_NS=source[:40], target_NE=target[:40])
     rows, missing = rotation_rows(methods, captions, gap, Bootstrap(resamples=50))
     assert missing == []

@@ -1,7 +1,7 @@
 """The gallery of a page: images, the sounds generated from them, and control sounds, as in the paper's Table 1."""
 
-import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from c2c_jax.errors import C2CError, ImageError, ReportError, SoundError
 from c2c_jax.evaluation.report.inputs import Run
 from c2c_jax.evaluation.report.media import find_picture, mel_address, picture_address, sound_address
 from c2c_jax.generation.plan import control_file
-from c2c_jax.generation.records import MixedIn, Record, read_records
+from c2c_jax.generation.records import Record, read_records
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import path_of, sha256_of
 from c2c_jax.io.sounds import read_sound
@@ -17,142 +17,76 @@ from c2c_jax.io.sounds import read_sound
 MAX_PICTURES = 4  # shown of those that one sound was generated from
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Sound:
-    """One sound of a row.
+def build_gallery(folder: Path, run: Run, max_rows: int) -> tuple[dict[str, Any], list[C2CError]]:
+    """The gallery as the template takes it, of the first records of a folder of sounds, by name, with their images and
+    controls; and what could not be read. Raises ReportError if there is no record.
 
-    address, mel: the sound and its mel-spectrogram as `data:` addresses. seconds: its length. hertz: the spectrogram's
-    upper edge. score: cosine of its CLAP vector to the vector that it was generated from; None: not measured.
+    rows: each with pictures: some of the images, `count` in all; sound: the first of `candidates`; translator: its
+    name; mixed_in: what else its vector was mixed from; control: the sound of a text, None without, and text;
+    agreement: cosine of the vectors of both, None if they are of two spaces. count: number of records.
     """
-
-    file: str
-    address: str
-    mel: str
-    seconds: float
-    hertz: float
-    score: float | None
-    seed: int
-    defects: list[str]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One image. address: None if the file is missing. width, height: in pixels."""
-
-    name: str
-    address: str | None = None
-    width: int = 0
-    height: int = 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
-    """An image, or several that one sound was generated from, with that sound and a control, the sound of a text.
-
-    count: number of images, of which some are shown. candidates: number of sounds, of which the first is shown.
-    agreement: cosine of the image's vector to the control text's, both in CLAP space. mixed_in: what else the vector
-    was mixed from.
-    """
-
-    pictures: list[Picture]
-    count: int
-    sound: Sound
-    candidates: int
-    translator: str
-    mixed_in: list[str]
-    control: Sound | None
-    text: str | None
-    agreement: float | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Gallery:
-    """rows: those shown, of `count` in all. left_out: what could not be shown, and why."""
-
-    rows: list[Row]
-    count: int
-    left_out: list[C2CError]
-
-
-def build_gallery(folder: Path, run: Run, max_rows: int) -> Gallery:
-    """The first records of a folder of sounds, by name, with their images and controls. What cannot be read is skipped
-    and reported. Raises ReportError if there is no record."""
     records, controls, damaged = read_records(folder)
-    left_out: list[C2CError] = [*damaged]
-    by_path = {control.path: control for control in controls}
+    errors: list[C2CError] = [*damaged]
+    control_at = {control.path: control for control in controls}
     weights = sha256_of(run.bundle_folder / "model.safetensors")
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
     for record in records:
-        control = by_path.pop(control_file(record.sound).with_suffix(".sound.json"), None)
-        if len(rows) < max_rows and (sound := _sound(record, left_out)):
-            rows.append(
-                Row(
-                    pictures=_pictures(record, left_out),
-                    count=len(record.content.pictures),
-                    sound=sound,
-                    candidates=len(record.content.sounds),
-                    translator=_translator(record, run, weights),
-                    mixed_in=[_mixed_in(one) for one in record.content.mixed_in],
-                    control=_sound(control, left_out) if control else None,
-                    text=control.content.control if control else None,
-                    agreement=_agreement(record, control) if control else None,
-                )
-            )
-    for path in by_path:
-        left_out.append(ReportError(f"{path} is a control sound without its picture's: make that one again"))
-    return Gallery(rows=rows, count=len(records), left_out=left_out)
+        content = record.content
+        control = control_at.pop(control_file(record.sound).with_suffix(".sound.json"), None)
+        if len(rows) == max_rows or not (sound := _sound(record, errors)):
+            continue
+        row: dict[str, Any] = {"sound": sound, "candidates": len(content.sounds), "count": len(content.pictures)}
+        row |= {"control": None, "text": None, "agreement": None, "mixed_in": [], "pictures": _pictures(record, errors)}
+        row["translator"] = f"{run.name}, {run.bundle.spec.kind}"
+        if content.translator and content.translator.sha256 != weights:
+            path = path_of(content.translator.path)
+            name = printable(path.parent.name if path.name == "bundle" else path.name)
+            row["translator"] = f"{name}, not the one of this page"
+        for one in content.mixed_in:
+            name = f"“{one.what}”" if isinstance(one.what, str) else printable(path_of(one.what.path).name)
+            row["mixed_in"].append(f"{one.weight:g} × {name}")
+        if control:
+            row |= {"control": _sound(control, errors), "text": control.content.control}
+            a, b = np.asarray(content.clap_vector), np.asarray(control.content.clap_vector)
+            if content.clap == control.content.clap and a.shape == b.shape:
+                row["agreement"] = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+        rows.append(row)
+    for path in control_at:
+        errors.append(ReportError(f"{path} is a control sound without its picture's: make that one again"))
+    return {"rows": rows, "count": len(records), "left_out": errors}, errors
 
 
-def _sound(record: Record, left_out: list[C2CError]) -> Sound | None:
-    """The first sound of a record; None, and an error in left_out, if it cannot be read."""
+def _sound(record: Record, errors: list[C2CError]) -> dict[str, Any] | None:
+    """The first sound of a record, with its mel-spectrogram, whose upper edge is at `hertz`, and its CLAP score; None,
+    and one error more, if it cannot be read."""
     first, rate = record.content.sounds[0], record.content.sample_rate
     try:
         samples = read_sound(record.require_file(first), rate)
     except SoundError as error:
-        left_out.append(error)
+        errors.append(error)
         return None
-    return Sound(
-        file=printable(first.path),
-        address=sound_address(samples, rate),
-        mel=mel_address(samples, rate),
-        seconds=len(samples) / rate,
-        hertz=rate / 2,
-        score=first.clap_score,
-        seed=first.seed,
-        defects=first.defects,
-    )
+    return {
+        "file": printable(first.path),
+        "address": sound_address(samples, rate),
+        "mel": mel_address(samples, rate),
+        "seconds": len(samples) / rate,
+        "hertz": rate / 2,
+        "score": first.clap_score,
+        "seed": first.seed,
+        "defects": first.defects,
+    }
 
 
-def _pictures(record: Record, left_out: list[C2CError]) -> list[Picture]:
+def _pictures(record: Record, errors: list[C2CError]) -> list[dict[str, Any]]:
+    """The first images of a record; those that cannot be read have an error, and no address."""
     pictures = []
     for one in record.content.pictures[:MAX_PICTURES]:
         path, folder = path_of(one.path), record.path.parent
+        picture: dict[str, Any] = {"name": printable(path.name), "address": None}
         try:
             address, width, height = picture_address(find_picture(path, one.sha256, (folder, folder.parent)))
-            pictures.append(Picture(name=printable(path.name), address=address, width=width, height=height))
+            picture |= {"address": address, "width": width, "height": height}
         except ImageError as error:
-            left_out.append(error)
-            pictures.append(Picture(name=printable(path.name)))
+            errors.append(error)
+        pictures.append(picture)
     return pictures
-
-
-def _translator(record: Record, run: Run, weights: str) -> str:
-    """The name and kind of this page's translator, or the folder of another one."""
-    file = record.content.translator
-    if file is None or file.sha256 == weights:
-        return f"{run.name}, {run.bundle.spec.kind}"
-    path = path_of(file.path)
-    return f"{printable(path.parent.name if path.name == 'bundle' else path.name)}, not the one of this page"
-
-
-def _mixed_in(one: MixedIn) -> str:
-    name = f"“{one.what}”" if isinstance(one.what, str) else printable(path_of(one.what.path).name)
-    return f"{one.weight:g} × {name}"
-
-
-def _agreement(record: Record, control: Record) -> float | None:
-    """The cosine of two records' vectors; None if they are not of one space."""
-    a, b = (np.asarray(one.content.clap_vector) for one in (record, control))
-    if record.content.clap != control.content.clap or a.shape != b.shape:
-        return None
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))

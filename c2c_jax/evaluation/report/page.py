@@ -19,7 +19,7 @@ from c2c_jax import __version__
 from c2c_jax.config import Config
 from c2c_jax.errors import C2CError
 from c2c_jax.evaluation.report import plots
-from c2c_jax.evaluation.report.gallery import Gallery, build_gallery
+from c2c_jax.evaluation.report.gallery import build_gallery
 from c2c_jax.evaluation.report.inputs import Run, read_evaluation, read_run
 from c2c_jax.evaluation.results import Results
 from c2c_jax.evaluation.rows import Row
@@ -44,14 +44,14 @@ def write_report(
     """
     whole = read_run(run)
     results = read_evaluation(evaluation, whole.bundle) if evaluation else None
-    gallery = build_gallery(sounds, whole, max_rows) if sounds else None
+    gallery, errors = build_gallery(sounds, whole, max_rows) if sounds else (None, [])
     page = _render(whole, results, gallery, run)
     with atomic_write(out) as temp:
         temp.write_text(page, encoding="utf-8", errors="backslashreplace")
-    return gallery.left_out if gallery else []
+    return errors
 
 
-def _render(run: Run, results: Results | None, gallery: Gallery | None, path: Path) -> str:
+def _render(run: Run, results: Results | None, gallery: dict[str, Any] | None, path: Path) -> str:
     """The HTML of a page. path: of the run, as commands on the page name it."""
     named = Path(path.name) if path.is_absolute() else path  # no path of this machine
     bundle = named / "bundle" if is_local(path) and path != run.bundle_folder else named

@@ -1,7 +1,7 @@
-"""Plots as inline SVG whose colours and letters are those of the page, in light and dark.
+"""Plots as inline SVG with the colours and fonts of the page, in light and dark mode.
 
-A plot is drawn by matplotlib in the light page's colours, and each of them becomes a variable of the page's style
-sheet, with the colour itself as what a page without it shows.
+matplotlib draws in the light page's colours, and each of these becomes a variable of the page's style sheet, with the
+colour itself as its fallback.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ PAIRS = (  # of what is one and the same thing in both spaces
 RECALLS = ("recall@10", "recall@5", "recall@1")  # of a validation
 OURS = "translator"  # the method that stands out
 DRAWN, LINKED, BATCH = 250, 24, 32  # points of each kind; pairs with a line between them; rows of the matrix
-MOST_POINTS = 400  # of a curve: what a screen shows
+MAX_POINTS = 400  # of a curve: what a screen shows
 WIDTH = 4.7  # inches of 72 units; letters are 11 of them, so a phone shows them at their own size
 LETTERS = 11.0
 
@@ -143,7 +143,11 @@ def recall(name: str, rows: Sequence[Row]) -> str:
 def loss_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
     """The training loss over steps; of a long run, means of stretches of equal length."""
     entries = [entry for entry in history if entry["phase"] == "train"]
-    steps, losses = _stretches([entry["step"] for entry in entries], [entry["loss"] for entry in entries])
+    parts = min(MAX_POINTS, len(entries))
+    steps, losses = (
+        [float(np.mean(part)) for part in np.array_split(np.array([entry[key] for entry in entries]), parts)]
+        for key in ("step", "loss")
+    )
     with _figure(name, 2.9) as (figure, axes):
         axes.plot(steps, losses, color=COLOURS["translated"], linewidth=1.6, marker="o" if len(steps) == 1 else "")
         _over_steps(axes, "training loss")
@@ -157,6 +161,7 @@ def score_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
     colours = dict(zip(RECALLS, ("sounds", "texts", "captions"), strict=True))
     colours |= {NOISY_MRR: "translated", NOISY_COSINE: "pictures"}
     shown = {metric: colour for metric, colour in colours.items() if all(metric in entry for entry in entries)}
+    label = {metric: metric.replace("_", " ").replace("mrr", "MRR") for metric in shown}
     with _figure(name, 2.9) as (figure, axes):
         for metric, colour in shown.items():
             values = [entry[metric] for entry in entries]
@@ -165,17 +170,13 @@ def score_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
                 markersize=2.5,
             )  # fmt: skip
             axes.annotate(
-                _label(metric), (entries[-1]["step"], values[-1]), (5, 0), textcoords="offset points",
+                label[metric], (entries[-1]["step"], values[-1]), (5, 0), textcoords="offset points",
                 va="center", color=COLOURS["ink"], fontsize=LETTERS - 1.5, annotation_clip=False,
             )  # fmt: skip
         _over_steps(axes, "validation score")
         axes.set_ylim(0, 1)
-        last = ", ".join(f"{_label(metric)} {entries[-1][metric]:.3f}" for metric in shown)
+        last = ", ".join(f"{label[metric]} {entries[-1][metric]:.3f}" for metric in shown)
         return _svg(name, figure, f"Validation scores over steps; at the last validation {last}.")
-
-
-def _label(metric: str) -> str:
-    return metric.replace("_", " ").replace("mrr", "MRR")
 
 
 def _over_steps(axes: Axes, label: str) -> None:
@@ -184,11 +185,6 @@ def _over_steps(axes: Axes, label: str) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.grid(color=COLOURS["line"], linewidth=0.7)
     axes.set_axisbelow(True)
-
-
-def _stretches(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    parts = min(MOST_POINTS, len(values))
-    return tuple([float(np.mean(part)) for part in np.array_split(np.array(x), parts)] for x in (steps, values))  # type: ignore[return-value]
 
 
 @contextlib.contextmanager
@@ -228,20 +224,16 @@ def _svg(name: str, figure: Figure, text: str) -> str:
             if own in wanted:
                 element.set("id", f"{name}-{own}")
         for key, value in element.attrib.items():
-            element.set(key, _paged(name, key, value))
+            if key.endswith("href") and value.startswith("#"):
+                value = f"#{name}-{value[1:]}"
+            value = value.replace("url(#", f"url(#{name}-")
+            if key == "style":
+                value = re.sub(r"font-family: [^;]*;? ?", "", value)
+                for variable, colour in COLOURS.items():
+                    value = value.replace(colour, f"var(--{variable}, {colour})")
+            element.set(key, value)
     for key in ("width", "height"):
         del root.attrib[key]
     root.set("role", "img")
     root.set("aria-label", text)
     return re.sub(r">\s+<", "><", ElementTree.tostring(root, encoding="unicode"))
-
-
-def _paged(name: str, key: str, value: str) -> str:
-    if key.endswith("href") and value.startswith("#"):
-        return f"#{name}-{value[1:]}"
-    value = value.replace("url(#", f"url(#{name}-")
-    if key == "style":
-        value = re.sub(r"font-family: [^;]*;? ?", "", value)
-        for variable, colour in COLOURS.items():
-            value = value.replace(colour, f"var(--{variable}, {colour})")
-    return value
