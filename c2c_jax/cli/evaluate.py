@@ -11,9 +11,9 @@ examples:
   c2c evaluate published/mlp --captions csv:audiocaps/test.csv:caption --csls --out evaluations/audiocaps
   c2c evaluate runs/residual --geometry --out evaluations/geometry      (describes the two spaces)
 
-pairs.csv has a header of image, audio, label, caption, the last two if there are any; VGGSound, AVE, FlickrSoundNet,
-ESC-50 and ImageHear are read as they are laid out (docs/evaluation.md). Written are metrics.json, table.md, table.tex
-and vectors.npz. Unreadable files are reported and skipped, and the exit code is then 2.
+pairs.csv has a header of image, audio, label, caption, the last two if there are any; folders of VGGSound, VGG-SS,
+Flickr-SoundNet, ESC-50, UrbanSound8K and ImageHear are read too (docs/evaluation.md). Written are metrics.json,
+table.md, table.tex and vectors.npz. Unreadable files are reported and skipped, and the exit code is then 2.
 """
 
 import argparse

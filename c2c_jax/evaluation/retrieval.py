@@ -25,7 +25,7 @@ class Scorer:
     method: str
     bootstrap: Bootstrap
     csls: int | None = None
-    centring: Centring = Centring()  # noqa: RUF009
+    centring: Centring = Centring()
 
     def mean_row(self, task: str, metric: str, values_N: Shaped[np.ndarray, "N"], direction: str | None = None) -> Row:
         """The mean of one value for each query, with its interval."""

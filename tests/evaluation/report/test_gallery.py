@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 
 from c2c_jax.errors import ImageError
-from c2c_jax.evaluation.report.media import find_picture, mel_address, picture_address, sound_address
+from c2c_jax.evaluation.report.gallery import find_picture, mel_address, picture_address, sound_address
 from c2c_jax.io.files import sha256_of
 from c2c_jax.io.sound_files import mel_spectrogram
 
