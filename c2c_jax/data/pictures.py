@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.config import PicturesConfig
+from c2c_jax.config import ImagesConfig
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
@@ -33,7 +33,7 @@ DRAWN = re.compile(rf"{MINIWORLD}([0-9]{{1,6}})")
 
 
 def picture_vectors(
-    config: PicturesConfig, source: str, workdir: Path, dim: int | None = None
+    config: ImagesConfig, source: str, workdir: Path, dim: int | None = None
 ) -> Float[np.ndarray, "P S"] | None:
     """Raw vectors of the pictures that a config names, by the vision tower of the space `source`; None where it names
     none. They are kept in the work directory and made again where files, or the space, are others.
@@ -97,7 +97,7 @@ def _count(spec: str) -> int:
     """Of the mini world's pictures, how many a config names. Raises ConfigError."""
     if not (found := DRAWN.fullmatch(spec)) or int(found[1]) < MIN_PICTURES:
         raise ConfigError(
-            f"config.pictures.files is {spec!r:.40}; of the mini world's pictures, write {MINIWORLD}COUNT, "
+            f"config.images.files is {spec!r:.40}; of the mini world's pictures, write {MINIWORLD}COUNT, "
             f"from {MIN_PICTURES} to 999,999"
         )
     return int(found[1])

@@ -9,7 +9,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from c2c_jax.config import TranslatorConfig
 from c2c_jax.errors import BundleError
 from c2c_jax.evaluation.training_store import TrainingStore
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption, room_for
@@ -17,7 +16,7 @@ from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge, set_linear
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import Gap, centred, centred_images, translate_image, translate_text, uncentred
-from c2c_jax.translator.kinds import Translator, build_translator
+from c2c_jax.translator.kinds import Translator, TranslatorSpec, build_translator
 from c2c_jax.translator.memory import Memory
 
 ROWS_AT_ONCE = 4096
@@ -89,13 +88,13 @@ def caption_methods(training: TrainingStore, bundle: Bundle) -> tuple[Gap, list[
     them: "nearest_caption" averages the nearest captions, see `nearest_captions.nearest_caption`, "procrustes" and
     "ridge" are linear maps in closed form. Its functions raise StoreError for a damaged store."""
     gap = with_caption_means(bundle.gap if bundle.spec.input_norm != "none" else Gap(), training, "unit")
-    spec = dataclasses.replace(
-        bundle.spec, kind="procrustes", depth=1, clamp=0.0, dropout=0.0, linear_first=False, input_norm="centred"
-    )
-    found = moments(training.store, training.untrained, spec, gap)
+    shared = dataclasses.replace(bundle.spec, clamp=0.0, input_norm="centred").to_json()
+    specs = {kind: TranslatorSpec.from_json({**shared, "kind": kind}) for kind in ("procrustes", "ridge")}
+    found = moments(training.store, training.untrained, specs["ridge"], gap)
+    fits = {"procrustes": procrustes(found), "ridge": ridge(found, specs["ridge"].settings.penalty)}
     methods = [_nearest_caption(training, gap)]
-    for kind, fit in (("procrustes", procrustes(found)), ("ridge", ridge(found, TranslatorConfig().ridge))):
-        translator = build_translator(dataclasses.replace(spec, kind=kind), rngs=nnx.Rngs(0))
+    for kind, fit in fits.items():
+        translator = build_translator(specs[kind], rngs=nnx.Rngs(0))
         set_linear(translator, *fit)
         methods.append(method_of(kind, translator, gap))
     return gap, methods

@@ -263,12 +263,12 @@ def _memory(bundle: Bundle) -> list[str]:
     stored = (
         f"The bundle stores the source vectors of {len(memory.source):,} of these captions ({size:,.1f} MiB; no text). "
     )
-    if not memory.share:
+    if not memory.weight:
         stored += "They are reference queries for `c2c search` and do not change its translations."
     else:
         stored += (
             "`from_image` turns a picture's vector towards the mean of the nearest ones (a softmax of cosines with "
-            f"temperature {memory.temperature:g}), which make {memory.share:.0%} of what the translator takes: this "
+            f"temperature {memory.temperature:g}), which make {memory.weight:.0%} of what the translator takes: this "
             "moves pictures nearer to captions. Captions' own vectors are not changed."
         )
     return ["## Caption memory", "", stored, ""]
@@ -335,7 +335,7 @@ def _limits(bundle: Bundle) -> list[str]:
         for mean, what in ((bundle.gap.source_image, "pictures'"), (bundle.gap.target_audio, "sounds'"))
         if mean is not None
     ]
-    turns = bundle.memory is not None and bundle.memory.share
+    turns = bundle.memory is not None and bundle.memory.weight
     as_it_is = "" if turns else ", so `from_image` takes a picture's vector as it is"
     gap = (
         f"The bundle holds means that correct {' and '.join(known)} side; `from_image` applies them."

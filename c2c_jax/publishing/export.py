@@ -15,6 +15,7 @@ from c2c_jax.publishing.hub import require_access, upload
 from c2c_jax.publishing.names import without_places
 from c2c_jax.publishing.onnx import require_onnx, write_onnx
 from c2c_jax.translator.bundle import load_bundle, write_files
+from c2c_jax.translator.kinds import TORCH_KINDS
 from c2c_jax.translator.resolve import bundle_folder
 
 FILES = {"config.json", "model.safetensors", "README.md"}
@@ -59,6 +60,11 @@ def write_export(out: Path, bundle: Path, *, name: str, onnx: bool) -> None:
     or the ONNX form does not agree.
     """
     published = without_places(load_bundle(bundle))
+    if published.spec.kind not in TORCH_KINDS:
+        raise ExportError(
+            f"{bundle} holds a translator of kind {published.spec.kind}, which c2c_jax.torch does not have: share the "
+            "bundle folder itself, with the module that registers the kind"
+        )
     widths = (published.source.dim, published.target.dim), (published.spec.source_dim, published.spec.target_dim)
     if widths[0] != widths[1]:
         raise BundleError(f"{bundle} has spaces {widths[0]} wide, and a translator of {widths[1]}: make it again")

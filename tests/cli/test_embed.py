@@ -116,7 +116,7 @@ def test_store_of_arrays_trains(tmp_path, capsys):
     np.testing.assert_array_equal(zarr.open_array(out / "target", mode="r")[:], target.astype(np.float16))
     assert main(["embed", "--info", str(out)]) == 0
     assert "a.npy, 24 wide" in capsys.readouterr().out
-    fields = ["--config.source=", "--config.target=", f"--config.data.store={out}", "--config.data.holdout=100"]
+    fields = ["--config.source=", "--config.target=", f"--config.data.store={out}", "--config.data.validation_size=100"]
     recipe = ["--config", str(ROOT / "configs" / "mlp_infonce.py"), "--workdir", str(tmp_path / "run")]
     assert main(["train", *recipe, *fields, "--config.batch_size=100", "--config.epochs=1"]) == 0
     bundle = json.loads((tmp_path / "run" / "bundle" / "config.json").read_text())

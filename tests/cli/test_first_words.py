@@ -49,7 +49,7 @@ def test_nothing_heavy_is_imported_before_a_refusal(here):
         ([*train, "--config.source=~nosuchuser/clip"], "~nosuchuser/clip"),
         ([*train, "--config.target=miniworld/no"], "miniworld/no"),
         ([*train, "--config.target=OWNER/no"], "OWNER/no"),
-        ([*train, "--config.pictures.files=no/pictures"], "no/pictures"),
+        ([*train, "--config.images.files=no/pictures"], "no/pictures"),
         ([*train, "--config.source=", "--config.data.store=no/store"], "no/store"),
         ([*train, "--config.seed=-1"], "config.seed is -1; it must be 0 or more"),
         ([*train, "--workdir", str(here / "file")], "is a file: pass a folder"),

@@ -17,7 +17,7 @@ from c2c_jax.data.chunks import ChunkedArray, stored_as
 from c2c_jax.data.store import Store
 from c2c_jax.errors import StoreError
 from c2c_jax.spaces.space import SpaceId
-from c2c_jax.training.loop import train
+from c2c_jax.training.train import train
 from tests.cli.test_main import refused
 from tests.data.test_store import PLAN, TEXTS, begun, flip, vectors, write, written
 
@@ -71,7 +71,7 @@ def test_no_memory_is_taken_for_rows_that_are_not_there(tmp_path):
     Store(store.path, plan, checksums).write_manifest()
     hostile = Store.open(store.path)
     hostile.describe_arrays()
-    config = Config(epochs=1, batch_size=64, data=DataConfig(holdout=64))
+    config = Config(epochs=1, batch_size=64, data=DataConfig(validation_size=64))
     tracemalloc.start()
     for read in (
         lambda: hostile.read("source"),
@@ -242,8 +242,8 @@ def test_training_on_a_cut_chunk_is_refused_by_both_loaders(tmp_path, capsys):
     store = random_store(tmp_path / "store")
     os.truncate(store.path / "source" / "c" / "2" / "0", 100)
     for feed in ("resident", "streamed"):
-        fields = ["--config.source=", "--config.target=", "--config.data.holdout=1", "--config.batch_size=80"]
-        more = [f"--config.data.feed={feed}", f"--config.data.store={store.path}", "--workdir", str(tmp_path / feed)]
+        fields = ["--config.source=", "--config.target=", "--config.data.validation_size=1", "--config.batch_size=80"]
+        more = [f"--config.data.loader={feed}", f"--config.data.store={store.path}", "--workdir", str(tmp_path / feed)]
         line = refused(capsys, ["train", "--config", "configs/mlp_infonce.py", *fields, *more])
         assert "chunk 2 is damaged (100 bytes, expected 6,144); repair it with c2c embed --repair" in line
     assert main(["embed", "--verify", str(store.path)]) == 2

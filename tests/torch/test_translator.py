@@ -26,7 +26,9 @@ from c2c_jax.translator.kinds import DEPTHS, KINDS, TranslatorSpec, build_transl
 
 def spec(kind: str, source_dim: int = 24, target_dim: int = 16, **fields: Any) -> TranslatorSpec:
     defaults = dict(width=32, depth=DEPTHS[kind], heads=4, mlp_width=20, dropout=0.1, clamp=0.0, input_norm="unit")
-    return TranslatorSpec(kind=kind, source_dim=source_dim, target_dim=target_dim, **{**defaults, **fields})
+    return TranslatorSpec.from_json(
+        dict(kind=kind, source_dim=source_dim, target_dim=target_dim, **{**defaults, **fields})
+    )
 
 
 SPECS = [

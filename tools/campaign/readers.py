@@ -307,7 +307,7 @@ READERS: dict[str, Reader] = {
         Reader(name="index",
                files=("index/*/manifest.json", "index/*/*/zarr.json", "index/*/*/c/*/0", "index/*/captions/*"),
                needs=("library", "index"), probe=_index, rule="checked", weight=6),
-        Reader(name="resumed", files=("run/rows.json", "run/metrics.jsonl", "run/checkpoints/**/*"),
+        Reader(name="resumed", files=("run/run_state.json", "run/metrics.jsonl", "run/checkpoints/**/*"),
                needs=("run", "arrays"), probe=_of_verb(*train(), gives=_weights("run/bundle")), rule="checked",
                limits=_JAX, weight=2),
         Reader(name="run", files=("run/config.json", "run/metrics.jsonl", "run/bundle/config.json"),
