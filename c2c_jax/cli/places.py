@@ -5,7 +5,6 @@ Whether a file can be read is checked later, by its reader.
 
 import glob
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from c2c_jax.errors import (
 )
 from c2c_jax.io.files import found_at, is_regular, is_there, local_path, matching
 from c2c_jax.io.json import read_json_as
-
-_SOURCE = re.compile(r"(?:[\d.]+\*)?(?P<kind>tsv|txt|csv|jsonl):(?P<path>.+)")
 
 
 def require_images(arguments: Sequence[str | Path]) -> None:
@@ -68,19 +65,17 @@ def require_checkpoints(*names: str | None) -> None:
 
 def require_captions(spec: str) -> None:
     """Raises CaptionError where a file of a caption source, or of several, is not there."""
-    for one in spec.split(" + "):
-        if ":" not in one:
-            raise CaptionError(
-                f"cannot read captions from {one.strip()}: expected a source such as txt:FILE or miniworld:COUNT, or "
-                f"the folder of a store, found {found_at(Path(one.strip()))}"
-            )
-        if not (match := _SOURCE.fullmatch(one.strip())):
-            continue  # a data set
-        path = os.path.expanduser(match["path"])
-        if match["kind"] in ("csv", "jsonl"):
-            path = path.rpartition(":")[0]
-        if path and not _is_there(path):
-            raise CaptionError(f"cannot read captions from {path}: expected a file, found {found_at(Path(path))}")
+    if ":" not in spec:
+        raise CaptionError(
+            f"cannot read captions from {spec}: expected a source such as txt:FILE or miniworld:COUNT, or the folder "
+            f"of a store, found {found_at(Path(spec))}"
+        )
+    from c2c_jax.data.captions import open_sources
+
+    for source in open_sources(spec):
+        for place in map(os.path.expanduser, source.places):
+            if not _is_there(place):
+                raise CaptionError(f"cannot read captions from {place}: nothing is there; pass another path")
 
 
 def require_store(path: Path) -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from c2c_jax.data.captions import open_sources
-from c2c_jax.data.mixture import Mixture
+from c2c_jax.data.captions import Mixture, open_sources
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import ConfigError, ManifestError, StoreError
 from c2c_jax.evaluation.bootstrap import Bootstrap

@@ -46,7 +46,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
     """Trains a translator on a store and writes checkpoints, `metrics.jsonl`, `config.json`, `curves.png` and the best
     `bundle/` to `workdir`. Returns whether it finished; False if SIGTERM stopped it, after a checkpoint.
 
-    image_PS: raw source vectors of unlabelled images, if the config names any; see `data.pictures.picture_vectors`.
+    image_PS: raw source vectors of unlabelled images, if the config names any; see `data.images.image_vectors`.
     Interrupted runs resume from their last intact checkpoint, bit-exactly on the same devices. Raises ConfigError
     before anything is compiled, TrainingError for a loss that is not finite and for a checkpoint that cannot be
     written, StoreError for a damaged store.

@@ -64,7 +64,6 @@ def test_nothing_heavy_is_imported_before_a_refusal(here):
         (["embed", "--from-arrays", "no.npy", "also-no.npy", "--out", str(here / "store")], "no.npy"),
         (["embed", "--info", "no/store"], "no/store"),
         (["embed", "--verify", "no/store"], "no/store"),
-        (["embed", "--repair", "no/store"], "no/store"),
         (["infer", "no.png"], "no.png"),
         (["infer", picture, "--translator", "no/run"], "no/run"),
         (["infer", picture, "--translator", bundle, "--audioldm", "no/audio/ldm"], "no/audio/ldm"),

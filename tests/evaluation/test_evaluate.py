@@ -30,7 +30,9 @@ def test_csls_takes_fewer_neighbours_than_there_are_candidates():
 def test_held_out_captions_to_which_a_map_was_fitted_are_warned_of(tmp_path):
     """Of a run that selected a closed-form map; other captions, and a translator that was trained alone, are unseen."""
     store, _ = rotated_store(tmp_path / "store", 300, 0.02)
-    asked = config(optimizer=OptimizerConfig(learning_rate=1e-9), data=DataConfig(store=str(store.path), validation_size=30))
+    asked = config(
+        optimizer=OptimizerConfig(learning_rate=1e-9), data=DataConfig(store=str(store.path), validation_size=30)
+    )
     train(asked, store, tmp_path / "run")
     found = evaluate(EvalRequest(run=tmp_path / "run", bootstrap=Bootstrap(resamples=0)), Console(quiet=True))
     assert found.settings["captions"] == "30 that training held out"

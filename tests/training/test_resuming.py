@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from c2c_jax.config import DataConfig, ImagesConfig, OptimizerConfig
-from c2c_jax.data import pictures
-from c2c_jax.data.pictures import KEPT, picture_vectors
+from c2c_jax.data import images
+from c2c_jax.data.images import KEPT, image_vectors
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, TrainingError
 from c2c_jax.io.atomic import PREFIX
@@ -194,9 +194,9 @@ def test_the_log_killed_at_every_step(store, run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "not one", "other width", "not finite"])
-def test_damaged_picture_vectors_are_made_again(tmp_path, damage):
+def test_damaged_image_vectors_are_made_again(tmp_path, damage):
     config = ImagesConfig(files="miniworld:64")
-    expected = picture_vectors(config, "miniworld/clip", tmp_path)
+    expected = image_vectors(config, "miniworld/clip", tmp_path)
     kept = tmp_path / KEPT
     whole = kept.read_bytes()
     with np.load(kept) as found:
@@ -210,5 +210,5 @@ def test_damaged_picture_vectors_are_made_again(tmp_path, damage):
     else:
         bad = arrays["source_PS"][:, 1:] if damage == "other width" else np.full_like(arrays["source_PS"], np.nan)
         np.savez(kept, key=arrays["key"], source_PS=bad)
-    np.testing.assert_array_equal(picture_vectors(config, "miniworld/clip", tmp_path), expected)
-    assert pictures._kept_vectors(kept, str(arrays["key"]), *expected.shape) is not None
+    np.testing.assert_array_equal(image_vectors(config, "miniworld/clip", tmp_path), expected)
+    assert images._kept_vectors(kept, str(arrays["key"]), *expected.shape) is not None

@@ -219,9 +219,9 @@ def _with_pictures(inputs: Inputs, place: Path) -> None:
 def pictures(run: Path) -> np.ndarray:
     """The vectors of 64 pictures of the mini world, which `run` keeps."""
     from c2c_jax.config import ImagesConfig
-    from c2c_jax.data.pictures import picture_vectors
+    from c2c_jax.data.images import image_vectors
 
-    vectors_PS = picture_vectors(ImagesConfig(files="miniworld:64"), CLIP, run)
+    vectors_PS = image_vectors(ImagesConfig(files="miniworld:64"), CLIP, run)
     assert vectors_PS is not None
     return vectors_PS
 

@@ -113,8 +113,7 @@ def _captions(name: str) -> Reader:
     spec, content = _CAPTIONS[name]
 
     def probe() -> dict[str, Any]:
-        from c2c_jax.data.captions import open_sources
-        from c2c_jax.data.mixture import Mixture
+        from c2c_jax.data.captions import Mixture, open_sources
 
         mixture = Mixture(open_sources(spec), drop_duplicates=False)
         rows = list(mixture)

@@ -120,7 +120,7 @@ VERBS: dict[str, Verb] = {
         ),
         Verb(name="arrays", argv=("embed", "--from-arrays", "source.npy", "target.npy", "--out", "store"),
              needs=("source.npy", "target.npy")),
-        Verb(name="repair", argv=("embed", "--repair", "store"), needs=("captions.txt", "store=damaged")),
+        Verb(name="repair", argv=_EMBED, needs=("captions.txt", "store=damaged")),
         Verb(name="train", argv=train("--config.data.loader=resident"), needs=("arrays",)),
         Verb(name="train-streamed", argv=train("--config.data.loader=streamed"), needs=("arrays",)),
         Verb(name="train-two", argv=train(), needs=("arrays",), processes=2),

@@ -16,7 +16,7 @@ from flax import nnx
 from markupsafe import Markup
 
 from c2c_jax import __version__
-from c2c_jax.config import Config
+from c2c_jax.config import Config, flat_fields
 from c2c_jax.errors import C2CError
 from c2c_jax.evaluation.report import plots
 from c2c_jax.evaluation.report.gallery import build_gallery
@@ -26,7 +26,7 @@ from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.tables import by_scoring, tables
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
-from c2c_jax.publishing.card import SCORES, flat_fields, held_out_of, licence, scores_of, trained_on_words
+from c2c_jax.publishing.card import SCORES, held_out_of, licence, scores_of, trained_on_words
 from c2c_jax.translator.resolve import is_local
 
 HERE = Path(__file__).parent

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from c2c_jax.config import flat_fields
 from c2c_jax.errors import BundleError, ReportError
 from c2c_jax.evaluation.report.page import _bars, write_report
 from c2c_jax.evaluation.rows import Row
@@ -111,7 +112,7 @@ def test_methods_of_other_queries_are_told():
 def test_settings_are_all_there_and_places_are_not(outline, run):
     fields = json.loads((run / "config.json").read_text())
     text = flat(outline.text)
-    assert f"All {sum(len(v) if isinstance(v, dict) else 1 for v in fields.values())} settings" in text
+    assert f"All {len([*flat_fields(fields)])} settings" in text
     assert "batch_size 40" in text and "optimizer.learning_rate 0.001" in text
     changed = [a for tag, a in outline.tags if tag == "tr" and a.get("class") == "changed"]
     assert len(changed) == 4  # source, batch_size, log_every, data.captions
