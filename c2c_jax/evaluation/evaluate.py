@@ -97,9 +97,9 @@ def _encode(request: EvalRequest, inputs: EvalInputs, console: Console) -> dict[
     with Progress(console) as bar:
         images, no_images = vectors.image_vectors(image_files, clip, bar) if clip and image_files else ({}, [])
         inputs.audios, no_audios = vectors.audio_vectors(audio_files, clap, bar) if clap and audio_files else ({}, [])
-        read = [vectors.text_rows(texts, space, bar, "captions") for space in (clip, clap) if space and texts]
-        source = vectors.text_vectors(source_texts, clip, bar, "reading, CLIP") if clip else {}
-        inputs.target_texts = vectors.text_vectors(target_texts, clap, bar, "reading, CLAP") if clap else {}
+        read = [vectors.text_rows(texts, space, bar, "encoding captions") for space in (clip, clap) if space and texts]
+        source = vectors.text_vectors(source_texts, clip, bar, "encoding texts, CLIP") if clip else {}
+        inputs.target_texts = vectors.text_vectors(target_texts, clap, bar, "encoding texts, CLAP") if clap else {}
     inputs.skipped += no_images + no_audios
     if read:
         inputs.captions = Captions(*read)

@@ -43,12 +43,12 @@ def text_vectors(texts: Iterable[str], space: Space, bar: Progress, task: str) -
 
 def image_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[FileVectors, list[SkippedFile]]:
     """The raw projections of the images that can be read, and the other files."""
-    return _encoded(paths, bar, "seeing", lambda on_file: source_vectors_of(paths, space, on_file))
+    return _encoded(paths, bar, "encoding images", lambda on_file: source_vectors_of(paths, space, on_file))
 
 
 def audio_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[FileVectors, list[SkippedFile]]:
     """The raw projections of the sounds that can be read, and the other files."""
-    return _encoded(paths, bar, "hearing", lambda on_file: sound_vectors(paths, space, on_sound=on_file))
+    return _encoded(paths, bar, "encoding sounds", lambda on_file: sound_vectors(paths, space, on_sound=on_file))
 
 
 def _encoded(

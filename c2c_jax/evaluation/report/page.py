@@ -89,7 +89,7 @@ def _render(run: Run, results: Results | None, gallery: dict[str, Any] | None, p
         settings=_settings(run.config),
         kinds=plots.KINDS,
         version=__version__,
-        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        style=Markup(plots.STYLE),
         script=Markup(script),
         policy=f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",

@@ -8,6 +8,7 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -21,18 +22,10 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
-# Variables of page.css, and their values in its light half.
-COLOURS = {
-    "ink": "#22252b",
-    "quiet": "#62666f",
-    "line": "#d8d6cf",
-    "pictures": "#b0530f",
-    "captions": "#d99a3d",
-    "sounds": "#0f6f78",
-    "texts": "#4aa3a9",
-    "translated": "#6a45b8",
-    "translated-pictures": "#a33f8f",
-}
+# Colours of the page in light mode by their variables, from the first block of its style sheet.
+STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+COLOURS = dict(re.findall(r"--([\w-]+): (#\w{6});", STYLE.partition("}")[0]))
+del COLOURS["paper"], COLOURS["card"]  # which plots leave to the page
 KINDS = {  # of vectors → their colour and what they are called
     "source_image": ("pictures", "pictures, CLIP"),
     "source_text": ("captions", "captions, CLIP"),
@@ -136,8 +129,8 @@ def recall(name: str, rows: Sequence[Row]) -> str:
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=COLOURS["line"], linewidth=0.7)
         axes.set_axisbelow(True)
-        told = "; ".join(f"{row.method.replace('_', ' ')} {row.metric} {row.value:.3f}" for row in rows)
-        return _svg(name, figure, f"Bars of recall: {told}.")
+        bars = "; ".join(f"{row.method.replace('_', ' ')} {row.metric} {row.value:.3f}" for row in rows)
+        return _svg(name, figure, f"Bars of recall: {bars}.")
 
 
 def loss_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
