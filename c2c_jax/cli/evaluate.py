@@ -11,9 +11,9 @@ examples:
   c2c evaluate published/mlp --captions csv:audiocaps/test.csv:caption --csls --out evaluations/audiocaps
   c2c evaluate runs/residual --geometry --out evaluations/geometry      (describes the two spaces)
 
-pairs.csv has a header of image, audio, label, caption, the last two if there are any; VGGSound, AVE, FlickrSoundNet,
-ESC-50 and ImageHear are read as they are laid out (docs/evaluation.md). Written are metrics.json, table.md, table.tex
-and vectors.npz. Unreadable files are reported and skipped, and the exit code is then 2.
+pairs.csv has a header of image, audio, label, caption, the last two if there are any; folders of VGGSound, VGG-SS,
+Flickr-SoundNet, ESC-50, UrbanSound8K and ImageHear are read too (docs/evaluation.md). Written are metrics.json,
+table.md, table.tex and vectors.npz. Unreadable files are reported and skipped, and the exit code is then 2.
 """
 
 import argparse
@@ -107,11 +107,11 @@ def run(args: argparse.Namespace) -> None:
         require_store(args.store)
     require_checkpoints(args.clip, args.clap)
     from c2c_jax.evaluation.bootstrap import Bootstrap
-    from c2c_jax.evaluation.lookup import Asked
-    from c2c_jax.evaluation.results import require_results_place, told, write
-    from c2c_jax.evaluation.run import evaluate
+    from c2c_jax.evaluation.evaluate import evaluate
+    from c2c_jax.evaluation.inputs import EvalRequest
+    from c2c_jax.evaluation.results import notes, require_results_place, write
     from c2c_jax.evaluation.tables import markdown, show, tables
-    from c2c_jax.evaluation.trained_on import work_directory
+    from c2c_jax.evaluation.training_store import work_directory
 
     workdir = work_directory(args.run)
     out = args.out or (workdir and workdir / "evaluation")
@@ -122,8 +122,8 @@ def run(args: argparse.Namespace) -> None:
     fields = ("run", "captions", "store", "pairs", "sounds", "reference", "clip", "clap", "csls", "geometry")
     bootstrap = Bootstrap(resamples=args.bootstrap, seed=args.seed)
     given = {name: getattr(args, name) for name in fields}
-    asked = Asked(**given, centre=not args.no_centre, hubness=not args.no_hubness, bootstrap=bootstrap)
-    results = evaluate(asked, errors, kept=None if args.out else out)
+    request = EvalRequest(**given, centre=not args.no_centre, hubness=not args.no_hubness, bootstrap=bootstrap)
+    results = evaluate(request, errors, kept=None if args.out else out)
     write(results, out)
     shown = stdout_console()
     for table in tables(results.rows):
@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> None:
             show(table, shown)
         else:
             print(markdown(table))
-    for line in told(results):
+    for line in notes(results):
         errors.print(line)
     print_fields(out)
     if results.left_out:

@@ -54,14 +54,14 @@ def run(args: argparse.Namespace) -> None:
     require_folder(args.evaluation, "what c2c evaluate wrote", ReportError)
 
     from c2c_jax.evaluation.report.page import write_report
-    from c2c_jax.evaluation.trained_on import work_directory
+    from c2c_jax.evaluation.training_store import work_directory
 
     evaluation, workdir = args.evaluation, work_directory(args.run)
     if not evaluation and workdir and is_there(workdir / "evaluation/metrics.json"):
         evaluation = workdir / "evaluation"
     console = stderr_console()
     with phase(console, "drawing the page"):
-        left_out = write_report(args.run, args.out, evaluation=evaluation, sounds=args.sounds, most=args.most)
+        left_out = write_report(args.run, args.out, evaluation=evaluation, sounds=args.sounds, max_rows=args.most)
     for error in left_out:
         console.print(f"left out: {error}")
     print_fields(f"{args.out}  {args.out.stat().st_size / 1e6:.2f} MB")

@@ -139,7 +139,8 @@ class Translator(torch.nn.Module):
 
     Called on captions' vectors; `from_image` takes images'. Both take floating-point tensors in the module's dtype,
     float32 unless it was changed by `.to(dtype)`, and raise TypeError or ValueError for anything else. The arguments
-    are those under "translator" in a bundle's config.json; init and penalty matter in training only. Outputs equal the Flax translator's within 1e-5.
+    are those under "translator" in a bundle's config.json; init and penalty matter in training only. Outputs equal the
+    Flax translator's within 1e-5.
     """
 
     memory: Memory | None

@@ -13,7 +13,7 @@ import safetensors.numpy
 import torch
 
 from c2c_jax.errors import BundleError, ExportError
-from c2c_jax.evaluation.translation import method_of
+from c2c_jax.evaluation.methods import method_of
 from c2c_jax.generation.pipeline import in_use
 from c2c_jax.publishing import onnx
 from c2c_jax.publishing.card import model_card

@@ -134,9 +134,9 @@ def _pairs(path: str) -> Callable[[], Results]:
         from c2c_jax.evaluation.pairs import read_pairs
 
         pairs = read_pairs(Path(path))
-        for one in pairs.left_out:
+        for one in pairs.skipped:
             print(one, file=sys.stderr)
-        return {"rows": [str(item) for item in pairs.items], "taken for": pairs.told}
+        return {"rows": [str(item) for item in pairs.items], "taken for": pairs.description}
 
     return probe
 
