@@ -1,20 +1,23 @@
 """Checks of image files that Pillow's decoders pass over: checksums, ends and sizes.
 
-PNG: the CRC of every chunk. TIFF: the zlib checksums of deflated strips and tiles. GIF: every block to the trailer.
+PNG: the CRC of every chunk, and that all rows are there. TIFF: the zlib checksums of deflated strips and tiles. GIF: every block to the trailer.
 WebP, AVIF, JP2: the sizes in their headers. Pillow itself refuses a JPEG, BMP, Netpbm or TIFF file that ends early. The
 compressed pixels of JPEG, GIF, WebP, AVIF, JPEG 2000 and LZW have no checksum, and uncompressed ones have none either:
 changed bytes there are other pixels, which no reader can find.
 """
 
 import io
+import os
+import struct
 import zlib
 from typing import BinaryIO, cast
 
-from PIL import Image, ImageFile
+from PIL import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 MAX_SCANS = 64  # of a JPEG: progressive ones have about 10
 HEAD_BOXES, PIXEL_BOXES = {b"meta", b"moov", b"jp2h"}, {b"mdat", b"jp2c"}
+BLOCK = 2**17  # bytes that are inflated at once
 DEFLATE = (8, 32946)  # TIFF's codes
 
 
@@ -24,9 +27,7 @@ def check_file(file: BinaryIO, image: ImageFile.ImageFile) -> None:
     position = file.tell()
     match image.format:
         case "PNG":
-            with Image.open(file, formats=["PNG"]) as twin:
-                twin.verify()
-            _exactly(file, 4)  # the checksum of the last chunk
+            _check_png(file)
         case "GIF":
             _check_gif(file)
         case "JPEG" | "MPO" if "progressive" in image.info:
@@ -47,10 +48,28 @@ def _at(file: BinaryIO, offset: int, size: int) -> bytes:
 
 
 def _exactly(file: BinaryIO, size: int) -> bytes:
-    content = file.read(size)
+    content = file.read(min(size, os.fstat(file.fileno()).st_size))
     if len(content) < size:
         raise ValueError("the file ends early")
     return content
+
+
+def _check_png(file: BinaryIO) -> None:
+    width, height, depth, colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", _at(file, 16, 13))
+    bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    left = height * ((width * bits + 7) // 8 + 1 - is_interlaced)  # of an interlaced one as many bytes, or a few more
+    inflater, kind = zlib.decompressobj(), b""
+    file.seek(8)
+    while kind != b"IEND":
+        length, kind = struct.unpack(">I4s", _exactly(file, 8))
+        content = _exactly(file, length)
+        if zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(_exactly(file, 4), "big"):
+            raise ValueError(f"its chunk {kind!r} does not have the checksum that it should have")
+        while kind == b"IDAT" and content and left > 0 and not inflater.eof:
+            left -= len(inflater.decompress(content, BLOCK))
+            content = inflater.unconsumed_tail
+    if left - len(inflater.decompress(b"", BLOCK)) > 0:
+        raise ValueError("it holds fewer pixels than its header says")
 
 
 def _check_gif(file: BinaryIO) -> None:
@@ -98,7 +117,7 @@ def _check_tiff(file: BinaryIO, image: TiffImageFile) -> None:
         return
     for offset, count in zip(offsets, counts, strict=True):
         inflater = zlib.decompressobj()
-        inflater.decompress(_at(file, offset, count), strip_bytes(image) + 2**17)
+        inflater.decompress(_at(file, offset, count), strip_bytes(image) + BLOCK)
         if not inflater.eof:
             raise ValueError("its compressed pixels are not of the size that its header says")
 

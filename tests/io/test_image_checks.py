@@ -2,6 +2,7 @@
 
 import io
 import random
+import struct
 import zlib
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from c2c_jax.errors import ImageError
 from c2c_jax.io.images import read_image
-from tests.fixtures.image_files import bmp, png, tiff
+from tests.fixtures.image_files import bmp, chunk, png, tiff
 
 
 @pytest.fixture
@@ -178,3 +179,21 @@ def test_sizes_in_headers(tmp_path):
     assert read_image(tmp_path / "b").size == (1, 1)
     (tmp_path / "b").write_bytes(saved("PPM") * 2)
     assert read_image(tmp_path / "b").size == (48, 36)
+
+
+@pytest.mark.parametrize("is_interlaced", [False, True])
+def test_a_png_with_rows_missing(refusal, tmp_path, is_interlaced):
+    """A whole zlib stream with its checksum, of fewer rows than the header says; interlaced as in the specification's
+    section 8.2."""
+    pixels = np.asarray(picture())[:35, :45]
+    steps = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    passes = [pixels[y::dy, x::dx] for y, x, dy, dx in steps] if is_interlaced else [pixels]
+    rows = [b"\0" + row.tobytes() for part in passes for row in part]
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 45, 35, 8, 2, 0, 0, is_interlaced))
+
+    def content(rows):
+        return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"".join(rows))) + chunk(b"IEND", b"")
+
+    (tmp_path / "whole.png").write_bytes(content(rows))
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "whole.png")), pixels)
+    assert "fewer pixels than its header says" in refusal(content(rows[:-1]))
