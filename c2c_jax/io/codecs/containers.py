@@ -22,15 +22,11 @@ class BrokenSoundError(Exception):
 
 @dataclasses.dataclass(kw_only=True)
 class Stream:
-    """One stream of samples, as it is given to libsndfile.
-
-    min_frames: how many frames it must give at least; None: exactly as many as libsndfile says. md5: of a native FLAC
-    file, b"" where it states none; None for other formats.
-    """
+    """One stream of samples, as it is given to libsndfile. min_frames: how many frames it must give at least; None:
+    exactly as many as libsndfile says."""
 
     pieces: list[Piece]
     min_frames: int | None = None
-    md5: bytes | None = None
 
 
 @dataclasses.dataclass

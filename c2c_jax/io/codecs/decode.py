@@ -1,6 +1,5 @@
 """Decodes sound files by libsndfile, block by block, and checks that they hold what their headers promise."""
 
-import hashlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -48,15 +47,14 @@ def layout_of(file: BinaryIO, size: int) -> Layout:
 
 
 def _read_flac(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
-    """Adds the stream of a FLAC file (RFC 9639). libsndfile stops at the number of frames that the header states, which
-    may be too small: in what it is given the number is 0, unknown."""
+    """Adds the stream of a FLAC file (RFC 9639). libsndfile checks every frame, and stops at the number of frames that
+    the header states, which may be 0 or too small: in what it is given the number is unknown."""
     head = read_at(file, start, STREAMINFO)
     if len(head) < STREAMINFO or head[4] & 0x7F or int.from_bytes(head[5:8], "big") != STREAMINFO - 8:
         raise BrokenSoundError("is truncated or damaged: it has no STREAMINFO")
     frames = int.from_bytes(head[21:26], "big") & ((1 << 36) - 1)
     unknown = head[:21] + bytes([head[21] & 0xF0]) + bytes(4) + head[26:]
-    md5 = head[26:] if any(head[26:]) else b""
-    layout.streams.append(Stream(pieces=[unknown, (start + STREAMINFO, end)], min_frames=frames, md5=md5))
+    layout.streams.append(Stream(pieces=[unknown, (start + STREAMINFO, end)], min_frames=frames))
 
 
 def blocks_of(
@@ -79,8 +77,7 @@ def blocks_of(
                     raise BrokenSoundError("joins sounds of different rates or channels: split or convert it")
                 kind = rate, channels
                 size = max(int(min(BLOCK_SAMPLES // channels, max_seconds * rate)), 1)
-                blocks = _blocks(decoder, stream, size) if stream.md5 is None else _flac(decoder, stream, layout, size)
-                for block in blocks:
+                for block in _blocks(decoder, stream, size):
                     yield rate, block
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: raw samples without a header
             reason = one_line(error).rpartition(">: ")[2]  # without the name of our object
@@ -95,39 +92,8 @@ def _blocks(decoder: _Decoder, stream: Stream, size: int) -> Iterator[Float[np.n
     while len(block := decoder.read(size, dtype="float32", always_2d=True)):
         done += len(block)
         yield block
-    _require_frames(done, decoder.frames if stream.min_frames is None else stream.min_frames)
-    if stream.min_frames is None and done > decoder.frames:
-        raise BrokenSoundError(f"is damaged: it promises {decoder.frames:,} frames and gives {done:,}")
-
-
-def _require_frames(done: int, promised: int) -> None:
+    promised = decoder.frames if stream.min_frames is None else stream.min_frames
     if done < promised < NEVER:
         raise BrokenSoundError(f"is truncated or damaged: {done:,} of {promised:,} frames could be decoded")
-
-
-def _flac(decoder: _Decoder, stream: Stream, layout: Layout, size: int) -> Iterator[Float[np.ndarray, "F C"]]:
-    """Reads the frames that are stated and those behind them; the MD5 says where the sound ends."""
-    width = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}[decoder.subtype]
-    digest, done, stated, is_whole = hashlib.md5(usedforsecurity=False), 0, stream.min_frames or 0, False
-    while True:
-        try:
-            block_FC = decoder.read(min(size, stated - done) if done < stated else size, dtype="int32", always_2d=True)
-        except soundfile.LibsndfileError:
-            if not is_whole:
-                raise
-            block_FC = None
-        if is_whole and (block_FC is None or (len(block_FC) and stream.md5)):
-            layout.notes.append("has other data after its end, which is ignored")
-            return
-        if block_FC is None or not len(block_FC):
-            break
-        done += len(block_FC)
-        # The checksum is over the bytes of each sample; they are the upper ones of 32 bits here.
-        digest.update(block_FC.astype("<i4").view(np.uint8).reshape(-1, 4)[:, 4 - width :].tobytes())
-        yield block_FC.astype(np.float32) * np.float32(2**-31)
-        is_whole = done >= stated > 0 and stream.md5 in (b"", digest.digest())
-    if stream.md5 in (b"", digest.digest()):
-        stated = 0 if stream.md5 else stated
-    _require_frames(done, stated)
-    if stream.md5 not in (b"", digest.digest()):
-        raise BrokenSoundError("is damaged: its samples do not have the MD5 checksum that it states")
+    if stream.min_frames is None and done > promised:
+        raise BrokenSoundError(f"is damaged: it promises {promised:,} frames and gives {done:,}")

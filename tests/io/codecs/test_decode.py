@@ -207,13 +207,17 @@ def test_flac_of_unknown_and_of_wrong_length(tmp_path):
     """total_samples is the low 36 bits of bytes 21 to 26."""
     path = tmp_path / "a.flac"
     content = write(path, "FLAC", "PCM_16", 2)
-    for stated in (0, 100, RATE - 1, RATE + 1, 10**9):
+
+    def stating(stated: int) -> bytes:
         head = (int.from_bytes(content[21:26], "big") >> 36 << 36 | stated).to_bytes(5, "big")
-        found, notes = read(path, content[:21] + head + content[26:])  # the MD5 says that all is there
+        return content[:21] + head + content[26:]
+
+    for stated in (0, 100, RATE - 1):
+        found, notes = read(path, stating(stated))
         np.testing.assert_allclose(found, samples(2).mean(axis=1), atol=1e-7)
         assert not notes
-    streamed = content[:21] + bytes([content[21] & 0xF0]) + bytes(4 + 16) + content[42:]
-    np.testing.assert_allclose(read(path, streamed)[0], samples(2).mean(axis=1), atol=1e-7)
+    for stated in (RATE + 1, 10**9):
+        assert f"24,000 of {stated:,} frames could be decoded" in refusal(path, stating(stated))
 
 
 def test_flac_cut_damaged_and_lengthened(tmp_path):
@@ -223,10 +227,6 @@ def test_flac_cut_damaged_and_lengthened(tmp_path):
         refusal(path, content[:size])
     for place in range(100, len(content), 997):
         refusal(path, content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
-    wrong_md5 = content[:30] + bytes([content[30] ^ 1]) + content[31:]
-    assert "MD5" in refusal(path, wrong_md5)
-    found, notes = read(path, content + content)
-    np.testing.assert_allclose(found, samples()[:, 0], atol=1e-7)
-    assert "has other data after its end" in notes
+    refusal(path, content + content)
     found, notes = read(path, content + b"TAG" + bytes(125))
     assert len(found) == RATE and not notes
