@@ -12,11 +12,10 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from c2c_jax.errors import ImageError
 from c2c_jax.io.files import found_at, matching, open_regular, stand_in, walk
-from c2c_jax.io.formats import FORMATS, readable_suffixes, scan_files
+from c2c_jax.io.formats import IMAGES, SUFFIXES, scan_files
 from c2c_jax.io.image_checks import check_file, strip_bytes
 from c2c_jax.io.image_colours import UnreadSamplesError, has_unused_alpha, samples_of, to_rgb
 
-PILLOW_FORMATS = tuple(one.pillow for one in FORMATS if one.pillow)
 MAX_PIXELS = 2**27
 # Decoding takes no more than this, so a process that reads a picture stays under 500 MiB.
 MAX_DECODED_BYTES = 420_000_000
@@ -58,7 +57,7 @@ def find_pictures(arguments: Sequence[str], report: Callable[[str], None] | None
         inside = dict.fromkeys(walk(*places, others=True))
         pictures = scan_files(inside, "image").files
         if not pictures:
-            suffixes = ", ".join(readable_suffixes("image"))
+            suffixes = ", ".join(SUFFIXES["image"])
             raise ImageError(f"{kind} {argument} contains no image: expected files ending in {suffixes}")
         found.update(dict.fromkeys(pictures))
         searched.update(inside)
@@ -112,7 +111,7 @@ def read_image(path: str | Path) -> Image.Image:
 
 def _decoded(path: Path, file: BinaryIO) -> tuple[Image.Image, int]:
     """An image as 8-bit RGB, and its orientation."""
-    with Image.open(file, formats=PILLOW_FORMATS) as image:
+    with Image.open(file, formats=tuple(IMAGES)) as image:
         check_size(path, image)
         check_file(file, image)
         samples = samples_of(file, image)

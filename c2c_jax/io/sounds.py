@@ -16,10 +16,10 @@ from c2c_jax.io.codecs.containers import BrokenSoundError, Layout
 from c2c_jax.io.codecs.decode import blocks_of, layout_of
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import open_regular
-from c2c_jax.io.formats import readable_suffixes, scan
+from c2c_jax.io.formats import SUFFIXES, scan
 
 INDEX = ".c2c-index"  # in a folder of sounds: what searches know of them, one for each CLAP
-SOUND_SUFFIXES = readable_suffixes("sound")
+SOUND_SUFFIXES = SUFFIXES["sound"]
 MIN_SECONDS = 0.05  # a shorter sound is a click: repeated to the length that an encoder takes, it is another sound
 MIN_HEARD = 0.01  # seconds from the first sample that is not silent to the last one: less is a click as well
 # What is read of one sound, at most: mono samples of 256 MiB at most, however little the file takes on the disk.
