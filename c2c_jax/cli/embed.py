@@ -16,7 +16,7 @@ hosts: the same command on each, with --multihost, or --coordinator, --num-proce
 import argparse
 from pathlib import Path
 
-from c2c_jax.cli.places import require_checkpoints, require_path, require_store
+from c2c_jax.cli import arguments
 from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.cli.train import add_config_arguments, hosts_of
 from c2c_jax.errors import ConfigError, StoreError
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     for store in filter(None, (args.info, args.verify, args.repair)):
-        require_store(store)
+        arguments.require_store(store)
     if args.info or args.verify:
         return show(args.info) if args.info else verify(args.verify)
     if args.repair:
@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> None:
     if args.from_arrays:
         require_folder_place(args.out, "--out")
         for path in args.from_arrays:
-            require_path(path, "an array", StoreError)
-        require_checkpoints(*(args.spaces or ()))
+            arguments.require_path(path, "an array", StoreError)
+        arguments.require_checkpoints(*(args.spaces or ()))
         take_arrays(args)
     elif not args.config:
         raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")

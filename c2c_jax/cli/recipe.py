@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from c2c_jax.bounds import check_bounds
-from c2c_jax.cli.places import require_captions, require_checkpoints, require_images, require_path, require_store
+from c2c_jax.cli import arguments
 from c2c_jax.config import Config
 from c2c_jax.errors import C2CError, ConfigError, ImageError
 from c2c_jax.io.files import found_at, is_regular, user_path
@@ -56,11 +56,11 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
 def require_sources(config: Config) -> None:
     """Looks for all files that a config names. Raises CheckpointError, CaptionError, ImageError or StoreError."""
     if config.source and config.target:
-        require_captions(config.data.captions)
-        require_checkpoints(config.source, config.target)
+        arguments.require_captions(config.data.captions)
+        arguments.require_checkpoints(config.source, config.target)
     elif config.data.store:
-        require_store(user_path(config.data.store))
+        arguments.require_store(user_path(config.data.store))
     if is_array(pictures := user_path(config.pictures.files)):
-        require_path(pictures, "an .npy file of raw vectors of pictures", ImageError)
+        arguments.require_path(pictures, "an .npy file of raw vectors of pictures", ImageError)
     elif config.pictures.files and not config.pictures.files.startswith("miniworld:"):
-        require_images([str(pictures)])
+        arguments.require_images([str(pictures)])

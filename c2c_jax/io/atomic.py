@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -69,7 +70,7 @@ def _exchange(one: Path, other: Path) -> bool:
     """Whether the system exchanged two names in one step: renameat2 with RENAME_EXCHANGE on Linux, renameatx_np with
     RENAME_SWAP on macOS."""
     name, here = {"linux": ("renameat2", -100), "darwin": ("renameatx_np", -2)}.get(sys.platform, ("", 0))
-    rename = getattr(ctypes.CDLL(None), name, None) if name else None
+    rename: Any = getattr(ctypes.CDLL(None), name, None) if name else None
     return bool(rename) and rename(here, os.fsencode(one), here, os.fsencode(other), ctypes.c_uint(2)) == 0
 
 

@@ -30,6 +30,8 @@ def print_fields(*fields: object) -> None:
     are written as escapes; on a terminal so is all that `printable` escapes."""
     unsafe = _UNSAFE if sys.stdout.isatty() else _CONTROL
     line = "\t".join(unsafe.sub(_escaped, str(field)) for field in fields)
+    if sys.stdout.errors == "strict":  # a stream that `prepare_streams` leaves as it is
+        line = line.encode("utf-8", "backslashreplace").decode("utf-8")
     print(line, flush=True)
 
 

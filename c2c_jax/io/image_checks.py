@@ -1,9 +1,9 @@
 """Checks of image files that Pillow's decoders pass over: checksums, ends and sizes.
 
-PNG: the CRC of every chunk, and that all rows are there. TIFF: the zlib checksums of deflated strips and tiles. GIF: every block to the trailer.
-WebP, AVIF, JP2: the sizes in their headers. Pillow itself refuses a JPEG, BMP, Netpbm or TIFF file that ends early. The
-compressed pixels of JPEG, GIF, WebP, AVIF, JPEG 2000 and LZW have no checksum, and uncompressed ones have none either:
-changed bytes there are other pixels, which no reader can find.
+PNG: the CRC of every chunk, and that all rows are there. TIFF: the zlib checksums of deflated strips and tiles. GIF:
+every block to the trailer. WebP, AVIF, JP2: the sizes in their headers. Pillow itself refuses a JPEG, BMP, Netpbm or
+TIFF file that ends early. The compressed pixels of JPEG, GIF, WebP, AVIF, JPEG 2000 and LZW have no checksum, and
+uncompressed ones have none either: changed bytes there are other pixels, which no reader can find.
 """
 
 import io

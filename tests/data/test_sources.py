@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from c2c_jax.cli.places import require_captions
+from c2c_jax.cli.arguments import require_captions
 from c2c_jax.data.captions import Files, open_sources
 from c2c_jax.errors import CaptionError
 from tests.data.test_captions import message_of, opened, texts_of, write
