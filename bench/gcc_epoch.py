@@ -56,7 +56,7 @@ def epoch(store: Path, workdir: Path, feed: str, batch_size: int) -> dict[str, f
     """Minutes, rows per second and peak GiB of the training program over one epoch."""
     command = [
         sys.executable, "train.py", "--config", "configs/mlp.py", "--workdir", str(workdir),
-        "--config.source=", "--config.target=", f"--config.data.store={store}", f"--config.data.feed={feed}",
+        "--config.source=", "--config.target=", f"--config.data.store={store}", f"--config.data.loader={feed}",
         f"--config.batch_size={batch_size}", "--config.epochs=1",
     ]  # fmt: skip
     started = time.perf_counter()

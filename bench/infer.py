@@ -50,10 +50,10 @@ with torch.inference_mode():
 def make_bundle(folder: Path, clip: Path) -> None:
     """The paper's MLP with initial weights, between that CLIP and a space of random vectors."""
     source = identify(str(clip))
-    spec = TranslatorSpec(
+    spec = TranslatorSpec.from_json(dict(
         kind="mlp", source_dim=source.dim, target_dim=512, width=512, depth=4, heads=1, mlp_width=1, dropout=0.0,
         clamp=0.2, input_norm="none",
-    )  # fmt: skip
+    ))  # fmt: skip
     bundle = Bundle(
         translator=build_translator(spec, rngs=nnx.Rngs(0)), spec=spec, source=source,
         target=SpaceId(name="random", dim=512, fingerprint="r" * 64), recipe={}, metrics={},

@@ -6,17 +6,17 @@ examples:
 
 The step of `configs/mlp.py` at one global batch is compiled for the first n devices: those that are there, or eight
 that a CPU is made to look like. Prints FLOPs, bytes that collectives put out and peak memory, all per device, for the
-loss that keeps all logits and for the one that recomputes them, in four blocks whose loop XLA counts once. FLOPs
+loss that keeps all logits and for the one that recomputes them, in four chunks whose loop XLA counts once. FLOPs
 per device should fall as 1/n.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.train import DIM, initial
-from c2c_jax.training.contrast import Blocks
-from c2c_jax.training.objectives import Settings, build_objective
-from c2c_jax.training.step import init_state, jit_step, make_step
+from c2c_jax.training.objectives import build_objective
+from c2c_jax.training.step import TranslatorLoss, init_state, jit_step, make_step
 
 DEVICES = (1, 2, 4, 8)
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -50,15 +49,15 @@ def collective_bytes(hlo: str) -> int:
     return total
 
 
-def analyse(devices: int, batch: int, blocks: Blocks, kind: str) -> dict[str, float]:
+def analyse(devices: int, batch: int, settings: dict[str, Any], kind: str) -> dict[str, float]:
     """FLOPs, collective bytes and peak bytes per device of a step compiled for so many devices."""
     mesh = Mesh(np.asarray(jax.devices()[:devices]), ("data",), axis_types=(AxisType.Auto,))
     graphdef, params = nnx.split(initial(), nnx.Param)
-    objective = build_objective(kind, Settings(blocks=dataclasses.replace(blocks, axis="data" if devices > 1 else "")))
-    optimizer = optax.adamw(1e-3)
+    objective, optimizer = build_objective(kind, settings), optax.adamw(1e-3)
+    step = make_step(TranslatorLoss(graphdef=graphdef, objective=objective), optimizer, optax.constant_schedule(1e-3))
     state = init_state(params, objective, optimizer, mesh)
     rows = jax.ShapeDtypeStruct((batch, DIM), jnp.float16, sharding=NamedSharding(mesh, PartitionSpec("data")))
-    compiled = jit_step(make_step(graphdef, objective, optimizer, mesh), mesh).lower(state, rows, rows).compile()
+    compiled = jit_step(step, mesh).lower(state, rows, rows).compile()
     memory = compiled.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return {
@@ -85,10 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = Table("loss", "devices", "GFLOP", "of 1/n", "collectives, MiB", "peak, MiB")
     table.title = f"a step of {flags.batch:,} rows, {flags.objective}, per device"
     figures: dict[str, float] = {}
-    forms = {"kept": Blocks(), "recomputed": Blocks(count=4, kept=False)}
-    for form, blocks in list(forms.items())[: 1 if flags.quick else 2]:
+    forms = {"kept": {"loss_chunks": 1}, "recomputed": {"loss_chunks": 4, "remat": True}}
+    for form, settings in list(forms.items())[: 1 if flags.quick else 2]:
         for devices in (n for n in DEVICES if n <= jax.device_count()):
-            found = analyse(devices, flags.batch, blocks, flags.objective)
+            found = analyse(devices, flags.batch, settings, flags.objective)
             figures |= {f"{form}_{name}_n{devices}": value for name, value in found.items()}
             share = devices * found["flops"] / figures[f"{form}_flops_n1"]
             figures[f"{form}_flops_of_linear_n{devices}"] = share

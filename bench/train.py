@@ -8,10 +8,9 @@ The work is `configs/mlp.py`'s, in larger batches: the 4-layer tanh MLP between 
 distances of all pairs of a batch with cross-entropy along rows and columns, AdamW; rows are drawn from 65,536 float16
 vectors in memory. Each contestant lives in a process of its own and they take turns, so that a slow moment of the
 machine meets all of them; figures are medians. Torch is as one writes it (nn.Sequential, cdist, cross_entropy), eager
-and through torch.compile. Ours is there a second time with `--config.groups=16`, by which 1, 2, 4 and 8 devices give
-the same parameters. The peak is that of XLA's own product of two square matrices, in turn with the others. On a GPU,
-one of them, torch is there too, both round float32 products to TF32 (ours as `--config.precision=tensorfloat32` does,
-with exact logits), and memory is the device's.
+and through torch.compile. The peak is that of XLA's own product of two square matrices, in turn with the others. On a
+GPU, one of them, torch is there too, both round float32 products to TF32 (ours as `--config.precision=tensorfloat32`
+does, with exact logits), and memory is the device's.
 """
 
 import argparse
@@ -80,31 +79,29 @@ def initial() -> Any:
 
     from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
-    spec = TranslatorSpec(
+    spec = TranslatorSpec.from_json(dict(
         kind="mlp", source_dim=DIM, target_dim=DIM, width=DIM, depth=DEPTH, heads=1, mlp_width=1, dropout=0.0,
         clamp=CLAMP, input_norm="none",
-    )  # fmt: skip
+    ))  # fmt: skip
     return build_translator(spec, rngs=nnx.Rngs(0))
 
 
-def ours(batch: int, recompute: bool = False, groups: int = 0) -> Run:
-    """The trainer's step, a turn's rows a dispatch."""
+def ours(batch: int, remat: bool = False) -> Run:
+    """The trainer's step, a turn's rows a call."""
     import jax
     import optax
     from flax import nnx
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from c2c_jax.training.build import build_blocks
-    from c2c_jax.training.objectives import Settings, build_objective
-    from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_steps, make_step
+    from c2c_jax.training.objectives import build_objective
+    from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_steps, make_step
 
     mesh, done = data_mesh(), 0
     graphdef, params = nnx.split(initial(), nnx.Param)
-    objective, optimizer = (
-        build_objective("inverse_euclidean", Settings(blocks=build_blocks(batch, mesh, groups, recompute=recompute))),
-        optax.adamw(1e-3, weight_decay=0.01),
-    )
-    step = make_step(graphdef, objective, optimizer, mesh, Schedule(steps_per_epoch=1, margin=(MARGIN, MARGIN)))
+    objective = build_objective("inverse_euclidean", {"margin_growth": MARGIN, "margin_max": MARGIN, "remat": remat})
+    optimizer = optax.adamw(1e-3, weight_decay=0.01)
+    loss = TranslatorLoss(graphdef=graphdef, objective=objective)
+    step = make_step(loss, optimizer, optax.constant_schedule(1e-3), metrics_of=loss.metrics)
     run = jit_steps(step, lambda table, rows: (table[0][rows], table[1][rows]), mesh)
     table = jax.device_put(vectors(), NamedSharding(mesh, PartitionSpec()))
     state = init_state(params, objective, optimizer, mesh)
@@ -124,13 +121,13 @@ def torch_run(batch: int, compiled: bool) -> Run:
     import torch
 
     from c2c_jax.spaces.weights.rules import unfill
-    from c2c_jax.translator.bundle import TABLE
+    from c2c_jax.translator.bundle import weight_table
 
     device = torch.device("cuda" if on_gpu() else "cpu")
     if on_gpu():
         torch.set_float32_matmul_precision("high")
     layers: list[torch.nn.Module] = []
-    weights = unfill(initial(), TABLE)
+    weights = unfill(initial(), weight_table(initial()))
     for number in range(DEPTH):
         linear = torch.nn.Linear(DIM, DIM)
         for leaf in ("weight", "bias"):
@@ -182,7 +179,6 @@ CONTESTANTS: dict[str, Callable[[int], Run]] = {
     "torch_eager": lambda batch: torch_run(batch, compiled=False),
     "torch_compile": lambda batch: torch_run(batch, compiled=True),
     "ours": ours,
-    "ours_16_groups": lambda batch: ours(batch, groups=16),
     "peak": lambda batch: matmul(),
 }
 

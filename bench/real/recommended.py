@@ -17,7 +17,7 @@ from c2c_jax.io.atomic import atomic_write
 from c2c_jax.retrieval.scoring import Scoring
 from c2c_jax.retrieval.search_scoring import translated_captions
 from c2c_jax.training import log
-from c2c_jax.training.loop import train
+from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import Bundle, load_bundle
 
 RECIPE = "configs/recommended.py"

@@ -38,7 +38,7 @@ def config_of(name: str, texts: int) -> Config:
             steps=0,
             patience=0,
             translator=dataclasses.replace(config.translator, width=1024, depth=4),
-            augment=AugmentConfig(noise=0.8),
+            augment=AugmentConfig(noise_cosine=0.8),
             objective=ObjectiveConfig(kind="cosine"),
             optimizer=OptimizerConfig(decay="cosine", ema=0.999),
         )
@@ -46,7 +46,7 @@ def config_of(name: str, texts: int) -> Config:
         config = dataclasses.replace(
             config,
             translator=dataclasses.replace(config.translator, width=1024, depth=2),
-            augment=AugmentConfig(noise=0.65),
+            augment=AugmentConfig(noise_cosine=0.65),
             optimizer=OptimizerConfig(decay="cosine", ema=0.99),
         )
     if config.translator.input_norm == "centred":

@@ -20,7 +20,7 @@ from c2c_jax.evaluation.translation import Method, method_of
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.training import log
 from c2c_jax.training.check import check, check_rows
-from c2c_jax.training.loop import train
+from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import Bundle, load_bundle
 
 # What the bench itself sets.

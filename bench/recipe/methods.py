@@ -71,10 +71,10 @@ def nearest_captions(store: Store, gap: Gap | None = None) -> Recipe:
 
 def closed_forms(store: Store, gap: Gap | None = None) -> tuple[Recipe, Recipe]:
     """Ridge, at several weights, and Procrustes, from all captions of the store. gap: as for `nearest_captions`."""
-    spec = TranslatorSpec(
+    spec = TranslatorSpec.from_json(dict(
         kind="ridge", source_dim=store.plan.source.dim, target_dim=store.plan.target.dim, width=1, depth=1, heads=1,
         mlp_width=1, dropout=0.0, clamp=0.0, input_norm="unit" if gap is None else "centred",
-    )  # fmt: skip
+    ))  # fmt: skip
     gap = gap or Gap()
     found = moments(store, NO_ROWS, spec, gap)
 
@@ -126,17 +126,17 @@ def pair_store(pairs: Scenes, folder: Path) -> Store:
 def oracle_settings(pairs: int) -> dict[str, Config]:
     """Residual translators of `pairs` pairs, a tenth of them held out, by objectives that take pairs of one cell for
     negatives, that hardly do, and that have none."""
-    translator = TranslatorConfig(kind="residual", width=512, start="procrustes")
+    translator = TranslatorConfig(kind="residual", settings={"width": 512, "init": "procrustes"})
     objectives = {
         "infonce": ObjectiveConfig(kind="infonce"),
-        "infonce, twin_cosine=0.8": ObjectiveConfig(kind="infonce", twin_cosine=0.8),
+        "infonce, twin_cosine=0.8": ObjectiveConfig(kind="infonce", settings={"false_negative_threshold": 0.8}),
         "cosine": ObjectiveConfig(kind="cosine"),
     }
     return {
         setting: Config(
             source="", target="", batch_size=256, epochs=30, eval_every=100, checkpoint_every=1000,
             select_by="recall@10",
-            data=DataConfig(holdout=max(pairs // 10, 1)), translator=translator, objective=objective,
+            data=DataConfig(validation_size=max(pairs // 10, 1)), translator=translator, objective=objective,
         )
         for setting, objective in objectives.items()
     }  # fmt: skip

@@ -7,7 +7,6 @@ later, by its reader.
 import argparse
 import glob
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from c2c_jax.io.files import found_at, is_regular, is_there, local_path, matchin
 from c2c_jax.io.json import read_json_as
 
 MAX_SEED = 2**63 - 1
-_SOURCE = re.compile(r"(?:[\d.]+\*)?(?P<kind>tsv|txt|csv|jsonl):(?P<path>.+)")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -95,21 +93,17 @@ def require_checkpoints(*names: str | None) -> None:
 
 def require_captions(spec: str) -> None:
     """Raises CaptionError where a file of a caption source, or of several, is not there."""
-    for one in map(str.strip, spec.split(" + ")):
-        if ":" not in one:
-            raise errors.CaptionError(
-                f"cannot read captions from {one}: expected a source such as txt:FILE or miniworld:COUNT, or the "
-                f"folder of a store, found {found_at(Path(one))}"
-            )
-        if not (match := _SOURCE.fullmatch(one)):
-            continue  # a data set
-        path = os.path.expanduser(match["path"])
-        if match["kind"] in ("csv", "jsonl"):
-            path = path.rpartition(":")[0]
-        if path and not _is_there(path):
-            raise errors.CaptionError(
-                f"cannot read captions from {path}: expected a file, found {found_at(Path(path))}"
-            )
+    if ":" not in spec:
+        raise errors.CaptionError(
+            f"cannot read captions from {spec}: expected a source such as txt:FILE or miniworld:COUNT, or the folder "
+            f"of a store, found {found_at(Path(spec))}"
+        )
+    from c2c_jax.data.captions import open_sources
+
+    for source in open_sources(spec):
+        for place in map(os.path.expanduser, source.places):
+            if not _is_there(place):
+                raise errors.CaptionError(f"cannot read captions from {place}: nothing is there; pass another path")
 
 
 def require_store(path: Path | None) -> None:

@@ -1,14 +1,20 @@
 """Reads `--config FILE.py` and its `--config.a.b=value` overrides."""
 
+import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from c2c_jax.bounds import check_bounds
 from c2c_jax.cli import arguments
-from c2c_jax.config import Config
+from c2c_jax.config import Config, check_fields
 from c2c_jax.errors import C2CError, ConfigError, ImageError
 from c2c_jax.io.files import found_at, is_regular, user_path
 from c2c_jax.io.vectors import is_array
+from c2c_jax.old_names import new_name
+
+# Settings of a translator kind or an objective, which only its own class knows.
+_SETTING = re.compile(r"--config\.(?P<section>translator|objective)\.settings\.(?P<name>\w+)=(?P<value>.*)", re.DOTALL)
 
 LONGEST = 300  # characters of a line that repeats what was passed
 
@@ -29,7 +35,9 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     from ml_collections import config_flags
 
     values = flags.FlagValues()
-    argv = ["c2c", f"--config={path}", *overrides]
+    overrides = [new for override in overrides if (new := _with_new_name(override))]
+    settings = [match for override in overrides if (match := _SETTING.fullmatch(override))]
+    argv = ["c2c", f"--config={path}", *(one for one in overrides if not _SETTING.fullmatch(one))]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
         rest = values(argv)
@@ -49,8 +57,28 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
         raise ConfigError(f"unknown argument {rest[1]}; overrides are written --config.FIELD=VALUE")
     if not isinstance(config, Config):
         raise ConfigError(f"{path}: get_config() must give a c2c_jax.config.Config")
-    check_bounds(config)
+    for match in settings:
+        getattr(config, match["section"]).settings[match["name"]] = _literal(match["value"])
+    check_fields(config)
     return config
+
+
+def _with_new_name(override: str) -> str | None:
+    """An override with the present name of its field; None if the field was removed."""
+    match = re.fullmatch(r"--config\.([\w.]+)(=.*)?", override, re.DOTALL)
+    if match is None:
+        return override
+    path = new_name(match[1])
+    return path and f"--config.{path}{match[2] or ''}"
+
+
+def _literal(text: str) -> Any:
+    """A number or boolean as Python writes it, else the text itself."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {"true": True, "false": False}.get(text, text)
+    return value if isinstance(value, bool | int | float) else text
 
 
 def require_sources(config: Config) -> None:
@@ -60,7 +88,7 @@ def require_sources(config: Config) -> None:
         arguments.require_checkpoints(config.source, config.target)
     elif config.data.store:
         arguments.require_store(user_path(config.data.store))
-    if is_array(pictures := user_path(config.pictures.files)):
+    if is_array(pictures := user_path(config.images.files)):
         arguments.require_path(pictures, "an .npy file of raw vectors of pictures", ImageError)
-    elif config.pictures.files and not config.pictures.files.startswith("miniworld:"):
+    elif config.images.files and not config.images.files.startswith("miniworld:"):
         arguments.require_images([str(pictures)])

@@ -62,14 +62,14 @@ def run(args: argparse.Namespace) -> None:
     require_sources(config)
     with hosts_of(args):
         from c2c_jax.data.embed import prepare_store
-        from c2c_jax.data.pictures import picture_vectors
+        from c2c_jax.data.images import image_vectors
         from c2c_jax.training.check import check
-        from c2c_jax.training.loop import train
+        from c2c_jax.training.train import train
 
         check(config)
         with sole_run(workdir):
             store = prepare_store(config, user_path(config.data.store) if config.data.store else workdir / "store")
-            pictures = picture_vectors(config.pictures, config.source, workdir, store.plan.source.dim)
+            pictures = image_vectors(config.images, config.source, workdir, store.plan.source.dim)
             if train(config, store, workdir, pictures):
                 print_fields(workdir / "bundle")
 

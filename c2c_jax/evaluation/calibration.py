@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from rich.console import Console
 
+from c2c_jax.data.caption_files import Txt
+from c2c_jax.data.captions import Mixture, open_sources
 from c2c_jax.errors import BundleError, C2CError, CaptionError, ConfigError, ImageError, SoundError, StoreError
 from c2c_jax.evaluation.encoding import TEXTS_AT_ONCE, Vectors, heard_vectors, picture_vectors
 from c2c_jax.evaluation.rows import LeftOut
@@ -221,11 +223,8 @@ def _with_texts(
 
     texts: see `calibrate`. Exact duplicates count once, as in training. Raises CaptionError.
     """
-    from c2c_jax.data.captions import Files, open_sources  # imports TFDS, which takes a second
-    from c2c_jax.data.mixture import Mixture
-
     path = user_path(texts)
-    mixture = Mixture([Files(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
+    mixture = Mixture([Txt(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
     sums, stream, task = [Sums(space.dim) for space in spaces], iter(mixture), bar.add_task("texts", total=None)
     while block := list(itertools.islice(stream, TEXTS_AT_ONCE)):
         for space, one, norm in zip(spaces, sums, (input_norm, "unit"), strict=True):

@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Int
 from rich.console import Console
 
-from c2c_jax.data.captions import open_sources
-from c2c_jax.data.mixture import Mixture
+from c2c_jax.data.captions import Mixture, open_sources
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, ManifestError, StoreError
 from c2c_jax.evaluation.bootstrap import Bootstrap

@@ -83,7 +83,7 @@ def evaluate(asked: Asked, console: Console, kept: Path | None = None) -> Result
             "recipe": public.recipe,
             "metrics": public.metrics,
             "gap_statistics": public.gap.used,
-            "caption_memory": public.memory.record if public.memory and public.memory.share else None,
+            "caption_memory": public.memory.record if public.memory and public.memory.weight else None,
         },
         spaces={role: dataclasses.asdict(space) | {"name": public_name(space.name)} for role, space in named.items()},
         settings=settings,

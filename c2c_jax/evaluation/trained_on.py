@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from c2c_jax.data.store import SIDES, Store
-from c2c_jax.errors import StoreError
-from c2c_jax.io.files import is_regular, is_there, user_path
-from c2c_jax.io.json import read_json_as
-from c2c_jax.training.feed import split
-from c2c_jax.training.rows import RUN_STATE, RunState
+from c2c_jax.errors import ConfigError, StoreError
+from c2c_jax.io.files import is_regular, user_path
+from c2c_jax.training.loader import split
+from c2c_jax.training.run_state import OLD_RUN_STATE, RUN_STATE, read_run_state
 from c2c_jax.translator.bundle import Bundle
 
 ADVICE = "pass --store, the store it was trained on"
@@ -26,7 +25,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**40)]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Data:
     store: str
-    holdout: Count
+    validation_size: Count
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,8 @@ def work_directory(run: Path) -> Path | None:
     if not run.is_dir():
         return None
     run = run.resolve()
-    return run.parent if run.name == "bundle" and is_regular(run.parent / RUN_STATE) else None
+    has_state = any(is_regular(run.parent / name) for name in (RUN_STATE, OLD_RUN_STATE))
+    return run.parent if run.name == "bundle" and has_state else None
 
 
 def trained_on(run: Path, bundle: Bundle, store: Path | None = None) -> TrainedOn:
@@ -98,7 +98,7 @@ def trained_on(run: Path, bundle: Bundle, store: Path | None = None) -> TrainedO
     rows = _rows(workdir) or found.plan.rows
     if rows > found.plan.rows:
         raise StoreError(f"{place} has {found.plan.rows:,} captions, the run saw {rows:,}: {ADVICE}")
-    held_out = split(rows, recipe.data.holdout, recipe.seed)[0] if recipe else np.zeros(0, int)
+    held_out = split(rows, recipe.data.validation_size, recipe.seed)[0] if recipe else np.zeros(0, int)
     untrained = np.arange(rows, found.plan.rows)
     if bundle.choice is None or not bundle.choice.is_refitted:
         untrained = np.concatenate([held_out, untrained])
@@ -134,6 +134,8 @@ def _recorded(workdir: Path | None, recipe: _Recipe | None) -> Path | None:
 
 def _rows(workdir: Path | None) -> int | None:
     """How many captions a run drew its held-out ones from."""
-    if workdir is None or not is_there(workdir / RUN_STATE):
-        return None
-    return read_json_as(RunState, workdir / RUN_STATE, StoreError, f"{ADVICE}, and the bundle alone").rows
+    try:
+        state = read_run_state(workdir) if workdir else None
+    except ConfigError as error:
+        raise StoreError(f"{error}; {ADVICE}, and the bundle alone") from None
+    return state.rows if state else None

@@ -10,7 +10,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from c2c_jax.config import TranslatorConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import BundleError
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption, room_for
@@ -106,12 +105,11 @@ def nearest_caption_method(store: Store, held_out: Int[np.ndarray, "H"], gap: Ga
 
 def closed_form_methods(store: Store, held_out: Int[np.ndarray, "H"], bundle: Bundle, gap: Gap) -> list[Method]:
     """Procrustes and ridge between the training captions' centred vectors; see `training/closed_form.py`."""
-    spec = dataclasses.replace(
-        bundle.spec, kind="procrustes", depth=1, clamp=0.0, dropout=0.0, linear_first=False, input_norm="centred"
-    )
-    found = moments(store, held_out, spec, gap)
-    maps = {"procrustes": procrustes(found), "ridge": ridge(found, TranslatorConfig().ridge)}
-    return [method_of(kind, _linear(dataclasses.replace(spec, kind=kind), *fit), gap) for kind, fit in maps.items()]
+    shared = dataclasses.replace(bundle.spec, clamp=0.0, input_norm="centred").to_json()
+    specs = {kind: TranslatorSpec.from_json({**shared, "kind": kind}) for kind in ("procrustes", "ridge")}
+    found = moments(store, held_out, specs["ridge"], gap)
+    fits = {"procrustes": procrustes(found), "ridge": ridge(found, specs["ridge"].settings.penalty)}
+    return [method_of(kind, _linear(specs[kind], *fit), gap) for kind, fit in fits.items()]
 
 
 def _linear(spec: TranslatorSpec, kernel_SE: np.ndarray, bias_E: np.ndarray) -> Translator:

@@ -238,7 +238,7 @@ def pictures_to_sounds(
             "averaged": average,
             "gap_statistics": bundle.gap.used,
             "output_mean": output_mean if bundle.spec.input_norm == "centred" else None,
-            "caption_memory": bundle.memory.record if bundle.memory and bundle.memory.share else None,
+            "caption_memory": bundle.memory.record if bundle.memory and bundle.memory.weight else None,
             "mixed_in": [{"what": w, "weight": x} for w, x in zip(mixed_in, mixture.weights, strict=True)],
         }
         records = [{"pictures": [_record(path) for path in read], **of_pictures} for _, read in made]

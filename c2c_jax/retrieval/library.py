@@ -23,8 +23,16 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from c2c_jax import __version__
-from c2c_jax.data.chunks import MAX_CHUNK_ROWS, ChunkedArray, Dtype, stored_as, why_not_stored
-from c2c_jax.data.store import Count, Sha256, read_record, read_texts, write_captions, write_json
+from c2c_jax.data.chunks import (
+    MAX_CHUNK_ROWS,
+    ChunkedArray,
+    ChunkedTexts,
+    Dtype,
+    stored_as,
+    why_not_stored,
+    write_texts,
+)
+from c2c_jax.data.store import Count, Sha256, read_record, write_json
 from c2c_jax.errors import SoundError, StoreError
 from c2c_jax.io.atomic import atomic_write, exclusive_lock, sweep
 from c2c_jax.io.console import printable
@@ -87,7 +95,10 @@ class _Manifest:
     version: str = ""  # of c2c_jax, by which `unreadable` could not be read
 
     def array(self, place: Path) -> ChunkedArray:
-        return ChunkedArray(place / "sounds", (self.rows, self.space.dim), self.chunk_rows, self.dtype, ADVICE)
+        return ChunkedArray(self.rows, self.chunk_rows, place / "sounds", self.space.dim, self.dtype, ADVICE)
+
+    def texts(self, place: Path) -> ChunkedTexts:
+        return ChunkedTexts(self.rows, self.chunk_rows, place / "captions", ADVICE)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -206,9 +217,9 @@ class Library:
         try:
             with atomic_write(self.place) as temporary:
                 temporary.mkdir()
-                _, texts = write_captions(temporary, lines, CHUNK_ROWS, [])
-                shape, dtype = vectors_NE.shape, vectors_NE.dtype.name
-                array = ChunkedArray(temporary / "sounds", shape, CHUNK_ROWS, dtype, ADVICE)
+                _, texts = write_texts(temporary / "captions", lines, CHUNK_ROWS)
+                (count, dim), dtype = vectors_NE.shape, vectors_NE.dtype.name
+                array = ChunkedArray(count, CHUNK_ROWS, temporary / "sounds", dim, dtype, ADVICE)
                 array.describe()
                 sounds = [array.write(chunk, vectors_NE[array.rows_of(chunk)]) for chunk in range(array.chunks)]
                 fields = {"format": FORMAT, "space": dataclasses.asdict(self.space), "rows": len(rows), "dtype": dtype}
@@ -275,11 +286,11 @@ def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float[np.ndarray, "
     if not len(checksums.sounds) == len(checksums.captions) == array.chunks:
         raise StoreError(f"{place / 'manifest.json'} is damaged (expected one checksum per chunk); {ADVICE}")
     array.check_files()
-    vectors_NE, heard = np.empty(array.shape, array.dtype), []
+    vectors_NE, heard = np.empty((array.rows, array.dim), array.dtype), []
     for chunk, (of_sounds, of_texts) in enumerate(zip(checksums.sounds, checksums.captions, strict=True)):
         rows = array.rows_of(chunk)
         vectors_NE[rows] = array.read(chunk, of_sounds)
-        for line in read_texts(place, chunk, rows.stop - rows.start, of_texts, ADVICE):
+        for line in manifest.texts(place).read(chunk, of_texts):
             try:
                 heard.append(Heard(*msgspec.convert(parse_json(line), tuple[str, int, int, str])))
             except (ValueError, msgspec.ValidationError) as cause:

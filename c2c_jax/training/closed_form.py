@@ -118,6 +118,16 @@ def ridge(moments: Moments, weight: float) -> tuple[Float[np.ndarray, "S E"], Fl
     return kernel_SE, moments.y_E - moments.x_S @ kernel_SE
 
 
+def set_closed_form(translator: Translator, fitted: Moments | None) -> None:
+    """Fits a translator's own linear layer to moments: by ridge regression for the kind `ridge`, else by the Procrustes
+    rotation."""
+    if fitted is None:
+        raise ValueError("a closed-form fit needs the moments of the training rows")
+    settings = translator.spec.settings
+    is_ridge = translator.spec.kind == "ridge"
+    set_linear(translator, *(ridge(fitted, settings.penalty) if is_ridge else procrustes(fitted)))
+
+
 def set_linear(translator: Translator, kernel_SE: np.ndarray, bias_E: np.ndarray) -> None:
     """Puts a map in the place of a translator's own linear layer (kinds `procrustes`, `ridge`, `residual`)."""
     linear: nnx.Linear = translator.linear  # type: ignore[attr-defined]

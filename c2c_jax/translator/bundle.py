@@ -7,6 +7,7 @@ and `memory.source` [M, S], float16, where captions are remembered; its settings
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,27 +17,19 @@ import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax import nnx
 
 from c2c_jax.config import Config
-from c2c_jax.errors import BundleError, one_line
+from c2c_jax.errors import BundleError, ConfigError, one_line
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import read_safetensors
+from c2c_jax.old_names import upgraded
 from c2c_jax.spaces.space import SpaceId
-from c2c_jax.spaces.weights.rules import LINEAR, Table, fill, leaf, require_layers, unfill
+from c2c_jax.spaces.weights.rules import AS_IS, CONV, LINEAR, Rule, Table, fill, unfill
 from c2c_jax.translator.centring import Gap
-from c2c_jax.translator.kinds import CLOSED_FORM, INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
+from c2c_jax.translator.kinds import Translator, TranslatorSpec, build_translator
 from c2c_jax.translator.memory import Memory
-
-TABLE = Table(
-    rules=(
-        leaf(r"positions", "weight", "embedding"),
-        leaf(r"norms\.\d+|layers\.\d+\.norm[12]", "weight", "scale"),
-        leaf(r"linear|into|out|(?:layers|resized)\.\d+", "weight", "kernel", LINEAR),
-        leaf(r"layers\.\d+\.(?:[qkv]_proj|out_proj|linear[12])", "weight", "kernel", LINEAR),
-        leaf(r"[\w.]+", "bias", "bias"),
-    )
-)
 
 FORMAT = 2
 _GAP = "gap."  # before the names of the gap statistics among the tensors
@@ -117,6 +110,18 @@ class Bundle:
     choice: Choice | None = None
 
 
+def weight_table(translator: nnx.Module) -> Table:
+    """The names and layouts of a translator's weights in PyTorch, which follow from those of its flax modules."""
+    rules = []
+    for path, variable in nnx.to_flat_state(nnx.state(translator, nnx.Param)):
+        *module, name = map(str, path)
+        torch_name = "weight" if name in ("kernel", "scale", "embedding") else name
+        layout = {2: LINEAR, 4: CONV}.get(len(variable.shape), AS_IS) if name == "kernel" else AS_IS
+        theirs, ours = (re.escape(".".join((*module, one))) for one in (torch_name, name))
+        rules.append(Rule(theirs, ours, layout))
+    return Table(rules=tuple(rules))
+
+
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Writes the bundle folder, whole or not at all; an older one of that name is replaced.
 
@@ -136,7 +141,7 @@ def write_files(folder: Path, bundle: Bundle) -> None:
     """Writes `config.json` and `model.safetensors` into a folder that is there."""
     config = {
         "format": FORMAT,
-        "translator": dataclasses.asdict(bundle.spec),
+        "translator": bundle.spec.to_json(),
         "source": dataclasses.asdict(bundle.source),
         "target": dataclasses.asdict(bundle.target),
         "recipe": bundle.recipe,
@@ -144,7 +149,7 @@ def write_files(folder: Path, bundle: Bundle) -> None:
     }
     if bundle.choice is not None:
         config["choice"] = dataclasses.asdict(bundle.choice)
-    tensors = unfill(bundle.translator, TABLE)
+    tensors = unfill(bundle.translator, weight_table(bundle.translator))
     if bundle.memory is not None:
         config["memory"] = bundle.memory.settings
         tensors[_MEMORY] = np.ascontiguousarray(bundle.memory.source)
@@ -191,7 +196,7 @@ class _MemorySettings:
 class _Config:
     """A bundle's config.json. recipe: as `Config` has it, whose fields' types are checked, or what an import wrote."""
 
-    translator: TranslatorSpec
+    translator: dict[str, Any]
     source: SpaceId
     target: SpaceId
     recipe: dict[str, Any]
@@ -211,18 +216,14 @@ def _read_config(folder: Path) -> _Config:
         )
     try:
         config = msgspec.convert(content, _Config)
-        msgspec.convert(config.recipe, Config)
-    except msgspec.ValidationError as error:
+        if "translator" in config.recipe:  # an import's recipe is not a config
+            config = dataclasses.replace(config, recipe=upgraded(config.recipe))
+            msgspec.convert(config.recipe, Config)
+        TranslatorSpec.from_json(config.translator)
+    except (msgspec.ValidationError, ConfigError) as error:
         raise BundleError(f"{path} is not a translator bundle's config ({one_line(error)}); fetch it again") from None
-    spec = config.translator
-    if spec.kind not in KINDS:
-        raise BundleError(f"{folder}: unknown translator kind {spec.kind[:40]!r}; known are {', '.join(KINDS)}")
     if odd := next((name for name, value in config.metrics.items() if "@" in name and not 0 <= value <= 1), None):
         raise BundleError(f"{path}: {odd} is {config.metrics[odd]!r:.40}, not from 0 to 1; fetch it again")
-    if spec.input_norm not in INPUT_NORMS:
-        raise BundleError(f"{folder}: unknown input_norm {spec.input_norm[:40]!r}; known are {', '.join(INPUT_NORMS)}")
-    if spec.kind == "transformer" and spec.width % spec.heads:
-        raise BundleError(f"{folder}: width {spec.width} is not a multiple of heads {spec.heads}; fetch it again")
     return config
 
 
@@ -244,13 +245,12 @@ def load_bundle(folder: Path) -> Bundle:
     """
     folder = Path(folder)
     config = _read_config(folder)
-    spec = config.translator
+    spec = TranslatorSpec.from_json(config.translator)
     tensors = read_safetensors(folder / "model.safetensors")
     gap = _read_gap(folder, spec, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GAP)})
     memory = _read_memory(folder, spec, config.memory, tensors.pop(_MEMORY, None))
-    if spec.kind not in CLOSED_FORM:
-        require_layers(tensors, {"layers": spec.depth}, str(folder))
-    translator = fill(lambda rngs: build_translator(spec, rngs=rngs), tensors, TABLE, str(folder))
+    table = weight_table(nnx.eval_shape(lambda: build_translator(spec, rngs=nnx.Rngs(0))))
+    translator = fill(lambda rngs: build_translator(spec, rngs=rngs), tensors, table, str(folder))
     spaces = {"source": config.source, "target": config.target}
     known = {"recipe": config.recipe, "metrics": config.metrics, "gap": gap, "memory": memory, "choice": config.choice}
     return Bundle(translator=translator, spec=spec, **spaces, **known)  # type: ignore[arg-type]
@@ -301,7 +301,7 @@ def _read_memory(
             f"{folder}: caption memory is {source_MS.dtype} of shape {source_MS.shape}; "
             f"expected float16 unit vectors of shape (M, {spec.source_dim})"
         )
-    return Memory(source=jnp.asarray(source_MS), share=settings.share, temperature=settings.temperature)
+    return Memory(source=jnp.asarray(source_MS), weight=settings.share, temperature=settings.temperature)
 
 
 def _are_unit(rows_CS: np.ndarray) -> bool:

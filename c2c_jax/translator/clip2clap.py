@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from c2c_jax.io.tensors import open_torch, to_numpy
 from c2c_jax.spaces.space import SpaceId, identify
 from c2c_jax.spaces.weights.rules import LINEAR, Rule, Table, fill, ignored_keys
 from c2c_jax.translator.bundle import Bundle
-from c2c_jax.translator.kinds import DEPTHS, TranslatorSpec, build_translator
+from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
 SOURCE, TARGET = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "cvssp/audioldm-l-full:text_encoder"
 WIDTH = 512  # of both of the paper's spaces
@@ -120,7 +121,7 @@ def import_checkpoint(
         told.append(
             "attention runs over the coordinates of a vector, as in the paper; the author's code runs it over a batch"
         )
-    if spec.linear_first:
+    if spec.settings.linear_first:
         told.append("linear is put before the encoder; the author's last code creates it there and does not use it")
     spaces = []
     for role, name, default, width in (
@@ -198,16 +199,20 @@ def _kind(tensors: Mapping[str, np.ndarray], asked: str | None, path: Path) -> s
 def _stack_spec(kind: str, tensors: Mapping[str, np.ndarray], path: Path) -> tuple[TranslatorSpec, Table]:
     """What the shapes of linear layers in a row say, and the table of their names."""
     if kind in ("linear", "linear2"):
-        names = ["linear", "linear2"][: DEPTHS[kind]]
+        names = ["linear", "linear2"][: 1 if kind == "linear" else 2]
     else:
         depth = len({key.rpartition(".")[0] for key in tensors if re.match(r"ff\d+\.", key)})
         names = [f"ff{number}" for number in range(1, depth + 1)]
     norms = [f"ln{number}" for number in range(1, len(names) + 1)] if kind == "mlp_layernorm" else []
     (width, source_dim), (target_dim, _) = _matrix(tensors, names[0], path), _matrix(tensors, names[-1], path)
-    spec = TranslatorSpec(
-        kind=kind, source_dim=source_dim, target_dim=target_dim, width=width, depth=len(names), heads=1, mlp_width=1,
-        dropout=0.0, clamp=CLAMPS[kind], input_norm="none",
-    )  # fmt: skip
+    settings = {"width": width, "depth": len(names)}
+    shared: dict[str, Any] = {
+        "source_dim": source_dim,
+        "target_dim": target_dim,
+        "clamp": CLAMPS[kind],
+        "input_norm": "none",
+    }
+    spec = TranslatorSpec.of(kind, settings, **shared)
     return spec, _stack(names, norms)
 
 
@@ -222,11 +227,13 @@ def _encoder_spec(tensors: Mapping[str, np.ndarray], heads: int | None, path: Pa
     heads = HEADS[width] if heads is None else heads
     if heads < 1 or width % heads:
         raise ConfigError(f"{path}: an encoder {width} wide cannot have {heads} heads; take a divisor of {width}")
-    return TranslatorSpec(
-        kind="transformer", source_dim=_matrix(tensors, "linear", path)[1] if has_linear else target_dim,
-        target_dim=target_dim, width=width, depth=len(layers), heads=heads, mlp_width=mlp_width,
-        dropout=0.1, clamp=CLAMPS["transformer"], input_norm="none", linear_first=has_linear,
-    )  # fmt: skip
+    settings = {
+        "width": width, "depth": len(layers), "heads": heads, "mlp_width": mlp_width, "dropout": 0.1,
+        "linear_first": has_linear,
+    }  # fmt: skip
+    source_dim = _matrix(tensors, "linear", path)[1] if has_linear else target_dim
+    shared: dict[str, Any] = {"source_dim": source_dim, "target_dim": target_dim, "input_norm": "none"}
+    return TranslatorSpec.of("transformer", settings, clamp=CLAMPS["transformer"], **shared)
 
 
 def _matrix(tensors: Mapping[str, np.ndarray], name: str, path: Path) -> tuple[int, int]:

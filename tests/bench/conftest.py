@@ -23,7 +23,7 @@ from c2c_jax.config import Config, DataConfig, TranslatorConfig
 
 
 def get_config():
-    data, translator = DataConfig(holdout=20), TranslatorConfig(kind="ridge")
+    data, translator = DataConfig(validation_size=20), TranslatorConfig(kind="ridge")
     return Config(batch_size=16, epochs=1, data=data, translator=translator)
 """
 
@@ -32,7 +32,7 @@ from c2c_jax.config import Config, DataConfig, MemoryConfig, TranslatorConfig
 
 
 def get_config():
-    data, memory = DataConfig(holdout=20), MemoryConfig(captions=50)
+    data, memory = DataConfig(validation_size=20), MemoryConfig(size=50)
     translator = TranslatorConfig(kind="residual", width=8, depth=2)
     return Config(batch_size=16, epochs=1, adapt=True, data=data, translator=translator, memory=memory)
 """

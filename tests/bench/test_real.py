@@ -13,7 +13,7 @@ from bench.real.tasks import chance_of_sounds, photographs, pictures_to_sounds, 
 from c2c_jax.retrieval.scoring import Scoring
 
 S, E, A = 24, 24, 16
-TINY = ["--config.steps=5", "--config.epochs=1", "--config.translator.width=16", "--config.eval_every=5"]
+TINY = ["--config.steps=5", "--config.epochs=1", "--config.translator.settings.width=16", "--config.eval_every=5"]
 
 
 def directions(count, dim, seed):

@@ -184,7 +184,10 @@ def test_vectors_are_used_as_they_are_without_means(tmp_path, monkeypatch):
     """The ridge in closed form, and the one that is trained without pictures, is the same map of unit vectors."""
     store = random_store(tmp_path / "store", rows=300)
     config = Config(
-        source="", target="", data=DataConfig(holdout=1), translator=TranslatorConfig(kind="ridge", input_norm="unit")
+        source="",
+        target="",
+        data=DataConfig(validation_size=1),
+        translator=TranslatorConfig(kind="ridge", input_norm="unit"),
     )
     told = []
     found = configs.trained("r", config, store, 2, tmp_path / "runs", lambda: told.append(1))

@@ -15,7 +15,7 @@ from c2c_jax.data.store import Store
 from c2c_jax.io.images import read_image
 from c2c_jax.io.sounds import read_sound
 from c2c_jax.spaces.space import load_space
-from c2c_jax.training.feed import split
+from c2c_jax.training.loader import split
 from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.inference import translate
 from tests.cli.test_main import ROOT, refused
@@ -35,8 +35,8 @@ def run(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
     arguments = [
         "train", "--config", str(ROOT / "configs/residual.py"), "--workdir", str(workdir),
         f"--config.source={clip_folder}", f"--config.target={audioldm_folder}:text_encoder",
-        f"--config.data.captions=txt:{workdir / 'captions.txt'}", "--config.data.holdout=40",
-        "--config.translator.kind=ridge", "--config.translator.start=identity",
+        f"--config.data.captions=txt:{workdir / 'captions.txt'}", "--config.data.validation_size=40",
+        "--config.translator.kind=ridge", "--config.translator.settings.init=identity",
         "--config.translator.input_norm=centred",
     ]  # fmt: skip
     assert main(arguments) == 0

@@ -109,7 +109,7 @@ def test_a_file_of_references(search, many, clap, tmp_path):
     file.write_text("\n".join([*TEXTS[:20], "", *TEXTS[20:]]) + "\n")
     code, lines, err = search("--text", "heavy rain", "--references", file, asked=asked)
     assert code == 0 and err.splitlines()[-1] == "scores: texts by centred cosine, less hubness"
-    assert f"{file}: 1 row left out: 1 empty caption (first at line 21)" in err
+    assert f"{file}: 1 row skipped: 1 empty caption (first at line 21)" in err
     space = load_space(str(clap))
     text_RE = space.encode_text(TEXTS)
     expected = scores_by_hand(space.encode_text(["heavy rain"]), unit(text_RE).mean(axis=0), many, text_RE)

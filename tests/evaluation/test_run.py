@@ -12,7 +12,7 @@ from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.lookup import Asked
 from c2c_jax.evaluation.material import Captions
 from c2c_jax.evaluation.run import _neighbours, evaluate
-from c2c_jax.training.loop import train
+from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle, save_bundle
 from tests.training.test_candidates import config, rotated_store
 

@@ -12,8 +12,8 @@ from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.errors import StoreError
 from c2c_jax.evaluation.trained_on import trained_on, work_directory
-from c2c_jax.training.feed import split
-from c2c_jax.training.loop import train
+from c2c_jax.training.loader import split
+from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
 from tests.fixtures.random_store import random_store
 
@@ -22,7 +22,7 @@ from tests.fixtures.random_store import random_store
 def run(tmp_path_factory):
     """A run of the ridge kind on a random store that lies in its work directory."""
     workdir = tmp_path_factory.mktemp("run")
-    config = Config(data=DataConfig(holdout=100), translator=TranslatorConfig(kind="ridge"))
+    config = Config(data=DataConfig(validation_size=100), translator=TranslatorConfig(kind="ridge"))
     train(config, random_store(workdir / "store"), workdir)
     return workdir
 
@@ -60,16 +60,16 @@ def test_a_store_elsewhere(run, tmp_path):
 def test_rows_that_a_store_has_grown_by_are_no_training_rows(run, tmp_path):
     """The run saw 400 rows, of which its seed held 100 out; now there are 500."""
     workdir = shutil.copytree(run, tmp_path / "run")
-    rows = json.loads((workdir / "rows.json").read_text())
-    (workdir / "rows.json").write_text(json.dumps({**rows, "rows": 400}))
+    rows = json.loads((workdir / "run_state.json").read_text())
+    (workdir / "run_state.json").write_text(json.dumps({**rows, "rows": 400}))
     found = trained_on(workdir, load_bundle(workdir / "bundle"))
     np.testing.assert_array_equal(found.held_out, split(400, 100, Config().seed)[0])
     assert sorted(found.untrained) == sorted([*found.held_out, *range(400, 500)])
-    (workdir / "rows.json").write_text(json.dumps({**rows, "rows": 501}))
+    (workdir / "run_state.json").write_text(json.dumps({**rows, "rows": 501}))
     with pytest.raises(StoreError, match="has 500 captions, the run saw 501"):
         trained_on(workdir, load_bundle(workdir / "bundle"))
-    (workdir / "rows.json").write_text("{")
-    with pytest.raises(StoreError, match="rows.json cannot be read as JSON"):
+    (workdir / "run_state.json").write_text("{")
+    with pytest.raises(StoreError, match="run_state.json cannot be read as JSON"):
         trained_on(workdir, load_bundle(workdir / "bundle"))
 
 

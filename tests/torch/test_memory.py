@@ -33,7 +33,7 @@ SOURCE = 3 * np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
 
 @pytest.fixture(params=["none", "unit"])
 def bundle(request):
-    memory = Memory(source=captions(M, S), share=SHARE, temperature=TEMPERATURE)
+    memory = Memory(source=captions(M, S), weight=SHARE, temperature=TEMPERATURE)
     return random_bundle(spec("residual", S, E, input_norm=request.param), gap=Gap(**means(*ALL)), memory=memory)
 
 
@@ -73,7 +73,7 @@ def test_share_0_turns_nothing(bundle, tmp_path):
     references = dataclasses.replace(bundle, memory=dataclasses.replace(bundle.memory, share=0.0))
     save_bundle(tmp_path / "bundle", references)
     loaded, twin = load_bundle(tmp_path / "bundle"), Translator.from_pretrained(tmp_path / "bundle")
-    assert loaded.memory.share == twin.memory.share == 0 and not [line for line in in_use(loaded) if "memory" in line]
+    assert loaded.memory.weight == twin.memory.share == 0 and not [line for line in in_use(loaded) if "memory" in line]
     np.testing.assert_array_equal(loaded.memory.source, captions(M, S))
     without = dataclasses.replace(loaded, memory=None)
     np.testing.assert_array_equal(translate(loaded, SOURCE), translate(without, SOURCE))
@@ -115,7 +115,7 @@ def test_bundle_keeps_it(bundle, folder, tmp_path):
 
 
 def test_card_tells_of_it(bundle):
-    memory = Memory(source=captions(2000, 512), share=0.5, temperature=0.01)
+    memory = Memory(source=captions(2000, 512), weight=0.5, temperature=0.01)
     card = model_card(dataclasses.replace(bundle, memory=memory, gap=Gap()), "x")
     assert "source vectors of 2,000 of these captions (2.0 MiB; no text)" in card
     assert "make 50% of what" in card and "takes a picture's vector as it is" not in card

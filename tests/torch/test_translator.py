@@ -21,12 +21,14 @@ from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as translator_module
 from c2c_jax.torch.translator import EncoderLayer
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
-from c2c_jax.translator.kinds import DEPTHS, KINDS, TranslatorSpec, build_translator
+from c2c_jax.translator.kinds import KINDS, TranslatorSpec, build_translator
 
 
 def spec(kind: str, source_dim: int = 24, target_dim: int = 16, **fields: Any) -> TranslatorSpec:
-    defaults = dict(width=32, depth=DEPTHS[kind], heads=4, mlp_width=20, dropout=0.1, clamp=0.0, input_norm="unit")
-    return TranslatorSpec(kind=kind, source_dim=source_dim, target_dim=target_dim, **{**defaults, **fields})
+    defaults = dict(width=32, heads=4, mlp_width=20, dropout=0.1, clamp=0.0, input_norm="unit")
+    return TranslatorSpec.from_json(
+        dict(kind=kind, source_dim=source_dim, target_dim=target_dim, **{**defaults, **fields})
+    )
 
 
 SPECS = [

@@ -27,9 +27,9 @@ def train(*more: str) -> tuple[str, ...]:
     """A run of a second on the store of arrays: 4,500 rows, 400 of them held out."""
     return (
         "train", "--config", ARRAYS_RECIPE, "--workdir", "run", "--config.source=", "--config.target=",
-        "--config.data.store=arrays", "--config.data.holdout=400", "--config.batch_size=128",
+        "--config.data.store=arrays", "--config.data.validation_size=400", "--config.batch_size=128",
         "--config.epochs=2", "--config.log_every=8", "--config.eval_every=32", "--config.checkpoint_every=16",
-        "--config.translator.width=32", "--config.translator.depth=2", *more,
+        "--config.translator.settings.width=32", "--config.translator.settings.depth=2", *more,
     )  # fmt: skip
 
 
@@ -218,10 +218,10 @@ def _with_pictures(inputs: Inputs, place: Path) -> None:
 
 def pictures(run: Path) -> np.ndarray:
     """The vectors of 64 pictures of the mini world, which `run` keeps."""
-    from c2c_jax.config import PicturesConfig
-    from c2c_jax.data.pictures import picture_vectors
+    from c2c_jax.config import ImagesConfig
+    from c2c_jax.data.images import image_vectors
 
-    vectors_PS = picture_vectors(PicturesConfig(files="miniworld:64"), CLIP, run)
+    vectors_PS = image_vectors(ImagesConfig(files="miniworld:64"), CLIP, run)
     assert vectors_PS is not None
     return vectors_PS
 

@@ -113,8 +113,7 @@ def _captions(name: str) -> Reader:
     spec, content = _CAPTIONS[name]
 
     def probe() -> dict[str, Any]:
-        from c2c_jax.data.captions import open_sources
-        from c2c_jax.data.mixture import Mixture
+        from c2c_jax.data.captions import Mixture, open_sources
 
         mixture = Mixture(open_sources(spec), drop_duplicates=False)
         rows = list(mixture)
@@ -307,7 +306,7 @@ READERS: dict[str, Reader] = {
         Reader(name="index",
                files=("index/*/manifest.json", "index/*/*/zarr.json", "index/*/*/c/*/0", "index/*/captions/*"),
                needs=("library", "index"), probe=_index, rule="checked", weight=6),
-        Reader(name="resumed", files=("run/rows.json", "run/metrics.jsonl", "run/checkpoints/**/*"),
+        Reader(name="resumed", files=("run/run_state.json", "run/metrics.jsonl", "run/checkpoints/**/*"),
                needs=("run", "arrays"), probe=_of_verb(*train(), gives=_weights("run/bundle")), rule="checked",
                limits=_JAX, weight=2),
         Reader(name="run", files=("run/config.json", "run/metrics.jsonl", "run/bundle/config.json"),

@@ -17,8 +17,8 @@ from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SHARED
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.spaces.packing import TokenRows, one_a_row
 from c2c_jax.training.checkpoints import Checkpoints
-from c2c_jax.training.objectives import Settings, build_objective
-from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_step, step_of
+from c2c_jax.training.objectives import build_objective
+from c2c_jax.training.step import data_mesh, init_state, jit_step, make_step
 from tools.pretrain.clock import Clock
 from tools.pretrain.material import Material
 
@@ -80,11 +80,10 @@ def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Calla
         optax.adamw(learning_rate, b2=0.98, weight_decay=recipe.weight_decay, mask=_decayed),
     )
     mesh = data_mesh()
-    schedule = Schedule(ema=recipe.ema, learning_rate=learning_rate)
-    run = jit_step(step_of(jax.value_and_grad(_loss(towers, graphdef, fixed)), optimizer, schedule), mesh)
+    run = jit_step(make_step(_loss(towers, graphdef, fixed), optimizer, learning_rate, recipe.ema), mesh)
     by_cell = [rows for cell in range(CELLS) if len(rows := np.flatnonzero(training.cells == cell))]
     with Checkpoints(workdir) as checkpoints:
-        state = checkpoints.restore(init_state(params, build_objective("l2", Settings()), optimizer, mesh, recipe.ema))
+        state = checkpoints.restore(init_state(params, build_objective("l2"), optimizer, mesh, recipe.ema))
         clock, start = Clock(workdir / "minutes"), int(state.step)
         minutes = before = clock.minutes
         for step in range(start, recipe.steps):
@@ -112,7 +111,7 @@ def _loss(towers: Towers, graphdef: nnx.GraphDef, fixed: nnx.State) -> Callable[
 
     The objective gives a gradient to its predictions alone; so it is taken from both sides, and halved for the value.
     """
-    objective = build_objective("infonce", Settings())
+    objective = build_objective("infonce")
 
     def loss(params: dict[str, Any], step: Array, views: Array, tokens: TokenRows) -> Array:
         model: Any = nnx.merge(graphdef, params["model"], fixed)

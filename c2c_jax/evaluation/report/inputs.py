@@ -6,17 +6,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.config import REMOVED_FIELDS, Config
-from c2c_jax.errors import ReportError
+from c2c_jax.config import Config
+from c2c_jax.errors import ReportError, one_line
 from c2c_jax.evaluation.results import read_results
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, LeftOut, Missing, Row, scoring_of
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import is_there, sha256_of
-from c2c_jax.io.json import read_json, read_json_as
+from c2c_jax.io.json import differing, read_json, report_missing_fields
+from c2c_jax.old_names import upgraded
 from c2c_jax.publishing.names import without_places
 from c2c_jax.training import log
 from c2c_jax.translator.bundle import Bundle, load_bundle
@@ -64,8 +66,8 @@ def read_run(run: Path) -> Run:
     config, history = bundle.recipe, []
     if is_local(run) and folder != run:
         advice = "train again into another --workdir, or pass the bundle folder alone"
-        read_json_as(Config, run / "config.json", ReportError, advice, is_exact=True, removed=REMOVED_FIELDS)
-        config = read_json(run / "config.json", ReportError, advice)
+        config = upgraded(read_json(run / "config.json", ReportError, advice))
+        _require_config(config, run / "config.json", advice)
         report_missing_fields(Config, config, run / "config.json")
         if is_there(run / "metrics.jsonl"):
             history = log.read_entries(run / "metrics.jsonl")
@@ -77,6 +79,17 @@ def read_run(run: Path) -> Run:
         config=public.recipe,
         history=history,
     )
+
+
+def _require_config(config: dict[str, Any], path: Path, advice: str) -> None:
+    """Raises ReportError unless `config` is that of a run, with no other fields."""
+    unknown = [name for name, is_stated in differing(Config, config) if is_stated]
+    try:
+        if unknown:
+            raise ValueError(f"unknown field {', '.join(unknown)[:200]}")
+        msgspec.convert(config, Config)
+    except ValueError as cause:
+        raise ReportError(f"{path} cannot be read as JSON ({one_line(cause)}); {advice}") from None
 
 
 def read_evaluation(folder: Path, bundle: Bundle) -> Evaluation:

@@ -30,10 +30,10 @@ RECALLS = {"translator": (0.25, 0.5, 0.75), "chance": (0.01, 0.05, 0.1)}
 def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
     """A work directory as the trainer's own log leaves it: 10 steps of known losses, two validations."""
     folder = tmp_path_factory.mktemp("runs") / "mlp"
-    spec = TranslatorSpec(
+    spec = TranslatorSpec.from_json(dict(
         kind="mlp", source_dim=64, target_dim=64, width=32, depth=2, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
         input_norm="unit",
-    )  # fmt: skip
+    ))  # fmt: skip
     config = Config(
         source=str(clip_folder), batch_size=40, log_every=1, data=DataConfig(captions=f"txt:/home/me/{HURT}")
     )

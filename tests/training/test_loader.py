@@ -1,12 +1,12 @@
-"""Both feeds: every training row once an epoch, source beside its own target, the same from any step on."""
+"""Both loaders: every training row once an epoch, source beside its own target, the same from any step on."""
 
 import jax
 import numpy as np
 import pytest
 
 from c2c_jax.errors import StoreError
-from c2c_jax.training import feed
-from c2c_jax.training.feed import Resident, Streamed, Windows, choose_feed, open_feed, split
+from c2c_jax.training import loader
+from c2c_jax.training.loader import ResidentLoader, StreamingLoader, Windows, choose_loader, open_loader, split
 from c2c_jax.training.step import data_mesh
 from tests.fixtures.random_store import random_store
 
@@ -24,13 +24,15 @@ def training():
 
 
 def opened(kind, store, training):
-    return open_feed(choose_feed(kind, store), store, training, B, 7, data_mesh(), epochs=5)
+    return open_loader(choose_loader(kind, store), store, training, B, 28, 7, data_mesh(), epochs=5)
 
 
-def drawn(feed, store, step: int, count: int) -> np.ndarray:
+def drawn(opened_loader, store, step: int, count: int) -> np.ndarray:
     """The store's rows that steps are given, by their vectors; each source comes with its own target."""
-    block = feed.block(step, count)
-    items = [feed.batch(feed.table, jax.tree.map(lambda side, k=k: side[k], block)) for k in range(count)]
+    block = opened_loader.block(step, count)
+    items = [
+        opened_loader.batch(opened_loader.table, jax.tree.map(lambda side, k=k: side[k], block)) for k in range(count)
+    ]
     source, target = (np.concatenate([np.asarray(item[side]) for item in items]) for side in range(2))
     sources, targets = store.read("source"), store.read("target")
     rows = [int(np.flatnonzero((sources == vector).all(1))[0]) for vector in source]
@@ -41,7 +43,7 @@ def drawn(feed, store, step: int, count: int) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
 @pytest.mark.parametrize("window_rows", [128, 256, 65_536])
 def test_every_row_once_an_epoch(store, training, monkeypatch, kind, window_rows):
-    monkeypatch.setattr(feed, "WINDOW_ROWS", window_rows)
+    monkeypatch.setattr(loader, "WINDOW_ROWS", window_rows)
     rows = drawn(opened(kind, store, training), store, 0, 28)[: 3 * len(training)]
     epochs = rows.reshape(3, len(training))
     for epoch in epochs:
@@ -52,7 +54,7 @@ def test_every_row_once_an_epoch(store, training, monkeypatch, kind, window_rows
 
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
 def test_same_from_any_step_on(store, training, monkeypatch, kind):
-    monkeypatch.setattr(feed, "WINDOW_ROWS", 256)
+    monkeypatch.setattr(loader, "WINDOW_ROWS", 256)
     whole = drawn(opened(kind, store, training), store, 0, 20)
     for start in range(0, 20, 3):
         one = opened(kind, store, training)
@@ -62,7 +64,7 @@ def test_same_from_any_step_on(store, training, monkeypatch, kind):
 
 def test_windows_hold_their_chunks(store, training, monkeypatch):
     """The rows of a window are those of its chunks, and places within the stream are counted right, by hand."""
-    monkeypatch.setattr(feed, "WINDOW_ROWS", 256)  # two chunks of 128
+    monkeypatch.setattr(loader, "WINDOW_ROWS", 256)  # two chunks of 128
     windows = Windows(store, training, 7, epochs=3)
     lengths = [len(windows[number][0]) for number in range(4)]
     assert sum(lengths[:2]) == sum(lengths[2:]) == len(training)
@@ -74,8 +76,8 @@ def test_windows_hold_their_chunks(store, training, monkeypatch):
 
 def test_auto_looks_at_free_memory(store, training, monkeypatch):
     size = ROWS * (24 + 16) * 2
-    for free, expected in ((2 * size, Resident), (2 * size - 1, Streamed)):
-        monkeypatch.setattr(feed, "free_memory", lambda device, free=free: free)
+    for free, expected in ((2 * size, ResidentLoader), (2 * size - 1, StreamingLoader)):
+        monkeypatch.setattr(loader, "free_memory", lambda device, free=free: free)
         assert isinstance(opened("auto", store, training), expected)
 
 

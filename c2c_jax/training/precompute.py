@@ -1,4 +1,4 @@
-"""What a run computes before its first step: means, moments, and the captions that its bundle stores."""
+"""Computes what a run needs before its first step: means, moments, and the captions that its bundle stores."""
 
 import dataclasses
 
@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from c2c_jax.config import Config, MemoryConfig
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import StoreError
-from c2c_jax.training.build import takes_moments
-from c2c_jax.training.candidates import Chooser, linear_maps
+from c2c_jax.training.candidates import CandidateSelector, linear_maps
+from c2c_jax.training.check import fits_closed_form
 from c2c_jax.training.closed_form import Moments, caption_means, joined, moments, moments_of
-from c2c_jax.training.memory import remembered
+from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import surrogates
 from c2c_jax.translator.centring import Gap, centred
 from c2c_jax.translator.kinds import TranslatorSpec
@@ -22,19 +22,19 @@ from c2c_jax.translator.scores import candidate_score
 
 NO_PICTURES = (
     "no pictures are given: without their mean, 4 to 18 % fewer pictures are matched correctly; pass "
-    "--config.pictures.files=FOLDER with a few hundred general, unlabelled ones, or calibrate the bundle later"
+    "--config.images.files=FOLDER with a few hundred general, unlabelled ones, or calibrate the bundle later"
 )
 MEAN_NOT_STORED = (
-    "the mean of pictures is not stored (config.pictures.calibrate is False): without it, 4 to 18 % fewer pictures are "
+    "the mean of pictures is not stored (config.images.calibrate is False): without it, 4 to 18 % fewer pictures are "
     "matched correctly"
 )
 
-Rows = tuple[Int[np.ndarray, "H"], Int[np.ndarray, "N"]]  # held out, and trained on
+Rows = tuple[Int[np.ndarray, "V"], Int[np.ndarray, "N"]]  # validation rows, training rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Known:
-    """What a run computes before its first step.
+class Precomputed:
+    """The results, all functions of the config, the store and the images.
 
     gap: the means that the bundle stores. units: means of unit vectors. memory: None if the config has none.
     references: captions for a bundle without a memory in use; None for translators of raw vectors. moments: of the
@@ -48,7 +48,7 @@ class Known:
     references: Memory | None
     moments: Moments | None
     all_moments: Moments | None
-    notes: tuple[str, ...]  # on the pictures, for the terminal
+    notes: tuple[str, ...]  # on the images, for the terminal
 
     @classmethod
     def of(
@@ -57,37 +57,37 @@ class Known:
         spec: TranslatorSpec,
         store: Store,
         rows: Rows,
-        picture_PS: Float[np.ndarray, "P S"] | None,
-    ) -> "Known":
-        """Computes it from a store's training rows and unlabelled pictures' raw vectors. Raises StoreError for a
-        damaged chunk."""
+        image_PS: Float[np.ndarray, "P S"] | None,
+    ) -> "Precomputed":
+        """Computes them from a store's training rows and unlabelled images' raw vectors. Raises StoreError for a
+        damaged chunk, and for captions that all have the same vector."""
         held_out, training = rows
         gap = caption_means(store, held_out, spec.input_norm)
         units = gap if spec.input_norm != "none" else caption_means(store, held_out, "unit")
         if spec.input_norm == "centred" and not all(map(_is_mean, (gap.source_text, gap.target_text))):
             raise StoreError(f"{store.path}: all captions have the same vector in one of the spaces: nothing to learn")
-        has_mean = picture_PS is not None and config.pictures.calibrate
+        has_mean = image_PS is not None and config.images.calibrate
         notes = []
         if spec.input_norm == "centred" and not has_mean:
-            notes.append(NO_PICTURES if picture_PS is None else MEAN_NOT_STORED)
-        if picture_PS is not None and has_mean:
-            gap = with_means(gap, spec.input_norm, picture_PS)[0]
-            units, estimate, _ = with_means(units, "unit", picture_PS)
+            notes.append(NO_PICTURES if image_PS is None else MEAN_NOT_STORED)
+        if image_PS is not None and has_mean:
+            gap = with_means(gap, spec.input_norm, image_PS)[0]
+            units, estimate, _ = with_means(units, "unit", image_PS)
             if estimate and estimate.count:
                 notes.append(goodness(estimate, "pictures"))
             captions = captions_spread(units, "unit")
             warning = narrow_warning(estimate.spread, captions) if estimate and captions else None
             notes += [warning] if warning else []
         centring = gap if spec.input_norm == "centred" else None
-        memory = remembered(config.memory, store, training, config.seed, centring)
+        memory = draw_memory(config.memory, store, training, config.seed, centring)
         references = None
         if spec.input_norm != "none":
             drawn = memory
             if memory is None or len(memory.source) < REFERENCES:
-                drawn = remembered(MemoryConfig(captions=REFERENCES), store, training, config.seed, centring)
+                drawn = draw_memory(MemoryConfig(size=REFERENCES), store, training, config.seed, centring)
             assert drawn is not None
-            references = dataclasses.replace(drawn, source=drawn.source[evenly(len(drawn.source))], share=0.0)
-        of_training = moments(store, held_out, spec, gap) if takes_moments(config) or config.adapt else None
+            references = dataclasses.replace(drawn, source=drawn.source[evenly(len(drawn.source))], weight=0.0)
+        of_training = moments(store, held_out, spec, gap) if fits_closed_form(config) or config.adapt else None
         of_all = None
         if of_training and config.adapt:
             source_HS, target_HE = (store.read_rows(side, held_out) for side in SIDES)
@@ -122,15 +122,17 @@ class Known:
         )
         return source_NS, target_NE
 
-    def chooser(self, config: Config, store: Store, rows: Rows, picture_PS: Float[np.ndarray, "P S"] | None) -> Chooser:
-        """A chooser among a run's candidates, by how they translate surrogates of pictures."""
-        found = surrogates(store, rows, self.gap, self.units, self.input_norm, self.memory, picture_PS, config.seed)
+    def selector(
+        self, config: Config, store: Store, rows: Rows, image_PS: Float[np.ndarray, "P S"] | None
+    ) -> CandidateSelector:
+        """Selects among a run's candidates by how they translate perturbed validation captions."""
+        found = surrogates(store, rows, self.gap, self.units, self.input_norm, self.memory, image_PS, config.seed)
         maps, final = (
             linear_maps(fitted, found.inputs[False]) if config.adapt and fitted else []
             for fitted in (self.moments, self.all_moments)
         )
         by = candidate_score(config.select_by)
-        return Chooser(found, maps, final, memory_is_optional=config.adapt, select_by=by)
+        return CandidateSelector(found, maps, final, memory_is_optional=config.adapt, select_by=by)
 
 
 def _is_mean(mean_D: np.ndarray | None) -> bool:

@@ -1,4 +1,4 @@
-"""Metrics to TensorBoard and to Weights & Biases, where a config asks for them."""
+"""Sends metrics to TensorBoard and Weights & Biases, if a config asks for them."""
 
 import dataclasses
 import hashlib

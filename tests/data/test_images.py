@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from c2c_jax.cli.recipe import require_sources
-from c2c_jax.config import Config, DataConfig, PicturesConfig, TranslatorConfig
-from c2c_jax.data.pictures import KEPT, picture_vectors
+from c2c_jax.config import Config, DataConfig, ImagesConfig, TranslatorConfig
+from c2c_jax.data.images import KEPT, image_vectors
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.spaces.space import Space, identify, load_space
 from c2c_jax.training.check import check
-from c2c_jax.training.loop import train
 from c2c_jax.training.selection import PAIR_COSINE
+from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
 from tests.fixtures.random_store import random_store
 
@@ -37,9 +37,9 @@ def test_the_trainer_chooses_and_calibrates_by_them(store, tmp_path):
         batch_size=40,
         epochs=3,
         eval_every=10,
-        data=DataConfig(holdout=100),
-        translator=TranslatorConfig(width=32, depth=2),
-        pictures=PicturesConfig(files="given"),
+        data=DataConfig(validation_size=100),
+        translator=TranslatorConfig(settings={"width": 32, "depth": 2}),
+        images=ImagesConfig(files="given"),
     )
     train(config, store, tmp_path, picture_PS)
     bundle = load_bundle(tmp_path / "bundle")
@@ -51,35 +51,35 @@ def test_the_trainer_chooses_and_calibrates_by_them(store, tmp_path):
     assert bundle.choice.pair_cosine != PAIR_COSINE
 
     ridge = dataclasses.replace(
-        config, translator=TranslatorConfig(kind="ridge"), pictures=PicturesConfig(files="given", calibrate=False)
+        config, translator=TranslatorConfig(kind="ridge"), images=ImagesConfig(files="given", calibrate=False)
     )
     train(ridge, store, tmp_path / "ridge", picture_PS)
     assert load_bundle(tmp_path / "ridge/bundle").gap.used == []
 
 
-def written(path: Path, array: np.ndarray) -> PicturesConfig:
+def written(path: Path, array: np.ndarray) -> ImagesConfig:
     np.save(path, array)
-    return PicturesConfig(files=str(path))
+    return ImagesConfig(files=str(path))
 
 
 def test_vectors_of_an_array(tmp_path, monkeypatch):
     """As they are, by no tower; the width is that of the space, or of a store where no space is named."""
-    monkeypatch.setattr("c2c_jax.data.pictures.load_space", None)
+    monkeypatch.setattr("c2c_jax.data.images.load_space", None)
     dim = identify("miniworld/clip").dim
     array = np.random.default_rng(0).normal(size=(64, dim)).astype(np.float16)
-    found = picture_vectors(written(tmp_path / "a.npy", array), "miniworld/clip", tmp_path)
+    found = image_vectors(written(tmp_path / "a.npy", array), "miniworld/clip", tmp_path)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, array)
     monkeypatch.setenv("HOME", str(tmp_path))
-    np.testing.assert_array_equal(picture_vectors(PicturesConfig(files="~/a.npy"), "", tmp_path), array)
+    np.testing.assert_array_equal(image_vectors(ImagesConfig(files="~/a.npy"), "", tmp_path), array)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy"]
 
 
 @pytest.mark.parametrize(
     ("array", "told"),
     [
-        (np.ones((63, 8)), "has 63 pictures that can be read; take 64 or more"),
-        (np.ones(8), "has 1 pictures that can be read; take 64 or more"),
+        (np.ones((63, 8)), "has 63 images that can be read; pass 64 or more"),
+        (np.ones(8), "has 1 images that can be read; pass 64 or more"),
         (np.ones((64, 9)), r"holds float64 of shape \(64, 9\); expected raw vectors \[N, 8\]"),
         (np.ones((2, 64, 8)), r"expected raw vectors \[N, 8\]"),
         (np.ones((64, 8), bool), "holds bool"),
@@ -93,7 +93,7 @@ def test_vectors_of_an_array(tmp_path, monkeypatch):
 def test_arrays_that_cannot_be(tmp_path, array, told):
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(ImageError, match=told):
-        picture_vectors(PicturesConfig(files=str(tmp_path / "a.npy")), "", tmp_path, 8)
+        image_vectors(ImagesConfig(files=str(tmp_path / "a.npy")), "", tmp_path, 8)
 
 
 def test_what_is_looked_for_before_anything_is_loaded(tmp_path):
@@ -102,24 +102,24 @@ def test_what_is_looked_for_before_anything_is_loaded(tmp_path):
     (tmp_path / "folder.npy").mkdir()
     for source in ("miniworld/clip", ""):
         for name in ("a.npy", "folder.npy", ""):
-            require_sources(Config(source=source, pictures=PicturesConfig(files=str(tmp_path / name))))
+            require_sources(Config(source=source, images=ImagesConfig(files=str(tmp_path / name))))
         with pytest.raises(ImageError, match=r"expected an \.npy file of raw vectors of pictures at .*no\.npy"):
-            require_sources(Config(source=source, pictures=PicturesConfig(files=str(tmp_path / "no.npy"))))
+            require_sources(Config(source=source, images=ImagesConfig(files=str(tmp_path / "no.npy"))))
         with pytest.raises(ImageError, match="found no file"):
-            require_sources(Config(source=source, pictures=PicturesConfig(files=str(tmp_path / "no"))))
+            require_sources(Config(source=source, images=ImagesConfig(files=str(tmp_path / "no"))))
 
 
 def test_vectors_of_the_mini_world_are_kept(tmp_path, monkeypatch):
-    config = PicturesConfig(files="miniworld:64")
-    found = picture_vectors(config, "miniworld/clip", tmp_path)
+    config = ImagesConfig(files="miniworld:64")
+    found = image_vectors(config, "miniworld/clip", tmp_path)
     expected = load_space("miniworld/clip").encode_image([picture_at("train", 5)])
     np.testing.assert_allclose(found[5], expected[0], atol=1e-5)
     seen = []
     encode = Space.encode_pixels
     monkeypatch.setattr(Space, "encode_pixels", lambda *args, **more: seen.append(1) or encode(*args, **more))
-    np.testing.assert_array_equal(picture_vectors(config, "miniworld/clip", tmp_path), found)
+    np.testing.assert_array_equal(image_vectors(config, "miniworld/clip", tmp_path), found)
     assert not seen and (tmp_path / KEPT).is_file()
-    assert len(picture_vectors(PicturesConfig(files="miniworld:70"), "miniworld/clip", tmp_path)) == 70 and seen
+    assert len(image_vectors(ImagesConfig(files="miniworld:70"), "miniworld/clip", tmp_path)) == 70 and seen
 
 
 def test_vectors_of_files(tmp_path, capsys, monkeypatch):
@@ -128,15 +128,15 @@ def test_vectors_of_files(tmp_path, capsys, monkeypatch):
     for index in range(64):
         picture_at("test", index).save(folder / f"{index:02}.png")
     (folder / "20.png").write_bytes(b"none")
-    with pytest.raises(ImageError, match="has 63 pictures that can be read; take 64 or more"):
-        picture_vectors(PicturesConfig(files=str(folder)), "miniworld/clip", tmp_path)
+    with pytest.raises(ImageError, match="has 63 images that can be read; pass 64 or more"):
+        image_vectors(ImagesConfig(files=str(folder)), "miniworld/clip", tmp_path)
     assert "left out" in capsys.readouterr().err
     picture_at("test", 20).save(folder / "20.png")
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = picture_vectors(PicturesConfig(files="~/pictures"), "miniworld/clip", tmp_path)
+    found = image_vectors(ImagesConfig(files="~/pictures"), "miniworld/clip", tmp_path)
     expected = load_space("miniworld/clip").encode_image([picture_at("test", 20)])
     np.testing.assert_allclose(found[20], expected[0], atol=1e-5)
-    assert picture_vectors(PicturesConfig(), "miniworld/clip", tmp_path) is None
+    assert image_vectors(ImagesConfig(), "miniworld/clip", tmp_path) is None
 
 
 def test_misuse(tmp_path):
@@ -144,21 +144,21 @@ def test_misuse(tmp_path):
         with pytest.raises(ConfigError, match=r"config\.select_by is .*; known are noisy_mrr, noisy_cosine, recall@1"):
             check(Config(batch_size=40, select_by=name))
     with pytest.raises(ConfigError, match="write miniworld:COUNT"):
-        picture_vectors(PicturesConfig(files="miniworld:many"), "miniworld/clip", tmp_path)
+        image_vectors(ImagesConfig(files="miniworld:many"), "miniworld/clip", tmp_path)
     for count in ("9" * 5000, "1000000", "0", "63", "\u0669" * 3):
         with pytest.raises(ConfigError, match="write miniworld:COUNT, from 64 to 999,999") as caught:
-            picture_vectors(PicturesConfig(files=f"miniworld:{count}"), "miniworld/clip", tmp_path)
+            image_vectors(ImagesConfig(files=f"miniworld:{count}"), "miniworld/clip", tmp_path)
         assert len(str(caught.value)) < 200
 
 
 def test_pictures_are_made_in_blocks_and_kept_ones_are_bounded(tmp_path, monkeypatch):
-    config, blocks = PicturesConfig(files="miniworld:130"), []
+    config, blocks = ImagesConfig(files="miniworld:130"), []
     encode = Space.encode_image
     monkeypatch.setattr(Space, "encode_image", lambda self, given: blocks.append(len(given)) or encode(self, given))
-    found = picture_vectors(config, "miniworld/clip", tmp_path)
+    found = image_vectors(config, "miniworld/clip", tmp_path)
     assert blocks == [64, 64, 2]
     with np.load(tmp_path / KEPT) as kept:
         key = kept["key"]
     np.savez(tmp_path / KEPT, key=key, source_PS=np.zeros((131, found.shape[1]), np.float32))
-    np.testing.assert_array_equal(picture_vectors(config, "miniworld/clip", tmp_path), found)
+    np.testing.assert_array_equal(image_vectors(config, "miniworld/clip", tmp_path), found)
     assert blocks == [64, 64, 2] * 2
