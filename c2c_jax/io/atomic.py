@@ -140,9 +140,11 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            (folder / LOCK).unlink()  # while it is held: who waits for it sees that, and makes another
-        lock.release()
+        try:
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink()  # while it is held: who waits for it sees that, and makes another
+        finally:
+            lock.release()
         if is_new:
             with contextlib.suppress(OSError):
                 folder.rmdir()

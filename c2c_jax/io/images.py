@@ -49,11 +49,16 @@ def find_pictures(arguments: Sequence[str], report: Callable[[str], None] | None
     found: dict[Path, None] = {}
     searched: dict[Path, None] = {}
     for argument in arguments:
-        kind = _kind_of(argument)
-        if kind == "file":
+        there = found_at(Path(argument))
+        if there == "a folder":
+            kind, places = "folder", [Path(argument)]
+        elif there == "no file" and glob.has_magic(argument):
+            kind, places = "pattern", sorted(matching(argument))
+        elif there == "no file" and argument.endswith(os.sep):
+            raise ImageError(f"the folder {argument} does not exist: pass an image file or a folder")
+        else:
             found[Path(argument)] = None
             continue
-        places = sorted(matching(argument)) if kind == "pattern" else [Path(argument)]
         inside = dict.fromkeys(walk(*places, others=True))
         pictures = scan_files(inside, "image").files
         if not pictures:
@@ -61,21 +66,10 @@ def find_pictures(arguments: Sequence[str], report: Callable[[str], None] | None
             raise ImageError(f"{kind} {argument} contains no image: expected files ending in {suffixes}")
         found.update(dict.fromkeys(pictures))
         searched.update(inside)
-    passed_over = scan_files(searched, "image").report()
-    if report and passed_over:
-        report(passed_over)
+    skipped = scan_files(searched, "image").report()
+    if report and skipped:
+        report(skipped)
     return list(found)
-
-
-def _kind_of(argument: str) -> str:
-    there = found_at(Path(argument))
-    if there == "a folder":
-        return "folder"
-    if there == "no file" and glob.has_magic(argument):
-        return "pattern"
-    if there == "no file" and argument.endswith(os.sep):
-        raise ImageError(f"the folder {argument} does not exist: pass an image file or a folder")
-    return "file"
 
 
 def read_image(path: str | Path) -> Image.Image:

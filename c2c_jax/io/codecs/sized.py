@@ -134,7 +134,7 @@ def _behind(start: int, position: int, family: Family) -> int:
 
 def read_stated(file: BinaryIO, start: int, end: int, layout: Layout) -> bool:
     """Adds the stream of an AU, NIST Sphere, AVR, VOC, XI, SDS or WVE file to a layout; False for other formats."""
-    head = read_at(file, start, HEAD)
+    head = read_at(file, start, HEAD).ljust(HEAD, b"\0")
     if not (stated := _stated(head)):
         return False
     body, size, order = stated
