@@ -18,10 +18,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from c2c_jax.cli import arguments
-from c2c_jax.errors import C2CError, CaptionError, ConfigError, ImageError, SoundError
+from c2c_jax.errors import C2CError, ConfigError, ImageError, SoundError
 from c2c_jax.io.console import print_fields, printable, stderr_console
-from c2c_jax.io.files import found_at, is_regular, user_path
-from c2c_jax.io.vectors import is_array
+from c2c_jax.io.files import is_array, is_regular, user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.evaluation.calibration import Calibration, Estimate
@@ -72,18 +71,17 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"--images takes pictures or one .npy file of vectors, found {len(args.images)} arguments")
     for path in arrays:
         arguments.require_path(path, "an .npy file of vectors", ImageError)
-    has_pictures = bool(args.images) and not arrays
-    arguments.require_images(args.images if has_pictures else ())
-    has_sounds = bool(args.sounds) and not is_array(args.sounds)
-    if has_sounds:
-        arguments.require_folder(args.sounds, "a folder of sounds")
-    else:
+    arguments.require_images([] if arrays else args.images)
+    sounds = None if args.sounds is None or is_array(args.sounds) else args.sounds
+    arguments.require_folder(sounds, "a folder of sounds")
+    if not sounds:
         arguments.require_path(args.sounds, "an .npy file of vectors", SoundError)
-    _require_texts(args.texts)
+    if args.texts and not is_regular(user_path(args.texts)):
+        arguments.require_captions(args.texts)
     arguments.require_store(args.store)
     arguments.require_checkpoints(
-        (args.clip or bundle.get("source")) if has_pictures or args.texts else None,
-        (args.clap or bundle.get("target")) if has_sounds or args.texts else None,
+        (args.clip or bundle.get("source")) if (args.images and not arrays) or args.texts else None,
+        (args.clap or bundle.get("target")) if sounds or args.texts else None,
     )
     from c2c_jax.evaluation.calibration import calibrate, remove
     from c2c_jax.io.images import find_pictures
@@ -96,17 +94,6 @@ def run(args: argparse.Namespace) -> None:
     show(done)
     if done.left_out:
         raise C2CError(f"{len(done.left_out):,} files could not be read; they are named above")
-
-
-def _require_texts(texts: str | None) -> None:
-    if texts is None or is_regular(user_path(texts)):
-        return
-    if ":" not in texts:
-        raise CaptionError(
-            f"expected texts at {texts}, found {found_at(user_path(texts))}: pass a file with one text a line, or a "
-            "caption source such as csv:FILE:COLUMN"
-        )
-    arguments.require_captions(texts)
 
 
 def show(done: "Calibration") -> None:

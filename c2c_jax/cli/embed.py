@@ -31,19 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=user_path, help="folder of the store")
     tasks = parser.add_mutually_exclusive_group()
     tasks.add_argument(
-        "--from-arrays",
-        nargs=2,
-        type=user_path,
-        metavar=("SOURCE.npy", "TARGET.npy"),
+        "--from-arrays", nargs=2, type=user_path, metavar=("SOURCE.npy", "TARGET.npy"),
         help="make a store of paired vectors [N, E]; spaces are named after the files, or as --spaces says",
-    )
+    )  # fmt: skip
     tasks.add_argument("--info", type=user_path, metavar="STORE", help="print what is in a store")
     tasks.add_argument("--verify", type=user_path, metavar="STORE", help="list damaged and missing chunks")
     parser.add_argument(
-        "--spaces",
-        nargs=2,
-        metavar=("SOURCE", "TARGET"),
-        help="checkpoints that the arrays are vectors of",
+        "--spaces", nargs=2, metavar=("SOURCE", "TARGET"), help="checkpoints that the arrays are vectors of"
     )
 
 

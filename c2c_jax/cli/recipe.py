@@ -9,8 +9,7 @@ from typing import Any
 from c2c_jax.cli import arguments
 from c2c_jax.config import Config, check_fields
 from c2c_jax.errors import C2CError, ConfigError, ImageError
-from c2c_jax.io.files import found_at, is_regular, user_path
-from c2c_jax.io.vectors import is_array
+from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 from c2c_jax.old_names import new_name
 
 # Settings of a translator kind or an objective, which only its own class knows.

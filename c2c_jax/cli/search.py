@@ -126,18 +126,18 @@ def show_json(found: "Found") -> None:
     import dataclasses
     import json
 
-    queries = [
-        {
-            hits.kind: text_of(Path(hits.query)) if hits.kind == "picture" else hits.query,
-            "scoring": hits.scoring,
-            "sounds": [{"score": score, "file": text_of(path)} for score, path in hits.sounds],
-        }
-        for hits in found.hits
-    ]
-    where = {"library": text_of(found.library.folder), "index": text_of(found.library.place)}
-    left_out = [printable(why) for why in found.left_out]
-    print(
-        json.dumps(
-            {**where, "clap": dataclasses.asdict(found.clap), "queries": queries, "left_out": left_out}, indent=2
-        )
-    )
+    content = {
+        "library": text_of(found.library.folder),
+        "index": text_of(found.library.place),
+        "clap": dataclasses.asdict(found.clap),
+        "queries": [
+            {
+                hits.kind: text_of(Path(hits.query)) if hits.kind == "picture" else hits.query,
+                "scoring": hits.scoring,
+                "sounds": [{"score": score, "file": text_of(path)} for score, path in hits.sounds],
+            }
+            for hits in found.hits
+        ],
+        "left_out": [printable(why) for why in found.left_out],
+    }
+    print(json.dumps(content, indent=2))

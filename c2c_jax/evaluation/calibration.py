@@ -16,11 +16,11 @@ from c2c_jax.errors import BundleError, C2CError, CaptionError, ConfigError, Ima
 from c2c_jax.evaluation.encoding import TEXTS_AT_ONCE, Vectors, heard_vectors, picture_vectors
 from c2c_jax.evaluation.rows import LeftOut
 from c2c_jax.evaluation.trained_on import trained_on
-from c2c_jax.io.files import found_at, is_regular, user_path
+from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 from c2c_jax.io.places import require_replaceable_folder
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.sounds import sound_files
-from c2c_jax.io.vectors import is_array, read_vectors
+from c2c_jax.io.vectors import read_vectors
 from c2c_jax.spaces.encoding import ENCODED_AT_ONCE
 from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED

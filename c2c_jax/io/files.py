@@ -72,6 +72,11 @@ def is_there(path: Path) -> bool:
     return os.path.lexists(path)
 
 
+def is_array(path: Path) -> bool:
+    """Whether a path names an .npy file of vectors, and not a folder."""
+    return path.suffix.lower() == ".npy" and not path.is_dir()
+
+
 def local_path(name: str | Path, error: type[C2CError]) -> Path:
     """A name as a path, `~` and `~user` expanded. Raises `error` for a user that does not exist, and for a name that no
     file can have."""
