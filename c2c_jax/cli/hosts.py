@@ -25,8 +25,8 @@ JOIN_S = 300.0  # for which hosts wait for each other at the start
 REPORT_S = 5.0  # between lines while they wait
 RELAY_S = 3.0  # for which a relay hides that a connection broke
 _LOOPBACK = "127.0.0.1"
-_ALIVE, _JAX = b"A", b"J"  # the first byte of a connection says which of the two it is
-_HELLO = struct.Struct("!II")  # process id and number of processes
+_HELLO = struct.Struct("!II")  # begins a connection: process id and number of processes
+_JAX = _HELLO.pack(0, 0)  # begins a connection of JAX's
 _WELCOME, _REFUSED, _BYE = b"+", b"-", b"."
 
 T = TypeVar("T")
@@ -203,17 +203,14 @@ def _serve(server: socket.socket, peers: _Peers, port: int) -> None:
     """Process 0: answers on the named port. port: of its JAX."""
 
     def answer(connection: socket.socket) -> None:
-        kind = _receive(connection, 1)
-        if kind == _JAX:
+        hello = _receive(connection, _HELLO.size)
+        process, count = _HELLO.unpack(hello)
+        if hello == _JAX:
             _relay(connection, (_LOOPBACK, port))
-        elif kind == _ALIVE:
-            process, count = _HELLO.unpack(_receive(connection, _HELLO.size))
-            if count == peers.count and 0 < process < count and peers.add(process, connection):
-                connection.sendall(_WELCOME)
-            else:
-                connection.sendall(_REFUSED)
-                connection.close()
+        elif count == peers.count and 0 < process < count and peers.add(process, connection):
+            connection.sendall(_WELCOME)
         else:
+            connection.sendall(_REFUSED)
             connection.close()
 
     _accept(server, answer)
@@ -226,7 +223,7 @@ def _connect(address: tuple[str, int], peers: _Peers, process: int) -> None:
     def greet() -> tuple[bytes, socket.socket] | None:
         try:
             connection = _dial(address)
-            connection.sendall(_ALIVE + _HELLO.pack(process, peers.count))
+            connection.sendall(_HELLO.pack(process, peers.count))
             return _receive(connection, 1), connection
         except OSError:
             return None
