@@ -7,7 +7,9 @@ uncompressed ones have none either: changed bytes there are other pixels, which 
 """
 
 import io
+import mmap
 import os
+import re
 import struct
 import zlib
 from typing import BinaryIO, cast
@@ -18,6 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 MAX_SCANS = 64  # of a JPEG: progressive ones have about 10
 HEAD_BOXES, PIXEL_BOXES = {b"meta", b"moov", b"jp2h"}, {b"mdat", b"jp2c"}
 BLOCK = 2**17  # bytes that are inflated at once
+_SCAN = re.compile(rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]")  # the header of a JPEG's scan
 DEFLATE = (8, 32946)  # TIFF's codes
 
 
@@ -96,13 +99,9 @@ def _check_gif(file: BinaryIO) -> None:
 
 def _check_scans(file: BinaryIO) -> None:
     """Each scan of a progressive JPEG decodes all pixels, however few bytes it has."""
-    file.seek(0)
-    scans, last = 0, b""
-    while block := file.read(2**20):
-        scans += (last + block).count(b"\xff\xda")
-        last = block[-1:]
-    if scans > MAX_SCANS:
-        raise ValueError(f"it has more than {MAX_SCANS} scans")
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if len(_SCAN.findall(content)) > MAX_SCANS:
+            raise ValueError(f"it has more than {MAX_SCANS} scans")
 
 
 def _check_tiff(file: BinaryIO, image: TiffImageFile) -> None:

@@ -94,14 +94,15 @@ def _found(
 ) -> int:
     """How many bytes of samples there are from `body` on, where a header states `size`."""
     rest = end - body
-    if any(low <= size < high for low, high in UNKNOWN):
+    is_empty = not size and family is not None and _follows(file, start, body, end, family)
+    if any(low <= size < high for low, high in UNKNOWN) and not is_empty:
         return rest
     if size > rest + MISCOUNTED:
         raise BrokenSoundError(f"is truncated: its header promises {size:,} bytes of samples, {rest:,} are there")
     if size > rest:
         layout.notes.append(f"ends {size - rest} bytes before what its header promises; all that is there is read")
         return rest
-    if is_padding(file, body + size, end) or (family and _follows(file, start, body + size, end, family)):
+    if is_empty or is_padding(file, body + size, end) or (family and _follows(file, start, body + size, end, family)):
         return size
     layout.notes.append(f"holds {rest:,} bytes of samples where its header promises {size:,}; all are read")
     return rest

@@ -117,6 +117,13 @@ def test_chunks_behind_the_samples_are_no_samples(tmp_path):
         assert len(found) == size and not notes
 
 
+def test_a_file_without_samples_and_with_other_chunks(tmp_path):
+    content = write(tmp_path / "a.wav", "WAV", "PCM_16")
+    empty = stating(content, SIZED[0], 0)[: content.index(b"data") + 8]
+    words = b"LIST" + (40).to_bytes(4, "little") + b"INFO" + bytes(range(65, 101))
+    assert "no samples" in refusal(tmp_path / "a.wav", empty + words)
+
+
 def test_chunks_before_and_tags_around(tmp_path):
     path = tmp_path / "a.wav"
     content = write(path, "WAV", "PCM_16")
