@@ -45,13 +45,13 @@ from c2c_jax.evaluation.tables import Table, markdown
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 from c2c_jax.retrieval.scoring import Scoring
 from c2c_jax.training import log
-from c2c_jax.training.build import build_spec
 from c2c_jax.training.candidates import linear_maps
+from c2c_jax.training.check import build_spec
 from c2c_jax.training.closed_form import caption_means, moments
-from c2c_jax.training.feed import split
-from c2c_jax.training.loop import train
-from c2c_jax.training.memory import remembered
+from c2c_jax.training.loader import split
+from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import Surrogates, surrogates
+from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.memory import Memory, towards_captions
@@ -88,10 +88,14 @@ def configs(world: World) -> Iterator[tuple[str, Config]]:
             f"{kind} {temperature:g}, noise {noise:g}, depth {depth}, {steps} steps",
             Config(
                 source="", target="", seed=0, batch_size=world.batch_size, epochs=1, steps=steps,
-                eval_every=10**6, checkpoint_every=10**6, data=DataConfig(holdout=world.holdout),
-                translator=TranslatorConfig(kind="residual", width=world.width, depth=depth, start="procrustes"),
-                augment=AugmentConfig(noise=noise),
-                objective=ObjectiveConfig(kind=kind, temperature=temperature),
+                eval_every=10**6, checkpoint_every=10**6, data=DataConfig(validation_size=world.holdout),
+                translator=TranslatorConfig(
+                    kind="residual", settings={"width": world.width, "depth": depth, "init": "procrustes"}
+                ),
+                augment=AugmentConfig(noise_cosine=noise),
+                objective=ObjectiveConfig(
+                    kind=kind, settings={"temperature": temperature} if kind == "infonce" else {}
+                ),
                 optimizer=OptimizerConfig(decay="cosine", ema=0.99),
             ),
         )  # fmt: skip
@@ -101,12 +105,13 @@ def points(world: World, workdir: Path, console: Console) -> list[Point]:
     """Of maps in closed form, and of every config alone, blended and behind the memory."""
     held_out, training = split(world.store.plan.rows, world.holdout, 0)
     gap = caption_means(world.store, held_out, "centred")
-    memory = remembered(MemoryConfig(captions=8000, share=SHARE), world.store, training, 0, gap)
+    memory = draw_memory(MemoryConfig(size=8000, weight=SHARE), world.store, training, 0, gap)
     assert memory is not None
     judge = surrogates(world.store, (held_out, training), gap, gap, "centred", memory, world.picture_PS, 0)
     scored = Scored(world, judge, held_out, gap, memory)
     (first, *_) = configs(world)
-    spec = dataclasses.replace(build_spec(first[1], world.store), kind="procrustes", depth=1)
+    plan = world.store.plan
+    spec = build_spec(first[1], plan.source.dim, plan.target.dim)
     maps = linear_maps(moments(world.store, held_out, spec, gap), judge.inputs[False])
     found = [scored.point(one.name, one, way) for one in maps for way in (False, True)]
     partial_rotation = maps[0]

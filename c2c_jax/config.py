@@ -1,141 +1,293 @@
-"""Every setting of a run, with its unit and its default. A recipe in `configs/` fills these and nothing else does."""
+"""The settings of a training run, with their meanings, bounds and defaults.
+
+A recipe fills these dataclasses, and nothing else does. Settings that belong to one translator kind or one objective
+are declared beside it, with the same `setting` and the same check, and live in `translator.settings` and
+`objective.settings`.
+"""
 
 import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar, get_type_hints
 
 from c2c_jax.errors import ConfigError
+from c2c_jax.old_names import accept_old_names
+
+T = TypeVar("T")
+
+PERTURBED_SCORES = ("noisy_mrr", "noisy_cosine")  # of perturbed validation captions
+CAPTION_SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")
+
+
+def setting(default: Any, help: str, **bounds: Any) -> Any:
+    """A dataclass field with its meaning and its bounds.
+
+    help: one sentence. bounds: any of `gt`, `ge`, `lt`, `le` for numbers, and `choices` for strings.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, **bounds})
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class DataConfig:
-    captions: str = "miniworld:50000"  # a source, or several with " + " between; README lists the kinds
-    drop_duplicates: bool = True  # whether a caption equal to an earlier one is left out
-    data_dir: str = ""  # folder of prepared TFDS sets; "": TFDS's own default, ~/tensorflow_datasets
-    manual_dir: str = ""  # folder that holds Google's TSV files; "": DATA_DIR/downloads/manual
-    store: str = ""  # folder of the embedding store; "": WORKDIR/store
-    holdout: int = 1000  # captions kept out of training, drawn by the seed; validation retrieves among all of them
-    feed: str = "auto"  # "resident": the store lies on the devices; "streamed": read through grain; "auto": as fits
+    """Where the captions come from, and how they reach the devices."""
+
+    captions: str = setting("miniworld:50000", 'Caption sources, joined by " + "; docs/embedding.md lists the kinds.')
+    drop_duplicates: bool = setting(True, "Whether captions equal to an earlier one are dropped.")
+    data_dir: str = setting("", 'Folder of prepared TFDS data sets; "" = ~/tensorflow_datasets.')
+    manual_dir: str = setting("", 'Folder that holds Google\'s TSV files; "" = DATA_DIR/downloads/manual.')
+    store: str = setting("", 'Folder of the embedding store; "" = WORKDIR/store.')
+    validation_size: int = setting(
+        1000, "Number of captions held out for validation, drawn by the seed.", ge=1, le=10**9
+    )
+    loader: str = setting(
+        "auto",
+        '"resident" keeps the vectors on the devices, "streamed" reads them from disk, "auto" picks what fits.',
+        choices=("auto", "resident", "streamed"),
+    )
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class EmbedConfig:
-    dtype: str = "float32"  # arithmetic of the towers: "float32" or "bfloat16"
-    store_dtype: str = "float16"  # of the stored vectors: "float16" or "float32"
-    batch_tokens: int = 0  # tokens a device sees at once; 0: 1,024 on a CPU, 16,384 elsewhere
-    chunk_rows: int = 4096  # rows of a store chunk: packed into batches together; the unit of writing and resuming
+    """How the frozen text towers embed the captions."""
+
+    dtype: str = setting("float32", "Arithmetic of the towers.", choices=("float32", "bfloat16"))
+    store_dtype: str = setting("float16", "Type of the stored vectors.", choices=("float16", "float32"))
+    batch_tokens: int = setting(0, "Tokens per device and batch; 0 = 1,024 on CPUs, 16,384 elsewhere.", ge=0, le=2**22)
+    chunk_rows: int = setting(4096, "Rows of a store chunk, the unit of writing and resuming.", ge=1, le=2**20)
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class TranslatorConfig:
-    kind: str = "mlp"  # a kind of models/translator.py; README lists them
-    width: int = 512  # units of the hidden layers; of a token's state in the transformer
-    depth: int = 0  # linear layers, or the transformer's layers; 0: as many as the kind's name or the paper says
-    heads: int = 8  # attention heads of the transformer
-    mlp_width: int = 96  # hidden units of the transformer's feed-forward layers
-    dropout: float = 0.0  # share of the transformer's states left out in training
-    clamp: float = 0.0  # output coordinates are cut to ±clamp; 0: no cut
-    input_norm: str = "centred"  # "none": raw vectors; "unit": L2-normalised; "centred": L2-normalised and centred
-    start: str = "identity"  # of the residual's linear layer: "identity" or "procrustes"
-    ridge: float = 1e-3  # of the ridge kind: weight of the squared coefficients, of the inputs' mean square
+    """The translator's architecture."""
+
+    kind: str = setting("mlp", "Registered translator kind, such as mlp, residual or transformer.")
+    input_norm: str = setting(
+        "centred",
+        '"none" takes raw vectors, "unit" L2-normalises them, "centred" also subtracts the mean of their modality.',
+        choices=("none", "unit", "centred"),
+    )
+    clamp: float = setting(0.0, "Output coordinates are clipped to ±clamp; 0 = no clipping.", ge=0, le=1e6)
+    settings: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"help": "The kind's own settings by name, such as width and depth."}
+    )
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class AugmentConfig:
-    noise: float = 1.0  # noise in training, given as the cosine that it leaves to the clean source vector; 1: no noise
+    """Noise on the source vectors in training."""
+
+    noise_cosine: float = setting(
+        1.0, "Cosine similarity to the clean source vector kept after adding noise; 1 = no noise.", ge=0, le=1
+    )
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class MemoryConfig:
-    captions: int = 0  # training captions that the bundle remembers, drawn by the seed; 0: none, -1: all
-    share: float = 0.5  # weight of the nearest captions in a picture's new vector, above 0 and at most 1
-    temperature: float = 0.01  # of the softmax over cosines to the captions
+    """The caption memory, towards which images are moved before translation."""
+
+    size: int = setting(
+        0, "Training captions stored in the bundle, drawn by the seed; 0 = none, -1 = all.", ge=-1, le=10**8
+    )
+    weight: float = setting(0.5, "Weight of the nearest captions in an image's new vector.", gt=0, le=1)
+    temperature: float = setting(0.01, "Temperature of the softmax over cosines to the captions.", ge=1e-6, le=1000)
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
-class PicturesConfig:
-    files: str = ""  # unlabelled: a folder, file, pattern, .npy file of raw vectors, or miniworld:COUNT; "": none
-    calibrate: bool = True  # whether the bundle stores their mean and centres pictures with it
+class ImagesConfig:
+    """Unlabelled images that set the mean of images and the noise of validation."""
+
+    files: str = setting("", 'A folder, file, pattern, .npy file of raw vectors, or miniworld:COUNT; "" = none.')
+    calibrate: bool = setting(True, "Whether the bundle stores their mean and centres images with it.")
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class ObjectiveConfig:
-    kind: str = "infonce"  # an objective of training/objectives.py, or a weighted sum such as "infonce + 0.5*l2"
-    temperature: float = 0.07  # start of the learned temperature (infonce)
-    margin_growth: float = 0.0  # what an epoch adds to the margin (inverse_euclidean), from 0; the paper: 0.03
-    margin_most: float = 1.0  # where the margin stops growing
-    twin_cosine: float = 1.0  # captions whose targets' cosine is above it are no negatives of each other; 1: all are
-    blocks: int = 0  # parts that a device's (a group's) logits are computed in; 0: of 1,024 rows on a CPU, else 8,192
-    recompute: bool = False  # whether logits are computed again for gradients, not kept; beyond 1 GiB they always are
+    """The training objective."""
+
+    kind: str = setting("infonce", 'Registered objective, or a weighted sum such as "infonce + 0.5*l2".')
+    settings: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"help": "The objective's own settings by name, such as temperature."}
+    )
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class OptimizerConfig:
-    learning_rate: float = 1e-3  # AdamW's step size, after warm-up and before decay
-    warmup: int = 0  # steps in which the learning rate grows from 0
-    decay: str = "constant"  # of the learning rate after warm-up: "constant", or "cosine" or "linear" to 0 at the end
-    clip_norm: float = 0.0  # gradients of a greater norm are brought down to it; 0: none are
-    ema: float = 0.0  # decay of a moving average of the weights, which is then validated and published; 0: none
-    weight_decay: float = 0.01  # AdamW's decoupled decay, torch's default
-    eps: float = 1e-8  # AdamW's floor under the root of the second moment
+    """AdamW and its learning rate."""
+
+    learning_rate: float = setting(1e-3, "Step size of AdamW after warm-up and before decay.", gt=0, le=1000)
+    warmup: int = setting(0, "Steps in which the learning rate grows linearly from 0.", ge=0, le=10**9)
+    decay: str = setting(
+        "constant",
+        'Learning rate after warm-up: "constant", or "cosine" or "linear" to 0 at the last step.',
+        choices=("constant", "cosine", "linear"),
+    )
+    clip_norm: float = setting(
+        0.0, "Gradients of a larger global norm are scaled down to it; 0 = no clipping.", ge=0, le=1e9
+    )
+    ema: float = setting(
+        0.0, "Decay of a moving average of the weights, which is validated and published; 0 = none.", ge=0, lt=1
+    )
+    weight_decay: float = setting(0.01, "Decoupled weight decay (torch's default).", ge=0, le=1e6)
+    eps: float = setting(1e-8, "Added to the root of the second moment.", ge=0, le=1)
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class LogConfig:
-    tensorboard: bool = False  # whether metrics go to WORKDIR/tensorboard as well
-    wandb: str = ""  # Weights & Biases project that metrics go to as well; "": none
+    """Trackers that get the metrics besides metrics.jsonl."""
 
-
-REMOVED_FIELDS = ("augment.noise_most", "min_steps")  # of earlier versions; saved configs may have them
+    tensorboard: bool = setting(False, "Whether metrics also go to WORKDIR/tensorboard.")
+    wandb: str = setting("", 'Weights & Biases project that metrics also go to; "" = none.')
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
-    source: str = "miniworld/clip"  # space of the pictures: hub name, folder, or one that comes along
-    target: str = "miniworld/clap"  # space of the sounds: the CLAP that conditions the generator
-    seed: int = 420  # of the held-out rows, initial weights, the order of rows and those that are remembered
-    batch_size: int = 1024  # rows a step, over all devices; every other row of the batch is a negative
-    groups: int = 0  # 2, 4, 8, ...: parts of a batch, added in one order on up to groups / 2 devices; 0: as is fastest
-    epochs: int = 20  # passes over the training rows
-    steps: int = 0  # number of steps, instead of `epochs`; 0: as many as `epochs` take
-    log_every: int = 50  # steps between lines of metrics.jsonl
-    precision: str = "float32"  # of products on accelerators: "float32", "tensorfloat32", "bfloat16"; CPUs: float32
-    eval_every: int = 500  # steps between validations
-    checkpoint_every: int = 500  # steps between resumable checkpoints
-    # Validation score that selects the bundle: "noisy_mrr" (favours the exact item), "noisy_cosine" (favours items of
-    # the right class), or a score of unperturbed held-out captions, such as "recall@10"; see docs/training.md.
-    select_by: str = "noisy_mrr"
-    # Whether closed-form maps, blends with them, and going without the caption memory compete with the trained
-    # translator. If so, at most a tenth of the captions is held out, and the batch size is limited by the number of
-    # captions.
-    adapt: bool = False
-    patience: int = 0  # validations without an improvement after which the run ends; 0: it does not end early
+    """All settings of a training run."""
+
+    source: str = setting("miniworld/clip", "Space of the images (CLIP): hub name, folder, or embedded checkpoint.")
+    target: str = setting("miniworld/clap", "Space of the sounds: the CLAP that conditions the generator.")
+    seed: int = setting(
+        420, "Seed of the validation rows, initial weights, order of rows and caption memory.", ge=0, le=2**32 - 1
+    )
+    batch_size: int = setting(
+        1024, "Rows of a step over all devices; all other rows of the batch are negatives.", ge=1, le=2**22
+    )
+    epochs: int = setting(20, "Passes over the training rows.", ge=1, le=10**6)
+    steps: int = setting(0, "Number of steps, instead of `epochs`; 0 = as many as `epochs` take.", ge=0, le=10**9)
+    steps_per_call: int = setting(
+        10, "Steps that are compiled into one call; a run logs, validates and stops between calls.", ge=1, le=1000
+    )
+    log_every: int = setting(50, "Steps between lines of metrics.jsonl.", ge=1, le=10**9)
+    precision: str = setting(
+        "float32",
+        "Precision of matrix products on accelerators; CPUs always use float32.",
+        choices=("float32", "tensorfloat32", "bfloat16"),
+    )
+    eval_every: int = setting(500, "Steps between validations.", ge=1, le=10**9)
+    checkpoint_every: int = setting(500, "Steps between resumable checkpoints.", ge=1, le=10**9)
+    select_by: str = setting(
+        "noisy_mrr",
+        "Validation score that selects the bundle: noisy_mrr favours the exact item, noisy_cosine items of the right "
+        "class; the others score unperturbed captions (docs/training.md).",
+        choices=(*PERTURBED_SCORES, *CAPTION_SCORES),
+    )
+    adapt: bool = setting(
+        False,
+        "Whether closed-form maps, blends with them, and going without the caption memory compete with the trained "
+        "translator; then at most a tenth of the captions is held out, and the captions limit the batch size.",
+    )
+    patience: int = setting(
+        0, "Validations without improvement after which the run ends; 0 = it does not end early.", ge=0, le=10**9
+    )
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)
     translator: TranslatorConfig = dataclasses.field(default_factory=TranslatorConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     memory: MemoryConfig = dataclasses.field(default_factory=MemoryConfig)
-    pictures: PicturesConfig = dataclasses.field(default_factory=PicturesConfig)
+    images: ImagesConfig = dataclasses.field(default_factory=ImagesConfig)
     objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
 
 
-# Checkpoints and captions by the name that follows a recipe's: `--config configs/mlp.py:gcc`.
+def check_fields(node: Any, path: str = "config.") -> None:
+    """Checks the type and the bounds of every field of a dataclass, nested ones included. Raises ConfigError."""
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        if dataclasses.is_dataclass(value):
+            check_fields(value, f"{path}{field.name}.")
+    _check_values(type(node), {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}, path)
+
+
+def settings_as(kind: type[T], values: Mapping[str, Any], path: str) -> T:
+    """Settings by name as a dataclass of that kind, checked. Raises ConfigError for an unknown name, another type or a
+    value out of bounds. path: what the names are prefixed with in messages."""
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    if unknown := next((name for name in values if name not in known), None):
+        raise ConfigError(f"{path}{unknown} is unknown; known are {', '.join(known) or 'none'}")
+    _check_values(kind, values, path)
+    return kind(**values)
+
+
+def _check_values(kind: type, values: Mapping[str, Any], path: str) -> None:
+    types = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if field.name in values and types[field.name] in (bool, int, float, str):
+            _check_type(f"{path}{field.name}", types[field.name], values[field.name])
+            _check_bounds(f"{path}{field.name}", values[field.name], field.metadata)
+
+
+def flat_fields(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the path, such as `optimizer.eps`, and the value of each field of nested dictionaries."""
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            yield from flat_fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _check_type(name: str, kind: type, value: Any) -> None:
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{name} is {_short(value)}; it must be of type {kind.__name__}")
+
+
+def _check_bounds(name: str, value: Any, bounds: Mapping[str, Any]) -> None:
+    if "choices" in bounds and value not in bounds["choices"]:
+        raise ConfigError(f"{name} is {_short(value)}; known are {', '.join(bounds['choices'])}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} is {value}; it must be a finite number")
+    checks: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+        "gt": (lambda x, bound: x > bound, "above {:,}"),
+        "ge": (lambda x, bound: x >= bound, "{:,} or more"),
+        "lt": (lambda x, bound: x < bound, "below {:,}"),
+        "le": (lambda x, bound: x <= bound, "at most {:,}"),
+    }
+    for bound, (fits, words) in checks.items():
+        if bound in bounds and not fits(value, bounds[bound]):
+            raise ConfigError(f"{name} is {_short(value)}; it must be {words.format(bounds[bound])}")
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print integers of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+# Checkpoints and captions by the name after a recipe's: `--config configs/mlp.py:gcc`.
 _PAPER = {"source": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "target": "cvssp/audioldm-l-full:text_encoder"}
-WORLDS: dict[str, dict[str, str]] = {
+DATASET_PRESETS: dict[str, dict[str, str]] = {
     "miniworld": {},
     "gcc": {**_PAPER, "captions": "tfds:conceptual_captions:train"},
     "coco": {**_PAPER, "captions": "tfds:coco_captions:train:captions/text"},
 }
 
 
-def trained_on(world: str, config: Config) -> Config:
-    """A recipe with the checkpoints and captions of one of WORLDS. Raises ConfigError for another name."""
-    if world not in WORLDS:
-        raise ConfigError(f"no world {world!r} behind the recipe's name; there are {', '.join(WORLDS)}")
-    places = WORLDS[world]
+def apply_preset(name: str, config: Config) -> Config:
+    """A recipe with the checkpoints and captions of one of DATASET_PRESETS. Raises ConfigError for another name."""
+    if name not in DATASET_PRESETS:
+        raise ConfigError(
+            f"unknown data preset {name!r} after the recipe's name; known are {', '.join(DATASET_PRESETS)}"
+        )
+    preset = DATASET_PRESETS[name]
     return dataclasses.replace(
         config,
-        source=places.get("source", config.source),
-        target=places.get("target", config.target),
-        data=dataclasses.replace(config.data, captions=places.get("captions", config.data.captions)),
+        source=preset.get("source", config.source),
+        target=preset.get("target", config.target),
+        data=dataclasses.replace(config.data, captions=preset.get("captions", config.data.captions)),
     )
+
+
+for _section, _class in (
+    ("", Config),
+    ("data", DataConfig),
+    ("translator", TranslatorConfig),
+    ("augment", AugmentConfig),
+    ("memory", MemoryConfig),
+    ("objective", ObjectiveConfig),
+):
+    accept_old_names(_section, _class)
+
+PicturesConfig = ImagesConfig  # its name in version 0.1
+WORLDS, trained_on = DATASET_PRESETS, apply_preset  # their names in version 0.1

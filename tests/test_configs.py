@@ -15,6 +15,7 @@ from tests.fixtures.random_store import random_store
 
 ROOT = Path(__file__).parents[1]
 SLOW = ("linear2_coco", "mlp5", "mlp_layernorm", "transformer_coco")  # like others here, or long to compile
+PACKAGE = ROOT / "c2c_jax" / "recipes"
 RECIPES = sorted((ROOT / "configs").glob("*.py"))
 
 
@@ -32,14 +33,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_runs_as_printed(recipe, store, tmp_path, monkeypatch):
     """Its own command, on a store of 200 rows: 100 to train on, for an epoch."""
     monkeypatch.chdir(ROOT)
-    (command,) = re.findall(r"^    (python train\.py --config .*)$", recipe.read_text(), re.MULTILINE)
+    (command,) = re.findall(r"^    (python train\.py --config .*)$", (PACKAGE / recipe.name).read_text(), re.MULTILINE)
     program, *arguments = shlex.split(command)[1:]
     assert program == "train.py" and arguments[0] == "--config"
     assert arguments[1].partition(":")[0] == f"configs/{recipe.name}"
     arguments[arguments.index("--workdir") + 1] = str(tmp_path / "run")
     few = [
-        "--config.source=", "--config.target=", f"--config.data.store={store}", "--config.data.holdout=100",
-        "--config.epochs=1", "--config.batch_size=32", "--config.pictures.files=", "--config.steps=0",
+        "--config.source=", "--config.target=", f"--config.data.store={store}", "--config.data.validation_size=100",
+        "--config.epochs=1", "--config.batch_size=32", "--config.images.files=", "--config.steps=0",
     ]  # fmt: skip
     assert main(["train", *arguments, *few]) == 0
     bundle = load_bundle(tmp_path / "run" / "bundle")
@@ -64,7 +65,9 @@ def test_worlds():
     ):
         config = read_config(f"{ROOT / 'configs/mlp.py'}{name}", [])
         assert (config.source, config.target, config.data.captions) == expected and config.batch_size == 32
-    with pytest.raises(ConfigError, match="no world 'gccs' behind the recipe's name; there are miniworld, gcc, coco"):
+    with pytest.raises(
+        ConfigError, match="unknown data preset 'gccs' after the recipe's name; known are miniworld, gcc, coco"
+    ):
         read_config(f"{ROOT / 'configs/mlp.py'}:gccs", [])
     assert default_workdir("configs/mlp.py") == Path("runs/mlp")
     assert default_workdir("configs/mlp.py:gcc") == Path("runs/mlp-gcc")

@@ -1,4 +1,4 @@
-"""Embeds a recipe's captions in both spaces, once, into a store on disk; looks after such stores.
+"""Embeds a recipe's captions in both spaces, once, into a store on disk; shows and verifies such stores.
 
 examples:
   c2c embed --config configs/mlp.py:gcc --out stores/gcc --config.data.captions=tsv:Train_GCC-training.tsv
@@ -7,16 +7,16 @@ examples:
   c2c embed --from-arrays images.npy sounds.npy --out stores/mine
   c2c embed --info stores/gcc
   c2c embed --verify stores/gcc
-  c2c embed --repair stores/gcc
 
-Then train on it with --config.data.store=stores/gcc. A pass that was stopped goes on when started again. Several
-hosts: the same command on each, with --multihost, or --coordinator, --num-processes and --process-id.
+Then train on it with --config.data.store=stores/gcc. The same command again resumes an interrupted pass, and embeds
+damaged or missing chunks of a finished store again. Several hosts: the same command on each, with --multihost, or
+--coordinator, --num-processes and --process-id.
 """
 
 import argparse
 from pathlib import Path
 
-from c2c_jax.cli.places import require_checkpoints, require_path, require_store
+from c2c_jax.cli import arguments
 from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.cli.train import add_config_arguments, hosts_of
 from c2c_jax.errors import ConfigError, StoreError
@@ -31,37 +31,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=user_path, help="folder of the store")
     tasks = parser.add_mutually_exclusive_group()
     tasks.add_argument(
-        "--from-arrays",
-        nargs=2,
-        type=user_path,
-        metavar=("SOURCE.npy", "TARGET.npy"),
+        "--from-arrays", nargs=2, type=user_path, metavar=("SOURCE.npy", "TARGET.npy"),
         help="make a store of paired vectors [N, E]; spaces are named after the files, or as --spaces says",
-    )
+    )  # fmt: skip
     tasks.add_argument("--info", type=user_path, metavar="STORE", help="print what is in a store")
     tasks.add_argument("--verify", type=user_path, metavar="STORE", help="list damaged and missing chunks")
-    tasks.add_argument("--repair", type=user_path, metavar="STORE", help="embed damaged and missing chunks again")
     parser.add_argument(
-        "--spaces",
-        nargs=2,
-        metavar=("SOURCE", "TARGET"),
-        help="checkpoints that the arrays are vectors of, or where those of a store to repair lie now",
+        "--spaces", nargs=2, metavar=("SOURCE", "TARGET"), help="checkpoints that the arrays are vectors of"
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    for store in filter(None, (args.info, args.verify, args.repair)):
-        require_store(store)
-    if args.info or args.verify:
-        return show(args.info) if args.info else verify(args.verify)
-    if args.repair:
-        return mend(args)
+    if store := args.info or args.verify:
+        arguments.require_store(store)
+        return show(store) if args.info else verify(store)
     if not args.out:
         raise ConfigError("--out FOLDER is missing: where the store goes")
     if args.from_arrays:
         require_folder_place(args.out, "--out")
         for path in args.from_arrays:
-            require_path(path, "an array", StoreError)
-        require_checkpoints(*(args.spaces or ()))
+            arguments.require_path(path, "an array", StoreError)
+        arguments.require_checkpoints(*(args.spaces or ()))
         take_arrays(args)
     elif not args.config:
         raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")
@@ -75,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         with hosts_of(args):
             from c2c_jax.data.embed import prepare_store
 
-            prepare_store(config, args.out)
+            prepare_store(config, args.out, verify=True)
     print_fields(args.out)
 
 
@@ -90,56 +80,26 @@ def show(path: Path) -> None:
     print(f"vectors   {plan.rows:,} pairs, {plan.dtype}, {size / 2**20:,.1f} MiB, computed in {plan.compute}")
     print(f"chunks    {plan.chunks:,} of {plan.chunk_rows:,} rows")
     for record in plan.sources:
-        left_out = "".join(f", {count:,} left out: {reason}" for reason, count in record.left_out.items())
+        skipped = "".join(f", {count:,} skipped: {reason}" for reason, count in record.left_out.items())
         weight = "" if record.weight is None else f"weight {record.weight:g}, "
         duplicates = f", {record.duplicates:,} duplicates dropped" if plan.drop_duplicates else ""
-        print_fields(f"captions  {record.spec}: {weight}{record.rows:,} rows{duplicates}{left_out}")
+        print_fields(f"captions  {record.spec}: {weight}{record.rows:,} rows{duplicates}{skipped}")
 
 
 def verify(path: Path) -> None:
-    from c2c_jax.data.repair import damage_report
     from c2c_jax.data.store import Store
 
-    store = Store.open(path)
-    damaged = 0
+    store, count = Store.open(path), 0
     with phase(stderr_console(), "checking the store"):
-        for damaged, line in enumerate(damage_report(store), start=1):  # noqa: B007
-            print_fields(line)
-    if damaged:
-        raise StoreError(f"{path}: {damaged} damaged or missing chunks; run c2c embed --repair {path}")
+        for count, (part, chunk, how) in enumerate(store.damage(), start=1):  # noqa: B007
+            if chunk is None:
+                print_fields(f"{path / part / 'zarr.json'} is {how}")
+            else:
+                rows = store.plan.rows_of(chunk)
+                print_fields(f"{path / part}: chunk {chunk} (rows {rows.start:,} to {rows.stop - 1:,}) is {how}")
+    if count:
+        raise StoreError(f"{path}: {count} damaged or missing chunks; {store.plan.cure(path)}")
     print_fields(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
-
-
-def mend(args: argparse.Namespace) -> None:
-    from c2c_jax.spaces.devices import devices_over_cores
-
-    devices_over_cores()  # as when the store was made
-    from c2c_jax.config import Config
-    from c2c_jax.data.embed import complete
-    from c2c_jax.data.repair import damage_report, repair
-    from c2c_jax.data.store import Store
-    from c2c_jax.data.writer import StoreWriter, store_lock
-    from c2c_jax.spaces.space import load_space
-
-    config = read_config(args.config, args.overrides) if args.config else Config()
-    if StoreWriter.planned(args.repair) is None:
-        Store.open(args.repair)  # or refuses before anything is written
-    with store_lock(args.repair):
-        planned = None if Store.exists(args.repair) else StoreWriter.planned(args.repair)
-        if planned:  # an earlier repair was stopped
-            names = args.spaces or (planned.source.name, planned.target.name)
-            spaces = load_space(names[0], only="text"), load_space(names[1], only="text")
-            complete(args.repair, spaces, config.embed.batch_tokens)
-            return print_fields(f"{args.repair}: repaired, all chunks are complete")
-        store = Store.open(args.repair)
-        with phase(stderr_console(), "checking the store"):
-            for line in damage_report(store):
-                print_fields(line)
-        names = args.spaces or (store.plan.source.name, store.plan.target.name)
-        repaired = repair(store, tuple(names), config.data.data_dir, config.data.manual_dir)
-    same = repaired.checksums == store.checksums
-    rounding = "" if same else "; the recomputed rows differ from the old ones in their last bits"
-    print_fields(f"{args.repair}: repaired, all chunks are complete{rounding}")
 
 
 def take_arrays(args: argparse.Namespace) -> None:

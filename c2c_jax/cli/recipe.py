@@ -1,14 +1,19 @@
 """Reads `--config FILE.py` and its `--config.a.b=value` overrides."""
 
+import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from c2c_jax.bounds import check_bounds
-from c2c_jax.cli.places import require_captions, require_checkpoints, require_images, require_path, require_store
-from c2c_jax.config import Config
+from c2c_jax.cli import arguments
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, check_fields
 from c2c_jax.errors import C2CError, ConfigError, ImageError
-from c2c_jax.io.files import found_at, is_regular, user_path
-from c2c_jax.io.vectors import is_array
+from c2c_jax.io.files import found_at, is_array, is_regular, user_path
+from c2c_jax.old_names import new_name
+
+# Settings of a translator kind or an objective, which only its own class knows.
+_SETTING = re.compile(r"--config\.(?P<section>translator|objective)\.settings\.(?P<name>\w+)=(?P<value>.*)", re.DOTALL)
 
 LONGEST = 300  # characters of a line that repeats what was passed
 
@@ -29,7 +34,9 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     from ml_collections import config_flags
 
     values = flags.FlagValues()
-    argv = ["c2c", f"--config={path}", *overrides]
+    overrides = [new for override in overrides if (new := _with_new_name(override))]
+    settings = [match for override in overrides if (match := _SETTING.fullmatch(override))]
+    argv = ["c2c", f"--config={path}", *(one for one in overrides if not _SETTING.fullmatch(one))]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
         rest = values(argv)
@@ -49,18 +56,49 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
         raise ConfigError(f"unknown argument {rest[1]}; overrides are written --config.FIELD=VALUE")
     if not isinstance(config, Config):
         raise ConfigError(f"{path}: get_config() must give a c2c_jax.config.Config")
-    check_bounds(config)
+    for section in ("translator", "objective"):
+        if any(override.startswith(f"--config.{section}.kind=") for override in overrides):
+            _drop_foreign_settings(section, getattr(config, section))
+    for match in settings:
+        getattr(config, match["section"]).settings[match["name"]] = _literal(match["value"])
+    check_fields(config)
     return config
+
+
+def _drop_foreign_settings(section: str, config: TranslatorConfig | ObjectiveConfig) -> None:
+    """Removes settings of the recipe that the kind that replaces its own does not have."""
+    from c2c_jax.training.check import known_settings  # imports JAX
+
+    known = known_settings(section, config.kind)
+    config.settings = {name: value for name, value in config.settings.items() if name in known}
+
+
+def _with_new_name(override: str) -> str | None:
+    """An override with the present name of its field; None if the field was removed."""
+    match = re.fullmatch(r"--config\.([\w.]+)(=.*)?", override, re.DOTALL)
+    if match is None:
+        return override
+    path = new_name(match[1])
+    return path and f"--config.{path}{match[2] or ''}"
+
+
+def _literal(text: str) -> Any:
+    """A number or boolean as Python writes it, else the text itself."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {"true": True, "false": False}.get(text, text)
+    return value if isinstance(value, bool | int | float) else text
 
 
 def require_sources(config: Config) -> None:
     """Looks for all files that a config names. Raises CheckpointError, CaptionError, ImageError or StoreError."""
     if config.source and config.target:
-        require_captions(config.data.captions)
-        require_checkpoints(config.source, config.target)
+        arguments.require_captions(config.data.captions)
+        arguments.require_checkpoints(config.source, config.target)
     elif config.data.store:
-        require_store(user_path(config.data.store))
-    if is_array(pictures := user_path(config.pictures.files)):
-        require_path(pictures, "an .npy file of raw vectors of pictures", ImageError)
-    elif config.pictures.files and not config.pictures.files.startswith("miniworld:"):
-        require_images([str(pictures)])
+        arguments.require_store(user_path(config.data.store))
+    if is_array(pictures := user_path(config.images.files)):
+        arguments.require_path(pictures, "an .npy file of raw vectors of pictures", ImageError)
+    elif config.images.files and not config.images.files.startswith("miniworld:"):
+        arguments.require_images([str(pictures)])

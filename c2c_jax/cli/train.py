@@ -31,11 +31,9 @@ EXIT_CODES = {int(signal.SIGTERM): 0}  # of schedulers that take the machine awa
 
 def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
-        "--config",
-        required=required,
-        metavar="FILE",
+        "--config", required=required, metavar="FILE",
         help="a recipe, such as configs/mlp.py, or configs/mlp.py:gcc for the paper's data",
-    )
+    )  # fmt: skip
     parser.add_argument("--multihost", action="store_true", help="join the other hosts of a cluster that JAX knows")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, the same on every host")
     parser.add_argument("--num-processes", type=int, metavar="N", help="number of hosts")
@@ -62,14 +60,14 @@ def run(args: argparse.Namespace) -> None:
     require_sources(config)
     with hosts_of(args):
         from c2c_jax.data.embed import prepare_store
-        from c2c_jax.data.pictures import picture_vectors
+        from c2c_jax.data.images import image_vectors
         from c2c_jax.training.check import check
-        from c2c_jax.training.loop import train
+        from c2c_jax.training.train import train
 
         check(config)
         with sole_run(workdir):
             store = prepare_store(config, user_path(config.data.store) if config.data.store else workdir / "store")
-            pictures = picture_vectors(config.pictures, config.source, workdir, store.plan.source.dim)
+            pictures = image_vectors(config.images, config.source, workdir, store.plan.source.dim)
             if train(config, store, workdir, pictures):
                 print_fields(workdir / "bundle")
 

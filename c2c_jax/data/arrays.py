@@ -1,34 +1,34 @@
 """A store of a user's own paired vectors, so that a translator can be trained between any two spaces."""
 
-import contextlib
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Shaped
 
 from c2c_jax.data.chunks import Dtype, stored_as
-from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store
-from c2c_jax.data.writer import StoreWriter, store_lock, tidy
+from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, read_plan
+from c2c_jax.data.writer import StoreWriter, begin_repair, store_lock
 from c2c_jax.errors import StoreError
 from c2c_jax.io.arrays import map_npy
 from c2c_jax.spaces.space import SpaceId
 
+BLOCK = 65_536  # rows that are looked at together
+
 
 def read_array(path: Path) -> np.ndarray:
-    """An .npy file as a memory map. Raises StoreError where it is missing, damaged, or no array [N, E] of numbers."""
+    """An .npy file as a memory map. Raises StoreError if it is missing, damaged, or not an array [N, E] of numbers."""
     array = map_npy(path, StoreError, "give an .npy file of vectors")
     if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.shape[1]:
         raise StoreError(f"{path} holds {array.dtype} of shape {array.shape}; expected numbers [N, E]")
     return array
 
 
-def space_of_array(name: str, vectors_NE: Shaped[np.ndarray, "N E"], block: int = 65_536) -> SpaceId:
+def space_of_array(name: str, vectors_NE: Shaped[np.ndarray, "N E"]) -> SpaceId:
     """A space known by its vectors alone: its fingerprint is the SHA-256 of their shape, dtype and bytes."""
     digest = hashlib.sha256(f"{vectors_NE.shape} {vectors_NE.dtype}".encode())
-    for start in range(0, len(vectors_NE), block):
-        digest.update(np.ascontiguousarray(vectors_NE[start : start + block]).tobytes())
+    for start in range(0, len(vectors_NE), BLOCK):
+        digest.update(np.ascontiguousarray(vectors_NE[start : start + BLOCK]).tobytes())
     return SpaceId(name=name, dim=vectors_NE.shape[1], fingerprint=digest.hexdigest())
 
 
@@ -41,27 +41,21 @@ def store_of_arrays(
     chunk_rows: int = 4096,
     dtype: Dtype | None = None,
 ) -> Store:
-    """Writes row i of both arrays as row i of a store at `path`; a stopped write is taken up.
+    """Writes row i of both arrays as row i of a store at `path`. An interrupted write is resumed, and damaged chunks of
+    a finished store of the same arrays are written again.
 
-    spaces: of the source and of the target. dtype: of the stored vectors; None: float16 where it holds all of them to
-    its precision, else float32. Raises StoreError for arrays of different lengths or other widths than their spaces',
-    for vectors that are zero or that `dtype` does not hold, and where `path` holds another store or another process
-    writes it.
+    spaces: of the source and of the target. dtype: of the stored vectors; None: float16 if it can represent all of
+    them, else float32. Raises StoreError for arrays of different lengths or other widths than their spaces', for
+    vectors that are zero or that `dtype` cannot represent, and if `path` holds another store or another process writes
+    it.
     """
     if len(source_NS) != len(target_NE) or not len(source_NS):
         raise StoreError(f"{len(source_NS)} source and {len(target_NE)} target vectors; expected as many, and some")
     for side, vectors, space in zip(SIDES, (source_NS, target_NE), spaces, strict=True):
         if vectors.shape[1] != space.dim:
             raise StoreError(f"{side} vectors are {vectors.shape[1]} wide, those of {space.name} {space.dim}")
-    dtype = dtype or _dtype_for((source_NS, target_NE))
-    record = SourceRecord(
-        spec="arrays",
-        weight=None,
-        stamp=hashlib.sha256("".join(space.fingerprint for space in spaces).encode()).hexdigest(),
-        rows=len(source_NS),
-        duplicates=0,
-        left_out={},
-    )
+    stamp = hashlib.sha256("".join(space.fingerprint for space in spaces).encode()).hexdigest()
+    record = SourceRecord(spec="arrays", weight=None, stamp=stamp, rows=len(source_NS), duplicates=0, left_out={})
     plan = Plan(
         source=spaces[0],
         target=spaces[1],
@@ -71,32 +65,35 @@ def store_of_arrays(
         rows=len(source_NS),
         chunk_rows=min(chunk_rows, len(source_NS)),
         compute="given",
-        dtype=dtype,
+        dtype=dtype or _dtype_for(source_NS, target_NE),
     )
-    if Store.exists(path):
-        tidy(Store.open(path))
-    with contextlib.nullcontext() if Store.exists(path) else store_lock(path):
-        found = Store.open(path).plan if Store.exists(path) else StoreWriter.planned(path)
-        if found and found != plan:
-            raise StoreError(f"{path} holds a store of {_vectors_of(found)}; delete it or pass another --out")
-        if not Store.exists(path):
-            if not found:
-                StoreWriter.begin(path, plan, [])
-            writer = StoreWriter(path)
-            for chunk in range(plan.chunks):
-                if chunk not in writer.finished:
-                    writer.write(chunk, source_NS[plan.rows_of(chunk)], target_NE[plan.rows_of(chunk)])
-            writer.finish()
+    if _is_there(path, plan) and not any(Store.open(path).damage()):
+        return Store.open(path)
+    with store_lock(path):
+        if _is_there(path, plan) and not begin_repair(path):
+            return Store.open(path)
+        if read_plan(path) is None:
+            StoreWriter.begin(path, plan, [])
+        writer = StoreWriter(path)
+        for chunk in range(plan.chunks):
+            if chunk not in writer.finished:
+                writer.write(chunk, source_NS[plan.rows_of(chunk)], target_NE[plan.rows_of(chunk)])
+        writer.finish()
     return Store.open(path)
 
 
-def _dtype_for(arrays: Sequence[Shaped[np.ndarray, "_ _"]], block: int = 65_536) -> Dtype:
-    for array in arrays:
-        for start in range(0, len(array), block):
-            if not stored_as(array[start : start + block], "float16")[1].all():
-                return "float32"
-    return "float16"
+def _is_there(path: Path, plan: Plan) -> bool:
+    """Whether a finished store is at `path`, and none of its plan is unfinished. Raises StoreError for another plan."""
+    planned = read_plan(path)
+    found = planned[0] if planned else Store.open(path).plan if Store.exists(path) else None
+    if found not in (None, plan):
+        names = f"{found.source.name} and {found.target.name}"
+        raise StoreError(
+            f"{path} holds a store of {found.rows:,} {found.dtype} vectors of {names}; delete it or pass another --out"
+        )
+    return found is not None and planned is None
 
 
-def _vectors_of(plan: Plan) -> str:
-    return f"{plan.rows:,} {plan.dtype} vectors of {plan.source.name} and {plan.target.name}"
+def _dtype_for(*arrays: Shaped[np.ndarray, "_ _"]) -> Dtype:
+    parts = (array[start : start + BLOCK] for array in arrays for start in range(0, len(array), BLOCK))
+    return "float16" if all(stored_as(part, "float16")[1].all() for part in parts) else "float32"

@@ -1,10 +1,12 @@
-"""The embedding pass: both towers over all captions, once; reading, tokenising, computing and writing overlap."""
+"""The embedding pass: both text towers over all captions, once; reading, tokenising, computing and writing overlap."""
 
 import collections
 import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,228 +14,210 @@ import jax
 import numpy as np
 from orbax.checkpoint import multihost
 
-from c2c_jax.config import Config
-from c2c_jax.data.captions import Source, open_sources
-from c2c_jax.data.chunks import DTYPES, MAX_CHUNK_ROWS
-from c2c_jax.data.mixture import Mixture
-from c2c_jax.data.progress import EmbeddingProgress
-from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, write_captions
-from c2c_jax.data.writer import StoreWriter, store_lock, tidy
-from c2c_jax.errors import ConfigError, StoreError
+from c2c_jax.config import Config, check_fields
+from c2c_jax.data.captions import Mixture, open_sources
+from c2c_jax.data.chunks import write_texts
+from c2c_jax.data.sources import Source
+from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, read_plan
+from c2c_jax.data.writer import StoreWriter, begin_repair, restore_captions, store_lock
+from c2c_jax.errors import StoreError
+from c2c_jax.io.atomic import temporary_folder
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.spaces.packing import TextBatch
 from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
 
-COMPUTE = ("float32", "bfloat16")
-CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # what a CPU, and what an accelerator sees at once, unless told otherwise
+CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # tokens per batch of a CPU, and of an accelerator, unless configured
 AHEAD = 2  # batches in flight on the devices, chunks tokenised ahead of them, and chunks waiting to be written
 DAY = 86_400  # seconds: hosts wait for each other as long as the slowest needs
 
 console = stderr_console()
 
 
-def prepare_store(config: Config, path: Path) -> Store:
-    """The store of a config's captions in both its spaces: opened and checked where it is finished, else made.
+def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
+    """The store of a config's captions in both its spaces: opened if it is finished, else made or resumed.
 
-    A finished store whose sources are the first of the config's grows by the others; an unfinished one is taken up.
-    An empty `config.source` or `config.target` means: take the finished store at `path` as it is.
+    A finished store whose sources are the first of the config's grows by the others. An empty `config.source` or
+    `config.target` means: take the finished store at `path` as it is. verify: whether the chunks of a finished store
+    are compared with their checksums, and damaged or missing ones are made again.
     Every process embeds its own part of the chunks; `path` must then be on a file system they share.
-    Raises StoreError, also where another job writes the store, CaptionError, CheckpointError or ConfigError.
+    Raises StoreError, also if another job writes the store, CaptionError, CheckpointError or ConfigError.
     """
     if not (config.source and config.target):
         return Store.open(path)
-    _check(config)
+    check_fields(config.embed, "config.embed.")
+    spaces, process = None, jax.process_index()
     with contextlib.ExitStack() as stack:
-        loaded = None
-        if jax.process_index() == 0:
+        if process == 0:
             with phase(console, "looking for captions") as bar:
-                loaded = _plan(config, path, stack, bar)
+                spaces = _plan(config, path, verify, stack, bar)
         _sync("store planned")
-        if StoreWriter.planned(path) is None:
+        if read_plan(path) is None:
             store = Store.open(path)
             console.print(f"reusing {store.plan.rows:,} embedded captions in {path}")
             return store
-        with phase(console, "loading CLIP and CLAP", quiet=jax.process_index() != 0):
-            spaces = loaded or (load_space(config.source, only="text"), load_space(config.target, only="text"))
-        return complete(path, spaces, config.embed.batch_tokens)
+        with phase(console, "loading CLIP and CLAP", quiet=process != 0):
+            spaces = spaces or _load_spaces(config)
+        writer = StoreWriter(path, process)
+        plan, unfinished = writer.plan, [chunk for chunk in range(writer.plan.chunks) if chunk not in writer.finished]
+        _sync("progress read")  # before any process adds to it
+        if writer.finished:
+            console.print(f"continuing {path}: {len(writer.finished)} of {plan.chunks} chunks are there")
+        for space, planned in zip(spaces, (plan.source, plan.target), strict=True):
+            if space.fingerprint != planned.fingerprint:
+                raise StoreError(f"{space.name} on host {process} is not the {planned.name} of {path}: copy the files")
+        source, target = (space.computing_in(plan.compute) for space in spaces)
+        mine = np.array_split(unfinished, jax.process_count())[process]
+        embed(writer, mine.tolist(), (source, target), batch_tokens=config.embed.batch_tokens)
+        _sync("chunks written")
+        if process == 0:
+            writer.finish()
+        _sync("store finished")
+        return Store.open(path)
 
 
-def complete(path: Path, spaces: tuple[Space, Space], batch_tokens: int = 0) -> Store:
-    """Embeds the unfinished chunks of the planned store at `path` and finishes it.
-
-    batch_tokens: see `embed`. Process 0 holds the store, see `store_lock`. Raises StoreError.
-    """
-    writer = StoreWriter(path, jax.process_index())
-    unfinished = [chunk for chunk in range(writer.plan.chunks) if chunk not in writer.finished]
-    _sync("progress read")  # before any process adds to it
-    if len(unfinished) < writer.plan.chunks:
-        console.print(f"continuing {path}: {writer.plan.chunks - len(unfinished)} of {writer.plan.chunks} chunks there")
-    mine = np.array_split(unfinished, jax.process_count())[jax.process_index()]
-    source, target = (space.computing_in(writer.plan.compute) for space in spaces)
-    for space, planned in ((source, writer.plan.source), (target, writer.plan.target)):
-        expect_space(path, space.id, planned)
-    embed(writer, mine.tolist(), (source, target), batch_tokens=batch_tokens)
-    _sync("chunks written")
-    if jax.process_index() == 0:
-        writer.finish()
-    _sync("store finished")
-    return Store.open(path)
-
-
-def expect_space(path: Path, found: SpaceId, planned: SpaceId) -> None:
-    """Raises StoreError where a checkpoint is not the one that the store at `path` is planned with."""
-    if found.fingerprint != planned.fingerprint:
-        raise StoreError(
-            f"{path} is of space {planned.name} ({planned.fingerprint[:12]}), but {found.name} is another now "
-            f"({found.fingerprint[:12]}); pass the folder it has moved to"
-        )
+def _load_spaces(config: Config) -> tuple[Space, Space]:
+    return load_space(config.source, only="text"), load_space(config.target, only="text")
 
 
 def _sync(name: str) -> None:
     multihost.sync_global_processes(name, timeout=DAY)
 
 
-def _check(config: Config) -> None:
-    fields = {"dtype": COMPUTE, "store_dtype": DTYPES}
-    for field, known in fields.items():
-        if (value := getattr(config.embed, field)) not in known:
-            raise ConfigError(f"config.embed.{field} is {value!r}; known are {', '.join(known)}")
-    if not 1 <= config.embed.chunk_rows <= MAX_CHUNK_ROWS or config.embed.batch_tokens < 0:
-        raise ConfigError(
-            f"config.embed.chunk_rows must be from 1 to {MAX_CHUNK_ROWS:,}, and config.embed.batch_tokens not below 0"
-        )
+def _plan(
+    config: Config, path: Path, verify: bool, stack: contextlib.ExitStack, bar: Progress
+) -> tuple[Space, Space] | None:
+    """Leaves at `path` a finished store that fits the config, or a plan of chunks to embed, with all captions written.
 
-
-def _plan(config: Config, path: Path, stack: contextlib.ExitStack, bar: Progress) -> tuple[Space, Space] | None:
-    """Leaves at `path` a finished store that fits the config, or the plan of one to be made, its captions written, and
-    then holds it as its sole writer, until the stack is closed.
-
-    Gives the spaces where it had to plan: nothing is written before both have loaded.
+    In the second case it holds the store's lock until the stack is closed. Returns the spaces if it had to load them:
+    nothing of a new store is written before both have loaded.
     """
     sources = open_sources(config.data.captions, config.data.data_dir, config.data.manual_dir)
     bar.begin("hashing captions and checkpoints")
-    asked = _Asked([(s.spec, s.weight, s.stamp()) for s in sources], (identify(config.source), identify(config.target)))
-    if asked.state(config, path) == "finished":
-        tidy(Store.open(path))
-        return None
+    captions = [(source.spec, source.weight, source.stamp()) for source in sources]
+    request = _Request(config, sources, captions, (identify(config.source), identify(config.target)))
+    if request.state(path) == "finished":
+        bar.begin("checking the store")
+        if not verify or not any(Store.open(path).damage()):
+            return None
     stack.enter_context(store_lock(path))
-    if asked.state(config, path) in ("finished", "planned"):
+    state = request.state(path)
+    if state == "planned" or (state == "finished" and begin_repair(path)):
+        bar.begin("checking captions")
+        restore_captions(path, lambda plan: Mixture(sources, drop_duplicates=plan.drop_duplicates))
+    if state in ("planned", "finished"):
         return None
     bar.begin("loading CLIP and CLAP")
-    spaces = load_space(config.source, only="text"), load_space(config.target, only="text")
+    spaces = _load_spaces(config)
     bar.begin("reading captions")
-    _write_plan(config, path, sources, asked.spaces, Store.open(path) if Store.exists(path) else None, bar)
+    request.write_plan(path, Store.open(path) if state == "grows" else None, bar)
     return spaces
 
 
 @dataclasses.dataclass(frozen=True)
-class _Asked:
-    """What a config asks for: its sources' specs, weights and stamps, and its spaces."""
+class _Request:
+    """What a config asks of a store. captions: (spec, weight, stamp) of each source. spaces: source and target."""
 
-    sources: list[tuple[str, float | None, str]]
+    config: Config
+    sources: list[Source]
+    captions: list[tuple[str, float | None, str]]
     spaces: tuple[SpaceId, SpaceId]
 
-    def state(self, config: Config, path: Path) -> str:
+    def state(self, path: Path) -> str:
         """Of the store at `path`: "new", "planned", "finished", or "grows", finished with the first of the sources.
-        Raises StoreError where it was made, or planned, with anything else."""
-        store = Store.open(path) if Store.exists(path) else None
-        planned = StoreWriter.planned(path)
-        if store and planned == store.plan:  # its finishing was interrupted
-            planned = None
-        plan = planned or (store.plan if store else None)
-        if plan is None:
+        Raises StoreError if it was made, or planned, with anything else."""
+        planned = read_plan(path)
+        if planned is None and not Store.exists(path):
             return "new"
-        differing = _differing(plan, config, self.spaces)
-        same = [(record.spec, record.weight, record.stamp) for record in plan.sources]
-        is_unweighted = not any(weight for _, weight, _ in self.sources)
-        grows = not planned and same == self.sources[: len(same)] and is_unweighted
-        if same != self.sources and not grows:
-            specs = " + ".join(spec for spec, _, _ in same)
-            changed = specs == " + ".join(spec for spec, _, _ in self.sources)
-            differing.append(f"captions {specs}{', whose content has changed' if changed else ''}")
+        plan = planned[0] if planned else Store.open(path).plan
+        differing = self._differing(plan)
+        found = [(record.spec, record.weight, record.stamp) for record in plan.sources]
+        is_weighted = any(source.weight for source in self.sources)
+        if found == self.captions:
+            state = "planned" if planned else "finished"
+        elif planned or is_weighted or found != self.captions[: len(found)]:
+            specs = " + ".join(spec for spec, _, _ in found)
+            is_changed = specs == " + ".join(source.spec for source in self.sources)
+            differing.append(f"captions {specs}{', whose content has changed' if is_changed else ''}")
+        else:
+            state = "grows"
         if differing:
-            begun, advice = ("started", "start it with that again to finish it") if planned else ("made", "delete it")
+            made, advice = ("started", "start it with that again to finish it") if planned else ("made", "delete it")
             raise StoreError(
-                f"{path} was {begun} with {', '.join(differing)}; {advice}, or pass another folder as "
+                f"{path} was {made} with {', '.join(differing)}; {advice}, or pass another folder as "
                 "--config.data.store"
             )
-        if same != self.sources:
-            return "grows"
-        return "planned" if planned else "finished"
+        return state
 
+    def _differing(self, plan: Plan) -> list[str]:
+        """What a plan was made with, where the config has another value; captions aside."""
+        embed, data = self.config.embed, self.config.data
+        differing = []
+        for side, found, space in zip(SIDES, (plan.source, plan.target), self.spaces, strict=True):
+            if found.fingerprint != space.fingerprint:
+                other = f"the config has {space.name}, {space.fingerprint[:12]}"
+                differing.append(f"{side} space {found.name} ({found.fingerprint[:12]}; {other})")
+        fields = {
+            "embed.dtype": (plan.compute, embed.dtype),
+            "embed.store_dtype": (plan.dtype, embed.store_dtype),
+            "embed.chunk_rows": (plan.chunk_rows, embed.chunk_rows),
+            "data.drop_duplicates": (plan.drop_duplicates, data.drop_duplicates),
+        }
+        return differing + [f"config.{field} {made}" for field, (made, asked) in fields.items() if made != asked]
 
-def _differing(plan: Plan, config: Config, ids: tuple[SpaceId, SpaceId]) -> list[str]:
-    """What a plan was made with, where the config asks for another; captions aside."""
-    differing = []
-    for side, wanted in zip(SIDES, ids, strict=True):
-        found = getattr(plan, side)
-        if found.fingerprint != wanted.fingerprint:
-            other = f"the config asks for {wanted.name}, {wanted.fingerprint[:12]}"
-            differing.append(f"{side} space {found.name} ({found.fingerprint[:12]}, {other})")
-    fields = {
-        "embed.dtype": (plan.compute, config.embed.dtype),
-        "embed.store_dtype": (plan.dtype, config.embed.store_dtype),
-        "embed.chunk_rows": (plan.chunk_rows, config.embed.chunk_rows),
-        "data.drop_duplicates": (plan.drop_duplicates, config.data.drop_duplicates),
-    }
-    return differing + [f"config.{field} {found}" for field, (found, wanted) in fields.items() if found != wanted]
-
-
-def _write_plan(
-    config: Config, path: Path, sources: list[Source], ids: tuple[SpaceId, SpaceId], grown: Store | None, bar: Progress
-) -> None:
-    """Reads the sources into the text chunks of the store at `path`, after those it has, and lays down its plan."""
-    chunk_rows = config.embed.chunk_rows
-    had = len(grown.plan.sources) if grown else 0
-    mixture = Mixture(
-        sources[had:], drop_duplicates=config.data.drop_duplicates, before=grown.captions() if grown else ()
-    )
-    kept = grown.plan.rows // chunk_rows if grown else 0
-    last_chunk = grown.read_captions(kept) if grown and grown.plan.rows % chunk_rows else []
-    checksums = grown.checksums["captions"][:kept] if grown else []
-    rows, checksums = write_captions(path, itertools.chain(last_chunk, bar.counted(mixture)), chunk_rows, checksums)
-    for line in mixture.report():
-        console.print(line)
-    records = [
-        SourceRecord(
-            spec=source.spec,
-            weight=source.weight,
-            stamp=source.stamp(),
-            rows=mixture.rows[number],
-            duplicates=mixture.duplicates[number],
-            left_out=source.left_out.counts,
-        )
-        for number, source in enumerate(mixture.sources)
-    ]
-    plan = Plan(
-        source=ids[0],
-        target=ids[1],
-        sources=(*(grown.plan.sources if grown else ()), *records),
-        drop_duplicates=config.data.drop_duplicates,
-        captions=True,
-        rows=rows,
-        chunk_rows=chunk_rows,
-        compute=config.embed.dtype,
-        dtype=config.embed.store_dtype,
-    )
-    StoreWriter.begin(path, plan, checksums)
+    def write_plan(self, path: Path, old: Store | None, bar: Progress) -> None:
+        """Writes the captions and the plan of a store, or of the growth of an old one."""
+        embed, drop_duplicates = self.config.embed, self.config.data.drop_duplicates
+        records, last_chunk, kept = old.plan.sources if old else (), [], []
+        if old:
+            kept = old.checksums["captions"][: old.plan.rows // embed.chunk_rows]
+            last_chunk = old.read_captions(len(kept)) if old.plan.rows % embed.chunk_rows else []
+        new, before = slice(len(records), None), old.captions() if old else ()
+        mixture = Mixture(self.sources[new], drop_duplicates=drop_duplicates, before=before)
+        with temporary_folder(path) as folder:
+            texts = itertools.chain(last_chunk, bar.counted(mixture))
+            rows, checksums = write_texts(folder, texts, embed.chunk_rows, kept)
+            for line in mixture.report():
+                console.print(line)
+            counts = zip(self.captions[new], mixture.sources, mixture.rows, mixture.duplicates, strict=True)
+            records += tuple(
+                SourceRecord(
+                    spec=spec,
+                    weight=weight,
+                    stamp=stamp,
+                    rows=count,
+                    duplicates=duplicates,
+                    left_out=source.skipped.counts,
+                )
+                for (spec, weight, stamp), source, count, duplicates in counts
+            )
+            plan = Plan(
+                source=self.spaces[0],
+                target=self.spaces[1],
+                sources=records,
+                drop_duplicates=drop_duplicates,
+                captions=True,
+                rows=rows,
+                chunk_rows=embed.chunk_rows,
+                compute=embed.dtype,
+                dtype=embed.store_dtype,
+            )
+            StoreWriter.begin(path, plan, checksums, folder)
 
 
 @dataclasses.dataclass
 class _Chunk:
-    """A chunk on its way: its vectors [N, E] of both sides, and how many batches are still to come."""
+    """A chunk in work: its vectors [N, E] of both sides, and the (side, batch) that they come from."""
 
     number: int
-    vectors: tuple[np.ndarray, np.ndarray]
-    batches: list[tuple[int, TextBatch]]  # (side, batch)
-    left: int
+    vectors: list[np.ndarray]
+    batches: list[tuple[int, TextBatch]]
 
 
 def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *, batch_tokens: int = 0) -> None:
     """Encodes the captions of `chunks` in both spaces and writes their vectors; shows progress.
 
-    batch_tokens: tokens a device sees at once; 0: 1,024 on a CPU, 16,384 elsewhere.
+    batch_tokens: tokens per device and batch; 0: 1,024 on a CPU, 16,384 elsewhere.
     Raises StoreError as `StoreWriter.write` does.
     """
     tokens = batch_tokens or (CPU_TOKENS if jax.default_backend() == "cpu" else DEVICE_TOKENS)
@@ -241,38 +225,36 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
     def tokenised(number: int) -> _Chunk:
         texts = writer.texts(number)
         batches = [(side, batch) for side, space in enumerate(spaces) for batch in space.text_batches(texts, tokens)]
-        vectors = tuple(np.empty((len(texts), space.dim), np.float32) for space in spaces)
-        return _Chunk(number, vectors, batches, len(batches))  # type: ignore[arg-type]
+        return _Chunk(number, [np.empty((len(texts), space.dim), np.float32) for space in spaces], batches)
 
-    rows = [writer.new_rows(chunk) for chunk in chunks]
     threads = concurrent.futures.ThreadPoolExecutor
-    with (
-        EmbeddingProgress(sum(row.stop - row.start for row in rows), console, jax.process_index() != 0) as progress,
-        threads(AHEAD) as read,
-        threads(1) as disk,
-    ):
-        in_flight: collections.deque[tuple[_Chunk, int, TextBatch, Any]] = collections.deque()
-        writing: collections.deque[concurrent.futures.Future[None]] = collections.deque()
+    rows = [writer.new_rows(chunk) for chunk in chunks]
+    total = sum(of_chunk.stop - of_chunk.start for of_chunk in rows)
+    is_quiet, started, waited = jax.process_index() != 0, time.monotonic(), 0.0
+    in_flight: collections.deque[tuple[_Chunk, int, TextBatch, Any]] = collections.deque()
+    writing: collections.deque[concurrent.futures.Future[None]] = collections.deque()
+    with Progress(console, "captions", is_quiet) as bar, threads(AHEAD) as readers, threads(1) as disk:
+        task = bar.add_task("embedding", total=total)
 
-        def waited_for(future: concurrent.futures.Future) -> Any:
-            with progress.waiting(lambda: all(array.is_ready() for *_, array in in_flight)):
-                return future.result()
+        def wait_for(future: concurrent.futures.Future) -> Any:
+            nonlocal waited
+            start = time.monotonic()
+            result = future.result()
+            if all(array.is_ready() for *_, array in in_flight):  # the devices are idle
+                waited += time.monotonic() - start
+            return result
 
         def collect() -> None:
             chunk, side, batch, array = in_flight.popleft()
             batch.put(array, chunk.vectors[side])
-            progress.done(len(batch.texts_N) / 2)  # a caption is done when both sides are
-            chunk.left -= 1
-            if not chunk.left:
+            bar.advance(task, len(batch.texts_N) / 2)  # a caption is done when both sides are
+            if batch is chunk.batches[-1][1]:
                 writing.append(disk.submit(writer.write, chunk.number, *chunk.vectors))
                 while len(writing) > AHEAD:
-                    waited_for(writing.popleft())
+                    wait_for(writing.popleft())
 
-        waiting = iter(chunks)
-        ahead = collections.deque(read.submit(tokenised, number) for number in itertools.islice(waiting, AHEAD))
-        while ahead:
-            chunk = waited_for(ahead.popleft())
-            ahead.extend(read.submit(tokenised, number) for number in itertools.islice(waiting, 1))
+        for future in _ahead(readers, tokenised, chunks):
+            chunk = wait_for(future)
             for side, batch in chunk.batches:
                 in_flight.append((chunk, side, batch, spaces[side].run_text(batch.tokens)))
                 if len(in_flight) > AHEAD:
@@ -280,4 +262,22 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
         while in_flight:
             collect()
         while writing:
-            waited_for(writing.popleft())
+            wait_for(writing.popleft())
+    if total and not is_quiet:
+        seconds = time.monotonic() - started
+        console.print(
+            f"embedded {total:,} captions in {seconds:,.0f} s, {total / seconds:,.0f} captions/s; the devices waited "
+            f"{waited / seconds:.1%} of the time"
+        )
+
+
+def _ahead(
+    pool: concurrent.futures.Executor, function: Callable[[int], _Chunk], items: Iterable[int]
+) -> Iterator[concurrent.futures.Future[_Chunk]]:
+    """Yields the futures of `function(item)` in order; AHEAD of them are submitted before they are asked for."""
+    futures: collections.deque[concurrent.futures.Future[_Chunk]] = collections.deque()
+    for item in items:
+        futures.append(pool.submit(function, item))
+        if len(futures) > AHEAD:
+            yield futures.popleft()
+    yield from futures

@@ -21,9 +21,8 @@ from c2c_jax.errors import CheckpointError, one_line
 from c2c_jax.generation.configs import check_fields
 from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import fetch_again, open_torch, tensor_shapes
-from c2c_jax.spaces.weights.clap import text_sizes
+from c2c_jax.spaces.weights.clap import text_config
 from c2c_jax.spaces.weights.folders import WEIGHT_FILES, digest_of, files_named
-from c2c_jax.spaces.weights.formats import transformers_config
 
 CONFIGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json", "vocoder/config.json")
 # The names of weight files in diffusers' folders; other files, such as those of a LoRA, are not the model's.
@@ -33,12 +32,18 @@ DIFFUSERS_FILES = (
     "diffusion_pytorch_model.bin",
     "diffusion_pytorch_model.bin.index.json",
 )
+# Fields of transformers' configs that no network needs, by which a file could ask for code or for any memory.
+UNUSED = {
+    "auto_map", "num_labels", "id2label", "label2id", "quantization_config", "attn_implementation",
+    "_attn_implementation", "experts_implementation", "_experts_implementation", "custom_pipelines", "_name_or_path",
+}  # fmt: skip
 # Buffers in old files, which today's classes compute.
 BUFFERS = r".*(?:position_ids|token_type_ids|num_batches_tracked)"
 
-# Loggers, and patterns of messages that `load_model` reports as CheckpointError instead. Messages about weights that no
-# module takes are not silenced.
+# Loggers, and patterns of messages that `load_model` reports as CheckpointError instead, or that are about token ids in
+# old configs, which work. Messages about weights that no module takes are not silenced.
 SILENCED = {
+    "transformers.configuration_utils": "within the vocabulary",
     "diffusers.models.modeling_utils": "newly initialized",
     "transformers.modeling_utils": "MISSING|MISMATCH",
 }
@@ -127,8 +132,8 @@ def _checked_config(kind: Any, folder: Path, shapes: Mapping[str, tuple[int, ...
     """The config of a network for transformers, None for diffusers. The network is built on torch's "meta" device,
     which takes no memory for weights: it may have a few more and larger ones than the files hold, which `load_model`
     reports, but not any number."""
-    content = read_json(folder / "config.json")
-    if content.get("quantization_config") is not None:
+    content, is_diffusers = read_json(folder / "config.json"), issubclass(kind, ModelMixin)
+    if is_diffusers and content.get("quantization_config") is not None:
         raise CheckpointError(f"{folder} is quantised, which is not read: fetch it in float32 or float16")
     limits = [2 * len(shapes) + 64, 2 * sum(map(math.prod, shapes.values())) + 2**16]
 
@@ -143,13 +148,13 @@ def _checked_config(kind: Any, folder: Path, shapes: Mapping[str, tuple[int, ...
         if bounds:
             check_fields(content, bounds, kind)
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-            if issubclass(kind, ModelMixin):
+            if is_diffusers:
                 known = inspect.signature(kind.__init__).parameters
                 kind(**{name: value for name, value in content.items() if name in known})
                 return None
-            config = transformers_config(kind.config_class.__name__, content)
             if kind is transformers.ClapTextModelWithProjection:
-                text_sizes(config)
+                text_config(content)
+            config = kind.config_class.from_dict({name: x for name, x in content.items() if name not in UNUSED})
             kind(config)
             return config
     except Exception as error:  # the classes check their arguments little, and raise exceptions of all kinds

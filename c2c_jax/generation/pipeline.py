@@ -192,7 +192,7 @@ def pictures_to_sounds(
             "averaged": average,
             "gap_statistics": bundle.gap.used,
             "output_mean": output_mean if bundle.spec.input_norm == "centred" else None,
-            "caption_memory": bundle.memory.record if bundle.memory and bundle.memory.share else None,
+            "caption_memory": bundle.memory.record if bundle.memory and bundle.memory.weight else None,
             "mixed_in": [MixedIn(what=what, weight=x) for what, x in zip(mixed_in, mixture.weights, strict=True)],
         }
         abouts = [{"pictures": [*map(file_of, one.pictures)], **of_all} for one in inputs]

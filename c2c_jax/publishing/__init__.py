@@ -1,1 +1,1 @@
-"""A translator on its way out: the folder that is published, its card, its ONNX form, the upload."""
+"""Publishing a translator: the exported folder, its model card, its ONNX form, the upload to the hub."""

@@ -1,4 +1,4 @@
-"""The folder that is published: a bundle, its card, and where it is asked for its ONNX form."""
+"""Exports a translator: a folder with the bundle, its model card and, on request, its ONNX form."""
 
 import tempfile
 from pathlib import Path
@@ -15,20 +15,21 @@ from c2c_jax.publishing.hub import require_access, upload
 from c2c_jax.publishing.names import without_places
 from c2c_jax.publishing.onnx import require_onnx, write_onnx
 from c2c_jax.translator.bundle import load_bundle, write_files
+from c2c_jax.translator.kinds import TORCH_KINDS
 from c2c_jax.translator.resolve import bundle_folder
 
 FILES = {"config.json", "model.safetensors", "README.md"}
-MAX_CARD = 2**16  # bytes of a README.md that its front matter is looked for in
+MAX_CARD = 2**16  # bytes of a README.md in which its front matter is looked for
 MAY_BE_THERE = {*FILES, "model.onnx", "model_from_image.onnx"}
 
 
 def publish(
     run: Path, *, out: Path | None = None, push: str | None = None, private: bool = False, onnx: bool = False
 ) -> list[str]:
-    """Exports the translator of a run to the folder `out`, to the hub repository `push`, or to both; gives both places.
+    """Exports a run's translator to the folder `out`, to the hub repository `push`, or to both. Returns the places.
 
-    run: see `bundle_folder`. private: the repository is not public. onnx: the
-    ONNX form is written too. What can be refused is refused before anything is written.
+    run: see `bundle_folder`. private: whether the repository is private. onnx: whether the ONNX form is written too.
+    Nothing is written before all checks have passed.
     Raises ConfigError, BundleError, CheckpointError or ExportError.
     """
     if out is None and push is None:
@@ -53,12 +54,17 @@ def publish(
 
 
 def write_export(out: Path, bundle: Path, *, name: str, onnx: bool) -> None:
-    """Writes the export of a bundle folder, whole or not at all; an earlier one of that name is replaced.
+    """Writes the export of a bundle folder atomically; an earlier one of that name is replaced.
 
-    name: what the card's example loads it by. Raises as `load_bundle`, and ExportError where the disk does not take it
-    or the ONNX form does not agree.
+    name: what the card's example loads it by. Raises as `load_bundle`, and ExportError if it cannot be written or the
+    ONNX form does not agree.
     """
     published = without_places(load_bundle(bundle))
+    if published.spec.kind not in TORCH_KINDS:
+        raise ExportError(
+            f"{bundle} holds a translator of kind {published.spec.kind}, which c2c_jax.torch does not have: share the "
+            "bundle folder itself, with the module that registers the kind"
+        )
     widths = (published.source.dim, published.target.dim), (published.spec.source_dim, published.spec.target_dim)
     if widths[0] != widths[1]:
         raise BundleError(f"{bundle} has spaces {widths[0]} wide, and a translator of {widths[1]}: make it again")
@@ -74,7 +80,7 @@ def write_export(out: Path, bundle: Path, *, name: str, onnx: bool) -> None:
 
 
 def _require_free(out: Path) -> None:
-    """Raises ExportError where the place is taken by anything but an earlier export."""
+    """Raises ExportError if anything but an earlier export is there."""
     if not out.exists():
         return
     found = {path.name for path in out.iterdir()}

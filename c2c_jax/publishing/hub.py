@@ -9,22 +9,22 @@ from c2c_jax.errors import ExportError, one_line
 
 
 def require_access(name: str) -> None:
-    """Raises ExportError where an upload to this repository cannot begin: a name that is none, offline, no token."""
+    """Raises ExportError if an upload cannot begin: for an invalid name, offline, and without a token."""
     try:
         huggingface_hub.utils.validate_repo_id(name)
     except HFValidationError:
-        raise ExportError(f"--push {name}: that is no hub name; pass OWNER/NAME") from None
+        raise ExportError(f"--push {name}: this is not a valid hub name; pass OWNER/NAME") from None
     if huggingface_hub.is_offline_mode():
-        raise ExportError(f"--push {name}: HF_HUB_OFFLINE is set, so the hub may not be asked; unset it to upload")
+        raise ExportError(f"--push {name}: HF_HUB_OFFLINE is set; unset it to upload")
     if huggingface_hub.get_token() is None:
         raise ExportError(f"--push {name}: there is no Hugging Face token; run `hf auth login`, or set HF_TOKEN")
 
 
 def upload(folder: Path, name: str, *, private: bool) -> str:
-    """Uploads a folder to a model repository, which is made where there is none; gives its address.
+    """Uploads a folder to a model repository, which is created if there is none. Returns its address.
 
-    private: the repository is made so; one that is there already and public is an error, and nothing is uploaded.
-    Raises ExportError where the hub does not take it.
+    private: whether it is created as a private one; if it exists and is public, nothing is uploaded.
+    Raises ExportError if the hub refuses it.
     """
     api = huggingface_hub.HfApi()
     try:
@@ -36,6 +36,6 @@ def upload(folder: Path, name: str, *, private: bool) -> str:
         api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message="Translator, by c2c export")
     except ExportError:
         raise
-    except Exception as error:  # the hub's own kinds, and those of whatever carries its requests
-        raise ExportError(f"--push {name}: the hub did not take it ({one_line(error)})") from error
+    except Exception as error:  # of the hub's classes and of its HTTP library's
+        raise ExportError(f"--push {name}: the hub refused it ({one_line(error)})") from error
     return str(repository)

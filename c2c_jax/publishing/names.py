@@ -1,20 +1,20 @@
-"""What of a bundle's config others may read: names of checkpoints and captions without the folders of this machine."""
+"""Names in a bundle's config as they are published: without the folders of this machine."""
 
 import dataclasses
 import re
 from pathlib import Path, PurePath
 from typing import Any
 
+from c2c_jax.data.captions import open_sources
+from c2c_jax.errors import CaptionError
 from c2c_jax.io.files import found_at
 from c2c_jax.translator.bundle import Bundle
 
-_FILES = re.compile(r"(?P<before>(?:[0-9.]+\*)?(?:tsv|txt|csv|jsonl):)(?P<path>.*)", re.DOTALL)
-_SET = re.compile(r"(?P<before>(?:[0-9.]+\*)?hf:)(?P<path>[^:@]+)(?P<behind>.*)", re.DOTALL)
 _IS_PATH = re.compile(r"~|\.{0,2}/|\.{1,2}$|\w+://")  # how the name of a place on a machine or in a bucket begins
 
 
 def without_places(bundle: Bundle) -> Bundle:
-    """The bundle with hub names as they are, and of every local file and folder its last component alone."""
+    """The bundle with hub names as they are, and only the last component of each local file and folder."""
     return dataclasses.replace(
         bundle,
         source=dataclasses.replace(bundle.source, name=public_name(bundle.source.name)),
@@ -41,20 +41,17 @@ def public_name(name: str) -> str:
 
 
 def public_captions(spec: str) -> str:
-    """A caption spec whose files and local sets are named by their last component."""
+    """A caption spec whose files and local data sets are named by their last component."""
     parts = []
-    for part in spec.split(" + "):
-        if match := _FILES.fullmatch(part.strip()):
-            path, colon, field = match["path"], "", ""
-            if match["before"].endswith(("csv:", "jsonl:")):
-                path, colon, field = path.rpartition(":")
-            parts.append(match["before"] + _last(path) + colon + field)
-        elif (match := _SET.fullmatch(part.strip())) and (
-            _IS_PATH.match(match["path"]) or match["path"].count("/") > 1
-        ):
-            parts.append(match["before"] + _last(match["path"]) + match["behind"])
-        else:
-            parts.append(part.strip())
+    for part in map(str.strip, spec.split(" + ")):
+        kind, colon, name = part.partition(":")
+        try:
+            places = open_sources(part)[0].places
+        except CaptionError:  # of a kind that is not registered here
+            places = tuple(text for text in name.split(":") if _IS_PATH.match(text))
+        for place in places:
+            name = name.replace(place, _last(place), 1)
+        parts.append(kind + colon + name)
     return " + ".join(parts)
 
 

@@ -13,8 +13,8 @@ from c2c_jax.errors import ConfigError, ExportError
 from c2c_jax.torch import Translator
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-GRAPH_BYTES = 2**31 - 1  # most that a graph in one file holds
-TOLERANCE = 1e-5  # between the graph and the twin, of the greatest output or of 1
+GRAPH_BYTES = 2**31 - 1  # that an ONNX file can hold
+TOLERANCE = 1e-5  # difference of the graph and the twin, relative to the largest output or to 1
 
 
 class FromImage(torch.nn.Module):
@@ -33,19 +33,19 @@ class FromImage(torch.nn.Module):
 
 
 def require_onnx() -> None:
-    """Raises ConfigError where a package that the export needs is not installed."""
+    """Raises ConfigError if a package that the export needs is not installed."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"--onnx needs {', '.join(missing)}: pip install 'c2c_jax[onnx]'")
 
 
 def write_onnx(folder: Path) -> list[Path]:
-    """Puts `model.onnx` beside a bundle's files: `source` [batch, S] → `target` [batch, E], batch of any size.
+    """Writes `model.onnx` into a bundle's folder: `source` [batch, S] → `target` [batch, E], batch of any size.
 
-    `model_from_image.onnx` computes `from_image`; it is written if pictures are treated differently from captions. It
+    `model_from_image.onnx` computes `from_image`; it is written if images are treated differently from captions. It
     has a second output, `target_audio`, if the bundle can un-centre with the mean of sounds.
-    Gives the files. Raises ExportError where onnxruntime computes anything else than the twin, and where a graph would
-    not go into one file.
+    Returns the files. Raises ExportError if onnxruntime computes anything else than the torch translator, and if a
+    graph does not fit into one file.
     """
     translator = Translator.from_pretrained(folder)
     graphs: dict[str, torch.nn.Module] = {"model.onnx": translator}
@@ -58,7 +58,7 @@ def write_onnx(folder: Path) -> list[Path]:
         if size > GRAPH_BYTES:
             raise ExportError(
                 f"with its caption memory the translator takes {size:,} bytes, and an ONNX file holds {GRAPH_BYTES:,}: "
-                "export it without --onnx, or train one with fewer config.memory.captions"
+                "export it without --onnx, or train one with a smaller config.memory.size"
             )
         graphs["model_from_image.onnx"] = FromImage(translator).eval()
     for file, module in graphs.items():
@@ -95,7 +95,7 @@ def _write(path: Path, module: torch.nn.Module, source_dim: int, outputs: list[s
 
 
 def _difference(path: Path, module: torch.nn.Module, source_dim: int, outputs: list[str]) -> float:
-    """The greatest difference between the graph and the module, of the greatest output or of 1, for two batches."""
+    """The largest difference of the graph and the module for two batches, relative to the largest output or to 1."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -103,8 +103,8 @@ def _difference(path: Path, module: torch.nn.Module, source_dim: int, outputs: l
     for rows in (1, 5):
         source = np.random.default_rng(rows).normal(size=(rows, source_dim)).astype(np.float32)
         with torch.no_grad():
-            given = module(torch.from_numpy(source))
-        expected = [x.numpy() for x in (given if isinstance(given, tuple) else (given,))]
+            output = module(torch.from_numpy(source))
+        expected = [x.numpy() for x in (output if isinstance(output, tuple) else (output,))]
         for found, wanted in zip(session.run(outputs, {"source": source}), expected, strict=True):
             worst = max(worst, float(np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max())))
     return worst

@@ -6,18 +6,19 @@ Without `:gcc` it trains on the mini world. The author's `linear.py` on Google C
 batch 32, AdamW at 1e-3.
 """
 
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset
 
 
-def get_config(world: str = "miniworld") -> Config:
+def get_config(preset: str = "miniworld") -> Config:
     config = Config(
         batch_size=32,
+        steps_per_call=100,
         epochs=5,
         log_every=500,
         eval_every=5000,
         checkpoint_every=5000,
         select_by="recall@10",
         translator=TranslatorConfig(kind="linear", clamp=0.3, input_norm="none"),
-        objective=ObjectiveConfig(kind="inverse_euclidean", margin_growth=0.03),
+        objective=ObjectiveConfig(kind="inverse_euclidean", settings={"margin_growth": 0.03}),
     )
-    return trained_on(world, config)
+    return apply_preset(preset, config)

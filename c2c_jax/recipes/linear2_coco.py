@@ -7,18 +7,19 @@ Expects COCO's captions as TFDS prepares them with `file_format="array_record"`;
 row.
 """
 
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset
 
 
-def get_config(world: str = "miniworld") -> Config:
+def get_config(preset: str = "miniworld") -> Config:
     config = Config(
         batch_size=32,
+        steps_per_call=100,
         epochs=10,
         log_every=500,
         eval_every=5000,
         checkpoint_every=5000,
         select_by="recall@10",
         translator=TranslatorConfig(kind="linear2", clamp=0.3, input_norm="none"),
-        objective=ObjectiveConfig(kind="inverse_euclidean", margin_growth=0.03),
+        objective=ObjectiveConfig(kind="inverse_euclidean", settings={"margin_growth": 0.03}),
     )
-    return trained_on(world, config)
+    return apply_preset(preset, config)

@@ -8,16 +8,16 @@
 from c2c_jax.config import (
     AugmentConfig,
     Config,
+    ImagesConfig,
     MemoryConfig,
     ObjectiveConfig,
     OptimizerConfig,
-    PicturesConfig,
     TranslatorConfig,
-    trained_on,
+    apply_preset,
 )
 
 
-def get_config(world: str = "miniworld") -> Config:
+def get_config(preset: str = "miniworld") -> Config:
     config = Config(
         batch_size=512,
         steps=1500,
@@ -25,11 +25,11 @@ def get_config(world: str = "miniworld") -> Config:
         eval_every=250,
         patience=3,
         adapt=True,
-        translator=TranslatorConfig(kind="residual", width=512, depth=3, start="procrustes"),
-        augment=AugmentConfig(noise=0.65),
-        memory=MemoryConfig(captions=8000, share=0.45),
-        pictures=PicturesConfig(files="miniworld:1000"),
-        objective=ObjectiveConfig(kind="infonce", temperature=0.07, twin_cosine=0.7),
+        translator=TranslatorConfig(kind="residual", settings={"width": 512, "depth": 3, "init": "procrustes"}),
+        augment=AugmentConfig(noise_cosine=0.65),
+        memory=MemoryConfig(size=8000, weight=0.45),
+        images=ImagesConfig(files="miniworld:1000"),
+        objective=ObjectiveConfig(kind="infonce", settings={"temperature": 0.07, "false_negative_threshold": 0.7}),
         optimizer=OptimizerConfig(decay="cosine", ema=0.999, weight_decay=1.0),
     )
-    return trained_on(world, config)
+    return apply_preset(preset, config)

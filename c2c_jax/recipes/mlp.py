@@ -8,18 +8,19 @@ TFDS's folder for manual downloads; `--config.data.captions=tsv:PATH` reads any 
 once, then an epoch of 3.3 million rows is about 104,000 small steps.
 """
 
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset
 
 
-def get_config(world: str = "miniworld") -> Config:
+def get_config(preset: str = "miniworld") -> Config:
     config = Config(
         batch_size=32,
+        steps_per_call=100,
         epochs=5,
         log_every=500,
         eval_every=5000,
         checkpoint_every=5000,
         select_by="recall@10",
         translator=TranslatorConfig(clamp=0.2, input_norm="none"),
-        objective=ObjectiveConfig(kind="inverse_euclidean", margin_growth=0.03),
+        objective=ObjectiveConfig(kind="inverse_euclidean", settings={"margin_growth": 0.03}),
     )
-    return trained_on(world, config)
+    return apply_preset(preset, config)

@@ -8,18 +8,19 @@ Without `:gcc` it trains on the mini world. The author's `linear5.py`: the last 
 
 import math
 
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset
 
 
-def get_config(world: str = "miniworld") -> Config:
+def get_config(preset: str = "miniworld") -> Config:
     config = Config(
         batch_size=32,
+        steps_per_call=100,
         epochs=5,
         log_every=500,
         eval_every=5000,
         checkpoint_every=5000,
         select_by="recall@10",
         translator=TranslatorConfig(kind="mlp5", clamp=0.25, input_norm="none"),
-        objective=ObjectiveConfig(kind="infonce", temperature=math.exp(-1)),
+        objective=ObjectiveConfig(kind="infonce", settings={"temperature": math.exp(-1)}),
     )
-    return trained_on(world, config)
+    return apply_preset(preset, config)

@@ -1,6 +1,6 @@
 """The recommended recipe: trains on captions, with the help of unlabelled pictures. docs/recipe.md has the evidence.
 
-    python train.py --config configs/recommended.py:gcc --config.pictures.files=photos/ --workdir runs/recommended
+    python train.py --config configs/recommended.py:gcc --config.images.files=photos/ --workdir runs/recommended
 
 All vectors are centred by the mean of their modality. A residual translator starts from the Procrustes rotation and
 learns by InfoNCE from captions that are perturbed to a cosine of 0.65, so that it knows the space around them, where
@@ -21,21 +21,21 @@ from c2c_jax.config import (
     ObjectiveConfig,
     OptimizerConfig,
     TranslatorConfig,
-    trained_on,
+    apply_preset,
 )
 
 
-def get_config(world: str = "miniworld") -> Config:
+def get_config(preset: str = "miniworld") -> Config:
     config = Config(
         batch_size=512,
         steps=1500,
         eval_every=250,
         patience=3,
         adapt=True,
-        translator=TranslatorConfig(kind="residual", width=512, depth=3, start="procrustes"),
-        augment=AugmentConfig(noise=0.65),
-        memory=MemoryConfig(captions=100_000, share=0.45),
-        objective=ObjectiveConfig(kind="infonce", temperature=0.07, twin_cosine=0.7),
+        translator=TranslatorConfig(kind="residual", settings={"width": 512, "depth": 3, "init": "procrustes"}),
+        augment=AugmentConfig(noise_cosine=0.65),
+        memory=MemoryConfig(size=100_000, weight=0.45),
+        objective=ObjectiveConfig(kind="infonce", settings={"temperature": 0.07, "false_negative_threshold": 0.7}),
         optimizer=OptimizerConfig(decay="cosine", ema=0.999, weight_decay=1.0),
     )
-    return trained_on(world, config)
+    return apply_preset(preset, config)

@@ -6,13 +6,13 @@ Without `:gcc` it trains on the mini world. Unit inputs, batch 1024, a learned t
 `configs/mlp.py`.
 """
 
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset
 
 
-def get_config(world: str = "miniworld") -> Config:
+def get_config(preset: str = "miniworld") -> Config:
     config = Config(
         select_by="recall@10",
-        translator=TranslatorConfig(kind="residual", width=2048, start="procrustes", input_norm="unit"),
-        objective=ObjectiveConfig(kind="infonce", temperature=0.07),
+        translator=TranslatorConfig(kind="residual", input_norm="unit", settings={"width": 2048, "init": "procrustes"}),
+        objective=ObjectiveConfig(kind="infonce", settings={"temperature": 0.07}),
     )
-    return trained_on(world, config)
+    return apply_preset(preset, config)

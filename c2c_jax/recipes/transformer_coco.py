@@ -7,20 +7,23 @@ feed-forward layers of 96, trained on the Euclidean distance, torch's dropout of
 COCO's captions as `linear2_coco` does. An accelerator's work: 512 tokens a caption are about 400 MFLOP forward.
 """
 
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, trained_on
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset
 
 
-def get_config(world: str = "miniworld") -> Config:
+def get_config(preset: str = "miniworld") -> Config:
     config = Config(
         batch_size=32,
+        steps_per_call=1,
         epochs=5,
         log_every=500,
         eval_every=5000,
         checkpoint_every=5000,
         select_by="recall@10",
         translator=TranslatorConfig(
-            kind="transformer", width=96, depth=8, heads=8, mlp_width=96, dropout=0.1, input_norm="none"
+            kind="transformer",
+            input_norm="none",
+            settings={"width": 96, "depth": 8, "heads": 8, "mlp_width": 96, "dropout": 0.1},
         ),
         objective=ObjectiveConfig(kind="l2"),
     )
-    return trained_on(world, config)
+    return apply_preset(preset, config)

@@ -21,8 +21,16 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from c2c_jax import __version__
-from c2c_jax.data.chunks import MAX_CHUNK_ROWS, ChunkedArray, Dtype, stored_as, why_not_stored
-from c2c_jax.data.store import Count, Sha256, read_record, read_texts, write_captions, write_json
+from c2c_jax.data.chunks import (
+    MAX_CHUNK_ROWS,
+    ChunkedArray,
+    ChunkedTexts,
+    Dtype,
+    stored_as,
+    why_not_stored,
+    write_texts,
+)
+from c2c_jax.data.store import Count, Sha256, read_record, write_json
 from c2c_jax.errors import SoundError, StoreError
 from c2c_jax.io.atomic import atomic_write, exclusive_lock, sweep
 from c2c_jax.io.console import printable
@@ -207,8 +215,8 @@ class Library:
         try:
             with atomic_write(self.place) as temporary:
                 temporary.mkdir()
-                _, texts = write_captions(temporary, lines, CHUNK_ROWS, [])
-                array = ChunkedArray(temporary / "sounds", vectors_NE.shape, CHUNK_ROWS, dtype, ADVICE)
+                _, texts = write_texts(temporary / "captions", lines, CHUNK_ROWS)
+                array = ChunkedArray(len(rows), CHUNK_ROWS, temporary / "sounds", self.space.dim, dtype, ADVICE)
                 array.describe()
                 manifest = _Manifest(
                     format=FORMAT,
@@ -272,16 +280,17 @@ def _read(place: Path, space: SpaceId) -> tuple[list[IndexedFile], Float[np.ndar
     manifest = read_record(_Manifest, place / "manifest.json", FORMAT, ADVICE)
     if manifest.space.fingerprint != space.fingerprint or manifest.space.dim != space.dim:
         raise StoreError(f"the index {place} is of another space, {manifest.space.name}; {ADVICE}")
-    shape, checksums = (manifest.rows, manifest.space.dim), manifest.checksums
-    array = ChunkedArray(place / "sounds", shape, manifest.chunk_rows, manifest.dtype, ADVICE)
+    count, chunk_rows, checksums = manifest.rows, manifest.chunk_rows, manifest.checksums
+    array = ChunkedArray(count, chunk_rows, place / "sounds", space.dim, manifest.dtype, ADVICE)
+    texts = ChunkedTexts(count, chunk_rows, place / "captions", ADVICE)
     if not len(checksums.sounds) == len(checksums.captions) == array.chunks:
         raise StoreError(f"{place / 'manifest.json'} is damaged (expected one checksum per chunk); {ADVICE}")
     array.check_files()
-    vectors_NE, files = np.empty(shape, array.dtype), []
+    vectors_NE, files = np.empty((count, space.dim), array.dtype), []
     for chunk, (of_sounds, of_texts) in enumerate(zip(checksums.sounds, checksums.captions, strict=True)):
         rows = array.rows_of(chunk)
         vectors_NE[rows] = array.read(chunk, of_sounds)
-        for line in read_texts(place, chunk, rows.stop - rows.start, of_texts, ADVICE):
+        for line in texts.read(chunk, of_texts):
             try:
                 files.append(IndexedFile(*msgspec.convert(parse_json(line), tuple[str, int, int, str])))
             except (ValueError, msgspec.ValidationError) as cause:

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from rich.console import Console
 
-from c2c_jax.data.rows import LeftOut, read_txt
-from c2c_jax.errors import C2CError, CaptionError, ConfigError, SoundError
+from c2c_jax.data.caption_files import Txt
+from c2c_jax.errors import C2CError, ConfigError, SoundError
 from c2c_jax.io.places import require_folder_place
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.io.text import require_text
@@ -267,11 +267,8 @@ def _mean(reference_RE: np.ndarray | None) -> np.ndarray | None:
 def _read_references(file: Path, console: Console) -> list[str]:
     """The texts in a file, one a line; of more than REFERENCES, that many evenly spaced ones. Raises CaptionError if
     there is none."""
-    left_out = LeftOut()
-    texts = list(read_txt(file, left_out))
-    if not texts:
-        why = str(left_out) if left_out.counts else "the file is empty"
-        raise CaptionError(f"no usable text in {file}: {why}; expected one a line, in UTF-8")
-    if left_out.counts:
-        console.print(f"{file}: {left_out}")
+    source = Txt(f"txt:{file}")
+    texts = list(source.rows())
+    if source.skipped.counts:
+        console.print(f"{file}: {source.skipped}")
     return [texts[place] for place in evenly(len(texts))]

@@ -128,8 +128,8 @@ class Memory(torch.nn.Module):
             total = total * shrunk + weights.sum(dim=-1, keepdim=True)
             weighted = weighted * shrunk + weights @ captions
         nearest = functional.normalize(weighted / total, dim=-1)
-        turned = functional.normalize(self.share * nearest + (1 - self.share) * directions, dim=-1)
-        return source.norm(dim=-1, keepdim=True) * turned
+        moved = self.share * nearest + (1 - self.share) * directions
+        return source.norm(dim=-1, keepdim=True) * functional.normalize(moved, dim=-1)
 
 
 class Translator(torch.nn.Module):
@@ -137,7 +137,8 @@ class Translator(torch.nn.Module):
 
     Called on captions' vectors; `from_image` takes images'. Both take floating-point tensors in the module's dtype,
     float32 unless it was changed by `.to(dtype)`, and raise TypeError or ValueError for anything else. The arguments
-    are those under "translator" in a bundle's config.json. Outputs equal the Flax translator's within 1e-5.
+    are those under "translator" in a bundle's config.json; init and penalty matter in training only. Outputs equal the
+    Flax translator's within 1e-5.
     """
 
     memory: Memory | None
@@ -148,21 +149,22 @@ class Translator(torch.nn.Module):
         kind: str,
         source_dim: int,
         target_dim: int,
-        width: int,
-        depth: int,
-        heads: int,
-        mlp_width: int,
-        dropout: float,
         clamp: float,
         input_norm: str,
+        width: int = 1,
+        depth: int = 1,
+        heads: int = 1,
+        mlp_width: int = 1,
+        dropout: float = 0.0,
         linear_first: bool = False,
+        init: str = "",
+        penalty: float = 0.0,
     ):
         super().__init__()
         sizes = dict(source_dim=source_dim, target_dim=target_dim, width=width, heads=heads, mlp_width=mlp_width)
-        for name, size in {**sizes, "depth": depth}.items():
-            most = MAX_DEPTH if name == "depth" else MAX_WIDTH
-            if type(size) is not int or not 1 <= size <= most:
-                raise ValueError(f"{name} is {size!r:.40}: expected a whole number from 1 to {most}")
+        for name, size, largest in (*((*item, MAX_WIDTH) for item in sizes.items()), ("depth", depth, MAX_DEPTH)):
+            if type(size) is not int or not 1 <= size <= largest:
+                raise ValueError(f"{name} is {size!r:.40}: expected a whole number from 1 to {largest}")
         for name, number, bound in (("dropout", dropout, 1.0), ("clamp", clamp, math.inf)):
             if type(number) not in (int, float) or not 0 <= number < bound:
                 raise ValueError(f"{name} is {number!r:.40}: expected a number from 0 to below {bound:g}")
@@ -206,7 +208,7 @@ class Translator(torch.nn.Module):
                 raise ValueError(f"config.json has depth {fields['depth']!r:.20}, the weights {len(layers)} layers")
             with torch.device("meta"):  # no memory before the weights are known to fit
                 translator = cls(**fields)
-            means = {key.removeprefix("gap."): tensors[key] for key in tensors if key.startswith("gap.")}
+            means = {key.removeprefix("gap."): tensor for key, tensor in tensors.items() if key.startswith("gap.")}
             translator.gap = Gap(translator.source_dim, translator.target_dim, **means)
             if translator.input_norm == "centred":
                 _require_means(translator.gap)
@@ -242,7 +244,8 @@ class Translator(torch.nn.Module):
         self._check(source)
         if self.input_norm != "centred":
             return self._translated(source)
-        return uncentred(self._translated(centred(source, self.gap.mean("source_text"))), self.gap.mean("target_text"))
+        centred_source = centred(source, self.gap.mean("source_text"))
+        return uncentred(self._translated(centred_source), self.gap.mean("target_text"))
 
     def _translated(self, source: torch.Tensor) -> torch.Tensor:
         if self.input_norm != "none":
@@ -279,9 +282,9 @@ class Translator(torch.nn.Module):
         target = self._translated(source)
         if is_centred:
             return uncentred(target, gap.mean(f"target_{among}"))
-        if gap.target_text is not None and gap.target_audio is not None:
-            target = functional.normalize(target, dim=-1) - gap.target_text + gap.target_audio
-        return target
+        if gap.target_text is None or gap.target_audio is None:
+            return target
+        return functional.normalize(target, dim=-1) - gap.target_text + gap.target_audio
 
     def _centred_images(self, source: torch.Tensor) -> torch.Tensor:
         if self.gap.source_image is not None:
@@ -362,7 +365,7 @@ def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
         config, weights = (hf_hub_download(str(name), file, revision=revision) for file in (CONFIG, WEIGHTS))
     except HFValidationError:
         raise FileNotFoundError(f"{name} is neither a local folder nor a hub name OWNER/NAME") from None
-    except Exception as error:  # the hub's own kinds, and those of whatever carries its requests
+    except Exception as error:  # the hub's own kinds, and those of its HTTP library
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise FileNotFoundError(f"{name} is neither a local folder nor available from the hub: {cause}") from error
     return Path(config), Path(weights)

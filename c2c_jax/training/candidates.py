@@ -59,7 +59,7 @@ def _length(output_QE: np.ndarray) -> float:
     return max(float(np.mean(np.linalg.norm(output_QE, axis=1))), 1e-12)
 
 
-class Chooser:
+class CandidateSelector:
     """Selects the best candidate at every validation.
 
     select_by: `noisy_mrr` or `noisy_cosine`; see `Surrogates.scores`. maps: closed-form maps that compete; empty if the
@@ -77,57 +77,57 @@ class Chooser:
         select_by: str = NOISY_MRR,
     ):
         self.surrogates, self.select_by = surrogates, select_by
-        self.ways = list(surrogates.inputs) if memory_is_optional else [max(surrogates.inputs)]
+        self.memory_uses = list(surrogates.inputs) if memory_is_optional else [max(surrogates.inputs)]
         self.final = {one.name: one for one in final}
         self.scores: dict[str, dict[str, float]] = {}  # by candidate
         self.linear: tuple[Linear, Outputs] | None = None
         best = -math.inf
         for one in maps:
-            outputs = {way: one(surrogates.inputs[way]) for way in self.ways}
-            for way in self.ways:
-                scores = self.scores[_name(0.0, one.name, way)] = surrogates.scores(outputs[way])
+            outputs = {use: one(surrogates.inputs[use]) for use in self.memory_uses}
+            for use in self.memory_uses:
+                scores = self.scores[_name(0.0, one.name, use)] = surrogates.scores(outputs[use])
                 if scores[select_by] > best:
                     best, self.linear = scores[select_by], (one, outputs)
 
-    def choose(self, translate: Callable[[np.ndarray], np.ndarray]) -> tuple[Choice, dict[str, float], float]:
+    def select(self, translate: Callable[[np.ndarray], np.ndarray]) -> tuple[Choice, dict[str, float], float]:
         """Scores the translator, the best closed-form map, and their blends. Returns the best of them, its scores, and
         the average length of the translator's outputs. translate: the translator as a function of its inputs [Q, S]."""
-        outputs = {way: translate(self.surrogates.inputs[way]) for way in self.ways}
-        length, scores = _length(outputs[self.ways[0]]), dict(self.scores)
+        outputs = {use: translate(self.surrogates.inputs[use]) for use in self.memory_uses}
+        length, scores = _length(outputs[self.memory_uses[0]]), dict(self.scores)
         found: list[tuple[float, float, str, bool]] = []  # ties go to the first, which is the simplest
         if self.linear:
             name = self.linear[0].name
-            found += [(scores[_name(0.0, name, way)][self.select_by], 0.0, name, way) for way in self.ways]
+            found += [(scores[_name(0.0, name, use)][self.select_by], 0.0, name, use) for use in self.memory_uses]
         weights = BLENDS if self.linear else (1.0,)
-        for weight, way in itertools.product(weights, self.ways):
+        for weight, use in itertools.product(weights, self.memory_uses):
             name = self.linear[0].name if self.linear and weight < 1 else ""
-            mixed_QE = outputs[way] / length * weight if self.linear else outputs[way]
+            mixed_QE = outputs[use] / length * weight if self.linear else outputs[use]
             if self.linear and weight < 1:
-                mixed_QE = mixed_QE + (1 - weight) * self.linear[1][way]
-            mixed_scores = scores[_name(weight, name, way)] = self.surrogates.scores(mixed_QE)
-            found.append((mixed_scores[self.select_by], weight, name, way))
-        _, weight, name, way = max(found, key=lambda one: one[0])
+                mixed_QE = mixed_QE + (1 - weight) * self.linear[1][use]
+            mixed_scores = scores[_name(weight, name, use)] = self.surrogates.scores(mixed_QE)
+            found.append((mixed_scores[self.select_by], weight, name, use))
+        _, weight, name, use = max(found, key=lambda one: one[0])
         choice = Choice(
             trained=weight,
             linear=name,
-            memory=way,
+            memory=use,
             pair_cosine=self.surrogates.pair_cosine,
             selected_by=self.select_by,  # type: ignore[arg-type]
             **{score: {name: of_one[score] for name, of_one in scores.items()} for score in NOISY_SCORES},
         )
-        return choice, scores[_name(weight, name, way)], length
+        return choice, scores[_name(weight, name, use)], length
 
     def built(self, choice: Choice, translator: Translator, length: float, *, final: bool = False) -> Translator:
-        """Builds the selected candidate as one translator. length: as returned by `choose`. final: with the map that is
+        """Builds the selected candidate as one translator. length: as returned by `select`. final: with the map that is
         fitted to all captions, instead of the one that was scored."""
         if choice.trained == 1 or self.linear is None:
             return translator
         linear = self.final[choice.linear] if final else self.linear[0]
         share, rest = choice.trained / length, (1 - choice.trained) / linear.length
         if not choice.trained:
-            alone = build_translator(_linear_spec(translator.spec, linear.name), rngs=nnx.Rngs(0))
-            set_linear(alone, rest * linear.kernel_SE, rest * linear.bias_E)
-            return alone
+            single = build_translator(_linear_spec(translator.spec, linear.name), rngs=nnx.Rngs(0))
+            set_linear(single, rest * linear.kernel_SE, rest * linear.bias_E)
+            return single
         return blended(translator, share, rest * linear.kernel_SE, rest * linear.bias_E)
 
 
@@ -152,7 +152,8 @@ def _weights(linear: nnx.Linear) -> tuple[Any, Any]:
 
 
 def _linear_spec(spec: TranslatorSpec, linear: str) -> TranslatorSpec:
-    return dataclasses.replace(spec, kind="ridge" if "ridge" in linear else "procrustes", depth=1)
+    kind = "ridge" if "ridge" in linear else "procrustes"
+    return TranslatorSpec.from_json({**spec.to_json(), "kind": kind})
 
 
 def _name(trained: float, linear: str, memory: bool) -> str:

@@ -1,141 +1,148 @@
-"""Checks of a config, before anything is read or compiled; an error is one line."""
+"""Checks a config before anything is read or compiled, and fits it to the number of captions."""
 
 import dataclasses
 import importlib.util
-import math
-from collections.abc import Collection
+from typing import Any
 
 import jax
 
-from c2c_jax.bounds import check_bounds
-from c2c_jax.config import Config
+from c2c_jax.config import Config, check_fields
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
-from c2c_jax.training import objectives
-from c2c_jax.training.feed import FEEDS
-from c2c_jax.training.groups import same_order
-from c2c_jax.translator import kinds as translators
-from c2c_jax.translator.scores import NOISY_SCORES, SCORES
+from c2c_jax.training.objectives import OBJECTIVES, build_objective, parse_objective
+from c2c_jax.translator.kinds import TranslatorSpec, kind_named
 
-STARTS = ("identity", "procrustes")  # of a residual translator's linear layer
-PRECISIONS = ("float32", "tensorfloat32", "bfloat16")  # of matrix products, as JAX names them
 MAX_STEPS = 2**31 - 1  # steps are counted in 32 bits
-DECAYS = ("constant", "cosine", "linear")
 
 
-def check(config: Config) -> None:
-    """Raises ConfigError for a config that cannot run on any store: to be called before embedding one."""
-    check_bounds(config)
-    objectives.parse_objective(config.objective.kind)
-    known: dict[str, tuple[str, Collection[str]]] = {
-        "translator.kind": (config.translator.kind, translators.KINDS),
-        "translator.input_norm": (config.translator.input_norm, translators.INPUT_NORMS),
-        "translator.start": (config.translator.start, STARTS),
-        "optimizer.decay": (config.optimizer.decay, DECAYS),
-        "data.feed": (config.data.feed, FEEDS),
-        "precision": (config.precision, PRECISIONS),
-        "select_by": (config.select_by, (*NOISY_SCORES, *SCORES)),
-    }
-    for field, (name, names) in known.items():
-        if name not in names:
-            raise ConfigError(f"config.{field} is {name!r}; known are {', '.join(names)}")
-    if config.adapt and config.translator.clamp:
+def check(config: Config) -> Config:
+    """A config with all settings of its translator and objective filled in. Raises ConfigError, in one line, for one
+    that cannot run on any store."""
+    check_fields(config)
+    terms = build_objective(config.objective.kind, config.objective.settings).terms
+    objective: dict[str, Any] = {}
+    for _, term in terms.values():
+        objective |= dataclasses.asdict(term)
+    translator = build_spec(config, 1, 1)
+    _check_adapt(config)
+    if not config.adapt and (rest := config.batch_size % jax.device_count()):
+        raise ConfigError(
+            f"config.batch_size {config.batch_size} must be a multiple of the {jax.device_count()} devices; "
+            f"pass {config.batch_size - rest + jax.device_count()}"
+        )
+    for field, is_wanted, module in (
+        ("tensorboard", config.log.tensorboard, "tensorboardX"),
+        ("wandb", config.log.wandb, "wandb"),
+    ):
+        found = importlib.util.find_spec(module) if is_wanted else None
+        if is_wanted and (found is None or found.origin is None):  # a folder of that name is not a package
+            raise ConfigError(f"config.log.{field} needs {module}, which is not installed: pip install {module}")
+    return dataclasses.replace(
+        config,
+        translator=dataclasses.replace(config.translator, settings=dataclasses.asdict(translator.settings)),
+        objective=dataclasses.replace(config.objective, settings=objective),
+    )
+
+
+def build_spec(config: Config, source_dim: int, target_dim: int) -> TranslatorSpec:
+    """The translator that a config asks for between spaces of these widths. Raises ConfigError."""
+    return TranslatorSpec.of(
+        config.translator.kind,
+        config.translator.settings,
+        "config.translator.settings.",
+        source_dim=source_dim,
+        target_dim=target_dim,
+        clamp=config.translator.clamp,
+        input_norm=config.translator.input_norm,
+    )
+
+
+def known_settings(section: str, kind: str) -> set[str]:
+    """Names of the settings of a translator kind or an objective. section: "translator" or "objective". Raises
+    ConfigError for an unknown kind."""
+    if section == "translator":
+        classes: list[Any] = [kind_named(kind).Settings]
+    else:
+        classes = [OBJECTIVES[name] for name in parse_objective(kind)]
+    return {field.name for one in classes for field in dataclasses.fields(one)}
+
+
+def _check_adapt(config: Config) -> None:
+    if not config.adapt:
+        return
+    if config.translator.clamp:
         raise ConfigError("config.adapt needs outputs without a clamp: pass --config.translator.clamp=0")
-    if config.adapt and not (config.translator.kind == "residual" and config.translator.input_norm == "centred"):
+    if config.translator.kind != "residual" or config.translator.input_norm != "centred":
         raise ConfigError(
             f"config.adapt blends centred residual translators; this one is {config.translator.kind}, "
             f"{config.translator.input_norm}: pass --config.adapt=False, or change config.translator"
         )
-    if config.translator.kind == "transformer" and config.translator.width % config.translator.heads:
-        raise ConfigError(
-            f"config.translator.width {config.translator.width} must be a multiple of heads {config.translator.heads}"
-        )
-    devices = jax.device_count()
-    if not config.adapt and (beyond := config.batch_size % devices):
-        raise ConfigError(
-            f"config.batch_size {config.batch_size} must be a multiple of the {devices} devices; "
-            f"pass {config.batch_size - beyond + devices}"
-        )
-    if not config.adapt and (beyond := config.groups and config.batch_size % config.groups):
-        raise ConfigError(
-            f"config.batch_size {config.batch_size} must be a multiple of config.groups {config.groups}; "
-            f"pass {config.batch_size - beyond + config.groups}"
-        )
-    if config.groups and not same_order(config.groups, devices):
-        raise ConfigError(
-            f"config.groups {config.groups} does not give 2, 4, 8, ... groups to each of {devices} device(s); "
-            f"pass --config.groups={2 * devices}, or use another number of devices"
-        )
-    for field, asked, module in (
-        ("tensorboard", config.log.tensorboard, "tensorboardX"),
-        ("wandb", config.log.wandb, "wandb"),
-    ):
-        if not asked:
-            continue
-        found = importlib.util.find_spec(module)
-        if found is None or found.origin is None:  # a folder of that name beside the program is no package
-            raise ConfigError(f"config.log.{field} needs {module}, which is not installed: pip install {module}")
 
 
-def fitted_to_rows(config: Config, rows: int) -> Config:
+def fit_to_rows(config: Config, rows: int) -> Config:
     """Adapts a config to a store of `rows` captions. With `adapt`, at most a tenth of them is held out, and a batch is
-    no larger than the largest power of two of training captions, rounded down to a multiple of the devices and of
-    `groups`. Other configs stay as they are."""
+    no larger than the largest power of two of training captions, rounded down to a multiple of the devices. Other
+    configs stay as they are."""
     if not config.adapt:
         return config
-    holdout = min(config.data.holdout, max(rows // 10, 1))
-    training = max(rows - holdout, 1)
+    held_out = min(config.data.validation_size, max(rows // 10, 1))
+    training, devices = max(rows - held_out, 1), jax.device_count()
     batch = config.batch_size if config.batch_size <= training else 2 ** (training.bit_length() - 1)
-    unit = math.lcm(jax.device_count(), config.groups or 1)
-    batch = max(batch - batch % unit, min(batch, unit))
-    return dataclasses.replace(config, batch_size=batch, data=dataclasses.replace(config.data, holdout=holdout))
+    batch = max(batch - batch % devices, min(batch, devices))
+    data = dataclasses.replace(config.data, validation_size=held_out)
+    return dataclasses.replace(config, batch_size=batch, data=data)
 
 
 def run_length(config: Config, training: int) -> tuple[int, int]:
-    """The number of steps, and of passes over so many training rows, for a config from `fitted_to_rows`. Closed-form
-    maps take no steps."""
-    if config.translator.kind in translators.CLOSED_FORM:
+    """The number of steps, and of passes over so many training rows. Closed-form maps take no steps."""
+    if kind_named(config.translator.kind).is_closed_form:
         return 0, config.epochs
     steps = config.steps or -(-config.epochs * training // config.batch_size)
     return steps, -(-steps * config.batch_size // training)
 
 
-def check_rows(config: Config, store: Store) -> None:
-    """Raises ConfigError where a store has too few rows for the config."""
-    config = fitted_to_rows(config, store.plan.rows)
-    training = store.plan.rows - config.data.holdout
+def check_rows(config: Config, store: Store) -> Config:
+    """The config fitted to a store's captions. Raises ConfigError if there are too few of them."""
+    config = fit_to_rows(config, store.plan.rows)
+    rows, training = store.plan.rows, store.plan.rows - config.data.validation_size
+    advice = "pass a smaller --config.data.validation_size"
     if training < 0:
         raise ConfigError(
-            f"{config.data.holdout:,} captions cannot be held out for validation of the {store.plan.rows:,} that there "
-            "are: pass a smaller --config.data.holdout, or more captions"
+            f"{config.data.validation_size:,} captions cannot be held out for validation of the {rows:,} that there "
+            f"are: {advice}, or more captions"
         )
     held_out = (
-        f"of {store.plan.rows:,} captions {config.data.holdout:,} are held out for validation and "
-        f"{training:,} are left to train on"
+        f"of {rows:,} captions {config.data.validation_size:,} are held out for validation and {training:,} are left "
+        "to train on"
     )
     if training < 1:
-        raise ConfigError(f"{held_out}: pass a smaller --config.data.holdout, or more captions")
-    is_closed_form = config.translator.kind in translators.CLOSED_FORM
-    if is_closed_form or config.translator.start == "procrustes":
-        needs_full_rank = config.translator.kind == "ridge" and not config.translator.ridge
+        raise ConfigError(f"{held_out}: {advice}, or more captions")
+    if fits_closed_form(config):
+        needs_full_rank = config.translator.kind == "ridge" and not config.translator.settings["penalty"]
         needed = store.plan.source.dim + 1 if needs_full_rank else 2
         if training < needed:
-            raise ConfigError(
-                f"{held_out}, and a closed-form map needs {needed:,} or more: pass a smaller --config.data.holdout"
-                f"{', or --config.translator.ridge above 0' if needs_full_rank else ''}"
-            )
+            or_penalty = ", or --config.translator.settings.penalty above 0" if needs_full_rank else ""
+            raise ConfigError(f"{held_out}, and a closed-form map needs {needed:,} or more: {advice}{or_penalty}")
+    if kind_named(config.translator.kind).is_closed_form:
+        return config
     if run_length(config, training)[0] >= MAX_STEPS:
         raise ConfigError(
             f"config.epochs {config.epochs:,} of {training:,} captions are more than {MAX_STEPS:,} steps; pass fewer"
         )
-    if not is_closed_form and config.batch_size > training:
+    if config.batch_size > training:
         raise ConfigError(
             f"config.batch_size is {config.batch_size:,}, but {held_out}: pass a smaller --config.batch_size or "
-            "--config.data.holdout"
+            "--config.data.validation_size"
         )
-    unit = math.lcm(jax.device_count(), config.groups or 1)
-    if not is_closed_form and config.batch_size % unit:
+    if config.batch_size % jax.device_count():
         raise ConfigError(
-            f"{held_out}, in batches of {config.batch_size:,}, which cannot be split evenly among {unit} devices or "
-            "groups: pass more captions, or use fewer devices"
+            f"{held_out}, in batches of {config.batch_size:,}, which cannot be split evenly among "
+            f"{jax.device_count()} devices: pass more captions, or use fewer devices"
         )
+    return config
+
+
+def fits_closed_form(config: Config) -> bool:
+    """Whether a config's translator is, or starts from, a map fitted in closed form."""
+    is_started = config.translator.settings.get("init") == "procrustes"
+    return kind_named(config.translator.kind).is_closed_form or is_started

@@ -3,21 +3,18 @@
 import contextlib
 import dataclasses
 import glob
-import hashlib
 import json
 import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import msgspec
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
@@ -26,14 +23,12 @@ from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular, sha256_of
 from c2c_jax.io.json import read_json_as
-from c2c_jax.training.dispatch import on_any_host
-from c2c_jax.training.step import TrainState
+from c2c_jax.training.step import TrainState, on_any_process
 
 KEPT = 2
-FILES = "files.json"  # in a checkpoint's folder: the size and SHA-256 of each of its other files
+FILES = "files.json"  # in a checkpoint's folder, written last: the size and SHA-256 of each of its other files
 
 console = stderr_console()
-_QUIET_FOR_GOOD: list[contextlib.ExitStack] = []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,25 +39,23 @@ class _File:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Files:
-    """What FILES says: the checkpoint's other files, by their path in its folder."""
-
-    files: dict[str, _File]
+    files: dict[str, _File]  # by path in the checkpoint's folder
 
 
 class Checkpoints:
     """The checkpoints in `WORKDIR/checkpoints`, by step; the two newest are kept."""
 
     def __init__(self, workdir: Path):
-        self.folder = Path(os.path.realpath(workdir)) / "checkpoints"  # orbax takes no `..`
-        self.quiet, self.link = contextlib.ExitStack(), contextlib.ExitStack()
+        self.folder = Path(os.path.realpath(workdir)) / "checkpoints"  # orbax does not take `..`
+        self.link = contextlib.ExitStack()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
+        _silence_orbax()
         try:
             if jax.process_index() == 0:
                 _finish_deletion(self.folder)
             multihost_utils.sync_global_devices("checkpoints tidied")
-            self.quiet.enter_context(_quiet_orbax())
             self.manager = ocp.CheckpointManager(self.link.enter_context(_plain_path(self.folder)), options=options)
         except OSError as error:
             raise TrainingError(
@@ -76,34 +69,31 @@ class Checkpoints:
         if kind is None or jax.process_count() == 1:  # closing waits for the other hosts, one of which may be gone
             self.manager.close()
         self.link.close()
-        if kind is None:
-            self.quiet.close()
-        else:  # orbax's threads may print at any time after a failure
-            _QUIET_FOR_GOOD.append(self.quiet)
 
     def save(self, state: TrainState) -> None:
-        """Writes a state, on all hosts together. Raises TrainingError where the disk does not take it."""
+        """Writes a state, on all hosts together. Raises TrainingError if the disk does not take it."""
         step = int(state.step)
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), digest=ocp.args.JsonSave(_digest(state)))
         try:
-            self.manager.save(step, args=items, force=True)
+            if jax.process_index() == 0:
+                _require_space(self.folder, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
+            self.manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), force=True)
             self.manager.wait_until_finished()
             if jax.process_index() == 0:
                 _write_files(self.folder / str(step))
-        except (ValueError, OSError) as error:  # of a full disk tensorstore raises a ValueError
+        except (ValueError, OSError) as error:  # tensorstore raises a ValueError for a full disk
             raise TrainingError(
                 f"the checkpoint of step {step} could not be written to {self.folder} ({_cause(error)}); "
-                "free disk space and start again: the run goes on from the checkpoint before"
+                "free disk space and start again: the run resumes from the checkpoint before"
             ) from error
 
     def restore(self, state: TrainState) -> TrainState:
-        """The newest intact state, laid out over the devices as `state` is; `state` itself where there is none.
+        """The newest intact state, laid out over the devices as `state` is; `state` itself if there is none.
 
         Damaged ones are reported and moved to `WORKDIR/checkpoints-damaged`.
         """
         while (step := self.manager.latest_step()) is not None:
             restored, cause = self._read(step, state)
-            if not on_any_host(bool(cause)):
+            if not on_any_process(bool(cause)):
                 return restored
             aside = self.folder.with_name("checkpoints-damaged") / str(step)
             if jax.process_index() == 0:
@@ -117,27 +107,31 @@ class Checkpoints:
         return state
 
     def _read(self, step: int, state: TrainState) -> tuple[TrainState, str]:
-        """What is saved, or `state` and what is wrong with it."""
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(state), digest=ocp.args.JsonRestore())
+        """A saved state, or `state` and what is wrong with the saved one."""
         try:
             _check_files(self.folder / str(step))
-            found = self.manager.restore(step, args=items)
+            items = ocp.args.Composite(state=ocp.args.StandardRestore(state))
+            return self.manager.restore(step, args=items).state, ""
         except Exception as error:  # of any kind: orbax, tensorstore and json each raise their own
             return state, _cause(error)
-        if found.digest != _digest(found.state):
-            return state, "its values are not those that were saved"
-        return found.state, ""
 
 
 def _finish_deletion(folder: Path) -> None:
-    """Removes what is older than the checkpoints that are kept: orbax's deletion of it was interrupted."""
+    """Removes what is older than the checkpoints that are kept, if orbax's deletion of it was interrupted."""
     steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
     for step in steps[:-KEPT]:
         shutil.rmtree(folder / str(step))
 
 
+def _require_space(folder: Path, size: int) -> None:
+    """Raises OSError if the disk does not take that many bytes more: for each array that it cannot write, orbax prints
+    a traceback."""
+    if hasattr(os, "posix_fallocate"):
+        with temporary_folder(folder) as holder, open(holder / "space", "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
 def _write_files(folder: Path) -> None:
-    """A process that dies before leaves a checkpoint that is whole, and of which orbax alone is asked."""
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if is_regular(path)}
     found = {name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.items()}
     with atomic_write(folder / FILES) as temporary:
@@ -145,12 +139,14 @@ def _write_files(folder: Path) -> None:
 
 
 def _check_files(folder: Path) -> None:
-    """Raises TrainingError where a file of a checkpoint is not as it was written: orbax prints tracebacks of each of
-    its threads over such a one, and reads some of them all the same."""
+    """Raises TrainingError if a file of a checkpoint is not as it was written: orbax prints a traceback for each of its
+    threads that meets such a file, and reads some of them all the same."""
     sweep(folder)
     if not (folder / FILES).exists():
-        return
-    for name, expected in read_json_as(_Files, folder / FILES, TrainingError, "its bytes are not known").files.items():
+        raise TrainingError("it is incomplete")
+    for name, expected in read_json_as(
+        _Files, folder / FILES, TrainingError, "its files cannot be checked"
+    ).files.items():
         path = folder / name
         if not is_regular(path):
             raise TrainingError(f"{name} is missing")
@@ -160,7 +156,7 @@ def _check_files(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _plain_path(folder: Path) -> Iterator[Path]:
-    """A path to a folder in which orbax sees no pattern of names: a link to it, where its own has `*`, `?`, `[` or a
+    """A path to a folder that orbax does not take for a pattern: a link to it, if its own has `*`, `?`, `[` or a
     backslash."""
     if glob.escape(str(folder)) == str(folder) and "\\" not in str(folder):
         yield folder
@@ -173,39 +169,10 @@ def _plain_path(folder: Path) -> Iterator[Path]:
         yield link
 
 
-@contextlib.contextmanager
-def _quiet_orbax() -> Iterator[None]:
-    """Where one array cannot be read or written orbax raises, and prints besides: the traceback of each of its threads,
-    and, since its event loop is closed by then, one for every array that ends later. The exception says it all."""
-    before = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
-
-    def is_no_error(record: logging.LogRecord) -> bool:
-        return record.levelno < logging.ERROR
-
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    sys.unraisablehook = hook
-    for logger in loggers:
-        logger.addFilter(is_no_error)
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-        for logger in loggers:
-            logger.removeFilter(is_no_error)
-
-
-def _digest(state: TrainState) -> dict[str, str]:
-    """SHA-256 over all values of a state, which every host holds whole."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(state):
-        values = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return {"sha256": digest.hexdigest()}
+def _silence_orbax() -> None:
+    """Keeps orbax from logging a traceback for each array that it cannot write: the exception says it all."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _cause(error: Exception) -> str:

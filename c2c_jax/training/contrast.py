@@ -1,7 +1,7 @@
-"""Cross-entropy of a batch against itself, along rows and along columns, in blocks of rows that fit into caches."""
+"""The symmetric cross-entropy of a batch against itself, in chunks of rows that fit into caches and memory."""
 
-import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,66 +9,80 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from c2c_jax.training.groups import gathered
+CPU_CHUNK_ROWS, DEVICE_CHUNK_ROWS = 1024, 8192  # rows of a device whose logits are computed at once
+KEPT_BYTES = 2**30  # maximum size of the products of all pairs that a device keeps for the gradients
 
-# (margin, products [...]) → logits [...].
-Finish = Callable[[Array, Array], Array]
-# (logits [R, B], targets [B, E], places of the rows [R]) → logits, −inf where a pair is no negative.
+# (products [...], margin) → logits [...]
+Logits = Callable[[Array, Array], Array]
+# (logits [R, B], targets [B, E], own column of each row [R]) → logits, −inf for pairs that are not negatives
 Mask = Callable[[Array, Array, Array], Array]
 
 
-@dataclasses.dataclass(frozen=True)
-class Blocks:
-    """How the rows of a batch are taken.
-
-    groups: see `groups.by_groups`; of the rows at hand. count: parts of a group, one after the other. kept: whether the
-    products of all pairs are kept for the gradients, or computed again: then no [B, B] array is ever there. axis: the
-    mesh axis whose devices each have their share of the rows at hand, under `shard_map`; "": all rows are at hand.
-    """
-
-    groups: int = 1
-    count: int = 1
-    kept: bool = True
-    axis: str = ""
+def _devices(rows: int) -> int:
+    """The devices that share a batch: all, or one where they cannot share it evenly."""
+    return jax.device_count() if rows % jax.device_count() == 0 else 1
 
 
-def places(rows: int, axis: str) -> Int[Array, "R"]:
-    """Where in its batch each of the rows at hand is; see `Blocks`."""
-    return jnp.arange(rows) + (rows * jax.lax.axis_index(axis) if axis else 0)
+def chunk_count(rows: int, wanted: int = 0) -> int:
+    """The number of chunks that divides each device's share of the rows evenly and is nearest to `wanted`. wanted: 0
+    for chunks of 1,024 rows of a device on CPUs, of 8,192 elsewhere."""
+    share = rows // _devices(rows)
+    aim = wanted or share / (CPU_CHUNK_ROWS if jax.default_backend() == "cpu" else DEVICE_CHUNK_ROWS)
+    divisors = [count for count in range(1, share + 1) if share % count == 0]
+    return min(divisors, key=lambda count: abs(math.log(count / aim)))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _chunked(x_B: Shaped[Array, "B ..."], chunks: int) -> Shaped[Array, "C R ..."]:
+    """Rows in chunks, of which each has rows of every device, so that no rows move between devices."""
+    devices = _devices(len(x_B))
+    apart = x_B.reshape(devices, chunks, -1, *x_B.shape[1:]).swapaxes(0, 1)
+    return apart.reshape(chunks, -1, *x_B.shape[1:])
+
+
+def _joined(x_CR: Shaped[Array, "C R ..."]) -> Shaped[Array, "B ..."]:
+    """The inverse of `_chunked`."""
+    chunks, rows, *rest = x_CR.shape
+    devices = _devices(chunks * rows)
+    return x_CR.reshape(chunks, devices, -1, *rest).swapaxes(0, 1).reshape(-1, *rest)
+
+
+def by_chunks(
+    losses: Callable[[Array, Array], Array], chunks: int, predicted_BE: Float[Array, "B E"], own_B: Int[Array, "B"]
+) -> Float[Array, "B"]:
+    """losses(predicted [R, E], own [R]) → [R], chunk by chunk, recomputed for gradients."""
+    parts = _chunked(predicted_BE, chunks), _chunked(own_B, chunks)
+    return _joined(jax.lax.map(jax.checkpoint(lambda part: losses(*part)), parts))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
 def cross_entropy(
-    finish: Finish,
+    logits_of: Logits,
     mask: Mask,
-    blocks: Blocks,
+    chunks: int,
+    remat: bool,
     margin: Float[Array, ""],
-    left_RF: Float[Array, "R F"],
+    left_BF: Float[Array, "B F"],
     right_BF: Float[Array, "B F"],
     target_BE: Float[Array, "B E"],
 ) -> Float[Array, ""]:
-    """Mean of the cross-entropies along rows and along columns, in nats; column i is the one that row i is of. Where
-    the rows at hand are not all of the batch, what they have of it: the parts of all devices add up to the mean.
+    """The mean of the cross-entropies along rows and along columns, in nats; row i belongs to column i.
 
-    Logits are mask(finish(margin, left @ right.T), target, places). Only `left` gets a gradient.
+    Logits are mask(logits_of(left @ right.T, margin), target, own). remat: whether the products are recomputed for the
+    gradients; then no [B, B] array is ever in memory. Only `left` gets a gradient.
     """
-    return _forward(finish, mask, blocks, margin, left_RF, right_BF, target_BE)[0]
+    return _forward(logits_of, mask, chunks, remat, margin, left_BF, right_BF, target_BE)[0]
 
 
 def _products(left_RF: Float[Array, "R F"], right_BF: Float[Array, "B F"]) -> Float[Array, "R B"]:
-    # Exactly: of three large numbers a small distance remains, and accelerators round inputs unless told otherwise.
+    # Exactly: of three large numbers a small distance remains, and accelerators round inputs by default.
     exact = jnp.matmul(left_RF, right_BF.T, precision=jax.lax.Precision.HIGHEST)
     # Behind the barrier the compiler cannot multiply once more for each use of the products.
     return jax.lax.optimization_barrier(exact)
 
 
-def _parts(x: Shaped[Array, "R ..."], blocks: Blocks) -> Shaped[Array, "groups count r ..."]:
-    return x.reshape(blocks.groups, blocks.count, -1, *x.shape[1:])
-
-
 class Sums(NamedTuple):
-    """Of the exponentials of logits along an axis: exp(shift) · sums. Not their logarithm: its rounding, which is the
-    same for all rows where these have learned little yet, is many times the gradient of their mean."""
+    """Sums of exponentials of logits along an axis: exp(shift) · sums. Not their logarithm: its rounding, which is the
+    same for all rows in early training, is many times the gradient of their mean."""
 
     shift: Array
     sums: Array
@@ -76,93 +90,90 @@ class Sums(NamedTuple):
     def log(self) -> Array:
         return self.shift + jnp.log(self.sums)
 
-    def total(self) -> "Sums":
-        """The sum along the first axis."""
-        shift = self.shift.max(axis=0)
-        weights = jnp.exp(self.shift - jnp.where(jnp.isfinite(shift), shift, 0)[None])
-        return Sums(shift, (self.sums * weights).sum(axis=0))
+    def plus(self, other: "Sums") -> "Sums":
+        shift = jnp.maximum(self.shift, other.shift)
+        finite = jnp.where(jnp.isfinite(shift), shift, 0)
+        sums = self.sums * jnp.exp(self.shift - finite) + other.sums * jnp.exp(other.shift - finite)
+        return Sums(shift, sums)
 
 
-# What a block's sums lie between if one shift serves it. So wide that a fall back is rare, and so narrow that of two
-# blocks whose shifts are more than exp can tell apart, 87, the lesser one cannot count.
-_LEAST, _MOST = 1e-20, 1e9
+# Range of a chunk's sums for which one shift serves rows and columns. So wide that the fallback is rare, and so narrow
+# that of two chunks whose shifts are further apart than exp can express, 87, the smaller one cannot count.
+_SUM_MIN, _SUM_MAX = 1e-20, 1e9
 
 
-def _sums(logits: Callable[[], Float[Array, "r B"]], near: Float[Array, ""]) -> tuple[Sums, Sums]:
-    """Along rows [r] and along columns [B], by one exponential for both where, shifted by `near`, none becomes too
-    large or too small."""
-    powers_rB = jnp.exp(logits() - near)
-    sums = powers_rB.sum(axis=1), powers_rB.sum(axis=0)
-    least, most = (reduce(of(sums[0]), of(sums[1])) for reduce, of in ((jnp.minimum, jnp.min), (jnp.maximum, jnp.max)))
+def _sums(logits: Callable[[], Float[Array, "R B"]], near: Float[Array, ""]) -> tuple[Sums, Sums]:
+    """Sums along rows [R] and along columns [B], by one exponential for both unless a sum, shifted by `near`, becomes
+    too large or too small."""
+    powers_RB = jnp.exp(logits() - near)
+    rows_R, columns_B = powers_RB.sum(axis=1), powers_RB.sum(axis=0)
 
-    def apart(axis: int) -> Sums:
-        shift = logits().max(axis=axis, keepdims=True)  # −inf where a block has no negative for a column
-        powers_rB = jnp.exp(logits() - jnp.where(jnp.isfinite(shift), shift, 0))
-        return Sums(shift.squeeze(axis), powers_rB.sum(axis=axis))
+    def separate(axis: int) -> Sums:
+        shift = logits().max(axis=axis, keepdims=True)  # −inf where a chunk has no negative for a column
+        powers_RB = jnp.exp(logits() - jnp.where(jnp.isfinite(shift), shift, 0))
+        return Sums(shift.squeeze(axis), powers_RB.sum(axis=axis))
 
-    fits = (least > _LEAST) & (most < _MOST)
-    together = lambda: tuple(Sums(jnp.full_like(x, near), x) for x in sums)  # noqa: E731
-    return jax.lax.cond(fits, together, lambda: (apart(1), apart(0)))
+    smallest = jnp.minimum(rows_R.min(), columns_B.min())
+    largest = jnp.maximum(rows_R.max(), columns_B.max())
+    return jax.lax.cond(
+        (smallest > _SUM_MIN) & (largest < _SUM_MAX),
+        lambda: tuple(Sums(jnp.full_like(sums, near), sums) for sums in (rows_R, columns_B)),
+        lambda: (separate(1), separate(0)),
+    )
 
 
 def _forward(
-    finish: Finish, mask: Mask, blocks: Blocks, margin: Array, left_RF: Array, right_BF: Array, target_BE: Array
+    logits_of: Logits,
+    mask: Mask,
+    chunks: int,
+    remat: bool,
+    margin: Array,
+    left_BF: Array,
+    right_BF: Array,
+    target_BE: Array,
 ) -> tuple[Array, Any]:
-    R, B = len(left_RF), len(right_BF)
-    left, at = _parts(left_RF, blocks), _parts(places(R, blocks.axis), blocks)
+    B = len(right_BF)
+    remat = remat or 4 * B * B // _devices(B) > KEPT_BYTES
+    left_CRF, own_CR = _chunked(left_BF, chunks), _chunked(jnp.arange(B), chunks)
 
-    def block(columns: Sums, part: tuple[Array, Array]) -> tuple[Sums, tuple[Any, ...]]:
-        left_rF, at_r = part
-        products_rB = _products(left_rF, right_BF)
-        own_r = jnp.take_along_axis(products_rB, at_r[:, None], axis=1)[:, 0]
-        near = finish(margin, own_r).max()
-        rows, more = _sums(lambda: mask(finish(margin, products_rB), target_BE, at_r), near)
-        columns = Sums(*(jnp.stack(both) for both in zip(columns, more, strict=True))).total()
-        return columns, (rows, own_r, products_rB if blocks.kept else None)
+    def chunk(columns: Sums, part: tuple[Array, Array]) -> tuple[Sums, tuple[Any, ...]]:
+        left_RF, own_R = part
+        products_RB = _products(left_RF, right_BF)
+        own_product_R = jnp.take_along_axis(products_RB, own_R[:, None], axis=1)[:, 0]
+        near = logits_of(own_product_R, margin).max()
+        rows, more = _sums(lambda: mask(logits_of(products_RB, margin), target_BE, own_R), near)
+        return columns.plus(more), (rows, own_product_R, None if remat else products_RB)
 
-    def group(carry: None, part: tuple[Array, Array]) -> tuple[None, tuple[Sums, tuple[Any, ...]]]:
-        return carry, jax.lax.scan(block, Sums(jnp.full(B, -jnp.inf), jnp.zeros(B)), part)
-
-    _, (of_columns, kept) = jax.lax.scan(group, None, (left, at))
-    columns = Sums(*(gathered(x, blocks.axis) for x in of_columns)).total()
-    rows, own, _ = kept
-    own_logits = finish(margin, own)
+    columns, kept = jax.lax.scan(chunk, Sums(jnp.full(B, -jnp.inf), jnp.zeros(B)), (left_CRF, own_CR))
+    rows, own_product_CR, _ = kept
+    own_logits_CR = logits_of(own_product_CR, margin)
     # Differences first: their mean may be small where the logits themselves are large.
-    loss = ((rows.log() - own_logits).sum() + (columns.log()[at] - own_logits).sum()) / (2 * B)
-    return loss, (margin, left, at, right_BF, target_BE, columns, kept)
+    loss = ((rows.log() - own_logits_CR).sum() + (columns.log()[own_CR] - own_logits_CR).sum()) / (2 * B)
+    return loss, (margin, left_CRF, own_CR, right_BF, target_BE, columns, kept)
 
 
-def _backward(finish: Finish, mask: Mask, blocks: Blocks, residuals: Any, gradient: Array) -> tuple[Array, ...]:
-    margin, left, at, right_BF, target_BE, columns, kept = residuals
-    B, gradient = len(right_BF), jax.lax.optimization_barrier(gradient)  # as in by_groups
+def _backward(
+    logits_of: Logits, mask: Mask, chunks: int, remat: bool, residuals: Any, gradient: Array
+) -> tuple[Array, ...]:
+    margin, left_CRF, own_CR, right_BF, target_BE, columns, kept = residuals
+    B = len(right_BF)
 
-    def block(carry: None, part: tuple[Array, Array, tuple[Any, ...]]) -> tuple[None, Array]:
-        left_rF, at_r, (rows, own_r, products_rB) = part
-        if products_rB is None:
-            products_rB = _products(left_rF, right_BF)
-        logits_rB, pull = jax.vjp(lambda x: mask(finish(margin, x), target_BE, at_r), products_rB)
-        of_rows_rB = jnp.exp(logits_rB - rows.shift[:, None]) * (1 / rows.sums[:, None])
-        of_columns_rB = jnp.exp(logits_rB - columns.shift[None]) * (1 / columns.sums[None])
-        of_left_rF = pull(gradient / (2 * B) * (of_rows_rB + of_columns_rB))[0] @ right_BF
-        # The own logits by themselves: a test for the diagonal would cost as much as an exponential.
-        of_own_r = jax.vjp(functools.partial(finish, margin), own_r)[1](jnp.full_like(own_r, gradient / B))[0]
-        return carry, of_left_rF - of_own_r[:, None] * right_BF[at_r]
+    def chunk(carry: None, part: tuple[Array, Array, tuple[Any, ...]]) -> tuple[None, Array]:
+        left_RF, own_R, (rows, own_product_R, products_RB) = part
+        if products_RB is None:
+            products_RB = _products(left_RF, right_BF)
+        logits_RB, pull = jax.vjp(lambda x: mask(logits_of(x, margin), target_BE, own_R), products_RB)
+        row_softmax_RB = jnp.exp(logits_RB - rows.shift[:, None]) * (1 / rows.sums[:, None])
+        column_softmax_RB = jnp.exp(logits_RB - columns.shift[None]) * (1 / columns.sums[None])
+        left_gradient_RF = pull(gradient / (2 * B) * (row_softmax_RB + column_softmax_RB))[0] @ right_BF
+        # The own logits separately: testing for the diagonal would cost as much as an exponential.
+        own_pull = jax.vjp(lambda x: logits_of(x, margin), own_product_R)[1]
+        own_gradient_R = own_pull(jnp.full_like(own_product_R, gradient / B))[0]
+        return carry, left_gradient_RF - own_gradient_R[:, None] * right_BF[own_R]
 
-    parts = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (left, at, kept))
-    _, of_left = jax.lax.scan(block, None, parts)
-    of_left_RF = of_left.reshape(-1, of_left.shape[-1])
-    return jnp.zeros_like(margin), of_left_RF, jnp.zeros_like(right_BF), jnp.zeros_like(target_BE)
+    _, left_gradient_CRF = jax.lax.scan(chunk, None, (left_CRF, own_CR, kept))
+    zeros = (jnp.zeros_like(x) for x in (right_BF, target_BE))
+    return jnp.zeros_like(margin), _joined(left_gradient_CRF), *zeros
 
 
 cross_entropy.defvjp(_forward, _backward)
-
-
-def row_by_row(
-    losses: Callable[[Array, Array], Array],
-    blocks: Blocks,
-    predicted_RE: Float[Array, "R E"],
-    places_R: Int[Array, "R"],
-) -> Float[Array, "R"]:
-    """losses(predicted [r, E], places [r]) → [r], one part of a group after the other, computed again for gradients."""
-    apart = (x.reshape(blocks.count, -1, *x.shape[1:]) for x in (predicted_RE, places_R))
-    return jax.lax.map(jax.checkpoint(lambda part: losses(*part)), tuple(apart)).reshape(-1)

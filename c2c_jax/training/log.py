@@ -1,4 +1,4 @@
-"""What a run writes for people: `metrics.jsonl`, `config.json`, the best bundle, and lines on the terminal."""
+"""Writes what a run leaves: `metrics.jsonl`, `config.json`, the best bundle, and lines on the terminal."""
 
 import dataclasses
 import json
@@ -12,20 +12,21 @@ import jax
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn
 
-from c2c_jax.config import Config
+from c2c_jax.config import Config, flat_fields
 from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import found_at
 from c2c_jax.io.json import read_json, read_json_lines
 from c2c_jax.io.progress import time_left
-from c2c_jax.training.track import Trackers
+from c2c_jax.old_names import upgraded
+from c2c_jax.training.trackers import Trackers
 from c2c_jax.translator.bundle import Bundle, read_metrics, save_bundle
 from c2c_jax.translator.scores import SCORES, candidate_score
 
 console = stderr_console()
 
-SECONDS_BETWEEN_LINES = 5.0  # where there is no terminal
+SECONDS_BETWEEN_LINES = 5.0  # if stderr is not a terminal
 
 _NEEDED = {"train": ("loss",), "validation": SCORES}  # of an entry of each phase
 
@@ -33,6 +34,7 @@ _NEEDED = {"train": ("loss",), "validation": SCORES}  # of an entry of each phas
 _FREE = (
     "epochs",
     "steps",
+    "steps_per_call",
     "log_every",
     "eval_every",
     "checkpoint_every",
@@ -48,7 +50,7 @@ _FREE = (
 class RunLog:
     """The log of one run in one work directory. Only process 0 writes.
 
-    history: the entries of `metrics.jsonl`. Raises ConfigError where `workdir` holds a run with another config.
+    history: the entries of `metrics.jsonl`. Raises ConfigError if `workdir` holds a run with another config.
     """
 
     def __init__(self, workdir: Path, config: Config):
@@ -74,13 +76,15 @@ class RunLog:
         if self.trackers:
             self.trackers.close()
 
-    def start(self, step: int, steps: int, rows: int, told: str, epochs: int | None = None) -> None:
-        """Reports the start of a run, and removes the log lines of an earlier start from after its last checkpoint.
-        epochs: of the run; None: the config's."""
+    def start(self, step: int, steps: int, rows: int, summary: str, epochs: int | None = None) -> None:
+        """Reports the start of a run, and removes log lines that an earlier start wrote after its last checkpoint.
+
+        step: the first one. steps, epochs: length of the run; epochs None: the config's. rows: training rows of an
+        epoch. summary: of the run, for the terminal."""
         self.step, self.first, self.steps, self.rows = step, step, steps, rows
         self.epochs = epochs or self.config.epochs
-        self.began = self.told = time.monotonic()
-        self.console_print(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {told}")
+        self.started = self.last_line = time.monotonic()
+        self.console_print(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {summary}")
         metrics = self.workdir / "metrics.jsonl"
         if found_at(metrics) != "no file":
             self.history = [entry for entry in read_entries(metrics) if entry["step"] <= step]
@@ -99,7 +103,7 @@ class RunLog:
             console.print(line)
 
     def steps_done(self, metrics: Mapping[str, np.ndarray], count: int, seconds: float) -> None:
-        """Takes the metrics [K] of the next `count` steps, which took so many seconds together.
+        """Logs the metrics [K] of the next `count` steps, which took so many seconds together.
 
         Raises TrainingError for a loss, gradient or update that is not finite.
         """
@@ -116,12 +120,12 @@ class RunLog:
                 values = {name: float(values[place]) for name, values in metrics.items()}
                 self._write("train", {**values, "rows_per_second": rate})
         loss, done = metrics["loss"][count - 1], self.step - self.first
-        left = time_left(done, self.steps - self.first, time.monotonic() - self.began)
+        left = time_left(done, self.steps - self.first, time.monotonic() - self.started)
         epoch = f"epoch {self.step * B / self.rows:.1f}/{self.epochs}"
         shown = epoch, f"loss {loss:.4f}", f"{rate:,.0f} rows/s", f"{left} left" if left else ""
         self.bar.update(self.task, completed=self.step, epoch=shown[0], loss=shown[1], rate=shown[2], left=shown[3])
-        if not console.is_terminal and time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
-            self.told = time.monotonic()
+        if not console.is_terminal and time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
+            self.last_line = time.monotonic()
             self.console_print(f"step {self.step:,} of {self.steps:,}  {'  '.join(filter(None, shown))}")
 
     def _not_finite(self, what: str, value: float) -> TrainingError:
@@ -155,9 +159,9 @@ class RunLog:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the last `config.patience` validations brought no improvement. With config.adapt, a better trained
-        translator counts as well, even if it is not the best candidate."""
-        if not (self.config.patience and (best := self.best)):
+        """Whether the last `config.patience` validations brought no improvement; only process 0 knows. With
+        config.adapt, a better trained translator counts as well, even if it is not the best candidate."""
+        if not (self.writes and self.config.patience and (best := self.best)):
             return False
         since = best["step"]
         if self.config.adapt and self.scores:
@@ -166,7 +170,7 @@ class RunLog:
         return sum(entry["step"] > since for entry in self.scores) >= self.config.patience
 
     def validation(self, bundle: Bundle) -> None:
-        """Writes a bundle's scores, and the bundle itself where it is better than the one that is there."""
+        """Logs a bundle's scores, and saves the bundle if it is better than the saved one."""
         self._write("validation", bundle.metrics)
         if not self.writes:
             return
@@ -197,7 +201,7 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
     """The entries of a `metrics.jsonl` before the first line that is damaged, which is reported. A last line that was
     cut short is left out.
 
-    Raises TrainingError where the file cannot be read.
+    Raises TrainingError if the file cannot be read.
     """
     entries: list[dict[str, Any]] = []
     for number, entry in read_json_lines(path, dict, TrainingError, "delete it, or pass another --workdir"):
@@ -220,17 +224,11 @@ def _is_entry(entry: Any) -> bool:
     return needed is not None and are_numbers and all(name in entry for name in needed)
 
 
-def _fields(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields as `a.b` → value."""
-    flat = {}
-    for name, value in config.items():
-        flat.update(_fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
-    return flat
-
-
 def _refuse_another_run(workdir: Path, config: Config) -> None:
-    before = _fields(read_json(workdir / "config.json", ConfigError, "pass another --workdir"))
-    now = _fields(dataclasses.asdict(config))
+    saved = upgraded(read_json(workdir / "config.json", ConfigError, "pass another --workdir"))
+    before, now = dict(flat_fields(saved)), dict(flat_fields(dataclasses.asdict(config)))
+    if before and "steps_per_call" not in before:  # of version 0.1, whose configs had the settings of all translators
+        before = {**now, **{name: value for name, value in before.items() if name in now}}
     decays = config.optimizer.decay != "constant"
     free = tuple(name for name in _FREE if name not in ("epochs", "steps")) if decays else _FREE
     changed = [
@@ -240,11 +238,11 @@ def _refuse_another_run(workdir: Path, config: Config) -> None:
     ]
     if not changed:
         return
-    told = ", ".join(f"{name} {before.get(name)!r:.80}, now {now.get(name)!r:.80}" for name in changed[:3])
+    differences = ", ".join(f"{name} {before.get(name)!r:.80}, now {now.get(name)!r:.80}" for name in changed[:3])
     if changed == ["epochs"]:
         raise ConfigError(
-            f"{workdir} holds a run of another length ({told}): with optimizer.decay {config.optimizer.decay} the "
-            "learning rate of every step depends on the number of epochs, so a longer run is another run; pass "
+            f"{workdir} holds a run of another length ({differences}): with optimizer.decay {config.optimizer.decay} "
+            "the learning rate of every step depends on the number of epochs, so a longer run is another run; pass "
             f"--config.epochs={before.get('epochs')} to resume it, or another --workdir"
         )
-    raise ConfigError(f"{workdir} holds a run with another config ({told}); pass another --workdir")
+    raise ConfigError(f"{workdir} holds a run with another config ({differences}); pass another --workdir")

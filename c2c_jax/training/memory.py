@@ -1,4 +1,4 @@
-"""The captions that a bundle stores, drawn from those that it is trained on."""
+"""Draws the captions that a bundle stores from those that it is trained on."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +9,10 @@ from c2c_jax.data.store import Store
 from c2c_jax.translator.centring import Gap, centred
 from c2c_jax.translator.memory import Memory
 
-_CAPTIONS = 4  # beside a seed: apart from the held-out rows' 0 and the feeds' 1 to 3
+_CAPTIONS = 4  # joined to a seed; 0 to 3 are those of the validation rows and the loaders
 
 
-def remembered(
+def draw_memory(
     config: MemoryConfig, store: Store, training: Int[np.ndarray, "N"], seed: int, gap: Gap | None = None
 ) -> Memory | None:
     """Draws the caption memory of a config from a store's training rows; None if the config has none. gap: means to
@@ -20,9 +20,9 @@ def remembered(
 
     A smaller memory's captions are among a larger one's of the same seed. Raises StoreError for a damaged chunk.
     """
-    if config.captions == 0:
+    if config.size == 0:
         return None
-    count = len(training) if config.captions < 0 else min(config.captions, len(training))
+    count = len(training) if config.size < 0 else min(config.size, len(training))
     is_kept = np.zeros(store.plan.rows, bool)
     is_kept[np.random.default_rng((seed, _CAPTIONS)).permutation(training)[:count]] = True
     source_MS, place = np.empty((count, store.plan.source.dim), np.float16), 0
@@ -33,4 +33,4 @@ def remembered(
             mean_S = np.zeros(rows_NS.shape[1], np.float32) if gap is None else gap.mean("source_text")
             source_MS[place : place + len(rows_NS)] = np.asarray(centred(jnp.asarray(rows_NS), mean_S))
             place += len(rows_NS)
-    return Memory(source=source_MS, share=config.share, temperature=config.temperature)
+    return Memory(source=source_MS, weight=config.weight, temperature=config.temperature)

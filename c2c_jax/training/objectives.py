@@ -1,25 +1,25 @@
-"""Objectives between predicted and true target vectors of one (global) batch.
+"""Training objectives between predicted and true target vectors of one global batch.
 
 Row i of the predictions belongs to row i of the targets; to a contrastive objective all other rows are its negatives.
-Targets are unit vectors and get no gradient. Each objective is in two parts: what a row has by itself (and with all
-targets), which may be computed for any rows apart from the others, and what is then made of all rows. A device that
-has only its share of the rows, and all targets, gets its share of the loss.
+Targets are unit vectors and get no gradient. An objective is written as for one device: under `jit` its arrays are
+those of the whole batch, however many devices share it. docs/extending.md shows how to add one.
 """
 
 import dataclasses
-import functools
 import math
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
+from c2c_jax.config import setting, settings_as
 from c2c_jax.errors import ConfigError
 from c2c_jax.spaces.models.layers import unit
-from c2c_jax.training.contrast import Blocks, cross_entropy, row_by_row
+from c2c_jax.training.contrast import by_chunks, chunk_count, cross_entropy
 
 # Squared distances are floored here before the inverse: two equal vectors get the logit 1000, with no inf or nan, and
 # the float32 error of the expanded square, about 1e-7 for unit vectors, stays below the floor.
@@ -28,227 +28,267 @@ _SQUARED_FLOOR = 1e-6
 Params = dict[str, Array]
 
 
-class Settings(NamedTuple):
-    """temperature: start of a learned one (infonce). twin_cosine: pairs whose targets' cosine is above it are no
-    negatives of each other; 1: all are."""
+class Progress(NamedTuple):
+    """How far training has come. step: steps done. epoch: passes over the training rows, as a fraction."""
 
-    temperature: float = 0.07
-    twin_cosine: float = 1.0
-    blocks: Blocks = Blocks()
+    step: ArrayLike = 0
+    epoch: ArrayLike = 0.0
 
 
-class Kind(NamedTuple):
-    """init: settings → learned params. rows: (settings, params, predicted [R, E], targets [B, E], places [R]) → what
-    each has by itself [R, ...]. whole: (settings, margin, that, targets [B, E]) → [], the rows' share of the loss."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """The base class: a frozen dataclass whose fields are the objective's settings, declared by `config.setting`."""
 
-    init: Callable[[Settings], Params]
-    rows: Callable[[Settings, Params, Array, Array, Array], Array]
-    whole: Callable[[Settings, Array, Array, Array], Array]
+    def init(self) -> Params:
+        """Initial values of the objective's own learned parameters."""
+        return {}
+
+    def loss(
+        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+    ) -> Float[Array, ""]:
+        """The loss of a batch. predicted_BE: outputs of the translator, of any length. target_BE: unit vectors."""
+        raise NotImplementedError
+
+    def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
+        """Figures to log beside the loss."""
+        return {}
+
+
+OBJECTIVES: dict[str, type[Objective]] = {}
+Class = TypeVar("Class", bound=type[Objective])
+
+
+def register_objective(name: str) -> Callable[[Class], Class]:
+    """Class decorator that makes an objective available as `config.objective.kind`."""
+
+    def register(cls: Class) -> Class:
+        OBJECTIVES[name] = cls
+        return cls
+
+    return register
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
-    """A weighted sum of objectives, (kind, weight) each."""
+class WeightedSum:
+    """A weighted sum of objectives; what training minimises. terms: name → (weight, objective)."""
 
-    terms: tuple[tuple[str, float], ...]
-    settings: Settings
+    terms: Mapping[str, tuple[float, Objective]]
 
     def init(self) -> dict[str, Params]:
-        """The objectives' own learned params, by kind."""
-        return {kind: KINDS[kind].init(self.settings) for kind, _ in self.terms}
-
-    def rows(
-        self,
-        params: dict[str, Params],
-        predicted_RE: Float[Array, "R E"],
-        target_BE: Float[Array, "B E"],
-        places_R: Int[Array, "R"],
-    ) -> dict[str, Array]:
-        """What each of some rows has by itself, [R, ...] by kind. places: where in the batch they are."""
-        return {
-            kind: KINDS[kind].rows(self.settings, params[kind], predicted_RE, target_BE, places_R)
-            for kind, _ in self.terms
-        }
-
-    def whole(
-        self, of_rows: dict[str, Array], target_BE: Float[Array, "B E"], margin: Float[Array, ""] | float = 0.0
-    ) -> Float[Array, ""]:
-        """The loss, or a device's share of it, of what `rows` gave for all rows at hand. margin: of
-        `inverse_euclidean`, which grows in the course of training."""
-        margin = jnp.asarray(margin, jnp.float32)
-        return sum(
-            (
-                weight * KINDS[kind].whole(self.settings, margin, of_rows[kind], target_BE)
-                for kind, weight in self.terms
-            ),
-            start=jnp.zeros(()),
-        )
+        """Initial values of all learned parameters, by the name of their objective."""
+        return {name: objective.init() for name, (_, objective) in self.terms.items()}
 
     def loss(
         self,
         params: dict[str, Params],
         predicted_BE: Float[Array, "B E"],
         target_BE: Float[Array, "B E"],
-        margin: Float[Array, ""] | float = 0.0,
+        progress: Progress = Progress(),  # noqa: B008
     ) -> Float[Array, ""]:
-        """The loss of a batch that is all at hand."""
-        places_B = jnp.arange(len(predicted_BE))
-        return self.whole(self.rows(params, predicted_BE, target_BE, places_B), target_BE, margin)
+        """The weighted sum of the losses of a batch; see `Objective.loss`."""
+        losses = [
+            w * one.loss(params[name], predicted_BE, target_BE, progress) for name, (w, one) in self.terms.items()
+        ]
+        return sum(losses, start=jnp.zeros(()))
+
+    def metrics(self, params: dict[str, Params], progress: Progress) -> dict[str, Array]:
+        """The figures that all objectives log."""
+        found = (one.metrics(params[name], progress).items() for name, (_, one) in self.terms.items())
+        return {name: jnp.asarray(value, jnp.float32) for pairs in found for name, value in pairs}
 
 
-def parse_objective(text: str) -> tuple[tuple[str, float], ...]:
-    """`infonce + 0.5*l2` as (("infonce", 1.0), ("l2", 0.5)). Raises ConfigError."""
-    terms: list[tuple[str, float]] = []
+def parse_objective(text: str) -> dict[str, float]:
+    """`infonce + 0.5*l2` as {"infonce": 1.0, "l2": 0.5}. Raises ConfigError."""
+    weights: dict[str, float] = {}
     for term in text.split("+"):
         match = re.fullmatch(r"\s*(?:([0-9.eE-]+)\s*\*\s*)?(\w+)\s*", term)
-        if match is None or match[2] not in KINDS:
-            known = ", ".join(KINDS)
+        if match is None or match[2] not in OBJECTIVES:
             raise ConfigError(
-                f"config.objective.kind is {text!r}; known are {known}, and weighted sums such as 'infonce + 0.5*l2'"
+                f"config.objective.kind is {text!r}; known are {', '.join(OBJECTIVES)}, and weighted sums such as "
+                "'infonce + 0.5*l2'"
             )
         try:
             weight = float(match[1] or 1)
         except ValueError:
-            raise ConfigError(f"config.objective.kind is {text!r}: {match[1]!r} is no weight") from None
-        if not 0 < weight < math.inf or match[2] in dict(terms):
+            raise ConfigError(f"config.objective.kind is {text!r}: {match[1]!r} is not a number") from None
+        if not 0 < weight < math.inf or match[2] in weights:
             raise ConfigError(f"config.objective.kind is {text!r}: weights must be above 0, and each kind named once")
-        terms.append((match[2], weight))
-    return tuple(terms)
+        weights[match[2]] = weight
+    return weights
 
 
-def build_objective(kind: str, settings: Settings) -> Objective:
-    """The objective, or weighted sum of objectives, of that name. Raises ConfigError."""
-    return Objective(parse_objective(kind), settings)
+def build_objective(kind: str, settings: Mapping[str, Any] | None = None) -> WeightedSum:
+    """The objective of that name, or a weighted sum of several, each of which takes those settings that it has. Raises
+    ConfigError for an unknown objective or setting, and for a value of another type or out of bounds."""
+    settings, path = settings or {}, "config.objective.settings."
+    weights = parse_objective(kind)
+    fields = {name: {field.name for field in dataclasses.fields(OBJECTIVES[name])} for name in weights}
+    known = set().union(*fields.values())
+    if unknown := next((name for name in settings if name not in known), None):
+        raise ConfigError(f"{path}{unknown} is unknown; {kind} knows {', '.join(sorted(known)) or 'no settings'}")
+    terms = {}
+    for name, weight in weights.items():
+        own = {field: value for field, value in settings.items() if field in fields[name]}
+        terms[name] = weight, settings_as(OBJECTIVES[name], own, path)
+    return WeightedSum(terms)
 
 
-def _without_twins(
-    settings: Settings, logits_RB: Array, target_BE: Array, places_R: Int[Array, "R"]
-) -> Float[Array, "R B"]:
-    if settings.twin_cosine >= 1:
-        return logits_RB
-    cosines_RB = target_BE[places_R] @ target_BE.T
-    is_own_RB = jnp.arange(len(target_BE))[None] == places_R[:, None]
-    return jnp.where((cosines_RB > settings.twin_cosine) & ~is_own_RB, -jnp.inf, logits_RB)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairwiseObjective(Objective):
+    """The base class of objectives over all pairs of a batch."""
+
+    false_negative_threshold: float = setting(
+        1.0, "Pairs of captions whose targets' cosine is above it are not used as negatives; 1 = all are.", ge=-1, le=1
+    )
+    loss_chunks: int = setting(
+        0, "Chunks of rows whose logits are computed one after the other; 0 = by the batch size.", ge=0, le=2**20
+    )
+    remat: bool = setting(False, "Whether logits are recomputed for gradients; above 1 GiB they always are.")
+
+    def mask(
+        self, logits_RB: Float[Array, "R B"], target_BE: Float[Array, "B E"], own_R: Int[Array, "R"]
+    ) -> Float[Array, "R B"]:
+        """Logits with −inf for false negatives. own_R: the column that each row belongs to."""
+        if self.false_negative_threshold >= 1:
+            return logits_RB
+        cosines_RB = target_BE[own_R] @ target_BE.T
+        is_own_RB = jnp.arange(len(target_BE))[None] == own_R[:, None]
+        return jnp.where((cosines_RB > self.false_negative_threshold) & ~is_own_RB, -jnp.inf, logits_RB)
 
 
-class Logits(NamedTuple):
-    """What a contrastive objective takes the cross-entropy of, as products of two sides and what is done to them.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContrastiveObjective(PairwiseObjective):
+    """The mean of the cross-entropies along rows and along columns of logits that are a function of products."""
 
-    left: (params, predicted [R, E]) → [R, F]. right: targets [B, E] → [B, F]. finish: (margin, products) → logits,
-    entry by entry.
-    """
+    def left(self, params: Params, predicted_BE: Float[Array, "B E"]) -> Float[Array, "B F"]:
+        """What rows contribute to the products."""
+        raise NotImplementedError
 
-    left: Callable[[Params, Array], Array]
-    right: Callable[[Array], Array]
-    finish: Callable[[Array, Array], Array]
+    def right(self, target_BE: Float[Array, "B E"]) -> Float[Array, "B F"]:
+        """What columns contribute to the products."""
+        return target_BE
 
-    def __call__(self, params: Params, margin: Array, predicted_RE: Array, target_BE: Array) -> Array:
-        return self.finish(margin, self.left(params, predicted_RE) @ self.right(target_BE).T)
+    def logits(self, products: Float[Array, "..."], margin: Float[Array, ""]) -> Float[Array, "..."]:
+        """Logits of products, entry by entry."""
+        return products
 
+    def margin(self, progress: Progress) -> Float[Array, ""]:
+        """The second argument of `logits`."""
+        return jnp.zeros(())
 
-def _contrastive(init: Callable[[Settings], Params], logits: Logits) -> Kind:
-    """The symmetric cross-entropy over logits."""
-
-    def rows(settings: Settings, params: Params, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
-        return logits.left(params, predicted_RE)
-
-    def whole(settings: Settings, margin: Array, left_RF: Array, target_BE: Array) -> Array:
-        mask = functools.partial(_without_twins, settings)
-        right_BF = logits.right(target_BE)
-        return cross_entropy(logits.finish, mask, settings.blocks, margin, left_RF, right_BF, target_BE)
-
-    return Kind(init, rows, whole)
-
-
-def _beside(x_BE: Array, *columns: Array) -> Array:
-    return jnp.concatenate([x_BE, *(column[:, None] for column in columns)], axis=1)
+    def loss(
+        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+    ) -> Float[Array, ""]:
+        chunks = chunk_count(len(predicted_BE), self.loss_chunks)
+        left_BF, right_BF = self.left(params, predicted_BE), self.right(target_BE)
+        margin = self.margin(progress)
+        return cross_entropy(self.logits, self.mask, chunks, self.remat, margin, left_BF, right_BF, target_BE)
 
 
-def _inverse_euclidean_left(params: Params, predicted_RE: Array) -> Array:
-    """Of products that are squared distances: ‖ẑ‖² · 1 + 1 · ‖y‖² − 2 ẑ·y. Predictions enter as they are."""
-    return _beside(-2 * predicted_RE, jnp.sum(predicted_RE**2, axis=1), jnp.ones(len(predicted_RE)))
+@register_objective("infonce")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InfoNCE(ContrastiveObjective):
+    """Cosines over a learned temperature (CLIP: Radford et al. 2021, figure 3)."""
+
+    temperature: float = setting(0.07, "Initial value of the learned temperature.", gt=0, le=1000)
+
+    def init(self) -> Params:
+        return {"log_scale": jnp.asarray(-math.log(self.temperature), jnp.float32)}
+
+    def left(self, params: Params, predicted_BE: Float[Array, "B E"]) -> Float[Array, "B E"]:
+        # Logits are never scaled by more than 100, so that training stays stable (CLIP section 2.5).
+        scale = jnp.exp(jnp.minimum(params["log_scale"], math.log(100)))
+        return scale * unit(predicted_BE)
+
+    def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
+        return {"temperature": jnp.exp(-params["log_scale"])}
 
 
-def _inverse_euclidean_right(target_BE: Array) -> Array:
-    return _beside(target_BE, jnp.ones(len(target_BE)), jnp.sum(target_BE**2, axis=1))
+@register_objective("inverse_euclidean")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InverseEuclidean(ContrastiveObjective):
+    """CLIP2CLAP's logits (Wong): 1/‖ẑᵢ − yⱼ‖ less a growing margin, not below 0.
 
-
-def _inverse_euclidean_finish(margin: Array, squared_RB: Array) -> Array:
-    """CLIP2CLAP's logits (Wong): 1/‖ẑᵢ − yⱼ‖ less the margin, not below 0.
-
-    The author's code throws the transposed logits away and so takes one direction twice; here are both, as the paper's
+    The author's code discards the transposed logits and so takes one direction twice; here are both, as the paper's
     text says.
     """
-    return jax.nn.relu(jax.lax.rsqrt(jnp.maximum(squared_RB, _SQUARED_FLOOR)) - margin)
+
+    margin_growth: float = setting(0.0, "What each epoch adds to the margin, from 0; the paper: 0.03.", ge=0, le=1e6)
+    margin_max: float = setting(1.0, "Where the margin stops growing.", ge=0, le=1e6)
+
+    # Products are squared distances: ‖ẑ‖² · 1 + 1 · ‖y‖² − 2 ẑ·y.
+    def left(self, params: Params, predicted_BE: Float[Array, "B E"]) -> Float[Array, "B F"]:
+        squares_B1 = jnp.sum(predicted_BE**2, axis=1, keepdims=True)
+        return jnp.concatenate([-2 * predicted_BE, squares_B1, jnp.ones_like(squares_B1)], axis=1)
+
+    def right(self, target_BE: Float[Array, "B E"]) -> Float[Array, "B F"]:
+        squares_B1 = jnp.sum(target_BE**2, axis=1, keepdims=True)
+        return jnp.concatenate([target_BE, jnp.ones_like(squares_B1), squares_B1], axis=1)
+
+    def logits(self, products: Float[Array, "..."], margin: Float[Array, ""]) -> Float[Array, "..."]:
+        return jax.nn.relu(jax.lax.rsqrt(jnp.maximum(products, _SQUARED_FLOOR)) - margin)
+
+    def margin(self, progress: Progress) -> Float[Array, ""]:
+        return jnp.minimum(self.margin_growth * jnp.floor(progress.epoch), self.margin_max).astype(jnp.float32)
+
+    def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
+        return {"margin": self.margin(progress)} if self.margin_growth else {}
 
 
-def _infonce_left(params: Params, predicted_RE: Array) -> Array:
-    """Of cosines over a learned temperature (CLIP: Radford et al. 2021, figure 3)."""
-    # Logits are never scaled by more than 100, so that training stays stable (CLIP section 2.5).
-    scale = jnp.exp(jnp.minimum(params["log_scale"], math.log(100)))
-    return scale * unit(predicted_RE)
+@register_objective("sigmoid")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sigmoid(PairwiseObjective):
+    """Every pair on its own, matching or not (SigLIP: Zhai et al. 2023, algorithm 1), summed over a row's pairs."""
+
+    def init(self) -> Params:
+        """SigLIP's own start: temperature 1/10, bias −10."""
+        return {"log_scale": jnp.asarray(math.log(10), jnp.float32), "bias": jnp.asarray(-10.0)}
+
+    def loss(
+        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+    ) -> Float[Array, ""]:
+        def losses(predicted_RE: Array, own_R: Array) -> Array:
+            logits_RB = jnp.exp(params["log_scale"]) * unit(predicted_RE) @ target_BE.T + params["bias"]
+            is_own_RB = jnp.arange(len(target_BE))[None] == own_R[:, None]
+            signed_RB = self.mask(jnp.where(is_own_RB, -logits_RB, logits_RB), target_BE, own_R)
+            return jax.nn.softplus(signed_RB).sum(axis=1)  # softplus(−inf) = 0
+
+        chunks = chunk_count(len(predicted_BE), self.loss_chunks)
+        return by_chunks(losses, chunks, predicted_BE, jnp.arange(len(predicted_BE))).sum() / len(predicted_BE)
+
+    def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
+        return {"temperature": jnp.exp(-params["log_scale"])}
 
 
-def _apart(init: Callable[[Settings], Params], losses: Callable[..., Array]) -> Kind:
-    """The mean of losses that rows have by themselves: `Kind.rows` is the losses [R]."""
-
-    def whole(settings: Settings, margin: Array, losses_R: Array, target_BE: Array) -> Array:
-        return losses_R.sum() / len(target_BE)
-
-    return Kind(init, losses, whole)
-
-
-def _sigmoid(settings: Settings, params: Params, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
-    """Every pair by itself, own or not (SigLIP: Zhai et al. 2023, algorithm 1), summed over a row's pairs."""
-    target_BE = jax.lax.stop_gradient(target_BE)
-
-    def losses(predicted_rE: Array, places_r: Array) -> Array:
-        logits_rB = jnp.exp(params["log_scale"]) * unit(predicted_rE) @ target_BE.T + params["bias"]
-        is_own_rB = jnp.arange(len(target_BE))[None] == places_r[:, None]
-        signed_rB = _without_twins(settings, jnp.where(is_own_rB, -logits_rB, logits_rB), target_BE, places_r)
-        return jax.nn.softplus(signed_rB).sum(axis=1)  # softplus(−inf) = 0
-
-    return row_by_row(losses, settings.blocks, predicted_RE, places_R)
-
-
-def _l1(settings: Settings, params: Params, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
+@register_objective("l1")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class L1(Objective):
     """The mean absolute difference of coordinates, as torch.nn.L1Loss."""
-    return jnp.abs(predicted_RE - target_BE[places_R]).mean(axis=1)
+
+    def loss(
+        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+    ) -> Float[Array, ""]:
+        return jnp.abs(predicted_BE - target_BE).mean()
 
 
-def _l2(settings: Settings, params: Params, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
-    """The Euclidean distance."""
-    squared_R = jnp.sum((predicted_RE - target_BE[places_R]) ** 2, axis=1)
-    return jnp.sqrt(jnp.maximum(squared_R, _SQUARED_FLOOR))
+@register_objective("l2")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class L2(Objective):
+    """The mean Euclidean distance."""
+
+    def loss(
+        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+    ) -> Float[Array, ""]:
+        squared_B = jnp.sum((predicted_BE - target_BE) ** 2, axis=1)
+        return jnp.sqrt(jnp.maximum(squared_B, _SQUARED_FLOOR)).mean()
 
 
-def _cosine(settings: Settings, params: Params, predicted_RE: Array, target_BE: Array, places_R: Array) -> Array:
-    """1 − cosine."""
-    return 1 - jnp.sum(unit(predicted_RE) * target_BE[places_R], axis=1)
+@register_objective("cosine")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cosine(Objective):
+    """The mean of 1 − cosine."""
 
-
-def _none(settings: Settings) -> Params:
-    return {}
-
-
-def _temperature(settings: Settings) -> Params:
-    return {"log_scale": jnp.asarray(-math.log(settings.temperature), jnp.float32)}
-
-
-def _siglip(settings: Settings) -> Params:
-    """SigLIP's own start: temperature 1/10, bias −10."""
-    return {"log_scale": jnp.asarray(math.log(10), jnp.float32), "bias": jnp.asarray(-10.0)}
-
-
-LOGITS = {
-    "inverse_euclidean": Logits(_inverse_euclidean_left, _inverse_euclidean_right, _inverse_euclidean_finish),
-    "infonce": Logits(_infonce_left, lambda target_BE: target_BE, lambda margin, products_RB: products_RB),
-}
-KINDS = {
-    "inverse_euclidean": _contrastive(_none, LOGITS["inverse_euclidean"]),
-    "infonce": _contrastive(_temperature, LOGITS["infonce"]),
-    "sigmoid": _apart(_siglip, _sigmoid),
-    "l1": _apart(_none, _l1),
-    "l2": _apart(_none, _l2),
-    "cosine": _apart(_none, _cosine),
-}
+    def loss(
+        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+    ) -> Float[Array, ""]:
+        return (1 - jnp.sum(unit(predicted_BE) * target_BE, axis=1)).mean()

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from c2c_jax.data.store import Store
 from c2c_jax.spaces.models.layers import unit
-from c2c_jax.training.augment import perturbed
+from c2c_jax.training.step import perturb
 from c2c_jax.translator.centring import Gap, centred, image_inputs, over_target_gap, uncentred
 from c2c_jax.translator.memory import Memory
 from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
@@ -22,7 +22,7 @@ GALLERY = 3000  # training captions among which held-out ones are retrieved
 COMPARED = 8192  # training captions that images and perturbed captions are compared with
 PERTURBED = 1000  # minimum number of surrogates per kind of noise; few captions are perturbed several times each
 HELD_OUT = 2000  # maximum number of captions that are perturbed
-PICTURES = 2000  # maximum number of images that are used
+IMAGES = 2000  # maximum number of images that are used
 SEED = 5  # joined to a run's seed; 0 to 4 are those of the held-out rows, the feeds and the memory
 
 
@@ -60,11 +60,11 @@ def surrogates(
     units: Gap,
     input_norm: str,
     memory: Memory | None = None,
-    picture_PS: Float[np.ndarray, "P S"] | None = None,
+    image_PS: Float[np.ndarray, "P S"] | None = None,
     seed: int = 0,
 ) -> Surrogates:
     """Makes surrogates from a store's held-out rows. rows: the held-out and the training ones. gap: the bundle's means.
-    units: means of unit vectors. picture_PS: raw vectors of unlabelled images.
+    units: means of unit vectors. image_PS: raw vectors of unlabelled images.
 
     If c is the cosine of an image and its caption, captions are perturbed to c and to √c by random noise and, if there
     are images, to √c by centred vectors of images. The reason for √c: if an image and its caption each have a cosine of
@@ -83,13 +83,13 @@ def surrogates(
     target_HE, target_KE = np.split(target_NE, [len(held_out)])
     own_Q = np.tile(np.arange(len(held_HS)), max(PERTURBED // len(held_HS), 1))
     random_QS, cosine = rng.normal(size=held_HS[own_Q].shape).astype(np.float32), PAIR_COSINE
-    if picture_PS is not None:
-        picture_PS = picture_PS[rng.permutation(len(picture_PS))[:PICTURES]]
-        picture_PS = _centred(picture_PS, np.asarray(unit(jnp.asarray(picture_PS))).mean(axis=0))
-        cosine = pair_cosine(picture_PS, held_HS[own_Q], caption_KS, random_QS)
+    if image_PS is not None:
+        image_PS = image_PS[rng.permutation(len(image_PS))[:IMAGES]]
+        image_PS = _centred(image_PS, np.asarray(unit(jnp.asarray(image_PS))).mean(axis=0))
+        cosine = pair_cosine(image_PS, held_HS[own_Q], caption_KS, random_QS)
     noise = [(random_QS, cosine), (random_QS, math.sqrt(cosine))]
-    if picture_PS is not None:
-        noise.append((picture_PS[rng.integers(len(picture_PS), size=len(own_Q))], math.sqrt(cosine)))
+    if image_PS is not None:
+        noise.append((image_PS[rng.integers(len(image_PS), size=len(own_Q))], math.sqrt(cosine)))
     surrogate_QS = np.concatenate([_perturbed(held_HS[own_Q], *one) for one in noise])
     if input_norm != "centred":  # like raw vectors of images: around their mean, if known, and as long as captions'
         length = np.linalg.norm(store.read_rows("source", held_out).astype(np.float32), axis=1).mean()
@@ -98,7 +98,7 @@ def surrogates(
     known = (gap, input_norm) if input_norm != "centred" else (Gap(), "none")  # centred vectors stay as they are
     plain = functools.partial(image_inputs, *known)
     inputs = {False: np.asarray(plain(jnp.asarray(surrogate_QS)))}
-    if memory is not None and memory.share:
+    if memory is not None and memory.weight:
         inputs[True] = np.asarray(plain(jnp.asarray(surrogate_QS), memory))
     others = np.linspace(0, len(target_KE) - 1, min(len(target_KE), GALLERY)).round().astype(int)
     return Surrogates(
@@ -112,7 +112,7 @@ def surrogates(
 
 
 def pair_cosine(
-    picture_PS: Float[np.ndarray, "P S"],
+    image_PS: Float[np.ndarray, "P S"],
     held_HS: Float[np.ndarray, "H S"],
     caption_KS: Float[np.ndarray, "K S"],
     noise_HS: Float[np.ndarray, "H S"],
@@ -120,7 +120,7 @@ def pair_cosine(
     """Estimates the cosine of images and their captions without any pairs: held-out captions are perturbed to the
     cosine at which their nearest training captions are as far away, on average, as those of the images. All are
     centred."""
-    wanted, low, high = _nearest(picture_PS, caption_KS), 0.02, 0.98
+    wanted, low, high = _nearest(image_PS, caption_KS), 0.02, 0.98
     for _ in range(12):  # halvings: to 2⁻¹² of the range
         middle = (low + high) / 2
         is_nearer = _nearest(_perturbed(held_HS, noise_HS, middle), caption_KS) > wanted
@@ -133,7 +133,7 @@ def _centred(x_NE: np.ndarray, mean_E: np.ndarray) -> Float[np.ndarray, "N E"]:
 
 
 def _perturbed(x_NS: np.ndarray, noise_NS: np.ndarray, cosine: float) -> Float[np.ndarray, "N S"]:
-    return np.asarray(perturbed(jnp.asarray(x_NS), jnp.asarray(noise_NS), cosine))
+    return np.asarray(perturb(jnp.asarray(x_NS), jnp.asarray(noise_NS), cosine))
 
 
 @jax.jit
@@ -144,7 +144,7 @@ def _nearest_of(query_NS: Array, caption_KS: Array) -> Array:
 
 def _nearest(query_NS: np.ndarray, caption_KS: np.ndarray) -> float:
     """The mean over queries of the cosine to the nearest caption."""
-    return float(_nearest_of(query_NS[:PICTURES], caption_KS))
+    return float(_nearest_of(query_NS[:IMAGES], caption_KS))
 
 
 @jax.jit

@@ -1,7 +1,6 @@
-"""The training state, the step, and its jitted forms: data-parallel over the devices, many steps a dispatch."""
+"""The training state and the training step, data-parallel over all devices of all hosts."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
 
 from c2c_jax.spaces.devices import gpu_options
 from c2c_jax.spaces.models.layers import unit
-from c2c_jax.training.augment import draw_noise, perturbed
-from c2c_jax.training.contrast import places
-from c2c_jax.training.groups import by_groups, gathered, total
-from c2c_jax.training.objectives import Objective
+from c2c_jax.training.objectives import Progress, WeightedSum
 from c2c_jax.translator.centring import centred
 
 Metrics = dict[str, jax.Array]
@@ -25,7 +23,7 @@ Metrics = dict[str, jax.Array]
 
 class TrainState(NamedTuple):
     """step: steps done. params: {"model": nnx.State, "objective": dict}. opt_state: optax's. averaged: the moving
-    average of the model's params, None where none is asked for."""
+    average of the model's params, None if there is none."""
 
     step: jax.Array
     params: dict[str, Any]
@@ -38,147 +36,117 @@ class TrainState(NamedTuple):
         return self.params["model"] if self.averaged is None else self.averaged
 
 
-# (params, step, source [B, ...], target [B, ...]) → loss [], gradients; either side may be a pytree of arrays.
-Gradients = Callable[[dict[str, Any], jax.Array, Any, Any], tuple[jax.Array, dict[str, Any]]]
-# (state, source, target) → (state, metrics)
-Step = Callable[[TrainState, Any, Any], tuple[TrainState, Metrics]]
+Step = Callable[[TrainState, Any, Any], tuple[TrainState, Metrics]]  # (state, source, target) → (state, metrics)
 
 
 def data_mesh() -> Mesh:
-    """All devices of all hosts on one axis, `data`, of the Auto kind: outside `shard_map` XLA shares the work out."""
+    """All devices of all hosts on one axis, `data`, of the Auto kind: XLA divides the work."""
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
 def init_state(
-    model: nnx.State, objective: Objective, optimizer: optax.GradientTransformation, mesh: Mesh, ema: float = 0.0
+    model: nnx.State, objective: WeightedSum, optimizer: optax.GradientTransformation, mesh: Mesh, ema: float = 0.0
 ) -> TrainState:
-    """Step 0, from a model's initial weights, replicated over the mesh. ema: see `Schedule`."""
+    """The state of step 0, from a model's initial weights, replicated over the mesh. ema: 0 for no moving average."""
     params = {"model": model, "objective": objective.init()}
     averaged = jax.tree.map(jnp.copy, model) if ema else None  # a copy: both are donated to the next step
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), averaged)
     return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 
 
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """What changes with the step. steps_per_epoch: whole or not. margin: (growth an epoch, most); see ObjectiveConfig.
-    seed: of dropout and noise. noise: cosine, see `augment.perturbed`; at 1 there is none. ema: decay of the
-    moving average of the weights; 0: none. learning_rate: the optimizer's own, for the metrics."""
+def add_noise(key: jax.Array, source_BS: Float[Array, "B S"], cosine: float) -> Float[Array, "B S"]:
+    """Rotates vectors in random directions until their cosine to the original ones is `cosine`; see `perturb`."""
+    return perturb(source_BS, jax.random.normal(key, source_BS.shape), cosine)
 
-    steps_per_epoch: int | float = 1
-    margin: tuple[float, float] = (0.0, 0.0)
+
+def perturb(source_BS: Float[Array, "B S"], noise_BS: Float[Array, "B S"], cosine: float) -> Float[Array, "B S"]:
+    """Rotates vectors towards the noise until their cosine to the original ones is `cosine`; their lengths stay.
+
+    The Gaussian noise of CapDec and CLOSE (Nukrai et al. 2022, Gu et al. 2023) with its strength given as a cosine,
+    which means the same at every width: σ² a coordinate of unit vectors turns them by 1/√(1 + S σ²).
+    """
+    x_BS, length_B1 = unit(source_BS), jnp.linalg.norm(source_BS, axis=1, keepdims=True)
+    away_BS = unit(noise_BS - jnp.sum(noise_BS * x_BS, axis=1, keepdims=True) * x_BS)
+    return length_B1 * (cosine * x_BS + (1 - cosine**2) ** 0.5 * away_BS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TranslatorLoss:
+    """The loss of a translator on a batch of raw caption vectors, of any float type.
+
+    means: of captions' unit source and target vectors, to centre both by; None: neither is centred. noise_cosine: see
+    `add_noise`; 1 = no noise. Noise and dropout are functions of the seed and the step.
+    """
+
+    graphdef: nnx.GraphDef
+    objective: WeightedSum
+    means: tuple[np.ndarray, np.ndarray] | None = None
+    noise_cosine: float = 1.0
+    steps_per_epoch: float | int = 1
     seed: int = 0
-    noise: float = 1.0
-    ema: float = 0.0
-    learning_rate: optax.Schedule = optax.constant_schedule(0.0)
 
-    def margin_at(self, step: jax.Array) -> jax.Array:
-        growth, most = self.margin
-        return jnp.minimum(growth * jnp.floor(step / self.steps_per_epoch), most)
+    def __call__(
+        self, params: dict[str, Any], step: jax.Array, source_BS: jax.Array, target_BE: jax.Array
+    ) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(self.seed), step)
+        # Split as in version 0.1, so that a seed still gives the same translator.
+        noise_key, dropout_key = jax.random.split(jax.random.fold_in(key, 0))[0], jax.random.fold_in(key, 1)
+        source_BS, target_BE = source_BS.astype(jnp.float32), target_BE.astype(jnp.float32)
+        if self.means is None:
+            target_BE = unit(target_BE)  # unit vectors condition AudioLDM
+        else:
+            source_BS, target_BE = centred(source_BS, self.means[0]), centred(target_BE, self.means[1])
+        if self.noise_cosine < 1:
+            source_BS = add_noise(noise_key, source_BS, self.noise_cosine)
+        translator = nnx.merge(self.graphdef, params["model"])
+        predicted_BE = translator(source_BS, rngs=nnx.Rngs(dropout=dropout_key))
+        return self.objective.loss(params["objective"], predicted_BE, target_BE, self.progress(step))
 
-    def decay_at(self, step: jax.Array) -> jax.Array:
-        """Less in the first steps, so that the initial weights are soon forgotten (as TensorFlow's `num_updates`)."""
-        return jnp.minimum(self.ema, (1 + step) / (10 + step))
+    def progress(self, step: jax.Array) -> Progress:
+        """How far training has come at a step."""
+        return Progress(step, step / self.steps_per_epoch)
+
+    def metrics(self, params: dict[str, Any], step: jax.Array) -> Metrics:
+        """What the objective logs."""
+        return self.objective.metrics(params["objective"], self.progress(step))
 
 
 def make_step(
-    graphdef: nnx.GraphDef,
-    objective: Objective,
+    loss: Callable[..., jax.Array],
     optimizer: optax.GradientTransformation,
-    mesh: Mesh,
-    schedule: Schedule = Schedule(),  # noqa: B008
-    means: tuple[np.ndarray, np.ndarray] | None = None,
+    learning_rate: optax.Schedule,
+    ema: float = 0.0,
+    metrics_of: Callable[[dict[str, Any], jax.Array], Metrics] = lambda params, step: {},
 ) -> Step:
-    """The translator's step over a batch whose rows are shared by the devices of the mesh.
+    """A step down the gradient of loss(params, step, source, target), written as for one device.
 
-    Each device translates its rows, a group after the other, compares them with the targets of all, and gets the
-    gradient of its share of the loss; the sum over the devices is that of the whole (see `groups`, and the objective's
-    own `Blocks`). Vectors are raw, in any float dtype; targets are brought to unit length, since that is how CLAP
-    vectors condition AudioLDM. means: of the unit source and target vectors, to centre both by; None: neither is
-    centred. Metrics: those of `step_of`, and margin where there is one. Raises ValueError for an objective that takes
-    the rows at hand for all of the batch where several devices share it.
+    Metrics: loss, grad_norm, update_norm, learning_rate, and those of `metrics_of`. ema: decay of the moving average of
+    the weights; it is smaller in the first steps, so that the initial weights are soon forgotten (as TensorFlow's
+    `num_updates`).
     """
-    blocks, has_noise = objective.settings.blocks, schedule.noise < 1
-    if mesh.size > 1 and not blocks.axis:
-        raise ValueError(f"{mesh.size} devices share the rows: the objective needs Blocks(axis='data')")
-
-    def on_device(
-        params: dict[str, Any], step: jax.Array, source_RS: jax.Array, noise_RS: jax.Array | None, target_RE: jax.Array
-    ) -> tuple[jax.Array, dict[str, Any]]:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(schedule.seed), step), 1)
-        target_BE = gathered(target_RE, blocks.axis).astype(jnp.float32)
-        target_BE = unit(target_BE) if means is None else centred(target_BE, means[1])
-
-        def of_group(
-            params: dict[str, Any], part: tuple[jax.Array, jax.Array | None, jax.Array]
-        ) -> dict[str, jax.Array]:
-            source_RS, noise_RS, places_R = part
-            source_RS = source_RS.astype(jnp.float32)
-            if means is not None:
-                source_RS = centred(source_RS, means[0])
-            if noise_RS is not None:
-                source_RS = perturbed(source_RS, noise_RS, schedule.noise)
-            model = nnx.merge(graphdef, params["model"])
-            predicted_RE = model(source_RS, rngs=nnx.Rngs(dropout=jax.random.fold_in(key, places_R[0])))
-            return objective.rows(params["objective"], predicted_RE, target_BE, places_R)
-
-        def loss(params: dict[str, Any]) -> jax.Array:
-            parts = source_RS, noise_RS, places(len(source_RS), blocks.axis)
-            of_rows = by_groups(functools.partial(of_group, params), parts, blocks.groups)
-            return objective.whole(of_rows, target_BE, schedule.margin_at(step))
-
-        share, gradients = jax.value_and_grad(loss)(params)
-        return total((share, gradients), blocks.axis)
-
-    everywhere, own = PartitionSpec(), PartitionSpec("data")
-    specs = everywhere, everywhere, own, own, own
-    # Unchecked, gradients of replicated params stay those of a device's own rows; `total` adds them.
-    on_devices = jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=everywhere, check_vma=False)
-
-    def gradients(
-        params: dict[str, Any], step: jax.Array, source_BS: jax.Array, target_BE: jax.Array
-    ) -> tuple[jax.Array, dict[str, Any]]:
-        key = jax.random.fold_in(jax.random.key(schedule.seed), step)
-        noise_BS = draw_noise(jax.random.fold_in(key, 0), source_BS.shape) if has_noise else None
-        # Behind the barrier the optimizer is compiled in the same way whatever the devices.
-        return jax.lax.optimization_barrier(on_devices(params, step, source_BS, noise_BS, target_BE))
-
-    return step_of(gradients, optimizer, schedule)
-
-
-def step_of(gradients_of: Gradients, optimizer: optax.GradientTransformation, schedule: Schedule) -> Step:
-    """A step down the gradient of a loss. Metrics: loss, grad_norm, update_norm, learning_rate, and temperature where
-    one is learned."""
 
     def step(state: TrainState, source: Any, target: Any) -> tuple[TrainState, Metrics]:
-        value, gradients = gradients_of(state.params, state.step, source, target)
+        value, gradients = jax.value_and_grad(loss)(state.params, state.step, source, target)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         averaged = state.averaged
         if averaged is not None:
-            share = 1 - schedule.decay_at(state.step)
-            averaged = optax.incremental_update(params["model"], averaged, share)
+            decay = jnp.minimum(ema, (1 + state.step) / (10 + state.step))
+            averaged = optax.incremental_update(params["model"], averaged, 1 - decay)
         metrics = {
             "loss": value,
             "grad_norm": optax.tree.norm(gradients),
             "update_norm": optax.tree.norm(updates),
-            "learning_rate": jnp.asarray(schedule.learning_rate(state.step), jnp.float32),
+            "learning_rate": jnp.asarray(learning_rate(state.step), jnp.float32),
+            **metrics_of(params, state.step),
         }
-        for learned in params["objective"].values():
-            if "log_scale" in learned:
-                metrics["temperature"] = jnp.exp(-learned["log_scale"])
-        if schedule.margin[0]:
-            metrics["margin"] = schedule.margin_at(state.step)
         return TrainState(state.step + 1, params, opt_state, averaged), metrics
 
     return step
 
 
 def jit_step(step: Step, mesh: Mesh) -> Step:
-    """The step jitted; the state is donated.
-
-    The batch is sharded over `data`, the state replicated.
-    """
+    """The step compiled for the mesh: the batch is sharded over `data`, the state replicated and donated."""
     replicated, over_data = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     return jax.jit(
         step,
@@ -192,11 +160,10 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
 def jit_steps(
     step: Step, batch: Callable[[Any, Any], tuple[jax.Array, jax.Array]], mesh: Mesh
 ) -> Callable[[TrainState, Any, Any, int], tuple[TrainState, Metrics]]:
-    """Many steps in one dispatch: (state, table, block, count) → (state, metrics [K]), of which `count` are filled in.
+    """Many steps compiled into one call: (state, table, block, count) → (state, metrics [K], of which `count` are set).
 
-    block: a pytree of arrays [K, B, ...], whose step k is given to batch(table, block[k]) → (source [B, S], target
-    [B, E]). One program does any count up to K, so that parameters do not depend on how a run was cut into dispatches.
-    The state is donated; the batches are sharded over `data` as for `jit_step`.
+    block: a pytree of arrays [K, B, ...]; step k takes batch(table, block[k]) → (source [B, S], target [B, E]). One
+    program does any count up to K, so that the parameters do not depend on how a run was divided into calls.
     """
     over_data = NamedSharding(mesh, PartitionSpec("data"))
 
@@ -205,8 +172,8 @@ def jit_steps(
             item = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), block)
             return step(state, *jax.lax.with_sharding_constraint(batch(table, item), over_data))
 
-        def body(k: jax.Array, carried: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            state, metrics = carried
+        def body(k: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, metrics = carry
             state, latest = one(k, state)
             return state, {name: metrics[name].at[k].set(latest[name]) for name in metrics}
 
@@ -237,3 +204,8 @@ def own_share(rows: int) -> slice:
     """The places in a batch of `rows` that this process puts on its devices."""
     share = rows // jax.process_count()
     return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def on_any_process(flag: bool) -> bool:
+    """Whether a flag is set on any process; all processes must call it."""
+    return bool(np.any(multihost_utils.process_allgather(np.asarray(flag)))) if jax.process_count() > 1 else flag

@@ -1,12 +1,13 @@
 """The translator bundle: `config.json` and `model.safetensors`, in PyTorch's names and layout.
 
-One file, two readers: the Flax loader here, through a table, and the twin in `c2c_jax.torch`, directly. The tensors
-`gap.source_text`, `gap.source_image` [S], `gap.target_text` and `gap.target_audio` [E] are there where they are known,
-and `memory.source` [M, S], float16, where captions are remembered; its settings are "memory" in `config.json`.
+Two programs read it: the Flax loader here, through a table of names, and `c2c_jax.torch`, directly. Beside the weights
+there are the means that are known, `gap.source_text`, `gap.source_image` [S], `gap.target_text` and `gap.target_audio`
+[E], and the caption memory `memory.source` [M, S], float16, whose settings are "memory" in `config.json`.
 """
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,27 +17,19 @@ import msgspec
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax import nnx
 
 from c2c_jax.config import Config
-from c2c_jax.errors import BundleError, one_line
+from c2c_jax.errors import BundleError, ConfigError, one_line
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import read_safetensors
+from c2c_jax.old_names import upgraded
 from c2c_jax.spaces.space import SpaceId
-from c2c_jax.spaces.weights.rules import LINEAR, Table, fill, leaf, require_layers, unfill
+from c2c_jax.spaces.weights.rules import AS_IS, CONV, LINEAR, Rule, Table, fill, unfill
 from c2c_jax.translator.centring import Gap
-from c2c_jax.translator.kinds import CLOSED_FORM, INPUT_NORMS, KINDS, Translator, TranslatorSpec, build_translator
+from c2c_jax.translator.kinds import Translator, TranslatorSpec, build_translator
 from c2c_jax.translator.memory import Memory
-
-TABLE = Table(
-    rules=(
-        leaf(r"positions", "weight", "embedding"),
-        leaf(r"norms\.\d+|layers\.\d+\.norm[12]", "weight", "scale"),
-        leaf(r"linear|into|out|(?:layers|resized)\.\d+", "weight", "kernel", LINEAR),
-        leaf(r"layers\.\d+\.(?:[qkv]_proj|out_proj|linear[12])", "weight", "kernel", LINEAR),
-        leaf(r"[\w.]+", "bias", "bias"),
-    )
-)
 
 FORMAT = 2
 _GAP = "gap."  # before the names of the gap statistics among the tensors
@@ -117,15 +110,27 @@ class Bundle:
     choice: Choice | None = None
 
 
+def weight_table(translator: nnx.Module) -> Table:
+    """The names and layouts of a translator's weights in PyTorch, which follow from those of its flax modules."""
+    rules = []
+    for path, variable in nnx.to_flat_state(nnx.state(translator, nnx.Param)):
+        *module, name = map(str, path)
+        torch_name = "weight" if name in ("kernel", "scale", "embedding") else name
+        layout = {2: LINEAR, 4: CONV}.get(len(variable.shape), AS_IS) if name == "kernel" else AS_IS
+        theirs, ours = (re.escape(".".join((*module, one))) for one in (torch_name, name))
+        rules.append(Rule(theirs, ours, layout))
+    return Table(rules=tuple(rules))
+
+
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Writes the bundle folder, whole or not at all; an older one of that name is replaced.
 
-    Raises BundleError where the disk does not take it.
+    Raises BundleError if the disk does not take it.
     """
     try:
-        with atomic_write(folder) as beside:
-            beside.mkdir()
-            write_files(beside, bundle)
+        with atomic_write(folder) as temporary:
+            temporary.mkdir()
+            write_files(temporary, bundle)
     except (OSError, safetensors.SafetensorError) as error:
         raise BundleError(
             f"{folder} could not be written ({one_line(error)}); free disk space and start again"
@@ -136,7 +141,7 @@ def write_files(folder: Path, bundle: Bundle) -> None:
     """Writes `config.json` and `model.safetensors` into a folder that is there."""
     config = {
         "format": FORMAT,
-        "translator": dataclasses.asdict(bundle.spec),
+        "translator": bundle.spec.to_json(),
         "source": dataclasses.asdict(bundle.source),
         "target": dataclasses.asdict(bundle.target),
         "recipe": bundle.recipe,
@@ -144,7 +149,7 @@ def write_files(folder: Path, bundle: Bundle) -> None:
     }
     if bundle.choice is not None:
         config["choice"] = dataclasses.asdict(bundle.choice)
-    tensors = unfill(bundle.translator, TABLE)
+    tensors = unfill(bundle.translator, weight_table(bundle.translator))
     if bundle.memory is not None:
         config["memory"] = bundle.memory.settings
         tensors[_MEMORY] = np.ascontiguousarray(bundle.memory.source)
@@ -157,19 +162,19 @@ def write_gap(folder: Path, gap: Gap, out: Path | None = None) -> None:
 
     out: a folder that becomes the bundle with them, whole or not at all, in place of one of that name; None: they go
     into the folder itself, of which all other files stay too.
-    Raises CheckpointError where the tensors cannot be read, BundleError where the disk does not take them.
+    Raises CheckpointError if the tensors cannot be read, BundleError if the disk does not take them.
     """
     tensors = read_safetensors(folder / "model.safetensors")
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_GAP)}
     try:
         if out is None:
-            with atomic_write(folder / "model.safetensors") as beside:
-                _write_tensors(beside, tensors, gap)
+            with atomic_write(folder / "model.safetensors") as temporary:
+                _write_tensors(temporary, tensors, gap)
             return
-        with atomic_write(out) as beside:
-            beside.mkdir()
-            shutil.copyfile(folder / "config.json", beside / "config.json")
-            _write_tensors(beside / "model.safetensors", tensors, gap)
+        with atomic_write(out) as temporary:
+            temporary.mkdir()
+            shutil.copyfile(folder / "config.json", temporary / "config.json")
+            _write_tensors(temporary / "model.safetensors", tensors, gap)
     except (OSError, safetensors.SafetensorError) as error:
         raise BundleError(
             f"{out or folder} could not be written ({one_line(error)}); free disk space, or pass another --out"
@@ -191,7 +196,7 @@ class _MemorySettings:
 class _Config:
     """A bundle's config.json. recipe: as `Config` has it, whose fields' types are checked, or what an import wrote."""
 
-    translator: TranslatorSpec
+    translator: dict[str, Any]
     source: SpaceId
     target: SpaceId
     recipe: dict[str, Any]
@@ -211,23 +216,19 @@ def _read_config(folder: Path) -> _Config:
         )
     try:
         config = msgspec.convert(content, _Config)
-        msgspec.convert(config.recipe, Config)
-    except msgspec.ValidationError as error:
+        if "translator" in config.recipe:  # an import's recipe is not a config
+            config = dataclasses.replace(config, recipe=upgraded(config.recipe))
+            msgspec.convert(config.recipe, Config)
+        TranslatorSpec.from_json(config.translator)
+    except (msgspec.ValidationError, ConfigError) as error:
         raise BundleError(f"{path} is not a translator bundle's config ({one_line(error)}); fetch it again") from None
-    spec = config.translator
-    if spec.kind not in KINDS:
-        raise BundleError(f"{folder}: unknown translator kind {spec.kind[:40]!r}; known are {', '.join(KINDS)}")
     if odd := next((name for name, value in config.metrics.items() if "@" in name and not 0 <= value <= 1), None):
         raise BundleError(f"{path}: {odd} is {config.metrics[odd]!r:.40}, not from 0 to 1; fetch it again")
-    if spec.input_norm not in INPUT_NORMS:
-        raise BundleError(f"{folder}: unknown input_norm {spec.input_norm[:40]!r}; known are {', '.join(INPUT_NORMS)}")
-    if spec.kind == "transformer" and spec.width % spec.heads:
-        raise BundleError(f"{folder}: width {spec.width} is not a multiple of heads {spec.heads}; fetch it again")
     return config
 
 
 def read_metrics(folder: Path) -> dict[str, int | float]:
-    """The validation metrics of a bundle. Raises BundleError where there is none."""
+    """The validation metrics of a bundle. Raises BundleError if there is no bundle."""
     return _read_config(folder).metrics
 
 
@@ -239,18 +240,17 @@ def read_choice(folder: Path) -> Choice | None:
 def load_bundle(folder: Path) -> Bundle:
     """Reads a bundle folder.
 
-    Raises BundleError where there is none or its config.json is of another format, CheckpointError where its tensors
+    Raises BundleError if there is none or its config.json has another format, CheckpointError if its tensors
     do not fit.
     """
     folder = Path(folder)
     config = _read_config(folder)
-    spec = config.translator
+    spec = TranslatorSpec.from_json(config.translator)
     tensors = read_safetensors(folder / "model.safetensors")
     gap = _read_gap(folder, spec, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GAP)})
     memory = _read_memory(folder, spec, config.memory, tensors.pop(_MEMORY, None))
-    if spec.kind not in CLOSED_FORM:
-        require_layers(tensors, {"layers": spec.depth}, str(folder))
-    translator = fill(lambda rngs: build_translator(spec, rngs=rngs), tensors, TABLE, str(folder))
+    table = weight_table(nnx.eval_shape(lambda: build_translator(spec, rngs=nnx.Rngs(0))))
+    translator = fill(lambda rngs: build_translator(spec, rngs=rngs), tensors, table, str(folder))
     spaces = {"source": config.source, "target": config.target}
     known = {"recipe": config.recipe, "metrics": config.metrics, "gap": gap, "memory": memory, "choice": config.choice}
     return Bundle(translator=translator, spec=spec, **spaces, **known)  # type: ignore[arg-type]
@@ -301,7 +301,7 @@ def _read_memory(
             f"{folder}: caption memory is {source_MS.dtype} of shape {source_MS.shape}; "
             f"expected float16 unit vectors of shape (M, {spec.source_dim})"
         )
-    return Memory(source=jnp.asarray(source_MS), share=settings.share, temperature=settings.temperature)
+    return Memory(source=jnp.asarray(source_MS), weight=settings.share, temperature=settings.temperature)
 
 
 def _are_unit(rows_CS: np.ndarray) -> bool:

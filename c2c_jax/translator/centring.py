@@ -107,7 +107,7 @@ def image_inputs(
         source_BS = centred_images(gap, source_BS)
     else:
         source_BS = over_source_gap(gap, input_norm, source_BS)
-    return source_BS if memory is None or not memory.share else towards_captions(memory, source_BS)
+    return source_BS if memory is None or not memory.weight else towards_captions(memory, source_BS)
 
 
 def centred_images(gap: Gap, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:

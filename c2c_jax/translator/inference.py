@@ -144,4 +144,4 @@ def means_in_use(bundle: Bundle, among: str = "text") -> list[str]:
         lines += ["un-centring results with the mean of sounds stored in the translator"] if among == "audio" else []
     elif bundle.gap.used:
         lines = [f"correcting the modality gap with stored means: {', '.join(bundle.gap.used)}"]
-    return lines + ([f"{bundle.memory} in use"] if bundle.memory and bundle.memory.share else [])
+    return lines + ([f"{bundle.memory} in use"] if bundle.memory and bundle.memory.weight else [])

@@ -1,112 +1,273 @@
-"""Translators: from a source vector (CLIP) to a target vector (CLAP)."""
+"""Translator kinds: neural and linear maps from a source vector (CLIP) to a target vector (CLAP).
+
+A kind is a subclass of `Translator`, registered under a name; docs/extending.md shows how to add one.
+"""
 
 import dataclasses
 import math
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
-import msgspec
 from flax import nnx
 from jaxtyping import Array, Float
 
-from c2c_jax.spaces.models.layers import Layers, Width, attend, gelu_exact, unit
+from c2c_jax.config import check_fields, setting, settings_as
+from c2c_jax.errors import ConfigError
+from c2c_jax.spaces.models.layers import attend, gelu_exact, unit
+
+INPUT_NORMS = ("none", "unit", "centred")
+MAX_PARAMETERS = 2**29  # 2 GiB, and three times that with the optimizer's state
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TranslatorSpec:
-    """All that fixes a translator's architecture; kept in the bundle's config.json."""
+    """A translator's architecture, as stored in the bundle's config.json."""
 
-    kind: str  # a key of KINDS
-    source_dim: Width
-    target_dim: Width
-    width: Width  # units of every hidden layer; of every token's state in a transformer
-    depth: Layers  # linear layers; layers of the transformer
-    heads: Width  # of the transformer's attention
-    mlp_width: Width  # hidden units of the transformer's feed-forward layers
-    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)]  # share of the transformer's states that a step leaves out
-    clamp: Annotated[float, msgspec.Meta(ge=0, le=1e9)]  # every output coordinate is cut to ±clamp; 0: no cut
-    input_norm: str  # "none": raw vectors; "unit": L2-normalised, times √source_dim; "centred": the same, once centred
-    linear_first: bool = False  # whether a linear layer S → E goes before a transformer even where S = E
-
-
-def _linear(fan_in: int, fan_out: int, rngs: nnx.Rngs) -> nnx.Linear:
-    """Initialised as torch.nn.Linear is: U(±1/√fan_in), weights and biases alike."""
-    return nnx.Linear(
-        fan_in,
-        fan_out,
-        kernel_init=nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
-        bias_init=_symmetric_uniform(1 / math.sqrt(fan_in)),
-        rngs=rngs,
+    kind: str = setting("mlp", "Registered translator kind.")
+    source_dim: int = setting(512, "Width S of the source vectors.", ge=1, le=2**16)
+    target_dim: int = setting(512, "Width E of the target vectors.", ge=1, le=2**16)
+    clamp: float = setting(0.0, "Output coordinates are clipped to ±clamp; 0 = no clipping.", ge=0, le=1e9)
+    input_norm: str = setting(
+        "unit",
+        '"none": raw vectors; "unit": L2-normalised, times √S; "centred": the same, after centring.',
+        choices=INPUT_NORMS,
     )
+    settings: Any = None  # a dataclass, the kind's own `Settings`
 
+    @classmethod
+    def of(
+        cls, kind: str, settings: Mapping[str, Any], path: str = "translator.settings.", **shared: Any
+    ) -> "TranslatorSpec":
+        """A spec with settings by name. path: what the names are prefixed with in messages. Raises ConfigError for an
+        unknown kind or setting, and for a value of another type or out of bounds."""
+        own = settings_as(kind_named(kind).Settings, settings, path)
+        spec = cls(kind=kind, settings=own, **shared)
+        check_fields(spec, "translator.")
+        kind_named(kind).check(spec)
+        return spec
 
-def _symmetric_uniform(bound: float) -> nnx.Initializer:
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "TranslatorSpec":
+        """The spec that `to_json` described. Fields of other kinds, which older bundles have, are ignored. Raises
+        ConfigError."""
+        names = {field.name for field in dataclasses.fields(cls)} - {"kind", "settings"}
+        kind = fields.get("kind")
+        if not isinstance(kind, str):
+            raise ConfigError(f"translator.kind is {str(kind)[:40]!r}; it must be of type str")
+        own = {field.name for field in dataclasses.fields(kind_named(kind).Settings)}
+        shared = {name: value for name, value in fields.items() if name in names}
+        if missing := names - shared.keys():
+            raise ConfigError(f"translator.{min(missing)} is missing")
+        return cls.of(kind, {name: value for name, value in fields.items() if name in own}, "translator.", **shared)
 
-    return init
+    def to_json(self) -> dict[str, Any]:
+        """All fields in one flat object."""
+        fields = dataclasses.asdict(self)
+        own = fields.pop("settings")
+        return {**fields, **own}
 
 
 class Translator(nnx.Module):
-    """What all kinds share. Outputs are not normalised: some objectives compare them with unit targets by distance."""
+    """The base class of all kinds. Outputs are not normalised: some objectives compare them with unit targets by
+    distance."""
+
+    is_closed_form: ClassVar[bool] = False  # whether its weights come from a closed-form fit, without training
+    undecayed: ClassVar[tuple[str, ...]] = ()  # submodules that weight decay leaves out
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Settings:
+        """A kind's own settings, declared by `c2c_jax.config.setting`."""
 
     def __init__(self, spec: TranslatorSpec):
         self.spec = spec
 
+    @classmethod
+    def check(cls, spec: TranslatorSpec) -> None:
+        """Raises ConfigError for settings that do not fit together."""
+
     def __call__(self, source_BS: Float[Array, "B S"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "B E"]:
-        """Target-space vectors [B, E], float32, of source vectors [B, S]; with input_norm "centred" both are centred,
-        see `models.gap`. rngs: for dropout, in training only."""
+        """Translates source vectors [B, S] into target vectors [B, E], float32.
+
+        With input_norm "centred", inputs and outputs are centred vectors; see `translator.centring`. rngs: for dropout,
+        in training only.
+        """
         if self.spec.input_norm != "none":
             source_BS = unit(source_BS) * math.sqrt(self.spec.source_dim)
-        out_BE = self.translated(source_BS, rngs)
+        out_BE = self.translate(source_BS, rngs)
         return jnp.clip(out_BE, -self.spec.clamp, self.spec.clamp) if self.spec.clamp else out_BE
 
-    def translated(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
+    def translate(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
+        """Translates scaled source vectors; each kind implements it."""
         raise NotImplementedError
 
 
-class MLP(Translator):
-    """Linear layers with tanh between.
+KINDS: dict[str, type[Translator]] = {}
+Kind = TypeVar("Kind", bound=type[Translator])
 
-    With depth 1, 2 and 4 the paper's linear, two-layer and (clamp 0.2) GCC model (Wong, CLIP2CLAP). In the author's
-    code deeper ones end in tanh as well (`mlp5`), or have a LayerNorm behind each tanh (`mlp_layernorm`).
-    """
+
+def register_kind(name: str) -> Callable[[Kind], Kind]:
+    """Class decorator that makes a translator kind available as `config.translator.kind`."""
+
+    def register(cls: Kind) -> Kind:
+        KINDS[name] = cls
+        return cls
+
+    return register
+
+
+def kind_named(name: str) -> type[Translator]:
+    """The translator class registered under a name. Raises ConfigError."""
+    if name not in KINDS:
+        raise ConfigError(
+            f"unknown translator kind {name[:40]!r}; known are {', '.join(KINDS)}; import the module that registers it"
+        )
+    return KINDS[name]
+
+
+def build_translator(spec: TranslatorSpec, *, rngs: nnx.Rngs) -> Translator:
+    """A freshly initialised translator. Raises ConfigError for an unknown kind."""
+    return kind_named(spec.kind)(spec, rngs=rngs)  # type: ignore[call-arg]
+
+
+def _linear(fan_in: int, fan_out: int, rngs: nnx.Rngs) -> nnx.Linear:
+    """Initialised as torch.nn.Linear is: U(±1/√fan_in), weights and biases alike."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def bias_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    kernel_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+    return nnx.Linear(fan_in, fan_out, kernel_init=kernel_init, bias_init=bias_init, rngs=rngs)
+
+
+def _width(default: int = 512) -> Any:
+    return setting(default, "Units of the hidden layers.", ge=1, le=2**14)
+
+
+def _depth(default: int) -> Any:
+    return setting(default, "Number of linear layers.", ge=1, le=128)
+
+
+def _check_size(spec: TranslatorSpec) -> None:
+    width, depth = spec.settings.width, spec.settings.depth
+    if width * width * depth > MAX_PARAMETERS:
+        raise ConfigError(f"width {width} and depth {depth} exceed {MAX_PARAMETERS:,} parameters; reduce one of them")
+
+
+@register_kind("mlp")
+class MLP(Translator):
+    """Linear layers with tanh between them: with clamp 0.2, the paper's GCC model (Wong, CLIP2CLAP)."""
+
+    tanh_at_end: ClassVar[bool] = False
+    layer_norm: ClassVar[bool] = False  # behind each tanh
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Settings:
+        width: int = _width()
+        depth: int = _depth(4)
 
     def __init__(self, spec: TranslatorSpec, *, rngs: nnx.Rngs):
         super().__init__(spec)
-        widths = [spec.source_dim, *[spec.width] * (spec.depth - 1), spec.target_dim]
+        widths = [spec.source_dim, *[spec.settings.width] * (spec.settings.depth - 1), spec.target_dim]
         self.layers = nnx.List([_linear(a, b, rngs) for a, b in zip(widths[:-1], widths[1:], strict=True)])
-        normed = widths[1:] if spec.kind == "mlp_layernorm" else []
+        normed = widths[1:] if self.layer_norm else []
         self.norms = nnx.List([nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs) for width in normed])  # torch's epsilon
 
-    def translated(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
+    @classmethod
+    def check(cls, spec: TranslatorSpec) -> None:
+        _check_size(spec)
+
+    def translate(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
         hidden = source_BS
         for number, layer in enumerate(self.layers):
             hidden = layer(hidden)
-            if number < len(self.layers) - 1 or self.spec.kind in ("mlp5", "mlp_layernorm"):
+            if number < len(self.layers) - 1 or self.tanh_at_end:
                 hidden = jnp.tanh(hidden)
-            if self.spec.kind == "mlp_layernorm":
+            if self.layer_norm:
                 hidden = self.norms[number](hidden)
         return hidden
 
 
+@register_kind("linear")
+class OneLayer(MLP):
+    """The paper's first model: one linear layer."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Settings:
+        width: int = _width()
+        depth: int = _depth(1)
+
+
+@register_kind("linear2")
+class TwoLayers(MLP):
+    """The paper's second model: linear, tanh, linear."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Settings:
+        width: int = _width()
+        depth: int = _depth(2)
+
+
+@register_kind("mlp_layernorm")
+class LayerNormMLP(MLP):
+    """An MLP with tanh and LayerNorm after every layer, from the CLIP2CLAP author's code."""
+
+    tanh_at_end = layer_norm = True
+
+
+@register_kind("mlp5")
+class FiveLayers(MLP):
+    """An MLP that ends in tanh, from the CLIP2CLAP author's code."""
+
+    tanh_at_end = True
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Settings:
+        width: int = _width()
+        depth: int = _depth(5)
+
+
+@register_kind("procrustes")
 class Linear(Translator):
-    """One linear layer, its weights in closed form from the whole store (training/closed_form.py): no training."""
+    """One linear layer with the Procrustes rotation and scale, fitted in closed form (training/closed_form.py)."""
+
+    is_closed_form = True
 
     def __init__(self, spec: TranslatorSpec, *, rngs: nnx.Rngs):
         super().__init__(spec)
         self.linear = _linear(spec.source_dim, spec.target_dim, rngs)
 
-    def translated(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
+    def translate(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
         return self.linear(source_BS)
 
 
-class Residual(Translator):
-    """A linear layer, identity at first, and beside it an MLP with GELU, nothing at first (Ex-MCR's way).
+@register_kind("ridge")
+class Ridge(Linear):
+    """One linear layer with ridge regression's weights, fitted in closed form."""
 
-    `training/closed_form.py` may put the Procrustes rotation in the identity's place.
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Settings:
+        penalty: float = setting(
+            1e-3, "Weight of the squared coefficients, relative to the inputs' mean square.", ge=0, le=1e9
+        )
+
+
+@register_kind("residual")
+class Residual(Translator):
+    """A linear layer plus an MLP with GELU whose last layer starts at zero, as in Ex-MCR (Zhang et al. 2024).
+
+    Weight decay applies to the MLP alone, so that it pulls towards the linear layer.
     """
+
+    undecayed = ("linear",)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Settings:
+        width: int = _width()
+        depth: int = _depth(2)
+        init: str = setting("identity", "Start of the linear layer.", choices=("identity", "procrustes"))
 
     def __init__(self, spec: TranslatorSpec, *, rngs: nnx.Rngs):
         super().__init__(spec)
@@ -117,12 +278,16 @@ class Residual(Translator):
             kernel_init=lambda key, shape, dtype: scale * jnp.eye(shape[0], shape[1], dtype=dtype),
             rngs=rngs,
         )
-        widths = [spec.source_dim, *[spec.width] * (spec.depth - 1)]
+        widths = [spec.source_dim, *[spec.settings.width] * (spec.settings.depth - 1)]
         inner = [_linear(a, b, rngs) for a, b in zip(widths[:-1], widths[1:], strict=True)]
         last = nnx.Linear(widths[-1], spec.target_dim, kernel_init=nnx.initializers.zeros, rngs=rngs)
         self.layers = nnx.List([*inner, last])
 
-    def translated(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
+    @classmethod
+    def check(cls, spec: TranslatorSpec) -> None:
+        _check_size(spec)
+
+    def translate(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
         *inner, last = self.layers
         hidden = source_BS
         for layer in inner:
@@ -131,50 +296,67 @@ class Residual(Translator):
 
 
 class EncoderLayer(nnx.Module):
-    """Post-norm, with ReLU: torch.nn.TransformerEncoderLayer's defaults."""
+    """A post-norm transformer layer with ReLU: torch.nn.TransformerEncoderLayer's defaults."""
 
-    def __init__(self, spec: TranslatorSpec, *, rngs: nnx.Rngs):
-        self.heads = spec.heads
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (_linear(spec.width, spec.width, rngs) for _ in "qkvo")
-        self.linear1 = _linear(spec.width, spec.mlp_width, rngs)
-        self.linear2 = _linear(spec.mlp_width, spec.width, rngs)
-        self.norm1 = nnx.LayerNorm(spec.width, epsilon=1e-5, rngs=rngs)
-        self.norm2 = nnx.LayerNorm(spec.width, epsilon=1e-5, rngs=rngs)
-        self.dropout = nnx.Dropout(spec.dropout)
+    def __init__(self, settings: "Transformer.Settings", *, rngs: nnx.Rngs):
+        width = settings.width
+        self.heads = settings.heads
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (_linear(width, width, rngs) for _ in "qkvo")
+        self.linear1 = _linear(width, settings.mlp_width, rngs)
+        self.linear2 = _linear(settings.mlp_width, width, rngs)
+        self.norm1 = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+        self.norm2 = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+        self.dropout = nnx.Dropout(settings.dropout)
 
     def __call__(self, hidden_BSD: Float[Array, "B S D"], rngs: nnx.Rngs | None) -> Float[Array, "B S D"]:
         def dropped(x: Float[Array, "..."]) -> Float[Array, "..."]:
             return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
-        projections = self.q_proj, self.k_proj, self.v_proj
-        is_by_heads = jax.default_backend() == "cpu"
-        attended_BSD = self.out_proj(attend(*projections, hidden_BSD, hidden_BSD, self.heads, is_by_heads=is_by_heads))
-        hidden_BSD = self.norm1(hidden_BSD + dropped(attended_BSD))
+        attended_BSD = attend(self.q_proj, self.k_proj, self.v_proj, hidden_BSD, hidden_BSD, self.heads)
+        hidden_BSD = self.norm1(hidden_BSD + dropped(self.out_proj(attended_BSD)))
         inner_BSF = dropped(jax.nn.relu(self.linear1(hidden_BSD)))
         return self.norm2(hidden_BSD + dropped(self.linear2(inner_BSF)))
 
 
+@register_kind("transformer")
 class Transformer(Translator):
     """Every coordinate of the source vector is a token: Linear 1 → D, learned positions, post-norm layers, Linear D → 1
-    (Wong, CLIP2CLAP). Where the spaces' widths differ, or the spec asks for it as the author's smallest one does, a
-    linear layer takes the source vector to E coordinates first.
+    (Wong, CLIP2CLAP).
 
-    Attention runs over a vector's coordinates, as the paper says; the author's code leaves out `batch_first` and so
-    attends over the vectors of a batch.
+    A linear layer first takes the source vector to E coordinates if the widths of the spaces differ. Attention runs
+    over a vector's coordinates, as the paper says; the author's code leaves out `batch_first` and so attends over the
+    vectors of a batch.
     """
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Settings:
+        width: int = setting(512, "Width of a token's state.", ge=1, le=2**14)
+        depth: int = setting(8, "Number of layers.", ge=1, le=128)
+        heads: int = setting(8, "Attention heads.", ge=1, le=1024)
+        mlp_width: int = setting(96, "Hidden units of the feed-forward layers.", ge=1, le=2**16)
+        dropout: float = setting(0.0, "Fraction of the states dropped in training.", ge=0, lt=1)
+        linear_first: bool = setting(False, "Whether a linear layer S → E comes first even if S = E.")
 
     def __init__(self, spec: TranslatorSpec, *, rngs: nnx.Rngs):
         super().__init__(spec)
-        has_linear = spec.linear_first or spec.source_dim != spec.target_dim
+        width = spec.settings.width
+        has_linear = spec.settings.linear_first or spec.source_dim != spec.target_dim
         self.resized = nnx.List([_linear(spec.source_dim, spec.target_dim, rngs)] if has_linear else [])
-        self.into = _linear(1, spec.width, rngs)
-        self.positions = nnx.Embed(
-            spec.target_dim, spec.width, embedding_init=nnx.initializers.normal(1.0), rngs=rngs
-        )  # as torch.nn.Embedding
-        self.layers = nnx.List([EncoderLayer(spec, rngs=rngs) for _ in range(spec.depth)])
-        self.out = _linear(spec.width, 1, rngs)
+        self.into = _linear(1, width, rngs)
+        normal = nnx.initializers.normal(1.0)  # as torch.nn.Embedding
+        self.positions = nnx.Embed(spec.target_dim, width, embedding_init=normal, rngs=rngs)
+        self.layers = nnx.List([EncoderLayer(spec.settings, rngs=rngs) for _ in range(spec.settings.depth)])
+        self.out = _linear(width, 1, rngs)
 
-    def translated(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
+    @classmethod
+    def check(cls, spec: TranslatorSpec) -> None:
+        _check_size(spec)
+        if spec.settings.width % spec.settings.heads:
+            raise ConfigError(
+                f"the transformer's width {spec.settings.width} must be a multiple of heads {spec.settings.heads}"
+            )
+
+    def translate(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
         for resize in self.resized:
             source_BS = resize(source_BS)
         hidden_BED = self.into(source_BS[:, :, None]) + self.positions.embedding[...][None]
@@ -183,25 +365,4 @@ class Transformer(Translator):
         return self.out(hidden_BED)[:, :, 0]
 
 
-KINDS: dict[str, type[Translator]] = {
-    "linear": MLP,
-    "linear2": MLP,
-    "mlp": MLP,
-    "mlp_layernorm": MLP,
-    "mlp5": MLP,
-    "transformer": Transformer,
-    "residual": Residual,
-    "procrustes": Linear,
-    "ridge": Linear,
-}
-DEPTHS = {
-    "linear": 1, "linear2": 2, "mlp": 4, "mlp_layernorm": 4, "mlp5": 5, "transformer": 8, "residual": 2,
-    "procrustes": 1, "ridge": 1,
-}  # fmt: skip
-CLOSED_FORM = ("procrustes", "ridge")
-INPUT_NORMS = ("none", "unit", "centred")
-
-
-def build_translator(spec: TranslatorSpec, *, rngs: nnx.Rngs) -> Translator:
-    """A freshly initialised translator of the configured kind; a kind not in KINDS is a KeyError."""
-    return KINDS[spec.kind](spec, rngs=rngs)  # type: ignore[call-arg]
+TORCH_KINDS = tuple(KINDS)  # that `c2c_jax.torch` has too

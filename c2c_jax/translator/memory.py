@@ -14,22 +14,22 @@ from c2c_jax.spaces.models.layers import unit
 CAPTIONS_AT_ONCE = 8192  # whose cosines to a batch of pictures are there together
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["source"], meta_fields=["share", "temperature"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["source"], meta_fields=["weight", "temperature"])
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Memory:
     """Unit source vectors of M training captions, centred for a translator of centred vectors. In a loaded bundle they
     are a JAX array.
 
-    share: weight of the nearest captions in a picture's new vector, from 0 to 1; at 0 pictures stay as they are, and
+    weight: of the nearest captions in a picture's new vector, from 0 to 1; at 0 pictures stay as they are, and
     the captions serve only as reference queries. temperature: of the softmax over cosines, above 0.
     """
 
     source: Float16[Array, "M S"] | Float16[np.ndarray, "M S"]
-    share: float
+    weight: float
     temperature: float
 
     def __str__(self) -> str:
-        return f"caption memory of {len(self.source):,} captions, share {self.share:g}"
+        return f"caption memory of {len(self.source):,} captions, share {self.weight:g}"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -39,22 +39,22 @@ class Memory:
     @property
     def settings(self) -> dict[str, float]:
         """All but the captions themselves."""
-        return {"share": self.share, "temperature": self.temperature}
+        return {"share": self.weight, "temperature": self.temperature}
 
 
 @jax.jit
 def towards_captions(memory: Memory, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
     """Pictures' vectors, as long as they were, turned towards their nearest captions.
 
-    With unit vectors v, the captions' M and their weights w = softmax(M v / temperature), a picture's direction becomes
-    share · unit(w M) + (1 − share) · v: DeCap's projection onto its text memory (Li et al. 2023, section 3.3), of which
-    so much of the picture is kept as captions may not tell. In float32, block by block: beside the memory itself there
-    is a block of cosines.
+    With unit vectors v, the captions' vectors M and their softmax weights w = softmax(M v / temperature), the direction
+    of an image becomes weight · unit(w M) + (1 − weight) · v. This is DeCap's projection onto its text memory (Li et
+    al. 2023, section 3.3), of which the image keeps 1 − weight, for what captions do not say. Computed in float32 and
+    in blocks of captions.
     """
     directions_BS = unit(source_BS)
     lengths_B1 = jnp.linalg.norm(source_BS, axis=1, keepdims=True)
     nearest_BS = unit(_nearest(memory, directions_BS))
-    return lengths_B1 * unit(memory.share * nearest_BS + (1 - memory.share) * directions_BS)
+    return lengths_B1 * unit(memory.weight * nearest_BS + (1 - memory.weight) * directions_BS)
 
 
 def _nearest(memory: Memory, directions_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:

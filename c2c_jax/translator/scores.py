@@ -1,9 +1,11 @@
 """Names of a translator's validation scores."""
 
-SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")
+from c2c_jax.config import CAPTION_SCORES as SCORES
+from c2c_jax.config import PERTURBED_SCORES as NOISY_SCORES
 
+NOISY_MRR, NOISY_COSINE = NOISY_SCORES
 
-NOISY_MRR, NOISY_COSINE = NOISY_SCORES = ("noisy_mrr", "noisy_cosine")  # see `training.selection`
+__all__ = ["NOISY_COSINE", "NOISY_MRR", "NOISY_SCORES", "SCORES", "candidate_score"]
 
 
 def candidate_score(select_by: str) -> str:

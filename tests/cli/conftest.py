@@ -19,10 +19,10 @@ from tests.generation.test_ranking import build_clap
 def bundle(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
     """An untrained translator between the tiny spaces."""
     source, target = identify(str(clip_folder)), identify(f"{audioldm_folder}:text_encoder")
-    spec = TranslatorSpec(
+    spec = TranslatorSpec.from_json(dict(
         kind="mlp", source_dim=64, target_dim=64, width=32, depth=2, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
         input_norm="unit",
-    )  # fmt: skip
+    ))  # fmt: skip
     folder = tmp_path_factory.mktemp("bundles") / "bundle"
     translator = build_translator(spec, rngs=nnx.Rngs(0))
     save_bundle(folder, Bundle(translator=translator, spec=spec, source=source, target=target, recipe={}, metrics={}))

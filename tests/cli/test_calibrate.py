@@ -22,8 +22,8 @@ from c2c_jax.io.images import read_image
 from c2c_jax.io.sounds import read_sound
 from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.torch import Translator
-from c2c_jax.training.feed import split
-from c2c_jax.training.loop import train
+from c2c_jax.training.loader import split
+from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle, write_gap
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.inference import translate
@@ -40,7 +40,7 @@ def ridge_run(workdir: Path, clip_folder: Path, audioldm_folder: Path, input_nor
     source, target = (rng.normal(0.3, 1, (ROWS, space.dim)).astype(np.float32) for space in spaces)
     store = store_of_arrays(workdir / "store", source, target, spaces, chunk_rows=128)
     translator = TranslatorConfig(kind="ridge", input_norm=input_norm)
-    train(Config(data=DataConfig(holdout=HELD_OUT), translator=translator), store, workdir)
+    train(Config(data=DataConfig(validation_size=HELD_OUT), translator=translator), store, workdir)
     return workdir
 
 

@@ -13,7 +13,6 @@ from c2c_jax.cli.main import main
 from c2c_jax.cli.recipe import require_sources
 from c2c_jax.config import Config, DataConfig
 from c2c_jax.data.store import Store
-from c2c_jax.data.writer import StoreWriter
 from c2c_jax.errors import StoreError
 from tests.cli.test_main import ROOT, refused
 from tests.data.test_store import flip
@@ -29,11 +28,14 @@ def made(tmp_path_factory, clip_folder, audioldm_folder, short_captions) -> Path
     (folder / "captions.tsv").write_text("\n".join([*rows, "no tab"]), encoding="utf-8")
     shutil.copytree(clip_folder, folder / "clip")
     shutil.copytree(audioldm_folder, folder / "audioldm")
-    recipe = ["--config", str(ROOT / "configs" / "mlp.py"), "--out", str(folder / "store")]
+    assert main(["embed", *command(folder), "--out", str(folder / "store")]) == 0
+    return folder
+
+
+def command(folder: Path) -> list[str]:
     spaces = [f"--config.source={folder / 'clip'}", f"--config.target={folder / 'audioldm'}:text_encoder"]
     data = [f"--config.data.captions=tsv:{folder / 'captions.tsv'}", "--config.embed.chunk_rows=16"]
-    assert main(["embed", *recipe, *spaces, *data]) == 0
-    return folder
+    return ["--config", str(ROOT / "configs" / "mlp.py"), *spaces, *data]
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_info_tells_all(made, capsys):
         "40 pairs, float16",
         "computed in float32",
         "3 of 16 rows",
-        f"tsv:{made / 'captions.tsv'}: 40 rows, 2 duplicates dropped, 1 left out: no tab",
+        f"tsv:{made / 'captions.tsv'}: 40 rows, 2 duplicates dropped, 1 skipped: no tab",
     ):
         assert part in told
 
@@ -67,40 +69,20 @@ def test_verify_names_every_damaged_chunk(store, capsys):
         f"{store / 'source'}: chunk 2 (rows 32 to 39) is damaged",
         f"{store / 'target'}: chunk 0 (rows 0 to 15) is missing",
     ]
-    assert captured.err.strip() == (f"c2c embed: {store}: 3 damaged or missing chunks; run c2c embed --repair {store}")
+    cure = f"to repair it, run c2c embed again with the same --config and --out {store}"
+    assert captured.err.strip() == f"c2c embed: {store}: 3 damaged or missing chunks; {cure}"
 
 
-def test_repair_recomputes_just_those(made, store, capsys, monkeypatch):
+def test_the_same_command_makes_damaged_chunks_again(made, store, capsys):
     before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
     flip(store / "source" / "c" / "2" / "0")
     (store / "captions" / "2.txt").unlink()
-    (store / "target" / "zarr.json").write_text("{")
     whole = (store / "target" / "c" / "1" / "0").stat().st_mtime_ns
-    assert main(["embed", "--repair", str(store)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"{store}: repaired, all chunks are complete"
-    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
+    for _ in range(2):  # the second time there is nothing to do
+        assert main(["embed", *command(made), "--out", str(store)]) == 0
+        assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
     assert (store / "target" / "c" / "1" / "0").stat().st_mtime_ns == whole
-    assert main(["embed", "--repair", str(store)]) == 0  # nothing to do
-
-
-def test_repair_where_the_ingredients_have_gone(made, store, clip_folder, audioldm_folder, capsys):
-    (store / "captions" / "0.txt").unlink()
-    captions = made / "captions.tsv"
-    captions.rename(made / "away.tsv")
-    try:
-        assert f"expected a file of captions at {captions}" in refused(capsys, ["embed", "--repair", str(store)])
-        captions.write_text("another\thttp://x\n")
-        assert "the captions of chunk 0 are lost" in refused(capsys, ["embed", "--repair", str(store)])
-    finally:
-        (made / "away.tsv").rename(captions)
-    flip(store / "source" / "c" / "1" / "0")
-    elsewhere = ["--spaces", str(clip_folder), f"{audioldm_folder}:text_encoder"]
-    swapped = ["--spaces", f"{audioldm_folder}:text_encoder", str(clip_folder)]
-    assert "is another now" in refused(capsys, ["embed", "--repair", str(store), *swapped])
-    StoreWriter.reopen(Store.open(store), {1})  # as a repair that was killed leaves it
-    assert "no finished embedding store" in refused(capsys, ["embed", "--verify", str(store)])
-    assert main(["embed", "--repair", str(store), *elsewhere]) == 0
-    assert main(["embed", "--verify", str(store)]) == 0
+    assert capsys.readouterr().err.count("making 2 damaged or missing chunks again: captions 2, source 2") == 1
 
 
 def test_store_of_arrays_trains(tmp_path, capsys):
@@ -116,13 +98,17 @@ def test_store_of_arrays_trains(tmp_path, capsys):
     np.testing.assert_array_equal(zarr.open_array(out / "target", mode="r")[:], target.astype(np.float16))
     assert main(["embed", "--info", str(out)]) == 0
     assert "a.npy, 24 wide" in capsys.readouterr().out
-    fields = ["--config.source=", "--config.target=", f"--config.data.store={out}", "--config.data.holdout=100"]
+    fields = ["--config.source=", "--config.target=", f"--config.data.store={out}", "--config.data.validation_size=100"]
     recipe = ["--config", str(ROOT / "configs" / "mlp_infonce.py"), "--workdir", str(tmp_path / "run")]
     assert main(["train", *recipe, *fields, "--config.batch_size=100", "--config.epochs=1"]) == 0
     bundle = json.loads((tmp_path / "run" / "bundle" / "config.json").read_text())
     assert bundle["source"]["name"] == "a.npy"
+    before = (out / "source" / "c" / "0" / "0").read_bytes()
     flip(out / "source" / "c" / "0" / "0")
-    assert "make it again with --from-arrays" in refused(capsys, ["embed", "--repair", str(out)])
+    cure = f"to repair it, run c2c embed again with the same --from-arrays and --out {out}"
+    assert cure in refused(capsys, ["embed", "--verify", str(out)])
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert (out / "source" / "c" / "0" / "0").read_bytes() == before and list(Store.open(out).damage()) == []
 
 
 def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):
@@ -160,7 +146,7 @@ def test_arrays_that_cannot_be_taken(tmp_path, array, told, capsys):
 def test_misuse(tmp_path, capsys):
     assert "--out FOLDER is missing" in refused(capsys, ["embed", "--config", "configs/mlp.py"])
     assert "--config FILE is missing" in refused(capsys, ["embed", "--out", str(tmp_path)])
-    for task in ("--info", "--verify", "--repair"):
+    for task in ("--info", "--verify"):
         assert "is not an embedding store" in refused(capsys, ["embed", task, str(tmp_path)])
 
 

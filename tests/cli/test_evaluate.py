@@ -15,15 +15,22 @@ from c2c_jax.data.store import Store
 from c2c_jax.io.images import read_image
 from c2c_jax.io.sounds import read_sound
 from c2c_jax.spaces.space import load_space
-from c2c_jax.training.feed import split
+from c2c_jax.training.loader import split
 from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.inference import translate
-from tests.cli.test_main import ROOT, refused
+from tests.cli.test_main import refused
 from tests.fixtures.evaluations import by_hand, rows_of, saw, spoil, unit
 from tests.fixtures.sounds import FAST
 from tests.generation.test_ranking import build_clap
 
 LABELS = ("dog", "cat", "sea")
+RECIPE = '''"""A ridge of centred vectors."""
+from c2c_jax.config import Config, TranslatorConfig
+
+
+def get_config():
+    return Config(translator=TranslatorConfig(kind="ridge", input_norm="centred"))
+'''
 CAPTIONS = "a dog runs on the grass", "two cats | sleep", "the sea is loud"
 
 
@@ -32,12 +39,11 @@ def run(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
     """The work directory of a ridge, which needs no step; of 400 short captions 40 are held out."""
     workdir = tmp_path_factory.mktemp("run")
     (workdir / "captions.txt").write_text("\n".join(sorted(caption_list, key=len)[:400]), encoding="utf-8")
+    (workdir / "recipe.py").write_text(RECIPE)
     arguments = [
-        "train", "--config", str(ROOT / "configs/residual.py"), "--workdir", str(workdir),
+        "train", "--config", str(workdir / "recipe.py"), "--workdir", str(workdir),
         f"--config.source={clip_folder}", f"--config.target={audioldm_folder}:text_encoder",
-        f"--config.data.captions=txt:{workdir / 'captions.txt'}", "--config.data.holdout=40",
-        "--config.translator.kind=ridge", "--config.translator.start=identity",
-        "--config.translator.input_norm=centred",
+        f"--config.data.captions=txt:{workdir / 'captions.txt'}", "--config.data.validation_size=40",
     ]  # fmt: skip
     assert main(arguments) == 0
     return workdir

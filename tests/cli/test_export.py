@@ -265,7 +265,7 @@ def test_misuse(run, tmp_path, capsys):
     assert "there is no --push" in refused(capsys, ["export", str(run), *out, "--private"])
     assert "contains no translator bundle" in refused(capsys, ["export", str(tmp_path), *out])
     assert "HF_HUB_OFFLINE is set" in refused(capsys, ["export", str(run), *out, "--push", "me/translator"])
-    assert "no hub name; pass OWNER/NAME" in refused(capsys, ["export", str(run), *out, "--push", "a b"])
+    assert "not a valid hub name; pass OWNER/NAME" in refused(capsys, ["export", str(run), *out, "--push", "a b"])
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "config.json").write_text("{")
     assert "config.json" in refused(capsys, ["export", str(tmp_path), *out])
@@ -319,7 +319,7 @@ def test_push_that_the_hub_refuses(run, hub, tmp_path, capsys, monkeypatch):
     push = ["export", str(run), "--push", "me/translator"]
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
     told = refused(capsys, push)
-    assert "401" in told and "hub did not take it" in told and hub.files == {}
+    assert "401" in told and "hub refused it" in told and hub.files == {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.refuse = 507
     assert "the disk of the stand-in is full" in refused(capsys, push)

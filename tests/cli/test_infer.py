@@ -317,7 +317,7 @@ def test_a_caption_memory_is_told_of(infer, pictures, bundle, tmp_path):
     """On stderr and in the record; and it is another sound's vector then."""
     source_MS = np.random.default_rng(0).normal(size=(20, 64))
     source_MS = (source_MS / np.linalg.norm(source_MS, axis=1, keepdims=True)).astype(np.float16)
-    memory = Memory(source=source_MS, share=0.5, temperature=0.01)
+    memory = Memory(source=source_MS, weight=0.5, temperature=0.01)
     save_bundle(tmp_path / "remembering", dataclasses.replace(load_bundle(bundle), memory=memory))
     told, records = [], []
     for name, translator in (("with", tmp_path / "remembering"), ("without", bundle)):
@@ -386,7 +386,7 @@ def test_records_with_an_output_mean_and_older_ones(infer, pictures, bundle, tmp
 def test_references_that_turn_nothing_are_not_recorded(infer, pictures, bundle, tmp_path):
     """A memory of share 0 is for searches alone."""
     source_MS = np.eye(20, 64, dtype=np.float16)
-    memory = Memory(source=source_MS, share=0.0, temperature=0.01)
+    memory = Memory(source=source_MS, weight=0.0, temperature=0.01)
     save_bundle(tmp_path / "referring", dataclasses.replace(load_bundle(bundle), memory=memory))
     code, _, err = infer(pictures / "a.png", "--translator", tmp_path / "referring", "--out", tmp_path / "a.wav")
     assert code == 0 and "caption memory" not in err

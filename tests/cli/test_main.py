@@ -35,7 +35,7 @@ def train_arguments(workdir: Path, clip: Path, audioldm: Path, *more: str) -> li
     return [
         "train", "--config", str(ROOT / "configs" / "mlp_infonce.py"), "--workdir", str(workdir),
         f"--config.source={clip}", f"--config.target={audioldm}:text_encoder",
-        f"--config.data.captions=txt:{workdir / 'captions.txt'}", "--config.data.holdout=100",
+        f"--config.data.captions=txt:{workdir / 'captions.txt'}", "--config.data.validation_size=100",
         "--config.batch_size=100", "--config.epochs=2", *more,
     ]  # fmt: skip
 
@@ -200,7 +200,7 @@ def test_extra_tensor_in_a_part_of_audioldm(run, picture, audioldm_folder, tmp_p
         ("--num-processes=2", "go together"),
         ("--config.translator.kind=zz", "known are linear"),
         ("--config.translator.clamp=-1.0", "must be 0 or more"),
-        ("--config.data.holdout=0", "must be 1 or more"),
+        ("--config.data.validation_size=0", "must be 1 or more"),
     ],
 )
 def test_train_misuse(tmp_path, monkeypatch, clip_folder, audioldm_folder, short_captions, capsys, flag, told):

@@ -39,7 +39,7 @@ def centred_bundle(tmp_path_factory, bundle, clip_folder, clap) -> Path:
     spec = dataclasses.replace(old.spec, input_norm="centred")
     source, target = (load_space(str(one)).encode_text(TEXTS) for one in (clip_folder, clap))
     gap = Gap(source_text=unit(source).mean(axis=0), target_text=unit(target).mean(axis=0))
-    memory = Memory(source=unit(unit(source) - gap.source_text).astype(np.float16), share=0.0, temperature=0.1)
+    memory = Memory(source=unit(unit(source) - gap.source_text).astype(np.float16), weight=0.0, temperature=0.1)
     folder = tmp_path_factory.mktemp("centred") / "bundle"
     translator = build_translator(spec, rngs=nnx.Rngs(0))
     save_bundle(folder, dataclasses.replace(old, translator=translator, spec=spec, gap=gap, memory=memory))
@@ -109,7 +109,7 @@ def test_a_file_of_references(search, many, clap, tmp_path):
     file.write_text("\n".join([*TEXTS[:20], "", *TEXTS[20:]]) + "\n")
     code, lines, err = search("--text", "heavy rain", "--references", file, asked=asked)
     assert code == 0 and err.splitlines()[-1] == "scores: texts by centred cosine, less hubness"
-    assert f"{file}: 1 row left out: 1 empty caption (first at line 21)" in err
+    assert f"{file}: 1 row skipped: 1 empty caption (first at line 21)" in err
     space = load_space(str(clap))
     text_RE = space.encode_text(TEXTS)
     expected = scores_by_hand(space.encode_text(["heavy rain"]), unit(text_RE).mean(axis=0), many, text_RE)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import tensorflow_datasets as tfds
 
-from c2c_jax.data.captions import KNOWN, Source, open_sources
-from c2c_jax.data.conceptual_captions import ConceptualCaptions
-from c2c_jax.data.mixture import Mixture
+from c2c_jax.data.captions import Mixture, open_sources
+from c2c_jax.data.sources import Source
+from c2c_jax.data.tfds_sets import ConceptualCaptions
 from c2c_jax.errors import CaptionError
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,8 @@ MIXED = (
 MIXED_TEXTS = ["a dog barks", "rain on a tin roof", "café noise"]
 MIXED_COUNTS = {"no tab": 2, "empty caption": 2, "not UTF-8": 1}
 MIXED_FIRST = {"no tab": "line 2", "empty caption": "line 4", "not UTF-8": "line 6"}
-MIXED_LEFT_OUT = (
-    "5 rows left out: 2 no tab (first at line 2), 2 empty caption (first at line 4), 1 not UTF-8 (first at line 6)"
+MIXED_SKIPPED = (
+    "5 rows skipped: 2 no tab (first at line 2), 2 empty caption (first at line 4), 1 not UTF-8 (first at line 6)"
 )
 
 
@@ -74,9 +74,9 @@ def test_tsv_keeps_good_rows_and_accounts_for_the_rest(tmp_path):
     captions = opened(source)
     assert list(captions.rows()) == MIXED_TEXTS
     assert captions.spec == source
-    assert captions.left_out.counts == MIXED_COUNTS
-    assert captions.left_out.first == MIXED_FIRST
-    assert str(captions.left_out) == MIXED_LEFT_OUT
+    assert captions.skipped.counts == MIXED_COUNTS
+    assert captions.skipped.first == MIXED_FIRST
+    assert str(captions.skipped) == MIXED_SKIPPED
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_tsv_keeps_good_rows_and_accounts_for_the_rest(tmp_path):
 def test_txt_rows(tmp_path, content, texts, malformed):
     captions = opened(f"txt:{write(tmp_path / 'c.txt', content)}")
     assert list(captions.rows()) == texts
-    assert captions.left_out.counts == malformed
+    assert captions.skipped.counts == malformed
 
 
 def test_tsv_rows_end_at_line_ends_only(tmp_path):
@@ -122,19 +122,19 @@ def test_prepared_set_has_the_rows_and_keeps_the_counts(tmp_path):
     tsv = write(manual / VALIDATION, MIXED)
     first = opened(SOURCE, tmp_path / "d", manual)
     assert list(first.rows()) == MIXED_TEXTS
-    assert str(first.left_out) == MIXED_LEFT_OUT
+    assert str(first.skipped) == MIXED_SKIPPED
     assert first.stamp() == hashlib.sha256(MIXED).hexdigest() == opened(f"tsv:{tsv}").stamp()
     tsv.unlink()
     again = opened(SOURCE, tmp_path / "d", manual)
-    assert (list(again.rows()), again.left_out, again.stamp()) == (MIXED_TEXTS, first.left_out, first.stamp())
+    assert (list(again.rows()), again.skipped, again.stamp()) == (MIXED_TEXTS, first.skipped, first.stamp())
 
 
 def test_both_splits_are_prepared_and_the_manual_folder_has_a_default(tmp_path):
     write(tmp_path / "downloads" / "manual" / TRAIN, b"bad\nt1\tu\nt2\tu\n")
     write(tmp_path / "downloads" / "manual" / VALIDATION, b"v1\tu\n\tu\n")
     train, validation = opened("tfds:conceptual_captions:train", tmp_path), opened(SOURCE, tmp_path)
-    assert (list(train.rows()), train.left_out.counts) == (["t1", "t2"], {"no tab": 1})
-    assert (list(validation.rows()), validation.left_out.counts) == (["v1"], {"empty caption": 1})
+    assert (list(train.rows()), train.skipped.counts) == (["t1", "t2"], {"no tab": 1})
+    assert (list(validation.rows()), validation.skipped.counts) == (["v1"], {"empty caption": 1})
 
 
 def test_builder_keeps_file_order_over_shards_and_carries_addresses(tmp_path):
@@ -161,7 +161,7 @@ def test_changed_tsv_is_refused_until_one_of_the_two_goes(tmp_path):
     texts_of(SOURCE, tmp_path)
     tsv.write_bytes(b"two\tu\n")
     message = message_of(SOURCE, tmp_path)
-    assert message.startswith(f"{tsv} is not the file {prepared_folder(tmp_path)} was prepared from")
+    assert message.startswith(f"{prepared_folder(tmp_path)} was prepared from another file than {tsv}")
     shutil.rmtree(prepared_folder(tmp_path))
     assert texts_of(SOURCE, tmp_path) == ["two"]
 
@@ -195,7 +195,7 @@ def test_damaged_prepared_set(tmp_path, keep_bytes):
 def test_preparation_without_a_usable_row_leaves_no_set(tmp_path):
     tsv = write(tmp_path / "downloads" / "manual" / VALIDATION, b"none\nnor this\n")
     expected = (
-        f"no usable caption in {tsv}: 2 rows left out: 2 no tab (first at line 1); "
+        f"no usable caption in {tsv}: 2 rows skipped: 2 no tab (first at line 1); "
         "expected one caption<TAB>url a line, in UTF-8"
     )
     assert message_of(SOURCE, tmp_path) == expected
@@ -225,7 +225,7 @@ def test_killed_preparation_is_not_taken_for_whole(tmp_path):
 def test_preparing_and_reading_needs_no_tensorflow_and_is_quiet(tmp_path):
     write(tmp_path / "downloads" / "manual" / VALIDATION, MIXED)
     code = (
-        "import sys; from c2c_jax.data.captions import open_sources; from c2c_jax.data.mixture import Mixture; "
+        "import sys; from c2c_jax.data.captions import Mixture, open_sources; "
         f"mixture = Mixture(open_sources({SOURCE!r}, {str(tmp_path)!r}), drop_duplicates=False); list(mixture); "
         "print(*mixture.report(), sep=chr(10)); "
         "print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'torch')])"
@@ -233,7 +233,7 @@ def test_preparing_and_reading_needs_no_tensorflow_and_is_quiet(tmp_path):
     for preparing in (True, False):
         command = [sys.executable, "-W", "error", "-c", code]
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert run.stdout == f"3 captions read from {SOURCE}; {MIXED_LEFT_OUT}\n[]\n"
+        assert run.stdout == f"3 captions read from {SOURCE}; {MIXED_SKIPPED}\n[]\n"
         # Only TFDS's progress bars, and only in the first run.
         assert ("Generating splits" in run.stderr) == preparing
         shown = [line for line in run.stderr.replace("\x1b[A", "").replace("\r", "\n").split("\n") if line.strip()]
@@ -241,17 +241,18 @@ def test_preparing_and_reading_needs_no_tensorflow_and_is_quiet(tmp_path):
 
 
 def test_unknown_sources():
-    for spec in ("captions.tsv", "xml:a.xml", "", "tsv:a.tsv + b.tsv"):
-        assert message_of_spec(spec) == f"unknown caption source {spec.rpartition(' + ')[2]!r}; known: {KNOWN}"
+    for spec in ("captions.tsv", "xml:a.xml", "", "txt", "tsv:a.tsv + b.tsv"):
+        message = message_of_spec(spec)
+        assert message.startswith(f"unknown caption source {spec.rpartition(' + ')[2]!r}; known are txt:PATH, tsv:PATH")
     assert message_of("tfds:conceptual_captions:test") == (
         "no split 'test' in conceptual_captions; there are train, validation"
     )
     for spec in ("tfds:conceptual_captions", "tfds:", "tfds:coco@2017:train:text"):
-        assert message_of_spec(spec) == f"cannot read {spec!r}; known: {KNOWN}"
+        assert message_of_spec(spec) == f"cannot read {spec!r}; write tfds:NAME[/CONFIG]:SPLIT:FIELD"
     assert message_of_spec("tfds:coco:train") == "'tfds:coco:train' names no field; write tfds:coco:train:FIELD"
-    assert message_of_spec("csv:a.csv") == f"'csv:a.csv' names no column; known: {KNOWN}"
-    assert message_of_spec("0*txt:a.txt") == "weight 0 of txt:a.txt must be above 0"
-    assert message_of_spec("1.2.3*txt:a.txt") == "'1.2.3' in '1.2.3*txt:a.txt' is no weight"
+    assert message_of_spec("csv:a.csv") == "'csv:a.csv' names no column; write csv:PATH:COLUMN"
+    assert message_of_spec("0*txt:a.txt") == "the weight of txt:a.txt is 0; it must be above 0"
+    assert message_of_spec("1.2.3*txt:a.txt") == "'1.2.3*txt:a.txt' does not begin with a weight, such as 0.5*"
 
 
 def message_of_spec(spec: str) -> str:
@@ -263,17 +264,14 @@ def message_of_spec(spec: str) -> str:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "the file is empty; expected one caption a line, in UTF-8"),
-        (b"\n\n", "the file is empty; expected one caption a line, in UTF-8"),
-        (
-            b"\xff\n\xfe\n",
-            "2 rows left out: 2 not UTF-8 (first at line 1); expected one caption a line, in UTF-8",
-        ),
+        (b"", "it is empty"),
+        (b"\n\n", "it is empty"),
+        (b"\xff\n\xfe\n", "2 rows skipped: 2 not UTF-8 (first at line 1)"),
     ],
 )
 def test_file_without_a_usable_row(tmp_path, content, why):
     path = write(tmp_path / "c.txt", content)
-    assert message_of(f"txt:{path}") == f"no usable caption in {path}: {why}"
+    assert message_of(f"txt:{path}") == f"no usable caption in txt:{path}: {why}"
 
 
 def test_unreadable_files(tmp_path):
@@ -303,7 +301,7 @@ def test_real_validation_split(tmp_path):
     assert len(expected) == 15833
     for source in (opened(f"tsv:{folder / VALIDATION}"), opened(SOURCE, tmp_path, folder)):
         assert list(source.rows()) == expected
-        assert source.left_out.counts == {}
+        assert source.skipped.counts == {}
     mixture = Mixture([opened(f"tsv:{folder / VALIDATION}")], drop_duplicates=True)
     assert list(mixture) == list(dict.fromkeys(expected))
     assert mixture.duplicates == [len(expected) - len(set(expected))] == [290]

@@ -17,7 +17,7 @@ from c2c_jax.data.chunks import ChunkedArray, stored_as
 from c2c_jax.data.store import Store
 from c2c_jax.errors import StoreError
 from c2c_jax.spaces.space import SpaceId
-from c2c_jax.training.loop import train
+from c2c_jax.training.train import train
 from tests.cli.test_main import refused
 from tests.data.test_store import PLAN, TEXTS, begun, flip, vectors, write, written
 
@@ -55,7 +55,10 @@ def test_a_damaged_chunk_is_refused_by_every_reader(tmp_path, damage):
         lambda: store.read_rows("source", np.array([9, 5, 0])),
     )
     for read in readers:
-        with pytest.raises(StoreError, match=f"chunk 1 .*; repair it with c2c embed --repair {store.path}") as caught:
+        with pytest.raises(
+            StoreError,
+            match=f"chunk 1 .*; to repair it, run .* the same --config and --out {store.path}",
+        ) as caught:
             read()
         assert "\n" not in str(caught.value)
     assert [(what, chunk) for what, chunk, _ in store.damage()] == [("source", 1)]
@@ -70,17 +73,16 @@ def test_no_memory_is_taken_for_rows_that_are_not_there(tmp_path):
     plan = dataclasses.replace(store.plan, rows=rows, chunk_rows=chunk_rows)
     Store(store.path, plan, checksums).write_manifest()
     hostile = Store.open(store.path)
-    hostile.describe_arrays()
-    config = Config(epochs=1, batch_size=64, data=DataConfig(holdout=64))
+    config = Config(epochs=1, batch_size=64, data=DataConfig(validation_size=64))
     tracemalloc.start()
     for read in (
         lambda: hostile.read("source"),
         lambda: train(config, hostile, tmp_path / "run"),
         hostile.check_files,
     ):
-        with pytest.raises(StoreError, match="chunk 0 .*; repair it with c2c embed --repair"):
+        with pytest.raises(StoreError, match="chunk 0 .*; to repair it, run c2c embed again with the same"):
             read()
-    assert sum(1 for _ in hostile.damage()) == 3 * rows // chunk_rows
+    assert sum(1 for _ in hostile.damage()) == 3 * rows // chunk_rows + 2  # and both zarr.json
     assert tracemalloc.get_traced_memory()[1] < 2**26
     tracemalloc.stop()
 
@@ -92,7 +94,7 @@ def test_damaged_captions_are_refused(tmp_path, damage):
     if damage is DAMAGE["longer"]:  # as while the store grows: the lines that it has are those that it had
         assert list(store.captions()) == TEXTS[:10]
         return
-    with pytest.raises(StoreError, match=r"captions/1\.txt.*; repair it with c2c embed --repair"):
+    with pytest.raises(StoreError, match=r"captions/1\.txt.*; to repair it, run c2c embed again with the same"):
         list(store.captions())
     assert [(what, chunk) for what, chunk, _ in store.damage()] == [("captions", 1)]
 
@@ -105,19 +107,16 @@ def test_damaged_captions_are_refused(tmp_path, damage):
         ('"bytes"', '"gzip"'), ('"regular"', "[" * 100_000), ('"zarr_format":3', '"zarr_format":2'), ("{", ""),
     ],
 )  # fmt: skip
-def test_zarr_json_of_another_array_is_refused_and_written_anew(tmp_path, old, new):
-    """A deeply nested one, in which tensorstore's parser overflows the stack, too."""
+def test_zarr_json_of_another_array_is_damage(tmp_path, old, new):
+    """Chunks are read without it, so that what its parser would do with a deeply nested one does not matter."""
     store = written(tmp_path / "store")
     file = store.path / "source" / "zarr.json"
     whole = file.read_text()
     assert old in whole
     file.write_text(whole.replace(old, new, 1))
-    for read in (lambda: store.read("source"), lambda: store.read_chunk("source", 0)):
-        with pytest.raises(StoreError, match="; repair it with c2c embed --repair") as caught:
-            read()
-        assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    np.testing.assert_array_equal(store.read("source"), vectors(6).astype(np.float16))
     assert list(store.damage()) == [("source", None, "damaged")]
-    store.describe_arrays()
+    store.array("source").describe()
     assert file.read_text() == whole and list(store.damage()) == []
 
 
@@ -226,7 +225,7 @@ def test_arrays_of_other_dtypes(tmp_path, dtype):
 
 
 def test_zarr_reads_the_arrays_and_a_write_of_its_own_is_damage(tmp_path):
-    array = ChunkedArray(tmp_path / "x", (10, 6), 4, "float16", "")
+    array = ChunkedArray(10, 4, tmp_path / "x", 6, "float16", "")
     array.describe()
     checksums = [array.write(chunk, vectors(6)[array.rows_of(chunk)]) for chunk in range(3)]
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "x", mode="r")[:], vectors(6).astype(np.float16))
@@ -242,8 +241,8 @@ def test_training_on_a_cut_chunk_is_refused_by_both_loaders(tmp_path, capsys):
     store = random_store(tmp_path / "store")
     os.truncate(store.path / "source" / "c" / "2" / "0", 100)
     for feed in ("resident", "streamed"):
-        fields = ["--config.source=", "--config.target=", "--config.data.holdout=1", "--config.batch_size=80"]
-        more = [f"--config.data.feed={feed}", f"--config.data.store={store.path}", "--workdir", str(tmp_path / feed)]
+        fields = ["--config.source=", "--config.target=", "--config.data.validation_size=1", "--config.batch_size=80"]
+        more = [f"--config.data.loader={feed}", f"--config.data.store={store.path}", "--workdir", str(tmp_path / feed)]
         line = refused(capsys, ["train", "--config", "configs/mlp_infonce.py", *fields, *more])
-        assert "chunk 2 is damaged (100 bytes, expected 6,144); repair it with c2c embed --repair" in line
+        assert "chunk 2 is damaged (100 bytes, expected 6,144); to repair it, run c2c embed again" in line
     assert main(["embed", "--verify", str(store.path)]) == 2

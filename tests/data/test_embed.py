@@ -1,5 +1,6 @@
 """The embedding pass on tiny towers: rows against direct encoding, and one store however it came about."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import torch
 
 from bench.embed import TORCH
 from c2c_jax.config import Config, DataConfig, EmbedConfig
+from c2c_jax.data.caption_files import Txt
 from c2c_jax.data.embed import prepare_store
 from c2c_jax.data.store import Store
 from c2c_jax.data.writer import StoreWriter, store_lock
-from c2c_jax.errors import ConfigError, StoreError
+from c2c_jax.errors import CaptionError, ConfigError, StoreError
 from c2c_jax.spaces.space import Space, load_space
+from tests.data.test_store import flip
 from tests.fixtures.programs import start, two_hosts
 
 ROOT = Path(__file__).parents[2]
@@ -68,8 +71,9 @@ def written_chunks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return chunks
 
 
-def test_rows_are_the_captions_vectors(config, tmp_path, short_captions):
+def test_rows_are_the_captions_vectors(config, tmp_path, short_captions, capsys):
     store = prepare_store(config, tmp_path / "store")
+    assert f"embedded {ROWS} captions in " in capsys.readouterr().err
     assert (store.plan.rows, store.plan.chunks) == (ROWS, 4)
     assert list(store.captions()) == short_captions[:ROWS]
     for side in ("source", "target"):
@@ -248,7 +252,7 @@ def test_a_killed_start_of_growing_leaves_nothing(config, unbroken, tmp_path, mo
         patch.setattr(StoreWriter, "begin", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prepare_store(config, out)
-    assert contents(out) != unbroken
+    assert contents(out) == unbroken
     config.data.captions = captions
     prepare_store(config, out)
     assert contents(out) == unbroken
@@ -256,5 +260,58 @@ def test_a_killed_start_of_growing_leaves_nothing(config, unbroken, tmp_path, mo
 
 def test_a_store_whose_chunk_rows_are_too_many(config, tmp_path):
     config.embed.chunk_rows = 2**20 + 1
-    with pytest.raises(ConfigError, match="config.embed.chunk_rows must be from 1 to 1,048,576"):
+    with pytest.raises(ConfigError, match="config.embed.chunk_rows is .* must be at most 1,048,576"):
         prepare_store(config, tmp_path / "store")
+
+
+DAMAGE = {
+    "cut vectors": lambda out: os.truncate(out / "source" / "c" / "1" / "0", 100),
+    "flipped vectors": lambda out: flip(out / "target" / "c" / "3" / "0"),
+    "missing vectors": lambda out: (out / "target" / "c" / "0" / "0").unlink(),
+    "cut captions": lambda out: os.truncate(out / "captions" / "2.txt", 100),
+    "flipped captions": lambda out: flip(out / "captions" / "3.txt"),
+    "missing captions": lambda out: (out / "captions" / "0.txt").unlink(),
+    "zarr.json": lambda out: (out / "source" / "zarr.json").write_text("{"),
+}
+
+
+def test_damaged_chunks_are_made_again(config, unbroken, tmp_path, monkeypatch, capsys):
+    """By a start that verifies, just those, with the same bytes; others leave the damage to their readers."""
+    out = tmp_path / "store"
+    prepare_store(config, out)
+    chunks = written_chunks(monkeypatch)
+    for damage in DAMAGE.values():
+        damage(out)
+    assert prepare_store(config, out).plan.rows == ROWS and contents(out) != unbroken
+    assert "again" not in capsys.readouterr().err
+    store = prepare_store(config, out, verify=True)
+    assert contents(out) == unbroken and list(store.damage()) == []
+    assert sorted(chunks) == [(0, 16), (1, 16), (3, 2)]
+    line = "making 7 damaged or missing chunks again: captions 0, captions 2, captions 3, source zarr.json, source 1, "
+    assert f"{out}: {line}target 0, target 3\n" in capsys.readouterr().err
+    prepare_store(config, out, verify=True)
+    assert "again" not in capsys.readouterr().err and len(chunks) == 3
+
+
+def test_damaged_chunks_of_other_sources_are_not_made_again(config, unbroken, tmp_path, monkeypatch):
+    out = tmp_path / "store"
+    prepare_store(config, out)
+    DAMAGE["missing captions"](out)
+    captions = Path(config.data.captions.removeprefix("txt:"))
+    whole = captions.read_text()
+    captions.write_text(whole.replace("a", "o"))
+    with pytest.raises(StoreError, match="captions txt:.*, whose content has changed; delete it, or pass"):
+        prepare_store(config, out, verify=True)
+    captions.unlink()
+    with pytest.raises(CaptionError, match="found no file"):
+        prepare_store(config, out, verify=True)
+    captions.write_text(whole)
+    target, config.target = config.target, config.source
+    with pytest.raises(StoreError, match="was made with target space .*; delete it, or pass"):
+        prepare_store(config, out, verify=True)
+    config.target = target
+    with monkeypatch.context() as patch, pytest.raises(StoreError, match="captions of chunk 0 are lost"):
+        patch.setattr(Txt, "read", lambda self, path: enumerate(["others now"] * ROWS))
+        prepare_store(config, out, verify=True)
+    prepare_store(config, out, verify=True)
+    assert contents(out) == unbroken

@@ -3,8 +3,8 @@
 import random
 from collections import Counter
 
-from c2c_jax.data.captions import Source
-from c2c_jax.data.mixture import BLOCK, Mixture, Seen
+from c2c_jax.data.captions import BLOCK, Mixture, Seen
+from c2c_jax.data.sources import Source
 
 
 class Texts(Source):
@@ -48,10 +48,10 @@ def test_a_weight_of_one_asks_for_a_mixture_too():
 
 def test_report():
     source = Texts(["a", "a"])
-    source.left_out.add("no tab", "line 1,017")
+    source.skipped.add("no tab", "line 1,017")
     mixture = Mixture([source], drop_duplicates=True)
     list(mixture)
-    told = "1 caption read from texts; 1 row left out: 1 no tab (first at line 1,017); 1 duplicate dropped"
+    told = "1 caption read from texts; 1 row skipped: 1 no tab (first at line 1,017); 1 duplicate dropped"
     assert mixture.report() == [told]
 
 

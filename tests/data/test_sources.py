@@ -1,16 +1,21 @@
 """CSV, JSON lines, globs, TFDS sets and Hugging Face datasets: values known from the files' own text."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from c2c_jax.cli.places import require_captions
-from c2c_jax.data.captions import Files, open_sources
+from c2c_jax.cli.arguments import require_captions
+from c2c_jax.cli.recipe import read_config
+from c2c_jax.data import sources
+from c2c_jax.data.caption_files import Csv, Tsv, Txt
+from c2c_jax.data.captions import Mixture, open_sources
 from c2c_jax.errors import CaptionError
-from tests.data.test_captions import message_of, opened, texts_of, write
+from c2c_jax.publishing.names import public_captions
+from tests.data.test_captions import ROOT, message_of, opened, texts_of, write
 
 CSV = (
     b"\xef\xbb\xbfid,caption,url\r\n"
@@ -27,8 +32,8 @@ CSV = (
 def test_csv(tmp_path):
     source = opened(f"csv:{write(tmp_path / 'a:b.csv', CSV)}:caption")
     assert list(source.rows()) == ["a dog, barking", "two lines", 'she said "hi"']
-    assert source.left_out.counts == {"too few columns": 1, "empty caption": 1, "not UTF-8": 1}
-    assert source.left_out.first == {"too few columns": "line 5", "empty caption": "line 6", "not UTF-8": "line 8"}
+    assert source.skipped.counts == {"too few columns": 1, "empty caption": 1, "not UTF-8": 1}
+    assert source.skipped.first == {"too few columns": "line 5", "empty caption": "line 6", "not UTF-8": "line 8"}
 
 
 def test_csv_columns(tmp_path):
@@ -54,8 +59,8 @@ def test_jsonl(tmp_path):
     assert list(source.rows()) == ["a bell", "one", "two lines", "rain"]
     counts = {"not JSON": 1, "no caption": 2, "empty caption": 2, "not text": 1}
     counts["not JSON"] += 1  # half of a surrogate pair is not JSON
-    assert source.left_out.counts == counts
-    assert source.left_out.first["no caption"] == "line 3"
+    assert source.skipped.counts == counts
+    assert source.skipped.first["no caption"] == "line 3"
 
 
 def test_glob_reads_files_by_name_and_tells_which(tmp_path):
@@ -63,11 +68,11 @@ def test_glob_reads_files_by_name_and_tells_which(tmp_path):
     write(tmp_path / "part-1.txt", b"one\ntwo\n")
     source = opened(f"txt:{tmp_path}/part-*.txt")
     assert list(source.rows()) == ["one", "two", "three"]
-    assert source.left_out.first == {"not UTF-8": "line 2 of part-2.txt"}
+    assert source.skipped.first == {"not UTF-8": "line 2 of part-2.txt"}
     stamp = source.stamp()
     write(tmp_path / "part-3.txt", b"four\n")
     assert opened(f"txt:{tmp_path}/part-*.txt").stamp() != stamp
-    assert "no file has such a name" in message_of(f"txt:{tmp_path}/none-*.txt")
+    assert "no file matches this pattern" in message_of(f"txt:{tmp_path}/none-*.txt")
     write(tmp_path / "odd[1].txt", b"a name like a pattern\n")
     assert texts_of(f"txt:{tmp_path / 'odd[1].txt'}") == ["a name like a pattern"]
 
@@ -85,9 +90,9 @@ def test_glob_over_looping_links_ends(tmp_path):
 def test_spec_of_several_sources_with_weights():
     sources = open_sources("3*tsv:a.tsv + 0.5*csv:b*.csv:x + txt:*.txt")
     assert [(type(source), source.spec, source.weight) for source in sources] == [
-        (Files, "tsv:a.tsv", 3.0),
-        (Files, "csv:b*.csv:x", 0.5),
-        (Files, "txt:*.txt", None),
+        (Tsv, "tsv:a.tsv", 3.0),
+        (Csv, "csv:b*.csv:x", 0.5),
+        (Txt, "txt:*.txt", None),
     ]
 
 
@@ -134,7 +139,7 @@ def tfds_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_tfds_sequence_of_captions_as_rows(tfds_folder):
     source = opened("tfds:coco_like/large:train:captions/text", tfds_folder)
     assert list(source.rows()) == [f"large {p} caption {i}" for p in range(4) for i in range(5) if i != 3]
-    assert (source.left_out.counts, source.left_out.first) == ({"empty caption": 4}, {"empty caption": "record 0"})
+    assert (source.skipped.counts, source.skipped.first) == ({"empty caption": 4}, {"empty caption": "record 0"})
     assert texts_of("tfds:coco_like/small:train[1:3]:name", tfds_folder) == ["é1", "é2"]
     assert texts_of("tfds:coco_like/small:val+train[:1]:name", tfds_folder) == ["é0", "é0"]
     stamps = {opened(f"tfds:coco_like/{name}:train:name", tfds_folder).stamp() for name in ("small", "large")}
@@ -162,7 +167,7 @@ def hf_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_hugging_face_dataset(hf_folder):
     source = opened(f"hf:{hf_folder}:train:caption")
     assert list(source.rows()) == ["a bell", "rain"]
-    assert source.left_out.counts == {"not text": 1}
+    assert source.skipped.counts == {"not text": 1}
     assert texts_of(f"hf:{hf_folder}:train[:1]:all") == ["one", "two"]
     assert opened(f"hf:{hf_folder}:train:caption").stamp() == source.stamp()
     assert "its columns are caption, all, id" in message_of(f"hf:{hf_folder}:train:text")
@@ -173,3 +178,34 @@ def test_hugging_face_misuse(tmp_path):
     with pytest.raises(CaptionError, match="write hf:NAME"):
         open_sources("hf:nlphuji/flickr30k:test")
     assert message_of(f"hf:{tmp_path / 'none'}:train:caption").startswith("hf:")
+
+
+def test_a_kind_of_ones_own(tmp_path, monkeypatch):
+    """As docs/extending.md shows it, in a config file: read, skipped, mixed, and published."""
+    docs = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    (example,) = (code for code in re.findall(r"```python\n(.*?)```", docs, re.DOTALL) if "register_source" in code)
+    write(tmp_path / "recipe.py", example.encode())
+    write(tmp_path / "songs" / "a.lrc", b"[00:01]one\n[00:02]\n[00:03] two \n")
+    write(tmp_path / "songs" / "b.lrc", b"by nobody\n[00:01]three\n")
+    write(tmp_path / "captions.txt", b"x\ny\n")
+    monkeypatch.chdir(tmp_path)
+    known = dict(sources.SOURCES)
+    monkeypatch.setattr("c2c_jax.data.sources.SOURCES", known)
+    monkeypatch.setattr("c2c_jax.data.captions.SOURCES", known)
+    spec = read_config("recipe.py", []).data.captions
+    require_captions(spec)
+    lyrics, _ = open_sources(spec)
+    assert (lyrics.weight, lyrics.form, list(lyrics.rows())) == (2.0, "lyrics:FOLDER", ["one", "two", "three"])
+    first = "1 empty caption (first at line 2 of a.lrc), 1 no time (first at line 1 of b.lrc)"
+    assert str(lyrics.skipped) == f"2 rows skipped: {first}"
+    assert list(Mixture(open_sources(spec), drop_duplicates=True)) == ["one", "two", "x", "three"]
+    stamp = lyrics.stamp()
+    write(tmp_path / "songs" / "b.lrc", b"[00:01]four\n")
+    assert lyrics.stamp() != stamp and len(stamp) == 64
+    with pytest.raises(CaptionError, match="no usable caption in lyrics:nowhere: it is empty"):
+        list(open_sources("lyrics:nowhere")[0].rows())
+    with pytest.raises(CaptionError, match="cannot read captions from nowhere"):
+        require_captions("miniworld:9 + lyrics:nowhere")
+    assert public_captions("2*lyrics:a/songs") == "2*lyrics:songs"
+    monkeypatch.undo()
+    assert public_captions("2*lyrics:/home/me/songs") == "2*lyrics:songs"  # where no class is registered for it

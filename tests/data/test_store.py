@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import zarr
 
-from c2c_jax.data.store import Plan, SourceRecord, Store, write_captions
+from c2c_jax.data.chunks import write_texts
+from c2c_jax.data.store import Plan, SourceRecord, Store
 from c2c_jax.data.writer import StoreWriter
 from c2c_jax.errors import StoreError
 from c2c_jax.spaces.space import SpaceId
@@ -36,7 +37,7 @@ def vectors(dim: int, rows: int = 10) -> np.ndarray:
 
 def begun(path: Path, plan: Plan = PLAN) -> StoreWriter:
     """A writer of a store whose captions and plan are there."""
-    rows, checksums = write_captions(path, TEXTS[: plan.rows], plan.chunk_rows, [])
+    rows, checksums = write_texts(path / "captions", TEXTS[: plan.rows], plan.chunk_rows)
     assert rows == plan.rows
     StoreWriter.begin(path, plan, checksums)
     return StoreWriter(path)
@@ -126,7 +127,7 @@ def test_damage_is_named(tmp_path):
     ]
     (store.path / "source" / "zarr.json").write_text("{}")
     assert ("source", None, "damaged") in list(store.damage())
-    store.describe_arrays()
+    store.array("source").describe()
     assert [what for what, _, _ in store.damage()] == ["captions", "captions", "source", "target"]
 
 
@@ -140,7 +141,7 @@ def test_growing_keeps_the_old_store_whole_and_its_rows(tmp_path, old_rows):
     old = Store.open(path)
     plan = dataclasses.replace(PLAN, rows=15)
     kept = old_rows // 4
-    _, checksums = write_captions(path, TEXTS[kept * 4 : 15], 4, old.checksums["captions"][:kept])
+    _, checksums = write_texts(path / "captions", TEXTS[kept * 4 : 15], 4, old.checksums["captions"][:kept])
     StoreWriter.begin(path, plan, checksums)
     writer = StoreWriter(path)
     assert sorted(writer.finished) == list(range(kept))

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from c2c_jax.data.arrays import store_of_arrays
-from c2c_jax.data.store import SIDES, Plan, Store, write_captions
-from c2c_jax.data.writer import StoreWriter, forget_plan, store_lock, tidy
+from c2c_jax.data.chunks import write_texts
+from c2c_jax.data.store import SIDES, Plan, Store, read_plan
+from c2c_jax.data.writer import StoreWriter, begin_repair, restore_captions, store_lock
 from c2c_jax.errors import StoreError
+from c2c_jax.io.atomic import temporary_folder
 from c2c_jax.spaces.space import SpaceId
 from tests.data.test_store import PLAN, TEXTS, flip, vectors
 from tests.fixtures.kills import contents, killed_at_every_step
@@ -27,24 +29,29 @@ GROWN = dataclasses.replace(PLAN, rows=15)
 
 
 def make(path: Path, plan: Plan = PLAN) -> None:
-    """As `prepare_store` does: makes, takes up or grows a store, or leaves a finished one as it is."""
-    if Store.exists(path) and Store.open(path).plan == plan:
-        return tidy(Store.open(path))
+    """As `prepare_store` does: makes, resumes, grows or repairs a store, or leaves a finished one as it is."""
+    planned, old = read_plan(path), Store.open(path) if Store.exists(path) else None
+    is_finished = planned is None and old is not None and old.plan == plan
+    if is_finished and not any(old.damage()):
+        return
     with store_lock(path):
-        if StoreWriter.planned(path) is None and not (Store.exists(path) and Store.open(path).plan == plan):
-            old = Store.open(path) if Store.exists(path) else None
+        if is_finished:
+            begin_repair(path)
+        elif planned is None:
             kept = old.plan.rows // plan.chunk_rows if old else 0
             checksums = old.checksums["captions"][:kept] if old else []
-            texts = TEXTS[kept * plan.chunk_rows : plan.rows]
-            StoreWriter.begin(path, plan, write_captions(path, texts, plan.chunk_rows, checksums)[1])
-        if StoreWriter.planned(path) is not None:
-            writer = StoreWriter(path)
-            for chunk in range(plan.chunks):
-                if chunk not in writer.finished:
-                    rows = writer.new_rows(chunk)
-                    assert writer.texts(chunk) == TEXTS[rows]
-                    writer.write(chunk, vectors(6, 30)[rows], vectors(4, 30)[rows])
-            writer.finish()
+            with temporary_folder(path) as folder:
+                texts = TEXTS[kept * plan.chunk_rows : plan.rows]
+                checksums = write_texts(folder, texts, plan.chunk_rows, checksums)[1]
+                StoreWriter.begin(path, plan, checksums, folder)
+        restore_captions(path, lambda plan: TEXTS[: plan.rows])
+        writer = StoreWriter(path)
+        for chunk in range(writer.plan.chunks):
+            if chunk not in writer.finished:
+                rows = writer.new_rows(chunk)
+                assert writer.texts(chunk) == TEXTS[rows]
+                writer.write(chunk, vectors(6, 30)[rows], vectors(4, 30)[rows])
+        writer.finish()
 
 
 def emptied(path: Path) -> None:
@@ -91,7 +98,7 @@ def test_growing_that_is_not_gone_on_with(made, tmp_path):
     """Killed before the larger plan was written, and started with the old one: the old store, with no leftovers."""
     path, unbroken = tmp_path / "store", contents(made)
     for _ in killed_at_every_step(lambda: make(path, GROWN), lambda: copied(made, path)):
-        if StoreWriter.planned(path) is None and Store.open(path).plan == PLAN:
+        if read_plan(path) is None and Store.open(path).plan == PLAN:
             make(path)
             assert contents(path) == unbroken
 
@@ -104,8 +111,6 @@ def test_growing_twice(made, tmp_path):
     make(expected, GROWN)
     make(expected, larger)
     for _ in killed_at_every_step(lambda: make(path, GROWN), lambda: copied(made, path)):
-        if StoreWriter.planned(path) not in (None, GROWN):
-            continue
         make(path, GROWN)
         make(path, larger)
         assert contents(path) == contents(expected)
@@ -122,33 +127,43 @@ def test_progress_of_another_plan_is_not_taken(made, tmp_path):
     np.testing.assert_array_equal(Store.open(path).read("source"), vectors(6, 15).astype(np.float16))
 
 
-def mend(path: Path) -> None:
-    """As `c2c embed --repair` does for damaged vectors."""
-    with store_lock(path):
-        if Store.exists(path):
-            store = Store.open(path)
-            forget_plan(path)
-            store.describe_arrays()
-            bad = {chunk for what, chunk, _ in store.damage() if what in SIDES and chunk is not None}
-            if not bad:
-                return
-            StoreWriter.reopen(store, bad)
-        writer = StoreWriter(path)
-        for chunk in set(range(writer.plan.chunks)) - writer.finished.keys():
-            rows = writer.new_rows(chunk)
-            writer.write(chunk, vectors(6, 30)[rows], vectors(4, 30)[rows])
-        writer.finish()
+def damaged(made: Path, path: Path) -> Path:
+    shutil.copytree(made, path)
+    flip(path / "source" / "c" / "1" / "0")
+    (path / "target" / "zarr.json").write_text("{")
+    (path / "target" / "c" / "2" / "0").unlink()
+    (path / "captions" / "0.txt").unlink()
+    flip(path / "captions" / "2.txt")
+    return path
 
 
 def test_repairing(made, tmp_path):
     path, unbroken = tmp_path / "store", contents(made)
-    damaged = Path(shutil.copytree(made, tmp_path / "damaged"))
-    flip(damaged / "source" / "c" / "1" / "0")
-    (damaged / "target" / "zarr.json").write_text("{")
-    (damaged / "target" / "c" / "2" / "0").unlink()
-    for _ in killed_at_every_step(lambda: mend(path), lambda: copied(damaged, path)):
-        mend(path)
+    broken = damaged(made, tmp_path / "damaged")
+    for _ in killed_at_every_step(lambda: make(path), lambda: copied(broken, path)):
+        make(path)
         assert contents(path) == unbroken
+
+
+def test_growing_a_damaged_store(made, tmp_path):
+    """Vectors that are damaged, those in the chunk that it grows in too, are written again."""
+    expected, path = tmp_path / "expected", tmp_path / "store"
+    copied(made, expected)
+    make(expected, GROWN)
+    copied(made, path)
+    flip(path / "source" / "c" / "2" / "0")
+    os.truncate(path / "target" / "c" / "0" / "0", 5)
+    make(path, GROWN)
+    assert contents(path) == contents(expected)
+
+
+def test_growing_by_nothing(made, tmp_path):
+    """By a source of which all captions are duplicates."""
+    path = tmp_path / "store"
+    copied(made, path)
+    plan = dataclasses.replace(PLAN, sources=(*PLAN.sources, dataclasses.replace(PLAN.sources[0], rows=0)))
+    make(path, plan)
+    assert Store.open(path).plan == plan and list(Store.open(path).damage()) == []
 
 
 def test_arrays(tmp_path):
@@ -192,7 +207,7 @@ def test_one_writer_at_a_time(made, tmp_path):
 )
 def test_damaged_lines_of_progress_are_chunks_to_write(made, tmp_path, line):
     path = tmp_path / "store"
-    _, checksums = write_captions(path, TEXTS[:10], 4, [])
+    _, checksums = write_texts(path / "captions", TEXTS[:10], 4)
     StoreWriter.begin(path, PLAN, checksums)
     writer = StoreWriter(path)
     writer.write(1, vectors(6)[4:8], vectors(4)[4:8])

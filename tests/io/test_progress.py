@@ -5,7 +5,6 @@ import io
 import pytest
 from rich.console import Console
 
-from c2c_jax.data.progress import EmbeddingProgress
 from c2c_jax.io import progress
 from c2c_jax.io.progress import Progress, phase, time_left
 
@@ -81,16 +80,3 @@ def test_counted():
     bar = Progress(console())
     bar.begin("reading", total=3)
     assert list(bar.counted("abc")) == ["a", "b", "c"]
-
-
-def test_embedding_ends_with_one_line():
-    shown = console()
-    with EmbeddingProgress(4, shown) as bar:
-        for _ in range(8):
-            bar.done(0.5)
-    assert shown.file.getvalue().startswith("embedded 4 captions in ")  # type: ignore[attr-defined]
-    for quiet, total in ((True, 4), (False, 0)):
-        silent = console()
-        with EmbeddingProgress(total, silent, quiet):
-            pass
-        assert silent.file.getvalue() == ""  # type: ignore[attr-defined]

@@ -8,20 +8,20 @@ import pytest
 import c2c_jax
 
 PACKAGE = Path(c2c_jax.__file__).parent
-# What reads a format → the modules that may call it. The torch twin works when it is copied alone, and bounds its own
-# reading; `miniworld/pretrain` reads only what it has just written.
+# What reads a format → the modules that may call it. The torch twin works when it is copied alone, and bounds
+# its own reading.
 READERS = {
     "json.loads": {"torch/translator.py"},
     "json.load": set(),
     "msgspec.json.decode": {"io/json.py"},
-    "np.load": {"io/arrays.py", "miniworld/pretrain/material.py"},
-    "torch.load": {"io/tensors.py", "miniworld/pretrain/fit.py"},
+    "np.load": {"io/arrays.py"},
+    "torch.load": {"io/tensors.py"},
     "safetensors.safe_open": {"io/tensors.py"},
     # behind io/tensors.py's check of the same file
     "safetensors.torch.load_file": {"generation/checkpoint.py", "torch/translator.py"},
-    "Image.open": {"images.py", "io/image_checks.py", "io/image_colours.py"},
+    "Image.open": {"io/images.py"},
     # Of sounds that are written here; others are read by the subclass in io/audio.py.
-    "soundfile.SoundFile": {"generation/plan.py", "generation/sound.py"},
+    "soundfile.SoundFile": {"generation/plan.py", "io/sound_files.py"},
     "soundfile.read": set(),
     "csv.reader": {"io/rows.py"},
 }

@@ -96,7 +96,7 @@ def test_unknown_set(tmp_path):
 
 def test_captions_without_files():
     (source,) = open_sources("miniworld:50")
-    assert list(source.rows()) == list(captions("train", 50)) and not source.left_out.counts
+    assert list(source.rows()) == list(captions("train", 50)) and not source.skipped.counts
     (longer,) = open_sources("miniworld:60")
     (tested,) = open_sources("miniworld:test:50:picture")
     assert list(tested.rows()) == list(captions("test", 50, styles=("picture",)))

@@ -15,9 +15,8 @@ from PIL import Image
 from c2c_jax.io.images import read_image
 from c2c_jax.publishing.card import model_card, trained_on_words
 from c2c_jax.publishing.export import publish
-from c2c_jax.publishing.markdown import code, plain
+from c2c_jax.publishing.markdown import code, literal, plain
 from c2c_jax.publishing.names import without_places
-from c2c_jax.publishing.usage import literal
 from c2c_jax.spaces.space import SpaceId, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle
@@ -61,7 +60,7 @@ def test_hostile_names_stay_text():
         spec("mlp", 8, 8),
         source=SpaceId(name=HURT, dim=8, fingerprint=""),
         target=SpaceId(name=f"owner/{HURT}", dim=8, fingerprint="f" * 64),
-        recipe={"data": {"captions": HURT}, HURT: HURT, "pictures": {"files": HURT}},
+        recipe={"data": {"captions": HURT}, HURT: HURT, "images": {"files": HURT}},
         metrics={"recall@1": 0.5, "held_out": HURT, "mean_cosine": HURT},
         choice=chosen(linear=HURT, noisy_mrr={HURT: 0.5, "trained": 0.25}),
     )
@@ -69,7 +68,7 @@ def test_hostile_names_stay_text():
         spec("mlp", 8, 8),
         source=SpaceId(name="a", dim=8, fingerprint=""),
         target=SpaceId(name="b", dim=8, fingerprint="f" * 64),
-        recipe={"data": {"captions": "c"}, "d": "e", "pictures": {"files": "f"}},
+        recipe={"data": {"captions": "c"}, "d": "e", "images": {"files": "f"}},
         metrics={"recall@1": 0.5},
         choice=chosen(linear="rotation", noisy_mrr={"g": 0.5, "trained": 0.25}),
     )
@@ -84,7 +83,7 @@ def test_hostile_names_stay_text():
     assert texts >= {HURT, *HURT.split(":", 1)}
 
 
-@pytest.mark.parametrize("recipe", [{"data": 5}, {"data": {"captions": ["x"]}}, {"pictures": None}, {"imported": [1]}])
+@pytest.mark.parametrize("recipe", [{"data": 5}, {"data": {"captions": ["x"]}}, {"images": None}, {"imported": [1]}])
 @pytest.mark.parametrize("metrics", [{}, {"recall@1": "high", "median_rank": [1], "held_out": True}])
 def test_fields_of_other_types(recipe, metrics):
     card = model_card(random_bundle(spec("mlp", 8, 8), recipe=recipe, metrics=metrics), "x")
@@ -132,7 +131,7 @@ def test_code_of_a_space_in_a_subfolder_and_of_hub_names(tmp_path, monkeypatch, 
 def test_captions_without_unlabelled_pictures():
     bundle = random_bundle(spec("mlp", 8, 8), recipe={"data": {"captions": "txt:a.txt"}})
     assert "without image–audio pairs. Captions: `txt:a.txt`." in model_card(bundle, "x")
-    pictured = dataclasses.replace(bundle, recipe={**bundle.recipe, "pictures": {"files": "photos"}})
+    pictured = dataclasses.replace(bundle, recipe={**bundle.recipe, "images": {"files": "photos"}})
     assert "Unlabelled images were used" in model_card(pictured, "x")
 
 
@@ -149,7 +148,7 @@ def test_captions_without_unlabelled_pictures():
 def test_what_pictures_were_used_for(calibrate, select_by, expected):
     """If candidates competed, pictures had a part in the selection, whatever score chose the step."""
     competed = load_bundle(EMBEDDED / "translator")
-    recipe = {**competed.recipe, "pictures": {"files": "x", "calibrate": calibrate}, "select_by": select_by}
+    recipe = {**competed.recipe, "images": {"files": "x", "calibrate": calibrate}, "select_by": select_by}
     bundle = dataclasses.replace(competed, recipe=recipe, choice=None)
     assert f"Unlabelled images were used {expected}" in trained_on_words(bundle)
     words = trained_on_words(dataclasses.replace(bundle, choice=competed.choice))

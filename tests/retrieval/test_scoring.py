@@ -133,10 +133,10 @@ def library_of(x: np.ndarray) -> Library:
 
 def bundle_of(input_norm: str, gap: tuple[str, ...] = (), captions: int = 0) -> Bundle:
     """An untrained translator with some means, and so many captions."""
-    spec = TranslatorSpec(
+    spec = TranslatorSpec.from_json(dict(
         kind="mlp", source_dim=S, target_dim=E, width=16, depth=1, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
         input_norm=input_norm,
-    )  # fmt: skip
+    ))  # fmt: skip
     names = ("source_text", "source_image", "target_text", "target_audio")
     means = {name: mean(vectors(n, 90, S if n < 2 else E)).astype(np.float32) for n, name in enumerate(names)}
     source = unit(vectors(7, captions, S)).astype(np.float16) if captions else None
@@ -148,7 +148,7 @@ def bundle_of(input_norm: str, gap: tuple[str, ...] = (), captions: int = 0) -> 
         recipe={},
         metrics={},
         gap=Gap(**{name: means[name] for name in gap}),
-        memory=None if source is None else Memory(source=source, share=0.0, temperature=0.1),
+        memory=None if source is None else Memory(source=source, weight=0.0, temperature=0.1),
     )
 
 

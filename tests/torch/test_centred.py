@@ -51,7 +51,7 @@ def uncentre(u: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 def written(folder: Path, kind: str = "ridge", known: tuple[str, ...] = ALL, share: float | None = None) -> Bundle:
     fields = {"depth": 1} if kind == "transformer" else {}
-    memory = None if share is None else Memory(source=captions(M, S), share=share, temperature=TEMPERATURE)
+    memory = None if share is None else Memory(source=captions(M, S), weight=share, temperature=TEMPERATURE)
     bundle = random_bundle(
         spec(kind, S, E, input_norm="centred", **fields), gap=Gap(**short(*known)), memory=memory
     )  # fmt: skip
@@ -201,7 +201,7 @@ def test_means_that_are_asked_for_and_not_there(tmp_path):
 
 
 def test_what_is_in_use(tmp_path):
-    memory = Memory(source=captions(M, S), share=0.5, temperature=TEMPERATURE)
+    memory = Memory(source=captions(M, S), weight=0.5, temperature=TEMPERATURE)
     bundle = written(tmp_path / "bundle", known=TEXTS)
     (line,) = means_in_use(bundle)
     assert "stores no mean of pictures" in line and "c2c calibrate RUN --images" in line
@@ -211,7 +211,7 @@ def test_what_is_in_use(tmp_path):
         "un-centring results with the mean of sounds stored in the translator",
         f"caption memory of {M} captions, share 0.5 in use",
     ]
-    references = dataclasses.replace(memory, share=0.0)
+    references = dataclasses.replace(memory, weight=0.0)
     assert means_in_use(dataclasses.replace(whole, memory=references)) == [
         "centring pictures with the mean stored in the translator"
     ]

@@ -13,7 +13,7 @@ import safetensors.numpy
 import torch
 
 from c2c_jax.errors import BundleError, ExportError
-from c2c_jax.evaluation.translation import method_of
+from c2c_jax.evaluation.methods import method_of
 from c2c_jax.publishing import onnx
 from c2c_jax.publishing.card import model_card
 from c2c_jax.torch import Translator
@@ -32,7 +32,7 @@ SOURCE = 3 * np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
 
 @pytest.fixture(params=["none", "unit"])
 def bundle(request):
-    memory = Memory(source=captions(M, S), share=SHARE, temperature=TEMPERATURE)
+    memory = Memory(source=captions(M, S), weight=SHARE, temperature=TEMPERATURE)
     return random_bundle(spec("residual", S, E, input_norm=request.param), gap=Gap(**means(*ALL)), memory=memory)
 
 
@@ -69,10 +69,10 @@ def test_all_ways_are_one(bundle, folder, at_once, monkeypatch):
 
 def test_share_0_turns_nothing(bundle, tmp_path):
     """The captions are stored as references alone: to the bit, all that translates does so as without them."""
-    references = dataclasses.replace(bundle, memory=dataclasses.replace(bundle.memory, share=0.0))
+    references = dataclasses.replace(bundle, memory=dataclasses.replace(bundle.memory, weight=0.0))
     save_bundle(tmp_path / "bundle", references)
     loaded, twin = load_bundle(tmp_path / "bundle"), Translator.from_pretrained(tmp_path / "bundle")
-    assert loaded.memory.share == twin.memory.share == 0
+    assert loaded.memory.weight == twin.memory.share == 0
     assert not any("memory" in line for line in means_in_use(loaded))
     np.testing.assert_array_equal(loaded.memory.source, captions(M, S))
     without = dataclasses.replace(loaded, memory=None)
@@ -115,11 +115,11 @@ def test_bundle_keeps_it(bundle, folder, tmp_path):
 
 
 def test_card_tells_of_it(bundle):
-    memory = Memory(source=captions(2000, 512), share=0.5, temperature=0.01)
+    memory = Memory(source=captions(2000, 512), weight=0.5, temperature=0.01)
     card = model_card(dataclasses.replace(bundle, memory=memory, gap=Gap()), "x")
     assert "source vectors of 2,000 of these captions (2.0 MiB; no text)" in card
     assert "make 50% of what" in card and "takes a picture's vector as it is" not in card
-    card = model_card(dataclasses.replace(bundle, memory=dataclasses.replace(memory, share=0.0), gap=Gap()), "x")
+    card = model_card(dataclasses.replace(bundle, memory=dataclasses.replace(memory, weight=0.0), gap=Gap()), "x")
     assert "2,000 of these captions (2.0 MiB; no text). They are reference queries for `c2c search`" in card
     assert "make 0%" not in card and "takes a picture's vector as it is" in card
     assert "memory" not in model_card(dataclasses.replace(bundle, memory=None), "x").lower()
@@ -159,7 +159,7 @@ def test_memories_that_cannot_be(folder, settings: Any, tensor: Any, told: str):
 def test_a_memory_beyond_one_onnx_file(folder, monkeypatch):
     monkeypatch.setattr(onnx, "GRAPH_BYTES", 1000)
     with pytest.raises(
-        ExportError, match=r"export it without --onnx, or train one with fewer config\.memory\.captions"
+        ExportError, match=r"export it without --onnx, or train one with a smaller config\.memory\.size"
     ):
         onnx.write_onnx(folder)
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}

@@ -4,13 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from c2c_jax.training import augment
+from c2c_jax.training.step import add_noise
 
 
 def turned(cosine, dim=64, rows=400):
     clean = np.asarray(jax.random.normal(jax.random.key(0), (rows, dim))) * np.linspace(0.1, 9, rows)[:, None]
-    drawn = augment.draw_noise(jax.random.key(1), clean.shape)
-    noise = np.asarray(augment.perturbed(jnp.asarray(clean, jnp.float32), drawn, cosine))
+    noise = np.asarray(add_noise(jax.random.key(1), jnp.asarray(clean, jnp.float32), cosine))
     lengths = [np.linalg.norm(x, axis=1) for x in (clean, noise)]
     return clean, noise, np.sum(clean * noise, axis=1) / (lengths[0] * lengths[1]), lengths
 

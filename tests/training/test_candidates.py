@@ -16,21 +16,21 @@ from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training import closed_form
-from c2c_jax.training.candidates import Chooser, blended, linear_maps
-from c2c_jax.training.check import check, fitted_to_rows, run_length
+from c2c_jax.training.candidates import CandidateSelector, blended, linear_maps
+from c2c_jax.training.check import check, fit_to_rows, run_length
 from c2c_jax.training.closed_form import Moments, set_linear
-from c2c_jax.training.loop import train
-from c2c_jax.training.memory import remembered
+from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import surrogates
+from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle, read_choice
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
-from tests.training.test_loop import assert_equal, lines, weights
+from tests.training.test_train import assert_equal, lines, weights
 
 S, E = 24, 16
-SPEC = TranslatorSpec(
+SPEC = TranslatorSpec.from_json(dict(
     kind="residual", source_dim=S, target_dim=E, width=32, depth=3, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
     input_norm="centred",
-)  # fmt: skip
+))  # fmt: skip
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -84,7 +84,7 @@ def test_a_blend_is_the_sum_of_outputs():
     expected = 0.3 * before + np.sqrt(S) * x @ kernel + bias
     np.testing.assert_allclose(blended(translator, 0.3, kernel, bias)(jnp.asarray(x)), expected, atol=1e-4)
     np.testing.assert_array_equal(translator(jnp.asarray(x)), before)  # which goes on being trained
-    other = build_translator(dataclasses.replace(SPEC, kind="mlp"), rngs=nnx.Rngs(0))
+    other = build_translator(TranslatorSpec.from_json({**SPEC.to_json(), "kind": "mlp"}), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="kind mlp has no linear layer"):
         blended(other, 0.3, kernel, bias)
 
@@ -95,19 +95,19 @@ def test_what_is_built_is_what_was_scored(tmp_path, trained, way):
     store, _ = rotated_store(tmp_path / "store", 400, 0.3)
     rows = np.arange(60), np.arange(60, 400)
     gap = closed_form.caption_means(store, rows[0], "centred")
-    memory = remembered(MemoryConfig(captions=200, share=0.5), store, rows[1], 0, gap)
+    memory = draw_memory(MemoryConfig(size=200, weight=0.5), store, rows[1], 0, gap)
     judge = surrogates(store, rows, gap, gap, "centred", memory)
     maps = linear_maps(closed_form.moments(store, rows[0], SPEC, gap), judge.inputs[False])
-    chooser = Chooser(judge, maps, maps, memory_is_optional=True)
+    selector = CandidateSelector(judge, maps, maps, memory_is_optional=True)
     translator = build_translator(SPEC, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(5)
     set_linear(translator, 3 * rng.normal(size=(S, E)), rng.normal(size=E))
     translator.layers[-1].kernel = nnx.Param(jnp.asarray(rng.normal(size=(32, E)), jnp.float32))
-    choice, _, length = chooser.choose(lambda x: np.asarray(translator(jnp.asarray(x))))
+    choice, _, length = selector.select(lambda x: np.asarray(translator(jnp.asarray(x))))
     (linear,) = {name.split(" + ")[1].removesuffix(", memory") for name in choice.noisy_mrr if name.startswith("0.5")}
     name = {0.0: linear, 1.0: "trained"}.get(trained, f"{trained:g} trained + {linear}") + ", memory" * way
     asked = dataclasses.replace(choice, trained=trained, linear=linear if trained < 1 else "", memory=way)
-    built = chooser.built(asked, translator, length)
+    built = selector.built(asked, translator, length)
     scores = judge.scores(np.asarray(built(jnp.asarray(judge.inputs[way]))))
     assert scores == pytest.approx(
         {"noisy_mrr": choice.noisy_mrr[name], "noisy_cosine": choice.noisy_cosine[name]}, abs=1e-5
@@ -118,7 +118,7 @@ def test_patience_waits_for_the_trained_translator(tmp_path):
     """The rotation wins all along, and the trained translator gets better for some validations before the run ends."""
     store, _ = rotated_store(tmp_path / "store", 600, 0.02)
     asked = config(
-        patience=2, epochs=100, translator=TranslatorConfig(kind="residual", width=32, start="identity"),
+        patience=2, epochs=100, translator=TranslatorConfig(kind="residual", settings={"width": 32}),
         optimizer=OptimizerConfig(learning_rate=2e-2),
     )  # fmt: skip
     train(asked, store, tmp_path / "run")
@@ -133,9 +133,9 @@ def config(**fields) -> Config:
     return Config(
         **{
             "batch_size": 64, "epochs": 2, "eval_every": 5, "adapt": True,
-            "translator": TranslatorConfig(kind="residual", width=32),
-            "memory": MemoryConfig(captions=200, share=0.9),
-            "data": DataConfig(holdout=100), **fields,
+            "translator": TranslatorConfig(kind="residual", settings={"width": 32}),
+            "memory": MemoryConfig(size=200, weight=0.9),
+            "data": DataConfig(validation_size=100), **fields,
         }
     )  # fmt: skip
 
@@ -148,7 +148,7 @@ def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
     bundle = load_bundle(tmp_path / "run" / "bundle")
     assert bundle.choice is not None and not bundle.choice.trained and not bundle.choice.memory
     assert bundle.choice.linear and bundle.spec.kind in ("procrustes", "ridge")
-    assert bundle.memory is not None and bundle.memory.share == 0 and len(bundle.memory.source) == 540
+    assert bundle.memory is not None and bundle.memory.weight == 0 and len(bundle.memory.source) == 540
     assert bundle.metrics["noisy_mrr"] == max(bundle.choice.noisy_mrr.values()) > bundle.metrics["noisy_mrr_trained"]
     # The bundle's map is that of all 600 captions, whereas 60 were held out when it was selected.
     every = dataclasses.replace(bundle.spec, kind="procrustes")
@@ -216,7 +216,7 @@ def test_either_score_selects(tmp_path):
 def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
     """With nothing but the store passed; the run is the same when started again."""
     store, _ = rotated_store(tmp_path / "store", rows, 0.02)
-    asked = read_config("configs/recommended.py", ["--config.steps=20", "--config.translator.width=32"])
+    asked = read_config("configs/recommended.py", ["--config.steps=20", "--config.translator.settings.width=32"])
     asked = dataclasses.replace(asked, epochs=1, source="", target="")
     train(asked, store, tmp_path / "run")
     before = lines(tmp_path / "run"), read_choice(tmp_path / "run" / "bundle")
@@ -230,8 +230,7 @@ def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
     "fields",
     [
         {},
-        pytest.param({"groups": 16}, marks=pytest.mark.slow),
-        pytest.param({"data": DataConfig(holdout=100, feed="streamed")}, marks=pytest.mark.slow),
+        pytest.param({"data": DataConfig(validation_size=100, loader="streamed")}, marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_selects_the_same(tmp_path, fields):
@@ -248,15 +247,14 @@ def test_a_resumed_run_selects_the_same(tmp_path, fields):
 
 
 def test_sizes_follow_the_captions():
-    asked = config(batch_size=512, steps=100, data=DataConfig(holdout=1000))
-    few, many = fitted_to_rows(asked, 300), fitted_to_rows(asked, 3_000_000)
-    assert (few.data.holdout, few.batch_size) == (30, 256) and run_length(few, 270) == (100, 95)
+    asked = config(batch_size=512, steps=100, data=DataConfig(validation_size=1000))
+    few, many = fit_to_rows(asked, 300), fit_to_rows(asked, 3_000_000)
+    assert (few.data.validation_size, few.batch_size) == (30, 256) and run_length(few, 270) == (100, 95)
     assert many == asked and run_length(many, 2_999_000) == (100, 1)
     by_epochs = dataclasses.replace(many, steps=0)
     assert run_length(by_epochs, 2_999_000) == (-(-2 * 2_999_000 // 512), 3)
-    assert fitted_to_rows(dataclasses.replace(asked, adapt=False), 300).batch_size == 512
-    assert fitted_to_rows(dataclasses.replace(asked, groups=24), 300).batch_size == 240
-    assert fitted_to_rows(dataclasses.replace(asked, batch_size=510), 3_000_000).batch_size == 508  # 4 devices
+    assert fit_to_rows(dataclasses.replace(asked, adapt=False), 300).batch_size == 512
+    assert fit_to_rows(dataclasses.replace(asked, batch_size=510), 3_000_000).batch_size == 508  # 4 devices
     check(dataclasses.replace(asked, batch_size=510))
 
 

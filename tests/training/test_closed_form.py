@@ -10,10 +10,10 @@ import scipy.linalg
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.spaces.space import SpaceId
-from c2c_jax.training.build import build_spec
+from c2c_jax.training.check import build_spec
 from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge
-from c2c_jax.training.feed import split
-from c2c_jax.training.loop import train
+from c2c_jax.training.loader import split
+from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
 from tests.fixtures.random_store import random_store
 
@@ -28,7 +28,7 @@ def store(tmp_path_factory):
 
 
 def config(kind: str, **fields) -> Config:
-    return Config(data=DataConfig(holdout=100), translator=TranslatorConfig(kind=kind, **fields))
+    return Config(data=DataConfig(validation_size=100), translator=TranslatorConfig(kind=kind, **fields))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_ridge_is_least_squares_with_rows_added(store, rows):
     x, y, x_mean, y_mean = rows
     held_out, _ = split(500, 100, Config().seed)
     means = caption_means(store, held_out, "centred")
-    kernel, bias = ridge(moments(store, held_out, build_spec(config("ridge"), store), means), 0.01)
+    kernel, bias = ridge(moments(store, held_out, build_spec(config("ridge"), 24, 16), means), 0.01)
     penalty = 0.01 * (x**2).sum() / 24
     stacked = np.concatenate([x, np.sqrt(penalty) * np.eye(24)]), np.concatenate([y, np.zeros((24, 16))])
     expected = np.linalg.lstsq(*stacked, rcond=None)[0]
@@ -60,7 +60,7 @@ def test_procrustes_is_scipys(tmp_path, store, rows):
     spaces = [dataclasses.replace(store.plan.source, dim=16), store.plan.target]
     square = store_of_arrays(tmp_path / "store", source, target, tuple(spaces), chunk_rows=128)
     held_out, training = split(500, 100, Config().seed)
-    kernel, bias = procrustes(moments(square, held_out, build_spec(config("procrustes", input_norm="none"), square)))
+    kernel, bias = procrustes(moments(square, held_out, build_spec(config("procrustes", input_norm="none"), 16, 16)))
     x, y = source[training].astype(np.float64), unit(target[training].astype(np.float64))
     x_mean, y_mean = x.mean(0), y.mean(0)
     rotation, total = scipy.linalg.orthogonal_procrustes(x - x_mean, y - y_mean)
@@ -80,7 +80,7 @@ def test_procrustes_finds_a_rotation_between_widths(tmp_path, source_dim, target
     store = store_of_arrays(
         tmp_path / "store", source.astype(np.float32), target.astype(np.float32), tuple(spaces), chunk_rows=128
     )
-    spec = build_spec(config("procrustes", input_norm="unit"), store)
+    spec = build_spec(config("procrustes", input_norm="unit"), source_dim, target_dim)
     kernel, bias = procrustes(moments(store, np.arange(10), spec))
     np.testing.assert_allclose(np.sqrt(source_dim) * source @ kernel + bias, target, atol=2e-3)  # float16 rows
 
@@ -113,7 +113,7 @@ def test_closed_form_kinds_need_no_step(store, tmp_path, kind):
 
 def test_residual_starts_where_procrustes_ends(store, tmp_path):
     train(config("procrustes"), store, tmp_path / "procrustes")
-    started = config("residual", start="procrustes")
+    started = config("residual", settings={"init": "procrustes"})
     started.batch_size, started.epochs, started.optimizer.learning_rate = 400, 1, 1e-12
     train(started, store, tmp_path / "residual")
     rotated, residual = (load_bundle(tmp_path / kind / "bundle").metrics for kind in ("procrustes", "residual"))

@@ -7,9 +7,9 @@ from c2c_jax.config import Config, DataConfig, MemoryConfig, TranslatorConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.training.check import check
-from c2c_jax.training.feed import split
-from c2c_jax.training.loop import train
-from c2c_jax.training.memory import remembered
+from c2c_jax.training.loader import split
+from c2c_jax.training.memory import draw_memory
+from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
 from tests.fixtures.random_store import random_store
 
@@ -32,26 +32,28 @@ def rows_of(store: Store, source_MS: np.ndarray) -> list[int]:
 def test_drawn_from_the_training_rows(store):
     held_out, training = split(500, 100, 420)
     drawn = {
-        count: rows_of(store, remembered(MemoryConfig(captions=count), store, training, 420).source)
+        count: rows_of(store, draw_memory(MemoryConfig(size=count), store, training, 420).source)
         for count in (30, 120, 400, 9999, -1)
     }
     for count in (400, 9999, -1):
         assert drawn[count] == training.tolist()
     assert len(set(drawn[30])) == 30 and len(set(drawn[120])) == 120
     assert set(drawn[30]) < set(drawn[120]) < set(training.tolist())
-    other = remembered(MemoryConfig(captions=30), store, training, 421)
+    other = draw_memory(MemoryConfig(size=30), store, training, 421)
     assert len(set(rows_of(store, other.source)) & set(drawn[30])) < 10
-    assert remembered(MemoryConfig(), store, training, 420) is None
+    assert draw_memory(MemoryConfig(), store, training, 420) is None
 
 
 def test_a_run_puts_it_into_its_bundle(store, tmp_path):
     """With the scores that a run without it has."""
     bundles = []
     for captions in (70, 0):
-        memory = MemoryConfig(captions=captions, share=0.4)
+        memory = MemoryConfig(size=captions, weight=0.4)
         translator = TranslatorConfig(kind="ridge", input_norm="unit")
         train(
-            Config(data=DataConfig(holdout=100), translator=translator, memory=memory), store, tmp_path / f"{captions}"
+            Config(data=DataConfig(validation_size=100), translator=translator, memory=memory),
+            store,
+            tmp_path / f"{captions}",
         )
         bundles.append(load_bundle(tmp_path / f"{captions}" / "bundle"))
     remembering, without = bundles
@@ -60,7 +62,7 @@ def test_a_run_puts_it_into_its_bundle(store, tmp_path):
         k: v for k, v in without.metrics.items() if k not in of_pictures
     }
     assert remembering.choice.memory and list(without.choice.noisy_mrr) == ["trained"]
-    assert without.memory.share == 0 and len(without.memory.source) == 400  # reference queries alone
+    assert without.memory.weight == 0 and len(without.memory.source) == 400  # reference queries alone
     assert set(rows_of(store, remembering.memory.source)) <= set(split(500, 100, Config().seed)[1].tolist())
     assert remembering.memory.record == {"captions": 70, "share": 0.4, "temperature": 0.01}
 
@@ -68,9 +70,9 @@ def test_a_run_puts_it_into_its_bundle(store, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"captions": -2}, "config.memory.captions is -2; it must be -1 or more"),
-        ({"share": 0.0}, "config.memory.share is 0.0; it must be above 0"),
-        ({"share": 1.1}, "config.memory.share is 1.1; it must be at most 1"),
+        ({"captions": -2}, "config.memory.size is -2; it must be -1 or more"),
+        ({"share": 0.0}, "config.memory.weight is 0.0; it must be above 0"),
+        ({"share": 1.1}, "config.memory.weight is 1.1; it must be at most 1"),
         ({"temperature": 0.0}, "config.memory.temperature is 0.0; it must be 1e-06 or more"),
     ],
 )

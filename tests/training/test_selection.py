@@ -7,7 +7,7 @@ from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.closed_form import caption_means
-from c2c_jax.training.feed import split
+from c2c_jax.training.loader import split
 from c2c_jax.training.selection import PAIR_COSINE, pair_cosine, surrogates
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.memory import Memory
@@ -68,7 +68,7 @@ def test_images_give_noise_and_cosine(store, rows):
     rng = np.random.default_rng(1)
     plane = np.linalg.qr(rng.normal(size=(S, 2)))[0]
     pictures = rng.normal(size=(200, 2)) @ plane.T
-    found = surrogates(store, rows, gap, gap, "centred", picture_PS=pictures.astype(np.float32))
+    found = surrogates(store, rows, gap, gap, "centred", image_PS=pictures.astype(np.float32))
     own = held_out(store, rows, gap)[0][found.own_Q][-10 * H :]
     of_images = found.inputs[False][-10 * H :]
     np.testing.assert_allclose(np.sum(own * of_images, axis=1), found.pair_cosine**0.5, atol=1e-5)
@@ -126,9 +126,9 @@ def test_behind_a_memory(store, rows):
     """With share 1 and a sharp softmax every surrogate becomes its nearest remembered caption."""
     gap = caption_means(store, rows[0], "centred")
     kept = centred(store.read("source")[rows[1]], gap.source_text)[:50].astype(np.float16)
-    found = surrogates(store, rows, gap, gap, "centred", Memory(source=kept, share=1.0, temperature=1e-4))
+    found = surrogates(store, rows, gap, gap, "centred", Memory(source=kept, weight=1.0, temperature=1e-4))
     nearest = np.argmax(found.inputs[False] @ kept.astype(np.float64).T, axis=1)
     expected = unit(kept.astype(np.float64))[nearest]
     assert np.median(np.sum(found.inputs[True] * expected, axis=1)) > 0.9999  # but where two are as near
-    idle = surrogates(store, rows, gap, gap, "centred", Memory(source=kept, share=0.0, temperature=1e-4))
+    idle = surrogates(store, rows, gap, gap, "centred", Memory(source=kept, weight=0.0, temperature=1e-4))
     assert list(idle.inputs) == [False]

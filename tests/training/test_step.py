@@ -10,16 +10,15 @@ import pytest
 from flax import nnx
 
 from c2c_jax.config import OptimizerConfig
-from c2c_jax.training.build import build_learning_rate, build_optimizer
-from c2c_jax.training.contrast import Blocks
-from c2c_jax.training.objectives import Settings, build_objective
-from c2c_jax.training.step import Schedule, data_mesh, init_state, jit_step, jit_steps, make_step, put_rows
+from c2c_jax.training.objectives import InverseEuclidean, build_objective
+from c2c_jax.training.optimizer import build_learning_rate, build_optimizer
+from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_step, jit_steps, make_step, put_rows
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
-SPEC = TranslatorSpec(
+SPEC = TranslatorSpec.from_json(dict(
     kind="mlp", source_dim=12, target_dim=8, width=16, depth=2, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
     input_norm="unit",
-)  # fmt: skip
+))  # fmt: skip
 B, STEPS = 16, 7
 
 
@@ -53,16 +52,10 @@ def batches() -> tuple[np.ndarray, np.ndarray]:
 
 def setup(ema: float = 0.0):
     graphdef, params = nnx.split(build_translator(SPEC, rngs=nnx.Rngs(0)), nnx.Param)
-    objective = build_objective("infonce", Settings(blocks=Blocks(axis="data")))
-    optimizer, mesh = optax.adamw(1e-2), data_mesh()
-    step = make_step(graphdef, objective, optimizer, mesh, Schedule(ema=ema))
+    objective, optimizer, mesh = build_objective("infonce"), optax.adamw(1e-2), data_mesh()
+    loss = TranslatorLoss(graphdef=graphdef, objective=objective)
+    step = make_step(loss, optimizer, optax.constant_schedule(1e-2), ema)
     return step, init_state(params, objective, optimizer, mesh, ema), mesh
-
-
-def test_several_devices_need_an_objective_that_knows_of_them():
-    graphdef, _ = nnx.split(build_translator(SPEC, rngs=nnx.Rngs(0)), nnx.Param)
-    with pytest.raises(ValueError, match="4 devices share the rows"):
-        make_step(graphdef, build_objective("infonce", Settings()), optax.adamw(1e-2), data_mesh())
 
 
 def test_moving_average_by_hand():
@@ -116,6 +109,10 @@ def test_dispatches_equal_single_steps():
 
 
 def test_margin_grows_with_epochs_that_are_no_whole_number_of_steps():
-    schedule = Schedule(steps_per_epoch=2.5, margin=(0.3, 0.5))  # epochs end within steps 2, and behind 4
-    found = [float(schedule.margin_at(jnp.asarray(step))) for step in range(8)]
+    graphdef, _ = nnx.split(build_translator(SPEC, rngs=nnx.Rngs(0)), nnx.Param)
+    objective = InverseEuclidean(margin_growth=0.3, margin_max=0.5)
+    loss = TranslatorLoss(graphdef=graphdef, objective=build_objective("l1"), steps_per_epoch=2.5)
+    found = [
+        float(objective.margin(loss.progress(jnp.asarray(step)))) for step in range(8)
+    ]  # epochs end in step 2, after 4
     np.testing.assert_allclose(found, [0, 0, 0, 0.3, 0.3, 0.5, 0.5, 0.5], atol=1e-6)

@@ -41,14 +41,14 @@ def by_hand(source_MS: np.ndarray, share: float, temperature: float, source_BS: 
 def test_blocks_are_the_plain_softmax(count, share, temperature):
     """Whatever the last block holds; and pictures' vectors are as long as they were."""
     source_BS = 3 * np.random.default_rng(0).normal(size=(9, S)).astype(np.float32)
-    memory = Memory(source=captions(count), share=share, temperature=temperature)
+    memory = Memory(source=captions(count), weight=share, temperature=temperature)
     found = np.asarray(towards_captions(memory, jnp.asarray(source_BS)))
     np.testing.assert_allclose(found, by_hand(memory.source, share, temperature, source_BS), atol=2e-5, rtol=0)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(source_BS, axis=1), rtol=1e-5)
 
 
 def test_a_sharp_softmax_finds_the_caption_itself():
-    memory = Memory(source=captions(50), share=1.0, temperature=1e-4)
+    memory = Memory(source=captions(50), weight=1.0, temperature=1e-4)
     found = towards_captions(memory, jnp.asarray(memory.source[7:9], jnp.float32))
     np.testing.assert_allclose(found, memory.source[7:9], atol=1e-3)
 
@@ -58,7 +58,7 @@ def test_three_million_captions_take_no_more_than_a_block():
 
     @jax.jit
     def turned(source_MS, source_BS):
-        return towards_captions(Memory(source=source_MS, share=0.5, temperature=0.01), source_BS)
+        return towards_captions(Memory(source=source_MS, weight=0.5, temperature=0.01), source_BS)
 
     shapes = jax.ShapeDtypeStruct((3_000_000, 512), jnp.float16), jax.ShapeDtypeStruct((64, 512), jnp.float32)
     compiled = turned.lower(*shapes).compile()

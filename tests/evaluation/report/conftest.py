@@ -11,7 +11,7 @@ from PIL import Image
 from c2c_jax.config import Config, DataConfig
 from c2c_jax.evaluation.report.page import write_report
 from c2c_jax.evaluation.results import Results, write
-from c2c_jax.evaluation.rows import LeftOut, Missing, Row
+from c2c_jax.evaluation.rows import Missing, Row, SkippedFile
 from c2c_jax.generation.pipeline import Generation, pictures_to_sounds
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.spaces.space import identify
@@ -30,10 +30,10 @@ RECALLS = {"translator": (0.25, 0.5, 0.75), "chance": (0.01, 0.05, 0.1)}
 def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
     """A work directory as the trainer's own log leaves it: 10 steps of known losses, two validations."""
     folder = tmp_path_factory.mktemp("runs") / "mlp"
-    spec = TranslatorSpec(
+    spec = TranslatorSpec.from_json(dict(
         kind="mlp", source_dim=64, target_dim=64, width=32, depth=2, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
         input_norm="unit",
-    )  # fmt: skip
+    ))  # fmt: skip
     config = Config(
         source=str(clip_folder), batch_size=40, log_every=1, data=DataConfig(captions=f"txt:/home/me/{HURT}")
     )
@@ -99,7 +99,7 @@ def evaluated(tmp_path_factory, run) -> Path:
     )  # fmt: skip
     rows.append(Row(task="gaps", method="source", metric="length(text, image)", value=0.83, n=60))
     rows.append(Row(task="generated", method="translator", metric="fad_clap", value=0.7, n=9, reference=HURT))
-    left_out, missing = LeftOut(file=f"{HURT}.wav", why="is silent"), Missing(what="oracle", why=f"no pairs {HURT}")
+    left_out, missing = SkippedFile(file=f"{HURT}.wav", why="is silent"), Missing(what="oracle", why=f"no pairs {HURT}")
     folder = tmp_path_factory.mktemp("evaluated")
     bundle = load_bundle(run / "bundle")
     whole = Results(

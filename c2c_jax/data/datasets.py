@@ -1,0 +1,145 @@
+"""Captions of data sets: TFDS, Hugging Face and the mini world. Their libraries are imported when they are read."""
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from c2c_jax.data.sources import Source, register_source
+from c2c_jax.errors import CaptionError, one_line
+
+BLOCK = 65536  # TFDS records read at a time: large enough that Python's cost per block vanishes
+GCC = "conceptual_captions"
+# A slice of a split has a colon of its own: train[:1000].
+_SPEC = re.compile(r"(?P<name>[^:@]+)(?:@(?P<config>[^:]+))?:(?P<split>(?:[^:\[]|\[[^\]]*\])+)(?::(?P<field>.+))?")
+
+
+@register_source("tfds", "NAME[/CONFIG]:SPLIT:FIELD")
+class TFDS(Source):
+    """A TFDS data set prepared as ArrayRecord, read without TensorFlow.
+
+    FIELD is the feature's name, with `/` into nested ones (`captions/text`); each text of a sequence is a caption.
+    `tfds:conceptual_captions:SPLIT` is prepared at first use from Google's TSV files, `tfds:miniworld/captions:SPLIT`
+    is generated.
+    """
+
+    def parse(self, text: str) -> None:
+        match = _SPEC.fullmatch(text)
+        if not match or match["config"]:
+            raise CaptionError(f"cannot read {self.spec!r}; write {self.form}")
+        self.name, self.split, self.field = match["name"], match["split"], match["field"] or ""
+        if self.name == GCC or self.name.startswith("miniworld/"):
+            self.field = self.field or "caption"
+        elif not self.field:
+            raise CaptionError(f"{self.spec!r} names no field; write tfds:{self.name}:{self.split}:FIELD")
+
+    def stamp(self) -> str:
+        from c2c_jax.data.tfds_sets import made_from, open_set
+
+        builder = open_set(self.name, self.split, self.data_dir, self.manual_dir)
+        if made := made_from(builder, self.split):
+            return made.sha256
+        splits = sorted((name, split.num_bytes, split.shard_lengths) for name, split in builder.info.splits.items())
+        return hashlib.sha256(repr((builder.info.full_name, splits)).encode()).hexdigest()
+
+    def records(self) -> Iterator[tuple[str, Any]]:
+        """Parses the records with TFDS's own message class: decoding them through TFDS is seven times slower, and
+        would decode images too."""
+        import tensorflow_datasets as tfds
+        from google.protobuf.message import DecodeError
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        from c2c_jax.data.tfds_sets import damaged, made_from, open_set
+
+        builder = open_set(self.name, self.split, self.data_dir, self.manual_dir)
+        if made := made_from(builder, self.split):
+            self.skipped = made.left_out
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        try:
+            records: Any = builder.as_data_source(split=self.split, deserialize_method=raw)
+        except (ValueError, NotImplementedError) as error:  # an unknown split, or files of another format
+            splits = ", ".join(builder.info.splits)
+            raise CaptionError(f"{self.spec}: {one_line(error)}; splits are {splits}") from error
+        for start in range(0, len(records), BLOCK):
+            try:
+                block = records.__getitems__(range(start, min(start + BLOCK, len(records))))
+                examples = map(tf_example_pb2.Example.FromString, block)
+                for number, example in enumerate(examples, start):
+                    yield f"record {number:,}", self._texts(example.features.feature)
+            except (RuntimeError, DecodeError) as error:
+                raise damaged(builder, error) from error
+
+    def _texts(self, features: Any) -> list[str]:
+        if self.field not in features:
+            texts = ", ".join(sorted(name for name, value in features.items() if value.bytes_list.value))
+            raise CaptionError(f"{self.spec}: records have no field {self.field!r}; those with bytes are {texts}")
+        return [value.decode("utf-8", "surrogateescape") for value in features[self.field].bytes_list.value]
+
+
+@register_source("hf", "NAME[@CONFIG]:SPLIT:FIELD")
+class HuggingFace(Source):
+    """A dataset of the hub, of its cache, or a local folder, read with the `datasets` library.
+
+    FIELD is a column of texts or of lists of texts, each of which is a caption.
+    """
+
+    def parse(self, text: str) -> None:
+        match = _SPEC.fullmatch(text)
+        if not match or not match["field"]:
+            raise CaptionError(f"cannot read {self.spec!r}; write {self.form}")
+        self.name, self.config, self.split, self.field = match.groups()
+        if self.name.startswith(("/", "~", ".")) or self.name.count("/") > 1:
+            self.places = (self.name,)
+
+    def stamp(self) -> str:
+        return self._dataset._fingerprint
+
+    def records(self) -> Iterator[tuple[str, Any]]:
+        blocks = self._dataset.select_columns(self.field).iter(batch_size=1024)
+        values = (value for block in blocks for value in block[self.field])
+        return ((f"record {number:,}", value) for number, value in enumerate(values))
+
+    @functools.cached_property
+    def _dataset(self) -> Any:
+        try:
+            import datasets
+        except ImportError:
+            raise CaptionError(f"{self.spec} needs the datasets library: pip install 'c2c_jax[hf]'") from None
+        name = os.path.expanduser(self.name)
+        try:
+            dataset = datasets.load_dataset(name, self.config, split=self.split, trust_remote_code=False)
+        except Exception as error:  # the library raises two dozen kinds, and says in the first line what is wrong
+            raise CaptionError(f"{self.spec}: {one_line(error):.500}") from error
+        if self.field not in dataset.column_names:
+            columns = ", ".join(dataset.column_names)
+            raise CaptionError(f"{self.spec}: there is no column {self.field!r}; its columns are {columns}")
+        return dataset
+
+
+@register_source("miniworld", "[train|validation|test:]COUNT[:picture|sound|mixed]")
+class Miniworld(Source):
+    """Captions of the mini world, generated while they are read. Of the training split, and in all styles, unless the
+    spec says otherwise."""
+
+    def parse(self, text: str) -> None:
+        from c2c_jax.miniworld.captions import STYLES
+
+        split, count, style = r"(?:(train|validation|test):)?", "([1-9][0-9]{0,11})", rf"(?::({'|'.join(STYLES)}))?"
+        if not (match := re.fullmatch(split + count + style, text)):
+            raise CaptionError(f"cannot read {self.spec!r:.80}; write {self.form}")
+        self.split, self.count = match[1] or "train", int(match[2])
+        self.styles = (match[3],) if match[3] else STYLES
+
+    def stamp(self) -> str:
+        """Hashes the first captions: another grammar would not generate them."""
+        from c2c_jax.miniworld.captions import captions
+
+        first = captions(self.split, min(self.count, 4096), styles=self.styles)
+        return hashlib.sha256("\n".join((self.spec, *first)).encode()).hexdigest()
+
+    def records(self) -> Iterator[tuple[str, Any]]:
+        from c2c_jax.miniworld.captions import captions
+
+        return (("", caption) for caption in captions(self.split, self.count, styles=self.styles))

@@ -1,0 +1,98 @@
+"""Source vectors of the unlabelled images that a run uses: from image files, an array, or the mini world."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from c2c_jax.config import ImagesConfig
+from c2c_jax.errors import ConfigError, ImageError
+from c2c_jax.io.arrays import read_npz
+from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.console import stderr_console
+from c2c_jax.io.files import found_at, is_array, user_path
+from c2c_jax.io.images import find_pictures
+from c2c_jax.io.progress import Progress
+from c2c_jax.io.vectors import read_vectors
+from c2c_jax.miniworld.pairs import picture_at
+from c2c_jax.spaces.encoding import ENCODED_AT_ONCE, source_vectors_of
+from c2c_jax.spaces.space import identify, load_space
+
+console = stderr_console()
+
+MIN_IMAGES = 64  # with fewer, each one weighs too much
+KEPT = "pictures.npz"  # in the work directory
+
+
+def image_vectors(
+    config: ImagesConfig, source: str, workdir: Path, dim: int | None = None
+) -> Float[np.ndarray, "P S"] | None:
+    """The vectors [P, S], not normalised, of the images that a config names, by the image tower of the space `source`;
+    None if it names none. They are kept in the work directory, and made again if the files or the space change.
+
+    An .npy file of vectors [P, S] is read as it is, without a tower. dim: the width S that it must have; None: that of
+    `source`, or any width if this is "". Files that cannot be read are reported and skipped. Raises ImageError if fewer
+    than MIN_IMAGES are left or an array does not fit, ConfigError for an invalid count of mini-world images,
+    CheckpointError.
+    """
+    if not config.files:
+        return None
+    path = user_path(config.files)
+    if is_array(path):
+        dim = dim or (identify(source).dim if source else None)
+        return _enough(np.array(read_vectors(path, dim, ImageError), np.float32), config.files)
+    found = re.fullmatch("miniworld:([0-9]{1,6})", config.files)
+    count = int(found[1]) if found else 0
+    if config.files.startswith("miniworld:") and count < MIN_IMAGES:
+        raise ConfigError(
+            f"config.images.files is {config.files!r:.40}; for images of the mini world, write miniworld:COUNT, from "
+            f"{MIN_IMAGES} to 999,999"
+        )
+    files = [] if count else find_pictures([str(path)], console.print)
+    space = load_space(source, only="image")
+    listed = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files if file.is_file()]
+    key = hashlib.sha256(json.dumps([space.fingerprint, config.files, listed]).encode()).hexdigest()
+    kept = workdir / KEPT
+    if (kept_PS := _kept_vectors(kept, key, count or len(files), space.dim)) is not None:
+        return kept_PS
+    with Progress(console, "images", quiet=jax.process_index() != 0) as bar:
+        task = bar.add_task("encoding", total=count or len(files))
+        parts_PS: list[np.ndarray] = [np.zeros((0, space.dim), np.float32)]
+        for start in range(0, count, ENCODED_AT_ONCE):
+            images = [picture_at("train", index) for index in range(start, min(start + ENCODED_AT_ONCE, count))]
+            parts_PS.append(space.encode_image(images))
+            bar.advance(task, len(images))
+        vectors, errors = source_vectors_of(files, space, lambda: bar.advance(task))
+    for error in errors:
+        console.print(f"left out: {error}")
+    vectors_PS = _enough(np.concatenate([*parts_PS, *(vector_S[None] for vector_S in vectors.values())]), config.files)
+    if jax.process_index() == 0:
+        with atomic_write(kept) as temporary, open(temporary, "wb") as opened:
+            np.savez(opened, key=key, source_PS=vectors_PS)
+    return vectors_PS
+
+
+def _enough(vectors_PS: Float[np.ndarray, "P S"], files: str) -> Float[np.ndarray, "P S"]:
+    if len(vectors_PS) < MIN_IMAGES:
+        raise ImageError(f"{files} has {len(vectors_PS)} images that can be read; pass {MIN_IMAGES} or more")
+    return vectors_PS
+
+
+def _kept_vectors(kept: Path, key: str, count: int, dim: int) -> Float[np.ndarray, "P S"] | None:
+    """The vectors that an earlier run kept, at most `count`; None if they are of other images, or damaged."""
+    if found_at(kept) == "no file":
+        return None
+    size = np.asarray(key).nbytes + count * dim * np.dtype(np.float32).itemsize
+    try:
+        found = read_npz(kept, ("key", "source_PS"), size, ImageError, "they are encoded again")
+    except ImageError as error:
+        console.print(str(error))
+        return None
+    vectors_PS = found.get("source_PS", np.zeros(0))
+    has_shape = vectors_PS.shape[1:] == (dim,) and len(vectors_PS) >= MIN_IMAGES and vectors_PS.dtype == np.float32
+    is_valid = str(found.get("key")) == key and has_shape and np.isfinite(vectors_PS).all()
+    return vectors_PS if is_valid else None

@@ -1,0 +1,115 @@
+"""Config fields by the names of version 0.1, accepted for one release; each use prints the new name once."""
+
+import functools
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+RENAMED = {
+    "data.holdout": "data.validation_size",
+    "data.feed": "data.loader",
+    "translator.width": "translator.settings.width",
+    "translator.depth": "translator.settings.depth",
+    "translator.heads": "translator.settings.heads",
+    "translator.mlp_width": "translator.settings.mlp_width",
+    "translator.dropout": "translator.settings.dropout",
+    "translator.start": "translator.settings.init",
+    "translator.ridge": "translator.settings.penalty",
+    "augment.noise": "augment.noise_cosine",
+    "memory.captions": "memory.size",
+    "memory.share": "memory.weight",
+    "pictures": "images",
+    "pictures.files": "images.files",
+    "pictures.calibrate": "images.calibrate",
+    "objective.temperature": "objective.settings.temperature",
+    "objective.margin_growth": "objective.settings.margin_growth",
+    "objective.margin_most": "objective.settings.margin_max",
+    "objective.twin_cosine": "objective.settings.false_negative_threshold",
+    "objective.blocks": "objective.settings.loss_chunks",
+    "objective.recompute": "objective.settings.remat",
+}
+REMOVED = ("groups", "min_steps", "augment.noise_most")
+
+_printed: set[str] = set()
+
+
+def new_name(path: str) -> str | None:
+    """The present path of a config field, itself if it is not an old one; None for a removed field. Prints a line for
+    an old path the first time."""
+    if path not in RENAMED and path not in REMOVED:
+        return path
+    found = RENAMED.get(path)
+    if path not in _printed:
+        _printed.add(path)
+        advice = f"is now config.{found}" if found else "no longer exists and is ignored"
+        print(f"config.{path} {advice}", file=sys.stderr)
+    return found
+
+
+def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved config, as nested dictionaries, with present names in place of old ones. Prints nothing."""
+    flat: dict[str, Any] = {}
+    _flatten(config, "", flat)
+    found: dict[str, Any] = {}
+    for path, value in flat.items():
+        if path in REMOVED or (path == "translator.depth" and value == 0):  # 0 stood for the kind's own default
+            continue
+        *parents, name = RENAMED.get(path, path).split(".")
+        node = found
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = value
+    return found
+
+
+def _flatten(node: Mapping[str, Any], prefix: str, flat: dict[str, Any]) -> None:
+    for name, value in node.items():
+        if isinstance(value, Mapping) and not (name == "settings" and not value):
+            _flatten(value, f"{prefix}{name}.", flat)
+        else:
+            flat[prefix + name] = value
+
+
+def accept_old_names(section: str, cls: type) -> None:
+    """Lets a config dataclass take the old names of its section's fields as arguments and as attributes."""
+    prefix = f"{section}." if section else ""
+    old = [path.removeprefix(prefix) for path in (*RENAMED, *REMOVED) if path.startswith(prefix)]
+    old = [name for name in old if "." not in name and name not in cls.__dataclass_fields__]  # type: ignore[attr-defined]
+    original = cls.__init__  # type: ignore[misc]
+
+    @functools.wraps(original)
+    def __init__(self: Any, **fields: Any) -> None:
+        given = {name: fields.pop(name) for name in old if name in fields}
+        original(self, **fields)
+        for name, value in given.items():
+            setattr(self, name, value)
+
+    cls.__init__ = __init__  # type: ignore[misc]
+    for name in old:
+        setattr(cls, name, _property(prefix, name))
+
+
+def _property(prefix: str, name: str) -> property:
+    def path() -> list[str]:
+        found = new_name(prefix + name)
+        return found.removeprefix(prefix).split(".") if found else []
+
+    def get(self: Any) -> Any:
+        match path():
+            case []:
+                raise AttributeError(name)
+            case ["settings", key]:
+                return self.settings[key]
+            case [field]:
+                return getattr(self, field)
+
+    def set_(self: Any, value: Any) -> None:
+        match path():
+            case ["settings", "depth"] if value == 0:
+                self.settings.pop("depth", None)
+            case ["settings", key]:
+                self.settings[key] = value
+            case [field]:
+                setattr(self, field, value)
+
+    return property(get, set_)

@@ -1,0 +1,231 @@
+"""Loads the rows of each training step: from a store kept on the devices, or streamed from disk through grain.
+
+Either way the training rows are one endless stream, shuffled anew for every epoch, of which step i takes rows i·B to
+(i+1)·B: an epoch shows every row exactly once, and a step that an epoch does not fill takes its last rows from the next
+one. The stream is a function of the seed and the position alone, so that a run can resume at any step.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import psutil
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float, Int
+
+from c2c_jax.data.store import SIDES, Store
+from c2c_jax.training.step import own_share, put_rows
+
+RESIDENT_FRACTION = 0.5  # of the devices' free memory that a resident store may take
+WINDOW_ROWS = 65_536  # rows that are shuffled together when a store is streamed
+CALL_BYTES = 2**28  # maximum size of the vectors that a call streams
+
+# Joined to a run's seed: one number for each use, so that none repeats another's draws.
+SPLIT, ROWS, CHUNKS, WINDOW = 0, 1, 2, 3
+
+
+class ResidentLoader:
+    """Keeps the store's vectors on every device; a call gets the numbers of its rows.
+
+    steps: of a call.
+    """
+
+    def __init__(
+        self, store: Store, training: Int[np.ndarray, "N"], batch_size: int, steps: int, seed: int, mesh: Mesh
+    ):
+        self.training, self.batch_size, self.steps, self.seed, self.mesh = training, batch_size, steps, seed, mesh
+        self.table = tuple(_replicated(store.read(side), mesh) for side in SIDES)
+        self.shuffled = functools.lru_cache(2)(self._shuffled)
+
+    def __str__(self) -> str:
+        return f"resident on the devices ({_size(sum(x.nbytes for x in self.table))})"
+
+    @staticmethod
+    def batch(table: Any, rows_B: Any) -> tuple[jax.Array, jax.Array]:
+        """The source and target vectors of a step; see `step.jit_steps`."""
+        source_NS, target_NE = table
+        return source_NS[rows_B], target_NE[rows_B]
+
+    def block(self, step: int, count: int) -> jax.Array:
+        """The row numbers [K, B] of the `count` steps from `step` on; those of further steps are 0."""
+        rows_KB = np.zeros((self.steps, self.batch_size), np.int32)
+        rows_KB[:count] = self.rows(step * self.batch_size, count * self.batch_size).reshape(count, -1)
+        return put_rows(rows_KB[:, own_share(self.batch_size)], self.batch_size, self.mesh, axis=1)
+
+    def rows(self, start: int, count: int) -> Int[np.ndarray, "count"]:
+        """The numbers of the stream's rows `start` to `start + count`."""
+        parts, N = [], len(self.training)
+        while count:
+            epoch, place = divmod(start, N)
+            parts.append(self.shuffled(epoch)[place : place + count])
+            start, count = start + len(parts[-1]), count - len(parts[-1])
+        return np.concatenate(parts)
+
+    def _shuffled(self, epoch: int) -> Int[np.ndarray, "N"]:
+        return np.random.default_rng((self.seed, ROWS, epoch)).permutation(self.training)
+
+
+class Windows:
+    """The stream of a store on disk, as a source for grain: every window holds the training rows of some chunks, drawn
+    at random and shuffled together. A window's chunks are verified as they are read."""
+
+    def __init__(self, store: Store, training: Int[np.ndarray, "N"], seed: int, epochs: int):
+        self.store, self.seed, self.epochs = store, seed, epochs
+        self.is_training = np.zeros(store.plan.rows, bool)
+        self.is_training[training] = True
+        self.rows_of_chunk = np.bincount(training // store.plan.chunk_rows, minlength=store.plan.chunks)
+        self.chunks = max(WINDOW_ROWS // store.plan.chunk_rows, 1)
+        self.per_epoch = -(-store.plan.chunks // self.chunks)
+
+    def __len__(self) -> int:
+        return self.epochs * self.per_epoch
+
+    def drawn(self, epoch: int) -> Int[np.ndarray, "C"]:
+        """The chunks in the order of an epoch."""
+        return np.random.default_rng((self.seed, CHUNKS, epoch)).permutation(self.store.plan.chunks)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
+        """The source and target vectors of a window."""
+        epoch, window = divmod(number, self.per_epoch)
+        chunks = self.drawn(epoch)[window * self.chunks : (window + 1) * self.chunks].tolist()
+        kept = [self.is_training[self.store.plan.rows_of(chunk)] for chunk in chunks]
+        order = np.random.default_rng((self.seed, WINDOW, epoch, window)).permutation(sum(map(np.sum, kept)))
+        return tuple(
+            np.concatenate([self.store.read_chunk(side, c)[k] for c, k in zip(chunks, kept, strict=True)])[order]
+            for side in SIDES
+        )
+
+    def place(self, start: int) -> tuple[int, int]:
+        """(window, row in it) of the stream's row `start`."""
+        epoch, row = divmod(start, int(self.rows_of_chunk.sum()))
+        ends = np.add.accumulate(self.rows_of_chunk[self.drawn(epoch)])
+        firsts = np.concatenate([[0], ends[self.chunks - 1 :: self.chunks]])
+        window = int(np.searchsorted(firsts, row, side="right")) - 1
+        return epoch * self.per_epoch + window, row - int(firsts[window])
+
+
+class StreamingLoader:
+    """Reads the store window by window ahead of the devices; a call gets its vectors.
+
+    With several hosts each reads the whole store and keeps its own rows of every batch. steps: of a call, fewer if
+    their vectors take more than CALL_BYTES. epochs: of the stream at most.
+    """
+
+    table = ()
+
+    def __init__(
+        self,
+        store: Store,
+        training: Int[np.ndarray, "N"],
+        batch_size: int,
+        steps: int,
+        seed: int,
+        mesh: Mesh,
+        epochs: int,
+    ):
+        self.bytes = _bytes(store)
+        fitting = CALL_BYTES * store.plan.rows // (self.bytes * batch_size)
+        self.batch_size, self.steps, self.mesh = batch_size, max(min(steps, fitting), 1), mesh
+        self.windows = Windows(store, training, seed, epochs)
+        self.rest: list[tuple[np.ndarray, ...]] = []  # rows of the window that the last call left
+        self.step: int | None = None
+
+    def __str__(self) -> str:
+        return f"streamed from disk ({_size(self.bytes)}), {WINDOW_ROWS:,} rows shuffled together"
+
+    @staticmethod
+    def batch(table: Any, vectors: Any) -> tuple[jax.Array, jax.Array]:
+        """The source and target vectors of a step; see `step.jit_steps`."""
+        return vectors
+
+    def block(self, step: int, count: int) -> tuple[jax.Array, ...]:
+        """The vectors [K, B, E] of the `count` steps from `step` on; those of further steps are 0. Raises StoreError
+        for a damaged chunk."""
+        if step != self.step:
+            self._open(step * self.batch_size)
+        self.step = step + count
+        own = own_share(self.batch_size)
+        sides = []
+        for vectors in self._take(count * self.batch_size):
+            block = np.zeros((self.steps, own.stop - own.start, vectors.shape[1]), vectors.dtype)
+            block[:count] = vectors.reshape(count, self.batch_size, -1)[:, own]
+            sides.append(put_rows(block, self.batch_size, self.mesh, axis=1))
+        return tuple(sides)
+
+    def _open(self, start: int) -> None:
+        window, row = self.windows.place(start)
+        options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
+        self.reading: Iterator = iter(grain.MapDataset.source(self.windows)[window:].to_iter_dataset(options))
+        self.rest = [tuple(side[row:] for side in next(self.reading))]
+
+    def _take(self, count: int) -> tuple[np.ndarray, ...]:
+        while (have := sum(len(source) for source, _ in self.rest)) < count:
+            self.rest.append(next(self.reading))
+        source, target = (np.concatenate(parts) for parts in zip(*self.rest, strict=True))
+        self.rest = [(source[count:], target[count:])] if have > count else []
+        return source[:count], target[:count]
+
+
+def choose_loader(kind: str, store: Store) -> str:
+    """ "resident" or "streamed": what a config asks for, or for "auto" the first if the store takes no more than half
+    of the memory that is free on each device."""
+    if kind != "auto":
+        return kind
+    fits = _bytes(store) <= RESIDENT_FRACTION * min(map(free_memory, jax.local_devices()))
+    everywhere = np.all(multihost_utils.process_allgather(np.asarray(fits)))
+    return "resident" if everywhere else "streamed"
+
+
+def open_loader(
+    kind: str,
+    store: Store,
+    training: Int[np.ndarray, "N"],
+    batch_size: int,
+    steps: int,
+    seed: int,
+    mesh: Mesh,
+    epochs: int,
+) -> ResidentLoader | StreamingLoader:
+    """The loader of a kind from `choose_loader`. steps: of a call. epochs: of the stream at most."""
+    if kind == "resident":
+        return ResidentLoader(store, training, batch_size, steps, seed, mesh)
+    return StreamingLoader(store, training, batch_size, steps, seed, mesh, epochs)
+
+
+def free_memory(device: jax.Device) -> float:
+    """Bytes free on a device; of a CPU device, its share of the machine's."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats["bytes_in_use"]
+    return psutil.virtual_memory().available / jax.local_device_count()
+
+
+def read_vectors(store: Store, rows: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
+    """The source and target vectors of some rows, float32. Raises StoreError for a damaged chunk."""
+    source, target = (store.read_rows(side, rows).astype(np.float32) for side in SIDES)
+    return source, target
+
+
+def split(rows: int, validation_size: int, seed: int) -> tuple[Int[np.ndarray, "V"], Int[np.ndarray, "N"]]:
+    """(validation rows, training rows), each sorted; a function of its arguments alone."""
+    order = np.random.default_rng((seed, SPLIT)).permutation(rows)
+    return np.sort(order[:validation_size]), np.sort(order[validation_size:])
+
+
+def _replicated(x: np.ndarray, mesh: Mesh) -> jax.Array:
+    return jax.make_array_from_callback(x.shape, NamedSharding(mesh, PartitionSpec()), lambda index: x[index])
+
+
+def _bytes(store: Store) -> int:
+    dims = store.plan.source.dim + store.plan.target.dim
+    return store.plan.rows * dims * np.dtype(store.plan.dtype).itemsize
+
+
+def _size(count: int) -> str:
+    power = min(int(math.log2(max(count, 1)) // 10), 4)
+    return f"{count / 1024**power:,.1f} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"

@@ -1,0 +1,84 @@
+"""What a run was started with, kept in its work directory: a resumed run must see the same rows in the same order."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import msgspec
+
+from c2c_jax.data.store import Plan, Store
+from c2c_jax.errors import ConfigError
+from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.files import found_at
+from c2c_jax.io.json import read_json, read_json_as
+
+RUN_STATE = "run_state.json"  # in the work directory
+OLD_RUN_STATE = "rows.json"  # its name in version 0.1, whose field `feed` is now `loader`
+ADVICE = "pass another --workdir"
+
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunState:
+    """loader: how rows reach the devices. devices: how many there were. The rest describes the store, see `Plan`;
+    source and target are the fingerprints of its spaces."""
+
+    loader: Annotated[str, msgspec.Meta(pattern="^(resident|streamed)$")]
+    devices: Positive
+    rows: Positive
+    chunk_rows: Positive
+    dtype: str
+    source: str
+    target: str
+
+    @classmethod
+    def of(cls, plan: Plan, loader: str) -> "RunState":
+        """The state of a run that starts now."""
+        return cls(
+            loader=loader,
+            devices=jax.device_count(),
+            rows=plan.rows,
+            chunk_rows=plan.chunk_rows,
+            dtype=plan.dtype,
+            source=plan.source.fingerprint,
+            target=plan.target.fingerprint,
+        )
+
+
+def start_or_resume(workdir: Path, store: Store, loader: str) -> RunState:
+    """The state that a run was started with; for a new run, which writes it, that of now.
+
+    Raises ConfigError if the run was started on another store, including one that has grown, or its state is damaged.
+    """
+    now, before = RunState.of(store.plan, loader), read_run_state(workdir)
+    if before is None:
+        if jax.process_index() == 0:
+            with atomic_write(workdir / RUN_STATE) as temporary:
+                temporary.write_text(json.dumps(dataclasses.asdict(now), indent=2) + "\n", encoding="utf-8")
+        return now
+    changed = [
+        f"{name} {value!s:.80}, now {getattr(now, name)}"
+        for name, value in dataclasses.asdict(before).items()
+        if name not in ("loader", "devices") and value != getattr(now, name)
+    ]
+    if changed:
+        raise ConfigError(f"{workdir} holds a run on another store ({', '.join(changed)}); {ADVICE}")
+    return before
+
+
+def read_run_state(workdir: Path) -> RunState | None:
+    """The state that the run in a work directory was started with, None if there is none. Raises ConfigError if it is
+    damaged."""
+    if found_at(workdir / RUN_STATE) != "no file":
+        return read_json_as(RunState, workdir / RUN_STATE, ConfigError, ADVICE)
+    old = workdir / OLD_RUN_STATE
+    if found_at(old) == "no file":
+        return None
+    fields = read_json(old, ConfigError, ADVICE)
+    try:
+        return msgspec.convert({**fields, "loader": fields.get("feed")}, RunState)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{old} cannot be read ({error}); {ADVICE}") from None

@@ -1,0 +1,45 @@
+"""Sends metrics to TensorBoard and Weights & Biases, if a config asks for them."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from c2c_jax.config import Config
+
+
+class Trackers:
+    """Open trackers of one run; a resumed run continues in the same place."""
+
+    def __init__(self, workdir: Path, config: Config, step: int):
+        self.board = self.wandb = None
+        if config.log.tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self.board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        if config.log.wandb:
+            import wandb
+
+            whole = str(workdir.resolve())
+            self.wandb = wandb.init(
+                project=config.log.wandb,
+                name=workdir.resolve().name,
+                id=hashlib.sha256(whole.encode()).hexdigest()[:16],
+                resume="allow",
+                dir=whole,
+                config=dataclasses.asdict(config),
+            )
+
+    def write(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(f"{phase}/{name}", value, step)
+        if self.wandb:
+            self.wandb.log({f"{phase}/{name}": value for name, value in values.items()}, step=step)
+
+    def close(self) -> None:
+        if self.board:
+            self.board.close()
+        if self.wandb:
+            self.wandb.finish()

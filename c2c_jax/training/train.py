@@ -1,0 +1,188 @@
+"""The training program: from an embedding store to checkpoints, metrics and the best translator bundle."""
+
+import dataclasses
+import functools
+import signal
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from c2c_jax.config import PERTURBED_SCORES, Config
+from c2c_jax.data.store import Store
+from c2c_jax.io.progress import phase
+from c2c_jax.io.signals import noted
+from c2c_jax.training.candidates import CandidateSelector
+from c2c_jax.training.check import build_spec, check, check_rows, fits_closed_form, run_length
+from c2c_jax.training.checkpoints import Checkpoints
+from c2c_jax.training.closed_form import set_closed_form
+from c2c_jax.training.curves import draw_curves, print_scores
+from c2c_jax.training.loader import choose_loader, open_loader, read_vectors, split
+from c2c_jax.training.log import RunLog, console
+from c2c_jax.training.metrics import retrieval
+from c2c_jax.training.objectives import build_objective
+from c2c_jax.training.optimizer import build_learning_rate, build_optimizer
+from c2c_jax.training.precompute import Precomputed
+from c2c_jax.training.run_state import start_or_resume
+from c2c_jax.training.step import (
+    TrainState,
+    TranslatorLoss,
+    data_mesh,
+    init_state,
+    jit_steps,
+    make_step,
+    on_any_process,
+)
+from c2c_jax.translator.bundle import Bundle, read_choice, read_metrics
+from c2c_jax.translator.kinds import build_translator
+
+VALIDATED_AT_ONCE = 64  # rows; the transformer's attention takes 8 MiB of memory for each
+
+
+def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarray, "P S"] | None = None) -> bool:
+    """Trains a translator on a store and writes checkpoints, `metrics.jsonl`, `config.json`, `curves.png` and the best
+    `bundle/` to `workdir`. Returns whether it finished; False if SIGTERM stopped it, after a checkpoint.
+
+    image_PS: raw source vectors of unlabelled images, if the config names any; see `data.images.image_vectors`.
+    Interrupted runs resume from their last intact checkpoint, bit-exactly on the same devices. Raises ConfigError
+    before anything is compiled, TrainingError for a loss that is not finite and for a checkpoint that cannot be
+    written, StoreError for a damaged store.
+    """
+    # Set up.
+    config = check_rows(check(config), store)
+    store.check_files()
+    mesh, spec = data_mesh(), build_spec(config, store.plan.source.dim, store.plan.target.dim)
+    rows = validation, training = split(store.plan.rows, config.data.validation_size, config.seed)
+    steps, epochs = run_length(config, len(training))
+    objective = build_objective(config.objective.kind, config.objective.settings)
+    translator = build_translator(spec, rngs=nnx.Rngs(config.seed))
+    learning_rate = build_learning_rate(config.optimizer, steps)
+    optimizer = build_optimizer(config.optimizer, learning_rate, translator.undecayed)
+
+    with (
+        jax.default_matmul_precision(config.precision),
+        noted(signal.SIGTERM) as is_terminated,
+        RunLog(workdir, config) as log,
+        Checkpoints(workdir) as checkpoints,
+    ):
+        run_state = start_or_resume(workdir, store, choose_loader(config.data.loader, store))
+        if steps and run_state.devices != jax.device_count():
+            log.console_print(
+                f"started on {run_state.devices} device(s), now on {jax.device_count()}: the order of sums differs, so "
+                "the weights will differ in their last bits from those of an uninterrupted run"
+            )
+        with phase(console, "going through the captions", quiet=not log.writes):
+            precomputed = Precomputed.of(config, spec, store, rows, image_PS)
+            selector = precomputed.selector(config, store, rows, image_PS)
+        for line in precomputed.notes:
+            log.console_print(line)
+        if fits_closed_form(config):
+            set_closed_form(translator, precomputed.moments)
+
+        # Restore.
+        graphdef, params = nnx.split(translator, nnx.Param)
+        state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
+        step = int(state.step)
+        with phase(console, "reading the store", quiet=not log.writes):
+            loader = open_loader(
+                run_state.loader,
+                store,
+                training,
+                config.batch_size,
+                config.steps_per_call,
+                config.seed,
+                mesh,
+                epochs + 1,
+            )
+        loss = TranslatorLoss(
+            graphdef=graphdef,
+            objective=objective,
+            means=precomputed.centring,
+            noise_cosine=config.augment.noise_cosine,
+            steps_per_epoch=max(len(training) / config.batch_size, 1),
+            seed=config.seed,
+        )
+        train_step = make_step(loss, optimizer, learning_rate, config.optimizer.ema, loss.metrics)
+        run_steps = jit_steps(train_step, loader.batch, mesh)
+        validate = functools.partial(
+            _validate, config, store, graphdef, read_vectors(store, validation), precomputed, selector
+        )
+        devices = f"{jax.device_count()} {jax.devices()[0].platform} device(s)"
+        summary = f"{spec.kind}, {len(training):,} captions, on {devices}, {loader}"
+        log.start(step, steps, len(training), summary, epochs)
+
+        # Train: while the devices run one call, the rows of the next are loaded.
+        is_stopping = on_any_process(log.is_stale)
+        count = 0 if is_stopping else _steps_of_call(config, step, steps, loader.steps)
+        block = loader.block(step, count) if count else None
+        while count and not is_stopping:
+            start = time.perf_counter()
+            state, metrics = run_steps(state, loader.table, block, count)
+            next_count = _steps_of_call(config, step + count, steps, loader.steps)
+            block = loader.block(step + count, next_count) if next_count else None
+            values = {name: np.asarray(of_steps) for name, of_steps in metrics.items()}  # waits for the devices
+            log.steps_done(values, count, time.perf_counter() - start)
+            step += count
+            if step % config.eval_every == 0 or step == steps:
+                log.validation(validate(state))
+            is_stopping = on_any_process(is_terminated() or log.is_stale)
+            if step % config.checkpoint_every == 0 or step == steps or is_stopping:
+                checkpoints.save(state)
+            count = next_count
+        if on_any_process(is_terminated()):
+            log.console_print(f"stopped at step {step:,} of {steps:,} by SIGTERM; start again to resume")
+            return False
+        if not log.is_validated:
+            log.validation(validate(state))
+    if log.writes:
+        draw_curves(workdir / "curves.png", log.history, f"{workdir.name}: {spec.kind}, {config.objective.kind}")
+        choice = read_choice(workdir / "bundle")
+        print_scores(console, read_metrics(workdir / "bundle"), log.scores[-1])
+        if config.adapt and choice:
+            console.print(f"selected from {len(choice.scores)} candidates by {choice.selected_by}: {choice}")
+    return True
+
+
+def _steps_of_call(config: Config, step: int, steps: int, at_most: int) -> int:
+    """The number of steps of the call from `step` on: up to the next validation or checkpoint; 0 at the end."""
+    events = config.eval_every, config.checkpoint_every
+    return min(at_most, steps - step, *(every - step % every for every in events))
+
+
+def _validate(
+    config: Config,
+    store: Store,
+    graphdef: nnx.GraphDef,
+    validation: tuple[np.ndarray, np.ndarray],
+    precomputed: Precomputed,
+    selector: CandidateSelector,
+    state: TrainState,
+) -> Bundle:
+    """Selects the best candidate at the current step and scores it on the validation captions. Its closed-form part is
+    then fitted to these captions as well."""
+    trained = jax.device_get(state.model)
+    choice, perturbed_scores, length = selector.select(lambda x: np.asarray(_translate(graphdef, trained, x)))
+    model = nnx.merge(graphdef, trained)
+    selected, final = (selector.built(choice, model, length, final=is_final) for is_final in (False, True))
+    source_VS, target_VE = precomputed.centred(*validation)
+    scores = retrieval(np.asarray(_translate(*nnx.split(selected, nnx.Param), source_VS)), target_VE)
+    of_trained = {f"{choice.selected_by}_trained": max(choice.of_trained)} if config.adapt else {}
+    return Bundle(
+        translator=final,
+        spec=final.spec,
+        source=store.plan.source,
+        target=store.plan.target,
+        recipe=dataclasses.asdict(config),
+        metrics={"step": int(state.step), "held_out": len(target_VE), **perturbed_scores, **of_trained, **scores},
+        gap=precomputed.gap,
+        memory=precomputed.memory if choice.memory else precomputed.references,
+        choice=choice if config.adapt or config.select_by in PERTURBED_SCORES else None,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def _translate(graphdef: nnx.GraphDef, params: nnx.State, source_NS: jax.Array) -> jax.Array:
+    return jax.lax.map(lambda x: nnx.merge(graphdef, params)(x[None])[0], source_NS, batch_size=VALIDATED_AT_ONCE)

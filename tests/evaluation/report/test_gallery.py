@@ -1,0 +1,99 @@
+"""Pictures and sounds in a page's own bytes, decoded again."""
+
+import base64
+import io
+import os
+import shutil
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from c2c_jax.errors import ImageError
+from c2c_jax.evaluation.report.gallery import find_picture, mel_address, picture_address, sound_address
+from c2c_jax.io.files import sha256_of
+from c2c_jax.io.sound_files import mel_spectrogram
+
+
+def decoded(address: str) -> tuple[str, io.BytesIO]:
+    kind, _, content = address.partition(";base64,")
+    return kind, io.BytesIO(base64.b64decode(content, validate=True))
+
+
+def tone(rate: int, seconds: float = 2.0) -> np.ndarray:
+    times = np.arange(round(rate * seconds)) / rate
+    return (0.5 * np.sin(2 * np.pi * 440 * times) * np.exp(-times)).astype(np.float32)
+
+
+def test_sound_is_the_same_length_and_nearly_the_same():
+    kind, file = decoded(sound_address(tone(16_000), 16_000))
+    assert kind == "data:audio/mpeg" and len(file.getvalue()) < 2 * 32_000 / 3
+    heard, rate = soundfile.read(file)
+    assert rate == 16_000 and len(heard) == 32_000
+    assert np.abs(heard - tone(16_000)).max() < 0.02
+
+
+def test_a_rate_that_mp3_has_not():
+    kind, file = decoded(sound_address(tone(14_000), 14_000))
+    heard, rate = soundfile.read(file)
+    assert kind == "data:audio/wav" and rate == 14_000
+    np.testing.assert_allclose(heard, tone(14_000), atol=2 / 32768)
+
+
+def test_spectrogram_has_low_notes_at_the_bottom():
+    kind, file = decoded(mel_address(tone(16_000), 16_000))
+    with Image.open(file) as picture:
+        shown = np.asarray(picture, float)
+    assert kind == "data:image/jpeg" and shown.shape == (256, 640, 3)
+    mels = mel_spectrogram(tone(16_000), 16_000)
+    colours = matplotlib.colormaps["magma"](1 + mels / 80)[..., :3] * 255
+    bright = colours.sum(axis=2).mean(axis=1).argmax()  # the tone's own mel bin, of 128
+    assert abs(shown.sum(axis=2).mean(axis=1).argmax() - 2 * (127.5 - bright)) <= 2
+    # As bright as the colour map has it, on average.
+    np.testing.assert_allclose(shown.mean(axis=(0, 1)), colours.mean(axis=(0, 1)), atol=3)
+
+
+@pytest.mark.parametrize(("size", "shown"), [((64, 48), (64, 48)), ((1200, 300), (640, 160)), ((300, 400), (300, 400))])
+def test_large_pictures_become_smaller_and_small_ones_stay_exact(tmp_path, size, shown):
+    """Of noise, which compresses worst."""
+    pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    address, *told = picture_address(tmp_path / "a.png")
+    kind, file = decoded(address)
+    with Image.open(file) as picture:
+        assert picture.size == shown == tuple(told)
+        if max(size) < 200:
+            assert kind == "data:image/png"
+            np.testing.assert_array_equal(np.asarray(picture), pixels)
+        else:
+            assert kind == "data:image/jpeg"
+
+
+def test_a_picture_is_found_where_it_went(tmp_path):
+    before, beside = tmp_path / "before/a.png", tmp_path / "beside/a.png"
+    before.parent.mkdir()
+    beside.parent.mkdir()
+    Image.new("RGB", (8, 8), "red").save(before)
+    checksum = sha256_of(before)
+    assert find_picture(before, checksum, [beside.parent]) == before
+    shutil.move(before, beside)
+    assert find_picture(before, checksum, [beside.parent]) == beside
+    Image.new("RGB", (8, 8), "blue").save(before)  # another one in its place
+    assert find_picture(before, checksum, [beside.parent]) == beside
+    beside.unlink()
+    with pytest.raises(ImageError, match="another picture than the one"):
+        find_picture(before, checksum, [beside.parent])
+    before.unlink()
+    with pytest.raises(ImageError, match="found none"):
+        find_picture(before, checksum, [beside.parent])
+
+
+def test_only_regular_files_are_looked_at(tmp_path):
+    """A record may name anything: a pipe, a device, a name that is too long."""
+    os.mkfifo(tmp_path / "pipe.png")
+    for recorded in (tmp_path / "pipe.png", Path("/dev/zero"), Path("n" * 300 + ".png"), Path("a\0.png")):
+        with pytest.raises(ImageError, match="found none: bring it back"):
+            find_picture(recorded, "0" * 64, [tmp_path])

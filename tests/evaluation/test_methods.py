@@ -1,0 +1,127 @@
+"""Methods against the functions that they are made of."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from c2c_jax.errors import BundleError
+from c2c_jax.evaluation.methods import caption_methods, method_of, with_caption_means
+from c2c_jax.evaluation.training_store import TrainingStore
+from c2c_jax.spaces.models.layers import unit
+from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.inference import translate
+from tests.fixtures.random_store import random_store
+from tests.torch.test_translator import random_bundle, spec
+
+S, E = 24, 16
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return random_store(tmp_path_factory.mktemp("stores") / "store", 300)
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    rng = np.random.default_rng(7)
+    widths = {"source_text": S, "source_image": S, "target_text": E, "target_audio": E}
+    gap = Gap(**{name: 0.1 * rng.normal(size=width).astype(np.float32) for name, width in widths.items()})
+    return random_bundle(spec("residual", S, E, input_norm="unit"), gap=gap)
+
+
+def training(store, held_out):
+    return TrainingStore(store=store, held_out=held_out, untrained=held_out)
+
+
+SOURCE = np.random.default_rng(1).normal(size=(11, S)).astype(np.float32)
+
+
+def numpy_unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_translator_is_inferences_and_blocks_do_not_matter(bundle, monkeypatch):
+    for at_once in (4096, 4):
+        monkeypatch.setattr("c2c_jax.evaluation.methods.ROWS_AT_ONCE", at_once)
+        method = method_of("translator", bundle.translator, bundle.gap)
+        np.testing.assert_allclose(method.of_images(SOURCE), translate(bundle, SOURCE), atol=1e-6)
+        expected = np.asarray(unit(bundle.translator(jnp.asarray(SOURCE))))
+        np.testing.assert_allclose(method.of_texts(SOURCE), expected, atol=1e-6)
+
+
+def numpy_centred(x, mean):
+    return numpy_unit(numpy_unit(x) - mean)
+
+
+def numpy_uncentred(u, mean):
+    along = u @ mean
+    return mean + (np.sqrt(along**2 + 1 - mean @ mean) - along)[:, None] * u
+
+
+def test_closed_forms_are_those_of_the_training_captions(bundle, store):
+    """Between centred vectors, whatever the bundle's own translator takes; targets are un-centred."""
+    held_out = np.arange(0, 300, 3)
+    gap, found = caption_methods(training(store, held_out), bundle)
+    methods = {method.name: method for method in found}
+    kept = np.setdiff1d(np.arange(300), held_out)
+    source, target = (store.read_rows(side, kept).astype(np.float64) for side in ("source", "target"))
+    x = numpy_centred(source, gap.source_text) * np.sqrt(S)
+    y = numpy_centred(target, gap.target_text)
+    x0, y0 = x - x.mean(axis=0), y - y.mean(axis=0)
+    left, _, right = np.linalg.svd(x0.T @ y0, full_matrices=False)
+    rotation = left @ right
+    rotation *= np.sum((x0 @ rotation) * y0) / np.sum((x0 @ rotation) ** 2)
+    least_squares = np.linalg.solve(x0.T @ x0 + 1e-3 * np.trace(x0.T @ x0) / S * np.eye(S), x0.T @ y0)
+    for name, kernel in {"procrustes": rotation, "ridge": least_squares}.items():
+
+        def mapped(u, kernel=kernel):
+            mapped = (u * np.sqrt(S) - x.mean(axis=0)) @ kernel + y.mean(axis=0)
+            return numpy_uncentred(numpy_unit(mapped), gap.target_text)
+
+        expected = mapped(numpy_centred(SOURCE, gap.source_text))
+        np.testing.assert_allclose(methods[name].of_texts(SOURCE), expected, atol=1e-5)
+        expected = mapped(numpy_centred(SOURCE, gap.source_image))
+        np.testing.assert_allclose(methods[name].of_images(SOURCE), expected, atol=1e-5)
+
+
+def test_nearest_captions_are_centred(bundle, store):
+    """Captions, queries and results, each by the mean of its modality."""
+    held_out = np.arange(100)
+    gap, (method, *_) = caption_methods(training(store, held_out), bundle)
+    source, target = (store.read_rows(side, np.arange(100, 300)).astype(np.float32) for side in ("source", "target"))
+    source, target = numpy_centred(source, gap.source_text), numpy_centred(target, gap.target_text)
+    for of, mean in ((method.of_texts, gap.source_text), (method.of_images, gap.source_image)):
+        weights = scipy.special.softmax(numpy_centred(SOURCE, mean) @ source.T / 0.01, axis=1)
+        expected = numpy_uncentred(numpy_unit(weights @ target), gap.target_text)
+        np.testing.assert_allclose(of(SOURCE), expected, atol=1e-5)
+
+
+def test_means_that_a_bundle_lacks_are_those_of_its_captions(bundle, store):
+    held_out = np.arange(100)
+    rows = {side: store.read_rows(side, np.arange(100, 300)) for side in ("source", "target")}
+    vectors = {side: numpy_unit(x.astype(np.float32)) for side, x in rows.items()}
+    own = dataclasses.replace(bundle.gap, target_text=None, target_audio=None)
+    gap = with_caption_means(own, training(store, held_out), "unit")
+    np.testing.assert_allclose(gap.target_text, vectors["target"].mean(axis=0), atol=1e-6)
+    np.testing.assert_array_equal(gap.source_image, bundle.gap.source_image)
+    raw = random_bundle(spec("residual", S, E, input_norm="none"), gap=bundle.gap)  # its means are not of unit vectors
+    gap, _ = caption_methods(training(store, held_out), raw)
+    np.testing.assert_allclose(gap.source_text, vectors["source"].mean(axis=0), atol=1e-6)
+    assert gap.source_image is None
+
+
+def test_where_translations_of_pictures_lie(bundle):
+    """Those of a translator of unit vectors are moved among sounds, those of centred vectors stay among captions."""
+    method = method_of("translator", bundle.translator, bundle.gap)
+    np.testing.assert_array_equal(method.image_mean_E, bundle.gap.target_audio)
+    centred = random_bundle(spec("residual", S, E, input_norm="centred"), gap=bundle.gap)
+    assert method_of("translator", centred.translator, bundle.gap).image_mean_E is None
+
+
+def test_vectors_that_are_no_numbers_are_refused(bundle):
+    method = method_of("translator", bundle.translator, bundle.gap)
+    with pytest.raises(BundleError, match="translator makes vectors that are not finite"):
+        method.of_texts(np.full_like(SOURCE, np.nan))

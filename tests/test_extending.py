@@ -1,0 +1,82 @@
+"""The recipes of docs/extending.md run as they are printed: they register an objective and a translator kind."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from c2c_jax.cli.recipe import read_config
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig
+from c2c_jax.errors import BundleError, ConfigError, ExportError
+from c2c_jax.publishing.export import publish
+from c2c_jax.training.check import check
+from c2c_jax.training.objectives import OBJECTIVES, build_objective
+from c2c_jax.training.train import train
+from c2c_jax.translator.bundle import load_bundle
+from c2c_jax.translator.kinds import KINDS
+from tests.fixtures.random_store import random_store
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```python\n# (configs/\w+\.py)\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
+PROGRAMS = {Path(name).stem: code for name, code in BLOCKS}
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """Reads one of the page's recipes; what it registers is forgotten after the test."""
+    for registry in (OBJECTIVES, KINDS):
+        for name, value in registry.items():
+            monkeypatch.setitem(registry, name, value)
+    before = {name for registry in (OBJECTIVES, KINDS) for name in registry}
+
+    def read(name: str) -> Config:
+        path = tmp_path / f"{name}.py"
+        path.write_text(PROGRAMS[name])
+        config = read_config(str(path), ["--config.source=", "--config.target="])
+        config.batch_size, config.steps, config.data.validation_size = 40, 30, 100
+        config.eval_every = config.checkpoint_every = 30
+        return config
+
+    yield read
+    for registry in (OBJECTIVES, KINDS):
+        for name in registry.keys() - before:
+            del registry[name]
+
+
+def test_an_objective_that_is_not_row_wise(recipe, tmp_path):
+    config = recipe("covariance")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 16, 5))
+    objective = build_objective("covariance", {"weight": 0.5})
+    loss = objective.loss(objective.init(), jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
+    expected = ((x - y) ** 2).sum(1).mean() + 0.5 * ((np.cov(x.T) - np.cov(y.T)) ** 2).sum()
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    assert jax.device_count() == 4
+    train(config, random_store(tmp_path / "store"), tmp_path / "run")
+    assert load_bundle(tmp_path / "run/bundle").recipe["objective"] == {
+        "kind": "covariance", "settings": {"weight": 0.5},
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="config.objective.settings.weight is -1.0; it must be above 0"):
+        check(Config(objective=ObjectiveConfig(kind="covariance", settings={"weight": -1.0})))
+
+
+def test_a_translator_kind(recipe, tmp_path):
+    """Trained, saved in PyTorch's names, loaded again; without its class one line says what to do."""
+    config = recipe("bilinear")
+    train(config, random_store(tmp_path / "store"), tmp_path / "run")
+    bundle = load_bundle(tmp_path / "run/bundle")
+    tensors = safetensors.numpy.load_file(tmp_path / "run/bundle/model.safetensors")
+    layer = bundle.translator.left
+    np.testing.assert_array_equal(tensors["left.weight"], np.asarray(layer.kernel[...]).T)
+    assert bundle.spec.settings.rank == 32 and tensors["out.bias"].shape == (16,)
+    with pytest.raises(ConfigError, match="config.translator.settings.rank is 0; it must be 1 or more"):
+        check(Config(translator=TranslatorConfig(kind="bilinear", settings={"rank": 0})))
+    with pytest.raises(ExportError, match="kind bilinear, which c2c_jax.torch does not have"):
+        publish(tmp_path / "run", out=tmp_path / "published")
+    del KINDS["bilinear"]
+    with pytest.raises(BundleError, match="unknown translator kind 'bilinear'.*import the module that registers it"):
+        load_bundle(tmp_path / "run/bundle")

@@ -1,0 +1,96 @@
+"""Both loaders: every training row once an epoch, source beside its own target, the same from any step on."""
+
+import jax
+import numpy as np
+import pytest
+
+from c2c_jax.errors import StoreError
+from c2c_jax.training import loader
+from c2c_jax.training.loader import ResidentLoader, StreamingLoader, Windows, choose_loader, open_loader, split
+from c2c_jax.training.step import data_mesh
+from tests.fixtures.random_store import random_store
+
+ROWS, HELD_OUT, B = 500, 60, 48  # 440 rows to train on: an epoch is 9 steps and 8 rows
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return random_store(tmp_path_factory.mktemp("stores") / "store")
+
+
+@pytest.fixture(scope="module")
+def training():
+    return split(ROWS, HELD_OUT, 7)[1]
+
+
+def opened(kind, store, training):
+    return open_loader(choose_loader(kind, store), store, training, B, 28, 7, data_mesh(), epochs=5)
+
+
+def drawn(opened_loader, store, step: int, count: int) -> np.ndarray:
+    """The store's rows that steps are given, by their vectors; each source comes with its own target."""
+    block = opened_loader.block(step, count)
+    items = [
+        opened_loader.batch(opened_loader.table, jax.tree.map(lambda side, k=k: side[k], block)) for k in range(count)
+    ]
+    source, target = (np.concatenate([np.asarray(item[side]) for item in items]) for side in range(2))
+    sources, targets = store.read("source"), store.read("target")
+    rows = [int(np.flatnonzero((sources == vector).all(1))[0]) for vector in source]
+    np.testing.assert_array_equal(targets[rows], target)
+    return np.asarray(rows)
+
+
+@pytest.mark.parametrize("kind", ["resident", "streamed"])
+@pytest.mark.parametrize("window_rows", [128, 256, 65_536])
+def test_every_row_once_an_epoch(store, training, monkeypatch, kind, window_rows):
+    monkeypatch.setattr(loader, "WINDOW_ROWS", window_rows)
+    rows = drawn(opened(kind, store, training), store, 0, 28)[: 3 * len(training)]
+    epochs = rows.reshape(3, len(training))
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), training)
+        assert np.mean(np.diff(epoch) == 1) < 0.05
+    assert np.mean(epochs[0] == epochs[1]) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["resident", "streamed"])
+def test_same_from_any_step_on(store, training, monkeypatch, kind):
+    monkeypatch.setattr(loader, "WINDOW_ROWS", 256)
+    whole = drawn(opened(kind, store, training), store, 0, 20)
+    for start in range(0, 20, 3):
+        one = opened(kind, store, training)
+        parts = [drawn(one, store, start, 1), drawn(one, store, start + 1, 20 - start - 1)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole[start * B :])
+
+
+def test_windows_hold_their_chunks(store, training, monkeypatch):
+    """The rows of a window are those of its chunks, and places within the stream are counted right, by hand."""
+    monkeypatch.setattr(loader, "WINDOW_ROWS", 256)  # two chunks of 128
+    windows = Windows(store, training, 7, epochs=3)
+    lengths = [len(windows[number][0]) for number in range(4)]
+    assert sum(lengths[:2]) == sum(lengths[2:]) == len(training)
+    assert windows.place(0) == (0, 0)
+    assert windows.place(lengths[0] - 1) == (0, lengths[0] - 1)
+    assert windows.place(lengths[0]) == (1, 0)
+    assert windows.place(len(training) + lengths[2] + 5) == (3, 5)
+
+
+def test_auto_looks_at_free_memory(store, training, monkeypatch):
+    size = ROWS * (24 + 16) * 2
+    for free, expected in ((2 * size, ResidentLoader), (2 * size - 1, StreamingLoader)):
+        monkeypatch.setattr(loader, "free_memory", lambda device, free=free: free)
+        assert isinstance(opened("auto", store, training), expected)
+
+
+def test_damaged_chunk_while_streaming(tmp_path, training):
+    store = random_store(tmp_path / "store")
+    chunk = tmp_path / "store" / "target" / "c" / "2" / "0"
+    chunk.write_bytes(bytes(len(chunk.read_bytes())))
+    with pytest.raises(StoreError, match="chunk 2 is damaged"):
+        opened("streamed", store, training).block(0, 9)
+
+
+def test_split_parts_the_rows():
+    held_out, training = split(1000, 100, seed=7)
+    assert len(held_out) == 100
+    np.testing.assert_array_equal(np.sort(np.concatenate([held_out, training])), np.arange(1000))
+    assert not np.array_equal(split(1000, 100, seed=8)[0], held_out)
