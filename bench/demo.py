@@ -1,4 +1,4 @@
-"""What `make demo` made, and how well its translator carries pictures to sounds.
+"""Prints the files that `make demo` made, and how well its translator maps pictures to sounds.
 
 python -m bench.demo build/demo
 """
@@ -17,17 +17,14 @@ METHODS = {
 
 
 def lines(folder: Path) -> list[str]:
-    """What to print of a demo's folder."""
+    """The lines to print for a demo's folder."""
     rows = json.loads((folder / "run/evaluation/metrics.json").read_text(encoding="utf-8"))["rows"]
     of_method = {}
-    for metric in (
-        "neighbour_accuracy",
-        "centred_neighbour_accuracy",
-    ):  # the second where it is there
+    for metric in ("neighbour_accuracy", "centred_neighbour_accuracy"):  # the second one if there is one
         found = (row for row in rows if row["task"] == "images_to_sounds" and row["metric"] == metric)
         of_method |= {row["method"]: row for row in found}
     count = of_method["translator"]["n"]
-    told = [
+    shown = [
         f"page:       {folder / 'report.html'}",
         *(f"sound:      {sound}" for sound in sorted((folder / "sounds").glob("*.wav"))),
         f"translator: {folder / 'run/bundle'}",
@@ -36,8 +33,8 @@ def lines(folder: Path) -> list[str]:
     for method, name in METHODS.items():
         row = of_method[method]
         interval = "" if row["low"] is None else f"  ({row['low']:.3f} to {row['high']:.3f})"
-        told.append(f"  {row['value']:.3f}  {name}{interval}")
-    return told
+        shown.append(f"  {row['value']:.3f}  {name}{interval}")
+    return shown
 
 
 def main() -> None:

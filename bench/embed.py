@@ -1,27 +1,23 @@
-"""The embedding pass against transformers in torch, on real captions and towers of published size, side by side.
+"""Measures the embedding pass against transformers in torch, on real captions and towers of published size.
 
 examples:
   python -m bench.embed --captions Validation_GCC-1.1.0-Validation.tsv
   python -m bench.embed --captions captions.txt --checkpoints real/checkpoints --quick --json embed.json
 
-Three embed captions, part by part in turn: torch with its defaults (batch 64, padded to 77 tokens; 512 captions), torch
-with length buckets and our batch size in tokens, and our towers on packed rows. Then bfloat16 against float32, and the
-peak memory of a pass of 10 million synthetic captions through tiny towers. Weights are random unless
---checkpoints names real ones.
+Three contestants embed captions and take turns: torch with its defaults (batch 64, padded to 77 tokens; 512 captions),
+torch with length buckets and our batch size in tokens, and our towers on packed rows. Then bfloat16 is compared with
+float32, and the peak memory of a pass of 10 million synthetic captions through tiny towers is measured. Weights are
+random unless --checkpoints names real ones.
 """
 
-import argparse
 import collections
 import functools
-import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,15 +25,15 @@ import numpy as np
 import torch
 import transformers
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from rich.console import Console
-from rich.table import Table
 
 from bench.checkpoints import build_audioldm, build_clip, read_captions
-from bench.demo_captions import captions as demo_captions
+from bench.measure import bench_parser, report, timed, watched
 from c2c_jax.data.embed import AHEAD, CPU_TOKENS, DEVICE_TOKENS
-from c2c_jax.spaces.devices import devices_over_cores
+from c2c_jax.io.vectors import unit_rows
+from c2c_jax.miniworld.captions import captions
+from c2c_jax.spaces.devices import devices_over_cores, tower_options
 from c2c_jax.spaces.packing import TextBatch
-from c2c_jax.spaces.space import Space, load_space, tower_options
+from c2c_jax.spaces.space import Space, load_space
 
 TORCH = {"clip": transformers.CLIPTextModelWithProjection, "clap": transformers.ClapTextModelWithProjection}
 PEAKS = {  # dense bfloat16 FLOP/s of a device, from the makers' data sheets
@@ -47,11 +43,11 @@ PEAKS = {  # dense bfloat16 FLOP/s of a device, from the makers' data sheets
 LENGTHS = (8, 10, 12, 14, 16, 20, 28, 64, 77)  # torch's buckets, in tokens
 PARTS = 8
 HALF_ROWS = 1024  # captions compared between bfloat16 and float32
-PAUSE = 0.3  # seconds between contestants: torch's threads spin for a while after their last work
+PAUSE = 0.3  # seconds between contestants
 
 
 def ours(space: Space, batches: Sequence[TextBatch], vectors: np.ndarray) -> None:
-    """As in the embedding pass: some batches in flight while an earlier one is collected."""
+    """As in the embedding pass: several batches are in flight while an earlier one is collected."""
     started: collections.deque[tuple[TextBatch, jax.Array]] = collections.deque()
     for batch in batches:
         started.append((batch, space.run_text(batch.tokens)))
@@ -63,7 +59,7 @@ def ours(space: Space, batches: Sequence[TextBatch], vectors: np.ndarray) -> Non
 
 
 class Bucket(NamedTuple):
-    """Some of a list's texts, padded to one length: what the peer is given."""
+    """Texts of a list, padded to one length."""
 
     texts_N: np.ndarray
     ids: torch.Tensor
@@ -71,7 +67,7 @@ class Bucket(NamedTuple):
 
 
 def buckets(ids: list[list[int]], pad: int, batch_tokens: int) -> list[Bucket]:
-    """The texts in the order of their lengths, in batches of `batch_tokens`, padded to their longest's bucket."""
+    """Batches of `batch_tokens` of the texts sorted by length, each padded to the bucket of its longest text."""
     order = sorted(range(len(ids)), key=lambda text: -len(ids[text]))
     batches, start = [], 0
     while start < len(order):
@@ -100,31 +96,20 @@ def torch_padded(model: torch.nn.Module, tokenizer: transformers.PreTrainedToken
         model(**tokenizer(batch, padding="max_length", truncation=True, max_length=77, return_tensors="pt"))
 
 
-def timed(work: Callable[..., None], *arguments: Any) -> float:
-    """The seconds it takes."""
-    time.sleep(PAUSE)
-    start = time.perf_counter()
-    work(*arguments)
-    return time.perf_counter() - start
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
 def matmul_peak() -> float:
-    """The most FLOP/s that XLA's float32 products of matrices reach on all devices, over shapes like the towers'."""
+    """The maximum FLOP/s of XLA's float32 matrix products on all devices, over shapes like those of the towers."""
     mesh = Mesh(np.asarray(jax.local_devices()), ("data",))
     best = 0.0
     for m, k, n in ((1024, 768, 3072), (1024, 3072, 768), (2048, 2048, 2048), (4096, 1024, 1024)):
         a = jax.device_put(np.ones((m * len(mesh.devices), k), np.float32), NamedSharding(mesh, PartitionSpec("data")))
         b = jax.device_put(np.ones((k, n), np.float32), NamedSharding(mesh, PartitionSpec()))
         product = jax.jit(functools.partial(jnp.matmul, precision="float32"), compiler_options=tower_options())
-        product(a, b).block_until_ready()
-        for _ in range(10):
-            start = time.perf_counter()
+
+        def work(product=product, a=a, b=b) -> None:
             product(a, b).block_until_ready()
-            best = max(best, 2 * len(a) * k * n / (time.perf_counter() - start))
+
+        work()  # compiles
+        best = max(best, 2 * len(a) * k * n / min(timed(work) for _ in range(10)))
     return best
 
 
@@ -150,13 +135,17 @@ def compare(folder: Path, texts: list[str]) -> dict[str, float]:
         ours(space, list(shapes.values()), exact)  # compile, and let torch warm up
         torch_bucketed(model, padded[:2], theirs)
         for part in range(PARTS):
-            spent["ours"] += timed(ours, space, batches[part::PARTS], exact)
-            spent["torch_bucketed"] += timed(torch_bucketed, model, padded[part::PARTS], theirs)
-            spent["torch_padded"] += timed(torch_padded, model, space.tokenizer, padded_texts[part])
+            turns = {
+                "ours": functools.partial(ours, space, batches[part::PARTS], exact),
+                "torch_bucketed": functools.partial(torch_bucketed, model, padded[part::PARTS], theirs),
+                "torch_padded": functools.partial(torch_padded, model, space.tokenizer, padded_texts[part]),
+            }
+            for who, work in turns.items():
+                spent[who] += timed(work, PAUSE)
         rounded = space.computing_in("bfloat16")
         ours(rounded, rounded.text_batches(half_texts, tokens), half)
-        error = max(error, float(np.abs(unit(exact) - unit(theirs)).max()))
-        cosines = (unit(exact[: len(half)]) * unit(half)).sum(1)
+        error = max(error, float(np.abs(unit_rows(exact) - unit_rows(theirs)).max()))
+        cosines = (unit_rows(exact[: len(half)]) * unit_rows(half)).sum(1)
         worst, mean = min(worst, float(cosines.min())), mean + float(cosines.mean()) / len(names)
     rates = {who: captions[who] / spent[who] for who in captions}
     return {
@@ -173,7 +162,7 @@ def compare(folder: Path, texts: list[str]) -> dict[str, float]:
 
 def synthetic(count: int) -> Iterator[str]:
     """`count` distinct captions of three words."""
-    words = sorted({word for caption in demo_captions(2000) for word in caption.split()})
+    words = sorted({word for caption in captions("train", 2000) for word in caption.split()})
     for number in range(count):
         number, first = divmod(number, len(words))
         number, second = divmod(number, len(words))
@@ -182,38 +171,30 @@ def synthetic(count: int) -> Iterator[str]:
 
 def pass_memory(count: int, folder: Path) -> dict[str, float]:
     """Peak resident memory of a process that embeds `count` synthetic captions, and of its first tenth."""
-    captions, store = folder / "captions.txt", folder / "store"
-    with open(captions, "w", encoding="utf-8") as file:
+    texts, store = folder / "captions.txt", folder / "store"
+    with open(texts, "w", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for text in synthetic(count))
     for build, name in ((build_clip, "clip"), (build_audioldm, "audioldm")):
-        build(folder / "tiny" / name, demo_captions(2000))
+        build(folder / "tiny" / name, list(captions("train", 2000)))
     command = [
         sys.executable, "-m", "c2c_jax.cli.main", "embed", "--config", "configs/mlp.py", "--out", str(store),
         f"--config.source={folder / 'tiny' / 'clip'}", f"--config.target={folder / 'tiny' / 'audioldm'}:text_encoder",
-        f"--config.data.captions=txt:{captions}", "--config.embed.batch_tokens=8192",
+        f"--config.data.captions=txt:{texts}", "--config.embed.batch_tokens=8192",
     ]  # fmt: skip
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    peak = tenth = 0.0
-    chunks = -(-count // 4096)
-    while process.poll() is None:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        high = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
-        peak = max([peak, *(kib / 2**20 for kib in high)])
-        if len(list((store / "target" / "c").glob("*"))) <= chunks / 10:
+    tenth = 0.0
+
+    def on_poll(peak: float) -> None:
+        nonlocal tenth
+        if len(list((store / "target" / "c").glob("*"))) <= -(-count // 4096) / 10:
             tenth = peak
-        time.sleep(0.5)
-    if process.returncode:
-        raise SystemExit(f"the embedding pass ended with {process.returncode}")
-    elapsed = time.perf_counter() - start
-    return {"peak_gib": peak, "peak_gib_at_a_tenth": tenth, "pass_captions": count, "pass_s": elapsed}
+
+    seconds, peak = watched(command, on_poll)
+    return {"peak_gib": peak, "peak_gib_at_a_tenth": tenth, "pass_captions": count, "pass_s": seconds}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.embed", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser("bench.embed", __doc__)
     parser.add_argument("--captions", type=Path, required=True, help="real captions: txt, or tsv (first column)")
     parser.add_argument(
         "--checkpoints", type=Path, help="folder with clip/ and audioldm/ (default: random, published sizes)"
@@ -221,7 +202,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=4096, help="captions compared (default: 4096, a chunk)")
     parser.add_argument("--pass-rows", type=int, default=10_000_000, help="captions of the memory pass; 0: none")
     parser.add_argument("--quick", action="store_true", help="512 captions compared, 100,000 in the memory pass")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     rows, pass_rows = (512, min(100_000, flags.pass_rows)) if flags.quick else (flags.rows, flags.pass_rows)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -243,14 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figures["mfu"] = figures["gflop_per_s"] * 1e9 / known[0] / jax.local_device_count()
         if pass_rows:
             figures |= pass_memory(pass_rows, Path(scratch))
-    table = Table("figure", "value", title=f"embedding pass, {rows:,} captions, {device}")
-    for name, value in figures.items():
-        table.add_row(
-            name, f"{value:,.6f}" if "cosine" in name else f"{value:.2e}" if "error" in name else f"{value:,.2f}"
-        )
-    Console().print(table)
-    if flags.json:
-        flags.json.write_text(json.dumps(figures, indent=2) + "\n")
+    report(f"embedding pass, {rows:,} captions, {device}", figures, flags.json)
 
 
 if __name__ == "__main__":

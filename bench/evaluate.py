@@ -1,4 +1,4 @@
-"""Retrieval against faiss, and CLAP's audio tower against transformers in torch, side by side; retrieval's memory.
+"""Measures retrieval against faiss, CLAP's audio tower against transformers in torch, and the memory of retrieval.
 
 examples:
   python -m bench.evaluate
@@ -6,78 +6,56 @@ examples:
   python -m bench.evaluate --only memory
 
 Retrieval: the 10 nearest of 100,000 vectors to each of 100,000 others, 512 wide, float32, by `retrieval.top_k` and by
-faiss's exact IndexFlatIP, in turn over shares of the queries, with all cores each; what is timed begins with vectors of
-any length. Clips: HTSAT-tiny of laion/clap-htsat-unfused's size with random weights, float32, ten-second clips, by
+faiss's exact IndexFlatIP, in turn over parts of the queries, with all cores each; the time includes normalisation.
+Clips: HTSAT-tiny of laion/clap-htsat-unfused's size with random weights, float32, ten-second clips, by
 `Space.encode_mels` and ClapAudioModelWithProjection from the same spectrograms, and from the waveforms by
 `Space.encode_audio` and after ClapFeatureExtractor. Memory: peak resident GiB of processes that rank N × N candidates
-by CSLS, float16 vectors of both sides included; they are ended once they have been through several slabs.
+by CSLS, including the float16 vectors of both sides; they are stopped after several slabs.
 """
 
-import argparse
 import dataclasses
-import json
 import multiprocessing
 import os
-import resource
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+
+from bench.measure import bench_parser, medians, peak_gib, report, timed
 
 DIM, NEAREST, SHARES = 512, 10, 5
 RATE = 48_000
-PAUSE = 0.3  # seconds between turns: threads spin for a while after their last work
-NOISE = 1e-5  # scores that are nearer to each other change places by rounding
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Clips:
-    """So many batches of so many clips, in so many rounds. seconds: of a clip. tower: fields of ClapAudioConfig."""
-
-    batches: int
-    batch: int
-    rounds: int
-    seconds: int = 10
-    tower: dict[str, Any] = dataclasses.field(default_factory=dict)
+PAUSE = 0.3  # seconds between turns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """vectors: of each side in retrieval. ranked: candidates of each process whose memory is taken. seconds: that it is
-    given."""
+    """vectors: of each side in retrieval. ranked: candidates of each process whose memory is measured; seconds: after
+    which it is stopped. batches, batch, rounds: of clips, which have clip_seconds. tower: fields of ClapAudioConfig."""
 
-    vectors: int
-    ranked: tuple[int, ...]
-    seconds: float
-    clips: Clips
+    vectors: int = 100_000
+    ranked: tuple[int, ...] = (65_536, 250_000, 1_000_000)
+    seconds: float = 60
+    batches: int = 2
+    batch: int = 16
+    rounds: int = 7
+    clip_seconds: int = 10
+    tower: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-WHOLE = Sizes(
-    vectors=100_000, ranked=(65_536, 250_000, 1_000_000), seconds=60, clips=Clips(batches=2, batch=16, rounds=7)
-)
-QUICK = Sizes(vectors=20_000, ranked=(65_536, 250_000), seconds=30, clips=Clips(batches=2, batch=8, rounds=3))
+WHOLE = Sizes()
+QUICK = Sizes(vectors=20_000, ranked=(65_536, 250_000), seconds=30, batch=8, rounds=3)
 
 
 def vectors(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((count, DIM), np.float32)
 
 
-def timed(work: Callable[[], object]) -> float:
-    """The seconds it takes."""
-    time.sleep(PAUSE)
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def retrieval(count: int) -> dict[str, float]:
-    """Seconds of both, and how far they agree."""
+    """Seconds of both contestants, and how far they agree."""
     import faiss
 
     from c2c_jax.retrieval.nearest import top_k
@@ -100,13 +78,13 @@ def retrieval(count: int) -> dict[str, float]:
     def ours(share: np.ndarray) -> None:
         found["ours"] = top_k(share, candidates, NEAREST)
 
-    seconds["faiss"] += timed(build)
+    seconds["faiss"] += timed(build, PAUSE)
     shares = np.array_split(query, SHARES)
     ours(shares[0])  # compile
     worst, same = 0.0, 0
     for share in shares:
         for who, work in (("faiss", theirs), ("ours", ours)):
-            seconds[who] += timed(lambda: work(share))  # noqa: B023
+            seconds[who] += timed(lambda: work(share), PAUSE)  # noqa: B023
         difference = np.abs(found["faiss"][0] - found["ours"][0])
         worst = max(worst, float(difference.max()))
         same += int((found["faiss"][1] == found["ours"][1]).sum())
@@ -121,8 +99,8 @@ def retrieval(count: int) -> dict[str, float]:
     }
 
 
-def clips(sizes: Clips) -> dict[str, float]:
-    """Clips per second of both towers, alone and with their front ends, and how close their vectors are."""
+def clips(sizes: Sizes) -> dict[str, float]:
+    """Clips per second of both towers, with and without preprocessing, and the difference of their vectors."""
     import torch
     import transformers
 
@@ -137,7 +115,7 @@ def clips(sizes: Clips) -> dict[str, float]:
         extractor = transformers.ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad")
         extractor.save_pretrained(folder)
         space = load_space(folder)
-    batch, count, samples = sizes.batch, sizes.batches * sizes.batch, sizes.seconds * RATE
+    batch, count, samples = sizes.batch, sizes.batches * sizes.batch, sizes.clip_seconds * RATE
     sounds = [sound * 0.1 for sound in np.random.default_rng(0).standard_normal((count, samples), np.float32)]
     recipe = space.require_mels()
     mels = recipe(sounds)
@@ -161,51 +139,54 @@ def clips(sizes: Clips) -> dict[str, float]:
     }
     expected, vectors_BE = theirs(), space.encode_mels(mels, batch_size=batch)
     expected, vectors_BE = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (expected, vectors_BE))
-    spent: dict[str, list[float]] = {who: [] for who in contestants}
-    for _ in range(sizes.rounds):
-        for who, work in contestants.items():
-            spent[who].append(timed(work))
-    rates = {who: count / float(np.median(times)) for who, times in spent.items()}
+    rates = {who: count / spent for who, spent in medians(contestants, sizes.rounds, PAUSE).items()}
     return {
         "clips_vs_torch": rates["ours"] / rates["torch"],
         "clips_whole_vs_torch": rates["ours_whole"] / rates["torch_whole"],
         **{f"{who}_clips_per_s": rate for who, rate in rates.items()},
         "clips_unit_vector_error": float(np.abs(expected - vectors_BE).max()),
-        "clips_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "clips_peak_gib": peak_gib(),
     }
 
 
-def rank(count: int, seconds: float) -> None:
-    """Ranks count × count candidates by CSLS, as far as it comes."""
-    timer = threading.Timer(seconds, os._exit, [0])
-    timer.daemon = True  # a process that fails ends at once, by its own exit code
+def rank(connection: Connection, count: int, seconds: float) -> None:
+    """Ranks count × count candidates by CSLS, for at most so many seconds, and sends the peak GiB."""
+
+    def end() -> None:
+        connection.send(peak_gib())
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True  # so that a process that fails ends at once
     timer.start()
     from c2c_jax.retrieval.nearest import own_ranks
 
     few = vectors(10_000, 0).astype(np.float16)
     query, candidates = (few[np.arange(shift, count + shift) % len(few)] for shift in (0, 1))
     own_ranks(query, candidates, csls=10)
-    os._exit(0)
+    end()
 
 
 def memory(count: int, seconds: float) -> float:
-    """Peak resident GiB of a process that is at it for so long, or to the end. Raises RuntimeError where it fails."""
-    process = multiprocessing.get_context("spawn").Process(target=rank, args=(count, seconds))
+    """Peak resident GiB of a process that ranks for at most so many seconds. Raises RuntimeError if it fails."""
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=rank, args=(theirs, count, seconds))
     process.start()
-    _, status, used = os.wait4(process.pid or 0, 0)
-    if code := os.waitstatus_to_exitcode(status):
-        raise RuntimeError(f"ranking {count:,} candidates ended with exit code {code}: its memory means nothing")
-    return used.ru_maxrss / 2**20
+    theirs.close()
+    try:
+        return mine.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode
+        raise RuntimeError(f"ranking {count:,} candidates ended with exit code {code}: its memory is unknown") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser("bench.evaluate", __doc__)
     parser.add_argument("--quick", action="store_true", help="20,000 vectors; fewer rounds; memory of 250,000")
     parser.add_argument("--only", choices=("retrieval", "clips", "memory"), help="one of the parts")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from c2c_jax.spaces.devices import devices_over_cores
@@ -219,16 +200,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     devices_over_cores()
     if "retrieval" in parts:
         figures |= retrieval(sizes.vectors)
-        figures["retrieval_peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        figures["retrieval_peak_gib"] = peak_gib()
     if "clips" in parts:
-        figures |= clips(sizes.clips)
-    table = Table("figure", "value", title="retrieval and hearing")
-    for name, value in figures.items():
-        told = f"{value:.2e}" if "error" in name or "difference" in name else f"{value:,.3f}".removesuffix(".000")
-        table.add_row(name, told)
-    Console().print(table)
-    if flags.json:
-        flags.json.write_text(json.dumps(figures, indent=2) + "\n")
+        figures |= clips(sizes)
+    report("retrieval and audio encoding", figures, flags.json)
 
 
 if __name__ == "__main__":

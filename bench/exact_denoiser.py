@@ -1,7 +1,7 @@
-"""A denoiser that is exact, to count a scheduler's steps by: what is left of its error is the scheduler's own.
+"""An exact denoiser, which shows the error that a scheduler itself makes with a number of steps.
 
-Data are mixtures of Gaussians, some of them the wanted class; for these the best prediction of the noise at any noise
-level is a formula (Bayes' rule over the components). Noise levels are the published AudioLDM's, guidance as asked.
+The data are mixtures of Gaussians in several classes, for which the expected noise at any noise level has a formula
+(Bayes' rule over the components). Noise levels are those of the published AudioLDM.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ FINEST = 999  # DDIM's most steps: the reference
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """means_KD: of the components, component k being of class k modulo CLASSES. noise_ND: the samples' starts; sample n
-    wants class n modulo CLASSES."""
+    """Means of the components and starts of the samples: component k has class k modulo CLASSES, and sample n is guided
+    to class n modulo CLASSES."""
 
     means_KD: torch.Tensor
     noise_ND: torch.Tensor
@@ -33,7 +33,7 @@ class Mixture:
         return cls(draw(COMPONENTS), draw(SAMPLES))
 
     def noise(self, x_ND: torch.Tensor, alpha: torch.Tensor, is_counted_NK: torch.Tensor) -> torch.Tensor:
-        """The expected noise in x = √alpha · data + √(1 − alpha) · noise, where data is of the counted components."""
+        """The expected noise in x = √alpha · data + √(1 − alpha) · noise, with data of the counted components."""
         variance = alpha * VARIANCE + 1 - alpha
         distances_NK = ((x_ND[:, None] - alpha.sqrt() * self.means_KD[None]) ** 2).sum(-1)
         shares_NK = torch.softmax((-distances_NK / (2 * variance)).masked_fill(~is_counted_NK, -torch.inf), 1)
@@ -42,14 +42,14 @@ class Mixture:
         return (x_ND - alpha.sqrt() * data_ND) / (1 - alpha).sqrt()
 
     def sample(self, scheduler: Any, steps: int, guidance: float) -> torch.Tensor:
-        """Where the starts end, [SAMPLES, DIM]."""
+        """The samples that the starts lead to, [SAMPLES, DIM]."""
         classes_K = torch.arange(len(self.means_KD)) % CLASSES
         is_wanted_NK = classes_K[None] == (torch.arange(len(self.noise_ND)) % CLASSES)[:, None]
         scheduler.set_timesteps(steps)
         log_ratios = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).double().log()
         x_ND = self.noise_ND * scheduler.init_noise_sigma
         for time in scheduler.timesteps:
-            # Between whole times, as some schedulers take them, noise over signal goes geometrically.
+            # Some schedulers use fractional times, between which the ratio of noise to signal is geometric.
             before = int(time)
             after, part = min(before + 1, len(log_ratios) - 1), float(time) - before
             alpha = 1 / (1 + ((1 - part) * log_ratios[before] + part * log_ratios[after]).exp())
@@ -61,6 +61,6 @@ class Mixture:
 
 
 def error(mixture: Mixture, reference_ND: torch.Tensor, scheduler: Any, steps: int, guidance: float) -> float:
-    """Root mean square of the difference to the reference, of the reference's own deviation."""
+    """Root mean square difference to the reference, relative to the reference's standard deviation."""
     found_ND = mixture.sample(scheduler, steps, guidance)
     return float((found_ND - reference_ND).square().mean().sqrt() / reference_ND.std())

@@ -1,35 +1,32 @@
-"""Seconds a sound, beside diffusers' own pipeline; and how many steps of the fast schedulers are enough.
+"""Measures seconds a sound against diffusers' own pipeline, and how many steps of the fast schedulers are enough.
 
 examples:
   python -m bench.generate
   python -m bench.generate --quick --json generate.json
 
-Networks have the sizes of cvssp/audioldm-s-full-v2 and random weights; both contestants have the same ones, take turns,
+Networks have the sizes of cvssp/audioldm-s-full-v2 and random weights; both contestants use the same ones, take turns,
 and sample the same vector from the same noise, with guidance. The difference of their sounds is printed. Then our fast
-default is timed against the paper's 200 steps of DDIM. How many steps are enough is counted apart from any checkpoint,
-on mixtures of Gaussians whose best denoiser is known exactly (`bench/exact_denoiser.py`), at AudioLDM's noise levels
-and the same guidance: the fewest at which the end of sampling is as near to that of 999 steps of DDIM as the end of 200
-steps is. Peak memory is the program's resident set.
+default is timed against the paper's 200 steps of DDIM. The number of sufficient steps does not depend on a checkpoint:
+it is measured on mixtures of Gaussians with an exact denoiser (`bench/exact_denoiser.py`), at AudioLDM's noise levels
+and the same guidance, as the smallest number whose samples are as near to those of 999 steps of DDIM as those of 200
+steps are. Peak memory is the program's resident set.
 """
 
-import argparse
 import copy
-import json
+import functools
 import logging
 import statistics
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import diffusers
 import numpy as np
 import torch
 import transformers
-from rich.console import Console
-from rich.table import Table
 
+from bench.checkpoints import generator_networks
 from bench.exact_denoiser import FINEST, NOISE_LEVELS, Mixture, error
+from bench.measure import bench_parser, medians, peak_gib, report, timed
 from c2c_jax.generation.audioldm import AudioLDM, build_scheduler
 from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import STEPS, Sampling
@@ -40,44 +37,18 @@ MIXTURES = 4
 
 
 def published_parts() -> dict[str, Any]:
-    """UNet, VAE and vocoder of cvssp/audioldm-s-full-v2's sizes, weights by torch's own initialisation."""
+    """UNet, VAE and vocoder with the sizes of cvssp/audioldm-s-full-v2 and torch's own initialisation."""
     torch.manual_seed(0)
-    channels = (128, 256, 384, 640)
-    unet = diffusers.UNet2DConditionModel(
-        sample_size=128,
-        in_channels=8,
-        out_channels=8,
-        layers_per_block=2,
-        block_out_channels=channels,
-        cross_attention_dim=channels,
-        down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * 3),
-        up_block_types=(*["CrossAttnUpBlock2D"] * 3, "UpBlock2D"),
-        class_embed_type="simple_projection",
-        class_embeddings_concat=True,
-        projection_class_embeddings_input_dim=DIM,
-    )
-    vae = diffusers.AutoencoderKL(
-        in_channels=1,
-        out_channels=1,
-        latent_channels=8,
-        layers_per_block=2,
-        block_out_channels=(128, 256, 512),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-    )
-    vocoder = transformers.SpeechT5HifiGan(
-        transformers.SpeechT5HifiGanConfig(
-            model_in_dim=64,
-            sampling_rate=16_000,
-            upsample_initial_channel=1024,
-            upsample_rates=[5, 4, 2, 2, 2],
-            upsample_kernel_sizes=[16, 16, 8, 4, 4],
-            resblock_kernel_sizes=[3, 7, 11],
-            resblock_dilation_sizes=[[1, 3, 5]] * 3,
-            normalize_before=False,
-        )
-    )
-    return {"unet": unet.eval(), "vae": vae.eval(), "vocoder": vocoder.eval()}
+    networks = generator_networks(
+        DIM,
+        unet=dict(block_out_channels=(128, 256, 384, 640), layers_per_block=2),
+        vae=dict(block_out_channels=(128, 256, 512), layers_per_block=2),
+        vocoder=dict(
+            upsample_initial_channel=1024, upsample_rates=[5, 4, 2, 2, 2], upsample_kernel_sizes=[16, 16, 8, 4, 4],
+            resblock_kernel_sizes=[3, 7, 11], resblock_dilation_sizes=[[1, 3, 5]] * 3,
+        ),
+    )  # fmt: skip
+    return dict(zip(("unet", "vae", "vocoder"), (network.eval() for network in networks), strict=True))
 
 
 def our_generator(parts: dict[str, Any]) -> AudioLDM:
@@ -116,26 +87,6 @@ def contestants(parts: dict[str, Any], seconds: float, steps: int, clap: tuple[n
     }
 
 
-def timed(run: Callable[[], Any]) -> float:
-    since = time.perf_counter()
-    run()
-    return time.perf_counter() - since
-
-
-@torch.inference_mode()
-def vocoder_seconds(vocoder: Any, seconds: float, rounds: int) -> dict[str, float]:
-    """Of the vocoder as it is, and with its convolutions on planes; medians, in turn."""
-    forms = {"1-D": vocoder, "planes": on_planes(copy.deepcopy(vocoder))}
-    mels = torch.randn(1, round(100 * seconds), 64)
-    times: dict[str, list[float]] = {form: [] for form in forms}
-    for model in forms.values():  # warms up
-        model(mels)
-    for _ in range(rounds):
-        for form, model in forms.items():
-            times[form].append(timed(lambda m=model: m(mels)))  # type: ignore[misc]
-    return {form: statistics.median(spent) for form, spent in times.items()}
-
-
 def enough_steps(guidance: float, counted: Sequence[int], mixtures: int) -> dict[str, dict[int, float]]:
     """Scheduler → steps → error, the mean over mixtures. See the module's docstring."""
     drawn = [Mixture.drawn(seed) for seed in range(mixtures)]
@@ -152,23 +103,14 @@ def enough_steps(guidance: float, counted: Sequence[int], mixtures: int) -> dict
     }
 
 
-def peak_gib() -> float:
-    status = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 2**20 for line in status if line.startswith("VmHWM"))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser("bench.generate", __doc__)
     parser.add_argument("--seconds", type=float, default=5.12, help="of sound (default: 5.12)")
     parser.add_argument("--steps", type=int, default=5, help="for the comparison with diffusers (default: 5)")
     parser.add_argument("--quick", action="store_true", help="2.56 seconds of sound, 2 rounds, a tenth of all steps")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     seconds, rounds = (2.56, 2) if flags.quick else (flags.seconds, 5)
-    console, figures = Console(), dict[str, float]()
 
     rng = np.random.default_rng(0)
     clap = rng.normal(size=DIM).astype(np.float32), rng.normal(size=DIM).astype(np.float32)
@@ -176,53 +118,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = contestants(parts, seconds, flags.steps, clap)
     sounds = {who: run() for who, run in runs.items()}  # also warms them up
     difference = float(np.abs(sounds["ours"] - sounds["diffusers"]).max() / np.abs(sounds["diffusers"]).max())
-    times: dict[str, list[float]] = {who: [] for who in runs}
-    for _ in range(rounds):
-        for who, run in runs.items():
-            times[who].append(timed(run))
-    table = Table("who", "seconds", "of diffusers'", title=f"{seconds} s of sound, {flags.steps} steps of DDIM")
-    medians = {who: statistics.median(spent) for who, spent in times.items()}
-    for who, spent in medians.items():
-        table.add_row(who, f"{spent:.2f}", f"{spent / medians['diffusers']:.3f} ×")
-    console.print(
-        table,
-        f"largest difference of the two sounds, of their peak: {difference:.2g}; peak memory {peak_gib():.2f} GiB",
-    )
-    figures |= {
-        "seconds_vs_diffusers": medians["ours"] / medians["diffusers"],
+    spent = medians(runs, rounds)
+    figures = {
+        "seconds_vs_diffusers": spent["ours"] / spent["diffusers"],
         "difference_from_diffusers": difference,
         "peak_gib": peak_gib(),
+        **{f"{who}_seconds": value for who, value in spent.items()},
     }
 
-    spent_on = vocoder_seconds(parts["vocoder"], seconds, rounds)
-    figures["vocoder_vs_1d"] = spent_on["planes"] / spent_on["1-D"]
-    shown = ", ".join(f"{seconds:.2f} s by {form}" for form, seconds in spent_on.items())
-    console.print(f"the vocoder alone: {shown} convolutions, {figures['vocoder_vs_1d']:.3f} ×")
-
     ours = our_generator(parts)
-    table = Table("scheduler", "steps", "seconds", "of the paper's", title=f"{seconds} s of sound")
-    spent_by = {}
     for name in ("ddim", "dpm++", "unipc"):
         steps = max(STEPS[name] // (10 if flags.quick else 1), 1)
         sampling = Sampling(scheduler=name, steps=steps, seconds=seconds)
-        spent_by[name] = timed(lambda s=sampling: ours.generate(clap[0][None], s, seeds=[0], negative_E=clap[1]))  # type: ignore[misc]
-        table.add_row(name, str(steps), f"{spent_by[name]:.1f}", f"{spent_by[name] / spent_by['ddim']:.3f} ×")
-    console.print(table)
-    figures["fast_vs_ddim200"] = spent_by["dpm++"] / spent_by["ddim"]
-    figures |= {f"{name}_seconds": spent for name, spent in spent_by.items()}
+        work = functools.partial(ours.generate, clap[0][None], sampling, seeds=[0], negative_E=clap[1])
+        figures[f"{name}_seconds"] = timed(work)
+    figures["fast_vs_ddim200"] = figures["dpm++_seconds"] / figures["ddim_seconds"]
 
     errors = enough_steps(Sampling().guidance, COUNTED, 1 if flags.quick else MIXTURES)
     wanted = errors["ddim"][STEPS["ddim"]]
-    table = Table("steps", *errors, title="error against endless steps, exact denoiser")
-    for steps in COUNTED:
-        table.add_row(str(steps), *(f"{by_steps[steps]:.3f}" for by_steps in errors.values()))
     for name, by_steps in errors.items():
         figures |= {f"{name}_error_{steps}": found for steps, found in by_steps.items()}
         figures[f"{name}_enough_steps"] = next((steps for steps, found in by_steps.items() if found <= wanted), 0)
-    table.add_row("enough", *(f"{figures[f'{name}_enough_steps']}" for name in errors))
-    console.print(table)
-    if flags.json:
-        flags.json.write_text(json.dumps(figures, indent=2) + "\n")
+    report(f"{seconds} s of sound, {flags.steps} steps of DDIM beside diffusers", figures, flags.json)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,19 @@
-"""What each of 1, 2, 4 and 8 devices has to do in a training step, from XLA's own analysis: nothing is run.
+"""The work of each of 1, 2, 4 and 8 devices in a training step, by XLA's analysis of the compiled program.
 
 examples:
   python -m bench.scaling
   python -m bench.scaling --batch 8192 --json scaling.json
 
-The step of `configs/mlp.py` at one global batch is compiled for the first n devices: those that are there, or eight
-that a CPU is made to look like. Prints FLOPs, bytes that collectives put out and peak memory, all per device, for the
-loss that keeps all logits and for the one that recomputes them, in four chunks whose loop XLA counts once. FLOPs
-per device should fall as 1/n.
+The step of `configs/mlp.py` at one global batch is compiled for the first n devices, which on a CPU are simulated, and
+not run. Prints FLOPs, bytes of the results of collectives and peak memory, all per device, for the loss that keeps all
+logits and for the one that recomputes them, in four chunks whose loop XLA counts once. FLOPs per device should fall as
+1/n.
 """
 
-import argparse
-import json
+import math
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,9 +22,8 @@ import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from rich.console import Console
-from rich.table import Table
 
+from bench.measure import bench_parser, report
 from bench.train import DIM, initial
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.training.step import TranslatorLoss, init_state, jit_step, make_step
@@ -38,15 +35,9 @@ BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "pred": 1, "f64": 8,
 
 def collective_bytes(hlo: str) -> int:
     """Bytes of the results of all collectives in a compiled program's text."""
-    kinds = "|".join(COLLECTIVES)
-    total = 0
-    for result in re.findall(rf"= (.*?) (?:{kinds})(?:-done)?\(", hlo):
-        for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", result):
-            count = 1
-            for side in shape.split(",") if shape else ():
-                count *= int(side)
-            total += BYTES[dtype] * count
-    return total
+    results = re.findall(rf"= (.*?) (?:{'|'.join(COLLECTIVES)})(?:-done)?\(", hlo)
+    arrays = (array for result in results for array in re.findall(r"(\w+)\[([\d,]*)\]", result))
+    return sum(BYTES[dtype] * math.prod(map(int, filter(None, shape.split(",")))) for dtype, shape in arrays)
 
 
 def analyse(devices: int, batch: int, settings: dict[str, Any], kind: str) -> dict[str, float]:
@@ -69,34 +60,23 @@ def analyse(devices: int, batch: int, settings: dict[str, Any], kind: str) -> di
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser("bench.scaling", __doc__)
     parser.add_argument("--batch", type=int, default=4096, help="rows of the global batch (default: 4096)")
     parser.add_argument("--objective", default="inverse_euclidean", help="or infonce, ...")
     parser.add_argument("--quick", action="store_true", help="the loss that keeps all logits alone")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         fake = f"--xla_force_host_platform_device_count={DEVICES[-1]}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fake}".strip()
 
-    table = Table("loss", "devices", "GFLOP", "of 1/n", "collectives, MiB", "peak, MiB")
-    table.title = f"a step of {flags.batch:,} rows, {flags.objective}, per device"
     figures: dict[str, float] = {}
     forms = {"kept": {"loss_chunks": 1}, "recomputed": {"loss_chunks": 4, "remat": True}}
     for form, settings in list(forms.items())[: 1 if flags.quick else 2]:
         for devices in (n for n in DEVICES if n <= jax.device_count()):
             found = analyse(devices, flags.batch, settings, flags.objective)
             figures |= {f"{form}_{name}_n{devices}": value for name, value in found.items()}
-            share = devices * found["flops"] / figures[f"{form}_flops_n1"]
-            figures[f"{form}_flops_of_linear_n{devices}"] = share
-            mib = (found[name] / 2**20 for name in ("collective_bytes", "peak_bytes"))
-            figure = [f"{value:,.1f}" for value in (found["flops"] / 1e9, *mib)]
-            table.add_row(form, str(devices), figure[0], f"{share:.3f}", *figure[1:])
-    Console().print(table)
-    if flags.json:
-        flags.json.write_text(json.dumps(figures, indent=2) + "\n")
+            figures[f"{form}_flops_of_linear_n{devices}"] = devices * found["flops"] / figures[f"{form}_flops_n1"]
+    report(f"a step of {flags.batch:,} rows, {flags.objective}, per device", figures, flags.json)
 
 
 if __name__ == "__main__":

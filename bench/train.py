@@ -1,4 +1,4 @@
-"""The training step against torch on the same vectors, side by side; its memory against the batch size.
+"""Measures the training step against torch on the same vectors, and its memory at several batch sizes.
 
 examples:
   python -m bench.train
@@ -6,16 +6,14 @@ examples:
 
 The work is `configs/mlp.py`'s, in larger batches: the 4-layer tanh MLP between spaces 512 wide, inverse Euclidean
 distances of all pairs of a batch with cross-entropy along rows and columns, AdamW; rows are drawn from 65,536 float16
-vectors in memory. Each contestant lives in a process of its own and they take turns, so that a slow moment of the
-machine meets all of them; figures are medians. Torch is as one writes it (nn.Sequential, cdist, cross_entropy), eager
-and through torch.compile. The peak is that of XLA's own product of two square matrices, in turn with the others. On a
-GPU, one of them, torch is there too, both round float32 products to TF32 (ours as `--config.precision=tensorfloat32`
-does, with exact logits), and memory is the device's.
+vectors in memory. Each contestant has a process of its own and they take turns, so that a slow moment of the machine
+affects all of them; figures are medians. Torch is written as usual (nn.Sequential, cdist, cross_entropy), eager and
+through torch.compile. The peak is that of XLA's product of two square matrices, in turn with the others. On a GPU, of
+which one is used, both round float32 products to TF32 (ours as `--config.precision=tensorfloat32` does, with exact
+logits), and memory is the device's.
 """
 
-import argparse
 import functools
-import json
 import multiprocessing
 import os
 import shutil
@@ -23,31 +21,26 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+
+from bench.measure import bench_parser, peak_gib, report, timed
 
 ROWS, DIM, DEPTH, CLAMP, MARGIN = 65_536, 512, 4, 0.2, 0.03
 BATCHES = (1024, 4096)
 MEMORY_BATCHES = (1024, 2048, 4096, 8192, 16_384, 32_768)
-KEPT_MOST = 16_384  # rows; beyond, the trainer keeps no logits
-PAUSE = 0.1  # seconds between turns: torch's threads spin for a while after their last work
-SQUARE, DEVICE_SQUARE = 2048, 8192  # of the matrices that the peak of a CPU and of a GPU is measured with
-TURN_ROWS, DEVICE_TURN_ROWS = 10_240, 524_288  # rows of a turn, at least: some tenths of a second
+KEPT_MAX = 16_384  # rows; the trainer keeps no logits of larger batches
+PAUSE = 0.1  # seconds between turns
+SQUARE, DEVICE_SQUARE = 2048, 8192  # side of the matrices that measure the peak of a CPU and of a GPU
+TURN_ROWS, DEVICE_TURN_ROWS = 10_240, 524_288  # minimum rows of a turn: some tenths of a second
 
-Run = Callable[[int], float]  # does so many steps more; gives the last one's loss
-
-
-def square() -> int:
-    return DEVICE_SQUARE if on_gpu() else SQUARE
+Run = Callable[[int], float]  # runs that many more steps and returns the loss of the last one
 
 
 def step_flops(batch: int) -> float:
-    """Floating-point operations of a step's products: per layer forward, for weights and (but for the first) for
-    inputs; the logits forward and back to the predictions."""
+    """Floating-point operations of a step's products: of each layer forward, for the gradients of its weights and
+    (except for the first) of its inputs; of the logits forward and for the gradients of the predictions."""
     return 2 * batch * DIM * DIM * (3 * DEPTH - 1) + 2 * 2 * batch * batch * DIM
 
 
@@ -69,25 +62,23 @@ def drawn(number: int, batch: int) -> np.ndarray:
 
 
 def rows_of(step: int, batch: int) -> np.ndarray:
-    """The rows of a step: drawing them is no part of what is measured, so that they come again after 32 steps."""
+    """The rows of a step, repeated after 32 steps so that drawing them takes no time."""
     return drawn(step % 32, batch)
 
 
 def initial() -> Any:
-    """The translator all contestants begin from."""
+    """The initial translator of all contestants."""
     from flax import nnx
 
     from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
-    spec = TranslatorSpec.from_json(dict(
-        kind="mlp", source_dim=DIM, target_dim=DIM, width=DIM, depth=DEPTH, heads=1, mlp_width=1, dropout=0.0,
-        clamp=CLAMP, input_norm="none",
-    ))  # fmt: skip
+    settings = {"width": DIM, "depth": DEPTH}
+    spec = TranslatorSpec.of("mlp", settings, source_dim=DIM, target_dim=DIM, clamp=CLAMP, input_norm="none")
     return build_translator(spec, rngs=nnx.Rngs(0))
 
 
 def ours(batch: int, remat: bool = False) -> Run:
-    """The trainer's step, a turn's rows a call."""
+    """The trainer's step, dispatched once a turn."""
     import jax
     import optax
     from flax import nnx
@@ -105,11 +96,11 @@ def ours(batch: int, remat: bool = False) -> Run:
     run = jit_steps(step, lambda table, rows: (table[0][rows], table[1][rows]), mesh)
     table = jax.device_put(vectors(), NamedSharding(mesh, PartitionSpec()))
     state = init_state(params, objective, optimizer, mesh)
-    most = steps_a_turn(batch)
+    max_steps = steps_a_turn(batch)
 
     def go(count: int) -> float:
         nonlocal state, done
-        block = np.stack([rows_of(done + place % count, batch) for place in range(most)])
+        block = np.stack([rows_of(done + place % count, batch) for place in range(max_steps)])
         state, metrics = run(state, table, block, count)
         done += count
         return float(metrics["loss"][count - 1])
@@ -160,11 +151,15 @@ def torch_run(batch: int, compiled: bool) -> Run:
     return go
 
 
+def square() -> int:
+    return DEVICE_SQUARE if on_gpu() else SQUARE
+
+
 def matmul() -> Run:
     import jax
     import jax.numpy as jnp
 
-    a = jax.random.normal(jax.random.key(0), (square(), square()))
+    a = jax.random.normal(jax.random.key(0), (square(),) * 2)
     product = jax.jit(jnp.matmul)
 
     def go(count: int) -> float:
@@ -188,19 +183,17 @@ def steps_a_turn(batch: int) -> int:
 
 
 def worker(connection: Connection, who: str, batch: int) -> None:
-    """Says ready, then times as many steps as it is told, until it is told none."""
+    """Reports that it is ready, then times the numbers of steps that it receives, until it receives 0."""
     run = CONTESTANTS[who](batch)
-    for _ in range(3):  # compile, and what torch.compile does again where a number has changed
+    for _ in range(3):  # torch.compile compiles again where a number has changed
         run(2)
     connection.send(0.0)
     while count := connection.recv():
-        since = time.perf_counter()
-        run(count)
-        connection.send((time.perf_counter() - since) / count)
+        connection.send(timed(lambda count=count: run(count)) / count)
 
 
 def compare(batch: int, rounds: int) -> dict[str, float]:
-    """Seconds of a step (of a product, for the peak) of each contestant, medians over rounds."""
+    """Median seconds of a step (for the peak: of a product) of each contestant."""
     context = multiprocessing.get_context("spawn")
     names = [who for who in CONTESTANTS if who != "torch_compile" or shutil.which("g++")]
     at_work = {}
@@ -223,29 +216,21 @@ def compare(batch: int, rounds: int) -> dict[str, float]:
     return {who: statistics.median(times) for who, times in seconds.items()}
 
 
-def memory_worker(connection: Connection, batch: int, recompute: bool, turns: int) -> None:
-    run, steps = ours(batch, recompute), steps_a_turn(batch) if on_gpu() else 1
-    run(steps)
-    times = []
-    for _ in range(turns):
-        since = time.perf_counter()
-        run(steps)
-        times.append((time.perf_counter() - since) / steps)
-    if on_gpu():
-        import jax
+def memory_worker(connection: Connection, batch: int, remat: bool, turns: int) -> None:
+    import jax
 
-        peak = jax.local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**30
-    else:
-        status = Path("/proc/self/status").read_text().splitlines()
-        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 2**20
+    run, steps = ours(batch, remat), steps_a_turn(batch) if on_gpu() else 1
+    run(steps)
+    times = [timed(lambda: run(steps)) / steps for _ in range(turns)]
+    peak = jax.local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**30 if on_gpu() else peak_gib()
     connection.send((peak, batch / statistics.median(times)))
 
 
-def memory(batch: int, recompute: bool, turns: int) -> tuple[float, float]:
-    """Peak GiB of a process that trains, resident or on its GPU, and its rows per second."""
+def memory(batch: int, remat: bool, turns: int) -> tuple[float, float]:
+    """Peak GiB of a training process, resident or on its GPU, and its rows per second."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    process = context.Process(target=memory_worker, args=(theirs, batch, recompute, turns))
+    process = context.Process(target=memory_worker, args=(theirs, batch, remat, turns))
     process.start()
     theirs.close()
     figures = mine.recv()
@@ -255,11 +240,8 @@ def memory(batch: int, recompute: bool, turns: int) -> tuple[float, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser("bench.train", __doc__)
     parser.add_argument("--quick", action="store_true", help="5 rounds instead of 20; fewer batch sizes for memory")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     # The contestants share one GPU.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
@@ -268,44 +250,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            parser.error("JAX has a GPU and torch has none: install torch built for CUDA, or set JAX_PLATFORMS=cpu")
+            parser.error("only JAX has a GPU: install torch built for CUDA, or set JAX_PLATFORMS=cpu")
     figures: dict[str, float] = {}
-    console = Console()
     for batch in BATCHES:
-        speed = Table("who", "rows/s", "ours is", "GFLOP/s", "of the peak", title=f"training steps of {batch:,} rows")
         seconds = compare(batch, rounds=5 if flags.quick else 20)
         peak = 2 * square() ** 3 / seconds.pop("peak")
         figures[f"matmul_gflop_per_s_b{batch}"] = peak / 1e9
         for who, time_of_step in seconds.items():
-            ratio = time_of_step / seconds["ours"]
-            flops = step_flops(batch) / time_of_step
             figures[f"{who}_rows_per_s_b{batch}"] = batch / time_of_step
             if who == "ours":
-                figures[f"share_of_matmul_peak_b{batch}"] = flops / peak
+                figures[f"share_of_matmul_peak_b{batch}"] = step_flops(batch) / time_of_step / peak
             else:
-                figures[f"rows_vs_{who}_b{batch}"] = ratio
-            shown = "" if who == "ours" else f"{ratio:.2f} ×"
-            speed.add_row(who, f"{batch / time_of_step:,.0f}", shown, f"{flops / 1e9:.0f}", f"{flops / peak:.0%}")
-        console.print(speed)
+                figures[f"rows_vs_{who}_b{batch}"] = time_of_step / seconds["ours"]
     if not shutil.which("g++"):
-        console.print("torch.compile needs g++, which is not installed: left out")
-    sizes = Table("batch", "logits", "peak GiB", "rows/s", title="memory of a training process")
+        print("torch.compile is left out: it needs g++, which is not installed")
     rates: dict[tuple[int, str], float] = {}
     for batch in MEMORY_BATCHES if not flags.quick else (4096, 8192, 32_768):
         for form in ("kept", "recomputed"):
-            if form == "kept" and batch > KEPT_MOST:
+            if form == "kept" and batch > KEPT_MAX:
                 continue
-            peak_gib, rate = memory(batch, form == "recomputed", turns=3 if batch > 8192 else 10)
-            rates[batch, form] = rate
-            figures[f"{form}_peak_gib_b{batch}"], figures[f"{form}_rows_per_s_b{batch}"] = peak_gib, rate
-            sizes.add_row(f"{batch:,}", form, f"{peak_gib:.2f}", f"{rate:,.0f}")
-    console.print(sizes)
+            peak, rates[batch, form] = memory(batch, form == "recomputed", turns=3 if batch > 8192 else 10)
+            figures |= {f"{form}_peak_gib_b{batch}": peak, f"{form}_rows_per_s_b{batch}": rates[batch, form]}
     figures["peak_gib_b32768"] = figures["recomputed_peak_gib_b32768"]
     faster = [b for b, form in rates if form == "kept" and rates[b, "kept"] >= rates[b, "recomputed"]]
     figures["kept_is_faster_up_to"] = max(faster, default=0)
-    console.print(f"keeping the logits is as fast or faster up to a batch of {figures['kept_is_faster_up_to']:,}")
-    if flags.json:
-        flags.json.write_text(json.dumps(figures, indent=2) + "\n")
+    report("training steps, and the memory of a training process", figures, flags.json)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ jax.config.update("jax_default_matmul_precision", "float32")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 from bench.checkpoints import build_audioldm, build_clip  # noqa: E402
-from bench.demo_captions import captions  # noqa: E402
+from tests.fixtures.captions import captions  # noqa: E402
 
 RESIDENT_BYTES = 5 * 2**28  # of a process, above which freed memory and compiled programs are given back
 

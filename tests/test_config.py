@@ -109,6 +109,14 @@ def test_settings_by_flags():
         check(read_config(str(ROOT / "configs" / "mlp.py"), ["--config.translator.settings.width=x"]))
 
 
+def test_another_kind_by_flag_leaves_the_recipes_settings_that_it_has():
+    residual = str(ROOT / "configs" / "residual.py")
+    assert check(read_config(residual, ["--config.translator.kind=ridge"])).translator.settings == {"penalty": 1e-3}
+    flags = ["--config.translator.kind=mlp", "--config.translator.settings.depth=3", "--config.objective.kind=l2"]
+    config = check(read_config(residual, flags))
+    assert config.translator.settings == {"width": 2048, "depth": 3} and config.objective.settings == {}
+
+
 def test_old_names(capsys):
     """In recipes, in flags and in saved configs, by their present names."""
     config = Config(

@@ -1,21 +1,19 @@
-"""Recipes on real CLIP and CLAP vectors: photographs and their captions, and pictures among sounds.
+"""Compares recipes on real CLIP and CLAP vectors: photographs and their captions, and pictures and sounds.
 
 examples:
   python -m bench.real --data VECTORS
   python -m bench.real --data VECTORS --quick
   python -m bench.real --data VECTORS --json real.json
 
-VECTORS is a folder of vectors that others have published; docs/recipe.md lists the files and where they come from.
-Translators from CLIP to e5-small, a second text space, are trained on 2,646 texts alone and judged by 990 photographs,
-each of which looks for its own caption; e5 stands in for CLAP, whose vectors of enough captions are not published. Then
-two translators in a row, CLIP to e5 and e5 to CLAP, bring CIFAR-10's pictures to ESC-50's sounds. The recommended
-recipe runs as its users run it. What it is compared with is tried on vectors as they come, with pictures moved by the
-difference of the means, and with all vectors centred.
+VECTORS is a folder of published vectors; docs/recipe.md lists the files and their sources. Translators from CLIP to
+e5-small, a second text space, are trained on 2,646 texts alone and scored by 990 photographs, each of which retrieves
+its own caption; e5 stands in for CLAP, whose vectors of enough captions are not published. Then two translators in a
+row, CLIP to e5 and e5 to CLAP, map CIFAR-10's pictures to ESC-50's sounds. The recommended recipe runs as its users run
+it. The others are tried on vectors as they come, with pictures shifted by the difference of the means, and with all
+vectors centred.
 """
 
-import argparse
 import itertools
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from bench.measure import bench_parser, write_figures
 from bench.real import recommended
 from bench.real.material import Material, View, mean_of, store_of
 from bench.real.rows import CLOSED, TRAINED, translators
@@ -36,14 +35,8 @@ VIEWS = ("raw", "moved", "centred")
 COUNTS = (300, 600, 1200, 2400)
 RECOMMENDED = "recommended"
 COUNTED = (
-    RECOMMENDED,
-    "procrustes",
-    "ridge 1",
-    "nearest captions",
-    "residual, noise 0.65",
-    "residual",
-    "before",
-    "paper",
+    *(RECOMMENDED, "procrustes", "ridge 1", "nearest captions"),
+    *("residual, noise 0.65", "residual", "before", "paper"),
 )
 CHAINED = (
     *(("procrustes",), ("ridge 1",), ("procrustes", "ridge 1"), ("nearest captions",)),
@@ -52,28 +45,24 @@ CHAINED = (
 
 
 class Bench:
-    """Figures as they are found, as tables and as one flat object. seeds: of each trained recipe."""
+    """The figures as tables and as one flat object. seeds: of each trained recipe."""
 
     def __init__(self, material: Material, seeds: int, workdir: Path, console: Console):
         self.material, self.seeds, self.workdir, self.console = material, seeds, workdir, console
         self.figures: dict[str, float] = {}
 
     def photographs(self, kind: str, name: str, rows_N: np.ndarray | None = None) -> dict[str, str]:
-        """One recipe in one view, trained on all texts or on some rows of them: r1 and r10 with their intervals."""
+        """R@1 and R@10 of a recipe in a view, trained on all texts or on some rows of them, with intervals."""
         rows = slice(None) if rows_N is None else rows_N
         text_NS, text_NE = self.material.text_NS[rows], self.material.text_NE[rows]
         view = View.of(kind, text_NS, text_NE)
         store = store_of(*view.texts(text_NS, text_NE), self.workdir)
-        found = [
-            photographs(self.material, view, translate)
-            for translate in translators(name, store, self.seeds, self.workdir)
-        ]
-        count = "" if rows_N is None else f"_{len(rows_N)}_texts"
-        key = _key(name, kind) + count
-        return {figure: self._kept(f"{key}.{figure}", [one[figure] for one in found]) for figure in ("r1", "r10")}
+        ways = translators(name, store, self.seeds, self.workdir)
+        found = [photographs(self.material, view, translate) for translate in ways]
+        return self._figures(_key(name, kind, rows_N), found, ("r1", "r10"))
 
     def recommended(self, name: str, rows_N: np.ndarray | None = None) -> tuple[dict[str, str], list[str]]:
-        """A recipe of RECIPES, trained on all texts or on some rows of them: its table cells, and what it selected by
+        """R@1 and R@10 of a recipe of RECIPES, trained on all texts or on some rows of them, and what it selected by
         seed and half."""
         rows = slice(None) if rows_N is None else rows_N
         found, bundles = [], []
@@ -81,27 +70,23 @@ class Bench:
             figures, of_seed = recommended.photographs(name, self.material, rows, seed, self.workdir)
             found.append(figures)
             bundles += of_seed
-        key = _key(name, "centred") + ("" if rows_N is None else f"_{len(rows_N)}_texts")
+        key = _key(name, "centred", rows_N)
         self.figures |= {
             f"{key}.trained": float(np.mean([one.choice.trained for one in bundles])),
             f"{key}.behind_memory": float(np.mean([one.choice.memory for one in bundles])),
             f"{key}.pair_cosine": float(np.mean([one.choice.pair_cosine for one in bundles])),
         }
-        cells = {figure: self._kept(f"{key}.{figure}", [one[figure] for one in found]) for figure in ("r1", "r10")}
-        return cells, [str(one.choice) for one in bundles]
+        return self._figures(key, found, ("r1", "r10")), [str(one.choice) for one in bundles]
 
     def chained(self, name: str) -> list[list[str]]:
-        """The main result: pictures to sounds through two translators in a row, both trained by a recipe of RECIPES."""
+        """Pictures to sounds by two translators in a row, both trained by a recipe of RECIPES."""
         found = [recommended.chained(name, self.material, seed, self.workdir) for seed in range(self.seeds)]
         cells = []
         for scoring in found[0]:
-            is_search = scoring == "centred"  # which subtracts no hubness for pictures
-            parts = ["pictures_to_sounds"] + [_key(name, scoring)] * (name != RECOMMENDED or not is_search)
-            figures = [
-                self._kept(".".join((*parts, figure)), [one[scoring][figure] for one in found])
-                for figure in ("p10", "top1")
-            ]
-            cells.append([name, scoring.replace("_", " "), *figures])
+            is_main = name == RECOMMENDED and scoring == "centred"
+            key = "pictures_to_sounds" if is_main else f"pictures_to_sounds.{_key(name, scoring)}"
+            figures = self._figures(key, [one[scoring] for one in found], ("p10", "top1"))
+            cells.append([name, scoring.replace("_", " "), *figures.values()])
         return cells
 
     def sounds(self) -> Table:
@@ -113,12 +98,11 @@ class Bench:
                 row += [self._kept(f"{key}.{name}", [values_Q]) for name, values_Q in figures.items()]
             cells.append(row)
         header = ["scores", "text → sound, first", "among 10", "sound → text, first", "among 10"]
-        return Table(
-            title="AudioCaps: 497 captions and sounds look for each other, LAION CLAP", header=header, cells=cells
-        )
+        return Table(title="AudioCaps: retrieval of 497 captions and sounds, LAION CLAP", header=header, cells=cells)
 
     def pictures(self, kind: str, names: Sequence[str]) -> list[str]:
-        """Two translators in a row, of one recipe or the mean of several; the mean of pictures is the general one."""
+        """Pictures to sounds by two translators in a row, of one recipe or the mean of several, with the general mean
+        of pictures."""
         material = self.material
         first = View.of(kind, material.text_NS, material.text_NE)
         second = View.of(kind, material.written_QE, material.written_QA)
@@ -131,18 +115,18 @@ class Bench:
         ways = [[translators(name, store, self.seeds, self.workdir) for store in stores] for name in names]
         for seed in range(max(len(one) for way in ways for one in way)):
             of = [[one[seed % len(one)] for one in way] for way in ways]
-            between = mixed(
-                [to_second(pictures) for to_second, _ in of]
-            )  # as the second one's texts are: centred or not
+            between = mixed([to_second(pictures) for to_second, _ in of])
             found = mixed([second.translated(to_third(between)) for _, to_third in of])
-            scorings = [  # what was found is centred already
+            scorings = [  # the translations are centred already
                 Scoring(query_mean_E=np.zeros_like(mean), candidate_mean_E=mean)
                 for mean in map(mean_of, (material.sound_NA, material.class_text_KA))
             ]
             by_seed.append(pictures_to_sounds(material, found, *scorings))
         key = "pictures_to_sounds." + "+".join(_key(name, kind) for name in names)
-        figures = [self._kept(f"{key}.{name}", [one[name] for one in by_seed]) for name in ("p10", "top1")]
-        return [" + ".join(names), kind, *figures]
+        return [" + ".join(names), kind, *self._figures(key, by_seed, ("p10", "top1")).values()]
+
+    def _figures(self, key: str, found: Sequence[Figures], names: Sequence[str]) -> dict[str, str]:
+        return {name: self._kept(f"{key}.{name}", [one[name] for one in found]) for name in names}
 
     def _kept(self, key: str, values: Sequence[np.ndarray]) -> str:
         """The mean over seeds and queries, with the interval over queries."""
@@ -152,9 +136,10 @@ class Bench:
         return f"{values_Q.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _key(name: str, kind: str) -> str:
+def _key(name: str, kind: str, rows_N: np.ndarray | None = None) -> str:
     name = name.replace(", noise 0.65", "_noise").replace(", ", "_").replace(" ", "_")
-    return name if kind == "centred" else f"{name}_{kind}"
+    name = name if kind == "centred" else f"{name}_{kind}"
+    return name if rows_N is None else f"{name}_{len(rows_N)}_texts"
 
 
 def tables(bench: Bench, quick: bool) -> Sequence[Table]:
@@ -171,7 +156,7 @@ def tables(bench: Bench, quick: bool) -> Sequence[Table]:
         bench.console.print(f"{name}: done")
         cells.append(row)
     header = ["recipe", *(f"{kind}, {figure}" for kind in VIEWS for figure in ("first", "among 10"))]
-    title = f"{len(material.image_PS)} photographs look for their captions' vectors"
+    title = f"{len(material.image_PS)} photographs retrieve their captions' vectors"
     found = [Table(title=title, header=header, cells=cells)]
     if not quick:
         order_N = np.random.default_rng(0).permutation(len(material.text_NS))
@@ -197,14 +182,11 @@ def tables(bench: Bench, quick: bool) -> Sequence[Table]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.real", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser("bench.real", __doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="VECTORS", help="the folder of .npz files")
     parser.add_argument("--seeds", type=int, default=3, help="of each trained recipe (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="one seed; skip the runs on fewer texts")
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="keep trained models for later runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory() as temporary:
@@ -216,8 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(markdown(table))
         except C2CError as error:
             parser.exit(2, f"bench.real: {error}\n")
-    if flags.json:
-        flags.json.write_text(json.dumps(bench.figures, indent=2) + "\n", encoding="utf-8")
+    write_figures(flags.json, bench.figures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The published vectors, read from a folder of .npz files, and the two ways to take modalities' means off them."""
+"""Reads the published vectors from a folder of .npz files, and removes the means of modalities from them."""
 
 import dataclasses
 import hashlib
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
@@ -32,7 +32,7 @@ COUNTERPARTS = {
 class Material:
     """Unit vectors, float32. S: CLIP ViT-B/32, 512 wide; E: e5-small, 384 wide; A: LAION CLAP, 512 wide.
 
-    text_NS, text_NE: of the same 2,646 texts, object names and captions of photographs; caption_N: which are captions.
+    text_NS, text_NE: of the same 2,646 texts, object names and captions of photographs.
     image_PS, caption_PE: 990 photographs and a caption of each, none of them among the texts. general_S: the mean of
     pictures of all kinds. small_CS: CIFAR-10 pictures; small_classes_C: their classes. heard_QA, written_QA,
     written_QE: 497 sounds of AudioCaps and their captions. sound_NA: 1,600 sounds of ESC-50; sound_classes_N: their
@@ -41,7 +41,6 @@ class Material:
 
     text_NS: Float[np.ndarray, "N S"]
     text_NE: Float[np.ndarray, "N E"]
-    caption_N: Bool[np.ndarray, "N"]
     image_PS: Float[np.ndarray, "P S"]
     caption_PE: Float[np.ndarray, "P E"]
     general_S: Float[np.ndarray, "S"]
@@ -81,7 +80,6 @@ class Material:
         return cls(
             text_NS=unit32(np.concatenate([label_NS, caption_NS])),
             text_NE=unit32(np.concatenate([label_NE, caption_NE])),
-            caption_N=np.arange(len(label_NS) + len(caption_NS)) >= len(label_NS),
             image_PS=unit32(image_PS[is_new_P]),
             caption_PE=unit32(photograph_PE[is_new_P]),
             general_S=general_S.astype(np.float32),
@@ -102,19 +100,19 @@ def unit32(x_ND: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
 
 
 def centred(x_ND: Float[np.ndarray, "N D"], mean_D: Float[np.ndarray, "D"]) -> Float[np.ndarray, "N D"]:
-    """Unit vectors, less the mean of their modality, of unit length again."""
+    """Unit vectors minus the mean of their modality, scaled to unit length again."""
     return unit32(unit_rows(x_ND) - mean_D[None])
 
 
 def mean_of(x_ND: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "D"]:
-    """Of unit vectors."""
+    """The mean of unit vectors."""
     return unit_rows(x_ND).mean(axis=0).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class View:
-    """How vectors of texts and pictures are put before a recipe: "raw", as they come; "moved", pictures' by the
-    difference of the means of texts and pictures; "centred", all of them less the mean of their own modality."""
+    """How a recipe gets vectors of texts and pictures. "raw": unchanged; "moved": pictures are shifted by the
+    difference of the means of texts and pictures; "centred": all are centred by the mean of their own modality."""
 
     kind: str
     source_mean_S: Float[np.ndarray, "S"]
@@ -127,13 +125,13 @@ class View:
     def texts(
         self, text_NS: Float[np.ndarray, "N S"], text_NE: Float[np.ndarray, "N E"]
     ) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
-        """What is trained on."""
+        """The vectors to train on."""
         if self.kind != "centred":
             return text_NS, text_NE
         return centred(text_NS, self.source_mean_S), centred(text_NE, self.target_mean_E)
 
     def pictures(self, image_PS: Float[np.ndarray, "P S"], mean_S: Float[np.ndarray, "S"]) -> Float[np.ndarray, "P S"]:
-        """What is translated. mean: of pictures."""
+        """The vectors to translate. mean_S: of pictures."""
         if self.kind == "raw":
             return image_PS
         if self.kind == "moved":
@@ -141,7 +139,7 @@ class View:
         return centred(image_PS, mean_S)
 
     def translated(self, vector_PE: Float[np.ndarray, "P E"]) -> Float[np.ndarray, "P E"]:
-        """Translations as they are compared with centred targets."""
+        """Translations for the comparison with centred targets."""
         return vector_PE if self.kind == "centred" else centred(vector_PE, self.target_mean_E)
 
 

@@ -1,29 +1,23 @@
-"""The recommended recipe as its users run it: raw vectors, unlabelled pictures beside the texts, its own choice."""
+"""The recommended recipe as users run it: raw vectors, unlabelled pictures, and its own selection."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from bench import runs
 from bench.real.material import Material, centred, mean_of, store_of
 from bench.real.tasks import Figures, halves, pictures_to_sounds, ranks
-from c2c_jax.cli.recipe import read_config
 from c2c_jax.evaluation.methods import method_of
-from c2c_jax.io.atomic import atomic_write
 from c2c_jax.retrieval.scoring import Scoring
 from c2c_jax.retrieval.search_scoring import translated_captions
-from c2c_jax.training import log
-from c2c_jax.training.train import train
-from c2c_jax.translator.bundle import Bundle, load_bundle
+from c2c_jax.translator.bundle import Bundle
 
 RECIPE = "configs/recommended.py"
 RECIPES = {"recommended": [], "recommended, noisy_cosine": ["--config.select_by=noisy_cosine"]}  # overridden fields
-OVERRIDES: list[str] = []  # further overrides, set by tests alone
-DONE = "done.json"  # in the folder of a run that came to its end
+OVERRIDES: list[str] = []  # further overrides, which only tests set
 
 
 def trained(
@@ -34,30 +28,18 @@ def trained(
     seed: int,
     workdir: Path,
 ) -> Bundle:
-    """The bundle that a recipe of RECIPES trains on paired texts and unlabelled pictures. A finished run is reused."""
+    """The bundle that a recipe of RECIPES trains on paired texts and unlabelled pictures."""
     store = store_of(text_NS, text_NE, workdir)
-    config = read_config(RECIPE, [*RECIPES[name], *OVERRIDES])
+    config = runs.read_recipe(RECIPE, *RECIPES[name], *OVERRIDES)
     data = dataclasses.replace(config.data, store=str(store.path), captions="", drop_duplicates=False)
     config = dataclasses.replace(config, source="", target="", seed=seed, checkpoint_every=10**9, data=data)
-    content = json.dumps([dataclasses.asdict(config), store.path.name], sort_keys=True).encode()
-    run = workdir / "runs" / hashlib.sha256(content + np.ascontiguousarray(picture_PS).tobytes()).hexdigest()[:16]
-    if not (run / DONE).is_file():
-        was_quiet, log.console.quiet = log.console.quiet, True
-        try:
-            is_done = train(config, store, run, picture_PS)
-        finally:
-            log.console.quiet = was_quiet
-        if not is_done:
-            raise SystemExit("training was interrupted")
-        with atomic_write(run / DONE) as beside:
-            beside.write_text("{}\n", encoding="utf-8")
-    return load_bundle(run / "bundle")
+    return runs.trained(config, store, workdir / "runs", picture_PS)
 
 
 def translated(
     bundle: Bundle, picture_PS: Float[np.ndarray, "P S"], mean_S: Float[np.ndarray, "S"] | None = None
 ) -> Float[np.ndarray, "P E"]:
-    """Pictures' unit target vectors. mean: of pictures, in the place of the bundle's own."""
+    """Unit target vectors of pictures. mean_S: replaces the bundle's mean of pictures."""
     gap = bundle.gap if mean_S is None else dataclasses.replace(bundle.gap, source_image=mean_S)
     return method_of("recommended", bundle.translator, gap, bundle.memory).of_images(picture_PS)
 
@@ -65,23 +47,23 @@ def translated(
 def photographs(
     name: str, material: Material, rows: slice | np.ndarray, seed: int, workdir: Path
 ) -> tuple[Figures, Sequence[Bundle]]:
-    """As `tasks.photographs`, and the bundles of both halves: the pictures of a run are the half that is not asked."""
+    """As `tasks.photographs`, and the bundles of both halves; the pictures of a run are the other half."""
     rank_P, bundles = np.zeros(len(material.image_PS), np.int64), []
     first, second = halves(len(rank_P))
-    for known, asked in ((first, second), (second, first)):
+    for known, query in ((first, second), (second, first)):
         bundle = trained(name, material.text_NS[rows], material.text_NE[rows], material.image_PS[known], seed, workdir)
         mean_E = bundle.gap.mean("target_text")
-        found_PE = centred(translated(bundle, material.image_PS[asked]), mean_E)
-        rank_P[asked] = ranks(found_PE @ centred(material.caption_PE, mean_E).T, asked)
+        found_PE = centred(translated(bundle, material.image_PS[query]), mean_E)
+        rank_P[query] = ranks(found_PE @ centred(material.caption_PE, mean_E).T, query)
         bundles.append(bundle)
     return {"r1": (rank_P == 1).astype(np.float64), "r10": (rank_P <= 10).astype(np.float64)}, bundles
 
 
 def chained(name: str, material: Material, seed: int, workdir: Path) -> dict[str, Figures]:
-    """Two translators in a row: CIFAR-10's pictures among ESC-50's sounds, by centred cosines and as a search scores.
+    """Two translators in a row map CIFAR-10's pictures to ESC-50's sounds; scored with and without hubness.
 
-    The first is trained on the texts, with the photographs as its unlabelled pictures; the second on AudioCaps'
-    captions, with what the first makes of the photographs. CIFAR-10's pictures are centred by the general mean.
+    The first is trained on the texts, with the photographs as unlabelled pictures; the second on AudioCaps' captions,
+    with the translated photographs. CIFAR-10's pictures are centred by the general mean.
     """
     first = trained(name, material.text_NS, material.text_NE, material.image_PS, seed, workdir)
     between_PE = translated(first, material.image_PS)

@@ -1,4 +1,4 @@
-"""Pictures and sounds of scenes, drawn by several processes; light to import, as each of them does."""
+"""Draws pictures and sounds of scenes in several processes; quick to import, because each of them imports it."""
 
 import functools
 import multiprocessing
@@ -10,15 +10,14 @@ from PIL import Image
 
 from c2c_jax.miniworld.pairs import picture_at, sound_at
 
-AT_ONCE = 96  # scenes that a process is given
-AHEAD = 1440  # scenes that may lie drawn in memory: 0.25 GB
+AT_ONCE = 96  # scenes that a process draws in one task
+AHEAD = 1440  # scenes in memory at a time: 0.25 GB
 
 Part = tuple[list[Image.Image], list[np.ndarray]]
 
 
 def drawn(split: str, count: int, seed: int, processes: int) -> Iterator[Part]:
-    """The pictures and sounds of the first `count` scenes of a split, some at a time, in their order. One process is
-    this one."""
+    """Pictures and sounds of the first `count` scenes of a split, in parts and in order."""
     of_rows = functools.partial(_drawn, split, seed)
     if processes == 1:
         yield from map(of_rows, _parts(0, count))

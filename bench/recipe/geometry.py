@@ -1,7 +1,7 @@
-"""Real CLIP's and CLAP's geometry for the mini world's vectors: large modality means, and images far from captions.
+"""Gives the mini world's vectors the geometry of real CLIP and CLAP: large modality means, images far from captions.
 
-In a real space most of a unit vector is the mean of its modality, and once the means are subtracted an image has little
-in common with its caption. The mini world's own vectors have small means and captions near to their images.
+In a real space the mean of its modality makes up most of a unit vector, and once the means are subtracted an image has
+little in common with its caption. The mini world's own vectors have small means and images near their captions.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ SEED = 2028  # of the maps, the directions of the means, and the noise
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Figures of one space's unit vectors.
+    """Geometry of the unit vectors of one space.
 
     text_mean, other_mean: lengths of the means of texts, and of images or sounds. mean_cosine: between the two means.
-    pair_cosine: of an image or sound and its caption, both centred, on average.
+    pair_cosine: mean cosine of an image or sound and its caption, both centred.
     """
 
     text_mean: float
@@ -42,15 +42,14 @@ CLAP = Shape(text_mean=0.45, other_mean=0.38, mean_cosine=-0.25, pair_cosine=0.5
 
 
 class Reshaped:
-    """One space whose vectors are given a shape in DIM dimensions. "Others" are images or sounds.
+    """Maps the vectors of one space to DIM dimensions and to a shape. "Others" are images or sounds.
 
-    Vectors are centred by the mean of their modality and turned into DIM dimensions by a random orthonormal map. To
-    others isotropic noise is added until they are as far from their captions as the shape says. Then every vector gets
-    the new mean of its modality: unit(m + √(1 − |m|²) û). shape: of the space. text_NS: texts, whose mean centres all
-    texts; other_PS, own_PS: others, whose mean centres all others, and a caption of each. seed: of the space.
+    Vectors are centred by the mean of their modality and mapped to DIM dimensions by a random orthonormal matrix.
+    Isotropic noise is added to others until their cosine to their captions is that of the shape. Then every vector gets
+    the new mean of its modality: unit(m + √(1 − |m|²) û). text_NS: texts, whose mean centres all texts; other_PS,
+    own_PS: others, whose mean centres all others, and a caption of each.
 
-    Raises ConfigError where captions are farther from their images or sounds than the shape says, which noise cannot
-    change.
+    Raises ConfigError where others are farther from their captions than the shape says, which noise cannot change.
     """
 
     def __init__(
@@ -81,44 +80,26 @@ class Reshaped:
         return _around(self.new_text_D, _centred(x_NS, self.text_S) @ self.map_SD)
 
     def others(self, x_NS: Float[np.ndarray, "N S"], *drawing: int) -> Float[np.ndarray, "N D"]:
-        """drawing: numbers that tell the noise of these vectors from that of other ones."""
+        """drawing: numbers that seed the noise."""
         u_ND = _centred(x_NS, self.other_S) @ self.map_SD
         rng = np.random.default_rng((SEED, self.seed, *drawing))
         noise_ND = unit_rows(rng.normal(size=u_ND.shape))
         return _around(self.new_other_D, self.kept * u_ND + math.sqrt(1 - self.kept**2) * noise_ND)
 
 
-class Geometry:
-    """The geometry of a pair of spaces; this one leaves all vectors as they are."""
+class RealGeometry:
+    """CLIP's geometry for the source space and CLAP's for the target space.
 
-    def store(self, store: Store, folder: Path) -> Store:
-        """The captions of a store; other vectors than its own are kept in a folder."""
-        del folder
-        return store
-
-    def scenes(self, scenes: Scenes, *drawing: int) -> Scenes:
-        """drawing: numbers that tell this drawing from others."""
-        del drawing
-        return scenes
-
-    def captions(self, captions: Captions) -> Captions:
-        return captions
-
-    def prompts(
-        self, picture_CS: Float[np.ndarray, "C S"], sound_CE: Float[np.ndarray, "C E"]
-    ) -> tuple[Float[np.ndarray, "C _"], Float[np.ndarray, "C _"]]:
-        return picture_CS, sound_CE
-
-
-class RealGeometry(Geometry):
-    """CLIP's geometry for the source space and CLAP's for the target space. store, pairs: natural vectors of captions
-    and of the training split's scenes, whose means are subtracted. Raises ConfigError."""
+    store, pairs: natural vectors of captions and of the training split's scenes, whose means are subtracted. Raises
+    ConfigError for pairs that are too far from each other; see `Reshaped`.
+    """
 
     def __init__(self, store: Store, pairs: Scenes):
         self.source = Reshaped(CLIP, store.read("source"), pairs.image_NS, pairs.seen_NS, 0)
         self.target = Reshaped(CLAP, store.read("target"), pairs.audio_NE, pairs.heard_NE, 1)
 
     def store(self, store: Store, folder: Path) -> Store:
+        """The captions of a store with new vectors, kept in a folder."""
         source_ND, target_ND = self.source.texts(store.read("source")), self.target.texts(store.read("target"))
         ids = space_of_array("source", source_ND), space_of_array("target", target_ND)
         path = folder / f"store-clip-{'-'.join(space.fingerprint[:12] for space in ids)}"
@@ -140,24 +121,14 @@ class RealGeometry(Geometry):
             target_ME=self.target.texts(captions.target_ME),
         )
 
-    def prompts(
-        self, picture_CS: Float[np.ndarray, "C S"], sound_CE: Float[np.ndarray, "C E"]
-    ) -> tuple[Float[np.ndarray, "C _"], Float[np.ndarray, "C _"]]:
-        return self.source.texts(picture_CS), self.target.texts(sound_CE)
-
 
 def check_spaces(kind: str, spaces: Iterable[SpaceId]) -> None:
-    """Raises ConfigError for spaces that are too wide for a geometry."""
+    """Raises ConfigError for spaces with more than DIM dimensions, if they need the geometry."""
     for space in spaces:
         if kind == "clip" and space.dim > DIM:
             raise ConfigError(
                 f"--geometry clip makes vectors of {DIM} dimensions; those of {space.name} have {space.dim}"
             )
-
-
-def geometry_of(kind: str, store: Store, pairs: Scenes) -> Geometry:
-    """The geometry "natural" or "clip". Raises ConfigError for spaces that cannot be given it."""
-    return Geometry() if kind == "natural" else RealGeometry(store, pairs)
 
 
 def _centred(x_NS: Float[np.ndarray, "N S"], mean_S: Float[np.ndarray, "S"]) -> Float[np.ndarray, "N S"]:

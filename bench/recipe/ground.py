@@ -1,148 +1,138 @@
-"""Where recipes are trained and judged: captions to learn from, drawings of scenes, training pairs; and rows on it."""
+"""What recipes are trained and scored on: captions, drawings of the test split, and pairs of the training split."""
 
-import argparse
+import dataclasses
 import functools
 import time
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 from rich.progress import Progress
 
-from bench.recipe.configs import Settings, bundles, placed
-from bench.recipe.geometry import Geometry, geometry_of
+from bench.recipe.geometry import RealGeometry
 from bench.recipe.material import Draw, Material, Scenes
-from bench.recipe.methods import (
-    NO_ROWS,
-    Recipe,
-    Variant,
-    closed_forms,
-    label_prompts,
-    nearest_captions,
-    of_pairs,
-    oracle_ridge,
-    oracle_settings,
-    pair_store,
-)
-from bench.recipe.trial import Result, result
-from c2c_jax.config import Config
+from bench.recipe.methods import NO_ROWS, Row, closed_form, oracle_config, oracle_method, pair_store
+from bench.runs import trained
+from c2c_jax.config import Config, EmbedConfig
 from c2c_jax.data.embed import prepare_store
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.methods import method_of
+from c2c_jax.evaluation.methods import method_of, nearest_caption_method
 from c2c_jax.miniworld.world import SPLITS
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.means import with_means
 
-REFERENCES = ("nearest_caption", "ridge", "procrustes", "label_prompts", "oracle_ridge", "oracle_residual")
 UNLABELLED = 1000  # pictures of the training split that recipes are given
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ground:
-    """Captions between two spaces, in one geometry. All of it is made when it is asked for, and kept in the workdir.
-    flags: captions, seeds, draws, pairs, training_pairs, geometry and workdir are read. Raises ConfigError for spaces
-    that cannot be given the geometry."""
+    """The mini world between two spaces, in one geometry. Everything is made at first use and kept in the workdir.
 
-    def __init__(self, flags: argparse.Namespace, material: Material, bar: Progress):
-        self.flags, self.material, self.bar = flags, material, bar
+    captions: training captions. seeds: of each recipe. draws: drawings of the test split. pairs: scenes of a drawing.
+    training_pairs: that the oracle learns from. geometry: "natural" or "clip". Raises ConfigError for spaces that do
+    not fit the geometry.
+    """
 
-    def placed(self, config: Config) -> Config:
-        """The config on these captions."""
-        return placed(config, self.material.names, self.flags.captions, self.store.path)
+    material: Material
+    workdir: Path
+    bar: Progress
+    captions: int
+    seeds: int
+    draws: int
+    pairs: int
+    training_pairs: int
+    geometry: str
 
     @functools.cached_property
     def natural_store(self) -> Store:
-        """The captions, embedded."""
-        path = self.flags.workdir / f"store-{self.flags.captions}-{self.material.stamp}"
-        return prepare_store(placed(Config(), self.material.names, self.flags.captions, path), path)
+        """The embedded captions."""
+        path = self.workdir / f"store-{self.captions}-{self.material.stamp}"
+        return prepare_store(self._placed(Config(), path), path)
 
     @functools.cached_property
     def natural_pairs(self) -> Scenes:
-        return self.material.scenes("train", 0, self.flags.training_pairs)
+        return self.material.scenes("train", 0, self.training_pairs)
 
     @functools.cached_property
-    def geometry(self) -> Geometry:
-        return geometry_of(self.flags.geometry, self.natural_store, self.natural_pairs)
+    def reshaped(self) -> RealGeometry | None:
+        return RealGeometry(self.natural_store, self.natural_pairs) if self.geometry == "clip" else None
 
     @functools.cached_property
     def store(self) -> Store:
-        return self.geometry.store(self.natural_store, self.flags.workdir)
+        return self.reshaped.store(self.natural_store, self.workdir) if self.reshaped else self.natural_store
 
     @functools.cached_property
-    def pairs(self) -> Scenes:
-        """Of the training split: what the oracles learn from, and the first of them unlabelled pictures."""
-        return self.geometry.scenes(self.natural_pairs, SPLITS.index("train"), 0)
+    def oracle_pairs(self) -> Scenes:
+        """Pairs of the training split; the pictures of the first ones are the unlabelled pictures."""
+        return self._scenes("train", 0, self.natural_pairs)
 
-    @functools.cached_property
+    @property
     def picture_PS(self) -> Float[np.ndarray, "P S"]:
         """Raw vectors of unlabelled pictures."""
-        return self.pairs.image_NS[:UNLABELLED]
+        return self.oracle_pairs.image_NS[:UNLABELLED]
 
     @functools.cached_property
     def gap(self) -> Gap:
-        """Means of unit vectors: of all captions, and of the unlabelled pictures."""
+        """Means of unit vectors of all captions and of the unlabelled pictures."""
         return with_means(caption_means(self.store, NO_ROWS, "unit"), "unit", self.picture_PS)[0]
 
     @functools.cached_property
-    def drawings(self) -> dict[str, list[Draw]]:
-        """Of validation and test."""
-        known, count = set(self.natural_store.captions()), self.flags.pairs
-        return {
-            split: [
+    def drawings(self) -> list[Draw]:
+        known = set(self.natural_store.captions())
+        found = []
+        for seed in range(self.draws):
+            captions = self.material.captions("test", seed, self.pairs, known)
+            found.append(
                 Draw(
-                    scenes=self.geometry.scenes(self.material.scenes(split, seed, count), SPLITS.index(split), seed),
-                    captions=self.geometry.captions(self.material.captions(split, seed, count, known)),
+                    scenes=self._scenes("test", seed, self.material.scenes("test", seed, self.pairs)),
+                    captions=self.reshaped.captions(captions) if self.reshaped else captions,
                 )
-                for seed in range(self.flags.draws)
-            ]
-            for split in ("validation", "test")
-        }
-
-    def trained(self, name: str, settings: Settings) -> Recipe:
-        """A row of configs that are placed, trained with the unlabelled pictures."""
-        variants = []
-        for setting, found in self._bundles(name, settings, self.store, self.picture_PS).items():
-            methods = tuple(method_of(name, one.translator, one.gap, one.memory) for one in found)
-            kept = tuple(str(one.choice) for one in found) if settings[setting].adapt else ()
-            variants.append(Variant(setting=setting, methods=methods, kept=kept))
-        return Recipe(name=name, variants=tuple(variants))
-
-    def _bundles(
-        self, name: str, settings: Settings, store: Store, picture_PS: np.ndarray | None
-    ) -> dict[str, list[Bundle]]:
-        """The bundles of every setting, one for each seed."""
-        task = self.bar.add_task(f"training {name}", total=self.flags.seeds * len(settings))
-        advance, since = functools.partial(self.bar.advance, task), time.perf_counter()
-        found = {
-            setting: bundles(config, store, self.flags.seeds, self.flags.workdir / "runs", advance, picture_PS)
-            for setting, config in settings.items()
-        }
-        self.bar.remove_task(task)
-        seconds = time.perf_counter() - since
-        self.bar.console.print(f"{name}: {len(settings)} × {self.flags.seeds} trained, {seconds:.0f} s")
+            )
         return found
 
-    def references(self) -> list[Recipe]:
-        """What needs no config."""
-        ridge, procrustes = closed_forms(self.store, self.gap)
-        return [
-            nearest_captions(self.store, self.gap),
-            ridge,
-            procrustes,
-            label_prompts(*self.geometry.prompts(*self.material.prompts()), self.gap),
-            oracle_ridge(self.pairs),
-            self._oracle_residual("oracle_residual"),
-        ]
+    def _scenes(self, split: str, seed: int, scenes: Scenes) -> Scenes:
+        return self.reshaped.scenes(scenes, SPLITS.index(split), seed) if self.reshaped else scenes
 
-    def _oracle_residual(self, name: str) -> Recipe:
-        store = pair_store(self.pairs, self.flags.workdir)
-        found = self._bundles(name, oracle_settings(len(self.pairs.cells_N)), store, None)
-        variants = (
-            Variant(setting=setting, methods=tuple(of_pairs(name, one) for one in of_setting))
-            for setting, of_setting in found.items()
+    def _placed(self, config: Config, store: Path) -> Config:
+        """The config on these captions and spaces."""
+        data = dataclasses.replace(
+            config.data, captions=f"miniworld:{self.captions}", drop_duplicates=True, data_dir="", manual_dir="",
+            store=str(store),
+        )  # fmt: skip
+        source, target = self.material.names
+        return dataclasses.replace(config, source=source, target=target, data=data, embed=EmbedConfig())
+
+    def trained(self, name: str, config: Config) -> Row:
+        """A recipe, trained on the captions and the unlabelled pictures."""
+        found = self._bundles(name, self._placed(config, self.store.path), self.store, self.picture_PS)
+        return Row(
+            name=name,
+            methods=tuple(method_of(name, one.translator, one.gap, one.memory) for one in found),
+            kept=tuple(str(one.choice) for one in found) if config.adapt else (),
         )
-        return Recipe(name=name, variants=tuple(variants), reads_texts=False)
 
-    def result(self, recipe: Recipe) -> Result:
-        """A row's figures."""
-        return result(recipe, self.drawings["validation"], self.drawings["test"], self.gap.mean("target_text"))
+    def oracle(self) -> Row:
+        """A translator trained on pairs."""
+        config = oracle_config(len(self.oracle_pairs.cells_N))
+        found = self._bundles("oracle_residual", config, pair_store(self.oracle_pairs, self.workdir))
+        return Row(name="oracle_residual", methods=tuple(map(oracle_method, found)), reads_texts=False)
+
+    def rotation(self) -> Row:
+        """The Procrustes rotation between captions."""
+        return Row(name="procrustes", methods=(closed_form("procrustes", self.store, self.gap),))
+
+    def nearest_captions(self) -> Row:
+        """The targets of the nearest training captions."""
+        return Row(name="nearest_caption", methods=(nearest_caption_method(self.store, NO_ROWS, self.gap),))
+
+    def _bundles(self, name: str, config: Config, store: Store, picture_PS: np.ndarray | None = None) -> list[Bundle]:
+        """One for each seed."""
+        task, since, found = self.bar.add_task(f"training {name}", total=self.seeds), time.perf_counter(), []
+        for seed in range(self.seeds):
+            found.append(trained(dataclasses.replace(config, seed=seed), store, self.workdir / "runs", picture_PS))
+            self.bar.advance(task)
+        self.bar.remove_task(task)
+        self.bar.console.print(f"{name}: {self.seeds} trained, {time.perf_counter() - since:.0f} s")
+        return found

@@ -1,4 +1,4 @@
-"""What recipes are judged on: scenes and captions as vectors of the two spaces, made once and kept."""
+"""Scenes and captions of the mini world as vectors of two spaces, made once and kept."""
 
 import dataclasses
 import functools
@@ -13,17 +13,16 @@ from bench.recipe.drawing import drawn
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.captions import captioned_scenes
+from c2c_jax.miniworld.event import SAMPLE_RATE
 from c2c_jax.miniworld.pairs import caption_at
-from c2c_jax.miniworld.voices.event import SAMPLE_RATE
 from c2c_jax.miniworld.world import scene_at
 from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
-from tools.pretrain.texts import prompt_vectors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scenes:
     """N scenes as raw vectors: the picture and a caption in its style in source space, the sound and a caption in its
-    style in target space; and the cell of each."""
+    style in target space, and the cell of each."""
 
     image_NS: Float[np.ndarray, "N S"]
     seen_NS: Float[np.ndarray, "N S"]
@@ -50,12 +49,13 @@ class Draw:
 
 
 class Material:
-    """Vectors of the mini world in two spaces. They are kept in `folder`, by the spaces' fingerprints, and the towers
-    are loaded where something is missing. processes: that draw. Raises CheckpointError."""
+    """Vectors of the mini world in two spaces, kept in `folder` under the fingerprints of the spaces; the towers are
+    loaded only if vectors are missing. processes: that draw. Raises CheckpointError."""
 
     def __init__(self, clip: str, clap: str, folder: Path, processes: int, bar: Progress):
         self.names = clip, clap
         self.ids: tuple[SpaceId, SpaceId] = identify(clip), identify(clap)
+        self.stamp = "-".join(space.fingerprint[:12] for space in self.ids)
         self.folder, self.processes, self.bar = folder, processes, bar
 
     @functools.cached_property
@@ -66,20 +66,15 @@ class Material:
     def clap(self) -> Space:
         space = load_space(self.names[1])
         if (rate := space.require_mels().sample_rate) != SAMPLE_RATE:
-            raise CheckpointError(f"{space.name} hears sounds at {rate} Hz; those of the mini world have {SAMPLE_RATE}")
+            raise CheckpointError(f"{space.name} takes sounds at {rate} Hz; those of the mini world have {SAMPLE_RATE}")
         return space
-
-    @property
-    def stamp(self) -> str:
-        """Of both spaces, for file names."""
-        return "-".join(space.fingerprint[:12] for space in self.ids)
 
     def scenes(self, split: str, seed: int, count: int) -> Scenes:
         """Drawing number `seed` of a split."""
         return Scenes(**self._kept(f"scenes-{split}-{seed}-{count}", lambda: self._scenes(split, seed, count)))
 
     def captions(self, split: str, seed: int, count: int, known: Collection[str]) -> Captions:
-        """known: captions that are left out, since training has them; so are those that come twice."""
+        """Captions without repetitions and without those of the training set, `known`."""
         texts = [text for _, _, text in captioned_scenes(split, count, seed)]
         vectors = self._kept(f"captions-{split}-{seed}-{count}", lambda: self._captions(split, seed, count, texts))
         seen, rows = set(known), []
@@ -89,33 +84,17 @@ class Material:
             seen.add(text)
         return Captions(**{name: values[rows] for name, values in vectors.items()})
 
-    def prompts(self) -> tuple[Float[np.ndarray, "C S"], Float[np.ndarray, "C E"]]:
-        """The mean unit vector of each cell's picture prompts, and of its sound prompts."""
-        kept = self._kept(
-            "prompts",
-            lambda: {
-                "picture_CS": prompt_vectors(self.clip, "picture"),
-                "sound_CE": prompt_vectors(self.clap, "sound"),
-            },
-        )
-        return kept["picture_CS"], kept["sound_CE"]
-
     def _kept(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         path = self.folder / f"{name}-{self.stamp}.npz"
         if not path.is_file():
             made = make()
-            with atomic_write(path) as beside:
-                np.savez(beside, **made)  # type: ignore[arg-type]
+            with atomic_write(path) as temp:
+                np.savez(temp, **made)  # type: ignore[arg-type]
         with np.load(path) as found:
             return dict(found)
 
     def _scenes(self, split: str, seed: int, count: int) -> dict[str, np.ndarray]:
         seen, heard = ([caption_at(split, row, style, seed) for row in range(count)] for style in ("picture", "sound"))
-        vectors: dict[str, np.ndarray] = {
-            "seen_NS": self.clip.encode_text(seen),
-            "heard_NE": self.clap.encode_text(heard),
-            "cells_N": np.asarray([scene_at(split, row, seed)[0].cell for row in range(count)]),
-        }
         task = self.bar.add_task(f"scenes of {split}, drawing {seed}", total=count)
         images, audios = [], []
         for pictures, sounds in drawn(split, count, seed, self.processes):
@@ -123,7 +102,13 @@ class Material:
             audios.append(self.clap.encode_audio(sounds))
             self.bar.advance(task, len(pictures))
         self.bar.remove_task(task)
-        return vectors | {"image_NS": np.concatenate(images), "audio_NE": np.concatenate(audios)}
+        return {
+            "image_NS": np.concatenate(images),
+            "seen_NS": self.clip.encode_text(seen),
+            "audio_NE": np.concatenate(audios),
+            "heard_NE": self.clap.encode_text(heard),
+            "cells_N": np.asarray([scene_at(split, row, seed)[0].cell for row in range(count)]),
+        }
 
     def _captions(self, split: str, seed: int, count: int, texts: list[str]) -> dict[str, np.ndarray]:
         return {

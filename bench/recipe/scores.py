@@ -1,4 +1,4 @@
-"""Figures of one method on one drawing, and what comes of several: all from vectors."""
+"""Figures of the rows of the table, all computed from vectors."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-from bench.recipe.material import Captions, Scenes
+from bench.recipe.material import Captions, Draw, Scenes
+from bench.recipe.methods import Row
 from c2c_jax.evaluation.chance import RECALLS
 from c2c_jax.evaluation.gaps import gap_length
 from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SHARED
@@ -14,18 +15,52 @@ from c2c_jax.retrieval.nearest import own_ranks, top_k
 from c2c_jax.retrieval.scoring import Scoring, unit_mean
 
 Figures = dict[str, float]
+Mean = Float[np.ndarray, "E"]  # of the training captions' unit target vectors
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The mean of a figure over translator seeds and drawings, and its standard deviation over them (by n − 1)."""
+    """Mean and standard deviation (n − 1) of a figure over seeds and drawings."""
 
     mean: float
     spread: float
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """A scored row of the table. kept: what the run of each seed selected."""
+
+    name: str
+    figures: dict[str, Summary]
+    kept: tuple[str, ...] = ()
+
+
+def result(row: Row, draws: Sequence[Draw], mean_E: Mean, gallery: int = CELLS) -> Result:
+    """Scores every seed of a row on every drawing."""
+    found = []
+    for method in row.methods:
+        around_E = mean_E if method.image_mean_E is None else method.image_mean_E
+        for draw in draws:
+            figures = image_scores(method.of_images(draw.scenes.image_NS), draw.scenes, around_E, gallery)
+            if row.reads_texts:
+                figures |= caption_scores(method.of_texts(draw.captions.source_MS), draw.captions, mean_E)
+            found.append(figures)
+    return Result(name=row.name, figures=summaries(found), kept=row.kept)
+
+
+def bounds(draws: Sequence[Draw], mean_E: Mean) -> list[Result]:
+    """Rows without a translation: the scene's own sound caption (the result of a perfect translation), a random
+    ranking, and the gaps of the two spaces."""
+    found = {
+        "ceiling": [image_scores(draw.scenes.heard_NE, draw.scenes, mean_E) for draw in draws],
+        "chance": [chance_scores(draw.scenes, draw.captions) for draw in draws],
+        "spaces": [space_scores(draw.scenes) for draw in draws],
+    }
+    return [Result(name=name, figures=summaries(figures)) for name, figures in found.items()]
+
+
 def summaries(rows: Sequence[Mapping[str, float]]) -> dict[str, Summary]:
-    """Of figures of one method, those of one seed and drawing a row. One row has no spread: it is 0."""
+    """rows: figures of one seed and drawing each. The spread of a single row is 0."""
     values = {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
     return {
         name: Summary(float(x.mean()), float(x.std(ddof=1)) if len(rows) > 1 else 0.0) for name, x in values.items()
@@ -35,7 +70,7 @@ def summaries(rows: Sequence[Mapping[str, float]]) -> dict[str, Summary]:
 def by_cells(
     name: str, values_N: Num[np.ndarray, "N"] | Bool[np.ndarray, "N"], cells_N: Int[np.ndarray, "N"]
 ) -> Figures:
-    """The mean over all, over those of cells that training meets, and over those of cells that it does not."""
+    """The mean over all cells, over those that training uses, and over the held-out ones."""
     is_held_out_N = np.isin(cells_N, HELD_OUT_CELLS)
     return {
         name: float(values_N.mean()),
@@ -44,11 +79,9 @@ def by_cells(
     }
 
 
-def caption_scores(
-    translated_ME: Float[np.ndarray, "M E"], captions: Captions, mean_E: Float[np.ndarray, "E"]
-) -> Figures:
-    """caption_recall@1: the share of captions whose translation is nearer to their own target vector than to any other
-    caption's, by centred cosines. mean_E: of the training captions' unit target vectors."""
+def caption_scores(translated_ME: Float[np.ndarray, "M E"], captions: Captions, mean_E: Mean) -> Figures:
+    """caption_recall@1: the fraction of captions whose translation is nearer to their own target vector than to that of
+    any other caption, by centred cosines."""
     scoring = Scoring(query_mean_E=mean_E, candidate_mean_E=mean_E)
     ranks_M = own_ranks(scoring.queries(translated_ME), scoring.candidates(captions.target_ME))
     return by_cells("caption_recall@1", ranks_M == 1, captions.cells_M)
@@ -57,12 +90,12 @@ def caption_scores(
 def image_scores(
     translated_NE: Float[np.ndarray, "N E"], scenes: Scenes, mean_E: Float[np.ndarray, "E"], gallery: int = CELLS
 ) -> Figures:
-    """Figures of translated pictures by centred cosines to sounds. mean_E: of unit vectors, around which the
+    """Figures of translated pictures by centred cosines to sounds. mean_E: of the unit vectors among which the
     translations lie; sounds are centred by their own mean.
 
-    source, cell: the share of pictures whose nearest sound, of all N, is of their source, of their cell. recall@k: the
-    share whose own sound is among the k nearest of a gallery; galleries are `gallery` scenes in a row, which of the
-    splits that are scored have every cell once. gap_target: the length between translated pictures and sounds.
+    source, cell: the fraction of pictures whose nearest sound, of all N, is of their source or cell. recall@k: the
+    fraction whose own sound is among the k nearest of a gallery; a gallery is `gallery` consecutive scenes, which
+    contain each cell once. gap_target: the length between the means of translated pictures and sounds.
     """
     scoring = Scoring(query_mean_E=mean_E, candidate_mean_E=unit_mean([scenes.audio_NE]))
     query_NE, sound_NE = scoring.queries(translated_NE), scoring.candidates(scenes.audio_NE)
@@ -77,12 +110,11 @@ def image_scores(
 
 
 def chance_scores(scenes: Scenes, captions: Captions, gallery: int = CELLS) -> Figures:
-    """What one may expect of a random ranking, exactly."""
+    """The exact expected figures of a random ranking."""
     cells_N, N = scenes.cells_N, len(scenes.cells_N)
-    sources_N = cells_N // len(SHARED)
     M, sizes_N = len(captions.cells_M), np.minimum(N - np.arange(N) // gallery * gallery, gallery)
     figures = by_cells("caption_recall@1", np.full(M, 1 / M), captions.cells_M)
-    for name, kinds_N in (("source", sources_N), ("cell", cells_N)):
+    for name, kinds_N in (("source", cells_N // len(SHARED)), ("cell", cells_N)):
         figures |= by_cells(name, np.bincount(kinds_N)[kinds_N] / N, cells_N)
     for k in RECALLS:
         figures |= by_cells(f"recall@{k}", np.minimum(k / sizes_N, 1.0), cells_N)
@@ -90,7 +122,7 @@ def chance_scores(scenes: Scenes, captions: Captions, gallery: int = CELLS) -> F
 
 
 def space_scores(scenes: Scenes) -> Figures:
-    """The gaps as they are: between pictures and captions in their style, and between these of sounds and sounds."""
+    """Lengths between the means of pictures and their captions, and of sounds and theirs."""
     return {
         "gap_source": gap_length(scenes.seen_NS, scenes.image_NS),
         "gap_target": gap_length(scenes.heard_NE, scenes.audio_NE),

@@ -14,10 +14,10 @@ from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
-from c2c_jax.io.files import found_at, user_path
+from c2c_jax.io.files import found_at, is_array, user_path
 from c2c_jax.io.images import find_pictures
 from c2c_jax.io.progress import Progress
-from c2c_jax.io.vectors import is_array, read_vectors
+from c2c_jax.io.vectors import read_vectors
 from c2c_jax.miniworld.pairs import picture_at
 from c2c_jax.spaces.encoding import ENCODED_AT_ONCE, source_vectors_of
 from c2c_jax.spaces.space import identify, load_space

@@ -109,9 +109,7 @@ class StoreWriter:
     def __init__(self, path: Path, process: int = 0):
         self.path = path
         self.plan, self._text_checksums = _require_plan(path)
-        self._old = Store.open(path) if Store.exists(path) else None
-        self._old_rows = self._rows_to_keep()
-        self._old_chunks = self._chunks_to_keep()
+        self._read_old()
         self.finished = self._read_progress()
         # An interrupted process may leave half a line: a new file for each start keeps the other lines whole.
         starts = len(list(path.glob(f"progress-{process}-*.jsonl")))
@@ -130,24 +128,22 @@ class StoreWriter:
             for file in texts.glob("*.txt"):
                 os.replace(file, path / "captions" / file.name)
 
-    def _rows_to_keep(self) -> list[np.ndarray]:
-        """The vectors, of both sides, in the last chunk of a store that grows; none if it is full or damaged."""
-        if self._old and self._old.plan.rows < self.plan.rows and self._old.plan.rows % self.plan.chunk_rows:
+    def _read_old(self) -> None:
+        """Finds what a store that grows or is repaired has already: the undamaged chunks, and in the one that it grows
+        in the vectors of both sides."""
+        self._old_chunks: dict[int, dict[str, str]] = {}
+        self._grown_chunk, self._old_rows = -1, [np.empty(0)]
+        if not Store.exists(self.path):
+            return
+        old = Store.open(self.path)
+        for chunk in range(old.plan.chunks):
+            sweep(*(old.array(side).file(chunk).parent for side in SIDES))
             with contextlib.suppress(StoreError):
-                return [self._old.read_chunk(side, self._old.plan.chunks - 1) for side in SIDES]
-        return []
-
-    def _chunks_to_keep(self) -> dict[int, dict[str, str]]:
-        """The chunks of a store that grows or is repaired which have all their rows and are not damaged."""
-        kept: dict[int, dict[str, str]] = {}
-        for chunk in range(self._old.plan.chunks if self._old else 0):
-            if self._old and self._old.plan.rows_of(chunk) == self.plan.rows_of(chunk):
-                with contextlib.suppress(StoreError):
-                    for side in SIDES:
-                        sweep(self._old.array(side).file(chunk).parent)
-                        self._old.read_chunk(side, chunk)
-                    kept[chunk] = {side: self._old.checksums[side][chunk] for side in SIDES}
-        return kept
+                vectors = [old.read_chunk(side, chunk) for side in SIDES]
+                if old.plan.rows_of(chunk) == self.plan.rows_of(chunk):
+                    self._old_chunks[chunk] = {side: old.checksums[side][chunk] for side in SIDES}
+                else:
+                    self._grown_chunk, self._old_rows = chunk, vectors
 
     def _read_progress(self) -> dict[int, dict[str, str]]:
         """The finished chunks of all processes; one whose line is damaged is not among them, and is written again."""
@@ -161,8 +157,7 @@ class StoreWriter:
     def new_rows(self, chunk: int) -> slice:
         """The rows of a chunk that are to be written: all, except those that a growing store has already."""
         rows = self.plan.rows_of(chunk)
-        is_grown = self._old_rows and self._old and chunk == self._old.plan.chunks - 1
-        return slice(rows.start + len(self._old_rows[0]) if is_grown else rows.start, rows.stop)
+        return slice(rows.start + len(self._old_rows[0]) if chunk == self._grown_chunk else rows.start, rows.stop)
 
     def texts(self, chunk: int) -> list[str]:
         """The captions of `new_rows(chunk)`. Raises StoreError if they are damaged."""

@@ -17,11 +17,11 @@ from c2c_jax.evaluation.methods import with_caption_means
 from c2c_jax.evaluation.rows import SkippedFile
 from c2c_jax.evaluation.training_store import open_training_store
 from c2c_jax.evaluation.vectors import TEXTS_AT_ONCE, audio_vectors, image_vectors
-from c2c_jax.io.files import found_at, is_regular, user_path
+from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 from c2c_jax.io.places import require_replaceable_folder
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.sounds import sound_files
-from c2c_jax.io.vectors import is_array, read_vectors
+from c2c_jax.io.vectors import read_vectors
 from c2c_jax.spaces.encoding import ENCODED_AT_ONCE
 from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED

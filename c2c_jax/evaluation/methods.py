@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from c2c_jax.data.store import Store
 from c2c_jax.errors import BundleError
 from c2c_jax.evaluation.training_store import TrainingStore
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption, room_for
@@ -92,7 +93,7 @@ def caption_methods(training: TrainingStore, bundle: Bundle) -> tuple[Gap, list[
     specs = {kind: TranslatorSpec.from_json({**shared, "kind": kind}) for kind in ("procrustes", "ridge")}
     found = moments(training.store, training.untrained, specs["ridge"], gap)
     fits = {"procrustes": procrustes(found), "ridge": ridge(found, specs["ridge"].settings.penalty)}
-    methods = [_nearest_caption(training, gap)]
+    methods = [nearest_caption_method(training.store, training.untrained, gap)]
     for kind, fit in fits.items():
         translator = build_translator(specs[kind], rngs=nnx.Rngs(0))
         set_linear(translator, *fit)
@@ -100,8 +101,10 @@ def caption_methods(training: TrainingStore, bundle: Bundle) -> tuple[Gap, list[
     return gap, methods
 
 
-def _nearest_caption(training: TrainingStore, gap: Gap) -> Method:
-    captions = TrainingCaptions(training.store, training.untrained, gap)
+def nearest_caption_method(store: Store, untrained: Int[np.ndarray, "U"], gap: Gap) -> Method:
+    """The average of the nearest captions of a store, but for the rows `untrained`, between vectors centred by `gap`.
+    Its functions raise StoreError for a damaged store."""
+    captions = TrainingCaptions(store, untrained, gap)
 
     def translated(source_BS: Array) -> np.ndarray:
         with jax.default_matmul_precision("float32"):

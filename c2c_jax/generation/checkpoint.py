@@ -20,9 +20,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from c2c_jax.errors import CheckpointError, one_line
 from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import fetch_again, open_torch, tensor_shapes
-from c2c_jax.spaces.weights.clap import text_sizes
+from c2c_jax.spaces.weights.clap import text_config
 from c2c_jax.spaces.weights.folders import WEIGHT_FILES, digest_of, files_named
-from c2c_jax.spaces.weights.formats import transformers_config
 
 CONFIGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json", "vocoder/config.json")
 TEXT_CONFIGS = ("text_encoder/config.json",)
@@ -33,6 +32,11 @@ DIFFUSERS_FILES = (
     "diffusion_pytorch_model.bin",
     "diffusion_pytorch_model.bin.index.json",
 )
+# Fields of any transformers config that no network needs, and by which a file can ask for code, or for any memory.
+UNUSED = {
+    "auto_map", "num_labels", "id2label", "label2id", "quantization_config", "attn_implementation",
+    "_attn_implementation", "experts_implementation", "_experts_implementation", "custom_pipelines", "_name_or_path",
+}  # fmt: skip
 # Buffers that old files carry and today's classes make themselves.
 BUFFERS = r".*(?:position_ids|token_type_ids|num_batches_tracked)"
 
@@ -126,13 +130,26 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def _transformers_config(kind: Any, content: dict[str, Any], folder: Path) -> Any:
+    """The config as transformers reads it. What it says of token ids beyond the vocabulary is not printed: old configs
+    with these work too."""
+    logger = logging.getLogger("transformers.configuration_utils")
+    logger.addFilter(_is_not_about_tokens)
     try:
-        config = transformers_config(kind.config_class.__name__, content)
         if kind is transformers.ClapTextModelWithProjection:
-            text_sizes(config)
+            text_config(content)
+        return kind.config_class.from_dict({name: value for name, value in content.items() if name not in UNUSED})
     except CheckpointError as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}; fetch it again") from None
-    return config
+    except Exception as error:  # transformers checks sizes against each other, by exceptions of many kinds
+        raise CheckpointError(
+            f"{folder / 'config.json'}: its sizes make no model ({one_line(error)}); fetch it again"
+        ) from None
+    finally:
+        logger.removeFilter(_is_not_about_tokens)
+
+
+def _is_not_about_tokens(record: logging.LogRecord) -> bool:
+    return "within the vocabulary" not in record.getMessage()
 
 
 def _on_meta(kind: Any, config: Any, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> Any:

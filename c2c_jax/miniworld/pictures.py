@@ -1,7 +1,7 @@
-"""Pictures of the mini world: 64 by 64 pixels, flat and outlined, of the things of a scene at its place.
+"""Pictures of the mini world: 64 by 64 pixels, the outlined things of a scene on a background.
 
-Everything is drawn four times as large and averaged down. Noise aside a picture is a sum of three layers, so each layer
-is averaged by itself: the background, the things, and the outline around them.
+Everything is drawn four times as large and averaged down. A picture is the sum of three layers (the background, the
+things, and the outline around them) and of noise.
 """
 
 import functools
@@ -10,22 +10,22 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageChops, ImageDraw
 
-from c2c_jax.miniworld.drawing import animals, instruments, machines, weather
+from c2c_jax.miniworld.drawing import nature, things
 from c2c_jax.miniworld.drawing.background import CANVAS, FINE, GROUND, SIDE, background
 from c2c_jax.miniworld.drawing.sketch import ACCENTS, RGB, Placed, Sketch, palette, rgb
-from c2c_jax.miniworld.world import Scene
+from c2c_jax.miniworld.world import SOURCES, Scene
 
-RIM = 1.25  # room for the outline around a thing and for rounding to canvas pixels, pixels
-# The outline is what the things cover when they are shifted this far; half pixels.
+RIM = 1.25  # pixels around a thing for its outline and for rounding to canvas pixels
+# The outline is what the things cover when they are shifted by these half pixels.
 NEAR = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 OUTLINE = {"small": NEAR, "large": (*NEAR, (2, 0), (-2, 0), (0, 2), (0, -2))}
 MARGIN, GAP = 1.0, 2.0  # free pixels at the border, and between things
-WIDE = 0.58 * SIDE  # what stands before more of the ground than this stands higher
+WIDE = 0.58 * SIDE  # a wider lowest row is placed higher, so that the ground is visible
 # How many things are in each row, from the top, for each number of things.
 ROWS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((1,),), 2: ((2,), (1, 1)), 3: ((3,), (2, 1), (1, 2), (1, 1, 1))}
 POSES = 8  # of each source
 
-# The longer side of a thing's box with its outline, pixels: the classes are apart.
+# The longer side of a thing's box with its outline, pixels; the ranges do not overlap.
 SMALL, LARGE, LARGE_ALONE = (17.0, 20.0), (26.0, 30.0), (32.0, 42.0)
 
 COLOURS: dict[str, RGB] = {
@@ -38,16 +38,7 @@ COLOURS: dict[str, RGB] = {
     "white": (242, 242, 238),
     "black": (50, 50, 56),
 }
-DRAWINGS = {
-    drawing.__name__: drawing
-    for drawing in (
-        *(animals.bird, animals.bee, animals.dog, animals.cat, animals.cow, animals.frog, animals.cricket),
-        *(instruments.bell, instruments.drum, instruments.trumpet, instruments.piano, instruments.guitar),
-        *(machines.car, machines.train, machines.siren, machines.clock, machines.windmill, machines.phone),
-        *(machines.saw, machines.kettle, machines.robot),
-        *(weather.rain, weather.lightning, weather.fire),
-    )
-}
+DRAWINGS = {source: getattr(nature if hasattr(nature, source) else things, source) for source in SOURCES}
 
 
 @functools.cache
@@ -58,18 +49,17 @@ def _sketch(source: str, pose: int) -> Sketch:
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
-    """A picture of the scene, 64 by 64, RGB; all that the scene leaves open is drawn from rng."""
+    """A picture of the scene, 64 by 64, RGB; `rng` decides what the scene does not specify."""
     return draw_with_mask(scene, rng)[0]
 
 
 def draw_with_mask(scene: Scene, rng: np.random.Generator) -> tuple[Image.Image, Float[np.ndarray, "64 64"]]:
-    """The picture, and how much of each pixel the things and their outline cover, 0 to 1."""
+    """The picture, and the fraction of each pixel that the things and their outline cover."""
     pixels = background(scene.place, scene.sky, rng)
-    things, inside, covered = _things(scene, rng)
-    # Dark around a thing, unless it or the sky is dark.
-    tone = "paper" if scene.colour == "black" else "halo" if scene.sky == "dark" else "ink"
+    foreground, inside, covered = _things(scene, rng)
+    tone = "paper" if scene.colour == "black" else "halo" if scene.sky == "dark" else "ink"  # of the outline
     pixels *= 1 - covered
-    pixels += things
+    pixels += foreground
     pixels += (covered - inside) * np.asarray(ACCENTS[tone], np.float32)
     pixels *= np.float32(rng.uniform(0.92, 1.08))
     pixels += rng.integers(-128, 128, pixels.shape, np.int8) * np.float32(rng.uniform(0.02, 0.07))
@@ -79,11 +69,11 @@ def draw_with_mask(scene: Scene, rng: np.random.Generator) -> tuple[Image.Image,
 def _things(
     scene: Scene, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "64 64 3"], Float[np.ndarray, "64 64 1"], Float[np.ndarray, "64 64 1"]]:
-    """The things on black, and how much of each pixel is covered without and with their outline."""
-    canvas = Image.new("RGBX", (CANVAS, CANVAS))  # the fourth channel is what is covered
+    """The things on black, and the fraction of each pixel that they cover without and with their outline."""
+    canvas = Image.new("RGBX", (CANVAS, CANVAS))  # the fourth channel: whether a thing covers the pixel
     pen = ImageDraw.Draw(canvas)
     low, high = SMALL if scene.size == "small" else LARGE if scene.count > 1 else LARGE_ALONE
-    things = [
+    placed = [
         Placed(
             _sketch(scene.source, int(rng.integers(POSES))),
             side=(rng.uniform(low, high) - 2 * RIM) * FINE,
@@ -94,8 +84,8 @@ def _things(
         for _ in range(scene.count)
     ]
     tint = np.asarray(COLOURS[scene.colour]) + rng.uniform(-10, 10, 3)
-    boxes = [(thing.width / FINE + 2 * RIM, thing.height / FINE + 2 * RIM) for thing in things]
-    for thing, (left, top) in zip(things, corners(boxes, rng), strict=True):
+    boxes = [(thing.width / FINE + 2 * RIM, thing.height / FINE + 2 * RIM) for thing in placed]
+    for thing, (left, top) in zip(placed, corners(boxes, rng), strict=True):
         base = rgb(tint + rng.uniform(-8, 8))
         tones = palette(base, is_black=scene.colour == "black", is_white=scene.colour == "white")
         colours = {tone: (*colour, 255) for tone, colour in tones.items()}
@@ -109,10 +99,9 @@ def _things(
 
 
 def corners(boxes: list[tuple[float, float]], rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Random places for boxes (width, height), at most three: upper left corners, in order; pixels.
+    """Random places for at most three boxes (width, height): their upper left corners in pixels.
 
-    The boxes stand in rows, with the room that is left shared out at random, so that none touches another or the
-    border; where the lowest row is wide it stands higher, so that the ground is seen.
+    The boxes are placed in rows and the free room is divided at random, so that none touches another or the border.
     """
     order = rng.permutation(len(boxes)).tolist()
     layouts = []
@@ -136,7 +125,7 @@ def corners(boxes: list[tuple[float, float]], rng: np.random.Generator) -> list[
 
 
 def _spread(lengths: list[float], room: float, rng: np.random.Generator) -> list[float]:
-    """Where lengths begin that lie one after the other in some room, the free room before each drawn at random."""
+    """Starts of consecutive lengths within a room, with random gaps of at least GAP."""
     free = room - sum(lengths) - GAP * (len(lengths) - 1)
     before = np.sort(rng.uniform(0, free, len(lengths)))
     return (before + np.cumsum([0.0, *lengths[:-1]]) + GAP * np.arange(len(lengths))).tolist()

@@ -1,7 +1,7 @@
-"""The sounds of the mini world: what a scene sounds like in two and a half seconds.
+"""Sounds of the mini world: 2.56 seconds of a scene.
 
-A clip has as many separate events as the scene has things, small ones high and large ones low, with surf behind them at
-the shore and next to nothing in a field. Echo and noise are heard alone.
+A clip has as many separate events as the scene has things; small things sound high and large ones low. There is surf in
+the background at the shore, and almost silence in a field. Echo and noise exist in sounds only.
 """
 
 import math
@@ -10,8 +10,8 @@ import numpy as np
 import scipy.fft
 from jaxtyping import Float
 
-from c2c_jax.miniworld.voices import VOICES
-from c2c_jax.miniworld.voices.event import SAMPLE_RATE, TRAITS, Event, Samples, band_noise
+from c2c_jax.miniworld import voices
+from c2c_jax.miniworld.event import SAMPLE_RATE, TRAITS, Event, Samples, band_noise
 from c2c_jax.miniworld.world import Scene
 
 SAMPLES = 40_960  # 2.56 s, 256 frames of a mel-spectrogram
@@ -23,16 +23,16 @@ LEVEL = 0.09  # RMS of an event
 CREST = 6.0  # the highest peak of an event, in LEVELs
 GAIN = (0.6, 1.4)  # of the clip
 REVERBERATION = (0.35, 0.5)  # seconds in which an echo dies by 60 dB
-TAIL = (0.5, 0.8)  # energy of the echo beside that of the sound
-SURF = ((200.0, 700.0), (700.0, 2200.0))  # hertz: what never rests, and foam
-SURF_DB, HISS_DB, HUM_DB, AIR_DB = (-16.0, -12.0), (-32.0, -26.0), (-24.0, -18.0), (-57.0, -53.0)  # beside LEVEL
+TAIL = (0.5, 0.8)  # energy of the echo, of that of the sound
+SURF = ((200.0, 700.0), (700.0, 2200.0))  # hertz: the steady noise, and foam
+SURF_DB, HISS_DB, HUM_DB, AIR_DB = (-16.0, -12.0), (-32.0, -26.0), (-24.0, -18.0), (-57.0, -53.0)  # to LEVEL
 MAINS = 50.0  # hertz
 PEAK = 0.98
 
 
 def sound(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "40960"]:
-    """The sound of a scene at 16 kHz, float32 in -1..1: a function of the scene and of what the generator gives."""
-    gain = rng.uniform(*GAIN)  # before what only some scenes have, so that scenes compare
+    """The sound of a scene at 16 kHz, float32 in -1..1; `rng` decides what the scene does not specify."""
+    gain = rng.uniform(*GAIN)  # drawn first, so that scenes that differ in one attribute stay comparable
     clip = events(scene, rng)
     if scene.echo == "echo":
         clip = with_echo(clip, rng)
@@ -47,14 +47,14 @@ def sound(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "40960"]:
 
 
 def events(scene: Scene, rng: np.random.Generator) -> Samples:
-    """The events alone, dry and without a background."""
+    """The events without echo and background."""
     octaves = rng.uniform(*OCTAVES) * (1 if scene.size == "small" else -1)
     traits = rng.random(TRAITS).tolist()
     seconds = rng.uniform(*SECONDS[scene.count])
     clip = np.zeros(SAMPLES, np.float32)
     for start in _starts(scene.count, seconds, rng):
         event = Event(int(seconds * SAMPLE_RATE), 2**octaves * rng.uniform(0.98, 1.02), traits, rng)
-        samples = VOICES[scene.source](event)
+        samples = getattr(voices, scene.source)(event)
         loudness = max(float(np.sqrt(np.mean(samples**2))), float(np.abs(samples).max()) / CREST)
         first = int(start * SAMPLE_RATE)
         clip[first : first + event.samples] = samples * (LEVEL * rng.uniform(0.85, 1.15) / loudness)
@@ -62,7 +62,7 @@ def events(scene: Scene, rng: np.random.Generator) -> Samples:
 
 
 def _starts(count: int, seconds: float, rng: np.random.Generator) -> Float[np.ndarray, " count"]:
-    """Seconds at which the events start: nearly equally far from each other."""
+    """Seconds at which the events start, at nearly equal distances."""
     room = SAMPLES / SAMPLE_RATE - sum(EDGES) - count * seconds
     gaps = np.zeros(count)
     if count > 1:
@@ -72,7 +72,7 @@ def _starts(count: int, seconds: float, rng: np.random.Generator) -> Float[np.nd
 
 
 def with_echo(clip: Samples, rng: np.random.Generator) -> Samples:
-    """The clip in a hall: with a tail of noise that dies away exponentially (Moorer 1979)."""
+    """The clip with reverberation: a tail of exponentially decaying noise (Moorer 1979)."""
     reverberation = rng.uniform(*REVERBERATION)
     time = np.arange(int(reverberation * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
     tail = rng.standard_normal(len(time), dtype=np.float32) * np.exp(-math.log(1000) / reverberation * time)
@@ -83,7 +83,7 @@ def with_echo(clip: Samples, rng: np.random.Generator) -> Samples:
 
 
 def surf(rng: np.random.Generator) -> Samples:
-    """Waves of unit RMS: low noise that never rests, and foam that swells slowly."""
+    """Waves of unit RMS: steady low noise, and foam that swells slowly."""
     time = np.arange(SAMPLES, dtype=np.float32) / SAMPLE_RATE
     swell = 0.5 - 0.5 * np.cos(2 * np.pi * (rng.uniform(0.35, 0.6) * time + rng.uniform(0, 1)))
     low, high = (band_noise(SAMPLES, *band, rng, edge=0.3) for band in SURF)
@@ -102,5 +102,5 @@ def hum(rng: np.random.Generator) -> Samples:
 
 
 def _level(decibels: tuple[float, float], rng: np.random.Generator) -> float:
-    """RMS of a background so many decibels, from and to, beside an event."""
+    """RMS of a background whose level relative to an event is drawn from a range of decibels."""
     return LEVEL * 10 ** (rng.uniform(*decibels) / 20)

@@ -1,32 +1,27 @@
-"""The words of the mini world's captions: what things and their sounds are called, and the sentences they stand in.
+"""The words and sentences of the mini world's captions.
 
-Everything that a caption can say is in these tables, so that the vocabulary is read off them. No word names two values
-of an attribute, and no noun, verb or call two sources.
+No word names two values of an attribute, and no noun, verb or call names two sources.
 """
 
-import dataclasses
-
-from c2c_jax.miniworld.world import COLOURS, SKIES
+from typing import NamedTuple
 
 
-@dataclasses.dataclass(frozen=True)
-class SourceWords:
-    """nouns: the thing; its plural adds an s. verbs: what it does (ring, rings, ringing). calls: one such event and
-    several (ring, rings)."""
+class SourceWords(NamedTuple):
+    """Words of one source.
+
+    nouns: the thing; its plural adds an s. verbs: what it does, as base form, third person and present participle.
+    calls: nouns for one such event and for several.
+    """
 
     nouns: tuple[str, ...]
-    verbs: tuple[tuple[str, str, str], ...]
-    calls: tuple[tuple[str, str], ...]
+    verbs: tuple[tuple[str, ...], ...]
+    calls: tuple[tuple[str, ...], ...]
 
 
 def _source(nouns: str, verbs: str, calls: int) -> SourceWords:
-    """calls: how many of the verbs, from the first, are nouns as well."""
-    forms = [tuple(verb.split()) for verb in verbs.split(", ")]
-    return SourceWords(
-        nouns=tuple(nouns.split(", ")),
-        verbs=tuple((base, third, present) for base, third, present in forms),
-        calls=tuple((base, third) for base, third, _ in forms[:calls]),
-    )
+    """calls: how many of the verbs, from the first on, are nouns as well."""
+    forms = tuple(tuple(verb.split()) for verb in verbs.split(", "))
+    return SourceWords(tuple(nouns.split(", ")), forms, tuple(form[:2] for form in forms[:calls]))
 
 
 SOURCE_WORDS = {
@@ -156,28 +151,3 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "{hearer} hear {things} {verb} {at_pitch} {place} {sky} {echo} {noise}",
     ),
 }
-NEEDS_LOOKS = "{looks}"  # a sentence that says nothing unless size or colour is named
-
-
-def phrases() -> list[str]:
-    """Every entry of the tables, with the names in braces that are filled by others."""
-    found = [*COLOURS, *SKIES, *AT_PITCH, *SKY, *IMAGE, *RECORDING, *HEARER, "a", "an", "is", "are", "and"]
-    for words in SOURCE_WORDS.values():
-        found += [*words.nouns, *(f"{noun}s" for noun in words.nouns)]
-        found += [form for verb in words.verbs for form in verb]
-    for table in (
-        SEEN_SIZE,
-        HEARD_SIZE,
-        PLAIN_NUMBER,
-        WHOLE_NUMBER,
-        TIMES,
-        SEEN_PLACE,
-        HEARD_PLACE,
-        SCENE,
-        ECHO,
-        NOISE,
-    ):
-        found += [entry for entries in table.values() for entry in entries]
-    found += [number for numbers in NUMBER.values() for number, _ in numbers]
-    found += [template for templates in TEMPLATES.values() for template in templates]
-    return found

@@ -1,4 +1,4 @@
-"""Sound files to their vectors in a CLAP space."""
+"""Image and sound files to their vectors in a space."""
 
 import collections
 import itertools
@@ -13,12 +13,12 @@ from jaxtyping import Float
 from c2c_jax.errors import ImageError, SoundError
 from c2c_jax.io.images import read_image
 from c2c_jax.io.sounds import read_sound, report
-from c2c_jax.spaces.audio_preprocessing import MelRecipe
 from c2c_jax.spaces.models.clap_audio import Mels
 from c2c_jax.spaces.space import Space, batch_size_for
 
 READERS = min(os.cpu_count() or 1, 16)  # threads
-BATCH = 16  # sounds that the tower hears at once
+BATCH = 16  # sounds that are encoded at once
+ENCODED_AT_ONCE = 64  # images
 
 
 def sound_vectors(
@@ -28,18 +28,22 @@ def sound_vectors(
     on_sound: Callable[[], None] = lambda: None,
     on_note: Callable[[str], None] = report,
 ) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[SoundError]]:
-    """The raw projections of those sounds that can be read, and what is wrong with the others, both in order.
+    """The raw projections of the sounds that can be read, and the errors of the others, both in order.
 
-    Files are decoded in threads ahead of the tower; no more of them are held than it takes in two batches. on_sound:
-    called after each. on_note: called, in order, with what `read_sound` notes of a sound that it reads. Raises
-    CheckpointError for a space that has no audio tower.
+    Threads decode files ahead of the tower, at most as many as it takes in two batches. on_sound: called after each
+    file. on_note: called, in order, with the notes of `read_sound`. Raises CheckpointError for a space that has no
+    audio tower.
     """
-    recipe = space.require_mels()
+    preprocessor = space.require_mels()
     vectors: dict[Path, np.ndarray] = {}
     errors: list[SoundError] = []
     batch: dict[Path, Mels] = {}
-
     size = batch_size_for(len(paths), BATCH)
+
+    def read(path: Path) -> tuple[Mels, list[str]]:
+        notes: list[str] = []
+        sound = read_sound(path, preprocessor.sample_rate, preprocessor.max_seconds, notes.append)
+        return preprocessor([sound]), notes
 
     def encode() -> None:
         mels = Mels(*map(np.concatenate, zip(*batch.values(), strict=True)))
@@ -51,7 +55,7 @@ def sound_vectors(
         ahead: collections.deque[tuple[Path, Future[tuple[Mels, list[str]]]]] = collections.deque()
 
         def read_ahead(count: int) -> None:
-            ahead.extend((path, readers.submit(_mels_of, path, recipe)) for path in itertools.islice(unread, count))
+            ahead.extend((path, readers.submit(read, path)) for path in itertools.islice(unread, count))
 
         read_ahead(BATCH + READERS)
         while ahead:
@@ -71,19 +75,11 @@ def sound_vectors(
     return vectors, errors
 
 
-def _mels_of(path: Path, recipe: MelRecipe) -> tuple[Mels, list[str]]:
-    notes: list[str] = []
-    return recipe([read_sound(path, recipe.sample_rate, recipe.max_seconds, notes.append)]), notes
-
-
-ENCODED_AT_ONCE = 64  # pictures
-
-
 def source_vectors_of(
-    paths: Sequence[Path], space: Space, on_picture: Callable[[], None] = lambda: None
+    paths: Sequence[Path], space: Space, on_image: Callable[[], None] = lambda: None
 ) -> tuple[dict[Path, Float[np.ndarray, "S"]], list[ImageError]]:
-    """The raw vectors of those pictures that can be read, and what is wrong with the others, both in order. Of each
-    picture its pixels alone are kept until they are encoded. on_picture: called after each."""
+    """The raw projections of the images that can be read, and the errors of the others, both in order. Only an image's
+    pixels are kept until they are encoded. on_image: called after each file."""
     vectors: dict[Path, np.ndarray] = {}
     errors: list[ImageError] = []
     for start in range(0, len(paths), ENCODED_AT_ONCE):
@@ -93,7 +89,7 @@ def source_vectors_of(
                 pixels[path] = space.pixels_of(read_image(path))
             except ImageError as error:
                 errors.append(error)
-            on_picture()
+            on_image()
         if pixels:
             vectors.update(zip(pixels, space.encode_pixels(np.stack(list(pixels.values()))), strict=True))
     return vectors, errors

@@ -1,14 +1,14 @@
-"""Pictures to the pixels that a CLIP vision tower takes, as a checkpoint's image preprocessor says.
+"""Images to the pixels that a CLIP vision tower takes, as a checkpoint's image preprocessor says.
 
 Bit for bit what transformers' CLIPImageProcessorPil makes; that one imports torch, which would take most of the time
-from the shell to a picture's vector (`python -m bench.infer`).
+from the shell to an image's vector (`python -m bench.infer`).
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -16,32 +16,39 @@ from msgspec import Meta
 from PIL import Image
 
 from c2c_jax.errors import CheckpointError, ImageError
-from c2c_jax.spaces.preprocessors import FILE as FILE
-from c2c_jax.spaces.preprocessors import fields_as, read_preprocessor
+from c2c_jax.spaces.models.clip import CLIPVisionConfig
+from c2c_jax.spaces.preprocessors import Preprocessor
 
 MAX_EDGE = 2048  # pixels: published towers take up to 448, and 2048 x 2048 pixels take 200 MB here
-MAX_RESIZED = 2**25  # pixels of a picture before it is cropped
+MAX_RESIZED = 2**25  # pixels of an image before it is cropped
 Edge = Annotated[int, Meta(ge=1, le=MAX_EDGE)]
 Size = Edge | Annotated[list[Edge], Meta(min_length=2, max_length=2)] | dict[str, Edge]
 Mean = Annotated[float, Meta(ge=-1000, le=1000)]
 Deviation = Annotated[float, Meta(ge=1e-4, le=1000)]
 Three = Meta(min_length=3, max_length=3)
-
-DEFAULTED = (
-    "size",
-    "default_to_square",
-    "crop_size",
-    "image_mean",
-    "image_std",
-    "image_processor_type",
-    "feature_extractor_type",
-)
+SIZES = [
+    {"height", "width"},
+    {"shortest_edge"},
+    {"shortest_edge", "longest_edge"},
+    {"max_height", "max_width"},
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PixelFields:
-    """The fields of a preprocessor, with what transformers fills in where a file says nothing; mean and standard
-    deviation are CLIP's own (OpenAI). Sizes are in pixels."""
+class ImagePreprocessor(Preprocessor):
+    """Resizes, crops and normalises images. The fields are those of a preprocessor's file, with transformers' defaults;
+    mean and standard deviation are CLIP's own (OpenAI). Sizes are in pixels."""
+
+    KIND, PARTS = "image", ("image_processor",)
+    DEFAULTED = (
+        "size",
+        "default_to_square",
+        "crop_size",
+        "image_mean",
+        "image_std",
+        "image_processor_type",
+        "feature_extractor_type",
+    )
 
     image_processor_type: Literal[
         "CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor"
@@ -64,128 +71,86 @@ class PixelFields:
     )
     do_pad: Literal[False] = False
 
+    def __post_init__(self) -> None:
+        if self.do_resize and set(self._edges) not in SIZES:
+            known = "; ".join(" and ".join(sorted(names)) for names in SIZES)
+            raise ValueError(f"its size has {', '.join(sorted(self._edges)) or 'nothing'}: expected {known}")
+        if self.do_center_crop and isinstance(crop := self.crop_size, dict) and set(crop) != {"height", "width"}:
+            raise ValueError(f"its crop_size has {', '.join(sorted(crop)) or 'nothing'}: expected height and width")
 
-@dataclasses.dataclass(frozen=True)
-class PixelRecipe:
-    """content: of the preprocessor's file. Sizes of pictures are (width, height), as in PIL."""
-
-    content: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, folder: Path) -> "PixelRecipe":
-        """The recipe of a checkpoint folder. Raises CheckpointError where it is missing or asks for what is unknown."""
-        content, path = read_preprocessor(folder, "image_processor")
-        recipe = cls(content)
-        try:
-            recipe._resize, recipe._crop  # noqa: B018 - read here, so that what is wrong is found now
-        except ValueError as error:
-            raise CheckpointError(f"{path} cannot be used as an image preprocessor ({error}); fetch it again") from None
-        return recipe
-
-    def require_tower(self, config: Any, folder: Path) -> None:
-        """Raises CheckpointError unless the pixels of every picture are what a vision tower of that config takes."""
-        made = self._crop or self._resize((3, 2)) if self._has_one_size else None
-        wanted = (config.image_size, config.image_size)
-        if made != wanted:
-            found = f"{made[0]} x {made[1]} pixels" if made else "pixels of as many sizes as pictures have"
+    def require_tower(self, config: CLIPVisionConfig, folder: Path) -> None:
+        """Raises CheckpointError unless the pixels of every image are what a vision tower of that config takes."""
+        is_one_size = self._crop is not None or self._resized((3, 2)) == self._resized((2, 3))
+        made = self._crop or self._resized((3, 2)) if is_one_size else None
+        edge = config.image_size
+        if made != (edge, edge):
+            found = f"{made[0]} x {made[1]} pixels" if made else "pixels of as many sizes as images have"
             raise CheckpointError(
-                f"the image preprocessor of {folder} makes {found}; config.json asks for {wanted[0]} x {wanted[1]}: "
+                f"the image preprocessor of {folder} makes {found}; config.json asks for {edge} x {edge}: "
                 "they belong to different models; fetch both again"
             )
 
     def __call__(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "B height width C"]:
-        """Normalised pixels, float32, channels last, of RGB pictures of any sizes. Raises ImageError for a picture too
-        long for the sizes that the recipe asks for."""
+        """Normalised pixels, float32, channels last, of RGB images of any sizes. Raises ImageError for an image too
+        long to be resized."""
         return np.stack([self._pixels(image) for image in images])
 
     @functools.cached_property
-    def _fields(self) -> PixelFields:
-        """As in transformers a step that is null is left out, and for what is null in DEFAULTED there is a default."""
-        steps = {name: False for name, value in self.content.items() if value is None and name.startswith("do_")}
-        stated = {name: value for name, value in self.content.items() if value is not None or name not in DEFAULTED}
-        return fields_as(PixelFields, {**stated, **steps})
-
-    @functools.cached_property
-    def _resize(self) -> Callable[[tuple[int, int]], tuple[int, int]]:
-        """From a picture's size to the one it is resized to. Raises ValueError for a size of a kind not known."""
-        if not self._fields.do_resize:
-            return lambda size: size
-        size = self._fields.size
+    def _edges(self) -> dict[str, int]:
+        """What images are resized to, by name."""
+        size = self.size
         if isinstance(size, int):
-            size = {"height": size, "width": size} if self._fields.default_to_square else {"shortest_edge": size}
-        if isinstance(size, list):
-            size = {"height": size[0], "width": size[1]}
-        match {name: size[name] for name in sorted(size)}:
-            case {"height": height, "width": width, **others} if not others:
-                return lambda _: (width, height)
-            case {"shortest_edge": shortest, **others} if not others:
-                return functools.partial(_to_shortest, shortest=shortest)
-            case {"longest_edge": longest, "shortest_edge": shortest, **others} if not others:
-                return functools.partial(_to_shortest_at_most, shortest=shortest, longest=longest)
-            case {"max_height": height, "max_width": width, **others} if not others:
-                return functools.partial(_to_fit, width=width, height=height)
-        raise ValueError(
-            f"its size has {', '.join(sorted(size)) or 'nothing'}: expected height and width, shortest_edge, "
-            "shortest_edge and longest_edge, or max_height and max_width"
-        )
+            return {"height": size, "width": size} if self.default_to_square else {"shortest_edge": size}
+        return {"height": size[0], "width": size[1]} if isinstance(size, list) else size
+
+    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (width, height) to which an image of that (width, height) is resized."""
+        if not self.do_resize:
+            return size
+        width, height = size
+        match self._edges:
+            case {"height": new_height, "width": new_width}:
+                return new_width, new_height
+            case {"max_height": max_height, "max_width": max_width}:
+                scale = min(max_height / height, max_width / width)
+                return int(width * scale), int(height * scale)
+            case {"shortest_edge": shortest, "longest_edge": longest}:  # transformers' get_size_with_aspect_ratio
+                edge: float = shortest
+                if max(size) / min(size) * shortest > longest:
+                    edge = longest * min(size) / max(size)
+                    shortest = round(edge)
+                if min(size) == shortest:
+                    return size
+            case {"shortest_edge": shortest}:
+                edge = shortest
+        other = int(edge * max(size) / min(size))
+        return (shortest, other) if width <= height else (other, shortest)
 
     @functools.cached_property
     def _crop(self) -> tuple[int, int] | None:
-        """(width, height) of what is cropped, None where nothing is. Raises ValueError for a size of another kind."""
-        if not self._fields.do_center_crop:
+        """(width, height) of what is cropped, None where nothing is."""
+        if not self.do_center_crop:
             return None
-        size = self._fields.crop_size
+        size = self.crop_size
         if isinstance(size, int):
             return size, size
-        if isinstance(size, list):
-            return size[1], size[0]
-        if set(size) != {"width", "height"}:
-            raise ValueError(f"its crop_size has {', '.join(sorted(size)) or 'nothing'}: expected height and width")
-        return size["width"], size["height"]
-
-    @property
-    def _has_one_size(self) -> bool:
-        """Whether pictures of all sizes become pixels of one."""
-        return self._crop is not None or self._resize((3, 2)) == self._resize((2, 3))
+        return (size[1], size[0]) if isinstance(size, list) else (size["width"], size["height"])
 
     def _pixels(self, image: Image.Image) -> Float[np.ndarray, "height width C"]:
-        fields = self._fields
-        if fields.do_resize:
-            width, height = self._resize(image.size)
+        if self.do_resize:
+            width, height = self._resized(image.size)
             if width * height > MAX_RESIZED or not width * height:
                 found = f"{image.width} x {image.height} pixels"
-                raise ImageError(f"a picture of {found} cannot be resized to {width} x {height}: crop it")
-            image = image.resize((width, height), Image.Resampling(fields.resample))
+                raise ImageError(f"an image of {found} cannot be resized to {width} x {height}: crop it")
+            image = image.resize((width, height), Image.Resampling(self.resample))
         if self._crop:
             width, height = self._crop
             left, top = (image.width - width) // 2, (image.height - height) // 2
-            image = image.crop((left, top, left + width, top + height))  # black where the picture is too small
+            image = image.crop((left, top, left + width, top + height))  # black where the image is too small
         pixels = np.asarray(image)
-        if fields.do_rescale:
-            pixels = (pixels.astype(np.float64) * fields.rescale_factor).astype(np.float32)
-        if fields.do_normalize:
-            mean, deviation = np.asarray(fields.image_mean, np.float32), np.asarray(fields.image_std, np.float32)
+        if self.do_rescale:
+            pixels = (pixels.astype(np.float64) * self.rescale_factor).astype(np.float32)
+        if self.do_normalize:
+            mean, deviation = np.asarray(self.image_mean, np.float32), np.asarray(self.image_std, np.float32)
             pixels = (pixels.astype(np.float32) - mean) / deviation
         return pixels.astype(np.float32)
-
-
-def _to_shortest(size: tuple[int, int], *, shortest: int) -> tuple[int, int]:
-    longest = int(shortest * max(size) / min(size))
-    return (shortest, longest) if size[0] <= size[1] else (longest, shortest)
-
-
-def _to_shortest_at_most(size: tuple[int, int], *, shortest: int, longest: int) -> tuple[int, int]:
-    """transformers' get_size_with_aspect_ratio."""
-    width, height = size
-    edge: float = shortest
-    if max(size) / min(size) * shortest > longest:
-        edge = longest * min(size) / max(size)
-        shortest = round(edge)
-    if min(size) == shortest:
-        return size
-    return (shortest, int(edge * height / width)) if width < height else (int(edge * width / height), shortest)
-
-
-def _to_fit(size: tuple[int, int], *, width: int, height: int) -> tuple[int, int]:
-    scale = min(height / size[1], width / size[0])
-    return int(size[0] * scale), int(size[1] * scale)

@@ -1,8 +1,9 @@
-"""The preprocessor of a checkpoint folder: how pictures and sounds become what its towers take."""
+"""The preprocessor file of a checkpoint folder: how images and sounds become what its towers take."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -13,26 +14,49 @@ from c2c_jax.io.json import read_json
 FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"  # of transformers 5, which writes it alone
 
-T = TypeVar("T")
+P = TypeVar("P", bound="Preprocessor")
 
 
-def read_preprocessor(folder: Path, *parts: str) -> tuple[dict[str, Any], Path]:
-    """The fields of a folder's preprocessor, and their file: the first of `parts` that `processor_config.json` has,
-    else `preprocessor_config.json`, as transformers reads them. Raises CheckpointError."""
-    advice = f"{folder} is not a whole checkpoint folder: fetch it again"
-    if is_there(combined := folder / PROCESSOR_FILE):
-        content = read_json(combined, CheckpointError, advice)
-        for part in parts:
-            if isinstance(fields := content.get(part), dict):
-                return fields, combined
-    if not is_regular(folder / FILE):
-        raise CheckpointError(f"{folder / FILE} is missing, and {PROCESSOR_FILE} has no {parts[0]}; {advice}")
-    return read_json(folder / FILE, CheckpointError, advice), folder / FILE
+class Preprocessor:
+    """What the dataclasses `ImagePreprocessor` and `AudioPreprocessor` share: their reading from files.
 
+    KIND: what is preprocessed, for messages. PARTS: its names in `processor_config.json`. DEFAULTED: fields whose null
+    means their default, as in transformers.
+    """
 
-def fields_as(kind: type[T], content: Mapping[str, Any]) -> T:
-    """A preprocessor's fields as a dataclass, its types and bounds checked. Raises ValueError."""
-    try:
-        return msgspec.convert(content, kind)
-    except msgspec.MsgspecError as cause:
-        raise ValueError(str(cause)) from None
+    KIND: ClassVar[str]
+    PARTS: ClassVar[tuple[str, ...]]
+    DEFAULTED: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def read(cls: type[P], folder: Path) -> P:
+        """That of a checkpoint folder, from the file in which transformers looks for it. Raises CheckpointError where
+        it is missing or has fields of unknown values."""
+        advice = f"{folder} is not a whole checkpoint folder: fetch it again"
+        if is_there(combined := folder / PROCESSOR_FILE):
+            content = read_json(combined, CheckpointError, advice)
+            for part in cls.PARTS:
+                if isinstance(fields := content.get(part), dict):
+                    return cls.from_dict(fields, combined)
+        path = folder / FILE
+        if not is_regular(path):
+            raise CheckpointError(f"{path} is missing, and {PROCESSOR_FILE} has no {cls.PARTS[0]}; {advice}")
+        return cls.from_dict(read_json(path, CheckpointError, advice), path)
+
+    @classmethod
+    def from_dict(cls: type[P], content: Mapping[str, Any], path: Path = Path(FILE)) -> P:
+        """That of a file's content; fields that are not known are ignored, and a step `do_…` that is null is left out.
+        path: of the file, for messages. Raises CheckpointError."""
+        steps = {name: False for name, value in content.items() if value is None and name.startswith("do_")}
+        stated = {name: value for name, value in content.items() if value is not None or name not in cls.DEFAULTED}
+        try:
+            return msgspec.convert({**stated, **steps}, cls)
+        except msgspec.MsgspecError as error:
+            raise CheckpointError(
+                f"{path} cannot be used as an {cls.KIND} preprocessor ({error}); fetch it again"
+            ) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a file that transformers reads."""
+        fields = dataclasses.asdict(self)  # type: ignore[call-overload]
+        return {name: value for name, value in fields.items() if value is not None}

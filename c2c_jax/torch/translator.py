@@ -6,7 +6,6 @@ This file also works when it is copied alone: it needs torch, safetensors and, f
 import json
 import math
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ INPUT_NORMS = ("none", "unit", "centred")
 FORMAT = 2  # of a bundle's config.json
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_DEPTH, MAX_WIDTH = 128, 2**16  # of a translator
-MAX_NESTED = 64  # levels of objects and arrays in a config.json
 MAX_CONFIG_BYTES, MAX_HEADER_BYTES = 2**22, 2**24
 CAPTIONS_AT_ONCE = 16_384  # of a memory, whose cosines to a batch of images are computed together
 
@@ -130,8 +128,8 @@ class Memory(torch.nn.Module):
             total = total * shrunk + weights.sum(dim=-1, keepdim=True)
             weighted = weighted * shrunk + weights @ captions
         nearest = functional.normalize(weighted / total, dim=-1)
-        turned = functional.normalize(self.share * nearest + (1 - self.share) * directions, dim=-1)
-        return source.norm(dim=-1, keepdim=True) * turned
+        moved = self.share * nearest + (1 - self.share) * directions
+        return source.norm(dim=-1, keepdim=True) * functional.normalize(moved, dim=-1)
 
 
 class Translator(torch.nn.Module):
@@ -139,7 +137,8 @@ class Translator(torch.nn.Module):
 
     Called on captions' vectors; `from_image` takes images'. Both take floating-point tensors in the module's dtype,
     float32 unless it was changed by `.to(dtype)`, and raise TypeError or ValueError for anything else. The arguments
-    are those under "translator" in a bundle's config.json. Outputs equal the Flax translator's within 1e-5.
+    are those under "translator" in a bundle's config.json; init and penalty matter in training only. Outputs equal the
+    Flax translator's within 1e-5.
     """
 
     memory: Memory | None
@@ -150,21 +149,22 @@ class Translator(torch.nn.Module):
         kind: str,
         source_dim: int,
         target_dim: int,
-        width: int,
-        depth: int,
-        heads: int,
-        mlp_width: int,
-        dropout: float,
         clamp: float,
         input_norm: str,
+        width: int = 1,
+        depth: int = 1,
+        heads: int = 1,
+        mlp_width: int = 1,
+        dropout: float = 0.0,
         linear_first: bool = False,
+        init: str = "",
+        penalty: float = 0.0,
     ):
         super().__init__()
         sizes = dict(source_dim=source_dim, target_dim=target_dim, width=width, heads=heads, mlp_width=mlp_width)
-        for name, size in {**sizes, "depth": depth}.items():
-            most = MAX_DEPTH if name == "depth" else MAX_WIDTH
-            if type(size) is not int or not 1 <= size <= most:
-                raise ValueError(f"{name} is {size!r:.40}: expected a whole number from 1 to {most}")
+        for name, size, largest in (*((*item, MAX_WIDTH) for item in sizes.items()), ("depth", depth, MAX_DEPTH)):
+            if type(size) is not int or not 1 <= size <= largest:
+                raise ValueError(f"{name} is {size!r:.40}: expected a whole number from 1 to {largest}")
         for name, number, bound in (("dropout", dropout, 1.0), ("clamp", clamp, math.inf)):
             if type(number) not in (int, float) or not 0 <= number < bound:
                 raise ValueError(f"{name} is {number!r:.40}: expected a number from 0 to below {bound:g}")
@@ -208,7 +208,7 @@ class Translator(torch.nn.Module):
                 raise ValueError(f"config.json has depth {fields['depth']!r:.20}, the weights {len(layers)} layers")
             with torch.device("meta"):  # no memory before the weights are known to fit
                 translator = cls(**fields)
-            means = {key.removeprefix("gap."): tensors[key] for key in tensors if key.startswith("gap.")}
+            means = {key.removeprefix("gap."): tensor for key, tensor in tensors.items() if key.startswith("gap.")}
             translator.gap = Gap(translator.source_dim, translator.target_dim, **means)
             if translator.input_norm == "centred":
                 _require_means(translator.gap)
@@ -245,7 +245,8 @@ class Translator(torch.nn.Module):
         self._check(source)
         if self.input_norm != "centred":
             return self._translated(source)
-        return uncentred(self._translated(centred(source, self.gap.mean("source_text"))), self.gap.mean("target_text"))
+        centred_source = centred(source, self.gap.mean("source_text"))
+        return uncentred(self._translated(centred_source), self.gap.mean("target_text"))
 
     def _translated(self, source: torch.Tensor) -> torch.Tensor:
         if self.input_norm != "none":
@@ -282,9 +283,9 @@ class Translator(torch.nn.Module):
         target = self._translated(source)
         if is_centred:
             return uncentred(target, gap.mean(f"target_{among}"))
-        if gap.target_text is not None and gap.target_audio is not None:
-            target = functional.normalize(target, dim=-1) - gap.target_text + gap.target_audio
-        return target
+        if gap.target_text is None or gap.target_audio is None:
+            return target
+        return functional.normalize(target, dim=-1) - gap.target_text + gap.target_audio
 
     def _centred_images(self, source: torch.Tensor) -> torch.Tensor:
         if self.gap.source_image is not None:
@@ -316,26 +317,12 @@ def _read_config(path: Path) -> dict[str, Any]:
         content = file.read(MAX_CONFIG_BYTES + 1)
     if len(content) > MAX_CONFIG_BYTES:
         raise ValueError(f"config.json is larger than {MAX_CONFIG_BYTES:,} bytes")
-    if _is_deep(content):
-        raise ValueError(f"config.json is nested deeper than {MAX_NESTED} levels")
     config = json.loads(content.decode("utf-8"))
     if not isinstance(config, dict) or not isinstance(config.get("translator"), dict):
         raise TypeError('config.json has no object "translator"')
     if (found := config.get("format")) != FORMAT:
         raise ValueError(f"its format is {found!r:.20}, and this version reads {FORMAT}")
     return config
-
-
-def _is_deep(content: bytes) -> bool:
-    """Whether objects and arrays of a JSON text are nested deeper than MAX_NESTED."""
-    depth, in_text = 0, False
-    for mark in re.finditer(rb'\\.|["{}\[\]]', content, re.DOTALL):
-        in_text ^= mark[0] == b'"'
-        if not in_text:
-            depth += (mark[0] in (b"{", b"[")) - (mark[0] in (b"}", b"]"))
-        if depth > MAX_NESTED:
-            return True
-    return False
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:

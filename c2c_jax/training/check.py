@@ -9,7 +9,7 @@ import jax
 from c2c_jax.config import Config, check_fields
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
-from c2c_jax.training.objectives import build_objective
+from c2c_jax.training.objectives import OBJECTIVES, build_objective, parse_objective
 from c2c_jax.translator.kinds import TranslatorSpec, kind_named
 
 MAX_STEPS = 2**31 - 1  # steps are counted in 32 bits
@@ -55,6 +55,16 @@ def build_spec(config: Config, source_dim: int, target_dim: int) -> TranslatorSp
         clamp=config.translator.clamp,
         input_norm=config.translator.input_norm,
     )
+
+
+def known_settings(section: str, kind: str) -> set[str]:
+    """Names of the settings of a translator kind or an objective. section: "translator" or "objective". Raises
+    ConfigError for an unknown kind."""
+    if section == "translator":
+        classes: list[Any] = [kind_named(kind).Settings]
+    else:
+        classes = [OBJECTIVES[name] for name in parse_objective(kind)]
+    return {field.name for one in classes for field in dataclasses.fields(one)}
 
 
 def _check_adapt(config: Config) -> None:

@@ -8,9 +8,8 @@ coordinates, as the paper says: its weights are taken over as they are, but what
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from c2c_jax.errors import AbsentError, CheckpointError, ConfigError
 from c2c_jax.io.files import sha256_of
 from c2c_jax.io.tensors import open_torch, to_numpy
 from c2c_jax.spaces.space import SpaceId, identify
-from c2c_jax.spaces.weights.rules import LINEAR, Rule, Table, fill, ignored_keys
+from c2c_jax.spaces.weights.rules import Table, embedding, fill, ignored_keys, linear, norm, split_projections
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
@@ -28,53 +27,21 @@ WIDTH = 512  # of both of the paper's spaces
 # The author's name for each kind that he numbers → ours.
 ALIASES = {"linear3": "mlp", "linear4": "mlp_layernorm", "linear5": "mlp5"}
 CLAMPS = {"linear": 0.3, "linear2": 0.3, "mlp": 0.2, "mlp_layernorm": 0.2, "mlp5": 0.25, "transformer": 0.0}
-HEADS = {96: 8, 360: 12, 8: 4}  # width of the author's encoders → their attention heads, which no tensor tells
+HEADS = {96: 8, 360: 12, 8: 4}  # width of the author's encoders → their attention heads, which no tensor shows
 
 
-def _stack(names: Sequence[str], norms: Sequence[str]) -> Table:
-    """The table of linear layers called so, in their order, and of LayerNorms; `t` is the learned temperature."""
-    rules = []
-    for number, name in enumerate(names):
-        rules.append(Rule(rf"{name}\.weight", rf"layers\.{number}\.kernel", LINEAR))
-        rules.append(Rule(rf"{name}\.bias", rf"layers\.{number}\.bias"))
-    for number, name in enumerate(norms):
-        rules.append(Rule(rf"{name}\.weight", rf"norms\.{number}\.scale"))
-        rules.append(Rule(rf"{name}\.bias", rf"norms\.{number}\.bias"))
-    return Table(rules=rules, ignored=("t",))
-
-
-_LAYER = r"(?P<layer>\d+)"
+_ROOTS = r"transformer_encoder\.", ""
+_LAYER = r"layers\.(?P<layer>\d+)\."
+_PROJECTION = r"(?P<projection>[qkv]_proj|out_proj)"
 _ENCODER = Table(
     rules=(
-        Rule(r"linear\.weight", r"resized\.0\.kernel", LINEAR),
-        Rule(r"linear\.bias", r"resized\.0\.bias"),
-        Rule(r"ff1\.weight", r"into\.kernel", LINEAR),
-        Rule(r"ff1\.bias", r"into\.bias"),
-        Rule(r"ff2\.weight", r"out\.kernel", LINEAR),
-        Rule(r"ff2\.bias", r"out\.bias"),
-        Rule(r"pos_emb\.weight", r"positions\.embedding"),
-        Rule(
-            rf"transformer_encoder\.layers\.{_LAYER}\.self_attn\.(?P<part>[qkv]_proj|out_proj)\.weight",
-            rf"layers\.{_LAYER}\.(?P<part>[qkv]_proj|out_proj)\.kernel",
-            LINEAR,
-        ),
-        Rule(
-            rf"transformer_encoder\.layers\.{_LAYER}\.self_attn\.(?P<part>[qkv]_proj|out_proj)\.bias",
-            rf"layers\.{_LAYER}\.(?P<part>[qkv]_proj|out_proj)\.bias",
-        ),
-        Rule(
-            rf"transformer_encoder\.layers\.{_LAYER}\.(?P<part>linear[12])\.weight",
-            rf"layers\.{_LAYER}\.(?P<part>linear[12])\.kernel",
-            LINEAR,
-        ),
-        Rule(
-            rf"transformer_encoder\.layers\.{_LAYER}\.(?P<part>norm[12])\.weight",
-            rf"layers\.{_LAYER}\.(?P<part>norm[12])\.scale",
-        ),
-        Rule(
-            rf"transformer_encoder\.layers\.{_LAYER}\.(?P<part>linear[12]|norm[12])\.bias",
-            rf"layers\.{_LAYER}\.(?P<part>linear[12]|norm[12])\.bias",
-        ),
+        *linear("linear", r"resized\.0"),
+        *linear("ff1", "into"),
+        *linear("ff2", "out"),
+        *embedding("pos_emb", "positions"),
+        *linear(rf"{_LAYER}self_attn\.{_PROJECTION}", rf"{_LAYER}{_PROJECTION}", roots=_ROOTS),
+        *linear(r"layers\.\d+\.linear[12]", roots=_ROOTS),
+        *norm(r"layers\.\d+\.norm[12]", roots=_ROOTS),
     ),
     # nn.TransformerEncoder copies the layer that it is given, and the author keeps that one too.
     ignored=(r"encoder_layer\..+",),
@@ -90,20 +57,21 @@ def import_checkpoint(
     source: str | None = None,
     target: str | None = None,
 ) -> tuple[Bundle, list[str]]:
-    """The bundle of one of the author's files, and the lines that its user should know of.
+    """The bundle of one of the author's files, and notes for its user.
 
     kind: ours or the author's name of it; None: as the keys say. clamp: outputs are cut to ±clamp, 0: not; None: as the
     author's code of that kind does. heads: of an encoder; None: as the author's of that width has. source, target:
-    names of the two spaces, None: the paper's. Their fingerprints are taken where the checkpoints are on this machine
+    names of the two spaces, None: the paper's. Their fingerprints are stored if the checkpoints are on this machine
     and are unknown ("") elsewhere.
-    Raises CheckpointError for a file that is not such a state dict in float32, ConfigError where an argument does not
+    Raises CheckpointError for a file that is not such a state dict in float32, ConfigError if an argument does not
     fit it.
     """
-    tensors = _without_prefix(read_state_dict(path), path)
+    tensors = _read(path)
     kind = _kind(tensors, kind, path)
     if kind == "transformer":
         spec, table = _encoder_spec(tensors, heads, path), _ENCODER
-        tensors = _attention_split(tensors, path)
+        pattern = r"(transformer_encoder\..+\.self_attn)\.in_proj_(weight|bias)"
+        tensors = split_projections(tensors, pattern, ("q_proj", "k_proj", "v_proj"), str(path))
     else:
         if heads is not None:
             raise ConfigError(f"{path} is of kind {kind}, which has no attention heads; leave --heads out")
@@ -116,13 +84,13 @@ def import_checkpoint(
         lambda rngs: build_translator(spec, rngs=rngs), tensors, table, str(path), sizes="its other tensors"
     )
     ignored = ignored_keys(tensors, table)
-    told = [f"skipped, since no output depends on it: {', '.join(ignored)}"] if ignored else []
+    notes = [f"skipped, since no output depends on it: {', '.join(ignored)}"] if ignored else []
     if kind == "transformer":
-        told.append(
+        notes.append(
             "attention runs over the coordinates of a vector, as in the paper; the author's code runs it over a batch"
         )
-    if spec.settings.linear_first:
-        told.append("linear is put before the encoder; the author's last code creates it there and does not use it")
+        if spec.settings.linear_first:
+            notes.append("linear comes before the encoder; the author's last code creates it there and does not use it")
     spaces = []
     for role, name, default, width in (
         ("source", source, SOURCE, spec.source_dim),
@@ -135,19 +103,18 @@ def import_checkpoint(
         space = _identified(name or default, width, role)
         spaces.append(space)
         if not space.fingerprint:
-            told.append(
+            notes.append(
                 f"{role} {space.name} is not on this machine: its fingerprint is unknown, and no use can check it"
             )
     recipe = {"imported": path.name, "sha256": sha256_of(path), "ignored": ignored}
     source_id, target_id = spaces
-    return Bundle(translator=translator, spec=spec, source=source_id, target=target_id, recipe=recipe, metrics={}), told
+    bundle = Bundle(translator=translator, spec=spec, source=source_id, target=target_id, recipe=recipe, metrics={})
+    return bundle, notes
 
 
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """The float32 tensors of a pickled state dict by their names. A pickle that asks for anything else is not run.
-
-    Raises CheckpointError for what is not a state dict of finite float32 tensors.
-    """
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a pickled state dict, less the `module.` that torch.nn.DataParallel puts before every name. A
+    pickle that asks for anything else is not run. Raises CheckpointError for what is not finite float32 tensors."""
     tensors = open_torch(path)
     for key, tensor in tensors.items():
         if tensor.dtype != torch.float32:
@@ -158,26 +125,21 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             raise CheckpointError(
                 f"{path}: {key} has values that are not finite; the file is damaged or its training was"
             )
-    return {key: to_numpy(tensor) for key, tensor in tensors.items()}
-
-
-def _without_prefix(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    """Without the `module.` that torch.nn.DataParallel puts before every name."""
-    stripped = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+    stripped = {key.removeprefix("module."): to_numpy(tensor) for key, tensor in tensors.items()}
     if len(stripped) < len(tensors):
         raise CheckpointError(f"{path} holds tensors both with and without the prefix 'module.' to one name")
     return stripped
 
 
-def _kind(tensors: Mapping[str, np.ndarray], asked: str | None, path: Path) -> str:
-    """The one kind that the keys can be, or which of several is asked for."""
+def _kind(tensors: Mapping[str, np.ndarray], wanted: str | None, path: Path) -> str:
+    """The one kind that the keys can be, or which of several is wanted."""
     modules = {key.rpartition(".")[0] for key in tensors}
     layers = sum(bool(re.fullmatch(r"ff\d+", module)) for module in modules)
     if any(module.startswith("transformer_encoder.") for module in modules):
         possible = ["transformer"]
     elif modules & {"ln1"}:
         possible = ["mlp_layernorm"]
-    elif layers:  # the number of layers is all that tells the two apart
+    elif layers:  # only their number distinguishes the two
         possible = {4: ["mlp"], 5: ["mlp5"]}.get(layers, ["mlp", "mlp5"])
     elif modules & {"linear"}:
         possible = ["linear2" if "linear2" in modules else "linear"]
@@ -186,34 +148,36 @@ def _kind(tensors: Mapping[str, np.ndarray], asked: str | None, path: Path) -> s
             f"{path}: tensors {', '.join(sorted(tensors)[:4])} belong to no kind of CLIP2CLAP's; known are "
             f"{', '.join(CLAMPS)}"
         )
-    if asked is None and len(possible) > 1:
+    if wanted is None and len(possible) > 1:
         raise ConfigError(f"{path}: its keys do not tell which kind it is; pass --kind {' or --kind '.join(possible)}")
-    chosen = possible[0] if asked is None else ALIASES.get(asked, asked)
+    chosen = possible[0] if wanted is None else ALIASES.get(wanted, wanted)
     if chosen not in CLAMPS:
-        raise ConfigError(f"unknown --kind {asked!r}; known are {', '.join([*CLAMPS, *ALIASES])}")
+        raise ConfigError(f"unknown --kind {wanted!r}; known are {', '.join([*CLAMPS, *ALIASES])}")
     if chosen not in possible:
-        raise ConfigError(f"{path}: its keys are those of {' or '.join(possible)}, not of {asked}; leave --kind out")
+        raise ConfigError(f"{path}: its keys are those of {' or '.join(possible)}, not of {wanted}; leave --kind out")
     return chosen
 
 
 def _stack_spec(kind: str, tensors: Mapping[str, np.ndarray], path: Path) -> tuple[TranslatorSpec, Table]:
     """What the shapes of linear layers in a row say, and the table of their names."""
     if kind in ("linear", "linear2"):
-        names = ["linear", "linear2"][: 1 if kind == "linear" else 2]
+        names = ["linear", "linear2"] if kind == "linear2" else ["linear"]
     else:
         depth = len({key.rpartition(".")[0] for key in tensors if re.match(r"ff\d+\.", key)})
         names = [f"ff{number}" for number in range(1, depth + 1)]
-    norms = [f"ln{number}" for number in range(1, len(names) + 1)] if kind == "mlp_layernorm" else []
+    rules = [rule for number, name in enumerate(names) for rule in linear(name, rf"layers\.{number}")]
+    if kind == "mlp_layernorm":
+        rules += [rule for number in range(len(names)) for rule in norm(f"ln{number + 1}", rf"norms\.{number}")]
     (width, source_dim), (target_dim, _) = _matrix(tensors, names[0], path), _matrix(tensors, names[-1], path)
-    settings = {"width": width, "depth": len(names)}
-    shared: dict[str, Any] = {
-        "source_dim": source_dim,
-        "target_dim": target_dim,
-        "clamp": CLAMPS[kind],
-        "input_norm": "none",
-    }
-    spec = TranslatorSpec.of(kind, settings, **shared)
-    return spec, _stack(names, norms)
+    spec = TranslatorSpec.of(
+        kind,
+        {"width": width, "depth": len(names)},
+        source_dim=source_dim,
+        target_dim=target_dim,
+        clamp=CLAMPS[kind],
+        input_norm="none",
+    )
+    return spec, Table(rules=rules, ignored=("t",))  # the learned temperature
 
 
 def _encoder_spec(tensors: Mapping[str, np.ndarray], heads: int | None, path: Path) -> TranslatorSpec:
@@ -232,8 +196,7 @@ def _encoder_spec(tensors: Mapping[str, np.ndarray], heads: int | None, path: Pa
         "linear_first": has_linear,
     }  # fmt: skip
     source_dim = _matrix(tensors, "linear", path)[1] if has_linear else target_dim
-    shared: dict[str, Any] = {"source_dim": source_dim, "target_dim": target_dim, "input_norm": "none"}
-    return TranslatorSpec.of("transformer", settings, clamp=CLAMPS["transformer"], **shared)
+    return TranslatorSpec.of("transformer", settings, source_dim=source_dim, target_dim=target_dim, input_norm="none")
 
 
 def _matrix(tensors: Mapping[str, np.ndarray], name: str, path: Path) -> tuple[int, int]:
@@ -243,23 +206,8 @@ def _matrix(tensors: Mapping[str, np.ndarray], name: str, path: Path) -> tuple[i
     return weight.shape[0], weight.shape[1]
 
 
-def _attention_split(tensors: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
-    """torch's `in_proj_*`, which hold three projections one above the other, as three tensors each."""
-    split = {}
-    for key, tensor in tensors.items():
-        match = re.fullmatch(r"(transformer_encoder\..+\.self_attn)\.in_proj_(weight|bias)", key)
-        if not match:
-            split[key] = tensor
-            continue
-        if tensor.ndim == 0 or len(tensor) % 3:
-            raise CheckpointError(f"{path}: {key} has shape {tensor.shape}, which is no three projections")
-        for name, part in zip("qkv", np.split(tensor, 3), strict=True):
-            split[f"{match[1]}.{name}_proj.{match[2]}"] = part
-    return split
-
-
 def _identified(name: str, width: int, role: str) -> SpaceId:
-    """The space of a name, with its fingerprint where the checkpoint is on this machine, and "" where it is not."""
+    """The space of a name, with its fingerprint, or "" if the checkpoint is not on this machine."""
     try:
         space = identify(name, download=False)
     except AbsentError:

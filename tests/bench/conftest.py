@@ -1,13 +1,12 @@
 """What the tests of the bench of recipes share: a recipe, spaces and sizes that are tiny."""
 
-import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from bench.recipe import bench, configs, ground, methods
+from bench.recipe import compare, ground
+from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from tests.generation.test_ranking import build_clap
 
 
@@ -43,17 +42,14 @@ def arguments(monkeypatch, tmp_path, clip_folder, audioldm_folder) -> list[str]:
     """A tiny recipe between random towers, on a few captions and scenes."""
     extractor = build_clap(tmp_path / "clap", audioldm_folder) / "preprocessor_config.json"
     extractor.write_text(json.dumps(json.loads(extractor.read_text()) | {"sampling_rate": 16_000}))
-    prompts = np.random.default_rng(0).normal(size=(288, 64))
-    monkeypatch.setattr("bench.recipe.material.prompt_vectors", lambda space, style: prompts)
-    monkeypatch.setattr(methods, "RIDGES", (1e-3,))
-    monkeypatch.setattr(methods, "TEMPERATURES", (0.01,))
-    monkeypatch.setattr(bench, "CELLS", 24)
+    monkeypatch.setattr(compare, "CELLS", 24)
     (tmp_path / "mine.py").write_text(TINY)
     (tmp_path / "tiny.py").write_text(TINY_RECOMMENDED)
-    monkeypatch.setattr(bench, "PAPER", str(tmp_path / "mine.py"))
-    monkeypatch.setattr(bench, "RECOMMENDED", str(tmp_path / "tiny.py"))
-    oracle = dataclasses.replace(configs.read_settings(bench.PAPER, {})[""], source="", target="")
-    monkeypatch.setattr(ground, "oracle_settings", lambda pairs: {"tiny": oracle})
+    monkeypatch.setattr(compare, "PAPER", str(tmp_path / "mine.py"))
+    monkeypatch.setattr(compare, "RECOMMENDED", str(tmp_path / "tiny.py"))
+    data, translator = DataConfig(validation_size=20), TranslatorConfig(kind="ridge")
+    oracle = Config(source="", target="", batch_size=16, epochs=1, data=data, translator=translator)
+    monkeypatch.setattr(ground, "oracle_config", lambda pairs: oracle)
     sizes = {"captions": 120, "seeds": 2, "draws": 1, "pairs": 48, "training-pairs": 48, "processes": 1}
     places = {"clip": clip_folder, "clap": tmp_path / "clap", "workdir": tmp_path / "work"}
-    return [bench.PAPER, *(f"--{name}={value}" for name, value in (sizes | places).items())]
+    return [compare.PAPER, *(f"--{name}={value}" for name, value in (sizes | places).items())]

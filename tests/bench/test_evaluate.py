@@ -7,14 +7,9 @@ import pytest
 from bench import evaluate
 
 TINY = evaluate.Sizes(
-    vectors=500,
-    ranked=(2048,),
-    seconds=60,
-    clips=evaluate.Clips(
-        batches=1, batch=2, rounds=1, seconds=1,
-        tower=dict(depths=[1, 1], num_attention_heads=[2, 4], patch_embeds_hidden_size=16, hidden_size=32,
-                   projection_dim=24),
-    ),
+    vectors=500, ranked=(2048,), seconds=60, batches=1, batch=2, rounds=1, clip_seconds=1,
+    tower=dict(depths=[1, 1], num_attention_heads=[2, 4], patch_embeds_hidden_size=16, hidden_size=32,
+               projection_dim=24),
 )  # fmt: skip
 
 

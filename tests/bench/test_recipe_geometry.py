@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.recipe.__main__ import main
-from bench.recipe.geometry import CLAP, CLIP, Geometry, RealGeometry, Reshaped, geometry_of
+from bench.recipe.geometry import CLAP, CLIP, RealGeometry, Reshaped
 from bench.recipe.material import Captions, Material, Scenes
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.errors import ConfigError
@@ -86,28 +86,19 @@ def test_the_noise_of_a_drawing_is_its_own(texts, pairs):
 
 
 def test_all_vectors_are_put_in_one_place(store, pairs, tmp_path):
-    """Captions of the store, of drawings and of scenes, and prompts, are the same texts, and so the same vectors."""
-    geometry = geometry_of("clip", store, pairs)
+    """Captions of the store, of drawings and of scenes are the same texts, and so the same vectors."""
+    geometry = RealGeometry(store, pairs)
     text = store.read("source")[:40].astype(np.float32)
     given = dataclasses.replace(scenes(2, 40), seen_NS=text, heard_NE=text)
     moved, made = geometry.store(store, tmp_path), geometry.scenes(given, 2, 0)
     captions = geometry.captions(Captions(source_MS=text, target_ME=text, cells_M=np.arange(40)))
-    for source in (made.seen_NS, captions.source_MS, geometry.prompts(text, text)[0]):
+    for source in (made.seen_NS, captions.source_MS):
         np.testing.assert_allclose(source, moved.read("source")[:40], atol=1e-3)
-    for target in (made.heard_NE, captions.target_ME, geometry.prompts(text, text)[1]):
+    for target in (made.heard_NE, captions.target_ME):
         np.testing.assert_allclose(target, moved.read("target")[:40], atol=1e-3)
     assert moved.plan.source.dim == moved.plan.target.dim == made.image_NS.shape[1] == made.audio_NE.shape[1] == 512
     np.testing.assert_array_equal(made.cells_N, given.cells_N)
     assert geometry.store(store, tmp_path).path == moved.path
-
-
-def test_natural_geometry_leaves_vectors_as_they_are(store, pairs, tmp_path):
-    geometry = geometry_of("natural", store, pairs)
-    assert type(geometry) is Geometry and geometry.store(store, tmp_path) is store
-    assert geometry.scenes(pairs, 0, 0) is pairs
-    captions = Captions(source_MS=pairs.seen_NS, target_ME=pairs.heard_NE, cells_M=pairs.cells_N)
-    assert geometry.captions(captions) is captions
-    assert geometry.prompts(pairs.seen_NS, pairs.heard_NE) == (pairs.seen_NS, pairs.heard_NE)
 
 
 def test_pairs_that_are_too_far_from_each_other(store, pairs):

@@ -243,7 +243,7 @@ def test_refusals(capsys, bundle, clap, sounds, pictures, audioldm_folder, tmp_p
         assert told in refused(capsys, [*asked, "--text", "rain", "--index", str(index)])
     assert "--text has 10,001 characters" in refused(capsys, [*asked, "--text", "a" * 10_001])
     assert "--text is not UTF-8" in refused(capsys, [*asked, "--text", "\udce9"])
-    for content, told in ((b"", "the file is empty"), (b"\xff\xfea\0", "cannot read captions from"), (None, "no file")):
+    for content, told in ((b"", "it is empty"), (b"\xff\xfea\0", "cannot read captions from"), (None, "no file")):
         references = tmp_path / "references.txt"
         references.unlink(missing_ok=True)
         if content is not None:

@@ -13,9 +13,9 @@ from bench.checkpoints import randomise
 from c2c_jax.errors import BundleError, CheckpointError
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.ranking import Ranker
-from c2c_jax.miniworld.tokenizers import roberta_tokenizer
 from c2c_jax.translator.inference import PROBE
 from tests.fixtures import laion
+from tools.pretrain.tokenizers import roberta_tokenizer
 
 RATE = 16_000
 

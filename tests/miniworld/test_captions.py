@@ -14,16 +14,13 @@ from c2c_jax.errors import CaptionError
 from c2c_jax.miniworld.captions import (
     NAMED,
     STYLES,
-    caption,
     captioned_scenes,
     captions,
     cell_prompts,
     paraphrases,
-    source_prompts,
-    vocabulary,
 )
 from c2c_jax.miniworld.words import SOURCE_WORDS
-from c2c_jax.miniworld.world import CELLS, COLOURS, SKIES, SOURCES, is_held_out, scene_at, shared_of
+from c2c_jax.miniworld.world import CELLS, COLOURS, SHARED, SKIES, SOURCES, is_held_out, scene_at
 
 ROOT = Path(__file__).parents[2]
 COUNT_OF = {
@@ -109,11 +106,8 @@ def test_design_names_colour_and_sky_seldom():
     assert (NAMED["picture"]["colour"], NAMED["picture"]["sky"]) == (0.35, 0.25)
 
 
-def test_vocabulary_is_every_word_and_no_other(said):
-    known = vocabulary()
-    assert known == sorted(set(known)) and 300 <= len(known) <= 500
-    assert all(re.fullmatch("[a-z]+", word) for word in known)
-    assert {word for _, _, text in said for word in text.split()} == set(known)
+def test_size_of_the_vocabulary(said):
+    assert len({word for _, _, text in said for word in text.split()}) == 445
 
 
 def test_captions_are_single_spaced_lower_case(said):
@@ -157,7 +151,7 @@ def test_cell_prompts_name_what_is_shared_and_nothing_else(style):
         everything |= set(prompts)
         assert len(set(prompts)) == 8
         for text in prompts:
-            count, size, place = shared_of(cell)
+            count, size, place = SHARED[cell % len(SHARED)]
             assert named(text, SIZE_OF) == {size} and named(text, PLACE_OF) == {place}
             assert named(text, COUNT_OF) in ({count}, set() if count == 1 else {count})
             assert not set(text.split()) & ALONE
@@ -166,17 +160,9 @@ def test_cell_prompts_name_what_is_shared_and_nothing_else(style):
 
 def test_prompts_of_cells_differ_in_meaning_alone():
     small, large = cell_prompts(0, "picture"), cell_prompts(2, "picture")
-    assert (shared_of(0), shared_of(2)) == ((1, "small", "field"), (1, "large", "field"))
+    assert SHARED[:3:2] == ((1, "small", "field"), (1, "large", "field"))
     to_large = {"small": "large", "little": "big", "tiny": "huge"}
     assert [" ".join(to_large.get(word, word) for word in text.split()) for text in small] == large
-
-
-def test_source_prompts():
-    prompts = source_prompts("bee", "picture")
-    assert len(prompts) == 24
-    assert all(re.search(r"\b(bee|bumblebee|honeybee)s?\b", text) for text in prompts)
-    assert not any(named(text, SIZE_OF) or named(text, PLACE_OF) for text in prompts)
-    assert {count for text in prompts for count in named(text, COUNT_OF)} == {1, 2, 3}
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -186,13 +172,6 @@ def test_paraphrases_of_one_scene(style):
     assert len(set(texts)) == 300
     assert set().union(*(named(text, SIZE_OF) for text in texts)) == {scene.size}
     assert set().union(*(named(text, PLACE_OF) for text in texts)) == {scene.place}
-
-
-def test_what_is_named_can_be_chosen():
-    scene, rng = scene_at("validation", 31)
-    for _ in range(50):
-        assert scene.colour in caption(scene, "mixed", rng, {"colour": 1.0}).split()
-        assert scene.colour not in caption(scene, "mixed", rng, {"colour": 0.0}).split()
 
 
 def test_misuse():

@@ -11,7 +11,8 @@ from c2c_jax.miniworld.drawing.background import GROUND, SKIES, background
 
 
 def scene(cell: int = 0, **changes: str) -> world.Scene:
-    return dataclasses.replace(world.random_scene(cell, np.random.default_rng(cell)), **changes)
+    rng = np.random.default_rng(cell)
+    return dataclasses.replace(world.scene_of(cell, lambda values: values[rng.integers(len(values))]), **changes)
 
 
 def seen(scene: world.Scene, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,11 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
-from c2c_jax.miniworld import sounds
+from c2c_jax.miniworld import sounds, voices
+from c2c_jax.miniworld.event import SAMPLE_RATE, Event, band_noise
 from c2c_jax.miniworld.sounds import SAMPLES, sound
-from c2c_jax.miniworld.voices import VOICES
-from c2c_jax.miniworld.voices.event import SAMPLE_RATE, Event, band_noise
-from c2c_jax.miniworld.voices.instruments import string
+from c2c_jax.miniworld.voices import string
 from c2c_jax.miniworld.world import COUNTS, ECHOES, NOISES, PLACES, SIZES, SOURCES, Scene, scene_at
 
 PLAIN = Scene(source="bell", count=1, size="small", place="field", colour="red", sky="grey", echo="dry", noise="none")
@@ -194,7 +193,7 @@ def test_echo_keeps_the_count():
 def test_two_events_are_alike_and_two_things_are_not(source):
     """Traits make the thing: with other traits the same chance gives another sound."""
     one, same, other = (
-        VOICES[source](Event(8000, 1.0, [trait] * 4, np.random.default_rng(5))) for trait in (0.2, 0.2, 0.9)
+        getattr(voices, source)(Event(8000, 1.0, [trait] * 4, np.random.default_rng(5))) for trait in (0.2, 0.2, 0.9)
     )
     np.testing.assert_array_equal(one, same)
     assert one.shape == (8000,)

@@ -9,8 +9,8 @@ import torch
 import transformers
 
 from c2c_jax.errors import CheckpointError, SoundError
-from c2c_jax.spaces.audio_preprocessing import FILE, INPUT_RATE, MelFields, MelRecipe
-from c2c_jax.spaces.preprocessors import PROCESSOR_FILE
+from c2c_jax.spaces.audio_preprocessing import INPUT_RATE, AudioPreprocessor
+from c2c_jax.spaces.preprocessors import FILE, PROCESSOR_FILE
 
 TOLERANCE = dict(atol=1e-4, rtol=0)  # dB
 LAION = dict(frequency_min=50, truncation="rand_trunc")
@@ -48,15 +48,15 @@ def fixed_dice(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_as_transformers(fields, padding, fixed_dice):
     extractor = transformers.ClapFeatureExtractor(**fields, padding=padding)
-    recipe = MelRecipe(dict(**fields, padding=padding))
+    preprocessor = AudioPreprocessor.from_dict(dict(**fields, padding=padding))
     wanted, hop = extractor.nb_max_samples, extractor.hop_length
     for samples in (wanted, wanted - 1, wanted // 3 + 7, 100, wanted + 1, wanted + hop, wanted + 2 * hop, 3 * wanted):
-        sounds = heard(samples, recipe.sample_rate)
-        expected = extractor(sounds, sampling_rate=recipe.sample_rate, return_tensors="np")
-        found = recipe(sounds)
+        sounds = heard(samples, preprocessor.sample_rate)
+        expected = extractor(sounds, sampling_rate=preprocessor.sample_rate, return_tensors="np")
+        found = preprocessor(sounds)
         assert found.mel_BCTM.dtype == np.float32
         np.testing.assert_allclose(found.mel_BCTM, expected["input_features"], err_msg=str(samples), **TOLERANCE)
-        if recipe.has_fusion and samples >= wanted + hop:  # of shorter ones transformers marks one of a batch
+        if preprocessor.has_fusion and samples >= wanted + hop:  # of shorter ones transformers marks one of a batch
             assert expected["is_longer"].all() and found.is_longer_B.all()
         else:
             assert not found.is_longer_B.any()
@@ -64,12 +64,12 @@ def test_as_transformers(fields, padding, fixed_dice):
 
 def test_what_a_file_leaves_out_is_what_transformers_fills_in():
     filled = transformers.ClapFeatureExtractor().to_dict()
-    ours = dataclasses.asdict(MelFields())
+    ours = dataclasses.asdict(AudioPreprocessor())
     assert ours.pop(INPUT_RATE) is None
     assert {name: filled[name] for name in ours} == ours
-    recipe = MelRecipe({"truncation": None})
-    assert (recipe.sample_rate, recipe.max_seconds, recipe.has_fusion) == (48_000, None, True)
-    assert MelRecipe({"truncation": "rand_trunc"}).max_seconds == 10
+    preprocessor = AudioPreprocessor.from_dict({"truncation": None})
+    assert (preprocessor.sample_rate, preprocessor.max_seconds, preprocessor.has_fusion) == (48_000, None, True)
+    assert AudioPreprocessor.from_dict({"truncation": "rand_trunc"}).max_seconds == 10
 
 
 def power(sound: np.ndarray) -> torch.Tensor:
@@ -94,7 +94,7 @@ def test_as_laion_clap_with_fusion():
     filters = torch.clamp(torch.minimum(down, up), min=0)
     for sound in heard(480_000):
         expected = decibels(power(sound).T @ filters)
-        np.testing.assert_allclose(MelRecipe(FUSED)([sound]).mel_BCTM[0, 3], expected, **TOLERANCE)
+        np.testing.assert_allclose(AudioPreprocessor.from_dict(FUSED)([sound]).mel_BCTM[0, 3], expected, **TOLERANCE)
 
 
 def test_as_laion_clap_without_fusion():
@@ -108,14 +108,16 @@ def test_as_laion_clap_without_fusion():
     filters = np.maximum(0, np.minimum(lower, upper)) * (2 / (hertz[2:] - hertz[:-2]))[:, None]
     for sound in heard(480_000):
         expected = decibels(power(sound).T @ torch.from_numpy(filters.T))
-        np.testing.assert_allclose(MelRecipe(LAION)([sound]).mel_BCTM[0, 0], expected, **TOLERANCE)
+        np.testing.assert_allclose(AudioPreprocessor.from_dict(LAION)([sound]).mel_BCTM[0, 0], expected, **TOLERANCE)
 
 
 def test_the_beginning_of_a_long_sound_and_the_same_each_time():
-    recipe = MelRecipe(LAION | SECOND)
+    preprocessor = AudioPreprocessor.from_dict(LAION | SECOND)
     long = heard(100_000)
-    np.testing.assert_array_equal(recipe(long).mel_BCTM, recipe([sound[:48_000] for sound in long]).mel_BCTM)
-    fused = MelRecipe(FUSED | SECOND)
+    np.testing.assert_array_equal(
+        preprocessor(long).mel_BCTM, preprocessor([sound[:48_000] for sound in long]).mel_BCTM
+    )
+    fused = AudioPreprocessor.from_dict(FUSED | SECOND)
     np.testing.assert_array_equal(fused(long).mel_BCTM, fused(long).mel_BCTM)
     np.testing.assert_array_equal(fused(long[1:]).mel_BCTM, fused(long).mel_BCTM[1:])
 
@@ -125,7 +127,7 @@ def test_the_three_parts_of_a_long_sound():
     sound = np.zeros(48_000 * 7 // 2, np.float32)
     places = 250 // 3 // 2 + np.array([0, 84, 167])  # 251 places in thirds of 84, 84 and 83
     sound[480 * places] = 1
-    (mel_CTM,), is_longer = MelRecipe(FUSED | SECOND)([sound])
+    (mel_CTM,), is_longer = AudioPreprocessor.from_dict(FUSED | SECOND)([sound])
     assert is_longer.all()
     for part in mel_CTM[1:]:
         assert part[0].min() > -45 and part[4:60].max() == -100
@@ -134,7 +136,7 @@ def test_the_three_parts_of_a_long_sound():
 def test_empty_sounds_are_refused():
     for fields in (LAION, FUSED):
         with pytest.raises(SoundError, match="no samples"):
-            MelRecipe(fields)([np.zeros(0, np.float32)])
+            AudioPreprocessor.from_dict(fields)([np.zeros(0, np.float32)])
 
 
 @pytest.mark.parametrize(
@@ -172,10 +174,10 @@ def test_empty_sounds_are_refused():
     ],
     ids=str,
 )
-def test_recipes_of_another_kind(tmp_path, wrong):
+def test_preprocessors_of_another_kind(tmp_path, wrong):
     (tmp_path / FILE).write_text(json.dumps(SECOND | wrong))
     with pytest.raises(CheckpointError, match=f"{tmp_path / FILE} cannot be used as an audio preprocessor") as caught:
-        MelRecipe.read(tmp_path)
+        AudioPreprocessor.read(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -183,11 +185,11 @@ def test_processor_config_alone_as_transformers_5_writes_it(tmp_path):
     extractor = transformers.ClapFeatureExtractor(**OTHER, truncation="rand_trunc")
     for part in ("feature_extractor", "audio_processor"):
         (tmp_path / PROCESSOR_FILE).write_text(json.dumps({part: extractor.to_dict()}, default=lambda _: None))
-        recipe, sounds = MelRecipe.read(tmp_path), heard(16_000, 16_000)
+        preprocessor, sounds = AudioPreprocessor.read(tmp_path), heard(16_000, 16_000)
         expected = extractor(sounds, sampling_rate=16_000, return_tensors="np")["input_features"]
-        np.testing.assert_allclose(recipe(sounds).mel_BCTM, expected, **TOLERANCE)
+        np.testing.assert_allclose(preprocessor(sounds).mel_BCTM, expected, **TOLERANCE)
 
 
-def test_no_recipe(tmp_path):
+def test_no_preprocessor(tmp_path):
     with pytest.raises(CheckpointError, match="is missing"):
-        MelRecipe.read(tmp_path)
+        AudioPreprocessor.read(tmp_path)

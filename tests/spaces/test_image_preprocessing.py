@@ -11,14 +11,14 @@ from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from c2c_jax.errors import CheckpointError, ImageError
-from c2c_jax.spaces.image_preprocessing import FILE, PixelFields, PixelRecipe
-from c2c_jax.spaces.preprocessors import PROCESSOR_FILE
+from c2c_jax.spaces.image_preprocessing import ImagePreprocessor
+from c2c_jax.spaces.preprocessors import FILE, PROCESSOR_FILE
 from c2c_jax.spaces.space import load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 
 SIZES = [(40, 30), (30, 40), (33, 33), (7, 90), (224, 224), (640, 427), (20, 21)]
 # As in files of 2021, of today, with square resizing, with parts left out, and with a crop beyond the picture.
-RECIPES = [
+FILES = [
     {"feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32, "resample": 3, "do_resize": True},
     {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 24}, "rescale_factor": 0.00392156862745098},
     {"size": {"height": 20, "width": 50}, "do_center_crop": False, "resample": 2},
@@ -41,10 +41,10 @@ def pictures() -> list[Image.Image]:
     return [Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for width, height in SIZES]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=str)
-def test_pixels_are_transformers(tmp_path, recipe):
-    (tmp_path / FILE).write_text(json.dumps(recipe))
-    ours, theirs = PixelRecipe.read(tmp_path), CLIPImageProcessorPil.from_pretrained(tmp_path)
+@pytest.mark.parametrize("content", FILES, ids=str)
+def test_pixels_are_transformers(tmp_path, content):
+    (tmp_path / FILE).write_text(json.dumps(content))
+    ours, theirs = ImagePreprocessor.read(tmp_path), CLIPImageProcessorPil.from_pretrained(tmp_path)
     for picture in pictures():
         (expected,) = theirs(images=[picture], return_tensors="np")["pixel_values"]
         (found,) = ours([picture])
@@ -61,9 +61,9 @@ def test_processor_config_alone_as_transformers_5_writes_it(tmp_path):
             (tmp_path / FILE).write_text(json.dumps(older))
         for picture in pictures():
             (expected,) = theirs(images=[picture], return_tensors="np")["pixel_values"]
-            np.testing.assert_array_equal(PixelRecipe.read(tmp_path)([picture])[0], expected.transpose(1, 2, 0))
+            np.testing.assert_array_equal(ImagePreprocessor.read(tmp_path)([picture])[0], expected.transpose(1, 2, 0))
     (tmp_path / PROCESSOR_FILE).write_text(json.dumps({"processor_class": "CLIPProcessor"}))
-    assert PixelRecipe.read(tmp_path)(pictures()[:1]).shape == (1, 64, 64, 3)
+    assert ImagePreprocessor.read(tmp_path)(pictures()[:1]).shape == (1, 64, 64, 3)
 
 
 def test_a_clip_processor_saved_by_transformers_itself(tmp_path):
@@ -72,11 +72,11 @@ def test_a_clip_processor_saved_by_transformers_itself(tmp_path):
     processor.save_pretrained(tmp_path)
     assert not (tmp_path / FILE).exists()
     expected = processor.image_processor(images=pictures()[:1], return_tensors="np")["pixel_values"]
-    np.testing.assert_array_equal(PixelRecipe.read(tmp_path)(pictures()[:1]), expected.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(ImagePreprocessor.read(tmp_path)(pictures()[:1]), expected.transpose(0, 2, 3, 1))
 
 
 def test_defaults_are_transformers():
-    theirs, ours = CLIPImageProcessorPil().to_dict(), dataclasses.asdict(PixelFields())
+    theirs, ours = CLIPImageProcessorPil().to_dict(), dataclasses.asdict(ImagePreprocessor())
     for name in theirs.keys() & ours.keys():
         assert theirs[name] == (pytest.approx(ours[name]) if isinstance(ours[name], list) else ours[name]), name
 
@@ -117,7 +117,7 @@ def test_defaults_are_transformers():
 def test_what_cannot_be_used_is_refused(tmp_path, content):
     (tmp_path / FILE).write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=f"{tmp_path / FILE} cannot be used as an image preprocessor") as caught:
-        PixelRecipe.read(tmp_path)
+        ImagePreprocessor.read(tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -125,10 +125,10 @@ def test_what_cannot_be_used_is_refused(tmp_path, content):
 def test_files_that_are_no_json_object(tmp_path, text):
     (tmp_path / FILE).write_text(text)
     with pytest.raises(CheckpointError, match=f"{tmp_path / FILE} cannot be read as JSON"):
-        PixelRecipe.read(tmp_path)
+        ImagePreprocessor.read(tmp_path)
     (tmp_path / FILE).unlink()
     with pytest.raises(CheckpointError, match="is missing"):
-        PixelRecipe.read(tmp_path)
+        ImagePreprocessor.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_pixels_that_a_tower_does_not_take_are_refused(tmp_path, content, found)
 
 
 def test_a_picture_that_would_become_too_large_is_refused():
-    recipe = PixelRecipe({"size": {"shortest_edge": 2048}, "crop_size": 64})
+    content = ImagePreprocessor.from_dict({"size": {"shortest_edge": 2048}, "crop_size": 64})
     with pytest.raises(ImageError, match="20000 x 100 pixels cannot be resized to 409600 x 2048"):
-        recipe([Image.new("RGB", (20_000, 100))])
+        content([Image.new("RGB", (20_000, 100))])
     with pytest.raises(ImageError, match="cannot be resized to 32 x 0"):
-        PixelRecipe({"size": {"max_height": 32, "max_width": 32}})([Image.new("RGB", (100, 1))])
+        ImagePreprocessor.from_dict({"size": {"max_height": 32, "max_width": 32}})([Image.new("RGB", (100, 1))])

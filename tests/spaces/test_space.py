@@ -13,6 +13,7 @@ import transformers
 from PIL import Image
 
 from c2c_jax.errors import CheckpointError
+from c2c_jax.spaces.packing import encode_packed
 from c2c_jax.spaces.space import _encoder, identify, load_space
 
 
@@ -107,7 +108,7 @@ def test_devices_do_not_wait_for_each_other(clip_folder, audioldm_folder, side):
     assert jax.device_count() == 4 == len(batch.tokens.ids_RL)
     graphdef, state, over_data = space._replicated
     tokens = jax.device_put(batch.tokens, over_data)
-    compiled = _encoder().lower("encode_text", graphdef, state, tokens).compile().as_text()
+    compiled = _encoder().lower(encode_packed, graphdef, state, tokens).compile().as_text()
     assert "dot" in compiled or "custom-call" in compiled
     assert not re.search(r"all-gather|all-reduce|all-to-all|reduce-scatter|collective", compiled)
 

@@ -212,7 +212,7 @@ def test_what_is_in_use(tmp_path):
         "un-centring results with the mean of sounds stored in the translator",
         f"caption memory of {M} captions, share 0.5 in use",
     ]
-    references = dataclasses.replace(memory, share=0.0)
+    references = dataclasses.replace(memory, weight=0.0)
     assert in_use(dataclasses.replace(whole, memory=references)) == [
         "centring pictures with the mean stored in the translator"
     ]

@@ -1,6 +1,5 @@
 """The twin through torch.compile, torch.export and ONNX, every kind against eager torch."""
 
-import dataclasses
 import json
 import shutil
 import sys
@@ -16,7 +15,7 @@ from c2c_jax.errors import ConfigError, ExportError
 from c2c_jax.publishing import onnx
 from c2c_jax.torch import Translator
 from c2c_jax.torch.translator import Gap
-from c2c_jax.translator.kinds import DEPTHS, KINDS
+from c2c_jax.translator.kinds import KINDS
 from tests.torch.test_gap import ALL, E, S, means
 from tests.torch.test_translator import spec
 
@@ -28,8 +27,9 @@ BATCH = {0: torch.export.Dim("batch")}
 
 def written(folder: Path, kind: str, known: tuple[str, ...] = ALL, input_norm: str = "unit") -> Translator:
     """A random twin with these gap statistics, and its bundle folder, with no JAX on the way."""
-    depth = 2 if kind == "transformer" else DEPTHS[kind]
-    fields = dataclasses.asdict(spec(kind, S, E, clamp=0.9, depth=depth, input_norm=input_norm))
+    fields = spec(
+        kind, S, E, clamp=0.9, **({"depth": 2} if kind == "transformer" else {}), input_norm=input_norm
+    ).to_json()
     torch.manual_seed(0)
     translator = Translator(**fields).eval().requires_grad_(False)
     translator.gap = Gap(S, E, **{name: torch.from_numpy(mean) / 2 for name, mean in means(*known).items()})

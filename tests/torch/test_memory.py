@@ -70,7 +70,7 @@ def test_all_ways_are_one(bundle, folder, at_once, monkeypatch):
 
 def test_share_0_turns_nothing(bundle, tmp_path):
     """The captions are stored as references alone: to the bit, all that translates does so as without them."""
-    references = dataclasses.replace(bundle, memory=dataclasses.replace(bundle.memory, share=0.0))
+    references = dataclasses.replace(bundle, memory=dataclasses.replace(bundle.memory, weight=0.0))
     save_bundle(tmp_path / "bundle", references)
     loaded, twin = load_bundle(tmp_path / "bundle"), Translator.from_pretrained(tmp_path / "bundle")
     assert loaded.memory.weight == twin.memory.share == 0 and not [line for line in in_use(loaded) if "memory" in line]
@@ -119,7 +119,7 @@ def test_card_tells_of_it(bundle):
     card = model_card(dataclasses.replace(bundle, memory=memory, gap=Gap()), "x")
     assert "source vectors of 2,000 of these captions (2.0 MiB; no text)" in card
     assert "make 50% of what" in card and "takes a picture's vector as it is" not in card
-    card = model_card(dataclasses.replace(bundle, memory=dataclasses.replace(memory, share=0.0), gap=Gap()), "x")
+    card = model_card(dataclasses.replace(bundle, memory=dataclasses.replace(memory, weight=0.0), gap=Gap()), "x")
     assert "2,000 of these captions (2.0 MiB; no text). They are reference queries for `c2c search`" in card
     assert "make 0%" not in card and "takes a picture's vector as it is" in card
     assert "memory" not in model_card(dataclasses.replace(bundle, memory=None), "x").lower()
@@ -159,7 +159,7 @@ def test_memories_that_cannot_be(folder, settings: Any, tensor: Any, told: str):
 def test_a_memory_beyond_one_onnx_file(folder, monkeypatch):
     monkeypatch.setattr(onnx, "GRAPH_BYTES", 1000)
     with pytest.raises(
-        ExportError, match=r"export it without --onnx, or train one with fewer config\.memory\.captions"
+        ExportError, match=r"export it without --onnx, or train one with a smaller config\.memory\.size"
     ):
         onnx.write_onnx(folder)
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}

@@ -1,16 +1,16 @@
-"""Damage by aim: what people, downloads and attackers put in the place of a file."""
+"""Directed damage: what people, downloads and attackers put in place of a file."""
 
 import dataclasses
 import json
 import os
 import re
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tools.campaign import hostile
+from tools.campaign.hostile import Apply, Attack, changed, written
 from tools.campaign.readers import Reader
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 605247071\n"
@@ -19,7 +19,7 @@ DIGITS = "9" * 5000
 DEEP = 100_000
 LONG_LINE = 100 * 2**20
 QUOTES = (b'"\n' + b'""\n' * 22_000) * 8  # each line with a quote may end the row of the first
-# A field's new value in JSON; strict ones are of a type or size that no field here has.
+# New values of a field of JSON.
 VALUES = {
     "null": "null", "list": "[]", "object": "{}", "text": '"x"', "true": "true", "minus": "-1", "zero": "0",
     "billion": "1000000000", "1e308": "1e308", "digits": DIGITS, "deep": "[" * DEEP + "]" * DEEP, "NaN": "NaN",
@@ -30,103 +30,50 @@ MARKER = "@@campaign@@"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Aimed:
-    """One change by aim. key: its name; file: path in the reader's folder; is_field: of a field of JSON; is_strict: see
-    `verdicts.Change`."""
+    """One change. file: path in the reader's folder; is_field: of a field of JSON; is_strict: see `verdicts.Change`."""
 
     key: str
     how: str
     file: str
-    apply: Callable[[Path], object]
+    apply: Apply
     is_field: bool = False
     is_strict: bool = False
 
 
 def aimed(reader: Reader, folder: Path) -> Iterator[Aimed]:
-    """All changes by aim for a reader whose whole files lie in `folder`. Of many like files the first is taken."""
+    """All directed changes for a reader whose whole files are in `folder`. Of similar files the first one is taken."""
     paths = [path for path in reader.paths(folder) if not path.name.startswith("_")]
     firsts = {
         (path.suffix, path.name if path.suffix == ".json" else "", path.parent.parent.name): path
         for path in reversed(paths)
     }
-    turns = -(-len(firsts) // 2)  # of many files each gets its part of what any file may be replaced by
+    turns = -(-len(firsts) // 2)  # the replacements of any file are distributed over the files
     for number, path in enumerate(sorted(firsts.values())):
-        file = path.relative_to(folder).as_posix()
+        file, content = path.relative_to(folder).as_posix(), path.read_bytes()
 
-        def one(key: str, how: str, apply: Callable[[Path], object], file: str = file, **more: bool) -> Aimed:
+        def one(key: str, how: str, apply: Apply, file: str = file, **more: bool) -> Aimed:
             return Aimed(key=f"{file.replace('/', '_')}-{key}", how=f"{file}: {how}", file=file, apply=apply, **more)
 
-        for key, how, apply in list(_replaced())[number % turns :: turns]:
+        for key, how, apply in REPLACED[number % turns :: turns]:
             yield one(key, how, apply, is_strict=key not in ("dangling", "empty"))
-        content = path.read_bytes()
-        if path.suffix in (".txt", ".tsv", ".csv", ".jsonl"):
-            for key, how, apply in _texts(path.suffix):
-                yield one(key, how, apply)
+        for attack in _texts(path.suffix):
+            yield one(*attack)
         if fields := _json(content):
             for key, root in list(ROOTS.items())[number % turns :: turns]:
-                yield one(f"root-{key}", f"the root is {key}", _writing(root), is_strict=key != "object")
-            for key, how, change in (
-                ("utf-16", "in UTF-16", lambda data: data.decode().encode("utf-16")),
-                ("bom", "with a byte order mark", lambda data: b"\xef\xbb\xbf" + data),
-                ("tail", "with other text behind it", lambda data: data + b"\n}{"),
-                ("twice", "every key of the root twice", _twice),
-            ):
-                yield one(key, how, _changing(change))
+                yield one(f"root-{key}", f"the root is {key}", written(root), is_strict=key != "object")
+            for attack in IN_JSON:
+                yield one(*attack)
             for name, old in fields:
                 yield one(f"{name}-gone", f"without {name}", _field(name, None), is_field=True)
                 for key, value in VALUES.items():
                     new = json.loads(value) if key not in ("deep", "digits", "NaN") else []
                     strict = old is not None and _kind(old) != _kind(new)
-                    how = f"{name} is {key}"
-                    yield one(f"{name}-{key}", how, _field(name, value), is_field=True, is_strict=strict)
+                    yield one(f"{name}-{key}", f"{name} is {key}", _field(name, value), is_field=True, is_strict=strict)
         for key, how, apply in hostile.of(reader, path):
             yield one(key, how, apply, is_strict=True)
 
 
-def _replaced() -> Iterator[tuple[str, str, Callable[[Path], object]]]:
-    yield "empty", "empty", _writing(b"")
-    yield "pointer", "a pointer of Git LFS", _writing(POINTER)
-    yield "page", "a page of HTML", _writing(PAGE)
-    yield "picture", "a picture of another kind", _writing(b"\x89PNG\r\n\x1a\n" + bytes(200))
-    yield "zeros", "4 KiB of zeros", _writing(bytes(4096))
-    yield "pipe", "a named pipe", _placing(os.mkfifo)
-    yield "device", "a link to /dev/zero", _placing(lambda path: path.symlink_to("/dev/zero"))
-    yield "folder", "a folder", _placing(Path.mkdir)
-    yield "socket", "a socket", _placing(bind_socket)
-    yield "dangling", "a link to nothing", _placing(lambda path: path.symlink_to("nowhere"))
-    yield "loop", "a link to itself", _placing(lambda path: path.symlink_to(path.name))
-
-
-def _texts(suffix: str) -> Iterator[tuple[str, str, Callable[[Path], object]]]:
-    yield "utf-16", "in UTF-16", _changing(lambda data: data.decode().encode("utf-16"))
-    yield "latin-1", "with a byte that is not UTF-8", _changing(lambda data: data.replace(b"a", b"\xe9", 1))
-    yield "bom", "with a byte order mark", _changing(lambda data: b"\xef\xbb\xbf" + data)
-    yield "carriage", "lines that end in CR LF", _changing(lambda data: data.replace(b"\n", b"\r\n"))
-    yield "long", "a line of 100 MiB", _changing(lambda data: data + b"x" * LONG_LINE + b"\n")
-    yield "quote", "a stray quote", _changing(lambda data: data.replace(b"\n", b'\n"', 2))
-    yield "nul", "with NULs", _changing(lambda data: data.replace(b"a", b"\0", 3))
-    if suffix in (".csv", ".txt"):
-        yield "quotes", "quotes that never close, over many lines", _changing(lambda data: data + QUOTES)
-        yield "digits", "integers of 5,000 digits", _numbers(DIGITS)
-        yield "times", "start and end as integers of 5,000 digits", _numbers(f"{DIGITS}_{DIGITS}")
-    if suffix == ".jsonl":
-        yield "deep", "a line nested deeply", _changing(lambda data: data + b'{"a":' * DEEP + b"\n")
-        yield "digits", "an integer of 5,000 digits", _changing(lambda data: data + f'{{"step": {DIGITS}}}\n'.encode())
-        yield "root", "a line that is null", _changing(lambda data: data + b"null\n5\n[]\n")
-
-
-def _numbers(value: str) -> Callable[[Path], object]:
-    return _changing(lambda data: re.sub(rb"(?<![\w.-])\d+(?![\w.-])", value.encode(), data, count=3))
-
-
-def _writing(content: bytes) -> Callable[[Path], object]:
-    return lambda path: path.write_bytes(content)
-
-
-def _changing(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
-    return lambda path: path.write_bytes(change(path.read_bytes()))
-
-
-def _placing(make: Callable[[Path], Any]) -> Callable[[Path], object]:
+def _placing(make: Callable[[Path], Any]) -> Apply:
     def apply(path: Path) -> None:
         path.unlink()
         make(path)
@@ -143,8 +90,60 @@ def bind_socket(path: Path) -> None:
         os.chdir(here)
 
 
+def _twice(data: bytes) -> bytes:
+    text = json.dumps(json.loads(data))
+    return f"{text[:-1]}, {text[1:]}".encode() if len(text) > 2 else data
+
+
+def _numbers(value: str) -> Apply:
+    return changed(lambda data: re.sub(rb"(?<![\w.-])\d+(?![\w.-])", value.encode(), data, count=3))
+
+
+_UTF_16: Attack = ("utf-16", "in UTF-16", changed(lambda data: data.decode().encode("utf-16")))
+_BOM: Attack = ("bom", "with a byte order mark", changed(lambda data: b"\xef\xbb\xbf" + data))
+REPLACED: tuple[Attack, ...] = (
+    ("empty", "empty", written(b"")),
+    ("pointer", "a pointer of Git LFS", written(POINTER)),
+    ("page", "a page of HTML", written(PAGE)),
+    ("picture", "a picture of another kind", written(b"\x89PNG\r\n\x1a\n" + bytes(200))),
+    ("zeros", "4 KiB of zeros", written(bytes(4096))),
+    ("pipe", "a named pipe", _placing(os.mkfifo)),
+    ("device", "a link to /dev/zero", _placing(lambda path: path.symlink_to("/dev/zero"))),
+    ("folder", "a folder", _placing(Path.mkdir)),
+    ("socket", "a socket", _placing(bind_socket)),
+    ("dangling", "a link to nothing", _placing(lambda path: path.symlink_to("nowhere"))),
+    ("loop", "a link to itself", _placing(lambda path: path.symlink_to(path.name))),
+)
+IN_JSON: tuple[Attack, ...] = (
+    _UTF_16,
+    _BOM,
+    ("tail", "followed by other text", changed(lambda data: data + b"\n}{")),
+    ("twice", "every key of the root twice", changed(_twice)),
+)
+
+
+def _texts(suffix: str) -> Iterator[Attack]:
+    if suffix not in (".txt", ".tsv", ".csv", ".jsonl"):
+        return
+    yield _UTF_16
+    yield "latin-1", "with a byte that is not UTF-8", changed(lambda data: data.replace(b"a", b"\xe9", 1))
+    yield _BOM
+    yield "carriage", "lines that end in CR LF", changed(lambda data: data.replace(b"\n", b"\r\n"))
+    yield "long", "a line of 100 MiB", changed(lambda data: data + b"x" * LONG_LINE + b"\n")
+    yield "quote", "a stray quote", changed(lambda data: data.replace(b"\n", b'\n"', 2))
+    yield "nul", "with NULs", changed(lambda data: data.replace(b"a", b"\0", 3))
+    if suffix in (".csv", ".txt"):
+        yield "quotes", "quotes that never close, over many lines", changed(lambda data: data + QUOTES)
+        yield "digits", "integers of 5,000 digits", _numbers(DIGITS)
+        yield "times", "start and end as integers of 5,000 digits", _numbers(f"{DIGITS}_{DIGITS}")
+    if suffix == ".jsonl":
+        yield "deep", "a line nested deeply", changed(lambda data: data + b'{"a":' * DEEP + b"\n")
+        yield "digits", "an integer of 5,000 digits", changed(lambda data: data + f'{{"step": {DIGITS}}}\n'.encode())
+        yield "root", "a line that is null", changed(lambda data: data + b"null\n5\n[]\n")
+
+
 def _json(content: bytes) -> list[tuple[str, Any]]:
-    """(path, value) of every field of an object in JSON, `a/b/0`; of long lists and large objects the first ones."""
+    """Path `a/b/0` and value of every field of a JSON object; of long lists and large objects the first ones."""
     try:
         root = json.loads(content)
     except ValueError:
@@ -157,19 +156,18 @@ def _fields(value: Any, before: str) -> Iterator[tuple[str, Any]]:
     for number, (key, inner) in enumerate(entries):
         if number >= (40 if isinstance(value, dict) else 1):
             return
-        if "/" in str(key):
-            continue
-        yield f"{before}{key}", inner
-        yield from _fields(inner, f"{before}{key}/")
+        if "/" not in str(key):
+            yield f"{before}{key}", inner
+            yield from _fields(inner, f"{before}{key}/")
 
 
-def _field(name: str, value: str | None) -> Callable[[Path], object]:
-    """Puts JSON in a field's place, or takes the field away."""
+def _field(name: str, value: str | None) -> Apply:
+    """Replaces a field by JSON, or removes it."""
 
     def apply(path: Path) -> None:
         root = json.loads(path.read_bytes())
-        holder, *_, last = root, *(parts := name.split("/"))
-        for part in parts[:-1]:
+        holder, (*parts, last) = root, name.split("/")
+        for part in parts:
             holder = holder[int(part) if isinstance(holder, list) else part]
         place: Any = int(last) if isinstance(holder, list) else last
         if value is None:
@@ -181,15 +179,5 @@ def _field(name: str, value: str | None) -> Callable[[Path], object]:
     return apply
 
 
-def _twice(data: bytes) -> bytes:
-    text = json.dumps(json.loads(data))
-    return f"{text[:-1]}, {text[1:]}".encode() if len(text) > 2 else data
-
-
 def _kind(value: Any) -> str:
     return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
-
-
-def copied(path: Path, name: str) -> None:
-    """A second file with another name."""
-    shutil.copy2(path, path.parent / name)

@@ -1,10 +1,9 @@
-"""Folders of pictures and sounds with one odd thing in them: strange names, loops, depths, pipes, what may not be read.
+"""Folders of pictures and sounds with one odd entry: strange names, loops, depths, pipes, unreadable files.
 
-What can be read must be read, whatever it is called; of what cannot, a line must tell, or the verb must refuse.
+Readable files must be read, whatever their names; for all others a line must say so, or the verb must refuse.
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import functools
 import io
@@ -15,18 +14,18 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tools.campaign.cases import Case, Context, Outcome, evenly
+from tools.campaign.cases import Case, Context, Outcome
 from tools.campaign.directed import bind_socket
 from tools.campaign.inputs import CLAP
 from tools.campaign.process import Limits, verb
-from tools.campaign.readers import Reader
+from tools.campaign.readers import Reader, Results
+from tools.campaign.steps import without_privileges
 from tools.campaign.verdicts import Change, judge, original, read
 
-DEPTH = 1400  # folders in each other: more than Python's own limit, and a path of 2,800 letters
+DEPTH = 1400  # nested folders: more than Python's recursion limit, and a path of 2,800 characters
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 NAMES = {
     "newline": b"a\nb", "tab": b"a\tb", "escape": b"\x1b[31mred\x07", "latin-1": b"caf\xe9", "long": b"x" * 245,
@@ -37,8 +36,8 @@ NAMES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Odd:
-    """make: puts the thing into a folder, given a whole file to copy. found: the name that must be read or told of, ""
-    where nothing is to be read of it. argument: how the folder is named."""
+    """make: puts the entry into a folder, given a whole file to copy. found: the name that must be read or reported, ""
+    if none. argument: how the folder is named."""
 
     key: str
     how: str
@@ -47,7 +46,7 @@ class Odd:
     argument: str = "{}"
 
 
-def _odd_things(suffix: str) -> list[Odd]:
+def odd_entries(suffix: str) -> list[Odd]:
     """suffix: of the files that are read."""
     x = f"x{suffix}"
 
@@ -88,12 +87,12 @@ def _odd_things(suffix: str) -> list[Odd]:
         Odd(key="device", how="a link to /dev/zero", make=at(lambda path: path.symlink_to("/dev/zero")), found=there),
         Odd(key="socket", how="a socket", make=at(bind_socket), found=there),
         Odd(key="empty", how="an empty file", make=at(Path.touch), found=there),
-        Odd(key="file", how="a file that may not be read", make=copied(there, 0), found=there),
-        Odd(key="locked", how="a folder that may not be read", make=locked, found=b"locked/" + there),
-        Odd(key="within", how="a folder of a file's name", make=at(Path.mkdir)),
+        Odd(key="file", how="an unreadable file", make=copied(there, 0), found=there),
+        Odd(key="locked", how="an unreadable folder", make=locked, found=b"locked/" + there),
+        Odd(key="within", how="a folder with a file's name", make=at(Path.mkdir)),
         Odd(key="loops", how="two links to the folder itself", make=loops),
         Odd(key="pattern", how="the pattern ** over loops", make=loops, argument="{}/**"),
-        Odd(key="deep", how=f"{DEPTH:,} folders in each other", make=deep, found=b"d/" * DEPTH + there),
+        Odd(key="deep", how=f"{DEPTH:,} nested folders", make=deep, found=b"d/" * DEPTH + there),
     ]
 
 
@@ -103,7 +102,7 @@ def _shown(path: Path, folder: str) -> str:
     return printable(path.resolve().relative_to(Path(folder).resolve()))
 
 
-def _photos(argument: str = "photos") -> dict[str, Any]:
+def _photos(argument: str = "photos") -> Results:
     from c2c_jax.errors import ImageError
     from c2c_jax.io.console import stderr_console
     from c2c_jax.io.images import find_pictures, read_image
@@ -117,14 +116,14 @@ def _photos(argument: str = "photos") -> dict[str, Any]:
     return pixels
 
 
-def _vectors(argument: str = "photos") -> dict[str, Any]:
-    """The vectors are all the same, as the pictures are: their number counts."""
+def _vectors(argument: str = "photos") -> Results:
+    """The vectors by number: all are the same, as the pictures are."""
     if code := verb(["infer", argument, "--save-embedding", "vectors.npy"]):
         raise SystemExit(code)
     return {str(number): vector for number, vector in enumerate(np.load("vectors.npy"))}
 
 
-def _noises(argument: str = "noises") -> dict[str, Any]:
+def _noises(argument: str = "noises") -> Results:
     from c2c_jax.io.files import path_of
 
     argv = ["search", "--text", "a dog barks", "--library", argument, "--index", "index", "--clap", CLAP, "--json"]
@@ -136,42 +135,38 @@ def _noises(argument: str = "noises") -> dict[str, Any]:
     return {_shown(path_of(one["file"]), "noises"): np.array([one["score"]]) for one in sounds}
 
 
-_JAX = Limits(cpu=30, idle=60)
 FOLDERS: dict[str, Reader] = {
-    one.name: one
-    for one in (
-        Reader(name="photos", files=("photos/*",), needs=("photos",), probe=_photos, rule="checked"),
-        Reader(name="photos-infer", files=("photos/*",), needs=("photos",), probe=_vectors, rule="checked",
-               limits=_JAX),
-        Reader(name="noises", files=("noises/*",), needs=("noises",), probe=_noises, rule="checked", limits=_JAX),
+    name: Reader(
+        name=name, files=(f"{folder}/*",), needs=(folder,), probe=probe, rule="checked",
+        limits=Limits() if name == "photos" else Limits(cpu=30, idle=60),
+    )
+    for name, folder, probe in (
+        ("photos", "photos", _photos), ("photos-infer", "photos", _vectors), ("noises", "noises", _noises)
     )
 }  # fmt: skip
 
 
-def cases(count: int, names: Sequence[str] = tuple(FOLDERS)) -> list[Case]:
-    """Each odd thing in the folder of each reader."""
-    found = []
-    for reader in (FOLDERS[name] for name in names):
-        for odd in _odd_things(Path(reader.files[0]).with_suffix(".wav" if reader.name == "noises" else ".png").suffix):
-            if odd.key == "pattern" and reader.name != "photos":
-                continue  # a library is a folder, and a file that is found twice has two vectors
-            found.append(
-                Case(
-                    key=f"folders-{reader.name}-{odd.key}", kind="folders", group=reader.name, how=odd.how,
-                    flags="folders", run=functools.partial(tried, reader, odd),
-                )
-            )  # fmt: skip
-    return evenly(found, count)
+def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
+    """Every odd entry in the folder of each reader."""
+    return [
+        Case(
+            key=f"folders-{name}-{odd.key}", kind="folders", group=name, how=odd.how,
+            run=functools.partial(tried, FOLDERS[name], odd),
+        )
+        for name in names
+        for odd in odd_entries(".wav" if name == "noises" else ".png")
+        if odd.key != "pattern" or name == "photos"  # a library is a folder, and files found twice have two vectors
+    ]  # fmt: skip
 
 
 def tried(reader: Reader, odd: Odd, context: Context, place: Path) -> Outcome:
-    """The reader on its folder with an odd thing in it."""
+    """Runs the reader on its folder with an odd entry."""
     whole = original(reader, context)
     folder = reader.prepare(context.inputs, place / "folder")
     inside = folder / reader.needs[0]
 
-    def probe() -> dict[str, Any]:
-        _without_privileges()
+    def probe() -> Results:
+        without_privileges()
         return reader.probe(odd.argument.format(inside.name))  # type: ignore[call-arg]
 
     one = dataclasses.replace(reader, probe=probe)
@@ -179,7 +174,9 @@ def tried(reader: Reader, odd: Odd, context: Context, place: Path) -> Outcome:
         odd.make(inside, min(inside.iterdir()))
         ended = read(one, folder, place / "log")
     finally:
-        _clear(inside)
+        for path in inside.glob("locked"):
+            path.chmod(0o755)
+        subprocess.run(["rm", "-rf", str(inside / "d")], check=True)  # deeper than shutil.rmtree can go
     if odd.found:
         from c2c_jax.io.console import printable
 
@@ -189,20 +186,3 @@ def tried(reader: Reader, odd: Odd, context: Context, place: Path) -> Outcome:
     if CONTROLS.search(ended.err):
         return Outcome(verdict="escape", what=repr(ended.err[-500:]), cpu=ended.cpu)
     return judge(one, whole, ended, folder, Change(b"", b"", is_strict=True))
-
-
-def _without_privileges() -> None:
-    """Root's right to read what it may not is given up, so that permissions hold."""
-    if os.geteuid():
-        return
-    header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-    if ctypes.CDLL(None, use_errno=True).capset(header, nothing):
-        raise OSError(ctypes.get_errno(), "capset")
-
-
-def _clear(folder: Path) -> None:
-    """So that the folder can be removed: Python's own rmtree goes no deeper than a thousand."""
-    for path in folder.glob("locked"):
-        path.chmod(0o755)
-    if (folder / "d").exists():
-        subprocess.run(["rm", "-rf", str(folder / "d")], check=True)

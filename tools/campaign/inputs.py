@@ -1,11 +1,12 @@
-"""The small inputs of all cases, made once a folder by the project's own verbs."""
+"""The small inputs of all cases, each made once by the project's own verbs."""
 
 import functools
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -19,8 +20,13 @@ EMBEDDED = ROOT / "c2c_jax/miniworld/checkpoints"
 CLIP, CLAP = "miniworld/clip", "miniworld/clap"
 BUILDING = Limits(cpu=600, idle=300, memory=2**33)
 EMBED = ("embed", "--config", WORLD_RECIPE, "--config.embed.chunk_rows=8", "--out", "store")
+FROM_ARRAYS = ("embed", "--from-arrays", "source.npy", "target.npy", "--out")
+SEARCH = ("search", "--text", "a dog barks", "--library", "library", "--index", "index", "--clap", CLAP, "--json")
 SMALL_SOUND = ("--steps", "2", "--seconds", "1")
 SCENES, INDEXED = 8, 6
+PLACES = ("by day", "at night", "in rain", "in fog", "at sea", "in town", "at noon", "at dusk", "in snow", "at home")
+
+Make = Callable[["Inputs", Path], object]
 
 
 def train(*more: str) -> tuple[str, ...]:
@@ -34,7 +40,7 @@ def train(*more: str) -> tuple[str, ...]:
 
 
 class Inputs:
-    """What cases start from, each in `folder` under its name; made when it is first asked for."""
+    """What cases start from, by name in `folder`; made at first use."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -43,7 +49,7 @@ class Inputs:
 
     @property
     def lock(self) -> filelock.BaseFileLock:
-        """Held while something is made. A lock that was taken before a fork cannot be taken after it."""
+        """Held while something is made; one for each process, because a lock does not survive a fork."""
         return self._locks.setdefault(os.getpid(), filelock.FileLock(self.folder / ".c2c-lock"))
 
     def __getitem__(self, name: str) -> Path:
@@ -59,9 +65,9 @@ class Inputs:
             shutil.rmtree(making)
             return path
 
-    def copy(self, names: tuple[str, ...], to: Path) -> None:
-        """Puts inputs into a case's folder, with their times, which the index of a library looks at. `a=b` puts the
-        input b there under the name a."""
+    def copy(self, names: Sequence[str], to: Path) -> None:
+        """Copies inputs into a case's folder, with their modification times, which the index of a library compares.
+        `a=b` copies the input b under the name a."""
         for entry in names:
             name, _, kind = entry.partition("=")
             source = self[kind or name]
@@ -70,55 +76,50 @@ class Inputs:
             else:
                 shutil.copy2(source, to / name)
 
-    def run(self, place: Path, *argv: str) -> None:
-        """A verb in a folder, which must end well."""
-        ended = call(lambda: verb(list(argv)), self.folder / ".log", place, BUILDING)
+    def call(self, function: Callable[[], object], cwd: Path) -> None:
+        """Runs a function in a child, which must end well."""
+        ended = call(function, self.folder / ".log", cwd, BUILDING)
         if ended.code:
-            raise RuntimeError(
-                f"the inputs could not be made: c2c {' '.join(argv)} ended with {ended.code}: {ended.err}"
-            )
+            raise RuntimeError(f"the inputs in {cwd} could not be made: exit code {ended.code}: {ended.err}")
 
 
-def _captions(inputs: Inputs, place: Path) -> None:
-    lines = [f"a {what} {where}" for what in ("dog barks", "cat meows", "bell rings") for where in _PLACES]
-    (place / "captions.txt").write_text("\n".join(lines) + "\n")
+def _lines(name: str, *texts: str) -> Make:
+    return lambda inputs, place: (place / name).write_text("".join(f"{text} {at}\n" for text in texts for at in PLACES))
 
 
-def _more(inputs: Inputs, place: Path) -> None:
-    (place / "more.txt").write_text("\n".join(f"a car honks {where}" for where in _PLACES) + "\n")
-
-
-_PLACES = ("by day", "at night", "in rain", "in fog", "at sea", "in town", "at noon", "at dusk", "in snow", "at home")
-
-
-def _array(width: int, name: str) -> Callable[[Inputs, Path], None]:
+def _array(name: str, width: int) -> Make:
     def make(inputs: Inputs, place: Path) -> None:
-        vectors = np.random.default_rng(width).normal(size=(4500, width)).astype(np.float32)
-        np.save(place / name, vectors)
+        np.save(place / name, np.random.default_rng(width).normal(size=(4500, width)).astype(np.float32))
 
     return make
 
 
-def _verbs(*argv: str, needs: tuple[str, ...] = ()) -> Callable[[Inputs, Path], None]:
+def _verb(*argv: str, needs: Sequence[str] = ()) -> Make:
+    """What a verb writes, starting from other inputs."""
+
     def make(inputs: Inputs, place: Path) -> None:
         inputs.copy(needs, place)
-        inputs.run(place, *argv)
+        inputs.call(lambda: verb(list(argv)), place)
 
     return make
 
 
-def _stopped(place: Path, number: int, argv: list[str]) -> int:
-    stopping_before(place, number)
-    return verb(argv)
+def _copied(source: Path, name: str) -> Make:
+    copy: Callable[..., Any] = shutil.copytree if source.is_dir() else shutil.copy2
+    return lambda inputs, place: copy(source, place / name)
 
 
 def _unfinished(inputs: Inputs, place: Path) -> None:
     """A store of arrays whose process was killed before its manifest was written."""
     inputs.copy(("source.npy", "target.npy"), place)
-    argv = ["embed", "--from-arrays", "source.npy", "target.npy", "--out", "unfinished"]
+
+    def stopped(number: int) -> int:
+        stopping_before(place, number)
+        return verb([*FROM_ARRAYS, "unfinished"])
+
     for number in range(100, 0, -1):
         shutil.rmtree(place / "unfinished", ignore_errors=True)
-        call(functools.partial(_stopped, place, number, argv), inputs.folder / ".log", place, BUILDING)
+        call(functools.partial(stopped, number), inputs.folder / ".log", place, BUILDING)
         if [*place.glob("unfinished/progress-*")] and not (place / "unfinished/manifest.json").exists():
             return
 
@@ -135,56 +136,34 @@ def _library(inputs: Inputs, place: Path) -> None:
 
 
 def _index(inputs: Inputs, place: Path) -> None:
+    """An index of the first INDEXED sounds of the library."""
     inputs.copy(("library",), place)
     for path in sorted((place / "library").iterdir())[INDEXED:]:
         path.unlink()
-    inputs.run(place, *SEARCH)
+    inputs.call(lambda: verb(list(SEARCH)), place)
 
 
-SEARCH = ("search", "--text", "a dog barks", "--library", "library", "--index", "index", "--clap", CLAP, "--json")
-
-
-def _embedded(name: str, under: str) -> Callable[[Inputs, Path], None]:
-    def make(inputs: Inputs, place: Path) -> None:
-        shutil.copytree(EMBEDDED / name, place / under)
-
-    return make
-
-
-def _picture(inputs: Inputs, place: Path) -> None:
-    shutil.copy2(ROOT / "examples/dog.png", place / "dog.png")
-
-
-def _sounds(inputs: Inputs, place: Path) -> None:
-    inputs.copy(("dog.png", "cat.png=dog.png"), place)
-    inputs.run(place, "infer", "dog.png", "cat.png", "--out", "sounds", *SMALL_SOUND)
-
-
-_KINDS = (("weight", 2), ("bias", 1))
-
-
-def _laion(name: str, prefix: str) -> Callable[[Inputs, Path], None]:
+def _laion(name: str, prefix: str) -> Make:
     """A tiny CLAP in a file of laion_clap's, its tokenizer beside it, in a folder of the file's suffix."""
 
     def make(inputs: Inputs, place: Path) -> None:
         folder = place / Path(name).suffix[1:]
         (folder / "tokenizer").mkdir(parents=True)
-        vocabulary = json.loads((EMBEDDED / "clap/config.json").read_text())["text_config"]["vocab_size"]
+        vocab_size = json.loads((EMBEDDED / "clap/config.json").read_text())["text_config"]["vocab_size"]
         for file in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy2(EMBEDDED / "clap" / file, folder / "tokenizer" / file)
 
         def write() -> None:
             from tests.fixtures.laion import build_clap, write_laion
 
-            write_laion(Path(name), build_clap(vocabulary), prefix)
+            write_laion(Path(name), build_clap(vocab_size), prefix)
 
-        if (ended := call(write, inputs.folder / ".log", folder, BUILDING)).code:
-            raise RuntimeError(f"{name} could not be made: {ended.err}")
+        inputs.call(write, folder)
 
     return make
 
 
-# Data sets: list and its content → the files that lie beside it.
+# Data sets: the list, its content, and the files beside it.
 LISTS = {
     "vggsound": ("vggsound.csv", "".join(f"clipnumber{n},{n},dog barking,test\n" for n in range(8)),
                  [f"{side}/clipnumber{n}_{n:06}.{kind}" for n in range(8) for side, kind in
@@ -197,7 +176,7 @@ LISTS = {
 }  # fmt: skip
 
 
-def _listed(name: str) -> Callable[[Inputs, Path], None]:
+def _listed(name: str) -> Make:
     def make(inputs: Inputs, place: Path) -> None:
         listing, content, files = LISTS[name]
         for file in (listing, *files):
@@ -206,14 +185,6 @@ def _listed(name: str) -> Callable[[Inputs, Path], None]:
             path.write_text(content if file == listing else "x")
 
     return make
-
-
-def _with_pictures(inputs: Inputs, place: Path) -> None:
-    """A run's vectors of unlabelled pictures."""
-    place = place / "pictured"
-    place.mkdir()
-    if (ended := call(lambda: pictures(place), inputs.folder / ".log", place, BUILDING)).code:
-        raise RuntimeError(f"pictures.npz could not be made: {ended.err}")
 
 
 def pictures(run: Path) -> np.ndarray:
@@ -226,7 +197,13 @@ def pictures(run: Path) -> np.ndarray:
     return vectors_PS
 
 
-def _files(folder: str, *names: str) -> Callable[[Inputs, Path], None]:
+def _pictured(inputs: Inputs, place: Path) -> None:
+    """A run's vectors of unlabelled pictures."""
+    (place / "pictured").mkdir()
+    inputs.call(lambda: pictures(place / "pictured"), place)
+
+
+def _files(folder: str, *names: str) -> Make:
     """A folder of copies of one picture, or one sound of the library."""
 
     def make(inputs: Inputs, place: Path) -> None:
@@ -239,30 +216,34 @@ def _files(folder: str, *names: str) -> Callable[[Inputs, Path], None]:
 
 
 def _author(inputs: Inputs, place: Path) -> None:
+    """A checkpoint of the paper's author."""
+
     def write() -> None:
         import torch
 
         generator = torch.Generator().manual_seed(0)
-        shapes = {f"{layer}.{kind}": (512,) * axes for layer in ("linear", "linear2") for kind, axes in _KINDS}
+        shapes = {f"{layer}.{kind}": (512,) * axes for layer in ("linear", "linear2")
+                  for kind, axes in (("weight", 2), ("bias", 1))}  # fmt: skip
         torch.save({name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}, "author.pt")
 
-    call(write, inputs.folder / ".log", place, BUILDING)
+    inputs.call(write, place)
 
 
 def _shards(inputs: Inputs, place: Path) -> None:
     """The mini world's CLIP with its weights in two files and an index."""
     import safetensors.numpy
 
-    shutil.copytree(EMBEDDED / "clip", place / "shards")
-    tensors = safetensors.numpy.load_file(place / "shards/model.safetensors")
+    folder = place / "shards"
+    shutil.copytree(EMBEDDED / "clip", folder)
+    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
     names = sorted(tensors)
     halves = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
     for file, part in halves.items():
-        safetensors.numpy.save_file({key: tensors[key] for key in part}, place / "shards" / file, {"format": "pt"})
+        safetensors.numpy.save_file({key: tensors[key] for key in part}, folder / file, {"format": "pt"})
     weight_map = {key: file for file, part in halves.items() for key in part}
     index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": weight_map}
-    (place / "shards/model.safetensors.index.json").write_text(json.dumps(index, indent=2))
-    (place / "shards/model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+    (folder / "model.safetensors").unlink()
 
 
 def _bin(inputs: Inputs, place: Path) -> None:
@@ -275,46 +256,44 @@ def _bin(inputs: Inputs, place: Path) -> None:
 
         torch.save(safetensors.torch.load_file("bin/model.safetensors"), "bin/pytorch_model.bin")
 
-    call(write, inputs.folder / ".log", place, BUILDING)
+    inputs.call(write, place)
     (place / "bin" / "model.safetensors").unlink()
 
 
-MAKERS: dict[str, Callable[[Inputs, Path], None]] = {
-    "captions.txt": _captions,
-    "more.txt": _more,
-    "source.npy": _array(24, "source.npy"),
-    "target.npy": _array(16, "target.npy"),
-    "dog.png": _picture,
-    "arrays": _verbs(
-        "embed", "--from-arrays", "source.npy", "target.npy", "--out", "arrays", needs=("source.npy", "target.npy")
-    ),
-    "store": _verbs(*EMBED, "--config.data.captions=txt:captions.txt", needs=("captions.txt",)),
+MAKERS: dict[str, Make] = {
+    "captions.txt": _lines("captions.txt", "a dog barks", "a cat meows", "a bell rings"),
+    "more.txt": _lines("more.txt", "a car honks"),
+    "source.npy": _array("source.npy", 24),
+    "target.npy": _array("target.npy", 16),
+    "dog.png": _copied(ROOT / "examples/dog.png", "dog.png"),
+    "arrays": _verb(*FROM_ARRAYS, "arrays", needs=("source.npy", "target.npy")),
+    "store": _verb(*EMBED, "--config.data.captions=txt:captions.txt", needs=("captions.txt",)),
     "unfinished": _unfinished,
     "damaged": _damaged_store,
-    "run": _verbs(*train(), needs=("arrays",)),
-    "pairs": _verbs("miniworld", "export", "--out", "pairs", "--count", str(SCENES)),
+    "run": _verb(*train(), needs=("arrays",)),
+    "pairs": _verb("miniworld", "export", "--out", "pairs", "--count", str(SCENES)),
     "library": _library,
     "index": _index,
-    "bundle": _embedded("translator", "bundle"),
-    "plain": _verbs("calibrate", "bundle", "--remove", "--out", "plain", needs=("bundle",)),
-    "clip": _embedded("clip", "clip"),
-    "clap": _embedded("clap", "clap"),
-    "audioldm": _embedded("audioldm", "audioldm"),
+    "bundle": _copied(EMBEDDED / "translator", "bundle"),
+    "plain": _verb("calibrate", "bundle", "--remove", "--out", "plain", needs=("bundle",)),
+    **{name: _copied(EMBEDDED / name, name) for name in ("clip", "clap", "audioldm")},
     "shards": _shards,
     "bin": _bin,
-    "sounds": _sounds,
-    "published": _verbs("export", "plain", "--out", "published", needs=("plain",)),
-    "evaluation": _verbs(
+    "sounds": _verb(
+        "infer", "dog.png", "cat.png", "--out", "sounds", *SMALL_SOUND, needs=("dog.png", "cat.png=dog.png")
+    ),
+    "published": _verb("export", "plain", "--out", "published", needs=("plain",)),
+    "evaluation": _verb(
         "evaluate", "bundle", "--pairs", "pairs/manifest.csv", "--out", "evaluation", "--bootstrap", "5", "--seed", "7",
         needs=("bundle", "pairs"),
     ),
-    "dog.wav": _verbs("infer", "dog.png", "--out", "dog.wav", *SMALL_SOUND, "--seed", "3", needs=("dog.png",)),
-    "report.html": _verbs("report", "bundle", needs=("bundle",)),
+    "dog.wav": _verb("infer", "dog.png", "--out", "dog.wav", *SMALL_SOUND, "--seed", "3", needs=("dog.png",)),
+    "report.html": _verb("report", "bundle", needs=("bundle",)),
     "author.pt": _author,
     "pt": _laion("630k-audioset-best.pt", "module."),
     "ckpt": _laion("audioldm-s-full.ckpt", "cond_stage_model.model."),
     **{name: _listed(name) for name in LISTS},
-    "pictured": _with_pictures,
+    "pictured": _pictured,
     "photos": _files("photos", "a.png", "b.png"),
     "noises": _files("noises", "a.wav", "b.wav"),
     "names": _files("names", "Hündin 犬.wav", "a\nb\x1b[31m.wav"),

@@ -1,28 +1,26 @@
-"""Files that are damaged at random, and by aim: each reader must read them right, refuse them, or say what it did."""
+"""Cases of damaged files, at random and directed: readers must read them right, refuse them, or report the damage."""
 
 import functools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.campaign import directed
 from tools.campaign.cases import Case, Context, Outcome, evenly
 from tools.campaign.directed import Aimed
-from tools.campaign.process import Ended
 from tools.campaign.readers import READERS, Reader
 from tools.campaign.verdicts import Change, judge, original, read
 
-OPERATIONS = ("cut", "flip", "insert", "delete", "duplicate", "zero", "swap", "splice", "empty")
-ODDS = (4, 8, 3, 3, 3, 3, 2, 2, 1)
-TRIES = 12  # of a shrinking
+OPERATIONS = {"cut": 4, "flip": 8, "insert": 3, "delete": 3, "duplicate": 3, "zero": 3, "swap": 2, "splice": 2,
+              "empty": 1}  # with their relative frequencies  # fmt: skip
 
 
 def mutated(data: bytes, other: bytes, chance: random.Random) -> tuple[str, bytes]:
-    """What was done, and the damaged content. other: a file that `splice` takes its second half of."""
-    operation = chance.choices(OPERATIONS, ODDS)[0]
+    """A random change in words, and the damaged content. other: a file whose second half `splice` takes."""
+    operation = chance.choices(list(OPERATIONS), list(OPERATIONS.values()))[0]
     size = len(data)
     start = chance.randrange(max(size, 1))
-    if size > 256 and chance.random() < 0.4:  # headers are where it hurts
+    if size > 256 and chance.random() < 0.4:  # headers are the most sensitive
         start = chance.randrange(256)
     length = min(int(2 ** chance.uniform(0, 12)), size)
     stop = min(start + length, size)
@@ -47,28 +45,26 @@ def mutated(data: bytes, other: bytes, chance: random.Random) -> tuple[str, byte
         half = (stop - start) // 2
         middle = data[start + half : start + 2 * half] + data[start : start + half]
         return f"two blocks of {half} bytes at {start} exchanged", data[:start] + middle + data[start + 2 * half :]
-    return f"from {start} on another file's bytes", data[:start] + other[start:]
+    return f"another file's bytes from {start} on", data[:start] + other[start:]
 
 
-def random_cases(seed: int, count: int, names: Sequence[str] = tuple(READERS)) -> list[Case]:
+def random_cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
     """Random damage; the readers take turns by their weights."""
     turns = [READERS[name] for name in names for _ in range(READERS[name].weight)]
     random.Random(f"order {seed}").shuffle(turns)
-    cases = []
-    for number in range(count):
-        reader = turns[number % len(turns)]
-        cases.append(
-            Case(
-                key=f"mutations-{seed}-{number}-{reader.name}", kind="mutations", group=reader.name,
-                how=f"mutation {number}", flags=f"mutations --seed {seed} --cases {number + 1}",
-                run=functools.partial(_mutate, reader, seed, number),
-            )
-        )  # fmt: skip
-    return cases
+    return [
+        Case(
+            key=f"mutations-{seed}-{number}-{reader.name}", kind="mutations", group=reader.name,
+            how=f"mutation {number}", run=functools.partial(_mutate, reader, seed, number),
+        )
+        for number in range(count)
+        for reader in [turns[number % len(turns)]]
+    ]  # fmt: skip
 
 
-def directed_cases(context: Context, count: int, names: Sequence[str] = tuple(READERS)) -> list[Case]:
-    """Damage by aim, evenly of `directed.aimed`: as many of JSON's fields as of all else, or more."""
+def directed_cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
+    """Directed damage, spread evenly over `directed.aimed`: at most half of the cases are fields of JSON, if there are
+    enough others."""
     whole: list[tuple[Reader, Aimed]] = []
     fields: list[tuple[Reader, Aimed]] = []
     for name in names:
@@ -77,16 +73,13 @@ def directed_cases(context: Context, count: int, names: Sequence[str] = tuple(RE
         for one in directed.aimed(reader, context.folder / "originals" / name / "folder"):
             (fields if one.is_field else whole).append((reader, one))
     whole = evenly(whole, count - min(count // 2, len(fields)))
-    cases = []
-    for reader, one in whole + evenly(fields, count - len(whole)):
-        cases.append(
-            Case(
-                key=f"directed-{reader.name}-{one.key}", kind="directed", group=reader.name, how=one.how,
-                flags=f"directed --cases {count}",
-                run=functools.partial(_aim, reader, one),
-            )
-        )  # fmt: skip
-    return cases
+    return [
+        Case(
+            key=f"directed-{reader.name}-{one.key}", kind="directed", group=reader.name, how=one.how,
+            run=functools.partial(_aim, reader, one),
+        )
+        for reader, one in whole + evenly(fields, count - len(whole))
+    ]  # fmt: skip
 
 
 def _aim(reader: Reader, one: Aimed, context: Context, place: Path) -> Outcome:
@@ -106,82 +99,10 @@ def _mutate(reader: Reader, seed: int, number: int, context: Context, place: Pat
     folder = reader.prepare(context.inputs, place / "folder")
     paths = reader.paths(folder)
     path, other = chance.choice(paths), chance.choice(paths)
-    name = path.relative_to(folder)
     before = path.read_bytes()
     how, after = mutated(before, other.read_bytes(), chance) if before else ("unchanged: empty", before)
-
-    def attempt(content: bytes) -> tuple[Ended, Outcome]:
-        fresh = reader.prepare(context.inputs, folder)
-        (fresh / name).write_bytes(content)
-        ended = read(reader, fresh, place / "log")
-        return ended, judge(reader, whole, ended, fresh, Change(before, content))
-
-    _, outcome = attempt(after)
-    what = f"{name}: {how}\n{outcome.what}".strip()
-    if outcome.verdict not in ("traceback", "wrong in silence", "memory", "hang", "mark"):
-        return Outcome(verdict=outcome.verdict, what=what, cpu=outcome.cpu)
-    least = shrunk(before, after, lambda content: attempt(content)[1].verdict == outcome.verdict)
-    attempt(least)  # which leaves the smallest one in the folder
-    return Outcome(verdict=outcome.verdict, what=what, cpu=outcome.cpu, smallest=f"{name}: {in_words(before, least)}")
-
-
-def shrunk(before: bytes, after: bytes, fails: Callable[[bytes], bool]) -> bytes:
-    """Less of a change with which `fails` still holds, by halving it."""
-    tries = TRIES
-    while tries:
-        for candidate in _halves(before, after):
-            tries -= 1
-            if fails(candidate):
-                after = candidate
-                break
-            if not tries:
-                return after
-        else:
-            return after
-    return after
-
-
-def _halves(before: bytes, after: bytes) -> list[bytes]:
-    """Half of a change and the other half: of the bytes that differ, or of those that were taken out or put in."""
-    if len(before) == len(after):
-        places = [place for place, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
-        parts = [places[: len(places) // 2], places[len(places) // 2 :]] if len(places) > 1 else []
-        return [_with(before, after, part) for part in parts]
-    start, stop, middle = _edit(before, after)
-    gone, found = stop - start, []
-    if gone > 1:
-        found = [
-            before[:start] + middle + before[start + gone // 2 :],
-            before[: stop - gone // 2] + middle + before[stop:],
-        ]
-    if len(middle) > 1:
-        found += [
-            before[:start] + half + before[stop:] for half in (middle[: len(middle) // 2], middle[len(middle) // 2 :])
-        ]
-    return [one for one in found if one not in (before, after)]
-
-
-def _with(before: bytes, after: bytes, places: Sequence[int]) -> bytes:
-    content = bytearray(before)
-    for place in places:
-        content[place] = after[place]
-    return bytes(content)
-
-
-def _edit(before: bytes, after: bytes) -> tuple[int, int, bytes]:
-    """A change as bytes start to stop of `before` and what stands in their place."""
-    most = min(len(before), len(after))
-    start = next((n for n in range(most) if before[n] != after[n]), most)
-    end = next((n for n in range(most - start) if before[-1 - n] != after[-1 - n]), most - start)
-    return start, len(before) - end, after[start : len(after) - end]
-
-
-def in_words(before: bytes, after: bytes) -> str:
-    """A change, so that it can be made by hand."""
-    if len(before) == len(after):
-        places = [place for place, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
-        shown = ", ".join(f"{place}: {before[place]:02x}→{after[place]:02x}" for place in places[:8])
-        return f"{len(places)} bytes differ ({shown}{', …' if len(places) > 8 else ''})"
-    start, stop, middle = _edit(before, after)
-    put = f"{len(middle)} bytes ({middle[:16].hex()}{'…' if len(middle) > 16 else ''})" if middle else "nothing"
-    return f"bytes {start} to {stop} of {len(before)} replaced by {put}"
+    path.write_bytes(after)
+    ended = read(reader, folder, place / "log")
+    outcome = judge(reader, whole, ended, folder, Change(before, after))
+    what = f"{path.relative_to(folder)}: {how}\n{outcome.what}".strip()
+    return Outcome(verdict=outcome.verdict, what=what, cpu=outcome.cpu)

@@ -1,7 +1,7 @@
-"""Functions run in child processes that are forked from one warm parent, watched, limited and killed.
+"""Child processes, forked from one warm parent, that run a function under limits and can be killed.
 
-The parent has imported everything heavy and has never started a JAX backend, so a fork costs milliseconds where a
-program's own start takes ten seconds, and no thread of a backend is lost by it.
+The parent has imported all heavy modules and has not started a JAX backend, so that a fork takes milliseconds, where a
+program's start takes ten seconds, and loses no thread of a backend.
 """
 
 import atexit
@@ -18,22 +18,19 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CPU_SECONDS = 20.0  # of a reader; more is a hang
-IDLE_SECONDS = 30.0  # without any CPU time: a read that waits for ever
-MEMORY = 2 * 2**30  # bytes above those at the start
-POLL = 0.05  # seconds between looks at a child, at most
+POLL = 0.05  # maximum seconds between looks at a child
 PAGE = resource.getpagesize()
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a child ended. code: exit code, or minus a signal's number. why: "", "hang" or "memory": what it was killed
-    for. grown: bytes of resident memory above those at its start. result: what the function gave, None without one."""
+    """How a child ended. code: exit code, or minus a signal's number. why: the limit it was killed for, "hang" or
+    "memory", or "". grown: bytes of resident memory above those at its start. result: of the function."""
 
     code: int
     out: str
@@ -45,21 +42,27 @@ class Ended:
 
     @property
     def lines(self) -> list[str]:
-        """Of stderr, without empty ones."""
+        """The lines of stderr that are not empty."""
         return [line for line in self.err.splitlines() if line.strip()]
+
+    @property
+    def last(self) -> str:
+        """The last line of stderr."""
+        return self.lines[-1] if self.lines else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a child may use. cpu: seconds; idle: seconds without CPU time; memory: bytes above its start."""
+    """What a child may use. cpu: seconds; idle: seconds without CPU time; memory: bytes above those at its start."""
 
-    cpu: float = CPU_SECONDS
-    idle: float = IDLE_SECONDS
-    memory: int = MEMORY
+    cpu: float = 20.0
+    idle: float = 30.0
+    memory: int = 2 * 2**30
 
 
 def warm_up() -> None:
-    """Imports the package and all that it imports late; no backend of JAX is started. Compiled programs are cached."""
+    """Imports the package and everything that it imports late, without starting a JAX backend. Compiled programs are
+    cached."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache/c2c_jax/xla"))
@@ -81,7 +84,7 @@ def warm_up() -> None:
 
 
 class Child:
-    """A function that runs in a forked process. Its output goes to files in `place`, its working directory is `cwd`."""
+    """A function in a forked process, with output to files in `place` and the working directory `cwd`."""
 
     def __init__(self, function: Callable[[], Any], place: Path, cwd: Path, limits: Limits = Limits()):  # noqa: B008
         self.place, self.limits = place, limits
@@ -91,7 +94,7 @@ class Child:
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of forks beside threads: those of the parent hold no lock that matters
+            warnings.simplefilter("ignore")  # about forks of processes with threads: the parent's hold no locks
             self.pid = os.fork()
         if not self.pid:
             _inside(function, place, cwd, limits)
@@ -117,7 +120,7 @@ class Child:
                 os.kill(self.pid, number)
 
     def wait(self) -> Ended:
-        """Until it has ended; it is killed where it passes its limits."""
+        """Waits for the end, and kills it beyond its limits."""
         pause = 0.002
         while self.is_running:
             time.sleep(pause)
@@ -168,7 +171,7 @@ def verb(argv: list[str]) -> int:
 
 
 def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits) -> None:
-    """The child's life. It ends without the parent's exit handlers, but waits for threads as a program does."""
+    """Runs in the child. It ends without the parent's exit handlers, but waits for threads as a program does."""
     code: int = 1
     try:
         os.setsid()
@@ -176,21 +179,21 @@ def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
-        # Ends it wherever it is: an exception could be lost in a callback of JAX's, which programs load later.
+        # Not by an exception, which could be lost in a callback of JAX's.
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
         atexit._clear()
         warnings.resetwarnings()
         warnings.simplefilter("ignore", DeprecationWarning)
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), stream)
-        (place / "in").write_text("y\n" * 100)  # whoever asks is given leave: nothing may ask
+        (place / "in").write_text("y\n" * 100)  # consent to any question: none may be asked
         os.dup2(os.open(place / "in", os.O_RDONLY), 0)
         sys.stdin = open(0, encoding="utf-8", closefd=False)
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
         os.chdir(cwd)
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # the peak of memory is counted from here
+            Path("/proc/self/clear_refs").write_text("5")  # resets the peak of memory
         base = _peak()
         result = function()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the program does once its verb has ended
@@ -201,7 +204,7 @@ def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits)
         threading._shutdown()  # type: ignore[attr-defined]
     except SystemExit as error:
         code = int(error.code or 0) if not isinstance(error.code, str) else 1
-    except BaseException:  # whatever it is, it is what a program would end with
+    except BaseException:  # a program would end with it
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
@@ -211,12 +214,9 @@ def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits)
 
 
 def _peak() -> int:
-    """Bytes of resident memory, at most so far."""
-    return next(int(line.split()[1]) * 1024 for line in _status_lines() if line.startswith("VmHWM"))
-
-
-def _status_lines() -> Iterator[str]:
-    yield from Path("/proc/self/status").read_text().splitlines()
+    """Peak resident bytes so far."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
 def _resident(pid: int) -> int:

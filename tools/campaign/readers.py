@@ -4,6 +4,7 @@ import dataclasses
 import io
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -11,45 +12,46 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from tools.campaign.inputs import CLAP, EMBEDDED, LISTS, SMALL_SOUND, Inputs, pictures, train
+from tools.campaign.inputs import CLAP, EMBEDDED, FROM_ARRAYS, LISTS, SMALL_SOUND, Inputs, pictures, train
 from tools.campaign.process import Limits, verb
 
-Rule = Literal["checked", "shape", "end", "values", "text"]
+Rule = Literal["checked", "shape", "values", "text"]
+Results = dict[str, Any]
 RATE = 16_000  # Hz
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reader:
     """A reader under test. files: patterns of the files to damage. probe: reads them in the working directory and
-    returns named results. limits: for readers that start JAX or torch. weight: relative number of random cases.
+    returns named results. needs, write: inputs, and a function that writes further files. limits: higher for readers
+    that start JAX or torch. weight: relative number of random cases.
 
     rule: which changed results are accepted without a message, because the format cannot reveal the change. "checked":
-    none (the format has checksums); "shape": finite results of the same shapes; "end": the same, if the file is not
-    shorter or keeps its last bytes; "values": other numbers and texts in the same rows and fields (the same `outline`);
-    "text": any text. slack: allowed difference in the length of the first axis, as the MP3 frame of the encoder
-    delay has no checksum.
+    none (the format has checksums); "shape": finite results of the same shapes, if the file is not shorter or keeps its
+    last bytes; "values": other numbers and texts in the same rows and fields (the same `outline`); "text": any text.
+    slack: allowed difference in the length of the first axis, as the MP3 frame of the encoder delay has no checksum.
     """
 
     name: str
     files: tuple[str, ...]
-    probe: Callable[[], dict[str, Any]]
+    probe: Callable[[], Results]
     rule: Rule
     needs: tuple[str, ...] = ()
-    write: Callable[[Path], None] | None = None
+    write: Callable[[Path], object] = lambda folder: None
     slack: int = 0
-    limits: Limits = Limits(cpu=20, idle=30)
+    limits: Limits = Limits()
     weight: int = 1
 
     def prepare(self, inputs: Inputs, folder: Path) -> Path:
+        """A new folder with the reader's files."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         inputs.copy(self.needs, folder)
-        if self.write:
-            self.write(folder)
+        self.write(folder)
         return folder
 
     def paths(self, folder: Path) -> list[Path]:
-        """The files that are changed."""
+        """The files that are damaged."""
         return [path for pattern in self.files for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
@@ -62,18 +64,19 @@ def _picture() -> Any:
 
 
 def _image(name: str, rule: Rule, kind: str = "", **options: Any) -> Reader:
-    def write(folder: Path) -> None:
-        file = io.BytesIO()
-        _picture().save(file, **options)
-        (folder / f"file.{suffix}").write_bytes(file.getvalue())
+    file = f"file.{kind or name}"
 
-    def probe() -> dict[str, Any]:
+    def write(folder: Path) -> None:
+        content = io.BytesIO()
+        _picture().save(content, **options)
+        (folder / file).write_bytes(content.getvalue())
+
+    def probe() -> Results:
         from c2c_jax.io.images import read_image
 
-        return {"pixels": np.asarray(read_image(f"file.{suffix}"))}
+        return {"pixels": np.asarray(read_image(file))}
 
-    suffix = kind or name
-    return Reader(name=name, files=(f"file.{suffix}",), write=write, probe=probe, rule=rule, weight=6)
+    return Reader(name=name, files=(file,), write=write, probe=probe, rule=rule, weight=6)
 
 
 def tone(seconds: float = 1.0) -> np.ndarray:
@@ -83,21 +86,21 @@ def tone(seconds: float = 1.0) -> np.ndarray:
     return (0.4 * np.sin(2 * np.pi * (300 + 500 * time) * time) + 0.02 * noise).astype(np.float32)
 
 
-def _sound(name: str, rule: Rule, form: str, subtype: str, suffix: str = "") -> Reader:
-    suffix = suffix or name
+def _sound(name: str, rule: Rule, form: str, subtype: str) -> Reader:
+    file = f"file.{name}"
 
     def write(folder: Path) -> None:
         import soundfile
 
-        soundfile.write(folder / f"file.{suffix}", tone(), RATE, format=form, subtype=subtype)
+        soundfile.write(folder / file, tone(), RATE, format=form, subtype=subtype)
 
-    def probe() -> dict[str, Any]:
+    def probe() -> Results:
         from c2c_jax.io.sounds import read_sound
 
-        return {"samples": read_sound(Path(f"file.{suffix}"), RATE)}
+        return {"samples": read_sound(Path(file), RATE)}
 
     slack = RATE // 10 if name == "mp3" else 0
-    return Reader(name=name, files=(f"file.{suffix}",), write=write, probe=probe, rule=rule, slack=slack, weight=6)
+    return Reader(name=name, files=(file,), write=write, probe=probe, rule=rule, slack=slack, weight=6)
 
 
 _TEXTS = tuple(f"a {thing} number {number}" for number in range(10) for thing in ("dog", "cat", "bell", "train"))
@@ -112,12 +115,12 @@ _CAPTIONS = {
 def _captions(name: str) -> Reader:
     spec, content = _CAPTIONS[name]
 
-    def probe() -> dict[str, Any]:
+    def probe() -> Results:
         from c2c_jax.data.captions import Mixture, open_sources
 
         mixture = Mixture(open_sources(spec), drop_duplicates=False)
         rows = list(mixture)
-        _tell(str(mixture.report()))
+        print(mixture.report(), file=sys.stderr)
         return {"rows": rows}
 
     def write(folder: Path) -> None:
@@ -126,33 +129,27 @@ def _captions(name: str) -> Reader:
     return Reader(name=name, files=(f"file.{name}",), write=write, probe=probe, rule="text", weight=4)
 
 
-def _tell(line: str) -> None:
-    import sys
-
-    print(line, file=sys.stderr)
-
-
-def _pairs(path: str) -> Callable[[], dict[str, Any]]:
-    def probe() -> dict[str, Any]:
+def _pairs(path: str) -> Callable[[], Results]:
+    def probe() -> Results:
         from c2c_jax.evaluation.pairs import read_pairs
 
         pairs = read_pairs(Path(path))
         for one in pairs.skipped:
-            _tell(str(one))
+            print(one, file=sys.stderr)
         return {"rows": [str(item) for item in pairs.items], "taken for": pairs.description}
 
     return probe
 
 
-def _store() -> dict[str, Any]:
+def _store() -> Results:
     from c2c_jax.data.store import Store
 
     store = Store.open(Path("store"))
     return {side: store.read(side) for side in ("source", "target")} | {"captions": list(store.captions())}
 
 
-def _index() -> dict[str, Any]:
-    """What the index does not know is embedded again, so it is as good as right."""
+def _index() -> Results:
+    """Sounds that the index has lost count as right, because a search embeds them again."""
     from c2c_jax.retrieval.library import open_library
     from c2c_jax.spaces.space import identify
 
@@ -161,41 +158,32 @@ def _index() -> dict[str, Any]:
     return {"count": len(known) + len(library.pending)} | known
 
 
-def _bundle() -> dict[str, Any]:
+def _bundle() -> Results:
     from c2c_jax.translator.bundle import load_bundle
     from c2c_jax.translator.inference import translate
 
-    return _translated(load_bundle(Path("bundle")), translate)
-
-
-def _translated(bundle: Any, translate: Callable[..., np.ndarray]) -> dict[str, Any]:
+    bundle = load_bundle(Path("bundle"))
     vectors = np.random.default_rng(2).normal(size=(2, bundle.source.dim)).astype(np.float32)
     return {"vectors": translate(bundle, vectors), "spaces": f"{bundle.source} {bundle.target}"}
 
 
-def _clip(folder: str) -> Callable[[], dict[str, Any]]:
-    def probe() -> dict[str, Any]:
-        from c2c_jax.spaces.space import load_space
+def _space(name: str) -> Callable[[], Results]:
+    """Vectors of a text and, by what the space has, of an image or a sound."""
 
-        space = load_space(folder)
-        return {"text": space.encode_text(["a dog barks"]), "image": space.encode_image([_picture()])}
-
-    return probe
-
-
-def _clap(name: str) -> Callable[[], dict[str, Any]]:
-    def probe() -> dict[str, Any]:
+    def probe() -> Results:
         from c2c_jax.spaces.space import load_space
 
         space = load_space(name)
-        sound = np.resize(tone(), round(space.require_mels().sample_rate))
-        return {"text": space.encode_text(["a dog barks"]), "audio": space.encode_audio([sound])}
+        text = {"text": space.encode_text(["a dog barks"])}
+        if space.mels is None:
+            return text | {"image": space.encode_image([_picture()])}
+        return text | {"audio": space.encode_audio([np.resize(tone(), round(space.require_mels().sample_rate))])}
 
     return probe
 
 
-def _of_verb(*argv: str, gives: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    def probe() -> dict[str, Any]:
+def _of_verb(*argv: str, gives: Callable[[], Results]) -> Callable[[], Results]:
+    def probe() -> Results:
         if code := verb(list(argv)):
             raise SystemExit(code)
         return gives()
@@ -203,16 +191,16 @@ def _of_verb(*argv: str, gives: Callable[[], dict[str, Any]]) -> Callable[[], di
     return probe
 
 
-def _made_sound() -> dict[str, Any]:
+def _generated_sound() -> Results:
     import soundfile
 
     return {"samples": soundfile.read("made.wav", dtype="float32")[0]}
 
 
-def _page(parts: Callable[[], Any] = lambda: None) -> Callable[[], dict[str, Any]]:
-    """parts: reads again what the page is made of."""
+def _page(parts: Callable[[], Any] = lambda: None) -> Callable[[], Results]:
+    """The report page. parts: reads again what the page is made of."""
 
-    def gives() -> dict[str, Any]:
+    def gives() -> Results:
         page = Path("report.html").read_text(encoding="utf-8")
         without_plots = re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)
         tags = re.findall(r"<(\w+)", without_plots.partition("<main>")[2])
@@ -222,7 +210,7 @@ def _page(parts: Callable[[], Any] = lambda: None) -> Callable[[], dict[str, Any
 
 
 def outline(value: Any) -> Any:
-    """Names of fields and numbers of rows, without what is in them. What is null may as well be a number."""
+    """Names of fields and numbers of rows, without their contents. A number may as well be null."""
     if isinstance(value, dict):
         return {key: outline(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -252,8 +240,8 @@ def _metrics_parts() -> Any:
     return [found.settings, found.rows, found.left_out, found.missing]
 
 
-def _weights(folder: str) -> Callable[[], dict[str, Any]]:
-    def gives() -> dict[str, Any]:
+def _weights(folder: str) -> Callable[[], Results]:
+    def gives() -> Results:
         import safetensors.numpy
 
         return dict(safetensors.numpy.load_file(Path(folder) / "model.safetensors"))
@@ -263,37 +251,36 @@ def _weights(folder: str) -> Callable[[], dict[str, Any]]:
 
 def _embedded(name: str) -> tuple[str, ...]:
     """The files of a checkpoint that are read."""
-    folder = EMBEDDED / name
-    unread = ("README.md", "scores.json")
-    paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    return tuple(f"{name}/{path}" for path in paths if path.name not in unread)
+    paths = (path.relative_to(EMBEDDED) for path in sorted((EMBEDDED / name).rglob("*")) if path.is_file())
+    return tuple(str(path) for path in paths if path.name not in ("README.md", "scores.json"))
 
 
 _JAX = Limits(cpu=30, idle=60)
-_FROM_ARRAYS = _of_verb("embed", "--from-arrays", "source.npy", "target.npy", "--out", "store", gives=_store)
+_EMBED_ARRAYS = _of_verb(*FROM_ARRAYS, "store", gives=_store)
 _SAMPLE = ("infer", "dog.png", "--audioldm", "audioldm", "--out", "made.wav", *SMALL_SOUND)
+_OF_EVALUATION = ("report", "bundle", "--evaluation", "evaluation")
 
 READERS: dict[str, Reader] = {
     one.name: one
     for one in (
         _image("png", "checked", format="PNG"),
-        _image("jpg", "end", format="JPEG"),
-        _image("gif", "end", format="GIF"),
-        _image("webp", "end", format="WEBP"),
-        _image("tiff", "end", format="TIFF"),
+        _image("jpg", "shape", format="JPEG"),
+        _image("gif", "shape", format="GIF"),
+        _image("webp", "shape", format="WEBP"),
+        _image("tiff", "shape", format="TIFF"),
         _image("tiff-deflate", "checked", "tif", format="TIFF", compression="tiff_adobe_deflate"),
-        _image("bmp", "end", format="BMP"),
-        _image("jp2", "end", format="JPEG2000"),
-        _image("avif", "end", format="AVIF"),
-        _sound("wav", "end", "WAV", "PCM_16"),
+        _image("bmp", "shape", format="BMP"),
+        _image("jp2", "shape", format="JPEG2000"),
+        _image("avif", "shape", format="AVIF"),
+        _sound("wav", "shape", "WAV", "PCM_16"),
         _sound("flac", "checked", "FLAC", "PCM_16"),
         _sound("ogg", "checked", "OGG", "VORBIS"),
         _sound("opus", "checked", "OGG", "OPUS"),
-        _sound("mp3", "end", "MP3", "MPEG_LAYER_III"),
-        _sound("aiff", "end", "AIFF", "PCM_16"),
-        _sound("caf", "end", "CAF", "PCM_16"),
-        _sound("au", "end", "AU", "PCM_16"),
-        _sound("w64", "end", "W64", "PCM_16"),
+        _sound("mp3", "shape", "MP3", "MPEG_LAYER_III"),
+        _sound("aiff", "shape", "AIFF", "PCM_16"),
+        _sound("caf", "shape", "CAF", "PCM_16"),
+        _sound("au", "shape", "AU", "PCM_16"),
+        _sound("w64", "shape", "W64", "PCM_16"),
         *map(_captions, _CAPTIONS),
         Reader(name="pairs", files=("pairs/manifest.csv",), needs=("pairs",), probe=_pairs("pairs/manifest.csv"),
                rule="text", weight=4),
@@ -302,7 +289,7 @@ READERS: dict[str, Reader] = {
         Reader(name="store", files=("store/manifest.json", "store/*/zarr.json", "store/*/c/*/0", "store/captions/*"),
                needs=("store",), probe=_store, rule="checked", weight=8),
         Reader(name="unfinished", files=("store/plan.json", "store/progress-*", "store/*/zarr.json", "store/*/c/*/0"),
-               needs=("store=unfinished", "source.npy", "target.npy"), probe=_FROM_ARRAYS, rule="checked", weight=4),
+               needs=("store=unfinished", "source.npy", "target.npy"), probe=_EMBED_ARRAYS, rule="checked", weight=4),
         Reader(name="index",
                files=("index/*/manifest.json", "index/*/*/zarr.json", "index/*/*/c/*/0", "index/*/captions/*"),
                needs=("library", "index"), probe=_index, rule="checked", weight=6),
@@ -314,32 +301,31 @@ READERS: dict[str, Reader] = {
                weight=2),
         Reader(name="bundle", files=("bundle/config.json", "bundle/model.safetensors"), needs=("bundle",),
                probe=_bundle, rule="shape", limits=_JAX, weight=3),
-        Reader(name="clip", files=_embedded("clip"), needs=("clip",), probe=_clip("clip"), rule="shape", limits=_JAX,
+        Reader(name="clip", files=_embedded("clip"), needs=("clip",), probe=_space("clip"), rule="shape", limits=_JAX,
                weight=3),
         Reader(name="shards", files=("shards/*.index.json", "shards/*.safetensors"), needs=("shards",),
-               probe=_clip("shards"), rule="shape", limits=_JAX),
-        Reader(name="bin", files=("bin/pytorch_model.bin",), needs=("bin",), probe=_clip("bin"), rule="shape",
+               probe=_space("shards"), rule="shape", limits=_JAX),
+        Reader(name="bin", files=("bin/pytorch_model.bin",), needs=("bin",), probe=_space("bin"), rule="shape",
                limits=_JAX),
-        Reader(name="clap", files=_embedded("clap"), needs=("clap",), probe=_clap("clap"), rule="shape", limits=_JAX,
+        Reader(name="clap", files=_embedded("clap"), needs=("clap",), probe=_space("clap"), rule="shape", limits=_JAX,
                weight=3),
-        Reader(name="laion", files=("pt/*.pt",), needs=("pt",), probe=_clap("pt/630k-audioset-best.pt"), rule="shape",
+        Reader(name="laion", files=("pt/*.pt",), needs=("pt",), probe=_space("pt/630k-audioset-best.pt"), rule="shape",
                limits=_JAX),
-        Reader(name="ckpt", files=("ckpt/*.ckpt",), needs=("ckpt",), probe=_clap("ckpt/audioldm-s-full.ckpt"),
+        Reader(name="ckpt", files=("ckpt/*.ckpt",), needs=("ckpt",), probe=_space("ckpt/audioldm-s-full.ckpt"),
                rule="shape", limits=_JAX),
         Reader(name="pictures", files=("pictured/pictures.npz",), needs=("pictured",), rule="checked", limits=_JAX,
                probe=lambda: {"vectors": pictures(Path("pictured"))}),
         Reader(name="audioldm", files=_embedded("audioldm"), needs=("audioldm", "dog.png"),
-               probe=_of_verb(*_SAMPLE, gives=_made_sound), rule="shape", limits=Limits(cpu=60, idle=60), weight=2),
+               probe=_of_verb(*_SAMPLE, gives=_generated_sound), rule="shape", limits=Limits(cpu=60, idle=60),
+               weight=2),
         Reader(name="records", files=("sounds/*.sound.json",), needs=("bundle", "sounds", "dog.png", "cat.png=dog.png"),
                probe=_of_verb("report", "bundle", "--sounds", "sounds", gives=_page(_record_parts)), rule="values",
                limits=_JAX, weight=2),
         Reader(name="metrics", files=("evaluation/metrics.json",), needs=("bundle", "evaluation"),
-               probe=_of_verb("report", "bundle", "--evaluation", "evaluation", gives=_page(_metrics_parts)),
-               rule="values", limits=_JAX, weight=2),
+               probe=_of_verb(*_OF_EVALUATION, gives=_page(_metrics_parts)), rule="values", limits=_JAX, weight=2),
         Reader(name="npz", files=("evaluation/vectors.npz",), needs=("bundle", "evaluation"),
-               probe=_of_verb("report", "bundle", "--evaluation", "evaluation", gives=_page()), rule="checked",
-               limits=_JAX),
-        Reader(name="npy", files=("source.npy", "target.npy"), needs=("source.npy", "target.npy"), probe=_FROM_ARRAYS,
+               probe=_of_verb(*_OF_EVALUATION, gives=_page()), rule="checked", limits=_JAX),
+        Reader(name="npy", files=("source.npy", "target.npy"), needs=("source.npy", "target.npy"), probe=_EMBED_ARRAYS,
                rule="shape", weight=3),
         Reader(name="author", files=("author.pt",), needs=("author.pt",),
                probe=_of_verb("import-checkpoint", "author.pt", "--out", "imported", gives=_weights("imported")),

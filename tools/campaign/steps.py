@@ -1,9 +1,10 @@
-"""A process that stops before the k-th step that changes files.
+"""Steps of a process that change files, and processes that stop before one of them.
 
-Python announces the steps to an audit hook: opening for writing, renaming, removing, making folders, and the look-up of
-the function that exchanges two names; fsync is patched. What C++ writes is not seen; a limit on sizes cuts it.
+Python reports them to an audit hook: opening for writing, renaming, removing, making folders, and the look-up of the
+function that exchanges two names; fsync is patched. Writes in C++ are not reported, but a limit on sizes cuts them.
 """
 
+import ctypes
 import os
 import resource
 import signal
@@ -20,7 +21,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def watch(folder: Path, on_step: Callable[[str], object]) -> None:
-    """Calls `on_step` with a line before every step in `folder`. It cannot be undone: for children alone."""
+    """Calls `on_step` with a line before every step in `folder`. Only for children, because it cannot be undone."""
     root, is_inside = os.path.realpath(folder) + "/", threading.local()
 
     def within(path: Any) -> bool:
@@ -56,7 +57,7 @@ def watch(folder: Path, on_step: Callable[[str], object]) -> None:
 
 
 def counting(folder: Path, notes: Path) -> None:
-    """Notes every step in a file, a line each."""
+    """Writes a line for every step into a file."""
     notes.unlink(missing_ok=True)
     descriptor = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     watch(folder, lambda line: os.write(descriptor, f"{line}\n".encode("utf-8", "backslashreplace")))
@@ -80,10 +81,19 @@ def stopping_before(folder: Path, number: int) -> None:
 
 
 def without_exchange() -> None:
-    """As on systems that cannot exchange two names in one step."""
+    """Runs as on systems that cannot exchange two names in one step."""
     from c2c_jax.io import atomic
 
     atomic._exchange = lambda *_: False
+
+
+def without_privileges() -> None:
+    """Gives up root's right to read and write everything, so that permissions hold."""
+    if os.geteuid():
+        return
+    header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    if ctypes.CDLL(None, use_errno=True).capset(header, nothing):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def torn_at(size: int) -> None:
@@ -93,7 +103,7 @@ def torn_at(size: int) -> None:
 
 
 def no_room_beyond(size: int) -> None:
-    """Writes fail that would make any file larger than `size` bytes, as on a full disk, but for stderr."""
+    """Makes writes fail, as on a full disk, that would make any file but stderr larger than `size` bytes."""
     size = max(size, STDERR)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

@@ -1,25 +1,26 @@
-"""The verbs that write: what each starts from, how it is started, and what must still be whole after a kill."""
+"""The verbs that write: what each starts from, how it is started, and what must still be readable after a kill."""
 
 import dataclasses
 import hashlib
 import json
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from tools.campaign.inputs import CLAP, EMBED, INDEXED, SEARCH, SMALL_SOUND, Inputs, train
 from tools.campaign.process import Child, Ended, Limits, verb
+from tools.campaign.steps import counting, noted
 
 LIMITS = Limits(cpu=120, idle=90)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verb:
-    """argv: without `c2c`; needs: inputs that are put into the folder; processes: that run together; kept: raises where
-    what was there before the start cannot be read; prints: whether what it prints is the same in every run."""
+    """argv: without `c2c`; needs: inputs in its folder; processes: that run together; kept: raises if existing data
+    cannot be read; prints: whether it prints the same in every run."""
 
     name: str
     argv: tuple[str, ...]
@@ -29,11 +30,13 @@ class Verb:
     prints: bool = False
 
     def start(self, folder: Path, log: Path, before: Callable[[], None] = lambda: None) -> list[Child]:
-        """The verb in a case's folder. before: is called first, in the child."""
+        """Starts the verb in a case's folder. before: called first, in the child."""
         shared: list[tuple[str, ...]] = [()]
         if self.processes > 1:
-            address = f"127.0.0.1:{_free_port()}"
-            flags = ("--coordinator", address, "--num-processes", str(self.processes), "--process-id")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            flags = ("--coordinator", f"127.0.0.1:{port}", "--num-processes", str(self.processes), "--process-id")
             shared = [(*flags, str(number)) for number in range(self.processes)]
 
         def run(more: tuple[str, ...]) -> int:
@@ -48,21 +51,22 @@ class Verb:
     def run(self, folder: Path, log: Path, before: Callable[[], None] = lambda: None) -> list[Ended]:
         return [child.wait() for child in self.start(folder, log, before)]
 
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    def unclean(self, end: Ended, codes: Sequence[int] = (0, 2)) -> str:
+        """What is wrong with an end: a traceback, another exit code, or code 2 without a line of its own; else ""."""
+        if "Traceback" in end.err or "Exception ignored" in end.err or end.code not in codes:
+            return f"ends with {end.code}: {end.err[-2000:]}"
+        if end.code == 2 and not end.last.startswith(f"c2c {self.argv[0]}: "):
+            return f"no line of its own at the end: {end.last}"
+        return ""
 
 
 def _store_is_whole() -> None:
     from c2c_jax.data.store import Store
 
     store = Store.open(Path("store"))
-    if store.plan.rows not in (30, 40) or any(
-        len(store.read(side)) != store.plan.rows for side in ("source", "target")
-    ):
-        raise RuntimeError(f"the store has {store.plan.rows} rows")
+    rows = {store.plan.rows, *(len(store.read(side)) for side in ("source", "target"))}
+    if rows not in ({30}, {40}):
+        raise RuntimeError(f"the store has {rows} rows")
 
 
 def _index_is_whole() -> None:
@@ -97,7 +101,8 @@ def _sound_is_whole() -> None:
     import soundfile
 
     soundfile.read("dog.wav")
-    json.loads(Path("dog.sound.json").read_text()) if Path("dog.sound.json").exists() else None
+    if Path("dog.sound.json").exists():
+        json.loads(Path("dog.sound.json").read_text())
 
 
 def _page_is_whole() -> None:
@@ -115,9 +120,7 @@ VERBS: dict[str, Verb] = {
     for one in (
         Verb(name="embed", argv=_EMBED, needs=("captions.txt",)),
         Verb(name="embed-two", argv=_EMBED, needs=("captions.txt",), processes=2),
-        Verb(
-            name="grow", argv=(*EMBED, _GROWN), needs=("captions.txt", "more.txt", "store"), kept=_store_is_whole
-        ),
+        Verb(name="grow", argv=(*EMBED, _GROWN), needs=("captions.txt", "more.txt", "store"), kept=_store_is_whole),
         Verb(name="arrays", argv=("embed", "--from-arrays", "source.npy", "target.npy", "--out", "store"),
              needs=("source.npy", "target.npy")),
         Verb(name="repair", argv=_EMBED, needs=("captions.txt", "store=damaged")),
@@ -125,8 +128,7 @@ VERBS: dict[str, Verb] = {
         Verb(name="train-streamed", argv=train("--config.data.loader=streamed"), needs=("arrays",)),
         Verb(name="train-two", argv=train(), needs=("arrays",), processes=2),
         Verb(name="search", argv=SEARCH, needs=("library",), prints=True),
-        Verb(name="search-more", argv=SEARCH, needs=("library", "index"), kept=_index_is_whole,
-             prints=True),
+        Verb(name="search-more", argv=SEARCH, needs=("library", "index"), kept=_index_is_whole, prints=True),
         Verb(name="evaluate", argv=_EVALUATE, needs=("bundle", "pairs", "evaluation"), kept=_evaluation_is_whole,
              prints=True),
         Verb(name="calibrate", argv=_CALIBRATE, needs=("bundle", "pairs"), kept=_bundle_is_whole("bundle")),
@@ -140,15 +142,15 @@ VERBS: dict[str, Verb] = {
              needs=("bundle", "sounds", "evaluation", "dog.png", "cat.png=dog.png", "report.html"),
              kept=_page_is_whole),
         Verb(name="import", argv=("import-checkpoint", "author.pt", "--out", "imported"), needs=("author.pt",)),
-        Verb(name="world", argv=("miniworld", "export", "--out", "pairs", "--count", "12"), needs=()),
+        Verb(name="world", argv=("miniworld", "export", "--out", "pairs", "--count", "12")),
         Verb(name="world-text", argv=("miniworld", "captions", "--out", "world.txt", "--count", "3000")),
     )
 }  # fmt: skip
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """Every file and folder of a case: path → SHA-256, "/" of a folder. The files of a run's checkpoints have names and
-    contents of chance: of these the steps alone are noted."""
+    """SHA-256 of every file of a case, and "/" for folders. The files of a run's checkpoints have random names and
+    contents: only their steps are included."""
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -161,8 +163,8 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unbroken:
-    """What a verb leaves that nothing happens to. cpu: seconds of each process; loose: files that no two runs write
-    alike, for the times in them; steps: see `targeted`."""
+    """What an undisturbed verb leaves. cpu: seconds of each process; loose: files that differ from run to run, because
+    of the times in them; steps: see `tools.campaign.steps`."""
 
     files: dict[str, str]
     loose: tuple[str, ...]
@@ -172,7 +174,7 @@ class Unbroken:
 
 
 def prepare(one: Verb, inputs: Inputs, folder: Path) -> Path:
-    """A case's folder with what the verb starts from."""
+    """A case's folder with the verb's inputs."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     inputs.copy(one.needs, folder)
@@ -180,35 +182,29 @@ def prepare(one: Verb, inputs: Inputs, folder: Path) -> Path:
 
 
 def unbroken(one: Verb, inputs: Inputs, place: Path) -> Unbroken:
-    """Runs a verb twice, and keeps in a file what came of it."""
-    with inputs.lock:
-        return _unbroken(one, inputs, place)
-
-
-def _unbroken(one: Verb, inputs: Inputs, place: Path) -> Unbroken:
+    """Runs a verb twice, undisturbed, and keeps the result in a file."""
     kept = place / f"{one.name}.json"
-    if kept.is_file():
-        return msgspec.json.decode(kept.read_bytes(), type=Unbroken)
-    from tools.campaign.steps import counting, noted
-
-    folders, ends, steps = [], [], []
-    for number in range(2):
-        folder = prepare(one, inputs, place / f"{one.name}.{number}" / "folder")
-        log = folder.parent / "log"
-        ends.append(one.run(folder, log, lambda folder=folder, log=log: counting(folder, log / "steps")))  # type: ignore[misc]
-        if any(ended.code for ended in ends[-1]):
-            raise RuntimeError(f"{one.name} ends with {[e.code for e in ends[-1]]} undisturbed: {ends[-1][0].err}")
-        folders.append(snapshot(folder))
-        steps.append(noted(log / "steps"))
-    loose = tuple(name for name in folders[0] if folders[1].get(name) != folders[0][name])
-    cpu = tuple(min(a.cpu, b.cpu) for a, b in zip(*ends, strict=True))
-    result = Unbroken(files=folders[0], loose=loose, cpu=cpu, out=ends[0][0].out, steps=tuple(steps[0]))
-    kept.write_text(json.dumps(dataclasses.asdict(result), indent=1))
-    return result
+    with inputs.lock:
+        if kept.is_file():
+            return msgspec.json.decode(kept.read_bytes(), type=Unbroken)
+        folders, ends, steps = [], [], []
+        for number in range(2):
+            folder = prepare(one, inputs, place / f"{one.name}.{number}" / "folder")
+            log = folder.parent / "log"
+            ends.append(one.run(folder, log, lambda folder=folder, log=log: counting(folder, log / "steps")))  # type: ignore[misc]
+            if any(ended.code for ended in ends[-1]):
+                raise RuntimeError(f"{one.name} ends with {[e.code for e in ends[-1]]} undisturbed: {ends[-1][0].err}")
+            folders.append(snapshot(folder))
+            steps.append(noted(log / "steps"))
+        loose = tuple(name for name in folders[0] if folders[1].get(name) != folders[0][name])
+        cpu = tuple(min(a.cpu, b.cpu) for a, b in zip(*ends, strict=True))
+        result = Unbroken(files=folders[0], loose=loose, cpu=cpu, out=ends[0][0].out, steps=tuple(steps[0]))
+        kept.write_bytes(msgspec.json.encode(result))
+        return result
 
 
 def differences(expected: Unbroken, folder: Path) -> list[str]:
-    """What a case's folder has that it should not have, lacks, or has otherwise."""
+    """What a case's folder contains too much, lacks, or contains otherwise."""
     found = snapshot(folder)
     lines = [f"left over: {name}" for name in found if name not in expected.files]
     lines += [f"lost: {name}" for name in expected.files if name not in found]

@@ -1,5 +1,6 @@
-"""What a damaged file's case comes to: the reader's end and result, against those of the whole file."""
+"""Verdicts on damaged files: the end and the result of a reader, compared with those of the whole file."""
 
+import dataclasses
 import os
 import pickle
 import re
@@ -14,14 +15,24 @@ from tools.campaign.cases import Context, Outcome
 from tools.campaign.process import Ended, Limits, call
 from tools.campaign.readers import Reader
 
-MARK = "MARK"  # a file that code hidden in an input would leave in the working directory
-CLOSE = 1e-3  # how far numbers may be apart, relative to the largest
-END = 16  # bytes at a file's end that say that it is whole
-SUFFIX_OF_VERB = re.compile(r"^c2c [\w-]+: ")
+MARK = "MARK"  # a file that code hidden in an input would write into the working directory
+CLOSE = 1e-3  # tolerance of numbers, relative to the largest
+END = 16  # bytes at the end of a file that show that it is not truncated
+OWN_LINE = re.compile(r"^c2c [\w-]+: ")
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A file's content before and after. is_strict: the content itself shows the change, such as a field of another
+    type, so that no rule excuses another result."""
+
+    before: bytes
+    after: bytes
+    is_strict: bool = False
 
 
 def read(reader: Reader, folder: Path, log: Path) -> Ended:
-    """The reader's probe in a child; an error of ours ends it as the command line would."""
+    """Runs the reader's probe in a child, which an error of ours ends as on the command line."""
 
     def probe() -> dict[str, Any]:
         from c2c_jax.errors import C2CError
@@ -54,9 +65,8 @@ def original(reader: Reader, context: Context) -> Ended:
         return pickle.loads(kept.read_bytes())
 
 
-def judge(reader: Reader, whole: Ended, ended: Ended, folder: Path, change: "Change") -> Outcome:
+def judge(reader: Reader, whole: Ended, ended: Ended, folder: Path, change: Change) -> Outcome:
     """The verdict of a case. change: what was done to the file."""
-    last = ended.lines[-1] if ended.lines else ""
 
     def outcome(verdict: str, what: str = "") -> Outcome:
         return Outcome(verdict=verdict, what=what, cpu=ended.cpu)
@@ -64,14 +74,12 @@ def judge(reader: Reader, whole: Ended, ended: Ended, folder: Path, change: "Cha
     if (folder / MARK).exists():
         return outcome("mark", "code that was hidden in the file ran")
     if ended.why:
-        return outcome(ended.why, f"{ended.cpu:.1f} s of CPU time, {ended.grown / 2**20:,.0f} MiB more; {last}")
-    if ended.code == 2 and SUFFIX_OF_VERB.match(last) and "Traceback" not in ended.err:
+        return outcome(ended.why, f"{ended.cpu:.1f} s of CPU time, {ended.grown / 2**20:,.0f} MiB more; {ended.last}")
+    if ended.code == 2 and OWN_LINE.match(ended.last) and "Traceback" not in ended.err:
         return outcome("refused")
-    if ended.code:
+    if ended.code or "Traceback" in ended.err:
         name = signal.Signals(-ended.code).name if ended.code < 0 else f"exit code {ended.code}"
         return outcome("traceback", f"{name}\n{ended.err[-2000:]}")
-    if "Traceback" in ended.err:
-        return outcome("traceback", ended.err[-2000:])
     other = differing(whole.result, ended.result)
     if not other:
         return outcome("right")
@@ -82,16 +90,8 @@ def judge(reader: Reader, whole: Ended, ended: Ended, folder: Path, change: "Cha
     return outcome("wrong in silence", f"exit code 0, no line on stderr, and other results: {other}")
 
 
-class Change:
-    """A file's content before and after. is_strict: the change is one that the content itself shows, such as a field of
-    another type, so that no rule excuses what it leads to."""
-
-    def __init__(self, before: bytes, after: bytes, is_strict: bool = False):
-        self.before, self.after, self.is_strict = before, after, is_strict
-
-
 def differing(expected: dict[str, Any], found: dict[str, Any]) -> str:
-    """The first result that is another, in words; empty where all are the same."""
+    """The first result that differs, in words; empty if all are the same."""
     for name, value in expected.items():
         if name not in found:
             if isinstance(value, np.ndarray) and "count" in expected:  # of an index: it is embedded again
@@ -103,44 +103,38 @@ def differing(expected: dict[str, Any], found: dict[str, Any]) -> str:
                 return f"{name}: {_short(value, other)}"
         elif value.shape != other.shape:
             return f"{name} has shape {other.shape}, not {value.shape}"
-        elif not np.isfinite(other.astype(np.float64)).all():
+        elif not _finite(other):
             return f"{name} is not finite"
-        elif far := _far(value, other):
-            return f"{name} is off by up to {far:.3g} of its largest"
-    return f"{sorted(set(found) - set(expected))[0]} is new" if set(found) - set(expected) else ""
+        elif value.size and (far := np.abs(value.astype(np.float64) - other).max()) > CLOSE * np.abs(value).max():
+            return f"{name} is off by up to {far:.3g}"
+    new = sorted(set(found) - set(expected))
+    return f"{new[0]} is new" if new else ""
 
 
-def _far(value: np.ndarray, other: np.ndarray) -> float:
-    if not value.size:
-        return 0.0
-    apart = np.abs(value.astype(np.float64) - other.astype(np.float64)).max()
-    relative = apart / max(np.abs(value.astype(np.float64)).max(), 1e-12)
-    return float(relative) if relative > CLOSE else 0.0
+def _finite(array: np.ndarray) -> bool:
+    return bool(np.isfinite(array.astype(np.float64)).all())
 
 
 def _short(value: Any, other: Any) -> str:
     if isinstance(value, list):
         changed = [(a, b) for a, b in zip(value, other, strict=False) if a != b][:1]
-        return f"{len(other)} of {len(value)}; first other: {str(changed)[:200]}"
-    start = len(os.path.commonprefix([str(value), str(other)]))
-    return f"{str(other)[max(start - 20, 0) : start + 60]!r}, not {str(value)[max(start - 20, 0) : start + 60]!r}"
+        return f"{len(other)} of {len(value)}; the first that differs: {str(changed)[:200]}"
+    start = max(len(os.path.commonprefix([str(value), str(other)])) - 20, 0)
+    return f"{str(other)[start : start + 80]!r}, not {str(value)[start : start + 80]!r}"
 
 
 def excused(reader: Reader, expected: dict[str, Any], found: dict[str, Any], change: Change) -> bool:
     """Whether nothing in a file of this kind could have shown the change; see `Reader.rule`."""
-    if reader.rule == "text":
-        return True
-    if reader.rule == "checked":
-        return False
+    if reader.rule in ("text", "checked"):
+        return reader.rule == "text"
     if reader.rule == "values":
         return bool(expected["outline"] == found["outline"])
     for name, value in expected.items():
-        if name not in found:
+        other = found.get(name)
+        if other is None:
             return False
         if isinstance(value, np.ndarray):
-            other = found[name]
             near = abs(len(value) - len(other)) <= reader.slack if reader.slack else value.shape == other.shape
-            if not (near and np.isfinite(other.astype(np.float64)).all()):
+            if not (near and _finite(other)):
                 return False
-    whole = len(change.after) >= len(change.before) or change.after[-END:] == change.before[-END:]
-    return reader.rule == "shape" or whole
+    return len(change.after) >= len(change.before) or change.after[-END:] == change.before[-END:]

@@ -4,9 +4,8 @@
     python -m tools.pretrain clap
     python -m tools.pretrain audioldm         (needs the CLAP, in --out/clap)
 
-A run that was stopped goes on from its last checkpoint in --workdir. CLIP and CLAP are c2c_jax's own Flax modules,
-trained by its own objective and sharded step, and written by its own tables; AudioLDM's networks are diffusers' and
-transformers', trained in torch.
+An interrupted run resumes from its last checkpoint in --workdir. CLIP and CLAP are c2c_jax's own Flax modules, trained
+with its own objective and sharded step; AudioLDM's networks are diffusers' and transformers', trained in torch.
 """
 
 import argparse
@@ -22,16 +21,14 @@ from tools.pretrain.cards import write_card
 def main() -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.pretrain",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m tools.pretrain", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("clip", "clap", "audioldm"))
     parser.add_argument("--workdir", type=Path, default=Path("build/miniworld"), help="material and checkpoints")
     parser.add_argument("--out", type=Path, default=EMBEDDED, help="folder of the finished checkpoints")
-    parser.add_argument("--steps", type=int, help="in place of the recipe's own number; of AudioLDM's, the UNet's")
-    parser.add_argument("--seed", type=int, default=0, help="another one makes another network, in a folder WHAT-SEED")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that make pictures and sounds")
+    parser.add_argument("--steps", type=int, help="default: the recipe's; for AudioLDM those of the UNet")
+    parser.add_argument("--seed", type=int, default=0, help="others than 0 give networks in a folder WHAT-SEED")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="number of processes that draw")
     flags = parser.parse_args()
     module = importlib.import_module(f"tools.pretrain.{flags.what}")
     recipe = dataclasses.replace(module.RECIPE, seed=flags.seed, steps=flags.steps or module.RECIPE.steps)

@@ -1,6 +1,6 @@
 """The mini world's AudioLDM: autoencoder and diffusion network, around the text tower of its CLAP.
 
-The parts are diffusers' and transformers' own, trained in torch; what they make is judged by the CLAP's ears.
+The parts are diffusers' and transformers' own, trained in torch; the CLAP scores the generated sounds.
 """
 
 import copy
@@ -36,13 +36,13 @@ from tools.pretrain.vae import LATENTS, decoded, encoded, train_vae
 TRAINING, JUDGED = 24_000, 576  # sounds
 AT_ONCE = 32  # of what is generated
 WAYS = ("sounds", "vocoder", "vae", "from_sound", "from_text")  # of scores
-# What is sampled with unless the user says otherwise.
+# The default sampling settings of the checkpoint.
 SAMPLING: dict[str, Any] = {"seconds": SAMPLES / SAMPLE_RATE, "guidance": 2.5, "steps": 25}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """steps: of the diffusion network and of the autoencoder. seed: names the folder."""
+    """Steps of the diffusion network and of the autoencoder. seed: names the folder."""
 
     steps: int = 12_000
     vae_steps: int = 9000
@@ -54,7 +54,8 @@ RECIPE = Recipe()
 
 @dataclasses.dataclass(kw_only=True)
 class Ears:
-    """The CLAP that conditions and judges. prompts_CE: of the cells, in the style of sounds [C = 288, E]."""
+    """The CLAP that conditions the network and scores its sounds. prompts_CE: mean unit vectors of the cells' prompts
+    in the style of sounds [C = 288, E]."""
 
     space: Space
     prompts_CE: Float[np.ndarray, "C E"]
@@ -74,17 +75,15 @@ class Ears:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def judge(self, sounds_NS: Float[np.ndarray, "N samples"], cells_N: Int[np.ndarray, "N"]) -> tuple[float, float]:
-        """Shares of sounds whose source, and whose cell, the nearest of all cells' prompts tells."""
+        """Fractions of sounds for which the nearest of all cells' prompts has the right source, and the right cell."""
         found = zero_shot(self.vectors(sounds_NS), self.prompts_CE, cells_N)
         return found["source"], found["cell"]
 
 
 @dataclasses.dataclass(kw_only=True)
 class Networks:
-    """An AutoencoderKL and a UNet2DConditionModel, and the folder of the CLAP that they are for. The vocoder is no
-    network: of the log mels there are, sound is made by phases alone.
-
-    The weights are brought to what float16 can tell, as that is what they are kept in.
+    """An AutoencoderKL and a UNet2DConditionModel, and the folder of their CLAP. The vocoder is the Griffin-Lim
+    algorithm. Weights are rounded to float16, in which they are saved.
     """
 
     vae: Any
@@ -111,10 +110,10 @@ class Networks:
             pipeline.to(dtype=torch.float16)
         with atomic_write(folder) as beside:
             pipeline.save_pretrained(beside)
-            # transformers loads in the dtype that the config names, diffusers in float32: it takes one for both.
+            # transformers loads in the dtype that the config names, diffusers in float32: both must be the same.
             config = beside / "text_encoder" / "config.json"
-            told = read_json(config) | {"dtype": "float32"}
-            config.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+            fields = read_json(config) | {"dtype": "float32"}
+            config.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
             (beside / SAMPLING_FILE).write_text(json.dumps(SAMPLING, indent=2) + "\n", encoding="utf-8")
 
 
@@ -123,7 +122,7 @@ def view(split: str, index: int, seed: int) -> Int16[np.ndarray, "samples"]:
 
 
 def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Networks, dict[str, float], float]:
-    """The networks, their scores on the test split, and the minutes that their training took. clap: its folder."""
+    """The networks, their scores on the test split, and the minutes of their training. clap: its folder."""
     folder = workdir / f"audioldm-{recipe.seed}"
     sounds = material(workdir / "material", "sounds", view, "train", TRAINING, 0, processes)
     mels = mels_of(sounds.views)
@@ -145,7 +144,7 @@ def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Ne
 
 @torch.inference_mode()
 def scores(networks: Networks, judged: Material, ears: Ears, ways: Collection[str] = WAYS) -> dict[str, float]:
-    """What is left of sounds, by the ears, behind each part alone and behind all of them; see `cards.MEANINGS`."""
+    """Scores of sounds after each part alone and after all of them; see `cards.MEANINGS`."""
     mels = mels_of(judged.views)
     generator = AudioLDM(
         unet=networks.unet, vae=networks.vae, vocoder=networks.vocoder, noise_levels=dict(NOISE_LEVELS)

@@ -1,4 +1,4 @@
-"""Model cards of the mini world's checkpoints: what each is, how it was trained, what it scores."""
+"""Writes the model cards of the mini world's checkpoints: what they are, their training and their scores."""
 
 import json
 import os
@@ -15,13 +15,13 @@ TITLES = {
 }
 LIBRARIES = {"audioldm": "diffusers"}
 MEANINGS = {
-    "source": "share of the test split whose source is told by the nearest of all cells' prompts",
-    "cell": f"share whose cell (one of {CELLS}: source, count, size, place) is told by the nearest prompt",
-    "seen": "the same, of cells that training has met",
-    "held_out": "the same, of cells that no training has met",
-    "sounds": "by the CLAP's ears, of the test split's own sounds",
+    "source": "fraction of the test split for which the nearest of all cells' prompts has the right source",
+    "cell": f"fraction for which the nearest prompt has the right cell (one of {CELLS}: source, count, size, place)",
+    "seen": "the same, for cells that training has used",
+    "held_out": "the same, for cells that no training has used",
+    "sounds": "by the CLAP, of the test split's own sounds",
     "vocoder": "of their mel-spectrograms, by the vocoder",
-    "vae": "of these behind the autoencoder, by the vocoder",
+    "vae": "of their mel-spectrograms through the autoencoder, by the vocoder",
     "from_sound": "generated from the CLAP vectors of the test split's sounds",
     "from_text": "generated from the CLAP vectors of their captions",
 }
@@ -30,8 +30,8 @@ MEANINGS = {
 def write_card(folder: Path, *, scores: dict[str, float], recipe: dict[str, Any], minutes: float) -> None:
     """Writes `README.md` and `scores.json` into a checkpoint's folder. minutes: of training."""
     kind, cores = folder.name.partition("-")[0], len(os.sched_getaffinity(0))
-    told = {"scores": scores, "recipe": recipe, "minutes": round(minutes, 1)}
-    (folder / SCORES_FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    content = {"scores": scores, "recipe": recipe, "minutes": round(minutes, 1)}
+    (folder / SCORES_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     lines = [
         "---",
         "license: apache-2.0",
@@ -41,13 +41,13 @@ def write_card(folder: Path, *, scores: dict[str, float], recipe: dict[str, Any]
         f"# miniworld/{folder.name}",
         "",
         f"This is {TITLES[kind]}, small enough to come with c2c_jax. It knows the {len(SOURCES)} sources of a "
-        "procedural world and nothing else: it is there to measure translators and to show the way, on no photographs.",
+        "procedural world and nothing else: it serves to measure and demonstrate translators, and not for photographs.",
         "",
         "| score | value | |",
         "|---|---|---|",
         *(f"| {name} | {value:.3f} | {_meaning(name)} |" for name, value in scores.items()),
         "",
-        f"Made by `python -m tools.pretrain {kind} --seed {recipe['seed']}` in {minutes:.0f} minutes of "
+        f"Trained by `python -m tools.pretrain {kind} --seed {recipe['seed']}` in {minutes:.0f} minutes of "
         f"{cores} CPU core{'s' * (cores > 1)}:",
         "",
         *(f"* {name.replace('_', ' ')}: {value}" for name, value in recipe.items()),

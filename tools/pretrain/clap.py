@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import transformers
 from flax import nnx
 
 from c2c_jax.miniworld.pairs import sound_at
-from c2c_jax.miniworld.tokenizers import roberta_tokenizer
-from c2c_jax.spaces.audio_preprocessing import MelRecipe, Mels
+from c2c_jax.spaces.audio_preprocessing import AudioPreprocessor, Mels
+from c2c_jax.spaces.models.clap import ClapModel
 from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.weights import clap
 from tools.pretrain.material import Material, material
-from tools.pretrain.texts import corpus, longest, prompt_vectors
+from tools.pretrain.texts import corpus, prompt_vectors, tokeniser
+from tools.pretrain.tokenizers import roberta_tokenizer
 from tools.pretrain.towers import Recipe, Towers, pretrain, zero_shot
 
 MELS, EMBEDDING, TEXT_WIDTH, VOCABULARY, TOKENS = 64, 64, 96, 1024, 77
@@ -39,7 +39,9 @@ RECIPE = Recipe(steps=2250, styles={"sound": 0.6, "mixed": 0.25, "picture": 0.15
 def new_space(seed: int) -> Space:
     """A CLAP of initial weights with a tokenizer learned on captions of the training split."""
     tokenizer = roberta_tokenizer(corpus(), VOCABULARY)
-    config = transformers.ClapConfig(
+    config = dict(
+        model_type="clap",
+        architectures=["ClapModel"],
         text_config=dict(
             vocab_size=VOCABULARY,
             hidden_size=TEXT_WIDTH,
@@ -51,7 +53,6 @@ def new_space(seed: int) -> Space:
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
-            projection_dim=EMBEDDING,
         ),
         audio_config=dict(
             spec_size=128,
@@ -65,20 +66,18 @@ def new_space(seed: int) -> Space:
             hidden_size=96,
             num_hidden_layers=2,
             num_classes=24,
-            projection_dim=EMBEDDING,
         ),
         projection_dim=EMBEDDING,
-        architectures=["ClapModel"],
     )
     return Space(
         name="miniworld/clap",
         dim=EMBEDDING,
         fingerprint="",
         config=config,
-        model=clap.build_whole(config, nnx.Rngs(seed)),
+        model=ClapModel(clap.config(config), rngs=nnx.Rngs(seed)),
         tokenizer=tokenizer,
         pixels=None,
-        mels=MelRecipe(EXTRACTOR),
+        mels=AudioPreprocessor.from_dict(EXTRACTOR),
         max_tokens=TOKENS,
         ignored=[],
     )
@@ -86,7 +85,7 @@ def new_space(seed: int) -> Space:
 
 def view(split: str, index: int, seed: int) -> np.ndarray:
     """Decibels [T, M], as the audio tower takes them."""
-    return np.asarray(MelRecipe(EXTRACTOR)([sound_at(split, index, seed)]).mel_BCTM[0, 0], np.float16)
+    return np.asarray(AudioPreprocessor.from_dict(EXTRACTOR)([sound_at(split, index, seed)]).mel_BCTM[0, 0], np.float16)
 
 
 def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[str, float], float]:
@@ -98,10 +97,7 @@ def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[st
         model=space.model,
         encode_view=lambda model, views: model.encode_audio(_mels(views)),
         scales=lambda model: (model.logit_scale_a[...], model.logit_scale_t[...]),
-        tokenised=space.token_ids,
-        length=longest(space),
-        is_causal=False,
-        uncounted=space.config.text_config.pad_token_id,
+        tokenise=tokeniser(space),
     )
     judged = {split: material(workdir / "material", "mels", view, split, JUDGED, 0, processes)
               for split in ("validation", "test")}  # fmt: skip

@@ -5,16 +5,16 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import transformers
 from flax import nnx
 
 from c2c_jax.miniworld.pairs import picture_at
-from c2c_jax.miniworld.tokenizers import clip_tokenizer
-from c2c_jax.spaces.image_preprocessing import PixelRecipe
+from c2c_jax.spaces.image_preprocessing import ImagePreprocessor
+from c2c_jax.spaces.models.clip import CLIPModel
 from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.weights import clip
 from tools.pretrain.material import Material, material
-from tools.pretrain.texts import corpus, longest, prompt_vectors
+from tools.pretrain.texts import corpus, prompt_vectors, tokeniser
+from tools.pretrain.tokenizers import clip_tokenizer
 from tools.pretrain.towers import Recipe, Towers, pretrain, zero_shot
 
 EDGE, PATCH, WIDTH, EMBEDDING, VOCABULARY, POSITIONS = 64, 8, 96, 64, 1024, 77
@@ -41,7 +41,9 @@ RECIPE = Recipe(steps=6000, styles={"picture": 0.6, "mixed": 0.25, "sound": 0.15
 def new_space(seed: int) -> Space:
     """A CLIP of initial weights with a tokenizer learned on captions of the training split."""
     tokenizer = clip_tokenizer(corpus(), VOCABULARY)
-    config = transformers.CLIPConfig(
+    config = dict(
+        model_type="clip",
+        architectures=["CLIPModel"],
         text_config=dict(
             vocab_size=VOCABULARY,
             hidden_size=WIDTH,
@@ -49,7 +51,6 @@ def new_space(seed: int) -> Space:
             num_hidden_layers=TEXT_LAYERS,
             num_attention_heads=4,
             max_position_embeddings=POSITIONS,
-            projection_dim=EMBEDDING,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -61,19 +62,17 @@ def new_space(seed: int) -> Space:
             intermediate_size=4 * WIDTH,
             num_hidden_layers=VISION_LAYERS,
             num_attention_heads=4,
-            projection_dim=EMBEDDING,
         ),
         projection_dim=EMBEDDING,
-        architectures=["CLIPModel"],
     )
     return Space(
         name="miniworld/clip",
         dim=EMBEDDING,
         fingerprint="",
         config=config,
-        model=clip.build(config, nnx.Rngs(seed)),
+        model=CLIPModel(clip.config(config), rngs=nnx.Rngs(seed)),
         tokenizer=tokenizer,
-        pixels=PixelRecipe(PROCESSOR),
+        pixels=ImagePreprocessor.from_dict(PROCESSOR),
         mels=None,
         max_tokens=POSITIONS,
         ignored=[],
@@ -92,9 +91,7 @@ def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[st
         model=space.model,
         encode_view=lambda model, views: model.encode_image(_normalised(views)),
         scales=lambda model: (model.logit_scale[...],) * 2,
-        tokenised=space.token_ids,
-        length=longest(space),
-        is_causal=True,
+        tokenise=tokeniser(space),
     )
     judged = {split: material(workdir / "material", "pictures", view, split, JUDGED, 0, processes)
               for split in ("validation", "test")}  # fmt: skip

@@ -1,4 +1,4 @@
-"""How long a training has taken, over all its stretches."""
+"""The time of a training over all its runs."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ from c2c_jax.io.atomic import atomic_write
 
 
 class Clock:
-    """Counts from now on, behind what `path` holds of stretches before."""
+    """Counts from now on, and adds the minutes of earlier runs, which `path` contains."""
 
     def __init__(self, path: Path):
         self._path, self._since = path, time.perf_counter()
@@ -18,6 +18,6 @@ class Clock:
         return self._before + (time.perf_counter() - self._since) / 60
 
     def keep(self) -> None:
-        """Writes how long it has been: what comes after is lost if the training is stopped."""
+        """Writes the minutes so far."""
         with atomic_write(self._path) as beside:
             beside.write_text(f"{self.minutes:.3f}\n", encoding="utf-8")

@@ -17,7 +17,7 @@ console = stderr_console()
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 
-EVERY = 250  # steps between states that are kept, and lines that are told
+EVERY = 250  # steps between checkpoints, and between printed lines
 
 
 def fit(
@@ -32,8 +32,8 @@ def fit(
 ) -> tuple[Module, float]:
     """The moving average of a module's weights after `steps` steps of AdamW with cosine decay, and the minutes it took.
 
-    loss_of: (module, step) → the loss of the batch of that step. It is to know of the step alone, so that a run that
-    was stopped goes on as if it had not been. path: of the state, from which it does.
+    loss_of: (module, step) → the loss of the batch of that step, a function of the step alone, so that an interrupted
+    run resumes exactly. path: of the checkpoint.
     """
     averaged = copy.deepcopy(module).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)

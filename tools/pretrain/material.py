@@ -1,4 +1,4 @@
-"""What the towers are trained and judged on: scenes of a split with what they look and sound like, made once."""
+"""The scenes of a split with one view of each (a picture or a sound), made once and kept."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from rich.progress import track
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.world import Scene, scene_at
 
-AT_ONCE = 256  # scenes that a process is given
+AT_ONCE = 256  # scenes that a process makes in one task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,12 +30,12 @@ class Material:
         return np.asarray([scene.cell for scene in self.scenes])
 
 
-# (split, index, seed) → what that scene looks or sounds like; one that can be sent to another process.
+# (split, index, seed) → the view of that scene; it can be sent to another process.
 View = Callable[[str, int, int], np.ndarray]
 
 
 def material(folder: Path, name: str, view: View, split: str, count: int, seed: int, processes: int) -> Material:
-    """The first `count` scenes of a split; their views are kept in `folder` and made where they are not there."""
+    """The first `count` scenes of a split; their views are kept in `folder`, and made if they are missing."""
     path = folder / f"{name}-{split}-{count}-{seed}.npy"
     if not path.is_file():
         parts = [(split, range(start, min(start + AT_ONCE, count)), seed) for start in range(0, count, AT_ONCE)]

@@ -1,7 +1,7 @@
-"""What tokenizers learn from, how long a caption can be, and what tells one cell from another."""
+"""The captions that tokenizers learn from, the length of a caption in tokens, and the prompts of the cells."""
 
 import functools
-import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -15,13 +15,21 @@ LEARNED_FROM = 20_000  # captions
 
 @functools.cache
 def corpus() -> list[str]:
-    return list(itertools.islice(captions("train", LEARNED_FROM, 0), LEARNED_FROM))
+    """The captions that tokenizers learn from."""
+    return list(captions("train", LEARNED_FROM))
 
 
-def longest(space: Space) -> int:
-    """Tokens of the longest caption by a space's tokenizer, and a margin, as a multiple of 8."""
-    most = max(map(len, space.token_ids(corpus())))
-    return -(-(most + 2) // 8) * 8
+def tokeniser(space: Space) -> Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]:
+    """From captions to their token ids and attention mask, both [B, L]. L: tokens of the longest caption of the corpus
+    and a margin, as a multiple of 8."""
+    tokenizer, L = space.tokenizer, -(-(max(map(len, space.token_ids(corpus()))) + 2) // 8) * 8
+
+    def tokenise(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        assert tokenizer is not None
+        tokens = tokenizer(list(texts), padding="max_length", max_length=L, truncation=True, return_tensors="np")
+        return tokens["input_ids"].astype(np.int32), tokens["attention_mask"].astype(bool)
+
+    return tokenise
 
 
 def prompt_vectors(space: Space, style: str) -> Float[np.ndarray, "C E"]:

@@ -1,4 +1,4 @@
-"""Two towers trained on views and captions of scenes, by the project's own objective, step and checkpoints."""
+"""Trains two towers on views and captions of scenes, with the project's own objective, step and checkpoints."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,7 +15,6 @@ from c2c_jax.io.console import stderr_console
 from c2c_jax.miniworld.captions import caption
 from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SHARED
 from c2c_jax.spaces.models.layers import unit
-from c2c_jax.spaces.packing import TokenRows, one_a_row
 from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.training.step import data_mesh, init_state, jit_step, make_step
@@ -27,10 +26,10 @@ console = stderr_console()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How long and how fast two towers are trained.
+    """Settings of a training.
 
-    batch_size: scenes of a step, each of another cell. styles: of captions, with their shares. ema: decay of the moving
-    average of the weights, which is what is kept.
+    batch_size: scenes of a step, each of a different cell. styles: of captions, with their frequencies. ema: decay of
+    the moving average of the weights, which is saved.
     """
 
     steps: int
@@ -47,30 +46,23 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Towers:
-    """The model that is trained, and how it is used.
+    """A model to train, and the functions that use it.
 
     encode_view: (model, views [B, ...]) → [B, E]. scales: model → log scales of the logits of views and of texts.
-    tokenised: texts → token ids of each. length: of a row of tokens.
+    tokenise: texts → token ids and attention mask [B, L].
     """
 
     model: nnx.Module
     encode_view: Callable[[Any, Array], Array]
     scales: Callable[[Any], tuple[Array, Array]]
-    tokenised: Callable[[Sequence[str]], list[list[int]]]
-    length: int
-    is_causal: bool
-    uncounted: int | None = None
-
-    def rows(self, texts: Sequence[str]) -> TokenRows:
-        ids = self.tokenised(texts)
-        return one_a_row(ids, length=self.length, is_causal=self.is_causal, uncounted=self.uncounted)
+    tokenise: Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
 
 
 def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Callable[[Any], dict[str, float]],
              workdir: Path) -> tuple[Any, float]:  # fmt: skip
-    """The trained model, and the minutes it took; checkpoints in `workdir`, from which a run that was stopped goes on.
+    """The trained model, and the minutes of its training, which resumes from checkpoints in `workdir`.
 
-    validate: model → scores, told of every `recipe.every` steps. Batches are functions of (seed, step).
+    validate: model → scores, printed every `recipe.every` steps. Batches are functions of (seed, step).
     """
     graphdef, params, *rest = nnx.split(towers.model, nnx.Param, ...)
     (fixed,) = rest  # batch norms' statistics stay as they are
@@ -93,29 +85,29 @@ def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Calla
                 checkpoints.save(state)
                 clock.keep()
                 scores = validate(nnx.merge(graphdef, jax.device_get(state.model), fixed))
-                told = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+                shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
                 minutes = clock.minutes
                 pace = (minutes - before) / (done - start)
-                console.print(f"step {done} of {recipe.steps}  loss {float(metrics['loss']):.3f}  {told}  "
+                console.print(f"step {done} of {recipe.steps}  loss {float(metrics['loss']):.3f}  {shown}  "
                               f"{60 * pace:.2f} s a step, {pace * (recipe.steps - done):.0f} min left")  # fmt: skip
     return nnx.merge(graphdef, jax.device_get(state.model), fixed), minutes
 
 
 def _decayed(params: Any) -> Any:
-    """Matrices alone are pulled towards zero, not biases, norms and temperatures."""
+    """Weight decay applies to matrices, and not to biases, norms and temperatures."""
     return jax.tree.map(lambda value: value.ndim > 1, params)
 
 
 def _loss(towers: Towers, graphdef: nnx.GraphDef, fixed: nnx.State) -> Callable[..., Array]:
-    """The mean of the cross-entropies along rows and columns of one matrix of cosines, as CLIP has it.
+    """CLIP's loss: the mean of the cross-entropies along rows and columns of one matrix of cosines.
 
-    The objective gives a gradient to its predictions alone; so it is taken from both sides, and halved for the value.
+    The objective has gradients for its predictions only; so it is computed from both sides, and halved.
     """
     objective = build_objective("infonce")
 
-    def loss(params: dict[str, Any], step: Array, views: Array, tokens: TokenRows) -> Array:
+    def loss(params: dict[str, Any], step: Array, views: Array, tokens: tuple[Array, Array]) -> Array:
         model: Any = nnx.merge(graphdef, params["model"], fixed)
-        view_BE, text_BE = towers.encode_view(model, views), model.encode_text(tokens)[:, 0]
+        view_BE, text_BE = towers.encode_view(model, views), model.encode_text(*tokens)
         of_views, of_texts = towers.scales(model)
         one = objective.loss({"infonce": {"log_scale": of_views}}, view_BE, unit(text_BE))
         return (one + objective.loss({"infonce": {"log_scale": of_texts}}, text_BE, unit(view_BE))) / 2
@@ -125,21 +117,21 @@ def _loss(towers: Towers, graphdef: nnx.GraphDef, fixed: nnx.State) -> Callable[
 
 def _batch(
     towers: Towers, recipe: Recipe, training: Material, by_cell: Sequence[np.ndarray], step: int
-) -> tuple[np.ndarray, TokenRows]:
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Views and captions of scenes of different cells, so that few pairs are negatives of equal meaning."""
     rng = np.random.default_rng((recipe.seed, step))
     cells = rng.choice(len(by_cell), recipe.batch_size, replace=False)
     rows = [int(rng.choice(by_cell[cell])) for cell in cells]
     styles = rng.choice(list(recipe.styles), recipe.batch_size, p=list(recipe.styles.values()))
     texts = [caption(training.scenes[row], str(style), rng) for row, style in zip(rows, styles, strict=True)]
-    return training.views[np.sort(rows)][np.argsort(np.argsort(rows))], towers.rows(texts)
+    return training.views[np.sort(rows)][np.argsort(np.argsort(rows))], towers.tokenise(texts)
 
 
 def zero_shot(
     view_NE: Float[np.ndarray, "N E"], prompt_CE: Float[np.ndarray, "C E"], cells_N: np.ndarray
 ) -> dict[str, float]:
-    """Accuracies of N views whose cell is told by the nearest of all cells' prompts [C = 288]: of the cell, of its
-    source alone, and of cells that training has seen and has not."""
+    """Accuracies of the nearest of all cells' prompts [C = 288] as a classifier of N views: of the source, of the cell,
+    and of the cell for seen and held-out cells."""
     found_N = np.argmax(_unit(view_NE) @ _unit(prompt_CE).T, axis=1)
     is_right_N = found_N == cells_N
     is_held_out_N = np.isin(cells_N, HELD_OUT_CELLS)

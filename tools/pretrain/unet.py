@@ -12,8 +12,8 @@ from tools.pretrain.vae import LATENTS
 
 CHANNELS = (48, 64, 96)
 BATCH, STEPS, LEARNING_RATE = 32, 12_000, 1e-3
-UNCONDITIONED = 0.1  # share of rows that are given the vector of one of the vectors of nothing, as guidance needs it
-FROM_TEXT = 0.3  # share of rows that are given the vector of their caption instead of their sound
+UNCONDITIONED = 0.1  # fraction of rows that are conditioned on a vector of an empty or negative prompt, for guidance
+FROM_TEXT = 0.3  # fraction of rows that are conditioned on the vector of their caption instead of their sound
 NOISE_LEVELS = {
     "beta_start": 0.0015,
     "beta_end": 0.0195,
@@ -32,7 +32,7 @@ def new_unet(dim: int) -> Any:
         sample_size=32,
         layers_per_block=1,
         block_out_channels=CHANNELS,
-        cross_attention_dim=CHANNELS,  # no cross-attention: both attentions of a block look at the block itself
+        cross_attention_dim=CHANNELS,  # no cross-attention: both attentions of a block are self-attention
         attention_head_dim=4,
         norm_num_groups=16,
         down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
@@ -49,9 +49,9 @@ def train_unet(
 ) -> tuple[Any, float]:  # fmt: skip
     """The network, and the minutes it took.
 
-    latents: means [N, C, T', M'] alone, unscaled: the deviations that the decoder was trained with are noise that no
-    network can foretell. sound, text: unit vectors of each.
-    nothing: those that guidance leads away from, of which a row without a condition is given one.
+    latents: unscaled means [N, C, T', M'], without the deviations that the decoder was trained with, which no network
+    can predict. sound_NE, text_NE: unit vectors of each. nothing_KE: vectors of empty and negative prompts, one of
+    which is the condition of an unconditioned row.
     """
     noises: Any = DDPMScheduler(
         **{key: value for key, value in NOISE_LEVELS.items() if key.startswith(("beta", "pred"))}

@@ -11,11 +11,11 @@ from tools.pretrain.fit import fit
 
 LATENTS, CHANNELS = 8, (8, 16, 32, 64)
 BATCH, FRAMES, STEPS, LEARNING_RATE = 32, 64, 9000, 2e-3  # frames of a training piece
-SCALE = 0.25  # of logarithms on their way in; no shift goes with it, as padding with zeros would not
-MEAN, DEVIATION = -6.0, 2.5  # of logarithms, on their way out
+SCALE = 0.25  # of the input logarithms, which are not shifted because padding with zeros would not be
+MEAN, DEVIATION = -6.0, 2.5  # of the output logarithms
 KL = 1e-3  # weight of the divergence from a unit Gaussian, in nats a latent value
 FIRST_STEPS, FIRST_KL = 2000, 1e-2  # its weight in the first steps
-LOUD, LOUDNESS = 5.0, 0.3  # weight of what is told of as loudness, and the power of amplitudes that this is
+LOUD, LOUDNESS = 5.0, 0.3  # weight of the loudness loss, and the power of amplitudes that is the loudness
 
 
 def new_vae() -> Any:
@@ -36,8 +36,7 @@ def new_vae() -> Any:
 def train_vae(mels: np.ndarray, folder: Path, steps: int = STEPS) -> tuple[Any, float]:
     """The autoencoder of log mels [N, T, M], and the minutes it took.
 
-    What brings logarithms to the network's scale and back lies within its own first and last convolution, as the
-    decoder feeds a vocoder; the scale of its latents is in its config.
+    Its first and last convolutions include the scaling of the logarithms; the scale of its latents is in its config.
     """
 
     def loss_of(vae: Any, step: int) -> torch.Tensor:
@@ -49,7 +48,7 @@ def train_vae(mels: np.ndarray, folder: Path, steps: int = STEPS) -> tuple[Any, 
         posterior = vae.encode(mel_B1TM * SCALE).latent_dist
         found = vae.decode(posterior.sample()).sample
         wanted = (mel_B1TM - MEAN) / DEVIATION
-        # Logarithms of a hiss differ as much as those of what sounds above it; loudness tells these apart.
+        # In logarithms the differences of a hiss are as large as those of a loud sound; in loudness they are small.
         loudness = [torch.exp(LOUDNESS * (DEVIATION * x + MEAN)) for x in (found, wanted)]
         loss = (found - wanted).abs().mean() + LOUD * (loudness[0] - loudness[1]).abs().mean()
         return loss + kl * posterior.kl().mean() / posterior.mean[0].numel()

@@ -1,4 +1,4 @@
-"""Sky and ground: what stands behind the things of a picture."""
+"""The background of pictures: sky and ground."""
 
 import math
 
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from c2c_jax.miniworld.drawing.sketch import RGB, rgb
 
-SIDE, FINE = 64, 4  # pixels of a picture, and canvas pixels to each
+SIDE, FINE = 64, 4  # pixels of a picture's side, and canvas pixels for each
 CANVAS = SIDE * FINE
 GROUND = 50  # about where the ground begins, in pixels from the top
 
@@ -28,8 +28,7 @@ def background(place: str, sky: str, rng: np.random.Generator) -> Float[np.ndarr
     tint = np.asarray(SKIES[sky]) * rng.uniform(0.94, 1.06) + rng.uniform(-6, 6, 3)
     canvas = Image.new("RGB", (CANVAS, CANVAS), rgb(tint))
     draw = ImageDraw.Draw(canvas)
-    for _ in range(rng.integers(5)):
-        # Brighter or darker than the sky by little.
+    for _ in range(rng.integers(5)):  # a little brighter or darker than the sky
         _clutter(draw, rgb(tint + rng.uniform(14, 30) * rng.choice((-1, 1))), rng)
     (_field if place == "field" else _shore)(draw, rng)
     pixels = np.asarray(canvas.reduce(FINE), np.float32)
@@ -37,8 +36,14 @@ def background(place: str, sky: str, rng: np.random.Generator) -> Float[np.ndarr
     return pixels + slope[:, None, None]
 
 
+def _fill_below(draw: ImageDraw.ImageDraw, x: np.ndarray, y: np.ndarray, colour: RGB) -> None:
+    """Fills the canvas below a line of points."""
+    edge = np.stack([x, y], 1).ravel().tolist()
+    draw.polygon([-8, CANVAS + 8, *edge, CANVAS + 8, CANVAS + 8], colour)
+
+
 def _clutter(draw: ImageDraw.ImageDraw, colour: RGB, rng: np.random.Generator) -> None:
-    """Streaks of haze, a ring, specks or a pair of slanting lines: nothing that has the shape of a source."""
+    """Streaks of haze, a ring, specks or a pair of slanting lines: nothing that looks like a source."""
     x, y = rng.uniform(0, CANVAS), rng.uniform(0, 180)
     kind = rng.integers(4)
     if kind == 0:
@@ -58,23 +63,20 @@ def _clutter(draw: ImageDraw.ImageDraw, colour: RGB, rng: np.random.Generator) -
 
 
 def _field(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
-    """Two rows of grass, rolling, its blades standing up, and some flowers."""
+    """Two rolling rows of grass with upright blades, and some flowers."""
     green = np.asarray((92, 168, 62)) + rng.uniform(-12, 12, 3)
-    for row, (height, tone) in enumerate(((0, 0.78), (22, 1.0))):
+    for height, tone in ((0, 0.78), (22, 1.0)):
         x = np.arange(-8, CANVAS + 16, 5.0)
         roots = FINE * GROUND + height + 6 * np.sin(x / 40 + rng.uniform(0, 6)) + 4
         blades = rng.uniform(8, 22, len(x)) * (np.arange(len(x)) % 2)
         x = x + rng.uniform(-3, 3, len(x))
-        edge = np.stack([x, roots - blades], 1).ravel().tolist()
-        draw.polygon([-8, CANVAS + 8, *edge, CANVAS + 8, CANVAS + 8], rgb(green * tone))
-        if row == 0:
-            continue
-        for _ in range(rng.integers(2, 6)):
-            x0, y0 = rng.uniform(8, CANVAS - 8), rng.uniform(FINE * GROUND + 18, CANVAS - 10)
-            petal = PETALS[rng.integers(len(PETALS))]
-            for shift_x, shift_y in ((-5, 0), (5, 0), (0, -5), (0, 5)):
-                draw.ellipse((x0 + shift_x - 4, y0 + shift_y - 4, x0 + shift_x + 4, y0 + shift_y + 4), petal)
-            draw.ellipse((x0 - 3, y0 - 3, x0 + 3, y0 + 3), (236, 150, 40))
+        _fill_below(draw, x, roots - blades, rgb(green * tone))
+    for _ in range(rng.integers(2, 6)):
+        x0, y0 = rng.uniform(8, CANVAS - 8), rng.uniform(FINE * GROUND + 18, CANVAS - 10)
+        petal = PETALS[rng.integers(len(PETALS))]
+        for shift_x, shift_y in ((-5, 0), (5, 0), (0, -5), (0, 5)):
+            draw.ellipse((x0 + shift_x - 4, y0 + shift_y - 4, x0 + shift_x + 4, y0 + shift_y + 4), petal)
+        draw.ellipse((x0 - 3, y0 - 3, x0 + 3, y0 + 3), (236, 150, 40))
 
 
 def _shore(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
@@ -86,12 +88,10 @@ def _shore(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
         wave, phase = rng.uniform(26, 38), rng.uniform(0, 3)
         crest = FINE * GROUND + height - 9 * np.abs(np.sin(math.pi * x / wave + phase)) + 4
         for shift, colour in ((0, (246, 250, 252)), (7, rgb(water * tone))):
-            edge = np.stack([x, crest + shift], 1).ravel().tolist()
-            draw.polygon([-8, CANVAS + 8, *edge, CANVAS + 8, CANVAS + 8], colour)
+            _fill_below(draw, x, crest + shift, colour)
     beach = FINE * GROUND + 34 + 5 * np.sin(x / rng.uniform(28, 60) + rng.uniform(0, 6))
     for shift, colour in ((0, (246, 250, 252)), (6, rgb(sand))):
-        edge = np.stack([x, beach + shift], 1).ravel().tolist()
-        draw.polygon([-8, CANVAS + 8, *edge, CANVAS + 8, CANVAS + 8], colour)
+        _fill_below(draw, x, beach + shift, colour)
     for _ in range(6):
         x0, y0 = rng.uniform(0, CANVAS), rng.uniform(FINE * GROUND + 44, CANVAS - 4)
         draw.ellipse((x0, y0, x0 + 5, y0 + 4), rgb(sand * 0.8))

@@ -1,7 +1,7 @@
-"""Shapes of one thing, in units of its own and in tones rather than colours: what every drawing is made of."""
+"""A drawing of one thing as shapes, in units of its own and in tones, which get their colours when it is placed."""
 
-import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from PIL import ImageDraw
 Point = tuple[float, float]
 RGB = tuple[int, int, int]
 
-# Tones that follow the thing's colour are made by `palette`; these are the same whatever its colour.
+# Tones with a fixed colour; `palette` adds those that depend on the colour of the thing.
 ACCENTS: dict[str, RGB] = {
     "ink": (28, 26, 36),
     "paper": (250, 247, 238),
@@ -34,9 +34,9 @@ ACCENTS: dict[str, RGB] = {
 
 
 def palette(base: RGB, is_black: bool, is_white: bool) -> dict[str, RGB]:
-    """The colour of every tone of a thing whose own colour is `base`.
+    """The colour of every tone of a thing of colour `base`.
 
-    mark is for what must stand out on base (eyes, stripes), patch for large spots on it, trim for bright parts.
+    mark is for what must contrast with base (eyes, stripes), patch for large spots on it, trim for bright parts.
     """
     colour = np.asarray(base, float)
     shade = colour * (0.45 if is_black else 0.64)
@@ -56,46 +56,54 @@ def rgb(colour: np.ndarray) -> RGB:
     return red, green, blue
 
 
-def _round(is_closed: bool, points: tuple[Point, ...]) -> tuple[Point, ...]:
+def around(x: float, y: float, radius: float, degrees: float) -> Point:
+    """The point at an angle on a circle; 0 is to the right, 90 is down."""
+    return x + radius * math.cos(math.radians(degrees)), y + radius * math.sin(math.radians(degrees))
+
+
+def both_sides(*right: Point) -> tuple[Point, ...]:
+    """A symmetric outline: points on the right from top to bottom, and their mirror images back to the top."""
+    return (*right, *((-x, y) for x, y in reversed(right)))
+
+
+def _smooth(points: tuple[Point, ...], is_closed: bool) -> tuple[Point, ...]:
     """A Catmull-Rom spline through the points, six steps from each to the next."""
     knots = np.asarray(points)
     padded = np.concatenate([knots[-1:], knots, knots[:2]] if is_closed else [knots[:1], knots, knots[-1:]])
     t = np.arange(6) / 6
     weights = np.stack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2], 1) / 2
     segments = np.stack([padded[i : len(padded) - 3 + i] for i in range(4)], 1)
-    rounded = np.einsum("tk,skd->std", weights, segments).reshape(-1, 2)
-    return tuple(map(tuple, rounded if is_closed else np.concatenate([rounded, knots[-1:]])))
+    smooth = np.einsum("tk,skd->std", weights, segments).reshape(-1, 2)
+    return tuple(map(tuple, smooth if is_closed else np.concatenate([smooth, knots[-1:]])))
 
 
-def around(x: float, y: float, radius: float, degrees: float) -> Point:
-    """The point at an angle on a circle; 0 is to the right, 90 is down."""
-    return x + radius * math.cos(math.radians(degrees)), y + radius * math.sin(math.radians(degrees))
-
-
-@dataclasses.dataclass
 class Sketch:
     """Filled and stroked shapes, back to front; x goes to the right, y goes down."""
 
-    tones: list[str] = dataclasses.field(default_factory=list)
-    widths: list[float] = dataclasses.field(default_factory=list)  # of strokes; 0 is a filled shape
-    points: list[tuple[Point, ...]] = dataclasses.field(default_factory=list)
+    def __init__(self) -> None:
+        # Tone, width of the stroke (0: a filled shape) and points of each shape.
+        self.shapes: list[tuple[str, float, tuple[Point, ...]]] = []
 
     def polygon(self, tone: str, *points: Point) -> None:
-        self._add(tone, 0.0, points)
+        self.shapes.append((tone, 0.0, points))
 
     def box(self, tone: str, left: float, top: float, right: float, bottom: float) -> None:
         self.polygon(tone, (left, top), (right, top), (right, bottom), (left, bottom))
 
     def blob(self, tone: str, *points: Point) -> None:
         """A smooth outline through the points."""
-        self._add(tone, 0.0, _round(True, points))
+        self.polygon(tone, *_smooth(points, True))
 
     def disc(self, tone: str, x: float, y: float, radius: float) -> None:
         self.ellipse(tone, x, y, radius, radius)
 
     def ellipse(self, tone: str, x: float, y: float, wide: float, high: float, turn: float = 0.0) -> None:
         """wide, high: half axes. turn: degrees clockwise."""
-        self._add(tone, 0.0, _ellipse(x, y, wide, high, turn))
+        angles = np.linspace(0, 2 * math.pi, 24, endpoint=False)
+        cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+        across, down = wide * np.cos(angles), high * np.sin(angles)
+        xs, ys = x + cos * across - sin * down, y + sin * across + cos * down
+        self.polygon(tone, *zip(xs.tolist(), ys.tolist(), strict=True))
 
     def dome(self, tone: str, x: float, y: float, wide: float, high: float) -> None:
         """The upper half of an ellipse about (x, y)."""
@@ -104,58 +112,42 @@ class Sketch:
 
     def line(self, tone: str, width: float, *points: Point) -> None:
         """Straight strokes from point to point with round ends and joints."""
-        self._add(tone, width, points)
+        self.shapes.append((tone, width, points))
 
     def curve(self, tone: str, width: float, *points: Point) -> None:
         """A smooth stroke through the points."""
-        self._add(tone, width, _round(False, points))
+        self.line(tone, width, *_smooth(points, False))
 
     def arc(self, tone: str, width: float, x: float, y: float, radius: float, start: float, end: float) -> None:
         """A stroke along a circle; degrees as in `around`."""
-        self._add(tone, width, tuple(around(x, y, radius, a) for a in np.linspace(start, end, 13)))
-
-    def _add(self, tone: str, width: float, points: tuple[Point, ...]) -> None:
-        self.tones.append(tone)
-        self.widths.append(width)
-        self.points.append(points)
+        self.line(tone, width, *(around(x, y, radius, a) for a in np.linspace(start, end, 13)))
 
     @functools.cached_property
-    def outline(self) -> tuple[Float[np.ndarray, "points 2"], Float[np.ndarray, "points 1"], list[int]]:
-        """All points, how far ink reaches beyond each of them, and where each next shape begins."""
-        sizes = [len(points) for points in self.points]
-        reach = np.repeat(np.asarray(self.widths) / 2, sizes)[:, None]
-        return np.concatenate([np.asarray(points) for points in self.points]), reach, np.cumsum(sizes).tolist()
-
-
-def _ellipse(x: float, y: float, wide: float, high: float, turn: float) -> tuple[Point, ...]:
-    angles = np.linspace(0, 2 * math.pi, 24, endpoint=False)
-    cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-    across, down = wide * np.cos(angles), high * np.sin(angles)
-    return tuple(zip((x + cos * across - sin * down).tolist(), (y + sin * across + cos * down).tolist(), strict=True))
+    def outline(self) -> tuple[Float[np.ndarray, "points 2"], Float[np.ndarray, "points 1"]]:
+        """The points of all shapes, and how far the stroke reaches beyond each point."""
+        reach = [np.full((len(points), 1), width / 2) for _, width, points in self.shapes]
+        return np.concatenate([np.asarray(points) for _, _, points in self.shapes]), np.concatenate(reach)
 
 
 class Placed:
-    """A sketch turned, mirrored and scaled, waiting for its place; lengths in pixels of the canvas."""
+    """A sketch turned, mirrored and scaled, ready to be drawn; lengths in pixels of the canvas."""
 
     def __init__(self, sketch: Sketch, *, side: float, degrees: float, stretch: float, is_mirrored: bool):
-        """side: the longer side of the box it fills, after turning. stretch: of its width, before turning."""
-        points, reach, self._ends = sketch.outline
+        """side: the longer side of its bounding box, after turning. stretch: of its width, before turning."""
+        points, reach = sketch.outline
         cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
         across = -stretch if is_mirrored else stretch
         turned = points @ np.array([[across * cos, across * sin], [-sin, cos]])
         low, high = (turned - reach).min(0), (turned + reach).max(0)
-        scale = side / (high - low).max()
-        self._sketch, self._scale = sketch, scale
-        self._points = (turned - low) * scale
-        self.width, self.height = ((high - low) * scale).tolist()
+        self._scale = side / (high - low).max()
+        self._shapes, self._points = sketch.shapes, (turned - low) * self._scale
+        self.width, self.height = ((high - low) * self._scale).tolist()
 
     def draw(self, draw: ImageDraw.ImageDraw, left: float, top: float, colours: Mapping[str, tuple[int, ...]]) -> None:
         """Draws it with the upper left corner of its box at (left, top)."""
-        flat = (self._points + (left, top)).ravel().tolist()
-        start = 0
-        for tone, width, end in zip(self._sketch.tones, self._sketch.widths, self._ends, strict=True):
-            points, fill = flat[2 * start : 2 * end], colours[tone]
-            start = end
+        coordinates = iter((self._points + (left, top)).ravel().tolist())
+        for tone, width, shape in self._shapes:
+            points, fill = list(itertools.islice(coordinates, 2 * len(shape))), colours[tone]
             if width == 0:
                 draw.polygon(points, fill)
                 continue

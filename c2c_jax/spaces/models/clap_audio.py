@@ -6,7 +6,7 @@ Batch norms use their running statistics, which are `nnx.BatchStat`: in training
 
 import dataclasses
 import functools
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +15,15 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from c2c_jax.spaces.models.clap_text import ClapProjectionLayer
-from c2c_jax.spaces.models.layers import ACTIVATIONS, Activation, Epsilon, Layers, Pixels, Width
+from c2c_jax.spaces.models.layers import ACTIVATIONS, Activation, Dense, Epsilon, Layers, Pixels, Width
 
-EPSILON = 1e-5  # of torch's norms; the two norms of a block alone have the config's layer_norm_eps
+EPSILON = 1e-5  # of torch's norms; only the two norms of a block have the config's layer_norm_eps
 UNSEEN = -100.0  # added to the scores between tokens of one window that the shift brought together, as in Swin
 CUBIC = -0.75  # the free parameter of torch's bicubic interpolation (Keys 1981, eq. 4, has -0.5)
 
 
 class Mels(NamedTuple):
-    """What the tower is given of B sounds. `mels.MelRecipe` makes them of numpy arrays.
+    """What the tower takes of B sounds, as `AudioPreprocessor` makes it, in numpy arrays.
 
     C is 1, or 4 with fusion: the whole sound shrunk to T frames, then T frames of its first, second and last third; of
     a sound that is no longer than T frames, four times itself.
@@ -36,24 +35,54 @@ class Mels(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClapAudioConfig:
-    spec_size: Annotated[int, msgspec.Meta(ge=1, le=2**10)]  # edge of the square, in pixels
-    num_mel_bins: Annotated[int, msgspec.Meta(ge=1, le=2**10)]
-    patch_size: tuple[Pixels, Pixels]
-    patch_stride: tuple[Pixels, Pixels]
-    patch_embeds_hidden_size: Width  # of the first stage; it doubles from each to the next
-    enable_patch_layer_norm: bool
-    enable_fusion: bool
-    aff_block_r: Width
-    window_size: Annotated[int, msgspec.Meta(ge=1, le=2**7)]  # patches
-    depths: Annotated[tuple[Layers, ...], msgspec.Meta(min_length=1, max_length=8)]
-    num_attention_heads: Annotated[tuple[Width, ...], msgspec.Meta(min_length=1, max_length=8)]
-    qkv_bias: bool
-    mlp_ratio: Annotated[float, msgspec.Meta(gt=0, le=2**10)]
-    hidden_act: Activation
-    layer_norm_eps: Epsilon
-    hidden_size: Width  # of the last stage
-    projection_dim: Width
-    projection_hidden_act: Activation
+    """Sizes of the audio tower and of its projection. Defaults are transformers' own, which published files leave out.
+    Raises ValueError for sizes that make no tower, neither here nor in transformers."""
+
+    spec_size: Annotated[int, msgspec.Meta(ge=1, le=2**10)] = 256  # edge of the square, in pixels
+    num_mel_bins: Annotated[int, msgspec.Meta(ge=1, le=2**10)] = 64
+    patch_size: tuple[Pixels, Pixels] = (4, 4)
+    patch_stride: tuple[Pixels, Pixels] = (4, 4)
+    patch_embed_input_channels: Literal[1] = 1
+    flatten_patch_embeds: bool = True
+    patch_embeds_hidden_size: Width = 96  # of the first stage; it doubles from each to the next
+    enable_patch_layer_norm: bool = True
+    enable_fusion: bool = False
+    fusion_type: str | None = None
+    aff_block_r: Width = 4
+    window_size: Annotated[int, msgspec.Meta(ge=1, le=2**7)] = 8  # patches
+    depths: Annotated[tuple[Layers, ...], msgspec.Meta(min_length=1, max_length=8)] = (2, 2, 6, 2)
+    num_attention_heads: Annotated[tuple[Width, ...], msgspec.Meta(min_length=1, max_length=8)] = (4, 8, 16, 32)
+    qkv_bias: bool = True
+    mlp_ratio: Annotated[float, msgspec.Meta(gt=0, le=2**10)] = 4.0
+    hidden_act: Activation = "gelu"
+    layer_norm_eps: Epsilon = 1e-5
+    hidden_size: Width = 768  # of the last stage
+    projection_dim: Width = 512
+    projection_hidden_act: Activation = "relu"
+
+    def __post_init__(self) -> None:
+        last = len(self.depths) - 1
+        if not self.flatten_patch_embeds:
+            raise ValueError("flatten_patch_embeds must be true")
+        if self.fusion_type == "channel_map" and self.enable_fusion:
+            raise ValueError("fusion_type 'channel_map'; known is aff_2d")
+        if len(self.num_attention_heads) != len(self.depths):
+            raise ValueError(f"depths {self.depths} with heads {self.num_attention_heads}")
+        for stage, heads in enumerate(self.num_attention_heads):
+            if (width := self.patch_embeds_hidden_size * 2**stage) % heads:
+                raise ValueError(f"stage {stage} of width {width} with {heads} heads")
+        if self.enable_fusion and self.patch_embeds_hidden_size < self.aff_block_r:
+            raise ValueError(f"aff_block_r {self.aff_block_r} of {self.patch_embeds_hidden_size} channels")
+        for size, stride in zip(self.patch_size, self.patch_stride, strict=True):
+            patches = (self.spec_size + 2 * ((size - stride) // 2) - size) // stride + 1
+            if stride > size or patches != self.spec_size // stride:
+                raise ValueError(f"patches of {size} every {stride} do not fill spec_size {self.spec_size}")
+        if self.hidden_size != self.patch_embeds_hidden_size * 2**last:
+            raise ValueError(f"hidden_size {self.hidden_size} is not the last of {last + 1} stages' width")
+        if self.spec_size < self.num_mel_bins or self.spec_size % self.folds:
+            raise ValueError(f"spec_size {self.spec_size} cannot be made of {self.num_mel_bins} mel bins")
+        if any(edge % 2**last or edge >> last < self.window_size for edge in self.grid):
+            raise ValueError(f"patches of {self.grid} cannot be merged {last} times into windows of {self.window_size}")
 
     @property
     def folds(self) -> int:
@@ -72,29 +101,22 @@ def batch_norm(channels: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
 
 
 def stretched(x_BCTM: Float[Array, "B C T M"], axis: int, size: int) -> Float[Array, "B C T2 M2"]:
-    """Bicubic interpolation along one axis with its corners aligned, as torch's `interpolate`; never a shrinking."""
-    places_KT, weights_KT = _cubic(x_BCTM.shape[axis], size)
+    """Bicubic interpolation along one axis with its corners aligned, as torch's `interpolate`; it never shrinks."""
+    old = x_BCTM.shape[axis]
+    # In float32 as in torch: exact places would move a loud step by what can be seen.
+    exact = np.float32(old - 1) / np.float32(size - 1) * np.arange(size, dtype=np.float32)
+    before = np.floor(exact)
+    fraction, a = exact - before, np.float32(CUBIC)
+    near, far = np.stack([fraction, 1 - fraction]), np.stack([fraction + 1, 2 - fraction])
+    near = ((a + 2) * near - (a + 3)) * near * near + 1
+    far = ((a * far - 5 * a) * far + 8 * a) * far - 4 * a
+    places_KT = (before.astype(int) + np.arange(-1, 3)[:, None]).clip(0, old - 1)
+    weights_KT = np.stack([far[0], near[0], near[1], far[1]])
     taps = (
         jnp.take(x_BCTM, places_T, axis) * jnp.expand_dims(weights_T, [i for i in range(4) if i != axis])
         for places_T, weights_T in zip(places_KT, weights_KT, strict=True)
     )
     return functools.reduce(jnp.add, taps)
-
-
-def _cubic(size: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which four of `size` points make each of the wanted ones, and their weights, both [4, wanted].
-
-    In float32 as torch has it: exact places would move a loud step by what can be seen.
-    """
-    scale = np.float32(size - 1) / np.float32(wanted - 1)
-    exact = scale * np.arange(wanted, dtype=np.float32)
-    before = np.floor(exact)
-    share, a = exact - before, np.float32(CUBIC)
-    near, far = np.stack([share, 1 - share]), np.stack([share + 1, 2 - share])
-    near = ((a + 2) * near - (a + 3)) * near * near + 1
-    far = ((a * far - 5 * a) * far + 8 * a) * far - 4 * a
-    places = before.astype(int) + np.arange(-1, 3)[:, None]
-    return places.clip(0, size - 1), np.stack([far[0], near[0], near[1], far[1]])
 
 
 class ClapAudioAFFBlock(nnx.Module):
@@ -104,29 +126,24 @@ class ClapAudioAFFBlock(nnx.Module):
         D = config.patch_embeds_hidden_size
         inner = D // config.aff_block_r
 
-        def attention() -> list:
-            return [
-                nnx.Conv(D, inner, (1, 1), rngs=rngs),
-                batch_norm(inner, rngs),
-                jax.nn.relu,
-                nnx.Conv(inner, D, (1, 1), rngs=rngs),
-                batch_norm(D, rngs),
-            ]
+        def attention() -> list[Any]:
+            squeezed = [nnx.Conv(D, inner, (1, 1), rngs=rngs), batch_norm(inner, rngs)]
+            return [*squeezed, jax.nn.relu, nnx.Conv(inner, D, (1, 1), rngs=rngs), batch_norm(D, rngs)]
 
         self.local_att = nnx.List(attention())
         self.global_att = nnx.List([_mean, *attention()])
 
     def __call__(
-        self, whole_BhwD: Float[Array, "B height width D"], parts_BhwD: Float[Array, "B height width D"]
-    ) -> Float[Array, "B height width D"]:
+        self, whole_BhwD: Float[Array, "B h w D"], parts_BhwD: Float[Array, "B h w D"]
+    ) -> Float[Array, "B h w D"]:
         both_BhwD = whole_BhwD + parts_BhwD
         local_BhwD = functools.reduce(lambda x, layer: layer(x), self.local_att, both_BhwD)
         global_B11D = functools.reduce(lambda x, layer: layer(x), self.global_att, both_BhwD)
-        share_BhwD = jax.nn.sigmoid(local_BhwD + global_B11D)
-        return 2 * whole_BhwD * share_BhwD + 2 * parts_BhwD * (1 - share_BhwD)
+        weight_BhwD = jax.nn.sigmoid(local_BhwD + global_B11D)
+        return 2 * whole_BhwD * weight_BhwD + 2 * parts_BhwD * (1 - weight_BhwD)
 
 
-def _mean(x_BhwD: Float[Array, "B height width D"]) -> Float[Array, "B 1 1 D"]:
+def _mean(x_BhwD: Float[Array, "B h w D"]) -> Float[Array, "B 1 1 D"]:
     return x_BhwD.mean(axis=(1, 2), keepdims=True)
 
 
@@ -144,7 +161,7 @@ class ClapAudioPatchEmbed(nnx.Module):
 
     def __call__(
         self, image_BChw: Float[Array, "B C height width"], is_longer_B: Bool[Array, "B"]
-    ) -> Float[Array, "B rows columns D"]:
+    ) -> Float[Array, "B h w D"]:
         """The patches of the square. With fusion, those of the whole sound, and of longer ones fused with those of
         three parts of them, which are three times as wide and lie side by side."""
         patches_BhwD = self.proj(image_BChw[:, 0, :, :, None])
@@ -184,7 +201,7 @@ class ClapAudioSelfAttention(nnx.Module):
 
 
 def relative_position_index(window: int) -> np.ndarray:
-    """Which row of the bias table holds for two tokens of a window, [L, L], by how far apart they are."""
+    """Which row of the bias table holds for two tokens of a window [L, L], by the distance between them."""
     places_L2 = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij"), axis=-1).reshape(-1, 2)
     apart_LL2 = places_L2[:, None] - places_L2[None] + window - 1
     return apart_LL2 @ np.array([2 * window - 1, 1])
@@ -193,23 +210,12 @@ def relative_position_index(window: int) -> np.ndarray:
 class ClapAudioAttention(nnx.Module):
     def __init__(self, config: ClapAudioConfig, D: int, heads: int, *, rngs: nnx.Rngs):
         self.self = ClapAudioSelfAttention(config, D, heads, rngs=rngs)
-        self.output = ClapAudioDense(D, D, rngs=rngs)
+        self.output = Dense(D, D, rngs=rngs)
 
     def __call__(
         self, hidden_BWLD: Float[Array, "B W L D"], mask_WLL: Float[np.ndarray, "W L L"] | None = None
     ) -> Float[Array, "B W L D"]:
         return self.output(self.self(hidden_BWLD, mask_WLL))
-
-
-class ClapAudioDense(nnx.Module):
-    """A linear layer and what follows: Hugging Face's SelfOutput, Intermediate and Output in one."""
-
-    def __init__(self, width_in: int, width: int, activation: str | None = None, *, rngs: nnx.Rngs):
-        self.activation = ACTIVATIONS[activation] if activation else None
-        self.dense = nnx.Linear(width_in, width, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows F"]:
-        return self.activation(self.dense(x)) if self.activation else self.dense(x)
 
 
 class ClapAudioLayer(nnx.Module):
@@ -223,10 +229,10 @@ class ClapAudioLayer(nnx.Module):
         self.layernorm_before = nnx.LayerNorm(D, epsilon=config.layer_norm_eps, rngs=rngs)
         self.attention = ClapAudioAttention(config, D, heads, rngs=rngs)
         self.layernorm_after = nnx.LayerNorm(D, epsilon=config.layer_norm_eps, rngs=rngs)
-        self.intermediate = ClapAudioDense(D, F, config.hidden_act, rngs=rngs)
-        self.output = ClapAudioDense(F, D, rngs=rngs)
+        self.intermediate = Dense(D, F, ACTIVATIONS[config.hidden_act], rngs=rngs)
+        self.output = Dense(F, D, rngs=rngs)
 
-    def __call__(self, hidden_BhwD: Float[Array, "B height width D"]) -> Float[Array, "B height width D"]:
+    def __call__(self, hidden_BhwD: Float[Array, "B h w D"]) -> Float[Array, "B h w D"]:
         _, height, width, _ = hidden_BhwD.shape
         window, shift = self.window_size, self.shift_size
         normed = self.layernorm_before(hidden_BhwD)
@@ -240,16 +246,14 @@ class ClapAudioLayer(nnx.Module):
         return hidden_BhwD + self.output(self.intermediate(self.layernorm_after(hidden_BhwD)))
 
 
-def in_windows(x_BhwD: Float[Array, "B height width D"], window: int) -> Float[Array, "B W L D"]:
+def in_windows(x_BhwD: Float[Array, "B h w D"], window: int) -> Float[Array, "B W L D"]:
     """The W squares of L = window² tokens that a grid is cut into."""
     B, height, width, D = x_BhwD.shape
     x = x_BhwD.reshape(B, height // window, window, width // window, window, D)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(B, -1, window * window, D)
 
 
-def without_windows(
-    x_BWLD: Float[Array, "B W L D"], window: int, grid: tuple[int, int]
-) -> Float[Array, "B height width D"]:
+def without_windows(x_BWLD: Float[Array, "B W L D"], window: int, grid: tuple[int, int]) -> Float[Array, "B h w D"]:
     """The way back from `in_windows` to a grid of (height, width) tokens."""
     B, _, _, D = x_BWLD.shape
     height, width = grid
@@ -258,8 +262,8 @@ def without_windows(
 
 
 def shift_mask(grid: tuple[int, int], window: int, shift: int) -> Float[np.ndarray, "W L L"]:
-    """What is added to scores after a cyclic shift: tokens that lay apart do not see each other (Liu et al. 2021,
-    section 3.2)."""
+    """What is added to scores after a cyclic shift, so that tokens from opposite edges do not see each other (Liu et
+    al. 2021, section 3.2)."""
 
     def regions(size: int) -> np.ndarray:
         places = np.arange(size)
@@ -277,7 +281,7 @@ class ClapAudioPatchMerging(nnx.Module):
         self.reduction = nnx.Linear(4 * D, 2 * D, use_bias=False, rngs=rngs)
         self.norm = nnx.LayerNorm(4 * D, epsilon=EPSILON, rngs=rngs)
 
-    def __call__(self, hidden_BhwD: Float[Array, "B height width D"]) -> Float[Array, "B rows columns D2"]:
+    def __call__(self, hidden_BhwD: Float[Array, "B h w D"]) -> Float[Array, "B h2 w2 D2"]:
         """Each square of four tokens made one of twice their width: column by column, from the top."""
         B, height, width, D = hidden_BhwD.shape
         squares = hidden_BhwD.reshape(B, height // 2, 2, width // 2, 2, D).transpose(0, 1, 3, 4, 2, 5)
@@ -295,7 +299,7 @@ class ClapAudioStage(nnx.Module):
         is_last = stage == len(config.depths) - 1
         self.downsample = None if is_last else ClapAudioPatchMerging(D, rngs=rngs)
 
-    def __call__(self, hidden_BhwD: Float[Array, "B height width D"]) -> Float[Array, "B rows columns D2"]:
+    def __call__(self, hidden_BhwD: Float[Array, "B h w D"]) -> Float[Array, "B h2 w2 D2"]:
         for block in self.blocks:
             hidden_BhwD = block(hidden_BhwD)
         return self.downsample(hidden_BhwD) if self.downsample else hidden_BhwD
@@ -332,10 +336,23 @@ class ClapAudioEncoder(nnx.Module):
 
 class ClapAudioModel(nnx.Module):
     def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
+        self.config = config
         self.audio_encoder = ClapAudioEncoder(config, rngs=rngs)
 
     def __call__(self, mels: Mels) -> Float[Array, "B D"]:
         return self.audio_encoder(mels)
+
+
+class ClapProjectionLayer(nnx.Module):
+    """From either tower into the joint space of width E. config: a ClapAudioConfig or ClapTextConfig."""
+
+    def __init__(self, config: Any, *, rngs: nnx.Rngs):
+        self.activation = ACTIVATIONS[config.projection_hidden_act]
+        self.linear1 = nnx.Linear(config.hidden_size, config.projection_dim, rngs=rngs)
+        self.linear2 = nnx.Linear(config.projection_dim, config.projection_dim, rngs=rngs)
+
+    def __call__(self, pooled: Float[Array, "*rows D"]) -> Float[Array, "*rows E"]:
+        return self.linear2(self.activation(self.linear1(pooled)))
 
 
 class ClapAudioModelWithProjection(nnx.Module):
@@ -343,8 +360,7 @@ class ClapAudioModelWithProjection(nnx.Module):
 
     def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
         self.audio_model = ClapAudioModel(config, rngs=rngs)
-        sizes = config.hidden_size, config.projection_dim, config.projection_hidden_act
-        self.audio_projection = ClapProjectionLayer(*sizes, rngs=rngs)
+        self.audio_projection = ClapProjectionLayer(config, rngs=rngs)
 
     def encode_audio(self, mels: Mels) -> Float[Array, "B E"]:
         """Audio projections before L2 normalisation."""

@@ -1,7 +1,7 @@
 """CLIP's text and vision towers (Radford et al. 2021), attribute by attribute as in Hugging Face's CLIPModel."""
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 from flax import nnx
@@ -14,43 +14,72 @@ from c2c_jax.spaces.models.layers import (
     Epsilon,
     Layers,
     Pixels,
+    TokenId,
     Width,
     attend,
-    taken,
+    gather,
+    require_whole_heads,
+    run_layers,
 )
-from c2c_jax.spaces.packing import TokenRows
+from c2c_jax.spaces.models.text import TextModel, TextTower
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPTextConfig:
-    vocab_size: Count
-    hidden_size: Width
-    intermediate_size: Width
-    num_hidden_layers: Layers
-    num_attention_heads: Width
-    max_position_embeddings: Count
-    layer_norm_eps: Epsilon
-    hidden_act: Activation
+    """Sizes of the text tower. Defaults, here and below, are transformers' own, which published files leave out."""
+
+    is_causal: ClassVar = True
+    vocab_size: Count = 49408
+    hidden_size: Width = 512
+    intermediate_size: Width = 2048
+    num_hidden_layers: Layers = 12
+    num_attention_heads: Width = 8
+    max_position_embeddings: Count = 77
+    layer_norm_eps: Epsilon = 1e-5
+    hidden_act: Activation = "quick_gelu"
+    eos_token_id: TokenId = (
+        49407  # where texts are pooled; 2 in files older than transformers' PR 24773: the largest id
+    )
+
+    def __post_init__(self) -> None:
+        require_whole_heads(self.hidden_size, self.num_attention_heads)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of the longest text."""
+        return self.max_position_embeddings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPVisionConfig:
-    hidden_size: Width
-    intermediate_size: Width
-    num_hidden_layers: Layers
-    num_attention_heads: Width
-    num_channels: Literal[3]  # images are RGB
-    image_size: Pixels
-    patch_size: Pixels
-    layer_norm_eps: Epsilon
-    hidden_act: Activation
+    """Sizes of the vision tower and of its projection."""
+
+    hidden_size: Width = 768
+    intermediate_size: Width = 3072
+    num_hidden_layers: Layers = 12
+    num_attention_heads: Width = 12
+    num_channels: Literal[3] = 3  # images are RGB
+    image_size: Pixels = 224
+    patch_size: Pixels = 32
+    layer_norm_eps: Epsilon = 1e-5
+    hidden_act: Activation = "quick_gelu"
+    projection_dim: Width = 512
+
+    def __post_init__(self) -> None:
+        require_whole_heads(self.hidden_size, self.num_attention_heads)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPConfig:
-    text: CLIPTextConfig
-    vision: CLIPVisionConfig
-    projection_dim: Width
+    """Sizes of both towers."""
+
+    text_config: CLIPTextConfig
+    vision_config: CLIPVisionConfig
+
+    @property
+    def projection_dim(self) -> int:
+        """The width of the joint space."""
+        return self.vision_config.projection_dim
 
 
 class CLIPAttention(nnx.Module):
@@ -64,12 +93,12 @@ class CLIPAttention(nnx.Module):
 
     def __call__(
         self,
-        asking_BQD: Float[Array, "B Q D"],
+        query_BQD: Float[Array, "B Q D"],
         hidden_BLD: Float[Array, "B L D"],
-        seen_B1QL: Bool[Array, "B 1 Q L"] | None = None,
+        mask_B1QL: Bool[Array, "B 1 Q L"] | None = None,
     ) -> Float[Array, "B Q D"]:
         projections = self.q_proj, self.k_proj, self.v_proj
-        return self.out_proj(attend(*projections, asking_BQD, hidden_BLD, self.heads, seen_B1QL))
+        return self.out_proj(attend(*projections, query_BQD, hidden_BLD, self.heads, mask_B1QL))
 
 
 class CLIPMLP(nnx.Module):
@@ -92,15 +121,13 @@ class CLIPEncoderLayer(nnx.Module):
     def __call__(
         self,
         hidden_BLD: Float[Array, "B L D"],
-        seen_B1QL: Bool[Array, "B 1 Q L"] | None = None,
-        at_BQ: Int[Array, "B Q"] | None = None,
+        mask_B1QL: Bool[Array, "B 1 Q L"] | None = None,
+        positions_BQ: Int[Array, "B Q"] | None = None,
     ) -> Float[Array, "B Q D"]:
-        """The states after this layer of every token, or of those at `at_BQ` alone."""
+        """The states after this pre-norm layer at some positions; None: at all."""
         normed_BLD = self.layer_norm1(hidden_BLD)
-        asking_BQD, residual_BQD = normed_BLD, hidden_BLD
-        if at_BQ is not None:
-            asking_BQD, residual_BQD = taken(normed_BLD, at_BQ), taken(hidden_BLD, at_BQ)
-        hidden_BQD = residual_BQD + self.self_attn(asking_BQD, normed_BLD, seen_B1QL)
+        attended_BQD = self.self_attn(gather(normed_BLD, positions_BQ), normed_BLD, mask_B1QL)
+        hidden_BQD = gather(hidden_BLD, positions_BQ) + attended_BQD
         return hidden_BQD + self.mlp(self.layer_norm2(hidden_BQD))
 
 
@@ -111,16 +138,10 @@ class CLIPEncoder(nnx.Module):
     def __call__(
         self,
         hidden_BLD: Float[Array, "B L D"],
-        at_BQ: Int[Array, "B Q"],
-        seen_B1LL: Bool[Array, "B 1 L L"] | None = None,
-        seen_B1QL: Bool[Array, "B 1 Q L"] | None = None,
+        positions_BQ: Int[Array, "B Q"],
+        mask_B1LL: Bool[Array, "B 1 L L"] | None = None,
     ) -> Float[Array, "B Q D"]:
-        """The final states at `at_BQ`: the last layer does nothing for the others. seen_*: what every token, and what
-        those at `at_BQ` see."""
-        *before, last = self.layers
-        for layer in before:
-            hidden_BLD = layer(hidden_BLD, seen_B1LL)
-        return last(hidden_BLD, seen_B1QL, at_BQ)
+        return run_layers(self.layers, hidden_BLD, positions_BQ, mask_B1LL)
 
 
 class CLIPTextEmbeddings(nnx.Module):
@@ -128,20 +149,28 @@ class CLIPTextEmbeddings(nnx.Module):
         self.token_embedding = nnx.Embed(config.vocab_size, config.hidden_size, rngs=rngs)
         self.position_embedding = nnx.Embed(config.max_position_embeddings, config.hidden_size, rngs=rngs)
 
-    def __call__(self, tokens: TokenRows) -> Float[Array, "R L D"]:
-        return self.token_embedding(tokens.ids_RL) + self.position_embedding(tokens.places_RL)
+    def __call__(
+        self, input_ids_BL: Int[Array, "B L"], position_ids_BL: Int[Array, "#B L"] | None = None
+    ) -> Float[Array, "B L D"]:
+        if position_ids_BL is None:
+            position_ids_BL = jnp.arange(input_ids_BL.shape[1])[None]
+        return self.token_embedding(input_ids_BL) + self.position_embedding(position_ids_BL)
 
 
-class CLIPTextModel(nnx.Module):
+class CLIPTextModel(TextModel):
     def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
+        self.config = config
         self.embeddings = CLIPTextEmbeddings(config, rngs=rngs)
         self.encoder = CLIPEncoder(config, rngs=rngs)
         self.final_layer_norm = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
 
-    def __call__(self, tokens: TokenRows) -> Float[Array, "R Q D"]:
-        """The final states at the texts' ends, normalised."""
-        seen_R1LL, seen_R1QL = tokens.seen(), tokens.seen(tokens.at_RQ)
-        return self.final_layer_norm(self.encoder(self.embeddings(tokens), tokens.at_RQ, seen_R1LL, seen_R1QL))
+    def pool_positions(self, input_ids_BL: Int[Array, "B L"]) -> Int[Array, "B"]:
+        """The first end of each text."""
+        end = self.config.eos_token_id
+        return (input_ids_BL if end == 2 else input_ids_BL == end).argmax(axis=1)
+
+    def pooled(self, hidden_BQD: Float[Array, "B Q D"]) -> Float[Array, "B Q D"]:
+        return self.final_layer_norm(hidden_BQD)
 
 
 class CLIPVisionEmbeddings(nnx.Module):
@@ -165,6 +194,7 @@ class CLIPVisionEmbeddings(nnx.Module):
 
 class CLIPVisionModel(nnx.Module):
     def __init__(self, config: CLIPVisionConfig, *, rngs: nnx.Rngs):
+        self.config = config
         self.embeddings = CLIPVisionEmbeddings(config, rngs=rngs)
         # The name is misspelt in every published checkpoint.
         self.pre_layrnorm = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
@@ -181,24 +211,21 @@ class CLIPVisionModel(nnx.Module):
 class CLIPVisionModelWithProjection(nnx.Module):
     """The vision tower and its projection into the joint space of width E = `projection_dim`."""
 
-    def __init__(self, config: CLIPVisionConfig, projection_dim: int, *, rngs: nnx.Rngs):
+    def __init__(self, config: CLIPVisionConfig, *, rngs: nnx.Rngs):
         self.vision_model = CLIPVisionModel(config, rngs=rngs)
-        self.visual_projection = nnx.Linear(config.hidden_size, projection_dim, use_bias=False, rngs=rngs)
+        self.visual_projection = nnx.Linear(config.hidden_size, config.projection_dim, use_bias=False, rngs=rngs)
 
     def encode_image(self, pixels_BHWC: Float[Array, "B height width C"]) -> Float[Array, "B E"]:
         """Image projections before L2 normalisation, of normalised pixels, channels last."""
         return self.visual_projection(self.vision_model(pixels_BHWC))
 
 
-class CLIPModel(CLIPVisionModelWithProjection):
+class CLIPModel(TextTower, CLIPVisionModelWithProjection):
     """Both towers and their projections."""
 
     def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs):
-        super().__init__(config.vision, config.projection_dim, rngs=rngs)
-        self.text_model = CLIPTextModel(config.text, rngs=rngs)
-        self.text_projection = nnx.Linear(config.text.hidden_size, config.projection_dim, use_bias=False, rngs=rngs)
+        CLIPVisionModelWithProjection.__init__(self, config.vision_config, rngs=rngs)
+        self.text_model = CLIPTextModel(config.text_config, rngs=rngs)
+        width, E = config.text_config.hidden_size, config.projection_dim
+        self.text_projection = nnx.Linear(width, E, use_bias=False, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.log(jnp.asarray(1 / 0.07)))  # CLIP section 2.5
-
-    def encode_text(self, tokens: TokenRows) -> Float[Array, "R Q E"]:
-        """Text projections before L2 normalisation."""
-        return self.text_projection(self.text_model(tokens))

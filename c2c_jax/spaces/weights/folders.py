@@ -1,14 +1,12 @@
-"""Where checkpoints lie: folders, hub names, and the tensors in their files."""
+"""Checkpoint folders: found on this machine, in the package or in the hub's cache; and the weight files in them."""
 
 import dataclasses
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import huggingface_hub
-import msgspec
 import numpy as np
 from huggingface_hub.errors import HFValidationError
 
@@ -28,13 +26,9 @@ WEIGHT_FILES = (
 MAX_INDEX_BYTES = 2**24
 # What else may be named like weights: other precisions, other libraries, and downloads that were interrupted.
 OTHER_WEIGHTS = r"\.(?:safetensors|bin|pt|pth|ckpt|h5|msgpack|gguf|onnx)(?:\.\w+)?$"
-# A file of its own, and not a folder or a name of the hub.
-FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
-TEXT_FILES = ("*.json", "*.txt")
-# What comes with the package is named like a repository of the hub, by this owner.
+FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")  # of a file's name, which no folder or repository has
+# Checkpoints in the package are named like repositories of the hub, by this owner.
 EMBEDDED_OWNER, EMBEDDED = "miniworld", Path(__file__).parents[2] / "miniworld" / "checkpoints"
-
-Sizes = TypeVar("Sizes")
 
 
 def checkpoint_folder(name: str, *, download: bool = True) -> Path:
@@ -53,20 +47,18 @@ def checkpoint_folder(name: str, *, download: bool = True) -> Path:
         base, subfolder = name, ""
     if (embedded := embedded_folder(base)) is not None:
         folder = embedded / subfolder
-    elif local_path(base, CheckpointError).is_dir():
-        folder = local_path(base, CheckpointError) / subfolder
+    elif (local := local_path(base, CheckpointError)).is_dir():
+        folder = local / subfolder
     else:
-        # A model in a subfolder keeps its tokenizer beside it, in the sibling folder `tokenizer`.
-        places = [f"{subfolder}/", "tokenizer/"] if subfolder else [""]
-        folder = hub_snapshot(base, places, download=download) / subfolder
+        folder = _hub_snapshot(base, subfolder, download) / subfolder
     if not local_path(folder, CheckpointError).is_dir():
         raise CheckpointError(f"{base} has no folder {subfolder!r}; NAME:SUBFOLDER names one model inside of it")
     return folder
 
 
 def embedded_folder(name: str) -> Path | None:
-    """The folder of a checkpoint that comes with the package, None for another name. Raises CheckpointError for one of
-    the package's owner that there is not."""
+    """The folder of a checkpoint that comes with the package, None for another name. Raises CheckpointError for an
+    unknown one of the package's owner."""
     owner, _, model = name.partition("/")
     if owner != EMBEDDED_OWNER or not model:
         return None
@@ -76,28 +68,32 @@ def embedded_folder(name: str) -> Path | None:
     return EMBEDDED / model
 
 
-def hub_snapshot(name: str, places: list[str], *, download: bool = True) -> Path:
-    """The local snapshot of a hub repository's configs, tokenizers and weights (safetensors, or else .bin).
-
-    places: prefixes inside the repository to fetch from, each "" or ending in "/". download and errors: as for
-    `checkpoint_folder`.
-    """
+def _hub_snapshot(name: str, subfolder: str, download: bool) -> Path:
+    """The local snapshot of a hub repository's configs, tokenizers and weights (safetensors, or else .bin)."""
+    # A model in a subfolder keeps its tokenizer beside it, in the sibling folder `tokenizer`.
+    places = [f"{subfolder}/", "tokenizer/"] if subfolder else [""]
     if name.endswith(FILE_SUFFIXES):
-        raise CheckpointError(f"there is no file {printable(name)}; {_file_advice(name)}")
+        advice = "download it, and pass its path"
+        if re.match(r"630k|music_", file := Path(name).name) and name.endswith(".pt"):
+            advice = (
+                f"for laion_clap checkpoints, run `hf download lukewys/laion_clap {file} --local-dir FOLDER` "
+                "on a machine with network access and pass the path of the file"
+            )
+        raise CheckpointError(f"there is no file {printable(name)}; {advice}")
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise CheckpointError(
             f"the folder {printable(name)} does not exist; pass a checkpoint folder or a hub name OWNER/NAME"
         )
     try:
         for suffix in ("*.safetensors", "*.bin"):
-            patterns = [place + pattern for place in places for pattern in (*TEXT_FILES, suffix)]
-            snapshot = huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=not download)
-            folder = Path(snapshot)
+            patterns = [place + pattern for place in places for pattern in ("*.json", "*.txt", suffix)]
+            folder = Path(
+                huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=not download)
+            )
             if any((folder / places[0]).rglob(suffix)):
-                break
-        else:
-            if not download:
-                raise FileNotFoundError(name)
+                return folder
+        if not download:
+            raise FileNotFoundError(name)
     except HFValidationError:
         raise CheckpointError(
             f"{printable(name)} is neither a local folder nor a hub name; pass a checkpoint folder or a hub name "
@@ -105,45 +101,12 @@ def hub_snapshot(name: str, places: list[str], *, download: bool = True) -> Path
         ) from None
     except OSError as error:
         wanted = " ".join(f"--include '{place}*'" for place in places)
-        missing = ", ".join(
-            f"{places[0]}{file}" for file in ("config.json", "model.safetensors (or pytorch_model.bin)")
-        )
-        if places == [""]:
-            missing = "all its files"
         raise AbsentError(
-            f"checkpoint {name} is no folder here and the hub did not give it ({type(error).__name__}); missing are "
-            f"{missing} and the tokenizer's; run `hf download {name} {wanted} --local-dir FOLDER` where there is a "
-            "network and pass FOLDER instead"
+            f"{name} is neither a local folder nor in the hub cache, and downloading it failed "
+            f"({type(error).__name__}); run `hf download {name} {wanted} --local-dir FOLDER` on a machine with network "
+            "access and pass FOLDER instead"
         ) from None
     return folder
-
-
-def _file_advice(name: str) -> str:
-    """How to get a checkpoint that is one file."""
-    if re.match(r"630k|music_", Path(name).name) and name.endswith(".pt"):
-        return (
-            f"for laion_clap checkpoints, run `hf download lukewys/laion_clap {Path(name).name} --local-dir FOLDER` "
-            "on a machine with network access and pass the path of the file"
-        )
-    return "download it, and pass its path"
-
-
-def sizes_from(kind: type[Sizes], config: Any) -> Sizes:
-    """A dataclass of sizes whose fields are named as transformers names them, filled from its config object, with their
-    types and bounds checked.
-
-    transformers' reading of config.json is the one that knows the defaults which published files leave out. Raises
-    CheckpointError for sizes that no model has.
-    """
-    return checked_sizes(kind, {field.name: getattr(config, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
-
-
-def checked_sizes(kind: type[Sizes], fields: Mapping[str, Any]) -> Sizes:
-    """A dataclass of sizes, their types and bounds checked. Raises CheckpointError."""
-    try:
-        return msgspec.convert(fields, kind)
-    except msgspec.ValidationError as error:
-        raise CheckpointError(f"its sizes make no model ({error})") from None
 
 
 def digest_of(files: Mapping[str, Path]) -> str:
@@ -158,11 +121,6 @@ def digest_of(files: Mapping[str, Path]) -> str:
 @dataclasses.dataclass(frozen=True)
 class _Index:
     weight_map: dict[str, str]
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The weight files of a Hugging Face folder: one file, or an index and its shards."""
-    return files_named(folder, WEIGHT_FILES)
 
 
 def files_named(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -183,10 +141,8 @@ def files_named(folder: Path, names: Sequence[str]) -> list[Path]:
             if not is_regular(folder / shard):
                 raise CheckpointError(f"{folder} lacks {shard}, which {name} lists; {fetch_again(folder / shard)}")
         return [path, *(folder / shard for shard in shards)]
-    there = (
-        sorted(path.name for path in folder.iterdir() if re.search(OTHER_WEIGHTS, path.name)) if folder.is_dir() else []
-    )
-    found = f"; found {', '.join(there[:4])}" if there else ""
+    there = [path.name for path in folder.iterdir() if re.search(OTHER_WEIGHTS, path.name)] if folder.is_dir() else []
+    found = f"; found {', '.join(sorted(there)[:4])}" if there else ""
     raise CheckpointError(f"{folder} holds no weights: expected one of {', '.join(names)}{found}")
 
 
@@ -196,7 +152,7 @@ def read_tensors(folder: Path, passed_over: Sequence[str] = ()) -> dict[str, np.
     passed_over: patterns of names whose values are not needed: these are empty.
     """
     tensors: dict[str, np.ndarray] = {}
-    for path in weight_files(folder):
+    for path in files_named(folder, WEIGHT_FILES):
         if path.name.endswith(".index.json"):
             continue
         more = (read_safetensors if path.suffix == ".safetensors" else read_torch)(path, passed_over)

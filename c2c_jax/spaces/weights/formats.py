@@ -1,144 +1,176 @@
-"""The kinds of Hugging Face folders that hold a space, told apart by their config.json."""
+"""The registry of checkpoint formats, and how a checkpoint of any of them is opened.
 
-import logging
+A format is a model, the table of its tensors' names, and one entry in FORMATS; a user's own comes in by
+`register_format`.
+"""
+
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from flax import nnx
+import numpy as np
 
-from c2c_jax.errors import CheckpointError, one_line
+from c2c_jax.errors import CheckpointError
+from c2c_jax.io.files import is_there, local_path
 from c2c_jax.io.json import read_json
-from c2c_jax.spaces.weights import clap, clip
+from c2c_jax.spaces.models.clap import ClapModel, ClapTextConfig, ClapTextModelWithProjection
+from c2c_jax.spaces.models.clap_audio import ClapAudioModelWithProjection
+from c2c_jax.spaces.models.clip import CLIPModel, CLIPTextConfig, CLIPVisionConfig, CLIPVisionModelWithProjection
+from c2c_jax.spaces.weights import clap, clip, laion_clap
+from c2c_jax.spaces.weights.configs import config_of, tower_content
+from c2c_jax.spaces.weights.folders import WEIGHT_FILES, checkpoint_folder, digest_of, files_named, read_tensors
 from c2c_jax.spaces.weights.rules import Table
+from c2c_jax.spaces.weights.tokenizers import read_tokenizer
+
+if TYPE_CHECKING:  # transformers imports torch: it is loaded only where texts are read
+    from transformers import PreTrainedTokenizerBase
 
 Tower = Literal["text", "image", "audio"]
-# config.json's model_type → the towers that are in such a folder
-TOWERS: dict[str, tuple[Tower, ...]] = {
-    "clip": ("text", "image"),
-    "clap": ("text", "audio"),
-    "clap_text_model": ("text",),
-    "clap_audio_model": ("audio",),
-}
-# config.json's model_type → transformers' class of its config
-CONFIGS = {
-    "clip": "CLIPConfig",
-    "clap": "ClapConfig",
-    "clap_text_model": "ClapTextConfig",
-    "clap_audio_model": "ClapAudioConfig",
-}
-# Fields of any transformers config that no tower needs, and by which a file can ask for code, or for any memory.
-UNUSED = {
-    "auto_map", "num_labels", "id2label", "label2id", "quantization_config", "attn_implementation",
-    "_attn_implementation", "experts_implementation", "_experts_implementation", "custom_pipelines", "_name_or_path",
-}  # fmt: skip
-# config.json's model_type → what checks the sizes in a transformers config, and raises CheckpointError
-SIZES: dict[str, Callable[[Any], Any]] = {
-    "clip": clip.sizes,
-    "clap": clap.sizes,
-    "clap_text_model": clap.text_sizes,
-    "clap_audio_model": clap.audio_sizes,
-}
+SECTIONS: dict[Tower, str] = {"text": "text_config", "image": "vision_config", "audio": "audio_config"}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json")
 
 
-def towers_of(config: Any) -> tuple[Tower, ...]:
-    """The towers of a config as `read_config` gives it."""
-    return ("image",) if isinstance(config, dict) else TOWERS[config.model_type]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format:
+    """How checkpoints of one `model_type` are read.
 
-
-def format_of(config: Any) -> tuple[Callable[[Any, nnx.Rngs], Any], Table]:
-    """How to build the module of a config as `read_config` gives it, and the table of its weights."""
-    if isinstance(config, dict):
-        return clip.build_vision, clip.VISION_TABLE
-    formats: dict[str, tuple[Callable[[Any, nnx.Rngs], Any], Table]] = {
-        "clip": (clip.build, clip.TABLE),
-        "clap": (clap.build_whole, clap.WHOLE_TABLE),
-        "clap_text_model": (clap.build_text, clap.TEXT_TABLE),
-        "clap_audio_model": (clap.build_audio, clap.AUDIO_TABLE),
-    }
-    return formats[config.model_type]
-
-
-def read_config(folder: Path, name: str, only: Tower | None = None) -> Any:
-    """A checkpoint's config as transformers reads it; of CLIP's images alone config.json as it is, without
-    transformers, which takes long to import.
-
-    only: the tower that is wanted alone. Of a whole CLAP that is the tower's own config; CLIP's texts come with all.
-    Raises CheckpointError for a checkpoint of another kind, for none, and for one without that tower.
+    config: from the content of config.json to the model's config; raises CheckpointError where it makes no model.
+    model: the module's class, called as `model(config, rngs=rngs)`. It has `encode_text`, `encode_image` or
+    `encode_audio` for each of its towers, and keeps their configs as transformers does, in `text_model.config` and so
+    on. table: names of its tensors. alone: by tower, the model_type under which this one can be loaded alone.
     """
-    if (folder / "model_index.json").is_file() and not (folder / "config.json").is_file():
-        raise CheckpointError(f"{name} is a whole generator; its CLAP is {name}:text_encoder")
-    content = read_json(folder / "config.json")
-    kind = content.get("model_type")
-    if not isinstance(kind, str):
-        raise CheckpointError(f"{name}: config.json says model_type {_shown(kind)}; expected {', '.join(TOWERS)}")
-    if only and only not in TOWERS.get(kind, ()):
+
+    config: Callable[[Mapping[str, Any]], Any]
+    model: Any
+    table: Table
+    alone: Mapping[Tower, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def towers(self) -> list[Tower]:
+        return [tower for tower in SECTIONS if hasattr(self.model, f"encode_{tower}")]
+
+
+# By config.json's model_type.
+FORMATS: dict[str, Format] = {
+    "clip": Format(config=clip.config, model=CLIPModel, table=clip.TABLE, alone={"image": "clip_vision_model"}),
+    "clip_vision_model": Format(
+        config=lambda content: config_of(CLIPVisionConfig, content),
+        model=CLIPVisionModelWithProjection,
+        table=clip.VISION_TABLE,
+    ),
+    "clap": Format(
+        config=clap.config,
+        model=ClapModel,
+        table=clap.TABLE,
+        alone={"text": "clap_text_model", "audio": "clap_audio_model"},
+    ),
+    "clap_text_model": Format(config=clap.text_config, model=ClapTextModelWithProjection, table=clap.TEXT_TABLE),
+    "clap_audio_model": Format(config=clap.audio_config, model=ClapAudioModelWithProjection, table=clap.AUDIO_TABLE),
+}
+# What opens a checkpoint that is one file, by the names of its tensors: None where these are another format's.
+FILE_FORMATS: list[Callable[[str, Path], Any]] = [laion_clap.LaionClap]
+
+
+def register_format(model_type: str, format: Format) -> None:
+    """Adds a format of Hugging Face folders whose config.json has this model_type, or replaces it."""
+    FORMATS[model_type] = format
+
+
+def register_file_format(open_file: Callable[[str, Path], Any]) -> None:
+    """Adds a format of checkpoints that are one file, tried before the others. open_file: from a name and its path to
+    an object like LaionClap, or to None where the tensors' names are another format's."""
+    FILE_FORMATS.insert(0, open_file)
+
+
+class Folder:
+    """A checkpoint in a Hugging Face folder. content: of its config.json."""
+
+    shapes_from = "the sizes in config.json"  # what fixes the shapes of its tensors, for messages
+    others: list[str] = []  # names of tensors that belong to no space
+
+    def __init__(self, name: str, download: bool = True):
+        self.name, self.path = name, checkpoint_folder(name, download=download)
+        self.config_path = self.path / "config.json"
+        if (self.path / "model_index.json").is_file() and not self.config_path.is_file():
+            raise CheckpointError(f"{name} is a whole generator; its CLAP is {name}:text_encoder")
+        self.content = read_json(self.config_path)
+        own = any(is_there(self.path / file) for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json"))
+        self._tokens = self.path if own else self.path.parent / "tokenizer"
+        self._token_files = [path for file in TOKENIZER_FILES if is_there(path := self._tokens / file)]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and contents of its weights, config and tokenizer files."""
+        files = [*files_named(self.path, WEIGHT_FILES), *self._token_files, self.config_path]
+        return digest_of({path.name: path for path in files})
+
+    def table(self, model_type: str) -> Table:
+        """The names of its tensors, for a model of this model_type."""
+        return FORMATS[model_type].table
+
+    def tensors(self, table: Table) -> dict[str, np.ndarray]:
+        """Its tensors by name; those that the table ignores are empty."""
+        return read_tensors(self.path, table.ignored)
+
+    def preprocessor(self, kind: Any, config: Any) -> Any:
+        """Its ImagePreprocessor or AudioPreprocessor. Raises CheckpointError, also for one that does not fit a tower of
+        that config."""
+        preprocessor = kind.read(self.path)
+        preprocessor.require_tower(config, self.path)
+        return preprocessor
+
+    def tokenizer(self, config: CLIPTextConfig | ClapTextConfig) -> "PreTrainedTokenizerBase":
+        """Raises CheckpointError for a tokenizer that is missing, or does not fit a text tower of that config."""
+        import transformers
+
+        if not self._token_files:
+            raise CheckpointError(
+                f"{self.path} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt, there or in "
+                f"{self._tokens}"
+            )
+        kinds = {"clip": transformers.CLIPConfig, "clap": transformers.ClapConfig}
+        tokenizer = read_tokenizer(
+            self._tokens, config=kinds.get(self.content["model_type"], transformers.PreTrainedConfig)()
+        )
+        end = config.eos_token_id if isinstance(config, CLIPTextConfig) else 2
+        pad = config.pad_token_id if isinstance(config, ClapTextConfig) else tokenizer.pad_token_id
+        if end not in (2, *tokenizer("a")["input_ids"]):
+            raise CheckpointError(
+                f"the tokenizer in {self._tokens} does not end texts with eos_token_id {end} of {self.config_path}: "
+                "they belong to different models"
+            )
+        if tokenizer.pad_token_id not in (None, pad):
+            raise CheckpointError(
+                f"{self.config_path} says pad_token_id {pad}, and the tokenizer in {self._tokens} "
+                f"{tokenizer.pad_token_id}: they belong to different models"
+            )
+        return tokenizer
+
+
+def open_checkpoint(name: str, *, download: bool = True) -> Any:
+    """The checkpoint of a name as for `load_space`: a Folder, or what the first fitting of FILE_FORMATS opens."""
+    if (path := local_path(name, CheckpointError)).is_file():
+        return next(opened for open_file in FILE_FORMATS if (opened := open_file(name, path)) is not None)
+    return Folder(name, download)
+
+
+def read_format(checkpoint: Any, only: Tower | None = None) -> tuple[Format, dict[str, Any], Any]:
+    """A checkpoint's format, the content of its config.json, and the model's config.
+
+    only: the tower that is wanted; the three are those of this tower where it can be loaded alone.
+    Raises CheckpointError for an unknown model_type, a tower that the checkpoint lacks, and sizes that make no model.
+    """
+    content, kind = checkpoint.content, checkpoint.content.get("model_type")
+    if not isinstance(kind, str) or kind not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise CheckpointError(f"{checkpoint.name}: config.json says model_type {kind!r:.60}; expected {known}")
+    if only and only not in FORMATS[kind].towers:
         wanted = "a CLIP" if only == "image" else "a whole CLAP"
-        raise CheckpointError(f"space {name} has no {only} tower; pass {wanted} checkpoint")
-    if kind not in TOWERS:
-        raise CheckpointError(f"{name}: config.json says model_type {_shown(kind)}; expected {', '.join(TOWERS)}")
+        raise CheckpointError(f"space {checkpoint.name} has no {only} tower; pass {wanted} checkpoint")
     try:
-        if only == "image":
-            clip.vision_sizes(content), clip.projection_dim(content)
-            return content
-        config = transformers_config(CONFIGS[kind], content)
-        SIZES[kind](config)
+        if only and only in FORMATS[kind].alone:
+            part, kind = tower_content(content, SECTIONS[only]), FORMATS[kind].alone[only]
+            content = {**part, "model_type": kind, "architectures": [FORMATS[kind].model.__name__]}
+        return FORMATS[kind], content, FORMATS[kind].config(content)
     except CheckpointError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}; fetch it again") from None
-    return narrowed(config, only) if kind == "clap" and only else config
-
-
-def transformers_config(kind: str, content: Mapping[str, Any]) -> Any:
-    """The config of transformers' class of that name, less UNUSED. Raises CheckpointError where it makes none."""
-    import transformers
-
-    logger = logging.getLogger("transformers.configuration_utils")
-    logger.addFilter(_is_not_of_tokens)
-    try:
-        return getattr(transformers, kind).from_dict(_without_unused(content))
-    except Exception as error:  # transformers checks sizes against each other, by exceptions of many kinds
-        raise CheckpointError(f"its sizes make no model ({one_line(error)})") from None
-    finally:
-        logger.removeFilter(_is_not_of_tokens)
-
-
-def _is_not_of_tokens(record: logging.LogRecord) -> bool:
-    """What transformers says of ids beyond the vocabulary is said of old configs that work too."""
-    return "within the vocabulary" not in record.getMessage()
-
-
-def _without_unused(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without_unused(value) if isinstance(value, dict) else value
-        for name, value in content.items()
-        if name not in UNUSED
-    }
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-def narrowed(config: Any, only: Tower) -> Any:
-    """One tower's config of a whole ClapModel, which has given it the width of the joint space."""
-    tower = config.text_config if only == "text" else config.audio_config
-    tower.architectures = [f"Clap{only.capitalize()}ModelWithProjection"]
-    return tower
-
-
-def text_config(config: Any) -> Any:
-    """The config of the text tower."""
-    return config.text_config if config.model_type in ("clip", "clap") else config
-
-
-def audio_config(config: Any) -> Any:
-    """The config of the audio tower."""
-    return config.audio_config if config.model_type == "clap" else config
-
-
-def longest_text(config: Any) -> int:
-    """The longest text of a checkpoint in tokens; RoBERTa counts positions from pad_token_id + 1."""
-    sizes = text_config(config)
-    before = 0 if config.model_type == "clip" else sizes.pad_token_id + 1
-    return sizes.max_position_embeddings - before
+        raise CheckpointError(f"{checkpoint.config_path}: {error}; fetch it again") from None

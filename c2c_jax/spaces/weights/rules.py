@@ -1,10 +1,11 @@
-"""The one engine that carries named tensors between torch checkpoints and flax.nnx modules, by a table of rules.
+"""The one engine that moves named tensors between torch checkpoints and flax.nnx modules, by a table of rules.
 
 Strict four ways: no key unmatched, none matched twice, no parameter unfilled, every shape equal. The same table
 serves both directions.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -22,17 +23,11 @@ Module = TypeVar("Module", bound=nnx.Module)
 _GROUP = re.compile(r"\(\?P<(\w+)>[^()]*(?:\(\?:[^()]*\)[^()]*)*\)")
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How one tensor's axes differ between the two sides. Axes orders are those of numpy's transpose."""
-
-    to_flax: tuple[int, ...] | None = None
-    to_torch: tuple[int, ...] | None = None
-
-
-AS_IS = Layout()
-LINEAR = Layout((1, 0), (1, 0))  # torch [out, in], flax [in, out]
-CONV = Layout((2, 3, 1, 0), (3, 2, 0, 1))  # torch OIHW, flax HWIO
+# The order of torch's axes in flax, as of numpy's transpose.
+Layout = tuple[int, ...] | None
+AS_IS: Layout = None
+LINEAR: Layout = (1, 0)  # torch [out, in], flax [in, out]
+CONV: Layout = (2, 3, 1, 0)  # torch OIHW, flax HWIO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,19 +48,44 @@ def leaf(module: str, torch: str, flax: str, layout: Layout = AS_IS) -> Rule:
     return Rule(rf"{group}\.{torch}", rf"{group}\.{flax}", layout)
 
 
+def _module(
+    tensors: Sequence[tuple[str, str, Layout]], torch: str, flax: str | None = None, roots: tuple[str, str] = ("", "")
+) -> tuple[Rule, ...]:
+    """The rules of a module's tensors. torch, flax: patterns of its path on each side; None: the same on both. roots:
+    what is before these paths."""
+    if flax is None:
+        torch = flax = f"(?P<module>{torch})"
+    before, ours_before = roots
+    return tuple(
+        Rule(rf"{before}{torch}\.{theirs}", rf"{ours_before}{flax}\.{ours}", layout) for theirs, ours, layout in tensors
+    )
+
+
+_BIAS = ("bias", "bias", AS_IS)
+_NORM = (("weight", "scale", AS_IS), _BIAS)
+linear = functools.partial(_module, (("weight", "kernel", LINEAR), _BIAS))
+conv = functools.partial(_module, (("weight", "kernel", CONV), _BIAS))
+norm = functools.partial(_module, _NORM)
+batch_norm = functools.partial(_module, (*_NORM, ("running_mean", "mean", AS_IS), ("running_var", "var", AS_IS)))
+embedding = functools.partial(_module, (("weight", "embedding", AS_IS),))
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """All rules of one checkpoint format.
 
-    ignored: patterns of torch keys that carry nothing this project needs (buffers, towers it does not hold).
-    constants: torch key → the tensor that torch expects there on the way back, where it is a fixed buffer.
-    layers: of a config, the path of each list of layers → how many it asks for.
+    ignored: patterns of torch keys that the model does not need (buffers, towers that are not loaded).
+    constants: of the model's config, torch key → the fixed buffer that torch expects there on the way back.
+    layers: of the model's config, the path of each list of layers → its length.
     """
 
     rules: Sequence[Rule]
     ignored: Sequence[str] = ()
     constants: Callable[[Any], Mapping[str, np.ndarray]] = lambda config: {}
     layers: Callable[[Any], Mapping[str, int]] = lambda config: {}
+
+    def ignores(self, key: str) -> bool:
+        return any(re.fullmatch(pattern, key) for pattern in self.ignored)
 
 
 def _renamed(name: str, rules: Sequence[Rule], side: str) -> tuple[str, Layout] | None:
@@ -82,13 +102,13 @@ def _renamed(name: str, rules: Sequence[Rule], side: str) -> tuple[str, Layout] 
     return template.format(**match.groupdict()), rule.layout
 
 
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    shown = ", ".join(sorted(names)[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _listed(names: Sequence[str], count: int = 4) -> str:
+    shown = ", ".join(sorted(names)[:count])
+    return shown if len(names) <= count else f"{shown} and {len(names) - count} more"
 
 
 class _OneKey(nnx.Rngs):
-    """One key for all initial values, where they are not wanted: to count keys under tracing, as nnx.Rngs does, takes a
+    """One key for all initial values, where these are discarded: nnx.Rngs counts keys, which under tracing takes a
     time that grows with the square of the layers."""
 
     def params(self) -> jax.Array:
@@ -96,18 +116,18 @@ class _OneKey(nnx.Rngs):
 
 
 def require_layers(names: Iterable[str], layers: Mapping[str, int], origin: str) -> None:
-    """Raises CheckpointError unless there are tensors of all layers that a config asks for: before anything is built,
-    since it may ask for any number.
+    """Raises CheckpointError unless there are tensors of all layers that a config asks for. To be called before
+    anything is built, since a config may ask for any number.
 
     layers: path of a list of layers → its length by the config.
     """
     names = list(names)
-    for path, asked in layers.items():
+    for path, expected in layers.items():
         pattern = re.compile(rf"{re.escape(path)}\.(\d+)\.")
         found = len({match[1] for name in names if (match := pattern.match(name))})
-        if asked > found:
+        if expected > found:
             raise CheckpointError(
-                f"{origin}: config.json asks for {asked:,} layers in {path}, but the weights hold {found}: they "
+                f"{origin}: config.json asks for {expected:,} layers in {path}, but the weights hold {found}: they "
                 "belong to different models"
             )
 
@@ -131,23 +151,23 @@ def fill(
     filled: dict[str, np.ndarray] = {}
     extra = []
     for key, tensor in tensors.items():
-        if any(re.fullmatch(pattern, key) for pattern in table.ignored):
+        if table.ignores(key):
             continue
         renamed = _renamed(key, table.rules, "torch")
         if renamed is None or renamed[0] not in wanted:
             extra.append(key)
             continue
         name, layout = renamed
-        value = tensor if layout.to_flax is None else _transposed(tensor, layout.to_flax, key, origin)
-        if value.shape != wanted[name].shape:
-            expected = tuple(wanted[name].shape[i] for i in layout.to_torch or range(len(wanted[name].shape)))
+        shape = wanted[name].shape
+        expected = tuple(shape[axis] for axis in np.argsort(layout)) if layout else shape
+        if tensor.shape != expected:
             raise CheckpointError(
                 f"{origin}: tensor {key} has shape {tuple(tensor.shape)}, but {sizes} ask for {expected}; "
                 "they belong to different models"
             )
         if name in filled:
             raise CheckpointError(f"{origin}: two tensors fill parameter {name}, the second is {key}")
-        filled[name] = _finite(value, key, origin)
+        filled[name] = _finite(tensor.transpose(layout) if layout else tensor, key, origin)
     if extra:
         raise CheckpointError(
             f"{origin}: {len(extra)} tensors have no place in this model ({_listed(extra)}); "
@@ -158,18 +178,37 @@ def fill(
         raise CheckpointError(
             f"{origin}: {len(missing)} tensors are missing ({_listed(names)}); it is incomplete or of another kind"
         )
-    state = nnx.from_flat_state(
-        [
-            (path, variable.replace(jnp.asarray(filled[".".join(map(str, path))])))
-            for path, variable in nnx.to_flat_state(abstract)
-        ]
-    )
-    return nnx.merge(graphdef, state)
+    state = [
+        (path, variable.replace(jnp.asarray(filled[".".join(map(str, path))])))
+        for path, variable in nnx.to_flat_state(abstract)
+    ]
+    return nnx.merge(graphdef, nnx.from_flat_state(state))
 
 
-def ignored_keys(tensors: Mapping[str, np.ndarray], table: Table) -> list[str]:
-    """The keys that `fill` passes over by the table's leave, sorted, to be reported by name."""
-    return sorted(key for key in tensors if any(re.fullmatch(pattern, key) for pattern in table.ignored))
+def ignored_keys(tensors: Iterable[str], table: Table) -> list[str]:
+    """The keys that `fill` ignores, sorted, to be reported by name."""
+    return sorted(filter(table.ignores, tensors))
+
+
+def split_projections(
+    tensors: Mapping[str, np.ndarray], pattern: str, parts: Sequence[str], origin: str
+) -> dict[str, np.ndarray]:
+    """Tensors with those that hold an attention's three projections, one above the other, as three each.
+
+    pattern: of their names, with a group for what is before and one for what is behind the name of a part. Tensors
+    that were not read are left as they are. Raises CheckpointError for one that is no three projections.
+    """
+    split = {}
+    for key, tensor in tensors.items():
+        match = re.fullmatch(pattern, key)
+        if not match or not tensor.size:
+            split[key] = tensor
+            continue
+        if tensor.ndim == 0 or len(tensor) % 3:
+            raise CheckpointError(f"{origin}: {key} has shape {tensor.shape}, which is no three projections")
+        for part, projection in zip(parts, np.split(tensor, 3), strict=True):
+            split[f"{match[1]}.{part}.{match[2]}"] = projection
+    return split
 
 
 def _finite(tensor: np.ndarray, key: str, origin: str) -> np.ndarray:
@@ -187,12 +226,6 @@ def _finite(tensor: np.ndarray, key: str, origin: str) -> np.ndarray:
     return tensor
 
 
-def _transposed(tensor: np.ndarray, axes: tuple[int, ...], key: str, origin: str) -> np.ndarray:
-    if tensor.ndim != len(axes):
-        raise CheckpointError(f"{origin}: tensor {key} has {tensor.ndim} axes, expected {len(axes)}")
-    return tensor.transpose(axes)
-
-
 def unfill(module: nnx.Module, table: Table, config: Any = None) -> dict[str, np.ndarray]:
     """The way back: torch names → contiguous float32 arrays in torch's layout, the table's constants included."""
     tensors = dict(table.constants(config))
@@ -203,7 +236,7 @@ def unfill(module: nnx.Module, table: Table, config: Any = None) -> dict[str, np
             raise CheckpointError(f"parameter {name} is matched by no rule; mend the table")
         key, layout = renamed
         value = np.asarray(variable[...], np.float32)
-        # safetensors writes the buffer as it lies in memory, so a transposed view would be written wrongly in silence;
-        # np.ascontiguousarray would turn a scalar into a vector.
-        tensors[key] = np.array(value if layout.to_torch is None else value.transpose(layout.to_torch), order="C")
+        # safetensors silently writes a transposed view's memory as it lies; np.ascontiguousarray would turn a scalar
+        # into a vector.
+        tensors[key] = np.array(value.transpose(np.argsort(layout)) if layout else value, order="C")
     return tensors

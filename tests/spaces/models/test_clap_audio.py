@@ -210,7 +210,7 @@ def test_gradients_are_torchs(kind, both):
         return (nnx.merge(graphdef, parameters, statistics).encode_audio(Mels(*map(jnp.asarray, mels))) * weights).sum()
 
     found = nnx.merge(graphdef, jax.jit(jax.grad(loss), compiler_options=QUICKLY)(parameters), statistics)
-    named = unfill(found, AUDIO_TABLE, space.config)
+    named = unfill(found, AUDIO_TABLE, space.model.audio_model.config)
     for name, parameter in oracle.named_parameters():
         assert parameter.grad.abs().max() > 0, name
         np.testing.assert_allclose(named[name], parameter.grad.numpy(), atol=1e-4, rtol=1e-4, err_msg=name)
@@ -248,7 +248,7 @@ def test_published_size(tmp_path, sizes, clips):
         (dict(window_size=16), "windows of 16"),
         (dict(spec_size=72, num_mel_bins=14), "14 mel bins"),
         (dict(enable_fusion=True, fusion_type="channel_map"), "channel_map"),
-        (dict(patch_embed_input_channels=2), "one channel"),
+        (dict(patch_embed_input_channels=2), "patch_embed_input_channels"),
         (dict(hidden_act="swish"), "swish"),
         (dict(projection_hidden_act="swish"), "swish"),
     ],

@@ -9,7 +9,6 @@ import torch
 import transformers
 
 from bench.checkpoints import build_audioldm
-from c2c_jax.spaces.packing import TokenRows
 from c2c_jax.spaces.space import Space, load_space
 
 TOLERANCE = dict(atol=1e-5, rtol=0)
@@ -40,10 +39,7 @@ def test_embeddings_count_positions_over_unpadded_tokens(space, oracle):
     ids = padded_ids([9, 4, 7], 9)
     with torch.no_grad():
         expected = oracle.text_model.embeddings(torch.from_numpy(ids)).numpy()
-    is_token = ids != 1
-    places = np.cumsum(is_token, axis=1) - 1
-    tokens = TokenRows(*map(jnp.asarray, (ids, places, 0 * ids, np.full_like(ids, 9), np.zeros((3, 1), int))))
-    np.testing.assert_allclose(space.model.text_model.embeddings(tokens), expected, **TOLERANCE)
+    np.testing.assert_allclose(space.model.text_model.embeddings(jnp.asarray(ids)), expected, **TOLERANCE)
 
 
 def test_layer_with_mask(space, oracle):
@@ -55,9 +51,10 @@ def test_layer_with_mask(space, oracle):
         expected = theirs(torch.from_numpy(hidden), attention_mask=mask)
         expected = (expected[0] if isinstance(expected, tuple) else expected).numpy()
     layer, hidden = space.model.text_model.encoder.layer[1], jnp.asarray(hidden)
-    seen_B1LL = jnp.broadcast_to(jnp.asarray(keep)[:, None, None, :], (3, 1, 9, 9))
-    np.testing.assert_allclose(layer(hidden, hidden, seen_B1LL), expected, **TOLERANCE)
-    np.testing.assert_allclose(layer(hidden[:, :1], hidden, seen_B1LL[:, :, :1]), expected[:, :1], **TOLERANCE)
+    mask_B1LL = jnp.broadcast_to(jnp.asarray(keep)[:, None, None, :], (3, 1, 9, 9))
+    np.testing.assert_allclose(layer(hidden, mask_B1LL), expected, **TOLERANCE)
+    first = layer(hidden, mask_B1LL[:, :, :1], jnp.zeros((3, 1), int))
+    np.testing.assert_allclose(first, expected[:, :1], **TOLERANCE)
 
 
 def test_intermediate_pooler_and_projection(space, oracle):
@@ -72,6 +69,23 @@ def test_intermediate_pooler_and_projection(space, oracle):
     np.testing.assert_allclose(ours.text_model.encoder.layer[0].intermediate(x), intermediate, **TOLERANCE)
     np.testing.assert_allclose(ours.text_model.pooler(x[:, :1])[:, 0], pooled, **TOLERANCE)
     np.testing.assert_allclose(ours.text_projection(x[:, :1])[:, 0], projected, **TOLERANCE)
+
+
+def test_plain_call_is_transformers_and_the_packed_one(space, oracle, caption_list):
+    """Token ids and mask as the tokenizer pads them, on either side."""
+    texts = [*caption_list[:5], "", "a<pad>gap"]
+    for side in ("right", "left"):
+        tokens = space.tokenizer(texts, padding=True, padding_side=side, return_tensors="pt")
+        with torch.no_grad():
+            expected = oracle(**tokens).text_embeds.numpy()
+        ids_BL, mask_BL = (jnp.asarray(tokens[name].numpy()) for name in ("input_ids", "attention_mask"))
+        found = space.model.encode_text(ids_BL, mask_BL)
+        assert found.shape == (7, space.dim)
+        np.testing.assert_allclose(found, expected, **TOLERANCE)
+        if side == "right":
+            np.testing.assert_allclose(space.encode_text(texts), found, **TOLERANCE)
+    alone = jnp.asarray(space.tokenizer(texts[:1])["input_ids"])
+    np.testing.assert_allclose(space.model.encode_text(alone), space.encode_text(texts[:1]), **TOLERANCE)
 
 
 def test_whole_tower(space, oracle, audioldm_folder, caption_list):

@@ -12,7 +12,6 @@ from flax import nnx
 
 from bench.checkpoints import build_clip
 from c2c_jax.spaces.models.layers import ACTIVATIONS
-from c2c_jax.spaces.packing import TokenRows
 from c2c_jax.spaces.space import Space, load_space
 
 TOLERANCE = dict(atol=1e-5, rtol=0)
@@ -43,9 +42,7 @@ def test_text_embeddings(space, oracle):
     ids = np.random.default_rng(0).integers(0, 700, (3, 9))
     with torch.no_grad():
         expected = oracle.text_model.embeddings(torch.from_numpy(ids)).numpy()
-    places = np.broadcast_to(np.arange(9), ids.shape)
-    tokens = TokenRows(*map(jnp.asarray, (ids, places, places, np.full_like(ids, 9), np.full((3, 1), 8))))
-    np.testing.assert_allclose(space.model.text_model.embeddings(tokens), expected, **TOLERANCE)
+    np.testing.assert_allclose(space.model.text_model.embeddings(jnp.asarray(ids)), expected, **TOLERANCE)
 
 
 def test_vision_embeddings(space, oracle):
@@ -88,6 +85,39 @@ def test_whole_text_tower(space, oracle, clip_folder, caption_list):
     np.testing.assert_allclose(space.encode_text(texts, batch_tokens=256), expected, **TOLERANCE)
 
 
+def test_plain_call_is_transformers_and_the_packed_one(space, oracle, caption_list):
+    """Token ids and mask as the tokenizer pads them, on either side; without a mask only what is behind an end changes,
+    which no pooled state sees."""
+    texts = [*caption_list[:5], "", "an end<|endoftext|> and more"]
+    for side in ("right", "left"):
+        tokens = space.tokenizer(texts, padding=True, padding_side=side, return_tensors="pt")
+        with torch.no_grad():
+            expected = oracle.text_projection(oracle.text_model(**tokens).pooler_output).numpy()
+        ids_BL, mask_BL = (jnp.asarray(tokens[name].numpy()) for name in ("input_ids", "attention_mask"))
+        found = space.model.encode_text(ids_BL, mask_BL)
+        assert found.shape == (7, space.dim)
+        np.testing.assert_allclose(found, expected, **TOLERANCE)
+        np.testing.assert_array_equal(space.model.encode_text(ids_BL, mask_BL == 1), found)
+        if side == "right":
+            np.testing.assert_allclose(space.model.encode_text(ids_BL), expected, **TOLERANCE)
+            np.testing.assert_allclose(space.encode_text(texts), expected, **TOLERANCE)
+
+
+def test_text_states_at_any_positions(space, oracle):
+    """Of one and of several tokens a row, at positions counted otherwise."""
+    ids = np.random.default_rng(0).integers(0, 700, (3, 9))
+    positions = np.random.default_rng(1).integers(0, 77, (3, 9))
+    with torch.no_grad():
+        states = oracle.text_model(torch.from_numpy(ids), position_ids=torch.from_numpy(positions)).last_hidden_state
+        expected = oracle.text_projection(states).numpy()
+    arguments = dict(position_ids_BL=jnp.asarray(positions))
+    encode = space.model.encode_text
+    some = encode(jnp.asarray(ids), pool_at=jnp.array([[8, 3], [0, 1], [5, 5]]), **arguments)
+    np.testing.assert_allclose(some, expected[[[0], [1], [2]], [[8, 3], [0, 1], [5, 5]]], **TOLERANCE)
+    one = encode(jnp.asarray(ids), pool_at=jnp.array([8, 0, 5]), **arguments)
+    np.testing.assert_allclose(one, expected[[0, 1, 2], [8, 0, 5]], **TOLERANCE)
+
+
 def test_text_pools_at_largest_id_where_config_says_eos_2(tmp_path, caption_list):
     """As published by openai: eos_token_id 2 in config.json, the true end of text being the largest id."""
     build_clip(tmp_path / "clip", caption_list)
@@ -100,6 +130,8 @@ def test_text_pools_at_largest_id_where_config_says_eos_2(tmp_path, caption_list
     with torch.no_grad():
         expected = oracle.get_text_features(**tokens).pooler_output.numpy()
     np.testing.assert_allclose(space.encode_text(caption_list[:5]), expected, **TOLERANCE)
+    plain = space.model.encode_text(*(jnp.asarray(tokens[name].numpy()) for name in ("input_ids", "attention_mask")))
+    np.testing.assert_allclose(plain, expected, **TOLERANCE)
     assert np.abs(expected).max() > 0.5
 
 

@@ -73,7 +73,7 @@ def test_sizes_of_clap_out_of_reason(clap, name):
 
 def test_many_stages_and_blocks(clap):
     edit(clap / "config.json", "audio_config", "depths", value=[2, HUGE])
-    assert "at `$.depths[1]`" in refusal(clap)
+    assert "at `$.audio_config.depths[1]`" in refusal(clap)
     edit(clap / "config.json", "audio_config", "depths", value=[2, 100])
     assert "asks for 100 layers in audio_model.audio_encoder.layers.1.blocks, but the weights hold 2" in refusal(clap)
     edit(clap / "config.json", "audio_config", "depths", value=[2] * 1000)

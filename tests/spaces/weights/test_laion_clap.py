@@ -13,13 +13,13 @@ import transformers
 from safetensors.torch import load_file
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.miniworld.tokenizers import roberta_tokenizer
 from c2c_jax.publishing.names import public_name
 from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.spaces.weights import clap
-from c2c_jax.spaces.weights.laion_clap import TABLES
+from c2c_jax.spaces.weights.laion_clap import TABLE
 from c2c_jax.spaces.weights.rules import _renamed
 from tests.fixtures.laion import beside, build_clap, laion_name, laion_state, write_laion
+from tools.pretrain.tokenizers import roberta_tokenizer
 
 VOCABULARY = 600
 BUFFERS = r"position_ids|token_type_ids|relative_position_index|num_batches_tracked"
@@ -190,7 +190,7 @@ def test_names_of_published_files(name):
     tensors = model.state_dict()
     files = laion_state(tensors) | beside(model.config)
     assert len(files) == count
-    table = TABLES[None]
+    table = TABLE
     used = {key for key in files if not any(re.fullmatch(pattern, key) for pattern in table.ignored)}
     ends = {}
     for key in used:
@@ -198,7 +198,7 @@ def test_names_of_published_files(name):
         for part in parts:
             ours, layout = _renamed(part, table.rules, "torch")
             assert _renamed(ours, table.rules, "flax") == (part, layout)
-            theirs, same_layout = _renamed(ours, clap.WHOLE_TABLE.rules, "flax")
+            theirs, same_layout = _renamed(ours, clap.TABLE.rules, "flax")
             assert layout == same_layout
             ends[theirs] = part.replace("qkv.", "")
     assert ends == {key: laion_name(key) for key in tensors if not re.search(BUFFERS, key)}

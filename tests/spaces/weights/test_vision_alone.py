@@ -8,14 +8,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.spaces.models.clip import CLIPVisionConfig
 from c2c_jax.spaces.space import load_space
-from c2c_jax.spaces.weights import clip
 
 
 @pytest.fixture
@@ -36,23 +33,6 @@ def test_the_same_vectors_and_fingerprint(clip_folder):
         alone.encode_text(["a dog"])
     kept = sum(leaf.size for leaf in jax.tree.leaves(alone._replicated[1]))
     assert kept < 0.7 * sum(leaf.size for leaf in jax.tree.leaves(whole._replicated[1]))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {},
-        {"projection_dim": 64, "vision_config": {"hidden_size": 96, "patch_size": 8, "hidden_act": "gelu"}},
-        {"vision_config": {"layer_norm_eps": 1e-3}, "vision_config_dict": {"num_hidden_layers": 3}},
-        {"vision_config": {"hidden_size": 96}, "vision_config_dict": None},
-    ],
-    ids=str,
-)
-def test_sizes_are_those_that_transformers_reads(content):
-    theirs = transformers.CLIPConfig(**content)
-    expected = {name: getattr(theirs.vision_config, name) for name in CLIPVisionConfig.__dataclass_fields__}
-    assert clip.vision_sizes(content) == CLIPVisionConfig(**expected)
-    assert clip.projection_dim(content) == theirs.projection_dim
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""CLIP's and RoBERTa's tokenizers, of the real classes, with small vocabularies learned on captions."""
+"""Trains CLIP's and RoBERTa's tokenizers, of the real classes, with small vocabularies on captions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -63,5 +63,5 @@ def merged(merges: list[tuple[str, str]]) -> list[str]:
 
 
 def filled_up(tokens: list[str], count: int) -> list[str]:
-    """`tokens` followed by tokens that no text reaches, `count` in all: the embedding table keeps its full height."""
+    """`tokens` followed by unused ones, `count` in all, so that the embedding table has its full height."""
     return tokens + [f"unused{index}" for index in range(len(tokens), count)]

@@ -1,4 +1,4 @@
-"""One event of a source, and the few ways of making sound that all voices share."""
+"""An event of a source, and the methods of sound synthesis that all voices share."""
 
 import dataclasses
 import functools
@@ -43,8 +43,11 @@ def band_noise(samples: int, low: Number, high: Number, rng: np.random.Generator
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Event:
-    """What a voice is told: how many samples at 16 kHz, how many times higher than the middle of its source, the traits
-    (numbers in 0..1 that all events of one clip share, so that they are of one thing) and the generator."""
+    """What a voice makes a sound of.
+
+    samples: length at 16 kHz. pitch: factor to the middle pitch of the source. traits: numbers in 0..1 that all events
+    of a clip share, so that one thing makes them.
+    """
 
     samples: int
     pitch: float
@@ -66,16 +69,11 @@ class Event:
         return self.samples / SAMPLE_RATE
 
     def trait(self, index: int, low: Number, high: Number) -> float:
-        """A trait of the thing that sounds, from low to high."""
+        """A trait, scaled to the range from low to high."""
         return low + (high - low) * self.traits[index]
 
-    def between(self, low: Number, high: Number) -> float:
-        """Chance of this event alone."""
-        return float(self.rng.uniform(low, high))
-
     def fade(self, attack: Number, release: Number) -> Samples:
-        """An envelope that rises in `attack` seconds and falls to nothing in the last `release` seconds, both as a
-        squared sine."""
+        """An envelope that rises in `attack` seconds and falls to 0 in the last `release` seconds, as squared sines."""
         rising = np.minimum(self.time / attack, 1)
         falling = np.minimum((self.seconds - self.time) / release, 1)
         return np.sin(np.pi / 2 * rising) ** 2 * np.sin(np.pi / 2 * falling) ** 2
@@ -104,23 +102,20 @@ class Event:
         return band_noise(self.samples, low, high, self.rng)
 
     def spoken(self, source: Samples, *vowels: Sequence[Number], stretch: float = 1.0) -> Samples:
-        """A source through a mouth that glides from vowel to vowel, at equal times of the event (Fant's source and
-        filter): each vowel is a list of formants in hertz, which pitch and stretch multiply."""
+        """A source filtered by a mouth that glides through vowels at equal times of the event (Fant's source–filter
+        model). Each vowel is a list of formants in hertz, which pitch and stretch multiply."""
         points = scipy.fft.next_fast_len(self.samples, real=True)
         lines = np.arange(points // 2 + 1, dtype=np.float32) * (SAMPLE_RATE / points / self.pitch / stretch)
         spectrum = scipy.fft.rfft(source, points)
         spoken = np.zeros(self.samples, np.float32)
-        for vowel, formants in enumerate(vowels):
-            gain = sum(
-                0.6**rank / (1 + ((lines - formant) / (0.12 * formant + 30)) ** 2)
-                for rank, formant in enumerate(formants)
-            )
-            weight = self.curve(*(float(vowel == other) for other in range(len(vowels)))) if len(vowels) > 1 else 1.0
-            spoken += weight * scipy.fft.irfft(spectrum * gain, points)[: self.samples]
+        for vowel, weights in zip(vowels, np.eye(len(vowels)).tolist(), strict=True):
+            gains = (0.6**n / (1 + ((lines - hertz) / (0.12 * hertz + 30)) ** 2) for n, hertz in enumerate(vowel))
+            weight = self.curve(*weights) if len(vowels) > 1 else 1.0
+            spoken += weight * scipy.fft.irfft(spectrum * sum(gains), points)[: self.samples]
         return spoken
 
     def scatter(self, starts: Float[np.ndarray, " G"], grains: Float[np.ndarray, "G T"]) -> Samples:
-        """Short sounds laid down at their starts in seconds, one row each; what is past the end is cut."""
+        """The sum of short sounds, one a row, that start at given seconds; what is past the end is cut."""
         first = (np.asarray(starts) * SAMPLE_RATE).astype(np.int64)
         places = first[:, None] + np.arange(grains.shape[1])
         laid = np.bincount(places.ravel(), grains.ravel(), minlength=self.samples)

@@ -1,4 +1,4 @@
-"""Animals, seen from the side or from the front, looking to the right. pose: 0 to 1, how they hold themselves."""
+"""Drawings of animals and weather; animals look to the right. pose: 0 to 1, differs between things of one source."""
 
 from c2c_jax.miniworld.drawing.sketch import Sketch
 
@@ -26,15 +26,8 @@ def bee(pen: Sketch, pose: float) -> None:
     pen.polygon("mark", (-0.8, 0.1), (-1.12, 0.26), (-0.8, 0.34))
     pen.ellipse("base", -0.12, 0.2, 0.8, 0.47)
     for x, high in ((-0.6, 0.36), (-0.22, 0.46), (0.16, 0.44)):
-        pen.blob(
-            "mark",
-            (x - 0.09, 0.2 - high),
-            (x + 0.09, 0.2 - high),
-            (x + 0.12, 0.2),
-            (x + 0.09, 0.2 + high),
-            (x - 0.09, 0.2 + high),
-            (x - 0.06, 0.2),
-        )
+        sides = (x + 0.09, 0.2 - high), (x + 0.12, 0.2), (x + 0.09, 0.2 + high)
+        pen.blob("mark", (x - 0.09, 0.2 - high), *sides, (x - 0.09, 0.2 + high), (x - 0.06, 0.2))
     pen.curve("ink", 0.08, (0.72, 0.0), (0.8, -0.36), (1.0, -0.48))
     pen.curve("ink", 0.08, (0.84, 0.0), (1.0, -0.2), (1.2, -0.22))
     pen.disc("base", 0.68, 0.14, 0.33)
@@ -87,16 +80,9 @@ def cow(pen: Sketch, pose: float) -> None:
     pen.line("shade", 0.19, (0.22, 0.3), (0.22, 0.86))
     pen.ellipse("pink", -0.28, 0.42, 0.2, 0.2)
     pen.blob(
-        "base",
-        (-0.9, -0.36),
-        (-0.4, -0.42),
-        (0.2, -0.42),
-        (0.5, -0.3),
-        (0.5, 0.25),
-        (0.0, 0.4),
-        (-0.5, 0.36),
+        "base", (-0.9, -0.36), (-0.4, -0.42), (0.2, -0.42), (0.5, -0.3), (0.5, 0.25), (0.0, 0.4), (-0.5, 0.36),
         (-0.86, 0.4),
-    )
+    )  # fmt: skip
     for x in (-0.74, 0.42):
         pen.line("base", 0.2, (x, 0.2), (x, 0.84))
         pen.line("ink", 0.2, (x, 0.83), (x, 0.87))
@@ -107,15 +93,8 @@ def cow(pen: Sketch, pose: float) -> None:
         pen.curve("paper", 0.1, (x, -0.6 + drop), (x + lean, -0.8 + drop), (x + 0.6 * lean, -0.98 + drop))
     pen.ellipse("shade", 0.36, -0.5 + drop, 0.2, 0.1, 15.0)
     pen.ellipse("shade", 1.02, -0.5 + drop, 0.18, 0.1, -15.0)
-    pen.blob(
-        "base",
-        (0.46, -0.68 + drop),
-        (0.9, -0.68 + drop),
-        (0.94, -0.3 + drop),
-        (0.86, 0.05 + drop),
-        (0.52, 0.05 + drop),
-        (0.44, -0.3 + drop),
-    )
+    head = (0.46, -0.68), (0.9, -0.68), (0.94, -0.3), (0.86, 0.05), (0.52, 0.05), (0.44, -0.3)
+    pen.blob("base", *((x, y + drop) for x, y in head))
     pen.ellipse("pink", 0.69, 0.0 + drop, 0.28, 0.19)
     for x in (0.58, 0.8):
         pen.disc("ink", x, 0.0 + drop, 0.055)
@@ -155,3 +134,47 @@ def cricket(pen: Sketch, pose: float) -> None:
     pen.disc("mark", 0.88, -0.04, 0.1)
     pen.line("shade", 0.11, (-0.54, knee), (-1.04, 0.68), (-0.84, 0.72))
     pen.polygon("shade", (0.3, 0.04), (-0.46, knee - 0.08), (-0.62, knee + 0.04), (-0.06, 0.36))
+
+
+def rain(pen: Sketch, pose: float) -> None:
+    """A cloud with drops falling from it."""
+    for i, x in enumerate((-0.62, -0.2, 0.22, 0.64)):
+        y = 0.34 + 0.2 * ((i + round(7 * pose)) % 2)
+        drop = (-0.02, -0.26), (0.08, 0.06), (0.02, 0.24), (-0.12, 0.24), (-0.17, 0.08)
+        pen.blob("drop", *((x + across, y + down) for across, down in drop))
+    pen.disc("shade", 0.56, -0.2, 0.4)
+    pen.disc("base", -0.58, -0.18, 0.38)
+    pen.disc("base", -0.08, -0.46, 0.5)
+    pen.disc("base", 0.46, -0.26, 0.38)
+    pen.blob("base", (-0.7, -0.2), (0.7, -0.2), (0.86, 0.0), (0.7, 0.2), (-0.7, 0.2), (-0.9, 0.0))
+    pen.line("shade", 0.12, (-0.66, 0.14), (0.68, 0.14))
+    pen.curve("light", 0.1, (-0.4, -0.5), (-0.2, -0.76), (0.08, -0.8))
+
+
+def lightning(pen: Sketch, pose: float) -> None:
+    """A bolt, coloured, out of a thin dark cloud."""
+    kink = 0.12 * (pose - 0.5)
+    left, right = ((-0.08, 0.16), (-0.66 + kink, 0.16)), ((0.18 + kink, -0.2), (0.72 + kink, -0.2))
+    pen.polygon("base", (-0.2, -0.8), (0.5, -0.8), *right, (-0.42, 1.1), *left)
+    pen.polygon("light", (-0.06, -0.8), (0.16, -0.8), (-0.3 + kink, 0.04), (-0.5 + kink, 0.04))
+    for x in (-0.38, 0.44):
+        pen.ellipse("cloud", x, -0.84, 0.36, 0.17)
+    pen.disc("cloud", -0.14, -0.98, 0.24)
+    pen.disc("cloud", 0.24, -0.94, 0.2)
+
+
+def fire(pen: Sketch, pose: float) -> None:
+    """Flames with a bright core over crossed logs."""
+    sway = 0.2 * (pose - 0.5)
+    pen.blob(
+        "base", (0.05 + sway, -1.1), (0.2, -0.66), (0.4, -0.4), (0.56 - sway, -0.62), (0.74, -0.1), (0.66, 0.4),
+        (0.3, 0.66), (-0.3, 0.66), (-0.68, 0.4), (-0.74, -0.06), (-0.54 - sway, -0.5), (-0.36, -0.3), (-0.16, -0.62),
+    )  # fmt: skip
+    pen.blob(
+        "gold", (0.04 + sway, -0.5), (0.26, -0.1), (0.42, 0.2), (0.26, 0.6), (-0.26, 0.6), (-0.42, 0.2), (-0.2, -0.1),
+    )  # fmt: skip
+    pen.blob("paper", (0.0, 0.0), (0.2, 0.34), (0.1, 0.58), (-0.1, 0.58), (-0.2, 0.34))
+    pen.line("wood", 0.24, (-0.74, 0.9), (0.7, 0.62))
+    pen.line("wood", 0.24, (-0.7, 0.62), (0.74, 0.9))
+    pen.disc("pale wood", 0.74, 0.9, 0.1)
+    pen.disc("pale wood", -0.74, 0.9, 0.1)
