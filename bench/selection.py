@@ -1,0 +1,273 @@
+"""Measures how well scores that need no pairs predict the quality of translators, on three sets of vectors.
+
+examples:
+  python -m bench.selection --data VECTORS                       # an hour on two cores
+  python -m bench.selection --data VECTORS --worlds real --json selection.json
+
+VECTORS is the folder of published vectors that `bench.real` reads. Worlds: "real", where photographs of Flickr8k
+retrieve their captions' e5 vectors; "natural" and "clip", where the mini world's pictures retrieve sounds, with its own
+vectors and with the geometry of real CLIP and CLAP (see `bench.recipe --geometry`). In each, translators of many kinds
+are trained on captions alone; each is also blended with the partial rotation, and combined with a caption memory. For
+each score it prints the rank correlation (Spearman) with the translators' quality on images that training never used,
+the quality of the translator that it ranks first, and the same for real pictures and sounds (CIFAR-10 and ESC-50).
+"""
+
+import dataclasses
+import itertools
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+from rich.progress import Progress
+from scipy.stats import spearmanr
+
+from bench.measure import bench_parser, write_figures
+from bench.real.material import Material, centred, mean_of, store_of, unit32
+from bench.real.tasks import halves, pictures_to_sounds, ranks
+from bench.recipe.ground import Ground
+from bench.recipe.material import Material as MiniMaterial
+from bench.runs import trained
+from c2c_jax.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    MemoryConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    TranslatorConfig,
+)
+from c2c_jax.data.store import Store
+from c2c_jax.evaluation.tables import Table, markdown
+from c2c_jax.miniworld.world import SHARED
+from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
+from c2c_jax.retrieval.scoring import Scoring
+from c2c_jax.training.candidates import linear_maps
+from c2c_jax.training.check import build_spec
+from c2c_jax.training.closed_form import caption_means, moments
+from c2c_jax.training.loader import split
+from c2c_jax.training.memory import draw_memory
+from c2c_jax.training.selection import Surrogates, surrogates
+from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.memory import Memory, towards_captions
+from c2c_jax.translator.scores import NOISY_SCORES
+
+BLENDS = (0.25, 0.5)  # the trained translator's weight beside the partial rotation
+SHARE = 0.45  # of the memory
+SCORES = (*NOISY_SCORES, "recall@1", "recall@10", "agreement@1", "agreement@10", "transfer")
+
+Map = Callable[[np.ndarray], np.ndarray]  # centred source vectors to target vectors
+Point = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class World:
+    """Vectors to train and score on. picture_PS: unlabelled pictures for the scores. truth: measures a map of centred
+    vectors on other pictures. main: the figure that is correlated."""
+
+    name: str
+    store: Store
+    picture_PS: Float[np.ndarray, "P S"]
+    truth: Callable[[Map, Gap], dict[str, float]]
+    main: str
+    holdout: int
+    batch_size: int
+    width: int
+    steps: Sequence[int]
+
+
+def configs(world: World) -> Iterator[tuple[str, Config]]:
+    """All combinations of objectives, strengths of noise, depths and lengths, with their names."""
+    kinds = (("infonce", 0.07), ("infonce", 0.3), ("cosine", 0.07), ("sigmoid", 0.07))
+    for (kind, temperature), noise, depth, steps in itertools.product(kinds, (0.35, 0.65, 1.0), (2, 4), world.steps):
+        yield (
+            f"{kind} {temperature:g}, noise {noise:g}, depth {depth}, {steps} steps",
+            Config(
+                source="", target="", seed=0, batch_size=world.batch_size, epochs=1, steps=steps,
+                eval_every=10**6, checkpoint_every=10**6, data=DataConfig(validation_size=world.holdout),
+                translator=TranslatorConfig(
+                    kind="residual", settings={"width": world.width, "depth": depth, "init": "procrustes"}
+                ),
+                augment=AugmentConfig(noise_cosine=noise),
+                objective=ObjectiveConfig(
+                    kind=kind, settings={"temperature": temperature} if kind == "infonce" else {}
+                ),
+                optimizer=OptimizerConfig(decay="cosine", ema=0.99),
+            ),
+        )  # fmt: skip
+
+
+def points(world: World, workdir: Path, console: Console) -> list[Point]:
+    """Scores of closed-form maps, and of every config alone, blended and with the memory."""
+    held_out, training = split(world.store.plan.rows, world.holdout, 0)
+    gap = caption_means(world.store, held_out, "centred")
+    memory = draw_memory(MemoryConfig(size=8000, weight=SHARE), world.store, training, 0, gap)
+    assert memory is not None
+    judge = surrogates(world.store, (held_out, training), gap, gap, "centred", memory, world.picture_PS, 0)
+    scored = Scored(world, judge, held_out, gap, memory)
+    (first, *_) = configs(world)
+    plan = world.store.plan
+    spec = build_spec(first[1], plan.source.dim, plan.target.dim)
+    maps = linear_maps(moments(world.store, held_out, spec, gap), judge.inputs[False])
+    found = [scored.point(one.name, one, way) for one in maps for way in (False, True)]
+    partial_rotation = maps[0]
+    for name, config in configs(world):
+        data = dataclasses.replace(config.data, store=str(world.store.path))
+        config = dataclasses.replace(config, data=data)
+        translator = trained(config, world.store, workdir / world.name).translator
+
+        def alone(x_QS: np.ndarray, translator=translator) -> np.ndarray:
+            parts = [translator(jnp.asarray(x_QS[at : at + 4096])) for at in range(0, len(x_QS), 4096)]
+            return np.concatenate(list(map(np.asarray, parts)))
+
+        length = float(np.linalg.norm(alone(judge.inputs[False]), axis=1).mean())
+        found += [scored.point(name, alone, way) for way in (False, True)]
+        for weight in BLENDS:
+
+            def blend(x_QS: np.ndarray, weight=weight, alone=alone, length=length) -> np.ndarray:
+                return weight * alone(x_QS) / length + (1 - weight) * partial_rotation(x_QS)
+
+            found.append(scored.point(f"{name}, {weight:g} beside the partial rotation", blend, False))
+        console.print(f"{world.name}: {name}")
+    return found
+
+
+class Scored:
+    """All scores of a map of centred vectors."""
+
+    def __init__(self, world: World, judge: Surrogates, held_out: np.ndarray, gap: Gap, memory: Memory):
+        self.world, self.judge, self.gap, self.memory = world, judge, gap, memory
+        self.source_HS, self.target_HE = (
+            centred(world.store.read_rows(side, held_out), gap.mean(f"{side}_text")) for side in ("source", "target")
+        )
+        self.picture_PS = centred(world.picture_PS, mean_of(world.picture_PS))
+        self.route_PE = unit32(nearest_caption(self.picture_PS, TrainingCaptions(world.store, held_out, gap)))
+
+    def point(self, name: str, translate: Map, way: bool) -> Point:
+        """way: whether the memory is applied before the map."""
+
+        def translated(x_QS: np.ndarray) -> np.ndarray:
+            return unit32(translate(np.asarray(towards_captions(self.memory, jnp.asarray(x_QS))) if way else x_QS))
+
+        clean_H = ranks(unit32(translate(self.source_HS)) @ self.target_HE.T, np.arange(len(self.target_HE)))
+        agreed_P = ranks(translated(self.picture_PS) @ self.route_PE.T, np.arange(len(self.route_PE)))
+        scores = self.judge.scores(translate(self.judge.inputs[way]))
+        scores |= {f"recall@{k}": float(np.mean(clean_H <= k)) for k in (1, 10)}
+        scores |= {f"agreement@{k}": float(np.mean(agreed_P <= k)) for k in (1, 10)}
+        scores["transfer"] = math.sqrt(scores["recall@1"] * scores["agreement@1"])
+        return {"name": name + ", memory" * way, **scores, **self.world.truth(translated, self.gap)}
+
+
+def real_world(material: Material, workdir: Path) -> World:
+    """One half of the photographs is used for the scores, the other half are the queries. CIFAR-10's pictures retrieve
+    ESC-50's sounds by a second map, the rotation of AudioCaps' captions."""
+    known, query = halves(len(material.image_PS))
+    second = np.linalg.svd(
+        centred(material.written_QE, mean_of(material.written_QE)).T
+        @ centred(material.written_QA, mean_of(material.written_QA)),
+        full_matrices=False,
+    )
+    rotation_EA = second[0] @ second[2]
+
+    def truth(translate: Map, gap: Gap) -> dict[str, float]:
+        caption_PE = centred(material.caption_PE, gap.mean("target_text"))
+        pictures = centred(material.image_PS[query], mean_of(material.image_PS[known]))
+        rank_Q = ranks(unit32(translate(pictures)) @ caption_PE.T, query)
+        hop = unit32(translate(centred(material.small_CS, material.general_S))) @ rotation_EA
+        scorings = [
+            Scoring(query_mean_E=np.zeros_like(mean), candidate_mean_E=mean)
+            for mean in map(mean_of, (material.sound_NA, material.class_text_KA))
+        ]
+        sounds = pictures_to_sounds(material, hop.astype(np.float32), *scorings)
+        figures = {"r1": rank_Q == 1, "r10": rank_Q <= 10, **sounds}
+        return {name: float(np.mean(values_Q)) for name, values_Q in figures.items()}
+
+    return World(
+        name="real", store=store_of(material.text_NS, material.text_NE, workdir), picture_PS=material.image_PS[known],
+        truth=truth, main="r10", holdout=400, batch_size=256, width=1024, steps=(150, 600),
+    )  # fmt: skip
+
+
+def mini_world(geometry: str, workdir: Path) -> World:
+    """Pictures of the test split retrieve sounds."""
+    folder, bar = workdir / "recipe", Progress(console=Console(stderr=True))
+    material = MiniMaterial("miniworld/clip", "miniworld/clap", folder / "vectors", os.cpu_count() or 1, bar)
+    ground = Ground(
+        material=material, workdir=folder, bar=bar, geometry=geometry, captions=50_000, seeds=1, draws=1, pairs=1440,
+        training_pairs=6000,
+    )  # fmt: skip
+    scenes = ground.drawings[0].scenes
+    audio_NE, sources_N = centred(scenes.audio_NE, mean_of(scenes.audio_NE)), scenes.cells_N // len(SHARED)
+    picture_PS = ground.picture_PS
+
+    def truth(translate: Map, gap: Gap) -> dict[str, float]:
+        del gap
+        found_N = (unit32(translate(centred(scenes.image_NS, mean_of(picture_PS)))) @ audio_NE.T).argmax(axis=1)
+        return {
+            "cell": float(np.mean(scenes.cells_N == scenes.cells_N[found_N])),
+            "source": float(np.mean(sources_N == sources_N[found_N])),
+        }
+
+    return World(
+        name=geometry, store=ground.store, picture_PS=picture_PS, truth=truth, main="cell", holdout=1000,
+        batch_size=512, width=256, steps=(1500,),
+    )  # fmt: skip
+
+
+def figures(world: World, found: Sequence[Point]) -> dict[str, float]:
+    """`WORLD.SCORE`: its rank correlation with the main figure; `.chosen`: the figure of the best translator by it. The
+    same for `WORLD.p10` if pictures are also scored with real sounds."""
+    truths = [world.main, *(["p10"] if "p10" in found[0] else [])]
+    out: dict[str, float] = {f"{world.name}.runs": len(found)}
+    for truth in truths:
+        truth_R = np.array([one[truth] for one in found])
+        suffix = "" if truth == world.main else f".{truth}"
+        out[f"{world.name}{suffix}.best"] = float(truth_R.max())
+        for score in SCORES:
+            score_R = np.array([one[score] for one in found])
+            out[f"{world.name}{suffix}.{score}"] = float(spearmanr(score_R, truth_R).statistic)
+            out[f"{world.name}{suffix}.{score}.chosen"] = float(truth_R[score_R.argmax()])
+    return out
+
+
+def table(names: Sequence[str], found: Mapping[str, float]) -> Table:
+    header = ["score", *itertools.chain(*((name, f"{name}, chosen") for name in names))]
+    cells = []
+    for score in SCORES:
+        of_worlds = ((found[f"{name}.{score}"], found[f"{name}.{score}.chosen"]) for name in names)
+        cells.append([score, *itertools.chain(*((f"{one:.2f}", f"{chosen:.3f}") for one, chosen in of_worlds))])
+    cells.append(["best of all", *itertools.chain(*(("", f"{found[f'{name}.best']:.3f}") for name in names))])
+    title = "rank correlation with unseen images, and what the best by each score reaches"
+    return Table(title=title, header=header, cells=cells)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; see the module's docstring."""
+    parser = bench_parser("bench.selection", __doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="VECTORS", help="the folder of .npz files")
+    parser.add_argument("--worlds", default="real,natural,clip", metavar="A,B", help="default: %(default)s")
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help="keep trained models for later runs")
+    flags = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    all_figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        workdir = flags.workdir or Path(temporary)
+        workdir.mkdir(parents=True, exist_ok=True)
+        for name in flags.worlds.split(","):
+            is_real = name == "real"
+            world = real_world(Material.read(flags.data), workdir) if is_real else mini_world(name, workdir)
+            all_figures |= figures(world, points(world, workdir / "selection", console))
+    names = flags.worlds.split(",")
+    names = list(itertools.chain(*([name, "real.p10"] if name == "real" else [name] for name in names)))
+    print(markdown(table(names, all_figures)))
+    write_figures(flags.json, all_figures)
+
+
+if __name__ == "__main__":
+    main()
