@@ -89,12 +89,12 @@ def run(args: argparse.Namespace) -> None:
         (args.clap or bundle.get("target")) if sounds or args.texts else None,
     )
     from c2c_jax.evaluation.calibration import calibrate, remove
-    from c2c_jax.io.images import find_pictures
+    from c2c_jax.io.images import find_images
 
     if args.remove:
         return show(remove(args.run, args.out))
     given = {name: getattr(args, name) for name in ("sounds", "texts", "clip", "clap", "store", "out")}
-    pictures = arrays or find_pictures(args.images, stderr_console().print)
+    pictures = arrays or find_images(args.images, stderr_console().print)
     done = calibrate(args.run, pictures=pictures, console=stderr_console(), **given)
     show(done)
     if done.left_out:

@@ -118,15 +118,15 @@ def run(args: argparse.Namespace) -> None:
         args.audioldm = _default_audioldm(args.translator)
     if args.translator == MINIWORLD_TRANSLATOR:
         print(MINIWORLD_NOTE, file=sys.stderr)
-    from c2c_jax.generation.pipeline import Mixture, pictures_to_sounds
-    from c2c_jax.io.images import find_pictures
+    from c2c_jax.generation.pipeline import Mixture, images_to_audio
+    from c2c_jax.io.images import find_images
 
     count = len(args.prompt) + len(args.blend)
     weights = args.mix or [0.5] * bool(count)
     if len(weights) == 1 and count:
         weights = [weights[0] / count] * count
-    written = pictures_to_sounds(
-        find_pictures(args.images, stderr_console().print),
+    written = images_to_audio(
+        find_images(args.images, stderr_console().print),
         args.translator,
         clip=args.clip,
         generation=_generation(args) if args.audioldm else None,

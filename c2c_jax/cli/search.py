@@ -80,9 +80,9 @@ def run(args: argparse.Namespace) -> None:
     arguments.require_checkpoints(
         args.clap or bundle.get("target"), (args.clip or bundle.get("source")) if args.images else None
     )
-    from c2c_jax.io.images import find_pictures
+    from c2c_jax.io.images import find_images
 
-    pictures, translator = find_pictures(args.images, stderr_console().print), args.translator
+    pictures, translator = find_images(args.images, stderr_console().print), args.translator
     if pictures and not translator:
         translator = MINIWORLD_TRANSLATOR
         print(MINIWORLD_NOTE, file=sys.stderr)

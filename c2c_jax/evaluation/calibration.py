@@ -27,7 +27,7 @@ from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator import means
 from c2c_jax.translator.bundle import Bundle, load_bundle, write_gap
-from c2c_jax.translator.centring import Gap, over_source_gap
+from c2c_jax.translator.centring import Gap, shift_to_captions
 from c2c_jax.translator.inference import load_clap, require_same_space, translate
 from c2c_jax.translator.means import Estimate
 from c2c_jax.translator.resolve import BUNDLE_FILES, bundle_folder, is_local
@@ -134,7 +134,7 @@ def calibrate(
     if of_pictures and captions is not None:
         narrow = means.narrow_warning(of_pictures.spread, captions)
     if image_BS is not None and len(image_BS) > 1 and not is_centred:
-        moved_BS = np.asarray(over_source_gap(gap, input_norm, jnp.asarray(image_BS, jnp.float32)))
+        moved_BS = np.asarray(shift_to_captions(gap, input_norm, jnp.asarray(image_BS, jnp.float32)))
         after = means.distance(means.as_taken(moved_BS, input_norm).mean(axis=0), gap.mean("source_text"))
         if gap.target_audio is not None:
             without, with_it = (_translated(dataclasses.replace(bundle, gap=one), image_BS) for one in (Gap(), gap))

@@ -71,7 +71,7 @@ def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None
         name=name,
         of_texts=in_blocks(lambda translator, source_BS, memory: translate_text(translator, gap, source_BS)),
         of_images=in_blocks(lambda translator, source_BS, memory: translate_image(translator, gap, source_BS, memory)),
-        # Without centring, translated images are moved among sounds if their mean is known: `gap.over_target_gap`.
+        # Without centring, translated images are moved among sounds if their mean is known: `gap.shift_to_sounds`.
         image_mean_E=None if translator.spec.input_norm == "centred" else gap.target_audio,
     )
 

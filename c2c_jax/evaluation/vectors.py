@@ -13,7 +13,7 @@ from c2c_jax.evaluation.pairs import Pairs
 from c2c_jax.evaluation.rows import SkippedFile
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.scratch import empty_vectors
-from c2c_jax.spaces.encoding import sound_vectors, source_vectors_of
+from c2c_jax.spaces.encoding import encode_audio_files, encode_image_files
 from c2c_jax.spaces.space import Space
 
 IMAGE_PROMPT, SOUND_PROMPT = "a photo of a {}", "the sound of a {}"  # for the name of a class
@@ -43,12 +43,12 @@ def text_vectors(texts: Iterable[str], space: Space, bar: Progress, task: str) -
 
 def image_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[FileVectors, list[SkippedFile]]:
     """The raw projections of the images that can be read, and the other files."""
-    return _encoded(paths, bar, "encoding images", lambda on_file: source_vectors_of(paths, space, on_file))
+    return _encoded(paths, bar, "encoding images", lambda on_file: encode_image_files(paths, space, on_file))
 
 
 def audio_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[FileVectors, list[SkippedFile]]:
     """The raw projections of the sounds that can be read, and the other files."""
-    return _encoded(paths, bar, "encoding sounds", lambda on_file: sound_vectors(paths, space, on_sound=on_file))
+    return _encoded(paths, bar, "encoding sounds", lambda on_file: encode_audio_files(paths, space, on_sound=on_file))
 
 
 def _encoded(

@@ -83,7 +83,7 @@ class Generation:
     at_once: int = 4  # clips sampled together
 
 
-def pictures_to_sounds(
+def images_to_audio(
     paths: Sequence[Path],
     translator: Path,
     *,

@@ -15,7 +15,7 @@ from c2c_jax.generation.ranking import Ranker
 from c2c_jax.generation.records import Content, RecordedSound, Versions, write_record
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.files import sha256_of, text_of
-from c2c_jax.io.sound_files import defects, draw_mel_spectrogram, write_sound
+from c2c_jax.io.sound_files import defects, draw_mel_spectrogram, write_audio
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class Renderer:
                 found = defects(sound)
                 for defect in found:
                     self.on_note(f"{path} is {defect}")
-                write_sound(path, sound, rate)
+                write_audio(path, sound, rate)
                 draw_mel_spectrogram(spectrogram_file(path), sound, rate, path.name)
                 written.append(
                     RecordedSound(

@@ -39,7 +39,7 @@ UPRIGHT = {
 }
 
 
-def find_pictures(arguments: Sequence[str], report: Callable[[str], None] | None = None) -> list[Path]:
+def find_images(arguments: Sequence[str], report: Callable[[str], None] | None = None) -> list[Path]:
     """The files that arguments name, each once: files, folders (all pictures in them and in the folders inside, by
     name), patterns such as `*.jpg`.
 

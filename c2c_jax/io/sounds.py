@@ -48,7 +48,7 @@ def sound_files(folder: Path, on_note: Callable[[str], None] = report) -> list[P
     return found.files
 
 
-def read_sound(
+def read_audio(
     path: Path, sample_rate: int, max_seconds: float | None = None, on_note: Callable[[str], None] = report
 ) -> Float[np.ndarray, "samples"]:
     """Reads one sound as float32 at `sample_rate` (Hz), full scale being -1 to 1: the mean of its channels, resampled

@@ -39,7 +39,7 @@ from c2c_jax.io.json import parse_json
 from c2c_jax.io.sounds import INDEX, SOUND_SUFFIXES, sound_files
 from c2c_jax.retrieval.nearest import top_k_of_blocks
 from c2c_jax.retrieval.scoring import Scoring
-from c2c_jax.spaces.encoding import sound_vectors
+from c2c_jax.spaces.encoding import encode_audio_files
 from c2c_jax.spaces.space import Space, SpaceId
 
 FORMAT = 1
@@ -190,7 +190,7 @@ class Library:
         for _ in range(len(paths) - len(new)):
             on_sound()
         if new:
-            encoded, errors = sound_vectors(new, load(), on_sound=on_sound)
+            encoded, errors = encode_audio_files(new, load(), on_sound=on_sound)
             failures |= zip((path for path in new if path not in encoded), errors, strict=True)
             for path, vector_E in encoded.items():
                 try:

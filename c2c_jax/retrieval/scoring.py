@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Shaped
 from c2c_jax.retrieval.nearest import top_k
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.translator.bundle import Bundle
-from c2c_jax.translator.centring import centred, over_target_gap, uncentred
-from c2c_jax.translator.memory import REFERENCES, evenly
+from c2c_jax.translator.centring import centred, shift_to_sounds, uncentred
+from c2c_jax.translator.memory import REFERENCES, evenly_spaced
 
 NEIGHBOURS, WEIGHT = 2, 0.5  # reference queries nearest to a candidate, and the weight of their mean cosine
 MIN_TO_CENTRE = 32  # minimum number of vectors to centre by their own mean; fewer would lose what distinguishes them
@@ -96,7 +96,7 @@ def reference_captions(bundle: Bundle) -> Float[np.ndarray, "R S"] | None:
     captions are stored without their lengths."""
     if bundle.memory is None or bundle.spec.input_norm == "none" or len(bundle.memory.source) < MIN_TO_CENTRE:
         return None
-    return np.asarray(bundle.memory.source[evenly(len(bundle.memory.source))], np.float32)
+    return np.asarray(bundle.memory.source[evenly_spaced(len(bundle.memory.source))], np.float32)
 
 
 def translated_captions(bundle: Bundle) -> Float[np.ndarray, "R E"] | None:
@@ -109,4 +109,4 @@ def translated_captions(bundle: Bundle) -> Float[np.ndarray, "R E"] | None:
         target_RE = jnp.concatenate([bundle.translator(jnp.asarray(source_RS[i : i + at_once])) for i in starts])
         if bundle.spec.input_norm == "centred":
             return np.asarray(uncentred(target_RE, bundle.gap.mean("target_text")))
-        return np.asarray(unit(over_target_gap(bundle.gap, target_RE)))
+        return np.asarray(unit(shift_to_sounds(bundle.gap, target_RE)))

@@ -21,7 +21,7 @@ from c2c_jax.spaces.space import Space, SpaceId, identify
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.inference import load_clap, load_clip, means_in_use, vectors_of
-from c2c_jax.translator.memory import evenly
+from c2c_jax.translator.memory import evenly_spaced
 from c2c_jax.translator.resolve import bundle_folder
 
 # Kinds of queries for which hubness is subtracted. By default, pictures are not among them: translated pictures have
@@ -271,4 +271,4 @@ def _read_references(file: Path, console: Console) -> list[str]:
     texts = list(source.rows())
     if source.skipped.counts:
         console.print(f"{file}: {source.skipped}")
-    return [texts[place] for place in evenly(len(texts))]
+    return [texts[place] for place in evenly_spaced(len(texts))]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
 from c2c_jax.io.vectors import unit_rows
-from c2c_jax.spaces.encoding import ENCODED_AT_ONCE, source_vectors_of
+from c2c_jax.spaces.encoding import ENCODED_AT_ONCE, encode_image_files
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.spaces.space import Space, SpaceId, load_space
 from c2c_jax.translator.bundle import Bundle
@@ -53,7 +53,7 @@ def vectors_of(
 ) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[ImageError]]:
     """The unit CLAP vector of each image file that can be read, and an error for each other one. space: the CLIP.
     on_picture: called after each file is read. among: see `translate`."""
-    found, errors = source_vectors_of(paths, space, on_picture)
+    found, errors = encode_image_files(paths, space, on_picture)
     vectors: dict[Path, np.ndarray] = {}
     for start in range(0, len(found), ENCODED_AT_ONCE):
         part = list(found)[start : start + ENCODED_AT_ONCE]

@@ -19,7 +19,7 @@ from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.evaluation import calibration
 from c2c_jax.io.images import read_image
-from c2c_jax.io.sounds import read_sound
+from c2c_jax.io.sounds import read_audio
 from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.torch import Translator
 from c2c_jax.training.loader import split
@@ -85,7 +85,7 @@ def image_BS(world, clip_folder) -> np.ndarray:
 @pytest.fixture(scope="module")
 def audio_NE(world, clap) -> np.ndarray:
     paths = sorted((world / "sounds").rglob("*.wav"))
-    return load_space(str(clap)).encode_audio([read_sound(path, 48_000) for path in paths])
+    return load_space(str(clap)).encode_audio([read_audio(path, 48_000) for path in paths])
 
 
 @pytest.fixture

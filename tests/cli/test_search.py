@@ -14,7 +14,7 @@ from c2c_jax.cli.search import show
 from c2c_jax.io.console import SafeConsole
 from c2c_jax.io.files import path_of
 from c2c_jax.io.images import read_image
-from c2c_jax.io.sounds import read_sound
+from c2c_jax.io.sounds import read_audio
 from c2c_jax.retrieval import library
 from c2c_jax.retrieval.library import Library
 from c2c_jax.retrieval.search import Hits, SearchResult
@@ -34,16 +34,16 @@ def heard(monkeypatch) -> list[str]:
 
     def reading(path, *arguments):
         names.append(path.name)
-        return read_sound(path, *arguments)
+        return read_audio(path, *arguments)
 
-    monkeypatch.setattr(hearing, "read_sound", reading)
+    monkeypatch.setattr(hearing, "read_audio", reading)
     return names
 
 
 def cosines(query_E, sounds, clap) -> dict[str, float]:
     """Of each sound, from the towers alone, rounded as they are kept."""
     space = load_space(str(clap))
-    vectors = space.encode_audio([read_sound(sounds / name, 48_000) for name in NAMES])
+    vectors = space.encode_audio([read_audio(sounds / name, 48_000) for name in NAMES])
     vectors = vectors.astype(np.float16).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return dict(zip(NAMES, vectors @ (query_E / np.linalg.norm(query_E)), strict=True))
@@ -175,16 +175,16 @@ def test_a_hit_is_one_line_of_fields(search, sounds, pictures):
 
 def test_an_interrupted_search_goes_on(search, sounds, heard, monkeypatch):
     monkeypatch.setattr(library, "PART", 2)
-    reading = hearing.read_sound
+    reading = hearing.read_audio
 
     def stopped(path, *arguments):
         if path.name == "c.wav":
             raise KeyboardInterrupt
         return reading(path, *arguments)
 
-    monkeypatch.setattr(hearing, "read_sound", stopped)
+    monkeypatch.setattr(hearing, "read_audio", stopped)
     assert search("--text", "rain")[0] == 130
-    monkeypatch.setattr(hearing, "read_sound", reading)
+    monkeypatch.setattr(hearing, "read_audio", reading)
     heard.clear()
     code, lines, _ = search("--text", "rain")
     assert code == 0 and len(lines) == 4 and sorted(heard) == ["c.wav", "d e.wav"]

@@ -17,7 +17,7 @@ from c2c_jax.spaces.space import SpaceId
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
-from c2c_jax.translator.memory import Memory, evenly
+from c2c_jax.translator.memory import Memory, evenly_spaced
 
 S, E = 8, 6
 ADVICE = "pass --references FILE with 32 texts or more, one a line"
@@ -354,13 +354,15 @@ def test_equal_sounds_come_in_the_order_of_their_names(monkeypatch):
 
 
 def test_of_many_captions_some_are_references():
-    assert evenly(5).tolist() == [0, 1, 2, 3, 4]
+    assert evenly_spaced(5).tolist() == [0, 1, 2, 3, 4]
     assert (
-        np.diff(evenly(3000)).min() >= 2 and evenly(3000)[[0, -1]].tolist() == [0, 2999] and len(evenly(3000)) == 1024
+        np.diff(evenly_spaced(3000)).min() >= 2
+        and evenly_spaced(3000)[[0, -1]].tolist() == [0, 2999]
+        and len(evenly_spaced(3000)) == 1024
     )
     bundle = bundle_of("unit", captions=3000)
     assert translated_captions(bundle).shape == (1024, E)
     few = dataclasses.replace(
-        bundle, memory=dataclasses.replace(bundle.memory, source=bundle.memory.source[evenly(3000)])
+        bundle, memory=dataclasses.replace(bundle.memory, source=bundle.memory.source[evenly_spaced(3000)])
     )
     np.testing.assert_array_equal(translated_captions(bundle), translated_captions(few))

@@ -19,7 +19,7 @@ from c2c_jax.publishing.card import model_card
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as translator_module
 from c2c_jax.translator.bundle import load_bundle, save_bundle, write_gap
-from c2c_jax.translator.centring import Gap, over_source_gap, over_target_gap
+from c2c_jax.translator.centring import Gap, shift_to_captions, shift_to_sounds
 from c2c_jax.translator.inference import means_in_use, translate
 from c2c_jax.translator.memory import Memory
 from tests.torch.test_gap import ALL, E, S, means
@@ -44,9 +44,9 @@ def folder(bundle, tmp_path):
 
 def expected(bundle) -> np.ndarray:
     """Unit target vectors: the memory comes behind the source's statistics and before the translator."""
-    shifted = np.asarray(over_source_gap(bundle.gap, bundle.spec.input_norm, jnp.asarray(SOURCE)))
+    shifted = np.asarray(shift_to_captions(bundle.gap, bundle.spec.input_norm, jnp.asarray(SOURCE)))
     turned = by_hand(captions(M, S), SHARE, TEMPERATURE, shifted).astype(np.float32)
-    return unit(np.asarray(over_target_gap(bundle.gap, bundle.translator(jnp.asarray(turned)))))
+    return unit(np.asarray(shift_to_sounds(bundle.gap, bundle.translator(jnp.asarray(turned)))))
 
 
 @pytest.mark.parametrize(

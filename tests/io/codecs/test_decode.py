@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from c2c_jax.errors import SoundError
-from c2c_jax.io.sounds import read_sound
+from c2c_jax.io.sounds import read_audio
 
 RATE = 24_000
 # Name, libsndfile's format and subtype, where the size of the samples is stated, in how many bytes, of which order.
@@ -42,7 +42,7 @@ def write(path, layout, subtype, channels=1) -> bytes:
 def read(path, content: bytes) -> tuple[np.ndarray, str]:
     notes: list[str] = []
     path.write_bytes(content)
-    return read_sound(path, 8000 if path.suffix == ".wve" else RATE, on_note=notes.append), " | ".join(notes)
+    return read_audio(path, 8000 if path.suffix == ".wve" else RATE, on_note=notes.append), " | ".join(notes)
 
 
 def refusal(path, content: bytes) -> str:

@@ -123,9 +123,9 @@ def test_a_large_tag_is_not_read(tmp_path):
         file.seek(10 + (95 << 21))
         file.write(content)
     found, notes = read(tmp_path / "a.mp3", content)
-    from c2c_jax.io.sounds import read_sound
+    from c2c_jax.io.sounds import read_audio
 
-    np.testing.assert_array_equal(read_sound(path, RATE), found)
+    np.testing.assert_array_equal(read_audio(path, RATE), found)
 
 
 def test_a_resource_fork_beside_it(tmp_path, monkeypatch):
