@@ -1,7 +1,6 @@
 """Records of generated sounds, `NAME.sound.json`: all that is needed to repeat a sound, written and read."""
 
 import dataclasses
-import glob
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +10,7 @@ import msgspec
 from c2c_jax.errors import ReportError, SoundError
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.files import found_at, is_regular, matching, path_of, sha256_of, text_of
+from c2c_jax.io.files import found_at, is_regular, path_of, sha256_of, text_of
 from c2c_jax.io.json import read_json, read_json_as, report_missing_fields
 from c2c_jax.spaces.space import SpaceId
 
@@ -151,7 +150,7 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
             f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass the --out folder of infer.py, "
             "with its .sound.json records"
         )
-    paths = sorted(matching(f"{glob.escape(str(folder))}/**/*.sound.json"))
+    paths = sorted(folder.rglob("*.sound.json"))
     if not paths:
         raise ReportError(f"{folder} holds no .sound.json record: pass the --out folder of infer.py")
     records, errors = [], []
