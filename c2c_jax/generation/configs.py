@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 Scale = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 Beta = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Rate = Annotated[int, msgspec.Meta(ge=1, le=4096)]
@@ -34,6 +35,9 @@ class UNetBounds:
     """Of UNet2DConditionModel's config.json."""
 
     freq_shift: Literal[0, 1] = 0
+    downsample_padding: Literal[0, 1] = 1
+    attention_head_dim: Count | list[Count] = 8
+    norm_num_groups: Count | None = 32
     mid_block_scale_factor: Scale = 1.0
     norm_eps: Annotated[float, msgspec.Meta(gt=0, le=1e-2)] = 1e-5
     class_embed_type: Literal["simple_projection"] | None = None
@@ -45,6 +49,7 @@ class UNetBounds:
 class VAEBounds:
     """Of AutoencoderKL's config.json."""
 
+    norm_num_groups: Count = 32
     scaling_factor: Scale = 0.18215
     shift_factor: None = None  # used by other pipelines than AudioLDM's
 
