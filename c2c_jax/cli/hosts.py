@@ -79,7 +79,7 @@ def explaining_jax() -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" in cause:
             raise TrainingError(
                 f"the devices' memory is too small ({cause}); pass a smaller --config.batch_size, "
-                "--config.objective.recompute=True or --config.data.feed=streamed"
+                "--config.objective.settings.remat=True or --config.data.loader=streamed"
             ) from error
         if not is_joined:
             raise
