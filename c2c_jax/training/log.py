@@ -99,6 +99,7 @@ class RunLog:
         )
 
     def console_print(self, line: str) -> None:
+        """Prints a line on stderr, on process 0 only."""
         if self.writes:
             console.print(line)
 
