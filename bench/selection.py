@@ -1,23 +1,21 @@
-"""Which score that needs no pairs predicts how well a translator translates images? Measured on three worlds.
+"""Measures how well scores that need no pairs predict the quality of translators, on three sets of vectors.
 
 examples:
   python -m bench.selection --data VECTORS                       # an hour on two cores
   python -m bench.selection --data VECTORS --worlds real --json selection.json
 
-VECTORS is the folder of published vectors that `bench.real` reads. Worlds: "real", photographs of Flickr8k that look
-for their captions' e5 vectors; "natural" and "clip", the mini world's pictures that look for sounds, with its own
-vectors and with real CLIP's and CLAP's geometry (see `bench.recipe --geometry`). In each, translators of many kinds are
-trained on captions alone; each is also blended with the partial rotation, and put behind a caption memory. It prints,
-for each score, its rank correlation (Spearman) with how well the translators do on images that training never saw, how
-well the one does that it ranks first, and the same for real pictures among real sounds (CIFAR-10 in ESC-50).
+VECTORS is the folder of published vectors that `bench.real` reads. Worlds: "real", where photographs of Flickr8k
+retrieve their captions' e5 vectors; "natural" and "clip", where the mini world's pictures retrieve sounds, with its own
+vectors and with the geometry of real CLIP and CLAP (see `bench.recipe --geometry`). In each, translators of many kinds
+are trained on captions alone; each is also blended with the partial rotation, and combined with a caption memory. For
+each score it prints the rank correlation (Spearman) with the translators' quality on images that training never used,
+the quality of the translator that it ranks first, and the same for real pictures and sounds (CIFAR-10 and ESC-50).
 """
 
-import argparse
 import dataclasses
-import hashlib
 import itertools
-import json
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,10 +25,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from rich.console import Console
+from rich.progress import Progress
 from scipy.stats import spearmanr
 
+from bench.measure import bench_parser, write_figures
 from bench.real.material import Material, centred, mean_of, store_of, unit32
 from bench.real.tasks import halves, pictures_to_sounds, ranks
+from bench.recipe.ground import Ground
+from bench.recipe.material import Material as MiniMaterial
+from bench.runs import trained
 from c2c_jax.config import (
     AugmentConfig,
     Config,
@@ -42,17 +45,15 @@ from c2c_jax.config import (
 )
 from c2c_jax.data.store import Store
 from c2c_jax.evaluation.tables import Table, markdown
+from c2c_jax.miniworld.world import SHARED
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 from c2c_jax.retrieval.scoring import Scoring
-from c2c_jax.training import log
 from c2c_jax.training.candidates import linear_maps
 from c2c_jax.training.check import build_spec
 from c2c_jax.training.closed_form import caption_means, moments
 from c2c_jax.training.loader import split
 from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import Surrogates, surrogates
-from c2c_jax.training.train import train
-from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.memory import Memory, towards_captions
 from c2c_jax.translator.scores import NOISY_SCORES
@@ -61,19 +62,20 @@ BLENDS = (0.25, 0.5)  # the trained translator's weight beside the partial rotat
 SHARE = 0.45  # of the memory
 SCORES = (*NOISY_SCORES, "recall@1", "recall@10", "agreement@1", "agreement@10", "transfer")
 
-Map = Callable[[np.ndarray], np.ndarray]  # centred source vectors → target vectors
+Map = Callable[[np.ndarray], np.ndarray]  # centred source vectors to target vectors
 Point = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class World:
-    """A store, unlabelled pictures for the scores, and `truth`, which measures a map of centred vectors on others."""
+    """Vectors to train and score on. picture_PS: unlabelled pictures for the scores. truth: measures a map of centred
+    vectors on other pictures. main: the figure that is correlated."""
 
     name: str
     store: Store
     picture_PS: Float[np.ndarray, "P S"]
     truth: Callable[[Map, Gap], dict[str, float]]
-    main: str  # the figure that is correlated
+    main: str
     holdout: int
     batch_size: int
     width: int
@@ -81,7 +83,7 @@ class World:
 
 
 def configs(world: World) -> Iterator[tuple[str, Config]]:
-    """Objectives, noises, depths and lengths."""
+    """All combinations of objectives, strengths of noise, depths and lengths, with their names."""
     kinds = (("infonce", 0.07), ("infonce", 0.3), ("cosine", 0.07), ("sigmoid", 0.07))
     for (kind, temperature), noise, depth, steps in itertools.product(kinds, (0.35, 0.65, 1.0), (2, 4), world.steps):
         yield (
@@ -102,7 +104,7 @@ def configs(world: World) -> Iterator[tuple[str, Config]]:
 
 
 def points(world: World, workdir: Path, console: Console) -> list[Point]:
-    """Of maps in closed form, and of every config alone, blended and behind the memory."""
+    """Scores of closed-form maps, and of every config alone, blended and with the memory."""
     held_out, training = split(world.store.plan.rows, world.holdout, 0)
     gap = caption_means(world.store, held_out, "centred")
     memory = draw_memory(MemoryConfig(size=8000, weight=SHARE), world.store, training, 0, gap)
@@ -118,23 +120,18 @@ def points(world: World, workdir: Path, console: Console) -> list[Point]:
     for name, config in configs(world):
         data = dataclasses.replace(config.data, store=str(world.store.path))
         config = dataclasses.replace(config, data=data)
-        content = json.dumps([dataclasses.asdict(config), world.store.path.name], sort_keys=True)
-        run = workdir / world.name / hashlib.sha256(content.encode()).hexdigest()[:16]
-        is_done = (run / "curves.png").is_file()  # the last file that a run writes
-        if not is_done and not train(config, world.store, run):
-            raise SystemExit("training was interrupted")
-        translator = load_bundle(run / "bundle").translator
+        translator = trained(config, world.store, workdir / world.name).translator
 
-        def trained(x_QS: np.ndarray, translator=translator) -> np.ndarray:
+        def alone(x_QS: np.ndarray, translator=translator) -> np.ndarray:
             parts = [translator(jnp.asarray(x_QS[at : at + 4096])) for at in range(0, len(x_QS), 4096)]
             return np.concatenate(list(map(np.asarray, parts)))
 
-        length = float(np.linalg.norm(trained(judge.inputs[False]), axis=1).mean())
-        found += [scored.point(name, trained, way) for way in (False, True)]
+        length = float(np.linalg.norm(alone(judge.inputs[False]), axis=1).mean())
+        found += [scored.point(name, alone, way) for way in (False, True)]
         for weight in BLENDS:
 
-            def blend(x_QS: np.ndarray, weight=weight, trained=trained, length=length) -> np.ndarray:
-                return weight * trained(x_QS) / length + (1 - weight) * partial_rotation(x_QS)
+            def blend(x_QS: np.ndarray, weight=weight, alone=alone, length=length) -> np.ndarray:
+                return weight * alone(x_QS) / length + (1 - weight) * partial_rotation(x_QS)
 
             found.append(scored.point(f"{name}, {weight:g} beside the partial rotation", blend, False))
         console.print(f"{world.name}: {name}")
@@ -153,7 +150,7 @@ class Scored:
         self.route_PE = unit32(nearest_caption(self.picture_PS, TrainingCaptions(world.store, held_out, gap)))
 
     def point(self, name: str, translate: Map, way: bool) -> Point:
-        """way: whether pictures turn to the memory before the map."""
+        """way: whether the memory is applied before the map."""
 
         def translated(x_QS: np.ndarray) -> np.ndarray:
             return unit32(translate(np.asarray(towards_captions(self.memory, jnp.asarray(x_QS))) if way else x_QS))
@@ -168,9 +165,9 @@ class Scored:
 
 
 def real_world(material: Material, workdir: Path) -> World:
-    """One half of the photographs is used for the scores, the other half are the queries; and CIFAR-10's pictures look
-    for ESC-50's sounds, the second hop by the rotation of AudioCaps' captions."""
-    known, asked = halves(len(material.image_PS))
+    """One half of the photographs is used for the scores, the other half are the queries. CIFAR-10's pictures retrieve
+    ESC-50's sounds by a second map, the rotation of AudioCaps' captions."""
+    known, query = halves(len(material.image_PS))
     second = np.linalg.svd(
         centred(material.written_QE, mean_of(material.written_QE)).T
         @ centred(material.written_QA, mean_of(material.written_QA)),
@@ -180,8 +177,8 @@ def real_world(material: Material, workdir: Path) -> World:
 
     def truth(translate: Map, gap: Gap) -> dict[str, float]:
         caption_PE = centred(material.caption_PE, gap.mean("target_text"))
-        pictures = centred(material.image_PS[asked], mean_of(material.image_PS[known]))
-        rank_Q = ranks(unit32(translate(pictures)) @ caption_PE.T, asked)
+        pictures = centred(material.image_PS[query], mean_of(material.image_PS[known]))
+        rank_Q = ranks(unit32(translate(pictures)) @ caption_PE.T, query)
         hop = unit32(translate(centred(material.small_CS, material.general_S))) @ rotation_EA
         scorings = [
             Scoring(query_mean_E=np.zeros_like(mean), candidate_mean_E=mean)
@@ -198,14 +195,16 @@ def real_world(material: Material, workdir: Path) -> World:
 
 
 def mini_world(geometry: str, workdir: Path) -> World:
-    """Its pictures of the test split among as many sounds."""
-    from bench.recipe.bench import ground_of
-    from c2c_jax.miniworld.world import SHARED
-
-    ground = ground_of(geometry, workdir / "recipe")
-    scenes = ground.drawings["test"][0].scenes
+    """Pictures of the test split retrieve sounds."""
+    folder, bar = workdir / "recipe", Progress(console=Console(stderr=True))
+    material = MiniMaterial("miniworld/clip", "miniworld/clap", folder / "vectors", os.cpu_count() or 1, bar)
+    ground = Ground(
+        material=material, workdir=folder, bar=bar, geometry=geometry, captions=50_000, seeds=1, draws=1, pairs=1440,
+        training_pairs=6000,
+    )  # fmt: skip
+    scenes = ground.drawings[0].scenes
     audio_NE, sources_N = centred(scenes.audio_NE, mean_of(scenes.audio_NE)), scenes.cells_N // len(SHARED)
-    picture_PS = ground.pairs.image_NS[:1000]
+    picture_PS = ground.picture_PS
 
     def truth(translate: Map, gap: Gap) -> dict[str, float]:
         del gap
@@ -222,8 +221,8 @@ def mini_world(geometry: str, workdir: Path) -> World:
 
 
 def figures(world: World, found: Sequence[Point]) -> dict[str, float]:
-    """`WORLD.SCORE`: its rank correlation with the main figure; `.chosen`: what the best by it reaches; and `WORLD.p10`
-    as well if pictures are also scored among real sounds."""
+    """`WORLD.SCORE`: its rank correlation with the main figure; `.chosen`: the figure of the best translator by it. The
+    same for `WORLD.p10` if pictures are also scored with real sounds."""
     truths = [world.main, *(["p10"] if "p10" in found[0] else [])]
     out: dict[str, float] = {f"{world.name}.runs": len(found)}
     for truth in truths:
@@ -250,16 +249,12 @@ def table(names: Sequence[str], found: Mapping[str, float]) -> Table:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.selection", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bench_parser("bench.selection", __doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="VECTORS", help="the folder of .npz files")
     parser.add_argument("--worlds", default="real,natural,clip", metavar="A,B", help="default: %(default)s")
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="keep trained models for later runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as one flat object")
     flags = parser.parse_args(arguments)
     console = Console(stderr=True)
-    log.console.quiet = True  # the bench has a line for each run
     all_figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         workdir = flags.workdir or Path(temporary)
@@ -271,8 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = flags.worlds.split(",")
     names = list(itertools.chain(*([name, "real.p10"] if name == "real" else [name] for name in names)))
     print(markdown(table(names, all_figures)))
-    if flags.json:
-        flags.json.write_text(json.dumps(all_figures, indent=2) + "\n", encoding="utf-8")
+    write_figures(flags.json, all_figures)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bench.real.material import COUNTERPARTS, Material, View, centred, mean_of, unit32
-from c2c_jax.evaluation.translation import Translate
+from c2c_jax.evaluation.methods import Translate
 from c2c_jax.retrieval.scoring import Scoring
 
 HALVES_SEED = 0

@@ -16,7 +16,7 @@ from bench.runs import trained
 from c2c_jax.config import Config, EmbedConfig
 from c2c_jax.data.embed import prepare_store
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.translation import method_of, nearest_caption_method
+from c2c_jax.evaluation.methods import method_of, nearest_caption_method
 from c2c_jax.miniworld.world import SPLITS
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.translator.bundle import Bundle

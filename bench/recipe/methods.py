@@ -10,7 +10,7 @@ from bench.recipe.material import Scenes
 from c2c_jax.config import Config, DataConfig, ObjectiveConfig, TranslatorConfig
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.translation import Method, method_of
+from c2c_jax.evaluation.methods import Method, method_of
 from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import Gap

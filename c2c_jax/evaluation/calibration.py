@@ -1,4 +1,4 @@
-"""Estimates the mean vectors of pictures, sounds and texts without labels or pairs, and stores them in a bundle."""
+"""Estimates the mean vectors of images, sounds and texts without labels or pairs, and stores them in a bundle."""
 
 import dataclasses
 import itertools
@@ -13,32 +13,23 @@ from rich.console import Console
 from c2c_jax.data.caption_files import Txt
 from c2c_jax.data.captions import Mixture, open_sources
 from c2c_jax.errors import BundleError, C2CError, CaptionError, ConfigError, ImageError, SoundError, StoreError
-from c2c_jax.evaluation.encoding import TEXTS_AT_ONCE, Vectors, heard_vectors, picture_vectors
-from c2c_jax.evaluation.rows import LeftOut
-from c2c_jax.evaluation.trained_on import trained_on
-from c2c_jax.io.files import found_at, is_regular, user_path
+from c2c_jax.evaluation.methods import with_caption_means
+from c2c_jax.evaluation.rows import SkippedFile
+from c2c_jax.evaluation.training_store import open_training_store
+from c2c_jax.evaluation.vectors import TEXTS_AT_ONCE, audio_vectors, image_vectors
+from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 from c2c_jax.io.places import require_replaceable_folder
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.sounds import sound_files
-from c2c_jax.io.vectors import is_array, read_vectors
+from c2c_jax.io.vectors import read_vectors
 from c2c_jax.spaces.encoding import ENCODED_AT_ONCE
 from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
-from c2c_jax.training.closed_form import caption_means
+from c2c_jax.translator import means
 from c2c_jax.translator.bundle import Bundle, load_bundle, write_gap
-from c2c_jax.translator.centring import Gap, over_source_gap
+from c2c_jax.translator.centring import Gap, shift_to_captions
 from c2c_jax.translator.inference import load_clap, require_same_space, translate
-from c2c_jax.translator.means import (
-    Error,
-    Estimate,
-    Sums,
-    as_taken,
-    captions_spread,
-    distance,
-    narrow_warning,
-    require_enough,
-    with_means,
-)
+from c2c_jax.translator.means import Estimate
 from c2c_jax.translator.resolve import BUNDLE_FILES, bundle_folder, is_local
 
 EXPORTED = ("README.md", "model_from_image.onnx")  # files of an export that hold or describe the means
@@ -58,7 +49,7 @@ class Calibration:
     folder: Path
     gap: Gap
     is_centred: bool
-    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
+    left_out: list[SkippedFile] = dataclasses.field(default_factory=list)
     stale: list[str] = dataclasses.field(default_factory=list)
     pictures: Estimate | None = None
     sounds: Estimate | None = None
@@ -95,46 +86,65 @@ def calibrate(
     bundle = load_bundle(folder)
     input_norm, is_centred = bundle.spec.input_norm, bundle.spec.input_norm == "centred"
     image_BS = audio_BE = None
+    audio_files: list[Path] = []
     if pictures and is_array(pictures[0]):
         image_BS, pictures = read_vectors(pictures[0], bundle.spec.source_dim, ImageError), ()
+    elif pictures:
+        for path in pictures:
+            if (found := found_at(path)) != "a file":
+                raise ImageError(f"expected pictures at {path}, found {found}: name pictures, or folders of pictures")
+        means.require_enough(len(pictures), "pictures", ImageError)
     if sounds and is_array(sounds):
-        audio_BE, sounds = read_vectors(sounds, bundle.spec.target_dim, SoundError), None
-    heard = _sounds_in(sounds) if sounds else []
-    for path in pictures:
-        if (found := found_at(path)) != "a file":
-            raise ImageError(f"expected pictures at {path}, found {found}: name pictures, or folders of pictures")
-    if pictures:
-        require_enough(len(pictures), "pictures", ImageError)
+        audio_BE = read_vectors(sounds, bundle.spec.target_dim, SoundError)
+    elif sounds:
+        if not sounds.is_dir():
+            found = found_at(sounds)
+            raise SoundError(f"expected a folder of sounds at {sounds}, found {found}: pass an existing folder")
+        audio_files = sound_files(sounds)
+        means.require_enough(len(audio_files), f"sounds in {sounds}", SoundError)
     gap = bundle.gap if texts else _with_captions(run, folder, bundle, store, console)
-    eyes = _load_clip(bundle, clip, sees=bool(pictures), reads=bool(texts)) if pictures or texts else None
-    ears = load_clap(bundle, clap, hears=bool(heard)) if heard or texts else None
-    of_texts = None
+    left_out: list[SkippedFile] = []
+    clip_space = clap_space = of_texts = None
+    if pictures or texts:
+        name = clip or bundle.source.name
+        clip_space = load_space(name, only=None if pictures and texts else "image" if pictures else "text")
+        require_same_space(bundle.source, clip_space.id, "the CLIP")
+    if audio_files or texts:
+        clap_space = load_clap(bundle, clap, with_audio=bool(audio_files))
     with Progress(console) as bar:
-        if texts and eyes and ears:
-            gap, of_texts = _with_texts(texts, gap, input_norm, (eyes, ears), console, bar)
-        seen, unseen = picture_vectors(pictures, eyes, bar) if eyes and pictures else ({}, [])
-        sounding, unheard = heard_vectors(heard, ears, bar) if ears and heard else ({}, [])
-    for one in unseen + unheard:
-        console.print(f"left out: {one.file}: {one.why}")
+        if texts and clip_space and clap_space:
+            gap, of_texts = _with_texts(texts, gap, input_norm, (clip_space, clap_space), console, bar)
+        if pictures and clip_space:
+            images, skipped = image_vectors(pictures, clip_space, bar)
+            left_out += skipped
+        if audio_files and clap_space:
+            audios, skipped = audio_vectors(audio_files, clap_space, bar)
+            left_out += skipped
+    for one in left_out:
+        console.print(f"left out: {one}")
+    if pictures:
+        means.require_enough(len(images), "pictures", ImageError)
+        image_BS = np.stack(list(images.values()))
+    if audio_files:
+        means.require_enough(len(audios), "sounds", SoundError)
+        audio_BE = np.stack(list(audios.values()))
 
-    image_BS = _stacked(seen, "pictures", ImageError) if pictures else image_BS
-    audio_BE = _stacked(sounding, "sounds", SoundError) if heard else audio_BE
-    gap, of_pictures, of_sounds = with_means(gap, input_norm, image_BS, audio_BE)
-    captions, narrow, after, translated = captions_spread(gap, input_norm), None, None, None
+    gap, of_pictures, of_sounds = means.with_means(gap, input_norm, image_BS, audio_BE)
+    captions, narrow, after, translated = means.captions_spread(gap, input_norm), None, None, None
     if of_pictures and captions is not None:
-        narrow = narrow_warning(of_pictures.spread, captions)
+        narrow = means.narrow_warning(of_pictures.spread, captions)
     if image_BS is not None and len(image_BS) > 1 and not is_centred:
-        moved_BS = np.asarray(over_source_gap(gap, input_norm, jnp.asarray(image_BS, jnp.float32)))
-        after = distance(as_taken(moved_BS, input_norm).mean(axis=0), gap.mean("source_text"))
+        moved_BS = np.asarray(shift_to_captions(gap, input_norm, jnp.asarray(image_BS, jnp.float32)))
+        after = means.distance(means.as_taken(moved_BS, input_norm).mean(axis=0), gap.mean("source_text"))
         if gap.target_audio is not None:
             without, with_it = (_translated(dataclasses.replace(bundle, gap=one), image_BS) for one in (Gap(), gap))
-            translated = distance(without, gap.target_audio), distance(with_it, gap.target_audio)
+            translated = means.distance(without, gap.target_audio), means.distance(with_it, gap.target_audio)
     write_gap(folder, gap, out)
     return Calibration(
         folder=out or folder,
         gap=gap,
         is_centred=is_centred,
-        left_out=unseen + unheard,
+        left_out=left_out,
         stale=_stale(out or folder, is_centred and of_texts is not None),
         pictures=of_pictures,
         sounds=of_sounds,
@@ -161,59 +171,37 @@ def remove(run: Path, out: Path | None = None) -> Calibration:
 
 
 def _places(run: Path, out: Path | None) -> tuple[Path, Path | None]:
-    """The bundle's folder, and the one to write; None: the same. Raises ConfigError where it cannot be written."""
+    """The bundle's folder, and the one to write; None: the same. Raises ConfigError if it cannot be written."""
     folder = bundle_folder(run)
-    if out is not None and out.resolve() == folder.resolve():
-        out = None
-    if out is None and (not is_local(run) or folder.resolve().is_relative_to(EMBEDDED.resolve())):
-        raise ConfigError(
-            f"{run} comes from the package or the hub and is not modified: pass --out, a folder for the new bundle"
-        )
-    if out is not None:
-        require_replaceable_folder(out, "--out")
-        if out.is_dir() and not _may_be_replaced(out):
-            raise ConfigError(f"--out {out} exists and is not a translator bundle: pass another folder")
-    return folder, out
-
-
-def _may_be_replaced(folder: Path) -> bool:
-    """Whether a folder is empty, or a bundle and nothing else."""
-    found = sorted(path.name for path in folder.iterdir())
-    if found != sorted(BUNDLE_FILES):
-        return not found
+    if out is None or out.resolve() == folder.resolve():
+        if not is_local(run) or folder.resolve().is_relative_to(EMBEDDED.resolve()):
+            raise ConfigError(
+                f"{run} comes from the package or the hub and is not modified: pass --out, a folder for the new bundle"
+            )
+        return folder, None
+    require_replaceable_folder(out, "--out")
+    found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     try:
-        load_bundle(folder)
+        if found == sorted(BUNDLE_FILES):  # it may be replaced if it is a bundle and nothing else
+            load_bundle(out)
+            found = []
     except C2CError:
-        return False
-    return True
-
-
-def _sounds_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise SoundError(f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass an existing folder")
-    files = sound_files(folder)
-    require_enough(len(files), f"sounds in {folder}", SoundError)
-    return files
-
-
-def _load_clip(bundle: Bundle, name: str | None, *, sees: bool, reads: bool) -> Space:
-    """Loads the needed towers of the bundle's source space, or of the named checkpoint."""
-    space = load_space(name or bundle.source.name, only=None if sees and reads else "image" if sees else "text")
-    require_same_space(bundle.source, space.id, "the CLIP")
-    return space
+        pass
+    if found:
+        raise ConfigError(f"--out {out} exists and is not a translator bundle: pass another folder")
+    return folder, out
 
 
 def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, console: Console) -> Gap:
     """The bundle's means; missing means of captions are computed from the store that it was trained on."""
-    if bundle.gap.source_text is not None and bundle.gap.target_text is not None:
+    if {"source_text", "target_text"} <= {*bundle.gap.known}:
         return bundle.gap
     try:
-        trained = trained_on(run if run.is_dir() else folder, bundle, store)
+        training = open_training_store(run if run.is_dir() else folder, bundle, store)
     except StoreError as error:
         raise BundleError(f"{folder} has no means of captions, which a gap is measured from, and {error}") from None
-    console.print(f"going through {trained.store.plan.rows:,} captions for their means")
-    found = caption_means(trained.store, trained.untrained, bundle.spec.input_norm)
-    return dataclasses.replace(found, **{name: getattr(bundle.gap, name) for name in bundle.gap.known})
+    console.print(f"going through {training.store.plan.rows:,} captions for their means")
+    return with_caption_means(bundle.gap, training, bundle.spec.input_norm)
 
 
 def _with_texts(
@@ -225,10 +213,10 @@ def _with_texts(
     """
     path = user_path(texts)
     mixture = Mixture([Txt(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
-    sums, stream, task = [Sums(space.dim) for space in spaces], iter(mixture), bar.add_task("texts", total=None)
+    sums, stream, task = [means.Sums(space.dim) for space in spaces], iter(mixture), bar.add_task("texts", total=None)
     while block := list(itertools.islice(stream, TEXTS_AT_ONCE)):
         for space, one, norm in zip(spaces, sums, (input_norm, "unit"), strict=True):
-            one.add(as_taken(space.encode_text(block), norm))
+            one.add(means.as_taken(space.encode_text(block), norm))
         bar.advance(task, len(block))
     for line in mixture.report():
         console.print(line)
@@ -237,11 +225,6 @@ def _with_texts(
         for one, before in zip(sums, (gap.source_text, gap.target_text), strict=True)
     )
     return dataclasses.replace(gap, source_text=source.mean, target_text=target.mean), (source, target)
-
-
-def _stacked(vectors: Vectors, what: str, error: Error) -> Float[np.ndarray, "N D"]:
-    require_enough(len(vectors), what, error)
-    return np.stack(list(vectors.values()))
 
 
 def _translated(bundle: Bundle, image_BS: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "E"]:

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: `metrics.json`, `table.md`, `table.tex` and `vectors.npz`."""
+"""The files that an evaluation writes, and reads again: `metrics.json`, `table.md`, `table.tex` and `vectors.npz`."""
 
 import dataclasses
 import json
@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from c2c_jax.errors import C2CError, ConfigError
-from c2c_jax.evaluation.rows import LeftOut, Missing, Row
+from c2c_jax.evaluation.rows import Missing, Row, SkippedFile
 from c2c_jax.evaluation.tables import escaped, latex, markdown, tables
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
@@ -20,58 +19,42 @@ from c2c_jax.io.places import require_file_place, require_folder_place
 from c2c_jax.io.vectors import unit_rows
 
 FILES = ("metrics.json", "table.md", "table.tex", "vectors.npz")
-VECTORS = 1000  # of each kind, at most
+VECTORS = 1000  # maximum number of vectors of each kind
 SHOWN = 10  # files that are named in table.md and on the terminal
-MAX_BYTES = 2**24  # of metrics.json: 100 for each clip that was left out
+MAX_BYTES = 2**24  # of metrics.json: 100 for each file that was left out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
-    """bundle, spaces, settings: what was evaluated, and how. rows: the figures. left_out: files that were not used in
-    full. missing: figures that could not be computed. warnings: reasons to doubt the figures, a line each. vectors:
-    see `write`."""
+    """The outcome of an evaluation, as in `metrics.json`.
+
+    bundle, spaces, settings: what was evaluated, and how; the bundle's `spec` and `metrics` tell it from others. rows:
+    the figures. left_out: files that were not used, or not in full. missing: figures that could not be computed.
+    warnings: reasons to doubt the figures, a line each. vectors: see `write`; vectors_sha256: of `vectors.npz`; None:
+    not yet written, or by an older version.
+    """
 
     bundle: dict[str, Any]
-    spaces: dict[str, Any]
     settings: dict[str, Any]
     rows: list[Row]
-    left_out: list[LeftOut]
+    left_out: list[SkippedFile]
     missing: list[Missing]
-    vectors: Mapping[str, Float[np.ndarray, "N E"]]
+    spaces: dict[str, Any] = dataclasses.field(default_factory=dict)
     warnings: list[str] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Judged:
-    """The translator that was evaluated: its sizes and its validation, as its bundle has them."""
-
-    spec: dict[str, Any]
-    metrics: dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Written:
-    """What `metrics.json` holds; see `Results`. vectors_sha256: of `vectors.npz`; None: of an older version."""
-
-    bundle: Judged
-    settings: dict[str, Any]
-    rows: list[Row]
-    left_out: list[LeftOut]
-    missing: list[Missing]
-    warnings: list[str] = dataclasses.field(default_factory=list)
+    vectors: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     vectors_sha256: str | None = None
 
 
-def read_results(folder: Path, error: type[C2CError], advice: str) -> Written:
-    """What `write` put into a folder's `metrics.json`. Raises `error`, `advice` at the end of its line, where there is
-    none."""
-    return read_json_as(Written, folder / "metrics.json", error, advice, MAX_BYTES)
+def read_results(folder: Path, error: type[C2CError], advice: str) -> Results:
+    """Reads a folder's `metrics.json`; the vectors stay empty. Raises `error`, with `advice` at the end of its line, if
+    there is none."""
+    return read_json_as(Results, folder / "metrics.json", error, advice, MAX_BYTES)
 
 
 def write(results: Results, out: Path) -> list[Path]:
-    """Writes the four files into the folder `out`, each whole, `metrics.json` last, and gives them.
+    """Writes the four files into the folder `out`, each atomically, `metrics.json` last, and returns their paths.
 
-    `vectors.npz` has unit float16 vectors, 1,000 of each kind at most: `source_text`, `target_text` and
+    `vectors.npz` has unit float16 vectors, at most 1,000 of each kind: `source_text`, `target_text` and
     `translated_text`, whose row i is one caption, and `source_image`, `translated_image` and `target_audio`, whose row
     i is one pair.
     """
@@ -86,37 +69,35 @@ def write(results: Results, out: Path) -> list[Path]:
     }
     json.dumps(content, allow_nan=False)  # raises before a file is replaced
     found = tables(results.rows)
-    notes = "".join(f"\n{escaped(line)}\n" for line in told(results))
-    with atomic_write(out / "vectors.npz") as beside:
+    with atomic_write(out / "vectors.npz") as temp:
         units: dict[str, Any] = {
             name: unit_rows(x_NE[:VECTORS]).astype(np.float16) for name, x_NE in results.vectors.items()
         }
-        np.savez_compressed(beside, **units)
+        np.savez_compressed(temp, **units)
     content["vectors_sha256"] = sha256_of(out / "vectors.npz")
     texts = {
-        "table.md": "\n".join(map(markdown, found)) + notes,
+        "table.md": "\n".join(map(markdown, found)) + "".join(f"\n{escaped(line)}\n" for line in notes(results)),
         "table.tex": "\n".join(map(latex, found)),
         "metrics.json": json.dumps(content, indent=2, allow_nan=False) + "\n",
     }
     for name, text in texts.items():
-        with atomic_write(out / name) as beside:
-            beside.write_text(text, encoding="utf-8")
+        with atomic_write(out / name) as temp:
+            temp.write_text(text, encoding="utf-8")
     return [out / name for name in FILES]
 
 
 def require_results_place(out: Path) -> None:
-    """Raises ConfigError where the four files cannot be written into `out`, or would replace others than those of an
+    """Raises ConfigError if the four files cannot be written into `out`, or would replace other files than those of an
     earlier evaluation."""
     require_folder_place(out, "--out")
     for name in FILES:
         require_file_place(out / name, "the evaluation's file")
     if there := [name for name in FILES if found_at(out / name) == "a file"]:
-        advice = f"{out / there[0]} would be replaced: pass another --out, or move it away"
-        read_results(out, ConfigError, advice)
+        read_results(out, ConfigError, f"{out / there[0]} would be replaced: pass another --out, or move it away")
 
 
 def require_same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Raises ConfigError where a folder holds an evaluation with other settings."""
+    """Raises ConfigError if a folder holds an evaluation with other settings."""
     if found_at(folder / "metrics.json") != "a file":
         return
     held = read_results(folder, ConfigError, "pass another --out").settings
@@ -131,14 +112,12 @@ def _plain(value: Any) -> Any:
     return printable(value) if isinstance(value, str) else value
 
 
-def told(results: Results) -> list[str]:
-    """Lines to print: warnings, what is missing and why, and the files that were left out, of which the first ten are
-    named."""
-    lines = [f"warning: {line}" for line in results.warnings]
-    lines += [f"{one.what}: {one.why}" for one in results.missing]
+def notes(results: Results) -> list[str]:
+    """Lines to print: warnings, what is missing and why, and the files that were left out, of which ten are named."""
+    lines = [f"warning: {line}" for line in results.warnings] + [str(one) for one in results.missing]
     if results.left_out:
-        names = [f"{one.file}: {one.why}" for one in results.left_out[:SHOWN]]
-        more = len(results.left_out) - len(names)
         lines.append(f"{len(results.left_out):,} not used, or not in full:")
-        lines += names + ([f"and {more:,} more, named in metrics.json"] if more else [])
+        lines += [str(one) for one in results.left_out[:SHOWN]]
+        if (more := len(results.left_out) - SHOWN) > 0:
+            lines.append(f"and {more:,} more, named in metrics.json")
     return lines

@@ -1,4 +1,4 @@
-"""What an evaluation is made of: rows, each one figure of one method in one task."""
+"""The rows of an evaluation, each one figure of one method in one task, and what it goes without."""
 
 import dataclasses
 from typing import Any
@@ -20,12 +20,13 @@ SCORINGS = {"": "", CENTRED: "centred cosine", LESS_HUBNESS: "centred cosine, le
 DIRECTIONS = {"source_to_target": "source text → target text", "target_to_source": "target text → source text"}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Row:
-    """One figure. task: a key of TASKS. method: whose vectors they are. n: queries, pairs or sounds that it is over.
+    """One figure.
 
-    low, high: its 95 % interval, None where it has none. direction: a key of DIRECTIONS, where the task does not say
-    it. reference: the set that a distance is to.
+    task: a key of TASKS. method: whose vectors were scored. n: number of queries, pairs or sounds. low, high: the 95 %
+    interval; None: it has none. direction: a key of DIRECTIONS, for tasks with two. reference: the set that a distance
+    is measured to.
     """
 
     task: str
@@ -39,28 +40,34 @@ class Row:
     reference: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As it goes into `metrics.json`: without a direction or reference that it does not have."""
+        """The fields as written to `metrics.json`, without an absent direction or reference."""
         fields = dataclasses.asdict(self)
         return {name: fields[name] for name in fields if name not in ("direction", "reference") or fields[name]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SkippedFile:
+    """A file or row that was not used, or not in full, and why."""
+
+    file: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.why}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Missing:
+    """A method or metric that could not be computed, and why."""
+
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
 
 
 def scoring_of(metric: str) -> tuple[str, str]:
     """Splits a metric's name into its prefix, a key of SCORINGS, and the rest."""
     prefix = next((prefix for prefix in (CENTRED, LESS_HUBNESS) if metric.startswith(prefix)), "")
     return prefix, metric.removeprefix(prefix)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """A file that is named and not used in full, and why."""
-
-    file: str
-    why: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Missing:
-    """A method or metric that the table goes without, and what would bring it."""
-
-    what: str
-    why: str

@@ -1,4 +1,4 @@
-"""Rows as tables: on the terminal, in Markdown, in LaTeX."""
+"""Tables of rows: for the terminal, in Markdown, and in LaTeX."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from c2c_jax.evaluation.rows import DIRECTIONS, SCORINGS, TASKS, Row, scoring_of
 from c2c_jax.io.console import printable
 
-UNBOUND = 10_000  # columns, of a console in which any table fits
+UNBOUND = 10_000  # columns of a console in which any table fits
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$", "–": "--", "<": r"\textless{}",
@@ -22,7 +22,7 @@ _TEX = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """A title, a header and cells, in words for people. The first column names what the others are of."""
+    """A title, a header and cells, in words for people. The first column names the rows."""
 
     title: str
     header: list[str]
@@ -31,16 +31,14 @@ class Table:
 
 def tables(rows: Sequence[Row]) -> list[Table]:
     """One table for each task, direction and scoring, in order of appearance, with a row per method and a column per
-    metric. The gaps have many metrics, so their table is transposed and has a column of n. The scores of a random
-    ranking are in the tables of all scorings.
-
-    Else the title has the n of most figures, a metric's name its own where that is another, and so has a figure.
-    """
+    metric. The gaps have many metrics, so their table is transposed and has a column of n. In other tables the title
+    states the n of most figures; a column or figure with another n states its own."""
     return [_table(title, group) for title, group in by_scoring(rows).items()]
 
 
 def by_scoring(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of each table by its title. Metrics lose their prefixes, since the title names the scoring."""
+    """The rows of each table by its title. Metrics lose their prefixes, since the title names the scoring. The scores
+    of a random ranking are in the tables of all scorings."""
     groups: dict[tuple[str, str | None, str], list[Row]] = {}
     for row in rows:
         prefix, metric = scoring_of(row.metric)
@@ -48,8 +46,7 @@ def by_scoring(rows: Sequence[Row]) -> dict[str, list[Row]]:
     titled = {}
     for (task, direction, prefix), group in groups.items():
         if prefix:
-            metrics = {row.metric for row in group}
-            plain = groups.get((task, direction, ""), [])
+            metrics, plain = {row.metric for row in group}, groups.get((task, direction, ""), [])
             group = group + [row for row in plain if row.method == "chance" and row.metric in metrics]
         words = TASKS[task], DIRECTIONS[direction] if direction else "", SCORINGS[prefix]
         titled[", ".join(filter(None, words))] = group
@@ -59,31 +56,25 @@ def by_scoring(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def _table(title: str, rows: Sequence[Row]) -> Table:
     is_gaps = rows[0].task == "gaps"
     first, second = ("metric", "method") if is_gaps else ("method", "metric")
-    columns = list(dict.fromkeys(getattr(row, second) for row in rows))
+    names, columns = (dict.fromkeys(getattr(row, field) for row in rows) for field in (first, second))
     n = _usual_n(rows)
     n_of = {metric: _usual_n([row for row in rows if row.metric == metric]) for metric in {row.metric for row in rows}}
-    cells = {
-        (getattr(row, first), getattr(row, second)): _cell(row) + _other_n(row.n, n_of[row.metric]) for row in rows
-    }
-    references = dict.fromkeys(row.reference for row in rows if row.reference)
-    names = dict.fromkeys(getattr(row, first) for row in rows)
-    lines = [[_words(name), *(cells.get((name, column), "") for column in columns)] for name in names]
+    figures = {(getattr(row, first), getattr(row, second)): _figure(row) + _n(row.n, n_of[row.metric]) for row in rows}
+    cells = [[_words(name), *(figures.get((name, column), "") for column in columns)] for name in names]
     if is_gaps:
-        with_n = [[line[0], f"{n_of[name]:,}", *line[1:]] for name, line in zip(names, lines, strict=True)]
-        return Table(title=title, header=[first, "n", *map(_words, columns)], cells=with_n)
-    return Table(
-        title=", ".join([title, f"n = {n:,}", *(f"distances to {name}" for name in references)]),
-        header=[first, *(_words(column) + _other_n(n_of[column], n) for column in columns)],
-        cells=lines,
-    )
+        cells = [[line[0], f"{n_of[name]:,}", *line[1:]] for name, line in zip(names, cells, strict=True)]
+        return Table(title=title, header=[first, "n", *map(_words, columns)], cells=cells)
+    references = dict.fromkeys(row.reference for row in rows if row.reference)
+    title = ", ".join([title, f"n = {n:,}", *(f"distances to {name}" for name in references)])
+    return Table(title=title, header=[first, *(_words(name) + _n(n_of[name], n) for name in columns)], cells=cells)
 
 
 def _usual_n(rows: Sequence[Row]) -> int:
-    """The n that most have; of several, the first."""
+    """The n of most rows."""
     return Counter(row.n for row in rows).most_common(1)[0][0]
 
 
-def _other_n(n: int, usual: int) -> str:
+def _n(n: int, usual: int) -> str:
     return "" if n == usual else f" (n = {n:,})"
 
 
@@ -91,8 +82,8 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _cell(row: Row) -> str:
-    """The figure and its interval: `0.354 [0.330, 0.381]`."""
+def _figure(row: Row) -> str:
+    """The value and its interval: `0.354 [0.330, 0.381]`."""
     digits = 1 if "rank" in row.metric or abs(row.value) >= 10 else 3
     if row.low is None or row.high is None:
         return f"{row.value:,.{digits}f}"
@@ -100,7 +91,7 @@ def _cell(row: Row) -> str:
 
 
 def show(table: Table, console: Console) -> None:
-    """Prints a table; where the console is too narrow for it, without the intervals."""
+    """Prints a table; on a console that is too narrow for it, without the intervals."""
     shown = _rich(table.title, table.header, table.cells)
     if console.measure(shown, options=console.options.update(max_width=UNBOUND)).maximum > console.width:
         cells = [[re.sub(r" \[[^]]*\]", "", cell) for cell in line] for line in table.cells]
@@ -118,13 +109,10 @@ def _rich(title: str, header: list[str], cells: list[list[str]]) -> RichTable:
 
 
 def markdown(table: Table) -> str:
-    """A heading and a table of GitHub's Markdown."""
-
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(map(escaped, cells))} |"
-
+    """A heading and a table in GitHub's Markdown."""
+    header, *lines = [f"| {' | '.join(map(escaped, line))} |" for line in [table.header, *table.cells]]
     ruler = "|".join(["---", *["---:"] * (len(table.header) - 1)])
-    return "\n".join([f"### {escaped(table.title)}", "", line(table.header), f"|{ruler}|", *map(line, table.cells), ""])
+    return "\n".join([f"### {escaped(table.title)}", "", header, f"|{ruler}|", *lines, ""])
 
 
 def escaped(text: str) -> str:
@@ -133,26 +121,12 @@ def escaped(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """A tabular, a row a line, the title as a comment before it."""
-
-    def line(cells: Sequence[str]) -> str:
-        return f"{' & '.join(map(tex_escaped, cells))} \\\\"
-
-    return "\n".join(
-        [
-            f"% {printable(table.title)}",
-            f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-            "\\hline",
-            line(table.header),
-            "\\hline",
-            *map(line, table.cells),
-            "\\hline",
-            "\\end{tabular}",
-            "",
-        ]
-    )
+    """A LaTeX tabular, one line for each row, with the title as a comment before it."""
+    header, *lines = [f"{' & '.join(map(tex_escaped, line))} \\\\" for line in [table.header, *table.cells]]
+    begin = f"% {printable(table.title)}", f"\\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}"
+    return "\n".join([*begin, "\\hline", header, "\\hline", *lines, "\\hline", "\\end{tabular}", ""])
 
 
 def tex_escaped(text: str) -> str:
-    """Text as LaTeX shows it."""
+    """Text with LaTeX's special characters escaped."""
     return "".join(_TEX.get(letter, letter) for letter in printable(text))

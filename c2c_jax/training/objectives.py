@@ -173,7 +173,7 @@ class ContrastiveObjective(PairwiseObjective):
         return products
 
     def margin(self, progress: Progress) -> Float[Array, ""]:
-        """What `logits` gets beside the products."""
+        """The second argument of `logits`."""
         return jnp.zeros(())
 
     def loss(

@@ -10,7 +10,7 @@ from c2c_jax.config import Config
 
 
 class Trackers:
-    """Open trackers of one run; a run that is taken up goes on in the same place."""
+    """Open trackers of one run; a resumed run continues in the same place."""
 
     def __init__(self, workdir: Path, config: Config, step: int):
         self.board = self.wandb = None

@@ -17,7 +17,7 @@ from bench.recipe.scores import Result, bounds, caption_scores, chance_scores, i
 from bench.recipe.table import flat, table_of
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.errors import ConfigError
-from c2c_jax.evaluation.translation import Method, method_of, nearest_caption_method
+from c2c_jax.evaluation.methods import Method, method_of, nearest_caption_method
 from c2c_jax.miniworld.pairs import picture_at, sound_at
 from c2c_jax.miniworld.world import HELD_OUT_CELLS
 from c2c_jax.retrieval.scoring import centred_array

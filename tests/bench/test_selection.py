@@ -24,7 +24,6 @@ def test_scores_of_few_translators(folder, tmp_path, monkeypatch, capsys):  # no
         world = real_world(dataclasses.replace(material, **blurred), workdir)
         return dataclasses.replace(world, holdout=60, batch_size=32, width=16, steps=(3,))
 
-    monkeypatch.setattr(selection.log.console, "quiet", True)  # and as before when the test is over
     monkeypatch.setattr(selection, "real_world", small)
     monkeypatch.setattr(selection, "configs", lambda world: list(configs(world))[::12])
     asked = ["--data", str(folder), "--worlds", "real", "--workdir", str(tmp_path), "--json", str(tmp_path / "a.json")]
@@ -42,7 +41,7 @@ def test_scores_of_few_translators(folder, tmp_path, monkeypatch, capsys):  # no
     ranks = [(x_R[:, None] > x_R).sum(1) + (x_R[:, None] == x_R).sum(1) / 2 for x_R in (score_R, truth_R)]
     assert found["real.noisy_cosine"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
     assert found["real.noisy_cosine.chosen"] == truth_R[score_R.argmax()]
-    made = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "selection" / "real").glob("*/curves.png"))
+    made = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "selection" / "real").glob("*/done"))
     selection.main(asked)  # read, not trained
     assert len(made) == 2 and made == sorted((path, path.stat().st_mtime_ns) for path, _ in made)
     assert json.loads((tmp_path / "a.json").read_text()) == pytest.approx(found)

@@ -46,7 +46,7 @@ def test_blocks_do_not_matter(monkeypatch):
 
 def test_counts_and_indices_tell_the_same():
     values = np.random.default_rng(0).normal(size=30)
-    by_counts = Bootstrap().of_counts(30, lambda counts_RN: counts_RN @ values / 30)
+    by_counts = Bootstrap().of_counts(lambda counts_RN: counts_RN @ values / 30, 30)
     np.testing.assert_allclose(by_counts, Bootstrap().of_mean(values), atol=1e-12)
     np.testing.assert_array_equal(counts(np.array([[0, 2, 2], [1, 1, 1]])), [[1, 0, 2], [0, 3, 0]])
 
@@ -55,7 +55,7 @@ def test_two_sets_are_drawn_apart():
     """The variance of a difference of means is the sum of both."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=400), rng.normal(size=100)
-    low, high = Bootstrap(resamples=4000).of_two(400, 100, lambda a, b: a @ x / 400 - b @ y / 100)
+    low, high = Bootstrap(resamples=4000).of_counts(lambda a, b: a @ x / 400 - b @ y / 100, 400, 100)
     error = np.sqrt(x.var() / 400 + y.var() / 100)
     assert (high - low) == pytest.approx(2 * 1.96 * error, rel=0.06)
     assert (high + low) / 2 == pytest.approx(x.mean() - y.mean(), abs=0.1 * error)

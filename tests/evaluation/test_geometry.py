@@ -7,9 +7,10 @@ import pytest
 
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.geometry import absolute_strangers, geometry_rows, rotation_rows, side_rows
-from c2c_jax.evaluation.material import Captions, Side
-from c2c_jax.evaluation.translation import closed_form_methods, means_of_units
+from c2c_jax.evaluation.geometry import geometry_rows, rotation_rows, unpaired_absolute
+from c2c_jax.evaluation.methods import caption_methods
+from c2c_jax.evaluation.training_store import TrainingStore
+from c2c_jax.evaluation.vectors import Captions, Media, Side, both_sides
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.translator.centring import Gap
 from tests.torch.test_translator import random_bundle, spec
@@ -38,12 +39,10 @@ OTHER = np.concatenate([0.5 * HALF + np.sqrt(0.75) * OTHER_HALF, -0.5 * HALF - n
 
 def side(text, other, is_paired=True):
     text, other = (3 * x.astype(np.float32) for x in (text, other))
-    none = np.zeros((0, E), np.float32)
-    own = (text, other) if is_paired else (none, none)
-    return Side(
-        space="source", text="source_text", other="source_image", text_NE=none if is_paired else text, other_ME=other,
-        own_text_AE=own[0], own_other_AE=own[1],
-    )  # fmt: skip
+    none, media = text[:0], Media.of(other)
+    if is_paired:
+        media = dataclasses.replace(media, captioned_A=np.arange(len(text)), caption_AE=text)
+    return Side("source", "source_text", "source_image", none if is_paired else text, media)
 
 
 def values(rows):
@@ -53,7 +52,7 @@ def values(rows):
 def test_known_geometry():
     """Texts about 0.6 of one axis, pictures about 0.8 of another: the gap is 1 and the means are orthogonal."""
     text, other = (np.concatenate([x, x]) for x in (around(0.6, TEXT), around(0.8, OTHER, axis=1)))
-    rows, missing = side_rows(side(text, other), QUIET)
+    rows, missing = geometry_rows([side(text, other)], QUIET)
     assert missing == [] and {(row.task, row.method) for row in rows} == {("geometry", "source")}
     strangers = np.abs(TEXT @ OTHER.T)[~np.eye(16, dtype=bool)]
     among_texts = (TEXT @ TEXT.T)[~np.eye(16, dtype=bool)]
@@ -74,34 +73,34 @@ def test_known_geometry():
 
 def test_without_pairs_and_of_few():
     """Held-out captions belong to no picture; the means of 16 rows are too rough to centre by."""
-    rows, missing = side_rows(side(around(0.6, TEXT), around(0.8, OTHER, axis=1), is_paired=False), QUIET)
+    rows, missing = geometry_rows([side(around(0.6, TEXT), around(0.8, OTHER, axis=1), is_paired=False)], QUIET)
     assert set(values(rows)) == {"text_mean", "image_or_sound_mean", "gap", "cosine_of_means", "text_strangers"}
     assert [(one.what, one.why) for one in missing] == [
         ("geometry of the source space: centred figures", "16 texts and 16 images; centring needs 32 or more")
     ]
     every = np.concatenate([TEXT, TEXT])
-    rows, _ = side_rows(side(every, np.concatenate([OTHER, OTHER]), is_paired=False), QUIET)
+    rows, _ = geometry_rows([side(every, np.concatenate([OTHER, OTHER]), is_paired=False)], QUIET)
     assert values(rows)["strangers_centred"] == pytest.approx(np.abs(TEXT @ OTHER.T).mean(), abs=1e-6)
     assert "pair_cosine" not in values(rows)
 
 
 def test_captions_alone():
     target = np.concatenate([around(0.3, TEXT), around(0.3, OTHER)]).astype(np.float32)
-    captions = Captions(source_NS=np.concatenate([TEXT, OTHER]).astype(np.float32), target_NE=target, told="")
-    rows, missing = geometry_rows(captions, None, QUIET)
+    captions = Captions(source_NS=np.concatenate([TEXT, OTHER]).astype(np.float32), target_NE=target)
+    rows, missing = geometry_rows(both_sides(captions, None), QUIET)
     assert missing == [] and {row.metric for row in rows} == {"text_mean", "text_strangers", "text_strangers_centred"}
     means = {row.method: row.value for row in rows if row.metric == "text_mean"}
     assert means == pytest.approx({"source": 0.0, "target": 0.3}, abs=1e-6)
 
 
-def test_a_text_is_no_stranger_to_what_an_equal_text_belongs_to():
+def test_equal_texts_describe_the_same():
     text, other = np.eye(3)[[0, 0, 1, 2]], unit(np.array([[1.0, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]]))
     expected = []
     text_c, other_c = (unit(x - x.mean(axis=0)) for x in (text, other))
     for i in range(4):
         expected += [abs(text_c[i] @ other_c[j]) for j in range(4) if not np.array_equal(text[i], text[j])]
     assert len(expected) == 10
-    assert absolute_strangers(text, other, is_paired=True) == pytest.approx(np.mean(expected))
+    assert unpaired_absolute(text, other, is_paired=True) == pytest.approx(np.mean(expected))
 
 
 @pytest.fixture
@@ -118,9 +117,9 @@ def rotated(tmp_path):
 def rows_of_maps(store, source, target):
     held_out = np.arange(40)
     bundle = random_bundle(spec("residual", E, E, input_norm="unit"), gap=Gap())
-    gap = means_of_units(store, held_out, bundle)
-    methods = closed_form_methods(store, held_out, bundle, gap)
-    captions = Captions(source_NS=source[:40], target_NE=target[:40], told="")
+    training = TrainingStore(store=store, held_out=held_out, untrained=held_out)
+    gap, (_, *methods) = caption_methods(training, bundle)
+    captions = Captions(source_NS=source[:40], target_NE=target[:40])
     rows, missing = rotation_rows(methods, captions, gap, Bootstrap(resamples=50))
     assert missing == []
     return {(row.method, row.metric): row for row in rows}, methods, captions, gap
@@ -158,7 +157,7 @@ def test_another_map_gives_what_numpy_finds(rotated):
 
 def test_without_a_store_there_is_no_map(rotated):
     _, (source, target) = rotated
-    captions = Captions(source_NS=source, target_NE=target, told="")
+    captions = Captions(source_NS=source, target_NE=target)
     for given, gap in ((captions, None), (None, Gap())):
         rows, missing = rotation_rows([], given, gap, QUIET)
         assert rows == [] and "pass --store" in missing[0].why

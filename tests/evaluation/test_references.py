@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from c2c_jax.evaluation.image_sound import ImageSounds
-from c2c_jax.evaluation.material import Captions, PairMaterial
-from c2c_jax.evaluation.references import Means, means_of, stored_captions
-from c2c_jax.evaluation.translation import Method, method_of
+from c2c_jax.evaluation.methods import Method, method_of
+from c2c_jax.evaluation.scoring import Means, means_of, stored_captions
+from c2c_jax.evaluation.vectors import Captions
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.memory import Memory
+from tests.fixtures.evaluations import changed, pairs_of
 from tests.torch.test_translator import random_bundle, spec
 
 S, E = 24, 16
@@ -33,27 +33,17 @@ GAP = Gap(source_text=0.1 * vectors(0, 1, S)[0], target_text=0.1 * vectors(1, 1,
 
 
 def bundle(input_norm="centred", stored=1500, gap=GAP):
-    memory = Memory(source=unit(vectors(2, stored, S)).astype(np.float16), share=0.0, temperature=0.01)
+    memory = Memory(source=unit(vectors(2, stored, S)).astype(np.float16), weight=0.0, temperature=0.01)
     return random_bundle(spec("residual", S, E, input_norm=input_norm), gap=gap, memory=memory if stored else None)
 
 
 def captions(count):
-    return Captions(source_NS=vectors(3, count, S), target_NE=vectors(4, count, E) + 1, told="held out")
+    return Captions(source_NS=vectors(3, count, S), target_NE=vectors(4, count, E) + 1)
 
 
 def pairs(count, classes=0):
-    prompts = {"prompts_CE": vectors(7, classes, E) + 1} if classes else {}
-    none = np.zeros(0, int)
-    return PairMaterial(
-        given=ImageSounds.of_pairs(vectors(5, count, S), vectors(6, count, E), **prompts),
-        pairs_P2=np.stack([np.arange(count)] * 2, axis=1),
-        captioned_images=none,
-        image_caption_AS=np.zeros((0, S), np.float32),
-        image_caption_AE=np.zeros((0, E), np.float32),
-        captioned_audios=none,
-        audio_caption_DE=np.zeros((0, E), np.float32),
-        label_prompts_CS=None,
-    )
+    prompts = vectors(7, classes, E) + 1 if classes else None
+    return pairs_of(vectors(5, count, S), vectors(6, count, E), sound_prompts=prompts)
 
 
 def said(missing):
@@ -81,9 +71,10 @@ def test_references_are_what_the_method_makes_of_captions():
     method = method_of("translator", one.translator, one.gap)
     stored = jnp.asarray(np.asarray(one.memory.source, np.float32)[np.linspace(0, 1499, 1024).round().astype(int)])
     expected = unit(np.asarray(one.translator(stored)))  # un-centring and centring cancel
-    for centring in (means.of_captions(method), means.of_pictures(method)):
-        np.testing.assert_allclose(centred(centring.reference_RE, GAP.target_text), expected, atol=1e-4)
-        np.testing.assert_array_equal(centring.image_E, GAP.target_text)
+    centring = means.of_method(method)
+    np.testing.assert_allclose(centred(centring.reference_RE, GAP.target_text), expected, atol=1e-4)
+    np.testing.assert_array_equal(centring.image_E, GAP.target_text)
+    assert means.is_stored
 
 
 def test_without_stored_captions_the_evaluated_ones_serve_other_queries():
@@ -91,14 +82,13 @@ def test_without_stored_captions_the_evaluated_ones_serve_other_queries():
     means, missing = means_of(bundle(stored=0), given, None, hubness=True)
     assert list(said(missing)) == ["captions: scores less hubness"]
     method = Method(name="mine", of_texts=lambda x: 2 * x[:, :E], of_images=lambda x: x[:, :E])
-    assert means.of_captions(method).reference_RE is None
-    found = means.of_pictures(method).reference_RE
-    np.testing.assert_array_equal(found, 2 * given.source_NS[:, :E])
-    np.testing.assert_array_equal(means.of_texts.reference_RE, given.target_NE)
+    assert not means.is_stored
+    np.testing.assert_array_equal(means.of_method(method).reference_RE, 2 * given.source_NS[:, :E])
+    np.testing.assert_array_equal(means.reference_HE, given.target_NE)
     means, missing = means_of(bundle(stored=0), None, pairs(40), hubness=True)
-    assert list(said(missing)) == ["scores less hubness"] and means.of_texts.reference_RE is None
+    assert list(said(missing)) == ["scores less hubness"] and means.reference_HE is None
     means, missing = means_of(bundle(), given, None, hubness=False)
-    assert missing == [] and means.of_captions(method).reference_RE is means.of_texts.reference_RE is None
+    assert missing == [] and means.of_method(method).reference_RE is means.reference_HE is None
 
 
 def test_the_mean_of_captions_that_the_bundle_lacks():
@@ -108,7 +98,7 @@ def test_the_mean_of_captions_that_the_bundle_lacks():
     means, _ = means_of(one, given, classes, hubness=True)
     np.testing.assert_allclose(means.text_E, unit(given.target_NE).mean(axis=0), atol=1e-6)
     means, _ = means_of(one, captions(31), classes, hubness=True)
-    np.testing.assert_allclose(means.text_E, unit(classes.given.prompts_CE).mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(means.text_E, unit(classes.sounds.prompts_CE).mean(axis=0), atol=1e-6)
     assert means_of(one, captions(31), pairs(40), hubness=True)[0] is None
     _, missing = means_of(one, None, pairs(40), hubness=True)
     assert said(missing) == {
@@ -119,10 +109,9 @@ def test_the_mean_of_captions_that_the_bundle_lacks():
 def test_methods_lie_around_means_of_their_own():
     means = Means(text_E=GAP.target_text)
     method = Method(name="mine", of_texts=lambda x: x, of_images=lambda x: x, image_mean_E=GAP.target_text + 1)
-    np.testing.assert_array_equal(means.of_pictures(method).image_E, GAP.target_text + 1)
-    sounds = vectors(6, 40, E)
-    np.testing.assert_allclose(means.of_sounds(sounds).image_E, unit(sounds).mean(axis=0), atol=1e-6)
-    assert means.of_sounds(sounds[:31]).image_E is None
+    np.testing.assert_array_equal(means.of_method(method).image_E, GAP.target_text + 1)
+    around_texts = dataclasses.replace(method, image_mean_E=None)
+    np.testing.assert_array_equal(means.of_method(around_texts).image_E, GAP.target_text)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +128,8 @@ def test_few_candidates_are_not_centred(count, expected):
 
 def test_few_pictures_among_many_sounds():
     given = pairs(40)
-    few = dataclasses.replace(given, given=given.given.with_pictures(np.arange(40) < 5))
+    few = changed(
+        given, images={name: getattr(given.images, name)[:5] for name in ("vectors_NE", "groups_N", "labels_N")}
+    )
     _, missing = means_of(bundle(), None, few, hubness=True)
     assert said(missing) == {"sounds → images: centred scores": "5 pictures; centring needs 32 or more"}

@@ -10,13 +10,13 @@ from rich.console import Console
 from c2c_jax.errors import ConfigError, ReportError
 from c2c_jax.evaluation.results import (
     Results,
+    notes,
     read_results,
     require_results_place,
     require_same_settings,
-    told,
     write,
 )
-from c2c_jax.evaluation.rows import LeftOut, Missing, Row
+from c2c_jax.evaluation.rows import Missing, Row, SkippedFile
 from c2c_jax.evaluation.tables import latex, markdown, show, tables, tex_escaped
 from c2c_jax.io.files import sha256_of
 from tests.fixtures.kills import killed_at_every_step
@@ -42,7 +42,7 @@ def results(**fields) -> Results:
 
 
 def test_metrics_json_is_as_agreed(tmp_path):
-    left_out = [LeftOut(file="a.wav", why="it is silent")]
+    left_out = [SkippedFile(file="a.wav", why="it is silent")]
     missing = [Missing(what="oracle", why="3 different pairs")]
     warnings = ["source text: collapsed"]
     paths = write(results(left_out=left_out, missing=missing, warnings=warnings), tmp_path / "out")
@@ -203,17 +203,18 @@ def test_terminal(width, has_intervals):
     assert ("intervals" in words) != has_intervals
 
 
-def test_what_is_told(tmp_path):
-    left_out = [LeftOut(file=f"{number}.wav", why="it is silent") for number in range(12)]
+def test_notes(tmp_path):
+    left_out = [SkippedFile(file=f"{number}.wav", why="it is silent") for number in range(12)]
     missing = [Missing(what="oracle", why="3 different pairs")]
-    assert told(results(missing=missing, warnings=["collapsed"])) == ["warning: collapsed", "oracle: 3 different pairs"]
+    lines = notes(results(missing=missing, warnings=["collapsed"]))
+    assert lines == ["warning: collapsed", "oracle: 3 different pairs"]
     given = results(left_out=left_out, missing=missing)
-    lines = told(given)
+    lines = notes(given)
     assert lines[:3] == ["oracle: 3 different pairs", "12 not used, or not in full:", "0.wav: it is silent"]
     assert lines[-1] == "and 2 more, named in metrics.json" and len(lines) == 13
     write(given, tmp_path)
     assert "oracle: 3 different pairs" in (tmp_path / "table.md").read_text()
-    assert told(results()) == []
+    assert notes(results()) == []
 
 
 def test_places_of_results(tmp_path):
@@ -234,7 +235,7 @@ def test_places_of_results(tmp_path):
 
 def test_names_that_are_not_utf8_or_hold_markup(tmp_path):
     hurt = "caf\udce9 [a](javascript:b)\n<b>|`.wav"
-    left_out = [LeftOut(file=hurt, why="it is silent")]
+    left_out = [SkippedFile(file=hurt, why="it is silent")]
     given = results(bundle={"spec": {}, "metrics": {}}, left_out=left_out, settings={"pairs": hurt})
     write(given, tmp_path)
     read = read_results(tmp_path, ReportError, "")

@@ -1,6 +1,5 @@
 """The twin through torch.compile, torch.export and ONNX, every kind against eager torch."""
 
-import dataclasses
 import json
 import shutil
 import sys

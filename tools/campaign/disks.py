@@ -106,7 +106,9 @@ def _judged(one: Verb, ended: Sequence[Ended], faults: list[Fault]) -> Outcome:
 
 
 def _changed(one: Verb, folder: Path, context: Context) -> list[str]:
-    """The inputs that are neither as they were nor as an undisturbed run leaves them."""
+    """The inputs that are neither as they were nor as an undisturbed run leaves them; a repair may change them."""
+    if one.name == "repair":
+        return []
     known = unbroken(one, context.inputs, context.unbroken)
     now, names = snapshot(folder), []
     for entry in one.needs:

@@ -1,169 +1,154 @@
-"""The paper's Table 1, as it should have been: pictures, their sounds and control sounds, to be seen and heard."""
+"""The gallery of a page: images, the sounds generated from them, and control sounds, as in the paper's Table 1, all as
+`data:` addresses, so that the page needs no other file."""
 
-import dataclasses
-from collections.abc import Iterator, Sequence
+import base64
+import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import soundfile
+from jaxtyping import Float
+from PIL import Image
 
 from c2c_jax.errors import C2CError, ImageError, ReportError, SoundError
 from c2c_jax.evaluation.report.inputs import Run
-from c2c_jax.evaluation.report.media import Player, find_picture, picture_address, player
 from c2c_jax.generation.plan import control_file
 from c2c_jax.generation.records import Record, read_records
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import path_of, sha256_of
+from c2c_jax.io.files import is_regular, path_of, sha256_of
+from c2c_jax.io.images import read_image
+from c2c_jax.io.sound_files import DEEPEST_DB, mel_spectrogram
+from c2c_jax.io.sounds import read_audio
 
-MOST_OF_AVERAGE = 4  # pictures of one sound that are shown
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Heard:
-    """One sound of a row. score: cosine of its CLAP vector to the vector that it was made of, where it was measured."""
-
-    file: str
-    player: Player
-    score: float | None
-    seed: int
-    defects: list[str]
+MAX_PICTURES = 4  # shown of those that one sound was generated from
+MAX_EDGE, SMALL = 640, 200  # pixels of the longer edge: maximum, and below which the image is kept exactly
+JPEG_QUALITY = 80
+MEL_SIZE = (640, 256)  # pixels
+# Every browser plays MP3 from a data: address, Safari on old iPhones included, but not FLAC and Ogg; at the best
+# variable rate it takes a fifth of a wav's bytes. It has these sample rates alone: other sounds are embedded as wav.
+MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One picture. address: None where the file is not at hand. width, height: in pixels."""
+def build_gallery(folder: Path, run: Run, max_rows: int) -> tuple[dict[str, Any], list[C2CError]]:
+    """The gallery as the template takes it, of the first records of a folder of sounds, by name, with their images and
+    controls; and what could not be read. Raises ReportError if there is no record.
 
-    name: str
-    address: str | None = None
-    width: int = 0
-    height: int = 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
-    """A picture, or several that make one sound; what it sounds like; and the control, a text's own sound.
-
-    count: of the pictures, of which some are shown. candidates: that `sound` is the first of. agreement: cosine of the
-    picture's vector to the control text's, both in CLAP space. mixed_in: what else the vector is of.
+    rows: each with pictures: some of the images, `count` in all; sound: the first of `candidates`; translator: its
+    name; mixed_in: what else its vector was mixed from; control: the sound of a text, None without, and text;
+    agreement: cosine of the vectors of both, None if they are of two spaces. count: number of records.
     """
-
-    pictures: list[Picture]
-    count: int
-    sound: Heard
-    candidates: int
-    translator: str
-    mixed_in: list[str]
-    control: Heard | None
-    text: str | None
-    agreement: float | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Gallery:
-    """rows: those shown, of `count` in all. left_out: what could not be shown, and why."""
-
-    rows: list[Row]
-    count: int
-    left_out: list[C2CError]
-
-
-def build_gallery(folder: Path, run: Run, most: int) -> Gallery:
-    """The first `most` records of a folder of sounds, by name, with their pictures and controls. What cannot be read is
-    left out and told of. Raises ReportError where there is no record."""
     records, controls, damaged = read_records(folder)
-    left_out: list[C2CError] = [*damaged]
-    by_path = {control.path: control for control in controls}
+    errors: list[C2CError] = [*damaged]
+    control_at = {control.path: control for control in controls}
     weights = sha256_of(run.bundle_folder / "model.safetensors")
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
     for record in records:
-        control = by_path.pop(control_file(record.sound).with_suffix(".sound.json"), None)
-        if len(rows) == most:
+        content = record.content
+        control = control_at.pop(control_file(record.sound).with_suffix(".sound.json"), None)
+        if len(rows) == max_rows or not (sound := _sound(record, errors)):
             continue
+        row: dict[str, Any] = {"sound": sound, "candidates": len(content.sounds), "count": len(content.pictures)}
+        row |= {"control": None, "text": None, "agreement": None, "mixed_in": [], "pictures": _pictures(record, errors)}
+        row["translator"] = f"{run.name}, {run.bundle.spec.kind}"
+        if content.translator and content.translator.sha256 != weights:
+            path = path_of(content.translator.path)
+            name = printable(path.parent.name if path.name == "bundle" else path.name)
+            row["translator"] = f"{name}, not the one of this page"
+        for one in content.mixed_in:
+            name = f"“{one.what}”" if isinstance(one.what, str) else printable(path_of(one.what.path).name)
+            row["mixed_in"].append(f"{one.weight:g} × {name}")
+        if control:
+            row |= {"control": _sound(control, errors), "text": control.content.control}
+            a, b = np.asarray(content.clap_vector), np.asarray(control.content.clap_vector)
+            if content.clap == control.content.clap and a.shape == b.shape:
+                row["agreement"] = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+        rows.append(row)
+    for path in control_at:
+        errors.append(ReportError(f"{path} is a control sound without its picture's: make that one again"))
+    return {"rows": rows, "count": len(records), "left_out": errors}, errors
+
+
+def _sound(record: Record, errors: list[C2CError]) -> dict[str, Any] | None:
+    """The first sound of a record, with its mel-spectrogram, whose upper edge is at `hertz`, and its CLAP score; None,
+    and one error more, if it cannot be read."""
+    first, rate = record.content.sounds[0], record.content.sample_rate
+    try:
+        samples = read_audio(record.require_file(first), rate)
+    except SoundError as error:
+        errors.append(error)
+        return None
+    return {
+        "file": printable(first.path),
+        "address": sound_address(samples, rate),
+        "mel": mel_address(samples, rate),
+        "seconds": len(samples) / rate,
+        "hertz": rate / 2,
+        "score": first.clap_score,
+        "seed": first.seed,
+        "defects": first.defects,
+    }
+
+
+def _pictures(record: Record, errors: list[C2CError]) -> list[dict[str, Any]]:
+    """The first images of a record; those that cannot be read have an error, and no address."""
+    pictures = []
+    for one in record.content.pictures[:MAX_PICTURES]:
+        path, folder = path_of(one.path), record.path.parent
+        picture: dict[str, Any] = {"name": printable(path.name), "address": None}
         try:
-            sound = _heard(record)
-        except SoundError as error:
-            left_out.append(error)
-            continue
-        pictures, missing = _pictures(record)
-        left_out += missing
-        rows.append(_row(record, sound, pictures, control, _translator(record, run, weights), left_out))
-    for path in by_path:
-        left_out.append(ReportError(f"{path} is a control sound without its picture's: make that one again"))
-    return Gallery(rows=rows, count=len(records), left_out=left_out)
-
-
-def _row(
-    record: Record,
-    sound: Heard,
-    pictures: list[Picture],
-    control: Record | None,
-    translator: str,
-    left_out: list[C2CError],
-) -> Row:
-    heard = agreement = None
-    if control:
-        if record.content.clap == control.content.clap:  # else cosines between the two mean nothing
-            agreement = _cosine(record.content.clap_vector, control.content.clap_vector)
-        try:
-            heard = _heard(control)
-        except SoundError as error:
-            left_out.append(error)
-    return Row(
-        pictures=pictures,
-        count=len(record.content.pictures),
-        sound=sound,
-        candidates=len(record.content.sounds),
-        translator=translator,
-        mixed_in=[*_mixed_in(record)],
-        control=heard,
-        text=control.content.control if control else None,
-        agreement=agreement,
-    )
-
-
-def _heard(record: Record) -> Heard:
-    first = record.content.sounds[0]
-    return Heard(
-        file=printable(first.path),
-        player=player(record.require_file(first), record.content.sample_rate),
-        score=first.clap_score,
-        seed=first.seed,
-        defects=first.defects,
-    )
-
-
-def _pictures(record: Record) -> tuple[list[Picture], list[ImageError]]:
-    shown, errors = [], []
-    for one in record.content.pictures[:MOST_OF_AVERAGE]:
-        path = path_of(one.path)
-        name = printable(path.name)
-        try:
-            beside = record.path.parent, record.path.parent.parent
-            address, width, height = picture_address(find_picture(path, one.sha256, beside))
-            shown.append(Picture(name=name, address=address, width=width, height=height))
+            address, width, height = picture_address(find_image(path, one.sha256, (folder, folder.parent)))
+            picture |= {"address": address, "width": width, "height": height}
         except ImageError as error:
             errors.append(error)
-            shown.append(Picture(name=name))
-    return shown, errors
+        pictures.append(picture)
+    return pictures
 
 
-def _translator(record: Record, run: Run, weights: str) -> str:
-    """This page's own by its name and kind; another one by its folder."""
-    file = record.content.translator
-    if file is None or file.sha256 == weights:
-        return f"{run.name}, {run.bundle.spec.kind}"
-    path = path_of(file.path)
-    return f"{printable(path.parent.name if path.name == 'bundle' else path.name)}, not the one of this page"
+def sound_address(samples: Float[np.ndarray, "samples"], rate: int) -> str:
+    """Mono samples in -1..1 as MP3 of the best variable rate or, at a sample rate that MP3 lacks, as 16-bit wav."""
+    file = io.BytesIO()
+    if rate in MP3_RATES:
+        soundfile.write(file, samples, rate, format="MP3", bitrate_mode="VARIABLE", compression_level=0.0)
+        return _address("audio/mpeg", file)
+    soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
+    return _address("audio/wav", file)
 
 
-def _mixed_in(record: Record) -> Iterator[str]:
-    for one in record.content.mixed_in:
-        name = f"“{one.what}”" if isinstance(one.what, str) else printable(path_of(one.what.path).name)
-        yield f"{one.weight:g} × {name}"
+def mel_address(samples: Float[np.ndarray, "samples"], rate: int) -> str:
+    """The mel-spectrogram of `io.sound_files`, low notes at the bottom, without axes."""
+    from matplotlib import colormaps  # takes a while
+
+    mels_MT = mel_spectrogram(samples, rate)[::-1]
+    colours_MT3 = colormaps["magma"](1 + mels_MT / DEEPEST_DB, bytes=True)[..., :3]
+    return _image_address(Image.fromarray(colours_MT3).resize(MEL_SIZE, Image.Resampling.BILINEAR), "JPEG")
 
 
-def _cosine(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """None for vectors of two widths, which are not of one space."""
-    a, b = np.asarray(one), np.asarray(other)
-    if a.shape != b.shape:
-        return None
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+def picture_address(path: Path) -> tuple[str, int, int]:
+    """An image file, upright, scaled down if it is large, with its width and height in pixels. Raises ImageError."""
+    image = read_image(path)
+    image.thumbnail((MAX_EDGE, MAX_EDGE), Image.Resampling.LANCZOS)
+    return _image_address(image, "PNG" if max(image.size) < SMALL else "JPEG"), *image.size
+
+
+def find_image(recorded: Path, checksum: str, folders: Sequence[Path]) -> Path:
+    """The image that a record names: at its recorded place, or in one of the folders under the same name. Raises
+    ImageError unless one of these is the very same file."""
+    there = [place for place in (recorded, *(folder / recorded.name for folder in folders)) if is_regular(place)]
+    for place in there:
+        if sha256_of(place) == checksum:
+            return place
+    if there:
+        raise ImageError(f"{there[0]} is another picture than the one that the sound was made of: bring that one back")
+    raise ImageError(f"expected the picture at {recorded} or beside its sound, found none: bring it back")
+
+
+def _image_address(image: Image.Image, kind: str) -> str:
+    file = io.BytesIO()
+    image.save(file, kind, quality=JPEG_QUALITY)
+    return _address(f"image/{kind.lower()}", file)
+
+
+def _address(kind: str, file: io.BytesIO) -> str:
+    return f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

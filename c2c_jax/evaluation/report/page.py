@@ -1,58 +1,59 @@
-"""The page itself: everything it shows, drawn, put into its template, and written as one file of HTML."""
+"""Writes the page of a translator: everything it shows is drawn, put into a template, and written as one HTML file."""
 
 import base64
 import dataclasses
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jinja2
+import numpy as np
 from flax import nnx
 from markupsafe import Markup
 
 from c2c_jax import __version__
-from c2c_jax.config import Config
+from c2c_jax.config import Config, flat_fields
 from c2c_jax.errors import C2CError
 from c2c_jax.evaluation.report import plots
-from c2c_jax.evaluation.report.gallery import Gallery, build_gallery
-from c2c_jax.evaluation.report.inputs import Evaluation, Run, read_evaluation, read_run
+from c2c_jax.evaluation.report.gallery import build_gallery
+from c2c_jax.evaluation.report.inputs import Run, read_evaluation, read_run
+from c2c_jax.evaluation.results import Results
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.tables import by_scoring, tables
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
-from c2c_jax.publishing.card import SCORES, flat_fields, held_out_of, licence, scores_of, trained_on_words
+from c2c_jax.publishing.card import SCORES, held_out_of, licence, scores_of, trained_on_words
 from c2c_jax.translator.resolve import is_local
 
 HERE = Path(__file__).parent
-MOST = 24  # pictures
+MAX_ROWS = 24  # of the gallery
 
 
 def write_report(
-    run: Path, out: Path, *, evaluation: Path | None = None, sounds: Path | None = None, most: int = MOST
+    run: Path, out: Path, *, evaluation: Path | None = None, sounds: Path | None = None, max_rows: int = MAX_ROWS
 ) -> list[C2CError]:
-    """Writes the page of a run to `out`, whole or not at all; gives what could not be shown, each with its reason.
+    """Writes the page of a run to `out`, atomically; returns what could not be shown, each with its reason.
 
-    run: see `bundle_folder`. evaluation: what `c2c evaluate --out` wrote. sounds: a folder of sounds
-    made by infer.py, with their records, of which the first `most` are shown. A section whose part is not given says
-    which command makes it. The page holds all it shows and asks for nothing from anywhere.
-    Raises BundleError, CheckpointError or ReportError for a part that is missing or damaged.
+    run: see `bundle_folder`. evaluation: what `c2c evaluate --out` wrote. sounds: an output folder of infer.py, of
+    which the first `max_rows` records are shown. A section without its input names the command that makes it. The page
+    needs no other file. Raises BundleError, CheckpointError or ReportError for an input that is missing or damaged.
     """
     whole = read_run(run)
-    judged = read_evaluation(evaluation, whole.bundle) if evaluation else None
-    gallery = build_gallery(sounds, whole, most) if sounds else None
-    page = render_page(whole, judged, gallery, run)
-    with atomic_write(out) as beside:
-        beside.write_text(page, encoding="utf-8", errors="backslashreplace")
-    return gallery.left_out if gallery else []
+    results = read_evaluation(evaluation, whole.bundle) if evaluation else None
+    gallery, errors = build_gallery(sounds, whole, max_rows) if sounds else (None, [])
+    page = _render(whole, results, gallery, run)
+    with atomic_write(out) as temp:
+        temp.write_text(page, encoding="utf-8", errors="backslashreplace")
+    return errors
 
 
-def render_page(run: Run, evaluation: Evaluation | None, gallery: Gallery | None, path: Path) -> str:
+def _render(run: Run, results: Results | None, gallery: dict[str, Any] | None, path: Path) -> str:
     """The HTML of a page. path: of the run, as commands on the page name it."""
-    named = Path(path.name) if path.is_absolute() else path  # no place on this machine
+    named = Path(path.name) if path.is_absolute() else path  # no path of this machine
     bundle = named / "bundle" if is_local(path) and path != run.bundle_folder else named
     script = (HERE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -64,6 +65,7 @@ def render_page(run: Run, evaluation: Evaluation | None, gallery: Gallery | None
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
+    rows, settings = (results.rows, results.settings) if results else ([], {})
     return environment.get_template("page.html.j2").render(
         run=run,
         path=shlex.quote(printable(named)),
@@ -78,25 +80,23 @@ def render_page(run: Run, evaluation: Evaluation | None, gallery: Gallery | None
         ],
         meanings=SCORES,
         gallery=gallery,
-        evaluation=evaluation,
-        figures=_figures(evaluation.vectors) if evaluation else {},
-        bars=_bars(evaluation.rows) if evaluation else [],
-        tables=tables(evaluation.rows) if evaluation else [],
-        judging=[(name.replace("_", " "), value) for name, value in evaluation.settings.items() if value is not None]
-        if evaluation
-        else [],
+        evaluation=results,
+        figures=_figures(results.vectors) if results else {},
+        bars=_bars(rows),
+        tables=tables(rows),
+        judging=[(name.replace("_", " "), value) for name, value in settings.items() if value is not None],
         curves=_curves(run),
         settings=_settings(run.config),
         kinds=plots.KINDS,
         version=__version__,
-        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        style=Markup(plots.STYLE),
         script=Markup(script),
         policy=f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
     )
 
 
-def _figures(vectors: dict[str, Any]) -> dict[str, Any]:
+def _figures(vectors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Plots of the two spaces by their names, as far as there are vectors for them."""
     figures: dict[str, Any] = {}
     for name, kinds in (("before", plots.BEFORE), ("after", plots.AFTER)):
@@ -115,35 +115,24 @@ def _figures(vectors: dict[str, Any]) -> dict[str, Any]:
 def _bars(rows: Sequence[Row]) -> list[tuple[str, Markup, str]]:
     """For each task, direction and scoring that has recalls: its title, their plot, and the number of queries, by
     method if methods differ in it."""
-    groups = {
-        title: recalls
-        for title, group in by_scoring(rows).items()
-        if (recalls := [row for row in group if row.metric.startswith("recall@")])
-    }
-    return [
-        (title, Markup(plots.recall(f"recall{number}", group)), _queries(group))
-        for number, (title, group) in enumerate(groups.items())
-    ]
-
-
-def _queries(rows: Sequence[Row]) -> str:
-    methods: dict[int, dict[str, None]] = {}
-    for row in rows:
-        methods.setdefault(row.n, {})[row.method.replace("_", " ")] = None
-    if len(methods) == 1:
-        return f"{rows[0].n:,} queries."
-    told = [f"{n:,} of {', '.join(names)}" for n, names in methods.items()]
-    return f"Queries: {'; '.join(told)}."
+    bars: list[tuple[str, Markup, str]] = []
+    for title, group in by_scoring(rows).items():
+        recalls = [row for row in group if row.metric.startswith("recall@")]
+        if not recalls:
+            continue
+        methods: dict[int, dict[str, None]] = {}
+        for row in recalls:
+            methods.setdefault(row.n, {})[row.method.replace("_", " ")] = None
+        counts = [f"{n:,} of {', '.join(names)}" for n, names in methods.items()]
+        queries = f"Queries: {'; '.join(counts)}." if len(counts) > 1 else f"{recalls[0].n:,} queries."
+        bars.append((title, Markup(plots.recall(f"recall{len(bars)}", recalls)), queries))
+    return bars
 
 
 def _curves(run: Run) -> list[Markup]:
     phases = {entry["phase"] for entry in run.history}
-    drawn = []
-    if "train" in phases:
-        drawn.append(Markup(plots.loss_curve("loss", run.history)))
-    if "validation" in phases:
-        drawn.append(Markup(plots.score_curve("validation", run.history)))
-    return drawn
+    curves = [("train", "loss", plots.loss_curve), ("validation", "validation", plots.score_curve)]
+    return [Markup(draw(name, run.history)) for phase, name, draw in curves if phase in phases]
 
 
 def _settings(config: dict[str, Any]) -> list[tuple[str, str, bool]]:
@@ -153,7 +142,7 @@ def _settings(config: dict[str, Any]) -> list[tuple[str, str, bool]]:
 
 
 def _number(value: float) -> str:
-    """Three digits behind the point, one of large numbers, none of whole ones; the minus as it is printed."""
+    """A number with three decimals, one if it is large, none if it is whole; with a typographic minus."""
     if abs(value) >= 2 and float(value).is_integer():
         return f"{value:,.0f}".replace("-", "−")
     return f"{value:,.{1 if abs(value) >= 100 else 3}f}".replace("-", "−")

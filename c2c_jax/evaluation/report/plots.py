@@ -1,13 +1,14 @@
-"""Plots as inline SVG whose colours and letters are those of the page, in light and dark.
+"""Plots as inline SVG with the colours and fonts of the page, in light and dark mode.
 
-A plot is drawn by matplotlib in the light page's colours, and each of them becomes a variable of the page's style
-sheet, with the colour itself as what a page without it shows.
+matplotlib draws in the light page's colours, and each of these becomes a variable of the page's style sheet, with the
+colour itself as its fallback.
 """
 
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -18,23 +19,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from c2c_jax.evaluation.report.inputs import RECALLS
-from c2c_jax.evaluation.report.projection import principal_plane
 from c2c_jax.evaluation.rows import Row
 from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
-# Variables of page.css, and their values in its light half.
-COLOURS = {
-    "ink": "#22252b",
-    "quiet": "#62666f",
-    "line": "#d8d6cf",
-    "pictures": "#b0530f",
-    "captions": "#d99a3d",
-    "sounds": "#0f6f78",
-    "texts": "#4aa3a9",
-    "translated": "#6a45b8",
-    "translated-pictures": "#a33f8f",
-}
+# Colours of the page in light mode by their variables, from the first block of its style sheet.
+STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+COLOURS = dict(re.findall(r"--([\w-]+): (#\w{6});", STYLE.partition("}")[0]))
+del COLOURS["paper"], COLOURS["card"]  # which plots leave to the page
 KINDS = {  # of vectors → their colour and what they are called
     "source_image": ("pictures", "pictures, CLIP"),
     "source_text": ("captions", "captions, CLIP"),
@@ -51,9 +42,10 @@ PAIRS = (  # of what is one and the same thing in both spaces
     ("translated_text", "target_text"),
     ("translated_image", "target_audio"),
 )
+RECALLS = ("recall@10", "recall@5", "recall@1")  # of a validation
 OURS = "translator"  # the method that stands out
 DRAWN, LINKED, BATCH = 250, 24, 32  # points of each kind; pairs with a line between them; rows of the matrix
-MOST_POINTS = 400  # of a curve: what a screen shows
+MAX_POINTS = 400  # of a curve: what a screen shows
 WIDTH = 4.7  # inches of 72 units; letters are 11 of them, so a phone shows them at their own size
 LETTERS = 11.0
 
@@ -61,7 +53,7 @@ ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
 
-def plane(name: str, vectors: dict[str, Float[np.ndarray, "_ _"]], kinds: Sequence[str]) -> str:
+def plane(name: str, vectors: Mapping[str, Float[np.ndarray, "_ _"]], kinds: Sequence[str]) -> str:
     """Those kinds of vectors that are there on their two principal axes, some pairs joined by a line. name: unique on
     the page."""
     there = [kind for kind in kinds if kind in vectors]
@@ -79,6 +71,26 @@ def plane(name: str, vectors: dict[str, Float[np.ndarray, "_ _"]], kinds: Sequen
         axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
         counts = ", ".join(f"{len(vectors[kind])} {KINDS[kind][1]}" for kind in there)
         return _svg(name, figure, f"Scatter of vectors on two principal axes: {counts}.")
+
+
+def principal_plane(
+    groups: Sequence[Float[np.ndarray, "_ _"]],
+) -> tuple[list[Float[np.ndarray, "_ 2"]], tuple[float, float]]:
+    """Groups of vectors on the first two principal axes of them all, and each axis's share of their variance.
+
+    Vectors of a narrower space get zeros behind them, which leaves their lengths, distances and angles as they are.
+    Signs are such that the largest coordinate of each axis is positive. Source: Pearson 1901; by SVD of the centred
+    vectors.
+    """
+    width = max(group.shape[1] for group in groups)
+    all_ND = np.concatenate([np.pad(group, ((0, 0), (0, width - group.shape[1]))) for group in groups])
+    centred_ND = (all_ND - all_ND.mean(axis=0, keepdims=True)).astype(np.float64)
+    _, lengths, axes_AD = np.linalg.svd(centred_ND, full_matrices=False)
+    axes_2D = axes_AD[:2] * np.sign(np.take_along_axis(axes_AD[:2], np.abs(axes_AD[:2]).argmax(1)[:, None], 1))
+    points_N2 = centred_ND @ axes_2D.T
+    shares = lengths[:2] ** 2 / max(np.sum(lengths**2), np.finfo(float).tiny)
+    ends = np.cumsum([len(group) for group in groups])[:-1]
+    return np.split(points_N2, ends), (float(shares[0]), float(shares[1]))
 
 
 def similarity(name: str, query_NE: Float[np.ndarray, "N E"], candidates_NE: Float[np.ndarray, "N E"]) -> str:
@@ -117,14 +129,18 @@ def recall(name: str, rows: Sequence[Row]) -> str:
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", color=COLOURS["line"], linewidth=0.7)
         axes.set_axisbelow(True)
-        told = "; ".join(f"{row.method.replace('_', ' ')} {row.metric} {row.value:.3f}" for row in rows)
-        return _svg(name, figure, f"Bars of recall: {told}.")
+        bars = "; ".join(f"{row.method.replace('_', ' ')} {row.metric} {row.value:.3f}" for row in rows)
+        return _svg(name, figure, f"Bars of recall: {bars}.")
 
 
 def loss_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
     """The training loss over steps; of a long run, means of stretches of equal length."""
     entries = [entry for entry in history if entry["phase"] == "train"]
-    steps, losses = _stretches([entry["step"] for entry in entries], [entry["loss"] for entry in entries])
+    parts = min(MAX_POINTS, len(entries))
+    steps, losses = (
+        [float(np.mean(part)) for part in np.array_split(np.array([entry[key] for entry in entries]), parts)]
+        for key in ("step", "loss")
+    )
     with _figure(name, 2.9) as (figure, axes):
         axes.plot(steps, losses, color=COLOURS["translated"], linewidth=1.6, marker="o" if len(steps) == 1 else "")
         _over_steps(axes, "training loss")
@@ -138,6 +154,7 @@ def score_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
     colours = dict(zip(RECALLS, ("sounds", "texts", "captions"), strict=True))
     colours |= {NOISY_MRR: "translated", NOISY_COSINE: "pictures"}
     shown = {metric: colour for metric, colour in colours.items() if all(metric in entry for entry in entries)}
+    label = {metric: metric.replace("_", " ").replace("mrr", "MRR") for metric in shown}
     with _figure(name, 2.9) as (figure, axes):
         for metric, colour in shown.items():
             values = [entry[metric] for entry in entries]
@@ -146,17 +163,13 @@ def score_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
                 markersize=2.5,
             )  # fmt: skip
             axes.annotate(
-                _label(metric), (entries[-1]["step"], values[-1]), (5, 0), textcoords="offset points",
+                label[metric], (entries[-1]["step"], values[-1]), (5, 0), textcoords="offset points",
                 va="center", color=COLOURS["ink"], fontsize=LETTERS - 1.5, annotation_clip=False,
             )  # fmt: skip
         _over_steps(axes, "validation score")
         axes.set_ylim(0, 1)
-        last = ", ".join(f"{_label(metric)} {entries[-1][metric]:.3f}" for metric in shown)
+        last = ", ".join(f"{label[metric]} {entries[-1][metric]:.3f}" for metric in shown)
         return _svg(name, figure, f"Validation scores over steps; at the last validation {last}.")
-
-
-def _label(metric: str) -> str:
-    return metric.replace("_", " ").replace("mrr", "MRR")
 
 
 def _over_steps(axes: Axes, label: str) -> None:
@@ -165,11 +178,6 @@ def _over_steps(axes: Axes, label: str) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.grid(color=COLOURS["line"], linewidth=0.7)
     axes.set_axisbelow(True)
-
-
-def _stretches(steps: Sequence[int], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    parts = min(MOST_POINTS, len(values))
-    return tuple([float(np.mean(part)) for part in np.array_split(np.array(x), parts)] for x in (steps, values))  # type: ignore[return-value]
 
 
 @contextlib.contextmanager
@@ -209,20 +217,16 @@ def _svg(name: str, figure: Figure, text: str) -> str:
             if own in wanted:
                 element.set("id", f"{name}-{own}")
         for key, value in element.attrib.items():
-            element.set(key, _paged(name, key, value))
+            if key.endswith("href") and value.startswith("#"):
+                value = f"#{name}-{value[1:]}"
+            value = value.replace("url(#", f"url(#{name}-")
+            if key == "style":
+                value = re.sub(r"font-family: [^;]*;? ?", "", value)
+                for variable, colour in COLOURS.items():
+                    value = value.replace(colour, f"var(--{variable}, {colour})")
+            element.set(key, value)
     for key in ("width", "height"):
         del root.attrib[key]
     root.set("role", "img")
     root.set("aria-label", text)
     return re.sub(r">\s+<", "><", ElementTree.tostring(root, encoding="unicode"))
-
-
-def _paged(name: str, key: str, value: str) -> str:
-    if key.endswith("href") and value.startswith("#"):
-        return f"#{name}-{value[1:]}"
-    value = value.replace("url(#", f"url(#{name}-")
-    if key == "style":
-        value = re.sub(r"font-family: [^;]*;? ?", "", value)
-        for variable, colour in COLOURS.items():
-            value = value.replace(colour, f"var(--{variable}, {colour})")
-    return value

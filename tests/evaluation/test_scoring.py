@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from c2c_jax.evaluation import scored
-from c2c_jax.evaluation.scored import Compared, centred_rows, compared, own_mean
+from c2c_jax.evaluation.scoring import Centring, Compared, centred_rows, own_mean
 
 E = 6
 
@@ -26,8 +25,8 @@ MEAN = unit(vectors(3, 200) + 1).mean(axis=0)
 
 
 def test_three_scorings_by_hand():
-    references = {"reference_RE": REFERENCES, "reference_mean_E": -MEAN}
-    plain, by_centred, less_hubness = compared(QUERIES, CANDIDATES, MEAN, **references)
+    centring = Centring(text_E=-MEAN, reference_RE=REFERENCES)
+    plain, by_centred, less_hubness = centring.compare(QUERIES, CANDIDATES, MEAN, hubness=True)
     assert [one.prefix for one in (plain, by_centred, less_hubness)] == ["", "centred_", "nnn_"]
     np.testing.assert_array_equal(plain.query_QE, QUERIES)
     np.testing.assert_array_equal(plain.candidate_NE, CANDIDATES)
@@ -41,18 +40,25 @@ def test_three_scorings_by_hand():
 
 
 def test_without_means_or_references_there_are_fewer():
-    assert [one.prefix for one in compared(QUERIES, CANDIDATES)] == [""]
-    assert [one.prefix for one in compared(QUERIES, CANDIDATES, MEAN)] == ["", "centred_"]
+    centring = Centring(text_E=MEAN, reference_RE=REFERENCES)
+
+    def prefixes(*arguments, **options):
+        return [one.prefix for one in centring.compare(*arguments, **options)]
+
+    assert prefixes(QUERIES, CANDIDATES, None, hubness=True) == [""]
+    assert prefixes(QUERIES, CANDIDATES, MEAN) == ["", "centred_"]
     few = CANDIDATES[:31]
-    assert [one.prefix for one in compared(QUERIES, few, MEAN, reference_RE=REFERENCES)] == [""]
-    _, by_centred = compared(QUERIES, few, MEAN, candidate_mean_E=MEAN)
+    assert prefixes(QUERIES, few, MEAN, hubness=True) == [""]
+    _, by_centred = centring.compare(QUERIES, few, MEAN, MEAN)
     np.testing.assert_allclose(by_centred.candidate_NE, centred(few, MEAN), atol=1e-6)
-    _, by_centred = compared(QUERIES, CANDIDATES, MEAN, candidate_mean_E=MEAN)  # enough for a mean of their own
+    _, by_centred = centring.compare(QUERIES, CANDIDATES, MEAN, MEAN)  # enough for a mean of their own
     np.testing.assert_allclose(by_centred.candidate_NE, centred(CANDIDATES, own_mean(CANDIDATES)), atol=1e-6)
+    assert Centring().own_mean(CANDIDATES) is None and centring.own_mean(CANDIDATES) is not None
+    assert len(Centring(text_E=MEAN).compare(QUERIES, CANDIDATES, MEAN, hubness=True)) == 2
 
 
 def test_means_are_of_unit_vectors_block_by_block(monkeypatch):
-    monkeypatch.setattr(scored, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("c2c_jax.evaluation.scoring.ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(own_mean(CANDIDATES), unit(CANDIDATES).mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(centred_rows(CANDIDATES, MEAN), centred(CANDIDATES, MEAN), atol=1e-6)
     assert own_mean(CANDIDATES[:31]) is None and own_mean(None) is None

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from c2c_jax.evaluation import chance
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.captions import caption_rows, chance_rows, rank_rows
-from c2c_jax.evaluation.scored import Centring
+from c2c_jax.evaluation.retrieval import Scorer
+from c2c_jax.evaluation.scoring import Centring
 from c2c_jax.training.metrics import retrieval
 
 NONE = Bootstrap(resamples=0)
@@ -16,7 +17,7 @@ def by_name(rows, direction):
 
 
 def test_ranks_by_hand():
-    rows = {row.metric: row for row in rank_rows("captions", "translator", np.array([1, 3, 7, 20]), Bootstrap())}
+    rows = {row.metric: row for row in Scorer("translator", Bootstrap()).rank_rows("captions", np.array([1, 3, 7, 20]))}
     assert list(rows) == ["recall@1", "recall@5", "recall@10", "median_rank", "mrr"]
     values = {name: row.value for name, row in rows.items()}
     assert values == {
@@ -34,7 +35,7 @@ def test_both_directions_by_hand():
         return np.stack([np.cos(angles), 2 * np.sin(angles) / 2], axis=1).astype(np.float32)
 
     translated, target = at(10, 20, 100), at(0, 90, 180)
-    rows = caption_rows("translator", translated, target, NONE)
+    rows = Scorer("translator", NONE).caption_rows(translated, target)
     forth, back = by_name(rows, "source_to_target"), by_name(rows, "target_to_source")
     # Of 10° the own target, 0°, is first; of 20° 90° is second behind 0°; of 100° 180° is second behind 90°.
     assert forth["recall@1"].value == pytest.approx(1 / 3) and forth["median_rank"].value == 2
@@ -49,7 +50,7 @@ def test_is_what_training_logs():
     target = rng.normal(size=(70, 8)).astype(np.float32)
     translated = target + rng.normal(size=(70, 8)).astype(np.float32)
     logged = retrieval(translated, target)
-    found = by_name(caption_rows("translator", translated, target, NONE), "source_to_target")
+    found = by_name(Scorer("translator", NONE).caption_rows(translated, target), "source_to_target")
     for name in ("recall@1", "recall@5", "recall@10", "median_rank", "mean_cosine"):
         assert found[name].value == pytest.approx(logged[name], abs=1e-6)
 
@@ -62,7 +63,7 @@ def test_csls_goes_round_a_hub():
     translated = 0.6 * target + 0.7 * np.eye(n + 1, dtype=np.float32)[n]
     hub = np.concatenate([target, np.eye(n + 1, dtype=np.float32)[n:]])
     queries = np.concatenate([translated, -np.eye(n + 1, dtype=np.float32)[n:]])
-    found = by_name(caption_rows("translator", queries, hub, NONE, csls=n), "source_to_target")
+    found = by_name(Scorer("translator", NONE, csls=n).caption_rows(queries, hub), "source_to_target")
     assert found["recall@1"].value == 0.0  # the hub comes first for all but its own query, for which it comes last
     assert found["csls_recall@1"].value == pytest.approx(n / (n + 1))
 
@@ -84,7 +85,7 @@ def test_centred_scores_by_hand():
     mean = np.array([0.5, 0.3, 0, 0, 0, 0, 0, 0])
     translated, target, references, mean = (x.astype(np.float32) for x in (translated, target, references, mean))
     centring = Centring(text_E=mean, image_E=None, reference_RE=references)
-    rows = caption_rows("translator", translated, target, NONE, centring=centring)
+    rows = Scorer("translator", NONE, centring=centring).caption_rows(translated, target)
     forth, back = by_name(rows, "source_to_target"), by_name(rows, "target_to_source")
     query, candidates = unit(unit(translated) - mean), unit(unit(target) - unit(target).mean(axis=0))
     references = unit(unit(references) - mean)
@@ -96,17 +97,18 @@ def test_centred_scores_by_hand():
     query, candidates = unit(unit(target) - mean), unit(unit(translated) - unit(translated).mean(axis=0))
     assert back["centred_mrr"].value == pytest.approx(mrr(query @ candidates.T))
     assert "nnn_mrr" not in back and back["centred_recall@5"].n == 40
-    plain = caption_rows("translator", translated, target, NONE)
+    plain = Scorer("translator", NONE).caption_rows(translated, target)
     assert [row for row in rows if not row.metric.startswith(("centred", "nnn"))] == plain
 
 
 def test_few_captions_are_not_centred():
     x = np.random.default_rng(0).normal(size=(31, 8)).astype(np.float32)
     centring = Centring(text_E=x[0], image_E=None, reference_RE=x)
-    assert caption_rows("translator", x, x, NONE, centring=centring) == caption_rows("translator", x, x, NONE)
+    rows = Scorer("translator", NONE, centring=centring).caption_rows(x, x)
+    assert rows == Scorer("translator", NONE).caption_rows(x, x)
 
 
 def test_chance_of_a_thousand():
-    rows = chance_rows(1000)
+    rows = chance.caption_rows(1000)
     assert {row.direction for row in rows} == {"source_to_target", "target_to_source"}
     assert by_name(rows, "target_to_source")["recall@5"].value == pytest.approx(0.005)

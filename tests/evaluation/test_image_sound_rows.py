@@ -5,11 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
+from c2c_jax.evaluation import chance
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.image_sound import NONE, ImageSounds, chance_rows, image_sound_rows, prompt_rows, sound_rows
-from c2c_jax.evaluation.scored import Centring
+from c2c_jax.evaluation.retrieval import Scorer
+from c2c_jax.evaluation.scoring import Centring, Compared
+from c2c_jax.evaluation.vectors import NONE
+from tests.fixtures.evaluations import changed, pairs_of
 
 QUIET = Bootstrap(resamples=0)
+SCORER = Scorer("translator", QUIET)
 
 
 def at(*degrees):
@@ -25,11 +29,11 @@ def values(rows, task, method="translator"):
 
 TRANSLATED = at(0, 50, 95)  # of pictures whose own sounds are at
 SOUNDS = at(10, 100, 60)
-GIVEN = ImageSounds.of_pairs(TRANSLATED, SOUNDS, np.array([0, 1, 1]), at(20, 80))
+GIVEN = pairs_of(TRANSLATED, SOUNDS, np.array([0, 1, 1]), at(20, 80))
 
 
 def test_own_sounds_and_pictures():
-    rows = image_sound_rows("translator", TRANSLATED, GIVEN, QUIET)
+    rows = SCORER.image_sound_rows(TRANSLATED, GIVEN)
     # 0°: 10° first. 50°: 60°, 10°, 100° (tied by angle? 40° and 50° apart) → own 100° third. 95°: 100°, 60° → second.
     forth = values(rows, "images_to_sounds")
     assert forth["recall@1"] == pytest.approx(1 / 3) and forth["recall@5"] == 1 and forth["median_rank"] == 2
@@ -40,7 +44,7 @@ def test_own_sounds_and_pictures():
 
 
 def test_classes():
-    rows = image_sound_rows("translator", TRANSLATED, GIVEN, QUIET)
+    rows = SCORER.image_sound_rows(TRANSLATED, GIVEN)
     forth, back = values(rows, "images_to_sounds"), values(rows, "sounds_to_images")
     # Prompts at 20° and 80°, the border at 50°: 0° → class 0, right; 95° → class 1, right; 50° lies on the border.
     assert forth["class_accuracy"] in (pytest.approx(2 / 3), 1)
@@ -55,30 +59,33 @@ def test_classes():
 
 def test_sounds_are_classified_by_the_translated_picture_prompts():
     """Prompts come to 40° and 130°, the border at 85°: 10° (class 0) and 100° (1) are right, 60° (1) is not."""
-    rows = image_sound_rows("translator", TRANSLATED, GIVEN, QUIET, picture_prompts_CE=at(40, 130))
+    rows = SCORER.image_sound_rows(TRANSLATED, GIVEN, at(40, 130))
     (row,) = [row for row in rows if (row.task, row.metric) == ("sounds_to_images", "class_accuracy")]
     assert row.value == pytest.approx(2 / 3) and row.n == 3
-    assert [other for other in rows if other is not row] == image_sound_rows("translator", TRANSLATED, GIVEN, QUIET)
+    assert [other for other in rows if other is not row] == SCORER.image_sound_rows(TRANSLATED, GIVEN)
 
 
 def test_prompts_by_hand():
-    (row,) = prompt_rows("translator", at(0, 49, 95, 10), np.array([0, 1, 1, NONE]), at(20, 80), QUIET)
+    against = Compared(query_QE=at(0, 49, 95, 10), candidate_NE=at(20, 80))
+    (row,) = SCORER.prompt_rows("x", against, np.array([0, 1, 1, NONE]))
     assert row.value == pytest.approx(2 / 3) and row.n == 3 and row.metric == "class_accuracy"
-    assert prompt_rows("translator", at(0), np.array([NONE]), at(20, 80), QUIET) == []
+    assert SCORER.prompt_rows("x", Compared(query_QE=at(0), candidate_NE=at(20, 80)), np.array([NONE])) == []
 
 
 def test_a_picture_may_have_several_sounds_and_a_sound_several_pictures():
     """Group 7: two pictures and two sounds; any of them will do, and the first counts."""
-    given = dataclasses.replace(
-        GIVEN, image_groups=np.array([7, 7, 3]), audio_groups=np.array([3, 7, 7]), image_labels=np.full(3, NONE),
-        audio_labels=np.full(3, NONE),
-    )  # fmt: skip
-    rows = image_sound_rows("translator", TRANSLATED, given, QUIET, csls=2)
+    none = np.full(3, NONE)
+    given = changed(
+        GIVEN,
+        images={"groups_N": np.array([7, 7, 3]), "labels_N": none},
+        sounds={"groups_N": np.array([3, 7, 7]), "labels_N": none},
+    )
+    rows = Scorer("translator", QUIET, csls=2).image_sound_rows(TRANSLATED, given)
     # 0°: 10° (3), 60° (7) → 2. 50°: 60° (7) → 1. 95°, of group 3: 100°, 60°, 10° → 3.
     forth = values(rows, "images_to_sounds")
     assert forth["recall@1"] == pytest.approx(1 / 3) and forth["mrr"] == pytest.approx((1 / 2 + 1 + 1 / 3) / 3)
     assert {row.metric for row in rows} == {"recall@1", "recall@5", "recall@10", "median_rank", "mrr"}
-    chances = values(chance_rows(given), "images_to_sounds", "chance")
+    chances = values(chance.image_sound_rows(given), "images_to_sounds", "chance")
     assert chances["recall@1"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
 
 
@@ -88,10 +95,10 @@ def test_csls_follows_the_order_of_groups():
     audio = rng.normal(size=(30, 4)).astype(np.float32)
     translated = audio + rng.normal(size=(30, 4)).astype(np.float32)
     order = rng.permutation(30)
-    given = ImageSounds.of_pairs(translated, audio)
-    shuffled = dataclasses.replace(given, audio_NE=audio[order], audio_groups=order)
-    first = image_sound_rows("translator", translated, given, QUIET, csls=3)
-    again = image_sound_rows("translator", translated, shuffled, QUIET, csls=3)
+    given = pairs_of(translated, audio)
+    shuffled = changed(given, sounds={"vectors_NE": audio[order], "groups_N": order})
+    first = Scorer("translator", QUIET, csls=3).image_sound_rows(translated, given)
+    again = Scorer("translator", QUIET, csls=3).image_sound_rows(translated, shuffled)
     for task in ("images_to_sounds", "sounds_to_images"):
         assert values(again, task) == pytest.approx(values(first, task))
     assert {row.metric for row in first} >= {"recall@1", "csls_recall@1", "csls_mrr"}
@@ -100,18 +107,15 @@ def test_csls_follows_the_order_of_groups():
 
 def test_what_has_no_counterpart_is_no_query_and_no_candidate():
     """A fourth picture without sound and a fourth sound without picture, nearer to all than their own."""
-    given = dataclasses.replace(
+    numbers = {"groups_N": np.array([0, 1, 2, NONE]), "labels_N": np.array([0, 1, 1, NONE])}
+    given = changed(
         GIVEN,
-        image_BS=np.zeros((4, 2), np.float32),
-        audio_NE=np.concatenate([SOUNDS, at(0)]),
-        image_groups=np.array([0, 1, 2, NONE]),
-        audio_groups=np.array([0, 1, 2, NONE]),
-        image_labels=np.array([0, 1, 1, NONE]),
-        audio_labels=np.array([0, 1, 1, NONE]),
+        images={"vectors_NE": np.zeros((4, 2), np.float32), **numbers},
+        sounds={"vectors_NE": np.concatenate([SOUNDS, at(0)]), **numbers},
     )
-    rows = image_sound_rows("translator", np.concatenate([TRANSLATED, at(0)]), given, QUIET)
-    assert rows == image_sound_rows("translator", TRANSLATED, GIVEN, QUIET)
-    assert chance_rows(given) == chance_rows(GIVEN)
+    rows = SCORER.image_sound_rows(np.concatenate([TRANSLATED, at(0)]), given)
+    assert rows == SCORER.image_sound_rows(TRANSLATED, GIVEN)
+    assert chance.image_sound_rows(given) == chance.image_sound_rows(GIVEN)
 
 
 def unit(x):
@@ -143,12 +147,12 @@ LABELS = np.arange(N) % 3
 PROMPTS, PICTURE_PROMPTS = ((RNG.normal(size=(3, 5)) + 1).astype(np.float32) for _ in range(2))
 TEXT_MEAN, IMAGE_MEAN = (0.5 * RNG.normal(size=5).astype(np.float32) for _ in range(2))
 REFERENCES = 2 * RNG.normal(size=(40, 5)).astype(np.float32)
-MANY = ImageSounds.of_pairs(IMAGE, AUDIO, LABELS, PROMPTS)
+MANY = pairs_of(IMAGE, AUDIO, LABELS, PROMPTS)
 CENTRING = Centring(text_E=TEXT_MEAN, image_E=IMAGE_MEAN, reference_RE=REFERENCES)
 
 
 def test_centred_scores_by_hand():
-    rows = image_sound_rows("translator", IMAGE, MANY, QUIET, picture_prompts_CE=PICTURE_PROMPTS, centring=CENTRING)
+    rows = Scorer("translator", QUIET, centring=CENTRING).image_sound_rows(IMAGE, MANY, PICTURE_PROMPTS)
     forth, back = values(rows, "images_to_sounds"), values(rows, "sounds_to_images")
     sounds = centred(AUDIO, unit(AUDIO).mean(axis=0))
     scores = centred(IMAGE, IMAGE_MEAN) @ sounds.T
@@ -176,8 +180,8 @@ def test_centred_scores_by_hand():
 
 def test_many_prompts_have_a_mean_of_their_own():
     prompts = (RNG.normal(size=(33, 5)) + 1).astype(np.float32)
-    given = dataclasses.replace(MANY, prompts_CE=prompts)
-    rows = image_sound_rows("translator", IMAGE, given, QUIET, centring=CENTRING)
+    given = changed(MANY, sounds={"prompts_CE": prompts})
+    rows = Scorer("translator", QUIET, centring=CENTRING).image_sound_rows(IMAGE, given)
     nearest = np.argmax(centred(IMAGE, IMAGE_MEAN) @ centred(prompts, unit(prompts).mean(axis=0)).T, axis=1)
     found = values(rows, "images_to_sounds")["centred_class_accuracy"]
     assert found == pytest.approx(np.mean(nearest == LABELS))
@@ -188,14 +192,16 @@ def test_means_are_of_all_sounds_and_pictures():
     rng = np.random.default_rng(8)
     other = (rng.normal(size=(20, 5)) - 1).astype(np.float32)
     none = np.full(20, NONE)
-    given = dataclasses.replace(
+    given = changed(
         MANY,
-        audio_NE=np.concatenate([AUDIO, other]),
-        audio_groups=np.concatenate([MANY.audio_groups, none]),
-        audio_labels=np.concatenate([LABELS, none]),
+        sounds={
+            "vectors_NE": np.concatenate([AUDIO, other]),
+            "groups_N": np.concatenate([MANY.sounds.groups_N, none]),
+            "labels_N": np.concatenate([LABELS, none]),
+        },
     )
-    found = values(image_sound_rows("translator", IMAGE, given, QUIET, centring=CENTRING), "images_to_sounds")
-    sounds = centred(AUDIO, unit(given.audio_NE).mean(axis=0))
+    found = values(Scorer("translator", QUIET, centring=CENTRING).image_sound_rows(IMAGE, given), "images_to_sounds")
+    sounds = centred(AUDIO, unit(given.sounds.vectors_NE).mean(axis=0))
     scores = centred(IMAGE, IMAGE_MEAN) @ sounds.T
     assert found["centred_mrr"] == pytest.approx(np.mean(1 / ranks(scores)))
     nnn = scores - 0.5 * np.sort(sounds @ centred(REFERENCES, TEXT_MEAN).T, axis=1)[:, -2:].mean(axis=1)
@@ -204,24 +210,23 @@ def test_means_are_of_all_sounds_and_pictures():
 
 def test_plain_rows_do_not_depend_on_centring():
     for rows_of in (
-        lambda centring: image_sound_rows("translator", IMAGE, MANY, QUIET, 3, PICTURE_PROMPTS, centring),
-        lambda centring: sound_rows(MANY, QUIET, centring),
+        lambda scorer: scorer.image_sound_rows(IMAGE, MANY, PICTURE_PROMPTS),
+        lambda scorer: scorer.sound_rows(MANY.sounds),
     ):
-        plain = rows_of(None)
-        found = rows_of(CENTRING)
+        plain = rows_of(Scorer("translator", QUIET, csls=3))
+        found = rows_of(Scorer("translator", QUIET, csls=3, centring=CENTRING))
         assert [row for row in found if not row.metric.startswith(("centred_", "nnn_"))] == plain
         assert len(found) > len(plain)
-    few = ImageSounds.of_pairs(IMAGE[:31], AUDIO[:31], LABELS[:31])
-    assert image_sound_rows("translator", IMAGE[:31], few, QUIET, centring=CENTRING) == image_sound_rows(
-        "translator", IMAGE[:31], few, QUIET
-    )
+    few = pairs_of(IMAGE[:31], AUDIO[:31], LABELS[:31])
+    rows = Scorer("translator", QUIET, centring=CENTRING).image_sound_rows(IMAGE[:31], few)
+    assert rows == SCORER.image_sound_rows(IMAGE[:31], few)
     nowhere = dataclasses.replace(CENTRING, image_E=None)
-    rows = image_sound_rows("translator", IMAGE, MANY, QUIET, centring=nowhere)
+    rows = Scorer("translator", QUIET, centring=nowhere).image_sound_rows(IMAGE, MANY)
     assert {row.task for row in rows if row.metric.startswith("centred_")} == {"sounds_to_images"}
 
 
 def test_sounds_in_pictures_places_are_centred_as_sounds():
-    found = values(sound_rows(MANY, QUIET, CENTRING), "images_to_sounds", "sound")
+    found = values(Scorer("sound", QUIET, centring=CENTRING).sound_rows(MANY.sounds), "images_to_sounds", "sound")
     sounds = centred(AUDIO, unit(AUDIO).mean(axis=0))
     scores = sounds @ sounds.T
     np.fill_diagonal(scores, -2)
@@ -233,26 +238,26 @@ def test_sounds_in_pictures_places_are_centred_as_sounds():
 
 
 def test_classes_that_the_other_side_does_not_have_are_no_queries():
-    given = dataclasses.replace(GIVEN, image_labels=np.array([0, 1, 5]))
-    rows = [row for row in image_sound_rows("translator", TRANSLATED, given, QUIET) if row.metric == "map"]
+    given = changed(GIVEN, images={"labels_N": np.array([0, 1, 5])})
+    rows = [row for row in SCORER.image_sound_rows(TRANSLATED, given) if row.metric == "map"]
     assert [(row.task, row.n) for row in rows] == [("images_to_sounds", 2), ("sounds_to_images", 3)]
-    chances = [row for row in chance_rows(given) if row.metric == "map"]
+    chances = [row for row in chance.image_sound_rows(given) if row.metric == "map"]
     assert [(row.task, row.n) for row in chances] == [("images_to_sounds", 2), ("sounds_to_images", 3)]
 
 
 def test_sounds_in_pictures_places():
     """10° has no other of its class, and of 100° and 60° each is the other's nearest."""
-    found = values(sound_rows(GIVEN, QUIET), "images_to_sounds", "sound")
+    found = values(Scorer("sound", QUIET).sound_rows(GIVEN.sounds), "images_to_sounds", "sound")
     assert found == {"class_accuracy": 1, "neighbour_accuracy": 1, "map": 1}
-    by_class = dataclasses.replace(GIVEN, audio_labels=np.array([0, 1, 0]))
+    by_class = changed(GIVEN, sounds={"labels_N": np.array([0, 1, 0])})
     # 10°'s only other one of class 0, 60°, is its nearest (50° to 90°); 60°: 100° (40°) before 10° (50°).
-    found = values(sound_rows(by_class, QUIET), "images_to_sounds", "sound")
+    found = values(Scorer("sound", QUIET).sound_rows(by_class.sounds), "images_to_sounds", "sound")
     assert found["neighbour_accuracy"] == 0.5 and found["map"] == pytest.approx((1 + 1 / 2) / 2)
 
 
 def test_chance():
-    assert values(chance_rows(GIVEN), "sounds_to_images", "chance")["class_accuracy"] == 0.5
-    found = values(chance_rows(GIVEN), "images_to_sounds", "chance")
+    assert values(chance.image_sound_rows(GIVEN), "sounds_to_images", "chance")["class_accuracy"] == 0.5
+    found = values(chance.image_sound_rows(GIVEN), "images_to_sounds", "chance")
     assert found["recall@1"] == pytest.approx(1 / 3) and found["class_accuracy"] == 0.5
     assert found["neighbour_accuracy"] == pytest.approx((1 + 2 + 2) / 9)
 
@@ -260,13 +265,15 @@ def test_chance():
 def test_one_sided_sets():
     """ImageHear has pictures alone, ESC-50 sounds alone."""
     empty = np.zeros((0, 2), np.float32), np.zeros(0, int)
-    pictures = dataclasses.replace(GIVEN, audio_NE=empty[0], audio_groups=empty[1], audio_labels=empty[1])
-    assert {row.metric for row in image_sound_rows("translator", TRANSLATED, pictures, QUIET)} == {"class_accuracy"}
-    assert {row.metric for row in chance_rows(pictures)} == {"class_accuracy"}
-    sounds = dataclasses.replace(GIVEN, image_BS=empty[0], image_groups=empty[1], image_labels=empty[1])
-    assert image_sound_rows("translator", empty[0], sounds, QUIET) == []
-    (row,) = image_sound_rows("translator", empty[0], sounds, QUIET, picture_prompts_CE=at(40, 130))
+    nothing = {"vectors_NE": empty[0], "groups_N": empty[1], "labels_N": empty[1]}
+    pictures = changed(GIVEN, sounds=nothing)
+    assert {row.metric for row in SCORER.image_sound_rows(TRANSLATED, pictures)} == {"class_accuracy"}
+    assert {row.metric for row in chance.image_sound_rows(pictures)} == {"class_accuracy"}
+    sounds = changed(GIVEN, images=nothing)
+    assert SCORER.image_sound_rows(empty[0], sounds) == []
+    (row,) = SCORER.image_sound_rows(empty[0], sounds, at(40, 130))
     assert (row.task, row.metric) == ("sounds_to_images", "class_accuracy") and row.value == pytest.approx(2 / 3)
-    (row,) = chance_rows(sounds)
+    (row,) = chance.image_sound_rows(sounds)
     assert (row.task, row.metric, row.value, row.n) == ("sounds_to_images", "class_accuracy", 0.5, 3)
-    assert {row.metric for row in sound_rows(sounds, QUIET)} == {"class_accuracy", "neighbour_accuracy", "map"}
+    rows = Scorer("sound", QUIET).sound_rows(sounds.sounds)
+    assert {row.metric for row in rows} == {"class_accuracy", "neighbour_accuracy", "map"}

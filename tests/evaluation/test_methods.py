@@ -8,13 +8,8 @@ import pytest
 import scipy.special
 
 from c2c_jax.errors import BundleError
-from c2c_jax.evaluation import translation
-from c2c_jax.evaluation.translation import (
-    closed_form_methods,
-    means_of_units,
-    method_of,
-    nearest_caption_method,
-)
+from c2c_jax.evaluation.methods import caption_methods, method_of, with_caption_means
+from c2c_jax.evaluation.training_store import TrainingStore
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.inference import translate
@@ -37,6 +32,10 @@ def bundle():
     return random_bundle(spec("residual", S, E, input_norm="unit"), gap=gap)
 
 
+def training(store, held_out):
+    return TrainingStore(store=store, held_out=held_out, untrained=held_out)
+
+
 SOURCE = np.random.default_rng(1).normal(size=(11, S)).astype(np.float32)
 
 
@@ -46,7 +45,7 @@ def numpy_unit(x):
 
 def test_translator_is_inferences_and_blocks_do_not_matter(bundle, monkeypatch):
     for at_once in (4096, 4):
-        monkeypatch.setattr(translation, "ROWS_AT_ONCE", at_once)
+        monkeypatch.setattr("c2c_jax.evaluation.methods.ROWS_AT_ONCE", at_once)
         method = method_of("translator", bundle.translator, bundle.gap)
         np.testing.assert_allclose(method.of_images(SOURCE), translate(bundle, SOURCE), atol=1e-6)
         expected = np.asarray(unit(bundle.translator(jnp.asarray(SOURCE))))
@@ -65,8 +64,8 @@ def numpy_uncentred(u, mean):
 def test_closed_forms_are_those_of_the_training_captions(bundle, store):
     """Between centred vectors, whatever the bundle's own translator takes; targets are un-centred."""
     held_out = np.arange(0, 300, 3)
-    gap = means_of_units(store, held_out, bundle)
-    methods = {method.name: method for method in closed_form_methods(store, held_out, bundle, gap)}
+    gap, found = caption_methods(training(store, held_out), bundle)
+    methods = {method.name: method for method in found}
     kept = np.setdiff1d(np.arange(300), held_out)
     source, target = (store.read_rows(side, kept).astype(np.float64) for side in ("source", "target"))
     x = numpy_centred(source, gap.source_text) * np.sqrt(S)
@@ -91,8 +90,7 @@ def test_closed_forms_are_those_of_the_training_captions(bundle, store):
 def test_nearest_captions_are_centred(bundle, store):
     """Captions, queries and results, each by the mean of its modality."""
     held_out = np.arange(100)
-    gap = means_of_units(store, held_out, bundle)
-    method = nearest_caption_method(store, held_out, gap)
+    gap, (method, *_) = caption_methods(training(store, held_out), bundle)
     source, target = (store.read_rows(side, np.arange(100, 300)).astype(np.float32) for side in ("source", "target"))
     source, target = numpy_centred(source, gap.source_text), numpy_centred(target, gap.target_text)
     for of, mean in ((method.of_texts, gap.source_text), (method.of_images, gap.source_image)):
@@ -106,11 +104,11 @@ def test_means_that_a_bundle_lacks_are_those_of_its_captions(bundle, store):
     rows = {side: store.read_rows(side, np.arange(100, 300)) for side in ("source", "target")}
     vectors = {side: numpy_unit(x.astype(np.float32)) for side, x in rows.items()}
     own = dataclasses.replace(bundle.gap, target_text=None, target_audio=None)
-    gap = means_of_units(store, held_out, dataclasses.replace(bundle, gap=own))
+    gap = with_caption_means(own, training(store, held_out), "unit")
     np.testing.assert_allclose(gap.target_text, vectors["target"].mean(axis=0), atol=1e-6)
     np.testing.assert_array_equal(gap.source_image, bundle.gap.source_image)
     raw = random_bundle(spec("residual", S, E, input_norm="none"), gap=bundle.gap)  # its means are not of unit vectors
-    gap = means_of_units(store, held_out, raw)
+    gap, _ = caption_methods(training(store, held_out), raw)
     np.testing.assert_allclose(gap.source_text, vectors["source"].mean(axis=0), atol=1e-6)
     assert gap.source_image is None
 

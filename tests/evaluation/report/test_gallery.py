@@ -12,8 +12,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from c2c_jax.errors import ImageError, SoundError
-from c2c_jax.evaluation.report.media import find_picture, mel_address, picture_address, player, sound_address
+from c2c_jax.errors import ImageError
+from c2c_jax.evaluation.report.gallery import find_image, mel_address, picture_address, sound_address
 from c2c_jax.io.files import sha256_of
 from c2c_jax.io.sound_files import mel_spectrogram
 
@@ -41,16 +41,6 @@ def test_a_rate_that_mp3_has_not():
     heard, rate = soundfile.read(file)
     assert kind == "data:audio/wav" and rate == 14_000
     np.testing.assert_allclose(heard, tone(14_000), atol=2 / 32768)
-
-
-def test_player_of_a_file(tmp_path):
-    soundfile.write(tmp_path / "a.flac", tone(16_000), 16_000)
-    shown = player(tmp_path / "a.flac", 16_000)
-    assert (shown.seconds, shown.hertz) == (2.0, 8000.0)
-    (tmp_path / "a.flac").write_bytes(b"no sound")
-    for name in ("a.flac", "b.wav"):
-        with pytest.raises(SoundError, match=name):
-            player(tmp_path / name, 16_000)
 
 
 def test_spectrogram_has_low_notes_at_the_bottom():
@@ -88,17 +78,17 @@ def test_a_picture_is_found_where_it_went(tmp_path):
     beside.parent.mkdir()
     Image.new("RGB", (8, 8), "red").save(before)
     checksum = sha256_of(before)
-    assert find_picture(before, checksum, [beside.parent]) == before
+    assert find_image(before, checksum, [beside.parent]) == before
     shutil.move(before, beside)
-    assert find_picture(before, checksum, [beside.parent]) == beside
+    assert find_image(before, checksum, [beside.parent]) == beside
     Image.new("RGB", (8, 8), "blue").save(before)  # another one in its place
-    assert find_picture(before, checksum, [beside.parent]) == beside
+    assert find_image(before, checksum, [beside.parent]) == beside
     beside.unlink()
     with pytest.raises(ImageError, match="another picture than the one"):
-        find_picture(before, checksum, [beside.parent])
+        find_image(before, checksum, [beside.parent])
     before.unlink()
     with pytest.raises(ImageError, match="found none"):
-        find_picture(before, checksum, [beside.parent])
+        find_image(before, checksum, [beside.parent])
 
 
 def test_only_regular_files_are_looked_at(tmp_path):
@@ -106,10 +96,4 @@ def test_only_regular_files_are_looked_at(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for recorded in (tmp_path / "pipe.png", Path("/dev/zero"), Path("n" * 300 + ".png"), Path("a\0.png")):
         with pytest.raises(ImageError, match="found none: bring it back"):
-            find_picture(recorded, "0" * 64, [tmp_path])
-
-
-def test_of_a_sound_of_hours_ten_minutes_are_shown(tmp_path, capsys):
-    soundfile.write(tmp_path / "long.flac", np.full(1000 * 700, 1000, np.int16), 1000)
-    assert player(tmp_path / "long.flac", 1000).seconds == 600
-    assert f"{tmp_path / 'long.flac'} is longer than what is read of one sound; 600 s" in capsys.readouterr().err
+            find_image(recorded, "0" * 64, [tmp_path])

@@ -1,0 +1,186 @@
+"""Scorings of retrieval: cosine, centred cosine, and centred cosine less hubness; their means and reference queries."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from c2c_jax.evaluation.methods import Method
+from c2c_jax.evaluation.rows import CENTRED, LESS_HUBNESS, Missing
+from c2c_jax.evaluation.vectors import Captions, PairVectors
+from c2c_jax.io.scratch import empty_vectors
+from c2c_jax.io.vectors import unit_rows
+from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, centred_array, unit_mean
+from c2c_jax.translator.bundle import Bundle
+from c2c_jax.translator.centring import uncentred
+from c2c_jax.translator.memory import evenly_spaced
+
+ROWS_AT_ONCE = 16_384
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Compared:
+    """Queries and candidates, vectors of any length, to be ranked by cosine minus a penalty for each candidate. prefix:
+    of the metrics' names, a key of `rows.SCORINGS`."""
+
+    prefix: str = ""
+    query_QE: Shaped[np.ndarray, "Q E"]
+    candidate_NE: Shaped[np.ndarray, "N E"]
+    penalty_N: Float[np.ndarray, "N"] | None = None
+
+    def some(self, is_query_Q: Bool[np.ndarray, "Q"], is_candidate_N: Bool[np.ndarray, "N"]) -> "Compared":
+        """Selects some of the queries and some of the candidates."""
+        penalty_N = None if self.penalty_N is None else self.penalty_N[is_candidate_N]
+        vectors = {"query_QE": self.query_QE[is_query_Q], "candidate_NE": self.candidate_NE[is_candidate_N]}
+        return dataclasses.replace(self, **vectors, penalty_N=penalty_N)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Centring:
+    """Means and reference queries for the centred scores of a method, all in the target space.
+
+    text_E: mean of captions' unit vectors, which centres translated texts; None: there are no centred scores. image_E:
+    mean that centres translated images; None: it is unknown, and they have no centred scores. reference_RE: captions
+    that the method translated, centred by text_E to measure hubness with; None: there are no scores less hubness.
+    """
+
+    text_E: Float[np.ndarray, "E"] | None = None
+    image_E: Float[np.ndarray, "E"] | None = None
+    reference_RE: Float[np.ndarray, "R E"] | None = None
+
+    def own_mean(self, x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "E"] | None:
+        """The mean that centres vectors by themselves; None: there are no centred scores, or too few vectors."""
+        return None if self.text_E is None else own_mean(x_NE)
+
+    def compare(
+        self,
+        query_QE: Shaped[np.ndarray, "Q E"],
+        candidate_NE: Shaped[np.ndarray, "N E"],
+        query_mean_E: Float[np.ndarray, "E"] | None,
+        candidate_mean_E: Float[np.ndarray, "E"] | None = None,
+        *,
+        hubness: bool = False,
+    ) -> list[Compared]:
+        """Queries and candidates for each scoring: plain; centred, if both means are known; and less hubness, if that
+        is wanted and there are references. Both means are of unit vectors; candidate_mean_E is for fewer than
+        MIN_TO_CENTRE candidates: more are centred by their own mean."""
+        plain = Compared(query_QE=query_QE, candidate_NE=candidate_NE)
+        if query_mean_E is None:
+            return [plain]
+        if (own_E := own_mean(candidate_NE)) is not None:
+            candidate_mean_E = own_E
+        if candidate_mean_E is None:
+            return [plain]
+        query_QE, candidate_NE = centred_rows(query_QE, query_mean_E), centred_rows(candidate_NE, candidate_mean_E)
+        centred = Compared(prefix=CENTRED, query_QE=query_QE, candidate_NE=candidate_NE)
+        if not hubness or self.reference_RE is None:
+            return [plain, centred]
+        scoring = Scoring(
+            query_mean_E=query_mean_E,
+            candidate_mean_E=candidate_mean_E,
+            reference_RE=self.reference_RE,
+            reference_mean_E=self.text_E,
+        )
+        return [
+            plain,
+            centred,
+            dataclasses.replace(centred, prefix=LESS_HUBNESS, penalty_N=scoring.penalty(candidate_NE)),
+        ]
+
+
+def own_mean(x_NE: Shaped[np.ndarray, "N E"] | None) -> Float[np.ndarray, "E"] | None:
+    """The mean of vectors scaled to unit length; None for fewer than MIN_TO_CENTRE."""
+    return None if x_NE is None or len(x_NE) < MIN_TO_CENTRE else unit_mean(x_NE[block] for block in _blocks(len(x_NE)))
+
+
+def centred_rows(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "N E"]:
+    """Centres vectors of any length by a mean of unit vectors."""
+    vectors_NE = empty_vectors(*x_NE.shape)
+    for block in _blocks(len(x_NE)):
+        vectors_NE[block] = centred_array(x_NE[block], mean_E)
+    return vectors_NE
+
+
+def cosines(x_NE: Shaped[np.ndarray, "N E"], y_NE: Shaped[np.ndarray, "N E"]) -> Float[np.ndarray, "N"]:
+    """The cosine of row i of one array and row i of the other, for one row or more."""
+    blocks = _blocks(len(x_NE))
+    return np.concatenate([np.sum(unit_rows(x_NE[block]) * unit_rows(y_NE[block]), axis=1) for block in blocks])
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, start + ROWS_AT_ONCE) for start in range(0, count, ROWS_AT_ONCE))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Means:
+    """Means and reference queries for the centred scores of all methods.
+
+    text_E: mean of captions' unit target vectors. reference_RS: raw source vectors of captions, the reference queries;
+    None: there are none. is_stored: whether the bundle stores them; if not, they are evaluated captions, which are no
+    references for themselves. reference_HE: target vectors of evaluated captions, the references for methods that do
+    not translate texts.
+    """
+
+    text_E: Float[np.ndarray, "E"]
+    reference_RS: Float[np.ndarray, "R S"] | None = None
+    is_stored: bool = False
+    reference_HE: Float[np.ndarray, "H E"] | None = None
+
+    def of_method(self, method: Method) -> Centring:
+        """For a method that translates captions and images."""
+        image_E = self.text_E if method.image_mean_E is None else method.image_mean_E
+        reference_RE = None if self.reference_RS is None else method.of_texts(self.reference_RS)
+        return Centring(text_E=self.text_E, image_E=image_E, reference_RE=reference_RE)
+
+
+def means_of(
+    bundle: Bundle, captions: Captions | None, pairs: PairVectors | None, *, hubness: bool
+) -> tuple[Means | None, list[Missing]]:
+    """The means and references of an evaluation, and the scores that cannot be computed, each with its reason.
+
+    The mean of captions is the bundle's, or that of the evaluated captions, or of the classes' prompts. hubness:
+    whether references are needed.
+    """
+    prompts_CE = pairs.sounds.prompts_CE if pairs else None
+    known = (bundle.gap.target_text, own_mean(captions.target_NE if captions else None), own_mean(prompts_CE))
+    text_E = next((mean_E for mean_E in known if mean_E is not None), None)
+    if text_E is None:
+        why = f"the translator stores no mean of captions; pass {MIN_TO_CENTRE} or more as --captions"
+        return None, [Missing(what="centred scores", why=why)]
+    counts = {"captions": (len(captions.target_NE), "captions")} if captions else {}
+    if pairs:
+        counts["images and sounds"] = (len(pairs.sounds.vectors_NE), "sounds")
+        if len(pairs.sounds.vectors_NE) >= MIN_TO_CENTRE:
+            counts["sounds → images"] = (len(pairs.images.vectors_NE), "pictures")
+    missing = [
+        Missing(what=f"{task}: centred scores", why=f"{count} {kind}; centring needs {MIN_TO_CENTRE} or more")
+        for task, (count, kind) in counts.items()
+        if 1 < count < MIN_TO_CENTRE  # whose own mean would remove what distinguishes them
+    ]
+    if not hubness:
+        return Means(text_E=text_E), missing
+    stored_RS, source_HS, target_HE = stored_captions(bundle), None, None
+    if captions and len(captions.target_NE) >= MIN_TO_CENTRE:
+        rows = evenly_spaced(len(captions.target_NE))
+        source_HS, target_HE = captions.source_NS[rows], np.asarray(captions.target_NE[rows], np.float32)
+    if stored_RS is None and (captions or source_HS is None):
+        whose = "scores" if source_HS is None else "captions: scores"
+        why = f"the translator stores no captions as reference queries; {MIN_TO_CENTRE} or more are needed"
+        missing.append(Missing(what=f"{whose} less hubness", why=why))
+    is_stored = stored_RS is not None
+    reference_RS = stored_RS if is_stored else source_HS
+    return Means(text_E=text_E, reference_RS=reference_RS, is_stored=is_stored, reference_HE=target_HE), missing
+
+
+def stored_captions(bundle: Bundle) -> Float[np.ndarray, "R S"] | None:
+    """Unit source vectors of a bundle's stored captions, evenly spaced. None if it stores fewer than MIN_TO_CENTRE, or
+    if its translator takes raw vectors, since captions are stored without their lengths."""
+    if bundle.memory is None or bundle.spec.input_norm == "none" or len(bundle.memory.source) < MIN_TO_CENTRE:
+        return None
+    source_MS = bundle.memory.source
+    source_RS = np.asarray(source_MS[evenly_spaced(len(source_MS))], np.float32)
+    if bundle.spec.input_norm != "centred":
+        return source_RS
+    return np.asarray(uncentred(jnp.asarray(source_RS), bundle.gap.mean("source_text")))
