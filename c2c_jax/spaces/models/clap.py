@@ -73,6 +73,8 @@ class ClapConfig:
 
 
 class ClapTextEmbeddings(nnx.Module):
+    """Sum of word, position and token type embeddings with layer norm: Hugging Face's ClapTextEmbeddings."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         D = config.hidden_size
         self.pad_token_id = config.pad_token_id
@@ -84,6 +86,10 @@ class ClapTextEmbeddings(nnx.Module):
     def __call__(
         self, input_ids_BL: Int[Array, "B L"], position_ids_BL: Int[Array, "B L"] | None = None
     ) -> Float[Array, "B L D"]:
+        """Embeds token ids [B, L] as states [B, L, D].
+
+        position_ids_BL: None counts the tokens of each row from pad_token_id + 1 and gives padding pad_token_id.
+        """
         if position_ids_BL is None:  # padding takes no place, and has the position before the first
             is_token_BL = (input_ids_BL != self.pad_token_id).astype(jnp.int32)
             position_ids_BL = jnp.cumsum(is_token_BL, axis=1) * is_token_BL + self.pad_token_id
@@ -93,6 +99,8 @@ class ClapTextEmbeddings(nnx.Module):
 
 
 class ClapTextSelfAttention(nnx.Module):
+    """Multi-head attention before its output projection: Hugging Face's ClapTextSelfAttention."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         D = config.hidden_size
         self.heads = config.num_attention_heads
@@ -103,6 +111,10 @@ class ClapTextSelfAttention(nnx.Module):
     def __call__(
         self, query_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B1QL: Bool[Array, "B 1 Q L"]
     ) -> Float[Array, "B Q D"]:
+        """Attends from Q query states to L token states.
+
+        mask_B1QL: true where a query may attend to a token.
+        """
         return attend(self.query, self.key, self.value, query_BQD, hidden_BLD, self.heads, mask_B1QL)
 
 
@@ -114,10 +126,13 @@ class ClapTextResidual(nnx.Module):
         self.LayerNorm = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
 
     def __call__(self, inner_BLF: Float[Array, "B L F"], residual_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """Projects the inner states to width D, adds the residual and applies layer norm."""
         return self.LayerNorm(self.dense(inner_BLF) + residual_BLD)
 
 
 class ClapTextAttention(nnx.Module):
+    """Self-attention with output projection, residual and layer norm: Hugging Face's ClapTextAttention."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.self = ClapTextSelfAttention(config, rngs=rngs)
         self.output = ClapTextResidual(config.hidden_size, config, rngs=rngs)
@@ -125,10 +140,16 @@ class ClapTextAttention(nnx.Module):
     def __call__(
         self, query_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B1QL: Bool[Array, "B 1 Q L"]
     ) -> Float[Array, "B Q D"]:
+        """Attends from Q query states to L token states, then adds the queries and applies layer norm.
+
+        mask_B1QL: true where a query may attend to a token.
+        """
         return self.output(self.self(query_BQD, hidden_BLD, mask_B1QL), query_BQD)
 
 
 class ClapTextLayer(nnx.Module):
+    """Post-norm transformer layer of attention and a feed-forward block: Hugging Face's ClapTextLayer."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.attention = ClapTextAttention(config, rngs=rngs)
         self.intermediate = Dense(
@@ -148,16 +169,24 @@ class ClapTextLayer(nnx.Module):
 
 
 class ClapTextEncoder(nnx.Module):
+    """Stack of post-norm transformer layers: Hugging Face's ClapTextEncoder."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.layer = nnx.List([ClapTextLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
     def __call__(
         self, hidden_BLD: Float[Array, "B L D"], positions_BQ: Int[Array, "B Q"], mask_B1LL: Bool[Array, "B 1 L L"]
     ) -> Float[Array, "B Q D"]:
+        """Runs all layers and returns the final states [B, Q, D] at Q positions of each row.
+
+        mask_B1LL: true where a token may attend to another.
+        """
         return run_layers(self.layer, hidden_BLD, positions_BQ, mask_B1LL)
 
 
 class ClapTextModel(TextModel):
+    """RoBERTa (Liu et al. 2019) with a pooler over the first token: Hugging Face's ClapTextModel."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.embeddings = ClapTextEmbeddings(config, rngs=rngs)
@@ -169,6 +198,7 @@ class ClapTextModel(TextModel):
         return jnp.zeros(len(input_ids_BL), jnp.int32)
 
     def pooled(self, hidden_BQD: Float[Array, "B Q D"]) -> Float[Array, "B Q D"]:
+        """Applies the pooler, a linear layer and tanh, to final states [B, Q, D]."""
         return self.pooler(hidden_BQD)
 
 

@@ -83,6 +83,8 @@ class CLIPConfig:
 
 
 class CLIPAttention(nnx.Module):
+    """Multi-head attention with its output projection: Hugging Face's CLIPAttention."""
+
     def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, *, rngs: nnx.Rngs):
         D = config.hidden_size
         self.heads = config.num_attention_heads
@@ -97,21 +99,30 @@ class CLIPAttention(nnx.Module):
         hidden_BLD: Float[Array, "B L D"],
         mask_B1QL: Bool[Array, "B 1 Q L"] | None = None,
     ) -> Float[Array, "B Q D"]:
+        """Attends from Q query states to L token states.
+
+        mask_B1QL: true where a query may attend to a token; None allows all.
+        """
         projections = self.q_proj, self.k_proj, self.v_proj
         return self.out_proj(attend(*projections, query_BQD, hidden_BLD, self.heads, mask_B1QL))
 
 
 class CLIPMLP(nnx.Module):
+    """Two linear layers with an activation between them: Hugging Face's CLIPMLP."""
+
     def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, *, rngs: nnx.Rngs):
         self.activation = ACTIVATIONS[config.hidden_act]
         self.fc1 = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
         self.fc2 = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
 
     def __call__(self, hidden_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """Transforms the state of each token separately."""
         return self.fc2(self.activation(self.fc1(hidden_BLD)))
 
 
 class CLIPEncoderLayer(nnx.Module):
+    """Pre-norm transformer layer of attention and a feed-forward block: Hugging Face's CLIPEncoderLayer."""
+
     def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, *, rngs: nnx.Rngs):
         self.self_attn = CLIPAttention(config, rngs=rngs)
         self.layer_norm1 = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
@@ -132,6 +143,8 @@ class CLIPEncoderLayer(nnx.Module):
 
 
 class CLIPEncoder(nnx.Module):
+    """Stack of pre-norm transformer layers for text or images: Hugging Face's CLIPEncoder."""
+
     def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, *, rngs: nnx.Rngs):
         self.layers = nnx.List([CLIPEncoderLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
@@ -141,10 +154,16 @@ class CLIPEncoder(nnx.Module):
         positions_BQ: Int[Array, "B Q"],
         mask_B1LL: Bool[Array, "B 1 L L"] | None = None,
     ) -> Float[Array, "B Q D"]:
+        """Runs all layers and returns the final states [B, Q, D] at Q positions of each row.
+
+        mask_B1LL: true where a token may attend to another; None allows all.
+        """
         return run_layers(self.layers, hidden_BLD, positions_BQ, mask_B1LL)
 
 
 class CLIPTextEmbeddings(nnx.Module):
+    """Sum of token and learned position embeddings: Hugging Face's CLIPTextEmbeddings."""
+
     def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
         self.token_embedding = nnx.Embed(config.vocab_size, config.hidden_size, rngs=rngs)
         self.position_embedding = nnx.Embed(config.max_position_embeddings, config.hidden_size, rngs=rngs)
@@ -152,12 +171,18 @@ class CLIPTextEmbeddings(nnx.Module):
     def __call__(
         self, input_ids_BL: Int[Array, "B L"], position_ids_BL: Int[Array, "#B L"] | None = None
     ) -> Float[Array, "B L D"]:
+        """Embeds token ids [B, L] as states [B, L, D].
+
+        position_ids_BL: None counts each row's positions from 0.
+        """
         if position_ids_BL is None:
             position_ids_BL = jnp.arange(input_ids_BL.shape[1])[None]
         return self.token_embedding(input_ids_BL) + self.position_embedding(position_ids_BL)
 
 
 class CLIPTextModel(TextModel):
+    """Causal text transformer, pooled at the end-of-text token: Hugging Face's CLIPTextModel."""
+
     def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.embeddings = CLIPTextEmbeddings(config, rngs=rngs)
@@ -170,10 +195,13 @@ class CLIPTextModel(TextModel):
         return (input_ids_BL if end == 2 else input_ids_BL == end).argmax(axis=1)
 
     def pooled(self, hidden_BQD: Float[Array, "B Q D"]) -> Float[Array, "B Q D"]:
+        """Applies the final layer norm to states [B, Q, D]."""
         return self.final_layer_norm(hidden_BQD)
 
 
 class CLIPVisionEmbeddings(nnx.Module):
+    """Patch embeddings with a class token and learned positions: Hugging Face's CLIPVisionEmbeddings."""
+
     def __init__(self, config: CLIPVisionConfig, *, rngs: nnx.Rngs):
         D = config.hidden_size
         patch = (config.patch_size, config.patch_size)
@@ -185,6 +213,7 @@ class CLIPVisionEmbeddings(nnx.Module):
         self.position_embedding = nnx.Embed(positions, D, rngs=rngs)
 
     def __call__(self, pixels_BHWC: Float[Array, "B height width C"]) -> Float[Array, "B P D"]:
+        """Embeds normalised pixels as P states: the class token, then the patches row by row."""
         patches = self.patch_embedding(pixels_BHWC)
         B, _, _, D = patches.shape
         class_B1D = jnp.broadcast_to(self.class_embedding[...], (B, 1, D))
@@ -193,6 +222,8 @@ class CLIPVisionEmbeddings(nnx.Module):
 
 
 class CLIPVisionModel(nnx.Module):
+    """Vision transformer, pooled at the class token: Hugging Face's CLIPVisionModel."""
+
     def __init__(self, config: CLIPVisionConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.embeddings = CLIPVisionEmbeddings(config, rngs=rngs)

@@ -121,6 +121,7 @@ class LaionClap:
         return sha256_of(self.path)
 
     def table(self, model_type: str) -> Table:
+        """Returns the table of tensor names for a model_type. Raises KeyError for one that is not in TABLES."""
         return TABLES[model_type]
 
     def tensors(self, table: Table) -> dict[str, np.ndarray]:

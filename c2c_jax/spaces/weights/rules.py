@@ -85,6 +85,7 @@ class Table:
     layers: Callable[[Any], Mapping[str, int]] = lambda config: {}
 
     def ignores(self, key: str) -> bool:
+        """Returns whether a torch key matches one of the `ignored` patterns in full."""
         return any(re.fullmatch(pattern, key) for pattern in self.ignored)
 
 
