@@ -96,7 +96,7 @@ class ClapAudioConfig:
         return self.spec_size // height, self.spec_size // width
 
 
-def batch_norm(channels: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
+def _batch_norm(channels: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
     """A batch norm by running statistics, with torch's epsilon."""
     return nnx.BatchNorm(channels, use_running_average=True, epsilon=EPSILON, rngs=rngs)
 
@@ -128,8 +128,8 @@ class ClapAudioAFFBlock(nnx.Module):
         inner = D // config.aff_block_r
 
         def attention() -> list[Any]:
-            squeezed = [nnx.Conv(D, inner, (1, 1), rngs=rngs), batch_norm(inner, rngs)]
-            return [*squeezed, jax.nn.relu, nnx.Conv(inner, D, (1, 1), rngs=rngs), batch_norm(D, rngs)]
+            squeezed = [nnx.Conv(D, inner, (1, 1), rngs=rngs), _batch_norm(inner, rngs)]
+            return [*squeezed, jax.nn.relu, nnx.Conv(inner, D, (1, 1), rngs=rngs), _batch_norm(D, rngs)]
 
         self.local_att = nnx.List(attention())
         self.global_att = nnx.List([_mean, *attention()])
@@ -327,7 +327,7 @@ class ClapAudioEncoder(nnx.Module):
 
     def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
         self.spec_size, self.folds = config.spec_size, config.folds
-        self.batch_norm = batch_norm(config.num_mel_bins, rngs)
+        self.batch_norm = _batch_norm(config.num_mel_bins, rngs)
         self.patch_embed = ClapAudioPatchEmbed(config, rngs=rngs)
         self.layers = nnx.List([ClapAudioStage(config, stage, rngs=rngs) for stage in range(len(config.depths))])
         self.norm = nnx.LayerNorm(config.hidden_size, epsilon=EPSILON, rngs=rngs)
