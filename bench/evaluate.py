@@ -159,11 +159,11 @@ def rank(connection: Connection, count: int, seconds: float) -> None:
     timer = threading.Timer(seconds, end)
     timer.daemon = True  # so that a process that fails ends at once
     timer.start()
-    from c2c_jax.retrieval.nearest import own_ranks
+    from c2c_jax.retrieval.nearest import paired_ranks
 
     few = vectors(10_000, 0).astype(np.float16)
     query, candidates = (few[np.arange(shift, count + shift) % len(few)] for shift in (0, 1))
-    own_ranks(query, candidates, csls=10)
+    paired_ranks(query, candidates, csls=10)
     end()
 
 

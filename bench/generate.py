@@ -12,7 +12,6 @@ and the same guidance, as the smallest number whose samples are as near to those
 steps are. Peak memory is the program's resident set.
 """
 
-import copy
 import functools
 import logging
 import statistics
@@ -28,7 +27,6 @@ from bench.checkpoints import generator_networks
 from bench.exact_denoiser import FINEST, NOISE_LEVELS, Mixture, error
 from bench.measure import bench_parser, medians, peak_gib, report, timed
 from c2c_jax.generation.audioldm import AudioLDM, build_scheduler
-from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import STEPS, Sampling
 
 DIM = 512
@@ -51,15 +49,9 @@ def published_parts() -> dict[str, Any]:
     return dict(zip(("unet", "vae", "vocoder"), (network.eval() for network in networks), strict=True))
 
 
-def our_generator(parts: dict[str, Any]) -> AudioLDM:
-    """As `AudioLDM.load` makes it, of weights in memory."""
-    own = {**parts, "vocoder": on_planes(copy.deepcopy(parts["vocoder"]))}
-    return AudioLDM(**own, noise_levels=NOISE_LEVELS)
-
-
 def contestants(parts: dict[str, Any], seconds: float, steps: int, clap: tuple[np.ndarray, np.ndarray]) -> dict:
     """Ours and diffusers' way from one vector, with guidance away from another, to a sound [1, samples]."""
-    ours = our_generator(parts)
+    ours = AudioLDM(**parts, noise_levels=NOISE_LEVELS)
     logging.getLogger("diffusers.pipelines.pipeline_utils").setLevel(logging.ERROR)  # that it is not maintained
     tiny_text = transformers.ClapTextModelWithProjection(
         transformers.ClapTextConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
@@ -126,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **{f"{who}_seconds": value for who, value in spent.items()},
     }
 
-    ours = our_generator(parts)
+    ours = AudioLDM(**parts, noise_levels=NOISE_LEVELS)
     for name in ("ddim", "dpm++", "unipc"):
         steps = max(STEPS[name] // (10 if flags.quick else 1), 1)
         sampling = Sampling(scheduler=name, steps=steps, seconds=seconds)

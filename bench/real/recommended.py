@@ -11,8 +11,7 @@ from bench import runs
 from bench.real.material import Material, centred, mean_of, store_of
 from bench.real.tasks import Figures, halves, pictures_to_sounds, ranks
 from c2c_jax.evaluation.methods import method_of
-from c2c_jax.retrieval.scoring import Scoring
-from c2c_jax.retrieval.search_scoring import translated_captions
+from c2c_jax.retrieval.scoring import Scoring, translated_captions
 from c2c_jax.translator.bundle import Bundle
 
 RECIPE = "configs/recommended.py"

@@ -11,7 +11,7 @@ from bench.recipe.methods import Row
 from c2c_jax.evaluation.chance import RECALLS
 from c2c_jax.evaluation.gaps import gap_length
 from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SHARED
-from c2c_jax.retrieval.nearest import own_ranks, top_k
+from c2c_jax.retrieval.nearest import paired_ranks, top_k
 from c2c_jax.retrieval.scoring import Scoring, unit_mean
 
 Figures = dict[str, float]
@@ -83,7 +83,7 @@ def caption_scores(translated_ME: Float[np.ndarray, "M E"], captions: Captions, 
     """caption_recall@1: the fraction of captions whose translation is nearer to their own target vector than to that of
     any other caption, by centred cosines."""
     scoring = Scoring(query_mean_E=mean_E, candidate_mean_E=mean_E)
-    ranks_M = own_ranks(scoring.queries(translated_ME), scoring.candidates(captions.target_ME))
+    ranks_M = paired_ranks(scoring.queries(translated_ME), scoring.candidates(captions.target_ME))
     return by_cells("caption_recall@1", ranks_M == 1, captions.cells_M)
 
 
@@ -103,7 +103,7 @@ def image_scores(
     figures = by_cells("source", found_N // len(SHARED) == scenes.cells_N // len(SHARED), scenes.cells_N)
     figures |= by_cells("cell", found_N == scenes.cells_N, scenes.cells_N)
     galleries = [slice(start, start + gallery) for start in range(0, len(query_NE), gallery)]
-    ranks_N = np.concatenate([own_ranks(query_NE[rows], sound_NE[rows]) for rows in galleries])
+    ranks_N = np.concatenate([paired_ranks(query_NE[rows], sound_NE[rows]) for rows in galleries])
     for k in RECALLS:
         figures |= by_cells(f"recall@{k}", ranks_N <= k, scenes.cells_N)
     return figures | {"gap_target": gap_length(translated_NE, scenes.audio_NE)}

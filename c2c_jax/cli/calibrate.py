@@ -17,19 +17,10 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from c2c_jax.cli.places import (
-    require_bundle,
-    require_captions,
-    require_checkpoints,
-    require_folder,
-    require_images,
-    require_path,
-    require_store,
-)
+from c2c_jax.cli import arguments
 from c2c_jax.errors import C2CError, CaptionError, ConfigError, ImageError, SoundError
 from c2c_jax.io.console import print_fields, printable, stderr_console
-from c2c_jax.io.files import found_at, is_regular, user_path
-from c2c_jax.io.vectors import is_array
+from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.evaluation.calibration import Calibration, Estimate
@@ -42,9 +33,7 @@ TEXTS_CENTRE_PICTURES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
-    )
+    arguments.add_run(parser)
     parser.add_argument(
         "--images", nargs="+", default=[], metavar="PATH",
         help="pictures, folders of pictures, or patterns of names; or one .npy file of raw source vectors [N, S]; "
@@ -65,69 +54,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=user_path, metavar="BUNDLE", help="folder to write (default: RUN's bundle itself)"
     )
     parser.add_argument("--remove", action="store_true", help="remove the means of pictures and sounds")
-
-    where = parser.add_argument_group("where things lie")
-    where.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
-    where.add_argument(
-        "--clap", metavar="NAME", help="the whole CLAP: hub name, folder or file (default: the one the bundle names)"
-    )
-    where.add_argument(
+    arguments.add_checkpoints(parser).add_argument(
         "--store", type=user_path,
         help="the store that RUN was trained on, for a bundle without captions' means (default: where it says)",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.remove and (args.images or args.sounds or args.texts):
-        raise ConfigError("--remove cannot be combined with --images, --sounds or --texts")
-    if not (args.remove or args.images or args.sounds or args.texts):
+    if args.remove == bool(args.images or args.sounds or args.texts):
+        if args.remove:
+            raise ConfigError("--remove cannot be combined with --images, --sounds or --texts")
         raise ConfigError("nothing to estimate from: pass --images PATH..., --sounds FOLDER or --texts FILE")
-    bundle = require_bundle(args.run)
+    bundle = arguments.require_bundle(args.run)
     arrays = [path for path in map(user_path, args.images) if is_array(path)]
     if arrays and len(args.images) > 1:
         raise ConfigError(f"--images takes pictures or one .npy file of vectors, found {len(args.images)} arguments")
     for path in arrays:
-        require_path(path, "an .npy file of vectors", ImageError)
-    if not arrays:
-        require_images(args.images)
-    sounds_array = args.sounds is not None and is_array(args.sounds)
-    if sounds_array:
-        require_path(args.sounds, "an .npy file of vectors", SoundError)
-    else:
-        require_folder(args.sounds, "a folder of sounds")
+        arguments.require_path(path, "an .npy file of vectors", ImageError)
+    arguments.require_images([] if arrays else args.images)
+    sounds = None if args.sounds is None or is_array(args.sounds) else args.sounds
+    arguments.require_folder(sounds, "a folder of sounds")
+    if not sounds:
+        arguments.require_path(args.sounds, "an .npy file of vectors", SoundError)
     if args.texts and not is_regular(user_path(args.texts)):
         if ":" not in args.texts:
             raise CaptionError(
                 f"expected texts at {args.texts}, found {found_at(user_path(args.texts))}: pass a file with one text a "
                 "line, or a caption source such as csv:FILE:COLUMN"
             )
-        require_captions(args.texts)
-    if args.store:
-        require_store(args.store)
-    require_checkpoints(
+        arguments.require_captions(args.texts)
+    arguments.require_store(args.store)
+    arguments.require_checkpoints(
         (args.clip or bundle.get("source")) if (args.images and not arrays) or args.texts else None,
-        (args.clap or bundle.get("target")) if (args.sounds and not sounds_array) or args.texts else None,
+        (args.clap or bundle.get("target")) if sounds or args.texts else None,
     )
+    from c2c_jax.evaluation.calibration import calibrate, remove
+    from c2c_jax.io.images import find_images
+
     if args.remove:
-        from c2c_jax.evaluation.calibration import remove
-
         return show(remove(args.run, args.out))
-    from c2c_jax.io.images import find_pictures
-
-    pictures = arrays or find_pictures(args.images, stderr_console().print)
-    from c2c_jax.evaluation.calibration import calibrate
-
-    done = calibrate(
-        args.run,
-        pictures=pictures,
-        sounds=args.sounds,
-        texts=args.texts,
-        clip=args.clip,
-        clap=args.clap,
-        store=args.store,
-        out=args.out,
-        console=stderr_console(),
-    )
+    given = {name: getattr(args, name) for name in ("sounds", "texts", "clip", "clap", "store", "out")}
+    pictures = arrays or find_images(args.images, stderr_console().print)
+    done = calibrate(args.run, pictures=pictures, console=stderr_console(), **given)
     show(done)
     if done.left_out:
         raise C2CError(f"{len(done.left_out):,} files could not be read; they are named above")

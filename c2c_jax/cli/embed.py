@@ -16,7 +16,7 @@ damaged or missing chunks of a finished store again. Several hosts: the same com
 import argparse
 from pathlib import Path
 
-from c2c_jax.cli.places import require_checkpoints, require_path, require_store
+from c2c_jax.cli import arguments
 from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.cli.train import add_config_arguments, hosts_of
 from c2c_jax.errors import ConfigError, StoreError
@@ -31,33 +31,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=user_path, help="folder of the store")
     tasks = parser.add_mutually_exclusive_group()
     tasks.add_argument(
-        "--from-arrays",
-        nargs=2,
-        type=user_path,
-        metavar=("SOURCE.npy", "TARGET.npy"),
+        "--from-arrays", nargs=2, type=user_path, metavar=("SOURCE.npy", "TARGET.npy"),
         help="make a store of paired vectors [N, E]; spaces are named after the files, or as --spaces says",
-    )
+    )  # fmt: skip
     tasks.add_argument("--info", type=user_path, metavar="STORE", help="print what is in a store")
     tasks.add_argument("--verify", type=user_path, metavar="STORE", help="list damaged and missing chunks")
     parser.add_argument(
-        "--spaces",
-        nargs=2,
-        metavar=("SOURCE", "TARGET"),
-        help="checkpoints that the arrays are vectors of",
+        "--spaces", nargs=2, metavar=("SOURCE", "TARGET"), help="checkpoints that the arrays are vectors of"
     )
 
 
 def run(args: argparse.Namespace) -> None:
     if store := args.info or args.verify:
-        require_store(store)
+        arguments.require_store(store)
         return show(store) if args.info else verify(store)
     if not args.out:
         raise ConfigError("--out FOLDER is missing: where the store goes")
     if args.from_arrays:
         require_folder_place(args.out, "--out")
         for path in args.from_arrays:
-            require_path(path, "an array", StoreError)
-        require_checkpoints(*(args.spaces or ()))
+            arguments.require_path(path, "an array", StoreError)
+        arguments.require_checkpoints(*(args.spaces or ()))
         take_arrays(args)
     elif not args.config:
         raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")

@@ -19,54 +19,38 @@ table.md, table.tex and vectors.npz. Unreadable files are reported and skipped, 
 import argparse
 from pathlib import Path
 
-from c2c_jax.cli.places import (
-    require_bundle,
-    require_captions,
-    require_checkpoints,
-    require_folder,
-    require_path,
-    require_store,
-)
+from c2c_jax.cli import arguments
 from c2c_jax.errors import ConfigError, ManifestError
 from c2c_jax.io.console import print_fields, stderr_console, stdout_console
 from c2c_jax.io.files import user_path
 
-MAX_RESAMPLES, MAX_SEED = 100_000, 2**63 - 1
+MAX_RESAMPLES = 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
-    )
+    arguments.add_run(parser)
     parser.add_argument(
         "--out", type=user_path, metavar="DIR",
         help="folder to write (default: RUN/evaluation, unless it holds one with other settings)",
     )  # fmt: skip
 
-    material = parser.add_argument_group("on what")
-    material.add_argument(
+    inputs = parser.add_argument_group("on what")
+    inputs.add_argument(
         "--captions", metavar="SPEC",
         help="a caption source, such as txt:FILE, or a store's folder, of which those that training saw are dropped "
         "(default: the captions that training held out)",
     )  # fmt: skip
-    material.add_argument(
+    inputs.add_argument(
         "--pairs", type=user_path, metavar="PATH", help="a CSV manifest or the folder of a supported dataset"
     )
-    material.add_argument(
-        "--sounds", type=user_path, metavar="DIR", help="sounds that infer.py made, with their records"
-    )
-    material.add_argument(
-        "--reference",
-        type=user_path,
-        metavar="DIR",
+    inputs.add_argument("--sounds", type=user_path, metavar="DIR", help="sounds that infer.py made, with their records")
+    inputs.add_argument(
+        "--reference", type=user_path, metavar="DIR",
         help="real sounds that --sounds are compared with (default: the pairs')",
-    )
+    )  # fmt: skip
 
-    where = parser.add_argument_group("where things lie")
-    where.add_argument("--store", type=user_path, help="the store RUN was trained on (default: the path it recorded)")
-    where.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
-    where.add_argument(
-        "--clap", metavar="NAME", help="the whole CLAP: hub name, folder or file (default: the one the bundle names)"
+    arguments.add_checkpoints(parser).add_argument(
+        "--store", type=user_path, help="the store RUN was trained on (default: the path it recorded)"
     )
 
     figures = parser.add_argument_group("figures")
@@ -89,23 +73,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if not 0 <= args.bootstrap <= MAX_RESAMPLES:
-        raise ConfigError(f"--bootstrap must be from 0 to {MAX_RESAMPLES:,}, found {args.bootstrap}")
-    if not 0 <= args.seed <= MAX_SEED:
-        raise ConfigError(f"--seed must be from 0 to {MAX_SEED}, found {args.seed}")
-    if args.csls is not None and args.csls < 1:
-        raise ConfigError(f"--csls must be 1 or more, found {args.csls}")
+    arguments.require_range(args, "bootstrap", 0, MAX_RESAMPLES)
+    arguments.require_range(args, "seed", 0, arguments.MAX_SEED)
+    arguments.require_range(args, "csls", 1)
     if args.reference and not args.sounds:
         raise ConfigError("--reference is what --sounds DIR is compared with, and there is no --sounds")
-    require_bundle(args.run)
+    arguments.require_bundle(args.run)
     if args.captions and not Path(args.captions).is_dir():
-        require_captions(args.captions)
-    require_path(args.pairs, "a manifest or the folder of a data set")
-    require_folder(args.sounds, "a folder of sounds with their records")
-    require_folder(args.reference, "a folder of sounds")
-    if args.store:
-        require_store(args.store)
-    require_checkpoints(args.clip, args.clap)
+        arguments.require_captions(args.captions)
+    arguments.require_path(args.pairs, "a manifest or the folder of a data set")
+    arguments.require_folder(args.sounds, "a folder of sounds with their records")
+    arguments.require_folder(args.reference, "a folder of sounds")
+    arguments.require_store(args.store)
+    arguments.require_checkpoints(args.clip, args.clap)
     from c2c_jax.evaluation.bootstrap import Bootstrap
     from c2c_jax.evaluation.evaluate import evaluate
     from c2c_jax.evaluation.inputs import EvalRequest
@@ -118,21 +98,17 @@ def run(args: argparse.Namespace) -> None:
     if not out:
         raise ConfigError(f"{args.run} is a bundle without a work directory: pass --out for the results")
     require_results_place(out)
-    errors = stderr_console()
     fields = ("run", "captions", "store", "pairs", "sounds", "reference", "clip", "clap", "csls", "geometry")
     bootstrap = Bootstrap(resamples=args.bootstrap, seed=args.seed)
     given = {name: getattr(args, name) for name in fields}
     request = EvalRequest(**given, centre=not args.no_centre, hubness=not args.no_hubness, bootstrap=bootstrap)
-    results = evaluate(request, errors, kept=None if args.out else out)
+    results = evaluate(request, stderr_console(), kept=None if args.out else out)
     write(results, out)
     shown = stdout_console()
     for table in tables(results.rows):
-        if shown.is_terminal:
-            show(table, shown)
-        else:
-            print(markdown(table))
+        show(table, shown) if shown.is_terminal else print(markdown(table))
     for line in notes(results):
-        errors.print(line)
+        stderr_console().print(line)
     print_fields(out)
     if results.left_out:
         raise ManifestError(f"{len(results.left_out):,} files or rows were not used, or not in full; see above")

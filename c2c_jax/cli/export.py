@@ -11,15 +11,13 @@ Folders of this machine are cut to their last component, in the card and in conf
 
 import argparse
 
-from c2c_jax.cli.places import require_bundle
+from c2c_jax.cli.arguments import add_run, require_bundle
 from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
-    )
+    add_run(parser)
     parser.add_argument("--out", type=user_path, metavar="DIR", help="folder to write; an earlier export is replaced")
     parser.add_argument("--push", metavar="NAME", help="upload it to this repository of the hub, OWNER/NAME")
     parser.add_argument("--private", action="store_true", help="with --push: the repository is not public")

@@ -14,7 +14,7 @@ over the vectors of a batch: an imported one computes something else than it did
 import argparse
 from pathlib import Path
 
-from c2c_jax.cli.places import require_path
+from c2c_jax.cli.arguments import require_path
 from c2c_jax.errors import CheckpointError, ConfigError
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path

@@ -21,10 +21,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from c2c_jax.cli.places import require_bundle, require_checkpoints, require_images
+from c2c_jax.cli import arguments
 from c2c_jax.errors import ConfigError
 from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, own_sampling
-from c2c_jax.io.console import print_fields
+from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="AudioLDM: a hub name or a folder in diffusers' layout "
         f"(default of a translator for {MINIWORLD_CLAP}: {MINIWORLD_AUDIOLDM})",
     )  # fmt: skip
-    parser.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
+    arguments.add_checkpoints(parser, clap=False)
 
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -77,18 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "captions (text) or of sounds (audio; stored by c2c calibrate --sounds) (default: %(default)s)",
     )  # fmt: skip
     vector.add_argument(
-        "--control",
-        action="append",
-        default=[],
-        metavar="TEXT",
+        "--control", action="append", default=[], metavar="TEXT",
         help="write a text's own sound beside; one, or one each",
-    )
+    )  # fmt: skip
 
     sampling = parser.add_argument_group("sampling", "an AudioLDM folder may set other defaults in sampling.json")
     sampling.add_argument(
-        "--scheduler",
-        choices=tuple(STEPS),
-        help=f"ddim is the paper's (default: {default.scheduler})",
+        "--scheduler", choices=tuple(STEPS), help=f"ddim is the paper's (default: {default.scheduler})"
     )
     sampling.add_argument(
         "--steps", type=int, help=f"denoising steps (default: {', '.join(f'{n} of {s}' for s, n in STEPS.items())})"
@@ -101,10 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument("--seed", type=int, default=default.seed, help="same seed, same file (default: %(default)s)")
     sampling.add_argument("--candidates", type=int, default=1, metavar="N", help="sounds for each picture (default: 1)")
     sampling.add_argument(
-        "--ranker",
-        metavar="NAME",
+        "--ranker", metavar="NAME",
         help="whole CLAP that puts the best first: hub name, folder, or LAION's .pt or AudioLDM's .ckpt file",
-    )
+    )  # fmt: skip
 
     device = parser.add_argument_group("device")
     device.add_argument("--device", help="as torch names it (default: cuda if there is one)")
@@ -114,27 +108,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.batch_size < 1:
-        raise ConfigError(f"--batch-size must be 1 or more, found {args.batch_size}")
-    require_images(args.images)
+    arguments.require_range(args, "batch-size", 1)
+    arguments.require_images(args.images)
     for path in args.blend:
-        require_images([path])
-    bundle = require_bundle(args.translator)
-    require_checkpoints(args.clip or bundle.get("source"), args.audioldm, args.ranker)
+        arguments.require_images([path])
+    bundle = arguments.require_bundle(args.translator)
+    arguments.require_checkpoints(args.clip or bundle.get("source"), args.audioldm, args.ranker)
     if not (args.audioldm or args.save_embedding):
         args.audioldm = _default_audioldm(args.translator)
     if args.translator == MINIWORLD_TRANSLATOR:
         print(MINIWORLD_NOTE, file=sys.stderr)
-    from c2c_jax.generation.pipeline import Mixture, pictures_to_sounds
-    from c2c_jax.io.console import stderr_console
-    from c2c_jax.io.images import find_pictures
+    from c2c_jax.generation.pipeline import Mixture, images_to_audio
+    from c2c_jax.io.images import find_images
 
     count = len(args.prompt) + len(args.blend)
     weights = args.mix or [0.5] * bool(count)
     if len(weights) == 1 and count:
         weights = [weights[0] / count] * count
-    written = pictures_to_sounds(
-        find_pictures(args.images, stderr_console().print),
+    written = images_to_audio(
+        find_images(args.images, stderr_console().print),
         args.translator,
         clip=args.clip,
         generation=_generation(args) if args.audioldm else None,

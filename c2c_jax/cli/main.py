@@ -1,6 +1,8 @@
 """`c2c VERB`: parses flags, runs one function, and turns an error of ours into one line and exit code 2."""
 
 import argparse
+import contextlib
+import importlib
 import os
 import re
 import signal
@@ -11,35 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from c2c_jax import __version__
-from c2c_jax.cli import (
-    calibrate,
-    embed,
-    evaluate,
-    export,
-    hosts,
-    import_checkpoint,
-    infer,
-    miniworld,
-    report,
-    search,
-    train,
-)
+from c2c_jax.cli import hosts
 from c2c_jax.errors import C2CError
 from c2c_jax.io.console import prepare_streams, printable
 from c2c_jax.io.signals import ENDING, Interrupted, end_now, ending_on_signals
 
-VERBS = {
-    "train": train,
-    "embed": embed,
-    "evaluate": evaluate,
-    "infer": infer,
-    "calibrate": calibrate,
-    "export": export,
-    "import-checkpoint": import_checkpoint,
-    "miniworld": miniworld,
-    "report": report,
-    "search": search,
-}
+NAMES = "train embed evaluate infer calibrate export import-checkpoint miniworld report search".split()
+VERBS = {name: importlib.import_module(f"c2c_jax.cli.{name.replace('-', '_')}") for name in NAMES}
 EXIT_CODES = """
 exit codes: 0 success, 2 error (one line on stderr), 130 Ctrl-C, 143 SIGTERM (0 for `train`), 129 terminal closed,
 141 output pipe closed by its reader"""
@@ -141,15 +121,11 @@ def keep_compiled() -> None:
 def _sweep_compiled(cache: Path) -> None:
     """Removes programs that a process was killed in writing. JAX writes each, and then the time of its last use beside
     it; it would read such a part for ever, and write nothing more while there is one without its time."""
-    try:
-        with os.scandir(cache) as entries:
-            there = {entry.name: entry for entry in entries}
-        for name, entry in there.items():
-            is_timed = name.removesuffix("-cache") + "-atime" in there
-            if name.endswith("-cache") and not is_timed and time.time() - entry.stat().st_mtime > WRITTEN_IN_S:
-                os.unlink(entry.path)
-    except OSError:  # another process may do the same
-        pass
+    for entry in cache.glob("*-cache"):
+        with contextlib.suppress(OSError):  # another process may do the same
+            is_timed = entry.with_name(entry.name.removesuffix("-cache") + "-atime").exists()
+            if not is_timed and time.time() - entry.stat().st_mtime > WRITTEN_IN_S:
+                entry.unlink()
 
 
 def _end(verb: str, message: str, code: int) -> int:

@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+from c2c_jax.cli.arguments import MAX_SEED, require_range
 from c2c_jax.errors import ConfigError
 from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import is_regular, user_path
@@ -22,7 +23,6 @@ from c2c_jax.miniworld.captions import STYLES, captions
 from c2c_jax.miniworld.world import CELLS, SPLITS
 
 MAX_COUNT = {"show": 2_000, "captions": 100_000_000, "export": 99_999}
-MAX_SEED = 2**63 - 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,11 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    most = MAX_COUNT[args.task]
-    if not (1 <= args.count <= most and 0 <= args.seed <= MAX_SEED):
-        raise ConfigError(
-            f"--count must be from 1 to {most:,} and --seed from 0 to {MAX_SEED}, found {args.count} and {args.seed}"
-        )
+    require_range(args, "count", 1, MAX_COUNT[args.task])
+    require_range(args, "seed", 0, MAX_SEED)
     if args.task == "captions":
         return write_captions(args)
     if args.task == "show":

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from c2c_jax.cli.places import require_captions, require_checkpoints, require_images, require_path, require_store
+from c2c_jax.cli import arguments
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, check_fields
 from c2c_jax.errors import C2CError, ConfigError, ImageError
-from c2c_jax.io.files import found_at, is_regular, user_path
-from c2c_jax.io.vectors import is_array
+from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 from c2c_jax.old_names import new_name
 
 # Settings of a translator kind or an objective, which only its own class knows.
@@ -95,11 +94,11 @@ def _literal(text: str) -> Any:
 def require_sources(config: Config) -> None:
     """Looks for all files that a config names. Raises CheckpointError, CaptionError, ImageError or StoreError."""
     if config.source and config.target:
-        require_captions(config.data.captions)
-        require_checkpoints(config.source, config.target)
+        arguments.require_captions(config.data.captions)
+        arguments.require_checkpoints(config.source, config.target)
     elif config.data.store:
-        require_store(user_path(config.data.store))
+        arguments.require_store(user_path(config.data.store))
     if is_array(pictures := user_path(config.images.files)):
-        require_path(pictures, "an .npy file of raw vectors of pictures", ImageError)
+        arguments.require_path(pictures, "an .npy file of raw vectors of pictures", ImageError)
     elif config.images.files and not config.images.files.startswith("miniworld:"):
-        require_images([str(pictures)])
+        arguments.require_images([str(pictures)])

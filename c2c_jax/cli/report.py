@@ -14,7 +14,7 @@ import argparse
 import re
 from pathlib import Path
 
-from c2c_jax.cli.places import require_bundle, require_folder
+from c2c_jax.cli import arguments
 from c2c_jax.errors import ConfigError, ReportError
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import is_regular, is_there, user_path
@@ -25,33 +25,25 @@ HTML = re.compile(rb"\s*<!doctype html|\s*<html", re.IGNORECASE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
-    )
+    arguments.add_run(parser)
     parser.add_argument("--sounds", type=user_path, metavar="DIR", help="output folder of infer.py (with its records)")
     parser.add_argument(
-        "--evaluation",
-        type=user_path,
-        metavar="DIR",
+        "--evaluation", type=user_path, metavar="DIR",
         help="what c2c evaluate wrote (default: RUN/evaluation, if it is there)",
-    )
+    )  # fmt: skip
     parser.add_argument("--most", type=int, default=24, metavar="N", help="pictures that are shown (default: 24)")
     parser.add_argument(
-        "--out",
-        type=user_path,
-        default=Path("report.html"),
-        metavar="FILE.html",
+        "--out", type=user_path, default=Path("report.html"), metavar="FILE.html",
         help="the page (default: %(default)s)",
-    )
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.most < 1:
-        raise ConfigError(f"--most must be 1 or more, found {args.most}")
+    arguments.require_range(args, "most", 1)
     _require_page_place(args.out)
-    require_bundle(args.run)
-    require_folder(args.sounds, "a folder of sounds with their records", ReportError)
-    require_folder(args.evaluation, "what c2c evaluate wrote", ReportError)
+    arguments.require_bundle(args.run)
+    arguments.require_folder(args.sounds, "a folder of sounds with their records", ReportError)
+    arguments.require_folder(args.evaluation, "what c2c evaluate wrote", ReportError)
 
     from c2c_jax.evaluation.report.page import write_report
     from c2c_jax.evaluation.training_store import work_directory

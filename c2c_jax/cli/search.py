@@ -28,14 +28,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from c2c_jax.cli import arguments
 from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR
-from c2c_jax.cli.places import require_bundle, require_checkpoints, require_folder, require_images, require_path
-from c2c_jax.errors import C2CError, CaptionError, ConfigError
+from c2c_jax.errors import C2CError, CaptionError
 from c2c_jax.io.console import print_fields, printable, stderr_console, stdout_console
 from c2c_jax.io.files import text_of, user_path
 
 if TYPE_CHECKING:  # JAX is imported once the flags have been read
-    from c2c_jax.retrieval.search import Found
+    from c2c_jax.retrieval.search import SearchResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,21 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="search for a text; may come again")
     parser.add_argument(
-        "--library",
-        required=True,
-        type=user_path,
-        metavar="SOUNDS",
+        "--library", required=True, type=user_path, metavar="SOUNDS",
         help="a folder of sounds, with the folders inside it",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--translator", type=user_path, metavar="RUN",
         help="the work directory of a run, a bundle or a hub name, for pictures (default: the mini world's, "
         f"{MINIWORLD_TRANSLATOR})",
     )  # fmt: skip
-    parser.add_argument(
-        "--clap", metavar="NAME", help="the whole CLAP: hub name, folder or file (default: the one the bundle names)"
-    )
-    parser.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="sounds for each query (default: %(default)s)")
     parser.add_argument(
         "--index", type=user_path, metavar="DIR", help="where vectors are kept (default: SOUNDS/.c2c-index)"
@@ -75,38 +68,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="list every unreadable sound and exit with code 2")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments.add_checkpoints(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.top < 1:
-        raise ConfigError(f"--top must be 1 or more, found {args.top}")
-    require_folder(args.library, "a folder of sounds")
-    require_images(args.images)
-    require_path(args.references, "a file of texts", CaptionError)
-    bundle = require_bundle(args.translator or MINIWORLD_TRANSLATOR) if args.images or args.translator else {}
-    require_checkpoints(args.clap or bundle.get("target"), (args.clip or bundle.get("source")) if args.images else None)
-    from c2c_jax.io.images import find_pictures
+    arguments.require_range(args, "top", 1)
+    arguments.require_folder(args.library, "a folder of sounds")
+    arguments.require_images(args.images)
+    arguments.require_path(args.references, "a file of texts", CaptionError)
+    bundle = arguments.require_bundle(args.translator or MINIWORLD_TRANSLATOR) if args.images or args.translator else {}
+    arguments.require_checkpoints(
+        args.clap or bundle.get("target"), (args.clip or bundle.get("source")) if args.images else None
+    )
+    from c2c_jax.io.images import find_images
 
-    pictures, translator = find_pictures(args.images, stderr_console().print), args.translator
+    pictures, translator = find_images(args.images, stderr_console().print), args.translator
     if pictures and not translator:
         translator = MINIWORLD_TRANSLATOR
         print(MINIWORLD_NOTE, file=sys.stderr)
     from c2c_jax.retrieval.search import search
 
+    fields = ("clip", "clap", "top", "index", "references", "hubness")
     found = search(
         args.library,
         pictures=pictures,
         texts=args.text,
         translator=translator,
-        clip=args.clip,
-        clap=args.clap,
-        top=args.top,
-        index=args.index,
-        references=args.references,
         centre=not args.no_centre,
-        hubness=args.hubness,
         names_all=args.strict,
         console=stderr_console(),
+        **{name: getattr(args, name) for name in fields},
     )
     show_json(found) if args.json else show(found)
     wrong = found.left_out if args.strict else found.unread
@@ -114,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
         raise C2CError(f"{len(wrong):,} file{'s' if len(wrong) > 1 else ''} could not be read; see above")
 
 
-def show(found: "Found") -> None:
+def show(found: "SearchResult") -> None:
     """Tables on a terminal, lines of tab-separated fields elsewhere."""
     from rich.table import Table
 
@@ -131,22 +122,22 @@ def show(found: "Found") -> None:
                 print_fields(f"{score:.4f}", path, *query)
 
 
-def show_json(found: "Found") -> None:
+def show_json(found: "SearchResult") -> None:
     import dataclasses
     import json
 
-    queries = [
-        {
-            hits.kind: text_of(Path(hits.query)) if hits.kind == "picture" else hits.query,
-            "scoring": hits.scoring,
-            "sounds": [{"score": score, "file": text_of(path)} for score, path in hits.sounds],
-        }
-        for hits in found.hits
-    ]
-    where = {"library": text_of(found.library.folder), "index": text_of(found.library.place)}
-    left_out = [printable(why) for why in found.left_out]
-    print(
-        json.dumps(
-            {**where, "clap": dataclasses.asdict(found.clap), "queries": queries, "left_out": left_out}, indent=2
-        )
-    )
+    content = {
+        "library": text_of(found.library.folder),
+        "index": text_of(found.library.place),
+        "clap": dataclasses.asdict(found.clap),
+        "queries": [
+            {
+                hits.kind: text_of(Path(hits.query)) if hits.kind == "picture" else hits.query,
+                "scoring": hits.scoring,
+                "sounds": [{"score": score, "file": text_of(path)} for score, path in hits.sounds],
+            }
+            for hits in found.hits
+        ],
+        "left_out": [printable(why) for why in found.left_out],
+    }
+    print(json.dumps(content, indent=2))

@@ -31,11 +31,9 @@ EXIT_CODES = {int(signal.SIGTERM): 0}  # of schedulers that take the machine awa
 
 def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
-        "--config",
-        required=required,
-        metavar="FILE",
+        "--config", required=required, metavar="FILE",
         help="a recipe, such as configs/mlp.py, or configs/mlp.py:gcc for the paper's data",
-    )
+    )  # fmt: skip
     parser.add_argument("--multihost", action="store_true", help="join the other hosts of a cluster that JAX knows")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, the same on every host")
     parser.add_argument("--num-processes", type=int, metavar="N", help="number of hosts")

@@ -14,12 +14,12 @@ from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
-from c2c_jax.io.files import found_at, user_path
-from c2c_jax.io.images import find_pictures
+from c2c_jax.io.files import found_at, is_array, user_path
+from c2c_jax.io.images import find_images
 from c2c_jax.io.progress import Progress
-from c2c_jax.io.vectors import is_array, read_vectors
+from c2c_jax.io.vectors import read_vectors
 from c2c_jax.miniworld.pairs import picture_at
-from c2c_jax.spaces.encoding import ENCODED_AT_ONCE, source_vectors_of
+from c2c_jax.spaces.encoding import ENCODED_AT_ONCE, encode_image_files
 from c2c_jax.spaces.space import identify, load_space
 
 console = stderr_console()
@@ -52,7 +52,7 @@ def image_vectors(
             f"config.images.files is {config.files!r:.40}; for images of the mini world, write miniworld:COUNT, from "
             f"{MIN_IMAGES} to 999,999"
         )
-    files = [] if count else find_pictures([str(path)], console.print)
+    files = [] if count else find_images([str(path)], console.print)
     space = load_space(source, only="image")
     listed = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files if file.is_file()]
     key = hashlib.sha256(json.dumps([space.fingerprint, config.files, listed]).encode()).hexdigest()
@@ -66,7 +66,7 @@ def image_vectors(
             images = [picture_at("train", index) for index in range(start, min(start + ENCODED_AT_ONCE, count))]
             parts_PS.append(space.encode_image(images))
             bar.advance(task, len(images))
-        vectors, errors = source_vectors_of(files, space, lambda: bar.advance(task))
+        vectors, errors = encode_image_files(files, space, lambda: bar.advance(task))
     for error in errors:
         console.print(f"left out: {error}")
     vectors_PS = _enough(np.concatenate([*parts_PS, *(vector_S[None] for vector_S in vectors.values())]), config.files)

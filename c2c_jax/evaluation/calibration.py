@@ -17,17 +17,17 @@ from c2c_jax.evaluation.methods import with_caption_means
 from c2c_jax.evaluation.rows import SkippedFile
 from c2c_jax.evaluation.training_store import open_training_store
 from c2c_jax.evaluation.vectors import TEXTS_AT_ONCE, audio_vectors, image_vectors
-from c2c_jax.io.files import found_at, is_regular, user_path
+from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 from c2c_jax.io.places import require_replaceable_folder
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.sounds import sound_files
-from c2c_jax.io.vectors import is_array, read_vectors
+from c2c_jax.io.vectors import read_vectors
 from c2c_jax.spaces.encoding import ENCODED_AT_ONCE
 from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator import means
 from c2c_jax.translator.bundle import Bundle, load_bundle, write_gap
-from c2c_jax.translator.centring import Gap, over_source_gap
+from c2c_jax.translator.centring import Gap, shift_to_captions
 from c2c_jax.translator.inference import load_clap, require_same_space, translate
 from c2c_jax.translator.means import Estimate
 from c2c_jax.translator.resolve import BUNDLE_FILES, bundle_folder, is_local
@@ -110,7 +110,7 @@ def calibrate(
         clip_space = load_space(name, only=None if pictures and texts else "image" if pictures else "text")
         require_same_space(bundle.source, clip_space.id, "the CLIP")
     if audio_files or texts:
-        clap_space = load_clap(bundle, clap, hears=bool(audio_files))
+        clap_space = load_clap(bundle, clap, with_audio=bool(audio_files))
     with Progress(console) as bar:
         if texts and clip_space and clap_space:
             gap, of_texts = _with_texts(texts, gap, input_norm, (clip_space, clap_space), console, bar)
@@ -134,7 +134,7 @@ def calibrate(
     if of_pictures and captions is not None:
         narrow = means.narrow_warning(of_pictures.spread, captions)
     if image_BS is not None and len(image_BS) > 1 and not is_centred:
-        moved_BS = np.asarray(over_source_gap(gap, input_norm, jnp.asarray(image_BS, jnp.float32)))
+        moved_BS = np.asarray(shift_to_captions(gap, input_norm, jnp.asarray(image_BS, jnp.float32)))
         after = means.distance(means.as_taken(moved_BS, input_norm).mean(axis=0), gap.mean("source_text"))
         if gap.target_audio is not None:
             without, with_it = (_translated(dataclasses.replace(bundle, gap=one), image_BS) for one in (Gap(), gap))

@@ -92,8 +92,8 @@ def _encode(request: EvalRequest, inputs: EvalInputs, console: Console) -> dict[
     captions = [item.caption for item in items if item.caption]
     source_texts, target_texts = ([*captions, *map(prompt.format, labels)] for prompt in (IMAGE_PROMPT, SOUND_PROMPT))
     reads_texts = bool(source_texts or texts)
-    clip = load_clip(bundle, request.clip, reads_texts=reads_texts) if image_files or reads_texts else None
-    clap = load_clap(bundle, request.clap, hears=bool(audio_files)) if audio_files or reads_texts else None
+    clip = load_clip(bundle, request.clip, with_text=reads_texts) if image_files or reads_texts else None
+    clap = load_clap(bundle, request.clap, with_audio=bool(audio_files)) if audio_files or reads_texts else None
     with Progress(console) as bar:
         images, no_images = vectors.image_vectors(image_files, clip, bar) if clip and image_files else ({}, [])
         inputs.audios, no_audios = vectors.audio_vectors(audio_files, clap, bar) if clap and audio_files else ({}, [])

@@ -30,34 +30,10 @@ def centred_by_own(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
     return unit_rows(x_NE - x_NE.mean(0))
 
 
-def centred_frechet(x_NE: Float[np.ndarray, "N E"], y_ME: Float[np.ndarray, "M E"]) -> float:
-    """The Fréchet distance between two sets, each centred by its own mean: the part of the gap that subtracting means
-    does not close. 0: equal means and covariances; the maximum is about 2. Takes two rows or more of each.
-
-    With fewer rows than dimensions the covariances lack rank, and the distance is too large. Two samples of the same
-    isotropic distribution, 512 wide, have a distance of 1.18 at 128 rows each, 0.52 at 500 and 0.05 at 5,000; two
-    samples of 248 captions in CLAP, 0.12. Only compare distances between sets of the same sizes.
-    """
-    return frechet_distance(centred_by_own(x_NE), centred_by_own(y_ME))
-
-
 def unpaired_cosine(x_NE: Float[np.ndarray, "N E"]) -> float:
     """Mean cosine of all pairs of different vectors; duplicates count once. Takes two different vectors or more."""
     x_NE = unit_rows(np.unique(np.asarray(x_NE), axis=0))
     return float((np.sum(x_NE.sum(0) ** 2) - len(x_NE)) / (len(x_NE) * (len(x_NE) - 1)))
-
-
-def direction_consistency(x_NE: Float[np.ndarray, "N E"], y_NE: Float[np.ndarray, "N E"]) -> float:
-    """Mean cosine of each pair's difference xᵢ − yᵢ to the mean difference: 1 where the gap is one constant vector
-    (Zhang et al. 2024, "Connect, Collapse, Corrupt")."""
-    difference_NE = unit_rows(x_NE) - unit_rows(y_NE)
-    return float(np.mean(unit_rows(difference_NE) @ unit_rows(difference_NE.mean(0)[None])[0]))
-
-
-def alignment(x_NE: Float[np.ndarray, "N E"], y_NE: Float[np.ndarray, "N E"]) -> float:
-    """Mean ‖xᵢ − yᵢ‖² over pairs (Wang & Isola 2020, section 4.1, with α = 2); 0: the vectors of every pair are equal,
-    4: opposite."""
-    return float(np.mean(np.sum((unit_rows(x_NE) - unit_rows(y_NE)) ** 2, axis=1)))
 
 
 def basic(value: float, percentiles: Interval, low: float, high: float) -> Interval:
@@ -85,10 +61,16 @@ def gap_rows(
     *,
     is_paired: bool = True,
 ) -> list[Row]:
-    """Rows with the length of the gap between two sets of vectors and their `centred_frechet`; if they are paired also
-    direction consistency and alignment. x, y: names of the sets. At most MAX_ROWS are used of each.
+    """Rows of the gap between two sets of vectors, paired or not. x, y: their names. At most MAX_ROWS are used of each.
 
-    The interval of the length is over pairs, or over each set if these are not paired; the Fréchet distance has none.
+    length: see `gap_length`. frechet: the Fréchet distance between the sets, each centred by its own mean: the part of
+    the gap that subtracting means does not close. 0: equal means and covariances; the maximum is about 2. With fewer
+    rows than dimensions the covariances lack rank, and it is too large: two samples of the same isotropic distribution,
+    512 wide, have 1.18 at 128 rows each, 0.52 at 500 and 0.05 at 5,000; two samples of 248 captions in CLAP, 0.12. Only
+    compare distances between sets of the same sizes. It has no interval.
+    Of pairs also direction_consistency: mean cosine of each pair's difference xᵢ − yᵢ to the mean difference, 1 where
+    the gap is one constant vector (Zhang et al. 2024, "Connect, Collapse, Corrupt"); and alignment: mean ‖xᵢ − yᵢ‖²
+    (Wang & Isola 2020, section 4.1, with α = 2), 0 where all pairs are of equal vectors, 4 where of opposite ones.
     No rows for fewer than two pairs; for fewer than two unpaired vectors of a set the length alone.
     """
     x_NE, y_ME = x_NE[:MAX_ROWS], y_ME[:MAX_ROWS]
@@ -99,7 +81,8 @@ def gap_rows(
     figures: dict[str, tuple[float, Interval]] = {}
     if is_paired:
         difference_NE = unit_x_NE - unit_y_ME
-        direction_NE, consistency = unit_rows(difference_NE), direction_consistency(x_NE, y_ME)
+        direction_NE, squared_N = unit_rows(difference_NE), np.sum(difference_NE**2, axis=1)
+        consistency = float(np.mean(direction_NE @ unit_rows(difference_NE.mean(0)[None])[0]))
 
         def paired_lengths(counts_RN: np.ndarray) -> np.ndarray:
             return np.linalg.norm(counts_RN @ difference_NE / N, axis=1)
@@ -110,7 +93,7 @@ def gap_rows(
         figures["length"] = length, basic(length, bootstrap.of_counts(paired_lengths, N), 0.0, 2.0)
         interval = basic(consistency, bootstrap.of_counts(consistencies, N), -1.0, 1.0)
         figures["direction_consistency"] = consistency, interval
-        figures["alignment"] = alignment(x_NE, y_ME), bootstrap.of_mean(np.sum(difference_NE**2, axis=1))
+        figures["alignment"] = float(np.mean(squared_N)), bootstrap.of_mean(squared_N)
     else:
 
         def lengths(counts_RN: np.ndarray, counts_RM: np.ndarray) -> np.ndarray:
@@ -118,7 +101,7 @@ def gap_rows(
 
         figures["length"] = length, basic(length, bootstrap.of_counts(lengths, N, M), 0.0, 2.0)
     if min(N, M) > 1:
-        figures["frechet"] = centred_frechet(x_NE, y_ME), (None, None)
+        figures["frechet"] = frechet_distance(centred_by_own(x_NE), centred_by_own(y_ME)), (None, None)
     return [
         Row("gaps", method, f"{name}({x}, {y})", value, min(N, M), low, high)
         for name, (value, (low, high)) in figures.items()

@@ -14,7 +14,7 @@ from c2c_jax.evaluation.rows import Missing, Row
 from c2c_jax.evaluation.scoring import centred_rows, cosines
 from c2c_jax.evaluation.vectors import Captions, Side
 from c2c_jax.io.vectors import unit_rows
-from c2c_jax.retrieval.nearest import own_ranks
+from c2c_jax.retrieval.nearest import paired_ranks
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE
 from c2c_jax.translator.centring import Gap
 
@@ -117,5 +117,5 @@ def rotation_rows(
         scorer, mapped_NE = Scorer(method.name, bootstrap), centred_rows(method.of_texts(captions.source_NS), target_E)
         rows.append(scorer.mean_row("rotation", "mean_cosine", cosines(mapped_NE, target_NE)))
         if len(target_NE) > 1:
-            rows += scorer.rank_rows("rotation", own_ranks(mapped_NE, target_NE))
+            rows += scorer.rank_rows("rotation", paired_ranks(mapped_NE, target_NE))
     return rows, []

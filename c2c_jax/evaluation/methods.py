@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int
 from c2c_jax.data.store import Store
 from c2c_jax.errors import BundleError
 from c2c_jax.evaluation.training_store import TrainingStore
-from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption, room_for
+from c2c_jax.io.scratch import empty_vectors
+from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge, set_linear
 from c2c_jax.translator.bundle import Bundle
@@ -52,7 +53,7 @@ def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None
         )
 
         def translated(source_BS: np.ndarray) -> np.ndarray:
-            vectors_BE = room_for(len(source_BS), translator.spec.target_dim)
+            vectors_BE = empty_vectors(len(source_BS), translator.spec.target_dim)
             for start in range(0, len(source_BS), at_once):
                 block = slice(start, start + at_once)
                 with jax.default_matmul_precision("float32"):
@@ -70,7 +71,7 @@ def method_of(name: str, translator: Translator, gap: Gap, memory: Memory | None
         name=name,
         of_texts=in_blocks(lambda translator, source_BS, memory: translate_text(translator, gap, source_BS)),
         of_images=in_blocks(lambda translator, source_BS, memory: translate_image(translator, gap, source_BS, memory)),
-        # Without centring, translated images are moved among sounds if their mean is known: `gap.over_target_gap`.
+        # Without centring, translated images are moved among sounds if their mean is known: `gap.shift_to_sounds`.
         image_mean_E=None if translator.spec.input_norm == "centred" else gap.target_audio,
     )
 

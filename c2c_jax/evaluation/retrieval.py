@@ -11,7 +11,7 @@ from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.scoring import Centring, Compared, cosines
 from c2c_jax.evaluation.vectors import NONE, Media, PairVectors
 from c2c_jax.io.vectors import unit_rows
-from c2c_jax.retrieval.nearest import own_ranks, positive_ranks
+from c2c_jax.retrieval.nearest import label_ranks, paired_ranks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Scorer:
             is_forth = direction == "source_to_target"
             scorings = self.centring.compare(query_NE, candidate_NE, self.centring.text_E, hubness=is_forth)
             for one in scorings if is_retrieval else ():
-                ranks_N = own_ranks(one.query_QE, one.candidate_NE, penalty_N=one.penalty_N)
+                ranks_N = paired_ranks(one.query_QE, one.candidate_NE, penalty_N=one.penalty_N)
                 rows += self.rank_rows("captions", ranks_N, direction, one.prefix)
             if is_forth:
                 rows.append(self.mean_row("captions", "mean_cosine", cosines(query_NE, candidate_NE), direction))
             if self.csls and is_retrieval:
-                ranks_N = own_ranks(query_NE, candidate_NE, csls=self.csls)
+                ranks_N = paired_ranks(query_NE, candidate_NE, csls=self.csls)
                 rows += self.rank_rows("captions", ranks_N, direction, prefix="csls_")
         return rows
 
@@ -133,12 +133,14 @@ class Scorer:
         if len(own_D) and len(sound_NE) > 1:
             for one in centring.compare(caption_DE, sound_NE, centring.text_E, hubness=True):
                 numbers = own_D, np.arange(len(sound_NE))
-                ranks_D, _ = positive_ranks(one.query_QE, one.candidate_NE, *numbers, penalty_N=one.penalty_N)
+                ranks_D, _ = label_ranks(one.query_QE, one.candidate_NE, *numbers, penalty_N=one.penalty_N)
                 rows += self.rank_rows("texts_to_sounds", ranks_D, prefix=one.prefix)
             rows += chance.rank_rows("texts_to_sounds", np.ones(len(own_D), int), len(sound_NE))
         if len(own_D) > 1:
             for one in centring.compare(sound_NE[own_D], caption_DE, centring.own_mean(sound_NE)):
-                rows += self.rank_rows("sounds_to_texts", own_ranks(one.query_QE, one.candidate_NE), prefix=one.prefix)
+                rows += self.rank_rows(
+                    "sounds_to_texts", paired_ranks(one.query_QE, one.candidate_NE), prefix=one.prefix
+                )
             rows += chance.rank_rows("sounds_to_texts", np.ones(len(own_D), int), len(own_D))
         return rows
 
@@ -163,12 +165,12 @@ class Scorer:
             return []
         for one in scorings:
             some = one.some(is_query, is_candidate)
-            ranks_Q, _ = positive_ranks(some.query_QE, some.candidate_NE, groups_Q, groups_N, penalty_N=some.penalty_N)
+            ranks_Q, _ = label_ranks(some.query_QE, some.candidate_NE, groups_Q, groups_N, penalty_N=some.penalty_N)
             rows += self.rank_rows(task, ranks_Q, prefix=one.prefix)
         if self.csls and different == len(groups_N) == len(groups_Q) == len(set(groups_Q.tolist())):
             plain = scorings[0].some(is_query, is_candidate)
             positions_Q = np.argsort(groups_N)[np.searchsorted(np.sort(groups_N), groups_Q)]
-            ranks_Q = own_ranks(plain.query_QE, plain.candidate_NE[positions_Q], csls=self.csls)
+            ranks_Q = paired_ranks(plain.query_QE, plain.candidate_NE[positions_Q], csls=self.csls)
             rows += self.rank_rows(task, ranks_Q, prefix="csls_")
         return rows
 
@@ -181,7 +183,7 @@ class Scorer:
         labels_Q, labels_N = labels_Q[is_query], labels_N[is_candidate]
         for one in scorings if len(labels_Q) and len(labels_N) > 1 else ():
             some = one.some(is_query, is_candidate)
-            ranks_Q, precision_Q = positive_ranks(
+            ranks_Q, precision_Q = label_ranks(
                 some.query_QE, some.candidate_NE, labels_Q, labels_N, penalty_N=some.penalty_N, **options
             )
             has_any_Q = np.isfinite(precision_Q)

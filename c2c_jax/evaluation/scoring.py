@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float, Shaped
 from c2c_jax.evaluation.methods import Method
 from c2c_jax.evaluation.rows import CENTRED, LESS_HUBNESS, Missing
 from c2c_jax.evaluation.vectors import Captions, PairVectors
+from c2c_jax.io.scratch import empty_vectors
 from c2c_jax.io.vectors import unit_rows
-from c2c_jax.retrieval.nearest_captions import room_for
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, centred_array, unit_mean
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import uncentred
-from c2c_jax.translator.memory import evenly
+from c2c_jax.translator.memory import evenly_spaced
 
 ROWS_AT_ONCE = 16_384
 
@@ -97,7 +97,7 @@ def own_mean(x_NE: Shaped[np.ndarray, "N E"] | None) -> Float[np.ndarray, "E"] |
 
 def centred_rows(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "N E"]:
     """Centres vectors of any length by a mean of unit vectors."""
-    vectors_NE = room_for(*x_NE.shape)
+    vectors_NE = empty_vectors(*x_NE.shape)
     for block in _blocks(len(x_NE)):
         vectors_NE[block] = centred_array(x_NE[block], mean_E)
     return vectors_NE
@@ -163,7 +163,7 @@ def means_of(
         return Means(text_E=text_E), missing
     stored_RS, source_HS, target_HE = stored_captions(bundle), None, None
     if captions and len(captions.target_NE) >= MIN_TO_CENTRE:
-        rows = evenly(len(captions.target_NE))
+        rows = evenly_spaced(len(captions.target_NE))
         source_HS, target_HE = captions.source_NS[rows], np.asarray(captions.target_NE[rows], np.float32)
     if stored_RS is None and (captions or source_HS is None):
         whose = "scores" if source_HS is None else "captions: scores"
@@ -180,7 +180,7 @@ def stored_captions(bundle: Bundle) -> Float[np.ndarray, "R S"] | None:
     if bundle.memory is None or bundle.spec.input_norm == "none" or len(bundle.memory.source) < MIN_TO_CENTRE:
         return None
     source_MS = bundle.memory.source
-    source_RS = np.asarray(source_MS[evenly(len(source_MS))], np.float32)
+    source_RS = np.asarray(source_MS[evenly_spaced(len(source_MS))], np.float32)
     if bundle.spec.input_norm != "centred":
         return source_RS
     return np.asarray(uncentred(jnp.asarray(source_RS), bundle.gap.mean("source_text")))

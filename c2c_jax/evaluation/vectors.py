@@ -12,8 +12,8 @@ from jaxtyping import Float, Int, Shaped
 from c2c_jax.evaluation.pairs import Pairs
 from c2c_jax.evaluation.rows import SkippedFile
 from c2c_jax.io.progress import Progress
-from c2c_jax.retrieval.nearest_captions import room_for
-from c2c_jax.spaces.encoding import sound_vectors, source_vectors_of
+from c2c_jax.io.scratch import empty_vectors
+from c2c_jax.spaces.encoding import encode_audio_files, encode_image_files
 from c2c_jax.spaces.space import Space
 
 IMAGE_PROMPT, SOUND_PROMPT = "a photo of a {}", "the sound of a {}"  # for the name of a class
@@ -25,9 +25,9 @@ TextVectors = Mapping[str, Float[np.ndarray, "_"]]
 
 
 def text_rows(texts: Sequence[str], space: Space, bar: Progress, task: str) -> Float[np.ndarray, "N E"]:
-    """The raw projections of texts, row by row; large arrays are kept in a file, see `nearest_captions.room_for`."""
+    """The raw projections of texts, row by row; large arrays are kept in a file, see `io.scratch`."""
     number = bar.add_task(task, total=len(texts), visible=bool(texts))
-    vectors_NE = room_for(len(texts), space.dim)
+    vectors_NE = empty_vectors(len(texts), space.dim)
     for start in range(0, len(texts), TEXTS_AT_ONCE):
         block = texts[start : start + TEXTS_AT_ONCE]
         vectors_NE[start : start + len(block)] = space.encode_text(block)
@@ -43,12 +43,12 @@ def text_vectors(texts: Iterable[str], space: Space, bar: Progress, task: str) -
 
 def image_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[FileVectors, list[SkippedFile]]:
     """The raw projections of the images that can be read, and the other files."""
-    return _encoded(paths, bar, "encoding images", lambda on_file: source_vectors_of(paths, space, on_file))
+    return _encoded(paths, bar, "encoding images", lambda on_file: encode_image_files(paths, space, on_file))
 
 
 def audio_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[FileVectors, list[SkippedFile]]:
     """The raw projections of the sounds that can be read, and the other files."""
-    return _encoded(paths, bar, "encoding sounds", lambda on_file: sound_vectors(paths, space, on_sound=on_file))
+    return _encoded(paths, bar, "encoding sounds", lambda on_file: encode_audio_files(paths, space, on_sound=on_file))
 
 
 def _encoded(

@@ -1,4 +1,4 @@
-"""AudioLDM (Liu et al. 2023): sound out of CLAP vectors, over the parts that diffusers and transformers maintain."""
+"""AudioLDM (Liu et al. 2023): samples sound from CLAP vectors, with the networks of diffusers and transformers."""
 
 import contextlib
 import functools
@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import torch
 from diffusers import (
@@ -24,17 +23,23 @@ from transformers import ClapTextModelWithProjection, SpeechT5HifiGan
 
 from c2c_jax.errors import CheckpointError, GenerationError, one_line
 from c2c_jax.generation.checkpoint import check_layout, check_text, load_model, quiet_loading
-from c2c_jax.generation.configs import Decoding, Denoising, NoiseLevels, Vocoding, read_config
+from c2c_jax.generation.configs import (
+    GriffinLimBounds,
+    SchedulerBounds,
+    UNetBounds,
+    VAEBounds,
+    VocoderBounds,
+    check_fields,
+)
 from c2c_jax.generation.griffin_lim import GriffinLim
-from c2c_jax.generation.planes import on_planes
 from c2c_jax.generation.sampling import DTYPES, LONGEST, Sampling
 from c2c_jax.io.json import read_json
 from c2c_jax.spaces.weights.folders import checkpoint_folder
 from c2c_jax.spaces.weights.tokenizers import read_tokenizer
 
-# Noise levels by Karras et al. 2022, down to the last that the model was trained on, as DDIM's.
+# Noise levels by Karras et al. 2022, down to the last that the model was trained on, as in DDIM.
 _KARRAS = {"timestep_spacing": "linspace", "use_karras_sigmas": True, "final_sigmas_type": "sigma_min"}
-# diffusers' classes by name, and what is laid over the checkpoint's own scheduler_config.json.
+# diffusers' classes by name, and the fields that replace those of the checkpoint's scheduler_config.json.
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2, **_KARRAS}),
     "unipc": (UniPCMultistepScheduler, _KARRAS),
@@ -46,20 +51,20 @@ Vectors = Float[Any, "B E"]
 
 
 def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
-    """diffusers' scheduler of that name over a checkpoint's noise levels, a scheduler_config.json. Raises
-    CheckpointError where they make none."""
+    """diffusers' scheduler of that name with a checkpoint's noise levels, the content of a scheduler_config.json.
+    Raises CheckpointError for noise levels that it cannot use."""
     kind, options = SCHEDULERS[name]
     known = {field for other, _ in SCHEDULERS.values() for field in inspect.signature(other.__init__).parameters}
-    config = {key: value for key, value in noise_levels.items() if key in known}  # less its writer's notes
+    config = {key: value for key, value in noise_levels.items() if key in known}  # diffusers warns of other fields
     try:
-        msgspec.convert(config, NoiseLevels)
+        check_fields(config, SchedulerBounds, kind)
         scheduler = kind.from_config({**config, **options})
         if not ((scheduler.alphas_cumprod > 0) & (scheduler.alphas_cumprod <= 1)).all():
             raise ValueError("its noise levels do not lie between 0 and 1")
         tried = kind.from_config({**config, **options})
         tried.set_timesteps(2)
         tried.step(torch.zeros(1, 1, 2, 2), tried.timesteps[0], torch.zeros(1, 1, 2, 2))
-    except Exception as error:  # diffusers checks its arguments little, and ends in exceptions of all kinds
+    except Exception as error:  # diffusers checks its arguments little, and raises exceptions of all kinds
         raise CheckpointError(
             f"scheduler_config.json does not describe a {name} schedule ({one_line(error)}): fetch it again"
         ) from None
@@ -67,30 +72,25 @@ def build_scheduler(name: str, noise_levels: dict[str, Any]) -> Any:
 
 
 def _require_one_model(unet: Any, vae: Any, vocoder: Any, folder: Path) -> None:
-    """Raises CheckpointError unless the networks, all on torch's "meta" device, take what the ones before them make."""
-    dim = unet.config.projection_class_embeddings_input_dim
-    try:
-        scale = 2 ** (len(vae.config.block_out_channels) - 1)
-        latents = torch.zeros(2, unet.config.in_channels, 16, vocoder.config.model_in_dim // scale, device="meta")
-        time, labels = torch.zeros((), device="meta"), torch.zeros(2, dim, device="meta")
-        with torch.inference_mode():
-            noise = unet(latents, time, encoder_hidden_states=None, class_labels=labels).sample
-            mels = vae.decode(noise).sample
-            if noise.shape != latents.shape or mels.shape != (2, 1, 16 * scale, vocoder.config.model_in_dim):
-                raise ValueError(
-                    f"latents {tuple(latents.shape)}, noise {tuple(noise.shape)}, mels {tuple(mels.shape)}"
-                )
-            if unet.config.class_embed_type is None:
-                raise ValueError("the unet takes no CLAP vector: its class_embed_type is null")
-            if not isinstance(vocoder, GriffinLim):  # which takes any
-                vocoder(mels.squeeze(1))
-    except Exception as error:  # shapes that do not fit end in exceptions of all kinds
-        raise CheckpointError(
-            f"the networks in {folder} do not fit each other by their config.json ({one_line(error)}): fetch them again"
-        ) from None
+    """Raises CheckpointError unless each network takes what the one before it makes, by their configs."""
+    latents = {vae.config.latent_channels, unet.config.in_channels, unet.config.out_channels}
+    mels, scale = vocoder.config.model_in_dim, 2 ** (len(vae.config.block_out_channels) - 1)
+    if unet.config.class_embed_type is None:
+        why = "the unet takes no CLAP vector: its class_embed_type is null"
+    elif len(latents) > 1:
+        why = f"latents have {' and '.join(map(str, sorted(latents)))} channels"
+    elif vae.config.out_channels != 1 or mels % scale:
+        why = f"the vae makes {vae.config.out_channels} channels of a multiple of {scale} mels, not {mels} mels"
+    else:
+        return
+    raise CheckpointError(
+        f"the networks in {folder} do not fit each other by their config.json ({why}): fetch them again"
+    )
 
 
 class TextTower(NamedTuple):
+    """transformers' tokenizer and ClapTextModelWithProjection."""
+
     tokenizer: Any
     model: Any
 
@@ -114,8 +114,8 @@ class AudioLDM:
     ):
         """unet, vae, vocoder: diffusers' UNet2DConditionModel and AutoencoderKL, transformers' SpeechT5HifiGan or our
         GriffinLim, in one dtype. noise_levels: a scheduler's config. load_text: called when the first text is to be
-        encoded; None: vectors alone are taken. offload: the parts stay in main memory, and each is on `device` only
-        while it works."""
+        encoded; None: only vectors are accepted. offload: each part is on `device` only while it works, else in main
+        memory."""
         self.sample_rate: int = vocoder.config.sampling_rate
         self.dim: int = unet.config.projection_class_embeddings_input_dim
         self._unet, self._vae, self._vocoder = unet, vae, vocoder
@@ -126,7 +126,7 @@ class AudioLDM:
         self._hop_length = math.prod(vocoder.config.upsample_rates)
         try:
             self.device = torch.device(device)
-            torch.zeros(1, device=self.device).item()  # which the device "meta" has not
+            torch.zeros(1, device=self.device).item()  # fails for the device "meta"
             if not offload:
                 for part in (unet, vae, vocoder):
                     part.to(self.device)
@@ -139,8 +139,8 @@ class AudioLDM:
     ) -> "AudioLDM":
         """Loads AudioLDM in diffusers' layout, a local folder or a hub name, on `device` (None: cuda if there is one).
 
-        The text tower is loaded when the first text is encoded, and may be missing. Raises CheckpointError where parts
-        or weights are missing, damaged or another model's, GenerationError for a device that torch cannot use.
+        The text tower is loaded when the first text is encoded, and may be missing. Raises CheckpointError if parts or
+        weights are missing, damaged or of another model, GenerationError for a device that torch cannot use.
         """
         folder = checkpoint_folder(str(name))
         check_layout(folder)
@@ -149,21 +149,20 @@ class AudioLDM:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if dtype == "float16" and device.startswith("cpu"):
             raise GenerationError("float16 is for GPUs: take float32 or bfloat16 on a CPU")
-        kept = getattr(torch, dtype)
+        torch_dtype = getattr(torch, dtype)
         with quiet_loading():
-            is_learned = read_config(Vocoding, folder / "vocoder").get("_class_name") != GriffinLim.__name__
-            read_config(Denoising, folder / "unet")
-            read_config(Decoding, folder / "vae")
             noise_levels = read_json(folder / "scheduler/scheduler_config.json")
             build_scheduler("ddim", noise_levels)
-            vocoder, vocoder_meta = load_model(SpeechT5HifiGan if is_learned else GriffinLim, folder / "vocoder", kept)
-            unet, unet_meta = load_model(UNet2DConditionModel, folder / "unet", kept)
-            vae, vae_meta = load_model(AutoencoderKL, folder / "vae", kept)
-            _require_one_model(unet_meta, vae_meta, vocoder_meta, folder)
+            is_griffin_lim = read_json(folder / "vocoder/config.json").get("_class_name") == GriffinLim.__name__
+            kind, bounds = (GriffinLim, GriffinLimBounds) if is_griffin_lim else (SpeechT5HifiGan, VocoderBounds)
+            vocoder = load_model(kind, folder / "vocoder", torch_dtype, bounds)
+            unet = load_model(UNet2DConditionModel, folder / "unet", torch_dtype, UNetBounds)
+            vae = load_model(AutoencoderKL, folder / "vae", torch_dtype, VAEBounds)
+            _require_one_model(unet, vae, vocoder, folder)
             return cls(
                 unet=unet,
                 vae=vae,
-                vocoder=on_planes(vocoder) if is_learned and device.startswith("cpu") else vocoder,
+                vocoder=vocoder,
                 noise_levels=noise_levels,
                 load_text=functools.partial(load_text_tower, folder),
                 device=device,
@@ -182,10 +181,10 @@ class AudioLDM:
     ) -> Float[np.ndarray, "B samples"]:
         """Samples one clip per CLAP vector, float32 in -1..1; vectors of any length count by direction.
 
-        seeds: of each clip's initial noise, so that a clip is the same alone and in a batch; the settings' own seed and
-        candidates are for callers. negative: the CLAP vector that guidance leads away from, None: of the settings'
-        negative prompt, for which the text tower is loaded. on_step: called after each step. Raises GenerationError
-        for settings outside of what the model can do, and for sound that is not finite.
+        seeds: of each clip's initial noise, so that a clip is the same alone and in a batch; `sampling.seed` and
+        `sampling.candidates` are not used. negative_E: the CLAP vector that guidance leads away from; None: that of the
+        negative prompt, for which the text tower is loaded. on_step: called after each step. Raises GenerationError for
+        settings that the model cannot take, and for sound that is not finite.
         """
         prompt_BE = self._unit_vectors(clap_BE)
         self.check(sampling)
@@ -196,7 +195,7 @@ class AudioLDM:
         if guided:
             if negative_E is None:
                 negative_E = self.encode_text([sampling.negative_prompt])[0]
-            # The unwanted first, as the halves of the UNet's batch are told apart below.
+            # The first half of the UNet's batch is unwanted, the second wanted.
             prompt_BE = torch.cat([self._unit_vectors(negative_E[None]).expand(B, -1), prompt_BE])
         dtype = self._unet.dtype
         prompt_BE = prompt_BE.to(self.device, dtype)
@@ -237,7 +236,7 @@ class AudioLDM:
         return audio
 
     def check(self, sampling: Sampling) -> None:
-        """Raises GenerationError for settings outside of what the model can do."""
+        """Raises GenerationError for settings that the model cannot take."""
         sampling.check()
         config = build_scheduler(sampling.scheduler, self._noise_levels).config
         # With more, the schedule's first step would lie behind its last noise level.
@@ -252,7 +251,7 @@ class AudioLDM:
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "B E"]:
-        """Unit CLAP vectors of texts, by the checkpoint's own text tower. Raises CheckpointError where it has none."""
+        """Unit CLAP vectors of texts, by the checkpoint's own text tower. Raises CheckpointError if it has none."""
         if self._text is None:
             raise CheckpointError("this generator was made without a text tower: give it vectors, or guidance 1")
         tokenizer, tower = self._text()
@@ -276,7 +275,7 @@ class AudioLDM:
 
     @contextlib.contextmanager
     def _at_work(self, part: torch.nn.Module) -> Iterator[None]:
-        """Within it a part is on the device."""
+        """Keeps a part on the device for the time of the block."""
         part.to(self.device)
         try:
             yield
@@ -285,7 +284,7 @@ class AudioLDM:
                 part.to("cpu")
 
     def _unit_vectors(self, clap_BE: Vectors) -> torch.Tensor:
-        """Unit vectors as torch has them; GenerationError for a wrong shape or vectors that have no direction."""
+        """Unit vectors as a torch tensor. Raises GenerationError for a wrong shape or vectors without a direction."""
         if isinstance(clap_BE, torch.Tensor):
             clap_BE = clap_BE.detach().cpu().double()
         vectors_BE = np.asarray(clap_BE, np.float64)
@@ -305,4 +304,4 @@ def load_text_tower(folder: Path) -> TextTower:
     check_text(folder)
     with quiet_loading():
         tokenizer = read_tokenizer(folder / "tokenizer", "RobertaTokenizer")
-        return TextTower(tokenizer, load_model(ClapTextModelWithProjection, folder / "text_encoder", torch.float32)[0])
+        return TextTower(tokenizer, load_model(ClapTextModelWithProjection, folder / "text_encoder", torch.float32))

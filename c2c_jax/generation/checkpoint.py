@@ -1,4 +1,4 @@
-"""AudioLDM folders in diffusers' layout: what must be in them, and their parts, loaded strictly."""
+"""Loads the parts of AudioLDM folders in diffusers' layout, strictly: no weight missing, left over or damaged."""
 
 import contextlib
 import inspect
@@ -18,31 +18,32 @@ from diffusers import ModelMixin
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from c2c_jax.errors import CheckpointError, one_line
+from c2c_jax.generation.configs import check_fields
 from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import fetch_again, open_torch, tensor_shapes
 from c2c_jax.spaces.weights.clap import text_config
 from c2c_jax.spaces.weights.folders import WEIGHT_FILES, digest_of, files_named
 
 CONFIGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json", "vocoder/config.json")
-TEXT_CONFIGS = ("text_encoder/config.json",)
-# The names under which diffusers' folders keep weights; others, such as those of a LoRA, are beside the model.
+# The names of weight files in diffusers' folders; other files, such as those of a LoRA, are not the model's.
 DIFFUSERS_FILES = (
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
     "diffusion_pytorch_model.bin",
     "diffusion_pytorch_model.bin.index.json",
 )
-# Fields of any transformers config that no network needs, and by which a file can ask for code, or for any memory.
+# Fields of transformers' configs that no network needs, by which a file could ask for code or for any memory.
 UNUSED = {
     "auto_map", "num_labels", "id2label", "label2id", "quantization_config", "attn_implementation",
     "_attn_implementation", "experts_implementation", "_experts_implementation", "custom_pipelines", "_name_or_path",
 }  # fmt: skip
-# Buffers that old files carry and today's classes make themselves.
+# Buffers in old files, which today's classes compute.
 BUFFERS = r".*(?:position_ids|token_type_ids|num_batches_tracked)"
 
-# Logger and pattern of its messages, which come again as this module's CheckpointError. What the libraries say of
-# weights in the files that no module takes is not silenced.
+# Loggers, and patterns of messages that `load_model` reports as CheckpointError instead, or that are about token ids in
+# old configs, which work. Messages about weights that no module takes are not silenced.
 SILENCED = {
+    "transformers.configuration_utils": "within the vocabulary",
     "diffusers.models.modeling_utils": "newly initialized",
     "transformers.modeling_utils": "MISSING|MISMATCH",
 }
@@ -50,7 +51,7 @@ SILENCED = {
 
 def check_layout(folder: Path) -> None:
     """Raises CheckpointError unless a folder holds every part of AudioLDM that makes sound, by the names of its files.
-    The text tower is another matter: see `check_text`."""
+    For the text tower see `check_text`."""
     if not folder.is_dir():
         raise CheckpointError(
             f"the folder {folder} does not exist: download cvssp/audioldm-s-full-v2 and pass its folder"
@@ -62,9 +63,9 @@ def check_layout(folder: Path) -> None:
 
 
 def check_text(folder: Path) -> None:
-    """Raises CheckpointError unless an AudioLDM folder holds its CLAP text tower and that one's tokenizer."""
-    files = list(TEXT_CONFIGS)
-    # Without its words the tokenizer would load all the same, and turn every text into nothing.
+    """Raises CheckpointError unless an AudioLDM folder holds its CLAP text tower and its tokenizer."""
+    files = ["text_encoder/config.json"]
+    # transformers loads a tokenizer without its vocabulary too, which encodes every text as nothing.
     if not (folder / "tokenizer/tokenizer.json").is_file():
         files += ["tokenizer/vocab.json", "tokenizer/merges.txt"]
     _require(folder, files, ["text_encoder"])
@@ -88,17 +89,15 @@ def digest(folder: Path) -> str:
     return digest_of({str(path.relative_to(folder)): path for path in files if path.is_file()})
 
 
-def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """One network, every tensor from the folder's files, and the same one on torch's "meta" device, where shapes can be
-    tried out at no cost. Raises CheckpointError, before memory is taken, for a config that asks for more than the files
-    hold, and for files that are damaged or of another model."""
-    content = read_json(folder / "config.json")
+def load_model(kind: Any, folder: Path, dtype: torch.dtype, bounds: type | None = None) -> Any:
+    """Loads one network, every tensor from the folder's files. bounds: see `check_fields`. Raises CheckpointError,
+    before memory is taken, for a config that asks for more than the files hold, and for files that are damaged or of
+    another model."""
     is_diffusers = issubclass(kind, ModelMixin)
     files = files_named(folder, DIFFUSERS_FILES if is_diffusers else WEIGHT_FILES)
     files = [path for path in files if not path.name.endswith(".index.json")]
     shapes = {name: shape for path in files for name, shape in tensor_shapes(path).items()}
-    config = content if is_diffusers else _transformers_config(kind, content, folder)
-    meta = _on_meta(kind, config, shapes, folder)
+    config = _checked_config(kind, folder, shapes, bounds)
     options = {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": dtype}  # reported below
     try:
         if is_diffusers:
@@ -126,59 +125,42 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         )
     if damaged := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
         raise CheckpointError(f"{folder}: {damaged[0]} has values that are not finite in {dtype}: fetch it again")
-    return model.eval(), meta.eval()
+    return model.eval()
 
 
-def _transformers_config(kind: Any, content: dict[str, Any], folder: Path) -> Any:
-    """The config as transformers reads it. What it says of token ids beyond the vocabulary is not printed: old configs
-    with these work too."""
-    logger = logging.getLogger("transformers.configuration_utils")
-    logger.addFilter(_is_not_about_tokens)
-    try:
-        if kind is transformers.ClapTextModelWithProjection:
-            text_config(content)
-        return kind.config_class.from_dict({name: value for name, value in content.items() if name not in UNUSED})
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}; fetch it again") from None
-    except Exception as error:  # transformers checks sizes against each other, by exceptions of many kinds
-        raise CheckpointError(
-            f"{folder / 'config.json'}: its sizes make no model ({one_line(error)}); fetch it again"
-        ) from None
-    finally:
-        logger.removeFilter(_is_not_about_tokens)
-
-
-def _is_not_about_tokens(record: logging.LogRecord) -> bool:
-    return "within the vocabulary" not in record.getMessage()
-
-
-def _on_meta(kind: Any, config: Any, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> Any:
-    """The network without memory for its weights. It may have a few more and larger ones than the files hold, which are
-    then named one by one, but not any number."""
+def _checked_config(kind: Any, folder: Path, shapes: Mapping[str, tuple[int, ...]], bounds: type | None) -> Any:
+    """The config of a network for transformers, None for diffusers. The network is built on torch's "meta" device,
+    which takes no memory for weights: it may have a few more and larger ones than the files hold, which `load_model`
+    reports, but not any number."""
+    content, is_diffusers = read_json(folder / "config.json"), issubclass(kind, ModelMixin)
+    if is_diffusers and content.get("quantization_config") is not None:
+        raise CheckpointError(f"{folder} is quantised, which is not read: fetch it in float32 or float16")
     limits = [2 * len(shapes) + 64, 2 * sum(map(math.prod, shapes.values())) + 2**16]
 
     def registered(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
         limits[0] -= 1
         limits[1] -= 0 if parameter is None else parameter.numel()
         if min(limits) < 0:
-            raise CheckpointError(
-                f"{folder / 'config.json'} describes a larger model than its weights: they belong to different models"
-            )
+            raise ValueError("a larger model than its weights")
 
-    if isinstance(config, dict):
-        if config.get("quantization_config") is not None:
-            raise CheckpointError(f"{folder} is quantised, which is not read: fetch it in float32 or float16")
-        known = inspect.signature(kind.__init__).parameters
-        fields = {name: value for name, value in config.items() if name in known}
     hook = register_module_parameter_registration_hook(registered)
     try:
+        if bounds:
+            check_fields(content, bounds, kind)
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-            return kind(**fields) if isinstance(config, dict) else kind(config)
-    except CheckpointError:
-        raise
-    except Exception as error:  # the classes check their arguments little, and end in exceptions of all kinds
+            if is_diffusers:
+                known = inspect.signature(kind.__init__).parameters
+                kind(**{name: value for name, value in content.items() if name in known})
+                return None
+            if kind is transformers.ClapTextModelWithProjection:
+                text_config(content)
+            config = kind.config_class.from_dict({name: x for name, x in content.items() if name not in UNUSED})
+            kind(config)
+            return config
+    except Exception as error:  # the classes check their arguments little, and raise exceptions of all kinds
         raise CheckpointError(
-            f"{folder / 'config.json'} is not a config of {kind.__name__} ({one_line(error)}): fetch it again"
+            f"{folder / 'config.json'} does not describe the {kind.__name__} beside it ({one_line(error)}): fetch both "
+            "again"
         ) from None
     finally:
         hook.remove()

@@ -1,11 +1,9 @@
-"""A vocoder with nothing learned: mel-spectrograms to sound by phases that fit."""
+"""A vocoder without weights: mel-spectrograms to sound by estimated phases."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -16,23 +14,12 @@ from transformers.audio_utils import mel_filter_bank
 AT_ONCE = 8  # sounds whose phases are found together
 
 
-@dataclasses.dataclass
-class _Sizes:
-    """Bounds of what a config may ask for."""
-
-    model_in_dim: Annotated[int, msgspec.Meta(ge=1, le=512)]
-    sampling_rate: Annotated[int, msgspec.Meta(ge=1000, le=400_000)]
-    upsample_rates: list[Annotated[int, msgspec.Meta(ge=1, le=4096)]]
-    fft: Annotated[int, msgspec.Meta(ge=16, le=4096, multiple_of=2)]
-    iterations: Annotated[int, msgspec.Meta(ge=1, le=1000)]
-
-
 class GriffinLim(ModelMixin, ConfigMixin):
-    """In the place of a SpeechT5HifiGan: log mels [B, T, M], or [T, M], to sound [B, samples], with the fields of that
-    one's config that pipelines read. diffusers loads it where c2c_jax is installed.
+    """Replaces a SpeechT5HifiGan: turns log mels [B, T, M], or [T, M], into sound [B, samples], and has the fields of
+    its config that pipelines read. diffusers can load it if c2c_jax is installed.
 
-    Magnitudes come from the filters' pseudo-inverse, phases from the fast algorithm of Griffin and Lim (Perraudin et
-    al. 2013, momentum 0.99), which begins at the same random phases every time.
+    Magnitudes come from the filters' pseudo-inverse, phases from the fast Griffin-Lim algorithm (Perraudin et al. 2013,
+    momentum 0.99), which always starts at the same random phases.
     """
 
     @register_to_config
@@ -47,8 +34,6 @@ class GriffinLim(ModelMixin, ConfigMixin):
         """model_in_dim: mels, from 0 to half of sampling_rate (Hz), Slaney's filters. upsample_rates: their product is
         the samples of a frame. fft: samples of its Hann window."""
         super().__init__()
-        sizes = dict(model_in_dim=model_in_dim, sampling_rate=sampling_rate, fft=fft, iterations=iterations)
-        msgspec.convert({**sizes, "upsample_rates": list(upsample_rates)}, _Sizes)
         if not math.prod(upsample_rates) <= fft - 2:  # windows overlap
             raise ValueError(f"upsample_rates {upsample_rates} make frames as long as the window of {fft}")
         inverse_MK = np.linalg.pinv(filters(model_in_dim, sampling_rate, fft))
@@ -70,10 +55,10 @@ class GriffinLim(ModelMixin, ConfigMixin):
         spectrum = torch.polar(magnitude_BKT, angles.to(magnitude_BKT.device).expand_as(magnitude_BKT).contiguous())
         before = torch.zeros((), device=magnitude_BKT.device)
         for _ in range(config.iterations):
-            heard = torch.stft(
+            now = torch.stft(
                 _overlapped(spectrum, window, hop), fft, hop, fft, window, center=False, return_complex=True
             )
-            ahead, before = heard + 0.99 * (heard - before), heard
+            ahead, before = now + 0.99 * (now - before), now
             spectrum = magnitude_BKT * ahead / ahead.abs().clamp(min=1e-9)
         return _overlapped(spectrum, window, hop)[:, (fft - hop) // 2 : -(fft - hop) // 2]
 

@@ -1,4 +1,4 @@
-"""Which sounds are made of which pictures, and where they go."""
+"""Plans which sounds are made of which images, and where their files go."""
 
 import dataclasses
 import os
@@ -16,9 +16,9 @@ SOUND_SUFFIXES = (".wav", ".flac")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What one sound is made of: a picture, or those of a folder, such as the frames of a video. out: the sound's file.
-    control: a text whose own sound goes beside."""
+class Input:
+    """What one sound is made of: an image, or those of a folder, such as the frames of a video. out: the sound's file.
+    control: a text whose own sound is written too."""
 
     pictures: tuple[Path, ...]
     out: Path
@@ -34,12 +34,12 @@ def plan(
     sound_format: str | None = None,
     controls: Sequence[str] = (),
     candidates: int = 1,
-) -> list[Subject]:
-    """Which sounds are made of which pictures, and where they go: beside them, into the folder `out`, or, of one, into
-    the file `out`. roots: folders that were named; the folders inside them are made in `out` again. controls: one text
-    for each sound, or one for all.
+) -> list[Input]:
+    """Which sounds are made of which images, and where they go: beside them, into the folder `out`, or, if there is
+    only one, into the file `out`. average: one sound for all images of a folder. roots: folders the user named; the
+    folders inside them are made in `out` again. controls: one text for each sound, or one for all.
 
-    Raises ConfigError where two files of different sounds would have one name, or numbers do not fit.
+    Raises ConfigError if two files of different sounds would have one name, or numbers do not fit.
     """
     groups: dict[Path, list[Path]] = {}
     for path in paths:
@@ -53,22 +53,18 @@ def plan(
         raise ConfigError(f"--out {out} and --format {sound_format} contradict each other: leave one out")
     if out and not is_file and out.suffix and not out.is_dir():
         raise ConfigError(f"--out {out} ends in {out.suffix}: pass a .wav or .flac file, or a folder")
-    subjects: list[Subject] = []
-    taken: dict[Path, Path] = {}
+    inputs: list[Input] = []
+    group_of: dict[Path, Path] = {}  # by sound file without its suffix
     for number, (group, pictures) in enumerate(groups.items()):
         name = f"{group.name if average else group.stem}.{sound_format or 'wav'}"
         folder = out / _inside(group, roots) if out else group.parent
         place = out if out and is_file else folder / name
         control = controls[number % len(controls)] if controls else None
-        subject = Subject(pictures=tuple(pictures), out=place, control=control)
-        subjects.append(subject)
-        for file in sound_places(subject, candidates):
-            if file.with_suffix("") in taken:
-                raise ConfigError(
-                    f"{taken[file.with_suffix('')]} and {group} would both be written to {file}: rename one of them"
-                )
-            taken[file.with_suffix("")] = group
-    return subjects
+        inputs.append(Input(pictures=tuple(pictures), out=place, control=control))
+        for file in sound_places(inputs[-1], candidates):
+            if (other := group_of.setdefault(file.with_suffix(""), group)) != group:
+                raise ConfigError(f"{other} and {group} would both be written to {file}: rename one of them")
+    return inputs
 
 
 def _inside(path: Path, roots: Sequence[Path]) -> Path:
@@ -77,27 +73,20 @@ def _inside(path: Path, roots: Sequence[Path]) -> Path:
     return next((absolute.relative_to(r.absolute()) for r in roots if absolute.is_relative_to(r.absolute())), Path())
 
 
-def sound_places(subject: Subject, candidates: int) -> Iterator[Path]:
-    """The sound files of a subject: each candidate, of the picture and of the control."""
-    for sound in [subject.out, control_file(subject.out)] if subject.control else [subject.out]:
-        for place in range(candidates):
-            yield numbered(sound, place)
-
-
-def require_places(subjects: Sequence[Subject], candidates: int, inputs: Sequence[Path]) -> None:
-    """Raises ConfigError where a sound, its spectrogram or its record cannot be written, or where it would replace a
-    file that is read or a sound that c2c_jax did not make."""
-    for subject in subjects:
-        for file in sound_places(subject, candidates):
-            for place in (file, file.with_suffix(".mel.png"), file.with_suffix(".sound.json")):
-                require_file_place(place, "the sound's file", inputs)
+def require_places(inputs: Sequence[Input], candidates: int, read: Sequence[Path]) -> None:
+    """Raises ConfigError if a sound, its spectrogram or its record cannot be written, or would replace a file that is
+    read or a sound that c2c_jax did not make."""
+    for one in inputs:
+        for file in sound_places(one, candidates):
+            for place in (file, spectrogram_file(file), record_file(file)):
+                require_file_place(place, "the sound's file", read)
             if is_regular(file) and not _is_own(file):
                 raise ConfigError(f"{file} exists and was not written by c2c infer: move it, or pass another --out")
 
 
-def require_embedding_place(path: Path, inputs: Sequence[Path]) -> None:
-    """Raises ConfigError where the vectors cannot be written, or where they would replace what is not an .npy file."""
-    require_file_place(path, "--save-embedding", inputs)
+def require_embedding_place(path: Path, read: Sequence[Path]) -> None:
+    """Raises ConfigError if the vectors cannot be written, or would replace a file that is not an .npy file."""
+    require_file_place(path, "--save-embedding", read)
     if is_regular(path) and path.stat().st_size:
         with open(path, "rb") as file:
             if file.read(6) != b"\x93NUMPY":
@@ -105,7 +94,7 @@ def require_embedding_place(path: Path, inputs: Sequence[Path]) -> None:
 
 
 def _is_own(sound: Path) -> bool:
-    if is_regular(sound.with_suffix(".sound.json")) or not sound.stat().st_size:
+    if is_regular(record_file(sound)) or not sound.stat().st_size:
         return True
     try:
         with soundfile.SoundFile(os.fsencode(sound)) as file:
@@ -114,11 +103,28 @@ def _is_own(sound: Path) -> bool:
         return False
 
 
+def sound_places(one: Input, candidates: int) -> Iterator[Path]:
+    """The sound files of an input: each candidate, of the images and of the control."""
+    for sound in [one.out, control_file(one.out)] if one.control else [one.out]:
+        for place in range(candidates):
+            yield numbered(sound, place)
+
+
 def numbered(out: Path, place: int) -> Path:
     """The file of a candidate by its place from 0: NAME.wav, NAME.2.wav, NAME.3.wav."""
     return out.with_name(f"{out.stem}.{place + 1}{out.suffix}") if place else out
 
 
 def control_file(out: Path) -> Path:
-    """Where the control of a sound goes: NAME.control.wav."""
+    """The file of a sound's control: NAME.control.wav."""
     return out.with_name(f"{out.stem}.control{out.suffix}")
+
+
+def record_file(sound: Path) -> Path:
+    """The file of a sound's record: NAME.sound.json."""
+    return sound.with_suffix(".sound.json")
+
+
+def spectrogram_file(sound: Path) -> Path:
+    """The file of a sound's mel-spectrogram: NAME.mel.png."""
+    return sound.with_suffix(".mel.png")

@@ -1,4 +1,4 @@
-"""Which of several sounds fits a CLAP vector best, by CLAP's audio tower, as AudioLDM's own program chooses."""
+"""Scores sounds by how well they fit a CLAP vector, by CLAP's audio tower, as AudioLDM's own program does."""
 
 import numpy as np
 from jaxtyping import Float
@@ -6,11 +6,11 @@ from jaxtyping import Float
 from c2c_jax.errors import BundleError
 from c2c_jax.io.sounds import resampled
 from c2c_jax.spaces.space import load_space
-from c2c_jax.translator.inference import PROBE, SAME
+from c2c_jax.translator.inference import PROBE, is_same_direction
 
 
 class Ranker:
-    """A whole CLAP, text and audio tower: whatever `load_space` reads as one."""
+    """A whole CLAP, text and audio tower."""
 
     def __init__(self, name: str):
         """name: as for `load_space`. Raises CheckpointError, also for a CLAP that has no audio tower."""
@@ -18,20 +18,19 @@ class Ranker:
         self.mels = self.space.require_mels()
 
     def require_same_space(self, expected_E: Float[np.ndarray, "E"]) -> None:
-        """expected: the generator's unit vector of the text PROBE. Raises BundleError where this CLAP's own differs, so
-        that cosines between the two would mean nothing."""
+        """Raises BundleError unless this CLAP gives the text PROBE the vector `expected_E`, the generator's: cosines
+        between two CLAPs mean nothing."""
         (found_E,) = self.space.encode_text([PROBE])
-        if found_E.shape != expected_E.shape or float(found_E @ expected_E) / np.linalg.norm(found_E) < SAME:
+        if not is_same_direction(found_E, expected_E):
             raise BundleError(
                 f"{self.space.name} is another CLAP than the one that conditions the generator: its cosines would mean "
                 "nothing; pass the CLAP that the generator was trained with, or rank by ear"
             )
 
     def vectors(self, sounds_BS: Float[np.ndarray, "B samples"], sample_rate: int) -> Float[np.ndarray, "B E"]:
-        """Unit CLAP vectors of sounds in -1..1. Of what is longer than the tower takes, the beginning is heard, and all
-        of it by a tower with fusion."""
-        heard = [resampled(sound, sample_rate, self.mels.sample_rate) for sound in sounds_BS]
-        vectors_BE = self.space.encode_audio(heard)
+        """Unit CLAP vectors of sounds in -1..1. Of a sound longer than the tower takes, the beginning is encoded; a
+        tower with fusion encodes all of it."""
+        vectors_BE = self.space.encode_audio([resampled(one, sample_rate, self.mels.sample_rate) for one in sounds_BS])
         return vectors_BE / np.linalg.norm(vectors_BE, axis=1, keepdims=True)
 
     def scores(

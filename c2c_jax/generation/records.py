@@ -1,24 +1,24 @@
-"""Records of generated sounds, `NAME.sound.json`."""
+"""Records of generated sounds, `NAME.sound.json`: all that is needed to repeat a sound, written and read."""
 
 import dataclasses
-import glob
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from c2c_jax.errors import ReportError, SoundError
-from c2c_jax.generation.sampling import Sampling, Versions
-from c2c_jax.io.files import found_at, is_regular, matching, path_of, sha256_of
+from c2c_jax.generation.sampling import Sampling
+from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.files import found_at, is_regular, path_of, sha256_of, text_of
 from c2c_jax.io.json import read_json, read_json_as, report_missing_fields
 from c2c_jax.spaces.space import SpaceId
 
 OF_PICTURES = (  # fields that records of control sounds leave out
     "pictures", "mixed_in", "averaged", "gap_statistics", "output_mean", "caption_memory",
 )  # fmt: skip
-
-
-NEEDLESS = ("control", "output_mean")  # fields that records of pictures may leave out, as older ones do
+OF_CONTROLS = ("control",)  # fields that records of pictures leave out
+ADVICE = "make the sound again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,17 +29,22 @@ class File:
     sha256: str
 
 
+def file_of(path: Path) -> File:
+    """A file as a record names it."""
+    return File(path=text_of(path), sha256=sha256_of(path))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordedSound:
     """One candidate. file: its name, beside the record. sha256: of the file; "": of an older version."""
 
     file: str
+    sha256: str = ""
     seed: int
     clap_score: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None
-    defects: list[str]
-    sha256: str = ""
     peak: float | None = None
     rms: float | None = None
+    defects: list[str]
 
     @property
     def path(self) -> Path:
@@ -48,7 +53,7 @@ class RecordedSound:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixedIn:
-    """A text, or a picture's file."""
+    """A text, or an image file, with its weight in the CLAP vector."""
 
     what: str | File
     weight: float
@@ -56,7 +61,7 @@ class MixedIn:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Networks:
-    """A generator and where it ran."""
+    """A generator and the device it ran on."""
 
     name: str
     fingerprint: str
@@ -64,45 +69,53 @@ class Networks:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MemoryRecord:
-    """A bundle's caption memory."""
+class Versions:
+    """Versions of the libraries that made a sound."""
 
-    captions: int
-    share: float
-    temperature: float
+    c2c_jax: str = ""
+    diffusers: str = ""
+    flax: str = ""
+    jax: str = ""
+    numpy: str = ""
+    torch: str = ""
+    transformers: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Content:
-    """The contents of `NAME.sound.json`. control: the text of a control sound; None for a sound of pictures.
-    output_mean: the mean that a translator of centred vectors un-centred with; None for other translators."""
+    """The content of a record. control: the text of a control sound; None for a sound of pictures. output_mean: the
+    mean that a translator of centred vectors un-centred with; None for other translators."""
 
     sounds: Annotated[list[RecordedSound], msgspec.Meta(min_length=1)]
-    clap: SpaceId
-    clap_vector: Annotated[list[Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]], msgspec.Meta(min_length=1)]
-    sample_rate: Annotated[int, msgspec.Meta(ge=1000, le=1_000_000)]
     control: str | None = None
-    translator: File | None = None
     pictures: list[File] = dataclasses.field(default_factory=list)
-    mixed_in: list[MixedIn] = dataclasses.field(default_factory=list)
     averaged: bool = False
     gap_statistics: list[str] = dataclasses.field(default_factory=list)
     output_mean: Literal["text", "audio"] | None = None
-    caption_memory: MemoryRecord | None = None
-    clip: SpaceId | None = None
+    caption_memory: dict[str, int | float] | None = None  # `translator.memory.Memory.record`
+    mixed_in: list[MixedIn] = dataclasses.field(default_factory=list)
     audioldm: Networks | None = None
+    clap: SpaceId
     ranker: str | None = None
     dtype: str | None = None
     offload: bool = False
     at_once: int | None = None
+    translator: File | None = None
+    clip: SpaceId | None = None
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    sample_rate: Annotated[int, msgspec.Meta(ge=1000, le=1_000_000)]
+    clap_vector: Annotated[list[Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]], msgspec.Meta(min_length=1)]
     versions: Versions = dataclasses.field(default_factory=Versions)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Fields that this kind of record does not have."""
+        return OF_CONTROLS if self.control is None else OF_PICTURES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """One `NAME.sound.json`, typed and as it is. sound: the file of the first sound it names, the best where they were
-    ranked."""
+    """A record that was read, typed and as it is. sound: the file of its first sound, the best if they were ranked."""
 
     path: Path
     content: Content
@@ -113,48 +126,55 @@ class Record:
         return self.path.parent / self.content.sounds[0].path
 
     def require_file(self, sound: RecordedSound) -> Path:
-        """The file of one of its sounds. Raises SoundError where another sound is there."""
+        """The file of one of its sounds. Raises SoundError if another sound is there."""
         path = self.path.parent / sound.path
         if sound.sha256 and is_regular(path) and sha256_of(path) != sound.sha256:
-            raise SoundError(f"{path} is not the sound that {self.path.name} is of: make the sound again")
+            raise SoundError(f"{path} is not the sound that {self.path.name} is of: {ADVICE}")
         return path
 
 
-def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportError]]:
-    """The records below a folder, by name: of pictures' sounds, of control sounds, and what is wrong with others.
+def write_record(path: Path, content: Content) -> None:
+    """Writes a record atomically."""
+    fields = {name: value for name, value in dataclasses.asdict(content).items() if name not in content.absent}
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
-    Raises ReportError where there is no folder, or no record in it.
+
+def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportError]]:
+    """The records below a folder, by name: of pictures' sounds and of control sounds; and an error for each other one.
+
+    Raises ReportError if there is no folder, or no record in it.
     """
     if not folder.is_dir():
         raise ReportError(
             f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass the --out folder of infer.py, "
             "with its .sound.json records"
         )
-    paths = sorted(matching(f"{glob.escape(str(folder))}/**/*.sound.json"))
+    paths = sorted(folder.rglob("*.sound.json"))
     if not paths:
         raise ReportError(f"{folder} holds no .sound.json record: pass the --out folder of infer.py")
     records, errors = [], []
     for path in paths:
         try:
-            records.append(_checked(path))
+            records.append(_read(path))
         except ReportError as error:
             errors.append(error)
     controls = [record for record in records if record.content.control is not None]
     return [record for record in records if record.content.control is None], controls, errors
 
 
-def _checked(path: Path) -> Record:
-    advice = "make the sound again"
-    content = read_json_as(Content, path, ReportError, advice, is_exact=True)
-    raw = read_json(path, ReportError, advice)
+def _read(path: Path) -> Record:
+    content = read_json_as(Content, path, ReportError, ADVICE, is_exact=True)
+    raw = read_json(path, ReportError, ADVICE)
     for sound in content.sounds:
         if sound.path.name != str(sound.path):
-            raise ReportError(f"{path} names {sound.file}, which is not in the same folder; {advice}")
+            raise ReportError(f"{path} names {sound.file}, which is not in the same folder; {ADVICE}")
     if content.control is None and not (content.translator and content.pictures):
-        raise ReportError(f"{path} names neither a control text nor a translator and pictures; {advice}")
+        raise ReportError(f"{path} names neither a control text nor a translator and pictures; {ADVICE}")
     if (found := len(content.clap_vector)) != content.clap.dim:
-        raise ReportError(f"{path}: its clap_vector has {found} numbers, its CLAP's have {content.clap.dim}; {advice}")
+        raise ReportError(f"{path}: its clap_vector has {found} numbers, its CLAP's have {content.clap.dim}; {ADVICE}")
     if not any(content.clap_vector):
-        raise ReportError(f"{path}: its clap_vector is zero; {advice}")
-    report_missing_fields(Content, raw, path, OF_PICTURES if content.control else NEEDLESS)
+        raise ReportError(f"{path}: its clap_vector is zero; {ADVICE}")
+    # Records of older versions have no output_mean.
+    report_missing_fields(Content, raw, path, (*content.absent, "output_mean"))
     return Record(path=path, content=content, raw=raw)

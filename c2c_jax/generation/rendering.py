@@ -1,9 +1,8 @@
-"""CLAP vectors to files that are made to be looked at and repeated: sounds, their pictures, and a record of each."""
+"""Turns CLAP vectors into sound files, each with a mel-spectrogram and a record beside it."""
 
 import dataclasses
-import importlib.metadata
-import json
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,121 +10,120 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.generation.audioldm import AudioLDM
-from c2c_jax.generation.plan import Subject, control_file, numbered
+from c2c_jax.generation.plan import Input, control_file, numbered, record_file, spectrogram_file
 from c2c_jax.generation.ranking import Ranker
-from c2c_jax.generation.sampling import Sampling, Versions
-from c2c_jax.io.atomic import atomic_write
+from c2c_jax.generation.records import Content, RecordedSound, Versions, write_record
+from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.files import sha256_of, text_of
-from c2c_jax.io.sound_files import defects, draw_mel_spectrogram, write_sound
+from c2c_jax.io.sound_files import defects, draw_mel_spectrogram, write_audio
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """One sound that is asked for. outs: its file, or several that get the same; for candidates beyond the best see
-    `plan.numbered`. about: where the vector comes from, for the record."""
+class RenderJob:
+    """One sound to be rendered. outs: its file, or several that get the same sound; for candidates beyond the best see
+    `plan.numbered`. about: the fields of its record that say where the vector comes from."""
 
     outs: tuple[Path, ...]
     vector_E: Float[np.ndarray, "E"]
     about: dict[str, Any]
 
 
-def render(
-    wanted: Sequence[Wanted],
+def render_jobs(
+    inputs: Sequence[Input],
+    vectors_BE: Float[np.ndarray, "B E"],
+    abouts: Sequence[dict[str, Any]],
     generator: AudioLDM,
-    sampling: Sampling,
-    *,
-    ranker: Ranker | None,
-    at_once: int,
-    about: dict[str, Any],
-    tell: Callable[[str], None],
-    on_step: Callable[[], None],
-) -> Iterator[Path]:
-    """Writes every wanted sound as soon as it is there, with a mel-spectrogram (`.mel.png`) beside each file and a
-    record (`.sound.json`) of all that is needed to repeat it; gives the sound files.
-
-    at_once: clips that are sampled together. about: goes into every record. tell: is given what a listener should know
-    (silence, clipping). on_step: called after each step of the scheduler. Raises GenerationError; files that were
-    written before stay.
-    """
-    clips = [(number, seed) for number in range(len(wanted)) for seed in sampling.seeds]
-    negative_E = generator.encode_text([sampling.negative_prompt])[0] if sampling.guidance > 1 else None
-    sounds: dict[int, list[np.ndarray]] = {}
-    for start in range(0, len(clips), at_once):
-        part = clips[start : start + at_once]
-        sampled = generator.generate(
-            np.stack([wanted[number].vector_E for number, _ in part]),
-            sampling,
-            seeds=[seed for _, seed in part],
-            negative_E=negative_E,
-            on_step=on_step,
-        )
-        for (number, _), sound in zip(part, sampled, strict=True):
-            sounds.setdefault(number, []).append(sound)
-        for number in [number for number, made in sounds.items() if len(made) == sampling.candidates]:
-            yield from _write(wanted[number], np.stack(sounds.pop(number)), generator, sampling, ranker, about, tell)
-
-
-def steps_of(wanted: Sequence[Wanted], sampling: Sampling, at_once: int) -> int:
-    """How often `render` calls `on_step`, about: a scheduler may take a step more or less."""
-    return -(-len(wanted) * sampling.candidates // at_once) * sampling.number_of_steps
-
-
-def _write(
-    one: Wanted,
-    sounds_CS: Float[np.ndarray, "C samples"],
-    generator: AudioLDM,
-    sampling: Sampling,
-    ranker: Ranker | None,
-    about: dict[str, Any],
-    tell: Callable[[str], None],
-) -> Iterator[Path]:
-    scores = ranker.scores(sounds_CS, generator.sample_rate, one.vector_E) if ranker else None
-    order = np.arange(len(sounds_CS)) if scores is None else np.argsort(-scores, kind="stable")
-    for out in one.outs:
-        out.with_suffix(".sound.json").unlink(missing_ok=True)  # it is not of the sounds that are written now
-        written = []
-        for place, candidate in enumerate(order):
-            path, sound = numbered(out, place), sounds_CS[candidate]
-            wrong = defects(sound)
-            for told in wrong:
-                tell(f"{path} is {told}")
-            write_sound(path, sound, generator.sample_rate)
-            draw_mel_spectrogram(path.with_suffix(".mel.png"), sound, generator.sample_rate, path.name)
-            written.append(
-                {
-                    "file": text_of(Path(path.name)),
-                    "sha256": sha256_of(path),
-                    "seed": sampling.seeds[candidate],
-                    "clap_score": None if scores is None else float(scores[candidate]),
-                    "peak": float(np.abs(sound).max()),
-                    "rms": float(np.sqrt(np.mean(sound.astype(np.float64) ** 2))),
-                    "defects": wrong,
-                }
-            )
-            yield path
-        record = {
-            "sounds": written,
-            **one.about,
-            **about,
-            "sampling": {**dataclasses.asdict(sampling), "steps": sampling.number_of_steps},
-            "sample_rate": generator.sample_rate,
-            "clap_vector": [float(value) for value in one.vector_E],
-            "versions": {one.name: importlib.metadata.version(one.name) for one in dataclasses.fields(Versions)},
-        }
-        with atomic_write(out.with_suffix(".sound.json")) as beside:
-            beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def controls_of(subjects: Sequence[Subject], generator: AudioLDM) -> list[Wanted | None]:
-    """The control sound of each subject; where all share a text, of the first one for all."""
-    texts = list(dict.fromkeys(subject.control for subject in subjects if subject.control))
+) -> list[RenderJob]:
+    """The sound of each input, and behind it the sound of its control text. A text that all inputs share is rendered
+    once, behind the first of them."""
+    texts = list(dict.fromkeys(one.control for one in inputs if one.control))
     vectors = dict(zip(texts, generator.encode_text(texts), strict=True)) if texts else {}
-    controls: list[Wanted | None] = []
-    for subject in subjects:
-        if subject.control is None or (len(texts) == 1 and controls):
-            controls.append(None)
-            continue
-        sharing = subjects if len(texts) == 1 else [subject]
-        outs = tuple(control_file(one.out) for one in sharing)
-        controls.append(Wanted(outs=outs, vector_E=vectors[subject.control], about={"control": subject.control}))
-    return controls
+    jobs: list[RenderJob] = []
+    for one, vector_E, about in zip(inputs, vectors_BE, abouts, strict=True):
+        jobs.append(RenderJob(outs=(one.out,), vector_E=vector_E, about=about))
+        if one.control and (len(texts) > 1 or one is inputs[0]):
+            outs = tuple(control_file(other.out) for other in (inputs if len(texts) == 1 else [one]))
+            jobs.append(RenderJob(outs=outs, vector_E=vectors[one.control], about={"control": one.control}))
+    return jobs
+
+
+def steps_of(jobs: Sequence[RenderJob], sampling: Sampling, at_once: int) -> int:
+    """About how often `Renderer` calls `on_step`: a scheduler may take a step more or less."""
+    return -(-len(jobs) * sampling.candidates // at_once) * sampling.number_of_steps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Renderer:
+    """Samples sounds and writes them.
+
+    ranker: orders candidates; None: they stay in the order of their seeds. at_once: clips sampled together. about:
+    fields of all records. on_note: called with a line about each silent or clipped sound. on_step: called after each
+    step of the scheduler.
+    """
+
+    generator: AudioLDM
+    sampling: Sampling
+    ranker: Ranker | None
+    at_once: int
+    about: dict[str, Any]
+    on_note: Callable[[str], None]
+    on_step: Callable[[], None]
+
+    def render(self, jobs: Sequence[RenderJob]) -> Iterator[Path]:
+        """Writes each sound as soon as it is sampled, with a mel-spectrogram (`.mel.png`) and a record (`.sound.json`)
+        of all that is needed to repeat it; yields the sound files. Raises GenerationError; files that were written
+        before stay."""
+        generator, sampling = self.generator, self.sampling
+        clips = [(number, seed) for number in range(len(jobs)) for seed in sampling.seeds]
+        negative_E = generator.encode_text([sampling.negative_prompt])[0] if sampling.guidance > 1 else None
+        sounds: dict[int, list[np.ndarray]] = {}
+        for start in range(0, len(clips), self.at_once):
+            part = clips[start : start + self.at_once]
+            sampled = generator.generate(
+                np.stack([jobs[number].vector_E for number, _ in part]),
+                sampling,
+                seeds=[seed for _, seed in part],
+                negative_E=negative_E,
+                on_step=self.on_step,
+            )
+            for (number, _), sound in zip(part, sampled, strict=True):
+                sounds.setdefault(number, []).append(sound)
+            for number in [number for number, candidates in sounds.items() if len(candidates) == sampling.candidates]:
+                yield from self._write(jobs[number], np.stack(sounds.pop(number)))
+
+    def _write(self, job: RenderJob, sounds_CS: Float[np.ndarray, "C samples"]) -> Iterator[Path]:
+        rate = self.generator.sample_rate
+        scores = self.ranker.scores(sounds_CS, rate, job.vector_E) if self.ranker else None
+        order = np.arange(len(sounds_CS)) if scores is None else np.argsort(-scores, kind="stable")
+        for out in job.outs:
+            record_file(out).unlink(missing_ok=True)  # it is not of the sounds that are written now
+            written = []
+            for place, candidate in enumerate(order):
+                path, sound = numbered(out, place), sounds_CS[candidate]
+                found = defects(sound)
+                for defect in found:
+                    self.on_note(f"{path} is {defect}")
+                write_audio(path, sound, rate)
+                draw_mel_spectrogram(spectrogram_file(path), sound, rate, path.name)
+                written.append(
+                    RecordedSound(
+                        file=text_of(Path(path.name)),
+                        sha256=sha256_of(path),
+                        seed=self.sampling.seeds[candidate],
+                        clap_score=None if scores is None else float(scores[candidate]),
+                        peak=float(np.abs(sound).max()),
+                        rms=float(np.sqrt(np.mean(sound.astype(np.float64) ** 2))),
+                        defects=found,
+                    )
+                )
+                yield path
+            content = Content(
+                sounds=written,
+                **job.about,
+                **self.about,
+                sampling=dataclasses.replace(self.sampling, steps=self.sampling.number_of_steps),
+                sample_rate=rate,
+                clap_vector=job.vector_E.tolist(),
+                versions=Versions(**{one.name: version(one.name) for one in dataclasses.fields(Versions)}),
+            )
+            write_record(record_file(out), content)

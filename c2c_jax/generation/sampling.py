@@ -1,9 +1,9 @@
-"""How sounds are sampled: settings alone, with nothing heavy imported."""
+"""Settings by which sounds are sampled. Imports nothing heavy."""
 
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -11,25 +11,13 @@ from c2c_jax.errors import CheckpointError, GenerationError
 from c2c_jax.io.files import is_there
 from c2c_jax.io.json import read_json
 
-# Of ddim the paper's; of the others the fewest that come as near to the end of endless steps (`bench/generate.py`).
+# For ddim the paper's; for the others the fewest that end as near to endless steps (`bench/generate.py`).
 STEPS = {"dpm++": 35, "unipc": 25, "ddim": 200}
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_SEED, MAX_CANDIDATES = 2**63 - 1, 1000
-SAMPLING_FILE = "sampling.json"  # in a checkpoint's folder: the settings that it is best sampled with, if it knows
+MAX_PROMPT = 10_000  # characters of a checkpoint's own negative prompt
+SAMPLING_FILE = "sampling.json"  # in a checkpoint's folder, optional: the settings it is best sampled with
 LONGEST = 600  # seconds of sound: memory grows with its square, and the model was trained on ten
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Versions:
-    """Of the libraries by which a sound was made, as its record states them."""
-
-    c2c_jax: str = ""
-    diffusers: str = ""
-    flax: str = ""
-    jax: str = ""
-    numpy: str = ""
-    torch: str = ""
-    transformers: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,23 +25,25 @@ class Sampling:
     """AudioLDM's settings; guidance and negative prompt are CLIP2CLAP's (Wong)."""
 
     scheduler: str = "dpm++"  # a key of STEPS
-    steps: int | None = None  # None: as many as are enough for the scheduler
+    steps: int | None = None  # None: those of STEPS
     seconds: float = 10.0
-    guidance: float = 7.5  # weight of classifier-free guidance; at 1 or below there is none
+    guidance: float = 7.5  # weight of classifier-free guidance; 1 or less: no guidance
     negative_prompt: str = "Low quality"  # what guidance leads away from
     seed: int = 0  # of the first candidate's initial noise; the next candidate has the next seed
     candidates: int = 1  # sounds for each vector
 
     @property
     def seeds(self) -> list[int]:
+        """The seed of each candidate."""
         return [self.seed + number for number in range(self.candidates)]
 
     @property
     def number_of_steps(self) -> int:
+        """The steps that are asked for."""
         return STEPS[self.scheduler] if self.steps is None else self.steps
 
     def check(self) -> None:
-        """Raises GenerationError for what no model can do; `AudioLDM.check` knows what one model can."""
+        """Raises GenerationError for settings that no model can take; `AudioLDM.check` knows the bounds of one."""
         if self.scheduler not in STEPS:
             raise GenerationError(f"scheduler must be one of {', '.join(STEPS)}, found {self.scheduler!r}")
         if self.number_of_steps < 1:
@@ -68,29 +58,22 @@ class Sampling:
             raise GenerationError(f"seed must be from 0 to {MAX_SEED}, found {self.seed}")
 
 
-@dataclasses.dataclass(frozen=True)
-class _OwnSampling:
-    scheduler: str | None = None
-    steps: Annotated[int, msgspec.Meta(ge=1, le=10_000)] | None = None
-    seconds: float | None = None
-    guidance: float | None = None
-    negative_prompt: Annotated[str, msgspec.Meta(max_length=10_000)] | None = None
-
-
 def own_sampling(folder: Path) -> dict[str, Any]:
-    """The settings that a checkpoint says it is best sampled with, by the names of `Sampling`'s fields; of most
-    checkpoints none. Raises CheckpointError for what are no settings."""
+    """The settings that a checkpoint is best sampled with, by the names of `Sampling`'s fields; most checkpoints have
+    none. Raises CheckpointError for values that are no settings."""
     path = folder / SAMPLING_FILE
     if not is_there(path):
         return {}
     settings = read_json(path)
-    known = {field.name for field in dataclasses.fields(_OwnSampling)}
-    if foreign := sorted(set(settings) - known):
-        raise CheckpointError(f"{path}: unknown {', '.join(foreign)[:200]}; known are {', '.join(sorted(known))}")
+    known = {field.name for field in dataclasses.fields(Sampling)} - {"seed", "candidates"}
+    if unknown := sorted(set(settings) - known):
+        raise CheckpointError(f"{path}: unknown {', '.join(unknown)[:200]}; known are {', '.join(sorted(known))}")
+    settings = {name: value for name, value in settings.items() if value is not None}
     try:
-        own = msgspec.convert(settings, _OwnSampling)
-        settings = {name: value for name, value in dataclasses.asdict(own).items() if value is not None}
-        Sampling(**settings).check()
+        sampling = msgspec.convert(settings, Sampling)
+        sampling.check()
+        if len(sampling.negative_prompt) > MAX_PROMPT:
+            raise GenerationError(f"negative_prompt has more than {MAX_PROMPT:,} characters")
     except (msgspec.ValidationError, GenerationError) as error:
         raise CheckpointError(f"{path}: {error}; fetch it again") from None
     return settings

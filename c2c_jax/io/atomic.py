@@ -15,14 +15,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import filelock
 
 PREFIX = ".c2c-tmp-"
 LOCK = ".c2c-lock"
 REPLACED = ".replaced"  # inside a temporary folder: what was moved out of the target's place
-_AT_FDCWD = {"linux": -100, "darwin": -2}
-_EXCHANGE = 2  # RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS
 
 _swept: set[Path] = set()
 
@@ -36,7 +35,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     not the link. Raises OSError, naming `path`; also where `path` is a device, a pipe or a socket.
     """
     path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
-    _require_replaceable(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "neither a regular file nor a folder: pass another path", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_once(path.parent)
     with temporary_folder(path.parent) as holder:
@@ -44,37 +44,81 @@ def atomic_write(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _flush(temporary)
+            if temporary.is_dir() and path.is_dir():
+                _replace_folder(path, temporary, holder / REPLACED)
+            else:
+                os.replace(temporary, path)
         except OSError as error:
             if error.errno is None or (error.filename and not str(error.filename).startswith(str(holder))):
                 raise
             raise type(error)(error.errno, error.strerror, str(path)) from error
-        try:
-            _put_in_place(temporary, path, holder / REPLACED)
-        except OSError as error:  # names the target, not the temporary file
-            raise type(error)(error.errno, error.strerror, str(path)) from None
+
+
+def _replace_folder(path: Path, temporary: Path, aside: Path) -> None:
+    if _exchange(temporary, path):
+        return
+    aside.mkdir()
+    path.rename(aside / path.name)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        os.replace(aside / path.name, path)
+        raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Whether the system exchanged two names in one step: renameat2 with RENAME_EXCHANGE on Linux, renameatx_np with
+    RENAME_SWAP on macOS."""
+    name, here = {"linux": ("renameat2", -100), "darwin": ("renameatx_np", -2)}.get(sys.platform, ("", 0))
+    rename: Any = getattr(ctypes.CDLL(None), name, None) if name else None
+    return bool(rename) and rename(here, os.fsencode(one), here, os.fsencode(other), ctypes.c_uint(2)) == 0
+
+
+def _flush(path: Path) -> None:
+    """To the disk itself, so that a power failure after the rename leaves no empty file."""
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            with open(file, "rb+") as opened:
+                os.fsync(opened.fileno())
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Makes a hidden folder in `parent`, removed at the end; if the process dies, by the next `sweep` of `parent`."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            holder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            stack.callback(shutil.rmtree, holder, ignore_errors=True)
+            try:
+                stack.enter_context(_lock(holder))
+                break
+            except (filelock.Timeout, FileNotFoundError):  # swept by another process before it was locked
+                stack.pop_all().close()
+        yield holder
 
 
 def sweep_once(folder: Path) -> None:
-    """As `sweep`, but only the first time that this process asks for the folder."""
+    """As `sweep`, but only at the first call for a folder in this process."""
     if folder not in _swept:
         sweep(folder)
         _swept.add(folder)
 
 
 def sweep(*folders: Path) -> None:
-    """Removes the temporary folders and locks that dead processes left in `folders`, and puts back what they had moved
+    """Removes the temporary folders and locks that dead processes left in `folders`, and restores what they had moved
     away. Missing folders, and those that may not be written to, are passed over."""
+    unless_in_use = contextlib.suppress(filelock.Timeout, OSError)
     for folder in folders:
         if _is_lock(folder / LOCK):
-            with contextlib.suppress(filelock.Timeout, OSError), _locked(folder):
+            with unless_in_use, _lock(folder):
                 (folder / LOCK).unlink()
         with contextlib.suppress(OSError):
             for holder in sorted(folder.glob(f"{PREFIX}*")):
-                with contextlib.suppress(filelock.Timeout, OSError), _locked(holder):
+                with unless_in_use, _lock(holder):
                     for kept in (holder / REPLACED).glob("*"):
                         if not os.path.lexists(folder / kept.name):
                             kept.rename(folder / kept.name)
-                    _remove(holder)
+                    shutil.rmtree(holder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -84,11 +128,11 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
     Raises BlockingIOError where another process holds it, FileExistsError where a file of the lock's name is none.
     """
-    made = not folder.exists()
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(folder / LOCK) and not _is_lock(folder / LOCK):
         raise FileExistsError(errno.EEXIST, "is not a lock of c2c: move it away", str(folder / LOCK))
-    lock = filelock.FileLock(folder / LOCK, blocking=False)
+    lock = _lock(folder)
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -101,80 +145,18 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
                 (folder / LOCK).unlink()  # while it is held: who waits for it sees that, and makes another
         finally:
             lock.release()
-        if made:
+        if is_new:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
-def _require_replaceable(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise OSError(errno.EINVAL, "neither a regular file nor a folder: pass another path", str(path))
-
-
-@contextlib.contextmanager
-def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Makes a hidden folder in `parent`, removed at the end; if the process dies, by the next `sweep` of `parent`."""
-    with contextlib.ExitStack() as stack:
-        while True:
-            holder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-            stack.callback(_remove, holder)
-            try:
-                stack.enter_context(_locked(holder))
-                break
-            except (filelock.Timeout, FileNotFoundError):  # swept by another process before it was locked
-                stack.pop_all().close()
-        yield holder
+def _lock(folder: Path) -> filelock.BaseFileLock:
+    return filelock.FileLock(folder / LOCK, blocking=False)
 
 
 def _is_lock(path: Path) -> bool:
-    """Whether there is an empty regular file: into a lock nothing is written."""
+    """Whether there is an empty regular file: nothing is written into a lock."""
     with contextlib.suppress(OSError):
         status = os.lstat(path)
         return stat.S_ISREG(status.st_mode) and not status.st_size
     return False
-
-
-@contextlib.contextmanager
-def _locked(holder: Path) -> Iterator[None]:
-    lock = filelock.FileLock(holder / LOCK, blocking=False)
-    with lock:
-        yield
-
-
-def _put_in_place(temporary: Path, path: Path, aside: Path) -> None:
-    if not (temporary.is_dir() and path.is_dir()):
-        os.replace(temporary, path)
-    elif not _exchange(temporary, path):
-        aside.mkdir()
-        path.rename(aside / path.name)
-        try:
-            os.replace(temporary, path)
-        except BaseException:
-            os.replace(aside / path.name, path)
-            raise
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Whether the system could exchange two names in one step."""
-    name = {"linux": "renameat2", "darwin": "renameatx_np"}.get(sys.platform)
-    rename = getattr(ctypes.CDLL(None, use_errno=True), name, None) if name else None
-    if rename is None:
-        return False
-    here = _AT_FDCWD[sys.platform]
-    return rename(here, os.fsencode(one), here, os.fsencode(other), ctypes.c_uint(_EXCHANGE)) == 0
-
-
-def _flush(path: Path) -> None:
-    """To the disk itself, so that a power failure behind the rename leaves no empty file."""
-    for file in [path] if path.is_file() else path.rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            with open(file, "rb+") as opened:
-                os.fsync(opened.fileno())
-
-
-def _remove(holder: Path) -> None:
-    shutil.rmtree(holder, ignore_errors=True)

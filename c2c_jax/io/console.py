@@ -1,7 +1,6 @@
 """Lines for people on stderr, with nothing in a file's name that a terminal would act on; names on stdout, byte for
 byte."""
 
-import codecs
 import io
 import os
 import re
@@ -31,9 +30,8 @@ def print_fields(*fields: object) -> None:
     are written as escapes; on a terminal so is all that `printable` escapes."""
     unsafe = _UNSAFE if sys.stdout.isatty() else _CONTROL
     line = "\t".join(unsafe.sub(_escaped, str(field)) for field in fields)
-    if sys.stdout.errors == "strict":
-        encoding = sys.stdout.encoding or "utf-8"
-        line = line.encode(encoding, "backslashreplace").decode(encoding)
+    if sys.stdout.errors == "strict":  # a stream that `prepare_streams` leaves as it is
+        line = line.encode("utf-8", "backslashreplace").decode("utf-8")
     print(line, flush=True)
 
 
@@ -59,36 +57,17 @@ def stdout_console() -> SafeConsole:
 
 
 def prepare_streams() -> None:
-    """Makes stdout and stderr take every name: characters that their encoding lacks, and bytes of names that are not
-    UTF-8, are escaped on a terminal and go elsewhere as the bytes that they are in the file system. What goes to a
-    stream that the process was started without (`>&-`) goes nowhere."""
+    """Makes stdout and stderr take every name. On a terminal, characters that its encoding lacks and bytes that are not
+    UTF-8 are escaped; elsewhere names are written as the bytes that they are in the file system. What goes to a stream
+    that the process was started without (`>&-`) is dropped."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
-        if type(stream) is io.TextIOWrapper:  # not one that a test or a notebook has put there
-            stream.reconfigure(errors="c2c-escaped" if stream.isatty() else "c2c-bytes")
-
-
-def _as_escapes(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeEncodeError)
-    text = error.object[error.start : error.end]
-    return "".join(printable(one).encode("ascii", "backslashreplace").decode("ascii") for one in text), error.end
-
-
-def _as_bytes(error: UnicodeError) -> tuple[bytes, int]:
-    assert isinstance(error, UnicodeEncodeError)
-    text = error.object[error.start : error.end]
-    return b"".join(_bytes_of(one) for one in text), error.end
-
-
-def _bytes_of(character: str) -> bytes:
-    try:
-        return character.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
-        return printable(character).encode("ascii", "backslashreplace")
-
-
-codecs.register_error("c2c-escaped", _as_escapes)
-codecs.register_error("c2c-bytes", _as_bytes)
+        if type(stream) is not io.TextIOWrapper:  # one that a test or a notebook has put there
+            continue
+        if stream.isatty():
+            stream.reconfigure(errors="backslashreplace")
+        else:
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")

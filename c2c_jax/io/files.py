@@ -1,15 +1,13 @@
 """Which files are read: regular ones alone, so that a pipe or a device never makes a reader wait for ever."""
 
-import contextlib
 import errno
-import fnmatch
 import glob
 import hashlib
 import os
 import re
 import stat
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 
@@ -72,6 +70,11 @@ def is_there(path: Path) -> bool:
     """Whether anything exists at a path, even if it cannot be read (its reader then reports that). For optional
     files."""
     return os.path.lexists(path)
+
+
+def is_array(path: Path) -> bool:
+    """Whether a path names an .npy file of vectors, and not a folder."""
+    return path.suffix.lower() == ".npy" and not path.is_dir()
 
 
 def local_path(name: str | Path, error: type[C2CError]) -> Path:
@@ -138,67 +141,44 @@ def sha256_of(path: Path) -> str:
 
 
 def walk(*folders: Path, others: bool = False) -> Iterator[Path]:
-    """All regular files in folders and the folders inside them, sorted by path. Links are followed, each folder is
-    entered once, and names that begin with a dot are skipped. others: also what cannot be read: pipes, devices, links
-    to nothing, and folders that may not be entered. What is given and is no folder is taken as it is."""
-    found = (path for path, is_entered in _walk(folders) if not is_entered)
+    """All regular files in folders and the folders inside them, sorted by path.
+
+    Links are followed, each folder is entered once, and names that begin with a dot are skipped. A path that is not a
+    folder stands for itself. others: also yields what cannot be read: pipes, devices, links to nothing, and folders
+    without access.
+    """
+    found = [path for path in folders if not os.path.isdir(path)]
+    ahead = [path for path in reversed(folders) if os.path.isdir(path)]
+    entered: set[tuple[int, int]] = set()
+    while ahead:
+        folder = ahead.pop()
+        try:
+            status = os.stat(folder)
+            if (place := (status.st_dev, status.st_ino)) in entered:
+                continue
+            entered.add(place)
+            with os.scandir(folder) as entries:
+                inside = sorted((entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith("."))
+        except OSError:  # it may not be read, or went away
+            found.append(folder)
+            continue
+        ahead += [folder / name for name, is_folder in reversed(inside) if is_folder]
+        found += [folder / name for name, is_folder in inside if not is_folder]
     return (path for path in sorted(found) if others or is_regular(path))
 
 
 def matching(pattern: str) -> Iterator[Path]:
-    """What there is of a pattern's kind, as shells match it: `*`, `?` and `[…]` within a name, but not the dot that
-    hides one, `**` any number of folders, at the end all that `walk` finds in them. For each part of the pattern a
-    folder is entered once."""
-    first, *parts = Path(pattern).parts or ("",)
-    start, parts = (Path(first), parts) if os.path.isabs(first) else (Path(), [first, *parts])
-    places = [start]
-    for part in parts[:-1]:
-        places = list(_matching(places, part, is_last=False))
-    found = _matching(places, parts[-1], is_last=True) if parts else iter(places)
-    return filter(os.path.isdir, found) if pattern.endswith(os.sep) else found
-
-
-def _matching(places: Iterable[Path], part: str, is_last: bool) -> Iterator[Path]:
-    """The paths of one part of a pattern more."""
-    entered: set[tuple[int, int]] = set()
-    if part == "**":
-        yield from (path for path, is_entered in _walk(places) if is_entered != is_last)
-    elif glob.has_magic(part):
-        for place in places:
-            with contextlib.suppress(OSError):
-                for name, _ in _names_in(place, entered) or ():
-                    if fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith(".")):
-                        yield place / name
-    else:
-        yield from (place / part for place in places if os.path.lexists(place / part))
-
-
-def _walk(places: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
-    """Each path with whether it is a folder that was entered. Goes by name, so that a folder behind several names is
-    entered under the first."""
-    entered: set[tuple[int, int]] = set()
-    ahead = [(place, os.path.isdir(place)) for place in places][::-1]
-    while ahead:
-        path, is_folder = ahead.pop()
-        try:
-            names = _names_in(path, entered) if is_folder else None
-        except OSError:  # a folder that may not be read, or that went away
-            names, is_folder = None, False
-        if names is not None:
-            ahead += [(path / name, is_inner) for name, is_inner in reversed(names) if not name.startswith(".")]
-        if names is not None or not is_folder:
-            yield path, is_folder
-
-
-def _names_in(folder: Path, entered: set[tuple[int, int]]) -> list[tuple[str, bool]] | None:
-    """The names in a folder, sorted, each with whether it is a folder's; None where the folder was entered before.
-    Raises OSError."""
-    status = folder.stat()
-    if (status.st_dev, status.st_ino) in entered:
-        return None
-    entered.add((status.st_dev, status.st_ino))
-    with os.scandir(folder) as entries:
-        return sorted((entry.name, _is_folder(entry)) for entry in entries)
+    """What matches a pattern of names, as in shells. Behind the first `**`, which stands for any number of folders,
+    only files are given; a folder that matches there stands for all files in it."""
+    start, deep, rest = pattern.partition("**")
+    if not deep:
+        yield from map(Path, glob.iglob(pattern))
+        return
+    for folder in map(Path, glob.iglob(start) if start else [""]):
+        for path in walk(folder, others=True):
+            inside = path.relative_to(folder)
+            if any(one.match(rest.strip(os.sep) or "*") for one in (inside, *inside.parents)):
+                yield path
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

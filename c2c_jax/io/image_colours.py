@@ -19,15 +19,11 @@ class UnreadSamplesError(ValueError):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Samples:
     """What an image's mode does not say of its samples. max_grey: white in 16-bit modes. is_inverted: whether 0 is
-    white in them. alpha_may_be_unused: a fourth channel of zeros alone is no transparency. low: the lower bytes of a
-    16-bit RGB image with one transparent colour `key`. indexed: the RGB image that Pillow would read wrongly."""
+    white in them. alpha_may_be_unused: a fourth channel of zeros alone is no transparency."""
 
     max_grey: int = 65_535
     is_inverted: bool = False
     alpha_may_be_unused: bool = False
-    key: tuple[int, int, int] | None = None
-    low: Image.Image | None = None
-    indexed: Image.Image | None = None
 
 
 def samples_of(file: BinaryIO, image: ImageFile.ImageFile) -> Samples:
@@ -37,9 +33,10 @@ def samples_of(file: BinaryIO, image: ImageFile.ImageFile) -> Samples:
         case "TIFF":
             return _of_tiff(cast(TiffImageFile, image))
         case "PNG":
-            return _of_png(file, image)
+            _scale_key(image)
         case "BMP" | "DIB":
-            return Samples(alpha_may_be_unused=True, indexed=_indexed_bmp(file, image))
+            _require_plain_palette(file, image)
+            return Samples(alpha_may_be_unused=True)
     return Samples()
 
 
@@ -62,64 +59,35 @@ def _of_tiff(image: TiffImageFile) -> Samples:
     )
 
 
-def _of_png(file: BinaryIO, image: ImageFile.ImageFile) -> Samples:
-    """Sets the transparent grey of a PNG to the scale of its 8-bit pixels."""
-    key, raw_mode = image.info.get("transparency"), image.tile[0].args if image.tile else None
+def _scale_key(image: ImageFile.ImageFile) -> None:
+    """Brings the transparent grey or colour of a PNG to the scale of its 8-bit pixels. Of 16 bits the upper 8 count."""
+    key, raw_mode = image.info.get("transparency"), str(image.tile[0].args) if image.tile else ""
     if isinstance(key, int) and image.mode == "L":
-        depth = {"L;2": 2, "L;4": 4}.get(str(raw_mode), 8)
+        depth = {"L;2": 2, "L;4": 4}.get(raw_mode, 8)
         image.info["transparency"] = key % 2**depth * (255 // (2**depth - 1))
-    if isinstance(key, tuple) and raw_mode == "RGB":
-        image.info["transparency"] = tuple(value % 256 for value in key)
-    if not isinstance(key, tuple) or raw_mode != "RGB;16B":
-        return Samples()
-    del image.info["transparency"]
-    position = file.tell()
-    file.seek(0)
-    low = Image.open(file, formats=["PNG"])
-    low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
-    low.load()
-    file.seek(position)
-    return Samples(key=key, low=low)
+    if isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 if raw_mode == "RGB;16B" else value % 256 for value in key)
 
 
-def _indexed_bmp(file: BinaryIO, image: ImageFile.ImageFile) -> Image.Image | None:
-    """The picture of an uncompressed BMP with 4 or 8 bits a pixel whose palette is black and white or grey: Pillow
-    takes such a one for one of 1 or 8 bits. None for others."""
-    decoder, _, offset, arguments = image.tile[0]
-    start = 14 if image.format == "BMP" else 0
+def _require_plain_palette(file: BinaryIO, image: ImageFile.ImageFile) -> None:
+    """Refuses an uncompressed BMP with 4 or 8 bits a pixel and a palette of black and white, or 4 bits and one of
+    greys: Pillow takes it for one of 1 or 8 bits."""
     position = file.tell()
-    file.seek(start)
+    file.seek(14 if image.format == "BMP" else 0)
     header = file.read(16)
-    size = int.from_bytes(header[:4], "little")
-    bits = int.from_bytes(header[10:12] if size == 12 else header[14:16], "little")
-    if decoder != "raw" or bits not in (4, 8) or image.mode not in ("1", "L") or (bits, image.mode) == (8, "L"):
-        file.seek(position)
-        return None
-    _, stride, direction = cast(tuple[str, int, int], arguments)
-    entry = 3 if size == 12 else 4
-    file.seek(start + size)
-    colours = np.frombuffer(file.read(min(entry * 2**bits, offset - start - size)), np.uint8)
-    colours = colours[: len(colours) // entry * entry].reshape(-1, entry)[:, 2::-1]
-    table = np.zeros((2**bits, 3), np.uint8)
-    table[: len(colours)] = colours
-    file.seek(offset)
-    rows = np.frombuffer(file.read(stride * image.height), np.uint8).reshape(image.height, stride)
     file.seek(position)
-    indices = rows if bits == 8 else np.stack([rows >> 4, rows & 15], axis=-1).reshape(image.height, -1)
-    return Image.fromarray(table[indices[::direction, : image.width]])
+    bits = int.from_bytes(header[10:12] if header[0] == 12 else header[14:16], "little")
+    if image.tile[0].codec_name == "raw" and (bits, image.mode) in ((4, "1"), (8, "1"), (4, "L")):
+        raise UnreadSamplesError(f"a palette of greys for {bits} bits a pixel")
 
 
 def to_rgb(image: Image.Image, samples: Samples, box: tuple[int, int, int, int] | None = None) -> Image.Image:
     """A decoded image, or the part of it in a box, as 8-bit RGB. Raises UnreadSamplesError."""
-    if samples.indexed:
-        return samples.indexed.crop(box) if box else samples.indexed
     part = image.crop(box) if box else image
     if part.mode in MODES_16_BIT or (part.mode == "I" and image.format == "PPM"):
         return _grey_of_16_bit(part, samples).convert("RGB")
     if part.mode not in MODES:
         raise UnreadSamplesError(f"pixels of a kind that is not read ({part.mode})")
-    if samples.low and samples.key:
-        return _without_key(part, samples.low.crop(box) if box else samples.low, samples.key)
     if part.has_transparency_data:
         return _over_white(part)
     return part if part.mode == "RGB" else part.convert("RGB")
@@ -139,13 +107,6 @@ def _grey_of_16_bit(image: Image.Image, samples: Samples) -> Image.Image:
     if "transparency" in image.info:
         grey[values == image.info["transparency"]] = 255
     return Image.fromarray(grey.astype(np.uint8))
-
-
-def _without_key(high: Image.Image, low: Image.Image, key: tuple[int, int, int]) -> Image.Image:
-    pixels = np.array(high)
-    is_key = (pixels == [value >> 8 for value in key]) & (np.asarray(low) == [value & 255 for value in key])
-    pixels[is_key.all(axis=-1)] = 255
-    return Image.fromarray(pixels)
 
 
 def _over_white(image: Image.Image) -> Image.Image:

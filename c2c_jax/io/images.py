@@ -11,13 +11,11 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from c2c_jax.errors import ImageError
-from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import found_at, matching, open_regular, stand_in, walk
-from c2c_jax.io.formats import FORMATS, readable_suffixes, scan_files
-from c2c_jax.io.image_checks import check_file, check_header, ends_early, strip_bytes
+from c2c_jax.io.formats import IMAGES, SUFFIXES, scan_files
+from c2c_jax.io.image_checks import check_file, strip_bytes
 from c2c_jax.io.image_colours import UnreadSamplesError, has_unused_alpha, samples_of, to_rgb
 
-PILLOW_FORMATS = tuple(one.pillow for one in FORMATS if one.pillow)
 MAX_PIXELS = 2**27
 # Decoding takes no more than this, so a process that reads a picture stays under 500 MiB.
 MAX_DECODED_BYTES = 420_000_000
@@ -41,7 +39,7 @@ UPRIGHT = {
 }
 
 
-def find_pictures(arguments: Sequence[str], report: Callable[[str], None] | None = None) -> list[Path]:
+def find_images(arguments: Sequence[str], report: Callable[[str], None] | None = None) -> list[Path]:
     """The files that arguments name, each once: files, folders (all pictures in them and in the folders inside, by
     name), patterns such as `*.jpg`.
 
@@ -51,45 +49,33 @@ def find_pictures(arguments: Sequence[str], report: Callable[[str], None] | None
     found: dict[Path, None] = {}
     searched: dict[Path, None] = {}
     for argument in arguments:
-        kind = _kind_of(argument)
-        if kind == "file":
+        there = found_at(Path(argument))
+        if there == "a folder":
+            kind, places = "folder", [Path(argument)]
+        elif there == "no file" and glob.has_magic(argument):
+            kind, places = "pattern", sorted(matching(argument))
+        elif there == "no file" and argument.endswith(os.sep):
+            raise ImageError(f"the folder {argument} does not exist: pass an image file or a folder")
+        else:
             found[Path(argument)] = None
             continue
-        places = sorted(matching(argument)) if kind == "pattern" else [Path(argument)]
         inside = dict.fromkeys(walk(*places, others=True))
         pictures = scan_files(inside, "image").files
         if not pictures:
-            suffixes = ", ".join(readable_suffixes("image"))
+            suffixes = ", ".join(SUFFIXES["image"])
             raise ImageError(f"{kind} {argument} contains no image: expected files ending in {suffixes}")
         found.update(dict.fromkeys(pictures))
         searched.update(inside)
-    passed_over = scan_files(searched, "image").report()
-    if report and passed_over:
-        report(passed_over)
+    skipped = scan_files(searched, "image").report()
+    if report and skipped:
+        report(skipped)
     return list(found)
 
 
-def _kind_of(argument: str) -> str:
-    there = found_at(Path(argument))
-    if there == "a folder":
-        return "folder"
-    if there == "no file" and glob.has_magic(argument):
-        return "pattern"
-    if there == "no file" and argument.endswith(os.sep):
-        raise ImageError(f"the folder {argument} does not exist: pass an image file or a folder")
-    return "file"
-
-
-def report(note: str) -> None:
-    """Prints a note on pictures to stderr."""
-    stderr_console().print(f"note: {note}")
-
-
-def read_image(path: str | Path, on_note: Callable[[str], None] = report) -> Image.Image:
+def read_image(path: str | Path) -> Image.Image:
     """Reads one picture as upright 8-bit RGB: transparency over white, 16-bit grey scaled, the first frame of many.
 
-    on_note: called with a line where bytes follow the picture's end, or the mark of its end is missing. The orientation
-    is EXIF's. Colour profiles are not applied. One of more than MAX_WHOLE pixels comes smaller, by a
+    The orientation is EXIF's. Colour profiles are not applied. One of more than MAX_WHOLE pixels comes smaller, by a
     whole factor. Raises ImageError for what is missing, not a regular file, empty, damaged (as far as its format has
     checks), of another format, of more than MAX_PIXELS pixels or more than MAX_DECODED_BYTES, or more than MAX_ASPECT
     times as long as it is wide.
@@ -102,7 +88,7 @@ def read_image(path: str | Path, on_note: Callable[[str], None] = report) -> Ima
         file.seek(0)
         warnings.simplefilter("ignore")
         try:
-            rgb, orientation, notes = _decoded(path, file)
+            rgb, orientation = _decoded(path, file)
         except ImageError:
             raise
         except Image.DecompressionBombError:
@@ -114,36 +100,31 @@ def read_image(path: str | Path, on_note: Callable[[str], None] = report) -> Ima
         except Exception as error:  # over damaged bytes PIL's decoders raise errors of nearly every class
             cause = " ".join(str(error).split()) or type(error).__name__
             raise ImageError(f"{path} is damaged ({cause}): get the picture again or save it as 8-bit PNG") from error
-    for note in notes:
-        on_note(f"{path} {note}")
     return rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
 
 
-def _decoded(path: Path, file: BinaryIO) -> tuple[Image.Image, int, list[str]]:
-    """An image as 8-bit RGB, its orientation, and what is to be reported of its file."""
-    check_header(file)
-    with Image.open(file, formats=PILLOW_FORMATS) as image:
+def _decoded(path: Path, file: BinaryIO) -> tuple[Image.Image, int]:
+    """An image as 8-bit RGB, and its orientation."""
+    with Image.open(file, formats=tuple(IMAGES)) as image:
         check_size(path, image)
-        notes = check_file(file, image)
+        check_file(file, image)
         samples = samples_of(file, image)
         _draft(image)
         image.load()
-        if image.format in ("JPEG", "MPO") and ends_early(file, image):
-            raise ValueError("its pixels end early")
         orientation = exif_orientation(image)
         if has_unused_alpha(image, samples):
             image.putalpha(255)
         if image.width * image.height <= BANDED:
-            return to_rgb(image, samples), orientation, notes
+            return to_rgb(image, samples), orientation
         factor = _factor(image.width * image.height)
-        if image.mode == "RGB" and factor == 1 and not image.has_transparency_data and not samples.low:
-            return image.copy() if image.readonly else image, orientation, notes
+        if image.mode == "RGB" and factor == 1 and not image.has_transparency_data:
+            return image.copy() if image.readonly else image, orientation
         rgb = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
         rows = BAND_ROWS * factor
         for top in range(0, image.height, rows):
             band = to_rgb(image, samples, (0, top, image.width, min(top + rows, image.height)))
             rgb.paste(band.reduce(factor), (0, top // factor))
-        return rgb, orientation, notes
+        return rgb, orientation
 
 
 def check_size(path: Path, image: ImageFile.ImageFile) -> None:

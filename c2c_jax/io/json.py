@@ -54,7 +54,7 @@ def read_json_as(
     if found_instead := stand_in(content[:256]):
         raise error(f"{path} {found_instead}; {advice}")
     try:
-        found = parse_json(content, kind, is_large=max_bytes > MAX_BYTES)
+        found = parse_json(content, kind)
         if is_exact:
             differ = differing(kind, parse_json(content))
             if unknown := [name for name, is_stated in differ if is_stated and name not in removed]:
@@ -81,25 +81,27 @@ def read_json_lines(
                 yield number, cause
 
 
-def parse_json(content: bytes | str, kind: type[T] | GenericAlias = Any, is_large: bool = False) -> T:  # type: ignore[assignment]
-    """JSON as a dataclass or any other type that msgspec knows. Raises ValueError, in one line, for what is not JSON,
-    of other types or bounds, or nested deeper than MAX_DEPTH.
-
-    is_large: it is decoded straight into its type, with no objects made of fields that this does not have. Fields of
-    any type are then bounded by Python's own depth."""
+def parse_json(content: bytes | str, kind: type[T] | GenericAlias = Any) -> T:  # type: ignore[assignment]
+    """JSON as a dataclass or any other type that msgspec knows, decoded with no objects made of fields that the type
+    does not have. Raises ValueError, in one line, for what is not JSON, of other types or bounds, or nested deeper than
+    MAX_DEPTH."""
     if isinstance(content, bytes):
         content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        if is_large:
-            return msgspec.json.decode(content, type=kind)
-        plain = msgspec.json.decode(content)
-        if _is_deeper(plain, MAX_DEPTH):
-            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-        return plain if kind is Any else msgspec.convert(plain, kind)
+        found = msgspec.json.decode(content, type=kind)
+        if _depth(found) > MAX_DEPTH:
+            raise RecursionError
     except RecursionError:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
     except msgspec.MsgspecError as cause:
         raise ValueError(str(cause)) from None
+    return found
+
+
+def _depth(content: Any) -> int:
+    if not isinstance(content, dict | list):
+        return 0
+    return 1 + max(map(_depth, content.values() if isinstance(content, dict) else content), default=0)
 
 
 def differing(kind: Any, content: Any, before: str = "") -> Iterator[tuple[str, bool]]:
@@ -123,18 +125,3 @@ def report_missing_fields(kind: type, content: dict[str, Any], path: Path, optio
     missing = [name for name, is_stated in differing(kind, content) if not is_stated and name not in optional]
     if missing:
         stderr_console().print(f"{path} does not state {', '.join(dict.fromkeys(missing))[:200]}")
-
-
-def _is_deeper(content: Any, most: int) -> bool:
-    level = [content]
-    for _ in range(most + 1):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return False
-    return True

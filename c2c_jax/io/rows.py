@@ -71,77 +71,53 @@ def raw_lines(file: BufferedIOBase, max_bytes: int) -> Iterator[bytes]:
 def csv_rows(
     file: BufferedIOBase, max_bytes: int, *, delimiter: str = ",", lenient: bool = False
 ) -> Iterator[tuple[int, list[str] | Damage]]:
-    """(number of its first line, fields) of each row, none of a blank line; or what is wrong with it. The lines behind
-    the first of a damaged row are read anew: a stray quote loses no other row.
+    """(number of its first line, fields) of each row, [] of a blank line; or what is wrong with it. The lines behind
+    the first of a damaged row are read again, so that a stray quote loses no other row.
 
     Bytes that are not UTF-8 become surrogates. Rows are read by RFC 4180, fields to `csv.field_size_limit()`.
     lenient: letters may follow a closing quote; a row of several lines is as wide as the first row with any text.
     """
-    lines = _Lines(file, max_bytes)
-    records = csv.reader(lines, delimiter=delimiter, strict=True)
-    width = None
+    numbered = enumerate(raw_lines(file, max_bytes), start=1)
+    again: list[tuple[int, bytes]] = []  # lines to read again, the last one first
+    row: list[tuple[int, bytes]] = []  # the lines that went into a row so far
+    # A row that is open at the end of any line before this one is damaged, as another one was that was open there: not
+    # to read on keeps the time linear.
+    doomed, width = 0, None
+
+    def lines() -> Iterator[str]:
+        size = 0
+        row.clear()
+        while not (row and row[-1][0] < doomed):
+            if not (line := again.pop() if again else next(numbered, None)):
+                return
+            row.append(line)
+            size += len(line[1]) + 1
+            if size > max_bytes + 1:
+                return
+            yield _text(line)
+
     while True:
-        lines.start()
         found: list[str] | Damage | None
         try:
-            found = next(records, None)
-        except _DamagedError as error:
-            found = error.damage
+            found = next(csv.reader(lines(), delimiter=delimiter, strict=True), None)
         except csv.Error as error:
-            found = Damage.LONG if "field limit" in str(error) and len(lines.taken) == 1 else Damage.UNMATCHED
+            found = Damage.LONG if "field limit" in str(error) and len(row) == 1 else Damage.UNMATCHED
             if lenient and "expected after" in str(error):
-                taken = [line.decode("utf-8", "surrogateescape") + "\n" for _, line in lines.taken]
-                found = next(csv.reader(taken, delimiter=delimiter))
-        if found is None:
+                found = next(csv.reader(map(_text, row), delimiter=delimiter))
+        if not row:
             return
-        if lenient and isinstance(found, list) and len(lines.taken) > 1 and len(found) != (width or len(found)):
+        if found is None:
+            found = Damage.LONG
+        elif lenient and isinstance(found, list) and len(row) > 1 and len(found) != (width or len(found)):
             found = Damage.UNMATCHED
-        number = lines.taken[0][0]
+        number = row[0][0]
         if isinstance(found, Damage):
-            lines.give_back()
+            doomed = max(doomed, row[-1][0])
+            again.extend(reversed(row[1:]))
         elif width is None and any(field.strip() for field in found):
             width = len(found)
         yield number, found
 
 
-class _DamagedError(Exception):
-    def __init__(self, damage: Damage):
-        self.damage = damage
-
-
-class _Lines:
-    """The lines of a CSV file for `csv.reader`.
-
-    taken: (number, line) of those that went into a row so far. again: lines to be given next, the last one first.
-    doomed: number of the line at which a row that was open at the end of any line before was found damaged. Another
-    one that is open there would be as well: not to try it keeps the time linear.
-    """
-
-    def __init__(self, file: BufferedIOBase, max_bytes: int):
-        self.numbered = enumerate(raw_lines(file, max_bytes), start=1)
-        self.max_bytes, self.doomed = max_bytes, 0
-        self.again: list[tuple[int, bytes]] = []
-        self.start()
-
-    def start(self) -> None:
-        """Begins a row."""
-        self.taken: list[tuple[int, bytes]] = []
-        self.bytes = 0
-
-    def give_back(self) -> None:
-        """All lines of a damaged row but its first."""
-        self.doomed = max(self.doomed, self.taken[-1][0])
-        self.again.extend(reversed(self.taken[1:]))
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        if self.taken and self.taken[-1][0] < self.doomed:
-            raise _DamagedError(Damage.UNMATCHED)
-        number, line = self.again.pop() if self.again else next(self.numbered)
-        self.taken.append((number, line))
-        self.bytes += len(line) + 1
-        if self.bytes > self.max_bytes + 1:
-            raise _DamagedError(Damage.LONG if len(self.taken) == 1 else Damage.UNMATCHED)
-        return line.decode("utf-8", "surrogateescape") + "\n"
+def _text(line: tuple[int, bytes]) -> str:
+    return line[1].decode("utf-8", "surrogateescape") + "\n"

@@ -20,7 +20,7 @@ MAX_TITLE_CHARACTERS = 90  # of its title
 DEEPEST_DB = 80.0  # below the loudest point, the picture's darkest
 
 
-def write_sound(path: str | Path, samples: Float[np.ndarray, " samples"], sample_rate: int) -> None:
+def write_audio(path: str | Path, samples: Float[np.ndarray, " samples"], sample_rate: int) -> None:
     """Writes mono sound in -1..1 as 16-bit wav or flac, by the path's suffix, whole or not at all; louder samples are
     clipped.
 

@@ -16,19 +16,18 @@ from c2c_jax.io.codecs.containers import BrokenSoundError, Layout
 from c2c_jax.io.codecs.decode import blocks_of, layout_of
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import open_regular
-from c2c_jax.io.formats import readable_suffixes, scan
+from c2c_jax.io.formats import SUFFIXES, scan
 
 INDEX = ".c2c-index"  # in a folder of sounds: what searches know of them, one for each CLAP
-SOUND_SUFFIXES = readable_suffixes("sound")
+SOUND_SUFFIXES = SUFFIXES["sound"]
 MIN_SECONDS = 0.05  # a shorter sound is a click: repeated to the length that an encoder takes, it is another sound
-MIN_HEARD = 0.01  # seconds from the first sample that is not silent to the last one: less is a click as well
+MIN_LOUD = 0.01  # seconds from the first sample that is not silent to the last one: less is a click as well
 # What is read of one sound, at most: mono samples of 256 MiB at most, however little the file takes on the disk.
 MAX_SECONDS = 600.0
 MAX_FRAMES = 2**25
 SEARCHED = 2**26  # samples of all channels that are searched for one that is not silent: 11 minutes of 48 kHz stereo
 MARGIN = 0.1  # seconds behind the last that is wanted, which the resampler looks at
 SILENCE = 2.0**-16  # half a step of 16 bits: an amplitude that is as good as zero
-LOOK = 1 << 14  # frames that are searched for the first sound at once
 LOUDEST = 100.0  # amplitude; full scale is 1. Samples beyond are integers that a header calls floats
 # Channels that cancel: their mean has less than this part of the power that it has where they have nothing in common.
 CANCELLED = 0.25
@@ -49,7 +48,7 @@ def sound_files(folder: Path, on_note: Callable[[str], None] = report) -> list[P
     return found.files
 
 
-def read_sound(
+def read_audio(
     path: Path, sample_rate: int, max_seconds: float | None = None, on_note: Callable[[str], None] = report
 ) -> Float[np.ndarray, "samples"]:
     """Reads one sound as float32 at `sample_rate` (Hz), full scale being -1 to 1: the mean of its channels, resampled
@@ -58,7 +57,7 @@ def read_sound(
     max_seconds: how much is read; None: all, but at most the first ten minutes (`MAX_SECONDS`, `MAX_FRAMES`). If a
     longer sound starts with silence, whole seconds of it are skipped. If the channels cancel each other, the loudest
     one is read. on_note: called with a line for each of these, and for wrong header fields. Raises SoundError for files
-    that are missing, empty, silent, shorter than `MIN_SECONDS` (but for silence: than `MIN_HEARD`), truncated, damaged
+    that are missing, empty, silent, shorter than `MIN_SECONDS` (but for silence: than `MIN_LOUD`), truncated, damaged
     or not audio, or whose samples are not finite or out of range.
     """
     path, wanted = Path(path), min(float(max_seconds or MAX_SECONDS), MAX_SECONDS)
@@ -79,14 +78,12 @@ def read_sound(
         except OSError as error:
             raise SoundError(f"{path} cannot be read ({error.strerror}): get the sound again") from None
     sound = resampled(excerpt.sound, excerpt.rate, sample_rate)[: round(excerpt.seconds * sample_rate)]
-    if len(sound) < MIN_SECONDS * sample_rate:
-        milliseconds = 1000 * len(sound) / sample_rate
-        raise SoundError(f"{path} lasts {milliseconds:.3g} ms: expected {1000 * MIN_SECONDS:g} ms at least")
-    heard = np.flatnonzero(np.abs(excerpt.sound) >= SILENCE)
-    if len(heard) and heard[-1] + 1 - heard[0] < MIN_HEARD * excerpt.rate:
-        milliseconds = 1000 * (heard[-1] + 1 - heard[0]) / excerpt.rate
+    if (lasts := len(sound) / sample_rate) < MIN_SECONDS:
+        raise SoundError(f"{path} lasts {1000 * lasts:.3g} ms: expected {1000 * MIN_SECONDS:g} ms at least")
+    loud = np.flatnonzero(np.abs(excerpt.sound) >= SILENCE)
+    if len(loud) and (lasts := (loud[-1] + 1 - loud[0]) / excerpt.rate) < MIN_LOUD:
         raise SoundError(
-            f"{path} is silent but for {milliseconds:.3g} ms: expected {1000 * MIN_HEARD:g} ms of sound at least"
+            f"{path} is silent but for {1000 * lasts:.3g} ms: expected {1000 * MIN_LOUD:g} ms of sound at least"
         )
     if excerpt.start:
         layout.notes.append(f"is silent for its first {excerpt.start:g} s; it is read from there")
@@ -125,7 +122,7 @@ def _excerpt(file: BinaryIO, layout: Layout, max_seconds: float, channel: int | 
         seconds = min(max_seconds, MAX_FRAMES / rate)
         wanted = round((seconds + MARGIN) * rate)
         if first_sound is None and peak >= SILENCE:
-            first_sound = total + _first_sound(block_FC)
+            first_sound = total + int((np.abs(block_FC) >= SILENCE).any(axis=1).argmax())
         mono_F = block_FC.mean(axis=1) if channel is None else block_FC[:, channel].copy()
         if block_FC.shape[1] > 1 and channel is None:
             power_SC, cancelled_S = _powers(block_FC, mono_F, rate)
@@ -161,14 +158,6 @@ def _peak(block_FC: Float[np.ndarray, "F C"]) -> float:
     if peak > LOUDEST:
         raise BrokenSoundError(f"holds samples of {peak:,.0f} where full scale is 1: divide them, or convert the sound")
     return float(peak)
-
-
-def _first_sound(block_FC: Float[np.ndarray, "F C"]) -> int:
-    """The first frame of a block that is not silent; there is one."""
-    places = (np.abs(block_FC[start : start + LOOK]).max(axis=1) >= SILENCE for start in range(0, len(block_FC), LOOK))
-    return next(
-        LOOK * number + int(is_sound_L.argmax()) for number, is_sound_L in enumerate(places) if is_sound_L.any()
-    )
 
 
 def _powers(

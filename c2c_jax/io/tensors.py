@@ -1,44 +1,35 @@
 """The one reader of weights: safetensors files, and pickled ones of torch (.bin, .pt, .ckpt), which run nothing."""
 
+import contextlib
 import io
 import os
 import re
 import threading
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes  # noqa: F401  # by which numpy knows bfloat16
-import msgspec
 import numpy as np
 import safetensors
 
 from c2c_jax.errors import CheckpointError, one_line
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import open_regular, stand_in
-from c2c_jax.io.json import parse_json
 
 if TYPE_CHECKING:  # loaded where a pickled file is read, and there alone
     import torch
 
-MAX_HEADER_BYTES = 2**24  # of a safetensors file: published ones take up to 200 kB
 MAX_TENSORS = 2**14  # of a file: AudioLDM's largest has about 3,000
 MAX_NAME = 512  # characters
 MAX_PICKLE = 2**22  # bytes or steps of what is unpickled, the tensors' numbers aside: published files take up to 2**19
 MAX_SHARING = 4  # how many times the file's own size its tensors may take, since some stand under two names
 READ = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")  # safetensors' names of dtypes
+READ_TORCH = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool".split()  # torch's
 _READING = threading.Lock()  # what torch may build for one reader, it may build for all
 _HEAD = 512  # bytes that say what a file is
-
-
-class TensorInfo(msgspec.Struct):
-    """What a safetensors header says of one tensor. data_offsets: bytes from the header's end, of its begin and end."""
-
-    dtype: str
-    shape: list[Annotated[int, msgspec.Meta(ge=0)]]
-    data_offsets: tuple[Annotated[int, msgspec.Meta(ge=0)], Annotated[int, msgspec.Meta(ge=0)]]
 
 
 def fetch_again(path: Path) -> str:
@@ -53,49 +44,37 @@ def read_safetensors(path: Path, passed_over: Sequence[str] = ()) -> dict[str, n
     Raises CheckpointError for a file that is missing, not whole, or of another format, and for dtypes that hold no
     plain numbers, such as those of quantised checkpoints.
     """
-    header = safetensors_header(path)
-    needless = {name for name in header if any(re.fullmatch(pattern, name) for pattern in passed_over)}
-    for name, info in header.items():
-        if name not in needless and info.dtype not in READ:
-            raise CheckpointError(
-                f"{path}: tensor {name} is {info.dtype}; expected {', '.join(READ[:4])}: save the model in one of these"
-            )
+    tensors = {}
+    with _safetensors(path) as file:
+        for name in file.keys():
+            if any(re.fullmatch(pattern, name) for pattern in passed_over):
+                tensors[name] = np.empty(0)
+                continue
+            if (dtype := file.get_slice(name).get_dtype()) not in READ:
+                expected = ", ".join(READ[:4])
+                raise CheckpointError(
+                    f"{path}: tensor {name} is {dtype}; expected {expected}: save the model in one of these"
+                )
+            tensor = file.get_tensor(name)
+            tensors[name] = tensor.astype(np.float32) if dtype == "BF16" else tensor
+    return tensors
+
+
+@contextlib.contextmanager
+def _safetensors(path: Path) -> Iterator[Any]:
+    """An opened safetensors file, of which only the header has been read. Raises as `read_safetensors`."""
+    with open_regular(path, "a safetensors file", CheckpointError, fetch_again(path)) as regular:
+        size, head = os.fstat(regular.fileno()).st_size, regular.read(_HEAD)
+    if not _is_safetensors(head):
+        raise _not_weights(path, head, "safetensors")
     try:
         with safetensors.safe_open(path, "np") as file:
-            return {
-                name: np.empty(0) if name in needless else _plain_floats(file.get_tensor(name)) for name in file.keys()
-            }
+            _require_few(path, file.keys())
+            yield file
     except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is not a whole safetensors file ({one_line(error)}); {fetch_again(path)}"
-        ) from None
-
-
-def safetensors_header(path: Path) -> dict[str, TensorInfo]:
-    """Dtypes and shapes of a safetensors file, of which nothing else is read. Raises as `read_safetensors`."""
-    with open_regular(path, "a safetensors file", CheckpointError, fetch_again(path)) as file:
-        size = os.fstat(file.fileno()).st_size
-        head = file.read(_HEAD)
-        length = int.from_bytes(head[:8], "little")
-        if not _is_safetensors(head) or length > MAX_HEADER_BYTES:
-            raise _not_weights(path, head, "safetensors")
-        file.seek(8)
-        content = file.read(length)
-    try:
-        fields = parse_json(content, dict[str, Any])
-        fields.pop("__metadata__", None)
-        header = msgspec.convert(fields, dict[str, TensorInfo])
-        _require_few(header)
-    except ValueError as error:
-        if size < 8 + length:
-            raise _unfinished(path, size, 8 + length) from None
-        raise CheckpointError(
-            f"{path} has no header of a safetensors file ({one_line(error)}); {fetch_again(path)}"
-        ) from None
-    whole = 8 + length + max((info.data_offsets[1] for info in header.values()), default=0)
-    if size < whole:
-        raise _unfinished(path, size, whole)
-    return header
+        if "incomplete" in str(error) or "invalid header length" in str(error):
+            raise _unfinished(path, size) from None
+        raise _damaged(path, f"is not a whole safetensors file ({one_line(error)})") from None
 
 
 def read_torch(
@@ -144,11 +123,8 @@ def open_torch(path: Path, harmless: Sequence[Any] = (), wrapper: str | None = N
     tensors: dict[str, torch.Tensor] = {name: value.detach() for name, value in content.items()}
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if total > MAX_SHARING * size:
-        raise CheckpointError(f"{path} of {size:,} bytes holds tensors of {total:,}; {fetch_again(path)}")
-    try:
-        _require_few(tensors)
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}; {fetch_again(path)}") from None
+        raise _damaged(path, f"of {size:,} bytes holds tensors of {total:,}")
+    _require_few(path, tensors)
     return tensors
 
 
@@ -160,7 +136,8 @@ def to_numpy(tensor: "torch.Tensor") -> np.ndarray:
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a file's tensors, whose values are not read. Raises as its reader does."""
     if path.suffix == ".safetensors":
-        return {name: tuple(info.shape) for name, info in safetensors_header(path).items()}
+        with _safetensors(path) as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     return {name: tuple(tensor.shape) for name, tensor in open_torch(path).items()}
 
 
@@ -168,26 +145,24 @@ def _require_torch_file(path: Path) -> tuple[bool, int]:
     """Whether it is an archive, as torch writes them since 1.6, and the file's size."""
     with open_regular(path, "a file of torch's", CheckpointError, fetch_again(path)) as file:
         size, head = os.fstat(file.fileno()).st_size, file.read(_HEAD)
-        is_zip = zipfile.is_zipfile(file)
-        if is_zip:
-            try:
-                records = zipfile.ZipFile(file).infolist()
-            except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError) as error:
-                raise CheckpointError(f"{path} is a damaged archive ({one_line(error)}); {fetch_again(path)}") from None
-            if any(info.file_size > MAX_PICKLE for info in records if info.filename.endswith(".pkl")):
-                raise CheckpointError(f"{path} has a pickle of more than {MAX_PICKLE:,} bytes; {fetch_again(path)}")
-            if any(
-                info.compress_type for info in records
-            ):  # torch maps them as they lie there: other numbers, in silence
-                raise CheckpointError(
-                    f"{path} is a compressed archive, which torch does not write; unpack it if it holds a checkpoint, "
-                    f"or {fetch_again(path)}"
-                )
-        elif head[:2] == b"PK":
-            raise _unfinished(path, size)
-        elif head[:1] != b"\x80" or _is_safetensors(head):
-            raise _not_weights(path, head, "torch")
-    return is_zip, size
+        if not zipfile.is_zipfile(file):
+            if head[:2] == b"PK":
+                raise _unfinished(path, size)
+            if head[:1] != b"\x80" or _is_safetensors(head):
+                raise _not_weights(path, head, "torch")
+            return False, size
+        try:
+            records = zipfile.ZipFile(file).infolist()
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError) as error:
+            raise _damaged(path, f"is a damaged archive ({one_line(error)})") from None
+    if any(info.file_size > MAX_PICKLE for info in records if info.filename.endswith(".pkl")):
+        raise _damaged(path, f"has a pickle of more than {MAX_PICKLE:,} bytes")
+    if any(info.compress_type for info in records):  # torch maps them as they lie there: other numbers, in silence
+        raise CheckpointError(
+            f"{path} is a compressed archive, which torch does not write; unpack it if it holds a checkpoint, or "
+            f"{fetch_again(path)}"
+        )
+    return True, size
 
 
 class _FewSteps(io.BufferedReader):
@@ -214,34 +189,25 @@ def _is_plain(value: object) -> bool:
         and type(value) in (torch.Tensor, torch.nn.Parameter)
         and value.layout is torch.strided
         and value.device.type == "cpu"
-        and value.dtype in _dtypes()
+        and str(value.dtype).removeprefix("torch.") in READ_TORCH
         and not value.is_neg()
         and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
     )
 
 
-def _dtypes() -> "set[torch.dtype]":
-    import torch
-
-    floats = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
-    return floats | {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
-
-
-def _plain_floats(tensor: np.ndarray) -> np.ndarray:
-    return tensor.astype(np.float32) if tensor.dtype == np.dtype("bfloat16") else tensor
+def _require_few(path: Path, names: Collection[str]) -> None:
+    longest = max(map(len, names), default=0)
+    if len(names) > MAX_TENSORS or longest > MAX_NAME:
+        limits = f"expected {MAX_TENSORS:,} and {MAX_NAME} at most"
+        raise _damaged(path, f"has {len(names):,} tensors with names of up to {longest:,} characters; {limits}")
 
 
-def _require_few(tensors: Mapping[str, Any]) -> None:
-    if len(tensors) > MAX_TENSORS:
-        raise ValueError(f"{len(tensors):,} tensors; expected {MAX_TENSORS:,} at most")
-    longest = max(map(len, tensors), default=0)
-    if longest > MAX_NAME:
-        raise ValueError(f"a tensor's name of {longest:,} characters; expected {MAX_NAME} at most")
+def _damaged(path: Path, how: str) -> CheckpointError:
+    return CheckpointError(f"{path} {how}; {fetch_again(path)}")
 
 
-def _unfinished(path: Path, size: int, whole: int | None = None) -> CheckpointError:
-    of = f" of at least {whole:,}" if whole is not None else ""
-    return CheckpointError(f"{path} is a partial download: {size:,}{of} bytes; {fetch_again(path)}")
+def _unfinished(path: Path, size: int) -> CheckpointError:
+    return _damaged(path, f"is a partial download: {size:,} bytes")
 
 
 def _is_safetensors(head: bytes) -> bool:

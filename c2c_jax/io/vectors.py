@@ -11,11 +11,6 @@ from c2c_jax.io.arrays import map_npy
 ROWS_AT_ONCE = 2**14
 
 
-def is_array(path: Path) -> bool:
-    """Whether a path names an .npy file of vectors, and not a folder."""
-    return path.suffix.lower() == ".npy" and not path.is_dir()
-
-
 def read_vectors(path: Path, dim: int | None, error: type[ImageError] | type[SoundError]) -> Float[np.ndarray, "N D"]:
     """The raw vectors [N, D] of an .npy file, memory-mapped if they are floats; a single vector [D] becomes [1, D].
     dim: the width that they must have; None: any. Raises `error` for a file of another kind or width, and for a vector

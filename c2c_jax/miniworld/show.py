@@ -19,7 +19,7 @@ from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular
 from c2c_jax.io.progress import phase
-from c2c_jax.io.sound_files import DEEPEST_DB, mel_spectrogram, write_sound
+from c2c_jax.io.sound_files import DEEPEST_DB, mel_spectrogram, write_audio
 from c2c_jax.io.sounds import INDEX
 from c2c_jax.miniworld.captions import STYLES
 from c2c_jax.miniworld.event import SAMPLE_RATE
@@ -146,7 +146,7 @@ def export(out: Path, split: str, count: int, seed: int, style: str) -> Path:
             for index in bar.counted(range(count)):
                 picture, sound = f"pictures/{index:05}.png", f"sounds/{index:05}.wav"
                 picture_at(split, index, seed).save(temp / picture)
-                write_sound(temp / sound, sound_at(split, index, seed), SAMPLE_RATE)
+                write_audio(temp / sound, sound_at(split, index, seed), SAMPLE_RATE)
                 source, caption = scene_at(split, index, seed)[0].source, caption_at(split, index, style, seed)
                 rows.append((picture, sound, source, caption))
         with open(temp / MANIFEST, "w", encoding="utf-8", newline="") as file:

@@ -1,7 +1,7 @@
-"""A folder of sounds with their vectors in one CLAP space: encoded once, kept in an index, searched.
+"""A folder of sounds with their CLAP vectors: each sound is encoded once and kept in an index, which is searched.
 
-The index is laid out as an embedding store of one side (`data/store.py`): a chunked array `sounds` [N, E] of raw
-projections, `captions/CHUNK.txt` with a line for each of its rows (the file's name, size, time and SHA-256, in JSON),
+The index is laid out like an embedding store of one side (`data/store.py`): a chunked array `sounds` [N, E] of raw
+projections, `captions/CHUNK.txt` with a line of JSON for each of its rows (the file's name, size, time and SHA-256),
 and `manifest.json` with the space and a checksum for every chunk. It is replaced as a whole folder.
 """
 
@@ -9,18 +9,16 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import importlib.util
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import jax
 import msgspec
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 
 from c2c_jax import __version__
 from c2c_jax.data.chunks import (
@@ -39,24 +37,23 @@ from c2c_jax.io.console import printable
 from c2c_jax.io.files import is_regular, is_there, path_of, sha256_of, text_of
 from c2c_jax.io.json import parse_json
 from c2c_jax.io.sounds import INDEX, SOUND_SUFFIXES, sound_files
-from c2c_jax.retrieval.nearest import top_k
+from c2c_jax.retrieval.nearest import top_k_of_blocks
 from c2c_jax.retrieval.scoring import Scoring
-from c2c_jax.spaces.encoding import sound_vectors
+from c2c_jax.spaces.encoding import encode_audio_files
 from c2c_jax.spaces.space import Space, SpaceId
 
 FORMAT = 1
 DTYPES = ("float16", "float32")  # of the vectors: the first that holds them all
 CHUNK_ROWS = 4096
 ADVICE = "delete the index to encode the sounds again"
-PART = 256  # sounds that are heard between looks at the clock
-WRITING = 0.05  # share of the time that may go into writing the index before its end
-FAISS_FROM = 50_000  # sounds
-BLOCK = 2**15  # sounds that are scored together
+PART = 256  # sounds encoded between looks at the clock
+WRITING = 0.05  # fraction of the time that may go into writing the index before its end
+BLOCK = 2**15  # sounds scored together
 
 
 @dataclasses.dataclass(frozen=True)
-class Heard:
-    """A sound file as it was when it was heard. name: its path in the library; modified: in nanoseconds."""
+class IndexedFile:
+    """A sound file as it was when it was encoded. name: its path in the library. modified: in nanoseconds."""
 
     name: str
     size: int
@@ -66,8 +63,8 @@ class Heard:
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """A file that could not be read, as it was then. changed: its content or its permissions, in nanoseconds; why: the
-    whole message."""
+    """A file that could not be read, as it was then. changed: when its content or its permissions last changed, in
+    nanoseconds. why: the error message."""
 
     name: str
     size: int
@@ -83,7 +80,7 @@ class _Checksums:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Manifest:
-    """What an index's manifest.json says."""
+    """The content of an index's manifest.json."""
 
     format: int
     space: SpaceId
@@ -92,71 +89,50 @@ class _Manifest:
     chunk_rows: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHUNK_ROWS)]
     checksums: _Checksums
     unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
-    version: str = ""  # of c2c_jax, by which `unreadable` could not be read
-
-    def array(self, place: Path) -> ChunkedArray:
-        return ChunkedArray(self.rows, self.chunk_rows, place / "sounds", self.space.dim, self.dtype, ADVICE)
-
-    def texts(self, place: Path) -> ChunkedTexts:
-        return ChunkedTexts(self.rows, self.chunk_rows, place / "captions", ADVICE)
+    version: str = ""  # of c2c_jax, which could not read the files in `unreadable`
 
 
 @dataclasses.dataclass(kw_only=True)
 class Library:
-    """The sounds of a folder, as far as they have been heard; made by `open_library`.
+    """The sounds of a folder and the vectors of those that have been encoded; made by `open_library`.
 
-    place: where the index lies. heard: what row i of `vectors_NE` is the vector of; among them may be files that have
-    changed or gone. rows: the row of each file that is as it was, by its name. unreadable: files that could not be read
-    and are as they were. pending: the other files.
+    place: the folder of the index. files: the file that row i of `vectors_NE` is the vector of, which may have changed
+    or be gone. rows: row of each unchanged file, by its name. pending: new and changed files. unreadable: files that
+    could not be read and have not changed since. is_written: whether the index on disk is up to date.
     """
 
     folder: Path
     place: Path
     space: SpaceId
-    heard: list[Heard]
+    files: list[IndexedFile]
     vectors_NE: Float[np.ndarray, "N E"]
-    rows: dict[str, int]
-    pending: list[Path]
-    is_written: bool
+    rows: dict[str, int] = dataclasses.field(default_factory=dict)
+    pending: list[Path] = dataclasses.field(default_factory=list)
     unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
+    is_written: bool = True
 
     def update(self, load: Callable[[], Space], on_sound: Callable[[], None] = lambda: None) -> list[SoundError]:
-        """Embeds the pending sounds and writes the index, of long work now and then before its end; what has changed or
-        gone leaves it. Gives what is wrong with those that cannot be read, which are remembered as `unreadable`.
+        """Encodes the pending sounds and writes the index, now and then during long work; changed and deleted files
+        leave it. Returns an error for each sound that cannot be read; these are remembered as `unreadable`.
 
-        A file that is known by its content is not heard again under another name or time. load: gives the space, and is
-        called once something is to be heard. on_sound: called after each. Raises StoreError where another process
-        writes the index, or where it cannot be written, and as `load`.
+        A file with known content is not encoded again under another name or time. load: returns the space, called once
+        a sound is to be encoded. on_sound: called after each sound. Raises StoreError if another process writes the
+        index or if it cannot be written, and whatever `load` raises.
         """
         if self.is_written and not self.pending:
             return []
-        errors: list[SoundError] = []
-        row_of = {one.sha256: row for row, one in enumerate(self.heard)}
-        with _index_lock(self.place.parent):
+        failures: list[SoundError] = []
+        row_of = {file.sha256: row for row, file in enumerate(self.files)}
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive_lock(self.place.parent))
+            except BlockingIOError:
+                raise StoreError(
+                    f"another process is writing the index in {self.place.parent}: wait until it is done"
+                ) from None
             ended, spent = time.monotonic(), 0.0
             for start in range(0, len(self.pending), PART):
-                files: dict[Path, Heard] = {}
-                for path in self.pending[start : start + PART]:
-                    try:
-                        files[path] = _look_at(path, self.folder)
-                    except OSError as error:
-                        errors.append(self._fails(path, SoundError(f"{path} cannot be read ({error.strerror})")))
-                vectors = {
-                    path: self.vectors_NE[row_of[one.sha256]] for path, one in files.items() if one.sha256 in row_of
-                }
-                fresh = [path for path in files if path not in vectors]
-                for _ in self.pending[start + len(fresh) : start + PART]:
-                    on_sound()
-                if fresh:
-                    found, wrong = sound_vectors(fresh, load(), on_sound=on_sound)
-                    for path, vector_E in found.items():
-                        try:
-                            vectors[path] = _as_stored(path, vector_E)
-                        except SoundError as error:
-                            errors.append(self._fails(path, error))
-                    unread = [path for path in fresh if path not in found]
-                    errors += [self._fails(path, error) for path, error in zip(unread, wrong, strict=True)]
-                self._add([files[path] for path in vectors], list(vectors.values()))
+                failures += self._add(self.pending[start : start + PART], row_of, load, on_sound)
                 if time.monotonic() - ended > spent / WRITING:
                     since = time.monotonic()
                     self._write()
@@ -164,7 +140,7 @@ class Library:
             if not self.is_written:
                 self._write()
         self.pending = []
-        return errors
+        return failures
 
     def blocks(self) -> Iterator[Shaped[np.ndarray, "B E"]]:
         """Yields the raw vectors of the unchanged sounds, in the order of their names, up to BLOCK at a time."""
@@ -179,17 +155,12 @@ class Library:
         scoring: Scoring = Scoring(),  # noqa: B008
     ) -> list[list[tuple[float, Path]]]:
         """Score and file of the k sounds that score highest for each query, best first; all of them if there are fewer.
-        Uses faiss if it is installed and the library is large. scoring: how to score; plain cosines by default.
-
-        Sounds are centred and compared block by block, so that one block is in memory beside the index; faiss holds all
-        sounds in float32.
-        """
+        scoring: how to score; plain cosines by default. Sounds are centred and compared block by block, so that only
+        one block is in memory besides the index."""
         names = sorted(self.rows)
-        has_faiss = len(names) > FAISS_FROM and importlib.util.find_spec("faiss") is not None
         sounds = map(scoring.candidates, self.blocks())
         scored = ((sound_BE, scoring.penalty(sound_BE)) for sound_BE in sounds)
-        best_of = _faiss_best_of if has_faiss else _best_of
-        score_Qk, index_Qk = best_of(scored, scoring.queries(query_QE), min(k, len(names)))
+        score_Qk, index_Qk = top_k_of_blocks(scoring.queries(query_QE), scored, min(k, len(names)))
         if not np.isfinite(score_Qk).all():
             raise StoreError(f"the index {self.place} holds zero or non-finite vectors; {ADVICE}")
         return [
@@ -197,36 +168,70 @@ class Library:
             for of_query in zip(score_Qk, index_Qk, strict=True)
         ]
 
-    def _fails(self, path: Path, error: SoundError) -> SoundError:
-        """Remembers a file that cannot be read."""
-        self.unreadable.append(Unreadable(*_state_of_failure(path, self.folder), printable(error)))
+    def _add(
+        self,
+        paths: Sequence[Path],
+        row_of: dict[str, int],
+        load: Callable[[], Space],
+        on_sound: Callable[[], None],
+    ) -> list[SoundError]:
+        """Adds the vectors of some files: those of `row_of`, by their SHA-256, else newly encoded ones."""
+        files: dict[Path, IndexedFile] = {}
+        vectors: dict[Path, np.ndarray] = {}
+        failures: dict[Path, SoundError] = {}
+        for path in paths:
+            try:
+                files[path] = file = _indexed(path, self.folder)
+                if file.sha256 in row_of:
+                    vectors[path] = self.vectors_NE[row_of[file.sha256]]
+            except OSError as error:
+                failures[path] = SoundError(f"{path} cannot be read ({error.strerror})")
+        new = [path for path in files if path not in vectors]
+        for _ in range(len(paths) - len(new)):
+            on_sound()
+        if new:
+            encoded, errors = encode_audio_files(new, load(), on_sound=on_sound)
+            failures |= zip((path for path in new if path not in encoded), errors, strict=True)
+            for path, vector_E in encoded.items():
+                try:
+                    vectors[path] = _storable(path, vector_E)
+                except SoundError as error:
+                    failures[path] = error
+        for path, failure in failures.items():
+            size, _, changed = _state(path)
+            self.unreadable.append(Unreadable(_name(path, self.folder), size, changed, printable(failure)))
+        if vectors:
+            self.rows |= {files[path].name: len(self.files) + place for place, path in enumerate(vectors)}
+            self.files += [files[path] for path in vectors]
+            self.vectors_NE = np.concatenate([self.vectors_NE, np.stack(list(vectors.values()))])
         self.is_written = False
-        return error
-
-    def _add(self, files: list[Heard], vectors: list[Float[np.ndarray, "E"]]) -> None:
-        if files:
-            self.rows |= {one.name: len(self.heard) + place for place, one in enumerate(files)}
-            self.heard += files
-            self.vectors_NE = np.concatenate([self.vectors_NE, np.stack(vectors)])
-            self.is_written = False
+        return list(failures.values())
 
     def _write(self) -> None:
         rows = [row for _, row in sorted(self.rows.items())]
-        lines = (json.dumps(dataclasses.astuple(self.heard[row])) for row in rows)
+        lines = (json.dumps(dataclasses.astuple(self.files[row])) for row in rows)
         vectors_NE = self.vectors_NE[rows]
+        dtype = vectors_NE.dtype.name
         try:
             with atomic_write(self.place) as temporary:
                 temporary.mkdir()
                 _, texts = write_texts(temporary / "captions", lines, CHUNK_ROWS)
-                (count, dim), dtype = vectors_NE.shape, vectors_NE.dtype.name
-                array = ChunkedArray(count, CHUNK_ROWS, temporary / "sounds", dim, dtype, ADVICE)
+                array = ChunkedArray(len(rows), CHUNK_ROWS, temporary / "sounds", self.space.dim, dtype, ADVICE)
                 array.describe()
-                sounds = [array.write(chunk, vectors_NE[array.rows_of(chunk)]) for chunk in range(array.chunks)]
-                fields = {"format": FORMAT, "space": dataclasses.asdict(self.space), "rows": len(rows), "dtype": dtype}
-                failures = [dataclasses.asdict(one) for one in self.unreadable]
-                fields |= {"unreadable": failures, "version": __version__}
-                checksums = {"sounds": sounds, "captions": texts}
-                write_json(temporary / "manifest.json", {**fields, "chunk_rows": CHUNK_ROWS, "checksums": checksums})
+                manifest = _Manifest(
+                    format=FORMAT,
+                    space=self.space,
+                    rows=len(rows),
+                    dtype=dtype,
+                    chunk_rows=CHUNK_ROWS,
+                    checksums=_Checksums(
+                        sounds=[array.write(chunk, vectors_NE[array.rows_of(chunk)]) for chunk in range(array.chunks)],
+                        captions=texts,
+                    ),
+                    unreadable=self.unreadable,
+                    version=__version__,
+                )
+                write_json(temporary / "manifest.json", dataclasses.asdict(manifest))
         except OSError as error:
             raise StoreError(
                 f"{self.place} could not be written: {error.strerror}; free disk space or pass another --index"
@@ -235,11 +240,11 @@ class Library:
 
 
 def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Library:
-    """The sounds in a folder and the folders in it, and what its index knows of them; nothing is heard yet.
+    """The sounds in a folder and the folders inside it, with what their index holds; encodes nothing yet.
 
-    space: of the vectors; another one has another index. index: the folder of the indexes; None: `.c2c-index` in the
-    library, or one in the user's cache folder where the library may not be written to.
-    Raises SoundError for a folder that is missing or holds no sound, StoreError for an index that is damaged.
+    space: of the vectors; each space has its own index. index: the folder of the indexes; None: `.c2c-index` in the
+    library, or a folder in the user's cache if the library is read-only.
+    Raises SoundError for a folder that is missing or holds no sound, StoreError for a damaged index.
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no folder"
@@ -247,55 +252,50 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
     paths = sound_files(folder)
     if not paths:
         raise SoundError(f"folder {folder} contains no sound: expected files ending in {', '.join(SOUND_SUFFIXES)}")
-    own, holder = folder / INDEX, index
-    if holder is None:
-        holder = own if os.access(folder, os.W_OK) else _cache_of(folder)
+    own, place = folder / INDEX, space.fingerprint[:16]
+    holder = index or (own if os.access(folder, os.W_OK) else _cache_of(folder))
     sweep(holder, own)
-    name = space.fingerprint[:16]
-    places = [place for place in (holder / name, own / name) if is_there(place / "manifest.json")]
-    heard, vectors_NE, failed = _read(places[0], space) if places else ([], np.zeros((0, space.dim), DTYPES[0]), [])
-    row_of = {(one.name, one.size, one.modified): row for row, one in enumerate(heard)}
-    now = {path: (_name(path, folder), *_stamp(path)) for path in paths}
-    rows = {state[0]: row_of[state] for state in now.values() if state in row_of}
-    failure_of = {(one.name, one.size, one.changed): one for one in failed}
-    unreadable = {
-        path: failure_of[state]
-        for path, known in now.items()
-        if known not in row_of and (state := _state_of_failure(path, folder)) in failure_of
-    }
-    return Library(
-        folder=folder,
-        place=holder / name,
-        space=space,
-        heard=heard,
-        vectors_NE=vectors_NE,
-        rows=rows,
-        pending=[path for path, state in now.items() if state not in row_of and path not in unreadable],
-        is_written=len(rows) == len(heard) and len(unreadable) == len(failed),
-        unreadable=list(unreadable.values()),
+    files, vectors_NE, failed = next(
+        (_read(one / place, space) for one in (holder, own) if is_there(one / place / "manifest.json")),
+        ([], np.zeros((0, space.dim), DTYPES[0]), []),
     )
+    library = Library(folder=folder, place=holder / place, space=space, files=files, vectors_NE=vectors_NE)
+    row_of = {(file.name, file.size, file.modified): row for row, file in enumerate(files)}
+    failure_of = {(file.name, file.size, file.changed): file for file in failed}
+    for path in paths:
+        name, (size, modified, changed) = _name(path, folder), _state(path)
+        if (name, size, modified) in row_of:
+            library.rows[name] = row_of[name, size, modified]
+        elif (name, size, changed) in failure_of:
+            library.unreadable.append(failure_of[name, size, changed])
+        else:
+            library.pending.append(path)
+    library.is_written = len(library.rows) == len(files) and len(library.unreadable) == len(failed)
+    return library
 
 
-def _read(place: Path, space: SpaceId) -> tuple[list[Heard], Float[np.ndarray, "N E"], list[Unreadable]]:
-    """What an index holds, checked, without the files that another version could not read. Raises StoreError where it
-    is damaged, of another format or of another space."""
+def _read(place: Path, space: SpaceId) -> tuple[list[IndexedFile], Float[np.ndarray, "N E"], list[Unreadable]]:
+    """The content of an index, checked, without the files that another version could not read. Raises StoreError if it
+    is damaged, or of another format or space."""
     manifest = read_record(_Manifest, place / "manifest.json", FORMAT, ADVICE)
     if manifest.space.fingerprint != space.fingerprint or manifest.space.dim != space.dim:
         raise StoreError(f"the index {place} is of another space, {manifest.space.name}; {ADVICE}")
-    array, checksums = manifest.array(place), manifest.checksums
+    count, chunk_rows, checksums = manifest.rows, manifest.chunk_rows, manifest.checksums
+    array = ChunkedArray(count, chunk_rows, place / "sounds", space.dim, manifest.dtype, ADVICE)
+    texts = ChunkedTexts(count, chunk_rows, place / "captions", ADVICE)
     if not len(checksums.sounds) == len(checksums.captions) == array.chunks:
         raise StoreError(f"{place / 'manifest.json'} is damaged (expected one checksum per chunk); {ADVICE}")
     array.check_files()
-    vectors_NE, heard = np.empty((array.rows, array.dim), array.dtype), []
+    vectors_NE, files = np.empty((count, space.dim), array.dtype), []
     for chunk, (of_sounds, of_texts) in enumerate(zip(checksums.sounds, checksums.captions, strict=True)):
         rows = array.rows_of(chunk)
         vectors_NE[rows] = array.read(chunk, of_sounds)
-        for line in manifest.texts(place).read(chunk, of_texts):
+        for line in texts.read(chunk, of_texts):
             try:
-                heard.append(Heard(*msgspec.convert(parse_json(line), tuple[str, int, int, str])))
+                files.append(IndexedFile(*msgspec.convert(parse_json(line), tuple[str, int, int, str])))
             except (ValueError, msgspec.ValidationError) as cause:
                 raise StoreError(f"the index {place} is damaged ({cause}); {ADVICE}") from None
-    return heard, vectors_NE, manifest.unreadable if manifest.version == __version__ else []
+    return files, vectors_NE, manifest.unreadable if manifest.version == __version__ else []
 
 
 def _cache_of(folder: Path) -> Path:
@@ -306,83 +306,31 @@ def _cache_of(folder: Path) -> Path:
     return cache / "c2c_jax" / "index" / hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
 
 
-@contextlib.contextmanager
-def _index_lock(folder: Path) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(exclusive_lock(folder))
-        except BlockingIOError:
-            raise StoreError(f"another process is writing the index in {folder}: wait until it is done") from None
-        yield
-
-
 def _name(path: Path, folder: Path) -> str:
     return text_of(path.relative_to(folder))
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of a file, by which it is known again; (-1, -1): there is none behind a link."""
+def _state(path: Path) -> tuple[int, int, int]:
+    """Size of a file, and when its content, and its content or permissions, last changed; −1 each for a broken link."""
     try:
         status = path.stat()
     except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+        return -1, -1, -1
+    return status.st_size, status.st_mtime_ns, max(status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _state_of_failure(path: Path, folder: Path) -> tuple[str, int, int]:
-    """Name, size and time of the last change of a file that cannot be read: permissions count, too."""
-    try:
-        status = path.stat()
-    except OSError:
-        return _name(path, folder), -1, -1
-    return _name(path, folder), status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _look_at(path: Path, folder: Path) -> Heard:
+def _indexed(path: Path, folder: Path) -> IndexedFile:
     """Raises OSError for a file that cannot be read."""
-    stamp = _stamp(path)
+    size, modified, _ = _state(path)
     if not is_regular(path):
         raise OSError(errno.EINVAL, "not a regular file")
-    return Heard(_name(path, folder), *stamp, sha256_of(path))
+    return IndexedFile(_name(path, folder), size, modified, sha256_of(path))
 
 
-def _as_stored(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "E"]:
-    """In the first dtype that holds a vector. Raises SoundError where none does."""
+def _storable(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "E"]:
+    """A vector in the first dtype that holds it. Raises SoundError if none does."""
     for dtype in DTYPES:
         (stored_E,), (is_held,) = stored_as(vector_E[None], dtype)
         if is_held:
             return stored_E
     raise SoundError(f"{path} has a CLAP vector that {why_not_stored(vector_E, DTYPES[-1])}: leave the file out")
-
-
-_Scored = Iterable[
-    tuple[Shaped[np.ndarray, "B E"], Float[np.ndarray, "B"] | None]
-]  # blocks of sounds, each with its penalties
-_Best = tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]  # scores and indices
-
-
-def _best_of(scored: _Scored, query_QE: Float[np.ndarray, "Q E"], k: int) -> _Best:
-    """`retrieval.top_k` over blocks."""
-    score_Qk, index_Qk = np.empty((len(query_QE), 0), np.float32), np.empty((len(query_QE), 0), np.int32)
-    start = 0
-    for sound_BE, penalty_B in scored:
-        score_Qj, index_Qj = top_k(query_QE, sound_BE, min(k, len(sound_BE)), penalty_B)
-        scores = np.concatenate([score_Qk, score_Qj], axis=1)  # ties go to the earlier block
-        found, chosen = jax.device_get(jax.lax.top_k(scores, min(k, scores.shape[1])))
-        index_Qk = np.take_along_axis(np.concatenate([index_Qk, start + index_Qj], axis=1), chosen, axis=1)
-        score_Qk, start = found, start + len(sound_BE)
-    return score_Qk, index_Qk
-
-
-def _faiss_best_of(scored: _Scored, query_QE: Float[np.ndarray, "Q E"], k: int) -> _Best:
-    """`_best_of` by faiss's exact flat index. A penalty is one more component of a sound; there, queries have −1."""
-    import faiss
-
-    index = faiss.IndexFlatIP(query_QE.shape[1] + 1)
-    for sound_BE, penalty_B in scored:
-        block = sound_BE.astype(np.float32)
-        faiss.normalize_L2(block)
-        index.add(np.column_stack([block, np.zeros(len(block), np.float32) if penalty_B is None else penalty_B]))
-    unit_QE = np.array(query_QE, np.float32)
-    faiss.normalize_L2(unit_QE)
-    return index.search(np.column_stack([unit_QE, np.full(len(unit_QE), -1, np.float32)]), k)

@@ -1,10 +1,7 @@
-"""What a translator has to beat: captions remembered, linear maps in closed form, and an oracle that saw pairs."""
+"""The nearest-caption baseline: translates a vector by looking up the training captions nearest to it."""
 
 import dataclasses
-import mmap
-import tempfile
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +9,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 from c2c_jax.data.store import SIDES, Store
+from c2c_jax.io.scratch import empty_vectors
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.translator.centring import Gap, centred
 
 TEMPERATURE = 0.01  # DeCap's
 QUERIES_AT_ONCE = 4096
-IN_MEMORY = 2**28  # bytes of vectors; larger arrays go into a temporary file
 
 Memory = Iterable[tuple[Shaped[np.ndarray, "_ S"], Shaped[np.ndarray, "_ E"]]]
 
@@ -37,29 +34,24 @@ class TrainingCaptions:
         for chunk in range(self.store.plan.chunks):
             kept = is_training[self.store.plan.rows_of(chunk)]
             if kept.any():
-                source_NS, target_NE = (self.store.read_chunk(side, chunk)[kept] for side in SIDES)
-                if self.gap is not None:
-                    source_NS, target_NE = (
-                        _centred(source_NS, self.gap.mean("source_text")),
-                        _centred(target_NE, self.gap.mean("target_text")),
-                    )
+                source_NS, target_NE = (self._centred(side, self.store.read_chunk(side, chunk)[kept]) for side in SIDES)
                 yield source_NS, target_NE
 
-
-def _centred(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "N E"]:
-    return np.asarray(centred(jnp.asarray(x_NE, jnp.float32), mean_E))
+    def _centred(self, side: str, x_NE: Shaped[np.ndarray, "N E"]) -> Shaped[np.ndarray, "N E"]:
+        if self.gap is None:
+            return x_NE
+        return np.asarray(centred(jnp.asarray(x_NE, jnp.float32), self.gap.mean(f"{side}_text")))
 
 
 def nearest_caption(
     query_QS: Float[np.ndarray, "Q S"], memory: Memory, temperature: float = TEMPERATURE
 ) -> Float[np.ndarray, "Q E"]:
-    """Unit target vectors [Q, E] of source vectors [Q, S], without training: the remembered captions' unit target
-    vectors, weighted by the softmax of their source vectors' cosines to the query over the temperature. DeCap's
-    projection onto its text memory (Li et al. 2023, section 3.3), where the weights go to the source vectors
-    themselves.
+    """Unit target vectors [Q, E] of source vectors [Q, S], without training: the captions' unit target vectors,
+    weighted by the softmax of their source vectors' cosines to the query over the temperature. This is DeCap's
+    projection onto its text memory (Li et al. 2023, section 3.3), which weights the source vectors themselves.
 
-    memory: blocks of captions' vectors of both sides, of any number: the softmax is taken block by block, and what is
-    kept beside a block is a sum for each query. It is gone through once for every 4,096 queries.
+    memory: blocks of captions' vectors of both sides, iterated once for every QUERIES_AT_ONCE queries; the softmax is
+    accumulated block by block.
     """
     vectors_QE: np.ndarray | None = None
     for start in range(0, len(query_QS), QUERIES_AT_ONCE):
@@ -74,39 +66,11 @@ def nearest_caption(
         if sums is None:
             raise ValueError("no caption to remember")
         if vectors_QE is None:
-            vectors_QE = room_for(len(query_QS), sums[2].shape[1])
+            vectors_QE = empty_vectors(len(query_QS), sums[2].shape[1])
         vectors_QE[block] = unit(sums[2] / sums[1][:, None])
     if vectors_QE is None:
         raise ValueError("no query")
     return vectors_QE
-
-
-def room_for(rows: int, dim: int) -> Float[np.ndarray, "N E"]:
-    """An array for vectors, float32, to be filled; a large one lies in a file that goes with it, see `InFile`."""
-    if 4 * rows * dim < IN_MEMORY:
-        return np.empty((rows, dim), np.float32)
-    with tempfile.TemporaryFile() as file:
-        return InFile(file, np.float32, "w+", shape=(rows, dim))
-
-
-class InFile(np.memmap):
-    """An array in a file that is to be read and written block by block: of what was asked for before, or written, no
-    pages stay in the process. The file has them, and they come back where they are asked for again. On Windows, which
-    has no such advice, they stay until memory is short."""
-
-    _mmap: mmap.mmap | None  # numpy's; None of what is computed from the array
-
-    def __getitem__(self, key: Any) -> Any:
-        self._let_go()
-        return super().__getitem__(key)
-
-    def __setitem__(self, key: Any, values: Any) -> None:
-        super().__setitem__(key, values)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._mmap is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._mmap.madvise(mmap.MADV_DONTNEED)  # of pages that are shared with a file nothing is lost by it
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""How a query's target vector is compared with candidates: by centred cosines, less the hubness of each candidate."""
+"""How queries score candidates: by centred cosines, less the hubness of each candidate."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from c2c_jax.retrieval.nearest import top_k
-from c2c_jax.translator.centring import centred
+from c2c_jax.spaces.models.layers import unit
+from c2c_jax.translator.bundle import Bundle
+from c2c_jax.translator.centring import centred, shift_to_sounds, uncentred
+from c2c_jax.translator.memory import REFERENCES, evenly_spaced
 
 NEIGHBOURS, WEIGHT = 2, 0.5  # reference queries nearest to a candidate, and the weight of their mean cosine
 MIN_TO_CENTRE = 32  # minimum number of vectors to centre by their own mean; fewer would lose what distinguishes them
-AT_ONCE = 2**14  # candidates whose penalties are computed together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,40 +40,33 @@ class Scoring:
 
     @property
     def is_centred(self) -> bool:
-        return self._means is not None
-
-    @property
-    def _means(self) -> tuple[Float[np.ndarray, "E"], Float[np.ndarray, "E"]] | None:
-        if self.query_mean_E is None or self.candidate_mean_E is None:
-            return None
-        return self.query_mean_E, self.candidate_mean_E
+        """Whether both means are known."""
+        return self.query_mean_E is not None and self.candidate_mean_E is not None
 
     @property
     def is_less_hubness(self) -> bool:
+        """Whether there are reference queries."""
         return self.reference_RE is not None
 
     def queries(self, x_QE: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q E"]:
         """Queries as they enter the cosine: centred, if both means are known."""
-        return x_QE if self._means is None else centred_array(x_QE, self._means[0])
+        return self._centred(x_QE, self.query_mean_E)
 
     def candidates(self, x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
         """Candidates as they enter the cosine: centred, if both means are known."""
-        return x_NE if self._means is None else centred_array(x_NE, self._means[1])
+        return self._centred(x_NE, self.candidate_mean_E)
 
     def penalty(self, candidate_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N"] | None:
         """WEIGHT times the hubness of each candidate, to be subtracted from its cosines; None without references.
         candidate_NE: as returned by `candidates`."""
         if self.reference_RE is None:
             return None
-        reference_RE, count = self.reference_RE, min(NEIGHBOURS, len(self.reference_RE))
-        if self._means is not None:
-            mean_E = self._means[0] if self.reference_mean_E is None else self.reference_mean_E
-            reference_RE = centred_array(reference_RE, mean_E)
-        penalty_N = np.empty(len(candidate_NE), np.float32)
-        for start in range(0, len(candidate_NE), AT_ONCE):
-            block = slice(start, start + AT_ONCE)
-            penalty_N[block] = WEIGHT * top_k(candidate_NE[block], reference_RE, count)[0].mean(axis=1)
-        return penalty_N
+        mean_E = self.query_mean_E if self.reference_mean_E is None else self.reference_mean_E
+        reference_RE = self._centred(self.reference_RE, mean_E)
+        return WEIGHT * top_k(candidate_NE, reference_RE, min(NEIGHBOURS, len(reference_RE)))[0].mean(axis=1)
+
+    def _centred(self, x_NE: Float[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"] | None) -> np.ndarray:
+        return centred_array(x_NE, mean_E) if self.is_centred and mean_E is not None else x_NE
 
 
 def unit_mean(blocks: Iterable[Shaped[np.ndarray, "_ E"]]) -> Float[np.ndarray, "E"]:
@@ -86,10 +81,32 @@ def unit_mean(blocks: Iterable[Shaped[np.ndarray, "_ E"]]) -> Float[np.ndarray, 
 
 
 def centred_array(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "N E"]:
-    """`models.gap.centred` for an array of any dtype; returns float32."""
+    """`translator.centring.centred` for an array of any dtype; returns float32."""
     return np.asarray(_centred(jnp.asarray(x_NE), mean_E))
 
 
 @jax.jit
 def _centred(x_NE: Shaped[Array, "N E"], mean_E: Float[Array, "E"]) -> Float[Array, "N E"]:
     return centred(x_NE.astype(jnp.float32), mean_E)
+
+
+def reference_captions(bundle: Bundle) -> Float[np.ndarray, "R S"] | None:
+    """At most REFERENCES of a bundle's stored captions, evenly spaced: unit source vectors, centred if its translator
+    takes centred vectors. None if it stores fewer than MIN_TO_CENTRE, or if its translator takes raw vectors, since
+    captions are stored without their lengths."""
+    if bundle.memory is None or bundle.spec.input_norm == "none" or len(bundle.memory.source) < MIN_TO_CENTRE:
+        return None
+    return np.asarray(bundle.memory.source[evenly_spaced(len(bundle.memory.source))], np.float32)
+
+
+def translated_captions(bundle: Bundle) -> Float[np.ndarray, "R E"] | None:
+    """`reference_captions`, translated to where the bundle places pictures: unit target vectors."""
+    if (source_RS := reference_captions(bundle)) is None:
+        return None
+    at_once = 64 if bundle.spec.kind == "transformer" else REFERENCES  # a transformer takes 8 MiB of memory for each
+    with jax.default_matmul_precision("float32"):
+        starts = range(0, len(source_RS), at_once)
+        target_RE = jnp.concatenate([bundle.translator(jnp.asarray(source_RS[i : i + at_once])) for i in starts])
+        if bundle.spec.input_norm == "centred":
+            return np.asarray(uncentred(target_RE, bundle.gap.mean("target_text")))
+        return np.asarray(unit(shift_to_sounds(bundle.gap, target_RE)))

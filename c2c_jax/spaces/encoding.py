@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from c2c_jax.errors import ImageError, SoundError
 from c2c_jax.io.images import read_image
-from c2c_jax.io.sounds import read_sound, report
+from c2c_jax.io.sounds import read_audio, report
 from c2c_jax.spaces.models.clap_audio import Mels
 from c2c_jax.spaces.space import Space, batch_size_for
 
@@ -21,7 +21,7 @@ BATCH = 16  # sounds that are encoded at once
 ENCODED_AT_ONCE = 64  # images
 
 
-def sound_vectors(
+def encode_audio_files(
     paths: Sequence[Path],
     space: Space,
     *,
@@ -31,7 +31,7 @@ def sound_vectors(
     """The raw projections of the sounds that can be read, and the errors of the others, both in order.
 
     Threads decode files ahead of the tower, at most as many as it takes in two batches. on_sound: called after each
-    file. on_note: called, in order, with the notes of `read_sound`. Raises CheckpointError for a space that has no
+    file. on_note: called, in order, with the notes of `read_audio`. Raises CheckpointError for a space that has no
     audio tower.
     """
     preprocessor = space.require_mels()
@@ -42,7 +42,7 @@ def sound_vectors(
 
     def read(path: Path) -> tuple[Mels, list[str]]:
         notes: list[str] = []
-        sound = read_sound(path, preprocessor.sample_rate, preprocessor.max_seconds, notes.append)
+        sound = read_audio(path, preprocessor.sample_rate, preprocessor.max_seconds, notes.append)
         return preprocessor([sound]), notes
 
     def encode() -> None:
@@ -75,7 +75,7 @@ def sound_vectors(
     return vectors, errors
 
 
-def source_vectors_of(
+def encode_image_files(
     paths: Sequence[Path], space: Space, on_image: Callable[[], None] = lambda: None
 ) -> tuple[dict[Path, Float[np.ndarray, "S"]], list[ImageError]]:
     """The raw projections of the images that can be read, and the errors of the others, both in order. Only an image's

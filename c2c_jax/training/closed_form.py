@@ -1,4 +1,4 @@
-"""What one pass over a store gives without training: linear maps between spaces in closed form, captions' means."""
+"""Linear maps between spaces in closed form and means of captions, from one pass over a store."""
 
 import functools
 import math
@@ -18,7 +18,7 @@ RANK = 1e-9  # singular values below this fraction of the largest count as zero
 
 
 class Moments(NamedTuple):
-    """Means, and sums of products of what is left when they are taken off, of inputs x and unit targets y; float64."""
+    """Means of inputs x and unit targets y, and sums of products of what differs from the means; float64."""
 
     rows: int
     x_S: Float[np.ndarray, "S"]
@@ -86,7 +86,7 @@ def _training_rows(
 
 
 def _sum_of_units(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "E"]:
-    """The sum of the rows' unit vectors, with no array of these between; of einsum, which has no BLAS unless told."""
+    """The sum of the rows' unit vectors, by einsum, which does not use BLAS by default."""
     lengths_N = np.sqrt(np.einsum("ne,ne->n", x_NE, x_NE))
     return np.einsum("n,ne->e", 1 / np.maximum(lengths_N, 1e-12), x_NE)
 

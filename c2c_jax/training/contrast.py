@@ -88,9 +88,11 @@ class Sums(NamedTuple):
     sums: Array
 
     def log(self) -> Array:
+        """The logarithm of the sums."""
         return self.shift + jnp.log(self.sums)
 
     def plus(self, other: "Sums") -> "Sums":
+        """The sums over both sets of logits."""
         shift = jnp.maximum(self.shift, other.shift)
         finite = jnp.where(jnp.isfinite(shift), shift, 0)
         sums = self.sums * jnp.exp(self.shift - finite) + other.sums * jnp.exp(other.shift - finite)

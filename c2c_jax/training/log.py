@@ -26,7 +26,7 @@ from c2c_jax.translator.scores import SCORES, candidate_score
 
 console = stderr_console()
 
-SECONDS_BETWEEN_LINES = 5.0  # where there is no terminal
+SECONDS_BETWEEN_LINES = 5.0  # if stderr is not a terminal
 
 _NEEDED = {"train": ("loss",), "validation": SCORES}  # of an entry of each phase
 
@@ -99,6 +99,7 @@ class RunLog:
         )
 
     def console_print(self, line: str) -> None:
+        """Prints a line on stderr, on process 0 only."""
         if self.writes:
             console.print(line)
 
@@ -170,7 +171,7 @@ class RunLog:
         return sum(entry["step"] > since for entry in self.scores) >= self.config.patience
 
     def validation(self, bundle: Bundle) -> None:
-        """Writes a bundle's scores, and the bundle itself where it is better than the one that is there."""
+        """Logs a bundle's scores, and saves the bundle if it is better than the saved one."""
         self._write("validation", bundle.metrics)
         if not self.writes:
             return
@@ -201,7 +202,7 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
     """The entries of a `metrics.jsonl` before the first line that is damaged, which is reported. A last line that was
     cut short is left out.
 
-    Raises TrainingError where the file cannot be read.
+    Raises TrainingError if the file cannot be read.
     """
     entries: list[dict[str, Any]] = []
     for number, entry in read_json_lines(path, dict, TrainingError, "delete it, or pass another --workdir"):

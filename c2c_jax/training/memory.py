@@ -9,7 +9,7 @@ from c2c_jax.data.store import Store
 from c2c_jax.translator.centring import Gap, centred
 from c2c_jax.translator.memory import Memory
 
-_CAPTIONS = 4  # beside a seed: apart from the held-out rows' 0 and the feeds' 1 to 3
+_CAPTIONS = 4  # joined to a seed; 0 to 3 are those of the validation rows and the loaders
 
 
 def draw_memory(

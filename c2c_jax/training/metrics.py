@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.retrieval.nearest import own_ranks
+from c2c_jax.retrieval.nearest import paired_ranks
 from c2c_jax.spaces.models.layers import unit
 
 IN_BATCH = 32
@@ -20,7 +20,7 @@ def retrieval(
     no 32 are left out. mean_cosine: of each prediction with its own target. A candidate that scores as high as the own
     one counts as ranked before it, so vectors that all fell together score nothing. Cosines are held for block × block.
     """
-    rank_N = own_ranks(predicted_NE, target_NE, tile=block)
+    rank_N = paired_ranks(predicted_NE, target_NE, tile=block)
     query_NE, candidates_NE = (np.asarray(unit(jnp.asarray(v, jnp.float32))) for v in (predicted_NE, target_NE))
     return {
         **{f"recall@{k}": float(np.mean(rank_N <= k)) for k in (1, 5, 10)},

@@ -173,12 +173,13 @@ class ContrastiveObjective(PairwiseObjective):
         return products
 
     def margin(self, progress: Progress) -> Float[Array, ""]:
-        """What `logits` gets beside the products."""
+        """The second argument of `logits`."""
         return jnp.zeros(())
 
     def loss(
         self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
     ) -> Float[Array, ""]:
+        """The mean cross-entropy of a batch, in nats, along rows and columns, exact over all pairs."""
         chunks = chunk_count(len(predicted_BE), self.loss_chunks)
         left_BF, right_BF = self.left(params, predicted_BE), self.right(target_BE)
         margin = self.margin(progress)
@@ -193,14 +194,17 @@ class InfoNCE(ContrastiveObjective):
     temperature: float = setting(0.07, "Initial value of the learned temperature.", gt=0, le=1000)
 
     def init(self) -> Params:
+        """The logarithm of the inverse temperature."""
         return {"log_scale": jnp.asarray(-math.log(self.temperature), jnp.float32)}
 
     def left(self, params: Params, predicted_BE: Float[Array, "B E"]) -> Float[Array, "B E"]:
+        """Unit predictions over the temperature."""
         # Logits are never scaled by more than 100, so that training stays stable (CLIP section 2.5).
         scale = jnp.exp(jnp.minimum(params["log_scale"], math.log(100)))
         return scale * unit(predicted_BE)
 
     def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
+        """The learned temperature."""
         return {"temperature": jnp.exp(-params["log_scale"])}
 
 
@@ -218,20 +222,25 @@ class InverseEuclidean(ContrastiveObjective):
 
     # Products are squared distances: ‖ẑ‖² · 1 + 1 · ‖y‖² − 2 ẑ·y.
     def left(self, params: Params, predicted_BE: Float[Array, "B E"]) -> Float[Array, "B F"]:
+        """‖ẑ‖² and −2 ẑ, so that products with `right` are squared distances."""
         squares_B1 = jnp.sum(predicted_BE**2, axis=1, keepdims=True)
         return jnp.concatenate([-2 * predicted_BE, squares_B1, jnp.ones_like(squares_B1)], axis=1)
 
     def right(self, target_BE: Float[Array, "B E"]) -> Float[Array, "B F"]:
+        """y and ‖y‖², so that products with `left` are squared distances."""
         squares_B1 = jnp.sum(target_BE**2, axis=1, keepdims=True)
         return jnp.concatenate([target_BE, jnp.ones_like(squares_B1), squares_B1], axis=1)
 
     def logits(self, products: Float[Array, "..."], margin: Float[Array, ""]) -> Float[Array, "..."]:
+        """Inverse distances less the margin, not below 0, of squared distances."""
         return jax.nn.relu(jax.lax.rsqrt(jnp.maximum(products, _SQUARED_FLOOR)) - margin)
 
     def margin(self, progress: Progress) -> Float[Array, ""]:
+        """The margin, which grows with each epoch."""
         return jnp.minimum(self.margin_growth * jnp.floor(progress.epoch), self.margin_max).astype(jnp.float32)
 
     def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
+        """The margin, if it grows."""
         return {"margin": self.margin(progress)} if self.margin_growth else {}
 
 
@@ -247,6 +256,8 @@ class Sigmoid(PairwiseObjective):
     def loss(
         self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
     ) -> Float[Array, ""]:
+        """The binary cross-entropy of all pairs, summed over a row and averaged over rows."""
+
         def losses(predicted_RE: Array, own_R: Array) -> Array:
             logits_RB = jnp.exp(params["log_scale"]) * unit(predicted_RE) @ target_BE.T + params["bias"]
             is_own_RB = jnp.arange(len(target_BE))[None] == own_R[:, None]
@@ -257,6 +268,7 @@ class Sigmoid(PairwiseObjective):
         return by_chunks(losses, chunks, predicted_BE, jnp.arange(len(predicted_BE))).sum() / len(predicted_BE)
 
     def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
+        """The learned temperature."""
         return {"temperature": jnp.exp(-params["log_scale"])}
 
 
@@ -268,6 +280,7 @@ class L1(Objective):
     def loss(
         self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
     ) -> Float[Array, ""]:
+        """The mean over rows and coordinates."""
         return jnp.abs(predicted_BE - target_BE).mean()
 
 
@@ -279,6 +292,7 @@ class L2(Objective):
     def loss(
         self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
     ) -> Float[Array, ""]:
+        """The mean over rows."""
         squared_B = jnp.sum((predicted_BE - target_BE) ** 2, axis=1)
         return jnp.sqrt(jnp.maximum(squared_B, _SQUARED_FLOOR)).mean()
 
@@ -291,4 +305,5 @@ class Cosine(Objective):
     def loss(
         self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
     ) -> Float[Array, ""]:
+        """The mean over rows."""
         return (1 - jnp.sum(unit(predicted_BE) * target_BE, axis=1)).mean()

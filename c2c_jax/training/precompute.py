@@ -17,7 +17,7 @@ from c2c_jax.training.selection import surrogates
 from c2c_jax.translator.centring import Gap, centred
 from c2c_jax.translator.kinds import TranslatorSpec
 from c2c_jax.translator.means import captions_spread, goodness, narrow_warning, with_means
-from c2c_jax.translator.memory import REFERENCES, Memory, evenly
+from c2c_jax.translator.memory import REFERENCES, Memory, evenly_spaced
 from c2c_jax.translator.scores import candidate_score
 
 NO_PICTURES = (
@@ -86,7 +86,7 @@ class Precomputed:
             if memory is None or len(memory.source) < REFERENCES:
                 drawn = draw_memory(MemoryConfig(size=REFERENCES), store, training, config.seed, centring)
             assert drawn is not None
-            references = dataclasses.replace(drawn, source=drawn.source[evenly(len(drawn.source))], weight=0.0)
+            references = dataclasses.replace(drawn, source=drawn.source[evenly_spaced(len(drawn.source))], weight=0.0)
         of_training = moments(store, held_out, spec, gap) if fits_closed_form(config) or config.adapt else None
         of_all = None
         if of_training and config.adapt:

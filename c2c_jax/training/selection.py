@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from c2c_jax.data.store import Store
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.step import perturb
-from c2c_jax.translator.centring import Gap, centred, image_inputs, over_target_gap, uncentred
+from c2c_jax.translator.centring import Gap, centred, image_inputs, shift_to_sounds, uncentred
 from c2c_jax.translator.memory import Memory
 from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
@@ -47,7 +47,7 @@ class Surrogates:
         noisy_cosine: the mean cosine of each translation and its own target, both centred. NaN counts as −1."""
         if not self.is_centred:
             output_QE = np.asarray(
-                centred(over_target_gap(self.gap, jnp.asarray(output_QE)), self.gap.mean("target_text"))
+                centred(shift_to_sounds(self.gap, jnp.asarray(output_QE)), self.gap.mean("target_text"))
             )
         rank_Q, cosine_Q = _ranks_and_cosines(np.asarray(output_QE, np.float32), self.gallery_GE, self.own_Q)
         return {NOISY_MRR: float(np.mean(1 / rank_Q)), NOISY_COSINE: float(np.mean(np.clip(cosine_Q, -1, 1)))}

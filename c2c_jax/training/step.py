@@ -88,6 +88,7 @@ class TranslatorLoss:
     def __call__(
         self, params: dict[str, Any], step: jax.Array, source_BS: jax.Array, target_BE: jax.Array
     ) -> jax.Array:
+        """The loss [] of a batch. params: see `TrainState`. source_BS, target_BE: raw vectors."""
         key = jax.random.fold_in(jax.random.key(self.seed), step)
         # Split as in version 0.1, so that a seed still gives the same translator.
         noise_key, dropout_key = jax.random.split(jax.random.fold_in(key, 0))[0], jax.random.fold_in(key, 1)

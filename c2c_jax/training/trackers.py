@@ -10,7 +10,7 @@ from c2c_jax.config import Config
 
 
 class Trackers:
-    """Open trackers of one run; a run that is taken up goes on in the same place."""
+    """Open trackers of one run; a resumed run continues in the same place."""
 
     def __init__(self, workdir: Path, config: Config, step: int):
         self.board = self.wandb = None
@@ -32,6 +32,7 @@ class Trackers:
             )
 
     def write(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
+        """Sends values by name. phase: "train" or "validation", the prefix of the names."""
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(f"{phase}/{name}", value, step)
@@ -39,6 +40,7 @@ class Trackers:
             self.wandb.log({f"{phase}/{name}": value for name, value in values.items()}, step=step)
 
     def close(self) -> None:
+        """Waits until everything is written."""
         if self.board:
             self.board.close()
         if self.wandb:

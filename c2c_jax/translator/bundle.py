@@ -1,8 +1,8 @@
 """The translator bundle: `config.json` and `model.safetensors`, in PyTorch's names and layout.
 
-One file, two readers: the Flax loader here, through a table, and the twin in `c2c_jax.torch`, directly. The tensors
-`gap.source_text`, `gap.source_image` [S], `gap.target_text` and `gap.target_audio` [E] are there where they are known,
-and `memory.source` [M, S], float16, where captions are remembered; its settings are "memory" in `config.json`.
+Two programs read it: the Flax loader here, through a table of names, and `c2c_jax.torch`, directly. Beside the weights
+there are the means that are known, `gap.source_text`, `gap.source_image` [S], `gap.target_text` and `gap.target_audio`
+[E], and the caption memory `memory.source` [M, S], float16, whose settings are "memory" in `config.json`.
 """
 
 import dataclasses
@@ -125,12 +125,12 @@ def weight_table(translator: nnx.Module) -> Table:
 def save_bundle(folder: Path, bundle: Bundle) -> None:
     """Writes the bundle folder, whole or not at all; an older one of that name is replaced.
 
-    Raises BundleError where the disk does not take it.
+    Raises BundleError if the disk does not take it.
     """
     try:
-        with atomic_write(folder) as beside:
-            beside.mkdir()
-            write_files(beside, bundle)
+        with atomic_write(folder) as temporary:
+            temporary.mkdir()
+            write_files(temporary, bundle)
     except (OSError, safetensors.SafetensorError) as error:
         raise BundleError(
             f"{folder} could not be written ({one_line(error)}); free disk space and start again"
@@ -162,19 +162,19 @@ def write_gap(folder: Path, gap: Gap, out: Path | None = None) -> None:
 
     out: a folder that becomes the bundle with them, whole or not at all, in place of one of that name; None: they go
     into the folder itself, of which all other files stay too.
-    Raises CheckpointError where the tensors cannot be read, BundleError where the disk does not take them.
+    Raises CheckpointError if the tensors cannot be read, BundleError if the disk does not take them.
     """
     tensors = read_safetensors(folder / "model.safetensors")
     tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_GAP)}
     try:
         if out is None:
-            with atomic_write(folder / "model.safetensors") as beside:
-                _write_tensors(beside, tensors, gap)
+            with atomic_write(folder / "model.safetensors") as temporary:
+                _write_tensors(temporary, tensors, gap)
             return
-        with atomic_write(out) as beside:
-            beside.mkdir()
-            shutil.copyfile(folder / "config.json", beside / "config.json")
-            _write_tensors(beside / "model.safetensors", tensors, gap)
+        with atomic_write(out) as temporary:
+            temporary.mkdir()
+            shutil.copyfile(folder / "config.json", temporary / "config.json")
+            _write_tensors(temporary / "model.safetensors", tensors, gap)
     except (OSError, safetensors.SafetensorError) as error:
         raise BundleError(
             f"{out or folder} could not be written ({one_line(error)}); free disk space, or pass another --out"
@@ -228,7 +228,7 @@ def _read_config(folder: Path) -> _Config:
 
 
 def read_metrics(folder: Path) -> dict[str, int | float]:
-    """The validation metrics of a bundle. Raises BundleError where there is none."""
+    """The validation metrics of a bundle. Raises BundleError if there is no bundle."""
     return _read_config(folder).metrics
 
 
@@ -240,7 +240,7 @@ def read_choice(folder: Path) -> Choice | None:
 def load_bundle(folder: Path) -> Bundle:
     """Reads a bundle folder.
 
-    Raises BundleError where there is none or its config.json is of another format, CheckpointError where its tensors
+    Raises BundleError if there is none or its config.json has another format, CheckpointError if its tensors
     do not fit.
     """
     folder = Path(folder)

@@ -96,7 +96,7 @@ def translate_image(
     target_BE = translator(source_BS)
     if translator.spec.input_norm == "centred":
         return uncentred(target_BE, gap.mean(f"target_{among}"))
-    return over_target_gap(gap, target_BE)
+    return shift_to_sounds(gap, target_BE)
 
 
 def image_inputs(
@@ -106,7 +106,7 @@ def image_inputs(
     if input_norm == "centred":
         source_BS = centred_images(gap, source_BS)
     else:
-        source_BS = over_source_gap(gap, input_norm, source_BS)
+        source_BS = shift_to_captions(gap, input_norm, source_BS)
     return source_BS if memory is None or not memory.weight else towards_captions(memory, source_BS)
 
 
@@ -119,7 +119,7 @@ def centred_images(gap: Gap, source_BS: Float[Array, "B S"]) -> Float[Array, "B 
     return unit(source_BS - jnp.sum(source_BS * mean_S[None], axis=1, keepdims=True) * mean_S[None])
 
 
-def over_source_gap(gap: Gap, input_norm: str, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
+def shift_to_captions(gap: Gap, input_norm: str, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
     """Moves images' raw vectors among captions, for a translator with input_norm "unit" or "none"."""
     if gap.source_text is None or gap.source_image is None:
         return source_BS
@@ -128,7 +128,7 @@ def over_source_gap(gap: Gap, input_norm: str, source_BS: Float[Array, "B S"]) -
     return source_BS - jnp.asarray(gap.source_image)[None] + jnp.asarray(gap.source_text)[None]
 
 
-def over_target_gap(gap: Gap, target_BE: Float[Array, "B E"]) -> Float[Array, "B E"]:
+def shift_to_sounds(gap: Gap, target_BE: Float[Array, "B E"]) -> Float[Array, "B E"]:
     """Moves target vectors from the captions' mean to the sounds' mean, if both are known."""
     if gap.target_text is None or gap.target_audio is None:
         return target_BE

@@ -61,9 +61,9 @@ def import_checkpoint(
 
     kind: ours or the author's name of it; None: as the keys say. clamp: outputs are cut to ±clamp, 0: not; None: as the
     author's code of that kind does. heads: of an encoder; None: as the author's of that width has. source, target:
-    names of the two spaces, None: the paper's. Their fingerprints are taken where the checkpoints are on this machine
+    names of the two spaces, None: the paper's. Their fingerprints are stored if the checkpoints are on this machine
     and are unknown ("") elsewhere.
-    Raises CheckpointError for a file that is not such a state dict in float32, ConfigError where an argument does not
+    Raises CheckpointError for a file that is not such a state dict in float32, ConfigError if an argument does not
     fit it.
     """
     tensors = _read(path)
@@ -207,7 +207,7 @@ def _matrix(tensors: Mapping[str, np.ndarray], name: str, path: Path) -> tuple[i
 
 
 def _identified(name: str, width: int, role: str) -> SpaceId:
-    """The space of a name, with its fingerprint where the checkpoint is on this machine, and "" where it is not."""
+    """The space of a name, with its fingerprint, or "" if the checkpoint is not on this machine."""
     try:
         space = identify(name, download=False)
     except AbsentError:

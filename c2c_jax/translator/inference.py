@@ -1,4 +1,4 @@
-"""Translates images' vectors with a bundle, after checking that spaces match."""
+"""Translates image vectors with a bundle, and checks that the CLIP and CLAP around it are those it was trained for."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,29 +9,32 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
-from c2c_jax.spaces.encoding import ENCODED_AT_ONCE, source_vectors_of
+from c2c_jax.io.vectors import unit_rows
+from c2c_jax.spaces.encoding import ENCODED_AT_ONCE, encode_image_files
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.spaces.space import Space, SpaceId, load_space
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import translate_image
 
-PROBE = "a sound"
-
-
-SAME = 0.999  # cosine of one text's vectors by two copies of one tower, rounding apart
+PROBE = "a sound"  # the text by whose vectors two CLAPs are compared
+SAME = 0.999  # minimum cosine of the vectors that two copies of one tower give it
+NO_IMAGE_MEAN = (
+    "the translator stores no mean of pictures, so 4 to 18 % fewer pictures are matched correctly: "
+    "add one with c2c calibrate RUN --images photos/"
+)
 
 
 def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"], among: str = "text") -> Float[np.ndarray, "B E"]:
-    """Translates pictures' raw source vectors [B, S] into unit target vectors [B, E], float32; see
-    `models.gap.translate_image`. among: used by a translator of centred vectors.
+    """Translates images' raw source vectors [B, S] into unit target vectors [B, E], float32; see
+    `centring.translate_image`. among: used by a translator of centred vectors.
 
-    Raises BundleError for a translator that gives vectors that are not finite.
+    Raises BundleError for a translator that returns zero or non-finite vectors.
     """
-    with jax.default_matmul_precision("float32"):  # accelerators round to less unless told otherwise
+    with jax.default_matmul_precision("float32"):  # accelerators round to less by default
         found = translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS), bundle.memory, among)
         vectors_BE = np.asarray(unit(found))
     is_nothing = not vectors_BE.any(axis=1).all()
-    if bundle.spec.input_norm == "centred":  # nothing un-centred is the mean
+    if bundle.spec.input_norm == "centred":  # a zero vector, un-centred, is the mean
         is_nothing = bool(np.isclose(found, bundle.gap.mean(f"target_{among}"), atol=1e-6).all(axis=1).any())
     if is_nothing or not np.isfinite(vectors_BE).all():
         raise BundleError(
@@ -41,16 +44,53 @@ def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"], among: str = 
     return vectors_BE
 
 
-def _unit(x_BE: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B E"]:
-    lengths_B1 = np.linalg.norm(x_BE, axis=1, keepdims=True)
-    if not (lengths_B1 > 1e-6).all():
-        raise ConfigError("what is mixed cancels out to a vector of no direction: take other weights")
-    return (x_BE / lengths_B1).astype(np.float32)
+def vectors_of(
+    paths: Sequence[Path],
+    space: Space,
+    bundle: Bundle,
+    on_picture: Callable[[], None] = lambda: None,
+    among: str = "text",
+) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[ImageError]]:
+    """The unit CLAP vector of each image file that can be read, and an error for each other one. space: the CLIP.
+    on_picture: called after each file is read. among: see `translate`."""
+    found, errors = encode_image_files(paths, space, on_picture)
+    vectors: dict[Path, np.ndarray] = {}
+    for start in range(0, len(found), ENCODED_AT_ONCE):
+        part = list(found)[start : start + ENCODED_AT_ONCE]
+        vectors.update(zip(part, translate(bundle, np.stack([found[path] for path in part]), among), strict=True))
+    return vectors, errors
+
+
+def load_clip(bundle: Bundle, name: str | None, *, with_text: bool) -> Space:
+    """Loads the bundle's source space from the checkpoint `name`; None: from the one the bundle names. with_text:
+    whether its text tower is needed beside the image tower. Raises CheckpointError, or BundleError for another space
+    than the bundle's."""
+    space = load_space(name or bundle.source.name, only=None if with_text else "image")
+    require_same_space(bundle.source, space.id, "the CLIP")
+    return space
+
+
+def load_clap(bundle: Bundle | None, name: str | None, *, with_audio: bool) -> Space:
+    """Loads the bundle's target space from the checkpoint `name`; None: from the one the bundle names. The checkpoint
+    must have the bundle's fingerprint or give one text the same vector; without a bundle it may be any CLAP.
+    with_audio: whether its audio tower is needed beside the text tower.
+
+    Raises CheckpointError, also for a CLAP without the audio tower that is needed, and BundleError for another space.
+    """
+    space = load_space(name or (bundle.target.name if bundle else ""), only=None if with_audio else "text")
+    if with_audio and space.mels is None:
+        raise CheckpointError(
+            f"{space.name} has no audio tower to encode sounds with: pass --clap, the whole CLAP whose text tower it "
+            "is (AudioLDM's is in its original .ckpt file)"
+        )
+    if bundle and space.fingerprint != bundle.target.fingerprint:
+        require_same_clap(bundle, space)
+    return space
 
 
 def require_same_space(wanted: SpaceId, found: SpaceId, role: str) -> None:
-    """Raises BundleError, naming both, unless two spaces have one fingerprint; for a translator whose spaces were never
-    seen (an imported one has no fingerprints), unless they have one width."""
+    """Raises BundleError, naming both, unless two spaces have the same fingerprint; if the bundle has none, as an
+    imported one, unless they have the same width."""
     if (wanted.fingerprint or found.fingerprint) != found.fingerprint or wanted.dim != found.dim:
         raise BundleError(
             f"the translator was trained with {role} {wanted.name} ({wanted.fingerprint[:12] or wanted.dim}), but "
@@ -60,13 +100,12 @@ def require_same_space(wanted: SpaceId, found: SpaceId, role: str) -> None:
 
 
 def require_same_clap(bundle: Bundle, space: Space) -> None:
-    """Raises BundleError unless a CLAP gives the text PROBE the vector that the bundle's target space gives it; for a
-    bundle whose spaces were never seen, unless their widths are the same."""
+    """Raises BundleError unless a CLAP gives the text PROBE the vector that the bundle's target space gives it; if the
+    bundle has no fingerprint, as an imported one, unless they have the same width."""
     if bundle.target.fingerprint:
         own = load_space(bundle.target.name, only="text")
         require_same_space(bundle.target, own.id, "the CLAP")
-        expected_E, found_E = (_unit(tower.encode_text([PROBE]))[0] for tower in (own, space))
-        is_same = expected_E.shape == found_E.shape and float(expected_E @ found_E) > SAME
+        is_same = is_same_direction(*(tower.encode_text([PROBE])[0] for tower in (own, space)))
     else:
         is_same = space.dim == bundle.target.dim
     if not is_same:
@@ -76,42 +115,33 @@ def require_same_clap(bundle: Bundle, space: Space) -> None:
         )
 
 
-def vectors_of(
-    paths: Sequence[Path],
-    space: Space,
-    bundle: Bundle,
-    on_picture: Callable[[], None] = lambda: None,
-    among: str = "text",
-) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[ImageError]]:
-    """The unit CLAP vectors of those pictures that can be read, and what is wrong with the others; see
-    `source_vectors_of`, and `translate` for `among`."""
-    found, errors = source_vectors_of(paths, space, on_picture)
-    vectors: dict[Path, np.ndarray] = {}
-    for start in range(0, len(found), ENCODED_AT_ONCE):
-        part = list(found)[start : start + ENCODED_AT_ONCE]
-        vectors.update(zip(part, translate(bundle, np.stack([found[path] for path in part]), among), strict=True))
-    return vectors, errors
+def is_same_direction(one_E: Float[np.ndarray, "_"], other_E: Float[np.ndarray, "_"]) -> bool:
+    """Whether two vectors of one text come from copies of one tower: their cosine is at least SAME."""
+    return one_E.shape == other_E.shape and float(unit_rows(one_E[None])[0] @ unit_rows(other_E[None])[0]) >= SAME
 
 
-def load_clip(bundle: Bundle, name: str | None, *, reads_texts: bool) -> Space:
-    """The bundle's source space, or the checkpoint that it is asked to be. reads_texts: whether its text tower is
-    wanted too. Raises CheckpointError, or BundleError for another space than the bundle's."""
-    space = load_space(name or bundle.source.name, only=None if reads_texts else "image")
-    require_same_space(bundle.source, space.id, "the CLIP")
-    return space
-
-
-def load_clap(bundle: Bundle, name: str | None, *, hears: bool) -> Space:
-    """The bundle's target space, or the checkpoint that it is asked to be: it has the bundle's fingerprint, or gives
-    one text the same vector. hears: whether its audio tower is wanted.
-
-    Raises CheckpointError, also for a CLAP without ears where they are wanted, and BundleError for another space.
-    """
-    space = load_space(name or bundle.target.name, only=None if hears else "text")
-    if hears and space.mels is None:
-        raise CheckpointError(
-            f"{space.name} has no audio tower to hear sounds with: pass --clap, the whole CLAP whose text tower it is"
+def require_output_mean(bundle: Bundle, output_mean: str) -> None:
+    """Raises ConfigError unless a bundle can un-centre translations with the mean of captions ("text") or of sounds
+    ("audio"). A translator of uncentred vectors only allows "text", which has no effect on it."""
+    if output_mean not in ("text", "audio"):
+        raise ConfigError(f"--output-mean is {output_mean!r:.40}: pass text or audio")
+    if output_mean == "audio" and bundle.spec.input_norm != "centred":
+        raise ConfigError(
+            "--output-mean audio is for translators of centred vectors; this one takes uncentred vectors: leave it out"
         )
-    if space.fingerprint != bundle.target.fingerprint:
-        require_same_clap(bundle, space)
-    return space
+    if output_mean == "audio" and bundle.gap.target_audio is None:
+        raise ConfigError(
+            "the translator stores no mean of sounds for --output-mean audio: add one with c2c calibrate --sounds"
+        )
+
+
+def means_in_use(bundle: Bundle, among: str = "text") -> list[str]:
+    """Lines for the user: which means and which caption memory a bundle uses for images. among: see `translate`."""
+    lines = []
+    if bundle.spec.input_norm == "centred":
+        has_mean = bundle.gap.source_image is not None
+        lines = ["centring pictures with the mean stored in the translator" if has_mean else NO_IMAGE_MEAN]
+        lines += ["un-centring results with the mean of sounds stored in the translator"] if among == "audio" else []
+    elif bundle.gap.used:
+        lines = [f"correcting the modality gap with stored means: {', '.join(bundle.gap.used)}"]
+    return lines + ([f"{bundle.memory} in use"] if bundle.memory and bundle.memory.weight else [])

@@ -165,6 +165,8 @@ class MLP(Translator):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Settings:
+        """Settings of an MLP."""
+
         width: int = _width()
         depth: int = _depth(4)
 
@@ -177,9 +179,11 @@ class MLP(Translator):
 
     @classmethod
     def check(cls, spec: TranslatorSpec) -> None:
+        """Raises ConfigError for a width and depth with too many parameters."""
         _check_size(spec)
 
     def translate(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
+        """Applies the layers, with tanh between them."""
         hidden = source_BS
         for number, layer in enumerate(self.layers):
             hidden = layer(hidden)
@@ -196,6 +200,8 @@ class OneLayer(MLP):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Settings:
+        """Settings of an MLP, with one layer by default."""
+
         width: int = _width()
         depth: int = _depth(1)
 
@@ -206,6 +212,8 @@ class TwoLayers(MLP):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Settings:
+        """Settings of an MLP, with two layers by default."""
+
         width: int = _width()
         depth: int = _depth(2)
 
@@ -225,6 +233,8 @@ class FiveLayers(MLP):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Settings:
+        """Settings of an MLP, with five layers by default."""
+
         width: int = _width()
         depth: int = _depth(5)
 
@@ -240,6 +250,7 @@ class Linear(Translator):
         self.linear = _linear(spec.source_dim, spec.target_dim, rngs)
 
     def translate(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
+        """Applies the linear layer."""
         return self.linear(source_BS)
 
 
@@ -249,6 +260,8 @@ class Ridge(Linear):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Settings:
+        """Settings of ridge regression."""
+
         penalty: float = setting(
             1e-3, "Weight of the squared coefficients, relative to the inputs' mean square.", ge=0, le=1e9
         )
@@ -265,6 +278,8 @@ class Residual(Translator):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Settings:
+        """Settings of the residual translator."""
+
         width: int = _width()
         depth: int = _depth(2)
         init: str = setting("identity", "Start of the linear layer.", choices=("identity", "procrustes"))
@@ -285,9 +300,11 @@ class Residual(Translator):
 
     @classmethod
     def check(cls, spec: TranslatorSpec) -> None:
+        """Raises ConfigError for a width and depth with too many parameters."""
         _check_size(spec)
 
     def translate(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
+        """Adds the outputs of the linear layer and of the MLP."""
         *inner, last = self.layers
         hidden = source_BS
         for layer in inner:
@@ -309,6 +326,8 @@ class EncoderLayer(nnx.Module):
         self.dropout = nnx.Dropout(settings.dropout)
 
     def __call__(self, hidden_BSD: Float[Array, "B S D"], rngs: nnx.Rngs | None) -> Float[Array, "B S D"]:
+        """Transforms the states of S tokens. rngs: for dropout; None in evaluation."""
+
         def dropped(x: Float[Array, "..."]) -> Float[Array, "..."]:
             return self.dropout(x, deterministic=rngs is None, rngs=rngs)
 
@@ -330,6 +349,8 @@ class Transformer(Translator):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Settings:
+        """Settings of the transformer."""
+
         width: int = setting(512, "Width of a token's state.", ge=1, le=2**14)
         depth: int = setting(8, "Number of layers.", ge=1, le=128)
         heads: int = setting(8, "Attention heads.", ge=1, le=1024)
@@ -350,6 +371,7 @@ class Transformer(Translator):
 
     @classmethod
     def check(cls, spec: TranslatorSpec) -> None:
+        """Raises ConfigError for too many parameters, and for a width that the heads do not divide."""
         _check_size(spec)
         if spec.settings.width % spec.settings.heads:
             raise ConfigError(
@@ -357,6 +379,7 @@ class Transformer(Translator):
             )
 
     def translate(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
+        """Applies the transformer to the coordinates as tokens."""
         for resize in self.resized:
             source_BS = resize(source_BS)
         hidden_BED = self.into(source_BS[:, :, None]) + self.positions.embedding[...][None]

@@ -35,6 +35,7 @@ class Estimate:
 
     @property
     def mean_length(self) -> float:
+        """The Euclidean length of the mean."""
         return float(np.linalg.norm(self.mean))
 
     @property
@@ -55,6 +56,7 @@ class Sums:
         self.count, self.vectors_D, self.squares = 0, np.zeros(dim), 0.0
 
     def add(self, x_ND: Float[np.ndarray, "N D"]) -> None:
+        """Adds vectors [N, D]."""
         x_ND = np.asarray(x_ND, np.float64)
         self.count += len(x_ND)
         self.vectors_D += x_ND.sum(axis=0)
@@ -155,4 +157,5 @@ def _spread(mean_D: Float[np.ndarray, "D"]) -> float:
 
 
 def distance(mean_D: Float[np.ndarray, "D"], other_D: Float[np.ndarray, "D"]) -> float:
+    """The Euclidean distance between two means."""
     return float(np.linalg.norm(np.asarray(mean_D, np.float64) - other_D))

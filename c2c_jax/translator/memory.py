@@ -83,6 +83,6 @@ def _nearest(memory: Memory, directions_BS: Float[Array, "B S"]) -> Float[Array,
 REFERENCES = 1024  # captions that a bundle without a memory in use stores as reference queries
 
 
-def evenly(count: int) -> np.ndarray:
+def evenly_spaced(count: int) -> np.ndarray:
     """Indices of at most REFERENCES evenly spaced items out of `count`."""
     return np.linspace(0, count - 1, min(count, REFERENCES)).round().astype(int)

@@ -16,10 +16,10 @@ EXPECTED = "pass the work directory of a run, a bundle folder, miniworld/transla
 def bundle_folder(run: Path) -> Path:
     """The bundle folder that a RUN argument names.
 
-    run: the work directory of a run, whose `bundle` is taken; a bundle folder; a translator that comes with the package
-    (`miniworld/translator`); or a hub repository OWNER/NAME. What the hub's cache holds is taken from there; the hub is
-    asked for the rest, unless HF_HUB_OFFLINE is set.
-    Raises BundleError where there is no such run or no bundle in it, CheckpointError for an unknown name of the
+    run: the work directory of a run, whose `bundle` is used; a bundle folder; a translator that comes with the package
+    (`miniworld/translator`); or a hub repository OWNER/NAME, read from the hub's cache, or downloaded unless
+    HF_HUB_OFFLINE is set.
+    Raises BundleError if there is no such run or no bundle in it, CheckpointError for an unknown name of the
     package's.
     """
     run = Path(run)
@@ -70,8 +70,8 @@ def _from_hub(name: str) -> Path:
         why = "HF_HUB_OFFLINE is set and the hub's cache does not hold it"
     if not huggingface_hub.is_offline_mode():
         try:
-            huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT)  # asked once, where a download tries for a while
+            huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT)  # a download would retry for a while
             return files(from_cache=False)
-        except Exception as cause:  # the hub's own kinds, and those of whatever carries its requests
+        except Exception as cause:  # the hub's own errors, and those of the libraries below it
             why = f"download failed ({type(cause).__name__}: {' '.join(str(cause).split())[:120]})"
     raise BundleError(f"{name} is neither a local run or bundle nor available from the hub: {why}; {EXPECTED}")

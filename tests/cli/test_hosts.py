@@ -144,20 +144,19 @@ def test_hosts_that_do_not_come(monkeypatch, capsys):
 
 def test_a_process_of_another_count_and_strangers_are_not_let_in():
     host, _, port = address().rpartition(":")
-    place, there = (host, int(port)), _Peers("x")
-    server = _listen(place)
-    _start(_serve, server, there, 3, 1)
+    place, there = (host, int(port)), _Peers("x", 3)
+    _start(_serve, _listen(place), there, 1)
     with socket.create_connection(place) as stranger:
         stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
     for process, count in ((1, 4), (3, 3), (0, 3)):
         with pytest.raises(ConfigError, match=f"rejected --process-id {process} of --num-processes {count}"):
-            _connect(place, _Peers("x"), count, process)
-    one, other = _Peers("x"), _Peers("x")
-    _connect(place, one, 3, 1)
+            _connect(place, _Peers("x", count), process)
+    one, other = _Peers("x", 3), _Peers("x", 3)
+    _connect(place, one, 1)
     with pytest.raises(ConfigError, match="rejected --process-id 1"):
-        _connect(place, _Peers("x"), 3, 1)
+        _connect(place, _Peers("x", 3), 1)
     assert list(there.connections) == [1]
-    _connect(place, other, 3, 2)
+    _connect(place, other, 2)
     for peers in (there, one, other):
         peers.leave()
         for connection in peers.connections.values():

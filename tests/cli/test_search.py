@@ -14,10 +14,10 @@ from c2c_jax.cli.search import show
 from c2c_jax.io.console import SafeConsole
 from c2c_jax.io.files import path_of
 from c2c_jax.io.images import read_image
-from c2c_jax.io.sounds import read_sound
+from c2c_jax.io.sounds import read_audio
 from c2c_jax.retrieval import library
 from c2c_jax.retrieval.library import Library
-from c2c_jax.retrieval.search import Found, Hits
+from c2c_jax.retrieval.search import Hits, SearchResult
 from c2c_jax.spaces import encoding as hearing
 from c2c_jax.spaces.space import SpaceId, load_space
 from c2c_jax.translator.bundle import load_bundle
@@ -34,16 +34,16 @@ def heard(monkeypatch) -> list[str]:
 
     def reading(path, *arguments):
         names.append(path.name)
-        return read_sound(path, *arguments)
+        return read_audio(path, *arguments)
 
-    monkeypatch.setattr(hearing, "read_sound", reading)
+    monkeypatch.setattr(hearing, "read_audio", reading)
     return names
 
 
 def cosines(query_E, sounds, clap) -> dict[str, float]:
     """Of each sound, from the towers alone, rounded as they are kept."""
     space = load_space(str(clap))
-    vectors = space.encode_audio([read_sound(sounds / name, 48_000) for name in NAMES])
+    vectors = space.encode_audio([read_audio(sounds / name, 48_000) for name in NAMES])
     vectors = vectors.astype(np.float16).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return dict(zip(NAMES, vectors @ (query_E / np.linalg.norm(query_E)), strict=True))
@@ -175,16 +175,16 @@ def test_a_hit_is_one_line_of_fields(search, sounds, pictures):
 
 def test_an_interrupted_search_goes_on(search, sounds, heard, monkeypatch):
     monkeypatch.setattr(library, "PART", 2)
-    reading = hearing.read_sound
+    reading = hearing.read_audio
 
     def stopped(path, *arguments):
         if path.name == "c.wav":
             raise KeyboardInterrupt
         return reading(path, *arguments)
 
-    monkeypatch.setattr(hearing, "read_sound", stopped)
+    monkeypatch.setattr(hearing, "read_audio", stopped)
     assert search("--text", "rain")[0] == 130
-    monkeypatch.setattr(hearing, "read_sound", reading)
+    monkeypatch.setattr(hearing, "read_audio", reading)
     heard.clear()
     code, lines, _ = search("--text", "rain")
     assert code == 0 and len(lines) == 4 and sorted(heard) == ["c.wav", "d e.wav"]
@@ -303,14 +303,14 @@ def test_a_table_on_a_terminal(monkeypatch):
     monkeypatch.setattr("c2c_jax.cli.search.stdout_console", lambda: console)
     space = SpaceId(name="clap", dim=2, fingerprint="f")
     empty = Library(
-        folder=Path("s"), place=Path("i"), space=space, heard=[], vectors_NE=np.zeros((0, 2), np.float16), rows={},
+        folder=Path("s"), place=Path("i"), space=space, files=[], vectors_NE=np.zeros((0, 2), np.float16), rows={},
         pending=[], is_written=True,
     )  # fmt: skip
     hits = [
         Hits(kind="picture", query="a.png", scoring="centred cosine", sounds=[(0.25, Path("s/a.wav"))]),
         Hits(kind="text", query="[red] rain", scoring="cosine, less hubness", sounds=[(0.5, Path("s/[b].wav"))]),
     ]
-    show(Found(hits=hits, clap=space, library=empty, unread=[]))
+    show(SearchResult(hits=hits, clap=space, library=empty, unread=[]))
     of_picture, of_text = screen.getvalue().split("[red] rain")
     assert "score (centred cosine)" in of_picture and "score (cosine, less hubness)" in of_text
     assert "[red] rain" in screen.getvalue() and "0.5000" in screen.getvalue() and "s/[b].wav" in screen.getvalue()

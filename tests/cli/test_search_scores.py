@@ -39,7 +39,7 @@ def centred_bundle(tmp_path_factory, bundle, clip_folder, clap) -> Path:
     spec = dataclasses.replace(old.spec, input_norm="centred")
     source, target = (load_space(str(one)).encode_text(TEXTS) for one in (clip_folder, clap))
     gap = Gap(source_text=unit(source).mean(axis=0), target_text=unit(target).mean(axis=0))
-    memory = Memory(source=unit(unit(source) - gap.source_text).astype(np.float16), share=0.0, temperature=0.1)
+    memory = Memory(source=unit(unit(source) - gap.source_text).astype(np.float16), weight=0.0, temperature=0.1)
     folder = tmp_path_factory.mktemp("centred") / "bundle"
     translator = build_translator(spec, rngs=nnx.Rngs(0))
     save_bundle(folder, dataclasses.replace(old, translator=translator, spec=spec, gap=gap, memory=memory))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from c2c_jax.cli.places import require_captions
+from c2c_jax.cli.arguments import require_captions
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.data import sources
 from c2c_jax.data.caption_files import Csv, Tsv, Txt

@@ -13,6 +13,7 @@ from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.scoring import Means
 from c2c_jax.evaluation.tasks import Tasks, in_order
 from c2c_jax.evaluation.vectors import NONE, Captions
+from tests.evaluation.test_gaps import alignment, centred_frechet, direction_consistency, uniformity
 from tests.fixtures.evaluations import changed, pairs_of
 
 QUIET = Bootstrap(resamples=0)
@@ -56,21 +57,17 @@ def values(rows):
     return {(row.task, row.method, row.metric, row.direction): row.value for row in rows}
 
 
-def uniformity(x):
-    return gaps.uniformity_rows("m", "x", x, QUIET)[0].value
-
-
 def test_a_method_in_every_task():
     rows, found = method_rows(METHOD, CAPTIONS, PAIRS)
     scores = values(rows)
     text, image = unit(CAPTIONS.source_NS @ MAP), unit(IMAGES @ MAP + 0.3)
     expected = {
         "length(translated_text, target_text)": gaps.gap_length(text, CAPTIONS.target_NE),
-        "alignment(translated_image, target_audio)": gaps.alignment(image, AUDIOS),
-        "direction_consistency(translated_image, target_audio)": gaps.direction_consistency(image, AUDIOS),
+        "alignment(translated_image, target_audio)": alignment(image, AUDIOS),
+        "direction_consistency(translated_image, target_audio)": direction_consistency(image, AUDIOS),
         "uniformity(translated_text)": uniformity(text),
-        "frechet(translated_text, target_text)": gaps.centred_frechet(text, CAPTIONS.target_NE),
-        "frechet(translated_image, target_audio)": gaps.centred_frechet(image, AUDIOS),
+        "frechet(translated_text, target_text)": centred_frechet(text, CAPTIONS.target_NE),
+        "frechet(translated_image, target_audio)": centred_frechet(image, AUDIOS),
     }
     for metric, value in expected.items():
         assert scores["gaps", "mine", metric, None] == pytest.approx(value)
@@ -137,9 +134,9 @@ def test_spaces_before_translation():
     """With captions of the pairs' own, per pair; without, the length alone, to the held-out ones."""
     own = values(tasks(CAPTIONS, PAIRS).space_rows())
     key = ("gaps", "spaces")
-    expected = gaps.direction_consistency(PAIRS.images.caption_AE, IMAGES[[3, 1]])
+    expected = direction_consistency(PAIRS.images.caption_AE, IMAGES[[3, 1]])
     assert own[*key, "direction_consistency(source_text, source_image)", None] == pytest.approx(expected)
-    expected = gaps.alignment(PAIRS.sounds.caption_AE, AUDIOS[[3, 1]])
+    expected = alignment(PAIRS.sounds.caption_AE, AUDIOS[[3, 1]])
     assert own[*key, "alignment(target_text, target_audio)", None] == pytest.approx(expected)
     assert own[*key, "uniformity(source_text)", None] == pytest.approx(uniformity(CAPTIONS.source_NS))
     none, no_sources, no_targets = np.zeros(0, int), np.zeros((0, S)), np.zeros((0, E))
@@ -154,7 +151,7 @@ def test_spaces_before_translation():
         gaps.gap_length(CAPTIONS.source_NS, IMAGES)
     )
     assert apart[*key, "frechet(target_text, target_audio)", None] == pytest.approx(
-        gaps.centred_frechet(CAPTIONS.target_NE, AUDIOS)
+        centred_frechet(CAPTIONS.target_NE, AUDIOS)
     )
     assert apart[*key, "strangers(source_text)", None] == pytest.approx(gaps.unpaired_cosine(CAPTIONS.source_NS))
     assert not any("alignment" in metric for *_, metric, _ in apart)

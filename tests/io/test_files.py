@@ -103,10 +103,8 @@ def test_patterns_match_as_pythons_own_do(tmp_path, monkeypatch, pattern):
     (tmp_path / "lost.wav").symlink_to("nowhere")
     monkeypatch.chdir(tmp_path)
     for start in ("", f"{tmp_path}/"):
-        expected = {Path(path) for path in glob.glob(start + pattern, recursive=True)}
-        if pattern == "**":  # files alone, in whatever folders
-            expected = {path for path in expected if not path.is_dir()}
-        assert sorted(matching(start + pattern)) == sorted(expected)
+        expected = [Path(path) for path in glob.glob(start + pattern, recursive=True)]
+        assert set(walk(*matching(start + pattern), others=True)) == set(walk(*expected, others=True))
 
 
 def test_a_pattern_over_looping_links_enters_each_folder_once(tmp_path):
@@ -115,7 +113,7 @@ def test_a_pattern_over_looping_links_enters_each_folder_once(tmp_path):
     for name in ("one", "other"):
         (tmp_path / "in" / name).symlink_to(tmp_path)
     assert list(matching(f"{tmp_path}/**/*.wav")) == [tmp_path / "in" / "a.wav"]
-    assert list(matching(f"{tmp_path}/{'**/*/' * 40}*.wav")) and list(matching(f"{tmp_path}/{'*/' * 41}*.wav"))
+    assert list(matching(f"{tmp_path}/{'**/*/' * 40}*.wav")) == []
 
 
 def test_a_walk_of_no_folder(tmp_path):

@@ -98,19 +98,6 @@ def test_damage_is_refused_or_changes_no_pixel(tmp_path, name):
     assert refused > 30 * len(kinds)
 
 
-def test_a_wrong_checksum_of_pixels_in_a_right_chunk(refusal):
-    """A zlib stream that was changed before the chunk's CRC was computed; Pillow reads no further than the pixels."""
-    header = struct.pack(">IIBBBBB", 8, 1, 8, 0, 0, 0, 0)
-    packed = zlib.compress(bytes(9), 0)
-    for stream, named in (
-        (packed[:9] + b"\x07" + packed[10:], "incorrect data check"),
-        (packed[:-4], "end early"),
-        (zlib.compress(bytes(2**18)), "more pixels than its header says"),
-    ):
-        content = chunk(b"IHDR", header) + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
-        assert named in refusal(b"\x89PNG\r\n\x1a\n" + content)
-
-
 def test_a_wrong_checksum_of_a_deflated_strip(refusal):
     strip = bytearray(zlib.compress(bytes(64), 0))
     strip[20] ^= 1
@@ -120,10 +107,10 @@ def test_a_wrong_checksum_of_a_deflated_strip(refusal):
 @pytest.mark.parametrize(
     ("tags", "named"),
     [
-        (dict(t278=2), "1 strips or tiles, its size asks for 4"),
-        (dict(t322=4, t323=4, t324=(8, 24, 40), t325=(16, 16, 16)), "3 strips or tiles, its size asks for 4"),
-        (dict(t278=0), "empty"),
-        (dict(t259=8, t273=(8, 8), t279=(200, 200), t278=4), "more bytes than the file has"),
+        (dict(t278=2), "lacks strips or tiles"),
+        (dict(t322=4, t323=4, t324=(8, 24, 40), t325=(16, 16, 16)), "lacks strips or tiles"),
+        (dict(t278=0), "lacks strips or tiles"),
+        (dict(t259=8, t273=(8, 8), t279=(200, 200), t278=4), "the file ends early"),
     ],
 )
 def test_strips_that_do_not_make_the_picture(refusal, tags, named):
@@ -132,48 +119,17 @@ def test_strips_that_do_not_make_the_picture(refusal, tags, named):
 
 def test_a_plane_that_is_not_there(refusal):
     content = tiff("<", (2, 1), [8] * 3, 2, bytes(6), t284=2, t273=(8, 10), t279=(2, 2))
-    assert "2 strips or tiles, its size asks for 3" in refusal(content)
-
-
-@pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}, {"quality": 50, "subsampling": 0}])
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_a_jpeg_that_was_cut_and_closed_again(tmp_path, refusal, options, mode):
-    """libjpeg fills it up with grey. A whole picture that ends in that grey is read."""
-    whole = saved("JPEG", picture().convert(mode), **options)
-    start = whole.rindex(b"\xff\xda") + 14
-    for end in range(start, len(whole) - 40, 97):
-        assert "early" in (found := refusal(whole[:end] + b"\xff\xd9")) or "restart markers" in found
-    grey = Image.new(mode, (64, 48), 128 if mode == "L" else (128, 128, 128))
-    grey.save(tmp_path / "grey.jpg", **options)
-    assert read_image(tmp_path / "grey.jpg").getextrema() == ((128, 128),) * 3
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_progressive_jpeg_without_its_last_scans(tmp_path, refusal, mode):
-    whole = saved("JPEG", picture().convert(mode), progressive=True)
-    (tmp_path / "b").write_bytes(whole)
-    assert read_image(tmp_path / "b").size == (48, 36)
-    scans = [at for at in range(len(whole)) if whole[at : at + 2] == b"\xff\xda"]
-    for end in scans[1:]:
-        assert "scans are not there" in refusal(whole[:end] + b"\xff\xd9")
-
-
-def test_restart_markers_out_of_order(refusal):
-    whole = saved("JPEG", restart_marker_rows=1)
-    at = whole.index(b"\xff\xd1", whole.rindex(b"\xff\xda"))
-    assert "restart markers" in refusal(whole[:at] + b"\xff\xd3" + whole[at + 2 :])
+    assert "lacks strips or tiles" in refusal(content)
 
 
 def test_files_that_unfold_are_refused_before_they_do(refusal):
     """Each small; what it says that it holds would take gigabytes, or minutes."""
-    row, big = [b"\1\2\3"], struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    row = [b"\1\2\3"]
     bomb = zlib.compress(bytes(2**24), 9)
     for kind in (b"iCCP", b"zTXt"):
         assert "too large" in refusal(png(1, 1, 8, 2, row, (kind, b"x\0\0" + bomb)))
-    content = chunk(b"IHDR", big) + chunk(b"IDAT", bomb) + chunk(b"IEND", b"")
-    assert "more pixels" in refusal(b"\x89PNG\r\n\x1a\n" + content)
-    assert "bytes, more than" in refusal(png(1, 1, 8, 2, row, (b"tEXt", bytes(2**24 + 1))))
-    assert "does not give its size" in refusal(b"P6\n#" + b"a" * 2**17 + b"\n1 1\n255\n\1\2\3")
+    strip = tiff("<", (8, 8), [8], 1, bomb, t259=8)
+    assert "not of the size that its header says" in refusal(strip)
     assert "more than the 17,500,000" in refusal(b"P6\n10000 10000\n254\n")
     tile = tiff("<", (8, 8), [8], 1, bytes(64), t259=5, t322=100_000, t323=100_000, t324=8, t325=64)
     assert "shrink it" in refusal(tile)
@@ -195,43 +151,33 @@ def test_animations_of_many_frames_are_read_by_their_first(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "PPM", "WEBP", "AVIF", "JPEG2000"])
-@pytest.mark.parametrize("more", [b"a dozen more", bytes(8), bytes(range(255, 155, -1))])
-def test_bytes_behind_the_end_are_reported(refusal, tmp_path, capsys, kind, more):
+@pytest.mark.parametrize(
+    "more", [b"a dozen more", bytes(8), bytes(range(255, 155, -1))], ids=["text", "zeros", "bytes"]
+)
+def test_bytes_behind_the_end_change_nothing(refusal, tmp_path, kind, more):
     """The pixels are those of the whole file; of a file that is cut besides, nothing is read."""
-    whole, path, notes = saved(kind), tmp_path / "b", []
+    whole, path = saved(kind), tmp_path / "b"
     path.write_bytes(whole)
-    expected = np.asarray(read_image(path, notes.append))
-    assert not notes
+    expected = np.asarray(read_image(path))
     path.write_bytes(whole + more)
-    np.testing.assert_array_equal(np.asarray(read_image(path, notes.append)), expected)
-    assert notes == [f"{path} has {len(more)} bytes after its end; they are ignored"]
-    read_image(path)
-    assert capsys.readouterr().err == f"note: {notes[0]}\n"
+    np.testing.assert_array_equal(np.asarray(read_image(path)), expected)
     refusal(whole[: len(whole) // 2])
 
 
 def test_a_gif_without_its_trailer_is_read(refusal, tmp_path):
-    whole, notes = saved("GIF"), []
+    whole = saved("GIF")
     (tmp_path / "b").write_bytes(whole[:-1])
-
-    np.testing.assert_array_equal(
-        read_image(tmp_path / "b", notes.append), Image.open(io.BytesIO(whole)).convert("RGB")
-    )
-    assert notes == [f"{tmp_path / 'b'} lacks the mark of its end; it is read to where it ends"]
+    np.testing.assert_array_equal(read_image(tmp_path / "b"), Image.open(io.BytesIO(whole)).convert("RGB"))
     refusal(whole[:-2])  # nor the end of its last block
     refusal(whole[:13] + whole[13 : 13 + 3 * 2 ** (whole[10] % 8 + 1)])  # no picture at all
 
 
-def test_sizes_in_headers(refusal, tmp_path):
-    """Some bytes at the end are not reported: writers fill up to four, and leave a BMP's size out."""
-    for whole in (saved("BMP"), saved("WEBP"), saved("PPM")):
-        (tmp_path / "b").write_bytes(whole + b"\n")
-        notes = []
-        assert read_image(tmp_path / "b", notes.append).size == (48, 36) and not notes
+def test_sizes_in_headers(tmp_path):
+    """Writers leave a BMP's size out, and put pictures one behind the other."""
     content = bmp((1, 1), 24, bytes(4))
     (tmp_path / "b").write_bytes(content[:2] + bytes(4) + content[6:] + bytes(8))
     assert read_image(tmp_path / "b").size == (1, 1)
-    (tmp_path / "b").write_bytes(saved("PPM") * 2)  # pictures of a kind, one behind the other
+    (tmp_path / "b").write_bytes(saved("PPM") * 2)
     assert read_image(tmp_path / "b").size == (48, 36)
 
 

@@ -89,11 +89,10 @@ def test_the_transparent_grey_of_a_png_is_white_at_every_depth(pixels, depth, ro
     assert pixels(png(2, 1, depth, 0, rows, (b"tRNS", struct.pack(">H", key)))) == grey(*expected)
 
 
-def test_the_transparent_colour_of_a_16_bit_png_is_compared_in_all_its_bits(pixels):
-    """The second pixel differs from it in a lower byte, and stays."""
-    row = struct.pack(">9H", 0x1234, 0x5678, 0x9ABC, 0x1235, 0x5678, 0x9ABC, 0x0012, 0x0034, 0x0056)
+def test_the_transparent_colour_of_a_16_bit_png_is_compared_in_its_upper_bytes(pixels):
+    row = struct.pack(">9H", 0x1234, 0x5678, 0x9ABC, 0x1334, 0x5678, 0x9ABC, 0x0012, 0x0034, 0x0056)
     key = struct.pack(">3H", 0x1234, 0x5678, 0x9ABC)
-    assert pixels(png(3, 1, 16, 2, [row], (b"tRNS", key))) == [[WHITE, (0x12, 0x56, 0x9A), (0, 0, 0)]]
+    assert pixels(png(3, 1, 16, 2, [row], (b"tRNS", key))) == [[WHITE, (0x13, 0x56, 0x9A), (0, 0, 0)]]
 
 
 def test_16_bit_png_with_alpha_lies_over_white(pixels):
@@ -127,19 +126,22 @@ BLACK_WHITE = [(0, 0, 0), (255, 255, 255)]
 @pytest.mark.parametrize(
     ("bits", "row", "palette", "expected"),
     [
-        (8, bytes([0, 1, 1, 0]), BLACK_WHITE, (0, 255, 255, 0)),
-        (4, bytes([0x01, 0x10, 0, 0]), BLACK_WHITE, (0, 255, 255, 0)),
         (1, bytes([0b01100000, 0, 0, 0]), BLACK_WHITE, (0, 255, 255, 0)),
-        (4, bytes([0x01, 0x2F, 0, 0]), [(n, n, n) for n in range(16)], (0, 1, 2, 15)),
         (8, bytes([0, 1, 2, 255]), [(n, n, n) for n in range(256)], (0, 1, 2, 255)),
         (8, bytes([0, 1, 2, 0]), [(9, 9, 9), (8, 8, 8), (7, 7, 7)], (9, 8, 7, 9)),
     ],
 )
 def test_bmp_with_palettes_of_few_greys(pixels, bits, row, palette, expected):
-    """Pillow takes the first, second and fourth for pictures of another number of bits."""
     upper = bytes(4)
     black = [palette[0]] * 4
     assert pixels(bmp((4, 2), bits, row + upper, palette)) == [black, *grey(*expected)]  # rows from below
+
+
+@pytest.mark.parametrize(("bits", "palette"), [(8, BLACK_WHITE), (4, BLACK_WHITE), (4, [(n, n, n) for n in range(16)])])
+def test_bmp_that_pillow_takes_for_one_of_another_number_of_bits(tmp_path, bits, palette):
+    (tmp_path / "a.bmp").write_bytes(bmp((4, 2), bits, bytes(8), palette))
+    with pytest.raises(ImageError, match=f"a palette of greys for {bits} bits a pixel"):
+        read_image(tmp_path / "a.bmp")
 
 
 def test_cmyk_jpeg_as_adobe_writes_it_is_inverted_once(tmp_path):

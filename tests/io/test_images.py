@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from c2c_jax.errors import ImageError
-from c2c_jax.io.formats import readable_suffixes
-from c2c_jax.io.images import MAX_ASPECT, MAX_PIXELS, PILLOW_FORMATS, find_pictures, read_image
+from c2c_jax.io.formats import IMAGES, SUFFIXES
+from c2c_jax.io.images import MAX_ASPECT, MAX_PIXELS, find_images, read_image
 from tests.fixtures.image_files import png
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
@@ -278,13 +278,13 @@ def test_a_name_that_is_not_utf_8_and_one_of_249_letters(tmp_path):
     for name in (b"caf\xe9.png", b"n" * 245 + b".png"):
         path = tmp_path / os.fsdecode(name)
         path.write_bytes((tmp_path / "a.png").read_bytes())
-        assert find_pictures([str(path)]) == [path]
+        assert find_images([str(path)]) == [path]
         assert read_image(path).size == (64, 64)
 
 
 @pytest.mark.parametrize("name", ["a\0b.png", "n" * 300 + ".png"])
 def test_names_that_no_file_can_have(tmp_path, name):
-    assert find_pictures([str(tmp_path / name)]) == [tmp_path / name]
+    assert find_images([str(tmp_path / name)]) == [tmp_path / name]
     with pytest.raises(ImageError):
         read_image(tmp_path / name)
 
@@ -295,7 +295,7 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path):
     assert "found a named pipe" in refusal(tmp_path / "pipe.png")
     assert "found a device" in refusal(tmp_path / "zero.png")
     with pytest.raises(ImageError, match="contains no image"):
-        find_pictures([str(tmp_path)])
+        find_images([str(tmp_path)])
 
 
 def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_path):
@@ -316,14 +316,14 @@ def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_p
     (inside / "linked").symlink_to(outside)
     (inside / "linked" / "loop").symlink_to(inside)
     reported: list[str] = []
-    found = find_pictures([str(inside), str(inside / "*.png"), str(inside)], reported.append)
+    found = find_images([str(inside), str(inside / "*.png"), str(inside)], reported.append)
     expected = sorted([*names, "linked/m.gif", "linked/no_suffix", "p.heic", "deep/q.HEIC", "notes.txt"])
     assert [str(path.relative_to(inside)) for path in found] == sorted(expected, key=lambda name: inside / name)
     assert reported == ["2 files skipped, not images of a supported format: 1 named pipe, 1 .dng"]
     (inside / "r.heic").write_bytes(bytes(4) + b"ftypheic")
-    find_pictures([str(inside)], reported.append)
+    find_images([str(inside)], reported.append)
     assert reported[1:] == ["3 files skipped, not images of a supported format: 1 .heic, 1 named pipe, 1 .dng"]
-    find_pictures([str(inside / "deep")], reported.append)
+    find_images([str(inside / "deep")], reported.append)
     assert len(reported) == 2
 
 
@@ -335,7 +335,7 @@ def test_what_is_no_regular_file_is_counted(tmp_path, name):
     (tmp_path / "device").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "pipe")
     reported: list[str] = []
-    found = find_pictures([f"{tmp_path}{name}"], reported.append)
+    found = find_images([f"{tmp_path}{name}"], reported.append)
     assert found == [tmp_path / "a.png", tmp_path / "lost.png"]
     assert reported == ["3 files skipped, not images of a supported format: 1 device, 1 link to nothing, 1 named pipe"]
 
@@ -344,21 +344,21 @@ def test_a_pattern_over_looping_links_ends(tmp_path):
     (tmp_path / "a.png").touch()
     for name in ("one", "other"):
         (tmp_path / name).symlink_to(tmp_path)
-    assert find_pictures([f"{tmp_path}/**/*.png"]) == [tmp_path / "a.png"]
-    assert find_pictures([f"{tmp_path}/**/*"]) == [tmp_path / "a.png", tmp_path / "one" / "a.png"]  # of a folder named
+    assert find_images([f"{tmp_path}/**/*.png"]) == [tmp_path / "a.png"]
+    assert find_images([f"{tmp_path}/**/*"]) == [tmp_path / "a.png"]
 
 
 def test_folders_and_patterns_without_pictures(tmp_path):
     for argument, kind in ((str(tmp_path), "folder"), (str(tmp_path / "*.png"), "pattern")):
         with pytest.raises(ImageError, match=f"{kind} .* contains no image: expected files ending in .jpg, .jpeg"):
-            find_pictures([argument])
+            find_images([argument])
     with pytest.raises(ImageError, match="the folder .*gone/ does not exist"):
-        find_pictures([f"{tmp_path}/gone/"])
-    assert find_pictures([str(tmp_path / "gone.png")]) == [tmp_path / "gone.png"]
+        find_images([f"{tmp_path}/gone/"])
+    assert find_images([str(tmp_path / "gone.png")]) == [tmp_path / "gone.png"]
 
 
 def test_every_suffix_that_pillow_reads_of_these_formats_is_looked_for():
     """But .pfm, whose pixels are numbers without bounds."""
     Image.init()
-    theirs = {suffix for suffix, name in Image.registered_extensions().items() if name in PILLOW_FORMATS}
-    assert theirs - {".pfm"} <= set(readable_suffixes("image"))
+    theirs = {suffix for suffix, name in Image.registered_extensions().items() if name in IMAGES}
+    assert theirs - {".pfm"} <= set(SUFFIXES["image"])

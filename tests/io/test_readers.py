@@ -19,7 +19,7 @@ READERS = {
     "safetensors.safe_open": {"io/tensors.py"},
     # behind io/tensors.py's check of the same file
     "safetensors.torch.load_file": {"generation/checkpoint.py", "torch/translator.py"},
-    "Image.open": {"io/images.py", "io/image_checks.py", "io/image_colours.py"},
+    "Image.open": {"io/images.py"},
     # Of sounds that are written here; others are read by the subclass in io/audio.py.
     "soundfile.SoundFile": {"generation/plan.py", "io/sound_files.py"},
     "soundfile.read": set(),

@@ -1,48 +1,18 @@
 """Signals that act wherever Python is when they come."""
 
 import contextlib
-import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable
 
 import pytest
 
 from c2c_jax.io.signals import ENDING, Interrupted, ending_on_signals, noted
 from tests.fixtures.programs import ROOT
-
-
-class OnDeletion:
-    def __init__(self, call: Callable[[], None]):
-        self.call = call
-
-    def __del__(self) -> None:
-        self.call()
-
-
-def in_collection(call: Callable[[], None]) -> None:
-    def callback(phase: str, info: dict) -> None:
-        gc.callbacks.remove(callback)
-        call()
-
-    gc.callbacks.append(callback)
-    gc.collect(0)
-
-
-def in_deletion(call: Callable[[], None]) -> None:
-    OnDeletion(call)
-
-
-def in_weak_reference(call: Callable[[], None]) -> None:
-    one = threading.Event()
-    kept = weakref.ref(one, lambda reference: call())
-    del one
-    assert kept() is None
 
 
 def in_plain_code(call: Callable[[], None]) -> None:
@@ -61,9 +31,6 @@ def wrapped_by_a_library(call: Callable[[], None]) -> None:
         raise RuntimeError("a callback failed") from error
 
 
-PLACES = in_collection, in_deletion, in_weak_reference, in_plain_code
-
-
 def raised_from(place: Callable, number: int, works_on: bool = True) -> int:
     """The signal that ends the block in which one is raised at a place."""
     with pytest.raises(Interrupted) as caught, ending_on_signals("c2c x"):
@@ -73,11 +40,10 @@ def raised_from(place: Callable, number: int, works_on: bool = True) -> int:
     return caught.value.number
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_acts_every_time(place):
+def test_acts_every_time():
     for _ in range(100):
         for number in ENDING:
-            assert raised_from(place, number) == number
+            assert raised_from(in_plain_code, number) == number
 
 
 @pytest.mark.parametrize("place", [swallowed_by_a_library, wrapped_by_a_library])
@@ -86,10 +52,11 @@ def test_is_not_lost_in_a_library(place):
 
 
 def test_everything_is_put_back():
-    before = [signal.getsignal(number) for number in ENDING], sys.unraisablehook, threading.active_count()
+    before = [signal.getsignal(number) for number in ENDING], threading.active_count()
     with ending_on_signals("c2c x"):
         assert signal.getsignal(signal.SIGINT) is not before[0][0]
-    assert ([signal.getsignal(number) for number in ENDING], sys.unraisablehook, threading.active_count()) == before
+    assert ([signal.getsignal(number) for number in ENDING], threading.active_count()) == before
+    assert signal.set_wakeup_fd(-1) == -1
     with pytest.raises(ValueError, match="own"), ending_on_signals("c2c x"):
         raise ValueError("of its own")
 
@@ -125,7 +92,8 @@ def test_in_another_thread_nothing_is_done():
     assert found == [(before, False)]
 
 
-# The main thread is in C code that no signal interrupts; keeps on swallowing; or waits for a thread that does not end.
+# The main thread is in C code that no signal interrupts; keeps on swallowing; waits for a thread that does not end; or
+# gets the signal in a callback of the garbage collector, where Python prints the exception and drops it.
 STUCK = {
     "C code": """
 mutex = ctypes.create_string_buffer(64)
@@ -139,9 +107,13 @@ while True:
     "thread": """
 with ThreadPoolExecutor(1) as pool: pool.submit(lambda: [time.sleep(1) for _ in iter(int, 1)])
 """,
+    "collection": """
+gc.callbacks.append(lambda phase, info: time.sleep(0.1))
+while True: gc.collect()
+""",
 }
 PROGRAM = """
-import ctypes, signal, sys, time
+import ctypes, gc, signal, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from c2c_jax.cli import main, miniworld
 from c2c_jax.io import signals
@@ -155,7 +127,7 @@ main.program(["miniworld", "show"])
 """
 
 
-@pytest.mark.parametrize(("place", "number"), list(zip(STUCK, ENDING, strict=True)))
+@pytest.mark.parametrize(("place", "number"), list(zip(STUCK, [*ENDING, signal.SIGINT], strict=True)))
 @pytest.mark.parametrize("grace", [0.2, 1000.0], ids=["once", "again and again"])
 def test_ends_a_main_thread_that_is_stuck(place, number, grace):
     process = subprocess.Popen(
@@ -168,6 +140,7 @@ def test_ends_a_main_thread_that_is_stuck(place, number, grace):
         time.sleep(0.05)
         process.send_signal(number)
     error = process.stderr.read()
-    assert process.wait() == 128 + number and error == f"c2c miniworld: {ENDING[number]}\n"
+    assert process.wait() == 128 + number and error.endswith(f"c2c miniworld: {ENDING[number]}\n")
+    assert error.count("\n") == 1 or place == "collection"
     process.stdout.close()
     process.stderr.close()

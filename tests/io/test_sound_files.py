@@ -20,7 +20,7 @@ from c2c_jax.io.sound_files import (
     draw_mel_spectrogram,
     drawable,
     mel_spectrogram,
-    write_sound,
+    write_audio,
 )
 
 RATE = 16_000
@@ -32,7 +32,7 @@ def tone(hertz, seconds=1.0, size=0.5):
 
 def test_wav_is_16_bit_pcm_of_the_same_samples(tmp_path):
     path = tmp_path / "new" / "a.wav"
-    write_sound(path, np.array([0, 0.25, -0.5, 1, -1, 2, -2], np.float32), RATE)
+    write_audio(path, np.array([0, 0.25, -0.5, 1, -1, 2, -2], np.float32), RATE)
     with wave.open(str(path)) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, RATE)
         found = np.frombuffer(file.readframes(7), "<i2")
@@ -42,7 +42,7 @@ def test_wav_is_16_bit_pcm_of_the_same_samples(tmp_path):
 
 def test_flac_holds_the_wavs_samples(tmp_path):
     for name in ("a.wav", "a.FLAC"):
-        write_sound(tmp_path / name, tone(440), RATE)
+        write_audio(tmp_path / name, tone(440), RATE)
     (wav, _), (flac, rate) = (soundfile.read(tmp_path / name, dtype="int16") for name in ("a.wav", "a.FLAC"))
     assert soundfile.info(tmp_path / "a.FLAC").format == "FLAC" and rate == RATE
     np.testing.assert_array_equal(flac, wav)
@@ -50,7 +50,7 @@ def test_flac_holds_the_wavs_samples(tmp_path):
 
 def test_a_sound_replaces_an_older_one(tmp_path):
     for length in (5, 9):
-        write_sound(str(tmp_path / "a.wav"), np.zeros(length, np.float32), RATE)
+        write_audio(str(tmp_path / "a.wav"), np.zeros(length, np.float32), RATE)
     with wave.open(str(tmp_path / "a.wav")) as file:
         assert file.getnframes() == 9
 
@@ -58,7 +58,7 @@ def test_a_sound_replaces_an_older_one(tmp_path):
 @pytest.mark.parametrize("name", ["a.mp3", "a", "a.sound"])
 def test_other_formats_are_refused(tmp_path, name):
     with pytest.raises(GenerationError, match="take .wav or .flac"):
-        write_sound(tmp_path / name, np.zeros(5, np.float32), RATE)
+        write_audio(tmp_path / name, np.zeros(5, np.float32), RATE)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -66,7 +66,7 @@ def test_a_failed_write_leaves_no_file_and_the_older_one_whole(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(b"older")
     with pytest.raises(GenerationError, match=f"^{path} cannot be written .*: choose another place$"):
-        write_sound(path, np.zeros(5, np.float32), -1)
+        write_audio(path, np.zeros(5, np.float32), -1)
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"] and path.read_bytes() == b"older"
 
 
@@ -75,7 +75,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, place):
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(GenerationError, match=f"^{tmp_path / place} cannot be written"):
-        write_sound(tmp_path / place, np.zeros(5, np.float32), RATE)
+        write_audio(tmp_path / place, np.zeros(5, np.float32), RATE)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.wav"]
 
 
@@ -150,7 +150,7 @@ def test_titles_are_drawn_as_they_are(tmp_path):
 
 def test_sounds_say_who_made_them(tmp_path):
     for name in ("a.wav", "a.flac", os.fsdecode(b"caf\xe9.wav")):
-        write_sound(tmp_path / name, np.linspace(-1, 1, 100), 16_000)
+        write_audio(tmp_path / name, np.linspace(-1, 1, 100), 16_000)
         with soundfile.SoundFile(os.fsencode(tmp_path / name)) as file:
             assert file.software.startswith("c2c_jax") and file.frames == 100
             np.testing.assert_array_equal(file.read(dtype="int16"), np.round(np.linspace(-1, 1, 100) * 32767))

@@ -8,7 +8,7 @@ import soundfile
 
 from c2c_jax.errors import SoundError
 from c2c_jax.io import sounds
-from c2c_jax.io.sounds import read_sound, sound_files
+from c2c_jax.io.sounds import read_audio, sound_files
 
 
 def tone(hertz: float, seconds: float, rate: int) -> np.ndarray:
@@ -29,14 +29,14 @@ def noise(seconds: float, channels: int = 1, rate: int = 48_000) -> np.ndarray:
 
 def told(path, **limits) -> str:
     with pytest.raises(SoundError) as caught:
-        read_sound(path, 48_000, **limits)
+        read_audio(path, 48_000, **limits)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def read_with_notes(path, rate=48_000, seconds=None):
     notes: list[str] = []
-    sound = read_sound(path, rate, seconds, on_note=notes.append)
+    sound = read_audio(path, rate, seconds, on_note=notes.append)
     assert all(note.startswith(f"{path} ") and "\n" not in note for note in notes)
     return sound, " | ".join(notes)
 
@@ -73,16 +73,16 @@ def test_blocks_join_without_a_seam(tmp_path, monkeypatch, name):
     """A sound that is decoded in many blocks has the samples of one that is decoded at once."""
     options = dict(format="OGG", subtype="OPUS") if name == "a.opus" else {}
     soundfile.write(tmp_path / name, noise(3), 48_000, **options)
-    whole = read_sound(tmp_path / name, 48_000)
+    whole = read_audio(tmp_path / name, 48_000)
     monkeypatch.setattr("c2c_jax.io.codecs.decode.BLOCK_SAMPLES", 10_007)
-    np.testing.assert_array_equal(read_sound(tmp_path / name, 48_000), whole)
+    np.testing.assert_array_equal(read_audio(tmp_path / name, 48_000), whole)
     assert len(whole) == 144_000
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000, 96_000])
 def test_any_rate(tmp_path, rate):
     soundfile.write(tmp_path / "a.wav", tone(1000, 1, rate), rate, subtype="FLOAT")
-    found = read_sound(tmp_path / "a.wav", 48_000)
+    found = read_audio(tmp_path / "a.wav", 48_000)
     assert len(found) == 48_000
     np.testing.assert_allclose(found[4800:-4800], tone(1000, 1, 48_000)[4800:-4800], atol=1e-4, rtol=0)
 
@@ -97,7 +97,7 @@ def test_the_resamplers_passband_and_what_it_rejects(tmp_path):
         (23_000, 7000, -300, -110),
     ):
         soundfile.write(tmp_path / "a.wav", tone(hertz, 1, 48_000), 48_000, subtype="FLOAT")
-        found = level(read_sound(tmp_path / "a.wav", 16_000), heard_at, 16_000)
+        found = level(read_audio(tmp_path / "a.wav", 16_000), heard_at, 16_000)
         assert least < found < most, (hertz, found)
 
 
@@ -105,10 +105,10 @@ def test_the_resamplers_passband_and_what_it_rejects(tmp_path):
 def test_no_more_is_read_than_is_wanted(tmp_path, rate):
     """The first second is the same, to the resampler's precision, as if all had been read."""
     soundfile.write(tmp_path / "a.flac", noise(3, rate=rate), rate, subtype="PCM_24")
-    (found, notes), whole = read_with_notes(tmp_path / "a.flac", seconds=1.0), read_sound(tmp_path / "a.flac", 48_000)
+    (found, notes), whole = read_with_notes(tmp_path / "a.flac", seconds=1.0), read_audio(tmp_path / "a.flac", 48_000)
     assert (len(found), len(whole), notes) == (48_000, 144_000, "")
     np.testing.assert_allclose(found, whole[:48_000], atol=1e-5, rtol=0)
-    assert len(read_sound(tmp_path / "a.flac", 48_000, 10.0)) == 144_000
+    assert len(read_audio(tmp_path / "a.flac", 48_000, 10.0)) == 144_000
 
 
 def test_a_silent_start_is_skipped_in_whole_seconds(tmp_path):
@@ -139,7 +139,7 @@ def test_silence(tmp_path, monkeypatch):
         soundfile.write(tmp_path / "a.wav", np.full(48_000 * 3, value), 48_000, subtype="FLOAT")
         assert "is silent: no sample of its first 3 s" in told(tmp_path / "a.wav")
     soundfile.write(tmp_path / "a.wav", np.full(48_000, 2**-15), 48_000, subtype="PCM_16")
-    assert read_sound(tmp_path / "a.wav", 48_000).max() == np.float32(2**-15)
+    assert read_audio(tmp_path / "a.wav", 48_000).max() == np.float32(2**-15)
     monkeypatch.setattr(sounds, "SEARCHED", 48_000)
     monkeypatch.setattr("c2c_jax.io.codecs.decode.BLOCK_SAMPLES", 4800)
     soundfile.write(tmp_path / "b.flac", np.append(np.zeros(96_000), np.ones(4800) / 2), 48_000)
@@ -175,7 +175,7 @@ def test_a_click_in_silence_is_no_sound(tmp_path):
     assert "is silent but for 0.188 ms: expected 10 ms of sound at least" in told(tmp_path / "a.wav")
     part = np.pad(tone(1000, 0.01, 16_000) + 0.1, 8000)
     soundfile.write(tmp_path / "a.wav", part, 16_000)
-    assert len(read_sound(tmp_path / "a.wav", 16_000)) == len(part)
+    assert len(read_audio(tmp_path / "a.wav", 16_000)) == len(part)
 
 
 def test_channels_that_do_not_cancel(tmp_path):
@@ -191,7 +191,7 @@ def test_a_sound_too_short_to_mean_anything(tmp_path, seconds):
     soundfile.write(tmp_path / "a.wav", tone(1000, 0.0002, 48_000) + 0.1, 48_000)
     assert "lasts 0.208 ms: expected 50 ms at least" in told(tmp_path / "a.wav", max_seconds=seconds)
     soundfile.write(tmp_path / "a.wav", tone(1000, 0.05, 48_000), 48_000)
-    assert len(read_sound(tmp_path / "a.wav", 48_000, seconds)) == 2400
+    assert len(read_audio(tmp_path / "a.wav", 48_000, seconds)) == 2400
 
 
 def test_what_unfolds_is_read_in_part_and_reported(tmp_path, monkeypatch):
@@ -209,7 +209,7 @@ def test_what_unfolds_is_read_in_part_and_reported(tmp_path, monkeypatch):
 def test_a_note_is_one_line_on_stderr(tmp_path, capsys):
     path = tmp_path / "a\x1b[31m\n.wav"
     soundfile.write(path, np.stack([tone(100, 0.1, 8000), -tone(100, 0.1, 8000)], axis=1), 8000)
-    read_sound(path, 8000)
+    read_audio(path, 8000)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("note: ") and r"a\x1b[31m\n.wav has channels that cancel" in line
 
@@ -260,4 +260,4 @@ def test_a_name_that_is_not_utf8(tmp_path):
     path = os.fsencode(tmp_path) + b"/caf\xe9.mp3"
     soundfile.write(tmp_path / "a.mp3", noise(1), 48_000)
     os.rename(tmp_path / "a.mp3", path)
-    assert len(read_sound(tmp_path / os.fsdecode(b"caf\xe9.mp3"), 48_000)) == 48_000
+    assert len(read_audio(tmp_path / os.fsdecode(b"caf\xe9.mp3"), 48_000)) == 48_000

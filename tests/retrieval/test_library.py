@@ -14,7 +14,7 @@ from c2c_jax.io.atomic import exclusive_lock
 from c2c_jax.retrieval import library
 from c2c_jax.retrieval.library import Library, open_library
 from c2c_jax.retrieval.scoring import Scoring
-from c2c_jax.spaces.encoding import sound_vectors
+from c2c_jax.spaces.encoding import encode_audio_files
 from c2c_jax.spaces.space import Space, load_space
 from tests.fixtures.kills import contents, killed_at_every_step
 from tests.generation.test_ranking import build_clap
@@ -47,7 +47,7 @@ def test_the_index_holds_the_towers_vectors_under_any_name(sounds, space, tmp_pa
     assert len(made.pending) == 8 and made.update(lambda: space, lambda: calls.append(1)) == [] and len(calls) == 8
     found = opened(sounds, space, tmp_path)
     assert not found.pending and {*ODD} < found.rows.keys() and found.place == tmp_path / space.fingerprint[:16]
-    vectors, _ = sound_vectors([sounds / name for name in found.rows], space)
+    vectors, _ = encode_audio_files([sounds / name for name in found.rows], space)
     stored = zarr.open_array(found.place / "sounds", mode="r")[:]
     assert (stored.shape, stored.dtype) == ((8, space.dim), np.float16)
     for name, row in found.rows.items():
@@ -58,7 +58,7 @@ def test_the_index_holds_the_towers_vectors_under_any_name(sounds, space, tmp_pa
 
 @pytest.fixture(scope="module")
 def vectors(sounds, space) -> dict[str, np.ndarray]:
-    found, _ = sound_vectors(sorted(sounds.iterdir()), space)
+    found, _ = encode_audio_files(sorted(sounds.iterdir()), space)
     return {path.name: vector_E for path, vector_E in found.items()}
 
 
@@ -70,7 +70,7 @@ def encoding_of(vectors: dict[str, np.ndarray], scale: float = 1.0):
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_an_index_killed_at_every_step(sounds, space, vectors, tmp_path, monkeypatch, can_exchange):
     """Opened again it is the old one or the new one, and after an update the new one, with nothing beside it."""
-    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     monkeypatch.setattr(os, "fsync", lambda file: None)
     own, index, old = tmp_path / "own", tmp_path / "index", tmp_path / "old"
     shutil.copytree(sounds, own)
@@ -95,7 +95,7 @@ def test_an_index_killed_at_every_step(sounds, space, vectors, tmp_path, monkeyp
 def test_vectors_that_float16_does_not_hold(sounds, space, vectors, tmp_path, monkeypatch, scale):
     """One such among others: the index is of float32, opened too, and cosines are as before."""
     small = {**vectors, "0.wav": vectors["0.wav"] * np.float32(scale)}
-    monkeypatch.setattr(library, "sound_vectors", encoding_of(small))
+    monkeypatch.setattr(library, "encode_audio_files", encoding_of(small))
     made = opened(sounds, space, tmp_path)
     made.update(lambda: space)
     found = opened(sounds, space, tmp_path)
@@ -107,14 +107,14 @@ def test_vectors_that_float16_does_not_hold(sounds, space, vectors, tmp_path, mo
 @pytest.mark.parametrize("value", [0, np.nan, np.inf])
 def test_a_sound_whose_vector_means_nothing_is_left_out(sounds, space, vectors, tmp_path, monkeypatch, value):
     bad = {**vectors, "0.wav": np.full_like(vectors["0.wav"], value)}
-    monkeypatch.setattr(library, "sound_vectors", encoding_of(bad))
+    monkeypatch.setattr(library, "encode_audio_files", encoding_of(bad))
     made = opened(sounds, space, tmp_path)
     (error,) = made.update(lambda: space)
     assert "0.wav has a CLAP vector that is" in str(error) and len(made.rows) == 7
 
 
 def test_damage_of_an_index_is_named(sounds, space, vectors, tmp_path, monkeypatch):
-    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     made = opened(sounds, space, tmp_path / "whole")
     made.update(lambda: space)
     for name in ("sounds/c/0/0", "captions/0.txt", "manifest.json"):
@@ -127,7 +127,7 @@ def test_damage_of_an_index_is_named(sounds, space, vectors, tmp_path, monkeypat
 
 
 def test_any_path_of_an_index(sounds, space, vectors, tmp_path, monkeypatch):
-    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     for name in ("a b", "x#1", "x?1", "%20", "x[0]", "é ✓", "c/../d"):
         (tmp_path / "c").mkdir(exist_ok=True)
         opened(sounds, space, tmp_path / name / "index").update(lambda: space)
@@ -137,7 +137,7 @@ def test_any_path_of_an_index(sounds, space, vectors, tmp_path, monkeypatch):
 
 
 def test_an_index_that_cannot_be_written_is_one_line(sounds, space, vectors, tmp_path, monkeypatch):
-    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     (tmp_path / "file").write_text("in the place of a folder")
     with pytest.raises((StoreError, OSError)) as caught:
         opened(sounds, space, tmp_path / "file").update(lambda: space)
@@ -161,7 +161,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("block", [3, 2**15])
 def test_scores_other_than_cosines_by_hand(sounds, space, vectors, tmp_path, monkeypatch, block):
-    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     monkeypatch.setattr(library, "BLOCK", block)
     made = opened(sounds, space, tmp_path)
     made.update(lambda: space)
@@ -180,7 +180,7 @@ def test_scores_other_than_cosines_by_hand(sounds, space, vectors, tmp_path, mon
 @pytest.mark.parametrize("is_plain", [True, False])
 def test_vectors_of_an_index_that_are_no_numbers(sounds, space, vectors, tmp_path, monkeypatch, is_plain):
     """Whichever block they are in."""
-    monkeypatch.setattr(library, "sound_vectors", encoding_of(vectors))
+    monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     monkeypatch.setattr(library, "BLOCK", 3)
     made = opened(sounds, space, tmp_path)
     made.update(lambda: space)
@@ -190,23 +190,6 @@ def test_vectors_of_an_index_that_are_no_numbers(sounds, space, vectors, tmp_pat
         with pytest.raises(StoreError, match="holds zero or non-finite vectors; delete the index"):
             made.nearest(vectors["0.wav"][None], 2, scoring)
         made.vectors_NE[row] = 1
-
-
-@pytest.mark.parametrize("is_plain", [True, False])
-def test_faiss_and_ours_find_the_same(sounds, space, vectors, tmp_path, monkeypatch, is_plain):
-    pytest.importorskip("faiss")
-    made = opened(sounds, space, tmp_path)
-    made.update(lambda: space)
-    query = np.random.default_rng(0).normal(size=(4, space.dim)).astype(np.float32)
-    scoring = Scoring() if is_plain else scoring_by(vectors)
-    ours = made.nearest(query, 20, scoring)
-    monkeypatch.setattr(library, "FAISS_FROM", 7)
-    monkeypatch.setattr(library, "BLOCK", 3)
-    monkeypatch.setattr(library, "top_k", None)
-    theirs = made.nearest(query, 20, scoring)
-    for mine, other in zip(ours, theirs, strict=True):
-        assert len(mine) == 8 and [path for _, path in mine] == [path for _, path in other]
-        np.testing.assert_allclose([score for score, _ in mine], [score for score, _ in other], atol=1e-6)
 
 
 def test_one_writer_at_a_time(sounds, space, tmp_path):

@@ -1,37 +1,18 @@
 """Retrieval in blocks against plain loops over all cosines."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from c2c_jax.retrieval import nearest as retrieval
-from c2c_jax.retrieval.nearest import own_ranks, positive_ranks, top_k
+from c2c_jax.retrieval import nearest
+from c2c_jax.retrieval.nearest import label_ranks, paired_ranks, top_k, top_k_of_blocks
 
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    """Several slabs of several tiles, the last ones not full, and nothing screened."""
-    monkeypatch.setattr(retrieval, "SLAB", 64)
-    monkeypatch.setattr(retrieval, "TILE", (8, 16))
-    monkeypatch.setattr(retrieval, "GROUP", 4)
-    monkeypatch.setattr(retrieval, "SORTED", 1500)
-    monkeypatch.setattr(retrieval, "_has_bfloat16", lambda: False)
-
-
-@pytest.fixture
-def screened(monkeypatch, small_blocks):
-    """The best are looked for in bfloat16 first; gives how many queries were searched for anew."""
-    monkeypatch.setattr(retrieval, "_has_bfloat16", lambda: True)
-    monkeypatch.setattr(retrieval, "SCREENED_FROM", 0)
-    anew, nearest = [], retrieval._nearest
-
-    def counted(query, candidates, k, dtype, penalty):
-        if dtype == jnp.float32:
-            anew.append(len(query))
-        return nearest(query, candidates, k, dtype, penalty)
-
-    monkeypatch.setattr(retrieval, "_nearest", counted)
-    return anew
+    """Several blocks of several tiles, the last ones not full."""
+    monkeypatch.setattr(nearest, "BLOCK", 50)
+    monkeypatch.setattr(nearest, "TILE", 8)
+    monkeypatch.setattr(nearest, "SORTED", 1500)
 
 
 def pair(count: int, noise: float = 1.5, dim: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -63,14 +44,14 @@ def ranks_of(score: np.ndarray) -> list[int]:
 def test_ranks_and_their_correction(small_blocks):
     query, candidates = pair(100)
     cosine = cosines(query, candidates)
-    np.testing.assert_array_equal(own_ranks(query, candidates, tile=7), ranks_of(cosine))
-    np.testing.assert_array_equal(own_ranks(candidates, query, tile=7), ranks_of(cosine.T))
+    np.testing.assert_array_equal(paired_ranks(query, candidates, tile=7), ranks_of(cosine))
+    np.testing.assert_array_equal(paired_ranks(candidates, query, tile=7), ranks_of(cosine.T))
     corrected = np.empty_like(cosine)
     for q in range(100):
         for c in range(100):
             r_T, r_S = sorted(cosine[q])[-10:], sorted(cosine[:, c])[-10:]
             corrected[q, c] = 2 * cosine[q, c] - sum(r_T) / 10 - sum(r_S) / 10
-    found = own_ranks(query, candidates, csls=10, tile=7)
+    found = paired_ranks(query, candidates, csls=10, tile=7)
     np.testing.assert_array_equal(found, ranks_of(corrected))
     assert np.mean(found != ranks_of(cosine)) > 0.1
 
@@ -80,21 +61,21 @@ def test_the_correction_takes_away_hubs():
     1 scores 2 · 0.75 − 0.75 for the one and 2 · 0.66 − 0.22 for the other."""
     query = np.array([[0.9, 0.8, 0], [0.9, 0, 0.8], [0.9, -0.8, 0]], np.float32)
     candidates = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
-    assert own_ranks(query, candidates).tolist() == [1, 2, 2]
-    assert own_ranks(query, candidates, csls=3).tolist() == [1, 1, 1]
+    assert paired_ranks(query, candidates).tolist() == [1, 2, 2]
+    assert paired_ranks(query, candidates, csls=3).tolist() == [1, 1, 1]
 
 
 def test_more_neighbours_than_candidates_are_all_of_them():
     query, candidates = pair(6)
-    np.testing.assert_array_equal(own_ranks(query, candidates, csls=10), own_ranks(query, candidates, csls=6))
+    np.testing.assert_array_equal(paired_ranks(query, candidates, csls=10), paired_ranks(query, candidates, csls=6))
 
 
 def test_equal_candidates_count_as_before(small_blocks):
     query, candidates = pair(100, noise=0)
     candidates[::3] = candidates[0]
-    assert (own_ranks(candidates, candidates, tile=7)[::3] == 34).all()
-    assert (own_ranks(candidates, candidates, csls=10, tile=7)[::3] == 34).all()
-    assert (own_ranks(np.full_like(query, np.nan), candidates, tile=7) == 100).all()
+    assert (paired_ranks(candidates, candidates, tile=7)[::3] == 34).all()
+    assert (paired_ranks(candidates, candidates, csls=10, tile=7)[::3] == 34).all()
+    assert (paired_ranks(np.full_like(query, np.nan), candidates, tile=7) == 100).all()
 
 
 @pytest.mark.parametrize("k", [1, 20])
@@ -107,53 +88,41 @@ def test_the_best_of_all(small_blocks, k):
     np.testing.assert_allclose(found, np.take_along_axis(cosine, order, axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize("dim", [12, 256])
-def test_the_best_of_all_screened_in_bfloat16(screened, dim):
-    """In few dimensions the best are far apart. In many they are so near to each other that rounding mixes them up; all
-    queries for which it might are searched for anew."""
-    query, candidates = pair(100, dim=dim)
-    cosine = cosines(query[:37], candidates)
-    order = np.argsort(-cosine, axis=1)[:, :2]
-    found, index = top_k(query[:37], candidates, 2)
-    np.testing.assert_array_equal(index, order)
-    np.testing.assert_allclose(found, np.take_along_axis(cosine, order, axis=1), atol=1e-6)
-    assert sum(screened) < 10
-
-
-def test_clusters_closer_than_bfloat16(screened):
-    query, candidates = pair(100)
-    candidates = candidates[:1] + 1e-4 * candidates
-    cosine = cosines(query[:37], candidates)
-    _, index = top_k(query[:37], candidates, 2)
-    np.testing.assert_array_equal(index, np.argsort(-cosine, axis=1)[:, :2])
-    assert screened == [37]
-
-
-def test_equal_candidates_screened(screened):
-    query, candidates = pair(90)
-    candidates[20:] = candidates[np.arange(70) % 20]
-    _, index = top_k(query[:5], candidates, 3)
-    assert index.tolist() == [[n, 20 + n, 40 + n] for n in np.argmax(cosines(query[:5], candidates[:20]), axis=1)]
-
-
 def test_of_equal_candidates_the_first_come_first(small_blocks):
     query, candidates = pair(90)
     candidates[20:] = candidates[np.arange(70) % 20]
     _, index = top_k(query[:5], candidates, 12)
-    for one, nearest in zip(index, np.argsort(-cosines(query[:5], candidates[:20]), axis=1), strict=True):
-        copies = [[place, *range(20 + place, 90, 20)] for place in nearest]
-        assert one.tolist() == [place for places in copies for place in places][:12]
+    for one, places in zip(index, np.argsort(-cosines(query[:5], candidates[:20]), axis=1), strict=True):
+        copies = [[place, *range(20 + place, 90, 20)] for place in places]
+        assert one.tolist() == [place for group in copies for place in group][:12]
+
+
+def test_penalties_much_larger_than_cosines(small_blocks):
+    """They round the cosines away; equal scores stay in the order of the candidates."""
+    query, candidates = pair(100)
+    penalty = np.repeat(np.arange(10, dtype=np.float32), 10) * 2**30
+    score, index = top_k(query[:37], candidates, 12, penalty)
+    np.testing.assert_array_equal(score[:, 10:], np.full((37, 2), -(2.0**30)))
+    assert (np.sort(index[:, :10], axis=1) == np.arange(10)).all() and (index[:, 10:] == [10, 11]).all()
+
+
+def test_candidates_in_blocks_of_any_sizes(small_blocks):
+    query, candidates = pair(100)
+    penalty, ends = penalties(100), [1, 30, 97]
+    blocks = zip(np.split(candidates, ends), np.split(penalty, ends), strict=True)
+    for found, expected in zip(top_k_of_blocks(query, blocks, 20), top_k(query, candidates, 20, penalty), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("tile", [7, 1024])
 def test_ranks_less_a_penalty(small_blocks, tile):
     query, candidates = pair(100)
     cosine, penalty = cosines(query, candidates), penalties(100)
-    found = own_ranks(query, candidates, penalty_N=penalty, tile=tile)
+    found = paired_ranks(query, candidates, penalty_N=penalty, tile=tile)
     np.testing.assert_array_equal(found, ranks_of(cosine - penalty))
     assert np.mean(found != ranks_of(cosine)) > 0.5
     r_T = np.sort(cosine, axis=0)[-10:].mean(axis=0)
-    corrected = own_ranks(query, candidates, csls=10, penalty_N=penalty, tile=tile)
+    corrected = paired_ranks(query, candidates, csls=10, penalty_N=penalty, tile=tile)
     np.testing.assert_array_equal(corrected, ranks_of(2 * (cosine - penalty) - r_T))
 
 
@@ -167,31 +136,7 @@ def test_the_best_of_all_less_a_penalty(small_blocks, k):
     np.testing.assert_allclose(found, np.take_along_axis(score, order, axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize(("dim", "scale"), [(12, 1), (256, 1), (12, 1e4)])
-def test_the_best_of_all_less_a_penalty_screened(screened, dim, scale):
-    """Penalties much larger than cosines round them, in the one search as in the other."""
-    query, candidates = pair(100, dim=dim)
-    penalty = scale * penalties(100)
-    score = cosines(query[:37], candidates) - penalty
-    order = np.argsort(-score, axis=1)[:, :2]
-    found, index = top_k(query[:37], candidates, 2, penalty)
-    np.testing.assert_array_equal(index, order)
-    np.testing.assert_allclose(found, np.take_along_axis(score, order, axis=1), rtol=1e-6, atol=1e-6)
-    assert sum(screened) < 10
-
-
-def test_penalties_closer_than_bfloat16(screened):
-    """Candidates that are equal but for their length, told apart by penalties far below bfloat16's steps."""
-    query, candidates = pair(100)
-    candidates = np.tile(candidates[:1], (100, 1))
-    penalty = np.random.default_rng(2).permutation(100).astype(np.float32) * 2**-20
-    _, index = top_k(query[:37], candidates, 5, penalty)
-    np.testing.assert_array_equal(index, np.tile(np.argsort(penalty)[:5], (37, 1)))
-
-
-@pytest.mark.parametrize("is_screened", [False, True])
-def test_equal_candidates_with_equal_penalties(request, is_screened):
-    request.getfixturevalue("screened" if is_screened else "small_blocks")
+def test_equal_candidates_with_equal_penalties(small_blocks):
     query, candidates = pair(90)
     candidates[20:] = candidates[np.arange(70) % 20]
     penalty = penalties(20)[np.arange(90) % 20]
@@ -199,7 +144,7 @@ def test_equal_candidates_with_equal_penalties(request, is_screened):
     best = np.argmax(cosines(query[:5], candidates[:20]) - penalty[:20], axis=1)
     assert index.tolist() == [[n, 20 + n, 40 + n] for n in best]
     candidates[::3], penalty[::3] = candidates[0], penalties(20).min()
-    ranks = own_ranks(candidates, candidates, penalty_N=penalty, tile=7)
+    ranks = paired_ranks(candidates, candidates, penalty_N=penalty, tile=7)
     assert (ranks[::3] == 30).all()
 
 
@@ -209,7 +154,7 @@ def test_half_precision_from_a_file(tmp_path, small_blocks):
         np.save(tmp_path / f"{name}.npy", vectors.astype(np.float16))
     mapped = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("query", "candidates")]
     rounded = [vectors.astype(np.float16).astype(np.float32) for vectors in (query, candidates)]
-    np.testing.assert_array_equal(own_ranks(*mapped), own_ranks(*rounded))
+    np.testing.assert_array_equal(paired_ranks(*mapped), paired_ranks(*rounded))
     np.testing.assert_array_equal(top_k(*mapped, 5)[1], top_k(*rounded, 5)[1])
 
 
@@ -223,7 +168,7 @@ def test_classes(small_blocks, without_itself):
     cosine = cosines(query, candidates)
     for i in range(30, 40):
         cosine[:, i] = cosine[:, i + 10]
-    rank, precision = positive_ranks(query, candidates, asked, labels, without_itself=without_itself)
+    rank, precision = label_ranks(query, candidates, asked, labels, without_itself=without_itself)
     for q in range(60):
         others = [c for c in range(60) if c != q or not without_itself]
         order = sorted(others, key=lambda c, q=q: (-cosine[q, c], labels[c] == asked[q]))
@@ -240,7 +185,7 @@ def test_classes_less_a_penalty(small_blocks):
     query, candidates = pair(60)
     labels, penalty = np.random.default_rng(1).integers(0, 7, 60), penalties(60)
     score = cosines(query, candidates) - penalty
-    rank, precision = positive_ranks(query, candidates, labels, labels, penalty_N=penalty)
+    rank, precision = label_ranks(query, candidates, labels, labels, penalty_N=penalty)
     for q in range(60):
         hits = [place for place, c in enumerate(np.argsort(-score[q]), start=1) if labels[c] == labels[q]]
         assert rank[q] == hits[0]
@@ -250,9 +195,9 @@ def test_classes_less_a_penalty(small_blocks):
 def test_average_precision_by_hand():
     """Positives at ranks 1 and 3 of 4: (1/1 + 2/3) / 2. With equal candidates alone: both are the last of 4."""
     candidates = np.array([[1, 0], [0.9, 0.1], [0.5, 0.5], [0, 1]], np.float32)
-    rank, precision = positive_ranks(candidates[:1], candidates, np.array([4]), np.array([4, 0, 4, 0]))
+    rank, precision = label_ranks(candidates[:1], candidates, np.array([4]), np.array([4, 0, 4, 0]))
     assert rank.tolist() == [1] and precision[0] == pytest.approx(5 / 6)
-    rank, precision = positive_ranks(candidates[:1], candidates[[0] * 4], np.array([4]), np.array([4, 0, 4, 0]))
+    rank, precision = label_ranks(candidates[:1], candidates[[0] * 4], np.array([4]), np.array([4, 0, 4, 0]))
     assert rank.tolist() == [3] and precision[0] == pytest.approx((1 / 3 + 2 / 4) / 2)
-    rank, precision = positive_ranks(candidates[:1] * np.nan, candidates, np.array([4]), np.array([4, 0, 4, 0]))
+    rank, precision = label_ranks(candidates[:1] * np.nan, candidates, np.array([4]), np.array([4, 0, 4, 0]))
     assert rank.tolist() == [3] and precision[0] == pytest.approx((1 / 3 + 2 / 4) / 2)

@@ -1,9 +1,5 @@
 """Baselines against plain numpy and other people's solvers on the same rows."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import scipy.special
@@ -69,56 +65,3 @@ def test_memory_is_the_training_captions(tmp_path):
 def test_no_caption_is_an_error():
     with pytest.raises(ValueError, match="no caption"):
         nearest_caption(vectors(0, 2, 3), [])
-
-
-def test_many_vectors_lie_in_a_file(monkeypatch):
-    query, memory = vectors(0, 8, 6), [(vectors(1, 20, 6), vectors(2, 20, 4))]
-    expected = nearest_caption(query, memory)
-    monkeypatch.setattr(baselines, "IN_MEMORY", 8 * 4 * 4)
-    found = nearest_caption(query, memory)
-    assert isinstance(found, np.memmap) and not isinstance(expected, np.memmap)
-    np.testing.assert_array_equal(found, expected)
-
-
-IN_BLOCKS = """
-import numpy as np
-from c2c_jax.retrieval import nearest_captions as baselines
-
-def resident():
-    lines = dict(line.split(":") for line in open("/proc/self/status"))
-    return sum(int(lines[name].split()[0]) for name in ("RssFile", "RssShmem")) / 1024  # MiB
-
-baselines.IN_MEMORY, rows, step = 2**27, 65_536, 4096
-first, most = resident(), 0.0
-vectors = baselines.room_for(rows, 1024)
-for passed in range(3):
-    for start in range(0, rows, step):
-        expected = np.arange(start, start + step, dtype=np.float32)[:, None] + np.arange(1024, dtype=np.float32) / 1024
-        if passed == 0:
-            vectors[start : start + step] = expected
-        else:
-            assert np.array_equal(vectors[start : start + step], expected)
-        most = max(most, resident() - first)
-print(most)
-"""
-
-
-def test_blocks_of_a_file_do_not_stay_in_memory():
-    """256 MiB in blocks of 16, read twice: all bytes are there, and hardly more than a block is resident."""
-    status = Path("/proc/self/status")
-    if not status.is_file() or "RssShmem" not in status.read_text():
-        pytest.skip("the system does not tell which of a process's pages are of files")
-    done = subprocess.run([sys.executable, "-c", IN_BLOCKS], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert 12 < float(done.stdout) < 64
-
-
-def test_arrays_computed_from_a_file_are_in_memory(monkeypatch):
-    monkeypatch.setattr(baselines, "IN_MEMORY", 1)
-    vectors = baselines.room_for(6, 4)
-    vectors[:] = np.arange(24).reshape(6, 4)
-    doubled, picked = 2 * vectors, vectors[[4, 1]]
-    del vectors
-    doubled[0] = 7
-    np.testing.assert_array_equal(doubled[:2], [[7] * 4, [8, 10, 12, 14]])
-    np.testing.assert_array_equal(picked, [[16, 17, 18, 19], [4, 5, 6, 7]])

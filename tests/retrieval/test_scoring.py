@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from c2c_jax.retrieval import library, scoring
+from c2c_jax.retrieval import library
 from c2c_jax.retrieval.library import Library
 from c2c_jax.retrieval.nearest import top_k
-from c2c_jax.retrieval.scoring import Scoring, unit_mean
-from c2c_jax.retrieval.search_scoring import SearchScoring, search_scoring, translated_captions
+from c2c_jax.retrieval.scoring import Scoring, translated_captions, unit_mean
+from c2c_jax.retrieval.search import SearchScoring, search_scoring
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
-from c2c_jax.translator.memory import Memory, evenly
+from c2c_jax.translator.memory import Memory, evenly_spaced
 
 S, E = 8, 6
 ADVICE = "pass --references FILE with 32 texts or more, one a line"
@@ -58,9 +58,7 @@ def scores_of(one: Scoring, query: np.ndarray, sounds: np.ndarray) -> np.ndarray
 
 @pytest.mark.parametrize("is_centred", [False, True])
 @pytest.mark.parametrize("has_references", [False, True])
-def test_scores_by_hand(monkeypatch, is_centred, has_references):
-    """Penalties of 50 sounds are computed in blocks of 7."""
-    monkeypatch.setattr(scoring, "AT_ONCE", 7)
+def test_scores_by_hand(is_centred, has_references):
     query, sounds, references = vectors(0, 5), vectors(1, 50), vectors(2, 40)
     means = {"query_mean_E": mean(query).astype(np.float32), "candidate_mean_E": mean(sounds).astype(np.float32)}
     one = Scoring(**(means if is_centred else {}), reference_RE=references if has_references else None)
@@ -128,7 +126,7 @@ def library_of(x: np.ndarray) -> Library:
     stored = np.full((len(x) + 1, x.shape[1]), np.nan, np.float16)
     stored[order[:-1]] = x
     return Library(
-        folder=Path("s"), place=Path("i"), space=SpaceId(name="clap", dim=E, fingerprint="f"), heard=[],
+        folder=Path("s"), place=Path("i"), space=SpaceId(name="clap", dim=E, fingerprint="f"), files=[],
         vectors_NE=stored, rows=rows, pending=[], is_written=True,
     )  # fmt: skip
 
@@ -316,7 +314,7 @@ def test_what_is_not_needed_is_not_computed(monkeypatch):
             (note,) = notes(bundle, kind, hubness)
             assert note.startswith("--references not used: ") and f"--hubness {hubness}" in note
     assert notes(bundle_of("unit"), "picture", "texts", references=lambda: TEXTS) == ()  # they give the mean
-    monkeypatch.setattr("c2c_jax.retrieval.search_scoring.translated_captions", never)
+    monkeypatch.setattr("c2c_jax.retrieval.search.translated_captions", never)
     for kind, hubness in (("picture", "texts"), ("picture", "none"), ("text", "none")):
         assert notes(centred_one, kind, hubness, references=None) == ()
         assert notes(unit_one, kind, hubness, references=None, centre=False) == ()
@@ -356,13 +354,15 @@ def test_equal_sounds_come_in_the_order_of_their_names(monkeypatch):
 
 
 def test_of_many_captions_some_are_references():
-    assert evenly(5).tolist() == [0, 1, 2, 3, 4]
+    assert evenly_spaced(5).tolist() == [0, 1, 2, 3, 4]
     assert (
-        np.diff(evenly(3000)).min() >= 2 and evenly(3000)[[0, -1]].tolist() == [0, 2999] and len(evenly(3000)) == 1024
+        np.diff(evenly_spaced(3000)).min() >= 2
+        and evenly_spaced(3000)[[0, -1]].tolist() == [0, 2999]
+        and len(evenly_spaced(3000)) == 1024
     )
     bundle = bundle_of("unit", captions=3000)
     assert translated_captions(bundle).shape == (1024, E)
     few = dataclasses.replace(
-        bundle, memory=dataclasses.replace(bundle.memory, source=bundle.memory.source[evenly(3000)])
+        bundle, memory=dataclasses.replace(bundle.memory, source=bundle.memory.source[evenly_spaced(3000)])
     )
     np.testing.assert_array_equal(translated_captions(bundle), translated_captions(few))

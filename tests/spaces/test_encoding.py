@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.io.sounds import read_sound
-from c2c_jax.spaces.encoding import BATCH, sound_vectors
+from c2c_jax.io.sounds import read_audio
+from c2c_jax.spaces.encoding import BATCH, encode_audio_files
 from c2c_jax.spaces.space import load_space
 from tests.generation.test_ranking import build_clap
 
@@ -36,7 +36,7 @@ def test_vectors_and_errors(tmp_path, space):
     (tmp_path / "broken.flac").write_bytes(paths[1].read_bytes()[:1000])
     given = [paths[3], tmp_path / "silent.wav", *paths[:3], tmp_path / "broken.flac", *paths[4:], tmp_path / "none.wav"]
     heard = []
-    vectors, errors = sound_vectors(given, space, on_sound=lambda: heard.append(1))
+    vectors, errors = encode_audio_files(given, space, on_sound=lambda: heard.append(1))
     assert len(heard) == len(given)
     assert list(vectors) == [path for path in given if path in paths]
     assert [name for error in errors for name in ("silent", "broken", "none") if name in str(error)] == [
@@ -44,7 +44,7 @@ def test_vectors_and_errors(tmp_path, space):
         "broken",
         "none",
     ]
-    expected = space.encode_audio([read_sound(path, 48_000) for path in vectors])
+    expected = space.encode_audio([read_audio(path, 48_000) for path in vectors])
     np.testing.assert_allclose(np.stack(list(vectors.values())), expected, atol=1e-5, rtol=0)
     assert np.ptp(expected, axis=0).max() > 0.01
 
@@ -59,7 +59,7 @@ def test_what_is_read_only_in_part_is_noted_in_order(tmp_path, space):
     soundfile.write(tmp_path / "b.wav", one, 48_000, subtype="FLOAT")
     soundfile.write(tmp_path / "c.wav", late, 48_000, subtype="FLOAT")
     paths, notes = [tmp_path / name for name in ("c.wav", "b.wav", "a.wav")], []
-    vectors, errors = sound_vectors(paths, space, on_note=notes.append)
+    vectors, errors = encode_audio_files(paths, space, on_note=notes.append)
     assert list(vectors) == paths and not errors
     np.testing.assert_allclose(vectors[paths[2]], vectors[paths[1]], atol=1e-5)
     expected = space.encode_audio([late[3 * 48_000 : 4 * 48_000]])[0]
@@ -72,18 +72,18 @@ def test_what_is_left_out_with_its_reason(tmp_path, space, name):
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "zero.wav").symlink_to("/dev/zero")
     soundfile.write(tmp_path / "short.wav", np.full(10, 0.1), 48_000)
-    vectors, (error,) = sound_vectors([tmp_path / name], space)
+    vectors, (error,) = encode_audio_files([tmp_path / name], space)
     reason = {"pipe.wav": "a named pipe", "zero.wav": "a device", "short.wav": "lasts 0.208 ms"}[name]
     assert not vectors and reason in str(error)
 
 
 def test_none_and_one(tmp_path, space):
-    assert sound_vectors([], space) == ({}, [])
+    assert encode_audio_files([], space) == ({}, [])
     (path,) = write(tmp_path, 1)
-    vectors, errors = sound_vectors([path], space)
+    vectors, errors = encode_audio_files([path], space)
     assert vectors[path].shape == (space.dim,) and not errors
 
 
 def test_a_space_that_does_not_hear(audioldm_folder):
     with pytest.raises(CheckpointError, match="no audio tower; pass a whole CLAP"):
-        sound_vectors([], load_space(f"{audioldm_folder}:text_encoder"))
+        encode_audio_files([], load_space(f"{audioldm_folder}:text_encoder"))

@@ -15,7 +15,7 @@ import pytest
 
 from c2c_jax.io.console import printable
 from tools.campaign import folders, kills, streams, verdicts
-from tools.campaign.cases import Case, Context, Outcome, Record, evenly, run_cases, table
+from tools.campaign.cases import Case, Context, Outcome, Record, evenly_spaced, run_cases, table
 from tools.campaign.process import Child, Ended, Limits, call
 from tools.campaign.readers import Reader, outline
 from tools.campaign.steps import counting, no_room_beyond, noted, stopping_before, torn_at, watch
@@ -352,7 +352,7 @@ def test_finished_cases_are_not_run_again(tmp_path):
 
 
 def test_evenly():
-    assert evenly(range(10), 4) == [0, 2, 5, 7] and evenly("ab", 4) == ["a", "b"]
+    assert evenly_spaced(range(10), 4) == [0, 2, 5, 7] and evenly_spaced("ab", 4) == ["a", "b"]
 
 
 def test_a_child_ends_within_its_limits(tmp_path):

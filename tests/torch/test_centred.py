@@ -19,8 +19,7 @@ from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as twins_file
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
 from c2c_jax.translator.centring import Gap, centred, translate_image, translate_text, uncentred
-from c2c_jax.translator.in_use import in_use, require_output_mean
-from c2c_jax.translator.inference import translate
+from c2c_jax.translator.inference import means_in_use, require_output_mean, translate
 from c2c_jax.translator.kinds import KINDS
 from c2c_jax.translator.memory import Memory
 from tests.torch.test_gap import ALL, E, S, means, unit
@@ -204,15 +203,15 @@ def test_means_that_are_asked_for_and_not_there(tmp_path):
 def test_what_is_in_use(tmp_path):
     memory = Memory(source=captions(M, S), weight=0.5, temperature=TEMPERATURE)
     bundle = written(tmp_path / "bundle", known=TEXTS)
-    (line,) = in_use(bundle)
+    (line,) = means_in_use(bundle)
     assert "stores no mean of pictures" in line and "c2c calibrate RUN --images" in line
     whole = dataclasses.replace(bundle, gap=Gap(**short(*ALL)), memory=memory)
-    assert in_use(whole, "audio") == [
+    assert means_in_use(whole, "audio") == [
         "centring pictures with the mean stored in the translator",
         "un-centring results with the mean of sounds stored in the translator",
         f"caption memory of {M} captions, share 0.5 in use",
     ]
     references = dataclasses.replace(memory, weight=0.0)
-    assert in_use(dataclasses.replace(whole, memory=references)) == [
+    assert means_in_use(dataclasses.replace(whole, memory=references)) == [
         "centring pictures with the mean stored in the translator"
     ]

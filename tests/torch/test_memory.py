@@ -14,14 +14,13 @@ import torch
 
 from c2c_jax.errors import BundleError, ExportError
 from c2c_jax.evaluation.methods import method_of
-from c2c_jax.generation.pipeline import in_use
 from c2c_jax.publishing import onnx
 from c2c_jax.publishing.card import model_card
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as translator_module
 from c2c_jax.translator.bundle import load_bundle, save_bundle, write_gap
-from c2c_jax.translator.centring import Gap, over_source_gap, over_target_gap
-from c2c_jax.translator.inference import translate
+from c2c_jax.translator.centring import Gap, shift_to_captions, shift_to_sounds
+from c2c_jax.translator.inference import means_in_use, translate
 from c2c_jax.translator.memory import Memory
 from tests.torch.test_gap import ALL, E, S, means
 from tests.torch.test_translator import random_bundle, spec
@@ -45,9 +44,9 @@ def folder(bundle, tmp_path):
 
 def expected(bundle) -> np.ndarray:
     """Unit target vectors: the memory comes behind the source's statistics and before the translator."""
-    shifted = np.asarray(over_source_gap(bundle.gap, bundle.spec.input_norm, jnp.asarray(SOURCE)))
+    shifted = np.asarray(shift_to_captions(bundle.gap, bundle.spec.input_norm, jnp.asarray(SOURCE)))
     turned = by_hand(captions(M, S), SHARE, TEMPERATURE, shifted).astype(np.float32)
-    return unit(np.asarray(over_target_gap(bundle.gap, bundle.translator(jnp.asarray(turned)))))
+    return unit(np.asarray(shift_to_sounds(bundle.gap, bundle.translator(jnp.asarray(turned)))))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,8 @@ def test_share_0_turns_nothing(bundle, tmp_path):
     references = dataclasses.replace(bundle, memory=dataclasses.replace(bundle.memory, weight=0.0))
     save_bundle(tmp_path / "bundle", references)
     loaded, twin = load_bundle(tmp_path / "bundle"), Translator.from_pretrained(tmp_path / "bundle")
-    assert loaded.memory.weight == twin.memory.share == 0 and not [line for line in in_use(loaded) if "memory" in line]
+    assert loaded.memory.weight == twin.memory.share == 0
+    assert not any("memory" in line for line in means_in_use(loaded))
     np.testing.assert_array_equal(loaded.memory.source, captions(M, S))
     without = dataclasses.replace(loaded, memory=None)
     np.testing.assert_array_equal(translate(loaded, SOURCE), translate(without, SOURCE))
@@ -107,7 +107,7 @@ def test_bundle_keeps_it(bundle, folder, tmp_path):
         for found in (stored, memory.source):
             np.testing.assert_array_equal(found, captions(M, S))
         assert memory.record == {"captions": M, "share": SHARE, "temperature": TEMPERATURE}
-        assert in_use(load_bundle(place))[-1] == f"caption memory of {M} captions, share {SHARE} in use"
+        assert means_in_use(load_bundle(place))[-1] == f"caption memory of {M} captions, share {SHARE} in use"
     save_bundle(tmp_path / "without", dataclasses.replace(bundle, memory=None))
     assert "memory" not in (tmp_path / "without/config.json").read_text()
     assert load_bundle(tmp_path / "without").memory is None

@@ -165,7 +165,7 @@ def test_folders_that_hold_no_bundle(tmp_path):
         ({"format": 9}, "format is 9"),
         ({"translator": None}, "TypeError"),
         ({"translator": {"kind": "zz"}}, "'zz'"),
-        ({"translator": {"width": 7}}, "config.json asks for (7,)"),
+        ({"translator": {"width": 7}}, "torch.Size([7])"),
         ("{", "JSONDecodeError"),
         ("[" * 100_000, "RecursionError"),
         ('["' + "[" * 100 + '\\"[[["]', "TypeError"),

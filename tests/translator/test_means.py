@@ -8,7 +8,8 @@ import pytest
 
 from c2c_jax.errors import ImageError, SoundError
 from c2c_jax.io import vectors
-from c2c_jax.io.vectors import is_array, read_vectors
+from c2c_jax.io.files import is_array
+from c2c_jax.io.vectors import read_vectors
 from c2c_jax.translator import means
 from c2c_jax.translator.centring import Gap
 from c2c_jax.translator.means import captions_spread, narrow_warning, with_means

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.campaign import disks, folders, kills, mutations, streams
-from tools.campaign.cases import Case, Context, Record, evenly, read_records, report, run_cases, table
+from tools.campaign.cases import Case, Context, Record, evenly_spaced, read_records, report, run_cases, table
 from tools.campaign.process import warm_up
 from tools.campaign.readers import READERS
 from tools.campaign.verbs import VERBS
@@ -81,7 +81,7 @@ def _cases(kind: str, args: argparse.Namespace, context: Context) -> list[Case]:
     make, known, count = KINDS[kind]
     names = [name for name in known if not args.of or name in args.of]
     count = args.cases or count or 10**9
-    return evenly(make(context, names, count, args.seed), count) if names else []
+    return evenly_spaced(make(context, names, count, args.seed), count) if names else []
 
 
 def _forget(notes: Path, key: str) -> None:

@@ -136,7 +136,7 @@ def read_records(notes: Path) -> dict[str, Record]:
     return {record.key: record for record in records}
 
 
-def evenly(things: Sequence[T], count: int) -> list[T]:
+def evenly_spaced(things: Sequence[T], count: int) -> list[T]:
     """At most `count` of the things, spread evenly over all of them."""
     if len(things) <= count:
         return list(things)

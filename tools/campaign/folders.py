@@ -105,10 +105,10 @@ def _shown(path: Path, folder: str) -> str:
 def _photos(argument: str = "photos") -> Results:
     from c2c_jax.errors import ImageError
     from c2c_jax.io.console import stderr_console
-    from c2c_jax.io.images import find_pictures, read_image
+    from c2c_jax.io.images import find_images, read_image
 
     pixels = {}
-    for path in find_pictures([argument], stderr_console().print):
+    for path in find_images([argument], stderr_console().print):
         try:
             pixels[_shown(path, "photos")] = np.asarray(read_image(path))
         except ImageError as error:

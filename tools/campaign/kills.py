@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tools.campaign import steps
-from tools.campaign.cases import Case, Context, Outcome, evenly
+from tools.campaign.cases import Case, Context, Outcome, evenly_spaced
 from tools.campaign.process import Child, Ended, call
 from tools.campaign.verbs import LIMITS, VERBS, Unbroken, Verb, differences, prepare, unbroken
 
@@ -89,13 +89,15 @@ def targeted_cases(context: Context, names: Sequence[str], count: int, seed: int
     cases = []
     for one in (VERBS[name] for name in names if VERBS[name].processes == 1):
         known = unbroken(one, context.inputs, context.unbroken)
-        blows = [Blow(step=number) for number in evenly(range(len(known.steps)), EVENLY)]
+        blows = [Blow(step=number) for number in evenly_spaced(range(len(known.steps)), EVENLY)]
         if "exchange" in known.steps:
             first = known.steps.index("exchange")
-            blows += [Blow(step=number, fallback=True) for number in evenly(range(first, len(known.steps) + 3), EVENLY)]
+            blows += [
+                Blow(step=number, fallback=True) for number in evenly_spaced(range(first, len(known.steps) + 3), EVENLY)
+            ]
         written = (context.unbroken / f"{one.name}.0" / "folder").rglob("*")
         sizes = sorted({path.stat().st_size for path in written if path.is_file()})
-        blows += [Blow(torn=size - 1) for size in evenly(sizes, 3) if size > 1]
+        blows += [Blow(torn=size - 1) for size in evenly_spaced(sizes, 3) if size > 1]
         for number, blow in enumerate(blows):
             step = known.steps[blow.step] if blow.step is not None and blow.step < len(known.steps) else ""
             cases.append(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.campaign import directed
-from tools.campaign.cases import Case, Context, Outcome, evenly
+from tools.campaign.cases import Case, Context, Outcome, evenly_spaced
 from tools.campaign.directed import Aimed
 from tools.campaign.readers import READERS, Reader
 from tools.campaign.verdicts import Change, judge, original, read
@@ -72,13 +72,13 @@ def directed_cases(context: Context, names: Sequence[str], count: int, seed: int
         original(reader, context)  # the field names are those of its whole files
         for one in directed.aimed(reader, context.folder / "originals" / name / "folder"):
             (fields if one.is_field else whole).append((reader, one))
-    whole = evenly(whole, count - min(count // 2, len(fields)))
+    whole = evenly_spaced(whole, count - min(count // 2, len(fields)))
     return [
         Case(
             key=f"directed-{reader.name}-{one.key}", kind="directed", group=reader.name, how=one.how,
             run=functools.partial(_aim, reader, one),
         )
-        for reader, one in whole + evenly(fields, count - len(whole))
+        for reader, one in whole + evenly_spaced(fields, count - len(whole))
     ]  # fmt: skip
 
 

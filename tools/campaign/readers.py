@@ -95,9 +95,9 @@ def _sound(name: str, rule: Rule, form: str, subtype: str) -> Reader:
         soundfile.write(folder / file, tone(), RATE, format=form, subtype=subtype)
 
     def probe() -> Results:
-        from c2c_jax.io.sounds import read_sound
+        from c2c_jax.io.sounds import read_audio
 
-        return {"samples": read_sound(Path(file), RATE)}
+        return {"samples": read_audio(Path(file), RATE)}
 
     slack = RATE // 10 if name == "mp3" else 0
     return Reader(name=name, files=(file,), write=write, probe=probe, rule=rule, slack=slack, weight=6)

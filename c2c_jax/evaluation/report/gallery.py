@@ -20,7 +20,7 @@ from c2c_jax.io.console import printable
 from c2c_jax.io.files import is_regular, path_of, sha256_of
 from c2c_jax.io.images import read_image
 from c2c_jax.io.sound_files import DEEPEST_DB, mel_spectrogram
-from c2c_jax.io.sounds import read_sound
+from c2c_jax.io.sounds import read_audio
 
 MAX_PICTURES = 4  # shown of those that one sound was generated from
 MAX_EDGE, SMALL = 640, 200  # pixels of the longer edge: maximum, and below which the image is kept exactly
@@ -75,7 +75,7 @@ def _sound(record: Record, errors: list[C2CError]) -> dict[str, Any] | None:
     and one error more, if it cannot be read."""
     first, rate = record.content.sounds[0], record.content.sample_rate
     try:
-        samples = read_sound(record.require_file(first), rate)
+        samples = read_audio(record.require_file(first), rate)
     except SoundError as error:
         errors.append(error)
         return None
@@ -98,7 +98,7 @@ def _pictures(record: Record, errors: list[C2CError]) -> list[dict[str, Any]]:
         path, folder = path_of(one.path), record.path.parent
         picture: dict[str, Any] = {"name": printable(path.name), "address": None}
         try:
-            address, width, height = picture_address(find_picture(path, one.sha256, (folder, folder.parent)))
+            address, width, height = picture_address(find_image(path, one.sha256, (folder, folder.parent)))
             picture |= {"address": address, "width": width, "height": height}
         except ImageError as error:
             errors.append(error)
@@ -132,7 +132,7 @@ def picture_address(path: Path) -> tuple[str, int, int]:
     return _image_address(image, "PNG" if max(image.size) < SMALL else "JPEG"), *image.size
 
 
-def find_picture(recorded: Path, checksum: str, folders: Sequence[Path]) -> Path:
+def find_image(recorded: Path, checksum: str, folders: Sequence[Path]) -> Path:
     """The image that a record names: at its recorded place, or in one of the folders under the same name. Raises
     ImageError unless one of these is the very same file."""
     there = [place for place in (recorded, *(folder / recorded.name for folder in folders)) if is_regular(place)]

@@ -22,18 +22,11 @@ class BrokenSoundError(Exception):
 
 @dataclasses.dataclass(kw_only=True)
 class Stream:
-    """One stream of samples, as libsndfile is given it.
-
-    frames: how many it should give; None: as many as libsndfile says; 0: unknown. slack: how many may be missing.
-    is_flac: of a native FLAC file, which may hold more frames than it states, and other bytes behind them. md5: of
-    its samples, where it is stated.
-    """
+    """One stream of samples, as it is given to libsndfile. min_frames: how many frames it must give at least; None:
+    exactly as many as libsndfile says."""
 
     pieces: list[Piece]
-    frames: int | None = None
-    slack: int = 0
-    is_flac: bool = False
-    md5: bytes | None = None
+    min_frames: int | None = None
 
 
 @dataclasses.dataclass
@@ -117,13 +110,3 @@ def without_tags(file: BinaryIO, size: int) -> tuple[int, int]:
 def is_padding(file: BinaryIO, start: int, end: int) -> bool:
     """Whether there are only zeros and line ends, or nothing."""
     return end - start <= ZEROS and not read_at(file, start, end - start).strip(b"\0 \r\n")
-
-
-def is_sound(head: bytes) -> bool:
-    """Whether a sound file starts with these 12 bytes, in one of the formats that say where they end."""
-    magic, kind = head[:4], head[8:12]
-    return (
-        (magic in (b"RIFF", b"RF64", b"RIFX") and kind == b"WAVE")
-        or (magic == b"FORM" and kind in (b"AIFF", b"AIFC", b"8SVX", b"16SV"))
-        or head.startswith((b"riff.\x91\xcf\x11", b"caff\0\1", b".snd\0\0", b"NIST_1A\n", b"2BIT", b"Creative Voi"))
-    )

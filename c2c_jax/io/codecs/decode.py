@@ -1,25 +1,22 @@
-"""Sound files to blocks of samples by libsndfile, checked against what the files promise."""
+"""Decodes sound files by libsndfile, block by block, and checks that they hold what their headers promise."""
 
-import hashlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
 import soundfile
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from c2c_jax.errors import one_line
-from c2c_jax.io.codecs.chunks import FAMILIES, read_chunks
 from c2c_jax.io.codecs.containers import BrokenSoundError, Layout, Stream, View, read_at, without_tags
-from c2c_jax.io.codecs.flac import read_flac
-from c2c_jax.io.codecs.headers import header_reader
 from c2c_jax.io.codecs.mpeg import head_of, read_mpeg
 from c2c_jax.io.codecs.ogg import read_ogg
+from c2c_jax.io.codecs.sized import FAMILIES, read_chunks, read_stated
 
-RATES = (1000, 1_000_000)  # Hz; what a damaged header says beyond would be resampled without end
+RATES = (1000, 1_000_000)  # Hz; a damaged header may say anything
 BLOCK_SAMPLES = 2**20  # of all channels, decoded at once
-NEVER = 2**62  # frames: libsndfile's word for a length that it does not know
-MAX_STREAMS = 1000
+NEVER = 2**62  # frames: what libsndfile says of a length that it does not know
+STREAMINFO = 42  # bytes to its end in a FLAC file
 
 
 class _Decoder(soundfile.SoundFile):
@@ -30,29 +27,34 @@ class _Decoder(soundfile.SoundFile):
 
 
 def layout_of(file: BinaryIO, size: int) -> Layout:
-    """The streams of a sound file, by its headers alone. Raises BrokenSoundError for what is cut or damaged."""
+    """The streams of a sound file, by its headers. Raises BrokenSoundError for a file that is truncated or damaged."""
     layout = Layout()
     start, end = without_tags(file, size)
     if start == end:
         raise BrokenSoundError("is empty: there are only tags")
-    while start < end:
-        if len(layout.streams) >= MAX_STREAMS:
-            raise BrokenSoundError(f"joins more than {MAX_STREAMS:,} sounds: split it")
-        head = read_at(file, start, 24)
-        if head[:4] in FAMILIES:
-            start = read_chunks(file, start, end, layout)
-        elif read := header_reader(head):
-            start = read(file, start, end, layout)
-        elif head[:4] == b"fLaC":
-            start = read_flac(file, start, end, layout)
-        elif head[:4] == b"OggS":
-            start = read_ogg(file, start, end, layout)
-        elif head_of(head[:4]) or (start and head[:3] == bytes(3)):
-            start = read_mpeg(file, start, end, layout)
-        else:
-            layout.streams.append(Stream(pieces=[(start, end)]))
-            start = end
+    head = read_at(file, start, 4)
+    if head in FAMILIES:
+        read_chunks(file, start, end, layout)
+    elif head == b"fLaC":
+        _read_flac(file, start, end, layout)
+    elif head == b"OggS":
+        read_ogg(file, start, end, layout)
+    elif head_of(head) or (start and head[:3] == bytes(3)):  # an ID3 tag with padding behind it
+        read_mpeg(file, start, end, layout)
+    elif not read_stated(file, start, end, layout):
+        layout.streams.append(Stream(pieces=[(start, end)]))
     return layout
+
+
+def _read_flac(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
+    """Adds the stream of a FLAC file (RFC 9639). libsndfile checks every frame, and stops at the number of frames that
+    the header states, which may be 0 or too small: in what it is given the number is unknown."""
+    head = read_at(file, start, STREAMINFO)
+    if len(head) < STREAMINFO or head[4] & 0x7F or int.from_bytes(head[5:8], "big") != STREAMINFO - 8:
+        raise BrokenSoundError("is truncated or damaged: it has no STREAMINFO")
+    frames = int.from_bytes(head[21:26], "big") & ((1 << 36) - 1)
+    unknown = head[:21] + bytes([head[21] & 0xF0]) + bytes(4) + head[26:]
+    layout.streams.append(Stream(pieces=[unknown, (start + STREAMINFO, end)], min_frames=frames))
 
 
 def blocks_of(
@@ -68,76 +70,30 @@ def blocks_of(
         view = View(file, stream.pieces)
         try:
             with _Decoder(view) as decoder:
-                found = decoder.samplerate, decoder.channels
-                if not RATES[0] <= decoder.samplerate <= RATES[1]:
-                    raise BrokenSoundError(
-                        f"says {decoder.samplerate:,} samples a second: expected {RATES[0]:,} to {RATES[1]:,}"
-                    )
-                if found != (kind or found):
+                rate, channels = decoder.samplerate, decoder.channels
+                if not RATES[0] <= rate <= RATES[1]:
+                    raise BrokenSoundError(f"says {rate:,} samples a second: expected {RATES[0]:,} to {RATES[1]:,}")
+                if kind not in (None, (rate, channels)):
                     raise BrokenSoundError("joins sounds of different rates or channels: split or convert it")
-                kind = found
-                size = max(int(min(BLOCK_SAMPLES // decoder.channels, max_seconds * decoder.samplerate)), 1)
-                for block in (_flac_blocks if stream.is_flac else _blocks)(decoder, stream, layout, size):
-                    yield decoder.samplerate, block
+                kind = rate, channels
+                size = max(int(min(BLOCK_SAMPLES // channels, max_seconds * rate)), 1)
+                for block in _blocks(decoder, stream, size):
+                    yield rate, block
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: raw samples without a header
-            raise BrokenSoundError(f"cannot be read as a sound ({_reason(error)})") from None
+            reason = one_line(error).rpartition(">: ")[2]  # without the name of our object
+            raise BrokenSoundError(f"cannot be read as a sound ({reason})") from None
         finally:
             if view.error:
                 raise BrokenSoundError(f"cannot be read ({view.error.strerror})") from None
 
 
-def _reason(error: Exception) -> str:
-    """libsndfile's message, without the name of our object in it."""
-    return one_line(error).rpartition(">: ")[2]
-
-
-def _blocks(decoder: _Decoder, stream: Stream, layout: Layout, size: int) -> Iterator[Float[np.ndarray, "F C"]]:
+def _blocks(decoder: _Decoder, stream: Stream, size: int) -> Iterator[Float[np.ndarray, "F C"]]:
     done = 0
     while len(block := decoder.read(size, dtype="float32", always_2d=True)):
         done += len(block)
         yield block
-    promised = decoder.frames if stream.frames is None else stream.frames - stream.slack
-    _require_whole(done, promised)
-    if not stream.slack and promised < done:
-        raise BrokenSoundError(f"is damaged: it promises {promised:,} frames and gives {done:,}")
-
-
-def _require_whole(done: int, promised: int) -> None:
+    promised = decoder.frames if stream.min_frames is None else stream.min_frames
     if done < promised < NEVER:
         raise BrokenSoundError(f"is truncated or damaged: {done:,} of {promised:,} frames could be decoded")
-
-
-def _flac_blocks(decoder: _Decoder, stream: Stream, layout: Layout, size: int) -> Iterator[Float[np.ndarray, "F C"]]:
-    """Reads what is stated, then what is behind it: a stated number may be too small. The MD5 decides where there is
-    one."""
-    width = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}[decoder.subtype]
-    digest, done, stated = hashlib.md5(usedforsecurity=False), 0, stream.frames or 0
-    while True:
-        count = min(size, stated - done) if done < stated else size
-        try:
-            block_FC = decoder.read(count, dtype="int32", always_2d=True)
-        except soundfile.LibsndfileError:
-            if not 0 < stated <= done:
-                raise
-            if stream.md5 is None:
-                layout.notes.append("has non-audio bytes after the end that its header states; they are ignored")
-            break
-        if not len(block_FC):
-            break
-        done += len(block_FC)
-        digest.update(_bytes_of(block_FC, width))
-        yield block_FC.astype(np.float32) * np.float32(2**-31)
-        if done == stated and digest.digest() == stream.md5:
-            return
-    if stream.md5 is None:
-        _require_whole(done, stated)
-    elif digest.digest() != stream.md5:
-        _require_whole(done, stated)
-        raise BrokenSoundError("is damaged: its samples do not have the MD5 checksum that it states")
-
-
-def _bytes_of(block_FC: Int[np.ndarray, "F C"], width: int) -> bytes:
-    """Samples that lie in the upper bytes of 32 bits, as FLAC's checksum counts them: of `width` bytes each."""
-    if width == 3:
-        return block_FC.astype("<i4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
-    return (block_FC >> (32 - 8 * width)).astype(f"<i{width}").tobytes()
+    if stream.min_frames is None and done > promised:
+        raise BrokenSoundError(f"is damaged: it promises {promised:,} frames and gives {done:,}")

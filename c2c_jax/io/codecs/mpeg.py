@@ -1,4 +1,4 @@
-"""MPEG audio (MP3, MP2, MP1): frame by frame, with what a Xing, Info or VBRI frame promises.
+"""MPEG audio (MP3, MP2, MP1): checked frame by frame, and against the number of frames that a Xing frame states.
 
 ISO/IEC 11172-3 and 13818-3; the Xing frame as LAME writes it (gabriel.mp3-tech.org/mp3infotag.html).
 """
@@ -21,8 +21,8 @@ RATES = ((11025, 12000, 8000), (), (22050, 24000, 16000), (44100, 48000, 32000))
 SEARCHED = 1 << 18  # bytes, at most, without a frame in them
 IN_ROW = 3  # frames that follow one another: fewer may be chance
 BUFFER = 1 << 16
-LAME = 120  # bytes from a Xing frame's mark to LAME's name, where all that it may say is there
-DECODER_DELAY = 529  # samples that mpg123 drops from the beginning where nothing says how many
+LAME = 120  # bytes from a Xing frame's mark to LAME's name, where the frame states all that it may
+MAX_GAP = 2 * 4095  # samples that a Xing frame may say are the encoder's silence, at the beginning and the end
 # A tag of padding. Without one libsndfile looks for a resource fork first, which is a file `._NAME` too, as Macs leave
 # them on other disks, and takes the sound for SD2 if it is there.
 EMPTY_ID3 = b"ID3\x04" + bytes(5) + b"\x14" + bytes(20)
@@ -46,27 +46,8 @@ class Head:
         return self.version, self.layer, self.rate, self.is_mono
 
 
-@dataclasses.dataclass
-class _Run:
-    """Frames of one kind in a row. tag: the Xing, Info or VBRI frame before them, or empty."""
-
-    head: Head
-    first: bytes
-    tag: bytes
-    pieces: list[tuple[int, int]]
-    count: int = 0
-
-    def add(self, start: int, end: int) -> None:
-        """One more frame."""
-        if self.pieces and self.pieces[-1][1] == start:
-            self.pieces[-1] = (self.pieces[-1][0], end)
-        else:
-            self.pieces.append((start, end))
-        self.count += 1
-
-
 def head_of(four: bytes) -> Head | None:
-    """A frame's head, if these four bytes are one of a bitrate that is stated."""
+    """The head of a frame in its first four bytes; None where they are not one of a known bitrate."""
     if len(four) < 4 or four[0] != 0xFF or four[1] & 0xE0 != 0xE0:
         return None
     version, layer, bitrate, rate = four[1] >> 3 & 3, 4 - (four[1] >> 1 & 3), four[2] >> 4, four[2] >> 2 & 3
@@ -80,8 +61,27 @@ def head_of(four: bytes) -> Head | None:
     return Head(version, layer, hertz, is_mono, length, samples, side)
 
 
+@dataclasses.dataclass
+class _Run:
+    """Frames of one kind in a row. first: the head of the first one. tag: the Xing frame before them, or empty. pieces:
+    the parts of the file that hold them."""
+
+    head: Head
+    first: bytes
+    tag: bytes
+    pieces: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    count: int = 0
+
+    def add(self, start: int, end: int) -> None:
+        """Adds one frame."""
+        if self.pieces and self.pieces[-1][1] == start:
+            start = self.pieces.pop()[0]
+        self.pieces.append((start, end))
+        self.count += 1
+
+
 class _Frames:
-    """A file's bytes by their places, a buffer at a time."""
+    """The bytes of a file by their places, read a buffer at a time."""
 
     def __init__(self, file: BinaryIO, end: int) -> None:
         self.file, self.end, self.start, self.buffer = file, end, 0, b""
@@ -95,7 +95,7 @@ class _Frames:
         return self.buffer[inside : inside + count]
 
     def is_row(self, place: int) -> bool:
-        """Whether some frames of one kind follow one another here, or fewer up to the end."""
+        """Whether IN_ROW frames of one kind follow one another here, or fewer up to the end."""
         kind = None
         for _ in range(IN_ROW):
             head = head_of(self.at(place, 4))
@@ -108,21 +108,15 @@ class _Frames:
 
     def next_row(self, place: int) -> int | None:
         """Where the next frames in a row start."""
-        limit = min(self.end, place + SEARCHED)
-        while place < limit:
-            block = read_at(self.file, place, min(BUFFER + 3, self.end - place))
-            inside = block.find(b"\xff")
-            while inside >= 0:
-                if head_of(block[inside : inside + 4]) and self.is_row(place + inside):
-                    return place + inside
-                inside = block.find(b"\xff", inside + 1)
-            place += BUFFER
+        for one in range(place, min(self.end, place + SEARCHED)):
+            if self.at(one, 1) == b"\xff" and self.is_row(one):
+                return one
         return None
 
 
-def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
-    """Adds a stream for each of the MPEG files that were joined to one; gives the file's end."""
-    frames, runs, impossible = _Frames(file, end), list[_Run](), 0
+def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
+    """Adds a stream to a layout for each of the MPEG files that were joined to one."""
+    frames, runs = _Frames(file, end), list[_Run]()
     position = frames.next_row(start)
     if position is None:
         raise BrokenSoundError("holds no MPEG audio frames: get the sound again, or convert it")
@@ -133,17 +127,15 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
         if head and not (runs and head.kind == runs[-1].head.kind) and not frames.is_row(position):
             head = None
         if head and position + head.length <= end:
-            has_tag = _has_tag(head, frames.at(position, 4 + head.side + LAME + 4))
-            if has_tag or not runs or head.kind != runs[-1].head.kind:
-                runs.append(
-                    _Run(head, frames.at(position, 4), frames.at(position, head.length) if has_tag else b"", [])
-                )
-            if not has_tag:
+            frame = frames.at(position, head.length)
+            tag = frame if _is_tag(head, frame) else b""
+            if tag or not runs or head.kind != runs[-1].head.kind:
+                runs.append(_Run(head, frame[:4], tag))
+            if not tag:
                 runs[-1].add(position, position + head.length)
-                impossible += head.layer == 3 and not _is_possible(head, frames.at(position, 6 + head.side))
             position += head.length
-        elif tag := _tag_size(frames.at(position, 32)):
-            position += tag
+        elif size := _tag_size(frames.at(position, 32)):
+            position += size
         elif is_padding(file, position, end):
             break
         elif head:
@@ -154,55 +146,15 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
         else:
             layout.notes.append(f"ends in {end - position:,} non-audio bytes; they are ignored")
             break
-    if impossible:
-        layout.notes.append(f"has {impossible:,} damaged MPEG frames, which give silence or noise")
     for run in runs:
-        if run.tag and _is_damaged(run.tag, 4 + run.head.side):
-            layout.notes.append(
-                "has a damaged Xing frame: its beginning and end may be a few hundredths of a second off"
-            )
-        layout.streams.append(_stream(run))
-    return end
+        layout.streams.append(_stream(run, layout))
 
 
-def _is_possible(head: Head, frame: bytes) -> bool:
-    """Whether the side information of a frame of layer 3 agrees with itself, as its decoder asks (section 2.4.1.7)."""
-    start, is_first, channels = 4 + 2 * (~frame[1] & 1), head.version == 3, 1 if head.is_mono else 2
-    side, left = int.from_bytes(frame[start : start + head.side], "big"), 8 * head.side
-    before = side >> (left - (9 if is_first else 8))  # bytes of earlier frames that this one uses
-    left -= (9 + (5 if head.is_mono else 3) + 4 * channels) if is_first else 8 + channels
-    width, flag = (59, 33) if is_first else (63, 38)
-    bits = 0
-    for _ in range(2 * channels if is_first else channels):
-        left -= width
-        one = side >> left
-        bits += one >> (width - 12) & 0xFFF
-        has_window, window = one >> (width - 1 - flag) & 1, one >> (width - 3 - flag) & 3
-        if one >> (width - 21) & 0x1FF > 288 or (has_window and not window):
-            return False
-    return bits <= 8 * (before + head.length - start - head.side)
-
-
-def _has_tag(head: Head, frame: bytes) -> bool:
+def _is_tag(head: Head, frame: bytes) -> bool:
     """Whether a frame holds no sound but what there is. LAME's name behind no side information: its mark is damaged."""
     place = 4 + head.side
-    has_mark = frame[place : place + 4] in (b"Xing", b"Info") or frame[36:40] == b"VBRI"
     has_name = frame[place + LAME : place + LAME + 4] == b"LAME" and not any(frame[4:place])
-    return head.layer == 3 and (has_mark or has_name)
-
-
-def _is_damaged(tag: bytes, place: int) -> bool:
-    """Whether the checksum of what LAME wrote is wrong, CRC-16 of 190 bytes; 0: none was written."""
-    if tag[36:40] == b"VBRI":
-        return False
-    if tag[place : place + 4] not in (b"Xing", b"Info") or tag[place + 7] & 15 != 15:
-        return tag[place + LAME : place + LAME + 4] == b"LAME"
-    end, state = place + LAME + 34, 0
-    for byte in tag[:end]:
-        state ^= byte
-        for _ in range(8):
-            state = state >> 1 ^ (0xA001 if state & 1 else 0)
-    return int.from_bytes(tag[end : end + 2], "big") not in (0, state)
+    return head.layer == 3 and (frame[place : place + 4] in (b"Xing", b"Info") or has_name)
 
 
 def _tag_size(head: bytes) -> int:
@@ -214,42 +166,41 @@ def _tag_size(head: bytes) -> int:
     return id3_size(head[:10])
 
 
-def _stream(run: _Run) -> Stream:
-    """A run as libsndfile reads it whole: behind a Xing frame that says how many frames there are."""
-    head, frames = run.head, run.count
+def _stream(run: _Run, layout: Layout) -> Stream:
+    """A run as libsndfile reads it whole: behind a Xing frame that states how many frames there are."""
+    head, tag, place = run.head, run.tag, 4 + run.head.side
+    least = run.count * head.samples - MAX_GAP
     if head.layer != 3:
-        return Stream(pieces=[EMPTY_ID3, *run.pieces], frames=frames * head.samples, slack=head.samples)
-    place = 4 + head.side
-    if run.tag[36:40] == b"VBRI":
-        stated = int.from_bytes(run.tag[50:54], "big")
-    elif run.tag and run.tag[place + 7] & 1:
-        stated = int.from_bytes(run.tag[place + 8 : place + 12], "big")
+        return Stream(pieces=[EMPTY_ID3, *run.pieces], min_frames=least)
+    stated = int.from_bytes(tag[place + 8 : place + 12], "big") if tag and tag[place + 7] & 1 else 0
+    if stated > run.count + 1:  # some count the Xing frame too
+        raise BrokenSoundError(f"is truncated: its header promises {stated:,} MPEG frames, {run.count:,} are there")
+    if tag and _is_damaged(tag, place):
+        layout.notes.append("has a damaged Xing frame: its beginning and end may be a few hundredths of a second off")
+    if tag[place : place + 4] in (b"Xing", b"Info") and stated:
+        tag = tag[: place + 8] + run.count.to_bytes(4, "big") + tag[place + 12 :]
+        if tag[place + 7] & 2:  # it states the bytes too
+            size = len(tag) + sum(end - start for start, end in run.pieces)
+            tag = tag[: place + 12] + min(size, 0xFFFFFFFF).to_bytes(4, "big") + tag[place + 16 :]
     else:
-        stated = 0
-    if stated > frames + 1:  # some count the Xing frame too
-        raise BrokenSoundError(f"is truncated: its header promises {stated:,} MPEG frames, {frames:,} are there")
-    if run.tag[place : place + 4] in (b"Xing", b"Info") and stated:
-        tag = _corrected(run, place + 8)
-    else:
-        tag = _info_frame(run.first, frames)
-    flags = tag[place + 7]
-    lame = place + 8 + sum(size for bit, size in enumerate((4, 4, 100, 4)) if flags >> bit & 1)
-    gaps = int.from_bytes(tag[lame + 21 : lame + 24], "big")  # silence that the encoder put before and behind
-    cut = (gaps >> 12) + (gaps & 0xFFF) or DECODER_DELAY
-    return Stream(pieces=[EMPTY_ID3 + tag, *run.pieces], frames=frames * head.samples - cut, slack=DECODER_DELAY)
+        tag = _info_frame(run.first, run.count)
+    return Stream(pieces=[EMPTY_ID3 + tag, *run.pieces], min_frames=least)
 
 
-def _corrected(run: _Run, place: int) -> bytes:
-    """A Xing frame with the numbers of frames and bytes that there are."""
-    tag = run.tag[:place] + run.count.to_bytes(4, "big") + run.tag[place + 4 :]
-    if not tag[place - 1] & 2:
-        return tag
-    size = len(tag) + sum(end - start for start, end in run.pieces)
-    return tag[: place + 4] + min(size, 0xFFFFFFFF).to_bytes(4, "big") + tag[place + 8 :]
+def _is_damaged(tag: bytes, place: int) -> bool:
+    """Whether the checksum of what LAME wrote is wrong, CRC-16 of 190 bytes; 0: none was written."""
+    if tag[place : place + 4] not in (b"Xing", b"Info") or tag[place + 7] & 15 != 15:
+        return tag[place + LAME : place + LAME + 4] == b"LAME"
+    end, state = place + LAME + 34, 0
+    for byte in tag[:end]:
+        state ^= byte
+        for _ in range(8):
+            state = state >> 1 ^ (0xA001 if state & 1 else 0)
+    return int.from_bytes(tag[end : end + 2], "big") not in (0, state)
 
 
 def _info_frame(first: bytes, frames: int) -> bytes:
-    """A frame without sound, like the first, that states how many frames follow."""
+    """A frame without sound, with the head of another one, that states how many frames follow."""
     for bitrate in range(1, 15):
         four = bytes([0xFF, first[1] | 1, bitrate << 4 | first[2] & 0x0C, first[3]])
         head = head_of(four)

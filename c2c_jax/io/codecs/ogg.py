@@ -16,86 +16,82 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 @dataclasses.dataclass
 class _Logical:
-    """A logical stream of one link of the chain. number: of its last page. pages: their places. granule: the last; a
-    packet ends on page `ending` of them, `ending_page`, and on none behind it."""
+    """A logical stream of one link of the chain. number: of its last page. pages: their places. granule: the last one.
+    whole: how many pages there are up to the last on which a packet ends, `last`."""
 
-    codec: bytes | None
+    is_known: bool
     number: int
-    pages: list[tuple[int, int]]
+    pages: list[Piece]
     granule: int = 0
-    ending: int = 0
-    ending_page: bytes = b""
+    whole: int = 0
+    last: bytes = b""
     has_end: bool = False
 
     def pieces(self) -> list[Piece]:
-        """The pages up to the last on which a packet ends, which is marked as the last: without the mark libsndfile
+        """The pages up to the last on which a packet ends, which is marked as the end: without the mark libsndfile
         refuses Opus."""
-        if self.has_end or not self.ending:
-            return list(_joined(self.pages))
-        marked = self.ending_page[:5] + bytes([self.ending_page[5] | 4]) + self.ending_page[6:]
-        return [*_joined(self.pages[: self.ending]), marked[:22] + checksum(marked).to_bytes(4, "little") + marked[26:]]
+        if self.has_end or not self.whole:
+            return self.pages
+        marked = self.last[:5] + bytes([self.last[5] | 4]) + self.last[6:]
+        return [*self.pages[: self.whole - 1], marked[:22] + checksum(marked).to_bytes(4, "little") + marked[26:]]
 
 
-def _joined(pages: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Places of which those that touch are one."""
-    found = pages[:1]
-    for start, end in pages[1:]:
-        found[-1:] = [(found[-1][0], end)] if found[-1][1] == start else [found[-1], (start, end)]
-    return found
-
-
-def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> int:
-    """Adds a stream for each link of an Ogg file's chain; gives the file's end."""
+def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
+    """Adds a stream to a layout for each link of an Ogg file's chain."""
     link: dict[int, _Logical] = {}
-    is_open, position, count = False, start, 0  # open: pages that begin a stream are of the same link
+    is_open, position, count = False, start, 0  # is_open: pages that begin a stream are of the same link
     while position < end:
         if (count := count + 1) > MAX_PAGES:
             raise BrokenSoundError(f"has more than {MAX_PAGES:,} Ogg pages: split it")
-        page = read_at(file, position, min(end - position, HEAD + 255))
-        sizes = page[HEAD : HEAD + page[26]] if len(page) >= HEAD else b""
-        size = HEAD + len(sizes) + sum(sizes)
-        if page[:4] != b"OggS"[: len(page)]:
+        page = _page(file, position, end)
+        if page is None:
+            has_more = b"OggS" in read_at(file, position, min(end - position, SEARCHED))
             if not is_padding(file, position, end):
-                if b"OggS" in read_at(file, position, min(end - position, SEARCHED)) or not all(
-                    one.has_end for one in link.values()
-                ):
+                if has_more or not all(one.has_end for one in link.values()):
                     raise BrokenSoundError(f"is damaged: there is no Ogg page at byte {position:,}")
                 layout.notes.append(f"has {end - position:,} bytes after its end; they are ignored")
             break
-        if len(page) < HEAD or len(sizes) < page[26] or position + size > end:
-            raise BrokenSoundError("is truncated: its last Ogg page is cut")
-        page = read_at(file, position, size)
         if checksum(page) != int.from_bytes(page[22:26], "little"):
             raise BrokenSoundError(f"is damaged: the Ogg page at byte {position:,} has a wrong checksum")
         flags, granule = page[5], int.from_bytes(page[6:14], "little")
         serial, number = (int.from_bytes(page[place : place + 4], "little") for place in (14, 18))
+        place = position, position + len(page)
         if flags & 2:
             if not is_open:
                 _close(link, layout)
                 link, is_open = {}, True
-            body = page[HEAD + len(sizes) :]
-            codec = next((one for one in CODECS if body.startswith(one)), None)
-            link[serial] = _Logical(codec, number, [(position, position + size)])
+            link[serial] = _Logical(page.startswith(CODECS, HEAD + page[26]), number, [place])
         elif not (stream := link.get(serial)) or stream.has_end or number != stream.number + 1:
             raise BrokenSoundError(f"is damaged: a page is missing before byte {position:,}")
         else:
             is_open = False
+            stream.number = number
+            stream.pages.append(place)
             if granule != NO_END:
                 if granule < stream.granule:
                     raise BrokenSoundError(f"is damaged: its time goes backwards at byte {position:,}")
-                stream.granule, stream.ending, stream.ending_page = granule, len(stream.pages), page
-            stream.number = number
-            stream.pages.append((position, position + size))
+                stream.granule, stream.whole, stream.last = granule, len(stream.pages), page
         link[serial].has_end = bool(flags & 4)
-        position += size
+        position += len(page)
     _close(link, layout)
-    return end
+
+
+def _page(file: BinaryIO, position: int, end: int) -> bytes | None:
+    """The page at a place; None: there is none."""
+    head = read_at(file, position, min(end - position, HEAD + 255))
+    if head[:4] != b"OggS"[: len(head)]:
+        return None
+    size = HEAD + head[26] + sum(head[HEAD : HEAD + head[26]]) if len(head) >= HEAD else HEAD
+    if position + size > end:
+        raise BrokenSoundError("is truncated: its last Ogg page is cut")
+    return read_at(file, position, size)
 
 
 def _close(link: dict[int, _Logical], layout: Layout) -> None:
+    """Adds the stream of a link to a layout."""
     if not link:
         return
-    known = [one for one in link.values() if one.codec]
+    known = [one for one in link.values() if one.is_known]
     if not known:
         raise BrokenSoundError("has no Vorbis, Opus or FLAC stream, the supported Ogg codecs: convert it")
     if len(known) > 1:

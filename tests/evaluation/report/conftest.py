@@ -12,7 +12,7 @@ from c2c_jax.config import Config, DataConfig
 from c2c_jax.evaluation.report.page import write_report
 from c2c_jax.evaluation.results import Results, write
 from c2c_jax.evaluation.rows import Missing, Row, SkippedFile
-from c2c_jax.generation.pipeline import Generation, pictures_to_sounds
+from c2c_jax.generation.pipeline import Generation, images_to_audio
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.spaces.space import identify
 from c2c_jax.training.log import RunLog
@@ -73,7 +73,7 @@ def sounds(tmp_path_factory, run, audioldm_folder) -> Path:
         sampling=Sampling(steps=2, seconds=SECONDS),
         controls=("a dog barks", HURT, "rain"),
     )
-    written = pictures_to_sounds(pictures, run / "bundle", generation=generation, out=folder / "sounds")
+    written = images_to_audio(pictures, run / "bundle", generation=generation, out=folder / "sounds")
     assert len([*written]) == 6
     for beside in (folder / "sounds").glob("c.control.*"):
         beside.unlink()

@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 
 from c2c_jax.errors import ImageError
-from c2c_jax.evaluation.report.gallery import find_picture, mel_address, picture_address, sound_address
+from c2c_jax.evaluation.report.gallery import find_image, mel_address, picture_address, sound_address
 from c2c_jax.io.files import sha256_of
 from c2c_jax.io.sound_files import mel_spectrogram
 
@@ -78,17 +78,17 @@ def test_a_picture_is_found_where_it_went(tmp_path):
     beside.parent.mkdir()
     Image.new("RGB", (8, 8), "red").save(before)
     checksum = sha256_of(before)
-    assert find_picture(before, checksum, [beside.parent]) == before
+    assert find_image(before, checksum, [beside.parent]) == before
     shutil.move(before, beside)
-    assert find_picture(before, checksum, [beside.parent]) == beside
+    assert find_image(before, checksum, [beside.parent]) == beside
     Image.new("RGB", (8, 8), "blue").save(before)  # another one in its place
-    assert find_picture(before, checksum, [beside.parent]) == beside
+    assert find_image(before, checksum, [beside.parent]) == beside
     beside.unlink()
     with pytest.raises(ImageError, match="another picture than the one"):
-        find_picture(before, checksum, [beside.parent])
+        find_image(before, checksum, [beside.parent])
     before.unlink()
     with pytest.raises(ImageError, match="found none"):
-        find_picture(before, checksum, [beside.parent])
+        find_image(before, checksum, [beside.parent])
 
 
 def test_only_regular_files_are_looked_at(tmp_path):
@@ -96,4 +96,4 @@ def test_only_regular_files_are_looked_at(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for recorded in (tmp_path / "pipe.png", Path("/dev/zero"), Path("n" * 300 + ".png"), Path("a\0.png")):
         with pytest.raises(ImageError, match="found none: bring it back"):
-            find_picture(recorded, "0" * 64, [tmp_path])
+            find_image(recorded, "0" * 64, [tmp_path])

