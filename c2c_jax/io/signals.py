@@ -100,15 +100,16 @@ def _watch(
     first, since = 0, 0.0
     try:
         while byte := arrivals.recv(1):
+            passed = time.monotonic() - since
             if signal.getsignal(byte[0]) is not handler:  # see `noted`
                 continue
             if not first:
-                first, since = byte[0], time.monotonic()
-                arrivals.settimeout(GRACE_S)
+                first, since, passed = byte[0], time.monotonic(), 0.0
             elif put_off:
                 put_off.pop()
-            elif time.monotonic() - since > SAME_S:
+            elif passed > SAME_S:
                 end(byte[0])
+            arrivals.settimeout(max(GRACE_S - passed, 1e-3))  # not anew with every signal that is sent again
     except TimeoutError:
         end(first)
 
