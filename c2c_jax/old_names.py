@@ -64,7 +64,7 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _flatten(node: Mapping[str, Any], prefix: str, flat: dict[str, Any]) -> None:
     for name, value in node.items():
-        if isinstance(value, Mapping) and not (name == "settings" and not value):
+        if isinstance(value, Mapping) and value:
             _flatten(value, f"{prefix}{name}.", flat)
         else:
             flat[prefix + name] = value

@@ -33,6 +33,7 @@ TEXTS_CENTRE_PICTURES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `c2c calibrate`."""
     arguments.add_run(parser)
     parser.add_argument(
         "--images", nargs="+", default=[], metavar="PATH",
@@ -61,6 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Runs `c2c calibrate`; raises C2CError if flags are invalid, an input is missing, or a file cannot be read.
+
+    Unreadable files are skipped: the means of the other files are written before the error is raised.
+    """
     if args.remove == bool(args.images or args.sounds or args.texts):
         if args.remove:
             raise ConfigError("--remove cannot be combined with --images, --sounds or --texts")

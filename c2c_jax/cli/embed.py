@@ -27,6 +27,7 @@ from c2c_jax.io.progress import phase
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `c2c embed`."""
     add_config_arguments(parser, required=False)
     parser.add_argument("--out", type=user_path, help="folder of the store")
     tasks = parser.add_mutually_exclusive_group()
@@ -42,9 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Runs `c2c embed`; raises ConfigError for invalid flags, StoreError for a store or array that is missing or
+    damaged, and CaptionError, CheckpointError or ImageError for another input that is missing or unreadable."""
     if store := args.info or args.verify:
         arguments.require_store(store)
-        return show(store) if args.info else verify(store)
+        return _show(store) if args.info else _verify(store)
     if not args.out:
         raise ConfigError("--out FOLDER is missing: where the store goes")
     if args.from_arrays:
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         for path in args.from_arrays:
             arguments.require_path(path, "an array", StoreError)
         arguments.require_checkpoints(*(args.spaces or ()))
-        take_arrays(args)
+        _take_arrays(args)
     elif not args.config:
         raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")
     else:
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     print_fields(args.out)
 
 
-def show(path: Path) -> None:
+def _show(path: Path) -> None:
     from c2c_jax.data.store import SIDES, Store
 
     plan = Store.open(path).plan
@@ -86,7 +89,7 @@ def show(path: Path) -> None:
         print_fields(f"captions  {record.spec}: {weight}{record.rows:,} rows{duplicates}{skipped}")
 
 
-def verify(path: Path) -> None:
+def _verify(path: Path) -> None:
     from c2c_jax.data.store import Store
 
     store, count = Store.open(path), 0
@@ -102,7 +105,7 @@ def verify(path: Path) -> None:
     print_fields(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
 
 
-def take_arrays(args: argparse.Namespace) -> None:
+def _take_arrays(args: argparse.Namespace) -> None:
     from c2c_jax.data.arrays import read_array, space_of_array, store_of_arrays
     from c2c_jax.spaces.space import identify
 

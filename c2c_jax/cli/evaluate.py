@@ -28,6 +28,7 @@ MAX_RESAMPLES = 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `c2c evaluate`."""
     arguments.add_run(parser)
     parser.add_argument(
         "--out", type=user_path, metavar="DIR",
@@ -73,6 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Runs `c2c evaluate`; raises C2CError for invalid flags, for missing inputs, and for skipped files or rows.
+
+    The results are written before the ManifestError for skipped files or rows is raised.
+    """
     arguments.require_range(args, "bootstrap", 0, MAX_RESAMPLES)
     arguments.require_range(args, "seed", 0, arguments.MAX_SEED)
     arguments.require_range(args, "csls", 1)

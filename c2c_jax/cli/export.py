@@ -17,6 +17,7 @@ from c2c_jax.io.files import user_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `c2c export`."""
     add_run(parser)
     parser.add_argument("--out", type=user_path, metavar="DIR", help="folder to write; an earlier export is replaced")
     parser.add_argument("--push", metavar="NAME", help="upload it to this repository of the hub, OWNER/NAME")
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Runs `c2c export`; raises ConfigError, BundleError, CheckpointError or ExportError."""
     require_bundle(args.run)
     from c2c_jax.publishing.export import publish
 

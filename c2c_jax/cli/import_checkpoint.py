@@ -25,6 +25,7 @@ BUNDLE_FILES = {"config.json", "model.safetensors"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `c2c import-checkpoint`."""
     parser.add_argument("file", type=user_path, metavar="FILE.pt", help="the author's checkpoint")
     parser.add_argument("--out", required=True, type=user_path, metavar="DIR", help="the bundle folder to make")
     parser.add_argument("--kind", help="what the file holds (default: what its keys say)")
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Runs `c2c import-checkpoint`; raises ConfigError for invalid flags and CheckpointError for an unusable file."""
     require_replaceable_folder(args.out, "--out")
     found = {path.name for path in args.out.iterdir()} if args.out.is_dir() else set()
     if found and not (found == BUNDLE_FILES and _is_import(args.out)):

@@ -37,6 +37,7 @@ MINIWORLD_NOTE = "by the mini world's translator, which knows drawings of 24 sou
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `c2c infer`."""
     default = Sampling()
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or patterns of names"
@@ -108,6 +109,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Runs `c2c infer`; raises ConfigError or GenerationError for invalid flags, ImageError for missing or unreadable
+    images, and BundleError or CheckpointError for a translator or checkpoint that cannot be loaded."""
     arguments.require_range(args, "batch-size", 1)
     arguments.require_images(args.images)
     for path in args.blend:

@@ -26,6 +26,7 @@ MAX_COUNT = {"show": 2_000, "captions": 100_000_000, "export": 99_999}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `c2c miniworld`."""
     tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
     show = tasks.add_parser("show", help="write a contact sheet with mel-spectrograms, and a page with players")
     show.add_argument("--out", type=user_path, default=Path("miniworld"), metavar="DIR", help="default: %(default)s")
@@ -44,10 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Runs `c2c miniworld`; raises ConfigError for a number out of range or an unusable --out."""
     require_range(args, "count", 1, MAX_COUNT[args.task])
     require_range(args, "seed", 0, MAX_SEED)
     if args.task == "captions":
-        return write_captions(args)
+        return _write_captions(args)
     if args.task == "show":
         for name in ("miniworld.png", "miniworld.html"):
             require_file_place(args.out / name, "--out")
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         print_fields(export(args.out, args.split, args.count, args.seed, args.style))
 
 
-def write_captions(args: argparse.Namespace) -> None:
+def _write_captions(args: argparse.Namespace) -> None:
     from c2c_jax.io.atomic import atomic_write
 
     require_file_place(args.out, "--out")

@@ -25,6 +25,7 @@ HTML = re.compile(rb"\s*<!doctype html|\s*<html", re.IGNORECASE)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `c2c report`."""
     arguments.add_run(parser)
     parser.add_argument("--sounds", type=user_path, metavar="DIR", help="output folder of infer.py (with its records)")
     parser.add_argument(
@@ -39,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Runs `c2c report`; raises ConfigError for invalid flags, and BundleError, CheckpointError or ReportError for
+    missing or damaged inputs.
+
+    The page is written before the ReportError for records that could not be shown is raised.
+    """
     arguments.require_range(args, "most", 1)
     _require_page_place(args.out)
     arguments.require_bundle(args.run)

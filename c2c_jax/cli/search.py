@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # JAX is imported once the flags have been read
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `c2c search`."""
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE", help="pictures, folders of pictures, or patterns of names"
     )
@@ -72,6 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Runs `c2c search`; raises C2CError if flags are invalid, an input is missing, or a file cannot be read.
+
+    The results are printed before the error for unreadable files is raised. Unreadable sounds raise it only with
+    --strict.
+    """
     arguments.require_range(args, "top", 1)
     arguments.require_folder(args.library, "a folder of sounds")
     arguments.require_images(args.images)
@@ -99,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
         console=stderr_console(),
         **{name: getattr(args, name) for name in fields},
     )
-    show_json(found) if args.json else show(found)
+    _show_json(found) if args.json else show(found)
     wrong = found.left_out if args.strict else found.unread
     if wrong:
         raise C2CError(f"{len(wrong):,} file{'s' if len(wrong) > 1 else ''} could not be read; see above")
@@ -122,7 +128,7 @@ def show(found: "SearchResult") -> None:
                 print_fields(f"{score:.4f}", path, *query)
 
 
-def show_json(found: "SearchResult") -> None:
+def _show_json(found: "SearchResult") -> None:
     import dataclasses
     import json
 

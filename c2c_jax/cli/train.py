@@ -30,6 +30,7 @@ EXIT_CODES = {int(signal.SIGTERM): 0}  # of schedulers that take the machine awa
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Adds --config and the multi-host flags to a parser. required: whether --config must be passed."""
     parser.add_argument(
         "--config", required=required, metavar="FILE",
         help="a recipe, such as configs/mlp.py, or configs/mlp.py:gcc for the paper's data",
@@ -46,6 +47,7 @@ def hosts_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `c2c train`."""
     add_config_arguments(parser)
     parser.add_argument(
         "--workdir", type=user_path,
@@ -54,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    """Runs `c2c train`; raises ConfigError for invalid settings, TrainingError for a run that fails, StoreError for a
+    damaged store, and CaptionError, CheckpointError or ImageError for an input that is missing or unreadable."""
     workdir = args.workdir or default_workdir(args.config)
     config = read_config(args.config, args.overrides)
     require_folder_place(workdir, "--workdir")

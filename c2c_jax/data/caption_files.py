@@ -27,6 +27,7 @@ class CaptionFiles(Source):
     """One file of captions, or all that match a glob pattern, in the order of their names."""
 
     def parse(self, text: str) -> None:
+        """Stores the path or glob pattern of the files."""
         self.places = (text,)
 
     def paths(self) -> list[Path]:
@@ -39,10 +40,18 @@ class CaptionFiles(Source):
         return found
 
     def stamp(self) -> str:
+        """Returns the SHA-256 of the file in hex; of several files, the SHA-256 of their digests.
+
+        Raises CaptionError if no file matches or one cannot be read.
+        """
         digests = [file_sha256(path) for path in self.paths()]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def records(self) -> Iterator[tuple[str, Any]]:
+        """Yields each row's position and value. The position names the file if there are several.
+
+        Raises CaptionError if no file matches or one cannot be read.
+        """
         paths = self.paths()
         for path in paths:
             of = f" of {path.name}" if len(paths) > 1 else ""
@@ -59,6 +68,10 @@ class Txt(CaptionFiles):
     """A caption per line."""
 
     def read(self, path: Path) -> Iterator[tuple[int, Any]]:
+        """Yields each line's number and text. A blank, overlong or undecodable line gives Malformed.
+
+        Raises CaptionError if the file cannot be read.
+        """
         return lines(path)
 
 
@@ -67,6 +80,10 @@ class Tsv(CaptionFiles):
     """The first of two or more tab-separated columns, as in Google's files of captions and URLs."""
 
     def read(self, path: Path) -> Iterator[tuple[int, Any]]:
+        """Yields each line's number and first column. A line without a tab gives Malformed.
+
+        Raises CaptionError if the file cannot be read.
+        """
         return ((number, caption) for number, caption, _ in tsv_rows(path))
 
 
@@ -74,6 +91,7 @@ class FieldFiles(CaptionFiles):
     """Files of records, of which one field holds captions: `PATH:FIELD`."""
 
     def parse(self, text: str) -> None:
+        """Splits the text at its last colon into path and field. Raises CaptionError if there is no path."""
         path, _, self.field = text.rpartition(":")
         if not path:
             raise CaptionError(f"{self.spec!r} names no {self.form.rpartition(':')[2].lower()}; write {self.form}")
@@ -110,6 +128,10 @@ class Jsonl(FieldFiles):
     """A field of a JSON object per line, which holds a text or a list of texts."""
 
     def read(self, path: Path) -> Iterator[tuple[int, Any]]:
+        """Yields each line's number and the field's value. A line that is not JSON or lacks the field gives Malformed.
+
+        Raises CaptionError if the file cannot be read.
+        """
         for number, line in lines(path):
             value: Any = line
             if isinstance(line, str):

@@ -26,6 +26,8 @@ class TFDS(Source):
     """
 
     def parse(self, text: str) -> None:
+        """Splits the text into name, split and field. The field defaults to `caption` for Conceptual Captions and the
+        mini world. Raises CaptionError for any other form, or for another data set without a field."""
         match = _SPEC.fullmatch(text)
         if not match or match["config"]:
             raise CaptionError(f"cannot read {self.spec!r}; write {self.form}")
@@ -36,6 +38,8 @@ class TFDS(Source):
             raise CaptionError(f"{self.spec!r} names no field; write tfds:{self.name}:{self.split}:FIELD")
 
     def stamp(self) -> str:
+        """Returns the SHA-256 of the TSV file for a whole split of Conceptual Captions. For any other data set, hashes
+        its name, version, and the sizes and shard lengths of its splits. Raises CaptionError if it is not on disk."""
         from c2c_jax.data.tfds_sets import made_from, open_set
 
         builder = open_set(self.name, self.split, self.data_dir, self.manual_dir)
@@ -86,6 +90,8 @@ class HuggingFace(Source):
     """
 
     def parse(self, text: str) -> None:
+        """Splits the text into name, config, split and field. A name that starts with `/`, `~` or `.`, or has two
+        slashes or more, is also stored as a local path. Raises CaptionError for any other form."""
         match = _SPEC.fullmatch(text)
         if not match or not match["field"]:
             raise CaptionError(f"cannot read {self.spec!r}; write {self.form}")
@@ -94,9 +100,14 @@ class HuggingFace(Source):
             self.places = (self.name,)
 
     def stamp(self) -> str:
+        """Returns the `datasets` library's fingerprint. Raises CaptionError if the dataset cannot be loaded."""
         return self._dataset._fingerprint
 
     def records(self) -> Iterator[tuple[str, Any]]:
+        """Yields each record's position, counted from 0, and the value of its field.
+
+        Raises CaptionError if the dataset cannot be loaded or has no such column.
+        """
         blocks = self._dataset.select_columns(self.field).iter(batch_size=1024)
         values = (value for block in blocks for value in block[self.field])
         return ((f"record {number:,}", value) for number, value in enumerate(values))
@@ -124,6 +135,7 @@ class Miniworld(Source):
     spec says otherwise."""
 
     def parse(self, text: str) -> None:
+        """Reads the split, the number of captions and their style. Raises CaptionError for any other form."""
         from c2c_jax.miniworld.captions import STYLES
 
         split, count, style = r"(?:(train|validation|test):)?", "([1-9][0-9]{0,11})", rf"(?::({'|'.join(STYLES)}))?"
@@ -140,6 +152,7 @@ class Miniworld(Source):
         return hashlib.sha256("\n".join((self.spec, *first)).encode()).hexdigest()
 
     def records(self) -> Iterator[tuple[str, Any]]:
+        """Yields the generated captions, each with an empty position."""
         from c2c_jax.miniworld.captions import captions
 
         return (("", caption) for caption in captions(self.split, self.count, styles=self.styles))

@@ -40,6 +40,7 @@ class GriffinLim(ModelMixin, ConfigMixin):
         self.register_buffer("inverse_MK", torch.from_numpy(inverse_MK.astype(np.float32)))
 
     def forward(self, spectrogram: Float[torch.Tensor, "*B T M"]) -> Float[torch.Tensor, "*B samples"]:
+        """Converts natural-log mel spectrograms [B, T, M] or [T, M] to float32 waveforms [B, samples] or [samples]."""
         mel_BTM = spectrogram.float() if spectrogram.dim() == 3 else spectrogram.float()[None]
         magnitude_BKT = (torch.exp(mel_BTM) @ self.inverse_MK.float()).clamp(min=0).transpose(1, 2)
         # Few at a time: on a CPU a sound of 64 together takes three times as long, most of it for memory.

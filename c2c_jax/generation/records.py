@@ -48,6 +48,7 @@ class RecordedSound:
 
     @property
     def path(self) -> Path:
+        """Path of the sound file, relative to the folder of its record."""
         return path_of(self.file)
 
 
@@ -123,6 +124,7 @@ class Record:
 
     @property
     def sound(self) -> Path:
+        """Path of the record's first sound, which is the best one if the candidates were ranked."""
         return self.path.parent / self.content.sounds[0].path
 
     def require_file(self, sound: RecordedSound) -> Path:

@@ -39,10 +39,12 @@ class SafeConsole(Console):
     """rich's console for plain lines: a string is printed as `printable` writes it, on one line."""
 
     def print(self, *objects: object, **options: object) -> None:  # type: ignore[override]
+        """Prints objects as rich does, after escaping unsafe characters in strings."""
         safe = (printable(one) if isinstance(one, str) else one for one in objects)
         super().print(*safe, **options)  # type: ignore[arg-type]
 
     def on_broken_pipe(self) -> None:
+        """Raises BrokenPipeError when the reader of the output has closed it."""
         raise BrokenPipeError  # rich's own ends the process with exit code 1
 
 

@@ -42,11 +42,13 @@ class Progress(progress.Progress):
         self._speaks = not (quiet or console.is_terminal)
 
     def start(self) -> None:
+        """Starts the display: bars on a terminal, elsewhere a thread that prints status lines."""
         super().start()
         if self._speaks:
             threading.Thread(target=self._speak, name="progress", daemon=True).start()
 
     def stop(self) -> None:
+        """Stops the display and the thread that prints status lines."""
         self._ended.set()
         super().stop()
 
@@ -54,6 +56,7 @@ class Progress(progress.Progress):
         self.stop()
 
     def add_task(self, *arguments: object, **options: object) -> progress.TaskID:  # type: ignore[override]
+        """Adds a task with rich's arguments, makes it the one in the status lines and returns its id."""
         self._current = super().add_task(*arguments, **options)  # type: ignore[arg-type]
         return self._current
 
@@ -74,6 +77,7 @@ class Progress(progress.Progress):
                 count, shown = 0, time.monotonic()
 
     def advance(self, task_id: progress.TaskID, advance: int | float = 1) -> None:
+        """Adds to a task's completed steps and makes it the one in the status lines."""
         self._current = task_id
         super().advance(task_id, advance)
 

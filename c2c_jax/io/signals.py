@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP: an exception in the main thread, and a hard end where that does not suffice."""
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 GRACE_S = 4.0  # for the main thread to unwind; a hard end loses nothing, since all writes are atomic
+LATER_S = 0.01  # for which a signal is put off
 SAME_S = 0.5  # signals this close together count as one: a terminal and a wrapper such as make may both send it
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
 ENDING = {int(getattr(signal, name)): words for name, words in _WORDS.items() if hasattr(signal, name)}
@@ -31,8 +33,8 @@ def ending_on_signals(program: str, codes: Mapping[int, int] | None = None) -> I
     """Context in which Ctrl-C, SIGTERM and SIGHUP raise Interrupted in the main thread, once.
 
     The process ends at once, after one line on stderr, on a second signal, and where the main thread has not left the
-    context GRACE_S seconds after the first: Python drops exceptions that are raised in callbacks of its garbage
-    collector, and raises none while compiled code runs.
+    context GRACE_S seconds after the first: Python raises nothing while compiled code runs, and a library may swallow
+    the exception.
 
     program: begins that line. codes: exit codes by signal, where they are not 128 + its number. Signals that were
     ignored before stay ignored (nohup). Outside of the main thread, which alone gets signals, this does nothing.
@@ -41,18 +43,24 @@ def ending_on_signals(program: str, codes: Mapping[int, int] | None = None) -> I
         yield
         return
     first: list[int] = []
+    put_off: list[int] = []  # signals that will be sent again
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if not first:
-            first.append(number)
-            raise Interrupted(number)
+        if first:
+            return
+        if _is_collecting(frame):  # where Python prints exceptions and drops them
+            put_off.append(number)
+            threading.Timer(LATER_S, signal.raise_signal, [number]).start()
+            return
+        first.append(number)
+        raise Interrupted(number)
 
     def end(number: int) -> NoReturn:
         end_now(f"{program}: {ENDING[number]}", (codes or {}).get(number, 128 + number))
 
     read_end, write_end = socket.socketpair()
     write_end.setblocking(False)
-    watcher = threading.Thread(target=_watch, args=(read_end, interrupt, end), name="signals", daemon=True)
+    watcher = threading.Thread(target=_watch, args=(read_end, interrupt, put_off, end), name="signals", daemon=True)
     watcher.start()
     wakeup_before = signal.set_wakeup_fd(write_end.fileno(), warn_on_full_buffer=False)
     before = {one: signal.getsignal(one) for one in ENDING if signal.getsignal(one) is not signal.SIG_IGN}
@@ -75,9 +83,20 @@ def ending_on_signals(program: str, codes: Mapping[int, int] | None = None) -> I
         raise Interrupted(first[0])
 
 
-def _watch(arrivals: socket.socket, handler: Callable[..., Any], end: Callable[[int], NoReturn]) -> None:
+def _is_collecting(frame: FrameType | None) -> bool:
+    """Whether a frame is in a callback of the garbage collector; JAX has one."""
+    callbacks = {getattr(one, "__code__", None) for one in gc.callbacks}
+    while frame and frame.f_code not in callbacks:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _watch(
+    arrivals: socket.socket, handler: Callable[..., Any], put_off: list[int], end: Callable[[int], NoReturn]
+) -> None:
     """Reads the number of each signal as it arrives, even while the main thread runs compiled code, until the socket is
-    closed. Calls `end` on a second signal for `handler`, and GRACE_S seconds after the first."""
+    closed. Calls `end` on a second signal for `handler`, and GRACE_S seconds after the first. put_off: signals that are
+    sent again, which count once."""
     first, since = 0, 0.0
     try:
         while byte := arrivals.recv(1):
@@ -86,6 +105,8 @@ def _watch(arrivals: socket.socket, handler: Callable[..., Any], end: Callable[[
             if not first:
                 first, since = byte[0], time.monotonic()
                 arrivals.settimeout(GRACE_S)
+            elif put_off:
+                put_off.pop()
             elif time.monotonic() - since > SAME_S:
                 end(byte[0])
     except TimeoutError:

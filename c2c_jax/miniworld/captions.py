@@ -44,6 +44,7 @@ class Chance:
         self.number = iter(numbers).__next__
 
     def pick(self, options: Sequence[T]) -> T:
+        """Returns one of the options with equal probability, using the next number."""
         return options[int(self.number() * len(options))]
 
 

@@ -66,6 +66,7 @@ class Event:
 
     @property
     def seconds(self) -> float:
+        """Duration in seconds."""
         return self.samples / SAMPLE_RATE
 
     def trait(self, index: int, low: Number, high: Number) -> float:

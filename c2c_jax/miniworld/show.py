@@ -48,10 +48,12 @@ class Shown:
 
     @property
     def held_out(self) -> bool:
+        """Whether no training uses the scene's combination of source, count, size and place."""
         return is_held_out(self.scene.cell)
 
     @property
     def label(self) -> str:
+        """Count, size and place of the scene as text, such as `2 small, field`."""
         return f"{self.scene.count} {self.scene.size}, {self.scene.place}"
 
     def addresses(self) -> dict[str, str]:

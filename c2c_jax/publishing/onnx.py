@@ -28,6 +28,7 @@ class FromImage(torch.nn.Module):
         self.outputs = ["target", "target_audio"][: 1 + (is_centred and translator.gap.target_audio is not None)]
 
     def forward(self, source: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Translates image vectors [B, S] to target vectors [B, E]: one tensor for each name in `outputs`."""
         target = self.translator.from_image(source)
         return target if len(self.outputs) == 1 else (target, self.translator.from_image(source, among="audio"))
 

@@ -18,6 +18,7 @@ from c2c_jax.config import (
 
 
 def get_config(preset: str = "miniworld") -> Config:
+    """Returns the config of the mini world recipe; raises ConfigError if `preset` is not in DATASET_PRESETS."""
     config = Config(
         batch_size=512,
         steps=1500,

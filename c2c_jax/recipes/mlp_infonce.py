@@ -10,6 +10,7 @@ from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_pres
 
 
 def get_config(preset: str = "miniworld") -> Config:
+    """Returns the config of the MLP trained with InfoNCE; raises ConfigError if `preset` is not in DATASET_PRESETS."""
     config = Config(
         select_by="recall@10",
         translator=TranslatorConfig(input_norm="unit"),

@@ -13,6 +13,7 @@ from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_pres
 
 
 def get_config(preset: str = "miniworld") -> Config:
+    """Returns the config of the four-layer LayerNorm MLP; raises ConfigError if `preset` is not in DATASET_PRESETS."""
     config = Config(
         batch_size=32,
         steps_per_call=100,

@@ -26,12 +26,7 @@ Size = Edge | Annotated[list[Edge], Meta(min_length=2, max_length=2)] | dict[str
 Mean = Annotated[float, Meta(ge=-1000, le=1000)]
 Deviation = Annotated[float, Meta(ge=1e-4, le=1000)]
 Three = Meta(min_length=3, max_length=3)
-SIZES = [
-    {"height", "width"},
-    {"shortest_edge"},
-    {"shortest_edge", "longest_edge"},
-    {"max_height", "max_width"},
-]
+SIZES = [{"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"}, {"max_height", "max_width"}]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

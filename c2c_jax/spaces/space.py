@@ -67,6 +67,7 @@ class Space:
 
     @property
     def id(self) -> SpaceId:
+        """The space's name, width and fingerprint."""
         return SpaceId(name=self.name, dim=self.dim, fingerprint=self.fingerprint)
 
     def encode_text(self, texts: Sequence[str], *, batch_tokens: int = 2048) -> Float[np.ndarray, "B E"]:

@@ -35,6 +35,7 @@ class EncoderLayer(torch.nn.Module):
         self.norm1, self.norm2 = torch.nn.LayerNorm(width), torch.nn.LayerNorm(width)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Transforms hidden states [B, L, width], where every token attends to all L tokens."""
         query, key, value = (
             layer(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer in (self.q_proj, self.k_proj, self.v_proj)
@@ -115,6 +116,7 @@ class Memory(torch.nn.Module):
         self.share, self.temperature = share, temperature
 
     def forward(self, source: torch.Tensor) -> torch.Tensor:
+        """Returns image vectors [B, S] moved towards their nearest captions, with their lengths unchanged."""
         if not self.share:
             return source
         directions = functional.normalize(source, dim=-1)
@@ -241,6 +243,11 @@ class Translator(torch.nn.Module):
             raise TypeError(f"expected {self.dtype} vectors, found {source.dtype}: pass vectors.to({self.dtype})")
 
     def forward(self, source: torch.Tensor) -> torch.Tensor:
+        """Translates captions' source vectors [B, S] to target vectors [B, E].
+
+        Raises TypeError for anything but a tensor of the module's dtype (autocast allows any), and ValueError for
+        another shape or a missing mean.
+        """
         self._check(source)
         if self.input_norm != "centred":
             return self._translated(source)

@@ -220,7 +220,9 @@ def _read_config(folder: Path) -> _Config:
             config = dataclasses.replace(config, recipe=upgraded(config.recipe))
             msgspec.convert(config.recipe, Config)
         TranslatorSpec.from_json(config.translator)
-    except (msgspec.ValidationError, ConfigError) as error:
+    except ConfigError as error:
+        raise BundleError(f"{path}: {error}; fetch it again") from None
+    except msgspec.ValidationError as error:
         raise BundleError(f"{path} is not a translator bundle's config ({one_line(error)}); fetch it again") from None
     if odd := next((name for name, value in config.metrics.items() if "@" in name and not 0 <= value <= 1), None):
         raise BundleError(f"{path}: {odd} is {config.metrics[odd]!r:.40}, not from 0 to 1; fetch it again")

@@ -187,7 +187,7 @@ def _encoder_spec(tensors: Mapping[str, np.ndarray], heads: int | None, path: Pa
     layers = {match[1] for key in tensors if (match := re.match(r"transformer_encoder\.layers\.(\d+)\.", key))}
     has_linear = "linear.weight" in tensors
     if heads is None and width not in HEADS:
-        raise ConfigError(f"{path}: no tensor tells the attention heads of an encoder {width} wide; pass --heads N")
+        raise ConfigError(f"{path}: no tensor shows the attention heads of an encoder {width} wide; pass --heads N")
     heads = HEADS[width] if heads is None else heads
     if heads < 1 or width % heads:
         raise ConfigError(f"{path}: an encoder {width} wide cannot have {heads} heads; take a divisor of {width}")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from c2c_jax.config import check_fields, setting, settings_as
+from c2c_jax.config import setting, settings_as
 from c2c_jax.errors import ConfigError
 from c2c_jax.spaces.models.layers import attend, gelu_exact, unit
 
@@ -43,8 +43,7 @@ class TranslatorSpec:
         """A spec with settings by name. path: what the names are prefixed with in messages. Raises ConfigError for an
         unknown kind or setting, and for a value of another type or out of bounds."""
         own = settings_as(kind_named(kind).Settings, settings, path)
-        spec = cls(kind=kind, settings=own, **shared)
-        check_fields(spec, "translator.")
+        spec = settings_as(cls, {"kind": kind, "settings": own, **shared}, "translator.")
         kind_named(kind).check(spec)
         return spec
 

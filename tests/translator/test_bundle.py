@@ -13,13 +13,14 @@ import pytest
 import safetensors.numpy
 import torch
 
-from c2c_jax.errors import C2CError
+from c2c_jax.errors import C2CError, ConfigError
 from c2c_jax.publishing.card import model_card
 from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as twins_file
 from c2c_jax.translator.bundle import Choice, load_bundle, read_metrics, save_bundle
 from c2c_jax.translator.centring import Gap, translate_text
+from c2c_jax.translator.kinds import TranslatorSpec
 from tests.torch.test_translator import random_bundle, spec
 
 SOURCE = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
@@ -56,18 +57,32 @@ def twins_refusal(folder: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("field", ["source_dim", "target_dim", "width", "depth", "heads", "mlp_width"])
-@pytest.mark.parametrize("value", [HUGE, 10**30, 0, -1, "x", None, [], {}, True, 1.5])
+SIZES = [HUGE, 10**30, 0, -1, "x", None, [], {}, True, 1.5]
+
+
+@pytest.mark.parametrize("field", ["source_dim", "target_dim", "width", "depth"])
+@pytest.mark.parametrize("value", SIZES)
 def test_sizes_that_no_translator_has(bundle, field, value):
     edit(bundle, "translator", field, value=value)
     assert field in refusal(bundle)
     assert field in twins_refusal(bundle)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [*((field, value) for field in ("heads", "mlp_width") for value in SIZES), ("dropout", -1), ("linear_first", 1)],
+)
+def test_settings_that_no_transformer_has(field, value):
+    shared = {"kind": "transformer", "source_dim": 8, "target_dim": 8, "clamp": 0.0, "input_norm": "unit"}
+    with pytest.raises(ConfigError, match=rf"translator\.{field} is "):
+        TranslatorSpec.from_json({**shared, field: value})
+
+
 @pytest.mark.parametrize(("field", "value"), [("depth", 100), ("width", 24_000), ("target_dim", 60_000)])
 def test_sizes_beyond_the_weights(bundle, field, value):
     edit(bundle, "translator", field, value=value)
-    assert "different models" in (told := refusal(bundle)) or "gap statistic" in told
+    told = refusal(bundle)
+    assert "different models" in told or "gap statistic" in told or "it must be at most" in told
     assert "depth" in (told := twins_refusal(bundle)) or "size mismatch" in told or "gap statistic" in told
 
 
@@ -75,7 +90,7 @@ def test_sizes_beyond_the_weights(bundle, field, value):
     ("keys", "value"),
     [
         (("translator", "kind"), {}), (("translator", "kind"), "x"), (("translator", "input_norm"), []),
-        (("translator", "dropout"), -1), (("translator", "clamp"), "x"), (("translator", "linear_first"), 1),
+        (("translator", "clamp"), "x"),
         (("translator",), None), (("translator",), []), (("memory", "share"), []), (("memory", "temperature"), 0),
         (("memory",), {}), (("memory",), 5), (("format",), [2]), (("format",), None), (("format",), 3),
     ],
@@ -94,7 +109,7 @@ def test_what_both_readers_check(bundle, keys, value):
         (("metrics", "step"), 10**40), (("metrics",), []), (("source", "dim"), "64"), (("source", "name"), {}),
         (("source", "fingerprint"), 5), (("source", "fingerprint"), "a" * 10**5), (("target",), "x"), (("recipe",), []),
         (("recipe", "seed"), "x"), (("recipe", "data"), []), (("recipe", "data", "captions"), 5),
-        (("recipe", "data", "holdout"), {}), (("recipe", "objective", "kind"), []),
+        (("recipe", "data", "validation_size"), {}), (("recipe", "objective", "kind"), []),
     ],
     ids=str,
 )  # fmt: skip

@@ -47,14 +47,18 @@ class View(io.RawIOBase):
         self.starts = [0, *itertools.accumulate(lengths)]
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Moves to an offset in bytes, or to 0 if it is negative, and returns the new position."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.starts[-1]}[whence]
         self.position = max(base + offset, 0)
         return self.position
 
     def tell(self) -> int:
+        """Returns the position in bytes."""
         return self.position
 
     def readinto(self, buffer: Any) -> int:
+        """Fills the buffer with the next bytes and returns their number, which is smaller at the end of the pieces or
+        of the file. An OSError ends the reading and is stored in `error`."""
         target, done = memoryview(buffer).cast("B"), 0
         while done < len(target) and self.position < self.starts[-1]:
             index = bisect.bisect_right(self.starts, self.position) - 1

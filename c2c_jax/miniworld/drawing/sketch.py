@@ -52,6 +52,7 @@ def palette(base: RGB, is_black: bool, is_white: bool) -> dict[str, RGB]:
 
 
 def rgb(colour: np.ndarray) -> RGB:
+    """Converts a colour array [3] to a tuple of integers, clipped to 0–255 and rounded down."""
     red, green, blue = (int(channel) for channel in colour.clip(0, 255))
     return red, green, blue
 
@@ -85,9 +86,11 @@ class Sketch:
         self.shapes: list[tuple[str, float, tuple[Point, ...]]] = []
 
     def polygon(self, tone: str, *points: Point) -> None:
+        """Adds a filled polygon with the given corners."""
         self.shapes.append((tone, 0.0, points))
 
     def box(self, tone: str, left: float, top: float, right: float, bottom: float) -> None:
+        """Adds a filled rectangle with the given edges."""
         self.polygon(tone, (left, top), (right, top), (right, bottom), (left, bottom))
 
     def blob(self, tone: str, *points: Point) -> None:
@@ -95,6 +98,7 @@ class Sketch:
         self.polygon(tone, *_smooth(points, True))
 
     def disc(self, tone: str, x: float, y: float, radius: float) -> None:
+        """Adds a filled circle centred at (x, y)."""
         self.ellipse(tone, x, y, radius, radius)
 
     def ellipse(self, tone: str, x: float, y: float, wide: float, high: float, turn: float = 0.0) -> None:

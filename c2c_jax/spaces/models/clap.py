@@ -73,6 +73,8 @@ class ClapConfig:
 
 
 class ClapTextEmbeddings(nnx.Module):
+    """The sum of word, position and token type embeddings, normalised."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         D = config.hidden_size
         self.pad_token_id = config.pad_token_id
@@ -84,6 +86,7 @@ class ClapTextEmbeddings(nnx.Module):
     def __call__(
         self, input_ids_BL: Int[Array, "B L"], position_ids_BL: Int[Array, "B L"] | None = None
     ) -> Float[Array, "B L D"]:
+        """position_ids_BL: None: from pad_token_id + 1 over all tokens but padding."""
         if position_ids_BL is None:  # padding takes no place, and has the position before the first
             is_token_BL = (input_ids_BL != self.pad_token_id).astype(jnp.int32)
             position_ids_BL = jnp.cumsum(is_token_BL, axis=1) * is_token_BL + self.pad_token_id
@@ -93,6 +96,8 @@ class ClapTextEmbeddings(nnx.Module):
 
 
 class ClapTextSelfAttention(nnx.Module):
+    """Multi-head attention before its output projection."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         D = config.hidden_size
         self.heads = config.num_attention_heads
@@ -103,6 +108,7 @@ class ClapTextSelfAttention(nnx.Module):
     def __call__(
         self, query_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B1QL: Bool[Array, "B 1 Q L"]
     ) -> Float[Array, "B Q D"]:
+        """The attended states of the queries. mask_B1QL: which tokens each of them sees."""
         return attend(self.query, self.key, self.value, query_BQD, hidden_BLD, self.heads, mask_B1QL)
 
 
@@ -114,10 +120,13 @@ class ClapTextResidual(nnx.Module):
         self.LayerNorm = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
 
     def __call__(self, inner_BLF: Float[Array, "B L F"], residual_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """The normalised sum of the projected states and the residual."""
         return self.LayerNorm(self.dense(inner_BLF) + residual_BLD)
 
 
 class ClapTextAttention(nnx.Module):
+    """Self-attention, its output projection and residual."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.self = ClapTextSelfAttention(config, rngs=rngs)
         self.output = ClapTextResidual(config.hidden_size, config, rngs=rngs)
@@ -125,10 +134,13 @@ class ClapTextAttention(nnx.Module):
     def __call__(
         self, query_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B1QL: Bool[Array, "B 1 Q L"]
     ) -> Float[Array, "B Q D"]:
+        """The states of the queries after attention; see `ClapTextSelfAttention`."""
         return self.output(self.self(query_BQD, hidden_BLD, mask_B1QL), query_BQD)
 
 
 class ClapTextLayer(nnx.Module):
+    """RoBERTa's post-norm layer."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.attention = ClapTextAttention(config, rngs=rngs)
         self.intermediate = Dense(
@@ -148,16 +160,21 @@ class ClapTextLayer(nnx.Module):
 
 
 class ClapTextEncoder(nnx.Module):
+    """The stack of layers."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.layer = nnx.List([ClapTextLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
     def __call__(
         self, hidden_BLD: Float[Array, "B L D"], positions_BQ: Int[Array, "B Q"], mask_B1LL: Bool[Array, "B 1 L L"]
     ) -> Float[Array, "B Q D"]:
+        """The final states at some positions of each row; see `run_layers`."""
         return run_layers(self.layer, hidden_BLD, positions_BQ, mask_B1LL)
 
 
 class ClapTextModel(TextModel):
+    """RoBERTa with a pooler over the first token."""
+
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.embeddings = ClapTextEmbeddings(config, rngs=rngs)
@@ -169,6 +186,7 @@ class ClapTextModel(TextModel):
         return jnp.zeros(len(input_ids_BL), jnp.int32)
 
     def pooled(self, hidden_BQD: Float[Array, "B Q D"]) -> Float[Array, "B Q D"]:
+        """The pooler's output for each state."""
         return self.pooler(hidden_BQD)
 
 

@@ -96,7 +96,8 @@ class ClapAudioConfig:
         return self.spec_size // height, self.spec_size // width
 
 
-def batch_norm(channels: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
+def _batch_norm(channels: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
+    """A batch norm by running statistics, with torch's epsilon."""
     return nnx.BatchNorm(channels, use_running_average=True, epsilon=EPSILON, rngs=rngs)
 
 
@@ -127,8 +128,8 @@ class ClapAudioAFFBlock(nnx.Module):
         inner = D // config.aff_block_r
 
         def attention() -> list[Any]:
-            squeezed = [nnx.Conv(D, inner, (1, 1), rngs=rngs), batch_norm(inner, rngs)]
-            return [*squeezed, jax.nn.relu, nnx.Conv(inner, D, (1, 1), rngs=rngs), batch_norm(D, rngs)]
+            squeezed = [nnx.Conv(D, inner, (1, 1), rngs=rngs), _batch_norm(inner, rngs)]
+            return [*squeezed, jax.nn.relu, nnx.Conv(inner, D, (1, 1), rngs=rngs), _batch_norm(D, rngs)]
 
         self.local_att = nnx.List(attention())
         self.global_att = nnx.List([_mean, *attention()])
@@ -136,6 +137,7 @@ class ClapAudioAFFBlock(nnx.Module):
     def __call__(
         self, whole_BhwD: Float[Array, "B h w D"], parts_BhwD: Float[Array, "B h w D"]
     ) -> Float[Array, "B h w D"]:
+        """The fused map of the whole sound's and its parts' maps."""
         both_BhwD = whole_BhwD + parts_BhwD
         local_BhwD = functools.reduce(lambda x, layer: layer(x), self.local_att, both_BhwD)
         global_B11D = functools.reduce(lambda x, layer: layer(x), self.global_att, both_BhwD)
@@ -148,6 +150,8 @@ def _mean(x_BhwD: Float[Array, "B h w D"]) -> Float[Array, "B 1 1 D"]:
 
 
 class ClapAudioPatchEmbed(nnx.Module):
+    """The convolutions that make patches of the square, with their fusion."""
+
     def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
         D, (height, width), stride = config.patch_embeds_hidden_size, config.patch_size, config.patch_stride
         padding = tuple(((size - step) // 2,) * 2 for size, step in zip(config.patch_size, stride, strict=True))
@@ -177,6 +181,8 @@ class ClapAudioPatchEmbed(nnx.Module):
 
 
 class ClapAudioSelfAttention(nnx.Module):
+    """Multi-head attention with a relative position bias, before its output projection."""
+
     def __init__(self, config: ClapAudioConfig, D: int, heads: int, *, rngs: nnx.Rngs):
         self.heads, self.window_size = heads, config.window_size
         self.relative_position_bias_table = nnx.Param(
@@ -208,6 +214,8 @@ def relative_position_index(window: int) -> np.ndarray:
 
 
 class ClapAudioAttention(nnx.Module):
+    """Attention inside of windows, and its output projection."""
+
     def __init__(self, config: ClapAudioConfig, D: int, heads: int, *, rngs: nnx.Rngs):
         self.self = ClapAudioSelfAttention(config, D, heads, rngs=rngs)
         self.output = Dense(D, D, rngs=rngs)
@@ -215,10 +223,13 @@ class ClapAudioAttention(nnx.Module):
     def __call__(
         self, hidden_BWLD: Float[Array, "B W L D"], mask_WLL: Float[np.ndarray, "W L L"] | None = None
     ) -> Float[Array, "B W L D"]:
+        """See `ClapAudioSelfAttention`."""
         return self.output(self.self(hidden_BWLD, mask_WLL))
 
 
 class ClapAudioLayer(nnx.Module):
+    """A Swin block: attention in windows, shifted in every second block, and an MLP, both pre-norm."""
+
     def __init__(
         self, config: ClapAudioConfig, D: int, grid: tuple[int, int], heads: int, is_shifted: bool, *, rngs: nnx.Rngs
     ):
@@ -233,6 +244,7 @@ class ClapAudioLayer(nnx.Module):
         self.output = Dense(F, D, rngs=rngs)
 
     def __call__(self, hidden_BhwD: Float[Array, "B h w D"]) -> Float[Array, "B h w D"]:
+        """The grid after this block."""
         _, height, width, _ = hidden_BhwD.shape
         window, shift = self.window_size, self.shift_size
         normed = self.layernorm_before(hidden_BhwD)
@@ -277,6 +289,8 @@ def shift_mask(grid: tuple[int, int], window: int, shift: int) -> Float[np.ndarr
 
 
 class ClapAudioPatchMerging(nnx.Module):
+    """Halves a grid's edges and doubles its width."""
+
     def __init__(self, D: int, *, rngs: nnx.Rngs):
         self.reduction = nnx.Linear(4 * D, 2 * D, use_bias=False, rngs=rngs)
         self.norm = nnx.LayerNorm(4 * D, epsilon=EPSILON, rngs=rngs)
@@ -289,6 +303,8 @@ class ClapAudioPatchMerging(nnx.Module):
 
 
 class ClapAudioStage(nnx.Module):
+    """The blocks between two mergings of patches, and the second of these."""
+
     def __init__(self, config: ClapAudioConfig, stage: int, *, rngs: nnx.Rngs):
         D = config.patch_embeds_hidden_size * 2**stage
         height, width = config.grid
@@ -300,15 +316,18 @@ class ClapAudioStage(nnx.Module):
         self.downsample = None if is_last else ClapAudioPatchMerging(D, rngs=rngs)
 
     def __call__(self, hidden_BhwD: Float[Array, "B h w D"]) -> Float[Array, "B h2 w2 D2"]:
+        """The grid after this stage: merged, except after the last one."""
         for block in self.blocks:
             hidden_BhwD = block(hidden_BhwD)
         return self.downsample(hidden_BhwD) if self.downsample else hidden_BhwD
 
 
 class ClapAudioEncoder(nnx.Module):
+    """From spectrograms to one state each."""
+
     def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
         self.spec_size, self.folds = config.spec_size, config.folds
-        self.batch_norm = batch_norm(config.num_mel_bins, rngs)
+        self.batch_norm = _batch_norm(config.num_mel_bins, rngs)
         self.patch_embed = ClapAudioPatchEmbed(config, rngs=rngs)
         self.layers = nnx.List([ClapAudioStage(config, stage, rngs=rngs) for stage in range(len(config.depths))])
         self.norm = nnx.LayerNorm(config.hidden_size, epsilon=EPSILON, rngs=rngs)
@@ -335,11 +354,14 @@ class ClapAudioEncoder(nnx.Module):
 
 
 class ClapAudioModel(nnx.Module):
+    """Hugging Face's wrapper around the encoder."""
+
     def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.audio_encoder = ClapAudioEncoder(config, rngs=rngs)
 
     def __call__(self, mels: Mels) -> Float[Array, "B D"]:
+        """See `ClapAudioEncoder`."""
         return self.audio_encoder(mels)
 
 
@@ -352,6 +374,7 @@ class ClapProjectionLayer(nnx.Module):
         self.linear2 = nnx.Linear(config.projection_dim, config.projection_dim, rngs=rngs)
 
     def __call__(self, pooled: Float[Array, "*rows D"]) -> Float[Array, "*rows E"]:
+        """The projections of pooled states."""
         return self.linear2(self.activation(self.linear1(pooled)))
 
 

@@ -83,6 +83,8 @@ class CLIPConfig:
 
 
 class CLIPAttention(nnx.Module):
+    """Multi-head attention."""
+
     def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, *, rngs: nnx.Rngs):
         D = config.hidden_size
         self.heads = config.num_attention_heads
@@ -97,21 +99,27 @@ class CLIPAttention(nnx.Module):
         hidden_BLD: Float[Array, "B L D"],
         mask_B1QL: Bool[Array, "B 1 Q L"] | None = None,
     ) -> Float[Array, "B Q D"]:
+        """The attended states of the queries. mask_B1QL: which tokens each of them sees; None: all."""
         projections = self.q_proj, self.k_proj, self.v_proj
         return self.out_proj(attend(*projections, query_BQD, hidden_BLD, self.heads, mask_B1QL))
 
 
 class CLIPMLP(nnx.Module):
+    """Two linear layers with an activation between them."""
+
     def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, *, rngs: nnx.Rngs):
         self.activation = ACTIVATIONS[config.hidden_act]
         self.fc1 = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
         self.fc2 = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
 
     def __call__(self, hidden_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+        """Applied to each state by itself."""
         return self.fc2(self.activation(self.fc1(hidden_BLD)))
 
 
 class CLIPEncoderLayer(nnx.Module):
+    """A pre-norm transformer layer."""
+
     def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, *, rngs: nnx.Rngs):
         self.self_attn = CLIPAttention(config, rngs=rngs)
         self.layer_norm1 = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
@@ -132,6 +140,8 @@ class CLIPEncoderLayer(nnx.Module):
 
 
 class CLIPEncoder(nnx.Module):
+    """The stack of layers."""
+
     def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, *, rngs: nnx.Rngs):
         self.layers = nnx.List([CLIPEncoderLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
 
@@ -141,10 +151,13 @@ class CLIPEncoder(nnx.Module):
         positions_BQ: Int[Array, "B Q"],
         mask_B1LL: Bool[Array, "B 1 L L"] | None = None,
     ) -> Float[Array, "B Q D"]:
+        """The final states at some positions of each row; see `run_layers`."""
         return run_layers(self.layers, hidden_BLD, positions_BQ, mask_B1LL)
 
 
 class CLIPTextEmbeddings(nnx.Module):
+    """The sum of token and position embeddings."""
+
     def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
         self.token_embedding = nnx.Embed(config.vocab_size, config.hidden_size, rngs=rngs)
         self.position_embedding = nnx.Embed(config.max_position_embeddings, config.hidden_size, rngs=rngs)
@@ -152,12 +165,15 @@ class CLIPTextEmbeddings(nnx.Module):
     def __call__(
         self, input_ids_BL: Int[Array, "B L"], position_ids_BL: Int[Array, "#B L"] | None = None
     ) -> Float[Array, "B L D"]:
+        """position_ids_BL: None: 0, 1, 2, …"""
         if position_ids_BL is None:
             position_ids_BL = jnp.arange(input_ids_BL.shape[1])[None]
         return self.token_embedding(input_ids_BL) + self.position_embedding(position_ids_BL)
 
 
 class CLIPTextModel(TextModel):
+    """A causal transformer over tokens, pooled at the end of a text."""
+
     def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.embeddings = CLIPTextEmbeddings(config, rngs=rngs)
@@ -170,10 +186,13 @@ class CLIPTextModel(TextModel):
         return (input_ids_BL if end == 2 else input_ids_BL == end).argmax(axis=1)
 
     def pooled(self, hidden_BQD: Float[Array, "B Q D"]) -> Float[Array, "B Q D"]:
+        """The normalised final states."""
         return self.final_layer_norm(hidden_BQD)
 
 
 class CLIPVisionEmbeddings(nnx.Module):
+    """The class token and the patches of an image, with their positions."""
+
     def __init__(self, config: CLIPVisionConfig, *, rngs: nnx.Rngs):
         D = config.hidden_size
         patch = (config.patch_size, config.patch_size)
@@ -185,6 +204,7 @@ class CLIPVisionEmbeddings(nnx.Module):
         self.position_embedding = nnx.Embed(positions, D, rngs=rngs)
 
     def __call__(self, pixels_BHWC: Float[Array, "B height width C"]) -> Float[Array, "B P D"]:
+        """P: the class token and the patches, row by row."""
         patches = self.patch_embedding(pixels_BHWC)
         B, _, _, D = patches.shape
         class_B1D = jnp.broadcast_to(self.class_embedding[...], (B, 1, D))
@@ -193,6 +213,8 @@ class CLIPVisionEmbeddings(nnx.Module):
 
 
 class CLIPVisionModel(nnx.Module):
+    """A transformer over the patches of an image (ViT), pooled at the class token."""
+
     def __init__(self, config: CLIPVisionConfig, *, rngs: nnx.Rngs):
         self.config = config
         self.embeddings = CLIPVisionEmbeddings(config, rngs=rngs)

@@ -55,6 +55,7 @@ class Dense(nnx.Module):
         self.dense = nnx.Linear(width_in, width, rngs=rngs)
 
     def __call__(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows F"]:
+        """Applied to each state by itself."""
         return self.activation(self.dense(x)) if self.activation else self.dense(x)
 
 

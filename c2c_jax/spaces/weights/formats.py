@@ -48,6 +48,7 @@ class Format:
 
     @property
     def towers(self) -> list[Tower]:
+        """The towers of the model."""
         return [tower for tower in SECTIONS if hasattr(self.model, f"encode_{tower}")]
 
 

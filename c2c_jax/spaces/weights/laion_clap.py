@@ -121,6 +121,7 @@ class LaionClap:
         return sha256_of(self.path)
 
     def table(self, model_type: str) -> Table:
+        """The names of its tensors, for a model of this model_type."""
         return TABLES[model_type]
 
     def tensors(self, table: Table) -> dict[str, np.ndarray]:
@@ -272,8 +273,8 @@ def _fft_window(held: "Mapping[str, torch.Tensor]", path: Path) -> int:
     _, _, window = _shape(held, "audio_branch.spectrogram_extractor.stft.conv_real.weight", 3, path)
     _shape(held, "audio_branch.logmel_extractor.melW", 2, path)
     step = SAMPLE_RATE / window
-    heard = held["audio_branch.logmel_extractor.melW"].any(dim=1).nonzero()[:, 0] * step
-    low, high = (float(heard.min()), float(heard.max())) if len(heard) else (0.0, 0.0)
+    passed = held["audio_branch.logmel_extractor.melW"].any(dim=1).nonzero()[:, 0] * step
+    low, high = (float(passed.min()), float(passed.max())) if len(passed) else (0.0, 0.0)
     if abs(low - BAND[0]) > 2 * step or abs(high - BAND[1]) > 2 * step:
         raise CheckpointError(
             f"{path}: its mel filters reach from {low:.0f} to {high:.0f} Hz of sounds at {SAMPLE_RATE} Hz; expected "

@@ -85,6 +85,7 @@ class Table:
     layers: Callable[[Any], Mapping[str, int]] = lambda config: {}
 
     def ignores(self, key: str) -> bool:
+        """Whether a torch key is one of the ignored ones."""
         return any(re.fullmatch(pattern, key) for pattern in self.ignored)
 
 
