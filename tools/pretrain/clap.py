@@ -53,6 +53,7 @@ def new_space(seed: int) -> Space:
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
+            projection_dim=EMBEDDING,
         ),
         audio_config=dict(
             spec_size=128,
@@ -66,6 +67,7 @@ def new_space(seed: int) -> Space:
             hidden_size=96,
             num_hidden_layers=2,
             num_classes=24,
+            projection_dim=EMBEDDING,
         ),
         projection_dim=EMBEDDING,
     )

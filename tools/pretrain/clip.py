@@ -54,6 +54,7 @@ def new_space(seed: int) -> Space:
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
+            projection_dim=EMBEDDING,
         ),
         vision_config=dict(
             image_size=EDGE,
@@ -62,6 +63,7 @@ def new_space(seed: int) -> Space:
             intermediate_size=4 * WIDTH,
             num_hidden_layers=VISION_LAYERS,
             num_attention_heads=4,
+            projection_dim=EMBEDDING,
         ),
         projection_dim=EMBEDDING,
     )
