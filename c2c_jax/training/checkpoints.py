@@ -54,7 +54,7 @@ class Checkpoints:
         _silence_orbax()
         try:
             if jax.process_index() == 0:
-                _finish_deletion(self.folder)
+                _tidy(self.folder)
             multihost_utils.sync_global_devices("checkpoints tidied")
             self.manager = ocp.CheckpointManager(self.link.enter_context(_plain_path(self.folder)), options=options)
         except OSError as error:
@@ -116,11 +116,16 @@ class Checkpoints:
             return state, _cause(error)
 
 
-def _finish_deletion(folder: Path) -> None:
-    """Removes what is older than the checkpoints that are kept, if orbax's deletion of it was interrupted."""
-    steps = sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
-    for step in steps[:-KEPT]:
-        shutil.rmtree(folder / str(step))
+def _tidy(folder: Path) -> None:
+    """Removes what a killed process left: temporary files, checkpoints that were not written to their end, and those
+    older than the ones kept, whose deletion was interrupted."""
+    if not folder.is_dir():
+        return
+    sweep(folder)
+    steps = sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    unfinished = [path for path in steps if not (path / FILES).exists()]
+    for path in unfinished + [path for path in steps if path not in unfinished][:-KEPT]:
+        shutil.rmtree(path)
 
 
 def _require_space(folder: Path, size: int) -> None:
