@@ -54,7 +54,7 @@ from c2c_jax.training.closed_form import caption_means, moments
 from c2c_jax.training.loader import split
 from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import Surrogates, surrogates
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.memory import Memory, towards_captions
 from c2c_jax.translator.scores import NOISY_SCORES
 
@@ -74,7 +74,7 @@ class World:
     name: str
     store: Store
     picture_PS: Float[np.ndarray, "P S"]
-    truth: Callable[[Map, Gap], dict[str, float]]
+    truth: Callable[[Map, ModalityMeans], dict[str, float]]
     main: str
     holdout: int
     batch_size: int
@@ -106,15 +106,15 @@ def configs(world: World) -> Iterator[tuple[str, Config]]:
 def points(world: World, workdir: Path, console: Console) -> list[Point]:
     """Scores of closed-form maps, and of every config alone, blended and with the memory."""
     held_out, training = split(world.store.plan.rows, world.holdout, 0)
-    gap = caption_means(world.store, held_out, "centred")
-    memory = draw_memory(MemoryConfig(size=8000, weight=SHARE), world.store, training, 0, gap)
+    means = caption_means(world.store, held_out, "centred")
+    memory = draw_memory(MemoryConfig(size=8000, weight=SHARE), world.store, training, 0, means)
     assert memory is not None
-    judge = surrogates(world.store, (held_out, training), gap, gap, "centred", memory, world.picture_PS, 0)
-    scored = Scored(world, judge, held_out, gap, memory)
+    judge = surrogates(world.store, (held_out, training), means, means, "centred", memory, world.picture_PS, 0)
+    scored = Scored(world, judge, held_out, means, memory)
     (first, *_) = configs(world)
     plan = world.store.plan
     spec = build_spec(first[1], plan.source.dim, plan.target.dim)
-    maps = linear_maps(moments(world.store, held_out, spec, gap), judge.inputs[False])
+    maps = linear_maps(moments(world.store, held_out, spec, means), judge.inputs[False])
     found = [scored.point(one.name, one, way) for one in maps for way in (False, True)]
     partial_rotation = maps[0]
     for name, config in configs(world):
@@ -141,13 +141,13 @@ def points(world: World, workdir: Path, console: Console) -> list[Point]:
 class Scored:
     """All scores of a map of centred vectors."""
 
-    def __init__(self, world: World, judge: Surrogates, held_out: np.ndarray, gap: Gap, memory: Memory):
-        self.world, self.judge, self.gap, self.memory = world, judge, gap, memory
+    def __init__(self, world: World, judge: Surrogates, held_out: np.ndarray, means: ModalityMeans, memory: Memory):
+        self.world, self.judge, self.means, self.memory = world, judge, means, memory
         self.source_HS, self.target_HE = (
-            centred(world.store.read_rows(side, held_out), gap.mean(f"{side}_text")) for side in ("source", "target")
+            centred(world.store.read_rows(side, held_out), means.mean(f"{side}_text")) for side in ("source", "target")
         )
         self.picture_PS = centred(world.picture_PS, mean_of(world.picture_PS))
-        self.route_PE = unit32(nearest_caption(self.picture_PS, TrainingCaptions(world.store, held_out, gap)))
+        self.route_PE = unit32(nearest_caption(self.picture_PS, TrainingCaptions(world.store, held_out, means)))
 
     def point(self, name: str, translate: Map, way: bool) -> Point:
         """way: whether the memory is applied before the map."""
@@ -161,7 +161,7 @@ class Scored:
         scores |= {f"recall@{k}": float(np.mean(clean_H <= k)) for k in (1, 10)}
         scores |= {f"agreement@{k}": float(np.mean(agreed_P <= k)) for k in (1, 10)}
         scores["transfer"] = math.sqrt(scores["recall@1"] * scores["agreement@1"])
-        return {"name": name + ", memory" * way, **scores, **self.world.truth(translated, self.gap)}
+        return {"name": name + ", memory" * way, **scores, **self.world.truth(translated, self.means)}
 
 
 def real_world(material: Material, workdir: Path) -> World:
@@ -175,8 +175,8 @@ def real_world(material: Material, workdir: Path) -> World:
     )
     rotation_EA = second[0] @ second[2]
 
-    def truth(translate: Map, gap: Gap) -> dict[str, float]:
-        caption_PE = centred(material.caption_PE, gap.mean("target_text"))
+    def truth(translate: Map, means: ModalityMeans) -> dict[str, float]:
+        caption_PE = centred(material.caption_PE, means.mean("target_text"))
         pictures = centred(material.image_PS[query], mean_of(material.image_PS[known]))
         rank_Q = ranks(unit32(translate(pictures)) @ caption_PE.T, query)
         hop = unit32(translate(centred(material.small_CS, material.general_S))) @ rotation_EA
@@ -206,8 +206,8 @@ def mini_world(geometry: str, workdir: Path) -> World:
     audio_NE, sources_N = centred(scenes.audio_NE, mean_of(scenes.audio_NE)), scenes.cells_N // len(SHARED)
     picture_PS = ground.picture_PS
 
-    def truth(translate: Map, gap: Gap) -> dict[str, float]:
-        del gap
+    def truth(translate: Map, means: ModalityMeans) -> dict[str, float]:
+        del means
         found_N = (unit32(translate(centred(scenes.image_NS, mean_of(picture_PS)))) @ audio_NE.T).argmax(axis=1)
         return {
             "cell": float(np.mean(scenes.cells_N == scenes.cells_N[found_N])),

@@ -25,7 +25,7 @@ class ImageError(C2CError):
     """A picture that is missing, empty, damaged or too large to read."""
 
 
-class SoundError(C2CError):
+class AudioError(C2CError):
     """A sound file that is missing, empty, silent, damaged or in a format that cannot be read."""
 
 

@@ -39,8 +39,8 @@ def translated(
     bundle: Bundle, picture_PS: Float[np.ndarray, "P S"], mean_S: Float[np.ndarray, "S"] | None = None
 ) -> Float[np.ndarray, "P E"]:
     """Unit target vectors of pictures. mean_S: replaces the bundle's mean of pictures."""
-    gap = bundle.gap if mean_S is None else dataclasses.replace(bundle.gap, source_image=mean_S)
-    return method_of("recommended", bundle.translator, gap, bundle.memory).of_images(picture_PS)
+    means = bundle.means if mean_S is None else dataclasses.replace(bundle.means, source_image=mean_S)
+    return method_of("recommended", bundle.translator, means, bundle.memory).of_images(picture_PS)
 
 
 def photographs(
@@ -51,7 +51,7 @@ def photographs(
     first, second = halves(len(rank_P))
     for known, query in ((first, second), (second, first)):
         bundle = trained(name, material.text_NS[rows], material.text_NE[rows], material.image_PS[known], seed, workdir)
-        mean_E = bundle.gap.mean("target_text")
+        mean_E = bundle.means.mean("target_text")
         found_PE = centred(translated(bundle, material.image_PS[query]), mean_E)
         rank_P[query] = ranks(found_PE @ centred(material.caption_PE, mean_E).T, query)
         bundles.append(bundle)
@@ -68,7 +68,7 @@ def chained(name: str, material: Material, seed: int, workdir: Path) -> dict[str
     between_PE = translated(first, material.image_PS)
     second = trained(name, material.written_QE, material.written_QA, between_PE, seed, workdir)
     found_CA = translated(second, translated(first, material.small_CS, material.general_S))
-    mean_A = second.gap.mean("target_text")
+    mean_A = second.means.mean("target_text")
     found = {}
     for scoring, reference_RA in (("centred", None), ("less_hubness", translated_captions(second))):
         scorings = [

@@ -81,4 +81,4 @@ def translators(name: str, store: Store, seeds: int, workdir: Path) -> Sequence[
     config = config_of(name, store.plan.rows)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, store=str(store.path)))
     found = (trained(dataclasses.replace(config, seed=seed), store, workdir / "runs") for seed in range(seeds))
-    return [method_of(name, one.translator, one.gap, one.memory).of_images for one in found]
+    return [method_of(name, one.translator, one.means, one.memory).of_images for one in found]

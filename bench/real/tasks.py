@@ -73,14 +73,14 @@ def scores(
 
 
 def pictures_to_sounds(
-    material: Material, vector_CA: Float[np.ndarray, "C A"], of_sounds: Scoring, of_texts: Scoring
+    material: Material, vector_CA: Float[np.ndarray, "C A"], of_audio: Scoring, of_texts: Scoring
 ) -> Figures:
     """CIFAR-10's pictures, translated to CLAP vectors, retrieve ESC-50's sounds and the names of its classes.
 
     p10: the fraction of a picture's ten nearest sounds that have a matching class. top1: whether its nearest class name
     matches. Both for each picture with matching classes, weighted so that the mean over pictures is the mean over their
     classes."""
-    of_sound_CN = scores(of_sounds, vector_CA, material.sound_NA)
+    of_sound_CN = scores(of_audio, vector_CA, material.sound_NA)
     of_class_CK = scores(of_texts, vector_CA, material.class_text_KA)
     found: dict[str, list[np.ndarray]] = {"p10": [], "top1": []}
     for name, others in COUNTERPARTS.items():

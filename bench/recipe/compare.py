@@ -38,7 +38,7 @@ def run(flags: argparse.Namespace) -> dict[str, float | str]:
         with ground.bar:
             rows = [ground.trained(name, config) for name, config in configs.items()]
             rows += [ground.nearest_captions(), ground.rotation(), ground.oracle()]
-            mean_E = ground.gap.mean("target_text")
+            mean_E = ground.means.mean("target_text")
             results = [result(row, ground.drawings, mean_E) for row in rows] + bounds(ground.drawings, mean_E)
     print_table(table_of(results))
     sizes = {"captions": ground.store.plan.rows, "seeds": flags.seeds, "draws": flags.draws, "pairs": flags.pairs}
@@ -58,7 +58,7 @@ def grow(flags: argparse.Namespace) -> dict[str, float | str]:
                     for name, score in SELECTED_BY.items()
                 ]
                 rows += [ground.rotation(), ground.nearest_captions()]
-                found = [result(row, ground.drawings, ground.gap.mean("target_text")) for row in rows]
+                found = [result(row, ground.drawings, ground.means.mean("target_text")) for row in rows]
             results += [dataclasses.replace(one, name=f"{one.name}.{count}") for one in found]
     print_table(table_of(results))
     return flat(results)

@@ -20,8 +20,8 @@ from c2c_jax.evaluation.methods import method_of, nearest_caption_method
 from c2c_jax.miniworld.world import SPLITS
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.translator.bundle import Bundle
-from c2c_jax.translator.centring import Gap
-from c2c_jax.translator.means import with_means
+from c2c_jax.translator.centring import ModalityMeans
+from c2c_jax.translator.mean_estimates import with_means
 
 UNLABELLED = 1000  # pictures of the training split that recipes are given
 
@@ -74,7 +74,7 @@ class Ground:
         return self.oracle_pairs.image_NS[:UNLABELLED]
 
     @functools.cached_property
-    def gap(self) -> Gap:
+    def means(self) -> ModalityMeans:
         """Means of unit vectors of all captions and of the unlabelled pictures."""
         return with_means(caption_means(self.store, NO_ROWS, "unit"), "unit", self.picture_PS)[0]
 
@@ -109,7 +109,7 @@ class Ground:
         found = self._bundles(name, self._placed(config, self.store.path), self.store, self.picture_PS)
         return Row(
             name=name,
-            methods=tuple(method_of(name, one.translator, one.gap, one.memory) for one in found),
+            methods=tuple(method_of(name, one.translator, one.means, one.memory) for one in found),
             kept=tuple(str(one.choice) for one in found) if config.adapt else (),
         )
 
@@ -121,11 +121,11 @@ class Ground:
 
     def rotation(self) -> Row:
         """The Procrustes rotation between captions."""
-        return Row(name="procrustes", methods=(closed_form("procrustes", self.store, self.gap),))
+        return Row(name="procrustes", methods=(closed_form("procrustes", self.store, self.means),))
 
     def nearest_captions(self) -> Row:
         """The targets of the nearest training captions."""
-        return Row(name="nearest_caption", methods=(nearest_caption_method(self.store, NO_ROWS, self.gap),))
+        return Row(name="nearest_caption", methods=(nearest_caption_method(self.store, NO_ROWS, self.means),))
 
     def _bundles(self, name: str, config: Config, store: Store, picture_PS: np.ndarray | None = None) -> list[Bundle]:
         """One for each seed."""

@@ -13,7 +13,7 @@ from c2c_jax.data.store import Store
 from c2c_jax.evaluation.methods import Method, method_of
 from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear
 from c2c_jax.translator.bundle import Bundle
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
 NO_ROWS = np.zeros(0, np.int64)  # no caption of the store is held out: other splits are scored
@@ -30,19 +30,19 @@ class Row:
     reads_texts: bool = True
 
 
-def closed_form(kind: str, store: Store, gap: Gap | None = None, weight: float = 0.0) -> Method:
+def closed_form(kind: str, store: Store, means: ModalityMeans | None = None, weight: float = 0.0) -> Method:
     """The Procrustes rotation or the ridge regression between all captions of a store.
 
     gap: means that all vectors are centred by; None: vectors are used as they are. weight: of the ridge.
     """
-    plan, input_norm = store.plan, "unit" if gap is None else "centred"
+    plan, input_norm = store.plan, "unit" if means is None else "centred"
     spec = TranslatorSpec.of(
         kind, {}, source_dim=plan.source.dim, target_dim=plan.target.dim, clamp=0.0, input_norm=input_norm
     )
-    found = moments(store, NO_ROWS, spec, gap or Gap())
+    found = moments(store, NO_ROWS, spec, means or ModalityMeans())
     translator = build_translator(spec, rngs=nnx.Rngs(0))
     set_linear(translator, *(procrustes(found) if kind == "procrustes" else ridge(found, weight)))
-    return method_of(kind, translator, gap or Gap())
+    return method_of(kind, translator, means or ModalityMeans())
 
 
 def pair_store(pairs: Scenes, folder: Path) -> Store:
@@ -63,5 +63,5 @@ def oracle_config(pairs: int) -> Config:
 
 def oracle_method(bundle: Bundle) -> Method:
     """A translator trained on `pair_store`: it reads pictures as captions, and its translations lie among sounds."""
-    method = method_of("oracle_residual", bundle.translator, bundle.gap)
-    return dataclasses.replace(method, of_images=method.of_texts, image_mean_E=bundle.gap.mean("target_text"))
+    method = method_of("oracle_residual", bundle.translator, bundle.means)
+    return dataclasses.replace(method, of_images=method.of_texts, image_mean_E=bundle.means.mean("target_text"))

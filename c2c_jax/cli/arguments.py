@@ -59,7 +59,7 @@ def require_images(arguments: Sequence[str | Path]) -> None:
         )
 
 
-def require_folder(path: Path | None, what: str, error: type[C2CError] = errors.SoundError) -> None:
+def require_folder(path: Path | None, what: str, error: type[C2CError] = errors.AudioError) -> None:
     """Raises `error` where a path is given and is not a folder. what: is expected there, in words."""
     if path is not None and not path.is_dir():
         found = "no folder" if found_at(path) == "no file" else found_at(path)

@@ -18,7 +18,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from c2c_jax.cli import arguments
-from c2c_jax.errors import C2CError, CaptionError, ConfigError, ImageError, SoundError
+from c2c_jax.errors import AudioError, C2CError, CaptionError, ConfigError, ImageError
 from c2c_jax.io.console import print_fields, printable, stderr_console
 from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     sounds = None if args.sounds is None or is_array(args.sounds) else args.sounds
     arguments.require_folder(sounds, "a folder of sounds")
     if not sounds:
-        arguments.require_path(args.sounds, "an .npy file of vectors", SoundError)
+        arguments.require_path(args.sounds, "an .npy file of vectors", AudioError)
     if args.texts and not is_regular(user_path(args.texts)):
         if ":" not in args.texts:
             raise CaptionError(
@@ -108,14 +108,14 @@ def run(args: argparse.Namespace) -> None:
 
 def show(done: "Calibration") -> None:
     """Prints the estimates, the means in the bundle and its folder to stdout, and warnings to stderr."""
-    from c2c_jax.translator.means import goodness
+    from c2c_jax.translator.mean_estimates import goodness
 
     if done.texts:
         for space, found in zip(("CLIP", "CLAP"), done.texts, strict=True):
             moved = "" if found.length is None else f", {found.length:.4f} from the mean of captions that it replaces"
             print(f"{found.count:,} texts, {space}: {_lengths(found)}{moved}")
             print(goodness(found, f"texts, {space}"))
-        if done.is_centred and done.gap.source_image is None:
+        if done.is_centred and done.means.source_image is None:
             print(TEXTS_CENTRE_PICTURES, file=sys.stderr)
     for kind, one in (("pictures", done.pictures), ("sounds", done.sounds)):
         if one:
@@ -123,17 +123,17 @@ def show(done: "Calibration") -> None:
             moved = ""
             if kind == "pictures" and done.pictures_after is not None:
                 moved = f" before, {done.pictures_after:.4f} after"
-            print(f"{number}: {_lengths(one)}, gap to captions {one.length:.4f}{moved}")
+            print(f"{number}: {_lengths(one)}, distance to captions {one.length:.4f}{moved}")
             if one.count:
                 print(goodness(one, kind))
     if done.narrow:
         print(done.narrow, file=sys.stderr)
     if done.translated:
-        print("translated pictures: gap to sounds {:.4f} before, {:.4f} after".format(*done.translated))
-    print(f"means in the bundle: {', '.join(done.gap.known) or 'none'}")
+        print("translated pictures: distance to sounds {:.4f} before, {:.4f} after".format(*done.translated))
+    print(f"means in the bundle: {', '.join(done.means.known) or 'none'}")
     if not done.is_centred:
-        print(f"in use: {', '.join(done.gap.used) or 'none'}")
-    elif done.gap.target_audio is not None:
+        print(f"in use: {', '.join(done.means.used) or 'none'}")
+    elif done.means.target_audio is not None:
         print("results are un-centred with the mean of captions; infer --output-mean audio uses the mean of sounds")
     if done.stale:
         print(

@@ -12,24 +12,24 @@ from rich.console import Console
 
 from c2c_jax.data.caption_files import Txt
 from c2c_jax.data.captions import Mixture, open_sources
-from c2c_jax.errors import BundleError, C2CError, CaptionError, ConfigError, ImageError, SoundError, StoreError
+from c2c_jax.errors import AudioError, BundleError, C2CError, CaptionError, ConfigError, ImageError, StoreError
 from c2c_jax.evaluation.methods import with_caption_means
 from c2c_jax.evaluation.rows import SkippedFile
 from c2c_jax.evaluation.training_store import open_training_store
 from c2c_jax.evaluation.vectors import TEXTS_AT_ONCE, audio_vectors, image_vectors
+from c2c_jax.io.audio import find_audio
 from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 from c2c_jax.io.places import require_replaceable_folder
 from c2c_jax.io.progress import Progress
-from c2c_jax.io.sounds import sound_files
 from c2c_jax.io.vectors import read_vectors
 from c2c_jax.spaces.encoding import ENCODED_AT_ONCE
 from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
-from c2c_jax.translator import means
-from c2c_jax.translator.bundle import Bundle, load_bundle, write_gap
-from c2c_jax.translator.centring import Gap, shift_to_captions
+from c2c_jax.translator import mean_estimates
+from c2c_jax.translator.bundle import Bundle, load_bundle, write_modality_means
+from c2c_jax.translator.centring import ModalityMeans, shift_to_captions
 from c2c_jax.translator.inference import load_clap, require_same_space, translate
-from c2c_jax.translator.means import Estimate
+from c2c_jax.translator.mean_estimates import Estimate
 from c2c_jax.translator.resolve import BUNDLE_FILES, bundle_folder, is_local
 
 EXPORTED = ("README.md", "model_from_image.onnx")  # files of an export that hold or describe the means
@@ -47,7 +47,7 @@ class Calibration:
     """
 
     folder: Path
-    gap: Gap
+    means: ModalityMeans
     is_centred: bool
     left_out: list[SkippedFile] = dataclasses.field(default_factory=list)
     stale: list[str] = dataclasses.field(default_factory=list)
@@ -80,7 +80,7 @@ def calibrate(
     lacks the captions' means; None: the store that the run names. out: the bundle folder to write; None: the folder
     that was read. console: prints progress, and the files that cannot be read, which are skipped.
     Raises ConfigError, BundleError or CheckpointError, and ImageError, SoundError or CaptionError if fewer than
-    `means.MIN_FOR_MEAN` vectors are left; then nothing is written.
+    `mean_estimates.MIN_FOR_MEAN` vectors are left; then nothing is written.
     """
     folder, out = _places(run, out)
     bundle = load_bundle(folder)
@@ -93,16 +93,16 @@ def calibrate(
         for path in pictures:
             if (found := found_at(path)) != "a file":
                 raise ImageError(f"expected pictures at {path}, found {found}: name pictures, or folders of pictures")
-        means.require_enough(len(pictures), "pictures", ImageError)
+        mean_estimates.require_enough(len(pictures), "pictures", ImageError)
     if sounds and is_array(sounds):
-        audio_BE = read_vectors(sounds, bundle.spec.target_dim, SoundError)
+        audio_BE = read_vectors(sounds, bundle.spec.target_dim, AudioError)
     elif sounds:
         if not sounds.is_dir():
             found = found_at(sounds)
-            raise SoundError(f"expected a folder of sounds at {sounds}, found {found}: pass an existing folder")
-        audio_files = sound_files(sounds)
-        means.require_enough(len(audio_files), f"sounds in {sounds}", SoundError)
-    gap = bundle.gap if texts else _with_captions(run, folder, bundle, store, console)
+            raise AudioError(f"expected a folder of sounds at {sounds}, found {found}: pass an existing folder")
+        audio_files = find_audio(sounds)
+        mean_estimates.require_enough(len(audio_files), f"sounds in {sounds}", AudioError)
+    means = bundle.means if texts else _with_captions(run, folder, bundle, store, console)
     left_out: list[SkippedFile] = []
     clip_space = clap_space = of_texts = None
     if pictures or texts:
@@ -113,7 +113,7 @@ def calibrate(
         clap_space = load_clap(bundle, clap, with_audio=bool(audio_files))
     with Progress(console) as bar:
         if texts and clip_space and clap_space:
-            gap, of_texts = _with_texts(texts, gap, input_norm, (clip_space, clap_space), console, bar)
+            means, of_texts = _with_texts(texts, means, input_norm, (clip_space, clap_space), console, bar)
         if pictures and clip_space:
             images, skipped = image_vectors(pictures, clip_space, bar)
             left_out += skipped
@@ -123,31 +123,38 @@ def calibrate(
     for one in left_out:
         console.print(f"left out: {one}")
     if pictures:
-        means.require_enough(len(images), "pictures", ImageError)
+        mean_estimates.require_enough(len(images), "pictures", ImageError)
         image_BS = np.stack(list(images.values()))
     if audio_files:
-        means.require_enough(len(audios), "sounds", SoundError)
+        mean_estimates.require_enough(len(audios), "sounds", AudioError)
         audio_BE = np.stack(list(audios.values()))
 
-    gap, of_pictures, of_sounds = means.with_means(gap, input_norm, image_BS, audio_BE)
-    captions, narrow, after, translated = means.captions_spread(gap, input_norm), None, None, None
-    if of_pictures and captions is not None:
-        narrow = means.narrow_warning(of_pictures.spread, captions)
+    means, of_images, of_audio = mean_estimates.with_means(means, input_norm, image_BS, audio_BE)
+    captions, narrow, after, translated = mean_estimates.captions_spread(means, input_norm), None, None, None
+    if of_images and captions is not None:
+        narrow = mean_estimates.narrow_warning(of_images.spread, captions)
     if image_BS is not None and len(image_BS) > 1 and not is_centred:
-        moved_BS = np.asarray(shift_to_captions(gap, input_norm, jnp.asarray(image_BS, jnp.float32)))
-        after = means.distance(means.as_taken(moved_BS, input_norm).mean(axis=0), gap.mean("source_text"))
-        if gap.target_audio is not None:
-            without, with_it = (_translated(dataclasses.replace(bundle, gap=one), image_BS) for one in (Gap(), gap))
-            translated = means.distance(without, gap.target_audio), means.distance(with_it, gap.target_audio)
-    write_gap(folder, gap, out)
+        moved_BS = np.asarray(shift_to_captions(means, input_norm, jnp.asarray(image_BS, jnp.float32)))
+        after = mean_estimates.distance(
+            mean_estimates.scaled(moved_BS, input_norm).mean(axis=0), means.mean("source_text")
+        )
+        if means.target_audio is not None:
+            without, with_it = (
+                _translated(dataclasses.replace(bundle, means=one), image_BS) for one in (ModalityMeans(), means)
+            )
+            translated = (
+                mean_estimates.distance(without, means.target_audio),
+                mean_estimates.distance(with_it, means.target_audio),
+            )
+    write_modality_means(folder, means, out)
     return Calibration(
         folder=out or folder,
-        gap=gap,
+        means=means,
         is_centred=is_centred,
         left_out=left_out,
         stale=_stale(out or folder, is_centred and of_texts is not None),
-        pictures=of_pictures,
-        sounds=of_sounds,
+        pictures=of_images,
+        sounds=of_audio,
         texts=of_texts,
         narrow=narrow,
         pictures_after=after,
@@ -162,12 +169,12 @@ def remove(run: Path, out: Path | None = None) -> Calibration:
     """
     folder, out = _places(run, out)
     bundle = load_bundle(folder)
-    before, is_centred = bundle.gap, bundle.spec.input_norm == "centred"
+    before, is_centred = bundle.means, bundle.spec.input_norm == "centred"
     if not before.used:
         raise ConfigError(f"{folder} holds no mean of pictures or sounds: there is nothing to remove")
-    gap = Gap(source_text=before.source_text, target_text=before.target_text)
-    write_gap(folder, gap, out)
-    return Calibration(folder=out or folder, gap=gap, is_centred=is_centred, stale=_stale(out or folder, False))
+    means = ModalityMeans(source_text=before.source_text, target_text=before.target_text)
+    write_modality_means(folder, means, out)
+    return Calibration(folder=out or folder, means=means, is_centred=is_centred, stale=_stale(out or folder, False))
 
 
 def _places(run: Path, out: Path | None) -> tuple[Path, Path | None]:
@@ -192,39 +199,50 @@ def _places(run: Path, out: Path | None) -> tuple[Path, Path | None]:
     return folder, out
 
 
-def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, console: Console) -> Gap:
+def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, console: Console) -> ModalityMeans:
     """The bundle's means; missing means of captions are computed from the store that it was trained on."""
-    if {"source_text", "target_text"} <= {*bundle.gap.known}:
-        return bundle.gap
+    if {"source_text", "target_text"} <= {*bundle.means.known}:
+        return bundle.means
     try:
         training = open_training_store(run if run.is_dir() else folder, bundle, store)
     except StoreError as error:
-        raise BundleError(f"{folder} has no means of captions, which a gap is measured from, and {error}") from None
+        raise BundleError(
+            f"{folder} has no means of captions, which the others' distance is measured from, and {error}"
+        ) from None
     console.print(f"going through {training.store.plan.rows:,} captions for their means")
-    return with_caption_means(bundle.gap, training, bundle.spec.input_norm)
+    return with_caption_means(bundle.means, training, bundle.spec.input_norm)
 
 
 def _with_texts(
-    texts: str, gap: Gap, input_norm: str, spaces: tuple[Space, Space], console: Console, bar: Progress
-) -> tuple[Gap, tuple[Estimate, Estimate]]:
+    texts: str,
+    means: ModalityMeans,
+    input_norm: str,
+    spaces: tuple[Space, Space],
+    console: Console,
+    bar: Progress,
+) -> tuple[ModalityMeans, tuple[Estimate, Estimate]]:
     """The means, with those of captions replaced by those of texts; and the estimates in both spaces.
 
     texts: see `calibrate`. Exact duplicates count once, as in training. Raises CaptionError.
     """
     path = user_path(texts)
     mixture = Mixture([Txt(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
-    sums, stream, task = [means.Sums(space.dim) for space in spaces], iter(mixture), bar.add_task("texts", total=None)
+    sums, stream, task = (
+        [mean_estimates.Sums(space.dim) for space in spaces],
+        iter(mixture),
+        bar.add_task("texts", total=None),
+    )
     while block := list(itertools.islice(stream, TEXTS_AT_ONCE)):
         for space, one, norm in zip(spaces, sums, (input_norm, "unit"), strict=True):
-            one.add(means.as_taken(space.encode_text(block), norm))
+            one.add(mean_estimates.scaled(space.encode_text(block), norm))
         bar.advance(task, len(block))
     for line in mixture.report():
         console.print(line)
     source, target = (
         one.estimate(before, "texts", CaptionError)
-        for one, before in zip(sums, (gap.source_text, gap.target_text), strict=True)
+        for one, before in zip(sums, (means.source_text, means.target_text), strict=True)
     )
-    return dataclasses.replace(gap, source_text=source.mean, target_text=target.mean), (source, target)
+    return dataclasses.replace(means, source_text=source.mean, target_text=target.mean), (source, target)
 
 
 def _translated(bundle: Bundle, image_BS: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "E"]:

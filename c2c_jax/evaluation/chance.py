@@ -15,7 +15,7 @@ def caption_rows(n: int) -> list[Row]:
     return [row for direction in directions for row in rank_rows("captions", np.ones(n, int), n, direction)]
 
 
-def image_sound_rows(pairs: PairVectors) -> list[Row]:
+def image_audio_rows(pairs: PairVectors) -> list[Row]:
     """Chance rows of retrieval between images and sounds, and of a class drawn at random."""
     rows: list[Row] = []
     for task, query, candidate in (

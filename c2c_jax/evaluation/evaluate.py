@@ -68,7 +68,7 @@ def evaluate(request: EvalRequest, console: Console, kept: Path | None = None) -
             "spec": dataclasses.asdict(public.spec),
             "recipe": public.recipe,
             "metrics": public.metrics,
-            "gap_statistics": public.gap.used,
+            "gap_statistics": public.means.used,
             "caption_memory": public.memory.record if public.memory and public.memory.weight else None,
         },
         spaces={role: dataclasses.asdict(space) | {"name": public_name(space.name)} for role, space in spaces.items()},
@@ -114,11 +114,11 @@ def _scores(
 ) -> tuple[list[Row], list[Missing], dict[str, np.ndarray]]:
     """The rows of all tasks but generated sound, what they go without, and the vectors for `vectors.npz`."""
     captions, pairs, bundle, bootstrap = inputs.captions, inputs.pair_vectors, inputs.bundle, request.bootstrap
-    all_methods = [methods.method_of("translator", bundle.translator, bundle.gap, bundle.memory)]
-    gap = means = None
+    all_methods = [methods.method_of("translator", bundle.translator, bundle.means, bundle.memory)]
+    caption_means = means = None
     if inputs.training and (captions or pairs):
         console.print(f"going through {inputs.training.store.plan.rows:,} captions for the baselines")
-        gap, baselines = methods.caption_methods(inputs.training, bundle)
+        caption_means, baselines = methods.caption_methods(inputs.training, bundle)
         all_methods += baselines
     csls, missing = _neighbours(request.csls, captions, pairs)
     if request.centre and (captions or pairs):
@@ -128,7 +128,7 @@ def _scores(
     rows = tasks.space_rows()
     if request.geometry:
         sides = vectors.both_sides(captions, pairs)
-        described = geometry_rows(sides, bootstrap), rotation_rows(all_methods, captions, gap, bootstrap)
+        described = geometry_rows(sides, bootstrap), rotation_rows(all_methods, captions, caption_means, bootstrap)
         for found, without in described:
             rows, missing = rows + found, missing + without
     examples: dict[str, np.ndarray] = {}
@@ -144,7 +144,7 @@ def _scores(
     if pairs and len(pairs.images.vectors_NE):
         has_pairs = len(pairs.pairs_P2) > 0
         examples["source_image"] = pairs.paired_images if has_pairs else pairs.images.vectors_NE
-        examples |= {"target_audio": pairs.paired_sounds} if has_pairs else {}
+        examples |= {"target_audio": pairs.paired_audio} if has_pairs else {}
     return rows + found, without + missing, examples
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.errors import SoundError
+from c2c_jax.errors import AudioError
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.frechet import MIN_ROWS_A_DIMENSION, frechet_distance, frechet_infinite
 from c2c_jax.evaluation.pairs import Item
@@ -71,7 +71,7 @@ def read_generated(
             for sound in content.sounds:
                 try:
                     files.append(record.require_file(sound))
-                except SoundError as error:
+                except AudioError as error:
                     skipped.append(SkippedFile(file=str(record.path.parent / sound.path), why=str(error)))
             named = by_name.get(path_of(content.pictures[0].path).name, []) if len(content.pictures) == 1 else []
             is_ranked = all(sound.clap_score is not None for sound in content.sounds)

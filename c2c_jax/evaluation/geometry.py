@@ -16,7 +16,7 @@ from c2c_jax.evaluation.vectors import Captions, Side
 from c2c_jax.io.vectors import unit_rows
 from c2c_jax.retrieval.nearest import paired_ranks
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 
 OTHERS = {"source": "images", "target": "sounds"}
 LINEAR = ("procrustes", "ridge")
@@ -97,7 +97,7 @@ def unpaired_absolute(
 
 
 def rotation_rows(
-    methods: Sequence[Method], captions: Captions | None, gap: Gap | None, bootstrap: Bootstrap
+    methods: Sequence[Method], captions: Captions | None, means: ModalityMeans | None, bootstrap: Bootstrap
 ) -> tuple[list[Row], list[Missing]]:
     """How well a rotation ("procrustes") and any linear map ("ridge") translate the evaluated captions. Both are fitted
     to the training captions' centred vectors.
@@ -107,10 +107,10 @@ def rotation_rows(
     the means of the training captions; None if there is no store of them.
     """
     linear = [method for method in methods if method.name in LINEAR]
-    if captions is None or gap is None or not linear:
+    if captions is None or means is None or not linear:
         why = "they need evaluated captions and the store of the training captions: pass --store"
         return [], [Missing(what="linear maps between the two text spaces", why=why)]
-    target_E = gap.mean("target_text")
+    target_E = means.mean("target_text")
     target_NE = centred_rows(captions.target_NE, target_E)
     rows: list[Row] = []
     for method in linear:

@@ -14,8 +14,8 @@ from c2c_jax.evaluation.pairs import Pairs, read_pairs
 from c2c_jax.evaluation.rows import Missing, SkippedFile
 from c2c_jax.evaluation.training_store import TrainingStore, open_training_store, require_spaces
 from c2c_jax.evaluation.vectors import Captions, FileVectors, PairVectors, TextVectors
+from c2c_jax.io.audio import find_audio
 from c2c_jax.io.files import found_at, sha256_of, user_path
-from c2c_jax.io.sounds import sound_files
 from c2c_jax.publishing.names import public_captions
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.resolve import bundle_folder
@@ -121,7 +121,7 @@ def find_inputs(request: EvalRequest, console: Console) -> EvalInputs:
                 f"expected a folder of sounds at --reference {reference}, found {found_at(reference)}: pass an "
                 "existing folder"
             )
-        inputs.reference_files = sound_files(reference)
+        inputs.reference_files = find_audio(reference)
         if not inputs.reference_files:
             raise ManifestError(f"{reference} contains no sound: pass a folder of sounds as --reference")
     return inputs

@@ -68,7 +68,7 @@ class Scorer:
                 rows += self.rank_rows("captions", ranks_N, direction, prefix="csls_")
         return rows
 
-    def image_sound_rows(
+    def image_audio_rows(
         self,
         translated_BE: Float[np.ndarray, "B E"],
         pairs: PairVectors,
@@ -114,7 +114,7 @@ class Scorer:
             rows += self._label_rows(task, scorings, *labels)
         return rows
 
-    def sound_rows(self, sounds: Media) -> list[Row]:
+    def audio_rows(self, sounds: Media) -> list[Row]:
         """What the target space itself allows: each sound in an image's place. Its class by the prompts, and its
         neighbours among the other sounds."""
         sound_NE, sound_E = sounds.vectors_NE, self.centring.own_mean(sounds.vectors_NE)
@@ -125,7 +125,7 @@ class Scorer:
         scorings = self.centring.compare(sound_NE, sound_NE, sound_E)
         return rows + self._label_rows("images_to_sounds", scorings, labels_N, labels_N, without_itself=True)
 
-    def sound_caption_rows(self, sounds: Media) -> list[Row]:
+    def audio_caption_rows(self, sounds: Media) -> list[Row]:
         """Retrieval in the target space alone: ranks of sounds' captions among all sounds, and of captioned sounds
         among the captions, with those of chance. No rows for a single candidate."""
         centring, sound_NE, caption_DE, own_D = self.centring, sounds.vectors_NE, sounds.caption_AE, sounds.captioned_A

@@ -144,7 +144,11 @@ def means_of(
     whether references are needed.
     """
     prompts_CE = pairs.sounds.prompts_CE if pairs else None
-    known = (bundle.gap.target_text, own_mean(captions.target_NE if captions else None), own_mean(prompts_CE))
+    known = (
+        bundle.means.target_text,
+        own_mean(captions.target_NE if captions else None),
+        own_mean(prompts_CE),
+    )
     text_E = next((mean_E for mean_E in known if mean_E is not None), None)
     if text_E is None:
         why = f"the translator stores no mean of captions; pass {MIN_TO_CENTRE} or more as --captions"
@@ -183,4 +187,4 @@ def stored_captions(bundle: Bundle) -> Float[np.ndarray, "R S"] | None:
     source_RS = np.asarray(source_MS[evenly_spaced(len(source_MS))], np.float32)
     if bundle.spec.input_norm != "centred":
         return source_RS
-    return np.asarray(uncentred(jnp.asarray(source_RS), bundle.gap.mean("source_text")))
+    return np.asarray(uncentred(jnp.asarray(source_RS), bundle.means.mean("source_text")))

@@ -51,12 +51,12 @@ class Tasks:
         image_BE = method.of_images(image_BS) if len(image_BS) else sounds.vectors_NE[:0]
         if pairs.images.prompts_CE is not None and (sounds.labels_N != NONE).any():
             prompts_CE = method.of_texts(pairs.images.prompts_CE)
-        rows += self._scorer(method.name, centring).image_sound_rows(image_BE, pairs, prompts_CE)
+        rows += self._scorer(method.name, centring).image_audio_rows(image_BE, pairs, prompts_CE)
         if len(image_BE):
             paired_PE = image_BE[pairs.pairs_P2[:, 0]] if len(pairs.pairs_P2) else image_BE
             vectors["translated_image"] = paired_PE
             if len(pairs.pairs_P2) > 1:
-                gap = "translated_image", paired_PE, "target_audio", pairs.paired_sounds
+                gap = "translated_image", paired_PE, "target_audio", pairs.paired_audio
                 rows += gap_rows(method.name, *gap, self.bootstrap)
                 image_BE = paired_PE
             rows += uniformity_rows(method.name, "translated_image", image_BE, self.bootstrap)
@@ -99,28 +99,28 @@ class Tasks:
         else:  # it translates an image prompt to the sound prompt of the same class
             nearest_B = np.argmax(unit_rows(images.vectors_NE) @ unit_rows(images.prompts_CE).T, axis=1)
             scorer = self._scorer("label_prompts", centring)
-            rows += scorer.image_sound_rows(sounds.prompts_CE[nearest_B], pairs, sounds.prompts_CE)
+            rows += scorer.image_audio_rows(sounds.prompts_CE[nearest_B], pairs, sounds.prompts_CE)
         caption = self._scorer("caption", centring)
-        rows += caption.sound_caption_rows(sounds)
+        rows += caption.audio_caption_rows(sounds)
         if len(images.captioned_A):
             order_A = np.argsort(images.captioned_A)
             images_A = images.captioned_A[order_A]
-            rows += caption.image_sound_rows(pairs.image_caption_AE[order_A], pairs, images_B=images_A)
+            rows += caption.image_audio_rows(pairs.image_caption_AE[order_A], pairs, images_B=images_A)
             missing += _incomplete("caption", images, images_A)
         elif len(images.vectors_NE) or not len(sounds.captioned_A):
             missing.append(Missing(what="caption", why=NO_CAPTIONS))
-        rows += self._scorer("sound", centring).sound_rows(sounds)
+        rows += self._scorer("sound", centring).audio_rows(sounds)
         if why := _no_oracle(pairs):
             missing.append(Missing(what="oracle", why=why))
         else:
             if means:  # images are placed among sounds; captions, which lie elsewhere, are no references for them
                 centring = Centring(text_E=means.text_E, image_E=centring.own_mean(sounds.vectors_NE))
             groups_P = images.groups_N[pairs.pairs_P2[:, 0]]
-            mapped_PE = oracle(pairs.paired_images, pairs.paired_sounds, groups_P, self.bootstrap.seed)
+            mapped_PE = oracle(pairs.paired_images, pairs.paired_audio, groups_P, self.bootstrap.seed)
             images_A, first_A = np.unique(pairs.pairs_P2[:, 0], return_index=True)
-            rows += self._scorer("oracle", centring).image_sound_rows(mapped_PE[first_A], pairs, images_B=images_A)
+            rows += self._scorer("oracle", centring).image_audio_rows(mapped_PE[first_A], pairs, images_B=images_A)
             missing += _incomplete("oracle", images, images_A)
-        return rows + chance.image_sound_rows(pairs), missing
+        return rows + chance.image_audio_rows(pairs), missing
 
     def _scorer(self, method: str, centring: Centring) -> Scorer:
         return Scorer(method, self.bootstrap, self.csls, centring)

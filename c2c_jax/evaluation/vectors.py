@@ -127,7 +127,7 @@ class PairVectors:
         return self.images.vectors_NE[self.pairs_P2[:, 0]]
 
     @property
-    def paired_sounds(self) -> Float[np.ndarray, "P E"]:
+    def paired_audio(self) -> Float[np.ndarray, "P E"]:
         """Audio vectors of the pairs' sounds."""
         return self.sounds.vectors_NE[self.pairs_P2[:, 1]]
 

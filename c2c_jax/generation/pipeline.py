@@ -147,13 +147,13 @@ def images_to_audio(
         space = load_clip(bundle, clip, with_text=False)
         reading = bar.add_task("reading", total=len(paths), visible=len(paths) > 1)
 
-        def on_picture() -> None:
+        def on_image() -> None:
             bar.advance(reading)
             if loading and loading.done():
                 loading.result()  # raises what is wrong with the generator now, not after all images
 
-        vectors, errors = vectors_of(paths, space, bundle, on_picture, output_mean)
-        others, unread = vectors_of(mixture.pictures, space, bundle, among=output_mean)
+        vectors, errors = vectors_of(paths, space, bundle, on_image, output_mean)
+        others, unread = vectors_of(mixture.pictures, space, bundle, output_mean=output_mean)
         if unread or not vectors:
             raise (unread or errors)[0]
         for error in errors:
@@ -190,7 +190,7 @@ def images_to_audio(
         mixed_in: list[str | File] = [*mixture.prompts, *map(file_of, mixture.pictures)]
         of_all = {
             "averaged": average,
-            "gap_statistics": bundle.gap.used,
+            "gap_statistics": bundle.means.used,
             "output_mean": output_mean if bundle.spec.input_norm == "centred" else None,
             "caption_memory": bundle.memory.record if bundle.memory and bundle.memory.weight else None,
             "mixed_in": [MixedIn(what=what, weight=x) for what, x in zip(mixed_in, mixture.weights, strict=True)],

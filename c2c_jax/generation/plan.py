@@ -8,11 +8,11 @@ from pathlib import Path
 import soundfile
 
 from c2c_jax.errors import ConfigError
+from c2c_jax.io.audio_output import SOFTWARE
 from c2c_jax.io.files import is_regular
 from c2c_jax.io.places import require_file_place
-from c2c_jax.io.sound_files import SOFTWARE
 
-SOUND_SUFFIXES = (".wav", ".flac")
+AUDIO_SUFFIXES = (".wav", ".flac")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def plan(
         groups.setdefault(path.absolute().parent if average else path, []).append(path)
     if len(controls) not in (0, 1, len(groups)):
         raise ConfigError(f"{len(groups)} sounds and {len(controls)} --control texts: give one, or as many")
-    is_file = out is not None and out.suffix.lower() in SOUND_SUFFIXES
+    is_file = out is not None and out.suffix.lower() in AUDIO_SUFFIXES
     if out and is_file and len(groups) > 1:
         raise ConfigError(f"{len(groups)} sounds and one file {out}: pass a folder with --out")
     if out and is_file and sound_format and out.suffix.lower() != f".{sound_format}":
@@ -61,7 +61,7 @@ def plan(
         place = out if out and is_file else folder / name
         control = controls[number % len(controls)] if controls else None
         inputs.append(Input(pictures=tuple(pictures), out=place, control=control))
-        for file in sound_places(inputs[-1], candidates):
+        for file in audio_paths(inputs[-1], candidates):
             if (other := group_of.setdefault(file.with_suffix(""), group)) != group:
                 raise ConfigError(f"{other} and {group} would both be written to {file}: rename one of them")
     return inputs
@@ -77,7 +77,7 @@ def require_places(inputs: Sequence[Input], candidates: int, read: Sequence[Path
     """Raises ConfigError if a sound, its spectrogram or its record cannot be written, or would replace a file that is
     read or a sound that c2c_jax did not make."""
     for one in inputs:
-        for file in sound_places(one, candidates):
+        for file in audio_paths(one, candidates):
             for place in (file, spectrogram_file(file), record_file(file)):
                 require_file_place(place, "the sound's file", read)
             if is_regular(file) and not _is_own(file):
@@ -103,7 +103,7 @@ def _is_own(sound: Path) -> bool:
         return False
 
 
-def sound_places(one: Input, candidates: int) -> Iterator[Path]:
+def audio_paths(one: Input, candidates: int) -> Iterator[Path]:
     """The sound files of an input: each candidate, of the images and of the control."""
     for sound in [one.out, control_file(one.out)] if one.control else [one.out]:
         for place in range(candidates):

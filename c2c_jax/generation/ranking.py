@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.errors import BundleError
-from c2c_jax.io.sounds import resampled
+from c2c_jax.io.audio import resampled
 from c2c_jax.spaces.space import load_space
 from c2c_jax.translator.inference import PROBE, is_same_direction
 

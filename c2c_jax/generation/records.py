@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from c2c_jax.errors import ReportError, SoundError
+from c2c_jax.errors import AudioError, ReportError
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.files import found_at, is_regular, path_of, sha256_of, text_of
@@ -35,7 +35,7 @@ def file_of(path: Path) -> File:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecordedSound:
+class RecordedAudio:
     """One candidate. file: its name, beside the record. sha256: of the file; "": of an older version."""
 
     file: str
@@ -87,7 +87,7 @@ class Content:
     """The content of a record. control: the text of a control sound; None for a sound of pictures. output_mean: the
     mean that a translator of centred vectors un-centred with; None for other translators."""
 
-    sounds: Annotated[list[RecordedSound], msgspec.Meta(min_length=1)]
+    sounds: Annotated[list[RecordedAudio], msgspec.Meta(min_length=1)]
     control: str | None = None
     pictures: list[File] = dataclasses.field(default_factory=list)
     averaged: bool = False
@@ -127,11 +127,11 @@ class Record:
         """Path of the record's first sound, which is the best one if the candidates were ranked."""
         return self.path.parent / self.content.sounds[0].path
 
-    def require_file(self, sound: RecordedSound) -> Path:
+    def require_file(self, sound: RecordedAudio) -> Path:
         """The file of one of its sounds. Raises SoundError if another sound is there."""
         path = self.path.parent / sound.path
         if sound.sha256 and is_regular(path) and sha256_of(path) != sound.sha256:
-            raise SoundError(f"{path} is not the sound that {self.path.name} is of: {ADVICE}")
+            raise AudioError(f"{path} is not the sound that {self.path.name} is of: {ADVICE}")
         return path
 
 

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.plan import Input, control_file, numbered, record_file, spectrogram_file
 from c2c_jax.generation.ranking import Ranker
-from c2c_jax.generation.records import Content, RecordedSound, Versions, write_record
+from c2c_jax.generation.records import Content, RecordedAudio, Versions, write_record
 from c2c_jax.generation.sampling import Sampling
+from c2c_jax.io.audio_output import defects, draw_mel_spectrogram, write_audio
 from c2c_jax.io.files import sha256_of, text_of
-from c2c_jax.io.sound_files import defects, draw_mel_spectrogram, write_audio
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Renderer:
                 write_audio(path, sound, rate)
                 draw_mel_spectrogram(spectrogram_file(path), sound, rate, path.name)
                 written.append(
-                    RecordedSound(
+                    RecordedAudio(
                         file=text_of(Path(path.name)),
                         sha256=sha256_of(path),
                         seed=self.sampling.seeds[candidate],

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.errors import ImageError, SoundError
+from c2c_jax.errors import AudioError, ImageError
 from c2c_jax.io.arrays import map_npy
 
 ROWS_AT_ONCE = 2**14
 
 
-def read_vectors(path: Path, dim: int | None, error: type[ImageError] | type[SoundError]) -> Float[np.ndarray, "N D"]:
+def read_vectors(path: Path, dim: int | None, error: type[ImageError] | type[AudioError]) -> Float[np.ndarray, "N D"]:
     """The raw vectors [N, D] of an .npy file, memory-mapped if they are floats; a single vector [D] becomes [1, D].
     dim: the width that they must have; None: any. Raises `error` for a file of another kind or width, and for a vector
     that is zero or not finite in float32."""

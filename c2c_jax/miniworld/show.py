@@ -16,11 +16,11 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.audio import INDEX
+from c2c_jax.io.audio_output import DEEPEST_DB, mel_spectrogram, write_audio
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular
 from c2c_jax.io.progress import phase
-from c2c_jax.io.sound_files import DEEPEST_DB, mel_spectrogram, write_audio
-from c2c_jax.io.sounds import INDEX
 from c2c_jax.miniworld.captions import STYLES
 from c2c_jax.miniworld.event import SAMPLE_RATE
 from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at

@@ -72,7 +72,7 @@ def model_card(bundle: Bundle, name: str, graphs: Sequence[str] = ()) -> str:
     return environment.get_template("card.md.j2").render(
         bundle=bundle,
         spec=bundle.spec,
-        gap=bundle.gap,
+        means=bundle.means,
         memory=bundle.memory,
         choice=choice,
         name=name,

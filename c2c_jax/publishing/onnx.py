@@ -30,7 +30,7 @@ class FromImage(torch.nn.Module):
     def forward(self, source: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Translates image vectors [B, S] to target vectors [B, E]: one tensor for each name in `outputs`."""
         target = self.translator.from_image(source)
-        return target if len(self.outputs) == 1 else (target, self.translator.from_image(source, among="audio"))
+        return target if len(self.outputs) == 1 else (target, self.translator.from_image(source, output_mean="audio"))
 
 
 def require_onnx() -> None:

@@ -31,12 +31,12 @@ from c2c_jax.data.chunks import (
     write_texts,
 )
 from c2c_jax.data.store import Count, Sha256, read_record, write_json
-from c2c_jax.errors import SoundError, StoreError
+from c2c_jax.errors import AudioError, StoreError
 from c2c_jax.io.atomic import atomic_write, exclusive_lock, sweep
+from c2c_jax.io.audio import AUDIO_SUFFIXES, INDEX, find_audio
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import is_regular, is_there, path_of, sha256_of, text_of
 from c2c_jax.io.json import parse_json
-from c2c_jax.io.sounds import INDEX, SOUND_SUFFIXES, sound_files
 from c2c_jax.retrieval.nearest import top_k_of_blocks
 from c2c_jax.retrieval.scoring import Scoring
 from c2c_jax.spaces.encoding import encode_audio_files
@@ -111,7 +111,7 @@ class Library:
     unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
     is_written: bool = True
 
-    def update(self, load: Callable[[], Space], on_sound: Callable[[], None] = lambda: None) -> list[SoundError]:
+    def update(self, load: Callable[[], Space], on_sound: Callable[[], None] = lambda: None) -> list[AudioError]:
         """Encodes the pending sounds and writes the index, now and then during long work; changed and deleted files
         leave it. Returns an error for each sound that cannot be read; these are remembered as `unreadable`.
 
@@ -121,7 +121,7 @@ class Library:
         """
         if self.is_written and not self.pending:
             return []
-        failures: list[SoundError] = []
+        failures: list[AudioError] = []
         row_of = {file.sha256: row for row, file in enumerate(self.files)}
         with contextlib.ExitStack() as stack:
             try:
@@ -174,18 +174,18 @@ class Library:
         row_of: dict[str, int],
         load: Callable[[], Space],
         on_sound: Callable[[], None],
-    ) -> list[SoundError]:
+    ) -> list[AudioError]:
         """Adds the vectors of some files: those of `row_of`, by their SHA-256, else newly encoded ones."""
         files: dict[Path, IndexedFile] = {}
         vectors: dict[Path, np.ndarray] = {}
-        failures: dict[Path, SoundError] = {}
+        failures: dict[Path, AudioError] = {}
         for path in paths:
             try:
                 files[path] = file = _indexed(path, self.folder)
                 if file.sha256 in row_of:
                     vectors[path] = self.vectors_NE[row_of[file.sha256]]
             except OSError as error:
-                failures[path] = SoundError(f"{path} cannot be read ({error.strerror})")
+                failures[path] = AudioError(f"{path} cannot be read ({error.strerror})")
         new = [path for path in files if path not in vectors]
         for _ in range(len(paths) - len(new)):
             on_sound()
@@ -195,7 +195,7 @@ class Library:
             for path, vector_E in encoded.items():
                 try:
                     vectors[path] = _storable(path, vector_E)
-                except SoundError as error:
+                except AudioError as error:
                     failures[path] = error
         for path, failure in failures.items():
             size, _, changed = _state(path)
@@ -248,10 +248,10 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no folder"
-        raise SoundError(f"expected a folder of sounds at {folder}, found {found}: pass an existing folder")
-    paths = sound_files(folder)
+        raise AudioError(f"expected a folder of sounds at {folder}, found {found}: pass an existing folder")
+    paths = find_audio(folder)
     if not paths:
-        raise SoundError(f"folder {folder} contains no sound: expected files ending in {', '.join(SOUND_SUFFIXES)}")
+        raise AudioError(f"folder {folder} contains no sound: expected files ending in {', '.join(AUDIO_SUFFIXES)}")
     own, place = folder / INDEX, space.fingerprint[:16]
     holder = index or (own if os.access(folder, os.W_OK) else _cache_of(folder))
     sweep(holder, own)
@@ -287,9 +287,9 @@ def _read(place: Path, space: SpaceId) -> tuple[list[IndexedFile], Float[np.ndar
         raise StoreError(f"{place / 'manifest.json'} is damaged (expected one checksum per chunk); {ADVICE}")
     array.check_files()
     vectors_NE, files = np.empty((count, space.dim), array.dtype), []
-    for chunk, (of_sounds, of_texts) in enumerate(zip(checksums.sounds, checksums.captions, strict=True)):
+    for chunk, (of_audio, of_texts) in enumerate(zip(checksums.sounds, checksums.captions, strict=True)):
         rows = array.rows_of(chunk)
-        vectors_NE[rows] = array.read(chunk, of_sounds)
+        vectors_NE[rows] = array.read(chunk, of_audio)
         for line in texts.read(chunk, of_texts):
             try:
                 files.append(IndexedFile(*msgspec.convert(parse_json(line), tuple[str, int, int, str])))
@@ -333,4 +333,4 @@ def _storable(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float[np.ndarray,
         (stored_E,), (is_held,) = stored_as(vector_E[None], dtype)
         if is_held:
             return stored_E
-    raise SoundError(f"{path} has a CLAP vector that {why_not_stored(vector_E, DTYPES[-1])}: leave the file out")
+    raise AudioError(f"{path} has a CLAP vector that {why_not_stored(vector_E, DTYPES[-1])}: leave the file out")

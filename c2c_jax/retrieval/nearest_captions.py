@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.io.scratch import empty_vectors
 from c2c_jax.spaces.models.layers import unit
-from c2c_jax.translator.centring import Gap, centred
+from c2c_jax.translator.centring import ModalityMeans, centred
 
 TEMPERATURE = 0.01  # DeCap's
 QUERIES_AT_ONCE = 4096
@@ -21,12 +21,12 @@ Memory = Iterable[tuple[Shaped[np.ndarray, "_ S"], Shaped[np.ndarray, "_ E"]]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingCaptions:
-    """The source and target vectors of a store's training captions, chunk by chunk, for any number of iterations. gap:
-    means to centre them by; None: raw vectors. Raises StoreError for a damaged chunk."""
+    """The source and target vectors of a store's training captions, chunk by chunk, for any number of iterations.
+    means: to centre them by; None: raw vectors. Raises StoreError for a damaged chunk."""
 
     store: Store
     held_out: Int[np.ndarray, "H"]
-    gap: Gap | None = None
+    means: ModalityMeans | None = None
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         is_training = np.ones(self.store.plan.rows, bool)
@@ -38,9 +38,9 @@ class TrainingCaptions:
                 yield source_NS, target_NE
 
     def _centred(self, side: str, x_NE: Shaped[np.ndarray, "N E"]) -> Shaped[np.ndarray, "N E"]:
-        if self.gap is None:
+        if self.means is None:
             return x_NE
-        return np.asarray(centred(jnp.asarray(x_NE, jnp.float32), self.gap.mean(f"{side}_text")))
+        return np.asarray(centred(jnp.asarray(x_NE, jnp.float32), self.means.mean(f"{side}_text")))
 
 
 def nearest_caption(

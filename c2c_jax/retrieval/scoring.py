@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Shaped
 from c2c_jax.retrieval.nearest import top_k
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.translator.bundle import Bundle
-from c2c_jax.translator.centring import centred, shift_to_sounds, uncentred
+from c2c_jax.translator.centring import centred, shift_to_audio, uncentred
 from c2c_jax.translator.memory import REFERENCES, evenly_spaced
 
 NEIGHBOURS, WEIGHT = 2, 0.5  # reference queries nearest to a candidate, and the weight of their mean cosine
@@ -108,5 +108,5 @@ def translated_captions(bundle: Bundle) -> Float[np.ndarray, "R E"] | None:
         starts = range(0, len(source_RS), at_once)
         target_RE = jnp.concatenate([bundle.translator(jnp.asarray(source_RS[i : i + at_once])) for i in starts])
         if bundle.spec.input_norm == "centred":
-            return np.asarray(uncentred(target_RE, bundle.gap.mean("target_text")))
-        return np.asarray(unit(shift_to_sounds(bundle.gap, target_RE)))
+            return np.asarray(uncentred(target_RE, bundle.means.mean("target_text")))
+        return np.asarray(unit(shift_to_audio(bundle.means, target_RE)))

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from rich.console import Console
 
 from c2c_jax.data.caption_files import Txt
-from c2c_jax.errors import C2CError, ConfigError, SoundError
+from c2c_jax.errors import AudioError, C2CError, ConfigError
 from c2c_jax.io.places import require_folder_place
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.io.text import require_text
@@ -19,7 +19,7 @@ from c2c_jax.retrieval.library import Library, open_library
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, translated_captions, unit_mean
 from c2c_jax.spaces.space import Space, SpaceId, identify
 from c2c_jax.translator.bundle import Bundle, load_bundle
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import load_clap, load_clip, means_in_use, vectors_of
 from c2c_jax.translator.memory import evenly_spaced
 from c2c_jax.translator.resolve import bundle_folder
@@ -147,7 +147,7 @@ def search(
         )
     if not sounds.rows:
         count = len(sounds.unreadable)
-        raise SoundError(f"none of the {count:,} sounds in {library} can be read; they are named above")
+        raise AudioError(f"none of the {count:,} sounds in {library} can be read; they are named above")
     scoring = search_scoring(
         sounds,
         bundle,
@@ -209,15 +209,15 @@ def search_scoring(
         where they place captions, so the mean of translated captions comes first; after it, the stored mean of sounds,
         if pictures are moved among sounds, or of texts; and last the mean of the given texts.
         """
-        gap = Gap() if bundle is None else bundle.gap
+        stored = ModalityMeans() if bundle is None else bundle.means
         if bundle is not None and bundle.spec.input_norm == "centred":
-            yield gap.mean("target_text")
+            yield stored.mean("target_text")
         elif kind == "picture":
             yield _mean(captions())
-            yield gap.target_text if gap.target_audio is None else gap.target_audio
+            yield stored.target_text if stored.target_audio is None else stored.target_audio
             yield _mean(texts())
         else:
-            yield gap.target_text
+            yield stored.target_text
             yield _mean(texts())
             yield _mean(captions())
 
@@ -229,16 +229,16 @@ def search_scoring(
     centred_kinds = (*kinds, *([] if reference_RE is None else [reference_kind])) if centre else ()
     means = {kind: next((mean_E for mean_E in means_of(kind) if mean_E is not None), None) for kind in centred_kinds}
     has_mean = any(mean_E is not None for mean_E in means.values())
-    sound_mean_E = None
+    audio_mean_E = None
     if has_mean and len(sounds.rows) >= MIN_TO_CENTRE:
-        sound_mean_E = unit_mean(sounds.blocks())
+        audio_mean_E = unit_mean(sounds.blocks())
     elif has_mean and bundle is not None:
-        sound_mean_E = bundle.gap.target_audio
+        audio_mean_E = bundle.means.target_audio
     notes, needs_texts = [], False
     if centre and not has_mean:
         notes.append("not centred: the mean of queries is unknown")
         needs_texts = True
-    elif centre and sound_mean_E is None:
+    elif centre and audio_mean_E is None:
         why = "" if bundle is None else " and the translator stores no mean of sounds"
         notes.append(f"not centred: the library has fewer than {MIN_TO_CENTRE} sounds{why}")
     if with_hubness and reference_RE is None:
@@ -251,7 +251,7 @@ def search_scoring(
     of_kind = {
         kind: Scoring(
             query_mean_E=means.get(kind),
-            candidate_mean_E=sound_mean_E,
+            candidate_mean_E=audio_mean_E,
             reference_RE=reference_RE if kind in with_hubness else None,
             reference_mean_E=means.get(reference_kind),
         )

@@ -18,7 +18,7 @@ import scipy.sparse
 from jaxtyping import Float
 from msgspec import Meta
 
-from c2c_jax.errors import CheckpointError, SoundError
+from c2c_jax.errors import AudioError, CheckpointError
 from c2c_jax.spaces.models.clap_audio import ClapAudioConfig, Mels
 from c2c_jax.spaces.preprocessors import Preprocessor
 
@@ -128,7 +128,7 @@ class AudioPreprocessor(Preprocessor):
     def _padded(self, sound: Float[np.ndarray, "samples"]) -> Float[np.ndarray, "S"]:
         """A shorter sound repeated as often as it fits into the wanted length, and silence behind it ("repeatpad")."""
         if not len(sound):
-            raise SoundError("a sound has no samples: expected one at least")
+            raise AudioError("a sound has no samples: expected one at least")
         if len(sound) >= self.samples:
             return sound
         times = self.samples // len(sound)

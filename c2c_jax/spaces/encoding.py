@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.errors import ImageError, SoundError
+from c2c_jax.errors import AudioError, ImageError
+from c2c_jax.io.audio import read_audio, report
 from c2c_jax.io.images import read_image
-from c2c_jax.io.sounds import read_audio, report
 from c2c_jax.spaces.models.clap_audio import Mels
 from c2c_jax.spaces.space import Space, batch_size_for
 
@@ -27,7 +27,7 @@ def encode_audio_files(
     *,
     on_sound: Callable[[], None] = lambda: None,
     on_note: Callable[[str], None] = report,
-) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[SoundError]]:
+) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[AudioError]]:
     """The raw projections of the sounds that can be read, and the errors of the others, both in order.
 
     Threads decode files ahead of the tower, at most as many as it takes in two batches. on_sound: called after each
@@ -36,7 +36,7 @@ def encode_audio_files(
     """
     preprocessor = space.require_mels()
     vectors: dict[Path, np.ndarray] = {}
-    errors: list[SoundError] = []
+    errors: list[AudioError] = []
     batch: dict[Path, Mels] = {}
     size = batch_size_for(len(paths), BATCH)
 
@@ -64,7 +64,7 @@ def encode_audio_files(
                 batch[path], notes = reading.result()
                 for note in notes:
                     on_note(note)
-            except SoundError as error:
+            except AudioError as error:
                 errors.append(error)
             read_ahead(1)
             on_sound()

@@ -45,7 +45,7 @@ class EncoderLayer(torch.nn.Module):
         return self.norm2(hidden + self.linear2(functional.relu(self.linear1(hidden))))
 
 
-class Gap(torch.nn.Module):
+class ModalityMeans(torch.nn.Module):
     """Means of captions, images and sounds in the two spaces, source [S] and target [E], as buffers; None: not known.
 
     They are means of unit vectors, except that with input_norm "none" the source means are of raw vectors.
@@ -177,7 +177,7 @@ class Translator(torch.nn.Module):
                 raise ValueError(f"{name} is {value!r:.40}: this version knows {', '.join(known)}")
         self.kind, self.clamp, self.input_norm = kind, clamp, input_norm
         self.source_dim, self.target_dim = source_dim, target_dim
-        self.gap = Gap(source_dim, target_dim)
+        self.gap = ModalityMeans(source_dim, target_dim)
         self.register_module("memory", None)
         if kind in ("residual", *CLOSED_FORM):
             self.linear = torch.nn.Linear(source_dim, target_dim)
@@ -211,7 +211,7 @@ class Translator(torch.nn.Module):
             with torch.device("meta"):  # no memory before the weights are known to fit
                 translator = cls(**fields)
             means = {key.removeprefix("gap."): tensor for key, tensor in tensors.items() if key.startswith("gap.")}
-            translator.gap = Gap(translator.source_dim, translator.target_dim, **means)
+            translator.gap = ModalityMeans(translator.source_dim, translator.target_dim, **means)
             if translator.input_norm == "centred":
                 _require_means(translator.gap)
             if ((memory := config.get("memory")) is None) != ("memory.source" not in tensors):
@@ -267,12 +267,12 @@ class Translator(torch.nn.Module):
             out = self._through_layers(source, torch.tanh)
         return out.clamp(-self.clamp, self.clamp) if self.clamp else out
 
-    def from_image(self, source: torch.Tensor, among: str = "text") -> torch.Tensor:
+    def from_image(self, source: torch.Tensor, output_mean: str = "text") -> torch.Tensor:
         """Target vectors [B, E] of images' raw source vectors [B, S].
 
         With input_norm "centred", images are centred by their own mean (without one they lose their component along
-        the captions' mean), turned towards the memory's captions, translated, and un-centred to unit vectors. among:
-        "text" un-centres with the mean of captions, "audio" with that of sounds, where the bundle has it.
+        the captions' mean), turned towards the memory's captions, translated, and un-centred to unit vectors.
+        output_mean: "text" un-centres with the mean of captions, "audio" with that of sounds, where the bundle has it.
         With other input norms, the mean of images is replaced by that of captions before the translator, and the mean
         of captions by that of sounds after it, if they are known; the results have any length.
         """
@@ -288,7 +288,7 @@ class Translator(torch.nn.Module):
             source = self.memory(source)
         target = self._translated(source)
         if is_centred:
-            return uncentred(target, gap.mean(f"target_{among}"))
+            return uncentred(target, gap.mean(f"target_{output_mean}"))
         if gap.target_text is None or gap.target_audio is None:
             return target
         return functional.normalize(target, dim=-1) - gap.target_text + gap.target_audio
@@ -345,7 +345,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _require_means(gap: Gap) -> None:
+def _require_means(gap: ModalityMeans) -> None:
     """Raises ValueError unless a translator of centred vectors has the means that it needs, of unit vectors."""
     for name in ("source_text", "target_text"):
         gap.mean(name)

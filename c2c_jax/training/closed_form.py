@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from c2c_jax.data.store import SIDES, Store
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.kinds import Translator, TranslatorSpec
 
 RANK = 1e-9  # singular values below this fraction of the largest count as zero
@@ -27,20 +27,28 @@ class Moments(NamedTuple):
     xy_SE: Float[np.ndarray, "S E"]
 
 
-def moments(store: Store, held_out: np.ndarray, spec: TranslatorSpec, gap: Gap = Gap()) -> Moments:  # noqa: B008
+def moments(
+    store: Store,
+    held_out: np.ndarray,
+    spec: TranslatorSpec,
+    means: ModalityMeans = ModalityMeans(),  # noqa: B008
+) -> Moments:  # noqa: B008
     """Moments of all rows but the held-out ones, chunk by chunk; see `moments_of`."""
-    chunks = (moments_of(*rows, spec, gap) for rows in _training_rows(store, held_out) if len(rows[0]))
+    chunks = (moments_of(*rows, spec, means) for rows in _training_rows(store, held_out) if len(rows[0]))
     return functools.reduce(joined, chunks)
 
 
 def moments_of(
-    x_NS: Float[np.ndarray, "N S"], y_NE: Float[np.ndarray, "N E"], spec: TranslatorSpec, gap: Gap
+    x_NS: Float[np.ndarray, "N S"], y_NE: Float[np.ndarray, "N E"], spec: TranslatorSpec, means: ModalityMeans
 ) -> Moments:
     """Moments of one or more raw source and target vectors. Inputs are scaled as the translator's linear layer takes
-    them. gap: means to centre both sides by if the translator's input_norm is "centred"."""
+    them. means: of captions, to centre both sides by if the translator's input_norm is "centred"."""
     x_NS, y_NE = x_NS.astype(np.float64), _unit(y_NE.astype(np.float64))
     if spec.input_norm == "centred":
-        x_NS, y_NE = _unit(_unit(x_NS) - gap.mean("source_text")), _unit(y_NE - gap.mean("target_text"))
+        x_NS, y_NE = (
+            _unit(_unit(x_NS) - means.mean("source_text")),
+            _unit(y_NE - means.mean("target_text")),
+        )
     if spec.input_norm != "none":
         x_NS = _unit(x_NS) * math.sqrt(spec.source_dim)
     x_S, y_E = x_NS.mean(0), y_NE.mean(0)
@@ -62,15 +70,15 @@ def joined(one: Moments, other: Moments) -> Moments:
     )
 
 
-def caption_means(store: Store, held_out: np.ndarray, input_norm: str) -> Gap:
-    """The means of source and target vectors of all captions but the held-out ones, chunk by chunk, as gap statistics;
+def caption_means(store: Store, held_out: np.ndarray, input_norm: str) -> ModalityMeans:
+    """The means of source and target vectors of all captions but the held-out ones, chunk by chunk, as `ModalityMeans`;
     float32. The same bits every time: sums in float64, in the order of the rows, without BLAS."""
     x_S, y_E, rows = np.zeros(store.plan.source.dim), np.zeros(store.plan.target.dim), 0
     for x_NS, y_NE in _training_rows(store, held_out):
         x_S += _sum_of_units(x_NS) if input_norm != "none" else x_NS.sum(0)
         y_E += _sum_of_units(y_NE)
         rows += len(x_NS)
-    return Gap(source_text=(x_S / rows).astype(np.float32), target_text=(y_E / rows).astype(np.float32))
+    return ModalityMeans(source_text=(x_S / rows).astype(np.float32), target_text=(y_E / rows).astype(np.float32))
 
 
 def _training_rows(

@@ -14,9 +14,9 @@ from c2c_jax.training.check import fits_closed_form
 from c2c_jax.training.closed_form import Moments, caption_means, joined, moments, moments_of
 from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import surrogates
-from c2c_jax.translator.centring import Gap, centred
+from c2c_jax.translator.centring import ModalityMeans, centred
 from c2c_jax.translator.kinds import TranslatorSpec
-from c2c_jax.translator.means import captions_spread, goodness, narrow_warning, with_means
+from c2c_jax.translator.mean_estimates import captions_spread, goodness, narrow_warning, with_means
 from c2c_jax.translator.memory import REFERENCES, Memory, evenly_spaced
 from c2c_jax.translator.scores import candidate_score
 
@@ -36,14 +36,14 @@ Rows = tuple[Int[np.ndarray, "V"], Int[np.ndarray, "N"]]  # validation rows, tra
 class Precomputed:
     """The results, all functions of the config, the store and the images.
 
-    gap: the means that the bundle stores. units: means of unit vectors. memory: None if the config has none.
+    means: those that the bundle stores. units: means of unit vectors. memory: None if the config has none.
     references: captions for a bundle without a memory in use; None for translators of raw vectors. moments: of the
     training rows; None if no closed-form map is fitted. all_moments: of all rows; None unless maps compete.
     """
 
     input_norm: str
-    gap: Gap
-    units: Gap
+    means: ModalityMeans
+    units: ModalityMeans
     memory: Memory | None
     references: Memory | None
     moments: Moments | None
@@ -62,23 +62,23 @@ class Precomputed:
         """Computes them from a store's training rows and unlabelled images' raw vectors. Raises StoreError for a
         damaged chunk, and for captions that all have the same vector."""
         held_out, training = rows
-        gap = caption_means(store, held_out, spec.input_norm)
-        units = gap if spec.input_norm != "none" else caption_means(store, held_out, "unit")
-        if spec.input_norm == "centred" and not all(map(_is_mean, (gap.source_text, gap.target_text))):
+        means = caption_means(store, held_out, spec.input_norm)
+        units = means if spec.input_norm != "none" else caption_means(store, held_out, "unit")
+        if spec.input_norm == "centred" and not all(map(_is_mean, (means.source_text, means.target_text))):
             raise StoreError(f"{store.path}: all captions have the same vector in one of the spaces: nothing to learn")
         has_mean = image_PS is not None and config.images.calibrate
         notes = []
         if spec.input_norm == "centred" and not has_mean:
             notes.append(NO_PICTURES if image_PS is None else MEAN_NOT_STORED)
         if image_PS is not None and has_mean:
-            gap = with_means(gap, spec.input_norm, image_PS)[0]
+            means = with_means(means, spec.input_norm, image_PS)[0]
             units, estimate, _ = with_means(units, "unit", image_PS)
             if estimate and estimate.count:
                 notes.append(goodness(estimate, "pictures"))
             captions = captions_spread(units, "unit")
             warning = narrow_warning(estimate.spread, captions) if estimate and captions else None
             notes += [warning] if warning else []
-        centring = gap if spec.input_norm == "centred" else None
+        centring = means if spec.input_norm == "centred" else None
         memory = draw_memory(config.memory, store, training, config.seed, centring)
         references = None
         if spec.input_norm != "none":
@@ -87,14 +87,14 @@ class Precomputed:
                 drawn = draw_memory(MemoryConfig(size=REFERENCES), store, training, config.seed, centring)
             assert drawn is not None
             references = dataclasses.replace(drawn, source=drawn.source[evenly_spaced(len(drawn.source))], weight=0.0)
-        of_training = moments(store, held_out, spec, gap) if fits_closed_form(config) or config.adapt else None
+        of_training = moments(store, held_out, spec, means) if fits_closed_form(config) or config.adapt else None
         of_all = None
         if of_training and config.adapt:
             source_HS, target_HE = (store.read_rows(side, held_out) for side in SIDES)
-            of_all = joined(of_training, moments_of(source_HS, target_HE, spec, gap))
+            of_all = joined(of_training, moments_of(source_HS, target_HE, spec, means))
         return cls(
             input_norm=spec.input_norm,
-            gap=gap,
+            means=means,
             units=units,
             memory=memory,
             references=references,
@@ -106,9 +106,9 @@ class Precomputed:
     @property
     def centring(self) -> tuple[np.ndarray, np.ndarray] | None:
         """The captions' means in both spaces; None unless the translator is one of centred vectors."""
-        if self.input_norm != "centred" or self.gap.source_text is None or self.gap.target_text is None:
+        if self.input_norm != "centred" or self.means.source_text is None or self.means.target_text is None:
             return None
-        return self.gap.source_text, self.gap.target_text
+        return self.means.source_text, self.means.target_text
 
     def centred(
         self, source_NS: Float[np.ndarray, "N S"], target_NE: Float[np.ndarray, "N E"]
@@ -126,7 +126,7 @@ class Precomputed:
         self, config: Config, store: Store, rows: Rows, image_PS: Float[np.ndarray, "P S"] | None
     ) -> CandidateSelector:
         """Selects among a run's candidates by how they translate perturbed validation captions."""
-        found = surrogates(store, rows, self.gap, self.units, self.input_norm, self.memory, image_PS, config.seed)
+        found = surrogates(store, rows, self.means, self.units, self.input_norm, self.memory, image_PS, config.seed)
         maps, final = (
             linear_maps(fitted, found.inputs[False]) if config.adapt and fitted else []
             for fitted in (self.moments, self.all_moments)

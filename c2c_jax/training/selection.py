@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from c2c_jax.data.store import Store
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.step import perturb
-from c2c_jax.translator.centring import Gap, centred, image_inputs, shift_to_sounds, uncentred
+from c2c_jax.translator.centring import ModalityMeans, centred, image_inputs, shift_to_audio, uncentred
 from c2c_jax.translator.memory import Memory
 from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
@@ -39,7 +39,7 @@ class Surrogates:
     inputs: Mapping[bool, Float[np.ndarray, "Q S"]]
     gallery_GE: Float[np.ndarray, "G E"]
     own_Q: Int[np.ndarray, "Q"]
-    gap: Gap
+    means: ModalityMeans
     is_centred: bool
 
     def scores(self, output_QE: Float[np.ndarray, "Q E"]) -> dict[str, float]:
@@ -47,7 +47,7 @@ class Surrogates:
         noisy_cosine: the mean cosine of each translation and its own target, both centred. NaN counts as −1."""
         if not self.is_centred:
             output_QE = np.asarray(
-                centred(shift_to_sounds(self.gap, jnp.asarray(output_QE)), self.gap.mean("target_text"))
+                centred(shift_to_audio(self.means, jnp.asarray(output_QE)), self.means.mean("target_text"))
             )
         rank_Q, cosine_Q = _ranks_and_cosines(np.asarray(output_QE, np.float32), self.gallery_GE, self.own_Q)
         return {NOISY_MRR: float(np.mean(1 / rank_Q)), NOISY_COSINE: float(np.mean(np.clip(cosine_Q, -1, 1)))}
@@ -56,14 +56,14 @@ class Surrogates:
 def surrogates(
     store: Store,
     rows: tuple[Int[np.ndarray, "H"], Int[np.ndarray, "N"]],
-    gap: Gap,
-    units: Gap,
+    means: ModalityMeans,
+    units: ModalityMeans,
     input_norm: str,
     memory: Memory | None = None,
     image_PS: Float[np.ndarray, "P S"] | None = None,
     seed: int = 0,
 ) -> Surrogates:
-    """Makes surrogates from a store's held-out rows. rows: the held-out and the training ones. gap: the bundle's means.
+    """Makes surrogates from a store's held-out rows. rows: the held-out and the training ones. means: the bundle's.
     units: means of unit vectors. image_PS: raw vectors of unlabelled images.
 
     If c is the cosine of an image and its caption, captions are perturbed to c and to √c by random noise and, if there
@@ -95,7 +95,9 @@ def surrogates(
         length = np.linalg.norm(store.read_rows("source", held_out).astype(np.float32), axis=1).mean()
         mean_S = units.mean("source_image" if units.source_image is not None else "source_text")
         surrogate_QS = length * np.asarray(uncentred(jnp.asarray(surrogate_QS), mean_S))
-    known = (gap, input_norm) if input_norm != "centred" else (Gap(), "none")  # centred vectors stay as they are
+    known = (
+        (means, input_norm) if input_norm != "centred" else (ModalityMeans(), "none")
+    )  # centred vectors stay as they are
     plain = functools.partial(image_inputs, *known)
     inputs = {False: np.asarray(plain(jnp.asarray(surrogate_QS)))}
     if memory is not None and memory.weight:
@@ -106,7 +108,9 @@ def surrogates(
         inputs=inputs,
         gallery_GE=np.concatenate([target_HE, target_KE[others]]),
         own_Q=np.tile(own_Q, len(noise)),
-        gap=dataclasses.replace(units, **{name: getattr(gap, name) for name in gap.known if name.startswith("target")}),
+        means=dataclasses.replace(
+            units, **{name: getattr(means, name) for name in means.known if name.startswith("target")}
+        ),
         is_centred=input_norm == "centred",
     )
 

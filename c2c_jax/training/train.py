@@ -177,7 +177,7 @@ def _validate(
         target=store.plan.target,
         recipe=dataclasses.asdict(config),
         metrics={"step": int(state.step), "held_out": len(target_VE), **perturbed_scores, **of_trained, **scores},
-        gap=precomputed.gap,
+        means=precomputed.means,
         memory=precomputed.memory if choice.memory else precomputed.references,
         choice=choice if config.adapt or config.select_by in PERTURBED_SCORES else None,
     )

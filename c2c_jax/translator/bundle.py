@@ -27,12 +27,12 @@ from c2c_jax.io.tensors import read_safetensors
 from c2c_jax.old_names import upgraded
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.spaces.weights.rules import AS_IS, CONV, LINEAR, Rule, Table, fill, unfill
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.kinds import Translator, TranslatorSpec, build_translator
 from c2c_jax.translator.memory import Memory
 
 FORMAT = 2
-_GAP = "gap."  # before the names of the gap statistics among the tensors
+_GAP = "gap."  # before the names of the means among the tensors
 _MEMORY = "memory.source"
 _ROWS_AT_ONCE = 2**16  # of a memory that are looked at together
 
@@ -94,7 +94,7 @@ class Choice:
 class Bundle:
     """A trained translator with the spaces it goes between, the recipe it came from and its validation metrics.
 
-    metrics: none where it was never validated. gap: means of captions, pictures and sounds, as far as they are known.
+    metrics: none where it was never validated. means: of captions, pictures and sounds, as far as they are known.
     memory: captions that pictures are turned towards, or that are only reference queries. choice: None if
     nothing competed with the trained translator and a score of unperturbed captions selected it.
     """
@@ -105,7 +105,7 @@ class Bundle:
     target: SpaceId
     recipe: dict[str, Any]
     metrics: dict[str, Any]
-    gap: Gap = Gap()
+    means: ModalityMeans = ModalityMeans()
     memory: Memory | None = None
     choice: Choice | None = None
 
@@ -154,11 +154,11 @@ def write_files(folder: Path, bundle: Bundle) -> None:
         config["memory"] = bundle.memory.settings
         tensors[_MEMORY] = np.ascontiguousarray(bundle.memory.source)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    _write_tensors(folder / "model.safetensors", tensors, bundle.gap)
+    _write_tensors(folder / "model.safetensors", tensors, bundle.means)
 
 
-def write_gap(folder: Path, gap: Gap, out: Path | None = None) -> None:
-    """Puts gap statistics in the place of a bundle folder's own; its translator and its config.json stay, bit for bit.
+def write_modality_means(folder: Path, means: ModalityMeans, out: Path | None = None) -> None:
+    """Replaces the means in a bundle folder; its translator and its config.json stay, bit for bit.
 
     out: a folder that becomes the bundle with them, whole or not at all, in place of one of that name; None: they go
     into the folder itself, of which all other files stay too.
@@ -169,21 +169,21 @@ def write_gap(folder: Path, gap: Gap, out: Path | None = None) -> None:
     try:
         if out is None:
             with atomic_write(folder / "model.safetensors") as temporary:
-                _write_tensors(temporary, tensors, gap)
+                _write_tensors(temporary, tensors, means)
             return
         with atomic_write(out) as temporary:
             temporary.mkdir()
             shutil.copyfile(folder / "config.json", temporary / "config.json")
-            _write_tensors(temporary / "model.safetensors", tensors, gap)
+            _write_tensors(temporary / "model.safetensors", tensors, means)
     except (OSError, safetensors.SafetensorError) as error:
         raise BundleError(
             f"{out or folder} could not be written ({one_line(error)}); free disk space, or pass another --out"
         ) from error
 
 
-def _write_tensors(file: Path, tensors: dict[str, np.ndarray], gap: Gap) -> None:
-    means = {_GAP + name: np.array(getattr(gap, name), np.float32, order="C") for name in gap.known}
-    safetensors.numpy.save_file(tensors | means, file, metadata={"format": "pt"})
+def _write_tensors(file: Path, tensors: dict[str, np.ndarray], means: ModalityMeans) -> None:
+    stored = {_GAP + name: np.array(getattr(means, name), np.float32, order="C") for name in means.known}
+    safetensors.numpy.save_file(tensors | stored, file, metadata={"format": "pt"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -249,43 +249,49 @@ def load_bundle(folder: Path) -> Bundle:
     config = _read_config(folder)
     spec = TranslatorSpec.from_json(config.translator)
     tensors = read_safetensors(folder / "model.safetensors")
-    gap = _read_gap(folder, spec, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GAP)})
+    means = _read_means(folder, spec, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GAP)})
     memory = _read_memory(folder, spec, config.memory, tensors.pop(_MEMORY, None))
     table = weight_table(nnx.eval_shape(lambda: build_translator(spec, rngs=nnx.Rngs(0))))
     translator = fill(lambda rngs: build_translator(spec, rngs=rngs), tensors, table, str(folder))
     spaces = {"source": config.source, "target": config.target}
-    known = {"recipe": config.recipe, "metrics": config.metrics, "gap": gap, "memory": memory, "choice": config.choice}
+    known = {
+        "recipe": config.recipe,
+        "metrics": config.metrics,
+        "means": means,
+        "memory": memory,
+        "choice": config.choice,
+    }
     return Bundle(translator=translator, spec=spec, **spaces, **known)  # type: ignore[arg-type]
 
 
-def _read_gap(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]) -> Gap:
-    known = {field.name for field in dataclasses.fields(Gap)}
-    means = {key.removeprefix(_GAP): tensor for key, tensor in tensors.items()}
-    for name, mean in means.items():
+def _read_means(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]) -> ModalityMeans:
+    known = {field.name for field in dataclasses.fields(ModalityMeans)}
+    found = {key.removeprefix(_GAP): tensor for key, tensor in tensors.items()}
+    for name, mean in found.items():
         if name not in known:
-            raise BundleError(f"{folder}: unknown gap statistic {name!r}; known are {', '.join(sorted(known))}")
+            raise BundleError(f"{folder}: unknown mean {name!r}; known are {', '.join(sorted(known))}")
         width = spec.source_dim if name.startswith("source") else spec.target_dim
         if mean.shape != (width,) or mean.dtype != np.float32 or not np.isfinite(mean).all():
             raise BundleError(
-                f"{folder}: gap statistic {name} is {mean.dtype} of shape {mean.shape}; "
+                f"{folder}: mean {name} is {mean.dtype} of shape {mean.shape}; "
                 f"expected finite float32 of shape ({width},)"
             )
     try:
-        gap = Gap(**means)
+        means = ModalityMeans(**found)
     except ValueError as error:
         raise BundleError(f"{folder}: {error}") from None
-    if spec.input_norm == "centred" and not {"source_text", "target_text"} <= set(gap.known):
+    if spec.input_norm == "centred" and not {"source_text", "target_text"} <= set(means.known):
         raise BundleError(
             f"{folder}: a translator of centred vectors needs the captions' means gap.source_text and gap.target_text; "
             "copy both files of the bundle again"
         )
     if spec.input_norm == "centred":
-        for name in gap.known:
-            if not np.linalg.norm(getattr(gap, name).astype(np.float64)) < 1:
+        for name in means.known:
+            if not np.linalg.norm(getattr(means, name).astype(np.float64)) < 1:
                 raise BundleError(
                     f"{folder}: {name} has length 1 or more, so it is not a mean of unit vectors; fetch it again"
                 )
-    return gap
+    return means
 
 
 def _read_memory(

@@ -12,7 +12,7 @@ from c2c_jax.translator.memory import Memory, towards_captions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Gap:
+class ModalityMeans:
     """Means of captions, images and sounds in the two spaces. A mean of images or sounds needs the captions' mean of
     the same space.
 
@@ -66,7 +66,7 @@ def uncentred(u_BE: Float[Array, "B E"], mean_E: Float[Array, "E"] | Float[np.nd
     return mean_E[None] + rho_B1 * u_BE
 
 
-def translate_text(translator: Translator, gap: Gap, source_BS: Float[Array, "B S"]) -> Float[Array, "B E"]:
+def translate_text(translator: Translator, means: ModalityMeans, source_BS: Float[Array, "B S"]) -> Float[Array, "B E"]:
     """Translates captions' raw source vectors [B, S] into target vectors [B, E], float32.
 
     With input_norm "centred", inputs are centred and outputs un-centred with the captions' means, and the results are
@@ -74,15 +74,15 @@ def translate_text(translator: Translator, gap: Gap, source_BS: Float[Array, "B 
     """
     if translator.spec.input_norm != "centred":
         return translator(source_BS)
-    return uncentred(translator(centred(source_BS, gap.mean("source_text"))), gap.mean("target_text"))
+    return uncentred(translator(centred(source_BS, means.mean("source_text"))), means.mean("target_text"))
 
 
 def translate_image(
     translator: Translator,
-    gap: Gap,
+    means: ModalityMeans,
     source_BS: Float[Array, "B S"],
     memory: Memory | None = None,
-    among: str = "text",
+    output_mean: str = "text",
 ) -> Float[Array, "B E"]:
     """Translates images' raw source vectors [B, S] into target vectors [B, E], float32. memory: captions to turn images
     towards. among: "text" or "audio": the mean that a translator with input_norm "centred" un-centres with.
@@ -92,44 +92,44 @@ def translate_image(
     images to that of captions before the translator, and results from the mean of captions to that of sounds after it,
     if the means are known; the results have any length.
     """
-    source_BS = image_inputs(gap, translator.spec.input_norm, source_BS, memory)
+    source_BS = image_inputs(means, translator.spec.input_norm, source_BS, memory)
     target_BE = translator(source_BS)
     if translator.spec.input_norm == "centred":
-        return uncentred(target_BE, gap.mean(f"target_{among}"))
-    return shift_to_sounds(gap, target_BE)
+        return uncentred(target_BE, means.mean(f"target_{output_mean}"))
+    return shift_to_audio(means, target_BE)
 
 
 def image_inputs(
-    gap: Gap, input_norm: str, source_BS: Float[Array, "B S"], memory: Memory | None = None
+    means: ModalityMeans, input_norm: str, source_BS: Float[Array, "B S"], memory: Memory | None = None
 ) -> Float[Array, "B S"]:
     """The inputs of a translator with that input_norm for images' raw vectors."""
     if input_norm == "centred":
-        source_BS = centred_images(gap, source_BS)
+        source_BS = centred_images(means, source_BS)
     else:
-        source_BS = shift_to_captions(gap, input_norm, source_BS)
+        source_BS = shift_to_captions(means, input_norm, source_BS)
     return source_BS if memory is None or not memory.weight else towards_captions(memory, source_BS)
 
 
-def centred_images(gap: Gap, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
+def centred_images(means: ModalityMeans, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
     """Centres images' vectors. If their mean is unknown, their component along the captions' mean, which most of CLIP's
     images share, is removed instead; docs/calibration.md says what that costs."""
-    if gap.source_image is not None:
-        return centred(source_BS, gap.source_image)
-    source_BS, mean_S = unit(source_BS), unit(jnp.asarray(gap.mean("source_text"))[None])[0]
+    if means.source_image is not None:
+        return centred(source_BS, means.source_image)
+    source_BS, mean_S = unit(source_BS), unit(jnp.asarray(means.mean("source_text"))[None])[0]
     return unit(source_BS - jnp.sum(source_BS * mean_S[None], axis=1, keepdims=True) * mean_S[None])
 
 
-def shift_to_captions(gap: Gap, input_norm: str, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
+def shift_to_captions(means: ModalityMeans, input_norm: str, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
     """Moves images' raw vectors among captions, for a translator with input_norm "unit" or "none"."""
-    if gap.source_text is None or gap.source_image is None:
+    if means.source_text is None or means.source_image is None:
         return source_BS
     if input_norm == "unit":
         source_BS = unit(source_BS)
-    return source_BS - jnp.asarray(gap.source_image)[None] + jnp.asarray(gap.source_text)[None]
+    return source_BS - jnp.asarray(means.source_image)[None] + jnp.asarray(means.source_text)[None]
 
 
-def shift_to_sounds(gap: Gap, target_BE: Float[Array, "B E"]) -> Float[Array, "B E"]:
+def shift_to_audio(means: ModalityMeans, target_BE: Float[Array, "B E"]) -> Float[Array, "B E"]:
     """Moves target vectors from the captions' mean to the sounds' mean, if both are known."""
-    if gap.target_text is None or gap.target_audio is None:
+    if means.target_text is None or means.target_audio is None:
         return target_BE
-    return unit(target_BE) - jnp.asarray(gap.target_text)[None] + jnp.asarray(gap.target_audio)[None]
+    return unit(target_BE) - jnp.asarray(means.target_text)[None] + jnp.asarray(means.target_audio)[None]

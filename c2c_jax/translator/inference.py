@@ -24,18 +24,20 @@ NO_IMAGE_MEAN = (
 )
 
 
-def translate(bundle: Bundle, source_BS: Float[np.ndarray, "B S"], among: str = "text") -> Float[np.ndarray, "B E"]:
+def translate(
+    bundle: Bundle, source_BS: Float[np.ndarray, "B S"], output_mean: str = "text"
+) -> Float[np.ndarray, "B E"]:
     """Translates images' raw source vectors [B, S] into unit target vectors [B, E], float32; see
     `centring.translate_image`. among: used by a translator of centred vectors.
 
     Raises BundleError for a translator that returns zero or non-finite vectors.
     """
     with jax.default_matmul_precision("float32"):  # accelerators round to less by default
-        found = translate_image(bundle.translator, bundle.gap, jnp.asarray(source_BS), bundle.memory, among)
+        found = translate_image(bundle.translator, bundle.means, jnp.asarray(source_BS), bundle.memory, output_mean)
         vectors_BE = np.asarray(unit(found))
     is_nothing = not vectors_BE.any(axis=1).all()
     if bundle.spec.input_norm == "centred":  # a zero vector, un-centred, is the mean
-        is_nothing = bool(np.isclose(found, bundle.gap.mean(f"target_{among}"), atol=1e-6).all(axis=1).any())
+        is_nothing = bool(np.isclose(found, bundle.means.mean(f"target_{output_mean}"), atol=1e-6).all(axis=1).any())
     if is_nothing or not np.isfinite(vectors_BE).all():
         raise BundleError(
             f"the translator from {bundle.source.name} to {bundle.target.name} returns zero or non-finite vectors: "
@@ -48,16 +50,16 @@ def vectors_of(
     paths: Sequence[Path],
     space: Space,
     bundle: Bundle,
-    on_picture: Callable[[], None] = lambda: None,
-    among: str = "text",
+    on_image: Callable[[], None] = lambda: None,
+    output_mean: str = "text",
 ) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[ImageError]]:
     """The unit CLAP vector of each image file that can be read, and an error for each other one. space: the CLIP.
     on_picture: called after each file is read. among: see `translate`."""
-    found, errors = encode_image_files(paths, space, on_picture)
+    found, errors = encode_image_files(paths, space, on_image)
     vectors: dict[Path, np.ndarray] = {}
     for start in range(0, len(found), ENCODED_AT_ONCE):
         part = list(found)[start : start + ENCODED_AT_ONCE]
-        vectors.update(zip(part, translate(bundle, np.stack([found[path] for path in part]), among), strict=True))
+        vectors.update(zip(part, translate(bundle, np.stack([found[path] for path in part]), output_mean), strict=True))
     return vectors, errors
 
 
@@ -129,19 +131,21 @@ def require_output_mean(bundle: Bundle, output_mean: str) -> None:
         raise ConfigError(
             "--output-mean audio is for translators of centred vectors; this one takes uncentred vectors: leave it out"
         )
-    if output_mean == "audio" and bundle.gap.target_audio is None:
+    if output_mean == "audio" and bundle.means.target_audio is None:
         raise ConfigError(
             "the translator stores no mean of sounds for --output-mean audio: add one with c2c calibrate --sounds"
         )
 
 
-def means_in_use(bundle: Bundle, among: str = "text") -> list[str]:
+def means_in_use(bundle: Bundle, output_mean: str = "text") -> list[str]:
     """Lines for the user: which means and which caption memory a bundle uses for images. among: see `translate`."""
     lines = []
     if bundle.spec.input_norm == "centred":
-        has_mean = bundle.gap.source_image is not None
+        has_mean = bundle.means.source_image is not None
         lines = ["centring pictures with the mean stored in the translator" if has_mean else NO_IMAGE_MEAN]
-        lines += ["un-centring results with the mean of sounds stored in the translator"] if among == "audio" else []
-    elif bundle.gap.used:
-        lines = [f"correcting the modality gap with stored means: {', '.join(bundle.gap.used)}"]
+        lines += (
+            ["un-centring results with the mean of sounds stored in the translator"] if output_mean == "audio" else []
+        )
+    elif bundle.means.used:
+        lines = [f"moving images by the means stored in the translator: {', '.join(bundle.means.used)}"]
     return lines + ([f"{bundle.memory} in use"] if bundle.memory and bundle.memory.weight else [])

@@ -22,7 +22,7 @@ from c2c_jax.miniworld.pairs import picture_at, sound_at
 from c2c_jax.miniworld.world import HELD_OUT_CELLS
 from c2c_jax.retrieval.scoring import centred_array
 from c2c_jax.training.closed_form import caption_means
-from c2c_jax.translator.centring import Gap, uncentred
+from c2c_jax.translator.centring import ModalityMeans, uncentred
 from tests.fixtures.random_store import random_store
 
 HELD_OUT = HELD_OUT_CELLS[0]  # of source 0, as SEEN is; OTHERS are of source 1
@@ -125,7 +125,7 @@ def test_ceiling_is_the_own_caption():
     assert bounds([draw()], NO_MEAN)[0].figures["cell"].mean == 1
 
 
-def gap_of(store) -> Gap:
+def gap_of(store) -> ModalityMeans:
     """The means of a store's captions, and of pictures that lie 0.5 from them."""
     return dataclasses.replace(
         found := caption_means(store, np.zeros(0, np.int64), "unit"), source_image=found.mean("source_text") + 0.1
@@ -153,7 +153,7 @@ def test_vectors_are_used_as_they_are_without_means(tmp_path, monkeypatch):
         translator=TranslatorConfig(kind="ridge", input_norm="unit"),
     )
     bundle = runs.trained(config, store, tmp_path / "runs")
-    found = method_of("ridge", bundle.translator, bundle.gap)
+    found = method_of("ridge", bundle.translator, bundle.means)
     x = store.read("source").astype(np.float32)
     closed = closed_form("ridge", store, weight=1e-3)
     np.testing.assert_allclose(found.of_images(x), found.of_texts(x), atol=1e-6)

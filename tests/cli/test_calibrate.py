@@ -18,14 +18,14 @@ from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.evaluation import calibration
+from c2c_jax.io.audio import read_audio
 from c2c_jax.io.images import read_image
-from c2c_jax.io.sounds import read_audio
 from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.torch import Translator
 from c2c_jax.training.loader import split
 from c2c_jax.training.train import train
-from c2c_jax.translator.bundle import load_bundle, write_gap
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.bundle import load_bundle, write_modality_means
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate
 from tests.cli.test_main import refused
 from tests.generation.test_ranking import build_clap
@@ -122,7 +122,7 @@ def goodness(count: int, kind: str, variance: float) -> str:
     return f"the mean of {count} {kind} has an expected error of {error}; about {enough:,.0f} are needed for 0.02"
 
 
-def carried(image_BS: np.ndarray, weights: dict[str, np.ndarray], gap: Gap) -> np.ndarray:
+def carried(image_BS: np.ndarray, weights: dict[str, np.ndarray], gap: ModalityMeans) -> np.ndarray:
     """By hand through a ridge: unit target vectors of pictures, over both gaps as far as they are known."""
     x = unit(image_BS)
     if gap.source_image is not None:
@@ -153,12 +153,12 @@ def test_pictures(calibrate, run, world, image_BS, trained, capsys, tmp_path):
     assert f"README.md in {bundle} use the old means" in err
 
     loaded = load_bundle(bundle)
-    gap, text = loaded.gap, before["gap.source_text"]
+    gap, text = loaded.means, before["gap.source_text"]
     x = unit(image_BS)
     length = np.linalg.norm(x.mean(0) - text)
     left = np.linalg.norm(unit(x - x.mean(0) + text).mean(0) - text)
     variance = np.sum((x - x.mean(0)) ** 2) / (PICTURES - 1)
-    assert re.match(f"{PICTURES} pictures: mean .* long, spread .*, gap to captions .* before, .* after", lines[0])
+    assert re.match(f"{PICTURES} pictures: mean .* long, spread .*, distance to captions .* before, .* after", lines[0])
     assert figures(lines[0]) == pytest.approx([np.linalg.norm(x.mean(0)), variance, length, left], abs=1e-4)
     assert left < length / 2
     assert lines[1] == goodness(PICTURES, "pictures", variance)
@@ -167,7 +167,7 @@ def test_pictures(calibrate, run, world, image_BS, trained, capsys, tmp_path):
     ]  # fmt: skip
 
     by_hand = carried(image_BS, before, gap)
-    assert np.abs(by_hand - carried(image_BS, before, Gap())).max() > 0.05
+    assert np.abs(by_hand - carried(image_BS, before, ModalityMeans())).max() > 0.05
     np.testing.assert_allclose(translate(loaded, image_BS), by_hand, atol=2e-5)
     with torch.no_grad():
         twin = Translator.from_pretrained(bundle).from_image(torch.from_numpy(image_BS))
@@ -175,9 +175,11 @@ def test_pictures(calibrate, run, world, image_BS, trained, capsys, tmp_path):
     for translator, used in ((bundle, True), (trained / "bundle", False)):
         vector = tmp_path / f"{used}.npy"
         assert main(["infer", str(picture), "--translator", str(translator), "--save-embedding", str(vector)]) == 0
-        told = "correcting the modality gap with stored means: source_text, source_image\n"
+        told = "moving images by the means stored in the translator: source_text, source_image\n"
         assert capsys.readouterr().err == (told if used else "")
-        np.testing.assert_allclose(np.load(vector), carried(image_BS[:1], before, gap if used else Gap())[0], atol=2e-5)
+        np.testing.assert_allclose(
+            np.load(vector), carried(image_BS[:1], before, gap if used else ModalityMeans())[0], atol=2e-5
+        )
 
 
 def test_sounds_and_pictures_into_another_folder(calibrate, run, world, clap, image_BS, audio_NE, tmp_path):
@@ -189,7 +191,7 @@ def test_sounds_and_pictures_into_another_folder(calibrate, run, world, clap, im
     assert all(np.array_equal(tensors(run / "bundle")[name], before[name]) for name in before)
     assert {path.name for path in out.iterdir()} == {"config.json", "model.safetensors"}
     assert (out / "config.json").read_bytes() == (run / "bundle" / "config.json").read_bytes()
-    gap = load_bundle(out).gap
+    gap = load_bundle(out).means
     assert gap.known == gap.used == ALL
     np.testing.assert_allclose(gap.source_image, unit(image_BS).mean(0), atol=1e-6)
     np.testing.assert_allclose(gap.target_audio, unit(audio_NE).mean(0), atol=1e-5)
@@ -197,8 +199,11 @@ def test_sounds_and_pictures_into_another_folder(calibrate, run, world, clap, im
     assert lines[2].startswith(f"{SOUNDS} sounds: ") and figures(lines[2])[2:] == pytest.approx([length], abs=1e-4)
     variance = unit(audio_NE).var(axis=0, ddof=1).sum()
     assert lines[3] == goodness(SOUNDS, "sounds", variance)
-    apart = [np.linalg.norm(carried(image_BS, before, one).mean(0) - unit(audio_NE).mean(0)) for one in (Gap(), gap)]
-    assert "translated pictures: gap to sounds" in lines[4] and figures(lines[4]) == pytest.approx(apart, abs=2e-4)
+    apart = [
+        np.linalg.norm(carried(image_BS, before, one).mean(0) - unit(audio_NE).mean(0))
+        for one in (ModalityMeans(), gap)
+    ]
+    assert "translated pictures: distance to sounds" in lines[4] and figures(lines[4]) == pytest.approx(apart, abs=2e-4)
     np.testing.assert_allclose(translate(load_bundle(out), image_BS), carried(image_BS, before, gap), atol=2e-5)
 
     code, lines, _ = calibrate("--remove", "--out", out, run=out)  # over itself
@@ -214,11 +219,11 @@ def test_sounds_alone_and_pictures_later(calibrate, run, world, clap, audio_NE):
     ]  # fmt: skip
     code, lines, _ = calibrate("--images", world / "pictures")
     assert code == 0 and lines[2].startswith("translated pictures") and lines[4] == f"in use: {', '.join(ALL)}"
-    np.testing.assert_allclose(load_bundle(run / "bundle").gap.target_audio, unit(audio_NE).mean(0), atol=1e-5)
+    np.testing.assert_allclose(load_bundle(run / "bundle").means.target_audio, unit(audio_NE).mean(0), atol=1e-5)
 
 
 def test_a_bundle_without_captions_means(calibrate, run, world, trained, tmp_path):
-    write_gap(run / "bundle", Gap())
+    write_modality_means(run / "bundle", ModalityMeans())
     asked = "--images", world / "pictures"
     alone = Path(shutil.copytree(run / "bundle", tmp_path / "alone"))
     code, _, err = calibrate(*asked, run=alone)
@@ -230,12 +235,12 @@ def test_a_bundle_without_captions_means(calibrate, run, world, trained, tmp_pat
             tensors(run / "bundle")[f"gap.{name}"], tensors(trained / "bundle")[f"gap.{name}"]
         )
     assert calibrate(*asked, "--store", run / "store", run=alone)[0] == 0
-    assert load_bundle(alone).gap.used == ["source_text", "source_image"]
+    assert load_bundle(alone).means.used == ["source_text", "source_image"]
 
 
 def test_what_uses_them_says_so(calibrate, run, world, clap, capsys, tmp_path):
     """Only what corrects something is told of: captions' means alone are not."""
-    picture, shown = str(world / "pictures/00.png"), "correcting the modality gap with stored means"
+    picture, shown = str(world / "pictures/00.png"), "moving images by the means stored in the translator"
     search = ["search", picture, "--library", str(world / "sounds"), "--index", str(tmp_path / "index")]
     evaluate = ["evaluate", str(run), "--bootstrap", "0", "--out", str(tmp_path / "evaluation")]
     assert main([*search, "--translator", str(run), "--clap", str(clap)]) == 0
@@ -253,9 +258,9 @@ def test_raw_vectors(calibrate, run, world, image_BS):
     config = json.loads((run / "bundle/config.json").read_text())
     config["translator"]["input_norm"] = "none"
     (run / "bundle/config.json").write_text(json.dumps(config))
-    write_gap(run / "bundle", Gap())
+    write_modality_means(run / "bundle", ModalityMeans())
     code, lines, _ = calibrate("--images", world / "pictures")
-    gap, source = load_bundle(run / "bundle").gap, Store.open(run / "store").read("source")
+    gap, source = load_bundle(run / "bundle").means, Store.open(run / "store").read("source")
     _, training = split(ROWS, HELD_OUT, Config().seed)
     np.testing.assert_allclose(gap.source_text, source[training].mean(0, dtype=np.float64), atol=1e-6)
     np.testing.assert_allclose(gap.source_image, image_BS.mean(0), atol=1e-5)

@@ -68,11 +68,11 @@ def centred(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return unit(unit(x) - mean)
 
 
-def by_hand(x_BS: np.ndarray, weights: dict[str, np.ndarray], mean: str, among: str) -> np.ndarray:
+def by_hand(x_BS: np.ndarray, weights: dict[str, np.ndarray], mean: str, output_mean: str) -> np.ndarray:
     """Through a ridge, centred by one mean and un-centred with the other."""
     x = np.sqrt(x_BS.shape[1]) * centred(x_BS, weights[f"gap.{mean}"])
     u = unit(x @ weights["linear.weight"].T.astype(np.float64) + weights["linear.bias"])
-    mean_E = weights[f"gap.{among}"].astype(np.float64)
+    mean_E = weights[f"gap.{output_mean}"].astype(np.float64)
     along = u @ mean_E
     return mean_E + u * (np.sqrt(along**2 + 1 - mean_E @ mean_E) - along)[:, None]
 
@@ -81,14 +81,14 @@ def test_pictures_and_sounds(calibrate, run, world, clap, image_BS, audio_NE, ca
     before = tensors(run / "bundle")
     code, lines, err = calibrate("--images", world / "pictures", "--sounds", world / "sounds", "--clap", clap)
     assert code == 0
-    gap, after = load_bundle(run / "bundle").gap, tensors(run / "bundle")
+    gap, after = load_bundle(run / "bundle").means, tensors(run / "bundle")
     assert gap.known == ALL and all(np.array_equal(after[name], tensor) for name, tensor in before.items())
     np.testing.assert_allclose(gap.source_image, unit(image_BS).mean(0), atol=1e-6)
     np.testing.assert_allclose(gap.target_audio, unit(audio_NE).mean(0), atol=1e-5)
     rows = [(PICTURES, "pictures", image_BS, gap.source_text), (SOUNDS, "sounds", audio_NE, gap.target_text)]
     for start, (count, kind, vectors, text) in zip((0, 2), rows, strict=True):
         mean, variance = unit(vectors).mean(0), unit(vectors).var(axis=0, ddof=1).sum()
-        assert re.fullmatch(rf"{count} {kind}: mean \S+ long, spread \S+, gap to captions \S+", lines[start])
+        assert re.fullmatch(rf"{count} {kind}: mean \S+ long, spread \S+, distance to captions \S+", lines[start])
         expected = [np.linalg.norm(mean), variance, np.linalg.norm(mean - text)]
         assert figures(lines[start]) == pytest.approx(expected, abs=1e-4)
         assert lines[start + 1] == goodness(count, kind, variance)
@@ -102,18 +102,18 @@ def test_pictures_and_sounds(calibrate, run, world, clap, image_BS, audio_NE, ca
     assert is_narrow and "these pictures are very similar" in err
 
     loaded, twin = load_bundle(run / "bundle"), Translator.from_pretrained(run / "bundle")
-    for among in ("text", "audio"):
-        expected = by_hand(image_BS, after, "source_image", f"target_{among}")
-        np.testing.assert_allclose(translate(loaded, image_BS, among), expected, atol=2e-5)
+    for output_mean in ("text", "audio"):
+        expected = by_hand(image_BS, after, "source_image", f"target_{output_mean}")
+        np.testing.assert_allclose(translate(loaded, image_BS, output_mean), expected, atol=2e-5)
         with torch.no_grad():
-            np.testing.assert_allclose(twin.from_image(torch.from_numpy(image_BS), among), expected, atol=2e-5)
-        asked = ["infer", str(world / "pictures/00.png"), "--translator", str(run), "--output-mean", among]
+            np.testing.assert_allclose(twin.from_image(torch.from_numpy(image_BS), output_mean), expected, atol=2e-5)
+        asked = ["infer", str(world / "pictures/00.png"), "--translator", str(run), "--output-mean", output_mean]
         capsys.readouterr()
         assert main([*asked, "--save-embedding", str(tmp_path / "v.npy")]) == 0
         np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected[0], atol=2e-5)
         told = capsys.readouterr().err
         assert "centring pictures with the mean stored in the translator\n" in told
-        assert ("un-centring results with the mean of sounds" in told) == (among == "audio")
+        assert ("un-centring results with the mean of sounds" in told) == (output_mean == "audio")
 
     code, lines, _ = calibrate("--remove")
     assert code == 0 and lines == [f"means in the bundle: {', '.join(TEXTS)}", str(run / "bundle")]
@@ -129,7 +129,7 @@ def test_arrays_need_no_checkpoint(calibrate, blind, arrays, image_BS, audio_NE,
         np.save(path, vectors.astype(dtype))
     code, lines, err = calibrate("--images", arrays[0], "--sounds", arrays[1])
     assert code == 0 and "left out" not in err
-    gap = load_bundle(blind / "bundle").gap
+    gap = load_bundle(blind / "bundle").means
     np.testing.assert_allclose(gap.source_image, unit(image_BS.astype(dtype)).mean(0), atol=1e-6)
     np.testing.assert_allclose(gap.target_audio, unit(audio_NE.astype(dtype)).mean(0), atol=1e-6)
     assert lines[0].startswith(f"{PICTURES} pictures: ") and lines[2].startswith(f"{SOUNDS} sounds: ")
@@ -141,7 +141,7 @@ def test_a_mean_itself(calibrate, blind, tmp_path, image_BS, axes):
     mean = (0.75 * unit(image_BS[:1])).astype(np.float32)
     np.save(tmp_path / "mean.npy", mean[0] if axes == 1 else mean)
     code, lines, _ = calibrate("--images", tmp_path / "mean.npy")
-    gap = load_bundle(blind / "bundle").gap
+    gap = load_bundle(blind / "bundle").means
     assert code == 0
     np.testing.assert_array_equal(gap.source_image, mean[0])
     expected = [0.75, 1 - 0.75**2, np.linalg.norm(mean[0] - gap.source_text)]
@@ -151,7 +151,7 @@ def test_a_mean_itself(calibrate, blind, tmp_path, image_BS, axes):
 
 def test_narrow_and_general_pictures(calibrate, blind, tmp_path):
     """Told from each other by their spread beside the captions'."""
-    text = load_bundle(blind / "bundle").gap.source_text
+    text = load_bundle(blind / "bundle").means.source_text
     across = unit(np.random.default_rng(0).normal(size=(200, len(text))))
     common = unit(np.ones((1, len(text))))
     captions = 1 - np.sum(text**2)
@@ -178,7 +178,7 @@ def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
     assert code == 0 and f"{len(QUERIES)} captions read from txt:" in err and "1 duplicate dropped" in err
     assert "README.md and model_from_image.onnx and model.onnx in" in err
     assert err.count("replacing it changes what the translator is given for pictures as well") == 1
-    after, gap = tensors(run / "bundle"), load_bundle(run / "bundle").gap
+    after, gap = tensors(run / "bundle"), load_bundle(run / "bundle").means
     assert gap.known == TEXTS
     source, target = of_texts(QUERIES, clip_folder, audioldm_folder)
     for start, (space, vectors, name) in enumerate((("CLIP", source, TEXTS[0]), ("CLAP", target, TEXTS[1]))):
@@ -204,7 +204,7 @@ def test_texts_and_pictures(calibrate, run, world, image_BS, clip_folder, audiol
     )
     assert code == 0 and lines[6:] == [f"means in the bundle: {', '.join(ALL[:3])}", str(out)]
     assert "no mean of pictures" not in err
-    gap, source = load_bundle(out).gap, of_texts(QUERIES, clip_folder, audioldm_folder)[0]
+    gap, source = load_bundle(out).means, of_texts(QUERIES, clip_folder, audioldm_folder)[0]
     np.testing.assert_allclose(gap.source_text, unit(source).mean(0), atol=1e-6)
     np.testing.assert_allclose(gap.source_image, unit(image_BS).mean(0), atol=1e-6)
     length = np.linalg.norm(unit(image_BS).mean(0) - unit(source).mean(0))

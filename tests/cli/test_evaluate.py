@@ -12,8 +12,8 @@ from PIL import Image
 
 from c2c_jax.cli.main import main
 from c2c_jax.data.store import Store
+from c2c_jax.io.audio import read_audio
 from c2c_jax.io.images import read_image
-from c2c_jax.io.sounds import read_audio
 from c2c_jax.spaces.space import load_space
 from c2c_jax.training.loader import split
 from c2c_jax.translator.bundle import load_bundle

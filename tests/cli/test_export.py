@@ -25,7 +25,7 @@ from c2c_jax.publishing.names import public_captions, public_name, without_place
 from c2c_jax.spaces.space import SpaceId, identify, load_space
 from c2c_jax.torch import Translator
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle, save_bundle
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate
 from tests.cli.test_main import ROOT, refused
 from tests.fixtures.hub import TOKEN, stand_in
@@ -56,7 +56,7 @@ def trained(source: SpaceId, target: SpaceId, **recipe: Any) -> Bundle:
         target=target,
         recipe={**dataclasses.asdict(config), **recipe},
         metrics=SCORES,
-        gap=Gap(**{name: 0.1 * rng.normal(size=size).astype(np.float32) for name, size in means.items()}),
+        means=ModalityMeans(**{name: 0.1 * rng.normal(size=size).astype(np.float32) for name, size in means.items()}),
     )
 
 
@@ -129,7 +129,7 @@ def test_a_translator_of_centred_vectors(run, tmp_path, capsys):
     save_bundle(tmp_path / "centred", centred)
     assert main(["export", str(tmp_path / "centred"), "--out", str(tmp_path / "pub"), "--onnx"]) == 0
     published = load_bundle(tmp_path / "pub")
-    assert published.choice == choice and published.gap.known == whole.gap.known
+    assert published.choice == choice and published.means.known == whole.means.known
     card = (tmp_path / "pub" / "README.md").read_text()
     assert "## Centring" in card and "This translator is `trained`, the best of 2 candidates" in card
     assert "its output `target_audio` is un-centred by the mean of sounds" in card
@@ -227,13 +227,13 @@ def test_card_of_hub_spaces():
 def test_card_of_little(tmp_path):
     """What was imported has no metrics and another author; what was trained on arrays has no checkpoint to run."""
     imported = dataclasses.replace(
-        trained(*HUB_SPACES), metrics={}, recipe={"imported": "a|b.pt", "ignored": []}, gap=Gap()
+        trained(*HUB_SPACES), metrics={}, recipe={"imported": "a|b.pt", "ignored": []}, means=ModalityMeans()
     )
     card = model_card(imported, "x")
     assert "No validation is on record." in card and ModelCard(card).data.license == "other"
     assert "Imported from `a\\|b.pt` of CLIP2CLAP" in card and '| `imported` | `"a\\|b.pt"` |' in card
     assert "holds no statistics" in card and "datasets:" not in card
-    captions = dataclasses.replace(imported, gap=Gap(source_text=np.zeros(24, np.float32)))
+    captions = dataclasses.replace(imported, means=ModalityMeans(source_text=np.zeros(24, np.float32)))
     assert "holds no statistics" in model_card(captions, "x")
     arrays = trained(*(SpaceId(name=f"{name}.npy", dim=4, fingerprint=name) for name in ("a", "b")))
     card = model_card(arrays, "x", ["model.onnx"])

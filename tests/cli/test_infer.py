@@ -22,7 +22,7 @@ from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.images import read_image
 from c2c_jax.spaces.space import SpaceId, identify, load_space
 from c2c_jax.translator.bundle import load_bundle, save_bundle
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate
 from c2c_jax.translator.kinds import build_translator
 from c2c_jax.translator.memory import Memory
@@ -337,7 +337,7 @@ def centred(bundle: Path, folder: Path, *names: str) -> Path:
     spec, rng = dataclasses.replace(whole.spec, input_norm="centred"), np.random.default_rng(0)
     means = {name: (rng.normal(size=64) / 12).astype(np.float32) for name in names}
     translator = build_translator(spec, rngs=nnx.Rngs(0))
-    save_bundle(folder, dataclasses.replace(whole, spec=spec, translator=translator, gap=Gap(**means)))
+    save_bundle(folder, dataclasses.replace(whole, spec=spec, translator=translator, means=ModalityMeans(**means)))
     return folder
 
 
@@ -346,17 +346,19 @@ def test_the_output_mean(infer, pictures, bundle, tmp_path):
     translator = centred(bundle, tmp_path / "centred", "source_text", "source_image", "target_text", "target_audio")
     image = pictures / "a.png"
     found = {}
-    for among, more in (("text", []), ("audio", ["--output-mean", "audio"])):
-        code, _, err = infer(image, "--translator", translator, *more, "--out", tmp_path / f"{among}.wav")
+    for output_mean, more in (("text", []), ("audio", ["--output-mean", "audio"])):
+        code, _, err = infer(image, "--translator", translator, *more, "--out", tmp_path / f"{output_mean}.wav")
         assert code == 0, err
         assert "centring pictures with the mean stored in the translator\n" in err
-        assert ("un-centring results with the mean of sounds stored in the translator\n" in err) == (among == "audio")
-        found[among] = json.loads((tmp_path / f"{among}.sound.json").read_text())
-        assert found[among]["output_mean"] == among
+        assert ("un-centring results with the mean of sounds stored in the translator\n" in err) == (
+            output_mean == "audio"
+        )
+        found[output_mean] = json.loads((tmp_path / f"{output_mean}.sound.json").read_text())
+        assert found[output_mean]["output_mean"] == output_mean
     space, loaded = load_space(str(load_bundle(translator).source.name)), load_bundle(translator)
     raw = space.encode_image([read_image(image)])
-    for among, record in found.items():
-        np.testing.assert_allclose(record["clap_vector"], translate(loaded, raw, among)[0], atol=1e-5)
+    for output_mean, record in found.items():
+        np.testing.assert_allclose(record["clap_vector"], translate(loaded, raw, output_mean)[0], atol=1e-5)
     assert np.abs(np.subtract(*(record["clap_vector"] for record in found.values()))).max() > 0.05
     asked = "--translator", translator, "--output-mean", "audio"  # what is mixed in lies there as well
     mixed = vectors(infer, tmp_path, image, *asked, "--blend", image, "--mix", "0.5")

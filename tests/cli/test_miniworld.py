@@ -12,7 +12,7 @@ import soundfile
 from PIL import Image
 
 from c2c_jax.cli.main import main
-from c2c_jax.io.sounds import INDEX
+from c2c_jax.io.audio import INDEX
 from c2c_jax.miniworld.captions import captions
 from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
 from c2c_jax.miniworld.show import chosen, contact_sheet, render_page, shown_at

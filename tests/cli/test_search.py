@@ -11,10 +11,10 @@ import pytest
 import soundfile
 
 from c2c_jax.cli.search import show
+from c2c_jax.io.audio import read_audio
 from c2c_jax.io.console import SafeConsole
 from c2c_jax.io.files import path_of
 from c2c_jax.io.images import read_image
-from c2c_jax.io.sounds import read_audio
 from c2c_jax.retrieval import library
 from c2c_jax.retrieval.library import Library
 from c2c_jax.retrieval.search import Hits, SearchResult

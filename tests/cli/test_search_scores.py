@@ -13,7 +13,7 @@ from flax import nnx
 from c2c_jax.io.images import read_image
 from c2c_jax.spaces.space import load_space
 from c2c_jax.translator.bundle import load_bundle, save_bundle
-from c2c_jax.translator.centring import Gap, uncentred
+from c2c_jax.translator.centring import ModalityMeans, uncentred
 from c2c_jax.translator.inference import translate
 from c2c_jax.translator.kinds import build_translator
 from c2c_jax.translator.memory import Memory
@@ -38,11 +38,11 @@ def centred_bundle(tmp_path_factory, bundle, clip_folder, clap) -> Path:
     old = load_bundle(bundle)
     spec = dataclasses.replace(old.spec, input_norm="centred")
     source, target = (load_space(str(one)).encode_text(TEXTS) for one in (clip_folder, clap))
-    gap = Gap(source_text=unit(source).mean(axis=0), target_text=unit(target).mean(axis=0))
+    gap = ModalityMeans(source_text=unit(source).mean(axis=0), target_text=unit(target).mean(axis=0))
     memory = Memory(source=unit(unit(source) - gap.source_text).astype(np.float16), weight=0.0, temperature=0.1)
     folder = tmp_path_factory.mktemp("centred") / "bundle"
     translator = build_translator(spec, rngs=nnx.Rngs(0))
-    save_bundle(folder, dataclasses.replace(old, translator=translator, spec=spec, gap=gap, memory=memory))
+    save_bundle(folder, dataclasses.replace(old, translator=translator, spec=spec, means=gap, memory=memory))
     return folder
 
 
@@ -95,8 +95,8 @@ def test_centred_cosines_less_hubness(search, pictures, many, centred_bundle, cl
     picture = load_space(str(clip_folder)).encode_image([read_image(pictures / "a.png")])
     query_QE = np.concatenate([translate(bundle, picture), load_space(str(clap)).encode_text(["heavy rain"])])
     captions = bundle.translator(jnp.asarray(bundle.memory.source, jnp.float32))
-    references_RE = np.asarray(uncentred(captions, bundle.gap.target_text))
-    expected = scores_by_hand(query_QE, bundle.gap.target_text, many, references_RE, flags, less_hubness)
+    references_RE = np.asarray(uncentred(captions, bundle.means.target_text))
+    expected = scores_by_hand(query_QE, bundle.means.target_text, many, references_RE, flags, less_hubness)
     check_scores(lines, expected, many)
     code, printed, _ = search(pictures / "a.png", "--text", "rain", *flags, "--json", asked=asked)
     queries = json.loads("".join("\t".join(line) for line in printed))["queries"]
@@ -136,7 +136,7 @@ def test_references_of_pictures_are_used_on_request(
     ):
         code, lines, err = search(pictures / "a.png", "--hubness", hubness, asked=asked)
         assert code == 0 and err.splitlines()[-1] == f"scores: pictures by {note}"
-        expected = scores_by_hand(query_QE, bundle.gap.target_text, many, text_RE, less_hubness=[hubness == "all"])
+        expected = scores_by_hand(query_QE, bundle.means.target_text, many, text_RE, less_hubness=[hubness == "all"])
         check_scores(lines, expected, many)
 
 

@@ -43,8 +43,8 @@ def test_the_trainer_chooses_and_calibrates_by_them(store, tmp_path):
     )
     train(config, store, tmp_path, picture_PS)
     bundle = load_bundle(tmp_path / "bundle")
-    np.testing.assert_allclose(bundle.gap.source_image, unit(picture_PS).mean(0), atol=1e-6)
-    assert bundle.gap.used == ["source_text", "source_image"]
+    np.testing.assert_allclose(bundle.means.source_image, unit(picture_PS).mean(0), atol=1e-6)
+    assert bundle.means.used == ["source_text", "source_image"]
     entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     scores = [entry["noisy_mrr"] for entry in entries if entry["phase"] == "validation"]
     assert len(scores) > 1 and bundle.metrics["noisy_mrr"] == bundle.choice.best == max(scores)
@@ -54,7 +54,7 @@ def test_the_trainer_chooses_and_calibrates_by_them(store, tmp_path):
         config, translator=TranslatorConfig(kind="ridge"), images=ImagesConfig(files="given", calibrate=False)
     )
     train(ridge, store, tmp_path / "ridge", picture_PS)
-    assert load_bundle(tmp_path / "ridge/bundle").gap.used == []
+    assert load_bundle(tmp_path / "ridge/bundle").means.used == []
 
 
 def written(path: Path, array: np.ndarray) -> ImagesConfig:

@@ -12,7 +12,7 @@ from c2c_jax.evaluation.methods import caption_methods
 from c2c_jax.evaluation.training_store import TrainingStore
 from c2c_jax.evaluation.vectors import Captions, Media, Side, both_sides
 from c2c_jax.spaces.space import SpaceId
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from tests.torch.test_translator import random_bundle, spec
 
 QUIET = Bootstrap(resamples=0)
@@ -116,7 +116,7 @@ def rotated(tmp_path):
 
 def rows_of_maps(store, source, target):
     held_out = np.arange(40)
-    bundle = random_bundle(spec("residual", E, E, input_norm="unit"), gap=Gap())
+    bundle = random_bundle(spec("residual", E, E, input_norm="unit"), means=ModalityMeans())
     training = TrainingStore(store=store, held_out=held_out, untrained=held_out)
     gap, (_, *methods) = caption_methods(training, bundle)
     captions = Captions(source_NS=source[:40], target_NE=target[:40])
@@ -158,7 +158,7 @@ def test_another_map_gives_what_numpy_finds(rotated):
 def test_without_a_store_there_is_no_map(rotated):
     _, (source, target) = rotated
     captions = Captions(source_NS=source, target_NE=target)
-    for given, gap in ((captions, None), (None, Gap())):
+    for given, gap in ((captions, None), (None, ModalityMeans())):
         rows, missing = rotation_rows([], given, gap, QUIET)
         assert rows == [] and "pass --store" in missing[0].why
 

@@ -33,7 +33,7 @@ GIVEN = pairs_of(TRANSLATED, SOUNDS, np.array([0, 1, 1]), at(20, 80))
 
 
 def test_own_sounds_and_pictures():
-    rows = SCORER.image_sound_rows(TRANSLATED, GIVEN)
+    rows = SCORER.image_audio_rows(TRANSLATED, GIVEN)
     # 0°: 10° first. 50°: 60°, 10°, 100° (tied by angle? 40° and 50° apart) → own 100° third. 95°: 100°, 60° → second.
     forth = values(rows, "images_to_sounds")
     assert forth["recall@1"] == pytest.approx(1 / 3) and forth["recall@5"] == 1 and forth["median_rank"] == 2
@@ -44,7 +44,7 @@ def test_own_sounds_and_pictures():
 
 
 def test_classes():
-    rows = SCORER.image_sound_rows(TRANSLATED, GIVEN)
+    rows = SCORER.image_audio_rows(TRANSLATED, GIVEN)
     forth, back = values(rows, "images_to_sounds"), values(rows, "sounds_to_images")
     # Prompts at 20° and 80°, the border at 50°: 0° → class 0, right; 95° → class 1, right; 50° lies on the border.
     assert forth["class_accuracy"] in (pytest.approx(2 / 3), 1)
@@ -59,10 +59,10 @@ def test_classes():
 
 def test_sounds_are_classified_by_the_translated_picture_prompts():
     """Prompts come to 40° and 130°, the border at 85°: 10° (class 0) and 100° (1) are right, 60° (1) is not."""
-    rows = SCORER.image_sound_rows(TRANSLATED, GIVEN, at(40, 130))
+    rows = SCORER.image_audio_rows(TRANSLATED, GIVEN, at(40, 130))
     (row,) = [row for row in rows if (row.task, row.metric) == ("sounds_to_images", "class_accuracy")]
     assert row.value == pytest.approx(2 / 3) and row.n == 3
-    assert [other for other in rows if other is not row] == SCORER.image_sound_rows(TRANSLATED, GIVEN)
+    assert [other for other in rows if other is not row] == SCORER.image_audio_rows(TRANSLATED, GIVEN)
 
 
 def test_prompts_by_hand():
@@ -80,12 +80,12 @@ def test_a_picture_may_have_several_sounds_and_a_sound_several_pictures():
         images={"groups_N": np.array([7, 7, 3]), "labels_N": none},
         sounds={"groups_N": np.array([3, 7, 7]), "labels_N": none},
     )
-    rows = Scorer("translator", QUIET, csls=2).image_sound_rows(TRANSLATED, given)
+    rows = Scorer("translator", QUIET, csls=2).image_audio_rows(TRANSLATED, given)
     # 0°: 10° (3), 60° (7) → 2. 50°: 60° (7) → 1. 95°, of group 3: 100°, 60°, 10° → 3.
     forth = values(rows, "images_to_sounds")
     assert forth["recall@1"] == pytest.approx(1 / 3) and forth["mrr"] == pytest.approx((1 / 2 + 1 + 1 / 3) / 3)
     assert {row.metric for row in rows} == {"recall@1", "recall@5", "recall@10", "median_rank", "mrr"}
-    chances = values(chance.image_sound_rows(given), "images_to_sounds", "chance")
+    chances = values(chance.image_audio_rows(given), "images_to_sounds", "chance")
     assert chances["recall@1"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
 
 
@@ -97,8 +97,8 @@ def test_csls_follows_the_order_of_groups():
     order = rng.permutation(30)
     given = pairs_of(translated, audio)
     shuffled = changed(given, sounds={"vectors_NE": audio[order], "groups_N": order})
-    first = Scorer("translator", QUIET, csls=3).image_sound_rows(translated, given)
-    again = Scorer("translator", QUIET, csls=3).image_sound_rows(translated, shuffled)
+    first = Scorer("translator", QUIET, csls=3).image_audio_rows(translated, given)
+    again = Scorer("translator", QUIET, csls=3).image_audio_rows(translated, shuffled)
     for task in ("images_to_sounds", "sounds_to_images"):
         assert values(again, task) == pytest.approx(values(first, task))
     assert {row.metric for row in first} >= {"recall@1", "csls_recall@1", "csls_mrr"}
@@ -113,9 +113,9 @@ def test_what_has_no_counterpart_is_no_query_and_no_candidate():
         images={"vectors_NE": np.zeros((4, 2), np.float32), **numbers},
         sounds={"vectors_NE": np.concatenate([SOUNDS, at(0)]), **numbers},
     )
-    rows = SCORER.image_sound_rows(np.concatenate([TRANSLATED, at(0)]), given)
-    assert rows == SCORER.image_sound_rows(TRANSLATED, GIVEN)
-    assert chance.image_sound_rows(given) == chance.image_sound_rows(GIVEN)
+    rows = SCORER.image_audio_rows(np.concatenate([TRANSLATED, at(0)]), given)
+    assert rows == SCORER.image_audio_rows(TRANSLATED, GIVEN)
+    assert chance.image_audio_rows(given) == chance.image_audio_rows(GIVEN)
 
 
 def unit(x):
@@ -152,7 +152,7 @@ CENTRING = Centring(text_E=TEXT_MEAN, image_E=IMAGE_MEAN, reference_RE=REFERENCE
 
 
 def test_centred_scores_by_hand():
-    rows = Scorer("translator", QUIET, centring=CENTRING).image_sound_rows(IMAGE, MANY, PICTURE_PROMPTS)
+    rows = Scorer("translator", QUIET, centring=CENTRING).image_audio_rows(IMAGE, MANY, PICTURE_PROMPTS)
     forth, back = values(rows, "images_to_sounds"), values(rows, "sounds_to_images")
     sounds = centred(AUDIO, unit(AUDIO).mean(axis=0))
     scores = centred(IMAGE, IMAGE_MEAN) @ sounds.T
@@ -181,7 +181,7 @@ def test_centred_scores_by_hand():
 def test_many_prompts_have_a_mean_of_their_own():
     prompts = (RNG.normal(size=(33, 5)) + 1).astype(np.float32)
     given = changed(MANY, sounds={"prompts_CE": prompts})
-    rows = Scorer("translator", QUIET, centring=CENTRING).image_sound_rows(IMAGE, given)
+    rows = Scorer("translator", QUIET, centring=CENTRING).image_audio_rows(IMAGE, given)
     nearest = np.argmax(centred(IMAGE, IMAGE_MEAN) @ centred(prompts, unit(prompts).mean(axis=0)).T, axis=1)
     found = values(rows, "images_to_sounds")["centred_class_accuracy"]
     assert found == pytest.approx(np.mean(nearest == LABELS))
@@ -200,7 +200,7 @@ def test_means_are_of_all_sounds_and_pictures():
             "labels_N": np.concatenate([LABELS, none]),
         },
     )
-    found = values(Scorer("translator", QUIET, centring=CENTRING).image_sound_rows(IMAGE, given), "images_to_sounds")
+    found = values(Scorer("translator", QUIET, centring=CENTRING).image_audio_rows(IMAGE, given), "images_to_sounds")
     sounds = centred(AUDIO, unit(given.sounds.vectors_NE).mean(axis=0))
     scores = centred(IMAGE, IMAGE_MEAN) @ sounds.T
     assert found["centred_mrr"] == pytest.approx(np.mean(1 / ranks(scores)))
@@ -210,23 +210,23 @@ def test_means_are_of_all_sounds_and_pictures():
 
 def test_plain_rows_do_not_depend_on_centring():
     for rows_of in (
-        lambda scorer: scorer.image_sound_rows(IMAGE, MANY, PICTURE_PROMPTS),
-        lambda scorer: scorer.sound_rows(MANY.sounds),
+        lambda scorer: scorer.image_audio_rows(IMAGE, MANY, PICTURE_PROMPTS),
+        lambda scorer: scorer.audio_rows(MANY.sounds),
     ):
         plain = rows_of(Scorer("translator", QUIET, csls=3))
         found = rows_of(Scorer("translator", QUIET, csls=3, centring=CENTRING))
         assert [row for row in found if not row.metric.startswith(("centred_", "nnn_"))] == plain
         assert len(found) > len(plain)
     few = pairs_of(IMAGE[:31], AUDIO[:31], LABELS[:31])
-    rows = Scorer("translator", QUIET, centring=CENTRING).image_sound_rows(IMAGE[:31], few)
-    assert rows == SCORER.image_sound_rows(IMAGE[:31], few)
+    rows = Scorer("translator", QUIET, centring=CENTRING).image_audio_rows(IMAGE[:31], few)
+    assert rows == SCORER.image_audio_rows(IMAGE[:31], few)
     nowhere = dataclasses.replace(CENTRING, image_E=None)
-    rows = Scorer("translator", QUIET, centring=nowhere).image_sound_rows(IMAGE, MANY)
+    rows = Scorer("translator", QUIET, centring=nowhere).image_audio_rows(IMAGE, MANY)
     assert {row.task for row in rows if row.metric.startswith("centred_")} == {"sounds_to_images"}
 
 
 def test_sounds_in_pictures_places_are_centred_as_sounds():
-    found = values(Scorer("sound", QUIET, centring=CENTRING).sound_rows(MANY.sounds), "images_to_sounds", "sound")
+    found = values(Scorer("sound", QUIET, centring=CENTRING).audio_rows(MANY.sounds), "images_to_sounds", "sound")
     sounds = centred(AUDIO, unit(AUDIO).mean(axis=0))
     scores = sounds @ sounds.T
     np.fill_diagonal(scores, -2)
@@ -239,25 +239,25 @@ def test_sounds_in_pictures_places_are_centred_as_sounds():
 
 def test_classes_that_the_other_side_does_not_have_are_no_queries():
     given = changed(GIVEN, images={"labels_N": np.array([0, 1, 5])})
-    rows = [row for row in SCORER.image_sound_rows(TRANSLATED, given) if row.metric == "map"]
+    rows = [row for row in SCORER.image_audio_rows(TRANSLATED, given) if row.metric == "map"]
     assert [(row.task, row.n) for row in rows] == [("images_to_sounds", 2), ("sounds_to_images", 3)]
-    chances = [row for row in chance.image_sound_rows(given) if row.metric == "map"]
+    chances = [row for row in chance.image_audio_rows(given) if row.metric == "map"]
     assert [(row.task, row.n) for row in chances] == [("images_to_sounds", 2), ("sounds_to_images", 3)]
 
 
 def test_sounds_in_pictures_places():
     """10° has no other of its class, and of 100° and 60° each is the other's nearest."""
-    found = values(Scorer("sound", QUIET).sound_rows(GIVEN.sounds), "images_to_sounds", "sound")
+    found = values(Scorer("sound", QUIET).audio_rows(GIVEN.sounds), "images_to_sounds", "sound")
     assert found == {"class_accuracy": 1, "neighbour_accuracy": 1, "map": 1}
     by_class = changed(GIVEN, sounds={"labels_N": np.array([0, 1, 0])})
     # 10°'s only other one of class 0, 60°, is its nearest (50° to 90°); 60°: 100° (40°) before 10° (50°).
-    found = values(Scorer("sound", QUIET).sound_rows(by_class.sounds), "images_to_sounds", "sound")
+    found = values(Scorer("sound", QUIET).audio_rows(by_class.sounds), "images_to_sounds", "sound")
     assert found["neighbour_accuracy"] == 0.5 and found["map"] == pytest.approx((1 + 1 / 2) / 2)
 
 
 def test_chance():
-    assert values(chance.image_sound_rows(GIVEN), "sounds_to_images", "chance")["class_accuracy"] == 0.5
-    found = values(chance.image_sound_rows(GIVEN), "images_to_sounds", "chance")
+    assert values(chance.image_audio_rows(GIVEN), "sounds_to_images", "chance")["class_accuracy"] == 0.5
+    found = values(chance.image_audio_rows(GIVEN), "images_to_sounds", "chance")
     assert found["recall@1"] == pytest.approx(1 / 3) and found["class_accuracy"] == 0.5
     assert found["neighbour_accuracy"] == pytest.approx((1 + 2 + 2) / 9)
 
@@ -267,13 +267,13 @@ def test_one_sided_sets():
     empty = np.zeros((0, 2), np.float32), np.zeros(0, int)
     nothing = {"vectors_NE": empty[0], "groups_N": empty[1], "labels_N": empty[1]}
     pictures = changed(GIVEN, sounds=nothing)
-    assert {row.metric for row in SCORER.image_sound_rows(TRANSLATED, pictures)} == {"class_accuracy"}
-    assert {row.metric for row in chance.image_sound_rows(pictures)} == {"class_accuracy"}
+    assert {row.metric for row in SCORER.image_audio_rows(TRANSLATED, pictures)} == {"class_accuracy"}
+    assert {row.metric for row in chance.image_audio_rows(pictures)} == {"class_accuracy"}
     sounds = changed(GIVEN, images=nothing)
-    assert SCORER.image_sound_rows(empty[0], sounds) == []
-    (row,) = SCORER.image_sound_rows(empty[0], sounds, at(40, 130))
+    assert SCORER.image_audio_rows(empty[0], sounds) == []
+    (row,) = SCORER.image_audio_rows(empty[0], sounds, at(40, 130))
     assert (row.task, row.metric) == ("sounds_to_images", "class_accuracy") and row.value == pytest.approx(2 / 3)
-    (row,) = chance.image_sound_rows(sounds)
+    (row,) = chance.image_audio_rows(sounds)
     assert (row.task, row.metric, row.value, row.n) == ("sounds_to_images", "class_accuracy", 0.5, 3)
-    rows = Scorer("sound", QUIET).sound_rows(sounds.sounds)
+    rows = Scorer("sound", QUIET).audio_rows(sounds.sounds)
     assert {row.metric for row in rows} == {"class_accuracy", "neighbour_accuracy", "map"}

@@ -11,7 +11,7 @@ from c2c_jax.errors import BundleError
 from c2c_jax.evaluation.methods import caption_methods, method_of, with_caption_means
 from c2c_jax.evaluation.training_store import TrainingStore
 from c2c_jax.spaces.models.layers import unit
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate
 from tests.fixtures.random_store import random_store
 from tests.torch.test_translator import random_bundle, spec
@@ -28,8 +28,8 @@ def store(tmp_path_factory):
 def bundle():
     rng = np.random.default_rng(7)
     widths = {"source_text": S, "source_image": S, "target_text": E, "target_audio": E}
-    gap = Gap(**{name: 0.1 * rng.normal(size=width).astype(np.float32) for name, width in widths.items()})
-    return random_bundle(spec("residual", S, E, input_norm="unit"), gap=gap)
+    gap = ModalityMeans(**{name: 0.1 * rng.normal(size=width).astype(np.float32) for name, width in widths.items()})
+    return random_bundle(spec("residual", S, E, input_norm="unit"), means=gap)
 
 
 def training(store, held_out):
@@ -46,7 +46,7 @@ def numpy_unit(x):
 def test_translator_is_inferences_and_blocks_do_not_matter(bundle, monkeypatch):
     for at_once in (4096, 4):
         monkeypatch.setattr("c2c_jax.evaluation.methods.ROWS_AT_ONCE", at_once)
-        method = method_of("translator", bundle.translator, bundle.gap)
+        method = method_of("translator", bundle.translator, bundle.means)
         np.testing.assert_allclose(method.of_images(SOURCE), translate(bundle, SOURCE), atol=1e-6)
         expected = np.asarray(unit(bundle.translator(jnp.asarray(SOURCE))))
         np.testing.assert_allclose(method.of_texts(SOURCE), expected, atol=1e-6)
@@ -103,11 +103,13 @@ def test_means_that_a_bundle_lacks_are_those_of_its_captions(bundle, store):
     held_out = np.arange(100)
     rows = {side: store.read_rows(side, np.arange(100, 300)) for side in ("source", "target")}
     vectors = {side: numpy_unit(x.astype(np.float32)) for side, x in rows.items()}
-    own = dataclasses.replace(bundle.gap, target_text=None, target_audio=None)
+    own = dataclasses.replace(bundle.means, target_text=None, target_audio=None)
     gap = with_caption_means(own, training(store, held_out), "unit")
     np.testing.assert_allclose(gap.target_text, vectors["target"].mean(axis=0), atol=1e-6)
-    np.testing.assert_array_equal(gap.source_image, bundle.gap.source_image)
-    raw = random_bundle(spec("residual", S, E, input_norm="none"), gap=bundle.gap)  # its means are not of unit vectors
+    np.testing.assert_array_equal(gap.source_image, bundle.means.source_image)
+    raw = random_bundle(
+        spec("residual", S, E, input_norm="none"), means=bundle.means
+    )  # its means are not of unit vectors
     gap, _ = caption_methods(training(store, held_out), raw)
     np.testing.assert_allclose(gap.source_text, vectors["source"].mean(axis=0), atol=1e-6)
     assert gap.source_image is None
@@ -115,13 +117,13 @@ def test_means_that_a_bundle_lacks_are_those_of_its_captions(bundle, store):
 
 def test_where_translations_of_pictures_lie(bundle):
     """Those of a translator of unit vectors are moved among sounds, those of centred vectors stay among captions."""
-    method = method_of("translator", bundle.translator, bundle.gap)
-    np.testing.assert_array_equal(method.image_mean_E, bundle.gap.target_audio)
-    centred = random_bundle(spec("residual", S, E, input_norm="centred"), gap=bundle.gap)
-    assert method_of("translator", centred.translator, bundle.gap).image_mean_E is None
+    method = method_of("translator", bundle.translator, bundle.means)
+    np.testing.assert_array_equal(method.image_mean_E, bundle.means.target_audio)
+    centred = random_bundle(spec("residual", S, E, input_norm="centred"), means=bundle.means)
+    assert method_of("translator", centred.translator, bundle.means).image_mean_E is None
 
 
 def test_vectors_that_are_no_numbers_are_refused(bundle):
-    method = method_of("translator", bundle.translator, bundle.gap)
+    method = method_of("translator", bundle.translator, bundle.means)
     with pytest.raises(BundleError, match="translator makes vectors that are not finite"):
         method.of_texts(np.full_like(SOURCE, np.nan))

@@ -9,7 +9,7 @@ import pytest
 from c2c_jax.evaluation.methods import Method, method_of
 from c2c_jax.evaluation.scoring import Means, means_of, stored_captions
 from c2c_jax.evaluation.vectors import Captions
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.memory import Memory
 from tests.fixtures.evaluations import changed, pairs_of
 from tests.torch.test_translator import random_bundle, spec
@@ -29,12 +29,12 @@ def centred(x, mean):
     return unit(unit(x) - mean)
 
 
-GAP = Gap(source_text=0.1 * vectors(0, 1, S)[0], target_text=0.1 * vectors(1, 1, E)[0])
+GAP = ModalityMeans(source_text=0.1 * vectors(0, 1, S)[0], target_text=0.1 * vectors(1, 1, E)[0])
 
 
-def bundle(input_norm="centred", stored=1500, gap=GAP):
+def bundle(input_norm="centred", stored=1500, means=GAP):
     memory = Memory(source=unit(vectors(2, stored, S)).astype(np.float16), weight=0.0, temperature=0.01)
-    return random_bundle(spec("residual", S, E, input_norm=input_norm), gap=gap, memory=memory if stored else None)
+    return random_bundle(spec("residual", S, E, input_norm=input_norm), means=means, memory=memory if stored else None)
 
 
 def captions(count):
@@ -68,7 +68,7 @@ def test_references_are_what_the_method_makes_of_captions():
     means, missing = means_of(one, captions(40), None, hubness=True)
     assert missing == []
     np.testing.assert_array_equal(means.text_E, GAP.target_text)
-    method = method_of("translator", one.translator, one.gap)
+    method = method_of("translator", one.translator, one.means)
     stored = jnp.asarray(np.asarray(one.memory.source, np.float32)[np.linspace(0, 1499, 1024).round().astype(int)])
     expected = unit(np.asarray(one.translator(stored)))  # un-centring and centring cancel
     centring = means.of_method(method)
@@ -93,7 +93,7 @@ def test_without_stored_captions_the_evaluated_ones_serve_other_queries():
 
 def test_the_mean_of_captions_that_the_bundle_lacks():
     """That of the evaluated captions, or else of the prompts; of fewer than 32 there is none."""
-    one = bundle("unit", gap=Gap())
+    one = bundle("unit", means=ModalityMeans())
     given, classes = captions(40), pairs(40, classes=33)
     means, _ = means_of(one, given, classes, hubness=True)
     np.testing.assert_allclose(means.text_E, unit(given.target_NE).mean(axis=0), atol=1e-6)

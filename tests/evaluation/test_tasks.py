@@ -13,7 +13,7 @@ from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.scoring import Means
 from c2c_jax.evaluation.tasks import Tasks, in_order
 from c2c_jax.evaluation.vectors import NONE, Captions
-from tests.evaluation.test_gaps import alignment, centred_frechet, direction_consistency, uniformity
+from tests.evaluation.test_meanss import alignment, centred_frechet, direction_consistency, uniformity
 from tests.fixtures.evaluations import changed, pairs_of
 
 QUIET = Bootstrap(resamples=0)
@@ -260,8 +260,8 @@ def test_from_sounds_to_images_a_method_has_all_candidates_or_no_rows():
     """Two captions of twenty are no gallery: each sound would find its picture among two. Of all twenty, in any order,
     each sound finds its own."""
     rows, missing = reference_rows(None, captioned([3, 1]))
-    of_sounds = {"texts_to_sounds", "sounds_to_texts"}  # which need no pictures
-    assert {row.task for row in rows if row.method == "caption"} - of_sounds == {"images_to_sounds"}
+    of_audio = {"texts_to_sounds", "sounds_to_texts"}  # which need no pictures
+    assert {row.task for row in rows if row.method == "caption"} - of_audio == {"images_to_sounds"}
     why = "it has 2 of 20 pictures; among fewer candidates it would score too high"
     assert reasons(missing) == [("caption, sounds → images", why)]
     rows, missing = reference_rows(None, captioned(np.random.default_rng(0).permutation(N)))

@@ -55,7 +55,7 @@ def test_arrays_by_hand():
     np.testing.assert_array_equal(images.prompts_CE, [[3, 3, 3], [4, 4, 4]])
     assert found.pairs_P2.tolist() == [[0, 0], [0, 1]]
     np.testing.assert_array_equal(found.paired_images, [[1, 1, 1], [1, 1, 1]])
-    np.testing.assert_array_equal(found.paired_sounds, [[0, 0], [1, 1]])
+    np.testing.assert_array_equal(found.paired_audio, [[0, 0], [1, 1]])
     assert images.captioned_A.tolist() == [0] and sounds.captioned_A.tolist() == [0, 1, 2]
     np.testing.assert_array_equal(images.caption_AE, [[0, 0, 0]])
     np.testing.assert_array_equal(found.image_caption_AE, [[10, 10]])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from c2c_jax.errors import SoundError
+from c2c_jax.errors import AudioError
 from c2c_jax.io.files import found_at, is_regular, matching, open_regular, sha256_of, walk
 
 
@@ -48,12 +48,12 @@ def test_what_is_at_a_path(places, name, kind):
     path = places / name
     assert found_at(path) == kind and is_regular(path) == (kind == "a file")
     if kind == "a file":
-        with open_regular(path, "a sound file", SoundError, "name one") as file:
+        with open_regular(path, "a sound file", AudioError, "name one") as file:
             assert file.read() == b"abc"
         assert sha256_of(path).startswith("ba7816bf")
         return
-    with pytest.raises(SoundError) as caught:
-        open_regular(path, "a sound file", SoundError, "name one")
+    with pytest.raises(AudioError) as caught:
+        open_regular(path, "a sound file", AudioError, "name one")
     assert str(caught.value).endswith("name one") and "\n" not in str(caught.value)
     assert kind in str(caught.value) or "cannot be read" in str(caught.value)
 

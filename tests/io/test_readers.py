@@ -21,7 +21,7 @@ READERS = {
     "safetensors.torch.load_file": {"generation/checkpoint.py", "torch/translator.py"},
     "Image.open": {"io/images.py"},
     # Of sounds that are written here; others are read by the subclass in io/audio.py.
-    "soundfile.SoundFile": {"generation/plan.py", "io/sound_files.py"},
+    "soundfile.SoundFile": {"generation/plan.py", "io/audio_output.py"},
     "soundfile.read": set(),
     "csv.reader": {"io/rows.py"},
 }

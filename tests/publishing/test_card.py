@@ -20,7 +20,7 @@ from c2c_jax.publishing.names import without_places
 from c2c_jax.spaces.space import SpaceId, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate
 from tests.torch.test_translator import random_bundle, spec
 
@@ -38,7 +38,7 @@ def chosen(**fields: Any) -> Choice:
 def centred(*names: str, **fields: Any) -> Bundle:
     """A translator of centred vectors that has these means beside the captions'."""
     known = {name: np.full(8, 0.1, np.float32) for name in ("source_text", "target_text", *names)}
-    return random_bundle(spec("residual", 8, 8, input_norm="centred"), gap=Gap(**known), **fields)
+    return random_bundle(spec("residual", 8, 8, input_norm="centred"), means=ModalityMeans(**known), **fields)
 
 
 def snippet(card: str) -> str:

@@ -15,7 +15,7 @@ from c2c_jax.retrieval.scoring import Scoring, translated_captions, unit_mean
 from c2c_jax.retrieval.search import SearchScoring, search_scoring
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.translator.bundle import Bundle
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 from c2c_jax.translator.memory import Memory, evenly_spaced
 
@@ -147,7 +147,7 @@ def bundle_of(input_norm: str, gap: tuple[str, ...] = (), captions: int = 0) -> 
         target=SpaceId(name="clap", dim=E, fingerprint="f"),
         recipe={},
         metrics={},
-        gap=Gap(**{name: means[name] for name in gap}),
+        means=ModalityMeans(**{name: means[name] for name in gap}),
         memory=None if source is None else Memory(source=source, weight=0.0, temperature=0.1),
     )
 
@@ -204,7 +204,7 @@ def test_a_centred_translator(monkeypatch, block, hubness):
     monkeypatch.setattr(library, "BLOCK", block)
     bundle = bundle_of("centred", (*CENTRED_GAP, "target_audio"), captions=50)
     found, one = found_by(bundle, hubness=hubness)
-    queries = [centred(x, bundle.gap.target_text) for x in (PICTURE, TEXT)]
+    queries = [centred(x, bundle.means.target_text) for x in (PICTURE, TEXT)]
     check(found, queries, centred(SOUNDS, mean(SOUNDS)), captions_of(bundle), hubness)
     assert str(one) == said(BOTH if hubness == "all" else CENTRED, CENTRED if hubness == "none" else BOTH)
 
@@ -215,7 +215,7 @@ def test_without_centring(hubness):
     found, one = found_by(bundle, centre=False, hubness=hubness)
     references = translated_captions(bundle)
     np.testing.assert_allclose(np.linalg.norm(references, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(centred(references, bundle.gap.target_text), captions_of(bundle), atol=1e-4)
+    np.testing.assert_allclose(centred(references, bundle.means.target_text), captions_of(bundle), atol=1e-4)
     check(found, [PICTURE, TEXT], SOUNDS, references, hubness)
     less = "cosine, less hubness"
     assert str(one) == said(less if hubness == "all" else "cosine", "cosine" if hubness == "none" else less)
@@ -229,8 +229,8 @@ def test_a_translator_of_unit_vectors_with_captions(gap, hubness):
     bundle = bundle_of("unit", gap, captions=50)
     captions = captions_of(bundle)
     if "target_audio" in gap:
-        captions = unit(captions - bundle.gap.target_text + bundle.gap.target_audio)
-    of_texts = bundle.gap.target_text if gap else mean(captions)
+        captions = unit(captions - bundle.means.target_text + bundle.means.target_audio)
+    of_texts = bundle.means.target_text if gap else mean(captions)
     found, one = found_by(bundle, hubness=hubness)
     queries = [centred(PICTURE, mean(captions)), centred(TEXT, of_texts)]
     check(found, queries, centred(SOUNDS, mean(SOUNDS)), centred(captions, mean(captions)), hubness)
@@ -243,7 +243,10 @@ def test_a_translator_of_unit_vectors_with_captions(gap, hubness):
 def test_a_translator_of_unit_vectors_without_captions(gap):
     bundle = bundle_of("unit", gap)
     found, one = found_by(bundle)
-    means = bundle.gap.target_audio if "target_audio" in gap else bundle.gap.target_text, bundle.gap.target_text
+    means = (
+        bundle.means.target_audio if "target_audio" in gap else bundle.means.target_text,
+        bundle.means.target_text,
+    )
     queries = [centred(x, mean_E) for x, mean_E in zip((PICTURE, TEXT), means, strict=True)]
     check(found, queries, centred(SOUNDS, mean(SOUNDS)), None)
     missing = f"hubness not subtracted: there are no reference queries; {ADVICE}"
@@ -293,7 +296,7 @@ def test_texts_as_references_beside_a_translator(hubness):
     check(found, [centred(x, mean(TEXTS)) for x in (PICTURE, TEXT)], sounds, centred(TEXTS, mean(TEXTS)), hubness)
     bundle = bundle_of("centred", CENTRED_GAP, captions=50)
     found, _ = found_by(bundle, TEXTS, hubness=hubness)
-    of_texts = bundle.gap.target_text
+    of_texts = bundle.means.target_text
     check(found, [centred(x, of_texts) for x in (PICTURE, TEXT)], sounds, centred(TEXTS, of_texts), hubness)
 
 
@@ -329,8 +332,8 @@ def test_few_sounds():
     """They have the bundle's mean of sounds, or stay as they are."""
     few, bundle = SOUNDS[:31], bundle_of("centred", (*CENTRED_GAP, "target_audio"), captions=50)
     found, one = found_by(bundle, sounds=few)
-    queries = [centred(x, bundle.gap.target_text) for x in (PICTURE, TEXT)]
-    check(found, queries, centred(few, bundle.gap.target_audio), captions_of(bundle))
+    queries = [centred(x, bundle.means.target_text) for x in (PICTURE, TEXT)]
+    check(found, queries, centred(few, bundle.means.target_audio), captions_of(bundle))
     assert str(one) == said(CENTRED, BOTH)
     why = "not centred: the library has fewer than 32 sounds"
     found, one = found_by(None, TEXTS, sounds=few)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from c2c_jax.errors import CheckpointError, SoundError
+from c2c_jax.errors import AudioError, CheckpointError
 from c2c_jax.spaces.audio_preprocessing import INPUT_RATE, AudioPreprocessor
 from c2c_jax.spaces.preprocessors import FILE, PROCESSOR_FILE
 
@@ -135,7 +135,7 @@ def test_the_three_parts_of_a_long_sound():
 
 def test_empty_sounds_are_refused():
     for fields in (LAION, FUSED):
-        with pytest.raises(SoundError, match="no samples"):
+        with pytest.raises(AudioError, match="no samples"):
             AudioPreprocessor.from_dict(fields)([np.zeros(0, np.float32)])
 
 

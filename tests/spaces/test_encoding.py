@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.io.sounds import read_audio
+from c2c_jax.io.audio import read_audio
 from c2c_jax.spaces.encoding import BATCH, encode_audio_files
 from c2c_jax.spaces.space import load_space
 from tests.generation.test_ranking import build_clap

@@ -18,11 +18,11 @@ from c2c_jax.publishing import onnx
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as twins_file
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
-from c2c_jax.translator.centring import Gap, centred, translate_image, translate_text, uncentred
+from c2c_jax.translator.centring import ModalityMeans, centred, translate_image, translate_text, uncentred
 from c2c_jax.translator.inference import means_in_use, require_output_mean, translate
 from c2c_jax.translator.kinds import KINDS
 from c2c_jax.translator.memory import Memory
-from tests.torch.test_gap import ALL, E, S, means, unit
+from tests.torch.test_means import ALL, E, S, means, unit
 from tests.torch.test_translator import random_bundle, spec
 from tests.translator.test_memory import by_hand as remembered
 from tests.translator.test_memory import captions
@@ -53,7 +53,7 @@ def written(folder: Path, kind: str = "ridge", known: tuple[str, ...] = ALL, sha
     fields = {"depth": 1} if kind == "transformer" else {}
     memory = None if share is None else Memory(source=captions(M, S), weight=share, temperature=TEMPERATURE)
     bundle = random_bundle(
-        spec(kind, S, E, input_norm="centred", **fields), gap=Gap(**short(*known)), memory=memory
+        spec(kind, S, E, input_norm="centred", **fields), means=ModalityMeans(**short(*known)), memory=memory
     )  # fmt: skip
     save_bundle(folder, bundle)
     return load_bundle(folder)
@@ -64,7 +64,7 @@ def linear(folder: Path, x: np.ndarray) -> np.ndarray:
     return np.sqrt(S) * unit(x) @ weights["linear.weight"].T.astype(np.float64) + weights["linear.bias"]
 
 
-def of_images(folder: Path, known: tuple[str, ...], share: float | None, among: str) -> np.ndarray:
+def of_images(folder: Path, known: tuple[str, ...], share: float | None, output_mean: str) -> np.ndarray:
     """By hand through a ridge."""
     statistics, x = short(*known), SOURCE.astype(np.float64)
     if "source_image" in known:
@@ -74,25 +74,27 @@ def of_images(folder: Path, known: tuple[str, ...], share: float | None, among: 
         x = unit(unit(x) - (unit(x) @ along)[:, None] * along)
     if share:
         x = remembered(captions(M, S), share, TEMPERATURE, x)
-    return uncentre(linear(folder, x), statistics[f"target_{among}"])
+    return uncentre(linear(folder, x), statistics[f"target_{output_mean}"])
 
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.6])
 @pytest.mark.parametrize("known", [TEXTS, ALL[:3], ALL], ids=["texts", "a mean of images", "all"])
 def test_images_by_hand(tmp_path, known, share):
-    """With the memory and without, with share 0, which is none; un-centred among captions and among sounds."""
+    """With the memory and without, with share 0, which is none; un-centred by the mean of captions and of sounds."""
     bundle, twin = (
         written(tmp_path / "bundle", known=known, share=share),
         Translator.from_pretrained(tmp_path / "bundle"),
     )
-    for among in ("text", "audio") if "target_audio" in known else ("text",):
-        expected = of_images(tmp_path / "bundle", known, share, among)
+    for output_mean in ("text", "audio") if "target_audio" in known else ("text",):
+        expected = of_images(tmp_path / "bundle", known, share, output_mean)
         np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-12)
-        found = translate_image(bundle.translator, bundle.gap, jnp.asarray(SOURCE), bundle.memory, among)
+        found = translate_image(bundle.translator, bundle.means, jnp.asarray(SOURCE), bundle.memory, output_mean)
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
-        np.testing.assert_allclose(translate(bundle, SOURCE, among), expected, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(translate(bundle, SOURCE, output_mean), expected, atol=1e-5, rtol=0)
         with torch.no_grad():
-            np.testing.assert_allclose(twin.from_image(torch.from_numpy(SOURCE), among), expected, atol=1e-5, rtol=0)
+            np.testing.assert_allclose(
+                twin.from_image(torch.from_numpy(SOURCE), output_mean), expected, atol=1e-5, rtol=0
+            )
     assert np.abs(expected - of_images(tmp_path / "bundle", TEXTS, None, "text")).max() > 0.05 or known == TEXTS
 
 
@@ -102,7 +104,7 @@ def test_texts_by_hand(tmp_path, share):
     bundle, twin = written(tmp_path / "bundle", share=share), Translator.from_pretrained(tmp_path / "bundle")
     x = centre(SOURCE.astype(np.float64), short(*ALL)["source_text"])
     expected = uncentre(linear(tmp_path / "bundle", x), short(*ALL)["target_text"])
-    found = translate_text(bundle.translator, bundle.gap, jnp.asarray(SOURCE))
+    found = translate_text(bundle.translator, bundle.means, jnp.asarray(SOURCE))
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
     with torch.no_grad():
         np.testing.assert_allclose(twin(torch.from_numpy(SOURCE)), expected, atol=1e-5, rtol=0)
@@ -128,12 +130,15 @@ def test_every_kind_agrees(tmp_path, kind):
     bundle, twin = written(tmp_path / "bundle", kind, share=0.4), Translator.from_pretrained(tmp_path / "bundle")
     source = torch.from_numpy(SOURCE)
     with torch.no_grad():
-        texts, images = twin(source).numpy(), [twin.from_image(source, among).numpy() for among in ("text", "audio")]
+        texts, images = (
+            twin(source).numpy(),
+            [twin.from_image(source, output_mean).numpy() for output_mean in ("text", "audio")],
+        )
     assert np.abs(texts - images[0]).max() > 0.01 and np.abs(images[0] - images[1]).max() > 0.01
-    found = translate_text(bundle.translator, bundle.gap, jnp.asarray(SOURCE))
+    found = translate_text(bundle.translator, bundle.means, jnp.asarray(SOURCE))
     np.testing.assert_allclose(found, texts, atol=1e-5, rtol=0)
-    for among, expected in zip(("text", "audio"), images, strict=True):
-        found = translate_image(bundle.translator, bundle.gap, jnp.asarray(SOURCE), bundle.memory, among)
+    for output_mean, expected in zip(("text", "audio"), images, strict=True):
+        found = translate_image(bundle.translator, bundle.means, jnp.asarray(SOURCE), bundle.memory, output_mean)
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
@@ -144,13 +149,13 @@ def test_onnx(tmp_path, known):
     twin, files = Translator.from_pretrained(tmp_path), onnx.write_onnx(tmp_path)
     assert [file.name for file in files] == ["model.onnx", "model_from_image.onnx"]
     texts, images = (onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]) for file in files)
-    among = ["text", "audio"][: 1 + (known == ALL)]
+    output_mean = ["text", "audio"][: 1 + (known == ALL)]
     assert [one.name for one in texts.get_outputs()] == ["target"]
-    assert [one.name for one in images.get_outputs()] == ["target", "target_audio"][: len(among)]
+    assert [one.name for one in images.get_outputs()] == ["target", "target_audio"][: len(output_mean)]
     for rows in (1, 5):
         source = torch.from_numpy(SOURCE[:rows])
         with torch.no_grad():
-            expected = [twin(source), *(twin.from_image(source, one) for one in among)]
+            expected = [twin(source), *(twin.from_image(source, one) for one in output_mean)]
         found = [*texts.run(None, {"source": SOURCE[:rows]}), *images.run(None, {"source": SOURCE[:rows]})]
         for one, wanted in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, wanted, atol=1e-5, rtol=0)
@@ -184,20 +189,20 @@ def test_the_twin_in_float64(tmp_path):
 
 def test_means_that_are_asked_for_and_not_there(tmp_path):
     bundle, twin = written(tmp_path / "bundle", known=TEXTS), Translator.from_pretrained(tmp_path / "bundle")
-    for among in ("audio", "image", ""):
-        with pytest.raises(ValueError, match=f"the translator has no mean 'target_{among}'"):
-            twin.from_image(torch.from_numpy(SOURCE), among)
+    for output_mean in ("audio", "image", ""):
+        with pytest.raises(ValueError, match=f"the translator has no mean 'target_{output_mean}'"):
+            twin.from_image(torch.from_numpy(SOURCE), output_mean)
     with pytest.raises(ValueError, match="the mean target_audio is unknown"):
-        translate_image(bundle.translator, bundle.gap, jnp.asarray(SOURCE), among="audio")
+        translate_image(bundle.translator, bundle.means, jnp.asarray(SOURCE), output_mean="audio")
     with pytest.raises(ConfigError, match=r"stores no mean of sounds .* c2c calibrate --sounds"):
         require_output_mean(bundle, "audio")
     with pytest.raises(ConfigError, match="pass text or audio"):
         require_output_mean(bundle, "images")
     require_output_mean(bundle, "text")
-    whole = dataclasses.replace(bundle, gap=Gap(**short(*ALL)))
+    whole = dataclasses.replace(bundle, means=ModalityMeans(**short(*ALL)))
     require_output_mean(whole, "audio")
     with pytest.raises(ConfigError, match="is for translators of centred vectors"):
-        require_output_mean(random_bundle(spec("ridge", S, E), gap=whole.gap), "audio")
+        require_output_mean(random_bundle(spec("ridge", S, E), means=whole.means), "audio")
 
 
 def test_what_is_in_use(tmp_path):
@@ -205,7 +210,7 @@ def test_what_is_in_use(tmp_path):
     bundle = written(tmp_path / "bundle", known=TEXTS)
     (line,) = means_in_use(bundle)
     assert "stores no mean of pictures" in line and "c2c calibrate RUN --images" in line
-    whole = dataclasses.replace(bundle, gap=Gap(**short(*ALL)), memory=memory)
+    whole = dataclasses.replace(bundle, means=ModalityMeans(**short(*ALL)), memory=memory)
     assert means_in_use(whole, "audio") == [
         "centring pictures with the mean stored in the translator",
         "un-centring results with the mean of sounds stored in the translator",

@@ -14,9 +14,9 @@ import torch
 from c2c_jax.errors import ConfigError, ExportError
 from c2c_jax.publishing import onnx
 from c2c_jax.torch import Translator
-from c2c_jax.torch.translator import Gap
+from c2c_jax.torch.translator import ModalityMeans
 from c2c_jax.translator.kinds import KINDS
-from tests.torch.test_gap import ALL, E, S, means
+from tests.torch.test_means import ALL, E, S, means
 from tests.torch.test_translator import spec
 
 COMPILES = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++, which is not installed")
@@ -32,7 +32,7 @@ def written(folder: Path, kind: str, known: tuple[str, ...] = ALL, input_norm: s
     ).to_json()
     torch.manual_seed(0)
     translator = Translator(**fields).eval().requires_grad_(False)
-    translator.gap = Gap(S, E, **{name: torch.from_numpy(mean) / 2 for name, mean in means(*known).items()})
+    translator.gap = ModalityMeans(S, E, **{name: torch.from_numpy(mean) / 2 for name, mean in means(*known).items()})
     (folder / "config.json").write_text(json.dumps({"format": 2, "translator": fields}))
     safetensors.torch.save_file(translator.state_dict(), folder / "model.safetensors")
     return translator
@@ -66,7 +66,7 @@ def test_exported(translator):
             found = exported(rows(count))
             if isinstance(found, tuple):
                 found, among_sounds = found
-                expected = translator.from_image(rows(count), among="audio")
+                expected = translator.from_image(rows(count), output_mean="audio")
                 np.testing.assert_allclose(among_sounds, expected, atol=1e-5, rtol=0)
             np.testing.assert_allclose(found, eager(rows(count)), atol=1e-5, rtol=0)
 

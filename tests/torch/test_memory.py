@@ -18,11 +18,11 @@ from c2c_jax.publishing import onnx
 from c2c_jax.publishing.card import model_card
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as translator_module
-from c2c_jax.translator.bundle import load_bundle, save_bundle, write_gap
-from c2c_jax.translator.centring import Gap, shift_to_captions, shift_to_sounds
+from c2c_jax.translator.bundle import load_bundle, save_bundle, write_modality_means
+from c2c_jax.translator.centring import ModalityMeans, shift_to_audio, shift_to_captions
 from c2c_jax.translator.inference import means_in_use, translate
 from c2c_jax.translator.memory import Memory
-from tests.torch.test_gap import ALL, E, S, means
+from tests.torch.test_means import ALL, E, S, means
 from tests.torch.test_translator import random_bundle, spec
 from tests.translator.test_memory import by_hand, captions, unit
 
@@ -33,7 +33,9 @@ SOURCE = 3 * np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
 @pytest.fixture(params=["none", "unit"])
 def bundle(request):
     memory = Memory(source=captions(M, S), weight=SHARE, temperature=TEMPERATURE)
-    return random_bundle(spec("residual", S, E, input_norm=request.param), gap=Gap(**means(*ALL)), memory=memory)
+    return random_bundle(
+        spec("residual", S, E, input_norm=request.param), means=ModalityMeans(**means(*ALL)), memory=memory
+    )
 
 
 @pytest.fixture
@@ -44,9 +46,9 @@ def folder(bundle, tmp_path):
 
 def expected(bundle) -> np.ndarray:
     """Unit target vectors: the memory comes behind the source's statistics and before the translator."""
-    shifted = np.asarray(shift_to_captions(bundle.gap, bundle.spec.input_norm, jnp.asarray(SOURCE)))
+    shifted = np.asarray(shift_to_captions(bundle.means, bundle.spec.input_norm, jnp.asarray(SOURCE)))
     turned = by_hand(captions(M, S), SHARE, TEMPERATURE, shifted).astype(np.float32)
-    return unit(np.asarray(shift_to_sounds(bundle.gap, bundle.translator(jnp.asarray(turned)))))
+    return unit(np.asarray(shift_to_audio(bundle.means, bundle.translator(jnp.asarray(turned)))))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_all_ways_are_one(bundle, folder, at_once, monkeypatch):
     """In one block and in six; captions' vectors go without."""
     monkeypatch.setattr(translator_module, "CAPTIONS_AT_ONCE", at_once)
     loaded, twin, wanted = load_bundle(folder), Translator.from_pretrained(folder), expected(bundle)
-    method = method_of("translator", loaded.translator, loaded.gap, loaded.memory)
+    method = method_of("translator", loaded.translator, loaded.means, loaded.memory)
     np.testing.assert_allclose(translate(loaded, SOURCE), wanted, atol=1e-5, rtol=0)
     np.testing.assert_allclose(method.of_images(SOURCE), wanted, atol=1e-5, rtol=0)
     with torch.no_grad():
@@ -99,7 +101,7 @@ def test_bundle_keeps_it(bundle, folder, tmp_path):
     """To the bit, with other gap statistics too; a bundle without one has nothing of it."""
     config = json.loads((folder / "config.json").read_text())
     assert config["format"] == 2 and config["memory"] == {"share": SHARE, "temperature": TEMPERATURE}
-    write_gap(folder, Gap(), tmp_path / "other")
+    write_modality_means(folder, ModalityMeans(), tmp_path / "other")
     for place in (folder, tmp_path / "other"):
         stored = safetensors.numpy.load_file(place / "model.safetensors")["memory.source"]
         assert stored.dtype == np.float16
@@ -116,10 +118,12 @@ def test_bundle_keeps_it(bundle, folder, tmp_path):
 
 def test_card_tells_of_it(bundle):
     memory = Memory(source=captions(2000, 512), weight=0.5, temperature=0.01)
-    card = model_card(dataclasses.replace(bundle, memory=memory, gap=Gap()), "x")
+    card = model_card(dataclasses.replace(bundle, memory=memory, means=ModalityMeans()), "x")
     assert "source vectors of 2,000 of these captions (2.0 MiB; no text)" in card
     assert "make 50% of what" in card and "takes a picture's vector as it is" not in card
-    card = model_card(dataclasses.replace(bundle, memory=dataclasses.replace(memory, weight=0.0), gap=Gap()), "x")
+    card = model_card(
+        dataclasses.replace(bundle, memory=dataclasses.replace(memory, weight=0.0), means=ModalityMeans()), "x"
+    )
     assert "2,000 of these captions (2.0 MiB; no text). They are reference queries for `c2c search`" in card
     assert "make 0%" not in card and "takes a picture's vector as it is" in card
     assert "memory" not in model_card(dataclasses.replace(bundle, memory=None), "x").lower()

@@ -155,7 +155,7 @@ def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
     source, target = (store.read_rows(side, np.arange(600)) for side in ("source", "target"))
     (expected,) = (
         one
-        for one in linear_maps(closed_form.moments_of(source, target, every, bundle.gap), np.eye(S, dtype=np.float32))
+        for one in linear_maps(closed_form.moments_of(source, target, every, bundle.means), np.eye(S, dtype=np.float32))
         if one.name == bundle.choice.linear
     )
     kernel, expected = np.asarray(bundle.translator.linear.kernel[...]), expected.kernel_SE

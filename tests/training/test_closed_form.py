@@ -95,7 +95,7 @@ def test_means_of_captions(store, tmp_path, input_norm):
     np.testing.assert_allclose(found.source_text, x.mean(0), atol=1e-7)
     np.testing.assert_allclose(found.target_text, unit(target).mean(0), atol=1e-7)
     train(config("ridge", input_norm=input_norm), store, tmp_path)
-    gap = load_bundle(tmp_path / "bundle").gap
+    gap = load_bundle(tmp_path / "bundle").means
     assert gap.known == ["source_text", "target_text"] and gap.used == []
     for name in gap.known:
         np.testing.assert_array_equal(getattr(gap, name), getattr(found, name))

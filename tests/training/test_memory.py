@@ -57,9 +57,9 @@ def test_a_run_puts_it_into_its_bundle(store, tmp_path):
         )
         bundles.append(load_bundle(tmp_path / f"{captions}" / "bundle"))
     remembering, without = bundles
-    of_pictures = {"noisy_mrr", "noisy_cosine"}
-    assert {k: v for k, v in remembering.metrics.items() if k not in of_pictures} == {
-        k: v for k, v in without.metrics.items() if k not in of_pictures
+    of_images = {"noisy_mrr", "noisy_cosine"}
+    assert {k: v for k, v in remembering.metrics.items() if k not in of_images} == {
+        k: v for k, v in without.metrics.items() if k not in of_images
     }
     assert remembering.choice.memory and list(without.choice.noisy_mrr) == ["trained"]
     assert without.memory.weight == 0 and len(without.memory.source) == 400  # reference queries alone

@@ -9,7 +9,7 @@ from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.training.loader import split
 from c2c_jax.training.selection import PAIR_COSINE, pair_cosine, surrogates
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.memory import Memory
 
 S, E, N, H = 48, 32, 900, 100
@@ -43,7 +43,7 @@ def centred(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return unit(unit(np.asarray(x, np.float64)) - mean)
 
 
-def held_out(store: Store, rows, gap: Gap) -> tuple[np.ndarray, np.ndarray]:
+def held_out(store: Store, rows, gap: ModalityMeans) -> tuple[np.ndarray, np.ndarray]:
     return (
         centred(store.read("source")[rows[0]], gap.source_text),
         centred(store.read("target")[rows[0]], gap.target_text),
@@ -110,7 +110,7 @@ def test_raw_translators_are_given_raw_vectors(store, rows):
     """Among images where their mean is known, and of a caption's length; their outputs are centred by captions'."""
     units, raw = (caption_means(store, rows[0], norm) for norm in ("unit", "none"))
     image = np.float32(0.5) * np.eye(S, dtype=np.float32)[5]
-    with_images = Gap(source_text=units.source_text, source_image=image, target_text=units.target_text)
+    with_images = ModalityMeans(source_text=units.source_text, source_image=image, target_text=units.target_text)
     found = surrogates(store, rows, raw, with_images, "none")
     lengths = np.linalg.norm(store.read("source")[rows[0]], axis=1)
     np.testing.assert_allclose(np.linalg.norm(found.inputs[False], axis=1), lengths.mean(), rtol=1e-4)

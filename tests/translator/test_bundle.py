@@ -19,7 +19,7 @@ from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as twins_file
 from c2c_jax.translator.bundle import Choice, load_bundle, read_metrics, save_bundle
-from c2c_jax.translator.centring import Gap, translate_text
+from c2c_jax.translator.centring import ModalityMeans, translate_text
 from c2c_jax.translator.kinds import TranslatorSpec
 from tests.torch.test_translator import random_bundle, spec
 
@@ -161,7 +161,9 @@ def centred(tmp_path: Path) -> Path:
         {"source_text": 24, "source_image": 24, "target_text": 16, "target_audio": 16},
     )
     means = {name: (rng.normal(size=width) / 10).astype(np.float32) for name, width in widths.items()}
-    bundle = random_bundle(spec("residual", input_norm="centred"), gap=Gap(**means), choice=Choice(**CHOICE))
+    bundle = random_bundle(
+        spec("residual", input_norm="centred"), means=ModalityMeans(**means), choice=Choice(**CHOICE)
+    )
     save_bundle(tmp_path / "centred", bundle)
     return tmp_path / "centred"
 
@@ -315,7 +317,7 @@ def test_what_the_twin_takes(bundle, vectors, kind, told):
 def test_the_twin_in_another_precision(bundle):
     """As any torch module; float64 is also what float32 is right by."""
     loaded = load_bundle(bundle)
-    expected = np.asarray(translate_text(loaded.translator, loaded.gap, jnp.asarray(SOURCE)))
+    expected = np.asarray(translate_text(loaded.translator, loaded.means, jnp.asarray(SOURCE)))
     double = Translator.from_pretrained(bundle).double()
     found = double(torch.from_numpy(SOURCE).double())
     assert found.dtype == torch.float64

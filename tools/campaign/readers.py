@@ -86,7 +86,7 @@ def tone(seconds: float = 1.0) -> np.ndarray:
     return (0.4 * np.sin(2 * np.pi * (300 + 500 * time) * time) + 0.02 * noise).astype(np.float32)
 
 
-def _sound(name: str, rule: Rule, form: str, subtype: str) -> Reader:
+def _audio(name: str, rule: Rule, form: str, subtype: str) -> Reader:
     file = f"file.{name}"
 
     def write(folder: Path) -> None:
@@ -95,7 +95,7 @@ def _sound(name: str, rule: Rule, form: str, subtype: str) -> Reader:
         soundfile.write(folder / file, tone(), RATE, format=form, subtype=subtype)
 
     def probe() -> Results:
-        from c2c_jax.io.sounds import read_audio
+        from c2c_jax.io.audio import read_audio
 
         return {"samples": read_audio(Path(file), RATE)}
 
@@ -272,15 +272,15 @@ READERS: dict[str, Reader] = {
         _image("bmp", "shape", format="BMP"),
         _image("jp2", "shape", format="JPEG2000"),
         _image("avif", "shape", format="AVIF"),
-        _sound("wav", "shape", "WAV", "PCM_16"),
-        _sound("flac", "checked", "FLAC", "PCM_16"),
-        _sound("ogg", "checked", "OGG", "VORBIS"),
-        _sound("opus", "checked", "OGG", "OPUS"),
-        _sound("mp3", "shape", "MP3", "MPEG_LAYER_III"),
-        _sound("aiff", "shape", "AIFF", "PCM_16"),
-        _sound("caf", "shape", "CAF", "PCM_16"),
-        _sound("au", "shape", "AU", "PCM_16"),
-        _sound("w64", "shape", "W64", "PCM_16"),
+        _audio("wav", "shape", "WAV", "PCM_16"),
+        _audio("flac", "checked", "FLAC", "PCM_16"),
+        _audio("ogg", "checked", "OGG", "VORBIS"),
+        _audio("opus", "checked", "OGG", "OPUS"),
+        _audio("mp3", "shape", "MP3", "MPEG_LAYER_III"),
+        _audio("aiff", "shape", "AIFF", "PCM_16"),
+        _audio("caf", "shape", "CAF", "PCM_16"),
+        _audio("au", "shape", "AU", "PCM_16"),
+        _audio("w64", "shape", "W64", "PCM_16"),
         *map(_captions, _CAPTIONS),
         Reader(name="pairs", files=("pairs/manifest.csv",), needs=("pairs",), probe=_pairs("pairs/manifest.csv"),
                rule="text", weight=4),

@@ -12,15 +12,15 @@ import soundfile
 from jaxtyping import Float
 from PIL import Image
 
-from c2c_jax.errors import C2CError, ImageError, ReportError, SoundError
+from c2c_jax.errors import AudioError, C2CError, ImageError, ReportError
 from c2c_jax.evaluation.report.inputs import Run
 from c2c_jax.generation.plan import control_file
 from c2c_jax.generation.records import Record, read_records
+from c2c_jax.io.audio import read_audio
+from c2c_jax.io.audio_output import DEEPEST_DB, mel_spectrogram
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import is_regular, path_of, sha256_of
 from c2c_jax.io.images import read_image
-from c2c_jax.io.sound_files import DEEPEST_DB, mel_spectrogram
-from c2c_jax.io.sounds import read_audio
 
 MAX_PICTURES = 4  # shown of those that one sound was generated from
 MAX_EDGE, SMALL = 640, 200  # pixels of the longer edge: maximum, and below which the image is kept exactly
@@ -47,10 +47,10 @@ def build_gallery(folder: Path, run: Run, max_rows: int) -> tuple[dict[str, Any]
     for record in records:
         content = record.content
         control = control_at.pop(control_file(record.sound).with_suffix(".sound.json"), None)
-        if len(rows) == max_rows or not (sound := _sound(record, errors)):
+        if len(rows) == max_rows or not (sound := _audio(record, errors)):
             continue
         row: dict[str, Any] = {"sound": sound, "candidates": len(content.sounds), "count": len(content.pictures)}
-        row |= {"control": None, "text": None, "agreement": None, "mixed_in": [], "pictures": _pictures(record, errors)}
+        row |= {"control": None, "text": None, "agreement": None, "mixed_in": [], "pictures": _images(record, errors)}
         row["translator"] = f"{run.name}, {run.bundle.spec.kind}"
         if content.translator and content.translator.sha256 != weights:
             path = path_of(content.translator.path)
@@ -60,7 +60,7 @@ def build_gallery(folder: Path, run: Run, max_rows: int) -> tuple[dict[str, Any]
             name = f"“{one.what}”" if isinstance(one.what, str) else printable(path_of(one.what.path).name)
             row["mixed_in"].append(f"{one.weight:g} × {name}")
         if control:
-            row |= {"control": _sound(control, errors), "text": control.content.control}
+            row |= {"control": _audio(control, errors), "text": control.content.control}
             a, b = np.asarray(content.clap_vector), np.asarray(control.content.clap_vector)
             if content.clap == control.content.clap and a.shape == b.shape:
                 row["agreement"] = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
@@ -70,18 +70,18 @@ def build_gallery(folder: Path, run: Run, max_rows: int) -> tuple[dict[str, Any]
     return {"rows": rows, "count": len(records), "left_out": errors}, errors
 
 
-def _sound(record: Record, errors: list[C2CError]) -> dict[str, Any] | None:
+def _audio(record: Record, errors: list[C2CError]) -> dict[str, Any] | None:
     """The first sound of a record, with its mel-spectrogram, whose upper edge is at `hertz`, and its CLAP score; None,
     and one error more, if it cannot be read."""
     first, rate = record.content.sounds[0], record.content.sample_rate
     try:
         samples = read_audio(record.require_file(first), rate)
-    except SoundError as error:
+    except AudioError as error:
         errors.append(error)
         return None
     return {
         "file": printable(first.path),
-        "address": sound_address(samples, rate),
+        "address": audio_address(samples, rate),
         "mel": mel_address(samples, rate),
         "seconds": len(samples) / rate,
         "hertz": rate / 2,
@@ -91,14 +91,14 @@ def _sound(record: Record, errors: list[C2CError]) -> dict[str, Any] | None:
     }
 
 
-def _pictures(record: Record, errors: list[C2CError]) -> list[dict[str, Any]]:
+def _images(record: Record, errors: list[C2CError]) -> list[dict[str, Any]]:
     """The first images of a record; those that cannot be read have an error, and no address."""
     pictures = []
     for one in record.content.pictures[:MAX_PICTURES]:
         path, folder = path_of(one.path), record.path.parent
         picture: dict[str, Any] = {"name": printable(path.name), "address": None}
         try:
-            address, width, height = picture_address(find_image(path, one.sha256, (folder, folder.parent)))
+            address, width, height = image_address(find_image(path, one.sha256, (folder, folder.parent)))
             picture |= {"address": address, "width": width, "height": height}
         except ImageError as error:
             errors.append(error)
@@ -106,7 +106,7 @@ def _pictures(record: Record, errors: list[C2CError]) -> list[dict[str, Any]]:
     return pictures
 
 
-def sound_address(samples: Float[np.ndarray, "samples"], rate: int) -> str:
+def audio_address(samples: Float[np.ndarray, "samples"], rate: int) -> str:
     """Mono samples in -1..1 as MP3 of the best variable rate or, at a sample rate that MP3 lacks, as 16-bit wav."""
     file = io.BytesIO()
     if rate in MP3_RATES:
@@ -117,7 +117,7 @@ def sound_address(samples: Float[np.ndarray, "samples"], rate: int) -> str:
 
 
 def mel_address(samples: Float[np.ndarray, "samples"], rate: int) -> str:
-    """The mel-spectrogram of `io.sound_files`, low notes at the bottom, without axes."""
+    """The mel-spectrogram of `io.audio_output`, low notes at the bottom, without axes."""
     from matplotlib import colormaps  # takes a while
 
     mels_MT = mel_spectrogram(samples, rate)[::-1]
@@ -125,7 +125,7 @@ def mel_address(samples: Float[np.ndarray, "samples"], rate: int) -> str:
     return _image_address(Image.fromarray(colours_MT3).resize(MEL_SIZE, Image.Resampling.BILINEAR), "JPEG")
 
 
-def picture_address(path: Path) -> tuple[str, int, int]:
+def image_address(path: Path) -> tuple[str, int, int]:
     """An image file, upright, scaled down if it is large, with its width and height in pixels. Raises ImageError."""
     image = read_image(path)
     image.thumbnail((MAX_EDGE, MAX_EDGE), Image.Resampling.LANCZOS)

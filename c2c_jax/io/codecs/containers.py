@@ -16,7 +16,7 @@ MAX_TAGS = 100
 ZEROS = 1 << 20  # bytes behind the last chunk that are looked at: padding where they are zeros
 
 
-class BrokenSoundError(Exception):
+class BrokenAudioError(Exception):
     """A sound file that is cut or damaged. The message continues "PATH …"."""
 
 
@@ -101,7 +101,7 @@ def without_tags(file: BinaryIO, size: int) -> tuple[int, int]:
         tag = id3_size(read_at(file, start, 10))
         start += tag
         if start > size:
-            raise BrokenSoundError(f"is truncated: its ID3 tag takes {tag:,} bytes of the {size:,} that there are")
+            raise BrokenAudioError(f"is truncated: its ID3 tag takes {tag:,} bytes of the {size:,} that there are")
     if end - start > 128 and read_at(file, end - 128, 3) == b"TAG":
         end -= 128
     tail = read_at(file, max(end - 32, 0), 32)

@@ -8,7 +8,7 @@ import soundfile
 from jaxtyping import Float
 
 from c2c_jax.errors import one_line
-from c2c_jax.io.codecs.containers import BrokenSoundError, Layout, Stream, View, read_at, without_tags
+from c2c_jax.io.codecs.containers import BrokenAudioError, Layout, Stream, View, read_at, without_tags
 from c2c_jax.io.codecs.mpeg import head_of, read_mpeg
 from c2c_jax.io.codecs.ogg import read_ogg
 from c2c_jax.io.codecs.sized import FAMILIES, read_chunks, read_stated
@@ -31,7 +31,7 @@ def layout_of(file: BinaryIO, size: int) -> Layout:
     layout = Layout()
     start, end = without_tags(file, size)
     if start == end:
-        raise BrokenSoundError("is empty: there are only tags")
+        raise BrokenAudioError("is empty: there are only tags")
     head = read_at(file, start, 4)
     if head in FAMILIES:
         read_chunks(file, start, end, layout)
@@ -51,7 +51,7 @@ def _read_flac(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
     the header states, which may be 0 or too small: in what it is given the number is unknown."""
     head = read_at(file, start, STREAMINFO)
     if len(head) < STREAMINFO or head[4] & 0x7F or int.from_bytes(head[5:8], "big") != STREAMINFO - 8:
-        raise BrokenSoundError("is truncated or damaged: it has no STREAMINFO")
+        raise BrokenAudioError("is truncated or damaged: it has no STREAMINFO")
     frames = int.from_bytes(head[21:26], "big") & ((1 << 36) - 1)
     unknown = head[:21] + bytes([head[21] & 0xF0]) + bytes(4) + head[26:]
     layout.streams.append(Stream(pieces=[unknown, (start + STREAMINFO, end)], min_frames=frames))
@@ -72,19 +72,19 @@ def blocks_of(
             with _Decoder(view) as decoder:
                 rate, channels = decoder.samplerate, decoder.channels
                 if not RATES[0] <= rate <= RATES[1]:
-                    raise BrokenSoundError(f"says {rate:,} samples a second: expected {RATES[0]:,} to {RATES[1]:,}")
+                    raise BrokenAudioError(f"says {rate:,} samples a second: expected {RATES[0]:,} to {RATES[1]:,}")
                 if kind not in (None, (rate, channels)):
-                    raise BrokenSoundError("joins sounds of different rates or channels: split or convert it")
+                    raise BrokenAudioError("joins sounds of different rates or channels: split or convert it")
                 kind = rate, channels
                 size = max(int(min(BLOCK_SAMPLES // channels, max_seconds * rate)), 1)
                 for block in _blocks(decoder, stream, size):
                     yield rate, block
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: raw samples without a header
             reason = one_line(error).rpartition(">: ")[2]  # without the name of our object
-            raise BrokenSoundError(f"cannot be read as a sound ({reason})") from None
+            raise BrokenAudioError(f"cannot be read as a sound ({reason})") from None
         finally:
             if view.error:
-                raise BrokenSoundError(f"cannot be read ({view.error.strerror})") from None
+                raise BrokenAudioError(f"cannot be read ({view.error.strerror})") from None
 
 
 def _blocks(decoder: _Decoder, stream: Stream, size: int) -> Iterator[Float[np.ndarray, "F C"]]:
@@ -94,6 +94,6 @@ def _blocks(decoder: _Decoder, stream: Stream, size: int) -> Iterator[Float[np.n
         yield block
     promised = decoder.frames if stream.min_frames is None else stream.min_frames
     if done < promised < NEVER:
-        raise BrokenSoundError(f"is truncated or damaged: {done:,} of {promised:,} frames could be decoded")
+        raise BrokenAudioError(f"is truncated or damaged: {done:,} of {promised:,} frames could be decoded")
     if stream.min_frames is None and done > promised:
-        raise BrokenSoundError(f"is damaged: it promises {promised:,} frames and gives {done:,}")
+        raise BrokenAudioError(f"is damaged: it promises {promised:,} frames and gives {done:,}")

@@ -6,7 +6,7 @@ ISO/IEC 11172-3 and 13818-3; the Xing frame as LAME writes it (gabriel.mp3-tech.
 import dataclasses
 from typing import BinaryIO
 
-from c2c_jax.io.codecs.containers import BrokenSoundError, Layout, Stream, id3_size, is_padding, read_at
+from c2c_jax.io.codecs.containers import BrokenAudioError, Layout, Stream, id3_size, is_padding, read_at
 
 # kbit/s by (is MPEG-1, layer); sample rates in Hz by version: 2.5, reserved, 2, 1.
 BITRATES = {
@@ -119,7 +119,7 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
     frames, runs = _Frames(file, end), list[_Run]()
     position = frames.next_row(start)
     if position is None:
-        raise BrokenSoundError("holds no MPEG audio frames: get the sound again, or convert it")
+        raise BrokenAudioError("holds no MPEG audio frames: get the sound again, or convert it")
     if not is_padding(file, start, position):
         layout.notes.append(f"begins with {position - start:,} non-audio bytes; they are ignored")
     while position < end:
@@ -142,7 +142,7 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
             layout.notes.append("ends in the middle of a frame, which is ignored")
             break
         elif (after := frames.next_row(position + 1)) is not None:
-            raise BrokenSoundError(f"is damaged: bytes {position:,} to {after:,} are no MPEG frames")
+            raise BrokenAudioError(f"is damaged: bytes {position:,} to {after:,} are no MPEG frames")
         else:
             layout.notes.append(f"ends in {end - position:,} non-audio bytes; they are ignored")
             break
@@ -174,7 +174,7 @@ def _stream(run: _Run, layout: Layout) -> Stream:
         return Stream(pieces=[EMPTY_ID3, *run.pieces], min_frames=least)
     stated = int.from_bytes(tag[place + 8 : place + 12], "big") if tag and tag[place + 7] & 1 else 0
     if stated > run.count + 1:  # some count the Xing frame too
-        raise BrokenSoundError(f"is truncated: its header promises {stated:,} MPEG frames, {run.count:,} are there")
+        raise BrokenAudioError(f"is truncated: its header promises {stated:,} MPEG frames, {run.count:,} are there")
     if tag and _is_damaged(tag, place):
         layout.notes.append("has a damaged Xing frame: its beginning and end may be a few hundredths of a second off")
     if tag[place : place + 4] in (b"Xing", b"Info") and stated:

@@ -4,7 +4,7 @@ import dataclasses
 import zlib
 from typing import BinaryIO
 
-from c2c_jax.io.codecs.containers import BrokenSoundError, Layout, Piece, Stream, is_padding, read_at
+from c2c_jax.io.codecs.containers import BrokenAudioError, Layout, Piece, Stream, is_padding, read_at
 
 CODECS = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC")  # how the first packet begins of what libsndfile decodes
 HEAD = 27  # bytes of a page's head, before the sizes of its segments
@@ -42,17 +42,17 @@ def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
     is_open, position, count = False, start, 0  # is_open: pages that begin a stream are of the same link
     while position < end:
         if (count := count + 1) > MAX_PAGES:
-            raise BrokenSoundError(f"has more than {MAX_PAGES:,} Ogg pages: split it")
+            raise BrokenAudioError(f"has more than {MAX_PAGES:,} Ogg pages: split it")
         page = _page(file, position, end)
         if page is None:
             has_more = b"OggS" in read_at(file, position, min(end - position, SEARCHED))
             if not is_padding(file, position, end):
                 if has_more or not all(one.has_end for one in link.values()):
-                    raise BrokenSoundError(f"is damaged: there is no Ogg page at byte {position:,}")
+                    raise BrokenAudioError(f"is damaged: there is no Ogg page at byte {position:,}")
                 layout.notes.append(f"has {end - position:,} bytes after its end; they are ignored")
             break
         if checksum(page) != int.from_bytes(page[22:26], "little"):
-            raise BrokenSoundError(f"is damaged: the Ogg page at byte {position:,} has a wrong checksum")
+            raise BrokenAudioError(f"is damaged: the Ogg page at byte {position:,} has a wrong checksum")
         flags, granule = page[5], int.from_bytes(page[6:14], "little")
         serial, number = (int.from_bytes(page[place : place + 4], "little") for place in (14, 18))
         place = position, position + len(page)
@@ -62,14 +62,14 @@ def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
                 link, is_open = {}, True
             link[serial] = _Logical(page.startswith(CODECS, HEAD + page[26]), number, [place])
         elif not (stream := link.get(serial)) or stream.has_end or number != stream.number + 1:
-            raise BrokenSoundError(f"is damaged: a page is missing before byte {position:,}")
+            raise BrokenAudioError(f"is damaged: a page is missing before byte {position:,}")
         else:
             is_open = False
             stream.number = number
             stream.pages.append(place)
             if granule != NO_END:
                 if granule < stream.granule:
-                    raise BrokenSoundError(f"is damaged: its time goes backwards at byte {position:,}")
+                    raise BrokenAudioError(f"is damaged: its time goes backwards at byte {position:,}")
                 stream.granule, stream.whole, stream.last = granule, len(stream.pages), page
         link[serial].has_end = bool(flags & 4)
         position += len(page)
@@ -83,7 +83,7 @@ def _page(file: BinaryIO, position: int, end: int) -> bytes | None:
         return None
     size = HEAD + head[26] + sum(head[HEAD : HEAD + head[26]]) if len(head) >= HEAD else HEAD
     if position + size > end:
-        raise BrokenSoundError("is truncated: its last Ogg page is cut")
+        raise BrokenAudioError("is truncated: its last Ogg page is cut")
     return read_at(file, position, size)
 
 
@@ -93,7 +93,7 @@ def _close(link: dict[int, _Logical], layout: Layout) -> None:
         return
     known = [one for one in link.values() if one.is_known]
     if not known:
-        raise BrokenSoundError("has no Vorbis, Opus or FLAC stream, the supported Ogg codecs: convert it")
+        raise BrokenAudioError("has no Vorbis, Opus or FLAC stream, the supported Ogg codecs: convert it")
     if len(known) > 1:
         layout.notes.append(f"holds {len(known)} sounds at once; the first is read")
     if not known[0].has_end:

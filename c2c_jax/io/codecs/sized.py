@@ -6,7 +6,7 @@ import re
 import struct
 from typing import BinaryIO, Literal
 
-from c2c_jax.io.codecs.containers import BrokenSoundError, Layout, Piece, Stream, is_padding, read_at
+from c2c_jax.io.codecs.containers import BrokenAudioError, Layout, Piece, Stream, is_padding, read_at
 
 # Sizes that programs write before they know it, and leave if they are stopped or write into a pipe: 0, or close to the
 # largest number of 31, 32 or 64 bits.
@@ -52,7 +52,7 @@ def read_chunks(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
         name, size = _chunk(file, position, family)
         body = position + family.id + family.size
         if not name or body > end:
-            raise BrokenSoundError("is truncated or damaged: it has no chunk of samples")
+            raise BrokenAudioError("is truncated or damaged: it has no chunk of samples")
         if name[:4] in SAMPLE_CHUNKS:
             break
         ds64 = body + 8 if name == b"ds64" else ds64
@@ -60,7 +60,7 @@ def read_chunks(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
             _check_format(read_at(file, body, 16), family.order, layout)
         position = _behind(start, body + size, family)
     else:
-        raise BrokenSoundError(f"has more than {MAX_CHUNKS:,} chunks")
+        raise BrokenAudioError(f"has more than {MAX_CHUNKS:,} chunks")
     place, width = position + family.id, family.size
     if magic == b"RF64" and ds64 and size == 0xFFFFFFFF:
         place, width = ds64, 8
@@ -98,7 +98,7 @@ def _found(
     if any(low <= size < high for low, high in UNKNOWN) and not is_empty:
         return rest
     if size > rest + MISCOUNTED:
-        raise BrokenSoundError(f"is truncated: its header promises {size:,} bytes of samples, {rest:,} are there")
+        raise BrokenAudioError(f"is truncated: its header promises {size:,} bytes of samples, {rest:,} are there")
     if size > rest:
         layout.notes.append(f"ends {size - rest} bytes before what its header promises; all that is there is read")
         return rest
@@ -113,7 +113,7 @@ def _follows(file: BinaryIO, start: int, position: int, end: int, family: Family
     for place in (_behind(start, position, family), position):
         name, size = _chunk(file, place, family)
         if name[:4] in SAMPLE_CHUNKS or name[:4] in FAMILIES:
-            raise BrokenSoundError("holds several sounds, one behind the other: split it")
+            raise BrokenAudioError("holds several sounds, one behind the other: split it")
         is_name = re.fullmatch(rb"[ -~]{4}", name[:4]) and place + family.id + family.size + size <= end + 1
         if is_name or TEXT_CHUNKS.match(name):
             return True
@@ -140,7 +140,7 @@ def read_stated(file: BinaryIO, start: int, end: int, layout: Layout) -> bool:
         return False
     body, size, order = stated
     if start + body > end:
-        raise BrokenSoundError("is truncated or damaged: its header puts the samples beyond the end of the file")
+        raise BrokenAudioError("is truncated or damaged: its header puts the samples beyond the end of the file")
     if body > HEAD:
         layout.notes.append(f"says that its samples begin at byte {body:,}; what is before them is not read")
     last = start + body + _found(file, start, start + body, size, end, layout)

@@ -13,9 +13,9 @@ import soundfile
 from PIL import Image
 
 from c2c_jax.errors import ImageError
-from c2c_jax.evaluation.report.gallery import find_image, mel_address, picture_address, sound_address
+from c2c_jax.evaluation.report.gallery import audio_address, find_image, image_address, mel_address
+from c2c_jax.io.audio_output import mel_spectrogram
 from c2c_jax.io.files import sha256_of
-from c2c_jax.io.sound_files import mel_spectrogram
 
 
 def decoded(address: str) -> tuple[str, io.BytesIO]:
@@ -29,7 +29,7 @@ def tone(rate: int, seconds: float = 2.0) -> np.ndarray:
 
 
 def test_sound_is_the_same_length_and_nearly_the_same():
-    kind, file = decoded(sound_address(tone(16_000), 16_000))
+    kind, file = decoded(audio_address(tone(16_000), 16_000))
     assert kind == "data:audio/mpeg" and len(file.getvalue()) < 2 * 32_000 / 3
     heard, rate = soundfile.read(file)
     assert rate == 16_000 and len(heard) == 32_000
@@ -37,7 +37,7 @@ def test_sound_is_the_same_length_and_nearly_the_same():
 
 
 def test_a_rate_that_mp3_has_not():
-    kind, file = decoded(sound_address(tone(14_000), 14_000))
+    kind, file = decoded(audio_address(tone(14_000), 14_000))
     heard, rate = soundfile.read(file)
     assert kind == "data:audio/wav" and rate == 14_000
     np.testing.assert_allclose(heard, tone(14_000), atol=2 / 32768)
@@ -61,7 +61,7 @@ def test_large_pictures_become_smaller_and_small_ones_stay_exact(tmp_path, size,
     """Of noise, which compresses worst."""
     pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    address, *told = picture_address(tmp_path / "a.png")
+    address, *told = image_address(tmp_path / "a.png")
     kind, file = decoded(address)
     with Image.open(file) as picture:
         assert picture.size == shown == tuple(told)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from c2c_jax.errors import SoundError
-from c2c_jax.io.sounds import read_audio
+from c2c_jax.errors import AudioError
+from c2c_jax.io.audio import read_audio
 
 RATE = 24_000
 # Name, libsndfile's format and subtype, where the size of the samples is stated, in how many bytes, of which order.
@@ -46,7 +46,7 @@ def read(path, content: bytes) -> tuple[np.ndarray, str]:
 
 
 def refusal(path, content: bytes) -> str:
-    with pytest.raises(SoundError) as caught:
+    with pytest.raises(AudioError) as caught:
         read(path, content)
     message = str(caught.value)
     assert message.startswith(f"{path} ") and "\n" not in message
@@ -78,7 +78,7 @@ def test_whole_cut_and_lengthened(tmp_path, capfd, row, channels):
     more = b"\1" * 400
     try:
         found, notes = read(path, content + more)
-    except SoundError:
+    except AudioError:
         return
     assert notes and len(found) >= RATE
 
@@ -171,7 +171,7 @@ def test_what_the_header_says_twice(tmp_path, row):
             "has an inconsistent header: 1 channels"
             in read(path, content[: place + 2] + b"\1" + content[place + 3 :])[1]
         )
-    except SoundError:
+    except AudioError:
         pass  # libsndfile refuses it
 
 

@@ -123,7 +123,7 @@ def test_a_large_tag_is_not_read(tmp_path):
         file.seek(10 + (95 << 21))
         file.write(content)
     found, notes = read(tmp_path / "a.mp3", content)
-    from c2c_jax.io.sounds import read_audio
+    from c2c_jax.io.audio import read_audio
 
     np.testing.assert_array_equal(read_audio(path, RATE), found)
 

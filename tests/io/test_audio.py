@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from c2c_jax.errors import SoundError
-from c2c_jax.io import sounds
-from c2c_jax.io.sounds import read_audio, sound_files
+from c2c_jax.errors import AudioError
+from c2c_jax.io.audio import find_audio, read_audio
 
 
 def tone(hertz: float, seconds: float, rate: int) -> np.ndarray:
@@ -28,7 +27,7 @@ def noise(seconds: float, channels: int = 1, rate: int = 48_000) -> np.ndarray:
 
 
 def told(path, **limits) -> str:
-    with pytest.raises(SoundError) as caught:
+    with pytest.raises(AudioError) as caught:
         read_audio(path, 48_000, **limits)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     return str(caught.value)
@@ -218,7 +217,7 @@ def test_files_of_a_folder(tmp_path):
     for name in ("b.wav", "a/c.MP3", "a/d.flac", "notes.txt", ".hidden.wav", ".index/e.wav", "a/.f/g.ogg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert sound_files(tmp_path) == [tmp_path / name for name in ("a/c.MP3", "a/d.flac", "b.wav")]
+    assert find_audio(tmp_path) == [tmp_path / name for name in ("a/c.MP3", "a/d.flac", "b.wav")]
 
 
 def test_what_is_not_a_file(tmp_path):

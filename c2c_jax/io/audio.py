@@ -11,15 +11,15 @@ import numpy as np
 import soxr
 from jaxtyping import Bool, Float
 
-from c2c_jax.errors import SoundError
-from c2c_jax.io.codecs.containers import BrokenSoundError, Layout
+from c2c_jax.errors import AudioError
+from c2c_jax.io.codecs.containers import BrokenAudioError, Layout
 from c2c_jax.io.codecs.decode import blocks_of, layout_of
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.formats import SUFFIXES, scan
 
 INDEX = ".c2c-index"  # in a folder of sounds: what searches know of them, one for each CLAP
-SOUND_SUFFIXES = SUFFIXES["sound"]
+AUDIO_SUFFIXES = SUFFIXES["sound"]
 MIN_SECONDS = 0.05  # a shorter sound is a click: repeated to the length that an encoder takes, it is another sound
 MIN_LOUD = 0.01  # seconds from the first sample that is not silent to the last one: less is a click as well
 # What is read of one sound, at most: mono samples of 256 MiB at most, however little the file takes on the disk.
@@ -39,7 +39,7 @@ def report(note: str) -> None:
     stderr_console().print(f"note: {note}")
 
 
-def sound_files(folder: Path, on_note: Callable[[str], None] = report) -> list[Path]:
+def find_audio(folder: Path, on_note: Callable[[str], None] = report) -> list[Path]:
     """All sound files in a folder and the folders inside it, sorted, see `io.formats.scan`. on_note: called with a line
     that counts the files that were passed over, if there are any."""
     found = scan(folder, "sound")
@@ -61,10 +61,10 @@ def read_audio(
     or not audio, or whose samples are not finite or out of range.
     """
     path, wanted = Path(path), min(float(max_seconds or MAX_SECONDS), MAX_SECONDS)
-    with open_regular(path, "a sound file", SoundError, "pass a sound file") as file:
+    with open_regular(path, "a sound file", AudioError, "pass a sound file") as file:
         size = os.fstat(file.fileno()).st_size
         if not size:
-            raise SoundError(f"{path} is empty (0 bytes): get the sound again")
+            raise AudioError(f"{path} is empty (0 bytes): get the sound again")
         try:
             layout = layout_of(file, size)
             excerpt = _excerpt(file, layout, wanted)
@@ -73,16 +73,16 @@ def read_audio(
                     f"has channels that cancel each other; of them number {excerpt.loudest + 1} is read"
                 )
                 excerpt = _excerpt(file, layout, wanted, excerpt.loudest)
-        except BrokenSoundError as error:
-            raise SoundError(f"{path} {error}{'' if ':' in str(error) else ': get it again, or convert it'}") from None
+        except BrokenAudioError as error:
+            raise AudioError(f"{path} {error}{'' if ':' in str(error) else ': get it again, or convert it'}") from None
         except OSError as error:
-            raise SoundError(f"{path} cannot be read ({error.strerror}): get the sound again") from None
+            raise AudioError(f"{path} cannot be read ({error.strerror}): get the sound again") from None
     sound = resampled(excerpt.sound, excerpt.rate, sample_rate)[: round(excerpt.seconds * sample_rate)]
     if (lasts := len(sound) / sample_rate) < MIN_SECONDS:
-        raise SoundError(f"{path} lasts {1000 * lasts:.3g} ms: expected {1000 * MIN_SECONDS:g} ms at least")
+        raise AudioError(f"{path} lasts {1000 * lasts:.3g} ms: expected {1000 * MIN_SECONDS:g} ms at least")
     loud = np.flatnonzero(np.abs(excerpt.sound) >= SILENCE)
     if len(loud) and (lasts := (loud[-1] + 1 - loud[0]) / excerpt.rate) < MIN_LOUD:
-        raise SoundError(
+        raise AudioError(
             f"{path} is silent but for {1000 * lasts:.3g} ms: expected {1000 * MIN_LOUD:g} ms of sound at least"
         )
     if excerpt.start:
@@ -138,10 +138,10 @@ def _excerpt(file: BinaryIO, layout: Layout, max_seconds: float, channel: int | 
             is_cut = True
             break
     if not total:
-        raise BrokenSoundError("is empty (no samples): get the sound again")
+        raise BrokenAudioError("is empty (no samples): get the sound again")
     if first_sound is None:
         seconds = total / rate
-        raise BrokenSoundError(f"is silent: no sample of its first {seconds:g} s reaches 2^-16 of full scale")
+        raise BrokenAudioError(f"is silent: no sample of its first {seconds:g} s reaches 2^-16 of full scale")
     start = first_sound // rate * rate
     if not is_cut:
         start = max(min(start, total - round(seconds * rate)), 0)
@@ -154,9 +154,9 @@ def _peak(block_FC: Float[np.ndarray, "F C"]) -> float:
     """The largest amplitude. Raises BrokenSoundError where it is not a number or out of range."""
     peak = max(block_FC.max(), -block_FC.min())  # NaN where there is one
     if not np.isfinite(peak):
-        raise BrokenSoundError("holds samples that are not numbers: get the sound again")
+        raise BrokenAudioError("holds samples that are not numbers: get the sound again")
     if peak > LOUDEST:
-        raise BrokenSoundError(f"holds samples of {peak:,.0f} where full scale is 1: divide them, or convert the sound")
+        raise BrokenAudioError(f"holds samples of {peak:,.0f} where full scale is 1: divide them, or convert the sound")
     return float(peak)
 
 

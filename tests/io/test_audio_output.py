@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from c2c_jax.errors import GenerationError
-from c2c_jax.io.sound_files import (
+from c2c_jax.io.audio_output import (
     FFT,
     HOP,
     MELS,

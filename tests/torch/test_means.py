@@ -11,9 +11,9 @@ import torch
 
 from c2c_jax.errors import BundleError
 from c2c_jax.torch import Translator
-from c2c_jax.torch.translator import Gap as TwinGap
+from c2c_jax.torch.translator import ModalityMeans as TwinMeans
 from c2c_jax.translator.bundle import load_bundle, save_bundle
-from c2c_jax.translator.centring import Gap, translate_image
+from c2c_jax.translator.centring import ModalityMeans, translate_image
 from c2c_jax.translator.kinds import KINDS
 from tests.torch.test_translator import random_bundle, spec
 
@@ -37,7 +37,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("input_norm", ["none", "unit"])
 def test_by_hand_on_a_linear_translator(tmp_path, input_norm, known):
     statistics = means(*known)
-    bundle = random_bundle(spec("ridge", S, E, input_norm=input_norm), gap=Gap(**statistics))
+    bundle = random_bundle(spec("ridge", S, E, input_norm=input_norm), means=ModalityMeans(**statistics))
     save_bundle(tmp_path / "bundle", bundle)
     source = 3 * np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
     weights = safetensors.numpy.load_file(tmp_path / "bundle" / "model.safetensors")
@@ -59,7 +59,7 @@ def test_by_hand_on_a_linear_translator(tmp_path, input_norm, known):
         np.testing.assert_allclose(twin.from_image(torch.from_numpy(source)), y, atol=1e-5, rtol=0)
         plain = twin(torch.from_numpy(source)).numpy()
     np.testing.assert_allclose(
-        translate_image(loaded.translator, loaded.gap, jnp.asarray(source)), y, atol=1e-5, rtol=0
+        translate_image(loaded.translator, loaded.means, jnp.asarray(source)), y, atol=1e-5, rtol=0
     )
     np.testing.assert_allclose(loaded.translator(jnp.asarray(source)), plain, atol=1e-5, rtol=0)
     assert (np.abs(plain - y).max() > 0.05) == bool(known)
@@ -69,50 +69,50 @@ def test_by_hand_on_a_linear_translator(tmp_path, input_norm, known):
 def test_every_kind_agrees(tmp_path, kind):
     input_norm = "unit" if len(kind) % 2 else "none"
     fields = {"depth": 1} if kind == "transformer" else {}
-    bundle = random_bundle(spec(kind, S, E, input_norm=input_norm, **fields), gap=Gap(**means(*ALL)))
+    bundle = random_bundle(spec(kind, S, E, input_norm=input_norm, **fields), means=ModalityMeans(**means(*ALL)))
     save_bundle(tmp_path / "bundle", bundle)
     source = np.random.default_rng(0).normal(size=(9, S)).astype(np.float32)
     loaded, twin = load_bundle(tmp_path / "bundle"), Translator.from_pretrained(tmp_path / "bundle")
     with torch.no_grad():
         expected = twin.from_image(torch.from_numpy(source)).numpy()
-    found = translate_image(loaded.translator, loaded.gap, jnp.asarray(source))
+    found = translate_image(loaded.translator, loaded.means, jnp.asarray(source))
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
 def test_bundle_keeps_the_statistics(tmp_path):
     statistics = means(*ALL)
-    save_bundle(tmp_path / "bundle", random_bundle(spec("linear", S, E), gap=Gap(**statistics)))
+    save_bundle(tmp_path / "bundle", random_bundle(spec("linear", S, E), means=ModalityMeans(**statistics)))
     tensors = safetensors.numpy.load_file(tmp_path / "bundle" / "model.safetensors")
     assert {name for name in tensors if name.startswith("gap.")} == {f"gap.{name}" for name in ALL}
     for name, mean in statistics.items():
         np.testing.assert_array_equal(tensors[f"gap.{name}"], mean)
-        np.testing.assert_array_equal(getattr(load_bundle(tmp_path / "bundle").gap, name), mean)
+        np.testing.assert_array_equal(getattr(load_bundle(tmp_path / "bundle").means, name), mean)
 
 
 @pytest.mark.parametrize("pair", [ALL[:2], ALL[2:]])
 def test_pictures_and_sounds_come_with_their_captions(pair):
     text, other = pair
     with pytest.raises(ValueError, match=f"{other} needs the mean {text}"):
-        Gap(**means(other))
+        ModalityMeans(**means(other))
     width = {"source_text": S, "target_text": E}[text]
     with pytest.raises(ValueError, match=f"{other} needs the mean {text}"):
-        TwinGap(S, E, **{other: torch.zeros(width)})
+        TwinMeans(S, E, **{other: torch.zeros(width)})
 
 
 @pytest.mark.parametrize("known", [ALL[::2], ALL[:1], ALL[:3]], ids=["both", "source", "and a picture's"])
 def test_captions_alone_correct_nothing(tmp_path, known):
     """Their means are kept and read back; of a pair that is whole, the other side's correction is all there is."""
     statistics = means(*known)
-    bundle = random_bundle(spec("mlp", S, E, input_norm="unit"), gap=Gap(**statistics))
+    bundle = random_bundle(spec("mlp", S, E, input_norm="unit"), means=ModalityMeans(**statistics))
     save_bundle(tmp_path / "bundle", bundle)
     loaded, twin = load_bundle(tmp_path / "bundle"), Translator.from_pretrained(tmp_path / "bundle")
-    assert loaded.gap.known == list(known)
-    assert loaded.gap.used == [name for name in ALL[:2] if len(known) == 3] and twin.gap.corrects == (len(known) == 3)
+    assert loaded.means.known == list(known)
+    assert loaded.means.used == [name for name in ALL[:2] if len(known) == 3] and twin.gap.corrects == (len(known) == 3)
     source = np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
     x = source
     if len(known) == 3:
         x = unit(source) - statistics["source_image"] + statistics["source_text"]
-    found = np.asarray(translate_image(loaded.translator, loaded.gap, jnp.asarray(source)))
+    found = np.asarray(translate_image(loaded.translator, loaded.means, jnp.asarray(source)))
     np.testing.assert_allclose(found, loaded.translator(jnp.asarray(x)), atol=1e-6, rtol=0)
     with torch.no_grad():
         np.testing.assert_allclose(found, twin.from_image(torch.from_numpy(source)), atol=1e-5, rtol=0)
@@ -125,11 +125,11 @@ def test_captions_alone_correct_nothing(tmp_path, known):
         ({"gap.target_audio": np.zeros(E + 1, np.float32)}, f"expected finite float32 of shape ({E},)"),
         ({"gap.target_audio": np.full(E, np.nan, np.float32)}, "expected finite float32"),
         ({"gap.source_image": np.zeros(S, np.float16)}, "source_image is float16"),
-        ({"gap.middle": np.zeros(S, np.float32)}, "unknown gap statistic 'middle'"),
+        ({"gap.middle": np.zeros(S, np.float32)}, "unknown mean 'middle'"),
     ],
 )
 def test_statistics_that_cannot_be(tmp_path, change: dict[str, Any], told):
-    save_bundle(tmp_path / "bundle", random_bundle(spec("linear", S, E), gap=Gap(**means(*ALL))))
+    save_bundle(tmp_path / "bundle", random_bundle(spec("linear", S, E), means=ModalityMeans(**means(*ALL))))
     file = tmp_path / "bundle" / "model.safetensors"
     tensors = {**safetensors.numpy.load_file(file), **change}
     safetensors.numpy.save_file({key: value for key, value in tensors.items() if value is not None}, file)

@@ -6,9 +6,9 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from c2c_jax.errors import CaptionError, ImageError, SoundError
+from c2c_jax.errors import AudioError, CaptionError, ImageError
 from c2c_jax.io.vectors import unit_rows
-from c2c_jax.translator.centring import Gap
+from c2c_jax.translator.centring import ModalityMeans
 
 MIN_FOR_MEAN = 8  # minimum number of vectors for a mean
 GOOD = 0.02  # expected error of a mean that is good enough
@@ -16,7 +16,7 @@ NARROW = 0.85  # fraction of the captions' spread below which pictures are too s
 SAME = 1e-6  # spread below which vectors count as identical
 ROWS_AT_ONCE = 2**14  # rows of an array that are read together
 
-Error = type[ImageError] | type[SoundError] | type[CaptionError]
+Error = type[ImageError] | type[AudioError] | type[CaptionError]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,25 +75,25 @@ class Sums:
 
 
 def with_means(
-    gap: Gap,
+    means: ModalityMeans,
     input_norm: str,
     image_NS: Float[np.ndarray, "N S"] | None = None,
     audio_ME: Float[np.ndarray, "M E"] | None = None,
-) -> tuple[Gap, Estimate | None, Estimate | None]:
-    """Adds the means of pictures' and of sounds' raw vectors to those in `gap`, and returns their estimates as well. An
+) -> tuple[ModalityMeans, Estimate | None, Estimate | None]:
+    """Adds the means of pictures' and of sounds' raw vectors to `means`, and returns their estimates as well. An
     estimate is None if there are no vectors, or no captions' mean that the new mean could be used with.
 
     A single vector is taken as the mean of unit vectors itself. Raises ImageError or SoundError if it cannot be one,
     for fewer vectors than MIN_FOR_MEAN, and for vectors that are all the same.
     """
-    of_pictures = of_sounds = None
-    if image_NS is not None and gap.source_text is not None:
-        of_pictures = _estimate(image_NS, input_norm, gap.source_text, "pictures", ImageError)
-        gap = dataclasses.replace(gap, source_image=of_pictures.mean)
-    if audio_ME is not None and gap.target_text is not None:
-        of_sounds = _estimate(audio_ME, "unit", gap.target_text, "sounds", SoundError)
-        gap = dataclasses.replace(gap, target_audio=of_sounds.mean)
-    return gap, of_pictures, of_sounds
+    of_images = of_audio = None
+    if image_NS is not None and means.source_text is not None:
+        of_images = _estimate(image_NS, input_norm, means.source_text, "pictures", ImageError)
+        means = dataclasses.replace(means, source_image=of_images.mean)
+    if audio_ME is not None and means.target_text is not None:
+        of_audio = _estimate(audio_ME, "unit", means.target_text, "sounds", AudioError)
+        means = dataclasses.replace(means, target_audio=of_audio.mean)
+    return means, of_images, of_audio
 
 
 def goodness(found: Estimate, kind: str) -> str:
@@ -102,9 +102,9 @@ def goodness(found: Estimate, kind: str) -> str:
     return line + (f"; about {float(f'{found.enough:.2g}'):,.0f} are needed for {GOOD}" if found.count else "")
 
 
-def captions_spread(gap: Gap, input_norm: str) -> float | None:
+def captions_spread(means: ModalityMeans, input_norm: str) -> float | None:
     """1 − |mean|² of captions' unit source vectors; None if their mean is unknown or is of raw vectors."""
-    return None if input_norm == "none" or gap.source_text is None else _spread(gap.source_text)
+    return None if input_norm == "none" or means.source_text is None else _spread(means.source_text)
 
 
 def narrow_warning(pictures: float, captions: float) -> str | None:
@@ -128,7 +128,7 @@ def require_enough(count: int, what: str, error: Error) -> None:
         raise error(f"only {count} readable {what}: a mean needs {MIN_FOR_MEAN} or more, preferably a few hundred")
 
 
-def as_taken(x_NS: Float[np.ndarray, "N S"], input_norm: str) -> Float[np.ndarray, "N S"]:
+def scaled(x_NS: Float[np.ndarray, "N S"], input_norm: str) -> Float[np.ndarray, "N S"]:
     """Raw vectors as they enter a mean: scaled to unit length, except for a translator with input_norm "none"."""
     return unit_rows(x_NS) if input_norm != "none" else x_NS
 
@@ -147,7 +147,7 @@ def _estimate(
         return Estimate(mean=mean_D, count=None, length=distance(mean_D, text_D), spread=_spread(mean_D))
     sums = Sums(x_ND.shape[1])
     for start in range(0, len(x_ND), ROWS_AT_ONCE):
-        sums.add(as_taken(x_ND[start : start + ROWS_AT_ONCE], input_norm))
+        sums.add(scaled(x_ND[start : start + ROWS_AT_ONCE], input_norm))
     return sums.estimate(text_D, what, error)
 
 

@@ -6,29 +6,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from c2c_jax.errors import ImageError, SoundError
+from c2c_jax.errors import AudioError, ImageError
 from c2c_jax.io import vectors
 from c2c_jax.io.files import is_array
 from c2c_jax.io.vectors import read_vectors
-from c2c_jax.translator import means
-from c2c_jax.translator.centring import Gap
-from c2c_jax.translator.means import captions_spread, narrow_warning, with_means
+from c2c_jax.translator import mean_estimates
+from c2c_jax.translator.centring import ModalityMeans
+from c2c_jax.translator.mean_estimates import captions_spread, narrow_warning, with_means
 
 S, E, N = 12, 7, 50
 RNG = np.random.default_rng(0)
 IMAGES = (4 * RNG.normal(size=(N, S)) + 5).astype(np.float32)
 SOUNDS = (RNG.normal(size=(N, E)) - 1).astype(np.float32)
-GAP = Gap(source_text=np.full(S, 0.2, np.float32), target_text=np.full(E, 0.1, np.float32))
+GAP = ModalityMeans(source_text=np.full(S, 0.2, np.float32), target_text=np.full(E, 0.1, np.float32))
 
 
 def unit(x: np.ndarray) -> np.ndarray:
     return np.asarray(x, np.float64) / np.linalg.norm(np.asarray(x, np.float64), axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("at_once", [means.ROWS_AT_ONCE, 7])
+@pytest.mark.parametrize("at_once", [mean_estimates.ROWS_AT_ONCE, 7])
 @pytest.mark.parametrize("input_norm", ["unit", "centred", "none"])
 def test_figures_by_hand(monkeypatch, input_norm, at_once):
-    monkeypatch.setattr(means, "ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(mean_estimates, "ROWS_AT_ONCE", at_once)
     gap, pictures, sounds = with_means(GAP, input_norm, IMAGES, SOUNDS)
     x = IMAGES.astype(np.float64) if input_norm == "none" else unit(IMAGES)
     for found, vectors_ND, text, stored in (
@@ -81,15 +81,15 @@ def test_narrow_sets(pictures, captions, is_narrow):
 
 def test_spread_of_captions():
     assert captions_spread(GAP, "centred") == captions_spread(GAP, "unit") == pytest.approx(1 - S * 0.04)
-    assert captions_spread(GAP, "none") is None and captions_spread(Gap(), "centred") is None
+    assert captions_spread(GAP, "none") is None and captions_spread(ModalityMeans(), "centred") is None
 
 
 def test_how_good_a_mean_is():
     known = {"mean": np.zeros(S, np.float32), "length": 1.0, "spread": 0.4796}
-    few, enough = (means.Estimate(**known, count=count) for count in (350, 5000))
-    line = means.goodness(few, "pictures")
+    few, enough = (mean_estimates.Estimate(**known, count=count) for count in (350, 5000))
+    line = mean_estimates.goodness(few, "pictures")
     assert line == "the mean of 350 pictures has an expected error of 0.037; about 1,200 are needed for 0.02"
-    line = means.goodness(enough, "sounds")
+    line = mean_estimates.goodness(enough, "sounds")
     assert line == "the mean of 5,000 sounds has an expected error of 0.0098; about 1,200 are needed for 0.02"
 
 
@@ -106,7 +106,7 @@ def test_a_mean_that_is_given():
             with_means(GAP, "centred", vector[None].astype(np.float32))
     with pytest.raises(ImageError, match="is not the mean of pictures"):  # of raw vectors
         with_means(GAP, "none", mean[None])
-    with pytest.raises(SoundError, match="a single vector of length 2 is not the mean of sounds"):
+    with pytest.raises(AudioError, match="a single vector of length 2 is not the mean of sounds"):
         with_means(GAP, "none", None, np.eye(1, E, dtype=np.float32) * 2)
 
 
@@ -116,7 +116,7 @@ def test_vectors_that_have_no_mean():
     for input_norm in ("centred", "none"):
         with pytest.raises(ImageError, match="all 20 pictures have the same vector"):
             with_means(GAP, input_norm, np.tile(IMAGES[:1], (20, 1)))
-    with pytest.raises(SoundError, match="all 9 sounds have the same vector"):
+    with pytest.raises(AudioError, match="all 9 sounds have the same vector"):
         with_means(GAP, "unit", None, np.tile(SOUNDS[:1], (9, 1)))
 
 
@@ -151,8 +151,8 @@ def test_arrays_in_files(tmp_path, dtype):
 def test_arrays_that_are_refused(tmp_path, monkeypatch, array, told):
     monkeypatch.setattr(vectors, "ROWS_AT_ONCE", 4)
     np.save(tmp_path / "a.npy", array)
-    with pytest.raises(SoundError, match=re.escape(told)) as caught:
-        read_vectors(tmp_path / "a.npy", S, SoundError)
+    with pytest.raises(AudioError, match=re.escape(told)) as caught:
+        read_vectors(tmp_path / "a.npy", S, AudioError)
     assert str(tmp_path / "a.npy") in str(caught.value) and "\n" not in str(caught.value)
 
 
