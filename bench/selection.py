@@ -48,10 +48,10 @@ from c2c_jax.evaluation.tables import Table, markdown
 from c2c_jax.miniworld.world import SHARED
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 from c2c_jax.retrieval.scoring import Scoring
-from c2c_jax.training.candidates import linear_maps
+from c2c_jax.training.candidates import closed_form_maps
 from c2c_jax.training.check import build_spec
 from c2c_jax.training.closed_form import caption_means, moments
-from c2c_jax.training.loader import split
+from c2c_jax.training.loader import split_rows
 from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import Surrogates, surrogates
 from c2c_jax.translator.centring import ModalityMeans
@@ -105,7 +105,7 @@ def configs(world: World) -> Iterator[tuple[str, Config]]:
 
 def points(world: World, workdir: Path, console: Console) -> list[Point]:
     """Scores of closed-form maps, and of every config alone, blended and with the memory."""
-    held_out, training = split(world.store.plan.rows, world.holdout, 0)
+    held_out, training = split_rows(world.store.plan.rows, world.holdout, 0)
     means = caption_means(world.store, held_out, "centred")
     memory = draw_memory(MemoryConfig(size=8000, weight=SHARE), world.store, training, 0, means)
     assert memory is not None
@@ -114,7 +114,7 @@ def points(world: World, workdir: Path, console: Console) -> list[Point]:
     (first, *_) = configs(world)
     plan = world.store.plan
     spec = build_spec(first[1], plan.source.dim, plan.target.dim)
-    maps = linear_maps(moments(world.store, held_out, spec, means), judge.inputs[False])
+    maps = closed_form_maps(moments(world.store, held_out, spec, means), judge.inputs[False])
     found = [scored.point(one.name, one, way) for one in maps for way in (False, True)]
     partial_rotation = maps[0]
     for name, config in configs(world):

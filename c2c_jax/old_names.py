@@ -38,28 +38,28 @@ def new_name(path: str) -> str | None:
     an old path the first time."""
     if path not in RENAMED and path not in REMOVED:
         return path
-    found = RENAMED.get(path)
+    new = RENAMED.get(path)
     if path not in _printed:
         _printed.add(path)
-        advice = f"is now config.{found}" if found else "no longer exists and is ignored"
+        advice = f"is now config.{new}" if new else "no longer exists and is ignored"
         print(f"config.{path} {advice}", file=sys.stderr)
-    return found
+    return new
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
     """A saved config, as nested dictionaries, with present names in place of old ones. Prints nothing."""
     flat: dict[str, Any] = {}
     _flatten(config, "", flat)
-    found: dict[str, Any] = {}
+    new: dict[str, Any] = {}
     for path, value in flat.items():
         if path in REMOVED or (path == "translator.depth" and value == 0):  # 0 stood for the kind's own default
             continue
         *parents, name = RENAMED.get(path, path).split(".")
-        node = found
+        node = new
         for parent in parents:
             node = node.setdefault(parent, {})
         node[name] = value
-    return found
+    return new
 
 
 def _flatten(node: Mapping[str, Any], prefix: str, flat: dict[str, Any]) -> None:
@@ -79,9 +79,9 @@ def accept_old_names(section: str, cls: type) -> None:
 
     @functools.wraps(original)
     def __init__(self: Any, **fields: Any) -> None:
-        given = {name: fields.pop(name) for name in old if name in fields}
+        old_values = {name: fields.pop(name) for name in old if name in fields}
         original(self, **fields)
-        for name, value in given.items():
+        for name, value in old_values.items():
             setattr(self, name, value)
 
     cls.__init__ = __init__  # type: ignore[misc]
@@ -91,8 +91,8 @@ def accept_old_names(section: str, cls: type) -> None:
 
 def _property(prefix: str, name: str) -> property:
     def path() -> list[str]:
-        found = new_name(prefix + name)
-        return found.removeprefix(prefix).split(".") if found else []
+        new = new_name(prefix + name)
+        return new.removeprefix(prefix).split(".") if new else []
 
     def get(self: Any) -> Any:
         match path():

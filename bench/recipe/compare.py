@@ -14,7 +14,7 @@ from bench.recipe.material import Material
 from bench.recipe.scores import Result, bounds, result
 from bench.recipe.table import flat, print_table, table_of
 from bench.runs import read_recipe
-from c2c_jax.cli.train import sole_run
+from c2c_jax.cli.train import exclusive_run
 from c2c_jax.errors import ConfigError
 from c2c_jax.miniworld.world import CELLS
 from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
@@ -33,7 +33,7 @@ def run(flags: argparse.Namespace) -> dict[str, float | str]:
         if name in TAKEN or names.count(name) > 1:
             raise ConfigError(f"{path}: there is a row {name!r} already; rename the file")
         configs[name] = read_recipe(path)
-    with sole_run(flags.workdir):
+    with exclusive_run(flags.workdir):
         ground = _ground(flags, flags.captions)
         with ground.bar:
             rows = [ground.trained(name, config) for name, config in configs.items()]
@@ -49,7 +49,7 @@ def grow(flags: argparse.Namespace) -> dict[str, float | str]:
     """Compares numbers of captions: trains and scores with each, prints a table, and returns all figures as one flat
     object, `RECIPE.CAPTIONS.METRIC`. Raises C2CError."""
     results: list[Result] = []
-    with sole_run(flags.workdir):
+    with exclusive_run(flags.workdir):
         for count in _read_counts(flags.counts):
             ground = _ground(flags, count)
             with ground.bar:

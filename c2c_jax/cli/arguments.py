@@ -38,11 +38,11 @@ def add_checkpoints(parser: argparse.ArgumentParser, clap: bool = True) -> argpa
     return where
 
 
-def require_range(args: argparse.Namespace, name: str, least: int, most: int | None = None) -> None:
+def require_range(args: argparse.Namespace, name: str, minimum: int, maximum: int | None = None) -> None:
     """Raises ConfigError where a flag's number is out of bounds."""
     value = getattr(args, name.replace("-", "_"))
-    if value is not None and not (least <= value and (most is None or value <= most)):
-        bounds = f"{least} or more" if most is None else f"from {least} to {most:,}"
+    if value is not None and not (minimum <= value and (maximum is None or value <= maximum)):
+        bounds = f"{minimum} or more" if maximum is None else f"from {minimum} to {maximum:,}"
         raise errors.ConfigError(f"--{name} must be {bounds}, found {value}")
 
 

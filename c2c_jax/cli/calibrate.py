@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # JAX is imported once the flags have been read
     from c2c_jax.evaluation.calibration import Calibration, Estimate
 
 
-TEXTS_CENTRE_PICTURES = (
+TEXTS_CENTRE_IMAGES = (
     "this bundle has no mean of pictures: they lose their component along the mean of texts instead, and replacing it "
     "changes what the translator is given for pictures as well; pass --images to centre them with a mean of their own"
 )
@@ -98,50 +98,52 @@ def run(args: argparse.Namespace) -> None:
 
     if args.remove:
         return show(remove(args.run, args.out))
-    given = {name: getattr(args, name) for name in ("sounds", "texts", "clip", "clap", "store", "out")}
+    flags = {name: getattr(args, name) for name in ("sounds", "texts", "clip", "clap", "store", "out")}
     pictures = arrays or find_images(args.images, stderr_console().print)
-    done = calibrate(args.run, pictures=pictures, console=stderr_console(), **given)
-    show(done)
-    if done.left_out:
-        raise C2CError(f"{len(done.left_out):,} files could not be read; they are named above")
+    calibration = calibrate(args.run, pictures=pictures, console=stderr_console(), **flags)
+    show(calibration)
+    if calibration.left_out:
+        raise C2CError(f"{len(calibration.left_out):,} files could not be read; they are named above")
 
 
-def show(done: "Calibration") -> None:
+def show(calibration: "Calibration") -> None:
     """Prints the estimates, the means in the bundle and its folder to stdout, and warnings to stderr."""
     from c2c_jax.translator.mean_estimates import goodness
 
-    if done.texts:
-        for space, found in zip(("CLIP", "CLAP"), done.texts, strict=True):
-            moved = "" if found.length is None else f", {found.length:.4f} from the mean of captions that it replaces"
-            print(f"{found.count:,} texts, {space}: {_lengths(found)}{moved}")
-            print(goodness(found, f"texts, {space}"))
-        if done.is_centred and done.means.source_image is None:
-            print(TEXTS_CENTRE_PICTURES, file=sys.stderr)
-    for kind, one in (("pictures", done.pictures), ("sounds", done.sounds)):
-        if one:
-            number = f"mean of {kind} as given" if one.count is None else f"{one.count:,} {kind}"
+    if calibration.texts:
+        for space, estimate in zip(("CLIP", "CLAP"), calibration.texts, strict=True):
+            moved = (
+                "" if estimate.length is None else f", {estimate.length:.4f} from the mean of captions that it replaces"
+            )
+            print(f"{estimate.count:,} texts, {space}: {_lengths(estimate)}{moved}")
+            print(goodness(estimate, f"texts, {space}"))
+        if calibration.is_centred and calibration.means.source_image is None:
+            print(TEXTS_CENTRE_IMAGES, file=sys.stderr)
+    for kind, estimate in (("pictures", calibration.pictures), ("sounds", calibration.sounds)):
+        if estimate:
+            number = f"mean of {kind} as given" if estimate.count is None else f"{estimate.count:,} {kind}"
             moved = ""
-            if kind == "pictures" and done.pictures_after is not None:
-                moved = f" before, {done.pictures_after:.4f} after"
-            print(f"{number}: {_lengths(one)}, distance to captions {one.length:.4f}{moved}")
-            if one.count:
-                print(goodness(one, kind))
-    if done.narrow:
-        print(done.narrow, file=sys.stderr)
-    if done.translated:
-        print("translated pictures: distance to sounds {:.4f} before, {:.4f} after".format(*done.translated))
-    print(f"means in the bundle: {', '.join(done.means.known) or 'none'}")
-    if not done.is_centred:
-        print(f"in use: {', '.join(done.means.used) or 'none'}")
-    elif done.means.target_audio is not None:
+            if kind == "pictures" and calibration.pictures_after is not None:
+                moved = f" before, {calibration.pictures_after:.4f} after"
+            print(f"{number}: {_lengths(estimate)}, distance to captions {estimate.length:.4f}{moved}")
+            if estimate.count:
+                print(goodness(estimate, kind))
+    if calibration.narrow:
+        print(calibration.narrow, file=sys.stderr)
+    if calibration.translated:
+        print("translated pictures: distance to sounds {:.4f} before, {:.4f} after".format(*calibration.translated))
+    print(f"means in the bundle: {', '.join(calibration.means.known) or 'none'}")
+    if not calibration.is_centred:
+        print(f"in use: {', '.join(calibration.means.used) or 'none'}")
+    elif calibration.means.target_audio is not None:
         print("results are un-centred with the mean of captions; infer --output-mean audio uses the mean of sounds")
-    if done.stale:
+    if calibration.stale:
         print(
-            f"{' and '.join(done.stale)} in {printable(done.folder)} use the old means: run c2c export again",
+            f"{' and '.join(calibration.stale)} in {printable(calibration.folder)} use the old means: run c2c export again",
             file=sys.stderr,
         )
-    print_fields(done.folder)
+    print_fields(calibration.folder)
 
 
-def _lengths(found: "Estimate") -> str:
-    return f"mean {found.mean_length:.4f} long, spread {found.spread:.4f}"
+def _lengths(estimate: "Estimate") -> str:
+    return f"mean {estimate.mean_length:.4f} long, spread {estimate.spread:.4f}"

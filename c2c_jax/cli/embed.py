@@ -18,7 +18,7 @@ from pathlib import Path
 
 from c2c_jax.cli import arguments
 from c2c_jax.cli.recipe import read_config, require_sources
-from c2c_jax.cli.train import add_config_arguments, hosts_of
+from c2c_jax.cli.train import add_config_arguments, join_hosts_of
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         for path in args.from_arrays:
             arguments.require_path(path, "an array", StoreError)
         arguments.require_checkpoints(*(args.spaces or ()))
-        _take_arrays(args)
+        _store_arrays(args)
     elif not args.config:
         raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")
     else:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         from c2c_jax.spaces.devices import devices_over_cores
 
         devices_over_cores()
-        with hosts_of(args):
+        with join_hosts_of(args):
             from c2c_jax.data.embed import prepare_store
 
             prepare_store(config, args.out, verify=True)
@@ -105,7 +105,7 @@ def _verify(path: Path) -> None:
     print_fields(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
 
 
-def _take_arrays(args: argparse.Namespace) -> None:
+def _store_arrays(args: argparse.Namespace) -> None:
     from c2c_jax.data.arrays import read_array, space_of_array, store_of_arrays
     from c2c_jax.spaces.space import identify
 

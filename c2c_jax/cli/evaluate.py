@@ -105,8 +105,8 @@ def run(args: argparse.Namespace) -> None:
     require_results_place(out)
     fields = ("run", "captions", "store", "pairs", "sounds", "reference", "clip", "clap", "csls", "geometry")
     bootstrap = Bootstrap(resamples=args.bootstrap, seed=args.seed)
-    given = {name: getattr(args, name) for name in fields}
-    request = EvalRequest(**given, centre=not args.no_centre, hubness=not args.no_hubness, bootstrap=bootstrap)
+    flags = {name: getattr(args, name) for name in fields}
+    request = EvalRequest(**flags, centre=not args.no_centre, hubness=not args.no_hubness, bootstrap=bootstrap)
     results = evaluate(request, stderr_console(), kept=None if args.out else out)
     write(results, out)
     shown = stdout_console()

@@ -30,16 +30,16 @@ _JAX = _HELLO.pack(0, 0)  # begins a connection of JAX's
 _WELCOME, _REFUSED, _BYE = b"+", b"-", b"."
 
 T = TypeVar("T")
-_was_joined = threading.Event()
+_is_multihost = threading.Event()
 
 
-def was_joined() -> bool:
+def is_multihost() -> bool:
     """Whether this process has been one of several."""
-    return _was_joined.is_set()
+    return _is_multihost.is_set()
 
 
 @contextlib.contextmanager
-def joined(
+def join_hosts(
     program: str, coordinator: str | None, num_processes: int | None, process_id: int | None, multihost: bool
 ) -> Iterator[None]:
     """Context in which JAX sees the devices of all hosts. On exit it waits until all hosts have reached it.
@@ -50,11 +50,11 @@ def joined(
     TrainingError where JAX loses a host or runs out of memory.
     """
     explicit = (coordinator, num_processes, process_id)
-    with explaining_jax():
+    with explain_jax_errors():
         if any(value is not None for value in explicit):
             if coordinator is None or num_processes is None or process_id is None:
                 raise ConfigError("--coordinator, --num-processes and --process-id go together")
-            with _joined(program, _address(coordinator), num_processes, process_id):
+            with _join_by_address(program, _address(coordinator), num_processes, process_id):
                 yield
         else:
             if multihost:
@@ -63,7 +63,7 @@ def joined(
 
 
 @contextlib.contextmanager
-def explaining_jax() -> Iterator[None]:
+def explain_jax_errors() -> Iterator[None]:
     """Turns what JAX raises for a lost host or too little memory into a TrainingError."""
     try:
         yield
@@ -72,8 +72,8 @@ def explaining_jax() -> Iterator[None]:
             raise
         import jax
 
-        is_joined = jax.distributed.is_initialized()
-        if not (isinstance(error, jax.errors.JaxRuntimeError) or (is_joined and "Gloo" in str(error))):
+        is_connected = jax.distributed.is_initialized()
+        if not (isinstance(error, jax.errors.JaxRuntimeError) or (is_connected and "Gloo" in str(error))):
             raise
         cause = one_line(error)[:200]
         if "RESOURCE_EXHAUSTED" in cause:
@@ -81,7 +81,7 @@ def explaining_jax() -> Iterator[None]:
                 f"the devices' memory is too small ({cause}); pass a smaller --config.batch_size, "
                 "--config.objective.settings.remat=True or --config.data.loader=streamed"
             ) from error
-        if not is_joined:
+        if not is_connected:
             raise
         raise TrainingError(_lost(cause)) from error
 
@@ -103,7 +103,7 @@ def _join_cluster() -> None:
 def _initialize_jax(address: str | None = None, count: int | None = None, process: int | None = None) -> None:
     import jax
 
-    _was_joined.set()
+    _is_multihost.set()
     jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM, which is ours
     jax.distributed.initialize(
         address,
@@ -129,7 +129,7 @@ def _address(coordinator: str) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def _joined(program: str, address: tuple[str, int], count: int, process: int) -> Iterator[None]:
+def _join_by_address(program: str, address: tuple[str, int], count: int, process: int) -> Iterator[None]:
     if not 0 <= process < count:
         raise ConfigError(f"--process-id must be from 0 to --num-processes - 1 ({count - 1}), found {process}")
     peers = _Peers(program, count)
@@ -242,7 +242,7 @@ def _wait(attempt: Callable[[], T | None], missing: Callable[[], str]) -> T:
     """The first true result of `attempt`; until then prints what is missing every REPORT_S. Raises ConfigError after
     JOIN_S."""
     start = reported = time.monotonic()
-    while not (found := attempt()):
+    while not (result := attempt()):
         now = time.monotonic()
         if now - start > JOIN_S:
             raise ConfigError(f"after {JOIN_S:.0f} s {missing()}; start the same command on every host")
@@ -250,7 +250,7 @@ def _wait(attempt: Callable[[], T | None], missing: Callable[[], str]) -> T:
             reported = now
             print(f"waiting: {missing()}", file=sys.stderr, flush=True)
         time.sleep(0.1)
-    return found
+    return result
 
 
 def _accept(server: socket.socket, answer: Callable[[socket.socket], None]) -> None:
@@ -280,7 +280,7 @@ def _prepared(connection: socket.socket) -> socket.socket:
     return connection
 
 
-def _relay(one: socket.socket, address: tuple[str, int], first: bytes = b"") -> None:
+def _relay(connection: socket.socket, address: tuple[str, int], first: bytes = b"") -> None:
     """Passes bytes both ways between a connection and a new one to `address`, to which `first` is sent."""
     while True:
         try:
@@ -289,8 +289,8 @@ def _relay(one: socket.socket, address: tuple[str, int], first: bytes = b"") -> 
         except OSError:  # JAX of process 0 does not listen yet
             time.sleep(0.05)
     other.sendall(first)
-    _start(_pass_on, other, one)
-    _pass_on(one, other)
+    _start(_pass_on, other, connection)
+    _pass_on(connection, other)
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:

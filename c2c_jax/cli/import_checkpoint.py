@@ -40,17 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs `c2c import-checkpoint`; raises ConfigError for invalid flags and CheckpointError for an unusable file."""
     require_replaceable_folder(args.out, "--out")
-    found = {path.name for path in args.out.iterdir()} if args.out.is_dir() else set()
-    if found and not (found == BUNDLE_FILES and _is_import(args.out)):
+    existing = {path.name for path in args.out.iterdir()} if args.out.is_dir() else set()
+    if existing and not (existing == BUNDLE_FILES and _is_import(args.out)):
         raise ConfigError(f"--out {args.out} exists and is not an earlier import: pass another folder, or move it away")
     require_path(args.file, "a checkpoint file", CheckpointError)
     from c2c_jax.translator.bundle import save_bundle
     from c2c_jax.translator.clip2clap import import_checkpoint
 
-    bundle, told = import_checkpoint(
+    bundle, notes = import_checkpoint(
         args.file, kind=args.kind, clamp=args.clamp, heads=args.heads, source=args.source, target=args.target
     )
-    for line in told:
+    for line in notes:
         stderr_console().print(f"{args.file}: {line}")
     save_bundle(args.out, bundle)
     print_fields(args.out)

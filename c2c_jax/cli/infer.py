@@ -160,8 +160,8 @@ def _generation(args: argparse.Namespace) -> "Generation":
     from c2c_jax.spaces.weights.folders import checkpoint_folder
 
     fields = ("scheduler", "steps", "seconds", "guidance", "negative_prompt")
-    said = {field: getattr(args, field) for field in fields if getattr(args, field) is not None}
-    sampling = own_sampling(checkpoint_folder(args.audioldm)) | said
+    flags = {field: getattr(args, field) for field in fields if getattr(args, field) is not None}
+    sampling = own_sampling(checkpoint_folder(args.audioldm)) | flags
     return Generation(
         audioldm=args.audioldm,
         sampling=Sampling(**sampling, seed=args.seed, candidates=args.candidates),

@@ -37,7 +37,7 @@ def program(argv: Sequence[str] | None = None) -> None:
     """Runs one verb and ends the process with its exit code. After a signal it does not wait for other threads, nor for
     those of XLA after a multi-host run: they may wait for minutes for collectives of hosts that have ended."""
     code, is_interrupted = _run(argv)
-    if is_interrupted or hosts.was_joined():
+    if is_interrupted or hosts.is_multihost():
         os._exit(code)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is written: an interruption of the exit would only be noise
     sys.exit(code)
@@ -54,9 +54,11 @@ def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
     try:
         if rest and not hasattr(args, "config"):
             raise C2CError(f"unknown argument {rest[0]}; see c2c {args.verb} --help")
-        if unknown := next((one for one in rest if one.startswith("--") and not _OVERRIDE.match(one)), None):
+        if unknown := next(
+            (argument for argument in rest if argument.startswith("--") and not _OVERRIDE.match(argument)), None
+        ):
             raise C2CError(f"unknown argument {unknown}; overrides are written --config.FIELD=VALUE")
-        if nul := next((one for one in argv if "\0" in one), None):
+        if nul := next((argument for argument in argv if "\0" in argument), None):
             raise C2CError(f"argument {printable(nul)} contains a NUL character, which no file's name can have")
         args.overrides = rest
         with ending_on_signals(f"c2c {args.verb}", codes):

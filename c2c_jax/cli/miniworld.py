@@ -77,7 +77,7 @@ def _write_captions(args: argparse.Namespace) -> None:
         if not _has_lines(args.out, lines()):
             raise ConfigError(f"--out {args.out} exists and is not empty: pass another file, or move it away")
     else:
-        with atomic_write(args.out) as beside, open(beside, "w", encoding="utf-8", newline="\n") as file:
+        with atomic_write(args.out) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(lines())
     print_fields(args.out)
 
@@ -85,7 +85,7 @@ def _write_captions(args: argparse.Namespace) -> None:
 def _has_lines(path: Path, lines: Iterator[str]) -> bool:
     """Whether a file holds these lines: an earlier start of the same command has finished it."""
     with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
-        return all(found == line for found, line in itertools.zip_longest(file, lines))
+        return all(line == line for line, line in itertools.zip_longest(file, lines))
 
 
 def _require_export_place(out: Path) -> None:

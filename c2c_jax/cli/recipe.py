@@ -36,7 +36,7 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     values = flags.FlagValues()
     overrides = [new for override in overrides if (new := _with_new_name(override))]
     settings = [match for override in overrides if (match := _SETTING.fullmatch(override))]
-    argv = ["c2c", f"--config={path}", *(one for one in overrides if not _SETTING.fullmatch(one))]
+    argv = ["c2c", f"--config={path}", *(override for override in overrides if not _SETTING.fullmatch(override))]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
         rest = values(argv)
@@ -47,8 +47,8 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
         raise
     except flags.Error as error:
         lines = str(error).strip().splitlines()  # many where get_config() itself failed: absl quotes the traceback
-        told = lines[0] if len(lines) == 1 else f"config file {path} does not run: {lines[-1]}"
-        raise ConfigError(told if len(told) <= LONGEST else f"{told[:LONGEST]}…") from error
+        message = lines[0] if len(lines) == 1 else f"config file {path} does not run: {lines[-1]}"
+        raise ConfigError(message if len(message) <= LONGEST else f"{message[:LONGEST]}…") from error
     except Exception as error:  # a recipe is the user's own program: whatever it raises is for its author to read
         cause = str(error).splitlines()[0] if str(error) else ""
         raise ConfigError(f"config file {path} does not run: {type(error).__name__}: {cause}") from error
@@ -98,7 +98,7 @@ def require_sources(config: Config) -> None:
         arguments.require_checkpoints(config.source, config.target)
     elif config.data.store:
         arguments.require_store(user_path(config.data.store))
-    if is_array(pictures := user_path(config.images.files)):
-        arguments.require_path(pictures, "an .npy file of raw vectors of pictures", ImageError)
+    if is_array(images := user_path(config.images.files)):
+        arguments.require_path(images, "an .npy file of raw vectors of pictures", ImageError)
     elif config.images.files and not config.images.files.startswith("miniworld:"):
-        arguments.require_images([str(pictures)])
+        arguments.require_images([str(images)])

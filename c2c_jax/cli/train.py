@@ -18,7 +18,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from c2c_jax.cli.hosts import joined
+from c2c_jax.cli.hosts import join_hosts
 from c2c_jax.cli.recipe import read_config, require_sources
 from c2c_jax.errors import TrainingError
 from c2c_jax.io.atomic import exclusive_lock
@@ -41,9 +41,9 @@ def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True)
     parser.add_argument("--process-id", type=int, metavar="I", help="this host's number, from 0")
 
 
-def hosts_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+def join_hosts_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
     """Within it JAX sees all hosts that the flags name, see `hosts.joined`."""
-    return joined(f"c2c {args.verb}", args.coordinator, args.num_processes, args.process_id, args.multihost)
+    return join_hosts(f"c2c {args.verb}", args.coordinator, args.num_processes, args.process_id, args.multihost)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,28 +62,28 @@ def run(args: argparse.Namespace) -> None:
     config = read_config(args.config, args.overrides)
     require_folder_place(workdir, "--workdir")
     require_sources(config)
-    with hosts_of(args):
+    with join_hosts_of(args):
         from c2c_jax.data.embed import prepare_store
         from c2c_jax.data.images import image_vectors
         from c2c_jax.training.check import check
         from c2c_jax.training.train import train
 
         check(config)
-        with sole_run(workdir):
+        with exclusive_run(workdir):
             store = prepare_store(config, user_path(config.data.store) if config.data.store else workdir / "store")
-            pictures = image_vectors(config.images, config.source, workdir, store.plan.source.dim)
-            if train(config, store, workdir, pictures):
+            image_PS = image_vectors(config.images, config.source, workdir, store.plan.source.dim)
+            if train(config, store, workdir, image_PS):
                 print_fields(workdir / "bundle")
 
 
 def default_workdir(recipe: str) -> Path:
     """`configs/mlp.py` → `runs/mlp`, `configs/mlp.py:gcc` → `runs/mlp-gcc`."""
-    path, _, world = recipe.partition(":")
-    return Path("runs") / "-".join([Path(path).stem, *([world] if world else [])])
+    path, _, preset = recipe.partition(":")
+    return Path("runs") / "-".join([Path(path).stem, *([preset] if preset else [])])
 
 
 @contextlib.contextmanager
-def sole_run(workdir: Path) -> Iterator[None]:
+def exclusive_run(workdir: Path) -> Iterator[None]:
     """Raises TrainingError where another run is at work in `workdir`. Process 0 stands for all hosts."""
     import jax
 

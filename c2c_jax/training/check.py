@@ -30,12 +30,12 @@ def check(config: Config) -> Config:
             f"config.batch_size {config.batch_size} must be a multiple of the {jax.device_count()} devices; "
             f"pass {config.batch_size - rest + jax.device_count()}"
         )
-    for field, is_wanted, module in (
+    for field, is_enabled, module in (
         ("tensorboard", config.log.tensorboard, "tensorboardX"),
         ("wandb", config.log.wandb, "wandb"),
     ):
-        found = importlib.util.find_spec(module) if is_wanted else None
-        if is_wanted and (found is None or found.origin is None):  # a folder of that name is not a package
+        package = importlib.util.find_spec(module) if is_enabled else None
+        if is_enabled and (package is None or package.origin is None):  # a folder of that name is not a package
             raise ConfigError(f"config.log.{field} needs {module}, which is not installed: pip install {module}")
     return dataclasses.replace(
         config,
@@ -64,7 +64,7 @@ def known_settings(section: str, kind: str) -> set[str]:
         classes: list[Any] = [kind_named(kind).Settings]
     else:
         classes = [OBJECTIVES[name] for name in parse_objective(kind)]
-    return {field.name for one in classes for field in dataclasses.fields(one)}
+    return {field.name for cls in classes for field in dataclasses.fields(cls)}
 
 
 def _check_adapt(config: Config) -> None:

@@ -56,7 +56,9 @@ class Checkpoints:
             if jax.process_index() == 0:
                 _tidy(self.folder)
             multihost_utils.sync_global_devices("checkpoints tidied")
-            self.manager = ocp.CheckpointManager(self.link.enter_context(_plain_path(self.folder)), options=options)
+            self.manager = ocp.CheckpointManager(
+                self.link.enter_context(_path_without_pattern(self.folder)), options=options
+            )
         except OSError as error:
             raise TrainingError(
                 f"{self.folder} cannot be written to ({error.strerror}); pass another --workdir"
@@ -95,13 +97,13 @@ class Checkpoints:
             restored, cause = self._read(step, state)
             if not on_any_process(bool(cause)):
                 return restored
-            aside = self.folder.with_name("checkpoints-damaged") / str(step)
+            damaged = self.folder.with_name("checkpoints-damaged") / str(step)
             if jax.process_index() == 0:
-                console.print(f"checkpoint {self.folder / str(step)} is damaged ({cause}): moved to {aside}")
-                aside.parent.mkdir(exist_ok=True)
-                while aside.exists():
-                    aside = aside.with_name(aside.name + "-")
-                (self.folder / str(step)).rename(aside)
+                console.print(f"checkpoint {self.folder / str(step)} is damaged ({cause}): moved to {damaged}")
+                damaged.parent.mkdir(exist_ok=True)
+                while damaged.exists():
+                    damaged = damaged.with_name(damaged.name + "-")
+                (self.folder / str(step)).rename(damaged)
             multihost_utils.sync_global_devices("damaged checkpoint")
             self.manager.reload()
         return state
@@ -160,7 +162,7 @@ def _check_files(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _plain_path(folder: Path) -> Iterator[Path]:
+def _path_without_pattern(folder: Path) -> Iterator[Path]:
     """A path to a folder that orbax does not take for a pattern: a link to it, if its own has `*`, `?`, `[` or a
     backslash."""
     if glob.escape(str(folder)) == str(folder) and "\\" not in str(folder):

@@ -35,7 +35,7 @@ def moments(
 ) -> Moments:  # noqa: B008
     """Moments of all rows but the held-out ones, chunk by chunk; see `moments_of`."""
     chunks = (moments_of(*rows, spec, means) for rows in _training_rows(store, held_out) if len(rows[0]))
-    return functools.reduce(joined, chunks)
+    return functools.reduce(combine, chunks)
 
 
 def moments_of(
@@ -56,17 +56,17 @@ def moments_of(
     return Moments(len(x_NS), x_S, y_E, x_NS.T @ x_NS, x_NS.T @ (y_NE - y_E))
 
 
-def joined(one: Moments, other: Moments) -> Moments:
+def combine(a: Moments, b: Moments) -> Moments:
     """The moments of the rows of both (Chan, Golub & LeVeque 1979)."""
-    rows = one.rows + other.rows
-    x_S, y_E = other.x_S - one.x_S, other.y_E - one.y_E
-    weight = one.rows * other.rows / rows
+    rows = a.rows + b.rows
+    x_S, y_E = b.x_S - a.x_S, b.y_E - a.y_E
+    weight = a.rows * b.rows / rows
     return Moments(
         rows,
-        one.x_S + other.rows / rows * x_S,
-        one.y_E + other.rows / rows * y_E,
-        one.xx_SS + other.xx_SS + weight * np.outer(x_S, x_S),
-        one.xy_SE + other.xy_SE + weight * np.outer(x_S, y_E),
+        a.x_S + b.rows / rows * x_S,
+        a.y_E + b.rows / rows * y_E,
+        a.xx_SS + b.xx_SS + weight * np.outer(x_S, x_S),
+        a.xy_SE + b.xy_SE + weight * np.outer(x_S, y_E),
     )
 
 
@@ -88,8 +88,8 @@ def _training_rows(
     is_training = np.ones(store.plan.rows, bool)
     is_training[held_out] = False
     for chunk in range(store.plan.chunks):
-        kept = is_training[store.plan.rows_of(chunk)]
-        source_NS, target_NE = (store.read_chunk(side, chunk)[kept].astype(np.float64) for side in SIDES)
+        fraction = is_training[store.plan.rows_of(chunk)]
+        source_NS, target_NE = (store.read_chunk(side, chunk)[fraction].astype(np.float64) for side in SIDES)
         yield source_NS, target_NE
 
 
@@ -103,13 +103,13 @@ def _unit(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
     return x_NE / np.maximum(np.linalg.norm(x_NE, axis=1, keepdims=True), 1e-12)
 
 
-def procrustes(moments: Moments, kept: float = 1.0) -> tuple[Float[np.ndarray, "S E"], Float[np.ndarray, "E"]]:
+def procrustes(moments: Moments, fraction: float = 1.0) -> tuple[Float[np.ndarray, "S E"], Float[np.ndarray, "E"]]:
     """Kernel and bias of the rotation and scale that bring the inputs nearest to the targets (Schönemann 1966; with
     scale and shift, Gower 1975). Where widths differ, a rotation of the narrower space into the wider one. kept: the
     fraction of the directions that are rotated, those in which the two sides covary most; the others are left out."""
     left, singular, right = np.linalg.svd(moments.xy_SE, full_matrices=False)
     rank = int(np.sum(singular > RANK * singular[0]))  # directions that the rows do not determine are left out
-    count = max(round(kept * rank), 1)
+    count = max(round(fraction * rank), 1)
     left, singular, right = left[:, :count], singular[:count], right[:count]
     rotation_SE = left @ right
     scale = singular.sum() / np.trace(rotation_SE.T @ moments.xx_SS @ rotation_SE)

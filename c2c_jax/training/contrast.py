@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
 CPU_CHUNK_ROWS, DEVICE_CHUNK_ROWS = 1024, 8192  # rows of a device whose logits are computed at once
-KEPT_BYTES = 2**30  # maximum size of the products of all pairs that a device keeps for the gradients
+MAX_SAVED_BYTES = 2**30  # maximum size of the products of all pairs that a device keeps for the gradients
 
 # (products [...], margin) → logits [...]
 Logits = Callable[[Array, Array], Array]
@@ -18,31 +18,31 @@ Logits = Callable[[Array, Array], Array]
 Mask = Callable[[Array, Array, Array], Array]
 
 
-def _devices(rows: int) -> int:
+def _device_count(rows: int) -> int:
     """The devices that share a batch: all, or one where they cannot share it evenly."""
     return jax.device_count() if rows % jax.device_count() == 0 else 1
 
 
-def chunk_count(rows: int, wanted: int = 0) -> int:
+def chunk_count(rows: int, requested: int = 0) -> int:
     """The number of chunks that divides each device's share of the rows evenly and is nearest to `wanted`. wanted: 0
     for chunks of 1,024 rows of a device on CPUs, of 8,192 elsewhere."""
-    share = rows // _devices(rows)
-    aim = wanted or share / (CPU_CHUNK_ROWS if jax.default_backend() == "cpu" else DEVICE_CHUNK_ROWS)
-    divisors = [count for count in range(1, share + 1) if share % count == 0]
+    rows_per_device = rows // _device_count(rows)
+    aim = requested or rows_per_device / (CPU_CHUNK_ROWS if jax.default_backend() == "cpu" else DEVICE_CHUNK_ROWS)
+    divisors = [count for count in range(1, rows_per_device + 1) if rows_per_device % count == 0]
     return min(divisors, key=lambda count: abs(math.log(count / aim)))
 
 
 def _chunked(x_B: Shaped[Array, "B ..."], chunks: int) -> Shaped[Array, "C R ..."]:
     """Rows in chunks, of which each has rows of every device, so that no rows move between devices."""
-    devices = _devices(len(x_B))
-    apart = x_B.reshape(devices, chunks, -1, *x_B.shape[1:]).swapaxes(0, 1)
-    return apart.reshape(chunks, -1, *x_B.shape[1:])
+    devices = _device_count(len(x_B))
+    by_device = x_B.reshape(devices, chunks, -1, *x_B.shape[1:]).swapaxes(0, 1)
+    return by_device.reshape(chunks, -1, *x_B.shape[1:])
 
 
-def _joined(x_CR: Shaped[Array, "C R ..."]) -> Shaped[Array, "B ..."]:
+def _unchunked(x_CR: Shaped[Array, "C R ..."]) -> Shaped[Array, "B ..."]:
     """The inverse of `_chunked`."""
     chunks, rows, *rest = x_CR.shape
-    devices = _devices(chunks * rows)
+    devices = _device_count(chunks * rows)
     return x_CR.reshape(chunks, devices, -1, *rest).swapaxes(0, 1).reshape(-1, *rest)
 
 
@@ -51,7 +51,7 @@ def by_chunks(
 ) -> Float[Array, "B"]:
     """losses(predicted [R, E], own [R]) → [R], chunk by chunk, recomputed for gradients."""
     parts = _chunked(predicted_BE, chunks), _chunked(own_B, chunks)
-    return _joined(jax.lax.map(jax.checkpoint(lambda part: losses(*part)), parts))
+    return _unchunked(jax.lax.map(jax.checkpoint(lambda part: losses(*part)), parts))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
@@ -135,7 +135,7 @@ def _forward(
     target_BE: Array,
 ) -> tuple[Array, Any]:
     B = len(right_BF)
-    remat = remat or 4 * B * B // _devices(B) > KEPT_BYTES
+    remat = remat or 4 * B * B // _device_count(B) > MAX_SAVED_BYTES
     left_CRF, own_CR = _chunked(left_BF, chunks), _chunked(jnp.arange(B), chunks)
 
     def chunk(columns: Sums, part: tuple[Array, Array]) -> tuple[Sums, tuple[Any, ...]]:
@@ -143,21 +143,21 @@ def _forward(
         products_RB = _products(left_RF, right_BF)
         own_product_R = jnp.take_along_axis(products_RB, own_R[:, None], axis=1)[:, 0]
         near = logits_of(own_product_R, margin).max()
-        rows, more = _sums(lambda: mask(logits_of(products_RB, margin), target_BE, own_R), near)
-        return columns.plus(more), (rows, own_product_R, None if remat else products_RB)
+        rows, chunk_columns = _sums(lambda: mask(logits_of(products_RB, margin), target_BE, own_R), near)
+        return columns.plus(chunk_columns), (rows, own_product_R, None if remat else products_RB)
 
-    columns, kept = jax.lax.scan(chunk, Sums(jnp.full(B, -jnp.inf), jnp.zeros(B)), (left_CRF, own_CR))
-    rows, own_product_CR, _ = kept
+    columns, saved = jax.lax.scan(chunk, Sums(jnp.full(B, -jnp.inf), jnp.zeros(B)), (left_CRF, own_CR))
+    rows, own_product_CR, _ = saved
     own_logits_CR = logits_of(own_product_CR, margin)
     # Differences first: their mean may be small where the logits themselves are large.
     loss = ((rows.log() - own_logits_CR).sum() + (columns.log()[own_CR] - own_logits_CR).sum()) / (2 * B)
-    return loss, (margin, left_CRF, own_CR, right_BF, target_BE, columns, kept)
+    return loss, (margin, left_CRF, own_CR, right_BF, target_BE, columns, saved)
 
 
 def _backward(
     logits_of: Logits, mask: Mask, chunks: int, remat: bool, residuals: Any, gradient: Array
 ) -> tuple[Array, ...]:
-    margin, left_CRF, own_CR, right_BF, target_BE, columns, kept = residuals
+    margin, left_CRF, own_CR, right_BF, target_BE, columns, saved = residuals
     B = len(right_BF)
 
     def chunk(carry: None, part: tuple[Array, Array, tuple[Any, ...]]) -> tuple[None, Array]:
@@ -173,9 +173,9 @@ def _backward(
         own_gradient_R = own_pull(jnp.full_like(own_product_R, gradient / B))[0]
         return carry, left_gradient_RF - own_gradient_R[:, None] * right_BF[own_R]
 
-    _, left_gradient_CRF = jax.lax.scan(chunk, None, (left_CRF, own_CR, kept))
+    _, left_gradient_CRF = jax.lax.scan(chunk, None, (left_CRF, own_CR, saved))
     zeros = (jnp.zeros_like(x) for x in (right_BF, target_BE))
-    return jnp.zeros_like(margin), _joined(left_gradient_CRF), *zeros
+    return jnp.zeros_like(margin), _unchunked(left_gradient_CRF), *zeros
 
 
 cross_entropy.defvjp(_forward, _backward)

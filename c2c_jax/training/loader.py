@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
 from c2c_jax.data.store import SIDES, Store
-from c2c_jax.training.step import own_share, put_rows
+from c2c_jax.training.step import process_rows, shard_rows
 
 RESIDENT_FRACTION = 0.5  # of the devices' free memory that a resident store may take
 WINDOW_ROWS = 65_536  # rows that are shuffled together when a store is streamed
@@ -46,16 +46,16 @@ class ResidentLoader:
         return f"resident on the devices ({_size(sum(x.nbytes for x in self.table))})"
 
     @staticmethod
-    def batch(table: Any, rows_B: Any) -> tuple[jax.Array, jax.Array]:
+    def gather(table: Any, rows_B: Any) -> tuple[jax.Array, jax.Array]:
         """The source and target vectors of a step; see `step.jit_steps`."""
         source_NS, target_NE = table
         return source_NS[rows_B], target_NE[rows_B]
 
-    def block(self, step: int, count: int) -> jax.Array:
+    def batches(self, step: int, count: int) -> jax.Array:
         """The row numbers [K, B] of the `count` steps from `step` on; those of further steps are 0."""
         rows_KB = np.zeros((self.steps, self.batch_size), np.int32)
         rows_KB[:count] = self.rows(step * self.batch_size, count * self.batch_size).reshape(count, -1)
-        return put_rows(rows_KB[:, own_share(self.batch_size)], self.batch_size, self.mesh, axis=1)
+        return shard_rows(rows_KB[:, process_rows(self.batch_size)], self.batch_size, self.mesh, axis=1)
 
     def rows(self, start: int, count: int) -> Int[np.ndarray, "count"]:
         """The numbers of the stream's rows `start` to `start + count`."""
@@ -85,14 +85,14 @@ class Windows:
     def __len__(self) -> int:
         return self.epochs * self.per_epoch
 
-    def drawn(self, epoch: int) -> Int[np.ndarray, "C"]:
+    def chunk_order(self, epoch: int) -> Int[np.ndarray, "C"]:
         """The chunks in the order of an epoch."""
         return np.random.default_rng((self.seed, CHUNKS, epoch)).permutation(self.store.plan.chunks)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
         """The source and target vectors of a window."""
         epoch, window = divmod(number, self.per_epoch)
-        chunks = self.drawn(epoch)[window * self.chunks : (window + 1) * self.chunks].tolist()
+        chunks = self.chunk_order(epoch)[window * self.chunks : (window + 1) * self.chunks].tolist()
         kept = [self.is_training[self.store.plan.rows_of(chunk)] for chunk in chunks]
         order = np.random.default_rng((self.seed, WINDOW, epoch, window)).permutation(sum(map(np.sum, kept)))
         return tuple(
@@ -103,7 +103,7 @@ class Windows:
     def place(self, start: int) -> tuple[int, int]:
         """(window, row in it) of the stream's row `start`."""
         epoch, row = divmod(start, int(self.rows_of_chunk.sum()))
-        ends = np.add.accumulate(self.rows_of_chunk[self.drawn(epoch)])
+        ends = np.add.accumulate(self.rows_of_chunk[self.chunk_order(epoch)])
         firsts = np.concatenate([[0], ends[self.chunks - 1 :: self.chunks]])
         window = int(np.searchsorted(firsts, row, side="right")) - 1
         return epoch * self.per_epoch + window, row - int(firsts[window])
@@ -132,42 +132,42 @@ class StreamingLoader:
         fitting = CALL_BYTES * store.plan.rows // (self.bytes * batch_size)
         self.batch_size, self.steps, self.mesh = batch_size, max(min(steps, fitting), 1), mesh
         self.windows = Windows(store, training, seed, epochs)
-        self.rest: list[tuple[np.ndarray, ...]] = []  # rows of the window that the last call left
+        self.leftover: list[tuple[np.ndarray, ...]] = []  # rows of the window that the last call left
         self.step: int | None = None
 
     def __str__(self) -> str:
         return f"streamed from disk ({_size(self.bytes)}), {WINDOW_ROWS:,} rows shuffled together"
 
     @staticmethod
-    def batch(table: Any, vectors: Any) -> tuple[jax.Array, jax.Array]:
+    def gather(table: Any, vectors: Any) -> tuple[jax.Array, jax.Array]:
         """The source and target vectors of a step; see `step.jit_steps`."""
         return vectors
 
-    def block(self, step: int, count: int) -> tuple[jax.Array, ...]:
+    def batches(self, step: int, count: int) -> tuple[jax.Array, ...]:
         """The vectors [K, B, E] of the `count` steps from `step` on; those of further steps are 0. Raises StoreError
         for a damaged chunk."""
         if step != self.step:
             self._open(step * self.batch_size)
         self.step = step + count
-        own = own_share(self.batch_size)
+        own = process_rows(self.batch_size)
         sides = []
-        for vectors in self._take(count * self.batch_size):
-            block = np.zeros((self.steps, own.stop - own.start, vectors.shape[1]), vectors.dtype)
-            block[:count] = vectors.reshape(count, self.batch_size, -1)[:, own]
-            sides.append(put_rows(block, self.batch_size, self.mesh, axis=1))
+        for vectors in self._next_rows(count * self.batch_size):
+            batches = np.zeros((self.steps, own.stop - own.start, vectors.shape[1]), vectors.dtype)
+            batches[:count] = vectors.reshape(count, self.batch_size, -1)[:, own]
+            sides.append(shard_rows(batches, self.batch_size, self.mesh, axis=1))
         return tuple(sides)
 
     def _open(self, start: int) -> None:
         window, row = self.windows.place(start)
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
         self.reading: Iterator = iter(grain.MapDataset.source(self.windows)[window:].to_iter_dataset(options))
-        self.rest = [tuple(side[row:] for side in next(self.reading))]
+        self.leftover = [tuple(side[row:] for side in next(self.reading))]
 
-    def _take(self, count: int) -> tuple[np.ndarray, ...]:
-        while (have := sum(len(source) for source, _ in self.rest)) < count:
-            self.rest.append(next(self.reading))
-        source, target = (np.concatenate(parts) for parts in zip(*self.rest, strict=True))
-        self.rest = [(source[count:], target[count:])] if have > count else []
+    def _next_rows(self, count: int) -> tuple[np.ndarray, ...]:
+        while (available := sum(len(source) for source, _ in self.leftover)) < count:
+            self.leftover.append(next(self.reading))
+        source, target = (np.concatenate(parts) for parts in zip(*self.leftover, strict=True))
+        self.leftover = [(source[count:], target[count:])] if available > count else []
         return source[:count], target[:count]
 
 
@@ -211,7 +211,7 @@ def read_vectors(store: Store, rows: Int[np.ndarray, "N"]) -> tuple[Float[np.nda
     return source, target
 
 
-def split(rows: int, validation_size: int, seed: int) -> tuple[Int[np.ndarray, "V"], Int[np.ndarray, "N"]]:
+def split_rows(rows: int, validation_size: int, seed: int) -> tuple[Int[np.ndarray, "V"], Int[np.ndarray, "N"]]:
     """(validation rows, training rows), each sorted; a function of its arguments alone."""
     order = np.random.default_rng((seed, SPLIT)).permutation(rows)
     return np.sort(order[:validation_size]), np.sort(order[validation_size:])

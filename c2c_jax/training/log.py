@@ -31,7 +31,7 @@ SECONDS_BETWEEN_LINES = 5.0  # if stderr is not a terminal
 _NEEDED = {"train": ("loss",), "validation": SCORES}  # of an entry of each phase
 
 # A run may be resumed with other values of these: they do not touch its parameters at any step.
-_FREE = (
+_CHANGEABLE = (
     "epochs",
     "steps",
     "steps_per_call",
@@ -61,7 +61,7 @@ class RunLog:
         workdir.mkdir(parents=True, exist_ok=True)
         sweep(workdir)
         if found_at(workdir / "config.json") != "no file":
-            _refuse_another_run(workdir, config)
+            _require_same_config(workdir, config)
         if self.writes:
             with atomic_write(workdir / "config.json") as temporary:
                 temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
@@ -84,7 +84,7 @@ class RunLog:
         self.step, self.first, self.steps, self.rows = step, step, steps, rows
         self.epochs = epochs or self.config.epochs
         self.started = self.last_line = time.monotonic()
-        self.console_print(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {summary}")
+        self.print_line(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {summary}")
         metrics = self.workdir / "metrics.jsonl"
         if found_at(metrics) != "no file":
             self.history = [entry for entry in read_entries(metrics) if entry["step"] <= step]
@@ -98,12 +98,12 @@ class RunLog:
             "training", total=max(steps, 1), completed=step, epoch="", loss="", rate="", left="", score=""
         )
 
-    def console_print(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Prints a line on stderr, on process 0 only."""
         if self.writes:
             console.print(line)
 
-    def steps_done(self, metrics: Mapping[str, np.ndarray], count: int, seconds: float) -> None:
+    def log_steps(self, metrics: Mapping[str, np.ndarray], count: int, seconds: float) -> None:
         """Logs the metrics [K] of the next `count` steps, which took so many seconds together.
 
         Raises TrainingError for a loss, gradient or update that is not finite.
@@ -127,7 +127,7 @@ class RunLog:
         self.bar.update(self.task, completed=self.step, epoch=shown[0], loss=shown[1], rate=shown[2], left=shown[3])
         if not console.is_terminal and time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
-            self.console_print(f"step {self.step:,} of {self.steps:,}  {'  '.join(filter(None, shown))}")
+            self.print_line(f"step {self.step:,} of {self.steps:,}  {'  '.join(filter(None, shown))}")
 
     def _not_finite(self, what: str, value: float) -> TrainingError:
         names = [path.name for path in (self.workdir / "checkpoints").iterdir()]
@@ -182,7 +182,7 @@ class RunLog:
             score += ", the best"
         self.bar.update(self.task, score=score)
         shown = "  ".join(f"{name} {value:,.4g}" for name, value in bundle.metrics.items() if name != "step")
-        self.console_print(f"step {self.step:,} of {self.steps:,}  {shown}")
+        self.print_line(f"step {self.step:,} of {self.steps:,}  {shown}")
 
     def _write(self, phase: str, values: Mapping[str, Any]) -> None:
         entry = {"step": self.step, "phase": phase, **values}
@@ -194,8 +194,8 @@ class RunLog:
             self.trackers.write(self.step, phase, {name: value for name, value in values.items() if name != "step"})
 
 
-def _is_better(score: str, one: float, other: float) -> bool:
-    return one < other if score == "median_rank" else one > other
+def _is_better(score: str, a: float, b: float) -> bool:
+    return a < b if score == "median_rank" else a > b
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
@@ -225,13 +225,13 @@ def _is_entry(entry: Any) -> bool:
     return needed is not None and are_numbers and all(name in entry for name in needed)
 
 
-def _refuse_another_run(workdir: Path, config: Config) -> None:
+def _require_same_config(workdir: Path, config: Config) -> None:
     saved = upgraded(read_json(workdir / "config.json", ConfigError, "pass another --workdir"))
     before, now = dict(flat_fields(saved)), dict(flat_fields(dataclasses.asdict(config)))
     if before and "steps_per_call" not in before:  # of version 0.1, whose configs had the settings of all translators
         before = {**now, **{name: value for name, value in before.items() if name in now}}
     decays = config.optimizer.decay != "constant"
-    free = tuple(name for name in _FREE if name not in ("epochs", "steps")) if decays else _FREE
+    free = tuple(name for name in _CHANGEABLE if name not in ("epochs", "steps")) if decays else _CHANGEABLE
     changed = [
         name
         for name in sorted(before.keys() | now.keys())

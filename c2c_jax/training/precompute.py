@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from c2c_jax.config import Config, MemoryConfig
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import StoreError
-from c2c_jax.training.candidates import CandidateSelector, linear_maps
+from c2c_jax.training.candidates import CandidateSelector, closed_form_maps
 from c2c_jax.training.check import fits_closed_form
-from c2c_jax.training.closed_form import Moments, caption_means, joined, moments, moments_of
+from c2c_jax.training.closed_form import Moments, caption_means, combine, moments, moments_of
 from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import surrogates
 from c2c_jax.translator.centring import ModalityMeans, centred
@@ -20,7 +20,7 @@ from c2c_jax.translator.mean_estimates import captions_spread, goodness, narrow_
 from c2c_jax.translator.memory import REFERENCES, Memory, evenly_spaced
 from c2c_jax.translator.scores import candidate_score
 
-NO_PICTURES = (
+NO_IMAGES = (
     "no pictures are given: without their mean, 4 to 18 % fewer pictures are matched correctly; pass "
     "--config.images.files=FOLDER with a few hundred general, unlabelled ones, or calibrate the bundle later"
 )
@@ -69,7 +69,7 @@ class Precomputed:
         has_mean = image_PS is not None and config.images.calibrate
         notes = []
         if spec.input_norm == "centred" and not has_mean:
-            notes.append(NO_PICTURES if image_PS is None else MEAN_NOT_STORED)
+            notes.append(NO_IMAGES if image_PS is None else MEAN_NOT_STORED)
         if image_PS is not None and has_mean:
             means = with_means(means, spec.input_norm, image_PS)[0]
             units, estimate, _ = with_means(units, "unit", image_PS)
@@ -91,7 +91,7 @@ class Precomputed:
         of_all = None
         if of_training and config.adapt:
             source_HS, target_HE = (store.read_rows(side, held_out) for side in SIDES)
-            of_all = joined(of_training, moments_of(source_HS, target_HE, spec, means))
+            of_all = combine(of_training, moments_of(source_HS, target_HE, spec, means))
         return cls(
             input_norm=spec.input_norm,
             means=means,
@@ -126,13 +126,13 @@ class Precomputed:
         self, config: Config, store: Store, rows: Rows, image_PS: Float[np.ndarray, "P S"] | None
     ) -> CandidateSelector:
         """Selects among a run's candidates by how they translate perturbed validation captions."""
-        found = surrogates(store, rows, self.means, self.units, self.input_norm, self.memory, image_PS, config.seed)
+        stand_ins = surrogates(store, rows, self.means, self.units, self.input_norm, self.memory, image_PS, config.seed)
         maps, final = (
-            linear_maps(fitted, found.inputs[False]) if config.adapt and fitted else []
+            closed_form_maps(fitted, stand_ins.inputs[False]) if config.adapt and fitted else []
             for fitted in (self.moments, self.all_moments)
         )
         by = candidate_score(config.select_by)
-        return CandidateSelector(found, maps, final, memory_is_optional=config.adapt, select_by=by)
+        return CandidateSelector(stand_ins, maps, final, memory_is_optional=config.adapt, select_by=by)
 
 
 def _is_mean(mean_D: np.ndarray | None) -> bool:

@@ -95,10 +95,10 @@ def surrogates(
         length = np.linalg.norm(store.read_rows("source", held_out).astype(np.float32), axis=1).mean()
         mean_S = units.mean("source_image" if units.source_image is not None else "source_text")
         surrogate_QS = length * np.asarray(uncentred(jnp.asarray(surrogate_QS), mean_S))
-    known = (
+    preprocessing = (
         (means, input_norm) if input_norm != "centred" else (ModalityMeans(), "none")
     )  # centred vectors stay as they are
-    plain = functools.partial(image_inputs, *known)
+    plain = functools.partial(image_inputs, *preprocessing)
     inputs = {False: np.asarray(plain(jnp.asarray(surrogate_QS)))}
     if memory is not None and memory.weight:
         inputs[True] = np.asarray(plain(jnp.asarray(surrogate_QS), memory))
@@ -109,7 +109,7 @@ def surrogates(
         gallery_GE=np.concatenate([target_HE, target_KE[others]]),
         own_Q=np.tile(own_Q, len(noise)),
         means=dataclasses.replace(
-            units, **{name: getattr(means, name) for name in means.known if name.startswith("target")}
+            units, **{name: getattr(means, name) for name in means.preprocessing if name.startswith("target")}
         ),
         is_centred=input_norm == "centred",
     )
@@ -124,10 +124,10 @@ def pair_cosine(
     """Estimates the cosine of images and their captions without any pairs: held-out captions are perturbed to the
     cosine at which their nearest training captions are as far away, on average, as those of the images. All are
     centred."""
-    wanted, low, high = _nearest(image_PS, caption_KS), 0.02, 0.98
+    target, low, high = _nearest(image_PS, caption_KS), 0.02, 0.98
     for _ in range(12):  # halvings: to 2⁻¹² of the range
         middle = (low + high) / 2
-        is_nearer = _nearest(_perturbed(held_HS, noise_HS, middle), caption_KS) > wanted
+        is_nearer = _nearest(_perturbed(held_HS, noise_HS, middle), caption_KS) > target
         low, high = (low, middle) if is_nearer else (middle, high)
     return (low + high) / 2
 

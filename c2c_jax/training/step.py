@@ -66,8 +66,8 @@ def perturb(source_BS: Float[Array, "B S"], noise_BS: Float[Array, "B S"], cosin
     which means the same at every width: σ² a coordinate of unit vectors turns them by 1/√(1 + S σ²).
     """
     x_BS, length_B1 = unit(source_BS), jnp.linalg.norm(source_BS, axis=1, keepdims=True)
-    away_BS = unit(noise_BS - jnp.sum(noise_BS * x_BS, axis=1, keepdims=True) * x_BS)
-    return length_B1 * (cosine * x_BS + (1 - cosine**2) ** 0.5 * away_BS)
+    orthogonal_BS = unit(noise_BS - jnp.sum(noise_BS * x_BS, axis=1, keepdims=True) * x_BS)
+    return length_B1 * (cosine * x_BS + (1 - cosine**2) ** 0.5 * orthogonal_BS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
 
 
 def jit_steps(
-    step: Step, batch: Callable[[Any, Any], tuple[jax.Array, jax.Array]], mesh: Mesh
+    step: Step, gather: Callable[[Any, Any], tuple[jax.Array, jax.Array]], mesh: Mesh
 ) -> Callable[[TrainState, Any, Any, int], tuple[TrainState, Metrics]]:
     """Many steps compiled into one call: (state, table, block, count) → (state, metrics [K], of which `count` are set).
 
@@ -168,17 +168,17 @@ def jit_steps(
     """
     over_data = NamedSharding(mesh, PartitionSpec("data"))
 
-    def steps(state: TrainState, table: Any, block: Any, count: jax.Array) -> tuple[TrainState, Metrics]:
+    def steps(state: TrainState, table: Any, batches: Any, count: jax.Array) -> tuple[TrainState, Metrics]:
         def one(k: jax.Array, state: TrainState) -> tuple[TrainState, Metrics]:
-            item = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), block)
-            return step(state, *jax.lax.with_sharding_constraint(batch(table, item), over_data))
+            item = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), batches)
+            return step(state, *jax.lax.with_sharding_constraint(gather(table, item), over_data))
 
         def body(k: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, metrics = carry
             state, latest = one(k, state)
             return state, {name: metrics[name].at[k].set(latest[name]) for name in metrics}
 
-        K = len(jax.tree.leaves(block)[0])
+        K = len(jax.tree.leaves(batches)[0])
         shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32), state)[1]
         metrics = {name: jnp.zeros(K, shape.dtype) for name, shape in shapes.items()}
         return jax.lax.fori_loop(0, count, body, (state, metrics))
@@ -194,17 +194,17 @@ def jit_steps(
     )
 
 
-def put_rows(mine: np.ndarray, rows: int, mesh: Mesh, axis: int = 0) -> jax.Array:
+def shard_rows(local: np.ndarray, rows: int, mesh: Mesh, axis: int = 0) -> jax.Array:
     """This process's contiguous share of `rows` rows along `axis`, as one array sharded over all processes' devices."""
     spec = PartitionSpec(*[None] * axis, "data")
-    shape = (*mine.shape[:axis], rows, *mine.shape[axis + 1 :])
-    return jax.make_array_from_process_local_data(NamedSharding(mesh, spec), mine, shape)
+    shape = (*local.shape[:axis], rows, *local.shape[axis + 1 :])
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, spec), local, shape)
 
 
-def own_share(rows: int) -> slice:
+def process_rows(rows: int) -> slice:
     """The places in a batch of `rows` that this process puts on its devices."""
-    share = rows // jax.process_count()
-    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+    count = rows // jax.process_count()
+    return slice(jax.process_index() * count, (jax.process_index() + 1) * count)
 
 
 def on_any_process(flag: bool) -> bool:

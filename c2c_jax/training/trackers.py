@@ -21,13 +21,13 @@ class Trackers:
         if config.log.wandb:
             import wandb
 
-            whole = str(workdir.resolve())
+            path = str(workdir.resolve())
             self.wandb = wandb.init(
                 project=config.log.wandb,
                 name=workdir.resolve().name,
-                id=hashlib.sha256(whole.encode()).hexdigest()[:16],
+                id=hashlib.sha256(path.encode()).hexdigest()[:16],
                 resume="allow",
-                dir=whole,
+                dir=path,
                 config=dataclasses.asdict(config),
             )
 

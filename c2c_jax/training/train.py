@@ -20,9 +20,9 @@ from c2c_jax.training.check import build_spec, check, check_rows, fits_closed_fo
 from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.closed_form import set_closed_form
 from c2c_jax.training.curves import draw_curves, print_scores
-from c2c_jax.training.loader import choose_loader, open_loader, read_vectors, split
+from c2c_jax.training.loader import choose_loader, open_loader, read_vectors, split_rows
 from c2c_jax.training.log import RunLog, console
-from c2c_jax.training.metrics import retrieval
+from c2c_jax.training.metrics import retrieval_scores
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.training.optimizer import build_learning_rate, build_optimizer
 from c2c_jax.training.precompute import Precomputed
@@ -39,7 +39,7 @@ from c2c_jax.training.step import (
 from c2c_jax.translator.bundle import Bundle, read_choice, read_metrics
 from c2c_jax.translator.kinds import build_translator
 
-VALIDATED_AT_ONCE = 64  # rows; the transformer takes 14 MiB of memory for each
+VALIDATION_BATCH = 64  # rows; the transformer takes 14 MiB of memory for each
 
 
 def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarray, "P S"] | None = None) -> bool:
@@ -55,7 +55,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
     config = check_rows(check(config), store)
     store.check_files()
     mesh, spec = data_mesh(), build_spec(config, store.plan.source.dim, store.plan.target.dim)
-    rows = validation, training = split(store.plan.rows, config.data.validation_size, config.seed)
+    rows = validation, training = split_rows(store.plan.rows, config.data.validation_size, config.seed)
     steps, epochs = run_length(config, len(training))
     objective = build_objective(config.objective.kind, config.objective.settings)
     translator = build_translator(spec, rngs=nnx.Rngs(config.seed))
@@ -70,7 +70,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
     ):
         run_state = start_or_resume(workdir, store, choose_loader(config.data.loader, store))
         if steps and run_state.devices != jax.device_count():
-            log.console_print(
+            log.print_line(
                 f"started on {run_state.devices} device(s), now on {jax.device_count()}: the order of sums differs, so "
                 "the weights will differ in their last bits from those of an uninterrupted run"
             )
@@ -78,7 +78,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
             precomputed = Precomputed.of(config, spec, store, rows, image_PS)
             selector = precomputed.selector(config, store, rows, image_PS)
         for line in precomputed.notes:
-            log.console_print(line)
+            log.print_line(line)
         if fits_closed_form(config):
             set_closed_form(translator, precomputed.moments)
 
@@ -117,14 +117,14 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
         # Train: while the devices run one call, the rows of the next are loaded.
         is_stopping = on_any_process(log.is_stale)
         count = 0 if is_stopping else _steps_of_call(config, step, steps, loader.steps)
-        block = loader.block(step, count) if count else None
+        batches = loader.batches(step, count) if count else None
         while count and not is_stopping:
             start = time.perf_counter()
-            state, metrics = run_steps(state, loader.table, block, count)
+            state, metrics = run_steps(state, loader.table, batches, count)
             next_count = _steps_of_call(config, step + count, steps, loader.steps)
-            block = loader.block(step + count, next_count) if next_count else None
+            batches = loader.batches(step + count, next_count) if next_count else None
             values = {name: np.asarray(of_steps) for name, of_steps in metrics.items()}  # waits for the devices
-            log.steps_done(values, count, time.perf_counter() - start)
+            log.log_steps(values, count, time.perf_counter() - start)
             step += count
             if step % config.eval_every == 0 or step == steps:
                 log.validation(validate(state))
@@ -133,7 +133,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
                 checkpoints.save(state)
             count = next_count
         if on_any_process(is_terminated()):
-            log.console_print(f"stopped at step {step:,} of {steps:,} by SIGTERM; start again to resume")
+            log.print_line(f"stopped at step {step:,} of {steps:,} by SIGTERM; start again to resume")
             return False
         if not log.is_validated:
             log.validation(validate(state))
@@ -146,10 +146,10 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
     return True
 
 
-def _steps_of_call(config: Config, step: int, steps: int, at_most: int) -> int:
+def _steps_of_call(config: Config, step: int, steps: int, max_steps: int) -> int:
     """The number of steps of the call from `step` on: up to the next validation or checkpoint; 0 at the end."""
     events = config.eval_every, config.checkpoint_every
-    return min(at_most, steps - step, *(every - step % every for every in events))
+    return min(max_steps, steps - step, *(every - step % every for every in events))
 
 
 def _validate(
@@ -168,7 +168,7 @@ def _validate(
     model = nnx.merge(graphdef, trained)
     selected, final = (selector.built(choice, model, length, final=is_final) for is_final in (False, True))
     source_VS, target_VE = precomputed.centred(*validation)
-    scores = retrieval(np.asarray(_translate(*nnx.split(selected, nnx.Param), source_VS)), target_VE)
+    scores = retrieval_scores(np.asarray(_translate(*nnx.split(selected, nnx.Param), source_VS)), target_VE)
     of_trained = {f"{choice.selected_by}_trained": max(choice.of_trained)} if config.adapt else {}
     return Bundle(
         translator=final,
@@ -185,4 +185,4 @@ def _validate(
 
 @functools.partial(jax.jit, static_argnums=(0,))
 def _translate(graphdef: nnx.GraphDef, params: nnx.State, source_NS: jax.Array) -> jax.Array:
-    return jax.lax.map(lambda x: nnx.merge(graphdef, params)(x[None])[0], source_NS, batch_size=VALIDATED_AT_ONCE)
+    return jax.lax.map(lambda x: nnx.merge(graphdef, params)(x[None])[0], source_NS, batch_size=VALIDATION_BATCH)

@@ -22,7 +22,7 @@ from c2c_jax.io.audio import read_audio
 from c2c_jax.io.images import read_image
 from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.torch import Translator
-from c2c_jax.training.loader import split
+from c2c_jax.training.loader import split_rows
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle, write_modality_means
 from c2c_jax.translator.centring import ModalityMeans
@@ -261,7 +261,7 @@ def test_raw_vectors(calibrate, run, world, image_BS):
     write_modality_means(run / "bundle", ModalityMeans())
     code, lines, _ = calibrate("--images", world / "pictures")
     gap, source = load_bundle(run / "bundle").means, Store.open(run / "store").read("source")
-    _, training = split(ROWS, HELD_OUT, Config().seed)
+    _, training = split_rows(ROWS, HELD_OUT, Config().seed)
     np.testing.assert_allclose(gap.source_text, source[training].mean(0, dtype=np.float64), atol=1e-6)
     np.testing.assert_allclose(gap.source_image, image_BS.mean(0), atol=1e-5)
     length = np.linalg.norm(image_BS.mean(0) - gap.source_text)

@@ -15,7 +15,7 @@ from c2c_jax.data.store import Store
 from c2c_jax.io.audio import read_audio
 from c2c_jax.io.images import read_image
 from c2c_jax.spaces.space import load_space
-from c2c_jax.training.loader import split
+from c2c_jax.training.loader import split_rows
 from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.inference import translate
 from tests.cli.test_main import refused
@@ -139,7 +139,7 @@ def test_geometry(run, evaluate):
     _, content, stdout, _ = evaluate("--geometry")
     assert content["missing"] == [] and content["settings"]["geometry"] is True
     store = Store.open(run / "store")
-    rows, _ = split(store.plan.rows, 40, load_bundle(run / "bundle").recipe["seed"])
+    rows, _ = split_rows(store.plan.rows, 40, load_bundle(run / "bundle").recipe["seed"])
     for side in ("source", "target"):
         vectors = unit(store.read_rows(side, rows).astype(np.float32))
         mean = np.linalg.norm(vectors.mean(axis=0))

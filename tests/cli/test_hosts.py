@@ -11,7 +11,7 @@ import pytest
 
 from c2c_jax.cli.hosts import _connect, _listen, _Peers, _serve, _start
 from c2c_jax.cli.main import main
-from c2c_jax.cli.train import hosts_of
+from c2c_jax.cli.train import join_hosts_of
 from c2c_jax.errors import ConfigError
 from c2c_jax.io.signals import ENDING
 from tests.fixtures.programs import ROOT
@@ -130,7 +130,7 @@ def test_an_address_of_another_machine_is_reported(capsys):
 def test_flags_that_cannot_be(flags, expected):
     coordinator, count, process = flags
     args = Namespace(verb="train", coordinator=coordinator, num_processes=count, process_id=process, multihost=False)
-    with pytest.raises(ConfigError, match=expected), hosts_of(args):
+    with pytest.raises(ConfigError, match=expected), join_hosts_of(args):
         pass
 
 
@@ -138,7 +138,7 @@ def test_hosts_that_do_not_come(monkeypatch, capsys):
     monkeypatch.setattr("c2c_jax.cli.hosts.JOIN_S", 0.0)
     for process, expected in ((0, "1 of 2 hosts have joined"), (1, "process 0 does not answer at 127.0.0.1")):
         args = Namespace(verb="x", coordinator=address(), num_processes=2, process_id=process, multihost=False)
-        with pytest.raises(ConfigError, match=f"{expected}.*start the same command on every host"), hosts_of(args):
+        with pytest.raises(ConfigError, match=f"{expected}.*start the same command on every host"), join_hosts_of(args):
             pass
 
 

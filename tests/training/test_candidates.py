@@ -16,7 +16,7 @@ from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training import closed_form
-from c2c_jax.training.candidates import CandidateSelector, blended, linear_maps
+from c2c_jax.training.candidates import CandidateSelector, blend, closed_form_maps
 from c2c_jax.training.check import check, fit_to_rows, run_length
 from c2c_jax.training.closed_form import Moments, set_linear
 from c2c_jax.training.memory import draw_memory
@@ -59,7 +59,7 @@ def test_maps_by_hand():
     rng = np.random.default_rng(1)
     x = unit(rng.normal(size=(300, S)))
     y = unit(np.tanh(x @ rng.normal(size=(S, E))))
-    found = {one.name: one(x) for one in linear_maps(moments_of(x * np.sqrt(S), y), x)}
+    found = {one.name: one(x) for one in closed_form_maps(moments_of(x * np.sqrt(S), y), x)}
     assert list(found) == ["partial rotation", "ridge", "partial rotation and ridge"]
     for output in found.values():
         assert np.mean(np.linalg.norm(output, axis=1)) == pytest.approx(1, abs=1e-5)
@@ -82,11 +82,11 @@ def test_a_blend_is_the_sum_of_outputs():
     x = unit(rng.normal(size=(7, S))).astype(np.float32)
     before = np.asarray(translator(jnp.asarray(x)))
     expected = 0.3 * before + np.sqrt(S) * x @ kernel + bias
-    np.testing.assert_allclose(blended(translator, 0.3, kernel, bias)(jnp.asarray(x)), expected, atol=1e-4)
+    np.testing.assert_allclose(blend(translator, 0.3, kernel, bias)(jnp.asarray(x)), expected, atol=1e-4)
     np.testing.assert_array_equal(translator(jnp.asarray(x)), before)  # which goes on being trained
     other = build_translator(TranslatorSpec.from_json({**SPEC.to_json(), "kind": "mlp"}), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="kind mlp has no linear layer"):
-        blended(other, 0.3, kernel, bias)
+        blend(other, 0.3, kernel, bias)
 
 
 @pytest.mark.parametrize(("trained", "way"), [(0.0, False), (0.25, True), (0.5, False), (1.0, True)])
@@ -97,7 +97,7 @@ def test_what_is_built_is_what_was_scored(tmp_path, trained, way):
     gap = closed_form.caption_means(store, rows[0], "centred")
     memory = draw_memory(MemoryConfig(size=200, weight=0.5), store, rows[1], 0, gap)
     judge = surrogates(store, rows, gap, gap, "centred", memory)
-    maps = linear_maps(closed_form.moments(store, rows[0], SPEC, gap), judge.inputs[False])
+    maps = closed_form_maps(closed_form.moments(store, rows[0], SPEC, gap), judge.inputs[False])
     selector = CandidateSelector(judge, maps, maps, memory_is_optional=True)
     translator = build_translator(SPEC, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(5)
@@ -155,7 +155,9 @@ def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
     source, target = (store.read_rows(side, np.arange(600)) for side in ("source", "target"))
     (expected,) = (
         one
-        for one in linear_maps(closed_form.moments_of(source, target, every, bundle.means), np.eye(S, dtype=np.float32))
+        for one in closed_form_maps(
+            closed_form.moments_of(source, target, every, bundle.means), np.eye(S, dtype=np.float32)
+        )
         if one.name == bundle.choice.linear
     )
     kernel, expected = np.asarray(bundle.translator.linear.kernel[...]), expected.kernel_SE

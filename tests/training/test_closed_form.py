@@ -12,7 +12,7 @@ from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.check import build_spec
 from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge
-from c2c_jax.training.loader import split
+from c2c_jax.training.loader import split_rows
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
 from tests.fixtures.random_store import random_store
@@ -35,7 +35,7 @@ def config(kind: str, **fields) -> Config:
 def rows(store):
     """Inputs and targets of the training rows as a translator of centred vectors takes them, float64, both less what
     is left of their means, and that."""
-    _, training = split(500, 100, Config().seed)
+    _, training = split_rows(500, 100, Config().seed)
     x, y = (unit(store.read(side)[training].astype(np.float64)) for side in ("source", "target"))
     x, y = unit(x - x.mean(0)) * np.sqrt(24), unit(y - y.mean(0))
     return x - x.mean(0), y - y.mean(0), x.mean(0), y.mean(0)
@@ -44,7 +44,7 @@ def rows(store):
 def test_ridge_is_least_squares_with_rows_added(store, rows):
     """numpy's lstsq on the centred rows with √penalty times the identity below them."""
     x, y, x_mean, y_mean = rows
-    held_out, _ = split(500, 100, Config().seed)
+    held_out, _ = split_rows(500, 100, Config().seed)
     means = caption_means(store, held_out, "centred")
     kernel, bias = ridge(moments(store, held_out, build_spec(config("ridge"), 24, 16), means), 0.01)
     penalty = 0.01 * (x**2).sum() / 24
@@ -59,7 +59,7 @@ def test_procrustes_is_scipys(tmp_path, store, rows):
     source, target = store.read("source")[:, :16], store.read("target")
     spaces = [dataclasses.replace(store.plan.source, dim=16), store.plan.target]
     square = store_of_arrays(tmp_path / "store", source, target, tuple(spaces), chunk_rows=128)
-    held_out, training = split(500, 100, Config().seed)
+    held_out, training = split_rows(500, 100, Config().seed)
     kernel, bias = procrustes(moments(square, held_out, build_spec(config("procrustes", input_norm="none"), 16, 16)))
     x, y = source[training].astype(np.float64), unit(target[training].astype(np.float64))
     x_mean, y_mean = x.mean(0), y.mean(0)
@@ -88,7 +88,7 @@ def test_procrustes_finds_a_rotation_between_widths(tmp_path, source_dim, target
 @pytest.mark.parametrize("input_norm", ["centred", "unit", "none"])
 def test_means_of_captions(store, tmp_path, input_norm):
     """Of the training rows alone; a run's bundle has them."""
-    held_out, training = split(500, 100, Config().seed)
+    held_out, training = split_rows(500, 100, Config().seed)
     source, target = (store.read(side)[training].astype(np.float64) for side in ("source", "target"))
     x = source if input_norm == "none" else unit(source)
     found = caption_means(store, held_out, input_norm)

@@ -8,7 +8,7 @@ from flax import nnx
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.spaces.weights.rules import unfill
 from c2c_jax.training.check import build_spec
-from c2c_jax.training.loader import ResidentLoader, split
+from c2c_jax.training.loader import ResidentLoader, split_rows
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.training.optimizer import build_learning_rate, build_optimizer
 from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_steps, make_step
@@ -25,7 +25,7 @@ def test_mlp_recipe_is_the_papers(tmp_path):
     config = read_config("configs/mlp.py", [])
     config.data.validation_size = 100
     store = random_store(tmp_path / "store", source_dim=512, target_dim=512)
-    _, training = split(store.plan.rows, config.data.validation_size, config.seed)
+    _, training = split_rows(store.plan.rows, config.data.validation_size, config.seed)
     translator = build_translator(build_spec(config, 512, 512), rngs=nnx.Rngs(config.seed))
     graphdef, params = nnx.split(translator, nnx.Param)
     mesh, learning_rate = data_mesh(), build_learning_rate(config.optimizer, STEPS)

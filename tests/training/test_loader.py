@@ -6,7 +6,7 @@ import pytest
 
 from c2c_jax.errors import StoreError
 from c2c_jax.training import loader
-from c2c_jax.training.loader import ResidentLoader, StreamingLoader, Windows, choose_loader, open_loader, split
+from c2c_jax.training.loader import ResidentLoader, StreamingLoader, Windows, choose_loader, open_loader, split_rows
 from c2c_jax.training.step import data_mesh
 from tests.fixtures.random_store import random_store
 
@@ -20,7 +20,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def training():
-    return split(ROWS, HELD_OUT, 7)[1]
+    return split_rows(ROWS, HELD_OUT, 7)[1]
 
 
 def opened(kind, store, training):
@@ -90,7 +90,7 @@ def test_damaged_chunk_while_streaming(tmp_path, training):
 
 
 def test_split_parts_the_rows():
-    held_out, training = split(1000, 100, seed=7)
+    held_out, training = split_rows(1000, 100, seed=7)
     assert len(held_out) == 100
     np.testing.assert_array_equal(np.sort(np.concatenate([held_out, training])), np.arange(1000))
-    assert not np.array_equal(split(1000, 100, seed=8)[0], held_out)
+    assert not np.array_equal(split_rows(1000, 100, seed=8)[0], held_out)

@@ -7,7 +7,7 @@ from c2c_jax.config import Config, DataConfig, MemoryConfig, TranslatorConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.training.check import check
-from c2c_jax.training.loader import split
+from c2c_jax.training.loader import split_rows
 from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
@@ -30,7 +30,7 @@ def rows_of(store: Store, source_MS: np.ndarray) -> list[int]:
 
 
 def test_drawn_from_the_training_rows(store):
-    held_out, training = split(500, 100, 420)
+    held_out, training = split_rows(500, 100, 420)
     drawn = {
         count: rows_of(store, draw_memory(MemoryConfig(size=count), store, training, 420).source)
         for count in (30, 120, 400, 9999, -1)
@@ -63,7 +63,7 @@ def test_a_run_puts_it_into_its_bundle(store, tmp_path):
     }
     assert remembering.choice.memory and list(without.choice.noisy_mrr) == ["trained"]
     assert without.memory.weight == 0 and len(without.memory.source) == 400  # reference queries alone
-    assert set(rows_of(store, remembering.memory.source)) <= set(split(500, 100, Config().seed)[1].tolist())
+    assert set(rows_of(store, remembering.memory.source)) <= set(split_rows(500, 100, Config().seed)[1].tolist())
     assert remembering.memory.record == {"captions": 70, "share": 0.4, "temperature": 0.01}
 
 

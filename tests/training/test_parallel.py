@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.objectives import build_objective
-from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_step, make_step, put_rows
+from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_step, make_step, shard_rows
 from c2c_jax.translator.bundle import read_choice
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 from tests.fixtures.programs import run, start, train_command, two_hosts
@@ -44,7 +44,7 @@ def by_jit(kind: str, mesh: jax.sharding.Mesh):
     loss = TranslatorLoss(graphdef=graphdef, objective=objective)
     train_step = jit_step(make_step(loss, optimizer, optax.constant_schedule(1e-2)), mesh)
     for step in range(STEPS):
-        state, metrics = train_step(state, *(put_rows(side, B, mesh) for side in batch(step)))
+        state, metrics = train_step(state, *(shard_rows(side, B, mesh) for side in batch(step)))
     return jax.tree.map(np.asarray, state.params), float(metrics["loss"])
 
 

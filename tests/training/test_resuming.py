@@ -176,7 +176,7 @@ def test_the_log_killed_at_every_step(store, run, tmp_path, monkeypatch):
     def do() -> None:
         with RunLog(workdir, check(small(epochs=2))) as log:
             log.start(19, 20, 400, "again")
-            log.steps_done(metrics, 1, 0.1)
+            log.log_steps(metrics, 1, 0.1)
             log.validation(bundle)
 
     def restore() -> None:

@@ -7,7 +7,7 @@ from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.closed_form import caption_means
-from c2c_jax.training.loader import split
+from c2c_jax.training.loader import split_rows
 from c2c_jax.training.selection import PAIR_COSINE, pair_cosine, surrogates
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.memory import Memory
@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def rows(store):
-    return split(N, H, 0)
+    return split_rows(N, H, 0)
 
 
 def centred(x: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from flax import nnx
 from c2c_jax.config import OptimizerConfig
 from c2c_jax.training.objectives import InverseEuclidean, build_objective
 from c2c_jax.training.optimizer import build_learning_rate, build_optimizer
-from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_step, jit_steps, make_step, put_rows
+from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_step, jit_steps, make_step, shard_rows
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
 SPEC = TranslatorSpec.from_json(dict(
@@ -64,7 +64,7 @@ def test_moving_average_by_hand():
     for number in range(STEPS):
         if averaged is None:
             averaged = jax.tree.map(np.asarray, state.params["model"])
-        state, _ = run(state, *(put_rows(side[number], B, mesh) for side in batches()))
+        state, _ = run(state, *(shard_rows(side[number], B, mesh) for side in batches()))
         decay = min(0.5, (1 + number) / (10 + number))
         averaged = jax.tree.map(
             lambda old, new, decay=decay: decay * old + (1 - decay) * np.asarray(new),
@@ -84,7 +84,7 @@ def test_dispatches_of_any_length_give_the_same_bits(parts):
             block = [np.zeros((STEPS, B, side.shape[2]), np.float16) for side in batches()]
             for filled, side in zip(block, batches(), strict=True):
                 filled[:count] = side[done : done + count]
-            state, metrics = run(state, (), tuple(put_rows(x, B, mesh, axis=1) for x in block), count)
+            state, metrics = run(state, (), tuple(shard_rows(x, B, mesh, axis=1) for x in block), count)
             losses += np.asarray(metrics["loss"])[:count].tolist()
             done += count
         return state, losses
@@ -100,10 +100,10 @@ def test_dispatches_equal_single_steps():
     step, state, mesh = setup()
     single, losses = jit_step(step, mesh), []
     for number in range(STEPS):
-        state, metrics = single(state, *(put_rows(side[number], B, mesh) for side in batches()))
+        state, metrics = single(state, *(shard_rows(side[number], B, mesh) for side in batches()))
         losses.append(float(metrics["loss"]))
     step, many, mesh = setup()
-    block = tuple(put_rows(side, B, mesh, axis=1) for side in batches())
+    block = tuple(shard_rows(side, B, mesh, axis=1) for side in batches())
     many, metrics = jit_steps(step, lambda table, item: item, mesh)(many, (), block, STEPS)
     np.testing.assert_allclose(metrics["loss"], losses, atol=1e-6)
 

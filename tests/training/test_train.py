@@ -105,7 +105,7 @@ def test_killed_run_resumes_to_the_same_bits(store, tmp_path, monkeypatch, objec
         memory=MemoryConfig(size=50),
     )  # fmt: skip
     train(config, store, tmp_path / "unbroken")
-    done = RunLog.steps_done
+    done = RunLog.log_steps
 
     def dying(self, metrics, count, seconds):
         done(self, metrics, count, seconds)
