@@ -47,8 +47,8 @@ class LinearMap:
 def closed_form_maps(moments: Moments, input_QS: Float[np.ndarray, "Q S"]) -> list[LinearMap]:
     """Fits three linear maps in closed form: a partial rotation, a ridge regression, and the mean of the two.
 
-    The partial rotation keeps only the directions in which the two spaces covary most. The others are mostly noise: real
-    images are translated better without them (docs/recipe.md). The outputs for `input_QS` have a mean length of 1.
+    The partial rotation keeps only the directions in which the two spaces covary most. The others are mostly noise:
+    real images are translated better without them (docs/recipe.md). The outputs for `input_QS` have a mean length of 1.
     """
     fits = {"partial rotation": procrustes(moments, ROTATED_FRACTION), "ridge": ridge(moments, RIDGE)}
     maps = [_with_unit_length(name, *fit, input_QS) for name, fit in fits.items()]
@@ -98,8 +98,8 @@ class CandidateSelector:
                     best, self.linear = scores[select_by], (linear, outputs)
 
     def select(self, translate: Callable[[np.ndarray], np.ndarray]) -> tuple[Choice, dict[str, float], float]:
-        """Scores the translator, the best closed-form map, and their blends. Returns the best candidate, its scores, and
-        the mean length of the translator's outputs. translate: maps the surrogates' inputs [Q, S] to outputs [Q, E]."""
+        """Scores the translator, the best closed-form map, and their blends. Returns the best candidate, its scores,
+        and the mean length of the translator's outputs. translate: maps inputs [Q, S] to outputs [Q, E]."""
         outputs = {use: translate(self.surrogates.inputs[use]) for use in self.memory_uses}
         length, scores = _mean_length(outputs[self.memory_uses[0]]), dict(self.scores)
         candidates: list[tuple[float, float, str, bool]] = []  # the simplest first: it wins ties
@@ -142,7 +142,7 @@ class CandidateSelector:
 def blend(
     translator: Translator, scale: float, kernel_SE: Float[np.ndarray, "S E"], bias_E: Float[np.ndarray, "E"]
 ) -> Translator:
-    """A residual translator that outputs `share` times what `translator` does, plus the outputs of a linear map."""
+    """A residual translator that outputs `scale` times what `translator` does, plus the output of a linear map."""
     if not isinstance(translator, Residual):
         raise ValueError(f"a translator of kind {translator.spec.kind} has no linear layer to blend a map into")
     mixed = nnx.clone(translator)

@@ -123,9 +123,9 @@ def parse_objective(text: str) -> dict[str, float]:
 
 
 def build_objective(kind: str, settings: Mapping[str, Any] | None = None) -> WeightedSum:
-    """Builds an objective, or a weighted sum of several, from its name and settings. In a sum, each setting goes to every
-    objective that has it. Raises ConfigError for an unknown objective or setting, and for a value of the wrong type or
-    out of bounds."""
+    """Builds an objective, or a weighted sum of several, from its name and settings. In a sum, each setting goes to
+    every objective that has it. Raises ConfigError for an unknown objective or setting, and for a value of the wrong
+    type or out of bounds."""
     settings, path = settings or {}, "config.objective.settings."
     weights = parse_objective(kind)
     fields = {name: {field.name for field in dataclasses.fields(OBJECTIVES[name])} for name in weights}
@@ -144,7 +144,7 @@ class PairwiseObjective(Objective):
     """Base class of objectives that compare every prediction with every target of a batch."""
 
     false_negative_threshold: float = setting(
-        1.0, "Two captions whose targets have a higher cosine are not each other's negatives; 1 = all are.", ge=-1, le=1
+        1.0, "Captions whose targets have a higher cosine are not negatives of each other; 1 = all are.", ge=-1, le=1
     )
     loss_chunks: int = setting(
         0, "Number of chunks in which the logits are computed; 0 = chosen by the batch size.", ge=0, le=2**20
@@ -168,8 +168,8 @@ class PairwiseObjective(Objective):
 class ContrastiveObjective(PairwiseObjective):
     """Symmetric cross-entropy of logits that are a function of scalar products.
 
-    The logits are `logits(left(predicted) @ right(target).T, margin)`. The loss is the mean of the cross-entropies along
-    rows and along columns. Subclasses define `left`, `right`, `logits` and `margin`.
+    The logits are `logits(left(predicted) @ right(target).T, margin)`. The loss is the mean of the cross-entropies
+    along rows and along columns. Subclasses define `left`, `right`, `logits` and `margin`.
     """
 
     def left(self, params: Params, predicted_BE: Float[Array, "B E"]) -> Float[Array, "B F"]:

@@ -1,4 +1,9 @@
-"""The training program: from an embedding store to checkpoints, metrics and the best translator bundle."""
+"""The training program: turns an embedding store into checkpoints, metrics and the best translator bundle.
+
+The path of the data: `loader` reads batches of caption vectors from the store; `TranslatorLoss` (step.py) centres,
+perturbs and translates them and compares the result with the targets (objectives.py); `run_steps` updates the weights.
+Every validation scores the translator against closed-form maps (candidates.py), and `log` saves the best bundle.
+"""
 
 import dataclasses
 import functools
@@ -39,17 +44,17 @@ from c2c_jax.training.step import (
 from c2c_jax.translator.bundle import Bundle, read_choice, read_metrics
 from c2c_jax.translator.kinds import build_translator
 
-VALIDATION_BATCH = 64  # rows; the transformer takes 14 MiB of memory for each
+VALIDATION_BATCH = 64  # rows; the transformer takes 14 MiB of memory per row
 
 
 def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarray, "P S"] | None = None) -> bool:
     """Trains a translator on a store and writes checkpoints, `metrics.jsonl`, `config.json`, `curves.png` and the best
-    `bundle/` to `workdir`. Returns whether it finished; False if SIGTERM stopped it, after a checkpoint.
+    `bundle/` to `workdir`. Returns True when it is finished, False if SIGTERM stopped it, after saving a checkpoint.
 
     image_PS: raw source vectors of unlabelled images, if the config names any; see `data.images.image_vectors`.
-    Interrupted runs resume from their last intact checkpoint, bit-exactly on the same devices. Raises ConfigError
-    before anything is compiled, TrainingError for a loss that is not finite and for a checkpoint that cannot be
-    written, StoreError for a damaged store.
+    Interrupted runs resume from their last intact checkpoint, bit-exactly on the same number of devices. Raises
+    ConfigError before anything is compiled, TrainingError for a loss that is not finite and for a checkpoint that
+    cannot be written, StoreError for a damaged store.
     """
     # Set up.
     config = check_rows(check(config), store)
@@ -71,10 +76,10 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
         run_state = start_or_resume(workdir, store, choose_loader(config.data.loader, store))
         if steps and run_state.devices != jax.device_count():
             log.print_line(
-                f"started on {run_state.devices} device(s), now on {jax.device_count()}: the order of sums differs, so "
-                "the weights will differ in their last bits from those of an uninterrupted run"
+                f"the run was started on {run_state.devices} device(s) and resumes on {jax.device_count()}: sums are "
+                "taken in another order, so the weights will differ in their last bits from an uninterrupted run"
             )
-        with phase(console, "going through the captions", quiet=not log.writes):
+        with phase(console, "computing means and moments of the captions", quiet=not log.writes):
             precomputed = Precomputed.of(config, spec, store, rows, image_PS)
             selector = precomputed.selector(config, store, rows, image_PS)
         for line in precomputed.notes:
@@ -106,7 +111,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
             seed=config.seed,
         )
         train_step = make_step(loss, optimizer, learning_rate, config.optimizer.ema, loss.metrics)
-        run_steps = jit_steps(train_step, loader.batch, mesh)
+        run_steps = jit_steps(train_step, loader.gather, mesh)
         validate = functools.partial(
             _validate, config, store, graphdef, read_vectors(store, validation), precomputed, selector
         )
@@ -114,29 +119,29 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
         summary = f"{spec.kind}, {len(training):,} captions, on {devices}, {loader}"
         log.start(step, steps, len(training), summary, epochs)
 
-        # Train: while the devices run one call, the rows of the next are loaded.
-        is_stopping = on_any_process(log.is_stale)
-        count = 0 if is_stopping else _steps_of_call(config, step, steps, loader.steps)
+        # Train. While the devices run one call, the host loads the batches of the next.
+        must_stop = on_any_process(log.is_stale)
+        count = 0 if must_stop else _steps_of_call(config, step, steps, loader.steps)
         batches = loader.batches(step, count) if count else None
-        while count and not is_stopping:
+        while count and not must_stop:
             start = time.perf_counter()
             state, metrics = run_steps(state, loader.table, batches, count)
             next_count = _steps_of_call(config, step + count, steps, loader.steps)
             batches = loader.batches(step + count, next_count) if next_count else None
-            values = {name: np.asarray(of_steps) for name, of_steps in metrics.items()}  # waits for the devices
-            log.log_steps(values, count, time.perf_counter() - start)
+            values_K = {name: np.asarray(value_K) for name, value_K in metrics.items()}  # waits for the devices
+            log.log_steps(values_K, count, time.perf_counter() - start)
             step += count
             if step % config.eval_every == 0 or step == steps:
-                log.validation(validate(state))
-            is_stopping = on_any_process(is_terminated() or log.is_stale)
-            if step % config.checkpoint_every == 0 or step == steps or is_stopping:
+                log.log_validation(validate(state))
+            must_stop = on_any_process(is_terminated() or log.is_stale)
+            if step % config.checkpoint_every == 0 or step == steps or must_stop:
                 checkpoints.save(state)
             count = next_count
         if on_any_process(is_terminated()):
             log.print_line(f"stopped at step {step:,} of {steps:,} by SIGTERM; start again to resume")
             return False
         if not log.is_validated:
-            log.validation(validate(state))
+            log.log_validation(validate(state))
     if log.writes:
         draw_curves(workdir / "curves.png", log.history, f"{workdir.name}: {spec.kind}, {config.objective.kind}")
         choice = read_choice(workdir / "bundle")
@@ -147,7 +152,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
 
 
 def _steps_of_call(config: Config, step: int, steps: int, max_steps: int) -> int:
-    """The number of steps of the call from `step` on: up to the next validation or checkpoint; 0 at the end."""
+    """The number of steps of the call that starts at `step`: up to the next validation or checkpoint; 0 at the end."""
     events = config.eval_every, config.checkpoint_every
     return min(max_steps, steps - step, *(every - step % every for every in events))
 
@@ -161,13 +166,13 @@ def _validate(
     selector: CandidateSelector,
     state: TrainState,
 ) -> Bundle:
-    """Selects the best candidate at the current step and scores it on the validation captions. Its closed-form part is
-    then fitted to these captions as well."""
+    """Selects the best candidate at the current step and scores it on the validation captions. In the bundle that is
+    returned, its closed-form part is fitted to these captions as well."""
     trained = jax.device_get(state.model)
     choice, perturbed_scores, length = selector.select(lambda x: np.asarray(_translate(graphdef, trained, x)))
     model = nnx.merge(graphdef, trained)
-    selected, final = (selector.built(choice, model, length, final=is_final) for is_final in (False, True))
-    source_VS, target_VE = precomputed.centred(*validation)
+    selected, final = (selector.build(choice, model, length, final=is_final) for is_final in (False, True))
+    source_VS, target_VE = precomputed.centre(*validation)
     scores = retrieval_scores(np.asarray(_translate(*nnx.split(selected, nnx.Param), source_VS)), target_VE)
     of_trained = {f"{choice.selected_by}_trained": max(choice.of_trained)} if config.adapt else {}
     return Bundle(

@@ -35,7 +35,7 @@ def test_mlp_recipe_is_the_papers(tmp_path):
     per_epoch = len(training) // config.batch_size
     loader = ResidentLoader(store, training, 32, STEPS, config.seed, mesh)
     loss_of = TranslatorLoss(graphdef=graphdef, objective=objective, steps_per_epoch=per_epoch, seed=config.seed)
-    train_step = jit_steps(make_step(loss_of, optimizer, learning_rate), loader.batch, mesh)
+    train_step = jit_steps(make_step(loss_of, optimizer, learning_rate), loader.gather, mesh)
 
     layers = []
     for number in range(4):
@@ -47,7 +47,7 @@ def test_mlp_recipe_is_the_papers(tmp_path):
     model = torch.nn.Sequential(*layers[:-1])
     theirs = torch.optim.AdamW(model.parameters(), lr=1e-3)
     source, target = store.read("source"), store.read("target")
-    state, metrics = train_step(state, loader.table, loader.block(0, STEPS), STEPS)
+    state, metrics = train_step(state, loader.table, loader.batches(0, STEPS), STEPS)
     for step in range(STEPS):
         rows = loader.rows(step * 32, 32)
         predicted = model(torch.from_numpy(source[rows].astype(np.float32))).clamp(-0.2, 0.2)

@@ -6,7 +6,14 @@ import pytest
 
 from c2c_jax.errors import StoreError
 from c2c_jax.training import loader
-from c2c_jax.training.loader import ResidentLoader, StreamingLoader, Windows, choose_loader, open_loader, split_rows
+from c2c_jax.training.loader import (
+    ResidentLoader,
+    StreamingLoader,
+    WindowSource,
+    choose_loader,
+    open_loader,
+    split_rows,
+)
 from c2c_jax.training.step import data_mesh
 from tests.fixtures.random_store import random_store
 
@@ -29,9 +36,10 @@ def opened(kind, store, training):
 
 def drawn(opened_loader, store, step: int, count: int) -> np.ndarray:
     """The store's rows that steps are given, by their vectors; each source comes with its own target."""
-    block = opened_loader.block(step, count)
+    batches = opened_loader.batches(step, count)
     items = [
-        opened_loader.batch(opened_loader.table, jax.tree.map(lambda side, k=k: side[k], block)) for k in range(count)
+        opened_loader.gather(opened_loader.table, jax.tree.map(lambda side, k=k: side[k], batches))
+        for k in range(count)
     ]
     source, target = (np.concatenate([np.asarray(item[side]) for item in items]) for side in range(2))
     sources, targets = store.read("source"), store.read("target")
@@ -55,23 +63,23 @@ def test_every_row_once_an_epoch(store, training, monkeypatch, kind, window_rows
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
 def test_same_from_any_step_on(store, training, monkeypatch, kind):
     monkeypatch.setattr(loader, "WINDOW_ROWS", 256)
-    whole = drawn(opened(kind, store, training), store, 0, 20)
+    stream = drawn(opened(kind, store, training), store, 0, 20)
     for start in range(0, 20, 3):
-        one = opened(kind, store, training)
-        parts = [drawn(one, store, start, 1), drawn(one, store, start + 1, 20 - start - 1)]
-        np.testing.assert_array_equal(np.concatenate(parts), whole[start * B :])
+        resumed = opened(kind, store, training)
+        parts = [drawn(resumed, store, start, 1), drawn(resumed, store, start + 1, 20 - start - 1)]
+        np.testing.assert_array_equal(np.concatenate(parts), stream[start * B :])
 
 
 def test_windows_hold_their_chunks(store, training, monkeypatch):
     """The rows of a window are those of its chunks, and places within the stream are counted right, by hand."""
     monkeypatch.setattr(loader, "WINDOW_ROWS", 256)  # two chunks of 128
-    windows = Windows(store, training, 7, epochs=3)
+    windows = WindowSource(store, training, 7, epochs=3)
     lengths = [len(windows[number][0]) for number in range(4)]
     assert sum(lengths[:2]) == sum(lengths[2:]) == len(training)
-    assert windows.place(0) == (0, 0)
-    assert windows.place(lengths[0] - 1) == (0, lengths[0] - 1)
-    assert windows.place(lengths[0]) == (1, 0)
-    assert windows.place(len(training) + lengths[2] + 5) == (3, 5)
+    assert windows.locate(0) == (0, 0)
+    assert windows.locate(lengths[0] - 1) == (0, lengths[0] - 1)
+    assert windows.locate(lengths[0]) == (1, 0)
+    assert windows.locate(len(training) + lengths[2] + 5) == (3, 5)
 
 
 def test_auto_looks_at_free_memory(store, training, monkeypatch):
@@ -86,7 +94,7 @@ def test_damaged_chunk_while_streaming(tmp_path, training):
     chunk = tmp_path / "store" / "target" / "c" / "2" / "0"
     chunk.write_bytes(bytes(len(chunk.read_bytes())))
     with pytest.raises(StoreError, match="chunk 2 is damaged"):
-        opened("streamed", store, training).block(0, 9)
+        opened("streamed", store, training).batches(0, 9)
 
 
 def test_split_parts_the_rows():

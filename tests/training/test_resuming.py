@@ -177,7 +177,7 @@ def test_the_log_killed_at_every_step(store, run, tmp_path, monkeypatch):
         with RunLog(workdir, check(small(epochs=2))) as log:
             log.start(19, 20, 400, "again")
             log.log_steps(metrics, 1, 0.1)
-            log.validation(bundle)
+            log.log_validation(bundle)
 
     def restore() -> None:
         shutil.rmtree(workdir, ignore_errors=True)

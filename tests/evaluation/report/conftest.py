@@ -55,7 +55,7 @@ def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
                 },
                 choice=CHOICE,
             )  # fmt: skip
-            log.validation(bundle)
+            log.log_validation(bundle)
     return folder
 
 
