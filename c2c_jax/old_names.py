@@ -1,4 +1,4 @@
-"""Config fields by the names of version 0.1, accepted for one release; each use prints the new name once."""
+"""Accepts config fields by their names in version 0.1 for one release. The first use of each prints the new name."""
 
 import functools
 import sys
@@ -34,8 +34,7 @@ _printed: set[str] = set()
 
 
 def new_name(path: str) -> str | None:
-    """The present path of a config field, itself if it is not an old one; None for a removed field. Prints a line for
-    an old path the first time."""
+    """The current path of a config field; None for a removed field. The first use of an old path prints a line."""
     if path not in RENAMED and path not in REMOVED:
         return path
     new = RENAMED.get(path)
@@ -47,7 +46,7 @@ def new_name(path: str) -> str | None:
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved config, as nested dictionaries, with present names in place of old ones. Prints nothing."""
+    """A saved config, as nested dictionaries, with old names replaced by current ones. Prints nothing."""
     flat: dict[str, Any] = {}
     _flatten(config, "", flat)
     new: dict[str, Any] = {}
@@ -71,7 +70,7 @@ def _flatten(node: Mapping[str, Any], prefix: str, flat: dict[str, Any]) -> None
 
 
 def accept_old_names(section: str, cls: type) -> None:
-    """Lets a config dataclass take the old names of its section's fields as arguments and as attributes."""
+    """Makes a config dataclass accept the old names of its fields as arguments and attributes."""
     prefix = f"{section}." if section else ""
     old = [path.removeprefix(prefix) for path in (*RENAMED, *REMOVED) if path.startswith(prefix)]
     old = [name for name in old if "." not in name and name not in cls.__dataclass_fields__]  # type: ignore[attr-defined]
