@@ -176,7 +176,7 @@ class Config:
     select_by: str = setting(
         "noisy_mrr",
         "Validation score that selects the bundle. noisy_mrr favours translators that find the exact item, "
-        "noisy_cosine those that find items of the right class; the others score unperturbed captions (docs/training.md).",
+        "noisy_cosine those that find items of the right class; others score unperturbed captions (docs/training.md).",
         choices=(*PERTURBED_SCORES, *CAPTION_SCORES),
     )
     adapt: bool = setting(

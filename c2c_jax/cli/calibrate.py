@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--sounds", type=user_path, metavar="FOLDER",
-        help="folder of sounds, searched recursively; or an .npy file of raw CLAP audio vectors [N, E] or of their mean",
+        help="folder of sounds, searched recursively; or an .npy file of raw CLAP audio vectors [N, E] or their mean",
     )  # fmt: skip
     parser.add_argument(
         "--texts", metavar="FILE",
