@@ -136,8 +136,8 @@ def test_old_names(capsys):
         "--config.translator.width=9",
         "--config.pictures.files=y",
     ]
-    found = read_config(str(ROOT / "configs" / "mlp.py"), flags)
-    assert (found.augment.noise_cosine, found.translator.settings, found.images.files) == (0.5, {"width": 9}, "y")
+    config = read_config(str(ROOT / "configs" / "mlp.py"), flags)
+    assert (config.augment.noise_cosine, config.translator.settings, config.images.files) == (0.5, {"width": 9}, "y")
     shown = capsys.readouterr().err
     assert "config.groups no longer exists and is ignored" in shown
     assert "config.translator.width is now config.translator.settings.width" in shown

@@ -95,18 +95,18 @@ def test_audioldm_makes_a_sound_that_depends_on_its_prompt(folder: Path) -> None
     pipeline.set_progress_bar_config(disable=True)
     prompts = torch.nn.functional.normalize(torch.randn(2, 64, generator=torch.Generator().manual_seed(0)), dim=-1)
     generators = [torch.Generator().manual_seed(0) for _ in prompts]
-    sounds = pipeline(
+    audio = pipeline(
         prompt_embeds=prompts,
         negative_prompt_embeds=-prompts,
         num_inference_steps=2,
         audio_length_in_s=1.0,
         generator=generators,
     ).audios
-    assert sounds.shape == (2, 16000)
-    assert np.isfinite(sounds).all()
-    assert (sounds.std(axis=1) > 0.01).all()
-    assert (abs(sounds.mean(axis=1)) < 0.1).all()
-    assert np.corrcoef(sounds)[0, 1] < 0.99
+    assert audio.shape == (2, 16000)
+    assert np.isfinite(audio).all()
+    assert (audio.std(axis=1) > 0.01).all()
+    assert (abs(audio.mean(axis=1)) < 0.1).all()
+    assert np.corrcoef(audio)[0, 1] < 0.99
 
 
 def test_every_tensor_is_random(folder: Path) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from bench.real import recommended, rows
 from bench.real.__main__ import Bench, main
 from bench.real.material import COUNTERPARTS, Material, View, centred, mean_of
-from bench.real.tasks import chance_of_sounds, photographs, pictures_to_sounds, sounds
+from bench.real.tasks import images_to_sounds, images_to_sounds_chance, photographs, sounds
 from c2c_jax.retrieval.scoring import Scoring
 
 S, E, A = 24, 24, 16
@@ -51,8 +51,8 @@ def folder(tmp_path_factory):
         folder / "clip_b32_cifar10_250.npz", image=directions(20, S, 7), classes=np.asarray([*COUNTERPARTS, "ship"]),
         label=np.arange(20) % 8,
     )  # fmt: skip
-    texts, heard = (written[:, :A] + 4 * directions(1, A, seed) for seed in (10, 11))
-    np.savez(folder / "clap_audiocaps497.npz", text=texts, audio=heard)
+    texts, audio = (written[:, :A] + 4 * directions(1, A, seed) for seed in (10, 11))
+    np.savez(folder / "clap_audiocaps497.npz", text=texts, audio=audio)
     np.savez(
         folder / "clap_esc50_folds1to4.npz", audio=np.repeat(class_text, 12, axis=0),
         label=np.repeat(np.arange(len(classes)), 12), classes=np.asarray(classes), class_text=class_text,
@@ -74,8 +74,8 @@ def test_centring_finds_what_a_cone_hides(folder):
 
 
 def test_sounds_in_another_cone_are_found_once_centred(folder):
-    found = sounds(Material.read(folder))
-    assert found["centred"]["text_to_sound"]["r1"].mean() > 0.9 > found["raw"]["text_to_sound"]["r1"].mean()
+    figures = sounds(Material.read(folder))
+    assert figures["centred"]["text_to_sound"]["r1"].mean() > 0.9 > figures["raw"]["text_to_sound"]["r1"].mean()
 
 
 def test_pictures_to_sounds_by_hand(folder):
@@ -84,15 +84,15 @@ def test_pictures_to_sounds_by_hand(folder):
     vectors = centred(material.class_text_KA, material.class_text_KA.mean(axis=0))[own]
     scorings = [
         Scoring(query_mean_E=np.zeros(A, np.float32), candidate_mean_E=mean_of(x))
-        for x in (material.sound_NA, material.class_text_KA)
+        for x in (material.audio_NA, material.class_text_KA)
     ]
-    found = pictures_to_sounds(material, vectors, *scorings)
+    figures = images_to_sounds(material, vectors, *scorings)
     counts = [material.small_classes_C.count(name) for name in COUNTERPARTS]  # 3 of most classes, 2 of some
     weights = np.concatenate([np.full(count, np.mean(counts) / count) for count in counts])
     for figure in ("p10", "top1"):
-        np.testing.assert_allclose(found[figure], weights)
-        assert found[figure].mean() == pytest.approx(1)
-    assert not pictures_to_sounds(material, -vectors, *scorings)["top1"].any()
+        np.testing.assert_allclose(figures[figure], weights)
+        assert figures[figure].mean() == pytest.approx(1)
+    assert not images_to_sounds(material, -vectors, *scorings)["top1"].any()
 
 
 def test_the_recommended_recipe_finds_a_rotation(folder, tmp_path, monkeypatch):
@@ -108,24 +108,24 @@ def test_the_recommended_recipe_finds_a_rotation(folder, tmp_path, monkeypatch):
 
 def test_chance_by_hand(folder):
     """Eight classes of twelve sounds each; three of seven pictures' classes have two counterparts."""
-    assert chance_of_sounds(Material.read(folder)) == pytest.approx((10 / 7 / 8, 10 / 7 / 8))
+    assert images_to_sounds_chance(Material.read(folder)) == pytest.approx((10 / 7 / 8, 10 / 7 / 8))
 
 
 def test_two_translators_in_a_row(folder, tmp_path, monkeypatch):
     """Each is given vectors as it was trained on: here what goes in comes out, but for the means."""
-    seen = []
+    inputs = []
 
     def translators(name, store, seeds, workdir):
         del name, seeds, workdir
         wide = store.plan.target.dim
-        return [lambda x_BS: seen.append(x_BS) or np.pad(x_BS, ((0, 0), (0, wide)))[:, :wide]]
+        return [lambda x_BS: inputs.append(x_BS) or np.pad(x_BS, ((0, 0), (0, wide)))[:, :wide]]
 
     monkeypatch.setattr("bench.real.__main__.translators", translators)
     material = Material.read(folder)
     bench = Bench(material, 1, tmp_path, Console())
     for kind in ("raw", "moved", "centred"):
-        bench.pictures(kind, ["procrustes"])
-    (raw, between_raw), (moved, between_moved), (middle, between_middle) = seen[:2], seen[2:4], seen[4:]
+        bench.images(kind, ["procrustes"])
+    (raw, between_raw), (moved, between_moved), (middle, between_middle) = inputs[:2], inputs[2:4], inputs[4:]
     texts = View.of("raw", material.text_NS, material.text_NE)
     np.testing.assert_array_equal(raw, material.small_CS)
     np.testing.assert_allclose(moved, material.small_CS - material.general_S + texts.source_mean_S, atol=1e-6)

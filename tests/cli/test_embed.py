@@ -21,7 +21,7 @@ ROWS = 40
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, clip_folder, audioldm_folder, short_captions) -> Path:
+def embedded(tmp_path_factory, clip_folder, audioldm_folder, short_captions) -> Path:
     """A store that `c2c embed` made from a tsv with one bad row and two duplicates, and copies of its ingredients."""
     folder = tmp_path_factory.mktemp("made")
     rows = [f"{caption}\thttp://x" for caption in [*short_captions[:ROWS], *short_captions[:2]]]
@@ -39,26 +39,26 @@ def command(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def store(made, tmp_path) -> Path:
-    return Path(shutil.copytree(made / "store", tmp_path / "store"))
+def store(embedded, tmp_path) -> Path:
+    return Path(shutil.copytree(embedded / "store", tmp_path / "store"))
 
 
-def test_info_tells_all(made, capsys):
-    assert main(["embed", "--info", str(made / "store")]) == 0
-    told = capsys.readouterr().out
+def test_info_tells_all(embedded, capsys):
+    assert main(["embed", "--info", str(embedded / "store")]) == 0
+    output = capsys.readouterr().out
     for part in (
-        f"{made / 'clip'}, 64 wide",
+        f"{embedded / 'clip'}, 64 wide",
         "40 pairs, float16",
         "computed in float32",
         "3 of 16 rows",
-        f"tsv:{made / 'captions.tsv'}: 40 rows, 2 duplicates dropped, 1 skipped: no tab",
+        f"tsv:{embedded / 'captions.tsv'}: 40 rows, 2 duplicates dropped, 1 skipped: no tab",
     ):
-        assert part in told
+        assert part in output
 
 
 def test_verify_names_every_damaged_chunk(store, capsys):
     assert main(["embed", "--verify", str(store)]) == 0
-    assert "all 3 chunks of 40 rows are whole" in capsys.readouterr().out
+    assert "all 3 chunks of 40 rows are intact" in capsys.readouterr().out
     flip(store / "source" / "c" / "2" / "0")
     (store / "target" / "c" / "0" / "0").unlink()
     (store / "captions" / "1.txt").write_bytes(b"\xff")
@@ -73,15 +73,15 @@ def test_verify_names_every_damaged_chunk(store, capsys):
     assert captured.err.strip() == f"c2c embed: {store}: 3 damaged or missing chunks; {cure}"
 
 
-def test_the_same_command_makes_damaged_chunks_again(made, store, capsys):
+def test_the_same_command_makes_damaged_chunks_again(embedded, store, capsys):
     before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
     flip(store / "source" / "c" / "2" / "0")
     (store / "captions" / "2.txt").unlink()
-    whole = (store / "target" / "c" / "1" / "0").stat().st_mtime_ns
+    written_at = (store / "target" / "c" / "1" / "0").stat().st_mtime_ns
     for _ in range(2):  # the second time there is nothing to do
-        assert main(["embed", *command(made), "--out", str(store)]) == 0
+        assert main(["embed", *command(embedded), "--out", str(store)]) == 0
         assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
-    assert (store / "target" / "c" / "1" / "0").stat().st_mtime_ns == whole
+    assert (store / "target" / "c" / "1" / "0").stat().st_mtime_ns == written_at
     assert capsys.readouterr().err.count("making 2 damaged or missing chunks again: captions 2, source 2") == 1
 
 
@@ -123,7 +123,7 @@ def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("array", "told"),
+    ("array", "message"),
     [
         (np.ones((4, 3), np.float32), "4 source and 5 target vectors"),
         (np.ones(5, np.float32), "expected numbers [N, E]"),
@@ -133,14 +133,14 @@ def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):
         (None, "found no file"),
     ],
 )
-def test_arrays_that_cannot_be_taken(tmp_path, array, told, capsys):
+def test_invalid_arrays(tmp_path, array, message, capsys):
     np.save(tmp_path / "good.npy", np.ones((5, 2), np.float32))
     if isinstance(array, bytes):
         (tmp_path / "bad.npy").write_bytes(array)
     elif array is not None:
         np.save(tmp_path / "bad.npy", array)
     arguments = ["--from-arrays", str(tmp_path / "bad.npy"), str(tmp_path / "good.npy"), "--out", str(tmp_path / "s")]
-    assert told in refused(capsys, ["embed", *arguments])
+    assert message in refused(capsys, ["embed", *arguments])
 
 
 def test_misuse(tmp_path, capsys):

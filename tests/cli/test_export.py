@@ -136,15 +136,15 @@ def test_a_translator_of_centred_vectors(run, tmp_path, capsys):
     source = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
     twin = Translator.from_pretrained(tmp_path / "pub")
     with torch.no_grad():
-        given = torch.from_numpy(source)
-        expected = [twin(given), twin.from_image(given), twin.from_image(given, "audio")]
-    found = []
+        inputs = torch.from_numpy(source)
+        expected = [twin(inputs), twin.from_image(inputs), twin.from_image(inputs, "audio")]
+    outputs = []
     for name in ("model.onnx", "model_from_image.onnx"):
         session = onnxruntime.InferenceSession(tmp_path / "pub" / name, providers=["CPUExecutionProvider"])
-        found += session.run(None, {"source": source})
-    for one, wanted in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, wanted, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(found[1], translate(published, source), atol=1e-5, rtol=0)
+        outputs += session.run(None, {"source": source})
+    for one, reference in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(one, reference, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(outputs[1], translate(published, source), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -274,8 +274,8 @@ def test_misuse(run, tmp_path, capsys):
 
 def test_onnx_that_does_not_agree_leaves_nothing(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("c2c_jax.publishing.onnx.TOLERANCE", -1.0)
-    told = refused(capsys, ["export", str(run), "--out", str(tmp_path / "pub"), "--onnx"])
-    assert "differs from the torch translator" in told and list(tmp_path.iterdir()) == []
+    message = refused(capsys, ["export", str(run), "--out", str(tmp_path / "pub"), "--onnx"])
+    assert "differs from the torch translator" in message and list(tmp_path.iterdir()) == []
 
 
 def test_upload_and_download(run, tmp_path):
@@ -318,8 +318,8 @@ def test_push_without_a_folder(run, hub, capsys):
 def test_push_that_the_hub_refuses(run, hub, tmp_path, capsys, monkeypatch):
     push = ["export", str(run), "--push", "me/translator"]
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
-    told = refused(capsys, push)
-    assert "401" in told and "hub refused it" in told and hub.files == {}
+    message = refused(capsys, push)
+    assert "401" in message and "hub refused it" in message and hub.files == {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.refuse = 507
     assert "the disk of the stand-in is full" in refused(capsys, push)

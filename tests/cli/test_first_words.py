@@ -40,7 +40,7 @@ def here(tmp_path: Path, clip_folder: Path) -> Path:
 
 def test_nothing_heavy_is_imported_before_a_refusal(here):
     recipe, train = str(ROOT / "configs" / "mlp.py"), ["train", "--config", str(ROOT / "configs" / "mlp.py")]
-    lib, picture, bundle = str(here / "lib"), str(here / "picture.png"), str(here / "bundle")
+    lib, image, bundle = str(here / "lib"), str(here / "picture.png"), str(here / "bundle")
     cases = [
         (["train", "--config", "no/recipe.py"], "no/recipe.py"),
         ([*train, "--config.data.captions=txt:no.txt"], "no.txt"),
@@ -65,26 +65,26 @@ def test_nothing_heavy_is_imported_before_a_refusal(here):
         (["embed", "--info", "no/store"], "no/store"),
         (["embed", "--verify", "no/store"], "no/store"),
         (["infer", "no.png"], "no.png"),
-        (["infer", picture, "--translator", "no/run"], "no/run"),
-        (["infer", picture, "--translator", bundle, "--audioldm", "no/audio/ldm"], "no/audio/ldm"),
-        (["infer", picture, "--translator", bundle, "--clip", "./no-clip"], "./no-clip"),
-        (["infer", picture, "--translator", str(here / "moved"), "--save-embedding", "x.npy"], "no-clip"),
-        (["infer", picture, "--blend", "no.jpg"], "no.jpg"),
+        (["infer", image, "--translator", "no/run"], "no/run"),
+        (["infer", image, "--translator", bundle, "--audioldm", "no/audio/ldm"], "no/audio/ldm"),
+        (["infer", image, "--translator", bundle, "--clip", "./no-clip"], "./no-clip"),
+        (["infer", image, "--translator", str(here / "moved"), "--save-embedding", "x.npy"], "no-clip"),
+        (["infer", image, "--blend", "no.jpg"], "no.jpg"),
         (
-            ["infer", picture, "--translator", bundle, "--audioldm", "miniworld/audioldm", "--ranker", "/no.pt"],
+            ["infer", image, "--translator", bundle, "--audioldm", "miniworld/audioldm", "--ranker", "/no.pt"],
             "/no.pt",
         ),
         (["infer", "a\0b.png"], "NUL"),
-        (["search", picture, "--library", "no/lib"], "no/lib"),
+        (["search", image, "--library", "no/lib"], "no/lib"),
         (["search", "no.png", "--library", lib], "no.png"),
-        (["search", picture, "--library", lib, "--translator", "no/run"], "no/run"),
+        (["search", image, "--library", lib, "--translator", "no/run"], "no/run"),
         (["search", "--text", "rain", "--library", lib, "--clap", "/no/clap"], "/no/clap"),
         (["evaluate", "no/run"], "no/run"),
         (["evaluate", bundle, "--out", "x", "--pairs", "no.csv"], "no.csv"),
         (["evaluate", bundle, "--out", "x", "--captions", "txt:no.txt"], "no.txt"),
         (["evaluate", bundle, "--out", "x", "--sounds", "no/sounds"], "no/sounds"),
         (["evaluate", bundle, "--out", "x", "--clap", "/no/clap"], "/no/clap"),
-        (["calibrate", "no/run", "--images", picture], "no/run"),
+        (["calibrate", "no/run", "--images", image], "no/run"),
         (["calibrate", bundle, "--images", "no/pictures"], "no/pictures"),
         (["calibrate", bundle, "--sounds", "no/sounds"], "no/sounds"),
         (["export", "no/run", "--out", str(here / "out")], "no/run"),
@@ -99,10 +99,10 @@ def test_nothing_heavy_is_imported_before_a_refusal(here):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for (arguments, expected), line in zip(cases, done.stdout.splitlines(), strict=True):
-        code, said, imported = json.loads(line)
-        said = [one for one in said.splitlines() if "mini world's translator" not in one]
-        assert (code, len(said), imported) == (2, 1, []), (arguments, said)
-        assert expected in said[0] and said[0].startswith(f"c2c {arguments[0]}: "), said
+        code, stderr, imported = json.loads(line)
+        stderr = [one for one in stderr.splitlines() if "mini world's translator" not in one]
+        assert (code, len(stderr), imported) == (2, 1, []), (arguments, stderr)
+        assert expected in stderr[0] and stderr[0].startswith(f"c2c {arguments[0]}: "), stderr
     assert sorted(path.name for path in here.iterdir()) == [
         "bundle",
         "captions.txt",

@@ -146,8 +146,8 @@ def test_a_process_of_another_count_and_strangers_are_not_let_in():
     host, _, port = address().rpartition(":")
     place, there = (host, int(port)), _Peers("x", 3)
     _start(_serve, _listen(place), there, 1)
-    with socket.create_connection(place) as stranger:
-        stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    with socket.create_connection(place) as third:
+        third.sendall(b"GET / HTTP/1.0\r\n\r\n")
     for process, count in ((1, 4), (3, 3), (0, 3)):
         with pytest.raises(ConfigError, match=f"rejected --process-id {process} of --num-processes {count}"):
             _connect(place, _Peers("x", count), process)

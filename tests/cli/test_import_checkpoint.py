@@ -58,10 +58,10 @@ def test_hub_is_not_asked(file, monkeypatch):
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
         assert main(arguments(file)) == 0
-        assert hub.asked == []
+        assert hub.requests == []
         with pytest.raises(AbsentError):
             identify("me/clip")
-        assert hub.asked  # as it is where a download is wanted
+        assert hub.requests  # as it is where a download is wanted
 
 
 def test_place_that_is_taken(file, capsys):

@@ -23,13 +23,13 @@ def test_show_writes_a_sheet_and_a_page(tmp_path, capsys):
     assert main(["miniworld", "show", "--out", str(tmp_path / "world"), "--count", "24"]) == 0
     sheet, page = tmp_path / "world" / "miniworld.png", tmp_path / "world" / "miniworld.html"
     assert capsys.readouterr().out.split() == [str(sheet), str(page)]
-    with Image.open(sheet) as picture:
-        assert picture.size == (8 * 140 + 12, 3 * (128 + 64 + 36 + 12) + 12)
+    with Image.open(sheet) as image:
+        assert image.size == (8 * 140 + 12, 3 * (128 + 64 + 36 + 12) + 12)
     html = page.read_text()
     assert [name for name in SOURCES if f'<article id="{name}">' in html] == list(SOURCES)
-    sounds = re.findall(r'<audio [^>]*src="data:audio/wav;base64,([^"]+)"', html)
-    assert len(sounds) == 24 == html.count('class="picture" src="data:image/png;base64,')
-    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sounds[3])))
+    audio = re.findall(r'<audio [^>]*src="data:audio/wav;base64,([^"]+)"', html)
+    assert len(audio) == 24 == html.count('class="picture" src="data:image/png;base64,')
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(audio[3])))
     assert rate == 16_000
     (number,) = [i for i in chosen("test", 24, 0) if scene_at("test", i)[0].source == SOURCES[3]]
     np.testing.assert_allclose(samples, sound_at("test", number), atol=1 / 32767, rtol=0)
@@ -54,7 +54,7 @@ def test_sheet_has_picture_and_spectrogram_of_a_scene():
     shown = shown_at("test", 0, 0)
     sheet = contact_sheet([shown])
     tile = sheet.crop((12, 12 + 18, 12 + 128, 12 + 18 + 128)).resize((64, 64), Image.Resampling.BOX)
-    assert np.abs(np.asarray(tile, int) - np.asarray(shown.picture, int)).mean() < 6
+    assert np.abs(np.asarray(tile, int) - np.asarray(shown.image, int)).mean() < 6
     assert shown.mel.size == (257, 128)
     assert shown.held_out and "<b>held out</b>" in render_page([shown], "test", 0)
 
@@ -79,8 +79,8 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path, capsys):
     export = ["miniworld", "export", "--out", str(out), "--count", "1"]
     assert main([*export, "--seed", "1"]) == 0 and main(export) == 0
     capsys.readouterr()
-    whole = {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert set(whole) == {"00000.png", "00000.wav", "manifest.csv"}
+    files = {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert set(files) == {"00000.png", "00000.wav", "manifest.csv"}
     (out / "pictures" / "mine.png").write_bytes(b"mine")
     assert main(export) == 2 and "exists and is not an earlier export" in capsys.readouterr().err
     assert (out / "pictures" / "mine.png").read_bytes() == b"mine"
@@ -108,8 +108,8 @@ def test_export(tmp_path, capsys):
     for index, row in enumerate(rows):
         assert row["label"] == scene_at("test", index)[0].source
         assert row["caption"] == caption_at("test", index, "picture")
-        with Image.open(tmp_path / row["image"]) as picture:
-            np.testing.assert_array_equal(picture, np.asarray(picture_at("test", index)))
+        with Image.open(tmp_path / row["image"]) as image:
+            np.testing.assert_array_equal(image, np.asarray(picture_at("test", index)))
         samples, rate = soundfile.read(tmp_path / row["audio"])
         # Full scale is 32,767 on its way in and 32,768 on its way out; what is left is the rounding.
         np.testing.assert_allclose(samples * 32768 / 32767, sound_at("test", index), atol=0.51 / 32767, rtol=0)

@@ -59,18 +59,18 @@ def test_maps_by_hand():
     rng = np.random.default_rng(1)
     x = unit(rng.normal(size=(300, S)))
     y = unit(np.tanh(x @ rng.normal(size=(S, E))))
-    found = {one.name: one(x) for one in closed_form_maps(moments_of(x * np.sqrt(S), y), x)}
-    assert list(found) == ["partial rotation", "ridge", "partial rotation and ridge"]
-    for output in found.values():
+    outputs = {one.name: one(x) for one in closed_form_maps(moments_of(x * np.sqrt(S), y), x)}
+    assert list(outputs) == ["partial rotation", "ridge", "partial rotation and ridge"]
+    for output in outputs.values():
         assert np.mean(np.linalg.norm(output, axis=1)) == pytest.approx(1, abs=1e-5)
     left, _, right = np.linalg.svd((x - x.mean(0)).T @ (y - y.mean(0)), full_matrices=False)
     np.testing.assert_allclose(
-        unit(found["partial rotation"] - found["partial rotation"].mean(0)),
+        unit(outputs["partial rotation"] - outputs["partial rotation"].mean(0)),
         unit((x - x.mean(0)) @ left[:, :12] @ right[:12]),
         atol=1e-4,
     )
-    mean = found["partial rotation"] + found["ridge"]
-    np.testing.assert_allclose(unit(found["partial rotation and ridge"]), unit(mean), atol=1e-5)
+    mean = outputs["partial rotation"] + outputs["ridge"]
+    np.testing.assert_allclose(unit(outputs["partial rotation and ridge"]), unit(mean), atol=1e-5)
 
 
 def test_a_blend_is_the_sum_of_outputs():
@@ -89,15 +89,15 @@ def test_a_blend_is_the_sum_of_outputs():
         blend(other, 0.3, kernel, bias)
 
 
-@pytest.mark.parametrize(("trained", "way"), [(0.0, False), (0.25, True), (0.5, False), (1.0, True)])
-def test_what_is_built_is_what_was_scored(tmp_path, trained, way):
+@pytest.mark.parametrize(("trained", "use_memory"), [(0.0, False), (0.25, True), (0.5, False), (1.0, True)])
+def test_what_is_built_is_what_was_scored(tmp_path, trained, use_memory):
     """A candidate as one translator gives the surrogates the scores that selected it."""
     store, _ = rotated_store(tmp_path / "store", 400, 0.3)
     rows = np.arange(60), np.arange(60, 400)
-    gap = closed_form.caption_means(store, rows[0], "centred")
-    memory = draw_memory(MemoryConfig(size=200, weight=0.5), store, rows[1], 0, gap)
-    judge = surrogates(store, rows, gap, gap, "centred", memory)
-    maps = closed_form_maps(closed_form.moments(store, rows[0], SPEC, gap), judge.inputs[False])
+    means = closed_form.caption_means(store, rows[0], "centred")
+    memory = draw_memory(MemoryConfig(size=200, weight=0.5), store, rows[1], 0, means)
+    judge = surrogates(store, rows, means, means, "centred", memory)
+    maps = closed_form_maps(closed_form.moments(store, rows[0], SPEC, means), judge.inputs[False])
     selector = CandidateSelector(judge, maps, maps, memory_is_optional=True)
     translator = build_translator(SPEC, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(5)
@@ -105,10 +105,12 @@ def test_what_is_built_is_what_was_scored(tmp_path, trained, way):
     translator.layers[-1].kernel = nnx.Param(jnp.asarray(rng.normal(size=(32, E)), jnp.float32))
     choice, _, length = selector.select(lambda x: np.asarray(translator(jnp.asarray(x))))
     (linear,) = {name.split(" + ")[1].removesuffix(", memory") for name in choice.noisy_mrr if name.startswith("0.5")}
-    name = {0.0: linear, 1.0: "trained"}.get(trained, f"{trained:g} trained + {linear}") + ", memory" * way
-    asked = dataclasses.replace(choice, trained=trained, linear=linear if trained < 1 else "", memory=way)
-    built = selector.built(asked, translator, length)
-    scores = judge.scores(np.asarray(built(jnp.asarray(judge.inputs[way]))))
+    name = {0.0: linear, 1.0: "trained"}.get(trained, f"{trained:g} trained + {linear}") + ", memory" * use_memory
+    choice_to_build = dataclasses.replace(
+        choice, trained=trained, linear=linear if trained < 1 else "", memory=use_memory
+    )
+    build = selector.build(choice_to_build, translator, length)
+    scores = judge.scores(np.asarray(build(jnp.asarray(judge.inputs[use_memory]))))
     assert scores == pytest.approx(
         {"noisy_mrr": choice.noisy_mrr[name], "noisy_cosine": choice.noisy_cosine[name]}, abs=1e-5
     )
@@ -117,11 +119,11 @@ def test_what_is_built_is_what_was_scored(tmp_path, trained, way):
 def test_patience_waits_for_the_trained_translator(tmp_path):
     """The rotation wins all along, and the trained translator gets better for some validations before the run ends."""
     store, _ = rotated_store(tmp_path / "store", 600, 0.02)
-    asked = config(
+    choice_to_build = config(
         patience=2, epochs=100, translator=TranslatorConfig(kind="residual", settings={"width": 32}),
         optimizer=OptimizerConfig(learning_rate=2e-2),
     )  # fmt: skip
-    train(asked, store, tmp_path / "run")
+    train(choice_to_build, store, tmp_path / "run")
     entries = [line for line in lines(tmp_path / "run") if line["phase"] == "validation"]
     trained = [entry["noisy_mrr_trained"] for entry in entries]
     best, (*_, last) = load_bundle(tmp_path / "run" / "bundle").metrics["step"], entries
@@ -198,31 +200,33 @@ def clustered_store(path: Path):
 def test_either_score_selects(tmp_path):
     """Single captions are retrieved best without the memory; perturbed captions come nearest to their own targets with
     it, since it leads to their group's middle. Both scores of the selected candidate are in the metrics."""
-    store, found = clustered_store(tmp_path / "store"), {}
+    store, outputs = clustered_store(tmp_path / "store"), {}
     for score in ("noisy_mrr", "noisy_cosine"):
-        asked = config(select_by=score, optimizer=OptimizerConfig(learning_rate=1e-9))
-        train(asked, store, tmp_path / score)
+        choice_to_build = config(select_by=score, optimizer=OptimizerConfig(learning_rate=1e-9))
+        train(choice_to_build, store, tmp_path / score)
         bundle = load_bundle(tmp_path / score / "bundle")
         choice, metrics = bundle.choice, bundle.metrics
         assert choice.selected_by == score and choice.noisy_mrr.keys() == choice.noisy_cosine.keys()
         assert metrics[score] == max(choice.scores.values()) >= metrics[f"{score}_trained"]
         (name,) = (name for name, value in choice.scores.items() if value == metrics[score])
-        found[score] = {other: getattr(choice, other)[name] for other in ("noisy_mrr", "noisy_cosine")}
-        assert {other: metrics[other] for other in found[score]} == found[score]
+        outputs[score] = {other: getattr(choice, other)[name] for other in ("noisy_mrr", "noisy_cosine")}
+        assert {other: metrics[other] for other in outputs[score]} == outputs[score]
         assert choice.memory == (score == "noisy_cosine")
-    assert found["noisy_mrr"]["noisy_mrr"] > found["noisy_cosine"]["noisy_mrr"]
-    assert found["noisy_mrr"]["noisy_cosine"] < found["noisy_cosine"]["noisy_cosine"]
+    assert outputs["noisy_mrr"]["noisy_mrr"] > outputs["noisy_cosine"]["noisy_mrr"]
+    assert outputs["noisy_mrr"]["noisy_cosine"] < outputs["noisy_cosine"]["noisy_cosine"]
 
 
 @pytest.mark.parametrize("rows", [60, pytest.param(300, marks=pytest.mark.slow)])
 def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
     """With nothing but the store passed; the run is the same when started again."""
     store, _ = rotated_store(tmp_path / "store", rows, 0.02)
-    asked = read_config("configs/recommended.py", ["--config.steps=20", "--config.translator.settings.width=32"])
-    asked = dataclasses.replace(asked, epochs=1, source="", target="")
-    train(asked, store, tmp_path / "run")
+    choice_to_build = read_config(
+        "configs/recommended.py", ["--config.steps=20", "--config.translator.settings.width=32"]
+    )
+    choice_to_build = dataclasses.replace(choice_to_build, epochs=1, source="", target="")
+    train(choice_to_build, store, tmp_path / "run")
     before = lines(tmp_path / "run"), read_choice(tmp_path / "run" / "bundle")
-    train(asked, store, tmp_path / "run")
+    train(choice_to_build, store, tmp_path / "run")
     assert (lines(tmp_path / "run"), read_choice(tmp_path / "run" / "bundle")) == before
     metrics = load_bundle(tmp_path / "run" / "bundle").metrics
     assert metrics["held_out"] == rows // 10 and metrics["recall@1"] > 0.8 and metrics["noisy_mrr"] > 0.2
@@ -237,30 +241,32 @@ def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
 )
 def test_a_resumed_run_selects_the_same(tmp_path, fields):
     """Stopped half-way: the same choice, scores of all candidates and parameters, bit for bit."""
-    store, asked = bent_store(tmp_path / "store"), config(eval_every=22, **fields)
-    train(asked, store, tmp_path / "whole")
-    train(dataclasses.replace(asked, epochs=1), store, tmp_path / "stopped")
-    train(asked, store, tmp_path / "stopped")
-    whole, stopped = (read_choice(tmp_path / name / "bundle") for name in ("whole", "stopped"))
-    assert whole == stopped and len(whole.noisy_mrr) == 12
+    store, choice_to_build = bent_store(tmp_path / "store"), config(eval_every=22, **fields)
+    train(choice_to_build, store, tmp_path / "whole")
+    train(dataclasses.replace(choice_to_build, epochs=1), store, tmp_path / "stopped")
+    train(choice_to_build, store, tmp_path / "stopped")
+    full_scores, stopped = (read_choice(tmp_path / name / "bundle") for name in ("whole", "stopped"))
+    assert full_scores == stopped and len(full_scores.noisy_mrr) == 12
     (*_, last), (*_, again) = lines(tmp_path / "whole"), lines(tmp_path / "stopped")
     assert last["phase"] == "validation" and last["step"] == 44 and again == last
     assert_equal(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
 
 
 def test_sizes_follow_the_captions():
-    asked = config(batch_size=512, steps=100, data=DataConfig(validation_size=1000))
-    few, many = fit_to_rows(asked, 300), fit_to_rows(asked, 3_000_000)
+    choice_to_build = config(batch_size=512, steps=100, data=DataConfig(validation_size=1000))
+    few, many = fit_to_rows(choice_to_build, 300), fit_to_rows(choice_to_build, 3_000_000)
     assert (few.data.validation_size, few.batch_size) == (30, 256) and run_length(few, 270) == (100, 95)
-    assert many == asked and run_length(many, 2_999_000) == (100, 1)
+    assert many == choice_to_build and run_length(many, 2_999_000) == (100, 1)
     by_epochs = dataclasses.replace(many, steps=0)
     assert run_length(by_epochs, 2_999_000) == (-(-2 * 2_999_000 // 512), 3)
-    assert fit_to_rows(dataclasses.replace(asked, adapt=False), 300).batch_size == 512
-    assert fit_to_rows(dataclasses.replace(asked, batch_size=510), 3_000_000).batch_size == 508  # 4 devices
-    check(dataclasses.replace(asked, batch_size=510))
+    assert fit_to_rows(dataclasses.replace(choice_to_build, adapt=False), 300).batch_size == 512
+    assert fit_to_rows(dataclasses.replace(choice_to_build, batch_size=510), 3_000_000).batch_size == 508  # 4 devices
+    check(dataclasses.replace(choice_to_build, batch_size=510))
 
 
 def test_what_cannot_adapt():
     for translator in (TranslatorConfig(kind="mlp"), TranslatorConfig(kind="residual", input_norm="unit")):
-        with pytest.raises(ConfigError, match="config.adapt blends centred residual translators"):
+        with pytest.raises(
+            ConfigError, match="config.adapt needs a translator of kind residual with input_norm centred"
+        ):
             check(config(translator=translator))

@@ -91,14 +91,14 @@ def test_means_of_captions(store, tmp_path, input_norm):
     held_out, training = split_rows(500, 100, Config().seed)
     source, target = (store.read(side)[training].astype(np.float64) for side in ("source", "target"))
     x = source if input_norm == "none" else unit(source)
-    found = caption_means(store, held_out, input_norm)
-    np.testing.assert_allclose(found.source_text, x.mean(0), atol=1e-7)
-    np.testing.assert_allclose(found.target_text, unit(target).mean(0), atol=1e-7)
+    means = caption_means(store, held_out, input_norm)
+    np.testing.assert_allclose(means.source_text, x.mean(0), atol=1e-7)
+    np.testing.assert_allclose(means.target_text, unit(target).mean(0), atol=1e-7)
     train(config("ridge", input_norm=input_norm), store, tmp_path)
-    gap = load_bundle(tmp_path / "bundle").means
-    assert gap.known == ["source_text", "target_text"] and gap.used == []
-    for name in gap.known:
-        np.testing.assert_array_equal(getattr(gap, name), getattr(found, name))
+    means = load_bundle(tmp_path / "bundle").means
+    assert means.known == ["source_text", "target_text"] and means.used == []
+    for name in means.known:
+        np.testing.assert_array_equal(getattr(means, name), getattr(means, name))
 
 
 @pytest.mark.parametrize("kind", ["ridge", "procrustes"])
@@ -107,8 +107,8 @@ def test_closed_form_kinds_need_no_step(store, tmp_path, kind):
     metrics = load_bundle(tmp_path / "bundle").metrics
     assert metrics["step"] == 0
     assert metrics["recall@10"] > 0.4  # chance is 0.1: 100 held out
-    told = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["phase"] for line in told] == ["validation"]
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["phase"] for line in entries] == ["validation"]
 
 
 def test_residual_starts_where_procrustes_ends(store, tmp_path):

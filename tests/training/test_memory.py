@@ -68,7 +68,7 @@ def test_a_run_puts_it_into_its_bundle(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"captions": -2}, "config.memory.size is -2; it must be -1 or more"),
         ({"share": 0.0}, "config.memory.weight is 0.0; it must be above 0"),
@@ -76,6 +76,6 @@ def test_a_run_puts_it_into_its_bundle(store, tmp_path):
         ({"temperature": 0.0}, "config.memory.temperature is 0.0; it must be 1e-06 or more"),
     ],
 )
-def test_misuse(fields, told):
-    with pytest.raises(ConfigError, match=told.replace(".", r"\.")):
+def test_misuse(fields, message):
+    with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         check(Config(batch_size=40, memory=MemoryConfig(**fields)))

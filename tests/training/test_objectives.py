@@ -101,9 +101,9 @@ def test_logits_far_above_the_own_ones(chunks, beyond):
         sides = (jax.nn.logsumexp(logits, axis=axis) - jnp.diagonal(logits) for axis in (0, 1))
         return sum(side.mean() for side in sides) / 2
 
-    found, expected = (jax.value_and_grad(one)(jnp.asarray(logits)) for one in (loss, plain))
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
-    np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
+    results, expected = (jax.value_and_grad(one)(jnp.asarray(logits)) for one in (loss, plain))
+    np.testing.assert_allclose(results[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(results[1], expected[1], atol=1e-6)
 
 
 def test_infonce_is_clips_formula():
@@ -198,7 +198,7 @@ def test_small_losses_of_large_logits_are_exact(kind):
     start = {"temperature": 0.01} if kind == "infonce" else {}
     for chunks in ({"loss_chunks": 1}, {"loss_chunks": 8}, {"loss_chunks": 8, "remat": True}):
         objective = build_objective(kind, {**start, **chunks})
-        found = objective.loss(objective.init(), jnp.asarray(predicted), jnp.asarray(target))
+        results = objective.loss(objective.init(), jnp.asarray(predicted), jnp.asarray(target))
         x, y = predicted.astype(np.float64), target.astype(np.float64)
         if kind == "infonce":
             logits = 100 * (x / np.linalg.norm(x, axis=1, keepdims=True)) @ y.T
@@ -206,7 +206,7 @@ def test_small_losses_of_large_logits_are_exact(kind):
             logits = 1 / np.sqrt(np.maximum((x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T, 1e-6))
         own = np.diag(logits)
         expected = np.mean([np.mean(scipy.special.logsumexp(logits, axis=axis) - own) for axis in (0, 1)])
-        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(results, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
@@ -218,15 +218,15 @@ def test_what_all_rows_have_in_common_is_not_lost_in_rounding(chunks):
     target = unit(rng.normal(size=(rows, 64)) + 2 * rng.normal(size=(1, 64))).astype(np.float32)
     predicted = (1e-3 * rng.normal(size=(rows, 64))).astype(np.float32)
     objective = build_objective("inverse_euclidean", {"loss_chunks": chunks})
-    found = jax.grad(lambda x: objective.loss(objective.init(), x, jnp.asarray(target)))(jnp.asarray(predicted))
+    results = jax.grad(lambda x: objective.loss(objective.init(), x, jnp.asarray(target)))(jnp.asarray(predicted))
     x, y = predicted.astype(np.float64), target.astype(np.float64)
     logits = 1 / np.linalg.norm(x[:, None] - y[None], axis=2)
     of_logits = sum(scipy.special.softmax(logits, axis=axis) - np.eye(rows) for axis in (0, 1)) / (2 * rows)
     of_squares = -0.5 * logits**3 * of_logits
     expected = 2 * (of_squares.sum(1)[:, None] * x - of_squares @ y)
-    summed, expected_sum = np.asarray(found, np.float64).sum(0), expected.sum(0)
+    summed, expected_sum = np.asarray(results, np.float64).sum(0), expected.sum(0)
     assert np.linalg.norm(summed - expected_sum) < 5e-4 * np.linalg.norm(expected_sum)
-    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max(), rtol=0)
+    np.testing.assert_allclose(results, expected, atol=1e-6 * np.abs(expected).max(), rtol=0)
 
 
 def test_no_matrix_of_all_logits():

@@ -86,13 +86,13 @@ def by_pmap(kind: str, devices: int):
     return jax.tree.map(lambda x: np.asarray(x[0]), params), float(loss[0])
 
 
-def assert_close(one, other, atol):
+def assert_close(single, other, atol):
     """Same params to `atol`; and they did move from where they began."""
-    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    for x, y in zip(jax.tree.leaves(single), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(x, y, atol=atol, rtol=0)
     _, initial, _, _ = setup("infonce")
     moved = max(
-        np.abs(x - y).max() for x, y in zip(jax.tree.leaves(one["model"]), jax.tree.leaves(initial), strict=True)
+        np.abs(x - y).max() for x, y in zip(jax.tree.leaves(single["model"]), jax.tree.leaves(initial), strict=True)
     )
     assert moved > 1e-2
 
@@ -107,8 +107,8 @@ def test_jit_equals_pmap(kind):
 
 @pytest.mark.parametrize("kind", ["inverse_euclidean", "infonce"])
 def test_one_device_equals_four(kind):
-    one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-    assert_close(by_jit(kind, one)[0], by_jit(kind, data_mesh())[0], atol=1e-6)
+    single = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    assert_close(by_jit(kind, single)[0], by_jit(kind, data_mesh())[0], atol=1e-6)
 
 
 ADAPTIVE = [
@@ -132,14 +132,16 @@ def test_two_processes_of_two_devices_equal_one_of_four(tmp_path, more, entries)
     hosts = [start(host, devices=2) for host in two_hosts(train_command(tmp_path / "store", tmp_path / "two", *events))]
     outputs = [host.communicate()[0] for host in hosts]
     assert [host.returncode for host in hosts] == [0, 0], "\n".join(outputs)
-    one, two = (safetensors.numpy.load_file(tmp_path / run / "bundle" / "model.safetensors") for run in ("one", "two"))
-    for key in one:
-        np.testing.assert_allclose(two[key], one[key], atol=1e-5, rtol=0, err_msg=key)
+    single, two = (
+        safetensors.numpy.load_file(tmp_path / run / "bundle" / "model.safetensors") for run in ("one", "two")
+    )
+    for key in single:
+        np.testing.assert_allclose(two[key], single[key], atol=1e-5, rtol=0, err_msg=key)
     lines = [len((tmp_path / run / "metrics.jsonl").read_text().splitlines()) for run in ("one", "two")]
     assert lines[0] == lines[1] == entries  # steps and validations
-    two, one = (read_choice(tmp_path / run / "bundle") for run in ("two", "one"))
+    two, single = (read_choice(tmp_path / run / "bundle") for run in ("two", "one"))
     if not more:
-        assert two is one is None
+        assert two is single is None
         return
-    assert (two.trained, two.linear, two.memory) == (one.trained, one.linear, one.memory)
-    assert two.noisy_mrr == pytest.approx(one.noisy_mrr, abs=1e-4)
+    assert (two.trained, two.linear, two.memory) == (single.trained, single.linear, single.memory)
+    assert two.noisy_mrr == pytest.approx(single.noisy_mrr, abs=1e-4)

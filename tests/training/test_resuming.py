@@ -103,8 +103,8 @@ def test_another_length_of_a_decaying_run_says_why(store, tmp_path):
     config = small(epochs=1, optimizer=OptimizerConfig(decay="linear"))
     train(config, store, tmp_path)
     config.epochs = 2
-    told = r"epochs 1, now 2.*optimizer\.decay linear.*pass --config\.epochs=1 to resume it, or another --workdir"
-    with pytest.raises(ConfigError, match=told):
+    message = r"epochs 1, now 2.*optimizer\.decay linear.*pass --config\.epochs=1 to resume it, or another --workdir"
+    with pytest.raises(ConfigError, match=message):
         train(config, store, tmp_path)
 
 
@@ -112,11 +112,11 @@ def test_a_holdout_of_all_captions_says_what_to_do(store):
     for kind in ("mlp", "procrustes"):
         config = small(data=DataConfig(validation_size=500))
         config.translator.kind = kind
-        told = (
+        message = (
             "of 500 captions 500 are held out .* and 0 are left to train on: "
             "pass a smaller --config.data.validation_size"
         )
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             check_rows(config, store)
 
 
@@ -199,8 +199,8 @@ def test_damaged_image_vectors_are_made_again(tmp_path, damage):
     expected = image_vectors(config, "miniworld/clip", tmp_path)
     kept = tmp_path / KEPT
     whole = kept.read_bytes()
-    with np.load(kept) as found:
-        arrays = dict(found)
+    with np.load(kept) as arrays_file:
+        arrays = dict(arrays_file)
     if damage == "cut":
         kept.write_bytes(whole[: len(whole) // 2])
     elif damage == "flipped":

@@ -75,16 +75,16 @@ def test_moving_average_by_hand():
 
 
 @pytest.mark.parametrize("parts", [[7], [1, 1, 1, 1, 1, 1, 1], [3, 4], [5, 0, 2]])
-def test_dispatches_of_any_length_give_the_same_bits(parts):
+def test_calls_of_any_length_give_the_same_bits(parts):
     def after(parts: list[int]):
         step, state, mesh = setup()
         run = jit_steps(step, lambda table, item: item, mesh)
         done, losses = 0, []
         for count in parts:
-            block = [np.zeros((STEPS, B, side.shape[2]), np.float16) for side in batches()]
-            for filled, side in zip(block, batches(), strict=True):
+            blocks = [np.zeros((STEPS, B, side.shape[2]), np.float16) for side in batches()]
+            for filled, side in zip(blocks, batches(), strict=True):
                 filled[:count] = side[done : done + count]
-            state, metrics = run(state, (), tuple(shard_rows(x, B, mesh, axis=1) for x in block), count)
+            state, metrics = run(state, (), tuple(shard_rows(x, B, mesh, axis=1) for x in blocks), count)
             losses += np.asarray(metrics["loss"])[:count].tolist()
             done += count
         return state, losses
@@ -96,23 +96,22 @@ def test_dispatches_of_any_length_give_the_same_bits(parts):
         np.testing.assert_array_equal(one, other)
 
 
-def test_dispatches_equal_single_steps():
+def test_calls_equal_single_steps():
     step, state, mesh = setup()
     single, losses = jit_step(step, mesh), []
     for number in range(STEPS):
         state, metrics = single(state, *(shard_rows(side[number], B, mesh) for side in batches()))
         losses.append(float(metrics["loss"]))
     step, many, mesh = setup()
-    block = tuple(shard_rows(side, B, mesh, axis=1) for side in batches())
-    many, metrics = jit_steps(step, lambda table, item: item, mesh)(many, (), block, STEPS)
+    blocks = tuple(shard_rows(side, B, mesh, axis=1) for side in batches())
+    many, metrics = jit_steps(step, lambda table, item: item, mesh)(many, (), blocks, STEPS)
     np.testing.assert_allclose(metrics["loss"], losses, atol=1e-6)
 
 
-def test_margin_grows_with_epochs_that_are_no_whole_number_of_steps():
+def test_margin_grows_with_epochs_of_a_fractional_number_of_steps():
     graphdef, _ = nnx.split(build_translator(SPEC, rngs=nnx.Rngs(0)), nnx.Param)
     objective = InverseEuclidean(margin_growth=0.3, margin_max=0.5)
     loss = TranslatorLoss(graphdef=graphdef, objective=build_objective("l1"), steps_per_epoch=2.5)
-    found = [
-        float(objective.margin(loss.progress(jnp.asarray(step)))) for step in range(8)
-    ]  # epochs end in step 2, after 4
-    np.testing.assert_allclose(found, [0, 0, 0, 0.3, 0.3, 0.5, 0.5, 0.5], atol=1e-6)
+    # Epochs end within step 2 and after step 4.
+    margins = [float(objective.margin(loss.progress(jnp.asarray(step)))) for step in range(8)]
+    np.testing.assert_allclose(margins, [0, 0, 0, 0.3, 0.3, 0.5, 0.5, 0.5], atol=1e-6)

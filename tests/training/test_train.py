@@ -50,7 +50,7 @@ def lines(workdir: Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def told(workdir: Path) -> list[tuple[int, str]]:
+def entries(workdir: Path) -> list[tuple[int, str]]:
     return [(line["step"], line["phase"]) for line in lines(workdir)]
 
 
@@ -66,9 +66,9 @@ def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> No
 def test_a_run_leaves_all_it_should_and_learns(store, tmp_path, capsys):
     config = small(epochs=20, optimizer=OptimizerConfig(learning_rate=3e-3))
     assert train(config, store, tmp_path)
-    told = lines(tmp_path)
-    training = [line for line in told if line["phase"] == "train"]
-    validation = [line for line in told if line["phase"] == "validation"]
+    entries = lines(tmp_path)
+    training = [line for line in entries if line["phase"] == "train"]
+    validation = [line for line in entries if line["phase"] == "validation"]
     assert [line["step"] for line in training] == list(range(5, 201, 5))
     assert [line["step"] for line in validation] == list(range(10, 201, 10))
     names = {"loss", "grad_norm", "update_norm", "temperature", "learning_rate", "rows_per_second"}
@@ -112,7 +112,7 @@ def test_killed_run_resumes_to_the_same_bits(store, tmp_path, monkeypatch, objec
         if self.step >= 16:  # six steps or more after the checkpoint, with a line of metrics between
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(RunLog, "steps_done", dying)
+    monkeypatch.setattr(RunLog, "log_steps", dying)
     with pytest.raises(KeyboardInterrupt):
         train(config, store, tmp_path / "killed")
     assert lines(tmp_path / "killed")[-1]["step"] >= 15
@@ -241,7 +241,7 @@ def test_another_number_of_devices_is_reported(store, tmp_path, capsys):
     assert "started on" not in capsys.readouterr().err
     train(small(epochs=2), store, tmp_path)
     shown = " ".join(capsys.readouterr().err.split())
-    assert "started on 8 device(s), now on 4: the order of sums differs" in shown
+    assert "was started on 8 device(s) and resumes on 4: sums are taken in another order" in shown
 
 
 def test_a_run_of_version_0_1_resumes(store, tmp_path):
@@ -271,12 +271,12 @@ def test_a_run_of_version_0_1_resumes(store, tmp_path):
 
 def test_a_bad_line_of_metrics_is_told_of(store, tmp_path, capsys):
     train(small(epochs=1), store, tmp_path)
-    good = told(tmp_path)
+    good = entries(tmp_path)
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('garbage\n{"step": 10, "phase": "train"}\n')
     train(small(epochs=2), store, tmp_path)
     assert f"metrics.jsonl: line {len(good) + 1} cannot be read" in capsys.readouterr().err
-    assert told(tmp_path)[: len(good)] == good and told(tmp_path)[-1][0] == 20
+    assert entries(tmp_path)[: len(good)] == good and entries(tmp_path)[-1][0] == 20
 
 
 def test_early_stopping_and_the_best_bundle(store, tmp_path, capsys):
@@ -289,13 +289,13 @@ def test_early_stopping_and_the_best_bundle(store, tmp_path, capsys):
     best = int(np.argmax(scores))
     assert len(scores) == best + 4 < 200
     assert load_bundle(tmp_path / "bundle").metrics["step"] == 5 * (best + 1)
-    before = told(tmp_path), weights(tmp_path)
+    before = entries(tmp_path), weights(tmp_path)
     train(config, store, tmp_path)
-    assert told(tmp_path) == before[0]
+    assert entries(tmp_path) == before[0]
     assert_equal(weights(tmp_path), before[1])
     config.patience = 5  # more patience: it goes on
     train(config, store, tmp_path)
-    assert len(told(tmp_path)) > len(before[0])
+    assert len(entries(tmp_path)) > len(before[0])
 
 
 def test_least_median_rank_is_the_best(store, tmp_path):
@@ -333,29 +333,29 @@ def test_precision_of_products_is_the_configs(store, tmp_path, monkeypatch, prec
     def make_step(*arguments):
         step = program.make_step_(*arguments)
 
-        def told_of(*batch):
+        def traced_step(*batch):
             traced.append(str(jax.make_jaxpr(step)(*batch)))
             return step(*batch)
 
-        return told_of
+        return traced_step
 
     monkeypatch.setattr(program, "make_step_", program.make_step, raising=False)
     monkeypatch.setattr(program, "make_step", make_step)
     train(small(epochs=1, precision=precision, objective=ObjectiveConfig(kind="cosine")), store, tmp_path / "run")
-    found = re.findall(r"precision=\((\S+), (\S+)\)|precision=(None)", traced[0])
-    assert len(found) >= 5 and set(found) == {(f"Precision.{of_products}", f"Precision.{of_products}", "")}
+    precisions = re.findall(r"precision=\((\S+), (\S+)\)|precision=(None)", traced[0])
+    assert len(precisions) >= 5 and set(precisions) == {(f"Precision.{of_products}", f"Precision.{of_products}", "")}
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
-        (dict(batch_size=500), "400 are left to train on"),
+        (dict(batch_size=500), "400 are left for training"),
         (dict(batch_size=42), "must be a multiple of the 4 devices"),
         (dict(epochs=0), "config.epochs is 0"),
         (dict(data=DataConfig(validation_size=0)), "config.data.validation_size is 0"),
         (
             dict(data=DataConfig(validation_size=600)),
-            "600 captions cannot be held out for validation of the 500 that there are",
+            "600 captions cannot be held out for validation, because there are only 500",
         ),
         (dict(data=DataConfig(loader="disk")), "known are auto, resident, streamed"),
         (dict(objective=ObjectiveConfig(kind="contrast")), "known are infonce, inverse_euclidean"),
@@ -395,10 +395,10 @@ def test_precision_of_products_is_the_configs(store, tmp_path, monkeypatch, prec
         (dict(log=LogConfig(wandb="sounds")), "config.log.wandb needs wandb, which is not installed"),
     ],
 )
-def test_misuse_is_one_line_and_leaves_nothing(store, tmp_path, monkeypatch, fields, told):
+def test_misuse_is_one_line_and_leaves_nothing(store, tmp_path, monkeypatch, fields, message):
     there = checks.importlib.util.find_spec
     monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None if name == "wandb" else there(name))
     with pytest.raises(ConfigError) as caught:
         train(small(**fields), store, tmp_path / "run")
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
