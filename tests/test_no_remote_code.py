@@ -1,4 +1,4 @@
-"""No file of a checkpoint is ever run: what every call that reads one says, and files that would leave a mark."""
+"""No code in a checkpoint is ever run: checks all calls that read checkpoints, and loads hostile files."""
 
 import ast
 import io
@@ -17,14 +17,14 @@ from c2c_jax.spaces.space import load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 
 PACKAGE = Path(c2c_jax.__file__).parent
-# The twin, which is this project's own and reads two files, and diffusers' ModelMixin, which knows no remote code.
+# This project's PyTorch translator, which reads two files, and diffusers' ModelMixin, which has no remote code.
 ITS_OWN = {"publishing/onnx.py": 1}
 WITHOUT_REMOTE_CODE = {"generation/checkpoint.py": 1}
 UNPICKLERS = {"loads", "load", "Unpickler"}
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
-    """(file, dotted name of the function, call) of the whole package."""
+    """Yields (file, dotted name of the function, call) for the whole package."""
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
@@ -49,7 +49,7 @@ def test_every_from_pretrained_is_local_and_without_remote_code():
     assert {file: without.count(file) for file in without} == ITS_OWN | WITHOUT_REMOTE_CODE
 
 
-def test_torch_unpickles_tensors_alone_and_nothing_else_is_unpickled():
+def test_only_tensors_are_unpickled():
     loads = [
         (file, keywords(call)) for file, name, call in calls() if name.endswith("torch.load") or name == "torch.load"
     ]
@@ -63,13 +63,13 @@ def test_torch_unpickles_tensors_alone_and_nothing_else_is_unpickled():
         assert keywords(call).get("trust_remote_code", "False") == "False", f"{file}: {name}"
 
 
-def test_data_sets_bring_no_code():
+def test_data_sets_run_no_code():
     values = [keywords(call).get("trust_remote_code") for _, name, call in calls() if name.endswith("load_dataset")]
     assert values == ["False"]
 
 
 def mark(folder: Path, name: str) -> Path:
-    """A module in the folder that leaves a file beside it when it is imported."""
+    """Writes a module that creates a file when it is imported; returns that file."""
     (folder / f"{name}.py").write_text(
         f"open({str(folder / 'mark')!r}, 'w').close()\n"
         "from transformers import CLIPConfig, CLIPTokenizer, PreTrainedTokenizerFast\n"
@@ -86,8 +86,8 @@ TOKENIZER = {"AutoTokenizer": ["hostile.Tokenizer", "hostile.Tokenizer"]}
 
 
 @pytest.mark.parametrize("tokenizer_class", ["CLIPTokenizer", "HostileTokenizer"])
-def test_a_tokenizer_that_brings_its_code(tmp_path, monkeypatch, tokenizer_class):
-    """transformers would ask, and take the y."""
+def test_tokenizer_with_code(tmp_path, monkeypatch, tokenizer_class):
+    """transformers would ask on stdin, and accept `y`."""
     folder = Path(shutil.copytree(EMBEDDED / "clip", tmp_path / "clip"))
     trace = mark(folder, "hostile")
     edit(folder / "tokenizer_config.json", auto_map=TOKENIZER, tokenizer_class=tokenizer_class)
@@ -101,7 +101,7 @@ def test_a_tokenizer_that_brings_its_code(tmp_path, monkeypatch, tokenizer_class
     assert not trace.exists()
 
 
-def test_a_config_that_brings_its_code(tmp_path, monkeypatch):
+def test_config_with_code(tmp_path, monkeypatch):
     folder = Path(shutil.copytree(EMBEDDED / "clip", tmp_path / "clip"))
     trace = mark(folder, "hostile")
     auto_map = {"AutoConfig": "hostile.Config", "AutoModel": "hostile.Config", "AutoProcessor": "hostile.Config"}
@@ -119,8 +119,8 @@ def test_a_config_that_brings_its_code(tmp_path, monkeypatch):
     assert not trace.exists()
 
 
-def test_a_generator_that_brings_its_code(tmp_path, monkeypatch):
-    """A custom pipeline, parts of foreign libraries, and code beside each part."""
+def test_generator_with_code(tmp_path, monkeypatch):
+    """A custom pipeline, parts of unknown libraries, and code next to each part."""
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.sampling import Sampling
 

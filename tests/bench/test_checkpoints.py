@@ -1,4 +1,4 @@
-"""The random checkpoints are what the real Hugging Face classes read, and tell captions apart."""
+"""Random checkpoints: Hugging Face's classes read them, and they distinguish captions."""
 
 import itertools
 import json
@@ -42,7 +42,7 @@ def mean_cosine(vectors_BE: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def test_clip_tells_captions_apart_and_fits_its_tokenizer(folder: Path) -> None:
+def test_clip_distinguishes_captions_and_fits_its_tokenizer(folder: Path) -> None:
     model = transformers.CLIPModel.from_pretrained(folder / "clip")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "clip")
     text = model.config.text_config
@@ -61,7 +61,7 @@ def test_clip_tells_captions_apart_and_fits_its_tokenizer(folder: Path) -> None:
 
 
 @torch.no_grad()
-def test_clip_sees_pictures(folder: Path) -> None:
+def test_clip_distinguishes_pictures(folder: Path) -> None:
     model = transformers.CLIPModel.from_pretrained(folder / "clip")
     processor = transformers.AutoImageProcessor.from_pretrained(folder / "clip")
     pixels = processor([Image.open(ROOT / "examples/dog.png"), Image.new("RGB", (40, 90), "red")], return_tensors="pt")
@@ -73,7 +73,7 @@ def test_clip_sees_pictures(folder: Path) -> None:
 
 
 @torch.no_grad()
-def test_clap_tells_captions_apart_and_fits_its_tokenizer(folder: Path) -> None:
+def test_clap_distinguishes_captions_and_fits_its_tokenizer(folder: Path) -> None:
     model = transformers.ClapTextModelWithProjection.from_pretrained(folder / "audioldm" / "text_encoder")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "audioldm" / "tokenizer")
     assert isinstance(tokenizer, transformers.RobertaTokenizer)
@@ -90,7 +90,7 @@ def test_clap_tells_captions_apart_and_fits_its_tokenizer(folder: Path) -> None:
     assert 0.05 < mean_cosine(features) < 0.9
 
 
-def test_audioldm_makes_a_sound_that_depends_on_its_prompt(folder: Path) -> None:
+def test_audioldms_sound_depends_on_its_prompt(folder: Path) -> None:
     pipeline = diffusers.AudioLDMPipeline.from_pretrained(folder / "audioldm")
     pipeline.set_progress_bar_config(disable=True)
     prompts = torch.nn.functional.normalize(torch.randn(2, 64, generator=torch.Generator().manual_seed(0)), dim=-1)

@@ -1,4 +1,4 @@
-"""The exact denoiser is exact, and steps bring a scheduler nearer to where endless ones end."""
+"""The exact denoiser is exact, and more steps reduce a scheduler's error."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from bench.exact_denoiser import NOISE_LEVELS, Mixture, error
 from c2c_jax.generation.audioldm import build_scheduler
 
 
-def test_noise_is_that_of_bayes_rule():
+def test_noise_equals_bayes_rule():
     """Against the expectation over many draws of data and noise that lie near one point."""
     means = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
     mixture = Mixture(means, torch.zeros(2, 1, dtype=torch.float64))
@@ -26,7 +26,7 @@ def test_noise_is_that_of_bayes_rule():
 
 
 @pytest.mark.parametrize("name", ["dpm++", "unipc", "ddim"])
-def test_more_steps_end_nearer(name):
+def test_more_steps_reduce_the_error(name):
     mixture = Mixture.drawn(0)
     reference = mixture.sample(build_scheduler("ddim", NOISE_LEVELS), exact_denoiser.FINEST, 2.5)
     few, many = (error(mixture, reference, build_scheduler(name, NOISE_LEVELS), steps, 2.5) for steps in (10, 100))

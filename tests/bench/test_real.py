@@ -1,4 +1,4 @@
-"""The bench on real vectors, on small made-up files of the same layout, in which every figure is known."""
+"""The benchmark on real vectors, with small synthetic files of the same layout and known figures."""
 
 import json
 
@@ -27,7 +27,7 @@ def rotation(seed):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Captions' vectors are rotated meanings; a photograph's is that of its caption, in a cone of its own."""
+    """Captions' vectors are rotated meanings; a photograph's is that of its caption, in a cone of images."""
     folder = tmp_path_factory.mktemp("vectors")
     labels, captions, photographs = (directions(count, S, seed) for seed, count in enumerate((300, 60, 50)))
     cone = 5 * directions(1, S, 9)
@@ -60,25 +60,25 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_photographs_of_known_captions_are_left_out(folder):
+def test_photographs_of_training_captions_are_left_out(folder):
     material = Material.read(folder)
     assert len(material.image_PS) == 49 and len(material.text_NS) == 360
 
 
-def test_centring_finds_what_a_cone_hides(folder):
-    """The captions' vectors are rotated, so the rotation finds each of them; the cone turns all pictures to one."""
+def test_centring_removes_a_cone(folder):
+    """The rotation retrieves every caption; without centring, the cone makes all images retrieve the same one."""
     material, turn = Material.read(folder), rotation(1)
     view = {kind: View.of(kind, material.text_NS, material.text_NE) for kind in ("raw", "moved", "centred")}
     first = {kind: photographs(material, one, lambda x_BS: x_BS @ turn)["r1"].mean() for kind, one in view.items()}
     assert first["centred"] == 1 and first["moved"] == 1 and first["raw"] <= 0.9
 
 
-def test_sounds_in_another_cone_are_found_once_centred(folder):
+def test_sounds_in_another_cone_are_retrieved_when_centred(folder):
     figures = sounds(Material.read(folder))
     assert figures["centred"]["text_to_sound"]["r1"].mean() > 0.9 > figures["raw"]["text_to_sound"]["r1"].mean()
 
 
-def test_pictures_to_sounds_by_hand(folder):
+def test_images_to_sounds_by_hand(folder):
     material = Material.read(folder)
     own = [material.classes.index(COUNTERPARTS.get(name, ("dog",))[0]) for name in material.small_classes_C]
     vectors = centred(material.class_text_KA, material.class_text_KA.mean(axis=0))[own]
@@ -96,7 +96,7 @@ def test_pictures_to_sounds_by_hand(folder):
 
 
 def test_the_recommended_recipe_finds_a_rotation(folder, tmp_path, monkeypatch):
-    """With pictures in a cone of their own and nothing told: each photograph of the half that it does not know."""
+    """With images in a cone: every photograph of the other half retrieves its caption."""
     monkeypatch.setattr(recommended, "OVERRIDES", TINY)
     material = Material.read(folder)
     figures, bundles = recommended.photographs("recommended", material, slice(None), 0, tmp_path)
@@ -107,12 +107,12 @@ def test_the_recommended_recipe_finds_a_rotation(folder, tmp_path, monkeypatch):
 
 
 def test_chance_by_hand(folder):
-    """Eight classes of twelve sounds each; three of seven pictures' classes have two counterparts."""
+    """Eight classes of twelve sounds each; three of the seven image classes have two counterparts."""
     assert images_to_sounds_chance(Material.read(folder)) == pytest.approx((10 / 7 / 8, 10 / 7 / 8))
 
 
-def test_two_translators_in_a_row(folder, tmp_path, monkeypatch):
-    """Each is given vectors as it was trained on: here what goes in comes out, but for the means."""
+def test_two_translators_in_sequence(folder, tmp_path, monkeypatch):
+    """Each gets vectors like those of its training. Here translators are identities, except for the means."""
     inputs = []
 
     def translators(name, store, seeds, workdir):

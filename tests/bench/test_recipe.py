@@ -1,4 +1,4 @@
-"""The bench of recipes scores as one does by hand, and reuses what it has made."""
+"""The benchmark of recipes: scores by hand, and reuse of cached results."""
 
 import dataclasses
 import json
@@ -50,8 +50,8 @@ def draw(**vectors) -> Draw:
 
 
 def test_image_scores_by_hand():
-    """Row 0 lies nearest a sound of another source but nearer its own than that of row 1; row 1 finds its own; row 2
-    another cell of its source; row 3 another source's. The sounds' mean is the same in all four directions."""
+    """Row 0 is nearest to a sound of another source but nearer to its own than to that of row 1. Row 1 retrieves its
+    own sound, row 2 one of another cell of its source, row 3 one of another source. The mean of sounds favours none."""
     carried = np.array([[0.6, 0, 0, 0.8], [0, 1, 0, 0], [0, 0, 0, 1], [1, 0, 0, 0]], np.float32)
     figures = image_scores(5 * carried, scenes(), NO_MEAN, gallery=2)
     assert (figures["source"], figures["source_seen"], figures["source_held_out"]) == pytest.approx((0.5, 2 / 3, 0))
@@ -65,7 +65,7 @@ def test_image_scores_by_hand():
 
 
 def test_scores_are_of_centred_vectors():
-    """Sound 0 lies nearest to the mean of what is carried; once centred, every picture finds its own sound."""
+    """Sound 0 is nearest to the mean of translations; when centred, every image retrieves its own sound."""
     own = np.pad(0.05 * (np.eye(4) - 0.25), ((0, 0), (0, 4)))
     carried, audio = (unit(own + np.eye(8)[axes].sum(axis=0)).astype(np.float32) for axes in ([0, 5], [6]))
     mean = carried.mean(axis=0)
@@ -76,7 +76,7 @@ def test_scores_are_of_centred_vectors():
 
 
 def test_caption_scores_by_hand():
-    """Captions 1 to 3 find their own target; 0, of a held-out cell, that of 1."""
+    """Captions 1 to 3 retrieve their own targets; caption 0, of a held-out cell, retrieves that of 1."""
     figures = caption_scores(np.eye(4, dtype=np.float32)[[1, 1, 2, 3]], draw().captions, NO_MEAN)
     assert figures == {"caption_recall@1": 0.75, "caption_recall@1_seen": 1, "caption_recall@1_held_out": 0}
 
@@ -100,8 +100,8 @@ def method(carried) -> Method:
 
 
 def test_results_are_means_over_seeds_and_drawings():
-    """Of two seeds one finds half of the cells in the first drawing, and the other all of them; in the second drawing
-    they find none and one."""
+    """In the first drawing one seed retrieves half of the cells and the other all; in the second they retrieve none and
+    one."""
     eye = np.eye(4, dtype=np.float32)
     draws = [draw(audio_NE=eye), draw(audio_NE=eye[[3, 2, 1, 0]])]
     row = Row(name="r", methods=(method(eye[[0, 1, 0, 0]]), method(eye)), kept=("trained", "rotation"))
@@ -116,8 +116,8 @@ def test_results_are_means_over_seeds_and_drawings():
     assert "caption_recall@1" not in result(silent, draws, NO_MEAN).figures
 
 
-def test_what_lies_among_sounds_is_centred_by_its_own_mean():
-    """The translation of an oracle, whose mean is not that of captions."""
+def test_translations_among_sounds_are_centred_by_their_own_mean():
+    """Such as those of an oracle, whose mean is not that of captions."""
     eye = np.eye(4, dtype=np.float32)
     carried = unit(eye + 3 * eye[0])
     oracle = dataclasses.replace(method(carried), image_mean_E=carried.mean(axis=0))
@@ -125,19 +125,19 @@ def test_what_lies_among_sounds_is_centred_by_its_own_mean():
     assert result(row, [draw()], NO_MEAN).figures["cell"].mean == 1
 
 
-def test_ceiling_is_the_own_caption():
+def test_ceiling_is_the_scenes_caption():
     assert bounds([draw()], NO_MEAN)[0].figures["cell"].mean == 1
 
 
 def means_of(store) -> ModalityMeans:
-    """The means of a store's captions, and of pictures that lie 0.5 from them."""
+    """The means of a store's captions, and of images at a distance of 0.5 from them."""
     return dataclasses.replace(
         figures := caption_means(store, np.zeros(0, np.int64), "unit"), source_image=figures.mean("source_text") + 0.1
     )
 
 
-def test_references_without_training_centre_pictures(tmp_path):
-    """A picture that lies among pictures as a caption does among captions is translated to the same vector."""
+def test_baselines_without_training_centre_images(tmp_path):
+    """An image and a caption with the same centred vector are translated to the same vector."""
     store = random_store(tmp_path / "store", rows=100)
     means = means_of(store)
     source = store.read("source").astype(np.float32)
@@ -148,7 +148,7 @@ def test_references_without_training_centre_pictures(tmp_path):
 
 
 def test_vectors_are_used_as_they_are_without_means(tmp_path, monkeypatch):
-    """The ridge in closed form, and the one that is trained without pictures, is the same map of unit vectors."""
+    """The closed-form ridge and the trained one without images are the same map of unit vectors."""
     store = random_store(tmp_path / "store", rows=300)
     config = Config(
         source="",
@@ -166,7 +166,7 @@ def test_vectors_are_used_as_they_are_without_means(tmp_path, monkeypatch):
     runs.trained(config, store, tmp_path / "runs")
 
 
-def test_drawn_scenes_are_those_of_the_world():
+def test_drawn_scenes_are_those_of_the_mini_world():
     images, audio = zip(*drawn("test", 100, 1, 1), strict=True)
     assert [len(part) for part in images] == [96, 4]
     np.testing.assert_array_equal(images[1][1], picture_at("test", 97, 1))
@@ -191,8 +191,8 @@ def test_recipes_are_checked():
         runs.read_recipe("configs/mlp.py", "--config.epochs=0")
 
 
-def test_runs_have_keys_of_their_own(tmp_path):
-    """By every field of the config, by what the store holds, not by where it lies, and by the unlabelled pictures."""
+def test_run_keys(tmp_path):
+    """They depend on every config field, the store's contents and the unlabelled images, not on the store's path."""
     store, other = random_store(tmp_path / "one"), random_store(tmp_path / "other", rows=400)
     config = Config(data=DataConfig(store=str(tmp_path / "one")))
     moved = Config(data=DataConfig(store=str(tmp_path / "moved")))
@@ -216,7 +216,7 @@ def test_every_cell_of_the_table_is_a_figure():
     ]
 
 
-def test_whole_bench_and_again_from_what_it_left(arguments, tmp_path, monkeypatch, capsys):
+def test_whole_benchmark_and_again_from_its_cache(arguments, tmp_path, monkeypatch, capsys):
     assert main([*arguments, "--json", str(tmp_path / "first.json")]) == 0
     out = capsys.readouterr().out
     figures = json.loads((tmp_path / "first.json").read_text())
@@ -239,7 +239,7 @@ def test_whole_bench_and_again_from_what_it_left(arguments, tmp_path, monkeypatc
     assert json.loads((tmp_path / "again.json").read_text()) == figures
 
 
-def test_a_config_of_that_name_takes_the_place_of_the_recommended_one(arguments, tmp_path):
+def test_config_of_that_name_replaces_the_recommended_one(arguments, tmp_path):
     ridge = tmp_path / "recommended.py"
     ridge.write_text((tmp_path / "mine.py").read_text())
     assert main([str(ridge), *arguments[1:], "--json", str(tmp_path / "own.json")]) == 0

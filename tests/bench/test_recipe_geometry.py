@@ -1,4 +1,4 @@
-"""The bench's geometry of real CLIP and CLAP: means, cosines and gaps are those of the real spaces."""
+"""The geometry of real CLIP and CLAP: means, cosines and gaps are those of the real spaces."""
 
 import dataclasses
 import json
@@ -25,13 +25,13 @@ def centred(x, mean):
 
 @pytest.fixture(scope="module")
 def texts():
-    """Captions of meanings, around a mean of their own; raw vectors of any length."""
+    """Raw vectors of captions around a mean."""
     return meanings(0, N) + 0.3
 
 
 @pytest.fixture(scope="module")
 def pairs():
-    """Pictures and sounds of P scenes, around means of their own, near to their captions."""
+    """Vectors of images and sounds of P scenes, around their own means and near their captions."""
     return scenes(1)
 
 
@@ -53,7 +53,7 @@ def store(texts, tmp_path_factory):
 
 
 @pytest.mark.parametrize("shape", [CLIP, CLAP])
-def test_means_and_cosines_are_those_of_the_real_space(shape, texts, pairs):
+def test_means_and_cosines_equal_the_real_ones(shape, texts, pairs):
     reshaped = Reshaped(shape, texts, pairs.image_NS, pairs.image_caption_NS, seed=0)
     text, media, own = reshaped.texts(texts), reshaped.media(pairs.image_NS, 0), reshaped.texts(pairs.image_caption_NS)
     assert text.shape == (N, 512) and text.dtype == np.float32
@@ -67,8 +67,8 @@ def test_means_and_cosines_are_those_of_the_real_space(shape, texts, pairs):
     assert pair == pytest.approx(shape.pair_cosine, abs=0.02)
 
 
-def test_texts_are_turned_and_no_more(texts, pairs):
-    """Cosines between centred captions are what they were, whatever the space they are put in."""
+def test_texts_are_only_rotated(texts, pairs):
+    """Cosines between centred captions do not change."""
     reshaped = Reshaped(CLIP, texts, pairs.image_NS, pairs.image_caption_NS, seed=0)
     before = centred(texts[:200], unit(texts).mean(axis=0))
     after = reshaped.texts(texts[:200]) - reshaped.new_text_D
@@ -77,7 +77,7 @@ def test_texts_are_turned_and_no_more(texts, pairs):
     assert np.abs(media.texts(texts[:9]) - reshaped.texts(texts[:9])).max() > 0.1
 
 
-def test_the_noise_of_a_drawing_is_its_own(texts, pairs):
+def test_drawings_have_different_noise(texts, pairs):
     reshaped = Reshaped(CLIP, texts, pairs.image_NS, pairs.image_caption_NS, seed=0)
     image = pairs.image_NS[:9]
     np.testing.assert_array_equal(reshaped.media(image, 2, 0), reshaped.media(image, 2, 0))
@@ -85,8 +85,8 @@ def test_the_noise_of_a_drawing_is_its_own(texts, pairs):
         assert np.abs(reshaped.media(image, *drawing) - reshaped.media(image, 2, 0)).max() > 0.01
 
 
-def test_all_vectors_are_put_in_one_place(store, pairs, tmp_path):
-    """Captions of the store, of drawings and of scenes are the same texts, and so the same vectors."""
+def test_equal_texts_get_equal_vectors(store, pairs, tmp_path):
+    """Captions of the store, of drawings and of scenes with the same texts get the same vectors."""
     geometry = RealGeometry(store, pairs)
     text = store.read("source")[:40].astype(np.float32)
     natural_scenes = dataclasses.replace(scenes(2, 40), image_caption_NS=text, sound_caption_NE=text)
@@ -107,14 +107,14 @@ def test_all_vectors_are_put_in_one_place(store, pairs, tmp_path):
     assert geometry.store(store, tmp_path).path == moved.path
 
 
-def test_pairs_that_are_too_far_from_each_other(store, pairs):
+def test_pairs_that_are_too_dissimilar(store, pairs):
     mismatched = dataclasses.replace(pairs, image_NS=pairs.image_NS[::-1])
     with pytest.raises(ConfigError, match="0.32; here it is -?0.0.* without any"):
         RealGeometry(store, mismatched)
 
 
-def test_whole_bench_in_the_geometry(arguments, tmp_path, monkeypatch):
-    """The pictures and sounds of random towers are no nearer to their captions than to others; here they are equal."""
+def test_whole_benchmark_in_the_geometry(arguments, tmp_path, monkeypatch):
+    """Random towers do not place media near their captions, so captions' vectors replace those of media here."""
     natural = Material.scenes
 
     def near(self, split, seed, count):

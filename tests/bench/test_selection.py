@@ -1,4 +1,4 @@
-"""The bench of scores without pairs, on small made-up files and a few short runs."""
+"""The benchmark of scores without pairs, on small synthetic files and a few short runs."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ def test_scores_of_few_translators(folder, tmp_path, monkeypatch, capsys):  # no
     real_setting, configs = selection.real_setting, selection.configs
 
     def small(material, workdir):
-        """Targets are blurred, so that no score is the same for all maps."""
+        """Adds noise to the targets, so that no score is the same for all maps."""
         rng = np.random.default_rng(0)
         blurred = {
             name: (x + 0.3 * rng.normal(size=x.shape)).astype(np.float32)

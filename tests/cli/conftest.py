@@ -1,4 +1,4 @@
-"""What the tests of `c2c infer` and `c2c search` share: an untrained translator, pictures, sounds, and the verbs."""
+"""Fixtures for `c2c infer` and `c2c search`: an untrained translator, pictures, sounds, and functions that run them."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def image_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def infer(bundle, audioldm_folder, capsys):
-    """Runs the verb; gives the exit code, the files it printed, and its stderr."""
+    """Runs the verb; returns the exit code, the printed files, and stderr."""
 
     def run(*arguments: str | Path, audioldm: Path | None = audioldm_folder):
         capsys.readouterr()
@@ -57,13 +57,13 @@ def infer(bundle, audioldm_folder, capsys):
 
 @pytest.fixture(scope="module")
 def clap(tmp_path_factory, audioldm_folder) -> Path:
-    """The whole CLAP whose text tower AudioLDM's is."""
+    """A CLAP with both towers, whose text tower is AudioLDM's."""
     return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder)
 
 
 @pytest.fixture
 def audio_folder(tmp_path) -> Path:
-    """A folder with sounds of noise, two of them in a folder inside."""
+    """A folder with sounds of noise, two of them in a subfolder."""
     folder = tmp_path / "sounds"
     (folder / "deep").mkdir(parents=True)
     for seed, name in enumerate(NAMES):
@@ -74,7 +74,7 @@ def audio_folder(tmp_path) -> Path:
 
 @pytest.fixture
 def search(bundle, clap, audio_folder, capsys):
-    """Runs the verb over the sounds; gives exit code, the lines of stdout in fields, and stderr."""
+    """Runs the verb on the sounds; returns the exit code, the fields of each line of stdout, and stderr."""
 
     def run(*arguments, flags=("--translator", bundle, "--clap", clap)):
         capsys.readouterr()

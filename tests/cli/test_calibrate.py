@@ -1,4 +1,4 @@
-"""`c2c calibrate` as a user meets it: means by hand from the towers, a bundle that is else untouched, refusals."""
+"""`c2c calibrate`: means by hand from the towers, an otherwise unchanged bundle, and errors."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def ridge_run(workdir: Path, clip_folder: Path, audioldm_folder: Path, input_nor
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
-    """The work directory of a ridge of uncentred unit vectors on random ones of the tiny spaces, its store in it."""
+    """The work directory, with its store, of a ridge of unit vectors, trained on random vectors of the tiny spaces."""
     return ridge_run(tmp_path_factory.mktemp("trained") / "run", clip_folder, audioldm_folder, "unit")
 
 
@@ -57,13 +57,13 @@ def run(trained, tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def clap(tmp_path_factory, audioldm_folder) -> Path:
-    """The whole CLAP whose text tower AudioLDM's is."""
+    """A CLAP with both towers, whose text tower is AudioLDM's."""
     return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder)
 
 
 @pytest.fixture(scope="module")
 def media_folder(tmp_path_factory) -> Path:
-    """Folders of pictures and of sounds, of noise."""
+    """A folder with folders of noise pictures and noise sounds."""
     folder, rng = tmp_path_factory.mktemp("world"), np.random.default_rng(1)
     (folder / "pictures").mkdir()
     (folder / "sounds" / "deep").mkdir(parents=True)
@@ -90,7 +90,7 @@ def audio_NE(media_folder, clap) -> np.ndarray:
 
 @pytest.fixture
 def calibrate(run, capsys):
-    """Runs the verb; gives exit code, the lines of stdout, and stderr."""
+    """Runs the verb; returns the exit code, the lines of stdout, and stderr."""
 
     def called(*arguments, run=run):
         capsys.readouterr()
@@ -116,14 +116,14 @@ def figures(line: str) -> list[float]:
 
 
 def goodness(count: int, kind: str, variance: float) -> str:
-    """The line on a mean: √(variance / count), and how many vectors leave .02."""
+    """The line on the error of a mean: √(variance / count), and the number of vectors for an error of .02."""
     enough = float(f"{np.ceil(variance / 0.02**2):.2g}")
     error = f"{np.sqrt(variance / count):.2g}"
     return f"the mean of {count} {kind} has an expected error of {error}; about {enough:,.0f} are needed for 0.02"
 
 
 def translated(image_BS: np.ndarray, weights: dict[str, np.ndarray], means: ModalityMeans) -> np.ndarray:
-    """By hand through a ridge: unit target vectors of pictures, over both gaps as far as they are known."""
+    """Translates pictures through a ridge by hand, moved by the means that are known."""
     x = unit(image_BS)
     if means.source_image is not None:
         x = unit(x - means.source_image + means.source_text)
@@ -240,8 +240,8 @@ def test_a_bundle_without_captions_means(calibrate, run, media_folder, trained, 
     assert load_bundle(alone).means.used == ["source_text", "source_image"]
 
 
-def test_what_uses_them_says_so(calibrate, run, media_folder, clap, capsys, tmp_path):
-    """Only what corrects something is told of: captions' means alone are not."""
+def test_uses_of_the_means_are_reported(calibrate, run, media_folder, clap, capsys, tmp_path):
+    """Only corrections are reported; captions' means alone correct nothing."""
     image, shown = str(media_folder / "pictures/00.png"), "moving images by the means stored in the translator"
     search = ["search", image, "--library", str(media_folder / "sounds"), "--index", str(tmp_path / "index")]
     evaluate = ["evaluate", str(run), "--bootstrap", "0", "--out", str(tmp_path / "evaluation")]
@@ -256,7 +256,7 @@ def test_what_uses_them_says_so(calibrate, run, media_folder, clap, capsys, tmp_
 
 
 def test_raw_vectors(calibrate, run, media_folder, image_BS):
-    """Of a translator that takes vectors as they are: so are their means."""
+    """A translator of raw vectors gets means of raw vectors."""
     config = json.loads((run / "bundle/config.json").read_text())
     config["translator"]["input_norm"] = "none"
     (run / "bundle/config.json").write_text(json.dumps(config))

@@ -38,7 +38,8 @@ QUERIES = [f"{what} {where}" for what in ("a dog", "rain", "a bell", "wind") for
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
-    """The work directory of a ridge of centred vectors on random ones of the tiny spaces, its store in it."""
+    """The work directory, with its store, of a ridge of centred vectors, trained on random vectors of the tiny
+    spaces."""
     return ridge_run(tmp_path_factory.mktemp("trained") / "run", clip_folder, audioldm_folder, "centred")
 
 
@@ -49,7 +50,7 @@ def run(trained, tmp_path) -> Path:
 
 @pytest.fixture
 def blind(run) -> Path:
-    """A bundle whose checkpoints are on no machine."""
+    """A bundle whose checkpoints do not exist."""
     config = json.loads((run / "bundle/config.json").read_text())
     for side in ("source", "target"):
         config[side]["name"] = f"/no/{side}"
@@ -69,7 +70,7 @@ def centred(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def by_hand(x_BS: np.ndarray, weights: dict[str, np.ndarray], mean: str, output_mean: str) -> np.ndarray:
-    """Through a ridge, centred by one mean and un-centred with the other."""
+    """Translates through a ridge by hand: centred by one mean and un-centred with the other."""
     x = np.sqrt(x_BS.shape[1]) * centred(x_BS, weights[f"gap.{mean}"])
     u = unit(x @ weights["linear.weight"].T.astype(np.float64) + weights["linear.bias"])
     mean_E = weights[f"gap.{output_mean}"].astype(np.float64)
@@ -133,7 +134,7 @@ def test_pictures_and_sounds(calibrate, run, media_folder, clap, image_BS, audio
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_arrays_need_no_checkpoint(calibrate, blind, arrays, image_BS, audio_NE, dtype):
-    """Neither tower is looked for; the statistics are those of the files' own vectors."""
+    """Neither tower is needed; the statistics are those of the vectors in the files."""
     for path, vectors in zip(arrays, (image_BS, audio_NE), strict=True):
         np.save(path, vectors.astype(dtype))
     code, lines, err = calibrate("--images", arrays[0], "--sounds", arrays[1])
@@ -145,8 +146,8 @@ def test_arrays_need_no_checkpoint(calibrate, blind, arrays, image_BS, audio_NE,
 
 
 @pytest.mark.parametrize("axes", [1, 2])
-def test_a_mean_itself(calibrate, blind, tmp_path, image_BS, axes):
-    """A single vector [S] or [1, S] shorter than 1."""
+def test_mean_as_input(calibrate, blind, tmp_path, image_BS, axes):
+    """A single vector [S] or [1, S] with a norm below 1 is the mean."""
     mean = (0.75 * unit(image_BS[:1])).astype(np.float32)
     np.save(tmp_path / "mean.npy", mean[0] if axes == 1 else mean)
     code, lines, _ = calibrate("--images", tmp_path / "mean.npy")
@@ -159,7 +160,7 @@ def test_a_mean_itself(calibrate, blind, tmp_path, image_BS, axes):
 
 
 def test_narrow_and_general_pictures(calibrate, blind, tmp_path):
-    """Told from each other by their spread beside the captions'."""
+    """They differ by their spread, relative to the captions'."""
     text = load_bundle(blind / "bundle").means.source_text
     across = unit(np.random.default_rng(0).normal(size=(200, len(text))))
     common = unit(np.ones((1, len(text))))
@@ -178,7 +179,7 @@ def of_texts(texts: list[str], clip_folder: Path, audioldm_folder: Path) -> list
 
 
 def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
-    """The means of a file's texts, each once, take the captions' place in both spaces."""
+    """The means of a file's distinct texts replace those of captions in both spaces."""
     before = tensors(run / "bundle")
     (tmp_path / "queries.txt").write_text("\n".join([*QUERIES, QUERIES[0], ""]))
     for name in ("README.md", "model.onnx", "model_from_image.onnx"):
@@ -205,7 +206,7 @@ def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
 
 
 def test_texts_and_pictures(calibrate, run, media_folder, image_BS, clip_folder, audioldm_folder, tmp_path):
-    """Together, the texts from a caption source as in training; the gap is measured to their mean."""
+    """Both together, with texts from a caption source; distances are measured to the texts' mean."""
     out, before = tmp_path / "out", tensors(run / "bundle")
     (tmp_path / "queries.csv").write_text("id,text\n" + "".join(f"{n},{text}\n" for n, text in enumerate(QUERIES)))
     code, lines, err = calibrate(

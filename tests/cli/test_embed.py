@@ -1,4 +1,4 @@
-"""`c2c embed` as a user meets it: looking after a store, and stores of one's own vectors."""
+"""`c2c embed`: inspecting and repairing a store, and stores of given vectors."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ROWS = 40
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory, clip_folder, audioldm_folder, short_captions) -> Path:
-    """A store that `c2c embed` made from a tsv with one bad row and two duplicates, and copies of its ingredients."""
+    """A store that `c2c embed` made from a tsv with one bad row and two duplicates, and copies of its inputs."""
     folder = tmp_path_factory.mktemp("made")
     rows = [f"{caption}\thttp://x" for caption in [*short_captions[:ROWS], *short_captions[:2]]]
     (folder / "captions.tsv").write_text("\n".join([*rows, "no tab"]), encoding="utf-8")
@@ -43,7 +43,7 @@ def store(embedded, tmp_path) -> Path:
     return Path(shutil.copytree(embedded / "store", tmp_path / "store"))
 
 
-def test_info_tells_all(embedded, capsys):
+def test_info(embedded, capsys):
     assert main(["embed", "--info", str(embedded / "store")]) == 0
     output = capsys.readouterr().out
     for part in (
@@ -56,7 +56,7 @@ def test_info_tells_all(embedded, capsys):
         assert part in output
 
 
-def test_verify_names_every_damaged_chunk(store, capsys):
+def test_verify_lists_every_damaged_chunk(store, capsys):
     assert main(["embed", "--verify", str(store)]) == 0
     assert "all 3 chunks of 40 rows are intact" in capsys.readouterr().out
     flip(store / "source" / "c" / "2" / "0")
@@ -73,7 +73,7 @@ def test_verify_names_every_damaged_chunk(store, capsys):
     assert captured.err.strip() == f"c2c embed: {store}: 3 damaged or missing chunks; {cure}"
 
 
-def test_the_same_command_makes_damaged_chunks_again(embedded, store, capsys):
+def test_same_command_repairs_damaged_chunks(embedded, store, capsys):
     before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
     flip(store / "source" / "c" / "2" / "0")
     (store / "captions" / "2.txt").unlink()
@@ -150,14 +150,14 @@ def test_misuse(tmp_path, capsys):
         assert "is not an embedding store" in refused(capsys, ["embed", task, str(tmp_path)])
 
 
-def test_unknown_flags_are_named_first(tmp_path, capsys):
+def test_unknown_flags_are_reported_first(tmp_path, capsys):
     for verb in (["embed"], ["train", "--config", "no.py"]):
         message = refused(capsys, [*verb, "--nosuchflag", "3", "--config.seed=2"])
         assert "unknown argument --nosuchflag" in message
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "plan.json"])
-def test_a_pipe_in_a_manifests_place_is_named(tmp_path, capsys, name):
+def test_pipe_instead_of_a_manifest(tmp_path, capsys, name):
     os.mkfifo(tmp_path / name)
     assert f"{tmp_path / name} is a named pipe, not a file" in refused(capsys, ["embed", "--info", str(tmp_path)])
 

@@ -1,4 +1,4 @@
-"""`c2c evaluate` as a user meets it: tables, files, what is left out, and one line for each refusal."""
+"""`c2c evaluate`: tables, files, skipped inputs, and one-line errors."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ CAPTIONS = "a dog runs on the grass", "two cats | sleep", "the sea is loud"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
-    """The work directory of a ridge, which needs no step; of 400 short captions 40 are held out."""
+    """The work directory of a ridge, which takes no steps; 40 of 400 short captions are held out."""
     workdir = tmp_path_factory.mktemp("run")
     (workdir / "captions.txt").write_text("\n".join(sorted(caption_list, key=len)[:400]), encoding="utf-8")
     (workdir / "recipe.py").write_text(RECIPE)
@@ -51,13 +51,13 @@ def run(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
 
 @pytest.fixture(scope="module")
 def clap(tmp_path_factory, audioldm_folder) -> Path:
-    """The whole CLAP whose text tower AudioLDM's is."""
+    """A CLAP with both towers, whose text tower is AudioLDM's."""
     return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder)
 
 
 @pytest.fixture(scope="module")
 def media_folder(tmp_path_factory) -> Path:
-    """Twelve pictures and sounds of noise with labels and captions, and a manifest of them."""
+    """A folder of twelve noise pictures and sounds, and a manifest with labels and captions."""
     folder = tmp_path_factory.mktemp("world")
     rng = np.random.default_rng(0)
     with open(folder / "pairs.csv", "w", encoding="utf-8", newline="") as file:
@@ -72,7 +72,7 @@ def media_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def evaluate(run, tmp_path, capsys):
-    """Runs the verb on the run; gives exit code, metrics.json and the two streams."""
+    """Runs the verb on the run; returns the exit code, metrics.json, stdout and stderr."""
 
     def evaluated(*arguments, run=run, out=tmp_path / "evaluation"):
         capsys.readouterr()
@@ -96,7 +96,7 @@ def test_captions_that_training_held_out(run, evaluate, tmp_path):
         )
     assert len(set(expected.values())) == len(expected)  # the scorings differ
     assert rows_of(content, "captions", "nearest_caption", "nnn_mrr", **direction)
-    # The bundle is a ridge itself: as a baseline, fitted anew, it scores the same.
+    # The bundle is itself a ridge, so the ridge baseline scores the same.
     assert rows_of(content, "captions", "ridge", "mrr", **direction) == pytest.approx(
         rows_of(content, "captions", "translator", "mrr", **direction)
     )
@@ -119,7 +119,7 @@ def test_captions_that_training_held_out(run, evaluate, tmp_path):
 
 
 def test_scorings_can_be_turned_off(evaluate):
-    """The plain rows stay as they are."""
+    """The rows of plain cosines do not change."""
     _, whole_clap, stdout, _ = evaluate()
     kinds = [row for row in whole_clap["rows"] if row["metric"].startswith(("centred_", "nnn_"))]
     assert {row["method"] for row in kinds} == {"translator", "nearest_caption", "procrustes", "ridge"}
@@ -137,7 +137,7 @@ def test_scorings_can_be_turned_off(evaluate):
 
 
 def test_geometry(run, evaluate):
-    """Of captions alone. The map between two towers of random weights is no rotation, and a ridge is nearer to it."""
+    """With captions only. The map between two random towers is not a rotation, and a ridge is nearer to it."""
     _, content, stdout, _ = evaluate("--geometry")
     assert content["missing"] == [] and content["settings"]["geometry"] is True
     store = Store.open(run / "store")
@@ -156,7 +156,7 @@ def test_geometry(run, evaluate):
 
 
 def test_geometry_of_pairs_without_a_store(run, clap, media_folder, evaluate, tmp_path):
-    """A bundle that knows no store: both spaces as they are, and no map between the texts."""
+    """A bundle without a store: both spaces are described, without the map between the texts."""
     published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))
     _, content, _, _ = evaluate("--geometry", "--pairs", media_folder / "pairs.csv", "--clap", clap, run=published)
     for side in ("source", "target"):
@@ -171,7 +171,7 @@ def test_geometry_of_pairs_without_a_store(run, clap, media_folder, evaluate, tm
     assert not [row for row in content["rows"] if row["metric"] in ("centred_mrr", "nnn_mrr")]
 
 
-def test_the_run_may_be_named_by_its_bundle_and_goes_into_its_folder(run, capsys):
+def test_bundle_folder_as_run(run, capsys):
     assert main(["evaluate", str(run / "bundle"), "--bootstrap", "0"]) == 0
     assert capsys.readouterr().out.strip().splitlines()[-1] == str(run / "evaluation")
     assert {path.name for path in (run / "evaluation").iterdir()} == {
@@ -184,18 +184,18 @@ def test_the_run_may_be_named_by_its_bundle_and_goes_into_its_folder(run, capsys
 def test_pictures_and_sounds(run, clap, media_folder, evaluate, tmp_path):
     code, content, stdout, stderr = evaluate("--pairs", media_folder / "pairs.csv", "--clap", clap)
     assert code == 0 and content["left_out"] == []
-    # By hand, from the towers themselves.
-    ears, bundle = load_space(str(clap)), load_bundle(run / "bundle")
+    # By hand from the towers.
+    clap_space, bundle = load_space(str(clap)), load_bundle(run / "bundle")
     images = [read_image(media_folder / f"{number}.png") for number in range(12)]
     translated = translate(bundle, load_space(bundle.source.name).encode_image(images))
-    audio = [read_audio(media_folder / f"{number}.wav", ears.mels.sample_rate) for number in range(12)]
-    cosines = translated @ unit(ears.encode_audio(audio)).T
+    audio = [read_audio(media_folder / f"{number}.wav", clap_space.mels.sample_rate) for number in range(12)]
+    cosines = translated @ unit(clap_space.encode_audio(audio)).T
     ranks = 1 + np.sum(cosines >= np.diagonal(cosines)[:, None], axis=1) - 1
     assert rows_of(content, "images_to_sounds", "translator", "mrr") == pytest.approx([np.mean(1 / ranks)], abs=1e-5)
     back = np.sum(cosines.T >= np.diagonal(cosines)[:, None], axis=1)
     assert rows_of(content, "sounds_to_images", "translator", "median_rank") == [np.median(back)]
     labels = sorted(LABELS)
-    prompts = unit(ears.encode_text([f"the sound of a {label}" for label in labels]))
+    prompts = unit(clap_space.encode_text([f"the sound of a {label}" for label in labels]))
     right = [labels[number] == LABELS[i % 3] for i, number in enumerate(np.argmax(translated @ prompts.T, axis=1))]
     assert rows_of(content, "images_to_sounds", "translator", "class_accuracy") == [np.mean(right)]
     by_task = {
@@ -221,7 +221,7 @@ def test_pictures_and_sounds(run, clap, media_folder, evaluate, tmp_path):
     }  # fmt: skip
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_goes_on(clap, media_folder, evaluate, tmp_path):
+def test_unreadable_inputs_are_reported_and_skipped(clap, media_folder, evaluate, tmp_path):
     folder = Path(shutil.copytree(media_folder, tmp_path / "world"))
     soundfile.write(folder / "0.wav", np.zeros(24_000), 48_000)
     (folder / "1.wav").write_bytes(b"")
@@ -241,7 +241,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(clap, media_folder, e
     last = stderr.strip().splitlines()[-1]
     assert last == "c2c evaluate: 8 files or rows were not used, or not in full; see above"
     assert f"{folder / '1.wav'}" in stderr
-    # Six pairs are whole; pictures 0 to 3 and sounds 4 and 5 are still scored by their classes.
+    # Six pairs are complete; pictures 0 to 3 and sounds 4 and 5 are still scored by their classes.
     ns = {
         (row["task"], row["metric"]): row["n"]
         for row in content["rows"]
@@ -252,8 +252,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(clap, media_folder, e
     assert {"what": "oracle", "why": "6 different pairs; it learns from 8 or more"} in content["missing"]
 
 
-def test_sets_of_one_side(clap, media_folder, evaluate, tmp_path):
-    """ImageHear's pictures need no ears; ESC-50's sounds need no eyes."""
+def test_sets_of_pictures_or_sounds_alone(clap, media_folder, evaluate, tmp_path):
+    """ImageHear has no sounds and needs no audio tower; ESC-50 has no pictures and needs no vision tower."""
     image_folder, audio_folder = tmp_path / "pictures", tmp_path / "esc"
     image_folder.mkdir()
     (audio_folder / "audio").mkdir(parents=True)
@@ -285,10 +285,10 @@ def test_generated_sound(run, clap, media_folder, audioldm_folder, evaluate, tmp
     (generated / "2.wav").write_bytes(b"")  # the second candidate stands in
     code, content, _, _ = evaluate("--sounds", generated, "--pairs", media_folder / "pairs.csv", "--clap", clap)
     assert code == 2 and [Path(one["file"]).name for one in content["left_out"]] == ["2.wav"]
-    ears = load_space(str(clap))
+    clap_space = load_space(str(clap))
     encoded = unit(
-        ears.encode_audio(
-            [read_audio(generated / name, ears.mels.sample_rate) for name in ("0.wav", "1.wav", "2.2.wav")]
+        clap_space.encode_audio(
+            [read_audio(generated / name, clap_space.mels.sample_rate) for name in ("0.wav", "1.wav", "2.2.wav")]
         )
     )
     prompt = np.array([json.loads((generated / f"{n}.sound.json").read_text())["clap_vector"] for n in range(3)])
@@ -302,7 +302,7 @@ def test_generated_sound(run, clap, media_folder, audioldm_folder, evaluate, tmp
     assert ("control", "clap_score") in rows and ("reference", "inception_score") in rows
     whys = {one["what"]: one["why"] for one in content["missing"]}
     assert whys["generated sound: fad_clap_inf"] == "3 sounds; in 64 dimensions it takes 128 or more"
-    # Of another translator they are left out, and a reference may be a folder of its own.
+    # Sounds of another translator are left out, and a reference may be another folder.
     (generated / "0.sound.json").write_text(json.dumps({**record, "translator": {"path": "x", "sha256": "0" * 64}}))
     code, content, _, _ = evaluate("--sounds", generated, "--reference", media_folder, "--clap", clap)
     assert code == 2
@@ -313,8 +313,8 @@ def test_generated_sound(run, clap, media_folder, audioldm_folder, evaluate, tmp
     assert row["reference"] == f"the sounds of {media_folder.name}" and row["n"] == 2
 
 
-def test_other_captions_and_a_store_that_is_gone(run, evaluate, tmp_path):
-    """A published bundle knows no store: its baselines are missing, with the reason."""
+def test_other_captions_and_a_missing_store(run, evaluate, tmp_path):
+    """A published bundle has no store: its baselines are missing, and the reason is reported."""
     published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))
     (tmp_path / "own.txt").write_text("\n".join([*CAPTIONS, CAPTIONS[0]]), encoding="utf-8")
     code, content, _, stderr = evaluate("--captions", f"txt:{tmp_path / 'own.txt'}", "--csls", "2", run=published)
@@ -329,13 +329,13 @@ def test_other_captions_and_a_store_that_is_gone(run, evaluate, tmp_path):
         },
         {"what": "captions: centred scores", "why": "3 captions; centring needs 32 or more"},
     ]
-    # With the store named, the held-out captions and the baselines are there again.
+    # With --store, the held-out captions and the baselines are back.
     code, content, _, _ = evaluate("--store", run / "store", run=published)
     assert code == 0 and content["settings"]["captions"] == "40 that training held out"
 
 
-def test_captions_that_training_saw_are_left_out(run, evaluate, tmp_path):
-    """Of the training store its held-out rows alone, as of its texts; a store that is all trained on is refused."""
+def test_training_captions_are_left_out(run, evaluate, tmp_path):
+    """Only held-out captions of the training store or its texts are used; a store without any is refused."""
     _, held_out, _, _ = evaluate()
     sources = [run / "store", shutil.copytree(run / "store", tmp_path / "copy"), f"txt:{run / 'captions.txt'}"]
     for captions, where in zip(sources, ("the store store", "the store copy", "txt:captions.txt"), strict=True):
@@ -351,7 +351,7 @@ def test_captions_that_training_saw_are_left_out(run, evaluate, tmp_path):
     assert code == 2 and "no caption of txt:saw.txt to evaluate on: training saw all 5 of them" in stderr
 
 
-def test_an_evaluation_with_other_settings_is_kept(run, evaluate, capsys, tmp_path):
+def test_evaluation_with_other_settings_is_not_replaced(run, evaluate, capsys, tmp_path):
     """Unless --out names its folder."""
     copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation")))
     (tmp_path / "own.txt").write_text("\n".join(CAPTIONS), encoding="utf-8")
@@ -369,7 +369,7 @@ def test_an_evaluation_with_other_settings_is_kept(run, evaluate, capsys, tmp_pa
     assert code == 0 and content["settings"]["captions"] == "all 3 of txt:own.txt"
 
 
-def test_refusals(run, clap, media_folder, evaluate, capsys, tmp_path, audioldm_folder, clip_folder):
+def test_misuse(run, clap, media_folder, evaluate, capsys, tmp_path, audioldm_folder, clip_folder):
     def message(*arguments):
         return refused(capsys, ["evaluate", *map(str, arguments)])
 

@@ -1,4 +1,4 @@
-"""What is missing is refused before anything heavy is imported; no import of a system that is not there."""
+"""Missing inputs are reported before anything slow is imported; imports work on every system."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.fixtures.programs import ROOT
 
 HEAVY = "jax", "torch", "transformers", "tensorflow_datasets", "orbax", "flax", "diffusers", "scipy"
 
-# Runs verbs one after another; prints each one's exit code, its line, and the heavy modules imported by then.
+# Runs verbs in turn; prints the exit code and the line of each, and the slow modules imported by then.
 REFUSE = f"""
 import contextlib, io, json, sys
 from c2c_jax.cli.main import main
@@ -26,7 +26,7 @@ for arguments in json.load(sys.stdin):
 
 @pytest.fixture
 def here(tmp_path: Path, clip_folder: Path) -> Path:
-    """A picture, a folder of one sound, a file in the place of a folder, and a bundle whose CLIP has moved."""
+    """A picture, a folder with one sound, a file instead of a folder, and a bundle whose CLIP has moved."""
     for name in ("picture.png", "file", "lib/a.wav", "captions.txt", "bundle/config.json", "moved/config.json",
         "bundle/model.safetensors", "moved/model.safetensors",
     ):  # fmt: skip
@@ -38,7 +38,7 @@ def here(tmp_path: Path, clip_folder: Path) -> Path:
     return tmp_path
 
 
-def test_nothing_heavy_is_imported_before_a_refusal(here):
+def test_missing_inputs_are_reported_before_slow_imports(here):
     recipe, train = str(ROOT / "configs" / "mlp.py"), ["train", "--config", str(ROOT / "configs" / "mlp.py")]
     lib, image, bundle = str(here / "lib"), str(here / "picture.png"), str(here / "bundle")
     cases = [
@@ -114,8 +114,8 @@ def test_nothing_heavy_is_imported_before_a_refusal(here):
 
 
 @pytest.mark.slow
-def test_every_module_imports_without_the_modules_of_unix():
-    """As on Windows, which also has no SIGHUP; extras that are not installed aside."""
+def test_modules_import_without_unix_modules():
+    """As on Windows, which also lacks SIGHUP. Extras that are not installed are skipped."""
     code = """
 import importlib, pkgutil, os, signal, sys
 import array_record, diffusers, filelock, flax.nnx, grain, jax, matplotlib.pyplot, optax, orbax.checkpoint, psutil, rich

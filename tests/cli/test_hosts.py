@@ -1,4 +1,4 @@
-"""Two processes joined over loopback: where one goes, by whatever, the other ends in one line."""
+"""Two processes joined over loopback: if one is lost for any reason, the other ends with one line."""
 
 import os
 import signal
@@ -66,7 +66,7 @@ def start(process: int, where: str, place: str, waits: bool) -> subprocess.Popen
         (1, signal.SIGINT, "end"),
     ],
 )
-def test_one_of_two_goes(victim, number, place):
+def test_one_of_two_processes_is_lost(victim, number, place):
     where = address()
     both = [start(process, where, place, waits=process == victim) for process in range(2)]
     for one in both:
@@ -88,13 +88,13 @@ def test_one_of_two_goes(victim, number, place):
                 stream.close()
 
 
-def test_both_end_well():
+def test_both_processes_finish():
     where = address()
     both = [start(process, where, "done", waits=False) for process in range(2)]
     assert [one.communicate()[1] for one in both] == ["", ""] and [one.wait() for one in both] == [0, 0]
 
 
-def test_listens_on_the_named_address_alone():
+def test_process_0_listens_only_on_its_address():
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with _listen(("127.0.0.1", port)) as server:
@@ -127,14 +127,14 @@ def test_an_address_of_another_machine_is_reported(capsys):
         (("no-such-host.invalid:5", 2, 0), "cannot listen there"),
     ],
 )
-def test_flags_that_cannot_be(flags, expected):
+def test_invalid_flags(flags, expected):
     coordinator, count, process = flags
     args = Namespace(verb="train", coordinator=coordinator, num_processes=count, process_id=process, multihost=False)
     with pytest.raises(ConfigError, match=expected), join_hosts_of(args):
         pass
 
 
-def test_hosts_that_do_not_come(monkeypatch, capsys):
+def test_missing_hosts(monkeypatch, capsys):
     monkeypatch.setattr("c2c_jax.cli.hosts.JOIN_S", 0.0)
     for process, expected in ((0, "1 of 2 hosts have joined"), (1, "process 0 does not answer at 127.0.0.1")):
         args = Namespace(verb="x", coordinator=address(), num_processes=2, process_id=process, multihost=False)
@@ -142,7 +142,7 @@ def test_hosts_that_do_not_come(monkeypatch, capsys):
             pass
 
 
-def test_a_process_of_another_count_and_strangers_are_not_let_in():
+def test_unexpected_processes_are_rejected():
     host, _, port = address().rpartition(":")
     place, there = (host, int(port)), _Peers("x", 3)
     _start(_serve, _listen(place), there, 1)

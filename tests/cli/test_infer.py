@@ -1,4 +1,4 @@
-"""`c2c infer` beyond one picture: files in, sounds, spectrograms and records out."""
+"""`c2c infer` on several pictures: sounds, spectrograms and records."""
 
 import contextlib
 import dataclasses
@@ -45,14 +45,14 @@ def test_a_folder_and_a_pattern(infer, image_folder, tmp_path):
     assert [file.name for file in files] == ["a.wav", "b.wav", "c.wav"]  # each once
     written = {path.name for path in (tmp_path / "sounds").iterdir()}
     assert written == {f"{name}.{kind}" for name in "abc" for kind in ("wav", "mel.png", "sound.json")}
-    # Each is the sound of the picture alone: the same seed, whatever else was asked for.
+    # Each sound equals that of its picture alone: the same seed.
     code, (alone,), _ = infer(image_folder / "b.jpg", "--out", tmp_path / "alone.flac")
     assert code == 0 and soundfile.info(alone).format == "FLAC"
     np.testing.assert_allclose(read_audio(alone), read_audio(files[1]), atol=2e-4)
     assert np.abs(read_audio(files[0]) - read_audio(files[1])).max() > 1e-2
 
 
-def test_spectrograms_beside_pictures_are_no_pictures(infer, image_folder):
+def test_spectrograms_are_not_taken_for_pictures(infer, image_folder):
     code, files, _ = infer(image_folder, "--format", "flac")
     assert code == 0 and files == [image_folder / f"{name}.flac" for name in "abc"]
     with Image.open(image_folder / "a.mel.png") as shown:
@@ -61,7 +61,7 @@ def test_spectrograms_beside_pictures_are_no_pictures(infer, image_folder):
     assert code == 0 and again == files
 
 
-def test_the_record_repeats_the_sound(infer, image_folder, bundle, clip_folder, audioldm_folder, tmp_path):
+def test_record_reproduces_the_sound(infer, image_folder, bundle, clip_folder, audioldm_folder, tmp_path):
     _, (file,), _ = infer(image_folder / "a.png", "--out", tmp_path / "a.wav", "--seed", "5", "--guidance", "3")
     record = json.loads((tmp_path / "a.sound.json").read_text())
     assert record["sounds"][0]["file"] == "a.wav" and record["sounds"][0]["seed"] == 5
@@ -71,7 +71,7 @@ def test_the_record_repeats_the_sound(infer, image_folder, bundle, clip_folder, 
     assert {"jax", "torch", "diffusers", "transformers", "c2c_jax"} <= record["versions"].keys()
     assert record["sounds"][0]["peak"] == pytest.approx(np.abs(read_audio(file)).max(), abs=1e-4)
     assert record["audioldm"]["name"] == str(audioldm_folder) and len(record["audioldm"]["fingerprint"]) == 64
-    # All that made the sound, from the record alone.
+    # Everything that made the sound is in the record.
     audio = AudioLDM.load(record["audioldm"]["name"], device=record["audioldm"]["device"]).generate(
         np.array([record["clap_vector"]], np.float32),
         Sampling(**record["sampling"]),
@@ -100,7 +100,7 @@ def test_candidates_are_ranked_by_clap(infer, image_folder, audioldm_folder, tmp
         np.testing.assert_array_equal(read_audio(tmp_path / "ranked" / one["file"]), read_audio(same))
 
 
-def test_another_clap_may_not_rank(infer, image_folder, audioldm_folder, tmp_path):
+def test_another_clap_cannot_rank(infer, image_folder, audioldm_folder, tmp_path):
     clap = build_clap(tmp_path / "clap", audioldm_folder)
     from safetensors.torch import load_file, save_file
 
@@ -111,9 +111,7 @@ def test_another_clap_may_not_rank(infer, image_folder, audioldm_folder, tmp_pat
     assert code == 2 and not files and "is another CLAP" in err
 
 
-def test_a_translator_to_the_whole_clap_drives_the_generator_that_has_its_text_tower(
-    infer, image_folder, bundle, audioldm_folder, tmp_path
-):
+def test_translator_to_a_clap_and_generator_with_its_text_tower(infer, image_folder, bundle, audioldm_folder, tmp_path):
     """The generator's text tower lies in other files than the CLAP that the translator was trained for: their vectors
     of one text are compared."""
     clap = build_clap(tmp_path / "clap", audioldm_folder)
@@ -134,7 +132,7 @@ def test_a_translator_to_the_whole_clap_drives_the_generator_that_has_its_text_t
     assert code == 2 and not files and "is another CLAP than the translator's" in err
 
 
-def test_a_checkpoints_own_settings_give_way_to_flags(infer, image_folder, audioldm_folder, tmp_path):
+def test_flags_override_the_checkpoints_settings(infer, image_folder, audioldm_folder, tmp_path):
     folder = shutil.copytree(audioldm_folder, tmp_path / "audioldm")
     (folder / "sampling.json").write_text('{"guidance": 2.5, "scheduler": "unipc", "negative_prompt": "noise"}')
     arguments = ("--out", tmp_path / "a.wav", "--guidance", "3", "--audioldm", folder)
@@ -147,7 +145,7 @@ def test_a_checkpoints_own_settings_give_way_to_flags(infer, image_folder, audio
     assert code == 2 and "sampling.json: unknown guidence; known are guidance, negative_prompt" in err
 
 
-def test_control_is_the_texts_own_sound(infer, image_folder, audioldm_folder):
+def test_control_is_the_sound_of_the_text(infer, image_folder, audioldm_folder):
     code, files, _ = infer(image_folder / "a.png", image_folder / "c.png", "--control", "a dog barks")
     assert code == 0
     assert [file.name for file in files] == ["a.wav", "a.control.wav", "c.control.wav", "c.wav"]
@@ -160,8 +158,8 @@ def test_control_is_the_texts_own_sound(infer, image_folder, audioldm_folder):
     assert np.abs(read_audio(image_folder / "a.wav") - expected).max() > 1e-2
 
 
-def test_each_control_goes_with_its_own_picture(infer, image_folder, audioldm_folder, tmp_path):
-    """The first picture cannot be read: the others' texts stay theirs."""
+def test_controls_belong_to_their_pictures(infer, image_folder, audioldm_folder, tmp_path):
+    """Also if the first picture cannot be read."""
     (image_folder / "a.png").write_bytes(b"no picture")
     texts = ["--control", "rain", "--control", "a dog", "--control", "a train"]
     code, files, _ = infer(image_folder, *texts)
@@ -187,8 +185,8 @@ def test_no_text_tower_is_needed_without_texts(infer, image_folder, audioldm_fol
     assert code == 2 and "download text_encoder/config.json" in err
 
 
-def test_a_bundle_that_never_saw_its_spaces(bundle, image_folder, audioldm_folder, tmp_path, capsys):
-    """As an imported one: widths are compared, and that is told."""
+def test_bundle_without_fingerprints(bundle, image_folder, audioldm_folder, tmp_path, capsys):
+    """Such as an imported one: only widths are compared, and a line says so."""
     whole_clap = load_bundle(bundle)
     for dim, expected in ((64, 0), (32, 2)):
         spec = dataclasses.replace(whole_clap.spec, target_dim=dim)
@@ -209,7 +207,7 @@ def test_a_bundle_that_never_saw_its_spaces(bundle, image_folder, audioldm_folde
             assert "does not know the fingerprint of its CLIP" in err and "of its CLAP, somewhere/else" in err
 
 
-def test_pictures_of_the_bar_and_paths_do_not_mix(bundle, image_folder, audioldm_folder, tmp_path):
+def test_progress_bar_and_paths_do_not_mix(bundle, image_folder, audioldm_folder, tmp_path):
     """stderr is a terminal and stdout a file, as in `infer.py ... > list.txt`."""
     import pty
 
@@ -262,7 +260,7 @@ def test_a_video_folder_is_averaged(infer, image_folder, tmp_path):
     assert [Path(one["path"]).name for one in record["pictures"]] == ["a.png", "b.jpg", "c.png"]
 
 
-def test_without_guidance_no_negative_prompt_counts(infer, image_folder, tmp_path):
+def test_without_guidance_the_negative_prompt_has_no_effect(infer, image_folder, tmp_path):
     sounds = []
     for number, text in enumerate(("a dog", "rain")):
         _, (file,), _ = infer(
@@ -283,8 +281,8 @@ def test_a_vector_needs_no_torch(bundle, image_folder, tmp_path):
     assert np.load(tmp_path / "x.npy").shape == (64,)
 
 
-def test_interrupted_runs_leave_whole_files(bundle, image_folder, audioldm_folder):
-    """Ctrl-C while the second sound is made: the first is whole, and no other file is left half."""
+def test_interrupted_runs_leave_complete_files(bundle, image_folder, audioldm_folder):
+    """Ctrl-C during the second sound: the first is complete, and no file is incomplete."""
     arguments = [
         "infer", str(image_folder), "--translator", str(bundle), "--audioldm", str(audioldm_folder),
         "--steps", "3", "--seconds", "2", "--batch-size", "1",
@@ -316,8 +314,8 @@ program({arguments!r})
     assert left == {"a.wav", "a.mel.png", "a.sound.json"}
 
 
-def test_a_caption_memory_is_told_of(infer, image_folder, bundle, tmp_path):
-    """On stderr and in the record; and it is another sound's vector then."""
+def test_caption_memory_is_reported(infer, image_folder, bundle, tmp_path):
+    """It is reported on stderr and in the record, and changes the vector."""
     source_MS = np.random.default_rng(0).normal(size=(20, 64))
     source_MS = (source_MS / np.linalg.norm(source_MS, axis=1, keepdims=True)).astype(np.float16)
     memory = Memory(source=source_MS, weight=0.5, temperature=0.01)
@@ -335,7 +333,7 @@ def test_a_caption_memory_is_told_of(infer, image_folder, bundle, tmp_path):
 
 
 def centred(bundle: Path, folder: Path, *names: str) -> Path:
-    """The bundle as a translator of centred vectors that has these means."""
+    """Copies the bundle as a translator of centred vectors with these means."""
     whole_clap = load_bundle(bundle)
     spec, rng = dataclasses.replace(whole_clap.spec, input_norm="centred"), np.random.default_rng(0)
     means = {name: (rng.normal(size=64) / 12).astype(np.float32) for name in names}
@@ -345,7 +343,7 @@ def centred(bundle: Path, folder: Path, *names: str) -> Path:
 
 
 def test_the_output_mean(infer, image_folder, bundle, tmp_path):
-    """Results lie among captions or among sounds; the record says which, and of other translators nothing."""
+    """Results lie among captions or among sounds. The record says which; those of other translators do not."""
     translator = centred(bundle, tmp_path / "centred", "source_text", "source_image", "target_text", "target_audio")
     image = image_folder / "a.png"
     records = {}
@@ -388,8 +386,8 @@ def test_records_with_an_output_mean_and_older_ones(infer, image_folder, bundle,
     assert "output_mean" in str(read_records(out)[2])
 
 
-def test_references_that_turn_nothing_are_not_recorded(infer, image_folder, bundle, tmp_path):
-    """A memory of share 0 is for searches alone."""
+def test_references_without_weight_are_not_recorded(infer, image_folder, bundle, tmp_path):
+    """A memory of weight 0 is for searches only."""
     source_MS = np.eye(20, 64, dtype=np.float16)
     memory = Memory(source=source_MS, weight=0.0, temperature=0.01)
     save_bundle(tmp_path / "referring", dataclasses.replace(load_bundle(bundle), memory=memory))

@@ -1,4 +1,4 @@
-"""What `c2c infer` refuses, leaves out and tells of."""
+"""`c2c infer`: errors, skipped inputs and reports."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.cli.test_infer import centred
 from tests.fixtures.audio_files import read_audio
 
 
-def test_unreadable_pictures_are_told_of_and_the_others_made(infer, image_folder):
+def test_unreadable_pictures_are_reported_and_skipped(infer, image_folder):
     (image_folder / "b.jpg").write_bytes(b"no picture")
     code, files, err = infer(image_folder)
     assert code == 2 and [file.name for file in files] == ["a.wav", "c.wav"]
@@ -30,7 +30,7 @@ def test_unreadable_pictures_are_told_of_and_the_others_made(infer, image_folder
     assert err.strip().splitlines()[-1] == "c2c infer: 1 of 3 pictures could not be read; they are named above"
 
 
-def test_no_sound_is_written_over_another(infer, image_folder, tmp_path):
+def test_sounds_do_not_overwrite_each_other(infer, image_folder, tmp_path):
     shutil.copy(image_folder / "a.png", image_folder / "a.2.png")
     code, files, err = infer(image_folder, "--candidates", "2")
     assert code == 2 and not files and "a.2.png and" in err and "would both be written to" in err
@@ -40,13 +40,13 @@ def test_no_sound_is_written_over_another(infer, image_folder, tmp_path):
     assert infer(image_folder)[0] == 0
 
 
-def test_files_of_the_users_own_stay(infer, image_folder):
+def test_files_of_the_user_stay(infer, image_folder):
     (image_folder / "a.json").write_text('{"taken": "in Rome"}')
     assert infer(image_folder / "a.png")[0] == 0
     assert (image_folder / "a.json").read_text() == '{"taken": "in Rome"}'
 
 
-def test_names_are_told_as_they_are(infer, image_folder):
+def test_names_are_reported_unchanged(infer, image_folder):
     odd = (image_folder / "b.jpg").rename(image_folder / "b [red] [x].jpg")
     odd.write_bytes(b"no picture")
     code, _, err = infer(image_folder)
@@ -54,7 +54,7 @@ def test_names_are_told_as_they_are(infer, image_folder):
 
 
 def test_a_full_disk_names_the_file(infer, image_folder, tmp_path):
-    """A limit on the size of files stands for it: the sound fits, its picture does not."""
+    """Simulated by a limit on file sizes: the sound fits, its spectrogram does not."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (25_000, limits[1]))
     try:
@@ -66,7 +66,7 @@ def test_a_full_disk_names_the_file(infer, image_folder, tmp_path):
     assert {path.suffix for path in image_folder.iterdir()} == {".png", ".jpg", ".wav"}
 
 
-def test_silence_is_told(infer, image_folder, audioldm_folder, tmp_path):
+def test_silence_is_reported(infer, image_folder, audioldm_folder, tmp_path):
     from safetensors.torch import load_file, save_file
 
     mute = Path(shutil.copytree(audioldm_folder, tmp_path / "mute"))
@@ -138,8 +138,8 @@ def test_an_empty_folder_and_two_of_one_name(infer, image_folder, tmp_path):
     assert code == 2 and "--prompt needs --audioldm" in err
 
 
-def test_an_output_mean_that_is_not_there(infer, image_folder, bundle, tmp_path):
-    """It is refused before any network is loaded."""
+def test_missing_output_mean(infer, image_folder, bundle, tmp_path):
+    """It is reported before any network is loaded."""
     translator = centred(bundle, tmp_path / "centred", "source_text", "target_text")
     code, files, err = infer(image_folder, "--translator", translator, "--output-mean", "audio")
     assert code == 2 and not files and "stores no mean of sounds" in err and len(err.splitlines()) == 1
@@ -162,7 +162,7 @@ def refused(infer, tmp_path):
     return run
 
 
-def test_places_are_checked_before_anything_is_sampled(refused, image_folder, tmp_path):
+def test_output_paths_are_checked_before_sampling(refused, image_folder, tmp_path):
     image = image_folder / "a.png"
     os.mkfifo(tmp_path / "pipe.npy")
     assert "is a named pipe" in refused(image, "--save-embedding", tmp_path / "pipe.npy")
@@ -182,7 +182,7 @@ def test_places_are_checked_before_anything_is_sampled(refused, image_folder, tm
     assert (tmp_path / "notes.txt").read_text() == "mine" and Path("/dev/null").is_char_device()
 
 
-def test_long_names_are_refused_before_anything_is_sampled(refused, infer, image_folder):
+def test_long_names_are_refused_before_sampling(refused, infer, image_folder):
     """245 characters: the sound fits, its record does not."""
     (image_folder / "a.png").rename(image_folder / f"{'n' * 245}.png")
     assert "takes 256 bytes, 255 are allowed" in refused(image_folder)
@@ -192,7 +192,7 @@ def test_long_names_are_refused_before_anything_is_sampled(refused, infer, image
     assert code == 0 and len(read_audio(files[0])) == 10_240 and files[0].with_suffix(".sound.json").is_file()
 
 
-def test_a_sound_of_the_users_own_stays(refused, infer, image_folder):
+def test_sound_of_the_user_stays(refused, infer, image_folder):
     soundfile.write(image_folder / "a.wav", np.linspace(-1, 1, 800), 8000)
     own = (image_folder / "a.wav").read_bytes()
     assert "a.wav exists and was not written by c2c infer" in refused(image_folder / "a.png")
@@ -204,7 +204,7 @@ def test_a_sound_of_the_users_own_stays(refused, infer, image_folder):
     assert infer(image_folder / "a.png")[0] == 0
 
 
-def test_a_run_over_an_earlier_one_that_is_stopped_leaves_no_old_record(infer, image_folder, monkeypatch):
+def test_interrupted_rerun_leaves_no_old_record(infer, image_folder, monkeypatch):
     assert infer(image_folder / "a.png")[0] == 0
     (known,) = json.loads((image_folder / "a.sound.json").read_text())["sounds"]
     assert known["sha256"] == sha256_of(image_folder / "a.wav")
@@ -252,7 +252,7 @@ def test_folders_inside_folders_keep_their_names(infer, image_folder, tmp_path):
         plan(names, out=tmp_path / "out")
 
 
-def test_a_missing_picture_is_refused_before_anything_is_imported(tmp_path, monkeypatch, capsys):
+def test_missing_picture_is_reported_before_imports(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "c2c_jax.generation.pipeline", None)
     assert main(["infer", str(tmp_path / "dgo.png"), "--translator", str(tmp_path / "none")]) == 2
     assert f"expected an image at {tmp_path / 'dgo.png'}, found no file" in capsys.readouterr().err

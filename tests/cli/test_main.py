@@ -1,4 +1,4 @@
-"""The command line as a user meets it: the whole way through, and one line with exit code 2 for each bad input."""
+"""The command line from training to sounds, and one line with exit code 2 for each bad input."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def refused(capsys, arguments: list[str]) -> str:
-    """The one line that a refusal prints."""
+    """Runs a command that must fail, and returns the line that it prints."""
     capsys.readouterr()
     assert main(arguments) == 2
     last = capsys.readouterr().err.strip().splitlines()
@@ -69,7 +69,7 @@ def test_picture_to_sound(run, image, audioldm_folder, tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in ("img.wav", "again.wav", "other.wav")]
 
 
-def test_saved_embedding_is_the_twins_unit_vector(run, image, clip_folder, tmp_path):
+def test_saved_embedding_equals_torch(run, image, clip_folder, tmp_path):
     out = tmp_path / "x.npy"
     assert main(["infer", str(image), "--translator", str(run / "bundle"), "--save-embedding", str(out)]) == 0
     assert not (tmp_path / "img.wav").exists()
@@ -81,7 +81,7 @@ def test_saved_embedding_is_the_twins_unit_vector(run, image, clip_folder, tmp_p
     np.testing.assert_allclose(vector, expected, atol=1e-5, rtol=0)
 
 
-def test_generator_of_another_space_is_refused_by_both_names(run, image, audioldm_folder, tmp_path, capsys):
+def test_generator_of_another_space_is_refused(run, image, audioldm_folder, tmp_path, capsys):
     other = Path(shutil.copytree(audioldm_folder, tmp_path / "other"))
     weights = other / "text_encoder" / "model.safetensors"
     tensors = safetensors.numpy.load_file(weights)
@@ -228,7 +228,7 @@ def test_refused_checkpoint_leaves_no_store(tmp_path, clip_folder, audioldm_fold
     assert not (tmp_path / "store").exists()
 
 
-def test_config_file_that_is_not_there(tmp_path, capsys):
+def test_missing_config_file(tmp_path, capsys):
     message = refused(capsys, ["train", "--config", str(tmp_path / "no.py"), "--workdir", str(tmp_path / "run")])
     assert "no.py" in message and not (tmp_path / "run").exists()
 
@@ -242,13 +242,13 @@ def test_config_file_that_is_not_there(tmp_path, capsys):
         ("def get_config(): return 3", "must return a c2c_jax.config.Config"),
     ],
 )
-def test_config_file_that_does_not_run(tmp_path, capsys, content, message):
+def test_config_file_that_fails(tmp_path, capsys, content, message):
     (tmp_path / "recipe.py").write_text(content)
     arguments = ["train", "--config", str(tmp_path / "recipe.py"), "--workdir", str(tmp_path / "run")]
     assert message in refused(capsys, arguments)
 
 
-def test_file_in_the_place_of_a_folder(run, image, clip_folder, audioldm_folder, tmp_path, capsys):
+def test_file_instead_of_a_folder(run, image, clip_folder, audioldm_folder, tmp_path, capsys):
     (tmp_path / "file").touch()
     (tmp_path / "captions.txt").write_text("a dog\na cat\n")
     embedding = str(tmp_path / "file" / "x.npy")
@@ -294,8 +294,8 @@ def test_help_shows_an_example(verb, example, capsys):
 
 
 @pytest.mark.parametrize("home", ["nothing", "a file", "read-only"])
-def test_a_home_that_keeps_nothing(home, tmp_path, monkeypatch):
-    """No compilation cache then, and no word of it."""
+def test_home_without_a_cache(home, tmp_path, monkeypatch):
+    """There is no compilation cache, and nothing is printed about it."""
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     if home == "nothing":
@@ -309,7 +309,7 @@ def test_a_home_that_keeps_nothing(home, tmp_path, monkeypatch):
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 
 
-def test_a_home_that_keeps_what_is_compiled(tmp_path, monkeypatch):
+def test_compilation_cache_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", "7")  # the user's own word comes before

@@ -1,4 +1,4 @@
-"""`c2c miniworld`: the contact sheet, the page with players, captions and exported pairs."""
+"""`c2c miniworld`: the contact sheet, the page with audio players, captions and exported pairs."""
 
 import base64
 import collections
@@ -39,7 +39,7 @@ def test_show_writes_a_sheet_and_a_page(tmp_path, capsys):
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("count", [1, 24, 60])
-def test_shown_scenes_go_over_all_sources(split, count):
+def test_shown_scenes_cover_all_sources(split, count):
     numbers = chosen(split, count, 3)
     scenes = [scene_at(split, number, 3)[0] for number in numbers]
     counts = collections.Counter(scene.source for scene in scenes)
@@ -74,7 +74,7 @@ def test_captions_to_a_file(tmp_path, capsys):
         assert main([*arguments, str(other)]) == 2 and other.read_text().endswith(end)
 
 
-def test_an_export_replaces_an_export_and_nothing_else(tmp_path, capsys):
+def test_export_replaces_only_exports(tmp_path, capsys):
     out = tmp_path / "pairs"
     export = ["miniworld", "export", "--out", str(out), "--count", "1"]
     assert main([*export, "--seed", "1"]) == 0 and main(export) == 0
@@ -87,7 +87,7 @@ def test_an_export_replaces_an_export_and_nothing_else(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["pictures/.mine", "sounds/mine/", "pictures/00009.png/", "sounds/.mine/"])
-def test_an_export_leaves_what_is_the_users_own(tmp_path, capsys, name):
+def test_export_keeps_files_of_the_user(tmp_path, capsys, name):
     export = ["miniworld", "export", "--out", str(tmp_path), "--count", "1"]
     assert main(export) == 0
     (tmp_path / "sounds" / INDEX).mkdir()  # a search's, which goes with the sounds
@@ -111,7 +111,7 @@ def test_export(tmp_path, capsys):
         with Image.open(tmp_path / row["image"]) as image:
             np.testing.assert_array_equal(image, np.asarray(picture_at("test", index)))
         samples, rate = soundfile.read(tmp_path / row["audio"])
-        # Full scale is 32,767 on its way in and 32,768 on its way out; what is left is the rounding.
+        # Full scale is 32,767 for writing and 32,768 for reading; the rest is rounding.
         np.testing.assert_allclose(samples * 32768 / 32767, sound_at("test", index), atol=0.51 / 32767, rtol=0)
         assert rate == 16_000
 

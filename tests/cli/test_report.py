@@ -1,4 +1,4 @@
-"""`c2c report` as a user meets it."""
+"""`c2c report`."""
 
 import dataclasses
 import re
@@ -14,7 +14,7 @@ from c2c_jax.translator.bundle import load_bundle
 
 @pytest.fixture
 def report(capsys):
-    """Runs the verb; gives the exit code, stdout and stderr."""
+    """Runs the verb; returns the exit code, stdout and stderr."""
 
     def run(*arguments):
         capsys.readouterr()
@@ -34,7 +34,7 @@ def test_sounds_of_infer_on_a_page(report, infer, image_folder, bundle, tmp_path
     assert code == 0 and not err and page.count("<audio") == 6
     assert re.fullmatch(r"report\.html  \d+\.\d\d MB\n", out)
     assert float(out.split()[1]) == pytest.approx(len(page.encode()) / 1e6, abs=0.01)
-    # What is damaged is named, the rest is shown, and the exit code says so.
+    # Damaged files are reported and skipped, and the exit code is 2.
     (tmp_path / "sounds/b.wav").write_bytes(b"")
     (image_folder / "c.png").unlink()
     code, out, err = report(bundle, "--sounds", tmp_path / "sounds", "--out", tmp_path / "new/page.html")
@@ -47,7 +47,7 @@ def test_sounds_of_infer_on_a_page(report, infer, image_folder, bundle, tmp_path
 
 
 def test_the_evaluation_of_the_run_is_found(report, bundle, tmp_path):
-    """Where c2c evaluate leaves it; a stranger's is refused there, too."""
+    """In RUN/evaluation; one of another translator is refused there, too."""
     run = tmp_path / "run"
     shutil.copytree(bundle, run / "bundle")
     (run / "config.json").write_text("{}")

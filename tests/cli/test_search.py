@@ -1,4 +1,4 @@
-"""`c2c search` as a user meets it: the nearest sounds, an index that is used again, and one line for each refusal."""
+"""`c2c search`: the nearest sounds, a reused index, and one-line errors."""
 
 import io
 import json
@@ -29,7 +29,7 @@ from tests.generation.test_ranking import build_clap
 
 @pytest.fixture
 def encoded(monkeypatch) -> list[str]:
-    """The names of the files that are read, as they are."""
+    """Records the names of the files that are encoded."""
     names: list[str] = []
 
     def reading(path, *arguments):
@@ -66,7 +66,7 @@ def test_the_nearest_to_a_picture_and_to_a_text(search, image_folder, audio_fold
     assert code == 0 and len(alone) == 4 and alone[:3] == [line[:2] for line in lines[3:]]
 
 
-def test_a_run_stands_for_its_bundle(search, image_folder, bundle, clap, tmp_path):
+def test_run_instead_of_its_bundle(search, image_folder, bundle, clap, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "bundle").symlink_to(bundle)
     flags = "--translator", tmp_path / "run", "--clap", clap
@@ -86,7 +86,7 @@ def test_json(search, image_folder, audio_folder, clap):
         assert Path(best["file"]).is_file() and -1 <= best["score"] <= 1
 
 
-def test_only_what_is_new_or_changed_is_heard(search, audio_folder, encoded):
+def test_only_new_and_changed_sounds_are_encoded(search, audio_folder, encoded):
     code, first, _ = search("--text", "rain")
     assert code == 0 and sorted(encoded) == ["a.wav", "b.flac", "c.wav", "d e.wav"]
     encoded.clear()
@@ -110,7 +110,7 @@ def left_out(err: str) -> list[str]:
     return [line for line in err.splitlines() if line.startswith("left out: ")]
 
 
-def test_sounds_that_cannot_be_read_are_named_once(search, audio_folder, encoded):
+def test_unreadable_sounds_are_reported_once(search, audio_folder, encoded):
     soundfile.write(audio_folder / "silent.wav", np.zeros(4800), 48_000)
     (audio_folder / "empty.mp3").touch()
     (audio_folder / "corrupt.ogg").write_bytes(b"OggS and no more")
@@ -142,7 +142,7 @@ def test_sounds_that_cannot_be_read_are_named_once(search, audio_folder, encoded
     assert json.loads(manifest.read_text())["unreadable"] == []
 
 
-def test_pictures_that_cannot_be_read_are_an_error(search, image_folder):
+def test_unreadable_pictures_are_an_error(search, image_folder):
     (image_folder / "b.jpg").write_bytes(b"no picture")
     for _ in range(2):
         code, lines, err = search(image_folder / "a.png", image_folder / "b.jpg")
@@ -150,7 +150,7 @@ def test_pictures_that_cannot_be_read_are_an_error(search, image_folder):
         assert err.splitlines()[-1] == "c2c search: 1 file could not be read; see above"
 
 
-def test_a_failure_of_another_version_is_tried_again(search, audio_folder, encoded, monkeypatch):
+def test_failures_of_other_versions_are_retried(search, audio_folder, encoded, monkeypatch):
     (audio_folder / "corrupt.ogg").write_bytes(b"OggS and no more")
     assert search("--text", "rain")[0] == 0
     encoded.clear()
@@ -173,7 +173,7 @@ def test_a_hit_is_one_line_of_fields(search, audio_folder, image_folder):
     assert code == 0 and {path_of(hit["file"]) for hit in output} >= {raw, audio_folder / "a\n\t\x1b[31m.wav"}
 
 
-def test_an_interrupted_search_goes_on(search, audio_folder, encoded, monkeypatch):
+def test_interrupted_search_resumes(search, audio_folder, encoded, monkeypatch):
     monkeypatch.setattr(library, "PART", 2)
     reading = encoding.read_audio
 
@@ -203,7 +203,7 @@ def test_another_clap_has_another_index(search, audio_folder, encoded, clap, aud
     assert search("--text", "rain")[1] == first and len(encoded) == 8
 
 
-def test_a_tower_that_gives_no_numbers_is_named(search, audio_folder, clap, audioldm_folder, tmp_path):
+def test_tower_with_non_finite_values_is_refused(search, audio_folder, clap, audioldm_folder, tmp_path):
     other = build_clap(tmp_path / "other", audioldm_folder)
     from safetensors.torch import load_file, save_file
 
@@ -217,7 +217,7 @@ def test_a_tower_that_gives_no_numbers_is_named(search, audio_folder, clap, audi
         assert code == 2 and not lines and message in err.splitlines()[-1]
 
 
-def test_where_the_index_lies(search, audio_folder, encoded, monkeypatch, tmp_path):
+def test_index_folder(search, audio_folder, encoded, monkeypatch, tmp_path):
     code, first, _ = search("--text", "rain", "--index", tmp_path / "index")
     assert (
         code == 0 and not (audio_folder / ".c2c-index").exists() and list((tmp_path / "index").rglob("manifest.json"))
@@ -231,7 +231,7 @@ def test_where_the_index_lies(search, audio_folder, encoded, monkeypatch, tmp_pa
     monkeypatch.undo()
 
 
-def test_refusals(capsys, bundle, clap, audio_folder, image_folder, audioldm_folder, tmp_path):
+def test_misuse(capsys, bundle, clap, audio_folder, image_folder, audioldm_folder, tmp_path):
     flags = ["search", "--library", str(audio_folder), "--translator", str(bundle)]
     assert "nothing to search for" in refused(capsys, flags)
     assert "--top must be 1 or more, found 0" in refused(capsys, [*flags, "--text", "rain", "--top", "0"])
@@ -276,7 +276,7 @@ def test_refusals(capsys, bundle, clap, audio_folder, image_folder, audioldm_fol
     assert not (audio_folder / ".c2c-index").exists()
 
 
-def test_only_the_translators_own_clap_is_taken(capsys, bundle, audio_folder, image_folder, audioldm_folder, tmp_path):
+def test_only_the_translators_clap_is_accepted(capsys, bundle, audio_folder, image_folder, audioldm_folder, tmp_path):
     clap = build_clap(tmp_path / "clap", audioldm_folder)
     from safetensors.torch import load_file, save_file
 
@@ -296,7 +296,7 @@ def test_only_the_translators_own_clap_is_taken(capsys, bundle, audio_folder, im
     assert not (audio_folder / ".c2c-index").exists()
 
 
-def test_a_damaged_index_is_told_of(search, audio_folder):
+def test_damaged_index_is_reported(search, audio_folder):
     assert search("--text", "rain")[0] == 0
     (place,) = (audio_folder / ".c2c-index").iterdir()
     (chunk,) = (path for path in (place / "sounds/c").rglob("*") if path.is_file())

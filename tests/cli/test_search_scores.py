@@ -1,4 +1,4 @@
-"""What `c2c search` scores sounds by: centred cosines, hubness, references, and what it does without them."""
+"""Scores of `c2c search`: centred cosines, hubness, and references or their absence."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ TEXTS = [f"{one} and {other}" for one in ("rain", "dogs", "wind", "bells") for o
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory) -> Path:
-    """A folder with enough sounds for a mean of their own."""
+    """A folder with enough sounds for their own mean."""
     folder = tmp_path_factory.mktemp("many")
     for seed in range(34):
         write_noise(folder / f"{seed:02}.wav", seed)
@@ -51,7 +51,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def scores_by_hand(query_QE, query_mean_E, many, references_RE, flags=(), less_hubness=(True,)) -> np.ndarray:
-    """Centred cosines of the vectors in the index, those of some queries less hubness, in the order of names."""
+    """Centred cosines of the vectors in the index, minus hubness for some queries, in the order of names."""
     (array,) = (many / ".c2c-index").rglob("sounds")
     audio_NE = unit(zarr.open_array(array, mode="r")[:].astype(np.float32))
     query_QE, references_RE = unit(query_QE), unit(references_RE)
@@ -106,7 +106,7 @@ def test_centred_cosines_less_hubness(
 
 
 def test_a_file_of_references(search, many, clap, tmp_path):
-    """They give the mean of queries, too, where there is no translator."""
+    """Without a translator they also give the mean of queries."""
     file, flags = tmp_path / "texts.txt", ("--clap", clap, "--library", many)
     file.write_text("\n".join([*TEXTS[:20], "", *TEXTS[20:]]) + "\n")
     code, lines, err = search("--text", "heavy rain", "--references", file, flags=flags)
@@ -126,7 +126,7 @@ def test_a_file_of_references(search, many, clap, tmp_path):
 def test_references_of_pictures_are_used_on_request(
     search, image_folder, many, centred_bundle, clip_folder, clap, tmp_path
 ):
-    """CLAP's text tower encodes them only then."""
+    """CLAP's text tower encodes them only in this case."""
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:33]))
     flags = "--translator", centred_bundle, "--clap", clap, "--library", many, "--references", tmp_path / "texts.txt"
     bundle = load_bundle(centred_bundle)

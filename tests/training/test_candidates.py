@@ -1,4 +1,4 @@
-"""What competes with a trained translator: maps and blends by hand, what is kept, and runs of few captions."""
+"""Candidates next to the trained translator: closed-form maps, blends, their selection, and runs on few captions."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def rotated_store(path, rows: int, noise: float) -> tuple[Store, np.ndarray]:
-    """Targets are rotated sources, about other means, and noise."""
+    """A store whose targets are rotated sources with another mean, plus noise."""
     rng = np.random.default_rng(0)
     rotation = np.linalg.qr(rng.normal(size=(S, S)))[0][:, :E]
     source = unit(rng.normal(size=(rows, S)))
@@ -90,8 +90,8 @@ def test_a_blend_is_the_sum_of_outputs():
 
 
 @pytest.mark.parametrize(("trained", "use_memory"), [(0.0, False), (0.25, True), (0.5, False), (1.0, True)])
-def test_what_is_built_is_what_was_scored(tmp_path, trained, use_memory):
-    """A candidate as one translator gives the surrogates the scores that selected it."""
+def test_built_translator_has_the_selected_scores(tmp_path, trained, use_memory):
+    """A candidate that is built as a single translator scores the same on the surrogates."""
     store, _ = rotated_store(tmp_path / "store", 400, 0.3)
     rows = np.arange(60), np.arange(60, 400)
     means = closed_form.caption_means(store, rows[0], "centred")
@@ -117,7 +117,7 @@ def test_what_is_built_is_what_was_scored(tmp_path, trained, use_memory):
 
 
 def test_patience_waits_for_the_trained_translator(tmp_path):
-    """The rotation wins all along, and the trained translator gets better for some validations before the run ends."""
+    """The rotation always wins, but the run goes on while the trained translator improves."""
     store, _ = rotated_store(tmp_path / "store", 600, 0.02)
     choice_to_build = config(
         patience=2, epochs=100, translator=TranslatorConfig(kind="residual", settings={"width": 32}),
@@ -142,7 +142,7 @@ def config(**fields) -> Config:
     )  # fmt: skip
 
 
-def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
+def test_rotation_is_selected_where_the_spaces_are_rotated(tmp_path):
     """A translator that is hardly trained, a memory that takes all details away: neither is kept, and the bundle is the
     rotation, with captions for reference alone. What was weighed is in bundle, metrics and table."""
     store, rotation = rotated_store(tmp_path / "store", 600, 0.02)
@@ -152,7 +152,7 @@ def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
     assert bundle.choice.linear and bundle.spec.kind in ("procrustes", "ridge")
     assert bundle.memory is not None and bundle.memory.weight == 0 and len(bundle.memory.source) == 540
     assert bundle.metrics["noisy_mrr"] == max(bundle.choice.noisy_mrr.values()) > bundle.metrics["noisy_mrr_trained"]
-    # The bundle's map is that of all 600 captions, whereas 60 were held out when it was selected.
+    # The bundle's map is fitted to all 600 captions; 60 were held out when it was selected.
     every = dataclasses.replace(bundle.spec, kind="procrustes")
     source, target = (store.read_rows(side, np.arange(600)) for side in ("source", "target"))
     (expected,) = (
@@ -172,7 +172,7 @@ def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
 
 
 def bent_store(path: Path):
-    """Targets that no linear map reaches: products of coordinates."""
+    """A store whose targets are products of coordinates, which no linear map fits."""
     rng = np.random.default_rng(4)
     source = rng.normal(size=(1500, S)).astype(np.float32)
     hidden = unit(source) * np.sqrt(S)
@@ -181,14 +181,14 @@ def bent_store(path: Path):
     return store_of_arrays(path, source, target + 0.1, spaces)
 
 
-def test_where_they_are_not_training_is_kept(tmp_path):
+def test_trained_translator_is_selected_where_no_linear_map_fits(tmp_path):
     train(config(epochs=60, eval_every=500), bent_store(tmp_path / "store"), tmp_path / "run")
     choice = load_bundle(tmp_path / "run" / "bundle").choice
     assert choice is not None and choice.trained > 0
 
 
 def clustered_store(path: Path):
-    """Captions in 40 tight groups; the source vectors tell groups apart, and their rotation tells captions apart."""
+    """A store of captions in 40 tight groups. Source vectors separate groups; their rotation separates captions."""
     rng = np.random.default_rng(6)
     source = 4 * rng.normal(size=(40, S))[rng.integers(40, size=1200)] + rng.normal(size=(1200, S))
     rotation = np.linalg.qr(rng.normal(size=(S, S)))[0]
@@ -197,7 +197,7 @@ def clustered_store(path: Path):
     return store_of_arrays(path, source.astype(np.float32), target, spaces)
 
 
-def test_either_score_selects(tmp_path):
+def test_select_by_changes_the_selection(tmp_path):
     """Single captions are retrieved best without the memory; perturbed captions come nearest to their own targets with
     it, since it leads to their group's middle. Both scores of the selected candidate are in the metrics."""
     store, outputs = clustered_store(tmp_path / "store"), {}
@@ -218,7 +218,7 @@ def test_either_score_selects(tmp_path):
 
 @pytest.mark.parametrize("rows", [60, pytest.param(300, marks=pytest.mark.slow)])
 def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
-    """With nothing but the store passed; the run is the same when started again."""
+    """With only the store as input; a repeated run gives the same result."""
     store, _ = rotated_store(tmp_path / "store", rows, 0.02)
     choice_to_build = read_config(
         "configs/recommended.py", ["--config.steps=20", "--config.translator.settings.width=32"]
@@ -240,7 +240,7 @@ def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
     ],
 )
 def test_a_resumed_run_selects_the_same(tmp_path, fields):
-    """Stopped half-way: the same choice, scores of all candidates and parameters, bit for bit."""
+    """A run resumed half-way has the same choice, scores of all candidates and weights, bit for bit."""
     store, choice_to_build = bent_store(tmp_path / "store"), config(eval_every=22, **fields)
     train(choice_to_build, store, tmp_path / "whole")
     train(dataclasses.replace(choice_to_build, epochs=1), store, tmp_path / "stopped")
@@ -252,7 +252,7 @@ def test_a_resumed_run_selects_the_same(tmp_path, fields):
     assert_equal(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
 
 
-def test_sizes_follow_the_captions():
+def test_sizes_adapt_to_the_number_of_captions():
     choice_to_build = config(batch_size=512, steps=100, data=DataConfig(validation_size=1000))
     few, many = fit_to_rows(choice_to_build, 300), fit_to_rows(choice_to_build, 3_000_000)
     assert (few.data.validation_size, few.batch_size) == (30, 256) and run_length(few, 270) == (100, 95)
@@ -264,7 +264,7 @@ def test_sizes_follow_the_captions():
     check(dataclasses.replace(choice_to_build, batch_size=510))
 
 
-def test_what_cannot_adapt():
+def test_configs_that_cannot_adapt():
     for translator in (TranslatorConfig(kind="mlp"), TranslatorConfig(kind="residual", input_norm="unit")):
         with pytest.raises(
             ConfigError, match="config.adapt needs a translator of kind residual with input_norm centred"

@@ -1,4 +1,4 @@
-"""Closed-form maps against scipy and numpy's own solvers on the same rows, and as kinds of the trainer."""
+"""Closed-form maps against the solvers of scipy and numpy on the same rows, and as translator kinds in training."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ def rows(store):
     return x - x.mean(0), y - y.mean(0), x.mean(0), y.mean(0)
 
 
-def test_ridge_is_least_squares_with_rows_added(store, rows):
+def test_ridge_equals_augmented_least_squares(store, rows):
     """numpy's lstsq on the centred rows with √penalty times the identity below them."""
     x, y, x_mean, y_mean = rows
     held_out, _ = split_rows(500, 100, Config().seed)
@@ -54,8 +54,8 @@ def test_ridge_is_least_squares_with_rows_added(store, rows):
     np.testing.assert_allclose(bias, y_mean - x_mean @ expected, atol=1e-7)
 
 
-def test_procrustes_is_scipys(tmp_path, store, rows):
-    """Equal widths, that scipy's orthogonal_procrustes asks for: the target's 16 coordinates from the source's 16."""
+def test_procrustes_equals_scipy(tmp_path, store, rows):
+    """With equal widths, which scipy's orthogonal_procrustes requires: 16 coordinates on both sides."""
     source, target = store.read("source")[:, :16], store.read("target")
     spaces = [dataclasses.replace(store.plan.source, dim=16), store.plan.target]
     square = store_of_arrays(tmp_path / "store", source, target, tuple(spaces), chunk_rows=128)
@@ -87,7 +87,7 @@ def test_procrustes_finds_a_rotation_between_widths(tmp_path, source_dim, target
 
 @pytest.mark.parametrize("input_norm", ["centred", "unit", "none"])
 def test_means_of_captions(store, tmp_path, input_norm):
-    """Of the training rows alone; a run's bundle has them."""
+    """The means are those of the training rows, and a run's bundle stores them."""
     held_out, training = split_rows(500, 100, Config().seed)
     source, target = (store.read(side)[training].astype(np.float64) for side in ("source", "target"))
     x = source if input_norm == "none" else unit(source)
@@ -111,7 +111,7 @@ def test_closed_form_kinds_need_no_step(store, tmp_path, kind):
     assert [line["phase"] for line in entries] == ["validation"]
 
 
-def test_residual_starts_where_procrustes_ends(store, tmp_path):
+def test_residual_translator_starts_as_the_procrustes_map(store, tmp_path):
     train(config("procrustes"), store, tmp_path / "procrustes")
     started = config("residual", settings={"init": "procrustes"})
     started.batch_size, started.epochs, started.optimizer.learning_rate = 400, 1, 1e-12

@@ -19,7 +19,7 @@ from tests.fixtures.random_store import random_store
 STEPS = 50
 
 
-def test_mlp_recipe_is_the_papers(tmp_path):
+def test_mlp_recipe_equals_the_paper(tmp_path):
     """4 linear layers with tanh between, outputs cut to ±0.2, raw vectors in; logits 1/distance less a margin that
     grows by 0.03 an epoch, not below 0; cross-entropy along rows and columns; AdamW at 1e-3, batch 32."""
     config = read_config("configs/mlp.py", [])
@@ -52,7 +52,7 @@ def test_mlp_recipe_is_the_papers(tmp_path):
         rows = loader.rows(step * 32, 32)
         predicted = model(torch.from_numpy(source[rows].astype(np.float32))).clamp(-0.2, 0.2)
         unit = torch.nn.functional.normalize(torch.from_numpy(target[rows].astype(np.float32)))
-        # torch's own choice for more than 25 rows, by the product of matrices, is off by 1e-4 here.
+        # torch's default for more than 25 rows, by a product of matrices, is off by 1e-4 here.
         distances = torch.cdist(predicted, unit, compute_mode="donot_use_mm_for_euclid_dist")
         logits = torch.relu(1 / distances - 0.03 * (step // per_epoch))
         own = torch.arange(32)

@@ -1,4 +1,4 @@
-"""Both loaders: every training row once an epoch, source beside its own target, the same from any step on."""
+"""Both loaders give every training row once per epoch, with its own target, and resume at any step."""
 
 import jax
 import numpy as np
@@ -35,7 +35,7 @@ def opened(kind, store, training):
 
 
 def drawn(opened_loader, store, step: int, count: int) -> np.ndarray:
-    """The store's rows that steps are given, by their vectors; each source comes with its own target."""
+    """The store's rows that some steps get, found by their vectors. Checks that sources come with their own targets."""
     batches = opened_loader.batches(step, count)
     items = [
         opened_loader.gather(opened_loader.table, jax.tree.map(lambda side, k=k: side[k], batches))
@@ -61,7 +61,7 @@ def test_every_row_once_an_epoch(store, training, monkeypatch, kind, window_rows
 
 
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
-def test_same_from_any_step_on(store, training, monkeypatch, kind):
+def test_resuming_at_any_step(store, training, monkeypatch, kind):
     monkeypatch.setattr(loader, "WINDOW_ROWS", 256)
     stream = drawn(opened(kind, store, training), store, 0, 20)
     for start in range(0, 20, 3):
@@ -70,8 +70,8 @@ def test_same_from_any_step_on(store, training, monkeypatch, kind):
         np.testing.assert_array_equal(np.concatenate(parts), stream[start * B :])
 
 
-def test_windows_hold_their_chunks(store, training, monkeypatch):
-    """The rows of a window are those of its chunks, and places within the stream are counted right, by hand."""
+def test_windows_by_hand(store, training, monkeypatch):
+    """The windows of an epoch have all training rows, and `locate` finds rows of the stream in them."""
     monkeypatch.setattr(loader, "WINDOW_ROWS", 256)  # two chunks of 128
     windows = WindowSource(store, training, 7, epochs=3)
     lengths = [len(windows[number][0]) for number in range(4)]
@@ -82,7 +82,7 @@ def test_windows_hold_their_chunks(store, training, monkeypatch):
     assert windows.locate(len(training) + lengths[2] + 5) == (3, 5)
 
 
-def test_auto_looks_at_free_memory(store, training, monkeypatch):
+def test_auto_depends_on_free_memory(store, training, monkeypatch):
     size = ROWS * (24 + 16) * 2
     for free, expected in ((2 * size, ResidentLoader), (2 * size - 1, StreamingLoader)):
         monkeypatch.setattr(loader, "free_memory", lambda device, free=free: free)
@@ -97,7 +97,7 @@ def test_damaged_chunk_while_streaming(tmp_path, training):
         opened("streamed", store, training).batches(0, 9)
 
 
-def test_split_parts_the_rows():
+def test_split_is_a_partition():
     held_out, training = split_rows(1000, 100, seed=7)
     assert len(held_out) == 100
     np.testing.assert_array_equal(np.sort(np.concatenate([held_out, training])), np.arange(1000))

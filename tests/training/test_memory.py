@@ -1,4 +1,4 @@
-"""The captions that the trainer puts into bundles."""
+"""The caption memory that training stores in bundles."""
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ from tests.fixtures.random_store import random_store
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """500 rows in four chunks."""
+    """A store of 500 rows in four chunks."""
     return random_store(tmp_path_factory.mktemp("stores") / "store")
 
 
 def rows_of(store: Store, source_MS: np.ndarray) -> list[int]:
-    """Which rows of the store those captions are, each by its unit vector."""
+    """The rows of the store whose unit vectors these are."""
     source_NS = store.read("source").astype(np.float64)
     unit_NS = source_NS / np.linalg.norm(source_NS, axis=1, keepdims=True)
     cosines_MN = np.asarray(source_MS, np.float64) @ unit_NS.T
@@ -29,7 +29,7 @@ def rows_of(store: Store, source_MS: np.ndarray) -> list[int]:
     return np.argmax(cosines_MN, axis=1).tolist()
 
 
-def test_drawn_from_the_training_rows(store):
+def test_memory_is_drawn_from_the_training_rows(store):
     held_out, training = split_rows(500, 100, 420)
     drawn = {
         count: rows_of(store, draw_memory(MemoryConfig(size=count), store, training, 420).source)
@@ -44,8 +44,8 @@ def test_drawn_from_the_training_rows(store):
     assert draw_memory(MemoryConfig(), store, training, 420) is None
 
 
-def test_a_run_puts_it_into_its_bundle(store, tmp_path):
-    """With the scores that a run without it has."""
+def test_run_stores_the_memory_in_its_bundle(store, tmp_path):
+    """Its scores are those of a run without a memory."""
     bundles = []
     for captions in (70, 0):
         memory = MemoryConfig(size=captions, weight=0.4)

@@ -17,7 +17,7 @@ def test_by_hand():
     np.testing.assert_allclose(scores["mean_cosine"], np.mean(cosines), rtol=1e-5)
 
 
-def test_blocks_do_not_matter_and_match_sorting():
+def test_tiles_give_the_ranks_of_sorting():
     rng = np.random.default_rng(0)
     target = rng.normal(size=(50, 8)).astype(np.float32)
     predicted = target + 2 * rng.normal(size=(50, 8)).astype(np.float32)
@@ -35,13 +35,13 @@ def test_blocks_do_not_matter_and_match_sorting():
     assert 1 < np.median(ranks) < 20
 
 
-def test_collapsed_predictions_and_targets_score_nothing():
+def test_collapsed_predictions_and_targets_score_zero():
     rng = np.random.default_rng(0)
     target = np.tile(rng.normal(size=(1, 8)), (40, 1)).astype(np.float32)
     assert retrieval_scores(target, target)["recall@10"] == 0.0
 
 
-def test_predictions_that_are_no_numbers_come_last():
+def test_nan_predictions_rank_last():
     rng = np.random.default_rng(0)
     target = rng.normal(size=(40, 8)).astype(np.float32)
     scores = retrieval_scores(np.full_like(target, np.nan), target)

@@ -22,8 +22,8 @@ SPEC = TranslatorSpec.from_json(dict(
     input_norm="none",
 ))  # fmt: skip
 STEPS, B = 5, 32
-# Adam divides by the size of the gradient: where that is almost zero, at the usual floor of 1e-8, it makes a step of
-# full size out of the last bits, which differ with the order of a sum. A higher floor lets 1e-6 mean something.
+# Adam divides by the size of the gradient. Where that is almost zero, an eps of 1e-8 makes a full step of its last
+# bits, which depend on the order of sums. A larger eps makes a tolerance of 1e-6 meaningful.
 ADAM_EPS = 1e-3
 
 
@@ -49,14 +49,14 @@ def by_jit(kind: str, mesh: jax.sharding.Mesh):
 
 
 def logits(kind: str, params, predicted, target):
-    """By the papers' formulas."""
+    """The loss by the papers' formulas."""
     if kind == "infonce":
         return jnp.exp(params["log_scale"]) * unit(predicted) @ target.T
     return 1 / jnp.linalg.norm(predicted[:, None] - target[None], axis=2)
 
 
 def by_pmap(kind: str, devices: int):
-    """The old way, by hand: each device holds its rows of the logits, and gathers the others' vectors."""
+    """The reference with pmap: each device holds its rows of the logits and gathers the other devices' vectors."""
     graphdef, params, objective, optimizer = setup(kind)
     params = {"model": params, "objective": objective.init()}
 
@@ -87,7 +87,7 @@ def by_pmap(kind: str, devices: int):
 
 
 def assert_close(single, other, atol):
-    """Same params to `atol`; and they did move from where they began."""
+    """Checks that two params agree to `atol` and differ from the initial ones."""
     for x, y in zip(jax.tree.leaves(single), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(x, y, atol=atol, rtol=0)
     _, initial, _, _ = setup("infonce")
@@ -119,7 +119,7 @@ ADAPTIVE = [
 
 @pytest.mark.parametrize(("more", "entries"), [([], 5 + 1), pytest.param(ADAPTIVE, 5 + 2, marks=pytest.mark.slow)])
 def test_two_processes_of_two_devices_equal_one_of_four(tmp_path, more, entries):
-    """The whole trainer, joined over loopback: the same bundle to float32's accuracy, and one metrics file."""
+    """Two processes of the training program give the same bundle to float32's accuracy, and one metrics file."""
     random_store(tmp_path / "store")
     events = (
         "--config.epochs=1",

@@ -1,4 +1,4 @@
-"""Perturbed captions in the place of images: their cosines, the estimate of a pair's cosine, and the score by hand."""
+"""Surrogates: their cosines, the estimated cosine of a pair, and their scores by hand."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def captions(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Of few directions, about a mean, as real ones are."""
+    """A store with vectors of few directions around a mean, like real ones."""
     few = rng.normal(size=(count, S)) * np.arange(1, S + 1) ** -0.7
     return unit(few) + 0.8 * np.eye(S)[0]
 
@@ -50,8 +50,8 @@ def held_out(store: Store, rows, means: ModalityMeans) -> tuple[np.ndarray, np.n
     )
 
 
-def test_cosines_to_their_captions(store, rows):
-    """Without images the published cosine of CLIP and its root, by random noise."""
+def test_cosines_of_surrogates_to_their_captions(store, rows):
+    """Without images: random noise to PAIR_COSINE and to its square root."""
     means = caption_means(store, rows[0], "centred")
     result = surrogates(store, rows, means, means, "centred")
     own = held_out(store, rows, means)[0][result.own_Q]
@@ -62,8 +62,8 @@ def test_cosines_to_their_captions(store, rows):
     assert list(result.inputs) == [False]
 
 
-def test_images_give_noise_and_cosine(store, rows):
-    """Images in a plane: the third kind of noise lies in it, but for what is orthogonal to each caption."""
+def test_surrogates_from_images(store, rows):
+    """Images in a plane: the third kind of noise lies in it, except for the part along each caption."""
     means = caption_means(store, rows[0], "centred")
     rng = np.random.default_rng(1)
     plane = np.linalg.qr(rng.normal(size=(S, 2)))[0]
@@ -78,8 +78,8 @@ def test_images_give_noise_and_cosine(store, rows):
 
 
 @pytest.mark.parametrize("truth", [0.3, 0.5, 0.8])
-def test_a_pairs_cosine_is_estimated_without_pairs(truth):
-    """Of images that are captions nobody has, perturbed to a known cosine."""
+def test_pair_cosine_is_estimated_without_pairs(truth):
+    """The images are unseen captions perturbed to a known cosine."""
     rng = np.random.default_rng(2)
     x = captions(rng, 2500)
     x = unit(x - x.mean(0)).astype(np.float32)
@@ -90,8 +90,8 @@ def test_a_pairs_cosine_is_estimated_without_pairs(truth):
     assert pair_cosine(images, held, training, noise) == pytest.approx(truth, abs=0.05)
 
 
-def test_the_score_by_hand(store, rows):
-    """1/rank among held-out and training targets, the mean over surrogates; equal scores count as before the own."""
+def test_scores_by_hand(store, rows):
+    """The mean of 1/rank among held-out and training targets. Ties count against the own target."""
     means = caption_means(store, rows[0], "centred")
     result = surrogates(store, rows, means, means, "centred")
     weights = np.random.default_rng(3).normal(size=(S, E))
@@ -108,8 +108,9 @@ def test_the_score_by_hand(store, rows):
     assert result.scores(np.full_like(output, np.nan)) == {"noisy_mrr": pytest.approx(1 / N), "noisy_cosine": -1}
 
 
-def test_raw_translators_are_given_raw_vectors(store, rows):
-    """Among images where their mean is known, and of a caption's length; their outputs are centred by captions'."""
+def test_translators_of_raw_vectors_get_raw_surrogates(store, rows):
+    """They lie around the mean of images, if known, and are as long as captions; outputs are centred by captions'
+    mean."""
     units, raw = (caption_means(store, rows[0], norm) for norm in ("unit", "none"))
     image = np.float32(0.5) * np.eye(S, dtype=np.float32)[5]
     with_images = ModalityMeans(source_text=units.source_text, source_image=image, target_text=units.target_text)
@@ -124,8 +125,8 @@ def test_raw_translators_are_given_raw_vectors(store, rows):
     assert result.scores(3 * targets) == pytest.approx({"noisy_mrr": 1.0, "noisy_cosine": 1.0})
 
 
-def test_behind_a_memory(store, rows):
-    """With share 1 and a sharp softmax every surrogate becomes its nearest remembered caption."""
+def test_surrogates_with_a_memory(store, rows):
+    """With weight 1 and a sharp softmax every surrogate becomes its nearest caption of the memory."""
     means = caption_means(store, rows[0], "centred")
     kept = centred(store.read("source")[rows[1]], means.source_text)[:50].astype(np.float16)
     result = surrogates(store, rows, means, means, "centred", Memory(source=kept, weight=1.0, temperature=1e-4))

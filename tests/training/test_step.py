@@ -1,4 +1,4 @@
-"""Learning rate, clipping and the moving average by hand; dispatches of any length give the same bits."""
+"""Learning rate, clipping and moving average by hand; calls of any number of steps give the same bits."""
 
 import math
 
@@ -32,8 +32,8 @@ def test_learning_rate_by_hand(decay):
     assert build_learning_rate(OptimizerConfig(decay=decay), steps=24)(0) == pytest.approx(1e-3)
 
 
-def test_clipping_brings_the_norm_down():
-    """A gradient of norm 5 acts as the same of norm 2; one of norm 1 as it is."""
+def test_gradient_clipping():
+    """A gradient of norm 5 is scaled to norm 2; one of norm 1 is unchanged."""
     params = {"model": {"x": np.zeros(2, np.float32)}, "objective": {}}
 
     def update(gradient: list[float], clip_norm: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The training program: what it leaves, how it resumes, what it refuses before anything is compiled."""
+"""The training program: its outputs, resuming, and errors before anything is compiled."""
 
 import json
 import math
@@ -63,7 +63,7 @@ def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> No
         np.testing.assert_array_equal(other[key], one[key], err_msg=key)
 
 
-def test_a_run_leaves_all_it_should_and_learns(store, tmp_path, capsys):
+def test_run_learns_and_writes_all_files(store, tmp_path, capsys):
     config = small(epochs=20, optimizer=OptimizerConfig(learning_rate=3e-3))
     assert train(config, store, tmp_path)
     entries = lines(tmp_path)
@@ -97,7 +97,7 @@ def test_a_run_leaves_all_it_should_and_learns(store, tmp_path, capsys):
     ],
 )
 def test_killed_run_resumes_to_the_same_bits(store, tmp_path, monkeypatch, objective, loader):
-    """Killed between two calls, and resumed from the checkpoint before."""
+    """A run that is killed between two calls resumes from its last checkpoint."""
     config = small(
         objective=ObjectiveConfig(kind=objective, settings={"margin_growth": 0.03} if objective != "infonce" else {}),
         data=DataConfig(validation_size=100, loader=loader),
@@ -132,7 +132,7 @@ def test_finished_run_started_again_changes_nothing(store, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "changed"])
-def test_damaged_checkpoint_is_put_aside_and_the_one_before_serves(store, tmp_path, capsys, damage):
+def test_damaged_checkpoint_is_moved_and_the_previous_one_restored(store, tmp_path, capsys, damage):
     train(small(), store, tmp_path / "first")
     before = weights(tmp_path / "first")
     run = Path(shutil.copytree(tmp_path / "first", tmp_path / "run"))  # what lay at the first path is cached in memory
@@ -155,7 +155,7 @@ def test_damaged_checkpoint_is_put_aside_and_the_one_before_serves(store, tmp_pa
 
 
 def test_full_disk(store, tmp_path):
-    """A limit on the size of files stands for it: the bundle does not fit, and what was there stays."""
+    """Simulated by a limit on file sizes: the bundle does not fit, and existing files stay."""
     train(small(epochs=6), store, tmp_path / "unbroken")
     train(small(), store, tmp_path / "run")
     before = weights(tmp_path / "run")
@@ -190,7 +190,7 @@ def any_learning_rate(monkeypatch):
     monkeypatch.setattr(checks, "check_fields", lambda config: None)
 
 
-def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_path, any_learning_rate):
+def test_non_finite_loss_stops_the_run_after_a_good_checkpoint(store, tmp_path, any_learning_rate):
     config = small(
         objective=ObjectiveConfig(kind="infonce"), optimizer=OptimizerConfig(learning_rate=1e15), checkpoint_every=1
     )
@@ -203,8 +203,8 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_pat
     assert f"the last good checkpoint is {tmp_path / 'checkpoints' / str(max(kept))}" in str(caught.value)
 
 
-def test_weights_that_are_not_finite_are_never_kept(store, tmp_path, any_learning_rate):
-    """One step of a whole epoch whose own loss is fine: its update is not."""
+def test_non_finite_weights_are_never_saved(store, tmp_path, any_learning_rate):
+    """A single step whose loss is finite and whose update is not."""
     config = small(batch_size=400, epochs=1, checkpoint_every=1, optimizer=OptimizerConfig(learning_rate=1e38))
     with pytest.raises(TrainingError, match="norm is (inf|nan) at step 1; none is saved"):
         train(config, store, tmp_path)
@@ -220,8 +220,8 @@ def test_another_store_in_the_same_work_directory(store, tmp_path):
     assert_equal(weights(tmp_path / "run"), before)
 
 
-def test_a_run_keeps_the_loader_it_started_with(store, tmp_path, monkeypatch, capsys):
-    """However much memory is free when it resumes: the loaders' orders differ."""
+def test_resumed_run_keeps_its_loader(store, tmp_path, monkeypatch, capsys):
+    """Regardless of the free memory when it resumes, because the loaders' orders differ."""
     train(small(epochs=4), store, tmp_path / "unbroken")
     train(small(epochs=2), store, tmp_path / "run")
     monkeypatch.setattr(loaders, "free_memory", lambda device: 1.0)
@@ -244,8 +244,8 @@ def test_another_number_of_devices_is_reported(store, tmp_path, capsys):
     assert "was started on 8 device(s) and resumes on 4: sums are taken in another order" in shown
 
 
-def test_a_run_of_version_0_1_resumes(store, tmp_path):
-    """Its config has the old names of all fields, and its state lies in `rows.json`."""
+def test_run_of_version_0_1_resumes(store, tmp_path):
+    """Its config has the old names of all fields, and its state is in `rows.json`."""
     train(small(), store, tmp_path / "new")
     old = tmp_path / "old"
     train(small(epochs=2), store, old)
@@ -269,7 +269,7 @@ def test_a_run_of_version_0_1_resumes(store, tmp_path):
     assert_equal(weights(old), weights(tmp_path / "new"))
 
 
-def test_a_bad_line_of_metrics_is_told_of(store, tmp_path, capsys):
+def test_damaged_line_of_metrics_is_reported(store, tmp_path, capsys):
     train(small(epochs=1), store, tmp_path)
     good = entries(tmp_path)
     with open(tmp_path / "metrics.jsonl", "a") as file:
@@ -280,7 +280,7 @@ def test_a_bad_line_of_metrics_is_told_of(store, tmp_path, capsys):
 
 
 def test_early_stopping_and_the_best_bundle(store, tmp_path, capsys):
-    """A learning rate that wrecks what it has learned: the run ends, the bundle is of the best validation."""
+    """With a destructive learning rate the run ends early, and the bundle is that of the best validation."""
     config = small(
         epochs=100, patience=3, eval_every=5, optimizer=OptimizerConfig(learning_rate=0.3), select_by="recall@5"
     )
@@ -298,7 +298,7 @@ def test_early_stopping_and_the_best_bundle(store, tmp_path, capsys):
     assert len(entries(tmp_path)) > len(before[0])
 
 
-def test_least_median_rank_is_the_best(store, tmp_path):
+def test_lowest_median_rank_is_best(store, tmp_path):
     config = small(epochs=10, select_by="median_rank", optimizer=OptimizerConfig(learning_rate=3e-3))
     train(config, store, tmp_path)
     ranks = [line["median_rank"] for line in lines(tmp_path) if line["phase"] == "validation"]
@@ -326,8 +326,8 @@ def test_tensorboard(store, tmp_path):
 @pytest.mark.parametrize(
     ("precision", "of_products"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")]
 )
-def test_precision_of_products_is_the_configs(store, tmp_path, monkeypatch, precision, of_products):
-    """In every product of a step, forward and back, by JAX's own names (jax.lax.Precision)."""
+def test_products_have_the_configs_precision(store, tmp_path, monkeypatch, precision, of_products):
+    """Every product of a step, forward and backward, has that jax.lax.Precision."""
     traced = []
 
     def make_step(*arguments):
@@ -395,7 +395,7 @@ def test_precision_of_products_is_the_configs(store, tmp_path, monkeypatch, prec
         (dict(log=LogConfig(wandb="sounds")), "config.log.wandb needs wandb, which is not installed"),
     ],
 )
-def test_misuse_is_one_line_and_leaves_nothing(store, tmp_path, monkeypatch, fields, message):
+def test_misuse_is_one_line_and_writes_nothing(store, tmp_path, monkeypatch, fields, message):
     there = checks.importlib.util.find_spec
     monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None if name == "wandb" else there(name))
     with pytest.raises(ConfigError) as caught:
