@@ -35,8 +35,8 @@ def changed(path: str, value: object) -> Config:
     config = Config()
     *nodes, name = path.split(".")
     node = config
-    for one in nodes:
-        node = getattr(node, one)
+    for parent in nodes:
+        node = getattr(node, parent)
     setattr(node, name, value)
     return config
 

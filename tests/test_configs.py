@@ -28,7 +28,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "recipe",
-    [pytest.param(one, id=one.stem, marks=[pytest.mark.slow] * (one.stem in SLOW)) for one in RECIPES],
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in RECIPES],
 )
 def test_runs_as_printed(recipe, store, tmp_path, monkeypatch):
     """The command in its docstring, on a store of 200 rows, 100 of them for training, for an epoch."""

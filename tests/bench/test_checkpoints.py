@@ -53,7 +53,7 @@ def test_clip_distinguishes_captions_and_fits_its_tokenizer(folder: Path) -> Non
     assert max(itertools.chain(*ids)) < text.vocab_size
     assert ids[0] == [998, 999]
     assert len(ids[-1]) == 77
-    assert all(one.count(999) == 1 for one in ids)  # the end-of-text token is also the unknown token
+    assert all(row.count(999) == 1 for row in ids)  # the end-of-text token is also the unknown token
     assert tokenizer.decode(ids[2], skip_special_tokens=True).replace(" ", "") == ODD_CAPTIONS[2].replace(" ", "")
     features = model.get_text_features(**tokenizer(CAPTIONS[:50], padding=True, return_tensors="pt"))
     assert features.pooler_output.shape == (50, 64)
@@ -84,7 +84,7 @@ def test_clap_distinguishes_captions_and_fits_its_tokenizer(folder: Path) -> Non
     assert 3 not in itertools.chain(*ids)
     assert ids[0] == [0, 2]
     assert len(ids[-1]) == 512
-    assert [tokenizer.decode(one, skip_special_tokens=True) for one in ids[:-1]] == ODD_CAPTIONS[:-1]
+    assert [tokenizer.decode(row, skip_special_tokens=True) for row in ids[:-1]] == ODD_CAPTIONS[:-1]
     features = model(**tokenizer(CAPTIONS[:50], padding=True, return_tensors="pt")).text_embeds
     assert features.shape == (50, 64)
     assert 0.05 < mean_cosine(features) < 0.9

@@ -69,7 +69,10 @@ def test_centring_removes_a_cone(folder):
     """The rotation retrieves every caption; without centring, the cone makes all images retrieve the same one."""
     material, turn = Material.read(folder), rotation(1)
     view = {kind: View.of(kind, material.text_NS, material.text_NE) for kind in ("raw", "moved", "centred")}
-    first = {kind: photographs(material, one, lambda x_BS: x_BS @ turn)["r1"].mean() for kind, one in view.items()}
+    first = {
+        kind: photographs(material, each_view, lambda x_BS: x_BS @ turn)["r1"].mean()
+        for kind, each_view in view.items()
+    }
     assert first["centred"] == 1 and first["moved"] == 1 and first["raw"] <= 0.9
 
 
@@ -101,7 +104,7 @@ def test_the_recommended_recipe_finds_a_rotation(folder, tmp_path, monkeypatch):
     material = Material.read(folder)
     figures, bundles = recommended.photographs("recommended", material, slice(None), 0, tmp_path)
     assert figures["r1"].mean() > 0.9 and figures["r1"].shape == (49,)
-    assert len(bundles) == 2 and all(one.choice.linear or one.choice.trained for one in bundles)
+    assert len(bundles) == 2 and all(bundle.choice.linear or bundle.choice.trained for bundle in bundles)
     again, _ = recommended.photographs("recommended", material, slice(None), 0, tmp_path)  # read, not trained
     np.testing.assert_array_equal(again["r1"], figures["r1"])
 

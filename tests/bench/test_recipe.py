@@ -106,8 +106,8 @@ def test_results_are_means_over_seeds_and_drawings():
     draws = [draw(audio_NE=eye), draw(audio_NE=eye[[3, 2, 1, 0]])]
     row = Row(name="r", methods=(method(eye[[0, 1, 0, 0]]), method(eye)), kept=("trained", "rotation"))
     figures = result(row, draws, NO_MEAN)
-    of_each = [result(dataclasses.replace(row, methods=(one,)), [drawing], NO_MEAN).figures["cell"].mean
-               for one in row.methods for drawing in draws]  # fmt: skip
+    of_each = [result(dataclasses.replace(row, methods=(method,)), [drawing], NO_MEAN).figures["cell"].mean
+               for method in row.methods for drawing in draws]  # fmt: skip
     assert of_each[0] == 0.5 and of_each[2] == 1
     assert figures.figures["cell"].mean == pytest.approx(np.mean(of_each))
     assert figures.figures["cell"].spread == pytest.approx(np.std(of_each, ddof=1))
@@ -143,8 +143,8 @@ def test_baselines_without_training_centre_images(tmp_path):
     source = store.read("source").astype(np.float32)
     image = np.asarray(uncentred(jnp.asarray(centred_array(source, means.source_text)), means.source_image))
     methods = [closed_form("procrustes", store, means), closed_form("ridge", store, means, 0.1)]
-    for one in (nearest_caption_method(store, NO_ROWS, means), *methods):
-        np.testing.assert_allclose(unit(one.of_images(image)), unit(one.of_texts(source)), atol=1e-3)
+    for method in (nearest_caption_method(store, NO_ROWS, means), *methods):
+        np.testing.assert_allclose(unit(method.of_images(image)), unit(method.of_texts(source)), atol=1e-3)
 
 
 def test_vectors_are_used_as_they_are_without_means(tmp_path, monkeypatch):
@@ -201,7 +201,7 @@ def test_run_keys(tmp_path):
     assert runs.run_key(dataclasses.replace(config, seed=1), store) != key
     assert runs.run_key(config, other) != key
     images = np.eye(24, dtype=np.float32)
-    assert len({key, *(runs.run_key(config, store, one) for one in (images, images[:20]))}) == 3
+    assert len({key, *(runs.run_key(config, store, unlabelled) for unlabelled in (images, images[:20]))}) == 3
 
 
 def test_every_cell_of_the_table_is_a_figure():

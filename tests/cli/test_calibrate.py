@@ -200,8 +200,8 @@ def test_sounds_and_pictures_into_another_folder(calibrate, run, media_folder, c
     variance = unit(audio_NE).var(axis=0, ddof=1).sum()
     assert lines[3] == goodness(AUDIO, "sounds", variance)
     distances = [
-        np.linalg.norm(translated(image_BS, before, one).mean(0) - unit(audio_NE).mean(0))
-        for one in (ModalityMeans(), means)
+        np.linalg.norm(translated(image_BS, before, known_means).mean(0) - unit(audio_NE).mean(0))
+        for known_means in (ModalityMeans(), means)
     ]
     assert "translated pictures: distance to sounds" in lines[4] and figures(lines[4]) == pytest.approx(
         distances, abs=2e-4

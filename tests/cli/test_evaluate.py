@@ -162,7 +162,7 @@ def test_geometry_of_pairs_without_a_store(run, clap, media_folder, evaluate, tm
     for side in ("source", "target"):
         assert len(rows_of(content, "geometry", side, "pair_cosine")) == 1
         assert rows_of(content, "geometry", side, "pair_cosine_centred") == []
-    whys = {one["what"]: one["why"] for one in content["missing"]}
+    whys = {entry["what"]: entry["why"] for entry in content["missing"]}
     assert "pass --store" in whys["linear maps between the two text spaces"]
     for side, kind in (("source", "images"), ("target", "sounds")):
         why = f"12 texts and 12 {kind}; centring needs 32 or more"
@@ -231,7 +231,7 @@ def test_unreadable_inputs_are_reported_and_skipped(clap, media_folder, evaluate
     (folder / "5.png").unlink()
     code, content, _, stderr = evaluate("--pairs", folder / "pairs.csv", "--clap", clap)
     assert code == 2
-    message = {(Path(one["file"]).name, word) for one in content["left_out"] for word in one["why"].split()}
+    message = {(Path(entry["file"]).name, word) for entry in content["left_out"] for word in entry["why"].split()}
     for expected in (
         ("0.wav", "silent:"), ("1.wav", "empty"), ("2.wav", "truncated:"), ("3.wav", "no"), ("3.png", "sound"),
         ("4.png", "damaged"), ("5.png", "no"), ("5.wav", "picture"),
@@ -284,7 +284,7 @@ def test_generated_sound(run, clap, media_folder, audioldm_folder, evaluate, tmp
     record = json.loads((generated / "2.sound.json").read_text())
     (generated / "2.wav").write_bytes(b"")  # the second candidate stands in
     code, content, _, _ = evaluate("--sounds", generated, "--pairs", media_folder / "pairs.csv", "--clap", clap)
-    assert code == 2 and [Path(one["file"]).name for one in content["left_out"]] == ["2.wav"]
+    assert code == 2 and [Path(entry["file"]).name for entry in content["left_out"]] == ["2.wav"]
     clap_space = load_space(str(clap))
     encoded = unit(
         clap_space.encode_audio(
@@ -300,13 +300,13 @@ def test_generated_sound(run, clap, media_folder, audioldm_folder, evaluate, tmp
         assert rows["translator", metric]["n"] == (2 if metric == "diversity" else 3)
     assert rows["translator", "fad_clap"]["reference"] == "the pairs' sounds, manifest pairs.csv"
     assert ("control", "clap_score") in rows and ("reference", "inception_score") in rows
-    whys = {one["what"]: one["why"] for one in content["missing"]}
+    whys = {entry["what"]: entry["why"] for entry in content["missing"]}
     assert whys["generated sound: fad_clap_inf"] == "3 sounds; in 64 dimensions it takes 128 or more"
     # Sounds of another translator are left out, and a reference may be another folder.
     (generated / "0.sound.json").write_text(json.dumps({**record, "translator": {"path": "x", "sha256": "0" * 64}}))
     code, content, _, _ = evaluate("--sounds", generated, "--reference", media_folder, "--clap", clap)
     assert code == 2
-    assert [one["why"] for one in content["left_out"] if one["file"].endswith("0.sound.json")] == [
+    assert [entry["why"] for entry in content["left_out"] if entry["file"].endswith("0.sound.json")] == [
         "its sounds are of another translator"
     ]
     (row,) = [r for r in content["rows"] if (r["method"], r["metric"]) == ("translator", "fad_clap")]

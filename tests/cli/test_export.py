@@ -142,8 +142,8 @@ def test_a_translator_of_centred_vectors(run, tmp_path, capsys):
     for name in ("model.onnx", "model_from_image.onnx"):
         session = onnxruntime.InferenceSession(tmp_path / "pub" / name, providers=["CPUExecutionProvider"])
         outputs += session.run(None, {"source": source})
-    for one, reference in zip(outputs, expected, strict=True):
-        np.testing.assert_allclose(one, reference, atol=1e-5, rtol=0)
+    for output, reference in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(output, reference, atol=1e-5, rtol=0)
     np.testing.assert_allclose(outputs[1], translate(published, source), atol=1e-5, rtol=0)
 
 

@@ -100,7 +100,7 @@ def test_missing_inputs_are_reported_before_slow_imports(here):
     assert done.returncode == 0, done.stderr
     for (arguments, expected), line in zip(cases, done.stdout.splitlines(), strict=True):
         code, stderr, imported = json.loads(line)
-        stderr = [one for one in stderr.splitlines() if "mini world's translator" not in one]
+        stderr = [line for line in stderr.splitlines() if "mini world's translator" not in line]
         assert (code, len(stderr), imported) == (2, 1, []), (arguments, stderr)
         assert expected in stderr[0] and stderr[0].startswith(f"c2c {arguments[0]}: "), stderr
     assert sorted(path.name for path in here.iterdir()) == [

@@ -69,9 +69,9 @@ def start(process: int, where: str, place: str, waits: bool) -> subprocess.Popen
 def test_one_of_two_processes_is_lost(victim, number, place):
     where = address()
     both = [start(process, where, place, waits=process == victim) for process in range(2)]
-    for one in both:
-        while "up" not in (line := one.stdout.readline()):  # Gloo prints a line of its own
-            assert line, one.stderr.read()
+    for process in both:
+        while "up" not in (line := process.stdout.readline()):  # Gloo prints a line of its own
+            assert line, process.stderr.read()
     both[victim].send_signal(number)
     other = both[1 - victim]
     error = other.stderr.read()
@@ -82,8 +82,8 @@ def test_one_of_two_processes_is_lost(victim, number, place):
         assert both[victim].wait() == -number
     else:
         assert both[victim].wait() == 128 + number and own == f"c2c miniworld: {ENDING[number]}\n"
-    for one in both:
-        for stream in (one.stdin, one.stdout, one.stderr):
+    for process in both:
+        for stream in (process.stdin, process.stdout, process.stderr):
             if stream:
                 stream.close()
 
@@ -91,7 +91,7 @@ def test_one_of_two_processes_is_lost(victim, number, place):
 def test_both_processes_finish():
     where = address()
     both = [start(process, where, "done", waits=False) for process in range(2)]
-    assert [one.communicate()[1] for one in both] == ["", ""] and [one.wait() for one in both] == [0, 0]
+    assert [process.communicate()[1] for process in both] == ["", ""] and [process.wait() for process in both] == [0, 0]
 
 
 def test_process_0_listens_only_on_its_address():

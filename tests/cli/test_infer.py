@@ -88,16 +88,16 @@ def test_candidates_are_ranked_by_clap(infer, image_folder, audioldm_folder, tmp
     assert code == 0 and "in the order of their seeds: pass --ranker" in err
     assert [file.name for file in files] == ["a.wav", "a.2.wav", "a.3.wav"]
     plain = json.loads((tmp_path / "plain/a.sound.json").read_text())["sounds"]
-    assert [one["seed"] for one in plain] == [7, 8, 9] and plain[0]["clap_score"] is None
+    assert [record["seed"] for record in plain] == [7, 8, 9] and plain[0]["clap_score"] is None
     code, _, err = infer(image_folder / "a.png", *flags, "--out", tmp_path / "ranked", "--ranker", clap)
     assert code == 0 and "--ranker" not in err
     ranked = json.loads((tmp_path / "ranked/a.sound.json").read_text())["sounds"]
-    scores = [one["clap_score"] for one in ranked]
+    scores = [record["clap_score"] for record in ranked]
     assert scores == sorted(scores, reverse=True) and scores[0] > scores[2]
-    assert sorted(one["seed"] for one in ranked) == [7, 8, 9]
-    for one in ranked:  # the same sounds, in another order
-        same = files[one["seed"] - 7]
-        np.testing.assert_array_equal(read_audio(tmp_path / "ranked" / one["file"]), read_audio(same))
+    assert sorted(record["seed"] for record in ranked) == [7, 8, 9]
+    for record in ranked:  # the same sounds, in another order
+        same = files[record["seed"] - 7]
+        np.testing.assert_array_equal(read_audio(tmp_path / "ranked" / record["file"]), read_audio(same))
 
 
 def test_another_clap_cannot_rank(infer, image_folder, audioldm_folder, tmp_path):
@@ -257,7 +257,7 @@ def test_a_video_folder_is_averaged(infer, image_folder, tmp_path):
     code, files, _ = infer(image_folder, "--average")
     assert code == 0 and files == [tmp_path / "pictures.wav"]
     record = json.loads((tmp_path / "pictures.sound.json").read_text())
-    assert [Path(one["path"]).name for one in record["pictures"]] == ["a.png", "b.jpg", "c.png"]
+    assert [Path(image["path"]).name for image in record["pictures"]] == ["a.png", "b.jpg", "c.png"]
 
 
 def test_without_guidance_the_negative_prompt_has_no_effect(infer, image_folder, tmp_path):

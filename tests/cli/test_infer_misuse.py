@@ -245,9 +245,9 @@ def test_folders_inside_folders_keep_their_names(infer, image_folder, tmp_path):
     shutil.copy(image_folder / "a.png", image_folder / "deep" / "a.png")
     names = [image_folder / "a.png", image_folder / "deep" / "a.png"]
     placed = plan(names, out=tmp_path / "out", roots=[image_folder])
-    assert [one.out for one in placed] == [tmp_path / "out" / "a.wav", tmp_path / "out" / "deep" / "a.wav"]
+    assert [job.out for job in placed] == [tmp_path / "out" / "a.wav", tmp_path / "out" / "deep" / "a.wav"]
     averaged = plan(names, out=tmp_path / "out", roots=[image_folder], average=True)
-    assert [one.out for one in averaged] == [tmp_path / "out" / "pictures.wav", tmp_path / "out" / "deep.wav"]
+    assert [job.out for job in averaged] == [tmp_path / "out" / "pictures.wav", tmp_path / "out" / "deep.wav"]
     with pytest.raises(ConfigError, match="would both be written to"):
         plan(names, out=tmp_path / "out")
 

@@ -54,7 +54,7 @@ def test_sheet_has_picture_and_spectrogram_of_a_scene():
     shown = shown_at("test", 0, 0)
     sheet = contact_sheet([shown])
     tile = sheet.crop((12, 12 + 18, 12 + 128, 12 + 18 + 128)).resize((64, 64), Image.Resampling.BOX)
-    assert np.abs(np.asarray(tile, int) - np.asarray(shown.image, int)).mean() < 6
+    assert np.abs(np.asarray(tile, int) - np.asarray(shown.picture, int)).mean() < 6
     assert shown.mel.size == (257, 128)
     assert shown.held_out and "<b>held out</b>" in render_page([shown], "test", 0)
 

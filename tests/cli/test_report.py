@@ -72,7 +72,7 @@ def test_the_evaluation_of_the_run_is_found(report, bundle, tmp_path):
     [
         (["nowhere"], "nowhere is neither a local run or bundle"),
         (["BUNDLE", "--sounds", "nowhere"], "expected a folder of sounds with their records at nowhere"),
-        (["BUNDLE", "--evaluation", "nowhere"], "expected what c2c evaluate wrote at nowhere"),
+        (["BUNDLE", "--evaluation", "nowhere"], "expected an output folder of c2c evaluate at nowhere"),
         (["BUNDLE", "--most", "0"], "--most must be 1 or more, found 0"),
         (["BUNDLE", "--out", "."], "--out . is a folder"),
         (["BUNDLE", "--out", "file/report.html"], "file"),

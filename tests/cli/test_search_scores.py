@@ -20,7 +20,7 @@ from c2c_jax.translator.memory import Memory
 from tests.cli.test_search import cosines
 from tests.fixtures.audio_files import write_noise
 
-TEXTS = [f"{one} and {other}" for one in ("rain", "dogs", "wind", "bells") for other in map(str, range(9))]
+TEXTS = [f"{subject} and {number}" for subject in ("rain", "dogs", "wind", "bells") for number in map(str, range(9))]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def centred_bundle(tmp_path_factory, bundle, clip_folder, clap) -> Path:
     """An untrained translator of centred vectors, with the captions' means and some captions."""
     old = load_bundle(bundle)
     spec = dataclasses.replace(old.spec, input_norm="centred")
-    source, target = (load_space(str(one)).encode_text(TEXTS) for one in (clip_folder, clap))
+    source, target = (load_space(str(name)).encode_text(TEXTS) for name in (clip_folder, clap))
     means = ModalityMeans(source_text=unit(source).mean(axis=0), target_text=unit(target).mean(axis=0))
     memory = Memory(source=unit(unit(source) - means.source_text).astype(np.float16), weight=0.0, temperature=0.1)
     folder = tmp_path_factory.mktemp("centred") / "bundle"

@@ -59,7 +59,7 @@ def test_maps_by_hand():
     rng = np.random.default_rng(1)
     x = unit(rng.normal(size=(300, S)))
     y = unit(np.tanh(x @ rng.normal(size=(S, E))))
-    outputs = {one.name: one(x) for one in closed_form_maps(moments_of(x * np.sqrt(S), y), x)}
+    outputs = {linear.name: linear(x) for linear in closed_form_maps(moments_of(x * np.sqrt(S), y), x)}
     assert list(outputs) == ["partial rotation", "ridge", "partial rotation and ridge"]
     for output in outputs.values():
         assert np.mean(np.linalg.norm(output, axis=1)) == pytest.approx(1, abs=1e-5)
@@ -156,11 +156,11 @@ def test_rotation_is_selected_where_the_spaces_are_rotated(tmp_path):
     every = dataclasses.replace(bundle.spec, kind="procrustes")
     source, target = (store.read_rows(side, np.arange(600)) for side in ("source", "target"))
     (expected,) = (
-        one
-        for one in closed_form_maps(
+        linear
+        for linear in closed_form_maps(
             closed_form.moments_of(source, target, every, bundle.means), np.eye(S, dtype=np.float32)
         )
-        if one.name == bundle.choice.linear
+        if linear.name == bundle.choice.linear
     )
     kernel, expected = np.asarray(bundle.translator.linear.kernel[...]), expected.kernel_SE
     np.testing.assert_allclose(kernel / np.linalg.norm(kernel), expected / np.linalg.norm(expected), atol=1e-5)

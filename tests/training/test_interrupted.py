@@ -91,12 +91,15 @@ def test_no_room_for_a_checkpoint(store, tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "host"),
-    [(signal.SIGKILL, 0), *(pytest.param(one, 1, marks=pytest.mark.slow) for one in (signal.SIGKILL, signal.SIGTERM))],
+    [
+        (signal.SIGKILL, 0),
+        *(pytest.param(number, 1, marks=pytest.mark.slow) for number in (signal.SIGKILL, signal.SIGTERM)),
+    ],
 )
 def test_signals_to_one_of_two_hosts(store, tmp_path, number, host):
     """If one host is killed, the other soon ends and says why. On SIGTERM, both save and exit with code 0."""
     command = train_command(store, tmp_path / "run", *EVENTS, "--config.epochs=100000")
-    processes = [start(one, devices=2) for one in two_hosts(command)]
+    processes = [start(host_command, devices=2) for host_command in two_hosts(command)]
     interrupt(processes[host], tmp_path / "run", 10, number)
     output = processes[1 - host].communicate()[0]
     if number == signal.SIGTERM:

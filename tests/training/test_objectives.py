@@ -101,7 +101,7 @@ def test_logits_far_above_the_own_ones(chunks, beyond):
         sides = (jax.nn.logsumexp(logits, axis=axis) - jnp.diagonal(logits) for axis in (0, 1))
         return sum(side.mean() for side in sides) / 2
 
-    results, expected = (jax.value_and_grad(one)(jnp.asarray(logits)) for one in (loss, plain))
+    results, expected = (jax.value_and_grad(function)(jnp.asarray(logits)) for function in (loss, plain))
     np.testing.assert_allclose(results[0], expected[0], rtol=1e-6)
     np.testing.assert_allclose(results[1], expected[1], atol=1e-6)
 
@@ -171,8 +171,8 @@ def test_gradient_equals_that_of_the_plain_formula(kind, chunks):
     got = jax.value_and_grad(lambda p, x: objective.loss(p, x, target, progress), argnums=(0, 1))(
         objective.init(), predicted
     )
-    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-4)
+    for actual, wanted in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [*CONTRASTIVE, "sigmoid"])

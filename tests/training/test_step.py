@@ -92,8 +92,8 @@ def test_calls_of_any_length_give_the_same_bits(parts):
     state, losses = after(parts)
     expected_state, expected_losses = after([4, 3])
     assert losses == expected_losses and len(losses) == STEPS
-    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(expected_state), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for actual, expected in zip(jax.tree.leaves(state), jax.tree.leaves(expected_state), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_calls_equal_single_steps():
