@@ -21,6 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
+from c2c_jax.config import Config
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.training.step import process_rows, shard_rows
 
@@ -188,20 +189,11 @@ def choose_loader(kind: str, store: Store) -> str:
 
 
 def open_loader(
-    kind: str,
-    store: Store,
-    training: Int[np.ndarray, "N"],
-    batch_size: int,
-    steps: int,
-    seed: int,
-    mesh: Mesh,
-    epochs: int,
+    kind: str, config: Config, store: Store, training: Int[np.ndarray, "N"], mesh: Mesh, epochs: int
 ) -> ResidentLoader | StreamingLoader:
-    """Opens the loader of a kind from `choose_loader`. steps: maximum number per call. epochs: maximum length of a
-    stream."""
-    if kind == "resident":
-        return ResidentLoader(store, training, batch_size, steps, seed, mesh)
-    return StreamingLoader(store, training, batch_size, steps, seed, mesh, epochs)
+    """Opens the loader of a kind from `choose_loader` for the training rows. epochs: maximum length of the stream."""
+    arguments = (store, training, config.batch_size, config.steps_per_call, config.seed, mesh)
+    return ResidentLoader(*arguments) if kind == "resident" else StreamingLoader(*arguments, epochs)
 
 
 def free_memory(device: jax.Device) -> float:

@@ -92,16 +92,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)
         with phase(console, "reading the store", quiet=not log.writes):
-            loader = open_loader(
-                run_state.loader,
-                store,
-                training,
-                config.batch_size,
-                config.steps_per_call,
-                config.seed,
-                mesh,
-                epochs + 1,
-            )
+            loader = open_loader(run_state.loader, config, store, training, mesh, epochs + 1)
         loss = TranslatorLoss(
             graphdef=graphdef,
             objective=objective,

@@ -42,7 +42,12 @@ def meanings(seed, count):
 def scenes(seed, count=P) -> Scenes:
     own = meanings(seed, count)
     image, audio = (own + 0.5 * meanings(seed + offset, count) for offset in (100, 200))
-    vectors = {"image_NS": image - 0.4, "seen_NS": own + 0.3, "audio_NE": 2 * audio + 0.1, "heard_NE": own + 0.3}
+    vectors = {
+        "image_NS": image - 0.4,
+        "image_caption_NS": own + 0.3,
+        "audio_NE": 2 * audio + 0.1,
+        "sound_caption_NE": own + 0.3,
+    }
     return Scenes(**{name: x.astype(np.float32) for name, x in vectors.items()}, cells_N=np.arange(count))
 
 

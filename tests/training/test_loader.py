@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from c2c_jax.config import Config
 from c2c_jax.errors import StoreError
 from c2c_jax.training import loader
 from c2c_jax.training.loader import (
@@ -19,6 +20,8 @@ from tests.fixtures.random_store import random_store
 
 ROWS, HELD_OUT, B = 500, 60, 48  # 440 rows to train on: an epoch is 9 steps and 8 rows
 
+CONFIG = Config(batch_size=B, steps_per_call=28, seed=7)
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
@@ -31,7 +34,7 @@ def training():
 
 
 def opened(kind, store, training):
-    return open_loader(choose_loader(kind, store), store, training, B, 28, 7, data_mesh(), epochs=5)
+    return open_loader(choose_loader(kind, store), CONFIG, store, training, data_mesh(), epochs=5)
 
 
 def drawn(opened_loader, store, step: int, count: int) -> np.ndarray:
