@@ -151,7 +151,7 @@ def clips(sizes: Sizes) -> dict[str, float]:
 
 
 def rank(connection: Connection, count: int, seconds: float) -> None:
-    """Ranks count × count candidates by CSLS, for at most so many seconds, and sends the peak GiB."""
+    """Ranks count × count candidates by CSLS for at most `seconds`, and sends the peak GiB."""
 
     def end() -> None:
         connection.send(peak_gib())
@@ -169,7 +169,7 @@ def rank(connection: Connection, count: int, seconds: float) -> None:
 
 
 def memory(count: int, seconds: float) -> float:
-    """Peak resident GiB of a process that ranks for at most so many seconds. Raises RuntimeError if it fails."""
+    """Peak resident GiB of a process that ranks for at most `seconds`. Raises RuntimeError if it fails."""
     context = multiprocessing.get_context("spawn")
     parent, theirs = context.Pipe()
     process = context.Process(target=rank, args=(theirs, count, seconds))

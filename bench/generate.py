@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figures[f"{name}_enough_steps"] = next(
             (steps for steps, value in by_steps.items() if value <= reference_error), 0
         )
-    report(f"{seconds} s of sound, {flags.steps} steps of DDIM beside diffusers", figures, flags.json)
+    report(f"{seconds} s of sound, {flags.steps} steps of DDIM against diffusers", figures, flags.json)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def collective_bytes(hlo: str) -> int:
 
 
 def analyse(devices: int, batch: int, settings: dict[str, Any], kind: str) -> dict[str, float]:
-    """FLOPs, collective bytes and peak bytes per device of a step compiled for so many devices."""
+    """FLOPs, collective bytes and peak bytes per device of a step compiled for `devices` devices."""
     mesh = Mesh(np.asarray(jax.devices()[:devices]), ("data",), axis_types=(AxisType.Auto,))
     graphdef, params = nnx.split(initial(), nnx.Param)
     objective, optimizer = build_objective(kind, settings), optax.adamw(1e-3)

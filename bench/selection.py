@@ -133,7 +133,7 @@ def points(setting: Setting, workdir: Path, console: Console) -> list[Point]:
             def blend(x_QS: np.ndarray, weight=weight, alone=alone, length=length) -> np.ndarray:
                 return weight * alone(x_QS) / length + (1 - weight) * partial_rotation(x_QS)
 
-            results.append(scored.point(f"{name}, {weight:g} beside the partial rotation", blend, False))
+            results.append(scored.point(f"{name}, {weight:g} with the partial rotation", blend, False))
         console.print(f"{setting.name}: {name}")
     return results
 
