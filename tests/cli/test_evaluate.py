@@ -212,10 +212,8 @@ def test_pictures_and_sounds(run, clap, media_folder, evaluate, tmp_path):
     with np.load(tmp_path / "evaluation/vectors.npz") as vectors:
         np.testing.assert_allclose(vectors["translated_image"].astype(np.float32), translated, atol=1e-3)
         assert vectors["source_image"].shape == vectors["target_audio"].shape == (12, 64)
-    assert (
-        "images → sounds" in stdout
-        and "12 pairs, 0 pictures and 0 sounds alone, 3 classes (manifest pairs.csv)" in stderr
-    )
+    assert "images → sounds" in stdout
+    assert "12 pairs, 0 pictures and 0 sounds alone, 3 classes (manifest pairs.csv)" in stderr
     assert {role: space["name"] for role, space in content["spaces"].items()} == {
         "source": "clip", "target": "audioldm:text_encoder", "clip": "clip", "clap": "clap",
     }  # fmt: skip
@@ -285,12 +283,9 @@ def test_generated_sound(run, clap, media_folder, audioldm_folder, evaluate, tmp
     (generated / "2.wav").write_bytes(b"")  # the second candidate stands in
     code, content, _, _ = evaluate("--sounds", generated, "--pairs", media_folder / "pairs.csv", "--clap", clap)
     assert code == 2 and [Path(entry["file"]).name for entry in content["left_out"]] == ["2.wav"]
-    clap_space = load_space(str(clap))
-    encoded = unit(
-        clap_space.encode_audio(
-            [read_audio(generated / name, clap_space.mels.sample_rate) for name in ("0.wav", "1.wav", "2.2.wav")]
-        )
-    )
+    clap_space, names = load_space(str(clap)), ("0.wav", "1.wav", "2.2.wav")
+    audio = [read_audio(generated / name, clap_space.mels.sample_rate) for name in names]
+    encoded = unit(clap_space.encode_audio(audio))
     prompt = np.array([json.loads((generated / f"{n}.sound.json").read_text())["clap_vector"] for n in range(3)])
     assert rows_of(content, "generated", "translator", "clap_score") == pytest.approx(
         [np.mean(np.sum(encoded * prompt, axis=1))], abs=1e-4
@@ -396,8 +391,7 @@ def test_misuse(run, clap, media_folder, evaluate, capsys, tmp_path, audioldm_fo
     assert "no image and no sound" in message(run, "--pairs", published)
     assert "holds no .sound.json record" in message(run, "--sounds", media_folder)
     pairs = run, "--out", tmp_path / "o", "--pairs", media_folder / "pairs.csv"
-    no_ears = message(*pairs)
-    assert "has no audio tower to encode sounds with: pass --clap" in no_ears
+    assert "has no audio tower to encode sounds with: pass --clap" in message(*pairs)
     other = build_clap(tmp_path / "other", audioldm_folder)
     spoil(other)
     assert "is another CLAP than the translator's" in message(*pairs, "--clap", other)

@@ -58,9 +58,9 @@ def weights(workdir: Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(workdir / "bundle" / "model.safetensors")
 
 
-def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
-    for key in one:
-        np.testing.assert_array_equal(other[key], one[key], err_msg=key)
+def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    for key in expected:
+        np.testing.assert_array_equal(actual[key], expected[key], err_msg=key)
 
 
 def test_run_learns_and_writes_all_files(store, tmp_path, capsys):
@@ -384,10 +384,7 @@ def test_products_have_the_configs_precision(store, tmp_path, monkeypatch, preci
         (dict(precision="half"), "config.precision is 'half'; known are float32, tensorfloat32, bfloat16"),
         (dict(select_by="recall"), "config.select_by is 'recall'; known are noisy_mrr, noisy_cosine, recall@1, "),
         (dict(patience=-1), "config.patience is -1"),
-        (
-            dict(translator=TranslatorConfig(settings={"heads": 8})),
-            "config.translator.settings.heads is unknown; known",
-        ),
+        (dict(translator=TranslatorConfig(settings={"heads": 8})), "translator.settings.heads is unknown; known"),
         (
             dict(objective=ObjectiveConfig(settings={"margin_growth": 1.0})),
             "settings.margin_growth is unknown; infonce",
