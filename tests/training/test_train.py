@@ -359,10 +359,7 @@ def test_products_have_the_configs_precision(store, tmp_path, monkeypatch, preci
         ),
         (dict(data=DataConfig(loader="disk")), "known are auto, resident, streamed"),
         (dict(objective=ObjectiveConfig(kind="contrast")), "known are infonce, inverse_euclidean"),
-        (
-            dict(translator=TranslatorConfig(kind="transformer", settings={"heads": 0})),
-            "config.translator.settings.heads is 0",
-        ),
+        (dict(translator=TranslatorConfig(kind="transformer", settings={"heads": 0})), "settings.heads is 0"),
         (
             dict(translator=TranslatorConfig(kind="transformer", settings={"width": 10})),
             "width 10 must be a multiple of heads 8",
