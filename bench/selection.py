@@ -115,7 +115,7 @@ def points(setting: Setting, workdir: Path, console: Console) -> list[Point]:
     plan = setting.store.plan
     spec = build_spec(first[1], plan.source.dim, plan.target.dim)
     maps = closed_form_maps(moments(setting.store, held_out, spec, means), judge.inputs[False])
-    results = [scored.point(point.name, point, use_memory) for point in maps for use_memory in (False, True)]
+    results = [scored.point(linear.name, linear, use_memory) for linear in maps for use_memory in (False, True)]
     partial_rotation = maps[0]
     for name, config in configs(setting):
         data = dataclasses.replace(config.data, store=str(setting.store.path))

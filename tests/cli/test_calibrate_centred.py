@@ -253,7 +253,9 @@ def test_misuse(run, media_folder, arrays, tmp_path, capsys):
     assert "only 7 readable pictures: a mean needs 8 or more" in message("--images", tmp_path / "seven.npy")
     assert "row 0 is zero or not finite" in message("--images", tmp_path / "zero.npy")
     assert "only 2 readable texts: a mean needs 8 or more" in message("--texts", tmp_path / "few.txt")
-    assert "found no file: pass a file with one text per line, or a caption" in message("--texts", tmp_path / "none.txt")
+    assert "found no file: pass a file with one text per line, or a caption" in message(
+        "--texts", tmp_path / "none.txt"
+    )
     assert "found a folder: pass a file with one text per line" in message("--texts", tmp_path)
     assert "cannot read captions from" in message("--texts", f"txt:{tmp_path / 'none.txt'}")
     assert "unknown caption source 'x:y'" in message("--texts", "x:y")

@@ -147,11 +147,11 @@ def test_geometry(run, evaluate):
         mean = np.linalg.norm(vectors.mean(axis=0))
         assert rows_of(content, "geometry", side, "text_mean") == pytest.approx([mean], abs=1e-5)
         assert len(rows_of(content, "geometry", side, "text_strangers_centred")) == 1
-    rows = {
+    by_method = {
         row["method"]: row for row in content["rows"] if (row["task"], row["metric"]) == ("rotation", "mean_cosine")
     }
-    assert set(rows) == {"procrustes", "ridge"} and all(row["n"] == 40 for row in rows.values())
-    assert -1 <= rows["procrustes"]["value"] < rows["ridge"]["value"] <= 1
+    assert set(by_method) == {"procrustes", "ridge"} and all(row["n"] == 40 for row in by_method.values())
+    assert -1 <= by_method["procrustes"]["value"] < by_method["ridge"]["value"] <= 1
     assert "the geometry of the two spaces" in stdout and "linear maps between the two text spaces" in stdout
 
 
