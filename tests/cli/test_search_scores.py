@@ -50,7 +50,7 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def scores_by_hand(query_QE, query_mean_E, many, references_RE, inputs=(), less_hubness=(True,)) -> np.ndarray:
+def scores_by_hand(query_QE, query_mean_E, many, references_RE, flags=(), less_hubness=(True,)) -> np.ndarray:
     """Centred cosines of the vectors in the index, minus hubness for some queries, in the order of names."""
     (array,) = (many / ".c2c-index").rglob("sounds")
     audio_NE = unit(zarr.open_array(array, mode="r")[:].astype(np.float32))
