@@ -15,7 +15,9 @@ from c2c_jax.old_names import accept_old_names
 
 T = TypeVar("T")
 
-PERTURBED_SCORES = ("noisy_mrr", "noisy_cosine")  # of perturbed validation captions
+# Validation scores of perturbed captions: the mean reciprocal rank and the mean cosine of their own targets.
+PERTURBED_MRR, PERTURBED_COSINE = PERTURBED_SCORES = ("noisy_mrr", "noisy_cosine")
+# Validation scores of captions as they are.
 CAPTION_SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")
 
 
@@ -253,6 +255,12 @@ def _short(value: object) -> str:
     except ValueError:  # Python does not print integers of more than 4,300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def candidate_score(select_by: str) -> str:
+    """The score by which candidates compete if `config.select_by` is this: itself if it is a score of perturbed
+    captions, else noisy_mrr."""
+    return select_by if select_by in PERTURBED_SCORES else PERTURBED_MRR
 
 
 # Checkpoints and captions by the name after a recipe's: `--config configs/mlp.py:gcc`.

@@ -108,13 +108,15 @@ def run(args: argparse.Namespace) -> None:
 
 def show(done: "Calibration") -> None:
     """Prints the estimates, the means in the bundle and its folder to stdout, and warnings to stderr."""
-    from c2c_jax.translator.mean_estimates import goodness
+    from c2c_jax.translator.mean_estimates import error_line
 
     if done.texts:
         for space, found in zip(("CLIP", "CLAP"), done.texts, strict=True):
-            moved = "" if found.length is None else f", {found.length:.4f} from the mean of captions that it replaces"
+            moved = (
+                "" if found.distance is None else f", {found.distance:.4f} from the mean of captions that it replaces"
+            )
             print(f"{found.count:,} texts, {space}: {_lengths(found)}{moved}")
-            print(goodness(found, f"texts, {space}"))
+            print(error_line(found, f"texts, {space}"))
         if done.is_centred and done.means.source_image is None:
             print(TEXTS_CENTRE_PICTURES, file=sys.stderr)
     for kind, one in (("pictures", done.pictures), ("sounds", done.sounds)):
@@ -123,9 +125,9 @@ def show(done: "Calibration") -> None:
             moved = ""
             if kind == "pictures" and done.pictures_after is not None:
                 moved = f" before, {done.pictures_after:.4f} after"
-            print(f"{number}: {_lengths(one)}, distance to captions {one.length:.4f}{moved}")
+            print(f"{number}: {_lengths(one)}, distance to captions {one.distance:.4f}{moved}")
             if one.count:
-                print(goodness(one, kind))
+                print(error_line(one, kind))
     if done.narrow:
         print(done.narrow, file=sys.stderr)
     if done.translated:

@@ -10,11 +10,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
+from c2c_jax.config import PERTURBED_MRR, PERTURBED_SCORES
 from c2c_jax.training.closed_form import Moments, procrustes, ridge, set_linear
 from c2c_jax.training.selection import Surrogates
 from c2c_jax.translator.bundle import Choice
 from c2c_jax.translator.kinds import Residual, Translator, TranslatorSpec, build_translator
-from c2c_jax.translator.scores import NOISY_MRR, NOISY_SCORES
 
 KEPT_DIRECTIONS = 0.75  # fraction of the directions that are rotated, those in which the spaces agree most
 RIDGE = 1.0  # ridge penalty, relative to the inputs' mean square
@@ -74,7 +74,7 @@ class CandidateSelector:
         final: list[Linear],
         *,
         memory_is_optional: bool,
-        select_by: str = NOISY_MRR,
+        select_by: str = PERTURBED_MRR,
     ):
         self.surrogates, self.select_by = surrogates, select_by
         self.memory_uses = list(surrogates.inputs) if memory_is_optional else [max(surrogates.inputs)]
@@ -113,7 +113,7 @@ class CandidateSelector:
             memory=use,
             pair_cosine=self.surrogates.pair_cosine,
             selected_by=self.select_by,  # type: ignore[arg-type]
-            **{score: {name: of_one[score] for name, of_one in scores.items()} for score in NOISY_SCORES},
+            **{score: {name: of_one[score] for name, of_one in scores.items()} for score in PERTURBED_SCORES},
         )
         return choice, scores[_name(weight, name, use)], length
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn
 
-from c2c_jax.config import Config, flat_fields
+from c2c_jax.config import CAPTION_SCORES, Config, candidate_score, flat_fields
 from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.console import stderr_console
@@ -22,13 +22,12 @@ from c2c_jax.io.progress import time_left
 from c2c_jax.old_names import upgraded
 from c2c_jax.training.trackers import Trackers
 from c2c_jax.translator.bundle import Bundle, read_metrics, save_bundle
-from c2c_jax.translator.scores import SCORES, candidate_score
 
 console = stderr_console()
 
 SECONDS_BETWEEN_LINES = 5.0  # if stderr is not a terminal
 
-_NEEDED = {"train": ("loss",), "validation": SCORES}  # of an entry of each phase
+_NEEDED = {"train": ("loss",), "validation": CAPTION_SCORES}  # of an entry of each phase
 
 # A run may be resumed with other values of these: they do not touch its parameters at any step.
 _FREE = (

@@ -186,7 +186,7 @@ def test_pictures_and_sounds(run, clap, world, evaluate, tmp_path):
     ears, bundle = load_space(str(clap)), load_bundle(run / "bundle")
     pictures = [read_image(world / f"{number}.png") for number in range(12)]
     translated = translate(bundle, load_space(bundle.source.name).encode_image(pictures))
-    sounds = [read_audio(world / f"{number}.wav", ears.mels.sample_rate) for number in range(12)]
+    sounds = [read_audio(world / f"{number}.wav", ears.audio_preprocessor.sample_rate) for number in range(12)]
     cosines = translated @ unit(ears.encode_audio(sounds)).T
     ranks = 1 + np.sum(cosines >= np.diagonal(cosines)[:, None], axis=1) - 1
     assert rows_of(content, "images_to_sounds", "translator", "mrr") == pytest.approx([np.mean(1 / ranks)], abs=1e-5)
@@ -284,7 +284,9 @@ def test_generated_sound(run, clap, world, audioldm_folder, evaluate, tmp_path):
     assert code == 2 and [Path(one["file"]).name for one in content["left_out"]] == ["2.wav"]
     ears = load_space(str(clap))
     heard = unit(
-        ears.encode_audio([read_audio(made / name, ears.mels.sample_rate) for name in ("0.wav", "1.wav", "2.2.wav")])
+        ears.encode_audio(
+            [read_audio(made / name, ears.audio_preprocessor.sample_rate) for name in ("0.wav", "1.wav", "2.2.wav")]
+        )
     )
     wanted = np.array([json.loads((made / f"{n}.sound.json").read_text())["clap_vector"] for n in range(3)])
     assert rows_of(content, "generated", "translator", "clap_score") == pytest.approx(

@@ -21,7 +21,7 @@ from c2c_jax.cli.main import main
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.io.images import read_image
 from c2c_jax.publishing.card import model_card
-from c2c_jax.publishing.names import public_captions, public_name, without_places
+from c2c_jax.publishing.names import public_caption_spec, public_name, without_local_paths
 from c2c_jax.spaces.space import SpaceId, identify, load_space
 from c2c_jax.torch import Translator
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle, save_bundle
@@ -181,7 +181,7 @@ def test_folder_that_could_be_a_hub_name(tmp_path, monkeypatch):
     ],
 )
 def test_names_of_captions(captions, public):
-    assert public_captions(captions) == public
+    assert public_caption_spec(captions) == public
 
 
 def test_code_of_the_card_runs(run, clip_folder, tmp_path, monkeypatch):
@@ -209,7 +209,7 @@ HUB_SPACES = (
 
 
 def test_card_of_hub_spaces():
-    card = model_card(without_places(trained(*HUB_SPACES)), "me/translator")
+    card = model_card(without_local_paths(trained(*HUB_SPACES)), "me/translator")
     metadata = ModelCard(card).data
     assert metadata.license == "cc-by-nc-sa-4.0"
     assert metadata.base_model == ["laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "cvssp/audioldm-l-full"]

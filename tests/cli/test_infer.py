@@ -323,7 +323,7 @@ def test_a_caption_memory_is_told_of(infer, pictures, bundle, tmp_path):
     for name, translator in (("with", tmp_path / "remembering"), ("without", bundle)):
         code, _, err = infer(pictures / "a.png", "--translator", translator, "--out", tmp_path / f"{name}.wav")
         assert code == 0
-        told.append("caption memory of 20 captions, share 0.5 in use\n" in err)
+        told.append("caption memory of 20 captions, weight 0.5 in use\n" in err)
         records.append(json.loads((tmp_path / f"{name}.sound.json").read_text()))
     assert told == [True, False]
     known = [record["caption_memory"] for record in records]
@@ -386,7 +386,7 @@ def test_records_with_an_output_mean_and_older_ones(infer, pictures, bundle, tmp
 
 
 def test_references_that_turn_nothing_are_not_recorded(infer, pictures, bundle, tmp_path):
-    """A memory of share 0 is for searches alone."""
+    """A memory of weight 0 is for searches alone."""
     source_MS = np.eye(20, 64, dtype=np.float16)
     memory = Memory(source=source_MS, weight=0.0, temperature=0.01)
     save_bundle(tmp_path / "referring", dataclasses.replace(load_bundle(bundle), memory=memory))

@@ -13,10 +13,10 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from c2c_jax.io.images import read_image
-from c2c_jax.publishing.card import model_card, trained_on_words
+from c2c_jax.publishing.card import model_card, training_summary
 from c2c_jax.publishing.export import publish
 from c2c_jax.publishing.markdown import code, literal, plain
-from c2c_jax.publishing.names import without_places
+from c2c_jax.publishing.names import without_local_paths
 from c2c_jax.spaces.space import SpaceId, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle
@@ -92,7 +92,7 @@ def test_fields_of_other_types(recipe, metrics):
 
 def test_the_card_that_comes_with_the_mini_world():
     folder = EMBEDDED / "translator"
-    card = model_card(without_places(load_bundle(folder)), "miniworld/translator")
+    card = model_card(without_local_paths(load_bundle(folder)), "miniworld/translator")
     assert (folder / "README.md").read_text(encoding="utf-8") == card
     assert "# translator\n" in card and "without image–audio pairs" in card and "Unlabelled images were used" in card
 
@@ -150,8 +150,8 @@ def test_what_pictures_were_used_for(calibrate, select_by, expected):
     competed = load_bundle(EMBEDDED / "translator")
     recipe = {**competed.recipe, "images": {"files": "x", "calibrate": calibrate}, "select_by": select_by}
     bundle = dataclasses.replace(competed, recipe=recipe, choice=None)
-    assert f"Unlabelled images were used {expected}" in trained_on_words(bundle)
-    words = trained_on_words(dataclasses.replace(bundle, choice=competed.choice))
+    assert f"Unlabelled images were used {expected}" in training_summary(bundle)
+    words = training_summary(dataclasses.replace(bundle, choice=competed.choice))
     assert "to select the published translator" in words and "for scores alone" not in words
 
 

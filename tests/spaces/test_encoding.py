@@ -8,7 +8,7 @@ import soundfile
 
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io.audio import read_audio
-from c2c_jax.spaces.encoding import BATCH, encode_audio_files
+from c2c_jax.spaces.encoding import AUDIO_BATCH, encode_audio_files
 from c2c_jax.spaces.space import load_space
 from tests.generation.test_ranking import build_clap
 
@@ -31,12 +31,12 @@ def write(folder, count):
 
 def test_vectors_and_errors(tmp_path, space):
     """More files than a batch: each vector is that of its own sound."""
-    paths = write(tmp_path, BATCH + 5)
+    paths = write(tmp_path, AUDIO_BATCH + 5)
     soundfile.write(tmp_path / "silent.wav", np.zeros(100), 48_000)
     (tmp_path / "broken.flac").write_bytes(paths[1].read_bytes()[:1000])
     given = [paths[3], tmp_path / "silent.wav", *paths[:3], tmp_path / "broken.flac", *paths[4:], tmp_path / "none.wav"]
     heard = []
-    vectors, errors = encode_audio_files(given, space, on_sound=lambda: heard.append(1))
+    vectors, errors = encode_audio_files(given, space, on_audio=lambda: heard.append(1))
     assert len(heard) == len(given)
     assert list(vectors) == [path for path in given if path in paths]
     assert [name for error in errors for name in ("silent", "broken", "none") if name in str(error)] == [
@@ -53,7 +53,7 @@ def test_what_is_read_only_in_part_is_noted_in_order(tmp_path, space):
     """The vector of a sound whose channels cancel is that of one of them; a silent start leaves no sound out."""
     rng = np.random.default_rng(0)
     one = (rng.normal(size=48_000) / 10).astype(np.float32)
-    assert space.require_mels().max_seconds == 1
+    assert space.require_audio_preprocessor().max_seconds == 1
     late = np.concatenate([np.zeros(3 * 48_000), rng.normal(size=2 * 48_000) / 10]).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", np.stack([one, -one], axis=1), 48_000, subtype="FLOAT")
     soundfile.write(tmp_path / "b.wav", one, 48_000, subtype="FLOAT")

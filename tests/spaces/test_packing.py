@@ -24,10 +24,10 @@ def test_beginnings_in_common_are_there_once():
     tokens = TokenRows(*(array[0] for array in batch.tokens))
     assert tokens.ids_RL.tolist() == [START, 5, 6, END, 7, 8, END, END, *[0] * 12]
     assert tokens.position_ids_RL[:8].tolist() == [0, 1, 2, 3, 2, 3, 4, 3]
-    assert tokens.since_RL[:8].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
-    assert tokens.until_RL.tolist() == [8, 8, 4, 4, 8, 7, 7, 8, *[0] * 12]
-    assert tokens.pool_at_RQ.tolist() == [3, 6, 7]
-    assert (batch.texts_N.tolist(), batch.slots_N.tolist()) == ([0, 1, 2], [0, 1, 2])
+    assert tokens.visible_from_RL[:8].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert tokens.visible_until_RL.tolist() == [8, 8, 4, 4, 8, 7, 7, 8, *[0] * 12]
+    assert tokens.pool_positions_RQ.tolist() == [3, 6, 7]
+    assert (batch.text_indices_N.tolist(), batch.slots_N.tolist()) == ([0, 1, 2], [0, 1, 2])
 
 
 def test_whole_texts_lie_side_by_side():
@@ -35,10 +35,10 @@ def test_whole_texts_lie_side_by_side():
     tokens = TokenRows(*(array[0] for array in batch.tokens))
     assert tokens.ids_RL.tolist() == [START, 5, 7, 8, END, START, 5, END, *[0] * 12]
     assert tokens.position_ids_RL[:8].tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
-    assert tokens.since_RL[:8].tolist() == [0] * 5 + [5] * 3
-    assert tokens.until_RL.tolist() == [5] * 5 + [8] * 3 + [0] * 12
-    assert tokens.pool_at_RQ.tolist() == [0, 5, 0]
-    assert batch.texts_N.tolist() == [1, 0]
+    assert tokens.visible_from_RL[:8].tolist() == [0] * 5 + [5] * 3
+    assert tokens.visible_until_RL.tolist() == [5] * 5 + [8] * 3 + [0] * 12
+    assert tokens.pool_positions_RQ.tolist() == [0, 5, 0]
+    assert batch.text_indices_N.tolist() == [1, 0]
 
 
 def test_an_uncounted_token_takes_no_place():
@@ -52,15 +52,15 @@ def test_an_uncounted_token_takes_no_place():
 def test_every_text_sees_itself_and_nothing_else(is_causal, devices):
     ids = texts(700, longest=77)
     batches = pack(ids, max_length=77, batch_tokens=1024, devices=devices, is_causal=is_causal)
-    assert sorted(text for batch in batches for text in batch.texts_N) == list(range(700))
+    assert sorted(text for batch in batches for text in batch.text_indices_N) == list(range(700))
     for batch in batches:
         tokens = TokenRows(*map(jnp.asarray, batch.tokens))
         R, L = tokens.ids_RL.shape
         assert R % devices == 0 and R * L <= 1024 * devices
         seen_RLL = np.asarray(tokens.mask())[:, 0]
-        for text, slot in zip(batch.texts_N, batch.slots_N, strict=True):
-            row, place = divmod(slot, tokens.pool_at_RQ.shape[1])
-            own = seen_RLL[row, tokens.pool_at_RQ[row, place]]
+        for text, slot in zip(batch.text_indices_N, batch.slots_N, strict=True):
+            row, place = divmod(slot, tokens.pool_positions_RQ.shape[1])
+            own = seen_RLL[row, tokens.pool_positions_RQ[row, place]]
             assert batch.tokens.ids_RL[row][own].tolist() == ids[text]
             assert batch.tokens.position_ids_RL[row][own].tolist() == list(range(len(ids[text])))
             # and each of its tokens sees what is before it, or all of them
@@ -68,8 +68,8 @@ def test_every_text_sees_itself_and_nothing_else(is_causal, devices):
             expected = np.tril(np.ones_like(of_all_LL)) if is_causal else np.ones_like(of_all_LL)
             np.testing.assert_array_equal(of_all_LL, expected)
         vectors = np.full((700, 1), np.nan)
-        batch.put(jnp.arange(tokens.pool_at_RQ.size, dtype=float).reshape(R, -1, 1), vectors)
-        np.testing.assert_array_equal(vectors[batch.texts_N, 0], batch.slots_N)
+        batch.scatter(jnp.arange(tokens.pool_positions_RQ.size, dtype=float).reshape(R, -1, 1), vectors)
+        np.testing.assert_array_equal(vectors[batch.text_indices_N, 0], batch.slots_N)
 
 
 def test_little_is_padding(caption_list):

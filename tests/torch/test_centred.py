@@ -49,9 +49,9 @@ def uncentre(u: np.ndarray, mean: np.ndarray) -> np.ndarray:
     return mean + np.array(roots)[:, None] * u
 
 
-def written(folder: Path, kind: str = "ridge", known: tuple[str, ...] = ALL, share: float | None = None) -> Bundle:
+def written(folder: Path, kind: str = "ridge", known: tuple[str, ...] = ALL, weight: float | None = None) -> Bundle:
     fields = {"depth": 1} if kind == "transformer" else {}
-    memory = None if share is None else Memory(source=captions(M, S), weight=share, temperature=TEMPERATURE)
+    memory = None if weight is None else Memory(source=captions(M, S), weight=weight, temperature=TEMPERATURE)
     bundle = random_bundle(
         spec(kind, S, E, input_norm="centred", **fields), means=ModalityMeans(**short(*known)), memory=memory
     )  # fmt: skip
@@ -64,7 +64,7 @@ def linear(folder: Path, x: np.ndarray) -> np.ndarray:
     return np.sqrt(S) * unit(x) @ weights["linear.weight"].T.astype(np.float64) + weights["linear.bias"]
 
 
-def of_images(folder: Path, known: tuple[str, ...], share: float | None, output_mean: str) -> np.ndarray:
+def of_images(folder: Path, known: tuple[str, ...], weight: float | None, output_mean: str) -> np.ndarray:
     """By hand through a ridge."""
     statistics, x = short(*known), SOURCE.astype(np.float64)
     if "source_image" in known:
@@ -72,21 +72,21 @@ def of_images(folder: Path, known: tuple[str, ...], share: float | None, output_
     else:
         along = unit(statistics["source_text"].astype(np.float64))
         x = unit(unit(x) - (unit(x) @ along)[:, None] * along)
-    if share:
-        x = remembered(captions(M, S), share, TEMPERATURE, x)
+    if weight:
+        x = remembered(captions(M, S), weight, TEMPERATURE, x)
     return uncentre(linear(folder, x), statistics[f"target_{output_mean}"])
 
 
-@pytest.mark.parametrize("share", [None, 0.0, 0.6])
+@pytest.mark.parametrize("weight", [None, 0.0, 0.6])
 @pytest.mark.parametrize("known", [TEXTS, ALL[:3], ALL], ids=["texts", "a mean of images", "all"])
-def test_images_by_hand(tmp_path, known, share):
-    """With the memory and without, with share 0, which is none; un-centred by the mean of captions and of sounds."""
+def test_images_by_hand(tmp_path, known, weight):
+    """With the memory and without, with weight 0, which is none; un-centred by the mean of captions and of sounds."""
     bundle, twin = (
-        written(tmp_path / "bundle", known=known, share=share),
+        written(tmp_path / "bundle", known=known, weight=weight),
         Translator.from_pretrained(tmp_path / "bundle"),
     )
     for output_mean in ("text", "audio") if "target_audio" in known else ("text",):
-        expected = of_images(tmp_path / "bundle", known, share, output_mean)
+        expected = of_images(tmp_path / "bundle", known, weight, output_mean)
         np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-12)
         found = translate_image(bundle.translator, bundle.means, jnp.asarray(SOURCE), bundle.memory, output_mean)
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
@@ -98,10 +98,10 @@ def test_images_by_hand(tmp_path, known, share):
     assert np.abs(expected - of_images(tmp_path / "bundle", TEXTS, None, "text")).max() > 0.05 or known == TEXTS
 
 
-@pytest.mark.parametrize("share", [None, 0.6])
-def test_texts_by_hand(tmp_path, share):
+@pytest.mark.parametrize("weight", [None, 0.6])
+def test_texts_by_hand(tmp_path, weight):
     """Whatever else is known."""
-    bundle, twin = written(tmp_path / "bundle", share=share), Translator.from_pretrained(tmp_path / "bundle")
+    bundle, twin = written(tmp_path / "bundle", weight=weight), Translator.from_pretrained(tmp_path / "bundle")
     x = centre(SOURCE.astype(np.float64), short(*ALL)["source_text"])
     expected = uncentre(linear(tmp_path / "bundle", x), short(*ALL)["target_text"])
     found = translate_text(bundle.translator, bundle.means, jnp.asarray(SOURCE))
@@ -127,7 +127,7 @@ def test_uncentring_is_the_inverse(length):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_agrees(tmp_path, kind):
-    bundle, twin = written(tmp_path / "bundle", kind, share=0.4), Translator.from_pretrained(tmp_path / "bundle")
+    bundle, twin = written(tmp_path / "bundle", kind, weight=0.4), Translator.from_pretrained(tmp_path / "bundle")
     source = torch.from_numpy(SOURCE)
     with torch.no_grad():
         texts, images = (
@@ -145,7 +145,7 @@ def test_every_kind_agrees(tmp_path, kind):
 @pytest.mark.parametrize("known", [TEXTS, ALL], ids=["texts", "all"])
 def test_onnx(tmp_path, known):
     """Always with a graph for images, which go another way than texts; with an output among sounds where it can be."""
-    written(tmp_path, "residual", known, share=0.5)
+    written(tmp_path, "residual", known, weight=0.5)
     twin, files = Translator.from_pretrained(tmp_path), onnx.write_onnx(tmp_path)
     assert [file.name for file in files] == ["model.onnx", "model_from_image.onnx"]
     texts, images = (onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]) for file in files)
@@ -179,7 +179,7 @@ def test_one_file_works_alone(tmp_path):
 
 @torch.no_grad()
 def test_the_twin_in_float64(tmp_path):
-    written(tmp_path / "bundle", "residual", share=0.5)
+    written(tmp_path / "bundle", "residual", weight=0.5)
     twin = Translator.from_pretrained(tmp_path / "bundle")
     single = twin.from_image(torch.from_numpy(SOURCE), "audio")
     double = twin.double().from_image(torch.from_numpy(SOURCE).double(), "audio")
@@ -214,7 +214,7 @@ def test_what_is_in_use(tmp_path):
     assert means_in_use(whole, "audio") == [
         "centring pictures with the mean stored in the translator",
         "un-centring results with the mean of sounds stored in the translator",
-        f"caption memory of {M} captions, share 0.5 in use",
+        f"caption memory of {M} captions, weight 0.5 in use",
     ]
     references = dataclasses.replace(memory, weight=0.0)
     assert means_in_use(dataclasses.replace(whole, memory=references)) == [

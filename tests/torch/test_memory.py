@@ -26,13 +26,13 @@ from tests.torch.test_means import ALL, E, S, means
 from tests.torch.test_translator import random_bundle, spec
 from tests.translator.test_memory import by_hand, captions, unit
 
-M, SHARE, TEMPERATURE = 40, 0.6, 0.1
+M, WEIGHT, TEMPERATURE = 40, 0.6, 0.1
 SOURCE = 3 * np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
 
 
 @pytest.fixture(params=["none", "unit"])
 def bundle(request):
-    memory = Memory(source=captions(M, S), weight=SHARE, temperature=TEMPERATURE)
+    memory = Memory(source=captions(M, S), weight=WEIGHT, temperature=TEMPERATURE)
     return random_bundle(
         spec("residual", S, E, input_norm=request.param), means=ModalityMeans(**means(*ALL)), memory=memory
     )
@@ -47,7 +47,7 @@ def folder(bundle, tmp_path):
 def expected(bundle) -> np.ndarray:
     """Unit target vectors: the memory comes behind the source's statistics and before the translator."""
     shifted = np.asarray(shift_to_captions(bundle.means, bundle.spec.input_norm, jnp.asarray(SOURCE)))
-    turned = by_hand(captions(M, S), SHARE, TEMPERATURE, shifted).astype(np.float32)
+    turned = by_hand(captions(M, S), WEIGHT, TEMPERATURE, shifted).astype(np.float32)
     return unit(np.asarray(shift_to_audio(bundle.means, bundle.translator(jnp.asarray(turned)))))
 
 
@@ -69,12 +69,12 @@ def test_all_ways_are_one(bundle, folder, at_once, monkeypatch):
     assert np.abs(wanted - translate(dataclasses.replace(loaded, memory=None), SOURCE)).max() > 0.05
 
 
-def test_share_0_turns_nothing(bundle, tmp_path):
+def test_weight_0_changes_nothing(bundle, tmp_path):
     """The captions are stored as references alone: to the bit, all that translates does so as without them."""
     references = dataclasses.replace(bundle, memory=dataclasses.replace(bundle.memory, weight=0.0))
     save_bundle(tmp_path / "bundle", references)
     loaded, twin = load_bundle(tmp_path / "bundle"), Translator.from_pretrained(tmp_path / "bundle")
-    assert loaded.memory.weight == twin.memory.share == 0
+    assert loaded.memory.weight == twin.memory.weight == 0
     assert not any("memory" in line for line in means_in_use(loaded))
     np.testing.assert_array_equal(loaded.memory.source, captions(M, S))
     without = dataclasses.replace(loaded, memory=None)
@@ -100,7 +100,7 @@ def test_onnx(bundle, folder, monkeypatch):
 def test_bundle_keeps_it(bundle, folder, tmp_path):
     """To the bit, with other gap statistics too; a bundle without one has nothing of it."""
     config = json.loads((folder / "config.json").read_text())
-    assert config["format"] == 2 and config["memory"] == {"share": SHARE, "temperature": TEMPERATURE}
+    assert config["format"] == 2 and config["memory"] == {"weight": WEIGHT, "temperature": TEMPERATURE}
     write_modality_means(folder, ModalityMeans(), tmp_path / "other")
     for place in (folder, tmp_path / "other"):
         stored = safetensors.numpy.load_file(place / "model.safetensors")["memory.source"]
@@ -108,8 +108,8 @@ def test_bundle_keeps_it(bundle, folder, tmp_path):
         memory = load_bundle(place).memory
         for found in (stored, memory.source):
             np.testing.assert_array_equal(found, captions(M, S))
-        assert memory.record == {"captions": M, "share": SHARE, "temperature": TEMPERATURE}
-        assert means_in_use(load_bundle(place))[-1] == f"caption memory of {M} captions, share {SHARE} in use"
+        assert memory.record == {"captions": M, "share": WEIGHT, "temperature": TEMPERATURE}
+        assert means_in_use(load_bundle(place))[-1] == f"caption memory of {M} captions, weight {WEIGHT} in use"
     save_bundle(tmp_path / "without", dataclasses.replace(bundle, memory=None))
     assert "memory" not in (tmp_path / "without/config.json").read_text()
     assert load_bundle(tmp_path / "without").memory is None
@@ -132,17 +132,17 @@ def test_card_tells_of_it(bundle):
 @pytest.mark.parametrize(
     ("settings", "tensor", "told"),
     [
-        ({"share": 0.5, "temperature": 0.01}, None, "settings come without its captions"),
+        ({"weight": 0.5, "temperature": 0.01}, None, "settings come without its captions"),
         (None, captions(M, S), "captions come without its settings"),
-        ({"share": -0.1, "temperature": 0.01}, captions(M, S), "Expected `float` >= 0.0 - at `$.memory.share`"),
-        ({"share": 1.5, "temperature": 0.01}, captions(M, S), "Expected `float` <= 1.0 - at `$.memory.share`"),
-        ({"share": 0.5, "temperature": -1.0}, captions(M, S), "Expected `float` >= 1e-06 - at `$.memory.temperature`"),
-        ({"share": 0.5}, captions(M, S), "missing required field `temperature`"),
-        ({"share": 0.5, "temperature": 0.01}, captions(M, S + 1), f"unit vectors of shape (M, {S})"),
-        ({"share": 0.5, "temperature": 0.01}, captions(M, S)[:0], f"unit vectors of shape (M, {S})"),
-        ({"share": 0.5, "temperature": 0.01}, captions(M, S).astype(np.float32), "caption memory is float32"),
-        ({"share": 0.5, "temperature": 0.01}, 2 * captions(M, S), "expected float16 unit vectors"),
-        ({"share": 0.5, "temperature": 0.01}, captions(M, S) * np.float16(np.nan), "expected float16 unit vectors"),
+        ({"weight": -0.1, "temperature": 0.01}, captions(M, S), "Expected `float` >= 0.0 - at `$.memory.weight`"),
+        ({"weight": 1.5, "temperature": 0.01}, captions(M, S), "Expected `float` <= 1.0 - at `$.memory.weight`"),
+        ({"weight": 0.5, "temperature": -1.0}, captions(M, S), "Expected `float` >= 1e-06 - at `$.memory.temperature`"),
+        ({"weight": 0.5}, captions(M, S), "missing required field `temperature`"),
+        ({"weight": 0.5, "temperature": 0.01}, captions(M, S + 1), f"unit vectors of shape (M, {S})"),
+        ({"weight": 0.5, "temperature": 0.01}, captions(M, S)[:0], f"unit vectors of shape (M, {S})"),
+        ({"weight": 0.5, "temperature": 0.01}, captions(M, S).astype(np.float32), "caption memory is float32"),
+        ({"weight": 0.5, "temperature": 0.01}, 2 * captions(M, S), "expected float16 unit vectors"),
+        ({"weight": 0.5, "temperature": 0.01}, captions(M, S) * np.float16(np.nan), "expected float16 unit vectors"),
     ],
 )
 @pytest.mark.parametrize("bundle", ["unit"], indirect=True)

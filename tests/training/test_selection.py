@@ -123,7 +123,7 @@ def test_raw_translators_are_given_raw_vectors(store, rows):
 
 
 def test_behind_a_memory(store, rows):
-    """With share 1 and a sharp softmax every surrogate becomes its nearest remembered caption."""
+    """With weight 1 and a sharp softmax every surrogate becomes its nearest remembered caption."""
     gap = caption_means(store, rows[0], "centred")
     kept = centred(store.read("source")[rows[1]], gap.source_text)[:50].astype(np.float16)
     found = surrogates(store, rows, gap, gap, "centred", Memory(source=kept, weight=1.0, temperature=1e-4))

@@ -91,7 +91,7 @@ def test_sizes_beyond_the_weights(bundle, field, value):
     [
         (("translator", "kind"), {}), (("translator", "kind"), "x"), (("translator", "input_norm"), []),
         (("translator", "clamp"), "x"),
-        (("translator",), None), (("translator",), []), (("memory", "share"), []), (("memory", "temperature"), 0),
+        (("translator",), None), (("translator",), []), (("memory", "weight"), []), (("memory", "temperature"), 0),
         (("memory",), {}), (("memory",), 5), (("format",), [2]), (("format",), None), (("format",), 3),
     ],
     ids=str,
@@ -241,7 +241,7 @@ def test_what_a_run_kept_is_read_back(centred):
     assert str(found) == "50% trained + 50% rotation, with the caption memory" and found.best == 0.43
     cosines = {"trained": -0.5, "rotation": 0.75, "0.5 trained + rotation, memory": 0.25}
     edit(centred, "choice", value=CHOICE | {"noisy_cosine": cosines, "selected_by": "noisy_cosine"})
-    assert load_bundle(centred).choice.best == 0.75 and load_bundle(centred).choice.of_trained == [-0.5]
+    assert load_bundle(centred).choice.best == 0.75 and load_bundle(centred).choice.trained_scores == [-0.5]
     edit(centred, "choice", value=None)
     assert load_bundle(centred).choice is None
     content = json.loads((centred / "config.json").read_text())

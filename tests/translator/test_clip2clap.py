@@ -268,7 +268,10 @@ def test_encoder_with_damaged_attention(tmp_path):
     path = saved(tmp_path / "encoder.pt", Encoder(8, 4, 8, 1))
     tensors = torch.load(path, map_location="cpu", weights_only=True)
     name = "module.transformer_encoder.layers.0.self_attn.in_proj_weight"
-    for damaged, told in ((torch.ones(23, 8), "no three projections"), (torch.ones(27, 8), "ask for (8, 8)")):
+    for damaged, told in (
+        (torch.ones(23, 8), "cannot be split into three projections"),
+        (torch.ones(27, 8), "ask for (8, 8)"),
+    ):
         torch.save({**tensors, name: damaged}, path)
         assert told in refusal(path)
 

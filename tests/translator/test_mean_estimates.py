@@ -25,7 +25,7 @@ def unit(x: np.ndarray) -> np.ndarray:
     return np.asarray(x, np.float64) / np.linalg.norm(np.asarray(x, np.float64), axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("at_once", [mean_estimates.ROWS_AT_ONCE, 7])
+@pytest.mark.parametrize("at_once", [mean_estimates.BLOCK_ROWS, 7])
 @pytest.mark.parametrize("input_norm", ["unit", "centred", "none"])
 def test_figures_by_hand(monkeypatch, input_norm, at_once):
     monkeypatch.setattr(mean_estimates, "ROWS_AT_ONCE", at_once)
@@ -38,11 +38,11 @@ def test_figures_by_hand(monkeypatch, input_norm, at_once):
         mean = vectors_ND.mean(0)
         np.testing.assert_allclose(stored, mean, rtol=1e-6)
         assert stored.dtype == np.float32 and found.count == N
-        assert found.length == pytest.approx(np.linalg.norm(mean - text))
+        assert found.distance == pytest.approx(np.linalg.norm(mean - text))
         assert found.mean_length == pytest.approx(np.linalg.norm(mean), rel=1e-6)
         relative = vectors_ND.var(axis=0, ddof=1).sum() / np.mean(np.sum(vectors_ND**2, axis=1))
         assert found.spread == pytest.approx(relative)
-        assert found.error == pytest.approx(np.sqrt(relative / N)) and found.enough == np.ceil(relative / 0.0004)
+        assert found.error == pytest.approx(np.sqrt(relative / N)) and found.needed_count == np.ceil(relative / 0.0004)
     assert (gap.source_text is GAP.source_text) and with_means(GAP, input_norm) == (GAP, None, None)
 
 
@@ -86,10 +86,10 @@ def test_spread_of_captions():
 
 def test_how_good_a_mean_is():
     known = {"mean": np.zeros(S, np.float32), "length": 1.0, "spread": 0.4796}
-    few, enough = (mean_estimates.Estimate(**known, count=count) for count in (350, 5000))
-    line = mean_estimates.goodness(few, "pictures")
+    few, needed_count = (mean_estimates.Estimate(**known, count=count) for count in (350, 5000))
+    line = mean_estimates.error_line(few, "pictures")
     assert line == "the mean of 350 pictures has an expected error of 0.037; about 1,200 are needed for 0.02"
-    line = mean_estimates.goodness(enough, "sounds")
+    line = mean_estimates.error_line(needed_count, "sounds")
     assert line == "the mean of 5,000 sounds has an expected error of 0.0098; about 1,200 are needed for 0.02"
 
 
@@ -98,7 +98,7 @@ def test_a_mean_that_is_given():
     gap, found, sounds = with_means(GAP, "centred", mean[None], unit(SOUNDS).mean(0).astype(np.float32)[None])
     np.testing.assert_array_equal(gap.source_image, mean)
     assert found.count is found.error is sounds.error is None
-    assert found.spread == pytest.approx(1 - np.sum(mean**2)) and found.length == pytest.approx(
+    assert found.spread == pytest.approx(1 - np.sum(mean**2)) and found.distance == pytest.approx(
         np.linalg.norm(mean - GAP.source_text)
     )
     for vector in (IMAGES[0], unit(IMAGES)[0]):

@@ -18,18 +18,18 @@ def captions(count: int, dim: int = S) -> np.ndarray:
     return unit(np.random.default_rng(count).normal(size=(count, dim))).astype(np.float16)
 
 
-def by_hand(source_MS: np.ndarray, share: float, temperature: float, source_BS: np.ndarray) -> np.ndarray:
+def by_hand(source_MS: np.ndarray, weight: float, temperature: float, source_BS: np.ndarray) -> np.ndarray:
     """All captions at once, in float64."""
     captions_MS, source_BS = source_MS.astype(np.float64), source_BS.astype(np.float64)
     logits_BM = unit(source_BS) @ captions_MS.T / temperature
     weights_BM = np.exp(logits_BM - logits_BM.max(axis=1, keepdims=True))
     nearest_BS = unit(weights_BM @ captions_MS)
     lengths_B1 = np.linalg.norm(source_BS, axis=1, keepdims=True)
-    return lengths_B1 * unit(share * nearest_BS + (1 - share) * unit(source_BS))
+    return lengths_B1 * unit(weight * nearest_BS + (1 - weight) * unit(source_BS))
 
 
 @pytest.mark.parametrize(
-    ("count", "share", "temperature"),
+    ("count", "weight", "temperature"),
     [
         (1, 0.5, 0.01),
         (37, 0.3, 0.5),
@@ -38,12 +38,12 @@ def by_hand(source_MS: np.ndarray, share: float, temperature: float, source_BS: 
         (2 * CAPTIONS_AT_ONCE + 17, 0.3, 0.5),
     ],
 )
-def test_blocks_are_the_plain_softmax(count, share, temperature):
+def test_blocks_are_the_plain_softmax(count, weight, temperature):
     """Whatever the last block holds; and pictures' vectors are as long as they were."""
     source_BS = 3 * np.random.default_rng(0).normal(size=(9, S)).astype(np.float32)
-    memory = Memory(source=captions(count), weight=share, temperature=temperature)
+    memory = Memory(source=captions(count), weight=weight, temperature=temperature)
     found = np.asarray(towards_captions(memory, jnp.asarray(source_BS)))
-    np.testing.assert_allclose(found, by_hand(memory.source, share, temperature, source_BS), atol=2e-5, rtol=0)
+    np.testing.assert_allclose(found, by_hand(memory.source, weight, temperature, source_BS), atol=2e-5, rtol=0)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(source_BS, axis=1), rtol=1e-5)
 
 

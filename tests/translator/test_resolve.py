@@ -42,7 +42,7 @@ def test_a_run_its_bundle_and_an_embedded_name(run, monkeypatch):
     embedded = bundle_folder(Path("miniworld/translator"))
     assert load_bundle(embedded).target.name == "miniworld/clap"
     assert run_name(Path("miniworld/translator")) == "miniworld/translator"
-    with pytest.raises(CheckpointError, match="no checkpoint miniworld/none comes with c2c_jax"):
+    with pytest.raises(CheckpointError, match="c2c_jax has no checkpoint miniworld/none"):
         bundle_folder(Path("miniworld/none"))
 
 

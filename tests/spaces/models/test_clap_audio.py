@@ -13,7 +13,7 @@ from flax import nnx
 
 from bench.checkpoints import quiet, randomise
 from c2c_jax.errors import CheckpointError
-from c2c_jax.spaces.models.clap_audio import Mels, in_windows, shift_mask, stretched
+from c2c_jax.spaces.models.clap_audio import Mels, shift_mask, split_windows, stretched
 from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.spaces.weights.clap import AUDIO_TABLE
 from c2c_jax.spaces.weights.rules import unfill
@@ -147,7 +147,7 @@ def test_attention_in_windows(kind, encoders, is_shifted):
     block = oracle.layers[0].blocks[1]
     hidden = random(2, 16, 16, 16)  # 4 x 4 windows
     mask = block.get_attn_mask(16, 16, torch.float32, "cpu")
-    windows = np.array(in_windows(jnp.asarray(hidden), 4))
+    windows = np.array(split_windows(jnp.asarray(hidden), 4))
     expected = asked(lambda x: block.attention(x, mask if is_shifted else None), windows.reshape(32, 16, 16))
     found = ours.layers[0].blocks[1].attention(jnp.asarray(windows), shift_mask((16, 16), 4, 2) if is_shifted else None)
     np.testing.assert_allclose(found.reshape(expected.shape), expected, **TOLERANCE)

@@ -112,9 +112,9 @@ def test_text_states_at_any_positions(space, oracle):
         expected = oracle.text_projection(states).numpy()
     arguments = dict(position_ids_BL=jnp.asarray(positions))
     encode = space.model.encode_text
-    some = encode(jnp.asarray(ids), pool_at=jnp.array([[8, 3], [0, 1], [5, 5]]), **arguments)
+    some = encode(jnp.asarray(ids), pool_positions=jnp.array([[8, 3], [0, 1], [5, 5]]), **arguments)
     np.testing.assert_allclose(some, expected[[[0], [1], [2]], [[8, 3], [0, 1], [5, 5]]], **TOLERANCE)
-    one = encode(jnp.asarray(ids), pool_at=jnp.array([8, 0, 5]), **arguments)
+    one = encode(jnp.asarray(ids), pool_positions=jnp.array([8, 0, 5]), **arguments)
     np.testing.assert_allclose(one, expected[[0, 1, 2], [8, 0, 5]], **TOLERANCE)
 
 

@@ -136,7 +136,7 @@ def test_eps_and_projection_dim_come_from_config(tmp_path, clip_folder, audioldm
             '{"model_type": "clip", "text_config": {"hidden_act": "swish"}}',
             "'swish' - at `$.text_config.hidden_act`",
         ),
-        ("config.json", '{"model_type": "clip", "text_config": {"num_attention_heads": 7}}', "make no model"),
+        ("config.json", '{"model_type": "clip", "text_config": {"num_attention_heads": 7}}', "sizes are invalid"),
         ("tokenizer.json", "{", "tokenizer.json cannot be read as JSON"),
     ],
 )
@@ -315,5 +315,5 @@ def test_two_tensors_for_one_parameter(clip_folder):
     build, tensors = build_of(clip_folder), safetensors.numpy.load_file(clip_folder / "model.safetensors")
     tensors["other_scale"] = tensors["logit_scale"]
     table = Table(rules=(*clip.TABLE.rules, Rule("other_scale", "logit_scale")))
-    with pytest.raises(CheckpointError, match="two tensors fill parameter logit_scale"):
+    with pytest.raises(CheckpointError, match="two tensors match parameter logit_scale"):
         fill(build, tensors, table, "here")

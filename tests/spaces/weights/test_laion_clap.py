@@ -97,7 +97,7 @@ def test_vectors_and_the_way_back(tmp_path, tokenizer, caption_list, kind):
     write_laion(tmp_path / "a.pt", model, prefix={"unfused": "", "fused": "module.", "base": "model."}[kind])
     space = load_space(str(tmp_path / "a.pt"))
     texts = caption_list[:6]
-    assert (space.dim, space.max_tokens, space.mels.sample_rate) == (24, 77, 48_000)
+    assert (space.dim, space.max_tokens, space.audio_preprocessor.sample_rate) == (24, 77, 48_000)
     assert_same(space.encode_text(texts), text_vectors(model, tokenizer, texts))
     vectors = space.encode_audio(sounds(48_000))
     assert_same(vectors, audio_vectors(model, sounds(48_000)))
@@ -126,7 +126,7 @@ def test_fused_towers_hear_long_sounds_whole(tmp_path):
     write_laion(tmp_path / "a.pt", model)
     space = load_space(str(tmp_path / "a.pt"))
     heard = [np.random.default_rng(1).normal(scale=0.1, size=48_000 * 14).astype(np.float32), *sounds(48_000)]
-    mels = space.mels(heard)
+    mels = space.audio_preprocessor(heard)
     assert list(mels.is_longer_B) == [True, False, False, False]
     features = dict(
         input_features=torch.from_numpy(np.asarray(mels.mel_BCTM)),
@@ -159,7 +159,7 @@ def test_audioldms_checkpoint(tmp_path, model, tokenizer, caption_list):
     others = ["betas", "model.diffusion_model.out.2.weight", "first_stage_model.vocoder.conv_pre.bias"]
     write_laion(tmp_path / "audioldm-s-full.ckpt", model, "cond_stage_model.model.", others, global_step=7)
     space = load_space(str(tmp_path / "audioldm-s-full.ckpt"))
-    assert (space.max_tokens, space.mels.sample_rate) == (512, 16_000)
+    assert (space.max_tokens, space.audio_preprocessor.sample_rate) == (512, 16_000)
     assert set(others) <= set(space.ignored)
     assert_same(space.encode_text(caption_list[:6]), text_vectors(model, tokenizer, caption_list[:6]))
     short = [sound[:2000] for sound in sounds(16_000)]
@@ -285,9 +285,9 @@ BIAS = "module.audio_branch.layers.1.blocks.0.attn.relative_position_bias_table"
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"module.audio_branch.norm.gain": torch.zeros(3)}, r"1 tensors have no place .*audio_branch.norm.gain"),
+        ({"module.audio_branch.norm.gain": torch.zeros(3)}, r"1 tensors do not belong .*audio_branch.norm.gain"),
         ({"module.audio_branch.layers.0.blocks.2.norm1.bias": torch.zeros(16)}, r"\d+ tensors are missing .*blocks.2"),
-        ({"audio_branch.norm.gain": torch.zeros(3)}, r"1 tensors have no place .*audio_branch.norm.gain"),
+        ({"audio_branch.norm.gain": torch.zeros(3)}, r"1 tensors do not belong .*audio_branch.norm.gain"),
         ({"audio_branch.norm.weight": torch.zeros(3)}, "both with and without the prefix 'module.'"),
         ({NORM: None}, r"1 tensors are missing \(audio_branch.norm.weight\)"),
         ({NORM: torch.zeros(31)}, r"audio_branch.norm.weight has shape \(31,\), .* ask for \(32,\)"),
@@ -295,8 +295,8 @@ BIAS = "module.audio_branch.layers.1.blocks.0.attn.relative_position_bias_table"
         ({f"{QKV}.weight": torch.zeros(47, 16)}, r"attn.qkv.weight has shape \(47, 16\), which is no three"),
         ({BIAS: None}, r"layers.1.blocks.0.attn.relative_position_bias_table is missing"),
         ({WORDS: torch.zeros(600, 100)}, "is 100 wide; expected heads of 64"),
-        ({TYPES: torch.zeros(2, 128)}, "has 2 types of tokens, as BERT"),
-        ({WORDS: None}, "expected one CLAP of laion_clap's with RoBERTa"),
+        ({TYPES: torch.zeros(2, 128)}, "has 2 token types, like BERT"),
+        ({WORDS: None}, "expected one laion_clap CLAP with RoBERTa"),
         ({"clap.model." + WORDS.removeprefix("module."): torch.zeros(600, 128)}, "found 2 of them"),
         ({FILTERS: torch.ones(513, 16)}, "reach from 0 to 24000 Hz .* expected 50 to 14000"),
         ({FILTERS: torch.zeros(513, 16)}, "reach from 0 to 0 Hz"),
