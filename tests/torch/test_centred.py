@@ -1,4 +1,4 @@
-"""Translators of centred vectors: Flax, the twin and ONNX against numpy by hand, through a bundle on disk."""
+"""Translators of centred vectors: Flax, torch and ONNX against numpy, through a bundle on disk."""
 
 import dataclasses
 import shutil
@@ -16,7 +16,7 @@ import torch
 from c2c_jax.errors import ConfigError
 from c2c_jax.publishing import onnx
 from c2c_jax.torch import Translator
-from c2c_jax.torch import translator as twins_file
+from c2c_jax.torch import translator as torch_translator
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
 from c2c_jax.translator.centring import ModalityMeans, centred, translate_image, translate_text, uncentred
 from c2c_jax.translator.inference import means_in_use, require_output_mean, translate
@@ -33,7 +33,7 @@ SOURCE = 3 * np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
 
 
 def short(*names: str) -> dict[str, np.ndarray]:
-    """Means as those of unit vectors are: of lengths .5 to .8."""
+    """Means with lengths of .5 to .8, which unit vectors can have."""
     lengths = dict(zip(ALL, (0.7, 0.8, 0.5, 0.6), strict=True))
     return {name: lengths[name] * mean / np.linalg.norm(mean) for name, mean in means(*names).items()}
 
@@ -43,7 +43,7 @@ def centre(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def uncentre(u: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """The point of the unit sphere that the ray from the mean along u meets."""
+    """The point where the ray from the mean along u meets the unit sphere."""
     mean, u = mean.astype(np.float64), unit(u)
     roots = [np.roots([1, 2 * one @ mean, mean @ mean - 1]).max() for one in u]
     return mean + np.array(roots)[:, None] * u
@@ -65,7 +65,7 @@ def linear(folder: Path, x: np.ndarray) -> np.ndarray:
 
 
 def of_images(folder: Path, known: tuple[str, ...], weight: float | None, output_mean: str) -> np.ndarray:
-    """By hand through a ridge."""
+    """Translations of SOURCE by numpy with a ridge translator."""
     statistics, x = short(*known), SOURCE.astype(np.float64)
     if "source_image" in known:
         x = centre(x, statistics["source_image"])
@@ -80,7 +80,7 @@ def of_images(folder: Path, known: tuple[str, ...], weight: float | None, output
 @pytest.mark.parametrize("weight", [None, 0.0, 0.6])
 @pytest.mark.parametrize("known", [TEXTS, ALL[:3], ALL], ids=["texts", "a mean of images", "all"])
 def test_images_by_hand(tmp_path, known, weight):
-    """With the memory and without, with weight 0, which is none; un-centred by the mean of captions and of sounds."""
+    """With a memory, without one, and with weight 0; un-centred with the mean of captions and of sounds."""
     bundle, twin = (
         written(tmp_path / "bundle", known=known, weight=weight),
         Translator.from_pretrained(tmp_path / "bundle"),
@@ -100,7 +100,7 @@ def test_images_by_hand(tmp_path, known, weight):
 
 @pytest.mark.parametrize("weight", [None, 0.6])
 def test_texts_by_hand(tmp_path, weight):
-    """Whatever else is known."""
+    """Captions only use captions' means."""
     bundle, twin = written(tmp_path / "bundle", weight=weight), Translator.from_pretrained(tmp_path / "bundle")
     x = centre(SOURCE.astype(np.float64), short(*ALL)["source_text"])
     expected = uncentre(linear(tmp_path / "bundle", x), short(*ALL)["target_text"])
@@ -111,15 +111,15 @@ def test_texts_by_hand(tmp_path, weight):
 
 
 @pytest.mark.parametrize("length", [0.0, 0.1, 0.7, 0.99])
-def test_uncentring_is_the_inverse(length):
-    """Of Flax and of the twin, for any mean of unit vectors; to 1e-6, and where the mean is nearly 1 long to 1e-5."""
+def test_uncentring_inverts_centring(length):
+    """In Flax and torch, for means of several lengths: to 1e-6, and to 1e-5 if the mean is almost 1 long."""
     rng = np.random.default_rng(1)
     mean = (length * unit(rng.normal(size=S))).astype(np.float32)
     x = unit(rng.normal(size=(100, S))).astype(np.float32)
     atol = 1e-6 if length < 0.9 else 1e-5
     np.testing.assert_allclose(uncentred(centred(jnp.asarray(5 * x), mean), mean), x, atol=atol, rtol=0)
     inputs = torch.from_numpy(5 * x), torch.from_numpy(mean)
-    found = twins_file.uncentred(twins_file.centred(*inputs), inputs[1])
+    found = torch_translator.uncentred(torch_translator.centred(*inputs), inputs[1])
     np.testing.assert_allclose(found, x, atol=atol, rtol=0)
     u = unit(rng.normal(size=(100, S))).astype(np.float32)
     np.testing.assert_allclose(centred(uncentred(jnp.asarray(3 * u), mean), mean), u, atol=1e-5, rtol=0)
@@ -144,7 +144,7 @@ def test_every_kind_agrees(tmp_path, kind):
 
 @pytest.mark.parametrize("known", [TEXTS, ALL], ids=["texts", "all"])
 def test_onnx(tmp_path, known):
-    """Always with a graph for images, which go another way than texts; with an output among sounds where it can be."""
+    """There is always a graph for images, with a second output if the mean of sounds is known."""
     written(tmp_path, "residual", known, weight=0.5)
     twin, files = Translator.from_pretrained(tmp_path), onnx.write_onnx(tmp_path)
     assert [file.name for file in files] == ["model.onnx", "model_from_image.onnx"]
@@ -161,10 +161,10 @@ def test_onnx(tmp_path, known):
             np.testing.assert_allclose(one, wanted, atol=1e-5, rtol=0)
 
 
-def test_one_file_works_alone(tmp_path):
-    """Copied out of the package, with no JAX and no c2c_jax to import."""
+def test_file_works_outside_the_package(tmp_path):
+    """Without JAX, c2c_jax and the hub library."""
     bundle = written(tmp_path / "bundle", "residual")
-    shutil.copy(Path(twins_file.__file__), tmp_path / "copied.py")
+    shutil.copy(Path(torch_translator.__file__), tmp_path / "copied.py")
     np.save(tmp_path / "source.npy", SOURCE)
     code = (
         "import sys\nfor name in ('jax', 'flax', 'c2c_jax', 'huggingface_hub'): sys.modules[name] = None\n"
@@ -178,7 +178,7 @@ def test_one_file_works_alone(tmp_path):
 
 
 @torch.no_grad()
-def test_the_twin_in_float64(tmp_path):
+def test_torch_in_float64(tmp_path):
     written(tmp_path / "bundle", "residual", weight=0.5)
     twin = Translator.from_pretrained(tmp_path / "bundle")
     single = twin.from_image(torch.from_numpy(SOURCE), "audio")
@@ -187,7 +187,7 @@ def test_the_twin_in_float64(tmp_path):
     np.testing.assert_allclose(single, double, atol=1e-5, rtol=0)
 
 
-def test_means_that_are_asked_for_and_not_there(tmp_path):
+def test_missing_means(tmp_path):
     bundle, twin = written(tmp_path / "bundle", known=TEXTS), Translator.from_pretrained(tmp_path / "bundle")
     for output_mean in ("audio", "image", ""):
         with pytest.raises(ValueError, match=f"the translator has no mean 'target_{output_mean}'"):
@@ -205,7 +205,7 @@ def test_means_that_are_asked_for_and_not_there(tmp_path):
         require_output_mean(random_bundle(spec("ridge", S, E), means=whole.means), "audio")
 
 
-def test_what_is_in_use(tmp_path):
+def test_means_in_use(tmp_path):
     memory = Memory(source=captions(M, S), weight=0.5, temperature=TEMPERATURE)
     bundle = written(tmp_path / "bundle", known=TEXTS)
     (line,) = means_in_use(bundle)

@@ -1,4 +1,4 @@
-"""LAION's `.pt` and AudioLDM's `.ckpt` against transformers' ClapModel of the same tensors, both ways."""
+"""Loading and saving LAION's `.pt` and AudioLDM's `.ckpt`, against transformers' ClapModel of the same tensors."""
 
 import _compat_pickle
 import hashlib
@@ -60,7 +60,7 @@ def sounds(rate: int) -> list[np.ndarray]:
 
 
 def extractor(model: transformers.ClapModel) -> transformers.ClapFeatureExtractor:
-    """As the preprocessor_config.json of laion's repositories has it, but for the number of mel bins."""
+    """The preprocessor of laion's repositories, with another number of mel bins."""
     audio = model.config.audio_config
     return transformers.ClapFeatureExtractor(
         feature_size=audio.num_mel_bins, sampling_rate=48_000, hop_length=480, max_length_s=10, fft_window_size=1024,
@@ -70,8 +70,8 @@ def extractor(model: transformers.ClapModel) -> transformers.ClapFeatureExtracto
 
 
 @torch.inference_mode()
-def audio_vectors(model: transformers.ClapModel, heard: list[np.ndarray]) -> np.ndarray:
-    features = extractor(model)(heard, sampling_rate=48_000, return_tensors="pt")
+def audio_vectors(model: transformers.ClapModel, waveforms: list[np.ndarray]) -> np.ndarray:
+    features = extractor(model)(waveforms, sampling_rate=48_000, return_tensors="pt")
     features["is_longer"][:] = False  # transformers marks one of a batch at random
     return model.get_audio_features(**features).pooler_output.numpy()
 
@@ -83,15 +83,15 @@ def text_vectors(model: transformers.ClapModel, tokenizer, texts: list[str]) -> 
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
-    """Of unit vectors, as transformers gives them."""
+    """Compares unit vectors with those of transformers."""
     found, expected = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (found, expected))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.ptp(expected, axis=0).max() > 0.02
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_vectors_and_the_way_back(tmp_path, tokenizer, caption_list, kind):
-    """The folder that is written of it holds transformers' tensors, bit by bit, and hears and reads the same."""
+def test_vectors_and_saving(tmp_path, tokenizer, caption_list, kind):
+    """The saved folder has transformers' tensors bit for bit and gives the same vectors."""
     model = build_clap(VOCABULARY, **KINDS[kind])
     tokenizer.save_pretrained(tmp_path)
     write_laion(tmp_path / "a.pt", model, prefix={"unfused": "", "fused": "module.", "base": "model."}[kind])
@@ -120,22 +120,22 @@ def test_vectors_and_the_way_back(tmp_path, tokenizer, caption_list, kind):
 
 
 @torch.inference_mode()
-def test_fused_towers_hear_long_sounds_whole(tmp_path):
-    """The spectrograms are this project's own, as transformers draws their places: see the tests of them."""
+def test_long_sounds_with_fusion(tmp_path):
+    """Both sides get our spectrograms, since transformers draws random parts."""
     model = build_clap(VOCABULARY, **KINDS["fused"])
     write_laion(tmp_path / "a.pt", model)
     space = load_space(str(tmp_path / "a.pt"))
-    heard = [np.random.default_rng(1).normal(scale=0.1, size=48_000 * 14).astype(np.float32), *sounds(48_000)]
-    mels = space.audio_preprocessor(heard)
+    waveforms = [np.random.default_rng(1).normal(scale=0.1, size=48_000 * 14).astype(np.float32), *sounds(48_000)]
+    mels = space.audio_preprocessor(waveforms)
     assert list(mels.is_longer_B) == [True, False, False, False]
     features = dict(
         input_features=torch.from_numpy(np.asarray(mels.mel_BCTM)),
         is_longer=torch.from_numpy(np.asarray(mels.is_longer_B))[:, None],
     )
-    assert_same(space.encode_audio(heard), model.get_audio_features(**features).pooler_output.numpy())
+    assert_same(space.encode_audio(waveforms), model.get_audio_features(**features).pooler_output.numpy())
 
 
-def test_what_is_passed_over_is_named(file):
+def test_ignored_tensors_are_listed(file):
     kinds = {re.sub(r"\d+", "N", key) for key in load_space(str(file), only="audio").ignored}
     assert kinds >= {
         "audio_branch.spectrogram_extractor.stft.conv_real.weight", "audio_branch.logmel_extractor.melW",
@@ -146,7 +146,7 @@ def test_what_is_passed_over_is_named(file):
 
 
 def sinc(sound: np.ndarray, times: int) -> np.ndarray:
-    """Upsampled by the sum of torchaudio's documented kernel over all samples, in float64."""
+    """Upsamples by summing torchaudio's documented kernel over all samples, in float64."""
     at = np.arange(times * len(sound)) / times
     apart = 0.99 * (at[:, None] - np.arange(len(sound)))
     kernels = np.where(abs(apart) < 6, np.sinc(apart) * np.cos(np.pi * apart / 12) ** 2, 0)
@@ -154,7 +154,7 @@ def sinc(sound: np.ndarray, times: int) -> np.ndarray:
 
 
 def test_audioldms_checkpoint(tmp_path, model, tokenizer, caption_list):
-    """Its CLAP is given sounds of 16 kHz, which torchaudio brings to 48 kHz."""
+    """Its CLAP gets sounds at 16 kHz, which torchaudio resamples to 48 kHz."""
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     others = ["betas", "model.diffusion_model.out.2.weight", "first_stage_model.vocoder.conv_pre.bias"]
     write_laion(tmp_path / "audioldm-s-full.ckpt", model, "cond_stage_model.model.", others, global_step=7)
@@ -182,8 +182,8 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_names_of_published_files(name):
-    """Each name has one rule, and ends where transformers' conversion puts it; the way back gives the name again.
-    Their numbers are those of laion_clap's own modules, with the position_ids that the files have besides."""
+    """Each name matches one rule, maps to the name in transformers' conversion, and back. The numbers of names are
+    those of laion_clap's modules, plus position_ids."""
     audio, count = PUBLISHED[name]
     with torch.device("meta"):
         model = transformers.ClapModel(transformers.ClapConfig(audio_config=audio))
@@ -204,8 +204,9 @@ def test_names_of_published_files(name):
     assert ends == {key: laion_name(key) for key in tensors if not re.search(BUFFERS, key)}
 
 
-def test_numpys_numbers_beside_the_tensors(tmp_path, model, monkeypatch):
-    """Learning rates came to be numpy's, whose names changed in numpy 2; before torch 1.6 files were no archives."""
+def test_numpy_numbers_besides_tensors(tmp_path, model, monkeypatch):
+    """Learning rates may be numpy numbers, whose names changed in numpy 2. Before torch 1.6, files were not
+    archives."""
     ids = set()
     for number, old_name in enumerate((False, True)):
         if old_name:
@@ -222,7 +223,7 @@ def test_numpys_numbers_beside_the_tensors(tmp_path, model, monkeypatch):
     assert ids == {24}
 
 
-def test_identity_is_that_of_the_bytes(file, monkeypatch):
+def test_fingerprint_depends_on_the_bytes_alone(file, monkeypatch):
     space = load_space(str(file), only="text")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert space.id == identify(str(file)) and space.fingerprint == digest
@@ -230,7 +231,7 @@ def test_identity_is_that_of_the_bytes(file, monkeypatch):
     moved = shutil.move(file, file.parent / "renamed.pt")
     assert identify(f"~/{moved.name}").fingerprint == digest
     monkeypatch.chdir(file.parents[1])
-    assert public_name(f"{file.parent.name}/renamed.pt") == "renamed.pt"  # which a hub name may look like
+    assert public_name(f"{file.parent.name}/renamed.pt") == "renamed.pt"  # although it looks like a hub name
 
 
 def test_tokenizers(file, caption_list, tokenizer):
@@ -240,7 +241,7 @@ def test_tokenizers(file, caption_list, tokenizer):
     assert found == [whole[:76] + whole[-1:], short]
 
     files = file.parent / "tokenizer"
-    shutil.copy(files / "tokenizer.json", file.parent)  # alone, beside the file
+    shutil.copy(files / "tokenizer.json", file.parent)  # into the folder of the file
     shutil.rmtree(files)
     assert load_space(str(file), only="text").token_ids(texts) == found
     (file.parent / "tokenizer.json").unlink()
@@ -283,7 +284,7 @@ BIAS = "module.audio_branch.layers.1.blocks.0.attn.relative_position_bias_table"
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, pattern",
     [
         ({"module.audio_branch.norm.gain": torch.zeros(3)}, r"1 tensors do not belong .*audio_branch.norm.gain"),
         ({"module.audio_branch.layers.0.blocks.2.norm1.bias": torch.zeros(16)}, r"\d+ tensors are missing .*blocks.2"),
@@ -304,12 +305,12 @@ BIAS = "module.audio_branch.layers.1.blocks.0.attn.relative_position_bias_table"
         ({NORM: "a text"}, "holds more than plain tensors by name .module.audio_branch.norm.weight"),
     ],
 )  # fmt: skip
-def test_refusals(file, change, told):
+def test_invalid_files(file, change, pattern):
     content = torch.load(file, weights_only=True)
     tensors = content["state_dict"] | change
     content["state_dict"] = {key: value for key, value in tensors.items() if value is not None}
     torch.save(content, file)
-    assert re.search(told, message := refusal(file)), message
+    assert re.search(pattern, message := refusal(file)), message
 
 
 class Code:
@@ -317,7 +318,7 @@ class Code:
         return (print, ("this was run",))
 
 
-def test_nothing_in_a_file_is_run(file, capfd):
+def test_pickled_code_is_not_run(file, capfd):
     content = torch.load(file, weights_only=True)
     torch.save({**content, "callbacks": Code()}, file)
     assert "(it needs print; no code in it was run)" in refusal(file)
@@ -327,7 +328,7 @@ def test_nothing_in_a_file_is_run(file, capfd):
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
 def test_damaged_files(file, content):
     file.write_bytes(file.read_bytes()[:-1000] if content is None else content)
-    assert str(file) in (told := refusal(file)) and "fetch it again" in told
+    assert str(file) in (pattern := refusal(file)) and "fetch it again" in pattern
 
 
 def test_no_image_tower(file):
