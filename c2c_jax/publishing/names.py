@@ -36,8 +36,8 @@ def public_name(name: str) -> str:
         return name
     base, colon, subfolder = name.rpartition(":")
     if not colon or subfolder.startswith("//"):  # gs://BUCKET/FOLDER
-        return _last(name)
-    return _last(base) + colon + subfolder
+        return _last_component(name)
+    return _last_component(base) + colon + subfolder
 
 
 def public_caption_spec(spec: str) -> str:
@@ -46,11 +46,11 @@ def public_caption_spec(spec: str) -> str:
     for part in map(str.strip, spec.split(" + ")):
         kind, colon, name = part.partition(":")
         try:
-            places = open_sources(part)[0].places
+            paths = open_sources(part)[0].places
         except CaptionError:  # the kind is not registered here
-            places = tuple(text for text in name.split(":") if _IS_PATH.match(text))
-        for place in places:
-            name = name.replace(place, _last(place), 1)
+            paths = tuple(text for text in name.split(":") if _IS_PATH.match(text))
+        for path in paths:
+            name = name.replace(path, _last_component(path), 1)
         parts.append(kind + colon + name)
     return " + ".join(parts)
 
@@ -67,11 +67,11 @@ def _public(value: Any, field: str = "") -> Any:
     if field == "captions":
         return public_caption_spec(value)
     if field in ("data_dir", "manual_dir", "store") or _IS_PATH.match(value):
-        return _last(value)
+        return _last_component(value)
     return value
 
 
-def _last(path: str) -> str:
+def _last_component(path: str) -> str:
     """The last component of a path; for paths such as `.`, of the folder they refer to."""
     last = PurePath(path).name
     return last if last not in ("", "..") else Path(path).expanduser().resolve().name

@@ -176,7 +176,7 @@ class Translator(torch.nn.Module):
                 raise ValueError(f"{name} is {value!r:.40}: this version knows {', '.join(known)}")
         self.kind, self.clamp, self.input_norm = kind, clamp, input_norm
         self.source_dim, self.target_dim = source_dim, target_dim
-        self.gap = ModalityMeans(source_dim, target_dim)
+        self.gap = ModalityMeans(source_dim, target_dim)  # named like its tensors in a bundle
         self.register_module("memory", None)
         if kind in ("residual", *CLOSED_FORM):
             self.linear = torch.nn.Linear(source_dim, target_dim)
@@ -281,21 +281,21 @@ class Translator(torch.nn.Module):
         sounds.
         """
         self._check(source)
-        gap, is_centred = self.gap, self.input_norm == "centred"
+        means, is_centred = self.gap, self.input_norm == "centred"
         if is_centred:
             source = self._centred_images(source)
-        elif gap.source_text is not None and gap.source_image is not None:
+        elif means.source_text is not None and means.source_image is not None:
             if self.input_norm == "unit":
                 source = functional.normalize(source, dim=-1)
-            source = source - gap.source_image + gap.source_text
+            source = source - means.source_image + means.source_text
         if self.memory is not None:
             source = self.memory(source)
         target = self._translated(source)
         if is_centred:
-            return uncentred(target, gap.mean(f"target_{output_mean}"))
-        if gap.target_text is None or gap.target_audio is None:
+            return uncentred(target, means.mean(f"target_{output_mean}"))
+        if means.target_text is None or means.target_audio is None:
             return target
-        return functional.normalize(target, dim=-1) - gap.target_text + gap.target_audio
+        return functional.normalize(target, dim=-1) - means.target_text + means.target_audio
 
     def _centred_images(self, source: torch.Tensor) -> torch.Tensor:
         if self.gap.source_image is not None:
@@ -349,11 +349,11 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _require_means(gap: ModalityMeans) -> None:
+def _require_means(means: ModalityMeans) -> None:
     """Raises ValueError unless the captions' means are known and all means are shorter than 1."""
     for name in ("source_text", "target_text"):
-        gap.mean(name)
-    for name, mean in gap.named_buffers():
+        means.mean(name)
+    for name, mean in means.named_buffers():
         if not mean.norm() < 1:
             raise ValueError(f"gap.{name} has length 1 or more, so it is not a mean of unit vectors")
 

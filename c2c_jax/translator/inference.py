@@ -115,8 +115,8 @@ def require_same_clap(bundle: Bundle, space: Space) -> None:
         is_equal = space.dim == bundle.target.dim
     if not is_equal:
         raise BundleError(
-            f"{space.name} is not the translator's CLAP, {bundle.target.name}: cosines would be "
-            "meaningless; pass the CLAP that this text tower belongs to"
+            f"{space.name} is another CLAP than the translator's, {bundle.target.name}: cosines would be "
+            "meaningless; pass the translator's CLAP"
         )
 
 

@@ -98,10 +98,9 @@ def with_means(
 
 def error_line(estimate: Estimate, kind: str) -> str:
     """A line on the expected error of a mean, and how many vectors are needed. kind: of the vectors, in words."""
+    needed = f"{float(f'{estimate.needed_count:.2g}'):,.0f}"
     line = f"the mean of {estimate.count:,} {kind} has an expected error of {estimate.error:.2g}"
-    return line + (
-        f"; about {float(f'{estimate.needed_count:.2g}'):,.0f} are needed for {TARGET_ERROR}" if estimate.count else ""
-    )
+    return f"{line}; about {needed} are needed for {TARGET_ERROR}"
 
 
 def captions_spread(means: ModalityMeans, input_norm: str) -> float | None:
@@ -120,8 +119,8 @@ def narrow_warning(image_spread: float, caption_spread: float) -> str | None:
         return None
     return (
         f"these pictures are very similar (spread {image_spread:.2f}, captions {caption_spread:.2f}): the mean of a "
-        f"narrow set "
-        "also removes what its pictures have in common, and centres other pictures badly; use general pictures"
+        "narrow set also removes what its pictures have in common, and centres other pictures badly; use general "
+        "pictures"
     )
 
 

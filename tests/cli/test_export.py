@@ -87,7 +87,7 @@ def test_folder_is_a_bundle_and_a_card(run, tmp_path, capsys):
     assert main(["export", str(run / "bundle"), "--out", str(tmp_path / "pub")]) == 0  # over the earlier one
     card = (tmp_path / "pub" / "README.md").read_text()
     for part in (
-        "| recall@10 | 0.644 | share of captions",
+        "| recall@10 | 0.644 | fraction of captions",
         "On 1,000 held-out captions",
         f"| source | `clip` | 64 | `{original.source.fingerprint[:16]}` | see its checkpoint |",
         "| `batch_size` | `256` |",
@@ -230,16 +230,14 @@ def test_card_of_little(tmp_path):
         trained(*HUB_SPACES), metrics={}, recipe={"imported": "a|b.pt", "ignored": []}, means=ModalityMeans()
     )
     card = model_card(imported, "x")
-    assert "No validation is on record." in card and ModelCard(card).data.license == "other"
+    assert "No validation is recorded." in card and ModelCard(card).data.license == "other"
     assert "Imported from `a\\|b.pt` of CLIP2CLAP" in card and '| `imported` | `"a\\|b.pt"` |' in card
     assert "holds no statistics" in card and "datasets:" not in card
     captions = dataclasses.replace(imported, means=ModalityMeans(source_text=np.zeros(24, np.float32)))
     assert "holds no statistics" in model_card(captions, "x")
     arrays = trained(*(SpaceId(name=f"{name}.npy", dim=4, fingerprint=name) for name in ("a", "b")))
     card = model_card(arrays, "x", ["model.onnx"])
-    assert (
-        'np.load("a.npy")' in card and "Pairs of vectors that were made elsewhere." in card and "`model.onnx`" in card
-    )
+    assert 'np.load("a.npy")' in card and "Pairs of vectors of unknown origin." in card and "`model.onnx`" in card
 
 
 def test_place_that_is_taken(run, tmp_path, capsys):
@@ -319,7 +317,7 @@ def test_push_that_the_hub_refuses(run, hub, tmp_path, capsys, monkeypatch):
     push = ["export", str(run), "--push", "me/translator"]
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
     told = refused(capsys, push)
-    assert "401" in told and "hub refused it" in told and hub.files == {}
+    assert "401" in told and "hub refused the upload" in told and hub.files == {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.refuse = 507
     assert "the disk of the stand-in is full" in refused(capsys, push)

@@ -87,7 +87,7 @@ def test_hostile_names_stay_text():
 @pytest.mark.parametrize("metrics", [{}, {"recall@1": "high", "median_rank": [1], "held_out": True}])
 def test_fields_of_wrong_types(recipe, metrics):
     card = model_card(random_bundle(spec("mlp", 8, 8), recipe=recipe, metrics=metrics), "x")
-    assert "No validation is on record." in card
+    assert "No validation is recorded." in card
 
 
 def test_card_of_the_embedded_translator():
@@ -159,7 +159,7 @@ def test_centring():
     """Only cards of translators of centred vectors describe centring, with the stored means."""
     card = model_card(centred(), "x")
     assert "## Centring" in card and "means of its captions' vectors in both spaces. It has no mean of pictures" in card
-    assert "lose their component along the captions' mean" in card and "output-mean" not in card
+    assert "their component along the captions' mean is removed" in card and "output-mean" not in card
     card = model_card(centred("source_image"), "x")
     assert "in both spaces, and of pictures' source vectors.\n" in card and "no mean of pictures" not in card
     card = model_card(centred("source_image", "target_audio"), "x", ["model.onnx", "model_from_image.onnx"])

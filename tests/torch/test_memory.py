@@ -120,12 +120,12 @@ def test_card_describes_the_memory(bundle):
     memory = Memory(source=captions(2000, 512), weight=0.5, temperature=0.01)
     card = model_card(dataclasses.replace(bundle, memory=memory, means=ModalityMeans()), "x")
     assert "source vectors of 2,000 of these captions (2.0 MiB; no text)" in card
-    assert "make 50% of what" in card and "takes a picture's vector as it is" not in card
+    assert "with weight 0.5, since" in card and "does not change a picture's vector" not in card
     card = model_card(
         dataclasses.replace(bundle, memory=dataclasses.replace(memory, weight=0.0), means=ModalityMeans()), "x"
     )
     assert "2,000 of these captions (2.0 MiB; no text). They are reference queries for `c2c search`" in card
-    assert "make 0%" not in card and "takes a picture's vector as it is" in card
+    assert "with weight 0" not in card and "does not change a picture's vector" in card
     assert "memory" not in model_card(dataclasses.replace(bundle, memory=None), "x").lower()
 
 
@@ -155,7 +155,7 @@ def test_invalid_memories(folder, settings: Any, tensor: Any, message: str):
     with pytest.raises(BundleError, match=re.escape(message)):
         load_bundle(folder)
     if "float16 unit" not in message:  # the torch translator does not check lengths
-        with pytest.raises(ValueError, match="holds no translator"):
+        with pytest.raises(ValueError, match="has no readable translator"):
             Translator.from_pretrained(folder)
 
 
