@@ -15,6 +15,7 @@ from c2c_jax.old_names import accept_old_names
 
 T = TypeVar("T")
 
+INPUT_NORMS = ("none", "unit", "centred")
 # Validation scores of perturbed captions: the mean reciprocal rank and the mean cosine of their own targets.
 PERTURBED_MRR, PERTURBED_COSINE = PERTURBED_SCORES = ("noisy_mrr", "noisy_cosine")
 # Validation scores of captions as they are.
@@ -66,7 +67,7 @@ class TranslatorConfig:
     input_norm: str = setting(
         "centred",
         '"none" takes raw vectors, "unit" L2-normalises them, "centred" also subtracts the mean of their modality.',
-        choices=("none", "unit", "centred"),
+        choices=INPUT_NORMS,
     )
     clamp: float = setting(0.0, "Output coordinates are clipped to ±clamp; 0 = no clipping.", ge=0, le=1e6)
     settings: dict[str, Any] = dataclasses.field(

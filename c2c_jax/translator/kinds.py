@@ -13,11 +13,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from c2c_jax.config import setting, settings_as
+from c2c_jax.config import INPUT_NORMS, setting, settings_as
 from c2c_jax.errors import ConfigError
 from c2c_jax.spaces.models.layers import gelu_exact, unit
 
-INPUT_NORMS = ("none", "unit", "centred")
 MAX_PARAMETERS = 2**29  # 2 GiB, or three times that with the optimizer's state
 
 
@@ -140,10 +139,6 @@ def _linear(fan_in: int, fan_out: int, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(fan_in, fan_out, kernel_init=kernel_init, bias_init=bias_init, rngs=rngs)
 
 
-def _width(default: int = 512) -> Any:
-    return setting(default, "Units of the hidden layers.", ge=1, le=2**14)
-
-
 def _depth(default: int) -> Any:
     return setting(default, "Number of linear layers.", ge=1, le=128)
 
@@ -165,7 +160,7 @@ class MLP(Translator):
     class Settings:
         """Settings of an MLP."""
 
-        width: int = _width()
+        width: int = setting(512, "Units of the hidden layers.", ge=1, le=2**14)
         depth: int = _depth(4)
 
     def __init__(self, spec: TranslatorSpec, *, rngs: nnx.Rngs):
@@ -197,10 +192,9 @@ class OneLayer(MLP):
     """The paper's first model: one linear layer."""
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Settings:
+    class Settings(MLP.Settings):
         """Settings of an MLP, with one layer by default."""
 
-        width: int = _width()
         depth: int = _depth(1)
 
 
@@ -209,10 +203,9 @@ class TwoLayers(MLP):
     """The paper's second model: linear, tanh, linear."""
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Settings:
+    class Settings(MLP.Settings):
         """Settings of an MLP, with two layers by default."""
 
-        width: int = _width()
         depth: int = _depth(2)
 
 
@@ -230,10 +223,9 @@ class FiveLayers(MLP):
     tanh_at_end = True
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Settings:
+    class Settings(MLP.Settings):
         """Settings of an MLP, with five layers by default."""
 
-        width: int = _width()
         depth: int = _depth(5)
 
 
@@ -275,10 +267,9 @@ class Residual(Translator):
     undecayed = ("linear",)
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Settings:
+    class Settings(MLP.Settings):
         """Settings of the residual translator."""
 
-        width: int = _width()
         depth: int = _depth(2)
         init: str = setting("identity", "Start of the linear layer.", choices=("identity", "procrustes"))
 
