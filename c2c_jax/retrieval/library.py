@@ -116,7 +116,7 @@ class Library:
         leave it. Returns an error for each sound that cannot be read; these are remembered as `unreadable`.
 
         A file with known content is not encoded again under another name or time. load: returns the space, called once
-        a sound is to be encoded. on_sound: called after each sound. Raises StoreError if another process writes the
+        a sound is to be encoded. on_audio: called after each sound. Raises StoreError if another process writes the
         index or if it cannot be written, and whatever `load` raises.
         """
         if self.is_written and not self.pending:

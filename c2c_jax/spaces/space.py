@@ -291,7 +291,7 @@ def load_space(name: str, *, only: Tower | None = None) -> Space:
             image_preprocessor=image_preprocessor,
             audio_preprocessor=audio_preprocessor,
             max_tokens=min(model.text_model.config.max_tokens, tokenizer.model_max_length) if tokenizer else 0,
-            ignored=sorted([*ignored_keys(tensors, table), *checkpoint.others]),
+            ignored=sorted([*ignored_keys(tensors, table), *checkpoint.other_keys]),
         )
 
 

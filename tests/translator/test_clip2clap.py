@@ -142,7 +142,7 @@ def test_ambiguous_kind(tmp_path):
 def test_heads_of_unknown_widths(tmp_path):
     oracle = Encoder(20, 5, 8, 1)
     path = saved(tmp_path / "wide.pt", oracle)
-    assert "20 wide; pass --heads N" in refusal(path)
+    assert "20 wide cannot be read from its tensors; pass --heads N" in refusal(path)
     assert "cannot have 3 heads" in refusal(path, heads=3)
     require_agreement(path, oracle, tmp_path / "bundle", heads=5, **SPACES)
     assert "no attention heads" in refusal(saved(tmp_path / "linear.pt", Stack("linear", clamp=0.3)), heads=5)
