@@ -60,15 +60,15 @@ def test_equals_transformers(fields, padding, fixed_random_choices):
         max_samples + 2 * hop,
         3 * max_samples,
     ):
-        sounds = example_sounds(samples, preprocessor.sample_rate)
-        expected = extractor(sounds, sampling_rate=preprocessor.sample_rate, return_tensors="np")
-        found = preprocessor(sounds)
-        assert found.mel_BCTM.dtype == np.float32
-        np.testing.assert_allclose(found.mel_BCTM, expected["input_features"], err_msg=str(samples), **TOLERANCE)
+        waveforms = example_sounds(samples, preprocessor.sample_rate)
+        expected = extractor(waveforms, sampling_rate=preprocessor.sample_rate, return_tensors="np")
+        actual = preprocessor(waveforms)
+        assert actual.mel_BCTM.dtype == np.float32
+        np.testing.assert_allclose(actual.mel_BCTM, expected["input_features"], err_msg=str(samples), **TOLERANCE)
         if preprocessor.has_fusion and samples >= max_samples + hop:  # transformers marks one shorter sound of a batch
-            assert expected["is_longer"].all() and found.is_longer_B.all()
+            assert expected["is_longer"].all() and actual.is_longer_B.all()
         else:
-            assert not found.is_longer_B.any()
+            assert not actual.is_longer_B.any()
 
 
 def test_defaults_are_transformers():
@@ -194,9 +194,9 @@ def test_processor_config_of_transformers_5(tmp_path):
     extractor = transformers.ClapFeatureExtractor(**OTHER, truncation="rand_trunc")
     for part in ("feature_extractor", "audio_processor"):
         (tmp_path / PROCESSOR_FILE).write_text(json.dumps({part: extractor.to_dict()}, default=lambda _: None))
-        preprocessor, sounds = AudioPreprocessor.read(tmp_path), example_sounds(16_000, 16_000)
-        expected = extractor(sounds, sampling_rate=16_000, return_tensors="np")["input_features"]
-        np.testing.assert_allclose(preprocessor(sounds).mel_BCTM, expected, **TOLERANCE)
+        preprocessor, waveforms = AudioPreprocessor.read(tmp_path), example_sounds(16_000, 16_000)
+        expected = extractor(waveforms, sampling_rate=16_000, return_tensors="np")["input_features"]
+        np.testing.assert_allclose(preprocessor(waveforms).mel_BCTM, expected, **TOLERANCE)
 
 
 def test_missing_file(tmp_path):

@@ -45,7 +45,7 @@ def centre(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
 def uncentre(u: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """The point where the ray from the mean along u meets the unit sphere."""
     mean, u = mean.astype(np.float64), unit(u)
-    roots = [np.roots([1, 2 * one @ mean, mean @ mean - 1]).max() for one in u]
+    roots = [np.roots([1, 2 * output @ mean, mean @ mean - 1]).max() for output in u]
     return mean + np.array(roots)[:, None] * u
 
 
@@ -150,15 +150,15 @@ def test_onnx(tmp_path, known):
     assert [file.name for file in files] == ["model.onnx", "model_from_image.onnx"]
     texts, images = (onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]) for file in files)
     output_mean = ["text", "audio"][: 1 + (known == ALL)]
-    assert [one.name for one in texts.get_outputs()] == ["target"]
-    assert [one.name for one in images.get_outputs()] == ["target", "target_audio"][: len(output_mean)]
+    assert [output.name for output in texts.get_outputs()] == ["target"]
+    assert [output.name for output in images.get_outputs()] == ["target", "target_audio"][: len(output_mean)]
     for rows in (1, 5):
         source = torch.from_numpy(SOURCE[:rows])
         with torch.no_grad():
-            expected = [twin(source), *(twin.from_image(source, one) for one in output_mean)]
+            expected = [twin(source), *(twin.from_image(source, output) for output in output_mean)]
         found = [*texts.run(None, {"source": SOURCE[:rows]}), *images.run(None, {"source": SOURCE[:rows]})]
-        for one, wanted in zip(found, expected, strict=True):
-            np.testing.assert_allclose(one, wanted, atol=1e-5, rtol=0)
+        for output, reference in zip(found, expected, strict=True):
+            np.testing.assert_allclose(output, reference, atol=1e-5, rtol=0)
 
 
 def test_file_works_outside_the_package(tmp_path):

@@ -1,4 +1,4 @@
-"""The caption memory through a bundle on disk: Flax, the twin and ONNX against numpy by hand, and what is refused."""
+"""The caption memory in Flax, torch and ONNX against numpy, through a bundle on disk, and invalid memories."""
 
 import dataclasses
 import json
@@ -57,16 +57,18 @@ def expected(bundle) -> np.ndarray:
 def test_all_implementations_agree(bundle, folder, block, monkeypatch):
     """In one block and in six. Captions' vectors do not use the memory."""
     monkeypatch.setattr(translator_module, "CAPTIONS_AT_ONCE", block)
-    loaded, twin, wanted = load_bundle(folder), Translator.from_pretrained(folder), expected(bundle)
+    loaded, twin, reference = load_bundle(folder), Translator.from_pretrained(folder), expected(bundle)
     method = method_of("translator", loaded.translator, loaded.means, loaded.memory)
-    np.testing.assert_allclose(translate(loaded, SOURCE), wanted, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(method.of_images(SOURCE), wanted, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(translate(loaded, SOURCE), reference, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(method.of_images(SOURCE), reference, atol=1e-5, rtol=0)
     with torch.no_grad():
-        np.testing.assert_allclose(unit(twin.from_image(torch.from_numpy(SOURCE)).numpy()), wanted, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(
+            unit(twin.from_image(torch.from_numpy(SOURCE)).numpy()), reference, atol=1e-5, rtol=0
+        )
         plain = twin(torch.from_numpy(SOURCE)).numpy()
     np.testing.assert_allclose(loaded.translator(jnp.asarray(SOURCE)), plain, atol=1e-5, rtol=0)
     np.testing.assert_allclose(method.of_texts(SOURCE), unit(plain), atol=1e-5, rtol=0)
-    assert np.abs(wanted - translate(dataclasses.replace(loaded, memory=None), SOURCE)).max() > 0.05
+    assert np.abs(reference - translate(dataclasses.replace(loaded, memory=None), SOURCE)).max() > 0.05
 
 
 def test_weight_0_changes_nothing(bundle, tmp_path):

@@ -60,9 +60,9 @@ def test_attention(space, oracle, is_causal):
     with torch.no_grad():
         expected, _ = oracle.text_model.encoder.layers[1].self_attn(torch.from_numpy(hidden), attention_mask=mask)
     attention, hidden = space.model.text_model.encoder.layers[1].self_attn, jnp.asarray(hidden)
-    seen = jnp.tril(jnp.ones((2, 1, 7, 7), bool)) if is_causal else None
-    np.testing.assert_allclose(attention(hidden, hidden, seen), expected.numpy(), **TOLERANCE)
-    some = attention(hidden[:, 2:5], hidden, seen[:, :, 2:5] if is_causal else None)
+    mask = jnp.tril(jnp.ones((2, 1, 7, 7), bool)) if is_causal else None
+    np.testing.assert_allclose(attention(hidden, hidden, mask), expected.numpy(), **TOLERANCE)
+    some = attention(hidden[:, 2:5], hidden, mask[:, :, 2:5] if is_causal else None)
     np.testing.assert_allclose(some, expected.numpy()[:, 2:5], **TOLERANCE)
 
 

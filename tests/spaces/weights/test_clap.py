@@ -24,7 +24,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder, is_fused=request.param)
 
 
-def sounds(*seconds: float) -> list[np.ndarray]:
+def example_sounds(*seconds: float) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [(rng.normal(size=round(length * RATE)) / 10).astype(np.float32) for length in seconds]
 
@@ -44,7 +44,7 @@ def transformers_vectors(folder: Path, waveforms: list[np.ndarray], texts: list[
 
 
 def test_from_waveforms_and_texts_to_vectors(folder, caption_list):
-    waveforms, texts = sounds(1, 0.3, 0.9, 0.001, 1), caption_list[:3]
+    waveforms, texts = example_sounds(1, 0.3, 0.9, 0.001, 1), caption_list[:3]
     space = load_space(str(folder))
     audio, text = transformers_vectors(folder, waveforms, texts)
     np.testing.assert_allclose(space.encode_audio(waveforms), audio, **TOLERANCE)
@@ -61,7 +61,7 @@ def test_save_and_load(tmp_path, folder, caption_list):
     for key in saved:
         np.testing.assert_array_equal(saved[key], original[key], err_msg=key)
         assert saved[key].dtype == original[key].dtype
-    waveforms, texts = sounds(1, 0.3), caption_list[:3]
+    waveforms, texts = example_sounds(1, 0.3), caption_list[:3]
     expected, found = (transformers_vectors(at, waveforms, texts) for at in (folder, tmp_path / "back"))
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
@@ -73,20 +73,22 @@ def test_save_and_load(tmp_path, folder, caption_list):
 @pytest.mark.parametrize("only", ["text", "audio"])
 def test_single_tower(tmp_path, folder, caption_list, only):
     """It has the same vectors and fingerprint, and is saved as transformers' class of that tower."""
-    whole, alone = load_space(str(folder)), load_space(str(folder), only=only)
-    assert alone.id == whole.id == identify(str(folder))
-    alone.save(tmp_path / "alone")
+    whole, single = load_space(str(folder)), load_space(str(folder), only=only)
+    assert single.id == whole.id == identify(str(folder))
+    single.save(tmp_path / "alone")
     if only == "text":
-        np.testing.assert_array_equal(alone.encode_text(caption_list[:3]), whole.encode_text(caption_list[:3]))
+        np.testing.assert_array_equal(single.encode_text(caption_list[:3]), whole.encode_text(caption_list[:3]))
         with pytest.raises(CheckpointError, match="no audio tower"):
-            alone.encode_audio(sounds(0.1))
+            single.encode_audio(example_sounds(0.1))
         kind = transformers.ClapTextModelWithProjection
     else:
-        np.testing.assert_array_equal(alone.encode_audio(sounds(1, 0.3)), whole.encode_audio(sounds(1, 0.3)))
+        np.testing.assert_array_equal(
+            single.encode_audio(example_sounds(1, 0.3)), whole.encode_audio(example_sounds(1, 0.3))
+        )
         with pytest.raises(CheckpointError, match="without its text tower"):
-            alone.encode_text(["a sound"])
+            single.encode_text(["a sound"])
         kind = transformers.ClapAudioModelWithProjection
-    assert any(key.startswith("audio_model" if only == "text" else "text_model") for key in alone.ignored)
+    assert any(key.startswith("audio_model" if only == "text" else "text_model") for key in single.ignored)
     assert json.loads((tmp_path / "alone/config.json").read_text())["architectures"] == [kind.__name__]
     with quiet():
         _, report = kind.from_pretrained(tmp_path / "alone", output_loading_info=True)
@@ -101,7 +103,7 @@ def test_missing_towers(folder, audioldm_folder, clip_folder):
 
 def test_order_and_batch_size_do_not_matter(folder):
     space = load_space(str(folder))
-    waveforms = sounds(0.2, 1, 0.7, 1.5, 0.01, 2.7)
+    waveforms = example_sounds(0.2, 1, 0.7, 1.5, 0.01, 2.7)
     one_by_one = np.concatenate([space.encode_audio([sound]) for sound in waveforms])
     np.testing.assert_allclose(space.encode_audio(waveforms, batch_size=4), one_by_one, **TOLERANCE)
     np.testing.assert_allclose(space.encode_audio(waveforms[::-1])[::-1], one_by_one, **TOLERANCE)
@@ -121,7 +123,7 @@ def test_published_folders(tmp_path, audioldm_folder, caption_list):
     recipe = dict(feature_size=16, max_length_s=1, truncation="rand_trunc")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(recipe))
     shutil.copytree(audioldm_folder / "tokenizer", tmp_path, dirs_exist_ok=True)
-    waveforms, texts = sounds(1, 0.5), caption_list[:2]
+    waveforms, texts = example_sounds(1, 0.5), caption_list[:2]
     audio, text = transformers_vectors(tmp_path, waveforms, texts)
     space = load_space(str(tmp_path))
     np.testing.assert_allclose(space.encode_audio(waveforms), audio, **TOLERANCE)

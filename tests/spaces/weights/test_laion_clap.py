@@ -18,7 +18,7 @@ from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.spaces.weights import clap
 from c2c_jax.spaces.weights.laion_clap import TABLE
 from c2c_jax.spaces.weights.rules import _renamed
-from tests.fixtures.laion import beside, build_clap, laion_name, laion_state, write_laion
+from tests.fixtures.laion import build_clap, laion_name, laion_only_tensors, laion_state, write_laion
 from tools.pretrain.tokenizers import roberta_tokenizer
 
 VOCABULARY = 600
@@ -50,7 +50,7 @@ def file(tmp_path, model, tokenizer) -> Path:
     return tmp_path / "630k-audioset-best.pt"
 
 
-def sounds(rate: int) -> list[np.ndarray]:
+def example_sounds(rate: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [
         (rng.normal(scale=0.05, size=round(rate * length)) + 0.3 * np.sin(np.arange(round(rate * length)) * pitch))
@@ -99,8 +99,8 @@ def test_vectors_and_saving(tmp_path, tokenizer, caption_list, kind):
     texts = caption_list[:6]
     assert (space.dim, space.max_tokens, space.audio_preprocessor.sample_rate) == (24, 77, 48_000)
     assert_same(space.encode_text(texts), text_vectors(model, tokenizer, texts))
-    vectors = space.encode_audio(sounds(48_000))
-    assert_same(vectors, audio_vectors(model, sounds(48_000)))
+    vectors = space.encode_audio(example_sounds(48_000))
+    assert_same(vectors, audio_vectors(model, example_sounds(48_000)))
 
     space.save(tmp_path / "folder")
     expected = {key: tensor for key, tensor in model.state_dict().items() if not re.search(BUFFERS, key)}
@@ -112,7 +112,7 @@ def test_vectors_and_saving(tmp_path, tokenizer, caption_list, kind):
         assert torch.equal(found[key], tensor), key
     again = load_space(str(tmp_path / "folder"))
     assert again.max_tokens == 77
-    np.testing.assert_array_equal(again.encode_audio(sounds(48_000)), vectors)
+    np.testing.assert_array_equal(again.encode_audio(example_sounds(48_000)), vectors)
     written = transformers.ClapFeatureExtractor.from_pretrained(tmp_path / "folder")
     fields = "feature_size sampling_rate hop_length max_length_s fft_window_size frequency_min frequency_max"
     for field in (*fields.split(), "truncation", "padding"):
@@ -125,7 +125,10 @@ def test_long_sounds_with_fusion(tmp_path):
     model = build_clap(VOCABULARY, **KINDS["fused"])
     write_laion(tmp_path / "a.pt", model)
     space = load_space(str(tmp_path / "a.pt"))
-    waveforms = [np.random.default_rng(1).normal(scale=0.1, size=48_000 * 14).astype(np.float32), *sounds(48_000)]
+    waveforms = [
+        np.random.default_rng(1).normal(scale=0.1, size=48_000 * 14).astype(np.float32),
+        *example_sounds(48_000),
+    ]
     mels = space.audio_preprocessor(waveforms)
     assert list(mels.is_longer_B) == [True, False, False, False]
     features = dict(
@@ -148,8 +151,8 @@ def test_ignored_tensors_are_listed(file):
 def sinc(sound: np.ndarray, times: int) -> np.ndarray:
     """Upsamples by summing torchaudio's documented kernel over all samples, in float64."""
     at = np.arange(times * len(sound)) / times
-    apart = 0.99 * (at[:, None] - np.arange(len(sound)))
-    kernels = np.where(abs(apart) < 6, np.sinc(apart) * np.cos(np.pi * apart / 12) ** 2, 0)
+    distances = 0.99 * (at[:, None] - np.arange(len(sound)))
+    kernels = np.where(abs(distances) < 6, np.sinc(distances) * np.cos(np.pi * distances / 12) ** 2, 0)
     return 0.99 * kernels @ sound
 
 
@@ -162,7 +165,7 @@ def test_audioldms_checkpoint(tmp_path, model, tokenizer, caption_list):
     assert (space.max_tokens, space.audio_preprocessor.sample_rate) == (512, 16_000)
     assert set(others) <= set(space.ignored)
     assert_same(space.encode_text(caption_list[:6]), text_vectors(model, tokenizer, caption_list[:6]))
-    short = [sound[:2000] for sound in sounds(16_000)]
+    short = [sound[:2000] for sound in example_sounds(16_000)]
     expected = audio_vectors(model, [sinc(sound, 3).astype(np.float32) for sound in short])
     vectors = space.encode_audio(short)
     assert_same(vectors, expected)
@@ -188,7 +191,7 @@ def test_names_of_published_files(name):
     with torch.device("meta"):
         model = transformers.ClapModel(transformers.ClapConfig(audio_config=audio))
     tensors = model.state_dict()
-    files = laion_state(tensors) | beside(model.config)
+    files = laion_state(tensors) | laion_only_tensors(model.config)
     assert len(files) == count
     table = TABLE
     used = {key for key in files if not any(re.fullmatch(pattern, key) for pattern in table.ignored)}
@@ -255,11 +258,11 @@ def test_tokenizers(file, caption_list, tokenizer):
 def test_without_a_tokenizer(file):
     shutil.rmtree(file.parent / "tokenizer")
     space = load_space(str(file))
-    assert space.tokenizer is None and len(space.encode_audio(sounds(48_000)[:1])) == 1
+    assert space.tokenizer is None and len(space.encode_audio(example_sounds(48_000)[:1])) == 1
     with pytest.raises(CheckpointError) as caught:
         space.encode_text(["rain"])
-    wanted = f"hf download FacebookAI/roberta-base tokenizer.json --local-dir {file.parent / 'tokenizer'}"
-    assert wanted in str(caught.value) and "\n" not in str(caught.value)
+    command = f"hf download FacebookAI/roberta-base tokenizer.json --local-dir {file.parent / 'tokenizer'}"
+    assert command in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_tokenizer_of_another_model(file, caption_list):
