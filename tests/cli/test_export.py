@@ -232,9 +232,9 @@ def test_card_of_little(tmp_path):
     card = model_card(imported, "x")
     assert "No validation is recorded." in card and ModelCard(card).data.license == "other"
     assert "Imported from `a\\|b.pt` of CLIP2CLAP" in card and '| `imported` | `"a\\|b.pt"` |' in card
-    assert "holds no statistics" in card and "datasets:" not in card
+    assert "has no means to correct it" in card and "datasets:" not in card
     captions = dataclasses.replace(imported, means=ModalityMeans(source_text=np.zeros(24, np.float32)))
-    assert "holds no statistics" in model_card(captions, "x")
+    assert "has no means to correct it" in model_card(captions, "x")
     arrays = trained(*(SpaceId(name=f"{name}.npy", dim=4, fingerprint=name) for name in ("a", "b")))
     card = model_card(arrays, "x", ["model.onnx"])
     assert 'np.load("a.npy")' in card and "Pairs of vectors of unknown origin." in card and "`model.onnx`" in card
@@ -260,7 +260,7 @@ def test_misuse(run, tmp_path, capsys):
     assert "holds the folder in which this command runs" in refused(capsys, ["export", str(run), "--out", "."])
     assert "255 are allowed" in refused(capsys, ["export", str(run), "--out", "n" * 256])
     assert "nowhere to export to" in refused(capsys, ["export", str(run)])
-    assert "there is no --push" in refused(capsys, ["export", str(run), *out, "--private"])
+    assert "--private needs --push" in refused(capsys, ["export", str(run), *out, "--private"])
     assert "contains no translator bundle" in refused(capsys, ["export", str(tmp_path), *out])
     assert "HF_HUB_OFFLINE is set" in refused(capsys, ["export", str(run), *out, "--push", "me/translator"])
     assert "not a valid hub name; pass OWNER/NAME" in refused(capsys, ["export", str(run), *out, "--push", "a b"])
