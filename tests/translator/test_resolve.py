@@ -89,9 +89,9 @@ def test_hub_repository(hub, run, monkeypatch, capsys, tmp_path):
     hub.asked.clear()
     folder = bundle_folder(Path("me/published"))
     assert (folder / "model.safetensors").read_bytes() == (run / "bundle" / "model.safetensors").read_bytes()
-    assert hub.asked and run_name(Path("me/published")) == "me/published"
-    hub.asked.clear()
-    assert bundle_folder(Path("me/published")) == folder and not hub.asked  # from the cache
+    assert hub.requests and run_name(Path("me/published")) == "me/published"
+    hub.requests.clear()
+    assert bundle_folder(Path("me/published")) == folder and not hub.requests  # from the cache
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert bundle_folder(Path("me/published")) == folder
     for verb in (["export"], ["report"]):
