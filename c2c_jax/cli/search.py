@@ -88,62 +88,62 @@ def run(args: argparse.Namespace) -> None:
     )
     from c2c_jax.io.images import find_images
 
-    pictures, translator = find_images(args.images, stderr_console().print), args.translator
-    if pictures and not translator:
+    images, translator = find_images(args.images, stderr_console().print), args.translator
+    if images and not translator:
         translator = MINIWORLD_TRANSLATOR
         print(MINIWORLD_NOTE, file=sys.stderr)
     from c2c_jax.retrieval.search import search
 
     fields = ("clip", "clap", "top", "index", "references", "hubness")
-    found = search(
+    result = search(
         args.library,
-        pictures=pictures,
+        images=images,
         texts=args.text,
         translator=translator,
         centre=not args.no_centre,
-        names_all=args.strict,
+        list_all=args.strict,
         console=stderr_console(),
         **{name: getattr(args, name) for name in fields},
     )
-    _show_json(found) if args.json else show(found)
-    wrong = found.left_out if args.strict else found.unread
-    if wrong:
-        raise C2CError(f"{len(wrong):,} file{'s' if len(wrong) > 1 else ''} could not be read; see above")
+    _show_json(result) if args.json else show(result)
+    errors = result.error_messages if args.strict else result.image_errors
+    if errors:
+        raise C2CError(f"{len(errors):,} file{'s' if len(errors) > 1 else ''} could not be read; see above")
 
 
-def show(found: "SearchResult") -> None:
+def show(result: "SearchResult") -> None:
     """Tables on a terminal, lines of tab-separated fields elsewhere."""
     from rich.table import Table
 
     console = stdout_console()
-    for hits in found.hits:
+    for hits in result.hits:
         if console.is_terminal:
             table = Table(f"score ({hits.scoring})", "sound", title=printable(hits.query), title_justify="left")
-            for score, path in hits.sounds:
+            for score, path in hits.matches:
                 table.add_row(f"{score:.4f}", printable(path))
             console.print(table)
         else:
-            query = [hits.query] if len(found.hits) > 1 else []
-            for score, path in hits.sounds:
+            query = [hits.query] if len(result.hits) > 1 else []
+            for score, path in hits.matches:
                 print_fields(f"{score:.4f}", path, *query)
 
 
-def _show_json(found: "SearchResult") -> None:
+def _show_json(result: "SearchResult") -> None:
     import dataclasses
     import json
 
     content = {
-        "library": text_of(found.library.folder),
-        "index": text_of(found.library.place),
-        "clap": dataclasses.asdict(found.clap),
+        "library": text_of(result.library.folder),
+        "index": text_of(result.library.index_folder),
+        "clap": dataclasses.asdict(result.clap),
         "queries": [
             {
                 hits.kind: text_of(Path(hits.query)) if hits.kind == "picture" else hits.query,
                 "scoring": hits.scoring,
-                "sounds": [{"score": score, "file": text_of(path)} for score, path in hits.sounds],
+                "sounds": [{"score": score, "file": text_of(path)} for score, path in hits.matches],
             }
-            for hits in found.hits
+            for hits in result.hits
         ],
-        "left_out": [printable(why) for why in found.left_out],
+        "left_out": [printable(why) for why in result.error_messages],
     }
     print(json.dumps(content, indent=2))

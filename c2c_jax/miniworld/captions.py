@@ -13,7 +13,7 @@ import numpy as np
 
 from c2c_jax.errors import CaptionError
 from c2c_jax.miniworld import words
-from c2c_jax.miniworld.world import CELLS, SEEN_CELLS, SPLITS, Scene, scene_of
+from c2c_jax.miniworld.world import CELLS, SPLITS, TRAINING_CELLS, Scene, scene_of
 
 STYLES = ("picture", "sound", "mixed")
 # Probability that a caption of a style names an attribute; 0 for those that are missing.
@@ -23,7 +23,7 @@ NAMED: Mapping[str, Mapping[str, float]] = {
     "mixed": {"size": 0.88, "place": 0.7, "colour": 0.18, "sky": 0.12, "echo": 0.15, "noise": 0.15},
 }
 ATTRIBUTES = ("size", "place", "colour", "sky", "echo", "noise")
-SIZE_SEEN_ONLY, SIZE_HEARD_ONLY = 0.4, 0.4  # of the mixed captions that name the size; the rest name it twice
+SIZE_ONLY, PITCH_ONLY = 0.4, 0.4  # of the mixed captions that name the size; the rest name it twice
 PROMPTS = 8  # of a cell
 
 BLOCK = 4096  # captions whose random numbers come from one generator
@@ -41,11 +41,11 @@ class Chance:
     """Uniform random numbers in [0, 1), used one after another."""
 
     def __init__(self, numbers: Sequence[float]):
-        self.number = iter(numbers).__next__
+        self.draw = iter(numbers).__next__
 
     def pick(self, options: Sequence[T]) -> T:
         """Returns one of the options with equal probability, using the next number."""
-        return options[int(self.number() * len(options))]
+        return options[int(self.draw() * len(options))]
 
 
 def caption(scene: Scene, style: str, rng: np.random.Generator) -> str:
@@ -55,10 +55,10 @@ def caption(scene: Scene, style: str, rng: np.random.Generator) -> str:
 
 def paraphrases(scene: Scene, style: str, count: int, rng: np.random.Generator) -> list[str]:
     """`count` different captions of one scene. Every scene has thousands of them in each style."""
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found[caption(scene, style, rng)] = None
-    return list(found)
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        texts[caption(scene, style, rng)] = None
+    return list(texts)
 
 
 def captions(split: str, count: int, seed: int = 0, styles: Sequence[str] = STYLES) -> Iterator[str]:
@@ -87,8 +87,8 @@ def captioned_scenes(
             rng = np.random.default_rng((seed, SPLITS.index(split), start // BLOCK))
             for index, row in enumerate(rng.random((BLOCK, DRAWS))[: count - start], start):
                 chance = Chance(row.tolist())
-                seen = chance.pick(SEEN_CELLS)  # drawn for every split, so that all use the same numbers
-                scene = scene_of(seen if split == "train" else index % CELLS, chance.pick)
+                training_cell = chance.pick(TRAINING_CELLS)  # drawn for every split, so that all use the same numbers
+                scene = scene_of(training_cell if split == "train" else index % CELLS, chance.pick)
                 style = chance.pick(styles)
                 yield scene, style, _caption(scene, style, chance, NAMED[style])
 
@@ -109,15 +109,15 @@ def cell_prompts(cell: int, style: str) -> list[str]:
 
 def _caption(scene: Scene, style: str, chance: Chance, named: Mapping[str, float]) -> str:
     """Uses the same random numbers for the same choices, whatever the scene and the style are."""
-    pick, number = chance.pick, chance.number
-    says = {attribute: number() < named.get(attribute, 0.0) for attribute in ATTRIBUTES}
-    which, many, of_source = number(), scene.count > 1, words.SOURCE_WORDS[scene.source]
-    size, pitch = pick(words.SEEN_SIZE[scene.size]), pick(words.HEARD_SIZE[scene.size])
-    if not says["size"] or style == "sound" or style == "mixed" and which >= 1 - SIZE_HEARD_ONLY:
+    pick, draw = chance.pick, chance.draw
+    names = {attribute: draw() < named.get(attribute, 0.0) for attribute in ATTRIBUTES}
+    which, many, of_source = draw(), scene.count > 1, words.SOURCE_WORDS[scene.source]
+    size, pitch = pick(words.VISUAL_SIZE[scene.size]), pick(words.PITCH[scene.size])
+    if not names["size"] or style == "sound" or style == "mixed" and which >= 1 - PITCH_ONLY:
         size = ""
-    if not says["size"] or style == "picture" or style == "mixed" and which < SIZE_SEEN_ONLY:
+    if not names["size"] or style == "picture" or style == "mixed" and which < SIZE_ONLY:
         pitch = ""
-    colour = scene.colour if says["colour"] else ""
+    colour = scene.colour if names["colour"] else ""
     looks = f"{size} and {colour}" if size and colour else size or colour
 
     noun, verb, call = pick(of_source.nouns), pick(of_source.verbs), pick(of_source.calls)
@@ -125,9 +125,9 @@ def _caption(scene: Scene, style: str, chance: Chance, named: Mapping[str, float
     some, be = pick(words.NUMBER[scene.count])
     few, whole = pick(words.PLAIN_NUMBER[scene.count]), pick(words.WHOLE_NUMBER[scene.count])
 
-    seen_or_heard = pick((words.SEEN_PLACE, words.HEARD_PLACE))
-    places = {"picture": words.SEEN_PLACE, "sound": words.HEARD_PLACE, "mixed": seen_or_heard}[style]
-    place, view = pick(places[scene.place]), pick(words.SCENE[scene.place if says["place"] else ""])
+    mixed_place = pick((words.VISUAL_PLACE, words.AUDIO_PLACE))
+    places = {"picture": words.VISUAL_PLACE, "sound": words.AUDIO_PLACE, "mixed": mixed_place}[style]
+    place, view = pick(places[scene.place]), pick(words.SCENE[scene.place if names["place"] else ""])
     sky, echo, noise = pick(words.SKY), pick(words.ECHO[scene.echo]), pick(words.NOISE[scene.noise])
     at_pitch = pick(words.AT_PITCH)
     text = pick((words.TEMPLATES if looks else _WITHOUT_LOOKS)[style]).format(
@@ -136,8 +136,8 @@ def _caption(scene: Scene, style: str, chance: Chance, named: Mapping[str, float
         pitch=pitch, at_pitch=at_pitch.format(pitch=pitch) if pitch else "",
         verb=verb[0], verbs=verb[1], verbing=verb[2], agree=verb[0] if many else verb[1],
         calls=call[1] if many else call[0], times=pick(words.TIMES[scene.count]),
-        place=place if says["place"] else "", scene=view, sky=sky.format(sky=scene.sky) if says["sky"] else "",
-        echo=echo if says["echo"] else "", noise=noise if says["noise"] else "",
-        image=pick(words.IMAGE), recording=pick(words.RECORDING), hearer=pick(words.HEARER),
+        place=place if names["place"] else "", scene=view, sky=sky.format(sky=scene.sky) if names["sky"] else "",
+        echo=echo if names["echo"] else "", noise=noise if names["noise"] else "",
+        image=pick(words.IMAGE), recording=pick(words.RECORDING), observer=pick(words.OBSERVER),
     )  # fmt: skip
     return _ARTICLE.sub("an ", " ".join(text.split()))

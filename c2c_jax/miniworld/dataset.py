@@ -11,10 +11,10 @@ import tensorflow_datasets as tfds
 from c2c_jax.errors import CaptionError
 from c2c_jax.io.tfds import prepare
 from c2c_jax.miniworld import world
+from c2c_jax.miniworld.audio import SAMPLES
 from c2c_jax.miniworld.captions import STYLES, captioned_scenes
 from c2c_jax.miniworld.event import SAMPLE_RATE
-from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
-from c2c_jax.miniworld.sounds import SAMPLES
+from c2c_jax.miniworld.pairs import audio_at, caption_at, image_at
 
 HELD_OUT_ROWS = 5 * world.CELLS  # of validation and of test
 FULL_SCALE = 32767  # of a sound's int16
@@ -60,8 +60,8 @@ class Miniworld(tfds.core.GeneratorBasedBuilder):
         if self.builder_config.kind == "captions":
             features["style"] = label(names=STYLES)
         else:
-            alone = {"colour": world.COLOURS, "sky": world.SKIES, "echo": world.ECHOES, "noise": world.NOISES}
-            features |= {name: label(names=values) for name, values in alone.items()}
+            unshared = {"colour": world.COLOURS, "sky": world.SKIES, "echo": world.ECHOES, "noise": world.NOISES}
+            features |= {name: label(names=values) for name, values in unshared.items()}
         if self.builder_config.kind == "images":
             features["image"] = tfds.features.Image(shape=(64, 64, 3), encoding_format="png")
         if self.builder_config.kind == "sounds":
@@ -91,10 +91,10 @@ class Miniworld(tfds.core.GeneratorBasedBuilder):
             scene = world.scene_at(split, index, seed)[0]
             example = {**dataclasses.asdict(scene), "cell": scene.cell}
             if config.kind == "images":
-                example |= {"image": picture_at(split, index, seed)}
+                example |= {"image": image_at(split, index, seed)}
                 example |= {"caption": caption_at(split, index, "picture", seed)}
             else:
-                samples = np.round(sound_at(split, index, seed) * FULL_SCALE).astype(np.int16)
+                samples = np.round(audio_at(split, index, seed) * FULL_SCALE).astype(np.int16)
                 example |= {"sound": samples, "sample_rate": SAMPLE_RATE}
                 example |= {"caption": caption_at(split, index, "sound", seed)}
             yield index, example
@@ -106,7 +106,7 @@ def prepared(config: str | MiniworldConfig, data_dir: str | os.PathLike | None =
     Needs no network. On one core captions take 10 s and 21 MB, images 30 s and 74 MB, sounds 45 s and 560 MB.
     data_dir: folder of prepared data sets; None: TFDS's default. Raises CaptionError for an unknown name.
     """
-    known = [one.name for one in Miniworld.BUILDER_CONFIGS]
+    known = [config.name for config in Miniworld.BUILDER_CONFIGS]
     if isinstance(config, str) and config not in known:
         raise CaptionError(f"no set miniworld/{config}; there are {', '.join(f'miniworld/{name}' for name in known)}")
     builder = Miniworld(config=config, data_dir=data_dir, file_format="array_record")

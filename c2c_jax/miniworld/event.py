@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 SAMPLE_RATE = 16_000
 TABLE = 4096  # points of one period in a wavetable
-HIGHEST = 7600.0  # hertz: harmonics above would fold back
+MAX_HERTZ = 7600.0  # hertz: harmonics above would fold back
 EDGE = 0.12  # of noise bands, a standard deviation in natural logarithms of frequency
 TRAITS = 4
 
@@ -19,9 +19,9 @@ Number = float | int
 Samples = Float[np.ndarray, " N"]
 
 
-def arch(share: Samples) -> Samples:
+def arch(fraction: Samples) -> Samples:
     """Half a sine: from 0 at 0 up and back to 0 at 1."""
-    return np.maximum(np.sin(np.pi * share), 0)
+    return np.maximum(np.sin(np.pi * fraction), 0)
 
 
 def band_noise(samples: int, low: Number, high: Number, rng: np.random.Generator, edge: float = EDGE) -> Samples:
@@ -86,17 +86,17 @@ class Event:
     def tone(self, hertz: Number | Samples, amplitudes: Sequence[Number] = (1,)) -> Samples:
         """A harmonic tone of a pitch that may glide; harmonics above 7.6 kHz are left out."""
         cycles = np.cumsum(np.broadcast_to(np.asarray(hertz, np.float64), self.samples)) / SAMPLE_RATE
-        kept = max(1, min(len(amplitudes), int(HIGHEST / np.max(hertz))))
-        if kept == 1:
+        count = max(1, min(len(amplitudes), int(MAX_HERTZ / np.max(hertz))))
+        if count == 1:
             return (amplitudes[0] * np.sin(2 * np.pi * (cycles % 1).astype(np.float32))).astype(np.float32)
         spectrum = np.zeros(TABLE // 2 + 1, np.complex64)
-        spectrum[1 : kept + 1] = -0.5j * TABLE * np.asarray(amplitudes[:kept], np.float32)
+        spectrum[1 : count + 1] = -0.5j * TABLE * np.asarray(amplitudes[:count], np.float32)
         table = scipy.fft.irfft(spectrum, TABLE)
         position = (cycles % 1) * TABLE
         below = position.astype(np.int64)
-        share = (position - below).astype(np.float32)
+        fraction = (position - below).astype(np.float32)
         table = np.append(table, table[0])
-        return table[below] * (1 - share) + table[below + 1] * share
+        return table[below] * (1 - fraction) + table[below + 1] * fraction
 
     def noise(self, low: Number, high: Number) -> Samples:
         """Noise between two frequencies in hertz, of unit RMS."""

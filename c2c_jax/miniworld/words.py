@@ -61,8 +61,8 @@ SOURCE_WORDS = {
     "cricket": _source("cricket, grasshopper, katydid", "creak creaks creaking, chirr chirrs chirring", 2),
 }
 
-SEEN_SIZE = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
-HEARD_SIZE = {"small": ("high", "shrill", "treble"), "large": ("low", "deep", "bass")}
+VISUAL_SIZE = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
+PITCH = {"small": ("high", "shrill", "treble"), "large": ("low", "deep", "bass")}
 AT_PITCH = ("at a {pitch} pitch", "in a {pitch} tone", "on a {pitch} note", "with a {pitch} sound")
 
 # Before a noun; with the verb that "there" takes.
@@ -79,11 +79,11 @@ TIMES = {
     3: ("three times", "thrice", "three times in a row"),
 }
 
-SEEN_PLACE: dict[str, tuple[str, ...]] = {
+VISUAL_PLACE: dict[str, tuple[str, ...]] = {
     "field": ("on the grass", "in a field", "in a meadow", "on a lawn"),
     "shore": ("by the sea", "on the beach", "at the seaside", "beside the water"),
 }
-HEARD_PLACE: dict[str, tuple[str, ...]] = {
+AUDIO_PLACE: dict[str, tuple[str, ...]] = {
     "field": ("in a quiet field", "in a still meadow", "with quiet all around", "where all is quiet"),
     "shore": ("while the surf rolls", "over the surf", "by the sea", "as waves break", "near rolling waves"),
 }
@@ -106,7 +106,7 @@ NOISE = {
 # What belongs to the sentence and tells nothing of the scene.
 IMAGE = ("a picture", "a drawing", "an image", "an illustration", "a sketch")
 RECORDING = ("the sound", "a recording", "a clip", "an audio clip")
-HEARER = ("we", "you", "they")
+OBSERVER = ("we", "you", "they")
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "picture": (

@@ -60,15 +60,15 @@ def is_held_out(cell: int) -> bool:
     return combination in (first, (count + 1) % len(COUNTS) * 4 + 3 - size_and_place)
 
 
-SEEN_CELLS = tuple(cell for cell in range(CELLS) if not is_held_out(cell))
+TRAINING_CELLS = tuple(cell for cell in range(CELLS) if not is_held_out(cell))
 HELD_OUT_CELLS = tuple(cell for cell in range(CELLS) if is_held_out(cell))
 
 
 def scene_of(cell: int, pick: Callable[[tuple[str, ...]], str]) -> Scene:
     """A scene of a cell; `pick` chooses colour, sky, echo and noise from their values."""
     count, size, place = SHARED[cell % len(SHARED)]
-    alone = {"colour": pick(COLOURS), "sky": pick(SKIES), "echo": pick(ECHOES), "noise": pick(NOISES)}
-    return Scene(source=SOURCES[cell // len(SHARED)], count=count, size=size, place=place, **alone)
+    unshared = {"colour": pick(COLOURS), "sky": pick(SKIES), "echo": pick(ECHOES), "noise": pick(NOISES)}
+    return Scene(source=SOURCES[cell // len(SHARED)], count=count, size=size, place=place, **unshared)
 
 
 def scene_at(split: str, index: int, seed: int = 0) -> tuple[Scene, np.random.Generator]:
@@ -78,5 +78,5 @@ def scene_at(split: str, index: int, seed: int = 0) -> tuple[Scene, np.random.Ge
     test go through all cells in turn, so that 288 consecutive scenes contain each cell once.
     """
     rng = np.random.default_rng((seed, SPLITS.index(split), index))
-    cell = SEEN_CELLS[rng.integers(len(SEEN_CELLS))] if split == "train" else index % CELLS
+    cell = TRAINING_CELLS[rng.integers(len(TRAINING_CELLS))] if split == "train" else index % CELLS
     return scene_of(cell, lambda values: values[rng.integers(len(values))]), rng

@@ -25,7 +25,7 @@ def encode_audio_files(
     paths: Sequence[Path],
     space: Space,
     *,
-    on_sound: Callable[[], None] = lambda: None,
+    on_audio: Callable[[], None] = lambda: None,
     on_note: Callable[[str], None] = report,
 ) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[AudioError]]:
     """The raw projections of the sounds that can be read, and the errors of the others, both in order.
@@ -67,7 +67,7 @@ def encode_audio_files(
             except AudioError as error:
                 errors.append(error)
             read_ahead(1)
-            on_sound()
+            on_audio()
             if len(batch) == size:
                 encode()
     if batch:

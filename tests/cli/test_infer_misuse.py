@@ -235,7 +235,7 @@ def test_names_that_are_not_utf8_or_hold_control_characters(infer, pictures):
         assert picture.with_suffix(".mel.png").stat().st_size > 1000
     records = {path_of(record.content.pictures[0].path): record for record in read_records(pictures)[0]}
     assert set(records) == {raw, odd} and records[raw].content.pictures[0].path.startswith("file:")
-    assert {record.sound for record in records.values()} == {raw.with_suffix(".wav"), odd.with_suffix(".wav")}
+    assert {record.audio_path for record in records.values()} == {raw.with_suffix(".wav"), odd.with_suffix(".wav")}
 
 
 def test_folders_inside_folders_keep_their_names(infer, pictures, tmp_path):

@@ -307,8 +307,8 @@ def test_a_table_on_a_terminal(monkeypatch):
         pending=[], is_written=True,
     )  # fmt: skip
     hits = [
-        Hits(kind="picture", query="a.png", scoring="centred cosine", sounds=[(0.25, Path("s/a.wav"))]),
-        Hits(kind="text", query="[red] rain", scoring="cosine, less hubness", sounds=[(0.5, Path("s/[b].wav"))]),
+        Hits(kind="picture", query="a.png", scoring="centred cosine", matches=[(0.25, Path("s/a.wav"))]),
+        Hits(kind="text", query="[red] rain", scoring="cosine, less hubness", matches=[(0.5, Path("s/[b].wav"))]),
     ]
     show(SearchResult(hits=hits, clap=space, library=empty, unread=[]))
     of_picture, of_text = screen.getvalue().split("[red] rain")

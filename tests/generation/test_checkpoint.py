@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from c2c_jax.errors import CheckpointError
 from c2c_jax.generation.audioldm import AudioLDM
-from c2c_jax.generation.sampling import SAMPLING_FILE, own_sampling
-from tests.generation.test_audioldm import ROUNDING, one
+from c2c_jax.generation.sampling import SAMPLING_FILE, checkpoint_sampling
+from tests.generation.test_audioldm import ROUNDING, generate
 
 WEIGHTS = {
     "unet": "diffusion_pytorch_model",
@@ -26,19 +26,19 @@ WEIGHTS = {
 @pytest.fixture
 def records():
     """What diffusers and transformers log, at any level that they print."""
-    seen: list[logging.LogRecord] = []
+    records: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = seen.append
+    handler.emit = records.append
     loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
     for logger in loggers:
         logger.addHandler(handler)
-    yield seen
+    yield records
     for logger in loggers:
         logger.removeHandler(handler)
 
 
 def test_loading_and_sampling_print_nothing_off_a_terminal(folder, records, capfd):
-    one(AudioLDM.load(folder, device="cpu"))
+    generate(AudioLDM.load(folder, device="cpu"))
     assert records == []
     assert capfd.readouterr() == ("", "")
 
@@ -47,7 +47,7 @@ def test_only_the_named_messages_are_silenced(copy, records):
     path = copy / "text_encoder/model.safetensors"
     save_file({**load_file(path), "text_model.other": torch.zeros(1)}, path, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"1 weights that ClapTextModelWithProjection .* \(text_model.other\)"):
-        one(AudioLDM.load(copy, device="cpu"))
+        generate(AudioLDM.load(copy, device="cpu"))
     assert len(records) == 1 and "text_model.other" in records[0].getMessage()
 
 
@@ -61,14 +61,14 @@ def to_bin(folder):
 def test_bin_weights_are_taken_where_there_are_no_others(model, copy):
     to_bin(copy)
     assert not list(copy.rglob("*.safetensors"))
-    found = one(AudioLDM.load(copy, device="cpu"))
-    np.testing.assert_allclose(found, one(model), atol=ROUNDING)
+    actual = generate(AudioLDM.load(copy, device="cpu"))
+    np.testing.assert_allclose(actual, generate(model), atol=ROUNDING)
 
 
 def test_safetensors_are_preferred(model, copy):
     (copy / "unet/diffusion_pytorch_model.bin").write_bytes(b"nonsense")
-    found = one(AudioLDM.load(copy, device="cpu"))
-    np.testing.assert_allclose(found, one(model), atol=ROUNDING)
+    actual = generate(AudioLDM.load(copy, device="cpu"))
+    np.testing.assert_allclose(actual, generate(model), atol=ROUNDING)
 
 
 class Harmful:
@@ -90,7 +90,7 @@ def test_pickled_code_is_not_run(copy, tmp_path, part):
 
 def refusal(folder, words):
     with pytest.raises(CheckpointError) as caught:
-        one(AudioLDM.load(folder, device="cpu"))
+        generate(AudioLDM.load(folder, device="cpu"))
     message = str(caught.value)
     assert str(folder) in message and words in message
     assert "\n" not in message
@@ -171,7 +171,7 @@ def test_the_model_is_told_from_what_lies_beside_it(model, copy):
         save_file({"w": torch.zeros(2, 2)}, copy / part / "diffusion_pytorch_model.fp16.safetensors")
     save_file({"w": torch.zeros(2, 2)}, copy / "text_encoder/model.fp16.safetensors")
     (copy / "text_encoder/adapter_config.json").write_text('{"base_model_name_or_path": "nobody/nothing"}')
-    np.testing.assert_allclose(one(AudioLDM.load(copy, device="cpu")), one(model), atol=ROUNDING)
+    np.testing.assert_allclose(generate(AudioLDM.load(copy, device="cpu")), generate(model), atol=ROUNDING)
     (copy / "unet/diffusion_pytorch_model.bin").unlink()
     refusal(copy, "download weights of unet")
 
@@ -191,7 +191,7 @@ def test_shards_and_parameters_load(model, copy):
         text.with_name("pytorch_model.bin"),
     )
     text.unlink()
-    np.testing.assert_allclose(one(AudioLDM.load(copy, device="cpu")), one(model), atol=ROUNDING)
+    np.testing.assert_allclose(generate(AudioLDM.load(copy, device="cpu")), generate(model), atol=ROUNDING)
     (path.parent / "diffusion_pytorch_model-2.safetensors").unlink()
     refusal(copy, "lacks diffusion_pytorch_model-2.safetensors, which")
 
@@ -225,7 +225,7 @@ def test_configs_that_ask_for_what_cannot_be(copy, part, field, value):
     path = copy / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
     with pytest.raises(CheckpointError) as caught:
-        one(AudioLDM.load(copy, device="cpu"))
+        generate(AudioLDM.load(copy, device="cpu"))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000 and part in str(caught.value)
 
 
@@ -234,7 +234,7 @@ def test_labels_and_foreign_attention_are_passed_by(model, copy):
     path = copy / "text_encoder/config.json"
     odd = {"num_labels": HUGE, "attn_implementation": "nobody/kernel", "auto_map": {"AutoModel": "a.B"}}
     path.write_text(json.dumps(json.loads(path.read_text()) | odd))
-    np.testing.assert_allclose(one(AudioLDM.load(copy, device="cpu")), one(model), atol=ROUNDING)
+    np.testing.assert_allclose(generate(AudioLDM.load(copy, device="cpu")), generate(model), atol=ROUNDING)
 
 
 def test_weights_that_are_not_finite(copy):
@@ -261,11 +261,11 @@ def test_an_index_of_another_form(copy, content):
 def test_sampling_settings_of_another_type(tmp_path, settings):
     (tmp_path / SAMPLING_FILE).write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match=SAMPLING_FILE) as caught:
-        own_sampling(tmp_path)
+        checkpoint_sampling(tmp_path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
 def test_sampling_settings_that_are_left_out(tmp_path):
-    assert own_sampling(tmp_path) == {}
+    assert checkpoint_sampling(tmp_path) == {}
     (tmp_path / SAMPLING_FILE).write_text('{"guidance": 3, "steps": null, "seconds": 2.5}')
-    assert own_sampling(tmp_path) == {"guidance": 3, "seconds": 2.5}
+    assert checkpoint_sampling(tmp_path) == {"guidance": 3, "seconds": 2.5}

@@ -10,13 +10,13 @@ from tools.pretrain.spectra import log_mel
 def test_a_tone_stays():
     """440 Hz for half of the time, then 1,320: both are where they were, and as loud."""
     time = np.arange(40_960) / 16_000
-    sound = 0.5 * np.sin(2 * np.pi * np.where(time < 1.28, 440, 1320) * time).astype(np.float32)
-    made = GriffinLim()(log_mel(torch.from_numpy(sound[None])))[0].numpy()
-    assert made.shape == sound.shape
+    audio = 0.5 * np.sin(2 * np.pi * np.where(time < 1.28, 440, 1320) * time).astype(np.float32)
+    output = GriffinLim()(log_mel(torch.from_numpy(audio[None])))[0].numpy()
+    assert output.shape == audio.shape
     for half, hertz in ((slice(4000, 16_000), 440), (slice(24_000, 36_000), 1320)):
-        spectrum = np.abs(np.fft.rfft(made[half] * np.hanning(12_000)))
+        spectrum = np.abs(np.fft.rfft(output[half] * np.hanning(12_000)))
         assert abs(np.argmax(spectrum) * 16_000 / 12_000 - hertz) < 45  # a filter of the mels is wider
-        assert 0.5 < np.std(made[half]) / np.std(sound[half]) < 1.5
+        assert 0.5 < np.std(output[half]) / np.std(audio[half]) < 1.5
 
 
 def test_alone_and_among_others_written_and_read(tmp_path):
@@ -33,5 +33,5 @@ def test_magnitudes_are_those_that_have_these_mels():
     """A spectrum in the filters' row space comes back from its mels through the pseudo-inverse."""
     weights_KM = filters(64, 16_000, 1024)
     magnitude_K = weights_KM @ np.random.default_rng(1).uniform(size=64)
-    found = GriffinLim().inverse_MK.numpy().T @ (weights_KM.T @ magnitude_K)
-    np.testing.assert_allclose(found, magnitude_K, rtol=1e-3, atol=1e-6)
+    actual = GriffinLim().inverse_MK.numpy().T @ (weights_KM.T @ magnitude_K)
+    np.testing.assert_allclose(actual, magnitude_K, rtol=1e-3, atol=1e-6)

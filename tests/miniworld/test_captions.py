@@ -98,8 +98,8 @@ def test_shares_of_what_is_named(said, style):
         ("colour", dict.fromkeys(COLOURS, 1)),
         ("sky", dict.fromkeys(SKIES, 1)),
     ):
-        share = np.mean([bool(named(text, table)) for text in texts])
-        assert share == pytest.approx(NAMED[style].get(name, 0.0), abs=0.02), name
+        fraction = np.mean([bool(named(text, table)) for text in texts])
+        assert fraction == pytest.approx(NAMED[style].get(name, 0.0), abs=0.02), name
 
 
 def test_design_names_colour_and_sky_seldom():

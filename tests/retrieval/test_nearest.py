@@ -25,11 +25,11 @@ def pair(count: int, noise: float = 1.5, dim: int = 12) -> tuple[np.ndarray, np.
 
 def cosines(query: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """In double precision, one at a time."""
-    found = np.empty((len(query), len(candidates)))
-    for q, one in enumerate(query.astype(np.float64)):
-        for c, other in enumerate(candidates.astype(np.float64)):
-            found[q, c] = one @ other / np.sqrt((one @ one) * (other @ other))
-    return found
+    actual = np.empty((len(query), len(candidates)))
+    for q, query_row in enumerate(query.astype(np.float64)):
+        for c, candidate in enumerate(candidates.astype(np.float64)):
+            actual[q, c] = query_row @ candidate / np.sqrt((query_row @ query_row) * (candidate @ candidate))
+    return actual
 
 
 def penalties(count: int) -> np.ndarray:
@@ -38,7 +38,7 @@ def penalties(count: int) -> np.ndarray:
 
 
 def ranks_of(score: np.ndarray) -> list[int]:
-    return [1 + sum(other > score[i, i] for other in score[i]) for i in range(len(score))]
+    return [1 + sum(candidate > score[i, i] for candidate in score[i]) for i in range(len(score))]
 
 
 def test_ranks_and_their_correction(small_blocks):
@@ -51,9 +51,9 @@ def test_ranks_and_their_correction(small_blocks):
         for c in range(100):
             r_T, r_S = sorted(cosine[q])[-10:], sorted(cosine[:, c])[-10:]
             corrected[q, c] = 2 * cosine[q, c] - sum(r_T) / 10 - sum(r_S) / 10
-    found = paired_ranks(query, candidates, csls=10, tile=7)
-    np.testing.assert_array_equal(found, ranks_of(corrected))
-    assert np.mean(found != ranks_of(cosine)) > 0.1
+    actual = paired_ranks(query, candidates, csls=10, tile=7)
+    np.testing.assert_array_equal(actual, ranks_of(corrected))
+    assert np.mean(actual != ranks_of(cosine)) > 0.1
 
 
 def test_the_correction_takes_away_hubs():
@@ -83,18 +83,18 @@ def test_the_best_of_all(small_blocks, k):
     query, candidates = pair(100)
     cosine = cosines(query[:37], candidates)
     order = np.argsort(-cosine, axis=1)[:, :k]
-    found, index = top_k(query[:37], candidates, k)
+    actual, index = top_k(query[:37], candidates, k)
     np.testing.assert_array_equal(index, order)
-    np.testing.assert_allclose(found, np.take_along_axis(cosine, order, axis=1), atol=1e-6)
+    np.testing.assert_allclose(actual, np.take_along_axis(cosine, order, axis=1), atol=1e-6)
 
 
 def test_of_equal_candidates_the_first_come_first(small_blocks):
     query, candidates = pair(90)
     candidates[20:] = candidates[np.arange(70) % 20]
     _, index = top_k(query[:5], candidates, 12)
-    for one, places in zip(index, np.argsort(-cosines(query[:5], candidates[:20]), axis=1), strict=True):
+    for query_row, places in zip(index, np.argsort(-cosines(query[:5], candidates[:20]), axis=1), strict=True):
         copies = [[place, *range(20 + place, 90, 20)] for place in places]
-        assert one.tolist() == [place for group in copies for place in group][:12]
+        assert query_row.tolist() == [place for group in copies for place in group][:12]
 
 
 def test_penalties_much_larger_than_cosines(small_blocks):
@@ -110,17 +110,17 @@ def test_candidates_in_blocks_of_any_sizes(small_blocks):
     query, candidates = pair(100)
     penalty, ends = penalties(100), [1, 30, 97]
     blocks = zip(np.split(candidates, ends), np.split(penalty, ends), strict=True)
-    for found, expected in zip(top_k_of_blocks(query, blocks, 20), top_k(query, candidates, 20, penalty), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+    for actual, expected in zip(top_k_of_blocks(query, blocks, 20), top_k(query, candidates, 20, penalty), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("tile", [7, 1024])
 def test_ranks_less_a_penalty(small_blocks, tile):
     query, candidates = pair(100)
     cosine, penalty = cosines(query, candidates), penalties(100)
-    found = paired_ranks(query, candidates, penalty_N=penalty, tile=tile)
-    np.testing.assert_array_equal(found, ranks_of(cosine - penalty))
-    assert np.mean(found != ranks_of(cosine)) > 0.5
+    actual = paired_ranks(query, candidates, penalty_N=penalty, tile=tile)
+    np.testing.assert_array_equal(actual, ranks_of(cosine - penalty))
+    assert np.mean(actual != ranks_of(cosine)) > 0.5
     r_T = np.sort(cosine, axis=0)[-10:].mean(axis=0)
     corrected = paired_ranks(query, candidates, csls=10, penalty_N=penalty, tile=tile)
     np.testing.assert_array_equal(corrected, ranks_of(2 * (cosine - penalty) - r_T))
@@ -131,9 +131,9 @@ def test_the_best_of_all_less_a_penalty(small_blocks, k):
     query, candidates = pair(100)
     score = cosines(query[:37], candidates) - penalties(100)
     order = np.argsort(-score, axis=1)[:, :k]
-    found, index = top_k(query[:37], candidates, k, penalties(100))
+    actual, index = top_k(query[:37], candidates, k, penalties(100))
     np.testing.assert_array_equal(index, order)
-    np.testing.assert_allclose(found, np.take_along_axis(score, order, axis=1), atol=1e-6)
+    np.testing.assert_allclose(actual, np.take_along_axis(score, order, axis=1), atol=1e-6)
 
 
 def test_equal_candidates_with_equal_penalties(small_blocks):
@@ -159,26 +159,26 @@ def test_half_precision_from_a_file(tmp_path, small_blocks):
 
 
 @pytest.mark.parametrize("without_itself", [False, True])
-def test_classes(small_blocks, without_itself):
+def test_classes(small_blocks, exclude_self):
     rng = np.random.default_rng(1)
     query, candidates = pair(60)
     labels = rng.integers(0, 7, 60)
-    labels[5], asked = 99, np.where(np.arange(60) == 8, -1, labels)  # one alone of its class, and one of none
+    labels[5], query_labels = 99, np.where(np.arange(60) == 8, -1, labels)  # one alone of its class, and one of none
     candidates[30:40] = candidates[40:50]  # equal to others of other classes
     cosine = cosines(query, candidates)
     for i in range(30, 40):
         cosine[:, i] = cosine[:, i + 10]
-    rank, precision = label_ranks(query, candidates, asked, labels, without_itself=without_itself)
+    rank, precision = label_ranks(query, candidates, query_labels, labels, exclude_self=exclude_self)
     for q in range(60):
-        others = [c for c in range(60) if c != q or not without_itself]
-        order = sorted(others, key=lambda c, q=q: (-cosine[q, c], labels[c] == asked[q]))
-        hits = [place for place, c in enumerate(order, start=1) if labels[c] == asked[q]]
+        included = [c for c in range(60) if c != q or not exclude_self]
+        order = sorted(included, key=lambda c, q=q: (-cosine[q, c], labels[c] == query_labels[q]))
+        hits = [place for place, c in enumerate(order, start=1) if labels[c] == query_labels[q]]
         if hits:
             assert rank[q] == hits[0]
             assert precision[q] == pytest.approx(np.mean([(n + 1) / place for n, place in enumerate(hits)]))
         else:
             assert rank[q] == 61 and np.isnan(precision[q])
-    assert np.isnan(precision).sum() == (2 if without_itself else 1)
+    assert np.isnan(precision).sum() == (2 if exclude_self else 1)
 
 
 def test_classes_less_a_penalty(small_blocks):

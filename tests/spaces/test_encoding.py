@@ -36,7 +36,7 @@ def test_vectors_and_errors(tmp_path, space):
     (tmp_path / "broken.flac").write_bytes(paths[1].read_bytes()[:1000])
     given = [paths[3], tmp_path / "silent.wav", *paths[:3], tmp_path / "broken.flac", *paths[4:], tmp_path / "none.wav"]
     heard = []
-    vectors, errors = encode_audio_files(given, space, on_sound=lambda: heard.append(1))
+    vectors, errors = encode_audio_files(given, space, on_audio=lambda: heard.append(1))
     assert len(heard) == len(given)
     assert list(vectors) == [path for path in given if path in paths]
     assert [name for error in errors for name in ("silent", "broken", "none") if name in str(error)] == [

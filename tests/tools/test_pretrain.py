@@ -33,8 +33,8 @@ def test_clip_learns(monkeypatch, tmp_path):
     assert 0 < minutes < 10
     assert set(scores) == {"source", "cell", "seen", "held_out"} and all(0 <= score <= 1 for score in scores.values())
     for side in ("visual_projection", "text_projection"):
-        one, other = (getattr(model, side).kernel[...] for model in (space.model, clip.new_space(0).model))
-        assert np.abs(one - other).max() > 1e-5
+        trained, initial = (getattr(model, side).kernel[...] for model in (space.model, clip.new_space(0).model))
+        assert np.abs(trained - initial).max() > 1e-5
 
 
 @pytest.mark.slow
@@ -46,8 +46,8 @@ def test_clap_learns_with_the_statistics_of_its_mel_bins(monkeypatch, tmp_path):
     np.testing.assert_allclose(norm.mean[...], mels.mean(axis=(0, 1)), atol=1e-3, rtol=0)
     np.testing.assert_allclose(norm.var[...], mels.var(axis=(0, 1)), atol=1e-2, rtol=1e-4)
     for tower in ("audio_projection", "text_projection"):
-        one, other = (getattr(model, tower).linear2.kernel[...] for model in (space.model, new.model))
-        assert np.abs(one - other).max() > 1e-5
+        trained, initial = (getattr(model, tower).linear2.kernel[...] for model in (space.model, new.model))
+        assert np.abs(trained - initial).max() > 1e-5
 
 
 @pytest.mark.parametrize(("module", "kind"), [(clip, transformers.CLIPModel), (clap, transformers.ClapModel)])
@@ -58,20 +58,20 @@ def test_what_is_written_is_what_transformers_reads(module, kind, tmp_path):
     texts = ["two small bells ring on the grass", "a cow moos once"]
     with torch.no_grad():
         expected = oracle.get_text_features(**tokenizer(texts, padding=True, return_tensors="pt")).pooler_output.numpy()
-    found = space.encode_text(texts)  # those of ClapModel are unit vectors
-    found, expected = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (found, expected))
-    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+    actual = space.encode_text(texts)  # those of ClapModel are unit vectors
+    actual, expected = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (actual, expected))
+    np.testing.assert_allclose(actual, expected, atol=1e-5, rtol=0)
 
 
 def test_zero_shot_by_hand():
     """Views 0 and 1 find their cell, 2 another cell of its source, 3 a cell of another source."""
     held_out = HELD_OUT_CELLS[0]
-    seen = next(cell for cell in range(12) if cell not in HELD_OUT_CELLS and cell + 1 not in HELD_OUT_CELLS)
-    prompts, views = np.eye(288), np.eye(288)[[held_out, seen, seen + 1, 40]]
-    found = zero_shot(3 * views, 5 * prompts, np.array([held_out, seen, seen, 100]))
+    seen_cell = next(cell for cell in range(12) if cell not in HELD_OUT_CELLS and cell + 1 not in HELD_OUT_CELLS)
+    prompts, views = np.eye(288), np.eye(288)[[held_out, seen_cell, seen_cell + 1, 40]]
+    actual = zero_shot(3 * views, 5 * prompts, np.array([held_out, seen_cell, seen_cell, 100]))
     seen_rows = 2 if 100 in HELD_OUT_CELLS else 3
-    assert found["source"] == 0.75 and found["cell"] == 0.5
-    assert found["held_out"] == 1 / (4 - seen_rows) and found["seen"] == 1 / seen_rows
+    assert actual["source"] == 0.75 and actual["cell"] == 0.5
+    assert actual["held_out"] == 1 / (4 - seen_rows) and actual["seen"] == 1 / seen_rows
 
 
 def test_card(tmp_path, monkeypatch):

@@ -10,9 +10,9 @@ from transformers.audio_utils import mel_filter_bank
 
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.griffin_lim import GriffinLim
-from c2c_jax.generation.sampling import Sampling, own_sampling
+from c2c_jax.generation.sampling import Sampling, checkpoint_sampling
 from c2c_jax.miniworld import captions
-from c2c_jax.miniworld.pairs import sound_at
+from c2c_jax.miniworld.pairs import audio_at
 from c2c_jax.spaces.space import load_space
 from tools.pretrain import audioldm, clap, fit, texts, unet, vae
 from tools.pretrain.clock import Clock
@@ -50,20 +50,20 @@ def test_minutes_are_added_up(tmp_path):
     (tmp_path / "minutes").write_text("12.5\n")
     clock = Clock(tmp_path / "minutes")
     assert 12.5 <= clock.minutes < 12.6
-    clock.keep()
+    clock.save()
     assert float((tmp_path / "minutes").read_text()) == pytest.approx(12.5, abs=0.1)
 
 
 def test_log_mels_by_numpy():
     """Frame 100 of a sound, by its definition: 1,024 samples around the middle of its 160, Hann, Slaney's filters."""
-    sound = sound_at("test", 5)
-    found = log_mel(torch.from_numpy(sound[None].astype(np.float32)))[0]
-    assert found.shape == (256, 64)
+    audio = audio_at("test", 5)
+    actual = log_mel(torch.from_numpy(audio[None].astype(np.float32)))[0]
+    assert actual.shape == (256, 64)
     start = 100 * 160 + 80 - 512
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)
-    amplitude = np.sqrt(np.abs(np.fft.rfft(sound[start : start + 1024] * window)) ** 2 + 1e-9)
+    amplitude = np.sqrt(np.abs(np.fft.rfft(audio[start : start + 1024] * window)) ** 2 + 1e-9)
     filters = mel_filter_bank(513, 64, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
-    np.testing.assert_allclose(found[100], np.log(np.maximum(amplitude @ filters, 1e-5)), atol=1e-3)
+    np.testing.assert_allclose(actual[100], np.log(np.maximum(amplitude @ filters, 1e-5)), atol=1e-3)
 
 
 @pytest.mark.slow
@@ -83,7 +83,7 @@ def test_the_networks_learn_and_are_written_as_diffusers_reads_them(monkeypatch,
     networks.save(tmp_path / "audioldm")
     pipeline = diffusers.AudioLDMPipeline.from_pretrained(tmp_path / "audioldm")
     assert type(pipeline.vocoder) is GriffinLim
-    settings = own_sampling(tmp_path / "audioldm")
+    settings = checkpoint_sampling(tmp_path / "audioldm")
     assert settings["seconds"] == 2.56
     ours = AudioLDM.load(tmp_path / "audioldm")
     vector = ours.encode_text(["a dog barks twice"])

@@ -86,7 +86,7 @@ def _cases(kind: str, args: argparse.Namespace, context: Context) -> list[Case]:
 
 def _forget(notes: Path, key: str) -> None:
     """Removes a record, so that its case runs again."""
-    lines = (json.dumps(dataclasses.asdict(one)) for one in read_records(notes).values() if one.key != key)
+    lines = (json.dumps(dataclasses.asdict(record)) for record in read_records(notes).values() if record.key != key)
     notes.parent.mkdir(parents=True, exist_ok=True)
     notes.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 

@@ -32,7 +32,7 @@ class Context:
         return Inputs(self.folder / "inputs")
 
     @property
-    def unbroken(self) -> Path:
+    def undisturbed(self) -> Path:
         return self.folder / "unbroken"
 
     def place(self, key: str) -> Path:
@@ -104,9 +104,9 @@ def run_cases(
     """Runs the cases that have no record in the folder yet, and returns the records of all. on_record: called with each
     new record, the number of records and the number of cases."""
     notes = context.folder / "records.jsonl"
-    there = read_records(notes)
+    records = read_records(notes)
     context.folder.mkdir(parents=True, exist_ok=True)
-    left = [case for case in cases if case.key not in there]
+    left = [case for case in cases if case.key not in records]
     done = len(cases) - len(left)
     if left:
         pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork"))
@@ -116,9 +116,9 @@ def run_cases(
                 record = ended.result()
                 file.write(json.dumps(dataclasses.asdict(record)) + "\n")
                 file.flush()
-                there[record.key] = record
+                records[record.key] = record
                 on_record(record, done := done + 1, len(cases))
-    return [there[case.key] for case in cases]
+    return [records[case.key] for case in cases]
 
 
 _SHARED: list = []

@@ -29,7 +29,7 @@ MARKER = "@@campaign@@"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Aimed:
+class DirectedChange:
     """One change. file: path in the reader's folder; is_field: of a field of JSON; is_strict: see `verdicts.Change`."""
 
     key: str
@@ -40,7 +40,7 @@ class Aimed:
     is_strict: bool = False
 
 
-def aimed(reader: Reader, folder: Path) -> Iterator[Aimed]:
+def directed_changes(reader: Reader, folder: Path) -> Iterator[DirectedChange]:
     """All directed changes for a reader whose whole files are in `folder`. Of similar files the first one is taken."""
     paths = [path for path in reader.paths(folder) if not path.name.startswith("_")]
     firsts = {
@@ -51,8 +51,10 @@ def aimed(reader: Reader, folder: Path) -> Iterator[Aimed]:
     for number, path in enumerate(sorted(firsts.values())):
         file, content = path.relative_to(folder).as_posix(), path.read_bytes()
 
-        def one(key: str, how: str, apply: Apply, file: str = file, **more: bool) -> Aimed:
-            return Aimed(key=f"{file.replace('/', '_')}-{key}", how=f"{file}: {how}", file=file, apply=apply, **more)
+        def one(key: str, how: str, apply: Apply, file: str = file, **more: bool) -> DirectedChange:
+            return DirectedChange(
+                key=f"{file.replace('/', '_')}-{key}", how=f"{file}: {how}", file=file, apply=apply, **more
+            )
 
         for key, how, apply in REPLACED[number % turns :: turns]:
             yield one(key, how, apply, is_strict=key not in ("dangling", "empty"))
@@ -73,7 +75,7 @@ def aimed(reader: Reader, folder: Path) -> Iterator[Aimed]:
             yield one(key, how, apply, is_strict=True)
 
 
-def _placing(make: Callable[[Path], Any]) -> Apply:
+def _replaced_by(make: Callable[[Path], Any]) -> Apply:
     def apply(path: Path) -> None:
         path.unlink()
         make(path)
@@ -107,12 +109,12 @@ REPLACED: tuple[Attack, ...] = (
     ("page", "a page of HTML", written(PAGE)),
     ("picture", "a picture of another kind", written(b"\x89PNG\r\n\x1a\n" + bytes(200))),
     ("zeros", "4 KiB of zeros", written(bytes(4096))),
-    ("pipe", "a named pipe", _placing(os.mkfifo)),
-    ("device", "a link to /dev/zero", _placing(lambda path: path.symlink_to("/dev/zero"))),
-    ("folder", "a folder", _placing(Path.mkdir)),
-    ("socket", "a socket", _placing(bind_socket)),
-    ("dangling", "a link to nothing", _placing(lambda path: path.symlink_to("nowhere"))),
-    ("loop", "a link to itself", _placing(lambda path: path.symlink_to(path.name))),
+    ("pipe", "a named pipe", _replaced_by(os.mkfifo)),
+    ("device", "a link to /dev/zero", _replaced_by(lambda path: path.symlink_to("/dev/zero"))),
+    ("folder", "a folder", _replaced_by(Path.mkdir)),
+    ("socket", "a socket", _replaced_by(bind_socket)),
+    ("dangling", "a link to nothing", _replaced_by(lambda path: path.symlink_to("nowhere"))),
+    ("loop", "a link to itself", _replaced_by(lambda path: path.symlink_to(path.name))),
 )
 IN_JSON: tuple[Attack, ...] = (
     _UTF_16,

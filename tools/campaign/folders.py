@@ -20,9 +20,9 @@ import numpy as np
 from tools.campaign.cases import Case, Context, Outcome
 from tools.campaign.directed import bind_socket
 from tools.campaign.inputs import CLAP
-from tools.campaign.process import Limits, verb
+from tools.campaign.process import Limits, run_verb
 from tools.campaign.readers import Reader, Results
-from tools.campaign.steps import without_privileges
+from tools.campaign.steps import drop_privileges
 from tools.campaign.verdicts import Change, judge, original, read
 
 DEPTH = 1400  # nested folders: more than Python's recursion limit, and a path of 2,800 characters
@@ -35,18 +35,18 @@ NAMES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Odd:
+class OddEntry:
     """make: puts the entry into a folder, given a whole file to copy. found: the name that must be read or reported, ""
     if none. argument: how the folder is named."""
 
     key: str
     how: str
     make: Callable[[Path, Path], object]
-    found: bytes = b""
+    expected_name: bytes = b""
     argument: str = "{}"
 
 
-def odd_entries(suffix: str) -> list[Odd]:
+def odd_entries(suffix: str) -> list[OddEntry]:
     """suffix: of the files that are read."""
     x = f"x{suffix}"
 
@@ -77,26 +77,41 @@ def odd_entries(suffix: str) -> list[Odd]:
         shutil.copy2(whole, folder / x)
 
     named = {key: name + suffix.encode() for key, name in NAMES.items()} | {"folder": f"a\n\x1bb/{x}".encode()}
-    there = x.encode()
+    name = x.encode()
     return [
-        *(Odd(key=key, how=f"a name of {key}", make=copied(name), found=name) for key, name in named.items()),
-        Odd(key="up", how="a path with ..", make=lambda *_: None, argument="../folder/{}"),
-        Odd(key="dangling", how="a link to nothing", make=at(lambda path: path.symlink_to("nowhere")), found=there),
-        Odd(key="itself", how="a link to itself", make=at(lambda path: path.symlink_to(path.name)), found=there),
-        Odd(key="pipe", how="a named pipe", make=at(os.mkfifo), found=there),
-        Odd(key="device", how="a link to /dev/zero", make=at(lambda path: path.symlink_to("/dev/zero")), found=there),
-        Odd(key="socket", how="a socket", make=at(bind_socket), found=there),
-        Odd(key="empty", how="an empty file", make=at(Path.touch), found=there),
-        Odd(key="file", how="an unreadable file", make=copied(there, 0), found=there),
-        Odd(key="locked", how="an unreadable folder", make=locked, found=b"locked/" + there),
-        Odd(key="within", how="a folder with a file's name", make=at(Path.mkdir)),
-        Odd(key="loops", how="two links to the folder itself", make=loops),
-        Odd(key="pattern", how="the pattern ** over loops", make=loops, argument="{}/**"),
-        Odd(key="deep", how=f"{DEPTH:,} nested folders", make=deep, found=b"d/" * DEPTH + there),
+        *(
+            OddEntry(key=key, how=f"a name of {key}", make=copied(name), expected_name=name)
+            for key, name in named.items()
+        ),
+        OddEntry(key="up", how="a path with ..", make=lambda *_: None, argument="../folder/{}"),
+        OddEntry(
+            key="dangling",
+            how="a link to nothing",
+            make=at(lambda path: path.symlink_to("nowhere")),
+            expected_name=name,
+        ),
+        OddEntry(
+            key="itself", how="a link to itself", make=at(lambda path: path.symlink_to(path.name)), expected_name=name
+        ),
+        OddEntry(key="pipe", how="a named pipe", make=at(os.mkfifo), expected_name=name),
+        OddEntry(
+            key="device",
+            how="a link to /dev/zero",
+            make=at(lambda path: path.symlink_to("/dev/zero")),
+            expected_name=name,
+        ),
+        OddEntry(key="socket", how="a socket", make=at(bind_socket), expected_name=name),
+        OddEntry(key="empty", how="an empty file", make=at(Path.touch), expected_name=name),
+        OddEntry(key="file", how="an unreadable file", make=copied(name, 0), expected_name=name),
+        OddEntry(key="locked", how="an unreadable folder", make=locked, expected_name=b"locked/" + name),
+        OddEntry(key="within", how="a folder with a file's name", make=at(Path.mkdir)),
+        OddEntry(key="loops", how="two links to the folder itself", make=loops),
+        OddEntry(key="pattern", how="the pattern ** over loops", make=loops, argument="{}/**"),
+        OddEntry(key="deep", how=f"{DEPTH:,} nested folders", make=deep, expected_name=b"d/" * DEPTH + name),
     ]
 
 
-def _shown(path: Path, folder: str) -> str:
+def _relative_name(path: Path, folder: str) -> str:
     from c2c_jax.io.console import printable
 
     return printable(path.resolve().relative_to(Path(folder).resolve()))
@@ -110,7 +125,7 @@ def _photos(argument: str = "photos") -> Results:
     pixels = {}
     for path in find_images([argument], stderr_console().print):
         try:
-            pixels[_shown(path, "photos")] = np.asarray(read_image(path))
+            pixels[_relative_name(path, "photos")] = np.asarray(read_image(path))
         except ImageError as error:
             stderr_console().print(str(error))
     return pixels
@@ -118,7 +133,7 @@ def _photos(argument: str = "photos") -> Results:
 
 def _vectors(argument: str = "photos") -> Results:
     """The vectors by number: all are the same, as the pictures are."""
-    if code := verb(["infer", argument, "--save-embedding", "vectors.npy"]):
+    if code := run_verb(["infer", argument, "--save-embedding", "vectors.npy"]):
         raise SystemExit(code)
     return {str(number): vector for number, vector in enumerate(np.load("vectors.npy"))}
 
@@ -128,11 +143,11 @@ def _noises(argument: str = "noises") -> Results:
 
     argv = ["search", "--text", "a dog barks", "--library", argument, "--index", "index", "--clap", CLAP, "--json"]
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        code = verb(argv)
+        code = run_verb(argv)
     if code:
         raise SystemExit(code)
     sounds = json.loads(out.getvalue())["queries"][0]["sounds"]
-    return {_shown(path_of(one["file"]), "noises"): np.array([one["score"]]) for one in sounds}
+    return {_relative_name(path_of(probed["file"]), "noises"): np.array([probed["score"]]) for probed in sounds}
 
 
 FOLDERS: dict[str, Reader] = {
@@ -150,39 +165,39 @@ def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list
     """Every odd entry in the folder of each reader."""
     return [
         Case(
-            key=f"folders-{name}-{odd.key}", kind="folders", group=name, how=odd.how,
-            run=functools.partial(tried, FOLDERS[name], odd),
+            key=f"folders-{name}-{entry.key}", kind="folders", group=name, how=entry.how,
+            run=functools.partial(run_odd_entry, FOLDERS[name], entry),
         )
         for name in names
-        for odd in odd_entries(".wav" if name == "noises" else ".png")
-        if odd.key != "pattern" or name == "photos"  # a library is a folder, and files found twice have two vectors
+        for entry in odd_entries(".wav" if name == "noises" else ".png")
+        if entry.key != "pattern" or name == "photos"  # a library is a folder, and files found twice have two vectors
     ]  # fmt: skip
 
 
-def tried(reader: Reader, odd: Odd, context: Context, place: Path) -> Outcome:
+def run_odd_entry(reader: Reader, entry: OddEntry, context: Context, place: Path) -> Outcome:
     """Runs the reader on its folder with an odd entry."""
     whole = original(reader, context)
     folder = reader.prepare(context.inputs, place / "folder")
     inside = folder / reader.needs[0]
 
     def probe() -> Results:
-        without_privileges()
-        return reader.probe(odd.argument.format(inside.name))  # type: ignore[call-arg]
+        drop_privileges()
+        return reader.probe(entry.argument.format(inside.name))  # type: ignore[call-arg]
 
-    one = dataclasses.replace(reader, probe=probe)
+    probed = dataclasses.replace(reader, probe=probe)
     try:
-        odd.make(inside, min(inside.iterdir()))
-        ended = read(one, folder, place / "log")
+        entry.make(inside, min(inside.iterdir()))
+        ended = read(probed, folder, place / "log")
     finally:
         for path in inside.glob("locked"):
             path.chmod(0o755)
         subprocess.run(["rm", "-rf", str(inside / "d")], check=True)  # deeper than shutil.rmtree can go
-    if odd.found:
+    if entry.expected_name:
         from c2c_jax.io.console import printable
 
         first = next(iter(whole.result.values()))
-        name = str(len(whole.result)) if reader.name == "photos-infer" else printable(os.fsdecode(odd.found))
+        name = str(len(whole.result)) if reader.name == "photos-infer" else printable(os.fsdecode(entry.expected_name))
         whole = dataclasses.replace(whole, result=whole.result | {name: first})
     if CONTROLS.search(ended.err):
         return Outcome(verdict="escape", what=repr(ended.err[-500:]), cpu=ended.cpu)
-    return judge(one, whole, ended, folder, Change(b"", b"", is_strict=True))
+    return judge(probed, whole, ended, folder, Change(b"", b"", is_strict=True))

@@ -11,8 +11,8 @@ from typing import Any
 import filelock
 import numpy as np
 
-from tools.campaign.process import Limits, call, verb
-from tools.campaign.steps import stopping_before
+from tools.campaign.process import Limits, call, run_verb
+from tools.campaign.steps import kill_before
 
 ROOT = Path(__file__).parents[2]
 WORLD_RECIPE, ARRAYS_RECIPE = f"{ROOT}/configs/miniworld.py", f"{ROOT}/configs/mlp_infonce.py"
@@ -99,7 +99,7 @@ def _verb(*argv: str, needs: Sequence[str] = ()) -> Make:
 
     def make(inputs: Inputs, place: Path) -> None:
         inputs.copy(needs, place)
-        inputs.call(lambda: verb(list(argv)), place)
+        inputs.call(lambda: run_verb(list(argv)), place)
 
     return make
 
@@ -114,8 +114,8 @@ def _unfinished(inputs: Inputs, place: Path) -> None:
     inputs.copy(("source.npy", "target.npy"), place)
 
     def stopped(number: int) -> int:
-        stopping_before(place, number)
-        return verb([*FROM_ARRAYS, "unfinished"])
+        kill_before(place, number)
+        return run_verb([*FROM_ARRAYS, "unfinished"])
 
     for number in range(100, 0, -1):
         shutil.rmtree(place / "unfinished", ignore_errors=True)
@@ -140,7 +140,7 @@ def _index(inputs: Inputs, place: Path) -> None:
     inputs.copy(("library",), place)
     for path in sorted((place / "library").iterdir())[INDEXED:]:
         path.unlink()
-    inputs.call(lambda: verb(list(SEARCH)), place)
+    inputs.call(lambda: run_verb(list(SEARCH)), place)
 
 
 def _laion(name: str, prefix: str) -> Make:
@@ -187,7 +187,7 @@ def _listed(name: str) -> Make:
     return make
 
 
-def pictures(run: Path) -> np.ndarray:
+def unlabelled_vectors(run: Path) -> np.ndarray:
     """The vectors of 64 pictures of the mini world, which `run` keeps."""
     from c2c_jax.config import ImagesConfig
     from c2c_jax.data.images import image_vectors
@@ -200,7 +200,7 @@ def pictures(run: Path) -> np.ndarray:
 def _pictured(inputs: Inputs, place: Path) -> None:
     """A run's vectors of unlabelled pictures."""
     (place / "pictured").mkdir()
-    inputs.call(lambda: pictures(place / "pictured"), place)
+    inputs.call(lambda: unlabelled_vectors(place / "pictured"), place)
 
 
 def _files(folder: str, *names: str) -> Make:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tools.campaign import directed
 from tools.campaign.cases import Case, Context, Outcome, evenly_spaced
-from tools.campaign.directed import Aimed
+from tools.campaign.directed import DirectedChange
 from tools.campaign.readers import READERS, Reader
 from tools.campaign.verdicts import Change, judge, original, read
 
@@ -55,7 +55,7 @@ def random_cases(context: Context, names: Sequence[str], count: int, seed: int) 
     return [
         Case(
             key=f"mutations-{seed}-{number}-{reader.name}", kind="mutations", group=reader.name,
-            how=f"mutation {number}", run=functools.partial(_mutate, reader, seed, number),
+            how=f"mutation {number}", run=functools.partial(_run_mutation, reader, seed, number),
         )
         for number in range(count)
         for reader in [turns[number % len(turns)]]
@@ -65,35 +65,35 @@ def random_cases(context: Context, names: Sequence[str], count: int, seed: int) 
 def directed_cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
     """Directed damage, spread evenly over `directed.aimed`: at most half of the cases are fields of JSON, if there are
     enough others."""
-    whole: list[tuple[Reader, Aimed]] = []
-    fields: list[tuple[Reader, Aimed]] = []
+    whole: list[tuple[Reader, DirectedChange]] = []
+    fields: list[tuple[Reader, DirectedChange]] = []
     for name in names:
         reader = READERS[name]
         original(reader, context)  # the field names are those of its whole files
-        for one in directed.aimed(reader, context.folder / "originals" / name / "folder"):
-            (fields if one.is_field else whole).append((reader, one))
+        for change in directed.directed_changes(reader, context.folder / "originals" / name / "folder"):
+            (fields if change.is_field else whole).append((reader, change))
     whole = evenly_spaced(whole, count - min(count // 2, len(fields)))
     return [
         Case(
-            key=f"directed-{reader.name}-{one.key}", kind="directed", group=reader.name, how=one.how,
-            run=functools.partial(_aim, reader, one),
+            key=f"directed-{reader.name}-{change.key}", kind="directed", group=reader.name, how=change.how,
+            run=functools.partial(_apply_directed, reader, change),
         )
-        for reader, one in whole + evenly_spaced(fields, count - len(whole))
+        for reader, change in whole + evenly_spaced(fields, count - len(whole))
     ]  # fmt: skip
 
 
-def _aim(reader: Reader, one: Aimed, context: Context, place: Path) -> Outcome:
+def _apply_directed(reader: Reader, change: DirectedChange, context: Context, place: Path) -> Outcome:
     whole = original(reader, context)
     folder = reader.prepare(context.inputs, place / "folder")
-    path = folder / one.file
+    path = folder / change.file
     before = path.read_bytes()
-    one.apply(path)
+    change.apply(path)
     after = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
     ended = read(reader, folder, place / "log")
-    return judge(reader, whole, ended, folder, Change(before, after, one.is_strict))
+    return judge(reader, whole, ended, folder, Change(before, after, change.is_strict))
 
 
-def _mutate(reader: Reader, seed: int, number: int, context: Context, place: Path) -> Outcome:
+def _run_mutation(reader: Reader, seed: int, number: int, context: Context, place: Path) -> Outcome:
     chance = random.Random(f"mutations {seed} {number}")
     whole = original(reader, context)
     folder = reader.prepare(context.inputs, place / "folder")

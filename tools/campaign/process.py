@@ -28,7 +28,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ended:
+class Exit:
     """How a child ended. code: exit code, or minus a signal's number. why: the limit it was killed for, "hang" or
     "memory", or "". grown: bytes of resident memory above those at its start. result: of the function."""
 
@@ -36,7 +36,7 @@ class Ended:
     out: str
     err: str
     cpu: float
-    grown: int
+    memory_growth: int
     why: str = ""
     result: Any = None
 
@@ -119,23 +119,23 @@ class Child:
             if self._status is None:
                 os.kill(self.pid, number)
 
-    def wait(self) -> Ended:
+    def wait(self) -> Exit:
         """Waits for the end, and kills it beyond its limits."""
         pause = 0.002
         while self.is_running:
             time.sleep(pause)
             pause = min(pause * 1.5, POLL)
         assert self._status is not None
-        result, grown = None, max(self._peak - self._base, 0)
+        result, memory_growth = None, max(self._peak - self._base, 0)
         if (self.place / "result").is_file():
-            result, grown = pickle.loads((self.place / "result").read_bytes())
+            result, memory_growth = pickle.loads((self.place / "result").read_bytes())
         out, err = ((self.place / name).read_text("utf-8", "backslashreplace") for name in ("out", "err"))
         why, code = self._why, os.waitstatus_to_exitcode(self._status)
         if code == -signal.SIGXCPU:
             why = "hang"
-        if grown > self.limits.memory:
+        if memory_growth > self.limits.memory:
             why = "memory"
-        return Ended(code=code, out=out, err=err, cpu=self._cpu, grown=grown, why=why, result=result)
+        return Exit(code=code, out=out, err=err, cpu=self._cpu, memory_growth=memory_growth, why=why, result=result)
 
     def _look(self) -> None:
         if self._status is not None:
@@ -158,12 +158,12 @@ class Child:
         os.kill(self.pid, signal.SIGKILL)
 
 
-def call(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits = Limits()) -> Ended:  # noqa: B008
+def call(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits = Limits()) -> Exit:  # noqa: B008
     """Runs a function in a child until it ends."""
     return Child(function, place, cwd, limits).wait()
 
 
-def verb(argv: list[str]) -> int:
+def run_verb(argv: list[str]) -> int:
     """`c2c ARGV` as a function for `call`: its exit code."""
     from c2c_jax.cli.main import main
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from tools.campaign.inputs import CLAP, EMBEDDED, FROM_ARRAYS, LISTS, SMALL_SOUND, Inputs, pictures, train
-from tools.campaign.process import Limits, verb
+from tools.campaign.inputs import CLAP, EMBEDDED, FROM_ARRAYS, LISTS, SMALL_SOUND, Inputs, train, unlabelled_vectors
+from tools.campaign.process import Limits, run_verb
 
 Rule = Literal["checked", "shape", "values", "text"]
 Results = dict[str, Any]
@@ -134,8 +134,8 @@ def _pairs(path: str) -> Callable[[], Results]:
         from c2c_jax.evaluation.pairs import read_pairs
 
         pairs = read_pairs(Path(path))
-        for one in pairs.skipped:
-            print(one, file=sys.stderr)
+        for reader in pairs.skipped:
+            print(reader, file=sys.stderr)
         return {"rows": [str(item) for item in pairs.items], "taken for": pairs.description}
 
     return probe
@@ -182,11 +182,11 @@ def _space(name: str) -> Callable[[], Results]:
     return probe
 
 
-def _of_verb(*argv: str, gives: Callable[[], Results]) -> Callable[[], Results]:
+def _of_verb(*argv: str, results: Callable[[], Results]) -> Callable[[], Results]:
     def probe() -> Results:
-        if code := verb(list(argv)):
+        if code := run_verb(list(argv)):
             raise SystemExit(code)
-        return gives()
+        return results()
 
     return probe
 
@@ -200,13 +200,13 @@ def _generated_sound() -> Results:
 def _page(parts: Callable[[], Any] = lambda: None) -> Callable[[], Results]:
     """The report page. parts: reads again what the page is made of."""
 
-    def gives() -> Results:
+    def results() -> Results:
         page = Path("report.html").read_text(encoding="utf-8")
         without_plots = re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)
         tags = re.findall(r"<(\w+)", without_plots.partition("<main>")[2])
         return {"page": page, "outline": {"tags": tags, "parts": outline(msgspec.to_builtins(parts(), str_keys=True))}}
 
-    return gives
+    return results
 
 
 def outline(value: Any) -> Any:
@@ -241,12 +241,12 @@ def _metrics_parts() -> Any:
 
 
 def _weights(folder: str) -> Callable[[], Results]:
-    def gives() -> Results:
+    def results() -> Results:
         import safetensors.numpy
 
         return dict(safetensors.numpy.load_file(Path(folder) / "model.safetensors"))
 
-    return gives
+    return results
 
 
 def _embedded(name: str) -> tuple[str, ...]:
@@ -256,13 +256,13 @@ def _embedded(name: str) -> tuple[str, ...]:
 
 
 _JAX = Limits(cpu=30, idle=60)
-_EMBED_ARRAYS = _of_verb(*FROM_ARRAYS, "store", gives=_store)
+_EMBED_ARRAYS = _of_verb(*FROM_ARRAYS, "store", results=_store)
 _SAMPLE = ("infer", "dog.png", "--audioldm", "audioldm", "--out", "made.wav", *SMALL_SOUND)
 _OF_EVALUATION = ("report", "bundle", "--evaluation", "evaluation")
 
 READERS: dict[str, Reader] = {
-    one.name: one
-    for one in (
+    reader.name: reader
+    for reader in (
         _image("png", "checked", format="PNG"),
         _image("jpg", "shape", format="JPEG"),
         _image("gif", "shape", format="GIF"),
@@ -294,10 +294,10 @@ READERS: dict[str, Reader] = {
                files=("index/*/manifest.json", "index/*/*/zarr.json", "index/*/*/c/*/0", "index/*/captions/*"),
                needs=("library", "index"), probe=_index, rule="checked", weight=6),
         Reader(name="resumed", files=("run/run_state.json", "run/metrics.jsonl", "run/checkpoints/**/*"),
-               needs=("run", "arrays"), probe=_of_verb(*train(), gives=_weights("run/bundle")), rule="checked",
+               needs=("run", "arrays"), probe=_of_verb(*train(), results=_weights("run/bundle")), rule="checked",
                limits=_JAX, weight=2),
         Reader(name="run", files=("run/config.json", "run/metrics.jsonl", "run/bundle/config.json"),
-               needs=("run",), probe=_of_verb("report", "run", gives=_page(_run_parts)), rule="values", limits=_JAX,
+               needs=("run",), probe=_of_verb("report", "run", results=_page(_run_parts)), rule="values", limits=_JAX,
                weight=2),
         Reader(name="bundle", files=("bundle/config.json", "bundle/model.safetensors"), needs=("bundle",),
                probe=_bundle, rule="shape", limits=_JAX, weight=3),
@@ -314,21 +314,21 @@ READERS: dict[str, Reader] = {
         Reader(name="ckpt", files=("ckpt/*.ckpt",), needs=("ckpt",), probe=_space("ckpt/audioldm-s-full.ckpt"),
                rule="shape", limits=_JAX),
         Reader(name="pictures", files=("pictured/pictures.npz",), needs=("pictured",), rule="checked", limits=_JAX,
-               probe=lambda: {"vectors": pictures(Path("pictured"))}),
+               probe=lambda: {"vectors": unlabelled_vectors(Path("pictured"))}),
         Reader(name="audioldm", files=_embedded("audioldm"), needs=("audioldm", "dog.png"),
-               probe=_of_verb(*_SAMPLE, gives=_generated_sound), rule="shape", limits=Limits(cpu=60, idle=60),
+               probe=_of_verb(*_SAMPLE, results=_generated_sound), rule="shape", limits=Limits(cpu=60, idle=60),
                weight=2),
         Reader(name="records", files=("sounds/*.sound.json",), needs=("bundle", "sounds", "dog.png", "cat.png=dog.png"),
-               probe=_of_verb("report", "bundle", "--sounds", "sounds", gives=_page(_record_parts)), rule="values",
+               probe=_of_verb("report", "bundle", "--sounds", "sounds", results=_page(_record_parts)), rule="values",
                limits=_JAX, weight=2),
         Reader(name="metrics", files=("evaluation/metrics.json",), needs=("bundle", "evaluation"),
-               probe=_of_verb(*_OF_EVALUATION, gives=_page(_metrics_parts)), rule="values", limits=_JAX, weight=2),
+               probe=_of_verb(*_OF_EVALUATION, results=_page(_metrics_parts)), rule="values", limits=_JAX, weight=2),
         Reader(name="npz", files=("evaluation/vectors.npz",), needs=("bundle", "evaluation"),
-               probe=_of_verb(*_OF_EVALUATION, gives=_page()), rule="checked", limits=_JAX),
+               probe=_of_verb(*_OF_EVALUATION, results=_page()), rule="checked", limits=_JAX),
         Reader(name="npy", files=("source.npy", "target.npy"), needs=("source.npy", "target.npy"), probe=_EMBED_ARRAYS,
                rule="shape", weight=3),
         Reader(name="author", files=("author.pt",), needs=("author.pt",),
-               probe=_of_verb("import-checkpoint", "author.pt", "--out", "imported", gives=_weights("imported")),
+               probe=_of_verb("import-checkpoint", "author.pt", "--out", "imported", results=_weights("imported")),
                rule="shape", limits=_JAX, weight=2),
     )
 }  # fmt: skip

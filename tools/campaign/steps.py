@@ -56,18 +56,18 @@ def watch(folder: Path, on_step: Callable[[str], object]) -> None:
     sys.addaudithook(hook)
 
 
-def counting(folder: Path, notes: Path) -> None:
+def record_steps(folder: Path, notes: Path) -> None:
     """Writes a line for every step into a file."""
     notes.unlink(missing_ok=True)
     descriptor = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     watch(folder, lambda line: os.write(descriptor, f"{line}\n".encode("utf-8", "backslashreplace")))
 
 
-def noted(notes: Path) -> list[str]:
+def read_steps(notes: Path) -> list[str]:
     return notes.read_text().splitlines()
 
 
-def stopping_before(folder: Path, number: int) -> None:
+def kill_before(folder: Path, number: int) -> None:
     """Kills this process before step `number`, counted from 0."""
     left, lock = [number], threading.Lock()
 
@@ -80,14 +80,14 @@ def stopping_before(folder: Path, number: int) -> None:
     watch(folder, on_step)
 
 
-def without_exchange() -> None:
+def disable_exchange() -> None:
     """Runs as on systems that cannot exchange two names in one step."""
     from c2c_jax.io import atomic
 
     atomic._exchange = lambda *_: False
 
 
-def without_privileges() -> None:
+def drop_privileges() -> None:
     """Gives up root's right to read and write everything, so that permissions hold."""
     if os.geteuid():
         return
@@ -96,13 +96,13 @@ def without_privileges() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def torn_at(size: int) -> None:
+def kill_in_write(size: int) -> None:
     """Kills this process in the middle of the write that would make any file larger than `size` bytes."""
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def no_room_beyond(size: int) -> None:
+def fail_writes_beyond(size: int) -> None:
     """Makes writes fail, as on a full disk, that would make any file but stderr larger than `size` bytes."""
     size = max(size, STDERR)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tools.campaign.cases import Case, Context, Outcome
 from tools.campaign.inputs import CLAP
-from tools.campaign.process import Ended
-from tools.campaign.verbs import VERBS, Unbroken, Verb, differences, prepare, unbroken
+from tools.campaign.process import Exit
+from tools.campaign.verbs import VERBS, Undisturbed, Verb, differences, prepare, undisturbed
 
 STREAMED: dict[str, Verb] = {
     **{name: VERBS[name] for name in ("search", "infer-vector", "evaluate", "export", "report", "world-text")},
@@ -80,14 +80,14 @@ def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list
     ]  # fmt: skip
 
 
-def _streamed(one: Verb, stream: str, context: Context, place: Path) -> Outcome:
-    known = unbroken(one, context.inputs, context.unbroken)
-    folder = prepare(one, context.inputs, place / "folder")
-    (ended,) = one.run(folder, place / "log", STREAMS[stream][1])
-    return judged(one, stream, known, ended, folder)
+def _streamed(verb: Verb, stream: str, context: Context, place: Path) -> Outcome:
+    known = undisturbed(verb, context.inputs, context.undisturbed)
+    folder = prepare(verb, context.inputs, place / "folder")
+    (ended,) = verb.run(folder, place / "log", STREAMS[stream][1])
+    return judge_stream(verb, stream, known, ended, folder)
 
 
-def judged(one: Verb, stream: str, known: Unbroken, ended: Ended, folder: Path) -> Outcome:
+def judge_stream(verb: Verb, stream: str, known: Undisturbed, ended: Exit, folder: Path) -> Outcome:
     """The verdict of a case. A verb that prints nothing must end as usual."""
 
     def outcome(verdict: str, what: str = "") -> Outcome:
@@ -96,7 +96,7 @@ def judged(one: Verb, stream: str, known: Unbroken, ended: Ended, folder: Path) 
     codes = STREAMS[stream][2] if known.out else (0,)
     if ended.why:
         return outcome(ended.why, f"{ended.cpu:.1f} s of CPU time; {ended.last}")
-    if fault := one.unclean(ended, (0, 2, 141)):
+    if fault := verb.unclean(ended, (0, 2, 141)):
         return outcome("traceback", fault)
     if ended.code not in codes:
         verdict = "traceback" if ended.code else "wrong in silence"
@@ -105,6 +105,6 @@ def judged(one: Verb, stream: str, known: Unbroken, ended: Ended, folder: Path) 
         return outcome("refused")
     if wrong := differences(known, folder):
         return outcome(wrong[0].partition(":")[0], "\n".join(wrong))
-    if stream == "ascii" and one.prints and ended.out != known.out:
+    if stream == "ascii" and verb.prints and ended.out != known.out:
         return outcome("not the same", f"it prints {ended.out[:500]!r}")
     return outcome("same")

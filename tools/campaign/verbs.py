@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 
 from tools.campaign.inputs import CLAP, EMBED, INDEXED, SEARCH, SMALL_SOUND, Inputs, train
-from tools.campaign.process import Child, Ended, Limits, verb
-from tools.campaign.steps import counting, noted
+from tools.campaign.process import Child, Exit, Limits, run_verb
+from tools.campaign.steps import read_steps, record_steps
 
 LIMITS = Limits(cpu=120, idle=90)
 
@@ -41,17 +41,17 @@ class Verb:
 
         def run(more: tuple[str, ...]) -> int:
             before()
-            return verb([*self.argv, *more])
+            return run_verb([*self.argv, *more])
 
         return [
             Child(lambda more=more: run(more), log / str(number), folder, LIMITS)  # type: ignore[misc]
             for number, more in enumerate(shared)
         ]
 
-    def run(self, folder: Path, log: Path, before: Callable[[], None] = lambda: None) -> list[Ended]:
+    def run(self, folder: Path, log: Path, before: Callable[[], None] = lambda: None) -> list[Exit]:
         return [child.wait() for child in self.start(folder, log, before)]
 
-    def unclean(self, end: Ended, codes: Sequence[int] = (0, 2)) -> str:
+    def unclean(self, end: Exit, codes: Sequence[int] = (0, 2)) -> str:
         """What is wrong with an end: a traceback, another exit code, or code 2 without a line of its own; else ""."""
         if "Traceback" in end.err or "Exception ignored" in end.err or end.code not in codes:
             return f"ends with {end.code}: {end.err[-2000:]}"
@@ -116,8 +116,8 @@ _EVALUATE = ("evaluate", "bundle", "--pairs", "pairs/manifest.csv", "--out", "ev
 _CALIBRATE = ("calibrate", "bundle", "--images", "pairs/pictures", "--sounds", "pairs/sounds")
 
 VERBS: dict[str, Verb] = {
-    one.name: one
-    for one in (
+    verb.name: verb
+    for verb in (
         Verb(name="embed", argv=_EMBED, needs=("captions.txt",)),
         Verb(name="embed-two", argv=_EMBED, needs=("captions.txt",), processes=2),
         Verb(name="grow", argv=(*EMBED, _GROWN), needs=("captions.txt", "more.txt", "store"), kept=_store_is_whole),
@@ -151,18 +151,18 @@ VERBS: dict[str, Verb] = {
 def snapshot(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a case, and "/" for folders. The files of a run's checkpoints have random names and
     contents: only their steps are included."""
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if "checkpoints/" in name and name.partition("checkpoints/")[2].count("/"):
             continue
         is_file = path.is_file() and not path.is_symlink()
-        found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if is_file else "/"
-    return found
+        results[name] = hashlib.sha256(path.read_bytes()).hexdigest() if is_file else "/"
+    return results
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Unbroken:
+class Undisturbed:
     """What an undisturbed verb leaves. cpu: seconds of each process; loose: files that differ from run to run, because
     of the times in them; steps: see `tools.campaign.steps`."""
 
@@ -173,40 +173,40 @@ class Unbroken:
     steps: tuple[str, ...] = ()
 
 
-def prepare(one: Verb, inputs: Inputs, folder: Path) -> Path:
+def prepare(verb: Verb, inputs: Inputs, folder: Path) -> Path:
     """A case's folder with the verb's inputs."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    inputs.copy(one.needs, folder)
+    inputs.copy(verb.needs, folder)
     return folder
 
 
-def unbroken(one: Verb, inputs: Inputs, place: Path) -> Unbroken:
+def undisturbed(verb: Verb, inputs: Inputs, place: Path) -> Undisturbed:
     """Runs a verb twice, undisturbed, and keeps the result in a file."""
-    kept = place / f"{one.name}.json"
+    kept = place / f"{verb.name}.json"
     with inputs.lock:
         if kept.is_file():
-            return msgspec.json.decode(kept.read_bytes(), type=Unbroken)
+            return msgspec.json.decode(kept.read_bytes(), type=Undisturbed)
         folders, ends, steps = [], [], []
         for number in range(2):
-            folder = prepare(one, inputs, place / f"{one.name}.{number}" / "folder")
+            folder = prepare(verb, inputs, place / f"{verb.name}.{number}" / "folder")
             log = folder.parent / "log"
-            ends.append(one.run(folder, log, lambda folder=folder, log=log: counting(folder, log / "steps")))  # type: ignore[misc]
+            ends.append(verb.run(folder, log, lambda folder=folder, log=log: record_steps(folder, log / "steps")))  # type: ignore[misc]
             if any(ended.code for ended in ends[-1]):
-                raise RuntimeError(f"{one.name} ends with {[e.code for e in ends[-1]]} undisturbed: {ends[-1][0].err}")
+                raise RuntimeError(f"{verb.name} ends with {[e.code for e in ends[-1]]} undisturbed: {ends[-1][0].err}")
             folders.append(snapshot(folder))
-            steps.append(noted(log / "steps"))
+            steps.append(read_steps(log / "steps"))
         loose = tuple(name for name in folders[0] if folders[1].get(name) != folders[0][name])
         cpu = tuple(min(a.cpu, b.cpu) for a, b in zip(*ends, strict=True))
-        result = Unbroken(files=folders[0], loose=loose, cpu=cpu, out=ends[0][0].out, steps=tuple(steps[0]))
+        result = Undisturbed(files=folders[0], loose=loose, cpu=cpu, out=ends[0][0].out, steps=tuple(steps[0]))
         kept.write_bytes(msgspec.json.encode(result))
         return result
 
 
-def differences(expected: Unbroken, folder: Path) -> list[str]:
+def differences(expected: Undisturbed, folder: Path) -> list[str]:
     """What a case's folder contains too much, lacks, or contains otherwise."""
-    found = snapshot(folder)
-    lines = [f"left over: {name}" for name in found if name not in expected.files]
-    lines += [f"lost: {name}" for name in expected.files if name not in found]
-    other = [n for n in found if n in expected.files and n not in expected.loose and found[n] != expected.files[n]]
+    results = snapshot(folder)
+    lines = [f"left over: {name}" for name in results if name not in expected.files]
+    lines += [f"lost: {name}" for name in expected.files if name not in results]
+    other = [n for n in results if n in expected.files and n not in expected.loose and results[n] != expected.files[n]]
     return lines + [f"not the same: {name}" for name in other]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tools.campaign.cases import Context, Outcome
-from tools.campaign.process import Ended, Limits, call
+from tools.campaign.process import Exit, Limits, call
 from tools.campaign.readers import Reader
 
 MARK = "MARK"  # a file that code hidden in an input would write into the working directory
@@ -31,7 +31,7 @@ class Change:
     is_strict: bool = False
 
 
-def read(reader: Reader, folder: Path, log: Path) -> Ended:
+def read(reader: Reader, folder: Path, log: Path) -> Exit:
     """Runs the reader's probe in a child, which an error of ours ends as on the command line."""
 
     def probe() -> dict[str, Any]:
@@ -48,7 +48,7 @@ def read(reader: Reader, folder: Path, log: Path) -> Ended:
     return call(probe, log, folder, reader.limits)
 
 
-def original(reader: Reader, context: Context) -> Ended:
+def original(reader: Reader, context: Context) -> Exit:
     """How the reader ends on whole files; kept in a file."""
     kept = context.folder / "originals" / f"{reader.name}.pickle"
     with context.inputs.lock:
@@ -65,7 +65,7 @@ def original(reader: Reader, context: Context) -> Ended:
         return pickle.loads(kept.read_bytes())
 
 
-def judge(reader: Reader, whole: Ended, ended: Ended, folder: Path, change: Change) -> Outcome:
+def judge(reader: Reader, whole: Exit, ended: Exit, folder: Path, change: Change) -> Outcome:
     """The verdict of a case. change: what was done to the file."""
 
     def outcome(verdict: str, what: str = "") -> Outcome:
@@ -74,23 +74,25 @@ def judge(reader: Reader, whole: Ended, ended: Ended, folder: Path, change: Chan
     if (folder / MARK).exists():
         return outcome("mark", "code that was hidden in the file ran")
     if ended.why:
-        return outcome(ended.why, f"{ended.cpu:.1f} s of CPU time, {ended.grown / 2**20:,.0f} MiB more; {ended.last}")
+        return outcome(
+            ended.why, f"{ended.cpu:.1f} s of CPU time, {ended.memory_growth / 2**20:,.0f} MiB more; {ended.last}"
+        )
     if ended.code == 2 and OWN_LINE.match(ended.last) and "Traceback" not in ended.err:
         return outcome("refused")
     if ended.code or "Traceback" in ended.err:
         name = signal.Signals(-ended.code).name if ended.code < 0 else f"exit code {ended.code}"
         return outcome("traceback", f"{name}\n{ended.err[-2000:]}")
-    other = differing(whole.result, ended.result)
+    other = first_difference(whole.result, ended.result)
     if not other:
         return outcome("right")
     if [line for line in ended.lines if line not in whole.lines and "Warning" not in line]:
         return outcome("reported")
-    if not change.is_strict and excused(reader, whole.result, ended.result, change):
+    if not change.is_strict and is_undetectable(reader, whole.result, ended.result, change):
         return outcome("undetectable")
     return outcome("wrong in silence", f"exit code 0, no line on stderr, and other results: {other}")
 
 
-def differing(expected: dict[str, Any], found: dict[str, Any]) -> str:
+def first_difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
     """The first result that differs, in words; empty if all are the same."""
     for name, value in expected.items():
         if name not in found:
@@ -123,7 +125,7 @@ def _short(value: Any, other: Any) -> str:
     return f"{str(other)[start : start + 80]!r}, not {str(value)[start : start + 80]!r}"
 
 
-def excused(reader: Reader, expected: dict[str, Any], found: dict[str, Any], change: Change) -> bool:
+def is_undetectable(reader: Reader, expected: dict[str, Any], found: dict[str, Any], change: Change) -> bool:
     """Whether nothing in a file of this kind could have shown the change; see `Reader.rule`."""
     if reader.rule in ("text", "checked"):
         return reader.rule == "text"

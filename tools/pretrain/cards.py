@@ -57,5 +57,5 @@ def write_card(folder: Path, *, scores: dict[str, float], recipe: dict[str, Any]
 
 
 def _meaning(score: str) -> str:
-    way, _, what = score.rpartition("_")
-    return f"{what}: {MEANINGS[way]}" if way in MEANINGS else MEANINGS[score]
+    stage, _, what = score.rpartition("_")
+    return f"{what}: {MEANINGS[stage]}" if stage in MEANINGS else MEANINGS[score]

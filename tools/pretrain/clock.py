@@ -17,7 +17,7 @@ class Clock:
     def minutes(self) -> float:
         return self._before + (time.perf_counter() - self._since) / 60
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Writes the minutes so far."""
-        with atomic_write(self._path) as beside:
-            beside.write_text(f"{self.minutes:.3f}\n", encoding="utf-8")
+        with atomic_write(self._path) as temp:
+            temp.write_text(f"{self.minutes:.3f}\n", encoding="utf-8")

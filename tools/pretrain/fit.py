@@ -58,8 +58,8 @@ def fit(
         optimizer.step()
         decay = min(ema, (1 + step) / (10 + step))
         with torch.no_grad():
-            for kept, now in zip(averaged.state_dict().values(), module.state_dict().values(), strict=True):
-                kept.lerp_(now, 1 - decay) if kept.is_floating_point() else kept.copy_(now)
+            for average, weight in zip(averaged.state_dict().values(), module.state_dict().values(), strict=True):
+                average.lerp_(weight, 1 - decay) if average.is_floating_point() else average.copy_(weight)
         losses.append(float(loss.detach()))
         if (step + 1) % EVERY == 0 or step + 1 == steps:
             state = {
@@ -68,9 +68,9 @@ def fit(
                 "averaged": averaged.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
-            with atomic_write(path) as beside:
-                torch.save(state, beside)
-            clock.keep()
+            with atomic_write(path) as temp:
+                torch.save(state, temp)
+            clock.save()
             pace = (clock.minutes - start) / (step + 1 - first)
             console.print(f"{path.stem}: step {step + 1} of {steps}  loss {np.mean(losses):.4f}  "
                           f"{60 * pace:.2f} s a step, {pace * (steps - step - 1):.0f} min left")  # fmt: skip

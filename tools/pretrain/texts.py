@@ -10,13 +10,13 @@ from c2c_jax.miniworld.captions import captions, cell_prompts
 from c2c_jax.miniworld.world import CELLS
 from c2c_jax.spaces.space import Space
 
-LEARNED_FROM = 20_000  # captions
+CORPUS_SIZE = 20_000  # captions
 
 
 @functools.cache
 def corpus() -> list[str]:
     """The captions that tokenizers learn from."""
-    return list(captions("train", LEARNED_FROM))
+    return list(captions("train", CORPUS_SIZE))
 
 
 def tokeniser(space: Space) -> Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]:

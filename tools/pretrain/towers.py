@@ -19,7 +19,7 @@ from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.training.step import data_mesh, init_state, jit_step, make_step
 from tools.pretrain.clock import Clock
-from tools.pretrain.material import Material
+from tools.pretrain.views import SceneViews
 
 console = stderr_console()
 
@@ -58,7 +58,7 @@ class Towers:
     tokenise: Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
 
 
-def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Callable[[Any], dict[str, float]],
+def pretrain(towers: Towers, recipe: Recipe, training: SceneViews, validate: Callable[[Any], dict[str, float]],
              workdir: Path) -> tuple[Any, float]:  # fmt: skip
     """The trained model, and the minutes of its training, which resumes from checkpoints in `workdir`.
 
@@ -83,7 +83,7 @@ def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Calla
             done = step + 1
             if done % recipe.every == 0 or done == recipe.steps:
                 checkpoints.save(state)
-                clock.keep()
+                clock.save()
                 scores = validate(nnx.merge(graphdef, jax.device_get(state.model), fixed))
                 shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
                 minutes = clock.minutes
@@ -116,7 +116,7 @@ def _loss(towers: Towers, graphdef: nnx.GraphDef, fixed: nnx.State) -> Callable[
 
 
 def _batch(
-    towers: Towers, recipe: Recipe, training: Material, by_cell: Sequence[np.ndarray], step: int
+    towers: Towers, recipe: Recipe, training: SceneViews, by_cell: Sequence[np.ndarray], step: int
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Views and captions of scenes of different cells, so that few pairs are negatives of equal meaning."""
     rng = np.random.default_rng((recipe.seed, step))
@@ -132,11 +132,11 @@ def zero_shot(
 ) -> dict[str, float]:
     """Accuracies of the nearest of all cells' prompts [C = 288] as a classifier of N views: of the source, of the cell,
     and of the cell for seen and held-out cells."""
-    found_N = np.argmax(_unit(view_NE) @ _unit(prompt_CE).T, axis=1)
-    is_right_N = found_N == cells_N
+    nearest_N = np.argmax(_unit(view_NE) @ _unit(prompt_CE).T, axis=1)
+    is_right_N = nearest_N == cells_N
     is_held_out_N = np.isin(cells_N, HELD_OUT_CELLS)
     return {
-        "source": float(np.mean(found_N // len(SHARED) == cells_N // len(SHARED))),
+        "source": float(np.mean(nearest_N // len(SHARED) == cells_N // len(SHARED))),
         "cell": float(np.mean(is_right_N)),
         "seen": float(np.mean(is_right_N[~is_held_out_N])),
         "held_out": float(np.mean(is_right_N[is_held_out_N])),

@@ -44,7 +44,7 @@ def new_unet(dim: int) -> Any:
 
 
 def train_unet(
-    latents: np.ndarray, sound_NE: np.ndarray, text_NE: np.ndarray, nothing_KE: np.ndarray, folder: Path, scale: float,
+    latents: np.ndarray, audio_NE: np.ndarray, text_NE: np.ndarray, nothing_KE: np.ndarray, folder: Path, scale: float,
     steps: int = STEPS,
 ) -> tuple[Any, float]:  # fmt: skip
     """The network, and the minutes it took.
@@ -62,16 +62,18 @@ def train_unet(
         rng = np.random.default_rng(step)
         rows = rng.integers(len(latents), size=BATCH)
         clean = torch.from_numpy(scale * latents[rows])
-        drawn_B1 = rng.random((BATCH, 1))
-        vectors = np.where(drawn_B1 < FROM_TEXT, text_NE[rows], sound_NE[rows])
-        vectors = np.where(drawn_B1 > 1 - UNCONDITIONED, nothing_KE[rng.integers(len(nothing_KE), size=BATCH)], vectors)
+        random_B1 = rng.random((BATCH, 1))
+        vectors = np.where(random_B1 < FROM_TEXT, text_NE[rows], audio_NE[rows])
+        vectors = np.where(
+            random_B1 > 1 - UNCONDITIONED, nothing_KE[rng.integers(len(nothing_KE), size=BATCH)], vectors
+        )
         noise = torch.from_numpy(rng.normal(size=clean.shape).astype(np.float32))
         # Evenly over the range, so that losses vary less.
         level = torch.from_numpy((levels * ((rng.random() + np.arange(BATCH) / BATCH) % 1)).astype(np.int64))
         noisy = noises.add_noise(clean, noise, level)
-        found = unet(noisy, level, None, class_labels=torch.from_numpy(vectors.astype(np.float32))).sample
-        return torch.nn.functional.mse_loss(found, noises.get_velocity(clean, noise, level))
+        predicted = unet(noisy, level, None, class_labels=torch.from_numpy(vectors.astype(np.float32))).sample
+        return torch.nn.functional.mse_loss(predicted, noises.get_velocity(clean, noise, level))
 
-    unet = new_unet(sound_NE.shape[1])
-    unet.class_embedding.weight.data *= sound_NE.shape[1] ** 0.5  # its input has unit length
+    unet = new_unet(audio_NE.shape[1])
+    unet.class_embedding.weight.data *= audio_NE.shape[1] ** 0.5  # its input has unit length
     return fit(unet, loss_of, folder / "unet.pt", steps=steps, learning_rate=LEARNING_RATE, ema=0.9995)

@@ -46,11 +46,11 @@ def train_vae(mels: np.ndarray, folder: Path, steps: int = STEPS) -> tuple[Any, 
         mel_B1TM = torch.from_numpy(np.stack(pieces)).float()[:, None]
         kl = FIRST_KL if step < FIRST_STEPS else KL
         posterior = vae.encode(mel_B1TM * SCALE).latent_dist
-        found = vae.decode(posterior.sample()).sample
-        wanted = (mel_B1TM - MEAN) / DEVIATION
+        predicted = vae.decode(posterior.sample()).sample
+        target = (mel_B1TM - MEAN) / DEVIATION
         # In logarithms the differences of a hiss are as large as those of a loud sound; in loudness they are small.
-        loudness = [torch.exp(LOUDNESS * (DEVIATION * x + MEAN)) for x in (found, wanted)]
-        loss = (found - wanted).abs().mean() + LOUD * (loudness[0] - loudness[1]).abs().mean()
+        loudness = [torch.exp(LOUDNESS * (DEVIATION * x + MEAN)) for x in (predicted, target)]
+        loss = (predicted - target).abs().mean() + LOUD * (loudness[0] - loudness[1]).abs().mean()
         return loss + kl * posterior.kl().mean() / posterior.mean[0].numel()
 
     vae, minutes = fit(new_vae(), loss_of, folder / "vae.pt", steps=steps, learning_rate=LEARNING_RATE)
@@ -64,21 +64,21 @@ def train_vae(mels: np.ndarray, folder: Path, steps: int = STEPS) -> tuple[Any, 
 
 
 @torch.no_grad()
-def encoded(vae: Any, mels: np.ndarray, scale: float = 1.0, at_once: int = 64) -> np.ndarray:
+def encoded(vae: Any, mels: np.ndarray, scale: float = 1.0, batch_size: int = 64) -> np.ndarray:
     """Means and standard deviations of the latents [N, 2 C, T', M'], unscaled."""
     parts = []
-    for start in range(0, len(mels), at_once):
-        mel_B1TM = torch.from_numpy(mels[start : start + at_once].astype(np.float32))[:, None]
+    for start in range(0, len(mels), batch_size):
+        mel_B1TM = torch.from_numpy(mels[start : start + batch_size].astype(np.float32))[:, None]
         posterior = vae.encode(mel_B1TM * scale).latent_dist
         parts.append(torch.cat([posterior.mean, posterior.std], dim=1).numpy())
     return np.concatenate(parts)
 
 
 @torch.no_grad()
-def decoded(vae: Any, latents: np.ndarray, at_once: int = 64) -> np.ndarray:
+def decoded(vae: Any, latents: np.ndarray, batch_size: int = 64) -> np.ndarray:
     """Mels [N, T, M] of unscaled latents [N, C, T', M']."""
     parts = [
-        vae.decode(torch.from_numpy(latents[start : start + at_once])).sample[:, 0].numpy()
-        for start in range(0, len(latents), at_once)
+        vae.decode(torch.from_numpy(latents[start : start + batch_size])).sample[:, 0].numpy()
+        for start in range(0, len(latents), batch_size)
     ]
     return np.concatenate(parts)

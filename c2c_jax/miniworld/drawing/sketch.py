@@ -141,10 +141,10 @@ class Placed:
         points, reach = sketch.outline
         cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
         across = -stretch if is_mirrored else stretch
-        turned = points @ np.array([[across * cos, across * sin], [-sin, cos]])
-        low, high = (turned - reach).min(0), (turned + reach).max(0)
+        rotated = points @ np.array([[across * cos, across * sin], [-sin, cos]])
+        low, high = (rotated - reach).min(0), (rotated + reach).max(0)
         self._scale = side / (high - low).max()
-        self._shapes, self._points = sketch.shapes, (turned - low) * self._scale
+        self._shapes, self._points = sketch.shapes, (rotated - low) * self._scale
         self.width, self.height = ((high - low) * self._scale).tolist()
 
     def draw(self, draw: ImageDraw.ImageDraw, left: float, top: float, colours: Mapping[str, tuple[int, ...]]) -> None:

@@ -15,11 +15,11 @@ from rich.progress import track
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.miniworld.world import Scene, scene_at
 
-AT_ONCE = 256  # scenes that a process makes in one task
+BATCH = 256  # scenes that a process makes in one task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Material:
+class SceneViews:
     """N scenes of a split, and one view of each (a picture's pixels, a sound's mels)."""
 
     scenes: Sequence[Scene]
@@ -34,22 +34,22 @@ class Material:
 View = Callable[[str, int, int], np.ndarray]
 
 
-def material(folder: Path, name: str, view: View, split: str, count: int, seed: int, processes: int) -> Material:
+def scene_views(folder: Path, name: str, view: View, split: str, count: int, seed: int, processes: int) -> SceneViews:
     """The first `count` scenes of a split; their views are kept in `folder`, and made if they are missing."""
     path = folder / f"{name}-{split}-{count}-{seed}.npy"
     if not path.is_file():
-        parts = [(split, range(start, min(start + AT_ONCE, count)), seed) for start in range(0, count, AT_ONCE)]
+        parts = [(split, range(start, min(start + BATCH, count)), seed) for start in range(0, count, BATCH)]
         make = functools.partial(_views, view)
         with contextlib.ExitStack() as stack:
-            made: Iterable[np.ndarray] = map(make, parts)
+            view_parts: Iterable[np.ndarray] = map(make, parts)
             if processes > 1:
                 pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
-                made = stack.enter_context(pool).map(make, parts)
-            views = np.concatenate(list(track(made, f"{name}, {split}", len(parts), transient=True)))
-        with atomic_write(path) as beside, open(beside, "wb") as file:
+                view_parts = stack.enter_context(pool).map(make, parts)
+            views = np.concatenate(list(track(view_parts, f"{name}, {split}", len(parts), transient=True)))
+        with atomic_write(path) as temp, open(temp, "wb") as file:
             np.save(file, views)
     scenes = [scene_at(split, index, seed)[0] for index in range(count)]
-    return Material(scenes=scenes, views=np.load(path, mmap_mode="r"))
+    return SceneViews(scenes=scenes, views=np.load(path, mmap_mode="r"))
 
 
 def _views(view: View, part: tuple[str, range, int]) -> np.ndarray:

@@ -30,7 +30,7 @@ MAINS = 50.0  # hertz
 PEAK = 0.98
 
 
-def sound(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "40960"]:
+def synthesize(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "40960"]:
     """The sound of a scene at 16 kHz, float32 in -1..1; `rng` decides what the scene does not specify."""
     gain = rng.uniform(*GAIN)  # drawn first, so that scenes that differ in one attribute stay comparable
     clip = events(scene, rng)

@@ -6,17 +6,17 @@ import itertools
 import numpy as np
 import pytest
 
-from c2c_jax.miniworld import sounds, voices
+from c2c_jax.miniworld import audio, voices
+from c2c_jax.miniworld.audio import SAMPLES, synthesize
 from c2c_jax.miniworld.event import SAMPLE_RATE, Event, band_noise
-from c2c_jax.miniworld.sounds import SAMPLES, sound
 from c2c_jax.miniworld.voices import string
 from c2c_jax.miniworld.world import COUNTS, ECHOES, NOISES, PLACES, SIZES, SOURCES, Scene, scene_at
 
 PLAIN = Scene(source="bell", count=1, size="small", place="field", colour="red", sky="grey", echo="dry", noise="none")
 
 
-def heard(seed: int, **changes) -> np.ndarray:
-    return sound(dataclasses.replace(PLAIN, **changes), np.random.default_rng(seed))
+def clip(seed: int, **changes) -> np.ndarray:
+    return synthesize(dataclasses.replace(PLAIN, **changes), np.random.default_rng(seed))
 
 
 def frames(samples: np.ndarray) -> np.ndarray:
@@ -24,7 +24,7 @@ def frames(samples: np.ndarray) -> np.ndarray:
     return np.sqrt(np.mean(samples.reshape(-1, 320).astype(float) ** 2, axis=1))
 
 
-def events_heard(samples: np.ndarray) -> int:
+def count_events(samples: np.ndarray) -> int:
     """Stretches within 40 dB of the loudest 20 ms that are at least 0.2 s from each other."""
     loud = np.flatnonzero(frames(samples) > 0.01 * frames(samples).max())
     return 1 + int(np.sum(np.diff(loud) > 10))
@@ -34,8 +34,8 @@ def centroid(samples: np.ndarray) -> float:
     """The middle of the power spectrum in log-frequency, in octaves above 1 Hz."""
     power = np.abs(np.fft.rfft(samples)) ** 2
     hertz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
-    kept = hertz > 30
-    return float(np.sum(power[kept] * np.log2(hertz[kept])) / np.sum(power[kept]))
+    audible = hertz > 30
+    return float(np.sum(power[audible] * np.log2(hertz[audible])) / np.sum(power[audible]))
 
 
 def level(samples: np.ndarray, low: float, high: float) -> float:
@@ -46,22 +46,22 @@ def level(samples: np.ndarray, low: float, high: float) -> float:
 
 
 def test_a_scene_and_a_generator_give_one_sound():
-    first, second = (sound(*scene_at("test", 77)) for _ in range(2))
+    first, second = (synthesize(*scene_at("test", 77)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(first, sound(*scene_at("test", 77, seed=1)))
+    assert not np.array_equal(first, synthesize(*scene_at("test", 77, seed=1)))
 
 
 def test_what_is_seen_alone_is_not_heard():
-    np.testing.assert_array_equal(heard(3), heard(3, colour="blue", sky="dark"))
+    np.testing.assert_array_equal(clip(3), clip(3, colour="blue", sky="dark"))
 
 
 def test_every_combination_sounds_and_stays_in_range():
     combinations = itertools.product(SOURCES, COUNTS, SIZES, PLACES)
     # five of each in a row: were it one, each count would always have the same echo and noise
-    heard_alone = itertools.cycle(itertools.product(ECHOES, NOISES, range(5)))
-    for seed, (combination, (echo, noise, _)) in enumerate(zip(combinations, heard_alone, strict=False)):
+    audio_only = itertools.cycle(itertools.product(ECHOES, NOISES, range(5)))
+    for seed, (combination, (echo, noise, _)) in enumerate(zip(combinations, audio_only, strict=False)):
         shared = dict(zip(("source", "count", "size", "place"), combination, strict=True))
-        samples = heard(seed, **shared, echo=echo, noise=noise)
+        samples = clip(seed, **shared, echo=echo, noise=noise)
         assert samples.shape == (40_960,) and samples.dtype == np.float32
         assert np.abs(samples).max() <= 0.98
         assert 0.005 < np.sqrt(np.mean(samples**2)) < 0.2
@@ -70,13 +70,13 @@ def test_every_combination_sounds_and_stays_in_range():
 @pytest.mark.parametrize("source", SOURCES)
 def test_as_many_events_as_things(source):
     for count, size, seed in itertools.product(COUNTS, SIZES, range(3)):
-        assert events_heard(heard(seed, source=source, count=count, size=size)) == count, (count, size, seed)
+        assert count_events(clip(seed, source=source, count=count, size=size)) == count, (count, size, seed)
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_small_things_sound_higher(source):
     """Pitches are at least 0.35 octaves above and below the middle: 0.7 between the nearest of the two sizes."""
-    high, low = ([centroid(heard(seed, source=source, size=size)) for seed in range(6)] for size in SIZES)
+    high, low = ([centroid(clip(seed, source=source, size=size)) for seed in range(6)] for size in SIZES)
     assert np.mean(high) - np.mean(low) > 0.7
     assert min(high) > max(low)
 
@@ -85,12 +85,12 @@ def test_small_things_sound_higher(source):
 def test_pitch_of_a_size(size, low, high):
     """A cricket is one tone of 3,500 Hz times its pitch, ±2 % from event to event."""
     for seed in range(20):
-        spectrum = np.abs(np.fft.rfft(heard(seed, source="cricket", size=size)))
+        spectrum = np.abs(np.fft.rfft(clip(seed, source="cricket", size=size)))
         hertz = spectrum.argmax() * SAMPLE_RATE / SAMPLES
         assert 0.97 * low < hertz / 3500 < 1.03 * high
 
 
-def sounding(clip: np.ndarray, decibels: float = 60) -> np.ndarray:
+def trim_silence(clip: np.ndarray, decibels: float = 60) -> np.ndarray:
     """From the first sample that is so near the peak to the last."""
     loud = np.flatnonzero(np.abs(clip) > 10 ** (-decibels / 20) * np.abs(clip).max())
     return clip[loud[0] : loud[-1] + 1]
@@ -99,7 +99,7 @@ def sounding(clip: np.ndarray, decibels: float = 60) -> np.ndarray:
 def test_events_are_equally_loud_in_every_source():
     """Either the RMS of an event is 0.09 or its highest peak is six times that, whichever is quieter, ±15 %."""
     for source, seed in itertools.product(set(SOURCES) - {"dog"}, range(3)):  # a bark may end before its event
-        event = sounding(sounds.events(dataclasses.replace(PLAIN, source=source), np.random.default_rng(seed)))
+        event = trim_silence(audio.events(dataclasses.replace(PLAIN, source=source), np.random.default_rng(seed)))
         loudness = max(np.sqrt(np.mean(event**2)) / 0.09, np.abs(event).max() / (6 * 0.09))
         assert 0.84 < loudness < 1.2, (source, seed)  # what is cut off as silent raises an RMS a little
 
@@ -114,16 +114,16 @@ def rest(samples: np.ndarray, seconds: float = 0.2) -> np.ndarray:
 
 def background(seed: int, **changes) -> np.ndarray:
     """A clip with much rest."""
-    return heard(seed, **{"source": "drum", **changes})
+    return clip(seed, **{"source": "drum", **changes})
 
 
 def test_surf_is_12_to_16_decibels_below_the_events():
     """Scenes that differ in place alone differ by the surf; an event of a kettle has 0.09 RMS ± 15 %, so 1.4 dB. The
     air is below what is left out as rest."""
     for seed in range(8):
-        field, shore = (heard(seed, source="kettle", place=place) for place in PLACES)
+        field, shore = (clip(seed, source="kettle", place=place) for place in PLACES)
         waves = shore - field
-        below = 20 * np.log10(np.sqrt(np.mean(waves**2)) / np.sqrt(np.mean(sounding(field, 34) ** 2)))
+        below = 20 * np.log10(np.sqrt(np.mean(waves**2)) / np.sqrt(np.mean(trim_silence(field, 34) ** 2)))
         assert -16 - 1.4 < below < -12 + 1.5
         assert level(waves, 200, 2500) - level(waves, 4500, 7500) > 20  # a band, unlike hiss
 
@@ -138,7 +138,7 @@ def test_surf_fills_the_rests():
 
 def test_surf_level():
     for seed in range(5):
-        waves = sounds.surf(np.random.default_rng(seed))
+        waves = audio.surf(np.random.default_rng(seed))
         assert waves.shape == (SAMPLES,) and waves.dtype == np.float32
         np.testing.assert_allclose(np.sqrt(np.mean(waves**2)), 1, rtol=0.01)
         foam = frames(waves).reshape(8, 16).mean(1)  # 0.32 s each
@@ -168,7 +168,7 @@ def test_echo_lengthens_the_decay():
     dry = np.zeros(SAMPLES, np.float32)
     dry[8000:16000] = band_noise(8000, 300, 3000, np.random.default_rng(1))
     for seed in range(6):
-        wet = sounds.with_echo(dry, np.random.default_rng(seed))
+        wet = audio.with_echo(dry, np.random.default_rng(seed))
         assert wet.shape == (SAMPLES,) and wet.dtype == np.float32
         np.testing.assert_allclose(wet[:8000], 0, atol=1e-4)
         after = [10 * np.log10(np.mean(wet[16000 + at : 16000 + at + 800] ** 2)) for at in (800, 1600, 2400, 3200)]
@@ -182,7 +182,7 @@ def test_echo_lengthens_the_decay():
 def test_echo_keeps_the_count():
     """Between echoing events the sound falls by 15 dB at least."""
     for source, seed in itertools.product(SOURCES, range(2)):
-        loud = frames(heard(seed, source=source, count=3, echo="echo"))
+        loud = frames(clip(seed, source=source, count=3, echo="echo"))
         smooth = np.convolve(loud, np.ones(3) / 3, "same")
         quiet = smooth > 10 ** (-15 / 20) * smooth.max()
         runs = np.flatnonzero(quiet)
@@ -192,12 +192,12 @@ def test_echo_keeps_the_count():
 @pytest.mark.parametrize("source", SOURCES)
 def test_two_events_are_alike_and_two_things_are_not(source):
     """Traits make the thing: with other traits the same chance gives another sound."""
-    one, same, other = (
+    first, same, other = (
         getattr(voices, source)(Event(8000, 1.0, [trait] * 4, np.random.default_rng(5))) for trait in (0.2, 0.2, 0.9)
     )
-    np.testing.assert_array_equal(one, same)
-    assert one.shape == (8000,)
-    assert not np.allclose(one / one.std(), other / other.std(), atol=0.05)
+    np.testing.assert_array_equal(first, same)
+    assert first.shape == (8000,)
+    assert not np.allclose(first / first.std(), other / other.std(), atol=0.05)
 
 
 def test_tone_against_sines():
@@ -205,8 +205,8 @@ def test_tone_against_sines():
     event = Event(4000, 1.0, [0.5] * 4, np.random.default_rng(0))
     seconds = np.arange(1, 4001) / SAMPLE_RATE
     expected = sum(a * np.sin(2 * np.pi * 1000 * k * seconds) for k, a in ((1, 1.0), (2, 0.5), (7, 0.25)))
-    made = event.tone(1000.0, (1.0, 0.5, 0, 0, 0, 0, 0.25, 9.0))
-    np.testing.assert_allclose(made, expected, atol=2e-3)
+    tone = event.tone(1000.0, (1.0, 0.5, 0, 0, 0, 0, 0.25, 9.0))
+    np.testing.assert_allclose(tone, expected, atol=2e-3)
 
 
 def test_band_noise_stays_in_its_band():
