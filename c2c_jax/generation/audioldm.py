@@ -252,7 +252,7 @@ class AudioLDM:
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Float[np.ndarray, "B E"]:
-        """Encodes texts as unit CLAP vectors with the checkpoint's text tower. Raises CheckpointError if there is none."""
+        """Encodes texts as unit CLAP vectors with the checkpoint's text tower. Raises CheckpointError without one."""
         if self._text is None:
             raise CheckpointError("this generator has no text tower: pass vectors, or guidance 1")
         tokenizer, tower = self._text()

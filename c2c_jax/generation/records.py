@@ -84,8 +84,8 @@ class Versions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Content:
-    """The content of a record. control: the text of a control sound; None for sounds of images. output_mean: the mean that a
-    translator of centred vectors added to its output; None for other translators."""
+    """The content of a record. control: the text of a control sound; None for sounds of images. output_mean: the mean
+    that a translator of centred vectors added to its output; None for other translators."""
 
     sounds: Annotated[list[RecordedAudio], msgspec.Meta(min_length=1)]
     control: str | None = None

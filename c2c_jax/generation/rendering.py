@@ -74,8 +74,11 @@ class Renderer:
     on_step: Callable[[], None]
 
     def render(self, jobs: Sequence[RenderJob]) -> Iterator[Path]:
-        """Writes each sound as soon as it is sampled, with a mel-spectrogram (`.mel.png`) and a record (`.sound.json`) of
-        what is needed to reproduce it; yields the sound files. Raises GenerationError; sounds written before are kept."""
+        """Samples the jobs, writes each sound as soon as it is ready, and yields its file.
+
+        A mel-spectrogram (`.mel.png`) and a record of what is needed to reproduce the sound (`.sound.json`) are written
+        next to it. Raises GenerationError; sounds written before are kept.
+        """
         generator, sampling = self.generator, self.sampling
         clips = [(number, seed) for number in range(len(jobs)) for seed in sampling.seeds]
         negative_E = generator.encode_text([sampling.negative_prompt])[0] if sampling.guidance > 1 else None

@@ -1,4 +1,4 @@
-"""Output of the mini world: a contact sheet, a page with players, and exported pictures and sounds."""
+"""Writes previews of the mini world (a contact sheet and a page with audio players) and exports images and sounds."""
 
 import base64
 import csv
@@ -26,18 +26,18 @@ from c2c_jax.miniworld.event import SAMPLE_RATE
 from c2c_jax.miniworld.pairs import audio_at, caption_at, image_at
 from c2c_jax.miniworld.world import CELLS, SOURCES, Scene, is_held_out, scene_at
 
-STRIDE = 85  # step between scenes that are tried; it has no factor in common with 288
-SCALE = 2  # of the pictures on the contact sheet
-TILE, MEL_HEIGHT, LABEL, GAP, COLUMNS = 64 * SCALE, 64, 18, 12, 8  # pixels, and tiles side by side
+STRIDE = 85  # step between candidate scenes; coprime to 288
+SCALE = 2  # of images on the contact sheet
+TILE, MEL_HEIGHT, LABEL, GAP, COLUMNS = 64 * SCALE, 64, 18, 12, 8  # in pixels, except COLUMNS
 MANIFEST = "manifest.csv"
-EXPORTED = re.compile(r"\d{5}\.(png|wav)")  # names of pictures and sounds
-COLUMN_NAMES = ("image", "audio", "label", "caption")  # as `c2c evaluate --pairs` reads them
+EXPORTED = re.compile(r"\d{5}\.(png|wav)")  # names of exported images and sounds
+COLUMN_NAMES = ("image", "audio", "label", "caption")  # as expected by `c2c evaluate --pairs`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preview:
-    """Scene number `index` of a split: its picture, sound, mel-spectrogram (time from left to right, low frequencies at
-    the bottom) and a caption in each style."""
+    """Scene `index` of a split with its image, sound, mel-spectrogram (time from left to right, low frequencies at the
+    bottom) and a caption in each style."""
 
     index: int
     scene: Scene
@@ -48,21 +48,21 @@ class Preview:
 
     @property
     def held_out(self) -> bool:
-        """Whether no training uses the scene's combination of source, count, size and place."""
+        """Whether the scene's cell is excluded from training; see `world.is_held_out`."""
         return is_held_out(self.scene.cell)
 
     @property
     def label(self) -> str:
-        """Count, size and place of the scene as text, such as `2 small, field`."""
+        """Text with count, size and place, such as `2 small, field`."""
         return f"{self.scene.count} {self.scene.size}, {self.scene.place}"
 
     def data_urls(self) -> dict[str, str]:
-        """`data:` URLs of the picture, the mel-spectrogram and the sound."""
+        """Returns `data:` URLs of the image, the mel-spectrogram and the audio."""
         image, mel, audio = io.BytesIO(), io.BytesIO(), io.BytesIO()
         self.image.save(image, "PNG", optimize=True)
         self.mel.save(mel, "PNG", optimize=True)
         soundfile.write(audio, self.samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-        files = {"picture": ("image/png", image), "mel": ("image/png", mel), "sound": ("audio/wav", audio)}
+        files = {"image": ("image/png", image), "mel": ("image/png", mel), "audio": ("audio/wav", audio)}
         return {
             name: f"data:{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
             for name, (kind, file) in files.items()
@@ -81,7 +81,7 @@ def show(out: Path, split: str, count: int, seed: int) -> list[Path]:
 
 
 def choose_scenes(split: str, count: int, seed: int) -> list[int]:
-    """Numbers of `count` scenes of a split, sorted by source, with equally many of each source as far as possible."""
+    """Chooses `count` scenes of a split, as evenly from all sources as possible; returns indices sorted by source."""
     quota = {source: len(range(number, count, len(SOURCES))) for number, source in enumerate(SOURCES)}
     chosen: dict[str, list[int]] = {source: [] for source in SOURCES}
     steps = itertools.count()
@@ -95,7 +95,7 @@ def choose_scenes(split: str, count: int, seed: int) -> list[int]:
 
 
 def preview_scene(split: str, index: int, seed: int) -> Preview:
-    """Everything that the sheet and the page show of a scene."""
+    """Builds the preview of a scene."""
     from matplotlib import colormaps  # slow to import
 
     samples = audio_at(split, index, seed)
@@ -111,7 +111,7 @@ def preview_scene(split: str, index: int, seed: int) -> Preview:
 
 
 def contact_sheet(previews: Sequence[Preview]) -> Image.Image:
-    """Pictures with their mel-spectrograms below, in rows of `COLUMNS`."""
+    """Draws images with their mel-spectrograms below, in rows of `COLUMNS`."""
     rows = -(-len(previews) // COLUMNS)
     width, height = TILE + GAP, TILE + MEL_HEIGHT + 2 * LABEL + GAP
     sheet = Image.new("RGB", (COLUMNS * width + GAP, rows * height + GAP), "#fbfaf6")
@@ -128,20 +128,21 @@ def contact_sheet(previews: Sequence[Preview]) -> Image.Image:
 
 
 def render_page(previews: Sequence[Preview], split: str, seed: int) -> str:
-    """One self-contained HTML page."""
+    """Renders a self-contained HTML page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    groups = [
-        (source, list(of)) for source, of in itertools.groupby(previews, key=lambda preview: preview.scene.source)
-    ]
+    by_source = itertools.groupby(previews, key=lambda preview: preview.scene.source)
+    groups = [(source, list(group)) for source, group in by_source]
     return environment.get_template("page.html.j2").render(groups=groups, split=split, seed=seed, styles=STYLES)
 
 
 def export(out: Path, split: str, count: int, seed: int, style: str) -> Path:
-    """Writes the first `count` scenes of a split as pictures (png), sounds (wav) and a manifest, whose labels are the
-    sources. Replaces the folder `out` atomically and returns the manifest's path."""
+    """Exports the first `count` scenes of a split as images (png), sounds (wav) and a manifest with sources as labels.
+
+    Replaces the folder `out` atomically. Returns the manifest's path.
+    """
     with atomic_write(out) as temp:
         for folder in ("pictures", "sounds"):
             (temp / folder).mkdir(parents=True)
@@ -159,7 +160,7 @@ def export(out: Path, split: str, count: int, seed: int, style: str) -> Path:
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder contains exactly what `export` writes, apart from the index of a search."""
+    """Whether a folder contains only files that `export` writes, apart from a search index."""
     if {path.name for path in folder.iterdir()} - {INDEX} != {"pictures", "sounds", MANIFEST}:
         return False
     sides = [folder / "pictures", folder / "sounds"]

@@ -90,7 +90,9 @@ def test_caption_source_prepares_the_set_at_first_use(tmp_path, monkeypatch):
 
 def test_unknown_set(tmp_path):
     (source,) = open_sources("tfds:miniworld/smells:train", str(tmp_path))
-    with pytest.raises(CaptionError, match="no set miniworld/smells; there are miniworld/captions, miniworld/images"):
+    with pytest.raises(
+        CaptionError, match="no data set miniworld/smells; there are miniworld/captions, miniworld/images"
+    ):
         list(source.rows())
 
 
