@@ -103,9 +103,9 @@ class Event:
         return band_noise(self.samples, low, high, self.rng)
 
     def spoken(self, source: Samples, *vowels: Sequence[Number], stretch: float = 1.0) -> Samples:
-        """Filters a source with formants that move from vowel to vowel at equal times (Fant's source–filter model).
+        """Filters a source with formants that move from vowel to vowel (source–filter model of Fant).
 
-        vowels: formants in hertz, to be multiplied by pitch and stretch.
+        vowels: formants in hertz at equally spaced times, to be multiplied by pitch and stretch.
         """
         points = scipy.fft.next_fast_len(self.samples, real=True)
         lines = np.arange(points // 2 + 1, dtype=np.float32) * (SAMPLE_RATE / points / self.pitch / stretch)

@@ -1,6 +1,6 @@
-"""The mini world's AudioLDM: autoencoder and diffusion network, around the text tower of its CLAP.
+"""Trains the mini world's AudioLDM: an autoencoder and a diffusion network, conditioned on the mini world's CLAP.
 
-The parts are diffusers' and transformers' own, trained in torch; the CLAP scores the generated sounds.
+The networks are those of diffusers, trained in torch. The CLAP also scores the generated sounds.
 """
 
 import copy
@@ -34,15 +34,15 @@ from tools.pretrain.vae import LATENTS, decoded, encoded, train_vae
 from tools.pretrain.views import SceneViews, scene_views
 
 TRAINING_SIZE, EVALUATION_SIZE = 24_000, 576  # sounds
-BATCH = 32  # of what is generated
-STAGES = ("sounds", "vocoder", "vae", "from_sound", "from_text")  # of scores
+BATCH = 32  # of generation
+STAGES = ("sounds", "vocoder", "vae", "from_sound", "from_text")  # at which sounds are scored, see `cards.MEANINGS`
 # The default sampling settings of the checkpoint.
 SAMPLING: dict[str, Any] = {"seconds": SAMPLES / SAMPLE_RATE, "guidance": 2.5, "steps": 25}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Steps of the diffusion network and of the autoencoder. seed: names the folder."""
+    """Training settings. steps: of the diffusion network. seed: only names the folder."""
 
     steps: int = 12_000
     vae_steps: int = 9000
@@ -54,19 +54,19 @@ RECIPE = Recipe()
 
 @dataclasses.dataclass(kw_only=True)
 class ClapScorer:
-    """The CLAP that conditions the network and scores its sounds. prompts_CE: mean unit vectors of the cells' prompts
-    in the style of sounds [C = 288, E]."""
+    """Encodes and scores sounds with the mini world's CLAP. prompts_CE: mean unit vectors of the sound-style prompts of
+    each cell [C = 288, E]."""
 
     space: Space
     prompts_CE: Float[np.ndarray, "C E"]
 
     @classmethod
-    def load(cls, name: str) -> "Ears":
+    def load(cls, name: str) -> "ClapScorer":
         space = load_space(name)
         return cls(space=space, prompts_CE=prompt_vectors(space, "sound"))
 
     def vectors(self, audio_NS: Float[np.ndarray, "N samples"]) -> Float[np.ndarray, "N E"]:
-        """Unit vectors of sounds in -1..1."""
+        """Encodes sounds in -1..1 as unit vectors."""
         vectors = self.space.encode_audio(list(audio_NS.astype(np.float32)), batch_size=64)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
@@ -77,15 +77,16 @@ class ClapScorer:
     def accuracies(
         self, audio_NS: Float[np.ndarray, "N samples"], cells_N: Int[np.ndarray, "N"]
     ) -> tuple[float, float]:
-        """Fractions of sounds for which the nearest of all cells' prompts has the right source, and the right cell."""
+        """Returns the fractions of sounds whose nearest prompt has the right source, and the right cell."""
         accuracy = zero_shot(self.vectors(audio_NS), self.prompts_CE, cells_N)
         return accuracy["source"], accuracy["cell"]
 
 
 @dataclasses.dataclass(kw_only=True)
 class Networks:
-    """An AutoencoderKL and a UNet2DConditionModel, and the folder of their CLAP. The vocoder is the Griffin-Lim
-    algorithm. Weights are rounded to float16, in which they are saved.
+    """The networks of an AudioLDM, with weights rounded to float16, the dtype of the saved files.
+
+    vae: AutoencoderKL. unet: UNet2DConditionModel. clap: folder of the CLAP.
     """
 
     vae: Any
@@ -98,7 +99,7 @@ class Networks:
             network.half().float()
 
     def save(self, folder: Path) -> None:
-        """Writes an AudioLDMPipeline in diffusers' layout, float16, and the settings that it is sampled with."""
+        """Writes an AudioLDMPipeline in diffusers' layout, in float16, and its sampling settings."""
         with quiet_loading():
             tokenizer = transformers.RobertaTokenizer.from_pretrained(
                 self.clap, local_files_only=True, trust_remote_code=False
@@ -112,7 +113,7 @@ class Networks:
             pipeline.to(dtype=torch.float16)
         with atomic_write(folder) as temp:
             pipeline.save_pretrained(temp)
-            # transformers loads in the dtype that the config names, diffusers in float32: both must be the same.
+            # transformers would load the dtype named in the config, diffusers float32: they must agree.
             config = temp / "text_encoder" / "config.json"
             fields = read_json(config) | {"dtype": "float32"}
             config.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
@@ -120,11 +121,12 @@ class Networks:
 
 
 def view(split: str, index: int, seed: int) -> Int16[np.ndarray, "samples"]:
+    """Synthesizes the sound of a scene, as int16."""
     return np.round(audio_at(split, index, seed) * 32767).astype(np.int16)
 
 
 def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Networks, dict[str, float], float]:
-    """The networks, their scores on the test split, and the minutes of their training. clap: its folder."""
+    """Trains the networks; returns them, their test scores and the minutes taken. clap: folder of the CLAP."""
     folder = workdir / f"audioldm-{recipe.seed}"
     sounds = scene_views(workdir / "material", "sounds", view, "train", TRAINING_SIZE, 0, processes)
     mels = log_mels(sounds.views)
@@ -148,7 +150,7 @@ def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Ne
 def scores(
     networks: Networks, evaluation: SceneViews, scorer: ClapScorer, stages: Collection[str] = STAGES
 ) -> dict[str, float]:
-    """Scores of sounds after each part alone and after all of them; see `cards.MEANINGS`."""
+    """Scores sounds at each of `stages`; see `cards.MEANINGS`."""
     mels = log_mels(evaluation.views)
     generator = AudioLDM(
         unet=networks.unet, vae=networks.vae, vocoder=networks.vocoder, noise_levels=dict(NOISE_LEVELS)
@@ -157,7 +159,7 @@ def scores(
 
     def generate(vectors_NE: np.ndarray) -> np.ndarray:
         parts = []
-        for start in track(range(0, len(vectors_NE), BATCH), "judging", transient=True):
+        for start in track(range(0, len(vectors_NE), BATCH), "scoring", transient=True):
             part = vectors_NE[start : start + BATCH]
             seeds = range(start, start + len(part))
             sampling = Sampling(**SAMPLING)
@@ -173,14 +175,14 @@ def scores(
     }
     accuracy = {stage: scorer.accuracies(by_stage[stage](), evaluation.cells) for stage in stages}
     return {
-        f"{stage}_{what}": value
-        for stage, both in accuracy.items()
-        for what, value in zip(("source", "cell"), both, strict=True)
+        f"{stage}_{name}": value
+        for stage, values in accuracy.items()
+        for name, value in zip(("source", "cell"), values, strict=True)
     }
 
 
 def log_mels(audio_NS: Int16[np.ndarray, "N samples"], batch_size: int = 256) -> Float[np.ndarray, "N T M"]:
-    """Log mels, float16, of sounds."""
+    """Computes float16 log mels of int16 sounds, in batches."""
     parts = [
         log_mel(torch.from_numpy(_floats(audio_NS[start : start + batch_size]))).numpy()
         for start in range(0, len(audio_NS), batch_size)
@@ -192,7 +194,7 @@ def log_mels(audio_NS: Int16[np.ndarray, "N samples"], batch_size: int = 256) ->
 def vocode(
     mels_NTM: Float[np.ndarray, "N T M"], vocoder: Callable, batch_size: int = 64
 ) -> Float[np.ndarray, "N samples"]:
-    """Sounds of log mels by a vocoder."""
+    """Converts log mels to sounds with a vocoder, in batches."""
     parts = [
         vocoder(torch.from_numpy(mels_NTM[start : start + batch_size].astype(np.float32))).numpy()
         for start in range(0, len(mels_NTM), batch_size)
@@ -201,7 +203,7 @@ def vocode(
 
 
 def captions_of(sounds: SceneViews, seed: int = 0) -> list[str]:
-    """One caption in sound style of each scene."""
+    """Generates a caption in sound style for each scene."""
     rng = np.random.default_rng(seed)
     return [caption(scene, "sound", rng) for scene in sounds.scenes]
 

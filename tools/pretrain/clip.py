@@ -1,4 +1,4 @@
-"""The mini world's CLIP: pictures and captions, two small towers of the real architecture."""
+"""Trains the mini world's CLIP on images and captions: two small towers of the original architecture."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tools.pretrain.views import SceneViews, scene_views
 EDGE, PATCH, WIDTH, EMBEDDING, VOCABULARY, POSITIONS = 64, 8, 96, 64, 1024, 77
 TEXT_LAYERS, VISION_LAYERS = 2, 4
 MEAN, DEVIATION = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
-TRAINING_SIZE, EVALUATION_SIZE = 36_000, 1440  # pictures
+TRAINING_SIZE, EVALUATION_SIZE = 36_000, 1440  # images
 PROCESSOR = {
     "image_processor_type": "CLIPImageProcessor",
     "do_convert_rgb": True,
@@ -39,7 +39,7 @@ RECIPE = Recipe(steps=6000, styles={"picture": 0.6, "mixed": 0.25, "sound": 0.15
 
 
 def new_space(seed: int) -> Space:
-    """A CLIP of initial weights with a tokenizer learned on captions of the training split."""
+    """Creates a CLIP with initial weights and a tokenizer trained on captions of the training split."""
     tokenizer = clip_tokenizer(corpus(), VOCABULARY)
     config = dict(
         model_type="clip",
@@ -82,11 +82,12 @@ def new_space(seed: int) -> Space:
 
 
 def view(split: str, index: int, seed: int) -> np.ndarray:
+    """Draws the image of a scene, as uint8 pixels."""
     return np.asarray(image_at(split, index, seed), np.uint8)
 
 
 def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[str, float], float]:
-    """The trained space, its zero-shot accuracies on the test split, and the minutes that its training took."""
+    """Trains a CLIP; returns the space, its zero-shot accuracies on the test split and the minutes taken."""
     space = new_space(recipe.seed)
     training = scene_views(workdir / "material", "pictures", view, "train", TRAINING_SIZE, 0, processes)
     towers = Towers(
@@ -105,7 +106,7 @@ def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[st
 
 
 def scores(space: Space, model: Any, evaluation: SceneViews) -> dict[str, float]:
-    """Zero-shot accuracies over the cells' prompts, each cell by the mean of its prompts' unit vectors."""
+    """Returns zero-shot accuracies, with the mean of each cell's prompt vectors as classifier."""
     trained = Space(**{**vars(space), "model": model})
     pixels = (evaluation.views.astype(np.float32) / 255 - MEAN) / DEVIATION
     return zero_shot(

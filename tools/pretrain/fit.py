@@ -1,4 +1,4 @@
-"""One training loop for AudioLDM's networks in torch: a moving average of the weights, resumable."""
+"""A resumable training loop in torch, for AudioLDM's networks."""
 
 import copy
 import math
@@ -30,10 +30,10 @@ def fit(
     warmup: int = 200,
     ema: float = 0.999,
 ) -> tuple[Module, float]:
-    """The moving average of a module's weights after `steps` steps of AdamW with cosine decay, and the minutes it took.
+    """Trains a module with AdamW and cosine decay; returns the moving average of its weights and the minutes taken.
 
-    loss_of: (module, step) → the loss of the batch of that step, a function of the step alone, so that an interrupted
-    run resumes exactly. path: of the checkpoint.
+    loss_of: (module, step) → loss. The batch is a function of the step, so that interrupted runs resume bit-exactly.
+    path: of the checkpoint.
     """
     averaged = copy.deepcopy(module).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
