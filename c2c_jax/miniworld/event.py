@@ -74,7 +74,7 @@ class Event:
         return low + (high - low) * self.traits[index]
 
     def fade(self, attack: Number, release: Number) -> Samples:
-        """Returns an envelope that rises in `attack` seconds and falls in the last `release` seconds, as squared sines."""
+        """Returns an envelope that rises in `attack` seconds and falls in the last `release` seconds, as sin²."""
         rising = np.minimum(self.time / attack, 1)
         falling = np.minimum((self.seconds - self.time) / release, 1)
         return np.sin(np.pi / 2 * rising) ** 2 * np.sin(np.pi / 2 * falling) ** 2
@@ -103,7 +103,7 @@ class Event:
         return band_noise(self.samples, low, high, self.rng)
 
     def spoken(self, source: Samples, *vowels: Sequence[Number], stretch: float = 1.0) -> Samples:
-        """Filters a source with formants that move from vowel to vowel (source–filter model of Fant).
+        """Filters a source with formants that move from vowel to vowel (Fant's source–filter model).
 
         vowels: formants in hertz at equally spaced times, to be multiplied by pitch and stretch.
         """

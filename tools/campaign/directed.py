@@ -1,4 +1,4 @@
-"""Directed damage: what people, downloads and attackers put in place of a file."""
+"""Directed damage: typical mistakes, failed downloads and attacks in place of a file."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ PAGE = b"<!DOCTYPE html>\n<html><head><title>404</title></head><body>Not found</
 DIGITS = "9" * 5000
 DEEP = 100_000
 LONG_LINE = 100 * 2**20
-QUOTES = (b'"\n' + b'""\n' * 22_000) * 8  # each line with a quote may end the row of the first
+QUOTES = (b'"\n' + b'""\n' * 22_000) * 8  # each quote may end the row that the first one starts
 # New values of a field of JSON.
 VALUES = {
     "null": "null", "list": "[]", "object": "{}", "text": '"x"', "true": "true", "minus": "-1", "zero": "0",
@@ -30,7 +30,8 @@ MARKER = "@@campaign@@"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DirectedChange:
-    """One change. file: path in the reader's folder; is_field: of a field of JSON; is_strict: see `verdicts.Change`."""
+    """A change of one file. file: path in the reader's folder. is_field: whether a field of JSON is changed. is_strict:
+    see `verdicts.Change`."""
 
     key: str
     how: str
@@ -41,38 +42,41 @@ class DirectedChange:
 
 
 def directed_changes(reader: Reader, folder: Path) -> Iterator[DirectedChange]:
-    """All directed changes for a reader whose whole files are in `folder`. Of similar files the first one is taken."""
+    """Yields all directed changes for a reader with intact files in `folder`; of similar files, only the first one is
+    changed."""
     paths = [path for path in reader.paths(folder) if not path.name.startswith("_")]
     firsts = {
         (path.suffix, path.name if path.suffix == ".json" else "", path.parent.parent.name): path
         for path in reversed(paths)
     }
-    turns = -(-len(firsts) // 2)  # the replacements of any file are distributed over the files
+    turns = -(-len(firsts) // 2)  # replacements that apply to all files are distributed over the files
     for number, path in enumerate(sorted(firsts.values())):
         file, content = path.relative_to(folder).as_posix(), path.read_bytes()
 
-        def one(key: str, how: str, apply: Apply, file: str = file, **more: bool) -> DirectedChange:
+        def change(key: str, how: str, apply: Apply, file: str = file, **more: bool) -> DirectedChange:
             return DirectedChange(
                 key=f"{file.replace('/', '_')}-{key}", how=f"{file}: {how}", file=file, apply=apply, **more
             )
 
         for key, how, apply in REPLACED[number % turns :: turns]:
-            yield one(key, how, apply, is_strict=key not in ("dangling", "empty"))
+            yield change(key, how, apply, is_strict=key not in ("dangling", "empty"))
         for attack in _texts(path.suffix):
-            yield one(*attack)
+            yield change(*attack)
         if fields := _json(content):
             for key, root in list(ROOTS.items())[number % turns :: turns]:
-                yield one(f"root-{key}", f"the root is {key}", written(root), is_strict=key != "object")
+                yield change(f"root-{key}", f"the root is {key}", written(root), is_strict=key != "object")
             for attack in IN_JSON:
-                yield one(*attack)
+                yield change(*attack)
             for name, old in fields:
-                yield one(f"{name}-gone", f"without {name}", _field(name, None), is_field=True)
+                yield change(f"{name}-gone", f"without {name}", _field(name, None), is_field=True)
                 for key, value in VALUES.items():
                     new = json.loads(value) if key not in ("deep", "digits", "NaN") else []
                     strict = old is not None and _kind(old) != _kind(new)
-                    yield one(f"{name}-{key}", f"{name} is {key}", _field(name, value), is_field=True, is_strict=strict)
+                    yield change(
+                        f"{name}-{key}", f"{name} is {key}", _field(name, value), is_field=True, is_strict=strict
+                    )
         for key, how, apply in hostile.of(reader, path):
-            yield one(key, how, apply, is_strict=True)
+            yield change(key, how, apply, is_strict=True)
 
 
 def _replaced_by(make: Callable[[Path], Any]) -> Apply:
@@ -85,7 +89,7 @@ def _replaced_by(make: Callable[[Path], Any]) -> Apply:
 
 def bind_socket(path: Path) -> None:
     here = os.getcwd()
-    os.chdir(path.parent)  # the name of a socket may have 108 bytes
+    os.chdir(path.parent)  # paths of sockets have at most 108 bytes
     try:
         socket.socket(socket.AF_UNIX).bind(path.name)
     finally:
@@ -145,7 +149,7 @@ def _texts(suffix: str) -> Iterator[Attack]:
 
 
 def _json(content: bytes) -> list[tuple[str, Any]]:
-    """Path `a/b/0` and value of every field of a JSON object; of long lists and large objects the first ones."""
+    """Returns path (`a/b/0`) and value of the fields of a JSON object; for lists and large objects only the first."""
     try:
         root = json.loads(content)
     except ValueError:
@@ -164,7 +168,7 @@ def _fields(value: Any, before: str) -> Iterator[tuple[str, Any]]:
 
 
 def _field(name: str, value: str | None) -> Apply:
-    """Replaces a field by JSON, or removes it."""
+    """Returns a function that replaces a field by JSON, or removes it."""
 
     def apply(path: Path) -> None:
         root = json.loads(path.read_bytes())

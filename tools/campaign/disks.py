@@ -1,13 +1,13 @@
-"""Runs verbs on a full or read-only disk: refused in one line, nothing lost, and right once there is room.
+"""Runs verbs on a full or read-only disk: they must fail with one line, lose nothing, and succeed once there is room.
 
-As root the disk is a small one in memory; otherwise a limit on the size of files replaces it.
+As root, the disk is a small tmpfs; otherwise a limit on file sizes replaces it.
 """
 
 import contextlib
 import functools
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tools.campaign import steps
@@ -16,12 +16,12 @@ from tools.campaign.kills import Fault, again
 from tools.campaign.process import Exit
 from tools.campaign.verbs import VERBS, Verb, prepare, snapshot, undisturbed
 
-FRACTIONS = (0.0, 0.3, 0.9)  # of the room that a verb needs
+FRACTIONS = (0.0, 0.3, 0.9)  # of the space that a verb needs
 
 
 def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
-    """Three full disks and one read-only folder for each verb of one process."""
-    setups = [
+    """Returns a case for each verb of one process and each of three full disks and a read-only folder."""
+    setups: list[tuple[str, str, str, Callable[..., Outcome]]] = [
         (
             f"{fraction:g}",
             "full disk",
@@ -30,7 +30,7 @@ def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list
         )
         for fraction in FRACTIONS
     ]
-    setups.append(("read-only", "read-only", "a read-only folder", functools.partial(_read_only)))
+    setups.append(("read-only", "read-only", "a read-only folder", _read_only))
     return [
         Case(key=f"disks-{name}-{key}", kind=kind, group=name, how=how, run=functools.partial(run, VERBS[name]))
         for name in names
@@ -40,7 +40,7 @@ def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list
 
 
 def can_mount() -> bool:
-    """Whether this process may mount: root, outside of most containers."""
+    """Whether this process may mount file systems: root, outside of most containers."""
     if os.geteuid() or not Path("/proc/self/mountinfo").exists():
         return False
     return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
@@ -74,7 +74,7 @@ def _full(verb: Verb, context: Context, place: Path, fraction: float) -> Outcome
         status = os.statvfs(disk)
         room = max(_size(written) - _size(folder), 8192)
         size = (status.f_blocks - status.f_bfree) * status.f_frsize + int(fraction * room)
-        _resize(disk, str(max(size, 4096)))  # 0 would be no limit
+        _resize(disk, str(max(size, 4096)))  # 0 means no limit
         ended = verb.run(folder, place / "log")
         kept = [("lost", f"on the full disk {name} changed") for name in _changed(verb, folder, context)]
         _resize(disk, "1g")
@@ -111,7 +111,8 @@ def _judge(verb: Verb, ended: Sequence[Exit], faults: list[Fault]) -> Outcome:
 
 
 def _changed(verb: Verb, folder: Path, context: Context) -> list[str]:
-    """The inputs that are neither as they were nor as an undisturbed run leaves them; a repair may change them."""
+    """Returns the inputs that differ both from the originals and from those after an undisturbed run. `repair` may
+    change its inputs."""
     if verb.name == "repair":
         return []
     known = undisturbed(verb, context.inputs, context.undisturbed)
@@ -128,5 +129,5 @@ def _changed(verb: Verb, folder: Path, context: Context) -> list[str]:
 
 
 def _size(folder: Path) -> int:
-    """Bytes in whole pages, as a disk in memory uses them."""
+    """Returns the size of a folder in bytes, in whole pages as on a tmpfs."""
     return sum(-(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*") if path.is_file())

@@ -1,6 +1,6 @@
-"""Folders of pictures and sounds with one odd entry: strange names, loops, depths, pipes, unreadable files.
+"""Tests folders of images and sounds with one odd entry: strange names, loops, deep nesting, pipes, unreadable files.
 
-Readable files must be read, whatever their names; for all others a line must say so, or the verb must refuse.
+Readable files must be read, whatever their names. All others must be reported, or the command must end with an error.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from tools.campaign.readers import Reader, Results
 from tools.campaign.steps import drop_privileges
 from tools.campaign.verdicts import Change, judge, original, read
 
-DEPTH = 1400  # nested folders: more than Python's recursion limit, and a path of 2,800 characters
+DEPTH = 1400  # nested folders, beyond Python's recursion limit; a path of 2,800 characters
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 NAMES = {
     "newline": b"a\nb", "tab": b"a\tb", "escape": b"\x1b[31mred\x07", "latin-1": b"caf\xe9", "long": b"x" * 245,
@@ -35,19 +35,22 @@ NAMES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OddEntry:
-    """make: puts the entry into a folder, given a whole file to copy. found: the name that must be read or reported, ""
-    if none. argument: how the folder is named."""
+class Entry:
+    """An odd folder entry.
+
+    make: creates it in a folder, given a valid file to copy. expected: the name that must be read or reported, "" if
+    none. argument: format of the command-line argument for the folder.
+    """
 
     key: str
     how: str
     make: Callable[[Path, Path], object]
-    expected_name: bytes = b""
+    expected: bytes = b""
     argument: str = "{}"
 
 
-def odd_entries(suffix: str) -> list[OddEntry]:
-    """suffix: of the files that are read."""
+def odd_entries(suffix: str) -> list[Entry]:
+    """Returns all odd entries. suffix: of the files to read."""
     x = f"x{suffix}"
 
     def at(make: Callable[[Path], object]) -> Callable[[Path, Path], object]:
@@ -79,35 +82,22 @@ def odd_entries(suffix: str) -> list[OddEntry]:
     named = {key: name + suffix.encode() for key, name in NAMES.items()} | {"folder": f"a\n\x1bb/{x}".encode()}
     name = x.encode()
     return [
-        *(
-            OddEntry(key=key, how=f"a name of {key}", make=copied(name), expected_name=name)
-            for key, name in named.items()
+        *(Entry(key=key, how=f"a name of {key}", make=copied(name), expected=name) for key, name in named.items()),
+        Entry(key="up", how="a path with ..", make=lambda *_: None, argument="../folder/{}"),
+        Entry(key="dangling", how="a link to nothing", make=at(lambda path: path.symlink_to("nowhere")), expected=name),
+        Entry(key="itself", how="a link to itself", make=at(lambda path: path.symlink_to(path.name)), expected=name),
+        Entry(key="pipe", how="a named pipe", make=at(os.mkfifo), expected=name),
+        Entry(
+            key="device", how="a link to /dev/zero", make=at(lambda path: path.symlink_to("/dev/zero")), expected=name
         ),
-        OddEntry(key="up", how="a path with ..", make=lambda *_: None, argument="../folder/{}"),
-        OddEntry(
-            key="dangling",
-            how="a link to nothing",
-            make=at(lambda path: path.symlink_to("nowhere")),
-            expected_name=name,
-        ),
-        OddEntry(
-            key="itself", how="a link to itself", make=at(lambda path: path.symlink_to(path.name)), expected_name=name
-        ),
-        OddEntry(key="pipe", how="a named pipe", make=at(os.mkfifo), expected_name=name),
-        OddEntry(
-            key="device",
-            how="a link to /dev/zero",
-            make=at(lambda path: path.symlink_to("/dev/zero")),
-            expected_name=name,
-        ),
-        OddEntry(key="socket", how="a socket", make=at(bind_socket), expected_name=name),
-        OddEntry(key="empty", how="an empty file", make=at(Path.touch), expected_name=name),
-        OddEntry(key="file", how="an unreadable file", make=copied(name, 0), expected_name=name),
-        OddEntry(key="locked", how="an unreadable folder", make=locked, expected_name=b"locked/" + name),
-        OddEntry(key="within", how="a folder with a file's name", make=at(Path.mkdir)),
-        OddEntry(key="loops", how="two links to the folder itself", make=loops),
-        OddEntry(key="pattern", how="the pattern ** over loops", make=loops, argument="{}/**"),
-        OddEntry(key="deep", how=f"{DEPTH:,} nested folders", make=deep, expected_name=b"d/" * DEPTH + name),
+        Entry(key="socket", how="a socket", make=at(bind_socket), expected=name),
+        Entry(key="empty", how="an empty file", make=at(Path.touch), expected=name),
+        Entry(key="file", how="an unreadable file", make=copied(name, 0), expected=name),
+        Entry(key="locked", how="an unreadable folder", make=locked, expected=b"locked/" + name),
+        Entry(key="within", how="a folder with a file's name", make=at(Path.mkdir)),
+        Entry(key="loops", how="two links to the folder itself", make=loops),
+        Entry(key="pattern", how="the pattern ** over loops", make=loops, argument="{}/**"),
+        Entry(key="deep", how=f"{DEPTH:,} nested folders", make=deep, expected=b"d/" * DEPTH + name),
     ]
 
 
@@ -132,7 +122,7 @@ def _photos(argument: str = "photos") -> Results:
 
 
 def _vectors(argument: str = "photos") -> Results:
-    """The vectors by number: all are the same, as the pictures are."""
+    """Encodes the images; results are numbered, as all images, and so all vectors, are equal."""
     if code := run_verb(["infer", argument, "--save-embedding", "vectors.npy"]):
         raise SystemExit(code)
     return {str(number): vector for number, vector in enumerate(np.load("vectors.npy"))}
@@ -147,7 +137,7 @@ def _noises(argument: str = "noises") -> Results:
     if code:
         raise SystemExit(code)
     sounds = json.loads(out.getvalue())["queries"][0]["sounds"]
-    return {_relative_name(path_of(probed["file"]), "noises"): np.array([probed["score"]]) for probed in sounds}
+    return {_relative_name(path_of(match["file"]), "noises"): np.array([match["score"]]) for match in sounds}
 
 
 FOLDERS: dict[str, Reader] = {
@@ -162,7 +152,7 @@ FOLDERS: dict[str, Reader] = {
 
 
 def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
-    """Every odd entry in the folder of each reader."""
+    """Returns a case for each reader and odd entry."""
     return [
         Case(
             key=f"folders-{name}-{entry.key}", kind="folders", group=name, how=entry.how,
@@ -170,12 +160,12 @@ def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list
         )
         for name in names
         for entry in odd_entries(".wav" if name == "noises" else ".png")
-        if entry.key != "pattern" or name == "photos"  # a library is a folder, and files found twice have two vectors
+        if entry.key != "pattern" or name == "photos"  # a library is a folder, and repeated files have repeated vectors
     ]  # fmt: skip
 
 
-def run_odd_entry(reader: Reader, entry: OddEntry, context: Context, place: Path) -> Outcome:
-    """Runs the reader on its folder with an odd entry."""
+def run_odd_entry(reader: Reader, entry: Entry, context: Context, place: Path) -> Outcome:
+    """Runs a reader on its folder with an odd entry."""
     whole = original(reader, context)
     folder = reader.prepare(context.inputs, place / "folder")
     inside = folder / reader.needs[0]
@@ -192,11 +182,11 @@ def run_odd_entry(reader: Reader, entry: OddEntry, context: Context, place: Path
         for path in inside.glob("locked"):
             path.chmod(0o755)
         subprocess.run(["rm", "-rf", str(inside / "d")], check=True)  # deeper than shutil.rmtree can go
-    if entry.expected_name:
+    if entry.expected:
         from c2c_jax.io.console import printable
 
         first = next(iter(whole.result.values()))
-        name = str(len(whole.result)) if reader.name == "photos-infer" else printable(os.fsdecode(entry.expected_name))
+        name = str(len(whole.result)) if reader.name == "photos-infer" else printable(os.fsdecode(entry.expected))
         whole = dataclasses.replace(whole, result=whole.result | {name: first})
     if CONTROLS.search(ended.err):
         return Outcome(verdict="escape", what=repr(ended.err[-500:]), cpu=ended.cpu)

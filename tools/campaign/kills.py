@@ -1,4 +1,4 @@
-"""Kills verbs: at random moments, before each step that changes files, and in the middle of a write."""
+"""Kills verbs at random times, before each step that changes files, and in the middle of a write."""
 
 import dataclasses
 import functools
@@ -13,23 +13,23 @@ from tools.campaign.cases import Case, Context, Outcome, evenly_spaced
 from tools.campaign.process import Child, Exit, call
 from tools.campaign.verbs import LIMITS, VERBS, Undisturbed, Verb, differences, prepare, undisturbed
 
-ACT_SECONDS = 20.0  # within which a signal must end a process
-SWALLOWED = 0.3  # fraction of the usual CPU time: a process that runs longer after a signal and ends well ignored it
+ACT_SECONDS = 20.0  # maximum time until a signal ends a process
+IGNORED = 0.3  # fraction of the usual CPU time; a process that runs longer after a signal and succeeds ignored it
 SIGNALS = (signal.SIGKILL,) * 7 + (signal.SIGTERM, signal.SIGINT, signal.SIGINT)
-ENDING_CPU = 0.5  # seconds that any process may take to end
-# Exit codes after a signal. Training and embedding end well after SIGTERM: they save what is done.
+ENDING_CPU = 0.5  # seconds of CPU time that any process may take to end
+# Exit codes after a signal. Training and embedding exit with 0 after SIGTERM: they save their state.
 CODES = {signal.SIGKILL: (-9,), signal.SIGTERM: (-15, 143), signal.SIGINT: (130,)}
 SAVING = ("embed", "grow", "repair", "train")
 ABORTED = (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGFPE)
-EVENLY = 40  # maximum targeted kills of a verb
+MAX_TARGETED = 40  # kills of each verb
 
-Fault = tuple[str, str]  # verdict and line
+Fault = tuple[str, str]  # verdict and message
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kill:
-    """How a process is killed: by signal `number` after `share` of its usual CPU time, or by SIGKILL before step `step`
-    or in a write beyond `torn` bytes. process: which one. fallback: run as if names could not be exchanged."""
+    """How a process is killed: by signal `number` after a fraction of its usual CPU time, or by SIGKILL before step
+    `step`, or in a write beyond `write_limit` bytes. process: its index. fallback: disable the exchange of names."""
 
     number: int = signal.SIGKILL
     fraction: float | None = None
@@ -50,7 +50,7 @@ class Kill:
         return signal.Signals(self.number).name
 
     def before(self, folder: Path) -> None:
-        """Prepares the child before the verb starts."""
+        """Prepares the kill in the child, before the verb starts."""
         if self.fallback:
             steps.disable_exchange()
         if self.step is not None:
@@ -60,8 +60,8 @@ class Kill:
 
 
 def random_cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
-    """Kills at a random fraction of a verb's CPU time, or before a random step; a quarter of the cases is killed twice.
-    The verbs take turns."""
+    """Returns cases that kill verbs after a random fraction of their CPU time, or before a random step; a quarter kill
+    twice. The verbs take turns."""
     cases = []
     for number in range(count):
         chance = random.Random(f"kills {seed} {number}")
@@ -84,16 +84,17 @@ def _random_kill(verb: Verb, chance: random.Random) -> Kill:
 
 
 def targeted_cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
-    """Kills before at most EVENLY steps of each verb of one process; again from the first exchange of names on, as on
-    systems that cannot exchange names; and in three writes."""
+    """Returns cases that kill each verb of one process before at most MAX_TARGETED steps, and in three writes; also, from
+    the first exchange of names on, on systems that cannot exchange names."""
     cases = []
     for verb in (VERBS[name] for name in names if VERBS[name].processes == 1):
         known = undisturbed(verb, context.inputs, context.undisturbed)
-        kills = [Kill(step=number) for number in evenly_spaced(range(len(known.steps)), EVENLY)]
+        kills = [Kill(step=number) for number in evenly_spaced(range(len(known.steps)), MAX_TARGETED)]
         if "exchange" in known.steps:
             first = known.steps.index("exchange")
             kills += [
-                Kill(step=number, fallback=True) for number in evenly_spaced(range(first, len(known.steps) + 3), EVENLY)
+                Kill(step=number, fallback=True)
+                for number in evenly_spaced(range(first, len(known.steps) + 3), MAX_TARGETED)
             ]
         written = (context.undisturbed / f"{verb.name}.0" / "folder").rglob("*")
         sizes = sorted({path.stat().st_size for path in written if path.is_file()})
@@ -110,17 +111,17 @@ def targeted_cases(context: Context, names: Sequence[str], count: int, seed: int
 
 
 def _killed(verb: Verb, kills: Sequence[Kill], context: Context, place: Path) -> Outcome:
-    """Kills a verb, checks that existing data can be read, starts it again and compares with an undisturbed run."""
+    """Kills a verb, checks that existing data can be read, runs it again and compares with an undisturbed run."""
     known = undisturbed(verb, context.inputs, context.undisturbed)
     folder, log = prepare(verb, context.inputs, place / "folder"), place / "log"
     cpu, faults = 0.0, []
     for kill in kills:
         if kill.step is not None and not kill.fallback and kill.step >= len(known.steps):
             kill = Kill(step=kill.step % max(len(known.steps), 1))
-        ended, results = _kill(verb, kill, known, folder, log)
-        faults += results
+        ended, kill_faults = _kill(verb, kill, known, folder, log)
+        faults += kill_faults
         cpu += sum(end.cpu for end in ended)
-        if not kill.fallback:  # without an exchange the data are restored at the next start
+        if not kill.fallback:  # without an exchange, the next start restores the data
             after = call(verb.kept, log / "kept", folder, LIMITS)
             if after.code:
                 faults.append(("lost", f"after the kill: {after.last}"))
@@ -130,12 +131,12 @@ def _killed(verb: Verb, kills: Sequence[Kill], context: Context, place: Path) ->
 
 
 def again(verb: Verb, known: Undisturbed, folder: Path, log: Path) -> list[Fault]:
-    """Starts a verb once more, to its end; returns the differences to an undisturbed run."""
+    """Runs a verb again, to its end; returns the differences from an undisturbed run."""
     ended = verb.run(folder, log)
     wrong = differences(known, folder)
     faults = []
     if any(end.code for end in ended) and (wrong or verb.name != "import"):  # a finished import is not repeated
-        faults.append(("lost", f"the next start ends with {[end.code for end in ended]}: {_last(ended)}"))
+        faults.append(("lost", f"the next run ends with {[end.code for end in ended]}: {_last(ended)}"))
     if verb.prints and not faults and ended[0].out != known.out:
         faults.append(("not the same", f"it prints {ended[0].out[-300:]}"))
     if any("Traceback" in end.err for end in ended):
@@ -153,7 +154,7 @@ def _last(ended: Sequence[Exit]) -> str:
 
 
 def _kill(verb: Verb, kill: Kill, known: Undisturbed, folder: Path, log: Path) -> tuple[list[Exit], list[Fault]]:
-    """Starts a verb and kills it; returns how its processes ended, and what is wrong with that."""
+    """Runs and kills a verb; returns the exits of its processes, and faults in them."""
     children = verb.start(folder, log, lambda: kill.before(folder))
     target, used, faults = children[kill.process], None, []
     if kill.fraction is not None:
@@ -178,8 +179,8 @@ def _kill(verb: Verb, kill: Kill, known: Undisturbed, folder: Path, log: Path) -
             faults.append(("signal", f"{kill.signal} → exit code {end.code}: {end.last}"))
         elif end.code == 0 and not faults and kill.number != signal.SIGKILL:
             saves = kill.number == signal.SIGTERM and verb.name.startswith(SAVING)
-            if end.cpu - used > max(SWALLOWED * known.cpu[number], ENDING_CPU) and not saves:
-                faults.append(("signal", f"{kill.signal} was swallowed: it went on to exit code 0"))
+            if end.cpu - used > max(IGNORED * known.cpu[number], ENDING_CPU) and not saves:
+                faults.append(("signal", f"{kill.signal} was ignored: it ended with exit code 0"))
     return ended, faults
 
 

@@ -1,4 +1,5 @@
-"""Cases of damaged files, at random and directed: readers must read them right, refuse them, or report the damage."""
+"""Tests readers with files damaged at random or deliberately: they must read them correctly, fail with an error, or
+report the damage."""
 
 import functools
 import random
@@ -12,15 +13,15 @@ from tools.campaign.readers import READERS, Reader
 from tools.campaign.verdicts import Change, judge, original, read
 
 OPERATIONS = {"cut": 4, "flip": 8, "insert": 3, "delete": 3, "duplicate": 3, "zero": 3, "swap": 2, "splice": 2,
-              "empty": 1}  # with their relative frequencies  # fmt: skip
+              "empty": 1}  # relative frequencies  # fmt: skip
 
 
 def mutated(data: bytes, other: bytes, chance: random.Random) -> tuple[str, bytes]:
-    """A random change in words, and the damaged content. other: a file whose second half `splice` takes."""
+    """Damages a file at random; returns a description and the new content. other: another file, for `splice`."""
     operation = chance.choices(list(OPERATIONS), list(OPERATIONS.values()))[0]
     size = len(data)
     start = chance.randrange(max(size, 1))
-    if size > 256 and chance.random() < 0.4:  # headers are the most sensitive
+    if size > 256 and chance.random() < 0.4:  # headers are most sensitive
         start = chance.randrange(256)
     length = min(int(2 ** chance.uniform(0, 12)), size)
     stop = min(start + length, size)
@@ -38,7 +39,7 @@ def mutated(data: bytes, other: bytes, chance: random.Random) -> tuple[str, byte
     if operation == "delete":
         return f"bytes {start} to {stop} deleted", data[:start] + data[stop:]
     if operation == "duplicate":
-        return f"bytes {start} to {stop} doubled", data[:stop] + data[start:]
+        return f"bytes {start} to {stop} duplicated", data[:stop] + data[start:]
     if operation == "zero":
         return f"bytes {start} to {stop} zeroed", data[:start] + bytes(stop - start) + data[stop:]
     if operation == "swap":
@@ -49,7 +50,7 @@ def mutated(data: bytes, other: bytes, chance: random.Random) -> tuple[str, byte
 
 
 def random_cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
-    """Random damage; the readers take turns by their weights."""
+    """Returns cases of random damage; readers take turns in proportion to their weights."""
     turns = [READERS[name] for name in names for _ in range(READERS[name].weight)]
     random.Random(f"order {seed}").shuffle(turns)
     return [
@@ -63,13 +64,13 @@ def random_cases(context: Context, names: Sequence[str], count: int, seed: int) 
 
 
 def directed_cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
-    """Directed damage, spread evenly over `directed.aimed`: at most half of the cases are fields of JSON, if there are
+    """Returns cases evenly spaced among `directed.directed_changes`; at most half change fields of JSON, if there are
     enough others."""
     whole: list[tuple[Reader, DirectedChange]] = []
     fields: list[tuple[Reader, DirectedChange]] = []
     for name in names:
         reader = READERS[name]
-        original(reader, context)  # the field names are those of its whole files
+        original(reader, context)  # creates the intact files
         for change in directed.directed_changes(reader, context.folder / "originals" / name / "folder"):
             (fields if change.is_field else whole).append((reader, change))
     whole = evenly_spaced(whole, count - min(count // 2, len(fields)))

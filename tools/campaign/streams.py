@@ -1,4 +1,4 @@
-"""Runs verbs whose output cannot be written: stdout is closed, unread, full, or in ASCII."""
+"""Runs verbs with unusual stdout: closed, not read, full, or ASCII."""
 
 import functools
 import io
@@ -30,7 +30,7 @@ def _to(descriptor: int) -> None:
 
 def _closed() -> None:
     os.close(1)
-    sys.stdout = None  # type: ignore[assignment] # as Python itself starts then
+    sys.stdout = None  # type: ignore[assignment] # as when Python starts without stdout
 
 
 def _unread() -> None:
@@ -46,7 +46,7 @@ def _ascii() -> None:
 
 def _terminal() -> None:
     ours, theirs = pty.openpty()
-    if not os.fork():  # copies what is written, until the other end is closed
+    if not os.fork():  # copies output until the other end is closed
         os.close(theirs)
         try:
             while os.write(1, os.read(ours, 4096)):
@@ -58,7 +58,7 @@ def _terminal() -> None:
     _ascii()
 
 
-# How stdout is arranged: in words, the function that does it, and the exit codes that are right.
+# For each kind of stdout: description, function that sets it up, and valid exit codes.
 STREAMS: dict[str, tuple[str, Callable[[], None], tuple[int, ...]]] = {
     "closed": ("stdout is closed", _closed, (0, 2)),
     "unread": ("nobody reads the pipe", _unread, (0, 141)),
@@ -69,7 +69,7 @@ STREAMS: dict[str, tuple[str, Callable[[], None], tuple[int, ...]]] = {
 
 
 def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
-    """Every verb with every arrangement of stdout."""
+    """Returns a case for each verb and kind of stdout."""
     return [
         Case(
             key=f"streams-{name}-{key}", kind="streams", group=name, how=how,
@@ -88,7 +88,7 @@ def _streamed(verb: Verb, stream: str, context: Context, place: Path) -> Outcome
 
 
 def judge_stream(verb: Verb, stream: str, known: Undisturbed, ended: Exit, folder: Path) -> Outcome:
-    """The verdict of a case. A verb that prints nothing must end as usual."""
+    """Returns the verdict of a case. A verb that prints nothing must end normally."""
 
     def outcome(verdict: str, what: str = "") -> Outcome:
         return Outcome(verdict=verdict, what=what, cpu=ended.cpu)

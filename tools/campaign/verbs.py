@@ -1,4 +1,4 @@
-"""The verbs that write: what each starts from, how it is started, and what must still be readable after a kill."""
+"""The verbs under test: their inputs, command lines, and checks that existing data can be read after a kill."""
 
 import dataclasses
 import hashlib
@@ -19,8 +19,11 @@ LIMITS = Limits(cpu=120, idle=90)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verb:
-    """argv: without `c2c`; needs: inputs in its folder; processes: that run together; kept: raises if existing data
-    cannot be read; prints: whether it prints the same in every run."""
+    """A verb of c2c with its arguments.
+
+    argv: without `c2c`. needs: names of inputs. processes: number of processes. kept: raises an exception if existing
+    data cannot be read. prints: whether every run prints the same.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -30,7 +33,7 @@ class Verb:
     prints: bool = False
 
     def start(self, folder: Path, log: Path, before: Callable[[], None] = lambda: None) -> list[Child]:
-        """Starts the verb in a case's folder. before: called first, in the child."""
+        """Starts the verb's processes in a case's folder. before: called first in each child."""
         shared: list[tuple[str, ...]] = [()]
         if self.processes > 1:
             with socket.socket() as probe:
@@ -52,11 +55,11 @@ class Verb:
         return [child.wait() for child in self.start(folder, log, before)]
 
     def unclean(self, end: Exit, codes: Sequence[int] = (0, 2)) -> str:
-        """What is wrong with an end: a traceback, another exit code, or code 2 without a line of its own; else ""."""
+        """Describes a fault of an exit (traceback, unexpected code, or code 2 without a `c2c` error line); else ""."""
         if "Traceback" in end.err or "Exception ignored" in end.err or end.code not in codes:
             return f"ends with {end.code}: {end.err[-2000:]}"
         if end.code == 2 and not end.last.startswith(f"c2c {self.argv[0]}: "):
-            return f"no line of its own at the end: {end.last}"
+            return f"no c2c error line at the end: {end.last}"
         return ""
 
 
@@ -149,22 +152,22 @@ VERBS: dict[str, Verb] = {
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a case, and "/" for folders. The files of a run's checkpoints have random names and
-    contents: only their steps are included."""
-    results: dict[str, str] = {}
+    """Returns the SHA-256 of every file of a case, and "/" for folders. Of a run's checkpoints, whose files have random
+    names and contents, only the step folders are included."""
+    hashes: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if "checkpoints/" in name and name.partition("checkpoints/")[2].count("/"):
             continue
         is_file = path.is_file() and not path.is_symlink()
-        results[name] = hashlib.sha256(path.read_bytes()).hexdigest() if is_file else "/"
-    return results
+        hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest() if is_file else "/"
+    return hashes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Undisturbed:
-    """What an undisturbed verb leaves. cpu: seconds of each process; loose: files that differ from run to run, because
-    of the times in them; steps: see `tools.campaign.steps`."""
+    """The results of an undisturbed run. files: see `snapshot`. loose: files that differ between runs, as they contain
+    times. cpu: seconds of each process. steps: see `tools.campaign.steps`."""
 
     files: dict[str, str]
     loose: tuple[str, ...]
@@ -174,7 +177,7 @@ class Undisturbed:
 
 
 def prepare(verb: Verb, inputs: Inputs, folder: Path) -> Path:
-    """A case's folder with the verb's inputs."""
+    """Creates a case's folder with the verb's inputs."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     inputs.copy(verb.needs, folder)
@@ -182,7 +185,7 @@ def prepare(verb: Verb, inputs: Inputs, folder: Path) -> Path:
 
 
 def undisturbed(verb: Verb, inputs: Inputs, place: Path) -> Undisturbed:
-    """Runs a verb twice, undisturbed, and keeps the result in a file."""
+    """Runs a verb twice, undisturbed, and caches the results in a file."""
     kept = place / f"{verb.name}.json"
     with inputs.lock:
         if kept.is_file():
@@ -204,9 +207,9 @@ def undisturbed(verb: Verb, inputs: Inputs, place: Path) -> Undisturbed:
 
 
 def differences(expected: Undisturbed, folder: Path) -> list[str]:
-    """What a case's folder contains too much, lacks, or contains otherwise."""
-    results = snapshot(folder)
-    lines = [f"left over: {name}" for name in results if name not in expected.files]
-    lines += [f"lost: {name}" for name in expected.files if name not in results]
-    other = [n for n in results if n in expected.files and n not in expected.loose and results[n] != expected.files[n]]
+    """Lists extra, missing and different files in a case's folder."""
+    hashes = snapshot(folder)
+    lines = [f"left over: {name}" for name in hashes if name not in expected.files]
+    lines += [f"lost: {name}" for name in expected.files if name not in hashes]
+    other = [n for n in hashes if n in expected.files and n not in expected.loose and hashes[n] != expected.files[n]]
     return lines + [f"not the same: {name}" for name in other]
