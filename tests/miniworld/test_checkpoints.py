@@ -1,4 +1,4 @@
-"""The checkpoints that come along: they score what their cards say, and transformers reads them as they are."""
+"""The embedded checkpoints: they reach the scores of their cards, and transformers reads them."""
 
 import json
 
@@ -28,8 +28,8 @@ def card(name: str) -> dict:
 
 
 @pytest.mark.parametrize("module", [clip, clap], ids=["clip", "clap"])
-def test_scores_are_those_of_the_card(module):
-    """On every third scene of the test split, so within what a third of it may differ; see the card for the whole."""
+def test_scores_agree_with_the_card(module):
+    """Scores on every third scene of the test split agree with the card within three standard deviations."""
     name = module.__name__.rpartition(".")[2]
     indices = range(0, 1440, 3)
     views = np.stack([module.view("test", index, 0) for index in indices])
@@ -43,8 +43,8 @@ def test_scores_are_those_of_the_card(module):
 
 
 @pytest.mark.slow
-def test_generated_sounds_are_those_of_the_card():
-    """A sound of every twelfth cell through each part, within what so few may differ; see the card for the whole."""
+def test_scores_of_generated_sounds_agree_with_the_card():
+    """Scores on a sound of every twelfth cell agree with the card within three standard deviations."""
     indices = range(5, 288, 12)
     views = np.stack([audioldm.view("test", index, 0) for index in indices])
     scenes = SceneViews(scenes=[scene_at("test", index)[0] for index in indices], views=views)
@@ -63,9 +63,9 @@ def test_generated_sounds_are_those_of_the_card():
         assert reported[figure] >= minimum
 
 
-def test_diffusers_makes_the_same_sound_of_a_text(monkeypatch):
-    """By its own pipeline, of the parts that model_index.json names, as they load. The spectrograms that the vocoder is
-    given are compared: its phases make 1e-2 of 1e-6."""
+def test_diffusers_generates_the_same_sound(monkeypatch):
+    """Compares with diffusers' own pipeline, loaded from model_index.json. Compares spectrograms, as the vocoder's phase
+    estimation amplifies differences of 1e-6 to 1e-2."""
     spectrograms, voiced = [], GriffinLim.forward
 
     def recorded(self, spectrogram):
@@ -87,7 +87,7 @@ def test_diffusers_makes_the_same_sound_of_a_text(monkeypatch):
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
-def test_transformers_reads_the_clip_as_it_is():
+def test_transformers_reads_the_clip():
     folder = checkpoint_folder("miniworld/clip")
     model, report = transformers.CLIPModel.from_pretrained(folder, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -105,7 +105,7 @@ def test_transformers_reads_the_clip_as_it_is():
         np.testing.assert_allclose(unit, expected[f"{side}_embeds"].numpy(), atol=1e-5)
 
 
-def test_transformers_reads_the_clap_as_it_is():
+def test_transformers_reads_the_clap():
     folder = checkpoint_folder("miniworld/clap")
     model, report = transformers.ClapModel.from_pretrained(folder, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "mismatched_keys"))
@@ -132,7 +132,7 @@ def test_names():
         checkpoint_folder("miniworld/clop")
 
 
-def test_they_are_small():
+def test_checkpoints_are_small():
     files = [path for path in EMBEDDED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 17e6
     with Image.open(EMBEDDED.parents[2] / "examples/dog.png") as image:

@@ -1,4 +1,4 @@
-"""The mini world as TFDS sets: written as ArrayRecord, read back in another process that has no TensorFlow."""
+"""The mini world as TFDS data sets: written as ArrayRecord, read in another process without TensorFlow."""
 
 import json
 import subprocess
@@ -37,8 +37,8 @@ READ = """
 import json, sys
 import tensorflow_datasets as tfds
 sets = {kind: tfds.data_source(f"miniworld/small_{kind}:1.0.0", data_dir=sys.argv[1]) for kind in ("images", "sounds")}
-told = [[split, len(rows), [int(row["cell"]) for row in rows]] for kind in sets for split, rows in sets[kind].items()]
-print(json.dumps([told, "tensorflow" in sys.modules, "c2c_jax" in sys.modules]))
+rows = [[split, len(rows), [int(row["cell"]) for row in rows]] for kind in sets for split, rows in sets[kind].items()]
+print(json.dumps([rows, "tensorflow" in sys.modules, "c2c_jax" in sys.modules]))
 """
 
 
@@ -53,7 +53,7 @@ def test_read_in_a_fresh_process_without_tensorflow(folder):
         assert cells == [scene_at(split, index)[0].cell for index in range(count)]
 
 
-def test_examples_are_what_their_scene_looks_and_sounds_like(folder):
+def test_examples_agree_with_their_scenes(folder):
     images = _builder("images", folder)
     image, audio_example = (_builder(kind, folder).as_data_source(split="test")[14] for kind in ("images", "sounds"))
     scene, _ = scene_at("test", 14)
@@ -69,7 +69,7 @@ def test_examples_are_what_their_scene_looks_and_sounds_like(folder):
     np.testing.assert_allclose(audio_example["sound"] / 32767, audio_at("test", 14), atol=0.51 / 32767, rtol=0)
 
 
-def test_captions_of_the_set_are_those_of_the_grammar(folder):
+def test_captions_of_the_data_set(folder):
     rows = _builder("captions", folder).as_data_source(split="train")
     assert [row["caption"].decode() for row in rows] == list(captions("train", 20))
 
@@ -105,7 +105,7 @@ def test_captions_without_files():
     assert len({source.stamp(), longer.stamp(), tested.stamp()}) == 3
     assert source.stamp() == open_sources("miniworld:50")[0].stamp()
     weighed = open_sources("2*miniworld:50 + 1*miniworld:50:sound")
-    assert [config.weight for config in weighed] == [2.0, 1.0]
+    assert [source.weight for source in weighed] == [2.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_captions_without_files():
     ["miniworld:", "miniworld:0", "miniworld:dev:5", "miniworld:5:smell", "miniworld:train", "miniworld:" + "9" * 5000],
     ids=lambda spec: spec[:20],
 )
-def test_misspelt_captions_without_files(spec):
+def test_invalid_specs_of_captions_without_files(spec):
     with pytest.raises(
         CaptionError, match=r"write miniworld:\[train\|validation\|test:\]COUNT\[:picture\|sound\|mixed\]"
     ):

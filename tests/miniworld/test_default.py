@@ -1,4 +1,4 @@
-"""What is used where nothing else is named: the mini world's spaces and its translator."""
+"""The defaults of the verbs: the mini world's spaces and translator."""
 
 import json
 
@@ -19,8 +19,8 @@ from tools.pretrain.towers import zero_shot
 EXAMPLES = EMBEDDED.parents[2] / "examples"
 
 
-def test_its_translator_carries_pictures_to_their_sounds_ten_times_as_often_as_chance():
-    """A picture and a sound of every cell: how often is the nearest sound of the picture's source, and of its cell?"""
+def test_translator_retrieves_sounds_ten_times_as_often_as_chance():
+    """Retrieves the nearest of 288 sounds for an image of each cell, and checks its source and cell."""
     bundle = load_bundle(EMBEDDED / "translator")
     clip, clap = load_space(bundle.source.name, only="image"), load_space(bundle.target.name, only="audio")
     assert (clip.fingerprint, clap.fingerprint) == (bundle.source.fingerprint, bundle.target.fingerprint)
@@ -39,16 +39,16 @@ def library(tmp_path):
     return tmp_path
 
 
-def test_search_needs_nothing_but_a_picture_and_sounds(library, capsys):
+def test_search_with_an_image_and_sounds(library, capsys):
     assert main(["search", str(EXAMPLES / "dog.png"), "--library", str(library), "--json"]) == 0
     out, err = capsys.readouterr()
-    nearest = json.loads(out)
-    assert "drawings of 24 sources and no photographs" in err and nearest["clap"]["name"] == "miniworld/clap"
-    assert nearest["queries"][0]["sounds"][0]["file"].endswith("dog.wav")
+    result = json.loads(out)
+    assert "drawings of 24 sources and no photographs" in err and result["clap"]["name"] == "miniworld/clap"
+    assert result["queries"][0]["sounds"][0]["file"].endswith("dog.wav")
 
 
-def test_the_whole_way_from_captions_to_sounds_that_the_clap_hears(tmp_path, capsys):
-    """With fewer captions and epochs, and a picture of every fourth source: ten times chance is 2.5 of 6."""
+def test_from_captions_to_sounds_that_the_clap_recognises(tmp_path, capsys):
+    """With fewer captions and epochs, and an image of every fourth source: ten times chance is 2.5 of 6."""
     smaller = ["data.captions=miniworld:5000", "epochs=12", "memory.captions=2000", "pictures.files=miniworld:200"]
     run, config = tmp_path / "run", EXAMPLES.parent / "configs/miniworld.py"
     flags = [f"--config.{setting}" for setting in smaller]
@@ -67,7 +67,7 @@ def test_the_whole_way_from_captions_to_sounds_that_the_clap_hears(tmp_path, cap
     assert zero_shot(vectors, prompt_vectors(clap, "sound"), cells)["source"] > 10 / len(SOURCES)
 
 
-def test_a_sound_needs_nothing_but_a_picture(tmp_path, capsys):
+def test_infer_with_an_image(tmp_path, capsys):
     assert main(["infer", str(EXAMPLES / "dog.png"), "--out", str(tmp_path / "dog.wav")]) == 0
     samples, rate = soundfile.read(tmp_path / "dog.wav")
     assert (rate, len(samples)) == (16_000, 40_960) and np.abs(samples).max() > 0.01
@@ -75,7 +75,7 @@ def test_a_sound_needs_nothing_but_a_picture(tmp_path, capsys):
     assert settings["audioldm"]["name"] == "miniworld/audioldm"
 
 
-def test_a_vector_needs_nothing_but_a_picture(tmp_path, capsys):
+def test_save_embedding_with_an_image(tmp_path, capsys):
     assert main(["infer", str(EXAMPLES / "train.png"), "--save-embedding", str(tmp_path / "v.npy")]) == 0
     bundle = load_bundle(EMBEDDED / "translator")
     expected = translate(bundle, load_space("miniworld/clip").encode_image([image_at("test", 183, 1)]))

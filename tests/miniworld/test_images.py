@@ -1,4 +1,4 @@
-"""What is shared can be read off a picture by hand: things counted and measured, the ground by its colour."""
+"""Images show the attributes of their scenes: things are counted and measured, ground and sky checked by colour."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ def scene(cell: int = 0, **changes: str) -> world.Scene:
 
 
 def drawn(scene: world.Scene, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Picture and mask as arrays of floats."""
+    """Draws a scene; returns image and mask as float arrays."""
     image, mask = images.draw_with_mask(scene, np.random.default_rng(seed))
     return np.asarray(image, np.float64), mask
 
@@ -33,14 +33,14 @@ def test_every_source_has_a_drawing():
     assert set(SKIES) == set(world.SKIES)
 
 
-def test_a_picture_is_a_function_of_scene_and_generator():
+def test_image_is_a_function_of_scene_and_generator():
     first, second = (images.draw(scene(40), np.random.default_rng(3)) for _ in range(2))
     assert (first.size, first.mode) == ((64, 64), "RGB")
     assert first.tobytes() == second.tobytes()
     assert first.tobytes() != images.draw(scene(40), np.random.default_rng(4)).tobytes()
 
 
-def test_what_is_only_heard_is_not_seen():
+def test_echo_and_noise_do_not_change_the_image():
     dry = images.draw(scene(40, echo="dry", noise="none"), np.random.default_rng(3))
     assert dry.tobytes() == images.draw(scene(40, echo="echo", noise="hum"), np.random.default_rng(3)).tobytes()
 
@@ -78,7 +78,7 @@ def test_the_mask_covers_all_that_is_not_background(every_cell):
         assert np.abs(image - (gain * behind).clip(0, 255)).max(-1)[mask > 0.9].mean() > 40, each
 
 
-def test_the_ground_is_seen_and_green_in_a_field_only(every_cell):
+def test_ground_is_visible_and_green_only_in_a_field(every_cell):
     for each, image, mask in every_cell:
         ground = slice(GROUND, None)
         assert mask[ground].mean() < 0.5, each
@@ -101,7 +101,7 @@ def test_sky_and_colour_are_those_of_the_scene(every_cell):
             assert own.mean() > 0.3, (source, colour, own.mean())
 
 
-def test_boxes_of_any_size_find_places_apart():
+def test_boxes_of_any_size_are_placed_separately():
     rng = np.random.default_rng(0)
     for _ in range(300):
         boxes = [tuple(rng.uniform(8, 30, 2).tolist()) for _ in range(rng.integers(1, 4))]

@@ -1,4 +1,4 @@
-"""Picture, sound and captions of one scene: each a function of its number, none of another."""
+"""Image, sound and captions of a scene are functions of its index, with separate random numbers."""
 
 import numpy as np
 
@@ -18,6 +18,6 @@ def test_same_number_same_scene():
     assert caption_at("train", 5, "mixed") == caption_at("train", 5, "mixed")
 
 
-def test_chance_of_the_sound_is_not_that_of_the_picture():
+def test_image_and_sound_have_separate_random_numbers():
     scene, rng = scene_at("test", 7)
     assert not np.array_equal(audio_at("test", 7), synthesize(scene, rng))

@@ -1,4 +1,4 @@
-"""A library and its index: any names, both ways of searching, one writer at a time."""
+"""A library and its index: unusual names, scores, damage, and concurrent writers."""
 
 import os
 import shutil
@@ -41,10 +41,10 @@ def open_index(folder: Path, space: Space, index: Path) -> Library:
     return open_library(folder, space.id, index)
 
 
-def test_the_index_holds_the_towers_vectors_under_any_name(folder, space, tmp_path):
-    index_ = open_index(folder, space, tmp_path)
+def test_index_stores_vectors_under_any_file_name(folder, space, tmp_path):
+    opened = open_index(folder, space, tmp_path)
     calls = []
-    assert len(index_.pending) == 8 and index_.update(lambda: space, lambda: calls.append(1)) == [] and len(calls) == 8
+    assert len(opened.pending) == 8 and opened.update(lambda: space, lambda: calls.append(1)) == [] and len(calls) == 8
     reopened = open_index(folder, space, tmp_path)
     assert (
         not reopened.pending
@@ -57,51 +57,53 @@ def test_the_index_holds_the_towers_vectors_under_any_name(folder, space, tmp_pa
     for name, row in reopened.rows.items():
         np.testing.assert_array_equal(stored[row], vectors[folder / name].astype(np.float16))
         assert reopened.nearest(vectors[folder / name][None], 3)[0][0][1] == folder / name
-    assert reopened.update(lambda: pytest.fail("nothing is to be heard")) == []
+    assert reopened.update(lambda: pytest.fail("no sound needs encoding")) == []
 
 
 @pytest.fixture(scope="module")
 def vectors(folder, space) -> dict[str, np.ndarray]:
-    reopened, _ = encode_audio_files(sorted(folder.iterdir()), space)
-    return {path.name: vector_E for path, vector_E in reopened.items()}
+    encoded, _ = encode_audio_files(sorted(folder.iterdir()), space)
+    return {path.name: vector_E for path, vector_E in encoded.items()}
 
 
 def encoding_of(vectors: dict[str, np.ndarray], scale: float = 1.0):
-    """What stands for the audio tower: known vectors by a file's name."""
+    """Replaces `encode_audio_files`: returns known vectors by file name."""
     return lambda paths, space, on_audio=lambda: None: ({p: vectors[p.name] * scale for p in paths}, [])
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_an_index_killed_at_every_step(folder, space, vectors, tmp_path, monkeypatch, can_exchange):
-    """Opened again it is the old one or the new one, and after an update the new one, with nothing beside it."""
+    """A reopened index is the old or the new one; after an update it is the new one, without leftover files."""
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     monkeypatch.setattr(os, "fsync", lambda file: None)
-    own, index, old = tmp_path / "own", tmp_path / "index", tmp_path / "old"
-    shutil.copytree(folder, own)
-    (own / "4.wav").rename(tmp_path / "4.wav")
-    open_index(own, space, old).update(lambda: space)
-    (tmp_path / "4.wav").rename(own / "4.wav")
+    source, index, old = tmp_path / "own", tmp_path / "index", tmp_path / "old"
+    shutil.copytree(folder, source)
+    (source / "4.wav").rename(tmp_path / "4.wav")
+    open_index(source, space, old).update(lambda: space)
+    (tmp_path / "4.wav").rename(source / "4.wav")
 
     def restore() -> None:
         shutil.rmtree(index, ignore_errors=True)
         shutil.copytree(old, index)
 
     restore()
-    open_index(own, space, index).update(lambda: space)
+    open_index(source, space, index).update(lambda: space)
     unbroken = contents(index)
-    for _ in killed_at_every_step(lambda: open_index(own, space, index).update(lambda: space), restore, can_exchange):
-        reopened = open_index(own, space, index)
+    for _ in killed_at_every_step(
+        lambda: open_index(source, space, index).update(lambda: space), restore, can_exchange
+    ):
+        reopened = open_index(source, space, index)
         assert len(reopened.rows) in (7, 8) and len(reopened.pending) == 8 - len(reopened.rows)
         assert reopened.update(lambda: space) == [] and contents(index) == unbroken
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
-def test_vectors_that_float16_does_not_hold(folder, space, vectors, tmp_path, monkeypatch, scale):
-    """One such among others: the index is of float32, opened too, and cosines are as before."""
+def test_vectors_out_of_float16_range(folder, space, vectors, tmp_path, monkeypatch, scale):
+    """With one such vector, the index is stored in float32 and cosines do not change."""
     small = {**vectors, "0.wav": vectors["0.wav"] * np.float32(scale)}
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(small))
-    index_ = open_index(folder, space, tmp_path)
-    index_.update(lambda: space)
+    opened = open_index(folder, space, tmp_path)
+    opened.update(lambda: space)
     reopened = open_index(folder, space, tmp_path)
     assert reopened.vectors_NE.dtype == np.float32
     ((score, path), *_) = reopened.nearest(vectors["0.wav"][None], 3)[0]
@@ -109,28 +111,28 @@ def test_vectors_that_float16_does_not_hold(folder, space, vectors, tmp_path, mo
 
 
 @pytest.mark.parametrize("value", [0, np.nan, np.inf])
-def test_a_sound_whose_vector_means_nothing_is_left_out(folder, space, vectors, tmp_path, monkeypatch, value):
+def test_sounds_with_zero_or_non_finite_vectors_are_left_out(folder, space, vectors, tmp_path, monkeypatch, value):
     bad = {**vectors, "0.wav": np.full_like(vectors["0.wav"], value)}
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(bad))
-    index_ = open_index(folder, space, tmp_path)
-    (error,) = index_.update(lambda: space)
-    assert "0.wav has a CLAP vector that is" in str(error) and len(index_.rows) == 7
+    opened = open_index(folder, space, tmp_path)
+    (error,) = opened.update(lambda: space)
+    assert "0.wav has a CLAP vector that is" in str(error) and len(opened.rows) == 7
 
 
-def test_damage_of_an_index_is_named(folder, space, vectors, tmp_path, monkeypatch):
+def test_damaged_index_is_refused(folder, space, vectors, tmp_path, monkeypatch):
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
-    index_ = open_index(folder, space, tmp_path / "whole")
-    index_.update(lambda: space)
+    opened = open_index(folder, space, tmp_path / "whole")
+    opened.update(lambda: space)
     for name in ("sounds/c/0/0", "captions/0.txt", "manifest.json"):
         for damage in (lambda file: os.truncate(file, 10), lambda file: file.write_bytes(b"[" * 100_000)):
             index = Path(shutil.copytree(tmp_path / "whole", tmp_path / "index", dirs_exist_ok=True))
-            damage(index / index_.index_folder.name / name)
+            damage(index / opened.index_folder.name / name)
             with pytest.raises(StoreError, match="; delete the index to encode the sounds again") as caught:
                 open_index(folder, space, index)
             assert "\n" not in str(caught.value)
 
 
-def test_any_path_of_an_index(folder, space, vectors, tmp_path, monkeypatch):
+def test_unusual_index_paths(folder, space, vectors, tmp_path, monkeypatch):
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     for name in ("a b", "x#1", "x?1", "%20", "x[0]", "é ✓", "c/../d"):
         (tmp_path / "c").mkdir(exist_ok=True)
@@ -140,7 +142,7 @@ def test_any_path_of_an_index(folder, space, vectors, tmp_path, monkeypatch):
     assert not open_index(folder, space, Path("../d/index")).pending
 
 
-def test_an_index_that_cannot_be_written_is_one_line(folder, space, vectors, tmp_path, monkeypatch):
+def test_unwritable_index_raises_a_one_line_error(folder, space, vectors, tmp_path, monkeypatch):
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     (tmp_path / "file").write_text("in the place of a folder")
     with pytest.raises((StoreError, OSError)) as caught:
@@ -149,7 +151,7 @@ def test_an_index_that_cannot_be_written_is_one_line(folder, space, vectors, tmp
 
 
 def scoring_by(vectors: dict[str, np.ndarray]) -> Scoring:
-    """Centred cosines, less hubness by ten references."""
+    """Centred cosines, less hubness with ten references."""
     rng, dim = np.random.default_rng(1), len(vectors["0.wav"])
     mean_E = unit(np.stack(list(vectors.values()))).mean(axis=0)
     return Scoring(
@@ -164,70 +166,70 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("block", [3, 2**15])
-def test_scores_other_than_cosines_by_hand(folder, space, vectors, tmp_path, monkeypatch, block):
+def test_centred_scores_less_hubness_by_hand(folder, space, vectors, tmp_path, monkeypatch, block):
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     monkeypatch.setattr(library, "BLOCK", block)
-    index_ = open_index(folder, space, tmp_path)
-    index_.update(lambda: space)
+    opened = open_index(folder, space, tmp_path)
+    opened.update(lambda: space)
     query, scoring = np.random.default_rng(0).normal(size=(4, space.dim)).astype(np.float32), scoring_by(vectors)
-    names = sorted(index_.rows)
-    stored = np.stack([index_.vectors_NE[index_.rows[name]] for name in names])
+    names = sorted(opened.rows)
+    stored = np.stack([opened.vectors_NE[opened.rows[name]] for name in names])
     centred = unit(unit(stored) - scoring.candidate_mean_E)
     queries, references = (unit(unit(x) - scoring.query_mean_E) for x in (query, scoring.reference_RE))
     hubness = 0.5 * np.sort(centred @ references.T, axis=1)[:, -2:].mean(axis=1)
-    for reopened, scores in zip(index_.nearest(query, 5, scoring), queries @ centred.T - hubness, strict=True):
+    for matches, scores in zip(opened.nearest(query, 5, scoring), queries @ centred.T - hubness, strict=True):
         order = np.argsort(-scores)[:5]
-        assert [path for _, path in reopened] == [folder / names[index_folder] for index_folder in order]
-        np.testing.assert_allclose([score for score, _ in reopened], scores[order], atol=1e-5)
+        assert [path for _, path in matches] == [folder / names[row] for row in order]
+        np.testing.assert_allclose([score for score, _ in matches], scores[order], atol=1e-5)
 
 
 @pytest.mark.parametrize("is_plain", [True, False])
-def test_vectors_of_an_index_that_are_no_numbers(folder, space, vectors, tmp_path, monkeypatch, is_plain):
-    """Whichever block they are in."""
+def test_non_finite_vectors_in_an_index_are_refused(folder, space, vectors, tmp_path, monkeypatch, is_plain):
+    """In any block."""
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     monkeypatch.setattr(library, "BLOCK", 3)
-    index_ = open_index(folder, space, tmp_path)
-    index_.update(lambda: space)
+    opened = open_index(folder, space, tmp_path)
+    opened.update(lambda: space)
     scoring = Scoring() if is_plain else scoring_by(vectors)
     for row in (0, 7):
-        index_.vectors_NE[row] = np.nan
+        opened.vectors_NE[row] = np.nan
         with pytest.raises(StoreError, match="holds zero or non-finite vectors; delete the index"):
-            index_.nearest(vectors["0.wav"][None], 2, scoring)
-        index_.vectors_NE[row] = 1
+            opened.nearest(vectors["0.wav"][None], 2, scoring)
+        opened.vectors_NE[row] = 1
 
 
 def test_one_writer_at_a_time(folder, space, tmp_path):
-    index_ = open_index(folder, space, tmp_path)
+    opened = open_index(folder, space, tmp_path)
     with exclusive_lock(tmp_path), pytest.raises(StoreError, match="another process is writing"):
-        index_.update(lambda: space)
+        opened.update(lambda: space)
 
 
-def test_a_library_that_lost_all_its_sounds(folder, space, tmp_path):
-    own = Path(shutil.copytree(folder, tmp_path / "own"))
-    index_ = open_index(own, space, tmp_path / "index")
-    index_.update(lambda: space)
-    for name in index_.rows:
-        (own / name).write_bytes(b"no sound")
-    for failures in (8, 0):  # what could not be read is not tried again
-        lost = open_index(own, space, tmp_path / "index")
+def test_library_in_which_all_sounds_became_unreadable(folder, space, tmp_path):
+    source = Path(shutil.copytree(folder, tmp_path / "own"))
+    opened = open_index(source, space, tmp_path / "index")
+    opened.update(lambda: space)
+    for name in opened.rows:
+        (source / name).write_bytes(b"no sound")
+    for failures in (8, 0):  # unreadable files are not tried again
+        lost = open_index(source, space, tmp_path / "index")
         assert len(lost.update(lambda: space)) == failures and not lost.rows and len(lost.unreadable) == 8
 
 
-def test_a_name_that_is_not_utf8(folder, space, tmp_path):
-    own = Path(shutil.copytree(folder, tmp_path / "own"))
-    raw = (own / "0.wav").rename(own / os.fsdecode(b"caf\xe9.wav"))
-    index_ = open_index(own, space, tmp_path / "index")
-    assert index_.update(lambda: space) == [] and len(index_.rows) == 8
-    again = open_index(own, space, tmp_path / "index")
-    assert not again.pending and again.rows == index_.rows
-    ((best, *_),) = again.nearest(np.asarray(index_.vectors_NE[index_.rows["file:caf%E9.wav"]], np.float32)[None], 1)
+def test_file_name_that_is_not_utf8(folder, space, tmp_path):
+    source = Path(shutil.copytree(folder, tmp_path / "own"))
+    raw = (source / "0.wav").rename(source / os.fsdecode(b"caf\xe9.wav"))
+    opened = open_index(source, space, tmp_path / "index")
+    assert opened.update(lambda: space) == [] and len(opened.rows) == 8
+    again = open_index(source, space, tmp_path / "index")
+    assert not again.pending and again.rows == opened.rows
+    ((best, *_),) = again.nearest(np.asarray(opened.vectors_NE[opened.rows["file:caf%E9.wav"]], np.float32)[None], 1)
     assert best[1] == raw
 
 
 def test_an_index_of_another_space_or_format_is_refused(folder, space, tmp_path):
-    index_ = open_index(folder, space, tmp_path)
-    index_.update(lambda: space)
-    manifest = index_.index_folder / "manifest.json"
+    opened = open_index(folder, space, tmp_path)
+    opened.update(lambda: space)
+    manifest = opened.index_folder / "manifest.json"
     whole = manifest.read_text()
     for old, new, message in (
         (space.fingerprint, "0" * 64, "is of another space"),

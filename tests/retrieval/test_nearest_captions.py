@@ -1,11 +1,11 @@
-"""Baselines against plain numpy and other people's solvers on the same rows."""
+"""The nearest-caption baseline against plain numpy."""
 
 import numpy as np
 import pytest
 import scipy.special
 
 from c2c_jax.data.arrays import store_of_arrays
-from c2c_jax.retrieval import nearest_captions as nearest_captions
+from c2c_jax.retrieval import nearest_captions
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 from c2c_jax.spaces.space import SpaceId
 
@@ -35,8 +35,8 @@ def test_temperature_by_hand():
     np.testing.assert_allclose(actual, unit(np.array([[np.e**2, 1]]))[0], atol=1e-6)
 
 
-def test_the_nearest_caption_wins_whatever_came_before():
-    """A logit far above the largest of earlier blocks leaves nothing of them, and one far below adds nothing."""
+def test_result_does_not_depend_on_the_order_of_blocks():
+    """A logit far above those of earlier blocks replaces them; one far below adds nothing."""
     near, far = np.array([[1.0, 0]], np.float32), np.array([[-1.0, 0]], np.float32)
     targets = np.eye(2, dtype=np.float32)
     for order in ((0, 1), (1, 0)):
@@ -44,14 +44,14 @@ def test_the_nearest_caption_wins_whatever_came_before():
         np.testing.assert_allclose(nearest_caption(near, captions), [[1, 0]], atol=1e-7)
 
 
-def test_many_queries_go_through_the_memory_again(monkeypatch):
-    monkeypatch.setattr(nearest_captions, "QUERIES_AT_ONCE", 3)
+def test_blocks_of_queries(monkeypatch):
+    monkeypatch.setattr(nearest_captions, "QUERY_BLOCK", 3)
     query, captions = vectors(0, 8, 6), [(vectors(1, 20, 6), vectors(2, 20, 4))]
     parts = [nearest_caption(query[i : i + 1], captions) for i in range(8)]
     np.testing.assert_allclose(nearest_caption(query, captions), np.concatenate(parts), atol=1e-6)
 
 
-def test_memory_is_the_training_captions(tmp_path):
+def test_training_captions_leave_out_held_out_rows(tmp_path):
     source, target = vectors(0, 30, 6), vectors(1, 30, 4)
     spaces = tuple(SpaceId(name=n, dim=x.shape[1], fingerprint=n * 64) for n, x in (("s", source), ("t", target)))
     store = store_of_arrays(tmp_path / "store", source, target, spaces, chunk_rows=8, dtype="float32")

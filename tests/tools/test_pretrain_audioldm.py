@@ -1,4 +1,4 @@
-"""The training of the mini world's AudioLDM: its loop, its spectra, a step of each network, what is written."""
+"""Pretraining of the mini world's AudioLDM: the loop, the spectra, one step of each network, and saving."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ from tools.pretrain.clock import Clock
 from tools.pretrain.spectra import log_mel
 
 
-def test_a_training_that_was_stopped_goes_on(monkeypatch, tmp_path):
+def test_interrupted_training_resumes(monkeypatch, tmp_path):
     monkeypatch.setattr(fit, "EVERY", 2)
 
     def trained(path, steps, *stops):
@@ -55,7 +55,7 @@ def test_minutes_are_added_up(tmp_path):
 
 
 def test_log_mels_by_numpy():
-    """Frame 100 of a sound, by its definition: 1,024 samples around the middle of its 160, Hann, Slaney's filters."""
+    """Compares frame 100 with its definition: 1,024 samples about its centre, a Hann window, Slaney's filters."""
     audio = audio_at("test", 5)
     actual = log_mel(torch.from_numpy(audio[None].astype(np.float32)))[0]
     assert actual.shape == (256, 64)
@@ -67,12 +67,12 @@ def test_log_mels_by_numpy():
 
 
 @pytest.mark.slow
-def test_the_networks_learn_and_are_written_as_diffusers_reads_them(monkeypatch, tmp_path):
-    monkeypatch.setattr(audioldm, "TRAINING", 40)
-    monkeypatch.setattr(audioldm, "JUDGED", 4)
+def test_networks_learn_and_diffusers_reads_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(audioldm, "TRAINING_SIZE", 40)
+    monkeypatch.setattr(audioldm, "EVALUATION_SIZE", 4)
     monkeypatch.setitem(audioldm.SAMPLING, "steps", 2)
     monkeypatch.setattr(captions, "PROMPTS", 1)
-    monkeypatch.setattr(texts, "LEARNED_FROM", 2000)
+    monkeypatch.setattr(texts, "CORPUS_SIZE", 2000)
     monkeypatch.setattr(vae, "CHANNELS", (4, 4, 8, 8))
     monkeypatch.setattr(unet, "CHANNELS", (16, 16, 16))
     clap.new_space(0).save(tmp_path / "clap")

@@ -84,8 +84,8 @@ def _random_kill(verb: Verb, chance: random.Random) -> Kill:
 
 
 def targeted_cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
-    """Returns cases that kill each verb of one process before at most MAX_TARGETED steps, and in three writes; also, from
-    the first exchange of names on, on systems that cannot exchange names."""
+    """Returns cases that kill each verb of one process before at most MAX_TARGETED steps, and in three writes; and,
+    from the first exchange of names on, as on systems that cannot exchange names."""
     cases = []
     for verb in (VERBS[name] for name in names if VERBS[name].processes == 1):
         known = undisturbed(verb, context.inputs, context.undisturbed)
