@@ -37,16 +37,8 @@ PLACE_OF = {
     **dict.fromkeys(("sea", "seaside", "shore", "beach", "coast", "water", "surf", "waves"), "shore"),
 }
 
-UNSHARED = {
-    *COLOURS,
-    *SKIES,
-    "hiss",
-    "hum",
-    "mains",
-    "echo",
-    "echoing",
-    "reverberation",
-}  # words that no cell determines
+# Words of attributes that are not part of a cell.
+UNSHARED = {*COLOURS, *SKIES, "hiss", "hum", "mains", "echo", "echoing", "reverberation"}
 
 SCRIPT = """
 import dataclasses, json
@@ -58,7 +50,7 @@ print(json.dumps([({**dataclasses.asdict(scene), "cell": scene.cell}, style, tex
 
 @pytest.fixture(scope="module")
 def examples():
-    """20,000 (scene, style, caption) of the training split, generated in another process, where types are not checked."""
+    """20,000 (scene, style, caption) of the training split, generated in another process without type checks."""
     run = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, check=True)
     return [(types.SimpleNamespace(**scene), style, text) for scene, style, text in json.loads(run.stdout)]
 

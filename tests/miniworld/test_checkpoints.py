@@ -64,7 +64,7 @@ def test_scores_of_generated_sounds_agree_with_the_card():
 
 
 def test_diffusers_generates_the_same_sound(monkeypatch):
-    """Compares with diffusers' own pipeline, loaded from model_index.json. Compares spectrograms, as the vocoder's phase
+    """Compares with diffusers' own pipeline, loaded from model_index.json, by spectrograms, as the vocoder's phase
     estimation amplifies differences of 1e-6 to 1e-2."""
     spectrograms, voiced = [], GriffinLim.forward
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from c2c_jax.translator.centred_ import ModalityMeans
 from flax import nnx
 
 from c2c_jax.retrieval import library
@@ -16,6 +15,7 @@ from c2c_jax.retrieval.scoring import Scoring, translated_captions, unit_mean
 from c2c_jax.retrieval.search import SearchScoring, search_scoring
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.translator.bundle import Bundle
+from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 from c2c_jax.translator.memory import Memory, evenly_spaced
 
@@ -84,7 +84,7 @@ def test_references_have_a_mean_of_their_own():
     np.testing.assert_allclose(scores_of(plain, query, audio), scores_by_hand(query, audio, references), atol=1e-5)
 
 
-def test_centred__needs_both_means():
+def test_centring_needs_both_means():
     for name in ("query_mean_E", "candidate_mean_E"):
         chosen = Scoring(**{name: mean(vectors(1, 50)).astype(np.float32)})
         assert str(chosen) == "cosine" and not chosen.is_centred
@@ -153,7 +153,7 @@ def bundle_of(input_norm: str, stored: tuple[str, ...] = (), captions: int = 0) 
 
 
 def captions_of(bundle: Bundle) -> np.ndarray:
-    """Returns a bundle's captions translated, before un-centred_ or shifts."""
+    """Returns a bundle's captions translated, before un-centring or shifts."""
     return unit(np.asarray(bundle.translator(jnp.asarray(bundle.memory.source, jnp.float32))))
 
 
@@ -210,7 +210,7 @@ def test_a_centred_translator(monkeypatch, block, hubness):
 
 
 @pytest.mark.parametrize("hubness", ["texts", "all", "none"])
-def test_without_centred_(hubness):
+def test_without_centring(hubness):
     bundle = bundle_of("centred", CENTRED_MEANS, captions=50)
     scores, chosen = search_scores(bundle, centre=False, hubness=hubness)
     references = translated_captions(bundle)
@@ -224,7 +224,7 @@ def test_without_centred_(hubness):
 @pytest.mark.parametrize("hubness", ["texts", "all"])
 @pytest.mark.parametrize("stored", [(), CENTRED_MEANS, (*CENTRED_MEANS, "target_audio")])
 def test_a_translator_of_unit_vectors_with_captions(stored, hubness):
-    """Images are centred with the mean of translated captions, shifted like images; texts with the mean of texts, if it is
+    """Images are centred with the mean of translated captions, shifted like images; texts with the mean of texts, if
     stored. Captions are centred with their own mean, for both kinds of queries."""
     bundle = bundle_of("unit", stored, captions=50)
     captions = captions_of(bundle)
@@ -311,24 +311,22 @@ def test_unused_references_are_not_encoded(monkeypatch):
     def notes(bundle, kind, hubness, *, centre=True, references=never):
         return search_scoring(library_of(AUDIO), bundle, references, kinds=[kind], centre=centre, hubness=hubness).notes
 
-    centred_, unit_bundle = (
-        bundle_of("centred", CENTRED_MEANS, captions=50),
-        bundle_of("unit", CENTRED_MEANS, captions=50),
-    )
-    for bundle in (centred_, unit_bundle):
+    centred_bundle = bundle_of("centred", CENTRED_MEANS, captions=50)
+    unit_bundle = bundle_of("unit", CENTRED_MEANS, captions=50)
+    for bundle in (centred_bundle, unit_bundle):
         for kind, hubness in (("picture", "texts"), ("picture", "none"), ("text", "none")):
             (note,) = notes(bundle, kind, hubness)
             assert note.startswith("--references not used: ") and f"--hubness {hubness}" in note
     assert notes(bundle_of("unit"), "picture", "texts", references=lambda: TEXTS) == ()  # used for the mean
     monkeypatch.setattr("c2c_jax.retrieval.search.translated_captions", never)
     for kind, hubness in (("picture", "texts"), ("picture", "none"), ("text", "none")):
-        assert notes(centred_, kind, hubness, references=None) == ()
+        assert notes(centred_bundle, kind, hubness, references=None) == ()
         assert notes(unit_bundle, kind, hubness, references=None, centre=False) == ()
     assert notes(unit_bundle, "text", "none", references=None) == ()
     for kind, hubness in (("picture", "all"), ("text", "texts")):
-        assert notes(centred_, kind, hubness, references=lambda: TEXTS) == ()
+        assert notes(centred_bundle, kind, hubness, references=lambda: TEXTS) == ()
         with pytest.raises(AssertionError):
-            notes(centred_, kind, hubness, references=None)
+            notes(centred_bundle, kind, hubness, references=None)
 
 
 def test_few_sounds():
