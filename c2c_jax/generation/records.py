@@ -127,10 +127,10 @@ class Record:
         """Path of the record's first sound, which is the best one if the candidates were ranked."""
         return self.path.parent / self.content.sounds[0].path
 
-    def require_file(self, sound: RecordedAudio) -> Path:
+    def require_file(self, audio: RecordedAudio) -> Path:
         """Returns the file of one of the record's sounds. Raises AudioError if the file has another SHA-256."""
-        path = self.path.parent / sound.path
-        if sound.sha256 and is_regular(path) and sha256_of(path) != sound.sha256:
+        path = self.path.parent / audio.path
+        if audio.sha256 and is_regular(path) and sha256_of(path) != audio.sha256:
             raise AudioError(f"{path} is not the sound that {self.path.name} describes: {ADVICE}")
         return path
 
@@ -169,9 +169,9 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
 def _read(path: Path) -> Record:
     content = read_json_as(Content, path, ReportError, ADVICE, is_exact=True)
     raw = read_json(path, ReportError, ADVICE)
-    for sound in content.sounds:
-        if sound.path.name != str(sound.path):
-            raise ReportError(f"{path} names {sound.file}, which is not in the same folder; {ADVICE}")
+    for audio in content.sounds:
+        if audio.path.name != str(audio.path):
+            raise ReportError(f"{path} names {audio.file}, which is not in the same folder; {ADVICE}")
     if content.control is None and not (content.translator and content.pictures):
         raise ReportError(f"{path} names neither a control text nor a translator and pictures; {ADVICE}")
     if (count := len(content.clap_vector)) != content.clap.dim:

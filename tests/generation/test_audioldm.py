@@ -176,7 +176,7 @@ def test_bfloat16_is_near(folder, model):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "told"), [("float16", "float16 is for GPUs"), ("int8", "dtype must be one of .*, found 'int8'")]
+    ("dtype", "message"), [("float16", "float16 is for GPUs"), ("int8", "dtype must be one of .*, found 'int8'")]
 )
 def test_unsupported_dtypes_are_refused(folder, dtype, message):
     with pytest.raises(GenerationError, match=message):

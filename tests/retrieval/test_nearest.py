@@ -158,7 +158,7 @@ def test_half_precision_from_a_file(tmp_path, small_blocks):
     np.testing.assert_array_equal(top_k(*mapped, 5)[1], top_k(*rounded, 5)[1])
 
 
-@pytest.mark.parametrize("without_itself", [False, True])
+@pytest.mark.parametrize("exclude_self", [False, True])
 def test_label_ranks(small_blocks, exclude_self):
     rng = np.random.default_rng(1)
     query, candidates = pair(60)

@@ -57,27 +57,27 @@ def odd_entries(suffix: str) -> list[Entry]:
         return lambda folder, _: make(folder / x)
 
     def copied(name: bytes, mode: int = 0o644) -> Callable[[Path, Path], object]:
-        def make(folder: Path, whole: Path) -> None:
+        def make(folder: Path, intact: Path) -> None:
             path = folder / os.fsdecode(name)
             path.parent.mkdir(exist_ok=True)
-            shutil.copy2(whole, path)
+            shutil.copy2(intact, path)
             path.chmod(mode)
 
         return make
 
-    def locked(folder: Path, whole: Path) -> None:
-        copied(f"locked/{x}".encode())(folder, whole)
+    def locked(folder: Path, intact: Path) -> None:
+        copied(f"locked/{x}".encode())(folder, intact)
         (folder / "locked").chmod(0)
 
     def loops(folder: Path, _: Path) -> None:
         for name in ("one", "two"):
             (folder / name).symlink_to(".", target_is_directory=True)
 
-    def deep(folder: Path, whole: Path) -> None:
+    def deep(folder: Path, intact: Path) -> None:
         for _ in range(DEPTH):
             folder = folder / "d"
             folder.mkdir()
-        shutil.copy2(whole, folder / x)
+        shutil.copy2(intact, folder / x)
 
     named = {key: name + suffix.encode() for key, name in NAMES.items()} | {"folder": f"a\n\x1bb/{x}".encode()}
     name = x.encode()
@@ -166,7 +166,7 @@ def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list
 
 def run_odd_entry(reader: Reader, entry: Entry, context: Context, place: Path) -> Outcome:
     """Runs a reader on its folder with an odd entry."""
-    whole = original(reader, context)
+    intact = original(reader, context)
     folder = reader.prepare(context.inputs, place / "folder")
     inside = folder / reader.needs[0]
 
@@ -185,9 +185,9 @@ def run_odd_entry(reader: Reader, entry: Entry, context: Context, place: Path) -
     if entry.expected:
         from c2c_jax.io.console import printable
 
-        first = next(iter(whole.result.values()))
-        name = str(len(whole.result)) if reader.name == "photos-infer" else printable(os.fsdecode(entry.expected))
-        whole = dataclasses.replace(whole, result=whole.result | {name: first})
+        first = next(iter(intact.result.values()))
+        name = str(len(intact.result)) if reader.name == "photos-infer" else printable(os.fsdecode(entry.expected))
+        intact = dataclasses.replace(intact, result=intact.result | {name: first})
     if CONTROLS.search(ended.err):
         return Outcome(verdict="escape", what=repr(ended.err[-500:]), cpu=ended.cpu)
-    return judge(probed, whole, ended, folder, Change(b"", b"", is_strict=True))
+    return judge(probed, intact, ended, folder, Change(b"", b"", is_strict=True))

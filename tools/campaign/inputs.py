@@ -22,7 +22,7 @@ BUILDING = Limits(cpu=600, idle=300, memory=2**33)
 EMBED = ("embed", "--config", WORLD_RECIPE, "--config.embed.chunk_rows=8", "--out", "store")
 FROM_ARRAYS = ("embed", "--from-arrays", "source.npy", "target.npy", "--out")
 SEARCH = ("search", "--text", "a dog barks", "--library", "library", "--index", "index", "--clap", CLAP, "--json")
-SMALL_SOUND = ("--steps", "2", "--seconds", "1")
+SHORT_AUDIO = ("--steps", "2", "--seconds", "1")
 SCENES, INDEXED = 8, 6
 PLACES = ("by day", "at night", "in rain", "in fog", "at sea", "in town", "at noon", "at dusk", "in snow", "at home")
 
@@ -197,7 +197,7 @@ def unlabelled_vectors(run: Path) -> np.ndarray:
     return vectors_PS
 
 
-def _pictured(inputs: Inputs, place: Path) -> None:
+def _unlabelled(inputs: Inputs, place: Path) -> None:
     """Makes a folder with a run's vectors of unlabelled images."""
     (place / "pictured").mkdir()
     inputs.call(lambda: unlabelled_vectors(place / "pictured"), place)
@@ -280,20 +280,20 @@ MAKERS: dict[str, Make] = {
     "shards": _shards,
     "bin": _bin,
     "sounds": _verb(
-        "infer", "dog.png", "cat.png", "--out", "sounds", *SMALL_SOUND, needs=("dog.png", "cat.png=dog.png")
+        "infer", "dog.png", "cat.png", "--out", "sounds", *SHORT_AUDIO, needs=("dog.png", "cat.png=dog.png")
     ),
     "published": _verb("export", "plain", "--out", "published", needs=("plain",)),
     "evaluation": _verb(
         "evaluate", "bundle", "--pairs", "pairs/manifest.csv", "--out", "evaluation", "--bootstrap", "5", "--seed", "7",
         needs=("bundle", "pairs"),
     ),
-    "dog.wav": _verb("infer", "dog.png", "--out", "dog.wav", *SMALL_SOUND, "--seed", "3", needs=("dog.png",)),
+    "dog.wav": _verb("infer", "dog.png", "--out", "dog.wav", *SHORT_AUDIO, "--seed", "3", needs=("dog.png",)),
     "report.html": _verb("report", "bundle", needs=("bundle",)),
     "author.pt": _author,
     "pt": _laion("630k-audioset-best.pt", "module."),
     "ckpt": _laion("audioldm-s-full.ckpt", "cond_stage_model.model."),
     **{name: _listed(name) for name in LISTS},
-    "pictured": _pictured,
+    "pictured": _unlabelled,
     "photos": _files("photos", "a.png", "b.png"),
     "noises": _files("noises", "a.wav", "b.wav"),
     "names": _files("names", "Hündin 犬.wav", "a\nb\x1b[31m.wav"),

@@ -122,7 +122,7 @@ def _killed(verb: Verb, kills: Sequence[Kill], context: Context, place: Path) ->
         faults += kill_faults
         cpu += sum(end.cpu for end in ended)
         if not kill.fallback:  # without an exchange, the next start restores the data
-            after = call(verb.kept, log / "kept", folder, LIMITS)
+            after = call(verb.check_data, log / "kept", folder, LIMITS)
             if after.code:
                 faults.append(("lost", f"after the kill: {after.last}"))
         if all(end.code == 0 for end in ended) and not differences(known, folder):

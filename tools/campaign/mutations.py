@@ -66,37 +66,37 @@ def random_cases(context: Context, names: Sequence[str], count: int, seed: int) 
 def directed_cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
     """Returns cases evenly spaced among `directed.directed_changes`; at most half change fields of JSON, if there are
     enough others."""
-    whole: list[tuple[Reader, DirectedChange]] = []
+    intact: list[tuple[Reader, DirectedChange]] = []
     fields: list[tuple[Reader, DirectedChange]] = []
     for name in names:
         reader = READERS[name]
         original(reader, context)  # creates the intact files
         for change in directed.directed_changes(reader, context.folder / "originals" / name / "folder"):
-            (fields if change.is_field else whole).append((reader, change))
-    whole = evenly_spaced(whole, count - min(count // 2, len(fields)))
+            (fields if change.is_field else intact).append((reader, change))
+    intact = evenly_spaced(intact, count - min(count // 2, len(fields)))
     return [
         Case(
             key=f"directed-{reader.name}-{change.key}", kind="directed", group=reader.name, how=change.how,
             run=functools.partial(_apply_directed, reader, change),
         )
-        for reader, change in whole + evenly_spaced(fields, count - len(whole))
+        for reader, change in intact + evenly_spaced(fields, count - len(intact))
     ]  # fmt: skip
 
 
 def _apply_directed(reader: Reader, change: DirectedChange, context: Context, place: Path) -> Outcome:
-    whole = original(reader, context)
+    intact = original(reader, context)
     folder = reader.prepare(context.inputs, place / "folder")
     path = folder / change.file
     before = path.read_bytes()
     change.apply(path)
     after = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
     ended = read(reader, folder, place / "log")
-    return judge(reader, whole, ended, folder, Change(before, after, change.is_strict))
+    return judge(reader, intact, ended, folder, Change(before, after, change.is_strict))
 
 
 def _run_mutation(reader: Reader, seed: int, number: int, context: Context, place: Path) -> Outcome:
     chance = random.Random(f"mutations {seed} {number}")
-    whole = original(reader, context)
+    intact = original(reader, context)
     folder = reader.prepare(context.inputs, place / "folder")
     paths = reader.paths(folder)
     path, other = chance.choice(paths), chance.choice(paths)
@@ -104,6 +104,6 @@ def _run_mutation(reader: Reader, seed: int, number: int, context: Context, plac
     how, after = mutated(before, other.read_bytes(), chance) if before else ("unchanged: empty", before)
     path.write_bytes(after)
     ended = read(reader, folder, place / "log")
-    outcome = judge(reader, whole, ended, folder, Change(before, after))
+    outcome = judge(reader, intact, ended, folder, Change(before, after))
     what = f"{path.relative_to(folder)}: {how}\n{outcome.what}".strip()
     return Outcome(verdict=outcome.verdict, what=what, cpu=outcome.cpu)

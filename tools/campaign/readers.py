@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from tools.campaign.inputs import CLAP, EMBEDDED, FROM_ARRAYS, LISTS, SMALL_SOUND, Inputs, train, unlabelled_vectors
+from tools.campaign.inputs import CLAP, EMBEDDED, FROM_ARRAYS, LISTS, SHORT_AUDIO, Inputs, train, unlabelled_vectors
 from tools.campaign.process import Limits, run_verb
 
 Rule = Literal["checked", "shape", "values", "text"]
@@ -194,7 +194,7 @@ def _of_verb(*argv: str, results: Callable[[], Results]) -> Callable[[], Results
     return probe
 
 
-def _generated_sound() -> Results:
+def _generated_audio() -> Results:
     import soundfile
 
     return {"samples": soundfile.read("made.wav", dtype="float32")[0]}
@@ -260,7 +260,7 @@ def _embedded(name: str) -> tuple[str, ...]:
 
 _JAX = Limits(cpu=30, idle=60)
 _EMBED_ARRAYS = _of_verb(*FROM_ARRAYS, "store", results=_store)
-_SAMPLE = ("infer", "dog.png", "--audioldm", "audioldm", "--out", "made.wav", *SMALL_SOUND)
+_SAMPLE = ("infer", "dog.png", "--audioldm", "audioldm", "--out", "made.wav", *SHORT_AUDIO)
 _OF_EVALUATION = ("report", "bundle", "--evaluation", "evaluation")
 
 READERS: dict[str, Reader] = {
@@ -319,7 +319,7 @@ READERS: dict[str, Reader] = {
         Reader(name="pictures", files=("pictured/pictures.npz",), needs=("pictured",), rule="checked", limits=_JAX,
                probe=lambda: {"vectors": unlabelled_vectors(Path("pictured"))}),
         Reader(name="audioldm", files=_embedded("audioldm"), needs=("audioldm", "dog.png"),
-               probe=_of_verb(*_SAMPLE, results=_generated_sound), rule="shape", limits=Limits(cpu=60, idle=60),
+               probe=_of_verb(*_SAMPLE, results=_generated_audio), rule="shape", limits=Limits(cpu=60, idle=60),
                weight=2),
         Reader(name="records", files=("sounds/*.sound.json",), needs=("bundle", "sounds", "dog.png", "cat.png=dog.png"),
                probe=_of_verb("report", "bundle", "--sounds", "sounds", results=_page(_record_parts)), rule="values",

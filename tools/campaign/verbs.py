@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tools.campaign.inputs import CLAP, EMBED, INDEXED, SEARCH, SMALL_SOUND, Inputs, train
+from tools.campaign.inputs import CLAP, EMBED, INDEXED, SEARCH, SHORT_AUDIO, Inputs, train
 from tools.campaign.process import Child, Exit, Limits, run_verb
 from tools.campaign.steps import read_steps, record_steps
 
@@ -21,7 +21,7 @@ LIMITS = Limits(cpu=120, idle=90)
 class Verb:
     """A verb of c2c with its arguments.
 
-    argv: without `c2c`. needs: names of inputs. processes: number of processes. kept: raises an exception if existing
+    argv: without `c2c`. needs: names of inputs. processes: number of processes. check_data: raises an exception if existing
     data cannot be read. prints: whether every run prints the same.
     """
 
@@ -29,7 +29,7 @@ class Verb:
     argv: tuple[str, ...]
     needs: tuple[str, ...] = ()
     processes: int = 1
-    kept: Callable[[], None] = lambda: None
+    check_data: Callable[[], None] = lambda: None
     prints: bool = False
 
     def start(self, folder: Path, log: Path, before: Callable[[], None] = lambda: None) -> list[Child]:
@@ -63,7 +63,7 @@ class Verb:
         return ""
 
 
-def _store_is_whole() -> None:
+def _store_is_intact() -> None:
     from c2c_jax.data.store import Store
 
     store = Store.open(Path("store"))
@@ -72,7 +72,7 @@ def _store_is_whole() -> None:
         raise RuntimeError(f"the store has {rows} rows")
 
 
-def _index_is_whole() -> None:
+def _index_is_intact() -> None:
     from c2c_jax.retrieval.library import open_library
     from c2c_jax.spaces.space import identify
 
@@ -80,7 +80,7 @@ def _index_is_whole() -> None:
         raise RuntimeError(f"the index has {rows} rows")
 
 
-def _bundle_is_whole(name: str) -> Callable[[], None]:
+def _bundle_is_intact(name: str) -> Callable[[], None]:
     def check() -> None:
         from c2c_jax.translator.bundle import load_bundle
 
@@ -91,7 +91,7 @@ def _bundle_is_whole(name: str) -> Callable[[], None]:
     return check
 
 
-def _evaluation_is_whole() -> None:
+def _evaluation_is_intact() -> None:
     import numpy as np
 
     json.loads(Path("evaluation/metrics.json").read_text())
@@ -100,7 +100,7 @@ def _evaluation_is_whole() -> None:
             arrays[name]
 
 
-def _sound_is_whole() -> None:
+def _audio_is_intact() -> None:
     import soundfile
 
     soundfile.read("dog.wav")
@@ -108,7 +108,7 @@ def _sound_is_whole() -> None:
         json.loads(Path("dog.sound.json").read_text())
 
 
-def _page_is_whole() -> None:
+def _page_is_intact() -> None:
     if not Path("report.html").read_text(encoding="utf-8").rstrip().endswith("</html>"):
         raise RuntimeError("report.html is cut short")
 
@@ -123,7 +123,7 @@ VERBS: dict[str, Verb] = {
     for verb in (
         Verb(name="embed", argv=_EMBED, needs=("captions.txt",)),
         Verb(name="embed-two", argv=_EMBED, needs=("captions.txt",), processes=2),
-        Verb(name="grow", argv=(*EMBED, _GROWN), needs=("captions.txt", "more.txt", "store"), kept=_store_is_whole),
+        Verb(name="grow", argv=(*EMBED, _GROWN), needs=("captions.txt", "more.txt", "store"), check_data=_store_is_intact),
         Verb(name="arrays", argv=("embed", "--from-arrays", "source.npy", "target.npy", "--out", "store"),
              needs=("source.npy", "target.npy")),
         Verb(name="repair", argv=_EMBED, needs=("captions.txt", "store=damaged")),
@@ -131,19 +131,19 @@ VERBS: dict[str, Verb] = {
         Verb(name="train-streamed", argv=train("--config.data.loader=streamed"), needs=("arrays",)),
         Verb(name="train-two", argv=train(), needs=("arrays",), processes=2),
         Verb(name="search", argv=SEARCH, needs=("library",), prints=True),
-        Verb(name="search-more", argv=SEARCH, needs=("library", "index"), kept=_index_is_whole, prints=True),
-        Verb(name="evaluate", argv=_EVALUATE, needs=("bundle", "pairs", "evaluation"), kept=_evaluation_is_whole,
+        Verb(name="search-more", argv=SEARCH, needs=("library", "index"), check_data=_index_is_intact, prints=True),
+        Verb(name="evaluate", argv=_EVALUATE, needs=("bundle", "pairs", "evaluation"), check_data=_evaluation_is_intact,
              prints=True),
-        Verb(name="calibrate", argv=_CALIBRATE, needs=("bundle", "pairs"), kept=_bundle_is_whole("bundle")),
+        Verb(name="calibrate", argv=_CALIBRATE, needs=("bundle", "pairs"), check_data=_bundle_is_intact("bundle")),
         Verb(name="calibrate-out", argv=(*_CALIBRATE, "--out", "other"), needs=("bundle", "pairs")),
         Verb(name="export", argv=("export", "bundle", "--out", "published"), needs=("bundle", "published"),
-             kept=_bundle_is_whole("published")),
-        Verb(name="infer", argv=("infer", "dog.png", "--out", "dog.wav", *SMALL_SOUND), needs=("dog.png", "dog.wav"),
-             kept=_sound_is_whole),
+             check_data=_bundle_is_intact("published")),
+        Verb(name="infer", argv=("infer", "dog.png", "--out", "dog.wav", *SHORT_AUDIO), needs=("dog.png", "dog.wav"),
+             check_data=_audio_is_intact),
         Verb(name="infer-vector", argv=("infer", "dog.png", "--save-embedding", "dog.npy"), needs=("dog.png",)),
         Verb(name="report", argv=("report", "bundle", "--sounds", "sounds", "--evaluation", "evaluation"),
              needs=("bundle", "sounds", "evaluation", "dog.png", "cat.png=dog.png", "report.html"),
-             kept=_page_is_whole),
+             check_data=_page_is_intact),
         Verb(name="import", argv=("import-checkpoint", "author.pt", "--out", "imported"), needs=("author.pt",)),
         Verb(name="world", argv=("miniworld", "export", "--out", "pairs", "--count", "12")),
         Verb(name="world-text", argv=("miniworld", "captions", "--out", "world.txt", "--count", "3000")),
@@ -186,10 +186,10 @@ def prepare(verb: Verb, inputs: Inputs, folder: Path) -> Path:
 
 def undisturbed(verb: Verb, inputs: Inputs, place: Path) -> Undisturbed:
     """Runs a verb twice, undisturbed, and caches the results in a file."""
-    kept = place / f"{verb.name}.json"
+    cache = place / f"{verb.name}.json"
     with inputs.lock:
-        if kept.is_file():
-            return msgspec.json.decode(kept.read_bytes(), type=Undisturbed)
+        if cache.is_file():
+            return msgspec.json.decode(cache.read_bytes(), type=Undisturbed)
         folders, ends, steps = [], [], []
         for number in range(2):
             folder = prepare(verb, inputs, place / f"{verb.name}.{number}" / "folder")
@@ -202,7 +202,7 @@ def undisturbed(verb: Verb, inputs: Inputs, place: Path) -> Undisturbed:
         loose = tuple(name for name in folders[0] if folders[1].get(name) != folders[0][name])
         cpu = tuple(min(a.cpu, b.cpu) for a, b in zip(*ends, strict=True))
         result = Undisturbed(files=folders[0], loose=loose, cpu=cpu, out=ends[0][0].out, steps=tuple(steps[0]))
-        kept.write_bytes(msgspec.json.encode(result))
+        cache.write_bytes(msgspec.json.encode(result))
         return result
 
 

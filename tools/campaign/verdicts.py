@@ -50,10 +50,10 @@ def read(reader: Reader, folder: Path, log: Path) -> Exit:
 
 def original(reader: Reader, context: Context) -> Exit:
     """Runs the reader on intact files; caches the exit in a file."""
-    kept = context.folder / "originals" / f"{reader.name}.pickle"
+    cache = context.folder / "originals" / f"{reader.name}.pickle"
     with context.inputs.lock:
-        if not kept.is_file():
-            folder = reader.prepare(context.inputs, kept.parent / reader.name / "folder")
+        if not cache.is_file():
+            folder = reader.prepare(context.inputs, cache.parent / reader.name / "folder")
             # The first run compiles, which takes more time and memory.
             generous = Limits(cpu=600, idle=120, memory=2**33)
             for _ in range(2):
@@ -61,11 +61,11 @@ def original(reader: Reader, context: Context) -> Exit:
                 folder = reader.prepare(context.inputs, folder)
                 if ended.code or ended.result is None:
                     raise RuntimeError(f"the reader of {reader.name} fails on intact files: {ended.err}")
-            kept.write_bytes(pickle.dumps(ended))
-        return pickle.loads(kept.read_bytes())
+            cache.write_bytes(pickle.dumps(ended))
+        return pickle.loads(cache.read_bytes())
 
 
-def judge(reader: Reader, whole: Exit, ended: Exit, folder: Path, change: Change) -> Outcome:
+def judge(reader: Reader, intact: Exit, ended: Exit, folder: Path, change: Change) -> Outcome:
     """Returns the verdict of a case."""
 
     def outcome(verdict: str, what: str = "") -> Outcome:
@@ -82,12 +82,12 @@ def judge(reader: Reader, whole: Exit, ended: Exit, folder: Path, change: Change
     if ended.code or "Traceback" in ended.err:
         name = signal.Signals(-ended.code).name if ended.code < 0 else f"exit code {ended.code}"
         return outcome("traceback", f"{name}\n{ended.err[-2000:]}")
-    difference = first_difference(whole.result, ended.result)
+    difference = first_difference(intact.result, ended.result)
     if not difference:
         return outcome("right")
-    if [line for line in ended.lines if line not in whole.lines and "Warning" not in line]:
+    if [line for line in ended.lines if line not in intact.lines and "Warning" not in line]:
         return outcome("reported")
-    if not change.is_strict and is_undetectable(reader, whole.result, ended.result, change):
+    if not change.is_strict and is_undetectable(reader, intact.result, ended.result, change):
         return outcome("undetectable")
     return outcome("wrong in silence", f"exit code 0, nothing on stderr, and wrong results: {difference}")
 

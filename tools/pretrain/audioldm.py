@@ -128,14 +128,14 @@ def view(split: str, index: int, seed: int) -> Int16[np.ndarray, "samples"]:
 def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Networks, dict[str, float], float]:
     """Trains the networks; returns them, their test scores and the minutes taken. clap: folder of the CLAP."""
     folder = workdir / f"audioldm-{recipe.seed}"
-    sounds = scene_views(workdir / "material", "sounds", view, "train", TRAINING_SIZE, 0, processes)
-    mels = log_mels(sounds.views)
+    training = scene_views(workdir / "material", "sounds", view, "train", TRAINING_SIZE, 0, processes)
+    mels = log_mels(training.views)
     vae, vae_minutes = train_vae(mels, folder, recipe.vae_steps)
     scorer = ClapScorer.load(str(clap))
     unet, unet_minutes = train_unet(
         encoded(vae, mels)[:, :LATENTS],
-        scorer.vectors(_floats(sounds.views)),
-        scorer.texts(captions_of(sounds)),
+        scorer.vectors(_floats(training.views)),
+        scorer.texts(captions_of(training)),
         scorer.texts(["", Sampling().negative_prompt]),
         folder,
         vae.config.scaling_factor,
