@@ -21,7 +21,7 @@ LIMITS = Limits(cpu=120, idle=90)
 class Verb:
     """A verb of c2c with its arguments.
 
-    argv: without `c2c`. needs: names of inputs. processes: number of processes. check_data: raises an exception if existing
+    argv: without `c2c`. needs: names of inputs. processes: their number. check_data: raises an exception if existing
     data cannot be read. prints: whether every run prints the same.
     """
 
@@ -123,7 +123,8 @@ VERBS: dict[str, Verb] = {
     for verb in (
         Verb(name="embed", argv=_EMBED, needs=("captions.txt",)),
         Verb(name="embed-two", argv=_EMBED, needs=("captions.txt",), processes=2),
-        Verb(name="grow", argv=(*EMBED, _GROWN), needs=("captions.txt", "more.txt", "store"), check_data=_store_is_intact),
+        Verb(name="grow", argv=(*EMBED, _GROWN), needs=("captions.txt", "more.txt", "store"),
+             check_data=_store_is_intact),
         Verb(name="arrays", argv=("embed", "--from-arrays", "source.npy", "target.npy", "--out", "store"),
              needs=("source.npy", "target.npy")),
         Verb(name="repair", argv=_EMBED, needs=("captions.txt", "store=damaged")),
