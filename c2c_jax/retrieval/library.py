@@ -128,7 +128,7 @@ class Library:
                 stack.enter_context(exclusive_lock(self.index_folder.parent))
             except BlockingIOError:
                 raise StoreError(
-                    f"another process is writing the index in {self.index_folder.parent}: wait until it has finished"
+                    f"another process is writing the index in {self.index_folder.parent}: wait until it is done"
                 ) from None
             written_at, write_seconds = time.monotonic(), 0.0
             for start in range(0, len(self.pending), FILES_PER_PART):

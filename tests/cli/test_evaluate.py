@@ -389,7 +389,7 @@ def test_refusals(run, clap, world, evaluate, capsys, tmp_path, audioldm_folder,
     assert "expected a manifest or the folder of a data set at" in told(run, "--pairs", tmp_path / "gone.csv")
     assert f"{tmp_path} is not an embedding store" in told(run, "--store", tmp_path)
     assert "no image and no sound" in told(run, "--pairs", published)
-    assert "holds no .sound.json record" in told(run, "--sounds", world)
+    assert "contains no .sound.json record" in told(run, "--sounds", world)
     pairs = run, "--out", tmp_path / "o", "--pairs", world / "pairs.csv"
     no_ears = told(*pairs)
     assert "has no audio tower to encode sounds with: pass --clap" in no_ears

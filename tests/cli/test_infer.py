@@ -206,7 +206,7 @@ def test_a_bundle_that_never_saw_its_spaces(bundle, pictures, audioldm_folder, t
         if expected:
             assert "is another space" in err and "64 wide" in err
         else:
-            assert "does not know the fingerprint of its CLIP" in err and "of its CLAP, somewhere/else" in err
+            assert "stores no fingerprint of its CLIP" in err and "of its CLAP, somewhere/else" in err
 
 
 def test_pictures_of_the_bar_and_paths_do_not_mix(bundle, pictures, audioldm_folder, tmp_path):
