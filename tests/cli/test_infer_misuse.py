@@ -89,7 +89,7 @@ def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
         (["--out", "x.mp3"], "ends in .mp3: pass a .wav or .flac file, or a folder"),
         (["--mix", "0.3"], "0 prompts and images to blend and 1 weights"),
         (["--prompt", "a", "--mix", "1.5"], "pass numbers above 0 that sum to at most 1"),
-        (["--prompt", "a", "--prompt", "b", "--prompt", "c", "--mix", "0.1", "--mix", "0.1"], "3 things .* 2 weights"),
+        (["--prompt", "a", "--prompt", "b", "--prompt", "c", "--mix", "0.1", "--mix", "0.1"], "3 prompts and images .* 2 weights"),
         (["--control", "a", "--control", "b"], "3 sounds and 2 --control texts"),
         (["--candidates", "0"], "candidates must be .*, found 0"),
         (["--candidates", "1000000000"], "candidates must be from 1 to 1,000, found 1000000000"),

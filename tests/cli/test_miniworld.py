@@ -51,12 +51,12 @@ def test_shown_scenes_go_over_all_sources(split, count):
 
 
 def test_sheet_has_picture_and_spectrogram_of_a_scene():
-    shown = preview_scene("test", 0, 0)
-    sheet = contact_sheet([shown])
+    preview = preview_scene("test", 0, 0)
+    sheet = contact_sheet([preview])
     tile = sheet.crop((12, 12 + 18, 12 + 128, 12 + 18 + 128)).resize((64, 64), Image.Resampling.BOX)
-    assert np.abs(np.asarray(tile, int) - np.asarray(shown.picture, int)).mean() < 6
-    assert shown.mel.size == (257, 128)
-    assert shown.held_out and "<b>held out</b>" in render_page([shown], "test", 0)
+    assert np.abs(np.asarray(tile, int) - np.asarray(preview.image, int)).mean() < 6
+    assert preview.mel.size == (257, 128)
+    assert preview.held_out and "<b>held out</b>" in render_page([preview], "test", 0)
 
 
 def test_captions_to_a_file(tmp_path, capsys):

@@ -12,7 +12,7 @@ def small_blocks(monkeypatch):
     """Sets small sizes, for several blocks of several tiles with partial last ones."""
     monkeypatch.setattr(nearest, "BLOCK", 50)
     monkeypatch.setattr(nearest, "TILE", 8)
-    monkeypatch.setattr(nearest, "SORTED", 1500)
+    monkeypatch.setattr(nearest, "MAX_SORTED", 1500)
 
 
 def pair(count: int, noise: float = 1.5, dim: int = 12) -> tuple[np.ndarray, np.ndarray]:

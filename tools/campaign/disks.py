@@ -22,13 +22,8 @@ FRACTIONS = (0.0, 0.3, 0.9)  # of the space that a verb needs
 def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
     """Returns a case for each verb of one process and each of three full disks and a read-only folder."""
     setups: list[tuple[str, str, str, Callable[..., Outcome]]] = [
-        (
-            f"{fraction:g}",
-            "full disk",
-            f"room for {fraction:.0%} of what it writes",
-            functools.partial(_full, fraction=fraction),
-        )
-        for fraction in FRACTIONS
+        (f"{x:g}", "full disk", f"room for {x:.0%} of what it writes", functools.partial(_full, fraction=x))
+        for x in FRACTIONS
     ]
     setups.append(("read-only", "read-only", "a read-only folder", _read_only))
     return [

@@ -87,9 +87,7 @@ def odd_entries(suffix: str) -> list[Entry]:
         Entry(key="dangling", how="a link to nothing", make=at(lambda path: path.symlink_to("nowhere")), expected=name),
         Entry(key="itself", how="a link to itself", make=at(lambda path: path.symlink_to(path.name)), expected=name),
         Entry(key="pipe", how="a named pipe", make=at(os.mkfifo), expected=name),
-        Entry(
-            key="device", how="a link to /dev/zero", make=at(lambda path: path.symlink_to("/dev/zero")), expected=name
-        ),
+        Entry(key="device", how="a link to /dev/zero", make=at(lambda x: x.symlink_to("/dev/zero")), expected=name),
         Entry(key="socket", how="a socket", make=at(bind_socket), expected=name),
         Entry(key="empty", how="an empty file", make=at(Path.touch), expected=name),
         Entry(key="file", how="an unreadable file", make=copied(name, 0), expected=name),
