@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from c2c_jax.data.chunks import Dtype, stored_as
+from c2c_jax.data.chunks import Dtype, cast_vectors
 from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, read_plan
 from c2c_jax.data.writer import StoreWriter, begin_repair, store_lock
 from c2c_jax.errors import StoreError
@@ -96,4 +96,4 @@ def _is_there(path: Path, plan: Plan) -> bool:
 
 def _dtype_for(*arrays: Shaped[np.ndarray, "_ _"]) -> Dtype:
     parts = (array[start : start + BLOCK] for array in arrays for start in range(0, len(array), BLOCK))
-    return "float16" if all(stored_as(part, "float16")[1].all() for part in parts) else "float32"
+    return "float16" if all(cast_vectors(part, "float16")[1].all() for part in parts) else "float32"

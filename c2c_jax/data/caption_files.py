@@ -14,9 +14,9 @@ from typing import Any
 
 from c2c_jax.data.sources import Malformed, Source, register_source
 from c2c_jax.errors import CaptionError
-from c2c_jax.io.files import matching, open_regular
+from c2c_jax.io.files import glob_paths, open_regular
 from c2c_jax.io.json import parse_json
-from c2c_jax.io.rows import Damage, csv_rows, other_than_utf8, raw_lines
+from c2c_jax.io.rows import Damage, csv_rows, describe_non_utf8, raw_lines
 
 MAX_ROW_BYTES = 2**20
 LONG_ROW = f"row over {MAX_ROW_BYTES:,} bytes or field over 131,072 characters"
@@ -35,7 +35,7 @@ class CaptionFiles(Source):
         path = os.path.expanduser(self.places[0])
         if not glob.has_magic(path) or os.path.exists(path):
             return [Path(path)]
-        if not (found := sorted(matching(path), key=str)):
+        if not (found := sorted(glob_paths(path), key=str)):
             raise CaptionError(f"cannot read captions from {path}: no file matches this pattern")
         return found
 
@@ -185,7 +185,7 @@ def _opened(path: Path) -> BufferedReader:
     file = open_regular(path, "a file of captions", CaptionError, "give a UTF-8 text file")
     head = file.read(4096)
     file.seek(0)
-    if kind := other_than_utf8(head):
+    if kind := describe_non_utf8(head):
         file.close()
         raise CaptionError(f"cannot read captions from {path}: it {kind}")
     return file

@@ -47,7 +47,7 @@ class Mixture:
     def __init__(self, sources: Sequence[Source], *, drop_duplicates: bool, before: Iterable[str] = ()):
         self.sources = sources
         self.rows, self.duplicates = [0] * len(sources), [0] * len(sources)
-        self._seen = Seen() if drop_duplicates else None
+        self._seen = CaptionSet() if drop_duplicates else None
         if self._seen is not None:
             for block in _blocks(before):
                 self._seen.add(block)
@@ -87,7 +87,7 @@ class Mixture:
         ]
 
 
-class Seen:
+class CaptionSet:
     """A set of texts, in 8 bytes each.
 
     By 64 bits of BLAKE2b, the chance that any distinct caption is taken for a duplicate is 3e-7 among 3.3 million

@@ -171,7 +171,7 @@ class ChunkedArray(Chunked):
         return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
 
-def stored_as(
+def cast_vectors(
     vectors_NE: Shaped[np.ndarray, "N E"], dtype: str
 ) -> tuple[Float[np.ndarray, "N E"], Bool[np.ndarray, "N"]]:
     """Casts vectors to a dtype. Also returns which of them it can represent: finite, of a length whose square float32
@@ -184,7 +184,7 @@ def stored_as(
     return stored_NE, np.isfinite(stored_NE).all(axis=1) & has_length_N & (errors_N <= MAX_ERROR * lengths_N)
 
 
-def why_not_stored(vector_E: Shaped[np.ndarray, "E"], dtype: str) -> str:
+def cast_problem(vector_E: Shaped[np.ndarray, "E"], dtype: str) -> str:
     """In words, why a dtype cannot represent a vector; see `stored_as`."""
     exact_E = vector_E.astype(np.float64)
     size, length = float(np.abs(exact_E).max()), float(np.linalg.norm(exact_E))

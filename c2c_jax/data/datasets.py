@@ -40,10 +40,10 @@ class TFDS(Source):
     def stamp(self) -> str:
         """Returns the SHA-256 of the TSV file for a whole split of Conceptual Captions. For any other data set, hashes
         its name, version, and the sizes and shard lengths of its splits. Raises CaptionError if it is not on disk."""
-        from c2c_jax.data.tfds_sets import made_from, open_set
+        from c2c_jax.data.tfds_sets import open_dataset, prepared_from
 
-        builder = open_set(self.name, self.split, self.data_dir, self.manual_dir)
-        if made := made_from(builder, self.split):
+        builder = open_dataset(self.name, self.split, self.data_dir, self.manual_dir)
+        if made := prepared_from(builder, self.split):
             return made.sha256
         splits = sorted((name, split.num_bytes, split.shard_lengths) for name, split in builder.info.splits.items())
         return hashlib.sha256(repr((builder.info.full_name, splits)).encode()).hexdigest()
@@ -55,10 +55,10 @@ class TFDS(Source):
         from google.protobuf.message import DecodeError
         from tensorflow_datasets.proto import tf_example_pb2
 
-        from c2c_jax.data.tfds_sets import damaged, made_from, open_set
+        from c2c_jax.data.tfds_sets import damaged, open_dataset, prepared_from
 
-        builder = open_set(self.name, self.split, self.data_dir, self.manual_dir)
-        if made := made_from(builder, self.split):
+        builder = open_dataset(self.name, self.split, self.data_dir, self.manual_dir)
+        if made := prepared_from(builder, self.split):
             self.skipped = made.left_out
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:

@@ -14,7 +14,7 @@ from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
-from c2c_jax.io.files import found_at, is_array, user_path
+from c2c_jax.io.files import describe_path, is_array, user_path
 from c2c_jax.io.images import find_images
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.vectors import read_vectors
@@ -84,7 +84,7 @@ def _enough(vectors_PS: Float[np.ndarray, "P S"], files: str) -> Float[np.ndarra
 
 def _kept_vectors(kept: Path, key: str, count: int, dim: int) -> Float[np.ndarray, "P S"] | None:
     """The vectors that an earlier run kept, at most `count`; None if they are of other images, or damaged."""
-    if found_at(kept) == "no file":
+    if describe_path(kept) == "no file":
         return None
     size = np.asarray(key).nbytes + count * dim * np.dtype(np.float32).itemsize
     try:

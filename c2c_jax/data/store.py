@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from c2c_jax.data.chunks import MAX_CHUNK_ROWS, Chunked, ChunkedArray, ChunkedTexts, Dtype
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import atomic_write, sweep
-from c2c_jax.io.files import found_at, is_there
+from c2c_jax.io.files import describe_path, path_exists
 from c2c_jax.io.json import MAX_RECORD_BYTES, read_json_as
 from c2c_jax.spaces.space import SpaceId
 
@@ -119,9 +119,9 @@ def read_plan(path: Path) -> tuple[Plan, list[str]] | None:
     """The plan of an unfinished or growing store at `path` and its captions' checksums; None if there is no plan.
     Raises StoreError if it is damaged."""
     file = path / "plan.json"
-    if found_at(file) == "no file":
+    if describe_path(file) == "no file":
         return None
-    is_finished = is_there(path / "manifest.json")  # and stays so without the plan of its growth
+    is_finished = path_exists(path / "manifest.json")  # and stays so without the plan of its growth
     advice = f"delete {file if is_finished else path} to embed the captions again"
     plan = read_record(Plan, file, FORMAT, advice)
     checksums = read_record(_TextChecksums, file, FORMAT, advice).captions_checksums
@@ -141,7 +141,7 @@ class Store:
     @classmethod
     def exists(cls, path: Path) -> bool:
         """Whether there is a finished store."""
-        return is_there(path / "manifest.json")
+        return path_exists(path / "manifest.json")
 
     @classmethod
     def open(cls, path: Path) -> "Store":
@@ -222,4 +222,4 @@ class Store:
 
 
 def _how(file: Path) -> str:
-    return "missing" if found_at(file) == "no file" else "damaged"
+    return "missing" if describe_path(file) == "no file" else "damaged"

@@ -72,19 +72,19 @@ class ConceptualCaptions(tfds.core.GeneratorBasedBuilder):
 
 
 @dataclasses.dataclass(frozen=True)
-class MadeFrom:
+class PreparedFrom:
     """The TSV file that a split of Conceptual Captions was prepared from. left_out: its skipped rows."""
 
     sha256: str
     left_out: Skipped
 
 
-def made_from(builder: Any, split: str) -> MadeFrom | None:
+def prepared_from(builder: Any, split: str) -> PreparedFrom | None:
     """The file that a whole split was prepared from; None for a slice of a split and for other data sets."""
     if not isinstance(builder, ConceptualCaptions) or split not in TSV_FILES:
         return None
     try:
-        return msgspec.convert((builder.info.metadata or {}).get(split), MadeFrom)
+        return msgspec.convert((builder.info.metadata or {}).get(split), PreparedFrom)
     except msgspec.ValidationError as error:
         raise damaged(builder, error) from None
 
@@ -97,7 +97,7 @@ def damaged(builder: Any, error: Exception) -> CaptionError:
     )
 
 
-def open_set(name: str, split: str, data_dir: str, manual_dir: str) -> Any:
+def open_dataset(name: str, split: str, data_dir: str, manual_dir: str) -> Any:
     """The TFDS builder of a data set on disk; Conceptual Captions and the mini world are prepared if they are missing.
 
     name: `NAME` or `NAME/CONFIG`. split: of Conceptual Captions; it must be prepared. data_dir, manual_dir: as in
@@ -138,7 +138,7 @@ def _conceptual_captions(split: str, data_dir: str | None, manual_dir: str) -> C
             f"the set prepared in {builder.data_dir} has no split {name!r}, only {list(builder.info.splits)}: "
             f"put {tsv.name} with the others into {manual} and delete that folder to prepare it again"
         )
-    made = made_from(builder, name)
+    made = prepared_from(builder, name)
     if made and tsv.is_file() and file_sha256(tsv) != made.sha256:
         raise CaptionError(
             f"{builder.data_dir} was prepared from another file than {tsv}: delete that folder to prepare it again, "

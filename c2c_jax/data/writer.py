@@ -31,7 +31,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Shaped
 
-from c2c_jax.data.chunks import stored_as, why_not_stored
+from c2c_jax.data.chunks import cast_problem, cast_vectors
 from c2c_jax.data.store import SIDES, Plan, Sha256, Store, read_plan, write_json
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import exclusive_lock, sweep
@@ -190,10 +190,10 @@ class StoreWriter:
         self.finished[chunk] = checksums
 
     def _stored(self, side: str, vectors_NE: Shaped[np.ndarray, "N E"], first_row: int) -> np.ndarray:
-        stored_NE, is_held_N = stored_as(vectors_NE, self.plan.dtype)
+        stored_NE, is_held_N = cast_vectors(vectors_NE, self.plan.dtype)
         if not is_held_N.all():
             row = int(np.argmin(is_held_N))
-            why = why_not_stored(vectors_NE[row], self.plan.dtype)
+            why = cast_problem(vectors_NE[row], self.plan.dtype)
             what, advice = "row", "leave it out"
             if self.plan.captions:
                 what, advice = "caption", "check the tower, or pass --config.embed.store_dtype=float32"

@@ -18,8 +18,8 @@ from c2c_jax.evaluation.rows import SkippedFile
 from c2c_jax.evaluation.training_store import open_training_store
 from c2c_jax.evaluation.vectors import TEXTS_AT_ONCE, audio_vectors, image_vectors
 from c2c_jax.io.audio import find_audio
-from c2c_jax.io.files import found_at, is_array, is_regular, user_path
-from c2c_jax.io.places import require_replaceable_folder
+from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
+from c2c_jax.io.output_paths import require_replaceable_folder
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.vectors import read_vectors
 from c2c_jax.spaces.encoding import ENCODED_AT_ONCE
@@ -91,14 +91,14 @@ def calibrate(
         image_BS, pictures = read_vectors(pictures[0], bundle.spec.source_dim, ImageError), ()
     elif pictures:
         for path in pictures:
-            if (found := found_at(path)) != "a file":
+            if (found := describe_path(path)) != "a file":
                 raise ImageError(f"expected pictures at {path}, found {found}: name pictures, or folders of pictures")
         mean_estimates.require_enough(len(pictures), "pictures", ImageError)
     if sounds and is_array(sounds):
         audio_BE = read_vectors(sounds, bundle.spec.target_dim, AudioError)
     elif sounds:
         if not sounds.is_dir():
-            found = found_at(sounds)
+            found = describe_path(sounds)
             raise AudioError(f"expected a folder of sounds at {sounds}, found {found}: pass an existing folder")
         audio_files = find_audio(sounds)
         mean_estimates.require_enough(len(audio_files), f"sounds in {sounds}", AudioError)

@@ -15,7 +15,7 @@ from c2c_jax.evaluation.rows import Missing, SkippedFile
 from c2c_jax.evaluation.training_store import TrainingStore, open_training_store, require_spaces
 from c2c_jax.evaluation.vectors import Captions, FileVectors, PairVectors, TextVectors
 from c2c_jax.io.audio import find_audio
-from c2c_jax.io.files import found_at, sha256_of, user_path
+from c2c_jax.io.files import describe_path, sha256_of, user_path
 from c2c_jax.publishing.names import public_captions
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.resolve import bundle_folder
@@ -118,7 +118,7 @@ def find_inputs(request: EvalRequest, console: Console) -> EvalInputs:
     if reference := request.reference:
         if not reference.is_dir():
             raise ManifestError(
-                f"expected a folder of sounds at --reference {reference}, found {found_at(reference)}: pass an "
+                f"expected a folder of sounds at --reference {reference}, found {describe_path(reference)}: pass an "
                 "existing folder"
             )
         inputs.reference_files = find_audio(reference)

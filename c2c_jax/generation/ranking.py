@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.errors import BundleError
-from c2c_jax.io.audio import resampled
+from c2c_jax.io.audio import resample
 from c2c_jax.spaces.space import load_space
 from c2c_jax.translator.inference import PROBE, is_same_direction
 
@@ -30,7 +30,7 @@ class Ranker:
     def vectors(self, sounds_BS: Float[np.ndarray, "B samples"], sample_rate: int) -> Float[np.ndarray, "B E"]:
         """Unit CLAP vectors of sounds in -1..1. Of a sound longer than the tower takes, the beginning is encoded; a
         tower with fusion encodes all of it."""
-        vectors_BE = self.space.encode_audio([resampled(one, sample_rate, self.mels.sample_rate) for one in sounds_BS])
+        vectors_BE = self.space.encode_audio([resample(one, sample_rate, self.mels.sample_rate) for one in sounds_BS])
         return vectors_BE / np.linalg.norm(vectors_BE, axis=1, keepdims=True)
 
     def scores(

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from c2c_jax.errors import CheckpointError, GenerationError
-from c2c_jax.io.files import is_there
+from c2c_jax.io.files import path_exists
 from c2c_jax.io.json import read_json
 
 # For ddim the paper's; for the others the fewest that end as near to endless steps (`bench/generate.py`).
@@ -62,7 +62,7 @@ def own_sampling(folder: Path) -> dict[str, Any]:
     """The settings that a checkpoint is best sampled with, by the names of `Sampling`'s fields; most checkpoints have
     none. Raises CheckpointError for values that are no settings."""
     path = folder / SAMPLING_FILE
-    if not is_there(path):
+    if not path_exists(path):
         return {}
     settings = read_json(path)
     known = {field.name for field in dataclasses.fields(Sampling)} - {"seed", "candidates"}

@@ -26,8 +26,8 @@ from c2c_jax.data.chunks import (
     ChunkedArray,
     ChunkedTexts,
     Dtype,
-    stored_as,
-    why_not_stored,
+    cast_problem,
+    cast_vectors,
     write_texts,
 )
 from c2c_jax.data.store import Count, Sha256, read_record, write_json
@@ -35,7 +35,7 @@ from c2c_jax.errors import AudioError, StoreError
 from c2c_jax.io.atomic import atomic_write, exclusive_lock, sweep
 from c2c_jax.io.audio import AUDIO_SUFFIXES, INDEX, find_audio
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import is_regular, is_there, path_of, sha256_of, text_of
+from c2c_jax.io.files import is_regular, path_exists, path_to_text, sha256_of, text_to_path
 from c2c_jax.io.json import parse_json
 from c2c_jax.retrieval.nearest import top_k_of_blocks
 from c2c_jax.retrieval.scoring import Scoring
@@ -164,7 +164,7 @@ class Library:
         if not np.isfinite(score_Qk).all():
             raise StoreError(f"the index {self.place} holds zero or non-finite vectors; {ADVICE}")
         return [
-            [(float(score), self.folder / path_of(names[index])) for score, index in zip(*of_query, strict=True)]
+            [(float(score), self.folder / text_to_path(names[index])) for score, index in zip(*of_query, strict=True)]
             for of_query in zip(score_Qk, index_Qk, strict=True)
         ]
 
@@ -256,7 +256,7 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
     holder = index or (own if os.access(folder, os.W_OK) else _cache_of(folder))
     sweep(holder, own)
     files, vectors_NE, failed = next(
-        (_read(one / place, space) for one in (holder, own) if is_there(one / place / "manifest.json")),
+        (_read(one / place, space) for one in (holder, own) if path_exists(one / place / "manifest.json")),
         ([], np.zeros((0, space.dim), DTYPES[0]), []),
     )
     library = Library(folder=folder, place=holder / place, space=space, files=files, vectors_NE=vectors_NE)
@@ -307,7 +307,7 @@ def _cache_of(folder: Path) -> Path:
 
 
 def _name(path: Path, folder: Path) -> str:
-    return text_of(path.relative_to(folder))
+    return path_to_text(path.relative_to(folder))
 
 
 def _state(path: Path) -> tuple[int, int, int]:
@@ -330,7 +330,7 @@ def _indexed(path: Path, folder: Path) -> IndexedFile:
 def _storable(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "E"]:
     """A vector in the first dtype that holds it. Raises SoundError if none does."""
     for dtype in DTYPES:
-        (stored_E,), (is_held,) = stored_as(vector_E[None], dtype)
+        (stored_E,), (is_held,) = cast_vectors(vector_E[None], dtype)
         if is_held:
             return stored_E
-    raise AudioError(f"{path} has a CLAP vector that {why_not_stored(vector_E, DTYPES[-1])}: leave the file out")
+    raise AudioError(f"{path} has a CLAP vector that {cast_problem(vector_E, DTYPES[-1])}: leave the file out")

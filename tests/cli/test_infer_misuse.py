@@ -17,7 +17,7 @@ from c2c_jax.cli.main import main
 from c2c_jax.errors import ConfigError
 from c2c_jax.generation.plan import plan
 from c2c_jax.generation.records import read_records
-from c2c_jax.io.files import path_of, sha256_of
+from c2c_jax.io.files import sha256_of, text_to_path
 from tests.cli.test_infer import centred
 from tests.fixtures.sounds import sound
 
@@ -166,7 +166,7 @@ def test_places_are_checked_before_anything_is_sampled(refused, pictures, tmp_pa
     assert "is a named pipe" in refused(picture, "--save-embedding", tmp_path / "pipe.npy")
     assert "is a device" in refused(picture, "--save-embedding", "/dev/null")
     assert "is a folder: pass a file in it" in refused(picture, "--save-embedding", pictures)
-    assert "is one of the files that are read" in refused(picture, "--save-embedding", picture)
+    assert "is one of the inputs" in refused(picture, "--save-embedding", picture)
     (tmp_path / "notes.txt").write_text("mine")
     assert "exists and is not an .npy file" in refused(picture, "--save-embedding", tmp_path / "notes.txt")
     assert "is a file, not a folder" in refused(picture, "--out", tmp_path / "notes.txt" / "x")
@@ -221,7 +221,7 @@ def test_a_run_over_an_earlier_one_that_is_stopped_leaves_no_old_record(infer, p
 
 def test_a_picture_named_like_its_sound(refused, pictures):
     odd = (pictures / "a.png").rename(pictures / "a.wav")
-    assert "is one of the files that are read" in refused(odd)
+    assert "is one of the inputs" in refused(odd)
 
 
 def test_names_that_are_not_utf8_or_hold_control_characters(infer, pictures):
@@ -233,7 +233,7 @@ def test_names_that_are_not_utf8_or_hold_control_characters(infer, pictures):
     for picture in (raw, odd):
         assert len(sound(os.fsencode(picture.with_suffix(".wav")))) == 10_240
         assert picture.with_suffix(".mel.png").stat().st_size > 1000
-    records = {path_of(record.content.pictures[0].path): record for record in read_records(pictures)[0]}
+    records = {text_to_path(record.content.pictures[0].path): record for record in read_records(pictures)[0]}
     assert set(records) == {raw, odd} and records[raw].content.pictures[0].path.startswith("file:")
     assert {record.sound for record in records.values()} == {raw.with_suffix(".wav"), odd.with_suffix(".wav")}
 

@@ -13,7 +13,7 @@ import zarr
 from c2c_jax.cli.main import main
 from c2c_jax.config import Config, DataConfig
 from c2c_jax.data.arrays import read_array, store_of_arrays
-from c2c_jax.data.chunks import ChunkedArray, stored_as
+from c2c_jax.data.chunks import ChunkedArray, cast_vectors
 from c2c_jax.data.store import Store
 from c2c_jax.errors import StoreError
 from c2c_jax.spaces.space import SpaceId
@@ -170,12 +170,12 @@ def test_the_largest_change_that_storing_may_make():
     rows[4] = 0
     rows[5, 3] = np.nan
     rows[6] *= 1e-3
-    stored, is_held = stored_as(rows, "float16")
+    stored, is_held = cast_vectors(rows, "float16")
     assert is_held.tolist() == [True, False, False, False, False, False, True]
     np.testing.assert_array_equal(stored[0], rows[0].astype(np.float16))
-    assert stored_as(rows, "float32")[1].tolist() == [True, True, True, True, False, False, True]
-    assert stored_as(rows[:1].astype(np.float64) * 1e-45, "float32")[1].tolist() == [False]
-    assert stored_as(rows[:1].astype(np.float64) * 1e300, "float32")[1].tolist() == [False]
+    assert cast_vectors(rows, "float32")[1].tolist() == [True, True, True, True, False, False, True]
+    assert cast_vectors(rows[:1].astype(np.float64) * 1e-45, "float32")[1].tolist() == [False]
+    assert cast_vectors(rows[:1].astype(np.float64) * 1e300, "float32")[1].tolist() == [False]
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e5, 1.0])

@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 
-from c2c_jax.data.captions import BLOCK, Mixture, Seen
+from c2c_jax.data.captions import BLOCK, CaptionSet, Mixture
 from c2c_jax.data.sources import Source
 
 
@@ -57,7 +57,7 @@ def test_report():
 
 def test_seen_equals_a_set():
     """Over many blocks of uneven sizes, so that runs of hashes are merged at every depth."""
-    rng, seen, known = random.Random(0), Seen(), set()
+    rng, seen, known = random.Random(0), CaptionSet(), set()
     for _ in range(60):
         block = [str(rng.randrange(20_000)) for _ in range(rng.choice((1, 7, 100, 3_000)))]
         expected = []

@@ -139,7 +139,7 @@ def test_silence(tmp_path, monkeypatch):
         assert "is silent: no sample of its first 3 s" in told(tmp_path / "a.wav")
     soundfile.write(tmp_path / "a.wav", np.full(48_000, 2**-15), 48_000, subtype="PCM_16")
     assert read_audio(tmp_path / "a.wav", 48_000).max() == np.float32(2**-15)
-    monkeypatch.setattr(sounds, "SEARCHED", 48_000)
+    monkeypatch.setattr(sounds, "MAX_SILENT_SAMPLES", 48_000)
     monkeypatch.setattr("c2c_jax.io.codecs.decode.BLOCK_SAMPLES", 4800)
     soundfile.write(tmp_path / "b.flac", np.append(np.zeros(96_000), np.ones(4800) / 2), 48_000)
     assert "is silent: no sample of its first 1 s" in told(tmp_path / "b.flac", max_seconds=0.1)
@@ -152,7 +152,7 @@ def test_channels_that_cancel(tmp_path):
         soundfile.write(tmp_path / "a.wav", np.stack([one, right], axis=1), 48_000, subtype="FLOAT")
         found, notes = read_with_notes(tmp_path / "a.wav")
         np.testing.assert_array_equal(found, one)
-        assert "channels that cancel each other; of them number 1 is read" in notes
+        assert "channels that cancel each other; only channel 1 is read" in notes
     soundfile.write(tmp_path / "a.wav", np.stack([one / 2, -one, one / 2], axis=1), 48_000, subtype="FLOAT")
     found, notes = read_with_notes(tmp_path / "a.wav", seconds=1.0)
     np.testing.assert_array_equal(found, -one[:48_000])
@@ -171,7 +171,7 @@ def test_channels_that_cancel_in_part(tmp_path, kind):
 
 def test_a_click_in_silence_is_no_sound(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.concatenate([np.zeros(48_000), np.ones(3) / 2, np.zeros(48_000)]), 16_000)
-    assert "is silent but for 0.188 ms: expected 10 ms of sound at least" in told(tmp_path / "a.wav")
+    assert "is silent except for 0.188 ms: expected at least 10 ms of sound" in told(tmp_path / "a.wav")
     part = np.pad(tone(1000, 0.01, 16_000) + 0.1, 8000)
     soundfile.write(tmp_path / "a.wav", part, 16_000)
     assert len(read_audio(tmp_path / "a.wav", 16_000)) == len(part)
@@ -188,7 +188,7 @@ def test_channels_that_do_not_cancel(tmp_path):
 @pytest.mark.parametrize("seconds", [None, 1.0])
 def test_a_sound_too_short_to_mean_anything(tmp_path, seconds):
     soundfile.write(tmp_path / "a.wav", tone(1000, 0.0002, 48_000) + 0.1, 48_000)
-    assert "lasts 0.208 ms: expected 50 ms at least" in told(tmp_path / "a.wav", max_seconds=seconds)
+    assert "lasts 0.208 ms: expected at least 50 ms" in told(tmp_path / "a.wav", max_seconds=seconds)
     soundfile.write(tmp_path / "a.wav", tone(1000, 0.05, 48_000), 48_000)
     assert len(read_audio(tmp_path / "a.wav", 48_000, seconds)) == 2400
 
@@ -252,7 +252,7 @@ def test_samples_that_are_not_numbers(tmp_path, value):
 
 def test_samples_that_are_integers_called_floats(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(100, 0.1, 48_000) * 32_768, 48_000, subtype="FLOAT")
-    assert "samples of 16,384 where full scale is 1" in told(tmp_path / "a.wav")
+    assert "samples of 16,384, but full scale is 1" in told(tmp_path / "a.wav")
 
 
 def test_a_name_that_is_not_utf8(tmp_path):

@@ -18,8 +18,8 @@ from c2c_jax.io.audio_output import (
     MELS,
     defects,
     draw_mel_spectrogram,
-    drawable,
     mel_spectrogram,
+    plot_title,
     write_audio,
 )
 
@@ -57,7 +57,7 @@ def test_a_sound_replaces_an_older_one(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.mp3", "a", "a.sound"])
 def test_other_formats_are_refused(tmp_path, name):
-    with pytest.raises(GenerationError, match="take .wav or .flac"):
+    with pytest.raises(GenerationError, match="use .wav or .flac"):
         write_audio(tmp_path / name, np.zeros(5, np.float32), RATE)
     assert list(tmp_path.iterdir()) == []
 
@@ -139,9 +139,9 @@ def test_the_picture_shows_a_tone_where_it_is(tmp_path):
 
 def test_titles_are_drawn_as_they_are(tmp_path):
     """No mathematics, no line ends, a square for what the font lacks, and no warning."""
-    assert drawable("a dog.wav") == "a dog.wav"
-    assert drawable("\u732b\n$x^$") == "\u25a1\\n$x^$"
-    assert len(drawable("n" * 300)) == 90
+    assert plot_title("a dog.wav") == "a dog.wav"
+    assert plot_title("\u732b\n$x^$") == "\u25a1\\n$x^$"
+    assert len(plot_title("n" * 300)) == 90
     for title in ("\u732b.wav", "$x^$.wav", "$\\frac{", "caf\udce9.wav"):
         with warnings.catch_warnings(action="error", category=UserWarning):
             draw_mel_spectrogram(tmp_path / "a.mel.png", np.ones(2000, np.float32), 16_000, title)

@@ -129,7 +129,7 @@ def test_files_that_unfold_are_refused_before_they_do(refusal):
     for kind in (b"iCCP", b"zTXt"):
         assert "too large" in refusal(png(1, 1, 8, 2, row, (kind, b"x\0\0" + bomb)))
     strip = tiff("<", (8, 8), [8], 1, bomb, t259=8)
-    assert "not of the size that its header says" in refusal(strip)
+    assert "do not have the size that its header states" in refusal(strip)
     assert "more than the 17,500,000" in refusal(b"P6\n10000 10000\n254\n")
     tile = tiff("<", (8, 8), [8], 1, bytes(64), t259=5, t322=100_000, t323=100_000, t324=8, t325=64)
     assert "shrink it" in refusal(tile)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from c2c_jax.io.signals import ENDING, Interrupted, ending_on_signals, noted
+from c2c_jax.io.signals import SIGNALS, Interrupted, raise_on_signals, record_signal
 from tests.fixtures.programs import ROOT
 
 
@@ -44,7 +44,7 @@ def wrapped_by_a_library(call: Callable[[], None]) -> None:
 
 def raised_from(place: Callable, number: int, works_on: bool = True) -> int:
     """The signal that ends the block in which one is raised at a place."""
-    with pytest.raises(Interrupted) as caught, ending_on_signals("c2c x"):
+    with pytest.raises(Interrupted) as caught, raise_on_signals("c2c x"):
         place(lambda: signal.raise_signal(number))
         while works_on:
             time.sleep(0.001)
@@ -54,7 +54,7 @@ def raised_from(place: Callable, number: int, works_on: bool = True) -> int:
 @pytest.mark.parametrize("place", [in_plain_code, in_collection])
 def test_acts_every_time(place):
     for _ in range(30):
-        for number in ENDING:
+        for number in SIGNALS:
             assert raised_from(place, number) == number
 
 
@@ -64,26 +64,26 @@ def test_is_not_lost_in_a_library(place):
 
 
 def test_everything_is_put_back():
-    before = [signal.getsignal(number) for number in ENDING], threading.active_count()
-    with ending_on_signals("c2c x"):
+    before = [signal.getsignal(number) for number in SIGNALS], threading.active_count()
+    with raise_on_signals("c2c x"):
         assert signal.getsignal(signal.SIGINT) is not before[0][0]
-    assert ([signal.getsignal(number) for number in ENDING], threading.active_count()) == before
+    assert ([signal.getsignal(number) for number in SIGNALS], threading.active_count()) == before
     assert signal.set_wakeup_fd(-1) == -1
-    with pytest.raises(ValueError, match="own"), ending_on_signals("c2c x"):
+    with pytest.raises(ValueError, match="own"), raise_on_signals("c2c x"):
         raise ValueError("of its own")
 
 
 def test_ignored_signals_stay_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
     try:
-        with ending_on_signals("c2c x"):
+        with raise_on_signals("c2c x"):
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
 def test_noted():
-    with ending_on_signals("c2c x"), noted(signal.SIGTERM) as is_terminated:
+    with raise_on_signals("c2c x"), record_signal(signal.SIGTERM) as is_terminated:
         assert not is_terminated()
         for _ in range(3):
             signal.raise_signal(signal.SIGTERM)
@@ -95,7 +95,7 @@ def test_in_another_thread_nothing_is_done():
     before, found = signal.getsignal(signal.SIGINT), []
 
     def work() -> None:
-        with ending_on_signals("c2c x"), noted(signal.SIGTERM) as is_terminated:
+        with raise_on_signals("c2c x"), record_signal(signal.SIGTERM) as is_terminated:
             found.append((signal.getsignal(signal.SIGINT), is_terminated()))
 
     thread = threading.Thread(target=work)
@@ -129,7 +129,7 @@ import ctypes, gc, signal, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from c2c_jax.cli import main, miniworld
 from c2c_jax.io import signals
-for one in signals.ENDING: signal.signal(one, signal.default_int_handler)  # whatever this was started by
+for number in signals.SIGNALS: signal.signal(number, signal.default_int_handler)  # whatever this was started by
 signals.GRACE_S = float(sys.argv[1])
 def run(args):
     print("up", flush=True)
@@ -139,7 +139,7 @@ main.program(["miniworld", "show"])
 """
 
 
-@pytest.mark.parametrize(("place", "number"), list(zip(STUCK, [*ENDING, signal.SIGINT], strict=True)))
+@pytest.mark.parametrize(("place", "number"), list(zip(STUCK, [*SIGNALS, signal.SIGINT], strict=True)))
 @pytest.mark.parametrize("grace", [0.2, 1000.0], ids=["once", "again and again"])
 def test_ends_a_main_thread_that_is_stuck(place, number, grace):
     process = subprocess.Popen(
@@ -152,6 +152,6 @@ def test_ends_a_main_thread_that_is_stuck(place, number, grace):
         time.sleep(0.05)
         process.send_signal(number)
     error = process.stderr.read()
-    assert process.wait() == 128 + number and error == f"c2c miniworld: {ENDING[number]}\n"
+    assert process.wait() == 128 + number and error == f"c2c miniworld: {SIGNALS[number]}\n"
     process.stdout.close()
     process.stderr.close()

@@ -107,7 +107,7 @@ def test_each_kind_under_the_others_name(tmp_path):
     )
     for zipped in (True, False):
         torch.save({"w": VALUES}, tmp_path / "a.safetensors", _use_new_zipfile_serialization=zipped)
-        assert "is torch's by its content" in refusal(tmp_path / "a.safetensors")
+        assert "is a torch file by its content" in refusal(tmp_path / "a.safetensors")
 
 
 def test_any_length_of_a_header_is_a_safetensors_file(tmp_path):

@@ -124,7 +124,7 @@ def _vectors(argument: str = "photos") -> Results:
 
 
 def _noises(argument: str = "noises") -> Results:
-    from c2c_jax.io.files import path_of
+    from c2c_jax.io.files import text_to_path
 
     argv = ["search", "--text", "a dog barks", "--library", argument, "--index", "index", "--clap", CLAP, "--json"]
     with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -132,7 +132,7 @@ def _noises(argument: str = "noises") -> Results:
     if code:
         raise SystemExit(code)
     sounds = json.loads(out.getvalue())["queries"][0]["sounds"]
-    return {_shown(path_of(one["file"]), "noises"): np.array([one["score"]]) for one in sounds}
+    return {_shown(text_to_path(one["file"]), "noises"): np.array([one["score"]]) for one in sounds}
 
 
 FOLDERS: dict[str, Reader] = {

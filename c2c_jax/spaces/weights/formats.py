@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.io.files import is_there, local_path
+from c2c_jax.io.files import local_path, path_exists
 from c2c_jax.io.json import read_json
 from c2c_jax.spaces.models.clap import ClapModel, ClapTextConfig, ClapTextModelWithProjection
 from c2c_jax.spaces.models.clap_audio import ClapAudioModelWithProjection
@@ -96,9 +96,9 @@ class Folder:
         if (self.path / "model_index.json").is_file() and not self.config_path.is_file():
             raise CheckpointError(f"{name} is a whole generator; its CLAP is {name}:text_encoder")
         self.content = read_json(self.config_path)
-        own = any(is_there(self.path / file) for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json"))
+        own = any(path_exists(self.path / file) for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json"))
         self._tokens = self.path if own else self.path.parent / "tokenizer"
-        self._token_files = [path for file in TOKENIZER_FILES if is_there(path := self._tokens / file)]
+        self._token_files = [path for file in TOKENIZER_FILES if path_exists(path := self._tokens / file)]
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and contents of its weights, config and tokenizer files."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from c2c_jax.io.codecs.mpeg import head_of
+from c2c_jax.io.codecs.mpeg import parse_header
 from tests.io.codecs.test_decode import read, refusal
 
 RATE = 24_000  # of what is read; the files may be of another
@@ -22,7 +22,7 @@ def mp3(path, seconds=15.0, rate=24_000, channels=1, mode="VARIABLE") -> bytes:
 
 def stripped(content: bytes) -> bytes:
     """Without the Xing frame, which is the first."""
-    head = head_of(content[:4])
+    head = parse_header(content[:4])
     assert head and (b"Xing" in content[:200] or b"Info" in content[:200])
     return content[head.length :]
 
@@ -60,7 +60,7 @@ def test_a_xing_frame_that_lies(tmp_path):
         found, notes = read(tmp_path / "a.mp3", content[:place] + stated.to_bytes(4, "big") + content[place + 4 :])
         assert 0 <= len(found) - 5 * RATE <= 2304 and is_tone(found, 2400, 5 * RATE - 2400)
     lying = content[:place] + (frames + 9).to_bytes(4, "big") + content[place + 4 :]
-    assert f"is truncated: its header promises {frames + 9} MPEG frames, {frames} are there" in refusal(
+    assert f"is truncated: its header states {frames + 9} MPEG frames, but {frames} are there" in refusal(
         tmp_path / "a.mp3", lying
     )
 
@@ -150,7 +150,7 @@ def test_a_resource_fork_beside_it(tmp_path, monkeypatch):
 )
 def test_heads(four, expected):
     """Against the tables and formulas of ISO/IEC 11172-3, 2.4.2.3."""
-    head = head_of(four)
+    head = parse_header(four)
     assert (head.version, head.layer, head.rate, head.is_mono, head.length, head.samples) == expected
 
 
@@ -158,4 +158,4 @@ def test_heads(four, expected):
     "four", [b"\xff\xf9\x90\0", b"\xff\xeb\x90\0", b"\xff\xfb\xf0\0", b"\xff\xfb\x0c\0", b"\xff\xfb"]
 )
 def test_what_is_no_head(four):
-    assert head_of(four) is None
+    assert parse_header(four) is None

@@ -105,7 +105,7 @@ def test_two_sounds_at_once(tmp_path):
     mixed = turns + longer[min(len(one), len(two)) :]
     found, notes = read(tmp_path / "c.ogg", b"".join(mixed))
     np.testing.assert_array_equal(found, read(tmp_path / "a.ogg", b"".join(one))[0])
-    assert "holds 2 sounds at once" in notes
+    assert "contains 2 parallel sounds" in notes
 
 
 def test_what_is_behind_the_end(tmp_path):
