@@ -101,7 +101,7 @@ def _verify(path: Path) -> None:
                 rows = store.plan.rows_of(chunk)
                 print_fields(f"{path / part}: chunk {chunk} (rows {rows.start:,} to {rows.stop - 1:,}) is {how}")
     if count:
-        raise StoreError(f"{path}: {count} damaged or missing chunks; {store.plan.cure(path)}")
+        raise StoreError(f"{path}: {count} damaged or missing chunks; {store.plan.repair_advice(path)}")
     print_fields(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
 
 

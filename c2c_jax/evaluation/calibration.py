@@ -11,7 +11,7 @@ from jaxtyping import Float
 from rich.console import Console
 
 from c2c_jax.data.caption_files import Txt
-from c2c_jax.data.captions import Mixture, open_sources
+from c2c_jax.data.captions import CaptionStream, open_sources
 from c2c_jax.errors import AudioError, BundleError, C2CError, CaptionError, ConfigError, ImageError, StoreError
 from c2c_jax.evaluation.methods import with_caption_means
 from c2c_jax.evaluation.rows import SkippedFile
@@ -226,17 +226,17 @@ def _with_texts(
     texts: see `calibrate`. Exact duplicates count once, as in training. Raises CaptionError.
     """
     path = user_path(texts)
-    mixture = Mixture([Txt(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
+    stream = CaptionStream([Txt(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
     sums, stream, task = (
         [mean_estimates.Sums(space.dim) for space in spaces],
-        iter(mixture),
+        iter(stream),
         bar.add_task("texts", total=None),
     )
     while block := list(itertools.islice(stream, TEXTS_AT_ONCE)):
         for space, one, norm in zip(spaces, sums, (input_norm, "unit"), strict=True):
             one.add(mean_estimates.scaled(space.encode_text(block), norm))
         bar.advance(task, len(block))
-    for line in mixture.report():
+    for line in stream.report():
         console.print(line)
     source, target = (
         one.estimate(before, "texts", CaptionError)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from c2c_jax.data.captions import Mixture, open_sources
+from c2c_jax.data.captions import CaptionStream, open_sources
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import ConfigError, ManifestError, StoreError
 from c2c_jax.evaluation.bootstrap import Bootstrap
@@ -139,9 +139,9 @@ def _find_captions(inputs: EvalInputs, source: str, console: Console) -> None:
         count, read = len(inputs.captions.source_NS), store.plan.rows
         where = f"the store {store.path.name}"
     else:
-        mixture = Mixture(open_sources(source), drop_duplicates=True)
-        texts = list(mixture)
-        for line in mixture.report():
+        stream = CaptionStream(open_sources(source), drop_duplicates=True)
+        texts = list(stream)
+        for line in stream.report():
             console.print(line)
         seen = training.seen(texts) if training else set()
         inputs.texts = [text for text in texts if text not in seen]

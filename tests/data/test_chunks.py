@@ -1,4 +1,4 @@
-"""Arrays on disk: damage of every kind is refused with the chunk and the cure, and vectors that a dtype cannot hold."""
+"""Arrays on disk: damage of every kind is refused with advice, and so are vectors that a dtype cannot represent."""
 
 import dataclasses
 import json
@@ -191,8 +191,8 @@ def test_arrays_of_any_size_keep_their_directions(tmp_path, scale):
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        (1e20, "row 7 has a length of .*e\\+20, whose square float32 does not hold"),
-        (1e-30, "row 7 has a length of .*e-30, whose square float32 does not hold"),
+        (1e20, "row 7 has a length of .*e\\+20, whose square does not fit float32"),
+        (1e-30, "row 7 has a length of .*e-30, whose square does not fit float32"),
         (0, "source vector of row 7 is zero and has no direction"),
         (np.nan, "row 7 is not finite"),
         (np.inf, "row 7 is"),

@@ -9,7 +9,7 @@ import pytest
 
 from c2c_jax.cli.recipe import require_sources
 from c2c_jax.config import Config, DataConfig, ImagesConfig, TranslatorConfig
-from c2c_jax.data.images import KEPT, image_vectors
+from c2c_jax.data.images import CACHE, image_vectors
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.miniworld.pairs import picture_at
@@ -78,8 +78,8 @@ def test_vectors_of_an_array(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("array", "told"),
     [
-        (np.ones((63, 8)), "has 63 images that can be read; pass 64 or more"),
-        (np.ones(8), "has 1 images that can be read; pass 64 or more"),
+        (np.ones((63, 8)), "has 63 readable images; pass 64 or more"),
+        (np.ones(8), "has 1 readable images; pass 64 or more"),
         (np.ones((64, 9)), r"holds float64 of shape \(64, 9\); expected raw vectors \[N, 8\]"),
         (np.ones((2, 64, 8)), r"expected raw vectors \[N, 8\]"),
         (np.ones((64, 8), bool), "holds bool"),
@@ -118,7 +118,7 @@ def test_vectors_of_the_mini_world_are_kept(tmp_path, monkeypatch):
     encode = Space.encode_pixels
     monkeypatch.setattr(Space, "encode_pixels", lambda *args, **more: seen.append(1) or encode(*args, **more))
     np.testing.assert_array_equal(image_vectors(config, "miniworld/clip", tmp_path), found)
-    assert not seen and (tmp_path / KEPT).is_file()
+    assert not seen and (tmp_path / CACHE).is_file()
     assert len(image_vectors(ImagesConfig(files="miniworld:70"), "miniworld/clip", tmp_path)) == 70 and seen
 
 
@@ -128,7 +128,7 @@ def test_vectors_of_files(tmp_path, capsys, monkeypatch):
     for index in range(64):
         picture_at("test", index).save(folder / f"{index:02}.png")
     (folder / "20.png").write_bytes(b"none")
-    with pytest.raises(ImageError, match="has 63 images that can be read; pass 64 or more"):
+    with pytest.raises(ImageError, match="has 63 readable images; pass 64 or more"):
         image_vectors(ImagesConfig(files=str(folder)), "miniworld/clip", tmp_path)
     assert "left out" in capsys.readouterr().err
     picture_at("test", 20).save(folder / "20.png")
@@ -157,8 +157,8 @@ def test_pictures_are_made_in_blocks_and_kept_ones_are_bounded(tmp_path, monkeyp
     monkeypatch.setattr(Space, "encode_image", lambda self, given: blocks.append(len(given)) or encode(self, given))
     found = image_vectors(config, "miniworld/clip", tmp_path)
     assert blocks == [64, 64, 2]
-    with np.load(tmp_path / KEPT) as kept:
+    with np.load(tmp_path / CACHE) as kept:
         key = kept["key"]
-    np.savez(tmp_path / KEPT, key=key, source_PS=np.zeros((131, found.shape[1]), np.float32))
+    np.savez(tmp_path / CACHE, key=key, source_PS=np.zeros((131, found.shape[1]), np.float32))
     np.testing.assert_array_equal(image_vectors(config, "miniworld/clip", tmp_path), found)
     assert blocks == [64, 64, 2] * 2

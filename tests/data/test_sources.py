@@ -12,7 +12,7 @@ from c2c_jax.cli.arguments import require_captions
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.data import sources
 from c2c_jax.data.caption_files import Csv, Tsv, Txt
-from c2c_jax.data.captions import Mixture, open_sources
+from c2c_jax.data.captions import CaptionStream, open_sources
 from c2c_jax.errors import CaptionError
 from c2c_jax.publishing.names import public_captions
 from tests.data.test_captions import ROOT, message_of, opened, texts_of, write
@@ -198,7 +198,7 @@ def test_a_kind_of_ones_own(tmp_path, monkeypatch):
     assert (lyrics.weight, lyrics.form, list(lyrics.rows())) == (2.0, "lyrics:FOLDER", ["one", "two", "three"])
     first = "1 empty caption (first at line 2 of a.lrc), 1 no time (first at line 1 of b.lrc)"
     assert str(lyrics.skipped) == f"2 rows skipped: {first}"
-    assert list(Mixture(open_sources(spec), drop_duplicates=True)) == ["one", "two", "x", "three"]
+    assert list(CaptionStream(open_sources(spec), drop_duplicates=True)) == ["one", "two", "x", "three"]
     stamp = lyrics.stamp()
     write(tmp_path / "songs" / "b.lrc", b"[00:01]four\n")
     assert lyrics.stamp() != stamp and len(stamp) == 64

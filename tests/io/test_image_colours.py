@@ -59,8 +59,8 @@ def test_16_bit_rgb_tiff_keeps_its_upper_bytes(pixels, order):
     [
         (tiff("<", (1, 1), [16] * 3, 2, bytes(6), t284=2, t273=(8, 10, 12), t279=(2, 2, 2)), "separate planes"),
         (tiff("<", (1, 1), [8], 1, b"\xff", t339=2), "signed samples"),
-        (tiff("<", (1, 1), [16], 1, b"\xff\xff", t339=2), "not read (I)"),
-        (tiff("<", (1, 1), [32], 1, bytes(4), t339=3), "not read (F)"),
+        (tiff("<", (1, 1), [16], 1, b"\xff\xff", t339=2), "unsupported kind (I)"),
+        (tiff("<", (1, 1), [32], 1, bytes(4), t339=3), "unsupported kind (F)"),
         (tiff("<", (2, 2), [8] * 3, 6, bytes(12)), "with subsampled colours"),
         (tiff("<", (1, 1), [8], 1, b"\xff", t254=1), "a thumbnail as its first image"),
     ],

@@ -151,8 +151,8 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
 
 
 def _is_tag(head: FrameHeader, frame: bytes) -> bool:
-    """Whether a frame is a Xing frame, which describes the stream. LAME's name with no side information counts too: then
-    the mark is damaged."""
+    """Whether a frame is a Xing frame, which describes the stream. LAME's name without side information counts too: it
+    is one with a damaged mark."""
     position = 4 + head.side
     has_name = frame[position + LAME : position + LAME + 4] == b"LAME" and not any(frame[4:position])
     return head.layer == 3 and (frame[position : position + 4] in (b"Xing", b"Info") or has_name)

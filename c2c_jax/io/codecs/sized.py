@@ -84,8 +84,8 @@ def _check_format(fmt: bytes, order: Order, layout: Layout) -> None:
     is_plain = kind in (1, 3, 6, 7, 0xFFFE)  # PCM, float, A-law, mu-law, extensible
     if is_plain and (byte_rate not in (0, rate * frame) or frame != channels * -(-bits // 8)):
         layout.notes.append(
-            f"has an inconsistent header: {channels} channels of {bits} bits at {rate:,} Hz are not {frame:,} bytes per "
-            f"frame and {byte_rate:,} bytes per second"
+            f"has an inconsistent header: {channels} channels of {bits} bits at {rate:,} Hz are not {frame:,} bytes "
+            f"per frame and {byte_rate:,} bytes per second"
         )
 
 

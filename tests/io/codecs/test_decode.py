@@ -141,7 +141,7 @@ def test_chunks_before_and_tags_around(tmp_path):
 def test_joined_files_are_refused(tmp_path):
     for row in (row for row in STATING if row[1] in ("WAV", "AIFF")):
         content = write(tmp_path / row[0], row[1], row[2])
-        assert "holds several sounds" in refusal(tmp_path / row[0], content * 3)
+        assert "contains several consecutive sounds" in refusal(tmp_path / row[0], content * 3)
 
 
 def test_samples_that_begin_late(tmp_path):
@@ -155,7 +155,7 @@ def test_samples_that_begin_late(tmp_path):
 def test_two_chunks_of_samples(tmp_path):
     content = write(tmp_path / "a.wav", "WAV", "PCM_16")
     second = b"data" + (2000).to_bytes(4, "little") + bytes(2000)
-    assert "holds several sounds" in refusal(tmp_path / "a.wav", content + second)
+    assert "contains several consecutive sounds" in refusal(tmp_path / "a.wav", content + second)
 
 
 @pytest.mark.parametrize("row", [row for row in SIZED if row[1] in ("WAV", "WAVEX", "W64", "RF64")], ids=lambda r: r[2])
