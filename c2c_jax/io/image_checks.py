@@ -60,7 +60,7 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 def _check_png(file: BinaryIO) -> None:
     width, height, depth, colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", _at(file, 16, 13))
     bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
-    left = height * ((width * bits + 7) // 8 + 1 - is_interlaced)  # interlaced: as many bytes or a few more
+    remaining = height * ((width * bits + 7) // 8 + 1 - is_interlaced)  # interlaced: as many bytes or a few more
     inflater, kind = zlib.decompressobj(), b""
     file.seek(8)
     while kind != b"IEND":
@@ -68,10 +68,10 @@ def _check_png(file: BinaryIO) -> None:
         content = _exactly(file, length)
         if zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(_exactly(file, 4), "big"):
             raise ValueError(f"its chunk {kind!r} has a wrong checksum")
-        while kind == b"IDAT" and content and left > 0 and not inflater.eof:
-            left -= len(inflater.decompress(content, BLOCK))
+        while kind == b"IDAT" and content and remaining > 0 and not inflater.eof:
+            remaining -= len(inflater.decompress(content, BLOCK))
             content = inflater.unconsumed_tail
-    if left - len(inflater.decompress(b"", BLOCK)) > 0:
+    if remaining - len(inflater.decompress(b"", BLOCK)) > 0:
         raise ValueError("it holds fewer pixels than its header says")
 
 

@@ -49,12 +49,12 @@ def find_images(arguments: Sequence[str], report: Callable[[str], None] | None =
     files: dict[Path, None] = {}
     searched: dict[Path, None] = {}
     for argument in arguments:
-        there = describe_path(Path(argument))
-        if there == "a folder":
+        kind_at = describe_path(Path(argument))
+        if kind_at == "a folder":
             kind, paths = "folder", [Path(argument)]
-        elif there == "no file" and glob.has_magic(argument):
+        elif kind_at == "no file" and glob.has_magic(argument):
             kind, paths = "pattern", sorted(glob_paths(argument))
-        elif there == "no file" and argument.endswith(os.sep):
+        elif kind_at == "no file" and argument.endswith(os.sep):
             raise ImageError(f"the folder {argument} does not exist: pass an image file or a folder")
         else:
             files[Path(argument)] = None

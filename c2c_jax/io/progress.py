@@ -124,9 +124,9 @@ def time_left(done: int | float, total: int | float | None, seconds: int | float
     """Estimates the remaining time, such as `1:05`; "" before MIN_SECONDS and MIN_FRACTION of the work are done."""
     if not total or not seconds or seconds < MIN_SECONDS or done < MIN_FRACTION * total:
         return ""
-    minutes, left = divmod(math.ceil(seconds * (total - done) / done), 60)
+    minutes, rest = divmod(math.ceil(seconds * (total - done) / done), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _completed(task: progress.Task) -> str:

@@ -129,7 +129,7 @@ def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):
         (np.ones(5, np.float32), "expected numbers [N, E]"),
         (np.full((5, 3), np.nan, np.float32), "vector of row 0 is not finite"),
         (np.array(["a"]), "expected numbers [N, E]"),
-        (b"not an array", "give an .npy file"),
+        (b"not an array", "pass an .npy file"),
         (None, "found no file"),
     ],
 )

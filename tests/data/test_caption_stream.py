@@ -1,4 +1,4 @@
-"""Several sources as one stream: order, shares, and duplicates against a plain set."""
+"""Several sources as one stream: order, fractions, and duplicates against a plain set."""
 
 import random
 from collections import Counter
@@ -22,9 +22,9 @@ def test_one_after_another_and_duplicates_dropped_across_sources():
     stream = CaptionStream([Texts(["a", "b", "a"]), Texts(["B", "b", "c", "c"])], drop_duplicates=True)
     assert list(stream) == ["a", "b", "B", "c"]
     assert (stream.rows, stream.duplicates) == ([2, 2], [1, 2])
-    kept = CaptionStream([Texts(["a", "b", "a"]), Texts(["b"])], drop_duplicates=False)
-    assert list(kept) == ["a", "b", "a", "b"]
-    assert (kept.rows, kept.duplicates) == ([3, 1], [0, 0])
+    unfiltered = CaptionStream([Texts(["a", "b", "a"]), Texts(["b"])], drop_duplicates=False)
+    assert list(unfiltered) == ["a", "b", "a", "b"]
+    assert (unfiltered.rows, unfiltered.duplicates) == ([3, 1], [0, 0])
 
 
 def test_captions_read_earlier_count_as_seen():
@@ -51,22 +51,22 @@ def test_report():
     source.skipped.add("no tab", "line 1,017")
     stream = CaptionStream([source], drop_duplicates=True)
     list(stream)
-    told = "1 caption read from texts; 1 row skipped: 1 no tab (first at line 1,017); 1 duplicate dropped"
-    assert stream.report() == [told]
+    line = "1 caption read from texts; 1 row skipped: 1 no tab (first at line 1,017); 1 duplicate dropped"
+    assert stream.report() == [line]
 
 
 def test_seen_equals_a_set():
     """Over many blocks of uneven sizes, so that runs of hashes are merged at every depth."""
-    rng, seen, known = random.Random(0), CaptionSet(), set()
+    rng, caption_set, reference = random.Random(0), CaptionSet(), set()
     for _ in range(60):
         block = [str(rng.randrange(20_000)) for _ in range(rng.choice((1, 7, 100, 3_000)))]
         expected = []
         for text in block:
-            expected.append(text not in known)
-            known.add(text)
-        assert seen.add(block) == expected
-    lengths = [len(run) for run in seen._runs]
-    assert sum(lengths) == len(known) and len(lengths) <= 15
+            expected.append(text not in reference)
+            reference.add(text)
+        assert caption_set.add(block) == expected
+    lengths = [len(run) for run in caption_set._runs]
+    assert sum(lengths) == len(reference) and len(lengths) <= 15
     assert all(longer >= 2 * shorter for longer, shorter in zip(lengths, lengths[1:], strict=False))
 
 

@@ -19,7 +19,7 @@ from c2c_jax.errors import StoreError
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.train import train
 from tests.cli.test_main import refused
-from tests.data.test_store import PLAN, TEXTS, begun, flip, vectors, write, written
+from tests.data.test_store import PLAN, TEXTS, begin_store, flip, vectors, write, written
 
 SPACES = (SpaceId(name="a", dim=6, fingerprint="a" * 64), SpaceId(name="b", dim=4, fingerprint="b" * 64))
 
@@ -183,13 +183,15 @@ def test_arrays_of_any_size_keep_their_directions(tmp_path, scale):
     source, target = vectors(6) * scale, vectors(4)
     store = store_of_arrays(tmp_path / "store", source, target, SPACES)
     assert store.plan.dtype == ("float16" if scale == 1.0 else "float32")
-    found = store.read("source").astype(np.float64)
-    cosine = (found * source).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(source.astype(np.float64), axis=1)
+    stored = store.read("source").astype(np.float64)
+    cosine = (
+        (stored * source).sum(1) / np.linalg.norm(stored, axis=1) / np.linalg.norm(source.astype(np.float64), axis=1)
+    )
     assert cosine.min() > 1 - 1e-6
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         (1e20, "row 7 has a length of .*e\\+20, whose square does not fit float32"),
         (1e-30, "row 7 has a length of .*e-30, whose square does not fit float32"),
@@ -198,20 +200,20 @@ def test_arrays_of_any_size_keep_their_directions(tmp_path, scale):
         (np.inf, "row 7 is"),
     ],
 )
-def test_rows_of_arrays_that_mean_nothing(tmp_path, value, told):
+def test_rows_of_arrays_that_mean_nothing(tmp_path, value, message):
     source = vectors(6)
     source[7] = value
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(StoreError, match=message):
         store_of_arrays(tmp_path / "store", source, vectors(4), SPACES)
 
 
 def test_a_tower_whose_vectors_are_too_small_for_the_store(tmp_path):
-    writer = begun(tmp_path / "store")
+    writer = begin_store(tmp_path / "store")
     with pytest.raises(StoreError, match=r"caption 6 is too small for float16 .*--config\.embed\.store_dtype=float32"):
         small = vectors(6)[4:8]
         small[2] *= 1e-7
         writer.write(1, small, vectors(4)[4:8])
-    writer = begun(tmp_path / "other", dataclasses.replace(PLAN, dtype="float32"))
+    writer = begin_store(tmp_path / "other", dataclasses.replace(PLAN, dtype="float32"))
     writer.write(1, vectors(6)[4:8] * np.float32(1e-7), vectors(4)[4:8])
     write(writer, 0, 2)
 

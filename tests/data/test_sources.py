@@ -113,15 +113,15 @@ class CocoLike(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples(4), "val": self._generate_examples(1)}
 
-    def _generate_examples(self, pictures):
-        for picture in range(pictures):
-            texts = [f"{self.builder_config.name} {picture} caption {i}" for i in range(5)]
+    def _generate_examples(self, count):
+        for index in range(count):
+            texts = [f"{self.builder_config.name} {index} caption {i}" for i in range(5)]
             texts[3] = " "
             yield (
-                picture,
+                index,
                 {
                     "captions": [{"id": i, "text": text} for i, text in enumerate(texts)],
-                    "name": f"é{picture}",
+                    "name": f"é{index}",
                     "width": 1,
                 },
             )
@@ -150,8 +150,8 @@ def test_tfds_misuse(tfds_folder, tmp_path):
     fields = "those with bytes are captions/text, name"
     assert fields in message_of("tfds:coco_like/small:train:caption", tfds_folder)
     assert "splits are train, val" in message_of("tfds:coco_like/small:test:name", tfds_folder)
-    told = message_of("tfds:coco_captions:train:captions/text", tmp_path)
-    assert "no set coco_captions is prepared in" in told and "file_format='array_record'" in told
+    message = message_of("tfds:coco_captions:train:captions/text", tmp_path)
+    assert "no set coco_captions is prepared in" in message and "file_format='array_record'" in message
 
 
 @pytest.fixture

@@ -85,11 +85,11 @@ def test_growing(made, tmp_path):
     make(grown, GROWN)
     old, unbroken = Store.open(made), contents(grown)
     for step in killed_at_every_step(lambda: make(path, GROWN), lambda: copied(made, path)):
-        found = Store.open(path)
-        rows = found.plan.rows
+        store = Store.open(path)
+        rows = store.plan.rows
         assert rows in (10, 15), step
-        np.testing.assert_array_equal(found.read("source")[:10], old.read("source"))
-        assert list(found.captions()) == TEXTS[:rows]
+        np.testing.assert_array_equal(store.read("source")[:10], old.read("source"))
+        assert list(store.captions()) == TEXTS[:rows]
         make(path, GROWN)
         assert contents(path) == unbroken
 

@@ -74,8 +74,8 @@ def test_npy(tmp_path):
 def test_npz(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, a=np.arange(5), b=np.array("text"), c=np.ones(3))
-    found = read_npz(path, ("a", "b", "missing"), 10_000, StoreError, "")
-    assert found.keys() == {"a", "b"} and found["a"].tolist() == [0, 1, 2, 3, 4] and str(found["b"]) == "text"
+    result = read_npz(path, ("a", "b", "missing"), 10_000, StoreError, "")
+    assert result.keys() == {"a", "b"} and result["a"].tolist() == [0, 1, 2, 3, 4] and str(result["b"]) == "text"
     with pytest.raises(StoreError, match="more than 30 bytes"):
         read_npz(path, ("a",), 30, StoreError, "")
 

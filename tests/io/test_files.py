@@ -23,8 +23,8 @@ def places(tmp_path):
     (tmp_path / "link").symlink_to("file")
     (tmp_path / "lost").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(os.path.relpath(tmp_path / "socket"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(tmp_path / "socket"))
         yield tmp_path
 
 
@@ -69,8 +69,8 @@ def test_a_walk_follows_links_and_enters_each_folder_once(tmp_path):
     (real / "deep" / "up").symlink_to(library)  # a loop
     (library / "in" / "self").symlink_to(library / "in")
     (library / "f.wav").symlink_to(real / "deep" / "e.wav")
-    found = [path.relative_to(library).as_posix() for path in walk(library)]
-    assert found == ["b.wav", "f.wav", "in/a.wav", "linked/deep/e.wav"]
+    names = [path.relative_to(library).as_posix() for path in walk(library)]
+    assert names == ["b.wav", "f.wav", "in/a.wav", "linked/deep/e.wav"]
 
 
 def test_a_walk_among_pipes_devices_and_links_to_nothing(places):

@@ -48,8 +48,8 @@ def image_formats() -> list[str]:
 def test_each_image_format_of_the_table_is_one_of_pillows(tmp_path, name):
     """Written by Pillow, it is found by its content where it has a signature, and Pillow reads it under that name."""
     suffixes, signature = IMAGES[name]
-    picture, file = Image.new("RGB", (8, 6), (200, 100, 50)), io.BytesIO()
-    picture.save(file, name)
+    image, file = Image.new("RGB", (8, 6), (200, 100, 50)), io.BytesIO()
+    image.save(file, name)
     path = tmp_path / "a.bin"
     path.write_bytes(file.getvalue())
     assert kind_of(path) == ("image" if signature else None)
@@ -65,8 +65,8 @@ def test_every_suffix_that_is_read_is_found(tmp_path):
         (tmp_path / kind).mkdir()
         for name in names:
             name.write_bytes(b"\0")
-        found = scan(tmp_path / kind, kind)
-        assert found.files == names and found.report() == ""
+        result = scan(tmp_path / kind, kind)
+        assert result.files == names and result.report() == ""
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,9 @@ def test_suffixes_of_sounds(suffix):
 
 def test_no_suffix_is_of_two_formats():
     suffixes = [*SUFFIXES["image"], *SUFFIXES["sound"]]
-    assert len(suffixes) == len(set(suffixes)) and all(one.startswith(".") and one == one.lower() for one in suffixes)
+    assert len(suffixes) == len(set(suffixes)) and all(
+        suffix.startswith(".") and suffix == suffix.lower() for suffix in suffixes
+    )
 
 
 @pytest.mark.parametrize(
@@ -109,9 +111,9 @@ def test_a_scan_reports_once_what_it_passed_over(tmp_path):
     (tmp_path / "lost.txt").symlink_to(tmp_path / "nowhere.txt")
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "zero.wav").symlink_to("/dev/zero")
-    found = scan(tmp_path, "sound")
-    assert [path.name for path in found.files] == ["a.wav", "bare", "called.txt", "empty.mp3", "lost.ogg"]
-    assert dict(found.skipped) == {
+    result = scan(tmp_path, "sound")
+    assert [path.name for path in result.files] == ["a.wav", "bare", "called.txt", "empty.mp3", "lost.ogg"]
+    assert dict(result.skipped) == {
         ".m4a": 2,
         ".txt": 1,
         ".spx": 1,
@@ -120,8 +122,8 @@ def test_a_scan_reports_once_what_it_passed_over(tmp_path):
         "device": 1,
         "link to nothing": 1,
     }
-    assert found.report().startswith("8 files skipped, not sounds of a supported format: 2 .m4a, ")
-    assert found.report().endswith("and 1 other kinds") and "\n" not in found.report()
+    assert result.report().startswith("8 files skipped, not sounds of a supported format: 2 .m4a, ")
+    assert result.report().endswith("and 1 other kinds") and "\n" not in result.report()
     assert scan_files([tmp_path / "x.m4a"], "sound").report() == (
         "1 file skipped, not sounds of a supported format: 1 .m4a"
     )

@@ -29,7 +29,7 @@ def refusal(tmp_path):
     return read
 
 
-def picture(seed=0):
+def random_image(seed=0):
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((48, 36))
     return Image.fromarray((np.asarray(coarse) // 8 * 8 + rng.integers(0, 8, (36, 48, 3))).astype(np.uint8))
@@ -37,7 +37,7 @@ def picture(seed=0):
 
 def saved(kind, image=None, **options):
     file = io.BytesIO()
-    (image or picture()).save(file, kind, **options)
+    (image or random_image()).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -64,9 +64,9 @@ def with_less(whole: bytes, rng: random.Random) -> bytes:
 ALL, LENGTHS, CUTS = (cut, flipped, with_more, with_less), (cut, with_less, with_more), (cut, with_less)
 FORMATS: dict[str, tuple[bytes, tuple[Callable[[bytes, random.Random], bytes], ...]]] = {
     "PNG": (saved("PNG"), ALL),
-    "PNG with alpha": (saved("PNG", picture().convert("RGBA")), ALL),
-    "PNG with a palette": (saved("PNG", picture().quantize(50)), ALL),
-    "APNG": (saved("PNG", save_all=True, append_images=[picture(1)]), ALL),
+    "PNG with alpha": (saved("PNG", random_image().convert("RGBA")), ALL),
+    "PNG with a palette": (saved("PNG", random_image().quantize(50)), ALL),
+    "APNG": (saved("PNG", save_all=True, append_images=[random_image(1)]), ALL),
     "deflated TIFF": (saved("TIFF", compression="tiff_adobe_deflate"), CUTS),
     "TIFF": (saved("TIFF"), CUTS),
     "LZW TIFF": (saved("TIFF", compression="tiff_lzw"), CUTS),
@@ -90,11 +90,11 @@ def test_damage_is_refused_or_changes_no_pixel(tmp_path, name):
         for damage in kinds:
             path.write_bytes(damaged := damage(whole, rng))
             try:
-                found = np.asarray(read_image(path))
+                decoded = np.asarray(read_image(path))
             except ImageError:
                 refused += 1
                 continue
-            np.testing.assert_array_equal(found, expected, err_msg=f"{damage.__name__}: {len(damaged)} bytes")
+            np.testing.assert_array_equal(decoded, expected, err_msg=f"{damage.__name__}: {len(damaged)} bytes")
     assert refused > 30 * len(kinds)
 
 
@@ -185,7 +185,7 @@ def test_sizes_in_headers(tmp_path):
 def test_a_png_with_rows_missing(refusal, tmp_path, is_interlaced):
     """A whole zlib stream with its checksum, of fewer rows than the header says; interlaced as in the specification's
     section 8.2."""
-    pixels = np.asarray(picture())[:35, :45]
+    pixels = np.asarray(random_image())[:35, :45]
     steps = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     passes = [pixels[y::dy, x::dx] for y, x, dy, dx in steps] if is_interlaced else [pixels]
     rows = [b"\0" + row.tobytes() for part in passes for row in part]

@@ -36,10 +36,10 @@ def test_12_bit_grey_tiff_is_scaled_from_4095(pixels):
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_grey_tiff_of_few_bits_both_ways_up(pixels, order, bits):
-    most = 2**bits - 1
+    maximum = 2**bits - 1
     packed = {1: bytes([0b01000000]), 2: bytes([0b00011110]), 4: bytes([0x01, 0x2F]), 8: bytes([0, 1, 2, 255])}[bits]
     values = {1: (0, 1, 0, 0), 2: (0, 1, 3, 2), 4: (0, 1, 2, 15), 8: (0, 1, 2, 255)}[bits]
-    expected = [value * 255 // most for value in values]
+    expected = [value * 255 // maximum for value in values]
     assert pixels(tiff(order, (4, 1), [bits], 1, packed)) == grey(*expected)
     assert pixels(tiff(order, (4, 1), [bits], 0, packed)) == grey(*(255 - value for value in expected))
 

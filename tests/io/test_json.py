@@ -1,4 +1,4 @@
-"""The reader of JSON: what RFC 8259 says is JSON, bounded, typed, and refused in one line that names the file."""
+"""Reading JSON: only valid JSON (RFC 8259) within limits and of the right types; errors are one line with the file."""
 
 import dataclasses
 import os
@@ -104,11 +104,11 @@ def test_only_regular_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     (tmp_path / "zero").symlink_to("/dev/zero")
-    places = {"pipe": "a named pipe", "link": "a link to nothing", "zero": "a device", ".": "a folder", "no": "no file"}
-    for name, found in places.items():
-        with pytest.raises(StoreError, match=f"found {found}; {ADVICE}"):
+    kinds = {"pipe": "a named pipe", "link": "a link to nothing", "zero": "a device", ".": "a folder", "no": "no file"}
+    for name, kind_at in kinds.items():
+        with pytest.raises(StoreError, match=f"found {kind_at}; {ADVICE}"):
             read_json(tmp_path / name, StoreError, ADVICE)
-        with pytest.raises(StoreError, match=f"found {found}; {ADVICE}"):
+        with pytest.raises(StoreError, match=f"found {kind_at}; {ADVICE}"):
             list(read_json_lines(tmp_path / name, Sizes, StoreError, ADVICE))
 
 

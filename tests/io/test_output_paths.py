@@ -25,7 +25,7 @@ def test_places_that_cannot(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    for name, told in (
+    for name, message in (
         ("folder", "is a folder: pass a file in it"),
         ("pipe", "is a named pipe: pass a regular file"),
         ("file/x", "is a file, not a folder"),
@@ -36,16 +36,16 @@ def test_places_that_cannot(tmp_path):
         ("a\0b", "contains a NUL"),
         ("file", "is one of the inputs"),
     ):
-        with pytest.raises(ConfigError, match=f"^--out.*{told}"):
+        with pytest.raises(ConfigError, match=f"^--out.*{message}"):
             require_output_file(tmp_path / name, "--out", [tmp_path / "none", tmp_path / "file"])
     with pytest.raises(ConfigError, match="is a device: pass a regular file"):
         require_output_file(Path("/dev/null"), "--out")
-    for name, told in (
+    for name, message in (
         ("file", "is a file: pass a folder"),
         ("pipe", "is a named pipe"),
         ("file/x", "is a file, not a folder"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             require_output_folder(tmp_path / name, "--out")
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -95,10 +95,10 @@ def test_users_paths(monkeypatch):
 
 def test_texts():
     require_text("a dog", "--text")
-    for text, told in (
+    for text, message in (
         ("", "is empty"), (" \n", "is empty"), ("a" * 10_001, "10,001 characters"), ("a\0", "NUL"), ("\udce9", "UTF-8"),
     ):  # fmt: skip
-        with pytest.raises(ConfigError, match=f"^--text.*{told}"):
+        with pytest.raises(ConfigError, match=f"^--text.*{message}"):
             require_text(text, "--text")
 
 

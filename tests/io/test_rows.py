@@ -28,7 +28,7 @@ def test_lenient_rows():
     assert read(text, lenient=True) == [
         (1, ["a", "b"]), (2, ["1", "x y"]), (3, ["2", "x\nz y"]), (5, UNMATCHED), (6, ['v"', "w"]),
     ]  # fmt: skip
-    assert [found for _, found in read(text)] == [
+    assert [records for _, records in read(text)] == [
         ["a", "b"], UNMATCHED, UNMATCHED, ['z" y'], ["3", "u\nv", "w"],
     ]  # fmt: skip
 
@@ -41,10 +41,10 @@ def test_quotes_that_stay_open_take_few_reads_of_each_line(monkeypatch, lenient,
 
     def counted(lines):
         nonlocal given
-        for one in lines:
+        for text_line in lines:
             given += 1
-            yield one
+            yield text_line
 
     monkeypatch.setattr(rows.csv, "reader", lambda lines, **options: reader(counted(lines), **options))
-    found = read('a,b\n"\n' + f"{line}\n" * 20_000 + end, lenient=lenient)
-    assert len(found) > 2 and given < 100_000
+    records = read('a,b\n"\n' + f"{line}\n" * 20_000 + end, lenient=lenient)
+    assert len(records) > 2 and given < 100_000

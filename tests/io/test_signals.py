@@ -42,25 +42,25 @@ def wrapped_by_a_library(call: Callable[[], None]) -> None:
         raise RuntimeError("a callback failed") from error
 
 
-def raised_from(place: Callable, number: int, works_on: bool = True) -> int:
+def raised_from(context: Callable, number: int, works_on: bool = True) -> int:
     """The signal that ends the block in which one is raised at a place."""
     with pytest.raises(Interrupted) as caught, raise_on_signals("c2c x"):
-        place(lambda: signal.raise_signal(number))
+        context(lambda: signal.raise_signal(number))
         while works_on:
             time.sleep(0.001)
     return caught.value.number
 
 
-@pytest.mark.parametrize("place", [in_plain_code, in_collection])
-def test_acts_every_time(place):
+@pytest.mark.parametrize("context", [in_plain_code, in_collection])
+def test_acts_every_time(context):
     for _ in range(30):
         for number in SIGNALS:
-            assert raised_from(place, number) == number
+            assert raised_from(context, number) == number
 
 
-@pytest.mark.parametrize("place", [swallowed_by_a_library, wrapped_by_a_library])
-def test_is_not_lost_in_a_library(place):
-    assert raised_from(place, signal.SIGTERM, works_on=False) == signal.SIGTERM
+@pytest.mark.parametrize("context", [swallowed_by_a_library, wrapped_by_a_library])
+def test_is_not_lost_in_a_library(context):
+    assert raised_from(context, signal.SIGTERM, works_on=False) == signal.SIGTERM
 
 
 def test_everything_is_put_back():
@@ -92,16 +92,16 @@ def test_noted():
 
 
 def test_in_another_thread_nothing_is_done():
-    before, found = signal.getsignal(signal.SIGINT), []
+    before, results = signal.getsignal(signal.SIGINT), []
 
     def work() -> None:
         with raise_on_signals("c2c x"), record_signal(signal.SIGTERM) as is_terminated:
-            found.append((signal.getsignal(signal.SIGINT), is_terminated()))
+            results.append((signal.getsignal(signal.SIGINT), is_terminated()))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [(before, False)]
+    assert results == [(before, False)]
 
 
 # The main thread is in C code that no signal interrupts; keeps on swallowing; waits for a thread that does not end; or
@@ -139,11 +139,11 @@ main.program(["miniworld", "show"])
 """
 
 
-@pytest.mark.parametrize(("place", "number"), list(zip(STUCK, [*SIGNALS, signal.SIGINT], strict=True)))
+@pytest.mark.parametrize(("context", "number"), list(zip(STUCK, [*SIGNALS, signal.SIGINT], strict=True)))
 @pytest.mark.parametrize("grace", [0.2, 1000.0], ids=["once", "again and again"])
-def test_ends_a_main_thread_that_is_stuck(place, number, grace):
+def test_ends_a_main_thread_that_is_stuck(context, number, grace):
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(grace), STUCK[place]], cwd=ROOT,
+        [sys.executable, "-c", PROGRAM, str(grace), STUCK[context]], cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout and process.stderr and process.stdout.readline() == "up\n"

@@ -17,23 +17,23 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 @dataclasses.dataclass
 class _Logical:
     """A logical stream in one link of the chain. number: of its last page. pages: their positions. granule: the last
-    granule position. last: the last page on which a packet ends. whole: the number of pages up to it."""
+    granule position. last: the last page on which a packet ends. complete: the number of pages up to it."""
 
     is_known: bool
     number: int
     pages: list[Piece]
     granule: int = 0
-    whole: int = 0
+    complete: int = 0
     last: bytes = b""
     has_end: bool = False
 
     def pieces(self) -> list[Piece]:
         """The pages up to the last on which a packet ends. That one is marked as the end of the stream, without which
         libsndfile refuses Opus."""
-        if self.has_end or not self.whole:
+        if self.has_end or not self.complete:
             return self.pages
         marked = self.last[:5] + bytes([self.last[5] | 4]) + self.last[6:]
-        return [*self.pages[: self.whole - 1], marked[:22] + checksum(marked).to_bytes(4, "little") + marked[26:]]
+        return [*self.pages[: self.complete - 1], marked[:22] + checksum(marked).to_bytes(4, "little") + marked[26:]]
 
 
 def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
@@ -70,7 +70,7 @@ def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
             if granule != NO_END:
                 if granule < stream.granule:
                     raise BrokenAudioError(f"is damaged: its time goes backwards at byte {position:,}")
-                stream.granule, stream.whole, stream.last = granule, len(stream.pages), page
+                stream.granule, stream.complete, stream.last = granule, len(stream.pages), page
         link[serial].has_end = bool(flags & 4)
         position += len(page)
     _close(link, layout)
@@ -97,7 +97,7 @@ def _close(link: dict[int, _Logical], layout: Layout) -> None:
     if len(known) > 1:
         layout.notes.append(f"contains {len(known)} parallel sounds; only the first is read")
     if not known[0].has_end:
-        layout.notes.append("has no end-of-stream page, like an interrupted recording; it is read completely")
+        layout.notes.append("has no end-of-stream page, like an interrupted recording; all of it is read")
     layout.streams.append(Stream(pieces=known[0].pieces()))
 
 

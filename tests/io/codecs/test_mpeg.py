@@ -27,17 +27,17 @@ def stripped(content: bytes) -> bytes:
     return content[head.length :]
 
 
-def is_tone(found: np.ndarray, start: int, end: int) -> bool:
+def is_tone(decoded: np.ndarray, start: int, end: int) -> bool:
     """Whether there is the tone from `start` to `end`, at whatever phase: of amplitude .5 in each tenth of a second."""
-    tenths = found[start:end][: (end - start) // 2400 * 2400].reshape(-1, 2400)
+    tenths = decoded[start:end][: (end - start) // 2400 * 2400].reshape(-1, 2400)
     return bool(np.allclose(np.sqrt((tenths**2).mean(axis=1)), 0.5 / np.sqrt(2), atol=0.02))
 
 
 @pytest.mark.parametrize("mode", ["VARIABLE", "CONSTANT", "AVERAGE"])
 @pytest.mark.parametrize(("rate", "channels"), [(24_000, 1), (48_000, 2), (16_000, 1)])
 def test_with_its_xing_frame(tmp_path, mode, rate, channels):
-    found, notes = read(tmp_path / "a.mp3", mp3(tmp_path / "a.mp3", 3, rate, channels, mode))
-    assert len(found) == 72_000 and not notes and is_tone(found, 2400, 69_600)
+    decoded, notes = read(tmp_path / "a.mp3", mp3(tmp_path / "a.mp3", 3, rate, channels, mode))
+    assert len(decoded) == 72_000 and not notes and is_tone(decoded, 2400, 69_600)
 
 
 @pytest.mark.parametrize("mode", ["VARIABLE", "CONSTANT"])
@@ -45,21 +45,21 @@ def test_with_its_xing_frame(tmp_path, mode, rate, channels):
 def test_without_its_xing_frame(tmp_path, capfd, mode, rate, channels):
     """15 s, and not the 2.17 s that the first frames' bitrate makes one think; the encoder's delay is read too."""
     content = stripped(mp3(tmp_path / "a.mp3", 15, rate, channels, mode))
-    found, notes = read(tmp_path / "a.mp3", content)
-    assert 0 <= len(found) - 15 * RATE <= 2304 * RATE / rate and not notes
-    assert is_tone(found, 4800, 15 * RATE - 2400)
+    decoded, notes = read(tmp_path / "a.mp3", content)
+    assert 0 <= len(decoded) - 15 * RATE <= 2304 * RATE / rate and not notes
+    assert is_tone(decoded, 4800, 15 * RATE - 2400)
     assert capfd.readouterr().err == ""
 
 
 def test_a_xing_frame_that_lies(tmp_path):
     """Too few frames, as of a file that was appended to: all are read. Too many: it is cut."""
     content = mp3(tmp_path / "a.mp3", 5)
-    place = content.index(b"Info" if b"Info" in content[:100] else b"Xing") + 8
-    frames = int.from_bytes(content[place : place + 4], "big")
+    at = content.index(b"Info" if b"Info" in content[:100] else b"Xing") + 8
+    frames = int.from_bytes(content[at : at + 4], "big")
     for stated in (0, 10, frames - 1):
-        found, notes = read(tmp_path / "a.mp3", content[:place] + stated.to_bytes(4, "big") + content[place + 4 :])
-        assert 0 <= len(found) - 5 * RATE <= 2304 and is_tone(found, 2400, 5 * RATE - 2400)
-    lying = content[:place] + (frames + 9).to_bytes(4, "big") + content[place + 4 :]
+        decoded, notes = read(tmp_path / "a.mp3", content[:at] + stated.to_bytes(4, "big") + content[at + 4 :])
+        assert 0 <= len(decoded) - 5 * RATE <= 2304 and is_tone(decoded, 2400, 5 * RATE - 2400)
+    lying = content[:at] + (frames + 9).to_bytes(4, "big") + content[at + 4 :]
     assert f"is truncated: its header states {frames + 9} MPEG frames, but {frames} are there" in refusal(
         tmp_path / "a.mp3", lying
     )
@@ -70,19 +70,19 @@ def test_a_damaged_xing_frame(tmp_path):
     content = mp3(tmp_path / "a.mp3", 5)
     mark = content.index(b"LAME") - 120
     assert content[mark : mark + 4] in (b"Xing", b"Info")
-    for place in (mark, mark + 20, mark + 141, mark + 143):
-        found, notes = read(tmp_path / "a.mp3", content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        assert "has a damaged Xing frame" in notes and abs(len(found) - 5 * RATE) < 2304
-        assert is_tone(found, 2400, 5 * RATE - 2400)
+    for at in (mark, mark + 20, mark + 141, mark + 143):
+        decoded, notes = read(tmp_path / "a.mp3", content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        assert "has a damaged Xing frame" in notes and abs(len(decoded) - 5 * RATE) < 2304
+        assert is_tone(decoded, 2400, 5 * RATE - 2400)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
-def test_cut(tmp_path, share):
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9, 0.99])
+def test_cut(tmp_path, fraction):
     content = mp3(tmp_path / "a.mp3", 5)
-    assert "is truncated" in refusal(tmp_path / "a.mp3", content[: int(len(content) * share)])
+    assert "is truncated" in refusal(tmp_path / "a.mp3", content[: int(len(content) * fraction)])
     bare = stripped(content)
-    found, notes = read(tmp_path / "a.mp3", bare[: int(len(bare) * share)])  # nothing says how long it was
-    assert "ends in the middle of a frame" in notes and len(found) <= 5 * RATE
+    decoded, notes = read(tmp_path / "a.mp3", bare[: int(len(bare) * fraction)])  # nothing says how long it was
+    assert "ends in the middle of a frame" in notes and len(decoded) <= 5 * RATE
 
 
 def test_joined_files(tmp_path):
@@ -90,13 +90,13 @@ def test_joined_files(tmp_path):
     path = tmp_path / "a.mp3"
     content = mp3(path, 2)
     id3, id3v1 = b"ID3\3\0\0" + bytes([0, 0, 1, 0]) + b"\xff\xfb\x90\0" * 32, b"TAG" + b"words" * 25
-    found, notes = read(path, content + content)
-    assert len(found) == 4 * RATE and not notes
-    assert is_tone(found, 2400, 2 * RATE - 2400) and is_tone(found, 2 * RATE + 2400, 4 * RATE - 2400)
-    found, notes = read(path, id3 + content + id3v1 + id3 + content + id3v1)
-    assert len(found) == 4 * RATE and not notes
-    found, notes = read(path, content + stripped(content))
-    assert 0 <= len(found) - 4 * RATE <= 2304 and not notes
+    decoded, notes = read(path, content + content)
+    assert len(decoded) == 4 * RATE and not notes
+    assert is_tone(decoded, 2400, 2 * RATE - 2400) and is_tone(decoded, 2 * RATE + 2400, 4 * RATE - 2400)
+    decoded, notes = read(path, id3 + content + id3v1 + id3 + content + id3v1)
+    assert len(decoded) == 4 * RATE and not notes
+    decoded, notes = read(path, content + stripped(content))
+    assert 0 <= len(decoded) - 4 * RATE <= 2304 and not notes
     assert "different rates" in refusal(path, content + mp3(tmp_path / "b.mp3", 2, 48_000))
 
 
@@ -109,10 +109,10 @@ def test_damage_in_the_middle(tmp_path):
         assert "is damaged: bytes" in refusal(tmp_path / "a.mp3", bare[:middle] + b"words" + bare[middle:])
     _, notes = read(tmp_path / "a.mp3", content[:100] + stripped(content)[: len(content) // 2])  # and the Xing frame
     assert "begins with 100 non-audio bytes" in notes
-    found, notes = read(tmp_path / "a.mp3", content + b"words, words and more words")
-    assert len(found) == 5 * RATE and "ends in 27 non-audio bytes" in notes
-    found, notes = read(tmp_path / "a.mp3", content + bytes(1000))
-    assert len(found) == 5 * RATE and not notes
+    decoded, notes = read(tmp_path / "a.mp3", content + b"words, words and more words")
+    assert len(decoded) == 5 * RATE and "ends in 27 non-audio bytes" in notes
+    decoded, notes = read(tmp_path / "a.mp3", content + bytes(1000))
+    assert len(decoded) == 5 * RATE and not notes
 
 
 def test_a_large_tag_is_not_read(tmp_path):
@@ -122,14 +122,14 @@ def test_a_large_tag_is_not_read(tmp_path):
         file.write(b"ID3\4\0\0" + bytes([95, 0, 0, 0]))
         file.seek(10 + (95 << 21))
         file.write(content)
-    found, notes = read(tmp_path / "a.mp3", content)
+    decoded, notes = read(tmp_path / "a.mp3", content)
     from c2c_jax.io.audio import read_audio
 
-    np.testing.assert_array_equal(read_audio(path, RATE), found)
+    np.testing.assert_array_equal(read_audio(path, RATE), decoded)
 
 
 def test_a_resource_fork_beside_it(tmp_path, monkeypatch):
-    """macOS leaves `._a.mp3` beside `a.mp3` on disks of others: libsndfile then takes the sound for SD2."""
+    """macOS leaves `._a.mp3` next to `a.mp3` on other disks: libsndfile then takes the sound for SD2."""
     content = mp3(tmp_path / "a.mp3", 1)
     (tmp_path / "._a.mp3").write_bytes(b"\0\5\x16\7" + bytes(100))
     (tmp_path / "._").write_bytes(b"\0\5\x16\7" + bytes(100))
