@@ -226,17 +226,17 @@ def _with_texts(
     texts: see `calibrate`. Exact duplicates count once, as in training. Raises CaptionError.
     """
     path = user_path(texts)
-    stream = CaptionStream([Txt(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
+    captions = CaptionStream([Txt(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
     sums, stream, task = (
         [mean_estimates.Sums(space.dim) for space in spaces],
-        iter(stream),
+        iter(captions),
         bar.add_task("texts", total=None),
     )
     while block := list(itertools.islice(stream, TEXTS_AT_ONCE)):
         for space, one, norm in zip(spaces, sums, (input_norm, "unit"), strict=True):
             one.add(mean_estimates.scaled(space.encode_text(block), norm))
         bar.advance(task, len(block))
-    for line in stream.report():
+    for line in captions.report():
         console.print(line)
     source, target = (
         one.estimate(before, "texts", CaptionError)
