@@ -38,7 +38,7 @@ def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
     """Opens the store of a config's captions at `path`, after making it or resuming an unfinished one.
 
     If the store's sources are only the first of the config's, the others are added. If `config.source` or
-    `config.target` is empty, the finished store at `path` is opened without checks. verify: compares all chunks of a
+    `config.target` is empty, the finished store at `path` is opened as it is. verify: compares all chunks of a
     finished store with their checksums, and makes damaged or missing ones again.
     With several processes, each embeds a part of the chunks; `path` must be on a shared file system.
     Raises StoreError, also if another job writes the store, CaptionError, CheckpointError or ConfigError.

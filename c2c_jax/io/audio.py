@@ -113,8 +113,8 @@ class _Excerpt:
 
 
 def _excerpt(file: BinaryIO, layout: Layout, max_seconds: float, channel: int | None = None) -> _Excerpt:
-    """Reads up to `max_seconds` from the first second that is not silent. channel: the channel to read; None: the mean
-    of all. Raises BrokenAudioError."""
+    """Reads up to `max_seconds`, and skips whole silent seconds at the start of a longer sound. channel: the channel to
+    read; None: the mean of all. Raises BrokenAudioError."""
     kept: deque[np.ndarray] = deque()
     dropped = total = rate = wanted = 0  # frames
     first_loud, is_cut, cancelled, power_C = None, False, 0.0, np.zeros(1)

@@ -51,7 +51,7 @@ def _utf_16_without_mark(head: bytes) -> str:
 
 def raw_lines(file: BufferedIOBase, max_bytes: int) -> Iterator[bytes]:
     r"""Yields the lines of a file without line ends (\n, \r\n, \r) and byte order mark. A line longer than `max_bytes`
-    is cut to `max_bytes` + 1 or more."""
+    is cut, but not to less than `max_bytes` + 1."""
     rest, is_first = b"", True
     while block := file.read(BLOCK_BYTES):
         if block.endswith(b"\r"):  # the next byte may be its \n

@@ -1,4 +1,4 @@
-"""Captions from plain files and from the prepared TFDS set: every row kept or accounted for."""
+"""Captions from text files and from prepared TFDS data: every row is kept or counted as skipped."""
 
 import hashlib
 import os
@@ -57,7 +57,7 @@ def texts_of(spec: str, data_dir: Path | str = "", manual_dir: Path | str = "") 
 
 
 def message_of(spec: str, data_dir: Path | str = "", manual_dir: Path | str = "") -> str:
-    """The one line that a source is refused with."""
+    """Returns the error message for a source."""
     with pytest.raises(CaptionError) as caught:
         texts_of(spec, data_dir, manual_dir)
     message = str(caught.value)

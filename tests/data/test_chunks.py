@@ -108,7 +108,7 @@ def test_damaged_captions_are_refused(tmp_path, damage):
     ],
 )  # fmt: skip
 def test_zarr_json_of_another_array_is_damage(tmp_path, old, new):
-    """Chunks are read without it, so that what its parser would do with a deeply nested one does not matter."""
+    """Chunks are read without zarr.json, so deep nesting in it is harmless."""
     store = written(tmp_path / "store")
     file = store.path / "source" / "zarr.json"
     whole = file.read_text()

@@ -31,7 +31,7 @@ def unit(x_ND: np.ndarray) -> np.ndarray:
 
 
 def test_the_trainer_chooses_and_calibrates_by_them(store, tmp_path):
-    """Their mean is stored unless the config says otherwise; they tell how far surrogates are perturbed."""
+    """Their mean is stored unless the config says otherwise, and they set how far surrogates are perturbed."""
     image_PS = np.random.default_rng(1).normal(size=(70, store.plan.source.dim)).astype(np.float32) + 0.5
     config = Config(
         batch_size=40,
@@ -63,7 +63,7 @@ def written(path: Path, array: np.ndarray) -> ImagesConfig:
 
 
 def test_vectors_of_an_array(tmp_path, monkeypatch):
-    """As they are, by no tower; the width is that of the space, or of a store where no space is named."""
+    """Vectors are read unchanged; the width is that of the space, or of the store if no space is named."""
     monkeypatch.setattr("c2c_jax.data.images.load_space", None)
     dim = identify("miniworld/clip").dim
     array = np.random.default_rng(0).normal(size=(64, dim)).astype(np.float16)
@@ -97,7 +97,7 @@ def test_arrays_that_cannot_be(tmp_path, array, message):
 
 
 def test_what_is_looked_for_before_anything_is_loaded(tmp_path):
-    """An array, a folder or a pattern, with spaces to embed in or without."""
+    """An array, a folder or a pattern, with or without spaces."""
     written(tmp_path / "a.npy", np.ones((64, 8)))
     (tmp_path / "folder.npy").mkdir()
     for source in ("miniworld/clip", ""):

@@ -68,7 +68,7 @@ def test_a_line_of_200_mb_is_counted_and_never_held(file):
 
 
 def test_captions_up_to_the_limit(file):
-    """In bytes: an é has two."""
+    """The limit is in bytes: é has two."""
     longest, too_long = "é" * (MAX_CAPTION_BYTES // 2), "é" * (MAX_CAPTION_BYTES // 2) + "x"
     for read, content, field in (
         (Txt, f"{longest}\n{too_long}\nc\n", ()),

@@ -1,4 +1,4 @@
-"""CSV, JSON lines, globs, TFDS sets and Hugging Face datasets: values known from the files' own text."""
+"""CSV, JSON lines, globs, TFDS and Hugging Face data sets, against values in the files."""
 
 import json
 import re
@@ -181,7 +181,7 @@ def test_hugging_face_misuse(tmp_path):
 
 
 def test_a_kind_of_ones_own(tmp_path, monkeypatch):
-    """As docs/extending.md shows it, in a config file: read, skipped, mixed, and published."""
+    """A custom source as in docs/extending.md: read, skipped, mixed and published."""
     docs = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     (example,) = (code for code in re.findall(r"```python\n(.*?)```", docs, re.DOTALL) if "register_source" in code)
     write(tmp_path / "recipe.py", example.encode())

@@ -1,4 +1,4 @@
-"""The embedding store: what it holds, what it refuses, and that an unfinished one is taken up."""
+"""The embedding store: contents, errors, and resuming an unfinished one."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def vectors(dim: int, rows: int = 10) -> np.ndarray:
 
 
 def begin_store(path: Path, plan: Plan = PLAN) -> StoreWriter:
-    """A writer of a store whose captions and plan are there."""
+    """Begins a store with captions and plan, and returns its writer."""
     rows, checksums = write_texts(path / "captions", TEXTS[: plan.rows], plan.chunk_rows)
     assert rows == plan.rows
     StoreWriter.begin(path, plan, checksums)
@@ -133,7 +133,7 @@ def test_damage_is_named(tmp_path):
 
 @pytest.mark.parametrize("old_rows", [8, 10])
 def test_growing_keeps_the_old_store_whole_and_its_rows(tmp_path, old_rows):
-    """From a whole and from a broken last chunk: the old manifest stays true until the new one is written."""
+    """From a full and a partial last chunk: the old manifest stays valid until the new one is written."""
     path, old_plan = tmp_path / "store", dataclasses.replace(PLAN, rows=old_rows)
     writer = begin_store(path, old_plan)
     write(writer, *range(old_plan.chunks))

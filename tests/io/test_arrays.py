@@ -1,4 +1,4 @@
-"""numpy's files: small headers that ask for much, damage, and Python objects are refused in one line."""
+""".npy and .npz files: headers that state huge arrays, damage and Python objects are refused in one line."""
 
 import io
 import zipfile
@@ -11,7 +11,7 @@ from c2c_jax.io.arrays import map_npy, read_npz
 
 
 def npy(shape: str, descr: str = "<f4") -> bytes:
-    """An .npy file whose header says so, with no data behind it."""
+    """An .npy file with this header and no data."""
     header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
     header += b" " * (-(len(header) + 11) % 64) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header

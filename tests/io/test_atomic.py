@@ -1,4 +1,4 @@
-"""Files and folders replaced whole or not at all: killed between any two steps, there is the old or the new one."""
+"""Atomic replacement: after a kill between any two steps, the old or the new file or folder is complete."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from tests.fixtures.kills import contents, killed_at_every_step
 
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_a_folder_killed_at_every_step(tmp_path, can_exchange):
-    """After a sweep, which every reader does first, there is the old folder or the new one, and nothing else."""
+    """After a sweep, which every reader does first, exactly the old or the new folder is there."""
     old, new = {"out/a": b"old", "out/only-old": b""}, {"out/a": b"new"}
 
     def restore() -> None:

@@ -1,4 +1,4 @@
-"""Sound files: formats, channels, rates, resampling, what is read of long ones, and what cannot be read."""
+"""Reading sound files: formats, channels, rates, resampling, limits and errors."""
 
 import os
 
@@ -69,7 +69,7 @@ def test_formats_and_the_mean_of_channels(tmp_path, name, subtype, tolerance, ch
 
 @pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "a.opus", "a.flac"])
 def test_blocks_join_without_a_seam(tmp_path, monkeypatch, name):
-    """A sound that is decoded in many blocks has the samples of one that is decoded at once."""
+    """Decoding in many blocks gives the same samples as decoding at once."""
     options = dict(format="OGG", subtype="OPUS") if name == "a.opus" else {}
     soundfile.write(tmp_path / name, noise(3), 48_000, **options)
     whole = read_audio(tmp_path / name, 48_000)
@@ -87,7 +87,7 @@ def test_any_rate(tmp_path, rate):
 
 
 def test_the_resamplers_passband_and_what_it_rejects(tmp_path):
-    """From 48 to 16 kHz: up to 7.2 kHz all is there, and of what is above 8 kHz, which would fold, nothing."""
+    """From 48 to 16 kHz: tones up to 7.2 kHz are kept, and tones above 8 kHz, which would alias, are removed."""
     for hertz, output_hertz, min_db, max_db in (
         (100, 100, -6.03, -6.01),
         (7200, 7200, -6.03, -6.01),
@@ -102,7 +102,7 @@ def test_the_resamplers_passband_and_what_it_rejects(tmp_path):
 
 @pytest.mark.parametrize("rate", [44_100, 48_000])
 def test_no_more_is_read_than_is_wanted(tmp_path, rate):
-    """The first second is the same, to the resampler's precision, as if all had been read."""
+    """The first second equals that of a full read, to the resampler's precision."""
     soundfile.write(tmp_path / "a.flac", noise(3, rate=rate), rate, subtype="PCM_24")
     (decoded, notes), whole = read_with_notes(tmp_path / "a.flac", seconds=1.0), read_audio(tmp_path / "a.flac", 48_000)
     assert (len(decoded), len(whole), notes) == (48_000, 144_000, "")
@@ -111,7 +111,7 @@ def test_no_more_is_read_than_is_wanted(tmp_path, rate):
 
 
 def test_a_silent_start_is_skipped_in_whole_seconds(tmp_path):
-    """30 s of which the first 12.3 are zeros: what is read begins at second 12, and at 0 where all is wanted."""
+    """30 s with 12.3 s of zeros first: an excerpt begins at second 12, a full read at 0."""
     samples = np.concatenate([np.zeros((12_300, 1), np.float32), noise(17.7, rate=1000)])
     soundfile.write(tmp_path / "a.wav", samples, 1000, subtype="FLOAT")
     decoded, notes = read_with_notes(tmp_path / "a.wav", 1000, 10.0)
@@ -146,7 +146,7 @@ def test_silence(tmp_path, monkeypatch):
 
 
 def test_channels_that_cancel(tmp_path):
-    """One channel is the other's negative, in all of the sound or a part: the mean would lose it."""
+    """One channel is the negative of the other, everywhere or in part, so the mean would lose it."""
     left = noise(2)[:, 0]
     for right in (-0.9999 * left, np.append(left[:48_000], -left[48_000:])):
         soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), 48_000, subtype="FLOAT")
@@ -194,7 +194,7 @@ def test_a_sound_too_short_to_mean_anything(tmp_path, seconds):
 
 
 def test_what_unfolds_is_read_in_part_and_reported(tmp_path, monkeypatch):
-    """A few KB of FLAC may hold hours."""
+    """A few KB of FLAC may contain hours of sound."""
     monkeypatch.setattr("c2c_jax.io.audio.MAX_FRAMES", 30_000)
     soundfile.write(tmp_path / "a.flac", np.full((100_000, 2), 0.25), 8000)
     decoded, notes = read_with_notes(tmp_path / "a.flac", 8000)

@@ -1,4 +1,4 @@
-"""Sound files against the wave module, mel-spectrograms against torch by hand, defects against known sounds."""
+"""Sound files against the wave module, mel spectrograms against torch, defects against known sounds."""
 
 import math
 import os
@@ -125,7 +125,7 @@ def test_silence_and_very_short_sounds_have_a_mel_spectrogram():
 
 
 def test_the_picture_shows_a_tone_where_it_is(tmp_path):
-    """A tone's row is bright all along, at the height that its pitch has between the axis' ends."""
+    """A tone gives a bright row at the height of its pitch."""
     heights = []
     for hertz in (500, 4000):
         draw_mel_spectrogram(tmp_path / "a.mel.png", tone(hertz, 2.0), RATE, "a tone")
@@ -138,7 +138,7 @@ def test_the_picture_shows_a_tone_where_it_is(tmp_path):
 
 
 def test_titles_are_drawn_as_they_are(tmp_path):
-    """No mathematics, no line ends, a square for what the font lacks, and no warning."""
+    """Titles are not parsed as mathematics, stay on one line, and show missing glyphs as squares."""
     assert plot_title("a dog.wav") == "a dog.wav"
     assert plot_title("\u732b\n$x^$") == "\u25a1\\n$x^$"
     assert len(plot_title("n" * 300)) == 90

@@ -1,4 +1,4 @@
-"""Regular files alone are read, and folders are walked once each."""
+"""Only regular files are read, and each folder is walked once."""
 
 import glob
 import inspect
@@ -15,7 +15,7 @@ from c2c_jax.io.files import describe_path, glob_paths, is_regular, open_regular
 
 @pytest.fixture
 def places(tmp_path):
-    """One of each kind of thing that a name can stand for."""
+    """A folder with one path of each kind."""
     (tmp_path / "file").write_bytes(b"abc")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")

@@ -46,7 +46,7 @@ def image_formats() -> list[str]:
 
 @pytest.mark.parametrize("name", image_formats())
 def test_each_image_format_of_the_table_is_one_of_pillows(tmp_path, name):
-    """Written by Pillow, it is found by its content where it has a signature, and Pillow reads it under that name."""
+    """A file that Pillow writes is recognised by its first bytes, if the format has a signature."""
     suffixes, signature = IMAGES[name]
     image, file = Image.new("RGB", (8, 6), (200, 100, 50)), io.BytesIO()
     image.save(file, name)
@@ -130,7 +130,7 @@ def test_a_scan_reports_once_what_it_passed_over(tmp_path):
 
 
 def test_a_scan_of_linked_folders(tmp_path):
-    """A folder that is linked into the library is part of it; one that holds the library is not read for ever."""
+    """A linked folder is part of the library; a link to the library's parent does not loop."""
     library, real = tmp_path / "library", tmp_path / "real"
     for folder in (library, real):
         folder.mkdir()
@@ -141,7 +141,7 @@ def test_a_scan_of_linked_folders(tmp_path):
 
 
 def test_what_may_not_be_looked_at_is_counted(tmp_path, monkeypatch):
-    """As /proc/1/cwd is to other users: pathlib raises there."""
+    """A link without access, like /proc/1/cwd for other users: pathlib raises there."""
 
     def refuse(self):
         raise PermissionError(13, "Permission denied", str(self))

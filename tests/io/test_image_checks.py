@@ -1,4 +1,4 @@
-"""Damaged files: refused wherever their format has a check, and never other pixels without a word there."""
+"""Damaged images are refused wherever their format has a check."""
 
 import io
 import random
@@ -17,7 +17,7 @@ from tests.fixtures.image_files import bmp, chunk, png, tiff
 
 @pytest.fixture
 def refusal(tmp_path):
-    """The one line with which a file of these bytes is refused."""
+    """Returns the error message for a file of these bytes."""
 
     def read(content):
         (tmp_path / "a").write_bytes(content)
@@ -123,7 +123,7 @@ def test_a_plane_that_is_not_there(refusal):
 
 
 def test_files_that_unfold_are_refused_before_they_do(refusal):
-    """Each small; what it says that it holds would take gigabytes, or minutes."""
+    """Small files whose stated content would take gigabytes or minutes."""
     row = [b"\1\2\3"]
     bomb = zlib.compress(bytes(2**24), 9)
     for kind in (b"iCCP", b"zTXt"):
@@ -155,7 +155,7 @@ def test_animations_of_many_frames_are_read_by_their_first(tmp_path):
     "more", [b"a dozen more", bytes(8), bytes(range(255, 155, -1))], ids=["text", "zeros", "bytes"]
 )
 def test_bytes_behind_the_end_change_nothing(refusal, tmp_path, kind, more):
-    """The pixels are those of the whole file; of a file that is cut besides, nothing is read."""
+    """Extra bytes do not change the pixels; a truncated file with extra bytes is refused."""
     whole, path = saved(kind), tmp_path / "b"
     path.write_bytes(whole)
     expected = np.asarray(read_image(path))
@@ -173,7 +173,7 @@ def test_a_gif_without_its_trailer_is_read(refusal, tmp_path):
 
 
 def test_sizes_in_headers(tmp_path):
-    """Writers leave a BMP's size out, and put pictures one behind the other."""
+    """Some writers omit the size of a BMP, or store several images in a file."""
     content = bmp((1, 1), 24, bytes(4))
     (tmp_path / "b").write_bytes(content[:2] + bytes(4) + content[6:] + bytes(8))
     assert read_image(tmp_path / "b").size == (1, 1)

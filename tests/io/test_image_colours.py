@@ -15,7 +15,7 @@ WHITE = (255, 255, 255)
 
 @pytest.fixture
 def pixels(tmp_path):
-    """Rows of (r, g, b) that our reader makes of a file's bytes."""
+    """Reads a file of these bytes as rows of (r, g, b)."""
 
     def read(content):
         (tmp_path / "a").write_bytes(content)
@@ -145,7 +145,7 @@ def test_bmp_that_pillow_takes_for_one_of_another_number_of_bits(tmp_path, bits,
 
 
 def test_cmyk_jpeg_as_adobe_writes_it_is_inverted_once(tmp_path):
-    """Pillow writes what Adobe does, 255 for no ink, with Adobe's marker."""
+    """Pillow writes CMYK like Adobe: 255 means no ink, with Adobe's marker."""
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
     assert b"Adobe" in (tmp_path / "a.jpg").read_bytes()
     np.testing.assert_allclose(np.asarray(read_image(tmp_path / "a.jpg")), [[(255, 0, 0)] * 16] * 16, atol=3)

@@ -15,7 +15,7 @@ RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 25
 
 
 def pixels(path):
-    """Reads through our reader; rows of (r, g, b)."""
+    """Reads an image as rows of (r, g, b)."""
     image = read_image(path)
     assert image.mode == "RGB"
     return [[tuple(int(c) for c in pixel) for pixel in row] for row in np.asarray(image)]
@@ -299,7 +299,7 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path):
 
 
 def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_path):
-    """In folders inside and behind links too, in order; hidden files and spectrograms of ours not named."""
+    """Subfolders and links are searched, in order; hidden files and our spectrograms are not reported."""
     inside, outside = tmp_path / "photos", tmp_path / "real"
     (inside / "deep").mkdir(parents=True)
     outside.mkdir()
@@ -358,7 +358,7 @@ def test_folders_and_patterns_without_pictures(tmp_path):
 
 
 def test_every_suffix_that_pillow_reads_of_these_formats_is_looked_for():
-    """But .pfm, whose pixels are numbers without bounds."""
+    """All but .pfm, whose pixels are unbounded numbers."""
     Image.init()
     theirs = {suffix for suffix, name in Image.registered_extensions().items() if name in IMAGES}
     assert theirs - {".pfm"} <= set(SUFFIXES["image"])

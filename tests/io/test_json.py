@@ -50,7 +50,7 @@ def test_what_is_not(tmp_path, content):
 
 
 def test_depth(tmp_path):
-    """The whole counts as the first level."""
+    """The top-level value counts as the first level."""
     assert parse_json("[" * MAX_DEPTH + "]" * MAX_DEPTH) is not None
     assert parse_json('{"a":' * (MAX_DEPTH - 1) + "[]" + "}" * (MAX_DEPTH - 1)) is not None
     deeper = '{"a":' + "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1) + "}"
@@ -87,7 +87,7 @@ def test_typed(tmp_path):
 
 
 def test_lines(tmp_path, monkeypatch):
-    """A damaged line is an error in its place; a last line without its end is what a killed process left."""
+    """A damaged line yields an error; an unfinished last line, from a killed process, is skipped."""
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"depth": 1}\n{"depth": 0}\n\n{"depth": 2}\n{"depth": 3')
     lines = list(read_json_lines(path, Sizes, StoreError, ADVICE))

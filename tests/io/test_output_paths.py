@@ -1,4 +1,4 @@
-"""Places that are written to, and names that any file can hold."""
+"""Checks of output paths, and paths as UTF-8 text."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Lines about long work where there is no terminal, and no estimate before it means something."""
+"""Status lines without a terminal, and estimates of the remaining time."""
 
 import io
 
@@ -14,7 +14,7 @@ def console(terminal: bool = False) -> Console:
 
 
 def at(bar: Progress, seconds: float) -> None:
-    """Sets the clock of the tasks to so many seconds after they began."""
+    """Sets the clock to a number of seconds after the tasks began."""
     for task in bar.tasks:
         task.start_time = 0.0
     bar.get_time = lambda: seconds  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""CSV rows: which are read, which are damaged, and how many lines that takes."""
+"""CSV rows: valid and damaged ones, and how many lines are read for them."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ def test_a_damaged_row_takes_no_other_with_it():
 
 
 def test_lenient_rows():
-    """Letters behind a closing quote are kept; a row of several lines that is not as wide as the first is damaged."""
+    """Text after a closing quote is kept; a row of several lines with another width than the first is damaged."""
     text = 'a,b\n1,"x" y\n2,"x\nz" y\n3,"u\nv",w\n'
     assert read(text, lenient=True) == [
         (1, ["a", "b"]), (2, ["1", "x y"]), (3, ["2", "x\nz y"]), (5, UNMATCHED), (6, ['v"', "w"]),

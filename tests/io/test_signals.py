@@ -1,4 +1,4 @@
-"""Signals that act wherever Python is when they come."""
+"""Signals take effect whatever Python is doing when they arrive."""
 
 import contextlib
 import gc
@@ -43,7 +43,7 @@ def wrapped_by_a_library(call: Callable[[], None]) -> None:
 
 
 def raised_from(context: Callable, number: int, works_on: bool = True) -> int:
-    """The signal that ends the block in which one is raised at a place."""
+    """Returns the signal that ends the block when one is raised in a context."""
     with pytest.raises(Interrupted) as caught, raise_on_signals("c2c x"):
         context(lambda: signal.raise_signal(number))
         while works_on:

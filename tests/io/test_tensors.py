@@ -1,4 +1,4 @@
-"""The reader of weights: values of every dtype, and what is said of files that are not what their names say."""
+"""Reading weights: values of every dtype, and errors for files of another kind than their name."""
 
 import io
 import json
@@ -49,7 +49,7 @@ def test_floats_of_every_precision(tmp_path, dtype):
 
 
 def test_integers_parameters_and_shared_storage(tmp_path):
-    """As old files have them: buffers, `nn.Parameter`s, and one embedding under two names."""
+    """As in old files: buffers, `nn.Parameter`s, and one embedding under two names."""
     whole = torch.arange(12, dtype=torch.float32).reshape(3, 4)
     state = OrderedDict(
         ids=torch.arange(5), w=torch.nn.Parameter(whole), tied=whole, part=whole[1:, ::2], turned=whole.T
@@ -114,7 +114,7 @@ def test_each_kind_under_the_others_name(tmp_path):
 
 
 def test_any_length_of_a_header_is_a_safetensors_file(tmp_path):
-    """The first bytes of one file are its header's length: they may look like anything."""
+    """A file begins with its header's length, which may look like another format."""
     for length in range(100, 400):
         safetensors.torch.save_file({"w": VALUES}, tmp_path / "a.safetensors", {"note": "x" * length})
         np.testing.assert_array_equal(read_safetensors(tmp_path / "a.safetensors")["w"], VALUES.numpy())
@@ -180,7 +180,7 @@ def test_pickled_code_is_not_run(tmp_path, monkeypatch, protocol):
 
 
 def test_a_compressed_archive_is_refused(tmp_path):
-    """torch maps its bytes as they lie there: other numbers, in silence."""
+    """torch would map the compressed bytes as numbers, without an error."""
     torch.save({"w": VALUES}, tmp_path / "whole.bin")
     with zipfile.ZipFile(tmp_path / "whole.bin") as whole, zipfile.ZipFile(tmp_path / "a.bin", "w") as packed:
         for name in whole.namelist():
@@ -242,7 +242,7 @@ def test_folders_pipes_and_nothing(tmp_path):
 
 
 def test_a_storage_shorter_than_it_says(tmp_path):
-    """Sizes in the pickle are larger than the record of the archive."""
+    """The pickle states larger sizes than the archive's record has."""
     buffer = io.BytesIO()
     torch.save({"w": torch.ones(4)}, buffer)
     with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(tmp_path / "a.bin", "w") as lying:

@@ -1,4 +1,4 @@
-"""Sounds against what their files promise: headers that lie are read to the end, what is cut is refused or reported."""
+"""Wrong headers of sound files: all samples are read, and truncated files are refused or reported."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ STATING = [row for row in SIZED if row[3] and row[1] not in ("WVE", "AVR")]
 
 
 def samples(channels: int = 1) -> np.ndarray:
-    """A second of noise in whole steps of 16 bits."""
+    """A second of noise in 16-bit steps."""
     return np.round(np.random.default_rng(0).normal(size=(RATE, channels)) * 3000) / 2**15
 
 
@@ -54,7 +54,7 @@ def refusal(path, content: bytes) -> str:
 
 
 def stating(content: bytes, row, size: int) -> bytes:
-    """The file with another size of its samples in its header."""
+    """The file with another size in its header."""
     _, _, _, magic, offset, width, order = row
     position = content.index(magic) + offset
     return content[:position] + size.to_bytes(width, order) + content[position + width :]
@@ -86,7 +86,7 @@ def test_whole_cut_and_lengthened(tmp_path, capfd, row, channels):
 @pytest.mark.parametrize("row", STATING, ids=lambda row: f"{row[1]}-{row[2]}")
 @pytest.mark.parametrize("stated", ["0", "unknown", "smaller"])
 def test_a_size_that_lies_or_says_nothing(tmp_path, row, stated):
-    """As recorders leave it that were stopped, programs write it into pipes, or a header that was never corrected."""
+    """Sizes as stopped recorders leave them, as programs write them into pipes, or too small."""
     name, layout, subtype, _, _, width, order = row
     path = tmp_path / name
     content = write(path, layout, subtype, 2 if layout != "SVX" else 1)
@@ -106,7 +106,7 @@ def test_a_few_bytes_too_few_are_reported(tmp_path):
 
 
 def test_chunks_behind_the_samples_are_no_samples(tmp_path):
-    """Whole, with and without the byte that makes a chunk even, and cut."""
+    """Complete, with and without the padding byte of odd chunks, and truncated."""
     path = tmp_path / "a.wav"
     content = write(path, "WAV", "PCM_U8")[:-2]
     odd = stating(content, SIZED[0], RATE - 1)[:-1] if len(content) % 2 == 0 else content
@@ -160,7 +160,7 @@ def test_two_chunks_of_samples(tmp_path):
 
 @pytest.mark.parametrize("row", [row for row in SIZED if row[1] in ("WAV", "WAVEX", "W64", "RF64")], ids=lambda r: r[2])
 def test_what_the_header_says_twice(tmp_path, row):
-    """The rate of the samples and of the bytes, the channels and the size of a frame."""
+    """The sample rate and byte rate, the channels and the frame size."""
     path = tmp_path / row[0]
     content = write(path, row[1], row[2], 2)
     position = content.index(b"fmt ") + (24 if row[1] == "W64" else 8)
@@ -191,7 +191,7 @@ def test_rates_and_channels_out_of_reason(tmp_path, rate, channels):
 
 
 def test_rows_without_end_are_refused(tmp_path):
-    """Chunks, blocks and tags of no size, which take a reader's time and hold nothing."""
+    """Many empty chunks, blocks and tags, which would take a reader's time."""
     content = write(tmp_path / "a.wav", "WAV", "PCM_16")
     position = content.index(b"data")
     many = content[:position] + b"JUNK\0\0\0\0" * 20_000 + content[position:]

@@ -1,4 +1,4 @@
-"""MPEG audio frame by frame: with and without what says how long it is, cut, damaged and joined."""
+"""MPEG audio: with and without a Xing frame, truncated, damaged and joined."""
 
 import numpy as np
 import pytest
@@ -21,14 +21,14 @@ def mp3(path, seconds=15.0, rate=24_000, channels=1, mode="VARIABLE") -> bytes:
 
 
 def stripped(content: bytes) -> bytes:
-    """Without the Xing frame, which is the first."""
+    """Removes the Xing frame, which is the first."""
     head = parse_header(content[:4])
     assert head and (b"Xing" in content[:200] or b"Info" in content[:200])
     return content[head.length :]
 
 
 def is_tone(decoded: np.ndarray, start: int, end: int) -> bool:
-    """Whether there is the tone from `start` to `end`, at whatever phase: of amplitude .5 in each tenth of a second."""
+    """Whether the tone of amplitude 0.5 is there from `start` to `end`, at any phase, in each tenth of a second."""
     tenths = decoded[start:end][: (end - start) // 2400 * 2400].reshape(-1, 2400)
     return bool(np.allclose(np.sqrt((tenths**2).mean(axis=1)), 0.5 / np.sqrt(2), atol=0.02))
 
@@ -43,7 +43,7 @@ def test_with_its_xing_frame(tmp_path, mode, rate, channels):
 @pytest.mark.parametrize("mode", ["VARIABLE", "CONSTANT"])
 @pytest.mark.parametrize(("rate", "channels"), [(24_000, 1), (48_000, 2), (44_100, 1)])
 def test_without_its_xing_frame(tmp_path, capfd, mode, rate, channels):
-    """15 s, and not the 2.17 s that the first frames' bitrate makes one think; the encoder's delay is read too."""
+    """All 15 s are read, not the 2.17 s that the first frames' bitrate suggests; the encoder's delay is read too."""
     content = stripped(mp3(tmp_path / "a.mp3", 15, rate, channels, mode))
     decoded, notes = read(tmp_path / "a.mp3", content)
     assert 0 <= len(decoded) - 15 * RATE <= 2304 * RATE / rate and not notes
@@ -52,7 +52,7 @@ def test_without_its_xing_frame(tmp_path, capfd, mode, rate, channels):
 
 
 def test_a_xing_frame_that_lies(tmp_path):
-    """Too few frames, as of a file that was appended to: all are read. Too many: it is cut."""
+    """Too few frames stated, as after appending: all are read. Too many: the file is truncated."""
     content = mp3(tmp_path / "a.mp3", 5)
     at = content.index(b"Info" if b"Info" in content[:100] else b"Xing") + 8
     frames = int.from_bytes(content[at : at + 4], "big")
@@ -66,7 +66,7 @@ def test_a_xing_frame_that_lies(tmp_path):
 
 
 def test_a_damaged_xing_frame(tmp_path):
-    """Its checksum is wrong, or its mark is gone: all is read, and reported."""
+    """With a wrong checksum or no mark, all frames are read, and the damage is reported."""
     content = mp3(tmp_path / "a.mp3", 5)
     mark = content.index(b"LAME") - 120
     assert content[mark : mark + 4] in (b"Xing", b"Info")
@@ -86,7 +86,7 @@ def test_cut(tmp_path, fraction):
 
 
 def test_joined_files(tmp_path):
-    """Each with its own Xing frame, without, with tags between them; and of another rate."""
+    """Joined files with and without Xing frames, with tags between them, and with another rate."""
     path = tmp_path / "a.mp3"
     content = mp3(path, 2)
     id3, id3v1 = b"ID3\3\0\0" + bytes([0, 0, 1, 0]) + b"\xff\xfb\x90\0" * 32, b"TAG" + b"words" * 25
@@ -116,7 +116,7 @@ def test_damage_in_the_middle(tmp_path):
 
 
 def test_a_large_tag_is_not_read(tmp_path):
-    """200 MB of picture before the sound, which take no room on the disk here."""
+    """A sparse file with a 200 MB tag before the audio."""
     content, path = mp3(tmp_path / "a.mp3", 1), tmp_path / "b.mp3"
     with open(path, "wb") as file:
         file.write(b"ID3\4\0\0" + bytes([95, 0, 0, 0]))
@@ -129,7 +129,7 @@ def test_a_large_tag_is_not_read(tmp_path):
 
 
 def test_a_resource_fork_beside_it(tmp_path, monkeypatch):
-    """macOS leaves `._a.mp3` next to `a.mp3` on other disks: libsndfile then takes the sound for SD2."""
+    """macOS leaves `._a.mp3` next to `a.mp3` on other disks; libsndfile would then decode it as SD2."""
     content = mp3(tmp_path / "a.mp3", 1)
     (tmp_path / "._a.mp3").write_bytes(b"\0\5\x16\7" + bytes(100))
     (tmp_path / "._").write_bytes(b"\0\5\x16\7" + bytes(100))

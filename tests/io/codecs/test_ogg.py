@@ -1,4 +1,4 @@
-"""Ogg page by page: checksums, order, the last granule, ends that are missing, chains."""
+"""Ogg pages: checksums, order, the last granule, missing ends, chains."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def pages(content: bytes) -> list[bytes]:
 
 
 def sealed(page: bytes) -> bytes:
-    """With the right checksum."""
+    """Sets the right checksum."""
     return page[:22] + checksum(page).to_bytes(4, "little") + page[26:]
 
 
@@ -46,7 +46,7 @@ def test_whole(tmp_path, codec, tolerance):
 
 @pytest.mark.parametrize(("codec", "tolerance"), CODECS)
 def test_a_wrong_checksum_anywhere(tmp_path, codec, tolerance):
-    """libsndfile leaves such a page out without a word, and the samples in it."""
+    """libsndfile would skip such a page and its samples silently."""
     content = ogg(tmp_path / "a.ogg", codec)
     for position in range(30, len(content), len(content) // 40):
         refusal(tmp_path / "a.ogg", content[:position] + bytes([content[position] ^ 32]) + content[position + 1 :])
@@ -63,7 +63,7 @@ def test_pages_missing_doubled_and_swapped(tmp_path, codec, tolerance):
 
 @pytest.mark.parametrize(("codec", "tolerance"), CODECS)
 def test_cut(tmp_path, codec, tolerance):
-    """Within a page it is cut. Between pages it may be what a recorder left: it is read to its end, and reported."""
+    """A cut within a page is refused. A cut between pages may be an interrupted recording: it is read and reported."""
     whole = read(tmp_path / "a.ogg", content := ogg(tmp_path / "a.ogg", codec, 6))[0]
     of = pages(content)
     for fraction in (0.3, 0.9, 0.999):
@@ -97,7 +97,7 @@ def test_chains(tmp_path, codec, tolerance):
 
 
 def test_two_sounds_at_once(tmp_path):
-    """Pages of two streams in turn: the first is read, and the other is reported."""
+    """Alternating pages of two streams: the first stream is read, the other reported."""
     first = pages(ogg(tmp_path / "a.ogg", "VORBIS", 2))
     second = pages(ogg(tmp_path / "b.ogg", "OPUS", 2))
     alternating = [page for pair in zip(first, second, strict=False) for page in pair]
