@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from c2c_jax.evaluation.retrieval_scores import Scorer
 
 from c2c_jax.evaluation import chance
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.retrieval import Scorer
 from c2c_jax.evaluation.scoring import Centring
-from c2c_jax.training.metrics import retrieval
+from c2c_jax.training.metrics import retrieval_scores
 
 NONE = Bootstrap(resamples=0)
 
@@ -49,7 +49,7 @@ def test_is_what_training_logs():
     rng = np.random.default_rng(0)
     target = rng.normal(size=(70, 8)).astype(np.float32)
     translated = target + rng.normal(size=(70, 8)).astype(np.float32)
-    logged = retrieval(translated, target)
+    logged = retrieval_scores(translated, target)
     found = by_name(Scorer("translator", NONE).caption_rows(translated, target), "source_to_target")
     for name in ("recall@1", "recall@5", "recall@10", "median_rank", "mean_cosine"):
         assert found[name].value == pytest.approx(logged[name], abs=1e-6)

@@ -15,7 +15,7 @@ NOT_SOUNDS = {"RAW", "SD2", "MAT4", "MAT5", "MPC2K"}  # of libsndfile's: without
 SUFFIX_OF = {"WAVEX": ".wav", "SVX": ".8svx", "IRCAM": ".sf", "NIST": ".sph", "OGG": ".ogg"}
 
 
-def sound_in(path, layout: str):
+def audio_in(path, layout: str):
     rate = 8000 if layout == "WVE" else 24_000
     subtype = {"WVE": "ALAW"}.get(layout)
     soundfile.write(path, np.full(2400, 0.1), rate, format=layout, subtype=subtype)
@@ -25,7 +25,7 @@ def sound_in(path, layout: str):
 @pytest.mark.parametrize("layout", sorted(set(soundfile.available_formats()) - NOT_SOUNDS))
 def test_each_format_of_libsndfile_is_found_by_suffix_and_by_content(tmp_path, layout):
     suffix = SUFFIX_OF.get(layout, f".{layout.lower()}")
-    named, bare = sound_in(tmp_path / f"a{suffix}", layout), sound_in(tmp_path / "b.bin", layout)
+    named, bare = audio_in(tmp_path / f"a{suffix}", layout), audio_in(tmp_path / "b.bin", layout)
     assert suffix in SUFFIXES["sound"]
     if layout == "HTK":  # of which no byte is the same in all files
         assert kind_of(bare) is None
@@ -101,9 +101,9 @@ def test_what_is_no_sound_by_its_content(tmp_path, content):
 
 
 def test_a_scan_reports_once_what_it_passed_over(tmp_path):
-    sound_in(tmp_path / "a.wav", "WAV")
-    sound_in(tmp_path / "called.txt", "FLAC")
-    sound_in(tmp_path / "bare", "AIFF")
+    audio_in(tmp_path / "a.wav", "WAV")
+    audio_in(tmp_path / "called.txt", "FLAC")
+    audio_in(tmp_path / "bare", "AIFF")
     for name in ("x.m4a", "y.M4A", "z.txt", "notes", ".hidden.wav", "a.mel.png", "page.spx"):
         (tmp_path / name).write_bytes(b"\1\2\3 and more")
     (tmp_path / "empty.mp3").touch()
@@ -134,7 +134,7 @@ def test_a_scan_of_linked_folders(tmp_path):
     library, real = tmp_path / "library", tmp_path / "real"
     for folder in (library, real):
         folder.mkdir()
-        sound_in(folder / "a.wav", "WAV")
+        audio_in(folder / "a.wav", "WAV")
     (library / "linked").symlink_to(real)
     (real / "back").symlink_to(library)
     assert scan(library, "sound").files == [library / "a.wav", library / "linked" / "a.wav"]
