@@ -12,7 +12,7 @@ from pathlib import Path
 
 from c2c_jax import errors
 from c2c_jax.errors import C2CError
-from c2c_jax.io.files import found_at, is_regular, is_there, local_path, matching, user_path
+from c2c_jax.io.files import describe_path, glob_paths, is_regular, local_path, path_exists, user_path
 from c2c_jax.io.json import read_json_as
 
 MAX_SEED = 2**63 - 1
@@ -58,21 +58,21 @@ def require_images(arguments: Sequence[str | Path]) -> None:
                 f"no image matches the pattern {first}: pass image files, folders or another pattern"
             )
         raise errors.ImageError(
-            f"expected an image at {first}, found {found_at(first)}: pass an image file or a folder"
+            f"expected an image at {first}, found {describe_path(first)}: pass an image file or a folder"
         )
 
 
 def require_folder(path: Path | None, what: str, error: type[C2CError] = errors.AudioError) -> None:
     """Raises `error` if a path is given and is not a folder. what: describes the expected folder."""
     if path is not None and not path.is_dir():
-        found = "no folder" if found_at(path) == "no file" else found_at(path)
+        found = "no folder" if describe_path(path) == "no file" else describe_path(path)
         raise error(f"expected {what} at {path}, found {found}: pass an existing folder")
 
 
 def require_path(path: Path | None, what: str, error: type[C2CError] = errors.ManifestError) -> None:
     """Raises `error` if a path is given and is neither a file nor a folder. what: describes what is expected."""
     if path is not None and not (is_regular(path) or path.is_dir()):
-        raise error(f"expected {what} at {path}, found {found_at(path)}: pass another path")
+        raise error(f"expected {what} at {path}, found {describe_path(path)}: pass another path")
 
 
 def require_bundle(run: Path) -> dict[str, str]:
@@ -99,7 +99,7 @@ def require_captions(spec: str) -> None:
     if ":" not in spec:
         raise errors.CaptionError(
             f"cannot read captions from {spec}: expected a source such as txt:FILE or miniworld:COUNT, or the folder "
-            f"of a store, found {found_at(Path(spec))}"
+            f"of a store, found {describe_path(Path(spec))}"
         )
     from c2c_jax.data.captions import open_sources
 
@@ -114,13 +114,13 @@ def require_store(path: Path | None) -> None:
     if path is None:
         return
     files = [path / name for name in ("manifest.json", "plan.json")]
-    if odd := next((file for file in files if is_there(file) and not is_regular(file)), None):
-        raise errors.StoreError(f"{odd} is {found_at(odd)}, not a file: pass the folder of a store")
+    if odd := next((file for file in files if path_exists(file) and not is_regular(file)), None):
+        raise errors.StoreError(f"{odd} is {describe_path(odd)}, not a file: pass the folder of a store")
     if not any(map(is_regular, files)):
         raise errors.StoreError(
-            f"{path} is not an embedding store (found {found_at(path)}): pass a folder that c2c embed wrote"
+            f"{path} is not an embedding store (found {describe_path(path)}): pass a folder that c2c embed wrote"
         )
 
 
 def _is_there(name: str | Path) -> bool:
-    return os.path.exists(name) or (glob.has_magic(str(name)) and any(True for _ in matching(str(name))))
+    return os.path.exists(name) or (glob.has_magic(str(name)) and any(True for _ in glob_paths(str(name))))

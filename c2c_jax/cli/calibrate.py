@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from c2c_jax.cli import arguments
 from c2c_jax.errors import AudioError, C2CError, CaptionError, ConfigError, ImageError
 from c2c_jax.io.console import print_fields, printable, stderr_console
-from c2c_jax.io.files import found_at, is_array, is_regular, user_path
+from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
 
 if TYPE_CHECKING:  # JAX is imported after the flags are parsed
     from c2c_jax.evaluation.calibration import Calibration, Estimate
@@ -84,8 +84,8 @@ def run(args: argparse.Namespace) -> None:
     if args.texts and not is_regular(user_path(args.texts)):
         if ":" not in args.texts:
             raise CaptionError(
-                f"expected texts at {args.texts}, found {found_at(user_path(args.texts))}: pass a file with one text "
-                "per line, or a caption source such as csv:FILE:COLUMN"
+                f"expected texts at {args.texts}, found {describe_path(user_path(args.texts))}: pass a file with one "
+                "text per line, or a caption source such as csv:FILE:COLUMN"
             )
         arguments.require_captions(args.texts)
     arguments.require_store(args.store)

@@ -22,7 +22,7 @@ from c2c_jax.cli.train import add_config_arguments, join_hosts_of
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
-from c2c_jax.io.places import require_folder_place
+from c2c_jax.io.output_paths import require_output_folder
 from c2c_jax.io.progress import phase
 
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.out:
         raise ConfigError("--out FOLDER is missing: the folder of the store to write")
     if args.from_arrays:
-        require_folder_place(args.out, "--out")
+        require_output_folder(args.out, "--out")
         for path in args.from_arrays:
             arguments.require_path(path, "an array", StoreError)
         arguments.require_checkpoints(*(args.spaces or ()))
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")
     else:
         config = read_config(args.config, args.overrides)
-        require_folder_place(args.out, "--out")
+        require_output_folder(args.out, "--out")
         require_sources(config)
         from c2c_jax.spaces.devices import split_cores_into_devices
 
@@ -101,7 +101,7 @@ def _verify(path: Path) -> None:
                 rows = store.plan.rows_of(chunk)
                 print_fields(f"{path / part}: chunk {chunk} (rows {rows.start:,} to {rows.stop - 1:,}) is {how}")
     if count:
-        raise StoreError(f"{path}: {count} damaged or missing chunks; {store.plan.cure(path)}")
+        raise StoreError(f"{path}: {count} damaged or missing chunks; {store.plan.repair_advice(path)}")
     print_fields(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are intact")
 
 

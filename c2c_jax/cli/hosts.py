@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from c2c_jax.errors import ConfigError, TrainingError, one_line
-from c2c_jax.io.signals import end_now
+from c2c_jax.io.signals import exit_now
 
 HEARTBEAT_S = 20  # after which JAX considers a silent host lost, although its connection is open
 SHUTDOWN_S = 300  # maximum time that a finished host waits for the others
@@ -181,7 +181,7 @@ class _Peers:
         except OSError:
             last = b""
         if last != _BYE and not self.has_left:
-            end_now(f"{self.program}: {_lost(f'process {process} has ended')}", 2)
+            exit_now(f"{self.program}: {_lost(f'process {process} has ended')}", 2)
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:

@@ -19,7 +19,7 @@ from c2c_jax.errors import CheckpointError, ConfigError
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
 from c2c_jax.io.json import read_json
-from c2c_jax.io.places import require_replaceable_folder
+from c2c_jax.io.output_paths import require_replaceable_folder
 
 BUNDLE_FILES = {"config.json", "model.safetensors"}
 

@@ -16,7 +16,7 @@ from c2c_jax import __version__
 from c2c_jax.cli import hosts
 from c2c_jax.errors import C2CError
 from c2c_jax.io.console import prepare_streams, printable
-from c2c_jax.io.signals import ENDING, Interrupted, end_now, ending_on_signals
+from c2c_jax.io.signals import SIGNALS, Interrupted, exit_now, raise_on_signals
 
 NAMES = "train embed evaluate infer calibrate export import-checkpoint miniworld report search".split()
 VERBS = {name: importlib.import_module(f"c2c_jax.cli.{name.replace('-', '_')}") for name in NAMES}
@@ -61,7 +61,7 @@ def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
         if nul := next((argument for argument in argv if "\0" in argument), None):
             raise C2CError(f"argument {printable(nul)} contains a NUL character, which file names cannot have")
         args.overrides = rest
-        with ending_on_signals(f"c2c {args.verb}", codes):
+        with raise_on_signals(f"c2c {args.verb}", codes):
             verb.run(args)
             sys.stdout.flush()
     except C2CError as error:
@@ -73,7 +73,7 @@ def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
         return _end(args.verb, f"{error.filename or 'input or output'}: {error.strerror or error}", 2), False
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else int(signal.SIGINT)
-        return _end(args.verb, ENDING[number], codes.get(number, 128 + number)), True
+        return _end(args.verb, SIGNALS[number], codes.get(number, 128 + number)), True
     return 0, False
 
 
@@ -138,7 +138,7 @@ def _end(verb: str, message: str, code: int) -> int:
     wait for the other hosts, which wait for this one."""
     line = f"c2c {verb}: {printable(message)}"
     if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
-        end_now(line, code)
+        exit_now(line, code)
     try:
         print(line, file=sys.stderr, flush=True)
         sys.stdout.flush()

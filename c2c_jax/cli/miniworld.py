@@ -18,7 +18,7 @@ from c2c_jax.cli.arguments import MAX_SEED, require_range
 from c2c_jax.errors import ConfigError
 from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import is_regular, user_path
-from c2c_jax.io.places import require_file_place, require_replaceable_folder
+from c2c_jax.io.output_paths import require_output_file, require_replaceable_folder
 
 MAX_COUNT = {"show": 2_000, "captions": 100_000_000, "export": 99_999}
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         return _write_captions(args)
     if args.task == "show":
         for name in ("miniworld.png", "miniworld.html"):
-            require_file_place(args.out / name, "--out")
+            require_output_file(args.out / name, "--out")
     else:
         _require_export_place(args.out)
     from c2c_jax.miniworld.show import export, show
@@ -77,7 +77,7 @@ def _write_captions(args: argparse.Namespace) -> None:
     from c2c_jax.io.atomic import atomic_write
     from c2c_jax.miniworld.captions import STYLES, captions
 
-    require_file_place(args.out, "--out")
+    require_output_file(args.out, "--out")
     styles = (args.style,) if args.style else STYLES
 
     def lines() -> Iterator[str]:

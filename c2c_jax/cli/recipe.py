@@ -9,7 +9,7 @@ from typing import Any
 from c2c_jax.cli import arguments
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, check_fields
 from c2c_jax.errors import C2CError, ConfigError, ImageError
-from c2c_jax.io.files import found_at, is_array, is_regular, user_path
+from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
 from c2c_jax.old_names import new_name
 
 # Overrides of a translator kind's or objective's settings, which ml_collections cannot check.
@@ -27,7 +27,7 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     file = Path(path.partition(":")[0])
     if not is_regular(file):
         raise ConfigError(
-            f"no recipe at {file} (found {found_at(file)}); configs/ is only in the source repository, not in the "
+            f"no recipe at {file} (found {describe_path(file)}); configs/ is only in the source repository, not in the "
             "installed package: run in a clone, or pass a copy"
         )
     from absl import flags

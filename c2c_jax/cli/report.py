@@ -16,8 +16,8 @@ from pathlib import Path
 from c2c_jax.cli import arguments
 from c2c_jax.errors import ConfigError, ReportError
 from c2c_jax.io.console import print_fields, stderr_console
-from c2c_jax.io.files import is_regular, is_there, user_path
-from c2c_jax.io.places import require_file_place
+from c2c_jax.io.files import is_regular, path_exists, user_path
+from c2c_jax.io.output_paths import require_output_file
 from c2c_jax.io.progress import phase
 
 HTML = re.compile(rb"\s*<!doctype html|\s*<html", re.IGNORECASE)
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     from c2c_jax.evaluation.training_store import work_directory
 
     evaluation, workdir = args.evaluation, work_directory(args.run)
-    if not evaluation and workdir and is_there(workdir / "evaluation/metrics.json"):
+    if not evaluation and workdir and path_exists(workdir / "evaluation/metrics.json"):
         evaluation = workdir / "evaluation"
     console = stderr_console()
     with phase(console, "writing the report"):
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _require_page_place(out: Path) -> None:
     """Raises ConfigError if the report cannot be written, or would replace a file that is not an HTML page."""
-    require_file_place(out, "--out")
+    require_output_file(out, "--out")
     if is_regular(out) and out.stat().st_size:
         with open(out, "rb") as file:
             if not HTML.match(file.read(64)):

@@ -32,7 +32,7 @@ from c2c_jax.cli import arguments
 from c2c_jax.cli.infer import MINIWORLD_NOTE, MINIWORLD_TRANSLATOR
 from c2c_jax.errors import C2CError, CaptionError
 from c2c_jax.io.console import print_fields, printable, stderr_console, stdout_console
-from c2c_jax.io.files import text_of, user_path
+from c2c_jax.io.files import path_to_text, user_path
 
 if TYPE_CHECKING:  # JAX is imported after the flags are parsed
     from c2c_jax.retrieval.search import SearchResult
@@ -136,14 +136,14 @@ def _show_json(result: "SearchResult") -> None:
     import json
 
     content = {
-        "library": text_of(result.library.folder),
-        "index": text_of(result.library.index_folder),
+        "library": path_to_text(result.library.folder),
+        "index": path_to_text(result.library.index_folder),
         "clap": dataclasses.asdict(result.clap),
         "queries": [
             {
-                hits.kind: text_of(Path(hits.query)) if hits.kind == "picture" else hits.query,
+                hits.kind: path_to_text(Path(hits.query)) if hits.kind == "picture" else hits.query,
                 "scoring": hits.scoring,
-                "sounds": [{"score": score, "file": text_of(path)} for score, path in hits.matches],
+                "sounds": [{"score": score, "file": path_to_text(path)} for score, path in hits.matches],
             }
             for hits in result.hits
         ],

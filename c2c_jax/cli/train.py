@@ -24,7 +24,7 @@ from c2c_jax.errors import TrainingError
 from c2c_jax.io.atomic import exclusive_lock
 from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
-from c2c_jax.io.places import require_folder_place
+from c2c_jax.io.output_paths import require_output_folder
 
 EXIT_CODES = {int(signal.SIGTERM): 0}  # schedulers send it before they take a machine away; the run resumes later
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     damaged store, and CaptionError, CheckpointError or ImageError for an input that is missing or unreadable."""
     workdir = args.workdir or default_workdir(args.config)
     config = read_config(args.config, args.overrides)
-    require_folder_place(workdir, "--workdir")
+    require_output_folder(workdir, "--workdir")
     require_sources(config)
     with join_hosts_of(args):
         from c2c_jax.data.embed import prepare_store

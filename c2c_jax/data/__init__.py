@@ -1,1 +1,1 @@
-"""Captions, the embedding pass over them and the store it fills."""
+"""Caption sources, the embedding pass, and the embedding store."""

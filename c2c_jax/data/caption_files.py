@@ -1,7 +1,7 @@
-r"""Captions in txt, tsv, csv and jsonl files. Malformed rows are skipped and counted.
+r"""Reads captions from txt, tsv, csv and jsonl files. Malformed rows are skipped and counted.
 
-Files are UTF-8. \n, \r\n and \r end a row, and nothing else does; a byte order mark and blank lines at the end are
-ignored. A row longer than MAX_ROW_BYTES is skipped and never held in memory as a whole.
+Files are UTF-8. Only \n, \r\n and \r end a row; a byte order mark and blank lines at the end are ignored. A row longer
+than MAX_ROW_BYTES is skipped and never read into memory as a whole.
 """
 
 import glob
@@ -14,9 +14,9 @@ from typing import Any
 
 from c2c_jax.data.sources import Malformed, Source, register_source
 from c2c_jax.errors import CaptionError
-from c2c_jax.io.files import matching, open_regular
+from c2c_jax.io.files import glob_paths, open_regular
 from c2c_jax.io.json import parse_json
-from c2c_jax.io.rows import Damage, csv_rows, other_than_utf8, raw_lines
+from c2c_jax.io.rows import Damage, csv_rows, describe_non_utf8, raw_lines
 
 MAX_ROW_BYTES = 2**20
 LONG_ROW = f"row over {MAX_ROW_BYTES:,} bytes or field over 131,072 characters"
@@ -24,23 +24,23 @@ UNMATCHED = "unbalanced quotes"
 
 
 class CaptionFiles(Source):
-    """One file of captions, or all that match a glob pattern, in the order of their names."""
+    """One file of captions, or all files that match a glob pattern, sorted by name."""
 
     def parse(self, text: str) -> None:
         """Stores the path or glob pattern of the files."""
         self.places = (text,)
 
     def paths(self) -> list[Path]:
-        """The files. Raises CaptionError if none matches the pattern."""
+        """Lists the files. Raises CaptionError if none matches the pattern."""
         path = os.path.expanduser(self.places[0])
         if not glob.has_magic(path) or os.path.exists(path):
             return [Path(path)]
-        if not (found := sorted(matching(path), key=str)):
+        if not (matches := sorted(glob_paths(path), key=str)):
             raise CaptionError(f"cannot read captions from {path}: no file matches this pattern")
-        return found
+        return matches
 
     def stamp(self) -> str:
-        """Returns the SHA-256 of the file in hex; of several files, the SHA-256 of their digests.
+        """Returns the SHA-256 of the file in hex; for several files, the SHA-256 of their digests.
 
         Raises CaptionError if no file matches or one cannot be read.
         """
@@ -54,12 +54,12 @@ class CaptionFiles(Source):
         """
         paths = self.paths()
         for path in paths:
-            of = f" of {path.name}" if len(paths) > 1 else ""
+            suffix = f" of {path.name}" if len(paths) > 1 else ""
             for number, value in self.read(path):
-                yield f"line {number:,}{of}", value
+                yield f"line {number:,}{suffix}", value
 
     def read(self, path: Path) -> Iterator[tuple[int, Any]]:
-        """Yields the number of each row's first line and its value, as in `records`. Raises CaptionError."""
+        """Yields the number of each row's first line and its value; see `records`. Raises CaptionError."""
         raise NotImplementedError
 
 
@@ -77,7 +77,7 @@ class Txt(CaptionFiles):
 
 @register_source("tsv", "PATH")
 class Tsv(CaptionFiles):
-    """The first of two or more tab-separated columns, as in Google's files of captions and URLs."""
+    """The first of two or more tab-separated columns, as in Google's Conceptual Captions files."""
 
     def read(self, path: Path) -> Iterator[tuple[int, Any]]:
         """Yields each line's number and first column. A line without a tab gives Malformed.
@@ -88,7 +88,7 @@ class Tsv(CaptionFiles):
 
 
 class FieldFiles(CaptionFiles):
-    """Files of records, of which one field holds captions: `PATH:FIELD`."""
+    """Files of records with captions in one field: `PATH:FIELD`."""
 
     def parse(self, text: str) -> None:
         """Splits the text at its last colon into path and field. Raises CaptionError if there is no path."""
@@ -100,12 +100,13 @@ class FieldFiles(CaptionFiles):
 
 @register_source("csv", "PATH:COLUMN")
 class Csv(FieldFiles):
-    """A column, by its header. A row with unbalanced quotes does not affect other rows."""
+    """A column, named by the header. A row with unbalanced quotes does not affect other rows."""
 
     def read(self, path: Path) -> Iterator[tuple[int, Any]]:
-        """Rows are read as RFC 4180 says, fields up to `csv.field_size_limit()`."""
+        """Yields the number of each row's first line and its column. Rows follow RFC 4180, with fields up to
+        `csv.field_size_limit()`. Raises CaptionError if the file cannot be read or lacks the column."""
         index: int | None = None
-        with _opened(path) as file:
+        with _open(path) as file:
             for number, record in csv_rows(file, MAX_ROW_BYTES):
                 if isinstance(record, Damage):
                     reason = LONG_ROW if record == Damage.LONG else UNMATCHED
@@ -114,8 +115,8 @@ class Csv(FieldFiles):
                     yield number, Malformed(reason)
                 elif index is None:
                     if record.count(self.field) != 1:
-                        found = ", ".join(record) or "a blank line"
-                        raise CaptionError(f"{path} must have exactly one column {self.field!r}; found {found:.500}")
+                        header = ", ".join(record) or "a blank line"
+                        raise CaptionError(f"{path} must have exactly one column {self.field!r}; found {header:.500}")
                     index = record.index(self.field)
                 elif record:  # not a blank line
                     yield number, record[index] if index < len(record) else Malformed("too few columns")
@@ -125,7 +126,7 @@ class Csv(FieldFiles):
 
 @register_source("jsonl", "PATH:FIELD")
 class Jsonl(FieldFiles):
-    """A field of a JSON object per line, which holds a text or a list of texts."""
+    """A field of a JSON object per line: a text or a list of texts."""
 
     def read(self, path: Path) -> Iterator[tuple[int, Any]]:
         """Yields each line's number and the field's value. A line that is not JSON or lacks the field gives Malformed.
@@ -156,13 +157,13 @@ def tsv_rows(path: Path) -> Iterator[tuple[int, str | Malformed, str]]:
 
 def lines(path: Path) -> Iterator[tuple[int, str | Malformed]]:
     """Yields the number (from 1) and text of each line of a file, except blank ones at its end."""
-    with _opened(path) as file:
+    with _open(path) as file:
         first_blank = blank = 0
         for number, line in enumerate(raw_lines(file, MAX_ROW_BYTES), start=1):
             if not line.strip():
                 first_blank, blank = first_blank if blank else number, blank + 1
                 continue
-            if blank:  # not at the end of the file, as it turns out
+            if blank:  # the blank lines were not at the end of the file
                 yield first_blank, Malformed("empty caption", blank)
                 blank = 0
             if len(line) > MAX_ROW_BYTES:
@@ -175,17 +176,17 @@ def lines(path: Path) -> Iterator[tuple[int, str | Malformed]]:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a caption file, in hex. Raises CaptionError if it cannot be read."""
-    with _opened(path) as file:
+    """Returns the SHA-256 of a caption file in hex. Raises CaptionError if it cannot be read."""
+    with _open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _opened(path: Path) -> BufferedReader:
-    """Opens a caption file. Raises CaptionError if it cannot be read, or is not UTF-8 by its first bytes."""
-    file = open_regular(path, "a file of captions", CaptionError, "give a UTF-8 text file")
+def _open(path: Path) -> BufferedReader:
+    """Opens a caption file. Raises CaptionError if it cannot be read, or its first bytes are not UTF-8 text."""
+    file = open_regular(path, "a file of captions", CaptionError, "pass a UTF-8 text file")
     head = file.read(4096)
     file.seek(0)
-    if kind := other_than_utf8(head):
+    if kind := describe_non_utf8(head):
         file.close()
         raise CaptionError(f"cannot read captions from {path}: it {kind}")
     return file

@@ -1,4 +1,4 @@
-"""Captions of one source or several as one stream: in turn or by weight, without exact duplicates."""
+"""Combines caption sources into one stream, one after another or by weight, and drops exact duplicates."""
 
 import hashlib
 import itertools
@@ -12,12 +12,14 @@ from c2c_jax.data import caption_files, datasets  # noqa: F401  registers their 
 from c2c_jax.data.sources import SOURCES, Source
 from c2c_jax.errors import CaptionError
 
-BLOCK = 65536  # texts hashed at a time: large enough that Python's cost per block vanishes
+BLOCK = 65536  # texts hashed at a time; large enough to hide Python's overhead per block
 
 
 def open_sources(spec: str, data_dir: str = "", manual_dir: str = "") -> list[Source]:
-    """The sources that a spec names, not yet read: `KIND:…`, several joined by ` + `, each with `WEIGHT*` before it or
-    not. data_dir, manual_dir: see `Source`. Raises CaptionError for an invalid spec."""
+    """Makes the sources that a spec names, without reading them: `[WEIGHT*]KIND:…`, several joined by ` + `.
+
+    data_dir, manual_dir: see `Source`. Raises CaptionError for an invalid spec.
+    """
     sources: list[Source] = []
     for part in map(str.strip, spec.split(" + ")):
         weighted = re.fullmatch(r"([0-9.]+)\*(\w+:.*)", part, re.DOTALL)
@@ -35,26 +37,26 @@ def open_sources(spec: str, data_dir: str = "", manual_dir: str = "") -> list[So
     return sources
 
 
-class Mixture:
-    """The captions of several sources, read once: one source after another, or by weight if any has one.
+class CaptionStream:
+    """Iterates over the captions of several sources: one source after another, or mixed by weight if any has one.
 
-    By weight, sources take turns so that their fractions of the rows, before duplicates are dropped, agree with their
-    weights at every moment; the mixture ends where the first source does.
-    drop_duplicates: whether a caption equal to an earlier one is dropped. before: captions read earlier, which count as
-    such. rows, duplicates: numbers for each source so far.
+    When mixed, the sources' numbers of rows (with duplicates) stay proportional to their weights, and the stream ends
+    with the first source that ends.
+    drop_duplicates: drops captions that equal an earlier one. earlier: more captions to count as earlier ones. rows,
+    duplicates: numbers so far, for each source.
     """
 
-    def __init__(self, sources: Sequence[Source], *, drop_duplicates: bool, before: Iterable[str] = ()):
+    def __init__(self, sources: Sequence[Source], *, drop_duplicates: bool, earlier: Iterable[str] = ()):
         self.sources = sources
         self.rows, self.duplicates = [0] * len(sources), [0] * len(sources)
-        self._seen = Seen() if drop_duplicates else None
-        if self._seen is not None:
-            for block in _blocks(before):
-                self._seen.add(block)
+        self._earlier = CaptionSet() if drop_duplicates else None
+        if self._earlier is not None:
+            for block in _blocks(earlier):
+                self._earlier.add(block)
 
     def __iter__(self) -> Iterator[str]:
         for block in _blocks(self._interleaved()):
-            is_new = [True] * len(block) if self._seen is None else self._seen.add([text for _, text in block])
+            is_new = [True] * len(block) if self._earlier is None else self._earlier.add([text for _, text in block])
             for (source, text), new in zip(block, is_new, strict=True):
                 if new:
                     self.rows[source] += 1
@@ -63,7 +65,7 @@ class Mixture:
                     self.duplicates[source] += 1
 
     def _interleaved(self) -> Iterator[tuple[int, str]]:
-        """Yields (number of its source, caption)."""
+        """Yields the index of the source and the caption."""
         streams = [source.rows() for source in self.sources]
         if all(source.weight is None for source in self.sources):
             for number, stream in enumerate(streams):
@@ -79,28 +81,31 @@ class Mixture:
             yield number, text
 
     def report(self) -> list[str]:
-        """A line for each source: number of captions, of skipped rows with the reasons, and of duplicates."""
+        """Returns a line for each source: numbers of captions, of skipped rows with reasons, and of duplicates."""
         return [
             f"{rows:,} caption{'' if rows == 1 else 's'} read from {source.spec}; {source.skipped}"
-            + (f"; {duplicates:,} duplicate{'' if duplicates == 1 else 's'} dropped" if self._seen is not None else "")
+            + (
+                f"; {duplicates:,} duplicate{'' if duplicates == 1 else 's'} dropped"
+                if self._earlier is not None
+                else ""
+            )
             for source, rows, duplicates in zip(self.sources, self.rows, self.duplicates, strict=True)
         ]
 
 
-class Seen:
-    """A set of texts, in 8 bytes each.
+class CaptionSet:
+    """A set of texts that stores only 8 bytes for each, a BLAKE2b hash.
 
-    By 64 bits of BLAKE2b, the chance that any distinct caption is taken for a duplicate is 3e-7 among 3.3 million
-    captions, and 0.4 % among 400 million.
-
-    Hashes lie in sorted runs whose lengths at least double, so that few are searched and each is merged rarely.
+    The probability that two distinct captions share a hash is 3e-7 among 3.3 million captions and 0.4 % among 400
+    million. Hashes are stored in sorted runs, each at least twice as long as the next, so that there are few runs and
+    few merges.
     """
 
     def __init__(self) -> None:
         self._runs: list[np.ndarray] = []
 
     def add(self, texts: Sequence[str]) -> list[bool]:
-        """Adds texts. Returns for each whether it was not there before."""
+        """Adds texts. Returns for each whether it is new."""
         digests = (hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest() for text in texts)
         hashes = np.frombuffer(b"".join(digests), np.uint64)
         is_new = np.zeros(len(texts), bool)

@@ -1,8 +1,8 @@
-"""Vectors and texts on disk, a file for every chunk of rows.
+"""Stores vectors and texts on disk, with a file for each chunk of rows.
 
-An array is laid out as in zarr 3: `c/CHUNK/0` holds the uncompressed bytes of a chunk (the last one padded with zeros),
-and `zarr.json` is for zarr and tensorstore, which can read the array too. Texts are in `CHUNK.txt`, one a line. Files
-are written atomically. What is read is compared with a checksum, which a manifest holds.
+Arrays have the zarr 3 layout, so zarr and tensorstore can read them too: `c/CHUNK/0` has the uncompressed bytes of a
+chunk (the last one padded with zeros), `zarr.json` the metadata. `CHUNK.txt` has one text per line. Files are written
+atomically, and checked against the manifest's checksums when they are read.
 """
 
 import dataclasses
@@ -27,13 +27,13 @@ DTYPES = ("float16", "float32")
 Dtype = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(DTYPES)})$")]
 MAX_CHUNK_ROWS = 2**20
 MAX_TEXT_BYTES = 2**24
-MAX_ERROR = 2**-10  # of what storing may change in a vector, relative to its length; float16 rounds to 2^-11
-LENGTHS = (1e-15, 1e15)  # of vectors whose squares float32 holds
+MAX_ERROR = 2**-10  # of a stored vector, relative to its length; float16 rounds to 2^-11
+LENGTHS = (1e-15, 1e15)  # range in which squared lengths fit float32
 
 
 @dataclasses.dataclass(frozen=True)
 class Chunked:
-    """`rows` rows, in chunks of `chunk_rows`."""
+    """A number of rows, split into chunks of `chunk_rows`."""
 
     rows: int
     chunk_rows: int
@@ -50,7 +50,7 @@ class Chunked:
 
 @dataclasses.dataclass(frozen=True)
 class ChunkedTexts(Chunked):
-    """Texts in the folder `path`. advice: what to do if it is damaged, for the end of an error message."""
+    """Texts in the folder `path`. advice: what to do about damage, for the end of error messages."""
 
     path: Path
     advice: str
@@ -67,8 +67,8 @@ class ChunkedTexts(Chunked):
         return hashlib.sha256(content).hexdigest()
 
     def read(self, chunk: int, checksum: str) -> list[str]:
-        r"""The texts of a chunk: its first lines, which only \n ends; in a growing store the file has more. Raises
-        StoreError if the file is missing or these lines do not have the checksum."""
+        r"""Reads the texts of a chunk. Only \n ends a text; in a growing store the file may have more lines.
+        Raises StoreError if the file is missing or the checksum is wrong."""
         rows = self.rows_of(chunk)
         with open_regular(self.file(chunk), f"chunk {chunk} of a store's texts", StoreError, self.advice) as file:
             lines = iter(lambda: file.readline(MAX_TEXT_BYTES), b"")
@@ -92,7 +92,7 @@ def write_texts(path: Path, texts: Iterable[str], chunk_rows: int, kept: Sequenc
 
 @dataclasses.dataclass(frozen=True)
 class ChunkedArray(Chunked):
-    """An array [rows, dim] in the folder `path`. advice: what to do if it is damaged, for the end of an error."""
+    """An array [rows, dim] in the folder `path`. advice: what to do about damage, for the end of error messages."""
 
     path: Path
     dim: int
@@ -124,7 +124,7 @@ class ChunkedArray(Chunked):
         return hashlib.sha256(content).hexdigest()
 
     def read(self, chunk: int, checksum: str) -> Float[np.ndarray, "n E"]:
-        """The rows of a chunk. Raises StoreError if they are missing or do not have the checksum."""
+        """Reads the rows of a chunk. Raises StoreError if they are missing or the checksum is wrong."""
         rows = self.rows_of(chunk)
         with self._open(chunk) as file:
             content = file.read((rows.stop - rows.start) * self.dim * self._stored_dtype.itemsize)
@@ -133,8 +133,8 @@ class ChunkedArray(Chunked):
         return np.frombuffer(content, self._stored_dtype).reshape(-1, self.dim)
 
     def check_files(self) -> None:
-        """Raises StoreError if a chunk's file is missing or of another size. To be called before memory is taken for
-        the number of rows that a manifest states."""
+        """Raises StoreError if a chunk's file is missing or has a wrong size. Call it before allocating memory for the
+        rows that a manifest states."""
         for chunk in range(self.chunks):
             self._open(chunk).close()
 
@@ -171,25 +171,25 @@ class ChunkedArray(Chunked):
         return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
 
-def stored_as(
+def cast_vectors(
     vectors_NE: Shaped[np.ndarray, "N E"], dtype: str
 ) -> tuple[Float[np.ndarray, "N E"], Bool[np.ndarray, "N"]]:
-    """Casts vectors to a dtype. Also returns which of them it can represent: finite, of a length whose square float32
-    holds, and changed by at most MAX_ERROR of their length."""
+    """Casts vectors to a dtype. Also returns which of them it can represent: finite, with a length in LENGTHS, and
+    changed by at most MAX_ERROR of their length."""
     exact_NE = vectors_NE.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # such rows are among those that it cannot represent
+    with np.errstate(over="ignore", invalid="ignore"):  # such rows are reported as not representable
         stored_NE = exact_NE.astype(dtype)
         lengths_N, errors_N = (np.linalg.norm(x_NE, axis=1) for x_NE in (exact_NE, exact_NE - stored_NE))
     has_length_N = (lengths_N >= LENGTHS[0]) & (lengths_N <= LENGTHS[1])
     return stored_NE, np.isfinite(stored_NE).all(axis=1) & has_length_N & (errors_N <= MAX_ERROR * lengths_N)
 
 
-def why_not_stored(vector_E: Shaped[np.ndarray, "E"], dtype: str) -> str:
-    """In words, why a dtype cannot represent a vector; see `stored_as`."""
+def cast_problem(vector_E: Shaped[np.ndarray, "E"], dtype: str) -> str:
+    """Says why a dtype cannot represent a vector; see `cast_vectors`."""
     exact_E = vector_E.astype(np.float64)
     size, length = float(np.abs(exact_E).max()), float(np.linalg.norm(exact_E))
     if not size:
         return "is zero and has no direction"
     if np.isfinite(length) and not LENGTHS[0] <= length <= LENGTHS[1]:
-        return f"has a length of {length:.3g}, whose square float32 does not hold: scale the vectors"
+        return f"has a length of {length:.3g}, whose square does not fit float32: scale the vectors"
     return f"is too small for {dtype} (largest value {size:.3g})" if size < 1 else f"is not finite in {dtype}"

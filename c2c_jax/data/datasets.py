@@ -1,4 +1,4 @@
-"""Captions of data sets: TFDS, Hugging Face and the mini world. Their libraries are imported when they are read."""
+"""Reads captions from data sets of TFDS, Hugging Face and the mini world. Their libraries are imported when needed."""
 
 import functools
 import hashlib
@@ -10,9 +10,9 @@ from typing import Any
 from c2c_jax.data.sources import Source, register_source
 from c2c_jax.errors import CaptionError, one_line
 
-BLOCK = 65536  # TFDS records read at a time: large enough that Python's cost per block vanishes
+BLOCK = 65536  # TFDS records read at a time; large enough to hide Python's overhead per block
 GCC = "conceptual_captions"
-# A slice of a split has a colon of its own: train[:1000].
+# A slice of a split contains a colon: train[:1000].
 _SPEC = re.compile(r"(?P<name>[^:@]+)(?:@(?P<config>[^:]+))?:(?P<split>(?:[^:\[]|\[[^\]]*\])+)(?::(?P<field>.+))?")
 
 
@@ -20,9 +20,9 @@ _SPEC = re.compile(r"(?P<name>[^:@]+)(?:@(?P<config>[^:]+))?:(?P<split>(?:[^:\[]
 class TFDS(Source):
     """A TFDS data set prepared as ArrayRecord, read without TensorFlow.
 
-    FIELD is the feature's name, with `/` into nested ones (`captions/text`); each text of a sequence is a caption.
-    `tfds:conceptual_captions:SPLIT` is prepared at first use from Google's TSV files, `tfds:miniworld/captions:SPLIT`
-    is generated.
+    FIELD is the feature's name, with `/` for nested features (`captions/text`); each text of a sequence is a caption.
+    `tfds:conceptual_captions:SPLIT` is prepared from Google's TSV files at first use;
+    `tfds:miniworld/captions:SPLIT` is generated.
     """
 
     def parse(self, text: str) -> None:
@@ -38,28 +38,28 @@ class TFDS(Source):
             raise CaptionError(f"{self.spec!r} names no field; write tfds:{self.name}:{self.split}:FIELD")
 
     def stamp(self) -> str:
-        """Returns the SHA-256 of the TSV file for a whole split of Conceptual Captions. For any other data set, hashes
-        its name, version, and the sizes and shard lengths of its splits. Raises CaptionError if it is not on disk."""
-        from c2c_jax.data.tfds_sets import made_from, open_set
+        """Returns the SHA-256 of the TSV file for a whole split of Conceptual Captions; for others, a hash of the name,
+        version, and sizes and shard lengths of the splits. Raises CaptionError if the data set is not on disk."""
+        from c2c_jax.data.tfds_sets import open_dataset, prepared_from
 
-        builder = open_set(self.name, self.split, self.data_dir, self.manual_dir)
-        if made := made_from(builder, self.split):
-            return made.sha256
+        builder = open_dataset(self.name, self.split, self.data_dir, self.manual_dir)
+        if origin := prepared_from(builder, self.split):
+            return origin.sha256
         splits = sorted((name, split.num_bytes, split.shard_lengths) for name, split in builder.info.splits.items())
         return hashlib.sha256(repr((builder.info.full_name, splits)).encode()).hexdigest()
 
     def records(self) -> Iterator[tuple[str, Any]]:
-        """Parses the records with TFDS's own message class: decoding them through TFDS is seven times slower, and
-        would decode images too."""
+        """Yields each record's position and texts, parsed as protocol buffers: decoding through TFDS is seven times
+        slower and would decode images too. Raises CaptionError."""
         import tensorflow_datasets as tfds
         from google.protobuf.message import DecodeError
         from tensorflow_datasets.proto import tf_example_pb2
 
-        from c2c_jax.data.tfds_sets import damaged, made_from, open_set
+        from c2c_jax.data.tfds_sets import damage_error, open_dataset, prepared_from
 
-        builder = open_set(self.name, self.split, self.data_dir, self.manual_dir)
-        if made := made_from(builder, self.split):
-            self.skipped = made.left_out
+        builder = open_dataset(self.name, self.split, self.data_dir, self.manual_dir)
+        if origin := prepared_from(builder, self.split):
+            self.skipped = origin.left_out
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:
             records: Any = builder.as_data_source(split=self.split, deserialize_method=raw)
@@ -73,7 +73,7 @@ class TFDS(Source):
                 for number, example in enumerate(examples, start):
                     yield f"record {number:,}", self._texts(example.features.feature)
             except (RuntimeError, DecodeError) as error:
-                raise damaged(builder, error) from error
+                raise damage_error(builder, error) from error
 
     def _texts(self, features: Any) -> list[str]:
         if self.field not in features:
@@ -84,9 +84,9 @@ class TFDS(Source):
 
 @register_source("hf", "NAME[@CONFIG]:SPLIT:FIELD")
 class HuggingFace(Source):
-    """A dataset of the hub, of its cache, or a local folder, read with the `datasets` library.
+    """A data set on the hub, in its cache or in a local folder, read with the `datasets` library.
 
-    FIELD is a column of texts or of lists of texts, each of which is a caption.
+    FIELD is a column of texts or lists of texts; each text is a caption.
     """
 
     def parse(self, text: str) -> None:
@@ -100,13 +100,13 @@ class HuggingFace(Source):
             self.places = (self.name,)
 
     def stamp(self) -> str:
-        """Returns the `datasets` library's fingerprint. Raises CaptionError if the dataset cannot be loaded."""
+        """Returns the `datasets` library's fingerprint. Raises CaptionError if the data set cannot be loaded."""
         return self._dataset._fingerprint
 
     def records(self) -> Iterator[tuple[str, Any]]:
         """Yields each record's position, counted from 0, and the value of its field.
 
-        Raises CaptionError if the dataset cannot be loaded or has no such column.
+        Raises CaptionError if the data set cannot be loaded or lacks the column.
         """
         blocks = self._dataset.select_columns(self.field).iter(batch_size=1024)
         values = (value for block in blocks for value in block[self.field])
@@ -121,7 +121,7 @@ class HuggingFace(Source):
         name = os.path.expanduser(self.name)
         try:
             dataset = datasets.load_dataset(name, self.config, split=self.split, trust_remote_code=False)
-        except Exception as error:  # the library raises two dozen kinds, and says in the first line what is wrong
+        except Exception as error:  # the library raises two dozen kinds of exceptions
             raise CaptionError(f"{self.spec}: {one_line(error):.500}") from error
         if self.field not in dataset.column_names:
             columns = ", ".join(dataset.column_names)
@@ -131,11 +131,10 @@ class HuggingFace(Source):
 
 @register_source("miniworld", "[train|validation|test:]COUNT[:picture|sound|mixed]")
 class Miniworld(Source):
-    """Captions of the mini world, generated while they are read. Of the training split, and in all styles, unless the
-    spec says otherwise."""
+    """Captions of the mini world, generated while they are read; by default of the training split, in all styles."""
 
     def parse(self, text: str) -> None:
-        """Reads the split, the number of captions and their style. Raises CaptionError for any other form."""
+        """Parses the split, the number of captions and their style. Raises CaptionError for any other form."""
         from c2c_jax.miniworld.captions import STYLES
 
         split, count, style = r"(?:(train|validation|test):)?", "([1-9][0-9]{0,11})", rf"(?::({'|'.join(STYLES)}))?"
@@ -145,7 +144,7 @@ class Miniworld(Source):
         self.styles = (match[3],) if match[3] else STYLES
 
     def stamp(self) -> str:
-        """Hashes the first captions: another grammar would not generate them."""
+        """Hashes the first captions, which change with the grammar."""
         from c2c_jax.miniworld.captions import captions
 
         first = captions(self.split, min(self.count, 4096), styles=self.styles)

@@ -1,4 +1,4 @@
-"""The embedding pass: both text towers over all captions, once; reading, tokenising, computing and writing overlap."""
+"""The embedding pass: encodes all captions once in both spaces. Reading, tokenising, encoding and writing overlap."""
 
 import collections
 import concurrent.futures
@@ -15,7 +15,7 @@ import numpy as np
 from orbax.checkpoint import multihost
 
 from c2c_jax.config import Config, check_fields
-from c2c_jax.data.captions import Mixture, open_sources
+from c2c_jax.data.captions import CaptionStream, open_sources
 from c2c_jax.data.chunks import write_texts
 from c2c_jax.data.sources import Source
 from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, read_plan
@@ -27,20 +27,20 @@ from c2c_jax.io.progress import Progress, phase
 from c2c_jax.spaces.packing import TextBatch
 from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
 
-CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # tokens per batch of a CPU, and of an accelerator, unless configured
-AHEAD = 2  # batches in flight on the devices, chunks tokenised ahead of them, and chunks waiting to be written
-DAY = 86_400  # seconds: hosts wait for each other as long as the slowest needs
+CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # default tokens per batch on a CPU and on an accelerator
+AHEAD = 2  # limits batches on the devices, chunks tokenised in advance, and chunks waiting to be written
+DAY = 86_400  # seconds that hosts wait for each other
 
 console = stderr_console()
 
 
 def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
-    """The store of a config's captions in both its spaces: opened if it is finished, else made or resumed.
+    """Opens the store of a config's captions at `path`, after making it or resuming an unfinished one.
 
-    A finished store whose sources are the first of the config's grows by the others. An empty `config.source` or
-    `config.target` means: take the finished store at `path` as it is. verify: whether the chunks of a finished store
-    are compared with their checksums, and damaged or missing ones are made again.
-    Every process embeds its own part of the chunks; `path` must then be on a file system they share.
+    If the store's sources are only the first of the config's, the others are added. If `config.source` or
+    `config.target` is empty, the finished store at `path` is opened as it is. verify: compares all chunks of a
+    finished store with their checksums, and makes damaged or missing ones again.
+    With several processes, each embeds a part of the chunks; `path` must be on a shared file system.
     Raises StoreError, also if another job writes the store, CaptionError, CheckpointError or ConfigError.
     """
     if not (config.source and config.target):
@@ -62,7 +62,7 @@ def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
         plan, unfinished = writer.plan, [chunk for chunk in range(writer.plan.chunks) if chunk not in writer.finished]
         _sync("progress read")  # before any process adds to it
         if writer.finished:
-            console.print(f"continuing {path}: {len(writer.finished)} of {plan.chunks} chunks are there")
+            console.print(f"continuing {path}: {len(writer.finished)} of {plan.chunks} chunks are finished")
         for space, planned in zip(spaces, (plan.source, plan.target), strict=True):
             if space.fingerprint != planned.fingerprint:
                 raise StoreError(f"{space.name} on host {process} is not the {planned.name} of {path}: copy the files")
@@ -87,9 +87,9 @@ def _sync(name: str) -> None:
 def _plan(
     config: Config, path: Path, verify: bool, stack: contextlib.ExitStack, bar: Progress
 ) -> tuple[Space, Space] | None:
-    """Leaves at `path` a finished store that fits the config, or a plan of chunks to embed, with all captions written.
+    """Prepares `path` until it holds a finished store that fits the config, or a plan and all captions to embed.
 
-    In the second case it holds the store's lock until the stack is closed. Returns the spaces if it had to load them:
+    In the second case, the store stays locked until the stack is closed. Returns the spaces if they were loaded:
     nothing of a new store is written before both have loaded.
     """
     sources = open_sources(config.data.captions, config.data.data_dir, config.data.manual_dir)
@@ -104,7 +104,7 @@ def _plan(
     state = request.state(path)
     if state == "planned" or (state == "finished" and begin_repair(path)):
         bar.begin("checking captions")
-        restore_captions(path, lambda plan: Mixture(sources, drop_duplicates=plan.drop_duplicates))
+        restore_captions(path, lambda plan: CaptionStream(sources, drop_duplicates=plan.drop_duplicates))
     if state in ("planned", "finished"):
         return None
     bar.begin("loading CLIP and CLAP")
@@ -116,7 +116,7 @@ def _plan(
 
 @dataclasses.dataclass(frozen=True)
 class _Request:
-    """What a config asks of a store. captions: (spec, weight, stamp) of each source. spaces: source and target."""
+    """What a config requires of a store. captions: (spec, weight, stamp) of each source. spaces: source and target."""
 
     config: Config
     sources: list[Source]
@@ -124,25 +124,25 @@ class _Request:
     spaces: tuple[SpaceId, SpaceId]
 
     def state(self, path: Path) -> str:
-        """Of the store at `path`: "new", "planned", "finished", or "grows", finished with the first of the sources.
-        Raises StoreError if it was made, or planned, with anything else."""
+        """Returns the state of the store at `path`: "new", "planned", "finished", or "grows" if it is finished but
+        lacks the last sources. Raises StoreError if it was made or planned with anything else."""
         planned = read_plan(path)
         if planned is None and not Store.exists(path):
             return "new"
         plan = planned[0] if planned else Store.open(path).plan
         differing = self._differing(plan)
-        found = [(record.spec, record.weight, record.stamp) for record in plan.sources]
+        recorded = [(record.spec, record.weight, record.stamp) for record in plan.sources]
         is_weighted = any(source.weight for source in self.sources)
-        if found == self.captions:
+        if recorded == self.captions:
             state = "planned" if planned else "finished"
-        elif planned or is_weighted or found != self.captions[: len(found)]:
-            specs = " + ".join(spec for spec, _, _ in found)
+        elif planned or is_weighted or recorded != self.captions[: len(recorded)]:
+            specs = " + ".join(spec for spec, _, _ in recorded)
             is_changed = specs == " + ".join(source.spec for source in self.sources)
             differing.append(f"captions {specs}{', whose content has changed' if is_changed else ''}")
         else:
             state = "grows"
         if differing:
-            made, advice = ("started", "start it with that again to finish it") if planned else ("made", "delete it")
+            made, advice = ("started", "resume it with that") if planned else ("made", "delete it")
             raise StoreError(
                 f"{path} was {made} with {', '.join(differing)}; {advice}, or pass another folder as "
                 "--config.data.store"
@@ -150,36 +150,36 @@ class _Request:
         return state
 
     def _differing(self, plan: Plan) -> list[str]:
-        """What a plan was made with, where the config has another value; captions aside."""
+        """Lists the values of a plan that differ from the config, without captions."""
         embed, data = self.config.embed, self.config.data
         differing = []
-        for side, found, space in zip(SIDES, (plan.source, plan.target), self.spaces, strict=True):
-            if found.fingerprint != space.fingerprint:
+        for side, recorded, space in zip(SIDES, (plan.source, plan.target), self.spaces, strict=True):
+            if recorded.fingerprint != space.fingerprint:
                 other = f"the config has {space.name}, {space.fingerprint[:12]}"
-                differing.append(f"{side} space {found.name} ({found.fingerprint[:12]}; {other})")
+                differing.append(f"{side} space {recorded.name} ({recorded.fingerprint[:12]}; {other})")
         fields = {
             "embed.dtype": (plan.compute, embed.dtype),
             "embed.store_dtype": (plan.dtype, embed.store_dtype),
             "embed.chunk_rows": (plan.chunk_rows, embed.chunk_rows),
             "data.drop_duplicates": (plan.drop_duplicates, data.drop_duplicates),
         }
-        return differing + [f"config.{field} {made}" for field, (made, asked) in fields.items() if made != asked]
+        return differing + [f"config.{field} {made}" for field, (made, wanted) in fields.items() if made != wanted]
 
     def write_plan(self, path: Path, old: Store | None, bar: Progress) -> None:
-        """Writes the captions and the plan of a store, or of the growth of an old one."""
+        """Writes the captions and the plan of a new store, or of an old one that grows."""
         embed, drop_duplicates = self.config.embed, self.config.data.drop_duplicates
         records, last_chunk, kept = old.plan.sources if old else (), [], []
         if old:
             kept = old.checksums["captions"][: old.plan.rows // embed.chunk_rows]
             last_chunk = old.read_captions(len(kept)) if old.plan.rows % embed.chunk_rows else []
-        new, before = slice(len(records), None), old.captions() if old else ()
-        mixture = Mixture(self.sources[new], drop_duplicates=drop_duplicates, before=before)
+        new, earlier = slice(len(records), None), old.captions() if old else ()
+        stream = CaptionStream(self.sources[new], drop_duplicates=drop_duplicates, earlier=earlier)
         with temporary_folder(path) as folder:
-            texts = itertools.chain(last_chunk, bar.counted(mixture))
+            texts = itertools.chain(last_chunk, bar.counted(stream))
             rows, checksums = write_texts(folder, texts, embed.chunk_rows, kept)
-            for line in mixture.report():
+            for line in stream.report():
                 console.print(line)
-            counts = zip(self.captions[new], mixture.sources, mixture.rows, mixture.duplicates, strict=True)
+            counts = zip(self.captions[new], stream.sources, stream.rows, stream.duplicates, strict=True)
             records += tuple(
                 SourceRecord(
                     spec=spec,
@@ -207,7 +207,7 @@ class _Request:
 
 @dataclasses.dataclass
 class _Chunk:
-    """A chunk in work: its vectors [N, E] of both sides, and the (side, batch) that they come from."""
+    """A chunk being embedded: its vectors [N, E] of both sides, and the (side, batch) pairs that fill them."""
 
     number: int
     vectors: list[np.ndarray]
@@ -215,10 +215,10 @@ class _Chunk:
 
 
 def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *, batch_tokens: int = 0) -> None:
-    """Encodes the captions of `chunks` in both spaces and writes their vectors; shows progress.
+    """Encodes the captions of `chunks` in both spaces, writes their vectors and shows progress.
 
-    batch_tokens: tokens per device and batch; 0: 1,024 on a CPU, 16,384 elsewhere.
-    Raises StoreError as `StoreWriter.write` does.
+    batch_tokens: tokens per device and batch; 0 means 1,024 on a CPU and 16,384 elsewhere. Raises StoreError as
+    `StoreWriter.write`.
     """
     tokens = batch_tokens or (CPU_TOKENS if jax.default_backend() == "cpu" else DEVICE_TOKENS)
 
@@ -229,7 +229,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
 
     threads = concurrent.futures.ThreadPoolExecutor
     rows = [writer.new_rows(chunk) for chunk in chunks]
-    total = sum(of_chunk.stop - of_chunk.start for of_chunk in rows)
+    total = sum(span.stop - span.start for span in rows)
     is_quiet, started, waited = jax.process_index() != 0, time.monotonic(), 0.0
     in_flight: collections.deque[tuple[_Chunk, int, TextBatch, Any]] = collections.deque()
     writing: collections.deque[concurrent.futures.Future[None]] = collections.deque()
@@ -266,15 +266,15 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
     if total and not is_quiet:
         seconds = time.monotonic() - started
         console.print(
-            f"embedded {total:,} captions in {seconds:,.0f} s, {total / seconds:,.0f} captions/s; the devices waited "
-            f"{waited / seconds:.1%} of the time"
+            f"embedded {total:,} captions in {seconds:,.0f} s, {total / seconds:,.0f} captions/s; the devices were "
+            f"idle {waited / seconds:.1%} of the time"
         )
 
 
 def _ahead(
     pool: concurrent.futures.Executor, function: Callable[[int], _Chunk], items: Iterable[int]
 ) -> Iterator[concurrent.futures.Future[_Chunk]]:
-    """Yields the futures of `function(item)` in order; AHEAD of them are submitted before they are asked for."""
+    """Yields the futures of `function(item)` in order, and submits AHEAD of them in advance."""
     futures: collections.deque[concurrent.futures.Future[_Chunk]] = collections.deque()
     for item in items:
         futures.append(pool.submit(function, item))

@@ -1,4 +1,4 @@
-"""Source vectors of the unlabelled images that a run uses: from image files, an array, or the mini world."""
+"""Makes the source vectors of a run's unlabelled images: from image files, an array, or the mini world."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
-from c2c_jax.io.files import found_at, is_array, user_path
+from c2c_jax.io.files import describe_path, is_array, user_path
 from c2c_jax.io.images import find_images
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.vectors import read_vectors
@@ -24,41 +24,40 @@ from c2c_jax.spaces.space import identify, load_space
 
 console = stderr_console()
 
-MIN_IMAGES = 64  # with fewer, each one weighs too much
-KEPT = "pictures.npz"  # in the work directory
+MIN_IMAGES = 64  # with fewer, each image has too much weight
+CACHE = "pictures.npz"  # in the work directory
 
 
 def image_vectors(
     config: ImagesConfig, source: str, workdir: Path, dim: int | None = None
 ) -> Float[np.ndarray, "P S"] | None:
-    """The vectors [P, S], not normalised, of the images that a config names, by the image tower of the space `source`;
-    None if it names none. They are kept in the work directory, and made again if the files or the space change.
+    """Encodes the images that a config names with the space `source`: vectors [P, S], not normalised; None if it names
+    none. The vectors are cached in the work directory, and encoded again if the files or the space change.
 
-    An .npy file of vectors [P, S] is read as it is, without a tower. dim: the width S that it must have; None: that of
-    `source`, or any width if this is "". Files that cannot be read are reported and skipped. Raises ImageError if fewer
-    than MIN_IMAGES are left or an array does not fit, ConfigError for an invalid count of mini-world images,
-    CheckpointError.
+    An .npy file of vectors [P, S] is read without encoding. dim: its required width S; None: the width of `source`, or
+    any if that is "". Unreadable files are reported and skipped. Raises ImageError if fewer than MIN_IMAGES remain or
+    an array does not fit, ConfigError for an invalid count of mini-world images, and CheckpointError.
     """
     if not config.files:
         return None
     path = user_path(config.files)
     if is_array(path):
         dim = dim or (identify(source).dim if source else None)
-        return _enough(np.array(read_vectors(path, dim, ImageError), np.float32), config.files)
-    found = re.fullmatch("miniworld:([0-9]{1,6})", config.files)
-    count = int(found[1]) if found else 0
+        return _require_enough(np.array(read_vectors(path, dim, ImageError), np.float32), config.files)
+    match = re.fullmatch("miniworld:([0-9]{1,6})", config.files)
+    count = int(match[1]) if match else 0
     if config.files.startswith("miniworld:") and count < MIN_IMAGES:
         raise ConfigError(
-            f"config.images.files is {config.files!r:.40}; for images of the mini world, write miniworld:COUNT, from "
-            f"{MIN_IMAGES} to 999,999"
+            f"config.images.files is {config.files!r:.40}; for images of the mini world, write miniworld:COUNT with "
+            f"{MIN_IMAGES} to 999,999 images"
         )
     files = [] if count else find_images([str(path)], console.print)
     space = load_space(source, only="image")
     listed = [(str(file), (status := file.stat()).st_size, status.st_mtime_ns) for file in files if file.is_file()]
     key = hashlib.sha256(json.dumps([space.fingerprint, config.files, listed]).encode()).hexdigest()
-    kept = workdir / KEPT
-    if (kept_PS := _kept_vectors(kept, key, count or len(files), space.dim)) is not None:
-        return kept_PS
+    cache = workdir / CACHE
+    if (cached_PS := _cached_vectors(cache, key, count or len(files), space.dim)) is not None:
+        return cached_PS
     with Progress(console, "images", quiet=jax.process_index() != 0) as bar:
         task = bar.add_task("encoding", total=count or len(files))
         parts_PS: list[np.ndarray] = [np.zeros((0, space.dim), np.float32)]
@@ -69,30 +68,32 @@ def image_vectors(
         vectors, errors = encode_image_files(files, space, lambda: bar.advance(task))
     for error in errors:
         console.print(f"left out: {error}")
-    vectors_PS = _enough(np.concatenate([*parts_PS, *(vector_S[None] for vector_S in vectors.values())]), config.files)
+    vectors_PS = _require_enough(
+        np.concatenate([*parts_PS, *(vector_S[None] for vector_S in vectors.values())]), config.files
+    )
     if jax.process_index() == 0:
-        with atomic_write(kept) as temporary, open(temporary, "wb") as opened:
+        with atomic_write(cache) as temporary, open(temporary, "wb") as opened:
             np.savez(opened, key=key, source_PS=vectors_PS)
     return vectors_PS
 
 
-def _enough(vectors_PS: Float[np.ndarray, "P S"], files: str) -> Float[np.ndarray, "P S"]:
+def _require_enough(vectors_PS: Float[np.ndarray, "P S"], files: str) -> Float[np.ndarray, "P S"]:
     if len(vectors_PS) < MIN_IMAGES:
-        raise ImageError(f"{files} has {len(vectors_PS)} images that can be read; pass {MIN_IMAGES} or more")
+        raise ImageError(f"{files} has {len(vectors_PS)} readable images; pass {MIN_IMAGES} or more")
     return vectors_PS
 
 
-def _kept_vectors(kept: Path, key: str, count: int, dim: int) -> Float[np.ndarray, "P S"] | None:
-    """The vectors that an earlier run kept, at most `count`; None if they are of other images, or damaged."""
-    if found_at(kept) == "no file":
+def _cached_vectors(cache: Path, key: str, count: int, dim: int) -> Float[np.ndarray, "P S"] | None:
+    """Reads the vectors that an earlier run cached, at most `count`; None if they are damaged or of other images."""
+    if describe_path(cache) == "no file":
         return None
     size = np.asarray(key).nbytes + count * dim * np.dtype(np.float32).itemsize
     try:
-        found = read_npz(kept, ("key", "source_PS"), size, ImageError, "they are encoded again")
+        arrays = read_npz(cache, ("key", "source_PS"), size, ImageError, "they are encoded again")
     except ImageError as error:
         console.print(str(error))
         return None
-    vectors_PS = found.get("source_PS", np.zeros(0))
+    vectors_PS = arrays.get("source_PS", np.zeros(0))
     has_shape = vectors_PS.shape[1:] == (dim,) and len(vectors_PS) >= MIN_IMAGES and vectors_PS.dtype == np.float32
-    is_valid = str(found.get("key")) == key and has_shape and np.isfinite(vectors_PS).all()
+    is_valid = str(arrays.get("key")) == key and has_shape and np.isfinite(vectors_PS).all()
     return vectors_PS if is_valid else None

@@ -1,4 +1,4 @@
-"""Caption sources: the class that every kind of source derives from, and the registry of kinds."""
+"""Defines the base class of caption sources and the registry of their kinds."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ _LINE_END = re.compile(r"\r\n?|\n")
 
 @dataclasses.dataclass(frozen=True)
 class Malformed:
-    """A record without a caption, or `count` of them in succession. reason: a few words, under which it is counted."""
+    """A record without a usable caption, or `count` consecutive ones. reason: a few words for the report."""
 
     reason: str
     count: int = 1
@@ -23,18 +23,18 @@ class Malformed:
 
 @dataclasses.dataclass
 class Skipped:
-    """The rows of a source that were skipped. counts: reason → number. first: reason → position of the first one."""
+    """Counts the skipped rows of a source. counts: reason → number. first: reason → position of the first one."""
 
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     first: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def add(self, reason: str, where: str, count: int = 1) -> None:
-        """Counts rows that are skipped for one reason, the first of them at `where`."""
+    def add(self, reason: str, position: str, count: int = 1) -> None:
+        """Adds rows that were skipped for the same reason, the first of them at `position`."""
         self.counts[reason] = self.counts.get(reason, 0) + count
-        self.first.setdefault(reason, where)
+        self.first.setdefault(reason, position)
 
     def __str__(self) -> str:
-        """`3 rows skipped: 2 no tab (first at line 17), 1 empty caption (first at line 40)`, or `no row skipped`."""
+        """Formats as `3 rows skipped: 2 no tab (first at line 17), 1 empty caption (first at line 40)`."""
         total = sum(self.counts.values())
         if not total:
             return "no row skipped"
@@ -43,15 +43,15 @@ class Skipped:
 
 
 class Source:
-    """A source of captions, named by a spec such as `txt:captions.txt`. Subclasses, one for each kind, give `records`.
+    """A source of captions, named by a spec such as `txt:captions.txt`. Each kind is a subclass with `records`.
 
-    spec: the source's name, without its weight. weight: its fraction of a mixture; None if it was given none.
-    data_dir: folder of prepared TFDS data sets. manual_dir: folder of Google's TSV files. "": TFDS's own defaults.
-    places: the files, folders and patterns that the spec names, as they are written there. They are looked for before a
-    long command starts, and only their last component is published. skipped: what the last reading skipped.
+    spec: without the weight. weight: relative weight when sources are mixed, or None. data_dir: folder of prepared TFDS
+    data sets. manual_dir: folder of Google's TSV files. "" means TFDS's default.
+    places: the files, folders and glob patterns in the spec. Long commands check them before they start, and
+    publishing keeps only their last component. skipped: the rows that the last reading skipped.
     """
 
-    form: ClassVar[str]  # how a spec of this kind is written; set by `register_source`
+    form: ClassVar[str]  # form of specs of this kind; set by `register_source`
 
     def __init__(self, spec: str, weight: float | None = None, data_dir: str = "", manual_dir: str = ""):
         self.spec, self.weight, self.data_dir, self.manual_dir = spec, weight, data_dir, manual_dir
@@ -60,31 +60,31 @@ class Source:
         self.parse(spec.partition(":")[2])
 
     def parse(self, text: str) -> None:
-        """Reads what follows the kind in the spec. Raises CaptionError if it is not of this kind's form."""
+        """Parses the spec after `KIND:`. Raises CaptionError if it is invalid."""
         self.text = text
 
     def records(self) -> Iterator[tuple[str, Any]]:
-        """Yields the records in order: the position, for messages ("line 7"), and a text, a list of texts or Malformed.
+        """Yields each record's position for messages ("line 7") and its value: a text, a list of texts or Malformed.
 
-        Raises CaptionError for a source that is missing or cannot be read.
+        Raises CaptionError if the source is missing or cannot be read.
         """
         raise NotImplementedError
 
     def stamp(self) -> str:
-        """A string that changes if the captions change. By default the SHA-256 of all captions, in hex."""
+        """Returns a string that changes if the captions change; by default the SHA-256 of all captions in hex."""
         digest = hashlib.sha256()
         for caption in self.rows():
             digest.update(f"{caption}\n".encode())
         return digest.hexdigest()
 
     def rows(self) -> Iterator[str]:
-        """Yields the captions in order, without outer whitespace and line ends; the others are counted in `skipped`.
+        """Yields the captions in order, without outer whitespace and line ends. Counts unusable rows in `skipped`.
 
-        Raises CaptionError if there is none, and as `records`.
+        Raises CaptionError if there is no caption, and as `records`.
         """
         self.skipped, count = Skipped(), 0
-        for where, value in self.records():
-            for caption in captions_in(value, self.skipped, where):
+        for position, value in self.records():
+            for caption in captions_in(value, self.skipped, position):
                 count += 1
                 yield caption
         if not count:
@@ -93,38 +93,38 @@ class Source:
             )
 
 
-def captions_in(value: Any, skipped: Skipped, where: str) -> Iterator[str]:
-    """Yields the captions in a record's value: itself, or each of a list (COCO's five per image). See `Source.rows`."""
+def captions_in(value: Any, skipped: Skipped, position: str) -> Iterator[str]:
+    """Yields the usable captions of a record's value, a text or a list (COCO has five per image). See `Source.rows`."""
     for text in value if isinstance(value, list | tuple) else (value,):
         if isinstance(text, Malformed):
-            skipped.add(text.reason, where, text.count)
+            skipped.add(text.reason, position, text.count)
             continue
         if not isinstance(text, str):
-            skipped.add("not text", where)
+            skipped.add("not text", position)
             continue
         caption = _LINE_END.sub(" ", text).strip()
         try:
             size = len(caption.encode("utf-8"))
         except UnicodeEncodeError:
-            skipped.add("not UTF-8", where)
+            skipped.add("not UTF-8", position)
             continue
         if not size:
-            skipped.add("empty caption", where)
+            skipped.add("empty caption", position)
         elif size > MAX_CAPTION_BYTES:
-            skipped.add(LONG_CAPTION, where)
+            skipped.add(LONG_CAPTION, position)
         else:
             yield caption
 
 
-SOURCES: dict[str, type[Source]] = {}  # by the word before the first colon of a spec
+SOURCES: dict[str, type[Source]] = {}  # KIND of a spec → class
 
 Kind = TypeVar("Kind", bound=type[Source])
 
 
 def register_source(prefix: str, form: str) -> Callable[[Kind], Kind]:
-    """Class decorator that adds a kind of caption source: its specs are `PREFIX:…`.
+    """Class decorator that registers a kind of caption source, with specs `PREFIX:…`.
 
-    form: what follows the colon, for messages, such as "PATH:COLUMN".
+    form: the rest of its specs, for messages, such as "PATH:COLUMN".
     """
 
     def register(kind: Kind) -> Kind:

@@ -1,7 +1,7 @@
-"""The embedding store: the source and target vectors of N captions, not normalised, and the captions, on disk.
+"""The embedding store: N captions on disk, with their source and target vectors (not normalised).
 
-A folder with two arrays `source` and `target` [N, E], `captions/CHUNK.txt`, and `manifest.json`, which states what was
-embedded by what, with a checksum for every chunk. A store without a manifest is unfinished; see `writer`.
+It is a folder with two arrays `source` and `target` [N, E], `captions/CHUNK.txt`, and `manifest.json`, which states the
+spaces, the caption sources and a checksum for each chunk. A store without a manifest is unfinished; see `writer`.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from c2c_jax.data.chunks import MAX_CHUNK_ROWS, Chunked, ChunkedArray, ChunkedTexts, Dtype
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import atomic_write, sweep
-from c2c_jax.io.files import found_at, is_there
+from c2c_jax.io.files import describe_path, path_exists
 from c2c_jax.io.json import MAX_RECORD_BYTES, read_json_as
 from c2c_jax.spaces.space import SpaceId
 
@@ -32,10 +32,10 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceRecord:
-    """What a store has from one caption source.
+    """What a store contains from one caption source.
 
-    spec, weight, stamp: see `sources.Source`. rows: captions in the store. duplicates: captions equal to an earlier one
-    and dropped. left_out: skipped rows by reason.
+    spec, weight, stamp: see `sources.Source`. rows: captions in the store. duplicates: dropped captions that equal an
+    earlier one. left_out: skipped rows by reason.
     """
 
     spec: str
@@ -48,10 +48,10 @@ class SourceRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan(Chunked):
-    """What a store holds, known before the first vector is written.
+    """The contents of a store, fixed before the first vector is written.
 
-    captions: whether the store has the captions' texts; vectors given as arrays have none. compute: dtype of the
-    towers' arithmetic, "given" for arrays. dtype: of the stored vectors.
+    captions: whether the store has texts; stores made from arrays have none. compute: dtype in which the encoders
+    compute, "given" for arrays. dtype: of the stored vectors.
     """
 
     rows: Annotated[int, msgspec.Meta(ge=1, le=MAX_ROWS)]
@@ -73,14 +73,14 @@ class Plan(Chunked):
     def array(self, path: Path, side: str) -> ChunkedArray:
         """The "source" or "target" array of the store at `path`."""
         dim = getattr(self, side).dim
-        return ChunkedArray(self.rows, self.chunk_rows, path / side, dim, self.dtype, self.cure(path))
+        return ChunkedArray(self.rows, self.chunk_rows, path / side, dim, self.dtype, self.repair_advice(path))
 
     def texts(self, path: Path) -> ChunkedTexts:
         """The captions of the store at `path`."""
-        return ChunkedTexts(self.rows, self.chunk_rows, path / "captions", self.cure(path))
+        return ChunkedTexts(self.rows, self.chunk_rows, path / "captions", self.repair_advice(path))
 
-    def cure(self, path: Path) -> str:
-        """What to do about a damaged chunk of the store at `path`, for the end of an error message."""
+    def repair_advice(self, path: Path) -> str:
+        """Advice about a damaged chunk of the store at `path`, for the end of error messages."""
         how = "--config" if self.captions else "--from-arrays"
         return f"to repair it, run c2c embed again with the same {how} and --out {path}"
 
@@ -101,11 +101,11 @@ class _Format:
 
 
 def read_record(kind: type[T], path: Path, format: int, advice: str) -> T:
-    """A manifest or plan as a dataclass. Raises StoreError, `advice` at its end, if it is damaged or of another
-    format."""
-    found = read_json_as(_Format, path, StoreError, advice, MAX_RECORD_BYTES).format
-    if type(found) is not int or found != format:
-        raise StoreError(f"{path} is of format {found!r:.20}, expected {format}; {advice}")
+    """Reads a manifest or plan as a dataclass. Raises StoreError, with `advice` at the end of the message, if it is
+    damaged or has another format version."""
+    version = read_json_as(_Format, path, StoreError, advice, MAX_RECORD_BYTES).format
+    if type(version) is not int or version != format:
+        raise StoreError(f"{path} is of format {version!r:.20}, expected {format}; {advice}")
     return read_json_as(kind, path, StoreError, advice, MAX_RECORD_BYTES)
 
 
@@ -116,12 +116,12 @@ def write_json(path: Path, fields: dict[str, Any]) -> None:
 
 
 def read_plan(path: Path) -> tuple[Plan, list[str]] | None:
-    """The plan of an unfinished or growing store at `path` and its captions' checksums; None if there is no plan.
-    Raises StoreError if it is damaged."""
+    """Reads the plan of an unfinished or growing store at `path` and the checksums of its captions; None if there is
+    none. Raises StoreError if it is damaged."""
     file = path / "plan.json"
-    if found_at(file) == "no file":
+    if describe_path(file) == "no file":
         return None
-    is_finished = is_there(path / "manifest.json")  # and stays so without the plan of its growth
+    is_finished = path_exists(path / "manifest.json")  # deleting the plan keeps the finished part
     advice = f"delete {file if is_finished else path} to embed the captions again"
     plan = read_record(Plan, file, FORMAT, advice)
     checksums = read_record(_TextChecksums, file, FORMAT, advice).captions_checksums
@@ -132,7 +132,7 @@ def read_plan(path: Path) -> tuple[Plan, list[str]] | None:
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """A finished store, open for reading. checksums: "source", "target" and "captions" → one for each chunk."""
+    """A finished store, open for reading. checksums: "source", "target" and "captions" → checksum of each chunk."""
 
     path: Path
     plan: Plan
@@ -140,12 +140,12 @@ class Store:
 
     @classmethod
     def exists(cls, path: Path) -> bool:
-        """Whether there is a finished store."""
-        return is_there(path / "manifest.json")
+        """Whether there is a finished store at `path`."""
+        return path_exists(path / "manifest.json")
 
     @classmethod
     def open(cls, path: Path) -> "Store":
-        """Raises StoreError if there is no finished store or its manifest is damaged."""
+        """Opens the store at `path`. Raises StoreError if there is no finished store or its manifest is damaged."""
         sweep(path, path / "captions", *(path / side for side in SIDES))
         if not cls.exists(path):
             raise StoreError(f"{path} holds no finished embedding store (no manifest.json): make it with c2c embed")
@@ -171,9 +171,9 @@ class Store:
             self.array(side).check_files()
 
     def read(self, side: str) -> Float[np.ndarray, "N E"]:
-        """All rows of "source" or "target" [N, E] in memory, in the store's dtype, checked against the checksums.
+        """Reads all rows of "source" or "target" [N, E] into memory, in the store's dtype, and checks their checksums.
 
-        Raises StoreError, which names the first chunk that is missing or damaged.
+        Raises StoreError, naming the first chunk that is missing or damaged.
         """
         array = self.array(side)
         array.check_files()
@@ -183,11 +183,11 @@ class Store:
         return vectors_NE
 
     def read_chunk(self, side: str, chunk: int) -> Float[np.ndarray, "n E"]:
-        """The rows of one chunk, checked. Raises StoreError if it is missing or damaged."""
+        """Reads and checks the rows of one chunk. Raises StoreError if it is missing or damaged."""
         return self.array(side).read(chunk, self.checksums[side][chunk])
 
     def read_rows(self, side: str, rows_N: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N E"]:
-        """Some rows, in the given order; the chunks that they lie in are checked. Raises StoreError as `read`."""
+        """Reads the given rows in order, and checks their chunks. Raises StoreError as `read`."""
         array = self.array(side)
         vectors_NE = np.empty((len(rows_N), array.dim), array.dtype)
         order_N = np.argsort(rows_N, kind="stable")
@@ -199,27 +199,27 @@ class Store:
         return vectors_NE
 
     def read_captions(self, chunk: int) -> list[str]:
-        """The captions of one chunk, checked. Raises StoreError if they are missing or damaged."""
+        """Reads and checks the captions of one chunk. Raises StoreError if they are missing or damaged."""
         return self.plan.texts(self.path).read(chunk, self.checksums["captions"][chunk])
 
     def captions(self) -> Iterator[str]:
-        """All captions in the order of the rows, checked; none if the store was made from arrays."""
+        """Reads and checks all captions in row order; yields none if the store was made from arrays."""
         for chunk in range(self.plan.text_chunks):
             yield from self.read_captions(chunk)
 
     def damage(self) -> Iterator[tuple[str, int | None, str]]:
-        """Yields each chunk of "captions", "source" or "target" that does not have its checksum: the part, the chunk
-        and "missing" or "damaged". For an array whose zarr.json is wrong, the chunk is None."""
+        """Yields the damaged chunks: the part ("captions", "source" or "target"), the chunk, and "missing" or
+        "damaged". If an array's zarr.json is wrong, the chunk is None."""
         for part in ("captions", *SIDES):
             files = self.plan.texts(self.path) if part == "captions" else self.array(part)
             if isinstance(files, ChunkedArray) and not files.is_described:
-                yield part, None, _how(files.path / "zarr.json")
+                yield part, None, _damage_kind(files.path / "zarr.json")
             for chunk, checksum in enumerate(self.checksums[part]):
                 try:
                     files.read(chunk, checksum)
                 except StoreError:
-                    yield part, chunk, _how(files.file(chunk))
+                    yield part, chunk, _damage_kind(files.file(chunk))
 
 
-def _how(file: Path) -> str:
-    return "missing" if found_at(file) == "no file" else "damaged"
+def _damage_kind(file: Path) -> str:
+    return "missing" if describe_path(file) == "no file" else "damaged"

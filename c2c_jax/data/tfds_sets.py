@@ -1,6 +1,6 @@
-"""TFDS data sets on disk, prepared at first use where that needs no network. Imports TFDS, which takes a second.
+"""Opens TFDS data sets on disk, and prepares them at first use if that needs no network. Importing TFDS takes a second.
 
-Once this module is imported, `tfds.builder("conceptual_captions")` knows Google's Conceptual Captions.
+Importing this module registers Google's Conceptual Captions as `tfds.builder("conceptual_captions")`.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ OFFERED_AT = "https://ai.google.com/research/ConceptualCaptions/download"
 
 
 class ConceptualCaptions(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder for Google's TSV files in TFDS's manual folder: `train`, `validation` or both.
+    """TFDS builder for Conceptual Captions: splits `train`, `validation` or both, from TSV files in the manual folder.
 
-    Record i of a split is the i-th good row of its file. `info.metadata[split]` has the fields of `MadeFrom`.
+    Record i of a split is the i-th usable row of its file. `info.metadata[split]` has the fields of `PreparedFrom`.
 
     Raises CaptionError if neither file is there, or one has no usable row.
     Source: Sharma et al., "Conceptual Captions", ACL 2018.
@@ -37,8 +37,8 @@ class ConceptualCaptions(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"Put {' and/or '.join(TSV_FILES.values())} from {OFFERED_AT} into the manual folder."
     )
-    # Nothing is downloaded, so there are no checksums; TFDS would look for them with importlib_resources, a package
-    # it needs for that but does not install on this Python.
+    # Nothing is downloaded, so there are no checksums. Without this, TFDS would look for them with importlib_resources,
+    # which it does not install on this Python.
     url_infos = None
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -48,16 +48,16 @@ class ConceptualCaptions(tfds.core.GeneratorBasedBuilder):
             homepage=OFFERED_AT,
             features=tfds.features.FeaturesDict({"caption": tfds.features.Text(), "url": tfds.features.Text()}),
             metadata=tfds.core.MetadataDict(),
-            # Keeps the order of the file: line numbers, records and rows of an embedding store then go together.
+            # Keeps the order of the file, so that line numbers, records and rows of an embedding store agree.
             disable_shuffling=True,
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        found = {split: Path(dl_manager.manual_dir) / name for split, name in TSV_FILES.items()}
-        found = {split: path for split, path in found.items() if path.is_file()}
-        if not found:
+        paths = {split: Path(dl_manager.manual_dir) / name for split, name in TSV_FILES.items()}
+        paths = {split: path for split, path in paths.items() if path.is_file()}
+        if not paths:
             raise CaptionError(_missing_tsv(dl_manager.manual_dir))
-        return {split: self._generate_examples(split, path) for split, path in found.items()}
+        return {split: self._generate_examples(split, path) for split, path in paths.items()}
 
     def _generate_examples(self, split: str, path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         skipped, row = Skipped(), 0
@@ -66,42 +66,44 @@ class ConceptualCaptions(tfds.core.GeneratorBasedBuilder):
                 yield row, {"caption": caption, "url": url}
                 row += 1
         if not row:
-            raise CaptionError(f"no usable caption in {path}: {skipped}; expected one caption<TAB>url a line, in UTF-8")
-        # TFDS writes the metadata after the last record, so these counts are on disk for every later run.
+            raise CaptionError(
+                f"no usable caption in {path}: {skipped}; expected one caption<TAB>url per line, in UTF-8"
+            )
+        # TFDS writes the metadata after the last record, so later runs can read these counts.
         self.info.metadata[split] = {"sha256": file_sha256(path), "left_out": dataclasses.asdict(skipped)}
 
 
 @dataclasses.dataclass(frozen=True)
-class MadeFrom:
+class PreparedFrom:
     """The TSV file that a split of Conceptual Captions was prepared from. left_out: its skipped rows."""
 
     sha256: str
     left_out: Skipped
 
 
-def made_from(builder: Any, split: str) -> MadeFrom | None:
-    """The file that a whole split was prepared from; None for a slice of a split and for other data sets."""
+def prepared_from(builder: Any, split: str) -> PreparedFrom | None:
+    """Reads which file a whole split was prepared from; None for a slice of a split and for other data sets."""
     if not isinstance(builder, ConceptualCaptions) or split not in TSV_FILES:
         return None
     try:
-        return msgspec.convert((builder.info.metadata or {}).get(split), MadeFrom)
+        return msgspec.convert((builder.info.metadata or {}).get(split), PreparedFrom)
     except msgspec.ValidationError as error:
-        raise damaged(builder, error) from None
+        raise damage_error(builder, error) from None
 
 
-def damaged(builder: Any, error: Exception) -> CaptionError:
-    """The error to raise for a data set whose files cannot be read."""
+def damage_error(builder: Any, error: Exception) -> CaptionError:
+    """Makes the error for a data set whose files cannot be read."""
     cause = " ".join(str(error).split())
     return CaptionError(
         f"the set prepared in {builder.data_dir} is damaged: {cause}; delete that folder to prepare it again"
     )
 
 
-def open_set(name: str, split: str, data_dir: str, manual_dir: str) -> Any:
-    """The TFDS builder of a data set on disk; Conceptual Captions and the mini world are prepared if they are missing.
+def open_dataset(name: str, split: str, data_dir: str, manual_dir: str) -> Any:
+    """Opens the TFDS builder of a data set on disk. Conceptual Captions and the mini world are prepared if missing.
 
-    name: `NAME` or `NAME/CONFIG`. split: of Conceptual Captions; it must be prepared. data_dir, manual_dir: as in
-    `Source`. Raises CaptionError if the data set is not there.
+    name: `NAME` or `NAME/CONFIG`. split: must exist in Conceptual Captions; ignored for other data sets. data_dir,
+    manual_dir: as in `Source`. Raises CaptionError if the data set is missing.
     """
     folder = str(user_path(data_dir)) if data_dir else None
     if name == ConceptualCaptions.name:
@@ -116,16 +118,16 @@ def open_set(name: str, split: str, data_dir: str, manual_dir: str) -> Any:
     except tfds.core.DatasetNotFoundError:
         raise CaptionError(
             f"no set {name} is prepared in {folder or 'the default folder of TFDS'}: prepare it with "
-            f"tfds.builder({name!r}, data_dir=..., file_format='array_record').download_and_prepare(), or name its "
-            "--config.data.data_dir"
+            f"tfds.builder({name!r}, data_dir=..., file_format='array_record').download_and_prepare(), or pass its "
+            "folder as --config.data.data_dir"
         ) from None
 
 
 def _conceptual_captions(split: str, data_dir: str | None, manual_dir: str) -> ConceptualCaptions:
-    """The builder with `split` prepared. Raises CaptionError if the TSV file is there and is another one now."""
+    """Opens the builder, with `split` prepared. Raises CaptionError if the TSV file exists but has changed."""
     name = re.split(r"[\[+]", split)[0]
     if name not in TSV_FILES:
-        raise CaptionError(f"no split {split!r} in conceptual_captions; there are {', '.join(TSV_FILES)}")
+        raise CaptionError(f"no split {split!r} in conceptual_captions; its splits are {', '.join(TSV_FILES)}")
     builder = ConceptualCaptions(data_dir=data_dir, file_format="array_record")
     manual = user_path(str(manual_dir or builder.data_dir_root / "downloads" / "manual"))
     tsv = manual / TSV_FILES[name]
@@ -138,11 +140,11 @@ def _conceptual_captions(split: str, data_dir: str | None, manual_dir: str) -> C
             f"the set prepared in {builder.data_dir} has no split {name!r}, only {list(builder.info.splits)}: "
             f"put {tsv.name} with the others into {manual} and delete that folder to prepare it again"
         )
-    made = made_from(builder, name)
-    if made and tsv.is_file() and file_sha256(tsv) != made.sha256:
+    origin = prepared_from(builder, name)
+    if origin and tsv.is_file() and file_sha256(tsv) != origin.sha256:
         raise CaptionError(
-            f"{builder.data_dir} was prepared from another file than {tsv}: delete that folder to prepare it again, "
-            f"or move the file away to use the prepared captions"
+            f"{builder.data_dir} was prepared from another version of {tsv}: delete that folder to prepare it "
+            f"again, or move the file away to use the prepared captions"
         )
     return builder
 
@@ -151,5 +153,5 @@ def _missing_tsv(manual_dir: os.PathLike) -> str:
     train, validation = TSV_FILES.values()
     return (
         f"Conceptual Captions not found: put {train} and/or {validation} from {OFFERED_AT} into {manual_dir}, "
-        f"or name a file of caption<TAB>url rows as tsv:PATH"
+        f"or pass a file of caption<TAB>url rows as tsv:PATH"
     )

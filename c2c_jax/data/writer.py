@@ -1,21 +1,20 @@
-"""Writes an embedding store, by one process at a time; a write that was interrupted at any moment can be resumed.
+"""Writes an embedding store. Interrupted writes resume; only one job writes a store at a time.
 
-Files are written atomically (`io.atomic`), except `progress-*.jsonl`, whose last line may be cut short.
-A store's folder is in one of these states, and otherwise is new:
+Files are written atomically (`io.atomic`), except `progress-*.jsonl`, whose last line may be truncated. A store's
+folder is new or in one of these states:
 
-    planned      plan.json, no manifest.json: chunks are written in any order, each before its line of progress
-    finished     manifest.json, no plan.json
-    growing      manifest.json, and a plan.json of more rows: what the manifest describes stays as it is
-    repaired     manifest.json, and a plan.json of the same rows: chunks without their checksum are written again
+    planned      plan.json without manifest.json: chunks are written in any order, each before its line of progress
+    finished     manifest.json without plan.json
+    growing      manifest.json, and a plan.json with more rows: the rows of the manifest do not change
+    repaired     manifest.json, and a plan.json with the same rows: damaged chunks are written again
 
-The steps, between any two of which a process may be killed:
+These are the steps. A process may be killed between any two:
 
-    plan    progress of earlier plans removed; plan.json; captions      `restore_captions` writes those that are missing
-    write   chunk of both sides; line of progress                       a chunk without its line is written again
-    finish  zarr.json; manifest.json; progress removed; plan.json       after the second step nothing is left to repair
-            removed
+    plan    remove old progress; write plan.json, captions              `restore_captions` writes missing captions
+    write   write both sides of a chunk, its line of progress           a chunk without its line is written again
+    finish  write zarr.json, manifest.json; remove progress, plan.json  with manifest.json the store is finished
 
-Progress is removed before the plan that it belongs to, so that none is ever taken for that of another plan.
+Progress is removed before its plan, so that it cannot be mistaken for progress of another plan.
 """
 
 import contextlib
@@ -31,7 +30,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Shaped
 
-from c2c_jax.data.chunks import stored_as, why_not_stored
+from c2c_jax.data.chunks import cast_problem, cast_vectors
 from c2c_jax.data.store import SIDES, Plan, Sha256, Store, read_plan, write_json
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import exclusive_lock, sweep
@@ -43,8 +42,8 @@ console = stderr_console()
 
 @contextlib.contextmanager
 def store_lock(path: Path) -> Iterator[None]:
-    """Locks the store at `path`, whose folder is made, against other writers. Raises StoreError if another process
-    writes it. One process holds the lock for all processes of its job."""
+    """Context manager that locks the store at `path` against other jobs, and makes its folder. Raises StoreError if
+    another process is writing it. One process holds the lock for all processes of its job."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(exclusive_lock(path))
@@ -54,9 +53,9 @@ def store_lock(path: Path) -> Iterator[None]:
 
 
 def restore_captions(path: Path, texts_of: Callable[[Plan], Iterable[str]]) -> None:
-    """Writes those chunks of captions of a planned store that are damaged or missing.
+    """Writes the damaged or missing chunks of captions of a planned store.
 
-    texts_of: gives all captions of a plan again. Raises StoreError if they are others now, and as `texts_of`.
+    texts_of: returns all captions of a plan. Raises StoreError if these have changed, and as `texts_of`.
     """
     plan, checksums = _require_plan(path)
     files, bad = plan.texts(path), []
@@ -70,17 +69,17 @@ def restore_captions(path: Path, texts_of: Callable[[Plan], Iterable[str]]) -> N
         rows = plan.rows_of(chunk)
         block = list(itertools.islice(stream, rows.stop - rows.start))
         if chunk in bad and files.write(chunk, block) != checksums[chunk]:
-            raise StoreError(f"{path}: captions of chunk {chunk} are lost: their source has others now; embed it anew")
+            raise StoreError(f"{path}: captions of chunk {chunk} are lost and their source has changed: embed it again")
 
 
 def begin_repair(path: Path) -> bool:
-    """Plans to write again what is damaged or missing in the finished store at `path`, and reports it in one line.
-    Returns whether anything is. The caller holds the lock. Raises OSError."""
+    """Makes a plan that repairs the damaged or missing chunks of the finished store at `path`, and reports them in one
+    line. Returns whether there are any. The caller holds the lock. Raises OSError."""
     store = Store.open(path)
     if damage := list(store.damage()):
-        some = ", ".join(f"{part} {'zarr.json' if chunk is None else chunk}" for part, chunk, _ in damage[:10])
+        listed = ", ".join(f"{part} {'zarr.json' if chunk is None else chunk}" for part, chunk, _ in damage[:10])
         more = ", …" if len(damage) > 10 else ""
-        console.print(f"{path}: making {len(damage):,} damaged or missing chunks again: {some}{more}")
+        console.print(f"{path}: making {len(damage):,} damaged or missing chunks again: {listed}{more}")
         StoreWriter.begin(path, store.plan, store.checksums["captions"])
     return bool(damage)
 
@@ -93,7 +92,7 @@ def _require_plan(path: Path) -> tuple[Plan, list[str]]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Progress:
-    """A line of progress: a chunk that was written, with the checksums of its vectors."""
+    """A line of progress: a written chunk and the checksums of its vectors."""
 
     chunk: Annotated[int, msgspec.Meta(ge=0)]
     source: Sha256
@@ -103,7 +102,7 @@ class _Progress:
 class StoreWriter:
     """Writes the chunks of a planned store in any order, from one process or several, and resumes an unfinished one.
 
-    The first process calls `begin` before any process makes a writer. finished: chunk → checksums of its vectors.
+    The first process calls `begin` before any process creates a writer. finished: chunk → checksums of its vectors.
     """
 
     def __init__(self, path: Path, process: int = 0):
@@ -111,7 +110,7 @@ class StoreWriter:
         self.plan, self._text_checksums = _require_plan(path)
         self._read_old()
         self.finished = self._read_progress()
-        # An interrupted process may leave half a line: a new file for each start keeps the other lines whole.
+        # An interrupted process may leave an incomplete line, so each start writes a new file.
         starts = len(list(path.glob(f"progress-{process}-*.jsonl")))
         self._progress = path / f"progress-{process}-{starts}.jsonl"
 
@@ -129,8 +128,8 @@ class StoreWriter:
                 os.replace(file, path / "captions" / file.name)
 
     def _read_old(self) -> None:
-        """Finds what a store that grows or is repaired has already: the undamaged chunks, and in the one that it grows
-        in the vectors of both sides."""
+        """Reads what a growing or repaired store already has: its undamaged chunks, and the vectors of the chunk that
+        grows."""
         self._old_chunks: dict[int, dict[str, str]] = {}
         self._grown_chunk, self._old_rows = -1, [np.empty(0)]
         if not Store.exists(self.path):
@@ -146,7 +145,7 @@ class StoreWriter:
                     self._grown_chunk, self._old_rows = chunk, vectors
 
     def _read_progress(self) -> dict[int, dict[str, str]]:
-        """The finished chunks of all processes; one whose line is damaged is not among them, and is written again."""
+        """Reads the finished chunks of all processes. A chunk whose line is damaged is left out, and written again."""
         finished = dict(self._old_chunks)
         for path in sorted(self.path.glob("progress-*.jsonl")):
             for _, line in read_json_lines(path, _Progress, StoreError, f"delete {path}: its chunks are made again"):
@@ -155,12 +154,12 @@ class StoreWriter:
         return finished
 
     def new_rows(self, chunk: int) -> slice:
-        """The rows of a chunk that are to be written: all, except those that a growing store has already."""
+        """The rows of a chunk to write: all, without those that a growing store already has."""
         rows = self.plan.rows_of(chunk)
         return slice(rows.start + len(self._old_rows[0]) if chunk == self._grown_chunk else rows.start, rows.stop)
 
     def texts(self, chunk: int) -> list[str]:
-        """The captions of `new_rows(chunk)`. Raises StoreError if they are damaged."""
+        """Reads the captions of `new_rows(chunk)`. Raises StoreError if they are damaged."""
         texts = self.plan.texts(self.path).read(chunk, self._text_checksums[chunk])
         return texts[self.new_rows(chunk).start - self.plan.rows_of(chunk).start :]
 
@@ -184,24 +183,24 @@ class StoreWriter:
                 os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(
-                f"{self.path}: chunk {chunk} could not be written: {error.strerror}; free disk space and start "
+                f"{self.path}: chunk {chunk} could not be written: {error.strerror}; free disk space and run "
                 "again: finished chunks are kept"
             ) from error
         self.finished[chunk] = checksums
 
     def _stored(self, side: str, vectors_NE: Shaped[np.ndarray, "N E"], first_row: int) -> np.ndarray:
-        stored_NE, is_held_N = stored_as(vectors_NE, self.plan.dtype)
+        stored_NE, is_held_N = cast_vectors(vectors_NE, self.plan.dtype)
         if not is_held_N.all():
             row = int(np.argmin(is_held_N))
-            why = why_not_stored(vectors_NE[row], self.plan.dtype)
-            what, advice = "row", "leave it out"
+            why = cast_problem(vectors_NE[row], self.plan.dtype)
+            item, advice = "row", "leave it out"
             if self.plan.captions:
-                what, advice = "caption", "check the tower, or pass --config.embed.store_dtype=float32"
-            raise StoreError(f"the {side} vector of {what} {first_row + row} {why}; {advice}")
+                item, advice = "caption", "check the encoder, or pass --config.embed.store_dtype=float32"
+            raise StoreError(f"the {side} vector of {item} {first_row + row} {why}; {advice}")
         return stored_NE
 
     def finish(self) -> None:
-        """Turns the finished chunks of all processes into a manifest. Call it in one process, after the others."""
+        """Writes the manifest from the finished chunks of all processes. Call it in one process, after the others."""
         self.finished = self._read_progress()
         if missing := self.plan.chunks - len(self.finished):
             raise StoreError(f"{self.path}: {missing} of {self.plan.chunks} chunks were not written; run again")

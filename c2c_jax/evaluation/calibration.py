@@ -11,15 +11,15 @@ from jaxtyping import Float
 from rich.console import Console
 
 from c2c_jax.data.caption_files import Txt
-from c2c_jax.data.captions import Mixture, open_sources
+from c2c_jax.data.captions import CaptionStream, open_sources
 from c2c_jax.errors import AudioError, BundleError, C2CError, CaptionError, ConfigError, ImageError, StoreError
 from c2c_jax.evaluation.methods import with_caption_means
 from c2c_jax.evaluation.rows import SkippedFile
 from c2c_jax.evaluation.training_store import open_training_store
 from c2c_jax.evaluation.vectors import TEXTS_AT_ONCE, audio_vectors, image_vectors
 from c2c_jax.io.audio import find_audio
-from c2c_jax.io.files import found_at, is_array, is_regular, user_path
-from c2c_jax.io.places import require_replaceable_folder
+from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
+from c2c_jax.io.output_paths import require_replaceable_folder
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.vectors import read_vectors
 from c2c_jax.spaces.encoding import IMAGE_BATCH
@@ -91,14 +91,14 @@ def calibrate(
         image_BS, pictures = read_vectors(pictures[0], bundle.spec.source_dim, ImageError), ()
     elif pictures:
         for path in pictures:
-            if (found := found_at(path)) != "a file":
+            if (found := describe_path(path)) != "a file":
                 raise ImageError(f"expected pictures at {path}, found {found}: name pictures, or folders of pictures")
         mean_estimates.require_enough(len(pictures), "pictures", ImageError)
     if sounds and is_array(sounds):
         audio_BE = read_vectors(sounds, bundle.spec.target_dim, AudioError)
     elif sounds:
         if not sounds.is_dir():
-            found = found_at(sounds)
+            found = describe_path(sounds)
             raise AudioError(f"expected a folder of sounds at {sounds}, found {found}: pass an existing folder")
         audio_files = find_audio(sounds)
         mean_estimates.require_enough(len(audio_files), f"sounds in {sounds}", AudioError)
@@ -226,17 +226,17 @@ def _with_texts(
     texts: see `calibrate`. Exact duplicates count once, as in training. Raises CaptionError.
     """
     path = user_path(texts)
-    mixture = Mixture([Txt(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
+    captions = CaptionStream([Txt(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
     sums, stream, task = (
         [mean_estimates.Sums(space.dim) for space in spaces],
-        iter(mixture),
+        iter(captions),
         bar.add_task("texts", total=None),
     )
     while block := list(itertools.islice(stream, TEXTS_AT_ONCE)):
         for space, one, norm in zip(spaces, sums, (input_norm, "unit"), strict=True):
             one.add(mean_estimates.scaled(space.encode_text(block), norm))
         bar.advance(task, len(block))
-    for line in mixture.report():
+    for line in captions.report():
         console.print(line)
     source, target = (
         one.estimate(before, "texts", CaptionError)

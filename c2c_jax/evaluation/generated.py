@@ -17,7 +17,7 @@ from c2c_jax.evaluation.rows import Missing, Row, SkippedFile
 from c2c_jax.evaluation.scoring import Compared, cosines
 from c2c_jax.evaluation.vectors import NONE, FileVectors, TextVectors
 from c2c_jax.generation.records import Record, read_records
-from c2c_jax.io.files import path_of
+from c2c_jax.io.files import text_to_path
 from c2c_jax.io.vectors import unit_rows
 
 TASK = "generated"
@@ -73,7 +73,7 @@ def read_generated(
                     files.append(record.require_file(sound))
                 except AudioError as error:
                     skipped.append(SkippedFile(file=str(record.path.parent / sound.path), why=str(error)))
-            named = by_name.get(path_of(content.pictures[0].path).name, []) if len(content.pictures) == 1 else []
+            named = by_name.get(text_to_path(content.pictures[0].path).name, []) if len(content.pictures) == 1 else []
             is_ranked = all(sound.clap_score is not None for sound in content.sounds)
             audio = GeneratedAudio(
                 files=tuple(files),

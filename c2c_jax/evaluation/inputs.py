@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from c2c_jax.data.captions import Mixture, open_sources
+from c2c_jax.data.captions import CaptionStream, open_sources
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import ConfigError, ManifestError, StoreError
 from c2c_jax.evaluation.bootstrap import Bootstrap
@@ -15,7 +15,7 @@ from c2c_jax.evaluation.rows import Missing, SkippedFile
 from c2c_jax.evaluation.training_store import TrainingStore, open_training_store, require_spaces
 from c2c_jax.evaluation.vectors import Captions, FileVectors, PairVectors, TextVectors
 from c2c_jax.io.audio import find_audio
-from c2c_jax.io.files import found_at, sha256_of, user_path
+from c2c_jax.io.files import describe_path, sha256_of, user_path
 from c2c_jax.publishing.names import public_caption_spec
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.resolve import bundle_folder
@@ -118,7 +118,7 @@ def find_inputs(request: EvalRequest, console: Console) -> EvalInputs:
     if reference := request.reference:
         if not reference.is_dir():
             raise ManifestError(
-                f"expected a folder of sounds at --reference {reference}, found {found_at(reference)}: pass an "
+                f"expected a folder of sounds at --reference {reference}, found {describe_path(reference)}: pass an "
                 "existing folder"
             )
         inputs.reference_files = find_audio(reference)
@@ -139,9 +139,9 @@ def _find_captions(inputs: EvalInputs, source: str, console: Console) -> None:
         count, read = len(inputs.captions.source_NS), store.plan.rows
         where = f"the store {store.path.name}"
     else:
-        mixture = Mixture(open_sources(source), drop_duplicates=True)
-        texts = list(mixture)
-        for line in mixture.report():
+        stream = CaptionStream(open_sources(source), drop_duplicates=True)
+        texts = list(stream)
+        for line in stream.report():
             console.print(line)
         seen = training.seen(texts) if training else set()
         inputs.texts = [text for text in texts if text not in seen]

@@ -9,9 +9,9 @@ from pathlib import Path
 from c2c_jax.errors import ManifestError
 from c2c_jax.evaluation.rows import SkippedFile
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import found_at, is_regular, is_there, open_regular, walk
+from c2c_jax.io.files import describe_path, is_regular, open_regular, path_exists, walk
 from c2c_jax.io.formats import scan_files
-from c2c_jax.io.rows import Damage, csv_rows, other_than_utf8
+from c2c_jax.io.rows import Damage, csv_rows, describe_non_utf8
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("image", "audio", "label", "caption")
@@ -73,7 +73,7 @@ def read_pairs(path: Path) -> Pairs:
     `audio`; paths are relative to the manifest. For folders see `_read_folder`. Raises ManifestError if there is no
     such file, its columns are others, or nothing in it can be used.
     """
-    is_folder = found_at(path) == "a folder"
+    is_folder = describe_path(path) == "a folder"
     if is_folder and not is_regular(path / MANIFEST):
         pairs = _read_folder(path)
     else:
@@ -100,7 +100,7 @@ def read_pairs(path: Path) -> Pairs:
 
 def _read_manifest(path: Path) -> Pairs:
     if not is_regular(path):
-        found = "" if (there := found_at(path)) == "no file" else f", found {there}"
+        found = "" if (there := describe_path(path)) == "no file" else f", found {there}"
         raise ManifestError(
             f"no manifest at {path}{found}: give a CSV file with a header of {', '.join(COLUMNS)}, or a folder"
         )
@@ -122,7 +122,7 @@ def _read_manifest(path: Path) -> Pairs:
         files = {name: path.parent / fields[name] for name in ("image", "audio") if fields.get(name)}
         for name, file in [*files.items()]:
             if not is_regular(file):
-                there = found_at(file)
+                there = describe_path(file)
                 why = "there is no such file" if there == "no file" else f"expected a file, found {there}"
                 skipped.append(SkippedFile(file=printable(files.pop(name)), why=why))
         if files:
@@ -143,7 +143,7 @@ def _read_table(
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ManifestError(f"{path} has more than {MAX_BYTES:,} bytes: split it")
-    if kind := other_than_utf8(content[:4096]):
+    if kind := describe_non_utf8(content[:4096]):
         raise ManifestError(f"cannot read {path} as CSV: it {kind}")
     try:
         content.decode("utf-8")
@@ -178,7 +178,7 @@ def _read_folder(folder: Path) -> Pairs:
     there = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
     found = [next((there[name] for name in names if name in there), None) for names in (IMAGE_FOLDERS, SOUND_FOLDERS)]
     bases = (found[0], found[1]) if found[0] and found[1] else (folder, folder)
-    within = [list(walk(base, others=True)) for base in dict.fromkeys(bases)]
+    within = [list(walk(base, include_unreadable=True)) for base in dict.fromkeys(bases)]
     images, sounds = scan_files(within[0], "image").files, scan_files(within[-1], "sound").files
     if not images and not sounds:
         raise ManifestError(
@@ -212,12 +212,12 @@ def _read_folder(folder: Path) -> Pairs:
 def _listed(folder: Path) -> tuple[dict[str, str] | None, str, list[SkippedFile]]:
     """Names without suffix and their classes by the folder's list, the list's name, and rows that were skipped; None
     without a list. Of VGGSound's list the test split, whose files are named ID_SECONDS with six digits."""
-    if is_there(folder / VGGSOUND):
+    if path_exists(folder / VGGSOUND):
         table, _, skipped = _read_table(folder / VGGSOUND, VGGSOUND_COLUMNS)
         tests = [row for row in table if row["split"] == "test"]
         return {f"{row['id']}_{row['start'].zfill(6)}": row["label"] for row in tests}, VGGSOUND, skipped
     for name, (file, label) in LISTS.items():
-        if is_there(folder / name):
+        if path_exists(folder / name):
             table, header, skipped = _read_table(folder / name)
             if file not in header or label not in header:
                 found = ", ".join(header) or "none"

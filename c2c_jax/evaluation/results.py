@@ -13,9 +13,9 @@ from c2c_jax.evaluation.rows import Missing, Row, SkippedFile
 from c2c_jax.evaluation.tables import escaped, latex, markdown, tables
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import found_at, sha256_of
+from c2c_jax.io.files import describe_path, sha256_of
 from c2c_jax.io.json import read_json_as
-from c2c_jax.io.places import require_file_place, require_folder_place
+from c2c_jax.io.output_paths import require_output_file, require_output_folder
 from c2c_jax.io.vectors import unit_rows
 
 FILES = ("metrics.json", "table.md", "table.tex", "vectors.npz")
@@ -89,16 +89,16 @@ def write(results: Results, out: Path) -> list[Path]:
 def require_results_place(out: Path) -> None:
     """Raises ConfigError if the four files cannot be written into `out`, or would replace other files than those of an
     earlier evaluation."""
-    require_folder_place(out, "--out")
+    require_output_folder(out, "--out")
     for name in FILES:
-        require_file_place(out / name, "the evaluation's file")
-    if there := [name for name in FILES if found_at(out / name) == "a file"]:
+        require_output_file(out / name, "the evaluation's file")
+    if there := [name for name in FILES if describe_path(out / name) == "a file"]:
         read_results(out, ConfigError, f"{out / there[0]} would be replaced: pass another --out, or move it away")
 
 
 def require_same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raises ConfigError if a folder holds an evaluation with other settings."""
-    if found_at(folder / "metrics.json") != "a file":
+    if describe_path(folder / "metrics.json") != "a file":
         return
     held = read_results(folder, ConfigError, "pass another --out").settings
     if other := [f"{name}: {value}" for name, value in held.items() if _plain(settings.get(name)) != value]:

@@ -15,7 +15,7 @@ from c2c_jax.generation.records import File, MixedIn, Networks, file_of
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
-from c2c_jax.io.files import is_regular, local_path, sha256_of, text_of
+from c2c_jax.io.files import is_regular, local_path, path_to_text, sha256_of
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.text import require_text
 from c2c_jax.spaces.space import SpaceId, identify, load_space
@@ -198,7 +198,7 @@ def images_to_audio(
             "mixed_in": [MixedIn(what=what, weight=x) for what, x in zip(mixed_in, blend.weights, strict=True)],
         }
         records = [{"pictures": [*map(file_of, item.images)], **shared_fields} for item in inputs]
-        name = text_of(folder if is_local(translator) else translator)
+        name = path_to_text(folder if is_local(translator) else translator)
         shared_record |= {
             "translator": File(path=name, sha256=sha256_of(folder / "model.safetensors")),
             "clip": space.id,

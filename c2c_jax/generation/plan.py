@@ -10,7 +10,7 @@ import soundfile
 from c2c_jax.errors import ConfigError
 from c2c_jax.io.audio_output import SOFTWARE
 from c2c_jax.io.files import is_regular
-from c2c_jax.io.places import require_file_place
+from c2c_jax.io.output_paths import require_output_file
 
 AUDIO_SUFFIXES = (".wav", ".flac")
 
@@ -83,14 +83,14 @@ def require_places(inputs: Sequence[Input], candidates: int, read: Sequence[Path
     for item in inputs:
         for file in audio_paths(item, candidates):
             for path in (file, spectrogram_file(file), record_file(file)):
-                require_file_place(path, "the sound's file", read)
+                require_output_file(path, "the sound's file", read)
             if is_regular(file) and not _is_ours(file):
                 raise ConfigError(f"{file} exists and was not written by c2c infer: move it, or pass another --out")
 
 
 def require_embedding_place(path: Path, read: Sequence[Path]) -> None:
     """Raises ConfigError if the vectors cannot be written, or would replace an input file or another kind of file."""
-    require_file_place(path, "--save-embedding", read)
+    require_output_file(path, "--save-embedding", read)
     if is_regular(path) and path.stat().st_size:
         with open(path, "rb") as file:
             if file.read(6) != b"\x93NUMPY":

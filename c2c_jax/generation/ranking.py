@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from c2c_jax.errors import BundleError
-from c2c_jax.io.audio import resampled
+from c2c_jax.io.audio import resample
 from c2c_jax.spaces.space import load_space
 from c2c_jax.translator.inference import PROBE, is_same_direction
 
@@ -30,7 +30,7 @@ class Ranker:
     def vectors(self, audio_BS: Float[np.ndarray, "B samples"], sample_rate: int) -> Float[np.ndarray, "B E"]:
         """Encodes sounds in -1..1 as unit CLAP vectors. Sounds longer than the tower's input are cut, unless it has
         fusion."""
-        clips = [resampled(samples, sample_rate, self.mels.sample_rate) for samples in audio_BS]
+        clips = [resample(samples, sample_rate, self.mels.sample_rate) for samples in audio_BS]
         vectors_BE = self.space.encode_audio(clips)
         return vectors_BE / np.linalg.norm(vectors_BE, axis=1, keepdims=True)
 

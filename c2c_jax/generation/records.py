@@ -10,7 +10,7 @@ import msgspec
 from c2c_jax.errors import AudioError, ReportError
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.files import found_at, is_regular, path_of, sha256_of, text_of
+from c2c_jax.io.files import describe_path, is_regular, path_to_text, sha256_of, text_to_path
 from c2c_jax.io.json import read_json, read_json_as, report_missing_fields
 from c2c_jax.spaces.space import SpaceId
 
@@ -23,7 +23,7 @@ ADVICE = "generate the sound again"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class File:
-    """A file that a record refers to. path: as written by `text_of`."""
+    """A file that a record refers to. path: as written by `path_to_text`."""
 
     path: str
     sha256: str
@@ -31,7 +31,7 @@ class File:
 
 def file_of(path: Path) -> File:
     """Describes a file for a record."""
-    return File(path=text_of(path), sha256=sha256_of(path))
+    return File(path=path_to_text(path), sha256=sha256_of(path))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class RecordedAudio:
     @property
     def path(self) -> Path:
         """Path of the sound file, relative to the folder of its record."""
-        return path_of(self.file)
+        return text_to_path(self.file)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,8 +150,8 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
     """
     if not folder.is_dir():
         raise ReportError(
-            f"expected a folder of sounds at {folder}, found {found_at(folder)}: pass the --out folder of infer.py, "
-            "with its .sound.json records"
+            f"expected a folder of sounds at {folder}, found {describe_path(folder)}: pass the --out folder of "
+            "infer.py, with its .sound.json records"
         )
     paths = sorted(folder.rglob("*.sound.json"))
     if not paths:
@@ -167,7 +167,7 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
 
 
 def _read(path: Path) -> Record:
-    content = read_json_as(Content, path, ReportError, ADVICE, is_exact=True)
+    content = read_json_as(Content, path, ReportError, ADVICE, forbid_unknown=True)
     raw = read_json(path, ReportError, ADVICE)
     for audio in content.sounds:
         if audio.path.name != str(audio.path):

@@ -15,7 +15,7 @@ from c2c_jax.generation.ranking import Ranker
 from c2c_jax.generation.records import Content, RecordedAudio, Versions, write_record
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.audio_output import defects, draw_mel_spectrogram, write_audio
-from c2c_jax.io.files import sha256_of, text_of
+from c2c_jax.io.files import path_to_text, sha256_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class Renderer:
                 draw_mel_spectrogram(spectrogram_file(path), samples, rate, path.name)
                 written.append(
                     RecordedAudio(
-                        file=text_of(Path(path.name)),
+                        file=path_to_text(Path(path.name)),
                         sha256=sha256_of(path),
                         seed=self.sampling.seeds[candidate],
                         clap_score=None if scores is None else float(scores[candidate]),

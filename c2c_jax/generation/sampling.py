@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from c2c_jax.errors import CheckpointError, GenerationError
-from c2c_jax.io.files import is_there
+from c2c_jax.io.files import path_exists
 from c2c_jax.io.json import read_json
 
 # ddim: as in the paper. Others: the fewest steps that come as close to the limit of many steps (`bench/generate.py`).
@@ -62,7 +62,7 @@ def checkpoint_sampling(folder: Path) -> dict[str, Any]:
     """Reads a checkpoint's recommended settings, keyed by the fields of `Sampling`; empty for most checkpoints. Raises
     CheckpointError for invalid settings."""
     path = folder / SAMPLING_FILE
-    if not is_there(path):
+    if not path_exists(path):
         return {}
     settings = read_json(path)
     known = {field.name for field in dataclasses.fields(Sampling)} - {"seed", "candidates"}

@@ -1,8 +1,8 @@
 """Atomic replacement of files and folders, and an exclusive lock on a folder.
 
-Data is first written to a hidden folder `.c2c-tmp-…` next to its target; the writing process holds a lock on it. If
-that process dies, the next write to (or `sweep` of) the parent folder removes the hidden folder and restores what had
-been moved away but not replaced.
+Data is first written to a hidden folder `.c2c-tmp-…` next to its target, which the writing process locks. If that
+process dies, the next write to (or `sweep` of) the parent folder removes the hidden folder and restores files that were
+moved away but not replaced.
 """
 
 import contextlib
@@ -21,18 +21,18 @@ import filelock
 
 PREFIX = ".c2c-tmp-"
 LOCK = ".c2c-lock"
-REPLACED = ".replaced"  # inside a temporary folder: what was moved out of the target's place
+REPLACED = ".replaced"  # inside a temporary folder: holds the old target until the new one is in place
 
 _swept: set[Path] = set()
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` to write to; on success it takes the place of `path`, else it is removed.
+    """Context manager that yields a temporary path, which replaces `path` on success and is removed on failure.
 
-    The temporary file has the name of its target, since writers of sound and pictures choose a format by the suffix. It
-    may be written as a file or made into a folder; a folder replaces a folder of that name. A link's target is written,
-    not the link. Raises OSError, naming `path`; also where `path` is a device, a pipe or a socket.
+    The temporary path has the same file name as `path`, because audio and image writers choose the format by suffix.
+    Write a file or make a folder there; a folder replaces an existing folder. If `path` is a link, its target is
+    replaced. Raises OSError, naming `path`, if writing fails or `path` is a device, a pipe or a socket.
     """
     path = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -54,28 +54,28 @@ def atomic_write(path: Path) -> Iterator[Path]:
             raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
-def _replace_folder(path: Path, temporary: Path, aside: Path) -> None:
+def _replace_folder(path: Path, temporary: Path, backup: Path) -> None:
     if _exchange(temporary, path):
         return
-    aside.mkdir()
-    path.rename(aside / path.name)
+    backup.mkdir()
+    path.rename(backup / path.name)
     try:
         os.replace(temporary, path)
     except BaseException:
-        os.replace(aside / path.name, path)
+        os.replace(backup / path.name, path)
         raise
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Whether the system exchanged two names in one step: renameat2 with RENAME_EXCHANGE on Linux, renameatx_np with
-    RENAME_SWAP on macOS."""
-    name, here = {"linux": ("renameat2", -100), "darwin": ("renameatx_np", -2)}.get(sys.platform, ("", 0))
+def _exchange(first: Path, second: Path) -> bool:
+    """Swaps two paths in one step if the system can, and returns whether it did: renameat2 with RENAME_EXCHANGE on
+    Linux, renameatx_np with RENAME_SWAP on macOS."""
+    name, at_fdcwd = {"linux": ("renameat2", -100), "darwin": ("renameatx_np", -2)}.get(sys.platform, ("", 0))
     rename: Any = getattr(ctypes.CDLL(None), name, None) if name else None
-    return bool(rename) and rename(here, os.fsencode(one), here, os.fsencode(other), ctypes.c_uint(2)) == 0
+    return bool(rename) and rename(at_fdcwd, os.fsencode(first), at_fdcwd, os.fsencode(second), ctypes.c_uint(2)) == 0
 
 
 def _flush(path: Path) -> None:
-    """To the disk itself, so that a power failure after the rename leaves no empty file."""
+    """Flushes files to the disk, so that a power failure after the rename leaves no empty file."""
     for file in [path] if path.is_file() else path.rglob("*"):
         if file.is_file() and not file.is_symlink():
             with open(file, "rb+") as opened:
@@ -84,7 +84,8 @@ def _flush(path: Path) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Makes a hidden folder in `parent`, removed at the end; if the process dies, by the next `sweep` of `parent`."""
+    """Context manager that yields a hidden folder in `parent` and removes it at the end. If the process dies, the next
+    `sweep` of `parent` removes it."""
     with contextlib.ExitStack() as stack:
         while True:
             holder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
@@ -98,7 +99,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 def sweep_once(folder: Path) -> None:
-    """As `sweep`, but only at the first call for a folder in this process."""
+    """Calls `sweep` for a folder unless this process has already done so."""
     if folder not in _swept:
         sweep(folder)
         _swept.add(folder)
@@ -106,7 +107,7 @@ def sweep_once(folder: Path) -> None:
 
 def sweep(*folders: Path) -> None:
     """Removes the temporary folders and locks that dead processes left in `folders`, and restores what they had moved
-    away. Missing folders, and those that may not be written to, are passed over."""
+    away. Skips folders that are missing or not writable."""
     unless_in_use = contextlib.suppress(filelock.Timeout, OSError)
     for folder in folders:
         if _is_lock(folder / LOCK):
@@ -115,18 +116,19 @@ def sweep(*folders: Path) -> None:
         with contextlib.suppress(OSError):
             for holder in sorted(folder.glob(f"{PREFIX}*")):
                 with unless_in_use, _lock(holder):
-                    for kept in (holder / REPLACED).glob("*"):
-                        if not os.path.lexists(folder / kept.name):
-                            kept.rename(folder / kept.name)
+                    for moved in (holder / REPLACED).glob("*"):
+                        if not os.path.lexists(folder / moved.name):
+                            moved.rename(folder / moved.name)
                     shutil.rmtree(holder, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Holds `folder`, made where it is missing, against other processes that ask for it. A folder that is empty at the
-    end is removed.
+    """Context manager that locks `folder` against other processes. Makes the folder if it is missing, and then removes
+    it at the end if it is still empty.
 
-    Raises BlockingIOError where another process holds it, FileExistsError where a file of the lock's name is none.
+    Raises BlockingIOError if another process holds the lock, and FileExistsError if a file of another kind has the
+    lock's name.
     """
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,13 +138,13 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise BlockingIOError(errno.EAGAIN, "another process is at work there", str(folder)) from None
+        raise BlockingIOError(errno.EAGAIN, "another process holds its lock", str(folder)) from None
     try:
         yield
     finally:
         try:
             with contextlib.suppress(OSError):
-                (folder / LOCK).unlink()  # while it is held: who waits for it sees that, and makes another
+                (folder / LOCK).unlink()  # while it is held: a waiting process notices and makes a new lock file
         finally:
             lock.release()
         if is_new:
@@ -155,7 +157,7 @@ def _lock(folder: Path) -> filelock.BaseFileLock:
 
 
 def _is_lock(path: Path) -> bool:
-    """Whether there is an empty regular file: nothing is written into a lock."""
+    """Whether a path is an empty regular file, as lock files are."""
     with contextlib.suppress(OSError):
         status = os.lstat(path)
         return stat.S_ISREG(status.st_mode) and not status.st_size

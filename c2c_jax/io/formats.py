@@ -1,4 +1,4 @@
-"""Which files are images and which are sounds: by their suffix, else by their first bytes."""
+"""Recognises image and audio files, by suffix or else by their first bytes."""
 
 import dataclasses
 import os
@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from c2c_jax.io.files import found_at, is_regular, walk
+from c2c_jax.io.files import describe_path, is_regular, walk
 
 Kind = Literal["image", "sound"]
-HEAD = 64  # bytes that show the format of a file
-# Formats that Pillow decodes by itself (an EPS would start Ghostscript): suffixes and first bytes by Pillow's name.
+HEAD = 64  # bytes of a file that identify its format
+# Pillow's name of a format → suffixes and first bytes. Only formats that Pillow decodes itself: EPS would start
+# Ghostscript.
 IMAGES = {
     "JPEG": (".jpg .jpeg .jpe .jfif .mpo", rb"\xff\xd8\xff"),
     "PNG": (".png .apng", rb"\x89PNG\r\n\x1a\n"),
@@ -25,9 +26,9 @@ IMAGES = {
     "PPM": (".pbm .pgm .ppm .pnm", rb"P[1-6]\s+[#\d]"),
     "JPEG2000": (".jp2 .j2k .jpc .jpf .jpx .j2c", rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
 }
-# What libsndfile knows by its first bytes; not Matlab's and the MPC's files, which are rarely sounds. Layer I of MPEG
-# is known by its suffix alone, as UTF-16 text begins with the same bytes.
-SOUNDS = {
+# Formats that libsndfile recognises, without those of Matlab and the MPC, which are rarely sounds. MPEG layer I is
+# recognised by suffix only, because UTF-16 text begins with the same bytes.
+AUDIO = {
     "WAV": (".wav .wave .bwf .amb", rb"RIF[FX]....WAVE"),
     "RF64": (".rf64", rb"RF64....WAVE"),
     "W64": (".w64", rb"riff\x2e\x91\xcf\x11"),
@@ -49,43 +50,43 @@ SOUNDS = {
     "WVE": (".wve", rb"ALawSoundFile\*\*"),
     "XI": (".xi", rb"Extended Instrument: "),
 }
-_TABLES = {"image": IMAGES, "sound": SOUNDS}
+_TABLES = {"image": IMAGES, "sound": AUDIO}
 SUFFIXES = {
     kind: tuple(" ".join(suffixes for suffixes, _ in table.values()).split()) for kind, table in _TABLES.items()
 }
-# Of images and sounds that are not read: reports of skipped files begin with them.
-_UNREAD = {
+# Suffixes of images and sounds that cannot be read: reports of skipped files list them first.
+_UNSUPPORTED = {
     "image": ".heic .heif .hif .jxl .svg .psd".split(),
     "sound": ".m4a .m4b .mp4 .aac .spx .webm .mka .mkv .wma .asf .amr .ape .wv .mpc".split(),
 }
-# Raw files of cameras are TIFF by their content, and their first picture is a thumbnail.
+# Raw files of cameras are TIFF by content, and their first image is a thumbnail.
 CAMERA_RAW = frozenset(".3fr .arw .cr2 .cr3 .dng .erf .iiq .kdc .nef .nrw .orf .pef .raf .raw .rw2 .sr2 .srw".split())
-MEL_SUFFIX = ".mel.png"  # spectrograms, written beside sounds: not images to make sounds of
-WRITTEN_HERE = (MEL_SUFFIX, ".sound.json")  # skipped without a report
+MEL_SUFFIX = ".mel.png"  # spectrograms that are written next to generated sounds
+OWN_SUFFIXES = (MEL_SUFFIX, ".sound.json")  # skipped without a report
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-    """The files of one kind among others. skipped: suffix or kind of file → how many were skipped."""
+    """The files of one kind that a scan found. skipped: suffix or description → number of skipped files."""
 
     kind: Kind
     files: list[Path]
     skipped: Counter[str]
 
     def report(self) -> str:
-        """One line on the skipped files; empty where there are none."""
+        """Returns one line that counts the skipped files; "" if there are none."""
         if not self.skipped:
             return ""
-        known = {*SUFFIXES[self.kind], *_UNREAD[self.kind]}
-        most = sorted(self.skipped.most_common(), key=lambda found: found[0] not in known)  # its own kind first
-        counts = ", ".join(f"{count:,} {name}" for name, count in most[:6])
-        more = f" and {len(most) - 6} other kinds" if len(most) > 6 else ""
+        known = {*SUFFIXES[self.kind], *_UNSUPPORTED[self.kind]}
+        ranked = sorted(self.skipped.most_common(), key=lambda item: item[0] not in known)  # its own kind first
+        counts = ", ".join(f"{count:,} {name}" for name, count in ranked[:6])
+        more = f" and {len(ranked) - 6} other kinds" if len(ranked) > 6 else ""
         files = "1 file" if self.skipped.total() == 1 else f"{self.skipped.total():,} files"
         return f"{files} skipped, not {self.kind}s of a supported format: {counts}{more}"
 
 
 def kind_of(path: Path) -> Kind | None:
-    """What a file is by its first bytes; None: neither an image nor a sound that is read. Raises OSError."""
+    """Recognises an image or audio file by its first bytes; None for other files. Raises OSError."""
     with open(path, "rb") as file:
         head = file.read(HEAD)
     kinds: tuple[Kind, ...] = ("image", "sound")
@@ -96,24 +97,27 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def scan(folder: Path, kind: Kind) -> Scan:
-    """The images or sounds in a folder and its subfolders, sorted; see `scan_files`."""
-    return scan_files(walk(folder, others=True), kind)
+    """Finds the images or sounds in a folder and its subfolders, sorted; see `scan_files`."""
+    return scan_files(walk(folder, include_unreadable=True), kind)
 
 
 def scan_files(paths: Iterable[Path], kind: Kind) -> Scan:
-    """The images or sounds among some paths: files with a suffix of the kind, empty and damaged ones and broken links
-    too, so that their readers report them; and others with its first bytes. Pipes, devices and folders without access
-    are skipped. Spectrograms and records of our sounds are skipped without a report."""
+    """Selects the images or sounds among some paths.
+
+    These are files with a suffix of that kind, even empty or damaged ones and broken links, so that their reader
+    reports them, and files whose first bytes are of that kind. All other paths are counted as skipped, except the
+    spectrograms and records that this package writes.
+    """
     files: list[Path] = []
     skipped: Counter[str] = Counter()
     for path in paths:
-        if path.name.endswith(WRITTEN_HERE):
+        if path.name.endswith(OWN_SUFFIXES):
             continue
-        suffix, found = path.suffix.lower(), found_at(path).removeprefix("a ")
-        if suffix in SUFFIXES[kind] and found in ("file", "link to nothing"):
+        suffix, description = path.suffix.lower(), describe_path(path).removeprefix("a ")
+        if suffix in SUFFIXES[kind] and description in ("file", "link to nothing"):
             files.append(path)
         elif not is_regular(path):
-            skipped[f"{found} that cannot be read" if os.path.isdir(path) else found] += 1
+            skipped[f"{description} that cannot be read" if os.path.isdir(path) else description] += 1
         elif suffix not in CAMERA_RAW and _has_kind(path, kind):
             files.append(path)
         else:

@@ -1,9 +1,9 @@
-"""Checks of image files that Pillow's decoders pass over: checksums, ends and sizes.
+"""Finds damage in image files that Pillow's decoders ignore: wrong checksums, sizes and ends.
 
-PNG: the CRC of every chunk, and that all rows are there. TIFF: the zlib checksums of deflated strips and tiles. GIF:
-every block to the trailer. WebP, AVIF, JP2: the sizes in their headers. Pillow itself refuses a JPEG, BMP, Netpbm or
-TIFF file that ends early. The compressed pixels of JPEG, GIF, WebP, AVIF, JPEG 2000 and LZW have no checksum, and
-uncompressed ones have none either: changed bytes there are other pixels, which no reader can find.
+PNG: the CRC of every chunk, and missing rows. TIFF: the zlib checksums of deflated strips and tiles. GIF: every block
+up to the trailer. WebP, AVIF, JP2: the sizes in their headers. Pillow itself refuses truncated JPEG, BMP, Netpbm and
+TIFF files. Pixels in JPEG, GIF, WebP, AVIF, JPEG 2000, LZW and uncompressed files have no checksum, so damage there
+cannot be found.
 """
 
 import io
@@ -17,16 +17,16 @@ from typing import BinaryIO, cast
 from PIL import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-MAX_SCANS = 64  # of a JPEG: progressive ones have about 10
+MAX_SCANS = 64  # of a JPEG; progressive ones have about 10
 HEAD_BOXES, PIXEL_BOXES = {b"meta", b"moov", b"jp2h"}, {b"mdat", b"jp2c"}
-BLOCK = 2**17  # bytes that are inflated at once
+BLOCK = 2**17  # bytes decompressed at once
 _SCAN = re.compile(rb"\xff\xda\x00[\x08\x0a\x0c\x0e][\x01-\x04]")  # the header of a JPEG's scan
-DEFLATE = (8, 32946)  # TIFF's codes
+DEFLATE = (8, 32946)  # TIFF compression codes
 
 
 def check_file(file: BinaryIO, image: ImageFile.ImageFile) -> None:
-    """Checks an image that Pillow has opened and not decoded. Raises ValueError, OSError or zlib.error for a file that
-    is truncated or damaged."""
+    """Checks an image that Pillow has opened but not decoded. Raises ValueError, OSError or zlib.error if the file is
+    truncated or damaged."""
     position = file.tell()
     match image.format:
         case "PNG":
@@ -60,23 +60,23 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 def _check_png(file: BinaryIO) -> None:
     width, height, depth, colour, _, _, is_interlaced = struct.unpack(">IIBBBBB", _at(file, 16, 13))
     bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
-    left = height * ((width * bits + 7) // 8 + 1 - is_interlaced)  # of an interlaced one as many bytes, or a few more
+    remaining = height * ((width * bits + 7) // 8 + 1 - is_interlaced)  # interlaced: as many bytes or a few more
     inflater, kind = zlib.decompressobj(), b""
     file.seek(8)
     while kind != b"IEND":
         length, kind = struct.unpack(">I4s", _exactly(file, 8))
         content = _exactly(file, length)
         if zlib.crc32(content, zlib.crc32(kind)) != int.from_bytes(_exactly(file, 4), "big"):
-            raise ValueError(f"its chunk {kind!r} does not have the checksum that it should have")
-        while kind == b"IDAT" and content and left > 0 and not inflater.eof:
-            left -= len(inflater.decompress(content, BLOCK))
+            raise ValueError(f"its chunk {kind!r} has a wrong checksum")
+        while kind == b"IDAT" and content and remaining > 0 and not inflater.eof:
+            remaining -= len(inflater.decompress(content, BLOCK))
             content = inflater.unconsumed_tail
-    if left - len(inflater.decompress(b"", BLOCK)) > 0:
+    if remaining - len(inflater.decompress(b"", BLOCK)) > 0:
         raise ValueError("it holds fewer pixels than its header says")
 
 
 def _check_gif(file: BinaryIO) -> None:
-    """Walks over all blocks. The trailer may be missing behind a whole picture, as programs that show such files do."""
+    """Reads all blocks. The trailer may be missing after a complete image, as other readers allow."""
     is_empty = True
 
     def skip_palette(flags: int) -> None:
@@ -98,7 +98,7 @@ def _check_gif(file: BinaryIO) -> None:
 
 
 def _check_scans(file: BinaryIO) -> None:
-    """Each scan of a progressive JPEG decodes all pixels, however few bytes it has."""
+    """Limits the scans of a progressive JPEG: each one decodes all pixels, however few bytes it has."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if len(_SCAN.findall(content)) > MAX_SCANS:
             raise ValueError(f"it has more than {MAX_SCANS} scans")
@@ -118,11 +118,11 @@ def _check_tiff(file: BinaryIO, image: TiffImageFile) -> None:
         inflater = zlib.decompressobj()
         inflater.decompress(_at(file, offset, count), strip_bytes(image) + BLOCK)
         if not inflater.eof:
-            raise ValueError("its compressed pixels are not of the size that its header says")
+            raise ValueError("its compressed pixels do not have the size that its header states")
 
 
 def strip_bytes(image: TiffImageFile) -> int:
-    """The bytes of a TIFF's strip or tile once it is decompressed."""
+    """The bytes of a decompressed TIFF strip or tile."""
     tags, (width, height) = image.tag_v2, image._tile_size
     columns, rows = (tags[322], tags[323]) if 324 in tags else (width, min(tags.get(278, height), height))
     bits = sum(tags.get(258, (1,))) if len(tags.get(258, (1,))) > 1 else tags.get(258, (1,))[0] * tags.get(277, 1)
@@ -130,8 +130,8 @@ def strip_bytes(image: TiffImageFile) -> int:
 
 
 def _check_boxes(file: BinaryIO) -> None:
-    """ISO base media boxes, one after the other; a JPEG 2000 codestream alone has none. Other bytes may follow the
-    picture."""
+    """Checks the sizes of ISO base media boxes; a bare JPEG 2000 codestream has none. Other bytes may follow the
+    image."""
     if _at(file, 0, 4) == b"\xff\x4f\xff\x51":
         return
     end, position = file.seek(0, io.SEEK_END), 0

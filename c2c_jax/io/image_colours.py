@@ -1,4 +1,4 @@
-"""The pixels of a decoded image as 8-bit RGB, transparency over white: what Pillow's own conversions get wrong."""
+"""Converts decoded images to 8-bit RGB, with transparency over white, where Pillow's own conversion is wrong."""
 
 import dataclasses
 from typing import BinaryIO, cast
@@ -7,28 +7,28 @@ import numpy as np
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-# LAB and the 32-bit modes I and F are left out: Pillow converts them to other colours or clips them, without a word.
+# Without LAB and the 32-bit modes I and F: Pillow converts them to wrong colours or clips them silently.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 MODES_16_BIT = ("I;16", "I;16B", "I;16L")
 
 
-class UnreadSamplesError(ValueError):
-    """Samples that are not read: their kind, to follow "the file has"."""
+class UnsupportedSamplesError(ValueError):
+    """An unsupported kind of samples. The message continues "the file has …"."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Samples:
-    """What an image's mode does not say of its samples. max_grey: white in 16-bit modes. is_inverted: whether 0 is
-    white in them. alpha_may_be_unused: a fourth channel of zeros alone is no transparency."""
+    """Properties of an image's samples that its mode does not show. max_grey: white in 16-bit modes. is_inverted:
+    whether 0 is white in them. alpha_may_be_unused: whether a fourth channel with only zeros means an opaque image."""
 
     max_grey: int = 65_535
     is_inverted: bool = False
     alpha_may_be_unused: bool = False
 
 
-def samples_of(file: BinaryIO, image: ImageFile.ImageFile) -> Samples:
-    """Describes the samples of an opened image that is not decoded yet. Raises UnreadSamplesError for
-    samples that Pillow reads wrongly."""
+def describe_samples(file: BinaryIO, image: ImageFile.ImageFile) -> Samples:
+    """Describes the samples of an opened image that is not decoded yet. Raises UnsupportedSamplesError for samples that
+    Pillow decodes wrongly."""
     match image.format:
         case "TIFF":
             return _of_tiff(cast(TiffImageFile, image))
@@ -44,13 +44,13 @@ def _of_tiff(image: TiffImageFile) -> Samples:
     tags = image.tag_v2
     bits, photometric = tags.get(258, (1,)), tags.get(262, 0)
     if tags.get(254, 0) & 1:
-        raise UnreadSamplesError("a thumbnail as its first picture, as the raw files of cameras have")
+        raise UnsupportedSamplesError("a thumbnail as its first image, like raw files of cameras")
     if max(bits) > 8 and tags.get(284, 1) == 2 and len(bits) > 1:
-        raise UnreadSamplesError("16-bit colours in separate planes")
+        raise UnsupportedSamplesError("16-bit colours in separate planes")
     if 2 in tags.get(339, ()) and max(bits) <= 8:
-        raise UnreadSamplesError("signed samples")
+        raise UnsupportedSamplesError("signed samples")
     if photometric == 6 and tags.get(259, 1) == 1 and len(bits) == 3 and tags.get(530, (2, 2)) != (1, 1):
-        raise UnreadSamplesError("uncompressed YCbCr pixels whose colours are stored smaller")
+        raise UnsupportedSamplesError("uncompressed YCbCr pixels with subsampled colours")
     is_16_bit = image.mode in MODES_16_BIT
     return Samples(
         max_grey=4095 if bits[0] == 12 else 65_535,
@@ -60,7 +60,7 @@ def _of_tiff(image: TiffImageFile) -> Samples:
 
 
 def _scale_key(image: ImageFile.ImageFile) -> None:
-    """Brings the transparent grey or colour of a PNG to the scale of its 8-bit pixels. Of 16 bits the upper 8 count."""
+    """Scales the transparent grey or colour of a PNG to 8 bits, like its pixels; 16 bits keep their upper 8."""
     key, raw_mode = image.info.get("transparency"), str(image.tile[0].args) if image.tile else ""
     if isinstance(key, int) and image.mode == "L":
         depth = {"L;2": 2, "L;4": 4}.get(raw_mode, 8)
@@ -70,36 +70,36 @@ def _scale_key(image: ImageFile.ImageFile) -> None:
 
 
 def _require_plain_palette(file: BinaryIO, image: ImageFile.ImageFile) -> None:
-    """Refuses an uncompressed BMP with 4 or 8 bits a pixel and a palette of black and white, or 4 bits and one of
-    greys: Pillow takes it for one of 1 or 8 bits."""
+    """Refuses an uncompressed BMP with 4 or 8 bits per pixel and a black-and-white palette, or with 4 bits and a grey
+    palette: Pillow decodes it as 1 or 8 bits."""
     position = file.tell()
     file.seek(14 if image.format == "BMP" else 0)
     header = file.read(16)
     file.seek(position)
     bits = int.from_bytes(header[10:12] if header[0] == 12 else header[14:16], "little")
     if image.tile[0].codec_name == "raw" and (bits, image.mode) in ((4, "1"), (8, "1"), (4, "L")):
-        raise UnreadSamplesError(f"a palette of greys for {bits} bits a pixel")
+        raise UnsupportedSamplesError(f"a palette of greys for {bits} bits a pixel")
 
 
 def to_rgb(image: Image.Image, samples: Samples, box: tuple[int, int, int, int] | None = None) -> Image.Image:
-    """A decoded image, or the part of it in a box, as 8-bit RGB. Raises UnreadSamplesError."""
+    """Converts a decoded image, or the part of it in a box, to 8-bit RGB. Raises UnsupportedSamplesError."""
     part = image.crop(box) if box else image
     if part.mode in MODES_16_BIT or (part.mode == "I" and image.format == "PPM"):
-        return _grey_of_16_bit(part, samples).convert("RGB")
+        return _scale_16_bit_grey(part, samples).convert("RGB")
     if part.mode not in MODES:
-        raise UnreadSamplesError(f"pixels of a kind that is not read ({part.mode})")
+        raise UnsupportedSamplesError(f"pixels of an unsupported kind ({part.mode})")
     if part.has_transparency_data:
         return _over_white(part)
     return part if part.mode == "RGB" else part.convert("RGB")
 
 
 def has_unused_alpha(image: Image.Image, samples: Samples) -> bool:
-    """Whether a decoded image has a fourth channel that says nothing."""
+    """Whether a decoded image has a fourth channel that is unused."""
     return samples.alpha_may_be_unused and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
 
 
-def _grey_of_16_bit(image: Image.Image, samples: Samples) -> Image.Image:
-    """Scales 0..max_grey to 0..255 and makes the one transparent value of a PNG, where it names one, white."""
+def _scale_16_bit_grey(image: Image.Image, samples: Samples) -> Image.Image:
+    """Scales 0..max_grey to 0..255 and makes the transparent grey of a PNG white, if it has one."""
     values = np.asarray(image).astype(np.uint32)
     grey = (values * 255 + samples.max_grey // 2) // samples.max_grey
     if samples.is_inverted:

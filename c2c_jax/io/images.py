@@ -1,4 +1,4 @@
-"""Picture files in, upright 8-bit RGB out."""
+"""Finds image files and reads them as upright 8-bit RGB."""
 
 import glob
 import os
@@ -11,24 +11,24 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from c2c_jax.errors import ImageError
-from c2c_jax.io.files import found_at, matching, open_regular, stand_in, walk
+from c2c_jax.io.files import describe_path, describe_placeholder, glob_paths, open_regular, walk
 from c2c_jax.io.formats import IMAGES, SUFFIXES, scan_files
 from c2c_jax.io.image_checks import check_file, strip_bytes
-from c2c_jax.io.image_colours import UnreadSamplesError, has_unused_alpha, samples_of, to_rgb
+from c2c_jax.io.image_colours import UnsupportedSamplesError, describe_samples, has_unused_alpha, to_rgb
 
 MAX_PIXELS = 2**27
-# Decoding takes no more than this, so a process that reads a picture stays under 500 MiB.
+# Limit of decoding, so that a process that reads an image stays under 500 MiB.
 MAX_DECODED_BYTES = 420_000_000
-# Bytes a pixel that decoding takes with its buffers, measured; of JPEG and TIFF see `_decoding_bytes`.
+# Measured bytes per pixel of decoding, with buffers; for JPEG and TIFF see `_decoding_bytes`.
 PIXEL_BYTES = {"PNG": 4, "GIF": 4, "BMP": 4, "DIB": 4, "PPM": 4, "AVIF": 10, "WEBP": 17, "JPEG2000": 20}
-# Larger pictures are averaged down to this many pixels or fewer: 48 megapixels take 400 MB with their copies.
-MAX_WHOLE = 48_000_000
+# Larger images are averaged down to at most this many pixels: 48 megapixels take 400 MB with their copies.
+MAX_FULL_SIZE_PIXELS = 48_000_000
 BAND_ROWS = 64  # converted at once
-BANDED = 2**22  # pixels from which on pictures are converted in bands
-# Processors scale the short edge to 224 pixels or more, so a 30,000 x 1 picture would become 6,720,000 x 224.
+MIN_BANDED_PIXELS = 2**22  # larger images are converted in bands of rows
+# Preprocessors scale the short edge to 224 pixels or more, so 30,000 x 1 pixels would become 6,720,000 x 224.
 MAX_ASPECT = 200
 ORIENTATION = 0x0112  # the EXIF tag
-UPRIGHT = {
+TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -40,51 +40,50 @@ UPRIGHT = {
 
 
 def find_images(arguments: Sequence[str], report: Callable[[str], None] | None = None) -> list[Path]:
-    """The files that arguments name, each once: files, folders (all pictures in them and in the folders inside, by
-    name), patterns such as `*.jpg`.
+    """Lists the image files of command arguments without repeats: files, folders (searched recursively, sorted), and
+    patterns such as `*.jpg`.
 
-    report: called once, with a line on the files of folders and patterns that are not read, where there are such.
-    Raises ImageError for a folder or pattern without any picture; a single file is judged when it is read.
+    report: called once with a line that counts the skipped files of folders and patterns, if there are any.
+    Raises ImageError for a folder or pattern without images; single files are checked when they are read.
     """
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     searched: dict[Path, None] = {}
     for argument in arguments:
-        there = found_at(Path(argument))
-        if there == "a folder":
-            kind, places = "folder", [Path(argument)]
-        elif there == "no file" and glob.has_magic(argument):
-            kind, places = "pattern", sorted(matching(argument))
-        elif there == "no file" and argument.endswith(os.sep):
+        kind_at = describe_path(Path(argument))
+        if kind_at == "a folder":
+            kind, paths = "folder", [Path(argument)]
+        elif kind_at == "no file" and glob.has_magic(argument):
+            kind, paths = "pattern", sorted(glob_paths(argument))
+        elif kind_at == "no file" and argument.endswith(os.sep):
             raise ImageError(f"the folder {argument} does not exist: pass an image file or a folder")
         else:
-            found[Path(argument)] = None
+            files[Path(argument)] = None
             continue
-        inside = dict.fromkeys(walk(*places, others=True))
-        pictures = scan_files(inside, "image").files
-        if not pictures:
+        inside = dict.fromkeys(walk(*paths, include_unreadable=True))
+        images = scan_files(inside, "image").files
+        if not images:
             suffixes = ", ".join(SUFFIXES["image"])
             raise ImageError(f"{kind} {argument} contains no image: expected files ending in {suffixes}")
-        found.update(dict.fromkeys(pictures))
+        files.update(dict.fromkeys(images))
         searched.update(inside)
     skipped = scan_files(searched, "image").report()
     if report and skipped:
         report(skipped)
-    return list(found)
+    return list(files)
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Reads one picture as upright 8-bit RGB: transparency over white, 16-bit grey scaled, the first frame of many.
+    """Reads an image as upright 8-bit RGB: transparency over white, 16-bit grey scaled, only the first frame.
 
-    The orientation is EXIF's. Colour profiles are not applied. One of more than MAX_WHOLE pixels comes smaller, by a
-    whole factor. Raises ImageError for what is missing, not a regular file, empty, damaged (as far as its format has
-    checks), of another format, of more than MAX_PIXELS pixels or more than MAX_DECODED_BYTES, or more than MAX_ASPECT
-    times as long as it is wide.
+    Applies the EXIF orientation and ignores colour profiles. More than MAX_FULL_SIZE_PIXELS are reduced by an integer
+    factor. Raises ImageError for a file that is missing, not regular, empty, damaged (as far as its format has checks),
+    or of another format, and for more than MAX_PIXELS pixels, MAX_DECODED_BYTES, or an aspect ratio above MAX_ASPECT.
     """
     path = Path(path)
-    # PIL warns of sizes that are checked here, and of odd metadata in pictures that it reads all the same.
+    # PIL warns about sizes that are checked here, and about odd metadata of images that it still reads.
     with open_regular(path, "an image", ImageError, "pass an image file") as file, warnings.catch_warnings():
-        if found := stand_in(file.read(256)):
-            raise ImageError(f"{path} {found}; get the picture again")
+        if placeholder := describe_placeholder(file.read(256)):
+            raise ImageError(f"{path} {placeholder}; get the picture again")
         file.seek(0)
         warnings.simplefilter("ignore")
         try:
@@ -94,27 +93,27 @@ def read_image(path: str | Path) -> Image.Image:
         except Image.DecompressionBombError:
             raise ImageError(f"{path} has too many pixels: shrink it to at most {MAX_PIXELS:,}") from None
         except UnidentifiedImageError:
-            raise ImageError(f"{path} is damaged or of a format that is not read: save it as PNG or JPEG") from None
-        except UnreadSamplesError as error:
+            raise ImageError(f"{path} is damaged or of an unsupported format: save it as PNG or JPEG") from None
+        except UnsupportedSamplesError as error:
             raise ImageError(f"{path} has {error}: save it as 8-bit RGB PNG") from None
-        except Exception as error:  # over damaged bytes PIL's decoders raise errors of nearly every class
+        except Exception as error:  # for damaged files PIL's decoders raise errors of nearly every class
             cause = " ".join(str(error).split()) or type(error).__name__
             raise ImageError(f"{path} is damaged ({cause}): get the picture again or save it as 8-bit PNG") from error
-    return rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
+    return rgb.transpose(TRANSPOSITIONS[orientation]) if orientation in TRANSPOSITIONS else rgb
 
 
 def _decoded(path: Path, file: BinaryIO) -> tuple[Image.Image, int]:
-    """An image as 8-bit RGB, and its orientation."""
+    """Decodes an image as 8-bit RGB, and returns its EXIF orientation too."""
     with Image.open(file, formats=tuple(IMAGES)) as image:
         check_size(path, image)
         check_file(file, image)
-        samples = samples_of(file, image)
+        samples = describe_samples(file, image)
         _draft(image)
         image.load()
         orientation = exif_orientation(image)
         if has_unused_alpha(image, samples):
             image.putalpha(255)
-        if image.width * image.height <= BANDED:
+        if image.width * image.height <= MIN_BANDED_PIXELS:
             return to_rgb(image, samples), orientation
         factor = _factor(image.width * image.height)
         if image.mode == "RGB" and factor == 1 and not image.has_transparency_data:
@@ -128,7 +127,7 @@ def _decoded(path: Path, file: BinaryIO) -> tuple[Image.Image, int]:
 
 
 def check_size(path: Path, image: ImageFile.ImageFile) -> None:
-    """Raises ImageError for an opened picture too large or too long to hold in memory, before it is decoded."""
+    """Raises ImageError if an opened image, not decoded yet, is too large for memory or has an extreme aspect ratio."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{path} has {width} x {height} pixels: shrink it to at most {MAX_PIXELS:,} in all")
@@ -137,15 +136,15 @@ def check_size(path: Path, image: ImageFile.ImageFile) -> None:
             f"{path} has {width} x {height} pixels: crop it so that one edge is at most {MAX_ASPECT} times the other"
         )
     if (needed := _decoding_bytes(image)) > MAX_DECODED_BYTES:
-        most = int(width * height * MAX_DECODED_BYTES / needed)
+        max_pixels = int(width * height * MAX_DECODED_BYTES / needed)
         raise ImageError(
-            f"{path} has {width} x {height} pixels, more than the {most:,} that can be read in this variant of "
-            f"{image.format}: shrink it, or save it as baseline JPEG"
+            f"{path} has {width} x {height} pixels, more than the {max_pixels:,} that can be read in this variant "
+            f"of {image.format}: shrink it, or save it as baseline JPEG"
         )
 
 
 def _decoding_bytes(image: ImageFile.ImageFile) -> int:
-    """The memory that decoding takes."""
+    """Estimates the memory that decoding takes."""
     pixels = image.width * image.height
     match image.format:
         case "JPEG" | "MPO":
@@ -153,27 +152,27 @@ def _decoding_bytes(image: ImageFile.ImageFile) -> int:
         case "TIFF":
             return 4 * pixels + (strip_bytes(cast(TiffImageFile, image)) if image.info["compression"] != "raw" else 0)
         case "JPEG2000" if pixels > MAX_DECODED_BYTES // 20:
-            return 5 * pixels  # read at half its size
-        case "PPM" if image.tile[0].codec_name != "raw":  # of another maximum, by a program of PIL's in Python
+            return 5 * pixels  # decoded at half size
+        case "PPM" if image.tile[0].codec_name != "raw":  # PIL scales other maxima in Python
             return 24 * pixels
     return PIXEL_BYTES.get(str(image.format), 4) * pixels
 
 
 def _coefficient_bytes(image: ImageFile.ImageFile) -> float:
-    """Bytes a pixel of the 16-bit coefficients in which a progressive JPEG is kept until its last scan."""
+    """Bytes per pixel of the 16-bit coefficients that a progressive JPEG keeps until its last scan; else 0."""
     layers = image.layer  # type: ignore[attr-defined]
-    most = max(one[1] for one in layers) * max(one[2] for one in layers)
-    return sum(2 * one[1] * one[2] for one in layers) / most if "progressive" in image.info else 0.0
+    max_samples = max(layer[1] for layer in layers) * max(layer[2] for layer in layers)
+    return sum(2 * layer[1] * layer[2] for layer in layers) / max_samples if "progressive" in image.info else 0.0
 
 
 def _is_drafted(image: ImageFile.ImageFile) -> bool:
-    """Whether a JPEG is decoded at half its size."""
+    """Whether a JPEG is decoded at half size."""
     pixels = image.width * image.height
-    return pixels > MAX_WHOLE or pixels * (4 + _coefficient_bytes(image)) > MAX_DECODED_BYTES
+    return pixels > MAX_FULL_SIZE_PIXELS or pixels * (4 + _coefficient_bytes(image)) > MAX_DECODED_BYTES
 
 
 def _draft(image: ImageFile.ImageFile) -> None:
-    """Where a format's decoder can make a picture smaller, lets it do so with one that is too large."""
+    """Tells the decoder of a large JPEG or JPEG 2000 image to decode it at half size."""
     if image.format in ("JPEG", "MPO") and _is_drafted(image):
         image.draft(None, (image.width // 2, image.height // 2))
     elif image.format == "JPEG2000" and image.width * image.height > MAX_DECODED_BYTES // PIXEL_BYTES["JPEG2000"]:
@@ -181,13 +180,13 @@ def _draft(image: ImageFile.ImageFile) -> None:
 
 
 def _factor(pixels: int) -> int:
-    """By how much a picture's edges are to be divided."""
-    return 1 if pixels <= MAX_WHOLE else 2 if pixels <= 2**26 else 4
+    """The factor by which the edges of an image are reduced."""
+    return 1 if pixels <= MAX_FULL_SIZE_PIXELS else 2 if pixels <= 2**26 else 4
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 (as stored) where there is none."""
+    """Reads the EXIF orientation; 1 (as stored) if there is none."""
     try:
         return image.getexif().get(ORIENTATION, 1)
-    except (SyntaxError, ValueError):  # a block that is no EXIF after all: viewers show such a picture as stored
+    except (SyntaxError, ValueError):  # invalid EXIF: viewers show such an image as stored
         return 1

@@ -1,4 +1,4 @@
-"""Progress of long work: bars on a terminal, elsewhere a line every few seconds."""
+"""Progress display: bars on a terminal, otherwise a status line every few seconds."""
 
 import contextlib
 import math
@@ -12,25 +12,25 @@ from rich import progress
 from rich.console import Console
 from rich.text import Text
 
-SECONDS = 5.0  # between lines where there is no terminal
-MIN_SECONDS, MIN_FRACTION = 5.0, 0.03  # of work done before an estimate of the time left means something
+SECONDS = 5.0  # between status lines
+MIN_SECONDS, MIN_FRACTION = 5.0, 0.03  # of work done before the remaining time is estimated
 
 T = TypeVar("T")
 
 
 class Progress(progress.Progress):
-    """rich's Progress, which also speaks where there is no terminal: every SECONDS a line about the task at work.
+    """rich's Progress, which prints a status line of the current task every SECONDS if there is no terminal.
 
-    The lines come from a thread of their own, so that they come while one step takes long. console: on stderr.
-    unit: what is counted, for the lines. quiet: shows nothing, as in all processes of several but the first.
+    A separate thread prints the lines, so they appear even during a long step. unit: what is counted, for these lines.
+    quiet: shows nothing; for all processes but the first.
     """
 
     def __init__(self, console: Console, unit: str = "", quiet: bool = False):
         super().__init__(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
-            _Done(),
-            _Left(),
+            _CompletedColumn(),
+            _RemainingColumn(),
             console=console,
             disable=quiet or not console.is_terminal,
             redirect_stdout=False,
@@ -39,13 +39,13 @@ class Progress(progress.Progress):
         self.unit = f" {unit}" if unit else ""
         self._current: progress.TaskID | None = None
         self._ended = threading.Event()
-        self._speaks = not (quiet or console.is_terminal)
+        self._prints_lines = not (quiet or console.is_terminal)
 
     def start(self) -> None:
-        """Starts the display: bars on a terminal, elsewhere a thread that prints status lines."""
+        """Starts the bars, or without a terminal the thread that prints status lines."""
         super().start()
-        if self._speaks:
-            threading.Thread(target=self._speak, name="progress", daemon=True).start()
+        if self._prints_lines:
+            threading.Thread(target=self._print_lines, name="progress", daemon=True).start()
 
     def stop(self) -> None:
         """Stops the display and the thread that prints status lines."""
@@ -56,18 +56,18 @@ class Progress(progress.Progress):
         self.stop()
 
     def add_task(self, *arguments: object, **options: object) -> progress.TaskID:  # type: ignore[override]
-        """Adds a task with rich's arguments, makes it the one in the status lines and returns its id."""
+        """Adds a task with rich's arguments, makes it the current one and returns its id."""
         self._current = super().add_task(*arguments, **options)  # type: ignore[arg-type]
         return self._current
 
     def begin(self, description: str, total: int | float | None = None) -> progress.TaskID:
-        """Adds a task in the place of the one before."""
+        """Adds a task that replaces the current one."""
         if self._current is not None:
             self.remove_task(self._current)
         return self.add_task(description, total=total)
 
     def counted(self, items: Iterable[T]) -> Iterator[T]:
-        """Gives the items, counting them in the current task, a few times a second: there may be millions."""
+        """Yields the items and counts them in the current task, which is updated only a few times a second."""
         task, count, shown = self._current, 0, time.monotonic()
         for item in items:
             yield item
@@ -77,16 +77,16 @@ class Progress(progress.Progress):
                 count, shown = 0, time.monotonic()
 
     def advance(self, task_id: progress.TaskID, advance: int | float = 1) -> None:
-        """Adds to a task's completed steps and makes it the one in the status lines."""
+        """Adds to a task's completed steps and makes it the current one."""
         self._current = task_id
         super().advance(task_id, advance)
 
-    def line(self) -> str:
-        """What there is to say of the task that was last at work; empty where nothing is."""
+    def status_line(self) -> str:
+        """The status line of the current task; "" if there is none or it is finished."""
         task = next((task for task in self.tasks if task.id == self._current and task.visible), None)
         if task is None or task.finished:
             return ""
-        parts = [f"{task.description} {_done(task)}{self.unit}"]
+        parts = [f"{task.description} {_completed(task)}{self.unit}"]
         if task.elapsed and task.completed:
             rate = task.completed / task.elapsed
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
@@ -94,42 +94,42 @@ class Progress(progress.Progress):
             parts.append(f"{left} left")
         return ", ".join(parts)
 
-    def _speak(self) -> None:
+    def _print_lines(self) -> None:
         while not self._ended.wait(SECONDS):
-            if line := self.line():
+            if line := self.status_line():
                 self.console.print(line)
 
 
 @contextlib.contextmanager
 def phase(console: Console, description: str, quiet: bool = False) -> Iterator[Progress]:
-    """Progress with one task, whose length is not known."""
+    """Context manager that shows progress of one task of unknown length."""
     with Progress(console, quiet=quiet) as bar:
         bar.begin(description)
         yield bar
-        for task in bar.task_ids:  # nothing of it stays on the terminal
+        for task in bar.task_ids:  # leaves nothing on the terminal
             bar.remove_task(task)
 
 
-class _Done(progress.ProgressColumn):
+class _CompletedColumn(progress.ProgressColumn):
     def render(self, task: progress.Task) -> Text:
-        return Text(_done(task), style="progress.download")
+        return Text(_completed(task), style="progress.download")
 
 
-class _Left(progress.ProgressColumn):
+class _RemainingColumn(progress.ProgressColumn):
     def render(self, task: progress.Task) -> Text:
         return Text(time_left(task.completed, task.total, task.elapsed), style="progress.remaining")
 
 
 def time_left(done: int | float, total: int | float | None, seconds: int | float | None) -> str:
-    """An estimate such as `1:05`; empty before MIN_SECONDS and MIN_FRACTION of the work are done."""
+    """Estimates the remaining time, such as `1:05`; "" before MIN_SECONDS and MIN_FRACTION of the work are done."""
     if not total or not seconds or seconds < MIN_SECONDS or done < MIN_FRACTION * total:
         return ""
-    minutes, left = divmod(math.ceil(seconds * (total - done) / done), 60)
+    minutes, rest = divmod(math.ceil(seconds * (total - done) / done), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _done(task: progress.Task) -> str:
+def _completed(task: progress.Task) -> str:
     if task.total is None:
         return f"{task.completed:,.0f}" if task.completed else f"for {task.elapsed or 0:,.0f} s"
     return f"{task.completed:,.0f} of {task.total:,.0f}"

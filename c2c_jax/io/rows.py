@@ -1,4 +1,4 @@
-"""Lines and CSV rows of text files: bounded, and a row that is damaged does not take others with it."""
+"""Reads lines and CSV rows with a length limit; a damaged row does not affect the others."""
 
 import codecs
 import csv
@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator
 from io import BufferedIOBase
 
-from c2c_jax.io.files import stand_in
+from c2c_jax.io.files import describe_placeholder
 
 BLOCK_BYTES = 2**20  # read at a time
 
-# What is not text in UTF-8, by its first bytes.
-_OTHERS = (
-    (codecs.BOM_UTF32_LE, "is UTF-32; save it as UTF-8"),  # before UTF-16, whose mark it begins with
+# First bytes of files that are not UTF-8 text.
+_NON_UTF8 = (
+    (codecs.BOM_UTF32_LE, "is UTF-32; save it as UTF-8"),  # before UTF-16, whose mark is a prefix of this one
     (codecs.BOM_UTF32_BE, "is UTF-32; save it as UTF-8"),
     (codecs.BOM_UTF16_LE, "is UTF-16; save it as UTF-8"),
     (codecs.BOM_UTF16_BE, "is UTF-16; save it as UTF-8"),
@@ -27,22 +27,22 @@ _END = re.compile(rb"\r\n?|\n")
 
 
 class Damage(enum.Enum):
-    """What is wrong with a row: it is longer than is read, or its quotes do not match."""
+    """Why a row cannot be used: it is too long, or its quotes do not match."""
 
     LONG = enum.auto()
     UNMATCHED = enum.auto()
 
 
-def other_than_utf8(head: bytes) -> str:
-    """What a file is, with advice, if it is not text in UTF-8 by its first bytes, in words that follow its name; else
-    "", as for an empty one."""
-    if head and (found := stand_in(head)):
-        return found
-    return next((kind for mark, kind in _OTHERS if head.startswith(mark)), _utf_16_without_mark(head))
+def describe_non_utf8(head: bytes) -> str:
+    """Recognises a file that is not UTF-8 text by its first bytes. Returns words that follow the file's name, with
+    advice; "" for UTF-8 and for an empty file."""
+    if head and (placeholder := describe_placeholder(head)):
+        return placeholder
+    return next((kind for mark, kind in _NON_UTF8 if head.startswith(mark)), _utf_16_without_mark(head))
 
 
 def _utf_16_without_mark(head: bytes) -> str:
-    """Text in most languages has a zero in half of its bytes there, and never one in UTF-8."""
+    """Recognises UTF-16 text by its zeros: in most languages every second byte, and never in UTF-8."""
     for start in (0, 1):
         if len(head) > 3 and head[start::2].count(0) > len(head) // 8 and not head[1 - start :: 2].count(0):
             return "is UTF-16; save it as UTF-8"
@@ -50,11 +50,11 @@ def _utf_16_without_mark(head: bytes) -> str:
 
 
 def raw_lines(file: BufferedIOBase, max_bytes: int) -> Iterator[bytes]:
-    r"""The lines of a file without their ends (\n, \r\n, \r) and a byte order mark. One longer than `max_bytes` comes
-    cut, yet longer than that."""
+    r"""Yields the lines of a file without line ends (\n, \r\n, \r) and byte order mark. A line longer than `max_bytes`
+    is cut, but not to less than `max_bytes` + 1."""
     rest, is_first = b"", True
     while block := file.read(BLOCK_BYTES):
-        if block.endswith(b"\r"):  # whose \n may be the next byte
+        if block.endswith(b"\r"):  # the next byte may be its \n
             block += file.read(1)
         if is_first:
             block, is_first = block.removeprefix(codecs.BOM_UTF8), False
@@ -71,24 +71,24 @@ def raw_lines(file: BufferedIOBase, max_bytes: int) -> Iterator[bytes]:
 def csv_rows(
     file: BufferedIOBase, max_bytes: int, *, delimiter: str = ",", lenient: bool = False
 ) -> Iterator[tuple[int, list[str] | Damage]]:
-    """(number of its first line, fields) of each row, [] of a blank line; or what is wrong with it. The lines behind
-    the first of a damaged row are read again, so that a stray quote loses no other row.
+    """Yields the number of each row's first line and its fields ([] for a blank line), or Damage.
 
-    Bytes that are not UTF-8 become surrogates. Rows are read by RFC 4180, fields to `csv.field_size_limit()`.
-    lenient: letters may follow a closing quote; a row of several lines is as wide as the first row with any text.
+    After a damaged row, reading resumes at its second line, so a stray quote loses no other row. Rows follow RFC 4180,
+    with fields up to `csv.field_size_limit()`. Bytes that are not UTF-8 become surrogates. lenient: text may follow a
+    closing quote, and a row of several lines must have as many fields as the first row with any text.
     """
     numbered = enumerate(raw_lines(file, max_bytes), start=1)
-    again: list[tuple[int, bytes]] = []  # lines to read again, the last one first
-    row: list[tuple[int, bytes]] = []  # the lines that went into a row so far
-    # A row that is open at the end of any line before this one is damaged, as another one was that was open there: not
-    # to read on keeps the time linear.
-    doomed, width = 0, None
+    unread: list[tuple[int, bytes]] = []  # lines to read again, in reverse order
+    row: list[tuple[int, bytes]] = []  # lines of the current row
+    # A damaged row extended to this line. A later row with an open quote before it is damaged too; stopping there keeps
+    # the time linear.
+    damaged_until, width = 0, None
 
     def lines() -> Iterator[str]:
         size = 0
         row.clear()
-        while not (row and row[-1][0] < doomed):
-            if not (line := again.pop() if again else next(numbered, None)):
+        while not (row and row[-1][0] < damaged_until):
+            if not (line := unread.pop() if unread else next(numbered, None)):
                 return
             row.append(line)
             size += len(line[1]) + 1
@@ -97,26 +97,26 @@ def csv_rows(
             yield _text(line)
 
     while True:
-        found: list[str] | Damage | None
+        record: list[str] | Damage | None
         try:
-            found = next(csv.reader(lines(), delimiter=delimiter, strict=True), None)
+            record = next(csv.reader(lines(), delimiter=delimiter, strict=True), None)
         except csv.Error as error:
-            found = Damage.LONG if "field limit" in str(error) and len(row) == 1 else Damage.UNMATCHED
+            record = Damage.LONG if "field limit" in str(error) and len(row) == 1 else Damage.UNMATCHED
             if lenient and "expected after" in str(error):
-                found = next(csv.reader(map(_text, row), delimiter=delimiter))
+                record = next(csv.reader(map(_text, row), delimiter=delimiter))
         if not row:
             return
-        if found is None:
-            found = Damage.LONG
-        elif lenient and isinstance(found, list) and len(row) > 1 and len(found) != (width or len(found)):
-            found = Damage.UNMATCHED
+        if record is None:
+            record = Damage.LONG
+        elif lenient and isinstance(record, list) and len(row) > 1 and len(record) != (width or len(record)):
+            record = Damage.UNMATCHED
         number = row[0][0]
-        if isinstance(found, Damage):
-            doomed = max(doomed, row[-1][0])
-            again.extend(reversed(row[1:]))
-        elif width is None and any(field.strip() for field in found):
-            width = len(found)
-        yield number, found
+        if isinstance(record, Damage):
+            damaged_until = max(damaged_until, row[-1][0])
+            unread.extend(reversed(row[1:]))
+        elif width is None and any(field.strip() for field in record):
+            width = len(record)
+        yield number, record
 
 
 def _text(line: tuple[int, bytes]) -> str:

@@ -1,4 +1,4 @@
-"""Arrays that may be larger than memory, in temporary files."""
+"""Arrays in temporary files, for data that may be larger than memory."""
 
 import mmap
 import tempfile
@@ -11,7 +11,7 @@ IN_MEMORY = 2**28  # bytes; larger arrays go into a temporary file
 
 
 def empty_vectors(rows: int, dim: int) -> Float[np.ndarray, "N E"]:
-    """An uninitialised float32 array [rows, dim] to be filled; a large one is a `ScratchArray`."""
+    """Makes an uninitialised float32 array [rows, dim]; a large one is a `ScratchArray`."""
     if 4 * rows * dim < IN_MEMORY:
         return np.empty((rows, dim), np.float32)
     with tempfile.TemporaryFile() as file:
@@ -19,11 +19,13 @@ def empty_vectors(rows: int, dim: int) -> Float[np.ndarray, "N E"]:
 
 
 class ScratchArray(np.memmap):
-    """An array in a file, to be read and written block by block. Each access drops the pages of the one before from
-    the process; their content stays in the file. On Windows, which has no such advice, pages stay until memory is
-    short."""
+    """A memory-mapped array that is read and written block by block with little memory.
 
-    _mmap: mmap.mmap | None  # numpy's; None for arrays computed from this one
+    Each access drops the pages of the previous access from the process; their content stays in the file. Windows has no
+    such call, so there pages stay until memory is short.
+    """
+
+    _mmap: mmap.mmap | None  # set by numpy; None for arrays computed from this one
 
     def __getitem__(self, key: Any) -> Any:
         self._drop_pages()

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: an exception in the main thread, and a hard end where that does not suffice."""
+"""Handles Ctrl-C, SIGTERM and SIGHUP: raises an exception in the main thread, or ends the process if that fails."""
 
 import contextlib
 import gc
@@ -11,59 +11,58 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any, NoReturn
 
-GRACE_S = 4.0  # for the main thread to unwind; a hard end loses nothing, since all writes are atomic
-LATER_S = 0.01  # for which a signal is put off
-SAME_S = 0.5  # signals this close together count as one: a terminal and a wrapper such as make may both send it
+GRACE_S = 4.0  # for the main thread to unwind; a forced exit loses nothing, since all writes are atomic
+RETRY_S = 0.01  # after which a postponed signal is sent again
+MERGE_S = 0.5  # signals this close together count as one: a terminal and a wrapper such as make may both send it
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
-ENDING = {int(getattr(signal, name)): words for name, words in _WORDS.items() if hasattr(signal, name)}
+SIGNALS = {int(getattr(signal, name)): words for name, words in _WORDS.items() if hasattr(signal, name)}
 
-_end = threading.Lock()  # taken by the thread that ends the process
+_exit_lock = threading.Lock()  # held by the thread that ends the process
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised in the main thread by Ctrl-C, SIGTERM and SIGHUP, within `ending_on_signals`."""
+    """Raised in the main thread by Ctrl-C, SIGTERM and SIGHUP within `raise_on_signals`."""
 
     def __init__(self, number: int):
-        super().__init__(ENDING[number])
+        super().__init__(SIGNALS[number])
         self.number = number
 
 
 @contextlib.contextmanager
-def ending_on_signals(program: str, codes: Mapping[int, int] | None = None) -> Iterator[None]:
-    """Context in which Ctrl-C, SIGTERM and SIGHUP raise Interrupted in the main thread, once.
+def raise_on_signals(program: str, codes: Mapping[int, int] | None = None) -> Iterator[None]:
+    """Context manager in which the first Ctrl-C, SIGTERM or SIGHUP raises Interrupted in the main thread.
 
-    The process ends at once, after one line on stderr, on a second signal, and where the main thread has not left the
-    context GRACE_S seconds after the first: Python raises nothing while compiled code runs, and a library may swallow
-    the exception.
+    A second signal ends the process at once, with one line on stderr. So does the first one if the main thread is still
+    inside after GRACE_S seconds: Python raises nothing during compiled code, and a library may swallow the exception.
 
-    program: begins that line. codes: exit codes by signal, where they are not 128 + its number. Signals that were
-    ignored before stay ignored (nohup). Outside of the main thread, which alone gets signals, this does nothing.
+    program: begins that line. codes: exit codes by signal; the default is 128 + its number. Signals that were ignored
+    before stay ignored (nohup). Does nothing outside the main thread, which alone receives signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     first: list[int] = []
-    put_off: list[int] = []  # signals that will be sent again
+    postponed: list[int] = []  # signals that will be sent again
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if first:
             return
-        if _is_collecting(frame):  # where Python prints exceptions and drops them
-            put_off.append(number)
-            threading.Timer(LATER_S, signal.raise_signal, [number]).start()
+        if _is_collecting(frame):  # Python drops exceptions there
+            postponed.append(number)
+            threading.Timer(RETRY_S, signal.raise_signal, [number]).start()
             return
         first.append(number)
         raise Interrupted(number)
 
     def end(number: int) -> NoReturn:
-        end_now(f"{program}: {ENDING[number]}", (codes or {}).get(number, 128 + number))
+        exit_now(f"{program}: {SIGNALS[number]}", (codes or {}).get(number, 128 + number))
 
     read_end, write_end = socket.socketpair()
     write_end.setblocking(False)
-    watcher = threading.Thread(target=_watch, args=(read_end, interrupt, put_off, end), name="signals", daemon=True)
+    watcher = threading.Thread(target=_watch, args=(read_end, interrupt, postponed, end), name="signals", daemon=True)
     watcher.start()
     wakeup_before = signal.set_wakeup_fd(write_end.fileno(), warn_on_full_buffer=False)
-    before = {one: signal.getsignal(one) for one in ENDING if signal.getsignal(one) is not signal.SIG_IGN}
+    before = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
     for number in before:
         signal.signal(number, interrupt)
     try:
@@ -84,40 +83,42 @@ def ending_on_signals(program: str, codes: Mapping[int, int] | None = None) -> I
 
 
 def _is_collecting(frame: FrameType | None) -> bool:
-    """Whether a frame is in a callback of the garbage collector; JAX has one."""
-    callbacks = {getattr(one, "__code__", None) for one in gc.callbacks}
-    while frame and frame.f_code not in callbacks:
+    """Whether a frame runs inside a callback of the garbage collector; JAX has one."""
+    codes = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame and frame.f_code not in codes:
         frame = frame.f_back
     return frame is not None
 
 
 def _watch(
-    arrivals: socket.socket, handler: Callable[..., Any], put_off: list[int], end: Callable[[int], NoReturn]
+    arrivals: socket.socket, handler: Callable[..., Any], postponed: list[int], end: Callable[[int], NoReturn]
 ) -> None:
-    """Reads the number of each signal as it arrives, even while the main thread runs compiled code, until the socket is
-    closed. Calls `end` on a second signal for `handler`, and GRACE_S seconds after the first. put_off: signals that are
-    sent again, which count once."""
+    """Reads signal numbers from the socket until it is closed, even while the main thread runs compiled code.
+
+    Calls `end` on a second signal for `handler`, and GRACE_S seconds after the first. postponed: signals that are sent
+    again, which count once.
+    """
     first, since = 0, 0.0
     try:
         while byte := arrivals.recv(1):
-            passed = time.monotonic() - since
-            if signal.getsignal(byte[0]) is not handler:  # see `noted`
+            elapsed = time.monotonic() - since
+            if signal.getsignal(byte[0]) is not handler:  # see `record_signal`
                 continue
             if not first:
-                first, since, passed = byte[0], time.monotonic(), 0.0
-            elif put_off:
-                put_off.pop()
-            elif passed > SAME_S:
+                first, since, elapsed = byte[0], time.monotonic(), 0.0
+            elif postponed:
+                postponed.pop()
+            elif elapsed > MERGE_S:
                 end(byte[0])
-            arrivals.settimeout(max(GRACE_S - passed, 1e-3))  # not anew with every signal that is sent again
+            arrivals.settimeout(max(GRACE_S - elapsed, 1e-3))  # a signal that is sent again does not restart it
     except TimeoutError:
         end(first)
 
 
 @contextlib.contextmanager
-def noted(number: int) -> Iterator[Callable[[], bool]]:
-    """Context in which a signal does not end the process; yields a function that returns whether it has arrived (always
-    False outside of the main thread)."""
+def record_signal(number: int) -> Iterator[Callable[[], bool]]:
+    """Context manager in which a signal is only recorded. Yields a function that returns whether it has arrived, always
+    False outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
@@ -129,11 +130,13 @@ def noted(number: int) -> Iterator[Callable[[], bool]]:
         signal.signal(number, before)
 
 
-def end_now(line: str, code: int) -> NoReturn:
-    """Ends the process from any thread, after one line on stderr; only the first of several callers does. Writes past
-    Python's streams, whose locks the main thread may hold, and runs no clean-up."""
-    _end.acquire()
-    shown = b"\x1b[?25h\n" if os.isatty(2) else b""  # a progress bar hides the cursor
+def exit_now(line: str, code: int) -> NoReturn:
+    """Ends the process from any thread after one line on stderr, without clean-up; only the first caller does.
+
+    Bypasses Python's streams, because the main thread may hold their locks.
+    """
+    _exit_lock.acquire()
+    prefix = b"\x1b[?25h\n" if os.isatty(2) else b""  # a progress bar hides the cursor
     with contextlib.suppress(OSError):
-        os.write(2, shown + os.fsencode(line) + b"\n")
+        os.write(2, prefix + os.fsencode(line) + b"\n")
     os._exit(code)

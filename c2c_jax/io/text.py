@@ -1,12 +1,12 @@
-"""Texts that a person types, checked before a tokenizer sees them."""
+"""Checks of texts that users type, made before they are tokenised."""
 
 from c2c_jax.errors import ConfigError
 
-MAX_LETTERS = 10_000  # text towers read 77 to 512 tokens
+MAX_LETTERS = 10_000  # text encoders read 77 to 512 tokens
 
 
 def require_text(text: str, role: str) -> None:
-    """Raises ConfigError for a text that is empty, longer than MAX_LETTERS, holds a NUL, or is not UTF-8.
+    """Raises ConfigError for a text that is empty, longer than MAX_LETTERS, contains a NUL, or is not UTF-8.
 
     role: how messages begin, such as "--text".
     """

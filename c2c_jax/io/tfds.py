@@ -12,14 +12,14 @@ from c2c_jax.io.atomic import exclusive_lock
 
 
 def prepare(builder: tfds.core.DatasetBuilder, config: tfds.download.DownloadConfig) -> None:
-    """Makes a set on disk by its TFDS builder, and removes what others that were killed have left of it. Raises
-    CaptionError where another process makes it."""
+    """Prepares a data set on disk with its TFDS builder, after removing what killed processes left of it. Raises
+    CaptionError if another process is preparing it."""
     folder = Path(builder.data_path).parent
     try:
         with exclusive_lock(folder):
-            for left in folder.glob("incomplete.*"):
-                shutil.rmtree(left, ignore_errors=True)
-            # TFDS prints two lines about downloads there are none of; its progress bars go to stderr.
+            for unfinished in folder.glob("incomplete.*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+            # TFDS prints two lines about downloads though there are none; its progress bars go to stderr.
             with contextlib.redirect_stdout(io.StringIO()):
                 builder.download_and_prepare(download_config=config)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Reads .npy files of raw vectors, of pictures or sounds that were encoded elsewhere."""
+"""Reads .npy files of raw CLIP or CLAP vectors, and normalises vectors."""
 
 from pathlib import Path
 
@@ -12,15 +12,17 @@ ROWS_AT_ONCE = 2**14
 
 
 def read_vectors(path: Path, dim: int | None, error: type[ImageError] | type[AudioError]) -> Float[np.ndarray, "N D"]:
-    """The raw vectors [N, D] of an .npy file, memory-mapped if they are floats; a single vector [D] becomes [1, D].
-    dim: the width that they must have; None: any. Raises `error` for a file of another kind or width, and for a vector
-    that is zero or not finite in float32."""
-    wanted = f"[N, {dim or 'D'}]"
-    array = map_npy(path, error, f"pass an .npy file of raw vectors {wanted}")
+    """Reads raw vectors [N, D] from an .npy file, memory-mapped if they are floats; a single vector [D] becomes [1, D].
+
+    dim: the required width D; None allows any. Raises `error` for a file of another kind or width, and for a vector
+    that is zero or not finite in float32.
+    """
+    expected = f"[N, {dim or 'D'}]"
+    array = map_npy(path, error, f"pass an .npy file of raw vectors {expected}")
     array_ND = array[None] if array.ndim == 1 else array
     has_shape = array_ND.ndim == 2 and array_ND.size and array_ND.shape[1] == (dim or array_ND.shape[1])
     if not has_shape or array.dtype.kind not in "fiu":
-        raise error(f"{path} holds {array.dtype} of shape {array.shape}; expected raw vectors {wanted}")
+        raise error(f"{path} holds {array.dtype} of shape {array.shape}; expected raw vectors {expected}")
     for start in range(0, len(array_ND), ROWS_AT_ONCE):
         with np.errstate(over="ignore"):
             part_ND = array_ND[start : start + ROWS_AT_ONCE].astype(np.float32)
@@ -33,6 +35,6 @@ def read_vectors(path: Path, dim: int | None, error: type[ImageError] | type[Aud
 
 
 def unit_rows(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
-    """L2-normalised, float64; a zero vector stays zero."""
+    """L2-normalises each row in float64; a zero row stays zero."""
     x_NE = np.asarray(x_NE, np.float64)
     return x_NE / np.maximum(np.linalg.norm(x_NE, axis=1, keepdims=True), 1e-12)

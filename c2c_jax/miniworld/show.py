@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.audio import INDEX
-from c2c_jax.io.audio_output import DEEPEST_DB, mel_spectrogram, write_audio
+from c2c_jax.io.audio_output import DYNAMIC_RANGE_DB, mel_spectrogram, write_audio
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular
 from c2c_jax.io.progress import phase
@@ -105,7 +105,7 @@ def preview_scene(split: str, index: int, seed: int) -> Preview:
         scene=scene_at(split, index, seed)[0],
         image=image_at(split, index, seed),
         samples=samples,
-        mel=Image.fromarray(colormaps["magma"](1 + mels_MT / DEEPEST_DB, bytes=True)[..., :3]),
+        mel=Image.fromarray(colormaps["magma"](1 + mels_MT / DYNAMIC_RANGE_DB, bytes=True)[..., :3]),
         captions={style: caption_at(split, index, style, seed) for style in STYLES},
     )
 

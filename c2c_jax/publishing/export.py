@@ -9,7 +9,7 @@ from c2c_jax.errors import BundleError, ConfigError, ExportError, one_line
 from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.json import read_json
-from c2c_jax.io.places import require_replaceable_folder
+from c2c_jax.io.output_paths import require_replaceable_folder
 from c2c_jax.publishing.card import LIBRARY, model_card
 from c2c_jax.publishing.hub import require_access, upload
 from c2c_jax.publishing.names import without_local_paths

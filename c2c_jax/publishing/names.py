@@ -7,7 +7,7 @@ from typing import Any
 
 from c2c_jax.data.captions import open_sources
 from c2c_jax.errors import CaptionError
-from c2c_jax.io.files import found_at
+from c2c_jax.io.files import describe_path
 from c2c_jax.translator.bundle import Bundle
 
 _IS_PATH = re.compile(r"~|\.{0,2}/|\.{1,2}$|\w+://")  # start of a local path or an address
@@ -26,7 +26,7 @@ def without_local_paths(bundle: Bundle) -> Bundle:
 def hub_name(name: str) -> str | None:
     """The hub repository OWNER/NAME of a space's name; None for anything else, such as a local folder or file."""
     base = name.partition(":")[0]
-    is_hub_name = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and found_at(Path(base)) == "no file"
+    is_hub_name = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and describe_path(Path(base)) == "no file"
     return base if is_hub_name else None
 
 

@@ -26,8 +26,8 @@ from c2c_jax.data.chunks import (
     ChunkedArray,
     ChunkedTexts,
     Dtype,
-    stored_as,
-    why_not_stored,
+    cast_problem,
+    cast_vectors,
     write_texts,
 )
 from c2c_jax.data.store import Count, Sha256, read_record, write_json
@@ -35,7 +35,7 @@ from c2c_jax.errors import AudioError, StoreError
 from c2c_jax.io.atomic import atomic_write, exclusive_lock, sweep
 from c2c_jax.io.audio import AUDIO_SUFFIXES, INDEX, find_audio
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import is_regular, is_there, path_of, sha256_of, text_of
+from c2c_jax.io.files import is_regular, path_exists, path_to_text, sha256_of, text_to_path
 from c2c_jax.io.json import parse_json
 from c2c_jax.retrieval.nearest import top_k_of_blocks
 from c2c_jax.retrieval.scoring import Scoring
@@ -167,7 +167,10 @@ class Library:
         if not np.isfinite(score_Qk).all():
             raise StoreError(f"the index {self.index_folder} holds zero or non-finite vectors; {ADVICE}")
         return [
-            [(float(score), self.folder / path_of(names[index])) for score, index in zip(*scored_rows, strict=True)]
+            [
+                (float(score), self.folder / text_to_path(names[index]))
+                for score, index in zip(*scored_rows, strict=True)
+            ]
             for scored_rows in zip(score_Qk, index_Qk, strict=True)
         ]
 
@@ -259,7 +262,7 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
     root = index or (default_root if os.access(folder, os.W_OK) else _cache_of(folder))
     sweep(root, default_root)
     files, vectors_NE, unreadable = next(
-        (_read(path / name, space) for path in (root, default_root) if is_there(path / name / "manifest.json")),
+        (_read(path / name, space) for path in (root, default_root) if path_exists(path / name / "manifest.json")),
         ([], np.zeros((0, space.dim), DTYPES[0]), []),
     )
     library = Library(folder=folder, index_folder=root / name, space=space, files=files, vectors_NE=vectors_NE)
@@ -314,7 +317,7 @@ def _cache_of(folder: Path) -> Path:
 
 
 def _name(path: Path, folder: Path) -> str:
-    return text_of(path.relative_to(folder))
+    return path_to_text(path.relative_to(folder))
 
 
 def _state(path: Path) -> tuple[int, int, int]:
@@ -338,7 +341,7 @@ def _index_entry(path: Path, folder: Path) -> IndexedFile:
 def _in_storage_dtype(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "E"]:
     """Casts a vector to the first of DTYPES that represents it. Raises AudioError if none does."""
     for dtype in DTYPES:
-        (stored_E,), (fits,) = stored_as(vector_E[None], dtype)
+        (stored_E,), (fits,) = cast_vectors(vector_E[None], dtype)
         if fits:
             return stored_E
-    raise AudioError(f"{path} has a CLAP vector that {why_not_stored(vector_E, DTYPES[-1])}: leave the file out")
+    raise AudioError(f"{path} has a CLAP vector that {cast_problem(vector_E, DTYPES[-1])}: leave the file out")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from c2c_jax.data.caption_files import Txt
 from c2c_jax.errors import AudioError, C2CError, ConfigError
-from c2c_jax.io.places import require_folder_place
+from c2c_jax.io.output_paths import require_output_folder
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.io.text import require_text
 from c2c_jax.retrieval.library import Library, open_library
@@ -93,7 +93,7 @@ def search(
     for text in texts:
         require_text(text, "--text")
     if index:
-        require_folder_place(index, "--index")
+        require_output_folder(index, "--index")
     if references and not (centre or set(kinds) & set(HUBNESS_KINDS[hubness])):
         raise ConfigError(
             f"--references has no effect with --no-centre and --hubness {hubness} for {' and '.join(kinds)} queries: "

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import msgspec
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.io.files import is_regular, is_there
+from c2c_jax.io.files import is_regular, path_exists
 from c2c_jax.io.json import read_json
 
 FILE = "preprocessor_config.json"
@@ -33,7 +33,7 @@ class Preprocessor:
         """Reads the preprocessor of a checkpoint folder, from the same file as transformers. Raises CheckpointError if
         it is missing or has invalid values."""
         advice = f"{folder} is not a whole checkpoint folder: fetch it again"
-        if is_there(combined := folder / PROCESSOR_FILE):
+        if path_exists(combined := folder / PROCESSOR_FILE):
             content = read_json(combined, CheckpointError, advice)
             for part in cls.PARTS:
                 if isinstance(fields := content.get(part), dict):

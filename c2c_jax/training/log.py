@@ -16,7 +16,7 @@ from c2c_jax.config import CAPTION_SCORES, Config, candidate_score, flat_fields
 from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.console import stderr_console
-from c2c_jax.io.files import found_at
+from c2c_jax.io.files import describe_path
 from c2c_jax.io.json import read_json, read_json_lines
 from c2c_jax.io.progress import time_left
 from c2c_jax.old_names import upgraded
@@ -59,7 +59,7 @@ class RunLog:
         self.trackers: Trackers | None = None
         workdir.mkdir(parents=True, exist_ok=True)
         sweep(workdir)
-        if found_at(workdir / "config.json") != "no file":
+        if describe_path(workdir / "config.json") != "no file":
             _require_same_config(workdir, config)
         if self.writes:
             with atomic_write(workdir / "config.json") as temporary:
@@ -85,7 +85,7 @@ class RunLog:
         self.started = self.last_line = time.monotonic()
         self.print_line(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {summary}")
         metrics = self.workdir / "metrics.jsonl"
-        if found_at(metrics) != "no file":
+        if describe_path(metrics) != "no file":
             self.history = [entry for entry in read_entries(metrics) if entry["step"] <= step]
             if self.writes:
                 with atomic_write(metrics) as temporary:

@@ -11,7 +11,7 @@ import msgspec
 from c2c_jax.data.store import Plan, Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.io.atomic import atomic_write
-from c2c_jax.io.files import found_at
+from c2c_jax.io.files import describe_path
 from c2c_jax.io.json import read_json, read_json_as
 
 RUN_STATE = "run_state.json"  # in the work directory
@@ -75,10 +75,10 @@ def start_or_resume(workdir: Path, store: Store, loader: str) -> RunState:
 
 def read_run_state(workdir: Path) -> RunState | None:
     """Reads the state of the run in a work directory; None if there is none. Raises ConfigError if it is damaged."""
-    if found_at(workdir / RUN_STATE) != "no file":
+    if describe_path(workdir / RUN_STATE) != "no file":
         return read_json_as(RunState, workdir / RUN_STATE, ConfigError, ADVICE)
     old = workdir / OLD_RUN_STATE
-    if found_at(old) == "no file":
+    if describe_path(old) == "no file":
         return None
     fields = read_json(old, ConfigError, ADVICE)
     try:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from c2c_jax.config import PERTURBED_SCORES, Config
 from c2c_jax.data.store import Store
 from c2c_jax.io.progress import phase
-from c2c_jax.io.signals import noted
+from c2c_jax.io.signals import record_signal
 from c2c_jax.training.candidates import CandidateSelector
 from c2c_jax.training.check import build_spec, check, check_rows, fits_closed_form, run_length
 from c2c_jax.training.checkpoints import Checkpoints
@@ -69,7 +69,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
 
     with (
         jax.default_matmul_precision(config.precision),
-        noted(signal.SIGTERM) as is_terminated,
+        record_signal(signal.SIGTERM) as is_terminated,
         RunLog(workdir, config) as log,
         Checkpoints(workdir) as checkpoints,
     ):

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from c2c_jax.errors import BundleError
-from c2c_jax.io.files import found_at, is_regular
+from c2c_jax.io.files import describe_path, is_regular
 from c2c_jax.spaces.weights.folders import embedded_folder
 
 BUNDLE_FILES = ("config.json", "model.safetensors")
@@ -21,7 +21,7 @@ def bundle_folder(run: Path) -> Path:
     Raises BundleError if there is no bundle, CheckpointError for an unknown translator of the package.
     """
     run = Path(run)
-    if (kind := found_at(run)) == "a folder":
+    if (kind := describe_path(run)) == "a folder":
         for folder in (run / "bundle", run):
             if all(is_regular(folder / name) for name in BUNDLE_FILES):
                 return folder
@@ -41,7 +41,7 @@ def bundle_folder(run: Path) -> Path:
 
 def is_local(run: Path) -> bool:
     """Whether a RUN argument names a local folder, not a translator of the package or the hub."""
-    return found_at(Path(run)) == "a folder"
+    return describe_path(Path(run)) == "a folder"
 
 
 def run_name(run: Path) -> str:

@@ -69,8 +69,8 @@ def test_verify_lists_every_damaged_chunk(store, capsys):
         f"{store / 'source'}: chunk 2 (rows 32 to 39) is damaged",
         f"{store / 'target'}: chunk 0 (rows 0 to 15) is missing",
     ]
-    cure = f"to repair it, run c2c embed again with the same --config and --out {store}"
-    assert captured.err.strip() == f"c2c embed: {store}: 3 damaged or missing chunks; {cure}"
+    advice = f"to repair it, run c2c embed again with the same --config and --out {store}"
+    assert captured.err.strip() == f"c2c embed: {store}: 3 damaged or missing chunks; {advice}"
 
 
 def test_same_command_repairs_damaged_chunks(embedded, store, capsys):
@@ -105,8 +105,8 @@ def test_store_of_arrays_trains(tmp_path, capsys):
     assert bundle["source"]["name"] == "a.npy"
     before = (out / "source" / "c" / "0" / "0").read_bytes()
     flip(out / "source" / "c" / "0" / "0")
-    cure = f"to repair it, run c2c embed again with the same --from-arrays and --out {out}"
-    assert cure in refused(capsys, ["embed", "--verify", str(out)])
+    advice = f"to repair it, run c2c embed again with the same --from-arrays and --out {out}"
+    assert advice in refused(capsys, ["embed", "--verify", str(out)])
     assert main([*arguments, "--out", str(out)]) == 0
     assert (out / "source" / "c" / "0" / "0").read_bytes() == before and list(Store.open(out).damage()) == []
 
@@ -119,7 +119,7 @@ def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):
     assert main(["embed", "--from-arrays", *arrays, *spaces]) == 0
     assert Store.open(tmp_path / "s").plan.source.name == str(clip_folder)
     wide = ["embed", "--from-arrays", str(tmp_path / "wide.npy"), arrays[1], *spaces]
-    assert f"source vectors are 65 wide, those of {clip_folder} 64" in refused(capsys, wide)
+    assert f"source vectors are 65 wide; those of {clip_folder} are 64" in refused(capsys, wide)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):
         (np.ones(5, np.float32), "expected numbers [N, E]"),
         (np.full((5, 3), np.nan, np.float32), "vector of row 0 is not finite"),
         (np.array(["a"]), "expected numbers [N, E]"),
-        (b"not an array", "give an .npy file"),
+        (b"not an array", "pass an .npy file"),
         (None, "found no file"),
     ],
 )

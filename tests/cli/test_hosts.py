@@ -13,7 +13,7 @@ from c2c_jax.cli.hosts import _connect, _listen, _Peers, _serve, _start
 from c2c_jax.cli.main import main
 from c2c_jax.cli.train import join_hosts_of
 from c2c_jax.errors import ConfigError
-from c2c_jax.io.signals import ENDING
+from c2c_jax.io.signals import SIGNALS
 from tests.fixtures.programs import ROOT
 
 # Prints "up" once both are joined, then waits: for nothing, for the other in a collective, or in compiled code.
@@ -81,7 +81,7 @@ def test_one_of_two_processes_is_lost(victim, number, place):
     if number == signal.SIGKILL:
         assert both[victim].wait() == -number
     else:
-        assert both[victim].wait() == 128 + number and own == f"c2c miniworld: {ENDING[number]}\n"
+        assert both[victim].wait() == 128 + number and own == f"c2c miniworld: {SIGNALS[number]}\n"
     for process in both:
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream:

@@ -17,7 +17,7 @@ from c2c_jax.cli.main import main
 from c2c_jax.errors import ConfigError
 from c2c_jax.generation.plan import plan
 from c2c_jax.generation.records import read_records
-from c2c_jax.io.files import path_of, sha256_of
+from c2c_jax.io.files import sha256_of, text_to_path
 from tests.cli.test_infer import centred
 from tests.fixtures.audio_files import read_audio
 
@@ -168,7 +168,7 @@ def test_output_paths_are_checked_before_sampling(refused, image_folder, tmp_pat
     assert "is a named pipe" in refused(image, "--save-embedding", tmp_path / "pipe.npy")
     assert "is a device" in refused(image, "--save-embedding", "/dev/null")
     assert "is a folder: pass a file in it" in refused(image, "--save-embedding", image_folder)
-    assert "is one of the files that are read" in refused(image, "--save-embedding", image)
+    assert "is one of the inputs" in refused(image, "--save-embedding", image)
     (tmp_path / "notes.txt").write_text("mine")
     assert "exists and is not an .npy file" in refused(image, "--save-embedding", tmp_path / "notes.txt")
     assert "is a file, not a folder" in refused(image, "--out", tmp_path / "notes.txt" / "x")
@@ -223,7 +223,7 @@ def test_interrupted_rerun_leaves_no_old_record(infer, image_folder, monkeypatch
 
 def test_a_picture_named_like_its_sound(refused, image_folder):
     odd = (image_folder / "a.png").rename(image_folder / "a.wav")
-    assert "is one of the files that are read" in refused(odd)
+    assert "is one of the inputs" in refused(odd)
 
 
 def test_names_that_are_not_utf8_or_hold_control_characters(infer, image_folder):
@@ -235,7 +235,7 @@ def test_names_that_are_not_utf8_or_hold_control_characters(infer, image_folder)
     for image in (raw, odd):
         assert len(read_audio(os.fsencode(image.with_suffix(".wav")))) == 10_240
         assert image.with_suffix(".mel.png").stat().st_size > 1000
-    records = {path_of(record.content.pictures[0].path): record for record in read_records(image_folder)[0]}
+    records = {text_to_path(record.content.pictures[0].path): record for record in read_records(image_folder)[0]}
     assert set(records) == {raw, odd} and records[raw].content.pictures[0].path.startswith("file:")
     assert {record.audio_path for record in records.values()} == {raw.with_suffix(".wav"), odd.with_suffix(".wav")}
 

@@ -13,7 +13,7 @@ import soundfile
 from c2c_jax.cli.search import show
 from c2c_jax.io.audio import read_audio
 from c2c_jax.io.console import SafeConsole
-from c2c_jax.io.files import path_of
+from c2c_jax.io.files import text_to_path
 from c2c_jax.io.images import read_image
 from c2c_jax.retrieval import library
 from c2c_jax.retrieval.library import Library
@@ -170,7 +170,7 @@ def test_a_hit_is_one_line_of_fields(search, audio_folder, image_folder):
     assert names >= {"a\\n\\t\\x1b[31m.wav", "deep/c.wav"} and len(names) == 4
     code, printed, _ = search("--text", "rain", "--json")
     output = json.loads("".join("\t".join(line) for line in printed))["queries"][0]["sounds"]
-    assert code == 0 and {path_of(hit["file"]) for hit in output} >= {raw, audio_folder / "a\n\t\x1b[31m.wav"}
+    assert code == 0 and {text_to_path(hit["file"]) for hit in output} >= {raw, audio_folder / "a\n\t\x1b[31m.wav"}
 
 
 def test_interrupted_search_resumes(search, audio_folder, encoded, monkeypatch):

@@ -1,4 +1,4 @@
-"""Captions from plain files and from the prepared TFDS set: every row kept or accounted for."""
+"""Captions from text files and from prepared TFDS data: every row is kept or counted as skipped."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tensorflow_datasets as tfds
 
-from c2c_jax.data.captions import Mixture, open_sources
+from c2c_jax.data.captions import CaptionStream, open_sources
 from c2c_jax.data.sources import Source
 from c2c_jax.data.tfds_sets import ConceptualCaptions
 from c2c_jax.errors import CaptionError
@@ -57,7 +57,7 @@ def texts_of(spec: str, data_dir: Path | str = "", manual_dir: Path | str = "") 
 
 
 def message_of(spec: str, data_dir: Path | str = "", manual_dir: Path | str = "") -> str:
-    """The one line that a source is refused with."""
+    """Returns the error message for a source."""
     with pytest.raises(CaptionError) as caught:
         texts_of(spec, data_dir, manual_dir)
     message = str(caught.value)
@@ -161,7 +161,7 @@ def test_changed_tsv_is_refused_until_one_of_the_two_goes(tmp_path):
     texts_of(SOURCE, tmp_path)
     tsv.write_bytes(b"two\tu\n")
     message = message_of(SOURCE, tmp_path)
-    assert message.startswith(f"{prepared_folder(tmp_path)} was prepared from another file than {tsv}")
+    assert message.startswith(f"{prepared_folder(tmp_path)} was prepared from another version of {tsv}")
     shutil.rmtree(prepared_folder(tmp_path))
     assert texts_of(SOURCE, tmp_path) == ["two"]
 
@@ -196,7 +196,7 @@ def test_preparation_without_a_usable_row_leaves_no_set(tmp_path):
     tsv = write(tmp_path / "downloads" / "manual" / VALIDATION, b"none\nnor this\n")
     expected = (
         f"no usable caption in {tsv}: 2 rows skipped: 2 no tab (first at line 1); "
-        "expected one caption<TAB>url a line, in UTF-8"
+        "expected one caption<TAB>url per line, in UTF-8"
     )
     assert message_of(SOURCE, tmp_path) == expected
     assert not (tmp_path / "conceptual_captions").exists()
@@ -225,9 +225,9 @@ def test_killed_preparation_is_not_taken_for_whole(tmp_path):
 def test_preparing_and_reading_needs_no_tensorflow_and_is_quiet(tmp_path):
     write(tmp_path / "downloads" / "manual" / VALIDATION, MIXED)
     code = (
-        "import sys; from c2c_jax.data.captions import Mixture, open_sources; "
-        f"mixture = Mixture(open_sources({SOURCE!r}, {str(tmp_path)!r}), drop_duplicates=False); list(mixture); "
-        "print(*mixture.report(), sep=chr(10)); "
+        "import sys; from c2c_jax.data.captions import CaptionStream, open_sources; "
+        f"stream = CaptionStream(open_sources({SOURCE!r}, {str(tmp_path)!r}), drop_duplicates=False); list(stream); "
+        "print(*stream.report(), sep=chr(10)); "
         "print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'torch')])"
     )
     for preparing in (True, False):
@@ -245,7 +245,7 @@ def test_unknown_sources():
         message = message_of_spec(spec)
         assert message.startswith(f"unknown caption source {spec.rpartition(' + ')[2]!r}; known are txt:PATH, tsv:PATH")
     assert message_of("tfds:conceptual_captions:test") == (
-        "no split 'test' in conceptual_captions; there are train, validation"
+        "no split 'test' in conceptual_captions; its splits are train, validation"
     )
     for spec in ("tfds:conceptual_captions", "tfds:", "tfds:coco@2017:train:text"):
         assert message_of_spec(spec) == f"cannot read {spec!r}; write tfds:NAME[/CONFIG]:SPLIT:FIELD"
@@ -275,7 +275,7 @@ def test_file_without_a_usable_row(tmp_path, content, why):
 
 
 def test_unreadable_files(tmp_path):
-    give = "give a UTF-8 text file"
+    give = "pass a UTF-8 text file"
     missing = tmp_path / "missing.txt"
     assert message_of(f"txt:{missing}") == f"expected a file of captions at {missing}, found no file; {give}"
     assert message_of(f"tsv:{tmp_path}") == f"expected a file of captions at {tmp_path}, found a folder; {give}"
@@ -289,7 +289,7 @@ def test_missing_tsv_says_what_where_and_how(tmp_path):
     assert message_of(SOURCE, tmp_path, tmp_path / "m") == (
         f"Conceptual Captions not found: put {TRAIN} and/or {VALIDATION} from "
         f"https://ai.google.com/research/ConceptualCaptions/download into {tmp_path / 'm'}, "
-        "or name a file of caption<TAB>url rows as tsv:PATH"
+        "or pass a file of caption<TAB>url rows as tsv:PATH"
     )
 
 
@@ -302,9 +302,9 @@ def test_real_validation_split(tmp_path):
     for source in (opened(f"tsv:{folder / VALIDATION}"), opened(SOURCE, tmp_path, folder)):
         assert list(source.rows()) == expected
         assert source.skipped.counts == {}
-    mixture = Mixture([opened(f"tsv:{folder / VALIDATION}")], drop_duplicates=True)
-    assert list(mixture) == list(dict.fromkeys(expected))
-    assert mixture.duplicates == [len(expected) - len(set(expected))] == [290]
+    stream = CaptionStream([opened(f"tsv:{folder / VALIDATION}")], drop_duplicates=True)
+    assert list(stream) == list(dict.fromkeys(expected))
+    assert stream.duplicates == [len(expected) - len(set(expected))] == [290]
 
 
 def test_a_count_of_5000_digits():

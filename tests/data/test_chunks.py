@@ -1,4 +1,4 @@
-"""Arrays on disk: damage of every kind is refused with the chunk and the cure, and vectors that a dtype cannot hold."""
+"""Arrays on disk: damage of every kind is refused with advice, and so are vectors that a dtype cannot represent."""
 
 import dataclasses
 import json
@@ -13,13 +13,13 @@ import zarr
 from c2c_jax.cli.main import main
 from c2c_jax.config import Config, DataConfig
 from c2c_jax.data.arrays import read_array, store_of_arrays
-from c2c_jax.data.chunks import ChunkedArray, stored_as
+from c2c_jax.data.chunks import ChunkedArray, cast_vectors
 from c2c_jax.data.store import Store
 from c2c_jax.errors import StoreError
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.train import train
 from tests.cli.test_main import refused
-from tests.data.test_store import PLAN, TEXTS, begun, flip, vectors, write, written
+from tests.data.test_store import PLAN, TEXTS, begin_store, flip, vectors, write, written
 
 SPACES = (SpaceId(name="a", dim=6, fingerprint="a" * 64), SpaceId(name="b", dim=4, fingerprint="b" * 64))
 
@@ -108,7 +108,7 @@ def test_damaged_captions_are_refused(tmp_path, damage):
     ],
 )  # fmt: skip
 def test_zarr_json_of_another_array_is_damage(tmp_path, old, new):
-    """Chunks are read without it, so that what its parser would do with a deeply nested one does not matter."""
+    """Chunks are read without zarr.json, so deep nesting in it is harmless."""
     store = written(tmp_path / "store")
     file = store.path / "source" / "zarr.json"
     whole = file.read_text()
@@ -170,12 +170,12 @@ def test_the_largest_change_that_storing_may_make():
     rows[4] = 0
     rows[5, 3] = np.nan
     rows[6] *= 1e-3
-    stored, is_held = stored_as(rows, "float16")
+    stored, is_held = cast_vectors(rows, "float16")
     assert is_held.tolist() == [True, False, False, False, False, False, True]
     np.testing.assert_array_equal(stored[0], rows[0].astype(np.float16))
-    assert stored_as(rows, "float32")[1].tolist() == [True, True, True, True, False, False, True]
-    assert stored_as(rows[:1].astype(np.float64) * 1e-45, "float32")[1].tolist() == [False]
-    assert stored_as(rows[:1].astype(np.float64) * 1e300, "float32")[1].tolist() == [False]
+    assert cast_vectors(rows, "float32")[1].tolist() == [True, True, True, True, False, False, True]
+    assert cast_vectors(rows[:1].astype(np.float64) * 1e-45, "float32")[1].tolist() == [False]
+    assert cast_vectors(rows[:1].astype(np.float64) * 1e300, "float32")[1].tolist() == [False]
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e5, 1.0])
@@ -183,35 +183,37 @@ def test_arrays_of_any_size_keep_their_directions(tmp_path, scale):
     source, target = vectors(6) * scale, vectors(4)
     store = store_of_arrays(tmp_path / "store", source, target, SPACES)
     assert store.plan.dtype == ("float16" if scale == 1.0 else "float32")
-    found = store.read("source").astype(np.float64)
-    cosine = (found * source).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(source.astype(np.float64), axis=1)
+    stored = store.read("source").astype(np.float64)
+    cosine = (
+        (stored * source).sum(1) / np.linalg.norm(stored, axis=1) / np.linalg.norm(source.astype(np.float64), axis=1)
+    )
     assert cosine.min() > 1 - 1e-6
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
-        (1e20, "row 7 has a length of .*e\\+20, whose square float32 does not hold"),
-        (1e-30, "row 7 has a length of .*e-30, whose square float32 does not hold"),
+        (1e20, "row 7 has a length of .*e\\+20, whose square does not fit float32"),
+        (1e-30, "row 7 has a length of .*e-30, whose square does not fit float32"),
         (0, "source vector of row 7 is zero and has no direction"),
         (np.nan, "row 7 is not finite"),
         (np.inf, "row 7 is"),
     ],
 )
-def test_rows_of_arrays_that_mean_nothing(tmp_path, value, told):
+def test_rows_of_arrays_that_mean_nothing(tmp_path, value, message):
     source = vectors(6)
     source[7] = value
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(StoreError, match=message):
         store_of_arrays(tmp_path / "store", source, vectors(4), SPACES)
 
 
 def test_a_tower_whose_vectors_are_too_small_for_the_store(tmp_path):
-    writer = begun(tmp_path / "store")
+    writer = begin_store(tmp_path / "store")
     with pytest.raises(StoreError, match=r"caption 6 is too small for float16 .*--config\.embed\.store_dtype=float32"):
         small = vectors(6)[4:8]
         small[2] *= 1e-7
         writer.write(1, small, vectors(4)[4:8])
-    writer = begun(tmp_path / "other", dataclasses.replace(PLAN, dtype="float32"))
+    writer = begin_store(tmp_path / "other", dataclasses.replace(PLAN, dtype="float32"))
     writer.write(1, vectors(6)[4:8] * np.float32(1e-7), vectors(4)[4:8])
     write(writer, 0, 2)
 

@@ -1,4 +1,4 @@
-"""The embedding pass on tiny towers: rows against direct encoding, and one store however it came about."""
+"""The embedding pass on tiny encoders: rows against direct encoding, and the same store after every interruption."""
 
 import os
 import signal
@@ -60,7 +60,7 @@ def command(config: Config, out: Path) -> list[str]:
 
 
 def written_chunks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """(chunk, rows) of every write from now on."""
+    """Records (chunk, rows) of every write."""
     chunks, write = [], StoreWriter.write
 
     def noting(self, chunk, source, target):
@@ -229,7 +229,7 @@ def test_impossible_settings(config, tmp_path, field, value):
 
 
 def test_two_passes_at_once(config, unbroken, tmp_path):
-    """The second one is refused in one line and changes nothing; nor does it keep a finished store from being read."""
+    """The second one is refused in one line and changes nothing; a finished store stays readable."""
     out = tmp_path / "store"
     with store_lock(out):
         with pytest.raises(StoreError, match="another process is writing the store .*: wait until it is done"):
@@ -242,7 +242,7 @@ def test_two_passes_at_once(config, unbroken, tmp_path):
 
 
 def test_a_killed_start_of_growing_leaves_nothing(config, unbroken, tmp_path, monkeypatch):
-    """Killed while the captions of a growth are written: the next start with the old ones has the old store."""
+    """Killed while new captions are written: a run with the old captions has the old store."""
     out = tmp_path / "store"
     prepare_store(config, out)
     captions = config.data.captions
@@ -276,7 +276,7 @@ DAMAGE = {
 
 
 def test_damaged_chunks_are_made_again(config, unbroken, tmp_path, monkeypatch, capsys):
-    """By a start that verifies, just those, with the same bytes; others leave the damage to their readers."""
+    """With verify, only damaged chunks are made again, with the same bytes; without, readers report the damage."""
     out = tmp_path / "store"
     prepare_store(config, out)
     chunks = written_chunks(monkeypatch)

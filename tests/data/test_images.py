@@ -1,4 +1,4 @@
-"""Unlabelled pictures beside captions: their vectors, and what the trainer makes of them."""
+"""Unlabelled images in training: their vectors, and how the trainer uses them."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ import pytest
 
 from c2c_jax.cli.recipe import require_sources
 from c2c_jax.config import Config, DataConfig, ImagesConfig, TranslatorConfig
-from c2c_jax.data.images import KEPT, image_vectors
+from c2c_jax.data.images import CACHE, image_vectors
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.miniworld.pairs import image_at
@@ -31,8 +31,8 @@ def unit(x_ND: np.ndarray) -> np.ndarray:
 
 
 def test_the_trainer_chooses_and_calibrates_by_them(store, tmp_path):
-    """Their mean is stored unless the config says otherwise; they tell how far surrogates are perturbed."""
-    picture_PS = np.random.default_rng(1).normal(size=(70, store.plan.source.dim)).astype(np.float32) + 0.5
+    """Their mean is stored unless the config says otherwise, and they set how far surrogates are perturbed."""
+    image_PS = np.random.default_rng(1).normal(size=(70, store.plan.source.dim)).astype(np.float32) + 0.5
     config = Config(
         batch_size=40,
         epochs=3,
@@ -41,9 +41,9 @@ def test_the_trainer_chooses_and_calibrates_by_them(store, tmp_path):
         translator=TranslatorConfig(settings={"width": 32, "depth": 2}),
         images=ImagesConfig(files="given"),
     )
-    train(config, store, tmp_path, picture_PS)
+    train(config, store, tmp_path, image_PS)
     bundle = load_bundle(tmp_path / "bundle")
-    np.testing.assert_allclose(bundle.means.source_image, unit(picture_PS).mean(0), atol=1e-6)
+    np.testing.assert_allclose(bundle.means.source_image, unit(image_PS).mean(0), atol=1e-6)
     assert bundle.means.used == ["source_text", "source_image"]
     entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     scores = [entry["noisy_mrr"] for entry in entries if entry["phase"] == "validation"]
@@ -53,7 +53,7 @@ def test_the_trainer_chooses_and_calibrates_by_them(store, tmp_path):
     ridge = dataclasses.replace(
         config, translator=TranslatorConfig(kind="ridge"), images=ImagesConfig(files="given", calibrate=False)
     )
-    train(ridge, store, tmp_path / "ridge", picture_PS)
+    train(ridge, store, tmp_path / "ridge", image_PS)
     assert load_bundle(tmp_path / "ridge/bundle").means.used == []
 
 
@@ -63,23 +63,23 @@ def written(path: Path, array: np.ndarray) -> ImagesConfig:
 
 
 def test_vectors_of_an_array(tmp_path, monkeypatch):
-    """As they are, by no tower; the width is that of the space, or of a store where no space is named."""
+    """Vectors are read unchanged; the width is that of the space, or of the store if no space is named."""
     monkeypatch.setattr("c2c_jax.data.images.load_space", None)
     dim = identify("miniworld/clip").dim
     array = np.random.default_rng(0).normal(size=(64, dim)).astype(np.float16)
-    found = image_vectors(written(tmp_path / "a.npy", array), "miniworld/clip", tmp_path)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, array)
+    vectors_PS = image_vectors(written(tmp_path / "a.npy", array), "miniworld/clip", tmp_path)
+    assert vectors_PS.dtype == np.float32
+    np.testing.assert_array_equal(vectors_PS, array)
     monkeypatch.setenv("HOME", str(tmp_path))
     np.testing.assert_array_equal(image_vectors(ImagesConfig(files="~/a.npy"), "", tmp_path), array)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy"]
 
 
 @pytest.mark.parametrize(
-    ("array", "told"),
+    ("array", "message"),
     [
-        (np.ones((63, 8)), "has 63 images that can be read; pass 64 or more"),
-        (np.ones(8), "has 1 images that can be read; pass 64 or more"),
+        (np.ones((63, 8)), "has 63 readable images; pass 64 or more"),
+        (np.ones(8), "has 1 readable images; pass 64 or more"),
         (np.ones((64, 9)), r"holds float64 of shape \(64, 9\); expected raw vectors \[N, 8\]"),
         (np.ones((2, 64, 8)), r"expected raw vectors \[N, 8\]"),
         (np.ones((64, 8), bool), "holds bool"),
@@ -90,14 +90,14 @@ def test_vectors_of_an_array(tmp_path, monkeypatch):
     ],
     ids=lambda value: "" if isinstance(value, np.ndarray) else value[:20],
 )
-def test_arrays_that_cannot_be(tmp_path, array, told):
+def test_arrays_that_cannot_be(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
-    with pytest.raises(ImageError, match=told):
+    with pytest.raises(ImageError, match=message):
         image_vectors(ImagesConfig(files=str(tmp_path / "a.npy")), "", tmp_path, 8)
 
 
 def test_what_is_looked_for_before_anything_is_loaded(tmp_path):
-    """An array, a folder or a pattern, with spaces to embed in or without."""
+    """An array, a folder or a pattern, with or without spaces."""
     written(tmp_path / "a.npy", np.ones((64, 8)))
     (tmp_path / "folder.npy").mkdir()
     for source in ("miniworld/clip", ""):
@@ -111,15 +111,15 @@ def test_what_is_looked_for_before_anything_is_loaded(tmp_path):
 
 def test_vectors_of_the_mini_world_are_kept(tmp_path, monkeypatch):
     config = ImagesConfig(files="miniworld:64")
-    found = image_vectors(config, "miniworld/clip", tmp_path)
+    vectors_PS = image_vectors(config, "miniworld/clip", tmp_path)
     expected = load_space("miniworld/clip").encode_image([image_at("train", 5)])
-    np.testing.assert_allclose(found[5], expected[0], atol=1e-5)
-    seen = []
+    np.testing.assert_allclose(vectors_PS[5], expected[0], atol=1e-5)
+    calls = []
     encode = Space.encode_pixels
-    monkeypatch.setattr(Space, "encode_pixels", lambda *args, **more: seen.append(1) or encode(*args, **more))
-    np.testing.assert_array_equal(image_vectors(config, "miniworld/clip", tmp_path), found)
-    assert not seen and (tmp_path / KEPT).is_file()
-    assert len(image_vectors(ImagesConfig(files="miniworld:70"), "miniworld/clip", tmp_path)) == 70 and seen
+    monkeypatch.setattr(Space, "encode_pixels", lambda *args, **more: calls.append(1) or encode(*args, **more))
+    np.testing.assert_array_equal(image_vectors(config, "miniworld/clip", tmp_path), vectors_PS)
+    assert not calls and (tmp_path / CACHE).is_file()
+    assert len(image_vectors(ImagesConfig(files="miniworld:70"), "miniworld/clip", tmp_path)) == 70 and calls
 
 
 def test_vectors_of_files(tmp_path, capsys, monkeypatch):
@@ -128,14 +128,14 @@ def test_vectors_of_files(tmp_path, capsys, monkeypatch):
     for index in range(64):
         image_at("test", index).save(folder / f"{index:02}.png")
     (folder / "20.png").write_bytes(b"none")
-    with pytest.raises(ImageError, match="has 63 images that can be read; pass 64 or more"):
+    with pytest.raises(ImageError, match="has 63 readable images; pass 64 or more"):
         image_vectors(ImagesConfig(files=str(folder)), "miniworld/clip", tmp_path)
     assert "left out" in capsys.readouterr().err
     image_at("test", 20).save(folder / "20.png")
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = image_vectors(ImagesConfig(files="~/pictures"), "miniworld/clip", tmp_path)
+    vectors_PS = image_vectors(ImagesConfig(files="~/pictures"), "miniworld/clip", tmp_path)
     expected = load_space("miniworld/clip").encode_image([image_at("test", 20)])
-    np.testing.assert_allclose(found[20], expected[0], atol=1e-5)
+    np.testing.assert_allclose(vectors_PS[20], expected[0], atol=1e-5)
     assert image_vectors(ImagesConfig(), "miniworld/clip", tmp_path) is None
 
 
@@ -146,7 +146,7 @@ def test_misuse(tmp_path):
     with pytest.raises(ConfigError, match="write miniworld:COUNT"):
         image_vectors(ImagesConfig(files="miniworld:many"), "miniworld/clip", tmp_path)
     for count in ("9" * 5000, "1000000", "0", "63", "\u0669" * 3):
-        with pytest.raises(ConfigError, match="write miniworld:COUNT, from 64 to 999,999") as caught:
+        with pytest.raises(ConfigError, match="write miniworld:COUNT with 64 to 999,999 images") as caught:
             image_vectors(ImagesConfig(files=f"miniworld:{count}"), "miniworld/clip", tmp_path)
         assert len(str(caught.value)) < 200
 
@@ -155,10 +155,10 @@ def test_pictures_are_made_in_blocks_and_kept_ones_are_bounded(tmp_path, monkeyp
     config, blocks = ImagesConfig(files="miniworld:130"), []
     encode = Space.encode_image
     monkeypatch.setattr(Space, "encode_image", lambda self, given: blocks.append(len(given)) or encode(self, given))
-    found = image_vectors(config, "miniworld/clip", tmp_path)
+    vectors_PS = image_vectors(config, "miniworld/clip", tmp_path)
     assert blocks == [64, 64, 2]
-    with np.load(tmp_path / KEPT) as kept:
-        key = kept["key"]
-    np.savez(tmp_path / KEPT, key=key, source_PS=np.zeros((131, found.shape[1]), np.float32))
-    np.testing.assert_array_equal(image_vectors(config, "miniworld/clip", tmp_path), found)
+    with np.load(tmp_path / CACHE) as cached:
+        key = cached["key"]
+    np.savez(tmp_path / CACHE, key=key, source_PS=np.zeros((131, vectors_PS.shape[1]), np.float32))
+    np.testing.assert_array_equal(image_vectors(config, "miniworld/clip", tmp_path), vectors_PS)
     assert blocks == [64, 64, 2] * 2

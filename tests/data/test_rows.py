@@ -16,12 +16,12 @@ def rows_of(kind, path, content: bytes, *field: str) -> tuple[list[str], dict[st
     path.write_bytes(content)
     source = opened(kind, path, *field)
     try:
-        found = list(source.rows())
+        captions = list(source.rows())
     except CaptionError as error:
         if "no usable caption" not in str(error):
             raise
-        found = []
-    return found, source.skipped.counts, source.skipped.first
+        captions = []
+    return captions, source.skipped.counts, source.skipped.first
 
 
 def opened(kind, path, *field: str):
@@ -50,8 +50,8 @@ def test_every_format_reads_every_line_end(file, end):
 @pytest.mark.parametrize("shift", range(5))
 def test_line_ends_on_the_border_of_two_reads(file, shift):
     lines = ["y" * (1 + (BLOCK_BYTES - shift) % 1002), *["x" * 1000] * 2200]
-    found, counts, _ = rows_of(Txt, file, "\r\n".join(lines).encode())
-    assert found == lines and not counts
+    captions, counts, _ = rows_of(Txt, file, "\r\n".join(lines).encode())
+    assert captions == lines and not counts
 
 
 def test_a_line_of_200_mb_is_counted_and_never_held(file):
@@ -68,7 +68,7 @@ def test_a_line_of_200_mb_is_counted_and_never_held(file):
 
 
 def test_captions_up_to_the_limit(file):
-    """In bytes: an é has two."""
+    """The limit is in bytes: é has two."""
     longest, too_long = "é" * (MAX_CAPTION_BYTES // 2), "é" * (MAX_CAPTION_BYTES // 2) + "x"
     for read, content, field in (
         (Txt, f"{longest}\n{too_long}\nc\n", ()),
@@ -76,18 +76,18 @@ def test_captions_up_to_the_limit(file):
         (Csv, f'id,t\n1,{longest}\n2,"{too_long}"\n3,c\n', ("t",)),
         (Jsonl, "".join(json.dumps({"t": text}) + "\n" for text in (longest, too_long, "c")), ("t",)),
     ):
-        found, counts, _ = rows_of(read, file, content.encode(), *field)
-        assert found == [longest, "c"] and counts == {LONG_CAPTION: 1}, read
+        captions, counts, _ = rows_of(read, file, content.encode(), *field)
+        assert captions == [longest, "c"] and counts == {LONG_CAPTION: 1}, read
 
 
 @pytest.mark.parametrize("behind", [3, 20_000])
 def test_a_stray_quote_loses_its_own_row_alone(file, behind):
     rows = "".join(f"{number},cat {number}\n" for number in range(behind))
     content = f'id,t\n1,a\n2,"dog\n{rows}5,"x, y"\n6,"she said ""hi"""\n'
-    found, counts, first = rows_of(Csv, file, content.encode(), "t")
-    assert found == ["a", *(f"cat {number}" for number in range(behind)), "x, y", 'she said "hi"']
+    captions, counts, first = rows_of(Csv, file, content.encode(), "t")
+    assert captions == ["a", *(f"cat {number}" for number in range(behind)), "x, y", 'she said "hi"']
     assert counts == {UNMATCHED: 1} and first == {UNMATCHED: "line 3"}
-    assert rows_of(Csv, file, f'id,t\n1,a\n2,"dog\n{rows}'.encode(), "t")[0][1:] == found[1:-2]
+    assert rows_of(Csv, file, f'id,t\n1,a\n2,"dog\n{rows}'.encode(), "t")[0][1:] == captions[1:-2]
 
 
 def test_a_long_row_within_quotes(file):
@@ -95,19 +95,19 @@ def test_a_long_row_within_quotes(file):
         content = b'id,t\n1,"' + b"x" * size + b'"\n2,b\n'
         assert rows_of(Csv, file, content, "t")[:2] == (["b"], {LONG_ROW: 1})
     content = b'id,t\n1,"' + b"x\n" * 70_000 + b'"\n2,b\n'
-    found, counts, _ = rows_of(Csv, file, content, "t")
-    assert found == ["b"] and counts == {UNMATCHED: 2, "too few columns": 69_999}
+    captions, counts, _ = rows_of(Csv, file, content, "t")
+    assert captions == ["b"] and counts == {UNMATCHED: 2, "too few columns": 69_999}
     with pytest.raises(CaptionError, match="no readable header row"):
         rows_of(Csv, file, b'id,"t' + b"x" * MAX_ROW_BYTES + b"\n1,a\n", "t")
 
 
 def test_blank_lines_are_counted_without_a_list_of_them(file):
-    found, counts, first = rows_of(Txt, file, b"one\n" + b"\n" * 10**6 + b"two\n\n\n")
-    assert (found, counts, first) == (["one", "two"], {"empty caption": 10**6}, {"empty caption": "line 2"})
+    captions, counts, first = rows_of(Txt, file, b"one\n" + b"\n" * 10**6 + b"two\n\n\n")
+    assert (captions, counts, first) == (["one", "two"], {"empty caption": 10**6}, {"empty caption": "line 2"})
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("id,t\n1,a\n".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
         ("id,t\n1,a\n".encode("utf-16-be"), "it is UTF-16; save it as UTF-8"),
@@ -121,9 +121,9 @@ def test_blank_lines_are_counted_without_a_list_of_them(file):
         (bytes(64), "it begins with zeros only"),
     ],
 )
-def test_what_is_not_utf_8_is_named(file, content, told):
+def test_what_is_not_utf_8_is_named(file, content, message):
     for read, field in ((Txt, ()), (Tsv, ()), (Csv, ("t",)), (Jsonl, ("t",))):
-        with pytest.raises(CaptionError, match=told):
+        with pytest.raises(CaptionError, match=message):
             rows_of(read, file, content, *field)
 
 
@@ -134,8 +134,8 @@ def test_other_encodings_are_counted(file):
 
 def test_hostile_json_lines(file):
     lines = ["[" * 100_000, '{"t":' * 1000 + "1" + "}" * 1000, '{"t": ' + "1" * 5000 + "}", "null", "5", '{"t": {}}']
-    found, counts, _ = rows_of(Jsonl, file, "\n".join([*lines, '{"t": "ok"}']).encode(), "t")
-    assert found == ["ok"] and sum(counts.values()) == len(lines)
+    captions, counts, _ = rows_of(Jsonl, file, "\n".join([*lines, '{"t": "ok"}']).encode(), "t")
+    assert captions == ["ok"] and sum(counts.values()) == len(lines)
 
 
 def test_random_bytes_are_read_or_counted(file):

@@ -1,4 +1,4 @@
-"""CSV, JSON lines, globs, TFDS sets and Hugging Face datasets: values known from the files' own text."""
+"""CSV, JSON lines, globs, TFDS and Hugging Face data sets, against values in the files."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from c2c_jax.cli.arguments import require_captions
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.data import sources
 from c2c_jax.data.caption_files import Csv, Tsv, Txt
-from c2c_jax.data.captions import Mixture, open_sources
+from c2c_jax.data.captions import CaptionStream, open_sources
 from c2c_jax.errors import CaptionError
 from c2c_jax.publishing.names import public_caption_spec
 from tests.data.test_captions import ROOT, message_of, opened, texts_of, write
@@ -113,15 +113,15 @@ class CocoLike(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples(4), "val": self._generate_examples(1)}
 
-    def _generate_examples(self, pictures):
-        for picture in range(pictures):
-            texts = [f"{self.builder_config.name} {picture} caption {i}" for i in range(5)]
+    def _generate_examples(self, count):
+        for index in range(count):
+            texts = [f"{self.builder_config.name} {index} caption {i}" for i in range(5)]
             texts[3] = " "
             yield (
-                picture,
+                index,
                 {
                     "captions": [{"id": i, "text": text} for i, text in enumerate(texts)],
-                    "name": f"é{picture}",
+                    "name": f"é{index}",
                     "width": 1,
                 },
             )
@@ -150,8 +150,8 @@ def test_tfds_misuse(tfds_folder, tmp_path):
     fields = "those with bytes are captions/text, name"
     assert fields in message_of("tfds:coco_like/small:train:caption", tfds_folder)
     assert "splits are train, val" in message_of("tfds:coco_like/small:test:name", tfds_folder)
-    told = message_of("tfds:coco_captions:train:captions/text", tmp_path)
-    assert "no set coco_captions is prepared in" in told and "file_format='array_record'" in told
+    message = message_of("tfds:coco_captions:train:captions/text", tmp_path)
+    assert "no set coco_captions is prepared in" in message and "file_format='array_record'" in message
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_hugging_face_misuse(tmp_path):
 
 
 def test_a_kind_of_ones_own(tmp_path, monkeypatch):
-    """As docs/extending.md shows it, in a config file: read, skipped, mixed, and published."""
+    """A custom source as in docs/extending.md: read, skipped, mixed and published."""
     docs = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     (example,) = (code for code in re.findall(r"```python\n(.*?)```", docs, re.DOTALL) if "register_source" in code)
     write(tmp_path / "recipe.py", example.encode())
@@ -198,7 +198,7 @@ def test_a_kind_of_ones_own(tmp_path, monkeypatch):
     assert (lyrics.weight, lyrics.form, list(lyrics.rows())) == (2.0, "lyrics:FOLDER", ["one", "two", "three"])
     first = "1 empty caption (first at line 2 of a.lrc), 1 no time (first at line 1 of b.lrc)"
     assert str(lyrics.skipped) == f"2 rows skipped: {first}"
-    assert list(Mixture(open_sources(spec), drop_duplicates=True)) == ["one", "two", "x", "three"]
+    assert list(CaptionStream(open_sources(spec), drop_duplicates=True)) == ["one", "two", "x", "three"]
     stamp = lyrics.stamp()
     write(tmp_path / "songs" / "b.lrc", b"[00:01]four\n")
     assert lyrics.stamp() != stamp and len(stamp) == 64

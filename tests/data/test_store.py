@@ -1,4 +1,4 @@
-"""The embedding store: what it holds, what it refuses, and that an unfinished one is taken up."""
+"""The embedding store: contents, errors, and resuming an unfinished one."""
 
 import dataclasses
 import json
@@ -35,8 +35,8 @@ def vectors(dim: int, rows: int = 10) -> np.ndarray:
     return np.random.default_rng(dim).normal(size=(30, dim)).astype(np.float32)[:rows]
 
 
-def begun(path: Path, plan: Plan = PLAN) -> StoreWriter:
-    """A writer of a store whose captions and plan are there."""
+def begin_store(path: Path, plan: Plan = PLAN) -> StoreWriter:
+    """Begins a store with captions and plan, and returns its writer."""
     rows, checksums = write_texts(path / "captions", TEXTS[: plan.rows], plan.chunk_rows)
     assert rows == plan.rows
     StoreWriter.begin(path, plan, checksums)
@@ -50,7 +50,7 @@ def write(writer: StoreWriter, *chunks: int) -> None:
 
 
 def written(path: Path) -> Store:
-    writer = begun(path)
+    writer = begin_store(path)
     write(writer, 2, 0, 1)
     writer.finish()
     return Store.open(path)
@@ -75,7 +75,7 @@ def test_rows_come_back_in_order_and_zarr_reads_them_too(tmp_path):
 
 def test_unfinished_store_is_taken_up(tmp_path):
     path = tmp_path / "store"
-    write(begun(path), 0, 2)  # and the process dies here
+    write(begin_store(path), 0, 2)  # and the process dies here
     progress = next(path.glob("progress-*.jsonl"))
     progress.write_text(progress.read_text() + '{"chunk": 1, "sou')  # in the middle of a line
     with pytest.raises(StoreError, match="no finished embedding store"):
@@ -88,7 +88,7 @@ def test_unfinished_store_is_taken_up(tmp_path):
 
 
 def test_missing_chunk_is_not_finished(tmp_path):
-    writer = begun(tmp_path / "store")
+    writer = begin_store(tmp_path / "store")
     write(writer, 0, 1)
     with pytest.raises(StoreError, match="1 of 3 chunks were not written"):
         writer.finish()
@@ -96,7 +96,7 @@ def test_missing_chunk_is_not_finished(tmp_path):
 
 
 def test_two_writers_share_a_store(tmp_path):
-    writers = [begun(tmp_path / "store"), StoreWriter(tmp_path / "store", 1)]
+    writers = [begin_store(tmp_path / "store"), StoreWriter(tmp_path / "store", 1)]
     write(writers[0], 0, 2)
     write(writers[1], 1)
     writers[0].finish()
@@ -133,9 +133,9 @@ def test_damage_is_named(tmp_path):
 
 @pytest.mark.parametrize("old_rows", [8, 10])
 def test_growing_keeps_the_old_store_whole_and_its_rows(tmp_path, old_rows):
-    """From a whole and from a broken last chunk: the old manifest stays true until the new one is written."""
+    """From a full and a partial last chunk: the old manifest stays valid until the new one is written."""
     path, old_plan = tmp_path / "store", dataclasses.replace(PLAN, rows=old_rows)
-    writer = begun(path, old_plan)
+    writer = begin_store(path, old_plan)
     write(writer, *range(old_plan.chunks))
     writer.finish()
     old = Store.open(path)
@@ -163,7 +163,7 @@ def test_growing_keeps_the_old_store_whole_and_its_rows(tmp_path, old_rows):
 
 
 def test_float32_store(tmp_path):
-    writer = begun(tmp_path / "store", dataclasses.replace(PLAN, dtype="float32"))
+    writer = begin_store(tmp_path / "store", dataclasses.replace(PLAN, dtype="float32"))
     write(writer, 0, 1, 2)
     writer.finish()
     np.testing.assert_array_equal(Store.open(tmp_path / "store").read("source"), vectors(6))
@@ -183,7 +183,7 @@ def test_damaged_manifest(tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, 1e6])
 def test_vector_that_float16_cannot_hold(tmp_path, value):
-    writer = begun(tmp_path / "store")
+    writer = begin_store(tmp_path / "store")
     source = vectors(6)[4:8]
     source[2, 3] = value
     with pytest.raises(StoreError, match="source vector of caption 6 is not finite in float16"):

@@ -1,4 +1,4 @@
-"""A store killed between any two steps of its making: started again it is, byte for byte, an unbroken one."""
+"""A store write killed between any two steps and resumed gives the same bytes as an uninterrupted one."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ from tests.fixtures.kills import contents, killed_at_every_step
 
 @pytest.fixture(autouse=True)
 def no_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundreds of stores are written here, and a kill of a process loses nothing that was written."""
+    """Skips fsync for speed: a killed process loses nothing that was written."""
     monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
@@ -29,7 +29,7 @@ GROWN = dataclasses.replace(PLAN, rows=15)
 
 
 def make(path: Path, plan: Plan = PLAN) -> None:
-    """As `prepare_store` does: makes, resumes, grows or repairs a store, or leaves a finished one as it is."""
+    """Makes, resumes, grows or repairs a store like `prepare_store`; a finished one stays unchanged."""
     planned, old = read_plan(path), Store.open(path) if Store.exists(path) else None
     is_finished = planned is None and old is not None and old.plan == plan
     if is_finished and not any(old.damage()):
@@ -79,23 +79,23 @@ def test_making(made, tmp_path):
 
 
 def test_growing(made, tmp_path):
-    """At any moment the old rows are there; grown again, with all of it, and no file left of the attempt."""
+    """The old rows are always readable; resumed growth completes the store and leaves no other files."""
     path, grown = tmp_path / "store", tmp_path / "grown"
     copied(made, grown)
     make(grown, GROWN)
     old, unbroken = Store.open(made), contents(grown)
     for step in killed_at_every_step(lambda: make(path, GROWN), lambda: copied(made, path)):
-        found = Store.open(path)
-        rows = found.plan.rows
+        store = Store.open(path)
+        rows = store.plan.rows
         assert rows in (10, 15), step
-        np.testing.assert_array_equal(found.read("source")[:10], old.read("source"))
-        assert list(found.captions()) == TEXTS[:rows]
+        np.testing.assert_array_equal(store.read("source")[:10], old.read("source"))
+        assert list(store.captions()) == TEXTS[:rows]
         make(path, GROWN)
         assert contents(path) == unbroken
 
 
 def test_growing_that_is_not_gone_on_with(made, tmp_path):
-    """Killed before the larger plan was written, and started with the old one: the old store, with no leftovers."""
+    """Killed before the larger plan is written and run with the old plan: the old store, with no other files."""
     path, unbroken = tmp_path / "store", contents(made)
     for _ in killed_at_every_step(lambda: make(path, GROWN), lambda: copied(made, path)):
         if read_plan(path) is None and Store.open(path).plan == PLAN:
@@ -104,7 +104,7 @@ def test_growing_that_is_not_gone_on_with(made, tmp_path):
 
 
 def test_growing_twice(made, tmp_path):
-    """The fault of progress that outlived its plan: each growth is killed, and the next one goes further."""
+    """Progress of a killed growth is not used for the next, larger one."""
     path, larger = tmp_path / "store", dataclasses.replace(PLAN, rows=23)
     expected = tmp_path / "expected"
     copied(made, expected)
@@ -118,7 +118,7 @@ def test_growing_twice(made, tmp_path):
 
 
 def test_progress_of_another_plan_is_not_taken(made, tmp_path):
-    """As an older version left it: a finished store, and the progress of the growth that made it."""
+    """As older versions left it: a finished store with the progress of its last growth."""
     path = Path(shutil.copytree(made, tmp_path / "store"))
     checksums = {side: "0" * 64 for side in SIDES}
     (path / "progress-0-0.jsonl").write_text(f'{{"chunk": 3, {str(checksums)[1:-1]}}}\n'.replace("'", '"'))
@@ -146,7 +146,7 @@ def test_repairing(made, tmp_path):
 
 
 def test_growing_a_damaged_store(made, tmp_path):
-    """Vectors that are damaged, those in the chunk that it grows in too, are written again."""
+    """Damaged vectors are written again, also in the chunk that grows."""
     expected, path = tmp_path / "expected", tmp_path / "store"
     copied(made, expected)
     make(expected, GROWN)
@@ -158,7 +158,7 @@ def test_growing_a_damaged_store(made, tmp_path):
 
 
 def test_growing_by_nothing(made, tmp_path):
-    """By a source of which all captions are duplicates."""
+    """The new source has only duplicates."""
     path = tmp_path / "store"
     copied(made, path)
     plan = dataclasses.replace(PLAN, sources=(*PLAN.sources, dataclasses.replace(PLAN.sources[0], rows=0)))

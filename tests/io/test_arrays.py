@@ -1,4 +1,4 @@
-"""numpy's files: small headers that ask for much, damage, and Python objects are refused in one line."""
+""".npy and .npz files: headers that state huge arrays, damage and Python objects are refused in one line."""
 
 import io
 import zipfile
@@ -11,7 +11,7 @@ from c2c_jax.io.arrays import map_npy, read_npz
 
 
 def npy(shape: str, descr: str = "<f4") -> bytes:
-    """An .npy file whose header says so, with no data behind it."""
+    """An .npy file with this header and no data."""
     header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}".encode()
     header += b" " * (-(len(header) + 11) % 64) + b"\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
@@ -74,8 +74,8 @@ def test_npy(tmp_path):
 def test_npz(tmp_path):
     path = tmp_path / "x.npz"
     np.savez(path, a=np.arange(5), b=np.array("text"), c=np.ones(3))
-    found = read_npz(path, ("a", "b", "missing"), 10_000, StoreError, "")
-    assert found.keys() == {"a", "b"} and found["a"].tolist() == [0, 1, 2, 3, 4] and str(found["b"]) == "text"
+    result = read_npz(path, ("a", "b", "missing"), 10_000, StoreError, "")
+    assert result.keys() == {"a", "b"} and result["a"].tolist() == [0, 1, 2, 3, 4] and str(result["b"]) == "text"
     with pytest.raises(StoreError, match="more than 30 bytes"):
         read_npz(path, ("a",), 30, StoreError, "")
 

@@ -1,4 +1,4 @@
-"""Files and folders replaced whole or not at all: killed between any two steps, there is the old or the new one."""
+"""Atomic replacement: after a kill between any two steps, the old or the new file or folder is complete."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from tests.fixtures.kills import contents, killed_at_every_step
 
 @pytest.mark.parametrize("can_exchange", [True, False])
 def test_a_folder_killed_at_every_step(tmp_path, can_exchange):
-    """After a sweep, which every reader does first, there is the old folder or the new one, and nothing else."""
+    """After a sweep, which every reader does first, exactly the old or the new folder is there."""
     old, new = {"out/a": b"old", "out/only-old": b""}, {"out/a": b"new"}
 
     def restore() -> None:
@@ -30,12 +30,12 @@ def test_a_folder_killed_at_every_step(tmp_path, can_exchange):
             with open(temporary / "a", "wb") as file:
                 file.write(b"new")
 
-    seen = []
+    states = []
     for _ in killed_at_every_step(do, restore, can_exchange):
         sweep(tmp_path)
-        seen.append(contents(tmp_path))
-        assert seen[-1] in (old, new)
-    assert old in seen and seen[-1] == new
+        states.append(contents(tmp_path))
+        assert states[-1] in (old, new)
+    assert old in states and states[-1] == new
 
 
 def test_a_file_killed_at_every_step(tmp_path):
@@ -63,7 +63,7 @@ def test_a_replacement_that_fails_leaves_the_old_folder(tmp_path, monkeypatch):
             raise OSError(5, "Input/output error", str(source))
         replace(source, target)
 
-    monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(atomic, "_exchange", lambda first, second: False)
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(OSError, match="Input/output error"), atomic_write(tmp_path / "out") as temporary:
         temporary.mkdir()

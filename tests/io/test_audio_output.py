@@ -1,4 +1,4 @@
-"""Sound files against the wave module, mel-spectrograms against torch by hand, defects against known sounds."""
+"""Sound files against the wave module, mel spectrograms against torch, defects against known sounds."""
 
 import math
 import os
@@ -18,8 +18,8 @@ from c2c_jax.io.audio_output import (
     MELS,
     defects,
     draw_mel_spectrogram,
-    drawable,
     mel_spectrogram,
+    plot_title,
     write_audio,
 )
 
@@ -35,8 +35,8 @@ def test_wav_is_16_bit_pcm_of_the_same_samples(tmp_path):
     write_audio(path, np.array([0, 0.25, -0.5, 1, -1, 2, -2], np.float32), RATE)
     with wave.open(str(path)) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, RATE)
-        found = np.frombuffer(file.readframes(7), "<i2")
-    np.testing.assert_allclose(found, [0, 8192, -16384, 32767, -32768, 32767, -32768], atol=1)
+        written = np.frombuffer(file.readframes(7), "<i2")
+    np.testing.assert_allclose(written, [0, 8192, -16384, 32767, -32768, 32767, -32768], atol=1)
     assert [path.name for path in path.parent.iterdir()] == ["a.wav"]
 
 
@@ -57,7 +57,7 @@ def test_a_sound_replaces_an_older_one(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.mp3", "a", "a.sound"])
 def test_other_formats_are_refused(tmp_path, name):
-    with pytest.raises(GenerationError, match="take .wav or .flac"):
+    with pytest.raises(GenerationError, match="use .wav or .flac"):
         write_audio(tmp_path / name, np.zeros(5, np.float32), RATE)
     assert list(tmp_path.iterdir()) == []
 
@@ -70,12 +70,12 @@ def test_a_failed_write_leaves_no_file_and_the_older_one_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"] and path.read_bytes() == b"older"
 
 
-@pytest.mark.parametrize("place", ["folder.wav", "file/a.wav"])
-def test_a_place_that_cannot_be_written_is_refused(tmp_path, place):
+@pytest.mark.parametrize("name", ["folder.wav", "file/a.wav"])
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, name):
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(GenerationError, match=f"^{tmp_path / place} cannot be written"):
-        write_audio(tmp_path / place, np.zeros(5, np.float32), RATE)
+    with pytest.raises(GenerationError, match=f"^{tmp_path / name} cannot be written"):
+        write_audio(tmp_path / name, np.zeros(5, np.float32), RATE)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.wav"]
 
 
@@ -109,23 +109,23 @@ def slaney_filters() -> np.ndarray:
 
 
 def test_mel_spectrogram_is_torchs_by_hand():
-    sound = tone(700, 0.5) + np.random.default_rng(0).normal(size=8000).astype(np.float32) / 50
+    samples = tone(700, 0.5) + np.random.default_rng(0).normal(size=8000).astype(np.float32) / 50
     spectrum = torch.stft(
-        torch.from_numpy(sound), FFT, HOP, window=torch.hann_window(FFT), center=True, return_complex=True
+        torch.from_numpy(samples), FFT, HOP, window=torch.hann_window(FFT), center=True, return_complex=True
     )
     power = slaney_filters() @ spectrum.abs().square().numpy().astype(np.float64)
     expected = np.maximum(10 * np.log10(power / power.max()), -80)
-    np.testing.assert_allclose(mel_spectrogram(sound, RATE), expected, atol=1e-2)
+    np.testing.assert_allclose(mel_spectrogram(samples, RATE), expected, atol=1e-2)
 
 
 def test_silence_and_very_short_sounds_have_a_mel_spectrogram():
-    for sound in (np.zeros(RATE, np.float32), tone(440, 0.01)):
-        mels_MT = mel_spectrogram(sound, RATE)
+    for samples in (np.zeros(RATE, np.float32), tone(440, 0.01)):
+        mels_MT = mel_spectrogram(samples, RATE)
         assert np.isfinite(mels_MT).all() and mels_MT.shape[0] == MELS
 
 
 def test_the_picture_shows_a_tone_where_it_is(tmp_path):
-    """A tone's row is bright all along, at the height that its pitch has between the axis' ends."""
+    """A tone gives a bright row at the height of its pitch."""
     heights = []
     for hertz in (500, 4000):
         draw_mel_spectrogram(tmp_path / "a.mel.png", tone(hertz, 2.0), RATE, "a tone")
@@ -138,10 +138,10 @@ def test_the_picture_shows_a_tone_where_it_is(tmp_path):
 
 
 def test_titles_are_drawn_as_they_are(tmp_path):
-    """No mathematics, no line ends, a square for what the font lacks, and no warning."""
-    assert drawable("a dog.wav") == "a dog.wav"
-    assert drawable("\u732b\n$x^$") == "\u25a1\\n$x^$"
-    assert len(drawable("n" * 300)) == 90
+    """Titles are not parsed as mathematics, stay on one line, and show missing glyphs as squares."""
+    assert plot_title("a dog.wav") == "a dog.wav"
+    assert plot_title("\u732b\n$x^$") == "\u25a1\\n$x^$"
+    assert len(plot_title("n" * 300)) == 90
     for title in ("\u732b.wav", "$x^$.wav", "$\\frac{", "caf\udce9.wav"):
         with warnings.catch_warnings(action="error", category=UserWarning):
             draw_mel_spectrogram(tmp_path / "a.mel.png", np.ones(2000, np.float32), 16_000, title)

@@ -1,4 +1,4 @@
-"""What reaches terminals and pipes: names of any bytes, one line each, and nothing that a terminal would act on."""
+"""Terminal output: names of any bytes on one line each, without control characters on terminals."""
 
 import io
 import os

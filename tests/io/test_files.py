@@ -1,4 +1,4 @@
-"""Regular files alone are read, and folders are walked once each."""
+"""Only regular files are read, and each folder is walked once."""
 
 import glob
 import inspect
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from c2c_jax.errors import AudioError
-from c2c_jax.io.files import found_at, is_regular, matching, open_regular, sha256_of, walk
+from c2c_jax.io.files import describe_path, glob_paths, is_regular, open_regular, sha256_of, walk
 
 
 @pytest.fixture
 def places(tmp_path):
-    """One of each kind of thing that a name can stand for."""
+    """A folder with one path of each kind."""
     (tmp_path / "file").write_bytes(b"abc")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -23,8 +23,8 @@ def places(tmp_path):
     (tmp_path / "link").symlink_to("file")
     (tmp_path / "lost").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(os.path.relpath(tmp_path / "socket"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(tmp_path / "socket"))
         yield tmp_path
 
 
@@ -46,7 +46,7 @@ KINDS = {
 @pytest.mark.parametrize(("name", "kind"), KINDS.items(), ids=lambda value: value[:6].replace("\0", ""))
 def test_what_is_at_a_path(places, name, kind):
     path = places / name
-    assert found_at(path) == kind and is_regular(path) == (kind == "a file")
+    assert describe_path(path) == kind and is_regular(path) == (kind == "a file")
     if kind == "a file":
         with open_regular(path, "a sound file", AudioError, "name one") as file:
             assert file.read() == b"abc"
@@ -69,13 +69,13 @@ def test_a_walk_follows_links_and_enters_each_folder_once(tmp_path):
     (real / "deep" / "up").symlink_to(library)  # a loop
     (library / "in" / "self").symlink_to(library / "in")
     (library / "f.wav").symlink_to(real / "deep" / "e.wav")
-    found = [path.relative_to(library).as_posix() for path in walk(library)]
-    assert found == ["b.wav", "f.wav", "in/a.wav", "linked/deep/e.wav"]
+    names = [path.relative_to(library).as_posix() for path in walk(library)]
+    assert names == ["b.wav", "f.wav", "in/a.wav", "linked/deep/e.wav"]
 
 
 def test_a_walk_among_pipes_devices_and_links_to_nothing(places):
     assert [path.name for path in walk(places)] == ["file", "link"]
-    others = [path.name for path in walk(places, others=True)]
+    others = [path.name for path in walk(places, include_unreadable=True)]
     assert others == ["device", "file", "link", "loop", "lost", "pipe", "socket"]
 
 
@@ -86,7 +86,7 @@ def test_a_walk_of_folders_nested_deeper_than_python_recurses(tmp_path):
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(len(inspect.stack(0)) + 100)
     try:
-        assert list(walk(tmp_path)) == list(matching(f"{tmp_path}/**/*.wav")) == [deepest / "a.wav"]
+        assert list(walk(tmp_path)) == list(glob_paths(f"{tmp_path}/**/*.wav")) == [deepest / "a.wav"]
     finally:
         sys.setrecursionlimit(limit)
 
@@ -104,7 +104,9 @@ def test_patterns_match_as_pythons_own_do(tmp_path, monkeypatch, pattern):
     monkeypatch.chdir(tmp_path)
     for start in ("", f"{tmp_path}/"):
         expected = [Path(path) for path in glob.glob(start + pattern, recursive=True)]
-        assert set(walk(*matching(start + pattern), others=True)) == set(walk(*expected, others=True))
+        assert set(walk(*glob_paths(start + pattern), include_unreadable=True)) == set(
+            walk(*expected, include_unreadable=True)
+        )
 
 
 def test_a_pattern_over_looping_links_enters_each_folder_once(tmp_path):
@@ -112,8 +114,8 @@ def test_a_pattern_over_looping_links_enters_each_folder_once(tmp_path):
     (tmp_path / "in" / "a.wav").touch()
     for name in ("one", "other"):
         (tmp_path / "in" / name).symlink_to(tmp_path)
-    assert list(matching(f"{tmp_path}/**/*.wav")) == [tmp_path / "in" / "a.wav"]
-    assert list(matching(f"{tmp_path}/{'**/*/' * 40}*.wav")) == []
+    assert list(glob_paths(f"{tmp_path}/**/*.wav")) == [tmp_path / "in" / "a.wav"]
+    assert list(glob_paths(f"{tmp_path}/{'**/*/' * 40}*.wav")) == []
 
 
 def test_a_walk_of_no_folder(tmp_path):
@@ -124,4 +126,4 @@ def test_a_walk_of_no_folder(tmp_path):
 def test_a_folder_that_may_not_be_read(tmp_path):
     (tmp_path / "in").mkdir(mode=0)
     assert not list(walk(tmp_path))
-    assert list(walk(tmp_path, others=True)) == [tmp_path / "in"]
+    assert list(walk(tmp_path, include_unreadable=True)) == [tmp_path / "in"]

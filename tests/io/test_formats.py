@@ -15,7 +15,7 @@ NOT_SOUNDS = {"RAW", "SD2", "MAT4", "MAT5", "MPC2K"}  # of libsndfile's: without
 SUFFIX_OF = {"WAVEX": ".wav", "SVX": ".8svx", "IRCAM": ".sf", "NIST": ".sph", "OGG": ".ogg"}
 
 
-def sound_in(path, layout: str):
+def audio_in(path, layout: str):
     rate = 8000 if layout == "WVE" else 24_000
     subtype = {"WVE": "ALAW"}.get(layout)
     soundfile.write(path, np.full(2400, 0.1), rate, format=layout, subtype=subtype)
@@ -25,7 +25,7 @@ def sound_in(path, layout: str):
 @pytest.mark.parametrize("layout", sorted(set(soundfile.available_formats()) - NOT_SOUNDS))
 def test_each_format_of_libsndfile_is_found_by_suffix_and_by_content(tmp_path, layout):
     suffix = SUFFIX_OF.get(layout, f".{layout.lower()}")
-    named, bare = sound_in(tmp_path / f"a{suffix}", layout), sound_in(tmp_path / "b.bin", layout)
+    named, bare = audio_in(tmp_path / f"a{suffix}", layout), audio_in(tmp_path / "b.bin", layout)
     assert suffix in SUFFIXES["sound"]
     if layout == "HTK":  # of which no byte is the same in all files
         assert kind_of(bare) is None
@@ -46,10 +46,10 @@ def image_formats() -> list[str]:
 
 @pytest.mark.parametrize("name", image_formats())
 def test_each_image_format_of_the_table_is_one_of_pillows(tmp_path, name):
-    """Written by Pillow, it is found by its content where it has a signature, and Pillow reads it under that name."""
+    """A file that Pillow writes is recognised by its first bytes, if the format has a signature."""
     suffixes, signature = IMAGES[name]
-    picture, file = Image.new("RGB", (8, 6), (200, 100, 50)), io.BytesIO()
-    picture.save(file, name)
+    image, file = Image.new("RGB", (8, 6), (200, 100, 50)), io.BytesIO()
+    image.save(file, name)
     path = tmp_path / "a.bin"
     path.write_bytes(file.getvalue())
     assert kind_of(path) == ("image" if signature else None)
@@ -65,8 +65,8 @@ def test_every_suffix_that_is_read_is_found(tmp_path):
         (tmp_path / kind).mkdir()
         for name in names:
             name.write_bytes(b"\0")
-        found = scan(tmp_path / kind, kind)
-        assert found.files == names and found.report() == ""
+        result = scan(tmp_path / kind, kind)
+        assert result.files == names and result.report() == ""
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,9 @@ def test_suffixes_of_sounds(suffix):
 
 def test_no_suffix_is_of_two_formats():
     suffixes = [*SUFFIXES["image"], *SUFFIXES["sound"]]
-    assert len(suffixes) == len(set(suffixes)) and all(one.startswith(".") and one == one.lower() for one in suffixes)
+    assert len(suffixes) == len(set(suffixes)) and all(
+        suffix.startswith(".") and suffix == suffix.lower() for suffix in suffixes
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,9 +101,9 @@ def test_what_is_no_sound_by_its_content(tmp_path, content):
 
 
 def test_a_scan_reports_once_what_it_passed_over(tmp_path):
-    sound_in(tmp_path / "a.wav", "WAV")
-    sound_in(tmp_path / "called.txt", "FLAC")
-    sound_in(tmp_path / "bare", "AIFF")
+    audio_in(tmp_path / "a.wav", "WAV")
+    audio_in(tmp_path / "called.txt", "FLAC")
+    audio_in(tmp_path / "bare", "AIFF")
     for name in ("x.m4a", "y.M4A", "z.txt", "notes", ".hidden.wav", "a.mel.png", "page.spx"):
         (tmp_path / name).write_bytes(b"\1\2\3 and more")
     (tmp_path / "empty.mp3").touch()
@@ -109,9 +111,9 @@ def test_a_scan_reports_once_what_it_passed_over(tmp_path):
     (tmp_path / "lost.txt").symlink_to(tmp_path / "nowhere.txt")
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "zero.wav").symlink_to("/dev/zero")
-    found = scan(tmp_path, "sound")
-    assert [path.name for path in found.files] == ["a.wav", "bare", "called.txt", "empty.mp3", "lost.ogg"]
-    assert dict(found.skipped) == {
+    result = scan(tmp_path, "sound")
+    assert [path.name for path in result.files] == ["a.wav", "bare", "called.txt", "empty.mp3", "lost.ogg"]
+    assert dict(result.skipped) == {
         ".m4a": 2,
         ".txt": 1,
         ".spx": 1,
@@ -120,26 +122,26 @@ def test_a_scan_reports_once_what_it_passed_over(tmp_path):
         "device": 1,
         "link to nothing": 1,
     }
-    assert found.report().startswith("8 files skipped, not sounds of a supported format: 2 .m4a, ")
-    assert found.report().endswith("and 1 other kinds") and "\n" not in found.report()
+    assert result.report().startswith("8 files skipped, not sounds of a supported format: 2 .m4a, ")
+    assert result.report().endswith("and 1 other kinds") and "\n" not in result.report()
     assert scan_files([tmp_path / "x.m4a"], "sound").report() == (
         "1 file skipped, not sounds of a supported format: 1 .m4a"
     )
 
 
 def test_a_scan_of_linked_folders(tmp_path):
-    """A folder that is linked into the library is part of it; one that holds the library is not read for ever."""
+    """A linked folder is part of the library; a link to the library's parent does not loop."""
     library, real = tmp_path / "library", tmp_path / "real"
     for folder in (library, real):
         folder.mkdir()
-        sound_in(folder / "a.wav", "WAV")
+        audio_in(folder / "a.wav", "WAV")
     (library / "linked").symlink_to(real)
     (real / "back").symlink_to(library)
     assert scan(library, "sound").files == [library / "a.wav", library / "linked" / "a.wav"]
 
 
 def test_what_may_not_be_looked_at_is_counted(tmp_path, monkeypatch):
-    """As /proc/1/cwd is to other users: pathlib raises there."""
+    """A link without access, like /proc/1/cwd for other users: pathlib raises there."""
 
     def refuse(self):
         raise PermissionError(13, "Permission denied", str(self))

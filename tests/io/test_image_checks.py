@@ -1,4 +1,4 @@
-"""Damaged files: refused wherever their format has a check, and never other pixels without a word there."""
+"""Damaged images are refused wherever their format has a check."""
 
 import io
 import random
@@ -17,7 +17,7 @@ from tests.fixtures.image_files import bmp, chunk, png, tiff
 
 @pytest.fixture
 def refusal(tmp_path):
-    """The one line with which a file of these bytes is refused."""
+    """Returns the error message for a file of these bytes."""
 
     def read(content):
         (tmp_path / "a").write_bytes(content)
@@ -29,7 +29,7 @@ def refusal(tmp_path):
     return read
 
 
-def picture(seed=0):
+def random_image(seed=0):
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((48, 36))
     return Image.fromarray((np.asarray(coarse) // 8 * 8 + rng.integers(0, 8, (36, 48, 3))).astype(np.uint8))
@@ -37,7 +37,7 @@ def picture(seed=0):
 
 def saved(kind, image=None, **options):
     file = io.BytesIO()
-    (image or picture()).save(file, kind, **options)
+    (image or random_image()).save(file, kind, **options)
     return file.getvalue()
 
 
@@ -64,9 +64,9 @@ def with_less(whole: bytes, rng: random.Random) -> bytes:
 ALL, LENGTHS, CUTS = (cut, flipped, with_more, with_less), (cut, with_less, with_more), (cut, with_less)
 FORMATS: dict[str, tuple[bytes, tuple[Callable[[bytes, random.Random], bytes], ...]]] = {
     "PNG": (saved("PNG"), ALL),
-    "PNG with alpha": (saved("PNG", picture().convert("RGBA")), ALL),
-    "PNG with a palette": (saved("PNG", picture().quantize(50)), ALL),
-    "APNG": (saved("PNG", save_all=True, append_images=[picture(1)]), ALL),
+    "PNG with alpha": (saved("PNG", random_image().convert("RGBA")), ALL),
+    "PNG with a palette": (saved("PNG", random_image().quantize(50)), ALL),
+    "APNG": (saved("PNG", save_all=True, append_images=[random_image(1)]), ALL),
     "deflated TIFF": (saved("TIFF", compression="tiff_adobe_deflate"), CUTS),
     "TIFF": (saved("TIFF"), CUTS),
     "LZW TIFF": (saved("TIFF", compression="tiff_lzw"), CUTS),
@@ -90,11 +90,11 @@ def test_damage_is_refused_or_changes_no_pixel(tmp_path, name):
         for damage in kinds:
             path.write_bytes(damaged := damage(whole, rng))
             try:
-                found = np.asarray(read_image(path))
+                decoded = np.asarray(read_image(path))
             except ImageError:
                 refused += 1
                 continue
-            np.testing.assert_array_equal(found, expected, err_msg=f"{damage.__name__}: {len(damaged)} bytes")
+            np.testing.assert_array_equal(decoded, expected, err_msg=f"{damage.__name__}: {len(damaged)} bytes")
     assert refused > 30 * len(kinds)
 
 
@@ -123,13 +123,13 @@ def test_a_plane_that_is_not_there(refusal):
 
 
 def test_files_that_unfold_are_refused_before_they_do(refusal):
-    """Each small; what it says that it holds would take gigabytes, or minutes."""
+    """Small files whose stated content would take gigabytes or minutes."""
     row = [b"\1\2\3"]
     bomb = zlib.compress(bytes(2**24), 9)
     for kind in (b"iCCP", b"zTXt"):
         assert "too large" in refusal(png(1, 1, 8, 2, row, (kind, b"x\0\0" + bomb)))
     strip = tiff("<", (8, 8), [8], 1, bomb, t259=8)
-    assert "not of the size that its header says" in refusal(strip)
+    assert "do not have the size that its header states" in refusal(strip)
     assert "more than the 17,500,000" in refusal(b"P6\n10000 10000\n254\n")
     tile = tiff("<", (8, 8), [8], 1, bytes(64), t259=5, t322=100_000, t323=100_000, t324=8, t325=64)
     assert "shrink it" in refusal(tile)
@@ -155,7 +155,7 @@ def test_animations_of_many_frames_are_read_by_their_first(tmp_path):
     "more", [b"a dozen more", bytes(8), bytes(range(255, 155, -1))], ids=["text", "zeros", "bytes"]
 )
 def test_bytes_behind_the_end_change_nothing(refusal, tmp_path, kind, more):
-    """The pixels are those of the whole file; of a file that is cut besides, nothing is read."""
+    """Extra bytes do not change the pixels; a truncated file with extra bytes is refused."""
     whole, path = saved(kind), tmp_path / "b"
     path.write_bytes(whole)
     expected = np.asarray(read_image(path))
@@ -173,7 +173,7 @@ def test_a_gif_without_its_trailer_is_read(refusal, tmp_path):
 
 
 def test_sizes_in_headers(tmp_path):
-    """Writers leave a BMP's size out, and put pictures one behind the other."""
+    """Some writers omit the size of a BMP, or store several images in a file."""
     content = bmp((1, 1), 24, bytes(4))
     (tmp_path / "b").write_bytes(content[:2] + bytes(4) + content[6:] + bytes(8))
     assert read_image(tmp_path / "b").size == (1, 1)
@@ -185,7 +185,7 @@ def test_sizes_in_headers(tmp_path):
 def test_a_png_with_rows_missing(refusal, tmp_path, is_interlaced):
     """A whole zlib stream with its checksum, of fewer rows than the header says; interlaced as in the specification's
     section 8.2."""
-    pixels = np.asarray(picture())[:35, :45]
+    pixels = np.asarray(random_image())[:35, :45]
     steps = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     passes = [pixels[y::dy, x::dx] for y, x, dy, dx in steps] if is_interlaced else [pixels]
     rows = [b"\0" + row.tobytes() for part in passes for row in part]

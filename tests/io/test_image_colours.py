@@ -15,7 +15,7 @@ WHITE = (255, 255, 255)
 
 @pytest.fixture
 def pixels(tmp_path):
-    """Rows of (r, g, b) that our reader makes of a file's bytes."""
+    """Reads a file of these bytes as rows of (r, g, b)."""
 
     def read(content):
         (tmp_path / "a").write_bytes(content)
@@ -36,10 +36,10 @@ def test_12_bit_grey_tiff_is_scaled_from_4095(pixels):
 @pytest.mark.parametrize("order", "<>")
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_grey_tiff_of_few_bits_both_ways_up(pixels, order, bits):
-    most = 2**bits - 1
+    maximum = 2**bits - 1
     packed = {1: bytes([0b01000000]), 2: bytes([0b00011110]), 4: bytes([0x01, 0x2F]), 8: bytes([0, 1, 2, 255])}[bits]
     values = {1: (0, 1, 0, 0), 2: (0, 1, 3, 2), 4: (0, 1, 2, 15), 8: (0, 1, 2, 255)}[bits]
-    expected = [value * 255 // most for value in values]
+    expected = [value * 255 // maximum for value in values]
     assert pixels(tiff(order, (4, 1), [bits], 1, packed)) == grey(*expected)
     assert pixels(tiff(order, (4, 1), [bits], 0, packed)) == grey(*(255 - value for value in expected))
 
@@ -59,10 +59,10 @@ def test_16_bit_rgb_tiff_keeps_its_upper_bytes(pixels, order):
     [
         (tiff("<", (1, 1), [16] * 3, 2, bytes(6), t284=2, t273=(8, 10, 12), t279=(2, 2, 2)), "separate planes"),
         (tiff("<", (1, 1), [8], 1, b"\xff", t339=2), "signed samples"),
-        (tiff("<", (1, 1), [16], 1, b"\xff\xff", t339=2), "not read (I)"),
-        (tiff("<", (1, 1), [32], 1, bytes(4), t339=3), "not read (F)"),
-        (tiff("<", (2, 2), [8] * 3, 6, bytes(12)), "whose colours are stored smaller"),
-        (tiff("<", (1, 1), [8], 1, b"\xff", t254=1), "a thumbnail as its first picture"),
+        (tiff("<", (1, 1), [16], 1, b"\xff\xff", t339=2), "unsupported kind (I)"),
+        (tiff("<", (1, 1), [32], 1, bytes(4), t339=3), "unsupported kind (F)"),
+        (tiff("<", (2, 2), [8] * 3, 6, bytes(12)), "with subsampled colours"),
+        (tiff("<", (1, 1), [8], 1, b"\xff", t254=1), "a thumbnail as its first image"),
     ],
 )
 def test_samples_that_pillow_reads_wrongly_are_refused_by_name(tmp_path, content, named):
@@ -145,7 +145,7 @@ def test_bmp_that_pillow_takes_for_one_of_another_number_of_bits(tmp_path, bits,
 
 
 def test_cmyk_jpeg_as_adobe_writes_it_is_inverted_once(tmp_path):
-    """Pillow writes what Adobe does, 255 for no ink, with Adobe's marker."""
+    """Pillow writes CMYK like Adobe: 255 means no ink, with Adobe's marker."""
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
     assert b"Adobe" in (tmp_path / "a.jpg").read_bytes()
     np.testing.assert_allclose(np.asarray(read_image(tmp_path / "a.jpg")), [[(255, 0, 0)] * 16] * 16, atol=3)

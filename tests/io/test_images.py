@@ -15,7 +15,7 @@ RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 25
 
 
 def pixels(path):
-    """Reads through our reader; rows of (r, g, b)."""
+    """Reads an image as rows of (r, g, b)."""
     image = read_image(path)
     assert image.mode == "RGB"
     return [[tuple(int(c) for c in pixel) for pixel in row] for row in np.asarray(image)]
@@ -82,10 +82,10 @@ def test_16_bit_grey_tiff_is_scaled_in_both_byte_orders(file, order, magic):
     assert pixels(path) == [[(v, v, v) for v in RAMP_8]]
 
 
-@pytest.mark.parametrize("most, values", [(65535, RAMP_16), (4095, [0, 4095])])
-def test_16_bit_pgm_is_scaled_by_its_own_maximum(file, most, values):
-    path = file("a.pgm", b"P5\n%d 1\n%d\n" % (len(values), most) + struct.pack(f">{len(values)}H", *values))
-    grey = RAMP_8 if most == 65535 else [0, 255]
+@pytest.mark.parametrize("maximum, values", [(65535, RAMP_16), (4095, [0, 4095])])
+def test_16_bit_pgm_is_scaled_by_its_own_maximum(file, maximum, values):
+    path = file("a.pgm", b"P5\n%d 1\n%d\n" % (len(values), maximum) + struct.pack(f">{len(values)}H", *values))
+    grey = RAMP_8 if maximum == 65535 else [0, 255]
     assert pixels(path) == [[(v, v, v) for v in grey]]
 
 
@@ -215,10 +215,10 @@ def test_a_picture_too_large_is_refused_before_it_is_decoded(file, width, height
 def test_a_picture_beyond_pils_warning_and_within_the_limit_is_read_without_one(file):
     path = file("large.png", png(10_000, 9_000, 1, 0, [bytes(1250)] * 9_000))
     limit = Image.MAX_IMAGE_PIXELS
-    with warnings.catch_warnings(record=True) as seen:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert read_image(path).size == (2500, 2250)  # averaged down by 4
-    assert seen == []
+    assert caught == []
     assert Image.MAX_IMAGE_PIXELS == limit
 
 
@@ -299,7 +299,7 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path):
 
 
 def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_path):
-    """In folders inside and behind links too, in order; hidden files and spectrograms of ours not named."""
+    """Subfolders and links are searched, in order; hidden files and our spectrograms are not reported."""
     inside, outside = tmp_path / "photos", tmp_path / "real"
     (inside / "deep").mkdir(parents=True)
     outside.mkdir()
@@ -316,9 +316,9 @@ def test_a_folder_gives_all_that_is_read_and_says_once_what_is_passed_over(tmp_p
     (inside / "linked").symlink_to(outside)
     (inside / "linked" / "loop").symlink_to(inside)
     reported: list[str] = []
-    found = find_images([str(inside), str(inside / "*.png"), str(inside)], reported.append)
+    paths = find_images([str(inside), str(inside / "*.png"), str(inside)], reported.append)
     expected = sorted([*names, "linked/m.gif", "linked/no_suffix", "p.heic", "deep/q.HEIC", "notes.txt"])
-    assert [str(path.relative_to(inside)) for path in found] == sorted(expected, key=lambda name: inside / name)
+    assert [str(path.relative_to(inside)) for path in paths] == sorted(expected, key=lambda name: inside / name)
     assert reported == ["2 files skipped, not images of a supported format: 1 named pipe, 1 .dng"]
     (inside / "r.heic").write_bytes(bytes(4) + b"ftypheic")
     find_images([str(inside)], reported.append)
@@ -335,8 +335,8 @@ def test_what_is_no_regular_file_is_counted(tmp_path, name):
     (tmp_path / "device").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "pipe")
     reported: list[str] = []
-    found = find_images([f"{tmp_path}{name}"], reported.append)
-    assert found == [tmp_path / "a.png", tmp_path / "lost.png"]
+    paths = find_images([f"{tmp_path}{name}"], reported.append)
+    assert paths == [tmp_path / "a.png", tmp_path / "lost.png"]
     assert reported == ["3 files skipped, not images of a supported format: 1 device, 1 link to nothing, 1 named pipe"]
 
 
@@ -358,7 +358,7 @@ def test_folders_and_patterns_without_pictures(tmp_path):
 
 
 def test_every_suffix_that_pillow_reads_of_these_formats_is_looked_for():
-    """But .pfm, whose pixels are numbers without bounds."""
+    """All but .pfm, whose pixels are unbounded numbers."""
     Image.init()
     theirs = {suffix for suffix, name in Image.registered_extensions().items() if name in IMAGES}
     assert theirs - {".pfm"} <= set(SUFFIXES["image"])

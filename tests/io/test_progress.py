@@ -1,4 +1,4 @@
-"""Lines about long work where there is no terminal, and no estimate before it means something."""
+"""Status lines without a terminal, and estimates of the remaining time."""
 
 import io
 
@@ -14,7 +14,7 @@ def console(terminal: bool = False) -> Console:
 
 
 def at(bar: Progress, seconds: float) -> None:
-    """Sets the clock of the tasks to so many seconds after they began."""
+    """Sets the clock to a number of seconds after the tasks began."""
     for task in bar.tasks:
         task.start_time = 0.0
     bar.get_time = lambda: seconds  # type: ignore[method-assign]
@@ -24,19 +24,19 @@ def at(bar: Progress, seconds: float) -> None:
 
 def test_line():
     bar = Progress(console(), "sounds")
-    assert bar.line() == ""
+    assert bar.status_line() == ""
     seeing = bar.add_task("seeing", total=10)
     hearing = bar.add_task("hearing", total=20_000)
     at(bar, 10.0)
-    assert bar.line() == "hearing 0 of 20,000 sounds"
+    assert bar.status_line() == "hearing 0 of 20,000 sounds"
     bar.advance(hearing, 500)
-    assert bar.line() == "hearing 500 of 20,000 sounds, 50/s"  # 2.5 %: no estimate yet
+    assert bar.status_line() == "hearing 500 of 20,000 sounds, 50/s"  # 2.5 %: no estimate yet
     bar.advance(hearing, 1_500)
-    assert bar.line() == "hearing 2,000 of 20,000 sounds, 200/s, 1:30 left"
+    assert bar.status_line() == "hearing 2,000 of 20,000 sounds, 200/s, 1:30 left"
     bar.advance(seeing, 4)
-    assert bar.line() == "seeing 4 of 10 sounds, 0.4/s, 0:15 left"
+    assert bar.status_line() == "seeing 4 of 10 sounds, 0.4/s, 0:15 left"
     bar.advance(seeing, 6)
-    assert bar.line() == ""  # finished
+    assert bar.status_line() == ""  # finished
 
 
 def test_line_of_unknown_length():
@@ -44,9 +44,9 @@ def test_line_of_unknown_length():
     bar.begin("hashing")
     bar.begin("reading captions")
     at(bar, 12.0)
-    assert bar.line() == "reading captions for 12 s"
+    assert bar.status_line() == "reading captions for 12 s"
     bar.advance(bar.task_ids[0], 3_600)
-    assert bar.line() == "reading captions 3,600, 300/s" and len(bar.tasks) == 1
+    assert bar.status_line() == "reading captions 3,600, 300/s" and len(bar.tasks) == 1
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_lines_come_while_one_step_takes_long(monkeypatch):
             pass
     for quiet, terminal in ((True, False), (False, True)):
         silent = Progress(console(terminal), quiet=quiet)
-        assert not silent._speaks and silent.disable == quiet
+        assert not silent._prints_lines and silent.disable == quiet
 
 
 def test_counted():

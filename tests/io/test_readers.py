@@ -1,4 +1,4 @@
-"""Files are read by one reader a format: no other code of the package calls the libraries themselves."""
+"""Each format has one reader: no other code of the package calls its library."""
 
 import ast
 from pathlib import Path

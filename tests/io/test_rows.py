@@ -1,4 +1,4 @@
-"""CSV rows: which are read, which are damaged, and how many lines that takes."""
+"""CSV rows: valid and damaged ones, and how many lines are read for them."""
 
 import csv
 import io
@@ -23,12 +23,12 @@ def test_a_damaged_row_takes_no_other_with_it():
 
 
 def test_lenient_rows():
-    """Letters behind a closing quote are kept; a row of several lines that is not as wide as the first is damaged."""
+    """Text after a closing quote is kept; a row of several lines with another width than the first is damaged."""
     text = 'a,b\n1,"x" y\n2,"x\nz" y\n3,"u\nv",w\n'
     assert read(text, lenient=True) == [
         (1, ["a", "b"]), (2, ["1", "x y"]), (3, ["2", "x\nz y"]), (5, UNMATCHED), (6, ['v"', "w"]),
     ]  # fmt: skip
-    assert [found for _, found in read(text)] == [
+    assert [records for _, records in read(text)] == [
         ["a", "b"], UNMATCHED, UNMATCHED, ['z" y'], ["3", "u\nv", "w"],
     ]  # fmt: skip
 
@@ -41,10 +41,10 @@ def test_quotes_that_stay_open_take_few_reads_of_each_line(monkeypatch, lenient,
 
     def counted(lines):
         nonlocal given
-        for one in lines:
+        for text_line in lines:
             given += 1
-            yield one
+            yield text_line
 
     monkeypatch.setattr(rows.csv, "reader", lambda lines, **options: reader(counted(lines), **options))
-    found = read('a,b\n"\n' + f"{line}\n" * 20_000 + end, lenient=lenient)
-    assert len(found) > 2 and given < 100_000
+    records = read('a,b\n"\n' + f"{line}\n" * 20_000 + end, lenient=lenient)
+    assert len(records) > 2 and given < 100_000

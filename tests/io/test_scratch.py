@@ -41,7 +41,7 @@ print(most)
 
 
 def test_blocks_of_a_file_do_not_stay_in_memory():
-    """256 MiB in blocks of 16, read twice: all bytes are there, and hardly more than a block is resident."""
+    """256 MiB in blocks of 16, read twice: all bytes are correct, and little more than a block is resident."""
     status = Path("/proc/self/status")
     if not status.is_file() or "RssShmem" not in status.read_text():
         pytest.skip("the system does not tell which of a process's pages are of files")

@@ -1,4 +1,4 @@
-"""Signals that act wherever Python is when they come."""
+"""Signals take effect whatever Python is doing when they arrive."""
 
 import contextlib
 import gc
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from c2c_jax.io.signals import ENDING, Interrupted, ending_on_signals, noted
+from c2c_jax.io.signals import SIGNALS, Interrupted, raise_on_signals, record_signal
 from tests.fixtures.programs import ROOT
 
 
@@ -42,48 +42,48 @@ def wrapped_by_a_library(call: Callable[[], None]) -> None:
         raise RuntimeError("a callback failed") from error
 
 
-def raised_from(place: Callable, number: int, works_on: bool = True) -> int:
-    """The signal that ends the block in which one is raised at a place."""
-    with pytest.raises(Interrupted) as caught, ending_on_signals("c2c x"):
-        place(lambda: signal.raise_signal(number))
+def raised_from(context: Callable, number: int, works_on: bool = True) -> int:
+    """Returns the signal that ends the block when one is raised in a context."""
+    with pytest.raises(Interrupted) as caught, raise_on_signals("c2c x"):
+        context(lambda: signal.raise_signal(number))
         while works_on:
             time.sleep(0.001)
     return caught.value.number
 
 
-@pytest.mark.parametrize("place", [in_plain_code, in_collection])
-def test_acts_every_time(place):
+@pytest.mark.parametrize("context", [in_plain_code, in_collection])
+def test_acts_every_time(context):
     for _ in range(30):
-        for number in ENDING:
-            assert raised_from(place, number) == number
+        for number in SIGNALS:
+            assert raised_from(context, number) == number
 
 
-@pytest.mark.parametrize("place", [swallowed_by_a_library, wrapped_by_a_library])
-def test_is_not_lost_in_a_library(place):
-    assert raised_from(place, signal.SIGTERM, works_on=False) == signal.SIGTERM
+@pytest.mark.parametrize("context", [swallowed_by_a_library, wrapped_by_a_library])
+def test_is_not_lost_in_a_library(context):
+    assert raised_from(context, signal.SIGTERM, works_on=False) == signal.SIGTERM
 
 
 def test_everything_is_put_back():
-    before = [signal.getsignal(number) for number in ENDING], threading.active_count()
-    with ending_on_signals("c2c x"):
+    before = [signal.getsignal(number) for number in SIGNALS], threading.active_count()
+    with raise_on_signals("c2c x"):
         assert signal.getsignal(signal.SIGINT) is not before[0][0]
-    assert ([signal.getsignal(number) for number in ENDING], threading.active_count()) == before
+    assert ([signal.getsignal(number) for number in SIGNALS], threading.active_count()) == before
     assert signal.set_wakeup_fd(-1) == -1
-    with pytest.raises(ValueError, match="own"), ending_on_signals("c2c x"):
+    with pytest.raises(ValueError, match="own"), raise_on_signals("c2c x"):
         raise ValueError("of its own")
 
 
 def test_ignored_signals_stay_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
     try:
-        with ending_on_signals("c2c x"):
+        with raise_on_signals("c2c x"):
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
 def test_noted():
-    with ending_on_signals("c2c x"), noted(signal.SIGTERM) as is_terminated:
+    with raise_on_signals("c2c x"), record_signal(signal.SIGTERM) as is_terminated:
         assert not is_terminated()
         for _ in range(3):
             signal.raise_signal(signal.SIGTERM)
@@ -92,16 +92,16 @@ def test_noted():
 
 
 def test_in_another_thread_nothing_is_done():
-    before, found = signal.getsignal(signal.SIGINT), []
+    before, results = signal.getsignal(signal.SIGINT), []
 
     def work() -> None:
-        with ending_on_signals("c2c x"), noted(signal.SIGTERM) as is_terminated:
-            found.append((signal.getsignal(signal.SIGINT), is_terminated()))
+        with raise_on_signals("c2c x"), record_signal(signal.SIGTERM) as is_terminated:
+            results.append((signal.getsignal(signal.SIGINT), is_terminated()))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [(before, False)]
+    assert results == [(before, False)]
 
 
 # The main thread is in C code that no signal interrupts; keeps on swallowing; waits for a thread that does not end; or
@@ -129,7 +129,7 @@ import ctypes, gc, signal, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from c2c_jax.cli import main, miniworld
 from c2c_jax.io import signals
-for one in signals.ENDING: signal.signal(one, signal.default_int_handler)  # whatever this was started by
+for number in signals.SIGNALS: signal.signal(number, signal.default_int_handler)  # whatever this was started by
 signals.GRACE_S = float(sys.argv[1])
 def run(args):
     print("up", flush=True)
@@ -139,11 +139,11 @@ main.program(["miniworld", "show"])
 """
 
 
-@pytest.mark.parametrize(("place", "number"), list(zip(STUCK, [*ENDING, signal.SIGINT], strict=True)))
+@pytest.mark.parametrize(("context", "number"), list(zip(STUCK, [*SIGNALS, signal.SIGINT], strict=True)))
 @pytest.mark.parametrize("grace", [0.2, 1000.0], ids=["once", "again and again"])
-def test_ends_a_main_thread_that_is_stuck(place, number, grace):
+def test_ends_a_main_thread_that_is_stuck(context, number, grace):
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(grace), STUCK[place]], cwd=ROOT,
+        [sys.executable, "-c", PROGRAM, str(grace), STUCK[context]], cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout and process.stderr and process.stdout.readline() == "up\n"
@@ -152,6 +152,6 @@ def test_ends_a_main_thread_that_is_stuck(place, number, grace):
         time.sleep(0.05)
         process.send_signal(number)
     error = process.stderr.read()
-    assert process.wait() == 128 + number and error == f"c2c miniworld: {ENDING[number]}\n"
+    assert process.wait() == 128 + number and error == f"c2c miniworld: {SIGNALS[number]}\n"
     process.stdout.close()
     process.stderr.close()

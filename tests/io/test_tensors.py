@@ -1,4 +1,4 @@
-"""The reader of weights: values of every dtype, and what is said of files that are not what their names say."""
+"""Reading weights: values of every dtype, and errors for files of another kind than their name."""
 
 import io
 import json
@@ -35,39 +35,42 @@ def test_floats_of_every_precision(tmp_path, dtype):
     safetensors.torch.save_file(tensors, tmp_path / "a.safetensors")
     torch.save(tensors, tmp_path / "a.bin")
     torch.save(tensors, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
-    for found in (
+    for loaded in (
         read_safetensors(tmp_path / "a.safetensors"),
         read_torch(tmp_path / "a.bin"),
         read_torch(tmp_path / "old.bin"),
     ):
-        assert found.keys() == tensors.keys()
+        assert loaded.keys() == tensors.keys()
         for name, values in expected.items():
-            np.testing.assert_array_equal(found[name], values)
-            assert found[name].shape == values.shape and found[name].dtype.kind == "f"
+            np.testing.assert_array_equal(loaded[name], values)
+            assert loaded[name].shape == values.shape and loaded[name].dtype.kind == "f"
     shapes = {"w": (2, 2), "scalar": (), "empty": (0, 3)}
     assert tensor_shapes(tmp_path / "a.safetensors") == tensor_shapes(tmp_path / "a.bin") == shapes
 
 
 def test_integers_parameters_and_shared_storage(tmp_path):
-    """As old files have them: buffers, `nn.Parameter`s, and one embedding under two names."""
+    """As in old files: buffers, `nn.Parameter`s, and one embedding under two names."""
     whole = torch.arange(12, dtype=torch.float32).reshape(3, 4)
     state = OrderedDict(
         ids=torch.arange(5), w=torch.nn.Parameter(whole), tied=whole, part=whole[1:, ::2], turned=whole.T
     )
     torch.save(state, tmp_path / "a.bin")
-    found = read_torch(tmp_path / "a.bin")
+    loaded = read_torch(tmp_path / "a.bin")
     for name, tensor in state.items():
-        np.testing.assert_array_equal(found[name], tensor.detach().numpy())
-    found["w"][:] = 0
-    np.testing.assert_array_equal(found["tied"], whole.numpy())  # copies, not views of the file
+        np.testing.assert_array_equal(loaded[name], tensor.detach().numpy())
+    loaded["w"][:] = 0
+    np.testing.assert_array_equal(loaded["tied"], whole.numpy())  # copies, not views of the file
 
 
 def test_what_is_passed_over_is_not_read(tmp_path):
     safetensors.torch.save_file({"a.w": VALUES, "b.w": VALUES.to(torch.float8_e4m3fn)}, tmp_path / "a.safetensors")
     torch.save({"a.w": VALUES, "b.w": VALUES}, tmp_path / "a.bin")
-    for found in (read_safetensors(tmp_path / "a.safetensors", [r"b\..+"]), read_torch(tmp_path / "a.bin", [r"b\..+"])):
-        np.testing.assert_array_equal(found["a.w"], VALUES.numpy())
-        assert found["b.w"].size == 0
+    for loaded in (
+        read_safetensors(tmp_path / "a.safetensors", [r"b\..+"]),
+        read_torch(tmp_path / "a.bin", [r"b\..+"]),
+    ):
+        np.testing.assert_array_equal(loaded["a.w"], VALUES.numpy())
+        assert loaded["b.w"].size == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64, torch.uint16])
@@ -95,9 +98,9 @@ NOT_WEIGHTS = {
 def test_other_things_under_the_name_of_weights(tmp_path, suffix, content):
     path = tmp_path / f"model{suffix}"
     path.write_bytes(content)
-    told = refusal(path)
-    assert NOT_WEIGHTS[content] in told
-    assert f"hf download OWNER/NAME model{suffix} --local-dir {tmp_path}" in told
+    message = refusal(path)
+    assert NOT_WEIGHTS[content] in message
+    assert f"hf download OWNER/NAME model{suffix} --local-dir {tmp_path}" in message
 
 
 def test_each_kind_under_the_others_name(tmp_path):
@@ -107,11 +110,11 @@ def test_each_kind_under_the_others_name(tmp_path):
     )
     for zipped in (True, False):
         torch.save({"w": VALUES}, tmp_path / "a.safetensors", _use_new_zipfile_serialization=zipped)
-        assert "is torch's by its content" in refusal(tmp_path / "a.safetensors")
+        assert "is a torch file by its content" in refusal(tmp_path / "a.safetensors")
 
 
 def test_any_length_of_a_header_is_a_safetensors_file(tmp_path):
-    """The first bytes of one file are its header's length: they may look like anything."""
+    """A file begins with its header's length, which may look like another format."""
     for length in range(100, 400):
         safetensors.torch.save_file({"w": VALUES}, tmp_path / "a.safetensors", {"note": "x" * length})
         np.testing.assert_array_equal(read_safetensors(tmp_path / "a.safetensors")["w"], VALUES.numpy())
@@ -128,10 +131,10 @@ def test_half_a_download(tmp_path, name):
     whole = path.read_bytes()
     for size in (len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
-        told = refusal(path)
-        assert "hf download" in told
+        message = refusal(path)
+        assert "hf download" in message
         if name != "old.bin":
-            assert f"is a partial download: {size:,}" in told
+            assert f"is a partial download: {size:,}" in message
 
 
 def header(content: object, rest: bytes = b"") -> bytes:
@@ -177,7 +180,7 @@ def test_pickled_code_is_not_run(tmp_path, monkeypatch, protocol):
 
 
 def test_a_compressed_archive_is_refused(tmp_path):
-    """torch maps its bytes as they lie there: other numbers, in silence."""
+    """torch would map the compressed bytes as numbers, without an error."""
     torch.save({"w": VALUES}, tmp_path / "whole.bin")
     with zipfile.ZipFile(tmp_path / "whole.bin") as whole, zipfile.ZipFile(tmp_path / "a.bin", "w") as packed:
         for name in whole.namelist():
@@ -212,8 +215,8 @@ def test_a_pickle_of_many_steps(tmp_path, monkeypatch, zipped):
     monkeypatch.setattr(reader, "MAX_PICKLE", 10**4)
     content = {"w": VALUES, "more": [[] for _ in range(10**4)]}
     torch.save(content, tmp_path / "a.bin", _use_new_zipfile_serialization=zipped)
-    told = refusal(tmp_path / "a.bin")
-    assert "has a pickle of more than 10,000 bytes" in told if zipped else "torch raised ValueError" in told
+    message = refusal(tmp_path / "a.bin")
+    assert "has a pickle of more than 10,000 bytes" in message if zipped else "torch raised ValueError" in message
 
 
 @pytest.mark.parametrize("content", [[VALUES], VALUES, {}, {1: VALUES}, {"w": 5}, {"model": {"w": VALUES}}], ids=str)
@@ -239,7 +242,7 @@ def test_folders_pipes_and_nothing(tmp_path):
 
 
 def test_a_storage_shorter_than_it_says(tmp_path):
-    """Sizes in the pickle are larger than the record of the archive."""
+    """The pickle states larger sizes than the archive's record has."""
     buffer = io.BytesIO()
     torch.save({"w": torch.ones(4)}, buffer)
     with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(tmp_path / "a.bin", "w") as lying:

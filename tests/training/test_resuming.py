@@ -212,4 +212,4 @@ def test_damaged_image_vectors_are_recomputed(tmp_path, damage):
         bad = arrays["source_PS"][:, 1:] if damage == "other width" else np.full_like(arrays["source_PS"], np.nan)
         np.savez(kept, key=arrays["key"], source_PS=bad)
     np.testing.assert_array_equal(image_vectors(config, "miniworld/clip", tmp_path), expected)
-    assert images._kept_vectors(kept, str(arrays["key"]), *expected.shape) is not None
+    assert images._cached_vectors(kept, str(arrays["key"]), *expected.shape) is not None

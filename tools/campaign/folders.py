@@ -127,7 +127,7 @@ def _vectors(argument: str = "photos") -> Results:
 
 
 def _noises(argument: str = "noises") -> Results:
-    from c2c_jax.io.files import path_of
+    from c2c_jax.io.files import text_to_path
 
     argv = ["search", "--text", "a dog barks", "--library", argument, "--index", "index", "--clap", CLAP, "--json"]
     with contextlib.redirect_stdout(io.StringIO()) as out:
@@ -135,7 +135,7 @@ def _noises(argument: str = "noises") -> Results:
     if code:
         raise SystemExit(code)
     sounds = json.loads(out.getvalue())["queries"][0]["sounds"]
-    return {_relative_name(path_of(match["file"]), "noises"): np.array([match["score"]]) for match in sounds}
+    return {_relative_name(text_to_path(match["file"]), "noises"): np.array([match["score"]]) for match in sounds}
 
 
 FOLDERS: dict[str, Reader] = {

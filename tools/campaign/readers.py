@@ -119,11 +119,11 @@ def _captions(name: str) -> Reader:
     spec, content = _CAPTIONS[name]
 
     def probe() -> Results:
-        from c2c_jax.data.captions import Mixture, open_sources
+        from c2c_jax.data.captions import CaptionStream, open_sources
 
-        mixture = Mixture(open_sources(spec), drop_duplicates=False)
-        rows = list(mixture)
-        print(mixture.report(), file=sys.stderr)
+        stream = CaptionStream(open_sources(spec), drop_duplicates=False)
+        rows = list(stream)
+        print(stream.report(), file=sys.stderr)
         return {"rows": rows}
 
     def write(folder: Path) -> None:

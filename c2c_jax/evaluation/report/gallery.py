@@ -17,9 +17,9 @@ from c2c_jax.evaluation.report.inputs import Run
 from c2c_jax.generation.plan import control_file
 from c2c_jax.generation.records import Record, read_records
 from c2c_jax.io.audio import read_audio
-from c2c_jax.io.audio_output import DEEPEST_DB, mel_spectrogram
+from c2c_jax.io.audio_output import DYNAMIC_RANGE_DB, mel_spectrogram
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import is_regular, path_of, sha256_of
+from c2c_jax.io.files import is_regular, sha256_of, text_to_path
 from c2c_jax.io.images import read_image
 
 MAX_PICTURES = 4  # shown of those that one sound was generated from
@@ -53,11 +53,11 @@ def build_gallery(folder: Path, run: Run, max_rows: int) -> tuple[dict[str, Any]
         row |= {"control": None, "text": None, "agreement": None, "mixed_in": [], "pictures": _images(record, errors)}
         row["translator"] = f"{run.name}, {run.bundle.spec.kind}"
         if content.translator and content.translator.sha256 != weights:
-            path = path_of(content.translator.path)
+            path = text_to_path(content.translator.path)
             name = printable(path.parent.name if path.name == "bundle" else path.name)
             row["translator"] = f"{name}, not the one of this page"
         for one in content.mixed_in:
-            name = f"“{one.what}”" if isinstance(one.what, str) else printable(path_of(one.what.path).name)
+            name = f"“{one.what}”" if isinstance(one.what, str) else printable(text_to_path(one.what.path).name)
             row["mixed_in"].append(f"{one.weight:g} × {name}")
         if control:
             row |= {"control": _audio(control, errors), "text": control.content.control}
@@ -95,7 +95,7 @@ def _images(record: Record, errors: list[C2CError]) -> list[dict[str, Any]]:
     """The first images of a record; those that cannot be read have an error, and no address."""
     pictures = []
     for one in record.content.pictures[:MAX_PICTURES]:
-        path, folder = path_of(one.path), record.path.parent
+        path, folder = text_to_path(one.path), record.path.parent
         picture: dict[str, Any] = {"name": printable(path.name), "address": None}
         try:
             address, width, height = image_address(find_image(path, one.sha256, (folder, folder.parent)))
@@ -121,7 +121,7 @@ def mel_address(samples: Float[np.ndarray, "samples"], rate: int) -> str:
     from matplotlib import colormaps  # takes a while
 
     mels_MT = mel_spectrogram(samples, rate)[::-1]
-    colours_MT3 = colormaps["magma"](1 + mels_MT / DEEPEST_DB, bytes=True)[..., :3]
+    colours_MT3 = colormaps["magma"](1 + mels_MT / DYNAMIC_RANGE_DB, bytes=True)[..., :3]
     return _image_address(Image.fromarray(colours_MT3).resize(MEL_SIZE, Image.Resampling.BILINEAR), "JPEG")
 
 

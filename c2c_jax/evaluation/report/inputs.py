@@ -15,8 +15,8 @@ from c2c_jax.evaluation.results import Results, read_results
 from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, Row, scoring_of
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.console import printable
-from c2c_jax.io.files import is_there, sha256_of
-from c2c_jax.io.json import differing, read_json, report_missing_fields
+from c2c_jax.io.files import path_exists, sha256_of
+from c2c_jax.io.json import differing_fields, read_json, report_missing_fields
 from c2c_jax.old_names import upgraded
 from c2c_jax.publishing.names import without_local_paths
 from c2c_jax.training import log
@@ -53,7 +53,7 @@ def read_run(run: Path) -> Run:
         config = upgraded(read_json(run / "config.json", ReportError, advice))
         _require_config(config, run / "config.json", advice)
         report_missing_fields(Config, config, run / "config.json")
-        if is_there(run / "metrics.jsonl"):
+        if path_exists(run / "metrics.jsonl"):
             history = log.read_entries(run / "metrics.jsonl")
     public = without_local_paths(dataclasses.replace(bundle, recipe=config))
     name = printable(run_name(run))
@@ -62,7 +62,7 @@ def read_run(run: Path) -> Run:
 
 def _require_config(config: dict[str, Any], path: Path, advice: str) -> None:
     """Raises ReportError unless `config` is that of a run, with no other fields."""
-    unknown = [name for name, is_stated in differing(Config, config) if is_stated]
+    unknown = [name for name, is_stated in differing_fields(Config, config) if is_stated]
     try:
         if unknown:
             raise ValueError(f"unknown field {', '.join(unknown)[:200]}")

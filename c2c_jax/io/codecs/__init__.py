@@ -1,1 +1,1 @@
-"""Layouts of audio files, read to find damage that decoders pass over."""
+"""Reads the structure of audio files to find damage that decoders ignore."""

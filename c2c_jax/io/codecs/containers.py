@@ -1,6 +1,6 @@
-"""What a sound file promises: its streams, the bytes of each, and how many frames they should give.
+"""The structure of a sound file: its streams, their bytes, and how many frames they should contain.
 
-libsndfile decodes no more than a header states, and often silently less. So headers are read here first. A wrong or
+libsndfile decodes at most what a header states, and often silently less, so headers are read here first. A wrong or
 missing size is corrected in the bytes passed to libsndfile; truncated or damaged files are refused.
 """
 
@@ -10,20 +10,20 @@ import io
 import itertools
 from typing import Any, BinaryIO
 
-Piece = bytes | tuple[int, int]  # bytes that stand in for others, or the start and the end of a part of the file
-FARTHEST = 1 << 62  # bytes; what is behind it is behind the end of every file
+Piece = bytes | tuple[int, int]  # replacement bytes, or start and end of a part of the file
+MAX_OFFSET = 1 << 62  # bytes; beyond the end of every file
 MAX_TAGS = 100
-ZEROS = 1 << 20  # bytes behind the last chunk that are looked at: padding where they are zeros
+MAX_PADDING = 1 << 20  # bytes of zeros after the last chunk
 
 
 class BrokenAudioError(Exception):
-    """A sound file that is cut or damaged. The message continues "PATH …"."""
+    """A truncated or damaged sound file. The message continues "PATH …"."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class Stream:
-    """One stream of samples, as it is given to libsndfile. min_frames: how many frames it must give at least; None:
-    exactly as many as libsndfile says."""
+    """One stream of samples as passed to libsndfile. min_frames: the minimum number of decoded frames; None: exactly as
+    many as libsndfile states."""
 
     pieces: list[Piece]
     min_frames: int | None = None
@@ -31,19 +31,19 @@ class Stream:
 
 @dataclasses.dataclass
 class Layout:
-    """The streams of a file, one behind the other, and notes on what a person should know of it."""
+    """The consecutive streams of a file, and notes for the user about its defects."""
 
     streams: list[Stream] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
 class View(io.RawIOBase):
-    """Pieces as one file to read. error: what went wrong in reading, which libsndfile would take for the file's end."""
+    """Presents pieces as one readable file. error: a read error, which libsndfile would take for the file's end."""
 
     def __init__(self, file: BinaryIO, pieces: list[Piece]) -> None:
         self.file, self.pieces, self.position = file, pieces, 0
         self.error: OSError | None = None
-        lengths = (len(one) if isinstance(one, bytes) else one[1] - one[0] for one in pieces)
+        lengths = (len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces)
         self.starts = [0, *itertools.accumulate(lengths)]
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -58,7 +58,7 @@ class View(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fills the buffer with the next bytes and returns their number, which is smaller at the end of the pieces or
-        of the file. An OSError ends the reading and is stored in `error`."""
+        of the file. Stores an OSError in `error` and stops."""
         target, done = memoryview(buffer).cast("B"), 0
         while done < len(target) and self.position < self.starts[-1]:
             index = bisect.bisect_right(self.starts, self.position) - 1
@@ -81,13 +81,13 @@ class View(io.RawIOBase):
 
 
 def read_at(file: BinaryIO, start: int, count: int) -> bytes:
-    """Up to `count` bytes of a file from `start` on."""
-    file.seek(min(start, FARTHEST))
+    """Reads up to `count` bytes of a file at `start`."""
+    file.seek(min(start, MAX_OFFSET))
     return file.read(count)
 
 
 def id3_size(head: bytes) -> int:
-    """The bytes of an ID3v2 tag by its first 10 (id3.org, section 3.1); 0: there is none."""
+    """Returns the size of an ID3v2 tag from its first 10 bytes (id3.org, section 3.1); 0 if there is none."""
     if len(head) < 10 or head[:3] != b"ID3" or max(head[6:10]) > 127:
         return 0
     size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
@@ -95,13 +95,13 @@ def id3_size(head: bytes) -> int:
 
 
 def without_tags(file: BinaryIO, size: int) -> tuple[int, int]:
-    """Where the sound starts and ends between the tags that are put before and behind it: ID3v2, ID3v1 and APEv2."""
+    """Returns the start and end of the audio between the tags around it: ID3v2, ID3v1 and APEv2."""
     start, end = 0, size
     for _ in range(MAX_TAGS):
         tag = id3_size(read_at(file, start, 10))
         start += tag
         if start > size:
-            raise BrokenAudioError(f"is truncated: its ID3 tag takes {tag:,} bytes of the {size:,} that there are")
+            raise BrokenAudioError(f"is truncated: its ID3 tag takes {tag:,} bytes, but the file has {size:,}")
     if end - start > 128 and read_at(file, end - 128, 3) == b"TAG":
         end -= 128
     tail = read_at(file, max(end - 32, 0), 32)
@@ -112,5 +112,5 @@ def without_tags(file: BinaryIO, size: int) -> tuple[int, int]:
 
 
 def is_padding(file: BinaryIO, start: int, end: int) -> bool:
-    """Whether there are only zeros and line ends, or nothing."""
-    return end - start <= ZEROS and not read_at(file, start, end - start).strip(b"\0 \r\n")
+    """Whether a part of a file has only zeros and line ends, or is empty."""
+    return end - start <= MAX_PADDING and not read_at(file, start, end - start).strip(b"\0 \r\n")

@@ -1,4 +1,4 @@
-"""MPEG audio (MP3, MP2, MP1): checked frame by frame, and against the number of frames that a Xing frame states.
+"""Checks MPEG audio (MP3, MP2, MP1) frame by frame, and against the number of frames that a Xing frame states.
 
 ISO/IEC 11172-3 and 13818-3; the Xing frame as LAME writes it (gabriel.mp3-tech.org/mp3infotag.html).
 """
@@ -18,19 +18,19 @@ BITRATES = {
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
 RATES = ((11025, 12000, 8000), (), (22050, 24000, 16000), (44100, 48000, 32000))
-SEARCHED = 1 << 18  # bytes, at most, without a frame in them
-IN_ROW = 3  # frames that follow one another: fewer may be chance
+MAX_JUNK = 1 << 18  # bytes that are searched for the next frame
+MIN_RUN = 3  # consecutive frames; fewer may be chance
 BUFFER = 1 << 16
-LAME = 120  # bytes from a Xing frame's mark to LAME's name, where the frame states all that it may
-MAX_GAP = 2 * 4095  # samples that a Xing frame may say are the encoder's silence, at the beginning and the end
-# A tag of padding. Without one libsndfile looks for a resource fork first, which is a file `._NAME` too, as Macs leave
-# them on other disks, and takes the sound for SD2 if it is there.
+LAME = 120  # bytes from a Xing frame's mark to LAME's name if all optional fields are there
+MAX_GAP = 2 * 4095  # samples of encoder delay and padding that a Xing frame may state
+# A tag of padding. Without a tag, libsndfile looks for a resource fork first, such as the file `._NAME` that Macs leave
+# on other disks, and if there is one it decodes the sound as SD2.
 EMPTY_ID3 = b"ID3\x04" + bytes(5) + b"\x14" + bytes(20)
 
 
 @dataclasses.dataclass(frozen=True)
-class Head:
-    """A frame's head. length: of the frame in bytes; side: bytes of side information behind the head (layer 3)."""
+class FrameHeader:
+    """A frame's header. length: bytes of the frame. side: bytes of side information after the header (layer 3)."""
 
     version: int
     layer: int
@@ -42,31 +42,31 @@ class Head:
 
     @property
     def kind(self) -> tuple[int, int, int, bool]:
-        """What all frames of a stream have in common."""
+        """The fields that all frames of a stream share."""
         return self.version, self.layer, self.rate, self.is_mono
 
 
-def head_of(four: bytes) -> Head | None:
-    """The head of a frame in its first four bytes; None where they are not one of a known bitrate."""
-    if len(four) < 4 or four[0] != 0xFF or four[1] & 0xE0 != 0xE0:
+def parse_header(header: bytes) -> FrameHeader | None:
+    """Parses the header in a frame's first four bytes; None if they are not a header with a known bitrate."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
-    version, layer, bitrate, rate = four[1] >> 3 & 3, 4 - (four[1] >> 1 & 3), four[2] >> 4, four[2] >> 2 & 3
+    version, layer, bitrate, rate = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3), header[2] >> 4, header[2] >> 2 & 3
     if version == 1 or layer == 4 or not 1 <= bitrate <= 14 or rate == 3:
         return None
-    hertz, padding, is_mono = RATES[version][rate], four[2] >> 1 & 1, four[3] >> 6 == 3
+    hertz, padding, is_mono = RATES[version][rate], header[2] >> 1 & 1, header[3] >> 6 == 3
     bits = 1000 * BITRATES[version == 3, layer][bitrate - 1]
     samples = {1: 384, 2: 1152, 3: 1152 if version == 3 else 576}[layer]
     length = (12 * bits // hertz + padding) * 4 if layer == 1 else samples // 8 * bits // hertz + padding
     side = (17 if is_mono else 32) if version == 3 else (9 if is_mono else 17)
-    return Head(version, layer, hertz, is_mono, length, samples, side)
+    return FrameHeader(version, layer, hertz, is_mono, length, samples, side)
 
 
 @dataclasses.dataclass
 class _Run:
-    """Frames of one kind in a row. first: the head of the first one. tag: the Xing frame before them, or empty. pieces:
-    the parts of the file that hold them."""
+    """Consecutive frames of one kind. first: the bytes of the first header. tag: the Xing frame before them, or empty.
+    pieces: the parts of the file that contain them."""
 
-    head: Head
+    head: FrameHeader
     first: bytes
     tag: bytes
     pieces: list[tuple[int, int]] = dataclasses.field(default_factory=list)
@@ -81,50 +81,50 @@ class _Run:
 
 
 class _Frames:
-    """The bytes of a file by their places, read a buffer at a time."""
+    """Buffered access to the bytes of a file by position."""
 
     def __init__(self, file: BinaryIO, end: int) -> None:
         self.file, self.end, self.start, self.buffer = file, end, 0, b""
 
-    def at(self, place: int, count: int) -> bytes:
-        """Up to `count` bytes from a place on, none of them behind the end."""
-        inside = place - self.start
+    def at(self, position: int, count: int) -> bytes:
+        """Returns up to `count` bytes at a position, none after the end."""
+        inside = position - self.start
         if not 0 <= inside <= len(self.buffer) - count:
-            self.start, inside = place, 0
-            self.buffer = read_at(self.file, place, min(BUFFER, max(self.end - place, 0)))
+            self.start, inside = position, 0
+            self.buffer = read_at(self.file, position, min(BUFFER, max(self.end - position, 0)))
         return self.buffer[inside : inside + count]
 
-    def is_row(self, place: int) -> bool:
-        """Whether IN_ROW frames of one kind follow one another here, or fewer up to the end."""
+    def is_run(self, position: int) -> bool:
+        """Whether MIN_RUN frames of one kind start at a position, or fewer up to the end."""
         kind = None
-        for _ in range(IN_ROW):
-            head = head_of(self.at(place, 4))
+        for _ in range(MIN_RUN):
+            head = parse_header(self.at(position, 4))
             if not head or head.kind != (kind or head.kind):
                 return False
-            kind, place = head.kind, place + head.length
-            if place == self.end:
+            kind, position = head.kind, position + head.length
+            if position == self.end:
                 return True
         return True
 
-    def next_row(self, place: int) -> int | None:
-        """Where the next frames in a row start."""
-        for one in range(place, min(self.end, place + SEARCHED)):
-            if self.at(one, 1) == b"\xff" and self.is_row(one):
-                return one
+    def next_run(self, position: int) -> int | None:
+        """Finds the position of the next run of frames; None if there is none."""
+        for start in range(position, min(self.end, position + MAX_JUNK)):
+            if self.at(start, 1) == b"\xff" and self.is_run(start):
+                return start
         return None
 
 
 def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
-    """Adds a stream to a layout for each of the MPEG files that were joined to one."""
+    """Adds a stream to the layout for each of the MPEG files that were joined into this one."""
     frames, runs = _Frames(file, end), list[_Run]()
-    position = frames.next_row(start)
+    position = frames.next_run(start)
     if position is None:
-        raise BrokenAudioError("holds no MPEG audio frames: get the sound again, or convert it")
+        raise BrokenAudioError("contains no MPEG audio frames: get the sound again, or convert it")
     if not is_padding(file, start, position):
         layout.notes.append(f"begins with {position - start:,} non-audio bytes; they are ignored")
     while position < end:
-        head = head_of(frames.at(position, 4))
-        if head and not (runs and head.kind == runs[-1].head.kind) and not frames.is_row(position):
+        head = parse_header(frames.at(position, 4))
+        if head and not (runs and head.kind == runs[-1].head.kind) and not frames.is_run(position):
             head = None
         if head and position + head.length <= end:
             frame = frames.at(position, head.length)
@@ -141,8 +141,8 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
         elif head:
             layout.notes.append("ends in the middle of a frame, which is ignored")
             break
-        elif (after := frames.next_row(position + 1)) is not None:
-            raise BrokenAudioError(f"is damaged: bytes {position:,} to {after:,} are no MPEG frames")
+        elif (after := frames.next_run(position + 1)) is not None:
+            raise BrokenAudioError(f"is damaged: bytes {position:,} to {after:,} are not MPEG frames")
         else:
             layout.notes.append(f"ends in {end - position:,} non-audio bytes; they are ignored")
             break
@@ -150,15 +150,16 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
         layout.streams.append(_stream(run, layout))
 
 
-def _is_tag(head: Head, frame: bytes) -> bool:
-    """Whether a frame holds no sound but what there is. LAME's name behind no side information: its mark is damaged."""
-    place = 4 + head.side
-    has_name = frame[place + LAME : place + LAME + 4] == b"LAME" and not any(frame[4:place])
-    return head.layer == 3 and (frame[place : place + 4] in (b"Xing", b"Info") or has_name)
+def _is_tag(head: FrameHeader, frame: bytes) -> bool:
+    """Whether a frame is a Xing frame, which describes the stream. LAME's name without side information counts too: it
+    is one with a damaged mark."""
+    position = 4 + head.side
+    has_name = frame[position + LAME : position + LAME + 4] == b"LAME" and not any(frame[4:position])
+    return head.layer == 3 and (frame[position : position + 4] in (b"Xing", b"Info") or has_name)
 
 
 def _tag_size(head: bytes) -> int:
-    """The bytes of a tag between joined files: ID3v2, ID3v1 or APEv2; 0: there is none."""
+    """Returns the size of a tag between joined files: ID3v2, ID3v1 or APEv2; 0 if there is none."""
     if head[:3] == b"TAG":
         return 128
     if head[:8] == b"APETAGEX":
@@ -167,31 +168,31 @@ def _tag_size(head: bytes) -> int:
 
 
 def _stream(run: _Run, layout: Layout) -> Stream:
-    """A run as libsndfile reads it whole: behind a Xing frame that states how many frames there are."""
-    head, tag, place = run.head, run.tag, 4 + run.head.side
-    least = run.count * head.samples - MAX_GAP
+    """Makes a stream of a run, with a Xing frame that states the number of frames, so that libsndfile reads all."""
+    head, tag, position = run.head, run.tag, 4 + run.head.side
+    min_frames = run.count * head.samples - MAX_GAP
     if head.layer != 3:
-        return Stream(pieces=[EMPTY_ID3, *run.pieces], min_frames=least)
-    stated = int.from_bytes(tag[place + 8 : place + 12], "big") if tag and tag[place + 7] & 1 else 0
+        return Stream(pieces=[EMPTY_ID3, *run.pieces], min_frames=min_frames)
+    stated = int.from_bytes(tag[position + 8 : position + 12], "big") if tag and tag[position + 7] & 1 else 0
     if stated > run.count + 1:  # some count the Xing frame too
-        raise BrokenAudioError(f"is truncated: its header promises {stated:,} MPEG frames, {run.count:,} are there")
-    if tag and _is_damaged(tag, place):
+        raise BrokenAudioError(f"is truncated: its header states {stated:,} MPEG frames, but {run.count:,} are there")
+    if tag and _is_damaged(tag, position):
         layout.notes.append("has a damaged Xing frame: its beginning and end may be a few hundredths of a second off")
-    if tag[place : place + 4] in (b"Xing", b"Info") and stated:
-        tag = tag[: place + 8] + run.count.to_bytes(4, "big") + tag[place + 12 :]
-        if tag[place + 7] & 2:  # it states the bytes too
+    if tag[position : position + 4] in (b"Xing", b"Info") and stated:
+        tag = tag[: position + 8] + run.count.to_bytes(4, "big") + tag[position + 12 :]
+        if tag[position + 7] & 2:  # it states the bytes too
             size = len(tag) + sum(end - start for start, end in run.pieces)
-            tag = tag[: place + 12] + min(size, 0xFFFFFFFF).to_bytes(4, "big") + tag[place + 16 :]
+            tag = tag[: position + 12] + min(size, 0xFFFFFFFF).to_bytes(4, "big") + tag[position + 16 :]
     else:
         tag = _info_frame(run.first, run.count)
-    return Stream(pieces=[EMPTY_ID3 + tag, *run.pieces], min_frames=least)
+    return Stream(pieces=[EMPTY_ID3 + tag, *run.pieces], min_frames=min_frames)
 
 
-def _is_damaged(tag: bytes, place: int) -> bool:
-    """Whether the checksum of what LAME wrote is wrong, CRC-16 of 190 bytes; 0: none was written."""
-    if tag[place : place + 4] not in (b"Xing", b"Info") or tag[place + 7] & 15 != 15:
-        return tag[place + LAME : place + LAME + 4] == b"LAME"
-    end, state = place + LAME + 34, 0
+def _is_damaged(tag: bytes, position: int) -> bool:
+    """Whether LAME's checksum is wrong: a CRC-16 of 190 bytes, or 0 if none was written."""
+    if tag[position : position + 4] not in (b"Xing", b"Info") or tag[position + 7] & 15 != 15:
+        return tag[position + LAME : position + LAME + 4] == b"LAME"
+    end, state = position + LAME + 34, 0
     for byte in tag[:end]:
         state ^= byte
         for _ in range(8):
@@ -200,11 +201,11 @@ def _is_damaged(tag: bytes, place: int) -> bool:
 
 
 def _info_frame(first: bytes, frames: int) -> bytes:
-    """A frame without sound, with the head of another one, that states how many frames follow."""
+    """Makes a silent frame, with a header like `first`, that states how many frames follow."""
     for bitrate in range(1, 15):
-        four = bytes([0xFF, first[1] | 1, bitrate << 4 | first[2] & 0x0C, first[3]])
-        head = head_of(four)
+        header = bytes([0xFF, first[1] | 1, bitrate << 4 | first[2] & 0x0C, first[3]])
+        head = parse_header(header)
         if head and head.length >= 4 + head.side + 120:
             tag = bytes(head.side) + b"Info" + (1).to_bytes(4, "big") + frames.to_bytes(4, "big")
-            return (four + tag).ljust(head.length, b"\0")
-    raise AssertionError("the largest frame holds an Info tag at every rate")
+            return (header + tag).ljust(head.length, b"\0")
+    raise AssertionError("the largest frame has room for an Info tag at every rate")

@@ -14,7 +14,7 @@ from c2c_jax.errors import AbsentError, CheckpointError
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import is_regular, local_path, open_regular
 from c2c_jax.io.json import read_json_as
-from c2c_jax.io.tensors import fetch_again, read_safetensors, read_torch
+from c2c_jax.io.tensors import fetch_advice, read_safetensors, read_torch
 
 # Weight files of Hugging Face folders, in order of preference.
 WEIGHT_FILES = (
@@ -136,10 +136,10 @@ def files_named(folder: Path, names: Sequence[str]) -> list[Path]:
         for shard in shards:
             if not shard or Path(shard).name != shard or "\\" in shard:
                 raise CheckpointError(
-                    f"{path} lists {shard[:80]!r}; expected names of files beside it: {fetch_again(path)}"
+                    f"{path} lists {shard[:80]!r}; expected names of files beside it: {fetch_advice(path)}"
                 )
             if not is_regular(folder / shard):
-                raise CheckpointError(f"{folder} lacks {shard}, which {name} lists; {fetch_again(folder / shard)}")
+                raise CheckpointError(f"{folder} lacks {shard}, which {name} lists; {fetch_advice(folder / shard)}")
         return [path, *(folder / shard for shard in shards)]
     candidates = (
         [path.name for path in folder.iterdir() if re.search(OTHER_WEIGHTS, path.name)] if folder.is_dir() else []
@@ -156,6 +156,6 @@ def read_tensors(folder: Path, skip: Sequence[str] = ()) -> dict[str, np.ndarray
             continue
         new_tensors = (read_safetensors if path.suffix == ".safetensors" else read_torch)(path, skip)
         if duplicates := sorted(tensors.keys() & new_tensors.keys()):
-            raise CheckpointError(f"{path} repeats tensor {duplicates[0]} of another shard; {fetch_again(path)}")
+            raise CheckpointError(f"{path} repeats tensor {duplicates[0]} of another shard; {fetch_advice(path)}")
         tensors.update(new_tensors)
     return tensors

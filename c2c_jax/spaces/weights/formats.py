@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from c2c_jax.errors import CheckpointError
-from c2c_jax.io.files import is_there, local_path
+from c2c_jax.io.files import local_path, path_exists
 from c2c_jax.io.json import read_json
 from c2c_jax.spaces.models.clap import ClapModel, ClapTextConfig, ClapTextModelWithProjection
 from c2c_jax.spaces.models.clap_audio import ClapAudioModelWithProjection
@@ -96,10 +96,10 @@ class Folder:
             raise CheckpointError(f"{name} is a whole generator; its CLAP is {name}:text_encoder")
         self.content = read_json(self.config_path)
         has_tokenizer = any(
-            is_there(self.path / file) for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json")
+            path_exists(self.path / file) for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json")
         )
         self._tokenizer_folder = self.path if has_tokenizer else self.path.parent / "tokenizer"
-        self._tokenizer_files = [path for file in TOKENIZER_FILES if is_there(path := self._tokenizer_folder / file)]
+        self._tokenizer_files = [path for file in TOKENIZER_FILES if path_exists(path := self._tokenizer_folder / file)]
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and contents of its weights, config and tokenizer files."""

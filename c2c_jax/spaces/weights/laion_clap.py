@@ -100,7 +100,7 @@ class LaionClap:
     shape_source = "its other tensors"  # what determines the shapes of its tensors, for messages
 
     def __init__(self, name: str, path: Path):
-        tensors = open_torch(path, harmless=_numpy_scalars(), wrapper="state_dict")
+        tensors = open_torch(path, safe_classes=_numpy_scalars(), wrapper="state_dict")
         prefixes = [key.removesuffix(WORDS) for key in tensors if key.endswith(WORDS)]
         if len(prefixes) != 1:
             found = f"found {', '.join(sorted(tensors)[:3])}" if not prefixes else f"found {len(prefixes)} of them"

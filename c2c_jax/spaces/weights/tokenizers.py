@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from c2c_jax.errors import CheckpointError, one_line
-from c2c_jax.io.files import is_there, open_regular
+from c2c_jax.io.files import open_regular, path_exists
 from c2c_jax.io.json import read_json_as
 
 if TYPE_CHECKING:  # transformers imports torch: it is loaded only where texts are read
@@ -27,7 +27,7 @@ def read_tokenizer(folder: Path, kind: str = "AutoTokenizer", **options: Any) ->
     for path in sorted(folder.glob("*.json")):
         if "token" in path.name or path.name == "vocab.json":
             read_json_as(dict[str, msgspec.Raw], path, max_bytes=MAX_BYTES)  # checks size and syntax only
-    if is_there(merges := folder / "merges.txt"):
+    if path_exists(merges := folder / "merges.txt"):
         with open_regular(merges, "a tokenizer's merges", CheckpointError, "fetch it again") as file:
             if os.fstat(file.fileno()).st_size > MAX_BYTES:
                 raise CheckpointError(f"{merges} is larger than {MAX_BYTES:,} bytes; fetch it again")

@@ -1,4 +1,4 @@
-"""Sounds against what their files promise: headers that lie are read to the end, what is cut is refused or reported."""
+"""Wrong headers of sound files: all samples are read, and truncated files are refused or reported."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ STATING = [row for row in SIZED if row[3] and row[1] not in ("WVE", "AVR")]
 
 
 def samples(channels: int = 1) -> np.ndarray:
-    """A second of noise in whole steps of 16 bits."""
+    """A second of noise in 16-bit steps."""
     return np.round(np.random.default_rng(0).normal(size=(RATE, channels)) * 3000) / 2**15
 
 
@@ -54,10 +54,10 @@ def refusal(path, content: bytes) -> str:
 
 
 def stating(content: bytes, row, size: int) -> bytes:
-    """The file with another size of its samples in its header."""
+    """The file with another size in its header."""
     _, _, _, magic, offset, width, order = row
-    place = content.index(magic) + offset
-    return content[:place] + size.to_bytes(width, order) + content[place + width :]
+    position = content.index(magic) + offset
+    return content[:position] + size.to_bytes(width, order) + content[position + width :]
 
 
 @pytest.mark.parametrize("row", SIZED, ids=lambda row: f"{row[1]}-{row[2]}")
@@ -68,53 +68,53 @@ def test_whole_cut_and_lengthened(tmp_path, capfd, row, channels):
         pytest.skip("one channel alone")
     path, tolerance = tmp_path / name, 0 if subtype != "ALAW" else 1e-2
     content = write(path, layout, subtype, channels)
-    found, notes = read(path, content)
-    np.testing.assert_allclose(found, samples(channels).mean(axis=1), atol=tolerance + 1e-7)
+    decoded, notes = read(path, content)
+    np.testing.assert_allclose(decoded, samples(channels).mean(axis=1), atol=tolerance + 1e-7)
     assert not notes
-    for share in (0.5, 0.9, 0.995):
-        assert "is truncated" in refusal(path, content[: int(len(content) * share)])
-    found, notes = read(path, content + bytes(100))  # padding
-    assert len(found) == RATE and not notes
+    for fraction in (0.5, 0.9, 0.995):
+        assert "is truncated" in refusal(path, content[: int(len(content) * fraction)])
+    decoded, notes = read(path, content + bytes(100))  # padding
+    assert len(decoded) == RATE and not notes
     more = b"\1" * 400
     try:
-        found, notes = read(path, content + more)
+        decoded, notes = read(path, content + more)
     except AudioError:
         return
-    assert notes and len(found) >= RATE
+    assert notes and len(decoded) >= RATE
 
 
 @pytest.mark.parametrize("row", STATING, ids=lambda row: f"{row[1]}-{row[2]}")
 @pytest.mark.parametrize("stated", ["0", "unknown", "smaller"])
 def test_a_size_that_lies_or_says_nothing(tmp_path, row, stated):
-    """As recorders leave it that were stopped, programs write it into pipes, or a header that was never corrected."""
+    """Sizes as stopped recorders leave them, as programs write them into pipes, or too small."""
     name, layout, subtype, _, _, width, order = row
     path = tmp_path / name
     content = write(path, layout, subtype, 2 if layout != "SVX" else 1)
-    most = (1 << 8 * width) - 1
-    sizes = {"0": [0], "unknown": [most, most >> 1, most - 36, (most >> 1) - 36], "smaller": [10_000]}[stated]
+    top = (1 << 8 * width) - 1
+    sizes = {"0": [0], "unknown": [top, top >> 1, top - 36, (top >> 1) - 36], "smaller": [10_000]}[stated]
     for size in sizes:
-        found, notes = read(path, stating(content, row, size))
-        np.testing.assert_allclose(found, samples(2 if layout != "SVX" else 1).mean(axis=1), atol=1e-7)
+        decoded, notes = read(path, stating(content, row, size))
+        np.testing.assert_allclose(decoded, samples(2 if layout != "SVX" else 1).mean(axis=1), atol=1e-7)
         assert bool(notes) == (stated == "smaller")
 
 
 def test_a_few_bytes_too_few_are_reported(tmp_path):
     content = write(tmp_path / "a.wav", "WAV", "PCM_16")
-    found, notes = read(tmp_path / "a.wav", content[:-6])
-    np.testing.assert_allclose(found, samples()[:-3, 0], atol=1e-7)
-    assert "ends 6 bytes before what its header promises" in notes
+    decoded, notes = read(tmp_path / "a.wav", content[:-6])
+    np.testing.assert_allclose(decoded, samples()[:-3, 0], atol=1e-7)
+    assert "is 6 bytes shorter than its header states" in notes
 
 
 def test_chunks_behind_the_samples_are_no_samples(tmp_path):
-    """Whole, with and without the byte that makes a chunk even, and cut."""
+    """Complete, with and without the padding byte of odd chunks, and truncated."""
     path = tmp_path / "a.wav"
     content = write(path, "WAV", "PCM_U8")[:-2]
     odd = stating(content, SIZED[0], RATE - 1)[:-1] if len(content) % 2 == 0 else content
     words = b"LIST" + (400).to_bytes(4, "little") + b"INFO" + bytes(range(1, 199)) * 2
     for padding, tail in ((b"\0", words), (b"", words), (b"\0", words[:100])):
         size = len(odd) - odd.index(b"data") - 8
-        found, notes = read(path, stating(odd, SIZED[0], size) + (padding if size % 2 else b"") + tail)
-        assert len(found) == size and not notes
+        decoded, notes = read(path, stating(odd, SIZED[0], size) + (padding if size % 2 else b"") + tail)
+        assert len(decoded) == size and not notes
 
 
 def test_a_file_without_samples_and_with_other_chunks(tmp_path):
@@ -127,11 +127,11 @@ def test_a_file_without_samples_and_with_other_chunks(tmp_path):
 def test_chunks_before_and_tags_around(tmp_path):
     path = tmp_path / "a.wav"
     content = write(path, "WAV", "PCM_16")
-    place = content.index(b"data")
+    position = content.index(b"data")
     tag = b"ID3\4\0\0" + bytes([0, 0, 1, 0]) + bytes(128)
     last = b"TAG" + bytes(125)
-    found, notes = read(path, tag + content[:place] + b"JUNK\4\0\0\0four" + content[place:] + last)
-    np.testing.assert_allclose(found, samples()[:, 0], atol=1e-7)
+    decoded, notes = read(path, tag + content[:position] + b"JUNK\4\0\0\0four" + content[position:] + last)
+    np.testing.assert_allclose(decoded, samples()[:, 0], atol=1e-7)
     assert not notes
     lying = b"ID3\4\0\0" + bytes([127] * 4)
     assert "is truncated: its ID3 tag takes" in refusal(path, lying + content)
@@ -141,13 +141,13 @@ def test_chunks_before_and_tags_around(tmp_path):
 def test_joined_files_are_refused(tmp_path):
     for row in (row for row in STATING if row[1] in ("WAV", "AIFF")):
         content = write(tmp_path / row[0], row[1], row[2])
-        assert "holds several sounds" in refusal(tmp_path / row[0], content * 3)
+        assert "contains several consecutive sounds" in refusal(tmp_path / row[0], content * 3)
 
 
 def test_samples_that_begin_late(tmp_path):
     content = write(tmp_path / "a.au", "AU", "PCM_16")
-    found, notes = read(tmp_path / "a.au", content[:4] + (10_024).to_bytes(4, "big") + b"\xff" * 4 + content[12:])
-    np.testing.assert_allclose(found, samples()[5000:, 0], atol=1e-7)
+    decoded, notes = read(tmp_path / "a.au", content[:4] + (10_024).to_bytes(4, "big") + b"\xff" * 4 + content[12:])
+    np.testing.assert_allclose(decoded, samples()[5000:, 0], atol=1e-7)
     assert "begin at byte 10,024" in notes
     assert "beyond the end of the file" in refusal(tmp_path / "a.au", content[:4] + b"\x7f" * 4 + content[8:])
 
@@ -155,21 +155,21 @@ def test_samples_that_begin_late(tmp_path):
 def test_two_chunks_of_samples(tmp_path):
     content = write(tmp_path / "a.wav", "WAV", "PCM_16")
     second = b"data" + (2000).to_bytes(4, "little") + bytes(2000)
-    assert "holds several sounds" in refusal(tmp_path / "a.wav", content + second)
+    assert "contains several consecutive sounds" in refusal(tmp_path / "a.wav", content + second)
 
 
 @pytest.mark.parametrize("row", [row for row in SIZED if row[1] in ("WAV", "WAVEX", "W64", "RF64")], ids=lambda r: r[2])
 def test_what_the_header_says_twice(tmp_path, row):
-    """The rate of the samples and of the bytes, the channels and the size of a frame."""
+    """The sample rate and byte rate, the channels and the frame size."""
     path = tmp_path / row[0]
     content = write(path, row[1], row[2], 2)
-    place = content.index(b"fmt ") + (24 if row[1] == "W64" else 8)
-    rate = content[: place + 4] + (12_000).to_bytes(4, "little") + content[place + 8 :]
+    position = content.index(b"fmt ") + (24 if row[1] == "W64" else 8)
+    rate = content[: position + 4] + (12_000).to_bytes(4, "little") + content[position + 8 :]
     assert "has an inconsistent header" in read(path, rate)[1]
     try:
         assert (
             "has an inconsistent header: 1 channels"
-            in read(path, content[: place + 2] + b"\1" + content[place + 3 :])[1]
+            in read(path, content[: position + 2] + b"\1" + content[position + 3 :])[1]
         )
     except AudioError:
         pass  # libsndfile refuses it
@@ -178,8 +178,8 @@ def test_what_the_header_says_twice(tmp_path, row):
 def test_adpcm(tmp_path):
     for subtype in ("IMA_ADPCM", "MS_ADPCM"):
         content = write(tmp_path / "a.wav", "WAV", subtype)
-        found, notes = read(tmp_path / "a.wav", content)
-        assert RATE <= len(found) < RATE + 2100 and not notes  # whole blocks
+        decoded, notes = read(tmp_path / "a.wav", content)
+        assert RATE <= len(decoded) < RATE + 2100 and not notes  # whole blocks
         assert "is truncated" in refusal(tmp_path / "a.wav", content[:-1000])
 
 
@@ -187,14 +187,14 @@ def test_adpcm(tmp_path):
 def test_rates_and_channels_out_of_reason(tmp_path, rate, channels):
     content = bytearray(write(tmp_path / "a.wav", "WAV", "PCM_16"))
     content[22:28] = channels.to_bytes(2, "little") + rate.to_bytes(4, "little")
-    assert ("samples a second: expected 1,000 to" in refusal(tmp_path / "a.wav", bytes(content))) == (rate != RATE)
+    assert ("Hz: expected 1,000 to" in refusal(tmp_path / "a.wav", bytes(content))) == (rate != RATE)
 
 
 def test_rows_without_end_are_refused(tmp_path):
-    """Chunks, blocks and tags of no size, which take a reader's time and hold nothing."""
+    """Many empty chunks, blocks and tags, which would take a reader's time."""
     content = write(tmp_path / "a.wav", "WAV", "PCM_16")
-    place = content.index(b"data")
-    many = content[:place] + b"JUNK\0\0\0\0" * 20_000 + content[place:]
+    position = content.index(b"data")
+    many = content[:position] + b"JUNK\0\0\0\0" * 20_000 + content[position:]
     assert "more than 10,000 chunks" in refusal(tmp_path / "a.wav", many)
     refusal(tmp_path / "a.voc", b"Creative Voice File\x1a\x1a\x00\x14\x01\x1f\x11" + b"\5\0\0\0" * 100_000)
     refusal(tmp_path / "a.mp3", (b"ID3\4\0\0" + bytes(4)) * 100_000)
@@ -203,8 +203,8 @@ def test_rows_without_end_are_refused(tmp_path):
 def test_alac_without_its_packet_table(tmp_path):
     path = tmp_path / "a.caf"
     content = write(path, "CAF", "ALAC_16")
-    found, notes = read(path, content)
-    np.testing.assert_allclose(found, samples()[:, 0], atol=1e-7)
+    decoded, notes = read(path, content)
+    np.testing.assert_allclose(decoded, samples()[:, 0], atol=1e-7)
     refusal(path, content.replace(b"pakt", b"free"))
     for size in (int(len(content) * 0.5), int(len(content) * 0.9)):
         assert "is truncated" in refusal(path, content[:size])
@@ -220,8 +220,8 @@ def test_flac_of_unknown_and_of_wrong_length(tmp_path):
         return content[:21] + head + content[26:]
 
     for stated in (0, 100, RATE - 1):
-        found, notes = read(path, stating(stated))
-        np.testing.assert_allclose(found, samples(2).mean(axis=1), atol=1e-7)
+        decoded, notes = read(path, stating(stated))
+        np.testing.assert_allclose(decoded, samples(2).mean(axis=1), atol=1e-7)
         assert not notes
     for stated in (RATE + 1, 10**9):
         assert f"24,000 of {stated:,} frames could be decoded" in refusal(path, stating(stated))
@@ -232,8 +232,8 @@ def test_flac_cut_damaged_and_lengthened(tmp_path):
     content = write(path, "FLAC", "PCM_24")
     for size in (42, 100, len(content) // 2, len(content) - 100, len(content) - 1):
         refusal(path, content[:size])
-    for place in range(100, len(content), 997):
-        refusal(path, content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+    for position in range(100, len(content), 997):
+        refusal(path, content[:position] + bytes([content[position] ^ 4]) + content[position + 1 :])
     refusal(path, content + content)
-    found, notes = read(path, content + b"TAG" + bytes(125))
-    assert len(found) == RATE and not notes
+    decoded, notes = read(path, content + b"TAG" + bytes(125))
+    assert len(decoded) == RATE and not notes

@@ -1,4 +1,4 @@
-"""Ogg page by page: checksums, order, the last granule, ends that are missing, chains."""
+"""Ogg pages: checksums, order, the last granule, missing ends, chains."""
 
 import numpy as np
 import pytest
@@ -10,28 +10,28 @@ from tests.io.codecs.test_decode import RATE, read, refusal
 CODECS = [("VORBIS", 0.06), ("OPUS", 0.12)]  # and how far off 99 in 100 samples may be: ends are coded badly
 
 
-def sound(seconds: int) -> np.ndarray:
+def chord(seconds: int) -> np.ndarray:
     """A tone and a little noise."""
     rng, time = np.random.default_rng(0), np.arange(seconds * RATE) / RATE
     return 0.5 * np.sin(2 * np.pi * 441 * time) + rng.normal(size=len(time)) / 50
 
 
 def ogg(path, codec, seconds=3, channels=1) -> bytes:
-    soundfile.write(path, np.repeat(sound(seconds)[:, None], channels, axis=1), RATE, format="OGG", subtype=codec)
+    soundfile.write(path, np.repeat(chord(seconds)[:, None], channels, axis=1), RATE, format="OGG", subtype=codec)
     return path.read_bytes()
 
 
 def pages(content: bytes) -> list[bytes]:
-    found = []
+    decoded = []
     while content:
         size = 27 + content[26] + sum(content[27 : 27 + content[26]])
-        found.append(content[:size])
+        decoded.append(content[:size])
         content = content[size:]
-    return found
+    return decoded
 
 
 def sealed(page: bytes) -> bytes:
-    """With the right checksum."""
+    """Sets the right checksum."""
     return page[:22] + checksum(page).to_bytes(4, "little") + page[26:]
 
 
@@ -39,17 +39,17 @@ def sealed(page: bytes) -> bytes:
 def test_whole(tmp_path, codec, tolerance):
     content = ogg(tmp_path / "a.ogg", codec)
     assert all(sealed(page) == page for page in pages(content))  # libogg's checksums are the same
-    found, notes = read(tmp_path / "a.ogg", content)
-    assert len(found) == 3 * RATE and not notes
-    assert np.quantile(np.abs(found - sound(3)), 0.99) < tolerance
+    decoded, notes = read(tmp_path / "a.ogg", content)
+    assert len(decoded) == 3 * RATE and not notes
+    assert np.quantile(np.abs(decoded - chord(3)), 0.99) < tolerance
 
 
 @pytest.mark.parametrize(("codec", "tolerance"), CODECS)
 def test_a_wrong_checksum_anywhere(tmp_path, codec, tolerance):
-    """libsndfile leaves such a page out without a word, and the samples in it."""
+    """libsndfile would skip such a page and its samples silently."""
     content = ogg(tmp_path / "a.ogg", codec)
-    for place in range(30, len(content), len(content) // 40):
-        refusal(tmp_path / "a.ogg", content[:place] + bytes([content[place] ^ 32]) + content[place + 1 :])
+    for position in range(30, len(content), len(content) // 40):
+        refusal(tmp_path / "a.ogg", content[:position] + bytes([content[position] ^ 32]) + content[position + 1 :])
 
 
 @pytest.mark.parametrize(("codec", "tolerance"), CODECS)
@@ -63,20 +63,20 @@ def test_pages_missing_doubled_and_swapped(tmp_path, codec, tolerance):
 
 @pytest.mark.parametrize(("codec", "tolerance"), CODECS)
 def test_cut(tmp_path, codec, tolerance):
-    """Within a page it is cut. Between pages it may be what a recorder left: it is read to its end, and reported."""
+    """A cut within a page is refused. A cut between pages may be an interrupted recording: it is read and reported."""
     whole = read(tmp_path / "a.ogg", content := ogg(tmp_path / "a.ogg", codec, 6))[0]
     of = pages(content)
-    for share in (0.3, 0.9, 0.999):
-        assert "truncated" in refusal(tmp_path / "a.ogg", content[: int(len(content) * share)])
-    found, notes = read(tmp_path / "a.ogg", b"".join(of[:-1]))
+    for fraction in (0.3, 0.9, 0.999):
+        assert "truncated" in refusal(tmp_path / "a.ogg", content[: int(len(content) * fraction)])
+    decoded, notes = read(tmp_path / "a.ogg", b"".join(of[:-1]))
     granule = int.from_bytes(of[-2][6:14], "little")
     frames = granule if codec == "VORBIS" else (granule - int.from_bytes(of[0][38:40], "little")) // (48_000 // RATE)
-    assert len(found) == frames < len(whole) and "has no end-of-stream page" in notes
-    np.testing.assert_allclose(found[:-2000], whole[: len(found) - 2000], atol=1e-6)
+    assert len(decoded) == frames < len(whole) and "has no end-of-stream page" in notes
+    np.testing.assert_allclose(decoded[:-2000], whole[: len(decoded) - 2000], atol=1e-6)
     unmarked = sealed(of[-1][:5] + b"\0" + of[-1][6:])
-    found, notes = read(tmp_path / "a.ogg", b"".join([*of[:-1], unmarked]))
+    decoded, notes = read(tmp_path / "a.ogg", b"".join([*of[:-1], unmarked]))
     assert "has no end-of-stream page" in notes
-    np.testing.assert_allclose(found, whole, atol=1e-6)
+    np.testing.assert_allclose(decoded, whole, atol=1e-6)
 
 
 @pytest.mark.parametrize(("codec", "tolerance"), CODECS)
@@ -90,29 +90,29 @@ def test_a_last_granule_that_lies(tmp_path, codec, tolerance):
 @pytest.mark.parametrize(("codec", "tolerance"), CODECS)
 def test_chains(tmp_path, codec, tolerance):
     content = ogg(tmp_path / "a.ogg", codec, 1)
-    found, notes = read(tmp_path / "a.ogg", content * 3)
-    assert len(found) == 3 * RATE and not notes
-    assert np.quantile(np.abs(found - np.tile(sound(1), 3)), 0.99) < tolerance
+    decoded, notes = read(tmp_path / "a.ogg", content * 3)
+    assert len(decoded) == 3 * RATE and not notes
+    assert np.quantile(np.abs(decoded - np.tile(chord(1), 3)), 0.99) < tolerance
     assert "different rates or channels" in refusal(tmp_path / "a.ogg", content + ogg(tmp_path / "b.ogg", codec, 1, 2))
 
 
 def test_two_sounds_at_once(tmp_path):
-    """Pages of two streams in turn: the first is read, and the other is reported."""
-    one = pages(ogg(tmp_path / "a.ogg", "VORBIS", 2))
-    two = pages(ogg(tmp_path / "b.ogg", "OPUS", 2))
-    turns = [page for pair in zip(one, two, strict=False) for page in pair]
-    longer = one if len(one) > len(two) else two
-    mixed = turns + longer[min(len(one), len(two)) :]
-    found, notes = read(tmp_path / "c.ogg", b"".join(mixed))
-    np.testing.assert_array_equal(found, read(tmp_path / "a.ogg", b"".join(one))[0])
-    assert "holds 2 sounds at once" in notes
+    """Alternating pages of two streams: the first stream is read, the other reported."""
+    first = pages(ogg(tmp_path / "a.ogg", "VORBIS", 2))
+    second = pages(ogg(tmp_path / "b.ogg", "OPUS", 2))
+    alternating = [page for pair in zip(first, second, strict=False) for page in pair]
+    longer = first if len(first) > len(second) else second
+    mixed = alternating + longer[min(len(first), len(second)) :]
+    decoded, notes = read(tmp_path / "c.ogg", b"".join(mixed))
+    np.testing.assert_array_equal(decoded, read(tmp_path / "a.ogg", b"".join(first))[0])
+    assert "contains 2 parallel sounds" in notes
 
 
 def test_what_is_behind_the_end(tmp_path):
     content = ogg(tmp_path / "a.ogg", "VORBIS", 1)
     assert read(tmp_path / "a.ogg", content + bytes(100))[1] == ""
-    found, notes = read(tmp_path / "a.ogg", content + b"words")
-    assert len(found) == RATE and "has 5 bytes after its end" in notes
+    decoded, notes = read(tmp_path / "a.ogg", content + b"words")
+    assert len(decoded) == RATE and "has 5 bytes after its end" in notes
 
 
 def test_a_codec_that_is_not_read(tmp_path):

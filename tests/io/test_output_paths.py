@@ -1,4 +1,4 @@
-"""Places that are written to, and names that any file can hold."""
+"""Checks of output paths, and paths as UTF-8 text."""
 
 import os
 from pathlib import Path
@@ -7,17 +7,17 @@ import pytest
 
 from c2c_jax.errors import ConfigError
 from c2c_jax.io.console import print_fields
-from c2c_jax.io.files import path_of, text_of, user_path
-from c2c_jax.io.places import require_file_place, require_folder_place, require_replaceable_folder
+from c2c_jax.io.files import path_to_text, text_to_path, user_path
+from c2c_jax.io.output_paths import require_output_file, require_output_folder, require_replaceable_folder
 from c2c_jax.io.text import require_text
 
 
 def test_places_that_can_be_written(tmp_path):
     (tmp_path / "there.txt").touch()
     for name in ("there.txt", "new.txt", "new/folder/file.txt", "n" * 255):
-        require_file_place(tmp_path / name, "--out")
+        require_output_file(tmp_path / name, "--out")
     for name in (".", "new", "new/folder"):
-        require_folder_place(tmp_path / name, "--out")
+        require_output_folder(tmp_path / name, "--out")
     assert [path.name for path in tmp_path.iterdir()] == ["there.txt"]
 
 
@@ -25,7 +25,7 @@ def test_places_that_cannot(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    for name, told in (
+    for name, message in (
         ("folder", "is a folder: pass a file in it"),
         ("pipe", "is a named pipe: pass a regular file"),
         ("file/x", "is a file, not a folder"),
@@ -34,33 +34,33 @@ def test_places_that_cannot(tmp_path):
         ("é" * 128, "takes 256 bytes"),
         ("x/" * 2100, "is a path of"),
         ("a\0b", "contains a NUL"),
-        ("file", "is one of the files that are read"),
+        ("file", "is one of the inputs"),
     ):
-        with pytest.raises(ConfigError, match=f"^--out.*{told}"):
-            require_file_place(tmp_path / name, "--out", [tmp_path / "none", tmp_path / "file"])
+        with pytest.raises(ConfigError, match=f"^--out.*{message}"):
+            require_output_file(tmp_path / name, "--out", [tmp_path / "none", tmp_path / "file"])
     with pytest.raises(ConfigError, match="is a device: pass a regular file"):
-        require_file_place(Path("/dev/null"), "--out")
-    for name, told in (
+        require_output_file(Path("/dev/null"), "--out")
+    for name, message in (
         ("file", "is a file: pass a folder"),
         ("pipe", "is a named pipe"),
         ("file/x", "is a file, not a folder"),
     ):
-        with pytest.raises(ConfigError, match=told):
-            require_folder_place(tmp_path / name, "--out")
+        with pytest.raises(ConfigError, match=message):
+            require_output_folder(tmp_path / name, "--out")
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_link_to_an_input_is_the_input(tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to("file")
-    with pytest.raises(ConfigError, match="is one of the files that are read"):
-        require_file_place(tmp_path / "link", "--out", [tmp_path / "file"])
+    with pytest.raises(ConfigError, match="is one of the inputs"):
+        require_output_file(tmp_path / "link", "--out", [tmp_path / "file"])
 
 
 def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
-    monkeypatch.setattr("c2c_jax.io.places.os.access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr("c2c_jax.io.output_paths.os.access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(ConfigError, match=f"the folder {tmp_path} is not writable"):
-        require_file_place(tmp_path / "x" / "y.txt", "--out")
+        require_output_file(tmp_path / "x" / "y.txt", "--out")
 
 
 def test_the_working_folder_is_not_replaced(tmp_path, monkeypatch):
@@ -84,7 +84,7 @@ def test_the_working_folder_is_not_replaced(tmp_path, monkeypatch):
 )
 def test_names_are_written_down_and_read_again(raw, text):
     path = Path(os.fsdecode(raw))
-    assert text_of(path) == text and path_of(text) == path and text.encode("utf-8")
+    assert path_to_text(path) == text and text_to_path(text) == path and text.encode("utf-8")
 
 
 def test_users_paths(monkeypatch):
@@ -95,10 +95,10 @@ def test_users_paths(monkeypatch):
 
 def test_texts():
     require_text("a dog", "--text")
-    for text, told in (
+    for text, message in (
         ("", "is empty"), (" \n", "is empty"), ("a" * 10_001, "10,001 characters"), ("a\0", "NUL"), ("\udce9", "UTF-8"),
     ):  # fmt: skip
-        with pytest.raises(ConfigError, match=f"^--text.*{told}"):
+        with pytest.raises(ConfigError, match=f"^--text.*{message}"):
             require_text(text, "--text")
 
 

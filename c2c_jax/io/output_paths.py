@@ -1,0 +1,69 @@
+"""Checks that output files and folders can be written, made before any long work starts."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from c2c_jax.errors import ConfigError
+from c2c_jax.io.atomic import sweep_once
+from c2c_jax.io.files import describe_path, is_regular
+
+MAX_NAME, MAX_PATH = 255, 4000  # bytes that common file systems allow
+
+
+def require_output_file(path: Path, role: str, inputs: Iterable[Path] = ()) -> None:
+    """Raises ConfigError if a regular file cannot be written at `path`, or if it would replace one of the inputs.
+
+    role: how messages begin, such as "--out". inputs: files that the command reads.
+    """
+    _require_names(path, role)
+    kind = describe_path(path)
+    if kind == "a folder":
+        raise ConfigError(f"{role} {path} is a folder: pass a file in it")
+    if kind not in ("a file", "no file", "a link to nothing"):
+        raise ConfigError(f"{role} {path} is {kind}: pass a regular file")
+    if kind == "a file" and any(is_regular(source) and os.path.samefile(path, source) for source in inputs):
+        raise ConfigError(f"{role} {path} is one of the inputs: pass another file")
+    _require_parent(Path(os.path.realpath(path)).parent, role)
+
+
+def require_output_folder(path: Path, role: str) -> None:
+    """Raises ConfigError if files cannot be written into the folder `path`, which may be missing."""
+    _require_names(path, role)
+    if (kind := describe_path(path)) not in ("a folder", "no file"):
+        raise ConfigError(f"{role} {path} is {kind}: pass a folder")
+    _require_parent(path, role)
+
+
+def require_replaceable_folder(path: Path, role: str) -> None:
+    """Same as `require_output_folder`, for a folder that is replaced as a whole: it may not contain the current
+    folder."""
+    require_output_folder(path, role)
+    sweep_once(Path(os.path.realpath(path)).parent)
+    if Path.cwd().is_relative_to(os.path.realpath(path)):
+        raise ConfigError(f"{role} {path} holds the folder in which this command runs: pass another folder")
+
+
+def _require_parent(folder: Path, role: str) -> None:
+    """Raises ConfigError unless `folder` is writable, or can be made if it is missing."""
+    existing = Path(os.path.abspath(folder))
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ConfigError(f"{role}: {existing} is {describe_path(existing)}, not a folder: pass another path")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{role}: the folder {existing} is not writable: pass another path")
+    sweep_once(existing)  # removes what an interrupted command left
+
+
+def _require_names(path: Path, role: str) -> None:
+    """Raises ConfigError for a path that no file system allows."""
+    if "\0" in str(path):
+        raise ConfigError(f"{role} {path} contains a NUL character: pass another path")
+    if len(os.fsencode(path)) > MAX_PATH:
+        raise ConfigError(f"{role} is a path of {len(os.fsencode(path)):,} bytes: pass one of at most {MAX_PATH:,}")
+    if path.parts and path.parts[0].startswith("~"):
+        raise ConfigError(f"{role} {path}: unknown user {path.parts[0][1:]}; write ./{path} for a file of that name")
+    for name in path.parts:
+        if (size := len(os.fsencode(name))) > MAX_NAME:
+            raise ConfigError(f"{role}: the name {name} takes {size} bytes, {MAX_NAME} are allowed: pass another path")
