@@ -98,9 +98,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.remove:
         return show(remove(args.run, args.out))
-    given = {name: getattr(args, name) for name in ("sounds", "texts", "clip", "clap", "store", "out")}
-    pictures = arrays or find_images(args.images, stderr_console().print)
-    done = calibrate(args.run, pictures=pictures, console=stderr_console(), **given)
+    given = {name: getattr(args, name) for name in ("texts", "clip", "clap", "store", "out")}
+    images = arrays or find_images(args.images, stderr_console().print)
+    done = calibrate(args.run, images=images, audio=args.sounds, console=stderr_console(), **given)
     show(done)
     if done.left_out:
         raise C2CError(f"{len(done.left_out):,} files could not be read; they are named above")
@@ -117,19 +117,19 @@ def show(done: "Calibration") -> None:
             print(goodness(found, f"texts, {space}"))
         if done.is_centred and done.means.source_image is None:
             print(TEXTS_CENTRE_PICTURES, file=sys.stderr)
-    for kind, one in (("pictures", done.pictures), ("sounds", done.sounds)):
+    for kind, one in (("pictures", done.images), ("sounds", done.audio)):
         if one:
             number = f"mean of {kind} as given" if one.count is None else f"{one.count:,} {kind}"
             moved = ""
-            if kind == "pictures" and done.pictures_after is not None:
-                moved = f" before, {done.pictures_after:.4f} after"
+            if kind == "pictures" and done.shifted_distance is not None:
+                moved = f" before, {done.shifted_distance:.4f} after"
             print(f"{number}: {_lengths(one)}, distance to captions {one.length:.4f}{moved}")
             if one.count:
                 print(goodness(one, kind))
-    if done.narrow:
-        print(done.narrow, file=sys.stderr)
-    if done.translated:
-        print("translated pictures: distance to sounds {:.4f} before, {:.4f} after".format(*done.translated))
+    if done.narrow_warning:
+        print(done.narrow_warning, file=sys.stderr)
+    if done.translated_distances:
+        print("translated pictures: distance to sounds {:.4f} before, {:.4f} after".format(*done.translated_distances))
     print(f"means in the bundle: {', '.join(done.means.known) or 'none'}")
     if not done.is_centred:
         print(f"in use: {', '.join(done.means.used) or 'none'}")

@@ -237,7 +237,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(clap, world, evaluate
         assert expected in told
     assert len(content["left_out"]) == 8
     last = stderr.strip().splitlines()[-1]
-    assert last == "c2c evaluate: 8 files or rows were not used, or not in full; see above"
+    assert last == "c2c evaluate: 8 files or rows were not used, or only in part; see above"
     assert f"{folder / '1.wav'}" in stderr
     # Six pairs are whole; pictures 0 to 3 and sounds 4 and 5 are still scored by their classes.
     ns = {

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from c2c_jax.evaluation import chance
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.retrieval import Scorer
+from c2c_jax.evaluation.retrieval import Scorer, chance_caption_rows
 from c2c_jax.evaluation.scoring import Centring
 from c2c_jax.training.metrics import retrieval
 
@@ -109,6 +108,6 @@ def test_few_captions_are_not_centred():
 
 
 def test_chance_of_a_thousand():
-    rows = chance.caption_rows(1000)
+    rows = chance_caption_rows(1000)
     assert {row.direction for row in rows} == {"source_to_target", "target_to_source"}
     assert by_name(rows, "target_to_source")["recall@5"].value == pytest.approx(0.005)

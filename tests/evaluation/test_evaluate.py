@@ -9,8 +9,7 @@ from rich.console import Console
 from c2c_jax.config import DataConfig, OptimizerConfig
 from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.evaluate import _neighbours, evaluate
-from c2c_jax.evaluation.inputs import EvalRequest
+from c2c_jax.evaluation.evaluate import EvalRequest, _neighbours, evaluate
 from c2c_jax.evaluation.vectors import Captions
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle, save_bundle
@@ -30,18 +29,18 @@ def test_csls_takes_fewer_neighbours_than_there_are_candidates():
 def test_held_out_captions_to_which_a_map_was_fitted_are_warned_of(tmp_path):
     """Of a run that selected a closed-form map; other captions, and a translator that was trained alone, are unseen."""
     store, _ = rotated_store(tmp_path / "store", 300, 0.02)
-    asked = config(
+    request = config(
         optimizer=OptimizerConfig(learning_rate=1e-9), data=DataConfig(store=str(store.path), validation_size=30)
     )
-    train(asked, store, tmp_path / "run")
+    train(request, store, tmp_path / "run")
     found = evaluate(EvalRequest(run=tmp_path / "run", bootstrap=Bootstrap(resamples=0)), Console(quiet=True))
     assert found.settings["captions"] == "30 that training held out"
     assert "fitted to the held-out captions as well, so that scores on them are optimistic" in found.warnings[0]
     with pytest.raises(ConfigError, match="training saw all 300 of them"):  # the held-out ones in another way
         evaluate(EvalRequest(run=tmp_path / "run", captions=str(store.path)), Console(quiet=True))
     other = rotated_store(tmp_path / "other", 40, 0.02)[0]
-    asked = EvalRequest(run=tmp_path / "run", captions=str(other.path), bootstrap=Bootstrap(resamples=0))
-    found = evaluate(asked, Console(quiet=True))
+    request = EvalRequest(run=tmp_path / "run", captions=str(other.path), bootstrap=Bootstrap(resamples=0))
+    found = evaluate(request, Console(quiet=True))
     assert not any("held-out captions" in line for line in found.warnings)
     bundle = load_bundle(tmp_path / "run" / "bundle")
     alone = dataclasses.replace(bundle.choice, trained=1.0, linear="")
@@ -50,7 +49,7 @@ def test_held_out_captions_to_which_a_map_was_fitted_are_warned_of(tmp_path):
         (None, "30 that training held out"),
         (str(store.path), "30 of the store store, without 270"),
     ):
-        asked = EvalRequest(run=tmp_path / "run", captions=captions, bootstrap=Bootstrap(resamples=0))
-        found = evaluate(asked, Console(quiet=True))
+        request = EvalRequest(run=tmp_path / "run", captions=captions, bootstrap=Bootstrap(resamples=0))
+        found = evaluate(request, Console(quiet=True))
         assert found.settings["captions"].startswith(count)
         assert not any("held-out captions" in line for line in found.warnings)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from c2c_jax.evaluation.frechet import Gaussian, frechet, frechet_distance, frechet_infinite
+from c2c_jax.evaluation.geometry import Gaussian, frechet, frechet_distance, frechet_infinite
 
 
 def skewed(rng, rows, dim, scale=1.0, shift=0.0):

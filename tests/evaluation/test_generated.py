@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.frechet import frechet_distance
 from c2c_jax.evaluation.generated import diversities, generated_rows, inception_row, label_probabilities, read_generated
+from c2c_jax.evaluation.geometry import frechet_distance
 from c2c_jax.io.files import sha256_of
 from c2c_jax.io.vectors import unit_rows
 

@@ -125,5 +125,5 @@ def test_where_translations_of_pictures_lie(bundle):
 
 def test_vectors_that_are_no_numbers_are_refused(bundle):
     method = method_of("translator", bundle.translator, bundle.means)
-    with pytest.raises(BundleError, match="translator makes vectors that are not finite"):
+    with pytest.raises(BundleError, match="translator returns vectors that are not finite"):
         method.of_texts(np.full_like(SOURCE, np.nan))

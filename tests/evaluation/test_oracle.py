@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from c2c_jax.evaluation import oracle as module
-from c2c_jax.evaluation.oracle import WEIGHTS, fit_kernel_ridge, fit_pairs, fit_ridge, oracle
+from c2c_jax.evaluation import methods as module
+from c2c_jax.evaluation.methods import RIDGE_PENALTIES, fit_kernel_ridge, fit_pairs, fit_ridge, oracle
 from tests.retrieval.test_nearest_captions import unit
 
 
@@ -13,21 +13,21 @@ def test_ridge_is_least_squares_with_the_weight_of_the_least_leave_one_out_error
     x = rng.normal(size=(12, 5))
     y = x @ rng.normal(size=(5, 3)) + 0.8 * rng.normal(size=(12, 3))
 
-    def fit(rows, weight):
+    def fit(rows, penalty):
         xm, ym = x[rows].mean(0), y[rows].mean(0)
         gram = (x[rows] - xm).T @ (x[rows] - xm)
-        kernel = np.linalg.solve(gram + penalty * weight * np.eye(5), (x[rows] - xm).T @ (y[rows] - ym))
+        kernel = np.linalg.solve(gram + penalty * mean_square * np.eye(5), (x[rows] - xm).T @ (y[rows] - ym))
         return lambda asked: (asked - xm) @ kernel + ym
 
-    penalty = np.sum((x - x.mean(0)) ** 2) / 5  # of all rows, for the left-out fits as well
+    mean_square = np.sum((x - x.mean(0)) ** 2) / 5  # of all rows, for the left-out fits as well
     errors = {
-        weight: np.mean([
-            np.sum((fit(np.delete(np.arange(12), i), weight)(x[i : i + 1]) - y[i : i + 1]) ** 2) for i in range(12)
+        penalty: np.mean([
+            np.sum((fit(np.delete(np.arange(12), i), penalty)(x[i : i + 1]) - y[i : i + 1]) ** 2) for i in range(12)
         ])
-        for weight in WEIGHTS
+        for penalty in RIDGE_PENALTIES
     }  # fmt: skip
     best = min(errors, key=errors.get)
-    assert best not in (WEIGHTS[0], WEIGHTS[-1])
+    assert best not in (RIDGE_PENALTIES[0], RIDGE_PENALTIES[-1])
     asked = rng.normal(size=(4, 5))
     np.testing.assert_allclose(fit_ridge(x, y).apply(asked), fit(np.arange(12), best)(asked), atol=1e-9)
 
@@ -62,22 +62,22 @@ def test_kernel_ridge_is_the_best_of_its_settings_by_leaving_one_out(monkeypatch
     y = np.sin(3 * x) + 0.05 * rng.normal(size=(14, 3))
     y_mean = y.mean(0)
 
-    def kernel(a, b, narrowness):
-        return np.exp(-narrowness * ((a[:, None] - b[None]) ** 2).sum(2))
+    def kernel(a, b, scale):
+        return np.exp(-scale * ((a[:, None] - b[None]) ** 2).sum(2))
 
     median = np.median([np.sum((x[i] - x[j]) ** 2) for i in range(14) for j in range(i)])
 
-    def fit(rows, narrowness, weight):
-        shares = np.linalg.solve(kernel(x[rows], x[rows], narrowness) + weight * np.eye(len(rows)), y[rows] - y_mean)
-        return lambda points: kernel(points, x[rows], narrowness) @ shares + y_mean
+    def fit(rows, scale, penalty):
+        shares = np.linalg.solve(kernel(x[rows], x[rows], scale) + penalty * np.eye(len(rows)), y[rows] - y_mean)
+        return lambda points: kernel(points, x[rows], scale) @ shares + y_mean
 
     errors = {}
-    for narrowness in module.NARROWNESSES:
-        for weight in module.KERNEL_WEIGHTS:
+    for scale in module.KERNEL_SCALES:
+        for penalty in module.KERNEL_PENALTIES:
             left_out = [
-                fit(np.delete(np.arange(14), i), narrowness / median, weight)(x[i : i + 1])[0] - y[i] for i in range(14)
+                fit(np.delete(np.arange(14), i), scale / median, penalty)(x[i : i + 1])[0] - y[i] for i in range(14)
             ]
-            errors[narrowness / median, weight] = np.mean(np.square(left_out))
+            errors[scale / median, penalty] = np.mean(np.square(left_out))
     found = fit_kernel_ridge(x, y)
     best = min(errors, key=errors.get)
     np.testing.assert_allclose(found.error, errors[best], rtol=1e-6)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from c2c_jax.errors import ManifestError
-from c2c_jax.evaluation.pairs import NO_PICTURE, NO_SOUND, read_pairs
+from c2c_jax.evaluation.pairs import NO_AUDIO, NO_IMAGE, read_pairs
 
 
 def lay(folder: Path, *names: str, **texts: str) -> Path:
@@ -55,8 +55,8 @@ def test_manifest(tmp_path):
         ("pairs.csv, line 7", "2 fields where the header has 4"),
         (str(tmp_path / "gone.png"), "there is no such file"),
         (str(tmp_path / "gone.wav"), "there is no such file"),
-        (str(tmp_path / "b.png"), NO_SOUND),
-        (str(tmp_path / "c.wav"), NO_PICTURE),
+        (str(tmp_path / "b.png"), NO_AUDIO),
+        (str(tmp_path / "c.wav"), NO_IMAGE),
     ]
     assert pairs.labels == ["cat", "dog"] and pairs.description == "manifest pairs.csv"
     (tmp_path / "pairs.csv").rename(tmp_path / "manifest.csv")
@@ -219,7 +219,7 @@ def test_vggsound(tmp_path):
     assert left_out == [
         ("vggsound.csv, line 6", "3 fields where the header has 4"),
         ("-goneggoneg_000005", "listed in vggsound.csv but not in the folder"),
-        ("audio/-0mjrMposBM_000080.wav", NO_PICTURE),
+        ("audio/-0mjrMposBM_000080.wav", NO_IMAGE),
     ]
 
 
@@ -289,7 +289,7 @@ def test_own_folders_pair_by_name_within_their_classes(tmp_path):
         ("images/dog/1.jpg", "sounds/dog/1.wav", "dog"),
         (None, "sounds/cat/2.wav", "cat"),
     ]
-    assert left_out == [("images/cat/1.jpg", NO_SOUND), ("sounds/cat/2.wav", NO_PICTURE)]
+    assert left_out == [("images/cat/1.jpg", NO_AUDIO), ("sounds/cat/2.wav", NO_IMAGE)]
 
 
 def test_names_of_the_two_folders_are_no_classes(tmp_path):
@@ -310,4 +310,4 @@ def test_names_of_the_two_folders_are_no_classes(tmp_path):
 
 def test_one_flat_folder(tmp_path):
     lay(tmp_path, "rain.jpg", "rain.wav", "sea.png")
-    assert found(tmp_path) == ([("rain.jpg", "rain.wav", None), ("sea.png", None, None)], [("sea.png", NO_SOUND)])
+    assert found(tmp_path) == ([("rain.jpg", "rain.wav", None), ("sea.png", None, None)], [("sea.png", NO_AUDIO)])

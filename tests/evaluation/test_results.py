@@ -9,15 +9,21 @@ from rich.console import Console
 
 from c2c_jax.errors import ConfigError, ReportError
 from c2c_jax.evaluation.results import (
+    Missing,
     Results,
+    Row,
+    SkippedFile,
+    latex,
+    markdown,
     notes,
     read_results,
     require_results_place,
     require_same_settings,
+    show,
+    tables,
+    tex_escaped,
     write,
 )
-from c2c_jax.evaluation.rows import Missing, Row, SkippedFile
-from c2c_jax.evaluation.tables import latex, markdown, show, tables, tex_escaped
 from c2c_jax.io.files import sha256_of
 from tests.fixtures.kills import killed_at_every_step
 
@@ -210,7 +216,7 @@ def test_notes(tmp_path):
     assert lines == ["warning: collapsed", "oracle: 3 different pairs"]
     given = results(left_out=left_out, missing=missing)
     lines = notes(given)
-    assert lines[:3] == ["oracle: 3 different pairs", "12 not used, or not in full:", "0.wav: it is silent"]
+    assert lines[:3] == ["oracle: 3 different pairs", "12 not used, or only in part:", "0.wav: it is silent"]
     assert lines[-1] == "and 2 more, named in metrics.json" and len(lines) == 13
     write(given, tmp_path)
     assert "oracle: 3 different pairs" in (tmp_path / "table.md").read_text()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from c2c_jax.evaluation.scoring import Centring, Compared, centred_rows, own_mean
+from c2c_jax.evaluation.scoring import Centring, Comparison, centred_rows, own_mean
 
 E = 6
 
@@ -66,7 +66,7 @@ def test_means_are_of_unit_vectors_block_by_block(monkeypatch):
 
 @pytest.mark.parametrize("penalty", [None, np.arange(40, dtype=np.float32)])
 def test_some_of_them(penalty):
-    whole = Compared(prefix="nnn_", query_QE=QUERIES, candidate_NE=CANDIDATES, penalty_N=penalty)
+    whole = Comparison(prefix="nnn_", query_QE=QUERIES, candidate_NE=CANDIDATES, penalty_N=penalty)
     is_query, is_candidate = np.arange(5) > 2, np.arange(40) % 2 == 0
     some = whole.some(is_query, is_candidate)
     np.testing.assert_array_equal(some.query_QE, QUERIES[3:])

@@ -5,15 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from c2c_jax.evaluation import gaps
+from c2c_jax.evaluation import geometry
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.methods import Method
-from c2c_jax.evaluation.oracle import oracle
-from c2c_jax.evaluation.rows import Row
-from c2c_jax.evaluation.scoring import Means
+from c2c_jax.evaluation.methods import Method, oracle
+from c2c_jax.evaluation.results import Row
+from c2c_jax.evaluation.scoring import ScoringMeans
 from c2c_jax.evaluation.tasks import Tasks, in_order
 from c2c_jax.evaluation.vectors import NONE, Captions
-from tests.evaluation.test_meanss import alignment, centred_frechet, direction_consistency, uniformity
+from tests.evaluation.test_gaps import alignment, centred_frechet, direction_consistency, uniformity
 from tests.fixtures.evaluations import changed, pairs_of
 
 QUIET = Bootstrap(resamples=0)
@@ -31,13 +30,13 @@ def unit(x):
 MAP = vectors(9, S, E)
 METHOD = Method(name="mine", of_texts=lambda x: unit(x @ MAP), of_images=lambda x: unit(x @ MAP + 0.3))
 CAPTIONS = Captions(source_NS=vectors(0, 30, S), target_NE=vectors(1, 30, E))
-IMAGES, AUDIOS = vectors(2, N, S), vectors(3, N, E)
+IMAGES, AUDIO = vectors(2, N, S), vectors(3, N, E)
 CAPTIONED = np.array([3, 1])
 PAIRS = changed(
-    pairs_of(IMAGES, AUDIOS, np.arange(N) % 2, vectors(4, 2, E), IMAGES[:2]),
+    pairs_of(IMAGES, AUDIO, np.arange(N) % 2, vectors(4, 2, E), IMAGES[:2]),
     images={"captioned_A": CAPTIONED, "caption_AE": vectors(5, 2, S)},
-    sounds={"captioned_A": CAPTIONED, "caption_AE": vectors(6, 2, E)},
-    image_caption_AE=AUDIOS[CAPTIONED],
+    audio={"captioned_A": CAPTIONED, "caption_AE": vectors(6, 2, E)},
+    image_caption_AE=AUDIO[CAPTIONED],
 )
 
 
@@ -62,12 +61,12 @@ def test_a_method_in_every_task():
     scores = values(rows)
     text, image = unit(CAPTIONS.source_NS @ MAP), unit(IMAGES @ MAP + 0.3)
     expected = {
-        "length(translated_text, target_text)": gaps.gap_length(text, CAPTIONS.target_NE),
-        "alignment(translated_image, target_audio)": alignment(image, AUDIOS),
-        "direction_consistency(translated_image, target_audio)": direction_consistency(image, AUDIOS),
+        "length(translated_text, target_text)": geometry.gap_length(text, CAPTIONS.target_NE),
+        "alignment(translated_image, target_audio)": alignment(image, AUDIO),
+        "direction_consistency(translated_image, target_audio)": direction_consistency(image, AUDIO),
         "uniformity(translated_text)": uniformity(text),
         "frechet(translated_text, target_text)": centred_frechet(text, CAPTIONS.target_NE),
-        "frechet(translated_image, target_audio)": centred_frechet(image, AUDIOS),
+        "frechet(translated_image, target_audio)": centred_frechet(image, AUDIO),
     }
     for metric, value in expected.items():
         assert scores["gaps", "mine", metric, None] == pytest.approx(value)
@@ -80,7 +79,7 @@ def test_a_method_in_every_task():
 def test_captions_and_sounds_are_scored_where_there_are_pictures_too():
     rows, _ = reference_rows(None, PAIRS)
     ranks = [
-        1 + np.sum(unit(AUDIOS) @ c > unit(AUDIOS)[own] @ c)
+        1 + np.sum(unit(AUDIO) @ c > unit(AUDIO)[own] @ c)
         for c, own in zip(unit(vectors(6, 2, E)), (3, 1), strict=True)
     ]
     assert values(rows)["texts_to_sounds", "caption", "mrr", None] == pytest.approx(np.mean(1 / np.array(ranks)))
@@ -89,7 +88,7 @@ def test_captions_and_sounds_are_scored_where_there_are_pictures_too():
 
 def right(prompts):
     """The share of the sounds whose class's prompt is the nearest."""
-    return np.mean(np.argmax(unit(AUDIOS) @ unit(prompts).T, axis=1) == np.arange(N) % 2)
+    return np.mean(np.argmax(unit(AUDIO) @ unit(prompts).T, axis=1) == np.arange(N) % 2)
 
 
 def test_sounds_among_the_classes_picture_prompts():
@@ -97,7 +96,7 @@ def test_sounds_among_the_classes_picture_prompts():
     method = dataclasses.replace(METHOD, of_images=lambda x: unit(x @ -MAP))
     rows = method_rows(method, None, PAIRS)[0] + reference_rows(None, PAIRS)[0]
     found = {row.method: row.value for row in rows if (row.task, row.metric) == ("sounds_to_images", "class_accuracy")}
-    prompts = PAIRS.sounds.prompts_CE
+    prompts = PAIRS.audio.prompts_CE
     assert found == {"mine": right(PAIRS.images.prompts_CE @ MAP), "label_prompts": right(prompts), "chance": 0.5}
     assert found["mine"] != right(PAIRS.images.prompts_CE @ -MAP)
 
@@ -108,7 +107,7 @@ def test_sounds_alone_have_classes():
     alone = changed(
         captioned(none),
         images={"vectors_NE": IMAGES[:0], "groups_N": none, "labels_N": none},
-        sounds={"groups_N": np.full(N, NONE)},
+        audio={"groups_N": np.full(N, NONE)},
         pairs_P2=np.zeros((0, 2), int),
     )
     rows, found = method_rows(METHOD, None, alone)
@@ -116,9 +115,9 @@ def test_sounds_alone_have_classes():
     assert rows[0].value == right(PAIRS.images.prompts_CE @ MAP) and rows[0].n == N
     others, missing = reference_rows(None, alone)
     found = {row.method: row.value for row in others if row.task == "sounds_to_images"}
-    assert found == {"label_prompts": right(PAIRS.sounds.prompts_CE), "chance": 0.5}
+    assert found == {"label_prompts": right(PAIRS.audio.prompts_CE), "chance": 0.5}
     assert ("oracle", "no pictures") in reasons(missing)
-    unlabelled = changed(alone, sounds={"labels_N": np.full(N, NONE)})
+    unlabelled = changed(alone, audio={"labels_N": np.full(N, NONE)})
     assert method_rows(METHOD, None, unlabelled) == ([], {})
 
 
@@ -136,24 +135,24 @@ def test_spaces_before_translation():
     key = ("gaps", "spaces")
     expected = direction_consistency(PAIRS.images.caption_AE, IMAGES[[3, 1]])
     assert own[*key, "direction_consistency(source_text, source_image)", None] == pytest.approx(expected)
-    expected = alignment(PAIRS.sounds.caption_AE, AUDIOS[[3, 1]])
+    expected = alignment(PAIRS.audio.caption_AE, AUDIO[[3, 1]])
     assert own[*key, "alignment(target_text, target_audio)", None] == pytest.approx(expected)
     assert own[*key, "uniformity(source_text)", None] == pytest.approx(uniformity(CAPTIONS.source_NS))
     none, no_sources, no_targets = np.zeros(0, int), np.zeros((0, S)), np.zeros((0, E))
     bare = changed(
         PAIRS,
         images={"captioned_A": none, "caption_AE": no_sources},
-        sounds={"captioned_A": none, "caption_AE": no_targets},
+        audio={"captioned_A": none, "caption_AE": no_targets},
         image_caption_AE=no_targets,
     )
     apart = values(tasks(CAPTIONS, bare).space_rows())
     assert apart[*key, "length(source_text, source_image)", None] == pytest.approx(
-        gaps.gap_length(CAPTIONS.source_NS, IMAGES)
+        geometry.gap_length(CAPTIONS.source_NS, IMAGES)
     )
     assert apart[*key, "frechet(target_text, target_audio)", None] == pytest.approx(
-        centred_frechet(CAPTIONS.target_NE, AUDIOS)
+        centred_frechet(CAPTIONS.target_NE, AUDIO)
     )
-    assert apart[*key, "strangers(source_text)", None] == pytest.approx(gaps.unpaired_cosine(CAPTIONS.source_NS))
+    assert apart[*key, "strangers(source_text)", None] == pytest.approx(geometry.unpaired_cosine(CAPTIONS.source_NS))
     assert not any("alignment" in metric for *_, metric, _ in apart)
 
 
@@ -167,21 +166,21 @@ def test_upper_rows():
         row for row in rows if row.method == "caption" and (row.task, row.metric) == ("images_to_sounds", "mrr")
     ]
     assert captioned.n == 2
-    prompts = PAIRS.sounds.prompts_CE
+    prompts = PAIRS.audio.prompts_CE
     nearest = np.argmax(unit(IMAGES) @ unit(IMAGES[:2]).T, axis=1)
-    sounds = np.argmax(unit(prompts) @ unit(prompts).T, axis=1)  # each prompt is its own nearest
+    audio = np.argmax(unit(prompts) @ unit(prompts).T, axis=1)  # each prompt is its own nearest
     assert scores["images_to_sounds", "label_prompts", "class_accuracy", None] == np.mean(
-        sounds[nearest] == np.arange(N) % 2
+        audio[nearest] == np.arange(N) % 2
     )
 
 
 MANY = changed(  # enough for means of their own
     pairs_of(vectors(12, 40, S), vectors(13, 40, E), np.arange(40) % 2, vectors(4, 2, E), IMAGES[:2]),
     images={"captioned_A": np.arange(40), "caption_AE": vectors(14, 40, S)},
-    sounds={"captioned_A": np.arange(40), "caption_AE": vectors(15, 40, E)},
+    audio={"captioned_A": np.arange(40), "caption_AE": vectors(15, 40, E)},
     image_caption_AE=vectors(15, 40, E),
 )
-MEANS = Means(
+MEANS = ScoringMeans(
     text_E=0.2 * vectors(16, 1, E)[0],
     reference_RS=vectors(17, 33, S),
     is_stored=True,
@@ -203,8 +202,8 @@ def test_every_method_has_centred_scores_and_references_of_its_own():
     """What translates texts takes its translations of the stored captions; what puts texts in pictures' places takes
     the held-out captions' own target vectors; what puts pictures among sounds takes none, and the sounds' mean."""
     rows = method_rows(METHOD, CAPTIONS, MANY, means=MEANS)[0] + reference_rows(CAPTIONS, MANY, means=MEANS)[0]
-    scores, audio, images = values(rows), MANY.sounds.vectors_NE, MANY.images.vectors_NE
-    prompts = MANY.sounds.prompts_CE
+    scores, audio, images = values(rows), MANY.audio.vectors_NE, MANY.images.vectors_NE
+    prompts = MANY.audio.prompts_CE
     nearest = np.argmax(unit(images) @ unit(IMAGES[:2]).T, axis=1)
     mapped = oracle(images, audio, np.arange(40))
     texts = MEANS.reference_HE
@@ -253,7 +252,7 @@ def captioned(images):
     """With captions of these pictures, whose target vectors are their own sounds."""
     images = np.array(images)
     fields = {"captioned_A": images, "caption_AE": vectors(5, len(images), S)}
-    return changed(PAIRS, images=fields, image_caption_AE=AUDIOS[images])
+    return changed(PAIRS, images=fields, image_caption_AE=AUDIO[images])
 
 
 def test_from_sounds_to_images_a_method_has_all_candidates_or_no_rows():
@@ -285,7 +284,7 @@ def test_methods_that_cannot_be_had_are_named():
     bare = changed(
         captioned(none),
         images={"groups_N": np.full(N, NONE), "prompts_CE": None},
-        sounds={
+        audio={
             "vectors_NE": no_audios, "groups_N": none, "labels_N": none, "prompts_CE": None, "captioned_A": none,
             "caption_AE": no_audios,
         },
@@ -301,7 +300,7 @@ def test_methods_that_cannot_be_had_are_named():
     bare = changed(
         bare,
         images={"vectors_NE": IMAGES[:0], "groups_N": none, "labels_N": none},
-        sounds={"vectors_NE": AUDIOS, "groups_N": unknown, "labels_N": unknown},
+        audio={"vectors_NE": AUDIO, "groups_N": unknown, "labels_N": unknown},
     )
     _, missing = reference_rows(None, bare)
     assert reasons(missing) == [
@@ -314,9 +313,9 @@ def test_methods_that_cannot_be_had_are_named():
 def test_of_one_pair_or_caption_nothing_is_retrieved():
     """Its recall is 1 whatever it is translated to. Its class among all classes' prompts still tells something."""
     one = changed(
-        pairs_of(IMAGES[:1], AUDIOS[:1], np.array([1]), PAIRS.sounds.prompts_CE, PAIRS.images.prompts_CE),
+        pairs_of(IMAGES[:1], AUDIO[:1], np.array([1]), PAIRS.audio.prompts_CE, PAIRS.images.prompts_CE),
         images={"captioned_A": np.array([0]), "caption_AE": vectors(5, 1, S)},
-        image_caption_AE=AUDIOS[:1],
+        image_caption_AE=AUDIO[:1],
     )
     caption = Captions(source_NS=CAPTIONS.source_NS[:1], target_NE=CAPTIONS.target_NE[:1])
     rows, missing = reference_rows(caption, one)
@@ -340,29 +339,29 @@ def test_order_of_tasks():
 def test_captioned_sounds_without_pictures():
     """AudioCaps' layout: captions and sounds look for each other, some sounds have no caption."""
     none, own = np.zeros(0, int), np.random.default_rng(30).permutation(40)[:36]
-    captions = (MANY.sounds.vectors_NE[own] + 0.5 * vectors(31, 36, E)).astype(np.float32)
+    captions = (MANY.audio.vectors_NE[own] + 0.5 * vectors(31, 36, E)).astype(np.float32)
     alone = changed(
         MANY,
         images={
             "vectors_NE": IMAGES[:0], "groups_N": none, "labels_N": none, "captioned_A": none,
             "caption_AE": IMAGES[:0],
         },
-        sounds={"groups_N": np.full(40, NONE), "captioned_A": own, "caption_AE": captions},
-        image_caption_AE=AUDIOS[:0],
+        audio={"groups_N": np.full(40, NONE), "captioned_A": own, "caption_AE": captions},
+        image_caption_AE=AUDIO[:0],
         pairs_P2=np.zeros((0, 2), int),
     )  # fmt: skip
     rows, missing = reference_rows(None, alone, means=MEANS)
     scores = values(rows)
-    sounds, references = unit(alone.sounds.vectors_NE), unit(unit(MEANS.reference_HE) - MEANS.text_E)
-    around = unit(sounds - sounds.mean(axis=0))
-    asked = unit(unit(captions) - MEANS.text_E)
+    audio, references = unit(alone.audio.vectors_NE), unit(unit(MEANS.reference_HE) - MEANS.text_E)
+    around = unit(audio - audio.mean(axis=0))
+    query = unit(unit(captions) - MEANS.text_E)
     hubness = 0.5 * np.sort(around @ references.T, axis=1)[:, -2:].mean(axis=1)
     texts = unit(captions) - unit(captions).mean(axis=0)
     for task, metric, cosines, places in (
-        ("texts_to_sounds", "mrr", unit(captions) @ sounds.T, own),
-        ("texts_to_sounds", "centred_mrr", asked @ around.T, own),
-        ("texts_to_sounds", "nnn_mrr", asked @ around.T - hubness, own),
-        ("sounds_to_texts", "mrr", sounds[own] @ unit(captions).T, np.arange(36)),
+        ("texts_to_sounds", "mrr", unit(captions) @ audio.T, own),
+        ("texts_to_sounds", "centred_mrr", query @ around.T, own),
+        ("texts_to_sounds", "nnn_mrr", query @ around.T - hubness, own),
+        ("sounds_to_texts", "mrr", audio[own] @ unit(captions).T, np.arange(36)),
         ("sounds_to_texts", "centred_mrr", around[own] @ unit(texts).T, np.arange(36)),
     ):
         ranks = np.sum(cosines >= np.take_along_axis(cosines, places[:, None], axis=1), axis=1)

@@ -62,7 +62,7 @@ def test_rows_that_a_store_has_grown_by_are_no_training_rows(run, tmp_path):
     np.testing.assert_array_equal(found.held_out, split(400, 100, Config().seed)[0])
     assert sorted(found.untrained) == sorted([*found.held_out, *range(400, 500)])
     (workdir / "run_state.json").write_text(json.dumps({**rows, "rows": 501}))
-    with pytest.raises(StoreError, match="has 500 captions, the run saw 501"):
+    with pytest.raises(StoreError, match="has 500 captions, but the run used 501"):
         open_training_store(workdir, load_bundle(workdir / "bundle"))
     (workdir / "run_state.json").write_text("{")
     with pytest.raises(StoreError, match="run_state.json cannot be read as JSON"):

@@ -10,8 +10,7 @@ from PIL import Image
 
 from c2c_jax.config import Config, DataConfig
 from c2c_jax.evaluation.report.page import write_report
-from c2c_jax.evaluation.results import Results, write
-from c2c_jax.evaluation.rows import Missing, Row, SkippedFile
+from c2c_jax.evaluation.results import Missing, Results, Row, SkippedFile, write
 from c2c_jax.generation.pipeline import Generation, images_to_audio
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.spaces.space import identify
@@ -60,7 +59,7 @@ def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sounds(tmp_path_factory, run, audioldm_folder) -> Path:
+def generated(tmp_path_factory, run, audioldm_folder) -> Path:
     """Sounds of two pictures with their controls, and of a third one without; pictures are another folder's."""
     folder = tmp_path_factory.mktemp("listened")
     (folder / "pictures").mkdir()
@@ -117,8 +116,8 @@ def evaluated(tmp_path_factory, run) -> Path:
 
 
 @pytest.fixture(scope="session")
-def page(tmp_path_factory, run, evaluated, sounds) -> Path:
+def page(tmp_path_factory, run, evaluated, generated) -> Path:
     """The whole page."""
     out = tmp_path_factory.mktemp("page") / "report.html"
-    assert write_report(run, out, evaluation=evaluated, sounds=sounds) == []
+    assert write_report(run, out, evaluation=evaluated, generated=generated) == []
     return out

@@ -84,7 +84,7 @@ def test_a_picture_is_found_where_it_went(tmp_path):
     Image.new("RGB", (8, 8), "blue").save(before)  # another one in its place
     assert find_image(before, checksum, [beside.parent]) == beside
     beside.unlink()
-    with pytest.raises(ImageError, match="another picture than the one"):
+    with pytest.raises(ImageError, match="is not the picture that the sound was generated from"):
         find_image(before, checksum, [beside.parent])
     before.unlink()
     with pytest.raises(ImageError, match="found none"):

@@ -16,7 +16,7 @@ from PIL import Image
 from c2c_jax.config import flat_fields
 from c2c_jax.errors import BundleError, ReportError
 from c2c_jax.evaluation.report.page import _bars, write_report
-from c2c_jax.evaluation.rows import Row
+from c2c_jax.evaluation.results import Row
 from tests.evaluation.report.conftest import HURT
 
 
@@ -93,7 +93,7 @@ def test_it_shows_all_that_it_was_given(outline):
     assert "Selected: 50% trained + 50% rotation, with the caption memory. It scored best of 3 candidates." in text
     assert "perturbed to a cosine of 0.325" in text and "0.5 trained + rotation, memory 0.375" in text
     # Translations that are the targets themselves: all ones on the diagonal.
-    assert re.search(r"Cosines, 32 by 32: on average 1\.00 on the diagonal, -?0\.0\d beside it", labels)
+    assert re.search(r"Cosines, 32 by 32: 1\.00 on average on the diagonal, -?0\.0\d off it", labels)
     assert "60 captions, CLIP, 60 captions, CLAP" in labels and "60 captions, translated" in labels
     assert f"Evaluated with captions: 60 of txt:{flat(HURT)}; seed: 7." in text and text.count("60 queries.") == 3
     assert "0.830" in text and f"oracle: no pairs {flat(HURT)}" in text and f"collapsed {flat(HURT)}" in text
@@ -119,17 +119,17 @@ def test_settings_are_all_there_and_places_are_not(outline, run):
     assert "/home/me" not in text and str(run.parent) not in outline.text
 
 
-def test_agreement_and_scores_are_the_records(sounds, outline):
+def test_agreement_and_scores_are_the_records(generated, outline):
     """The cosine of two recorded vectors; no ranker, so no CLAP score."""
-    ours, text = (json.loads((sounds / f"a{kind}.sound.json").read_text()) for kind in ("", ".control"))
+    ours, text = (json.loads((generated / f"a{kind}.sound.json").read_text()) for kind in ("", ".control"))
     cosine = float(np.dot(ours["clap_vector"], text["clap_vector"]))  # both are unit vectors
     shown = flat(outline.text)
-    assert f"picture’s vector to the text’s {cosine:.3f}".replace("-", "−") in shown
+    assert f"cosine of the picture’s and the text’s vectors {cosine:.3f}".replace("-", "−") in shown
     assert shown.count("CLAP score not measured") == 5
 
 
-def test_the_same_page_from_the_same_files(page, run, evaluated, sounds, tmp_path):
-    write_report(run, tmp_path / "again.html", evaluation=evaluated, sounds=sounds)
+def test_the_same_page_from_the_same_files(page, run, evaluated, generated, tmp_path):
+    write_report(run, tmp_path / "again.html", evaluation=evaluated, generated=generated)
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["again.html"]
 
@@ -159,8 +159,8 @@ def test_commands_may_be_copied_from_the_page(run, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def copy(sounds, tmp_path) -> Path:
-    return Path(shutil.copytree(sounds, tmp_path / "sounds"))
+def copy(generated, tmp_path) -> Path:
+    return Path(shutil.copytree(generated, tmp_path / "sounds"))
 
 
 def test_what_cannot_be_shown_is_named_and_the_rest_shown(run, copy, tmp_path):
@@ -174,35 +174,35 @@ def test_what_cannot_be_shown_is_named_and_the_rest_shown(run, copy, tmp_path):
     record["mixed_in"] = [{"what": "heavy rain", "weight": 0.25}, {"what": picture, "weight": 0.5}]
     odd.write_text(json.dumps(record))
     (copy / "d.control.sound.json").write_text((copy / "a.control.sound.json").read_text())
-    told = [str(error) for error in write_report(run, tmp_path / "report.html", sounds=copy)]
+    told = [str(error) for error in write_report(run, tmp_path / "report.html", generated=copy)]
     for name, why in (
         ("c.sound.json", "cannot be read as JSON"),
         ("a.wav", "is not the sound that a.sound.json is of"),
-        ("<img src=x onerror=window.hurt=1>.png", "another picture"),
-        ("d.control.sound.json", "without its picture's"),
+        ("<img src=x onerror=window.hurt=1>.png", "not the picture that"),
+        ("d.control.sound.json", "without its picture's sound"),
     ):
         assert any(name in line and why in line for line in told), name
     assert len(told) == 4
     outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
     text = flat(outline.text)
-    assert outline.count("audio") == 2 and "is not at hand" in text and "Left out: 4" in text
+    assert outline.count("audio") == 2 and "could not be read" in text and "Left out: 4" in text
     assert "mixed in: 0.25 × “heavy rain”, 0.5 × y.png" in text
-    assert "translator: mlp, not the one of this page" in text
+    assert "translator: mlp, not the translator of this page" in text
 
 
-def test_the_first_of_many(run, sounds, tmp_path):
-    write_report(run, tmp_path / "report.html", sounds=sounds, max_rows=1)
+def test_the_first_of_many(run, generated, tmp_path):
+    write_report(run, tmp_path / "report.html", generated=generated, max_rows=1)
     outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert outline.count("audio") == 2 and "1 of 3 are shown" in flat(outline.text)
 
 
-def test_one_sound_of_several_pictures(run, sounds, copy, tmp_path):
+def test_one_sound_of_several_pictures(run, generated, copy, tmp_path):
     """As infer.py --average makes it: four pictures are shown, all are counted."""
     record = json.loads((copy / "c.sound.json").read_text())
     record |= {"pictures": record["pictures"] * 6, "averaged": True}
     record["sounds"] = [{**record["sounds"][0], "defects": ["silent: its peak is 0 of full scale"]}] * 3
     (copy / "c.sound.json").write_text(json.dumps(record))
-    write_report(run, tmp_path / "report.html", sounds=copy)
+    write_report(run, tmp_path / "report.html", generated=copy)
     outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
     text = flat(outline.text)
     assert sum("picture c.png" in alt for alt in outline.all("alt")) == 4
@@ -269,7 +269,7 @@ def test_no_bundle_no_sounds(run, tmp_path):
         write_report(tmp_path, tmp_path / "report.html")
     for folder, told in ((tmp_path, "holds no .sound.json record"), (tmp_path / "nowhere", "found no file")):
         with pytest.raises(ReportError, match=told):
-            write_report(run, tmp_path / "report.html", sounds=folder)
+            write_report(run, tmp_path / "report.html", generated=folder)
     assert not any(tmp_path.iterdir())
 
 
@@ -306,7 +306,7 @@ def test_no_bundle_no_sounds(run, tmp_path):
 def test_records_of_another_form_are_left_out(run, copy, tmp_path, change):
     record = json.loads((copy / "c.sound.json").read_text())
     (copy / "c.sound.json").write_text(json.dumps({**record, **change}))
-    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
+    (error,) = write_report(run, tmp_path / "report.html", generated=copy)
     assert str(error).startswith(str(copy / "c.sound.json")) and str(error).endswith("; make the sound again")
     assert "\n" not in str(error)
 
@@ -315,11 +315,11 @@ def test_a_record_that_lacks_fields_is_reported(run, copy, tmp_path, capsys):
     record = json.loads((copy / "c.sound.json").read_text())
     del record["caption_memory"], record["sampling"]["guidance"], record["sounds"][0]["peak"]
     (copy / "c.sound.json").write_text(json.dumps({**record, "versions": None}))
-    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
+    (error,) = write_report(run, tmp_path / "report.html", generated=copy)
     assert "Expected `object`, got `null`" in str(error)
     capsys.readouterr()
     (copy / "c.sound.json").write_text(json.dumps({**record, "versions": {}}))
-    assert write_report(run, tmp_path / "report.html", sounds=copy) == []
+    assert write_report(run, tmp_path / "report.html", generated=copy) == []
     (line,) = [one for one in capsys.readouterr().err.splitlines() if "c.sound.json" in one]
     for name in ("caption_memory", "sampling.guidance", "sounds.peak", "versions.c2c_jax"):
         assert name in line
@@ -328,18 +328,18 @@ def test_a_record_that_lacks_fields_is_reported(run, copy, tmp_path, capsys):
 def test_a_folder_in_a_records_place_is_reported(run, copy, tmp_path):
     (copy / "c.sound.json").unlink()
     (copy / "c.sound.json").mkdir()
-    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
+    (error,) = write_report(run, tmp_path / "report.html", generated=copy)
     assert str(error).startswith(f"expected a JSON file at {copy / 'c.sound.json'}, found a folder")
 
 
-def test_pictures_lie_beside_the_sounds(run, sounds, copy, tmp_path):
+def test_pictures_lie_beside_the_sounds(run, generated, copy, tmp_path):
     """A folder that was copied from another machine, its pictures with it."""
     for name in ("a", "c"):
         record = json.loads((copy / f"{name}.sound.json").read_text())
         shutil.copy(record["pictures"][0]["path"], copy)
         record["pictures"][0]["path"] = f"/elsewhere/{name}.png"
         (copy / f"{name}.sound.json").write_text(json.dumps(record))
-    assert write_report(run, tmp_path / "report.html", sounds=copy) == []
+    assert write_report(run, tmp_path / "report.html", generated=copy) == []
     Image.new("RGB", (4, 4)).save(copy / "a.png")
-    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
-    assert "a.png is another picture" in str(error)
+    (error,) = write_report(run, tmp_path / "report.html", generated=copy)
+    assert "a.png is not the picture that" in str(error)

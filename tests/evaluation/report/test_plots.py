@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from c2c_jax.evaluation.report import plots
-from c2c_jax.evaluation.rows import Row
+from c2c_jax.evaluation.results import Row
 
 VECTORS = {
     kind: np.random.default_rng(seed).normal(size=(20 + seed, 8 + 4 * kind.startswith("source"))).astype(np.float32)
@@ -46,8 +46,8 @@ def test_bars_are_as_long_as_recalls_and_lines_as_intervals():
 def test_the_matrix_tells_its_diagonal():
     query = np.array([[1.0, 0], [0, 1], [0.6, 0.8]])
     svg = plots.similarity("m", query, np.array([[1.0, 0], [0, 1], [1, 0]]))
-    # Cosines 1 0 1 / 0 1 0 / .6 .8 .6: on the diagonal 2.6 / 3, beside it 2.4 / 6.
-    assert "Cosines, 3 by 3: on average 0.87 on the diagonal, 0.40 beside it." in svg
+    # Cosines 1 0 1 / 0 1 0 / .6 .8 .6: on the diagonal 2.6 / 3, off it 2.4 / 6.
+    assert "Cosines, 3 by 3: 0.87 on average on the diagonal, 0.40 off it." in svg
     assert svg.count("data:image/png;base64") == 2  # the matrix and its scale
 
 
