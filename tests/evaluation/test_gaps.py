@@ -1,4 +1,4 @@
-"""Gap figures by hand, and in their authors' torch."""
+"""Gap measures by hand, and against their authors' code."""
 
 import functools
 
@@ -45,7 +45,7 @@ def test_direction_consistency_by_hand():
 
 
 def test_a_constant_gap_is_one_direction():
-    """Points of a circle, and the same moved along the axis that they do not have: lengths stay equal."""
+    """Points of a circle, and the same points moved along an orthogonal axis: their lengths stay equal."""
     angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     up, down = (np.concatenate([circle, np.full((12, 1), h)], axis=1) for h in (1.0, -1.0))
@@ -53,7 +53,7 @@ def test_a_constant_gap_is_one_direction():
     assert geometry.gap_length(up, down) == pytest.approx(np.sqrt(2))  # unit vectors are at height ±√½
 
 
-def test_alignment_and_uniformity_are_their_authors():
+def test_alignment_and_uniformity_agree_with_the_authors_code():
     """`align_loss` and `uniform_loss` of Wang & Isola's released code."""
     x, y = (torch.nn.functional.normalize(torch.from_numpy(vectors(seed)).double()) for seed in (0, 1))
     align = (x - y).norm(dim=1).pow(2).mean()
@@ -84,7 +84,7 @@ def test_centred_frechet_by_hand():
 
 
 def test_centred_frechet_of_fewer_rows_than_dimensions():
-    """Of two rows each: ±u and ±v when centred, whose covariances 2uuᵀ and 2vvᵀ have one root: |u·v|."""
+    """Two rows each: centred, ±u and ±v, with covariances 2uuᵀ and 2vvᵀ, whose product has the root |u·v|."""
     x, y = np.eye(6)[:2], np.eye(6)[1:3]
     cosine = abs(np.dot([1, -1, 0], [0, 1, -1])) / 2
     assert centred_frechet(x, y) == pytest.approx(2 + 2 - 4 * cosine)
@@ -96,7 +96,7 @@ def test_centred_frechet_of_fewer_rows_than_dimensions():
 
 
 def test_cosines_of_different_captions_by_hand():
-    """Cosines 1/2, 0 and 0; a row that is there twice counts once, of whatever length."""
+    """Cosines 1/2, 0 and 0. A duplicate row counts once."""
     x = np.array([[1.0, 0, 0], [0.5, np.sqrt(0.75), 0], [0, 0, 2]])
     assert geometry.unpaired_cosine(np.concatenate([x, x[:1]])) == pytest.approx((0.5 + 0 + 0) / 3)
     (row,) = geometry.unpaired_rows("spaces", "source_text", np.concatenate([x, x[:1]]))
@@ -104,14 +104,14 @@ def test_cosines_of_different_captions_by_hand():
     assert geometry.unpaired_rows("spaces", "source_text", np.concatenate([x[:1], x[:1]])) == []
 
 
-def test_collapsed_towers_are_warned_of():
+def test_warning_about_collapsed_towers():
     near, far = (geometry.unpaired_rows("spaces", "target_text", vectors(0) + shift) for shift in (50.0, 1.0))
     assert near[0].value > 0.95 > far[0].value
     (line,) = geometry.collapse_warnings(far + near)
     assert line.startswith(f"target text: different captions have a mean cosine of {near[0].value:.3f}, above 0.95")
 
 
-def test_rows_have_the_figures_and_intervals_around_them():
+def test_rows_have_values_within_their_intervals():
     x, y = vectors(0), vectors(1) + 1
     rows = {row.metric: row for row in geometry.gap_rows("translator", "a", x, "b", y, Bootstrap(resamples=300))}
     rows |= {row.metric: row for row in geometry.uniformity_rows("translator", "a", x, Bootstrap(resamples=300))}
@@ -157,13 +157,13 @@ def test_basic_intervals_by_hand():
     assert geometry.basic_interval(0.5, (None, None), 0.0, 2.0) == (None, None)
 
 
-def test_resampled_figures_are_those_of_the_rows_drawn():
-    """The vectorised statistics, on one resample, against the figures of the drawn rows themselves."""
+def test_resampled_figures_agree_with_the_drawn_rows():
+    """The vectorised statistics of one resample against the figures of its rows."""
     x, y = vectors(0, rows=8), vectors(1, rows=8)
     drawn = []
 
     class Spy(Bootstrap):
-        def _over(self, statistic, *sizes):
+        def _interval(self, statistic, *sizes):
             index = np.random.default_rng(3).integers(0, sizes[0], (1, sizes[0]))
             drawn.append((index[0], float(statistic(index)[0])))
             return None, None
@@ -173,13 +173,13 @@ def test_resampled_figures_are_those_of_the_rows_drawn():
         assert value == pytest.approx(figure(x[index], y[index]))
 
 
-def test_resampled_uniformity_leaves_out_a_row_with_itself():
+def test_resampled_uniformity_excludes_pairs_of_a_row_with_itself():
     x = geometry.unit_rows(vectors(0, rows=10))
     rows = [0, 0, 1, 3, 4, 5, 6, 7, 8, 9]
     drawn = []
 
     class Spy(Bootstrap):
-        def _over(self, statistic, *sizes):
+        def _interval(self, statistic, *sizes):
             drawn.append(float(statistic(np.array([rows]))[0]))
             return None, None
 

@@ -1,4 +1,4 @@
-"""Lists of files to arrays: what belongs together, what has no counterpart, which captions are whose."""
+"""Lists of files as arrays: groups, files without counterpart, and captions."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from c2c_jax.evaluation.vectors import NONE, connected_groups, pair_vectors
         ([(0, 0), (1, 1), (2, 0), (2, 1)], [3, 3, 3], [3, 3, NONE]),  # the third picture holds all together
     ],
 )
-def test_groups_by_hand(pairs, images, audios):
+def test_groups_by_hand(pairs, images, audio):
     found = connected_groups(np.array(pairs, int).reshape(-1, 2), 3, 3)
-    assert [x.tolist() for x in found] == [images, audios]
+    assert [x.tolist() for x in found] == [images, audio]
 
 
 def vector(number, dim):
@@ -28,7 +28,8 @@ def vector(number, dim):
 
 
 def test_arrays_by_hand():
-    """a.png with a.wav, again with b.wav, a cat later on; c.png unread; d.wav alone; labels cat 0, dog 1."""
+    """a.png with a.wav, and again with b.wav, first without label, later as cat; c.png unread; d.wav without
+    picture; labels cat 0, dog 1."""
     a, c, wavs = Path("a.png"), Path("c.png"), [Path(f"{name}.wav") for name in "abd"]
     items = [
         Item(image=a, audio=wavs[0], label="dog", caption="a dog"),

@@ -1,4 +1,4 @@
-"""Pictures and sounds in the plane, where nearness is an angle: figures by hand."""
+"""Pictures and sounds in the plane, where similarity is an angle: scores by hand."""
 
 import dataclasses
 
@@ -27,8 +27,8 @@ def values(rows, task, method="translator"):
 
 
 TRANSLATED = at(0, 50, 95)  # of pictures whose own sounds are at
-AUDIO = at(10, 100, 60)
-GIVEN = pairs_of(TRANSLATED, AUDIO, np.array([0, 1, 1]), at(20, 80))
+PAIRED_AUDIO = at(10, 100, 60)
+GIVEN = pairs_of(TRANSLATED, PAIRED_AUDIO, np.array([0, 1, 1]), at(20, 80))
 
 
 def test_own_sounds_and_pictures():
@@ -72,7 +72,7 @@ def test_prompts_by_hand():
 
 
 def test_a_picture_may_have_several_sounds_and_a_sound_several_pictures():
-    """Group 7: two pictures and two sounds; any of them will do, and the first counts."""
+    """Group 7 has two pictures and two sounds; the first match counts."""
     none = np.full(3, NONE)
     given = changed(
         GIVEN,
@@ -104,13 +104,13 @@ def test_csls_follows_the_order_of_groups():
     assert values(first, "images_to_sounds")["csls_mrr"] != values(first, "images_to_sounds")["mrr"]
 
 
-def test_what_has_no_counterpart_is_no_query_and_no_candidate():
-    """A fourth picture without sound and a fourth sound without picture, nearer to all than their own."""
+def test_images_and_sounds_without_counterpart_are_neither_queries_nor_candidates():
+    """A fourth picture without sound and a fourth sound without picture would be the nearest to all queries."""
     numbers = {"groups_N": np.array([0, 1, 2, NONE]), "labels_N": np.array([0, 1, 1, NONE])}
     given = changed(
         GIVEN,
         images={"vectors_NE": np.zeros((4, 2), np.float32), **numbers},
-        audio={"vectors_NE": np.concatenate([AUDIO, at(0)]), **numbers},
+        audio={"vectors_NE": np.concatenate([PAIRED_AUDIO, at(0)]), **numbers},
     )
     rows = SCORER.image_audio_rows(np.concatenate([TRANSLATED, at(0)]), given)
     assert rows == SCORER.image_audio_rows(TRANSLATED, GIVEN)
@@ -143,7 +143,7 @@ RNG = np.random.default_rng(5)
 AUDIO = (RNG.normal(size=(N, 5)) + 2 * np.eye(5)[0]).astype(np.float32)
 IMAGE = (AUDIO + RNG.normal(size=(N, 5)) + 2 * np.eye(5)[1]).astype(np.float32)
 LABELS = np.arange(N) % 3
-PROMPTS, PICTURE_PROMPTS = ((RNG.normal(size=(3, 5)) + 1).astype(np.float32) for _ in range(2))
+PROMPTS, IMAGE_PROMPTS = ((RNG.normal(size=(3, 5)) + 1).astype(np.float32) for _ in range(2))
 TEXT_MEAN, IMAGE_MEAN = (0.5 * RNG.normal(size=5).astype(np.float32) for _ in range(2))
 REFERENCES = 2 * RNG.normal(size=(40, 5)).astype(np.float32)
 MANY = pairs_of(IMAGE, AUDIO, LABELS, PROMPTS)
@@ -151,7 +151,7 @@ CENTRING = Centring(text_E=TEXT_MEAN, image_E=IMAGE_MEAN, reference_RE=REFERENCE
 
 
 def test_centred_scores_by_hand():
-    rows = Scorer("translator", QUIET, centring=CENTRING).image_audio_rows(IMAGE, MANY, PICTURE_PROMPTS)
+    rows = Scorer("translator", QUIET, centring=CENTRING).image_audio_rows(IMAGE, MANY, IMAGE_PROMPTS)
     forth, back = values(rows, "images_to_sounds"), values(rows, "sounds_to_images")
     audio = centred(AUDIO, unit(AUDIO).mean(axis=0))
     scores = centred(IMAGE, IMAGE_MEAN) @ audio.T
@@ -172,12 +172,12 @@ def test_centred_scores_by_hand():
     scores = audio @ centred(IMAGE, unit(IMAGE).mean(axis=0)).T
     assert back["centred_mrr"] == pytest.approx(np.mean(1 / ranks(scores)))
     assert back["centred_map"] == pytest.approx(average_precision(scores, same))
-    nearest = np.argmax(audio @ centred(PICTURE_PROMPTS, TEXT_MEAN).T, axis=1)
+    nearest = np.argmax(audio @ centred(IMAGE_PROMPTS, TEXT_MEAN).T, axis=1)
     assert back["centred_class_accuracy"] == pytest.approx(np.mean(nearest == LABELS))
     assert not any(metric.startswith("nnn_") for metric in back)
 
 
-def test_many_prompts_have_a_mean_of_their_own():
+def test_many_prompts_are_centred_by_their_own_mean():
     prompts = (RNG.normal(size=(33, 5)) + 1).astype(np.float32)
     given = changed(MANY, audio={"prompts_CE": prompts})
     rows = Scorer("translator", QUIET, centring=CENTRING).image_audio_rows(IMAGE, given)
@@ -186,8 +186,8 @@ def test_many_prompts_have_a_mean_of_their_own():
     assert found == pytest.approx(np.mean(nearest == LABELS))
 
 
-def test_means_are_of_all_sounds_and_pictures():
-    """What has no counterpart and no class is a candidate of none, and still tells where sounds lie."""
+def test_means_include_unpaired_sounds_and_pictures():
+    """Sounds without counterpart and class are not candidates, but count in the mean of sounds."""
     rng = np.random.default_rng(8)
     other = (rng.normal(size=(20, 5)) - 1).astype(np.float32)
     none = np.full(20, NONE)
@@ -209,7 +209,7 @@ def test_means_are_of_all_sounds_and_pictures():
 
 def test_plain_rows_do_not_depend_on_centring():
     for rows_of in (
-        lambda scorer: scorer.image_audio_rows(IMAGE, MANY, PICTURE_PROMPTS),
+        lambda scorer: scorer.image_audio_rows(IMAGE, MANY, IMAGE_PROMPTS),
         lambda scorer: scorer.audio_rows(MANY.audio),
     ):
         plain = rows_of(Scorer("translator", QUIET, csls=3))
@@ -224,7 +224,7 @@ def test_plain_rows_do_not_depend_on_centring():
     assert {row.task for row in rows if row.metric.startswith("centred_")} == {"sounds_to_images"}
 
 
-def test_sounds_in_pictures_places_are_centred_as_sounds():
+def test_sounds_in_place_of_images_are_centred_as_sounds():
     found = values(Scorer("sound", QUIET, centring=CENTRING).audio_rows(MANY.audio), "images_to_sounds", "sound")
     audio = centred(AUDIO, unit(AUDIO).mean(axis=0))
     scores = audio @ audio.T
@@ -236,7 +236,7 @@ def test_sounds_in_pictures_places_are_centred_as_sounds():
     assert not any(metric.startswith("nnn_") for metric in found)
 
 
-def test_classes_that_the_other_side_does_not_have_are_no_queries():
+def test_classes_without_candidates_give_no_queries():
     given = changed(GIVEN, images={"labels_N": np.array([0, 1, 5])})
     rows = [row for row in SCORER.image_audio_rows(TRANSLATED, given) if row.metric == "map"]
     assert [(row.task, row.n) for row in rows] == [("images_to_sounds", 2), ("sounds_to_images", 3)]
@@ -244,8 +244,8 @@ def test_classes_that_the_other_side_does_not_have_are_no_queries():
     assert [(row.task, row.n) for row in chances] == [("images_to_sounds", 2), ("sounds_to_images", 3)]
 
 
-def test_sounds_in_pictures_places():
-    """10° has no other of its class, and of 100° and 60° each is the other's nearest."""
+def test_sounds_in_place_of_images():
+    """10° is alone in its class; 100° and 60° are each other's nearest."""
     found = values(Scorer("sound", QUIET).audio_rows(GIVEN.audio), "images_to_sounds", "sound")
     assert found == {"class_accuracy": 1, "neighbour_accuracy": 1, "map": 1}
     by_class = changed(GIVEN, audio={"labels_N": np.array([0, 1, 0])})
@@ -262,17 +262,17 @@ def test_chance():
 
 
 def test_one_sided_sets():
-    """ImageHear has pictures alone, ESC-50 sounds alone."""
+    """ImageHear has only pictures, ESC-50 only sounds."""
     empty = np.zeros((0, 2), np.float32), np.zeros(0, int)
     nothing = {"vectors_NE": empty[0], "groups_N": empty[1], "labels_N": empty[1]}
-    pictures = changed(GIVEN, audio=nothing)
+    images_only = changed(GIVEN, audio=nothing)
     assert {row.metric for row in SCORER.image_audio_rows(TRANSLATED, pictures)} == {"class_accuracy"}
-    assert {row.metric for row in chance_image_audio_rows(pictures)} == {"class_accuracy"}
-    audio = changed(GIVEN, images=nothing)
-    assert SCORER.image_audio_rows(empty[0], audio) == []
-    (row,) = SCORER.image_audio_rows(empty[0], audio, at(40, 130))
+    assert {row.metric for row in chance_image_audio_rows(images_only)} == {"class_accuracy"}
+    audio_only = changed(GIVEN, images=nothing)
+    assert SCORER.image_audio_rows(empty[0], audio_only) == []
+    (row,) = SCORER.image_audio_rows(empty[0], audio_only, at(40, 130))
     assert (row.task, row.metric) == ("sounds_to_images", "class_accuracy") and row.value == pytest.approx(2 / 3)
-    (row,) = chance_image_audio_rows(audio)
+    (row,) = chance_image_audio_rows(audio_only)
     assert (row.task, row.metric, row.value, row.n) == ("sounds_to_images", "class_accuracy", 0.5, 3)
-    rows = Scorer("sound", QUIET).audio_rows(audio.audio)
+    rows = Scorer("sound", QUIET).audio_rows(audio_only.audio)
     assert {row.metric for row in rows} == {"class_accuracy", "neighbour_accuracy", "map"}
