@@ -1,1 +1,1 @@
-"""Side-by-side measurements, and the random checkpoints and captions they and the tests run on."""
+"""Benchmarks against reference implementations, and the random checkpoints that benchmarks and tests use."""

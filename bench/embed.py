@@ -4,10 +4,10 @@ examples:
   python -m bench.embed --captions Validation_GCC-1.1.0-Validation.tsv
   python -m bench.embed --captions captions.txt --checkpoints real/checkpoints --quick --json embed.json
 
-Three contestants embed captions and take turns: torch with its defaults (batch 64, padded to 77 tokens; 512 captions),
-torch with length buckets and our batch size in tokens, and our towers on packed rows. Then bfloat16 is compared with
-float32, and the peak memory of a pass of 10 million synthetic captions through tiny towers is measured. Weights are
-random unless --checkpoints names real ones.
+Three implementations embed captions and take turns: torch with its defaults (batch 64, padded to 77 tokens; 512
+captions), torch with length buckets and our batch size in tokens, and our towers on packed rows. Then bfloat16 is
+compared with float32, and the peak memory of a pass of 10 million synthetic captions through tiny towers is measured.
+Weights are random unless --checkpoints names real ones.
 """
 
 import collections

@@ -5,12 +5,12 @@ examples:
   python -m bench.evaluate --quick --json evaluate.json
   python -m bench.evaluate --only memory
 
-Retrieval: the 10 nearest of 100,000 vectors to each of 100,000 others, 512 wide, float32, by `retrieval.top_k` and by
-faiss's exact IndexFlatIP, in turn over parts of the queries, with all cores each; the time includes normalisation.
-Clips: HTSAT-tiny of laion/clap-htsat-unfused's size with random weights, float32, ten-second clips, by
-`Space.encode_mels` and ClapAudioModelWithProjection from the same spectrograms, and from the waveforms by
-`Space.encode_audio` and after ClapFeatureExtractor. Memory: peak resident GiB of processes that rank N × N candidates
-by CSLS, including the float16 vectors of both sides; they are stopped after several slabs.
+Retrieval: the 10 nearest of 100,000 vectors to each of 100,000 others, 512 wide, float32, with `retrieval.top_k` and
+faiss's exact IndexFlatIP. They take turns over parts of the queries, on all cores; the time includes normalisation.
+Clips: HTSAT-tiny of laion/clap-htsat-unfused's size with random weights, float32, ten-second clips.
+`Space.encode_mels` and ClapAudioModelWithProjection encode the same spectrograms; `Space.encode_audio` and
+ClapFeatureExtractor with that model encode the waveforms. Memory: peak resident GiB of processes that rank N × N
+candidates by CSLS, including the float16 vectors of both sides; they are stopped after several slabs.
 """
 
 import dataclasses

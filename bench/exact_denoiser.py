@@ -1,4 +1,4 @@
-"""An exact denoiser, which shows the error that a scheduler itself makes with a number of steps.
+"""An exact denoiser, which measures the error of a scheduler by its number of steps.
 
 The data are mixtures of Gaussians in several classes, for which the expected noise at any noise level has a formula
 (Bayes' rule over the components). Noise levels are those of the published AudioLDM.

@@ -6,7 +6,7 @@ examples:
   python -m bench.gcc_epoch --quick --json epoch.json
 
 Makes a store of 3.3 million pairs of random vectors 512 wide (6.8 GB; 33,000 with --quick), then trains the paper's
-4-layer MLP with its inverse-Euclidean objective for an epoch, once for each feed: the store resident on the devices,
+4-layer MLP with its inverse-Euclidean objective for an epoch, once with each loader: the store resident on the devices,
 and streamed from disk. Peak memory is the resident set of the program; its time includes its start.
 """
 

@@ -1,15 +1,15 @@
-"""Measures seconds a sound against diffusers' own pipeline, and how many steps of the fast schedulers are enough.
+"""Measures seconds per sound against diffusers' pipeline, and how many steps the fast schedulers need.
 
 examples:
   python -m bench.generate
   python -m bench.generate --quick --json generate.json
 
-Networks have the sizes of cvssp/audioldm-s-full-v2 and random weights; both contestants use the same ones, take turns,
-and sample the same vector from the same noise, with guidance. The difference of their sounds is printed. Then our fast
-default is timed against the paper's 200 steps of DDIM. The number of sufficient steps does not depend on a checkpoint:
-it is measured on mixtures of Gaussians with an exact denoiser (`bench/exact_denoiser.py`), at AudioLDM's noise levels
-and the same guidance, as the smallest number whose samples are as near to those of 999 steps of DDIM as those of 200
-steps are. Peak memory is the program's resident set.
+Networks have the sizes of cvssp/audioldm-s-full-v2 and random weights; both implementations use the same ones, take
+turns, and sample the same vector from the same noise, with guidance. The difference of their sounds is printed. Then
+our fast default is timed against the paper's 200 steps of DDIM. The number of sufficient steps does not depend on a
+checkpoint: it is measured on mixtures of Gaussians with an exact denoiser (`bench/exact_denoiser.py`), at AudioLDM's
+noise levels and the same guidance, as the smallest number whose samples are as near to those of 999 steps of DDIM as
+those of 200 steps are. Peak memory is the program's resident set.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Measures the time from the shell to the CLAP vector of one picture, against transformers doing CLIP's part alone.
+"""Measures the time from the shell to the CLAP vector of one image, compared with transformers running CLIP only.
 
 examples:
   python -m bench.infer
@@ -6,7 +6,8 @@ examples:
 
 Whole programs take turns: `infer.py PICTURE --save-embedding` with an empty compilation cache (cold) and with a filled
 one (warm), and a program of six lines with CLIPVisionModelWithProjection. The checkpoint has the sizes of
-openai/clip-vit-base-patch32 and random weights, unless one is named. Peak memory is the programs' resident set.
+openai/clip-vit-base-patch32 and random weights, unless --checkpoint names one. Peak memory is the programs' resident
+set.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What the benches share: command lines, timing, peak memory, and figures as a table and as JSON."""
+"""Shared by all benchmarks: command lines, timing, peak memory, and figures as a table and as JSON."""
 
 import argparse
 import json

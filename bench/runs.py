@@ -1,4 +1,4 @@
-"""Training runs of the benches, kept in a folder and reused."""
+"""Training runs of the benchmarks, cached in a folder."""
 
 import dataclasses
 import hashlib

@@ -5,7 +5,7 @@ examples:
   python -m bench.selection --data VECTORS --worlds real --json selection.json
 
 VECTORS is the folder of published vectors that `bench.real` reads. Worlds: "real", where photographs of Flickr8k
-retrieve their captions' e5 vectors; "natural" and "clip", where the mini world's pictures retrieve sounds, with its own
+retrieve their captions' e5 vectors; "natural" and "clip", where the mini world's images retrieve sounds, with its own
 vectors and with the geometry of real CLIP and CLAP (see `bench.recipe --geometry`). In each, translators of many kinds
 are trained on captions alone; each is also blended with the partial rotation, and combined with a caption memory. For
 each score it prints the rank correlation (Spearman) with the translators' quality on images that training never used,

@@ -6,10 +6,10 @@ examples:
 
 The work is `configs/mlp.py`'s, in larger batches: the 4-layer tanh MLP between spaces 512 wide, inverse Euclidean
 distances of all pairs of a batch with cross-entropy along rows and columns, AdamW; rows are drawn from 65,536 float16
-vectors in memory. Each contestant has a process of its own and they take turns, so that a slow moment of the machine
+vectors in memory. Each implementation has its own process and they take turns, so that a slow moment of the machine
 affects all of them; figures are medians. Torch is written as usual (nn.Sequential, cdist, cross_entropy), eager and
-through torch.compile. The peak is that of XLA's product of two square matrices, in turn with the others. On a GPU, of
-which one is used, both round float32 products to TF32 (ours as `--config.precision=tensorfloat32` does, with exact
+through torch.compile. The peak is that of XLA's product of two square matrices, measured in the same turns. On a GPU
+(only one is used) both round float32 products to TF32 (ours as `--config.precision=tensorfloat32` does, with exact
 logits), and memory is the device's.
 """
 

@@ -1,4 +1,4 @@
-"""c2c_jax: carry CLIP vectors to CLAP vectors, so that a picture becomes a sound.
+"""c2c_jax translates CLIP vectors to CLAP vectors, so that an image becomes a sound.
 
 Importing this package imports neither JAX nor torch: `c2c_jax.torch` works on a machine with no JAX.
 """

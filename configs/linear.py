@@ -1,4 +1,4 @@
-"""CLIP2CLAP's first model: one linear layer with the inverse-Euclidean objective.
+"""CLIP2CLAP's first model on Google Conceptual Captions: one linear layer with the inverse Euclidean objective.
 
 The settings are in c2c_jax/recipes/linear.py.
 """

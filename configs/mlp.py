@@ -1,4 +1,4 @@
-"""The paper's model on Google Conceptual Captions: a 4-layer tanh MLP with the inverse-Euclidean objective.
+"""The CLIP2CLAP paper's model on Google Conceptual Captions: a 4-layer tanh MLP, inverse Euclidean objective.
 
 The settings are in c2c_jax/recipes/mlp.py.
 """

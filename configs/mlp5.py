@@ -1,4 +1,4 @@
-"""Five layers of linear and tanh with cosines over a learned temperature, as in CLIP2CLAP's code.
+"""CLIP2CLAP's five-layer tanh MLP on Google Conceptual Captions: cosines over a learned temperature.
 
 The settings are in c2c_jax/recipes/mlp5.py.
 """

@@ -1,4 +1,4 @@
-"""The paper's 4-layer tanh MLP with symmetric InfoNCE, a learned temperature and unit inputs, in large batches.
+"""The paper's 4-layer tanh MLP with symmetric InfoNCE, a learned temperature, unit inputs and large batches.
 
 The settings are in c2c_jax/recipes/mlp_infonce.py.
 """

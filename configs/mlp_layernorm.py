@@ -1,4 +1,4 @@
-"""Four layers of linear, tanh and LayerNorm with cosines over a learned temperature, as in CLIP2CLAP's code.
+"""CLIP2CLAP's four-layer MLP with tanh and LayerNorm: cosines over a learned temperature.
 
 The settings are in c2c_jax/recipes/mlp_layernorm.py.
 """

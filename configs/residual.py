@@ -1,4 +1,4 @@
-"""A linear layer that starts as the Procrustes rotation, a GELU MLP beside it, and InfoNCE: the best at captions.
+"""A Procrustes rotation plus a GELU MLP, trained with InfoNCE: the best recipe at captions.
 
 The settings are in c2c_jax/recipes/residual.py.
 """

@@ -1,1 +1,1 @@
-"""Recipes on real CLIP and CLAP vectors, which others have published."""
+"""Benchmark of recipes on published CLIP and CLAP vectors."""

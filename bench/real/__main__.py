@@ -1,4 +1,4 @@
-"""Compares recipes on real CLIP and CLAP vectors: photographs and their captions, and pictures and sounds.
+"""Compares recipes on real CLIP and CLAP vectors: photographs and captions, and images and sounds.
 
 examples:
   python -m bench.real --data VECTORS
@@ -6,10 +6,10 @@ examples:
   python -m bench.real --data VECTORS --json real.json
 
 VECTORS is a folder of published vectors; docs/recipe.md lists the files and their sources. Translators from CLIP to
-e5-small, a second text space, are trained on 2,646 texts alone and scored by 990 photographs, each of which retrieves
-its own caption; e5 stands in for CLAP, whose vectors of enough captions are not published. Then two translators in a
-row, CLIP to e5 and e5 to CLAP, map CIFAR-10's pictures to ESC-50's sounds. The recommended recipe runs as its users run
-it. The others are tried on vectors as they come, with pictures shifted by the difference of the means, and with all
+e5-small, a second text space, are trained on 2,646 texts and scored by 990 photographs, each of which retrieves its
+own caption. e5 stands in for CLAP, for which vectors of enough captions are not published. Then two translators in
+sequence, CLIP to e5 and e5 to CLAP, map CIFAR-10's images to ESC-50's sounds. The recommended recipe runs as users run
+it. The others are applied to unchanged vectors, with images shifted by the difference of the means, and with all
 vectors centred.
 """
 

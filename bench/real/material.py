@@ -1,4 +1,4 @@
-"""Reads the published vectors from a folder of .npz files, and removes the means of modalities from them."""
+"""Reads published vectors from a folder of .npz files, and centres them by the means of their modalities."""
 
 import dataclasses
 import hashlib

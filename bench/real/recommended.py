@@ -1,4 +1,4 @@
-"""The recommended recipe as users run it: raw vectors, unlabelled pictures, and its own selection."""
+"""Runs the recommended recipe as users do: with raw vectors, unlabelled images and its own selection."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def photographs(
 
 
 def chained(name: str, material: Material, seed: int, workdir: Path) -> dict[str, Figures]:
-    """Two translators in a row map CIFAR-10's pictures to ESC-50's sounds; scored with and without hubness.
+    """Two translators in sequence map CIFAR-10's pictures to ESC-50's sounds; scored with and without hubness.
 
     The first is trained on the texts, with the photographs as unlabelled pictures; the second on AudioCaps' captions,
     with the translated photographs. CIFAR-10's pictures are centred by the general mean.

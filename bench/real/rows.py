@@ -1,4 +1,4 @@
-"""What the recommended recipe is compared with: maps from source to target vectors, trained on texts alone."""
+"""Baselines of the recommended recipe: maps from source to target vectors, trained on texts alone."""
 
 import dataclasses
 from collections.abc import Sequence

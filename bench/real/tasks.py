@@ -1,4 +1,4 @@
-"""The tasks: photographs retrieve captions, captions and sounds retrieve each other, and pictures retrieve sounds."""
+"""Tasks: photographs retrieve captions, captions and sounds retrieve each other, and images retrieve sounds."""
 
 import dataclasses
 from collections.abc import Sequence

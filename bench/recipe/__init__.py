@@ -1,1 +1,1 @@
-"""The mini world as a bench of recipes: which of them translates pictures, and not only captions?"""
+"""Benchmark of recipes on the mini world: how well do they translate images?"""

@@ -1,18 +1,18 @@
-"""Scores recipes on the mini world: do they translate pictures to their sounds, having been trained on captions alone?
+"""Scores recipes on the mini world: how well they translate images to sounds after training on captions alone.
 
 examples:
-  python -m bench.recipe                                  # the recommended recipe and what it is compared with
-  python -m bench.recipe --geometry clip                  # the same, with vectors as far apart as real CLIP's
-  python -m bench.recipe --counts 300,3000,30000           # the recommended recipe on sets of captions that grow
+  python -m bench.recipe                                  # the recommended recipe and its baselines
+  python -m bench.recipe --geometry clip                  # vectors with the geometry of real CLIP and CLAP
+  python -m bench.recipe --counts 300,3000,30000           # the recommended recipe by the number of captions
   python -m bench.recipe configs/residual.py configs/mlp_infonce.py --json recipe.json
 
-Every recipe is trained with several seeds on the same embedded captions and 1,000 unlabelled pictures, and scored on
-several drawings of the test split: means and standard deviations over seeds and drawings. Always in the table: the
-recommended recipe (configs/recommended.py; a config of that name takes its place), the paper's (configs/mlp.py), the
-nearest captions, the rotation between captions (Procrustes), an oracle that is trained on pairs, the ceiling (the
-scene's own sound caption) and chance. Sounds are ranked by centred cosines.
-With --counts only the recommended recipe, the rotation and the nearest captions are scored, once for each number.
---geometry clip gives all vectors the modality means, the gap and the pair cosines of real CLIP and CLAP.
+Every recipe is trained with several seeds on the same embedded captions and 1,000 unlabelled images, and scored on
+several drawings of the test split. The table has means and standard deviations over seeds and drawings. It always
+contains the recommended recipe (configs/recommended.py; a config of that name replaces it), the paper's recipe
+(configs/mlp.py), the nearest captions, the rotation between captions (Procrustes), an oracle trained on pairs, the
+ceiling (the scene's own sound caption) and chance. Sounds are ranked by centred cosines.
+With --counts only the recommended recipe, the rotation and the nearest captions are scored, once per number of
+captions. --geometry clip gives all vectors the modality means, the gap and the pair cosines of real CLIP and CLAP.
 Embedded captions and finished runs are kept in --workdir and reused.
 """
 

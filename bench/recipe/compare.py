@@ -1,4 +1,4 @@
-"""The two comparisons of the bench: of recipes, and of numbers of training captions."""
+"""Compares recipes, or numbers of training captions."""
 
 import argparse
 import dataclasses

@@ -1,4 +1,4 @@
-"""Draws pictures and sounds of scenes in several processes; quick to import, because each of them imports it."""
+"""Draws images and sounds of scenes in several processes. Imports little, because every process imports it."""
 
 import functools
 import multiprocessing
@@ -17,7 +17,7 @@ Part = tuple[list[Image.Image], list[np.ndarray]]
 
 
 def drawn(split: str, count: int, seed: int, processes: int) -> Iterator[Part]:
-    """Pictures and sounds of the first `count` scenes of a split, in parts and in order."""
+    """Yields images and sounds of the first `count` scenes of a split, in parts and in order."""
     of_rows = functools.partial(_drawn, split, seed)
     if processes == 1:
         yield from map(of_rows, _parts(0, count))

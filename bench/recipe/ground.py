@@ -1,4 +1,4 @@
-"""What recipes are trained and scored on: captions, drawings of the test split, and pairs of the training split."""
+"""Training and test data of recipes: captions, drawings of the test split, and pairs of the training split."""
 
 import dataclasses
 import functools

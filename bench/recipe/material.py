@@ -1,4 +1,4 @@
-"""Scenes and captions of the mini world as vectors of two spaces, made once and kept."""
+"""Vectors of the mini world's scenes and captions in two spaces, computed once and cached."""
 
 import dataclasses
 import functools

@@ -1,9 +1,9 @@
-"""CLIP2CLAP's first model: one linear layer with the inverse-Euclidean objective.
+"""CLIP2CLAP's first model on Google Conceptual Captions: one linear layer with the inverse Euclidean objective.
 
     python train.py --config configs/linear.py:gcc --workdir runs/linear
 
-Without `:gcc` it trains on the mini world. The author's `linear.py` on Google Conceptual Captions: outputs cut to ±0.3,
-batch 32, AdamW at 1e-3.
+Without `:gcc` it trains on the mini world. The settings are those of the author's `linear.py`: outputs clipped to ±0.3,
+batch 32, AdamW with a learning rate of 1e-3.
 """
 
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset

@@ -2,9 +2,9 @@
 
     python train.py --config configs/linear2_coco.py:coco --workdir runs/linear2_coco
 
-Without `:coco` it trains on the mini world. The author's `linear2.py`: outputs cut to ±0.3, batch 32, AdamW at 1e-3.
-Expects COCO's captions as TFDS prepares them with `file_format="array_record"`; each of a picture's five captions is a
-row.
+Without `:coco` it trains on the mini world. The settings are those of the author's `linear2.py`: outputs clipped to
+±0.3, batch 32, AdamW with a learning rate of 1e-3. COCO's captions must be prepared by TFDS with
+`file_format="array_record"`; each of the five captions of an image is a row.
 """
 
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset

@@ -1,4 +1,4 @@
-"""The recommended recipe on the mini world, with 1,000 of its pictures (unlabelled) and a memory of 8,000 captions.
+"""The recommended recipe on the mini world, with 1,000 unlabelled images and a memory of 8,000 captions.
 
     python train.py --config configs/miniworld.py --workdir runs/miniworld
 

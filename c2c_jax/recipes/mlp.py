@@ -1,11 +1,11 @@
-"""The paper's model on Google Conceptual Captions: a 4-layer tanh MLP with the inverse-Euclidean objective.
+"""The CLIP2CLAP paper's model on Google Conceptual Captions: a 4-layer tanh MLP, inverse Euclidean objective.
 
     python train.py --config configs/mlp.py:gcc --workdir runs/mlp
 
-Without `:gcc` it trains on the mini world. Settings of CLIP2CLAP (Wong): batch 32, AdamW at 1e-3, outputs cut to ±0.2,
-raw CLIP vectors in, seed 420; 5 epochs, which is where its author stopped. Expects Google's `Train_GCC-training.tsv` in
-TFDS's folder for manual downloads; `--config.data.captions=tsv:PATH` reads any other file. The captions are embedded
-once, then an epoch of 3.3 million rows is about 104,000 small steps.
+Without `:gcc` it trains on the mini world. The settings are those of CLIP2CLAP (Wong): batch 32, AdamW with a learning
+rate of 1e-3, outputs clipped to ±0.2, raw CLIP vectors as inputs, seed 420, 5 epochs. Google's
+`Train_GCC-training.tsv` must be in TFDS's folder for manual downloads; `--config.data.captions=tsv:PATH` reads any
+other file. The captions are embedded once; an epoch of 3.3 million rows then takes about 104,000 small steps.
 """
 
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset

@@ -1,9 +1,10 @@
-"""Five layers of linear and tanh with cosines over a learned temperature, as in CLIP2CLAP's code.
+"""CLIP2CLAP's five-layer tanh MLP on Google Conceptual Captions: cosines over a learned temperature.
 
     python train.py --config configs/mlp5.py:gcc --workdir runs/mlp5
 
-Without `:gcc` it trains on the mini world. The author's `linear5.py`: the last layer ends in tanh too, outputs cut to
-±0.25, cosines times exp(t) with t from 1, batch 32, AdamW at 1e-3.
+Without `:gcc` it trains on the mini world. The settings are those of the author's `linear5.py`: tanh after the last
+layer too, outputs clipped to ±0.25, logits cos · exp(t) with t initially 1, batch 32, AdamW with a learning rate of
+1e-3.
 """
 
 import math

@@ -1,9 +1,9 @@
-"""The paper's 4-layer tanh MLP with symmetric InfoNCE, a learned temperature and unit inputs, in large batches.
+"""The paper's 4-layer tanh MLP with symmetric InfoNCE, a learned temperature, unit inputs and large batches.
 
     python train.py --config configs/mlp_infonce.py:gcc --workdir runs/mlp_infonce
 
-Without `:gcc` it trains on the mini world. Batch 1024 gives every caption 1023 negatives. Expects the same captions as
-`configs/mlp.py`.
+Without `:gcc` it trains on the mini world. With batches of 1024, every caption has 1023 negatives. Uses the same
+captions as `configs/mlp.py`.
 """
 
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset

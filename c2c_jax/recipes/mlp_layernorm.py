@@ -1,10 +1,11 @@
-"""Four layers of linear, tanh and LayerNorm with cosines over a learned temperature, as in CLIP2CLAP's code.
+"""CLIP2CLAP's four-layer MLP with tanh and LayerNorm: cosines over a learned temperature.
 
     python train.py --config configs/mlp_layernorm.py:gcc --workdir runs/mlp_layernorm
 
-Without `:gcc` it trains on the mini world. The author's `linear4.py`: outputs cut to ±0.2, cosines times exp(t) with t
-from 1, batch 32, AdamW at 1e-3. LayerNorm's outputs have unit variance, so that the cut leaves few coordinates a
-gradient: expect chance. It learns without, with --config.translator.clamp=0.
+Without `:gcc` it trains on the mini world. The settings are those of the author's `linear4.py`: outputs clipped to
+±0.2, logits cos · exp(t) with t initially 1, batch 32, AdamW with a learning rate of 1e-3. LayerNorm's outputs have
+unit variance, so clipping leaves few coordinates with a gradient, and results stay at chance. Turn clipping off with
+--config.translator.clamp=0.
 """
 
 import math

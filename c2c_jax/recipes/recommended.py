@@ -1,16 +1,18 @@
-"""The recommended recipe: trains on captions, with the help of unlabelled pictures. docs/recipe.md has the evidence.
+"""The recommended recipe: trains on captions, with the help of unlabelled images. See docs/recipe.md for figures.
 
     python train.py --config configs/recommended.py:gcc --config.images.files=photos/ --workdir runs/recommended
 
-All vectors are centred by the mean of their modality. A residual translator starts from the Procrustes rotation and
-learns by InfoNCE from captions that are perturbed to a cosine of 0.65, so that it knows the space around them, where
-pictures lie. At every validation it competes with a partial rotation, a ridge, their mean, and blends with them, each
-with and without a memory of 100,000 captions. The best of these becomes the bundle. They are compared by `noisy_mrr`:
-held-out captions are perturbed until they are as far from other captions as the pictures in `photos/`, and each must
-retrieve its own target. If any sound of the right class will do, pass `--config.select_by=noisy_cosine`. `photos/`
-holds a few hundred general, unlabelled pictures. Without `:gcc` it trains on the mini world. The batch size and the
-number of held-out captions adapt to the number of captions, from 300 to millions; the number of steps is the same for
-all (`--config.steps`; with 0 it follows from `--config.epochs`). A run ends early after three validations without an
+All vectors are centred by the mean of their modality. A residual translator is initialised with the Procrustes
+rotation and trained with InfoNCE on captions that are perturbed to a cosine of 0.65, so that it learns the region
+around captions, where images lie. At every validation it competes with a partial rotation, a ridge, their mean, and
+blends with them, each with and without a memory of 100,000 captions. The best of these becomes the bundle. They are
+compared by `noisy_mrr`: held-out captions are perturbed until they are as far from other captions as the images in
+`photos/`, and each must retrieve its own target. If any sound of the right class will do, pass
+`--config.select_by=noisy_cosine`.
+
+`photos/` holds a few hundred general, unlabelled images. Without `:gcc` it trains on the mini world. The batch size
+and the number of held-out captions adapt to the number of captions, from 300 to millions. The number of steps does not
+(`--config.steps`; with 0 it follows from `--config.epochs`). A run ends early after three validations without
 improvement (`--config.patience`).
 """
 

@@ -1,9 +1,9 @@
-"""A linear layer that starts as the Procrustes rotation, a GELU MLP beside it, and InfoNCE: the best at captions.
+"""A Procrustes rotation plus a GELU MLP, trained with InfoNCE: the best recipe at captions.
 
     python train.py --config configs/residual.py:gcc --workdir runs/residual
 
-Without `:gcc` it trains on the mini world. Unit inputs, batch 1024, a learned temperature. Expects the same captions as
-`configs/mlp.py`.
+Without `:gcc` it trains on the mini world. Unit inputs, batch 1024, a learned temperature; the rotation initialises a
+trained linear layer. Uses the same captions as `configs/mlp.py`.
 """
 
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, apply_preset

@@ -266,7 +266,7 @@ def test_one_sided_sets():
     empty = np.zeros((0, 2), np.float32), np.zeros(0, int)
     nothing = {"vectors_NE": empty[0], "groups_N": empty[1], "labels_N": empty[1]}
     images_only = changed(GIVEN, audio=nothing)
-    assert {row.metric for row in SCORER.image_audio_rows(TRANSLATED, pictures)} == {"class_accuracy"}
+    assert {row.metric for row in SCORER.image_audio_rows(TRANSLATED, images_only)} == {"class_accuracy"}
     assert {row.metric for row in chance_image_audio_rows(images_only)} == {"class_accuracy"}
     audio_only = changed(GIVEN, images=nothing)
     assert SCORER.image_audio_rows(empty[0], audio_only) == []

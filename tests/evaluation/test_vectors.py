@@ -10,7 +10,7 @@ from c2c_jax.evaluation.vectors import NONE, connected_groups, pair_vectors
 
 
 @pytest.mark.parametrize(
-    ("pairs", "images", "audios"),
+    ("pairs", "images", "audio"),
     [
         ([], [NONE, NONE, NONE], [NONE, NONE, NONE]),
         ([(0, 0), (1, 1)], [0, 1, NONE], [0, 1, NONE]),
