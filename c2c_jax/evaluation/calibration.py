@@ -16,7 +16,7 @@ from c2c_jax.errors import AudioError, BundleError, C2CError, CaptionError, Conf
 from c2c_jax.evaluation.methods import with_caption_means
 from c2c_jax.evaluation.results import SkippedFile
 from c2c_jax.evaluation.training_store import open_training_store
-from c2c_jax.evaluation.vectors import TEXTS_AT_ONCE, audio_vectors, image_vectors
+from c2c_jax.evaluation.vectors import TEXTS_AT_ONCE, file_vectors
 from c2c_jax.io.audio import find_audio
 from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 from c2c_jax.io.places import require_replaceable_folder
@@ -119,10 +119,10 @@ def calibrate(
         if texts and clip_space and clap_space:
             means, text_estimates = _with_texts(texts, means, input_norm, (clip_space, clap_space), console, bar)
         if images and clip_space:
-            by_image, skipped = image_vectors(images, clip_space, bar)
+            by_image, skipped = file_vectors("images", images, clip_space, bar)
             left_out += skipped
         if audio_files and clap_space:
-            by_audio, skipped = audio_vectors(audio_files, clap_space, bar)
+            by_audio, skipped = file_vectors("sounds", audio_files, clap_space, bar)
             left_out += skipped
     for skipped_file in left_out:
         console.print(f"left out: {skipped_file}")

@@ -244,8 +244,8 @@ def _encode(request: EvalRequest, inputs: EvalInputs, console: Console) -> dict[
     clip = load_clip(bundle, request.clip, with_text=has_texts) if image_files or has_texts else None
     clap = load_clap(bundle, request.clap, with_audio=bool(audio_files)) if audio_files or has_texts else None
     with Progress(console) as bar:
-        images, no_images = vectors.image_vectors(image_files, clip, bar) if clip and image_files else ({}, [])
-        inputs.audio, no_audio = vectors.audio_vectors(audio_files, clap, bar) if clap and audio_files else ({}, [])
+        images, no_images = vectors.file_vectors("images", image_files, clip, bar) if clip else ({}, [])
+        inputs.audio, no_audio = vectors.file_vectors("sounds", audio_files, clap, bar) if clap else ({}, [])
         arrays = [
             vectors.text_rows(texts, space, bar, "encoding captions") for space in (clip, clap) if space and texts
         ]

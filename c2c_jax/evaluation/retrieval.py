@@ -10,7 +10,7 @@ from c2c_jax.evaluation.results import Row
 from c2c_jax.evaluation.scoring import Centring, Comparison, cosines
 from c2c_jax.evaluation.vectors import NONE, Media, PairVectors
 from c2c_jax.io.vectors import unit_rows
-from c2c_jax.retrieval.nearest import label_ranks, paired_ranks
+from c2c_jax.retrieval.nearest import paired_ranks
 
 RECALL_CUTOFFS = (1, 5, 10)  # k of recall@k
 
@@ -139,13 +139,7 @@ class Scorer:
         rows: list[Row] = []
         if len(captioned_A) and len(audio_NE) > 1:
             for comparison in centring.compare(caption_AE, audio_NE, centring.text_E, hubness=True):
-                ranks_A, _ = label_ranks(
-                    comparison.query_QE,
-                    comparison.candidate_NE,
-                    captioned_A,
-                    np.arange(len(audio_NE)),
-                    penalty_N=comparison.penalty_N,
-                )
+                ranks_A, _ = comparison.label_ranks(captioned_A, np.arange(len(audio_NE)))
                 rows += self.rank_rows("texts_to_sounds", ranks_A, prefix=comparison.prefix)
             rows += chance_rank_rows("texts_to_sounds", np.ones(len(captioned_A), int), len(audio_NE))
         if len(captioned_A) > 1:
@@ -177,8 +171,7 @@ class Scorer:
         if not len(groups_Q) or distinct < 2:
             return []
         for comparison in comparisons:
-            part = comparison.select(is_query, is_candidate)
-            ranks_Q, _ = label_ranks(part.query_QE, part.candidate_NE, groups_Q, groups_N, penalty_N=part.penalty_N)
+            ranks_Q, _ = comparison.select(is_query, is_candidate).label_ranks(groups_Q, groups_N)
             rows += self.rank_rows(task, ranks_Q, prefix=comparison.prefix)
         if self.csls and distinct == len(groups_N) == len(groups_Q) == len(set(groups_Q.tolist())):
             plain = comparisons[0].select(is_query, is_candidate)
@@ -195,10 +188,7 @@ class Scorer:
         is_query, is_candidate, rows = labels_Q != NONE, labels_N != NONE, []
         labels_Q, labels_N = labels_Q[is_query], labels_N[is_candidate]
         for comparison in comparisons if len(labels_Q) and len(labels_N) > 1 else ():
-            part = comparison.select(is_query, is_candidate)
-            ranks_Q, precision_Q = label_ranks(
-                part.query_QE, part.candidate_NE, labels_Q, labels_N, penalty_N=part.penalty_N, **options
-            )
+            ranks_Q, precision_Q = comparison.select(is_query, is_candidate).label_ranks(labels_Q, labels_N, **options)
             has_any_Q = np.isfinite(precision_Q)
             if has_any_Q.any():
                 rows.append(self.mean_row(task, f"{comparison.prefix}neighbour_accuracy", ranks_Q[has_any_Q] == 1))

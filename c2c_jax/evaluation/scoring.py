@@ -5,13 +5,14 @@ from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from c2c_jax.evaluation.methods import Method
 from c2c_jax.evaluation.results import CENTRED, LESS_HUBNESS, Missing
 from c2c_jax.evaluation.vectors import Captions, PairVectors
 from c2c_jax.io.scratch import empty_vectors
 from c2c_jax.io.vectors import unit_rows
+from c2c_jax.retrieval.nearest import label_ranks
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, centred_array, reference_captions, unit_mean
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import uncentred
@@ -37,6 +38,12 @@ class Comparison:
         penalty_N = None if self.penalty_N is None else self.penalty_N[is_candidate_N]
         vectors = {"query_QE": self.query_QE[is_query_Q], "candidate_NE": self.candidate_NE[is_candidate_N]}
         return dataclasses.replace(self, **vectors, penalty_N=penalty_N)
+
+    def label_ranks(
+        self, numbers_Q: Int[np.ndarray, "Q"], numbers_N: Int[np.ndarray, "N"], **options: bool
+    ) -> tuple[Int[np.ndarray, "Q"], Float[np.ndarray, "Q"]]:
+        """Ranks and average precisions of candidates with the query's number; see `retrieval.nearest.label_ranks`."""
+        return label_ranks(self.query_QE, self.candidate_NE, numbers_Q, numbers_N, penalty_N=self.penalty_N, **options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

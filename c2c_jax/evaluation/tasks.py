@@ -15,8 +15,6 @@ from c2c_jax.evaluation.scoring import Centring, ScoringMeans
 from c2c_jax.evaluation.vectors import NONE, Captions, Media, PairVectors, both_sides
 from c2c_jax.io.vectors import unit_rows
 
-NO_CAPTIONS = "no captions; pass --pairs with a caption column"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Tasks:
@@ -115,7 +113,7 @@ class Tasks:
             rows += scorer.image_audio_rows(pairs.image_caption_AE[order_A], pairs, images_B=images_A)
             missing += _incomplete("caption", images, images_A)
         elif len(images.vectors_NE) or not len(audio.captioned_A):
-            missing.append(Missing(what="caption", why=NO_CAPTIONS))
+            missing.append(Missing(what="caption", why="no captions; pass --pairs with a caption column"))
         rows += self._scorer("sound", centring).audio_rows(audio)
         if why := _no_oracle(pairs):
             missing.append(Missing(what="oracle", why=why))

@@ -1,7 +1,7 @@
 """The vectors that are evaluated: captions in both spaces, and images and sounds with their pairs and classes."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse.csgraph
 from jaxtyping import Float, Int, Shaped
 
+from c2c_jax.errors import C2CError
 from c2c_jax.evaluation.pairs import Pairs
 from c2c_jax.evaluation.results import SkippedFile
 from c2c_jax.io.progress import Progress
@@ -41,26 +42,18 @@ def text_vectors(texts: Iterable[str], space: Space, bar: Progress, task: str) -
     return dict(zip(distinct, text_rows(distinct, space, bar, task), strict=True))
 
 
-def image_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[FileVectors, list[SkippedFile]]:
-    """Encodes images; returns the raw projections of those that can be read, and the other files."""
-    return _encoded(paths, bar, "encoding images", lambda on_file: encode_image_files(paths, space, on_file))
-
-
-def audio_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[FileVectors, list[SkippedFile]]:
-    """Encodes sounds; returns the raw projections of those that can be read, and the other files."""
-    return _encoded(paths, bar, "encoding sounds", lambda on_file: encode_audio_files(paths, space, on_sound=on_file))
-
-
-def _encoded(
-    paths: Sequence[Path], bar: Progress, task: str, encode: Callable[[Callable[[], None]], tuple[FileVectors, Any]]
+def file_vectors(
+    kind: str, paths: Sequence[Path], space: Space, bar: Progress
 ) -> tuple[FileVectors, list[SkippedFile]]:
-    number = bar.add_task(task, total=len(paths), visible=bool(paths))
-    vectors, errors = encode(lambda: bar.advance(number))
-    unread = [path for path in paths if path not in vectors]
-    return vectors, [
-        SkippedFile(file=str(path), why=str(error).removeprefix(f"{path} "))
-        for path, error in zip(unread, errors, strict=True)
-    ]
+    """Encodes "images" or "sounds"; returns the raw projections of those that can be read, and the other files."""
+    number = bar.add_task(f"encoding {kind}", total=len(paths), visible=bool(paths))
+    errors: Sequence[C2CError]
+    if kind == "images":
+        vectors, errors = encode_image_files(paths, space, lambda: bar.advance(number))
+    else:
+        vectors, errors = encode_audio_files(paths, space, on_sound=lambda: bar.advance(number))
+    unread = zip([path for path in paths if path not in vectors], errors, strict=True)
+    return vectors, [SkippedFile(file=str(path), why=str(error).removeprefix(f"{path} ")) for path, error in unread]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

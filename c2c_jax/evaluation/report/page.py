@@ -37,7 +37,6 @@ from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.resolve import bundle_folder, is_local, run_name
 
 HERE = Path(__file__).parent
-MAX_GALLERY_ROWS = 24
 MAX_VECTORS_BYTES = 2**28  # of `vectors.npz`, which may contain:
 VECTOR_NAMES = ("source_text", "source_image", "target_text", "target_audio", "translated_text", "translated_image")
 
@@ -58,12 +57,7 @@ class Run:
 
 
 def write_report(
-    run: Path,
-    out: Path,
-    *,
-    evaluation: Path | None = None,
-    generated: Path | None = None,
-    max_rows: int = MAX_GALLERY_ROWS,
+    run: Path, out: Path, *, evaluation: Path | None = None, generated: Path | None = None, max_rows: int = 24
 ) -> list[C2CError]:
     """Writes the page of a run to `out`, atomically. Returns an error for each thing that could not be shown.
 
