@@ -1,4 +1,4 @@
-"""Writes CLIP and AudioLDM checkpoints of the real Hugging Face classes with random weights, for machines with no hub.
+"""Writes CLIP and AudioLDM checkpoints of the real Hugging Face classes with random weights, for use without the hub.
 
     python -m bench.checkpoints --size tiny --captions captions.txt --out checkpoints
 
@@ -22,22 +22,22 @@ from c2c_jax.errors import C2CError, CaptionError
 from c2c_jax.io.atomic import atomic_write
 from tools.pretrain.tokenizers import clip_tokenizer, roberta_tokenizer
 
-# Sizes of the towers that differ from the defaults of their config classes, which are the published ones.
+# Sizes of the towers. Missing ones are the defaults of the config classes, which are the published sizes.
 TOWER = dict(hidden_size=64, num_attention_heads=2, num_hidden_layers=2, intermediate_size=128, projection_dim=64)
 CLIP_TEXT = {"tiny": dict(vocab_size=1000, **TOWER), "published": dict(vocab_size=49408)}
 CLIP_VISION = {"tiny": dict(image_size=32, patch_size=8, **TOWER), "published": {}}
 CLAP_TEXT = {"tiny": dict(vocab_size=800, **TOWER), "published": dict(vocab_size=50265)}
-# Widths of the blocks of UNet, VAE and vocoder. The generator of "published" is small enough to sample on a CPU.
+# Widths of the blocks of UNet, VAE and vocoder. Even "published" has a generator small enough to sample on a CPU.
 CHANNELS: dict[str, Any] = {
     "tiny": {"unet": (8, 16), "vae": (8, 8, 16), "vocoder": 32},
     "published": {"unet": (32, 64, 96), "vae": (16, 32, 64), "vocoder": 64},
 }
 VOCODER_GAIN = 1.3
 
-# A random tower easily gives all captions nearly the same vector, or vectors whose cosines mean nothing. These gains
-# make it a soft bag of words: attention spreads evenly (small queries and keys), its output outweighs the pooled token
-# (large values), and the tower is nearly linear (small mlp, small positions). The first pattern in the name of a tensor
-# counts; other tensors have gain 1.
+# Random towers tend to give all captions nearly the same vector, or vectors with meaningless cosines. These gains make
+# a tower a soft bag of words: attention is even (small queries and keys), its output outweighs the pooled token (large
+# values), and the tower is nearly linear (small mlp, small positions). The first pattern that a tensor's name contains
+# applies; other tensors have gain 1.
 TOWER_GAINS = (
     (r"position_embedding|token_type_embedding", 0.1),
     (r"q_proj|k_proj|query|key", 0.2),
@@ -49,7 +49,7 @@ TOWER_GAINS = (
 def build_clip(folder: Path, captions: Sequence[str], size: str = "tiny", seed: int = 0) -> None:
     """Writes a random `CLIPModel`, a tokenizer trained on `captions`, and an image processor into `folder`.
 
-    "published" has the sizes of `openai/clip-vit-base-patch32`; "tiny" a 64-wide space and 32-pixel pictures.
+    "published" has the sizes of `openai/clip-vit-base-patch32`; "tiny" has a 64-wide space and 32-pixel images.
     """
     tokenizer = clip_tokenizer(captions, CLIP_TEXT[size]["vocab_size"])
     text = transformers.CLIPTextConfig(**CLIP_TEXT[size], **_special_ids(tokenizer))
@@ -103,7 +103,7 @@ def build_audioldm(folder: Path, captions: Sequence[str], size: str = "tiny", se
     randomise(unet, ((r"^class_embedding", width**0.5),), generator)  # its input has unit length
     randomise(vae, (), generator)
     randomise(vocoder, ((r"", VOCODER_GAIN),), generator)
-    # Sound swings around zero: the last kernel lets no constant through and adds little of its own.
+    # Waveforms have zero mean: the last kernel removes constants, and its bias is small.
     vocoder.conv_post.weight.data -= vocoder.conv_post.weight.data.mean(dim=2, keepdim=True)
     vocoder.conv_post.bias.data *= 0.1
     scheduler = diffusers.DDIMScheduler(
@@ -118,8 +118,8 @@ def build_audioldm(folder: Path, captions: Sequence[str], size: str = "tiny", se
 def generator_networks(
     width: int, unet: dict[str, Any], vae: dict[str, Any], vocoder: dict[str, Any]
 ) -> tuple[diffusers.UNet2DConditionModel, diffusers.AutoencoderKL, transformers.SpeechT5HifiGan]:
-    """AudioLDM's UNet, VAE and vocoder for a CLAP space of a width, with their own initialisation. The other arguments
-    are fields of their configs that differ from AudioLDM to AudioLDM."""
+    """AudioLDM's UNet, VAE and vocoder with their default initialisation. width: of the CLAP space. The other arguments
+    are config fields that differ between AudioLDM checkpoints."""
     channels = unet["block_out_channels"]
     crossed = ("CrossAttnDownBlock2D",) * (len(channels) - 1)
     return (
@@ -155,8 +155,8 @@ def _special_ids(tokenizer: transformers.PreTrainedTokenizerBase) -> dict[str, i
 
 @torch.no_grad()
 def randomise(model: torch.nn.Module, gains: Sequence[tuple[str, float]], generator: torch.Generator) -> None:
-    """Draws every tensor of `model`: matrices and embeddings keep the variance of unit inputs, times the squared gain
-    of the first pattern of `gains` in their name (default 1); scales are near 1 and biases near 0."""
+    """Draws every tensor of `model`. Matrices and embeddings preserve the variance of their inputs, times the squared
+    gain of the first pattern of `gains` in their name (default 1). Scales are near 1 and biases near 0."""
     for prefix, module in model.named_modules():
         own = [*module.named_parameters(prefix, recurse=False), *module.named_buffers(prefix, recurse=False)]
         for name, tensor in own:
@@ -193,10 +193,10 @@ def quiet() -> Iterator[None]:
 def read_captions(path: Path) -> list[str]:
     """The first tab-separated column of every line. Raises CaptionError for a missing or empty file."""
     if not path.is_file():
-        raise CaptionError(f"no captions at {path}: name a text file with one caption a line, or a tsv")
+        raise CaptionError(f"no captions at {path}: pass a text file with one caption per line, or a tsv")
     captions = [line.split("\t")[0] for line in path.read_text(encoding="utf-8").splitlines()]
     if not any(captions):
-        raise CaptionError(f"{path} has no captions, which the tokenizers learn from")
+        raise CaptionError(f"{path} has no captions; the tokenizers are trained on them")
     return captions
 
 

@@ -1,4 +1,4 @@
-"""Prints the files that `make demo` made, and how well its translator maps pictures to sounds.
+"""Prints the files that `make demo` wrote, and how well its translator maps images to sounds.
 
 python -m bench.demo build/demo
 """
@@ -12,7 +12,7 @@ METHODS = {
     "procrustes": "the rotation between captions' vectors, no training",
     "nearest_caption": "nearest captions, no training",
     "translator": "this translator, trained on captions alone",
-    "oracle": "an oracle that is given pairs",
+    "oracle": "an oracle that is trained on pairs",
 }
 
 
@@ -21,12 +21,12 @@ def lines(folder: Path) -> list[str]:
     rows = json.loads((folder / "run/evaluation/metrics.json").read_text(encoding="utf-8"))["rows"]
     of_method = {}
     for metric in ("neighbour_accuracy", "centred_neighbour_accuracy"):  # the second one if there is one
-        found = (row for row in rows if row["task"] == "images_to_sounds" and row["metric"] == metric)
-        of_method |= {row["method"]: row for row in found}
+        matches = (row for row in rows if row["task"] == "images_to_sounds" and row["metric"] == metric)
+        of_method |= {row["method"]: row for row in matches}
     count = of_method["translator"]["n"]
     shown = [
         f"page:       {folder / 'report.html'}",
-        *(f"sound:      {sound}" for sound in sorted((folder / "sounds").glob("*.wav"))),
+        *(f"sound:      {path}" for path in sorted((folder / "sounds").glob("*.wav"))),
         f"translator: {folder / 'run/bundle'}",
         f"images to sounds: how often the nearest of {count:,} sounds is of the picture's own source",
     ]
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of make demo")
+    parser.add_argument("folder", type=Path, help="output folder of make demo")
     print("\n" + "\n".join(lines(parser.parse_args().folder)))
 
 

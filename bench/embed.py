@@ -27,7 +27,7 @@ import transformers
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bench.checkpoints import build_audioldm, build_clip, read_captions
-from bench.measure import bench_parser, report, timed, watched
+from bench.measure import bench_parser, report, run_watched, timed
 from c2c_jax.data.embed import AHEAD, CPU_TOKENS, DEVICE_TOKENS
 from c2c_jax.io.vectors import unit_rows
 from c2c_jax.miniworld.captions import captions
@@ -47,7 +47,7 @@ PAUSE = 0.3  # seconds between contestants
 
 
 def ours(space: Space, batches: Sequence[TextBatch], vectors: np.ndarray) -> None:
-    """As in the embedding pass: several batches are in flight while an earlier one is collected."""
+    """Embeds as the embedding pass does: several batches are in flight while an earlier one is collected."""
     started: collections.deque[tuple[TextBatch, jax.Array]] = collections.deque()
     for batch in batches:
         started.append((batch, space.run_text(batch.tokens)))
@@ -114,7 +114,7 @@ def matmul_peak() -> float:
 
 
 def compare(folder: Path, texts: list[str]) -> dict[str, float]:
-    """Captions per second of the three contestants, both towers together; our FLOPs; how close the vectors are."""
+    """Captions per second of the three implementations, both towers together; our FLOPs; how close the vectors are."""
     names = {"clip": str(folder / "clip"), "clap": f"{folder / 'audioldm'}:text_encoder"}
     folders = {"clip": folder / "clip", "clap": folder / "audioldm" / "text_encoder"}
     tokens = CPU_TOKENS if jax.default_backend() == "cpu" else DEVICE_TOKENS
@@ -188,7 +188,7 @@ def pass_memory(count: int, folder: Path) -> dict[str, float]:
         if len(list((store / "target" / "c").glob("*"))) <= -(-count // 4096) / 10:
             tenth = peak
 
-    seconds, peak = watched(command, on_poll)
+    seconds, peak = run_watched(command, on_poll)
     return {"peak_gib": peak, "peak_gib_at_a_tenth": tenth, "pass_captions": count, "pass_s": seconds}
 
 
@@ -216,11 +216,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             build_audioldm(folder / "audioldm", texts, "published")
         figures = compare(folder, texts)
         device = jax.devices()[0].device_kind
-        known = [peak for name, peak in PEAKS.items() if name in device]
+        peaks = [peak for name, peak in PEAKS.items() if name in device]
         figures["matmul_gflop_per_s"] = matmul_peak() / 1e9
         figures["share_of_matmul_peak"] = figures["gflop_per_s"] / figures["matmul_gflop_per_s"]
-        if known:
-            figures["mfu"] = figures["gflop_per_s"] * 1e9 / known[0] / jax.local_device_count()
+        if peaks:
+            figures["mfu"] = figures["gflop_per_s"] * 1e9 / peaks[0] / jax.local_device_count()
         if pass_rows:
             figures |= pass_memory(pass_rows, Path(scratch))
     report(f"embedding pass, {rows:,} captions, {device}", figures, flags.json)

@@ -26,15 +26,16 @@ import numpy as np
 
 from bench.measure import bench_parser, medians, peak_gib, report, timed
 
-DIM, NEAREST, SHARES = 512, 10, 5
+DIM, NEAREST, PARTS = 512, 10, 5
 RATE = 48_000
 PAUSE = 0.3  # seconds between turns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """vectors: of each side in retrieval. ranked: candidates of each process whose memory is measured; seconds: after
-    which it is stopped. batches, batch, rounds: of clips, which have clip_seconds. tower: fields of ClapAudioConfig."""
+    """Sizes of the measurements. vectors: of each side in retrieval. ranked: candidates of the processes whose memory
+    is measured. seconds: after which these are stopped. batches, batch, rounds, clip_seconds: of the audio clips.
+    tower: fields of ClapAudioConfig."""
 
     vectors: int = 100_000
     ranked: tuple[int, ...] = (65_536, 250_000, 1_000_000)
@@ -46,7 +47,7 @@ class Sizes:
     tower: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-WHOLE = Sizes()
+FULL = Sizes()
 QUICK = Sizes(vectors=20_000, ranked=(65_536, 250_000), seconds=30, batch=8, rounds=3)
 
 
@@ -55,14 +56,14 @@ def vectors(count: int, seed: int) -> np.ndarray:
 
 
 def retrieval(count: int) -> dict[str, float]:
-    """Seconds of both contestants, and how far they agree."""
+    """Seconds of both implementations, and how far their results agree."""
     import faiss
 
     from c2c_jax.retrieval.nearest import top_k
 
     query, candidates = vectors(count, 0), vectors(count, 1)
     seconds = {"faiss": 0.0, "ours": 0.0}
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    results: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     index = faiss.IndexFlatIP(DIM)
 
     def build() -> None:
@@ -70,24 +71,24 @@ def retrieval(count: int) -> dict[str, float]:
         faiss.normalize_L2(unit)
         index.add(unit)
 
-    def theirs(share: np.ndarray) -> None:
-        unit = share.copy()
+    def theirs(part: np.ndarray) -> None:
+        unit = part.copy()
         faiss.normalize_L2(unit)
-        found["faiss"] = index.search(unit, NEAREST)
+        results["faiss"] = index.search(unit, NEAREST)
 
-    def ours(share: np.ndarray) -> None:
-        found["ours"] = top_k(share, candidates, NEAREST)
+    def ours(part: np.ndarray) -> None:
+        results["ours"] = top_k(part, candidates, NEAREST)
 
     seconds["faiss"] += timed(build, PAUSE)
-    shares = np.array_split(query, SHARES)
-    ours(shares[0])  # compile
+    query_parts = np.array_split(query, PARTS)
+    ours(query_parts[0])  # compile
     worst, same = 0.0, 0
-    for share in shares:
+    for part in query_parts:
         for who, work in (("faiss", theirs), ("ours", ours)):
-            seconds[who] += timed(lambda: work(share), PAUSE)  # noqa: B023
-        difference = np.abs(found["faiss"][0] - found["ours"][0])
+            seconds[who] += timed(lambda: work(part), PAUSE)  # noqa: B023
+        difference = np.abs(results["faiss"][0] - results["ours"][0])
         worst = max(worst, float(difference.max()))
-        same += int((found["faiss"][1] == found["ours"][1]).sum())
+        same += int((results["faiss"][1] == results["ours"][1]).sum())
     return {
         "retrieval_vs_faiss": seconds["faiss"] / seconds["ours"],
         **{f"retrieval_{who}_s": spent for who, spent in seconds.items()},
@@ -116,26 +117,26 @@ def clips(sizes: Sizes) -> dict[str, float]:
         extractor.save_pretrained(folder)
         space = load_space(folder)
     batch, count, samples = sizes.batch, sizes.batches * sizes.batch, sizes.clip_seconds * RATE
-    sounds = [sound * 0.1 for sound in np.random.default_rng(0).standard_normal((count, samples), np.float32)]
+    waveforms = [waveform * 0.1 for waveform in np.random.default_rng(0).standard_normal((count, samples), np.float32)]
     recipe = space.require_mels()
-    mels = recipe(sounds)
-    given = torch.from_numpy(np.asarray(mels.mel_BCTM))
+    mels = recipe(waveforms)
+    mel_BCTM = torch.from_numpy(np.asarray(mels.mel_BCTM))
 
     @torch.inference_mode()
     def theirs() -> np.ndarray:
-        return np.concatenate([model(part).audio_embeds.numpy() for part in given.split(batch)])
+        return np.concatenate([model(part).audio_embeds.numpy() for part in mel_BCTM.split(batch)])
 
     @torch.inference_mode()
-    def theirs_whole() -> None:
+    def theirs_with_preprocessing() -> None:
         for start in range(0, count, batch):
-            part = extractor(sounds[start : start + batch], sampling_rate=RATE, return_tensors="pt")
+            part = extractor(waveforms[start : start + batch], sampling_rate=RATE, return_tensors="pt")
             model(part["input_features"])
 
     contestants: dict[str, Callable[[], object]] = {
         "torch": theirs,
         "ours": lambda: space.encode_mels(Mels(*map(np.asarray, mels)), batch_size=batch),
-        "torch_whole": theirs_whole,
-        "ours_whole": lambda: space.encode_audio(sounds, batch_size=batch),
+        "torch_whole": theirs_with_preprocessing,
+        "ours_whole": lambda: space.encode_audio(waveforms, batch_size=batch),
     }
     expected, vectors_BE = theirs(), space.encode_mels(mels, batch_size=batch)
     expected, vectors_BE = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (expected, vectors_BE))
@@ -150,7 +151,7 @@ def clips(sizes: Sizes) -> dict[str, float]:
 
 
 def rank(connection: Connection, count: int, seconds: float) -> None:
-    """Ranks count × count candidates by CSLS, for at most so many seconds, and sends the peak GiB."""
+    """Ranks count × count candidates by CSLS for at most `seconds`, and sends the peak GiB."""
 
     def end() -> None:
         connection.send(peak_gib())
@@ -168,14 +169,14 @@ def rank(connection: Connection, count: int, seconds: float) -> None:
 
 
 def memory(count: int, seconds: float) -> float:
-    """Peak resident GiB of a process that ranks for at most so many seconds. Raises RuntimeError if it fails."""
+    """Peak resident GiB of a process that ranks for at most `seconds`. Raises RuntimeError if it fails."""
     context = multiprocessing.get_context("spawn")
-    mine, theirs = context.Pipe()
+    parent, theirs = context.Pipe()
     process = context.Process(target=rank, args=(theirs, count, seconds))
     process.start()
     theirs.close()
     try:
-        return mine.recv()
+        return parent.recv()
     except EOFError:
         process.join()
         code = process.exitcode
@@ -192,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from c2c_jax.spaces.devices import devices_over_cores
 
     figures: dict[str, float] = {}
-    sizes = QUICK if flags.quick else WHOLE
+    sizes = QUICK if flags.quick else FULL
     parts = [flags.only] if flags.only else ["memory", "retrieval", "clips"]
     if "memory" in parts:
         for count in sizes.ranked:

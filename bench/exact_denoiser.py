@@ -15,13 +15,13 @@ NOISE_LEVELS = dict(
 )  # fmt: skip
 DIM, COMPONENTS, CLASSES, VARIANCE = 8, 32, 4, 0.05
 SAMPLES = 512
-FINEST = 999  # DDIM's most steps: the reference
+FINEST = 999  # maximum number of DDIM steps: the reference
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """Means of the components and starts of the samples: component k has class k modulo CLASSES, and sample n is guided
-    to class n modulo CLASSES."""
+    """Means of the components and initial noise of the samples. Component k has class k modulo CLASSES; sample n is
+    guided to class n modulo CLASSES."""
 
     means_KD: torch.Tensor
     noise_ND: torch.Tensor
@@ -32,19 +32,19 @@ class Mixture:
         draw = lambda rows: torch.randn(rows, DIM, generator=generator, dtype=torch.float64)  # noqa: E731
         return cls(draw(COMPONENTS), draw(SAMPLES))
 
-    def noise(self, x_ND: torch.Tensor, alpha: torch.Tensor, is_counted_NK: torch.Tensor) -> torch.Tensor:
-        """The expected noise in x = √alpha · data + √(1 − alpha) · noise, with data of the counted components."""
+    def noise(self, x_ND: torch.Tensor, alpha: torch.Tensor, is_used_NK: torch.Tensor) -> torch.Tensor:
+        """The expected noise in x = √alpha · data + √(1 − alpha) · noise, for data of the components in use."""
         variance = alpha * VARIANCE + 1 - alpha
         distances_NK = ((x_ND[:, None] - alpha.sqrt() * self.means_KD[None]) ** 2).sum(-1)
-        shares_NK = torch.softmax((-distances_NK / (2 * variance)).masked_fill(~is_counted_NK, -torch.inf), 1)
-        means_ND = shares_NK @ self.means_KD
+        weights_NK = torch.softmax((-distances_NK / (2 * variance)).masked_fill(~is_used_NK, -torch.inf), 1)
+        means_ND = weights_NK @ self.means_KD
         data_ND = means_ND + alpha.sqrt() * VARIANCE / variance * (x_ND - alpha.sqrt() * means_ND)
         return (x_ND - alpha.sqrt() * data_ND) / (1 - alpha).sqrt()
 
     def sample(self, scheduler: Any, steps: int, guidance: float) -> torch.Tensor:
-        """The samples that the starts lead to, [SAMPLES, DIM]."""
+        """Denoises the initial noise to samples [SAMPLES, DIM]."""
         classes_K = torch.arange(len(self.means_KD)) % CLASSES
-        is_wanted_NK = classes_K[None] == (torch.arange(len(self.noise_ND)) % CLASSES)[:, None]
+        is_own_class_NK = classes_K[None] == (torch.arange(len(self.noise_ND)) % CLASSES)[:, None]
         scheduler.set_timesteps(steps)
         log_ratios = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).double().log()
         x_ND = self.noise_ND * scheduler.init_noise_sigma
@@ -54,13 +54,13 @@ class Mixture:
             after, part = min(before + 1, len(log_ratios) - 1), float(time) - before
             alpha = 1 / (1 + ((1 - part) * log_ratios[before] + part * log_ratios[after]).exp())
             noisy_ND = scheduler.scale_model_input(x_ND, time)
-            unwanted = self.noise(noisy_ND, alpha, torch.ones_like(is_wanted_NK))
-            wanted = self.noise(noisy_ND, alpha, is_wanted_NK)
-            x_ND = scheduler.step(unwanted + guidance * (wanted - unwanted), time, x_ND).prev_sample
+            unconditional = self.noise(noisy_ND, alpha, torch.ones_like(is_own_class_NK))
+            conditional = self.noise(noisy_ND, alpha, is_own_class_NK)
+            x_ND = scheduler.step(unconditional + guidance * (conditional - unconditional), time, x_ND).prev_sample
         return x_ND
 
 
 def error(mixture: Mixture, reference_ND: torch.Tensor, scheduler: Any, steps: int, guidance: float) -> float:
     """Root mean square difference to the reference, relative to the reference's standard deviation."""
-    found_ND = mixture.sample(scheduler, steps, guidance)
-    return float((found_ND - reference_ND).square().mean().sqrt() / reference_ND.std())
+    sample_ND = mixture.sample(scheduler, steps, guidance)
+    return float((sample_ND - reference_ND).square().mean().sqrt() / reference_ND.std())

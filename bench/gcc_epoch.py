@@ -18,16 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.measure import bench_parser, report, watched
+from bench.measure import bench_parser, report, run_watched
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.spaces.space import SpaceId
 
 ROWS, DIM, CHUNK = 3_300_000, 512, 4096
-BASE = 65_536  # different random vectors; the others are these with rotated coordinates
+BASE = 65_536  # independent random vectors; the others have their coordinates rotated
 
 
-class TurnedVectors:
-    """An array [rows, DIM] that is made as it is read: blocks of random vectors with rotated coordinates."""
+class RotatedVectors:
+    """An array [rows, DIM] of random vectors, computed as it is read: blocks of BASE vectors with rotated
+    coordinates."""
 
     def __init__(self, rows: int, seed: int):
         self.shape = rows, DIM
@@ -45,17 +46,17 @@ class TurnedVectors:
 def make_store(path: Path, rows: int) -> None:
     """Writes the store, unless it is complete already."""
     spaces = [SpaceId(name=f"random {side}", dim=DIM, fingerprint=side * 64) for side in "st"]
-    store_of_arrays(path, TurnedVectors(rows, 0), TurnedVectors(rows, 1), (spaces[0], spaces[1]), chunk_rows=CHUNK)
+    store_of_arrays(path, RotatedVectors(rows, 0), RotatedVectors(rows, 1), (spaces[0], spaces[1]), chunk_rows=CHUNK)
 
 
-def epoch(store: Path, workdir: Path, feed: str, batch_size: int) -> dict[str, float]:
+def epoch(store: Path, workdir: Path, loader: str, batch_size: int) -> dict[str, float]:
     """Minutes, rows per second and peak GiB of the training program over one epoch."""
     command = [
         sys.executable, "train.py", "--config", "configs/mlp.py", "--workdir", str(workdir),
-        "--config.source=", "--config.target=", f"--config.data.store={store}", f"--config.data.loader={feed}",
+        "--config.source=", "--config.target=", f"--config.data.store={store}", f"--config.data.loader={loader}",
         f"--config.batch_size={batch_size}", "--config.epochs=1",
     ]  # fmt: skip
-    seconds, peak = watched(command)
+    seconds, peak = run_watched(command)
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     rates = [line["rows_per_second"] for line in lines if line["phase"] == "train"]
     return {"minutes": seconds / 60, "rows_per_s": float(np.median(rates)), "peak_gib": peak}
@@ -74,9 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         store = flags.store or Path(scratch) / "store"
         make_store(store, rows)
-        for feed in flags.feeds:
-            measured = epoch(store, Path(scratch) / feed, feed, flags.batch_size)
-            figures |= {f"{feed}_{name}": value for name, value in measured.items()}
+        for loader in flags.feeds:
+            measured = epoch(store, Path(scratch) / loader, loader, flags.batch_size)
+            figures |= {f"{loader}_{name}": value for name, value in measured.items()}
     report(f"an epoch of {rows:,} pairs, batch {flags.batch_size:,}", figures, flags.json)
 
 

@@ -50,9 +50,11 @@ def published_parts() -> dict[str, Any]:
 
 
 def contestants(parts: dict[str, Any], seconds: float, steps: int, clap: tuple[np.ndarray, np.ndarray]) -> dict:
-    """Ours and diffusers' way from one vector, with guidance away from another, to a sound [1, samples]."""
+    """Functions that generate a sound [1, samples] from a vector, guided away from another: ours and diffusers'."""
     ours = AudioLDM(**parts, noise_levels=NOISE_LEVELS)
-    logging.getLogger("diffusers.pipelines.pipeline_utils").setLevel(logging.ERROR)  # that it is not maintained
+    logging.getLogger("diffusers.pipelines.pipeline_utils").setLevel(
+        logging.ERROR
+    )  # a notice that it is not maintained
     tiny_text = transformers.ClapTextModelWithProjection(
         transformers.ClapTextConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
     )
@@ -80,7 +82,7 @@ def contestants(parts: dict[str, Any], seconds: float, steps: int, clap: tuple[n
 
 
 def enough_steps(guidance: float, counted: Sequence[int], mixtures: int) -> dict[str, dict[int, float]]:
-    """Scheduler → steps → error, the mean over mixtures. See the module's docstring."""
+    """Scheduler → steps → mean error over mixtures. See the module's docstring."""
     drawn = [Mixture.drawn(seed) for seed in range(mixtures)]
     references = [m.sample(build_scheduler("ddim", NOISE_LEVELS), FINEST, guidance) for m in drawn]
     return {
@@ -98,7 +100,7 @@ def enough_steps(guidance: float, counted: Sequence[int], mixtures: int) -> dict
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
     parser = bench_parser("bench.generate", __doc__)
-    parser.add_argument("--seconds", type=float, default=5.12, help="of sound (default: 5.12)")
+    parser.add_argument("--seconds", type=float, default=5.12, help="duration of the sounds (default: 5.12)")
     parser.add_argument("--steps", type=int, default=5, help="for the comparison with diffusers (default: 5)")
     parser.add_argument("--quick", action="store_true", help="2.56 seconds of sound, 2 rounds, a tenth of all steps")
     flags = parser.parse_args(arguments)
@@ -108,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     clap = rng.normal(size=DIM).astype(np.float32), rng.normal(size=DIM).astype(np.float32)
     parts = published_parts()
     runs = contestants(parts, seconds, flags.steps, clap)
-    sounds = {who: run() for who, run in runs.items()}  # also warms them up
-    difference = float(np.abs(sounds["ours"] - sounds["diffusers"]).max() / np.abs(sounds["diffusers"]).max())
+    audio = {who: run() for who, run in runs.items()}  # also warms them up
+    difference = float(np.abs(audio["ours"] - audio["diffusers"]).max() / np.abs(audio["diffusers"]).max())
     spent = medians(runs, rounds)
     figures = {
         "seconds_vs_diffusers": spent["ours"] / spent["diffusers"],
@@ -127,11 +129,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures["fast_vs_ddim200"] = figures["dpm++_seconds"] / figures["ddim_seconds"]
 
     errors = enough_steps(Sampling().guidance, COUNTED, 1 if flags.quick else MIXTURES)
-    wanted = errors["ddim"][STEPS["ddim"]]
+    reference_error = errors["ddim"][STEPS["ddim"]]
     for name, by_steps in errors.items():
-        figures |= {f"{name}_error_{steps}": found for steps, found in by_steps.items()}
-        figures[f"{name}_enough_steps"] = next((steps for steps, found in by_steps.items() if found <= wanted), 0)
-    report(f"{seconds} s of sound, {flags.steps} steps of DDIM beside diffusers", figures, flags.json)
+        figures |= {f"{name}_error_{steps}": value for steps, value in by_steps.items()}
+        figures[f"{name}_enough_steps"] = next(
+            (steps for steps, value in by_steps.items() if value <= reference_error), 0
+        )
+    report(f"{seconds} s of sound, {flags.steps} steps of DDIM against diffusers", figures, flags.json)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def peak_gib(process: int | str = "self") -> float:
     return sum(int(line.split()[1]) / 2**20 for line in status if line.startswith("VmHWM"))
 
 
-def watched(command: Sequence[str], on_poll: Callable[[float], object] = lambda peak: None) -> tuple[float, float]:
+def run_watched(command: Sequence[str], on_poll: Callable[[float], object] = lambda peak: None) -> tuple[float, float]:
     """Runs a program; returns its seconds and its peak resident GiB. on_poll: called with the peak twice a second.
 
     Raises SystemExit if the program fails.

@@ -30,26 +30,26 @@ def read_recipe(path: str, *overrides: str) -> Config:
     return config
 
 
-def run_key(config: Config, store: Store, picture_PS: Float[np.ndarray, "P S"] | None = None) -> str:
-    """A hash of everything that a run depends on: config, contents of the store, and vectors of unlabelled pictures."""
+def run_key(config: Config, store: Store, image_PS: Float[np.ndarray, "P S"] | None = None) -> str:
+    """A hash of everything that a run depends on: config, contents of the store, and vectors of unlabelled images."""
     fields = dataclasses.asdict(config)
     del fields["data"]["store"]
-    pictures = "" if picture_PS is None else space_of_array("pictures", picture_PS).fingerprint
-    content = [fields, dataclasses.asdict(store.plan), store.checksums, pictures]
+    fingerprint = "" if image_PS is None else space_of_array("pictures", image_PS).fingerprint
+    content = [fields, dataclasses.asdict(store.plan), store.checksums, fingerprint]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def trained(config: Config, store: Store, folder: Path, picture_PS: Float[np.ndarray, "P S"] | None = None) -> Bundle:
-    """The bundle that a config trains on a store. Finished runs are read from `folder`; interrupted ones resume.
+def trained(config: Config, store: Store, folder: Path, image_PS: Float[np.ndarray, "P S"] | None = None) -> Bundle:
+    """Trains a config on a store and returns its bundle. Finished runs are read from `folder`; interrupted ones resume.
 
-    picture_PS: raw vectors of unlabelled pictures. Raises ConfigError and TrainingError as `train` does, and SystemExit
+    image_PS: raw vectors of unlabelled images. Raises ConfigError and TrainingError as `train` does, and SystemExit
     if SIGTERM stopped it.
     """
-    run = folder / run_key(config, store, picture_PS)
+    run = folder / run_key(config, store, image_PS)
     if not (run / DONE).is_file():
         was_quiet, log.console.quiet = log.console.quiet, True  # benches print one line for each run
         try:
-            is_done = train(config, store, run, picture_PS)
+            is_done = train(config, store, run, image_PS)
         finally:
             log.console.quiet = was_quiet
         if not is_done:

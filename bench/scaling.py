@@ -41,7 +41,7 @@ def collective_bytes(hlo: str) -> int:
 
 
 def analyse(devices: int, batch: int, settings: dict[str, Any], kind: str) -> dict[str, float]:
-    """FLOPs, collective bytes and peak bytes per device of a step compiled for so many devices."""
+    """FLOPs, collective bytes and peak bytes per device of a step compiled for `devices` devices."""
     mesh = Mesh(np.asarray(jax.devices()[:devices]), ("data",), axis_types=(AxisType.Auto,))
     graphdef, params = nnx.split(initial(), nnx.Param)
     objective, optimizer = build_objective(kind, settings), optax.adamw(1e-3)
@@ -73,9 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     forms = {"kept": {"loss_chunks": 1}, "recomputed": {"loss_chunks": 4, "remat": True}}
     for form, settings in list(forms.items())[: 1 if flags.quick else 2]:
         for devices in (n for n in DEVICES if n <= jax.device_count()):
-            found = analyse(devices, flags.batch, settings, flags.objective)
-            figures |= {f"{form}_{name}_n{devices}": value for name, value in found.items()}
-            figures[f"{form}_flops_of_linear_n{devices}"] = devices * found["flops"] / figures[f"{form}_flops_n1"]
+            figures_of_step = analyse(devices, flags.batch, settings, flags.objective)
+            figures |= {f"{form}_{name}_n{devices}": value for name, value in figures_of_step.items()}
+            figures[f"{form}_flops_of_linear_n{devices}"] = (
+                devices * figures_of_step["flops"] / figures[f"{form}_flops_n1"]
+            )
     report(f"a step of {flags.batch:,} rows, {flags.objective}, per device", figures, flags.json)
 
 

@@ -35,7 +35,7 @@ PAUSE = 0.1  # seconds between turns
 SQUARE, DEVICE_SQUARE = 2048, 8192  # side of the matrices that measure the peak of a CPU and of a GPU
 TURN_ROWS, DEVICE_TURN_ROWS = 10_240, 524_288  # minimum rows of a turn: some tenths of a second
 
-Run = Callable[[int], float]  # runs that many more steps and returns the loss of the last one
+Run = Callable[[int], float]  # runs a number of steps and returns the loss of the last one
 
 
 def step_flops(batch: int) -> float:
@@ -78,7 +78,7 @@ def initial() -> Any:
 
 
 def ours(batch: int, remat: bool = False) -> Run:
-    """The trainer's step, dispatched once a turn."""
+    """The trainer's step, in one call per turn."""
     import jax
     import optax
     from flax import nnx
@@ -100,8 +100,8 @@ def ours(batch: int, remat: bool = False) -> Run:
 
     def go(count: int) -> float:
         nonlocal state, done
-        block = np.stack([rows_of(done + place % count, batch) for place in range(max_steps)])
-        state, metrics = run(state, table, block, count)
+        batches = np.stack([rows_of(done + place % count, batch) for place in range(max_steps)])
+        state, metrics = run(state, table, batches, count)
         done += count
         return float(metrics["loss"][count - 1])
 
@@ -139,8 +139,8 @@ def torch_run(batch: int, compiled: bool) -> Run:
 
     def go(count: int) -> float:
         nonlocal done
-        block = torch.from_numpy(np.stack([rows_of(done + place, batch) for place in range(count)])).to(device)
-        for rows in block:
+        batches = torch.from_numpy(np.stack([rows_of(done + place, batch) for place in range(count)])).to(device)
+        for rows in batches:
             loss = loss_fn(table[0][rows], table[1][rows], MARGIN if done else 0.0)
             optimizer.zero_grad()
             loss.backward()
@@ -198,12 +198,12 @@ def compare(batch: int, rounds: int) -> dict[str, float]:
     names = [who for who in CONTESTANTS if who != "torch_compile" or shutil.which("g++")]
     at_work = {}
     for who in names:
-        mine, theirs = context.Pipe()
+        parent, theirs = context.Pipe()
         process = context.Process(target=worker, args=(theirs, who, batch), daemon=True)
         process.start()
         theirs.close()
-        mine.recv()
-        at_work[who] = (process, mine)
+        parent.recv()
+        at_work[who] = (process, parent)
     seconds: dict[str, list[float]] = {who: [] for who in names}
     for _ in range(rounds):
         for who, (_, connection) in at_work.items():
@@ -229,11 +229,11 @@ def memory_worker(connection: Connection, batch: int, remat: bool, turns: int) -
 def memory(batch: int, remat: bool, turns: int) -> tuple[float, float]:
     """Peak GiB of a training process, resident or on its GPU, and its rows per second."""
     context = multiprocessing.get_context("spawn")
-    mine, theirs = context.Pipe()
+    parent, theirs = context.Pipe()
     process = context.Process(target=memory_worker, args=(theirs, batch, remat, turns))
     process.start()
     theirs.close()
-    figures = mine.recv()
+    figures = parent.recv()
     process.join()
     return figures
 

@@ -1,8 +1,7 @@
 """The settings of a training run, with their meanings, bounds and defaults.
 
-A recipe fills these dataclasses, and nothing else does. Settings that belong to one translator kind or one objective
-are declared beside it, with the same `setting` and the same check, and live in `translator.settings` and
-`objective.settings`.
+Recipes fill these dataclasses. The settings of a single translator kind or objective are declared in its own class,
+with the same `setting` function, and are stored in `translator.settings` and `objective.settings`.
 """
 
 import dataclasses
@@ -15,14 +14,15 @@ from c2c_jax.old_names import accept_old_names
 
 T = TypeVar("T")
 
-PERTURBED_SCORES = ("noisy_mrr", "noisy_cosine")  # of perturbed validation captions
+# Validation scores: of perturbed captions, and of captions as they are.
+PERTURBED_SCORES = ("noisy_mrr", "noisy_cosine")
 CAPTION_SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")
 
 
 def setting(default: Any, help: str, **bounds: Any) -> Any:
-    """A dataclass field with its meaning and its bounds.
+    """Declares a dataclass field with a help text and bounds.
 
-    help: one sentence. bounds: any of `gt`, `ge`, `lt`, `le` for numbers, and `choices` for strings.
+    bounds: any of `gt`, `ge`, `lt`, `le` for numbers, and `choices` for strings.
     """
     return dataclasses.field(default=default, metadata={"help": help, **bounds})
 
@@ -32,13 +32,11 @@ class DataConfig:
     """Where the captions come from, and how they reach the devices."""
 
     captions: str = setting("miniworld:50000", 'Caption sources, joined by " + "; docs/embedding.md lists the kinds.')
-    drop_duplicates: bool = setting(True, "Whether captions equal to an earlier one are dropped.")
+    drop_duplicates: bool = setting(True, "Whether repeated captions are dropped.")
     data_dir: str = setting("", 'Folder of prepared TFDS data sets; "" = ~/tensorflow_datasets.')
     manual_dir: str = setting("", 'Folder that holds Google\'s TSV files; "" = DATA_DIR/downloads/manual.')
     store: str = setting("", 'Folder of the embedding store; "" = WORKDIR/store.')
-    validation_size: int = setting(
-        1000, "Number of captions held out for validation, drawn by the seed.", ge=1, le=10**9
-    )
+    validation_size: int = setting(1000, "Number of captions held out for validation, drawn at random.", ge=1, le=10**9)
     loader: str = setting(
         "auto",
         '"resident" keeps the vectors on the devices, "streamed" reads them from disk, "auto" picks what fits.',
@@ -50,10 +48,10 @@ class DataConfig:
 class EmbedConfig:
     """How the frozen text towers embed the captions."""
 
-    dtype: str = setting("float32", "Arithmetic of the towers.", choices=("float32", "bfloat16"))
+    dtype: str = setting("float32", "Precision in which the towers compute.", choices=("float32", "bfloat16"))
     store_dtype: str = setting("float16", "Type of the stored vectors.", choices=("float16", "float32"))
     batch_tokens: int = setting(0, "Tokens per device and batch; 0 = 1,024 on CPUs, 16,384 elsewhere.", ge=0, le=2**22)
-    chunk_rows: int = setting(4096, "Rows of a store chunk, the unit of writing and resuming.", ge=1, le=2**20)
+    chunk_rows: int = setting(4096, "Rows per chunk of the store, the unit of writing and resuming.", ge=1, le=2**20)
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -63,18 +61,18 @@ class TranslatorConfig:
     kind: str = setting("mlp", "Registered translator kind, such as mlp, residual or transformer.")
     input_norm: str = setting(
         "centred",
-        '"none" takes raw vectors, "unit" L2-normalises them, "centred" also subtracts the mean of their modality.',
+        '"none" uses raw vectors, "unit" L2-normalises them, "centred" also subtracts the mean of their modality.',
         choices=("none", "unit", "centred"),
     )
     clamp: float = setting(0.0, "Output coordinates are clipped to ±clamp; 0 = no clipping.", ge=0, le=1e6)
     settings: dict[str, Any] = dataclasses.field(
-        default_factory=dict, metadata={"help": "The kind's own settings by name, such as width and depth."}
+        default_factory=dict, metadata={"help": "The kind's settings by name, such as width and depth."}
     )
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class AugmentConfig:
-    """Noise on the source vectors in training."""
+    """Noise that training adds to the source vectors."""
 
     noise_cosine: float = setting(
         1.0, "Cosine similarity to the clean source vector kept after adding noise; 1 = no noise.", ge=0, le=1
@@ -83,21 +81,27 @@ class AugmentConfig:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class MemoryConfig:
-    """The caption memory, towards which images are moved before translation."""
+    """The caption memory: captions that an image's vector is moved towards before translation."""
 
     size: int = setting(
-        0, "Training captions stored in the bundle, drawn by the seed; 0 = none, -1 = all.", ge=-1, le=10**8
+        0, "Number of training captions stored in the bundle, drawn at random; 0 = none, -1 = all.", ge=-1, le=10**8
     )
-    weight: float = setting(0.5, "Weight of the nearest captions in an image's new vector.", gt=0, le=1)
-    temperature: float = setting(0.01, "Temperature of the softmax over cosines to the captions.", ge=1e-6, le=1000)
+    weight: float = setting(
+        0.5, "Weight of the nearest captions in the image's new vector; the image has the rest.", gt=0, le=1
+    )
+    temperature: float = setting(
+        0.01, "Temperature of the softmax over the image's cosines to the captions.", ge=1e-6, le=1000
+    )
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class ImagesConfig:
-    """Unlabelled images that set the mean of images and the noise of validation."""
+    """Unlabelled images, which give the mean of images and the noise of validation."""
 
-    files: str = setting("", 'A folder, file, pattern, .npy file of raw vectors, or miniworld:COUNT; "" = none.')
-    calibrate: bool = setting(True, "Whether the bundle stores their mean and centres images with it.")
+    files: str = setting(
+        "", 'A folder, an image, a pattern, an .npy file of raw vectors, or miniworld:COUNT; "" = none.'
+    )
+    calibrate: bool = setting(True, "Whether the bundle stores the mean of the images and centres images with it.")
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -106,7 +110,7 @@ class ObjectiveConfig:
 
     kind: str = setting("infonce", 'Registered objective, or a weighted sum such as "infonce + 0.5*l2".')
     settings: dict[str, Any] = dataclasses.field(
-        default_factory=dict, metadata={"help": "The objective's own settings by name, such as temperature."}
+        default_factory=dict, metadata={"help": "The objective's settings by name, such as temperature."}
     )
 
 
@@ -114,49 +118,54 @@ class ObjectiveConfig:
 class OptimizerConfig:
     """AdamW and its learning rate."""
 
-    learning_rate: float = setting(1e-3, "Step size of AdamW after warm-up and before decay.", gt=0, le=1000)
-    warmup: int = setting(0, "Steps in which the learning rate grows linearly from 0.", ge=0, le=10**9)
+    learning_rate: float = setting(1e-3, "Learning rate after warm-up and before decay.", gt=0, le=1000)
+    warmup: int = setting(0, "Steps over which the learning rate grows linearly from 0.", ge=0, le=10**9)
     decay: str = setting(
         "constant",
         'Learning rate after warm-up: "constant", or "cosine" or "linear" to 0 at the last step.',
         choices=("constant", "cosine", "linear"),
     )
     clip_norm: float = setting(
-        0.0, "Gradients of a larger global norm are scaled down to it; 0 = no clipping.", ge=0, le=1e9
+        0.0, "Maximum global norm of the gradients; larger ones are scaled down; 0 = no clipping.", ge=0, le=1e9
     )
     ema: float = setting(
-        0.0, "Decay of a moving average of the weights, which is validated and published; 0 = none.", ge=0, lt=1
+        0.0, "Decay of the moving average of the weights, which replaces them in the bundle; 0 = none.", ge=0, lt=1
     )
-    weight_decay: float = setting(0.01, "Decoupled weight decay (torch's default).", ge=0, le=1e6)
-    eps: float = setting(1e-8, "Added to the root of the second moment.", ge=0, le=1)
+    weight_decay: float = setting(0.01, "Decoupled weight decay.", ge=0, le=1e6)
+    eps: float = setting(1e-8, "Term that AdamW adds to the denominator.", ge=0, le=1)
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class LogConfig:
-    """Trackers that get the metrics besides metrics.jsonl."""
+    """Experiment trackers that receive the metrics in addition to metrics.jsonl."""
 
-    tensorboard: bool = setting(False, "Whether metrics also go to WORKDIR/tensorboard.")
-    wandb: str = setting("", 'Weights & Biases project that metrics also go to; "" = none.')
+    tensorboard: bool = setting(False, "Whether to write metrics to WORKDIR/tensorboard.")
+    wandb: str = setting("", 'Weights & Biases project to send metrics to; "" = none.')
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class Config:
     """All settings of a training run."""
 
-    source: str = setting("miniworld/clip", "Space of the images (CLIP): hub name, folder, or embedded checkpoint.")
-    target: str = setting("miniworld/clap", "Space of the sounds: the CLAP that conditions the generator.")
+    source: str = setting(
+        "miniworld/clip", "CLIP, the space of images: a hub name, a folder, or an embedded checkpoint."
+    )
+    target: str = setting("miniworld/clap", "CLAP, the space of sounds: that of the sound generator, to use one.")
     seed: int = setting(
-        420, "Seed of the validation rows, initial weights, order of rows and caption memory.", ge=0, le=2**32 - 1
+        420,
+        "Seed of all random choices: held-out captions, initial weights, row order, noise, caption memory.",
+        ge=0,
+        le=2**32 - 1,
     )
     batch_size: int = setting(
-        1024, "Rows of a step over all devices; all other rows of the batch are negatives.", ge=1, le=2**22
+        1024, "Rows per step, over all devices. Contrastive objectives use the other rows as negatives.", ge=1, le=2**22
     )
     epochs: int = setting(20, "Passes over the training rows.", ge=1, le=10**6)
-    steps: int = setting(0, "Number of steps, instead of `epochs`; 0 = as many as `epochs` take.", ge=0, le=10**9)
+    steps: int = setting(0, "Number of steps; if 0, `epochs` sets the length of the run.", ge=0, le=10**9)
     steps_per_call: int = setting(
-        10, "Steps that are compiled into one call; a run logs, validates and stops between calls.", ge=1, le=1000
+        10, "Steps compiled into one call; validation, checkpoints and stops happen between calls.", ge=1, le=1000
     )
-    log_every: int = setting(50, "Steps between lines of metrics.jsonl.", ge=1, le=10**9)
+    log_every: int = setting(50, "Steps between training entries in metrics.jsonl.", ge=1, le=10**9)
     precision: str = setting(
         "float32",
         "Precision of matrix products on accelerators; CPUs always use float32.",
@@ -166,17 +175,17 @@ class Config:
     checkpoint_every: int = setting(500, "Steps between resumable checkpoints.", ge=1, le=10**9)
     select_by: str = setting(
         "noisy_mrr",
-        "Validation score that selects the bundle: noisy_mrr favours the exact item, noisy_cosine items of the right "
-        "class; the others score unperturbed captions (docs/training.md).",
+        "Validation score that selects the bundle. noisy_mrr favours translators that find the exact item, "
+        "noisy_cosine those that find items of the right class; others score unperturbed captions (docs/training.md).",
         choices=(*PERTURBED_SCORES, *CAPTION_SCORES),
     )
     adapt: bool = setting(
         False,
-        "Whether closed-form maps, blends with them, and going without the caption memory compete with the trained "
-        "translator; then at most a tenth of the captions is held out, and the captions limit the batch size.",
+        "Whether the bundle may be a closed-form map or a blend with one, with or without the caption memory, if that "
+        "scores better. At most a tenth of the captions is then held out, and few captions reduce the batch size.",
     )
     patience: int = setting(
-        0, "Validations without improvement after which the run ends; 0 = it does not end early.", ge=0, le=10**9
+        0, "Validations without improvement after which the run ends early; 0 = never.", ge=0, le=10**9
     )
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     embed: EmbedConfig = dataclasses.field(default_factory=EmbedConfig)
@@ -190,7 +199,7 @@ class Config:
 
 
 def check_fields(node: Any, path: str = "config.") -> None:
-    """Checks the type and the bounds of every field of a dataclass, nested ones included. Raises ConfigError."""
+    """Checks the types and bounds of all fields of a dataclass and its nested dataclasses. Raises ConfigError."""
     for field in dataclasses.fields(node):
         value = getattr(node, field.name)
         if dataclasses.is_dataclass(value):
@@ -199,8 +208,8 @@ def check_fields(node: Any, path: str = "config.") -> None:
 
 
 def settings_as(kind: type[T], values: Mapping[str, Any], path: str) -> T:
-    """Settings by name as a dataclass of that kind, checked. Raises ConfigError for an unknown name, another type or a
-    value out of bounds. path: what the names are prefixed with in messages."""
+    """Checks settings and makes a dataclass of type `kind` from them. path: prefix of the names in messages. Raises
+    ConfigError for an unknown name, a value of the wrong type, or one out of bounds."""
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     if unknown := next((name for name in values if name not in known), None):
         raise ConfigError(f"{path}{unknown} is unknown; known are {', '.join(known) or 'none'}")
@@ -255,7 +264,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
-# Checkpoints and captions by the name after a recipe's: `--config configs/mlp.py:gcc`.
+# Checkpoints and captions by the name that follows a recipe's path: `--config configs/mlp.py:gcc`.
 _PAPER = {"source": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "target": "cvssp/audioldm-l-full:text_encoder"}
 DATASET_PRESETS: dict[str, dict[str, str]] = {
     "miniworld": {},
@@ -265,10 +274,10 @@ DATASET_PRESETS: dict[str, dict[str, str]] = {
 
 
 def apply_preset(name: str, config: Config) -> Config:
-    """A recipe with the checkpoints and captions of one of DATASET_PRESETS. Raises ConfigError for another name."""
+    """Returns a config with the checkpoints and captions of a preset. Raises ConfigError for an unknown preset."""
     if name not in DATASET_PRESETS:
         raise ConfigError(
-            f"unknown data preset {name!r} after the recipe's name; known are {', '.join(DATASET_PRESETS)}"
+            f"unknown data preset {name!r} after the recipe's path; known are {', '.join(DATASET_PRESETS)}"
         )
     preset = DATASET_PRESETS[name]
     return dataclasses.replace(

@@ -1,20 +1,21 @@
-"""The one exception family. Every message says what was expected, what was found and what to do next."""
+"""The package's exceptions. Every message says what was expected, what was found and what to do next."""
 
 
 class C2CError(Exception):
-    """Base of all errors a user can mend; the command line prints it in one line and exits with 2."""
+    """Base of all errors that a user can fix. The command line prints it on one line and exits with code 2."""
 
 
 class ConfigError(C2CError):
-    """A config field that does not exist, or a value that cannot work."""
+    """An unknown config field or flag, or an invalid value."""
 
 
 class CheckpointError(C2CError):
-    """A pretrained checkpoint that is missing, incomplete or of other names, shapes or kind than expected."""
+    """A pretrained checkpoint that is missing or incomplete, or has unexpected tensors, shapes or a wrong
+    architecture."""
 
 
 class AbsentError(CheckpointError):
-    """A checkpoint that could be on the hub, and is not on this machine."""
+    """A checkpoint that is not on this machine but may be on the hub."""
 
 
 class CaptionError(C2CError):
@@ -30,7 +31,7 @@ class AudioError(C2CError):
 
 
 class ManifestError(C2CError):
-    """A list of pictures and sounds with wrong columns, no usable row, or files that are not there."""
+    """A list of pictures and sounds with wrong columns, no usable rows, or missing files."""
 
 
 class StoreError(C2CError):
@@ -42,22 +43,22 @@ class BundleError(C2CError):
 
 
 class ExportError(C2CError):
-    """A bundle that cannot be published: no place for it, no access to the hub, or an export that does not agree."""
+    """A bundle that cannot be exported: an unusable folder, no access to the hub, or an export whose outputs differ."""
 
 
 class TrainingError(C2CError):
-    """A training run that cannot start or go on."""
+    """A training run that cannot start or continue."""
 
 
 class GenerationError(C2CError):
-    """A request the sound generator cannot meet."""
+    """A request that the sound generator cannot fulfil."""
 
 
 class ReportError(C2CError):
-    """Something that was to be shown on a page and is missing, damaged or of another form."""
+    """An input of a report that is missing, damaged or malformed."""
 
 
 def one_line(error: BaseException) -> str:
-    """A library's message on one line of at most 400 characters, its kind before it."""
+    """An exception as `Type: message` on a single line; the message is cut to 400 characters."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text if len(text) <= 400 else f'{text[:400]}…'}"

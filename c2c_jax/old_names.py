@@ -1,4 +1,4 @@
-"""Config fields by the names of version 0.1, accepted for one release; each use prints the new name once."""
+"""Accepts config fields by their names in version 0.1 for one release. The first use of each prints the new name."""
 
 import functools
 import sys
@@ -34,32 +34,31 @@ _printed: set[str] = set()
 
 
 def new_name(path: str) -> str | None:
-    """The present path of a config field, itself if it is not an old one; None for a removed field. Prints a line for
-    an old path the first time."""
+    """The current path of a config field; None for a removed field. The first use of an old path prints a line."""
     if path not in RENAMED and path not in REMOVED:
         return path
-    found = RENAMED.get(path)
+    new = RENAMED.get(path)
     if path not in _printed:
         _printed.add(path)
-        advice = f"is now config.{found}" if found else "no longer exists and is ignored"
+        advice = f"is now config.{new}" if new else "no longer exists and is ignored"
         print(f"config.{path} {advice}", file=sys.stderr)
-    return found
+    return new
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved config, as nested dictionaries, with present names in place of old ones. Prints nothing."""
+    """A saved config, as nested dictionaries, with old names replaced by current ones. Prints nothing."""
     flat: dict[str, Any] = {}
     _flatten(config, "", flat)
-    found: dict[str, Any] = {}
+    new: dict[str, Any] = {}
     for path, value in flat.items():
         if path in REMOVED or (path == "translator.depth" and value == 0):  # 0 stood for the kind's own default
             continue
         *parents, name = RENAMED.get(path, path).split(".")
-        node = found
+        node = new
         for parent in parents:
             node = node.setdefault(parent, {})
         node[name] = value
-    return found
+    return new
 
 
 def _flatten(node: Mapping[str, Any], prefix: str, flat: dict[str, Any]) -> None:
@@ -71,7 +70,7 @@ def _flatten(node: Mapping[str, Any], prefix: str, flat: dict[str, Any]) -> None
 
 
 def accept_old_names(section: str, cls: type) -> None:
-    """Lets a config dataclass take the old names of its section's fields as arguments and as attributes."""
+    """Makes a config dataclass accept the old names of its fields as arguments and attributes."""
     prefix = f"{section}." if section else ""
     old = [path.removeprefix(prefix) for path in (*RENAMED, *REMOVED) if path.startswith(prefix)]
     old = [name for name in old if "." not in name and name not in cls.__dataclass_fields__]  # type: ignore[attr-defined]
@@ -79,9 +78,9 @@ def accept_old_names(section: str, cls: type) -> None:
 
     @functools.wraps(original)
     def __init__(self: Any, **fields: Any) -> None:
-        given = {name: fields.pop(name) for name in old if name in fields}
+        old_values = {name: fields.pop(name) for name in old if name in fields}
         original(self, **fields)
-        for name, value in given.items():
+        for name, value in old_values.items():
             setattr(self, name, value)
 
     cls.__init__ = __init__  # type: ignore[misc]
@@ -91,8 +90,8 @@ def accept_old_names(section: str, cls: type) -> None:
 
 def _property(prefix: str, name: str) -> property:
     def path() -> list[str]:
-        found = new_name(prefix + name)
-        return found.removeprefix(prefix).split(".") if found else []
+        new = new_name(prefix + name)
+        return new.removeprefix(prefix).split(".") if new else []
 
     def get(self: Any) -> Any:
         match path():

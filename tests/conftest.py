@@ -1,4 +1,4 @@
-"""Four fake CPU devices, exact float32, strict shapes, and the tiny checkpoints every test shares."""
+"""Four simulated CPU devices, exact float32, strict shapes, and the tiny checkpoints that all tests share."""
 
 import atexit
 import ctypes
@@ -10,16 +10,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# A suite in a shell's background is started with SIGINT ignored, and so would be its programs.
+# A suite in the background of a shell starts with SIGINT ignored, which its programs would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# Before jax is imported anywhere: the number of devices is read once.
+# Set before jax is imported, which reads the number of devices once.
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Each half of the suite has a core: torch's threads would wait for each other's.
+# Each worker has one core; more threads of torch would wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
-# The two halves of the suite, and the programs that its tests start, compile the same towers: once a run is enough.
-# The first process makes the folder and takes it away; those that it starts find it in their environment.
+# Workers and the programs that tests start share compiled programs. The first process makes the folder and removes it;
+# the others inherit its path.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="c2c-test-cache-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
@@ -35,12 +35,12 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 from bench.checkpoints import build_audioldm, build_clip  # noqa: E402
 from tests.fixtures.captions import captions  # noqa: E402
 
-RESIDENT_BYTES = 5 * 2**28  # of a process, above which freed memory and compiled programs are given back
+RESIDENT_BYTES = 5 * 2**28  # of a process, above which freed memory and compiled programs are released
 
 
 @pytest.fixture(autouse=True)
 def bounded_memory() -> Iterator[None]:
-    """Keeps a worker below 2.5 GiB: glibc keeps what towers of published sizes have freed."""
+    """Keeps a worker below 2.5 GiB: glibc does not return freed memory to the system."""
     yield
     if psutil.Process().memory_info().rss > RESIDENT_BYTES:
         _trim()
@@ -48,7 +48,7 @@ def bounded_memory() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def bounded_programs() -> Iterator[None]:
-    """JAX keeps every program that it has compiled."""
+    """Clears JAX's compiled programs, which it keeps for ever."""
     yield
     if psutil.Process().memory_info().rss > RESIDENT_BYTES:
         jax.clear_caches()
@@ -68,13 +68,13 @@ def caption_list() -> list[str]:
 
 @pytest.fixture(scope="session")
 def short_captions(caption_list: list[str]) -> list[str]:
-    """300 captions of few token counts: a tower compiles for each length, which is most of a test's time."""
+    """300 captions of few different lengths: a tower is compiled for each length, which takes most of a test's time."""
     return sorted(caption_list, key=len)[:300]
 
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory, caption_list: list[str]) -> Path:
-    """A tiny random CLIPModel with tokenizer and processor, every tensor random."""
+    """A tiny CLIPModel with tokenizer and processor; every tensor is random."""
     folder = tmp_path_factory.mktemp("checkpoints") / "clip"
     build_clip(folder, caption_list)
     return folder
@@ -90,7 +90,7 @@ def audioldm_folder(tmp_path_factory: pytest.TempPathFactory, caption_list: list
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real captions, where there is one."""
+    """The folder of real captions; skips the test if there is none."""
     if "C2C_SHARED_DATA" not in os.environ:
         pytest.skip("C2C_SHARED_DATA is not set")
     return Path(os.environ["C2C_SHARED_DATA"])

@@ -35,8 +35,8 @@ def changed(path: str, value: object) -> Config:
     config = Config()
     *nodes, name = path.split(".")
     node = config
-    for one in nodes:
-        node = getattr(node, one)
+    for parent in nodes:
+        node = getattr(node, parent)
     setattr(node, name, value)
     return config
 
@@ -70,7 +70,7 @@ def test_values_out_of_bounds(path):
 
 
 @pytest.mark.parametrize("path", NUMBERS)
-def test_bounds_themselves(path):
+def test_values_at_the_bounds(path):
     (kind, field), step = FIELDS[path], 1 if FIELDS[path][0] is int else 1e-3
     low, high = (field.metadata.get(name) for name in ("ge", "le"))
     above, below = (field.metadata.get(name) for name in ("gt", "lt"))
@@ -91,7 +91,7 @@ def test_other_types_and_sizes_together():
 
 
 @pytest.mark.parametrize("value", ["1" + "0" * 5000, "abc", "1.5", "", "nan"])
-def test_flags_are_refused_in_one_line(value):
+def test_invalid_flags_are_one_line(value):
     with pytest.raises(ConfigError, match="seed") as caught:
         read_config(str(ROOT / "configs" / "mlp.py"), [f"--config.seed={value}"])
     assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
@@ -109,7 +109,7 @@ def test_settings_by_flags():
         check(read_config(str(ROOT / "configs" / "mlp.py"), ["--config.translator.settings.width=x"]))
 
 
-def test_another_kind_by_flag_leaves_the_recipes_settings_that_it_has():
+def test_another_kind_keeps_the_settings_that_it_has():
     residual = str(ROOT / "configs" / "residual.py")
     assert check(read_config(residual, ["--config.translator.kind=ridge"])).translator.settings == {"penalty": 1e-3}
     flags = ["--config.translator.kind=mlp", "--config.translator.settings.depth=3", "--config.objective.kind=l2"]
@@ -118,7 +118,7 @@ def test_another_kind_by_flag_leaves_the_recipes_settings_that_it_has():
 
 
 def test_old_names(capsys):
-    """In recipes, in flags and in saved configs, by their present names."""
+    """In recipes, flags and saved configs."""
     config = Config(
         pictures=ImagesConfig(files="x"), groups=4, data=DataConfig(holdout=7, feed="streamed"),
         translator=TranslatorConfig(kind="residual", start="procrustes", depth=0), memory=MemoryConfig(captions=3),
@@ -136,8 +136,8 @@ def test_old_names(capsys):
         "--config.translator.width=9",
         "--config.pictures.files=y",
     ]
-    found = read_config(str(ROOT / "configs" / "mlp.py"), flags)
-    assert (found.augment.noise_cosine, found.translator.settings, found.images.files) == (0.5, {"width": 9}, "y")
+    config = read_config(str(ROOT / "configs" / "mlp.py"), flags)
+    assert (config.augment.noise_cosine, config.translator.settings, config.images.files) == (0.5, {"width": 9}, "y")
     shown = capsys.readouterr().err
     assert "config.groups no longer exists and is ignored" in shown
     assert "config.translator.width is now config.translator.settings.width" in shown

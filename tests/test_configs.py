@@ -28,10 +28,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "recipe",
-    [pytest.param(one, id=one.stem, marks=[pytest.mark.slow] * (one.stem in SLOW)) for one in RECIPES],
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in RECIPES],
 )
 def test_runs_as_printed(recipe, store, tmp_path, monkeypatch):
-    """Its own command, on a store of 200 rows: 100 to train on, for an epoch."""
+    """The command in its docstring, on a store of 200 rows, 100 of them for training, for an epoch."""
     monkeypatch.chdir(ROOT)
     (command,) = re.findall(r"^    (python train\.py --config .*)$", (PACKAGE / recipe.name).read_text(), re.MULTILINE)
     program, *arguments = shlex.split(command)[1:]
@@ -55,8 +55,8 @@ def test_readme_names_it(recipe):
     assert f"(configs/{recipe.name})" in (ROOT / "README.md").read_text()
 
 
-def test_worlds():
-    """CLIP2CLAP's checkpoints and captions behind a recipe's name, the mini world without."""
+def test_presets():
+    """A preset after a recipe's path sets CLIP2CLAP's checkpoints and captions; the default is the mini world."""
     paper = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "cvssp/audioldm-l-full:text_encoder"
     for name, expected in (
         ("", ("miniworld/clip", "miniworld/clap", "miniworld:50000")),

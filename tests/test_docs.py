@@ -1,4 +1,4 @@
-"""Every block of Python in the documents runs as it stands."""
+"""Every Python block in the documents runs unchanged."""
 
 import re
 import shutil
@@ -18,12 +18,18 @@ BLOCKS = [
     for text in [path.read_text(encoding="utf-8")]
     for match in BLOCK.finditer(text)
 ]
-SHAPES = {"vectors": 2, "clap": 2, "sounds": 2, "cosines": 2, "ranks": 1}  # of what blocks compute: number of axes
+SHAPES = {
+    "vectors": 2,
+    "clap": 2,
+    "sounds": 2,
+    "cosines": 2,
+    "ranks": 1,
+}  # number of axes of the arrays that blocks compute
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A folder with what the documents name: an exported translator, and a store."""
+    """A folder with the files that the documents name: an exported translator and a store."""
     folder = tmp_path_factory.mktemp("docs")
     shutil.copytree(EMBEDDED / "translator", folder / "published" / "mlp")
     recipe = ["--config", str(ROOT / "configs" / "miniworld.py"), "--config.data.captions=miniworld:1100"]

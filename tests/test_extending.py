@@ -1,4 +1,4 @@
-"""The recipes of docs/extending.md run as they are printed: they register an objective and a translator kind."""
+"""The recipes of docs/extending.md run unchanged: they register an objective and a translator kind."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ PROGRAMS = {Path(name).stem: code for name, code in BLOCKS}
 
 @pytest.fixture
 def recipe(tmp_path, monkeypatch):
-    """Reads one of the page's recipes; what it registers is forgotten after the test."""
+    """Reads one of the page's recipes; its registrations are removed after the test."""
     for registry in (OBJECTIVES, KINDS):
         for name, value in registry.items():
             monkeypatch.setitem(registry, name, value)
@@ -65,7 +65,7 @@ def test_an_objective_that_is_not_row_wise(recipe, tmp_path):
 
 
 def test_a_translator_kind(recipe, tmp_path):
-    """Trained, saved in PyTorch's names, loaded again; without its class one line says what to do."""
+    """It is trained, saved under PyTorch's names and loaded again; without its class, an error says what to do."""
     config = recipe("bilinear")
     train(config, random_store(tmp_path / "store"), tmp_path / "run")
     bundle = load_bundle(tmp_path / "run/bundle")

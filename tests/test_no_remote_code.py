@@ -1,4 +1,4 @@
-"""No file of a checkpoint is ever run: what every call that reads one says, and files that would leave a mark."""
+"""No code in a checkpoint is ever run: checks all calls that read checkpoints, and loads hostile files."""
 
 import ast
 import io
@@ -17,57 +17,59 @@ from c2c_jax.spaces.space import load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 
 PACKAGE = Path(c2c_jax.__file__).parent
-# The twin, which is this project's own and reads two files, and diffusers' ModelMixin, which knows no remote code.
+# This project's PyTorch translator, which reads two files, and diffusers' ModelMixin, which has no remote code.
 ITS_OWN = {"publishing/onnx.py": 1}
 WITHOUT_REMOTE_CODE = {"generation/checkpoint.py": 1}
 UNPICKLERS = {"loads", "load", "Unpickler"}
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
-    """(file, dotted name of the function, call) of the whole package."""
+    """Yields (file, dotted name of the function, call) for the whole package."""
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 yield path.relative_to(PACKAGE).as_posix(), ast.unparse(node.func), node
 
 
-def said(call: ast.Call) -> dict[str | None, str]:
+def keywords(call: ast.Call) -> dict[str | None, str]:
     return {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
 
 
 def test_every_from_pretrained_is_local_and_without_remote_code():
-    found, without = 0, []
+    count, without = 0, []
     for file, name, call in calls():
         if name.rpartition(".")[2] != "from_pretrained":
             continue
-        found += 1
-        if said(call).get("trust_remote_code") != "False":
+        count += 1
+        if keywords(call).get("trust_remote_code") != "False":
             without.append(file)
         if file not in ITS_OWN:
-            assert said(call).get("local_files_only") == "True", f"{file}: {name}"
-    assert found >= 4
+            assert keywords(call).get("local_files_only") == "True", f"{file}: {name}"
+    assert count >= 4
     assert {file: without.count(file) for file in without} == ITS_OWN | WITHOUT_REMOTE_CODE
 
 
-def test_torch_unpickles_tensors_alone_and_nothing_else_is_unpickled():
-    loads = [(file, said(call)) for file, name, call in calls() if name.endswith("torch.load") or name == "torch.load"]
+def test_only_tensors_are_unpickled():
+    loads = [
+        (file, keywords(call)) for file, name, call in calls() if name.endswith("torch.load") or name == "torch.load"
+    ]
     assert len(loads) == 2
     assert all(arguments.get("weights_only") == "True" for _, arguments in loads), loads
     for file, name, call in calls():
         module, _, function = name.rpartition(".")
         assert not (module in ("pickle", "joblib", "dill", "cloudpickle", "marshal") and function in UNPICKLERS), file
-        assert said(call).get("allow_pickle", "False") == "False", f"{file}: {name}"
+        assert keywords(call).get("allow_pickle", "False") == "False", f"{file}: {name}"
         assert name not in ("eval", "exec"), file
-        assert said(call).get("trust_remote_code", "False") == "False", f"{file}: {name}"
+        assert keywords(call).get("trust_remote_code", "False") == "False", f"{file}: {name}"
 
 
-def test_data_sets_bring_no_code():
-    asked = [said(call).get("trust_remote_code") for _, name, call in calls() if name.endswith("load_dataset")]
-    assert asked == ["False"]
+def test_data_sets_run_no_code():
+    values = [keywords(call).get("trust_remote_code") for _, name, call in calls() if name.endswith("load_dataset")]
+    assert values == ["False"]
 
 
 def mark(folder: Path, name: str) -> Path:
-    """A module in the folder that leaves a file beside it when it is imported."""
+    """Writes a module that creates a file when it is imported; returns that file."""
     (folder / f"{name}.py").write_text(
         f"open({str(folder / 'mark')!r}, 'w').close()\n"
         "from transformers import CLIPConfig, CLIPTokenizer, PreTrainedTokenizerFast\n"
@@ -84,22 +86,22 @@ TOKENIZER = {"AutoTokenizer": ["hostile.Tokenizer", "hostile.Tokenizer"]}
 
 
 @pytest.mark.parametrize("tokenizer_class", ["CLIPTokenizer", "HostileTokenizer"])
-def test_a_tokenizer_that_brings_its_code(tmp_path, monkeypatch, tokenizer_class):
-    """transformers would ask, and take the y."""
+def test_tokenizer_with_code(tmp_path, monkeypatch, tokenizer_class):
+    """transformers would ask on stdin, and accept `y`."""
     folder = Path(shutil.copytree(EMBEDDED / "clip", tmp_path / "clip"))
     trace = mark(folder, "hostile")
     edit(folder / "tokenizer_config.json", auto_map=TOKENIZER, tokenizer_class=tokenizer_class)
     edit(folder / "config.json", auto_map={"AutoConfig": "hostile.Config", "AutoModel": "hostile.Config"})
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 100))
     try:
-        found = load_space(str(folder)).encode_text(["a dog"])
-        np.testing.assert_array_equal(found, load_space("miniworld/clip").encode_text(["a dog"]))
+        count = load_space(str(folder)).encode_text(["a dog"])
+        np.testing.assert_array_equal(count, load_space("miniworld/clip").encode_text(["a dog"]))
     except CheckpointError as error:
         assert "tokenizer" in str(error) and "\n" not in str(error)
     assert not trace.exists()
 
 
-def test_a_config_that_brings_its_code(tmp_path, monkeypatch):
+def test_config_with_code(tmp_path, monkeypatch):
     folder = Path(shutil.copytree(EMBEDDED / "clip", tmp_path / "clip"))
     trace = mark(folder, "hostile")
     auto_map = {"AutoConfig": "hostile.Config", "AutoModel": "hostile.Config", "AutoProcessor": "hostile.Config"}
@@ -117,8 +119,8 @@ def test_a_config_that_brings_its_code(tmp_path, monkeypatch):
     assert not trace.exists()
 
 
-def test_a_generator_that_brings_its_code(tmp_path, monkeypatch):
-    """A custom pipeline, parts of foreign libraries, and code beside each part."""
+def test_generator_with_code(tmp_path, monkeypatch):
+    """A custom pipeline, parts of unknown libraries, and code next to each part."""
     from c2c_jax.generation.audioldm import AudioLDM
     from c2c_jax.generation.sampling import Sampling
 
@@ -132,7 +134,7 @@ def test_a_generator_that_brings_its_code(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n" * 100))
     sampling = Sampling(scheduler="ddim", steps=1, seconds=0.1, negative_prompt="rain")
     vector = np.ones((1, 64), np.float32)
-    found = AudioLDM.load(folder, device="cpu").generate(vector, sampling, seeds=[0])
+    count = AudioLDM.load(folder, device="cpu").generate(vector, sampling, seeds=[0])
     expected = AudioLDM.load("miniworld/audioldm", device="cpu").generate(vector, sampling, seeds=[0])
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(count, expected, atol=1e-4)
     assert not any(trace.exists() for trace in traces)

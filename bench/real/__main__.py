@@ -25,7 +25,7 @@ from bench.measure import bench_parser, write_figures
 from bench.real import recommended
 from bench.real.material import Material, View, mean_of, store_of
 from bench.real.rows import CLOSED, TRAINED, translators
-from bench.real.tasks import Figures, chance_of_sounds, mixed, photographs, pictures_to_sounds, sounds
+from bench.real.tasks import Figures, images_to_sounds, images_to_sounds_chance, mixed, photographs, sounds
 from c2c_jax.errors import C2CError
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.results import Table, markdown
@@ -45,47 +45,47 @@ CHAINED = (
 
 
 class Bench:
-    """The figures as tables and as one flat object. seeds: of each trained recipe."""
+    """Collects all figures, as tables and as one flat object. seeds: number per trained recipe."""
 
     def __init__(self, material: Material, seeds: int, workdir: Path, console: Console):
         self.material, self.seeds, self.workdir, self.console = material, seeds, workdir, console
         self.figures: dict[str, float] = {}
 
     def photographs(self, kind: str, name: str, rows_N: np.ndarray | None = None) -> dict[str, str]:
-        """R@1 and R@10 of a recipe in a view, trained on all texts or on some rows of them, with intervals."""
+        """R@1 and R@10 of a recipe in a view, with intervals. rows_N: texts to train on; None = all."""
         rows = slice(None) if rows_N is None else rows_N
         text_NS, text_NE = self.material.text_NS[rows], self.material.text_NE[rows]
         view = View.of(kind, text_NS, text_NE)
         store = store_of(*view.texts(text_NS, text_NE), self.workdir)
-        ways = translators(name, store, self.seeds, self.workdir)
-        found = [photographs(self.material, view, translate) for translate in ways]
-        return self._figures(_key(name, kind, rows_N), found, ("r1", "r10"))
+        translates = translators(name, store, self.seeds, self.workdir)
+        results = [photographs(self.material, view, translate) for translate in translates]
+        return self._figures(_key(name, kind, rows_N), results, ("r1", "r10"))
 
     def recommended(self, name: str, rows_N: np.ndarray | None = None) -> tuple[dict[str, str], list[str]]:
-        """R@1 and R@10 of a recipe of RECIPES, trained on all texts or on some rows of them, and what it selected by
-        seed and half."""
+        """R@1 and R@10 of a recipe of RECIPES, and its selections by seed and half. rows_N: texts to train on; None =
+        all."""
         rows = slice(None) if rows_N is None else rows_N
-        found, bundles = [], []
+        results, bundles = [], []
         for seed in range(self.seeds):
             figures, of_seed = recommended.photographs(name, self.material, rows, seed, self.workdir)
-            found.append(figures)
+            results.append(figures)
             bundles += of_seed
         key = _key(name, "centred", rows_N)
         self.figures |= {
-            f"{key}.trained": float(np.mean([one.choice.trained for one in bundles])),
-            f"{key}.behind_memory": float(np.mean([one.choice.memory for one in bundles])),
-            f"{key}.pair_cosine": float(np.mean([one.choice.pair_cosine for one in bundles])),
+            f"{key}.trained": float(np.mean([bundle.choice.trained for bundle in bundles])),
+            f"{key}.behind_memory": float(np.mean([bundle.choice.memory for bundle in bundles])),
+            f"{key}.pair_cosine": float(np.mean([bundle.choice.pair_cosine for bundle in bundles])),
         }
-        return self._figures(key, found, ("r1", "r10")), [str(one.choice) for one in bundles]
+        return self._figures(key, results, ("r1", "r10")), [str(bundle.choice) for bundle in bundles]
 
     def chained(self, name: str) -> list[list[str]]:
-        """Pictures to sounds by two translators in a row, both trained by a recipe of RECIPES."""
-        found = [recommended.chained(name, self.material, seed, self.workdir) for seed in range(self.seeds)]
+        """Scores of images to sounds by two translators in sequence, both trained by a recipe of RECIPES."""
+        results = [recommended.chained(name, self.material, seed, self.workdir) for seed in range(self.seeds)]
         cells = []
-        for scoring in found[0]:
+        for scoring in results[0]:
             is_main = name == RECOMMENDED and scoring == "centred"
             key = "pictures_to_sounds" if is_main else f"pictures_to_sounds.{_key(name, scoring)}"
-            figures = self._figures(key, [one[scoring] for one in found], ("p10", "top1"))
+            figures = self._figures(key, [figures[scoring] for figures in results], ("p10", "top1"))
             cells.append([name, scoring.replace("_", " "), *figures.values()])
         return cells
 
@@ -100,9 +100,9 @@ class Bench:
         header = ["scores", "text → sound, first", "among 10", "sound → text, first", "among 10"]
         return Table(title="AudioCaps: retrieval of 497 captions and sounds, LAION CLAP", header=header, cells=cells)
 
-    def pictures(self, kind: str, names: Sequence[str]) -> list[str]:
-        """Pictures to sounds by two translators in a row, of one recipe or the mean of several, with the general mean
-        of pictures."""
+    def images(self, kind: str, names: Sequence[str]) -> list[str]:
+        """Scores of images to sounds by two translators in sequence, of one recipe or the mean of several. Images are
+        centred by the general mean of images."""
         material = self.material
         first = View.of(kind, material.text_NS, material.text_NE)
         second = View.of(kind, material.written_QE, material.written_QA)
@@ -110,26 +110,26 @@ class Bench:
             store_of(*first.texts(material.text_NS, material.text_NE), self.workdir),
             store_of(*second.texts(material.written_QE, material.written_QA), self.workdir),
         )
-        pictures = first.pictures(material.small_CS, material.general_S)
-        by_seed: list[Figures] = []
-        ways = [[translators(name, store, self.seeds, self.workdir) for store in stores] for name in names]
-        for seed in range(max(len(one) for way in ways for one in way)):
-            of = [[one[seed % len(one)] for one in way] for way in ways]
-            between = mixed([to_second(pictures) for to_second, _ in of])
-            found = mixed([second.translated(to_third(between)) for _, to_third in of])
+        images = first.images(material.small_CS, material.general_S)
+        results: list[Figures] = []
+        by_recipe = [[translators(name, store, self.seeds, self.workdir) for store in stores] for name in names]
+        for seed in range(max(len(by_seed) for steps in by_recipe for by_seed in steps)):
+            pairs = [[by_seed[seed % len(by_seed)] for by_seed in steps] for steps in by_recipe]
+            between = mixed([to_second(images) for to_second, _ in pairs])
+            translated = mixed([second.translated(to_third(between)) for _, to_third in pairs])
             scorings = [  # the translations are centred already
                 Scoring(query_mean_E=np.zeros_like(mean), candidate_mean_E=mean)
-                for mean in map(mean_of, (material.sound_NA, material.class_text_KA))
+                for mean in map(mean_of, (material.audio_NA, material.class_text_KA))
             ]
-            by_seed.append(pictures_to_sounds(material, found, *scorings))
+            results.append(images_to_sounds(material, translated, *scorings))
         key = "pictures_to_sounds." + "+".join(_key(name, kind) for name in names)
-        return [" + ".join(names), kind, *self._figures(key, by_seed, ("p10", "top1")).values()]
+        return [" + ".join(names), kind, *self._figures(key, results, ("p10", "top1")).values()]
 
-    def _figures(self, key: str, found: Sequence[Figures], names: Sequence[str]) -> dict[str, str]:
-        return {name: self._kept(f"{key}.{name}", [one[name] for one in found]) for name in names}
+    def _figures(self, key: str, results: Sequence[Figures], names: Sequence[str]) -> dict[str, str]:
+        return {name: self._kept(f"{key}.{name}", [figures[name] for figures in results]) for name in names}
 
     def _kept(self, key: str, values: Sequence[np.ndarray]) -> str:
-        """The mean over seeds and queries, with the interval over queries."""
+        """Formats and records the mean over seeds and queries, with its interval over queries."""
         values_Q = np.mean(values, axis=0)
         low, high = Bootstrap().of_mean(values_Q)
         self.figures |= {key: float(values_Q.mean()), f"{key}_low": low, f"{key}_high": high}  # type: ignore[dict-item]
@@ -157,7 +157,7 @@ def tables(bench: Bench, quick: bool) -> Sequence[Table]:
         cells.append(row)
     header = ["recipe", *(f"{kind}, {figure}" for kind in VIEWS for figure in ("first", "among 10"))]
     title = f"{len(material.image_PS)} photographs retrieve their captions' vectors"
-    found = [Table(title=title, header=header, cells=cells)]
+    result = [Table(title=title, header=header, cells=cells)]
     if not quick:
         order_N = np.random.default_rng(0).permutation(len(material.text_NS))
         cells = []
@@ -167,24 +167,26 @@ def tables(bench: Bench, quick: bool) -> Sequence[Table]:
                 rows_N = np.sort(order_N[:count])
                 is_own = name == RECOMMENDED
                 row.append(bench.recommended(name, rows_N)[0] if is_own else bench.photographs("centred", name, rows_N))
-            cells.append([name, *(one["r1"] for one in row)])
+            cells.append([name, *(figures["r1"] for figures in row)])
         header = ["recipe, centred", *(f"{count:,} texts" for count in COUNTS)]
-        found.append(Table(title="the same, first, by the number of texts", header=header, cells=cells))
-    found.append(bench.sounds())
+        result.append(Table(title="the same, first, by the number of texts", header=header, cells=cells))
+    result.append(bench.sounds())
     cells = list(itertools.chain(*map(bench.chained, recommended.RECIPES)))
-    cells += [bench.pictures(kind, names) for names in CHAINED for kind in VIEWS]
-    chance = chance_of_sounds(material)
+    cells += [bench.images(kind, names) for names in CHAINED for kind in VIEWS]
+    chance = images_to_sounds_chance(material)
     bench.figures |= {"pictures_to_sounds.chance.p10": chance[0], "pictures_to_sounds.chance.top1": chance[1]}
     title = f"pictures to sounds by two translators in a row (by chance {chance[0]:.3f} and {chance[1]:.3f})"
-    found.append(Table(title=title, header=["recipe", "vectors", "P@10", "class first"], cells=cells))
-    return found
+    result.append(Table(title=title, header=["recipe", "vectors", "P@10", "class first"], cells=cells))
+    return result
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
     parser = bench_parser("bench.real", __doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="VECTORS", help="the folder of .npz files")
-    parser.add_argument("--seeds", type=int, default=3, help="of each trained recipe (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="number of seeds per trained recipe (default: %(default)s)"
+    )
     parser.add_argument("--quick", action="store_true", help="one seed; skip the runs on fewer texts")
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="keep trained models for later runs")
     flags = parser.parse_args(arguments)

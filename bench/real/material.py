@@ -34,8 +34,8 @@ class Material:
 
     text_NS, text_NE: of the same 2,646 texts, object names and captions of photographs.
     image_PS, caption_PE: 990 photographs and a caption of each, none of them among the texts. general_S: the mean of
-    pictures of all kinds. small_CS: CIFAR-10 pictures; small_classes_C: their classes. heard_QA, written_QA,
-    written_QE: 497 sounds of AudioCaps and their captions. sound_NA: 1,600 sounds of ESC-50; sound_classes_N: their
+    images of all kinds. small_CS: CIFAR-10 images; small_classes_C: their classes. audio_QA, written_QA,
+    written_QE: 497 sounds of AudioCaps and their captions. audio_NA: 1,600 sounds of ESC-50; audio_classes_N: their
     classes; class_text_KA: those classes as texts, by `classes`.
     """
 
@@ -46,23 +46,23 @@ class Material:
     general_S: Float[np.ndarray, "S"]
     small_CS: Float[np.ndarray, "C S"]
     small_classes_C: Sequence[str]
-    heard_QA: Float[np.ndarray, "Q A"]
+    audio_QA: Float[np.ndarray, "Q A"]
     written_QA: Float[np.ndarray, "Q A"]
     written_QE: Float[np.ndarray, "Q E"]
-    sound_NA: Float[np.ndarray, "M A"]
-    sound_classes_N: Int[np.ndarray, "M"]
+    audio_NA: Float[np.ndarray, "M A"]
+    audio_classes_N: Int[np.ndarray, "M"]
     class_text_KA: Float[np.ndarray, "K A"]
     classes: Sequence[str]
 
     @classmethod
     def read(cls, folder: Path) -> "Material":
-        """Raises StoreError for a file that is missing or damaged."""
+        """Reads all files. Raises StoreError for a file that is missing or damaged."""
 
         def arrays(name: str, *keys: str) -> list[np.ndarray]:
-            found = read_npz(folder / f"{name}.npz", keys, MAX_BYTES, StoreError, ADVICE)
-            if missing := [key for key in keys if key not in found]:
+            contents = read_npz(folder / f"{name}.npz", keys, MAX_BYTES, StoreError, ADVICE)
+            if missing := [key for key in keys if key not in contents]:
                 raise StoreError(f"{folder / name}.npz holds no {', '.join(missing)}: {ADVICE}")
-            return [found[key] for key in keys]
+            return [contents[key] for key in keys]
 
         (label_NS,) = arrays("clip_b32_text_labels", "text")
         caption_NS, captions = arrays("clip_b32_flickr8k_100x5", "text", "caption")
@@ -72,8 +72,8 @@ class Material:
         )
         (general_S,) = arrays("clip_image_means_splice", "clip_ViT-B-32")
         small_CS, small_C, small_classes = arrays("clip_b32_cifar10_250", "image", "label", "classes")
-        heard_QA, written_QA = arrays("clap_audiocaps497", "audio", "text")
-        sound_NA, sound_N, classes, class_text_KA = arrays(
+        audio_QA, written_QA = arrays("clap_audiocaps497", "audio", "text")
+        audio_NA, audio_N, classes, class_text_KA = arrays(
             "clap_esc50_folds1to4", "audio", "label", "classes", "class_text"
         )
         is_new_P = ~np.isin(of_photographs, captions)
@@ -85,11 +85,11 @@ class Material:
             general_S=general_S.astype(np.float32),
             small_CS=unit32(small_CS),
             small_classes_C=[str(small_classes[label]) for label in small_C],
-            heard_QA=unit32(heard_QA),
+            audio_QA=unit32(audio_QA),
             written_QA=unit32(written_QA),
             written_QE=unit32(written_QE),
-            sound_NA=unit32(sound_NA),
-            sound_classes_N=sound_N,
+            audio_NA=unit32(audio_NA),
+            audio_classes_N=audio_N,
             class_text_KA=unit32(class_text_KA),
             classes=[str(name) for name in classes],
         )
@@ -130,8 +130,8 @@ class View:
             return text_NS, text_NE
         return centred(text_NS, self.source_mean_S), centred(text_NE, self.target_mean_E)
 
-    def pictures(self, image_PS: Float[np.ndarray, "P S"], mean_S: Float[np.ndarray, "S"]) -> Float[np.ndarray, "P S"]:
-        """The vectors to translate. mean_S: of pictures."""
+    def images(self, image_PS: Float[np.ndarray, "P S"], mean_S: Float[np.ndarray, "S"]) -> Float[np.ndarray, "P S"]:
+        """The vectors to translate. mean_S: mean of images."""
         if self.kind == "raw":
             return image_PS
         if self.kind == "moved":
@@ -144,7 +144,7 @@ class View:
 
 
 def store_of(text_NS: Float[np.ndarray, "N S"], text_NE: Float[np.ndarray, "N E"], workdir: Path) -> Store:
-    """The texts' vectors as a store in the workdir, made once."""
+    """Writes the texts' vectors to a store in the workdir, unless it exists."""
     spaces = space_of_array("source", text_NS), space_of_array("target", text_NE)
     key = hashlib.sha256("".join(space.fingerprint for space in spaces).encode()).hexdigest()[:16]
     return store_of_arrays(workdir / f"store-{key}", text_NS, text_NE, spaces, dtype="float32")

@@ -12,7 +12,7 @@ from c2c_jax.evaluation.methods import Translate, method_of
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 
 RIDGES = {f"ridge {weight:g}": weight for weight in (0.1, 1.0, 10.0)}  # relative to the inputs' mean square
-HELD_OUT = 200  # texts that select the bundle, or a tenth of fewer than 2,000
+HELD_OUT = 200  # texts that select the bundle; at most a tenth of all
 BATCH, STEPS = 256, 600
 TRAINED = {
     "before": "configs/recommended.py",
@@ -71,7 +71,7 @@ def _sized(translator: TranslatorConfig, **sizes: int) -> TranslatorConfig:
 
 
 def translators(name: str, store: Store, seeds: int, workdir: Path) -> Sequence[Translate]:
-    """One for each seed; a single one where nothing is random."""
+    """A recipe's translators, one for each seed; a single one if nothing is random."""
     if name == "nearest captions":
         captions = TrainingCaptions(store, NO_ROWS)
         return [lambda source_BS: nearest_caption(source_BS, captions)]
@@ -80,5 +80,5 @@ def translators(name: str, store: Store, seeds: int, workdir: Path) -> Sequence[
         return [closed_form(kind, store, weight=RIDGES.get(name, 0.0)).of_images]
     config = config_of(name, store.plan.rows)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, store=str(store.path)))
-    found = (trained(dataclasses.replace(config, seed=seed), store, workdir / "runs") for seed in range(seeds))
-    return [method_of(name, one.translator, one.means, one.memory).of_images for one in found]
+    bundles = (trained(dataclasses.replace(config, seed=seed), store, workdir / "runs") for seed in range(seeds))
+    return [method_of(name, bundle.translator, bundle.means, bundle.memory).of_images for bundle in bundles]

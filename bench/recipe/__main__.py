@@ -36,23 +36,29 @@ HELPS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    made = bench_parser("bench.recipe", __doc__)
-    made.add_argument("configs", nargs="*", metavar="CONFIG.py", help="recipes, such as configs/residual.py")
+    result = bench_parser("bench.recipe", __doc__)
+    result.add_argument("configs", nargs="*", metavar="CONFIG.py", help="recipes, such as configs/residual.py")
     for name, words in HELPS.items():
         flag, default = f"--{name.replace('_', '-')}", DEFAULTS[name]
-        made.add_argument(flag, type=int, metavar="N", help=f"{words}; default: {default:,}")
-    made.add_argument("--counts", metavar="N1,N2", help="numbers of training captions to compare; see above")
-    made.add_argument(
+        result.add_argument(flag, type=int, metavar="N", help=f"{words}; default: {default:,}")
+    result.add_argument("--counts", metavar="N1,N2", help="numbers of training captions to compare; see above")
+    result.add_argument(
         "--geometry", choices=("natural", "clip"), default="natural",
         help="natural: the mini world's own vectors; clip: with the means, gap and pair cosines of real CLIP and CLAP; "
         "default: %(default)s",
     )  # fmt: skip
-    made.add_argument("--clip", default="miniworld/clip", help="the space of the pictures; default: %(default)s")
-    made.add_argument("--clap", default="miniworld/clap", help="the space of the sounds; default: %(default)s")
-    made.add_argument("--workdir", type=Path, default=Path("build/recipe"), help="default: %(default)s")
-    made.add_argument("--processes", type=int, default=os.cpu_count(), metavar="N", help="that draw; default: the CPUs")
-    made.add_argument("--quick", action="store_true", help="one seed, one drawing, fewer captions and scenes")
-    return made
+    result.add_argument("--clip", default="miniworld/clip", help="the space of images; default: %(default)s")
+    result.add_argument("--clap", default="miniworld/clap", help="the space of sounds; default: %(default)s")
+    result.add_argument("--workdir", type=Path, default=Path("build/recipe"), help="default: %(default)s")
+    result.add_argument(
+        "--processes",
+        type=int,
+        default=os.cpu_count(),
+        metavar="N",
+        help="processes that draw scenes; default: the number of CPUs",
+    )
+    result.add_argument("--quick", action="store_true", help="one seed, one drawing, fewer captions and scenes")
+    return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,26 +14,26 @@ from bench.recipe.material import Material
 from bench.recipe.scores import Result, bounds, result
 from bench.recipe.table import flat, print_table, table_of
 from bench.runs import read_recipe
-from c2c_jax.cli.train import sole_run
+from c2c_jax.cli.train import exclusive_run
 from c2c_jax.errors import ConfigError
 from c2c_jax.miniworld.world import CELLS
 from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
 RECOMMENDED, PAPER = "configs/recommended.py", "configs/mlp.py"
-TAKEN = ("paper", "nearest_caption", "procrustes", "oracle_residual", "ceiling", "chance", "spaces", "bench")
+RESERVED = ("paper", "nearest_caption", "procrustes", "oracle_residual", "ceiling", "chance", "spaces", "bench")
 SELECTED_BY = {"recommended": NOISY_MRR, "recommended_noisy_cosine": NOISY_COSINE}
 SIZES = ("captions", "seeds", "draws", "pairs", "training_pairs")
 
 
 def run(flags: argparse.Namespace) -> dict[str, float | str]:
-    """Compares recipes: trains, scores, prints tables, and returns all figures as one flat object. Raises C2CError."""
+    """Trains and scores recipes, prints a table, and returns all figures as one flat object. Raises C2CError."""
     configs = {"recommended": read_recipe(RECOMMENDED), "paper": read_recipe(PAPER)}
     names = [Path(path).stem for path in flags.configs]
     for name, path in zip(names, flags.configs, strict=True):
-        if name in TAKEN or names.count(name) > 1:
-            raise ConfigError(f"{path}: there is a row {name!r} already; rename the file")
+        if name in RESERVED or names.count(name) > 1:
+            raise ConfigError(f"{path}: the table already has a row {name!r}; rename the file")
         configs[name] = read_recipe(path)
-    with sole_run(flags.workdir):
+    with exclusive_run(flags.workdir):
         ground = _ground(flags, flags.captions)
         with ground.bar:
             rows = [ground.trained(name, config) for name, config in configs.items()]
@@ -46,10 +46,10 @@ def run(flags: argparse.Namespace) -> dict[str, float | str]:
 
 
 def grow(flags: argparse.Namespace) -> dict[str, float | str]:
-    """Compares numbers of captions: trains and scores with each, prints a table, and returns all figures as one flat
-    object, `RECIPE.CAPTIONS.METRIC`. Raises C2CError."""
+    """Trains and scores the recommended recipe on several numbers of captions, prints a table, and returns all figures
+    as one flat object, `RECIPE.CAPTIONS.METRIC`. Raises C2CError."""
     results: list[Result] = []
-    with sole_run(flags.workdir):
+    with exclusive_run(flags.workdir):
         for count in _read_counts(flags.counts):
             ground = _ground(flags, count)
             with ground.bar:
@@ -58,8 +58,8 @@ def grow(flags: argparse.Namespace) -> dict[str, float | str]:
                     for name, score in SELECTED_BY.items()
                 ]
                 rows += [ground.rotation(), ground.nearest_captions()]
-                found = [result(row, ground.drawings, ground.means.mean("target_text")) for row in rows]
-            results += [dataclasses.replace(one, name=f"{one.name}.{count}") for one in found]
+                count_results = [result(row, ground.drawings, ground.means.mean("target_text")) for row in rows]
+            results += [dataclasses.replace(scored, name=f"{scored.name}.{count}") for scored in count_results]
     print_table(table_of(results))
     return flat(results)
 
@@ -75,7 +75,7 @@ def _ground(flags: argparse.Namespace, captions: int) -> Ground:
 
 
 def check_flags(flags: argparse.Namespace) -> None:
-    """Raises ConfigError for numbers that are impossible, and for flags that exclude each other."""
+    """Raises ConfigError for invalid numbers, and for flags that exclude each other."""
     for name in (*SIZES, "processes"):
         if getattr(flags, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is {getattr(flags, name)}; it must be above 0")

@@ -27,64 +27,64 @@ SEED = 2028  # of the maps, the directions of the means, and the noise
 class Shape:
     """Geometry of the unit vectors of one space.
 
-    text_mean, other_mean: lengths of the means of texts, and of images or sounds. mean_cosine: between the two means.
+    text_mean, media_mean: lengths of the means of texts, and of images or sounds. mean_cosine: between the two means.
     pair_cosine: mean cosine of an image or sound and its caption, both centred.
     """
 
     text_mean: float
-    other_mean: float
+    media_mean: float
     mean_cosine: float
     pair_cosine: float
 
 
-CLIP = Shape(text_mean=0.71, other_mean=0.74, mean_cosine=0.3, pair_cosine=0.32)  # ViT-B/32 on Flickr8k
-CLAP = Shape(text_mean=0.45, other_mean=0.38, mean_cosine=-0.25, pair_cosine=0.51)  # LAION CLAP on AudioCaps
+CLIP = Shape(text_mean=0.71, media_mean=0.74, mean_cosine=0.3, pair_cosine=0.32)  # ViT-B/32 on Flickr8k
+CLAP = Shape(text_mean=0.45, media_mean=0.38, mean_cosine=-0.25, pair_cosine=0.51)  # LAION CLAP on AudioCaps
 
 
 class Reshaped:
-    """Maps the vectors of one space to DIM dimensions and to a shape. "Others" are images or sounds.
+    """Maps the vectors of one space to DIM dimensions and to a shape. "Media" are images or sounds.
 
     Vectors are centred by the mean of their modality and mapped to DIM dimensions by a random orthonormal matrix.
-    Isotropic noise is added to others until their cosine to their captions is that of the shape. Then every vector gets
-    the new mean of its modality: unit(m + √(1 − |m|²) û). text_NS: texts, whose mean centres all texts; other_PS,
-    own_PS: others, whose mean centres all others, and a caption of each.
+    Isotropic noise is added to media until their cosine to their captions is that of the shape. Then every vector gets
+    the new mean of its modality: unit(m + √(1 − |m|²) û). text_NS: texts, whose mean centres all texts; media_PS,
+    own_PS: media, whose mean centres all media, and a caption of each.
 
-    Raises ConfigError where others are farther from their captions than the shape says, which noise cannot change.
+    Raises ConfigError if media are farther from their captions than the shape says, which noise cannot change.
     """
 
     def __init__(
         self,
         shape: Shape,
         text_NS: Float[np.ndarray, "N S"],
-        other_PS: Float[np.ndarray, "P S"],
+        media_PS: Float[np.ndarray, "P S"],
         own_PS: Float[np.ndarray, "P S"],
         seed: int,
     ):
         self.seed = seed
-        self.text_S, self.other_S = unit_rows(text_NS).mean(axis=0), unit_rows(other_PS).mean(axis=0)
+        self.text_S, self.media_S = unit_rows(text_NS).mean(axis=0), unit_rows(media_PS).mean(axis=0)
         rng = np.random.default_rng((SEED, seed))
         self.map_SD = np.linalg.qr(rng.normal(size=(DIM, text_NS.shape[1])))[0].T
         first_D, second_D = np.linalg.qr(rng.normal(size=(DIM, 2)))[0].T
         sine = math.sqrt(1 - shape.mean_cosine**2)
         self.new_text_D = shape.text_mean * first_D
-        self.new_other_D = shape.other_mean * (shape.mean_cosine * first_D + sine * second_D)
-        natural = np.sum(_centred(other_PS, self.other_S) * _centred(own_PS, self.text_S), axis=1).mean()
+        self.new_media_D = shape.media_mean * (shape.mean_cosine * first_D + sine * second_D)
+        natural = np.sum(_centred(media_PS, self.media_S) * _centred(own_PS, self.text_S), axis=1).mean()
         if natural < shape.pair_cosine:
             raise ConfigError(
                 f"--geometry clip adds noise until the centred cosine of a pair is {shape.pair_cosine}; here it is "
                 f"{natural:.3f} without any"
             )
-        self.kept = shape.pair_cosine / natural  # cosine of others to themselves without the noise
+        self.noise_cosine = shape.pair_cosine / natural  # cosine of media to themselves without the noise
 
     def texts(self, x_NS: Float[np.ndarray, "N S"]) -> Float[np.ndarray, "N D"]:
         return _around(self.new_text_D, _centred(x_NS, self.text_S) @ self.map_SD)
 
-    def others(self, x_NS: Float[np.ndarray, "N S"], *drawing: int) -> Float[np.ndarray, "N D"]:
-        """drawing: numbers that seed the noise."""
-        u_ND = _centred(x_NS, self.other_S) @ self.map_SD
+    def media(self, x_NS: Float[np.ndarray, "N S"], *drawing: int) -> Float[np.ndarray, "N D"]:
+        """Maps images or sounds. drawing: numbers that seed the noise."""
+        u_ND = _centred(x_NS, self.media_S) @ self.map_SD
         rng = np.random.default_rng((SEED, self.seed, *drawing))
         noise_ND = unit_rows(rng.normal(size=u_ND.shape))
-        return _around(self.new_other_D, self.kept * u_ND + math.sqrt(1 - self.kept**2) * noise_ND)
+        return _around(self.new_media_D, self.noise_cosine * u_ND + math.sqrt(1 - self.noise_cosine**2) * noise_ND)
 
 
 class RealGeometry:
@@ -95,8 +95,8 @@ class RealGeometry:
     """
 
     def __init__(self, store: Store, pairs: Scenes):
-        self.source = Reshaped(CLIP, store.read("source"), pairs.image_NS, pairs.seen_NS, 0)
-        self.target = Reshaped(CLAP, store.read("target"), pairs.audio_NE, pairs.heard_NE, 1)
+        self.source = Reshaped(CLIP, store.read("source"), pairs.image_NS, pairs.image_caption_NS, 0)
+        self.target = Reshaped(CLAP, store.read("target"), pairs.audio_NE, pairs.sound_caption_NE, 1)
 
     def store(self, store: Store, folder: Path) -> Store:
         """The captions of a store with new vectors, kept in a folder."""
@@ -107,10 +107,10 @@ class RealGeometry:
 
     def scenes(self, scenes: Scenes, *drawing: int) -> Scenes:
         return Scenes(
-            image_NS=self.source.others(scenes.image_NS, *drawing),
-            seen_NS=self.source.texts(scenes.seen_NS),
-            audio_NE=self.target.others(scenes.audio_NE, *drawing),
-            heard_NE=self.target.texts(scenes.heard_NE),
+            image_NS=self.source.media(scenes.image_NS, *drawing),
+            image_caption_NS=self.source.texts(scenes.image_caption_NS),
+            audio_NE=self.target.media(scenes.audio_NE, *drawing),
+            sound_caption_NE=self.target.texts(scenes.sound_caption_NE),
             cells_N=scenes.cells_N,
         )
 

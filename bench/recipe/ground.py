@@ -65,38 +65,38 @@ class Ground:
 
     @functools.cached_property
     def oracle_pairs(self) -> Scenes:
-        """Pairs of the training split; the pictures of the first ones are the unlabelled pictures."""
+        """Pairs of the training split; the images of the first ones serve as unlabelled images."""
         return self._scenes("train", 0, self.natural_pairs)
 
     @property
-    def picture_PS(self) -> Float[np.ndarray, "P S"]:
-        """Raw vectors of unlabelled pictures."""
+    def image_PS(self) -> Float[np.ndarray, "P S"]:
+        """Raw vectors of unlabelled images."""
         return self.oracle_pairs.image_NS[:UNLABELLED]
 
     @functools.cached_property
     def means(self) -> ModalityMeans:
-        """Means of unit vectors of all captions and of the unlabelled pictures."""
-        return with_means(caption_means(self.store, NO_ROWS, "unit"), "unit", self.picture_PS)[0]
+        """Means of the unit vectors of all captions and of the unlabelled images."""
+        return with_means(caption_means(self.store, NO_ROWS, "unit"), "unit", self.image_PS)[0]
 
     @functools.cached_property
     def drawings(self) -> list[Draw]:
         known = set(self.natural_store.captions())
-        found = []
+        drawings = []
         for seed in range(self.draws):
             captions = self.material.captions("test", seed, self.pairs, known)
-            found.append(
+            drawings.append(
                 Draw(
                     scenes=self._scenes("test", seed, self.material.scenes("test", seed, self.pairs)),
                     captions=self.reshaped.captions(captions) if self.reshaped else captions,
                 )
             )
-        return found
+        return drawings
 
     def _scenes(self, split: str, seed: int, scenes: Scenes) -> Scenes:
         return self.reshaped.scenes(scenes, SPLITS.index(split), seed) if self.reshaped else scenes
 
     def _placed(self, config: Config, store: Path) -> Config:
-        """The config on these captions and spaces."""
+        """A config with these captions and spaces."""
         data = dataclasses.replace(
             config.data, captions=f"miniworld:{self.captions}", drop_duplicates=True, data_dir="", manual_dir="",
             store=str(store),
@@ -105,19 +105,19 @@ class Ground:
         return dataclasses.replace(config, source=source, target=target, data=data, embed=EmbedConfig())
 
     def trained(self, name: str, config: Config) -> Row:
-        """A recipe, trained on the captions and the unlabelled pictures."""
-        found = self._bundles(name, self._placed(config, self.store.path), self.store, self.picture_PS)
+        """Trains a recipe on the captions and the unlabelled images, with every seed."""
+        bundles = self._bundles(name, self._placed(config, self.store.path), self.store, self.image_PS)
         return Row(
             name=name,
-            methods=tuple(method_of(name, one.translator, one.means, one.memory) for one in found),
-            kept=tuple(str(one.choice) for one in found) if config.adapt else (),
+            methods=tuple(method_of(name, bundle.translator, bundle.means, bundle.memory) for bundle in bundles),
+            kept=tuple(str(bundle.choice) for bundle in bundles) if config.adapt else (),
         )
 
     def oracle(self) -> Row:
-        """A translator trained on pairs."""
+        """Trains the oracle on pairs, with every seed."""
         config = oracle_config(len(self.oracle_pairs.cells_N))
-        found = self._bundles("oracle_residual", config, pair_store(self.oracle_pairs, self.workdir))
-        return Row(name="oracle_residual", methods=tuple(map(oracle_method, found)), reads_texts=False)
+        bundles = self._bundles("oracle_residual", config, pair_store(self.oracle_pairs, self.workdir))
+        return Row(name="oracle_residual", methods=tuple(map(oracle_method, bundles)), reads_texts=False)
 
     def rotation(self) -> Row:
         """The Procrustes rotation between captions."""
@@ -127,12 +127,12 @@ class Ground:
         """The targets of the nearest training captions."""
         return Row(name="nearest_caption", methods=(nearest_caption_method(self.store, NO_ROWS, self.means),))
 
-    def _bundles(self, name: str, config: Config, store: Store, picture_PS: np.ndarray | None = None) -> list[Bundle]:
-        """One for each seed."""
-        task, since, found = self.bar.add_task(f"training {name}", total=self.seeds), time.perf_counter(), []
+    def _bundles(self, name: str, config: Config, store: Store, image_PS: np.ndarray | None = None) -> list[Bundle]:
+        """Trains a config with every seed."""
+        task, start, bundles = self.bar.add_task(f"training {name}", total=self.seeds), time.perf_counter(), []
         for seed in range(self.seeds):
-            found.append(trained(dataclasses.replace(config, seed=seed), store, self.workdir / "runs", picture_PS))
+            bundles.append(trained(dataclasses.replace(config, seed=seed), store, self.workdir / "runs", image_PS))
             self.bar.advance(task)
         self.bar.remove_task(task)
-        self.bar.console.print(f"{name}: {self.seeds} trained, {time.perf_counter() - since:.0f} s")
-        return found
+        self.bar.console.print(f"{name}: {self.seeds} trained, {time.perf_counter() - start:.0f} s")
+        return bundles

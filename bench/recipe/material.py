@@ -21,19 +21,19 @@ from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scenes:
-    """N scenes as raw vectors: the picture and a caption in its style in source space, the sound and a caption in its
-    style in target space, and the cell of each."""
+    """Raw vectors and cells of N scenes: in the source space the image and a caption in the style of pictures, in the
+    target space the sound and a caption in the style of sounds."""
 
     image_NS: Float[np.ndarray, "N S"]
-    seen_NS: Float[np.ndarray, "N S"]
+    image_caption_NS: Float[np.ndarray, "N S"]
     audio_NE: Float[np.ndarray, "N E"]
-    heard_NE: Float[np.ndarray, "N E"]
+    sound_caption_NE: Float[np.ndarray, "N E"]
     cells_N: Int[np.ndarray, "N"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Captions:
-    """M captions of scenes of their own, in all styles, as raw vectors of both spaces."""
+    """Raw vectors of M captions in both spaces, in all styles, of other scenes, and their cells."""
 
     source_MS: Float[np.ndarray, "M S"]
     target_ME: Float[np.ndarray, "M E"]
@@ -49,8 +49,8 @@ class Draw:
 
 
 class Material:
-    """Vectors of the mini world in two spaces, kept in `folder` under the fingerprints of the spaces; the towers are
-    loaded only if vectors are missing. processes: that draw. Raises CheckpointError."""
+    """Vectors of the mini world in two spaces, cached in `folder` by the fingerprints of the spaces. The towers are
+    loaded only if vectors are missing. processes: number that draw scenes. Raises CheckpointError."""
 
     def __init__(self, clip: str, clap: str, folder: Path, processes: int, bar: Progress):
         self.names = clip, clap
@@ -66,47 +66,49 @@ class Material:
     def clap(self) -> Space:
         space = load_space(self.names[1])
         if (rate := space.require_mels().sample_rate) != SAMPLE_RATE:
-            raise CheckpointError(f"{space.name} takes sounds at {rate} Hz; those of the mini world have {SAMPLE_RATE}")
+            raise CheckpointError(f"{space.name} needs sounds at {rate} Hz; the mini world has {SAMPLE_RATE} Hz")
         return space
 
     def scenes(self, split: str, seed: int, count: int) -> Scenes:
         """Drawing number `seed` of a split."""
-        return Scenes(**self._kept(f"scenes-{split}-{seed}-{count}", lambda: self._scenes(split, seed, count)))
+        return Scenes(**self._cached(f"scene-vectors-{split}-{seed}-{count}", lambda: self._scenes(split, seed, count)))
 
     def captions(self, split: str, seed: int, count: int, known: Collection[str]) -> Captions:
-        """Captions without repetitions and without those of the training set, `known`."""
+        """Distinct captions of a split that are not in the training set. known: the training captions."""
         texts = [text for _, _, text in captioned_scenes(split, count, seed)]
-        vectors = self._kept(f"captions-{split}-{seed}-{count}", lambda: self._captions(split, seed, count, texts))
-        seen, rows = set(known), []
+        vectors = self._cached(f"captions-{split}-{seed}-{count}", lambda: self._captions(split, seed, count, texts))
+        previous, rows = set(known), []
         for row, text in enumerate(texts):
-            if text not in seen:
+            if text not in previous:
                 rows.append(row)
-            seen.add(text)
+            previous.add(text)
         return Captions(**{name: values[rows] for name, values in vectors.items()})
 
-    def _kept(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    def _cached(self, name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         path = self.folder / f"{name}-{self.stamp}.npz"
         if not path.is_file():
-            made = make()
+            vectors = make()
             with atomic_write(path) as temp:
-                np.savez(temp, **made)  # type: ignore[arg-type]
-        with np.load(path) as found:
-            return dict(found)
+                np.savez(temp, **vectors)  # type: ignore[arg-type]
+        with np.load(path) as arrays:
+            return dict(arrays)
 
     def _scenes(self, split: str, seed: int, count: int) -> dict[str, np.ndarray]:
-        seen, heard = ([caption_at(split, row, style, seed) for row in range(count)] for style in ("picture", "sound"))
+        image_captions, sound_captions = (
+            [caption_at(split, row, style, seed) for row in range(count)] for style in ("picture", "sound")
+        )
         task = self.bar.add_task(f"scenes of {split}, drawing {seed}", total=count)
         images, audios = [], []
-        for pictures, sounds in drawn(split, count, seed, self.processes):
-            images.append(self.clip.encode_image(pictures))
-            audios.append(self.clap.encode_audio(sounds))
-            self.bar.advance(task, len(pictures))
+        for images_of_part, audio_of_part in drawn(split, count, seed, self.processes):
+            images.append(self.clip.encode_image(images_of_part))
+            audios.append(self.clap.encode_audio(audio_of_part))
+            self.bar.advance(task, len(images_of_part))
         self.bar.remove_task(task)
         return {
             "image_NS": np.concatenate(images),
-            "seen_NS": self.clip.encode_text(seen),
+            "image_caption_NS": self.clip.encode_text(image_captions),
             "audio_NE": np.concatenate(audios),
-            "heard_NE": self.clap.encode_text(heard),
+            "sound_caption_NE": self.clap.encode_text(sound_captions),
             "cells_N": np.asarray([scene_at(split, row, seed)[0].cell for row in range(count)]),
         }
 

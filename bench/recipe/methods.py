@@ -21,8 +21,8 @@ NO_ROWS = np.zeros(0, np.int64)  # no caption of the store is held out: other sp
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of the table. methods: one for each seed, or a single one where nothing is random. kept: what the run of
-    each seed selected. reads_texts: whether it translates captions as well as pictures."""
+    """A row of the table. methods: one for each seed, or a single one if nothing is random. kept: the selection of each
+    seed's run. reads_texts: whether it translates captions as well as images."""
 
     name: str
     methods: tuple[Method, ...]
@@ -33,27 +33,27 @@ class Row:
 def closed_form(kind: str, store: Store, means: ModalityMeans | None = None, weight: float = 0.0) -> Method:
     """The Procrustes rotation or the ridge regression between all captions of a store.
 
-    gap: means that all vectors are centred by; None: vectors are used as they are. weight: of the ridge.
+    means: to centre all vectors by; None = no centring. weight: of the ridge penalty.
     """
     plan, input_norm = store.plan, "unit" if means is None else "centred"
     spec = TranslatorSpec.of(
         kind, {}, source_dim=plan.source.dim, target_dim=plan.target.dim, clamp=0.0, input_norm=input_norm
     )
-    found = moments(store, NO_ROWS, spec, means or ModalityMeans())
+    fitted = moments(store, NO_ROWS, spec, means or ModalityMeans())
     translator = build_translator(spec, rngs=nnx.Rngs(0))
-    set_linear(translator, *(procrustes(found) if kind == "procrustes" else ridge(found, weight)))
+    set_linear(translator, *(procrustes(fitted) if kind == "procrustes" else ridge(fitted, weight)))
     return method_of(kind, translator, means or ModalityMeans())
 
 
 def pair_store(pairs: Scenes, folder: Path) -> Store:
-    """The vectors of training pairs as a store with pictures in place of captions, which the oracle is trained on."""
+    """A store for training the oracle: vectors of training pairs, with images in the place of captions."""
     ids = space_of_array("pictures", pairs.image_NS), space_of_array("sounds", pairs.audio_NE)
     path = folder / f"pairs-{'-'.join(space.fingerprint[:12] for space in ids)}"
     return store_of_arrays(path, pairs.image_NS, pairs.audio_NE, ids)
 
 
 def oracle_config(pairs: int) -> Config:
-    """A residual translator of `pairs` pairs, a tenth of which are held out."""
+    """The config of the oracle: a residual translator for `pairs` pairs, a tenth of which are held out."""
     return Config(
         source="", target="", batch_size=256, epochs=30, eval_every=100, checkpoint_every=1000, select_by="recall@10",
         data=DataConfig(validation_size=max(pairs // 10, 1)), objective=ObjectiveConfig(kind="infonce"),
@@ -62,6 +62,7 @@ def oracle_config(pairs: int) -> Config:
 
 
 def oracle_method(bundle: Bundle) -> Method:
-    """A translator trained on `pair_store`: it reads pictures as captions, and its translations lie among sounds."""
+    """The method of a translator trained on `pair_store`, to which images are captions and whose outputs lie among
+    sounds."""
     method = method_of("oracle_residual", bundle.translator, bundle.means)
     return dataclasses.replace(method, of_images=method.of_texts, image_mean_E=bundle.means.mean("target_text"))

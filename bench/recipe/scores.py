@@ -1,4 +1,4 @@
-"""Figures of the rows of the table, all computed from vectors."""
+"""Scores the rows of the table from their vectors."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
-    """A scored row of the table. kept: what the run of each seed selected."""
+    """A scored row of the table. kept: the selection of each seed's run."""
 
     name: str
     figures: dict[str, Summary]
@@ -37,26 +37,26 @@ class Result:
 
 def result(row: Row, draws: Sequence[Draw], mean_E: Mean, gallery: int = CELLS) -> Result:
     """Scores every seed of a row on every drawing."""
-    found = []
+    rows = []
     for method in row.methods:
         around_E = mean_E if method.image_mean_E is None else method.image_mean_E
         for draw in draws:
             figures = image_scores(method.of_images(draw.scenes.image_NS), draw.scenes, around_E, gallery)
             if row.reads_texts:
                 figures |= caption_scores(method.of_texts(draw.captions.source_MS), draw.captions, mean_E)
-            found.append(figures)
-    return Result(name=row.name, figures=summaries(found), kept=row.kept)
+            rows.append(figures)
+    return Result(name=row.name, figures=summaries(rows), kept=row.kept)
 
 
 def bounds(draws: Sequence[Draw], mean_E: Mean) -> list[Result]:
     """Rows without a translation: the scene's own sound caption (the result of a perfect translation), a random
     ranking, and the gaps of the two spaces."""
-    found = {
-        "ceiling": [image_scores(draw.scenes.heard_NE, draw.scenes, mean_E) for draw in draws],
+    rows = {
+        "ceiling": [image_scores(draw.scenes.sound_caption_NE, draw.scenes, mean_E) for draw in draws],
         "chance": [chance_scores(draw.scenes, draw.captions) for draw in draws],
         "spaces": [space_scores(draw.scenes) for draw in draws],
     }
-    return [Result(name=name, figures=summaries(figures)) for name, figures in found.items()]
+    return [Result(name=name, figures=summaries(figures)) for name, figures in rows.items()]
 
 
 def summaries(rows: Sequence[Mapping[str, float]]) -> dict[str, Summary]:
@@ -90,20 +90,20 @@ def caption_scores(translated_ME: Float[np.ndarray, "M E"], captions: Captions, 
 def image_scores(
     translated_NE: Float[np.ndarray, "N E"], scenes: Scenes, mean_E: Float[np.ndarray, "E"], gallery: int = CELLS
 ) -> Figures:
-    """Figures of translated pictures by centred cosines to sounds. mean_E: of the unit vectors among which the
-    translations lie; sounds are centred by their own mean.
+    """Figures of translated images by centred cosines to sounds. mean_E: centres the translations; sounds are centred
+    by their own mean.
 
-    source, cell: the fraction of pictures whose nearest sound, of all N, is of their source or cell. recall@k: the
+    source, cell: the fraction of images whose nearest sound, of all N, is of their source or cell. recall@k: the
     fraction whose own sound is among the k nearest of a gallery; a gallery is `gallery` consecutive scenes, which
-    contain each cell once. gap_target: the length between the means of translated pictures and sounds.
+    contain each cell once. gap_target: the distance between the means of translated images and sounds.
     """
     scoring = Scoring(query_mean_E=mean_E, candidate_mean_E=unit_mean([scenes.audio_NE]))
-    query_NE, sound_NE = scoring.queries(translated_NE), scoring.candidates(scenes.audio_NE)
-    found_N = scenes.cells_N[top_k(query_NE, sound_NE, 1)[1][:, 0]]
-    figures = by_cells("source", found_N // len(SHARED) == scenes.cells_N // len(SHARED), scenes.cells_N)
-    figures |= by_cells("cell", found_N == scenes.cells_N, scenes.cells_N)
+    query_NE, audio_NE = scoring.queries(translated_NE), scoring.candidates(scenes.audio_NE)
+    nearest_cell_N = scenes.cells_N[top_k(query_NE, audio_NE, 1)[1][:, 0]]
+    figures = by_cells("source", nearest_cell_N // len(SHARED) == scenes.cells_N // len(SHARED), scenes.cells_N)
+    figures |= by_cells("cell", nearest_cell_N == scenes.cells_N, scenes.cells_N)
     galleries = [slice(start, start + gallery) for start in range(0, len(query_NE), gallery)]
-    ranks_N = np.concatenate([paired_ranks(query_NE[rows], sound_NE[rows]) for rows in galleries])
+    ranks_N = np.concatenate([paired_ranks(query_NE[rows], audio_NE[rows]) for rows in galleries])
     for k in RECALL_CUTOFFS:
         figures |= by_cells(f"recall@{k}", ranks_N <= k, scenes.cells_N)
     return figures | {"gap_target": gap_length(translated_NE, scenes.audio_NE)}
@@ -122,8 +122,8 @@ def chance_scores(scenes: Scenes, captions: Captions, gallery: int = CELLS) -> F
 
 
 def space_scores(scenes: Scenes) -> Figures:
-    """Lengths between the means of pictures and their captions, and of sounds and theirs."""
+    """Distances between the means of images and their captions, and of sounds and theirs."""
     return {
-        "gap_source": gap_length(scenes.seen_NS, scenes.image_NS),
-        "gap_target": gap_length(scenes.heard_NE, scenes.audio_NE),
+        "gap_source": gap_length(scenes.image_caption_NS, scenes.image_NS),
+        "gap_target": gap_length(scenes.sound_caption_NE, scenes.audio_NE),
     }

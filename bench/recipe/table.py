@@ -1,4 +1,4 @@
-"""Results as a table and as one flat object."""
+"""Formats results as a table and as one flat object."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ COLUMNS = (
 
 
 def table_of(results: Sequence[Result]) -> Table:
-    """The main figures of every result, and what runs selected, by seed."""
+    """The main figures of every result, and the selection of each seed's run."""
     return Table(
         title="pictures to sounds: mean [± standard deviation over seeds × drawings]",
         header=["recipe", *map(_words, COLUMNS), "kept"],
@@ -45,7 +45,7 @@ def print_table(table: Table) -> None:
 
 
 def flat(results: Sequence[Result]) -> dict[str, float | str]:
-    """`RECIPE.METRIC` → mean, `RECIPE.METRIC_spread` → standard deviation, `RECIPE.kept` → what runs selected."""
+    """`RECIPE.METRIC` → mean, `RECIPE.METRIC_spread` → standard deviation, `RECIPE.kept` → selections."""
     figures: dict[str, float | str] = {}
     for result in results:
         for name, summary in result.figures.items():

@@ -1,1 +1,1 @@
-"""The command line: one verb, one file."""
+"""The command line. Each verb has a module of its own."""

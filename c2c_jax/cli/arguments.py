@@ -1,7 +1,7 @@
 """Flags that several verbs share, and checks of the files that flags name.
 
-The checks run before JAX and torch are imported, so that a typo fails at once. Whether a file can be read is checked
-later, by its reader.
+The checks run before JAX and torch are imported, so that a typo fails at once. Whether a file is readable is
+checked later, by its reader.
 """
 
 import argparse
@@ -19,35 +19,38 @@ MAX_SEED = 2**63 - 1
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Adds RUN, the translator that a verb is about."""
+    """Adds the positional argument RUN, which names a translator."""
     parser.add_argument(
-        "run", type=user_path, metavar="RUN", help="the work directory of a run, a bundle folder, or a hub name"
+        "run",
+        type=user_path,
+        metavar="RUN",
+        help="the translator: the work directory of a training run, a bundle folder, or a hub name",
     )
 
 
 def add_checkpoints(parser: argparse.ArgumentParser, clap: bool = True) -> argparse._ArgumentGroup:
-    """Adds --clip and --clap in a group of their own, which is returned."""
-    where = parser.add_argument_group("where things lie")
-    where.add_argument("--clip", metavar="NAME", help="the CLIP checkpoint (default: the one the bundle names)")
+    """Adds --clip and --clap in an argument group, and returns the group."""
+    where = parser.add_argument_group("checkpoints and data")
+    where.add_argument("--clip", metavar="NAME", help="CLIP checkpoint (default: as recorded in the bundle)")
     if clap:
         where.add_argument(
             "--clap",
             metavar="NAME",
-            help="the whole CLAP: hub name, folder or file (default: the one the bundle names)",
+            help="CLAP checkpoint with its audio tower: hub name, folder or file (default: as recorded in the bundle)",
         )
     return where
 
 
-def require_range(args: argparse.Namespace, name: str, least: int, most: int | None = None) -> None:
-    """Raises ConfigError where a flag's number is out of bounds."""
+def require_range(args: argparse.Namespace, name: str, minimum: int, maximum: int | None = None) -> None:
+    """Raises ConfigError if a flag's number is out of bounds."""
     value = getattr(args, name.replace("-", "_"))
-    if value is not None and not (least <= value and (most is None or value <= most)):
-        bounds = f"{least} or more" if most is None else f"from {least} to {most:,}"
+    if value is not None and not (minimum <= value and (maximum is None or value <= maximum)):
+        bounds = f"{minimum} or more" if maximum is None else f"from {minimum} to {maximum:,}"
         raise errors.ConfigError(f"--{name} must be {bounds}, found {value}")
 
 
 def require_images(arguments: Sequence[str | Path]) -> None:
-    """Raises ImageError where none of the images, folders and patterns is there: of several the others are used."""
+    """Raises ImageError if none of the images, folders and patterns exists. If some exist, the others are skipped."""
     if arguments and not any(map(_is_there, arguments)):
         first = Path(arguments[0])
         if glob.has_magic(str(first)):
@@ -60,21 +63,21 @@ def require_images(arguments: Sequence[str | Path]) -> None:
 
 
 def require_folder(path: Path | None, what: str, error: type[C2CError] = errors.AudioError) -> None:
-    """Raises `error` where a path is given and is not a folder. what: is expected there, in words."""
+    """Raises `error` if a path is given and is not a folder. what: describes the expected folder."""
     if path is not None and not path.is_dir():
         found = "no folder" if found_at(path) == "no file" else found_at(path)
         raise error(f"expected {what} at {path}, found {found}: pass an existing folder")
 
 
 def require_path(path: Path | None, what: str, error: type[C2CError] = errors.ManifestError) -> None:
-    """Raises `error` where a path is given and neither a file nor a folder is there."""
+    """Raises `error` if a path is given and is neither a file nor a folder. what: describes what is expected."""
     if path is not None and not (is_regular(path) or path.is_dir()):
         raise error(f"expected {what} at {path}, found {found_at(path)}: pass another path")
 
 
 def require_bundle(run: Path) -> dict[str, str]:
-    """The names of the source and target checkpoints of the bundle that a RUN argument names. Raises BundleError where
-    there is none."""
+    """The names of the source and target checkpoints of a RUN argument's bundle. Raises BundleError if there is no
+    bundle."""
     from c2c_jax.translator.resolve import bundle_folder
 
     config = read_json_as(dict, bundle_folder(run) / "config.json", errors.BundleError, "make the bundle again")
@@ -83,7 +86,7 @@ def require_bundle(run: Path) -> dict[str, str]:
 
 
 def require_checkpoints(*names: str | None) -> None:
-    """Finds every checkpoint that is named, asking the hub for what this machine lacks. Raises CheckpointError."""
+    """Finds each named checkpoint, and downloads it from the hub if necessary. Raises CheckpointError."""
     for name in names:
         if name and not is_regular(local_path(name, errors.CheckpointError)):
             from c2c_jax.spaces.weights.folders import checkpoint_folder
@@ -92,7 +95,7 @@ def require_checkpoints(*names: str | None) -> None:
 
 
 def require_captions(spec: str) -> None:
-    """Raises CaptionError where a file of a caption source, or of several, is not there."""
+    """Raises CaptionError if a file of a caption source is missing. spec: one or more sources."""
     if ":" not in spec:
         raise errors.CaptionError(
             f"cannot read captions from {spec}: expected a source such as txt:FILE or miniworld:COUNT, or the folder "
@@ -103,11 +106,11 @@ def require_captions(spec: str) -> None:
     for source in open_sources(spec):
         for place in map(os.path.expanduser, source.places):
             if not _is_there(place):
-                raise errors.CaptionError(f"cannot read captions from {place}: nothing is there; pass another path")
+                raise errors.CaptionError(f"cannot read captions from {place}: no such file; pass another path")
 
 
 def require_store(path: Path | None) -> None:
-    """Raises StoreError where a path is given and no embedding store, finished or started, is there."""
+    """Raises StoreError if a path is given and is not an embedding store, finished or unfinished."""
     if path is None:
         return
     files = [path / name for name in ("manifest.json", "plan.json")]
@@ -115,7 +118,7 @@ def require_store(path: Path | None) -> None:
         raise errors.StoreError(f"{odd} is {found_at(odd)}, not a file: pass the folder of a store")
     if not any(map(is_regular, files)):
         raise errors.StoreError(
-            f"{path} is not an embedding store (found {found_at(path)}): pass a folder of c2c embed"
+            f"{path} is not an embedding store (found {found_at(path)}): pass a folder that c2c embed wrote"
         )
 
 

@@ -1,16 +1,16 @@
-"""Estimates the mean vectors of pictures, sounds and texts, with which a translator centres its inputs and outputs.
+"""Estimates the mean vectors of pictures, sounds and texts, by which a translator centres its inputs and outputs.
 
 examples:
-  c2c calibrate runs/mine --images photos/                            (into runs/mine/bundle)
+  c2c calibrate runs/mine --images photos/                            (changes runs/mine/bundle)
   c2c calibrate runs/mine --images photos/ 'more/*.jpg' --sounds SOUNDS --clap laion/clap-htsat-unfused
-  c2c calibrate runs/mine --images clip_vectors.npy                   (raw vectors; no checkpoint is needed)
-  c2c calibrate runs/mine --texts queries.txt --out bundles/queries   (for queries unlike the captions)
+  c2c calibrate runs/mine --images clip_vectors.npy                   (raw vectors, without a checkpoint)
+  c2c calibrate runs/mine --texts queries.txt --out bundles/queries   (for text queries unlike the captions)
   c2c calibrate published/mlp --images photos/ --out bundles/mlp-photos
   c2c calibrate runs/mine --remove
 
-The files need no labels and no pairs. Take a few hundred general pictures: their mean should hold only what all
-pictures have in common. The mean of a narrow set (one kind of object, one film) centres other pictures badly, and a
-warning says so. docs/calibration.md has figures. Unreadable files are named and skipped; the exit code is then 2.
+The files need no labels and no pairs. Use a few hundred general pictures, so that their mean holds only what all
+pictures have in common. The mean of a narrow set (one kind of object, one film) centres other pictures badly; a warning
+is then printed. docs/calibration.md has figures. Unreadable files are reported and skipped; the exit code is then 2.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from c2c_jax.errors import AudioError, C2CError, CaptionError, ConfigError, Imag
 from c2c_jax.io.console import print_fields, printable, stderr_console
 from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 
-if TYPE_CHECKING:  # JAX is imported once the flags have been read
+if TYPE_CHECKING:  # JAX is imported after the flags are parsed
     from c2c_jax.evaluation.calibration import Calibration, Estimate
 
 
-TEXTS_CENTRE_PICTURES = (
-    "this bundle has no mean of pictures: they lose their component along the mean of texts instead, and replacing it "
-    "changes what the translator is given for pictures as well; pass --images to centre them with a mean of their own"
+TEXTS_CENTRE_IMAGES = (
+    "this bundle has no mean of pictures, so pictures are centred with the mean of texts, which --texts replaces: "
+    "their translations change too; pass --images to centre pictures with a mean of their own"
 )
 
 
@@ -37,18 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_run(parser)
     parser.add_argument(
         "--images", nargs="+", default=[], metavar="PATH",
-        help="pictures, folders of pictures, or patterns of names; or one .npy file of raw source vectors [N, S]; "
-        "a single vector with a norm below 1 is used as the mean",
+        help="pictures, folders of pictures, or glob patterns; or an .npy file of raw CLIP vectors [N, S], where a "
+        "single vector with a norm below 1 is used as the mean",
     )  # fmt: skip
     parser.add_argument(
         "--sounds", type=user_path, metavar="FOLDER",
-        help="folder of sounds, with its subfolders; or an .npy file of raw audio vectors [N, E], or of their mean",
+        help="folder of sounds, searched recursively; or an .npy file of raw CLAP audio vectors [N, E] or their mean",
     )  # fmt: skip
     parser.add_argument(
         "--texts", metavar="FILE",
-        help="examples of text queries: a file with one text a line, or a caption source as in training. Their means "
+        help="examples of text queries: a file with one text per line, or a caption source as in training. Their means "
         "replace those of the training captions: text queries are then centred with the mean of these texts, and "
-        "results are un-centred with the mean of their CLAP vectors. --remove does not restore the old means: pass "
+        "results are un-centred with the mean of their CLAP vectors. --remove does not restore the old means; pass "
         "--out to keep them",
     )  # fmt: skip
     parser.add_argument(
@@ -57,14 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remove", action="store_true", help="remove the means of pictures and sounds")
     arguments.add_checkpoints(parser).add_argument(
         "--store", type=user_path,
-        help="the store that RUN was trained on, for a bundle without captions' means (default: where it says)",
+        help="store that RUN was trained on, for bundles without means of captions (default: the path it recorded)",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
-    """Runs `c2c calibrate`; raises C2CError if flags are invalid, an input is missing, or a file cannot be read.
+    """Runs `c2c calibrate`. Raises C2CError for invalid flags, missing inputs and unreadable files.
 
-    Unreadable files are skipped: the means of the other files are written before the error is raised.
+    The means of the readable files are written before the error for unreadable files is raised.
     """
     if args.remove == bool(args.images or args.sounds or args.texts):
         if args.remove:
@@ -84,8 +84,8 @@ def run(args: argparse.Namespace) -> None:
     if args.texts and not is_regular(user_path(args.texts)):
         if ":" not in args.texts:
             raise CaptionError(
-                f"expected texts at {args.texts}, found {found_at(user_path(args.texts))}: pass a file with one text a "
-                "line, or a caption source such as csv:FILE:COLUMN"
+                f"expected texts at {args.texts}, found {found_at(user_path(args.texts))}: pass a file with one text "
+                "per line, or a caption source such as csv:FILE:COLUMN"
             )
         arguments.require_captions(args.texts)
     arguments.require_store(args.store)
@@ -98,50 +98,54 @@ def run(args: argparse.Namespace) -> None:
 
     if args.remove:
         return show(remove(args.run, args.out))
-    given = {name: getattr(args, name) for name in ("texts", "clip", "clap", "store", "out")}
+    flags = {name: getattr(args, name) for name in ("texts", "clip", "clap", "store", "out")}
     images = arrays or find_images(args.images, stderr_console().print)
-    done = calibrate(args.run, images=images, audio=args.sounds, console=stderr_console(), **given)
-    show(done)
-    if done.left_out:
-        raise C2CError(f"{len(done.left_out):,} files could not be read; they are named above")
+    calibration = calibrate(args.run, images=images, audio=args.sounds, console=stderr_console(), **flags)
+    show(calibration)
+    if calibration.left_out:
+        raise C2CError(f"{len(calibration.left_out):,} files could not be read; they are named above")
 
 
-def show(done: "Calibration") -> None:
-    """Prints the estimates, the means in the bundle and its folder to stdout, and warnings to stderr."""
+def show(calibration: "Calibration") -> None:
+    """Prints the estimates, the bundle's means and its folder on stdout, and warnings on stderr."""
     from c2c_jax.translator.mean_estimates import goodness
 
-    if done.texts:
-        for space, found in zip(("CLIP", "CLAP"), done.texts, strict=True):
-            moved = "" if found.length is None else f", {found.length:.4f} from the mean of captions that it replaces"
-            print(f"{found.count:,} texts, {space}: {_lengths(found)}{moved}")
-            print(goodness(found, f"texts, {space}"))
-        if done.is_centred and done.means.source_image is None:
-            print(TEXTS_CENTRE_PICTURES, file=sys.stderr)
-    for kind, one in (("pictures", done.images), ("sounds", done.audio)):
-        if one:
-            number = f"mean of {kind} as given" if one.count is None else f"{one.count:,} {kind}"
+    if calibration.texts:
+        for space, estimate in zip(("CLIP", "CLAP"), calibration.texts, strict=True):
+            moved = (
+                "" if estimate.length is None else f", {estimate.length:.4f} from the mean of captions that it replaces"
+            )
+            print(f"{estimate.count:,} texts, {space}: {_lengths(estimate)}{moved}")
+            print(goodness(estimate, f"texts, {space}"))
+        if calibration.is_centred and calibration.means.source_image is None:
+            print(TEXTS_CENTRE_IMAGES, file=sys.stderr)
+    for kind, mean in (("pictures", calibration.images), ("sounds", calibration.audio)):
+        if mean:
+            number = f"mean of {kind} as given" if mean.count is None else f"{mean.count:,} {kind}"
             moved = ""
-            if kind == "pictures" and done.shifted_distance is not None:
-                moved = f" before, {done.shifted_distance:.4f} after"
-            print(f"{number}: {_lengths(one)}, distance to captions {one.length:.4f}{moved}")
-            if one.count:
-                print(goodness(one, kind))
-    if done.narrow_warning:
-        print(done.narrow_warning, file=sys.stderr)
-    if done.translated_distances:
-        print("translated pictures: distance to sounds {:.4f} before, {:.4f} after".format(*done.translated_distances))
-    print(f"means in the bundle: {', '.join(done.means.known) or 'none'}")
-    if not done.is_centred:
-        print(f"in use: {', '.join(done.means.used) or 'none'}")
-    elif done.means.target_audio is not None:
-        print("results are un-centred with the mean of captions; infer --output-mean audio uses the mean of sounds")
-    if done.stale:
+            if kind == "pictures" and calibration.shifted_distance is not None:
+                moved = f" before, {calibration.shifted_distance:.4f} after"
+            print(f"{number}: {_lengths(mean)}, distance to captions {mean.length:.4f}{moved}")
+            if mean.count:
+                print(goodness(mean, kind))
+    if calibration.narrow_warning:
+        print(calibration.narrow_warning, file=sys.stderr)
+    if calibration.translated_distances:
         print(
-            f"{' and '.join(done.stale)} in {printable(done.folder)} use the old means: run c2c export again",
-            file=sys.stderr,
+            "translated pictures: distance to sounds {:.4f} before, {:.4f} after".format(
+                *calibration.translated_distances
+            )
         )
-    print_fields(done.folder)
+    print(f"means in the bundle: {', '.join(calibration.means.known) or 'none'}")
+    if not calibration.is_centred:
+        print(f"in use: {', '.join(calibration.means.used) or 'none'}")
+    elif calibration.means.target_audio is not None:
+        print("results are un-centred with the mean of captions; infer --output-mean audio uses the mean of sounds")
+    if calibration.stale:
+        exports = f"{' and '.join(calibration.stale)} in {printable(calibration.folder)}"
+        print(f"{exports} use the old means; run c2c export again", file=sys.stderr)
+    print_fields(calibration.folder)
 
 
-def _lengths(found: "Estimate") -> str:
-    return f"mean {found.mean_length:.4f} long, spread {found.spread:.4f}"
+def _lengths(estimate: "Estimate") -> str:
+    return f"mean {estimate.mean_length:.4f} long, spread {estimate.spread:.4f}"

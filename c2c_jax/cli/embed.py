@@ -1,16 +1,16 @@
-"""Embeds a recipe's captions in both spaces, once, into a store on disk; shows and verifies such stores.
+"""Embeds a recipe's captions with both text towers into a store on disk; shows and verifies stores.
 
 examples:
   c2c embed --config configs/mlp.py:gcc --out stores/gcc --config.data.captions=tsv:Train_GCC-training.tsv
   c2c embed --config configs/mlp.py:gcc --out stores/gcc \\
-      --config.data.captions='tsv:Train_GCC-training.tsv + jsonl:more.jsonl:caption'   (only what is new is embedded)
+      --config.data.captions='tsv:Train_GCC-training.tsv + jsonl:more.jsonl:caption'   (embeds only new captions)
   c2c embed --from-arrays images.npy sounds.npy --out stores/mine
   c2c embed --info stores/gcc
   c2c embed --verify stores/gcc
 
-Then train on it with --config.data.store=stores/gcc. The same command again resumes an interrupted pass, and embeds
-damaged or missing chunks of a finished store again. Several hosts: the same command on each, with --multihost, or
---coordinator, --num-processes and --process-id.
+To train on the store, pass --config.data.store=stores/gcc to c2c train. Run the same command again to resume an
+interrupted pass, or to repair damaged and missing chunks of a finished store. On several hosts, run it on each, with
+--multihost, or with --coordinator, --num-processes and --process-id.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from c2c_jax.cli import arguments
 from c2c_jax.cli.recipe import read_config, require_sources
-from c2c_jax.cli.train import add_config_arguments, hosts_of
+from c2c_jax.cli.train import add_config_arguments, join_hosts_of
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
@@ -29,33 +29,33 @@ from c2c_jax.io.progress import phase
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `c2c embed`."""
     add_config_arguments(parser, required=False)
-    parser.add_argument("--out", type=user_path, help="folder of the store")
+    parser.add_argument("--out", type=user_path, help="folder of the store to write")
     tasks = parser.add_mutually_exclusive_group()
     tasks.add_argument(
         "--from-arrays", nargs=2, type=user_path, metavar=("SOURCE.npy", "TARGET.npy"),
-        help="make a store of paired vectors [N, E]; spaces are named after the files, or as --spaces says",
+        help="make a store from paired vectors [N, E]; --spaces names their spaces (default: the file names)",
     )  # fmt: skip
-    tasks.add_argument("--info", type=user_path, metavar="STORE", help="print what is in a store")
-    tasks.add_argument("--verify", type=user_path, metavar="STORE", help="list damaged and missing chunks")
+    tasks.add_argument("--info", type=user_path, metavar="STORE", help="print the contents of a store")
+    tasks.add_argument("--verify", type=user_path, metavar="STORE", help="list damaged and missing chunks of a store")
     parser.add_argument(
-        "--spaces", nargs=2, metavar=("SOURCE", "TARGET"), help="checkpoints that the arrays are vectors of"
+        "--spaces", nargs=2, metavar=("SOURCE", "TARGET"), help="checkpoints that made the vectors of --from-arrays"
     )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Runs `c2c embed`; raises ConfigError for invalid flags, StoreError for a store or array that is missing or
+    """Runs `c2c embed`. Raises ConfigError for invalid flags, StoreError for a store or array that is missing or
     damaged, and CaptionError, CheckpointError or ImageError for another input that is missing or unreadable."""
     if store := args.info or args.verify:
         arguments.require_store(store)
         return _show(store) if args.info else _verify(store)
     if not args.out:
-        raise ConfigError("--out FOLDER is missing: where the store goes")
+        raise ConfigError("--out FOLDER is missing: the folder of the store to write")
     if args.from_arrays:
         require_folder_place(args.out, "--out")
         for path in args.from_arrays:
             arguments.require_path(path, "an array", StoreError)
         arguments.require_checkpoints(*(args.spaces or ()))
-        _take_arrays(args)
+        _store_arrays(args)
     elif not args.config:
         raise ConfigError("--config FILE is missing: a recipe, such as configs/mlp.py")
     else:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         from c2c_jax.spaces.devices import devices_over_cores
 
         devices_over_cores()
-        with hosts_of(args):
+        with join_hosts_of(args):
             from c2c_jax.data.embed import prepare_store
 
             prepare_store(config, args.out, verify=True)
@@ -102,10 +102,10 @@ def _verify(path: Path) -> None:
                 print_fields(f"{path / part}: chunk {chunk} (rows {rows.start:,} to {rows.stop - 1:,}) is {how}")
     if count:
         raise StoreError(f"{path}: {count} damaged or missing chunks; {store.plan.cure(path)}")
-    print_fields(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are whole")
+    print_fields(f"{path}: all {store.plan.chunks:,} chunks of {store.plan.rows:,} rows are intact")
 
 
-def _take_arrays(args: argparse.Namespace) -> None:
+def _store_arrays(args: argparse.Namespace) -> None:
     from c2c_jax.data.arrays import read_array, space_of_array, store_of_arrays
     from c2c_jax.spaces.space import identify
 

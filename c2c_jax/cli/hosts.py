@@ -1,8 +1,8 @@
 """Connects the JAX processes of several hosts, and ends each with a one-line message if another one is lost.
 
-When process 0 is lost, JAX aborts the others with a C++ trace, which none of its options prevents. So they reach the
-JAX of process 0 through relays that hide for a while that a connection broke, and a second connection, on which no data
-is sent, detects the loss of a process at once. Both use only the address and port that the user passed.
+When process 0 is lost, JAX aborts the other processes with a C++ trace, which no option prevents. So JAX connects to
+process 0 through relays, which hide a broken connection for a few seconds. In that time a second, idle connection
+between the processes reports the loss. Both use only the address and port that the user passed.
 """
 
 import contextlib
@@ -19,42 +19,42 @@ from typing import TypeVar
 from c2c_jax.errors import ConfigError, TrainingError, one_line
 from c2c_jax.io.signals import end_now
 
-HEARTBEAT_S = 20  # after which JAX gives up a host that does not answer while its connection is open
-SHUTDOWN_S = 300  # for which a host that has finished waits for the others
-JOIN_S = 300.0  # for which hosts wait for each other at the start
-REPORT_S = 5.0  # between lines while they wait
-RELAY_S = 3.0  # for which a relay hides that a connection broke
+HEARTBEAT_S = 20  # after which JAX considers a silent host lost, although its connection is open
+SHUTDOWN_S = 300  # maximum time that a finished host waits for the others
+JOIN_S = 300.0  # maximum time that hosts wait for each other at the start
+REPORT_S = 5.0  # between progress lines while they wait
+RELAY_S = 3.0  # time for which a relay hides a broken connection
 _LOOPBACK = "127.0.0.1"
-_HELLO = struct.Struct("!II")  # begins a connection: process id and number of processes
-_JAX = _HELLO.pack(0, 0)  # begins a connection of JAX's
+_HELLO = struct.Struct("!II")  # first message of a connection: process id and number of processes
+_JAX = _HELLO.pack(0, 0)  # first message of a connection for JAX
 _WELCOME, _REFUSED, _BYE = b"+", b"-", b"."
 
 T = TypeVar("T")
-_was_joined = threading.Event()
+_is_multihost = threading.Event()
 
 
-def was_joined() -> bool:
-    """Whether this process has been one of several."""
-    return _was_joined.is_set()
+def is_multihost() -> bool:
+    """Whether this process has been part of a multi-host run."""
+    return _is_multihost.is_set()
 
 
 @contextlib.contextmanager
-def joined(
+def join_hosts(
     program: str, coordinator: str | None, num_processes: int | None, process_id: int | None, multihost: bool
 ) -> Iterator[None]:
-    """Context in which JAX sees the devices of all hosts. On exit it waits until all hosts have reached it.
+    """Context in which JAX sees the devices of all hosts. On exit it waits for all hosts to reach the same point.
 
-    coordinator: HOST:PORT of process 0, which listens only on that host's address if it belongs to its machine.
-    multihost: for clusters that JAX detects, using JAX's own connection. program: prefix of the line printed when a
+    coordinator: HOST:PORT of process 0, which listens on that address alone if its machine has it. multihost: whether
+    to join a cluster that JAX detects, through JAX's own connections. program: prefix of the line that is printed if a
     host is lost. Raises ConfigError for incompatible flags, unusable addresses and hosts that do not join,
-    TrainingError where JAX loses a host or runs out of memory.
+    TrainingError if JAX loses a host or runs out of memory.
     """
     explicit = (coordinator, num_processes, process_id)
-    with explaining_jax():
+    with explain_jax_errors():
         if any(value is not None for value in explicit):
             if coordinator is None or num_processes is None or process_id is None:
                 raise ConfigError("--coordinator, --num-processes and --process-id go together")
-            with _joined(program, _address(coordinator), num_processes, process_id):
+            with _join_by_address(program, _address(coordinator), num_processes, process_id):
                 yield
         else:
             if multihost:
@@ -63,17 +63,17 @@ def joined(
 
 
 @contextlib.contextmanager
-def explaining_jax() -> Iterator[None]:
-    """Turns what JAX raises for a lost host or too little memory into a TrainingError."""
+def explain_jax_errors() -> Iterator[None]:
+    """Replaces JAX's exceptions for a lost host and for too little memory by a TrainingError."""
     try:
         yield
-    except (RuntimeError, ValueError) as error:  # bases of JAX's own error, which is not imported for this alone
+    except (RuntimeError, ValueError) as error:  # bases of JAX's own error, whose import would be slow
         if "jax" not in sys.modules:
             raise
         import jax
 
-        is_joined = jax.distributed.is_initialized()
-        if not (isinstance(error, jax.errors.JaxRuntimeError) or (is_joined and "Gloo" in str(error))):
+        is_connected = jax.distributed.is_initialized()
+        if not (isinstance(error, jax.errors.JaxRuntimeError) or (is_connected and "Gloo" in str(error))):
             raise
         cause = one_line(error)[:200]
         if "RESOURCE_EXHAUSTED" in cause:
@@ -81,13 +81,13 @@ def explaining_jax() -> Iterator[None]:
                 f"the devices' memory is too small ({cause}); pass a smaller --config.batch_size, "
                 "--config.objective.settings.remat=True or --config.data.loader=streamed"
             ) from error
-        if not is_joined:
+        if not is_connected:
             raise
         raise TrainingError(_lost(cause)) from error
 
 
 def _lost(which: str) -> str:
-    return f"lost a host ({which}); start the same command again on all hosts: finished work is kept"
+    return f"lost a host ({which}); start the same command again on all hosts; finished work is kept"
 
 
 def _join_cluster() -> None:
@@ -95,7 +95,7 @@ def _join_cluster() -> None:
         _initialize_jax()
     except (ValueError, KeyError, RuntimeError) as error:
         raise ConfigError(
-            f"--multihost: JAX finds no cluster here ({one_line(error)[:200]}); outside of Slurm, Kubernetes, Open MPI "
+            f"--multihost: JAX detects no cluster ({one_line(error)[:200]}); outside of Slurm, Kubernetes, Open MPI "
             "and TPU pods pass --coordinator, --num-processes and --process-id"
         ) from error
 
@@ -103,8 +103,8 @@ def _join_cluster() -> None:
 def _initialize_jax(address: str | None = None, count: int | None = None, process: int | None = None) -> None:
     import jax
 
-    _was_joined.set()
-    jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM, which is ours
+    _is_multihost.set()
+    jax.config.update("jax_enable_preemption_service", False)  # it would handle SIGTERM, which we do
     jax.distributed.initialize(
         address,
         count,
@@ -129,7 +129,7 @@ def _address(coordinator: str) -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def _joined(program: str, address: tuple[str, int], count: int, process: int) -> Iterator[None]:
+def _join_by_address(program: str, address: tuple[str, int], count: int, process: int) -> Iterator[None]:
     if not 0 <= process < count:
         raise ConfigError(f"--process-id must be from 0 to --num-processes - 1 ({count - 1}), found {process}")
     peers = _Peers(program, count)
@@ -150,12 +150,12 @@ def _joined(program: str, address: tuple[str, int], count: int, process: int) ->
     yield
     import jax
 
-    jax.distributed.shutdown()  # waits for all; after an exception the process ends without
+    jax.distributed.shutdown()  # waits for all processes; skipped after an exception
     peers.leave()
 
 
 class _Peers:
-    """The connections that show that other processes are there. connections: by process id."""
+    """Idle connections to other processes, which break when a process is lost. connections: by process id."""
 
     def __init__(self, program: str, count: int):
         self.program, self.count = program, count
@@ -163,7 +163,7 @@ class _Peers:
         self.has_left = False
 
     def add(self, process: int, connection: socket.socket) -> bool:
-        """Watches a process from now on; False where one of that number is there already."""
+        """Starts to watch a process. Returns False if a process with that id has joined already."""
         is_new = self.connections.setdefault(process, connection) is connection
         if is_new:
             _start(self._watch, process, connection)
@@ -200,7 +200,7 @@ def _listen(address: tuple[str, int]) -> socket.socket:
 
 
 def _serve(server: socket.socket, peers: _Peers, port: int) -> None:
-    """Process 0: answers on the named port. port: of its JAX."""
+    """Process 0: answers the connections of other processes. port: of its JAX."""
 
     def answer(connection: socket.socket) -> None:
         hello = _receive(connection, _HELLO.size)
@@ -217,7 +217,7 @@ def _serve(server: socket.socket, peers: _Peers, port: int) -> None:
 
 
 def _connect(address: tuple[str, int], peers: _Peers, process: int) -> None:
-    """Another process: shows process 0 that it is there, once that one is."""
+    """Other processes: join process 0, as soon as it listens."""
     host, port = address
 
     def greet() -> tuple[bytes, socket.socket] | None:
@@ -239,10 +239,10 @@ def _connect(address: tuple[str, int], peers: _Peers, process: int) -> None:
 
 
 def _wait(attempt: Callable[[], T | None], missing: Callable[[], str]) -> T:
-    """The first true result of `attempt`; until then prints what is missing every REPORT_S. Raises ConfigError after
-    JOIN_S."""
+    """Repeats `attempt` until its result is true, and returns the result. Prints what is missing every REPORT_S. Raises
+    ConfigError after JOIN_S."""
     start = reported = time.monotonic()
-    while not (found := attempt()):
+    while not (result := attempt()):
         now = time.monotonic()
         if now - start > JOIN_S:
             raise ConfigError(f"after {JOIN_S:.0f} s {missing()}; start the same command on every host")
@@ -250,7 +250,7 @@ def _wait(attempt: Callable[[], T | None], missing: Callable[[], str]) -> T:
             reported = now
             print(f"waiting: {missing()}", file=sys.stderr, flush=True)
         time.sleep(0.1)
-    return found
+    return result
 
 
 def _accept(server: socket.socket, answer: Callable[[socket.socket], None]) -> None:
@@ -271,7 +271,8 @@ def _dial(address: tuple[str, int]) -> socket.socket:
 
 
 def _prepared(connection: socket.socket) -> socket.socket:
-    """Sends without delay, and notices a host without power or network in 12 s, before JAX does."""
+    """Makes a connection send without delay, and detect a host without power or network within 12 s, before JAX
+    does."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 4), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 4)):
@@ -280,8 +281,8 @@ def _prepared(connection: socket.socket) -> socket.socket:
     return connection
 
 
-def _relay(one: socket.socket, address: tuple[str, int], first: bytes = b"") -> None:
-    """Passes bytes both ways between a connection and a new one to `address`, to which `first` is sent."""
+def _relay(connection: socket.socket, address: tuple[str, int], first: bytes = b"") -> None:
+    """Passes bytes both ways between a connection and a new one to `address`. first: bytes to send to it first."""
     while True:
         try:
             other = _dial(address)
@@ -289,15 +290,15 @@ def _relay(one: socket.socket, address: tuple[str, int], first: bytes = b"") -> 
         except OSError:  # JAX of process 0 does not listen yet
             time.sleep(0.05)
     other.sendall(first)
-    _start(_pass_on, other, one)
-    _pass_on(one, other)
+    _start(_pass_on, other, connection)
+    _pass_on(connection, other)
 
 
 def _pass_on(source: socket.socket, sink: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(2**16):
             sink.sendall(data)
-    time.sleep(RELAY_S)  # where a process is gone, `_Peers` ends this one before JAX notices
+    time.sleep(RELAY_S)  # if a process is lost, `_Peers` ends this one in the meantime
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
 

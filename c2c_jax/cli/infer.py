@@ -4,16 +4,16 @@ examples:
   python infer.py photo.png --translator runs/mlp/bundle --audioldm cvssp/audioldm-l-full
   python infer.py photos/ 'more/*.jpg' --translator runs/mlp/bundle --audioldm FOLDER --out sounds --candidates 3 \\
       --ranker laion/clap-htsat-unfused
-  python infer.py photo.png ... --control "a dog barks"                 (photo.control.wav: the text's own sound)
+  python infer.py photo.png ... --control "a dog barks"                 (also photo.control.wav, from the text)
   python infer.py photo.png ... --prompt "heavy rain" --mix 0.3         (0.7 of the picture, 0.3 of the text)
-  python infer.py frames/ ... --average                                 (frames.wav: of all pictures together)
+  python infer.py frames/ ... --average                                 (frames.wav, from the mean of all pictures)
   python infer.py photo.png --translator runs/mlp/bundle --scheduler ddim --steps 200 ...      (as in the paper)
   python infer.py photo.png --translator runs/mlp/bundle --save-embedding photo.npy
   python infer.py photo.png --translator bundles/calibrated --output-mean audio ...    (see c2c calibrate --sounds)
-  python infer.py drawing.png                (by the mini world's translator and AudioLDM, which come along)
+  python infer.py drawing.png                (with the mini world's translator and AudioLDM, which are included)
 
-Beside each sound lie its mel-spectrogram (photo.mel.png) and a record of all that is needed to repeat it
-(photo.sound.json). --save-embedding writes the unit CLAP vector [E] of the picture, float32, and needs no AudioLDM.
+For each sound, its mel-spectrogram (photo.mel.png) and a record of all settings that reproduce it (photo.sound.json)
+are written next to it. --save-embedding writes the unit CLAP vector [E] of the picture, float32; it needs no AudioLDM.
 """
 
 import argparse
@@ -27,59 +27,63 @@ from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, own_sampling
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
 
-if TYPE_CHECKING:  # JAX is imported once the flags have been read
+if TYPE_CHECKING:  # JAX is imported after the flags are parsed
     from c2c_jax.generation.pipeline import Generation
 
 
 MINIWORLD_TRANSLATOR = Path("miniworld/translator")
 MINIWORLD_CLAP, MINIWORLD_AUDIOLDM = "miniworld/clap", "miniworld/audioldm"
-MINIWORLD_NOTE = "by the mini world's translator, which knows drawings of 24 sources and no photographs"
+MINIWORLD_NOTE = "using the mini world's translator, which was trained for drawings of 24 sources, not for photographs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `c2c infer`."""
     default = Sampling()
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or patterns of names"
-    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or glob patterns")
     parser.add_argument(
         "--translator", type=user_path, metavar="RUN", default=MINIWORLD_TRANSLATOR,
-        help="the work directory of a run, its bundle, or a hub name (default: the mini world's, %(default)s)",
+        help="work directory of a training run, bundle folder, or hub name (default: the mini world's, %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--audioldm", metavar="NAME",
-        help="AudioLDM: a hub name or a folder in diffusers' layout "
-        f"(default of a translator for {MINIWORLD_CLAP}: {MINIWORLD_AUDIOLDM})",
+        help="AudioLDM, the sound generator: a hub name or a folder in diffusers' layout "
+        f"(default for translators to {MINIWORLD_CLAP}: {MINIWORLD_AUDIOLDM})",
     )  # fmt: skip
     arguments.add_checkpoints(parser, clap=False)
 
-    files = parser.add_argument_group("files")
+    files = parser.add_argument_group("output files")
     files.add_argument(
-        "--out", type=user_path, help="the sound file of one picture, or a folder (default: beside each picture)"
+        "--out", type=user_path, help="sound file for a single picture, or a folder (default: next to each picture)"
     )
-    files.add_argument("--format", choices=("wav", "flac"), help="of sound files (default: wav, or as --out ends)")
-    files.add_argument("--save-embedding", type=user_path, metavar="FILE.npy", help="write the CLAP vectors here")
+    files.add_argument(
+        "--format", choices=("wav", "flac"), help="format of sound files (default: wav, or that of --out)"
+    )
+    files.add_argument(
+        "--save-embedding", type=user_path, metavar="FILE.npy", help="write the CLAP vectors to this file"
+    )
 
-    vector = parser.add_argument_group("what is heard")
+    vector = parser.add_argument_group("content")
     vector.add_argument(
-        "--average", action="store_true", help="one sound for all pictures of a folder (a video's frames)"
+        "--average",
+        action="store_true",
+        help="make one sound of all pictures of a folder, such as the frames of a video",
     )
-    vector.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="mix a text in; may come again")
+    vector.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="text to mix in; repeatable")
     vector.add_argument(
         "--blend", action="append", default=[], type=user_path, metavar="IMAGE", help="image to mix in; repeatable"
     )
     vector.add_argument(
         "--mix", action="append", default=[], type=float, metavar="W",
-        help="weight of a --prompt or --blend, prompts first, or one that they share evenly (default: 0.5)",
+        help="weight of each --prompt, then of each --blend; a single weight is divided evenly (default: 0.5)",
     )  # fmt: skip
     vector.add_argument(
         "--output-mean", choices=("text", "audio"), default="text",
-        help="mean that a translator of centred vectors adds to its results, which places them among CLAP's vectors of "
-        "captions (text) or of sounds (audio; stored by c2c calibrate --sounds) (default: %(default)s)",
+        help="mean that is added to translations of centred vectors: that of CLAP's caption vectors (text), or of its "
+        "sound vectors (audio; needs c2c calibrate --sounds) (default: %(default)s)",
     )  # fmt: skip
     vector.add_argument(
         "--control", action="append", default=[], metavar="TEXT",
-        help="write a text's own sound beside; one, or one each",
+        help="also make a sound from this text, for comparison; once, or once per picture",
     )  # fmt: skip
 
     sampling = parser.add_argument_group("sampling", "an AudioLDM folder may set other defaults in sampling.json")
@@ -89,27 +93,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument(
         "--steps", type=int, help=f"denoising steps (default: {', '.join(f'{n} of {s}' for s, n in STEPS.items())})"
     )
-    sampling.add_argument("--seconds", type=float, help=f"of sound (default: {default.seconds})")
-    sampling.add_argument("--guidance", type=float, help=f"guidance scale; 1: none (default: {default.guidance})")
+    sampling.add_argument("--seconds", type=float, help=f"duration of the sounds (default: {default.seconds})")
     sampling.add_argument(
-        "--negative-prompt", help=f"what the sound should not be (default: {default.negative_prompt!r})"
+        "--guidance", type=float, help=f"guidance scale; 1 = no guidance (default: {default.guidance})"
     )
-    sampling.add_argument("--seed", type=int, default=default.seed, help="same seed, same file (default: %(default)s)")
-    sampling.add_argument("--candidates", type=int, default=1, metavar="N", help="sounds for each picture (default: 1)")
+    sampling.add_argument(
+        "--negative-prompt", help=f"text that guidance steers away from (default: {default.negative_prompt!r})"
+    )
+    sampling.add_argument(
+        "--seed",
+        type=int,
+        default=default.seed,
+        help="random seed; the same seed gives the same file (default: %(default)s)",
+    )
+    sampling.add_argument("--candidates", type=int, default=1, metavar="N", help="sounds per picture (default: 1)")
     sampling.add_argument(
         "--ranker", metavar="NAME",
-        help="whole CLAP that puts the best first: hub name, folder, or LAION's .pt or AudioLDM's .ckpt file",
+        help="CLAP checkpoint that ranks the candidates: hub name, folder, or LAION's .pt or AudioLDM's .ckpt file",
     )  # fmt: skip
 
     device = parser.add_argument_group("device")
-    device.add_argument("--device", help="as torch names it (default: cuda if there is one)")
-    device.add_argument("--dtype", choices=DTYPES, default="float32", help="of AudioLDM (default: %(default)s)")
-    device.add_argument("--offload", action="store_true", help="keep each network on the device only while it works")
-    device.add_argument("--batch-size", type=int, default=4, help="clips sampled at once (default: %(default)s)")
+    device.add_argument("--device", help="PyTorch device (default: cuda if available)")
+    device.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="precision of AudioLDM (default: %(default)s)"
+    )
+    device.add_argument("--offload", action="store_true", help="keep each network on the device only while it runs")
+    device.add_argument("--batch-size", type=int, default=4, help="sounds sampled at once (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Runs `c2c infer`; raises ConfigError or GenerationError for invalid flags, ImageError for missing or unreadable
+    """Runs `c2c infer`. Raises ConfigError or GenerationError for invalid flags, ImageError for missing or unreadable
     images, and BundleError or CheckpointError for a translator or checkpoint that cannot be loaded."""
     arguments.require_range(args, "batch-size", 1)
     arguments.require_images(args.images)
@@ -146,7 +159,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _default_audioldm(run: Path) -> str:
-    """The generator of translators for the mini world's CLAP. Raises ConfigError for others, which have none."""
+    """The default generator of translators to the mini world's CLAP. Raises ConfigError for other translators."""
     from c2c_jax.translator.bundle import load_bundle
     from c2c_jax.translator.resolve import bundle_folder
 
@@ -160,8 +173,8 @@ def _generation(args: argparse.Namespace) -> "Generation":
     from c2c_jax.spaces.weights.folders import checkpoint_folder
 
     fields = ("scheduler", "steps", "seconds", "guidance", "negative_prompt")
-    said = {field: getattr(args, field) for field in fields if getattr(args, field) is not None}
-    sampling = own_sampling(checkpoint_folder(args.audioldm)) | said
+    flags = {field: getattr(args, field) for field in fields if getattr(args, field) is not None}
+    sampling = own_sampling(checkpoint_folder(args.audioldm)) | flags
     return Generation(
         audioldm=args.audioldm,
         sampling=Sampling(**sampling, seed=args.seed, candidates=args.candidates),

@@ -1,4 +1,4 @@
-"""`c2c VERB`: parses flags, runs one function, and turns an error of ours into one line and exit code 2."""
+"""`c2c VERB`: parses flags and runs the verb. Errors that a user can fix become one line and exit code 2."""
 
 import argparse
 import contextlib
@@ -24,40 +24,42 @@ EXIT_CODES = """
 exit codes: 0 success, 2 error (one line on stderr), 130 Ctrl-C, 143 SIGTERM (0 for `train`), 129 terminal closed,
 141 output pipe closed by its reader"""
 _OVERRIDE = re.compile(r"--(no)?config\.")
-WRITTEN_IN_S = 60  # a compiled program, and what belongs to it, after it
-PIPE_CLOSED = 141  # as of programs that SIGPIPE ends
+WRITE_S = 60  # maximum time between writing a compiled program and its time of use
+PIPE_CLOSED = 141  # like programs that SIGPIPE ends
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb and returns the exit code, see EXIT_CODES. Refusals are printed as one line on stderr."""
+    """Runs a verb and returns its exit code, see EXIT_CODES. Errors are printed as one line on stderr."""
     return _run(argv)[0]
 
 
 def program(argv: Sequence[str] | None = None) -> None:
-    """Runs one verb and ends the process with its exit code. After a signal it does not wait for other threads, nor for
-    those of XLA after a multi-host run: they may wait for minutes for collectives of hosts that have ended."""
+    """Runs a verb and ends the process with its exit code. After a signal or a multi-host run, the process does not
+    wait for its threads: XLA's may wait for minutes for collectives of hosts that have ended."""
     code, is_interrupted = _run(argv)
-    if is_interrupted or hosts.was_joined():
+    if is_interrupted or hosts.is_multihost():
         os._exit(code)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is written: an interruption of the exit would only be noise
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # everything is written; Ctrl-C would only print a traceback
     sys.exit(code)
 
 
 def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
-    """The exit code, and whether a signal ended the verb."""
+    """Runs a verb. Returns its exit code, and whether a signal ended it."""
     prepare_streams()
     keep_compiled()
     argv = sys.argv[1:] if argv is None else list(argv)
-    args, rest = _parser().parse_known_args(argv)
+    args, rest = _parser(argv).parse_known_args(argv)
     verb = VERBS[args.verb]
     codes = getattr(verb, "EXIT_CODES", {})
     try:
         if rest and not hasattr(args, "config"):
             raise C2CError(f"unknown argument {rest[0]}; see c2c {args.verb} --help")
-        if unknown := next((one for one in rest if one.startswith("--") and not _OVERRIDE.match(one)), None):
+        if unknown := next(
+            (argument for argument in rest if argument.startswith("--") and not _OVERRIDE.match(argument)), None
+        ):
             raise C2CError(f"unknown argument {unknown}; overrides are written --config.FIELD=VALUE")
-        if nul := next((one for one in argv if "\0" in one), None):
-            raise C2CError(f"argument {printable(nul)} contains a NUL character, which no file's name can have")
+        if nul := next((argument for argument in argv if "\0" in argument), None):
+            raise C2CError(f"argument {printable(nul)} contains a NUL character, which file names cannot have")
         args.overrides = rest
         with ending_on_signals(f"c2c {args.verb}", codes):
             verb.run(args)
@@ -67,7 +69,7 @@ def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
     except BrokenPipeError:
         _discard_output()
         return PIPE_CLOSED, False
-    except OSError as error:  # a full disk, a folder in a file's place, no permission: the system says it in one line
+    except OSError as error:  # a full disk, a folder instead of a file, no permission
         return _end(args.verb, f"{error.filename or 'input or output'}: {error.strerror or error}", 2), False
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Interrupted) else int(signal.SIGINT)
@@ -75,10 +77,12 @@ def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
     return 0, False
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all verbs. Only the one that argv names gets its flags: they need further imports."""
     parser = argparse.ArgumentParser(
         prog="c2c",
-        description="Translates CLIP vectors to CLAP vectors, so that an image becomes a sound.",
+        description="Turns pictures into sounds: a translator maps CLIP vectors of pictures to CLAP vectors, which\n"
+        "prompt a sound generator or search a library of sounds. The translator is trained on captions alone.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -94,19 +98,20 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        module.add_arguments(verb)
+        if name in argv[:1]:
+            module.add_arguments(verb)
     return parser
 
 
 def keep_compiled() -> None:
-    """Makes XLA keep what it compiles in the user's cache folder, 1 GiB at most, so that the next start is quick. JAX's
-    own variables come first; they are read when JAX is imported."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # the user's own, with a size of its own
+    """Makes XLA cache compiled programs in the user's cache folder (up to 1 GiB), so that later starts are quick.
+    Environment variables that the user has set take precedence. Must run before JAX is imported."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # set by the user
         return
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "c2c_jax" / "xla"
         cache.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # a home that may not be written to, or none
+    except (OSError, RuntimeError):  # no home folder, or a read-only one
         return
     if not os.access(cache, os.W_OK):
         return
@@ -114,36 +119,36 @@ def keep_compiled() -> None:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
-    # A process may have been killed in the last minute, see `_sweep_compiled`.
+    # These warnings appear if a process was killed in the last minute, see `_sweep_compiled`.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
 
 
 def _sweep_compiled(cache: Path) -> None:
-    """Removes programs that a process was killed in writing. JAX writes each, and then the time of its last use beside
-    it; it would read such a part for ever, and write nothing more while there is one without its time."""
+    """Removes compiled programs that a killed process left unfinished. JAX writes a program, then a file with the time
+    of its last use. While a program has no such file, JAX reads it again and again and caches nothing new."""
     for entry in cache.glob("*-cache"):
-        with contextlib.suppress(OSError):  # another process may do the same
+        with contextlib.suppress(OSError):  # another process may remove it
             is_timed = entry.with_name(entry.name.removesuffix("-cache") + "-atime").exists()
-            if not is_timed and time.time() - entry.stat().st_mtime > WRITTEN_IN_S:
+            if not is_timed and time.time() - entry.stat().st_mtime > WRITE_S:
                 entry.unlink()
 
 
 def _end(verb: str, message: str, code: int) -> int:
-    """Prints the line. In a multi-host run it then exits at once: a normal exit would wait for the other hosts, which
-    wait for this one."""
+    """Prints an error line and returns the exit code. In a multi-host run it exits at once, because a normal exit would
+    wait for the other hosts, which wait for this one."""
     line = f"c2c {verb}: {printable(message)}"
     if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
         end_now(line, code)
     try:
         print(line, file=sys.stderr, flush=True)
         sys.stdout.flush()
-    except OSError:  # nobody reads, the terminal is gone, or the disk is full
+    except OSError:  # the reader or the terminal is gone, or the disk is full
         _discard_output()
     return code
 
 
 def _discard_output() -> None:
-    """What cannot be written would fail again when Python ends."""
+    """Redirects streams that cannot be written to the null device, so that Python does not fail again on exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""Reads `--config FILE.py` and its `--config.a.b=value` overrides."""
+"""Reads `--config FILE.py` and `--config.FIELD=VALUE` overrides."""
 
 import ast
 import re
@@ -12,16 +12,16 @@ from c2c_jax.errors import C2CError, ConfigError, ImageError
 from c2c_jax.io.files import found_at, is_array, is_regular, user_path
 from c2c_jax.old_names import new_name
 
-# Settings of a translator kind or an objective, which only its own class knows.
+# Overrides of a translator kind's or objective's settings, which ml_collections cannot check.
 _SETTING = re.compile(r"--config\.(?P<section>translator|objective)\.settings\.(?P<name>\w+)=(?P<value>.*)", re.DOTALL)
 
-LONGEST = 300  # characters of a line that repeats what was passed
+LINE_MAX = 300  # characters of an error line
 
 
 def read_config(path: str, overrides: Sequence[str]) -> Config:
-    """The config that a recipe file's `get_config()` gives, with overrides applied.
+    """Reads the config that a recipe's `get_config()` returns, and applies overrides.
 
-    overrides: `--config.a.b=value` arguments. Raises ConfigError for a missing file, an unknown field, or a value of
+    overrides: `--config.FIELD=VALUE` arguments. Raises ConfigError for a missing file, an unknown field, or a value of
     the wrong type or out of bounds.
     """
     file = Path(path.partition(":")[0])
@@ -36,7 +36,7 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     values = flags.FlagValues()
     overrides = [new for override in overrides if (new := _with_new_name(override))]
     settings = [match for override in overrides if (match := _SETTING.fullmatch(override))]
-    argv = ["c2c", f"--config={path}", *(one for one in overrides if not _SETTING.fullmatch(one))]
+    argv = ["c2c", f"--config={path}", *(override for override in overrides if not _SETTING.fullmatch(override))]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     try:
         rest = values(argv)
@@ -46,16 +46,16 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     except C2CError:
         raise
     except flags.Error as error:
-        lines = str(error).strip().splitlines()  # many where get_config() itself failed: absl quotes the traceback
-        told = lines[0] if len(lines) == 1 else f"config file {path} does not run: {lines[-1]}"
-        raise ConfigError(told if len(told) <= LONGEST else f"{told[:LONGEST]}…") from error
-    except Exception as error:  # a recipe is the user's own program: whatever it raises is for its author to read
+        lines = str(error).strip().splitlines()  # if get_config() failed, absl's message includes the traceback
+        message = lines[0] if len(lines) == 1 else f"config file {path} does not run: {lines[-1]}"
+        raise ConfigError(message if len(message) <= LINE_MAX else f"{message[:LINE_MAX]}…") from error
+    except Exception as error:  # a recipe is a program of the user's and may raise anything
         cause = str(error).splitlines()[0] if str(error) else ""
         raise ConfigError(f"config file {path} does not run: {type(error).__name__}: {cause}") from error
     if rest[1:]:
         raise ConfigError(f"unknown argument {rest[1]}; overrides are written --config.FIELD=VALUE")
     if not isinstance(config, Config):
-        raise ConfigError(f"{path}: get_config() must give a c2c_jax.config.Config")
+        raise ConfigError(f"{path}: get_config() must return a c2c_jax.config.Config")
     for section in ("translator", "objective"):
         if any(override.startswith(f"--config.{section}.kind=") for override in overrides):
             _drop_foreign_settings(section, getattr(config, section))
@@ -66,7 +66,7 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
 
 
 def _drop_foreign_settings(section: str, config: TranslatorConfig | ObjectiveConfig) -> None:
-    """Removes settings of the recipe that the kind that replaces its own does not have."""
+    """Removes the recipe's settings that an overridden kind does not have."""
     from c2c_jax.training.check import known_settings  # imports JAX
 
     known = known_settings(section, config.kind)
@@ -74,7 +74,7 @@ def _drop_foreign_settings(section: str, config: TranslatorConfig | ObjectiveCon
 
 
 def _with_new_name(override: str) -> str | None:
-    """An override with the present name of its field; None if the field was removed."""
+    """Replaces an old field name in an override by the current one. Returns None if the field was removed."""
     match = re.fullmatch(r"--config\.([\w.]+)(=.*)?", override, re.DOTALL)
     if match is None:
         return override
@@ -83,7 +83,7 @@ def _with_new_name(override: str) -> str | None:
 
 
 def _literal(text: str) -> Any:
-    """A number or boolean as Python writes it, else the text itself."""
+    """Parses a Python number or boolean; returns any other text unchanged."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -92,13 +92,13 @@ def _literal(text: str) -> Any:
 
 
 def require_sources(config: Config) -> None:
-    """Looks for all files that a config names. Raises CheckpointError, CaptionError, ImageError or StoreError."""
+    """Checks that all inputs of a config exist. Raises CheckpointError, CaptionError, ImageError or StoreError."""
     if config.source and config.target:
         arguments.require_captions(config.data.captions)
         arguments.require_checkpoints(config.source, config.target)
     elif config.data.store:
         arguments.require_store(user_path(config.data.store))
-    if is_array(pictures := user_path(config.images.files)):
-        arguments.require_path(pictures, "an .npy file of raw vectors of pictures", ImageError)
+    if is_array(images := user_path(config.images.files)):
+        arguments.require_path(images, "an .npy file of raw vectors of pictures", ImageError)
     elif config.images.files and not config.images.files.startswith("miniworld:"):
-        arguments.require_images([str(pictures)])
+        arguments.require_images([str(images)])

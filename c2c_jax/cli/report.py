@@ -1,13 +1,12 @@
-"""Writes a page of a translator: pictures with their sounds, the two spaces, scores, curves and settings.
+"""Writes an HTML report on a translator: pictures with their sounds, the two spaces, scores, curves and settings.
 
 examples:
   c2c report runs/mlp
   c2c report runs/mlp --sounds sounds --evaluation evaluated --out mlp.html
 
-RUN is the work directory of train.py, a bundle folder, or a hub name. --sounds is an output folder of infer.py (use its
---control for control sounds and its --ranker for CLAP scores). --evaluation is an output folder of c2c evaluate
-(default: RUN/evaluation, if it exists). The report is one HTML file with all images and sounds embedded; it opens
-offline, on phones too. A section without data says how to produce that data.
+Run infer.py with --control for sounds to compare with and with --ranker for CLAP scores. The report is a single HTML
+file with all images and sounds embedded; it works offline and on phones. A section without data says how to produce
+that data.
 """
 
 import argparse
@@ -27,29 +26,31 @@ HTML = re.compile(rb"\s*<!doctype html|\s*<html", re.IGNORECASE)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `c2c report`."""
     arguments.add_run(parser)
-    parser.add_argument("--sounds", type=user_path, metavar="DIR", help="output folder of infer.py (with its records)")
+    parser.add_argument(
+        "--sounds", type=user_path, metavar="DIR", help="output folder of infer.py: sounds with their records"
+    )
     parser.add_argument(
         "--evaluation", type=user_path, metavar="DIR",
-        help="what c2c evaluate wrote (default: RUN/evaluation, if it is there)",
+        help="output folder of c2c evaluate (default: RUN/evaluation, if it exists)",
     )  # fmt: skip
-    parser.add_argument("--most", type=int, default=24, metavar="N", help="pictures that are shown (default: 24)")
+    parser.add_argument("--most", type=int, default=24, metavar="N", help="maximum number of pictures (default: 24)")
     parser.add_argument(
         "--out", type=user_path, default=Path("report.html"), metavar="FILE.html",
-        help="the page (default: %(default)s)",
+        help="file to write (default: %(default)s)",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
-    """Runs `c2c report`; raises ConfigError for invalid flags, and BundleError, CheckpointError or ReportError for
+    """Runs `c2c report`. Raises ConfigError for invalid flags, and BundleError, CheckpointError or ReportError for
     missing or damaged inputs.
 
-    The page is written before the ReportError for records that could not be shown is raised.
+    The report is written before the ReportError for records that could not be shown is raised.
     """
     arguments.require_range(args, "most", 1)
     _require_page_place(args.out)
     arguments.require_bundle(args.run)
     arguments.require_folder(args.sounds, "a folder of sounds with their records", ReportError)
-    arguments.require_folder(args.evaluation, "what c2c evaluate wrote", ReportError)
+    arguments.require_folder(args.evaluation, "an output folder of c2c evaluate", ReportError)
 
     from c2c_jax.evaluation.report.page import write_report
     from c2c_jax.evaluation.training_store import work_directory
@@ -58,17 +59,17 @@ def run(args: argparse.Namespace) -> None:
     if not evaluation and workdir and is_there(workdir / "evaluation/metrics.json"):
         evaluation = workdir / "evaluation"
     console = stderr_console()
-    with phase(console, "drawing the page"):
+    with phase(console, "writing the report"):
         left_out = write_report(args.run, args.out, evaluation=evaluation, generated=args.sounds, max_rows=args.most)
     for error in left_out:
         console.print(f"left out: {error}")
     print_fields(f"{args.out}  {args.out.stat().st_size / 1e6:.2f} MB")
     if left_out:
-        raise ReportError(f"{len(left_out)} of the files below {args.sounds} could not be shown; they are named above")
+        raise ReportError(f"{len(left_out)} of the files in {args.sounds} could not be shown; they are named above")
 
 
 def _require_page_place(out: Path) -> None:
-    """Raises ConfigError where the page cannot be written, or would replace what is not a page."""
+    """Raises ConfigError if the report cannot be written, or would replace a file that is not an HTML page."""
     require_file_place(out, "--out")
     if is_regular(out) and out.stat().st_size:
         with open(out, "rb") as file:

@@ -1,26 +1,26 @@
-"""Finds the sounds of a folder that are nearest to pictures and texts.
+"""Finds the sounds in a folder that fit pictures or texts best.
 
 examples:
-  c2c search drawing.png --library SOUNDS                                (by the mini world that comes along)
+  c2c search drawing.png --library SOUNDS                                (with the included mini world)
   c2c search photo.png --library SOUNDS --translator runs/mlp --clap audioldm-s-full-v2.ckpt
   c2c search photos/ --library SOUNDS --translator runs/mlp/bundle --top 3 --json > found.json
   c2c search --text "heavy rain" --text "a dog barks" --library SOUNDS --clap laion/clap-htsat-unfused
   c2c search --text "heavy rain" --library SOUNDS --clap laion/clap-htsat-unfused --references captions.txt
 
-Prints scores and files, nearest first. Into a pipe, each line is score<TAB>file, plus <TAB>query if there are several
-queries; control characters in names are escaped (--json keeps names as they are).
+Prints scores and files, best first. In a pipe, each line is score<TAB>file, plus <TAB>query if there are several
+queries; control characters in names are escaped (--json does not escape them).
 
-Scores are centred cosines; for text queries, hubness is subtracted. The mean of all queries is subtracted from each
-query and the mean of all sounds from each sound before the cosine is taken. The hubness of a sound is its mean cosine
-to the nearest two of some reference queries; half of that is subtracted, as a sound near to every text is seldom the
-right one. Picture queries work better without it; --hubness all subtracts it for them too. The mean of sounds is the
-library's own (for fewer than 32 sounds, the one stored in the translator). The mean of queries and the reference
-queries come from the translator, or from the texts of --references. A line on stderr says which scores are used, and
-why if a part is missing. With --no-centre --hubness none, scores are plain cosines.
+Scores are centred cosines: the mean of queries is subtracted from each query and the mean of sounds from each sound
+before the cosine is taken. For text queries, hubness is subtracted as well: half of a sound's mean cosine to the
+nearest two of some reference queries, as a sound near to every text is seldom the right one. Picture queries work
+better without; --hubness all subtracts it for them too. The mean of sounds is that of the library, or for fewer than 32
+sounds that of the translator. The mean of queries and the reference queries come from the translator, or from the texts
+of --references. A line on stderr says which scores are used, and why if a part is missing. With --no-centre --hubness
+none, scores are plain cosines.
 
 Audio is embedded once and cached in SOUNDS/.c2c-index, in the user's cache folder if SOUNDS is read-only, or in
---index. Unreadable sounds are skipped: each is reported once, later searches print only their number, and --strict
-lists them all and exits with code 2. Unreadable images also give exit code 2.
+--index. Unreadable sounds are skipped and reported once; later searches print only their number. --strict lists them
+all and exits with code 2. Unreadable pictures always give exit code 2.
 """
 
 import argparse
@@ -34,46 +34,49 @@ from c2c_jax.errors import C2CError, CaptionError
 from c2c_jax.io.console import print_fields, printable, stderr_console, stdout_console
 from c2c_jax.io.files import text_of, user_path
 
-if TYPE_CHECKING:  # JAX is imported once the flags have been read
+if TYPE_CHECKING:  # JAX is imported after the flags are parsed
     from c2c_jax.retrieval.search import SearchResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `c2c search`."""
-    parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="pictures, folders of pictures, or patterns of names"
-    )
-    parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="search for a text; may come again")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="pictures, folders of pictures, or glob patterns")
+    parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="text to search for; repeatable")
     parser.add_argument(
         "--library", required=True, type=user_path, metavar="SOUNDS",
-        help="a folder of sounds, with the folders inside it",
+        help="folder of sounds, searched recursively",
     )  # fmt: skip
     parser.add_argument(
         "--translator", type=user_path, metavar="RUN",
-        help="the work directory of a run, a bundle or a hub name, for pictures (default: the mini world's, "
-        f"{MINIWORLD_TRANSLATOR})",
+        help="translator for pictures: work directory of a training run, bundle folder or hub name (default: the mini "
+        f"world's, {MINIWORLD_TRANSLATOR})",
     )  # fmt: skip
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="sounds for each query (default: %(default)s)")
     parser.add_argument(
-        "--index", type=user_path, metavar="DIR", help="where vectors are kept (default: SOUNDS/.c2c-index)"
+        "--top", type=int, default=10, metavar="N", help="number of sounds per query (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--index",
+        type=user_path,
+        metavar="DIR",
+        help="folder that caches the sounds' vectors (default: SOUNDS/.c2c-index)",
     )
     parser.add_argument(
         "--references", type=user_path, metavar="FILE",
-        help="reference queries: a file with one text a line (default: captions stored in the translator)",
+        help="file of reference queries, one text per line (default: captions stored in the translator)",
     )  # fmt: skip
-    parser.add_argument("--no-centre", action="store_true", help="take cosines without subtracting means")
+    parser.add_argument("--no-centre", action="store_true", help="do not subtract means before taking cosines")
     parser.add_argument(
         "--hubness", choices=("texts", "all", "none"), default="texts",
-        help="queries for which the hubness of each sound is subtracted from its score; all: texts and pictures "
+        help="queries for which the hubness of each sound is subtracted from its score; all = texts and pictures "
         "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="list every unreadable sound and exit with code 2")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print the results as a JSON object")
     arguments.add_checkpoints(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Runs `c2c search`; raises C2CError if flags are invalid, an input is missing, or a file cannot be read.
+    """Runs `c2c search`. Raises C2CError for invalid flags, missing inputs and unreadable files.
 
     The results are printed before the error for unreadable files is raised. Unreadable sounds raise it only with
     --strict.
@@ -88,16 +91,16 @@ def run(args: argparse.Namespace) -> None:
     )
     from c2c_jax.io.images import find_images
 
-    pictures, translator = find_images(args.images, stderr_console().print), args.translator
-    if pictures and not translator:
+    images, translator = find_images(args.images, stderr_console().print), args.translator
+    if images and not translator:
         translator = MINIWORLD_TRANSLATOR
         print(MINIWORLD_NOTE, file=sys.stderr)
     from c2c_jax.retrieval.search import search
 
     fields = ("clip", "clap", "top", "index", "references", "hubness")
-    found = search(
+    result = search(
         args.library,
-        pictures=pictures,
+        pictures=images,
         texts=args.text,
         translator=translator,
         centre=not args.no_centre,
@@ -105,45 +108,45 @@ def run(args: argparse.Namespace) -> None:
         console=stderr_console(),
         **{name: getattr(args, name) for name in fields},
     )
-    _show_json(found) if args.json else show(found)
-    wrong = found.left_out if args.strict else found.unread
+    _show_json(result) if args.json else show(result)
+    wrong = result.left_out if args.strict else result.unread
     if wrong:
         raise C2CError(f"{len(wrong):,} file{'s' if len(wrong) > 1 else ''} could not be read; see above")
 
 
-def show(found: "SearchResult") -> None:
-    """Tables on a terminal, lines of tab-separated fields elsewhere."""
+def show(result: "SearchResult") -> None:
+    """Prints tables on a terminal, lines of tab-separated fields elsewhere."""
     from rich.table import Table
 
     console = stdout_console()
-    for hits in found.hits:
+    for hits in result.hits:
         if console.is_terminal:
             table = Table(f"score ({hits.scoring})", "sound", title=printable(hits.query), title_justify="left")
             for score, path in hits.sounds:
                 table.add_row(f"{score:.4f}", printable(path))
             console.print(table)
         else:
-            query = [hits.query] if len(found.hits) > 1 else []
+            query = [hits.query] if len(result.hits) > 1 else []
             for score, path in hits.sounds:
                 print_fields(f"{score:.4f}", path, *query)
 
 
-def _show_json(found: "SearchResult") -> None:
+def _show_json(result: "SearchResult") -> None:
     import dataclasses
     import json
 
     content = {
-        "library": text_of(found.library.folder),
-        "index": text_of(found.library.place),
-        "clap": dataclasses.asdict(found.clap),
+        "library": text_of(result.library.folder),
+        "index": text_of(result.library.place),
+        "clap": dataclasses.asdict(result.clap),
         "queries": [
             {
                 hits.kind: text_of(Path(hits.query)) if hits.kind == "picture" else hits.query,
                 "scoring": hits.scoring,
                 "sounds": [{"score": score, "file": text_of(path)} for score, path in hits.sounds],
             }
-            for hits in found.hits
+            for hits in result.hits
         ],
-        "left_out": [printable(why) for why in found.left_out],
+        "left_out": [printable(why) for why in result.left_out],
     }
     print(json.dumps(content, indent=2))

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import ConfigError, StoreError
 from c2c_jax.io.files import is_regular, user_path
-from c2c_jax.training.loader import split
+from c2c_jax.training.loader import split_rows
 from c2c_jax.training.run_state import OLD_RUN_STATE, RUN_STATE, read_run_state
 from c2c_jax.translator.bundle import Bundle
 
@@ -103,7 +103,7 @@ def open_training_store(run: Path, bundle: Bundle, store: Path | None = None) ->
         raise StoreError(f"{error}; {ADVICE}, and the bundle alone") from None
     if rows > opened.plan.rows:
         raise StoreError(f"{store} has {opened.plan.rows:,} captions, but the run used {rows:,}: {ADVICE}")
-    held_out = split(rows, recipe.data.validation_size, recipe.seed)[0] if recipe else np.zeros(0, int)
+    held_out = split_rows(rows, recipe.data.validation_size, recipe.seed)[0] if recipe else np.zeros(0, int)
     untrained = np.arange(rows, opened.plan.rows)
     if bundle.choice is None or not bundle.choice.is_refitted:
         untrained = np.concatenate([held_out, untrained])

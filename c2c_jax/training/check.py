@@ -1,4 +1,4 @@
-"""Checks a config before anything is read or compiled, and fits it to the number of captions."""
+"""Checks a config before anything is read or compiled, and adapts it to the number of captions."""
 
 import dataclasses
 import importlib.util
@@ -16,8 +16,8 @@ MAX_STEPS = 2**31 - 1  # steps are counted in 32 bits
 
 
 def check(config: Config) -> Config:
-    """A config with all settings of its translator and objective filled in. Raises ConfigError, in one line, for one
-    that cannot run on any store."""
+    """Checks a config and fills in the default settings of its translator and objective. Raises ConfigError if it
+    cannot run on any store."""
     check_fields(config)
     terms = build_objective(config.objective.kind, config.objective.settings).terms
     objective: dict[str, Any] = {}
@@ -30,12 +30,12 @@ def check(config: Config) -> Config:
             f"config.batch_size {config.batch_size} must be a multiple of the {jax.device_count()} devices; "
             f"pass {config.batch_size - rest + jax.device_count()}"
         )
-    for field, is_wanted, module in (
+    for field, is_enabled, module in (
         ("tensorboard", config.log.tensorboard, "tensorboardX"),
         ("wandb", config.log.wandb, "wandb"),
     ):
-        found = importlib.util.find_spec(module) if is_wanted else None
-        if is_wanted and (found is None or found.origin is None):  # a folder of that name is not a package
+        package = importlib.util.find_spec(module) if is_enabled else None
+        if is_enabled and (package is None or package.origin is None):  # a folder of that name is not a package
             raise ConfigError(f"config.log.{field} needs {module}, which is not installed: pip install {module}")
     return dataclasses.replace(
         config,
@@ -45,7 +45,7 @@ def check(config: Config) -> Config:
 
 
 def build_spec(config: Config, source_dim: int, target_dim: int) -> TranslatorSpec:
-    """The translator that a config asks for between spaces of these widths. Raises ConfigError."""
+    """The specification of a config's translator between spaces of these widths. Raises ConfigError."""
     return TranslatorSpec.of(
         config.translator.kind,
         config.translator.settings,
@@ -58,31 +58,32 @@ def build_spec(config: Config, source_dim: int, target_dim: int) -> TranslatorSp
 
 
 def known_settings(section: str, kind: str) -> set[str]:
-    """Names of the settings of a translator kind or an objective. section: "translator" or "objective". Raises
+    """The names of the settings of a translator kind or an objective. section: "translator" or "objective". Raises
     ConfigError for an unknown kind."""
     if section == "translator":
         classes: list[Any] = [kind_named(kind).Settings]
     else:
         classes = [OBJECTIVES[name] for name in parse_objective(kind)]
-    return {field.name for one in classes for field in dataclasses.fields(one)}
+    return {field.name for cls in classes for field in dataclasses.fields(cls)}
 
 
 def _check_adapt(config: Config) -> None:
     if not config.adapt:
         return
     if config.translator.clamp:
-        raise ConfigError("config.adapt needs outputs without a clamp: pass --config.translator.clamp=0")
+        raise ConfigError("config.adapt needs a translator without a clamp: pass --config.translator.clamp=0")
     if config.translator.kind != "residual" or config.translator.input_norm != "centred":
         raise ConfigError(
-            f"config.adapt blends centred residual translators; this one is {config.translator.kind}, "
-            f"{config.translator.input_norm}: pass --config.adapt=False, or change config.translator"
+            "config.adapt needs a translator of kind residual with input_norm centred, found "
+            f"{config.translator.kind}, {config.translator.input_norm}: pass --config.adapt=False, or change "
+            "config.translator"
         )
 
 
 def fit_to_rows(config: Config, rows: int) -> Config:
-    """Adapts a config to a store of `rows` captions. With `adapt`, at most a tenth of them is held out, and a batch is
-    no larger than the largest power of two of training captions, rounded down to a multiple of the devices. Other
-    configs stay as they are."""
+    """Adapts a config with `adapt` to a store of `rows` captions; others are returned unchanged. At most a tenth of the
+    captions is held out. The batch size is at most the largest power of two that does not exceed the training captions,
+    rounded down to a multiple of the devices."""
     if not config.adapt:
         return config
     held_out = min(config.data.validation_size, max(rows // 10, 1))
@@ -94,7 +95,7 @@ def fit_to_rows(config: Config, rows: int) -> Config:
 
 
 def run_length(config: Config, training: int) -> tuple[int, int]:
-    """The number of steps, and of passes over so many training rows. Closed-form maps take no steps."""
+    """(steps, epochs) of a run over `training` rows. Closed-form maps take no steps."""
     if kind_named(config.translator.kind).is_closed_form:
         return 0, config.epochs
     steps = config.steps or -(-config.epochs * training // config.batch_size)
@@ -102,18 +103,18 @@ def run_length(config: Config, training: int) -> tuple[int, int]:
 
 
 def check_rows(config: Config, store: Store) -> Config:
-    """The config fitted to a store's captions. Raises ConfigError if there are too few of them."""
+    """Adapts a config to a store, see `fit_to_rows`. Raises ConfigError if the store has too few captions."""
     config = fit_to_rows(config, store.plan.rows)
     rows, training = store.plan.rows, store.plan.rows - config.data.validation_size
     advice = "pass a smaller --config.data.validation_size"
     if training < 0:
         raise ConfigError(
-            f"{config.data.validation_size:,} captions cannot be held out for validation of the {rows:,} that there "
-            f"are: {advice}, or more captions"
+            f"{config.data.validation_size:,} captions cannot be held out for validation, because there are only "
+            f"{rows:,}: {advice}, or more captions"
         )
     held_out = (
         f"of {rows:,} captions {config.data.validation_size:,} are held out for validation and {training:,} are left "
-        "to train on"
+        "for training"
     )
     if training < 1:
         raise ConfigError(f"{held_out}: {advice}, or more captions")
@@ -143,6 +144,6 @@ def check_rows(config: Config, store: Store) -> Config:
 
 
 def fits_closed_form(config: Config) -> bool:
-    """Whether a config's translator is, or starts from, a map fitted in closed form."""
-    is_started = config.translator.settings.get("init") == "procrustes"
-    return kind_named(config.translator.kind).is_closed_form or is_started
+    """Whether a config's translator is a map fitted in closed form, or starts from one."""
+    starts_from_one = config.translator.settings.get("init") == "procrustes"
+    return kind_named(config.translator.kind).is_closed_form or starts_from_one

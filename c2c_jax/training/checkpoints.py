@@ -1,4 +1,4 @@
-"""Resumable states of a run: saved atomically, verified by checksums; the newest intact one is restored."""
+"""Saves a run's checkpoints atomically with checksums, and restores the newest intact one."""
 
 import contextlib
 import dataclasses
@@ -43,10 +43,10 @@ class _Files:
 
 
 class Checkpoints:
-    """The checkpoints in `WORKDIR/checkpoints`, by step; the two newest are kept."""
+    """The checkpoints in `WORKDIR/checkpoints`, named by step. The two newest are kept."""
 
     def __init__(self, workdir: Path):
-        self.folder = Path(os.path.realpath(workdir)) / "checkpoints"  # orbax does not take `..`
+        self.folder = Path(os.path.realpath(workdir)) / "checkpoints"  # orbax does not accept `..`
         self.link = contextlib.ExitStack()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
@@ -56,7 +56,9 @@ class Checkpoints:
             if jax.process_index() == 0:
                 _tidy(self.folder)
             multihost_utils.sync_global_devices("checkpoints tidied")
-            self.manager = ocp.CheckpointManager(self.link.enter_context(_plain_path(self.folder)), options=options)
+            self.manager = ocp.CheckpointManager(
+                self.link.enter_context(_path_without_pattern(self.folder)), options=options
+            )
         except OSError as error:
             raise TrainingError(
                 f"{self.folder} cannot be written to ({error.strerror}); pass another --workdir"
@@ -71,7 +73,7 @@ class Checkpoints:
         self.link.close()
 
     def save(self, state: TrainState) -> None:
-        """Writes a state, on all hosts together. Raises TrainingError if the disk does not take it."""
+        """Saves a state; all hosts must call it. Raises TrainingError if it cannot be written."""
         step = int(state.step)
         try:
             if jax.process_index() == 0:
@@ -83,42 +85,40 @@ class Checkpoints:
         except (ValueError, OSError) as error:  # tensorstore raises a ValueError for a full disk
             raise TrainingError(
                 f"the checkpoint of step {step} could not be written to {self.folder} ({_cause(error)}); "
-                "free disk space and start again: the run resumes from the checkpoint before"
+                "free disk space and start again: the run resumes from the previous checkpoint"
             ) from error
 
     def restore(self, state: TrainState) -> TrainState:
-        """The newest intact state, laid out over the devices as `state` is; `state` itself if there is none.
-
-        Damaged ones are reported and moved to `WORKDIR/checkpoints-damaged`.
-        """
+        """Restores the newest intact checkpoint, with the shapes and sharding of `state`. Returns `state` if there is
+        none. Damaged checkpoints are reported and moved to `WORKDIR/checkpoints-damaged`."""
         while (step := self.manager.latest_step()) is not None:
             restored, cause = self._read(step, state)
             if not on_any_process(bool(cause)):
                 return restored
-            aside = self.folder.with_name("checkpoints-damaged") / str(step)
+            damaged = self.folder.with_name("checkpoints-damaged") / str(step)
             if jax.process_index() == 0:
-                console.print(f"checkpoint {self.folder / str(step)} is damaged ({cause}): moved to {aside}")
-                aside.parent.mkdir(exist_ok=True)
-                while aside.exists():
-                    aside = aside.with_name(aside.name + "-")
-                (self.folder / str(step)).rename(aside)
+                console.print(f"checkpoint {self.folder / str(step)} is damaged ({cause}): moved to {damaged}")
+                damaged.parent.mkdir(exist_ok=True)
+                while damaged.exists():
+                    damaged = damaged.with_name(damaged.name + "-")
+                (self.folder / str(step)).rename(damaged)
             multihost_utils.sync_global_devices("damaged checkpoint")
             self.manager.reload()
         return state
 
     def _read(self, step: int, state: TrainState) -> tuple[TrainState, str]:
-        """A saved state, or `state` and what is wrong with the saved one."""
+        """(saved state, ""), or (`state`, the reason) if the saved one cannot be read."""
         try:
             _check_files(self.folder / str(step))
             items = ocp.args.Composite(state=ocp.args.StandardRestore(state))
             return self.manager.restore(step, args=items).state, ""
-        except Exception as error:  # of any kind: orbax, tensorstore and json each raise their own
+        except Exception as error:  # orbax, tensorstore and json each raise their own
             return state, _cause(error)
 
 
 def _tidy(folder: Path) -> None:
-    """Removes what a killed process left: temporary files, checkpoints that were not written to their end, and those
-    older than the ones kept, whose deletion was interrupted."""
+    """Removes what a killed process left behind: temporary files, unfinished checkpoints, and old checkpoints whose
+    deletion was interrupted."""
     if not folder.is_dir():
         return
     sweep(folder)
@@ -129,8 +129,8 @@ def _tidy(folder: Path) -> None:
 
 
 def _require_space(folder: Path, size: int) -> None:
-    """Raises OSError if the disk does not take that many bytes more: for each array that it cannot write, orbax prints
-    a traceback."""
+    """Raises OSError if the disk has no room for `size` more bytes. Orbax would print a traceback for each array that
+    it cannot write."""
     if hasattr(os, "posix_fallocate"):
         with temporary_folder(folder) as holder, open(holder / "space", "wb") as file:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -138,14 +138,14 @@ def _require_space(folder: Path, size: int) -> None:
 
 def _write_files(folder: Path) -> None:
     files = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if is_regular(path)}
-    found = {name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.items()}
+    records = {name: {"size": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.items()}
     with atomic_write(folder / FILES) as temporary:
-        temporary.write_text(json.dumps({"files": found}, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({"files": records}, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_files(folder: Path) -> None:
-    """Raises TrainingError if a file of a checkpoint is not as it was written: orbax prints a traceback for each of its
-    threads that meets such a file, and reads some of them all the same."""
+    """Raises TrainingError if a file of a checkpoint has changed since it was written. Orbax would print a traceback
+    for some damaged files and read others as if they were intact."""
     sweep(folder)
     if not (folder / FILES).exists():
         raise TrainingError("it is incomplete")
@@ -156,13 +156,13 @@ def _check_files(folder: Path) -> None:
         if not is_regular(path):
             raise TrainingError(f"{name} is missing")
         if path.stat().st_size != expected.size or sha256_of(path) != expected.sha256:
-            raise TrainingError(f"{name} has other bytes than were written")
+            raise TrainingError(f"{name} has changed since it was written")
 
 
 @contextlib.contextmanager
-def _plain_path(folder: Path) -> Iterator[Path]:
-    """A path to a folder that orbax does not take for a pattern: a link to it, if its own has `*`, `?`, `[` or a
-    backslash."""
+def _path_without_pattern(folder: Path) -> Iterator[Path]:
+    """A path to a folder that orbax does not interpret as a pattern: a symbolic link if the folder's own path contains
+    `*`, `?`, `[` or a backslash."""
     if glob.escape(str(folder)) == str(folder) and "\\" not in str(folder):
         yield folder
         return
@@ -175,7 +175,7 @@ def _plain_path(folder: Path) -> Iterator[Path]:
 
 
 def _silence_orbax() -> None:
-    """Keeps orbax from logging a traceback for each array that it cannot write: the exception says it all."""
+    """Stops orbax from logging a traceback for each array that it cannot write; the exception has the reason."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

@@ -1,4 +1,4 @@
-"""Linear maps between spaces in closed form and means of captions, from one pass over a store."""
+"""Fits linear maps between two spaces in closed form, and computes the means of captions."""
 
 import functools
 import math
@@ -14,11 +14,11 @@ from c2c_jax.data.store import SIDES, Store
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.kinds import Translator, TranslatorSpec
 
-RANK = 1e-9  # singular values below this fraction of the largest count as zero
+SINGULAR_MIN = 1e-9  # singular values below this fraction of the largest count as zero
 
 
 class Moments(NamedTuple):
-    """Means of inputs x and unit targets y, and sums of products of what differs from the means; float64."""
+    """Means of inputs x and unit targets y, and sums of products of their deviations from the means; float64."""
 
     rows: int
     x_S: Float[np.ndarray, "S"]
@@ -32,17 +32,17 @@ def moments(
     held_out: np.ndarray,
     spec: TranslatorSpec,
     means: ModalityMeans = ModalityMeans(),  # noqa: B008
-) -> Moments:  # noqa: B008
-    """Moments of all rows but the held-out ones, chunk by chunk; see `moments_of`."""
+) -> Moments:
+    """Moments of all rows except the held-out ones, chunk by chunk; see `moments_of`."""
     chunks = (moments_of(*rows, spec, means) for rows in _training_rows(store, held_out) if len(rows[0]))
-    return functools.reduce(joined, chunks)
+    return functools.reduce(combine, chunks)
 
 
 def moments_of(
     x_NS: Float[np.ndarray, "N S"], y_NE: Float[np.ndarray, "N E"], spec: TranslatorSpec, means: ModalityMeans
 ) -> Moments:
-    """Moments of one or more raw source and target vectors. Inputs are scaled as the translator's linear layer takes
-    them. means: of captions, to centre both sides by if the translator's input_norm is "centred"."""
+    """Moments of one or more raw source and target vectors. Inputs are scaled as for the translator's linear layer.
+    means: means of captions; both sides are centred by them if the translator's input_norm is "centred"."""
     x_NS, y_NE = x_NS.astype(np.float64), _unit(y_NE.astype(np.float64))
     if spec.input_norm == "centred":
         x_NS, y_NE = (
@@ -56,23 +56,25 @@ def moments_of(
     return Moments(len(x_NS), x_S, y_E, x_NS.T @ x_NS, x_NS.T @ (y_NE - y_E))
 
 
-def joined(one: Moments, other: Moments) -> Moments:
-    """The moments of the rows of both (Chan, Golub & LeVeque 1979)."""
-    rows = one.rows + other.rows
-    x_S, y_E = other.x_S - one.x_S, other.y_E - one.y_E
-    weight = one.rows * other.rows / rows
+def combine(a: Moments, b: Moments) -> Moments:
+    """Moments of the rows of both (Chan, Golub & LeVeque 1979)."""
+    rows = a.rows + b.rows
+    x_S, y_E = b.x_S - a.x_S, b.y_E - a.y_E
+    weight = a.rows * b.rows / rows
     return Moments(
         rows,
-        one.x_S + other.rows / rows * x_S,
-        one.y_E + other.rows / rows * y_E,
-        one.xx_SS + other.xx_SS + weight * np.outer(x_S, x_S),
-        one.xy_SE + other.xy_SE + weight * np.outer(x_S, y_E),
+        a.x_S + b.rows / rows * x_S,
+        a.y_E + b.rows / rows * y_E,
+        a.xx_SS + b.xx_SS + weight * np.outer(x_S, x_S),
+        a.xy_SE + b.xy_SE + weight * np.outer(x_S, y_E),
     )
 
 
 def caption_means(store: Store, held_out: np.ndarray, input_norm: str) -> ModalityMeans:
-    """The means of source and target vectors of all captions but the held-out ones, chunk by chunk, as `ModalityMeans`;
-    float32. The same bits every time: sums in float64, in the order of the rows, without BLAS."""
+    """The mean source and target vectors of all captions except the held-out ones, float32.
+
+    Reproducible bit by bit: float64 sums in the order of the rows, without BLAS.
+    """
     x_S, y_E, rows = np.zeros(store.plan.source.dim), np.zeros(store.plan.target.dim), 0
     for x_NS, y_NE in _training_rows(store, held_out):
         x_S += _sum_of_units(x_NS) if input_norm != "none" else x_NS.sum(0)
@@ -84,17 +86,17 @@ def caption_means(store: Store, held_out: np.ndarray, input_norm: str) -> Modali
 def _training_rows(
     store: Store, held_out: np.ndarray
 ) -> Iterator[tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]]:
-    """A chunk's source and target vectors but for the held-out rows, float64."""
+    """Yields the source and target vectors of each chunk without the held-out rows, float64."""
     is_training = np.ones(store.plan.rows, bool)
     is_training[held_out] = False
     for chunk in range(store.plan.chunks):
-        kept = is_training[store.plan.rows_of(chunk)]
-        source_NS, target_NE = (store.read_chunk(side, chunk)[kept].astype(np.float64) for side in SIDES)
+        fraction = is_training[store.plan.rows_of(chunk)]
+        source_NS, target_NE = (store.read_chunk(side, chunk)[fraction].astype(np.float64) for side in SIDES)
         yield source_NS, target_NE
 
 
 def _sum_of_units(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "E"]:
-    """The sum of the rows' unit vectors, by einsum, which does not use BLAS by default."""
+    """The sum of the rows' unit vectors, with einsum, which does not use BLAS by default."""
     lengths_N = np.sqrt(np.einsum("ne,ne->n", x_NE, x_NE))
     return np.einsum("n,ne->e", 1 / np.maximum(lengths_N, 1e-12), x_NE)
 
@@ -103,13 +105,13 @@ def _unit(x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
     return x_NE / np.maximum(np.linalg.norm(x_NE, axis=1, keepdims=True), 1e-12)
 
 
-def procrustes(moments: Moments, kept: float = 1.0) -> tuple[Float[np.ndarray, "S E"], Float[np.ndarray, "E"]]:
-    """Kernel and bias of the rotation and scale that bring the inputs nearest to the targets (Schönemann 1966; with
-    scale and shift, Gower 1975). Where widths differ, a rotation of the narrower space into the wider one. kept: the
-    fraction of the directions that are rotated, those in which the two sides covary most; the others are left out."""
+def procrustes(moments: Moments, fraction: float = 1.0) -> tuple[Float[np.ndarray, "S E"], Float[np.ndarray, "E"]]:
+    """Kernel and bias of the rotation, scale and shift that bring the inputs nearest to the targets (Schönemann 1966;
+    with scale and shift, Gower 1975). If the widths differ, the narrower space is rotated into the wider one. fraction:
+    of the directions, those in which the two sides covary most; the others are mapped to 0."""
     left, singular, right = np.linalg.svd(moments.xy_SE, full_matrices=False)
-    rank = int(np.sum(singular > RANK * singular[0]))  # directions that the rows do not determine are left out
-    count = max(round(kept * rank), 1)
+    rank = int(np.sum(singular > SINGULAR_MIN * singular[0]))  # directions that the data determine
+    count = max(round(fraction * rank), 1)
     left, singular, right = left[:, :count], singular[:count], right[:count]
     rotation_SE = left @ right
     scale = singular.sum() / np.trace(rotation_SE.T @ moments.xx_SS @ rotation_SE)
@@ -118,8 +120,8 @@ def procrustes(moments: Moments, kept: float = 1.0) -> tuple[Float[np.ndarray, "
 
 
 def ridge(moments: Moments, weight: float) -> tuple[Float[np.ndarray, "S E"], Float[np.ndarray, "E"]]:
-    """Kernel and bias of least squares with the kernel's squares added, `weight` times the inputs' mean square a row
-    (Hoerl & Kennard 1970); the bias is free."""
+    """Kernel and bias of ridge regression (Hoerl & Kennard 1970). weight: of the penalty on the squared kernel, in
+    units of the inputs' mean square; the bias has no penalty."""
     S = len(moments.x_S)
     penalty = weight * np.trace(moments.xx_SS) / S
     kernel_SE = np.linalg.solve(moments.xx_SS + penalty * np.eye(S), moments.xy_SE)
@@ -127,8 +129,8 @@ def ridge(moments: Moments, weight: float) -> tuple[Float[np.ndarray, "S E"], Fl
 
 
 def set_closed_form(translator: Translator, fitted: Moments | None) -> None:
-    """Fits a translator's own linear layer to moments: by ridge regression for the kind `ridge`, else by the Procrustes
-    rotation."""
+    """Sets a translator's linear layer to the closed-form fit: ridge regression for the kind `ridge`, else the
+    Procrustes rotation."""
     if fitted is None:
         raise ValueError("a closed-form fit needs the moments of the training rows")
     settings = translator.spec.settings
@@ -137,7 +139,7 @@ def set_closed_form(translator: Translator, fitted: Moments | None) -> None:
 
 
 def set_linear(translator: Translator, kernel_SE: np.ndarray, bias_E: np.ndarray) -> None:
-    """Puts a map in the place of a translator's own linear layer (kinds `procrustes`, `ridge`, `residual`)."""
+    """Sets the linear layer of a translator of kind `procrustes`, `ridge` or `residual`."""
     linear: nnx.Linear = translator.linear  # type: ignore[attr-defined]
     linear.kernel = nnx.Param(jnp.asarray(kernel_SE, jnp.float32))
     linear.bias = nnx.Param(jnp.asarray(bias_E, jnp.float32))

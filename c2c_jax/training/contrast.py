@@ -1,4 +1,8 @@
-"""The symmetric cross-entropy of a batch against itself, in chunks of rows that fit into caches and memory."""
+"""Symmetric cross-entropy of all pairs of a batch, computed in chunks of rows that fit into caches and memory.
+
+The gradient is written by hand: softmaxes along rows and columns share one pass, and products of large batches are
+recomputed instead of kept.
+"""
 
 import functools
 import math
@@ -9,49 +13,49 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-CPU_CHUNK_ROWS, DEVICE_CHUNK_ROWS = 1024, 8192  # rows of a device whose logits are computed at once
-KEPT_BYTES = 2**30  # maximum size of the products of all pairs that a device keeps for the gradients
+CPU_CHUNK_ROWS, DEVICE_CHUNK_ROWS = 1024, 8192  # rows per device whose logits are computed at once
+MAX_SAVED_BYTES = 2**30  # maximum size of the products that a device keeps for the gradients
 
 # (products [...], margin) → logits [...]
 Logits = Callable[[Array, Array], Array]
-# (logits [R, B], targets [B, E], own column of each row [R]) → logits, −inf for pairs that are not negatives
+# (logits [R, B], targets [B, E], own column of each row [R]) → logits, with −inf for false negatives
 Mask = Callable[[Array, Array, Array], Array]
 
 
-def _devices(rows: int) -> int:
-    """The devices that share a batch: all, or one where they cannot share it evenly."""
+def _device_count(rows: int) -> int:
+    """Number of devices that a batch is split over: all, or 1 if they do not divide its rows evenly."""
     return jax.device_count() if rows % jax.device_count() == 0 else 1
 
 
-def chunk_count(rows: int, wanted: int = 0) -> int:
-    """The number of chunks that divides each device's share of the rows evenly and is nearest to `wanted`. wanted: 0
-    for chunks of 1,024 rows of a device on CPUs, of 8,192 elsewhere."""
-    share = rows // _devices(rows)
-    aim = wanted or share / (CPU_CHUNK_ROWS if jax.default_backend() == "cpu" else DEVICE_CHUNK_ROWS)
-    divisors = [count for count in range(1, share + 1) if share % count == 0]
+def chunk_count(rows: int, requested: int = 0) -> int:
+    """The number of chunks that divides the rows of each device evenly and is nearest to `requested`. requested: 0 =
+    chunks of 1,024 rows per device on CPUs, of 8,192 elsewhere."""
+    rows_per_device = rows // _device_count(rows)
+    aim = requested or rows_per_device / (CPU_CHUNK_ROWS if jax.default_backend() == "cpu" else DEVICE_CHUNK_ROWS)
+    divisors = [count for count in range(1, rows_per_device + 1) if rows_per_device % count == 0]
     return min(divisors, key=lambda count: abs(math.log(count / aim)))
 
 
 def _chunked(x_B: Shaped[Array, "B ..."], chunks: int) -> Shaped[Array, "C R ..."]:
-    """Rows in chunks, of which each has rows of every device, so that no rows move between devices."""
-    devices = _devices(len(x_B))
-    apart = x_B.reshape(devices, chunks, -1, *x_B.shape[1:]).swapaxes(0, 1)
-    return apart.reshape(chunks, -1, *x_B.shape[1:])
+    """Splits rows into chunks that each hold rows of every device, so that no rows move between devices."""
+    devices = _device_count(len(x_B))
+    by_device = x_B.reshape(devices, chunks, -1, *x_B.shape[1:]).swapaxes(0, 1)
+    return by_device.reshape(chunks, -1, *x_B.shape[1:])
 
 
-def _joined(x_CR: Shaped[Array, "C R ..."]) -> Shaped[Array, "B ..."]:
+def _unchunked(x_CR: Shaped[Array, "C R ..."]) -> Shaped[Array, "B ..."]:
     """The inverse of `_chunked`."""
     chunks, rows, *rest = x_CR.shape
-    devices = _devices(chunks * rows)
+    devices = _device_count(chunks * rows)
     return x_CR.reshape(chunks, devices, -1, *rest).swapaxes(0, 1).reshape(-1, *rest)
 
 
 def by_chunks(
     losses: Callable[[Array, Array], Array], chunks: int, predicted_BE: Float[Array, "B E"], own_B: Int[Array, "B"]
 ) -> Float[Array, "B"]:
-    """losses(predicted [R, E], own [R]) → [R], chunk by chunk, recomputed for gradients."""
+    """Applies losses(predicted [R, E], own column [R]) → [R] chunk by chunk; gradients recompute each chunk."""
     parts = _chunked(predicted_BE, chunks), _chunked(own_B, chunks)
-    return _joined(jax.lax.map(jax.checkpoint(lambda part: losses(*part)), parts))
+    return _unchunked(jax.lax.map(jax.checkpoint(lambda part: losses(*part)), parts))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
@@ -65,24 +69,27 @@ def cross_entropy(
     right_BF: Float[Array, "B F"],
     target_BE: Float[Array, "B E"],
 ) -> Float[Array, ""]:
-    """The mean of the cross-entropies along rows and along columns, in nats; row i belongs to column i.
+    """The mean of the cross-entropies along rows and along columns, in nats. Row i belongs to column i.
 
-    Logits are mask(logits_of(left @ right.T, margin), target, own). remat: whether the products are recomputed for the
-    gradients; then no [B, B] array is ever in memory. Only `left` gets a gradient.
+    The logits are mask(logits_of(left @ right.T, margin), target, own column of each row). remat: whether gradients
+    recompute the products; then no [B, B] array is ever in memory. Only `left` gets a gradient.
     """
     return _forward(logits_of, mask, chunks, remat, margin, left_BF, right_BF, target_BE)[0]
 
 
 def _products(left_RF: Float[Array, "R F"], right_BF: Float[Array, "B F"]) -> Float[Array, "R B"]:
-    # Exactly: of three large numbers a small distance remains, and accelerators round inputs by default.
+    # At full precision: accelerators round inputs by default, and a small squared distance is the sum of large
+    # products.
     exact = jnp.matmul(left_RF, right_BF.T, precision=jax.lax.Precision.HIGHEST)
-    # Behind the barrier the compiler cannot multiply once more for each use of the products.
+    # The barrier keeps the compiler from repeating the product for each of its uses.
     return jax.lax.optimization_barrier(exact)
 
 
 class Sums(NamedTuple):
-    """Sums of exponentials of logits along an axis: exp(shift) · sums. Not their logarithm: its rounding, which is the
-    same for all rows in early training, is many times the gradient of their mean."""
+    """Sums of exponentials of logits along an axis, stored as exp(shift) · sums.
+
+    Their logarithm would be rounded, equally for all rows in early training, by many times the gradient of the mean.
+    """
 
     shift: Array
     sums: Array
@@ -99,14 +106,14 @@ class Sums(NamedTuple):
         return Sums(shift, sums)
 
 
-# Range of a chunk's sums for which one shift serves rows and columns. So wide that the fallback is rare, and so narrow
-# that of two chunks whose shifts are further apart than exp can express, 87, the smaller one cannot count.
+# Range of a chunk's sums in which rows and columns use the same shift. It is wide enough that the fallback is rare. It
+# is narrow enough that a chunk whose shift is more than 87 lower (exp underflows in float32) is negligible.
 _SUM_MIN, _SUM_MAX = 1e-20, 1e9
 
 
 def _sums(logits: Callable[[], Float[Array, "R B"]], near: Float[Array, ""]) -> tuple[Sums, Sums]:
-    """Sums along rows [R] and along columns [B], by one exponential for both unless a sum, shifted by `near`, becomes
-    too large or too small."""
+    """Sums along rows [R] and along columns [B]. Both use the exponentials shifted by `near`, unless a sum becomes too
+    large or too small; then each gets shifts of its own."""
     powers_RB = jnp.exp(logits() - near)
     rows_R, columns_B = powers_RB.sum(axis=1), powers_RB.sum(axis=0)
 
@@ -135,7 +142,7 @@ def _forward(
     target_BE: Array,
 ) -> tuple[Array, Any]:
     B = len(right_BF)
-    remat = remat or 4 * B * B // _devices(B) > KEPT_BYTES
+    remat = remat or 4 * B * B // _device_count(B) > MAX_SAVED_BYTES
     left_CRF, own_CR = _chunked(left_BF, chunks), _chunked(jnp.arange(B), chunks)
 
     def chunk(columns: Sums, part: tuple[Array, Array]) -> tuple[Sums, tuple[Any, ...]]:
@@ -143,21 +150,21 @@ def _forward(
         products_RB = _products(left_RF, right_BF)
         own_product_R = jnp.take_along_axis(products_RB, own_R[:, None], axis=1)[:, 0]
         near = logits_of(own_product_R, margin).max()
-        rows, more = _sums(lambda: mask(logits_of(products_RB, margin), target_BE, own_R), near)
-        return columns.plus(more), (rows, own_product_R, None if remat else products_RB)
+        rows, chunk_columns = _sums(lambda: mask(logits_of(products_RB, margin), target_BE, own_R), near)
+        return columns.plus(chunk_columns), (rows, own_product_R, None if remat else products_RB)
 
-    columns, kept = jax.lax.scan(chunk, Sums(jnp.full(B, -jnp.inf), jnp.zeros(B)), (left_CRF, own_CR))
-    rows, own_product_CR, _ = kept
+    columns, saved = jax.lax.scan(chunk, Sums(jnp.full(B, -jnp.inf), jnp.zeros(B)), (left_CRF, own_CR))
+    rows, own_product_CR, _ = saved
     own_logits_CR = logits_of(own_product_CR, margin)
-    # Differences first: their mean may be small where the logits themselves are large.
+    # Differences first: their mean may be small although the logits are large.
     loss = ((rows.log() - own_logits_CR).sum() + (columns.log()[own_CR] - own_logits_CR).sum()) / (2 * B)
-    return loss, (margin, left_CRF, own_CR, right_BF, target_BE, columns, kept)
+    return loss, (margin, left_CRF, own_CR, right_BF, target_BE, columns, saved)
 
 
 def _backward(
     logits_of: Logits, mask: Mask, chunks: int, remat: bool, residuals: Any, gradient: Array
 ) -> tuple[Array, ...]:
-    margin, left_CRF, own_CR, right_BF, target_BE, columns, kept = residuals
+    margin, left_CRF, own_CR, right_BF, target_BE, columns, saved = residuals
     B = len(right_BF)
 
     def chunk(carry: None, part: tuple[Array, Array, tuple[Any, ...]]) -> tuple[None, Array]:
@@ -168,14 +175,14 @@ def _backward(
         row_softmax_RB = jnp.exp(logits_RB - rows.shift[:, None]) * (1 / rows.sums[:, None])
         column_softmax_RB = jnp.exp(logits_RB - columns.shift[None]) * (1 / columns.sums[None])
         left_gradient_RF = pull(gradient / (2 * B) * (row_softmax_RB + column_softmax_RB))[0] @ right_BF
-        # The own logits separately: testing for the diagonal would cost as much as an exponential.
+        # Own logits are handled separately: masking the diagonal would cost as much as an exponential.
         own_pull = jax.vjp(lambda x: logits_of(x, margin), own_product_R)[1]
         own_gradient_R = own_pull(jnp.full_like(own_product_R, gradient / B))[0]
         return carry, left_gradient_RF - own_gradient_R[:, None] * right_BF[own_R]
 
-    _, left_gradient_CRF = jax.lax.scan(chunk, None, (left_CRF, own_CR, kept))
+    _, left_gradient_CRF = jax.lax.scan(chunk, None, (left_CRF, own_CR, saved))
     zeros = (jnp.zeros_like(x) for x in (right_BF, target_BE))
-    return jnp.zeros_like(margin), _joined(left_gradient_CRF), *zeros
+    return jnp.zeros_like(margin), _unchunked(left_gradient_CRF), *zeros
 
 
 cross_entropy.defvjp(_forward, _backward)

@@ -1,4 +1,4 @@
-"""What a run shows at its end: a table of its scores, and `curves.png`."""
+"""Prints the scores of a finished run and draws its `curves.png`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from c2c_jax.io.atomic import atomic_write
 
 
 def print_scores(console: Console, best: dict[str, Any], last: dict[str, Any]) -> None:
-    """Prints the scores of the bundle that is kept and those of the last validation, side by side."""
+    """Prints the scores of the saved bundle next to those of the last validation."""
     columns = [("kept", best)] if best["step"] == last["step"] else [("kept", best), ("last", last)]
     table = Table("score", *(f"{name}, step {entry['step']:,}" for name, entry in columns))
     for score in (score for score in (*PERTURBED_SCORES, *CAPTION_SCORES) if score in best):

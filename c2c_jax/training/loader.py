@@ -1,8 +1,11 @@
-"""Loads the rows of each training step: from a store kept on the devices, or streamed from disk through grain.
+"""Loads the batches of training steps: from a store kept on the devices, or streamed from disk through grain.
 
-Either way the training rows are one endless stream, shuffled anew for every epoch, of which step i takes rows i·B to
-(i+1)·B: an epoch shows every row exactly once, and a step that an epoch does not fill takes its last rows from the next
-one. The stream is a function of the seed and the position alone, so that a run can resume at any step.
+Both loaders treat the training rows as one endless stream that is shuffled anew every epoch. Step i takes the rows i·B
+to (i+1)·B of it, so that a batch may span two epochs. The stream depends on the seed alone, so that a run can resume at
+any step.
+
+`loader.batches(step, count)` prepares the next `count` steps on the host; inside the compiled call,
+`loader.gather(loader.table, batch)` gives each step its vectors.
 """
 
 import functools
@@ -18,21 +21,22 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, Int
 
+from c2c_jax.config import Config
 from c2c_jax.data.store import SIDES, Store
-from c2c_jax.training.step import own_share, put_rows
+from c2c_jax.training.step import process_rows, shard_rows
 
-RESIDENT_FRACTION = 0.5  # of the devices' free memory that a resident store may take
+RESIDENT_FRACTION = 0.5  # maximum fraction of the devices' free memory that a resident store takes
 WINDOW_ROWS = 65_536  # rows that are shuffled together when a store is streamed
-CALL_BYTES = 2**28  # maximum size of the vectors that a call streams
+CALL_BYTES = 2**28  # maximum size of the vectors that one call gets from a streamed store
 
-# Joined to a run's seed: one number for each use, so that none repeats another's draws.
+# Appended to a run's seed, so that different uses of it draw different random numbers.
 SPLIT, ROWS, CHUNKS, WINDOW = 0, 1, 2, 3
 
 
 class ResidentLoader:
-    """Keeps the store's vectors on every device; a call gets the numbers of its rows.
+    """Keeps the store's vectors on every device and gives each step the indices of its rows.
 
-    steps: of a call.
+    steps: maximum number of steps per call.
     """
 
     def __init__(
@@ -40,29 +44,29 @@ class ResidentLoader:
     ):
         self.training, self.batch_size, self.steps, self.seed, self.mesh = training, batch_size, steps, seed, mesh
         self.table = tuple(_replicated(store.read(side), mesh) for side in SIDES)
-        self.shuffled = functools.lru_cache(2)(self._shuffled)
+        self.shuffled = functools.lru_cache(2)(self._shuffled)  # a batch may span two epochs
 
     def __str__(self) -> str:
         return f"resident on the devices ({_size(sum(x.nbytes for x in self.table))})"
 
     @staticmethod
-    def batch(table: Any, rows_B: Any) -> tuple[jax.Array, jax.Array]:
-        """The source and target vectors of a step; see `step.jit_steps`."""
+    def gather(table: Any, rows_B: Any) -> tuple[jax.Array, jax.Array]:
+        """The source and target vectors of a step, looked up by row; see `step.jit_steps`."""
         source_NS, target_NE = table
         return source_NS[rows_B], target_NE[rows_B]
 
-    def block(self, step: int, count: int) -> jax.Array:
-        """The row numbers [K, B] of the `count` steps from `step` on; those of further steps are 0."""
+    def batches(self, step: int, count: int) -> jax.Array:
+        """The row indices [K, B] of the `count` steps from `step` on; those of unused steps are 0."""
         rows_KB = np.zeros((self.steps, self.batch_size), np.int32)
         rows_KB[:count] = self.rows(step * self.batch_size, count * self.batch_size).reshape(count, -1)
-        return put_rows(rows_KB[:, own_share(self.batch_size)], self.batch_size, self.mesh, axis=1)
+        return shard_rows(rows_KB[:, process_rows(self.batch_size)], self.batch_size, self.mesh, axis=1)
 
     def rows(self, start: int, count: int) -> Int[np.ndarray, "count"]:
-        """The numbers of the stream's rows `start` to `start + count`."""
+        """The store's indices of the stream's rows `start` to `start + count`."""
         parts, N = [], len(self.training)
         while count:
-            epoch, place = divmod(start, N)
-            parts.append(self.shuffled(epoch)[place : place + count])
+            epoch, first = divmod(start, N)
+            parts.append(self.shuffled(epoch)[first : first + count])
             start, count = start + len(parts[-1]), count - len(parts[-1])
         return np.concatenate(parts)
 
@@ -70,9 +74,12 @@ class ResidentLoader:
         return np.random.default_rng((self.seed, ROWS, epoch)).permutation(self.training)
 
 
-class Windows:
-    """The stream of a store on disk, as a source for grain: every window holds the training rows of some chunks, drawn
-    at random and shuffled together. A window's chunks are verified as they are read."""
+class WindowSource:
+    """The training rows of a store on disk as a source for grain, window by window.
+
+    A window holds the training rows of several chunks, which are drawn at random and shuffled together. Chunks are
+    verified when they are read.
+    """
 
     def __init__(self, store: Store, training: Int[np.ndarray, "N"], seed: int, epochs: int):
         self.store, self.seed, self.epochs = store, seed, epochs
@@ -85,14 +92,14 @@ class Windows:
     def __len__(self) -> int:
         return self.epochs * self.per_epoch
 
-    def drawn(self, epoch: int) -> Int[np.ndarray, "C"]:
-        """The chunks in the order of an epoch."""
+    def chunk_order(self, epoch: int) -> Int[np.ndarray, "C"]:
+        """All chunks in the random order of an epoch."""
         return np.random.default_rng((self.seed, CHUNKS, epoch)).permutation(self.store.plan.chunks)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
         """The source and target vectors of a window."""
         epoch, window = divmod(number, self.per_epoch)
-        chunks = self.drawn(epoch)[window * self.chunks : (window + 1) * self.chunks].tolist()
+        chunks = self.chunk_order(epoch)[window * self.chunks : (window + 1) * self.chunks].tolist()
         kept = [self.is_training[self.store.plan.rows_of(chunk)] for chunk in chunks]
         order = np.random.default_rng((self.seed, WINDOW, epoch, window)).permutation(sum(map(np.sum, kept)))
         return tuple(
@@ -100,20 +107,20 @@ class Windows:
             for side in SIDES
         )
 
-    def place(self, start: int) -> tuple[int, int]:
-        """(window, row in it) of the stream's row `start`."""
+    def locate(self, start: int) -> tuple[int, int]:
+        """(window, row within it) of the stream's row `start`."""
         epoch, row = divmod(start, int(self.rows_of_chunk.sum()))
-        ends = np.add.accumulate(self.rows_of_chunk[self.drawn(epoch)])
+        ends = np.add.accumulate(self.rows_of_chunk[self.chunk_order(epoch)])
         firsts = np.concatenate([[0], ends[self.chunks - 1 :: self.chunks]])
         window = int(np.searchsorted(firsts, row, side="right")) - 1
         return epoch * self.per_epoch + window, row - int(firsts[window])
 
 
 class StreamingLoader:
-    """Reads the store window by window ahead of the devices; a call gets its vectors.
+    """Reads the store window by window, ahead of the devices, and gives each step its vectors.
 
-    With several hosts each reads the whole store and keeps its own rows of every batch. steps: of a call, fewer if
-    their vectors take more than CALL_BYTES. epochs: of the stream at most.
+    Every host reads the whole store and keeps its own rows of each batch. steps: maximum number of steps per call;
+    fewer if their vectors exceed CALL_BYTES. epochs: maximum length of the stream.
     """
 
     table = ()
@@ -131,49 +138,49 @@ class StreamingLoader:
         self.bytes = _bytes(store)
         fitting = CALL_BYTES * store.plan.rows // (self.bytes * batch_size)
         self.batch_size, self.steps, self.mesh = batch_size, max(min(steps, fitting), 1), mesh
-        self.windows = Windows(store, training, seed, epochs)
-        self.rest: list[tuple[np.ndarray, ...]] = []  # rows of the window that the last call left
+        self.windows = WindowSource(store, training, seed, epochs)
+        self.leftover: list[tuple[np.ndarray, ...]] = []  # rows that are read and not yet used
         self.step: int | None = None
 
     def __str__(self) -> str:
         return f"streamed from disk ({_size(self.bytes)}), {WINDOW_ROWS:,} rows shuffled together"
 
     @staticmethod
-    def batch(table: Any, vectors: Any) -> tuple[jax.Array, jax.Array]:
-        """The source and target vectors of a step; see `step.jit_steps`."""
+    def gather(table: Any, vectors: Any) -> tuple[jax.Array, jax.Array]:
+        """The source and target vectors of a step, as `batches` loaded them; see `step.jit_steps`."""
         return vectors
 
-    def block(self, step: int, count: int) -> tuple[jax.Array, ...]:
-        """The vectors [K, B, E] of the `count` steps from `step` on; those of further steps are 0. Raises StoreError
+    def batches(self, step: int, count: int) -> tuple[jax.Array, ...]:
+        """The vectors [K, B, ...] of the `count` steps from `step` on; those of unused steps are 0. Raises StoreError
         for a damaged chunk."""
         if step != self.step:
             self._open(step * self.batch_size)
         self.step = step + count
-        own = own_share(self.batch_size)
+        local = process_rows(self.batch_size)
         sides = []
-        for vectors in self._take(count * self.batch_size):
-            block = np.zeros((self.steps, own.stop - own.start, vectors.shape[1]), vectors.dtype)
-            block[:count] = vectors.reshape(count, self.batch_size, -1)[:, own]
-            sides.append(put_rows(block, self.batch_size, self.mesh, axis=1))
+        for vectors in self._next_rows(count * self.batch_size):
+            batches = np.zeros((self.steps, local.stop - local.start, vectors.shape[1]), vectors.dtype)
+            batches[:count] = vectors.reshape(count, self.batch_size, -1)[:, local]
+            sides.append(shard_rows(batches, self.batch_size, self.mesh, axis=1))
         return tuple(sides)
 
     def _open(self, start: int) -> None:
-        window, row = self.windows.place(start)
+        window, row = self.windows.locate(start)
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
         self.reading: Iterator = iter(grain.MapDataset.source(self.windows)[window:].to_iter_dataset(options))
-        self.rest = [tuple(side[row:] for side in next(self.reading))]
+        self.leftover = [tuple(side[row:] for side in next(self.reading))]
 
-    def _take(self, count: int) -> tuple[np.ndarray, ...]:
-        while (have := sum(len(source) for source, _ in self.rest)) < count:
-            self.rest.append(next(self.reading))
-        source, target = (np.concatenate(parts) for parts in zip(*self.rest, strict=True))
-        self.rest = [(source[count:], target[count:])] if have > count else []
+    def _next_rows(self, count: int) -> tuple[np.ndarray, ...]:
+        while (available := sum(len(source) for source, _ in self.leftover)) < count:
+            self.leftover.append(next(self.reading))
+        source, target = (np.concatenate(parts) for parts in zip(*self.leftover, strict=True))
+        self.leftover = [(source[count:], target[count:])] if available > count else []
         return source[:count], target[:count]
 
 
 def choose_loader(kind: str, store: Store) -> str:
-    """ "resident" or "streamed": what a config asks for, or for "auto" the first if the store takes no more than half
-    of the memory that is free on each device."""
+    """Resolves a config's loader to "resident" or "streamed". "auto" is resident if the store fits into half of the
+    free memory of every device."""
     if kind != "auto":
         return kind
     fits = _bytes(store) <= RESIDENT_FRACTION * min(map(free_memory, jax.local_devices()))
@@ -182,23 +189,15 @@ def choose_loader(kind: str, store: Store) -> str:
 
 
 def open_loader(
-    kind: str,
-    store: Store,
-    training: Int[np.ndarray, "N"],
-    batch_size: int,
-    steps: int,
-    seed: int,
-    mesh: Mesh,
-    epochs: int,
+    kind: str, config: Config, store: Store, training: Int[np.ndarray, "N"], mesh: Mesh, epochs: int
 ) -> ResidentLoader | StreamingLoader:
-    """The loader of a kind from `choose_loader`. steps: of a call. epochs: of the stream at most."""
-    if kind == "resident":
-        return ResidentLoader(store, training, batch_size, steps, seed, mesh)
-    return StreamingLoader(store, training, batch_size, steps, seed, mesh, epochs)
+    """Opens the loader of a kind from `choose_loader` for the training rows. epochs: maximum length of the stream."""
+    arguments = (store, training, config.batch_size, config.steps_per_call, config.seed, mesh)
+    return ResidentLoader(*arguments) if kind == "resident" else StreamingLoader(*arguments, epochs)
 
 
 def free_memory(device: jax.Device) -> float:
-    """Bytes free on a device; of a CPU device, its share of the machine's."""
+    """Free bytes of a device. CPU devices divide the machine's free memory evenly."""
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
@@ -206,13 +205,13 @@ def free_memory(device: jax.Device) -> float:
 
 
 def read_vectors(store: Store, rows: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
-    """The source and target vectors of some rows, float32. Raises StoreError for a damaged chunk."""
+    """Reads the source and target vectors of some rows, float32. Raises StoreError for a damaged chunk."""
     source, target = (store.read_rows(side, rows).astype(np.float32) for side in SIDES)
     return source, target
 
 
-def split(rows: int, validation_size: int, seed: int) -> tuple[Int[np.ndarray, "V"], Int[np.ndarray, "N"]]:
-    """(validation rows, training rows), each sorted; a function of its arguments alone."""
+def split_rows(rows: int, validation_size: int, seed: int) -> tuple[Int[np.ndarray, "V"], Int[np.ndarray, "N"]]:
+    """Splits a store into (validation rows, training rows), both sorted. The split depends on the arguments alone."""
     order = np.random.default_rng((seed, SPLIT)).permutation(rows)
     return np.sort(order[:validation_size]), np.sort(order[validation_size:])
 

@@ -1,4 +1,4 @@
-"""Writes what a run leaves: `metrics.jsonl`, `config.json`, the best bundle, and lines on the terminal."""
+"""Writes a run's `metrics.jsonl`, `config.json` and best bundle, and its progress on the terminal."""
 
 import dataclasses
 import json
@@ -26,12 +26,12 @@ from c2c_jax.translator.scores import SCORES, candidate_score
 
 console = stderr_console()
 
-SECONDS_BETWEEN_LINES = 5.0  # if stderr is not a terminal
+SECONDS_BETWEEN_LINES = 5.0  # of progress, if stderr is not a terminal
 
-_NEEDED = {"train": ("loss",), "validation": SCORES}  # of an entry of each phase
+_REQUIRED = {"train": ("loss",), "validation": SCORES}  # values of an entry, by phase
 
-# A run may be resumed with other values of these: they do not touch its parameters at any step.
-_FREE = (
+# Fields that may differ when a run is resumed, because they do not affect its weights at any step.
+_CHANGEABLE = (
     "epochs",
     "steps",
     "steps_per_call",
@@ -48,7 +48,7 @@ _FREE = (
 
 
 class RunLog:
-    """The log of one run in one work directory. Only process 0 writes.
+    """The log of a run in its work directory. Only process 0 writes.
 
     history: the entries of `metrics.jsonl`. Raises ConfigError if `workdir` holds a run with another config.
     """
@@ -61,7 +61,7 @@ class RunLog:
         workdir.mkdir(parents=True, exist_ok=True)
         sweep(workdir)
         if found_at(workdir / "config.json") != "no file":
-            _refuse_another_run(workdir, config)
+            _require_same_config(workdir, config)
         if self.writes:
             with atomic_write(workdir / "config.json") as temporary:
                 temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
@@ -77,14 +77,14 @@ class RunLog:
             self.trackers.close()
 
     def start(self, step: int, steps: int, rows: int, summary: str, epochs: int | None = None) -> None:
-        """Reports the start of a run, and removes log lines that an earlier start wrote after its last checkpoint.
+        """Prints that a run starts at `step`, and removes log entries from after the checkpoint that it resumes from.
 
-        step: the first one. steps, epochs: length of the run; epochs None: the config's. rows: training rows of an
-        epoch. summary: of the run, for the terminal."""
+        steps, epochs: length of the run; epochs None = the config's. rows: training rows per epoch. summary: describes
+        the run on the terminal."""
         self.step, self.first, self.steps, self.rows = step, step, steps, rows
         self.epochs = epochs or self.config.epochs
         self.started = self.last_line = time.monotonic()
-        self.console_print(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {summary}")
+        self.print_line(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {summary}")
         metrics = self.workdir / "metrics.jsonl"
         if found_at(metrics) != "no file":
             self.history = [entry for entry in read_entries(metrics) if entry["step"] <= step]
@@ -98,13 +98,13 @@ class RunLog:
             "training", total=max(steps, 1), completed=step, epoch="", loss="", rate="", left="", score=""
         )
 
-    def console_print(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Prints a line on stderr, on process 0 only."""
         if self.writes:
             console.print(line)
 
-    def steps_done(self, metrics: Mapping[str, np.ndarray], count: int, seconds: float) -> None:
-        """Logs the metrics [K] of the next `count` steps, which took so many seconds together.
+    def log_steps(self, metrics: Mapping[str, np.ndarray], count: int, seconds: float) -> None:
+        """Logs the metrics [K] of the next `count` steps. seconds: their total duration.
 
         Raises TrainingError for a loss, gradient or update that is not finite.
         """
@@ -112,13 +112,13 @@ class RunLog:
         rate = count * B / seconds
         watched = {"loss": "loss", "grad_norm": "gradient's norm", "update_norm": "update's norm"}
         finite = np.all([np.isfinite(metrics[name][:count]) for name in watched], axis=0)
-        for place in range(count):
-            self.step = first + place + 1
-            if not finite[place]:
-                name = next(name for name in watched if not np.isfinite(metrics[name][place]))
-                raise self._not_finite(watched[name], float(metrics[name][place]))
+        for k in range(count):
+            self.step = first + k + 1
+            if not finite[k]:
+                name = next(name for name in watched if not np.isfinite(metrics[name][k]))
+                raise self._not_finite(watched[name], float(metrics[name][k]))
             if self.step % self.config.log_every == 0 or self.step == self.steps:
-                values = {name: float(values[place]) for name, values in metrics.items()}
+                values = {name: float(values[k]) for name, values in metrics.items()}
                 self._write("train", {**values, "rows_per_second": rate})
         loss, done = metrics["loss"][count - 1], self.step - self.first
         left = time_left(done, self.steps - self.first, time.monotonic() - self.started)
@@ -127,7 +127,7 @@ class RunLog:
         self.bar.update(self.task, completed=self.step, epoch=shown[0], loss=shown[1], rate=shown[2], left=shown[3])
         if not console.is_terminal and time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
-            self.console_print(f"step {self.step:,} of {self.steps:,}  {'  '.join(filter(None, shown))}")
+            self.print_line(f"step {self.step:,} of {self.steps:,}  {'  '.join(filter(None, shown))}")
 
     def _not_finite(self, what: str, value: float) -> TrainingError:
         names = [path.name for path in (self.workdir / "checkpoints").iterdir()]
@@ -147,12 +147,12 @@ class RunLog:
 
     @property
     def is_validated(self) -> bool:
-        """Whether this very step has been validated, and a bundle is there."""
+        """Whether the current step has been validated and a bundle is saved."""
         return bool(self.scores) and self.scores[-1]["step"] == self.step and self.best is not None
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The metrics of the bundle that is there."""
+        """The metrics of the saved bundle; None if there is none."""
         try:
             return read_metrics(self.workdir / "bundle")
         except BundleError:
@@ -160,8 +160,8 @@ class RunLog:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the last `config.patience` validations brought no improvement; only process 0 knows. With
-        config.adapt, a better trained translator counts as well, even if it is not the best candidate."""
+        """Whether the last `config.patience` validations brought no improvement; False on processes other than 0. With
+        config.adapt, an improvement of the trained translator counts even if another candidate is better."""
         if not (self.writes and self.config.patience and (best := self.best)):
             return False
         since = best["step"]
@@ -170,8 +170,8 @@ class RunLog:
             since = max(since, max(self.scores, key=lambda entry: entry.get(score, -2.0))["step"])
         return sum(entry["step"] > since for entry in self.scores) >= self.config.patience
 
-    def validation(self, bundle: Bundle) -> None:
-        """Logs a bundle's scores, and saves the bundle if it is better than the saved one."""
+    def log_validation(self, bundle: Bundle) -> None:
+        """Logs the scores of the current step's bundle, and saves it if it is better than the saved one."""
         self._write("validation", bundle.metrics)
         if not self.writes:
             return
@@ -182,7 +182,7 @@ class RunLog:
             score += ", the best"
         self.bar.update(self.task, score=score)
         shown = "  ".join(f"{name} {value:,.4g}" for name, value in bundle.metrics.items() if name != "step")
-        self.console_print(f"step {self.step:,} of {self.steps:,}  {shown}")
+        self.print_line(f"step {self.step:,} of {self.steps:,}  {shown}")
 
     def _write(self, phase: str, values: Mapping[str, Any]) -> None:
         entry = {"step": self.step, "phase": phase, **values}
@@ -194,15 +194,13 @@ class RunLog:
             self.trackers.write(self.step, phase, {name: value for name, value in values.items() if name != "step"})
 
 
-def _is_better(score: str, one: float, other: float) -> bool:
-    return one < other if score == "median_rank" else one > other
+def _is_better(score: str, a: float, b: float) -> bool:
+    return a < b if score == "median_rank" else a > b
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
-    """The entries of a `metrics.jsonl` before the first line that is damaged, which is reported. A last line that was
-    cut short is left out.
-
-    Raises TrainingError if the file cannot be read.
+    """Reads the entries of a `metrics.jsonl` up to the first damaged line, which is reported. An incomplete last line
+    is dropped silently. Raises TrainingError if the file cannot be read.
     """
     entries: list[dict[str, Any]] = []
     for number, entry in read_json_lines(path, dict, TrainingError, "delete it, or pass another --workdir"):
@@ -212,26 +210,26 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
         entries.append(entry)  # type: ignore[arg-type]
     else:
         if not entries:
-            console.print(f"{path} has no entry that can be read")
+            console.print(f"{path} has no readable entries")
     return entries
 
 
 def _is_entry(entry: Any) -> bool:
-    """Whether it has a step, a phase and the numbers of its phase."""
+    """Whether an entry has a step, a phase and the numbers that its phase requires."""
     if not isinstance(entry, dict) or type(entry.get("step")) is not int or entry["step"] < 0:
         return False
-    needed = next((names for phase, names in _NEEDED.items() if phase == entry.get("phase")), None)
+    required = next((names for phase, names in _REQUIRED.items() if phase == entry.get("phase")), None)
     are_numbers = all(type(value) in (int, float) for name, value in entry.items() if name != "phase")
-    return needed is not None and are_numbers and all(name in entry for name in needed)
+    return required is not None and are_numbers and all(name in entry for name in required)
 
 
-def _refuse_another_run(workdir: Path, config: Config) -> None:
+def _require_same_config(workdir: Path, config: Config) -> None:
     saved = upgraded(read_json(workdir / "config.json", ConfigError, "pass another --workdir"))
     before, now = dict(flat_fields(saved)), dict(flat_fields(dataclasses.asdict(config)))
-    if before and "steps_per_call" not in before:  # of version 0.1, whose configs had the settings of all translators
+    if before and "steps_per_call" not in before:  # version 0.1 saved the settings of all translators
         before = {**now, **{name: value for name, value in before.items() if name in now}}
     decays = config.optimizer.decay != "constant"
-    free = tuple(name for name in _FREE if name not in ("epochs", "steps")) if decays else _FREE
+    free = tuple(name for name in _CHANGEABLE if name not in ("epochs", "steps")) if decays else _CHANGEABLE
     changed = [
         name
         for name in sorted(before.keys() | now.keys())

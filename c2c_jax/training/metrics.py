@@ -1,4 +1,4 @@
-"""Retrieval of held-out captions: does a translated vector find its own target among all the others?"""
+"""Retrieval scores of held-out captions: how often a translated vector is nearest to its own target."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,17 +10,18 @@ from c2c_jax.spaces.models.layers import unit
 IN_BATCH = 32
 
 
-def retrieval(
-    predicted_NE: Float[np.ndarray, "N E"], target_NE: Float[np.ndarray, "N E"], block: int = 1024
+def retrieval_scores(
+    predicted_NE: Float[np.ndarray, "N E"], target_NE: Float[np.ndarray, "N E"], tile: int = 1024
 ) -> dict[str, float]:
-    """Scores of N predictions against all N targets by cosine; row i belongs to row i.
+    """Ranks all N targets by their cosine to each of N predictions; row i belongs to row i.
 
-    recall@k: share of predictions whose own target is among the k nearest (k = 1, 5, 10). median_rank: from 1.
-    in_batch_top1: share whose own target is the nearest of 32, as CLIP2CLAP's author logged it; the last rows that fill
-    no 32 are left out. mean_cosine: of each prediction with its own target. A candidate that scores as high as the own
-    one counts as ranked before it, so vectors that all fell together score nothing. Cosines are held for block × block.
+    recall@k: fraction of predictions whose own target is among the k nearest (k = 1, 5, 10). median_rank: of the own
+    targets, from 1. in_batch_top1: fraction whose own target is the nearest of 32, as CLIP2CLAP's author logged it; an
+    incomplete last batch is left out. mean_cosine: mean cosine of predictions and their own targets. Ties count against
+    the own target, so that a translator that maps everything to one vector scores 0. tile: rows and columns of the
+    cosines in memory at a time.
     """
-    rank_N = paired_ranks(predicted_NE, target_NE, tile=block)
+    rank_N = paired_ranks(predicted_NE, target_NE, tile=tile)
     query_NE, candidates_NE = (np.asarray(unit(jnp.asarray(v, jnp.float32))) for v in (predicted_NE, target_NE))
     return {
         **{f"recall@{k}": float(np.mean(rank_N <= k)) for k in (1, 5, 10)},

@@ -1,8 +1,8 @@
-"""Training objectives between predicted and true target vectors of one global batch.
+"""Training objectives, which compare predicted with true target vectors of one global batch.
 
-Row i of the predictions belongs to row i of the targets; to a contrastive objective all other rows are its negatives.
-Targets are unit vectors and get no gradient. An objective is written as for one device: under `jit` its arrays are
-those of the whole batch, however many devices share it. docs/extending.md shows how to add one.
+Row i of the predictions belongs to row i of the targets. Contrastive objectives use all other rows as its negatives.
+Targets are unit vectors and get no gradient. Objectives are written for a single device: under `jit` they see the
+arrays of the whole batch, however many devices it is spread over. docs/extending.md shows how to add one.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from c2c_jax.errors import ConfigError
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.contrast import by_chunks, chunk_count, cross_entropy
 
-# Squared distances are floored here before the inverse: two equal vectors get the logit 1000, with no inf or nan, and
-# the float32 error of the expanded square, about 1e-7 for unit vectors, stays below the floor.
+# Minimum of squared distances. It keeps their inverse roots and gradients finite: two equal vectors get the logit 1000.
+# It is above the float32 error of a squared distance computed from products, about 1e-7 for unit vectors.
 _SQUARED_FLOOR = 1e-6
 
 Params = dict[str, Array]
@@ -37,20 +37,20 @@ class Progress(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    """The base class: a frozen dataclass whose fields are the objective's settings, declared by `config.setting`."""
+    """Base class of objectives: a frozen dataclass whose fields are its settings, declared with `config.setting`."""
 
     def init(self) -> Params:
-        """Initial values of the objective's own learned parameters."""
+        """Initial values of the objective's learned parameters, such as the temperature."""
         return {}
 
     def loss(
         self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
     ) -> Float[Array, ""]:
-        """The loss of a batch. predicted_BE: outputs of the translator, of any length. target_BE: unit vectors."""
+        """The loss of a batch. predicted_BE: the translator's outputs, not normalised. target_BE: unit vectors."""
         raise NotImplementedError
 
     def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
-        """Figures to log beside the loss."""
+        """Metrics to log in addition to the loss."""
         return {}
 
 
@@ -70,12 +70,12 @@ def register_objective(name: str) -> Callable[[Class], Class]:
 
 @dataclasses.dataclass(frozen=True)
 class WeightedSum:
-    """A weighted sum of objectives; what training minimises. terms: name → (weight, objective)."""
+    """The loss that training minimises: a weighted sum of objectives. terms: name → (weight, objective)."""
 
     terms: Mapping[str, tuple[float, Objective]]
 
     def init(self) -> dict[str, Params]:
-        """Initial values of all learned parameters, by the name of their objective."""
+        """Initial values of all objectives' learned parameters, by objective name."""
         return {name: objective.init() for name, (_, objective) in self.terms.items()}
 
     def loss(
@@ -87,18 +87,21 @@ class WeightedSum:
     ) -> Float[Array, ""]:
         """The weighted sum of the losses of a batch; see `Objective.loss`."""
         losses = [
-            w * one.loss(params[name], predicted_BE, target_BE, progress) for name, (w, one) in self.terms.items()
+            weight * objective.loss(params[name], predicted_BE, target_BE, progress)
+            for name, (weight, objective) in self.terms.items()
         ]
         return sum(losses, start=jnp.zeros(()))
 
     def metrics(self, params: dict[str, Params], progress: Progress) -> dict[str, Array]:
-        """The figures that all objectives log."""
-        found = (one.metrics(params[name], progress).items() for name, (_, one) in self.terms.items())
-        return {name: jnp.asarray(value, jnp.float32) for pairs in found for name, value in pairs}
+        """The metrics of all objectives, by name."""
+        metrics: dict[str, Array] = {}
+        for name, (_, objective) in self.terms.items():
+            metrics |= objective.metrics(params[name], progress)
+        return {name: jnp.asarray(value, jnp.float32) for name, value in metrics.items()}
 
 
 def parse_objective(text: str) -> dict[str, float]:
-    """`infonce + 0.5*l2` as {"infonce": 1.0, "l2": 0.5}. Raises ConfigError."""
+    """Parses an objective's name: `infonce + 0.5*l2` → {"infonce": 1.0, "l2": 0.5}. Raises ConfigError."""
     weights: dict[str, float] = {}
     for term in text.split("+"):
         match = re.fullmatch(r"\s*(?:([0-9.eE-]+)\s*\*\s*)?(\w+)\s*", term)
@@ -112,20 +115,23 @@ def parse_objective(text: str) -> dict[str, float]:
         except ValueError:
             raise ConfigError(f"config.objective.kind is {text!r}: {match[1]!r} is not a number") from None
         if not 0 < weight < math.inf or match[2] in weights:
-            raise ConfigError(f"config.objective.kind is {text!r}: weights must be above 0, and each kind named once")
+            raise ConfigError(
+                f"config.objective.kind is {text!r}: weights must be above 0, and each objective named once"
+            )
         weights[match[2]] = weight
     return weights
 
 
 def build_objective(kind: str, settings: Mapping[str, Any] | None = None) -> WeightedSum:
-    """The objective of that name, or a weighted sum of several, each of which takes those settings that it has. Raises
-    ConfigError for an unknown objective or setting, and for a value of another type or out of bounds."""
+    """Builds an objective, or a weighted sum of several, from its name and settings. In a sum, each setting goes to
+    every objective that has it. Raises ConfigError for an unknown objective or setting, and for a value of the wrong
+    type or out of bounds."""
     settings, path = settings or {}, "config.objective.settings."
     weights = parse_objective(kind)
     fields = {name: {field.name for field in dataclasses.fields(OBJECTIVES[name])} for name in weights}
     known = set().union(*fields.values())
     if unknown := next((name for name in settings if name not in known), None):
-        raise ConfigError(f"{path}{unknown} is unknown; {kind} knows {', '.join(sorted(known)) or 'no settings'}")
+        raise ConfigError(f"{path}{unknown} is unknown; {kind} has {', '.join(sorted(known)) or 'no settings'}")
     terms = {}
     for name, weight in weights.items():
         own = {field: value for field, value in settings.items() if field in fields[name]}
@@ -135,20 +141,22 @@ def build_objective(kind: str, settings: Mapping[str, Any] | None = None) -> Wei
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairwiseObjective(Objective):
-    """The base class of objectives over all pairs of a batch."""
+    """Base class of objectives that compare every prediction with every target of a batch."""
 
     false_negative_threshold: float = setting(
-        1.0, "Pairs of captions whose targets' cosine is above it are not used as negatives; 1 = all are.", ge=-1, le=1
+        1.0, "Captions whose targets have a higher cosine are not negatives of each other; 1 = all are.", ge=-1, le=1
     )
     loss_chunks: int = setting(
-        0, "Chunks of rows whose logits are computed one after the other; 0 = by the batch size.", ge=0, le=2**20
+        0, "Number of chunks in which the logits are computed; 0 = chosen by the batch size.", ge=0, le=2**20
     )
-    remat: bool = setting(False, "Whether logits are recomputed for gradients; above 1 GiB they always are.")
+    remat: bool = setting(
+        False, "Whether gradients recompute the logits, which saves memory; above 1 GiB they always do."
+    )
 
     def mask(
         self, logits_RB: Float[Array, "R B"], target_BE: Float[Array, "B E"], own_R: Int[Array, "R"]
     ) -> Float[Array, "R B"]:
-        """Logits with −inf for false negatives. own_R: the column that each row belongs to."""
+        """Replaces the logits of false negatives by −inf. own_R: column of each row's own target."""
         if self.false_negative_threshold >= 1:
             return logits_RB
         cosines_RB = target_BE[own_R] @ target_BE.T
@@ -158,28 +166,32 @@ class PairwiseObjective(Objective):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ContrastiveObjective(PairwiseObjective):
-    """The mean of the cross-entropies along rows and along columns of logits that are a function of products."""
+    """Symmetric cross-entropy of logits that are a function of scalar products.
+
+    The logits are `logits(left(predicted) @ right(target).T, margin)`. The loss is the mean of the cross-entropies
+    along rows and along columns. Subclasses define `left`, `right`, `logits` and `margin`.
+    """
 
     def left(self, params: Params, predicted_BE: Float[Array, "B E"]) -> Float[Array, "B F"]:
-        """What rows contribute to the products."""
+        """The left factor of the products, one row per prediction."""
         raise NotImplementedError
 
     def right(self, target_BE: Float[Array, "B E"]) -> Float[Array, "B F"]:
-        """What columns contribute to the products."""
+        """The right factor of the products, one row per target."""
         return target_BE
 
     def logits(self, products: Float[Array, "..."], margin: Float[Array, ""]) -> Float[Array, "..."]:
-        """Logits of products, entry by entry."""
+        """Maps products to logits, elementwise."""
         return products
 
     def margin(self, progress: Progress) -> Float[Array, ""]:
-        """The second argument of `logits`."""
+        """The margin that `logits` subtracts."""
         return jnp.zeros(())
 
     def loss(
         self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
     ) -> Float[Array, ""]:
-        """The mean cross-entropy of a batch, in nats, along rows and columns, exact over all pairs."""
+        """The symmetric cross-entropy of a batch in nats, exact over all pairs."""
         chunks = chunk_count(len(predicted_BE), self.loss_chunks)
         left_BF, right_BF = self.left(params, predicted_BE), self.right(target_BE)
         margin = self.margin(progress)
@@ -189,7 +201,7 @@ class ContrastiveObjective(PairwiseObjective):
 @register_objective("infonce")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InfoNCE(ContrastiveObjective):
-    """Cosines over a learned temperature (CLIP: Radford et al. 2021, figure 3)."""
+    """Symmetric InfoNCE: cosines divided by a learned temperature (CLIP: Radford et al. 2021, figure 3)."""
 
     temperature: float = setting(0.07, "Initial value of the learned temperature.", gt=0, le=1000)
 
@@ -198,7 +210,7 @@ class InfoNCE(ContrastiveObjective):
         return {"log_scale": jnp.asarray(-math.log(self.temperature), jnp.float32)}
 
     def left(self, params: Params, predicted_BE: Float[Array, "B E"]) -> Float[Array, "B E"]:
-        """Unit predictions over the temperature."""
+        """Unit predictions divided by the temperature."""
         # Logits are never scaled by more than 100, so that training stays stable (CLIP section 2.5).
         scale = jnp.exp(jnp.minimum(params["log_scale"], math.log(100)))
         return scale * unit(predicted_BE)
@@ -211,32 +223,32 @@ class InfoNCE(ContrastiveObjective):
 @register_objective("inverse_euclidean")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InverseEuclidean(ContrastiveObjective):
-    """CLIP2CLAP's logits (Wong): 1/‖ẑᵢ − yⱼ‖ less a growing margin, not below 0.
+    """CLIP2CLAP's objective (Wong): logits are max(1/‖ẑᵢ − yⱼ‖ − margin, 0), with a margin that grows by epoch.
 
-    The author's code discards the transposed logits and so takes one direction twice; here are both, as the paper's
-    text says.
+    Both directions are averaged, as the paper says; the author's code discards the transposed logits and counts one
+    direction twice.
     """
 
-    margin_growth: float = setting(0.0, "What each epoch adds to the margin, from 0; the paper: 0.03.", ge=0, le=1e6)
-    margin_max: float = setting(1.0, "Where the margin stops growing.", ge=0, le=1e6)
+    margin_growth: float = setting(0.0, "Growth of the margin per epoch, from 0; the paper uses 0.03.", ge=0, le=1e6)
+    margin_max: float = setting(1.0, "Maximum of the margin.", ge=0, le=1e6)
 
     # Products are squared distances: ‖ẑ‖² · 1 + 1 · ‖y‖² − 2 ẑ·y.
     def left(self, params: Params, predicted_BE: Float[Array, "B E"]) -> Float[Array, "B F"]:
-        """‖ẑ‖² and −2 ẑ, so that products with `right` are squared distances."""
+        """−2 ẑ, ‖ẑ‖² and 1, so that products with `right` are squared distances."""
         squares_B1 = jnp.sum(predicted_BE**2, axis=1, keepdims=True)
         return jnp.concatenate([-2 * predicted_BE, squares_B1, jnp.ones_like(squares_B1)], axis=1)
 
     def right(self, target_BE: Float[Array, "B E"]) -> Float[Array, "B F"]:
-        """y and ‖y‖², so that products with `left` are squared distances."""
+        """y, 1 and ‖y‖², so that products with `left` are squared distances."""
         squares_B1 = jnp.sum(target_BE**2, axis=1, keepdims=True)
         return jnp.concatenate([target_BE, jnp.ones_like(squares_B1), squares_B1], axis=1)
 
     def logits(self, products: Float[Array, "..."], margin: Float[Array, ""]) -> Float[Array, "..."]:
-        """Inverse distances less the margin, not below 0, of squared distances."""
+        """Inverse distances minus the margin, at least 0. products: squared distances."""
         return jax.nn.relu(jax.lax.rsqrt(jnp.maximum(products, _SQUARED_FLOOR)) - margin)
 
     def margin(self, progress: Progress) -> Float[Array, ""]:
-        """The margin, which grows with each epoch."""
+        """The margin of the current epoch."""
         return jnp.minimum(self.margin_growth * jnp.floor(progress.epoch), self.margin_max).astype(jnp.float32)
 
     def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
@@ -247,10 +259,10 @@ class InverseEuclidean(ContrastiveObjective):
 @register_objective("sigmoid")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sigmoid(PairwiseObjective):
-    """Every pair on its own, matching or not (SigLIP: Zhai et al. 2023, algorithm 1), summed over a row's pairs."""
+    """Binary cross-entropy of every pair, matching or not (SigLIP: Zhai et al. 2023, algorithm 1)."""
 
     def init(self) -> Params:
-        """SigLIP's own start: temperature 1/10, bias −10."""
+        """SigLIP's initial values: temperature 1/10, bias −10."""
         return {"log_scale": jnp.asarray(math.log(10), jnp.float32), "bias": jnp.asarray(-10.0)}
 
     def loss(
@@ -275,7 +287,7 @@ class Sigmoid(PairwiseObjective):
 @register_objective("l1")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class L1(Objective):
-    """The mean absolute difference of coordinates, as torch.nn.L1Loss."""
+    """The mean absolute difference of coordinates, like torch.nn.L1Loss."""
 
     def loss(
         self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress

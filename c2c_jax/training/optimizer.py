@@ -1,4 +1,4 @@
-"""AdamW and its learning rate, as a config asks for them."""
+"""Builds AdamW and its learning rate schedule from a config."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from c2c_jax.config import OptimizerConfig
 
 
 def build_learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Step → learning rate of a run of `steps` steps: linear warm-up from 0, then the config's decay."""
+    """The learning rate schedule of a run of `steps` steps: linear warm-up from 0, then the config's decay."""
     after = max(steps - config.warmup, 1)
     decay = {
         "constant": optax.constant_schedule(config.learning_rate),
@@ -23,8 +23,8 @@ def build_learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
 def build_optimizer(
     config: OptimizerConfig, learning_rate: optax.Schedule, undecayed: tuple[str, ...] = ()
 ) -> optax.GradientTransformation:
-    """AdamW with torch's defaults. Weight decay applies to the translator, not to the objective's own parameters.
-    undecayed: the translator's submodules that it leaves out."""
+    """AdamW with torch's defaults. Weight decay does not apply to the objective's parameters, nor to the translator's
+    submodules named in `undecayed`."""
 
     def decayed(params: dict[str, Any]) -> dict[str, Any]:
         model = jax.tree_util.tree_map_with_path(lambda path, _: _name(path[0]) not in undecayed, params["model"])

@@ -1,4 +1,4 @@
-"""Computes what a run needs before its first step: means, moments, and the captions that its bundle stores."""
+"""Computes everything that a run needs from the captions before its first step: means, moments and the memory."""
 
 import dataclasses
 
@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from c2c_jax.config import Config, MemoryConfig
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import StoreError
-from c2c_jax.training.candidates import CandidateSelector, linear_maps
+from c2c_jax.training.candidates import CandidateSelector, closed_form_maps
 from c2c_jax.training.check import fits_closed_form
-from c2c_jax.training.closed_form import Moments, caption_means, joined, moments, moments_of
+from c2c_jax.training.closed_form import Moments, caption_means, combine, moments, moments_of
 from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import surrogates
 from c2c_jax.translator.centring import ModalityMeans, centred
@@ -20,9 +20,9 @@ from c2c_jax.translator.mean_estimates import captions_spread, goodness, narrow_
 from c2c_jax.translator.memory import REFERENCES, Memory, evenly_spaced
 from c2c_jax.translator.scores import candidate_score
 
-NO_PICTURES = (
+NO_IMAGES = (
     "no pictures are given: without their mean, 4 to 18 % fewer pictures are matched correctly; pass "
-    "--config.images.files=FOLDER with a few hundred general, unlabelled ones, or calibrate the bundle later"
+    "--config.images.files=FOLDER with a few hundred general, unlabelled pictures, or run c2c calibrate later"
 )
 MEAN_NOT_STORED = (
     "the mean of pictures is not stored (config.images.calibrate is False): without it, 4 to 18 % fewer pictures are "
@@ -34,11 +34,12 @@ Rows = tuple[Int[np.ndarray, "V"], Int[np.ndarray, "N"]]  # validation rows, tra
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Precomputed:
-    """The results, all functions of the config, the store and the images.
+    """Statistics of a run's captions and images.
 
-    means: those that the bundle stores. units: means of unit vectors. memory: None if the config has none.
-    references: captions for a bundle without a memory in use; None for translators of raw vectors. moments: of the
-    training rows; None if no closed-form map is fitted. all_moments: of all rows; None unless maps compete.
+    means: those that the bundle stores. units: means of unit vectors. memory: the caption memory; None if the config
+    has none. references: captions that the bundle stores if it does not use a memory; None for translators of raw
+    vectors. moments: of the training rows; None if no closed-form map is fitted. all_moments: of all rows; None without
+    config.adapt. notes: lines about the images, for the terminal.
     """
 
     input_norm: str
@@ -48,7 +49,7 @@ class Precomputed:
     references: Memory | None
     moments: Moments | None
     all_moments: Moments | None
-    notes: tuple[str, ...]  # on the images, for the terminal
+    notes: tuple[str, ...]
 
     @classmethod
     def of(
@@ -59,17 +60,19 @@ class Precomputed:
         rows: Rows,
         image_PS: Float[np.ndarray, "P S"] | None,
     ) -> "Precomputed":
-        """Computes them from a store's training rows and unlabelled images' raw vectors. Raises StoreError for a
-        damaged chunk, and for captions that all have the same vector."""
+        """Computes the statistics. image_PS: raw vectors of unlabelled images. Raises StoreError for a damaged chunk,
+        and for captions that all have the same vector."""
         held_out, training = rows
         means = caption_means(store, held_out, spec.input_norm)
         units = means if spec.input_norm != "none" else caption_means(store, held_out, "unit")
         if spec.input_norm == "centred" and not all(map(_is_mean, (means.source_text, means.target_text))):
-            raise StoreError(f"{store.path}: all captions have the same vector in one of the spaces: nothing to learn")
+            raise StoreError(
+                f"{store.path}: all captions have the same vector in one of the spaces, so there is nothing to learn"
+            )
         has_mean = image_PS is not None and config.images.calibrate
         notes = []
         if spec.input_norm == "centred" and not has_mean:
-            notes.append(NO_PICTURES if image_PS is None else MEAN_NOT_STORED)
+            notes.append(NO_IMAGES if image_PS is None else MEAN_NOT_STORED)
         if image_PS is not None and has_mean:
             means = with_means(means, spec.input_norm, image_PS)[0]
             units, estimate, _ = with_means(units, "unit", image_PS)
@@ -87,33 +90,33 @@ class Precomputed:
                 drawn = draw_memory(MemoryConfig(size=REFERENCES), store, training, config.seed, centring)
             assert drawn is not None
             references = dataclasses.replace(drawn, source=drawn.source[evenly_spaced(len(drawn.source))], weight=0.0)
-        of_training = moments(store, held_out, spec, means) if fits_closed_form(config) or config.adapt else None
-        of_all = None
-        if of_training and config.adapt:
+        training_moments = moments(store, held_out, spec, means) if fits_closed_form(config) or config.adapt else None
+        all_moments = None
+        if training_moments and config.adapt:
             source_HS, target_HE = (store.read_rows(side, held_out) for side in SIDES)
-            of_all = joined(of_training, moments_of(source_HS, target_HE, spec, means))
+            all_moments = combine(training_moments, moments_of(source_HS, target_HE, spec, means))
         return cls(
             input_norm=spec.input_norm,
             means=means,
             units=units,
             memory=memory,
             references=references,
-            moments=of_training,
-            all_moments=of_all,
+            moments=training_moments,
+            all_moments=all_moments,
             notes=tuple(notes),
         )
 
     @property
     def centring(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """The captions' means in both spaces; None unless the translator is one of centred vectors."""
+        """The captions' means in both spaces; None unless the translator works on centred vectors."""
         if self.input_norm != "centred" or self.means.source_text is None or self.means.target_text is None:
             return None
         return self.means.source_text, self.means.target_text
 
-    def centred(
+    def centre(
         self, source_NS: Float[np.ndarray, "N S"], target_NE: Float[np.ndarray, "N E"]
     ) -> tuple[Float[np.ndarray, "N S"], Float[np.ndarray, "N E"]]:
-        """Captions' source and target vectors, centred if the translator is one of centred vectors."""
+        """Source and target vectors of captions, centred if the translator works on centred vectors."""
         if self.centring is None:
             return source_NS, target_NE
         source_NS, target_NE = (
@@ -125,16 +128,16 @@ class Precomputed:
     def selector(
         self, config: Config, store: Store, rows: Rows, image_PS: Float[np.ndarray, "P S"] | None
     ) -> CandidateSelector:
-        """Selects among a run's candidates by how they translate perturbed validation captions."""
-        found = surrogates(store, rows, self.means, self.units, self.input_norm, self.memory, image_PS, config.seed)
+        """Builds the selector that scores a run's candidates by how they translate perturbed validation captions."""
+        stand_ins = surrogates(store, rows, self.means, self.units, self.input_norm, self.memory, image_PS, config.seed)
         maps, final = (
-            linear_maps(fitted, found.inputs[False]) if config.adapt and fitted else []
+            closed_form_maps(fitted, stand_ins.inputs[False]) if config.adapt and fitted else []
             for fitted in (self.moments, self.all_moments)
         )
         by = candidate_score(config.select_by)
-        return CandidateSelector(found, maps, final, memory_is_optional=config.adapt, select_by=by)
+        return CandidateSelector(stand_ins, maps, final, memory_is_optional=config.adapt, select_by=by)
 
 
 def _is_mean(mean_D: np.ndarray | None) -> bool:
-    """Whether it is the mean of unit vectors that are not all the same."""
+    """Whether a mean exists, and is one of unit vectors that are not all the same."""
     return mean_D is not None and bool(np.linalg.norm(mean_D.astype(np.float64)) < 1 - 1e-6)

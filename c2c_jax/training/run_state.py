@@ -1,4 +1,4 @@
-"""What a run was started with, kept in its work directory: a resumed run must see the same rows in the same order."""
+"""Records what a run was started with, so that a resumed run sees the same rows in the same order."""
 
 import dataclasses
 import json
@@ -23,8 +23,11 @@ Positive = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunState:
-    """loader: how rows reach the devices. devices: how many there were. The rest describes the store, see `Plan`;
-    source and target are the fingerprints of its spaces."""
+    """What a run was started with.
+
+    loader: "resident" or "streamed". devices: their number. The other fields describe the store, see `Plan`; source and
+    target are the fingerprints of its spaces.
+    """
 
     loader: Annotated[str, msgspec.Meta(pattern="^(resident|streamed)$")]
     devices: Positive
@@ -36,7 +39,7 @@ class RunState:
 
     @classmethod
     def of(cls, plan: Plan, loader: str) -> "RunState":
-        """The state of a run that starts now."""
+        """The state of a new run."""
         return cls(
             loader=loader,
             devices=jax.device_count(),
@@ -49,9 +52,10 @@ class RunState:
 
 
 def start_or_resume(workdir: Path, store: Store, loader: str) -> RunState:
-    """The state that a run was started with; for a new run, which writes it, that of now.
+    """Reads the state that a run was started with, or writes it for a new run.
 
-    Raises ConfigError if the run was started on another store, including one that has grown, or its state is damaged.
+    Raises ConfigError if the run was started on another store, including one that has grown since, or if its state is
+    damaged.
     """
     now, before = RunState.of(store.plan, loader), read_run_state(workdir)
     if before is None:
@@ -70,8 +74,7 @@ def start_or_resume(workdir: Path, store: Store, loader: str) -> RunState:
 
 
 def read_run_state(workdir: Path) -> RunState | None:
-    """The state that the run in a work directory was started with, None if there is none. Raises ConfigError if it is
-    damaged."""
+    """Reads the state of the run in a work directory; None if there is none. Raises ConfigError if it is damaged."""
     if found_at(workdir / RUN_STATE) != "no file":
         return read_json_as(RunState, workdir / RUN_STATE, ConfigError, ADVICE)
     old = workdir / OLD_RUN_STATE

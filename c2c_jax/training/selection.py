@@ -1,4 +1,7 @@
-"""Selection without pairs: captions, perturbed to be as far away as images are from their captions, replace images."""
+"""Scores translators without image-caption pairs, by held-out captions that are perturbed to stand in for images.
+
+Captions are perturbed until they are as far from other captions as images are.
+"""
 
 import dataclasses
 import functools
@@ -17,22 +20,23 @@ from c2c_jax.translator.centring import ModalityMeans, centred, image_inputs, sh
 from c2c_jax.translator.memory import Memory
 from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
-PAIR_COSINE = 0.32  # of an image and its caption, both centred: CLIP ViT-B/32 on Flickr8k, ViT-B/16 on COCO
-GALLERY = 3000  # training captions among which held-out ones are retrieved
-COMPARED = 8192  # training captions that images and perturbed captions are compared with
-PERTURBED = 1000  # minimum number of surrogates per kind of noise; few captions are perturbed several times each
+PAIR_COSINE = 0.32  # of an image and its caption, both centred (CLIP ViT-B/32 on Flickr8k, ViT-B/16 on COCO)
+GALLERY = 3000  # maximum number of training captions to retrieve from, besides the held-out ones
+COMPARED = 8192  # maximum number of training captions that images and perturbed captions are compared with
+PERTURBED = 1000  # target number of surrogates per kind of noise; few captions are perturbed several times each
 HELD_OUT = 2000  # maximum number of captions that are perturbed
 IMAGES = 2000  # maximum number of images that are used
-SEED = 5  # joined to a run's seed; 0 to 4 are those of the held-out rows, the feeds and the memory
+SEED = 5  # appended to a run's seed; the loaders use 0 to 3 and the memory 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Surrogates:
     """Perturbed held-out captions that stand in for images.
 
-    pair_cosine: estimated cosine of an image and its caption, both centred; `PAIR_COSINE` without images. inputs: a
-    translator's inputs [Q, S] for the surrogates, by whether the memory is used. gallery_GE: centred target vectors to
-    retrieve from, those of the held-out captions first. own_Q: index in the gallery of each surrogate's own target.
+    pair_cosine: estimated cosine of an image and its caption, both centred; `PAIR_COSINE` without images. inputs: the
+    translator's inputs [Q, S], by whether the caption memory is used. gallery_GE: centred target vectors to retrieve
+    from, those of the held-out captions first. own_Q: index in the gallery of each surrogate's own target. means: to
+    centre the outputs by. is_centred: whether the translator's outputs are centred already.
     """
 
     pair_cosine: float
@@ -43,8 +47,8 @@ class Surrogates:
     is_centred: bool
 
     def scores(self, output_QE: Float[np.ndarray, "Q E"]) -> dict[str, float]:
-        """Scores of the surrogates' translations. noisy_mrr: the mean reciprocal rank of each surrogate's own target.
-        noisy_cosine: the mean cosine of each translation and its own target, both centred. NaN counts as −1."""
+        """Scores of a translator's outputs for the surrogates. noisy_mrr: the mean reciprocal rank of each surrogate's
+        own target. noisy_cosine: the mean cosine of each output and its own target, both centred. NaN counts as −1."""
         if not self.is_centred:
             output_QE = np.asarray(
                 centred(shift_to_audio(self.means, jnp.asarray(output_QE)), self.means.mean("target_text"))
@@ -63,20 +67,20 @@ def surrogates(
     image_PS: Float[np.ndarray, "P S"] | None = None,
     seed: int = 0,
 ) -> Surrogates:
-    """Makes surrogates from a store's held-out rows. rows: the held-out and the training ones. means: the bundle's.
-    units: means of unit vectors. image_PS: raw vectors of unlabelled images.
+    """Makes surrogates from a store's held-out captions.
 
-    If c is the cosine of an image and its caption, captions are perturbed to c and to √c by random noise and, if there
-    are images, to √c by centred vectors of images. The reason for √c: if an image and its caption each have a cosine of
-    √c to what they share, they have a cosine of c to each other.
-    Raises StoreError for a damaged chunk.
+    rows: held-out rows and training rows. means: the bundle's means. units: means of unit vectors. image_PS: raw
+    vectors of unlabelled images. If c is the cosine of an image and its caption, captions are perturbed by random noise
+    to the cosines c and √c, and, given images, by centred vectors of images to √c. Why √c: if an image and its caption
+    each have a cosine of √c to their common content, their cosine to each other is c. Raises StoreError for a damaged
+    chunk.
     """
     rng = np.random.default_rng((seed, SEED))
     held_out, training = (
         np.sort(rng.permutation(part)[:count]) for part, count in zip(rows, (HELD_OUT, COMPARED), strict=True)
     )
     mean_S, mean_E = units.mean("source_text"), units.mean("target_text")
-    both = np.concatenate([held_out, training])  # read together: chunks with rows of both are read once
+    both = np.concatenate([held_out, training])  # read together, so that chunks with rows of both are read once
     source_NS = _centred(store.read_rows("source", both), mean_S)
     target_NE = _centred(store.read_rows("target", both), mean_E)
     held_HS, caption_KS = np.split(source_NS, [len(held_out)])
@@ -90,23 +94,22 @@ def surrogates(
     noise = [(random_QS, cosine), (random_QS, math.sqrt(cosine))]
     if image_PS is not None:
         noise.append((image_PS[rng.integers(len(image_PS), size=len(own_Q))], math.sqrt(cosine)))
-    surrogate_QS = np.concatenate([_perturbed(held_HS[own_Q], *one) for one in noise])
-    if input_norm != "centred":  # like raw vectors of images: around their mean, if known, and as long as captions'
+    surrogate_QS = np.concatenate([_perturbed(held_HS[own_Q], *arguments) for arguments in noise])
+    # Centred vectors are the inputs themselves.
+    means_and_norm = (ModalityMeans(), "none") if input_norm == "centred" else (means, input_norm)
+    if input_norm != "centred":  # make them raw: around the mean of images, if known, and as long as captions' vectors
         length = np.linalg.norm(store.read_rows("source", held_out).astype(np.float32), axis=1).mean()
         mean_S = units.mean("source_image" if units.source_image is not None else "source_text")
         surrogate_QS = length * np.asarray(uncentred(jnp.asarray(surrogate_QS), mean_S))
-    known = (
-        (means, input_norm) if input_norm != "centred" else (ModalityMeans(), "none")
-    )  # centred vectors stay as they are
-    plain = functools.partial(image_inputs, *known)
-    inputs = {False: np.asarray(plain(jnp.asarray(surrogate_QS)))}
+    to_inputs = functools.partial(image_inputs, *means_and_norm, jnp.asarray(surrogate_QS))
+    inputs = {False: np.asarray(to_inputs())}
     if memory is not None and memory.weight:
-        inputs[True] = np.asarray(plain(jnp.asarray(surrogate_QS), memory))
-    others = np.linspace(0, len(target_KE) - 1, min(len(target_KE), GALLERY)).round().astype(int)
+        inputs[True] = np.asarray(to_inputs(memory))
+    distractors = np.linspace(0, len(target_KE) - 1, min(len(target_KE), GALLERY)).round().astype(int)
     return Surrogates(
         pair_cosine=cosine,
         inputs=inputs,
-        gallery_GE=np.concatenate([target_HE, target_KE[others]]),
+        gallery_GE=np.concatenate([target_HE, target_KE[distractors]]),
         own_Q=np.tile(own_Q, len(noise)),
         means=dataclasses.replace(
             units, **{name: getattr(means, name) for name in means.known if name.startswith("target")}
@@ -121,13 +124,15 @@ def pair_cosine(
     caption_KS: Float[np.ndarray, "K S"],
     noise_HS: Float[np.ndarray, "H S"],
 ) -> float:
-    """Estimates the cosine of images and their captions without any pairs: held-out captions are perturbed to the
-    cosine at which their nearest training captions are as far away, on average, as those of the images. All are
-    centred."""
-    wanted, low, high = _nearest(image_PS, caption_KS), 0.02, 0.98
-    for _ in range(12):  # halvings: to 2⁻¹² of the range
+    """Estimates the mean cosine of images and their captions without any pairs.
+
+    Bisects the cosine to which held-out captions must be perturbed until the cosine to their nearest training caption
+    is on average that of the images. All vectors are centred.
+    """
+    target, low, high = _nearest(image_PS, caption_KS), 0.02, 0.98
+    for _ in range(12):  # to 2⁻¹² of the range
         middle = (low + high) / 2
-        is_nearer = _nearest(_perturbed(held_HS, noise_HS, middle), caption_KS) > wanted
+        is_nearer = _nearest(_perturbed(held_HS, noise_HS, middle), caption_KS) > target
         low, high = (low, middle) if is_nearer else (middle, high)
     return (low + high) / 2
 
@@ -153,8 +158,8 @@ def _nearest(query_NS: np.ndarray, caption_KS: np.ndarray) -> float:
 
 @jax.jit
 def _ranks_and_cosines(query_QE: Array, gallery_GE: Array, own_Q: Array) -> tuple[Array, Array]:
-    """The own target's rank, from 1, and its cosine. Ties count against the own target. A query of NaN has the last
-    rank and a cosine of −1."""
+    """Rank, from 1, and cosine of each query's own target. Ties count against it. NaN queries have the last rank and a
+    cosine of −1."""
     with jax.default_matmul_precision("float32"):
         score_QG = unit(query_QE) @ gallery_GE.T
     own_Q1 = jnp.take_along_axis(score_QG, own_Q[:, None], axis=1)

@@ -1,4 +1,8 @@
-"""The training state and the training step, data-parallel over all devices of all hosts."""
+"""The training state and the training step, data-parallel over all devices of all hosts.
+
+`TranslatorLoss` computes the loss of a batch, `make_step` adds the gradient and the optimizer, and `jit_steps` compiles
+several steps into one call.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,8 +26,11 @@ Metrics = dict[str, jax.Array]
 
 
 class TrainState(NamedTuple):
-    """step: steps done. params: {"model": nnx.State, "objective": dict}. opt_state: optax's. averaged: the moving
-    average of the model's params, None if there is none."""
+    """Everything that training changes.
+
+    step: number of steps done. params: {"model": nnx.State, "objective": dict}. opt_state: optax's. averaged: the
+    moving average of the model's params; None if the config has none.
+    """
 
     step: jax.Array
     params: dict[str, Any]
@@ -32,7 +39,7 @@ class TrainState(NamedTuple):
 
     @property
     def model(self) -> Any:
-        """The model's params to validate and publish."""
+        """The model's params for validation and the bundle: the moving average, if there is one."""
         return self.params["model"] if self.averaged is None else self.averaged
 
 
@@ -40,42 +47,43 @@ Step = Callable[[TrainState, Any, Any], tuple[TrainState, Metrics]]  # (state, s
 
 
 def data_mesh() -> Mesh:
-    """All devices of all hosts on one axis, `data`, of the Auto kind: XLA divides the work."""
+    """A mesh of all devices of all hosts with a single axis, `data`, of type Auto: XLA divides the work."""
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
 def init_state(
     model: nnx.State, objective: WeightedSum, optimizer: optax.GradientTransformation, mesh: Mesh, ema: float = 0.0
 ) -> TrainState:
-    """The state of step 0, from a model's initial weights, replicated over the mesh. ema: 0 for no moving average."""
+    """The initial state for a model's initial weights, replicated over the mesh. ema: 0 = no moving average."""
     params = {"model": model, "objective": objective.init()}
-    averaged = jax.tree.map(jnp.copy, model) if ema else None  # a copy: both are donated to the next step
+    averaged = jax.tree.map(jnp.copy, model) if ema else None  # a copy, because the step donates both
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), averaged)
     return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 
 
 def add_noise(key: jax.Array, source_BS: Float[Array, "B S"], cosine: float) -> Float[Array, "B S"]:
-    """Rotates vectors in random directions until their cosine to the original ones is `cosine`; see `perturb`."""
+    """Rotates vectors in random directions until their cosine to the originals is `cosine`; see `perturb`."""
     return perturb(source_BS, jax.random.normal(key, source_BS.shape), cosine)
 
 
 def perturb(source_BS: Float[Array, "B S"], noise_BS: Float[Array, "B S"], cosine: float) -> Float[Array, "B S"]:
-    """Rotates vectors towards the noise until their cosine to the original ones is `cosine`; their lengths stay.
+    """Rotates vectors towards the noise until their cosine to the originals is `cosine`. Lengths are preserved.
 
-    The Gaussian noise of CapDec and CLOSE (Nukrai et al. 2022, Gu et al. 2023) with its strength given as a cosine,
-    which means the same at every width: σ² a coordinate of unit vectors turns them by 1/√(1 + S σ²).
+    This is the Gaussian noise of CapDec and CLOSE (Nukrai et al. 2022, Gu et al. 2023). Its strength is given as a
+    cosine, which does not depend on the width S: a variance of σ² per coordinate corresponds to 1/√(1 + S σ²).
     """
     x_BS, length_B1 = unit(source_BS), jnp.linalg.norm(source_BS, axis=1, keepdims=True)
-    away_BS = unit(noise_BS - jnp.sum(noise_BS * x_BS, axis=1, keepdims=True) * x_BS)
-    return length_B1 * (cosine * x_BS + (1 - cosine**2) ** 0.5 * away_BS)
+    orthogonal_BS = unit(noise_BS - jnp.sum(noise_BS * x_BS, axis=1, keepdims=True) * x_BS)
+    return length_B1 * (cosine * x_BS + (1 - cosine**2) ** 0.5 * orthogonal_BS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TranslatorLoss:
-    """The loss of a translator on a batch of raw caption vectors, of any float type.
+    """The loss of a translator on a batch of raw caption vectors.
 
-    means: of captions' unit source and target vectors, to centre both by; None: neither is centred. noise_cosine: see
-    `add_noise`; 1 = no noise. Noise and dropout are functions of the seed and the step.
+    A batch is centred, its source vectors are perturbed and translated, and the objective compares the result with the
+    target vectors. means: means of captions' unit source and target vectors, for centring; None = no centring.
+    noise_cosine: see `add_noise`; 1 = no noise. Noise and dropout are functions of the seed and the step.
     """
 
     graphdef: nnx.GraphDef
@@ -88,7 +96,7 @@ class TranslatorLoss:
     def __call__(
         self, params: dict[str, Any], step: jax.Array, source_BS: jax.Array, target_BE: jax.Array
     ) -> jax.Array:
-        """The loss [] of a batch. params: see `TrainState`. source_BS, target_BE: raw vectors."""
+        """The loss [] of a batch. params: see `TrainState`. source_BS, target_BE: raw vectors of any float type."""
         key = jax.random.fold_in(jax.random.key(self.seed), step)
         # Split as in version 0.1, so that a seed still gives the same translator.
         noise_key, dropout_key = jax.random.split(jax.random.fold_in(key, 0))[0], jax.random.fold_in(key, 1)
@@ -104,11 +112,11 @@ class TranslatorLoss:
         return self.objective.loss(params["objective"], predicted_BE, target_BE, self.progress(step))
 
     def progress(self, step: jax.Array) -> Progress:
-        """How far training has come at a step."""
+        """The progress of training at a step."""
         return Progress(step, step / self.steps_per_epoch)
 
     def metrics(self, params: dict[str, Any], step: jax.Array) -> Metrics:
-        """What the objective logs."""
+        """The objective's metrics."""
         return self.objective.metrics(params["objective"], self.progress(step))
 
 
@@ -119,11 +127,11 @@ def make_step(
     ema: float = 0.0,
     metrics_of: Callable[[dict[str, Any], jax.Array], Metrics] = lambda params, step: {},
 ) -> Step:
-    """A step down the gradient of loss(params, step, source, target), written as for one device.
+    """Builds the training step: gradient of loss(params, step, source, target), optimizer update, moving average.
 
-    Metrics: loss, grad_norm, update_norm, learning_rate, and those of `metrics_of`. ema: decay of the moving average of
-    the weights; it is smaller in the first steps, so that the initial weights are soon forgotten (as TensorFlow's
-    `num_updates`).
+    It is written for a single device; `jit_step` and `jit_steps` spread it over all. Metrics: loss, grad_norm,
+    update_norm, learning_rate, and those of metrics_of(params, step). ema: decay of the moving average of the weights;
+    the first steps use a smaller one, so that the initial weights are soon forgotten (TensorFlow's `num_updates`).
     """
 
     def step(state: TrainState, source: Any, target: Any) -> tuple[TrainState, Metrics]:
@@ -147,7 +155,7 @@ def make_step(
 
 
 def jit_step(step: Step, mesh: Mesh) -> Step:
-    """The step compiled for the mesh: the batch is sharded over `data`, the state replicated and donated."""
+    """Compiles a step for the mesh: the batch is sharded over `data`; the state is replicated and donated."""
     replicated, over_data = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     return jax.jit(
         step,
@@ -159,27 +167,28 @@ def jit_step(step: Step, mesh: Mesh) -> Step:
 
 
 def jit_steps(
-    step: Step, batch: Callable[[Any, Any], tuple[jax.Array, jax.Array]], mesh: Mesh
+    step: Step, gather: Callable[[Any, Any], tuple[jax.Array, jax.Array]], mesh: Mesh
 ) -> Callable[[TrainState, Any, Any, int], tuple[TrainState, Metrics]]:
-    """Many steps compiled into one call: (state, table, block, count) → (state, metrics [K], of which `count` are set).
+    """Compiles K steps into one call: (state, table, batches, count) → (state, metrics [K]).
 
-    block: a pytree of arrays [K, B, ...]; step k takes batch(table, block[k]) → (source [B, S], target [B, E]). One
-    program does any count up to K, so that the parameters do not depend on how a run was divided into calls.
+    batches: a pytree of arrays [K, B, ...]. gather(table, batches[k]) gives step k its (source [B, S], target [B, E]).
+    Only the first `count` steps run, and only their metrics are set. One program serves every count up to K, so that
+    the parameters do not depend on how a run is divided into calls.
     """
     over_data = NamedSharding(mesh, PartitionSpec("data"))
 
-    def steps(state: TrainState, table: Any, block: Any, count: jax.Array) -> tuple[TrainState, Metrics]:
-        def one(k: jax.Array, state: TrainState) -> tuple[TrainState, Metrics]:
-            item = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), block)
-            return step(state, *jax.lax.with_sharding_constraint(batch(table, item), over_data))
+    def steps(state: TrainState, table: Any, batches: Any, count: jax.Array) -> tuple[TrainState, Metrics]:
+        def run_step(k: jax.Array, state: TrainState) -> tuple[TrainState, Metrics]:
+            batch = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, k, keepdims=False), batches)
+            return step(state, *jax.lax.with_sharding_constraint(gather(table, batch), over_data))
 
         def body(k: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, metrics = carry
-            state, latest = one(k, state)
+            state, latest = run_step(k, state)
             return state, {name: metrics[name].at[k].set(latest[name]) for name in metrics}
 
-        K = len(jax.tree.leaves(block)[0])
-        shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32), state)[1]
+        K = len(jax.tree.leaves(batches)[0])
+        shapes = jax.eval_shape(run_step, jnp.zeros((), jnp.int32), state)[1]
         metrics = {name: jnp.zeros(K, shape.dtype) for name, shape in shapes.items()}
         return jax.lax.fori_loop(0, count, body, (state, metrics))
 
@@ -194,19 +203,20 @@ def jit_steps(
     )
 
 
-def put_rows(mine: np.ndarray, rows: int, mesh: Mesh, axis: int = 0) -> jax.Array:
-    """This process's contiguous share of `rows` rows along `axis`, as one array sharded over all processes' devices."""
+def shard_rows(local: np.ndarray, rows: int, mesh: Mesh, axis: int = 0) -> jax.Array:
+    """A global array of `rows` rows along `axis`, sharded over the devices of all processes. local: the rows of this
+    process, see `process_rows`."""
     spec = PartitionSpec(*[None] * axis, "data")
-    shape = (*mine.shape[:axis], rows, *mine.shape[axis + 1 :])
-    return jax.make_array_from_process_local_data(NamedSharding(mesh, spec), mine, shape)
+    shape = (*local.shape[:axis], rows, *local.shape[axis + 1 :])
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, spec), local, shape)
 
 
-def own_share(rows: int) -> slice:
-    """The places in a batch of `rows` that this process puts on its devices."""
-    share = rows // jax.process_count()
-    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+def process_rows(rows: int) -> slice:
+    """The slice of a batch of `rows` rows that this process puts on its devices."""
+    count = rows // jax.process_count()
+    return slice(jax.process_index() * count, (jax.process_index() + 1) * count)
 
 
 def on_any_process(flag: bool) -> bool:
-    """Whether a flag is set on any process; all processes must call it."""
+    """Whether a flag is set on any process. All processes must call it."""
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag)))) if jax.process_count() > 1 else flag

@@ -1,4 +1,4 @@
-"""Sends metrics to TensorBoard and Weights & Biases, if a config asks for them."""
+"""Sends metrics to TensorBoard and Weights & Biases, if the config enables them."""
 
 import dataclasses
 import hashlib
@@ -10,7 +10,7 @@ from c2c_jax.config import Config
 
 
 class Trackers:
-    """Open trackers of one run; a resumed run continues in the same place."""
+    """The trackers of a run. A resumed run continues its earlier TensorBoard and W&B logs."""
 
     def __init__(self, workdir: Path, config: Config, step: int):
         self.board = self.wandb = None
@@ -21,18 +21,18 @@ class Trackers:
         if config.log.wandb:
             import wandb
 
-            whole = str(workdir.resolve())
+            path = str(workdir.resolve())
             self.wandb = wandb.init(
                 project=config.log.wandb,
                 name=workdir.resolve().name,
-                id=hashlib.sha256(whole.encode()).hexdigest()[:16],
+                id=hashlib.sha256(path.encode()).hexdigest()[:16],
                 resume="allow",
-                dir=whole,
+                dir=path,
                 config=dataclasses.asdict(config),
             )
 
     def write(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
-        """Sends values by name. phase: "train" or "validation", the prefix of the names."""
+        """Sends values by name. phase: "train" or "validation", which becomes the prefix of the names."""
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(f"{phase}/{name}", value, step)
@@ -40,7 +40,7 @@ class Trackers:
             self.wandb.log({f"{phase}/{name}": value for name, value in values.items()}, step=step)
 
     def close(self) -> None:
-        """Waits until everything is written."""
+        """Closes the trackers, after everything is written."""
         if self.board:
             self.board.close()
         if self.wandb:

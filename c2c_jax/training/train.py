@@ -1,4 +1,9 @@
-"""The training program: from an embedding store to checkpoints, metrics and the best translator bundle."""
+"""The training program: turns an embedding store into checkpoints, metrics and the best translator bundle.
+
+The path of the data: `loader` reads batches of caption vectors from the store; `TranslatorLoss` (step.py) centres,
+perturbs and translates them and compares the result with the targets (objectives.py); `run_steps` updates the weights.
+Every validation scores the translator against closed-form maps (candidates.py), and `log` saves the best bundle.
+"""
 
 import dataclasses
 import functools
@@ -20,9 +25,9 @@ from c2c_jax.training.check import build_spec, check, check_rows, fits_closed_fo
 from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.closed_form import set_closed_form
 from c2c_jax.training.curves import draw_curves, print_scores
-from c2c_jax.training.loader import choose_loader, open_loader, read_vectors, split
+from c2c_jax.training.loader import choose_loader, open_loader, read_vectors, split_rows
 from c2c_jax.training.log import RunLog, console
-from c2c_jax.training.metrics import retrieval
+from c2c_jax.training.metrics import retrieval_scores
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.training.optimizer import build_learning_rate, build_optimizer
 from c2c_jax.training.precompute import Precomputed
@@ -39,23 +44,23 @@ from c2c_jax.training.step import (
 from c2c_jax.translator.bundle import Bundle, read_choice, read_metrics
 from c2c_jax.translator.kinds import build_translator
 
-VALIDATED_AT_ONCE = 64  # rows; the transformer takes 14 MiB of memory for each
+VALIDATION_BATCH = 64  # rows; the transformer takes 14 MiB of memory per row
 
 
 def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarray, "P S"] | None = None) -> bool:
     """Trains a translator on a store and writes checkpoints, `metrics.jsonl`, `config.json`, `curves.png` and the best
-    `bundle/` to `workdir`. Returns whether it finished; False if SIGTERM stopped it, after a checkpoint.
+    `bundle/` to `workdir`. Returns True when it is finished, False if SIGTERM stopped it, after saving a checkpoint.
 
     image_PS: raw source vectors of unlabelled images, if the config names any; see `data.images.image_vectors`.
-    Interrupted runs resume from their last intact checkpoint, bit-exactly on the same devices. Raises ConfigError
-    before anything is compiled, TrainingError for a loss that is not finite and for a checkpoint that cannot be
-    written, StoreError for a damaged store.
+    Interrupted runs resume from their last intact checkpoint, bit-exactly on the same number of devices. Raises
+    ConfigError before anything is compiled, TrainingError for a loss that is not finite and for a checkpoint that
+    cannot be written, StoreError for a damaged store.
     """
     # Set up.
     config = check_rows(check(config), store)
     store.check_files()
     mesh, spec = data_mesh(), build_spec(config, store.plan.source.dim, store.plan.target.dim)
-    rows = validation, training = split(store.plan.rows, config.data.validation_size, config.seed)
+    rows = validation, training = split_rows(store.plan.rows, config.data.validation_size, config.seed)
     steps, epochs = run_length(config, len(training))
     objective = build_objective(config.objective.kind, config.objective.settings)
     translator = build_translator(spec, rngs=nnx.Rngs(config.seed))
@@ -70,15 +75,15 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
     ):
         run_state = start_or_resume(workdir, store, choose_loader(config.data.loader, store))
         if steps and run_state.devices != jax.device_count():
-            log.console_print(
-                f"started on {run_state.devices} device(s), now on {jax.device_count()}: the order of sums differs, so "
-                "the weights will differ in their last bits from those of an uninterrupted run"
+            log.print_line(
+                f"the run was started on {run_state.devices} device(s) and resumes on {jax.device_count()}: sums are "
+                "taken in another order, so the weights will differ in their last bits from an uninterrupted run"
             )
-        with phase(console, "going through the captions", quiet=not log.writes):
+        with phase(console, "computing means and moments of the captions", quiet=not log.writes):
             precomputed = Precomputed.of(config, spec, store, rows, image_PS)
             selector = precomputed.selector(config, store, rows, image_PS)
         for line in precomputed.notes:
-            log.console_print(line)
+            log.print_line(line)
         if fits_closed_form(config):
             set_closed_form(translator, precomputed.moments)
 
@@ -87,16 +92,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
         state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
         step = int(state.step)
         with phase(console, "reading the store", quiet=not log.writes):
-            loader = open_loader(
-                run_state.loader,
-                store,
-                training,
-                config.batch_size,
-                config.steps_per_call,
-                config.seed,
-                mesh,
-                epochs + 1,
-            )
+            loader = open_loader(run_state.loader, config, store, training, mesh, epochs + 1)
         loss = TranslatorLoss(
             graphdef=graphdef,
             objective=objective,
@@ -106,7 +102,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
             seed=config.seed,
         )
         train_step = make_step(loss, optimizer, learning_rate, config.optimizer.ema, loss.metrics)
-        run_steps = jit_steps(train_step, loader.batch, mesh)
+        run_steps = jit_steps(train_step, loader.gather, mesh)
         validate = functools.partial(
             _validate, config, store, graphdef, read_vectors(store, validation), precomputed, selector
         )
@@ -114,29 +110,29 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
         summary = f"{spec.kind}, {len(training):,} captions, on {devices}, {loader}"
         log.start(step, steps, len(training), summary, epochs)
 
-        # Train: while the devices run one call, the rows of the next are loaded.
-        is_stopping = on_any_process(log.is_stale)
-        count = 0 if is_stopping else _steps_of_call(config, step, steps, loader.steps)
-        block = loader.block(step, count) if count else None
-        while count and not is_stopping:
+        # Train. While the devices run one call, the host loads the batches of the next.
+        must_stop = on_any_process(log.is_stale)
+        count = 0 if must_stop else _steps_of_call(config, step, steps, loader.steps)
+        batches = loader.batches(step, count) if count else None
+        while count and not must_stop:
             start = time.perf_counter()
-            state, metrics = run_steps(state, loader.table, block, count)
+            state, metrics = run_steps(state, loader.table, batches, count)
             next_count = _steps_of_call(config, step + count, steps, loader.steps)
-            block = loader.block(step + count, next_count) if next_count else None
-            values = {name: np.asarray(of_steps) for name, of_steps in metrics.items()}  # waits for the devices
-            log.steps_done(values, count, time.perf_counter() - start)
+            batches = loader.batches(step + count, next_count) if next_count else None
+            values_K = {name: np.asarray(value_K) for name, value_K in metrics.items()}  # waits for the devices
+            log.log_steps(values_K, count, time.perf_counter() - start)
             step += count
             if step % config.eval_every == 0 or step == steps:
-                log.validation(validate(state))
-            is_stopping = on_any_process(is_terminated() or log.is_stale)
-            if step % config.checkpoint_every == 0 or step == steps or is_stopping:
+                log.log_validation(validate(state))
+            must_stop = on_any_process(is_terminated() or log.is_stale)
+            if step % config.checkpoint_every == 0 or step == steps or must_stop:
                 checkpoints.save(state)
             count = next_count
         if on_any_process(is_terminated()):
-            log.console_print(f"stopped at step {step:,} of {steps:,} by SIGTERM; start again to resume")
+            log.print_line(f"stopped at step {step:,} of {steps:,} by SIGTERM; start again to resume")
             return False
         if not log.is_validated:
-            log.validation(validate(state))
+            log.log_validation(validate(state))
     if log.writes:
         draw_curves(workdir / "curves.png", log.history, f"{workdir.name}: {spec.kind}, {config.objective.kind}")
         choice = read_choice(workdir / "bundle")
@@ -146,10 +142,10 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
     return True
 
 
-def _steps_of_call(config: Config, step: int, steps: int, at_most: int) -> int:
-    """The number of steps of the call from `step` on: up to the next validation or checkpoint; 0 at the end."""
+def _steps_of_call(config: Config, step: int, steps: int, max_steps: int) -> int:
+    """The number of steps of the call that starts at `step`: up to the next validation or checkpoint; 0 at the end."""
     events = config.eval_every, config.checkpoint_every
-    return min(at_most, steps - step, *(every - step % every for every in events))
+    return min(max_steps, steps - step, *(every - step % every for every in events))
 
 
 def _validate(
@@ -161,14 +157,14 @@ def _validate(
     selector: CandidateSelector,
     state: TrainState,
 ) -> Bundle:
-    """Selects the best candidate at the current step and scores it on the validation captions. Its closed-form part is
-    then fitted to these captions as well."""
+    """Selects the best candidate at the current step and scores it on the validation captions. In the bundle that is
+    returned, its closed-form part is fitted to these captions as well."""
     trained = jax.device_get(state.model)
     choice, perturbed_scores, length = selector.select(lambda x: np.asarray(_translate(graphdef, trained, x)))
     model = nnx.merge(graphdef, trained)
-    selected, final = (selector.built(choice, model, length, final=is_final) for is_final in (False, True))
-    source_VS, target_VE = precomputed.centred(*validation)
-    scores = retrieval(np.asarray(_translate(*nnx.split(selected, nnx.Param), source_VS)), target_VE)
+    selected, final = (selector.build(choice, model, length, final=is_final) for is_final in (False, True))
+    source_VS, target_VE = precomputed.centre(*validation)
+    scores = retrieval_scores(np.asarray(_translate(*nnx.split(selected, nnx.Param), source_VS)), target_VE)
     of_trained = {f"{choice.selected_by}_trained": max(choice.of_trained)} if config.adapt else {}
     return Bundle(
         translator=final,
@@ -185,4 +181,4 @@ def _validate(
 
 @functools.partial(jax.jit, static_argnums=(0,))
 def _translate(graphdef: nnx.GraphDef, params: nnx.State, source_NS: jax.Array) -> jax.Array:
-    return jax.lax.map(lambda x: nnx.merge(graphdef, params)(x[None])[0], source_NS, batch_size=VALIDATED_AT_ONCE)
+    return jax.lax.map(lambda x: nnx.merge(graphdef, params)(x[None])[0], source_NS, batch_size=VALIDATION_BATCH)

@@ -1,4 +1,4 @@
-"""What the tests of the bench of recipes share: a recipe, spaces and sizes that are tiny."""
+"""Fixtures for the benchmark of recipes: a tiny recipe, tiny spaces and sizes."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.generation.test_ranking import build_clap
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the benches run in `make test-all`."""
+    """Tests of the benchmarks run only in `make test-all`."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.slow)

@@ -1,4 +1,4 @@
-"""The random checkpoints are what the real Hugging Face classes read, and tell captions apart."""
+"""Random checkpoints: Hugging Face's classes read them, and they distinguish captions."""
 
 import itertools
 import json
@@ -42,7 +42,7 @@ def mean_cosine(vectors_BE: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def test_clip_tells_captions_apart_and_fits_its_tokenizer(folder: Path) -> None:
+def test_clip_distinguishes_captions_and_fits_its_tokenizer(folder: Path) -> None:
     model = transformers.CLIPModel.from_pretrained(folder / "clip")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "clip")
     text = model.config.text_config
@@ -53,7 +53,7 @@ def test_clip_tells_captions_apart_and_fits_its_tokenizer(folder: Path) -> None:
     assert max(itertools.chain(*ids)) < text.vocab_size
     assert ids[0] == [998, 999]
     assert len(ids[-1]) == 77
-    assert all(one.count(999) == 1 for one in ids)  # the end-of-text token is also the unknown token
+    assert all(row.count(999) == 1 for row in ids)  # the end-of-text token is also the unknown token
     assert tokenizer.decode(ids[2], skip_special_tokens=True).replace(" ", "") == ODD_CAPTIONS[2].replace(" ", "")
     features = model.get_text_features(**tokenizer(CAPTIONS[:50], padding=True, return_tensors="pt"))
     assert features.pooler_output.shape == (50, 64)
@@ -61,7 +61,7 @@ def test_clip_tells_captions_apart_and_fits_its_tokenizer(folder: Path) -> None:
 
 
 @torch.no_grad()
-def test_clip_sees_pictures(folder: Path) -> None:
+def test_clip_distinguishes_pictures(folder: Path) -> None:
     model = transformers.CLIPModel.from_pretrained(folder / "clip")
     processor = transformers.AutoImageProcessor.from_pretrained(folder / "clip")
     pixels = processor([Image.open(ROOT / "examples/dog.png"), Image.new("RGB", (40, 90), "red")], return_tensors="pt")
@@ -73,7 +73,7 @@ def test_clip_sees_pictures(folder: Path) -> None:
 
 
 @torch.no_grad()
-def test_clap_tells_captions_apart_and_fits_its_tokenizer(folder: Path) -> None:
+def test_clap_distinguishes_captions_and_fits_its_tokenizer(folder: Path) -> None:
     model = transformers.ClapTextModelWithProjection.from_pretrained(folder / "audioldm" / "text_encoder")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "audioldm" / "tokenizer")
     assert isinstance(tokenizer, transformers.RobertaTokenizer)
@@ -84,29 +84,29 @@ def test_clap_tells_captions_apart_and_fits_its_tokenizer(folder: Path) -> None:
     assert 3 not in itertools.chain(*ids)
     assert ids[0] == [0, 2]
     assert len(ids[-1]) == 512
-    assert [tokenizer.decode(one, skip_special_tokens=True) for one in ids[:-1]] == ODD_CAPTIONS[:-1]
+    assert [tokenizer.decode(row, skip_special_tokens=True) for row in ids[:-1]] == ODD_CAPTIONS[:-1]
     features = model(**tokenizer(CAPTIONS[:50], padding=True, return_tensors="pt")).text_embeds
     assert features.shape == (50, 64)
     assert 0.05 < mean_cosine(features) < 0.9
 
 
-def test_audioldm_makes_a_sound_that_depends_on_its_prompt(folder: Path) -> None:
+def test_audioldms_sound_depends_on_its_prompt(folder: Path) -> None:
     pipeline = diffusers.AudioLDMPipeline.from_pretrained(folder / "audioldm")
     pipeline.set_progress_bar_config(disable=True)
     prompts = torch.nn.functional.normalize(torch.randn(2, 64, generator=torch.Generator().manual_seed(0)), dim=-1)
     generators = [torch.Generator().manual_seed(0) for _ in prompts]
-    sounds = pipeline(
+    audio = pipeline(
         prompt_embeds=prompts,
         negative_prompt_embeds=-prompts,
         num_inference_steps=2,
         audio_length_in_s=1.0,
         generator=generators,
     ).audios
-    assert sounds.shape == (2, 16000)
-    assert np.isfinite(sounds).all()
-    assert (sounds.std(axis=1) > 0.01).all()
-    assert (abs(sounds.mean(axis=1)) < 0.1).all()
-    assert np.corrcoef(sounds)[0, 1] < 0.99
+    assert audio.shape == (2, 16000)
+    assert np.isfinite(audio).all()
+    assert (audio.std(axis=1) > 0.01).all()
+    assert (abs(audio.mean(axis=1)) < 0.1).all()
+    assert np.corrcoef(audio)[0, 1] < 0.99
 
 
 def test_every_tensor_is_random(folder: Path) -> None:

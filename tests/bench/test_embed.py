@@ -1,4 +1,4 @@
-"""The bench of the embedding pass compares like with like, and its figures are what they say."""
+"""The benchmark of the embedding pass: equal vectors, and correct figures."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, short_captions: list[str]) 
     return folder
 
 
-def test_contestants_give_the_same_vectors(folder, short_captions):
+def test_implementations_give_the_same_vectors(folder, short_captions):
     figures = compare(folder, short_captions[:24])
     assert figures["unit_vector_error_vs_torch"] < 1e-5
     ours, padded = figures["ours_captions_per_s"], figures["torch_padded_captions_per_s"]

@@ -1,4 +1,4 @@
-"""The bench of retrieval and hearing compares what is the same, and its figures are where the reader looks for them."""
+"""The benchmark of retrieval and audio encoding: equal results, and all figures in the file."""
 
 import json
 
@@ -14,7 +14,7 @@ TINY = evaluate.Sizes(
 
 
 def test_figures_are_in_the_file(monkeypatch, tmp_path, capsys):
-    """Both contestants of both parts, at a tiny size, come to the same; every ratio is that of its own figures."""
+    """At a tiny size both implementations agree in both parts, and ratios are those of the figures."""
     pytest.importorskip("faiss")
     monkeypatch.setattr(evaluate, "QUICK", TINY)
     monkeypatch.setattr(evaluate, "PAUSE", 0.0)
@@ -30,7 +30,7 @@ def test_figures_are_in_the_file(monkeypatch, tmp_path, capsys):
     assert "retrieval_vs_faiss" in capsys.readouterr().out
 
 
-def test_one_part_alone(monkeypatch, tmp_path):
+def test_single_part(monkeypatch, tmp_path):
     pytest.importorskip("faiss")
     monkeypatch.setattr(evaluate, "QUICK", TINY)
     monkeypatch.setattr(evaluate, "PAUSE", 0.0)
@@ -40,6 +40,6 @@ def test_one_part_alone(monkeypatch, tmp_path):
 
 
 def test_a_process_that_fails_has_no_memory_to_report():
-    """There is nothing to rank among no candidates, and it does not wait for the clock to say so."""
+    """Ranking no candidates fails at once, without waiting for the time limit."""
     with pytest.raises(RuntimeError, match="ranking 0 candidates ended with exit code 1:"):
         evaluate.memory(0, 600)

@@ -1,4 +1,4 @@
-"""The exact denoiser is exact, and steps bring a scheduler nearer to where endless ones end."""
+"""The exact denoiser is exact, and more steps reduce a scheduler's error."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from bench.exact_denoiser import NOISE_LEVELS, Mixture, error
 from c2c_jax.generation.audioldm import build_scheduler
 
 
-def test_noise_is_that_of_bayes_rule():
+def test_noise_equals_bayes_rule():
     """Against the expectation over many draws of data and noise that lie near one point."""
     means = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
     mixture = Mixture(means, torch.zeros(2, 1, dtype=torch.float64))
@@ -19,14 +19,14 @@ def test_noise_is_that_of_bayes_rule():
     data = means[component, 0] + exact_denoiser.VARIANCE**0.5 * torch.randn(draws, generator=generator).double()
     noise = torch.randn(draws, generator=generator).double()
     near = (alpha.sqrt() * data + (1 - alpha).sqrt() * noise - x[0, 0]).abs() < 0.01
-    found = mixture.noise(x, alpha, torch.ones(1, 2, dtype=torch.bool))
-    assert float(found[0, 0]) == pytest.approx(float(noise[near].mean()), abs=0.02)
+    noise = mixture.noise(x, alpha, torch.ones(1, 2, dtype=torch.bool))
+    assert float(noise[0, 0]) == pytest.approx(float(noise[near].mean()), abs=0.02)
     of_first = mixture.noise(x, alpha, torch.tensor([[True, False]]))
     assert float(of_first[0, 0]) == pytest.approx(float(noise[near & (component == 0)].mean()), abs=0.02)
 
 
 @pytest.mark.parametrize("name", ["dpm++", "unipc", "ddim"])
-def test_more_steps_end_nearer(name):
+def test_more_steps_reduce_the_error(name):
     mixture = Mixture.drawn(0)
     reference = mixture.sample(build_scheduler("ddim", NOISE_LEVELS), exact_denoiser.FINEST, 2.5)
     few, many = (error(mixture, reference, build_scheduler(name, NOISE_LEVELS), steps, 2.5) for steps in (10, 100))

@@ -1,4 +1,4 @@
-"""The bench on real vectors, on small made-up files of the same layout, in which every figure is known."""
+"""The benchmark on real vectors, with small synthetic files of the same layout and known figures."""
 
 import json
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from bench.real import recommended, rows
 from bench.real.__main__ import Bench, main
 from bench.real.material import COUNTERPARTS, Material, View, centred, mean_of
-from bench.real.tasks import chance_of_sounds, photographs, pictures_to_sounds, sounds
+from bench.real.tasks import images_to_sounds, images_to_sounds_chance, photographs, sounds
 from c2c_jax.retrieval.scoring import Scoring
 
 S, E, A = 24, 24, 16
@@ -27,7 +27,7 @@ def rotation(seed):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Captions' vectors are rotated meanings; a photograph's is that of its caption, in a cone of its own."""
+    """Captions' vectors are rotated meanings; a photograph's is that of its caption, in a cone of images."""
     folder = tmp_path_factory.mktemp("vectors")
     labels, captions, photographs = (directions(count, S, seed) for seed, count in enumerate((300, 60, 50)))
     cone = 5 * directions(1, S, 9)
@@ -51,8 +51,8 @@ def folder(tmp_path_factory):
         folder / "clip_b32_cifar10_250.npz", image=directions(20, S, 7), classes=np.asarray([*COUNTERPARTS, "ship"]),
         label=np.arange(20) % 8,
     )  # fmt: skip
-    texts, heard = (written[:, :A] + 4 * directions(1, A, seed) for seed in (10, 11))
-    np.savez(folder / "clap_audiocaps497.npz", text=texts, audio=heard)
+    texts, audio = (written[:, :A] + 4 * directions(1, A, seed) for seed in (10, 11))
+    np.savez(folder / "clap_audiocaps497.npz", text=texts, audio=audio)
     np.savez(
         folder / "clap_esc50_folds1to4.npz", audio=np.repeat(class_text, 12, axis=0),
         label=np.repeat(np.arange(len(classes)), 12), classes=np.asarray(classes), class_text=class_text,
@@ -60,72 +60,75 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_photographs_of_known_captions_are_left_out(folder):
+def test_photographs_of_training_captions_are_left_out(folder):
     material = Material.read(folder)
     assert len(material.image_PS) == 49 and len(material.text_NS) == 360
 
 
-def test_centring_finds_what_a_cone_hides(folder):
-    """The captions' vectors are rotated, so the rotation finds each of them; the cone turns all pictures to one."""
+def test_centring_removes_a_cone(folder):
+    """The rotation retrieves every caption; without centring, the cone makes all images retrieve the same one."""
     material, turn = Material.read(folder), rotation(1)
     view = {kind: View.of(kind, material.text_NS, material.text_NE) for kind in ("raw", "moved", "centred")}
-    first = {kind: photographs(material, one, lambda x_BS: x_BS @ turn)["r1"].mean() for kind, one in view.items()}
+    first = {
+        kind: photographs(material, each_view, lambda x_BS: x_BS @ turn)["r1"].mean()
+        for kind, each_view in view.items()
+    }
     assert first["centred"] == 1 and first["moved"] == 1 and first["raw"] <= 0.9
 
 
-def test_sounds_in_another_cone_are_found_once_centred(folder):
-    found = sounds(Material.read(folder))
-    assert found["centred"]["text_to_sound"]["r1"].mean() > 0.9 > found["raw"]["text_to_sound"]["r1"].mean()
+def test_sounds_in_another_cone_are_retrieved_when_centred(folder):
+    figures = sounds(Material.read(folder))
+    assert figures["centred"]["text_to_sound"]["r1"].mean() > 0.9 > figures["raw"]["text_to_sound"]["r1"].mean()
 
 
-def test_pictures_to_sounds_by_hand(folder):
+def test_images_to_sounds_by_hand(folder):
     material = Material.read(folder)
     own = [material.classes.index(COUNTERPARTS.get(name, ("dog",))[0]) for name in material.small_classes_C]
     vectors = centred(material.class_text_KA, material.class_text_KA.mean(axis=0))[own]
     scorings = [
         Scoring(query_mean_E=np.zeros(A, np.float32), candidate_mean_E=mean_of(x))
-        for x in (material.sound_NA, material.class_text_KA)
+        for x in (material.audio_NA, material.class_text_KA)
     ]
-    found = pictures_to_sounds(material, vectors, *scorings)
+    figures = images_to_sounds(material, vectors, *scorings)
     counts = [material.small_classes_C.count(name) for name in COUNTERPARTS]  # 3 of most classes, 2 of some
     weights = np.concatenate([np.full(count, np.mean(counts) / count) for count in counts])
     for figure in ("p10", "top1"):
-        np.testing.assert_allclose(found[figure], weights)
-        assert found[figure].mean() == pytest.approx(1)
-    assert not pictures_to_sounds(material, -vectors, *scorings)["top1"].any()
+        np.testing.assert_allclose(figures[figure], weights)
+        assert figures[figure].mean() == pytest.approx(1)
+    assert not images_to_sounds(material, -vectors, *scorings)["top1"].any()
 
 
 def test_the_recommended_recipe_finds_a_rotation(folder, tmp_path, monkeypatch):
-    """With pictures in a cone of their own and nothing told: each photograph of the half that it does not know."""
+    """With images in a cone: every photograph of the other half retrieves its caption."""
     monkeypatch.setattr(recommended, "OVERRIDES", TINY)
     material = Material.read(folder)
     figures, bundles = recommended.photographs("recommended", material, slice(None), 0, tmp_path)
     assert figures["r1"].mean() > 0.9 and figures["r1"].shape == (49,)
-    assert len(bundles) == 2 and all(one.choice.linear or one.choice.trained for one in bundles)
+    assert len(bundles) == 2 and all(bundle.choice.linear or bundle.choice.trained for bundle in bundles)
     again, _ = recommended.photographs("recommended", material, slice(None), 0, tmp_path)  # read, not trained
     np.testing.assert_array_equal(again["r1"], figures["r1"])
 
 
 def test_chance_by_hand(folder):
-    """Eight classes of twelve sounds each; three of seven pictures' classes have two counterparts."""
-    assert chance_of_sounds(Material.read(folder)) == pytest.approx((10 / 7 / 8, 10 / 7 / 8))
+    """Eight classes of twelve sounds each; three of the seven image classes have two counterparts."""
+    assert images_to_sounds_chance(Material.read(folder)) == pytest.approx((10 / 7 / 8, 10 / 7 / 8))
 
 
-def test_two_translators_in_a_row(folder, tmp_path, monkeypatch):
-    """Each is given vectors as it was trained on: here what goes in comes out, but for the means."""
-    seen = []
+def test_two_translators_in_sequence(folder, tmp_path, monkeypatch):
+    """Each gets vectors like those of its training. Here translators are identities, except for the means."""
+    inputs = []
 
     def translators(name, store, seeds, workdir):
         del name, seeds, workdir
         wide = store.plan.target.dim
-        return [lambda x_BS: seen.append(x_BS) or np.pad(x_BS, ((0, 0), (0, wide)))[:, :wide]]
+        return [lambda x_BS: inputs.append(x_BS) or np.pad(x_BS, ((0, 0), (0, wide)))[:, :wide]]
 
     monkeypatch.setattr("bench.real.__main__.translators", translators)
     material = Material.read(folder)
     bench = Bench(material, 1, tmp_path, Console())
     for kind in ("raw", "moved", "centred"):
-        bench.pictures(kind, ["procrustes"])
-    (raw, between_raw), (moved, between_moved), (middle, between_middle) = seen[:2], seen[2:4], seen[4:]
+        bench.images(kind, ["procrustes"])
+    (raw, between_raw), (moved, between_moved), (middle, between_middle) = inputs[:2], inputs[2:4], inputs[4:]
     texts = View.of("raw", material.text_NS, material.text_NE)
     np.testing.assert_array_equal(raw, material.small_CS)
     np.testing.assert_allclose(moved, material.small_CS - material.general_S + texts.source_mean_S, atol=1e-6)

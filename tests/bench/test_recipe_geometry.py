@@ -1,4 +1,4 @@
-"""The bench's geometry of real CLIP and CLAP: means, cosines and gaps are those of the real spaces."""
+"""The geometry of real CLIP and CLAP: means, cosines and gaps are those of the real spaces."""
 
 import dataclasses
 import json
@@ -25,13 +25,13 @@ def centred(x, mean):
 
 @pytest.fixture(scope="module")
 def texts():
-    """Captions of meanings, around a mean of their own; raw vectors of any length."""
+    """Raw vectors of captions around a mean."""
     return meanings(0, N) + 0.3
 
 
 @pytest.fixture(scope="module")
 def pairs():
-    """Pictures and sounds of P scenes, around means of their own, near to their captions."""
+    """Vectors of images and sounds of P scenes, around their own means and near their captions."""
     return scenes(1)
 
 
@@ -42,7 +42,12 @@ def meanings(seed, count):
 def scenes(seed, count=P) -> Scenes:
     own = meanings(seed, count)
     image, audio = (own + 0.5 * meanings(seed + offset, count) for offset in (100, 200))
-    vectors = {"image_NS": image - 0.4, "seen_NS": own + 0.3, "audio_NE": 2 * audio + 0.1, "heard_NE": own + 0.3}
+    vectors = {
+        "image_NS": image - 0.4,
+        "image_caption_NS": own + 0.3,
+        "audio_NE": 2 * audio + 0.1,
+        "sound_caption_NE": own + 0.3,
+    }
     return Scenes(**{name: x.astype(np.float32) for name, x in vectors.items()}, cells_N=np.arange(count))
 
 
@@ -53,67 +58,73 @@ def store(texts, tmp_path_factory):
 
 
 @pytest.mark.parametrize("shape", [CLIP, CLAP])
-def test_means_and_cosines_are_those_of_the_real_space(shape, texts, pairs):
-    made = Reshaped(shape, texts, pairs.image_NS, pairs.seen_NS, seed=0)
-    text, other, own = made.texts(texts), made.others(pairs.image_NS, 0), made.texts(pairs.seen_NS)
+def test_means_and_cosines_equal_the_real_ones(shape, texts, pairs):
+    reshaped = Reshaped(shape, texts, pairs.image_NS, pairs.image_caption_NS, seed=0)
+    text, media, own = reshaped.texts(texts), reshaped.media(pairs.image_NS, 0), reshaped.texts(pairs.image_caption_NS)
     assert text.shape == (N, 512) and text.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(np.concatenate([text, other, own]), axis=1), 1, atol=1e-5)
-    text_mean, other_mean = text.mean(axis=0), other.mean(axis=0)
+    np.testing.assert_allclose(np.linalg.norm(np.concatenate([text, media, own]), axis=1), 1, atol=1e-5)
+    text_mean, media_mean = text.mean(axis=0), media.mean(axis=0)
     assert np.linalg.norm(text_mean) == pytest.approx(shape.text_mean, abs=0.02)
-    assert np.linalg.norm(other_mean) == pytest.approx(shape.other_mean, abs=0.02)
-    cosine = text_mean @ other_mean / np.linalg.norm(text_mean) / np.linalg.norm(other_mean)
+    assert np.linalg.norm(media_mean) == pytest.approx(shape.media_mean, abs=0.02)
+    cosine = text_mean @ media_mean / np.linalg.norm(text_mean) / np.linalg.norm(media_mean)
     assert cosine == pytest.approx(shape.mean_cosine, abs=0.02)
-    pair = np.sum(centred(other, other_mean) * centred(own, text_mean), axis=1).mean()
+    pair = np.sum(centred(media, media_mean) * centred(own, text_mean), axis=1).mean()
     assert pair == pytest.approx(shape.pair_cosine, abs=0.02)
 
 
-def test_texts_are_turned_and_no_more(texts, pairs):
-    """Cosines between centred captions are what they were, whatever the space they are put in."""
-    made = Reshaped(CLIP, texts, pairs.image_NS, pairs.seen_NS, seed=0)
+def test_texts_are_only_rotated(texts, pairs):
+    """Cosines between centred captions do not change."""
+    reshaped = Reshaped(CLIP, texts, pairs.image_NS, pairs.image_caption_NS, seed=0)
     before = centred(texts[:200], unit(texts).mean(axis=0))
-    after = made.texts(texts[:200]) - made.new_text_D
+    after = reshaped.texts(texts[:200]) - reshaped.new_text_D
     np.testing.assert_allclose(unit(after) @ unit(after).T, before @ before.T, atol=0.1)
-    other = Reshaped(CLIP, texts, pairs.image_NS, pairs.seen_NS, seed=1)
-    assert np.abs(other.texts(texts[:9]) - made.texts(texts[:9])).max() > 0.1
+    media = Reshaped(CLIP, texts, pairs.image_NS, pairs.image_caption_NS, seed=1)
+    assert np.abs(media.texts(texts[:9]) - reshaped.texts(texts[:9])).max() > 0.1
 
 
-def test_the_noise_of_a_drawing_is_its_own(texts, pairs):
-    made = Reshaped(CLIP, texts, pairs.image_NS, pairs.seen_NS, seed=0)
+def test_drawings_have_different_noise(texts, pairs):
+    reshaped = Reshaped(CLIP, texts, pairs.image_NS, pairs.image_caption_NS, seed=0)
     image = pairs.image_NS[:9]
-    np.testing.assert_array_equal(made.others(image, 2, 0), made.others(image, 2, 0))
+    np.testing.assert_array_equal(reshaped.media(image, 2, 0), reshaped.media(image, 2, 0))
     for drawing in ((2, 1), (1, 0)):
-        assert np.abs(made.others(image, *drawing) - made.others(image, 2, 0)).max() > 0.01
+        assert np.abs(reshaped.media(image, *drawing) - reshaped.media(image, 2, 0)).max() > 0.01
 
 
-def test_all_vectors_are_put_in_one_place(store, pairs, tmp_path):
-    """Captions of the store, of drawings and of scenes are the same texts, and so the same vectors."""
+def test_equal_texts_get_equal_vectors(store, pairs, tmp_path):
+    """Captions of the store, of drawings and of scenes with the same texts get the same vectors."""
     geometry = RealGeometry(store, pairs)
     text = store.read("source")[:40].astype(np.float32)
-    given = dataclasses.replace(scenes(2, 40), seen_NS=text, heard_NE=text)
-    moved, made = geometry.store(store, tmp_path), geometry.scenes(given, 2, 0)
+    natural_scenes = dataclasses.replace(scenes(2, 40), image_caption_NS=text, sound_caption_NE=text)
+    moved, reshaped = geometry.store(store, tmp_path), geometry.scenes(natural_scenes, 2, 0)
     captions = geometry.captions(Captions(source_MS=text, target_ME=text, cells_M=np.arange(40)))
-    for source in (made.seen_NS, captions.source_MS):
+    for source in (reshaped.image_caption_NS, captions.source_MS):
         np.testing.assert_allclose(source, moved.read("source")[:40], atol=1e-3)
-    for target in (made.heard_NE, captions.target_ME):
+    for target in (reshaped.sound_caption_NE, captions.target_ME):
         np.testing.assert_allclose(target, moved.read("target")[:40], atol=1e-3)
-    assert moved.plan.source.dim == moved.plan.target.dim == made.image_NS.shape[1] == made.audio_NE.shape[1] == 512
-    np.testing.assert_array_equal(made.cells_N, given.cells_N)
+    assert (
+        moved.plan.source.dim
+        == moved.plan.target.dim
+        == reshaped.image_NS.shape[1]
+        == reshaped.audio_NE.shape[1]
+        == 512
+    )
+    np.testing.assert_array_equal(reshaped.cells_N, natural_scenes.cells_N)
     assert geometry.store(store, tmp_path).path == moved.path
 
 
-def test_pairs_that_are_too_far_from_each_other(store, pairs):
-    strangers = dataclasses.replace(pairs, image_NS=pairs.image_NS[::-1])
+def test_pairs_that_are_too_dissimilar(store, pairs):
+    mismatched = dataclasses.replace(pairs, image_NS=pairs.image_NS[::-1])
     with pytest.raises(ConfigError, match="0.32; here it is -?0.0.* without any"):
-        RealGeometry(store, strangers)
+        RealGeometry(store, mismatched)
 
 
-def test_whole_bench_in_the_geometry(arguments, tmp_path, monkeypatch):
-    """The pictures and sounds of random towers are no nearer to their captions than to others; here they are equal."""
+def test_whole_benchmark_in_the_geometry(arguments, tmp_path, monkeypatch):
+    """Random towers do not place media near their captions, so captions' vectors replace those of media here."""
     natural = Material.scenes
 
     def near(self, split, seed, count):
-        found = natural(self, split, seed, count)
-        return dataclasses.replace(found, image_NS=found.seen_NS, audio_NE=found.heard_NE)
+        result = natural(self, split, seed, count)
+        return dataclasses.replace(result, image_NS=result.image_caption_NS, audio_NE=result.sound_caption_NE)
 
     monkeypatch.setattr(Material, "scenes", near)
     assert main([*arguments, "--geometry", "clip", "--json", str(tmp_path / "clip.json")]) == 0

@@ -1,4 +1,4 @@
-"""What the tests of `c2c infer` and `c2c search` share: an untrained translator, pictures, sounds, and the verbs."""
+"""Fixtures for `c2c infer` and `c2c search`: an untrained translator, pictures, sounds, and functions that run them."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from c2c_jax.cli.main import main
 from c2c_jax.spaces.space import identify
 from c2c_jax.translator.bundle import Bundle, save_bundle
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
-from tests.fixtures.sounds import FAST, NAMES, noise
+from tests.fixtures.audio_files import FAST, NAMES, write_noise
 from tests.generation.test_ranking import build_clap
 
 
@@ -30,7 +30,7 @@ def bundle(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def image_folder(tmp_path: Path) -> Path:
     """A folder with a.png, b.jpg and c.png."""
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -42,7 +42,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def infer(bundle, audioldm_folder, capsys):
-    """Runs the verb; gives the exit code, the files it printed, and its stderr."""
+    """Runs the verb; returns the exit code, the printed files, and stderr."""
 
     def run(*arguments: str | Path, audioldm: Path | None = audioldm_folder):
         capsys.readouterr()
@@ -57,28 +57,28 @@ def infer(bundle, audioldm_folder, capsys):
 
 @pytest.fixture(scope="module")
 def clap(tmp_path_factory, audioldm_folder) -> Path:
-    """The whole CLAP whose text tower AudioLDM's is."""
+    """A CLAP with both towers, whose text tower is AudioLDM's."""
     return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder)
 
 
 @pytest.fixture
-def sounds(tmp_path) -> Path:
-    """A folder with sounds of noise, two of them in a folder inside."""
+def audio_folder(tmp_path) -> Path:
+    """A folder with sounds of noise, two of them in a subfolder."""
     folder = tmp_path / "sounds"
     (folder / "deep").mkdir(parents=True)
     for seed, name in enumerate(NAMES):
-        noise(folder / name, seed)
+        write_noise(folder / name, seed)
     (folder / "notes.txt").write_text("no sound")
     return folder
 
 
 @pytest.fixture
-def search(bundle, clap, sounds, capsys):
-    """Runs the verb over the sounds; gives exit code, the lines of stdout in fields, and stderr."""
+def search(bundle, clap, audio_folder, capsys):
+    """Runs the verb on the sounds; returns the exit code, the fields of each line of stdout, and stderr."""
 
-    def run(*arguments, asked=("--translator", bundle, "--clap", clap)):
+    def run(*arguments, flags=("--translator", bundle, "--clap", clap)):
         capsys.readouterr()
-        code = main(["search", *map(str, arguments), "--library", str(sounds), *map(str, asked)])
+        code = main(["search", *map(str, arguments), "--library", str(audio_folder), *map(str, flags)])
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return code, [tuple(line.split("\t")) for line in out.splitlines()], err

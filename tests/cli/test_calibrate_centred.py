@@ -17,8 +17,8 @@ from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.inference import translate
 from tests.cli.test_calibrate import (
     ALL,
-    PICTURES,
-    SOUNDS,
+    AUDIO,
+    IMAGES,
     TEXTS,
     audio_NE,
     calibrate,
@@ -26,10 +26,10 @@ from tests.cli.test_calibrate import (
     figures,
     goodness,
     image_BS,
+    media_folder,
     ridge_run,
     tensors,
     unit,
-    world,
 )
 from tests.cli.test_main import refused
 
@@ -38,7 +38,8 @@ QUERIES = [f"{what} {where}" for what in ("a dog", "rain", "a bell", "wind") for
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
-    """The work directory of a ridge of centred vectors on random ones of the tiny spaces, its store in it."""
+    """The work directory, with its store, of a ridge of centred vectors, trained on random vectors of the tiny
+    spaces."""
     return ridge_run(tmp_path_factory.mktemp("trained") / "run", clip_folder, audioldm_folder, "centred")
 
 
@@ -49,7 +50,7 @@ def run(trained, tmp_path) -> Path:
 
 @pytest.fixture
 def blind(run) -> Path:
-    """A bundle whose checkpoints are on no machine."""
+    """A bundle whose checkpoints do not exist."""
     config = json.loads((run / "bundle/config.json").read_text())
     for side in ("source", "target"):
         config[side]["name"] = f"/no/{side}"
@@ -69,7 +70,7 @@ def centred(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def by_hand(x_BS: np.ndarray, weights: dict[str, np.ndarray], mean: str, output_mean: str) -> np.ndarray:
-    """Through a ridge, centred by one mean and un-centred with the other."""
+    """Translates through a ridge by hand: centred by one mean and un-centred with the other."""
     x = np.sqrt(x_BS.shape[1]) * centred(x_BS, weights[f"gap.{mean}"])
     u = unit(x @ weights["linear.weight"].T.astype(np.float64) + weights["linear.bias"])
     mean_E = weights[f"gap.{output_mean}"].astype(np.float64)
@@ -77,15 +78,17 @@ def by_hand(x_BS: np.ndarray, weights: dict[str, np.ndarray], mean: str, output_
     return mean_E + u * (np.sqrt(along**2 + 1 - mean_E @ mean_E) - along)[:, None]
 
 
-def test_pictures_and_sounds(calibrate, run, world, clap, image_BS, audio_NE, capsys, tmp_path):
+def test_pictures_and_sounds(calibrate, run, media_folder, clap, image_BS, audio_NE, capsys, tmp_path):
     before = tensors(run / "bundle")
-    code, lines, err = calibrate("--images", world / "pictures", "--sounds", world / "sounds", "--clap", clap)
+    code, lines, err = calibrate(
+        "--images", media_folder / "pictures", "--sounds", media_folder / "sounds", "--clap", clap
+    )
     assert code == 0
-    gap, after = load_bundle(run / "bundle").means, tensors(run / "bundle")
-    assert gap.known == ALL and all(np.array_equal(after[name], tensor) for name, tensor in before.items())
-    np.testing.assert_allclose(gap.source_image, unit(image_BS).mean(0), atol=1e-6)
-    np.testing.assert_allclose(gap.target_audio, unit(audio_NE).mean(0), atol=1e-5)
-    rows = [(PICTURES, "pictures", image_BS, gap.source_text), (SOUNDS, "sounds", audio_NE, gap.target_text)]
+    means, after = load_bundle(run / "bundle").means, tensors(run / "bundle")
+    assert means.known == ALL and all(np.array_equal(after[name], tensor) for name, tensor in before.items())
+    np.testing.assert_allclose(means.source_image, unit(image_BS).mean(0), atol=1e-6)
+    np.testing.assert_allclose(means.target_audio, unit(audio_NE).mean(0), atol=1e-5)
+    rows = [(IMAGES, "pictures", image_BS, means.source_text), (AUDIO, "sounds", audio_NE, means.target_text)]
     for start, (count, kind, vectors, text) in zip((0, 2), rows, strict=True):
         mean, variance = unit(vectors).mean(0), unit(vectors).var(axis=0, ddof=1).sum()
         assert re.fullmatch(rf"{count} {kind}: mean \S+ long, spread \S+, distance to captions \S+", lines[start])
@@ -97,7 +100,7 @@ def test_pictures_and_sounds(calibrate, run, world, clap, image_BS, audio_NE, ca
         "results are un-centred with the mean of captions; infer --output-mean audio uses the mean of sounds",
         str(run / "bundle"),
     ]
-    captions = 1 - np.sum(gap.source_text.astype(np.float64) ** 2)
+    captions = 1 - np.sum(means.source_text.astype(np.float64) ** 2)
     is_narrow = unit(image_BS).var(axis=0, ddof=1).sum() < 0.85 * captions  # the tiny tower tells little apart
     assert is_narrow and "these pictures are very similar" in err
 
@@ -107,50 +110,57 @@ def test_pictures_and_sounds(calibrate, run, world, clap, image_BS, audio_NE, ca
         np.testing.assert_allclose(translate(loaded, image_BS, output_mean), expected, atol=2e-5)
         with torch.no_grad():
             np.testing.assert_allclose(twin.from_image(torch.from_numpy(image_BS), output_mean), expected, atol=2e-5)
-        asked = ["infer", str(world / "pictures/00.png"), "--translator", str(run), "--output-mean", output_mean]
+        command = [
+            "infer",
+            str(media_folder / "pictures/00.png"),
+            "--translator",
+            str(run),
+            "--output-mean",
+            output_mean,
+        ]
         capsys.readouterr()
-        assert main([*asked, "--save-embedding", str(tmp_path / "v.npy")]) == 0
+        assert main([*command, "--save-embedding", str(tmp_path / "v.npy")]) == 0
         np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected[0], atol=2e-5)
-        told = capsys.readouterr().err
-        assert "centring pictures with the mean stored in the translator\n" in told
-        assert ("un-centring results with the mean of sounds" in told) == (output_mean == "audio")
+        message = capsys.readouterr().err
+        assert "centring pictures with the mean stored in the translator\n" in message
+        assert ("un-centring results with the mean of sounds" in message) == (output_mean == "audio")
 
     code, lines, _ = calibrate("--remove")
     assert code == 0 and lines == [f"means in the bundle: {', '.join(TEXTS)}", str(run / "bundle")]
     assert all(np.array_equal(tensors(run / "bundle")[name], tensor) for name, tensor in before.items())
-    assert "stores no mean of sounds for --output-mean" in refused(capsys, [*asked, "--save-embedding", "v.npy"])
+    assert "stores no mean of sounds for --output-mean" in refused(capsys, [*command, "--save-embedding", "v.npy"])
     assert "there is nothing to remove" in calibrate("--remove")[2]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_arrays_need_no_checkpoint(calibrate, blind, arrays, image_BS, audio_NE, dtype):
-    """Neither tower is looked for; the statistics are those of the files' own vectors."""
+    """Neither tower is needed; the statistics are those of the vectors in the files."""
     for path, vectors in zip(arrays, (image_BS, audio_NE), strict=True):
         np.save(path, vectors.astype(dtype))
     code, lines, err = calibrate("--images", arrays[0], "--sounds", arrays[1])
     assert code == 0 and "left out" not in err
-    gap = load_bundle(blind / "bundle").means
-    np.testing.assert_allclose(gap.source_image, unit(image_BS.astype(dtype)).mean(0), atol=1e-6)
-    np.testing.assert_allclose(gap.target_audio, unit(audio_NE.astype(dtype)).mean(0), atol=1e-6)
-    assert lines[0].startswith(f"{PICTURES} pictures: ") and lines[2].startswith(f"{SOUNDS} sounds: ")
+    means = load_bundle(blind / "bundle").means
+    np.testing.assert_allclose(means.source_image, unit(image_BS.astype(dtype)).mean(0), atol=1e-6)
+    np.testing.assert_allclose(means.target_audio, unit(audio_NE.astype(dtype)).mean(0), atol=1e-6)
+    assert lines[0].startswith(f"{IMAGES} pictures: ") and lines[2].startswith(f"{AUDIO} sounds: ")
 
 
 @pytest.mark.parametrize("axes", [1, 2])
-def test_a_mean_itself(calibrate, blind, tmp_path, image_BS, axes):
-    """A single vector [S] or [1, S] shorter than 1."""
+def test_mean_as_input(calibrate, blind, tmp_path, image_BS, axes):
+    """A single vector [S] or [1, S] with a norm below 1 is the mean."""
     mean = (0.75 * unit(image_BS[:1])).astype(np.float32)
     np.save(tmp_path / "mean.npy", mean[0] if axes == 1 else mean)
     code, lines, _ = calibrate("--images", tmp_path / "mean.npy")
-    gap = load_bundle(blind / "bundle").means
+    means = load_bundle(blind / "bundle").means
     assert code == 0
-    np.testing.assert_array_equal(gap.source_image, mean[0])
-    expected = [0.75, 1 - 0.75**2, np.linalg.norm(mean[0] - gap.source_text)]
+    np.testing.assert_array_equal(means.source_image, mean[0])
+    expected = [0.75, 1 - 0.75**2, np.linalg.norm(mean[0] - means.source_text)]
     assert lines[0].startswith("mean of pictures as given: ") and figures(lines[0]) == pytest.approx(expected, abs=1e-4)
     assert lines[1] == f"means in the bundle: {', '.join(ALL[:3])}"
 
 
 def test_narrow_and_general_pictures(calibrate, blind, tmp_path):
-    """Told from each other by their spread beside the captions'."""
+    """They differ by their spread, relative to the captions'."""
     text = load_bundle(blind / "bundle").means.source_text
     across = unit(np.random.default_rng(0).normal(size=(200, len(text))))
     common = unit(np.ones((1, len(text))))
@@ -169,7 +179,7 @@ def of_texts(texts: list[str], clip_folder: Path, audioldm_folder: Path) -> list
 
 
 def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
-    """The means of a file's texts, each once, take the captions' place in both spaces."""
+    """The means of a file's distinct texts replace those of captions in both spaces."""
     before = tensors(run / "bundle")
     (tmp_path / "queries.txt").write_text("\n".join([*QUERIES, QUERIES[0], ""]))
     for name in ("README.md", "model.onnx", "model_from_image.onnx"):
@@ -177,9 +187,9 @@ def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
     code, lines, err = calibrate("--texts", tmp_path / "queries.txt")
     assert code == 0 and f"{len(QUERIES)} captions read from txt:" in err and "1 duplicate dropped" in err
     assert "README.md and model_from_image.onnx and model.onnx in" in err
-    assert err.count("replacing it changes what the translator is given for pictures as well") == 1
-    after, gap = tensors(run / "bundle"), load_bundle(run / "bundle").means
-    assert gap.known == TEXTS
+    assert err.count("so pictures are centred with the mean of texts") == 1
+    after, means = tensors(run / "bundle"), load_bundle(run / "bundle").means
+    assert means.known == TEXTS
     source, target = of_texts(QUERIES, clip_folder, audioldm_folder)
     for start, (space, vectors, name) in enumerate((("CLIP", source, TEXTS[0]), ("CLAP", target, TEXTS[1]))):
         mean, variance = unit(vectors).mean(0), unit(vectors).var(axis=0, ddof=1).sum()
@@ -191,33 +201,33 @@ def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
         assert lines[2 * start + 1] == goodness(len(QUERIES), f"texts, {space}", variance)
     assert all(np.array_equal(after[name], before[name]) for name in before if not name.startswith("gap."))
     with torch.no_grad():
-        found = Translator.from_pretrained(run / "bundle")(torch.from_numpy(source))
-    np.testing.assert_allclose(found, by_hand(source, after, "source_text", "target_text"), atol=2e-5)
+        output = Translator.from_pretrained(run / "bundle")(torch.from_numpy(source))
+    np.testing.assert_allclose(output, by_hand(source, after, "source_text", "target_text"), atol=2e-5)
 
 
-def test_texts_and_pictures(calibrate, run, world, image_BS, clip_folder, audioldm_folder, tmp_path):
-    """Together, the texts from a caption source as in training; the gap is measured to their mean."""
+def test_texts_and_pictures(calibrate, run, media_folder, image_BS, clip_folder, audioldm_folder, tmp_path):
+    """Both together, with texts from a caption source; distances are measured to the texts' mean."""
     out, before = tmp_path / "out", tensors(run / "bundle")
     (tmp_path / "queries.csv").write_text("id,text\n" + "".join(f"{n},{text}\n" for n, text in enumerate(QUERIES)))
     code, lines, err = calibrate(
-        "--texts", f"csv:{tmp_path / 'queries.csv'}:text", "--images", world / "pictures", "--out", out
+        "--texts", f"csv:{tmp_path / 'queries.csv'}:text", "--images", media_folder / "pictures", "--out", out
     )
     assert code == 0 and lines[6:] == [f"means in the bundle: {', '.join(ALL[:3])}", str(out)]
     assert "no mean of pictures" not in err
-    gap, source = load_bundle(out).means, of_texts(QUERIES, clip_folder, audioldm_folder)[0]
-    np.testing.assert_allclose(gap.source_text, unit(source).mean(0), atol=1e-6)
-    np.testing.assert_allclose(gap.source_image, unit(image_BS).mean(0), atol=1e-6)
+    means, source = load_bundle(out).means, of_texts(QUERIES, clip_folder, audioldm_folder)[0]
+    np.testing.assert_allclose(means.source_text, unit(source).mean(0), atol=1e-6)
+    np.testing.assert_allclose(means.source_image, unit(image_BS).mean(0), atol=1e-6)
     length = np.linalg.norm(unit(image_BS).mean(0) - unit(source).mean(0))
     assert figures(lines[4])[2] == pytest.approx(length, abs=1e-4)
     after = tensors(run / "bundle")
     assert all(np.array_equal(after[name], before[name]) for name in before)
 
 
-def test_misuse(run, world, arrays, tmp_path, capsys):
-    images, sounds = map(str, arrays)
+def test_misuse(run, media_folder, arrays, tmp_path, capsys):
+    images, audio = map(str, arrays)
     before = (run / "bundle" / "model.safetensors").read_bytes()
 
-    def told(*arguments):
+    def message(*arguments):
         return refused(capsys, ["calibrate", str(run), *map(str, arguments)])
 
     (tmp_path / "few.txt").write_text("a dog\nrain\n")
@@ -227,24 +237,24 @@ def test_misuse(run, world, arrays, tmp_path, capsys):
     np.save(tmp_path / "seven.npy", np.load(images)[:7])
     np.save(tmp_path / "zero.npy", 0 * np.load(images))
     np.save(tmp_path / "wide.npy", np.ones((9, 65)))
-    assert "--remove cannot be combined with" in told("--remove", "--texts", tmp_path / "few.txt")
-    assert "pass --images PATH..., --sounds FOLDER or --texts FILE" in told()
-    assert "--images takes pictures or one .npy file of vectors, found 2" in told(
-        "--images", images, world / "pictures"
+    assert "--remove cannot be combined with" in message("--remove", "--texts", tmp_path / "few.txt")
+    assert "pass --images PATH..., --sounds FOLDER or --texts FILE" in message()
+    assert "--images takes pictures or one .npy file of vectors, found 2" in message(
+        "--images", images, media_folder / "pictures"
     )
-    assert "expected an .npy file of vectors at" in told("--images", tmp_path / "none.npy")
-    assert "expected an .npy file of vectors at" in told("--sounds", tmp_path / "none.npy")
-    assert "cannot be read as an .npy file" in told("--images", tmp_path / "bad.npy")
-    assert "expected raw vectors [N, 64]" in told("--images", tmp_path / "wide.npy")
-    assert "expected raw vectors [N, 64]" in told("--sounds", tmp_path / "wide.npy")
-    assert "a single vector of length 2 is not the mean of pictures" in told("--images", tmp_path / "one.npy")
-    assert "all 9 pictures have the same vector" in told("--images", tmp_path / "same.npy")
-    assert "all 9 sounds have the same vector" in told("--sounds", tmp_path / "same.npy")
-    assert "only 7 readable pictures: a mean needs 8 or more" in told("--images", tmp_path / "seven.npy")
-    assert "row 0 is zero or not finite" in told("--images", tmp_path / "zero.npy")
-    assert "only 2 readable texts: a mean needs 8 or more" in told("--texts", tmp_path / "few.txt")
-    assert "found no file: pass a file with one text a line, or a caption" in told("--texts", tmp_path / "none.txt")
-    assert "found a folder: pass a file with one text a line" in told("--texts", tmp_path)
-    assert "cannot read captions from" in told("--texts", f"txt:{tmp_path / 'none.txt'}")
-    assert "unknown caption source 'x:y'" in told("--texts", "x:y")
+    assert "expected an .npy file of vectors at" in message("--images", tmp_path / "none.npy")
+    assert "expected an .npy file of vectors at" in message("--sounds", tmp_path / "none.npy")
+    assert "cannot be read as an .npy file" in message("--images", tmp_path / "bad.npy")
+    assert "expected raw vectors [N, 64]" in message("--images", tmp_path / "wide.npy")
+    assert "expected raw vectors [N, 64]" in message("--sounds", tmp_path / "wide.npy")
+    assert "a single vector of length 2 is not the mean of pictures" in message("--images", tmp_path / "one.npy")
+    assert "all 9 pictures have the same vector" in message("--images", tmp_path / "same.npy")
+    assert "all 9 sounds have the same vector" in message("--sounds", tmp_path / "same.npy")
+    assert "only 7 readable pictures: a mean needs 8 or more" in message("--images", tmp_path / "seven.npy")
+    assert "row 0 is zero or not finite" in message("--images", tmp_path / "zero.npy")
+    assert "only 2 readable texts: a mean needs 8 or more" in message("--texts", tmp_path / "few.txt")
+    assert "found no file: pass a file with one text a line, or a caption" in message("--texts", tmp_path / "none.txt")
+    assert "found a folder: pass a file with one text a line" in message("--texts", tmp_path)
+    assert "cannot read captions from" in message("--texts", f"txt:{tmp_path / 'none.txt'}")
+    assert "unknown caption source 'x:y'" in message("--texts", "x:y")
     assert (run / "bundle" / "model.safetensors").read_bytes() == before

@@ -1,4 +1,4 @@
-"""`c2c embed` as a user meets it: looking after a store, and stores of one's own vectors."""
+"""`c2c embed`: inspecting and repairing a store, and stores of given vectors."""
 
 import json
 import os
@@ -21,8 +21,8 @@ ROWS = 40
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, clip_folder, audioldm_folder, short_captions) -> Path:
-    """A store that `c2c embed` made from a tsv with one bad row and two duplicates, and copies of its ingredients."""
+def embedded(tmp_path_factory, clip_folder, audioldm_folder, short_captions) -> Path:
+    """A store that `c2c embed` made from a tsv with one bad row and two duplicates, and copies of its inputs."""
     folder = tmp_path_factory.mktemp("made")
     rows = [f"{caption}\thttp://x" for caption in [*short_captions[:ROWS], *short_captions[:2]]]
     (folder / "captions.tsv").write_text("\n".join([*rows, "no tab"]), encoding="utf-8")
@@ -39,26 +39,26 @@ def command(folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def store(made, tmp_path) -> Path:
-    return Path(shutil.copytree(made / "store", tmp_path / "store"))
+def store(embedded, tmp_path) -> Path:
+    return Path(shutil.copytree(embedded / "store", tmp_path / "store"))
 
 
-def test_info_tells_all(made, capsys):
-    assert main(["embed", "--info", str(made / "store")]) == 0
-    told = capsys.readouterr().out
+def test_info(embedded, capsys):
+    assert main(["embed", "--info", str(embedded / "store")]) == 0
+    output = capsys.readouterr().out
     for part in (
-        f"{made / 'clip'}, 64 wide",
+        f"{embedded / 'clip'}, 64 wide",
         "40 pairs, float16",
         "computed in float32",
         "3 of 16 rows",
-        f"tsv:{made / 'captions.tsv'}: 40 rows, 2 duplicates dropped, 1 skipped: no tab",
+        f"tsv:{embedded / 'captions.tsv'}: 40 rows, 2 duplicates dropped, 1 skipped: no tab",
     ):
-        assert part in told
+        assert part in output
 
 
-def test_verify_names_every_damaged_chunk(store, capsys):
+def test_verify_lists_every_damaged_chunk(store, capsys):
     assert main(["embed", "--verify", str(store)]) == 0
-    assert "all 3 chunks of 40 rows are whole" in capsys.readouterr().out
+    assert "all 3 chunks of 40 rows are intact" in capsys.readouterr().out
     flip(store / "source" / "c" / "2" / "0")
     (store / "target" / "c" / "0" / "0").unlink()
     (store / "captions" / "1.txt").write_bytes(b"\xff")
@@ -73,15 +73,15 @@ def test_verify_names_every_damaged_chunk(store, capsys):
     assert captured.err.strip() == f"c2c embed: {store}: 3 damaged or missing chunks; {cure}"
 
 
-def test_the_same_command_makes_damaged_chunks_again(made, store, capsys):
+def test_same_command_repairs_damaged_chunks(embedded, store, capsys):
     before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
     flip(store / "source" / "c" / "2" / "0")
     (store / "captions" / "2.txt").unlink()
-    whole = (store / "target" / "c" / "1" / "0").stat().st_mtime_ns
+    written_at = (store / "target" / "c" / "1" / "0").stat().st_mtime_ns
     for _ in range(2):  # the second time there is nothing to do
-        assert main(["embed", *command(made), "--out", str(store)]) == 0
+        assert main(["embed", *command(embedded), "--out", str(store)]) == 0
         assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
-    assert (store / "target" / "c" / "1" / "0").stat().st_mtime_ns == whole
+    assert (store / "target" / "c" / "1" / "0").stat().st_mtime_ns == written_at
     assert capsys.readouterr().err.count("making 2 damaged or missing chunks again: captions 2, source 2") == 1
 
 
@@ -123,7 +123,7 @@ def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("array", "told"),
+    ("array", "message"),
     [
         (np.ones((4, 3), np.float32), "4 source and 5 target vectors"),
         (np.ones(5, np.float32), "expected numbers [N, E]"),
@@ -133,14 +133,14 @@ def test_arrays_of_named_spaces(tmp_path, clip_folder, audioldm_folder, capsys):
         (None, "found no file"),
     ],
 )
-def test_arrays_that_cannot_be_taken(tmp_path, array, told, capsys):
+def test_invalid_arrays(tmp_path, array, message, capsys):
     np.save(tmp_path / "good.npy", np.ones((5, 2), np.float32))
     if isinstance(array, bytes):
         (tmp_path / "bad.npy").write_bytes(array)
     elif array is not None:
         np.save(tmp_path / "bad.npy", array)
     arguments = ["--from-arrays", str(tmp_path / "bad.npy"), str(tmp_path / "good.npy"), "--out", str(tmp_path / "s")]
-    assert told in refused(capsys, ["embed", *arguments])
+    assert message in refused(capsys, ["embed", *arguments])
 
 
 def test_misuse(tmp_path, capsys):
@@ -150,14 +150,14 @@ def test_misuse(tmp_path, capsys):
         assert "is not an embedding store" in refused(capsys, ["embed", task, str(tmp_path)])
 
 
-def test_unknown_flags_are_named_first(tmp_path, capsys):
+def test_unknown_flags_are_reported_first(tmp_path, capsys):
     for verb in (["embed"], ["train", "--config", "no.py"]):
         message = refused(capsys, [*verb, "--nosuchflag", "3", "--config.seed=2"])
         assert "unknown argument --nosuchflag" in message
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "plan.json"])
-def test_a_pipe_in_a_manifests_place_is_named(tmp_path, capsys, name):
+def test_pipe_instead_of_a_manifest(tmp_path, capsys, name):
     os.mkfifo(tmp_path / name)
     assert f"{tmp_path / name} is a named pipe, not a file" in refused(capsys, ["embed", "--info", str(tmp_path)])
 

@@ -1,4 +1,4 @@
-"""`c2c evaluate` as a user meets it: tables, files, what is left out, and one line for each refusal."""
+"""`c2c evaluate`: tables, files, skipped inputs, and one-line errors."""
 
 import csv
 import json
@@ -15,12 +15,12 @@ from c2c_jax.data.store import Store
 from c2c_jax.io.audio import read_audio
 from c2c_jax.io.images import read_image
 from c2c_jax.spaces.space import load_space
-from c2c_jax.training.loader import split
+from c2c_jax.training.loader import split_rows
 from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.inference import translate
 from tests.cli.test_main import refused
+from tests.fixtures.audio_files import FAST
 from tests.fixtures.evaluations import by_hand, rows_of, saw, spoil, unit
-from tests.fixtures.sounds import FAST
 from tests.generation.test_ranking import build_clap
 
 LABELS = ("dog", "cat", "sea")
@@ -36,7 +36,7 @@ CAPTIONS = "a dog runs on the grass", "two cats | sleep", "the sea is loud"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
-    """The work directory of a ridge, which needs no step; of 400 short captions 40 are held out."""
+    """The work directory of a ridge, which takes no steps; 40 of 400 short captions are held out."""
     workdir = tmp_path_factory.mktemp("run")
     (workdir / "captions.txt").write_text("\n".join(sorted(caption_list, key=len)[:400]), encoding="utf-8")
     (workdir / "recipe.py").write_text(RECIPE)
@@ -51,13 +51,13 @@ def run(tmp_path_factory, clip_folder, audioldm_folder, caption_list) -> Path:
 
 @pytest.fixture(scope="module")
 def clap(tmp_path_factory, audioldm_folder) -> Path:
-    """The whole CLAP whose text tower AudioLDM's is."""
+    """A CLAP with both towers, whose text tower is AudioLDM's."""
     return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    """Twelve pictures and sounds of noise with labels and captions, and a manifest of them."""
+def media_folder(tmp_path_factory) -> Path:
+    """A folder of twelve noise pictures and sounds, and a manifest with labels and captions."""
     folder = tmp_path_factory.mktemp("world")
     rng = np.random.default_rng(0)
     with open(folder / "pairs.csv", "w", encoding="utf-8", newline="") as file:
@@ -72,7 +72,7 @@ def world(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def evaluate(run, tmp_path, capsys):
-    """Runs the verb on the run; gives exit code, metrics.json and the two streams."""
+    """Runs the verb on the run; returns the exit code, metrics.json, stdout and stderr."""
 
     def evaluated(*arguments, run=run, out=tmp_path / "evaluation"):
         capsys.readouterr()
@@ -88,15 +88,17 @@ def evaluate(run, tmp_path, capsys):
 def test_captions_that_training_held_out(run, evaluate, tmp_path):
     code, content, stdout, _ = evaluate()
     assert code == 0
-    ways = {"direction": "source_to_target"}
+    direction = {"direction": "source_to_target"}
     expected = by_hand(run)
     for metric, value in expected.items():
-        assert rows_of(content, "captions", "translator", metric, **ways) == pytest.approx([value], abs=1e-5), metric
+        assert rows_of(content, "captions", "translator", metric, **direction) == pytest.approx([value], abs=1e-5), (
+            metric
+        )
     assert len(set(expected.values())) == len(expected)  # the scorings differ
-    assert rows_of(content, "captions", "nearest_caption", "nnn_mrr", **ways)
-    # The bundle is a ridge itself: as a baseline, fitted anew, it scores the same.
-    assert rows_of(content, "captions", "ridge", "mrr", **ways) == pytest.approx(
-        rows_of(content, "captions", "translator", "mrr", **ways)
+    assert rows_of(content, "captions", "nearest_caption", "nnn_mrr", **direction)
+    # The bundle is itself a ridge, so the ridge baseline scores the same.
+    assert rows_of(content, "captions", "ridge", "mrr", **direction) == pytest.approx(
+        rows_of(content, "captions", "translator", "mrr", **direction)
     )
     methods = {row["method"] for row in content["rows"]}
     assert methods == {"translator", "nearest_caption", "procrustes", "ridge", "chance", "spaces"}
@@ -117,50 +119,50 @@ def test_captions_that_training_held_out(run, evaluate, tmp_path):
 
 
 def test_scorings_can_be_turned_off(evaluate):
-    """The plain rows stay as they are."""
-    _, whole, stdout, _ = evaluate()
-    kinds = [row for row in whole["rows"] if row["metric"].startswith(("centred_", "nnn_"))]
+    """The rows of plain cosines do not change."""
+    _, whole_clap, stdout, _ = evaluate()
+    kinds = [row for row in whole_clap["rows"] if row["metric"].startswith(("centred_", "nnn_"))]
     assert {row["method"] for row in kinds} == {"translator", "nearest_caption", "procrustes", "ridge"}
     titles = ("source text → target text, centred cosine,", "target text → source text, centred cosine,")
     assert all(f"captions, {title} n = 40" in stdout for title in titles)
     assert "captions, source text → target text, centred cosine, less hubness, n = 40" in stdout
-    assert whole["settings"]["centred_scores"] == "centred cosine"
-    assert whole["settings"]["nnn_scores"].startswith("centred cosine, less hubness: the mean of the 2 nearest")
+    assert whole_clap["settings"]["centred_scores"] == "centred cosine"
+    assert whole_clap["settings"]["nnn_scores"].startswith("centred cosine, less hubness: the mean of the 2 nearest")
     _, content, stdout, _ = evaluate("--no-hubness")
-    assert content["rows"] == [row for row in whole["rows"] if not row["metric"].startswith("nnn_")]
+    assert content["rows"] == [row for row in whole_clap["rows"] if not row["metric"].startswith("nnn_")]
     assert "hubness" not in stdout and content["settings"]["nnn_scores"] is None and content["missing"] == []
     _, content, stdout, _ = evaluate("--no-centre")
-    assert content["rows"] == [row for row in whole["rows"] if row not in kinds]
+    assert content["rows"] == [row for row in whole_clap["rows"] if row not in kinds]
     assert "centred" not in stdout and content["settings"]["centred_scores"] is None
 
 
 def test_geometry(run, evaluate):
-    """Of captions alone. The map between two towers of random weights is no rotation, and a ridge is nearer to it."""
+    """With captions only. The map between two random towers is not a rotation, and a ridge is nearer to it."""
     _, content, stdout, _ = evaluate("--geometry")
     assert content["missing"] == [] and content["settings"]["geometry"] is True
     store = Store.open(run / "store")
-    rows, _ = split(store.plan.rows, 40, load_bundle(run / "bundle").recipe["seed"])
+    rows, _ = split_rows(store.plan.rows, 40, load_bundle(run / "bundle").recipe["seed"])
     for side in ("source", "target"):
         vectors = unit(store.read_rows(side, rows).astype(np.float32))
         mean = np.linalg.norm(vectors.mean(axis=0))
         assert rows_of(content, "geometry", side, "text_mean") == pytest.approx([mean], abs=1e-5)
         assert len(rows_of(content, "geometry", side, "text_strangers_centred")) == 1
-    found = {
+    rows = {
         row["method"]: row for row in content["rows"] if (row["task"], row["metric"]) == ("rotation", "mean_cosine")
     }
-    assert set(found) == {"procrustes", "ridge"} and all(row["n"] == 40 for row in found.values())
-    assert -1 <= found["procrustes"]["value"] < found["ridge"]["value"] <= 1
+    assert set(rows) == {"procrustes", "ridge"} and all(row["n"] == 40 for row in rows.values())
+    assert -1 <= rows["procrustes"]["value"] < rows["ridge"]["value"] <= 1
     assert "the geometry of the two spaces" in stdout and "linear maps between the two text spaces" in stdout
 
 
-def test_geometry_of_pairs_without_a_store(run, clap, world, evaluate, tmp_path):
-    """A bundle that knows no store: both spaces as they are, and no map between the texts."""
+def test_geometry_of_pairs_without_a_store(run, clap, media_folder, evaluate, tmp_path):
+    """A bundle without a store: both spaces are described, without the map between the texts."""
     published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))
-    _, content, _, _ = evaluate("--geometry", "--pairs", world / "pairs.csv", "--clap", clap, run=published)
+    _, content, _, _ = evaluate("--geometry", "--pairs", media_folder / "pairs.csv", "--clap", clap, run=published)
     for side in ("source", "target"):
         assert len(rows_of(content, "geometry", side, "pair_cosine")) == 1
         assert rows_of(content, "geometry", side, "pair_cosine_centred") == []
-    whys = {one["what"]: one["why"] for one in content["missing"]}
+    whys = {entry["what"]: entry["why"] for entry in content["missing"]}
     assert "pass --store" in whys["linear maps between the two text spaces"]
     for side, kind in (("source", "images"), ("target", "sounds")):
         why = f"12 texts and 12 {kind}; centring needs 32 or more"
@@ -169,7 +171,7 @@ def test_geometry_of_pairs_without_a_store(run, clap, world, evaluate, tmp_path)
     assert not [row for row in content["rows"] if row["metric"] in ("centred_mrr", "nnn_mrr")]
 
 
-def test_the_run_may_be_named_by_its_bundle_and_goes_into_its_folder(run, capsys):
+def test_bundle_folder_as_run(run, capsys):
     assert main(["evaluate", str(run / "bundle"), "--bootstrap", "0"]) == 0
     assert capsys.readouterr().out.strip().splitlines()[-1] == str(run / "evaluation")
     assert {path.name for path in (run / "evaluation").iterdir()} == {
@@ -179,21 +181,21 @@ def test_the_run_may_be_named_by_its_bundle_and_goes_into_its_folder(run, capsys
     assert all(row["low"] is None for row in content["rows"])
 
 
-def test_pictures_and_sounds(run, clap, world, evaluate, tmp_path):
-    code, content, stdout, stderr = evaluate("--pairs", world / "pairs.csv", "--clap", clap)
+def test_pictures_and_sounds(run, clap, media_folder, evaluate, tmp_path):
+    code, content, stdout, stderr = evaluate("--pairs", media_folder / "pairs.csv", "--clap", clap)
     assert code == 0 and content["left_out"] == []
-    # By hand, from the towers themselves.
-    ears, bundle = load_space(str(clap)), load_bundle(run / "bundle")
-    pictures = [read_image(world / f"{number}.png") for number in range(12)]
-    translated = translate(bundle, load_space(bundle.source.name).encode_image(pictures))
-    sounds = [read_audio(world / f"{number}.wav", ears.mels.sample_rate) for number in range(12)]
-    cosines = translated @ unit(ears.encode_audio(sounds)).T
+    # By hand from the towers.
+    clap_space, bundle = load_space(str(clap)), load_bundle(run / "bundle")
+    images = [read_image(media_folder / f"{number}.png") for number in range(12)]
+    translated = translate(bundle, load_space(bundle.source.name).encode_image(images))
+    audio = [read_audio(media_folder / f"{number}.wav", clap_space.mels.sample_rate) for number in range(12)]
+    cosines = translated @ unit(clap_space.encode_audio(audio)).T
     ranks = 1 + np.sum(cosines >= np.diagonal(cosines)[:, None], axis=1) - 1
     assert rows_of(content, "images_to_sounds", "translator", "mrr") == pytest.approx([np.mean(1 / ranks)], abs=1e-5)
     back = np.sum(cosines.T >= np.diagonal(cosines)[:, None], axis=1)
     assert rows_of(content, "sounds_to_images", "translator", "median_rank") == [np.median(back)]
     labels = sorted(LABELS)
-    prompts = unit(ears.encode_text([f"the sound of a {label}" for label in labels]))
+    prompts = unit(clap_space.encode_text([f"the sound of a {label}" for label in labels]))
     right = [labels[number] == LABELS[i % 3] for i, number in enumerate(np.argmax(translated @ prompts.T, axis=1))]
     assert rows_of(content, "images_to_sounds", "translator", "class_accuracy") == [np.mean(right)]
     by_task = {
@@ -210,17 +212,15 @@ def test_pictures_and_sounds(run, clap, world, evaluate, tmp_path):
     with np.load(tmp_path / "evaluation/vectors.npz") as vectors:
         np.testing.assert_allclose(vectors["translated_image"].astype(np.float32), translated, atol=1e-3)
         assert vectors["source_image"].shape == vectors["target_audio"].shape == (12, 64)
-    assert (
-        "images → sounds" in stdout
-        and "12 pairs, 0 pictures and 0 sounds alone, 3 classes (manifest pairs.csv)" in stderr
-    )
+    assert "images → sounds" in stdout
+    assert "12 pairs, 0 pictures and 0 sounds alone, 3 classes (manifest pairs.csv)" in stderr
     assert {role: space["name"] for role, space in content["spaces"].items()} == {
         "source": "clip", "target": "audioldm:text_encoder", "clip": "clip", "clap": "clap",
     }  # fmt: skip
 
 
-def test_what_cannot_be_read_is_named_and_the_rest_goes_on(clap, world, evaluate, tmp_path):
-    folder = Path(shutil.copytree(world, tmp_path / "world"))
+def test_unreadable_inputs_are_reported_and_skipped(clap, media_folder, evaluate, tmp_path):
+    folder = Path(shutil.copytree(media_folder, tmp_path / "world"))
     soundfile.write(folder / "0.wav", np.zeros(24_000), 48_000)
     (folder / "1.wav").write_bytes(b"")
     (folder / "2.wav").write_bytes((folder / "2.wav").read_bytes()[:20_000])
@@ -229,17 +229,17 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(clap, world, evaluate
     (folder / "5.png").unlink()
     code, content, _, stderr = evaluate("--pairs", folder / "pairs.csv", "--clap", clap)
     assert code == 2
-    told = {(Path(one["file"]).name, word) for one in content["left_out"] for word in one["why"].split()}
+    message = {(Path(entry["file"]).name, word) for entry in content["left_out"] for word in entry["why"].split()}
     for expected in (
         ("0.wav", "silent:"), ("1.wav", "empty"), ("2.wav", "truncated:"), ("3.wav", "no"), ("3.png", "sound"),
         ("4.png", "damaged"), ("5.png", "no"), ("5.wav", "picture"),
     ):  # fmt: skip
-        assert expected in told
+        assert expected in message
     assert len(content["left_out"]) == 8
     last = stderr.strip().splitlines()[-1]
     assert last == "c2c evaluate: 8 files or rows were not used, or only in part; see above"
     assert f"{folder / '1.wav'}" in stderr
-    # Six pairs are whole; pictures 0 to 3 and sounds 4 and 5 are still scored by their classes.
+    # Six pairs are complete; pictures 0 to 3 and sounds 4 and 5 are still scored by their classes.
     ns = {
         (row["task"], row["metric"]): row["n"]
         for row in content["rows"]
@@ -250,66 +250,66 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(clap, world, evaluate
     assert {"what": "oracle", "why": "6 different pairs; it learns from 8 or more"} in content["missing"]
 
 
-def test_sets_of_one_side(clap, world, evaluate, tmp_path):
-    """ImageHear's pictures need no ears; ESC-50's sounds need no eyes."""
-    pictures, sounds = tmp_path / "pictures", tmp_path / "esc"
-    pictures.mkdir()
-    (sounds / "audio").mkdir(parents=True)
-    (sounds / "meta").mkdir()
+def test_sets_of_pictures_or_sounds_alone(clap, media_folder, evaluate, tmp_path):
+    """ImageHear has no sounds and needs no audio tower; ESC-50 has no pictures and needs no vision tower."""
+    image_folder, audio_folder = tmp_path / "pictures", tmp_path / "esc"
+    image_folder.mkdir()
+    (audio_folder / "audio").mkdir(parents=True)
+    (audio_folder / "meta").mkdir()
     for number in range(12):
-        shutil.copy(world / f"{number}.png", pictures / f"{LABELS[number % 3]}{number}.png")
-        shutil.copy(world / f"{number}.wav", sounds / f"audio/{number}.wav")
+        shutil.copy(media_folder / f"{number}.png", image_folder / f"{LABELS[number % 3]}{number}.png")
+        shutil.copy(media_folder / f"{number}.wav", audio_folder / f"audio/{number}.wav")
     lines = [f"{number}.wav,{LABELS[number % 3]}" for number in range(12)]
-    (sounds / "meta/esc50.csv").write_text("\n".join(["filename,category", *lines]))
-    code, content, _, _ = evaluate("--pairs", pictures)
+    (audio_folder / "meta/esc50.csv").write_text("\n".join(["filename,category", *lines]))
+    code, content, _, _ = evaluate("--pairs", image_folder)
     assert code == 0
     metrics = {row["metric"] for row in content["rows"] if row["task"] == "images_to_sounds"}
     assert metrics == {"class_accuracy", "centred_class_accuracy"}
     assert len(rows_of(content, "images_to_sounds", "label_prompts", "class_accuracy")) == 1
-    code, content, _, _ = evaluate("--pairs", sounds, "--clap", clap, out=tmp_path / "second")
+    code, content, _, _ = evaluate("--pairs", audio_folder, "--clap", clap, out=tmp_path / "second")
     assert code == 0
     assert {row["method"] for row in content["rows"] if row["task"] == "images_to_sounds"} == {"sound"}
 
 
-def test_generated_sound(run, clap, world, audioldm_folder, evaluate, tmp_path):
-    made = tmp_path / "made"
+def test_generated_sound(run, clap, media_folder, audioldm_folder, evaluate, tmp_path):
+    generated = tmp_path / "made"
     arguments = [
-        "infer", *(str(world / f"{number}.png") for number in range(3)), "--translator", str(run / "bundle"),
-        "--audioldm", str(audioldm_folder), "--out", str(made), "--candidates", "2", "--control", "a dog barks", *FAST,
+        "infer", *(str(media_folder / f"{number}.png") for number in range(3)), "--translator", str(run / "bundle"),
+        "--audioldm", str(audioldm_folder), "--out", str(generated), "--candidates", "2", "--control", "a dog barks",
+        *FAST,
     ]  # fmt: skip
     assert main(arguments) == 0
-    record = json.loads((made / "2.sound.json").read_text())
-    (made / "2.wav").write_bytes(b"")  # the second candidate stands in
-    code, content, _, _ = evaluate("--sounds", made, "--pairs", world / "pairs.csv", "--clap", clap)
-    assert code == 2 and [Path(one["file"]).name for one in content["left_out"]] == ["2.wav"]
-    ears = load_space(str(clap))
-    heard = unit(
-        ears.encode_audio([read_audio(made / name, ears.mels.sample_rate) for name in ("0.wav", "1.wav", "2.2.wav")])
-    )
-    wanted = np.array([json.loads((made / f"{n}.sound.json").read_text())["clap_vector"] for n in range(3)])
+    record = json.loads((generated / "2.sound.json").read_text())
+    (generated / "2.wav").write_bytes(b"")  # the second candidate stands in
+    code, content, _, _ = evaluate("--sounds", generated, "--pairs", media_folder / "pairs.csv", "--clap", clap)
+    assert code == 2 and [Path(entry["file"]).name for entry in content["left_out"]] == ["2.wav"]
+    clap_space, names = load_space(str(clap)), ("0.wav", "1.wav", "2.2.wav")
+    audio = [read_audio(generated / name, clap_space.mels.sample_rate) for name in names]
+    encoded = unit(clap_space.encode_audio(audio))
+    prompt = np.array([json.loads((generated / f"{n}.sound.json").read_text())["clap_vector"] for n in range(3)])
     assert rows_of(content, "generated", "translator", "clap_score") == pytest.approx(
-        [np.mean(np.sum(heard * wanted, axis=1))], abs=1e-4
+        [np.mean(np.sum(encoded * prompt, axis=1))], abs=1e-4
     )
-    found = {(row["method"], row["metric"]): row for row in content["rows"] if row["task"] == "generated"}
+    rows = {(row["method"], row["metric"]): row for row in content["rows"] if row["task"] == "generated"}
     for metric in ("caption_clap_score", "class_accuracy", "inception_score", "fad_clap", "diversity"):
-        assert found["translator", metric]["n"] == (2 if metric == "diversity" else 3)
-    assert found["translator", "fad_clap"]["reference"] == "the pairs' sounds, manifest pairs.csv"
-    assert ("control", "clap_score") in found and ("reference", "inception_score") in found
-    whys = {one["what"]: one["why"] for one in content["missing"]}
+        assert rows["translator", metric]["n"] == (2 if metric == "diversity" else 3)
+    assert rows["translator", "fad_clap"]["reference"] == "the pairs' sounds, manifest pairs.csv"
+    assert ("control", "clap_score") in rows and ("reference", "inception_score") in rows
+    whys = {entry["what"]: entry["why"] for entry in content["missing"]}
     assert whys["generated sound: fad_clap_inf"] == "3 sounds; in 64 dimensions it takes 128 or more"
-    # Of another translator they are left out, and a reference may be a folder of its own.
-    (made / "0.sound.json").write_text(json.dumps({**record, "translator": {"path": "x", "sha256": "0" * 64}}))
-    code, content, _, _ = evaluate("--sounds", made, "--reference", world, "--clap", clap)
+    # Sounds of another translator are left out, and a reference may be another folder.
+    (generated / "0.sound.json").write_text(json.dumps({**record, "translator": {"path": "x", "sha256": "0" * 64}}))
+    code, content, _, _ = evaluate("--sounds", generated, "--reference", media_folder, "--clap", clap)
     assert code == 2
-    assert [one["why"] for one in content["left_out"] if one["file"].endswith("0.sound.json")] == [
+    assert [entry["why"] for entry in content["left_out"] if entry["file"].endswith("0.sound.json")] == [
         "its sounds are of another translator"
     ]
     (row,) = [r for r in content["rows"] if (r["method"], r["metric"]) == ("translator", "fad_clap")]
-    assert row["reference"] == f"the sounds of {world.name}" and row["n"] == 2
+    assert row["reference"] == f"the sounds of {media_folder.name}" and row["n"] == 2
 
 
-def test_other_captions_and_a_store_that_is_gone(run, evaluate, tmp_path):
-    """A published bundle knows no store: its baselines are missing, with the reason."""
+def test_other_captions_and_a_missing_store(run, evaluate, tmp_path):
+    """A published bundle has no store: its baselines are missing, and the reason is reported."""
     published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))
     (tmp_path / "own.txt").write_text("\n".join([*CAPTIONS, CAPTIONS[0]]), encoding="utf-8")
     code, content, _, stderr = evaluate("--captions", f"txt:{tmp_path / 'own.txt'}", "--csls", "2", run=published)
@@ -324,29 +324,29 @@ def test_other_captions_and_a_store_that_is_gone(run, evaluate, tmp_path):
         },
         {"what": "captions: centred scores", "why": "3 captions; centring needs 32 or more"},
     ]
-    # With the store named, the held-out captions and the baselines are there again.
+    # With --store, the held-out captions and the baselines are back.
     code, content, _, _ = evaluate("--store", run / "store", run=published)
     assert code == 0 and content["settings"]["captions"] == "40 that training held out"
 
 
-def test_captions_that_training_saw_are_left_out(run, evaluate, tmp_path):
-    """Of the training store its held-out rows alone, as of its texts; a store that is all trained on is refused."""
+def test_training_captions_are_left_out(run, evaluate, tmp_path):
+    """Only held-out captions of the training store or its texts are used; a store without any is refused."""
     _, held_out, _, _ = evaluate()
-    asked = [run / "store", shutil.copytree(run / "store", tmp_path / "copy"), f"txt:{run / 'captions.txt'}"]
-    for captions, where in zip(asked, ("the store store", "the store copy", "txt:captions.txt"), strict=True):
+    sources = [run / "store", shutil.copytree(run / "store", tmp_path / "copy"), f"txt:{run / 'captions.txt'}"]
+    for captions, where in zip(sources, ("the store store", "the store copy", "txt:captions.txt"), strict=True):
         code, content, _, _ = evaluate("--captions", captions)
         assert code == 0
         assert content["settings"]["captions"] == f"40 of {where}, without 360 that training saw"
         for method in ("translator", "nearest_caption"):
             (value,), (expected,) = (
-                rows_of(found, "captions", method, "mrr", "source_to_target") for found in (content, held_out)
+                rows_of(rows, "captions", method, "mrr", "source_to_target") for rows in (content, held_out)
             )
             assert value == pytest.approx(expected, abs=1e-3)
     code, _, _, stderr = evaluate("--captions", f"txt:{saw(run, tmp_path)}", out=tmp_path / "none")
     assert code == 2 and "no caption of txt:saw.txt to evaluate on: training saw all 5 of them" in stderr
 
 
-def test_an_evaluation_with_other_settings_is_kept(run, evaluate, capsys, tmp_path):
+def test_evaluation_with_other_settings_is_not_replaced(run, evaluate, capsys, tmp_path):
     """Unless --out names its folder."""
     copy = Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("evaluation")))
     (tmp_path / "own.txt").write_text("\n".join(CAPTIONS), encoding="utf-8")
@@ -354,47 +354,46 @@ def test_an_evaluation_with_other_settings_is_kept(run, evaluate, capsys, tmp_pa
     again = ["evaluate", str(copy), "--bootstrap", "0", "--store", str(run / "store")]
     assert main(again) == main(again) == 0
     before = (copy / "evaluation/metrics.json").read_bytes()
-    told = refused(capsys, ["evaluate", str(copy), *own])
+    message = refused(capsys, ["evaluate", str(copy), *own])
     assert (
         "/evaluation holds an evaluation with other settings (captions: 40 that training held out): pass another --out"
-        in told
+        in message
     )
     assert (copy / "evaluation/metrics.json").read_bytes() == before
     code, content, _, _ = evaluate(*own, run=copy, out=copy / "evaluation")
     assert code == 0 and content["settings"]["captions"] == "all 3 of txt:own.txt"
 
 
-def test_refusals(run, clap, world, evaluate, capsys, tmp_path, audioldm_folder, clip_folder):
-    def told(*arguments):
+def test_misuse(run, clap, media_folder, evaluate, capsys, tmp_path, audioldm_folder, clip_folder):
+    def message(*arguments):
         return refused(capsys, ["evaluate", *map(str, arguments)])
 
     published = Path(shutil.copytree(run / "bundle", tmp_path / "published"))
-    assert "is a bundle without a work directory: pass --out" in told(published)
-    assert "nothing to evaluate on: no captions (no store: pass --store" in told(published, "--out", tmp_path / "o")
+    assert "is a bundle outside of a work directory: pass --out" in message(published)
+    assert "nothing to evaluate on: no captions (no store: pass --store" in message(published, "--out", tmp_path / "o")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.wav").write_bytes(b"no sound")
     (tmp_path / "bad" / "manifest.csv").write_text("audio\na.wav\n")
-    bad = told(published, "--out", tmp_path / "o", "--pairs", tmp_path / "bad", "--clap", clap)
+    bad = message(published, "--out", tmp_path / "o", "--pairs", tmp_path / "bad", "--clap", clap)
     assert "nothing could be evaluated: 1 files or rows were skipped, such as" in bad and "a.wav" in bad
-    assert "no translator bundle" in told(tmp_path, "--out", tmp_path / "o")
-    assert "there is no --sounds" in told(run, "--reference", world)
-    assert "--csls must be 1 or more, found 0" in told(run, "--csls", "0")
-    assert "--bootstrap must be from 0 to 100,000, found 1000000000" in told(run, "--bootstrap", 10**9)
-    assert "--seed must be from 0 to" in told(run, "--seed", 2**63)
+    assert "no translator bundle" in message(tmp_path, "--out", tmp_path / "o")
+    assert "needs --sounds DIR" in message(run, "--reference", media_folder)
+    assert "--csls must be 1 or more, found 0" in message(run, "--csls", "0")
+    assert "--bootstrap must be from 0 to 100,000, found 1000000000" in message(run, "--bootstrap", 10**9)
+    assert "--seed must be from 0 to" in message(run, "--seed", 2**63)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "table.md").write_text("mine")
-    assert "table.md would be replaced" in told(run, "--out", tmp_path / "mine")
-    assert "is a file: pass a folder" in told(run, "--out", tmp_path / "mine" / "table.md")
+    assert "table.md would be replaced" in message(run, "--out", tmp_path / "mine")
+    assert "is a file: pass a folder" in message(run, "--out", tmp_path / "mine" / "table.md")
     assert (tmp_path / "mine" / "table.md").read_text() == "mine"
-    assert "expected a manifest or the folder of a data set at" in told(run, "--pairs", tmp_path / "gone.csv")
-    assert f"{tmp_path} is not an embedding store" in told(run, "--store", tmp_path)
-    assert "no image and no sound" in told(run, "--pairs", published)
-    assert "holds no .sound.json record" in told(run, "--sounds", world)
-    pairs = run, "--out", tmp_path / "o", "--pairs", world / "pairs.csv"
-    no_ears = told(*pairs)
-    assert "has no audio tower to encode sounds with: pass --clap" in no_ears
+    assert "expected a manifest or the folder of a data set at" in message(run, "--pairs", tmp_path / "gone.csv")
+    assert f"{tmp_path} is not an embedding store" in message(run, "--store", tmp_path)
+    assert "no image and no sound" in message(run, "--pairs", published)
+    assert "holds no .sound.json record" in message(run, "--sounds", media_folder)
+    pairs = run, "--out", tmp_path / "o", "--pairs", media_folder / "pairs.csv"
+    assert "has no audio tower to encode sounds with: pass --clap" in message(*pairs)
     other = build_clap(tmp_path / "other", audioldm_folder)
     spoil(other)
-    assert "is another CLAP than the translator's" in told(*pairs, "--clap", other)
-    assert "trained with the CLIP" in told(*pairs, "--clap", clap, "--clip", clap)
+    assert "is another CLAP than the translator's" in message(*pairs, "--clap", other)
+    assert "trained with the CLIP" in message(*pairs, "--clap", clap, "--clip", clap)
     assert not (tmp_path / "o").exists()

@@ -1,4 +1,4 @@
-"""`c2c export` as a user meets it: the folder, its card, the upload to a stand-in of the hub."""
+"""`c2c export`: the folder, its card, and the upload to a simulated hub."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ SCORES = {
 
 
 def trained(source: SpaceId, target: SpaceId, **recipe: Any) -> Bundle:
-    """A bundle as a run leaves it, its weights random; gap statistics included."""
+    """A bundle as a run writes it, with random weights and means."""
     config = Config(
         source=source.name, target=target.name, batch_size=256, translator=TranslatorConfig(kind="residual"),
         data=DataConfig(captions="tfds:conceptual_captions:train"),
@@ -62,7 +62,7 @@ def trained(source: SpaceId, target: SpaceId, **recipe: Any) -> Bundle:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
-    """The work directory of a run between local checkpoints; every path in its config is one of this machine."""
+    """The work directory of a run with local checkpoints; every path in its config is a local one."""
     workdir = tmp_path_factory.mktemp("run")
     data = DataConfig(
         captions=f"2*csv:{workdir}/more.csv:text + txt:{workdir}/captions.txt", store=str(workdir / "store")
@@ -101,7 +101,7 @@ def test_folder_is_a_bundle_and_a_card(run, tmp_path, capsys):
     assert (metadata.library_name, metadata.license, metadata.base_model) == ("c2c_jax", "other", None)
 
 
-def test_no_place_of_this_machine_is_published(run, tmp_path):
+def test_no_local_path_is_published(run, tmp_path):
     assert main(["export", str(run), "--out", str(tmp_path / "pub"), "--onnx"]) == 0
     places = [str(place).encode() for place in (tmp_path, run, ROOT, sys.prefix)]
     for path in (tmp_path / "pub").iterdir():
@@ -122,7 +122,7 @@ def test_no_place_of_this_machine_is_published(run, tmp_path):
 
 
 def test_a_translator_of_centred_vectors(run, tmp_path, capsys):
-    """Its means, what was kept of all that competed, and the ONNX form with an output among sounds."""
+    """Its means, its choice among candidates, and an ONNX model with an output among sounds."""
     whole = load_bundle(run / "bundle")
     choice = Choice(trained=1.0, linear="", memory=False, pair_cosine=0.32, noisy_mrr={"trained": 0.4, "ridge": 0.3})
     centred = dataclasses.replace(whole, spec=dataclasses.replace(whole.spec, input_norm="centred"), choice=choice)
@@ -136,15 +136,15 @@ def test_a_translator_of_centred_vectors(run, tmp_path, capsys):
     source = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
     twin = Translator.from_pretrained(tmp_path / "pub")
     with torch.no_grad():
-        given = torch.from_numpy(source)
-        expected = [twin(given), twin.from_image(given), twin.from_image(given, "audio")]
-    found = []
+        inputs = torch.from_numpy(source)
+        expected = [twin(inputs), twin.from_image(inputs), twin.from_image(inputs, "audio")]
+    outputs = []
     for name in ("model.onnx", "model_from_image.onnx"):
         session = onnxruntime.InferenceSession(tmp_path / "pub" / name, providers=["CPUExecutionProvider"])
-        found += session.run(None, {"source": source})
-    for one, wanted in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, wanted, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(found[1], translate(published, source), atol=1e-5, rtol=0)
+        outputs += session.run(None, {"source": source})
+    for output, reference in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(output, reference, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(outputs[1], translate(published, source), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,8 @@ def test_names_of_captions(captions, public):
 
 
 def test_code_of_the_card_runs(run, clip_folder, tmp_path, monkeypatch):
-    """Ten lines, run as they stand beside the folders that they name; what they give is the tower's and the twin's."""
+    """The card's code runs unchanged next to the folders that it names, and gives the vectors of tower and
+    translator."""
     assert main(["export", str(run), "--out", str(tmp_path / "pub")]) == 0
     code = re.search(r"```python\n(.*?)```", (tmp_path / "pub" / "README.md").read_text(), re.DOTALL)[1]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
@@ -224,8 +225,8 @@ def test_card_of_hub_spaces():
     assert ModelCard(model_card(trained(HUB_SPACES[0], clap), "x")).data.license == "apache-2.0"
 
 
-def test_card_of_little(tmp_path):
-    """What was imported has no metrics and another author; what was trained on arrays has no checkpoint to run."""
+def test_card_of_imports_and_arrays(tmp_path):
+    """Imports have no metrics and another author; translators trained on arrays have no checkpoints to run."""
     imported = dataclasses.replace(
         trained(*HUB_SPACES), metrics={}, recipe={"imported": "a|b.pt", "ignored": []}, means=ModalityMeans()
     )
@@ -242,7 +243,7 @@ def test_card_of_little(tmp_path):
     )
 
 
-def test_place_that_is_taken(run, tmp_path, capsys):
+def test_existing_folders(run, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     assert "is a file: pass a folder" in refused(capsys, ["export", str(run), "--out", str(tmp_path / "file")])
     (tmp_path / "empty").mkdir()
@@ -272,14 +273,14 @@ def test_misuse(run, tmp_path, capsys):
     assert not (tmp_path / "pub").exists()
 
 
-def test_onnx_that_does_not_agree_leaves_nothing(run, tmp_path, capsys, monkeypatch):
+def test_onnx_that_differs_writes_nothing(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("c2c_jax.publishing.onnx.TOLERANCE", -1.0)
-    told = refused(capsys, ["export", str(run), "--out", str(tmp_path / "pub"), "--onnx"])
-    assert "differs from the torch translator" in told and list(tmp_path.iterdir()) == []
+    message = refused(capsys, ["export", str(run), "--out", str(tmp_path / "pub"), "--onnx"])
+    assert "differs from the torch translator" in message and list(tmp_path.iterdir()) == []
 
 
 def test_upload_and_download(run, tmp_path):
-    """Both as programs of their own, since the hub's address is read once; what arrives is what is written."""
+    """In separate processes, because the hub's address is read once. The download equals the export."""
     with stand_in() as hub:
         online = {"HF_ENDPOINT": hub.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "hf")}
         environment = {**os.environ, **online}
@@ -297,7 +298,7 @@ def test_upload_and_download(run, tmp_path):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A stand-in that this process takes for the hub."""
+    """A simulated hub that this process uses."""
     with stand_in() as hub:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
@@ -315,11 +316,11 @@ def test_push_without_a_folder(run, hub, capsys):
     assert main(["export", str(run), "--push", "me/translator"]) == 0  # the repository is there already
 
 
-def test_push_that_the_hub_refuses(run, hub, tmp_path, capsys, monkeypatch):
+def test_hub_refuses_the_push(run, hub, tmp_path, capsys, monkeypatch):
     push = ["export", str(run), "--push", "me/translator"]
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
-    told = refused(capsys, push)
-    assert "401" in told and "hub refused it" in told and hub.files == {}
+    message = refused(capsys, push)
+    assert "401" in message and "hub refused it" in message and hub.files == {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.refuse = 507
     assert "the disk of the stand-in is full" in refused(capsys, push)
@@ -328,6 +329,6 @@ def test_push_that_the_hub_refuses(run, hub, tmp_path, capsys, monkeypatch):
     assert "no Hugging Face token; run `hf auth login`" in refused(capsys, push)
 
 
-def test_hub_that_does_not_answer(run, hub, capsys, monkeypatch):
+def test_hub_does_not_answer(run, hub, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     assert "ConnectError" in refused(capsys, ["export", str(run), "--push", "me/translator"])

@@ -1,4 +1,4 @@
-"""What is missing is refused before anything heavy is imported; no import of a system that is not there."""
+"""Missing inputs are reported before anything slow is imported; imports work on every system."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.fixtures.programs import ROOT
 
 HEAVY = "jax", "torch", "transformers", "tensorflow_datasets", "orbax", "flax", "diffusers", "scipy"
 
-# Runs verbs one after another; prints each one's exit code, its line, and the heavy modules imported by then.
+# Runs verbs in turn; prints the exit code and the line of each, and the slow modules imported by then.
 REFUSE = f"""
 import contextlib, io, json, sys
 from c2c_jax.cli.main import main
@@ -26,7 +26,7 @@ for arguments in json.load(sys.stdin):
 
 @pytest.fixture
 def here(tmp_path: Path, clip_folder: Path) -> Path:
-    """A picture, a folder of one sound, a file in the place of a folder, and a bundle whose CLIP has moved."""
+    """A picture, a folder with one sound, a file instead of a folder, and a bundle whose CLIP has moved."""
     for name in ("picture.png", "file", "lib/a.wav", "captions.txt", "bundle/config.json", "moved/config.json",
         "bundle/model.safetensors", "moved/model.safetensors",
     ):  # fmt: skip
@@ -38,9 +38,9 @@ def here(tmp_path: Path, clip_folder: Path) -> Path:
     return tmp_path
 
 
-def test_nothing_heavy_is_imported_before_a_refusal(here):
+def test_missing_inputs_are_reported_before_slow_imports(here):
     recipe, train = str(ROOT / "configs" / "mlp.py"), ["train", "--config", str(ROOT / "configs" / "mlp.py")]
-    lib, picture, bundle = str(here / "lib"), str(here / "picture.png"), str(here / "bundle")
+    lib, image, bundle = str(here / "lib"), str(here / "picture.png"), str(here / "bundle")
     cases = [
         (["train", "--config", "no/recipe.py"], "no/recipe.py"),
         ([*train, "--config.data.captions=txt:no.txt"], "no.txt"),
@@ -65,26 +65,26 @@ def test_nothing_heavy_is_imported_before_a_refusal(here):
         (["embed", "--info", "no/store"], "no/store"),
         (["embed", "--verify", "no/store"], "no/store"),
         (["infer", "no.png"], "no.png"),
-        (["infer", picture, "--translator", "no/run"], "no/run"),
-        (["infer", picture, "--translator", bundle, "--audioldm", "no/audio/ldm"], "no/audio/ldm"),
-        (["infer", picture, "--translator", bundle, "--clip", "./no-clip"], "./no-clip"),
-        (["infer", picture, "--translator", str(here / "moved"), "--save-embedding", "x.npy"], "no-clip"),
-        (["infer", picture, "--blend", "no.jpg"], "no.jpg"),
+        (["infer", image, "--translator", "no/run"], "no/run"),
+        (["infer", image, "--translator", bundle, "--audioldm", "no/audio/ldm"], "no/audio/ldm"),
+        (["infer", image, "--translator", bundle, "--clip", "./no-clip"], "./no-clip"),
+        (["infer", image, "--translator", str(here / "moved"), "--save-embedding", "x.npy"], "no-clip"),
+        (["infer", image, "--blend", "no.jpg"], "no.jpg"),
         (
-            ["infer", picture, "--translator", bundle, "--audioldm", "miniworld/audioldm", "--ranker", "/no.pt"],
+            ["infer", image, "--translator", bundle, "--audioldm", "miniworld/audioldm", "--ranker", "/no.pt"],
             "/no.pt",
         ),
         (["infer", "a\0b.png"], "NUL"),
-        (["search", picture, "--library", "no/lib"], "no/lib"),
+        (["search", image, "--library", "no/lib"], "no/lib"),
         (["search", "no.png", "--library", lib], "no.png"),
-        (["search", picture, "--library", lib, "--translator", "no/run"], "no/run"),
+        (["search", image, "--library", lib, "--translator", "no/run"], "no/run"),
         (["search", "--text", "rain", "--library", lib, "--clap", "/no/clap"], "/no/clap"),
         (["evaluate", "no/run"], "no/run"),
         (["evaluate", bundle, "--out", "x", "--pairs", "no.csv"], "no.csv"),
         (["evaluate", bundle, "--out", "x", "--captions", "txt:no.txt"], "no.txt"),
         (["evaluate", bundle, "--out", "x", "--sounds", "no/sounds"], "no/sounds"),
         (["evaluate", bundle, "--out", "x", "--clap", "/no/clap"], "/no/clap"),
-        (["calibrate", "no/run", "--images", picture], "no/run"),
+        (["calibrate", "no/run", "--images", image], "no/run"),
         (["calibrate", bundle, "--images", "no/pictures"], "no/pictures"),
         (["calibrate", bundle, "--sounds", "no/sounds"], "no/sounds"),
         (["export", "no/run", "--out", str(here / "out")], "no/run"),
@@ -99,10 +99,10 @@ def test_nothing_heavy_is_imported_before_a_refusal(here):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for (arguments, expected), line in zip(cases, done.stdout.splitlines(), strict=True):
-        code, said, imported = json.loads(line)
-        said = [one for one in said.splitlines() if "mini world's translator" not in one]
-        assert (code, len(said), imported) == (2, 1, []), (arguments, said)
-        assert expected in said[0] and said[0].startswith(f"c2c {arguments[0]}: "), said
+        code, stderr, imported = json.loads(line)
+        stderr = [line for line in stderr.splitlines() if "mini world's translator" not in line]
+        assert (code, len(stderr), imported) == (2, 1, []), (arguments, stderr)
+        assert expected in stderr[0] and stderr[0].startswith(f"c2c {arguments[0]}: "), stderr
     assert sorted(path.name for path in here.iterdir()) == [
         "bundle",
         "captions.txt",
@@ -114,8 +114,8 @@ def test_nothing_heavy_is_imported_before_a_refusal(here):
 
 
 @pytest.mark.slow
-def test_every_module_imports_without_the_modules_of_unix():
-    """As on Windows, which also has no SIGHUP; extras that are not installed aside."""
+def test_modules_import_without_unix_modules():
+    """As on Windows, which also lacks SIGHUP. Extras that are not installed are skipped."""
     code = """
 import importlib, pkgutil, os, signal, sys
 import array_record, diffusers, filelock, flax.nnx, grain, jax, matplotlib.pyplot, optax, orbax.checkpoint, psutil, rich

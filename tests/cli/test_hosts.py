@@ -1,4 +1,4 @@
-"""Two processes joined over loopback: where one goes, by whatever, the other ends in one line."""
+"""Two processes joined over loopback: if one is lost for any reason, the other ends with one line."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 
 from c2c_jax.cli.hosts import _connect, _listen, _Peers, _serve, _start
 from c2c_jax.cli.main import main
-from c2c_jax.cli.train import hosts_of
+from c2c_jax.cli.train import join_hosts_of
 from c2c_jax.errors import ConfigError
 from c2c_jax.io.signals import ENDING
 from tests.fixtures.programs import ROOT
@@ -66,12 +66,12 @@ def start(process: int, where: str, place: str, waits: bool) -> subprocess.Popen
         (1, signal.SIGINT, "end"),
     ],
 )
-def test_one_of_two_goes(victim, number, place):
+def test_one_of_two_processes_is_lost(victim, number, place):
     where = address()
     both = [start(process, where, place, waits=process == victim) for process in range(2)]
-    for one in both:
-        while "up" not in (line := one.stdout.readline()):  # Gloo prints a line of its own
-            assert line, one.stderr.read()
+    for process in both:
+        while "up" not in (line := process.stdout.readline()):  # Gloo prints a line of its own
+            assert line, process.stderr.read()
     both[victim].send_signal(number)
     other = both[1 - victim]
     error = other.stderr.read()
@@ -82,19 +82,19 @@ def test_one_of_two_goes(victim, number, place):
         assert both[victim].wait() == -number
     else:
         assert both[victim].wait() == 128 + number and own == f"c2c miniworld: {ENDING[number]}\n"
-    for one in both:
-        for stream in (one.stdin, one.stdout, one.stderr):
+    for process in both:
+        for stream in (process.stdin, process.stdout, process.stderr):
             if stream:
                 stream.close()
 
 
-def test_both_end_well():
+def test_both_processes_finish():
     where = address()
     both = [start(process, where, "done", waits=False) for process in range(2)]
-    assert [one.communicate()[1] for one in both] == ["", ""] and [one.wait() for one in both] == [0, 0]
+    assert [process.communicate()[1] for process in both] == ["", ""] and [process.wait() for process in both] == [0, 0]
 
 
-def test_listens_on_the_named_address_alone():
+def test_process_0_listens_only_on_its_address():
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with _listen(("127.0.0.1", port)) as server:
@@ -127,27 +127,27 @@ def test_an_address_of_another_machine_is_reported(capsys):
         (("no-such-host.invalid:5", 2, 0), "cannot listen there"),
     ],
 )
-def test_flags_that_cannot_be(flags, expected):
+def test_invalid_flags(flags, expected):
     coordinator, count, process = flags
     args = Namespace(verb="train", coordinator=coordinator, num_processes=count, process_id=process, multihost=False)
-    with pytest.raises(ConfigError, match=expected), hosts_of(args):
+    with pytest.raises(ConfigError, match=expected), join_hosts_of(args):
         pass
 
 
-def test_hosts_that_do_not_come(monkeypatch, capsys):
+def test_missing_hosts(monkeypatch, capsys):
     monkeypatch.setattr("c2c_jax.cli.hosts.JOIN_S", 0.0)
     for process, expected in ((0, "1 of 2 hosts have joined"), (1, "process 0 does not answer at 127.0.0.1")):
         args = Namespace(verb="x", coordinator=address(), num_processes=2, process_id=process, multihost=False)
-        with pytest.raises(ConfigError, match=f"{expected}.*start the same command on every host"), hosts_of(args):
+        with pytest.raises(ConfigError, match=f"{expected}.*start the same command on every host"), join_hosts_of(args):
             pass
 
 
-def test_a_process_of_another_count_and_strangers_are_not_let_in():
+def test_unexpected_processes_are_rejected():
     host, _, port = address().rpartition(":")
     place, there = (host, int(port)), _Peers("x", 3)
     _start(_serve, _listen(place), there, 1)
-    with socket.create_connection(place) as stranger:
-        stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    with socket.create_connection(place) as third:
+        third.sendall(b"GET / HTTP/1.0\r\n\r\n")
     for process, count in ((1, 4), (3, 3), (0, 3)):
         with pytest.raises(ConfigError, match=f"rejected --process-id {process} of --num-processes {count}"):
             _connect(place, _Peers("x", count), process)

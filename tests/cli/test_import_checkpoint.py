@@ -1,4 +1,4 @@
-"""`c2c import-checkpoint` as a user meets it."""
+"""`c2c import-checkpoint`."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def arguments(file: Path, *more: str) -> list[str]:
     return ["import-checkpoint", str(file), "--out", out, "--source", "me/clip", "--target", "me/clap", *more]
 
 
-def test_bundle_and_what_is_told(file, capsys):
+def test_bundle_and_notes(file, capsys):
     assert main(arguments(file)) == 0
     captured = capsys.readouterr()
     assert captured.out.split() == [str(file.parent / "bundle")]
@@ -52,20 +52,20 @@ def test_bundle_and_what_is_told(file, capsys):
     assert out.shape == (2, 8) and out.abs().max() <= 0.25
 
 
-def test_hub_is_not_asked(file, monkeypatch):
-    """A checkpoint of gigabytes is not fetched for its fingerprint."""
+def test_nothing_is_downloaded(file, monkeypatch):
+    """Checkpoints of several gigabytes are not fetched for their fingerprints."""
     with stand_in() as hub:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
         assert main(arguments(file)) == 0
-        assert hub.asked == []
+        assert hub.requests == []
         with pytest.raises(AbsentError):
             identify("me/clip")
-        assert hub.asked  # as it is where a download is wanted
+        assert hub.requests  # as it is where a download is wanted
 
 
-def test_place_that_is_taken(file, capsys):
-    """An import may be made again, as after an interruption; what else is there stays."""
+def test_existing_folders(file, capsys):
+    """An import may be repeated, as after an interruption; other folders are not replaced."""
     out = file.parent / "bundle"
     assert main(arguments(file)) == 0 == main(arguments(file))
     (out / "notes.txt").write_text("mine")

@@ -1,4 +1,4 @@
-"""What `c2c infer` refuses, leaves out and tells of."""
+"""`c2c infer`: errors, skipped inputs and reports."""
 
 import json
 import os
@@ -19,54 +19,54 @@ from c2c_jax.generation.plan import plan
 from c2c_jax.generation.records import read_records
 from c2c_jax.io.files import path_of, sha256_of
 from tests.cli.test_infer import centred
-from tests.fixtures.sounds import sound
+from tests.fixtures.audio_files import read_audio
 
 
-def test_unreadable_pictures_are_told_of_and_the_others_made(infer, pictures):
-    (pictures / "b.jpg").write_bytes(b"no picture")
-    code, files, err = infer(pictures)
+def test_unreadable_pictures_are_reported_and_skipped(infer, image_folder):
+    (image_folder / "b.jpg").write_bytes(b"no picture")
+    code, files, err = infer(image_folder)
     assert code == 2 and [file.name for file in files] == ["a.wav", "c.wav"]
-    assert f"left out: {pictures / 'b.jpg'} is damaged" in err
+    assert f"left out: {image_folder / 'b.jpg'} is damaged" in err
     assert err.strip().splitlines()[-1] == "c2c infer: 1 of 3 pictures could not be read; they are named above"
 
 
-def test_no_sound_is_written_over_another(infer, pictures, tmp_path):
-    shutil.copy(pictures / "a.png", pictures / "a.2.png")
-    code, files, err = infer(pictures, "--candidates", "2")
+def test_sounds_do_not_overwrite_each_other(infer, image_folder, tmp_path):
+    shutil.copy(image_folder / "a.png", image_folder / "a.2.png")
+    code, files, err = infer(image_folder, "--candidates", "2")
     assert code == 2 and not files and "a.2.png and" in err and "would both be written to" in err
-    (pictures / "a.2.png").rename(pictures / "a.control.png")
-    code, files, err = infer(pictures, "--control", "rain")
+    (image_folder / "a.2.png").rename(image_folder / "a.control.png")
+    code, files, err = infer(image_folder, "--control", "rain")
     assert code == 2 and not files and "would both be written to" in err
-    assert infer(pictures)[0] == 0
+    assert infer(image_folder)[0] == 0
 
 
-def test_files_of_the_users_own_stay(infer, pictures):
-    (pictures / "a.json").write_text('{"taken": "in Rome"}')
-    assert infer(pictures / "a.png")[0] == 0
-    assert (pictures / "a.json").read_text() == '{"taken": "in Rome"}'
+def test_files_of_the_user_stay(infer, image_folder):
+    (image_folder / "a.json").write_text('{"taken": "in Rome"}')
+    assert infer(image_folder / "a.png")[0] == 0
+    assert (image_folder / "a.json").read_text() == '{"taken": "in Rome"}'
 
 
-def test_names_are_told_as_they_are(infer, pictures):
-    odd = (pictures / "b.jpg").rename(pictures / "b [red] [x].jpg")
+def test_names_are_reported_unchanged(infer, image_folder):
+    odd = (image_folder / "b.jpg").rename(image_folder / "b [red] [x].jpg")
     odd.write_bytes(b"no picture")
-    code, _, err = infer(pictures)
+    code, _, err = infer(image_folder)
     assert code == 2 and f"left out: {odd} is damaged" in err
 
 
-def test_a_full_disk_names_the_file(infer, pictures, tmp_path):
-    """A limit on the size of files stands for it: the sound fits, its picture does not."""
+def test_a_full_disk_names_the_file(infer, image_folder, tmp_path):
+    """Simulated by a limit on file sizes: the sound fits, its spectrogram does not."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (25_000, limits[1]))
     try:
-        code, _, err = infer(pictures / "a.png")
+        code, _, err = infer(image_folder / "a.png")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert code == 2 and f"{pictures / 'a.mel.png'}: File too large" in err
-    assert len(sound(pictures / "a.wav")) == 10_240
-    assert {path.suffix for path in pictures.iterdir()} == {".png", ".jpg", ".wav"}
+    assert code == 2 and f"{image_folder / 'a.mel.png'}: File too large" in err
+    assert len(read_audio(image_folder / "a.wav")) == 10_240
+    assert {path.suffix for path in image_folder.iterdir()} == {".png", ".jpg", ".wav"}
 
 
-def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
+def test_silence_is_reported(infer, image_folder, audioldm_folder, tmp_path):
     from safetensors.torch import load_file, save_file
 
     mute = Path(shutil.copytree(audioldm_folder, tmp_path / "mute"))
@@ -75,7 +75,7 @@ def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
     for name in ("weight", "bias"):
         weights[f"conv_post.{name}"].zero_()
     save_file(weights, path, metadata={"format": "pt"})
-    code, (file,), err = infer(pictures / "a.png", audioldm=mute)
+    code, (file,), err = infer(image_folder / "a.png", audioldm=mute)
     assert code == 0 and f"{file} is silent" in err
     assert json.loads(file.with_suffix(".sound.json").read_text())["sounds"][0]["defects"] == [
         "silent: its peak is 0 of full scale"
@@ -83,7 +83,7 @@ def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--out", "x.wav"], "3 sounds and one file x.wav: pass a folder"),
         (["--out", "x.mp3"], "ends in .mp3: pass a .wav or .flac file, or a folder"),
@@ -115,34 +115,36 @@ def test_silence_is_told(infer, pictures, audioldm_folder, tmp_path):
         (["nothing/*.png"], "pattern nothing/\\*.png contains no image"),
     ],
 )  # fmt: skip
-def test_misuse_is_one_line_and_writes_nothing(infer, pictures, tmp_path, monkeypatch, arguments, told):
+def test_misuse_is_one_line_and_writes_nothing(infer, image_folder, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    code, files, err = infer(pictures, *arguments)
+    code, files, err = infer(image_folder, *arguments)
     assert code == 2 and not files
     (line,) = [line for line in err.splitlines() if line.startswith("c2c infer: ")]
-    assert re.search(told, line), line
+    assert re.search(message, line), line
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_an_empty_folder_and_two_of_one_name(infer, pictures, tmp_path):
+def test_an_empty_folder_and_two_of_one_name(infer, image_folder, tmp_path):
     (tmp_path / "empty").mkdir()
     code, _, err = infer(tmp_path / "empty")
     assert code == 2 and "contains no image" in err
-    shutil.copy(pictures / "a.png", pictures / "a.jpg")
-    code, _, err = infer(pictures)
+    shutil.copy(image_folder / "a.png", image_folder / "a.jpg")
+    code, _, err = infer(image_folder)
     assert code == 2 and "a.jpg and" in err and "would both be written to" in err
-    code, _, err = infer(pictures / "a.png", "--prompt", "rain", "--save-embedding", tmp_path / "x.npy", audioldm=None)
+    code, _, err = infer(
+        image_folder / "a.png", "--prompt", "rain", "--save-embedding", tmp_path / "x.npy", audioldm=None
+    )
     assert code == 2 and "--prompt needs --audioldm" in err
 
 
-def test_an_output_mean_that_is_not_there(infer, pictures, bundle, tmp_path):
-    """It is refused before any network is loaded."""
+def test_missing_output_mean(infer, image_folder, bundle, tmp_path):
+    """It is reported before any network is loaded."""
     translator = centred(bundle, tmp_path / "centred", "source_text", "target_text")
-    code, files, err = infer(pictures, "--translator", translator, "--output-mean", "audio")
+    code, files, err = infer(image_folder, "--translator", translator, "--output-mean", "audio")
     assert code == 2 and not files and "stores no mean of sounds" in err and len(err.splitlines()) == 1
     with pytest.raises(SystemExit):
-        infer(pictures, "--translator", translator, "--output-mean", "images")
+        infer(image_folder, "--translator", translator, "--output-mean", "images")
 
 
 @pytest.fixture
@@ -160,97 +162,97 @@ def refused(infer, tmp_path):
     return run
 
 
-def test_places_are_checked_before_anything_is_sampled(refused, pictures, tmp_path):
-    picture = pictures / "a.png"
+def test_output_paths_are_checked_before_sampling(refused, image_folder, tmp_path):
+    image = image_folder / "a.png"
     os.mkfifo(tmp_path / "pipe.npy")
-    assert "is a named pipe" in refused(picture, "--save-embedding", tmp_path / "pipe.npy")
-    assert "is a device" in refused(picture, "--save-embedding", "/dev/null")
-    assert "is a folder: pass a file in it" in refused(picture, "--save-embedding", pictures)
-    assert "is one of the files that are read" in refused(picture, "--save-embedding", picture)
+    assert "is a named pipe" in refused(image, "--save-embedding", tmp_path / "pipe.npy")
+    assert "is a device" in refused(image, "--save-embedding", "/dev/null")
+    assert "is a folder: pass a file in it" in refused(image, "--save-embedding", image_folder)
+    assert "is one of the files that are read" in refused(image, "--save-embedding", image)
     (tmp_path / "notes.txt").write_text("mine")
-    assert "exists and is not an .npy file" in refused(picture, "--save-embedding", tmp_path / "notes.txt")
-    assert "is a file, not a folder" in refused(picture, "--out", tmp_path / "notes.txt" / "x")
+    assert "exists and is not an .npy file" in refused(image, "--save-embedding", tmp_path / "notes.txt")
+    assert "is a file, not a folder" in refused(image, "--out", tmp_path / "notes.txt" / "x")
     (tmp_path / "out").mkdir()
     os.mkfifo(tmp_path / "out" / "a.wav")
-    assert "is a named pipe" in refused(picture, "--out", tmp_path / "out")
+    assert "is a named pipe" in refused(image, "--out", tmp_path / "out")
     for name in ("a.sound.json", "a.mel.png"):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).mkdir()
-        assert f"{name} is a folder" in refused(picture, "--out", tmp_path / name)
+        assert f"{name} is a folder" in refused(image, "--out", tmp_path / name)
     assert (tmp_path / "notes.txt").read_text() == "mine" and Path("/dev/null").is_char_device()
 
 
-def test_long_names_are_refused_before_anything_is_sampled(refused, infer, pictures):
+def test_long_names_are_refused_before_sampling(refused, infer, image_folder):
     """245 characters: the sound fits, its record does not."""
-    (pictures / "a.png").rename(pictures / f"{'n' * 245}.png")
-    assert "takes 256 bytes, 255 are allowed" in refused(pictures)
-    (pictures / f"{'n' * 245}.png").rename(pictures / f"{'n' * 242}.png")
-    assert "takes 258 bytes" in refused(pictures, "--control", "rain")
-    code, files, _ = infer(pictures / f"{'n' * 242}.png")
-    assert code == 0 and len(sound(files[0])) == 10_240 and files[0].with_suffix(".sound.json").is_file()
+    (image_folder / "a.png").rename(image_folder / f"{'n' * 245}.png")
+    assert "takes 256 bytes, 255 are allowed" in refused(image_folder)
+    (image_folder / f"{'n' * 245}.png").rename(image_folder / f"{'n' * 242}.png")
+    assert "takes 258 bytes" in refused(image_folder, "--control", "rain")
+    code, files, _ = infer(image_folder / f"{'n' * 242}.png")
+    assert code == 0 and len(read_audio(files[0])) == 10_240 and files[0].with_suffix(".sound.json").is_file()
 
 
-def test_a_sound_of_the_users_own_stays(refused, infer, pictures):
-    soundfile.write(pictures / "a.wav", np.linspace(-1, 1, 800), 8000)
-    own = (pictures / "a.wav").read_bytes()
-    assert "a.wav exists and was not written by c2c infer" in refused(pictures / "a.png")
-    assert "a.wav exists" in refused(pictures / "a.png", "--out", pictures / "a.wav")
-    assert (pictures / "a.wav").read_bytes() == own
-    (pictures / "a.wav").unlink()
-    assert infer(pictures / "a.png")[0] == 0
-    (pictures / "a.sound.json").unlink()  # as a run that was killed leaves it
-    assert infer(pictures / "a.png")[0] == 0
+def test_sound_of_the_user_stays(refused, infer, image_folder):
+    soundfile.write(image_folder / "a.wav", np.linspace(-1, 1, 800), 8000)
+    own = (image_folder / "a.wav").read_bytes()
+    assert "a.wav exists and was not written by c2c infer" in refused(image_folder / "a.png")
+    assert "a.wav exists" in refused(image_folder / "a.png", "--out", image_folder / "a.wav")
+    assert (image_folder / "a.wav").read_bytes() == own
+    (image_folder / "a.wav").unlink()
+    assert infer(image_folder / "a.png")[0] == 0
+    (image_folder / "a.sound.json").unlink()  # as a run that was killed leaves it
+    assert infer(image_folder / "a.png")[0] == 0
 
 
-def test_a_run_over_an_earlier_one_that_is_stopped_leaves_no_old_record(infer, pictures, monkeypatch):
-    assert infer(pictures / "a.png")[0] == 0
-    (known,) = json.loads((pictures / "a.sound.json").read_text())["sounds"]
-    assert known["sha256"] == sha256_of(pictures / "a.wav")
+def test_interrupted_rerun_leaves_no_old_record(infer, image_folder, monkeypatch):
+    assert infer(image_folder / "a.png")[0] == 0
+    (known,) = json.loads((image_folder / "a.sound.json").read_text())["sounds"]
+    assert known["sha256"] == sha256_of(image_folder / "a.wav")
 
     def stop(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("c2c_jax.generation.rendering.draw_mel_spectrogram", stop)
-        assert infer(pictures / "a.png", "--seed", "7")[0] == 130
-    assert sha256_of(pictures / "a.wav") != known["sha256"]
-    assert not (pictures / "a.sound.json").exists()
-    assert infer(pictures / "a.png")[0] == 0  # the sound is still known for one of ours
-    assert (pictures / "a.sound.json").exists()
+        assert infer(image_folder / "a.png", "--seed", "7")[0] == 130
+    assert sha256_of(image_folder / "a.wav") != known["sha256"]
+    assert not (image_folder / "a.sound.json").exists()
+    assert infer(image_folder / "a.png")[0] == 0  # the sound is still known for one of ours
+    assert (image_folder / "a.sound.json").exists()
 
 
-def test_a_picture_named_like_its_sound(refused, pictures):
-    odd = (pictures / "a.png").rename(pictures / "a.wav")
+def test_a_picture_named_like_its_sound(refused, image_folder):
+    odd = (image_folder / "a.png").rename(image_folder / "a.wav")
     assert "is one of the files that are read" in refused(odd)
 
 
-def test_names_that_are_not_utf8_or_hold_control_characters(infer, pictures):
-    raw = (pictures / "a.png").rename(pictures / os.fsdecode(b"caf\xe9.png"))
-    odd = (pictures / "c.png").rename(pictures / "\u732b $x^$\n\x1b[31m.png")
+def test_names_that_are_not_utf8_or_hold_control_characters(infer, image_folder):
+    raw = (image_folder / "a.png").rename(image_folder / os.fsdecode(b"caf\xe9.png"))
+    odd = (image_folder / "c.png").rename(image_folder / "\u732b $x^$\n\x1b[31m.png")
     with warnings.catch_warnings(action="error", category=UserWarning):
         code, _, err = infer(raw, odd)
     assert code == 0 and "\x1b" not in err
-    for picture in (raw, odd):
-        assert len(sound(os.fsencode(picture.with_suffix(".wav")))) == 10_240
-        assert picture.with_suffix(".mel.png").stat().st_size > 1000
-    records = {path_of(record.content.pictures[0].path): record for record in read_records(pictures)[0]}
-    assert set(records) == {raw, odd} and records[raw].content.pictures[0].path.startswith("file:")
-    assert {record.sound for record in records.values()} == {raw.with_suffix(".wav"), odd.with_suffix(".wav")}
+    for image in (raw, odd):
+        assert len(read_audio(os.fsencode(image.with_suffix(".wav")))) == 10_240
+        assert image.with_suffix(".mel.png").stat().st_size > 1000
+    records = {path_of(record.content.image_folder[0].path): record for record in read_records(image_folder)[0]}
+    assert set(records) == {raw, odd} and records[raw].content.image_folder[0].path.startswith("file:")
+    assert {record.read_audio for record in records.values()} == {raw.with_suffix(".wav"), odd.with_suffix(".wav")}
 
 
-def test_folders_inside_folders_keep_their_names(infer, pictures, tmp_path):
-    (pictures / "deep").mkdir()
-    shutil.copy(pictures / "a.png", pictures / "deep" / "a.png")
-    names = [pictures / "a.png", pictures / "deep" / "a.png"]
-    placed = plan(names, out=tmp_path / "out", roots=[pictures])
-    assert [one.out for one in placed] == [tmp_path / "out" / "a.wav", tmp_path / "out" / "deep" / "a.wav"]
-    averaged = plan(names, out=tmp_path / "out", roots=[pictures], average=True)
-    assert [one.out for one in averaged] == [tmp_path / "out" / "pictures.wav", tmp_path / "out" / "deep.wav"]
+def test_folders_inside_folders_keep_their_names(infer, image_folder, tmp_path):
+    (image_folder / "deep").mkdir()
+    shutil.copy(image_folder / "a.png", image_folder / "deep" / "a.png")
+    names = [image_folder / "a.png", image_folder / "deep" / "a.png"]
+    placed = plan(names, out=tmp_path / "out", roots=[image_folder])
+    assert [job.out for job in placed] == [tmp_path / "out" / "a.wav", tmp_path / "out" / "deep" / "a.wav"]
+    averaged = plan(names, out=tmp_path / "out", roots=[image_folder], average=True)
+    assert [job.out for job in averaged] == [tmp_path / "out" / "pictures.wav", tmp_path / "out" / "deep.wav"]
     with pytest.raises(ConfigError, match="would both be written to"):
         plan(names, out=tmp_path / "out")
 
 
-def test_a_missing_picture_is_refused_before_anything_is_imported(tmp_path, monkeypatch, capsys):
+def test_missing_picture_is_reported_before_imports(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "c2c_jax.generation.pipeline", None)
     assert main(["infer", str(tmp_path / "dgo.png"), "--translator", str(tmp_path / "none")]) == 2
     assert f"expected an image at {tmp_path / 'dgo.png'}, found no file" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: the whole way through, and one line with exit code 2 for each bad input."""
+"""The command line from training to sounds, and one line with exit code 2 for each bad input."""
 
 import json
 import os
@@ -41,14 +41,14 @@ def train_arguments(workdir: Path, clip: Path, audioldm: Path, *more: str) -> li
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(tmp_path / "img.png")
     return tmp_path / "img.png"
 
 
 def refused(capsys, arguments: list[str]) -> str:
-    """The one line that a refusal prints."""
+    """Runs a command that must fail, and returns the line that it prints."""
     capsys.readouterr()
     assert main(arguments) == 2
     last = capsys.readouterr().err.strip().splitlines()
@@ -56,11 +56,11 @@ def refused(capsys, arguments: list[str]) -> str:
     return last[-1]
 
 
-def test_picture_to_sound(run, picture, audioldm_folder, tmp_path, capsys):
-    arguments = ["infer", str(picture), "--translator", str(run / "bundle"), "--audioldm", str(audioldm_folder), *FAST]
+def test_picture_to_sound(run, image, audioldm_folder, tmp_path, capsys):
+    arguments = ["infer", str(image), "--translator", str(run / "bundle"), "--audioldm", str(audioldm_folder), *FAST]
     assert main(arguments) == 0
-    sound, rate = soundfile.read(tmp_path / "img.wav")
-    assert rate == 16000 and sound.shape == (10240,) and sound.std() > 1e-3
+    audio, rate = soundfile.read(tmp_path / "img.wav")
+    assert rate == 16000 and audio.shape == (10240,) and audio.std() > 1e-3
     first = (tmp_path / "img.wav").read_bytes()
     assert main([*arguments, "--out", str(tmp_path / "again.wav")]) == 0
     assert (tmp_path / "again.wav").read_bytes() == first
@@ -69,11 +69,11 @@ def test_picture_to_sound(run, picture, audioldm_folder, tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in ("img.wav", "again.wav", "other.wav")]
 
 
-def test_saved_embedding_is_the_twins_unit_vector(run, picture, clip_folder, tmp_path):
+def test_saved_embedding_equals_torch(run, image, clip_folder, tmp_path):
     out = tmp_path / "x.npy"
-    assert main(["infer", str(picture), "--translator", str(run / "bundle"), "--save-embedding", str(out)]) == 0
+    assert main(["infer", str(image), "--translator", str(run / "bundle"), "--save-embedding", str(out)]) == 0
     assert not (tmp_path / "img.wav").exists()
-    clip_vector = torch.from_numpy(load_space(str(clip_folder)).encode_image([read_image(picture)]))
+    clip_vector = torch.from_numpy(load_space(str(clip_folder)).encode_image([read_image(image)]))
     with torch.no_grad():
         expected = torch.nn.functional.normalize(Translator.from_pretrained(run / "bundle")(clip_vector))[0].numpy()
     vector = np.load(out)
@@ -81,27 +81,27 @@ def test_saved_embedding_is_the_twins_unit_vector(run, picture, clip_folder, tmp
     np.testing.assert_allclose(vector, expected, atol=1e-5, rtol=0)
 
 
-def test_generator_of_another_space_is_refused_by_both_names(run, picture, audioldm_folder, tmp_path, capsys):
+def test_generator_of_another_space_is_refused(run, image, audioldm_folder, tmp_path, capsys):
     other = Path(shutil.copytree(audioldm_folder, tmp_path / "other"))
     weights = other / "text_encoder" / "model.safetensors"
     tensors = safetensors.numpy.load_file(weights)
     tensors["text_projection.linear2.bias"][0] += 1
     safetensors.numpy.save_file(tensors, weights, metadata={"format": "pt"})
-    arguments = ["infer", str(picture), "--translator", str(run / "bundle"), "--audioldm", str(other), *FAST]
-    told = refused(capsys, arguments)
-    assert f"{audioldm_folder}:text_encoder" in told and f"{other}:text_encoder" in told
+    arguments = ["infer", str(image), "--translator", str(run / "bundle"), "--audioldm", str(other), *FAST]
+    message = refused(capsys, arguments)
+    assert f"{audioldm_folder}:text_encoder" in message and f"{other}:text_encoder" in message
     assert not (tmp_path / "img.wav").exists()
 
 
-def test_clip_of_another_space_is_refused(run, picture, clip_folder, tmp_path, capsys):
+def test_clip_of_another_space_is_refused(run, image, clip_folder, tmp_path, capsys):
     other = Path(shutil.copytree(clip_folder, tmp_path / "other"))
     (other / "config.json").write_text((other / "config.json").read_text() + "\n")
     out = tmp_path / "x.npy"
-    told = refused(
+    message = refused(
         capsys,
         [
             "infer",
-            str(picture),
+            str(image),
             "--translator",
             str(run / "bundle"),
             "--clip",
@@ -110,7 +110,7 @@ def test_clip_of_another_space_is_refused(run, picture, clip_folder, tmp_path, c
             str(out),
         ],
     )
-    assert str(clip_folder) in told and str(other) in told and not out.exists()
+    assert str(clip_folder) in message and str(other) in message and not out.exists()
 
 
 def test_a_folder_without_a_picture(run, tmp_path, monkeypatch, capsys):
@@ -120,12 +120,12 @@ def test_a_folder_without_a_picture(run, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "truncated", "text", "folder"])
-def test_bad_picture(run, picture, audioldm_folder, tmp_path, capsys, kind):
+def test_bad_picture(run, image, audioldm_folder, tmp_path, capsys, kind):
     bad = tmp_path / "bad.png"
     if kind == "empty":
         bad.touch()
     elif kind == "truncated":
-        bad.write_bytes(picture.read_bytes()[:2000])
+        bad.write_bytes(image.read_bytes()[:2000])
     elif kind == "text":
         bad.write_text("this is no picture")
     elif kind == "folder":
@@ -135,13 +135,13 @@ def test_bad_picture(run, picture, audioldm_folder, tmp_path, capsys, kind):
     assert not (tmp_path / "bad.wav").exists()
 
 
-def test_infer_misuse(run, picture, audioldm_folder, tmp_path, capsys):
-    base = ["infer", str(picture), "--translator"]
+def test_infer_misuse(run, image, audioldm_folder, tmp_path, capsys):
+    base = ["infer", str(image), "--translator"]
     assert "--audioldm" in refused(capsys, [*base, str(run / "bundle")])
     assert "contains no translator bundle" in refused(capsys, [*base, str(tmp_path), "--save-embedding", "x.npy"])
-    told = refused(capsys, [*base, str(run / "bundle"), "--audioldm", "cvssp/audioldm-l-full"])
-    assert "hf download cvssp/audioldm-l-full" in told
-    assert "--include '*'" in told and "on a machine with network access" in told
+    message = refused(capsys, [*base, str(run / "bundle"), "--audioldm", "cvssp/audioldm-l-full"])
+    assert "hf download cvssp/audioldm-l-full" in message
+    assert "--include '*'" in message and "on a machine with network access" in message
     invalid = refused(capsys, [*base, str(run / "bundle"), "--audioldm", "a b c"])
     assert "nor a hub name" in invalid and "hf download" not in invalid
     with_generator = [*base, str(run / "bundle"), "--audioldm", str(audioldm_folder)]
@@ -153,23 +153,23 @@ def test_infer_misuse(run, picture, audioldm_folder, tmp_path, capsys):
     same = ["--out", str(tmp_path / "x.wav"), "--save-embedding", str(tmp_path / "x.wav")]
     assert "would both be written" in refused(capsys, [*with_generator, *same])
     (tmp_path / "folder").mkdir()
-    told = refused(capsys, [*base, str(run / "bundle"), "--save-embedding", str(tmp_path / "folder")])
-    assert f"{tmp_path / 'folder'} is a folder: pass a file in it" in told
+    message = refused(capsys, [*base, str(run / "bundle"), "--save-embedding", str(tmp_path / "folder")])
+    assert f"{tmp_path / 'folder'} is a folder: pass a file in it" in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "img.png"]
     assert "unknown argument --nonsense" in refused(capsys, [*base, str(run / "bundle"), "--nonsense"])
 
 
-def test_damaged_bundle(run, picture, tmp_path, capsys):
+def test_damaged_bundle(run, image, tmp_path, capsys):
     bundle = Path(shutil.copytree(run / "bundle", tmp_path / "bundle"))
-    arguments = ["infer", str(picture), "--translator", str(bundle), "--save-embedding", str(tmp_path / "x.npy")]
+    arguments = ["infer", str(image), "--translator", str(bundle), "--save-embedding", str(tmp_path / "x.npy")]
     config = json.loads((bundle / "config.json").read_text())
     config["translator"]["width"] = 7
     (bundle / "config.json").write_text(json.dumps(config))
     assert "shape" in refused(capsys, arguments)
-    for field, value, told in (("width", -7, "translator.width"), ("input_norm", "odd", "input_norm is")):
+    for field, value, message in (("width", -7, "translator.width"), ("input_norm", "odd", "input_norm is")):
         damaged = {**config, "translator": {**config["translator"], field: value}}
         (bundle / "config.json").write_text(json.dumps(damaged))
-        assert told in refused(capsys, arguments)
+        assert message in refused(capsys, arguments)
     (bundle / "config.json").write_text(json.dumps({**config, "format": 9}))
     assert "format 9" in refused(capsys, arguments)
     (bundle / "config.json").write_text("{")
@@ -177,18 +177,18 @@ def test_damaged_bundle(run, picture, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("part", ["unet", "vocoder", "text_encoder"])
-def test_extra_tensor_in_a_part_of_audioldm(run, picture, audioldm_folder, tmp_path, capsys, part):
+def test_extra_tensor_in_a_part_of_audioldm(run, image, audioldm_folder, tmp_path, capsys, part):
     copy = Path(shutil.copytree(audioldm_folder, tmp_path / "audioldm"))
     file = next((copy / part).glob("*.safetensors"))
     tensors = safetensors.numpy.load_file(file)
     safetensors.numpy.save_file({**tensors, "zzz": np.zeros(2, np.float32)}, file, metadata={"format": "pt"})
-    arguments = ["infer", str(picture), "--translator", str(run / "bundle"), "--audioldm", str(copy)]
-    told = refused(capsys, arguments)
-    assert "zzz" in told or part == "text_encoder"  # which is another space by its fingerprint, and refused before
+    arguments = ["infer", str(image), "--translator", str(run / "bundle"), "--audioldm", str(copy)]
+    message = refused(capsys, arguments)
+    assert "zzz" in message or part == "text_encoder"  # which is another space by its fingerprint, and refused before
 
 
 @pytest.mark.parametrize(
-    ("flag", "told"),
+    ("flag", "message"),
     [
         ("--config.nothing=1", "nothing"),
         ("--config.data.nothing=1", "nothing"),
@@ -203,18 +203,18 @@ def test_extra_tensor_in_a_part_of_audioldm(run, picture, audioldm_folder, tmp_p
         ("--config.data.validation_size=0", "must be 1 or more"),
     ],
 )
-def test_train_misuse(tmp_path, monkeypatch, clip_folder, audioldm_folder, short_captions, capsys, flag, told):
+def test_train_misuse(tmp_path, monkeypatch, clip_folder, audioldm_folder, short_captions, capsys, flag, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.tsv").touch()
     (tmp_path / "captions.txt").write_text("\n".join(short_captions))
-    assert told in refused(capsys, train_arguments(tmp_path, clip_folder, audioldm_folder, flag))
+    assert message in refused(capsys, train_arguments(tmp_path, clip_folder, audioldm_folder, flag))
     assert {path.name for path in tmp_path.iterdir()} <= {"empty.tsv", "captions.txt"}
 
 
 def test_second_run_in_one_work_directory(run, clip_folder, audioldm_folder, capsys):
     with exclusive_lock(run):
-        told = refused(capsys, train_arguments(run, clip_folder, audioldm_folder))
-    assert f"another run is at work in {run}" in told
+        message = refused(capsys, train_arguments(run, clip_folder, audioldm_folder))
+    assert f"another run is using {run}" in message
     assert main(train_arguments(run, clip_folder, audioldm_folder)) == 0
 
 
@@ -228,31 +228,31 @@ def test_refused_checkpoint_leaves_no_store(tmp_path, clip_folder, audioldm_fold
     assert not (tmp_path / "store").exists()
 
 
-def test_config_file_that_is_not_there(tmp_path, capsys):
-    told = refused(capsys, ["train", "--config", str(tmp_path / "no.py"), "--workdir", str(tmp_path / "run")])
-    assert "no.py" in told and not (tmp_path / "run").exists()
+def test_missing_config_file(tmp_path, capsys):
+    message = refused(capsys, ["train", "--config", str(tmp_path / "no.py"), "--workdir", str(tmp_path / "run")])
+    assert "no.py" in message and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("def get_config(:", "SyntaxError"),
         ("get_config = 1", "TypeError"),
         ("import nothing_of_that_name", "nothing_of_that_name"),
-        ("def get_config(): return 3", "must give a c2c_jax.config.Config"),
+        ("def get_config(): return 3", "must return a c2c_jax.config.Config"),
     ],
 )
-def test_config_file_that_does_not_run(tmp_path, capsys, content, told):
+def test_config_file_that_fails(tmp_path, capsys, content, message):
     (tmp_path / "recipe.py").write_text(content)
     arguments = ["train", "--config", str(tmp_path / "recipe.py"), "--workdir", str(tmp_path / "run")]
-    assert told in refused(capsys, arguments)
+    assert message in refused(capsys, arguments)
 
 
-def test_file_in_the_place_of_a_folder(run, picture, clip_folder, audioldm_folder, tmp_path, capsys):
+def test_file_instead_of_a_folder(run, image, clip_folder, audioldm_folder, tmp_path, capsys):
     (tmp_path / "file").touch()
     (tmp_path / "captions.txt").write_text("a dog\na cat\n")
     embedding = str(tmp_path / "file" / "x.npy")
-    arguments = ["infer", str(picture), "--translator", str(run / "bundle"), "--save-embedding", embedding]
+    arguments = ["infer", str(image), "--translator", str(run / "bundle"), "--save-embedding", embedding]
     assert str(tmp_path / "file") in refused(capsys, arguments)
     store = f"--config.data.store={run / 'store'}"
     captions = f"--config.data.captions=txt:{run / 'captions.txt'}"
@@ -294,8 +294,8 @@ def test_help_shows_an_example(verb, example, capsys):
 
 
 @pytest.mark.parametrize("home", ["nothing", "a file", "read-only"])
-def test_a_home_that_keeps_nothing(home, tmp_path, monkeypatch):
-    """No compilation cache then, and no word of it."""
+def test_home_without_a_cache(home, tmp_path, monkeypatch):
+    """There is no compilation cache, and nothing is printed about it."""
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     if home == "nothing":
@@ -309,7 +309,7 @@ def test_a_home_that_keeps_nothing(home, tmp_path, monkeypatch):
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 
 
-def test_a_home_that_keeps_what_is_compiled(tmp_path, monkeypatch):
+def test_compilation_cache_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", "7")  # the user's own word comes before

@@ -1,4 +1,4 @@
-"""`c2c miniworld`: the contact sheet, the page with players, captions and exported pairs."""
+"""`c2c miniworld`: the contact sheet, the page with audio players, captions and exported pairs."""
 
 import base64
 import collections
@@ -23,13 +23,13 @@ def test_show_writes_a_sheet_and_a_page(tmp_path, capsys):
     assert main(["miniworld", "show", "--out", str(tmp_path / "world"), "--count", "24"]) == 0
     sheet, page = tmp_path / "world" / "miniworld.png", tmp_path / "world" / "miniworld.html"
     assert capsys.readouterr().out.split() == [str(sheet), str(page)]
-    with Image.open(sheet) as picture:
-        assert picture.size == (8 * 140 + 12, 3 * (128 + 64 + 36 + 12) + 12)
+    with Image.open(sheet) as image:
+        assert image.size == (8 * 140 + 12, 3 * (128 + 64 + 36 + 12) + 12)
     html = page.read_text()
     assert [name for name in SOURCES if f'<article id="{name}">' in html] == list(SOURCES)
-    sounds = re.findall(r'<audio [^>]*src="data:audio/wav;base64,([^"]+)"', html)
-    assert len(sounds) == 24 == html.count('class="picture" src="data:image/png;base64,')
-    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sounds[3])))
+    audio = re.findall(r'<audio [^>]*src="data:audio/wav;base64,([^"]+)"', html)
+    assert len(audio) == 24 == html.count('class="picture" src="data:image/png;base64,')
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(audio[3])))
     assert rate == 16_000
     (number,) = [i for i in chosen("test", 24, 0) if scene_at("test", i)[0].source == SOURCES[3]]
     np.testing.assert_allclose(samples, sound_at("test", number), atol=1 / 32767, rtol=0)
@@ -39,7 +39,7 @@ def test_show_writes_a_sheet_and_a_page(tmp_path, capsys):
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("count", [1, 24, 60])
-def test_shown_scenes_go_over_all_sources(split, count):
+def test_shown_scenes_cover_all_sources(split, count):
     numbers = chosen(split, count, 3)
     scenes = [scene_at(split, number, 3)[0] for number in numbers]
     counts = collections.Counter(scene.source for scene in scenes)
@@ -74,20 +74,20 @@ def test_captions_to_a_file(tmp_path, capsys):
         assert main([*arguments, str(other)]) == 2 and other.read_text().endswith(end)
 
 
-def test_an_export_replaces_an_export_and_nothing_else(tmp_path, capsys):
+def test_export_replaces_only_exports(tmp_path, capsys):
     out = tmp_path / "pairs"
     export = ["miniworld", "export", "--out", str(out), "--count", "1"]
     assert main([*export, "--seed", "1"]) == 0 and main(export) == 0
     capsys.readouterr()
-    whole = {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    assert set(whole) == {"00000.png", "00000.wav", "manifest.csv"}
+    files = {path.name: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert set(files) == {"00000.png", "00000.wav", "manifest.csv"}
     (out / "pictures" / "mine.png").write_bytes(b"mine")
     assert main(export) == 2 and "exists and is not an earlier export" in capsys.readouterr().err
     assert (out / "pictures" / "mine.png").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("name", ["pictures/.mine", "sounds/mine/", "pictures/00009.png/", "sounds/.mine/"])
-def test_an_export_leaves_what_is_the_users_own(tmp_path, capsys, name):
+def test_export_keeps_files_of_the_user(tmp_path, capsys, name):
     export = ["miniworld", "export", "--out", str(tmp_path), "--count", "1"]
     assert main(export) == 0
     (tmp_path / "sounds" / INDEX).mkdir()  # a search's, which goes with the sounds
@@ -108,10 +108,10 @@ def test_export(tmp_path, capsys):
     for index, row in enumerate(rows):
         assert row["label"] == scene_at("test", index)[0].source
         assert row["caption"] == caption_at("test", index, "picture")
-        with Image.open(tmp_path / row["image"]) as picture:
-            np.testing.assert_array_equal(picture, np.asarray(picture_at("test", index)))
+        with Image.open(tmp_path / row["image"]) as image:
+            np.testing.assert_array_equal(image, np.asarray(picture_at("test", index)))
         samples, rate = soundfile.read(tmp_path / row["audio"])
-        # Full scale is 32,767 on its way in and 32,768 on its way out; what is left is the rounding.
+        # Full scale is 32,767 for writing and 32,768 for reading; the rest is rounding.
         np.testing.assert_allclose(samples * 32768 / 32767, sound_at("test", index), atol=0.51 / 32767, rtol=0)
         assert rate == 16_000
 

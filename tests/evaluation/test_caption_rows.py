@@ -6,7 +6,7 @@ import pytest
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.retrieval import Scorer, chance_caption_rows
 from c2c_jax.evaluation.scoring import Centring
-from c2c_jax.training.metrics import retrieval
+from c2c_jax.training.metrics import retrieval_scores
 
 NONE = Bootstrap(resamples=0)
 
@@ -48,7 +48,7 @@ def test_scores_are_those_that_training_logs():
     rng = np.random.default_rng(0)
     target = rng.normal(size=(70, 8)).astype(np.float32)
     translated = target + rng.normal(size=(70, 8)).astype(np.float32)
-    logged = retrieval(translated, target)
+    logged = retrieval_scores(translated, target)
     found = by_name(Scorer("translator", NONE).caption_rows(translated, target), "source_to_target")
     for name in ("recall@1", "recall@5", "recall@10", "median_rank", "mean_cosine"):
         assert found[name].value == pytest.approx(logged[name], abs=1e-6)

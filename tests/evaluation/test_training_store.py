@@ -12,7 +12,7 @@ from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.errors import StoreError
 from c2c_jax.evaluation.training_store import open_training_store, work_directory
-from c2c_jax.training.loader import split
+from c2c_jax.training.loader import split_rows
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
 from tests.fixtures.random_store import random_store
@@ -29,7 +29,7 @@ def run(tmp_path_factory):
 
 def test_held_out_rows_are_those_of_the_trainer(run):
     bundle = load_bundle(run / "bundle")
-    expected, _ = split(500, 100, Config().seed)
+    expected, _ = split_rows(500, 100, Config().seed)
     for folder in (run, run / "bundle"):
         found = open_training_store(folder, bundle)
         np.testing.assert_array_equal(found.held_out, expected)
@@ -59,7 +59,7 @@ def test_rows_added_to_a_store_later_are_untrained(run, tmp_path):
     rows = json.loads((workdir / "run_state.json").read_text())
     (workdir / "run_state.json").write_text(json.dumps({**rows, "rows": 400}))
     found = open_training_store(workdir, load_bundle(workdir / "bundle"))
-    np.testing.assert_array_equal(found.held_out, split(400, 100, Config().seed)[0])
+    np.testing.assert_array_equal(found.held_out, split_rows(400, 100, Config().seed)[0])
     assert sorted(found.untrained) == sorted([*found.held_out, *range(400, 500)])
     (workdir / "run_state.json").write_text(json.dumps({**rows, "rows": 501}))
     with pytest.raises(StoreError, match="has 500 captions, but the run used 501"):

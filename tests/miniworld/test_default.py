@@ -43,7 +43,7 @@ def test_search_needs_nothing_but_a_picture_and_sounds(library, capsys):
     assert main(["search", str(EXAMPLES / "dog.png"), "--library", str(library), "--json"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
-    assert "drawings of 24 sources and no photographs" in err and found["clap"]["name"] == "miniworld/clap"
+    assert "drawings of 24 sources, not for photographs" in err and found["clap"]["name"] == "miniworld/clap"
     assert found["queries"][0]["sounds"][0]["file"].endswith("dog.wav")
 
 

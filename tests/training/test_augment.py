@@ -1,4 +1,4 @@
-"""Noise on source vectors, by its definition."""
+"""Noise on source vectors against its definition."""
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,14 @@ def turned(cosine, dim=64, rows=400):
     return clean, noise, np.sum(clean * noise, axis=1) / (lengths[0] * lengths[1]), lengths
 
 
-def test_every_vector_is_turned_to_the_cosine_and_keeps_its_length():
+def test_noise_sets_the_cosine_and_preserves_lengths():
     _, _, cosines, (before, after) = turned(0.7)
     np.testing.assert_allclose(cosines, 0.7, atol=1e-5)
     np.testing.assert_allclose(after, before, rtol=1e-5)
 
 
-def test_directions_are_even():
-    """Rests have no mean, and as much in every coordinate."""
+def test_noise_directions_are_isotropic():
+    """The added noise has zero mean and the same variance in every coordinate."""
     clean, noise, _, (length, _) = turned(0.6, dim=8, rows=20_000)
     rest = noise / length[:, None] - 0.6 * clean / length[:, None]
     np.testing.assert_allclose(rest.mean(0), 0, atol=0.01)

@@ -1,4 +1,4 @@
-"""What competes with a trained translator: maps and blends by hand, what is kept, and runs of few captions."""
+"""Candidates next to the trained translator: closed-form maps, blends, their selection, and runs on few captions."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training import closed_form
-from c2c_jax.training.candidates import CandidateSelector, blended, linear_maps
+from c2c_jax.training.candidates import CandidateSelector, blend, closed_form_maps
 from c2c_jax.training.check import check, fit_to_rows, run_length
 from c2c_jax.training.closed_form import Moments, set_linear
 from c2c_jax.training.memory import draw_memory
@@ -38,7 +38,7 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def rotated_store(path, rows: int, noise: float) -> tuple[Store, np.ndarray]:
-    """Targets are rotated sources, about other means, and noise."""
+    """A store whose targets are rotated sources with another mean, plus noise."""
     rng = np.random.default_rng(0)
     rotation = np.linalg.qr(rng.normal(size=(S, S)))[0][:, :E]
     source = unit(rng.normal(size=(rows, S)))
@@ -59,18 +59,18 @@ def test_maps_by_hand():
     rng = np.random.default_rng(1)
     x = unit(rng.normal(size=(300, S)))
     y = unit(np.tanh(x @ rng.normal(size=(S, E))))
-    found = {one.name: one(x) for one in linear_maps(moments_of(x * np.sqrt(S), y), x)}
-    assert list(found) == ["partial rotation", "ridge", "partial rotation and ridge"]
-    for output in found.values():
+    outputs = {linear.name: linear(x) for linear in closed_form_maps(moments_of(x * np.sqrt(S), y), x)}
+    assert list(outputs) == ["partial rotation", "ridge", "partial rotation and ridge"]
+    for output in outputs.values():
         assert np.mean(np.linalg.norm(output, axis=1)) == pytest.approx(1, abs=1e-5)
     left, _, right = np.linalg.svd((x - x.mean(0)).T @ (y - y.mean(0)), full_matrices=False)
     np.testing.assert_allclose(
-        unit(found["partial rotation"] - found["partial rotation"].mean(0)),
+        unit(outputs["partial rotation"] - outputs["partial rotation"].mean(0)),
         unit((x - x.mean(0)) @ left[:, :12] @ right[:12]),
         atol=1e-4,
     )
-    mean = found["partial rotation"] + found["ridge"]
-    np.testing.assert_allclose(unit(found["partial rotation and ridge"]), unit(mean), atol=1e-5)
+    mean = outputs["partial rotation"] + outputs["ridge"]
+    np.testing.assert_allclose(unit(outputs["partial rotation and ridge"]), unit(mean), atol=1e-5)
 
 
 def test_a_blend_is_the_sum_of_outputs():
@@ -82,22 +82,22 @@ def test_a_blend_is_the_sum_of_outputs():
     x = unit(rng.normal(size=(7, S))).astype(np.float32)
     before = np.asarray(translator(jnp.asarray(x)))
     expected = 0.3 * before + np.sqrt(S) * x @ kernel + bias
-    np.testing.assert_allclose(blended(translator, 0.3, kernel, bias)(jnp.asarray(x)), expected, atol=1e-4)
+    np.testing.assert_allclose(blend(translator, 0.3, kernel, bias)(jnp.asarray(x)), expected, atol=1e-4)
     np.testing.assert_array_equal(translator(jnp.asarray(x)), before)  # which goes on being trained
     other = build_translator(TranslatorSpec.from_json({**SPEC.to_json(), "kind": "mlp"}), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="kind mlp has no linear layer"):
-        blended(other, 0.3, kernel, bias)
+        blend(other, 0.3, kernel, bias)
 
 
-@pytest.mark.parametrize(("trained", "way"), [(0.0, False), (0.25, True), (0.5, False), (1.0, True)])
-def test_what_is_built_is_what_was_scored(tmp_path, trained, way):
-    """A candidate as one translator gives the surrogates the scores that selected it."""
+@pytest.mark.parametrize(("trained", "use_memory"), [(0.0, False), (0.25, True), (0.5, False), (1.0, True)])
+def test_built_translator_has_the_selected_scores(tmp_path, trained, use_memory):
+    """A candidate that is built as a single translator scores the same on the surrogates."""
     store, _ = rotated_store(tmp_path / "store", 400, 0.3)
     rows = np.arange(60), np.arange(60, 400)
-    gap = closed_form.caption_means(store, rows[0], "centred")
-    memory = draw_memory(MemoryConfig(size=200, weight=0.5), store, rows[1], 0, gap)
-    judge = surrogates(store, rows, gap, gap, "centred", memory)
-    maps = linear_maps(closed_form.moments(store, rows[0], SPEC, gap), judge.inputs[False])
+    means = closed_form.caption_means(store, rows[0], "centred")
+    memory = draw_memory(MemoryConfig(size=200, weight=0.5), store, rows[1], 0, means)
+    judge = surrogates(store, rows, means, means, "centred", memory)
+    maps = closed_form_maps(closed_form.moments(store, rows[0], SPEC, means), judge.inputs[False])
     selector = CandidateSelector(judge, maps, maps, memory_is_optional=True)
     translator = build_translator(SPEC, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(5)
@@ -105,23 +105,25 @@ def test_what_is_built_is_what_was_scored(tmp_path, trained, way):
     translator.layers[-1].kernel = nnx.Param(jnp.asarray(rng.normal(size=(32, E)), jnp.float32))
     choice, _, length = selector.select(lambda x: np.asarray(translator(jnp.asarray(x))))
     (linear,) = {name.split(" + ")[1].removesuffix(", memory") for name in choice.noisy_mrr if name.startswith("0.5")}
-    name = {0.0: linear, 1.0: "trained"}.get(trained, f"{trained:g} trained + {linear}") + ", memory" * way
-    asked = dataclasses.replace(choice, trained=trained, linear=linear if trained < 1 else "", memory=way)
-    built = selector.built(asked, translator, length)
-    scores = judge.scores(np.asarray(built(jnp.asarray(judge.inputs[way]))))
+    name = {0.0: linear, 1.0: "trained"}.get(trained, f"{trained:g} trained + {linear}") + ", memory" * use_memory
+    choice_to_build = dataclasses.replace(
+        choice, trained=trained, linear=linear if trained < 1 else "", memory=use_memory
+    )
+    build = selector.build(choice_to_build, translator, length)
+    scores = judge.scores(np.asarray(build(jnp.asarray(judge.inputs[use_memory]))))
     assert scores == pytest.approx(
         {"noisy_mrr": choice.noisy_mrr[name], "noisy_cosine": choice.noisy_cosine[name]}, abs=1e-5
     )
 
 
 def test_patience_waits_for_the_trained_translator(tmp_path):
-    """The rotation wins all along, and the trained translator gets better for some validations before the run ends."""
+    """The rotation always wins, but the run goes on while the trained translator improves."""
     store, _ = rotated_store(tmp_path / "store", 600, 0.02)
-    asked = config(
+    choice_to_build = config(
         patience=2, epochs=100, translator=TranslatorConfig(kind="residual", settings={"width": 32}),
         optimizer=OptimizerConfig(learning_rate=2e-2),
     )  # fmt: skip
-    train(asked, store, tmp_path / "run")
+    train(choice_to_build, store, tmp_path / "run")
     entries = [line for line in lines(tmp_path / "run") if line["phase"] == "validation"]
     trained = [entry["noisy_mrr_trained"] for entry in entries]
     best, (*_, last) = load_bundle(tmp_path / "run" / "bundle").metrics["step"], entries
@@ -140,7 +142,7 @@ def config(**fields) -> Config:
     )  # fmt: skip
 
 
-def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
+def test_rotation_is_selected_where_the_spaces_are_rotated(tmp_path):
     """A translator that is hardly trained, a memory that takes all details away: neither is kept, and the bundle is the
     rotation, with captions for reference alone. What was weighed is in bundle, metrics and table."""
     store, rotation = rotated_store(tmp_path / "store", 600, 0.02)
@@ -150,13 +152,15 @@ def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
     assert bundle.choice.linear and bundle.spec.kind in ("procrustes", "ridge")
     assert bundle.memory is not None and bundle.memory.weight == 0 and len(bundle.memory.source) == 540
     assert bundle.metrics["noisy_mrr"] == max(bundle.choice.noisy_mrr.values()) > bundle.metrics["noisy_mrr_trained"]
-    # The bundle's map is that of all 600 captions, whereas 60 were held out when it was selected.
+    # The bundle's map is fitted to all 600 captions; 60 were held out when it was selected.
     every = dataclasses.replace(bundle.spec, kind="procrustes")
     source, target = (store.read_rows(side, np.arange(600)) for side in ("source", "target"))
     (expected,) = (
-        one
-        for one in linear_maps(closed_form.moments_of(source, target, every, bundle.means), np.eye(S, dtype=np.float32))
-        if one.name == bundle.choice.linear
+        linear
+        for linear in closed_form_maps(
+            closed_form.moments_of(source, target, every, bundle.means), np.eye(S, dtype=np.float32)
+        )
+        if linear.name == bundle.choice.linear
     )
     kernel, expected = np.asarray(bundle.translator.linear.kernel[...]), expected.kernel_SE
     np.testing.assert_allclose(kernel / np.linalg.norm(kernel), expected / np.linalg.norm(expected), atol=1e-5)
@@ -168,7 +172,7 @@ def test_where_the_spaces_are_rotations_the_rotation_is_kept(tmp_path):
 
 
 def bent_store(path: Path):
-    """Targets that no linear map reaches: products of coordinates."""
+    """A store whose targets are products of coordinates, which no linear map fits."""
     rng = np.random.default_rng(4)
     source = rng.normal(size=(1500, S)).astype(np.float32)
     hidden = unit(source) * np.sqrt(S)
@@ -177,14 +181,14 @@ def bent_store(path: Path):
     return store_of_arrays(path, source, target + 0.1, spaces)
 
 
-def test_where_they_are_not_training_is_kept(tmp_path):
+def test_trained_translator_is_selected_where_no_linear_map_fits(tmp_path):
     train(config(epochs=60, eval_every=500), bent_store(tmp_path / "store"), tmp_path / "run")
     choice = load_bundle(tmp_path / "run" / "bundle").choice
     assert choice is not None and choice.trained > 0
 
 
 def clustered_store(path: Path):
-    """Captions in 40 tight groups; the source vectors tell groups apart, and their rotation tells captions apart."""
+    """A store of captions in 40 tight groups. Source vectors separate groups; their rotation separates captions."""
     rng = np.random.default_rng(6)
     source = 4 * rng.normal(size=(40, S))[rng.integers(40, size=1200)] + rng.normal(size=(1200, S))
     rotation = np.linalg.qr(rng.normal(size=(S, S)))[0]
@@ -193,34 +197,36 @@ def clustered_store(path: Path):
     return store_of_arrays(path, source.astype(np.float32), target, spaces)
 
 
-def test_either_score_selects(tmp_path):
+def test_select_by_changes_the_selection(tmp_path):
     """Single captions are retrieved best without the memory; perturbed captions come nearest to their own targets with
     it, since it leads to their group's middle. Both scores of the selected candidate are in the metrics."""
-    store, found = clustered_store(tmp_path / "store"), {}
+    store, outputs = clustered_store(tmp_path / "store"), {}
     for score in ("noisy_mrr", "noisy_cosine"):
-        asked = config(select_by=score, optimizer=OptimizerConfig(learning_rate=1e-9))
-        train(asked, store, tmp_path / score)
+        choice_to_build = config(select_by=score, optimizer=OptimizerConfig(learning_rate=1e-9))
+        train(choice_to_build, store, tmp_path / score)
         bundle = load_bundle(tmp_path / score / "bundle")
         choice, metrics = bundle.choice, bundle.metrics
         assert choice.selected_by == score and choice.noisy_mrr.keys() == choice.noisy_cosine.keys()
         assert metrics[score] == max(choice.scores.values()) >= metrics[f"{score}_trained"]
         (name,) = (name for name, value in choice.scores.items() if value == metrics[score])
-        found[score] = {other: getattr(choice, other)[name] for other in ("noisy_mrr", "noisy_cosine")}
-        assert {other: metrics[other] for other in found[score]} == found[score]
+        outputs[score] = {other: getattr(choice, other)[name] for other in ("noisy_mrr", "noisy_cosine")}
+        assert {other: metrics[other] for other in outputs[score]} == outputs[score]
         assert choice.memory == (score == "noisy_cosine")
-    assert found["noisy_mrr"]["noisy_mrr"] > found["noisy_cosine"]["noisy_mrr"]
-    assert found["noisy_mrr"]["noisy_cosine"] < found["noisy_cosine"]["noisy_cosine"]
+    assert outputs["noisy_mrr"]["noisy_mrr"] > outputs["noisy_cosine"]["noisy_mrr"]
+    assert outputs["noisy_mrr"]["noisy_cosine"] < outputs["noisy_cosine"]["noisy_cosine"]
 
 
 @pytest.mark.parametrize("rows", [60, pytest.param(300, marks=pytest.mark.slow)])
 def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
-    """With nothing but the store passed; the run is the same when started again."""
+    """With only the store as input; a repeated run gives the same result."""
     store, _ = rotated_store(tmp_path / "store", rows, 0.02)
-    asked = read_config("configs/recommended.py", ["--config.steps=20", "--config.translator.settings.width=32"])
-    asked = dataclasses.replace(asked, epochs=1, source="", target="")
-    train(asked, store, tmp_path / "run")
+    choice_to_build = read_config(
+        "configs/recommended.py", ["--config.steps=20", "--config.translator.settings.width=32"]
+    )
+    choice_to_build = dataclasses.replace(choice_to_build, epochs=1, source="", target="")
+    train(choice_to_build, store, tmp_path / "run")
     before = lines(tmp_path / "run"), read_choice(tmp_path / "run" / "bundle")
-    train(asked, store, tmp_path / "run")
+    train(choice_to_build, store, tmp_path / "run")
     assert (lines(tmp_path / "run"), read_choice(tmp_path / "run" / "bundle")) == before
     metrics = load_bundle(tmp_path / "run" / "bundle").metrics
     assert metrics["held_out"] == rows // 10 and metrics["recall@1"] > 0.8 and metrics["noisy_mrr"] > 0.2
@@ -234,31 +240,33 @@ def test_the_recommended_recipe_fits_few_captions(tmp_path, rows):
     ],
 )
 def test_a_resumed_run_selects_the_same(tmp_path, fields):
-    """Stopped half-way: the same choice, scores of all candidates and parameters, bit for bit."""
-    store, asked = bent_store(tmp_path / "store"), config(eval_every=22, **fields)
-    train(asked, store, tmp_path / "whole")
-    train(dataclasses.replace(asked, epochs=1), store, tmp_path / "stopped")
-    train(asked, store, tmp_path / "stopped")
-    whole, stopped = (read_choice(tmp_path / name / "bundle") for name in ("whole", "stopped"))
-    assert whole == stopped and len(whole.noisy_mrr) == 12
+    """A run resumed half-way has the same choice, scores of all candidates and weights, bit for bit."""
+    store, choice_to_build = bent_store(tmp_path / "store"), config(eval_every=22, **fields)
+    train(choice_to_build, store, tmp_path / "whole")
+    train(dataclasses.replace(choice_to_build, epochs=1), store, tmp_path / "stopped")
+    train(choice_to_build, store, tmp_path / "stopped")
+    full_scores, stopped = (read_choice(tmp_path / name / "bundle") for name in ("whole", "stopped"))
+    assert full_scores == stopped and len(full_scores.noisy_mrr) == 12
     (*_, last), (*_, again) = lines(tmp_path / "whole"), lines(tmp_path / "stopped")
     assert last["phase"] == "validation" and last["step"] == 44 and again == last
     assert_equal(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
 
 
-def test_sizes_follow_the_captions():
-    asked = config(batch_size=512, steps=100, data=DataConfig(validation_size=1000))
-    few, many = fit_to_rows(asked, 300), fit_to_rows(asked, 3_000_000)
+def test_sizes_adapt_to_the_number_of_captions():
+    choice_to_build = config(batch_size=512, steps=100, data=DataConfig(validation_size=1000))
+    few, many = fit_to_rows(choice_to_build, 300), fit_to_rows(choice_to_build, 3_000_000)
     assert (few.data.validation_size, few.batch_size) == (30, 256) and run_length(few, 270) == (100, 95)
-    assert many == asked and run_length(many, 2_999_000) == (100, 1)
+    assert many == choice_to_build and run_length(many, 2_999_000) == (100, 1)
     by_epochs = dataclasses.replace(many, steps=0)
     assert run_length(by_epochs, 2_999_000) == (-(-2 * 2_999_000 // 512), 3)
-    assert fit_to_rows(dataclasses.replace(asked, adapt=False), 300).batch_size == 512
-    assert fit_to_rows(dataclasses.replace(asked, batch_size=510), 3_000_000).batch_size == 508  # 4 devices
-    check(dataclasses.replace(asked, batch_size=510))
+    assert fit_to_rows(dataclasses.replace(choice_to_build, adapt=False), 300).batch_size == 512
+    assert fit_to_rows(dataclasses.replace(choice_to_build, batch_size=510), 3_000_000).batch_size == 508  # 4 devices
+    check(dataclasses.replace(choice_to_build, batch_size=510))
 
 
-def test_what_cannot_adapt():
+def test_configs_that_cannot_adapt():
     for translator in (TranslatorConfig(kind="mlp"), TranslatorConfig(kind="residual", input_norm="unit")):
-        with pytest.raises(ConfigError, match="config.adapt blends centred residual translators"):
+        with pytest.raises(
+            ConfigError, match="config.adapt needs a translator of kind residual with input_norm centred"
+        ):
             check(config(translator=translator))

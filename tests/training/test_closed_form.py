@@ -1,4 +1,4 @@
-"""Closed-form maps against scipy and numpy's own solvers on the same rows, and as kinds of the trainer."""
+"""Closed-form maps against the solvers of scipy and numpy on the same rows, and as translator kinds in training."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.check import build_spec
 from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge
-from c2c_jax.training.loader import split
+from c2c_jax.training.loader import split_rows
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
 from tests.fixtures.random_store import random_store
@@ -35,16 +35,16 @@ def config(kind: str, **fields) -> Config:
 def rows(store):
     """Inputs and targets of the training rows as a translator of centred vectors takes them, float64, both less what
     is left of their means, and that."""
-    _, training = split(500, 100, Config().seed)
+    _, training = split_rows(500, 100, Config().seed)
     x, y = (unit(store.read(side)[training].astype(np.float64)) for side in ("source", "target"))
     x, y = unit(x - x.mean(0)) * np.sqrt(24), unit(y - y.mean(0))
     return x - x.mean(0), y - y.mean(0), x.mean(0), y.mean(0)
 
 
-def test_ridge_is_least_squares_with_rows_added(store, rows):
+def test_ridge_equals_augmented_least_squares(store, rows):
     """numpy's lstsq on the centred rows with √penalty times the identity below them."""
     x, y, x_mean, y_mean = rows
-    held_out, _ = split(500, 100, Config().seed)
+    held_out, _ = split_rows(500, 100, Config().seed)
     means = caption_means(store, held_out, "centred")
     kernel, bias = ridge(moments(store, held_out, build_spec(config("ridge"), 24, 16), means), 0.01)
     penalty = 0.01 * (x**2).sum() / 24
@@ -54,12 +54,12 @@ def test_ridge_is_least_squares_with_rows_added(store, rows):
     np.testing.assert_allclose(bias, y_mean - x_mean @ expected, atol=1e-7)
 
 
-def test_procrustes_is_scipys(tmp_path, store, rows):
-    """Equal widths, that scipy's orthogonal_procrustes asks for: the target's 16 coordinates from the source's 16."""
+def test_procrustes_equals_scipy(tmp_path, store, rows):
+    """With equal widths, which scipy's orthogonal_procrustes requires: 16 coordinates on both sides."""
     source, target = store.read("source")[:, :16], store.read("target")
     spaces = [dataclasses.replace(store.plan.source, dim=16), store.plan.target]
     square = store_of_arrays(tmp_path / "store", source, target, tuple(spaces), chunk_rows=128)
-    held_out, training = split(500, 100, Config().seed)
+    held_out, training = split_rows(500, 100, Config().seed)
     kernel, bias = procrustes(moments(square, held_out, build_spec(config("procrustes", input_norm="none"), 16, 16)))
     x, y = source[training].astype(np.float64), unit(target[training].astype(np.float64))
     x_mean, y_mean = x.mean(0), y.mean(0)
@@ -87,18 +87,18 @@ def test_procrustes_finds_a_rotation_between_widths(tmp_path, source_dim, target
 
 @pytest.mark.parametrize("input_norm", ["centred", "unit", "none"])
 def test_means_of_captions(store, tmp_path, input_norm):
-    """Of the training rows alone; a run's bundle has them."""
-    held_out, training = split(500, 100, Config().seed)
+    """The means are those of the training rows, and a run's bundle stores them."""
+    held_out, training = split_rows(500, 100, Config().seed)
     source, target = (store.read(side)[training].astype(np.float64) for side in ("source", "target"))
     x = source if input_norm == "none" else unit(source)
-    found = caption_means(store, held_out, input_norm)
-    np.testing.assert_allclose(found.source_text, x.mean(0), atol=1e-7)
-    np.testing.assert_allclose(found.target_text, unit(target).mean(0), atol=1e-7)
+    means = caption_means(store, held_out, input_norm)
+    np.testing.assert_allclose(means.source_text, x.mean(0), atol=1e-7)
+    np.testing.assert_allclose(means.target_text, unit(target).mean(0), atol=1e-7)
     train(config("ridge", input_norm=input_norm), store, tmp_path)
-    gap = load_bundle(tmp_path / "bundle").means
-    assert gap.known == ["source_text", "target_text"] and gap.used == []
-    for name in gap.known:
-        np.testing.assert_array_equal(getattr(gap, name), getattr(found, name))
+    means = load_bundle(tmp_path / "bundle").means
+    assert means.known == ["source_text", "target_text"] and means.used == []
+    for name in means.known:
+        np.testing.assert_array_equal(getattr(means, name), getattr(means, name))
 
 
 @pytest.mark.parametrize("kind", ["ridge", "procrustes"])
@@ -107,11 +107,11 @@ def test_closed_form_kinds_need_no_step(store, tmp_path, kind):
     metrics = load_bundle(tmp_path / "bundle").metrics
     assert metrics["step"] == 0
     assert metrics["recall@10"] > 0.4  # chance is 0.1: 100 held out
-    told = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["phase"] for line in told] == ["validation"]
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["phase"] for line in entries] == ["validation"]
 
 
-def test_residual_starts_where_procrustes_ends(store, tmp_path):
+def test_residual_translator_starts_as_the_procrustes_map(store, tmp_path):
     train(config("procrustes"), store, tmp_path / "procrustes")
     started = config("residual", settings={"init": "procrustes"})
     started.batch_size, started.epochs, started.optimizer.learning_rate = 400, 1, 1e-12

@@ -1,4 +1,4 @@
-"""Runs killed from outside, at no special moment, and started again."""
+"""Runs that are killed at arbitrary moments and started again."""
 
 import json
 import signal
@@ -11,7 +11,7 @@ import safetensors.numpy
 from tests.fixtures.programs import interrupt, last_step, run, signalling, start, train_command, two_hosts
 from tests.fixtures.random_store import random_store
 
-# Validated at the end alone, so that the bundle is of the last step.
+# Validated only at the end, so that the bundle is of the last step.
 EVENTS = "--config.log_every=10", "--config.eval_every=100000", "--config.checkpoint_every=50"
 LONG = *EVENTS, "--config.epochs=200"  # 1,000 steps
 
@@ -25,14 +25,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(store, tmp_path_factory) -> dict[str, np.ndarray]:
-    """The weights of a run that nothing happened to."""
+    """The weights of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp("unbroken") / "run"
     run(train_command(store, workdir, *LONG))
     return weights(workdir)
 
 
 def weights(workdir: Path) -> dict[str, np.ndarray]:
-    """Of the last step."""
+    """The weights of the last step's bundle."""
     assert json.loads((workdir / "bundle" / "config.json").read_text())["metrics"]["step"] == last_step(workdir)
     return safetensors.numpy.load_file(workdir / "bundle" / "model.safetensors")
 
@@ -44,7 +44,7 @@ def test_killed_and_terminated_run_ends_with_the_same_bits(store, unbroken, tmp_
     output = process.communicate()[0]
     assert process.returncode == -signal.SIGKILL, output
     output = run(signalling(command, 400, signal.SIGTERM))
-    # The checkpoint of step 100 may not have been whole yet.
+    # The checkpoint of step 100 may have been incomplete.
     assert "resuming at step 100 of 1,000" in output or "resuming at step 50 of 1,000" in output
     (stopped,) = [line for line in output.splitlines() if line.startswith("stopped at step ")]
     assert "start again to resume" in stopped
@@ -91,12 +91,15 @@ def test_no_room_for_a_checkpoint(store, tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "host"),
-    [(signal.SIGKILL, 0), *(pytest.param(one, 1, marks=pytest.mark.slow) for one in (signal.SIGKILL, signal.SIGTERM))],
+    [
+        (signal.SIGKILL, 0),
+        *(pytest.param(number, 1, marks=pytest.mark.slow) for number in (signal.SIGKILL, signal.SIGTERM)),
+    ],
 )
-def test_one_of_two_hosts(store, tmp_path, number, host):
-    """Killed, the other one ends soon and says why; asked to end, both save and end well."""
+def test_signals_to_one_of_two_hosts(store, tmp_path, number, host):
+    """If one host is killed, the other soon ends and says why. On SIGTERM, both save and exit with code 0."""
     command = train_command(store, tmp_path / "run", *EVENTS, "--config.epochs=100000")
-    processes = [start(one, devices=2) for one in two_hosts(command)]
+    processes = [start(host_command, devices=2) for host_command in two_hosts(command)]
     interrupt(processes[host], tmp_path / "run", 10, number)
     output = processes[1 - host].communicate()[0]
     if number == signal.SIGTERM:

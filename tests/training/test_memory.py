@@ -1,4 +1,4 @@
-"""The captions that the trainer puts into bundles."""
+"""The caption memory that training stores in bundles."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from c2c_jax.config import Config, DataConfig, MemoryConfig, TranslatorConfig
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.training.check import check
-from c2c_jax.training.loader import split
+from c2c_jax.training.loader import split_rows
 from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
@@ -16,12 +16,12 @@ from tests.fixtures.random_store import random_store
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """500 rows in four chunks."""
+    """A store of 500 rows in four chunks."""
     return random_store(tmp_path_factory.mktemp("stores") / "store")
 
 
 def rows_of(store: Store, source_MS: np.ndarray) -> list[int]:
-    """Which rows of the store those captions are, each by its unit vector."""
+    """The rows of the store whose unit vectors these are."""
     source_NS = store.read("source").astype(np.float64)
     unit_NS = source_NS / np.linalg.norm(source_NS, axis=1, keepdims=True)
     cosines_MN = np.asarray(source_MS, np.float64) @ unit_NS.T
@@ -29,8 +29,8 @@ def rows_of(store: Store, source_MS: np.ndarray) -> list[int]:
     return np.argmax(cosines_MN, axis=1).tolist()
 
 
-def test_drawn_from_the_training_rows(store):
-    held_out, training = split(500, 100, 420)
+def test_memory_is_drawn_from_the_training_rows(store):
+    held_out, training = split_rows(500, 100, 420)
     drawn = {
         count: rows_of(store, draw_memory(MemoryConfig(size=count), store, training, 420).source)
         for count in (30, 120, 400, 9999, -1)
@@ -44,8 +44,8 @@ def test_drawn_from_the_training_rows(store):
     assert draw_memory(MemoryConfig(), store, training, 420) is None
 
 
-def test_a_run_puts_it_into_its_bundle(store, tmp_path):
-    """With the scores that a run without it has."""
+def test_run_stores_the_memory_in_its_bundle(store, tmp_path):
+    """Its scores are those of a run without a memory."""
     bundles = []
     for captions in (70, 0):
         memory = MemoryConfig(size=captions, weight=0.4)
@@ -63,12 +63,12 @@ def test_a_run_puts_it_into_its_bundle(store, tmp_path):
     }
     assert remembering.choice.memory and list(without.choice.noisy_mrr) == ["trained"]
     assert without.memory.weight == 0 and len(without.memory.source) == 400  # reference queries alone
-    assert set(rows_of(store, remembering.memory.source)) <= set(split(500, 100, Config().seed)[1].tolist())
+    assert set(rows_of(store, remembering.memory.source)) <= set(split_rows(500, 100, Config().seed)[1].tolist())
     assert remembering.memory.record == {"captions": 70, "share": 0.4, "temperature": 0.01}
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"captions": -2}, "config.memory.size is -2; it must be -1 or more"),
         ({"share": 0.0}, "config.memory.weight is 0.0; it must be above 0"),
@@ -76,6 +76,6 @@ def test_a_run_puts_it_into_its_bundle(store, tmp_path):
         ({"temperature": 0.0}, "config.memory.temperature is 0.0; it must be 1e-06 or more"),
     ],
 )
-def test_misuse(fields, told):
-    with pytest.raises(ConfigError, match=told.replace(".", r"\.")):
+def test_misuse(fields, message):
+    with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         check(Config(batch_size=40, memory=MemoryConfig(**fields)))

@@ -1,4 +1,4 @@
-"""Each objective against plain loops in numpy, its gradients, and its behaviour where numbers could break."""
+"""Each objective against plain loops in numpy, its gradients, and its numerical edge cases."""
 
 import math
 
@@ -61,7 +61,7 @@ def cross_entropies(logits: np.ndarray, left_out: np.ndarray | None = None) -> f
 
 
 def sigmoid_loss(left_out: np.ndarray | None = None) -> float:
-    """SigLIP's algorithm 1, by loops, at its start: temperature 1/10, bias −10."""
+    """SigLIP's algorithm 1, by loops, with its initial values: temperature 1/10, bias −10."""
     total = 0.0
     for i in range(B):
         for j in range(B):
@@ -72,15 +72,15 @@ def sigmoid_loss(left_out: np.ndarray | None = None) -> float:
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.7])
-def test_inverse_euclidean_is_the_papers_formula(margin):
+def test_inverse_euclidean_equals_the_papers_formula(margin):
     assert inverse_distances().min() < 0.7 < inverse_distances().max()
     loss = loss_of("inverse_euclidean", margin=margin)
     np.testing.assert_allclose(loss, cross_entropies(inverse_distances(margin)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("chunks", [1, 3])
-def test_logits_that_lie_far_apart(chunks):
-    """Own logits of 200 in half of the rows and of about 1 in the others: no one power of e serves them all."""
+def test_logits_of_very_different_size(chunks):
+    """Own logits of 200 in half of the rows and of about 1 in the others, so that no single shift fits all."""
     near = np.concatenate([TARGET[: B // 2] + 0.005 * unit(vectors(B // 2, E, 2)), PREDICTED[B // 2 :]])
     loss = loss_of("inverse_euclidean", near, loss_chunks=chunks)
     np.testing.assert_allclose(loss, cross_entropies(inverse_distances(predicted=near)), rtol=1e-3)
@@ -89,7 +89,7 @@ def test_logits_that_lie_far_apart(chunks):
 @pytest.mark.parametrize("beyond", [60, 80, 88, 95])
 @pytest.mark.parametrize("chunks", [1, 2])
 def test_logits_far_above_the_own_ones(chunks, beyond):
-    """A column with one logit in each half that lies so far above its row's own, in loss and gradient."""
+    """Loss and gradient of a column with one logit in each half that exceeds its row's own by `beyond`."""
     logits = np.zeros((8, 8), np.float32)
     logits[[0, 7], 1] = beyond
 
@@ -101,16 +101,16 @@ def test_logits_far_above_the_own_ones(chunks, beyond):
         sides = (jax.nn.logsumexp(logits, axis=axis) - jnp.diagonal(logits) for axis in (0, 1))
         return sum(side.mean() for side in sides) / 2
 
-    found, expected = (jax.value_and_grad(one)(jnp.asarray(logits)) for one in (loss, plain))
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
-    np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
+    results, expected = (jax.value_and_grad(function)(jnp.asarray(logits)) for function in (loss, plain))
+    np.testing.assert_allclose(results[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(results[1], expected[1], atol=1e-6)
 
 
-def test_infonce_is_clips_formula():
+def test_infonce_equals_clips_formula():
     np.testing.assert_allclose(loss_of("infonce", temperature=0.2), cross_entropies(cosines() / 0.2), rtol=1e-5)
 
 
-def test_sigmoid_is_siglips_formula():
+def test_sigmoid_equals_siglips_formula():
     np.testing.assert_allclose(loss_of("sigmoid"), sigmoid_loss(), rtol=1e-5)
 
 
@@ -128,14 +128,14 @@ def test_weighted_sum():
 
 
 @pytest.mark.parametrize("kind", ["", "contrast", "infonce + contrast", "infonce + infonce", "-1*l1", "0*l1", "1e*l1"])
-def test_no_such_objective(kind):
+def test_unknown_objective(kind):
     with pytest.raises(ConfigError, match="config.objective.kind") as caught:
         parse_objective(kind)
     assert "\n" not in str(caught.value)
 
 
 def test_false_negatives_are_left_out():
-    """Pairs of targets nearer than a threshold, own pairs aside."""
+    """Pairs of targets with a cosine above the threshold are no negatives; own pairs stay."""
     twins = is_near(0.5)
     assert twins.sum() > 4
     np.testing.assert_allclose(
@@ -151,8 +151,8 @@ def test_false_negatives_are_left_out():
 
 @pytest.mark.parametrize("kind", CONTRASTIVE)
 @pytest.mark.parametrize("chunks", CHUNKS)
-def test_gradient_is_that_of_the_plain_formula(kind, chunks):
-    """The custom gradient, whole and in chunks, against JAX's own of the formula as it is written."""
+def test_gradient_equals_that_of_the_plain_formula(kind, chunks):
+    """The custom gradient, in one and several chunks, against JAX's gradient of the plain formula."""
     growth = {"margin_growth": 0.3} if kind == "inverse_euclidean" else {}
     objective = build_objective(kind, {**chunks, **growth})
     predicted, target = jnp.asarray(PREDICTED, jnp.float32), jnp.asarray(TARGET, jnp.float32)
@@ -171,12 +171,12 @@ def test_gradient_is_that_of_the_plain_formula(kind, chunks):
     got = jax.value_and_grad(lambda p, x: objective.loss(p, x, target, progress), argnums=(0, 1))(
         objective.init(), predicted
     )
-    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-4)
+    for actual, wanted in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(actual, wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [*CONTRASTIVE, "sigmoid"])
-def test_chunks_do_not_matter(kind):
+def test_chunks_do_not_change_the_loss(kind):
     objectives = [build_objective(kind, {**chunks, "false_negative_threshold": 0.5}) for chunks in CHUNKS]
     predicted, target = jnp.asarray(PREDICTED, jnp.float32), jnp.asarray(TARGET, jnp.float32)
     results = [
@@ -190,7 +190,7 @@ def test_chunks_do_not_matter(kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["infonce", "inverse_euclidean"])
 def test_small_losses_of_large_logits_are_exact(kind):
-    """Where predictions nearly are their targets, against float64 over the same float32 vectors."""
+    """Predictions that nearly equal their targets, against float64 on the same float32 vectors."""
     rng, rows = np.random.default_rng(0), 2048
     target = rng.normal(size=(rows, 64))
     target = (target / np.linalg.norm(target, axis=1, keepdims=True)).astype(np.float32)
@@ -198,7 +198,7 @@ def test_small_losses_of_large_logits_are_exact(kind):
     start = {"temperature": 0.01} if kind == "infonce" else {}
     for chunks in ({"loss_chunks": 1}, {"loss_chunks": 8}, {"loss_chunks": 8, "remat": True}):
         objective = build_objective(kind, {**start, **chunks})
-        found = objective.loss(objective.init(), jnp.asarray(predicted), jnp.asarray(target))
+        results = objective.loss(objective.init(), jnp.asarray(predicted), jnp.asarray(target))
         x, y = predicted.astype(np.float64), target.astype(np.float64)
         if kind == "infonce":
             logits = 100 * (x / np.linalg.norm(x, axis=1, keepdims=True)) @ y.T
@@ -206,31 +206,31 @@ def test_small_losses_of_large_logits_are_exact(kind):
             logits = 1 / np.sqrt(np.maximum((x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T, 1e-6))
         own = np.diag(logits)
         expected = np.mean([np.mean(scipy.special.logsumexp(logits, axis=axis) - own) for axis in (0, 1)])
-        np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+        np.testing.assert_allclose(results, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chunks", [1, 8])
-def test_what_all_rows_have_in_common_is_not_lost_in_rounding(chunks):
+def test_common_gradient_is_not_lost_in_rounding(chunks):
     """Where nothing is learned yet all logits are much alike, and rounded alike: the mean gradient, a ten-thousandth of
     the rows' own, against float64. A rounded logarithm of the sums would make it wrong by 4 parts in a thousand."""
     rng, rows = np.random.default_rng(0), 1024
     target = unit(rng.normal(size=(rows, 64)) + 2 * rng.normal(size=(1, 64))).astype(np.float32)
     predicted = (1e-3 * rng.normal(size=(rows, 64))).astype(np.float32)
     objective = build_objective("inverse_euclidean", {"loss_chunks": chunks})
-    found = jax.grad(lambda x: objective.loss(objective.init(), x, jnp.asarray(target)))(jnp.asarray(predicted))
+    results = jax.grad(lambda x: objective.loss(objective.init(), x, jnp.asarray(target)))(jnp.asarray(predicted))
     x, y = predicted.astype(np.float64), target.astype(np.float64)
     logits = 1 / np.linalg.norm(x[:, None] - y[None], axis=2)
     of_logits = sum(scipy.special.softmax(logits, axis=axis) - np.eye(rows) for axis in (0, 1)) / (2 * rows)
     of_squares = -0.5 * logits**3 * of_logits
     expected = 2 * (of_squares.sum(1)[:, None] * x - of_squares @ y)
-    summed, expected_sum = np.asarray(found, np.float64).sum(0), expected.sum(0)
+    summed, expected_sum = np.asarray(results, np.float64).sum(0), expected.sum(0)
     assert np.linalg.norm(summed - expected_sum) < 5e-4 * np.linalg.norm(expected_sum)
-    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max(), rtol=0)
+    np.testing.assert_allclose(results, expected, atol=1e-6 * np.abs(expected).max(), rtol=0)
 
 
-def test_no_matrix_of_all_logits():
-    """In 16 chunks no array of the compiled gradient is as large as a 16th of the matrix and the batch together."""
+def test_no_array_holds_all_logits():
+    """With 16 chunks, no array of the compiled gradient exceeds a 16th of all logits plus the batch."""
     objective, rows = build_objective("infonce", {"loss_chunks": 16, "remat": True}), 2048
     x = jnp.zeros((rows, 8))
     compiled = jax.jit(jax.grad(lambda x, y: objective.loss(objective.init(), x, y))).lower(x, x).compile()
@@ -241,7 +241,7 @@ def test_no_matrix_of_all_logits():
     assert compiled.memory_analysis().temp_size_in_bytes < matrix / 4
 
 
-def test_infonce_scale_stops_at_100():
+def test_infonce_scale_is_at_most_100():
     objective = build_objective("infonce")
     predicted, target = jnp.asarray(PREDICTED, jnp.float32), jnp.asarray(TARGET, jnp.float32)
     at_100, beyond = ({"infonce": {"log_scale": jnp.asarray(math.log(scale), jnp.float32)}} for scale in (100, 5000))
@@ -250,7 +250,7 @@ def test_infonce_scale_stops_at_100():
 
 @pytest.mark.parametrize("kind", OBJECTIVES)
 @pytest.mark.parametrize("predicted", ["equal", "zero", "all the same"])
-def test_finite_where_vectors_coincide(kind, predicted):
+def test_loss_is_finite_for_equal_vectors(kind, predicted):
     target = jnp.asarray(TARGET, jnp.float32)
     prediction = {"equal": target, "zero": jnp.zeros_like(target), "all the same": jnp.tile(target[:1], (B, 1))}
     objective = build_objective(kind)
@@ -261,8 +261,8 @@ def test_finite_where_vectors_coincide(kind, predicted):
 
 
 @pytest.mark.parametrize("kind", ["infonce", "inverse_euclidean"])
-def test_products_are_exact_whatever_the_default(kind):
-    """Accelerators round the inputs of products unless asked not to, and of distances nothing would be left."""
+def test_products_have_the_highest_precision(kind):
+    """By default accelerators round the inputs of products, which would destroy small distances."""
     objective = build_objective(kind)
     rows = jnp.ones((8, 3))
     with jax.default_matmul_precision("bfloat16"):

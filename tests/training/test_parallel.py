@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.objectives import build_objective
-from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_step, make_step, put_rows
+from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_step, make_step, shard_rows
 from c2c_jax.translator.bundle import read_choice
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 from tests.fixtures.programs import run, start, train_command, two_hosts
@@ -22,8 +22,8 @@ SPEC = TranslatorSpec.from_json(dict(
     input_norm="none",
 ))  # fmt: skip
 STEPS, B = 5, 32
-# Adam divides by the size of the gradient: where that is almost zero, at the usual floor of 1e-8, it makes a step of
-# full size out of the last bits, which differ with the order of a sum. A higher floor lets 1e-6 mean something.
+# Adam divides by the size of the gradient. Where that is almost zero, an eps of 1e-8 makes a full step of its last
+# bits, which depend on the order of sums. A larger eps makes a tolerance of 1e-6 meaningful.
 ADAM_EPS = 1e-3
 
 
@@ -44,19 +44,19 @@ def by_jit(kind: str, mesh: jax.sharding.Mesh):
     loss = TranslatorLoss(graphdef=graphdef, objective=objective)
     train_step = jit_step(make_step(loss, optimizer, optax.constant_schedule(1e-2)), mesh)
     for step in range(STEPS):
-        state, metrics = train_step(state, *(put_rows(side, B, mesh) for side in batch(step)))
+        state, metrics = train_step(state, *(shard_rows(side, B, mesh) for side in batch(step)))
     return jax.tree.map(np.asarray, state.params), float(metrics["loss"])
 
 
 def logits(kind: str, params, predicted, target):
-    """By the papers' formulas."""
+    """The loss by the papers' formulas."""
     if kind == "infonce":
         return jnp.exp(params["log_scale"]) * unit(predicted) @ target.T
     return 1 / jnp.linalg.norm(predicted[:, None] - target[None], axis=2)
 
 
 def by_pmap(kind: str, devices: int):
-    """The old way, by hand: each device holds its rows of the logits, and gathers the others' vectors."""
+    """The reference with pmap: each device holds its rows of the logits and gathers the other devices' vectors."""
     graphdef, params, objective, optimizer = setup(kind)
     params = {"model": params, "objective": objective.init()}
 
@@ -86,13 +86,13 @@ def by_pmap(kind: str, devices: int):
     return jax.tree.map(lambda x: np.asarray(x[0]), params), float(loss[0])
 
 
-def assert_close(one, other, atol):
-    """Same params to `atol`; and they did move from where they began."""
-    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+def assert_close(single, other, atol):
+    """Checks that two params agree to `atol` and differ from the initial ones."""
+    for x, y in zip(jax.tree.leaves(single), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(x, y, atol=atol, rtol=0)
     _, initial, _, _ = setup("infonce")
     moved = max(
-        np.abs(x - y).max() for x, y in zip(jax.tree.leaves(one["model"]), jax.tree.leaves(initial), strict=True)
+        np.abs(x - y).max() for x, y in zip(jax.tree.leaves(single["model"]), jax.tree.leaves(initial), strict=True)
     )
     assert moved > 1e-2
 
@@ -107,8 +107,8 @@ def test_jit_equals_pmap(kind):
 
 @pytest.mark.parametrize("kind", ["inverse_euclidean", "infonce"])
 def test_one_device_equals_four(kind):
-    one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-    assert_close(by_jit(kind, one)[0], by_jit(kind, data_mesh())[0], atol=1e-6)
+    single = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    assert_close(by_jit(kind, single)[0], by_jit(kind, data_mesh())[0], atol=1e-6)
 
 
 ADAPTIVE = [
@@ -119,7 +119,7 @@ ADAPTIVE = [
 
 @pytest.mark.parametrize(("more", "entries"), [([], 5 + 1), pytest.param(ADAPTIVE, 5 + 2, marks=pytest.mark.slow)])
 def test_two_processes_of_two_devices_equal_one_of_four(tmp_path, more, entries):
-    """The whole trainer, joined over loopback: the same bundle to float32's accuracy, and one metrics file."""
+    """Two processes of the training program give the same bundle to float32's accuracy, and one metrics file."""
     random_store(tmp_path / "store")
     events = (
         "--config.epochs=1",
@@ -132,14 +132,16 @@ def test_two_processes_of_two_devices_equal_one_of_four(tmp_path, more, entries)
     hosts = [start(host, devices=2) for host in two_hosts(train_command(tmp_path / "store", tmp_path / "two", *events))]
     outputs = [host.communicate()[0] for host in hosts]
     assert [host.returncode for host in hosts] == [0, 0], "\n".join(outputs)
-    one, two = (safetensors.numpy.load_file(tmp_path / run / "bundle" / "model.safetensors") for run in ("one", "two"))
-    for key in one:
-        np.testing.assert_allclose(two[key], one[key], atol=1e-5, rtol=0, err_msg=key)
+    single, two = (
+        safetensors.numpy.load_file(tmp_path / run / "bundle" / "model.safetensors") for run in ("one", "two")
+    )
+    for key in single:
+        np.testing.assert_allclose(two[key], single[key], atol=1e-5, rtol=0, err_msg=key)
     lines = [len((tmp_path / run / "metrics.jsonl").read_text().splitlines()) for run in ("one", "two")]
     assert lines[0] == lines[1] == entries  # steps and validations
-    two, one = (read_choice(tmp_path / run / "bundle") for run in ("two", "one"))
+    two, single = (read_choice(tmp_path / run / "bundle") for run in ("two", "one"))
     if not more:
-        assert two is one is None
+        assert two is single is None
         return
-    assert (two.trained, two.linear, two.memory) == (one.trained, one.linear, one.memory)
-    assert two.noisy_mrr == pytest.approx(one.noisy_mrr, abs=1e-4)
+    assert (two.trained, two.linear, two.memory) == (single.trained, single.linear, single.memory)
+    assert two.noisy_mrr == pytest.approx(single.noisy_mrr, abs=1e-4)

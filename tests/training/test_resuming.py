@@ -1,4 +1,4 @@
-"""What a run finds in its work directory when it is started again: damage, leftovers, other settings, any path."""
+"""Runs that resume in a work directory with damaged files, leftovers, other settings or an unusual path."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def run(store, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def longer(store, tmp_path_factory) -> Path:
-    """An unbroken run of three."""
+    """An uninterrupted run of three epochs."""
     workdir = tmp_path_factory.mktemp("longer") / "run"
     train(small(), store, workdir)
     return workdir
@@ -91,7 +91,7 @@ def test_damaged_lines_of_metrics(run, tmp_path, line, capsys):
         read_entries(tmp_path / "metrics.jsonl")
 
 
-def test_a_run_whose_metrics_lost_a_field_goes_on(run, longer, store, tmp_path):
+def test_run_resumes_after_metrics_lost_a_field(run, longer, store, tmp_path):
     workdir = Path(shutil.copytree(run, tmp_path / "run"))
     whole = (workdir / "metrics.jsonl").read_text()
     (workdir / "metrics.jsonl").write_text(whole.replace('"loss"', '"lost"'))
@@ -99,29 +99,29 @@ def test_a_run_whose_metrics_lost_a_field_goes_on(run, longer, store, tmp_path):
     assert_equal(weights(workdir), weights(longer))
 
 
-def test_another_length_of_a_decaying_run_says_why(store, tmp_path):
+def test_decaying_run_of_another_length_is_refused(store, tmp_path):
     config = small(epochs=1, optimizer=OptimizerConfig(decay="linear"))
     train(config, store, tmp_path)
     config.epochs = 2
-    told = r"epochs 1, now 2.*optimizer\.decay linear.*pass --config\.epochs=1 to resume it, or another --workdir"
-    with pytest.raises(ConfigError, match=told):
+    message = r"epochs 1, now 2.*optimizer\.decay linear.*pass --config\.epochs=1 to resume it, or another --workdir"
+    with pytest.raises(ConfigError, match=message):
         train(config, store, tmp_path)
 
 
-def test_a_holdout_of_all_captions_says_what_to_do(store):
+def test_validation_of_all_captions_is_refused(store):
     for kind in ("mlp", "procrustes"):
         config = small(data=DataConfig(validation_size=500))
         config.translator.kind = kind
-        told = (
+        message = (
             "of 500 captions 500 are held out .* and 0 are left to train on: "
             "pass a smaller --config.data.validation_size"
         )
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             check_rows(config, store)
 
 
 @pytest.mark.parametrize("name", ["a b/é ✓", "x#1?", "%20", "x[0]*", "a\\b", "{y}:z", "c/../d"])
-def test_any_work_directory_resumes(store, longer, tmp_path, name):
+def test_unusual_work_directories(store, longer, tmp_path, name):
     (tmp_path / "c").mkdir()
     for epochs in (2, 3):
         train(small(epochs=epochs), store, tmp_path / name / "run")
@@ -130,7 +130,7 @@ def test_any_work_directory_resumes(store, longer, tmp_path, name):
 
 
 def test_damaged_checkpoints_never_reach_orbax(run, longer, store, tmp_path, capfd):
-    """Every file of the newest checkpoint in turn; its tracebacks would be on stderr."""
+    """Damages each file of the newest checkpoint in turn. Orbax would print tracebacks on stderr."""
     names = [path.relative_to(run / "checkpoints" / "20") for path in (run / "checkpoints" / "20").rglob("*")]
     names = [name for name in names if (run / "checkpoints" / "20" / name).is_file()]
     assert len(names) > 5
@@ -149,7 +149,7 @@ def test_damaged_checkpoints_never_reach_orbax(run, longer, store, tmp_path, cap
         assert_equal(weights(workdir), weights(longer))
 
 
-def test_leftovers_of_the_dead_are_swept(run, store, tmp_path):
+def test_leftovers_of_killed_runs_are_removed(run, store, tmp_path):
     workdir = Path(shutil.copytree(run, tmp_path / "run"))
     (workdir / "bundle").rename(tmp_path / "bundle")
     for folder in (workdir, workdir / "checkpoints" / "20"):
@@ -164,7 +164,8 @@ def test_leftovers_of_the_dead_are_swept(run, store, tmp_path):
 
 
 def test_the_log_killed_at_every_step(store, run, tmp_path, monkeypatch):
-    """Its start, a line of metrics and a better bundle: the next start has whole lines alone, and a whole bundle."""
+    """Kills a start, a line of metrics and a better bundle: the next start finds complete lines and a complete
+    bundle."""
     from c2c_jax.translator.bundle import load_bundle
 
     monkeypatch.setattr(os, "fsync", lambda file: None)
@@ -176,8 +177,8 @@ def test_the_log_killed_at_every_step(store, run, tmp_path, monkeypatch):
     def do() -> None:
         with RunLog(workdir, check(small(epochs=2))) as log:
             log.start(19, 20, 400, "again")
-            log.steps_done(metrics, 1, 0.1)
-            log.validation(bundle)
+            log.log_steps(metrics, 1, 0.1)
+            log.log_validation(bundle)
 
     def restore() -> None:
         shutil.rmtree(workdir, ignore_errors=True)
@@ -194,13 +195,13 @@ def test_the_log_killed_at_every_step(store, run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "not one", "other width", "not finite"])
-def test_damaged_image_vectors_are_made_again(tmp_path, damage):
+def test_damaged_image_vectors_are_recomputed(tmp_path, damage):
     config = ImagesConfig(files="miniworld:64")
     expected = image_vectors(config, "miniworld/clip", tmp_path)
     kept = tmp_path / KEPT
     whole = kept.read_bytes()
-    with np.load(kept) as found:
-        arrays = dict(found)
+    with np.load(kept) as arrays_file:
+        arrays = dict(arrays_file)
     if damage == "cut":
         kept.write_bytes(whole[: len(whole) // 2])
     elif damage == "flipped":

@@ -1,4 +1,4 @@
-"""Learning rate, clipping and the moving average by hand; dispatches of any length give the same bits."""
+"""Learning rate, clipping and moving average by hand; calls of any number of steps give the same bits."""
 
 import math
 
@@ -12,7 +12,7 @@ from flax import nnx
 from c2c_jax.config import OptimizerConfig
 from c2c_jax.training.objectives import InverseEuclidean, build_objective
 from c2c_jax.training.optimizer import build_learning_rate, build_optimizer
-from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_step, jit_steps, make_step, put_rows
+from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_step, jit_steps, make_step, shard_rows
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
 SPEC = TranslatorSpec.from_json(dict(
@@ -32,8 +32,8 @@ def test_learning_rate_by_hand(decay):
     assert build_learning_rate(OptimizerConfig(decay=decay), steps=24)(0) == pytest.approx(1e-3)
 
 
-def test_clipping_brings_the_norm_down():
-    """A gradient of norm 5 acts as the same of norm 2; one of norm 1 as it is."""
+def test_gradient_clipping():
+    """A gradient of norm 5 is scaled to norm 2; one of norm 1 is unchanged."""
     params = {"model": {"x": np.zeros(2, np.float32)}, "objective": {}}
 
     def update(gradient: list[float], clip_norm: float) -> np.ndarray:
@@ -64,7 +64,7 @@ def test_moving_average_by_hand():
     for number in range(STEPS):
         if averaged is None:
             averaged = jax.tree.map(np.asarray, state.params["model"])
-        state, _ = run(state, *(put_rows(side[number], B, mesh) for side in batches()))
+        state, _ = run(state, *(shard_rows(side[number], B, mesh) for side in batches()))
         decay = min(0.5, (1 + number) / (10 + number))
         averaged = jax.tree.map(
             lambda old, new, decay=decay: decay * old + (1 - decay) * np.asarray(new),
@@ -75,16 +75,16 @@ def test_moving_average_by_hand():
 
 
 @pytest.mark.parametrize("parts", [[7], [1, 1, 1, 1, 1, 1, 1], [3, 4], [5, 0, 2]])
-def test_dispatches_of_any_length_give_the_same_bits(parts):
+def test_calls_of_any_length_give_the_same_bits(parts):
     def after(parts: list[int]):
         step, state, mesh = setup()
         run = jit_steps(step, lambda table, item: item, mesh)
         done, losses = 0, []
         for count in parts:
-            block = [np.zeros((STEPS, B, side.shape[2]), np.float16) for side in batches()]
-            for filled, side in zip(block, batches(), strict=True):
+            blocks = [np.zeros((STEPS, B, side.shape[2]), np.float16) for side in batches()]
+            for filled, side in zip(blocks, batches(), strict=True):
                 filled[:count] = side[done : done + count]
-            state, metrics = run(state, (), tuple(put_rows(x, B, mesh, axis=1) for x in block), count)
+            state, metrics = run(state, (), tuple(shard_rows(x, B, mesh, axis=1) for x in blocks), count)
             losses += np.asarray(metrics["loss"])[:count].tolist()
             done += count
         return state, losses
@@ -92,27 +92,26 @@ def test_dispatches_of_any_length_give_the_same_bits(parts):
     state, losses = after(parts)
     expected_state, expected_losses = after([4, 3])
     assert losses == expected_losses and len(losses) == STEPS
-    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(expected_state), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for actual, expected in zip(jax.tree.leaves(state), jax.tree.leaves(expected_state), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
-def test_dispatches_equal_single_steps():
+def test_calls_equal_single_steps():
     step, state, mesh = setup()
     single, losses = jit_step(step, mesh), []
     for number in range(STEPS):
-        state, metrics = single(state, *(put_rows(side[number], B, mesh) for side in batches()))
+        state, metrics = single(state, *(shard_rows(side[number], B, mesh) for side in batches()))
         losses.append(float(metrics["loss"]))
     step, many, mesh = setup()
-    block = tuple(put_rows(side, B, mesh, axis=1) for side in batches())
-    many, metrics = jit_steps(step, lambda table, item: item, mesh)(many, (), block, STEPS)
+    blocks = tuple(shard_rows(side, B, mesh, axis=1) for side in batches())
+    many, metrics = jit_steps(step, lambda table, item: item, mesh)(many, (), blocks, STEPS)
     np.testing.assert_allclose(metrics["loss"], losses, atol=1e-6)
 
 
-def test_margin_grows_with_epochs_that_are_no_whole_number_of_steps():
+def test_margin_grows_with_epochs_of_a_fractional_number_of_steps():
     graphdef, _ = nnx.split(build_translator(SPEC, rngs=nnx.Rngs(0)), nnx.Param)
     objective = InverseEuclidean(margin_growth=0.3, margin_max=0.5)
     loss = TranslatorLoss(graphdef=graphdef, objective=build_objective("l1"), steps_per_epoch=2.5)
-    found = [
-        float(objective.margin(loss.progress(jnp.asarray(step)))) for step in range(8)
-    ]  # epochs end in step 2, after 4
-    np.testing.assert_allclose(found, [0, 0, 0, 0.3, 0.3, 0.5, 0.5, 0.5], atol=1e-6)
+    # Epochs end within step 2 and after step 4.
+    margins = [float(objective.margin(loss.progress(jnp.asarray(step)))) for step in range(8)]
+    np.testing.assert_allclose(margins, [0, 0, 0, 0.3, 0.3, 0.5, 0.5, 0.5], atol=1e-6)

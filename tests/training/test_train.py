@@ -1,4 +1,4 @@
-"""The training program: what it leaves, how it resumes, what it refuses before anything is compiled."""
+"""The training program: its outputs, resuming, and errors before anything is compiled."""
 
 import json
 import math
@@ -50,7 +50,7 @@ def lines(workdir: Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def told(workdir: Path) -> list[tuple[int, str]]:
+def entries(workdir: Path) -> list[tuple[int, str]]:
     return [(line["step"], line["phase"]) for line in lines(workdir)]
 
 
@@ -58,17 +58,17 @@ def weights(workdir: Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(workdir / "bundle" / "model.safetensors")
 
 
-def assert_equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
-    for key in one:
-        np.testing.assert_array_equal(other[key], one[key], err_msg=key)
+def assert_equal(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    for key in expected:
+        np.testing.assert_array_equal(actual[key], expected[key], err_msg=key)
 
 
-def test_a_run_leaves_all_it_should_and_learns(store, tmp_path, capsys):
+def test_run_learns_and_writes_all_files(store, tmp_path, capsys):
     config = small(epochs=20, optimizer=OptimizerConfig(learning_rate=3e-3))
     assert train(config, store, tmp_path)
-    told = lines(tmp_path)
-    training = [line for line in told if line["phase"] == "train"]
-    validation = [line for line in told if line["phase"] == "validation"]
+    entries = lines(tmp_path)
+    training = [line for line in entries if line["phase"] == "train"]
+    validation = [line for line in entries if line["phase"] == "validation"]
     assert [line["step"] for line in training] == list(range(5, 201, 5))
     assert [line["step"] for line in validation] == list(range(10, 201, 10))
     names = {"loss", "grad_norm", "update_norm", "temperature", "learning_rate", "rows_per_second"}
@@ -97,7 +97,7 @@ def test_a_run_leaves_all_it_should_and_learns(store, tmp_path, capsys):
     ],
 )
 def test_killed_run_resumes_to_the_same_bits(store, tmp_path, monkeypatch, objective, loader):
-    """Killed between two calls, and resumed from the checkpoint before."""
+    """A run that is killed between two calls resumes from its last checkpoint."""
     config = small(
         objective=ObjectiveConfig(kind=objective, settings={"margin_growth": 0.03} if objective != "infonce" else {}),
         data=DataConfig(validation_size=100, loader=loader),
@@ -105,14 +105,14 @@ def test_killed_run_resumes_to_the_same_bits(store, tmp_path, monkeypatch, objec
         memory=MemoryConfig(size=50),
     )  # fmt: skip
     train(config, store, tmp_path / "unbroken")
-    done = RunLog.steps_done
+    done = RunLog.log_steps
 
     def dying(self, metrics, count, seconds):
         done(self, metrics, count, seconds)
         if self.step >= 16:  # six steps or more after the checkpoint, with a line of metrics between
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(RunLog, "steps_done", dying)
+    monkeypatch.setattr(RunLog, "log_steps", dying)
     with pytest.raises(KeyboardInterrupt):
         train(config, store, tmp_path / "killed")
     assert lines(tmp_path / "killed")[-1]["step"] >= 15
@@ -132,7 +132,7 @@ def test_finished_run_started_again_changes_nothing(store, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "changed"])
-def test_damaged_checkpoint_is_put_aside_and_the_one_before_serves(store, tmp_path, capsys, damage):
+def test_damaged_checkpoint_is_moved_and_the_previous_one_restored(store, tmp_path, capsys, damage):
     train(small(), store, tmp_path / "first")
     before = weights(tmp_path / "first")
     run = Path(shutil.copytree(tmp_path / "first", tmp_path / "run"))  # what lay at the first path is cached in memory
@@ -155,7 +155,7 @@ def test_damaged_checkpoint_is_put_aside_and_the_one_before_serves(store, tmp_pa
 
 
 def test_full_disk(store, tmp_path):
-    """A limit on the size of files stands for it: the bundle does not fit, and what was there stays."""
+    """Simulated by a limit on file sizes: the bundle does not fit, and existing files stay."""
     train(small(epochs=6), store, tmp_path / "unbroken")
     train(small(), store, tmp_path / "run")
     before = weights(tmp_path / "run")
@@ -190,7 +190,7 @@ def any_learning_rate(monkeypatch):
     monkeypatch.setattr(checks, "check_fields", lambda config: None)
 
 
-def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_path, any_learning_rate):
+def test_non_finite_loss_stops_the_run_after_a_good_checkpoint(store, tmp_path, any_learning_rate):
     config = small(
         objective=ObjectiveConfig(kind="infonce"), optimizer=OptimizerConfig(learning_rate=1e15), checkpoint_every=1
     )
@@ -203,8 +203,8 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(store, tmp_pat
     assert f"the last good checkpoint is {tmp_path / 'checkpoints' / str(max(kept))}" in str(caught.value)
 
 
-def test_weights_that_are_not_finite_are_never_kept(store, tmp_path, any_learning_rate):
-    """One step of a whole epoch whose own loss is fine: its update is not."""
+def test_non_finite_weights_are_never_saved(store, tmp_path, any_learning_rate):
+    """A single step whose loss is finite and whose update is not."""
     config = small(batch_size=400, epochs=1, checkpoint_every=1, optimizer=OptimizerConfig(learning_rate=1e38))
     with pytest.raises(TrainingError, match="norm is (inf|nan) at step 1; none is saved"):
         train(config, store, tmp_path)
@@ -220,8 +220,8 @@ def test_another_store_in_the_same_work_directory(store, tmp_path):
     assert_equal(weights(tmp_path / "run"), before)
 
 
-def test_a_run_keeps_the_loader_it_started_with(store, tmp_path, monkeypatch, capsys):
-    """However much memory is free when it resumes: the loaders' orders differ."""
+def test_resumed_run_keeps_its_loader(store, tmp_path, monkeypatch, capsys):
+    """Regardless of the free memory when it resumes, because the loaders' orders differ."""
     train(small(epochs=4), store, tmp_path / "unbroken")
     train(small(epochs=2), store, tmp_path / "run")
     monkeypatch.setattr(loaders, "free_memory", lambda device: 1.0)
@@ -241,11 +241,11 @@ def test_another_number_of_devices_is_reported(store, tmp_path, capsys):
     assert "started on" not in capsys.readouterr().err
     train(small(epochs=2), store, tmp_path)
     shown = " ".join(capsys.readouterr().err.split())
-    assert "started on 8 device(s), now on 4: the order of sums differs" in shown
+    assert "was started on 8 device(s) and resumes on 4: sums are taken in another order" in shown
 
 
-def test_a_run_of_version_0_1_resumes(store, tmp_path):
-    """Its config has the old names of all fields, and its state lies in `rows.json`."""
+def test_run_of_version_0_1_resumes(store, tmp_path):
+    """Its config has the old names of all fields, and its state is in `rows.json`."""
     train(small(), store, tmp_path / "new")
     old = tmp_path / "old"
     train(small(epochs=2), store, old)
@@ -269,18 +269,18 @@ def test_a_run_of_version_0_1_resumes(store, tmp_path):
     assert_equal(weights(old), weights(tmp_path / "new"))
 
 
-def test_a_bad_line_of_metrics_is_told_of(store, tmp_path, capsys):
+def test_damaged_line_of_metrics_is_reported(store, tmp_path, capsys):
     train(small(epochs=1), store, tmp_path)
-    good = told(tmp_path)
+    good = entries(tmp_path)
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('garbage\n{"step": 10, "phase": "train"}\n')
     train(small(epochs=2), store, tmp_path)
     assert f"metrics.jsonl: line {len(good) + 1} cannot be read" in capsys.readouterr().err
-    assert told(tmp_path)[: len(good)] == good and told(tmp_path)[-1][0] == 20
+    assert entries(tmp_path)[: len(good)] == good and entries(tmp_path)[-1][0] == 20
 
 
 def test_early_stopping_and_the_best_bundle(store, tmp_path, capsys):
-    """A learning rate that wrecks what it has learned: the run ends, the bundle is of the best validation."""
+    """With a destructive learning rate the run ends early, and the bundle is that of the best validation."""
     config = small(
         epochs=100, patience=3, eval_every=5, optimizer=OptimizerConfig(learning_rate=0.3), select_by="recall@5"
     )
@@ -289,16 +289,16 @@ def test_early_stopping_and_the_best_bundle(store, tmp_path, capsys):
     best = int(np.argmax(scores))
     assert len(scores) == best + 4 < 200
     assert load_bundle(tmp_path / "bundle").metrics["step"] == 5 * (best + 1)
-    before = told(tmp_path), weights(tmp_path)
+    before = entries(tmp_path), weights(tmp_path)
     train(config, store, tmp_path)
-    assert told(tmp_path) == before[0]
+    assert entries(tmp_path) == before[0]
     assert_equal(weights(tmp_path), before[1])
     config.patience = 5  # more patience: it goes on
     train(config, store, tmp_path)
-    assert len(told(tmp_path)) > len(before[0])
+    assert len(entries(tmp_path)) > len(before[0])
 
 
-def test_least_median_rank_is_the_best(store, tmp_path):
+def test_lowest_median_rank_is_best(store, tmp_path):
     config = small(epochs=10, select_by="median_rank", optimizer=OptimizerConfig(learning_rate=3e-3))
     train(config, store, tmp_path)
     ranks = [line["median_rank"] for line in lines(tmp_path) if line["phase"] == "validation"]
@@ -326,43 +326,40 @@ def test_tensorboard(store, tmp_path):
 @pytest.mark.parametrize(
     ("precision", "of_products"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH"), ("bfloat16", "DEFAULT")]
 )
-def test_precision_of_products_is_the_configs(store, tmp_path, monkeypatch, precision, of_products):
-    """In every product of a step, forward and back, by JAX's own names (jax.lax.Precision)."""
+def test_products_have_the_configs_precision(store, tmp_path, monkeypatch, precision, of_products):
+    """Every product of a step, forward and backward, has that jax.lax.Precision."""
     traced = []
 
     def make_step(*arguments):
         step = program.make_step_(*arguments)
 
-        def told_of(*batch):
+        def traced_step(*batch):
             traced.append(str(jax.make_jaxpr(step)(*batch)))
             return step(*batch)
 
-        return told_of
+        return traced_step
 
     monkeypatch.setattr(program, "make_step_", program.make_step, raising=False)
     monkeypatch.setattr(program, "make_step", make_step)
     train(small(epochs=1, precision=precision, objective=ObjectiveConfig(kind="cosine")), store, tmp_path / "run")
-    found = re.findall(r"precision=\((\S+), (\S+)\)|precision=(None)", traced[0])
-    assert len(found) >= 5 and set(found) == {(f"Precision.{of_products}", f"Precision.{of_products}", "")}
+    precisions = re.findall(r"precision=\((\S+), (\S+)\)|precision=(None)", traced[0])
+    assert len(precisions) >= 5 and set(precisions) == {(f"Precision.{of_products}", f"Precision.{of_products}", "")}
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
-        (dict(batch_size=500), "400 are left to train on"),
+        (dict(batch_size=500), "400 are left for training"),
         (dict(batch_size=42), "must be a multiple of the 4 devices"),
         (dict(epochs=0), "config.epochs is 0"),
         (dict(data=DataConfig(validation_size=0)), "config.data.validation_size is 0"),
         (
             dict(data=DataConfig(validation_size=600)),
-            "600 captions cannot be held out for validation of the 500 that there are",
+            "600 captions cannot be held out for validation, because there are only 500",
         ),
         (dict(data=DataConfig(loader="disk")), "known are auto, resident, streamed"),
         (dict(objective=ObjectiveConfig(kind="contrast")), "known are infonce, inverse_euclidean"),
-        (
-            dict(translator=TranslatorConfig(kind="transformer", settings={"heads": 0})),
-            "config.translator.settings.heads is 0",
-        ),
+        (dict(translator=TranslatorConfig(kind="transformer", settings={"heads": 0})), "settings.heads is 0"),
         (
             dict(translator=TranslatorConfig(kind="transformer", settings={"width": 10})),
             "width 10 must be a multiple of heads 8",
@@ -384,10 +381,7 @@ def test_precision_of_products_is_the_configs(store, tmp_path, monkeypatch, prec
         (dict(precision="half"), "config.precision is 'half'; known are float32, tensorfloat32, bfloat16"),
         (dict(select_by="recall"), "config.select_by is 'recall'; known are noisy_mrr, noisy_cosine, recall@1, "),
         (dict(patience=-1), "config.patience is -1"),
-        (
-            dict(translator=TranslatorConfig(settings={"heads": 8})),
-            "config.translator.settings.heads is unknown; known",
-        ),
+        (dict(translator=TranslatorConfig(settings={"heads": 8})), "translator.settings.heads is unknown; known"),
         (
             dict(objective=ObjectiveConfig(settings={"margin_growth": 1.0})),
             "settings.margin_growth is unknown; infonce",
@@ -395,10 +389,10 @@ def test_precision_of_products_is_the_configs(store, tmp_path, monkeypatch, prec
         (dict(log=LogConfig(wandb="sounds")), "config.log.wandb needs wandb, which is not installed"),
     ],
 )
-def test_misuse_is_one_line_and_leaves_nothing(store, tmp_path, monkeypatch, fields, told):
+def test_misuse_is_one_line_and_writes_nothing(store, tmp_path, monkeypatch, fields, message):
     there = checks.importlib.util.find_spec
     monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None if name == "wandb" else there(name))
     with pytest.raises(ConfigError) as caught:
         train(small(**fields), store, tmp_path / "run")
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()

@@ -86,12 +86,12 @@ def test_every_verb_says_so(arguments, run, capsys, monkeypatch):
 
 
 def test_a_repository_of_the_hub(hub, run, monkeypatch, capsys, tmp_path):
-    hub.asked.clear()
+    hub.requests.clear()
     folder = bundle_folder(Path("me/published"))
     assert (folder / "model.safetensors").read_bytes() == (run / "bundle" / "model.safetensors").read_bytes()
-    assert hub.asked and run_name(Path("me/published")) == "me/published"
-    hub.asked.clear()
-    assert bundle_folder(Path("me/published")) == folder and not hub.asked  # from the cache
+    assert hub.requests and run_name(Path("me/published")) == "me/published"
+    hub.requests.clear()
+    assert bundle_folder(Path("me/published")) == folder and not hub.requests  # from the cache
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert bundle_folder(Path("me/published")) == folder
     for verb in (["export"], ["report"]):

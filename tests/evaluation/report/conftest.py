@@ -40,7 +40,7 @@ def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
         log.start(0, 10, 400, "a test")
         for first, recall in ((10.0, 0.1), (5.0, 0.3)):
             losses = first - np.arange(5.0)
-            log.steps_done({name: losses for name in ("loss", "grad_norm", "update_norm")}, 5, 1.0)
+            log.log_steps({name: losses for name in ("loss", "grad_norm", "update_norm")}, 5, 1.0)
             scores = {"recall@1": recall, "recall@5": 2 * recall, "recall@10": 3 * recall, "in_batch_top1": 0.5}
             bundle = Bundle(
                 translator=build_translator(spec, rngs=nnx.Rngs(0)),
@@ -54,7 +54,7 @@ def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
                 },
                 choice=CHOICE,
             )  # fmt: skip
-            log.validation(bundle)
+            log.log_validation(bundle)
     return folder
 
 

@@ -18,7 +18,7 @@ from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.spaces.weights import clap
 from c2c_jax.spaces.weights.laion_clap import TABLE
 from c2c_jax.spaces.weights.rules import _renamed
-from tests.fixtures.laion import beside, build_clap, laion_name, laion_state, write_laion
+from tests.fixtures.laion import build_clap, extra_tensors, laion_name, laion_state, write_laion
 from tools.pretrain.tokenizers import roberta_tokenizer
 
 VOCABULARY = 600
@@ -188,7 +188,7 @@ def test_names_of_published_files(name):
     with torch.device("meta"):
         model = transformers.ClapModel(transformers.ClapConfig(audio_config=audio))
     tensors = model.state_dict()
-    files = laion_state(tensors) | beside(model.config)
+    files = laion_state(tensors) | extra_tensors(model.config)
     assert len(files) == count
     table = TABLE
     used = {key for key in files if not any(re.fullmatch(pattern, key) for pattern in table.ignored)}
