@@ -45,7 +45,7 @@ from c2c_jax.config import (
     TranslatorConfig,
 )
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.tables import Table, markdown
+from c2c_jax.evaluation.results import Table, markdown
 from c2c_jax.miniworld.world import SHARED
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 from c2c_jax.retrieval.scoring import Scoring

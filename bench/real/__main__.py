@@ -28,7 +28,7 @@ from bench.real.rows import CLOSED, TRAINED, translators
 from bench.real.tasks import Figures, images_to_sounds, images_to_sounds_chance, mixed, photographs, sounds
 from c2c_jax.errors import C2CError
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.tables import Table, markdown
+from c2c_jax.evaluation.results import Table, markdown
 from c2c_jax.retrieval.scoring import Scoring
 
 VIEWS = ("raw", "moved", "centred")

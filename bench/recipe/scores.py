@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int, Num
 
 from bench.recipe.material import Captions, Draw, Scenes
 from bench.recipe.methods import Row
-from c2c_jax.evaluation.chance import RECALLS
-from c2c_jax.evaluation.gaps import gap_length
+from c2c_jax.evaluation.geometry import gap_length
+from c2c_jax.evaluation.retrieval import RECALL_CUTOFFS
 from c2c_jax.miniworld.world import CELLS, HELD_OUT_CELLS, SHARED
 from c2c_jax.retrieval.nearest import paired_ranks, top_k
 from c2c_jax.retrieval.scoring import Scoring, unit_mean
@@ -104,7 +104,7 @@ def image_scores(
     figures |= by_cells("cell", nearest_cell_N == scenes.cells_N, scenes.cells_N)
     galleries = [slice(start, start + gallery) for start in range(0, len(query_NE), gallery)]
     ranks_N = np.concatenate([paired_ranks(query_NE[rows], audio_NE[rows]) for rows in galleries])
-    for k in RECALLS:
+    for k in RECALL_CUTOFFS:
         figures |= by_cells(f"recall@{k}", ranks_N <= k, scenes.cells_N)
     return figures | {"gap_target": gap_length(translated_NE, scenes.audio_NE)}
 
@@ -116,7 +116,7 @@ def chance_scores(scenes: Scenes, captions: Captions, gallery: int = CELLS) -> F
     figures = by_cells("caption_recall@1", np.full(M, 1 / M), captions.cells_M)
     for name, kinds_N in (("source", cells_N // len(SHARED)), ("cell", cells_N)):
         figures |= by_cells(name, np.bincount(kinds_N)[kinds_N] / N, cells_N)
-    for k in RECALLS:
+    for k in RECALL_CUTOFFS:
         figures |= by_cells(f"recall@{k}", np.minimum(k / sizes_N, 1.0), cells_N)
     return figures
 

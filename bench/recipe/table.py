@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from bench.recipe.scores import Result, Summary
-from c2c_jax.evaluation.tables import Table, markdown, show
+from c2c_jax.evaluation.results import Table, markdown, show
 
 COLUMNS = (
     *("caption_recall@1", "source", "cell", "cell_seen", "cell_held_out", "recall@1", "recall@10"),

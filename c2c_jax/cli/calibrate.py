@@ -98,9 +98,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.remove:
         return show(remove(args.run, args.out))
-    flags = {name: getattr(args, name) for name in ("sounds", "texts", "clip", "clap", "store", "out")}
-    pictures = arrays or find_images(args.images, stderr_console().print)
-    calibration = calibrate(args.run, pictures=pictures, console=stderr_console(), **flags)
+    flags = {name: getattr(args, name) for name in ("texts", "clip", "clap", "store", "out")}
+    images = arrays or find_images(args.images, stderr_console().print)
+    calibration = calibrate(args.run, images=images, audio=args.sounds, console=stderr_console(), **flags)
     show(calibration)
     if calibration.left_out:
         raise C2CError(f"{len(calibration.left_out):,} files could not be read; they are named above")
@@ -121,19 +121,23 @@ def show(calibration: "Calibration") -> None:
             print(error_line(estimate, f"texts, {space}"))
         if calibration.is_centred and calibration.means.source_image is None:
             print(TEXTS_CENTRE_IMAGES, file=sys.stderr)
-    for kind, mean in (("pictures", calibration.pictures), ("sounds", calibration.sounds)):
+    for kind, mean in (("pictures", calibration.images), ("sounds", calibration.audio)):
         if mean:
             number = f"mean of {kind} as given" if mean.count is None else f"{mean.count:,} {kind}"
             moved = ""
-            if kind == "pictures" and calibration.pictures_after is not None:
-                moved = f" before, {calibration.pictures_after:.4f} after"
+            if kind == "pictures" and calibration.shifted_distance is not None:
+                moved = f" before, {calibration.shifted_distance:.4f} after"
             print(f"{number}: {_lengths(mean)}, distance to captions {mean.distance:.4f}{moved}")
             if mean.count:
                 print(error_line(mean, kind))
-    if calibration.narrow:
-        print(calibration.narrow, file=sys.stderr)
-    if calibration.translated:
-        print("translated pictures: distance to sounds {:.4f} before, {:.4f} after".format(*calibration.translated))
+    if calibration.narrow_warning:
+        print(calibration.narrow_warning, file=sys.stderr)
+    if calibration.translated_distances:
+        print(
+            "translated pictures: distance to sounds {:.4f} before, {:.4f} after".format(
+                *calibration.translated_distances
+            )
+        )
     print(f"means in the bundle: {', '.join(calibration.means.known) or 'none'}")
     if not calibration.is_centred:
         print(f"in use: {', '.join(calibration.means.used) or 'none'}")

@@ -108,10 +108,8 @@ def run(args: argparse.Namespace) -> None:
     arguments.require_store(args.store)
     arguments.require_checkpoints(args.clip, args.clap)
     from c2c_jax.evaluation.bootstrap import Bootstrap
-    from c2c_jax.evaluation.evaluate import evaluate
-    from c2c_jax.evaluation.inputs import EvalRequest
-    from c2c_jax.evaluation.results import notes, require_results_place, write
-    from c2c_jax.evaluation.tables import markdown, show, tables
+    from c2c_jax.evaluation.evaluate import EvalRequest, evaluate
+    from c2c_jax.evaluation.results import markdown, notes, require_results_place, show, tables, write
     from c2c_jax.evaluation.training_store import work_directory
 
     workdir = work_directory(args.run)
@@ -119,11 +117,17 @@ def run(args: argparse.Namespace) -> None:
     if not out:
         raise ConfigError(f"{args.run} is a bundle outside of a work directory: pass --out, the folder for the results")
     require_results_place(out)
-    fields = ("run", "captions", "store", "pairs", "sounds", "reference", "clip", "clap", "csls", "geometry")
+    fields = ("run", "captions", "store", "pairs", "reference", "clip", "clap", "csls", "geometry")
     bootstrap = Bootstrap(resamples=args.bootstrap, seed=args.seed)
     flags = {name: getattr(args, name) for name in fields}
-    request = EvalRequest(**flags, centre=not args.no_centre, hubness=not args.no_hubness, bootstrap=bootstrap)
-    results = evaluate(request, stderr_console(), kept=None if args.out else out)
+    request = EvalRequest(
+        **flags,
+        generated=args.sounds,
+        centre=not args.no_centre,
+        hubness=not args.no_hubness,
+        bootstrap=bootstrap,
+    )
+    results = evaluate(request, stderr_console(), keep=None if args.out else out)
     write(results, out)
     shown = stdout_console()
     for table in tables(results.rows):
@@ -132,4 +136,4 @@ def run(args: argparse.Namespace) -> None:
         stderr_console().print(line)
     print_fields(out)
     if results.left_out:
-        raise ManifestError(f"{len(results.left_out):,} files or rows were not used, or not in full; see above")
+        raise ManifestError(f"{len(results.left_out):,} files or rows were not used, or only in part; see above")

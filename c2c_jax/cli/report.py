@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         evaluation = workdir / "evaluation"
     console = stderr_console()
     with phase(console, "writing the report"):
-        left_out = write_report(args.run, args.out, evaluation=evaluation, sounds=args.sounds, max_rows=args.most)
+        left_out = write_report(args.run, args.out, evaluation=evaluation, generated=args.sounds, max_rows=args.most)
     for error in left_out:
         console.print(f"left out: {error}")
     print_fields(f"{args.out}  {args.out.stat().st_size / 1e6:.2f} MB")

@@ -1,7 +1,7 @@
 """Evaluation of translators.
 
-`evaluate.evaluate` reads top to bottom: `inputs` (with `pairs`, `training_store`) are encoded as `vectors`; `methods`
-translate these; `tasks` scores every method, by `retrieval` with the scorings of `scoring`, by `gaps` and `geometry`,
-and beside the `oracle` and `chance`; `generated` scores sounds. All give `rows`, which `results` writes, as `tables` as
-well, and `report` shows on a page. `calibration` estimates the means that centre vectors.
+`evaluate.evaluate` reads from top to bottom. It finds `pairs`, the `training_store` and `generated` sounds, encodes
+them as `vectors`, and builds the `methods`: the translator and its baselines. `tasks` scores each method, with
+`retrieval` (by the `scoring`s), `geometry` and `bootstrap` intervals. `results` holds the rows, tables and files, which
+`report` shows on a page. `calibration` estimates the means that centre vectors.
 """

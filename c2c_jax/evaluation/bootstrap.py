@@ -1,4 +1,4 @@
-"""Bootstrap intervals of figures that are averaged over queries."""
+"""Bootstrap confidence intervals of figures that are averaged over queries."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,19 +7,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 LEVEL = 95.0  # per cent
-DRAWN_AT_ONCE, MAX_DRAWN = 2**22, 2**28  # numbers of queries
-MIN_RESAMPLES = 200  # when all resamples together would draw more than MAX_DRAWN
+DRAWN_AT_ONCE, MAX_DRAWN = 2**22, 2**28  # indices drawn in one block, and in all
+MIN_RESAMPLES = 200  # even if they draw more than MAX_DRAWN indices
 
 Interval = tuple[float | None, float | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bootstrap:
-    """Percentile intervals of 95 % over queries drawn with replacement (Efron & Tibshirani 1993, chapter 13).
+    """Percentile intervals (95 %) over queries drawn with replacement (Efron & Tibshirani 1993, chapter 13).
 
-    resamples: their number; 0: no intervals. There are none over fewer than two queries either. Above 268,000 queries
-    fewer resamples are drawn, at least 200. The draws depend on the seed and the number of queries alone, so that all
-    methods are compared on the same ones.
+    resamples: number of resamples; 0: no intervals. Fewer than two queries have no interval either. With more than
+    268,000 queries, fewer resamples are drawn, but at least 200. The draws depend only on the seed and the number of
+    queries, so all methods are compared on the same draws.
     """
 
     resamples: int = 1000
@@ -27,21 +27,21 @@ class Bootstrap:
 
     def of_mean(self, values_N: Float[np.ndarray, "N"]) -> Interval:
         """The interval of the mean over queries."""
-        return self._over(lambda index_RN: values_N[index_RN].mean(axis=1), len(values_N))
+        return self._interval(lambda index_RN: values_N[index_RN].mean(axis=1), len(values_N))
 
     def of_median(self, values_N: Float[np.ndarray, "N"]) -> Interval:
         """The interval of the median over queries."""
-        return self._over(lambda index_RN: np.median(values_N[index_RN], axis=1), len(values_N))
+        return self._interval(lambda index_RN: np.median(values_N[index_RN], axis=1), len(values_N))
 
     def of_counts(self, statistic: Callable[..., Float[np.ndarray, "R"]], *sizes: int) -> Interval:
         """The interval of a figure that is computed from how often each query is drawn.
 
-        sizes: numbers of queries of one or more sets, drawn independently. statistic: takes an array of counts [R, n]
-        for each set and returns the figures [R] of R resamples.
+        sizes: number of queries of each set; the sets are drawn independently. statistic: takes an array of counts
+        [R, n] for each set and returns the figures [R] of R resamples.
         """
-        return self._over(lambda *drawn: statistic(*map(counts, drawn)), *sizes)
+        return self._interval(lambda *drawn: statistic(*map(counts, drawn)), *sizes)
 
-    def _over(self, statistic: Callable[..., Float[np.ndarray, "R"]], *sizes: int) -> Interval:
+    def _interval(self, statistic: Callable[..., Float[np.ndarray, "R"]], *sizes: int) -> Interval:
         if not self.resamples or min(sizes) < 2:
             return None, None
         rng = np.random.default_rng((self.seed, *sizes))

@@ -11,7 +11,7 @@ from c2c_jax.errors import ConfigError, ManifestError, StoreError
 from c2c_jax.evaluation.bootstrap import Bootstrap
 from c2c_jax.evaluation.generated import Generated, read_generated
 from c2c_jax.evaluation.pairs import Pairs, read_pairs
-from c2c_jax.evaluation.rows import Missing, SkippedFile
+from c2c_jax.evaluation.results import Missing, SkippedFile
 from c2c_jax.evaluation.training_store import TrainingStore, open_training_store, require_spaces
 from c2c_jax.evaluation.vectors import Captions, FileVectors, PairVectors, TextVectors
 from c2c_jax.io.audio import find_audio
@@ -134,7 +134,7 @@ def _find_captions(inputs: EvalInputs, source: str, console: Console) -> None:
         store = Store.open(user_path(source))
         require_spaces(store, inputs.bundle)
         store.check_files()
-        rows = training.unseen_rows(store) if training else None
+        rows = training.untrained_rows(store) if training else None
         inputs.captions = Captions(*(store.read(s) if rows is None else store.read_rows(s, rows) for s in SIDES))
         count, read = len(inputs.captions.source_NS), store.plan.rows
         where = f"the store {store.path.name}"
@@ -143,8 +143,8 @@ def _find_captions(inputs: EvalInputs, source: str, console: Console) -> None:
         texts = list(stream)
         for line in stream.report():
             console.print(line)
-        seen = training.seen(texts) if training else set()
-        inputs.texts = [text for text in texts if text not in seen]
+        trained = training.trained_texts(texts) if training else set()
+        inputs.texts = [text for text in texts if text not in trained]
         count, read, where = len(inputs.texts), len(texts), public_caption_spec(source)
     if not count:
         why = f"training saw all {read:,} of them" if read else "it has none"

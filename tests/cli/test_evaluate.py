@@ -238,7 +238,7 @@ def test_unreadable_inputs_are_reported_and_skipped(clap, media_folder, evaluate
         assert expected in message
     assert len(content["left_out"]) == 8
     last = stderr.strip().splitlines()[-1]
-    assert last == "c2c evaluate: 8 files or rows were not used, or not in full; see above"
+    assert last == "c2c evaluate: 8 files or rows were not used, or only in part; see above"
     assert f"{folder / '1.wav'}" in stderr
     # Six pairs are complete; pictures 0 to 3 and sounds 4 and 5 are still scored by their classes.
     ns = {

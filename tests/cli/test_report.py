@@ -7,8 +7,7 @@ import shutil
 import pytest
 
 from c2c_jax.cli.main import main
-from c2c_jax.evaluation.results import Results, write
-from c2c_jax.evaluation.rows import Row
+from c2c_jax.evaluation.results import Results, Row, write
 from c2c_jax.translator.bundle import load_bundle
 
 

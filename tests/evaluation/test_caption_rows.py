@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from c2c_jax.evaluation.retrieval_scores import Scorer
 
-from c2c_jax.evaluation import chance
 from c2c_jax.evaluation.bootstrap import Bootstrap
+from c2c_jax.evaluation.retrieval import Scorer, chance_caption_rows
 from c2c_jax.evaluation.scoring import Centring
 from c2c_jax.training.metrics import retrieval_scores
 
@@ -28,7 +27,7 @@ def test_ranks_by_hand():
 
 
 def test_both_directions_by_hand():
-    """Translations 10°, 20°, 100°; targets 0°, 90°, 180°: cosines fall with the angle between."""
+    """Translations 10°, 20°, 100°; targets 0°, 90°, 180°: cosines decrease with the angle."""
 
     def at(*degrees):
         angles = np.radians(np.array(degrees, np.float32))
@@ -45,7 +44,7 @@ def test_both_directions_by_hand():
     assert "mean_cosine" not in back
 
 
-def test_is_what_training_logs():
+def test_scores_are_those_that_training_logs():
     rng = np.random.default_rng(0)
     target = rng.normal(size=(70, 8)).astype(np.float32)
     translated = target + rng.normal(size=(70, 8)).astype(np.float32)
@@ -55,7 +54,7 @@ def test_is_what_training_logs():
         assert found[name].value == pytest.approx(logged[name], abs=1e-6)
 
 
-def test_csls_goes_round_a_hub():
+def test_csls_avoids_a_hub():
     """One candidate is near all queries by cosine, 0.76, the own one 0.65; CSLS with n neighbours takes off what each
     is near to them on the mean: 0.76 and 0.65/n."""
     n = 6
@@ -77,7 +76,7 @@ def mrr(scores):
 
 
 def test_centred_scores_by_hand():
-    """Translations and targets share a large mean each, and another one: cosines alone are mostly of these."""
+    """Translations and targets each have a large mean that dominates their plain cosines."""
     rng = np.random.default_rng(0)
     target = rng.normal(size=(40, 8)) + 3 * np.eye(8)[0]
     translated = target + 0.7 * rng.normal(size=(40, 8)) + 2 * np.eye(8)[1]
@@ -109,6 +108,6 @@ def test_few_captions_are_not_centred():
 
 
 def test_chance_of_a_thousand():
-    rows = chance.caption_rows(1000)
+    rows = chance_caption_rows(1000)
     assert {row.direction for row in rows} == {"source_to_target", "target_to_source"}
     assert by_name(rows, "target_to_source")["recall@5"].value == pytest.approx(0.005)

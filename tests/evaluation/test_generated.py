@@ -1,4 +1,4 @@
-"""Scores of made sounds from records and vectors: copies, choices, and unit vectors."""
+"""Scores of generated sounds from records and vectors: copies, ranked candidates, unit vectors."""
 
 import json
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.frechet import frechet_distance
 from c2c_jax.evaluation.generated import diversities, generated_rows, inception_row, label_probabilities, read_generated
+from c2c_jax.evaluation.geometry import frechet_distance
 from c2c_jax.io.files import sha256_of
 from c2c_jax.io.vectors import unit_rows
 
@@ -38,7 +38,7 @@ def vectors(seed, rows):
 
 
 def files(generated):
-    return [file for sounds in generated.values() for one in sounds for file in one.files]
+    return [file for group in generated.values() for audio in group for file in audio.files]
 
 
 def encoded(generated, seed=0):
@@ -46,10 +46,10 @@ def encoded(generated, seed=0):
 
 
 def scored(generated, reference=None, scale=1):
-    audios = {file: scale * x for file, x in encoded(generated).items()}
+    vectors_by_file = {file: scale * x for file, x in encoded(generated).items()}
     reference = None if reference is None else (reference, "real sounds")
-    rows, missing = generated_rows(generated, audios, [], None, {}, reference, Bootstrap(resamples=100))
-    return {(row.method, row.metric): row for row in rows}, {one.what: one.why for one in missing}
+    rows, missing = generated_rows(generated, vectors_by_file, [], None, {}, reference, Bootstrap(resamples=100))
+    return {(row.method, row.metric): row for row in rows}, {entry.what: entry.why for entry in missing}
 
 
 def test_a_control_sound_counts_once(tmp_path):
@@ -58,9 +58,9 @@ def test_a_control_sound_counts_once(tmp_path):
     for name in ("a", "bb", "ccc"):
         record(tmp_path, name, vector=[1.0, 0, 0, 0])
         record(tmp_path, f"{name}.control", vector=[0.0, 1, 0, 0], control="a dog barks")
-    made, _ = read_generated(tmp_path, OURS, E, [])
-    assert [one.files[0].name for one in made["control"]] == ["a.control.0.wav"] and len(files(made)) == 4
-    rows, missing = scored(made, vectors(1, 20))
+    generated, _ = read_generated(tmp_path, OURS, E, [])
+    assert [audio.files[0].name for audio in generated["control"]] == ["a.control.0.wav"] and len(files(generated)) == 4
+    rows, missing = scored(generated, vectors(1, 20))
     control = rows["control", "clap_score"]
     assert control.n == 1 and control.low is control.high is None
     assert ("translator", "fad_clap") in rows and ("control", "fad_clap") not in rows
@@ -71,8 +71,8 @@ def test_a_control_sound_counts_once(tmp_path):
     assert rows["control", "clap_score"].n == 3 and ("control", "fad_clap") in rows
 
 
-def test_a_sound_that_its_record_is_not_of_is_left_out(tmp_path):
-    """As where a run over an earlier one was stopped."""
+def test_a_sound_that_does_not_match_its_record_is_skipped(tmp_path):
+    """This happens if a run over an earlier one was interrupted."""
     record(tmp_path, "a", vector=[1, 0, 0, 0], seeds=(0, 1))
     content = json.loads((tmp_path / "a.sound.json").read_text())
     for sound in content["sounds"]:
@@ -80,12 +80,12 @@ def test_a_sound_that_its_record_is_not_of_is_left_out(tmp_path):
         sound["sha256"] = sha256_of(tmp_path / sound["file"])
     (tmp_path / "a.sound.json").write_text(json.dumps(content))
     (tmp_path / "a.1.wav").write_bytes(b"made later")
-    made, (left_out,) = read_generated(tmp_path, OURS, E, [])
-    assert files(made) == [tmp_path / "a.0.wav"]
-    assert left_out.file.endswith("a.1.wav") and "is not the sound that a.sound.json describes" in left_out.why
+    generated, (left_out,) = read_generated(tmp_path, OURS, E, [])
+    assert files(generated) == [tmp_path / "a.0.wav"]
+    assert left_out.file.endswith("a.1.wav") and "is not the sound that a.sound.json is of" in left_out.why
 
 
-def test_the_best_of_several_is_called_so(tmp_path):
+def test_the_best_of_several_is_named_as_such(tmp_path):
     record(tmp_path, "a", vector=[1.0, 0, 0, 0], seeds=(2, 0, 1), scores=[0.5, 0.4, 0.1])
     record(tmp_path, "b", vector=[1.0, 0, 0, 0], seeds=(1, 0, 2), scores=[0.6, 0.4, 0.1])
     rows, _ = scored(read_generated(tmp_path, OURS, E, [])[0])
@@ -98,42 +98,44 @@ def test_the_best_of_several_is_called_so(tmp_path):
     assert ("translator", "clap_score") in rows
 
 
-def test_distances_are_of_unit_vectors(tmp_path):
+def test_distances_use_unit_vectors(tmp_path):
     for number in range(6):
         record(tmp_path, f"p{number}", vector=[1.0, 0, 0, 0])
-    made, _ = read_generated(tmp_path, OURS, E, [])
+    generated, _ = read_generated(tmp_path, OURS, E, [])
     reference = vectors(1, 20)
-    distance, again = (scored(made, scale * reference, scale)[0]["translator", "fad_clap"].value for scale in (1, 3))
+    distance, again = (
+        scored(generated, scale * reference, scale)[0]["translator", "fad_clap"].value for scale in (1, 3)
+    )
     assert distance == pytest.approx(frechet_distance(unit_rows(vectors(0, 6)), unit_rows(reference)), rel=1e-6)
     assert distance == pytest.approx(again, rel=1e-5)
 
 
 def test_label_probabilities_by_hand():
     """Cosines 0.6 and 0.8 at temperature 0.1: logits 6 and 8."""
-    shares = label_probabilities(np.array([[3.0, 4]]), np.array([[2.0, 0], [0, 7]]), temperature=0.1)
-    np.testing.assert_allclose(shares, [[1 / (1 + np.e**2), np.e**2 / (1 + np.e**2)]])
+    probabilities = label_probabilities(np.array([[3.0, 4]]), np.array([[2.0, 0], [0, 7]]), temperature=0.1)
+    np.testing.assert_allclose(probabilities, [[1 / (1 + np.e**2), np.e**2 / (1 + np.e**2)]])
 
 
 def test_inception_score_by_hand():
-    """Of sounds along the axes the prompts tell which is which."""
+    """Sounds along the axes are classified with certainty by the prompts."""
     quiet, prompts = Bootstrap(resamples=0), np.eye(4)
 
-    def score(sounds, bootstrap=quiet):
-        return inception_row("m", sounds, prompts[:, : sounds.shape[1]], bootstrap)
+    def score(audio, bootstrap=quiet):
+        return inception_row("m", audio, prompts[:, : audio.shape[1]], bootstrap)
 
     assert score(np.eye(4)).value == pytest.approx(4)  # clear, and evenly over four labels
     assert score(np.ones((5, 4))).value == pytest.approx(1)  # none is clear
     assert score(np.tile(np.eye(4)[:1], (5, 1))).value == pytest.approx(1)  # all alike
-    sounds = np.array([[0.705, 0.7, 0, 0], [0.7, 0.705, 0, 0]])
-    shares = label_probabilities(sounds, prompts)
-    mean = shares.mean(0)
-    expected = np.exp(np.mean([np.sum(row * np.log(row / mean)) for row in shares]))
-    row = score(sounds, Bootstrap())
+    audio = np.array([[0.705, 0.7, 0, 0], [0.7, 0.705, 0, 0]])
+    probabilities = label_probabilities(audio, prompts)
+    mean = probabilities.mean(0)
+    expected = np.exp(np.mean([np.sum(row * np.log(row / mean)) for row in probabilities]))
+    row = score(audio, Bootstrap())
     assert row.value == pytest.approx(expected) and 1.01 < expected < 1.9
     assert row.low == pytest.approx(1) and row.high == pytest.approx(expected)  # one sound twice, or both
 
 
 def test_diversity_by_hand():
-    """Cosines 0, 0 and −1 of three candidates; of two that are alike."""
+    """Three candidates with cosines 0, 0 and −1; two that are equal."""
     three = np.array([[1.0, 0], [0, 2], [0, -1]])
     np.testing.assert_allclose(diversities([three, np.ones((2, 2))]), [(1 + 1 + 2) / 3, 0], atol=1e-12)

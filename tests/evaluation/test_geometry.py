@@ -1,4 +1,4 @@
-"""Geometry that is known: vectors with given means and pair cosines, and an exact rotation."""
+"""Geometry with known results: vectors with given means and pair cosines, and an exact rotation."""
 
 import dataclasses
 
@@ -50,11 +50,11 @@ def values(rows):
 
 
 def test_known_geometry():
-    """Texts about 0.6 of one axis, pictures about 0.8 of another: the gap is 1 and the means are orthogonal."""
+    """Texts around 0.6 of one axis, pictures around 0.8 of another: the gap is 1 and the means are orthogonal."""
     text, other = (np.concatenate([x, x]) for x in (around(0.6, TEXT), around(0.8, OTHER, axis=1)))
     rows, missing = geometry_rows([side(text, other)], QUIET)
     assert missing == [] and {(row.task, row.method) for row in rows} == {("geometry", "source")}
-    strangers = np.abs(TEXT @ OTHER.T)[~np.eye(16, dtype=bool)]
+    unpaired = np.abs(TEXT @ OTHER.T)[~np.eye(16, dtype=bool)]
     among_texts = (TEXT @ TEXT.T)[~np.eye(16, dtype=bool)]
     expected = {
         "text_mean": 0.6,
@@ -65,17 +65,17 @@ def test_known_geometry():
         "pair_cosine_centred": 0.5,
         "text_strangers": 0.36 + 0.64 * among_texts.mean(),
         "text_strangers_centred": np.abs(among_texts).mean(),
-        "strangers_centred": strangers.mean(),
+        "strangers_centred": unpaired.mean(),
     }
     assert values(rows) == pytest.approx(expected, abs=1e-6)
     assert {row.n for row in rows if "text_strangers" in row.metric} == {16}  # each text is there twice
 
 
-def test_without_pairs_and_of_few():
-    """Held-out captions belong to no picture; the means of 16 rows are too rough to centre by."""
+def test_without_pairs_and_with_few_rows():
+    """Held-out captions belong to no picture, and 16 rows are too few to centre by their mean."""
     rows, missing = geometry_rows([side(around(0.6, TEXT), around(0.8, OTHER, axis=1), is_paired=False)], QUIET)
     assert set(values(rows)) == {"text_mean", "image_or_sound_mean", "gap", "cosine_of_means", "text_strangers"}
-    assert [(one.what, one.why) for one in missing] == [
+    assert [(entry.what, entry.why) for entry in missing] == [
         ("geometry of the source space: centred figures", "16 texts and 16 images; centring needs 32 or more")
     ]
     every = np.concatenate([TEXT, TEXT])
@@ -93,7 +93,7 @@ def test_captions_alone():
     assert means == pytest.approx({"source": 0.0, "target": 0.3}, abs=1e-6)
 
 
-def test_equal_texts_describe_the_same():
+def test_equal_texts_describe_the_same_images():
     text, other = np.eye(3)[[0, 0, 1, 2]], unit(np.array([[1.0, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]]))
     expected = []
     text_c, other_c = (unit(x - x.mean(axis=0)) for x in (text, other))
@@ -118,11 +118,11 @@ def rows_of_maps(store, source, target):
     held_out = np.arange(40)
     bundle = random_bundle(spec("residual", E, E, input_norm="unit"), means=ModalityMeans())
     training = TrainingStore(store=store, held_out=held_out, untrained=held_out)
-    gap, (_, *methods) = caption_methods(training, bundle)
+    means, (_, *methods) = caption_methods(training, bundle)
     captions = Captions(source_NS=source[:40], target_NE=target[:40])
-    rows, missing = rotation_rows(methods, captions, gap, Bootstrap(resamples=50))
+    rows, missing = rotation_rows(methods, captions, means, Bootstrap(resamples=50))
     assert missing == []
-    return {(row.method, row.metric): row for row in rows}, methods, captions, gap
+    return {(row.method, row.metric): row for row in rows}, methods, captions, means
 
 
 def test_an_exact_rotation_gives_one(rotated):
@@ -134,13 +134,13 @@ def test_an_exact_rotation_gives_one(rotated):
     assert {row.task for row in found.values()} == {"rotation"}
 
 
-def test_another_map_gives_what_numpy_finds(rotated):
-    """Of stretched targets the rotation keeps less than a ridge."""
+def test_another_map_agrees_with_numpy(rotated):
+    """For stretched targets the rotation scores lower than ridge."""
     store, (source, target) = rotated
     target = target * np.linspace(0.2, 2, E, dtype=np.float32)
     spaces = store.plan.source, store.plan.target
     other = store_of_arrays(store.path.parent / "other", source, target, spaces, chunk_rows=128, dtype="float32")
-    found, methods, captions, gap = rows_of_maps(other, source, target)
+    found, methods, captions, means = rows_of_maps(other, source, target)
     mean = unit(target[40:].astype(np.float64)).mean(axis=0)
     wanted = unit(unit(target[:40]) - mean)
     cosines = {}
@@ -158,14 +158,14 @@ def test_another_map_gives_what_numpy_finds(rotated):
 def test_without_a_store_there_is_no_map(rotated):
     _, (source, target) = rotated
     captions = Captions(source_NS=source, target_NE=target)
-    for given, gap in ((captions, None), (None, ModalityMeans())):
-        rows, missing = rotation_rows([], given, gap, QUIET)
+    for given, means in ((captions, None), (None, ModalityMeans())):
+        rows, missing = rotation_rows([], given, means, QUIET)
         assert rows == [] and "pass --store" in missing[0].why
 
 
-def test_one_caption_is_no_retrieval(rotated):
+def test_one_caption_gives_no_retrieval(rotated):
     store, (source, target) = rotated
-    _, methods, captions, gap = rows_of_maps(store, source, target)
-    one = dataclasses.replace(captions, source_NS=captions.source_NS[:1], target_NE=captions.target_NE[:1])
-    rows, _ = rotation_rows(methods, one, gap, QUIET)
+    _, methods, captions, means = rows_of_maps(store, source, target)
+    single = dataclasses.replace(captions, source_NS=captions.source_NS[:1], target_NE=captions.target_NE[:1])
+    rows, _ = rotation_rows(methods, single, means, QUIET)
     assert {row.metric for row in rows} == {"mean_cosine"}

@@ -1,4 +1,4 @@
-"""Methods against the functions that they are made of."""
+"""Methods against the functions that they are built from."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def numpy_unit(x):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def test_translator_is_inferences_and_blocks_do_not_matter(bundle, monkeypatch):
+def test_translator_agrees_with_inference_for_any_block_size(bundle, monkeypatch):
     for at_once in (4096, 4):
         monkeypatch.setattr("c2c_jax.evaluation.methods.ROWS_AT_ONCE", at_once)
         method = method_of("translator", bundle.translator, bundle.means)
@@ -61,8 +61,8 @@ def numpy_uncentred(u, mean):
     return mean + (np.sqrt(along**2 + 1 - mean @ mean) - along)[:, None] * u
 
 
-def test_closed_forms_are_those_of_the_training_captions(bundle, store):
-    """Between centred vectors, whatever the bundle's own translator takes; targets are un-centred."""
+def test_closed_forms_are_fitted_to_the_training_captions(bundle, store):
+    """They map centred vectors, whatever input the bundle's own translator takes, and their outputs are un-centred."""
     held_out = np.arange(0, 300, 3)
     gap, found = caption_methods(training(store, held_out), bundle)
     methods = {method.name: method for method in found}
@@ -88,7 +88,7 @@ def test_closed_forms_are_those_of_the_training_captions(bundle, store):
 
 
 def test_nearest_captions_are_centred(bundle, store):
-    """Captions, queries and results, each by the mean of its modality."""
+    """Captions, queries and results are each centred by the mean of their modality."""
     held_out = np.arange(100)
     gap, (method, *_) = caption_methods(training(store, held_out), bundle)
     source, target = (store.read_rows(side, np.arange(100, 300)).astype(np.float32) for side in ("source", "target"))
@@ -99,7 +99,7 @@ def test_nearest_captions_are_centred(bundle, store):
         np.testing.assert_allclose(of(SOURCE), expected, atol=1e-5)
 
 
-def test_means_that_a_bundle_lacks_are_those_of_its_captions(bundle, store):
+def test_missing_means_are_computed_from_the_captions(bundle, store):
     held_out = np.arange(100)
     rows = {side: store.read_rows(side, np.arange(100, 300)) for side in ("source", "target")}
     vectors = {side: numpy_unit(x.astype(np.float32)) for side, x in rows.items()}
@@ -115,15 +115,16 @@ def test_means_that_a_bundle_lacks_are_those_of_its_captions(bundle, store):
     assert gap.source_image is None
 
 
-def test_where_translations_of_pictures_lie(bundle):
-    """Those of a translator of unit vectors are moved among sounds, those of centred vectors stay among captions."""
+def test_mean_of_translated_pictures(bundle):
+    """Translators of unit vectors shift them to the mean of sounds; those of centred vectors keep them at the mean
+    of captions."""
     method = method_of("translator", bundle.translator, bundle.means)
     np.testing.assert_array_equal(method.image_mean_E, bundle.means.target_audio)
     centred = random_bundle(spec("residual", S, E, input_norm="centred"), means=bundle.means)
     assert method_of("translator", centred.translator, bundle.means).image_mean_E is None
 
 
-def test_vectors_that_are_no_numbers_are_refused(bundle):
+def test_vectors_that_are_not_finite_are_refused(bundle):
     method = method_of("translator", bundle.translator, bundle.means)
-    with pytest.raises(BundleError, match="translator makes vectors that are not finite"):
+    with pytest.raises(BundleError, match="translator returns vectors that are not finite"):
         method.of_texts(np.full_like(SOURCE, np.nan))

@@ -1,4 +1,4 @@
-"""Manifests, and folders of data sets as their authors document them; the contents of files do not matter here."""
+"""Manifests, and folders of data sets in the layouts that their authors document. The files are empty."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from c2c_jax.errors import ManifestError
-from c2c_jax.evaluation.pairs import NO_PICTURE, NO_SOUND, read_pairs
+from c2c_jax.evaluation.pairs import NO_AUDIO, NO_IMAGE, read_pairs
 
 
 def lay(folder: Path, *names: str, **texts: str) -> Path:
@@ -29,7 +29,7 @@ def found(folder: Path, path: Path | None = None):
         return str(file.relative_to(folder)) if file else None
 
     items = [(relative(item.image), relative(item.audio), item.label) for item in pairs.items]
-    left_out = [(one.file.removeprefix(f"{folder}/"), one.why) for one in pairs.skipped]
+    left_out = [(skipped.file.removeprefix(f"{folder}/"), skipped.why) for skipped in pairs.skipped]
     return items, left_out
 
 
@@ -51,12 +51,12 @@ def test_manifest(tmp_path):
         (tmp_path / "b.png", None, "cat", None),
         (None, tmp_path / "c.wav", None, None),
     ]
-    assert [(one.file, one.why) for one in pairs.skipped] == [
+    assert [(skipped.file, skipped.why) for skipped in pairs.skipped] == [
         ("pairs.csv, line 7", "2 fields where the header has 4"),
         (str(tmp_path / "gone.png"), "there is no such file"),
         (str(tmp_path / "gone.wav"), "there is no such file"),
-        (str(tmp_path / "b.png"), NO_SOUND),
-        (str(tmp_path / "c.wav"), NO_PICTURE),
+        (str(tmp_path / "b.png"), NO_AUDIO),
+        (str(tmp_path / "c.wav"), NO_IMAGE),
     ]
     assert pairs.labels == ["cat", "dog"] and pairs.description == "manifest pairs.csv"
     (tmp_path / "pairs.csv").rename(tmp_path / "manifest.csv")
@@ -64,7 +64,7 @@ def test_manifest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("img,wav\na.png,a.wav\n", "neither a column image nor audio; its columns are img, wav"),
         ("", "its columns are none, the file is empty"),
@@ -72,25 +72,25 @@ def test_manifest(tmp_path):
         ("image,image\na.png,a.png\n", "come twice: image;"),
         ("image;audio\na.png;a.wav\n", "separates its columns by semicolons; expected commas"),
         ("image\taudio\na.png\ta.wav\n", "separates its columns by tabs; expected commas"),
-        ("image,audio\n", "names no picture and no sound that is there$"),
+        ("image,audio\n", "names no picture and no sound that exists$"),
         ("image,audio\ngone.png,\n", "the first of 1: .*gone.png: there is no such file"),
     ],
 )
-def test_manifests_that_cannot_be_used(tmp_path, text, told):
+def test_manifests_that_cannot_be_used(tmp_path, text, message):
     (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(ManifestError, match=told):
+    with pytest.raises(ManifestError, match=message):
         read_pairs(tmp_path / "pairs.csv")
 
 
-def test_a_name_that_no_file_can_have_is_one_row(tmp_path):
+def test_an_impossible_file_name_affects_one_row(tmp_path):
     lay(tmp_path, "a.png", pairs__csv=f"image\na.png\n{'b' * 300}.png\n")
     items, left_out = found(tmp_path, tmp_path / "pairs.csv")
     assert items == [("a.png", None, None)]
     assert left_out == [(f"{'b' * 300}.png", "there is no such file")]
 
 
-def test_a_row_that_cannot_be_read_takes_no_other_with_it(tmp_path):
-    """Stray quotes, one row of 200,000 letters, a NUL, and a caption over two lines that is whole."""
+def test_an_unreadable_row_affects_no_other(tmp_path):
+    """Stray quotes, a row of 200,000 letters, a NUL, and a valid caption over two lines."""
     lay(tmp_path, "a.png", "b.png", "c.png", "d.png")
     rows = [
         "image,caption",
@@ -108,7 +108,7 @@ def test_a_row_that_cannot_be_read_takes_no_other_with_it(tmp_path):
         ("c.png", 'a "dog" in\nthe rain, barking'),
         ("d.png", '5" nails'),
     ]
-    assert [(one.file, one.why) for one in pairs.skipped] == [
+    assert [(skipped.file, skipped.why) for skipped in pairs.skipped] == [
         ("pairs.csv, line 2", "a quote that is not closed"),
         ("pairs.csv, line 4", "more than 65,536 bytes"),
         ("pairs.csv, line 5", "a NUL in it"),
@@ -158,14 +158,14 @@ def test_only_regular_files_are_listed_or_read(tmp_path):
         read_pairs(tmp_path / ("x" * 300))
 
 
-def test_a_list_too_large_is_refused(tmp_path):
+def test_a_list_that_is_too_large_is_refused(tmp_path):
     with open(tmp_path / "pairs.csv", "wb") as file:
         file.truncate(2**25 + 1)
     with pytest.raises(ManifestError, match="more than 33,554,432 bytes: split it"):
         read_pairs(tmp_path / "pairs.csv")
 
 
-def test_linked_folders_are_followed_and_what_is_passed_over_is_counted(tmp_path):
+def test_linked_folders_are_followed_and_other_files_are_counted(tmp_path):
     real = lay(tmp_path / "real", "a.png", "b.jfif", "c.heic", "notes.txt")
     data = lay(tmp_path / "data", "sounds/a.wav", "sounds/b.rf64", "sounds/c.m4a")
     (data / "images").symlink_to(real)
@@ -180,12 +180,12 @@ def test_linked_folders_are_followed_and_what_is_passed_over_is_counted(tmp_path
     )
 
 
-def test_of_several_labels_the_first_is_told(tmp_path):
+def test_several_labels_of_a_file_are_reported(tmp_path):
     lay(tmp_path, "a.png", "b.wav", "c.wav", pairs__csv="image,audio,label\na.png,b.wav,dog\na.png,c.wav,cat\n")
     assert found(tmp_path, tmp_path / "pairs.csv")[1] == [("a.png", "has several labels (dog, cat); the first is used")]
 
 
-def test_what_is_no_manifest(tmp_path):
+def test_paths_that_are_not_manifests(tmp_path):
     with pytest.raises(ManifestError, match="no manifest at .*gone.csv: give a CSV file with a header of image, audio"):
         read_pairs(tmp_path / "gone.csv")
     (tmp_path / "pairs.csv").write_bytes(b"image,audio\n\xff\xfe\n")
@@ -198,7 +198,7 @@ def test_what_is_no_manifest(tmp_path):
 
 
 def test_vggsound(tmp_path):
-    """The test split, in the list's order, with the names that its authors give clips."""
+    """The test split, in the list's order, with the authors' file names."""
     lay(
         tmp_path,
         "frames/---g-f_I2yQ_000001.jpg",
@@ -219,12 +219,12 @@ def test_vggsound(tmp_path):
     assert left_out == [
         ("vggsound.csv, line 6", "3 fields where the header has 4"),
         ("-goneggoneg_000005", "listed in vggsound.csv but not in the folder"),
-        ("audio/-0mjrMposBM_000080.wav", NO_PICTURE),
+        ("audio/-0mjrMposBM_000080.wav", NO_IMAGE),
     ]
 
 
 def test_vgg_ss_and_flickr_soundnet(tmp_path):
-    """Frames and sounds of equal names; the longer cuts beside them are not searched."""
+    """Frames and sounds have equal names. Folders with longer cuts are not searched."""
     lay(
         tmp_path,
         "frames/zpWuikVorYg_000032.jpg", "audio/zpWuikVorYg_000032.wav", "extend_frames/zpWuikVorYg_000032.jpg",
@@ -239,7 +239,7 @@ def test_vgg_ss_and_flickr_soundnet(tmp_path):
     )
 
 
-def test_esc_50_has_sounds_alone(tmp_path):
+def test_esc_50_has_only_sounds(tmp_path):
     lay(
         tmp_path,
         "audio/1-100032-A-0.wav",
@@ -266,8 +266,8 @@ def test_urbansound(tmp_path):
     assert found(tmp_path) == ([(None, "audio/fold5/100032-3-0-0.wav", "dog bark")], [])
 
 
-def test_imagehear_has_pictures_alone(tmp_path):
-    """Classes by numbered names, as it is published, or by folders."""
+def test_imagehear_has_only_pictures(tmp_path):
+    """Classes come from numbered names, as published, or from folders."""
     flat = lay(tmp_path / "flat", "dog1.jpg", "dog2.jpg", "church bell1.png", ".hidden1.jpg", "dog1.mel.png")
     assert found(flat)[0] == [
         ("church bell1.png", None, "church bell"),
@@ -289,11 +289,11 @@ def test_own_folders_pair_by_name_within_their_classes(tmp_path):
         ("images/dog/1.jpg", "sounds/dog/1.wav", "dog"),
         (None, "sounds/cat/2.wav", "cat"),
     ]
-    assert left_out == [("images/cat/1.jpg", NO_SOUND), ("sounds/cat/2.wav", NO_PICTURE)]
+    assert left_out == [("images/cat/1.jpg", NO_AUDIO), ("sounds/cat/2.wav", NO_IMAGE)]
 
 
-def test_names_of_the_two_folders_are_no_classes(tmp_path):
-    """As c2c miniworld export lays them, as others call them, and with classes on one side alone."""
+def test_names_of_the_two_folders_are_not_classes(tmp_path):
+    """As c2c miniworld export writes them, under other names, and with classes on one side only."""
     for pictures, sounds in (("pictures", "sounds"), ("Images", "Audio"), ("bilder", "klang")):
         folder = lay(
             tmp_path / pictures, f"{pictures}/0.png", f"{pictures}/1.png", f"{sounds}/0.wav", f"{sounds}/1.wav"
@@ -310,4 +310,4 @@ def test_names_of_the_two_folders_are_no_classes(tmp_path):
 
 def test_one_flat_folder(tmp_path):
     lay(tmp_path, "rain.jpg", "rain.wav", "sea.png")
-    assert found(tmp_path) == ([("rain.jpg", "rain.wav", None), ("sea.png", None, None)], [("sea.png", NO_SOUND)])
+    assert found(tmp_path) == ([("rain.jpg", "rain.wav", None), ("sea.png", None, None)], [("sea.png", NO_AUDIO)])

@@ -1,4 +1,4 @@
-"""Rows as tables and files: the contract of `metrics.json` and `vectors.npz`, escaping, numbers."""
+"""Rows as tables and files: the format of `metrics.json` and `vectors.npz`, escaping, number formats."""
 
 import json
 import shutil
@@ -9,15 +9,21 @@ from rich.console import Console
 
 from c2c_jax.errors import ConfigError, ReportError
 from c2c_jax.evaluation.results import (
+    Missing,
     Results,
+    Row,
+    SkippedFile,
+    latex,
+    markdown,
     notes,
     read_results,
     require_results_place,
     require_same_settings,
+    show,
+    tables,
+    tex_escaped,
     write,
 )
-from c2c_jax.evaluation.rows import Missing, Row, SkippedFile
-from c2c_jax.evaluation.tables import latex, markdown, show, tables, tex_escaped
 from c2c_jax.io.files import sha256_of
 from tests.fixtures.kills import killed_at_every_step
 
@@ -41,7 +47,7 @@ def results(**fields) -> Results:
     return Results(**{**given, **fields})
 
 
-def test_metrics_json_is_as_agreed(tmp_path):
+def test_format_of_metrics_json(tmp_path):
     left_out = [SkippedFile(file="a.wav", why="it is silent")]
     missing = [Missing(what="oracle", why="3 different pairs")]
     warnings = ["source text: collapsed"]
@@ -66,8 +72,8 @@ def test_metrics_json_is_as_agreed(tmp_path):
     assert [Row(**row) for row in content["rows"]] == ROWS
 
 
-def test_a_kill_between_the_files_is_seen(tmp_path):
-    """metrics.json is the last one, and has the checksum of the vectors that it was written with."""
+def test_a_kill_between_the_files_is_detected(tmp_path):
+    """metrics.json is written last and has the checksum of its vectors."""
     out, digests = tmp_path / "out", set()
 
     def restore():
@@ -83,7 +89,7 @@ def test_a_kill_between_the_files_is_seen(tmp_path):
     assert digests == {(0, True), (0, False), (1, True)}
 
 
-def test_vectors_are_unit_half_precision_and_a_thousand_at_most(tmp_path):
+def test_vectors_are_unit_float16_and_at_most_a_thousand(tmp_path):
     write(results(), tmp_path)
     with np.load(tmp_path / "vectors.npz") as file:
         assert set(file.files) == {"source_text", "target_audio"}
@@ -92,14 +98,14 @@ def test_vectors_are_unit_half_precision_and_a_thousand_at_most(tmp_path):
         np.testing.assert_array_equal(file["target_audio"], np.eye(3))
 
 
-def test_a_figure_that_is_no_number_is_not_written(tmp_path):
+def test_a_figure_that_is_not_finite_is_not_written(tmp_path):
     rows = [Row(task="captions", method="translator", metric="recall@1", value=float("nan"), n=1)]
     with pytest.raises(ValueError, match="JSON"):
         write(results(rows=rows), tmp_path)
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_tables_have_methods_below_each_other_and_gaps_metrics():
+def test_tables_have_a_line_per_method_and_gaps_a_line_per_metric():
     found = tables(ROWS)
     assert [table.title for table in found] == [
         "captions, source text → target text, n = 1,000",
@@ -117,8 +123,8 @@ def test_tables_have_methods_below_each_other_and_gaps_metrics():
     assert found[3].cells == [["control", "1,234.6"]]
 
 
-def test_n_stands_with_what_is_of_another():
-    """Of a column in its header, of one figure beside it; on narrow terminals, too."""
+def test_columns_and_cells_with_another_n_state_it():
+    """A column states it in its header, a single figure next to it, also on narrow terminals."""
     of = {"translator": (6, 6, 10), "caption": (2, 2, 10), "chance": (6, 6, 10)}
     rows = [
         Row(task="images_to_sounds", method=method, metric=metric, value=0.5, low=0.25, high=0.75, n=n)
@@ -168,8 +174,8 @@ def test_latex():
     assert tex_escaped("a → b") == r"a $\to$ b"
 
 
-def test_each_scoring_has_a_table_and_chance_in_it():
-    """Chance ranks at random whatever it is scored by; figures that a scoring has none of are not in its table."""
+def test_each_scoring_has_a_table_with_chance():
+    """Chance is the same for all scorings. Metrics that a scoring does not have are not in its table."""
 
     def row(method, metric, value):
         return Row(task="images_to_sounds", method=method, metric=metric, value=value, n=9)
@@ -210,7 +216,7 @@ def test_notes(tmp_path):
     assert lines == ["warning: collapsed", "oracle: 3 different pairs"]
     given = results(left_out=left_out, missing=missing)
     lines = notes(given)
-    assert lines[:3] == ["oracle: 3 different pairs", "12 not used, or not in full:", "0.wav: it is silent"]
+    assert lines[:3] == ["oracle: 3 different pairs", "12 not used, or only in part:", "0.wav: it is silent"]
     assert lines[-1] == "and 2 more, named in metrics.json" and len(lines) == 13
     write(given, tmp_path)
     assert "oracle: 3 different pairs" in (tmp_path / "table.md").read_text()
@@ -218,7 +224,7 @@ def test_notes(tmp_path):
 
 
 def test_places_of_results(tmp_path):
-    """An earlier evaluation may be replaced; anything else of these names is kept."""
+    """An earlier evaluation may be replaced; other files with these names are kept."""
     require_results_place(tmp_path / "new")
     write(results(bundle={"spec": {}, "metrics": {}}), tmp_path / "earlier")
     require_results_place(tmp_path / "earlier")

@@ -1,19 +1,18 @@
-"""Which rows a translator gets of what there is, and what the upper rows are."""
+"""Which rows methods have for which inputs, and the rows of reference methods."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from c2c_jax.evaluation import gaps
+from c2c_jax.evaluation import geometry
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.methods import Method
-from c2c_jax.evaluation.oracle import oracle
-from c2c_jax.evaluation.rows import Row
-from c2c_jax.evaluation.scoring import Means
+from c2c_jax.evaluation.methods import Method, oracle
+from c2c_jax.evaluation.results import Row
+from c2c_jax.evaluation.scoring import ScoringMeans
 from c2c_jax.evaluation.tasks import Tasks, in_order
 from c2c_jax.evaluation.vectors import NONE, Captions
-from tests.evaluation.test_meanss import alignment, centred_frechet, direction_consistency, uniformity
+from tests.evaluation.test_gaps import alignment, centred_frechet, direction_consistency, uniformity
 from tests.fixtures.evaluations import changed, pairs_of
 
 QUIET = Bootstrap(resamples=0)
@@ -31,13 +30,13 @@ def unit(x):
 MAP = vectors(9, S, E)
 METHOD = Method(name="mine", of_texts=lambda x: unit(x @ MAP), of_images=lambda x: unit(x @ MAP + 0.3))
 CAPTIONS = Captions(source_NS=vectors(0, 30, S), target_NE=vectors(1, 30, E))
-IMAGES, AUDIOS = vectors(2, N, S), vectors(3, N, E)
+IMAGES, AUDIO = vectors(2, N, S), vectors(3, N, E)
 CAPTIONED = np.array([3, 1])
 PAIRS = changed(
-    pairs_of(IMAGES, AUDIOS, np.arange(N) % 2, vectors(4, 2, E), IMAGES[:2]),
+    pairs_of(IMAGES, AUDIO, np.arange(N) % 2, vectors(4, 2, E), IMAGES[:2]),
     images={"captioned_A": CAPTIONED, "caption_AE": vectors(5, 2, S)},
-    sounds={"captioned_A": CAPTIONED, "caption_AE": vectors(6, 2, E)},
-    image_caption_AE=AUDIOS[CAPTIONED],
+    audio={"captioned_A": CAPTIONED, "caption_AE": vectors(6, 2, E)},
+    image_caption_AE=AUDIO[CAPTIONED],
 )
 
 
@@ -62,12 +61,12 @@ def test_a_method_in_every_task():
     scores = values(rows)
     text, image = unit(CAPTIONS.source_NS @ MAP), unit(IMAGES @ MAP + 0.3)
     expected = {
-        "length(translated_text, target_text)": gaps.gap_length(text, CAPTIONS.target_NE),
-        "alignment(translated_image, target_audio)": alignment(image, AUDIOS),
-        "direction_consistency(translated_image, target_audio)": direction_consistency(image, AUDIOS),
+        "length(translated_text, target_text)": geometry.gap_length(text, CAPTIONS.target_NE),
+        "alignment(translated_image, target_audio)": alignment(image, AUDIO),
+        "direction_consistency(translated_image, target_audio)": direction_consistency(image, AUDIO),
         "uniformity(translated_text)": uniformity(text),
         "frechet(translated_text, target_text)": centred_frechet(text, CAPTIONS.target_NE),
-        "frechet(translated_image, target_audio)": centred_frechet(image, AUDIOS),
+        "frechet(translated_image, target_audio)": centred_frechet(image, AUDIO),
     }
     for metric, value in expected.items():
         assert scores["gaps", "mine", metric, None] == pytest.approx(value)
@@ -77,52 +76,52 @@ def test_a_method_in_every_task():
     np.testing.assert_array_equal(found["translated_image"], image)
 
 
-def test_captions_and_sounds_are_scored_where_there_are_pictures_too():
+def test_captions_and_sounds_are_also_scored_with_pictures():
     rows, _ = reference_rows(None, PAIRS)
     ranks = [
-        1 + np.sum(unit(AUDIOS) @ c > unit(AUDIOS)[own] @ c)
+        1 + np.sum(unit(AUDIO) @ c > unit(AUDIO)[own] @ c)
         for c, own in zip(unit(vectors(6, 2, E)), (3, 1), strict=True)
     ]
     assert values(rows)["texts_to_sounds", "caption", "mrr", None] == pytest.approx(np.mean(1 / np.array(ranks)))
     assert ("sounds_to_texts", "caption", "recall@1", None) in values(rows)
 
 
-def right(prompts):
-    """The share of the sounds whose class's prompt is the nearest."""
-    return np.mean(np.argmax(unit(AUDIOS) @ unit(prompts).T, axis=1) == np.arange(N) % 2)
+def accuracy(prompts):
+    """The fraction of sounds whose nearest prompt is that of their class."""
+    return np.mean(np.argmax(unit(AUDIO) @ unit(prompts).T, axis=1) == np.arange(N) % 2)
 
 
-def test_sounds_among_the_classes_picture_prompts():
-    """Which each method translates as texts; label_prompts takes the classes' sound prompts for them."""
+def test_sounds_among_the_translated_image_prompts():
+    """Each method translates the prompts as texts; label_prompts uses the sound prompts of the classes instead."""
     method = dataclasses.replace(METHOD, of_images=lambda x: unit(x @ -MAP))
     rows = method_rows(method, None, PAIRS)[0] + reference_rows(None, PAIRS)[0]
     found = {row.method: row.value for row in rows if (row.task, row.metric) == ("sounds_to_images", "class_accuracy")}
-    prompts = PAIRS.sounds.prompts_CE
-    assert found == {"mine": right(PAIRS.images.prompts_CE @ MAP), "label_prompts": right(prompts), "chance": 0.5}
-    assert found["mine"] != right(PAIRS.images.prompts_CE @ -MAP)
+    prompts = PAIRS.audio.prompts_CE
+    assert found == {"mine": accuracy(PAIRS.images.prompts_CE @ MAP), "label_prompts": accuracy(prompts), "chance": 0.5}
+    assert found["mine"] != accuracy(PAIRS.images.prompts_CE @ -MAP)
 
 
-def test_sounds_alone_have_classes():
-    """Of sounds with labels and no picture, as ESC-50's."""
+def test_sounds_without_pictures_have_classes():
+    """Labelled sounds without pictures, as in ESC-50."""
     none = np.zeros(0, int)
     alone = changed(
         captioned(none),
         images={"vectors_NE": IMAGES[:0], "groups_N": none, "labels_N": none},
-        sounds={"groups_N": np.full(N, NONE)},
+        audio={"groups_N": np.full(N, NONE)},
         pairs_P2=np.zeros((0, 2), int),
     )
     rows, found = method_rows(METHOD, None, alone)
     assert found == {} and [(row.task, row.metric) for row in rows] == [("sounds_to_images", "class_accuracy")]
-    assert rows[0].value == right(PAIRS.images.prompts_CE @ MAP) and rows[0].n == N
+    assert rows[0].value == accuracy(PAIRS.images.prompts_CE @ MAP) and rows[0].n == N
     others, missing = reference_rows(None, alone)
     found = {row.method: row.value for row in others if row.task == "sounds_to_images"}
-    assert found == {"label_prompts": right(PAIRS.sounds.prompts_CE), "chance": 0.5}
+    assert found == {"label_prompts": accuracy(PAIRS.audio.prompts_CE), "chance": 0.5}
     assert ("oracle", "no pictures") in reasons(missing)
-    unlabelled = changed(alone, sounds={"labels_N": np.full(N, NONE)})
+    unlabelled = changed(alone, audio={"labels_N": np.full(N, NONE)})
     assert method_rows(METHOD, None, unlabelled) == ([], {})
 
 
-def test_one_task_alone():
+def test_a_single_task():
     rows, found = method_rows(METHOD, CAPTIONS, None)
     assert {row.task for row in rows} == {"captions", "gaps"} and set(found) == {"translated_text"}
     rows, found = method_rows(METHOD, None, PAIRS)
@@ -131,34 +130,35 @@ def test_one_task_alone():
 
 
 def test_spaces_before_translation():
-    """With captions of the pairs' own, per pair; without, the length alone, to the held-out ones."""
+    """Captions of the pairs are compared pair by pair; without any, only the distance to the held-out captions is
+    known."""
     own = values(tasks(CAPTIONS, PAIRS).space_rows())
     key = ("gaps", "spaces")
     expected = direction_consistency(PAIRS.images.caption_AE, IMAGES[[3, 1]])
     assert own[*key, "direction_consistency(source_text, source_image)", None] == pytest.approx(expected)
-    expected = alignment(PAIRS.sounds.caption_AE, AUDIOS[[3, 1]])
+    expected = alignment(PAIRS.audio.caption_AE, AUDIO[[3, 1]])
     assert own[*key, "alignment(target_text, target_audio)", None] == pytest.approx(expected)
     assert own[*key, "uniformity(source_text)", None] == pytest.approx(uniformity(CAPTIONS.source_NS))
     none, no_sources, no_targets = np.zeros(0, int), np.zeros((0, S)), np.zeros((0, E))
     bare = changed(
         PAIRS,
         images={"captioned_A": none, "caption_AE": no_sources},
-        sounds={"captioned_A": none, "caption_AE": no_targets},
+        audio={"captioned_A": none, "caption_AE": no_targets},
         image_caption_AE=no_targets,
     )
-    apart = values(tasks(CAPTIONS, bare).space_rows())
-    assert apart[*key, "length(source_text, source_image)", None] == pytest.approx(
-        gaps.gap_length(CAPTIONS.source_NS, IMAGES)
+    unpaired = values(tasks(CAPTIONS, bare).space_rows())
+    assert unpaired[*key, "length(source_text, source_image)", None] == pytest.approx(
+        geometry.gap_length(CAPTIONS.source_NS, IMAGES)
     )
-    assert apart[*key, "frechet(target_text, target_audio)", None] == pytest.approx(
-        centred_frechet(CAPTIONS.target_NE, AUDIOS)
+    assert unpaired[*key, "frechet(target_text, target_audio)", None] == pytest.approx(
+        centred_frechet(CAPTIONS.target_NE, AUDIO)
     )
-    assert apart[*key, "strangers(source_text)", None] == pytest.approx(gaps.unpaired_cosine(CAPTIONS.source_NS))
-    assert not any("alignment" in metric for *_, metric, _ in apart)
+    assert unpaired[*key, "strangers(source_text)", None] == pytest.approx(geometry.unpaired_cosine(CAPTIONS.source_NS))
+    assert not any("alignment" in metric for *_, metric, _ in unpaired)
 
 
-def test_upper_rows():
-    """The caption's target vector is the sound's own here, and a picture's label prompt is itself for the first two."""
+def test_reference_rows():
+    """Here a caption's target vector is that of its sound, and the first two pictures are the label prompts."""
     rows, missing = reference_rows(CAPTIONS, PAIRS)
     scores = values(rows)
     assert {row.method for row in rows} == {"label_prompts", "caption", "sound", "oracle", "chance"}
@@ -167,21 +167,21 @@ def test_upper_rows():
         row for row in rows if row.method == "caption" and (row.task, row.metric) == ("images_to_sounds", "mrr")
     ]
     assert captioned.n == 2
-    prompts = PAIRS.sounds.prompts_CE
+    prompts = PAIRS.audio.prompts_CE
     nearest = np.argmax(unit(IMAGES) @ unit(IMAGES[:2]).T, axis=1)
-    sounds = np.argmax(unit(prompts) @ unit(prompts).T, axis=1)  # each prompt is its own nearest
+    audio = np.argmax(unit(prompts) @ unit(prompts).T, axis=1)  # each prompt is its own nearest
     assert scores["images_to_sounds", "label_prompts", "class_accuracy", None] == np.mean(
-        sounds[nearest] == np.arange(N) % 2
+        audio[nearest] == np.arange(N) % 2
     )
 
 
 MANY = changed(  # enough for means of their own
     pairs_of(vectors(12, 40, S), vectors(13, 40, E), np.arange(40) % 2, vectors(4, 2, E), IMAGES[:2]),
     images={"captioned_A": np.arange(40), "caption_AE": vectors(14, 40, S)},
-    sounds={"captioned_A": np.arange(40), "caption_AE": vectors(15, 40, E)},
+    audio={"captioned_A": np.arange(40), "caption_AE": vectors(15, 40, E)},
     image_caption_AE=vectors(15, 40, E),
 )
-MEANS = Means(
+MEANS = ScoringMeans(
     text_E=0.2 * vectors(16, 1, E)[0],
     reference_RS=vectors(17, 33, S),
     is_stored=True,
@@ -190,7 +190,7 @@ MEANS = Means(
 
 
 def mrr(query, candidates, query_mean, references=None):
-    """Of images among the sounds of MANY, from the definitions."""
+    """The MRR of images among the sounds of MANY, from the definitions."""
     candidates = unit(unit(candidates) - unit(candidates).mean(axis=0))
     scores = unit(unit(query) - query_mean) @ candidates.T
     if references is not None:
@@ -199,12 +199,12 @@ def mrr(query, candidates, query_mean, references=None):
     return np.mean(1 / np.sum(scores >= np.diagonal(scores)[:, None], axis=1))
 
 
-def test_every_method_has_centred_scores_and_references_of_its_own():
-    """What translates texts takes its translations of the stored captions; what puts texts in pictures' places takes
-    the held-out captions' own target vectors; what puts pictures among sounds takes none, and the sounds' mean."""
+def test_every_method_has_its_own_centred_scores_and_references():
+    """Methods that translate texts use their translations of the stored captions. Methods that put texts in place of
+    images use the target vectors of the held-out captions. The oracle has no references, and the mean of sounds."""
     rows = method_rows(METHOD, CAPTIONS, MANY, means=MEANS)[0] + reference_rows(CAPTIONS, MANY, means=MEANS)[0]
-    scores, audio, images = values(rows), MANY.sounds.vectors_NE, MANY.images.vectors_NE
-    prompts = MANY.sounds.prompts_CE
+    scores, audio, images = values(rows), MANY.audio.vectors_NE, MANY.images.vectors_NE
+    prompts = MANY.audio.prompts_CE
     nearest = np.argmax(unit(images) @ unit(IMAGES[:2]).T, axis=1)
     mapped = oracle(images, audio, np.arange(40))
     texts = MEANS.reference_HE
@@ -229,8 +229,8 @@ def test_every_method_has_centred_scores_and_references_of_its_own():
     assert not any(metric.startswith(("centred_", "nnn_")) for metric in chances)
 
 
-def test_centred_scores_of_an_oracle_that_lacks_a_candidate():
-    """Picture 39 has a class and no sound: the oracle has no vector of it, and no figures among classes."""
+def test_centred_scores_of_an_oracle_without_one_candidate():
+    """Picture 39 has a class but no sound: the oracle has no vector for it, and no scores by class."""
     groups = np.where(np.arange(40) < 39, np.arange(40), NONE)
     pairs = changed(MANY, {"groups_N": groups}, {"groups_N": groups}, pairs_P2=MANY.pairs_P2[:39])
     rows, _ = reference_rows(None, pairs, means=MEANS)
@@ -238,7 +238,7 @@ def test_centred_scores_of_an_oracle_that_lacks_a_candidate():
     assert "centred_mrr" in metrics and not {"map", "centred_map", "centred_neighbour_accuracy"} & metrics
 
 
-def test_an_oracle_takes_eight_pairs():
+def test_an_oracle_needs_eight_pairs():
     few = dataclasses.replace(PAIRS, pairs_P2=PAIRS.pairs_P2[:7])
     rows, missing = reference_rows(None, few)
     assert "oracle" not in {row.method for row in rows}
@@ -246,19 +246,19 @@ def test_an_oracle_takes_eight_pairs():
 
 
 def reasons(missing):
-    return [(one.what, one.why) for one in missing]
+    return [(entry.what, entry.why) for entry in missing]
 
 
 def captioned(images):
-    """With captions of these pictures, whose target vectors are their own sounds."""
+    """PAIRS with captions of these images only, whose target vectors are those of their sounds."""
     images = np.array(images)
     fields = {"captioned_A": images, "caption_AE": vectors(5, len(images), S)}
-    return changed(PAIRS, images=fields, image_caption_AE=AUDIOS[images])
+    return changed(PAIRS, images=fields, image_caption_AE=AUDIO[images])
 
 
-def test_from_sounds_to_images_a_method_has_all_candidates_or_no_rows():
-    """Two captions of twenty are no gallery: each sound would find its picture among two. Of all twenty, in any order,
-    each sound finds its own."""
+def test_sounds_to_images_needs_all_candidates():
+    """With captions of two of twenty images, each sound would find its image among two. With all twenty, in any
+    order, each sound finds its own."""
     rows, missing = reference_rows(None, captioned([3, 1]))
     of_audio = {"texts_to_sounds", "sounds_to_texts"}  # which need no pictures
     assert {row.task for row in rows if row.method == "caption"} - of_audio == {"images_to_sounds"}
@@ -271,7 +271,7 @@ def test_from_sounds_to_images_a_method_has_all_candidates_or_no_rows():
 
 
 def test_an_oracle_of_some_pictures():
-    """Picture 19 has no sound. Among the pictures that have one the oracle has all; of the classes' it lacks one."""
+    """Picture 19 has no sound. The oracle has all pictures with a sound, but not all pictures with a class."""
     groups = np.where(np.arange(N) < 19, np.arange(N), NONE)
     pairs = changed(PAIRS, {"groups_N": groups}, {"groups_N": groups}, pairs_P2=PAIRS.pairs_P2[:19])
     rows, missing = reference_rows(None, pairs)
@@ -280,12 +280,12 @@ def test_an_oracle_of_some_pictures():
     assert "oracle, sounds → images" in dict(reasons(missing))
 
 
-def test_methods_that_cannot_be_had_are_named():
+def test_missing_methods_are_named():
     none, no_audios = np.zeros(0, int), np.zeros((0, E), np.float32)
     bare = changed(
         captioned(none),
         images={"groups_N": np.full(N, NONE), "prompts_CE": None},
-        sounds={
+        audio={
             "vectors_NE": no_audios, "groups_N": none, "labels_N": none, "prompts_CE": None, "captioned_A": none,
             "caption_AE": no_audios,
         },
@@ -301,7 +301,7 @@ def test_methods_that_cannot_be_had_are_named():
     bare = changed(
         bare,
         images={"vectors_NE": IMAGES[:0], "groups_N": none, "labels_N": none},
-        sounds={"vectors_NE": AUDIOS, "groups_N": unknown, "labels_N": unknown},
+        audio={"vectors_NE": AUDIO, "groups_N": unknown, "labels_N": unknown},
     )
     _, missing = reference_rows(None, bare)
     assert reasons(missing) == [
@@ -311,16 +311,16 @@ def test_methods_that_cannot_be_had_are_named():
     ]
 
 
-def test_of_one_pair_or_caption_nothing_is_retrieved():
-    """Its recall is 1 whatever it is translated to. Its class among all classes' prompts still tells something."""
-    one = changed(
-        pairs_of(IMAGES[:1], AUDIOS[:1], np.array([1]), PAIRS.sounds.prompts_CE, PAIRS.images.prompts_CE),
+def test_one_pair_or_caption_gives_no_retrieval():
+    """Its recall would always be 1. Its class among all prompts is still scored."""
+    single = changed(
+        pairs_of(IMAGES[:1], AUDIO[:1], np.array([1]), PAIRS.audio.prompts_CE, PAIRS.images.prompts_CE),
         images={"captioned_A": np.array([0]), "caption_AE": vectors(5, 1, S)},
-        image_caption_AE=AUDIOS[:1],
+        image_caption_AE=AUDIO[:1],
     )
     caption = Captions(source_NS=CAPTIONS.source_NS[:1], target_NE=CAPTIONS.target_NE[:1])
-    rows, missing = reference_rows(caption, one)
-    rows += method_rows(METHOD, caption, one, csls=1)[0]
+    rows, missing = reference_rows(caption, single)
+    rows += method_rows(METHOD, caption, single, csls=1)[0]
     assert {(row.task, row.metric) for row in rows} == {
         ("images_to_sounds", "class_accuracy"), ("sounds_to_images", "class_accuracy"), ("captions", "mean_cosine"),
     }  # fmt: skip
@@ -338,31 +338,31 @@ def test_order_of_tasks():
 
 
 def test_captioned_sounds_without_pictures():
-    """AudioCaps' layout: captions and sounds look for each other, some sounds have no caption."""
+    """As in AudioCaps: captions retrieve sounds and sounds captions; some sounds have no caption."""
     none, own = np.zeros(0, int), np.random.default_rng(30).permutation(40)[:36]
-    captions = (MANY.sounds.vectors_NE[own] + 0.5 * vectors(31, 36, E)).astype(np.float32)
+    captions = (MANY.audio.vectors_NE[own] + 0.5 * vectors(31, 36, E)).astype(np.float32)
     alone = changed(
         MANY,
         images={
             "vectors_NE": IMAGES[:0], "groups_N": none, "labels_N": none, "captioned_A": none,
             "caption_AE": IMAGES[:0],
         },
-        sounds={"groups_N": np.full(40, NONE), "captioned_A": own, "caption_AE": captions},
-        image_caption_AE=AUDIOS[:0],
+        audio={"groups_N": np.full(40, NONE), "captioned_A": own, "caption_AE": captions},
+        image_caption_AE=AUDIO[:0],
         pairs_P2=np.zeros((0, 2), int),
     )  # fmt: skip
     rows, missing = reference_rows(None, alone, means=MEANS)
     scores = values(rows)
-    sounds, references = unit(alone.sounds.vectors_NE), unit(unit(MEANS.reference_HE) - MEANS.text_E)
-    around = unit(sounds - sounds.mean(axis=0))
-    asked = unit(unit(captions) - MEANS.text_E)
+    audio, references = unit(alone.audio.vectors_NE), unit(unit(MEANS.reference_HE) - MEANS.text_E)
+    around = unit(audio - audio.mean(axis=0))
+    query = unit(unit(captions) - MEANS.text_E)
     hubness = 0.5 * np.sort(around @ references.T, axis=1)[:, -2:].mean(axis=1)
     texts = unit(captions) - unit(captions).mean(axis=0)
     for task, metric, cosines, places in (
-        ("texts_to_sounds", "mrr", unit(captions) @ sounds.T, own),
-        ("texts_to_sounds", "centred_mrr", asked @ around.T, own),
-        ("texts_to_sounds", "nnn_mrr", asked @ around.T - hubness, own),
-        ("sounds_to_texts", "mrr", sounds[own] @ unit(captions).T, np.arange(36)),
+        ("texts_to_sounds", "mrr", unit(captions) @ audio.T, own),
+        ("texts_to_sounds", "centred_mrr", query @ around.T, own),
+        ("texts_to_sounds", "nnn_mrr", query @ around.T - hubness, own),
+        ("sounds_to_texts", "mrr", audio[own] @ unit(captions).T, np.arange(36)),
         ("sounds_to_texts", "centred_mrr", around[own] @ unit(texts).T, np.arange(36)),
     ):
         ranks = np.sum(cosines >= np.take_along_axis(cosines, places[:, None], axis=1), axis=1)

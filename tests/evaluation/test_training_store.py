@@ -1,4 +1,4 @@
-"""Which store a translator was trained on, and which of its rows training did not see."""
+"""The store of a translator, and which of its rows training did not use."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ def run(tmp_path_factory):
     return workdir
 
 
-def test_held_out_rows_are_the_trainers(run):
+def test_held_out_rows_are_those_of_the_trainer(run):
     bundle = load_bundle(run / "bundle")
     expected, _ = split_rows(500, 100, Config().seed)
     for folder in (run, run / "bundle"):
@@ -53,8 +53,8 @@ def test_a_store_elsewhere(run, tmp_path):
     assert work_directory(tmp_path / "published") is None
 
 
-def test_rows_that_a_store_has_grown_by_are_no_training_rows(run, tmp_path):
-    """The run saw 400 rows, of which its seed held 100 out; now there are 500."""
+def test_rows_added_to_a_store_later_are_untrained(run, tmp_path):
+    """The run used 400 rows, of which 100 were held out; now the store has 500."""
     workdir = shutil.copytree(run, tmp_path / "run")
     rows = json.loads((workdir / "run_state.json").read_text())
     (workdir / "run_state.json").write_text(json.dumps({**rows, "rows": 400}))
@@ -62,7 +62,7 @@ def test_rows_that_a_store_has_grown_by_are_no_training_rows(run, tmp_path):
     np.testing.assert_array_equal(found.held_out, split_rows(400, 100, Config().seed)[0])
     assert sorted(found.untrained) == sorted([*found.held_out, *range(400, 500)])
     (workdir / "run_state.json").write_text(json.dumps({**rows, "rows": 501}))
-    with pytest.raises(StoreError, match="has 500 captions, the run saw 501"):
+    with pytest.raises(StoreError, match="has 500 captions, but the run used 501"):
         open_training_store(workdir, load_bundle(workdir / "bundle"))
     (workdir / "run_state.json").write_text("{")
     with pytest.raises(StoreError, match="run_state.json cannot be read as JSON"):
@@ -74,8 +74,10 @@ def test_a_store_of_other_spaces_is_refused(run, tmp_path):
     store = open_training_store(run, bundle).store
     spaces = store.plan.source, dataclasses.replace(store.plan.target, name="other", fingerprint="o" * 64)
     other = store_of_arrays(tmp_path / "other", store.read("source"), store.read("target"), spaces)
-    told = re.escape(f"{other.path} has target vectors of other (oooooooooooo), the translator's are of target (tttttt")
-    with pytest.raises(StoreError, match=told):
+    message = re.escape(
+        f"{other.path} has target vectors of other (oooooooooooo), the translator's are of target (tttttt"
+    )
+    with pytest.raises(StoreError, match=message):
         open_training_store(run, bundle, other.path)
 
 

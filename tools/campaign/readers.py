@@ -225,7 +225,7 @@ def outline(value: Any) -> Any:
 
 
 def _run_parts() -> Any:
-    from c2c_jax.evaluation.report.inputs import read_run
+    from c2c_jax.evaluation.report.page import read_run
 
     run = read_run(Path("run"))
     return [run.config, run.history, run.bundle.metrics, run.bundle.spec]
@@ -238,7 +238,7 @@ def _record_parts() -> Any:
 
 
 def _metrics_parts() -> Any:
-    from c2c_jax.evaluation.report.inputs import read_evaluation
+    from c2c_jax.evaluation.report.page import read_evaluation
     from c2c_jax.translator.bundle import load_bundle
 
     evaluation = read_evaluation(Path("evaluation"), load_bundle(Path("bundle")))

@@ -1,1 +1,1 @@
-"""The page of a translator: its sounds, the two spaces, its scores, all in one file of HTML."""
+"""The report page of a translator: its sounds, the two spaces and its scores, in one HTML file."""

@@ -11,8 +11,7 @@ import numpy as np
 
 from c2c_jax.config import Config
 from c2c_jax.errors import ReportError, one_line
-from c2c_jax.evaluation.results import Results, read_results
-from c2c_jax.evaluation.rows import DIRECTIONS, TASKS, Row, scoring_of
+from c2c_jax.evaluation.results import DIRECTIONS, TASKS, Results, Row, read_results, scoring_of
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.console import printable
 from c2c_jax.io.files import path_exists, sha256_of

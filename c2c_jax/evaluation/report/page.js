@@ -1,4 +1,4 @@
-// One sound at a time, and a line on its spectrogram at the moment that is heard.
+// Plays one sound at a time, and marks the current position on its spectrogram.
 const players = [...document.querySelectorAll("audio")];
 for (const player of players) {
   const line = player.closest("figure").querySelector(".now");

@@ -1,4 +1,4 @@
-"""A run, its evaluation and its sounds, made by the programs that make them, with names that try to break a page."""
+"""A run, its evaluation and its generated sounds, made by the package itself, with names that try to break the page."""
 
 import dataclasses
 from pathlib import Path
@@ -10,8 +10,7 @@ from PIL import Image
 
 from c2c_jax.config import Config, DataConfig
 from c2c_jax.evaluation.report.page import write_report
-from c2c_jax.evaluation.results import Results, write
-from c2c_jax.evaluation.rows import Missing, Row, SkippedFile
+from c2c_jax.evaluation.results import Missing, Results, Row, SkippedFile, write
 from c2c_jax.generation.pipeline import Generation, images_to_audio
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.spaces.space import identify
@@ -28,7 +27,7 @@ RECALLS = {"translator": (0.25, 0.5, 0.75), "chance": (0.01, 0.05, 0.1)}
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
-    """A work directory as the trainer's own log leaves it: 10 steps of known losses, two validations."""
+    """A work directory as written by the trainer's own log: 10 steps of known losses, two validations."""
     folder = tmp_path_factory.mktemp("runs") / "mlp"
     spec = TranslatorSpec.from_json(dict(
         kind="mlp", source_dim=64, target_dim=64, width=32, depth=2, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
@@ -60,8 +59,8 @@ def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sounds(tmp_path_factory, run, audioldm_folder) -> Path:
-    """Sounds of two pictures with their controls, and of a third one without; pictures are another folder's."""
+def generated(tmp_path_factory, run, audioldm_folder) -> Path:
+    """Sounds of two pictures with control sounds, and of a third without. The pictures are in another folder."""
     folder = tmp_path_factory.mktemp("listened")
     (folder / "pictures").mkdir()
     for seed, name in enumerate(("a.png", "b '\"><img src=x onerror=window.hurt=1>.png", "c.png")):
@@ -75,20 +74,29 @@ def sounds(tmp_path_factory, run, audioldm_folder) -> Path:
     )
     written = images_to_audio(pictures, run / "bundle", generation=generation, out=folder / "sounds")
     assert len([*written]) == 6
-    for beside in (folder / "sounds").glob("c.control.*"):
-        beside.unlink()
+    for control in (folder / "sounds").glob("c.control.*"):
+        control.unlink()
     return folder / "sounds"
 
 
 @pytest.fixture(scope="session")
 def evaluated(tmp_path_factory, run) -> Path:
-    """What c2c evaluate leaves: known recalls, and vectors of which the translated ones are the targets' own."""
+    """An evaluation with known recalls, whose translated vectors equal the targets."""
     rng = np.random.default_rng(0)
     target = rng.normal(size=(60, 16))
     vectors = {"source_text": rng.normal(size=(60, 24)), "target_text": target, "translated_text": target}
     rows = [
-        Row(task="captions", method=method, metric=f"recall@{k}", value=value, n=60, low=low, high=high, direction=way)
-        for way in ("source_to_target", "target_to_source")
+        Row(
+            task="captions",
+            method=method,
+            metric=f"recall@{k}",
+            value=value,
+            n=60,
+            low=low,
+            high=high,
+            direction=direction,
+        )
+        for direction in ("source_to_target", "target_to_source")
         for method, values in RECALLS.items()
         for k, value in zip((1, 5, 10), values, strict=True)
         for low, high in [(value - 0.01, value + 0.02) if method == "translator" else (None, None)]
@@ -102,7 +110,7 @@ def evaluated(tmp_path_factory, run) -> Path:
     left_out, missing = SkippedFile(file=f"{HURT}.wav", why="is silent"), Missing(what="oracle", why=f"no pairs {HURT}")
     folder = tmp_path_factory.mktemp("evaluated")
     bundle = load_bundle(run / "bundle")
-    whole = Results(
+    results = Results(
         bundle={"spec": dataclasses.asdict(bundle.spec), "metrics": bundle.metrics},
         spaces={},
         settings={"captions": f"60 of txt:{HURT}", "pairs": None, "seed": 7},
@@ -112,13 +120,13 @@ def evaluated(tmp_path_factory, run) -> Path:
         vectors=vectors,
         warnings=[f"collapsed {HURT}"],
     )
-    write(whole, folder)
+    write(results, folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def page(tmp_path_factory, run, evaluated, sounds) -> Path:
-    """The whole page."""
+def page(tmp_path_factory, run, evaluated, generated) -> Path:
+    """A page with all sections."""
     out = tmp_path_factory.mktemp("page") / "report.html"
-    assert write_report(run, out, evaluation=evaluated, sounds=sounds) == []
+    assert write_report(run, out, evaluation=evaluated, generated=generated) == []
     return out

@@ -1,4 +1,4 @@
-"""The page in a browser: it plays, is calm, small enough for a phone, dark where asked, and asks for nothing."""
+"""The page in a browser: it plays sounds, fits a phone, has a dark mode, and makes no requests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +29,8 @@ PALE = """(() => {
     const text = [...element.childNodes].filter(n => n.nodeType === 3).map(n => n.data.trim()).join("");
     if (!text || ["SCRIPT", "STYLE"].includes(element.tagName) || !element.getClientRects().length) continue;
     const style = getComputedStyle(element);
-    const one = light(element.closest("svg") ? style.fill : style.color), other = light(behind(element));
-    const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    const ink = light(element.closest("svg") ? style.fill : style.color), other = light(behind(element));
+    const contrast = (Math.max(ink, other) + 0.05) / (Math.min(ink, other) + 0.05);
     if (contrast < 4.5) found.push(`${element.tagName} ${text}: ${contrast.toFixed(2)}`);
   }
   return found;
@@ -58,26 +58,26 @@ def opened(browser: Chromium, page: Path) -> Chromium:
 
 
 def test_sounds_play_one_at_a_time(opened):
-    told = opened.evaluate("""(async () => {
-      const players = [...document.querySelectorAll("audio")], told = [];
+    states = opened.evaluate("""(async () => {
+      const players = [...document.querySelectorAll("audio")], states = [];
       for (const player of players) {
         await player.play();
         const others = players.filter(x => x !== player).every(x => x.paused);
         while (player.currentTime < 0.2) await new Promise(go => setTimeout(go, 20));
         const line = player.closest("figure").querySelector(".now");
         const {controls, readyState, duration} = player;
-        told.push([controls, readyState, duration, others, line.hidden, parseFloat(line.style.left)]);
+        states.push([controls, readyState, duration, others, line.hidden, parseFloat(line.style.left)]);
       }
-      return told;
+      return states;
     })()""")
-    assert len(told) == 5  # three sounds, two controls
-    for controls, ready, duration, others_wait, hidden, place in told:
+    assert len(states) == 5  # three sounds, two controls
+    for controls, ready, duration, others_wait, hidden, place in states:
         assert controls and ready == 4 and others_wait and not hidden
         assert duration == pytest.approx(SECONDS, abs=0.01)
         assert 0 < place <= 100
 
 
-def test_nothing_is_asked_for_and_nothing_goes_wrong(opened, page):
+def test_no_requests_and_no_errors(opened, page):
     opened.evaluate(UNFOLD)
     assert [url for url in opened.requests if not url.startswith("data:")] == [page.resolve().as_uri()]
     assert opened.complaints == []
@@ -85,7 +85,7 @@ def test_nothing_is_asked_for_and_nothing_goes_wrong(opened, page):
     assert opened.evaluate(broken) == 0
 
 
-def test_what_users_wrote_is_text(opened):
+def test_user_text_is_not_markup(opened):
     assert opened.evaluate("typeof window.hurt") == "undefined"
     opened.evaluate(UNFOLD)
     shown = opened.evaluate("document.body.innerText")
@@ -94,8 +94,8 @@ def test_what_users_wrote_is_text(opened):
     assert opened.evaluate("document.querySelectorAll('script').length") == 1
 
 
-def test_the_policy_stops_what_gets_in_all_the_same(opened):
-    """Were a text not escaped somewhere, neither its script would run nor its address be asked for."""
+def test_the_policy_blocks_injected_code(opened):
+    """Even if a text were not escaped, its script would not run and its address would not be requested."""
     opened.evaluate("""(async () => {
       const holder = document.createElement("div");
       holder.innerHTML = "<img src='http://127.0.0.1:9/x.png' onerror='window.hurt = 1'>";
@@ -103,11 +103,11 @@ def test_the_policy_stops_what_gets_in_all_the_same(opened):
       await new Promise(go => setTimeout(go, 200));
     })()""")
     assert opened.evaluate("typeof window.hurt") == "undefined"
-    assert any("Content Security Policy" in told["entry"]["text"] for told in opened.named("Log.entryAdded"))
+    assert any("Content Security Policy" in event["entry"]["text"] for event in opened.named("Log.entryAdded"))
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_fits_a_phone_and_can_be_read(browser, page, dark):
+def test_fits_a_phone_and_is_readable(browser, page, dark):
     browser.show(375, dark=dark)
     browser.open(page)
     assert not browser.evaluate(IS_TOO_WIDE)
@@ -118,7 +118,7 @@ def test_fits_a_phone_and_can_be_read(browser, page, dark):
     assert browser.evaluate(UNNAMED) == []
 
 
-def test_is_dark_where_that_is_liked(browser, page):
+def test_dark_mode(browser, page):
     lightness = []
     for dark in (False, True):
         browser.show(1280, dark=dark)

@@ -1,4 +1,4 @@
-"""Pictures and sounds in a page's own bytes, decoded again."""
+"""Pictures and sounds that are embedded in a page, decoded again."""
 
 import base64
 import io
@@ -28,19 +28,19 @@ def tone(rate: int, seconds: float = 2.0) -> np.ndarray:
     return (0.5 * np.sin(2 * np.pi * 440 * times) * np.exp(-times)).astype(np.float32)
 
 
-def test_sound_is_the_same_length_and_nearly_the_same():
+def test_embedded_sound_is_nearly_the_same():
     kind, file = decoded(audio_address(tone(16_000), 16_000))
     assert kind == "data:audio/mpeg" and len(file.getvalue()) < 2 * 32_000 / 3
-    heard, rate = soundfile.read(file)
-    assert rate == 16_000 and len(heard) == 32_000
-    assert np.abs(heard - tone(16_000)).max() < 0.02
+    samples, rate = soundfile.read(file)
+    assert rate == 16_000 and len(samples) == 32_000
+    assert np.abs(samples - tone(16_000)).max() < 0.02
 
 
-def test_a_rate_that_mp3_has_not():
+def test_a_sample_rate_that_mp3_lacks():
     kind, file = decoded(audio_address(tone(14_000), 14_000))
-    heard, rate = soundfile.read(file)
+    samples, rate = soundfile.read(file)
     assert kind == "data:audio/wav" and rate == 14_000
-    np.testing.assert_allclose(heard, tone(14_000), atol=2 / 32768)
+    np.testing.assert_allclose(samples, tone(14_000), atol=2 / 32768)
 
 
 def test_spectrogram_has_low_notes_at_the_bottom():
@@ -57,14 +57,14 @@ def test_spectrogram_has_low_notes_at_the_bottom():
 
 
 @pytest.mark.parametrize(("size", "shown"), [((64, 48), (64, 48)), ((1200, 300), (640, 160)), ((300, 400), (300, 400))])
-def test_large_pictures_become_smaller_and_small_ones_stay_exact(tmp_path, size, shown):
-    """Of noise, which compresses worst."""
+def test_large_pictures_are_scaled_and_small_ones_stay_exact(tmp_path, size, shown):
+    """With noise, which compresses worst."""
     pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    address, *told = image_address(tmp_path / "a.png")
+    address, *size = image_address(tmp_path / "a.png")
     kind, file = decoded(address)
     with Image.open(file) as picture:
-        assert picture.size == shown == tuple(told)
+        assert picture.size == shown == tuple(size)
         if max(size) < 200:
             assert kind == "data:image/png"
             np.testing.assert_array_equal(np.asarray(picture), pixels)
@@ -72,28 +72,28 @@ def test_large_pictures_become_smaller_and_small_ones_stay_exact(tmp_path, size,
             assert kind == "data:image/jpeg"
 
 
-def test_a_picture_is_found_where_it_went(tmp_path):
-    before, beside = tmp_path / "before/a.png", tmp_path / "beside/a.png"
+def test_a_moved_picture_is_found(tmp_path):
+    before, moved = tmp_path / "before/a.png", tmp_path / "beside/a.png"
     before.parent.mkdir()
-    beside.parent.mkdir()
+    moved.parent.mkdir()
     Image.new("RGB", (8, 8), "red").save(before)
     checksum = sha256_of(before)
-    assert find_image(before, checksum, [beside.parent]) == before
-    shutil.move(before, beside)
-    assert find_image(before, checksum, [beside.parent]) == beside
+    assert find_image(before, checksum, [moved.parent]) == before
+    shutil.move(before, moved)
+    assert find_image(before, checksum, [moved.parent]) == moved
     Image.new("RGB", (8, 8), "blue").save(before)  # another one in its place
-    assert find_image(before, checksum, [beside.parent]) == beside
-    beside.unlink()
-    with pytest.raises(ImageError, match="another picture than the one"):
-        find_image(before, checksum, [beside.parent])
+    assert find_image(before, checksum, [moved.parent]) == moved
+    moved.unlink()
+    with pytest.raises(ImageError, match="is not the picture that the sound was generated from"):
+        find_image(before, checksum, [moved.parent])
     before.unlink()
     with pytest.raises(ImageError, match="found none"):
-        find_image(before, checksum, [beside.parent])
+        find_image(before, checksum, [moved.parent])
 
 
-def test_only_regular_files_are_looked_at(tmp_path):
-    """A record may name anything: a pipe, a device, a name that is too long."""
+def test_only_regular_files_are_read(tmp_path):
+    """A record may name a pipe, a device, or a name that is too long."""
     os.mkfifo(tmp_path / "pipe.png")
     for recorded in (tmp_path / "pipe.png", Path("/dev/zero"), Path("n" * 300 + ".png"), Path("a\0.png")):
-        with pytest.raises(ImageError, match="found none: bring it back"):
+        with pytest.raises(ImageError, match="found none: restore it"):
             find_image(recorded, "0" * 64, [tmp_path])

@@ -1,4 +1,4 @@
-"""The page as a file: what it says, what it leaves out, and what it refuses."""
+"""The page as a file: its content, what it skips, and what it refuses."""
 
 import html
 import io
@@ -16,12 +16,12 @@ from PIL import Image
 from c2c_jax.config import flat_fields
 from c2c_jax.errors import BundleError, ReportError
 from c2c_jax.evaluation.report.page import _bars, write_report
-from c2c_jax.evaluation.rows import Row
+from c2c_jax.evaluation.results import Row
 from tests.evaluation.report.conftest import HURT
 
 
 class Outline(HTMLParser):
-    """Tags, attributes and text of a page; fails where tags do not close as they opened."""
+    """Tags, attributes and text of a page. Fails if tags are not closed in order."""
 
     EMPTY = ("meta", "link", "img", "br")
 
@@ -65,7 +65,7 @@ def outline(page) -> Outline:
     return Outline(page.read_text(encoding="utf-8"))
 
 
-def test_it_needs_no_other_file(outline, page):
+def test_the_page_needs_no_other_file(outline, page):
     addresses = [*outline.all("src"), *outline.all("href"), *outline.all("xlink:href")]
     assert {address[:1] if address.startswith("#") else address.partition(":")[0] for address in addresses} == {
         "#", "data",
@@ -76,11 +76,17 @@ def test_it_needs_no_other_file(outline, page):
     assert {address[1:] for address in addresses if address.startswith("#")} <= {*ids}
 
 
-def test_it_shows_all_that_it_was_given(outline):
+def test_the_page_shows_all_inputs(outline):
     text = flat(outline.text)
     assert outline.count("audio") == 5 and outline.count("script") == 1
-    for told in ("recall@1 0.300", "recall@10 0.900", "median rank 4", "mean cosine −0.250", "1,000 held-out captions"):
-        assert told in text
+    expected = (
+        "recall@1 0.300",
+        "recall@10 0.900",
+        "median rank 4",
+        "mean cosine −0.250",
+        "1,000 held-out captions",
+    )
+    assert all(words in text for words in expected)
     assert "“a dog barks”" in text and f"“{flat(HURT)}”" in text
     assert text.count("translator: mlp, mlp") == 3
     labels = " ".join(outline.all("aria-label"))
@@ -93,23 +99,23 @@ def test_it_shows_all_that_it_was_given(outline):
     assert "Selected: 50% trained + 50% rotation, with the caption memory. It scored best of 3 candidates." in text
     assert "perturbed to a cosine of 0.325" in text and "0.5 trained + rotation, memory 0.375" in text
     # Translations that are the targets themselves: all ones on the diagonal.
-    assert re.search(r"Cosines, 32 by 32: on average 1\.00 on the diagonal, -?0\.0\d beside it", labels)
+    assert re.search(r"Cosines, 32 by 32: 1\.00 on average on the diagonal, -?0\.0\d off it", labels)
     assert "60 captions, CLIP, 60 captions, CLAP" in labels and "60 captions, translated" in labels
     assert f"Evaluated with captions: 60 of txt:{flat(HURT)}; seed: 7." in text and text.count("60 queries.") == 3
     assert "0.830" in text and f"oracle: no pairs {flat(HURT)}" in text and f"collapsed {flat(HURT)}" in text
 
 
-def test_methods_of_other_queries_are_told():
+def test_methods_with_other_numbers_of_queries_are_named():
     rows = [
         Row(task="captions", method=method, metric=f"recall@{k}", value=0.5, n=n)
         for method, n in (("translator", 1200), ("caption", 60), ("nearest_caption", 1200))
         for k in (1, 5)
     ]
-    ((_, _, told),) = _bars(rows)
-    assert told == "Queries: 1,200 of translator, nearest caption; 60 of caption."
+    ((_, _, queries),) = _bars(rows)
+    assert queries == "Queries: 1,200 of translator, nearest caption; 60 of caption."
 
 
-def test_settings_are_all_there_and_places_are_not(outline, run):
+def test_all_settings_are_shown_without_folders(outline, run):
     fields = json.loads((run / "config.json").read_text())
     text = flat(outline.text)
     assert f"All {len([*flat_fields(fields)])} settings" in text
@@ -119,22 +125,22 @@ def test_settings_are_all_there_and_places_are_not(outline, run):
     assert "/home/me" not in text and str(run.parent) not in outline.text
 
 
-def test_agreement_and_scores_are_the_records(sounds, outline):
-    """The cosine of two recorded vectors; no ranker, so no CLAP score."""
-    ours, text = (json.loads((sounds / f"a{kind}.sound.json").read_text()) for kind in ("", ".control"))
+def test_agreement_and_scores_come_from_the_records(generated, outline):
+    """The cosine of two recorded vectors. Without a ranker there is no CLAP score."""
+    ours, text = (json.loads((generated / f"a{kind}.sound.json").read_text()) for kind in ("", ".control"))
     cosine = float(np.dot(ours["clap_vector"], text["clap_vector"]))  # both are unit vectors
     shown = flat(outline.text)
-    assert f"picture’s vector to the text’s {cosine:.3f}".replace("-", "−") in shown
+    assert f"cosine of the picture’s and the text’s vectors {cosine:.3f}".replace("-", "−") in shown
     assert shown.count("CLAP score not measured") == 5
 
 
-def test_the_same_page_from_the_same_files(page, run, evaluated, sounds, tmp_path):
-    write_report(run, tmp_path / "again.html", evaluation=evaluated, sounds=sounds)
+def test_the_same_files_give_the_same_page(page, run, evaluated, generated, tmp_path):
+    write_report(run, tmp_path / "again.html", evaluation=evaluated, generated=generated)
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["again.html"]
 
 
-def test_a_bundle_alone_says_what_would_fill_the_page(run, tmp_path):
+def test_the_page_of_a_bundle_names_commands(run, tmp_path):
     assert write_report(run / "bundle", tmp_path / "report.html") == []
     page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
     for command in ("c2c infer PICTURES --translator", "c2c evaluate bundle --out DIR", "c2c report RUN"):
@@ -144,8 +150,8 @@ def test_a_bundle_alone_says_what_would_fill_the_page(run, tmp_path):
     assert "<h1>mlp</h1>" in page and "recall@1" in outline.text and "batch_size" in outline.text
 
 
-def test_commands_may_be_copied_from_the_page(run, tmp_path, monkeypatch):
-    """Names are quoted for the shell; a folder's name cannot end the title."""
+def test_commands_can_be_copied_from_the_page(run, tmp_path, monkeypatch):
+    """Names are quoted for the shell, and a folder's name cannot end the title."""
     monkeypatch.chdir(tmp_path)
     name = "a'; rm -rf x <b>\u202e"
     shutil.copytree(run, name)
@@ -159,11 +165,11 @@ def test_commands_may_be_copied_from_the_page(run, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def copy(sounds, tmp_path) -> Path:
-    return Path(shutil.copytree(sounds, tmp_path / "sounds"))
+def copy(generated, tmp_path) -> Path:
+    return Path(shutil.copytree(generated, tmp_path / "sounds"))
 
 
-def test_what_cannot_be_shown_is_named_and_the_rest_shown(run, copy, tmp_path):
+def test_damaged_inputs_are_named_and_the_rest_is_shown(run, copy, tmp_path):
     (copy / "a.wav").write_bytes(b"no sound")
     (copy / "c.sound.json").write_text("{")
     odd = next(path for path in copy.glob("b*.sound.json") if "control" not in path.name)
@@ -174,35 +180,35 @@ def test_what_cannot_be_shown_is_named_and_the_rest_shown(run, copy, tmp_path):
     record["mixed_in"] = [{"what": "heavy rain", "weight": 0.25}, {"what": picture, "weight": 0.5}]
     odd.write_text(json.dumps(record))
     (copy / "d.control.sound.json").write_text((copy / "a.control.sound.json").read_text())
-    told = [str(error) for error in write_report(run, tmp_path / "report.html", sounds=copy)]
+    messages = [str(error) for error in write_report(run, tmp_path / "report.html", generated=copy)]
     for name, why in (
         ("c.sound.json", "cannot be read as JSON"),
-        ("a.wav", "is not the sound that a.sound.json describes"),
-        ("<img src=x onerror=window.hurt=1>.png", "another picture"),
-        ("d.control.sound.json", "without its picture's"),
+        ("a.wav", "is not the sound that a.sound.json is of"),
+        ("<img src=x onerror=window.hurt=1>.png", "not the picture that"),
+        ("d.control.sound.json", "without its picture's sound"),
     ):
-        assert any(name in line and why in line for line in told), name
-    assert len(told) == 4
+        assert any(name in line and why in line for line in messages), name
+    assert len(messages) == 4
     outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
     text = flat(outline.text)
-    assert outline.count("audio") == 2 and "is not at hand" in text and "Left out: 4" in text
+    assert outline.count("audio") == 2 and "could not be read" in text and "Left out: 4" in text
     assert "mixed in: 0.25 × “heavy rain”, 0.5 × y.png" in text
-    assert "translator: mlp, not the one of this page" in text
+    assert "translator: mlp, not the translator of this page" in text
 
 
-def test_the_first_of_many(run, sounds, tmp_path):
-    write_report(run, tmp_path / "report.html", sounds=sounds, max_rows=1)
+def test_the_first_of_many(run, generated, tmp_path):
+    write_report(run, tmp_path / "report.html", generated=generated, max_rows=1)
     outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert outline.count("audio") == 2 and "1 of 3 are shown" in flat(outline.text)
 
 
-def test_one_sound_of_several_pictures(run, sounds, copy, tmp_path):
+def test_one_sound_of_several_pictures(run, generated, copy, tmp_path):
     """As infer.py --average makes it: four pictures are shown, all are counted."""
     record = json.loads((copy / "c.sound.json").read_text())
     record |= {"pictures": record["pictures"] * 6, "averaged": True}
     record["sounds"] = [{**record["sounds"][0], "defects": ["silent: its peak is 0 of full scale"]}] * 3
     (copy / "c.sound.json").write_text(json.dumps(record))
-    write_report(run, tmp_path / "report.html", sounds=copy)
+    write_report(run, tmp_path / "report.html", generated=copy)
     outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
     text = flat(outline.text)
     assert sum("picture c.png" in alt for alt in outline.all("alt")) == 4
@@ -233,7 +239,7 @@ def changed(evaluated: Path, **fields) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("metrics.json", None, "metrics.json, found no file"),
         ("metrics.json", "{", "metrics.json cannot be read as JSON"),
@@ -256,20 +262,20 @@ def changed(evaluated: Path, **fields) -> str:
         ("vectors.npz", npz(), "vectors.npz of one evaluation and metrics.json of another: evaluate again"),
     ],
 )
-def test_damaged_evaluations_are_refused(run, evaluated, tmp_path, name, content, told):
+def test_damaged_evaluations_are_refused(run, evaluated, tmp_path, name, content, message):
     content = changed(evaluated, **content) if isinstance(content, dict) else content
     folder = broken(Path(shutil.copytree(evaluated, tmp_path / "evaluated")), name, content)
-    with pytest.raises(ReportError, match=re.escape(told)) as caught:
+    with pytest.raises(ReportError, match=re.escape(message)) as caught:
         write_report(run, tmp_path / "report.html", evaluation=folder)
     assert "\n" not in str(caught.value) and not (tmp_path / "report.html").exists()
 
 
-def test_no_bundle_no_sounds(run, tmp_path):
+def test_a_missing_bundle_or_no_sounds(run, tmp_path):
     with pytest.raises(BundleError, match="contains no translator bundle"):
         write_report(tmp_path, tmp_path / "report.html")
-    for folder, told in ((tmp_path, "contains no .sound.json record"), (tmp_path / "nowhere", "found no file")):
-        with pytest.raises(ReportError, match=told):
-            write_report(run, tmp_path / "report.html", sounds=folder)
+    for folder, message in ((tmp_path, "holds no .sound.json record"), (tmp_path / "nowhere", "found no file")):
+        with pytest.raises(ReportError, match=message):
+            write_report(run, tmp_path / "report.html", generated=folder)
     assert not any(tmp_path.iterdir())
 
 
@@ -303,11 +309,11 @@ def test_no_bundle_no_sounds(run, tmp_path):
         {"gap_ststics": []},
     ],
 )
-def test_records_of_another_form_are_left_out(run, copy, tmp_path, change):
+def test_malformed_records_are_skipped(run, copy, tmp_path, change):
     record = json.loads((copy / "c.sound.json").read_text())
     (copy / "c.sound.json").write_text(json.dumps({**record, **change}))
-    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
-    assert str(error).startswith(str(copy / "c.sound.json")) and str(error).endswith("; generate the sound again")
+    (error,) = write_report(run, tmp_path / "report.html", generated=copy)
+    assert str(error).startswith(str(copy / "c.sound.json")) and str(error).endswith("; make the sound again")
     assert "\n" not in str(error)
 
 
@@ -315,31 +321,31 @@ def test_a_record_that_lacks_fields_is_reported(run, copy, tmp_path, capsys):
     record = json.loads((copy / "c.sound.json").read_text())
     del record["caption_memory"], record["sampling"]["guidance"], record["sounds"][0]["peak"]
     (copy / "c.sound.json").write_text(json.dumps({**record, "versions": None}))
-    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
+    (error,) = write_report(run, tmp_path / "report.html", generated=copy)
     assert "Expected `object`, got `null`" in str(error)
     capsys.readouterr()
     (copy / "c.sound.json").write_text(json.dumps({**record, "versions": {}}))
-    assert write_report(run, tmp_path / "report.html", sounds=copy) == []
-    (line,) = [one for one in capsys.readouterr().err.splitlines() if "c.sound.json" in one]
+    assert write_report(run, tmp_path / "report.html", generated=copy) == []
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "c.sound.json" in line]
     for name in ("caption_memory", "sampling.guidance", "sounds.peak", "versions.c2c_jax"):
         assert name in line
 
 
-def test_a_folder_in_a_records_place_is_reported(run, copy, tmp_path):
+def test_a_folder_in_place_of_a_record_is_reported(run, copy, tmp_path):
     (copy / "c.sound.json").unlink()
     (copy / "c.sound.json").mkdir()
-    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
+    (error,) = write_report(run, tmp_path / "report.html", generated=copy)
     assert str(error).startswith(f"expected a JSON file at {copy / 'c.sound.json'}, found a folder")
 
 
-def test_pictures_lie_beside_the_sounds(run, sounds, copy, tmp_path):
-    """A folder that was copied from another machine, its pictures with it."""
+def test_pictures_next_to_the_sounds(run, generated, copy, tmp_path):
+    """A folder copied from another machine together with its pictures."""
     for name in ("a", "c"):
         record = json.loads((copy / f"{name}.sound.json").read_text())
         shutil.copy(record["pictures"][0]["path"], copy)
         record["pictures"][0]["path"] = f"/elsewhere/{name}.png"
         (copy / f"{name}.sound.json").write_text(json.dumps(record))
-    assert write_report(run, tmp_path / "report.html", sounds=copy) == []
+    assert write_report(run, tmp_path / "report.html", generated=copy) == []
     Image.new("RGB", (4, 4)).save(copy / "a.png")
-    (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
-    assert "a.png is another picture" in str(error)
+    (error,) = write_report(run, tmp_path / "report.html", generated=copy)
+    assert "a.png is not the picture that" in str(error)

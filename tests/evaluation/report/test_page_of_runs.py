@@ -1,4 +1,4 @@
-"""Runs of other versions, damaged, unfinished, or selected by another score, on the page."""
+"""Pages of runs of other versions, and of damaged, unfinished or differently selected runs."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests.evaluation.report.test_page import Outline, broken, flat
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("config.json", "{", "config.json cannot be read as JSON"),
         ("config.json", None, "config.json, found no file"),
@@ -22,14 +22,14 @@ from tests.evaluation.report.test_page import Outline, broken, flat
         ("config.json", '{"embed": {"store_dt9pe": "float32"}}', "unknown field embed.store_dt9pe"),
     ],
 )
-def test_damaged_runs_are_refused(run, tmp_path, name, content, told):
+def test_damaged_runs_are_refused(run, tmp_path, name, content, message):
     folder = broken(Path(shutil.copytree(run, tmp_path / "run")), name, content)
-    with pytest.raises(ReportError, match=re.escape(told)):
+    with pytest.raises(ReportError, match=re.escape(message)):
         write_report(folder, tmp_path / "report.html")
 
 
 def test_runs_of_earlier_versions(run, tmp_path):
-    """Their configs have fields that are gone."""
+    """Their configs have fields that no longer exist."""
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     config = json.loads((folder / "config.json").read_text())
     config["augment"]["noise_most"] = 0.95
@@ -38,8 +38,8 @@ def test_runs_of_earlier_versions(run, tmp_path):
     assert (tmp_path / "report.html").is_file()
 
 
-def test_a_candidate_that_was_selected_by_noisy_cosine(run, tmp_path):
-    """It is named and marked by that score; both are in the table."""
+def test_a_candidate_selected_by_noisy_cosine(run, tmp_path):
+    """That score is named and marks the candidate; the table has both scores."""
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     config = json.loads((folder / "bundle" / "config.json").read_text())
     cosines = {"rotation": 0.75, "trained": 0.5, "0.5 trained + rotation, memory": -0.125}
@@ -60,7 +60,7 @@ def test_a_candidate_that_was_selected_by_noisy_cosine(run, tmp_path):
     "line", ['{"step": 3, "phase": "train"}\n', '{"step": 3, "phase": "validation", "recall@10": 1}\n']
 )
 def test_damaged_metrics_are_reported(run, tmp_path, capsys, line):
-    """They are drawn up to the first line that is damaged."""
+    """Curves are drawn up to the first damaged line."""
     folder = broken(Path(shutil.copytree(run, tmp_path / "run")), "metrics.jsonl", line)
     write_report(folder, tmp_path / "report.html")
     assert f"{folder / 'metrics.jsonl'}: line 1 cannot be read" in capsys.readouterr().err
@@ -76,15 +76,15 @@ def test_a_config_that_lacks_fields_is_reported(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", ["", "\0" * 4096])
-def test_a_run_that_does_not_say_how_it_went_is_reported(run, tmp_path, capsys, content):
+def test_metrics_without_entries_are_reported(run, tmp_path, capsys, content):
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     (folder / "metrics.jsonl").write_text(content)
     write_report(folder, tmp_path / "report.html")
     assert f"{folder / 'metrics.jsonl'} has no entry that can be read\n" in capsys.readouterr().err
 
 
-def test_a_run_in_the_making(run, tmp_path):
-    """Its last line is half written, and its validation is one."""
+def test_an_unfinished_run(run, tmp_path):
+    """Its last line is incomplete, and it has a single validation."""
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(lines[:6]) + lines[6][:10])

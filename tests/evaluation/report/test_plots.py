@@ -1,4 +1,4 @@
-"""Plots as parts of a page: what they draw, read back from their SVG, and that no two of them meddle."""
+"""Plots read back from their SVG: what they draw, and that their ids do not clash."""
 
 import re
 from xml.etree import ElementTree
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from c2c_jax.evaluation.report import plots
-from c2c_jax.evaluation.rows import Row
+from c2c_jax.evaluation.results import Row
 
 VECTORS = {
     kind: np.random.default_rng(seed).normal(size=(20 + seed, 8 + 4 * kind.startswith("source"))).astype(np.float32)
@@ -29,7 +29,7 @@ def spans(svg: str, variable: str) -> list[float]:
     return found
 
 
-def test_bars_are_as_long_as_recalls_and_lines_as_intervals():
+def test_lengths_of_bars_and_interval_lines():
     rows = [row("chance", "recall@1", 0.1), row("chance", "recall@5", 0.4)]
     rows += [row("translator", "recall@1", 0.2, 0.15, 0.3), row("translator", "recall@5", 0.8, 0.7, 0.9)]
     svg = plots.recall("bars", rows)
@@ -43,17 +43,17 @@ def test_bars_are_as_long_as_recalls_and_lines_as_intervals():
     assert 'aria-label="Bars of recall: chance recall@1 0.100; chance recall@5 0.400; translator' in svg
 
 
-def test_the_matrix_tells_its_diagonal():
+def test_the_matrix_reports_its_diagonal():
     query = np.array([[1.0, 0], [0, 1], [0.6, 0.8]])
     svg = plots.similarity("m", query, np.array([[1.0, 0], [0, 1], [1, 0]]))
-    # Cosines 1 0 1 / 0 1 0 / .6 .8 .6: on the diagonal 2.6 / 3, beside it 2.4 / 6.
-    assert "Cosines, 3 by 3: on average 0.87 on the diagonal, 0.40 beside it." in svg
+    # Cosines 1 0 1 / 0 1 0 / .6 .8 .6: on the diagonal 2.6 / 3, off it 2.4 / 6.
+    assert "Cosines, 3 by 3: 0.87 on average on the diagonal, 0.40 off it." in svg
     assert svg.count("data:image/png;base64") == 2  # the matrix and its scale
 
 
 @pytest.mark.parametrize("steps", [1, 7, 1000])
 def test_loss_curve_of_any_length(steps):
-    """A straight line stays one, and a long one has no more points than a screen."""
+    """A straight line stays straight, and a long one has at most MAX_POINTS points."""
     history = [{"phase": "train", "step": step, "loss": 10.0 - step / 1000} for step in range(1, steps + 1)]
     svg = plots.loss_curve("loss", [*history, {"phase": "validation", "step": steps}])
     curve = max(re.findall(r'd="([^"]+)"[^>]*style="[^"]*stroke: var\(--translated,', svg), key=len)
@@ -66,7 +66,7 @@ def test_loss_curve_of_any_length(steps):
 
 
 def test_validation_curves():
-    """Noisy MRR is drawn where every validation has it: an older version's runs have none."""
+    """Noisy MRR is drawn only if every validation has it; runs of older versions do not."""
     entries = [
         {"phase": "validation", "step": step, "recall@1": 0.1, "recall@5": 0.2, "recall@10": step / 10}
         for step in (1, 5)
@@ -78,7 +78,7 @@ def test_validation_curves():
     assert "recall@1 0.100, noisy MRR 0.250, noisy cosine 0.750." in svg and "stroke: var(--translated," in svg
 
 
-def test_only_what_is_there_is_drawn():
+def test_only_available_vectors_are_drawn():
     whole = plots.plane("before", VECTORS, plots.BEFORE)
     for kind in plots.BEFORE:
         assert f"{len(VECTORS[kind])} {plots.KINDS[kind][1]}" in whole
@@ -88,7 +88,7 @@ def test_only_what_is_there_is_drawn():
     assert "var(--pictures," not in part and "sounds, CLAP" not in part
 
 
-def test_plots_of_one_page_keep_apart():
+def test_plots_of_one_page_do_not_share_ids():
     drawn = [plots.plane(name, VECTORS, kinds) for name, kinds in (("before", plots.BEFORE), ("after", plots.AFTER))]
     ids = [re.findall(r' id="([^"]+)"', svg) for svg in drawn]
     assert ids[0] and not {*ids[0]} & {*ids[1]}
@@ -100,22 +100,22 @@ def test_plots_of_one_page_keep_apart():
     assert plots.plane("after", VECTORS, plots.AFTER) == drawn[1]
 
 
-def test_axes_are_those_of_the_covariance():
+def test_axes_are_eigenvectors_of_the_covariance():
     rng = np.random.default_rng(0)
     groups = [rng.normal(size=(40, 6)) @ np.diag([5, 3, 1, 1, 0.5, 0.1]) + shift for shift in (0, 2)]
-    (one, other), shares = plots.principal_plane(groups)
-    points = np.concatenate([one, other])
+    (first, second), fractions = plots.principal_plane(groups)
+    points = np.concatenate([first, second])
     values = np.linalg.eigvalsh(np.cov(np.concatenate(groups).T))[::-1]
     np.testing.assert_allclose(np.cov(points.T), np.diag(values[:2]), atol=1e-9)
-    np.testing.assert_allclose(shares, values[:2] / values.sum())
-    assert len(one) == len(other) == 40
+    np.testing.assert_allclose(fractions, values[:2] / values.sum())
+    assert len(first) == len(second) == 40
 
 
 def test_a_narrower_space_keeps_its_distances():
-    """Points of a plane are drawn as they lie, and a space of one coordinate goes along the first axis of the other."""
+    """Points of a plane keep their coordinates; a space of one dimension lies along the first axis of the other."""
     square = np.array([[0.0, 0, 0], [4, 0, 0], [4, 1, 0], [0, 1, 0]])
-    (drawn, line), shares = plots.principal_plane([square, np.array([[0.0], [4]])])
+    (drawn, line), fractions = plots.principal_plane([square, np.array([[0.0], [4]])])
     np.testing.assert_allclose(np.ptp(drawn, axis=0), [4, 1], atol=1e-12)
     np.testing.assert_allclose(line[1] - line[0], [4, 0], atol=1e-12)
-    np.testing.assert_allclose(sum(shares), 1)
+    np.testing.assert_allclose(sum(fractions), 1)
     assert drawn[1, 0] > drawn[0, 0] and drawn[2, 1] > drawn[1, 1]  # signs: coordinates grow to the right and upwards

@@ -1,14 +1,13 @@
-"""Pictures and sounds in the plane, where nearness is an angle: figures by hand."""
+"""Pictures and sounds in the plane, where similarity is an angle: scores by hand."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from c2c_jax.evaluation import chance
 from c2c_jax.evaluation.bootstrap import Bootstrap
-from c2c_jax.evaluation.retrieval import Scorer
-from c2c_jax.evaluation.scoring import Centring, Compared
+from c2c_jax.evaluation.retrieval import Scorer, chance_image_audio_rows
+from c2c_jax.evaluation.scoring import Centring, Comparison
 from c2c_jax.evaluation.vectors import NONE
 from tests.fixtures.evaluations import changed, pairs_of
 
@@ -28,8 +27,8 @@ def values(rows, task, method="translator"):
 
 
 TRANSLATED = at(0, 50, 95)  # of pictures whose own sounds are at
-SOUNDS = at(10, 100, 60)
-GIVEN = pairs_of(TRANSLATED, SOUNDS, np.array([0, 1, 1]), at(20, 80))
+PAIRED_AUDIO = at(10, 100, 60)
+GIVEN = pairs_of(TRANSLATED, PAIRED_AUDIO, np.array([0, 1, 1]), at(20, 80))
 
 
 def test_own_sounds_and_pictures():
@@ -66,26 +65,26 @@ def test_sounds_are_classified_by_the_translated_picture_prompts():
 
 
 def test_prompts_by_hand():
-    against = Compared(query_QE=at(0, 49, 95, 10), candidate_NE=at(20, 80))
+    against = Comparison(query_QE=at(0, 49, 95, 10), candidate_NE=at(20, 80))
     (row,) = SCORER.prompt_rows("x", against, np.array([0, 1, 1, NONE]))
     assert row.value == pytest.approx(2 / 3) and row.n == 3 and row.metric == "class_accuracy"
-    assert SCORER.prompt_rows("x", Compared(query_QE=at(0), candidate_NE=at(20, 80)), np.array([NONE])) == []
+    assert SCORER.prompt_rows("x", Comparison(query_QE=at(0), candidate_NE=at(20, 80)), np.array([NONE])) == []
 
 
 def test_a_picture_may_have_several_sounds_and_a_sound_several_pictures():
-    """Group 7: two pictures and two sounds; any of them will do, and the first counts."""
+    """Group 7 has two pictures and two sounds; the first match counts."""
     none = np.full(3, NONE)
     given = changed(
         GIVEN,
         images={"groups_N": np.array([7, 7, 3]), "labels_N": none},
-        sounds={"groups_N": np.array([3, 7, 7]), "labels_N": none},
+        audio={"groups_N": np.array([3, 7, 7]), "labels_N": none},
     )
     rows = Scorer("translator", QUIET, csls=2).image_audio_rows(TRANSLATED, given)
     # 0°: 10° (3), 60° (7) → 2. 50°: 60° (7) → 1. 95°, of group 3: 100°, 60°, 10° → 3.
     forth = values(rows, "images_to_sounds")
     assert forth["recall@1"] == pytest.approx(1 / 3) and forth["mrr"] == pytest.approx((1 / 2 + 1 + 1 / 3) / 3)
     assert {row.metric for row in rows} == {"recall@1", "recall@5", "recall@10", "median_rank", "mrr"}
-    chances = values(chance.image_audio_rows(given), "images_to_sounds", "chance")
+    chances = values(chance_image_audio_rows(given), "images_to_sounds", "chance")
     assert chances["recall@1"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
 
 
@@ -96,7 +95,7 @@ def test_csls_follows_the_order_of_groups():
     translated = audio + rng.normal(size=(30, 4)).astype(np.float32)
     order = rng.permutation(30)
     given = pairs_of(translated, audio)
-    shuffled = changed(given, sounds={"vectors_NE": audio[order], "groups_N": order})
+    shuffled = changed(given, audio={"vectors_NE": audio[order], "groups_N": order})
     first = Scorer("translator", QUIET, csls=3).image_audio_rows(translated, given)
     again = Scorer("translator", QUIET, csls=3).image_audio_rows(translated, shuffled)
     for task in ("images_to_sounds", "sounds_to_images"):
@@ -105,17 +104,17 @@ def test_csls_follows_the_order_of_groups():
     assert values(first, "images_to_sounds")["csls_mrr"] != values(first, "images_to_sounds")["mrr"]
 
 
-def test_what_has_no_counterpart_is_no_query_and_no_candidate():
-    """A fourth picture without sound and a fourth sound without picture, nearer to all than their own."""
+def test_images_and_sounds_without_counterpart_are_neither_queries_nor_candidates():
+    """A fourth picture without sound and a fourth sound without picture would be the nearest to all queries."""
     numbers = {"groups_N": np.array([0, 1, 2, NONE]), "labels_N": np.array([0, 1, 1, NONE])}
     given = changed(
         GIVEN,
         images={"vectors_NE": np.zeros((4, 2), np.float32), **numbers},
-        sounds={"vectors_NE": np.concatenate([SOUNDS, at(0)]), **numbers},
+        audio={"vectors_NE": np.concatenate([PAIRED_AUDIO, at(0)]), **numbers},
     )
     rows = SCORER.image_audio_rows(np.concatenate([TRANSLATED, at(0)]), given)
     assert rows == SCORER.image_audio_rows(TRANSLATED, GIVEN)
-    assert chance.image_audio_rows(given) == chance.image_audio_rows(GIVEN)
+    assert chance_image_audio_rows(given) == chance_image_audio_rows(GIVEN)
 
 
 def unit(x):
@@ -144,7 +143,7 @@ RNG = np.random.default_rng(5)
 AUDIO = (RNG.normal(size=(N, 5)) + 2 * np.eye(5)[0]).astype(np.float32)
 IMAGE = (AUDIO + RNG.normal(size=(N, 5)) + 2 * np.eye(5)[1]).astype(np.float32)
 LABELS = np.arange(N) % 3
-PROMPTS, PICTURE_PROMPTS = ((RNG.normal(size=(3, 5)) + 1).astype(np.float32) for _ in range(2))
+PROMPTS, IMAGE_PROMPTS = ((RNG.normal(size=(3, 5)) + 1).astype(np.float32) for _ in range(2))
 TEXT_MEAN, IMAGE_MEAN = (0.5 * RNG.normal(size=5).astype(np.float32) for _ in range(2))
 REFERENCES = 2 * RNG.normal(size=(40, 5)).astype(np.float32)
 MANY = pairs_of(IMAGE, AUDIO, LABELS, PROMPTS)
@@ -152,12 +151,12 @@ CENTRING = Centring(text_E=TEXT_MEAN, image_E=IMAGE_MEAN, reference_RE=REFERENCE
 
 
 def test_centred_scores_by_hand():
-    rows = Scorer("translator", QUIET, centring=CENTRING).image_audio_rows(IMAGE, MANY, PICTURE_PROMPTS)
+    rows = Scorer("translator", QUIET, centring=CENTRING).image_audio_rows(IMAGE, MANY, IMAGE_PROMPTS)
     forth, back = values(rows, "images_to_sounds"), values(rows, "sounds_to_images")
-    sounds = centred(AUDIO, unit(AUDIO).mean(axis=0))
-    scores = centred(IMAGE, IMAGE_MEAN) @ sounds.T
+    audio = centred(AUDIO, unit(AUDIO).mean(axis=0))
+    scores = centred(IMAGE, IMAGE_MEAN) @ audio.T
     same = LABELS[:, None] == LABELS
-    nnn = scores - 0.5 * np.sort(sounds @ centred(REFERENCES, TEXT_MEAN).T, axis=1)[:, -2:].mean(axis=1)
+    nnn = scores - 0.5 * np.sort(audio @ centred(REFERENCES, TEXT_MEAN).T, axis=1)[:, -2:].mean(axis=1)
     for prefix, found in (("centred_", scores), ("nnn_", nnn)):
         assert forth[f"{prefix}recall@5"] == pytest.approx(np.mean(ranks(found) <= 5))
         assert forth[f"{prefix}mrr"] == pytest.approx(np.mean(1 / ranks(found)))
@@ -170,48 +169,48 @@ def test_centred_scores_by_hand():
     assert forth["centred_class_accuracy"] == pytest.approx(np.mean(nearest == LABELS))
     assert "nnn_class_accuracy" not in forth
     # Sounds as queries have no references: captions are another kind of query.
-    scores = sounds @ centred(IMAGE, unit(IMAGE).mean(axis=0)).T
+    scores = audio @ centred(IMAGE, unit(IMAGE).mean(axis=0)).T
     assert back["centred_mrr"] == pytest.approx(np.mean(1 / ranks(scores)))
     assert back["centred_map"] == pytest.approx(average_precision(scores, same))
-    nearest = np.argmax(sounds @ centred(PICTURE_PROMPTS, TEXT_MEAN).T, axis=1)
+    nearest = np.argmax(audio @ centred(IMAGE_PROMPTS, TEXT_MEAN).T, axis=1)
     assert back["centred_class_accuracy"] == pytest.approx(np.mean(nearest == LABELS))
     assert not any(metric.startswith("nnn_") for metric in back)
 
 
-def test_many_prompts_have_a_mean_of_their_own():
+def test_many_prompts_are_centred_by_their_own_mean():
     prompts = (RNG.normal(size=(33, 5)) + 1).astype(np.float32)
-    given = changed(MANY, sounds={"prompts_CE": prompts})
+    given = changed(MANY, audio={"prompts_CE": prompts})
     rows = Scorer("translator", QUIET, centring=CENTRING).image_audio_rows(IMAGE, given)
     nearest = np.argmax(centred(IMAGE, IMAGE_MEAN) @ centred(prompts, unit(prompts).mean(axis=0)).T, axis=1)
     found = values(rows, "images_to_sounds")["centred_class_accuracy"]
     assert found == pytest.approx(np.mean(nearest == LABELS))
 
 
-def test_means_are_of_all_sounds_and_pictures():
-    """What has no counterpart and no class is a candidate of none, and still tells where sounds lie."""
+def test_means_include_unpaired_sounds_and_pictures():
+    """Sounds without counterpart and class are not candidates, but count in the mean of sounds."""
     rng = np.random.default_rng(8)
     other = (rng.normal(size=(20, 5)) - 1).astype(np.float32)
     none = np.full(20, NONE)
     given = changed(
         MANY,
-        sounds={
+        audio={
             "vectors_NE": np.concatenate([AUDIO, other]),
-            "groups_N": np.concatenate([MANY.sounds.groups_N, none]),
+            "groups_N": np.concatenate([MANY.audio.groups_N, none]),
             "labels_N": np.concatenate([LABELS, none]),
         },
     )
     found = values(Scorer("translator", QUIET, centring=CENTRING).image_audio_rows(IMAGE, given), "images_to_sounds")
-    sounds = centred(AUDIO, unit(given.sounds.vectors_NE).mean(axis=0))
-    scores = centred(IMAGE, IMAGE_MEAN) @ sounds.T
+    audio = centred(AUDIO, unit(given.audio.vectors_NE).mean(axis=0))
+    scores = centred(IMAGE, IMAGE_MEAN) @ audio.T
     assert found["centred_mrr"] == pytest.approx(np.mean(1 / ranks(scores)))
-    nnn = scores - 0.5 * np.sort(sounds @ centred(REFERENCES, TEXT_MEAN).T, axis=1)[:, -2:].mean(axis=1)
+    nnn = scores - 0.5 * np.sort(audio @ centred(REFERENCES, TEXT_MEAN).T, axis=1)[:, -2:].mean(axis=1)
     assert found["nnn_map"] == pytest.approx(average_precision(nnn, LABELS[:, None] == LABELS))
 
 
 def test_plain_rows_do_not_depend_on_centring():
     for rows_of in (
-        lambda scorer: scorer.image_audio_rows(IMAGE, MANY, PICTURE_PROMPTS),
-        lambda scorer: scorer.audio_rows(MANY.sounds),
+        lambda scorer: scorer.image_audio_rows(IMAGE, MANY, IMAGE_PROMPTS),
+        lambda scorer: scorer.audio_rows(MANY.audio),
     ):
         plain = rows_of(Scorer("translator", QUIET, csls=3))
         found = rows_of(Scorer("translator", QUIET, csls=3, centring=CENTRING))
@@ -225,55 +224,55 @@ def test_plain_rows_do_not_depend_on_centring():
     assert {row.task for row in rows if row.metric.startswith("centred_")} == {"sounds_to_images"}
 
 
-def test_sounds_in_pictures_places_are_centred_as_sounds():
-    found = values(Scorer("sound", QUIET, centring=CENTRING).audio_rows(MANY.sounds), "images_to_sounds", "sound")
-    sounds = centred(AUDIO, unit(AUDIO).mean(axis=0))
-    scores = sounds @ sounds.T
+def test_sounds_in_place_of_images_are_centred_as_sounds():
+    found = values(Scorer("sound", QUIET, centring=CENTRING).audio_rows(MANY.audio), "images_to_sounds", "sound")
+    audio = centred(AUDIO, unit(AUDIO).mean(axis=0))
+    scores = audio @ audio.T
     np.fill_diagonal(scores, -2)
     same = (LABELS[:, None] == LABELS) & ~np.eye(N, dtype=bool)
     assert found["centred_map"] == pytest.approx(average_precision(scores, same))
-    nearest = np.argmax(sounds @ centred(PROMPTS, TEXT_MEAN).T, axis=1)
+    nearest = np.argmax(audio @ centred(PROMPTS, TEXT_MEAN).T, axis=1)
     assert found["centred_class_accuracy"] == pytest.approx(np.mean(nearest == LABELS))
     assert not any(metric.startswith("nnn_") for metric in found)
 
 
-def test_classes_that_the_other_side_does_not_have_are_no_queries():
+def test_classes_without_candidates_give_no_queries():
     given = changed(GIVEN, images={"labels_N": np.array([0, 1, 5])})
     rows = [row for row in SCORER.image_audio_rows(TRANSLATED, given) if row.metric == "map"]
     assert [(row.task, row.n) for row in rows] == [("images_to_sounds", 2), ("sounds_to_images", 3)]
-    chances = [row for row in chance.image_audio_rows(given) if row.metric == "map"]
+    chances = [row for row in chance_image_audio_rows(given) if row.metric == "map"]
     assert [(row.task, row.n) for row in chances] == [("images_to_sounds", 2), ("sounds_to_images", 3)]
 
 
-def test_sounds_in_pictures_places():
-    """10° has no other of its class, and of 100° and 60° each is the other's nearest."""
-    found = values(Scorer("sound", QUIET).audio_rows(GIVEN.sounds), "images_to_sounds", "sound")
+def test_sounds_in_place_of_images():
+    """10° is alone in its class; 100° and 60° are each other's nearest."""
+    found = values(Scorer("sound", QUIET).audio_rows(GIVEN.audio), "images_to_sounds", "sound")
     assert found == {"class_accuracy": 1, "neighbour_accuracy": 1, "map": 1}
-    by_class = changed(GIVEN, sounds={"labels_N": np.array([0, 1, 0])})
+    by_class = changed(GIVEN, audio={"labels_N": np.array([0, 1, 0])})
     # 10°'s only other one of class 0, 60°, is its nearest (50° to 90°); 60°: 100° (40°) before 10° (50°).
-    found = values(Scorer("sound", QUIET).audio_rows(by_class.sounds), "images_to_sounds", "sound")
+    found = values(Scorer("sound", QUIET).audio_rows(by_class.audio), "images_to_sounds", "sound")
     assert found["neighbour_accuracy"] == 0.5 and found["map"] == pytest.approx((1 + 1 / 2) / 2)
 
 
 def test_chance():
-    assert values(chance.image_audio_rows(GIVEN), "sounds_to_images", "chance")["class_accuracy"] == 0.5
-    found = values(chance.image_audio_rows(GIVEN), "images_to_sounds", "chance")
+    assert values(chance_image_audio_rows(GIVEN), "sounds_to_images", "chance")["class_accuracy"] == 0.5
+    found = values(chance_image_audio_rows(GIVEN), "images_to_sounds", "chance")
     assert found["recall@1"] == pytest.approx(1 / 3) and found["class_accuracy"] == 0.5
     assert found["neighbour_accuracy"] == pytest.approx((1 + 2 + 2) / 9)
 
 
 def test_one_sided_sets():
-    """ImageHear has pictures alone, ESC-50 sounds alone."""
+    """ImageHear has only pictures, ESC-50 only sounds."""
     empty = np.zeros((0, 2), np.float32), np.zeros(0, int)
     nothing = {"vectors_NE": empty[0], "groups_N": empty[1], "labels_N": empty[1]}
-    pictures = changed(GIVEN, sounds=nothing)
-    assert {row.metric for row in SCORER.image_audio_rows(TRANSLATED, pictures)} == {"class_accuracy"}
-    assert {row.metric for row in chance.image_audio_rows(pictures)} == {"class_accuracy"}
-    sounds = changed(GIVEN, images=nothing)
-    assert SCORER.image_audio_rows(empty[0], sounds) == []
-    (row,) = SCORER.image_audio_rows(empty[0], sounds, at(40, 130))
+    images_only = changed(GIVEN, audio=nothing)
+    assert {row.metric for row in SCORER.image_audio_rows(TRANSLATED, images_only)} == {"class_accuracy"}
+    assert {row.metric for row in chance_image_audio_rows(images_only)} == {"class_accuracy"}
+    audio_only = changed(GIVEN, images=nothing)
+    assert SCORER.image_audio_rows(empty[0], audio_only) == []
+    (row,) = SCORER.image_audio_rows(empty[0], audio_only, at(40, 130))
     assert (row.task, row.metric) == ("sounds_to_images", "class_accuracy") and row.value == pytest.approx(2 / 3)
-    (row,) = chance.image_audio_rows(sounds)
+    (row,) = chance_image_audio_rows(audio_only)
     assert (row.task, row.metric, row.value, row.n) == ("sounds_to_images", "class_accuracy", 0.5, 3)
-    rows = Scorer("sound", QUIET).audio_rows(sounds.sounds)
+    rows = Scorer("sound", QUIET).audio_rows(audio_only.audio)
     assert {row.metric for row in rows} == {"class_accuracy", "neighbour_accuracy", "map"}
