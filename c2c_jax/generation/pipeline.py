@@ -28,7 +28,7 @@ from c2c_jax.translator.inference import (
     require_output_mean,
     require_same_clap,
     require_same_space,
-    vectors_of,
+    translate_image_files,
 )
 from c2c_jax.translator.resolve import bundle_folder, is_local
 
@@ -156,8 +156,8 @@ def images_to_audio(
             if loading and loading.done():
                 loading.result()  # raises errors of the generator now, not after all images
 
-        vectors, errors = vectors_of(paths, space, bundle, on_image, output_mean)
-        blend_vectors, blend_errors = vectors_of(blend.images, space, bundle, output_mean=output_mean)
+        vectors, errors = translate_image_files(paths, space, bundle, on_image, output_mean)
+        blend_vectors, blend_errors = translate_image_files(blend.images, space, bundle, output_mean=output_mean)
         if blend_errors or not vectors:
             raise (blend_errors or errors)[0]
         for error in errors:

@@ -20,7 +20,7 @@ from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, translated_caption
 from c2c_jax.spaces.space import Space, SpaceId, identify
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.centring import ModalityMeans
-from c2c_jax.translator.inference import load_clap, load_clip, means_in_use, vectors_of
+from c2c_jax.translator.inference import load_clap, load_clip, means_in_use, translate_image_files
 from c2c_jax.translator.memory import evenly_spaced
 from c2c_jax.translator.resolve import bundle_folder
 
@@ -126,7 +126,7 @@ def search(
         if bundle and images:
             reading = bar.add_task("encoding pictures", total=len(images), visible=len(images) > 1)
             space = load_clip(bundle, clip, with_text=False)
-            vectors, errors = vectors_of(images, space, bundle, lambda: bar.advance(reading))
+            vectors, errors = translate_image_files(images, space, bundle, lambda: bar.advance(reading))
             for line in means_in_use(bundle):
                 console.print(line)
             image_errors += errors
