@@ -163,8 +163,8 @@ def test_label_ranks(small_blocks, exclude_self):
     rng = np.random.default_rng(1)
     query, candidates = pair(60)
     labels = rng.integers(0, 7, 60)
-    labels[5] = 99  # a class of one
-    query_labels = np.where(np.arange(60) == 8, -1, labels)  # a query without positives
+    query_labels = np.where(np.arange(60) == 8, -1, labels)  # query 8 has no positives
+    labels[5] = 99  # candidate 5 is no query's positive
     candidates[30:40] = candidates[40:50]  # equal to others of other classes
     cosine = cosines(query, candidates)
     for i in range(30, 40):
