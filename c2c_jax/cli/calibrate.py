@@ -133,11 +133,8 @@ def show(calibration: "Calibration") -> None:
     if calibration.narrow_warning:
         print(calibration.narrow_warning, file=sys.stderr)
     if calibration.translated_distances:
-        print(
-            "translated pictures: distance to sounds {:.4f} before, {:.4f} after".format(
-                *calibration.translated_distances
-            )
-        )
+        before, after = calibration.translated_distances
+        print(f"translated pictures: distance to sounds {before:.4f} before, {after:.4f} after")
     print(f"means in the bundle: {', '.join(calibration.means.known) or 'none'}")
     if not calibration.is_centred:
         print(f"in use: {', '.join(calibration.means.used) or 'none'}")

@@ -46,7 +46,9 @@ def file_vectors(
     kind: str, paths: Sequence[Path], space: Space, bar: Progress
 ) -> tuple[FileVectors, list[SkippedFile]]:
     """Encodes "images" or "sounds"; returns the raw projections of those that can be read, and the other files."""
-    number = bar.add_task(f"encoding {kind}", total=len(paths), visible=bool(paths))
+    if not paths:  # the space may lack the encoder
+        return {}, []
+    number = bar.add_task(f"encoding {kind}", total=len(paths))
     errors: Sequence[C2CError]
     if kind == "images":
         vectors, errors = encode_image_files(paths, space, lambda: bar.advance(number))

@@ -80,7 +80,7 @@ def test_metrics_without_entries_are_reported(run, tmp_path, capsys, content):
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     (folder / "metrics.jsonl").write_text(content)
     write_report(folder, tmp_path / "report.html")
-    assert f"{folder / 'metrics.jsonl'} has no entry that can be read\n" in capsys.readouterr().err
+    assert f"{folder / 'metrics.jsonl'} has no readable entries\n" in capsys.readouterr().err
 
 
 def test_an_unfinished_run(run, tmp_path):
