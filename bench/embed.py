@@ -31,7 +31,7 @@ from bench.measure import bench_parser, report, run_watched, timed
 from c2c_jax.data.embed import AHEAD, CPU_TOKENS, DEVICE_TOKENS
 from c2c_jax.io.vectors import unit_rows
 from c2c_jax.miniworld.captions import captions
-from c2c_jax.spaces.devices import devices_over_cores, tower_options
+from c2c_jax.spaces.devices import split_cores_into_devices, tower_options
 from c2c_jax.spaces.packing import TextBatch
 from c2c_jax.spaces.space import Space, load_space
 
@@ -53,9 +53,9 @@ def ours(space: Space, batches: Sequence[TextBatch], vectors: np.ndarray) -> Non
         started.append((batch, space.run_text(batch.tokens)))
         if len(started) > AHEAD:
             earlier, pooled = started.popleft()
-            earlier.put(pooled, vectors)
+            earlier.scatter(pooled, vectors)
     for batch, pooled in started:
-        batch.put(pooled, vectors)
+        batch.scatter(pooled, vectors)
 
 
 class Bucket(NamedTuple):
@@ -142,7 +142,7 @@ def compare(folder: Path, texts: list[str]) -> dict[str, float]:
             }
             for who, work in turns.items():
                 spent[who] += timed(work, PAUSE)
-        rounded = space.computing_in("bfloat16")
+        rounded = space.with_dtype("bfloat16")
         ours(rounded, rounded.text_batches(half_texts, tokens), half)
         error = max(error, float(np.abs(unit_rows(exact) - unit_rows(theirs)).max()))
         cosines = (unit_rows(exact[: len(half)]) * unit_rows(half)).sum(1)
@@ -205,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     rows, pass_rows = (512, min(100_000, flags.pass_rows)) if flags.quick else (flags.rows, flags.pass_rows)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    devices_over_cores()
+    split_cores_into_devices()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     texts = read_captions(flags.captions)[:rows]

@@ -118,7 +118,7 @@ def clips(sizes: Sizes) -> dict[str, float]:
         space = load_space(folder)
     batch, count, samples = sizes.batch, sizes.batches * sizes.batch, sizes.clip_seconds * RATE
     waveforms = [waveform * 0.1 for waveform in np.random.default_rng(0).standard_normal((count, samples), np.float32)]
-    recipe = space.require_mels()
+    recipe = space.require_audio_preprocessor()
     mels = recipe(waveforms)
     mel_BCTM = torch.from_numpy(np.asarray(mels.mel_BCTM))
 
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", choices=("retrieval", "clips", "memory"), help="one of the parts")
     flags = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from c2c_jax.spaces.devices import devices_over_cores
+    from c2c_jax.spaces.devices import split_cores_into_devices
 
     figures: dict[str, float] = {}
     sizes = QUICK if flags.quick else FULL
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "memory" in parts:
         for count in sizes.ranked:
             figures[f"csls_peak_gib_n{count}"] = memory(count, sizes.seconds)
-    devices_over_cores()
+    split_cores_into_devices()
     if "retrieval" in parts:
         figures |= retrieval(sizes.vectors)
         figures["retrieval_peak_gib"] = peak_gib()

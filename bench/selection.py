@@ -35,6 +35,7 @@ from bench.recipe.ground import Ground
 from bench.recipe.material import Material as MiniMaterial
 from bench.runs import trained
 from c2c_jax.config import (
+    PERTURBED_SCORES,
     AugmentConfig,
     Config,
     DataConfig,
@@ -56,11 +57,10 @@ from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import Surrogates, surrogates
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.memory import Memory, towards_captions
-from c2c_jax.translator.scores import NOISY_SCORES
 
 BLENDS = (0.25, 0.5)  # weights of the trained translator in a blend with the partial rotation
 MEMORY_WEIGHT = 0.45
-SCORES = (*NOISY_SCORES, "recall@1", "recall@10", "agreement@1", "agreement@10", "transfer")
+SCORES = (*PERTURBED_SCORES, "recall@1", "recall@10", "agreement@1", "agreement@10", "transfer")
 
 Map = Callable[[np.ndarray], np.ndarray]  # centred source vectors to target vectors
 Point = dict[str, Any]
@@ -115,7 +115,7 @@ def points(setting: Setting, workdir: Path, console: Console) -> list[Point]:
     plan = setting.store.plan
     spec = build_spec(first[1], plan.source.dim, plan.target.dim)
     maps = closed_form_maps(moments(setting.store, held_out, spec, means), judge.inputs[False])
-    results = [scored.point(point.name, point, use_memory) for point in maps for use_memory in (False, True)]
+    results = [scored.point(linear.name, linear, use_memory) for linear in maps for use_memory in (False, True)]
     partial_rotation = maps[0]
     for name, config in configs(setting):
         data = dataclasses.replace(config.data, store=str(setting.store.path))

@@ -14,8 +14,10 @@ from c2c_jax.old_names import accept_old_names
 
 T = TypeVar("T")
 
-# Validation scores: of perturbed captions, and of captions as they are.
-PERTURBED_SCORES = ("noisy_mrr", "noisy_cosine")
+INPUT_NORMS = ("none", "unit", "centred")
+# Validation scores of perturbed captions: the mean reciprocal rank and the mean cosine of their own targets.
+PERTURBED_MRR, PERTURBED_COSINE = PERTURBED_SCORES = ("noisy_mrr", "noisy_cosine")
+# Validation scores of captions as they are.
 CAPTION_SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")
 
 
@@ -62,7 +64,7 @@ class TranslatorConfig:
     input_norm: str = setting(
         "centred",
         '"none" uses raw vectors, "unit" L2-normalises them, "centred" also subtracts the mean of their modality.',
-        choices=("none", "unit", "centred"),
+        choices=INPUT_NORMS,
     )
     clamp: float = setting(0.0, "Output coordinates are clipped to ±clamp; 0 = no clipping.", ge=0, le=1e6)
     settings: dict[str, Any] = dataclasses.field(
@@ -262,6 +264,12 @@ def _short(value: object) -> str:
     except ValueError:  # Python does not print integers of more than 4,300 digits
         return "a number of thousands of digits"
     return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def candidate_score(select_by: str) -> str:
+    """The score by which candidates compete if `config.select_by` is this: itself if it is a score of perturbed
+    captions, else noisy_mrr."""
+    return select_by if select_by in PERTURBED_SCORES else PERTURBED_MRR
 
 
 # Checkpoints and captions by the name that follows a recipe's path: `--config configs/mlp.py:gcc`.

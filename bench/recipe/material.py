@@ -65,7 +65,7 @@ class Material:
     @functools.cached_property
     def clap(self) -> Space:
         space = load_space(self.names[1])
-        if (rate := space.require_mels().sample_rate) != SAMPLE_RATE:
+        if (rate := space.require_audio_preprocessor().sample_rate) != SAMPLE_RATE:
             raise CheckpointError(f"{space.name} needs sounds at {rate} Hz; the mini world has {SAMPLE_RATE} Hz")
         return space
 

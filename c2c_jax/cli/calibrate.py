@@ -108,15 +108,17 @@ def run(args: argparse.Namespace) -> None:
 
 def show(calibration: "Calibration") -> None:
     """Prints the estimates, the bundle's means and its folder on stdout, and warnings on stderr."""
-    from c2c_jax.translator.mean_estimates import goodness
+    from c2c_jax.translator.mean_estimates import error_line
 
     if calibration.texts:
         for space, estimate in zip(("CLIP", "CLAP"), calibration.texts, strict=True):
             moved = (
-                "" if estimate.length is None else f", {estimate.length:.4f} from the mean of captions that it replaces"
+                ""
+                if estimate.distance is None
+                else f", {estimate.distance:.4f} from the mean of captions that it replaces"
             )
             print(f"{estimate.count:,} texts, {space}: {_lengths(estimate)}{moved}")
-            print(goodness(estimate, f"texts, {space}"))
+            print(error_line(estimate, f"texts, {space}"))
         if calibration.is_centred and calibration.means.source_image is None:
             print(TEXTS_CENTRE_IMAGES, file=sys.stderr)
     for kind, mean in (("pictures", calibration.pictures), ("sounds", calibration.sounds)):
@@ -125,9 +127,9 @@ def show(calibration: "Calibration") -> None:
             moved = ""
             if kind == "pictures" and calibration.pictures_after is not None:
                 moved = f" before, {calibration.pictures_after:.4f} after"
-            print(f"{number}: {_lengths(mean)}, distance to captions {mean.length:.4f}{moved}")
+            print(f"{number}: {_lengths(mean)}, distance to captions {mean.distance:.4f}{moved}")
             if mean.count:
-                print(goodness(mean, kind))
+                print(error_line(mean, kind))
     if calibration.narrow:
         print(calibration.narrow, file=sys.stderr)
     if calibration.translated:

@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> None:
         config = read_config(args.config, args.overrides)
         require_output_folder(args.out, "--out")
         require_sources(config)
-        from c2c_jax.spaces.devices import devices_over_cores
+        from c2c_jax.spaces.devices import split_cores_into_devices
 
-        devices_over_cores()
+        split_cores_into_devices()
         with join_hosts_of(args):
             from c2c_jax.data.embed import prepare_store
 

@@ -66,7 +66,7 @@ def prepare_store(config: Config, path: Path, *, verify: bool = False) -> Store:
         for space, planned in zip(spaces, (plan.source, plan.target), strict=True):
             if space.fingerprint != planned.fingerprint:
                 raise StoreError(f"{space.name} on host {process} is not the {planned.name} of {path}: copy the files")
-        source, target = (space.computing_in(plan.compute) for space in spaces)
+        source, target = (space.with_dtype(plan.compute) for space in spaces)
         mine = np.array_split(unfinished, jax.process_count())[process]
         embed(writer, mine.tolist(), (source, target), batch_tokens=config.embed.batch_tokens)
         _sync("chunks written")
@@ -246,8 +246,8 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
 
         def collect() -> None:
             chunk, side, batch, array = in_flight.popleft()
-            batch.put(array, chunk.vectors[side])
-            bar.advance(task, len(batch.texts_N) / 2)  # each caption is in a batch of both sides
+            batch.scatter(array, chunk.vectors[side])
+            bar.advance(task, len(batch.text_indices_N) / 2)  # each caption is in a batch of both sides
             if batch is chunk.batches[-1][1]:
                 writing.append(disk.submit(writer.write, chunk.number, *chunk.vectors))
                 while len(writing) > AHEAD:

@@ -22,7 +22,7 @@ from c2c_jax.io.files import describe_path, is_array, is_regular, user_path
 from c2c_jax.io.output_paths import require_replaceable_folder
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.vectors import read_vectors
-from c2c_jax.spaces.encoding import ENCODED_AT_ONCE
+from c2c_jax.spaces.encoding import IMAGE_BATCH
 from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator import mean_estimates
@@ -135,7 +135,7 @@ def calibrate(
         narrow = mean_estimates.narrow_warning(of_images.spread, captions)
     if image_BS is not None and len(image_BS) > 1 and not is_centred:
         moved_BS = np.asarray(shift_to_captions(means, input_norm, jnp.asarray(image_BS, jnp.float32)))
-        after = mean_estimates.distance(
+        after = mean_estimates.mean_distance(
             mean_estimates.scaled(moved_BS, input_norm).mean(axis=0), means.mean("source_text")
         )
         if means.target_audio is not None:
@@ -143,8 +143,8 @@ def calibrate(
                 _translated(dataclasses.replace(bundle, means=one), image_BS) for one in (ModalityMeans(), means)
             )
             translated = (
-                mean_estimates.distance(without, means.target_audio),
-                mean_estimates.distance(with_it, means.target_audio),
+                mean_estimates.mean_distance(without, means.target_audio),
+                mean_estimates.mean_distance(with_it, means.target_audio),
             )
     write_modality_means(folder, means, out)
     return Calibration(
@@ -247,8 +247,8 @@ def _with_texts(
 
 def _translated(bundle: Bundle, image_BS: Float[np.ndarray, "B S"]) -> Float[np.ndarray, "E"]:
     """The mean of translated pictures."""
-    parts = range(0, len(image_BS), ENCODED_AT_ONCE)
-    done = (translate(bundle, np.asarray(image_BS[start : start + ENCODED_AT_ONCE], np.float32)) for start in parts)
+    parts = range(0, len(image_BS), IMAGE_BATCH)
+    done = (translate(bundle, np.asarray(image_BS[start : start + IMAGE_BATCH], np.float32)) for start in parts)
     return np.sum([part_BE.sum(axis=0, dtype=np.float64) for part_BE in done], axis=0) / len(image_BS)
 
 

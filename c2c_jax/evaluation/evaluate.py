@@ -20,7 +20,7 @@ from c2c_jax.evaluation.scoring import means_of
 from c2c_jax.evaluation.tasks import Tasks, in_order
 from c2c_jax.evaluation.vectors import IMAGE_PROMPT, SOUND_PROMPT, Captions, PairVectors
 from c2c_jax.io.progress import Progress, phase
-from c2c_jax.publishing.names import public_name, without_places
+from c2c_jax.publishing.names import public_name, without_local_paths
 from c2c_jax.retrieval import nearest_captions
 from c2c_jax.retrieval.scoring import NEIGHBOURS, WEIGHT
 from c2c_jax.spaces.space import SpaceId
@@ -60,7 +60,7 @@ def evaluate(request: EvalRequest, console: Console, kept: Path | None = None) -
     if not rows:
         first = f", such as {inputs.skipped[0]}" if inputs.skipped else ""
         raise ManifestError(f"nothing could be evaluated: {len(inputs.skipped):,} files or rows were skipped{first}")
-    public = without_places(inputs.bundle)
+    public = without_local_paths(inputs.bundle)
     spaces = {side: getattr(public, side) for side in SIDES} | spaces
     return Results(
         bundle={

@@ -16,7 +16,7 @@ from c2c_jax.evaluation.training_store import TrainingStore, open_training_store
 from c2c_jax.evaluation.vectors import Captions, FileVectors, PairVectors, TextVectors
 from c2c_jax.io.audio import find_audio
 from c2c_jax.io.files import describe_path, sha256_of, user_path
-from c2c_jax.publishing.names import public_captions
+from c2c_jax.publishing.names import public_caption_spec
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.resolve import bundle_folder
 
@@ -145,7 +145,7 @@ def _find_captions(inputs: EvalInputs, source: str, console: Console) -> None:
             console.print(line)
         seen = training.seen(texts) if training else set()
         inputs.texts = [text for text in texts if text not in seen]
-        count, read, where = len(inputs.texts), len(texts), public_captions(source)
+        count, read, where = len(inputs.texts), len(texts), public_caption_spec(source)
     if not count:
         why = f"training saw all {read:,} of them" if read else "it has none"
         raise ConfigError(f"no caption of {where} to evaluate on: {why}; pass others as --captions")

@@ -48,7 +48,7 @@ def image_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[F
 
 def audio_vectors(paths: Sequence[Path], space: Space, bar: Progress) -> tuple[FileVectors, list[SkippedFile]]:
     """The raw projections of the sounds that can be read, and the other files."""
-    return _encoded(paths, bar, "encoding sounds", lambda on_file: encode_audio_files(paths, space, on_sound=on_file))
+    return _encoded(paths, bar, "encoding sounds", lambda on_file: encode_audio_files(paths, space, on_audio=on_file))
 
 
 def _encoded(

@@ -28,7 +28,7 @@ from c2c_jax.translator.inference import (
     require_output_mean,
     require_same_clap,
     require_same_space,
-    vectors_of,
+    translate_image_files,
 )
 from c2c_jax.translator.resolve import bundle_folder, is_local
 
@@ -152,8 +152,8 @@ def images_to_audio(
             if loading and loading.done():
                 loading.result()  # raises what is wrong with the generator now, not after all images
 
-        vectors, errors = vectors_of(paths, space, bundle, on_image, output_mean)
-        others, unread = vectors_of(mixture.pictures, space, bundle, output_mean=output_mean)
+        vectors, errors = translate_image_files(paths, space, bundle, on_image, output_mean)
+        others, unread = translate_image_files(mixture.pictures, space, bundle, output_mean=output_mean)
         if unread or not vectors:
             raise (unread or errors)[0]
         for error in errors:

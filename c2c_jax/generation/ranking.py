@@ -15,7 +15,7 @@ class Ranker:
     def __init__(self, name: str):
         """name: as for `load_space`. Raises CheckpointError, also for a CLAP that has no audio tower."""
         self.space = load_space(name)
-        self.mels = self.space.require_mels()
+        self.mels = self.space.require_audio_preprocessor()
 
     def require_same_space(self, expected_E: Float[np.ndarray, "E"]) -> None:
         """Raises BundleError unless this CLAP gives the text PROBE the vector `expected_E`, the generator's: cosines

@@ -23,7 +23,7 @@ ADVICE = "make the sound again"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class File:
-    """A file that a record names: `path` as `text_of` writes it."""
+    """A file that a record names: `path` as `path_to_text` writes it."""
 
     path: str
     sha256: str

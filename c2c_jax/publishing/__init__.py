@@ -1,1 +1,1 @@
-"""Publishing a translator: the exported folder, its model card, its ONNX form, the upload to the hub."""
+"""Publishing a translator: export to a folder, model card, ONNX, upload to the hub."""

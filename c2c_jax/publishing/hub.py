@@ -1,4 +1,4 @@
-"""The upload to the Hugging Face hub."""
+"""Uploads a folder to the Hugging Face hub."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from c2c_jax.errors import ExportError, one_line
 
 
 def require_access(name: str) -> None:
-    """Raises ExportError if an upload cannot begin: for an invalid name, offline, and without a token."""
+    """Raises ExportError if an upload cannot start: for an invalid name, offline, or without a token."""
     try:
         huggingface_hub.utils.validate_repo_id(name)
     except HFValidationError:
@@ -21,21 +21,21 @@ def require_access(name: str) -> None:
 
 
 def upload(folder: Path, name: str, *, private: bool) -> str:
-    """Uploads a folder to a model repository, which is created if there is none. Returns its address.
+    """Uploads a folder to a model repository, which is created if needed. Returns its address.
 
-    private: whether it is created as a private one; if it exists and is public, nothing is uploaded.
-    Raises ExportError if the hub refuses it.
+    private: whether the repository must be private; nothing is uploaded to an existing public one.
+    Raises ExportError if the hub refuses the upload.
     """
     api = huggingface_hub.HfApi()
     try:
         repository = api.create_repo(name, private=private or None, exist_ok=True)
         if private and not api.model_info(repository.repo_id).private:
             raise ExportError(
-                f"--push {name}: the repository exists and is public; pass another, or leave --private out"
+                f"--push {name}: the repository exists and is public; pass another name, or leave --private out"
             )
         api.upload_folder(repo_id=repository.repo_id, folder_path=folder, commit_message="Translator, by c2c export")
     except ExportError:
         raise
-    except Exception as error:  # of the hub's classes and of its HTTP library's
-        raise ExportError(f"--push {name}: the hub refused it ({one_line(error)})") from error
+    except Exception as error:  # errors of the hub and of its HTTP library
+        raise ExportError(f"--push {name}: the hub refused the upload ({one_line(error)})") from error
     return str(repository)

@@ -1,4 +1,4 @@
-"""Names and values in Markdown and in its code, so that nothing in them becomes markup."""
+"""Escapes names and values for Markdown and for code in it."""
 
 import json
 import re
@@ -10,12 +10,12 @@ _WWW = re.compile(r"www\.", re.IGNORECASE)  # which GitHub turns into a link
 
 
 def plain(text: object) -> str:
-    """Text on one line, its punctuation escaped."""
-    return _WWW.sub(lambda found: f"{found[0][:-1]}\\.", _MARKUP.sub(r"\\\1", printable(text)))
+    """Text on one line with escaped punctuation."""
+    return _WWW.sub(lambda match: f"{match[0][:-1]}\\.", _MARKUP.sub(r"\\\1", printable(text)))
 
 
 def code(text: object) -> str:
-    """Text on one line as a span of code, which may stand in a table."""
+    """Text on one line as a code span, also for tables."""
     line = printable(text).replace("|", "\\|")
     longest = max((len(run) for run in re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)
@@ -24,7 +24,7 @@ def code(text: object) -> str:
 
 
 def literal(text: str) -> str:
-    """A Python string literal of the text, in UTF-8. Characters that are invisible, or change the direction of others,
-    are escaped."""
+    """The text as a Python string literal. Invisible characters and those that change the writing direction are
+    escaped."""
     quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in quoted)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in quoted)

@@ -1,4 +1,4 @@
-"""Names in a bundle's config as they are published: without the folders of this machine."""
+"""Removes local folders from the names in a bundle's config before it is published."""
 
 import dataclasses
 import re
@@ -10,11 +10,11 @@ from c2c_jax.errors import CaptionError
 from c2c_jax.io.files import describe_path
 from c2c_jax.translator.bundle import Bundle
 
-_IS_PATH = re.compile(r"~|\.{0,2}/|\.{1,2}$|\w+://")  # how the name of a place on a machine or in a bucket begins
+_IS_PATH = re.compile(r"~|\.{0,2}/|\.{1,2}$|\w+://")  # start of a local path or an address
 
 
-def without_places(bundle: Bundle) -> Bundle:
-    """The bundle with hub names as they are, and only the last component of each local file and folder."""
+def without_local_paths(bundle: Bundle) -> Bundle:
+    """The bundle with only the last component of each local file and folder name; hub names do not change."""
     return dataclasses.replace(
         bundle,
         source=dataclasses.replace(bundle.source, name=public_name(bundle.source.name)),
@@ -24,33 +24,33 @@ def without_places(bundle: Bundle) -> Bundle:
 
 
 def hub_name(name: str) -> str | None:
-    """The hub repository OWNER/NAME of a space's name; None for a local folder or file, and for all else."""
+    """The hub repository OWNER/NAME of a space's name; None for anything else, such as a local folder or file."""
     base = name.partition(":")[0]
-    is_one = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and describe_path(Path(base)) == "no file"
-    return base if is_one else None
+    is_hub_name = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) and describe_path(Path(base)) == "no file"
+    return base if is_hub_name else None
 
 
 def public_name(name: str) -> str:
-    """A space's name: a hub name, or the last component of a folder, with its `:SUBFOLDER`."""
+    """A space's name for publishing: a hub name, or the last component of a folder, with its `:SUBFOLDER`."""
     if hub_name(name):
         return name
     base, colon, subfolder = name.rpartition(":")
     if not colon or subfolder.startswith("//"):  # gs://BUCKET/FOLDER
-        return _last(name)
-    return _last(base) + colon + subfolder
+        return _last_component(name)
+    return _last_component(base) + colon + subfolder
 
 
-def public_captions(spec: str) -> str:
-    """A caption spec whose files and local data sets are named by their last component."""
+def public_caption_spec(spec: str) -> str:
+    """A caption spec with only the last component of each local path."""
     parts = []
     for part in map(str.strip, spec.split(" + ")):
         kind, colon, name = part.partition(":")
         try:
-            places = open_sources(part)[0].places
-        except CaptionError:  # of a kind that is not registered here
-            places = tuple(text for text in name.split(":") if _IS_PATH.match(text))
-        for place in places:
-            name = name.replace(place, _last(place), 1)
+            paths = open_sources(part)[0].places
+        except CaptionError:  # the kind is not registered here
+            paths = tuple(text for text in name.split(":") if _IS_PATH.match(text))
+        for path in paths:
+            name = name.replace(path, _last_component(path), 1)
         parts.append(kind + colon + name)
     return " + ".join(parts)
 
@@ -65,13 +65,13 @@ def _public(value: Any, field: str = "") -> Any:
     if field in ("source", "target"):
         return public_name(value)
     if field == "captions":
-        return public_captions(value)
+        return public_caption_spec(value)
     if field in ("data_dir", "manual_dir", "store") or _IS_PATH.match(value):
-        return _last(value)
+        return _last_component(value)
     return value
 
 
-def _last(path: str) -> str:
-    """The last component; of `.` and such, which have none, that of the folder they stand for."""
+def _last_component(path: str) -> str:
+    """The last component of a path; for paths such as `.`, of the folder they refer to."""
     last = PurePath(path).name
     return last if last not in ("", "..") else Path(path).expanduser().resolve().name

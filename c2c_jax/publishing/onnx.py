@@ -1,4 +1,4 @@
-"""The translator as an ONNX graph, through torch, and its check in onnxruntime."""
+"""Exports the translator to ONNX through torch, and checks the result in onnxruntime."""
 
 import importlib.util
 import logging
@@ -13,13 +13,13 @@ from c2c_jax.errors import ConfigError, ExportError
 from c2c_jax.torch import Translator
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-GRAPH_BYTES = 2**31 - 1  # that an ONNX file can hold
-TOLERANCE = 1e-5  # difference of the graph and the twin, relative to the largest output or to 1
+GRAPH_BYTES = 2**31 - 1  # maximum size of an ONNX file
+TOLERANCE = 1e-5  # maximum difference from the torch translator, relative to the largest output or to 1
 
 
 class FromImage(torch.nn.Module):
-    """`from_image` of the torch translator as a module, for export: [B, S] → [B, E]. A translator of centred vectors
-    that has the mean of sounds gives two outputs: un-centred with the mean of captions, and with that of sounds."""
+    """The torch translator's `from_image` as a module for export. If a translator of centred vectors has the mean of
+    sounds, it has two outputs: un-centred with the mean of captions, and with that of sounds."""
 
     def __init__(self, translator: Translator):
         super().__init__()
@@ -34,7 +34,7 @@ class FromImage(torch.nn.Module):
 
 
 def require_onnx() -> None:
-    """Raises ConfigError if a package that the export needs is not installed."""
+    """Raises ConfigError if a package for the export is not installed."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"--onnx needs {', '.join(missing)}: pip install 'c2c_jax[onnx]'")
@@ -43,22 +43,23 @@ def require_onnx() -> None:
 def write_onnx(folder: Path) -> list[Path]:
     """Writes `model.onnx` into a bundle's folder: `source` [batch, S] → `target` [batch, E], batch of any size.
 
-    `model_from_image.onnx` computes `from_image`; it is written if images are treated differently from captions. It
-    has a second output, `target_audio`, if the bundle can un-centre with the mean of sounds.
-    Returns the files. Raises ExportError if onnxruntime computes anything else than the torch translator, and if a
-    graph does not fit into one file.
+    `model_from_image.onnx` computes `from_image` and is written if it differs for images and captions. It has a second
+    output, `target_audio`, if the bundle can un-centre with the mean of sounds.
+    Returns the files. Raises ExportError if results in onnxruntime differ from the torch translator's, or if a graph is
+    too large for one file.
     """
     translator = Translator.from_pretrained(folder)
     graphs: dict[str, torch.nn.Module] = {"model.onnx": translator}
     if (
         translator.input_norm == "centred"
         or translator.gap.corrects
-        or (translator.memory is not None and translator.memory.share)
+        or (translator.memory is not None and translator.memory.weight)
     ):
         size = sum(x.nbytes for x in translator.state_dict().values())
         if size > GRAPH_BYTES:
             raise ExportError(
-                f"with its caption memory the translator takes {size:,} bytes, and an ONNX file holds {GRAPH_BYTES:,}: "
+                f"with its caption memory the translator has {size:,} bytes, more than the {GRAPH_BYTES:,} of an ONNX "
+                f"file: "
                 "export it without --onnx, or train one with a smaller config.memory.size"
             )
         graphs["model_from_image.onnx"] = FromImage(translator).eval()
@@ -69,11 +70,13 @@ def write_onnx(folder: Path) -> list[Path]:
 
 
 def _write(path: Path, module: torch.nn.Module, source_dim: int, outputs: list[str]) -> None:
-    remarks = logging.getLogger("torch.onnx._internal.exporter._registration")  # on torchvision, which is not needed
-    level = remarks.level
-    remarks.setLevel(logging.ERROR)
+    logger = logging.getLogger(
+        "torch.onnx._internal.exporter._registration"
+    )  # warns about torchvision, which is not needed
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        # torch's own use of what it deprecates
+        # torch uses functions that it deprecates
         with warnings.catch_warnings(action="ignore", category=FutureWarning):
             program: Any = torch.onnx.export(
                 module,
@@ -85,27 +88,27 @@ def _write(path: Path, module: torch.nn.Module, source_dim: int, outputs: list[s
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
     finally:
-        remarks.setLevel(level)
-    for node in program.model.graph.all_nodes():  # torch writes each line of code and its file into the graph
+        logger.setLevel(level)
+    for node in program.model.graph.all_nodes():  # torch stores source lines and local paths there
         node.metadata_props.clear()
     program.save(path, external_data=False)
-    if (worst := _difference(path, module, source_dim, outputs)) > TOLERANCE:
+    if (difference := _difference(path, module, source_dim, outputs)) > TOLERANCE:
         raise ExportError(
-            f"{path.name} differs from the torch translator by {worst:.2g} in onnxruntime; it is not kept"
+            f"{path.name} differs from the torch translator by {difference:.2g} in onnxruntime and was deleted"
         )
 
 
 def _difference(path: Path, module: torch.nn.Module, source_dim: int, outputs: list[str]) -> float:
-    """The largest difference of the graph and the module for two batches, relative to the largest output or to 1."""
+    """The maximum difference of graph and module over two batches, relative to the largest output or to 1."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    worst = 0.0
+    difference = 0.0
     for rows in (1, 5):
         source = np.random.default_rng(rows).normal(size=(rows, source_dim)).astype(np.float32)
         with torch.no_grad():
             output = module(torch.from_numpy(source))
         expected = [x.numpy() for x in (output if isinstance(output, tuple) else (output,))]
-        for found, wanted in zip(session.run(outputs, {"source": source}), expected, strict=True):
-            worst = max(worst, float(np.abs(found - wanted).max() / max(1.0, np.abs(wanted).max())))
-    return worst
+        for actual, reference in zip(session.run(outputs, {"source": source}), expected, strict=True):
+            difference = max(difference, float(np.abs(actual - reference).max() / max(1.0, np.abs(reference).max())))
+    return difference

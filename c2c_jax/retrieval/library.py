@@ -111,12 +111,12 @@ class Library:
     unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
     is_written: bool = True
 
-    def update(self, load: Callable[[], Space], on_sound: Callable[[], None] = lambda: None) -> list[AudioError]:
+    def update(self, load: Callable[[], Space], on_audio: Callable[[], None] = lambda: None) -> list[AudioError]:
         """Encodes the pending sounds and writes the index, now and then during long work; changed and deleted files
         leave it. Returns an error for each sound that cannot be read; these are remembered as `unreadable`.
 
         A file with known content is not encoded again under another name or time. load: returns the space, called once
-        a sound is to be encoded. on_sound: called after each sound. Raises StoreError if another process writes the
+        a sound is to be encoded. on_audio: called after each sound. Raises StoreError if another process writes the
         index or if it cannot be written, and whatever `load` raises.
         """
         if self.is_written and not self.pending:
@@ -132,7 +132,7 @@ class Library:
                 ) from None
             ended, spent = time.monotonic(), 0.0
             for start in range(0, len(self.pending), PART):
-                failures += self._add(self.pending[start : start + PART], row_of, load, on_sound)
+                failures += self._add(self.pending[start : start + PART], row_of, load, on_audio)
                 if time.monotonic() - ended > spent / WRITING:
                     since = time.monotonic()
                     self._write()
@@ -173,7 +173,7 @@ class Library:
         paths: Sequence[Path],
         row_of: dict[str, int],
         load: Callable[[], Space],
-        on_sound: Callable[[], None],
+        on_audio: Callable[[], None],
     ) -> list[AudioError]:
         """Adds the vectors of some files: those of `row_of`, by their SHA-256, else newly encoded ones."""
         files: dict[Path, IndexedFile] = {}
@@ -188,9 +188,9 @@ class Library:
                 failures[path] = AudioError(f"{path} cannot be read ({error.strerror})")
         new = [path for path in files if path not in vectors]
         for _ in range(len(paths) - len(new)):
-            on_sound()
+            on_audio()
         if new:
-            encoded, errors = encode_audio_files(new, load(), on_sound=on_sound)
+            encoded, errors = encode_audio_files(new, load(), on_audio=on_audio)
             failures |= zip((path for path in new if path not in encoded), errors, strict=True)
             for path, vector_E in encoded.items():
                 try:

@@ -20,7 +20,7 @@ from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, translated_caption
 from c2c_jax.spaces.space import Space, SpaceId, identify
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.centring import ModalityMeans
-from c2c_jax.translator.inference import load_clap, load_clip, means_in_use, vectors_of
+from c2c_jax.translator.inference import load_clap, load_clip, means_in_use, translate_image_files
 from c2c_jax.translator.memory import evenly_spaced
 from c2c_jax.translator.resolve import bundle_folder
 
@@ -123,7 +123,7 @@ def search(
         if bundle and pictures:
             reading = bar.add_task("encoding pictures", total=len(pictures), visible=len(pictures) > 1)
             space = load_clip(bundle, clip, with_text=False)
-            vectors, wrong = vectors_of(pictures, space, bundle, lambda: bar.advance(reading))
+            vectors, wrong = translate_image_files(pictures, space, bundle, lambda: bar.advance(reading))
             for line in means_in_use(bundle):
                 console.print(line)
             unread += wrong

@@ -1,4 +1,4 @@
-"""How many devices JAX sees on a CPU, and the compiler's options for each backend."""
+"""Splits a CPU into several JAX devices, and gives XLA's compiler options for each backend."""
 
 import importlib.util
 import os
@@ -6,16 +6,16 @@ from importlib.metadata import entry_points
 
 import jax
 
-DEVICES = (8, 4, 2, 1)  # powers of two, as batches are; each holds the weights
+DEVICES = (8, 4, 2, 1)  # powers of two, like batch sizes; each device has a copy of the weights
 
 
-def devices_over_cores() -> None:
-    """Makes JAX see several devices on a CPU, at most 8, that share its cores evenly.
+def split_cores_into_devices() -> None:
+    """Makes JAX see up to 8 devices on a CPU, which share its cores evenly.
 
-    XLA multiplies matrices with one thread on each of two cores a sixth faster than with two threads on both. Only for
-    the embedding pass, whose devices never wait for each other: in training, devices that wait take a thread each, and
-    with so few threads would wait for ever. Does nothing where JAX may find an accelerator, where the user has set the
-    number of devices or threads, or once JAX has looked for its devices.
+    On two cores, two devices with one thread each multiply matrices a sixth faster than one device with two threads.
+    This is for the embedding pass only. In training, devices wait for each other and each waiting device blocks a
+    thread, so that so few threads would deadlock. Does nothing if JAX may find an accelerator, if the user has set the
+    number of devices or threads, or if JAX is already initialised.
     """
     is_set = {"NPROC", "JAX_NUM_CPU_DEVICES"} & set(os.environ)
     if is_set or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
@@ -28,22 +28,22 @@ def devices_over_cores() -> None:
     devices = next(devices for devices in DEVICES if cores % devices == 0)
     try:
         jax.config.update("jax_num_cpu_devices", devices)
-    except RuntimeError:  # the devices are there already
+    except RuntimeError:  # JAX is already initialised
         return
-    os.environ["NPROC"] = str(cores // devices)  # threads of a device
+    os.environ["NPROC"] = str(cores // devices)  # threads per device
 
 
 def gpu_options() -> dict[str, str | bool]:
-    """The compiler's options on GPUs: no Triton kernels for matrix products.
+    """XLA's compiler options on GPUs: no Triton kernels for matrix products.
 
-    For exact float32 products of a text tower they compile for 47 s instead of 6 for each shape (H100), and are no
-    faster than cuBLAS's. Other towers, steps and precisions were not measured.
+    For a text tower in exact float32, Triton kernels take 47 s to compile for each shape instead of 6 s (H100) and are
+    not faster than cuBLAS. Other towers, training steps and precisions were not measured.
     """
     return {"xla_gpu_enable_triton_gemm": False} if jax.default_backend() == "gpu" else {}
 
 
 def tower_options() -> dict[str, str | bool]:
-    """The compiler's options for the towers: `gpu_options`, and on a CPU Eigen's matrix products instead of YNNPACK's,
-    which are a fifth slower at these sizes (`bench/embed.py`)."""
+    """XLA's compiler options for the towers: `gpu_options`, and on CPUs matrix products by Eigen, since YNNPACK's are a
+    fifth slower at these sizes (`bench/embed.py`)."""
     is_cpu = jax.default_backend() == "cpu"
     return {"xla_cpu_experimental_ynn_fusion_type": ""} if is_cpu else gpu_options()

@@ -1,4 +1,4 @@
-"""Image and sound files to their vectors in a space."""
+"""Encodes image and sound files to vectors in a space."""
 
 import collections
 import itertools
@@ -16,58 +16,56 @@ from c2c_jax.io.images import read_image
 from c2c_jax.spaces.models.clap_audio import Mels
 from c2c_jax.spaces.space import Space, batch_size_for
 
-READERS = min(os.cpu_count() or 1, 16)  # threads
-BATCH = 16  # sounds that are encoded at once
-ENCODED_AT_ONCE = 64  # images
+READER_THREADS = min(os.cpu_count() or 1, 16)  # threads
+AUDIO_BATCH, IMAGE_BATCH = 16, 64  # files encoded at once
 
 
 def encode_audio_files(
     paths: Sequence[Path],
     space: Space,
     *,
-    on_sound: Callable[[], None] = lambda: None,
+    on_audio: Callable[[], None] = lambda: None,
     on_note: Callable[[str], None] = report,
 ) -> tuple[dict[Path, Float[np.ndarray, "E"]], list[AudioError]]:
-    """The raw projections of the sounds that can be read, and the errors of the others, both in order.
+    """Returns the raw projections of the readable sound files, and the errors of the others, both in input order.
 
-    Threads decode files ahead of the tower, at most as many as it takes in two batches. on_sound: called after each
-    file. on_note: called, in order, with the notes of `read_audio`. Raises CheckpointError for a space that has no
-    audio tower.
+    Threads decode files while the tower encodes earlier ones. on_audio: called after each file. on_note: called with
+    each note of `read_audio`, in input order. Raises CheckpointError for a space without an audio tower.
     """
-    preprocessor = space.require_mels()
+    preprocessor = space.require_audio_preprocessor()
     vectors: dict[Path, np.ndarray] = {}
     errors: list[AudioError] = []
     batch: dict[Path, Mels] = {}
-    size = batch_size_for(len(paths), BATCH)
+    size = batch_size_for(len(paths), AUDIO_BATCH)
 
     def read(path: Path) -> tuple[Mels, list[str]]:
         notes: list[str] = []
-        sound = read_audio(path, preprocessor.sample_rate, preprocessor.max_seconds, notes.append)
-        return preprocessor([sound]), notes
+        waveform = read_audio(path, preprocessor.sample_rate, preprocessor.max_seconds, notes.append)
+        return preprocessor([waveform]), notes
 
     def encode() -> None:
         mels = Mels(*map(np.concatenate, zip(*batch.values(), strict=True)))
         vectors.update(zip(batch, space.encode_mels(mels, batch_size=size), strict=True))
         batch.clear()
 
-    with ThreadPoolExecutor(READERS) as readers:
-        unread = iter(paths)
-        ahead: collections.deque[tuple[Path, Future[tuple[Mels, list[str]]]]] = collections.deque()
+    with ThreadPoolExecutor(READER_THREADS) as readers:
+        remaining = iter(paths)
+        pending: collections.deque[tuple[Path, Future[tuple[Mels, list[str]]]]] = collections.deque()
 
         def read_ahead(count: int) -> None:
-            ahead.extend((path, readers.submit(read, path)) for path in itertools.islice(unread, count))
+            pending.extend((path, readers.submit(read, path)) for path in itertools.islice(remaining, count))
 
-        read_ahead(BATCH + READERS)
-        while ahead:
-            path, reading = ahead.popleft()
+        read_ahead(AUDIO_BATCH + READER_THREADS)
+        while pending:
+            path, future = pending.popleft()
             try:
-                batch[path], notes = reading.result()
+                batch[path], notes = future.result()
                 for note in notes:
                     on_note(note)
             except AudioError as error:
                 errors.append(error)
             read_ahead(1)
-            on_sound()
+            on_audio()
             if len(batch) == size:
                 encode()
     if batch:
@@ -78,15 +76,15 @@ def encode_audio_files(
 def encode_image_files(
     paths: Sequence[Path], space: Space, on_image: Callable[[], None] = lambda: None
 ) -> tuple[dict[Path, Float[np.ndarray, "S"]], list[ImageError]]:
-    """The raw projections of the images that can be read, and the errors of the others, both in order. Only an image's
-    pixels are kept until they are encoded. on_image: called after each file."""
+    """Returns the raw projections of the readable image files, and the errors of the others, both in input order.
+    on_image: called after each file."""
     vectors: dict[Path, np.ndarray] = {}
     errors: list[ImageError] = []
-    for start in range(0, len(paths), ENCODED_AT_ONCE):
+    for start in range(0, len(paths), IMAGE_BATCH):
         pixels: dict[Path, np.ndarray] = {}
-        for path in paths[start : start + ENCODED_AT_ONCE]:
+        for path in paths[start : start + IMAGE_BATCH]:
             try:
-                pixels[path] = space.pixels_of(read_image(path))
+                pixels[path] = space.preprocess_image(read_image(path))
             except ImageError as error:
                 errors.append(error)
             on_image()

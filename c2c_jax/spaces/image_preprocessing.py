@@ -1,7 +1,7 @@
-"""Images to the pixels that a CLIP vision tower takes, as a checkpoint's image preprocessor says.
+"""Converts images to the pixels that a CLIP vision tower takes.
 
-Bit for bit what transformers' CLIPImageProcessorPil makes; that one imports torch, which would take most of the time
-from the shell to an image's vector (`python -m bench.infer`).
+Results equal those of transformers' CLIPImageProcessorPil bit for bit. That class imports torch, which would take most
+of the time that one image needs on the command line (`python -m bench.infer`).
 """
 
 import dataclasses
@@ -19,20 +19,20 @@ from c2c_jax.errors import CheckpointError, ImageError
 from c2c_jax.spaces.models.clip import CLIPVisionConfig
 from c2c_jax.spaces.preprocessors import Preprocessor
 
-MAX_EDGE = 2048  # pixels: published towers take up to 448, and 2048 x 2048 pixels take 200 MB here
+MAX_EDGE = 2048  # pixels; published towers take up to 448
 MAX_RESIZED = 2**25  # pixels of an image before it is cropped
 Edge = Annotated[int, Meta(ge=1, le=MAX_EDGE)]
 Size = Edge | Annotated[list[Edge], Meta(min_length=2, max_length=2)] | dict[str, Edge]
 Mean = Annotated[float, Meta(ge=-1000, le=1000)]
 Deviation = Annotated[float, Meta(ge=1e-4, le=1000)]
-Three = Meta(min_length=3, max_length=3)
+ThreeValues = Meta(min_length=3, max_length=3)
 SIZES = [{"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"}, {"max_height", "max_width"}]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImagePreprocessor(Preprocessor):
-    """Resizes, crops and normalises images. The fields are those of a preprocessor's file, with transformers' defaults;
-    mean and standard deviation are CLIP's own (OpenAI). Sizes are in pixels."""
+    """Resizes, crops and normalises images. Fields and defaults are those of transformers' preprocessor_config.json,
+    with OpenAI CLIP's mean and standard deviation. Sizes are in pixels."""
 
     KIND, PARTS = "image", ("image_processor",)
     DEFAULTED = (
@@ -51,17 +51,17 @@ class ImagePreprocessor(Preprocessor):
     feature_extractor_type: Literal["CLIPFeatureExtractor"] = "CLIPFeatureExtractor"
     do_resize: bool = True
     size: Size = dataclasses.field(default_factory=lambda: {"shortest_edge": 224})
-    default_to_square: bool = False  # what a size of one number means
+    default_to_square: bool = False  # whether a size of one number is both edges, not the shortest edge
     resample: Annotated[int, Meta(ge=0, le=5)] = int(Image.Resampling.BICUBIC)
     do_center_crop: bool = True
     crop_size: Size = dataclasses.field(default_factory=lambda: {"height": 224, "width": 224})
     do_rescale: bool = True
     rescale_factor: Annotated[float, Meta(ge=1e-6, le=1)] = 1 / 255
     do_normalize: bool = True
-    image_mean: Mean | Annotated[list[Mean], Three] = dataclasses.field(
+    image_mean: Mean | Annotated[list[Mean], ThreeValues] = dataclasses.field(
         default_factory=lambda: [0.48145466, 0.4578275, 0.40821073]
     )
-    image_std: Deviation | Annotated[list[Deviation], Three] = dataclasses.field(
+    image_std: Deviation | Annotated[list[Deviation], ThreeValues] = dataclasses.field(
         default_factory=lambda: [0.26862954, 0.26130258, 0.27577711]
     )
     do_pad: Literal[False] = False
@@ -74,32 +74,36 @@ class ImagePreprocessor(Preprocessor):
             raise ValueError(f"its crop_size has {', '.join(sorted(crop)) or 'nothing'}: expected height and width")
 
     def require_tower(self, config: CLIPVisionConfig, folder: Path) -> None:
-        """Raises CheckpointError unless the pixels of every image are what a vision tower of that config takes."""
+        """Raises CheckpointError unless images of every size give pixels that fit a vision tower with this config."""
         is_one_size = self._crop is not None or self._resized((3, 2)) == self._resized((2, 3))
-        made = self._crop or self._resized((3, 2)) if is_one_size else None
+        output_size = self._crop or self._resized((3, 2)) if is_one_size else None
         edge = config.image_size
-        if made != (edge, edge):
-            found = f"{made[0]} x {made[1]} pixels" if made else "pixels of as many sizes as images have"
+        if output_size != (edge, edge):
+            actual = (
+                f"{output_size[0]} x {output_size[1]} pixels"
+                if output_size
+                else "pixels whose size depends on the image"
+            )
             raise CheckpointError(
-                f"the image preprocessor of {folder} makes {found}; config.json asks for {edge} x {edge}: "
+                f"the image preprocessor of {folder} makes {actual}; config.json asks for {edge} x {edge}: "
                 "they belong to different models; fetch both again"
             )
 
     def __call__(self, images: Sequence[Image.Image]) -> Float[np.ndarray, "B height width C"]:
-        """Normalised pixels, float32, channels last, of RGB images of any sizes. Raises ImageError for an image too
-        long to be resized."""
+        """Converts RGB images of any size to normalised float32 pixels, channels last. Raises ImageError for an image
+        that is too long to resize."""
         return np.stack([self._pixels(image) for image in images])
 
     @functools.cached_property
     def _edges(self) -> dict[str, int]:
-        """What images are resized to, by name."""
+        """The target size by edge, as one of SIZES."""
         size = self.size
         if isinstance(size, int):
             return {"height": size, "width": size} if self.default_to_square else {"shortest_edge": size}
         return {"height": size[0], "width": size[1]} if isinstance(size, list) else size
 
     def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The (width, height) to which an image of that (width, height) is resized."""
+        """The (width, height) after resizing an image of this (width, height)."""
         if not self.do_resize:
             return size
         width, height = size
@@ -123,7 +127,7 @@ class ImagePreprocessor(Preprocessor):
 
     @functools.cached_property
     def _crop(self) -> tuple[int, int] | None:
-        """(width, height) of what is cropped, None where nothing is."""
+        """The (width, height) of the centre crop; None: no crop."""
         if not self.do_center_crop:
             return None
         size = self.crop_size
@@ -135,8 +139,8 @@ class ImagePreprocessor(Preprocessor):
         if self.do_resize:
             width, height = self._resized(image.size)
             if width * height > MAX_RESIZED or not width * height:
-                found = f"{image.width} x {image.height} pixels"
-                raise ImageError(f"an image of {found} cannot be resized to {width} x {height}: crop it")
+                actual = f"{image.width} x {image.height} pixels"
+                raise ImageError(f"an image of {actual} cannot be resized to {width} x {height}: crop it")
             image = image.resize((width, height), Image.Resampling(self.resample))
         if self._crop:
             width, height = self._crop

@@ -1,4 +1,4 @@
-"""The preprocessor file of a checkpoint folder: how images and sounds become what its towers take."""
+"""Reads the preprocessor file of a checkpoint folder, which configures the conversion of images or sounds."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from c2c_jax.io.files import is_regular, path_exists
 from c2c_jax.io.json import read_json
 
 FILE = "preprocessor_config.json"
-PROCESSOR_FILE = "processor_config.json"  # of transformers 5, which writes it alone
+PROCESSOR_FILE = "processor_config.json"  # written by transformers 5 instead of FILE
 
 P = TypeVar("P", bound="Preprocessor")
 
 
 class Preprocessor:
-    """What the dataclasses `ImagePreprocessor` and `AudioPreprocessor` share: their reading from files.
+    """Base class of `ImagePreprocessor` and `AudioPreprocessor`, which reads their fields from files.
 
-    KIND: what is preprocessed, for messages. PARTS: its names in `processor_config.json`. DEFAULTED: fields whose null
+    KIND: name for messages. PARTS: names of its section in `processor_config.json`. DEFAULTED: fields whose null
     means their default, as in transformers.
     """
 
@@ -30,8 +30,8 @@ class Preprocessor:
 
     @classmethod
     def read(cls: type[P], folder: Path) -> P:
-        """That of a checkpoint folder, from the file in which transformers looks for it. Raises CheckpointError where
-        it is missing or has fields of unknown values."""
+        """Reads the preprocessor of a checkpoint folder, from the same file as transformers. Raises CheckpointError if
+        it is missing or has invalid values."""
         advice = f"{folder} is not a whole checkpoint folder: fetch it again"
         if path_exists(combined := folder / PROCESSOR_FILE):
             content = read_json(combined, CheckpointError, advice)
@@ -45,18 +45,18 @@ class Preprocessor:
 
     @classmethod
     def from_dict(cls: type[P], content: Mapping[str, Any], path: Path = Path(FILE)) -> P:
-        """That of a file's content; fields that are not known are ignored, and a step `do_…` that is null is left out.
-        path: of the file, for messages. Raises CheckpointError."""
+        """Builds the preprocessor from a file's content. Unknown fields are ignored; null for a step `do_…` means
+        False. path: the file, for messages. Raises CheckpointError for invalid values."""
         steps = {name: False for name, value in content.items() if value is None and name.startswith("do_")}
-        stated = {name: value for name, value in content.items() if value is not None or name not in cls.DEFAULTED}
+        given = {name: value for name, value in content.items() if value is not None or name not in cls.DEFAULTED}
         try:
-            return msgspec.convert({**stated, **steps}, cls)
+            return msgspec.convert({**given, **steps}, cls)
         except msgspec.MsgspecError as error:
             raise CheckpointError(
                 f"{path} cannot be used as an {cls.KIND} preprocessor ({error}); fetch it again"
             ) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of a file that transformers reads."""
+        """The content of a preprocessor_config.json for transformers."""
         fields = dataclasses.asdict(self)  # type: ignore[call-overload]
         return {name: value for name, value in fields.items() if value is not None}

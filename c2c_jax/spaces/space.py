@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # transformers imports torch: it is loaded only where texts a
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpaceId:
-    """What identifies a space: a name for people and a fingerprint for comparison; "": it is unknown."""
+    """Identifies a space. name: for people. fingerprint: for comparison; "": unknown."""
 
     name: Annotated[str, msgspec.Meta(max_length=4096)]
     dim: Width
@@ -48,10 +48,9 @@ class SpaceId:
 class Space:
     """A joint embedding space. `encode_*` return projections before L2 normalisation, float32 [B, E].
 
-    name: as it was given to `load_space`. dim: E. fingerprint: SHA-256 of weights, config and tokenizer files. config:
-    content of config.json. model: of a class in `weights.formats.FORMATS`. tokenizer: None where the text tower was not
-    loaded. pixels, mels: preprocessors of the image and audio towers that were loaded. ignored: keys of the checkpoint
-    that the model does not need.
+    name: as passed to `load_space`. dim: E. fingerprint: SHA-256 of weights, config and tokenizer files. config:
+    content of config.json. model: an instance of a class in `weights.formats.FORMATS`. tokenizer and preprocessors:
+    None if their tower was not loaded. ignored: tensors of the checkpoint that the model does not need.
     """
 
     name: str
@@ -60,8 +59,8 @@ class Space:
     config: dict[str, Any]
     model: Any
     tokenizer: "PreTrainedTokenizerBase | None"
-    pixels: ImagePreprocessor | None
-    mels: AudioPreprocessor | None = None
+    image_preprocessor: ImagePreprocessor | None
+    audio_preprocessor: AudioPreprocessor | None = None
     max_tokens: int
     ignored: list[str]
 
@@ -71,16 +70,16 @@ class Space:
         return SpaceId(name=self.name, dim=self.dim, fingerprint=self.fingerprint)
 
     def encode_text(self, texts: Sequence[str], *, batch_tokens: int = 2048) -> Float[np.ndarray, "B E"]:
-        """Text projections [B, E] of B texts, in their order. Texts beyond the checkpoint's longest are cut as its
-        tokenizer cuts them. batch_tokens: tokens that each of this process's devices sees at once.
+        """Text projections [B, E] of B texts. The tokenizer truncates long texts. batch_tokens: tokens per device and
+        batch.
         """
         vectors = np.empty((len(texts), self.dim), np.float32)
         for batch in self.text_batches(texts, batch_tokens):
-            batch.put(self.run_text(batch.tokens), vectors)
+            batch.scatter(self.run_text(batch.tokens), vectors)
         return self._require_directions(vectors)
 
     def text_batches(self, texts: Sequence[str], batch_tokens: int) -> list[TextBatch]:
-        """The texts tokenised and packed, for all of this process's devices. batch_tokens: as for `encode_text`."""
+        """Tokenises texts and packs them into batches for all local devices. batch_tokens: see `encode_text`."""
         if not (ids := self.token_ids(texts)):
             return []
         config = self.model.text_model.config
@@ -94,29 +93,29 @@ class Space:
         )
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of each text that its tower sees. Raises CheckpointError for a space without a tokenizer."""
-        if not texts:  # which transformers' tokenizers do not take
+        """The token ids of each text, truncated for the text tower. Raises CheckpointError without a tokenizer."""
+        if not texts:  # transformers' tokenizers raise for an empty list
             return []
         if self.tokenizer is None and hasattr(self.model, "encode_text"):
             raise CheckpointError(no_tokenizer(self.name))
         if self.tokenizer is None:
-            raise CheckpointError(f"space {self.name} was loaded without its text tower: load it whole")
+            raise CheckpointError(f"space {self.name} was loaded without its text tower: load it without `only`")
         config = self.model.text_model.config
         ids = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=False)["input_ids"]
-        if (largest := max(max(text, default=0) for text in ids)) >= config.vocab_size:
+        if (max_size := max(max(text, default=0) for text in ids)) >= config.vocab_size:
             raise CheckpointError(
-                f"space {self.name}: its tokenizer gives token {largest}, and its text tower has {config.vocab_size}: "
+                f"space {self.name}: its tokenizer gives token {max_size}, and its text tower has {config.vocab_size}: "
                 "they belong to different models"
             )
         if not config.is_causal:
             return ids
-        # A causal text is pooled at its first end, and no token behind that changes the vector. See `CLIPTextConfig`.
+        # A causal text is pooled at its first end token, so later tokens do not matter. See `CLIPTextConfig`.
         end = config.eos_token_id
         ends = [max(text) if end == 2 else end for text in ids]
         return [text[: text.index(end) + 1 if end in text else 1] for text, end in zip(ids, ends, strict=True)]
 
     def run_text(self, tokens: TokenRows) -> jax.Array:
-        """Starts the text tower on a batch's tokens and returns its projections [R, Q, E], without waiting for them."""
+        """Starts the text tower on packed tokens and returns its projections [R, Q, E] without waiting for them."""
         return self._run(encode_packed, tokens)
 
     def text_flops(self, tokens: TokenRows) -> float:
@@ -125,58 +124,55 @@ class Space:
         lowered = _encoder().lower(encode_packed, graphdef, state, jax.device_put(tokens, over_data))
         return lowered.cost_analysis()["flops"]
 
-    def computing_in(self, dtype: str) -> "Space":
-        """This space with its towers' arithmetic in "float32" or "bfloat16"; projections stay float32."""
+    def with_dtype(self, dtype: str) -> "Space":
+        """A copy of the space that computes in "float32" or "bfloat16"; its projections stay float32."""
         cast = jax.tree.map(lambda value: value.astype(dtype), nnx.state(self.model))
         return dataclasses.replace(self, model=nnx.merge(nnx.graphdef(self.model), cast))
 
     def encode_image(self, images: Sequence[Image.Image], *, batch_size: int = 64) -> Float[np.ndarray, "B E"]:
-        """Image projections [B, E] of B RGB images, resized, cropped and normalised as the checkpoint says.
-
-        Raises CheckpointError for a space that has no image tower.
-        """
-        pixels = [self.pixels_of(image) for image in images]
+        """Image projections [B, E] of B RGB images. Raises CheckpointError for a space without an image tower."""
+        pixels = [self.preprocess_image(image) for image in images]
         if not pixels:
             return np.zeros((0, self.dim), np.float32)
         return self.encode_pixels(np.stack(pixels), batch_size=batch_size)
 
-    def pixels_of(self, image: Image.Image) -> Float[np.ndarray, "height width C"]:
-        """What the vision tower takes of an RGB image. Raises CheckpointError for a space that has no image tower."""
-        if self.pixels is None:
+    def preprocess_image(self, image: Image.Image) -> Float[np.ndarray, "height width C"]:
+        """Converts an RGB image to the vision tower's pixels. Raises CheckpointError for a space without one."""
+        if self.image_preprocessor is None:
             raise CheckpointError(f"space {self.name} has no image tower; pass a CLIP checkpoint")
-        return self.pixels([image])[0]
+        return self.image_preprocessor([image])[0]
 
     def encode_pixels(
         self, pixels_BHWC: Float[np.ndarray, "B height width C"], *, batch_size: int = 64
     ) -> Float[np.ndarray, "B E"]:
-        """Image projections [B, E] of pixels as `pixels_of` makes them."""
+        """Image projections [B, E] of pixels from `preprocess_image`."""
         starts = range(0, len(pixels_BHWC), batch_size)
         parts = (pixels_BHWC[start : start + batch_size] for start in starts)
         return self._encode(_encode_image, parts, min(batch_size, len(pixels_BHWC)))
 
     def encode_audio(
-        self, sounds: Sequence[Float[np.ndarray, "_"]], *, batch_size: int = 16
+        self, waveforms: Sequence[Float[np.ndarray, "_"]], *, batch_size: int = 16
     ) -> Float[np.ndarray, "B E"]:
-        """Audio projections [B, E] of B mono sounds in -1..1 at `mels.sample_rate`, of any lengths.
+        """Audio projections [B, E] of B mono sounds of any length, in -1..1 at `audio_preprocessor.sample_rate`.
 
-        batch_size: sounds that all of this process's devices encode at once. Raises CheckpointError for a space that
-        has no audio tower, SoundError for an empty sound.
+        batch_size: sounds per batch over all local devices. Raises CheckpointError for a space without an audio tower,
+        AudioError for an empty sound.
         """
-        preprocessor = self.require_mels()
-        batch_size = batch_size_for(len(sounds), batch_size)
-        parts = (sounds[start : start + batch_size] for start in range(0, len(sounds), batch_size))
+        preprocessor = self.require_audio_preprocessor()
+        batch_size = batch_size_for(len(waveforms), batch_size)
+        parts = (waveforms[start : start + batch_size] for start in range(0, len(waveforms), batch_size))
         return self._encode(_encode_audio, (preprocessor(part) for part in parts), batch_size)
 
-    def require_mels(self) -> AudioPreprocessor:
-        """What makes spectrograms of sounds. Raises CheckpointError for a space that has no audio tower."""
-        if self.mels is None:
+    def require_audio_preprocessor(self) -> AudioPreprocessor:
+        """The preprocessor of the audio tower. Raises CheckpointError for a space without one."""
+        if self.audio_preprocessor is None:
             raise CheckpointError(
                 f"space {self.name} has no audio tower; pass a whole CLAP, such as laion/clap-htsat-unfused"
             )
-        return self.mels
+        return self.audio_preprocessor
 
     def encode_mels(self, mels: Mels, *, batch_size: int = 16) -> Float[np.ndarray, "B E"]:
-        """Audio projections [B, E] of B spectrograms as `mels` makes them, in batches filled up to one size."""
+        """Audio projections [B, E] of B spectrograms from `audio_preprocessor`."""
         starts = range(0, len(mels.mel_BCTM), batch_size)
         parts = (Mels(*(x[start : start + batch_size] for x in mels)) for start in starts)
         return self._encode(_encode_audio, parts, batch_size)
@@ -184,8 +180,8 @@ class Space:
     def _encode(
         self, encode: Callable[[Any, Any], jax.Array], batches: Iterable[Any], batch_size: int
     ) -> Float[np.ndarray, "B E"]:
-        """The vectors of batches of at most `batch_size`, each filled up to it and to a multiple of the devices. While
-        one batch is encoded, the next is made."""
+        """Encodes batches of up to `batch_size`, each padded to a multiple of the devices. The next batch is prepared
+        while one is encoded."""
         size = -(-max(batch_size, 1) // jax.local_device_count()) * jax.local_device_count()
         started: list[tuple[jax.Array, int]] = []
         for batch in batches:
@@ -197,7 +193,7 @@ class Space:
         return self._require_directions(np.concatenate([np.zeros((0, self.dim), np.float32), *vectors]))
 
     def _require_directions(self, vectors_BE: Float[np.ndarray, "B E"]) -> Float[np.ndarray, "B E"]:
-        """Raises CheckpointError for a vector that is zero or not finite: it has no direction."""
+        """Returns the vectors. Raises CheckpointError if one is zero or not finite, and so has no direction."""
         lengths_B = np.linalg.norm(vectors_BE, axis=1)
         if not (np.isfinite(lengths_B) & (lengths_B > 0)).all():
             raise CheckpointError(
@@ -206,10 +202,10 @@ class Space:
         return vectors_BE
 
     def save(self, folder: Path) -> None:
-        """Writes the space as a Hugging Face folder that transformers loads: the way back through the same table."""
+        """Writes the space as a Hugging Face folder that transformers can load."""
         format = FORMATS[self.config["model_type"]]
         contents = {"config.json": self.config}
-        if preprocessor := self.pixels or self.mels:
+        if preprocessor := self.image_preprocessor or self.audio_preprocessor:
             contents[FILE] = preprocessor.to_dict()
         with atomic_write(folder) as temporary:
             temporary.mkdir()
@@ -234,14 +230,14 @@ class Space:
 
 @functools.cache
 def _encoder() -> Any:
-    """The jitted towers, made at first use: the compiler's options depend on the backend."""
+    """The jitted encoder, created at first use, since compiler options depend on the backend."""
     return jax.jit(_merge_and_encode, static_argnums=(0, 1), compiler_options=tower_options())
 
 
 def _merge_and_encode(
     encode: Callable[[Any, Any], jax.Array], graphdef: nnx.GraphDef, state: nnx.State, batch: Any
 ) -> jax.Array:
-    # Accelerators round float32 products to tf32 or bfloat16 unless told otherwise.
+    # Accelerators round float32 products to tf32 or bfloat16 by default.
     with jax.default_matmul_precision("float32"):
         return encode(nnx.merge(graphdef, state), batch).astype(jnp.float32)
 
@@ -254,20 +250,19 @@ def _encode_audio(model: Any, mels: Mels) -> jax.Array:
     return model.encode_audio(mels)
 
 
-def batch_size_for(count: int, largest: int) -> int:
-    """How many of so many sounds are encoded at once: one of few sizes, since the tower compiles for each."""
-    return min(largest, 1 << (count - 1).bit_length()) if count else largest
+def batch_size_for(count: int, max_size: int) -> int:
+    """Batch size for `count` sounds: a power of two up to `max_size`, since the tower compiles for each size."""
+    return min(max_size, 1 << (count - 1).bit_length()) if count else max_size
 
 
 def load_space(name: str, *, only: Tower | None = None) -> Space:
-    """The space of a checkpoint.
+    """Loads a space from a checkpoint.
 
-    name: a hub name, a local folder, either with `:SUBFOLDER` (`cvssp/audioldm-s-full-v2:text_encoder`), or a file of
-    laion_clap's or AudioLDM's own (`630k-audioset-best.pt`, `audioldm-s-full-v2.ckpt`).
-    only: the one tower that is needed: of CLIP "image", and of CLAP either, is then read alone, which takes half the
-    time.
-    Raises CheckpointError for a checkpoint that is missing, incomplete, of another kind, has no such tower, or whose
-    tensors do not fit its config.json.
+    name: a hub name or a local folder, with `:SUBFOLDER` if needed (`cvssp/audioldm-s-full-v2:text_encoder`), or an
+    original file of laion_clap or AudioLDM (`630k-audioset-best.pt`, `audioldm-s-full-v2.ckpt`). only: the one tower
+    that is needed; CLIP's image tower and both of CLAP's load alone in half the time.
+    Raises CheckpointError for a checkpoint that is missing, incomplete or of an unknown kind, that lacks the tower, or
+    whose tensors do not fit its config.json.
     """
     checkpoint = open_checkpoint(name)
     format, content, config = read_format(checkpoint, only)
@@ -277,13 +272,13 @@ def load_space(name: str, *, only: Tower | None = None) -> Space:
         tensors = checkpoint.tensors(table)
         require_layers(tensors, table.layers(config), origin)
         model: Any = fill(
-            lambda rngs: format.model(config, rngs=rngs), tensors, table, origin, sizes=checkpoint.shapes_from
+            lambda rngs: format.model(config, rngs=rngs), tensors, table, origin, sizes=checkpoint.shape_source
         )
-        pixels, mels, tokenizer = None, None, None
+        image_preprocessor, audio_preprocessor, tokenizer = None, None, None
         if "image" in format.towers:
-            pixels = checkpoint.preprocessor(ImagePreprocessor, model.vision_model.config)
+            image_preprocessor = checkpoint.preprocessor(ImagePreprocessor, model.vision_model.config)
         if "audio" in format.towers:
-            mels = checkpoint.preprocessor(AudioPreprocessor, model.audio_model.config)
+            audio_preprocessor = checkpoint.preprocessor(AudioPreprocessor, model.audio_model.config)
         if "text" in format.towers:
             tokenizer = checkpoint.tokenizer(model.text_model.config)
         return Space(
@@ -293,17 +288,17 @@ def load_space(name: str, *, only: Tower | None = None) -> Space:
             config=content,
             model=model,
             tokenizer=tokenizer,
-            pixels=pixels,
-            mels=mels,
+            image_preprocessor=image_preprocessor,
+            audio_preprocessor=audio_preprocessor,
             max_tokens=min(model.text_model.config.max_tokens, tokenizer.model_max_length) if tokenizer else 0,
-            ignored=sorted([*ignored_keys(tensors, table), *checkpoint.others]),
+            ignored=sorted([*ignored_keys(tensors, table), *checkpoint.other_keys]),
         )
 
 
 def identify(name: str, *, download: bool = True) -> SpaceId:
-    """Name, width and fingerprint of a checkpoint, without loading its towers. Raises as `load_space`.
+    """Name, width and fingerprint of a checkpoint, without loading its towers. Raises like `load_space`.
 
-    download: whether the hub may be asked for it; if not, a checkpoint that is not on this machine raises AbsentError.
+    download: whether it may be downloaded; if not, a checkpoint that is not on this machine raises AbsentError.
     """
     checkpoint = open_checkpoint(name, download=download)
     _, _, config = read_format(checkpoint)

@@ -1,4 +1,4 @@
-"""The PyTorch twin of the translator. Imports torch and safetensors, never JAX."""
+"""The translator in PyTorch. Imports torch and safetensors, never JAX."""
 
 from c2c_jax.torch.translator import Translator
 

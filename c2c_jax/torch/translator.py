@@ -1,6 +1,6 @@
-"""A trained translator as a torch module, for AudioLDM pipelines and any other torch program.
+"""A trained translator as a torch module, for AudioLDM pipelines and other torch programs.
 
-This file also works when it is copied alone: it needs torch, safetensors and, for hub names, huggingface_hub.
+This file also works when copied out of the package. It needs torch, safetensors and, for hub names, huggingface_hub.
 """
 
 import json
@@ -21,7 +21,7 @@ FORMAT = 2  # of a bundle's config.json
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_DEPTH, MAX_WIDTH = 128, 2**16  # of a translator
 MAX_CONFIG_BYTES = 2**22
-CAPTIONS_AT_ONCE = 16_384  # of a memory, whose cosines to a batch of images are computed together
+CAPTIONS_AT_ONCE = 16_384  # captions whose cosines to a batch of images are computed together
 
 
 class EncoderLayer(torch.nn.Module):
@@ -35,7 +35,7 @@ class EncoderLayer(torch.nn.Module):
         self.norm1, self.norm2 = torch.nn.LayerNorm(width), torch.nn.LayerNorm(width)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Transforms hidden states [B, L, width], where every token attends to all L tokens."""
+        """Transforms hidden states [B, L, width]; every token attends to all L tokens."""
         query, key, value = (
             layer(hidden).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer in (self.q_proj, self.k_proj, self.v_proj)
@@ -46,7 +46,7 @@ class EncoderLayer(torch.nn.Module):
 
 
 class ModalityMeans(torch.nn.Module):
-    """Means of captions, images and sounds in the two spaces, source [S] and target [E], as buffers; None: not known.
+    """Means of captions, images and sounds in the source space [S] and the target space [E], as buffers; None: unknown.
 
     They are means of unit vectors, except that with input_norm "none" the source means are of raw vectors.
     """
@@ -60,14 +60,14 @@ class ModalityMeans(torch.nn.Module):
     def __init__(self, source_dim: int, target_dim: int, **means: torch.Tensor):
         super().__init__()
         if unknown := means.keys() - set(self.NAMES):
-            raise ValueError(f"unknown gap statistics {', '.join(sorted(unknown))}; known are {', '.join(self.NAMES)}")
+            raise ValueError(f"unknown means {', '.join(sorted(unknown))}; known are {', '.join(self.NAMES)}")
         for text, other in (self.NAMES[:2], self.NAMES[2:]):
             if other in means and text not in means:
                 raise ValueError(f"the mean {other} needs the mean {text}, which is missing")
         for name in self.NAMES:
             mean, width = means.get(name), source_dim if name.startswith("source") else target_dim
             if mean is not None and mean.shape != (width,):
-                raise ValueError(f"gap statistic {name} has shape {tuple(mean.shape)}; expected ({width},)")
+                raise ValueError(f"mean {name} has shape {tuple(mean.shape)}; expected ({width},)")
             self.register_buffer(name, mean)
 
     @property
@@ -76,7 +76,7 @@ class ModalityMeans(torch.nn.Module):
         return self.source_image is not None or self.target_audio is not None
 
     def mean(self, name: str) -> torch.Tensor:
-        """The mean of that name. Raises ValueError if it is not known."""
+        """Returns a mean by name. Raises ValueError if it is unknown."""
         if name not in self.NAMES or (mean := getattr(self, name)) is None:
             raise ValueError(f"the translator has no mean {name!r:.40}")
         return mean
@@ -95,29 +95,28 @@ def uncentred(directions: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
 
 
 class Memory(torch.nn.Module):
-    """Turns images' vectors [B, S] towards the captions nearest to them and keeps their lengths. Share 0 changes
-    nothing.
+    """The caption memory: moves images' vectors [B, S] towards their nearest captions and keeps their lengths.
 
-    source: M, the unit vectors [M, S] of captions, float16, centred if the translator's inputs are. With v the
-    direction of an image and w = softmax(M v / temperature), it becomes share · unit(w M) + (1 − share) · v.
+    source: float16 unit vectors M [M, S] of captions, centred if the translator's inputs are. With v the direction of
+    an image and w = softmax(M v / temperature), it becomes weight · unit(w M) + (1 − weight) · v.
     """
 
     source: torch.Tensor
 
-    def __init__(self, source_dim: int, source: torch.Tensor, *, share: float, temperature: float):
+    def __init__(self, source_dim: int, source: torch.Tensor, *, weight: float, temperature: float):
         super().__init__()
         if source.dtype != torch.float16 or source.dim() != 2 or not len(source) or source.shape[1] != source_dim:
             found = f"{source.dtype} of shape {tuple(source.shape)}"
             raise ValueError(f"caption memory is {found}; expected torch.float16 of shape (M, {source_dim})")
-        for name, number, low, high in (("share", share, 0, 1), ("temperature", temperature, 1e-6, 1e9)):
+        for name, number, low, high in (("weight", weight, 0, 1), ("temperature", temperature, 1e-6, 1e9)):
             if type(number) not in (int, float) or not low <= number <= high:
                 raise ValueError(f"caption memory's {name} is {number!r:.40}; expected {low:g} to {high:g}")
         self.register_buffer("source", source)
-        self.share, self.temperature = share, temperature
+        self.weight, self.temperature = weight, temperature
 
     def forward(self, source: torch.Tensor) -> torch.Tensor:
         """Returns image vectors [B, S] moved towards their nearest captions, with their lengths unchanged."""
-        if not self.share:
+        if not self.weight:
             return source
         directions = functional.normalize(source, dim=-1)
         largest = torch.full_like(directions[:, :1], -math.inf)
@@ -130,17 +129,17 @@ class Memory(torch.nn.Module):
             total = total * shrunk + weights.sum(dim=-1, keepdim=True)
             weighted = weighted * shrunk + weights @ captions
         nearest = functional.normalize(weighted / total, dim=-1)
-        moved = self.share * nearest + (1 - self.share) * directions
+        moved = self.weight * nearest + (1 - self.weight) * directions
         return source.norm(dim=-1, keepdim=True) * functional.normalize(moved, dim=-1)
 
 
 class Translator(torch.nn.Module):
-    """Maps source vectors [B, S] to target vectors [B, E]: unit vectors with input_norm "centred", else of any length.
+    """Maps source vectors [B, S] to target vectors [B, E], which are unit vectors with input_norm "centred".
 
-    Called on captions' vectors; `from_image` takes images'. Both take floating-point tensors in the module's dtype,
-    float32 unless it was changed by `.to(dtype)`, and raise TypeError or ValueError for anything else. The arguments
-    are those under "translator" in a bundle's config.json; init and penalty matter in training only. Outputs equal the
-    Flax translator's within 1e-5.
+    Calling it translates captions' vectors; `from_image` translates images' vectors. Both expect the module's dtype,
+    float32 unless changed by `.to(dtype)`, and raise TypeError or ValueError otherwise. The arguments are those under
+    "translator" in a bundle's config.json; init and penalty only matter in training. Outputs equal the Flax
+    translator's within 1e-5.
     """
 
     memory: Memory | None
@@ -177,7 +176,7 @@ class Translator(torch.nn.Module):
                 raise ValueError(f"{name} is {value!r:.40}: this version knows {', '.join(known)}")
         self.kind, self.clamp, self.input_norm = kind, clamp, input_norm
         self.source_dim, self.target_dim = source_dim, target_dim
-        self.gap = ModalityMeans(source_dim, target_dim)
+        self.gap = ModalityMeans(source_dim, target_dim)  # named like its tensors in a bundle
         self.register_module("memory", None)
         if kind in ("residual", *CLOSED_FORM):
             self.linear = torch.nn.Linear(source_dim, target_dim)
@@ -199,8 +198,8 @@ class Translator(torch.nn.Module):
         """Loads the translator of a bundle, with its means and caption memory, in evaluation mode.
 
         name: a folder with `config.json` and `model.safetensors`, or a hub name OWNER/NAME. revision: a branch, tag or
-        commit of the hub's repository; None: its main branch.
-        Raises FileNotFoundError for a bundle that does not exist, ValueError for one that is damaged.
+        commit of the hub repository; None: its main branch.
+        Raises FileNotFoundError if the bundle does not exist, ValueError if it is damaged.
         """
         config_file, weights_file = _bundle_files(name, revision)
         try:
@@ -208,32 +207,36 @@ class Translator(torch.nn.Module):
             fields, layers = config["translator"], {key.split(".")[1] for key in tensors if key.startswith("layers.")}
             if fields["kind"] not in CLOSED_FORM and fields["depth"] != len(layers):
                 raise ValueError(f"config.json has depth {fields['depth']!r:.20}, the weights {len(layers)} layers")
-            with torch.device("meta"):  # no memory before the weights are known to fit
+            with torch.device("meta"):  # allocates nothing until the weights are checked
                 translator = cls(**fields)
             means = {key.removeprefix("gap."): tensor for key, tensor in tensors.items() if key.startswith("gap.")}
             translator.gap = ModalityMeans(translator.source_dim, translator.target_dim, **means)
             if translator.input_norm == "centred":
                 _require_means(translator.gap)
             if ((memory := config.get("memory")) is None) != ("memory.source" not in tensors):
-                raise ValueError("a caption memory takes both settings in config.json and captions among the tensors")
+                raise ValueError("a caption memory needs settings in config.json and captions among the tensors")
             if memory is not None:
-                settings = {name: memory.get(name) for name in ("share", "temperature")}
-                translator.memory = Memory(translator.source_dim, tensors["memory.source"], **settings)
+                translator.memory = Memory(
+                    translator.source_dim,
+                    tensors["memory.source"],
+                    weight=memory.get("weight", memory.get("share")),  # "share" in version 0.1
+                    temperature=memory.get("temperature"),
+                )
             translator.load_state_dict(tensors, strict=True, assign=True)
-            if odd := {x.dtype for key, x in tensors.items() if key != "memory.source"} - {torch.float32}:
-                raise ValueError(f"its weights are {odd.pop()}; expected torch.float32")
-        except Exception as error:  # a foreign file ends in exceptions of many kinds
+            if wrong := {x.dtype for key, x in tensors.items() if key != "memory.source"} - {torch.float32}:
+                raise ValueError(f"its weights are {wrong.pop()}; expected torch.float32")
+        except Exception as error:  # damaged files raise many kinds of exceptions
             cause = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            raise ValueError(f"{name} holds no translator that can be read: {cause}") from error
+            raise ValueError(f"{name} has no readable translator: {cause}") from error
         return translator.eval()
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and of the vectors that are taken."""
+        """The dtype of the weights and of the expected vectors."""
         return next(self.parameters()).dtype
 
     def _check(self, source: torch.Tensor) -> None:
-        """Raises TypeError or ValueError for what are not source vectors [B, S] in the module's dtype."""
+        """Raises TypeError or ValueError unless these are source vectors [B, S] in the module's dtype."""
         if not isinstance(source, torch.Tensor):
             raise TypeError(f"expected a torch tensor, found {type(source).__name__}: pass torch.as_tensor(vectors)")
         if source.dim() != 2 or source.shape[1] != self.source_dim:
@@ -268,30 +271,31 @@ class Translator(torch.nn.Module):
         return out.clamp(-self.clamp, self.clamp) if self.clamp else out
 
     def from_image(self, source: torch.Tensor, output_mean: str = "text") -> torch.Tensor:
-        """Target vectors [B, E] of images' raw source vectors [B, S].
+        """Translates images' raw source vectors [B, S] to target vectors [B, E].
 
-        With input_norm "centred", images are centred by their own mean (without one they lose their component along
-        the captions' mean), turned towards the memory's captions, translated, and un-centred to unit vectors.
-        output_mean: "text" un-centres with the mean of captions, "audio" with that of sounds, where the bundle has it.
-        With other input norms, the mean of images is replaced by that of captions before the translator, and the mean
-        of captions by that of sounds after it, if they are known; the results have any length.
+        With input_norm "centred", images are centred by their own mean (if it is unknown, their component along the
+        captions' mean is removed instead), moved towards the memory's captions, translated, and un-centred to unit
+        vectors. With other input norms, images are shifted from the mean of images to that of captions before
+        translation, and results from the mean of captions to that of sounds, if these means are known.
+        output_mean: with input_norm "centred": "text" un-centres with the mean of captions, "audio" with that of
+        sounds.
         """
         self._check(source)
-        gap, is_centred = self.gap, self.input_norm == "centred"
+        means, is_centred = self.gap, self.input_norm == "centred"
         if is_centred:
             source = self._centred_images(source)
-        elif gap.source_text is not None and gap.source_image is not None:
+        elif means.source_text is not None and means.source_image is not None:
             if self.input_norm == "unit":
                 source = functional.normalize(source, dim=-1)
-            source = source - gap.source_image + gap.source_text
+            source = source - means.source_image + means.source_text
         if self.memory is not None:
             source = self.memory(source)
         target = self._translated(source)
         if is_centred:
-            return uncentred(target, gap.mean(f"target_{output_mean}"))
-        if gap.target_text is None or gap.target_audio is None:
+            return uncentred(target, means.mean(f"target_{output_mean}"))
+        if means.target_text is None or means.target_audio is None:
             return target
-        return functional.normalize(target, dim=-1) - gap.target_text + gap.target_audio
+        return functional.normalize(target, dim=-1) - means.target_text + means.target_audio
 
     def _centred_images(self, source: torch.Tensor) -> torch.Tensor:
         if self.gap.source_image is not None:
@@ -318,7 +322,7 @@ class Translator(torch.nn.Module):
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Reads a bundle's config.json. Raises ValueError, TypeError, RecursionError or OSError for any other file."""
+    """Reads a bundle's config.json. Raises ValueError, TypeError, RecursionError or OSError if it is invalid."""
     with open(path, "rb") as file:
         content = file.read(MAX_CONFIG_BYTES + 1)
     if len(content) > MAX_CONFIG_BYTES:
@@ -326,40 +330,40 @@ def _read_config(path: Path) -> dict[str, Any]:
     config = json.loads(content.decode("utf-8"))
     if not isinstance(config, dict) or not isinstance(config.get("translator"), dict):
         raise TypeError('config.json has no object "translator"')
-    if (found := config.get("format")) != FORMAT:
-        raise ValueError(f"its format is {found!r:.20}, and this version reads {FORMAT}")
+    if (format := config.get("format")) != FORMAT:
+        raise ValueError(f"its format is {format!r:.20}; this version reads format {FORMAT}")
     return config
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Reads a bundle's weights. Raises ValueError for a file that is damaged or of another kind."""
+    """Reads a bundle's tensors. Raises ValueError if the file is damaged or of another kind."""
     with open(path, "rb") as file:
         if file.read(30).startswith(b"version https://git-lfs"):
-            raise ValueError(f"{path.name} is a pointer of Git LFS and not the file itself: run `git lfs pull`")
+            raise ValueError(f"{path.name} is a Git LFS pointer, not the file itself: run `git lfs pull`")
     try:
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path.name} is not a whole safetensors file ({error}): fetch it again") from None
-    if odd := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
-        raise ValueError(f"{odd} has values that are not finite: fetch it again")
+    if invalid := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
+        raise ValueError(f"{invalid} has values that are not finite: fetch it again")
     return tensors
 
 
-def _require_means(gap: ModalityMeans) -> None:
-    """Raises ValueError unless a translator of centred vectors has the means that it needs, of unit vectors."""
+def _require_means(means: ModalityMeans) -> None:
+    """Raises ValueError unless the captions' means are known and all means are shorter than 1."""
     for name in ("source_text", "target_text"):
-        gap.mean(name)
-    for name, mean in gap.named_buffers():
+        means.mean(name)
+    for name, mean in means.named_buffers():
         if not mean.norm() < 1:
             raise ValueError(f"gap.{name} has length 1 or more, so it is not a mean of unit vectors")
 
 
 def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
-    """The two files of a bundle, from a folder or from the hub."""
+    """Paths of the two files of a bundle, from a folder or from the hub."""
     folder = Path(os.path.expanduser(name))  # leaves "~name" as it is if there is no such user
     if folder.is_dir():
         if revision is not None:
-            raise ValueError(f"{name} is a folder here, which has no revision {revision!r}")
+            raise ValueError(f"{name} is a local folder, so it has no revision {revision!r}")
         missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
         if missing:
             inside = f"; its bundle is {folder / 'bundle'}" if (folder / "bundle" / CONFIG).is_file() else ""
@@ -372,7 +376,7 @@ def _bundle_files(name: str | Path, revision: str | None) -> tuple[Path, Path]:
         config, weights = (hf_hub_download(str(name), file, revision=revision) for file in (CONFIG, WEIGHTS))
     except HFValidationError:
         raise FileNotFoundError(f"{name} is neither a local folder nor a hub name OWNER/NAME") from None
-    except Exception as error:  # the hub's own kinds, and those of its HTTP library
+    except Exception as error:  # errors of the hub and of its HTTP library
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise FileNotFoundError(f"{name} is neither a local folder nor available from the hub: {cause}") from error
     return Path(config), Path(weights)

@@ -13,11 +13,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
+from c2c_jax.config import PERTURBED_MRR, PERTURBED_SCORES
 from c2c_jax.training.closed_form import Moments, procrustes, ridge, set_linear
 from c2c_jax.training.selection import Surrogates
 from c2c_jax.translator.bundle import Choice
 from c2c_jax.translator.kinds import Residual, Translator, TranslatorSpec, build_translator
-from c2c_jax.translator.scores import NOISY_MRR, NOISY_SCORES
 
 ROTATED_FRACTION = 0.75  # of the directions, by how much the two spaces covary in them
 RIDGE = 1.0  # ridge penalty, in units of the inputs' mean square
@@ -82,7 +82,7 @@ class CandidateSelector:
         final: list[LinearMap],
         *,
         memory_is_optional: bool,
-        select_by: str = NOISY_MRR,
+        select_by: str = PERTURBED_MRR,
     ):
         self.surrogates, self.select_by = surrogates, select_by
         self.memory_uses = list(surrogates.inputs) if memory_is_optional else [max(surrogates.inputs)]
@@ -121,7 +121,7 @@ class CandidateSelector:
             memory=use,
             pair_cosine=self.surrogates.pair_cosine,
             selected_by=self.select_by,  # type: ignore[arg-type]
-            **{score: {name: candidate[score] for name, candidate in scores.items()} for score in NOISY_SCORES},
+            **{score: {name: candidate[score] for name, candidate in scores.items()} for score in PERTURBED_SCORES},
         )
         return choice, scores[_name(weight, name, use)], length
 

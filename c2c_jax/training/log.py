@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn
 
-from c2c_jax.config import Config, flat_fields
+from c2c_jax.config import CAPTION_SCORES, Config, candidate_score, flat_fields
 from c2c_jax.errors import BundleError, ConfigError, TrainingError
 from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.console import stderr_console
@@ -22,13 +22,12 @@ from c2c_jax.io.progress import time_left
 from c2c_jax.old_names import upgraded
 from c2c_jax.training.trackers import Trackers
 from c2c_jax.translator.bundle import Bundle, read_metrics, save_bundle
-from c2c_jax.translator.scores import SCORES, candidate_score
 
 console = stderr_console()
 
 SECONDS_BETWEEN_LINES = 5.0  # of progress, if stderr is not a terminal
 
-_REQUIRED = {"train": ("loss",), "validation": SCORES}  # values of an entry, by phase
+_REQUIRED = {"train": ("loss",), "validation": CAPTION_SCORES}  # values of an entry, by phase
 
 # Fields that may differ when a run is resumed, because they do not affect its weights at any step.
 _CHANGEABLE = (

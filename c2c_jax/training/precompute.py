@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from c2c_jax.config import Config, MemoryConfig
+from c2c_jax.config import Config, MemoryConfig, candidate_score
 from c2c_jax.data.store import SIDES, Store
 from c2c_jax.errors import StoreError
 from c2c_jax.training.candidates import CandidateSelector, closed_form_maps
@@ -16,9 +16,8 @@ from c2c_jax.training.memory import draw_memory
 from c2c_jax.training.selection import surrogates
 from c2c_jax.translator.centring import ModalityMeans, centred
 from c2c_jax.translator.kinds import TranslatorSpec
-from c2c_jax.translator.mean_estimates import captions_spread, goodness, narrow_warning, with_means
+from c2c_jax.translator.mean_estimates import captions_spread, error_line, narrow_warning, with_means
 from c2c_jax.translator.memory import REFERENCES, Memory, evenly_spaced
-from c2c_jax.translator.scores import candidate_score
 
 NO_IMAGES = (
     "no pictures are given: without their mean, 4 to 18 % fewer pictures are matched correctly; pass "
@@ -77,7 +76,7 @@ class Precomputed:
             means = with_means(means, spec.input_norm, image_PS)[0]
             units, estimate, _ = with_means(units, "unit", image_PS)
             if estimate and estimate.count:
-                notes.append(goodness(estimate, "pictures"))
+                notes.append(error_line(estimate, "pictures"))
             captions = captions_spread(units, "unit")
             warning = narrow_warning(estimate.spread, captions) if estimate and captions else None
             notes += [warning] if warning else []

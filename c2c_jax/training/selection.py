@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from c2c_jax.config import PERTURBED_COSINE, PERTURBED_MRR
 from c2c_jax.data.store import Store
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.step import perturb
 from c2c_jax.translator.centring import ModalityMeans, centred, image_inputs, shift_to_audio, uncentred
 from c2c_jax.translator.memory import Memory
-from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
 PAIR_COSINE = 0.32  # of an image and its caption, both centred (CLIP ViT-B/32 on Flickr8k, ViT-B/16 on COCO)
 GALLERY = 3000  # maximum number of training captions to retrieve from, besides the held-out ones
@@ -54,7 +54,7 @@ class Surrogates:
                 centred(shift_to_audio(self.means, jnp.asarray(output_QE)), self.means.mean("target_text"))
             )
         rank_Q, cosine_Q = _ranks_and_cosines(np.asarray(output_QE, np.float32), self.gallery_GE, self.own_Q)
-        return {NOISY_MRR: float(np.mean(1 / rank_Q)), NOISY_COSINE: float(np.mean(np.clip(cosine_Q, -1, 1)))}
+        return {PERTURBED_MRR: float(np.mean(1 / rank_Q)), PERTURBED_COSINE: float(np.mean(np.clip(cosine_Q, -1, 1)))}
 
 
 def surrogates(

@@ -165,14 +165,14 @@ def _validate(
     selected, final = (selector.build(choice, model, length, final=is_final) for is_final in (False, True))
     source_VS, target_VE = precomputed.centre(*validation)
     scores = retrieval_scores(np.asarray(_translate(*nnx.split(selected, nnx.Param), source_VS)), target_VE)
-    of_trained = {f"{choice.selected_by}_trained": max(choice.of_trained)} if config.adapt else {}
+    trained_scores = {f"{choice.selected_by}_trained": max(choice.trained_scores)} if config.adapt else {}
     return Bundle(
         translator=final,
         spec=final.spec,
         source=store.plan.source,
         target=store.plan.target,
         recipe=dataclasses.asdict(config),
-        metrics={"step": int(state.step), "held_out": len(target_VE), **perturbed_scores, **of_trained, **scores},
+        metrics={"step": int(state.step), "held_out": len(target_VE), **perturbed_scores, **trained_scores, **scores},
         means=precomputed.means,
         memory=precomputed.memory if choice.memory else precomputed.references,
         choice=choice if config.adapt or config.select_by in PERTURBED_SCORES else None,

@@ -1,8 +1,8 @@
 """The translator bundle: `config.json` and `model.safetensors`, in PyTorch's names and layout.
 
-Two programs read it: the Flax loader here, through a table of names, and `c2c_jax.torch`, directly. Beside the weights
-there are the means that are known, `gap.source_text`, `gap.source_image` [S], `gap.target_text` and `gap.target_audio`
-[E], and the caption memory `memory.source` [M, S], float16, whose settings are "memory" in `config.json`.
+The loader here and `c2c_jax.torch` read it. Besides the weights, the tensors include the known means, `gap.source_text`
+and `gap.source_image` [S], `gap.target_text` and `gap.target_audio` [E], and the caption memory `memory.source` [M, S],
+float16, whose settings are "memory" in `config.json`.
 """
 
 import dataclasses
@@ -32,10 +32,9 @@ from c2c_jax.translator.kinds import Translator, TranslatorSpec, build_translato
 from c2c_jax.translator.memory import Memory
 
 FORMAT = 2
-_GAP = "gap."  # before the names of the means among the tensors
-_MEMORY = "memory.source"
-_ROWS_AT_ONCE = 2**16  # of a memory that are looked at together
-
+_MEANS_PREFIX = "gap."  # of the means' tensor names
+_MEMORY_KEY = "memory.source"
+_BLOCK_ROWS = 2**16  # rows of a memory that are checked together
 
 Score = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Cosine = Annotated[float, msgspec.Meta(ge=-1, le=1)]
@@ -45,10 +44,10 @@ Cosine = Annotated[float, msgspec.Meta(ge=-1, le=1)]
 class Choice:
     """The candidate that a run selected, and the scores of all candidates.
 
-    trained: weight of the trained translator; the rest is that of `linear`, a closed-form map. memory: whether pictures
-    are turned towards the caption memory. pair_cosine: the cosine of a picture and its caption, both centred, that the
-    scores assume. noisy_mrr, noisy_cosine: scores of each candidate; see `training.selection`. selected_by: the name
-    of the one that selected. Bundles of earlier versions have no noisy_cosine.
+    trained: weight of the trained translator; the closed-form map `linear` has the rest. memory: whether images are
+    moved towards the caption memory. pair_cosine: assumed cosine of an image and its caption, both centred.
+    noisy_mrr, noisy_cosine: scores of each candidate; see `training.selection`. selected_by: the score that decided.
+    Bundles of earlier versions have no noisy_cosine.
     """
 
     trained: Score
@@ -66,7 +65,8 @@ class Choice:
 
     @property
     def is_refitted(self) -> bool:
-        """Whether the translator has a closed-form part, which was fitted to the held-out captions after selection."""
+        """Whether a part of the translator was refitted to all captions, the held-out ones included, after
+        selection."""
         return bool(self.linear)
 
     @property
@@ -80,8 +80,8 @@ class Choice:
         return max(self.scores.values())
 
     @property
-    def of_trained(self) -> list[float]:
-        """The scores of the trained translator alone, without and with the memory."""
+    def trained_scores(self) -> list[float]:
+        """The scores of the trained translator by itself, without and with the memory."""
         return [score for name, score in self.scores.items() if name in ("trained", "trained, memory")]
 
     def __str__(self) -> str:
@@ -92,11 +92,11 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A trained translator with the spaces it goes between, the recipe it came from and its validation metrics.
+    """A trained translator with its two spaces, its training config and its validation metrics.
 
-    metrics: none where it was never validated. means: of captions, pictures and sounds, as far as they are known.
-    memory: captions that pictures are turned towards, or that are only reference queries. choice: None if
-    nothing competed with the trained translator and a score of unperturbed captions selected it.
+    metrics: empty if it was never validated. means: the known means of captions, images and sounds. memory: captions
+    that images are moved towards, or that are only reference queries. choice: None if no other candidate competed and
+    a score of unperturbed captions selected the translator.
     """
 
     translator: Translator
@@ -111,22 +111,19 @@ class Bundle:
 
 
 def weight_table(translator: nnx.Module) -> Table:
-    """The names and layouts of a translator's weights in PyTorch, which follow from those of its flax modules."""
+    """The weight table of a translator: names and layouts in PyTorch, derived from its flax modules."""
     rules = []
     for path, variable in nnx.to_flat_state(nnx.state(translator, nnx.Param)):
         *module, name = map(str, path)
         torch_name = "weight" if name in ("kernel", "scale", "embedding") else name
         layout = {2: LINEAR, 4: CONV}.get(len(variable.shape), AS_IS) if name == "kernel" else AS_IS
-        theirs, ours = (re.escape(".".join((*module, one))) for one in (torch_name, name))
+        theirs, ours = (re.escape(".".join((*module, leaf_name))) for leaf_name in (torch_name, name))
         rules.append(Rule(theirs, ours, layout))
     return Table(rules=tuple(rules))
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:
-    """Writes the bundle folder, whole or not at all; an older one of that name is replaced.
-
-    Raises BundleError if the disk does not take it.
-    """
+    """Writes a bundle folder atomically, replacing an older one. Raises BundleError if it cannot be written."""
     try:
         with atomic_write(folder) as temporary:
             temporary.mkdir()
@@ -138,7 +135,7 @@ def save_bundle(folder: Path, bundle: Bundle) -> None:
 
 
 def write_files(folder: Path, bundle: Bundle) -> None:
-    """Writes `config.json` and `model.safetensors` into a folder that is there."""
+    """Writes `config.json` and `model.safetensors` into an existing folder."""
     config = {
         "format": FORMAT,
         "translator": bundle.spec.to_json(),
@@ -152,20 +149,19 @@ def write_files(folder: Path, bundle: Bundle) -> None:
     tensors = unfill(bundle.translator, weight_table(bundle.translator))
     if bundle.memory is not None:
         config["memory"] = bundle.memory.settings
-        tensors[_MEMORY] = np.ascontiguousarray(bundle.memory.source)
+        tensors[_MEMORY_KEY] = np.ascontiguousarray(bundle.memory.source)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     _write_tensors(folder / "model.safetensors", tensors, bundle.means)
 
 
 def write_modality_means(folder: Path, means: ModalityMeans, out: Path | None = None) -> None:
-    """Replaces the means in a bundle folder; its translator and its config.json stay, bit for bit.
+    """Replaces the means of a bundle. Its other tensors and its config.json do not change.
 
-    out: a folder that becomes the bundle with them, whole or not at all, in place of one of that name; None: they go
-    into the folder itself, of which all other files stay too.
-    Raises CheckpointError if the tensors cannot be read, BundleError if the disk does not take them.
+    out: a new folder for the bundle with these means, written atomically; None: change `folder` itself.
+    Raises CheckpointError if the tensors cannot be read, BundleError if they cannot be written.
     """
     tensors = read_safetensors(folder / "model.safetensors")
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_GAP)}
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_MEANS_PREFIX)}
     try:
         if out is None:
             with atomic_write(folder / "model.safetensors") as temporary:
@@ -182,19 +178,19 @@ def write_modality_means(folder: Path, means: ModalityMeans, out: Path | None = 
 
 
 def _write_tensors(file: Path, tensors: dict[str, np.ndarray], means: ModalityMeans) -> None:
-    stored = {_GAP + name: np.array(getattr(means, name), np.float32, order="C") for name in means.known}
+    stored = {_MEANS_PREFIX + name: np.array(getattr(means, name), np.float32, order="C") for name in means.known}
     safetensors.numpy.save_file(tensors | stored, file, metadata={"format": "pt"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _MemorySettings:
-    share: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    weight: Annotated[float, msgspec.Meta(ge=0, le=1)]
     temperature: Annotated[float, msgspec.Meta(ge=1e-6, le=1e9)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Config:
-    """A bundle's config.json. recipe: as `Config` has it, whose fields' types are checked, or what an import wrote."""
+    """A bundle's config.json. recipe: a `Config` as nested dictionaries, or what an import wrote."""
 
     translator: dict[str, Any]
     source: SpaceId
@@ -214,9 +210,11 @@ def _read_config(folder: Path) -> _Config:
         raise BundleError(
             f"{folder} is a bundle of format {str(content.get('format'))[:20]}; this version reads format {FORMAT}"
         )
+    if isinstance(memory := content.get("memory"), dict) and "share" in memory:  # the weight's name in version 0.1
+        content["memory"] = {"weight": memory["share"], **memory}
     try:
         config = msgspec.convert(content, _Config)
-        if "translator" in config.recipe:  # an import's recipe is not a config
+        if "translator" in config.recipe:  # not the recipe of an import
             config = dataclasses.replace(config, recipe=upgraded(config.recipe))
             msgspec.convert(config.recipe, Config)
         TranslatorSpec.from_json(config.translator)
@@ -224,50 +222,51 @@ def _read_config(folder: Path) -> _Config:
         raise BundleError(f"{path}: {error}; fetch it again") from None
     except msgspec.ValidationError as error:
         raise BundleError(f"{path} is not a translator bundle's config ({one_line(error)}); fetch it again") from None
-    if odd := next((name for name, value in config.metrics.items() if "@" in name and not 0 <= value <= 1), None):
-        raise BundleError(f"{path}: {odd} is {config.metrics[odd]!r:.40}, not from 0 to 1; fetch it again")
+    if invalid := next((name for name, value in config.metrics.items() if "@" in name and not 0 <= value <= 1), None):
+        raise BundleError(f"{path}: {invalid} is {config.metrics[invalid]!r:.40}, not from 0 to 1; fetch it again")
     return config
 
 
 def read_metrics(folder: Path) -> dict[str, int | float]:
-    """The validation metrics of a bundle. Raises BundleError if there is no bundle."""
+    """Reads the validation metrics of a bundle. Raises BundleError if there is no bundle."""
     return _read_config(folder).metrics
 
 
 def read_choice(folder: Path) -> Choice | None:
-    """The candidate that a bundle's run selected. Raises BundleError if there is no bundle."""
+    """Reads which candidate a bundle's run selected. Raises BundleError if there is no bundle."""
     return _read_config(folder).choice
 
 
 def load_bundle(folder: Path) -> Bundle:
     """Reads a bundle folder.
 
-    Raises BundleError if there is none or its config.json has another format, CheckpointError if its tensors
-    do not fit.
+    Raises BundleError if there is none or its config.json is invalid, CheckpointError if its tensors do not fit.
     """
     folder = Path(folder)
     config = _read_config(folder)
     spec = TranslatorSpec.from_json(config.translator)
     tensors = read_safetensors(folder / "model.safetensors")
-    means = _read_means(folder, spec, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GAP)})
-    memory = _read_memory(folder, spec, config.memory, tensors.pop(_MEMORY, None))
+    means = _read_means(folder, spec, {key: tensors.pop(key) for key in list(tensors) if key.startswith(_MEANS_PREFIX)})
+    memory = _read_memory(folder, spec, config.memory, tensors.pop(_MEMORY_KEY, None))
     table = weight_table(nnx.eval_shape(lambda: build_translator(spec, rngs=nnx.Rngs(0))))
     translator = fill(lambda rngs: build_translator(spec, rngs=rngs), tensors, table, str(folder))
-    spaces = {"source": config.source, "target": config.target}
-    known = {
-        "recipe": config.recipe,
-        "metrics": config.metrics,
-        "means": means,
-        "memory": memory,
-        "choice": config.choice,
-    }
-    return Bundle(translator=translator, spec=spec, **spaces, **known)  # type: ignore[arg-type]
+    return Bundle(
+        translator=translator,
+        spec=spec,
+        source=config.source,
+        target=config.target,
+        recipe=config.recipe,
+        metrics=config.metrics,
+        means=means,
+        memory=memory,
+        choice=config.choice,
+    )
 
 
 def _read_means(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarray]) -> ModalityMeans:
     known = {field.name for field in dataclasses.fields(ModalityMeans)}
-    found = {key.removeprefix(_GAP): tensor for key, tensor in tensors.items()}
-    for name, mean in found.items():
+    means_by_name = {key.removeprefix(_MEANS_PREFIX): tensor for key, tensor in tensors.items()}
+    for name, mean in means_by_name.items():
         if name not in known:
             raise BundleError(f"{folder}: unknown mean {name!r}; known are {', '.join(sorted(known))}")
         width = spec.source_dim if name.startswith("source") else spec.target_dim
@@ -277,7 +276,7 @@ def _read_means(folder: Path, spec: TranslatorSpec, tensors: dict[str, np.ndarra
                 f"expected finite float32 of shape ({width},)"
             )
     try:
-        means = ModalityMeans(**found)
+        means = ModalityMeans(**means_by_name)
     except ValueError as error:
         raise BundleError(f"{folder}: {error}") from None
     if spec.input_norm == "centred" and not {"source_text", "target_text"} <= set(means.known):
@@ -300,18 +299,18 @@ def _read_memory(
     if settings is None and source_MS is None:
         return None
     if settings is None or source_MS is None:
-        has, lacks = ("settings", "captions") if source_MS is None else ("captions", "settings")
-        raise BundleError(f"{folder}: a caption memory's {has} come without its {lacks}; copy both files of the bundle")
-    blocks = np.array_split(source_MS, -(-len(source_MS) // _ROWS_AT_ONCE)) if source_MS.size else []
-    is_shape = source_MS.dtype == np.float16 and source_MS.ndim == 2 and source_MS.shape[1] == spec.source_dim
-    if not (is_shape and blocks and all(_are_unit(block_CS) for block_CS in blocks)):
+        missing = "captions" if source_MS is None else "settings"
+        raise BundleError(f"{folder}: the caption memory lacks its {missing}; copy both files of the bundle again")
+    blocks = np.array_split(source_MS, -(-len(source_MS) // _BLOCK_ROWS)) if source_MS.size else []
+    is_well_shaped = source_MS.dtype == np.float16 and source_MS.ndim == 2 and source_MS.shape[1] == spec.source_dim
+    if not (is_well_shaped and blocks and all(_are_unit(block_CS) for block_CS in blocks)):
         raise BundleError(
             f"{folder}: caption memory is {source_MS.dtype} of shape {source_MS.shape}; "
             f"expected float16 unit vectors of shape (M, {spec.source_dim})"
         )
-    return Memory(source=jnp.asarray(source_MS), weight=settings.share, temperature=settings.temperature)
+    return Memory(source=jnp.asarray(source_MS), weight=settings.weight, temperature=settings.temperature)
 
 
 def _are_unit(rows_CS: np.ndarray) -> bool:
-    """To float16's precision; a NaN is not."""
+    """Whether all rows are unit vectors, to float16's precision."""
     return bool((np.abs(np.linalg.norm(rows_CS.astype(np.float32), axis=1) - 1) < 0.01).all())

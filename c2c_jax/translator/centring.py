@@ -1,4 +1,4 @@
-"""Centring: subtracts the mean of a vector's modality before a translator, and adds a mean again after it."""
+"""Centring: subtracts the mean of a vector's modality before translation, and adds a mean after it."""
 
 import dataclasses
 
@@ -31,18 +31,18 @@ class ModalityMeans:
 
     @property
     def known(self) -> list[str]:
-        """The names of the statistics that are there."""
+        """The names of the known means."""
         return [name for pair in PAIRS for name in pair if getattr(self, name) is not None]
 
     def mean(self, name: str) -> Float[np.ndarray, "D"]:
         """The mean of that name. Raises ValueError if it is unknown."""
-        if (found := getattr(self, name)) is None:
+        if (mean := getattr(self, name)) is None:
             raise ValueError(f"the mean {name} is unknown")
-        return found
+        return mean
 
     @property
     def used(self) -> list[str]:
-        """The names of the means that are known in pairs: captions and images, captions and sounds."""
+        """The names of the means known in pairs: captions and images, captions and sounds."""
         return [name for pair in PAIRS if set(pair) <= set(self.known) for name in pair]
 
 
@@ -55,9 +55,9 @@ def centred(x_BE: Float[Array, "B E"], mean_E: Float[Array, "E"] | Float[np.ndar
 
 
 def uncentred(u_BE: Float[Array, "B E"], mean_E: Float[Array, "E"] | Float[np.ndarray, "E"]) -> Float[Array, "B E"]:
-    """The inverse of `centred`: the unit vectors m + ρ û, with the mean m and the directions û of `u_BE`.
+    """The inverse of `centred`: unit vectors m + ρ û, with the mean m and the directions û of `u_BE`.
 
-    ρ is the positive root of |m + ρ û| = 1, which exists since a mean m of unit vectors is shorter than 1.
+    ρ is the positive root of |m + ρ û| = 1, which exists since the mean m of unit vectors is shorter than 1.
     """
     mean_E = jnp.asarray(mean_E)
     u_BE = unit(u_BE)
@@ -70,7 +70,7 @@ def translate_text(translator: Translator, means: ModalityMeans, source_BS: Floa
     """Translates captions' raw source vectors [B, S] into target vectors [B, E], float32.
 
     With input_norm "centred", inputs are centred and outputs un-centred with the captions' means, and the results are
-    unit vectors. Other translators take vectors as they are, and their results have any length.
+    unit vectors. Other translators use the vectors unchanged, and their results have any length.
     """
     if translator.spec.input_norm != "centred":
         return translator(source_BS)
@@ -84,13 +84,13 @@ def translate_image(
     memory: Memory | None = None,
     output_mean: str = "text",
 ) -> Float[Array, "B E"]:
-    """Translates images' raw source vectors [B, S] into target vectors [B, E], float32. memory: captions to turn images
-    towards. among: "text" or "audio": the mean that a translator with input_norm "centred" un-centres with.
+    """Translates images' raw source vectors [B, S] into target vectors [B, E], float32.
 
-    With input_norm "centred", images are centred by their own mean (without one, see `centred_images`), turned towards
-    the memory, translated, and un-centred to unit vectors. With other translators, images are moved from the mean of
-    images to that of captions before the translator, and results from the mean of captions to that of sounds after it,
-    if the means are known; the results have any length.
+    With input_norm "centred", images are centred by their own mean (without one, see `centred_images`), moved towards
+    the memory, translated, and un-centred to unit vectors. With other translators, images are shifted from the mean of
+    images to that of captions before translation, and results from the mean of captions to that of sounds, if these
+    means are known; the results have any length.
+    memory: captions to move images towards. output_mean: "text" or "audio": the mean to un-centre with.
     """
     source_BS = image_inputs(means, translator.spec.input_norm, source_BS, memory)
     target_BE = translator(source_BS)
@@ -102,7 +102,7 @@ def translate_image(
 def image_inputs(
     means: ModalityMeans, input_norm: str, source_BS: Float[Array, "B S"], memory: Memory | None = None
 ) -> Float[Array, "B S"]:
-    """The inputs of a translator with that input_norm for images' raw vectors."""
+    """Converts images' raw vectors to inputs of a translator with this input_norm."""
     if input_norm == "centred":
         source_BS = centred_images(means, source_BS)
     else:
@@ -111,8 +111,8 @@ def image_inputs(
 
 
 def centred_images(means: ModalityMeans, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
-    """Centres images' vectors. If their mean is unknown, their component along the captions' mean, which most of CLIP's
-    images share, is removed instead; docs/calibration.md says what that costs."""
+    """Centres images' vectors. If their mean is unknown, removes their component along the captions' mean instead,
+    which is similar for most images in CLIP; docs/calibration.md has the cost."""
     if means.source_image is not None:
         return centred(source_BS, means.source_image)
     source_BS, mean_S = unit(source_BS), unit(jnp.asarray(means.mean("source_text"))[None])[0]
@@ -120,7 +120,7 @@ def centred_images(means: ModalityMeans, source_BS: Float[Array, "B S"]) -> Floa
 
 
 def shift_to_captions(means: ModalityMeans, input_norm: str, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
-    """Moves images' raw vectors among captions, for a translator with input_norm "unit" or "none"."""
+    """Shifts images' raw vectors from the images' mean to the captions' mean, if both are known."""
     if means.source_text is None or means.source_image is None:
         return source_BS
     if input_norm == "unit":
@@ -129,7 +129,7 @@ def shift_to_captions(means: ModalityMeans, input_norm: str, source_BS: Float[Ar
 
 
 def shift_to_audio(means: ModalityMeans, target_BE: Float[Array, "B E"]) -> Float[Array, "B E"]:
-    """Moves target vectors from the captions' mean to the sounds' mean, if both are known."""
+    """Shifts target vectors from the captions' mean to the sounds' mean, if both are known."""
     if means.target_text is None or means.target_audio is None:
         return target_BE
     return unit(target_BE) - jnp.asarray(means.target_text)[None] + jnp.asarray(means.target_audio)[None]

@@ -1,8 +1,8 @@
-"""The checkpoints of CLIP2CLAP's author (Wong): pickled state dicts of `linear.py` to `linear5.py` and `encoder2.py` to
-`encoder4.py`, into bundles. Nothing in a file is run.
+"""Imports checkpoints of CLIP2CLAP's author (Wong): pickled state dicts of `linear.py` to `linear5.py` and of
+`encoder2.py` to `encoder4.py`. No code in a file is run.
 
-His encoders are built without `batch_first`, so they attend over the vectors of a batch. Ours attends over a vector's
-coordinates, as the paper says: its weights are taken over as they are, but what it computes is not what his code does.
+The author's encoders are built without `batch_first`, so they attend over the vectors of a batch. Ours attends over a
+vector's coordinates, as in the paper. Its imported weights are unchanged, but its outputs differ from the author's.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
 SOURCE, TARGET = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "cvssp/audioldm-l-full:text_encoder"
 WIDTH = 512  # of both of the paper's spaces
-# The author's name for each kind that he numbers → ours.
+# The author's numbered kinds → ours.
 ALIASES = {"linear3": "mlp", "linear4": "mlp_layernorm", "linear5": "mlp5"}
 CLAMPS = {"linear": 0.3, "linear2": 0.3, "mlp": 0.2, "mlp_layernorm": 0.2, "mlp5": 0.25, "transformer": 0.0}
-HEADS = {96: 8, 360: 12, 8: 4}  # width of the author's encoders → their attention heads, which no tensor shows
+HEADS = {96: 8, 360: 12, 8: 4}  # width of the author's encoders → attention heads, which cannot be read from tensors
 
 
 _ROOTS = r"transformer_encoder\.", ""
@@ -43,7 +43,7 @@ _ENCODER = Table(
         *linear(r"layers\.\d+\.linear[12]", roots=_ROOTS),
         *norm(r"layers\.\d+\.norm[12]", roots=_ROOTS),
     ),
-    # nn.TransformerEncoder copies the layer that it is given, and the author keeps that one too.
+    # The author's state dicts also contain the layer that nn.TransformerEncoder copies.
     ignored=(r"encoder_layer\..+",),
 )
 
@@ -57,14 +57,13 @@ def import_checkpoint(
     source: str | None = None,
     target: str | None = None,
 ) -> tuple[Bundle, list[str]]:
-    """The bundle of one of the author's files, and notes for its user.
+    """Converts one of the author's files to a bundle, and returns it with notes for the user.
 
-    kind: ours or the author's name of it; None: as the keys say. clamp: outputs are cut to ±clamp, 0: not; None: as the
-    author's code of that kind does. heads: of an encoder; None: as the author's of that width has. source, target:
-    names of the two spaces, None: the paper's. Their fingerprints are stored if the checkpoints are on this machine
-    and are unknown ("") elsewhere.
-    Raises CheckpointError for a file that is not such a state dict in float32, ConfigError if an argument does not
-    fit it.
+    kind: our name or the author's; None: inferred from the keys. clamp: outputs are clipped to ±clamp, 0: no clipping;
+    None: the author's value for this kind. heads: of an encoder; None: the author's value for this width. source,
+    target: names of the two spaces; None: the paper's. Their fingerprints are "" (unknown) unless their checkpoints are
+    on this machine.
+    Raises CheckpointError for a file that is not such a state dict in float32, ConfigError for unsuitable arguments.
     """
     tensors = _read(path)
     kind = _kind(tensors, kind, path)
@@ -78,13 +77,13 @@ def import_checkpoint(
         spec, table = _stack_spec(kind, tensors, path)
     if clamp is not None:
         if not 0 <= clamp < math.inf:
-            raise ConfigError(f"--clamp must be 0 (no cut) or more, found {clamp}")
+            raise ConfigError(f"--clamp must be 0 (no clipping) or more, found {clamp}")
         spec = dataclasses.replace(spec, clamp=clamp)
     translator = fill(
         lambda rngs: build_translator(spec, rngs=rngs), tensors, table, str(path), sizes="its other tensors"
     )
     ignored = ignored_keys(tensors, table)
-    notes = [f"skipped, since no output depends on it: {', '.join(ignored)}"] if ignored else []
+    notes = [f"skipped, since outputs do not depend on it: {', '.join(ignored)}"] if ignored else []
     if kind == "transformer":
         notes.append(
             "attention runs over the coordinates of a vector, as in the paper; the author's code runs it over a batch"
@@ -104,7 +103,7 @@ def import_checkpoint(
         spaces.append(space)
         if not space.fingerprint:
             notes.append(
-                f"{role} {space.name} is not on this machine: its fingerprint is unknown, and no use can check it"
+                f"{role} {space.name} is not on this machine: its fingerprint is unknown and cannot be checked"
             )
     recipe = {"imported": path.name, "sha256": sha256_of(path), "ignored": ignored}
     source_id, target_id = spaces
@@ -113,53 +112,53 @@ def import_checkpoint(
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a pickled state dict, less the `module.` that torch.nn.DataParallel puts before every name. A
-    pickle that asks for anything else is not run. Raises CheckpointError for what is not finite float32 tensors."""
+    """Reads a pickled state dict without running code, and removes torch.nn.DataParallel's prefix `module.`. Raises
+    CheckpointError unless all tensors are finite float32."""
     tensors = open_torch(path)
     for key, tensor in tensors.items():
         if tensor.dtype != torch.float32:
-            raise CheckpointError(
-                f"{path}: {key} is {tensor.dtype}; the author's files are float32, save it with .float()"
-            )
+            raise CheckpointError(f"{path}: {key} is {tensor.dtype}; expected float32: save it with .float()")
         if not tensor.isfinite().all():
             raise CheckpointError(
                 f"{path}: {key} has values that are not finite; the file is damaged or its training was"
             )
     stripped = {key.removeprefix("module."): to_numpy(tensor) for key, tensor in tensors.items()}
     if len(stripped) < len(tensors):
-        raise CheckpointError(f"{path} holds tensors both with and without the prefix 'module.' to one name")
+        raise CheckpointError(f"{path} has tensors both with and without the prefix 'module.'")
     return stripped
 
 
-def _kind(tensors: Mapping[str, np.ndarray], wanted: str | None, path: Path) -> str:
-    """The one kind that the keys can be, or which of several is wanted."""
+def _kind(tensors: Mapping[str, np.ndarray], requested: str | None, path: Path) -> str:
+    """The kind that the keys belong to. requested: which one, if they fit several."""
     modules = {key.rpartition(".")[0] for key in tensors}
     layers = sum(bool(re.fullmatch(r"ff\d+", module)) for module in modules)
     if any(module.startswith("transformer_encoder.") for module in modules):
         possible = ["transformer"]
     elif modules & {"ln1"}:
         possible = ["mlp_layernorm"]
-    elif layers:  # only their number distinguishes the two
+    elif layers:  # mlp and mlp5 differ only in their number of layers
         possible = {4: ["mlp"], 5: ["mlp5"]}.get(layers, ["mlp", "mlp5"])
     elif modules & {"linear"}:
         possible = ["linear2" if "linear2" in modules else "linear"]
     else:
         raise CheckpointError(
-            f"{path}: tensors {', '.join(sorted(tensors)[:4])} belong to no kind of CLIP2CLAP's; known are "
+            f"{path}: tensors {', '.join(sorted(tensors)[:4])} do not belong to any CLIP2CLAP kind; known are "
             f"{', '.join(CLAMPS)}"
         )
-    if wanted is None and len(possible) > 1:
-        raise ConfigError(f"{path}: its keys do not tell which kind it is; pass --kind {' or --kind '.join(possible)}")
-    chosen = possible[0] if wanted is None else ALIASES.get(wanted, wanted)
+    if requested is None and len(possible) > 1:
+        raise ConfigError(f"{path}: its keys fit several kinds; pass --kind {' or --kind '.join(possible)}")
+    chosen = possible[0] if requested is None else ALIASES.get(requested, requested)
     if chosen not in CLAMPS:
-        raise ConfigError(f"unknown --kind {wanted!r}; known are {', '.join([*CLAMPS, *ALIASES])}")
+        raise ConfigError(f"unknown --kind {requested!r}; known are {', '.join([*CLAMPS, *ALIASES])}")
     if chosen not in possible:
-        raise ConfigError(f"{path}: its keys are those of {' or '.join(possible)}, not of {wanted}; leave --kind out")
+        raise ConfigError(
+            f"{path}: its keys are those of {' or '.join(possible)}, not of {requested}; leave --kind out"
+        )
     return chosen
 
 
 def _stack_spec(kind: str, tensors: Mapping[str, np.ndarray], path: Path) -> tuple[TranslatorSpec, Table]:
-    """What the shapes of linear layers in a row say, and the table of their names."""
+    """Reads the spec of a stack of linear layers from their shapes, and returns it with its weight table."""
     if kind in ("linear", "linear2"):
         names = ["linear", "linear2"] if kind == "linear2" else ["linear"]
     else:
@@ -181,16 +180,19 @@ def _stack_spec(kind: str, tensors: Mapping[str, np.ndarray], path: Path) -> tup
 
 
 def _encoder_spec(tensors: Mapping[str, np.ndarray], heads: int | None, path: Path) -> TranslatorSpec:
-    """What the shapes of an encoder's tensors say. heads: None: as the author's encoder of that width has."""
+    """Reads an encoder's spec from the shapes of its tensors. heads: None: the author's value for this width."""
     target_dim, width = _matrix(tensors, "pos_emb", path)
     mlp_width, _ = _matrix(tensors, "transformer_encoder.layers.0.linear1", path)
     layers = {match[1] for key in tensors if (match := re.match(r"transformer_encoder\.layers\.(\d+)\.", key))}
     has_linear = "linear.weight" in tensors
     if heads is None and width not in HEADS:
-        raise ConfigError(f"{path}: no tensor shows the attention heads of an encoder {width} wide; pass --heads N")
+        raise ConfigError(
+            f"{path}: the number of attention heads of an encoder {width} wide cannot be read from its tensors; pass "
+            f"--heads N"
+        )
     heads = HEADS[width] if heads is None else heads
     if heads < 1 or width % heads:
-        raise ConfigError(f"{path}: an encoder {width} wide cannot have {heads} heads; take a divisor of {width}")
+        raise ConfigError(f"{path}: an encoder {width} wide cannot have {heads} heads; pass a divisor of {width}")
     settings = {
         "width": width, "depth": len(layers), "heads": heads, "mlp_width": mlp_width, "dropout": 0.1,
         "linear_first": has_linear,
@@ -207,7 +209,7 @@ def _matrix(tensors: Mapping[str, np.ndarray], name: str, path: Path) -> tuple[i
 
 
 def _identified(name: str, width: int, role: str) -> SpaceId:
-    """The space of a name, with its fingerprint, or "" if the checkpoint is not on this machine."""
+    """The space of a checkpoint; its fingerprint is "" if the checkpoint is not on this machine."""
     try:
         space = identify(name, download=False)
     except AbsentError:

@@ -13,12 +13,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from c2c_jax.config import setting, settings_as
+from c2c_jax.config import INPUT_NORMS, setting, settings_as
 from c2c_jax.errors import ConfigError
 from c2c_jax.spaces.models.layers import gelu_exact, unit
 
-INPUT_NORMS = ("none", "unit", "centred")
-MAX_PARAMETERS = 2**29  # 2 GiB, and three times that with the optimizer's state
+MAX_PARAMETERS = 2**29  # 2 GiB, or three times that with the optimizer's state
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,8 +39,8 @@ class TranslatorSpec:
     def of(
         cls, kind: str, settings: Mapping[str, Any], path: str = "translator.settings.", **shared: Any
     ) -> "TranslatorSpec":
-        """A spec with settings by name. path: what the names are prefixed with in messages. Raises ConfigError for an
-        unknown kind or setting, and for a value of another type or out of bounds."""
+        """Builds a spec from settings by name. path: prefix of the names in messages. Raises ConfigError for an unknown
+        kind or setting, and for a value of the wrong type or out of bounds."""
         own = settings_as(kind_named(kind).Settings, settings, path)
         spec = settings_as(cls, {"kind": kind, "settings": own, **shared}, "translator.")
         kind_named(kind).check(spec)
@@ -49,7 +48,7 @@ class TranslatorSpec:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "TranslatorSpec":
-        """The spec that `to_json` described. Fields of other kinds, which older bundles have, are ignored. Raises
+        """The inverse of `to_json`. Fields of other kinds, which older bundles have, are ignored. Raises
         ConfigError."""
         names = {field.name for field in dataclasses.fields(cls)} - {"kind", "settings"}
         kind = fields.get("kind")
@@ -62,22 +61,21 @@ class TranslatorSpec:
         return cls.of(kind, {name: value for name, value in fields.items() if name in own}, "translator.", **shared)
 
     def to_json(self) -> dict[str, Any]:
-        """All fields in one flat object."""
+        """All fields as one flat JSON object."""
         fields = dataclasses.asdict(self)
         own = fields.pop("settings")
         return {**fields, **own}
 
 
 class Translator(nnx.Module):
-    """The base class of all kinds. Outputs are not normalised: some objectives compare them with unit targets by
-    distance."""
+    """Base class of all kinds. Outputs are not normalised, since some objectives use their distance to unit targets."""
 
     is_closed_form: ClassVar[bool] = False  # whether its weights come from a closed-form fit, without training
-    undecayed: ClassVar[tuple[str, ...]] = ()  # submodules that weight decay leaves out
+    undecayed: ClassVar[tuple[str, ...]] = ()  # submodules without weight decay
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Settings:
-        """A kind's own settings, declared by `c2c_jax.config.setting`."""
+        """A kind's own settings, declared with `c2c_jax.config.setting`."""
 
     def __init__(self, spec: TranslatorSpec):
         self.spec = spec
@@ -126,12 +124,12 @@ def kind_named(name: str) -> type[Translator]:
 
 
 def build_translator(spec: TranslatorSpec, *, rngs: nnx.Rngs) -> Translator:
-    """A freshly initialised translator. Raises ConfigError for an unknown kind."""
+    """Builds a translator with initial weights. Raises ConfigError for an unknown kind."""
     return kind_named(spec.kind)(spec, rngs=rngs)  # type: ignore[call-arg]
 
 
 def _linear(fan_in: int, fan_out: int, rngs: nnx.Rngs) -> nnx.Linear:
-    """Initialised as torch.nn.Linear is: U(±1/√fan_in), weights and biases alike."""
+    """A linear layer initialised like torch.nn.Linear: weights and biases from U(±1/√fan_in)."""
     bound = 1 / math.sqrt(fan_in)
 
     def bias_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -139,10 +137,6 @@ def _linear(fan_in: int, fan_out: int, rngs: nnx.Rngs) -> nnx.Linear:
 
     kernel_init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
     return nnx.Linear(fan_in, fan_out, kernel_init=kernel_init, bias_init=bias_init, rngs=rngs)
-
-
-def _width(default: int = 512) -> Any:
-    return setting(default, "Units of the hidden layers.", ge=1, le=2**14)
 
 
 def _depth(default: int) -> Any:
@@ -157,16 +151,16 @@ def _check_size(spec: TranslatorSpec) -> None:
 
 @register_kind("mlp")
 class MLP(Translator):
-    """Linear layers with tanh between them: with clamp 0.2, the paper's GCC model (Wong, CLIP2CLAP)."""
+    """Linear layers with tanh between them. With clamp 0.2, this is the paper's GCC model (Wong, CLIP2CLAP)."""
 
     tanh_at_end: ClassVar[bool] = False
-    layer_norm: ClassVar[bool] = False  # behind each tanh
+    layer_norm: ClassVar[bool] = False  # after each tanh
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Settings:
         """Settings of an MLP."""
 
-        width: int = _width()
+        width: int = setting(512, "Units of the hidden layers.", ge=1, le=2**14)
         depth: int = _depth(4)
 
     def __init__(self, spec: TranslatorSpec, *, rngs: nnx.Rngs):
@@ -198,10 +192,9 @@ class OneLayer(MLP):
     """The paper's first model: one linear layer."""
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Settings:
+    class Settings(MLP.Settings):
         """Settings of an MLP, with one layer by default."""
 
-        width: int = _width()
         depth: int = _depth(1)
 
 
@@ -210,10 +203,9 @@ class TwoLayers(MLP):
     """The paper's second model: linear, tanh, linear."""
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Settings:
+    class Settings(MLP.Settings):
         """Settings of an MLP, with two layers by default."""
 
-        width: int = _width()
         depth: int = _depth(2)
 
 
@@ -231,10 +223,9 @@ class FiveLayers(MLP):
     tanh_at_end = True
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Settings:
+    class Settings(MLP.Settings):
         """Settings of an MLP, with five layers by default."""
 
-        width: int = _width()
         depth: int = _depth(5)
 
 
@@ -276,10 +267,9 @@ class Residual(Translator):
     undecayed = ("linear",)
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Settings:
+    class Settings(MLP.Settings):
         """Settings of the residual translator."""
 
-        width: int = _width()
         depth: int = _depth(2)
         init: str = setting("identity", "Start of the linear layer.", choices=("identity", "procrustes"))
 
@@ -337,8 +327,8 @@ class EncoderLayer(nnx.Module):
     def _attended(self, hidden_BSD: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
         """Multi-head attention before its output projection.
 
-        One head after another, each computed again for the gradient: with hundreds of tokens the scores of all heads
-        would need eight times the memory, and on a CPU twice the time.
+        Heads are computed one after another and recomputed for the gradient. With hundreds of tokens, the scores of
+        all heads at once would need eight times the memory, and on a CPU twice the time.
         """
 
         def by_head(projection: nnx.Linear) -> Float[Array, "H B S K"]:
@@ -357,12 +347,12 @@ class EncoderLayer(nnx.Module):
 
 @register_kind("transformer")
 class Transformer(Translator):
-    """Every coordinate of the source vector is a token: Linear 1 → D, learned positions, post-norm layers, Linear D → 1
-    (Wong, CLIP2CLAP).
+    """A transformer whose tokens are the coordinates of the source vector: Linear 1 → D, learned positions, post-norm
+    layers, Linear D → 1 (Wong, CLIP2CLAP).
 
-    A linear layer first takes the source vector to E coordinates if the widths of the spaces differ. Attention runs
-    over a vector's coordinates, as the paper says; the author's code leaves out `batch_first` and so attends over the
-    vectors of a batch.
+    If the widths of the spaces differ, a linear layer first maps the source vector to E coordinates. Attention runs
+    over a vector's coordinates, as in the paper; the author's code omits `batch_first`, so it attends over the vectors
+    of a batch.
     """
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -397,7 +387,7 @@ class Transformer(Translator):
             )
 
     def translate(self, source_BS: Float[Array, "B S"], rngs: nnx.Rngs | None) -> Float[Array, "B E"]:
-        """Applies the transformer to the coordinates as tokens."""
+        """Applies the transformer to the coordinates."""
         for resize in self.resized:
             source_BS = resize(source_BS)
         hidden_BED = self.into(source_BS[:, :, None]) + self.positions.embedding[...][None]
@@ -406,4 +396,4 @@ class Transformer(Translator):
         return self.out(hidden_BED)[:, :, 0]
 
 
-TORCH_KINDS = tuple(KINDS)  # that `c2c_jax.torch` has too
+TORCH_KINDS = tuple(KINDS)  # kinds that `c2c_jax.torch` also has

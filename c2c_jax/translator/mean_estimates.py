@@ -1,4 +1,4 @@
-"""Estimates the mean vector of pictures, sounds or texts and its expected error, and warns of narrow sets."""
+"""Estimates the mean vector of images, sounds or texts with its expected error, and warns of narrow sets."""
 
 import dataclasses
 import math
@@ -11,26 +11,26 @@ from c2c_jax.io.vectors import unit_rows
 from c2c_jax.translator.centring import ModalityMeans
 
 MIN_FOR_MEAN = 8  # minimum number of vectors for a mean
-GOOD = 0.02  # expected error of a mean that is good enough
-NARROW = 0.85  # fraction of the captions' spread below which pictures are too similar for a general mean
-SAME = 1e-6  # spread below which vectors count as identical
-ROWS_AT_ONCE = 2**14  # rows of an array that are read together
+TARGET_ERROR = 0.02  # expected error of a mean that is good enough
+NARROW_FRACTION = 0.85  # of the captions' spread; images with less are too similar for a general mean
+MIN_SPREAD = 1e-6  # spread below which vectors count as identical
+BLOCK_ROWS = 2**14  # rows of an array that are read together
 
 Error = type[ImageError] | type[AudioError] | type[CaptionError]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean of vectors of one kind, with the figures on it.
+    """A mean of vectors of one kind, with its statistics.
 
-    count: number of vectors; None if the mean itself was given. length: distance to the captions' mean, or, of texts,
-    to the mean that they replace; None if there was none. spread: unbiased variance of the vectors, relative to their
-    mean squared length; for unit vectors, 1 − |mean|².
+    count: number of vectors; None if the mean itself was given. distance: to the captions' mean, or, for texts, to the
+    mean that they replace; None if there is none. spread: unbiased variance of the vectors, relative to their mean
+    squared length; for unit vectors, 1 − |mean|².
     """
 
     mean: Float[np.ndarray, "D"]
     count: int | None
-    length: float | None
+    distance: float | None
     spread: float
 
     @property
@@ -44,9 +44,9 @@ class Estimate:
         return math.sqrt(self.spread / self.count) if self.count else None
 
     @property
-    def enough(self) -> int:
-        """Number of vectors that brings the expected error down to GOOD."""
-        return math.ceil(self.spread / GOOD**2)
+    def needed_count(self) -> int:
+        """Number of vectors that reduces the expected error to TARGET_ERROR."""
+        return math.ceil(self.spread / TARGET_ERROR**2)
 
 
 class Sums:
@@ -62,16 +62,16 @@ class Sums:
         self.vectors_D += x_ND.sum(axis=0)
         self.squares += float(np.sum(x_ND**2))
 
-    def estimate(self, other_D: Float[np.ndarray, "D"] | None, what: str, error: Error) -> Estimate:
-        """The estimate of the mean. other_D: the mean to measure its distance to. what: the kind of vectors, for the
-        `error` that is raised if they are too few or all the same."""
-        require_enough(self.count, what, error)
+    def estimate(self, other_D: Float[np.ndarray, "D"] | None, kind: str, error: Error) -> Estimate:
+        """The estimate of the mean. other_D: the mean to measure its distance to. kind: of the vectors, in words.
+        Raises `error` if they are too few or all the same."""
+        require_enough(self.count, kind, error)
         mean_D = self.vectors_D / self.count
         spread = (1 - float(mean_D @ mean_D) * self.count / self.squares) * self.count / (self.count - 1)
-        if spread < SAME:
-            raise error(f"all {self.count:,} {what} have the same vector, so they cannot be centred: pass others")
-        length = None if other_D is None else distance(mean_D, other_D)
-        return Estimate(mean=mean_D.astype(np.float32), count=self.count, length=length, spread=spread)
+        if spread < MIN_SPREAD:
+            raise error(f"all {self.count:,} {kind} have the same vector, so they cannot be centred: pass others")
+        distance = None if other_D is None else mean_distance(mean_D, other_D)
+        return Estimate(mean=mean_D.astype(np.float32), count=self.count, distance=distance, spread=spread)
 
 
 def with_means(
@@ -80,75 +80,77 @@ def with_means(
     image_NS: Float[np.ndarray, "N S"] | None = None,
     audio_ME: Float[np.ndarray, "M E"] | None = None,
 ) -> tuple[ModalityMeans, Estimate | None, Estimate | None]:
-    """Adds the means of pictures' and of sounds' raw vectors to `means`, and returns their estimates as well. An
-    estimate is None if there are no vectors, or no captions' mean that the new mean could be used with.
+    """Adds the means of raw image and sound vectors to `means`, and also returns their estimates. An estimate is None
+    without vectors, or without the captions' mean that it would be used with.
 
-    A single vector is taken as the mean of unit vectors itself. Raises ImageError or SoundError if it cannot be one,
-    for fewer vectors than MIN_FOR_MEAN, and for vectors that are all the same.
+    A single vector is used as the mean itself. Raises ImageError or AudioError if it cannot be a mean of unit vectors,
+    for fewer than MIN_FOR_MEAN vectors, and for vectors that are all the same.
     """
-    of_images = of_audio = None
+    image_estimate = audio_estimate = None
     if image_NS is not None and means.source_text is not None:
-        of_images = _estimate(image_NS, input_norm, means.source_text, "pictures", ImageError)
-        means = dataclasses.replace(means, source_image=of_images.mean)
+        image_estimate = _estimate(image_NS, input_norm, means.source_text, "pictures", ImageError)
+        means = dataclasses.replace(means, source_image=image_estimate.mean)
     if audio_ME is not None and means.target_text is not None:
-        of_audio = _estimate(audio_ME, "unit", means.target_text, "sounds", AudioError)
-        means = dataclasses.replace(means, target_audio=of_audio.mean)
-    return means, of_images, of_audio
+        audio_estimate = _estimate(audio_ME, "unit", means.target_text, "sounds", AudioError)
+        means = dataclasses.replace(means, target_audio=audio_estimate.mean)
+    return means, image_estimate, audio_estimate
 
 
-def goodness(found: Estimate, kind: str) -> str:
-    """A line on the expected error of a mean of vectors, and on how many are enough. kind: of the vectors, in words."""
-    line = f"the mean of {found.count:,} {kind} has an expected error of {found.error:.2g}"
-    return line + (f"; about {float(f'{found.enough:.2g}'):,.0f} are needed for {GOOD}" if found.count else "")
+def error_line(estimate: Estimate, kind: str) -> str:
+    """A line on the expected error of a mean, and how many vectors are needed. kind: of the vectors, in words."""
+    needed = f"{float(f'{estimate.needed_count:.2g}'):,.0f}"
+    line = f"the mean of {estimate.count:,} {kind} has an expected error of {estimate.error:.2g}"
+    return f"{line}; about {needed} are needed for {TARGET_ERROR}"
 
 
 def captions_spread(means: ModalityMeans, input_norm: str) -> float | None:
-    """1 − |mean|² of captions' unit source vectors; None if their mean is unknown or is of raw vectors."""
+    """Spread 1 − |mean|² of captions' unit source vectors; None if their mean is unknown or of raw vectors."""
     return None if input_norm == "none" or means.source_text is None else _spread(means.source_text)
 
 
-def narrow_warning(pictures: float, captions: float) -> str | None:
-    """A warning if pictures are too similar for their mean to be that of pictures in general; None otherwise. pictures,
-    captions: their spreads, 1 − |mean|² of unit vectors.
+def narrow_warning(image_spread: float, caption_spread: float) -> str | None:
+    """A warning if images are too similar for a mean of images in general, otherwise None. Spreads are 1 − |mean|² of
+    unit vectors.
 
     Spreads in CLIP ViT-B/32: general photographs .48, captions of photographs .50, captions and labels .33, 250
-    pictures of ten classes .24, pictures of one class .14 to .22. docs/calibration.md has more.
+    images of ten classes .24, images of one class .14 to .22. docs/calibration.md has more.
     """
-    if pictures >= NARROW * captions:
+    if image_spread >= NARROW_FRACTION * caption_spread:
         return None
     return (
-        f"these pictures are very similar (spread {pictures:.2f}, captions {captions:.2f}): the mean of a narrow set "
-        "also removes what its pictures have in common, and centres other pictures badly; use general pictures"
+        f"these pictures are very similar (spread {image_spread:.2f}, captions {caption_spread:.2f}): the mean of a "
+        "narrow set also removes what its pictures have in common, and centres other pictures badly; use general "
+        "pictures"
     )
 
 
-def require_enough(count: int, what: str, error: Error) -> None:
-    """Raises `error` for fewer than MIN_FOR_MEAN vectors. what: their kind, in words."""
+def require_enough(count: int, kind: str, error: Error) -> None:
+    """Raises `error` for fewer than MIN_FOR_MEAN vectors. kind: of the vectors, in words."""
     if count < MIN_FOR_MEAN:
-        raise error(f"only {count} readable {what}: a mean needs {MIN_FOR_MEAN} or more, preferably a few hundred")
+        raise error(f"only {count} readable {kind}: a mean needs {MIN_FOR_MEAN} or more, preferably a few hundred")
 
 
 def scaled(x_NS: Float[np.ndarray, "N S"], input_norm: str) -> Float[np.ndarray, "N S"]:
-    """Raw vectors as they enter a mean: scaled to unit length, except for a translator with input_norm "none"."""
+    """Scales raw vectors to unit length before they are averaged, except for input_norm "none"."""
     return unit_rows(x_NS) if input_norm != "none" else x_NS
 
 
 def _estimate(
-    x_ND: Float[np.ndarray, "N D"], input_norm: str, text_D: Float[np.ndarray, "D"], what: str, error: Error
+    x_ND: Float[np.ndarray, "N D"], input_norm: str, text_D: Float[np.ndarray, "D"], kind: str, error: Error
 ) -> Estimate:
-    """See `with_means`."""
+    """The estimate for `with_means`."""
     if len(x_ND) == 1:
         mean_D = np.asarray(x_ND[0], np.float32)
         if input_norm == "none" or not np.linalg.norm(mean_D) < 1:
             raise error(
-                f"a single vector of length {np.linalg.norm(mean_D):.4g} is not the mean of {what}: pass "
+                f"a single vector of length {np.linalg.norm(mean_D):.4g} is not the mean of {kind}: pass "
                 f"{MIN_FOR_MEAN} vectors or more or, for translators of unit vectors, one mean with a norm below 1"
             )
-        return Estimate(mean=mean_D, count=None, length=distance(mean_D, text_D), spread=_spread(mean_D))
+        return Estimate(mean=mean_D, count=None, distance=mean_distance(mean_D, text_D), spread=_spread(mean_D))
     sums = Sums(x_ND.shape[1])
-    for start in range(0, len(x_ND), ROWS_AT_ONCE):
-        sums.add(scaled(x_ND[start : start + ROWS_AT_ONCE], input_norm))
-    return sums.estimate(text_D, what, error)
+    for start in range(0, len(x_ND), BLOCK_ROWS):
+        sums.add(scaled(x_ND[start : start + BLOCK_ROWS], input_norm))
+    return sums.estimate(text_D, kind, error)
 
 
 def _spread(mean_D: Float[np.ndarray, "D"]) -> float:
@@ -156,6 +158,6 @@ def _spread(mean_D: Float[np.ndarray, "D"]) -> float:
     return 1 - float(np.sum(np.asarray(mean_D, np.float64) ** 2))
 
 
-def distance(mean_D: Float[np.ndarray, "D"], other_D: Float[np.ndarray, "D"]) -> float:
+def mean_distance(mean_D: Float[np.ndarray, "D"], other_D: Float[np.ndarray, "D"]) -> float:
     """The Euclidean distance between two means."""
     return float(np.linalg.norm(np.asarray(mean_D, np.float64) - other_D))

@@ -1,4 +1,4 @@
-"""The caption memory: a picture's vector, turned half way to the training captions that are nearest to it."""
+"""The caption memory: moves images' vectors towards the nearest training captions."""
 
 import dataclasses
 import functools
@@ -11,17 +11,16 @@ from jaxtyping import Array, Float, Float16
 
 from c2c_jax.spaces.models.layers import unit
 
-CAPTIONS_AT_ONCE = 8192  # whose cosines to a batch of pictures are there together
+CAPTIONS_AT_ONCE = 8192  # captions whose cosines to a batch of images are computed together
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["source"], meta_fields=["weight", "temperature"])
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Memory:
-    """Unit source vectors of M training captions, centred for a translator of centred vectors. In a loaded bundle they
-    are a JAX array.
+    """Unit source vectors of M training captions, centred for a translator of centred vectors.
 
-    weight: of the nearest captions in a picture's new vector, from 0 to 1; at 0 pictures stay as they are, and
-    the captions serve only as reference queries. temperature: of the softmax over cosines, above 0.
+    weight: of the nearest captions in an image's new vector, from 0 to 1. With weight 0, images do not change and the
+    captions are only reference queries. temperature: of the softmax over cosines, above 0.
     """
 
     source: Float16[Array, "M S"] | Float16[np.ndarray, "M S"]
@@ -29,27 +28,26 @@ class Memory:
     temperature: float
 
     def __str__(self) -> str:
-        return f"caption memory of {len(self.source):,} captions, share {self.weight:g}"
+        return f"caption memory of {len(self.source):,} captions, weight {self.weight:g}"
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a record of its use says."""
-        return {"captions": len(self.source), **self.settings}
+        """The memory's entry in the records of sounds and evaluations, whose format names the weight "share"."""
+        return {"captions": len(self.source), "share": self.weight, "temperature": self.temperature}
 
     @property
     def settings(self) -> dict[str, float]:
-        """All but the captions themselves."""
-        return {"share": self.weight, "temperature": self.temperature}
+        """The settings stored in a bundle's config.json."""
+        return {"weight": self.weight, "temperature": self.temperature}
 
 
 @jax.jit
 def towards_captions(memory: Memory, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
-    """Pictures' vectors, as long as they were, turned towards their nearest captions.
+    """Moves images' vectors towards their nearest captions and keeps their lengths.
 
     With unit vectors v, the captions' vectors M and their softmax weights w = softmax(M v / temperature), the direction
-    of an image becomes weight · unit(w M) + (1 − weight) · v. This is DeCap's projection onto its text memory (Li et
-    al. 2023, section 3.3), of which the image keeps 1 − weight, for what captions do not say. Computed in float32 and
-    in blocks of captions.
+    of an image becomes weight · unit(w M) + (1 − weight) · v. With weight 1 this is DeCap's projection onto its text
+    memory (Li et al. 2023, section 3.3). Computed in float32, in blocks of captions.
     """
     directions_BS = unit(source_BS)
     lengths_B1 = jnp.linalg.norm(source_BS, axis=1, keepdims=True)
@@ -58,31 +56,31 @@ def towards_captions(memory: Memory, source_BS: Float[Array, "B S"]) -> Float[Ar
 
 
 def _nearest(memory: Memory, directions_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
-    """The softmax-weighted mean of the captions, as the sum of blocks over the largest logit so far."""
+    """The softmax-weighted mean of the captions, summed over blocks relative to the largest logit so far."""
     M, S = memory.source.shape
     B, count = len(directions_BS), min(CAPTIONS_AT_ONCE, M)
     queries_BS = directions_BS / memory.temperature
 
-    def added(block: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def add_block(block: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         largest_B, total_B, weighted_BS = sums
-        start = jnp.minimum(block * count, M - count)  # the last block begins within the one before it
+        start = jnp.minimum(block * count, M - count)  # the last block overlaps the one before it
         captions_CS = jax.lax.dynamic_slice_in_dim(memory.source, start, count).astype(jnp.float32)
         is_new_1C = (start + jnp.arange(count) >= block * count)[None]
         with jax.default_matmul_precision("float32"):
             logits_BC = jnp.where(is_new_1C, queries_BS @ captions_CS.T, -jnp.inf)
-            now_B = jnp.maximum(largest_B, logits_BC.max(axis=1))
-            shrunk_B, weights_BC = jnp.exp(largest_B - now_B), jnp.exp(logits_BC - now_B[:, None])
-            weighted_BS = weighted_BS * shrunk_B[:, None] + weights_BC @ captions_CS
-        return now_B, total_B * shrunk_B + weights_BC.sum(axis=1), weighted_BS
+            new_largest_B = jnp.maximum(largest_B, logits_BC.max(axis=1))
+            scale_B, weights_BC = jnp.exp(largest_B - new_largest_B), jnp.exp(logits_BC - new_largest_B[:, None])
+            weighted_BS = weighted_BS * scale_B[:, None] + weights_BC @ captions_CS
+        return new_largest_B, total_B * scale_B + weights_BC.sum(axis=1), weighted_BS
 
-    nothing = jnp.full(B, -jnp.inf), jnp.zeros(B), jnp.zeros((B, S))
-    _, total_B, weighted_BS = jax.lax.fori_loop(0, -(-M // count), added, nothing)
+    initial = jnp.full(B, -jnp.inf), jnp.zeros(B), jnp.zeros((B, S))
+    _, total_B, weighted_BS = jax.lax.fori_loop(0, -(-M // count), add_block, initial)
     return weighted_BS / total_B[:, None]
 
 
-REFERENCES = 1024  # captions that a bundle without a memory in use stores as reference queries
+REFERENCES = 1024  # captions that a bundle stores as reference queries if it uses no memory
 
 
 def evenly_spaced(count: int) -> np.ndarray:
-    """Indices of at most REFERENCES evenly spaced items out of `count`."""
+    """Indices of at most REFERENCES evenly spaced items of `count`."""
     return np.linspace(0, count - 1, min(count, REFERENCES)).round().astype(int)

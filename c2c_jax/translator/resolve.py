@@ -1,4 +1,4 @@
-"""What a RUN argument stands for: the one folder of a translator bundle."""
+"""Finds the translator bundle that a RUN argument names."""
 
 import re
 from pathlib import Path
@@ -9,21 +9,19 @@ from c2c_jax.spaces.weights.folders import embedded_folder
 
 BUNDLE_FILES = ("config.json", "model.safetensors")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
-TIMEOUT = 10.0  # seconds that the hub has for its first answer
+TIMEOUT = 10.0  # seconds to wait for the hub's first answer
 EXPECTED = "pass the work directory of a run, a bundle folder, miniworld/translator, or a hub name OWNER/NAME"
 
 
 def bundle_folder(run: Path) -> Path:
     """The bundle folder that a RUN argument names.
 
-    run: the work directory of a run, whose `bundle` is used; a bundle folder; a translator that comes with the package
-    (`miniworld/translator`); or a hub repository OWNER/NAME, read from the hub's cache, or downloaded unless
-    HF_HUB_OFFLINE is set.
-    Raises BundleError if there is no such run or no bundle in it, CheckpointError for an unknown name of the
-    package's.
+    run: the work directory of a run; a bundle folder; a translator of the package (`miniworld/translator`); or a hub
+    repository OWNER/NAME, which is downloaded if it is not in the cache.
+    Raises BundleError if there is no bundle, CheckpointError for an unknown translator of the package.
     """
     run = Path(run)
-    if (found := describe_path(run)) == "a folder":
+    if (kind := describe_path(run)) == "a folder":
         for folder in (run / "bundle", run):
             if all(is_regular(folder / name) for name in BUNDLE_FILES):
                 return folder
@@ -31,8 +29,8 @@ def bundle_folder(run: Path) -> Path:
             f"{run} contains no translator bundle (config.json and model.safetensors): {EXPECTED}; a run writes its "
             "bundle after the first validation"
         )
-    if found != "no file":
-        raise BundleError(f"expected a run or a translator bundle at {run}, found {found}: {EXPECTED}")
+    if kind != "no file":
+        raise BundleError(f"expected a run or a translator bundle at {run}, found {kind}: {EXPECTED}")
     name = run.as_posix()
     if (embedded := embedded_folder(name)) is not None:
         return embedded
@@ -42,16 +40,16 @@ def bundle_folder(run: Path) -> Path:
 
 
 def is_local(run: Path) -> bool:
-    """Whether a RUN argument names a folder of this machine, and not one of the package or the hub."""
+    """Whether a RUN argument names a local folder, not a translator of the package or the hub."""
     return describe_path(Path(run)) == "a folder"
 
 
 def run_name(run: Path) -> str:
-    """The name of a run for people: of a work directory or bundle folder its last component, else the name itself."""
+    """The name of a run for people: the last component of a local folder, otherwise the RUN argument itself."""
     if not is_local(run):
         return Path(run).as_posix()
-    place = Path(run).resolve()
-    return place.parent.name if place.name == "bundle" else place.name
+    folder = Path(run).resolve()
+    return folder.parent.name if folder.name == "bundle" else folder.name
 
 
 def _from_hub(name: str) -> Path:
@@ -59,7 +57,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     def files(from_cache: bool) -> Path:
-        paths = [huggingface_hub.hf_hub_download(name, one, local_files_only=from_cache) for one in BUNDLE_FILES]
+        paths = [huggingface_hub.hf_hub_download(name, file, local_files_only=from_cache) for file in BUNDLE_FILES]
         return Path(paths[0]).parent
 
     try:
@@ -67,11 +65,11 @@ def _from_hub(name: str) -> Path:
     except HFValidationError:
         raise BundleError(f"{name} is neither a local run or bundle nor a hub name: {EXPECTED}") from None
     except LocalEntryNotFoundError:
-        why = "HF_HUB_OFFLINE is set and the hub's cache does not hold it"
+        why = "HF_HUB_OFFLINE is set and it is not in the hub's cache"
     if not huggingface_hub.is_offline_mode():
         try:
-            huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT)  # a download would retry for a while
+            huggingface_hub.HfApi().model_info(name, timeout=TIMEOUT)  # fails faster than a download, which retries
             return files(from_cache=False)
-        except Exception as cause:  # the hub's own errors, and those of the libraries below it
+        except Exception as cause:  # errors of the hub and of its HTTP library
             why = f"download failed ({type(cause).__name__}: {' '.join(str(cause).split())[:120]})"
     raise BundleError(f"{name} is neither a local run or bundle nor available from the hub: {why}; {EXPECTED}")

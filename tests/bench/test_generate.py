@@ -19,8 +19,8 @@ def test_noise_equals_bayes_rule():
     data = means[component, 0] + exact_denoiser.VARIANCE**0.5 * torch.randn(draws, generator=generator).double()
     noise = torch.randn(draws, generator=generator).double()
     near = (alpha.sqrt() * data + (1 - alpha).sqrt() * noise - x[0, 0]).abs() < 0.01
-    noise = mixture.noise(x, alpha, torch.ones(1, 2, dtype=torch.bool))
-    assert float(noise[0, 0]) == pytest.approx(float(noise[near].mean()), abs=0.02)
+    expected_noise = mixture.noise(x, alpha, torch.ones(1, 2, dtype=torch.bool))
+    assert float(expected_noise[0, 0]) == pytest.approx(float(noise[near].mean()), abs=0.02)
     of_first = mixture.noise(x, alpha, torch.tensor([[True, False]]))
     assert float(of_first[0, 0]) == pytest.approx(float(noise[near & (component == 0)].mean()), abs=0.02)
 

@@ -177,8 +177,8 @@ def test_drawn_scenes_are_those_of_the_mini_world():
     ("paths", "message"),
     [
         (["configs/none.py"], "no recipe at configs/none.py"),
-        (["configs/mlp5.py", "configs/mlp5.py"], "there is a row 'mlp5' already"),
-        (["elsewhere/paper.py"], "there is a row 'paper' already"),
+        (["configs/mlp5.py", "configs/mlp5.py"], "already has a row 'mlp5'"),
+        (["elsewhere/paper.py"], "already has a row 'paper'"),
     ],
 )
 def test_configs_that_cannot_be_compared(arguments, capsys, paths, message):

@@ -76,9 +76,9 @@ def audio_folder(tmp_path) -> Path:
 def search(bundle, clap, audio_folder, capsys):
     """Runs the verb on the sounds; returns the exit code, the fields of each line of stdout, and stderr."""
 
-    def run(*arguments, flags=("--translator", bundle, "--clap", clap)):
+    def run(*arguments, inputs=("--translator", bundle, "--clap", clap)):
         capsys.readouterr()
-        code = main(["search", *map(str, arguments), "--library", str(audio_folder), *map(str, flags)])
+        code = main(["search", *map(str, arguments), "--library", str(audio_folder), *map(str, inputs)])
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         return code, [tuple(line.split("\t")) for line in out.splitlines()], err

@@ -115,7 +115,7 @@ def figures(line: str) -> list[float]:
     return [float(x) for x in re.findall(r"\d+\.\d{4}", line)]
 
 
-def goodness(count: int, kind: str, variance: float) -> str:
+def error_line(count: int, kind: str, variance: float) -> str:
     """The line on the error of a mean: √(variance / count), and the number of vectors for an error of .02."""
     enough = float(f"{np.ceil(variance / 0.02**2):.2g}")
     error = f"{np.sqrt(variance / count):.2g}"
@@ -161,7 +161,7 @@ def test_pictures(calibrate, run, media_folder, image_BS, trained, capsys, tmp_p
     assert re.match(f"{IMAGES} pictures: mean .* long, spread .*, distance to captions .* before, .* after", lines[0])
     assert figures(lines[0]) == pytest.approx([np.linalg.norm(x.mean(0)), variance, length, left], abs=1e-4)
     assert left < length / 2
-    assert lines[1] == goodness(IMAGES, "pictures", variance)
+    assert lines[1] == error_line(IMAGES, "pictures", variance)
     assert lines[2:] == [
         f"means in the bundle: {', '.join(ALL[:3])}", "in use: source_text, source_image", str(bundle),
     ]  # fmt: skip
@@ -198,7 +198,7 @@ def test_sounds_and_pictures_into_another_folder(calibrate, run, media_folder, c
     length = np.linalg.norm(unit(audio_NE).mean(0) - means.target_text)
     assert lines[2].startswith(f"{AUDIO} sounds: ") and figures(lines[2])[2:] == pytest.approx([length], abs=1e-4)
     variance = unit(audio_NE).var(axis=0, ddof=1).sum()
-    assert lines[3] == goodness(AUDIO, "sounds", variance)
+    assert lines[3] == error_line(AUDIO, "sounds", variance)
     distances = [
         np.linalg.norm(translated(image_BS, before, known_means).mean(0) - unit(audio_NE).mean(0))
         for known_means in (ModalityMeans(), means)
@@ -270,7 +270,7 @@ def test_raw_vectors(calibrate, run, media_folder, image_BS):
     spread = np.sum(image_BS.var(axis=0, ddof=1, dtype=np.float64)) / np.mean(np.sum(image_BS**2, axis=1))
     expected = [np.linalg.norm(means.source_image), spread, length, 0]
     assert code == 0 and figures(lines[0]) == pytest.approx(expected, abs=1e-4)
-    assert lines[1] == goodness(IMAGES, "pictures", spread)
+    assert lines[1] == error_line(IMAGES, "pictures", spread)
 
 
 def pipe(path: Path) -> Path:

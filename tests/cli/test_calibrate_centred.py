@@ -23,8 +23,8 @@ from tests.cli.test_calibrate import (
     audio_NE,
     calibrate,
     clap,
+    error_line,
     figures,
-    goodness,
     image_BS,
     media_folder,
     ridge_run,
@@ -94,7 +94,7 @@ def test_pictures_and_sounds(calibrate, run, media_folder, clap, image_BS, audio
         assert re.fullmatch(rf"{count} {kind}: mean \S+ long, spread \S+, distance to captions \S+", lines[start])
         expected = [np.linalg.norm(mean), variance, np.linalg.norm(mean - text)]
         assert figures(lines[start]) == pytest.approx(expected, abs=1e-4)
-        assert lines[start + 1] == goodness(count, kind, variance)
+        assert lines[start + 1] == error_line(count, kind, variance)
     assert lines[4:] == [
         f"means in the bundle: {', '.join(ALL)}",
         "results are un-centred with the mean of captions; infer --output-mean audio uses the mean of sounds",
@@ -198,7 +198,7 @@ def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
         assert lines[2 * start].startswith(f"{len(QUERIES)} texts, {space}: ")
         assert lines[2 * start].endswith(" from the mean of captions that it replaces")
         assert figures(lines[2 * start]) == pytest.approx(expected, abs=1e-4)
-        assert lines[2 * start + 1] == goodness(len(QUERIES), f"texts, {space}", variance)
+        assert lines[2 * start + 1] == error_line(len(QUERIES), f"texts, {space}", variance)
     assert all(np.array_equal(after[name], before[name]) for name in before if not name.startswith("gap."))
     with torch.no_grad():
         output = Translator.from_pretrained(run / "bundle")(torch.from_numpy(source))
@@ -253,8 +253,10 @@ def test_misuse(run, media_folder, arrays, tmp_path, capsys):
     assert "only 7 readable pictures: a mean needs 8 or more" in message("--images", tmp_path / "seven.npy")
     assert "row 0 is zero or not finite" in message("--images", tmp_path / "zero.npy")
     assert "only 2 readable texts: a mean needs 8 or more" in message("--texts", tmp_path / "few.txt")
-    assert "found no file: pass a file with one text a line, or a caption" in message("--texts", tmp_path / "none.txt")
-    assert "found a folder: pass a file with one text a line" in message("--texts", tmp_path)
+    assert "found no file: pass a file with one text per line, or a caption" in message(
+        "--texts", tmp_path / "none.txt"
+    )
+    assert "found a folder: pass a file with one text per line" in message("--texts", tmp_path)
     assert "cannot read captions from" in message("--texts", f"txt:{tmp_path / 'none.txt'}")
     assert "unknown caption source 'x:y'" in message("--texts", "x:y")
     assert (run / "bundle" / "model.safetensors").read_bytes() == before

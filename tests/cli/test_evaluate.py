@@ -147,11 +147,11 @@ def test_geometry(run, evaluate):
         mean = np.linalg.norm(vectors.mean(axis=0))
         assert rows_of(content, "geometry", side, "text_mean") == pytest.approx([mean], abs=1e-5)
         assert len(rows_of(content, "geometry", side, "text_strangers_centred")) == 1
-    rows = {
+    by_method = {
         row["method"]: row for row in content["rows"] if (row["task"], row["metric"]) == ("rotation", "mean_cosine")
     }
-    assert set(rows) == {"procrustes", "ridge"} and all(row["n"] == 40 for row in rows.values())
-    assert -1 <= rows["procrustes"]["value"] < rows["ridge"]["value"] <= 1
+    assert set(by_method) == {"procrustes", "ridge"} and all(row["n"] == 40 for row in by_method.values())
+    assert -1 <= by_method["procrustes"]["value"] < by_method["ridge"]["value"] <= 1
     assert "the geometry of the two spaces" in stdout and "linear maps between the two text spaces" in stdout
 
 
@@ -188,7 +188,8 @@ def test_pictures_and_sounds(run, clap, media_folder, evaluate, tmp_path):
     clap_space, bundle = load_space(str(clap)), load_bundle(run / "bundle")
     images = [read_image(media_folder / f"{number}.png") for number in range(12)]
     translated = translate(bundle, load_space(bundle.source.name).encode_image(images))
-    audio = [read_audio(media_folder / f"{number}.wav", clap_space.mels.sample_rate) for number in range(12)]
+    rate = clap_space.audio_preprocessor.sample_rate
+    audio = [read_audio(media_folder / f"{number}.wav", rate) for number in range(12)]
     cosines = translated @ unit(clap_space.encode_audio(audio)).T
     ranks = 1 + np.sum(cosines >= np.diagonal(cosines)[:, None], axis=1) - 1
     assert rows_of(content, "images_to_sounds", "translator", "mrr") == pytest.approx([np.mean(1 / ranks)], abs=1e-5)
@@ -284,7 +285,7 @@ def test_generated_sound(run, clap, media_folder, audioldm_folder, evaluate, tmp
     code, content, _, _ = evaluate("--sounds", generated, "--pairs", media_folder / "pairs.csv", "--clap", clap)
     assert code == 2 and [Path(entry["file"]).name for entry in content["left_out"]] == ["2.wav"]
     clap_space, names = load_space(str(clap)), ("0.wav", "1.wav", "2.2.wav")
-    audio = [read_audio(generated / name, clap_space.mels.sample_rate) for name in names]
+    audio = [read_audio(generated / name, clap_space.audio_preprocessor.sample_rate) for name in names]
     encoded = unit(clap_space.encode_audio(audio))
     prompt = np.array([json.loads((generated / f"{n}.sound.json").read_text())["clap_vector"] for n in range(3)])
     assert rows_of(content, "generated", "translator", "clap_score") == pytest.approx(

@@ -21,7 +21,7 @@ from c2c_jax.cli.main import main
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.io.images import read_image
 from c2c_jax.publishing.card import model_card
-from c2c_jax.publishing.names import public_captions, public_name, without_places
+from c2c_jax.publishing.names import public_caption_spec, public_name, without_local_paths
 from c2c_jax.spaces.space import SpaceId, identify, load_space
 from c2c_jax.torch import Translator
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle, save_bundle
@@ -87,7 +87,7 @@ def test_folder_is_a_bundle_and_a_card(run, tmp_path, capsys):
     assert main(["export", str(run / "bundle"), "--out", str(tmp_path / "pub")]) == 0  # over the earlier one
     card = (tmp_path / "pub" / "README.md").read_text()
     for part in (
-        "| recall@10 | 0.644 | share of captions",
+        "| recall@10 | 0.644 | fraction of captions",
         "On 1,000 held-out captions",
         f"| source | `clip` | 64 | `{original.source.fingerprint[:16]}` | see its checkpoint |",
         "| `batch_size` | `256` |",
@@ -181,7 +181,7 @@ def test_folder_that_could_be_a_hub_name(tmp_path, monkeypatch):
     ],
 )
 def test_names_of_captions(captions, public):
-    assert public_captions(captions) == public
+    assert public_caption_spec(captions) == public
 
 
 def test_code_of_the_card_runs(run, clip_folder, tmp_path, monkeypatch):
@@ -210,7 +210,7 @@ HUB_SPACES = (
 
 
 def test_card_of_hub_spaces():
-    card = model_card(without_places(trained(*HUB_SPACES)), "me/translator")
+    card = model_card(without_local_paths(trained(*HUB_SPACES)), "me/translator")
     metadata = ModelCard(card).data
     assert metadata.license == "cc-by-nc-sa-4.0"
     assert metadata.base_model == ["laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "cvssp/audioldm-l-full"]
@@ -231,16 +231,14 @@ def test_card_of_imports_and_arrays(tmp_path):
         trained(*HUB_SPACES), metrics={}, recipe={"imported": "a|b.pt", "ignored": []}, means=ModalityMeans()
     )
     card = model_card(imported, "x")
-    assert "No validation is on record." in card and ModelCard(card).data.license == "other"
+    assert "No validation is recorded." in card and ModelCard(card).data.license == "other"
     assert "Imported from `a\\|b.pt` of CLIP2CLAP" in card and '| `imported` | `"a\\|b.pt"` |' in card
-    assert "holds no statistics" in card and "datasets:" not in card
+    assert "has no means to correct it" in card and "datasets:" not in card
     captions = dataclasses.replace(imported, means=ModalityMeans(source_text=np.zeros(24, np.float32)))
-    assert "holds no statistics" in model_card(captions, "x")
+    assert "has no means to correct it" in model_card(captions, "x")
     arrays = trained(*(SpaceId(name=f"{name}.npy", dim=4, fingerprint=name) for name in ("a", "b")))
     card = model_card(arrays, "x", ["model.onnx"])
-    assert (
-        'np.load("a.npy")' in card and "Pairs of vectors that were made elsewhere." in card and "`model.onnx`" in card
-    )
+    assert 'np.load("a.npy")' in card and "Pairs of vectors of unknown origin." in card and "`model.onnx`" in card
 
 
 def test_existing_folders(run, tmp_path, capsys):
@@ -263,7 +261,7 @@ def test_misuse(run, tmp_path, capsys):
     assert "holds the folder in which this command runs" in refused(capsys, ["export", str(run), "--out", "."])
     assert "255 are allowed" in refused(capsys, ["export", str(run), "--out", "n" * 256])
     assert "nowhere to export to" in refused(capsys, ["export", str(run)])
-    assert "there is no --push" in refused(capsys, ["export", str(run), *out, "--private"])
+    assert "--private needs --push" in refused(capsys, ["export", str(run), *out, "--private"])
     assert "contains no translator bundle" in refused(capsys, ["export", str(tmp_path), *out])
     assert "HF_HUB_OFFLINE is set" in refused(capsys, ["export", str(run), *out, "--push", "me/translator"])
     assert "not a valid hub name; pass OWNER/NAME" in refused(capsys, ["export", str(run), *out, "--push", "a b"])
@@ -320,7 +318,7 @@ def test_hub_refuses_the_push(run, hub, tmp_path, capsys, monkeypatch):
     push = ["export", str(run), "--push", "me/translator"]
     monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
     message = refused(capsys, push)
-    assert "401" in message and "hub refused it" in message and hub.files == {}
+    assert "401" in message and "hub refused the upload" in message and hub.files == {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.refuse = 507
     assert "the disk of the stand-in is full" in refused(capsys, push)

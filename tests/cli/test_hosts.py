@@ -20,11 +20,11 @@ from tests.fixtures.programs import ROOT
 PROGRAM = """
 import sys, time
 from c2c_jax.cli import main, miniworld
-from c2c_jax.cli.hosts import joined
+from c2c_jax.cli.hosts import join_hosts
 process, address, place = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 
 def run(args):
-    with joined("c2c miniworld", address, 2, process, False):
+    with join_hosts("c2c miniworld", address, 2, process, False):
         from jax.experimental import multihost_utils
         multihost_utils.sync_global_devices("up")
         print("up", flush=True)

@@ -41,9 +41,9 @@ def test_bundle_and_notes(file, capsys):
     captured = capsys.readouterr()
     assert captured.out.split() == [str(file.parent / "bundle")]
     assert captured.err.splitlines() == [
-        f"{file}: skipped, since no output depends on it: t",
-        f"{file}: source me/clip is not on this machine: its fingerprint is unknown, and no use can check it",
-        f"{file}: target me/clap is not on this machine: its fingerprint is unknown, and no use can check it",
+        f"{file}: skipped, since outputs do not depend on it: t",
+        f"{file}: source me/clip is not on this machine: its fingerprint is unknown and cannot be checked",
+        f"{file}: target me/clap is not on this machine: its fingerprint is unknown and cannot be checked",
     ]
     config = json.loads((file.parent / "bundle" / "config.json").read_text())
     assert config["translator"]["kind"] == "mlp5" and config["translator"]["clamp"] == 0.25

@@ -324,7 +324,7 @@ def test_caption_memory_is_reported(infer, image_folder, bundle, tmp_path):
     for name, translator in (("with", tmp_path / "remembering"), ("without", bundle)):
         code, _, err = infer(image_folder / "a.png", "--translator", translator, "--out", tmp_path / f"{name}.wav")
         assert code == 0
-        reports.append("caption memory of 20 captions, share 0.5 in use\n" in err)
+        reports.append("caption memory of 20 captions, weight 0.5 in use\n" in err)
         records.append(json.loads((tmp_path / f"{name}.sound.json").read_text()))
     assert reports == [True, False]
     known = [record["caption_memory"] for record in records]

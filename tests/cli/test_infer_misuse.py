@@ -235,9 +235,9 @@ def test_names_that_are_not_utf8_or_hold_control_characters(infer, image_folder)
     for image in (raw, odd):
         assert len(read_audio(os.fsencode(image.with_suffix(".wav")))) == 10_240
         assert image.with_suffix(".mel.png").stat().st_size > 1000
-    records = {text_to_path(record.content.image_folder[0].path): record for record in read_records(image_folder)[0]}
-    assert set(records) == {raw, odd} and records[raw].content.image_folder[0].path.startswith("file:")
-    assert {record.read_audio for record in records.values()} == {raw.with_suffix(".wav"), odd.with_suffix(".wav")}
+    records = {text_to_path(record.content.pictures[0].path): record for record in read_records(image_folder)[0]}
+    assert set(records) == {raw, odd} and records[raw].content.pictures[0].path.startswith("file:")
+    assert {record.sound for record in records.values()} == {raw.with_suffix(".wav"), odd.with_suffix(".wav")}
 
 
 def test_folders_inside_folders_keep_their_names(infer, image_folder, tmp_path):

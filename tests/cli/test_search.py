@@ -62,7 +62,7 @@ def test_the_nearest_to_a_picture_and_to_a_text(search, image_folder, audio_fold
         expected += [(of[name], name, query) for name in sorted(of, key=of.get, reverse=True)[:3]]
     assert [line[1:] for line in lines] == [(str(audio_folder / name), str(query)) for _, name, query in expected]
     np.testing.assert_allclose([float(line[0]) for line in lines], [score for score, *_ in expected], atol=1e-4)
-    code, alone, _ = search("--text", "heavy rain", flags=("--clap", clap))
+    code, alone, _ = search("--text", "heavy rain", inputs=("--clap", clap))
     assert code == 0 and len(alone) == 4 and alone[:3] == [line[:2] for line in lines[3:]]
 
 
@@ -70,7 +70,7 @@ def test_run_instead_of_its_bundle(search, image_folder, bundle, clap, tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "bundle").symlink_to(bundle)
     flags = "--translator", tmp_path / "run", "--clap", clap
-    assert search(image_folder / "a.png", flags=flags)[1] == search(image_folder / "a.png")[1]
+    assert search(image_folder / "a.png", inputs=flags)[1] == search(image_folder / "a.png")[1]
 
 
 def test_json(search, image_folder, audio_folder, clap):
@@ -198,7 +198,7 @@ def test_another_clap_has_another_index(search, audio_folder, encoded, clap, aud
     weights["audio_projection.linear2.bias"] += 1
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     first = search("--text", "rain")[1]
-    assert search("--text", "rain", flags=("--clap", other))[1] != first
+    assert search("--text", "rain", inputs=("--clap", other))[1] != first
     assert len(list((audio_folder / ".c2c-index").iterdir())) == 2 and len(encoded) == 8
     assert search("--text", "rain")[1] == first and len(encoded) == 8
 
@@ -212,7 +212,7 @@ def test_tower_with_non_finite_values_is_refused(search, audio_folder, clap, aud
         weights = {name: tensor.clone() for name, tensor in whole.items()}
         weights[f"{tower}_projection.linear2.bias"] *= np.nan
         save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
-        code, lines, err = search("--text", "rain", flags=("--clap", other))
+        code, lines, err = search("--text", "rain", inputs=("--clap", other))
         message = f"{other}: tensor {tower}_projection.linear2.bias has values that are not finite"
         assert code == 2 and not lines and message in err.splitlines()[-1]
 

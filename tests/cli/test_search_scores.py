@@ -89,8 +89,8 @@ def test_centred_cosines_less_hubness(
     translated."""
     cosine = "cosine" if "--no-centre" in flags else "centred cosine"
     of_image, of_text = (cosine + (", less hubness" if has else "") for has in less_hubness)
-    flags = "--translator", centred_bundle, "--clap", clap, "--library", many
-    code, lines, err = search(image_folder / "a.png", "--text", "heavy rain", *flags, flags=flags)
+    inputs = "--translator", centred_bundle, "--clap", clap, "--library", many
+    code, lines, err = search(image_folder / "a.png", "--text", "heavy rain", *flags, inputs=inputs)
     assert code == 0 and len(lines) == 20
     assert err.splitlines()[-1] == f"scores: pictures by {of_image}; texts by {of_text}"
     bundle = load_bundle(centred_bundle)
@@ -100,7 +100,7 @@ def test_centred_cosines_less_hubness(
     references_RE = np.asarray(uncentred(captions, bundle.means.target_text))
     expected = scores_by_hand(query_QE, bundle.means.target_text, many, references_RE, flags, less_hubness)
     check_scores(lines, expected, many)
-    code, printed, _ = search(image_folder / "a.png", "--text", "rain", *flags, "--json", flags=flags)
+    code, printed, _ = search(image_folder / "a.png", "--text", "rain", *flags, "--json", inputs=inputs)
     queries = json.loads("".join("\t".join(line) for line in printed))["queries"]
     assert code == 0 and [query["scoring"] for query in queries] == [of_image, of_text]
 
@@ -109,14 +109,14 @@ def test_a_file_of_references(search, many, clap, tmp_path):
     """Without a translator they also give the mean of queries."""
     file, flags = tmp_path / "texts.txt", ("--clap", clap, "--library", many)
     file.write_text("\n".join([*TEXTS[:20], "", *TEXTS[20:]]) + "\n")
-    code, lines, err = search("--text", "heavy rain", "--references", file, flags=flags)
+    code, lines, err = search("--text", "heavy rain", "--references", file, inputs=flags)
     assert code == 0 and err.splitlines()[-1] == "scores: texts by centred cosine, less hubness"
     assert f"{file}: 1 row skipped: 1 empty caption (first at line 21)" in err
     space = load_space(str(clap))
     text_RE = space.encode_text(TEXTS)
     expected = scores_by_hand(space.encode_text(["heavy rain"]), unit(text_RE).mean(axis=0), many, text_RE)
     check_scores(lines, expected, many)
-    code, _, err = search("--text", "heavy rain", flags=flags)
+    code, _, err = search("--text", "heavy rain", inputs=flags)
     assert code == 0 and err.splitlines()[-1] == (
         "scores: texts by cosine; not centred: the mean of queries is unknown; hubness not subtracted: there are no "
         "reference queries; pass --references FILE with 32 texts or more, one a line"
@@ -136,7 +136,7 @@ def test_references_of_pictures_are_used_on_request(
         ("texts", "centred cosine; --references not used: with --hubness texts these queries need none"),
         ("all", "centred cosine, less hubness"),
     ):
-        code, lines, err = search(image_folder / "a.png", "--hubness", hubness, flags=flags)
+        code, lines, err = search(image_folder / "a.png", "--hubness", hubness, inputs=flags)
         assert code == 0 and err.splitlines()[-1] == f"scores: pictures by {note}"
         expected = scores_by_hand(query_QE, bundle.means.target_text, many, text_RE, less_hubness=[hubness == "all"])
         check_scores(lines, expected, many)
@@ -145,7 +145,7 @@ def test_references_of_pictures_are_used_on_request(
 def test_few_sounds_are_not_centred(search, audio_folder, clap, tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
     flags = "--references", tmp_path / "texts.txt"
-    code, lines, err = search("--text", "heavy rain", *flags, "--hubness", "none", flags=("--clap", clap))
+    code, lines, err = search("--text", "heavy rain", *flags, "--hubness", "none", inputs=("--clap", clap))
     assert err.splitlines()[-1] == "scores: texts by cosine; not centred: the library has fewer than 32 sounds"
     of = cosines(load_space(str(clap)).encode_text(["heavy rain"])[0], audio_folder, clap)
     assert code == 0 and {line[1]: float(line[0]) for line in lines} == {

@@ -14,7 +14,7 @@ from c2c_jax.data import sources
 from c2c_jax.data.caption_files import Csv, Tsv, Txt
 from c2c_jax.data.captions import CaptionStream, open_sources
 from c2c_jax.errors import CaptionError
-from c2c_jax.publishing.names import public_captions
+from c2c_jax.publishing.names import public_caption_spec
 from tests.data.test_captions import ROOT, message_of, opened, texts_of, write
 
 CSV = (
@@ -206,6 +206,6 @@ def test_a_kind_of_ones_own(tmp_path, monkeypatch):
         list(open_sources("lyrics:nowhere")[0].rows())
     with pytest.raises(CaptionError, match="cannot read captions from nowhere"):
         require_captions("miniworld:9 + lyrics:nowhere")
-    assert public_captions("2*lyrics:a/songs") == "2*lyrics:songs"
+    assert public_caption_spec("2*lyrics:a/songs") == "2*lyrics:songs"
     monkeypatch.undo()
-    assert public_captions("2*lyrics:/home/me/songs") == "2*lyrics:songs"  # where no class is registered for it
+    assert public_caption_spec("2*lyrics:/home/me/songs") == "2*lyrics:songs"  # where no class is registered for it

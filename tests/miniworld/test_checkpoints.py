@@ -124,9 +124,7 @@ def test_transformers_reads_the_clap_as_it_is():
 def test_names():
     assert checkpoint_folder("miniworld/clip") == EMBEDDED / "clip"
     assert identify("miniworld/clip").name == "miniworld/clip"
-    with pytest.raises(
-        CheckpointError, match="no checkpoint miniworld/clop comes with c2c_jax; there are .*miniworld/clip"
-    ):
+    with pytest.raises(CheckpointError, match="c2c_jax has no checkpoint miniworld/clop; it has .*miniworld/clip"):
         checkpoint_folder("miniworld/clop")
 
 

@@ -1,4 +1,4 @@
-"""Model cards: hostile names stay text, and every card's code runs."""
+"""Model cards: hostile names are escaped, and the example code runs."""
 
 import ast
 import dataclasses
@@ -13,10 +13,10 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from c2c_jax.io.images import read_image
-from c2c_jax.publishing.card import model_card, trained_on_words
+from c2c_jax.publishing.card import model_card, training_summary
 from c2c_jax.publishing.export import publish
 from c2c_jax.publishing.markdown import code, literal, plain
-from c2c_jax.publishing.names import without_places
+from c2c_jax.publishing.names import without_local_paths
 from c2c_jax.spaces.space import SpaceId, load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle
@@ -24,7 +24,7 @@ from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate
 from tests.torch.test_translator import random_bundle, spec
 
-HURT = (
+HOSTILE = (
     "x\n\n# Owned\n<script>alert(1)</script> ![p](http://evil/x.png) [a](javascript:b) `c` ``d`` | e \x1b[31m --- "
     "www.evil.com"
 )
@@ -36,7 +36,7 @@ def chosen(**fields: Any) -> Choice:
 
 
 def centred(*names: str, **fields: Any) -> Bundle:
-    """A translator of centred vectors that has these means beside the captions'."""
+    """A translator of centred vectors with the captions' means and these."""
     known = {name: np.full(8, 0.1, np.float32) for name in ("source_text", "target_text", *names)}
     return random_bundle(spec("residual", 8, 8, input_norm="centred"), means=ModalityMeans(**known), **fields)
 
@@ -55,14 +55,14 @@ def test_text_in_markdown():
 
 
 def test_hostile_names_stay_text():
-    """In every name, value and key: no new line, no markup outside of spans of code, no other front matter."""
+    """Names, values and keys add no lines, no markup outside code spans, and no front matter."""
     bundle = random_bundle(
         spec("mlp", 8, 8),
-        source=SpaceId(name=HURT, dim=8, fingerprint=""),
-        target=SpaceId(name=f"owner/{HURT}", dim=8, fingerprint="f" * 64),
-        recipe={"data": {"captions": HURT}, HURT: HURT, "images": {"files": HURT}},
-        metrics={"recall@1": 0.5, "held_out": HURT, "mean_cosine": HURT},
-        choice=chosen(linear=HURT, noisy_mrr={HURT: 0.5, "trained": 0.25}),
+        source=SpaceId(name=HOSTILE, dim=8, fingerprint=""),
+        target=SpaceId(name=f"owner/{HOSTILE}", dim=8, fingerprint="f" * 64),
+        recipe={"data": {"captions": HOSTILE}, HOSTILE: HOSTILE, "images": {"files": HOSTILE}},
+        metrics={"recall@1": 0.5, "held_out": HOSTILE, "mean_cosine": HOSTILE},
+        choice=chosen(linear=HOSTILE, noisy_mrr={HOSTILE: 0.5, "trained": 0.25}),
     )
     harmless = random_bundle(
         spec("mlp", 8, 8),
@@ -72,7 +72,7 @@ def test_hostile_names_stay_text():
         metrics={"recall@1": 0.5},
         choice=chosen(linear="rotation", noisy_mrr={"g": 0.5, "trained": 0.25}),
     )
-    card, expected = model_card(bundle, HURT), model_card(harmless, "x")
+    card, expected = model_card(bundle, HOSTILE), model_card(harmless, "x")
     assert len(card.splitlines()) == len(expected.splitlines()) and "\x1b" not in card
     assert ModelCard(card).data.to_dict() == ModelCard(expected).data.to_dict()
     outside = re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", card.replace(snippet(card), ""))
@@ -80,26 +80,26 @@ def test_hostile_names_stay_text():
         assert not re.search(rf"(?<!\\){re.escape(markup)}", outside), markup
     assert sum(line.startswith("# ") for line in card.splitlines()) == 1
     texts = {node.value for node in ast.walk(ast.parse(snippet(card))) if isinstance(node, ast.Constant)}
-    assert texts >= {HURT, *HURT.split(":", 1)}
+    assert texts >= {HOSTILE, *HOSTILE.split(":", 1)}
 
 
 @pytest.mark.parametrize("recipe", [{"data": 5}, {"data": {"captions": ["x"]}}, {"images": None}, {"imported": [1]}])
 @pytest.mark.parametrize("metrics", [{}, {"recall@1": "high", "median_rank": [1], "held_out": True}])
-def test_fields_of_other_types(recipe, metrics):
+def test_fields_of_wrong_types(recipe, metrics):
     card = model_card(random_bundle(spec("mlp", 8, 8), recipe=recipe, metrics=metrics), "x")
-    assert "No validation is on record." in card
+    assert "No validation is recorded." in card
 
 
-def test_the_card_that_comes_with_the_mini_world():
+def test_card_of_the_embedded_translator():
     folder = EMBEDDED / "translator"
-    card = model_card(without_places(load_bundle(folder)), "miniworld/translator")
+    card = model_card(without_local_paths(load_bundle(folder)), "miniworld/translator")
     assert (folder / "README.md").read_text(encoding="utf-8") == card
     assert "# translator\n" in card and "without image–audio pairs" in card and "Unlabelled images were used" in card
 
 
 @pytest.mark.parametrize("name", ["miniworld/translator", "published"])
-def test_code_of_embedded_spaces_runs(name, tmp_path, monkeypatch):
-    """As it stands, for the translator that comes along and for an export of one between the same spaces."""
+def test_example_with_embedded_spaces_runs(name, tmp_path, monkeypatch):
+    """For the embedded translator and for an export of it."""
     monkeypatch.chdir(tmp_path)
     folder = EMBEDDED / "translator"
     if name == "published":
@@ -113,14 +113,14 @@ def test_code_of_embedded_spaces_runs(name, tmp_path, monkeypatch):
     np.testing.assert_allclose(names["clap"], translate(load_bundle(folder), image_BS), atol=1e-6)
 
 
-def test_code_of_a_space_in_a_subfolder_and_of_hub_names(tmp_path, monkeypatch, clip_folder):
-    """Hub names are looked up in the cache of the hub, a subfolder is passed as transformers takes it."""
+def test_example_with_subfolder_and_hub_name_runs(tmp_path, monkeypatch, clip_folder):
+    """The subfolder is passed to transformers as a separate argument."""
     (tmp_path / "all").mkdir()
     shutil.copytree(clip_folder, tmp_path / "all" / "clip")
     bundle = random_bundle(spec("mlp", 64, 8), source=SpaceId(name="all:clip", dim=64, fingerprint=""))
     from c2c_jax.translator.bundle import save_bundle
 
-    save_bundle(tmp_path / "me" / "translator", bundle)  # transformers and the twin take folders of this name, too
+    save_bundle(tmp_path / "me" / "translator", bundle)  # this folder stands for the hub name
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (64, 48), "red").save("photo.png")
     names: dict[str, Any] = {}
@@ -128,11 +128,11 @@ def test_code_of_a_space_in_a_subfolder_and_of_hub_names(tmp_path, monkeypatch, 
     assert names["clap"].shape == (1, 8) and abs(float(names["clap"].norm()) - 1) < 1e-5
 
 
-def test_captions_without_unlabelled_pictures():
+def test_use_of_unlabelled_images_is_stated():
     bundle = random_bundle(spec("mlp", 8, 8), recipe={"data": {"captions": "txt:a.txt"}})
     assert "without image–audio pairs. Captions: `txt:a.txt`." in model_card(bundle, "x")
-    pictured = dataclasses.replace(bundle, recipe={**bundle.recipe, "images": {"files": "photos"}})
-    assert "Unlabelled images were used" in model_card(pictured, "x")
+    with_images = dataclasses.replace(bundle, recipe={**bundle.recipe, "images": {"files": "photos"}})
+    assert "Unlabelled images were used" in model_card(with_images, "x")
 
 
 @pytest.mark.parametrize(
@@ -142,24 +142,24 @@ def test_captions_without_unlabelled_pictures():
         (True, "", "to estimate their mean vector and to select the published translator"),  # of earlier versions
         (True, "recall@1", "to estimate their mean vector."),
         (False, "agreement@1", "to select the published translator"),
-        (False, "recall@1", "for scores alone"),
+        (False, "recall@1", "only for scores"),
     ],
 )
-def test_what_pictures_were_used_for(calibrate, select_by, expected):
-    """If candidates competed, pictures had a part in the selection, whatever score chose the step."""
+def test_purposes_of_unlabelled_images(calibrate, select_by, expected):
+    """If candidates competed, images were used for the selection, whichever score selected the step."""
     competed = load_bundle(EMBEDDED / "translator")
     recipe = {**competed.recipe, "images": {"files": "x", "calibrate": calibrate}, "select_by": select_by}
     bundle = dataclasses.replace(competed, recipe=recipe, choice=None)
-    assert f"Unlabelled images were used {expected}" in trained_on_words(bundle)
-    words = trained_on_words(dataclasses.replace(bundle, choice=competed.choice))
-    assert "to select the published translator" in words and "for scores alone" not in words
+    assert f"Unlabelled images were used {expected}" in training_summary(bundle)
+    words = training_summary(dataclasses.replace(bundle, choice=competed.choice))
+    assert "to select the published translator" in words and "only for scores" not in words
 
 
 def test_centring():
-    """What is stored, and what that means for pictures and results; other translators have no such section."""
+    """Only cards of translators of centred vectors describe centring, with the stored means."""
     card = model_card(centred(), "x")
     assert "## Centring" in card and "means of its captions' vectors in both spaces. It has no mean of pictures" in card
-    assert "lose their component along the captions' mean" in card and "output-mean" not in card
+    assert "their component along the captions' mean is removed" in card and "output-mean" not in card
     card = model_card(centred("source_image"), "x")
     assert "in both spaces, and of pictures' source vectors.\n" in card and "no mean of pictures" not in card
     card = model_card(centred("source_image", "target_audio"), "x", ["model.onnx", "model_from_image.onnx"])
@@ -174,8 +174,8 @@ def test_centring():
     assert "## Centring" not in model_card(random_bundle(spec("residual", 8, 8)), "x")
 
 
-def test_what_was_kept():
-    """The choice, the cosine that the surrogates were made for, and the scores, the best first."""
+def test_selection():
+    """The card has the choice, the assumed cosine, and the scores, best first."""
     scores = {"trained": 0.4, "rotation": 0.41, "0.5 trained + rotation, memory": 0.4321}
     card = model_card(centred(choice=chosen(memory=True, noisy_mrr=scores)), "x")
     assert "This translator is `50% trained + 50% rotation, with the caption memory`, the best of 3" in card
@@ -191,11 +191,11 @@ def test_what_was_kept():
     many = {f"candidate {number}": number / 100 for number in range(60)}
     card = model_card(centred(choice=chosen(noisy_mrr=many)), "x")
     assert "the best of 60 candidates" in card and card.count("| `candidate ") == 20 and "candidate 59" in card
-    for choice in (None, chosen(noisy_mrr={})):  # of a bundle from elsewhere
+    for choice in (None, chosen(noisy_mrr={})):  # an imported bundle has none
         assert ("## Selection" in model_card(centred(choice=choice), "x")) == (choice is not None)
 
 
-def test_scores_of_earlier_versions_are_not_shown():
+def test_scores_of_earlier_versions_are_omitted():
     metrics = {"noisy_mrr": 0.4, "agreement@1": 0.2, "agreement@10": 0.5, "transfer": 0.3, "recall@1": 0.6}
     card = model_card(centred(metrics=metrics), "x")
     assert "agreement" not in card and "transfer" not in card
@@ -205,6 +205,6 @@ def test_scores_of_earlier_versions_are_not_shown():
 @pytest.mark.parametrize(
     "name", ["a\u202eb", "a\\b", "a\\\\u202e", 'a"b', "a\nb", "caf\u00e9", "a\x7f", "a\udcff", "\U000e0041"]
 )
-def test_names_in_code_are_read_again_as_they_were(name):
+def test_literals_give_the_original_text(name):
     found = literal(name)
     assert ast.literal_eval(found) == name and found.isprintable()

@@ -64,7 +64,7 @@ def vectors(sounds, space) -> dict[str, np.ndarray]:
 
 def encoding_of(vectors: dict[str, np.ndarray], scale: float = 1.0):
     """What stands for the audio tower: known vectors by a file's name."""
-    return lambda paths, space, on_sound=lambda: None: ({p: vectors[p.name] * scale for p in paths}, [])
+    return lambda paths, space, on_audio=lambda: None: ({p: vectors[p.name] * scale for p in paths}, [])
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])

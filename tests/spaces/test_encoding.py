@@ -1,4 +1,4 @@
-"""Sound files to CLAP vectors: in order, the readable ones, and what is wrong with the others."""
+"""Encoding of sound files: vectors of the readable ones and errors of the others, in order."""
 
 import os
 
@@ -8,7 +8,7 @@ import soundfile
 
 from c2c_jax.errors import CheckpointError
 from c2c_jax.io.audio import read_audio
-from c2c_jax.spaces.encoding import BATCH, encode_audio_files
+from c2c_jax.spaces.encoding import AUDIO_BATCH, encode_audio_files
 from c2c_jax.spaces.space import load_space
 from tests.generation.test_ranking import build_clap
 
@@ -30,15 +30,15 @@ def write(folder, count):
 
 
 def test_vectors_and_errors(tmp_path, space):
-    """More files than a batch: each vector is that of its own sound."""
-    paths = write(tmp_path, BATCH + 5)
+    """With more files than a batch, each vector belongs to its own sound."""
+    paths = write(tmp_path, AUDIO_BATCH + 5)
     soundfile.write(tmp_path / "silent.wav", np.zeros(100), 48_000)
     (tmp_path / "broken.flac").write_bytes(paths[1].read_bytes()[:1000])
-    given = [paths[3], tmp_path / "silent.wav", *paths[:3], tmp_path / "broken.flac", *paths[4:], tmp_path / "none.wav"]
-    heard = []
-    vectors, errors = encode_audio_files(given, space, on_sound=lambda: heard.append(1))
-    assert len(heard) == len(given)
-    assert list(vectors) == [path for path in given if path in paths]
+    files = [paths[3], tmp_path / "silent.wav", *paths[:3], tmp_path / "broken.flac", *paths[4:], tmp_path / "none.wav"]
+    calls = []
+    vectors, errors = encode_audio_files(files, space, on_audio=lambda: calls.append(1))
+    assert len(calls) == len(files)
+    assert list(vectors) == [path for path in files if path in paths]
     assert [name for error in errors for name in ("silent", "broken", "none") if name in str(error)] == [
         "silent",
         "broken",
@@ -49,26 +49,26 @@ def test_vectors_and_errors(tmp_path, space):
     assert np.ptp(expected, axis=0).max() > 0.01
 
 
-def test_what_is_read_only_in_part_is_noted_in_order(tmp_path, space):
-    """The vector of a sound whose channels cancel is that of one of them; a silent start leaves no sound out."""
+def test_notes_come_in_input_order(tmp_path, space):
+    """If channels cancel, one of them is encoded; a silent start is skipped."""
     rng = np.random.default_rng(0)
-    one = (rng.normal(size=48_000) / 10).astype(np.float32)
-    assert space.require_mels().max_seconds == 1
-    late = np.concatenate([np.zeros(3 * 48_000), rng.normal(size=2 * 48_000) / 10]).astype(np.float32)
-    soundfile.write(tmp_path / "a.wav", np.stack([one, -one], axis=1), 48_000, subtype="FLOAT")
-    soundfile.write(tmp_path / "b.wav", one, 48_000, subtype="FLOAT")
-    soundfile.write(tmp_path / "c.wav", late, 48_000, subtype="FLOAT")
+    waveform = (rng.normal(size=48_000) / 10).astype(np.float32)
+    assert space.require_audio_preprocessor().max_seconds == 1
+    delayed = np.concatenate([np.zeros(3 * 48_000), rng.normal(size=2 * 48_000) / 10]).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", np.stack([waveform, -waveform], axis=1), 48_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "b.wav", waveform, 48_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "c.wav", delayed, 48_000, subtype="FLOAT")
     paths, notes = [tmp_path / name for name in ("c.wav", "b.wav", "a.wav")], []
     vectors, errors = encode_audio_files(paths, space, on_note=notes.append)
     assert list(vectors) == paths and not errors
     np.testing.assert_allclose(vectors[paths[2]], vectors[paths[1]], atol=1e-5)
-    expected = space.encode_audio([late[3 * 48_000 : 4 * 48_000]])[0]
+    expected = space.encode_audio([delayed[3 * 48_000 : 4 * 48_000]])[0]
     np.testing.assert_allclose(vectors[paths[0]], expected, atol=1e-5)
     assert [note.split(" ")[0] for note in notes] == [str(paths[0]), str(paths[2])]
 
 
 @pytest.mark.parametrize("name", ["pipe.wav", "zero.wav", "short.wav"])
-def test_what_is_left_out_with_its_reason(tmp_path, space, name):
+def test_unreadable_files(tmp_path, space, name):
     os.mkfifo(tmp_path / "pipe.wav")
     (tmp_path / "zero.wav").symlink_to("/dev/zero")
     soundfile.write(tmp_path / "short.wav", np.full(10, 0.1), 48_000)
@@ -77,13 +77,13 @@ def test_what_is_left_out_with_its_reason(tmp_path, space, name):
     assert not vectors and reason in str(error)
 
 
-def test_none_and_one(tmp_path, space):
+def test_no_file_and_one_file(tmp_path, space):
     assert encode_audio_files([], space) == ({}, [])
     (path,) = write(tmp_path, 1)
     vectors, errors = encode_audio_files([path], space)
     assert vectors[path].shape == (space.dim,) and not errors
 
 
-def test_a_space_that_does_not_hear(audioldm_folder):
+def test_space_without_audio_tower(audioldm_folder):
     with pytest.raises(CheckpointError, match="no audio tower; pass a whole CLAP"):
         encode_audio_files([], load_space(f"{audioldm_folder}:text_encoder"))

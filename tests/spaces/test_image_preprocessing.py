@@ -1,4 +1,4 @@
-"""Pictures to pixels, bit for bit as transformers does it, by files as they were written over the years."""
+"""Image preprocessing equals transformers' bit for bit, for configuration files of all years."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from c2c_jax.spaces.space import load_space
 from c2c_jax.spaces.weights.folders import EMBEDDED
 
 SIZES = [(40, 30), (30, 40), (33, 33), (7, 90), (224, 224), (640, 427), (20, 21)]
-# As in files of 2021, of today, with square resizing, with parts left out, and with a crop beyond the picture.
+# Files of 2021 and of today, square resizing, missing steps, and a crop larger than the image.
 FILES = [
     {"feature_extractor_type": "CLIPFeatureExtractor", "size": 32, "crop_size": 32, "resample": 3, "do_resize": True},
     {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 24}, "rescale_factor": 0.00392156862745098},
@@ -36,43 +36,45 @@ FILES = [
 ]
 
 
-def pictures() -> list[Image.Image]:
+def example_images() -> list[Image.Image]:
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)) for width, height in SIZES]
 
 
 @pytest.mark.parametrize("content", FILES, ids=str)
-def test_pixels_are_transformers(tmp_path, content):
+def test_equals_transformers(tmp_path, content):
     (tmp_path / FILE).write_text(json.dumps(content))
     ours, theirs = ImagePreprocessor.read(tmp_path), CLIPImageProcessorPil.from_pretrained(tmp_path)
-    for picture in pictures():
-        (expected,) = theirs(images=[picture], return_tensors="np")["pixel_values"]
-        (found,) = ours([picture])
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, expected.transpose(1, 2, 0))
+    for image in example_images():
+        (expected,) = theirs(images=[image], return_tensors="np")["pixel_values"]
+        (actual,) = ours([image])
+        assert actual.dtype == np.float32
+        np.testing.assert_array_equal(actual, expected.transpose(1, 2, 0))
 
 
-def test_processor_config_alone_as_transformers_5_writes_it(tmp_path):
-    """Its image_processor comes before an older file, as there."""
+def test_processor_config_of_transformers_5(tmp_path):
+    """Its image_processor takes precedence over an older file, as in transformers."""
     theirs = CLIPImageProcessorPil(size=[32, 32], crop_size=[32, 24], image_mean=[0.1, 0.2, 0.3])
     (tmp_path / PROCESSOR_FILE).write_text(json.dumps({"image_processor": theirs.to_dict(), "processor_class": "X"}))
     for older in ({}, {"size": 64, "crop_size": 64}):
         if older:
             (tmp_path / FILE).write_text(json.dumps(older))
-        for picture in pictures():
-            (expected,) = theirs(images=[picture], return_tensors="np")["pixel_values"]
-            np.testing.assert_array_equal(ImagePreprocessor.read(tmp_path)([picture])[0], expected.transpose(1, 2, 0))
+        for image in example_images():
+            (expected,) = theirs(images=[image], return_tensors="np")["pixel_values"]
+            np.testing.assert_array_equal(ImagePreprocessor.read(tmp_path)([image])[0], expected.transpose(1, 2, 0))
     (tmp_path / PROCESSOR_FILE).write_text(json.dumps({"processor_class": "CLIPProcessor"}))
-    assert ImagePreprocessor.read(tmp_path)(pictures()[:1]).shape == (1, 64, 64, 3)
+    assert ImagePreprocessor.read(tmp_path)(example_images()[:1]).shape == (1, 64, 64, 3)
 
 
-def test_a_clip_processor_saved_by_transformers_itself(tmp_path):
+def test_processor_saved_by_transformers(tmp_path):
     tokenizer = transformers.AutoTokenizer.from_pretrained(EMBEDDED / "clip")
     processor = transformers.CLIPProcessor(CLIPImageProcessorPil(size=40, crop_size=32), tokenizer)
     processor.save_pretrained(tmp_path)
     assert not (tmp_path / FILE).exists()
-    expected = processor.image_processor(images=pictures()[:1], return_tensors="np")["pixel_values"]
-    np.testing.assert_array_equal(ImagePreprocessor.read(tmp_path)(pictures()[:1]), expected.transpose(0, 2, 3, 1))
+    expected = processor.image_processor(images=example_images()[:1], return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(
+        ImagePreprocessor.read(tmp_path)(example_images()[:1]), expected.transpose(0, 2, 3, 1)
+    )
 
 
 def test_defaults_are_transformers():
@@ -114,7 +116,7 @@ def test_defaults_are_transformers():
         {"image_processor_type": "ViTImageProcessor"},
     ],
 )
-def test_what_cannot_be_used_is_refused(tmp_path, content):
+def test_invalid_files(tmp_path, content):
     (tmp_path / FILE).write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=f"{tmp_path / FILE} cannot be used as an image preprocessor") as caught:
         ImagePreprocessor.read(tmp_path)
@@ -122,7 +124,7 @@ def test_what_cannot_be_used_is_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize("text", ['{"rescale_factor": NaN}', "[]", "null", "{", '{"size": ' + "[" * 9999])
-def test_files_that_are_no_json_object(tmp_path, text):
+def test_files_without_json_object(tmp_path, text):
     (tmp_path / FILE).write_text(text)
     with pytest.raises(CheckpointError, match=f"{tmp_path / FILE} cannot be read as JSON"):
         ImagePreprocessor.read(tmp_path)
@@ -132,25 +134,25 @@ def test_files_that_are_no_json_object(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "actual"),
     [
         ({"size": {"shortest_edge": 128}, "crop_size": 128}, "128 x 128"),
         ({"size": {"height": 64, "width": 32}, "do_center_crop": False}, "32 x 64"),
-        ({"size": {"shortest_edge": 64}, "do_center_crop": False}, "as many sizes"),
-        ({"do_resize": False, "do_center_crop": False}, "as many sizes"),
+        ({"size": {"shortest_edge": 64}, "do_center_crop": False}, "size depends on the image"),
+        ({"do_resize": False, "do_center_crop": False}, "size depends on the image"),
     ],
 )
-def test_pixels_that_a_tower_does_not_take_are_refused(tmp_path, content, found):
-    """Of a whole checkpoint of 64-pixel pictures."""
+def test_pixels_that_do_not_fit_the_tower(tmp_path, content, actual):
+    """For a checkpoint of 64-pixel images."""
     folder = shutil.copytree(EMBEDDED / "clip", tmp_path / "clip")
-    assert load_space(str(folder), only="image").encode_image(pictures()[:1]).shape == (1, 64)
+    assert load_space(str(folder), only="image").encode_image(example_images()[:1]).shape == (1, 64)
     (folder / FILE).write_text(json.dumps(content))
     for only in ("image", None):
-        with pytest.raises(CheckpointError, match=f"makes .*{found}.*; config.json asks for 64 x 64"):
+        with pytest.raises(CheckpointError, match=f"makes .*{actual}.*; config.json asks for 64 x 64"):
             load_space(str(folder), only=only)
 
 
-def test_a_picture_that_would_become_too_large_is_refused():
+def test_images_too_long_to_resize():
     content = ImagePreprocessor.from_dict({"size": {"shortest_edge": 2048}, "crop_size": 64})
     with pytest.raises(ImageError, match="20000 x 100 pixels cannot be resized to 409600 x 2048"):
         content([Image.new("RGB", (20_000, 100))])

@@ -19,13 +19,13 @@ from c2c_jax.spaces.space import _encoder, identify, load_space
 
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty hub cache; nothing but this cache can be reached (HF_HUB_OFFLINE=1)."""
+    """An empty hub cache; the hub is offline (HF_HUB_OFFLINE=1)."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     return tmp_path
 
 
 def put_in_cache(cache: Path, name: str, folder: Path) -> None:
-    """Lays a folder into the hub's cache as a download would."""
+    """Puts a folder into the hub's cache as a download does."""
     repository = cache / f"models--{name.replace('/', '--')}"
     shutil.copytree(folder, repository / "snapshots" / "0123abc")
     (repository / "refs").mkdir()
@@ -44,11 +44,11 @@ def test_hub_names(hub_cache, clip_folder, audioldm_folder, caption_list):
         np.testing.assert_array_equal(ours.encode_text(caption_list[:2]), local.encode_text(caption_list[:2]))
 
 
-def test_hub_name_that_cannot_be_reached(hub_cache):
+def test_unreachable_hub(hub_cache):
     with pytest.raises(CheckpointError) as caught:
         load_space("cvssp/audioldm-s-full-v2:text_encoder")
-    told = str(caught.value)
-    assert "\n" not in told
+    message = str(caught.value)
+    assert "\n" not in message
     for part in (
         "cvssp/audioldm-s-full-v2",
         "hf download",
@@ -56,17 +56,17 @@ def test_hub_name_that_cannot_be_reached(hub_cache):
         "--include 'tokenizer/*'",
         "FOLDER",
     ):
-        assert part in told
+        assert part in message
 
 
-def test_folder_that_is_not_there(tmp_path):
+def test_missing_folder(tmp_path):
     with pytest.raises(CheckpointError, match="the folder .* does not exist"):
         load_space(str(tmp_path / "nothing"))
     with pytest.raises(CheckpointError, match="has no folder 'text_encoder'"):
         load_space(f"{tmp_path}:text_encoder")
 
 
-def test_fingerprint_knows_weights_config_and_tokenizer(tmp_path, clip_folder):
+def test_fingerprint_covers_weights_config_and_tokenizer(tmp_path, clip_folder):
     original = identify(str(clip_folder)).fingerprint
     copy = Path(shutil.copytree(clip_folder, tmp_path / "copy"))
     assert identify(str(copy)).fingerprint == original == load_space(str(copy)).fingerprint
@@ -80,18 +80,18 @@ def test_fingerprint_knows_weights_config_and_tokenizer(tmp_path, clip_folder):
     assert identify(str(copy)).fingerprint == original
 
 
-def test_images_are_prepared_as_by_the_checkpoint(clip_folder):
+def test_images_equal_transformers(clip_folder):
     space = load_space(str(clip_folder))
     rng = np.random.default_rng(0)
     sizes = ((70, 50), (32, 200), (333, 40), (31, 31), (64, 64))
-    pictures = [Image.fromarray(rng.integers(0, 255, (h, w, 3), dtype=np.uint8)) for h, w in sizes]
+    images = [Image.fromarray(rng.integers(0, 255, (h, w, 3), dtype=np.uint8)) for h, w in sizes]
     processor = transformers.models.clip.image_processing_pil_clip.CLIPImageProcessorPil.from_pretrained(clip_folder)
-    pixels = processor(images=pictures, return_tensors="np")["pixel_values"]
+    pixels = processor(images=images, return_tensors="np")["pixel_values"]
     expected = np.asarray(space.model.encode_image(jnp.asarray(pixels.transpose(0, 2, 3, 1))))
-    np.testing.assert_allclose(space.encode_image(pictures, batch_size=2), expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(space.encode_image(images, batch_size=2), expected, atol=1e-5, rtol=0)
 
 
-def test_order_and_batches_do_not_matter(clip_folder, caption_list):
+def test_order_and_batch_size_do_not_matter(clip_folder, caption_list):
     space = load_space(str(clip_folder))
     texts = [*sorted(caption_list, key=len)[:30:5], caption_list[0], "", "long " * 90]
     assert space.encode_text([]).shape == (0, space.dim)
@@ -101,8 +101,8 @@ def test_order_and_batches_do_not_matter(clip_folder, caption_list):
 
 
 @pytest.mark.parametrize("side", ["clip", "clap"])
-def test_devices_do_not_wait_for_each_other(clip_folder, audioldm_folder, side):
-    """No collective in a text tower over four devices: on a CPU whose devices have a thread each it would hang."""
+def test_text_tower_has_no_collectives(clip_folder, audioldm_folder, side):
+    """A collective would deadlock on CPU devices with one thread each."""
     space = load_space(str(clip_folder) if side == "clip" else f"{audioldm_folder}:text_encoder")
     (batch,) = space.text_batches(["a dog barks"], 256)
     assert jax.device_count() == 4 == len(batch.tokens.ids_RL)
@@ -118,7 +118,7 @@ def test_clap_has_no_image_tower(audioldm_folder):
         load_space(f"{audioldm_folder}:text_encoder").encode_image([Image.new("RGB", (8, 8))])
 
 
-def test_a_tower_that_gives_no_numbers_is_named(tmp_path, clip_folder):
+def test_zero_vectors_are_errors(tmp_path, clip_folder):
     from safetensors.numpy import load_file, save_file
 
     folder = Path(shutil.copytree(clip_folder, tmp_path / "clip"))

@@ -1,4 +1,4 @@
-"""Translators of centred vectors: Flax, the twin and ONNX against numpy by hand, through a bundle on disk."""
+"""Translators of centred vectors: Flax, torch and ONNX against numpy, through a bundle on disk."""
 
 import dataclasses
 import shutil
@@ -16,7 +16,7 @@ import torch
 from c2c_jax.errors import ConfigError
 from c2c_jax.publishing import onnx
 from c2c_jax.torch import Translator
-from c2c_jax.torch import translator as twins_file
+from c2c_jax.torch import translator as torch_translator
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
 from c2c_jax.translator.centring import ModalityMeans, centred, translate_image, translate_text, uncentred
 from c2c_jax.translator.inference import means_in_use, require_output_mean, translate
@@ -33,7 +33,7 @@ SOURCE = 3 * np.random.default_rng(0).normal(size=(5, S)).astype(np.float32)
 
 
 def short(*names: str) -> dict[str, np.ndarray]:
-    """Means as those of unit vectors are: of lengths .5 to .8."""
+    """Means with lengths of .5 to .8, which unit vectors can have."""
     lengths = dict(zip(ALL, (0.7, 0.8, 0.5, 0.6), strict=True))
     return {name: lengths[name] * mean / np.linalg.norm(mean) for name, mean in means(*names).items()}
 
@@ -43,15 +43,15 @@ def centre(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def uncentre(u: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """The point of the unit sphere that the ray from the mean along u meets."""
+    """The point where the ray from the mean along u meets the unit sphere."""
     mean, u = mean.astype(np.float64), unit(u)
-    roots = [np.roots([1, 2 * one @ mean, mean @ mean - 1]).max() for one in u]
+    roots = [np.roots([1, 2 * output @ mean, mean @ mean - 1]).max() for output in u]
     return mean + np.array(roots)[:, None] * u
 
 
-def written(folder: Path, kind: str = "ridge", known: tuple[str, ...] = ALL, share: float | None = None) -> Bundle:
+def written(folder: Path, kind: str = "ridge", known: tuple[str, ...] = ALL, weight: float | None = None) -> Bundle:
     fields = {"depth": 1} if kind == "transformer" else {}
-    memory = None if share is None else Memory(source=captions(M, S), weight=share, temperature=TEMPERATURE)
+    memory = None if weight is None else Memory(source=captions(M, S), weight=weight, temperature=TEMPERATURE)
     bundle = random_bundle(
         spec(kind, S, E, input_norm="centred", **fields), means=ModalityMeans(**short(*known)), memory=memory
     )  # fmt: skip
@@ -64,29 +64,29 @@ def linear(folder: Path, x: np.ndarray) -> np.ndarray:
     return np.sqrt(S) * unit(x) @ weights["linear.weight"].T.astype(np.float64) + weights["linear.bias"]
 
 
-def of_images(folder: Path, known: tuple[str, ...], share: float | None, output_mean: str) -> np.ndarray:
-    """By hand through a ridge."""
+def of_images(folder: Path, known: tuple[str, ...], weight: float | None, output_mean: str) -> np.ndarray:
+    """Translations of SOURCE by numpy with a ridge translator."""
     statistics, x = short(*known), SOURCE.astype(np.float64)
     if "source_image" in known:
         x = centre(x, statistics["source_image"])
     else:
         along = unit(statistics["source_text"].astype(np.float64))
         x = unit(unit(x) - (unit(x) @ along)[:, None] * along)
-    if share:
-        x = remembered(captions(M, S), share, TEMPERATURE, x)
+    if weight:
+        x = remembered(captions(M, S), weight, TEMPERATURE, x)
     return uncentre(linear(folder, x), statistics[f"target_{output_mean}"])
 
 
-@pytest.mark.parametrize("share", [None, 0.0, 0.6])
+@pytest.mark.parametrize("weight", [None, 0.0, 0.6])
 @pytest.mark.parametrize("known", [TEXTS, ALL[:3], ALL], ids=["texts", "a mean of images", "all"])
-def test_images_by_hand(tmp_path, known, share):
-    """With the memory and without, with share 0, which is none; un-centred by the mean of captions and of sounds."""
+def test_images_by_hand(tmp_path, known, weight):
+    """With a memory, without one, and with weight 0; un-centred with the mean of captions and of sounds."""
     bundle, twin = (
-        written(tmp_path / "bundle", known=known, share=share),
+        written(tmp_path / "bundle", known=known, weight=weight),
         Translator.from_pretrained(tmp_path / "bundle"),
     )
     for output_mean in ("text", "audio") if "target_audio" in known else ("text",):
-        expected = of_images(tmp_path / "bundle", known, share, output_mean)
+        expected = of_images(tmp_path / "bundle", known, weight, output_mean)
         np.testing.assert_allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-12)
         found = translate_image(bundle.translator, bundle.means, jnp.asarray(SOURCE), bundle.memory, output_mean)
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
@@ -98,10 +98,10 @@ def test_images_by_hand(tmp_path, known, share):
     assert np.abs(expected - of_images(tmp_path / "bundle", TEXTS, None, "text")).max() > 0.05 or known == TEXTS
 
 
-@pytest.mark.parametrize("share", [None, 0.6])
-def test_texts_by_hand(tmp_path, share):
-    """Whatever else is known."""
-    bundle, twin = written(tmp_path / "bundle", share=share), Translator.from_pretrained(tmp_path / "bundle")
+@pytest.mark.parametrize("weight", [None, 0.6])
+def test_texts_by_hand(tmp_path, weight):
+    """Captions only use captions' means."""
+    bundle, twin = written(tmp_path / "bundle", weight=weight), Translator.from_pretrained(tmp_path / "bundle")
     x = centre(SOURCE.astype(np.float64), short(*ALL)["source_text"])
     expected = uncentre(linear(tmp_path / "bundle", x), short(*ALL)["target_text"])
     found = translate_text(bundle.translator, bundle.means, jnp.asarray(SOURCE))
@@ -111,15 +111,15 @@ def test_texts_by_hand(tmp_path, share):
 
 
 @pytest.mark.parametrize("length", [0.0, 0.1, 0.7, 0.99])
-def test_uncentring_is_the_inverse(length):
-    """Of Flax and of the twin, for any mean of unit vectors; to 1e-6, and where the mean is nearly 1 long to 1e-5."""
+def test_uncentring_inverts_centring(length):
+    """In Flax and torch, for means of several lengths: to 1e-6, and to 1e-5 if the mean is almost 1 long."""
     rng = np.random.default_rng(1)
     mean = (length * unit(rng.normal(size=S))).astype(np.float32)
     x = unit(rng.normal(size=(100, S))).astype(np.float32)
     atol = 1e-6 if length < 0.9 else 1e-5
     np.testing.assert_allclose(uncentred(centred(jnp.asarray(5 * x), mean), mean), x, atol=atol, rtol=0)
     inputs = torch.from_numpy(5 * x), torch.from_numpy(mean)
-    found = twins_file.uncentred(twins_file.centred(*inputs), inputs[1])
+    found = torch_translator.uncentred(torch_translator.centred(*inputs), inputs[1])
     np.testing.assert_allclose(found, x, atol=atol, rtol=0)
     u = unit(rng.normal(size=(100, S))).astype(np.float32)
     np.testing.assert_allclose(centred(uncentred(jnp.asarray(3 * u), mean), mean), u, atol=1e-5, rtol=0)
@@ -127,7 +127,7 @@ def test_uncentring_is_the_inverse(length):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_agrees(tmp_path, kind):
-    bundle, twin = written(tmp_path / "bundle", kind, share=0.4), Translator.from_pretrained(tmp_path / "bundle")
+    bundle, twin = written(tmp_path / "bundle", kind, weight=0.4), Translator.from_pretrained(tmp_path / "bundle")
     source = torch.from_numpy(SOURCE)
     with torch.no_grad():
         texts, images = (
@@ -144,27 +144,27 @@ def test_every_kind_agrees(tmp_path, kind):
 
 @pytest.mark.parametrize("known", [TEXTS, ALL], ids=["texts", "all"])
 def test_onnx(tmp_path, known):
-    """Always with a graph for images, which go another way than texts; with an output among sounds where it can be."""
-    written(tmp_path, "residual", known, share=0.5)
+    """There is always a graph for images, with a second output if the mean of sounds is known."""
+    written(tmp_path, "residual", known, weight=0.5)
     twin, files = Translator.from_pretrained(tmp_path), onnx.write_onnx(tmp_path)
     assert [file.name for file in files] == ["model.onnx", "model_from_image.onnx"]
     texts, images = (onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]) for file in files)
     output_mean = ["text", "audio"][: 1 + (known == ALL)]
-    assert [one.name for one in texts.get_outputs()] == ["target"]
-    assert [one.name for one in images.get_outputs()] == ["target", "target_audio"][: len(output_mean)]
+    assert [output.name for output in texts.get_outputs()] == ["target"]
+    assert [output.name for output in images.get_outputs()] == ["target", "target_audio"][: len(output_mean)]
     for rows in (1, 5):
         source = torch.from_numpy(SOURCE[:rows])
         with torch.no_grad():
-            expected = [twin(source), *(twin.from_image(source, one) for one in output_mean)]
+            expected = [twin(source), *(twin.from_image(source, output) for output in output_mean)]
         found = [*texts.run(None, {"source": SOURCE[:rows]}), *images.run(None, {"source": SOURCE[:rows]})]
-        for one, wanted in zip(found, expected, strict=True):
-            np.testing.assert_allclose(one, wanted, atol=1e-5, rtol=0)
+        for output, reference in zip(found, expected, strict=True):
+            np.testing.assert_allclose(output, reference, atol=1e-5, rtol=0)
 
 
-def test_one_file_works_alone(tmp_path):
-    """Copied out of the package, with no JAX and no c2c_jax to import."""
+def test_file_works_outside_the_package(tmp_path):
+    """Without JAX, c2c_jax and the hub library."""
     bundle = written(tmp_path / "bundle", "residual")
-    shutil.copy(Path(twins_file.__file__), tmp_path / "copied.py")
+    shutil.copy(Path(torch_translator.__file__), tmp_path / "copied.py")
     np.save(tmp_path / "source.npy", SOURCE)
     code = (
         "import sys\nfor name in ('jax', 'flax', 'c2c_jax', 'huggingface_hub'): sys.modules[name] = None\n"
@@ -178,8 +178,8 @@ def test_one_file_works_alone(tmp_path):
 
 
 @torch.no_grad()
-def test_the_twin_in_float64(tmp_path):
-    written(tmp_path / "bundle", "residual", share=0.5)
+def test_torch_in_float64(tmp_path):
+    written(tmp_path / "bundle", "residual", weight=0.5)
     twin = Translator.from_pretrained(tmp_path / "bundle")
     single = twin.from_image(torch.from_numpy(SOURCE), "audio")
     double = twin.double().from_image(torch.from_numpy(SOURCE).double(), "audio")
@@ -187,7 +187,7 @@ def test_the_twin_in_float64(tmp_path):
     np.testing.assert_allclose(single, double, atol=1e-5, rtol=0)
 
 
-def test_means_that_are_asked_for_and_not_there(tmp_path):
+def test_missing_means(tmp_path):
     bundle, twin = written(tmp_path / "bundle", known=TEXTS), Translator.from_pretrained(tmp_path / "bundle")
     for output_mean in ("audio", "image", ""):
         with pytest.raises(ValueError, match=f"the translator has no mean 'target_{output_mean}'"):
@@ -205,7 +205,7 @@ def test_means_that_are_asked_for_and_not_there(tmp_path):
         require_output_mean(random_bundle(spec("ridge", S, E), means=whole.means), "audio")
 
 
-def test_what_is_in_use(tmp_path):
+def test_means_in_use(tmp_path):
     memory = Memory(source=captions(M, S), weight=0.5, temperature=TEMPERATURE)
     bundle = written(tmp_path / "bundle", known=TEXTS)
     (line,) = means_in_use(bundle)
@@ -214,7 +214,7 @@ def test_what_is_in_use(tmp_path):
     assert means_in_use(whole, "audio") == [
         "centring pictures with the mean stored in the translator",
         "un-centring results with the mean of sounds stored in the translator",
-        f"caption memory of {M} captions, share 0.5 in use",
+        f"caption memory of {M} captions, weight 0.5 in use",
     ]
     references = dataclasses.replace(memory, weight=0.0)
     assert means_in_use(dataclasses.replace(whole, memory=references)) == [

@@ -1,4 +1,4 @@
-"""The twin through torch.compile, torch.export and ONNX, every kind against eager torch."""
+"""torch.compile, torch.export and ONNX against eager torch, for every kind."""
 
 import json
 import shutil
@@ -20,19 +20,19 @@ from tests.torch.test_means import ALL, E, S, means
 from tests.torch.test_translator import spec
 
 COMPILES = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++, which is not installed")
-# torch's own use of what it deprecates, while it compiles
+# torch.compile uses functions that torch deprecates
 QUIET = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 BATCH = {0: torch.export.Dim("batch")}
 
 
-def written(folder: Path, kind: str, known: tuple[str, ...] = ALL, input_norm: str = "unit") -> Translator:
-    """A random twin with these gap statistics, and its bundle folder, with no JAX on the way."""
+def written(folder: Path, kind: str, names: tuple[str, ...] = ALL, input_norm: str = "unit") -> Translator:
+    """A random torch translator with these means, saved as a bundle without JAX."""
     fields = spec(
         kind, S, E, clamp=0.9, **({"depth": 2} if kind == "transformer" else {}), input_norm=input_norm
     ).to_json()
     torch.manual_seed(0)
     translator = Translator(**fields).eval().requires_grad_(False)
-    translator.gap = ModalityMeans(S, E, **{name: torch.from_numpy(mean) / 2 for name, mean in means(*known).items()})
+    translator.gap = ModalityMeans(S, E, **{name: torch.from_numpy(mean) / 2 for name, mean in means(*names).items()})
     (folder / "config.json").write_text(json.dumps({"format": 2, "translator": fields}))
     safetensors.torch.save_file(translator.state_dict(), folder / "model.safetensors")
     return translator
@@ -52,43 +52,43 @@ def rows(count: int) -> torch.Tensor:
 @QUIET
 @pytest.mark.slow
 def test_compiled(translator):
-    torch._dynamo.reset()  # each kind is another graph of one function, and it keeps eight
+    torch._dynamo.reset()  # each kind is a new graph of one function, and torch caches eight
     for eager in (translator, translator.from_image):
         compiled = torch.compile(eager, fullgraph=True)
         np.testing.assert_allclose(compiled(rows(5)), eager(rows(5)), atol=1e-5, rtol=0)
 
 
 def test_exported(translator):
-    of_images = onnx.FromImage(translator).eval()
-    for eager, module in ((translator, translator), (translator.from_image, of_images)):
+    from_image = onnx.FromImage(translator).eval()
+    for eager, module in ((translator, translator), (translator.from_image, from_image)):
         exported = torch.export.export(module, (rows(2),), dynamic_shapes=(BATCH,)).module()
         for count in (1, 2, 7):
             found = exported(rows(count))
             if isinstance(found, tuple):
-                found, among_sounds = found
+                found, found_audio = found
                 expected = translator.from_image(rows(count), output_mean="audio")
-                np.testing.assert_allclose(among_sounds, expected, atol=1e-5, rtol=0)
+                np.testing.assert_allclose(found_audio, expected, atol=1e-5, rtol=0)
             np.testing.assert_allclose(found, eager(rows(count)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_onnx(tmp_path, kind):
-    """Where gap statistics correct pictures there is a graph for these, as three kinds show; captions' means do not."""
-    known = {"linear": ALL, "residual": ALL, "procrustes": ALL[:3], "mlp": ALL[::2]}.get(kind, ())
-    corrected = len(known) > 2
-    translator = written(tmp_path, kind, known)
+    """Means of images or sounds add a graph for images; captions' means by themselves do not."""
+    names = {"linear": ALL, "residual": ALL, "procrustes": ALL[:3], "mlp": ALL[::2]}.get(kind, ())
+    has_image_graph = len(names) > 2
+    translator = written(tmp_path, kind, names)
     files = onnx.write_onnx(tmp_path)
-    assert [file.name for file in files] == ["model.onnx", "model_from_image.onnx"][: 1 + corrected]
+    assert [file.name for file in files] == ["model.onnx", "model_from_image.onnx"][: 1 + has_image_graph]
     for file, eager in zip(files, (translator, translator.from_image), strict=False):
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         for count in (1, 7):
             (found,) = session.run(["target"], {"source": rows(count).numpy()})
             np.testing.assert_allclose(found, eager(rows(count)), atol=1e-5, rtol=0)
         assert str(onnx.__file__).encode() not in file.read_bytes()
-        assert b"translator.py" not in file.read_bytes()  # no line of code, and no folder of this machine
+        assert b"translator.py" not in file.read_bytes()  # no source lines and no local paths
 
 
-def test_onnx_that_does_not_agree_is_refused(tmp_path, monkeypatch):
+def test_onnx_with_wrong_results_is_an_error(tmp_path, monkeypatch):
     written(tmp_path, "linear")
     monkeypatch.setattr(onnx, "TOLERANCE", -1.0)
     with pytest.raises(ExportError, match=r"model\.onnx differs from the torch translator"):

@@ -1,4 +1,4 @@
-"""The correction over the modality gap: Flax and the twin against numpy by hand, through a bundle on disk."""
+"""Shifts by the modality means: Flax and torch against numpy, through a bundle on disk."""
 
 import re
 from typing import Any
@@ -79,7 +79,7 @@ def test_every_kind_agrees(tmp_path, kind):
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
 
-def test_bundle_keeps_the_statistics(tmp_path):
+def test_bundle_stores_means(tmp_path):
     statistics = means(*ALL)
     save_bundle(tmp_path / "bundle", random_bundle(spec("linear", S, E), means=ModalityMeans(**statistics)))
     tensors = safetensors.numpy.load_file(tmp_path / "bundle" / "model.safetensors")
@@ -90,7 +90,7 @@ def test_bundle_keeps_the_statistics(tmp_path):
 
 
 @pytest.mark.parametrize("pair", [ALL[:2], ALL[2:]])
-def test_pictures_and_sounds_come_with_their_captions(pair):
+def test_other_means_need_caption_means(pair):
     text, other = pair
     with pytest.raises(ValueError, match=f"{other} needs the mean {text}"):
         ModalityMeans(**means(other))
@@ -100,8 +100,8 @@ def test_pictures_and_sounds_come_with_their_captions(pair):
 
 
 @pytest.mark.parametrize("known", [ALL[::2], ALL[:1], ALL[:3]], ids=["both", "source", "and a picture's"])
-def test_captions_alone_correct_nothing(tmp_path, known):
-    """Their means are kept and read back; of a pair that is whole, the other side's correction is all there is."""
+def test_caption_means_have_no_effect_alone(tmp_path, known):
+    """A captions' mean without its counterpart is stored but not used."""
     statistics = means(*known)
     bundle = random_bundle(spec("mlp", S, E, input_norm="unit"), means=ModalityMeans(**statistics))
     save_bundle(tmp_path / "bundle", bundle)
@@ -119,7 +119,7 @@ def test_captions_alone_correct_nothing(tmp_path, known):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"gap.source_text": None}, "source_image needs the mean source_text"),
         ({"gap.target_audio": np.zeros(E + 1, np.float32)}, f"expected finite float32 of shape ({E},)"),
@@ -128,13 +128,13 @@ def test_captions_alone_correct_nothing(tmp_path, known):
         ({"gap.middle": np.zeros(S, np.float32)}, "unknown mean 'middle'"),
     ],
 )
-def test_statistics_that_cannot_be(tmp_path, change: dict[str, Any], told):
+def test_invalid_means(tmp_path, change: dict[str, Any], message):
     save_bundle(tmp_path / "bundle", random_bundle(spec("linear", S, E), means=ModalityMeans(**means(*ALL))))
     file = tmp_path / "bundle" / "model.safetensors"
     tensors = {**safetensors.numpy.load_file(file), **change}
     safetensors.numpy.save_file({key: value for key, value in tensors.items() if value is not None}, file)
-    with pytest.raises(BundleError, match=re.escape(told)):
+    with pytest.raises(BundleError, match=re.escape(message)):
         load_bundle(tmp_path / "bundle")
-    if "float" not in told:  # the twin checks what would go unseen: names, pairs and shapes
-        with pytest.raises(ValueError, match="gap statistic|needs the mean"):
+    if "float" not in message:  # the torch translator checks names, pairs and shapes
+        with pytest.raises(ValueError, match="mean middle|unknown means|has shape|needs the mean"):
             Translator.from_pretrained(tmp_path / "bundle")

@@ -1,4 +1,4 @@
-"""The torch twin against the Flax translator, through a bundle on disk; both against torch's own layers."""
+"""The torch translator against the Flax translator, through a bundle on disk, and against torch's own layers."""
 
 import json
 import re
@@ -44,7 +44,7 @@ SPECS = [
 
 
 def random_bundle(spec: TranslatorSpec, **fields: Any) -> Bundle:
-    """Every tensor random: those that start at zero, one or identity too."""
+    """A bundle in which all tensors are random, also those that start at zero, one or identity."""
     graphdef, params = nnx.split(build_translator(spec, rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(1)
     params = jax.tree.map(lambda x: x + jnp.asarray(_spread(x) * rng.normal(size=x.shape), jnp.float32), params)
@@ -56,25 +56,25 @@ def random_bundle(spec: TranslatorSpec, **fields: Any) -> Bundle:
 
 
 def _spread(x: Any) -> float:
-    """Such that the states of wide layers do not grow beyond those of narrow ones."""
+    """Scale of the noise, which keeps the states of wide layers bounded."""
     return 0.5 / x.shape[0] ** 0.5 if x.ndim == 2 else 0.1
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_twin_equals_flax(tmp_path, spec):
+def test_torch_equals_flax(tmp_path, spec):
     bundle = random_bundle(spec)
     save_bundle(tmp_path / "bundle", bundle)
     source = 5 * np.random.default_rng(0).normal(size=(9, spec.source_dim)).astype(np.float32)
     twin = Translator.from_pretrained(tmp_path / "bundle")
     with torch.no_grad():
         expected = twin(torch.from_numpy(source)).numpy()
-        np.testing.assert_array_equal(twin.from_image(torch.from_numpy(source)), expected)  # no gap is known
+        np.testing.assert_array_equal(twin.from_image(torch.from_numpy(source)), expected)  # no means are known
     assert expected.std() > 0.01
     for ours in (bundle.translator, load_bundle(tmp_path / "bundle").translator):
         np.testing.assert_allclose(ours(jnp.asarray(source)), expected, atol=1e-5, rtol=0)
 
 
-def test_encoder_layer_is_torchs_own():
+def test_encoder_layer_equals_torch():
     """torch.nn.TransformerEncoderLayer with its defaults, over the coordinates (`batch_first`)."""
     oracle = torch.nn.TransformerEncoderLayer(32, 4, 20, batch_first=True).eval()
     twin = EncoderLayer(32, 4, 20).eval()
@@ -88,7 +88,7 @@ def test_encoder_layer_is_torchs_own():
         np.testing.assert_allclose(twin(hidden), oracle(hidden), atol=1e-5, rtol=0)
 
 
-def test_dropout_only_where_there_is_randomness():
+def test_dropout_only_with_rngs():
     translator = build_translator(spec("transformer", 8, 8, depth=1), rngs=nnx.Rngs(0))
     source = jnp.asarray(np.random.default_rng(0).normal(size=(3, 8)), jnp.float32)
     plain = translator(source)
@@ -97,8 +97,8 @@ def test_dropout_only_where_there_is_randomness():
     np.testing.assert_array_equal(first, translator(source, rngs=nnx.Rngs(dropout=1)))
 
 
-def test_residual_begins_as_the_identity():
-    """A unit vector in, the same vector out, whatever the input normalisation."""
+def test_residual_starts_as_identity():
+    """For every input normalisation, a unit vector is unchanged."""
     source = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
     source /= np.linalg.norm(source, axis=1, keepdims=True)
     for input_norm in ("unit", "none"):
@@ -106,7 +106,7 @@ def test_residual_begins_as_the_identity():
         np.testing.assert_allclose(translator(jnp.asarray(source)), source, atol=1e-6, rtol=0)
 
 
-def test_twin_imports_no_jax():
+def test_no_jax_import():
     code = (
         "import sys; sys.modules['jax'] = sys.modules['flax'] = None\n"
         "import c2c_jax.torch\nassert not any(name.startswith('jaxlib') for name in sys.modules)"
@@ -114,8 +114,8 @@ def test_twin_imports_no_jax():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_one_file_works_alone(tmp_path):
-    """Copied out of the package, with no JAX, no c2c_jax and no hub library to import."""
+def test_file_works_outside_the_package(tmp_path):
+    """Without JAX, c2c_jax and the hub library."""
     save_bundle(tmp_path / "bundle", random_bundle(spec("residual")))
     shutil.copy(Path(translator_module.__file__), tmp_path / "copied.py")
     code = (
@@ -129,7 +129,7 @@ def test_one_file_works_alone(tmp_path):
 
 
 def test_bundle_in_the_hubs_cache(tmp_path, monkeypatch):
-    """As `hf download me/translator` leaves it, at two revisions; the suite's hub is offline."""
+    """A cache as after `hf download me/translator`, with two revisions; the hub is offline."""
     repository = tmp_path / "models--me--translator"
     for commit, seed_kind in (("a" * 40, "mlp"), ("b" * 40, "linear")):
         save_bundle(repository / "snapshots" / commit, random_bundle(spec(seed_kind)))
@@ -142,13 +142,13 @@ def test_bundle_in_the_hubs_cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "/no/such/folder", "a b c"])
-def test_neither_folder_nor_name(name):
+def test_missing_bundles(name):
     with pytest.raises(FileNotFoundError, match=f"{name} is (neither a local|no) folder") as caught:
         Translator.from_pretrained(name)
     assert "\n" not in str(caught.value)
 
 
-def test_folders_that_hold_no_bundle(tmp_path):
+def test_folders_without_bundle(tmp_path):
     save_bundle(tmp_path / "run" / "bundle", random_bundle(spec("linear")))
     with pytest.raises(FileNotFoundError, match=re.escape(f"its bundle is {tmp_path / 'run' / 'bundle'}")):
         Translator.from_pretrained(tmp_path / "run")
@@ -160,7 +160,7 @@ def test_folders_that_hold_no_bundle(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"format": 9}, "format is 9"),
         ({"translator": None}, "TypeError"),
@@ -173,7 +173,7 @@ def test_folders_that_hold_no_bundle(tmp_path):
         ({"extra.weight": torch.zeros(2)}, "extra.weight"),
     ],
 )
-def test_files_that_make_no_translator(tmp_path, change, told):
+def test_invalid_files(tmp_path, change, message):
     save_bundle(tmp_path, random_bundle(spec("linear2")))
     config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
     if isinstance(change, bytes):
@@ -187,6 +187,6 @@ def test_files_that_make_no_translator(tmp_path, change, told):
         if change.get("translator"):
             change = {"translator": {**content["translator"], **change["translator"]}}
         config.write_text(json.dumps({**content, **change}))
-    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         Translator.from_pretrained(tmp_path)
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)

@@ -95,10 +95,10 @@ def test_means_of_captions(store, tmp_path, input_norm):
     np.testing.assert_allclose(means.source_text, x.mean(0), atol=1e-7)
     np.testing.assert_allclose(means.target_text, unit(target).mean(0), atol=1e-7)
     train(config("ridge", input_norm=input_norm), store, tmp_path)
-    means = load_bundle(tmp_path / "bundle").means
-    assert means.known == ["source_text", "target_text"] and means.used == []
-    for name in means.known:
-        np.testing.assert_array_equal(getattr(means, name), getattr(means, name))
+    bundle_means = load_bundle(tmp_path / "bundle").means
+    assert bundle_means.known == ["source_text", "target_text"] and bundle_means.used == []
+    for name in bundle_means.known:
+        np.testing.assert_array_equal(getattr(bundle_means, name), getattr(means, name))
 
 
 @pytest.mark.parametrize("kind", ["ridge", "procrustes"])

@@ -1,4 +1,4 @@
-"""The paper author's checkpoints: each kind against a plain torch transcription, and every way a file can be wrong."""
+"""The paper author's checkpoints: each kind against a torch transcription, and damaged files."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ SPACES = {"source": "nobody/clip", "target": "nobody/clap"}
 
 
 class Stack(torch.nn.Module):
-    """Linear layers under the author's names, his cut at the end; `step` is what follows every layer but the last."""
+    """The author's stack of linear layers, with his names and clamp."""
 
     def __init__(self, *names: str, clamp: float, ends_in_tanh: bool = False, normed: bool = False, widths=(24, 16)):
         super().__init__()
@@ -44,7 +44,7 @@ class Stack(torch.nn.Module):
 
 
 class Encoder(torch.nn.Module):
-    """Coordinates as tokens through torch's own encoder. batch_first: over the coordinates, as the paper says."""
+    """torch's own encoder with coordinates as tokens, over which it attends (`batch_first`), as in the paper."""
 
     def __init__(self, width: int, heads: int, mlp_width: int, depth: int, has_linear: bool = False, size: int = 12):
         super().__init__()
@@ -62,7 +62,7 @@ class Encoder(torch.nn.Module):
 
 
 LINEARS = [f"ff{number}" for number in range(1, 6)]
-# The author's file → (its model at a small size, our kind, how many lines its user is told of besides the spaces).
+# The author's file → (a small model of that kind, our kind, number of notes besides those on the spaces).
 FILES: dict[str, tuple[Callable[[], torch.nn.Module], str, int]] = {
     "linear": (lambda: Stack("linear", clamp=0.3), "linear", 0),
     "linear2": (lambda: Stack("linear", "linear2", clamp=0.3), "linear2", 0),
@@ -76,7 +76,7 @@ FILES: dict[str, tuple[Callable[[], torch.nn.Module], str, int]] = {
 
 
 def saved(path: Path, model: torch.nn.Module) -> Path:
-    """As the author saves: every tensor trained (here: random), wrapped for several GPUs, pickled."""
+    """Saves a model as the author does, wrapped for several GPUs and pickled, with random tensors."""
     torch.manual_seed(0)
     with torch.no_grad():
         for tensor in model.parameters():
@@ -85,9 +85,9 @@ def saved(path: Path, model: torch.nn.Module) -> Path:
     return path
 
 
-def agree(path: Path, oracle: torch.nn.Module, folder: Path, **arguments: Any) -> list[str]:
-    """Imports a file and compares Flax, the twin and the oracle; gives what the user is told."""
-    bundle, told = import_checkpoint(path, **arguments)
+def require_agreement(path: Path, oracle: torch.nn.Module, folder: Path, **arguments: Any) -> list[str]:
+    """Imports a file, compares Flax, torch and the oracle, and returns the notes."""
+    bundle, notes = import_checkpoint(path, **arguments)
     save_bundle(folder, bundle)
     source = np.random.default_rng(0).normal(size=(7, bundle.spec.source_dim)).astype(np.float32) / 2
     with torch.no_grad():
@@ -99,7 +99,7 @@ def agree(path: Path, oracle: torch.nn.Module, folder: Path, **arguments: Any) -
     np.testing.assert_array_equal(
         load_bundle(folder).translator(jnp.asarray(source)), bundle.translator(jnp.asarray(source))
     )
-    return told
+    return notes
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -107,59 +107,59 @@ def test_every_kind_of_the_author(tmp_path, name):
     build, kind, lines = FILES[name]
     oracle = build()
     path = saved(tmp_path / f"{name}.pt", oracle)
-    told = agree(path, oracle, tmp_path / "bundle", **SPACES)
-    assert len(told) == lines + 2 and all("fingerprint is unknown" in line for line in told[-2:])
-    asked = name if name.startswith("linear") else "transformer"
+    notes = require_agreement(path, oracle, tmp_path / "bundle", **SPACES)
+    assert len(notes) == lines + 2 and all("fingerprint is unknown" in line for line in notes[-2:])
+    kind_name = name if name.startswith("linear") else "transformer"
     bundle = load_bundle(tmp_path / "bundle")
-    assert import_checkpoint(path, kind=asked, **SPACES)[0].spec == bundle.spec
+    assert import_checkpoint(path, kind=kind_name, **SPACES)[0].spec == bundle.spec
     assert bundle.spec.kind == kind and bundle.spec.input_norm == "none" and bundle.metrics == {}
     assert bundle.recipe["imported"] == f"{name}.pt"
     assert (bundle.source.name, bundle.source.fingerprint) == ("nobody/clip", "")
     if kind == "transformer":
-        assert "as in the paper; the author's code runs it over a batch" in "".join(told)
-        assert "encoder_layer.self_attn.in_proj_weight" in told[0]
+        assert "as in the paper; the author's code runs it over a batch" in "".join(notes)
+        assert "encoder_layer.self_attn.in_proj_weight" in notes[0]
     elif lines:
-        assert told[0] == "skipped, since no output depends on it: t"
+        assert notes[0] == "skipped, since outputs do not depend on it: t"
 
 
 def test_without_prefix_and_with_another_clamp(tmp_path):
     oracle = Stack("linear", clamp=0.3)
     torch.save(oracle.state_dict(), tmp_path / "plain.pt")
     oracle.clamp = 0.1
-    agree(tmp_path / "plain.pt", oracle, tmp_path / "bundle", clamp=0.1, **SPACES)
+    require_agreement(tmp_path / "plain.pt", oracle, tmp_path / "bundle", clamp=0.1, **SPACES)
     assert import_checkpoint(tmp_path / "plain.pt", clamp=0.0, **SPACES)[0].spec.clamp == 0
 
 
-def test_layers_whose_kind_no_key_tells(tmp_path):
+def test_ambiguous_kind(tmp_path):
     oracle = Stack(*LINEARS[:3], clamp=0.2)
     path = saved(tmp_path / "three.pt", oracle)
     assert "--kind mlp or --kind mlp5" in refusal(path)
-    agree(path, oracle, tmp_path / "bundle", kind="mlp", **SPACES)
+    require_agreement(path, oracle, tmp_path / "bundle", kind="mlp", **SPACES)
     oracle.ends_in_tanh, oracle.clamp = True, 0.25
-    agree(path, oracle, tmp_path / "bundle", kind="mlp5", **SPACES)
+    require_agreement(path, oracle, tmp_path / "bundle", kind="mlp5", **SPACES)
 
 
-def test_heads_that_no_tensor_tells(tmp_path):
+def test_heads_of_unknown_widths(tmp_path):
     oracle = Encoder(20, 5, 8, 1)
     path = saved(tmp_path / "wide.pt", oracle)
-    assert "20 wide; pass --heads N" in refusal(path)
+    assert "20 wide cannot be read from its tensors; pass --heads N" in refusal(path)
     assert "cannot have 3 heads" in refusal(path, heads=3)
-    agree(path, oracle, tmp_path / "bundle", heads=5, **SPACES)
+    require_agreement(path, oracle, tmp_path / "bundle", heads=5, **SPACES)
     assert "no attention heads" in refusal(saved(tmp_path / "linear.pt", Stack("linear", clamp=0.3)), heads=5)
 
 
-def test_spaces_at_hand_are_identified(tmp_path, clip_folder, audioldm_folder):
+def test_local_spaces_are_identified(tmp_path, clip_folder, audioldm_folder):
     path = saved(tmp_path / "linear.pt", Stack("linear", clamp=0.3, widths=(64, 64)))
     spaces = {"source": str(clip_folder), "target": f"{audioldm_folder}:text_encoder"}
-    bundle, told = import_checkpoint(path, **spaces)
-    assert told == [] and len(bundle.source.fingerprint) == len(bundle.target.fingerprint) == 64
+    bundle, notes = import_checkpoint(path, **spaces)
+    assert notes == [] and len(bundle.source.fingerprint) == len(bundle.target.fingerprint) == 64
     narrow = saved(tmp_path / "narrow.pt", Stack("linear", clamp=0.3))
     assert f"{clip_folder} has vectors 64 wide, the file's source vectors are 24 wide" in refusal(narrow, **spaces)
 
 
-def test_paper_spaces_are_for_the_paper_widths(tmp_path):
-    bundle, told = import_checkpoint(saved(tmp_path / "a.pt", Stack("linear", clamp=0.3, widths=(512, 512))))
-    assert (bundle.source.name, bundle.target.name) == (SOURCE, TARGET) and len(told) == 2
+def test_paper_spaces_need_paper_widths(tmp_path):
+    bundle, notes = import_checkpoint(saved(tmp_path / "a.pt", Stack("linear", clamp=0.3, widths=(512, 512))))
+    assert (bundle.source.name, bundle.target.name) == (SOURCE, TARGET) and len(notes) == 2
     wide = saved(tmp_path / "b.pt", Stack("linear", clamp=0.3, widths=(768, 512)))
     assert "source vectors are 768 wide" in refusal(wide, source=None) and "--source NAME" in refusal(wide, source=None)
 
@@ -186,7 +186,7 @@ def test_real_files(tmp_path, shared_data, file, names):
                 )
             return x.clamp(-0.3, 0.3)
 
-    assert len(agree(path, Oracle(), tmp_path / "bundle")) == 2
+    assert len(require_agreement(path, Oracle(), tmp_path / "bundle")) == 2
     assert load_bundle(tmp_path / "bundle").source.name == SOURCE
 
 
@@ -223,7 +223,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "double": ({**layer(), "module.linear.weight": torch.ones(3, 4).double()}, "linear.weight is torch.float64"),
     "infinite": ({**layer(), "module.linear.bias": torch.tensor([1.0, 2.0, float("inf")])}, "not finite"),
     "twice": ({**layer(), "linear.bias": torch.ones(3)}, "both with and without the prefix"),
-    "unknown": ({"module.fc.weight": torch.ones(3, 4)}, "belong to no kind of CLIP2CLAP's; known are linear,"),
+    "unknown": ({"module.fc.weight": torch.ones(3, 4)}, "do not belong to any CLIP2CLAP kind; known are linear,"),
     "extra": ({**layer(), "module.head.weight": torch.ones(3)}, "head.weight"),
     "no bias": ({"module.linear.weight": torch.ones(3, 4)}, "linear.bias"),
     "shape": ({**layer(), "module.linear.bias": torch.ones(4)}, "has shape (4,), but its other tensors ask for (3,)"),
@@ -240,16 +240,16 @@ WRONG: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_not_such_a_state_dict(tmp_path, monkeypatch, name):
+def test_invalid_state_dicts(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    content, told = WRONG[name]
+    content, message = WRONG[name]
     torch.save(content, tmp_path / "wrong.pt")
-    assert told in refusal(tmp_path / "wrong.pt")
+    assert message in refusal(tmp_path / "wrong.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.pt"]
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_plain_pickle_with_code_is_not_run(tmp_path, monkeypatch, protocol):
+def test_pickled_code_is_not_run(tmp_path, monkeypatch, protocol):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wrong.pt").write_bytes(pickle.dumps({"module.linear.weight": Trap()}, protocol=protocol))
     assert "no code in it was run" in refusal(tmp_path / "wrong.pt")
@@ -257,25 +257,28 @@ def test_plain_pickle_with_code_is_not_run(tmp_path, monkeypatch, protocol):
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"PK\x03\x04" + bytes(100), "cut short"])
-def test_what_is_no_pickle(tmp_path, content):
+def test_invalid_pickles(tmp_path, content):
     path = saved(tmp_path / "wrong.pt", Stack("linear", clamp=0.3))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if isinstance(content, str) else content)
-    assert str(path) in (told := refusal(path)) and "fetch it again" in told
+    assert str(path) in (message := refusal(path)) and "fetch it again" in message
 
 
 def test_encoder_with_damaged_attention(tmp_path):
     path = saved(tmp_path / "encoder.pt", Encoder(8, 4, 8, 1))
     tensors = torch.load(path, map_location="cpu", weights_only=True)
     name = "module.transformer_encoder.layers.0.self_attn.in_proj_weight"
-    for damaged, told in ((torch.ones(23, 8), "no three projections"), (torch.ones(27, 8), "ask for (8, 8)")):
+    for damaged, message in (
+        (torch.ones(23, 8), "cannot be split into three projections"),
+        (torch.ones(27, 8), "ask for (8, 8)"),
+    ):
         torch.save({**tensors, name: damaged}, path)
-        assert told in refusal(path)
+        assert message in refusal(path)
 
 
-def test_kind_that_the_keys_deny(tmp_path):
+def test_kind_that_contradicts_the_keys(tmp_path):
     path = saved(tmp_path / "linear3.pt", Stack(*LINEARS[:4], clamp=0.2))
     assert "its keys are those of mlp, not of linear5" in refusal(path, kind="linear5")
     assert "its keys are those of mlp, not of transformer" in refusal(path, kind="transformer")
     assert "unknown --kind 'residual'; known are linear, linear2, mlp," in refusal(path, kind="residual")
-    assert "--clamp must be 0 (no cut) or more, found -1" in refusal(path, clamp=-1.0)
+    assert "--clamp must be 0 (no clipping) or more, found -1" in refusal(path, clamp=-1.0)

@@ -1,4 +1,4 @@
-"""Means of vectors: their figures by hand, what narrow sets are told from, arrays in files, and what is refused."""
+"""Estimates of means: statistics by hand, narrow sets, arrays in files, and errors."""
 
 import re
 from pathlib import Path
@@ -17,107 +17,115 @@ from c2c_jax.translator.mean_estimates import captions_spread, narrow_warning, w
 S, E, N = 12, 7, 50
 RNG = np.random.default_rng(0)
 IMAGES = (4 * RNG.normal(size=(N, S)) + 5).astype(np.float32)
-SOUNDS = (RNG.normal(size=(N, E)) - 1).astype(np.float32)
-GAP = ModalityMeans(source_text=np.full(S, 0.2, np.float32), target_text=np.full(E, 0.1, np.float32))
+AUDIO = (RNG.normal(size=(N, E)) - 1).astype(np.float32)
+MEANS = ModalityMeans(source_text=np.full(S, 0.2, np.float32), target_text=np.full(E, 0.1, np.float32))
 
 
 def unit(x: np.ndarray) -> np.ndarray:
     return np.asarray(x, np.float64) / np.linalg.norm(np.asarray(x, np.float64), axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("at_once", [mean_estimates.ROWS_AT_ONCE, 7])
+@pytest.mark.parametrize("block_rows", [mean_estimates.BLOCK_ROWS, 7])
 @pytest.mark.parametrize("input_norm", ["unit", "centred", "none"])
-def test_figures_by_hand(monkeypatch, input_norm, at_once):
-    monkeypatch.setattr(mean_estimates, "ROWS_AT_ONCE", at_once)
-    gap, pictures, sounds = with_means(GAP, input_norm, IMAGES, SOUNDS)
+def test_statistics_by_hand(monkeypatch, input_norm, block_rows):
+    monkeypatch.setattr(mean_estimates, "BLOCK_ROWS", block_rows)
+    updated, image_estimate, audio_estimate = with_means(MEANS, input_norm, IMAGES, AUDIO)
     x = IMAGES.astype(np.float64) if input_norm == "none" else unit(IMAGES)
-    for found, vectors_ND, text, stored in (
-        (pictures, x, GAP.source_text, gap.source_image),
-        (sounds, unit(SOUNDS), GAP.target_text, gap.target_audio),
+    for estimate, vectors_ND, text, stored in (
+        (image_estimate, x, MEANS.source_text, updated.source_image),
+        (audio_estimate, unit(AUDIO), MEANS.target_text, updated.target_audio),
     ):
         mean = vectors_ND.mean(0)
         np.testing.assert_allclose(stored, mean, rtol=1e-6)
-        assert stored.dtype == np.float32 and found.count == N
-        assert found.length == pytest.approx(np.linalg.norm(mean - text))
-        assert found.mean_length == pytest.approx(np.linalg.norm(mean), rel=1e-6)
+        assert stored.dtype == np.float32 and estimate.count == N
+        assert estimate.distance == pytest.approx(np.linalg.norm(mean - text))
+        assert estimate.mean_length == pytest.approx(np.linalg.norm(mean), rel=1e-6)
         relative = vectors_ND.var(axis=0, ddof=1).sum() / np.mean(np.sum(vectors_ND**2, axis=1))
-        assert found.spread == pytest.approx(relative)
-        assert found.error == pytest.approx(np.sqrt(relative / N)) and found.enough == np.ceil(relative / 0.0004)
-    assert (gap.source_text is GAP.source_text) and with_means(GAP, input_norm) == (GAP, None, None)
+        assert estimate.spread == pytest.approx(relative)
+        assert estimate.error == pytest.approx(np.sqrt(relative / N)) and estimate.needed_count == np.ceil(
+            relative / 0.0004
+        )
+    assert (updated.source_text is MEANS.source_text) and with_means(MEANS, input_norm) == (
+        MEANS,
+        None,
+        None,
+    )
 
 
-def test_the_error_is_what_means_are_off_by():
+def test_expected_error_is_right():
     """Over many draws of 50 out of one distribution."""
     draws = unit(RNG.normal(size=(400 * N, S)) + 1).reshape(400, N, S)
-    apart = np.linalg.norm(draws.mean(axis=1) - draws.reshape(-1, S).mean(axis=0), axis=1)
-    found = [with_means(GAP, "unit", draw.astype(np.float32))[1].error for draw in draws[:20]]
-    assert np.sqrt(np.mean(apart**2)) == pytest.approx(np.mean(found), rel=0.05)
+    distances = np.linalg.norm(draws.mean(axis=1) - draws.reshape(-1, S).mean(axis=0), axis=1)
+    estimate = [with_means(MEANS, "unit", draw.astype(np.float32))[1].error for draw in draws[:20]]
+    assert np.sqrt(np.mean(distances**2)) == pytest.approx(np.mean(estimate), rel=0.05)
 
 
-def test_spread_of_few_is_without_bias():
-    """1 − |mean|² of few unit vectors is too small; of 8 by an eighth."""
+def test_spread_is_unbiased():
+    """1 − |mean|² underestimates the spread of few unit vectors: of 8 by an eighth."""
     x = unit(RNG.normal(size=(20_000, S)) + 1).astype(np.float32)
-    whole = with_means(GAP, "unit", x)[1].spread
-    few = [with_means(GAP, "unit", x[start : start + 8])[1].spread for start in range(0, 8000, 8)]
+    whole = with_means(MEANS, "unit", x)[1].spread
+    few = [with_means(MEANS, "unit", x[start : start + 8])[1].spread for start in range(0, 8000, 8)]
     assert np.mean(few) == pytest.approx(whole, rel=0.02)
 
 
 @pytest.mark.parametrize(
-    ("pictures", "captions", "is_narrow"),
+    ("image_spread", "caption_spread", "is_narrow"),
     [
         (0.480, 0.496, False), (0.444, 0.496, False), (0.238, 0.496, True), (0.218, 0.496, True),
         (0.480, 0.325, False), (0.238, 0.325, True), (0.141, 0.325, True), (0.480, 0.248, False),
         (0.88, 0.91, False), (0.85, 1.0, False), (0.849, 1.0, True),
     ],
 )  # fmt: skip
-def test_narrow_sets(pictures, captions, is_narrow):
-    """Figures of CLIP ViT-B/32: general photographs, 250 pictures of ten things, and of one, beside captions of
-    photographs, labels among them, and labels alone; of the mini world's CLIP."""
-    warning = narrow_warning(pictures, captions)
+def test_narrow_sets(image_spread, caption_spread, is_narrow):
+    """With spreads of CLIP ViT-B/32 (general photographs, ten classes, one class; captions, captions and labels,
+    labels) and of the mini world's CLIP."""
+    warning = narrow_warning(image_spread, caption_spread)
     assert bool(warning) == is_narrow
     if warning:
-        assert "very similar" in warning and f"{pictures:.2f}" in warning and "use general pictures" in warning
+        assert "very similar" in warning and f"{image_spread:.2f}" in warning and "use general pictures" in warning
 
 
 def test_spread_of_captions():
-    assert captions_spread(GAP, "centred") == captions_spread(GAP, "unit") == pytest.approx(1 - S * 0.04)
-    assert captions_spread(GAP, "none") is None and captions_spread(ModalityMeans(), "centred") is None
+    assert captions_spread(MEANS, "centred") == captions_spread(MEANS, "unit") == pytest.approx(1 - S * 0.04)
+    assert captions_spread(MEANS, "none") is None and captions_spread(ModalityMeans(), "centred") is None
 
 
-def test_how_good_a_mean_is():
-    known = {"mean": np.zeros(S, np.float32), "length": 1.0, "spread": 0.4796}
-    few, enough = (mean_estimates.Estimate(**known, count=count) for count in (350, 5000))
-    line = mean_estimates.goodness(few, "pictures")
+def test_error_line():
+    known = {"mean": np.zeros(S, np.float32), "distance": 1.0, "spread": 0.4796}
+    few, many = (mean_estimates.Estimate(**known, count=count) for count in (350, 5000))
+    line = mean_estimates.error_line(few, "pictures")
     assert line == "the mean of 350 pictures has an expected error of 0.037; about 1,200 are needed for 0.02"
-    line = mean_estimates.goodness(enough, "sounds")
+    line = mean_estimates.error_line(many, "sounds")
     assert line == "the mean of 5,000 sounds has an expected error of 0.0098; about 1,200 are needed for 0.02"
 
 
-def test_a_mean_that_is_given():
+def test_given_mean():
     mean = unit(IMAGES).mean(0).astype(np.float32)
-    gap, found, sounds = with_means(GAP, "centred", mean[None], unit(SOUNDS).mean(0).astype(np.float32)[None])
-    np.testing.assert_array_equal(gap.source_image, mean)
-    assert found.count is found.error is sounds.error is None
-    assert found.spread == pytest.approx(1 - np.sum(mean**2)) and found.length == pytest.approx(
-        np.linalg.norm(mean - GAP.source_text)
+    updated, estimate, audio_estimate = with_means(
+        MEANS, "centred", mean[None], unit(AUDIO).mean(0).astype(np.float32)[None]
+    )
+    np.testing.assert_array_equal(updated.source_image, mean)
+    assert estimate.count is estimate.error is audio_estimate.error is None
+    assert estimate.spread == pytest.approx(1 - np.sum(mean**2)) and estimate.distance == pytest.approx(
+        np.linalg.norm(mean - MEANS.source_text)
     )
     for vector in (IMAGES[0], unit(IMAGES)[0]):
         with pytest.raises(ImageError, match="is not the mean of pictures: .* with a norm below 1"):
-            with_means(GAP, "centred", vector[None].astype(np.float32))
-    with pytest.raises(ImageError, match="is not the mean of pictures"):  # of raw vectors
-        with_means(GAP, "none", mean[None])
+            with_means(MEANS, "centred", vector[None].astype(np.float32))
+    with pytest.raises(ImageError, match="is not the mean of pictures"):  # a mean of raw vectors
+        with_means(MEANS, "none", mean[None])
     with pytest.raises(AudioError, match="a single vector of length 2 is not the mean of sounds"):
-        with_means(GAP, "none", None, np.eye(1, E, dtype=np.float32) * 2)
+        with_means(MEANS, "none", None, np.eye(1, E, dtype=np.float32) * 2)
 
 
-def test_vectors_that_have_no_mean():
+def test_too_few_or_equal_vectors():
     with pytest.raises(ImageError, match="only 7 readable pictures: a mean needs 8 or more"):
-        with_means(GAP, "centred", IMAGES[:7])
+        with_means(MEANS, "centred", IMAGES[:7])
     for input_norm in ("centred", "none"):
         with pytest.raises(ImageError, match="all 20 pictures have the same vector"):
-            with_means(GAP, input_norm, np.tile(IMAGES[:1], (20, 1)))
+            with_means(MEANS, input_norm, np.tile(IMAGES[:1], (20, 1)))
     with pytest.raises(AudioError, match="all 9 sounds have the same vector"):
-        with_means(GAP, "unit", None, np.tile(SOUNDS[:1], (9, 1)))
+        with_means(MEANS, "unit", None, np.tile(AUDIO[:1], (9, 1)))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8])
@@ -127,12 +135,12 @@ def test_arrays_in_files(tmp_path, dtype):
     np.testing.assert_array_equal(read_vectors(tmp_path / "a.npy", S, ImageError), array)
     np.save(tmp_path / "one.npy", array[0])
     np.testing.assert_array_equal(read_vectors(tmp_path / "one.npy", None, ImageError), array[:1])
-    found = with_means(GAP, "unit", read_vectors(tmp_path / "a.npy", S, ImageError))[0].source_image
-    np.testing.assert_allclose(found, unit(array).mean(0), atol=1e-6)
+    estimate = with_means(MEANS, "unit", read_vectors(tmp_path / "a.npy", S, ImageError))[0].source_image
+    np.testing.assert_allclose(estimate, unit(array).mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("array", "told"),
+    ("array", "message"),
     [
         (np.zeros((0, S)), f"float64 of shape (0, {S}); expected raw vectors [N, {S}]"),
         (np.ones((9, S + 1)), f"float64 of shape (9, {S + 1})"),
@@ -148,22 +156,22 @@ def test_arrays_in_files(tmp_path, dtype):
     ],
     ids=lambda value: "" if not isinstance(value, str) else value[-20:],
 )
-def test_arrays_that_are_refused(tmp_path, monkeypatch, array, told):
+def test_invalid_arrays(tmp_path, monkeypatch, array, message):
     monkeypatch.setattr(vectors, "ROWS_AT_ONCE", 4)
     np.save(tmp_path / "a.npy", array)
-    with pytest.raises(AudioError, match=re.escape(told)) as caught:
+    with pytest.raises(AudioError, match=re.escape(message)) as caught:
         read_vectors(tmp_path / "a.npy", S, AudioError)
     assert str(tmp_path / "a.npy") in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00", b"PK\x03\x04", b"version https://git-lfs", b"\0" * 99])
-def test_files_that_hold_no_array(tmp_path, content):
+def test_files_without_array(tmp_path, content):
     (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(ImageError, match="pass an .npy file of raw vectors"):
         read_vectors(tmp_path / "a.npy", S, ImageError)
 
 
-def test_what_is_an_array(tmp_path):
+def test_is_array(tmp_path):
     (tmp_path / "folder.npy").mkdir()
     assert is_array(tmp_path / "a.npy") and is_array(Path("A.NPY"))
     assert not any(map(is_array, (tmp_path / "folder.npy", tmp_path / "a.npz", tmp_path / "npy", Path("."))))

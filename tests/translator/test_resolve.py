@@ -1,4 +1,4 @@
-"""What RUN arguments stand for: runs, bundles, embedded names, and repositories of a stand-in of the hub."""
+"""RUN arguments: runs, bundles, embedded names, and repositories of a local stand-in for the hub."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def run(tmp_path) -> Path:
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path, run):
-    """A stand-in that holds the run as OWNER/NAME `me/published`, and an empty cache."""
+    """A stand-in for the hub that has the run as `me/published`, and an empty cache."""
     with stand_in() as hub:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.address)
@@ -36,20 +36,20 @@ def hub(monkeypatch, tmp_path, run):
         yield hub
 
 
-def test_a_run_its_bundle_and_an_embedded_name(run, monkeypatch):
+def test_run_bundle_and_embedded_name(run, monkeypatch):
     assert bundle_folder(run) == bundle_folder(run / "bundle") == run / "bundle"
     assert run_name(run) == run_name(run / "bundle") == "run" and is_local(run)
     embedded = bundle_folder(Path("miniworld/translator"))
     assert load_bundle(embedded).target.name == "miniworld/clap"
     assert run_name(Path("miniworld/translator")) == "miniworld/translator"
-    with pytest.raises(CheckpointError, match="no checkpoint miniworld/none comes with c2c_jax"):
+    with pytest.raises(CheckpointError, match="c2c_jax has no checkpoint miniworld/none"):
         bundle_folder(Path("miniworld/none"))
 
 
-def test_what_is_not_there_is_said_so(run, tmp_path, monkeypatch):
+def test_missing_bundles(run, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (run / "bundle" / "model.safetensors").unlink()
-    for place, told in (
+    for path, message in (
         (tmp_path / "none", "none is neither a local run or bundle nor a hub name"),
         (Path("doesnotexist"), "doesnotexist is neither a local run or bundle"),
         (
@@ -62,8 +62,8 @@ def test_what_is_not_there_is_said_so(run, tmp_path, monkeypatch):
         (Path("a" * 300), "is neither a local run or bundle"),
         *((Path(name), "is neither a local run or bundle") for name in ("a--b/c", "a/b..", f"{'a' * 120}/b")),
     ):
-        with pytest.raises(BundleError, match=told) as caught:
-            bundle_folder(place)
+        with pytest.raises(BundleError, match=message) as caught:
+            bundle_folder(path)
         assert "\n" not in str(caught.value)
 
 
@@ -78,15 +78,15 @@ def test_what_is_not_there_is_said_so(run, tmp_path, monkeypatch):
         ["infer", "doesnotexist/config.json", "--translator", "doesnotexist"],
     ],
 )
-def test_every_verb_says_so(arguments, run, capsys, monkeypatch):
+def test_every_verb_reports_a_missing_bundle(arguments, run, capsys, monkeypatch):
     monkeypatch.chdir(run)
     arguments = [str(run / "config.json") if word.endswith("config.json") else word for word in arguments]
     assert "doesnotexist is neither a local run or bundle" in refused(capsys, arguments)
     assert sorted(path.name for path in run.iterdir()) == ["bundle", "config.json"]
 
 
-def test_a_repository_of_the_hub(hub, run, monkeypatch, capsys, tmp_path):
-    hub.requests.clear()
+def test_hub_repository(hub, run, monkeypatch, capsys, tmp_path):
+    hub.asked.clear()
     folder = bundle_folder(Path("me/published"))
     assert (folder / "model.safetensors").read_bytes() == (run / "bundle" / "model.safetensors").read_bytes()
     assert hub.requests and run_name(Path("me/published")) == "me/published"
@@ -101,7 +101,7 @@ def test_a_repository_of_the_hub(hub, run, monkeypatch, capsys, tmp_path):
     assert "comes from the package or the hub" in refused(capsys, ["calibrate", "me/published", "--remove"])
 
 
-def test_a_hub_that_has_it_not(hub, monkeypatch, tmp_path):
+def test_hub_errors(hub, monkeypatch, tmp_path):
     with pytest.raises(BundleError, match="me/none is neither .* available from the hub: download failed"):
         bundle_folder(Path("me/none"))
     hub.files["me/half"] = {"config.json": b"{}"}
@@ -113,10 +113,10 @@ def test_a_hub_that_has_it_not(hub, monkeypatch, tmp_path):
         bundle_folder(Path("me/published"))
 
 
-def test_verbs_take_what_was_pushed(hub, monkeypatch, capsys, tmp_path):
-    """The vector of a picture is that of the same translator under its own name, and so are the nearest sounds."""
+def test_verbs_accept_pushed_translators(hub, monkeypatch, capsys, tmp_path):
+    """A pushed translator gives the same vectors and the same nearest sounds as the original."""
     assert main(["export", "miniworld/translator", "--push", "me/mini"]) == 0
-    picture = str(ROOT / "examples" / "dog.png")
+    image = str(ROOT / "examples" / "dog.png")
     vectors, nearest = [], []
     (tmp_path / "sounds").mkdir()
     for number in range(3):
@@ -124,9 +124,9 @@ def test_verbs_take_what_was_pushed(hub, monkeypatch, capsys, tmp_path):
         soundfile.write(tmp_path / "sounds" / f"{number}.wav", noise, 16_000)
     for name in ("me/mini", "miniworld/translator"):
         out = tmp_path / f"{len(vectors)}.npy"
-        assert main(["infer", picture, "--translator", name, "--save-embedding", str(out)]) == 0
+        assert main(["infer", image, "--translator", name, "--save-embedding", str(out)]) == 0
         capsys.readouterr()
-        assert main(["search", picture, "--library", str(tmp_path / "sounds"), "--translator", name]) == 0
+        assert main(["search", image, "--library", str(tmp_path / "sounds"), "--translator", name]) == 0
         vectors.append(np.load(out))
         nearest.append(capsys.readouterr().out)
     np.testing.assert_array_equal(*vectors)

@@ -175,9 +175,11 @@ def _space(name: str) -> Callable[[], Results]:
 
         space = load_space(name)
         text = {"text": space.encode_text(["a dog barks"])}
-        if space.mels is None:
+        if space.audio_preprocessor is None:
             return text | {"image": space.encode_image([_picture()])}
-        return text | {"audio": space.encode_audio([np.resize(tone(), round(space.require_mels().sample_rate))])}
+        return text | {
+            "audio": space.encode_audio([np.resize(tone(), round(space.require_audio_preprocessor().sample_rate))])
+        }
 
     return probe
 

@@ -78,8 +78,8 @@ def new_space(seed: int) -> Space:
         config=config,
         model=ClapModel(clap.config(config), rngs=nnx.Rngs(seed)),
         tokenizer=tokenizer,
-        pixels=None,
-        mels=AudioPreprocessor.from_dict(EXTRACTOR),
+        image_preprocessor=None,
+        audio_preprocessor=AudioPreprocessor.from_dict(EXTRACTOR),
         max_tokens=TOKENS,
         ignored=[],
     )

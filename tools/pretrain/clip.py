@@ -74,8 +74,8 @@ def new_space(seed: int) -> Space:
         config=config,
         model=CLIPModel(clip.config(config), rngs=nnx.Rngs(seed)),
         tokenizer=tokenizer,
-        pixels=ImagePreprocessor.from_dict(PROCESSOR),
-        mels=None,
+        image_preprocessor=ImagePreprocessor.from_dict(PROCESSOR),
+        audio_preprocessor=None,
         max_tokens=POSITIONS,
         ignored=[],
     )

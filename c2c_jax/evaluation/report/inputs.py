@@ -18,7 +18,7 @@ from c2c_jax.io.console import printable
 from c2c_jax.io.files import path_exists, sha256_of
 from c2c_jax.io.json import differing_fields, read_json, report_missing_fields
 from c2c_jax.old_names import upgraded
-from c2c_jax.publishing.names import without_places
+from c2c_jax.publishing.names import without_local_paths
 from c2c_jax.training import log
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.resolve import bundle_folder, is_local, run_name
@@ -55,7 +55,7 @@ def read_run(run: Path) -> Run:
         report_missing_fields(Config, config, run / "config.json")
         if path_exists(run / "metrics.jsonl"):
             history = log.read_entries(run / "metrics.jsonl")
-    public = without_places(dataclasses.replace(bundle, recipe=config))
+    public = without_local_paths(dataclasses.replace(bundle, recipe=config))
     name = printable(run_name(run))
     return Run(name=name, bundle_folder=folder, bundle=public, config=public.recipe, history=history)
 

@@ -26,7 +26,7 @@ from c2c_jax.evaluation.rows import Row
 from c2c_jax.evaluation.tables import by_scoring, tables
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import printable
-from c2c_jax.publishing.card import SCORES, held_out_of, licence, scores_of, trained_on_words
+from c2c_jax.publishing.card import SCORE_MEANINGS, held_out_count, licence, training_summary, validation_scores
 from c2c_jax.translator.resolve import is_local
 
 HERE = Path(__file__).parent
@@ -70,15 +70,15 @@ def _render(run: Run, results: Results | None, gallery: dict[str, Any] | None, p
         run=run,
         path=shlex.quote(printable(named)),
         bundle=shlex.quote(printable(bundle)),
-        scores=scores_of(run.bundle),
-        held_out=held_out_of(run.bundle),
-        trained_on=trained_on_words(run.bundle),
+        scores=validation_scores(run.bundle),
+        held_out=held_out_count(run.bundle),
+        trained_on=training_summary(run.bundle),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(nnx.state(run.bundle.translator, nnx.Param))),
         spaces=[
             ("CLIP", run.bundle.source, licence(run.bundle.source.name)[1]),
             ("CLAP", run.bundle.target, licence(run.bundle.target.name)[1]),
         ],
-        meanings=SCORES,
+        meanings=SCORE_MEANINGS,
         gallery=gallery,
         evaluation=results,
         figures=_figures(results.vectors) if results else {},

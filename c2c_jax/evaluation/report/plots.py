@@ -19,8 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from c2c_jax.config import PERTURBED_COSINE, PERTURBED_MRR
 from c2c_jax.evaluation.rows import Row
-from c2c_jax.translator.scores import NOISY_COSINE, NOISY_MRR
 
 # Colours of the page in light mode by their variables, from the first block of its style sheet.
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
@@ -152,7 +152,7 @@ def score_curve(name: str, history: Sequence[dict[str, Any]]) -> str:
     """Validation recall@1, 5 and 10 over steps, and the scores without pairs where every validation has them."""
     entries = [entry for entry in history if entry["phase"] == "validation"]
     colours = dict(zip(RECALLS, ("sounds", "texts", "captions"), strict=True))
-    colours |= {NOISY_MRR: "translated", NOISY_COSINE: "pictures"}
+    colours |= {PERTURBED_MRR: "translated", PERTURBED_COSINE: "pictures"}
     shown = {metric: colour for metric, colour in colours.items() if all(metric in entry for entry in entries)}
     label = {metric: metric.replace("_", " ").replace("mrr", "MRR") for metric in shown}
     with _figure(name, 2.9) as (figure, axes):

@@ -1,5 +1,5 @@
-"""CLAP (Wu et al. 2023), attribute by attribute as in Hugging Face's ClapModel: its text tower, RoBERTa with a pooler
-and a two-layer projection, and the whole with the audio tower of `clap_audio`."""
+"""CLAP (Wu et al. 2023) with the attribute names of Hugging Face's ClapModel: the text tower (RoBERTa with a pooler and
+a two-layer projection), and the whole model with the audio tower of `clap_audio`."""
 
 import dataclasses
 from typing import ClassVar
@@ -29,7 +29,7 @@ from c2c_jax.spaces.models.text import TextModel, TextTower
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClapTextConfig:
-    """Sizes of the text tower and its projection. Defaults are transformers' own, which published files leave out."""
+    """Sizes of the text tower and its projection. Published files omit values that equal transformers' defaults."""
 
     is_causal: ClassVar = False
     vocab_size: Count = 50265
@@ -47,9 +47,9 @@ class ClapTextConfig:
 
     def __post_init__(self) -> None:
         require_whole_heads(self.hidden_size, self.num_attention_heads)
-        if self.max_tokens < 3:  # a text's begin, a word, its end
+        if self.max_tokens < 3:  # start token, one word, end token
             raise ValueError(
-                f"max_position_embeddings {self.max_position_embeddings} leaves no text behind pad_token_id "
+                f"max_position_embeddings {self.max_position_embeddings} leaves no room for text after pad_token_id "
                 f"{self.pad_token_id}"
             )
 
@@ -86,8 +86,8 @@ class ClapTextEmbeddings(nnx.Module):
     def __call__(
         self, input_ids_BL: Int[Array, "B L"], position_ids_BL: Int[Array, "B L"] | None = None
     ) -> Float[Array, "B L D"]:
-        """position_ids_BL: None: from pad_token_id + 1 over all tokens but padding."""
-        if position_ids_BL is None:  # padding takes no place, and has the position before the first
+        """Embeds tokens. position_ids_BL: None: counted from pad_token_id + 1, without padding."""
+        if position_ids_BL is None:  # padding has position pad_token_id
             is_token_BL = (input_ids_BL != self.pad_token_id).astype(jnp.int32)
             position_ids_BL = jnp.cumsum(is_token_BL, axis=1) * is_token_BL + self.pad_token_id
         types_BL = jnp.zeros_like(input_ids_BL)  # a single text has no second segment
@@ -108,7 +108,7 @@ class ClapTextSelfAttention(nnx.Module):
     def __call__(
         self, query_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B1QL: Bool[Array, "B 1 Q L"]
     ) -> Float[Array, "B Q D"]:
-        """The attended states of the queries. mask_B1QL: which tokens each of them sees."""
+        """Attention output for each query. mask_B1QL: which tokens each query attends to."""
         return attend(self.query, self.key, self.value, query_BQD, hidden_BLD, self.heads, mask_B1QL)
 
 
@@ -120,7 +120,7 @@ class ClapTextResidual(nnx.Module):
         self.LayerNorm = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
 
     def __call__(self, inner_BLF: Float[Array, "B L F"], residual_BLD: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        """The normalised sum of the projected states and the residual."""
+        """Projects states, adds the residual and normalises."""
         return self.LayerNorm(self.dense(inner_BLF) + residual_BLD)
 
 
@@ -134,7 +134,7 @@ class ClapTextAttention(nnx.Module):
     def __call__(
         self, query_BQD: Float[Array, "B Q D"], hidden_BLD: Float[Array, "B L D"], mask_B1QL: Bool[Array, "B 1 Q L"]
     ) -> Float[Array, "B Q D"]:
-        """The states of the queries after attention; see `ClapTextSelfAttention`."""
+        """The queries' states after attention; see `ClapTextSelfAttention`."""
         return self.output(self.self(query_BQD, hidden_BLD, mask_B1QL), query_BQD)
 
 
@@ -154,13 +154,13 @@ class ClapTextLayer(nnx.Module):
         mask_B1QL: Bool[Array, "B 1 Q L"],
         positions_BQ: Int[Array, "B Q"] | None = None,
     ) -> Float[Array, "B Q D"]:
-        """The states after this post-norm layer at some positions; None: at all."""
+        """States after this layer at the given positions; None: at all."""
         attended_BQD = self.attention(gather(hidden_BLD, positions_BQ), hidden_BLD, mask_B1QL)
         return self.output(self.intermediate(attended_BQD), attended_BQD)
 
 
 class ClapTextEncoder(nnx.Module):
-    """The stack of layers."""
+    """RoBERTa's stack of layers."""
 
     def __init__(self, config: ClapTextConfig, *, rngs: nnx.Rngs):
         self.layer = nnx.List([ClapTextLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
@@ -168,7 +168,7 @@ class ClapTextEncoder(nnx.Module):
     def __call__(
         self, hidden_BLD: Float[Array, "B L D"], positions_BQ: Int[Array, "B Q"], mask_B1LL: Bool[Array, "B 1 L L"]
     ) -> Float[Array, "B Q D"]:
-        """The final states at some positions of each row; see `run_layers`."""
+        """Final states at the given positions of each row; see `run_layers`."""
         return run_layers(self.layer, hidden_BLD, positions_BQ, mask_B1LL)
 
 
@@ -181,7 +181,7 @@ class ClapTextModel(TextModel):
         self.encoder = ClapTextEncoder(config, rngs=rngs)
         self.pooler = Dense(config.hidden_size, config.hidden_size, jax.nn.tanh, rngs=rngs)
 
-    def pool_positions(self, input_ids_BL: Int[Array, "B L"]) -> Int[Array, "B"]:
+    def default_pool_positions(self, input_ids_BL: Int[Array, "B L"]) -> Int[Array, "B"]:
         """The first token of each text."""
         return jnp.zeros(len(input_ids_BL), jnp.int32)
 
@@ -204,6 +204,6 @@ class ClapModel(ClapTextModelWithProjection, ClapAudioModelWithProjection):
     def __init__(self, config: ClapConfig, *, rngs: nnx.Rngs):
         ClapAudioModelWithProjection.__init__(self, config.audio_config, rngs=rngs)
         ClapTextModelWithProjection.__init__(self, config.text_config, rngs=rngs)
-        # Of sounds against texts, and of texts against sounds: the logarithms of inverse temperatures.
+        # Logarithms of the inverse temperatures: sounds against texts, and texts against sounds.
         self.logit_scale_a = nnx.Param(jnp.log(jnp.asarray(1 / 0.07)))
         self.logit_scale_t = nnx.Param(jnp.log(jnp.asarray(1 / 0.07)))

@@ -1,7 +1,6 @@
 """CLAP's audio tower: HTSAT, a Swin transformer over log-mel spectrograms folded to a square (Chen et al. 2022), with
-the feature fusion of Wu et al. 2023, section 4.2; named as in Hugging Face's ClapAudioModelWithProjection.
-
-Batch norms use their running statistics, which are `nnx.BatchStat`: in training they stay what the checkpoint says.
+the feature fusion of Wu et al. 2023, section 4.2. Attribute names are those of Hugging Face's
+ClapAudioModelWithProjection. Batch norms use the checkpoint's running statistics.
 """
 
 import dataclasses
@@ -17,26 +16,26 @@ from jaxtyping import Array, Bool, Float
 
 from c2c_jax.spaces.models.layers import ACTIVATIONS, Activation, Dense, Epsilon, Layers, Pixels, Width
 
-EPSILON = 1e-5  # of torch's norms; only the two norms of a block have the config's layer_norm_eps
-UNSEEN = -100.0  # added to the scores between tokens of one window that the shift brought together, as in Swin
-CUBIC = -0.75  # the free parameter of torch's bicubic interpolation (Keys 1981, eq. 4, has -0.5)
+EPSILON = 1e-5  # torch's default; only the two norms of a block use the config's layer_norm_eps
+MASKED = -100.0  # added to scores of tokens that only the cyclic shift put into one window, as in Swin
+CUBIC_PARAMETER = -0.75  # the free parameter of torch's bicubic interpolation (Keys 1981, eq. 4, has -0.5)
 
 
 class Mels(NamedTuple):
-    """What the tower takes of B sounds, as `AudioPreprocessor` makes it, in numpy arrays.
+    """Spectrograms of B sounds, the input of the tower. `AudioPreprocessor` creates them.
 
-    C is 1, or 4 with fusion: the whole sound shrunk to T frames, then T frames of its first, second and last third; of
-    a sound that is no longer than T frames, four times itself.
+    C is 1, or 4 with fusion: the whole sound shrunk to T frames, then T frames each of its first, second and last
+    third. A sound of at most T frames is repeated four times.
     """
 
     mel_BCTM: Float[Array | np.ndarray, "B C T M"]  # decibels
-    is_longer_B: Bool[Array | np.ndarray, "B"]  # than T frames; false without fusion
+    is_longer_B: Bool[Array | np.ndarray, "B"]  # whether a sound is longer than T frames; False without fusion
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClapAudioConfig:
-    """Sizes of the audio tower and of its projection. Defaults are transformers' own, which published files leave out.
-    Raises ValueError for sizes that make no tower, neither here nor in transformers."""
+    """Sizes of the audio tower and its projection. Published files omit values that equal transformers' defaults.
+    Raises ValueError for sizes that do not fit together."""
 
     spec_size: Annotated[int, msgspec.Meta(ge=1, le=2**10)] = 256  # edge of the square, in pixels
     num_mel_bins: Annotated[int, msgspec.Meta(ge=1, le=2**10)] = 64
@@ -86,36 +85,36 @@ class ClapAudioConfig:
 
     @property
     def folds(self) -> int:
-        """The pieces of a spectrogram, one after the other in time, that lie on top of each other in the square."""
+        """Number of consecutive pieces of a spectrogram that are stacked in the square."""
         return self.spec_size // self.num_mel_bins
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches of the first stage in height (frequency) and width (time)."""
+        """Number of patches of the first stage in height (frequency) and width (time)."""
         height, width = self.patch_stride
         return self.spec_size // height, self.spec_size // width
 
 
 def _batch_norm(channels: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """A batch norm by running statistics, with torch's epsilon."""
+    """A batch norm with running statistics and torch's epsilon."""
     return nnx.BatchNorm(channels, use_running_average=True, epsilon=EPSILON, rngs=rngs)
 
 
 def stretched(x_BCTM: Float[Array, "B C T M"], axis: int, size: int) -> Float[Array, "B C T2 M2"]:
-    """Bicubic interpolation along one axis with its corners aligned, as torch's `interpolate`; it never shrinks."""
-    old = x_BCTM.shape[axis]
-    # In float32 as in torch: exact places would move a loud step by what can be seen.
-    exact = np.float32(old - 1) / np.float32(size - 1) * np.arange(size, dtype=np.float32)
+    """Bicubic interpolation along one axis with aligned corners, as torch's `interpolate`. Only enlarges."""
+    old_size = x_BCTM.shape[axis]
+    # In float32 as in torch: exact positions would visibly move a steep edge.
+    exact = np.float32(old_size - 1) / np.float32(size - 1) * np.arange(size, dtype=np.float32)
     before = np.floor(exact)
-    fraction, a = exact - before, np.float32(CUBIC)
+    fraction, a = exact - before, np.float32(CUBIC_PARAMETER)
     near, far = np.stack([fraction, 1 - fraction]), np.stack([fraction + 1, 2 - fraction])
     near = ((a + 2) * near - (a + 3)) * near * near + 1
     far = ((a * far - 5 * a) * far + 8 * a) * far - 4 * a
-    places_KT = (before.astype(int) + np.arange(-1, 3)[:, None]).clip(0, old - 1)
+    positions_KT = (before.astype(int) + np.arange(-1, 3)[:, None]).clip(0, old_size - 1)
     weights_KT = np.stack([far[0], near[0], near[1], far[1]])
     taps = (
-        jnp.take(x_BCTM, places_T, axis) * jnp.expand_dims(weights_T, [i for i in range(4) if i != axis])
-        for places_T, weights_T in zip(places_KT, weights_KT, strict=True)
+        jnp.take(x_BCTM, positions_T, axis) * jnp.expand_dims(weights_T, [i for i in range(4) if i != axis])
+        for positions_T, weights_T in zip(positions_KT, weights_KT, strict=True)
     )
     return functools.reduce(jnp.add, taps)
 
@@ -137,7 +136,7 @@ class ClapAudioAFFBlock(nnx.Module):
     def __call__(
         self, whole_BhwD: Float[Array, "B h w D"], parts_BhwD: Float[Array, "B h w D"]
     ) -> Float[Array, "B h w D"]:
-        """The fused map of the whole sound's and its parts' maps."""
+        """Fuses the maps of the whole sound and of its parts."""
         both_BhwD = whole_BhwD + parts_BhwD
         local_BhwD = functools.reduce(lambda x, layer: layer(x), self.local_att, both_BhwD)
         global_B11D = functools.reduce(lambda x, layer: layer(x), self.global_att, both_BhwD)
@@ -150,7 +149,7 @@ def _mean(x_BhwD: Float[Array, "B h w D"]) -> Float[Array, "B 1 1 D"]:
 
 
 class ClapAudioPatchEmbed(nnx.Module):
-    """The convolutions that make patches of the square, with their fusion."""
+    """Convolutions from the square to patches, and their fusion."""
 
     def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
         D, (height, width), stride = config.patch_embeds_hidden_size, config.patch_size, config.patch_stride
@@ -166,8 +165,8 @@ class ClapAudioPatchEmbed(nnx.Module):
     def __call__(
         self, image_BChw: Float[Array, "B C height width"], is_longer_B: Bool[Array, "B"]
     ) -> Float[Array, "B h w D"]:
-        """The patches of the square. With fusion, those of the whole sound, and of longer ones fused with those of
-        three parts of them, which are three times as wide and lie side by side."""
+        """The patches of the square. With fusion, the patches of longer sounds are fused with those of their three
+        parts, which are three times as wide and lie side by side."""
         patches_BhwD = self.proj(image_BChw[:, 0, :, :, None])
         if self.fusion_model and self.mel_conv2d:
             parts = self.mel_conv2d(image_BChw[:, 1:, :, :, None])
@@ -195,7 +194,7 @@ class ClapAudioSelfAttention(nnx.Module):
     def __call__(
         self, hidden_BWLD: Float[Array, "B W L D"], mask_WLL: Float[np.ndarray, "W L L"] | None = None
     ) -> Float[Array, "B W L D"]:
-        """Attention inside of each of W windows of L tokens. mask_WLL: added to the scores of all heads."""
+        """Attention within each of W windows of L tokens. mask_WLL: added to the scores of all heads."""
         B, W, L, D = hidden_BWLD.shape
         H, K = self.heads, D // self.heads
         q, k, v = (part(hidden_BWLD).reshape(B, W, L, H, K) for part in (self.query, self.key, self.value))
@@ -207,14 +206,14 @@ class ClapAudioSelfAttention(nnx.Module):
 
 
 def relative_position_index(window: int) -> np.ndarray:
-    """Which row of the bias table holds for two tokens of a window [L, L], by the distance between them."""
-    places_L2 = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij"), axis=-1).reshape(-1, 2)
-    apart_LL2 = places_L2[:, None] - places_L2[None] + window - 1
-    return apart_LL2 @ np.array([2 * window - 1, 1])
+    """The row of the bias table for each pair of tokens of a window [L, L], by their offset."""
+    positions_L2 = np.stack(np.meshgrid(np.arange(window), np.arange(window), indexing="ij"), axis=-1).reshape(-1, 2)
+    offset_LL2 = positions_L2[:, None] - positions_L2[None] + window - 1
+    return offset_LL2 @ np.array([2 * window - 1, 1])
 
 
 class ClapAudioAttention(nnx.Module):
-    """Attention inside of windows, and its output projection."""
+    """Attention within windows, and its output projection."""
 
     def __init__(self, config: ClapAudioConfig, D: int, heads: int, *, rngs: nnx.Rngs):
         self.self = ClapAudioSelfAttention(config, D, heads, rngs=rngs)
@@ -228,12 +227,12 @@ class ClapAudioAttention(nnx.Module):
 
 
 class ClapAudioLayer(nnx.Module):
-    """A Swin block: attention in windows, shifted in every second block, and an MLP, both pre-norm."""
+    """A Swin block: attention within windows, shifted in every second block, and an MLP, both pre-norm."""
 
     def __init__(
         self, config: ClapAudioConfig, D: int, grid: tuple[int, int], heads: int, is_shifted: bool, *, rngs: nnx.Rngs
     ):
-        # A window as large as the grid is one window, and no shift brings anything together.
+        # A grid of one window needs no shift.
         self.window_size = config.window_size
         self.shift_size = config.window_size // 2 if is_shifted and min(grid) > config.window_size else 0
         F = int(config.mlp_ratio * D)
@@ -244,7 +243,7 @@ class ClapAudioLayer(nnx.Module):
         self.output = Dense(F, D, rngs=rngs)
 
     def __call__(self, hidden_BhwD: Float[Array, "B h w D"]) -> Float[Array, "B h w D"]:
-        """The grid after this block."""
+        """Transforms a grid of tokens."""
         _, height, width, _ = hidden_BhwD.shape
         window, shift = self.window_size, self.shift_size
         normed = self.layernorm_before(hidden_BhwD)
@@ -252,21 +251,21 @@ class ClapAudioLayer(nnx.Module):
         normed = jnp.pad(normed, ((0, 0), (0, padded[0] - height), (0, padded[1] - width), (0, 0)))
         shifted = jnp.roll(normed, (-shift, -shift), axis=(1, 2)) if shift else normed
         mask_WLL = shift_mask(padded, window, shift) if shift else None
-        attended = without_windows(self.attention(in_windows(shifted, window), mask_WLL), window, padded)
-        back = jnp.roll(attended, (shift, shift), axis=(1, 2)) if shift else attended
-        hidden_BhwD = hidden_BhwD + back[:, :height, :width]
+        attended = merge_windows(self.attention(split_windows(shifted, window), mask_WLL), window, padded)
+        unshifted = jnp.roll(attended, (shift, shift), axis=(1, 2)) if shift else attended
+        hidden_BhwD = hidden_BhwD + unshifted[:, :height, :width]
         return hidden_BhwD + self.output(self.intermediate(self.layernorm_after(hidden_BhwD)))
 
 
-def in_windows(x_BhwD: Float[Array, "B h w D"], window: int) -> Float[Array, "B W L D"]:
-    """The W squares of L = window² tokens that a grid is cut into."""
+def split_windows(x_BhwD: Float[Array, "B h w D"], window: int) -> Float[Array, "B W L D"]:
+    """Splits a grid into W windows of L = window² tokens."""
     B, height, width, D = x_BhwD.shape
     x = x_BhwD.reshape(B, height // window, window, width // window, window, D)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(B, -1, window * window, D)
 
 
-def without_windows(x_BWLD: Float[Array, "B W L D"], window: int, grid: tuple[int, int]) -> Float[Array, "B h w D"]:
-    """The way back from `in_windows` to a grid of (height, width) tokens."""
+def merge_windows(x_BWLD: Float[Array, "B W L D"], window: int, grid: tuple[int, int]) -> Float[Array, "B h w D"]:
+    """Merges windows into a grid of (height, width) tokens: the inverse of `split_windows`."""
     B, _, _, D = x_BWLD.shape
     height, width = grid
     x = x_BWLD.reshape(B, height // window, width // window, window, window, D)
@@ -274,36 +273,36 @@ def without_windows(x_BWLD: Float[Array, "B W L D"], window: int, grid: tuple[in
 
 
 def shift_mask(grid: tuple[int, int], window: int, shift: int) -> Float[np.ndarray, "W L L"]:
-    """What is added to scores after a cyclic shift, so that tokens from opposite edges do not see each other (Liu et
-    al. 2021, section 3.2)."""
+    """Added to scores after a cyclic shift, so that tokens from opposite edges do not attend to each other (Liu et al.
+    2021, section 3.2)."""
 
     def regions(size: int) -> np.ndarray:
-        places = np.arange(size)
-        return (places >= size - window).astype(int) + (places >= size - shift)
+        positions = np.arange(size)
+        return (positions >= size - window).astype(int) + (positions >= size - shift)
 
     height, width = grid
     regions_hw = 3 * regions(height)[:, None] + regions(width)[None]
     cut = regions_hw.reshape(height // window, window, width // window, window).swapaxes(1, 2)
     regions_WL = cut.reshape(-1, window * window)
-    return np.where(regions_WL[:, :, None] == regions_WL[:, None], 0, UNSEEN).astype(np.float32)
+    return np.where(regions_WL[:, :, None] == regions_WL[:, None], 0, MASKED).astype(np.float32)
 
 
 class ClapAudioPatchMerging(nnx.Module):
-    """Halves a grid's edges and doubles its width."""
+    """Halves the edges of a grid and doubles its channels."""
 
     def __init__(self, D: int, *, rngs: nnx.Rngs):
         self.reduction = nnx.Linear(4 * D, 2 * D, use_bias=False, rngs=rngs)
         self.norm = nnx.LayerNorm(4 * D, epsilon=EPSILON, rngs=rngs)
 
     def __call__(self, hidden_BhwD: Float[Array, "B h w D"]) -> Float[Array, "B h2 w2 D2"]:
-        """Each square of four tokens made one of twice their width: column by column, from the top."""
+        """Merges each square of four tokens, taken column by column from the top, into one token."""
         B, height, width, D = hidden_BhwD.shape
         squares = hidden_BhwD.reshape(B, height // 2, 2, width // 2, 2, D).transpose(0, 1, 3, 4, 2, 5)
         return self.reduction(self.norm(squares.reshape(B, height // 2, width // 2, 4 * D)))
 
 
 class ClapAudioStage(nnx.Module):
-    """The blocks between two mergings of patches, and the second of these."""
+    """The blocks of one resolution, and the patch merging after them."""
 
     def __init__(self, config: ClapAudioConfig, stage: int, *, rngs: nnx.Rngs):
         D = config.patch_embeds_hidden_size * 2**stage
@@ -316,14 +315,14 @@ class ClapAudioStage(nnx.Module):
         self.downsample = None if is_last else ClapAudioPatchMerging(D, rngs=rngs)
 
     def __call__(self, hidden_BhwD: Float[Array, "B h w D"]) -> Float[Array, "B h2 w2 D2"]:
-        """The grid after this stage: merged, except after the last one."""
+        """Transforms a grid of tokens and merges it, except in the last stage."""
         for block in self.blocks:
             hidden_BhwD = block(hidden_BhwD)
         return self.downsample(hidden_BhwD) if self.downsample else hidden_BhwD
 
 
 class ClapAudioEncoder(nnx.Module):
-    """From spectrograms to one state each."""
+    """Maps each spectrogram to one state."""
 
     def __init__(self, config: ClapAudioConfig, *, rngs: nnx.Rngs):
         self.spec_size, self.folds = config.spec_size, config.folds
@@ -333,8 +332,7 @@ class ClapAudioEncoder(nnx.Module):
         self.norm = nnx.LayerNorm(config.hidden_size, epsilon=EPSILON, rngs=rngs)
 
     def reshape_mel2img(self, mel_BCTM: Float[Array, "B C T M"]) -> Float[Array, "B C height width"]:
-        """A spectrogram stretched to folds·edge frames of edge/folds bins and cut in time, its pieces one above the
-        other."""
+        """Stretches a spectrogram to folds·edge frames of edge/folds bins, cuts it in time and stacks the pieces."""
         frames, bins = self.spec_size * self.folds, self.spec_size // self.folds
         if mel_BCTM.shape[2] < frames:
             mel_BCTM = stretched(mel_BCTM, 2, frames)
@@ -345,7 +343,7 @@ class ClapAudioEncoder(nnx.Module):
         return pieces.reshape(B, C, self.folds * bins, -1)
 
     def __call__(self, mels: Mels) -> Float[Array, "B D"]:
-        """The mean of the last stage's normalised tokens: what pooling groups of frequencies, then time comes to."""
+        """The mean of the last stage's normalised tokens, which equals HTSAT's pooling over frequency, then time."""
         image_BChw = self.reshape_mel2img(self.batch_norm(jnp.asarray(mels.mel_BCTM)))
         hidden = self.patch_embed(image_BChw, jnp.asarray(mels.is_longer_B))
         for layer in self.layers:
@@ -366,7 +364,7 @@ class ClapAudioModel(nnx.Module):
 
 
 class ClapProjectionLayer(nnx.Module):
-    """From either tower into the joint space of width E. config: a ClapAudioConfig or ClapTextConfig."""
+    """A tower's projection into the joint space of width E. config: a ClapAudioConfig or ClapTextConfig."""
 
     def __init__(self, config: Any, *, rngs: nnx.Rngs):
         self.activation = ACTIVATIONS[config.projection_hidden_act]
@@ -374,7 +372,7 @@ class ClapProjectionLayer(nnx.Module):
         self.linear2 = nnx.Linear(config.projection_dim, config.projection_dim, rngs=rngs)
 
     def __call__(self, pooled: Float[Array, "*rows D"]) -> Float[Array, "*rows E"]:
-        """The projections of pooled states."""
+        """Projects pooled states."""
         return self.linear2(self.activation(self.linear1(pooled)))
 
 

@@ -1,4 +1,4 @@
-"""CLIP's text and vision towers (Radford et al. 2021), attribute by attribute as in Hugging Face's CLIPModel."""
+"""CLIP's text and vision towers (Radford et al. 2021) with the attribute names of Hugging Face's CLIPModel."""
 
 import dataclasses
 from typing import ClassVar, Literal
@@ -26,7 +26,7 @@ from c2c_jax.spaces.models.text import TextModel, TextTower
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIPTextConfig:
-    """Sizes of the text tower. Defaults, here and below, are transformers' own, which published files leave out."""
+    """Sizes of the text tower. Published files omit values that equal transformers' defaults, which are these."""
 
     is_causal: ClassVar = True
     vocab_size: Count = 49408
@@ -37,9 +37,8 @@ class CLIPTextConfig:
     max_position_embeddings: Count = 77
     layer_norm_eps: Epsilon = 1e-5
     hidden_act: Activation = "quick_gelu"
-    eos_token_id: TokenId = (
-        49407  # where texts are pooled; 2 in files older than transformers' PR 24773: the largest id
-    )
+    # Texts are pooled at this token. Files older than transformers' PR 24773 have 2, which means the largest id.
+    eos_token_id: TokenId = 49407
 
     def __post_init__(self) -> None:
         require_whole_heads(self.hidden_size, self.num_attention_heads)
@@ -99,7 +98,7 @@ class CLIPAttention(nnx.Module):
         hidden_BLD: Float[Array, "B L D"],
         mask_B1QL: Bool[Array, "B 1 Q L"] | None = None,
     ) -> Float[Array, "B Q D"]:
-        """The attended states of the queries. mask_B1QL: which tokens each of them sees; None: all."""
+        """Attention output for each query. mask_B1QL: which tokens each query attends to; None: all."""
         projections = self.q_proj, self.k_proj, self.v_proj
         return self.out_proj(attend(*projections, query_BQD, hidden_BLD, self.heads, mask_B1QL))
 
@@ -132,7 +131,7 @@ class CLIPEncoderLayer(nnx.Module):
         mask_B1QL: Bool[Array, "B 1 Q L"] | None = None,
         positions_BQ: Int[Array, "B Q"] | None = None,
     ) -> Float[Array, "B Q D"]:
-        """The states after this pre-norm layer at some positions; None: at all."""
+        """States after this layer at the given positions; None: at all."""
         normed_BLD = self.layer_norm1(hidden_BLD)
         attended_BQD = self.self_attn(gather(normed_BLD, positions_BQ), normed_BLD, mask_B1QL)
         hidden_BQD = gather(hidden_BLD, positions_BQ) + attended_BQD
@@ -140,7 +139,7 @@ class CLIPEncoderLayer(nnx.Module):
 
 
 class CLIPEncoder(nnx.Module):
-    """The stack of layers."""
+    """CLIP's stack of layers."""
 
     def __init__(self, config: CLIPTextConfig | CLIPVisionConfig, *, rngs: nnx.Rngs):
         self.layers = nnx.List([CLIPEncoderLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)])
@@ -151,7 +150,7 @@ class CLIPEncoder(nnx.Module):
         positions_BQ: Int[Array, "B Q"],
         mask_B1LL: Bool[Array, "B 1 L L"] | None = None,
     ) -> Float[Array, "B Q D"]:
-        """The final states at some positions of each row; see `run_layers`."""
+        """Final states at the given positions of each row; see `run_layers`."""
         return run_layers(self.layers, hidden_BLD, positions_BQ, mask_B1LL)
 
 
@@ -165,14 +164,14 @@ class CLIPTextEmbeddings(nnx.Module):
     def __call__(
         self, input_ids_BL: Int[Array, "B L"], position_ids_BL: Int[Array, "#B L"] | None = None
     ) -> Float[Array, "B L D"]:
-        """position_ids_BL: None: 0, 1, 2, …"""
+        """Embeds tokens. position_ids_BL: None: 0, 1, 2, …"""
         if position_ids_BL is None:
             position_ids_BL = jnp.arange(input_ids_BL.shape[1])[None]
         return self.token_embedding(input_ids_BL) + self.position_embedding(position_ids_BL)
 
 
 class CLIPTextModel(TextModel):
-    """A causal transformer over tokens, pooled at the end of a text."""
+    """A causal transformer over tokens, pooled at the end token."""
 
     def __init__(self, config: CLIPTextConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -180,8 +179,8 @@ class CLIPTextModel(TextModel):
         self.encoder = CLIPEncoder(config, rngs=rngs)
         self.final_layer_norm = nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, rngs=rngs)
 
-    def pool_positions(self, input_ids_BL: Int[Array, "B L"]) -> Int[Array, "B"]:
-        """The first end of each text."""
+    def default_pool_positions(self, input_ids_BL: Int[Array, "B L"]) -> Int[Array, "B"]:
+        """Position of the first end token of each text."""
         end = self.config.eos_token_id
         return (input_ids_BL if end == 2 else input_ids_BL == end).argmax(axis=1)
 
@@ -204,7 +203,7 @@ class CLIPVisionEmbeddings(nnx.Module):
         self.position_embedding = nnx.Embed(positions, D, rngs=rngs)
 
     def __call__(self, pixels_BHWC: Float[Array, "B height width C"]) -> Float[Array, "B P D"]:
-        """P: the class token and the patches, row by row."""
+        """Embeds images. P: the class token, then the patches row by row."""
         patches = self.patch_embedding(pixels_BHWC)
         B, _, _, D = patches.shape
         class_B1D = jnp.broadcast_to(self.class_embedding[...], (B, 1, D))
@@ -238,7 +237,7 @@ class CLIPVisionModelWithProjection(nnx.Module):
         self.visual_projection = nnx.Linear(config.hidden_size, config.projection_dim, use_bias=False, rngs=rngs)
 
     def encode_image(self, pixels_BHWC: Float[Array, "B height width C"]) -> Float[Array, "B E"]:
-        """Image projections before L2 normalisation, of normalised pixels, channels last."""
+        """Image projections before L2 normalisation. pixels_BHWC: normalised."""
         return self.visual_projection(self.vision_model(pixels_BHWC))
 
 

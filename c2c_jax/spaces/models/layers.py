@@ -1,4 +1,4 @@
-"""What the towers share: bounds of their sizes, activations, attention, and the run through an encoder's layers."""
+"""Building blocks of all towers: bounds of sizes, activations, attention, and running an encoder's layers."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ import msgspec
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-# Bounds of what a config.json may ask for, beyond all published models: checked before anything is built.
+# Bounds of the sizes in a config.json, above all published models. Checked before anything is built.
 Width = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**22)]  # of tokens or positions
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**22)]
@@ -31,9 +31,9 @@ def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def gelu_exact(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """x·Φ(x) by the error function: what transformers calls "gelu", whereas jax.nn.gelu defaults to the tanh form.
+    """x·Φ(x), transformers' "gelu"; jax.nn.gelu defaults to the tanh approximation.
 
-    By erf, as torch has it: jax.nn.gelu's exact form goes by erfc, which takes three times as long on a CPU.
+    Computed with erf, as in torch: jax.nn.gelu's exact form uses erfc, which takes three times as long on a CPU.
     """
     return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
 
@@ -46,7 +46,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class Dense(nnx.Module):
-    """A linear layer and an activation, as Hugging Face's Intermediate, Pooler, SelfOutput and Output."""
+    """A linear layer and an optional activation: Hugging Face's Intermediate, Pooler, SelfOutput and Output."""
 
     def __init__(
         self, width_in: int, width: int, activation: Callable[[Array], Array] | None = None, *, rngs: nnx.Rngs
@@ -70,8 +70,8 @@ def attend(
 ) -> Float[Array, "B Q D"]:
     """Multi-head attention before its output projection, scaled by 1/√K (Vaswani et al. 2017, eq. 1).
 
-    query_BQD: the states that attend, `hidden_BLD` itself or some of its rows. mask_B1QL: which tokens each of them
-    sees; None: all.
+    query_BQD: the states that attend: `hidden_BLD` or some of its positions. mask_B1QL: which tokens each query attends
+    to; None: all.
     """
 
     def projected(projection: nnx.Linear, x_BLD: Float[Array, "B L D"]) -> Float[Array, "B L H K"]:
@@ -83,7 +83,7 @@ def attend(
 
 
 def gather(hidden_BLD: Float[Array, "B L D"], positions_BQ: Int[Array, "B Q"] | None) -> Float[Array, "B Q D"]:
-    """The states at some positions of each row; None: all."""
+    """The states at the given positions of each row; None: all."""
     return hidden_BLD if positions_BQ is None else jnp.take_along_axis(hidden_BLD, positions_BQ[:, :, None], axis=1)
 
 
@@ -93,9 +93,9 @@ def run_layers(
     positions_BQ: Int[Array, "B Q"],
     mask_B1LL: Bool[Array, "B 1 L L"] | None = None,
 ) -> Float[Array, "B Q D"]:
-    """The final states at some positions of each row. The last layer computes no others.
+    """Final states at the given positions of each row; the last layer computes only these.
 
-    layers: called as `layer(hidden_BLD, mask_B1QL, positions_BQ)`. mask_B1LL: which tokens each token sees.
+    layers: called as `layer(hidden_BLD, mask_B1QL, positions_BQ)`. mask_B1LL: which tokens each token attends to.
     """
     *first, last = layers
     for layer in first:
@@ -106,6 +106,6 @@ def run_layers(
 
 
 def unit(x: Float[Array, "... E"]) -> Float[Array, "... E"]:
-    """L2-normalised along the last axis; a zero vector stays zero, with a zero gradient."""
+    """L2-normalises along the last axis. A zero vector stays zero and has a zero gradient."""
     square = jnp.sum(x * x, axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))

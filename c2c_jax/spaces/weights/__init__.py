@@ -1,1 +1,1 @@
-"""Checkpoints in and out: one strict engine (`rules`) and one table per format."""
+"""Loads and saves checkpoints: one strict engine (`rules`) and one table per format."""

@@ -1,6 +1,6 @@
 """Hugging Face CLAP checkpoints ↔ `models.clap.ClapModel`, or one of its towers alone.
 
-Three kinds of folder hold them: a whole ClapModel such as `laion/clap-htsat-unfused`, AudioLDM's `text_encoder` (a
+Three kinds of folder exist: a whole ClapModel such as `laion/clap-htsat-unfused`, AudioLDM's `text_encoder` (a
 ClapTextModelWithProjection), and a ClapAudioModelWithProjection.
 """
 
@@ -83,22 +83,22 @@ AUDIO_TABLE = dataclasses.replace(
 
 
 def config(content: Mapping[str, Any]) -> ClapConfig:
-    """Both towers' sizes by a config.json. Raises CheckpointError where they make no model."""
+    """Reads both towers' sizes from a config.json. Raises CheckpointError for invalid sizes."""
     audio = _in_pairs(tower_content(content, "audio_config"))
     return config_of(ClapConfig, {"text_config": tower_content(content, "text_config"), "audio_config": audio})
 
 
 def text_config(content: Mapping[str, Any]) -> ClapTextConfig:
-    """The text tower's sizes by its own config.json. Raises CheckpointError where they make no tower."""
+    """Reads the text tower's sizes from its own config.json. Raises CheckpointError for invalid sizes."""
     return config_of(ClapTextConfig, content)
 
 
 def audio_config(content: Mapping[str, Any]) -> ClapAudioConfig:
-    """The audio tower's sizes by its own config.json. Raises CheckpointError where they make no tower."""
+    """Reads the audio tower's sizes from its own config.json. Raises CheckpointError for invalid sizes."""
     return config_of(ClapAudioConfig, _in_pairs(content))
 
 
 def _in_pairs(content: Mapping[str, Any]) -> dict[str, Any]:
-    """With the sizes of patches in pairs, of which config.json may have one number."""
+    """Writes patch sizes given as one number as pairs."""
     numbers = {name: content[name] for name in ("patch_size", "patch_stride") if isinstance(content.get(name), int)}
     return {**content, **{name: [number] * 2 for name, number in numbers.items()}}

@@ -31,5 +31,5 @@ VISION_TABLE = dataclasses.replace(
 
 
 def config(content: Mapping[str, Any]) -> CLIPConfig:
-    """Both towers' sizes by a config.json. Raises CheckpointError where they make no model."""
+    """Reads both towers' sizes from a config.json. Raises CheckpointError for invalid sizes."""
     return config_of(CLIPConfig, {name: tower_content(content, name) for name in ("text_config", "vision_config")})

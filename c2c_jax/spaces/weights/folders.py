@@ -1,4 +1,4 @@
-"""Checkpoint folders: found on this machine, in the package or in the hub's cache; and the weight files in them."""
+"""Finds checkpoint folders on this machine, in the package or on the hub, and reads the weight files in them."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ from c2c_jax.io.files import is_regular, local_path, open_regular
 from c2c_jax.io.json import read_json_as
 from c2c_jax.io.tensors import fetch_advice, read_safetensors, read_torch
 
-# The names under which Hugging Face folders keep weights, in the order in which they are preferred.
+# Weight files of Hugging Face folders, in order of preference.
 WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -24,21 +24,20 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
 )
 MAX_INDEX_BYTES = 2**24
-# What else may be named like weights: other precisions, other libraries, and downloads that were interrupted.
+# Other weight files, for messages: other precisions, other libraries, interrupted downloads.
 OTHER_WEIGHTS = r"\.(?:safetensors|bin|pt|pth|ckpt|h5|msgpack|gguf|onnx)(?:\.\w+)?$"
-FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")  # of a file's name, which no folder or repository has
-# Checkpoints in the package are named like repositories of the hub, by this owner.
+FILE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")  # of files, for messages
+# Checkpoints in the package have names like hub repositories of this owner.
 EMBEDDED_OWNER, EMBEDDED = "miniworld", Path(__file__).parents[2] / "miniworld" / "checkpoints"
 
 
 def checkpoint_folder(name: str, *, download: bool = True) -> Path:
     """The local folder of one model, downloaded from the hub if it is not on this machine.
 
-    name: a local folder, a hub name (`openai/clip-vit-base-patch32`), or one that comes with the package
-    (`miniworld/clip`); each may have `:SUBFOLDER` behind it.
-    download: whether the hub may be asked for what its cache lacks.
-    Raises CheckpointError where there is no such folder, its subclass AbsentError where the cache lacks the files and
-    the hub is not asked or cannot be reached.
+    name: a local folder, a hub name (`openai/clip-vit-base-patch32`), or a checkpoint of the package
+    (`miniworld/clip`), each optionally with `:SUBFOLDER`. download: whether missing files may be downloaded.
+    Raises CheckpointError if there is no such folder, its subclass AbsentError if files are missing and cannot be
+    downloaded.
     """
     if (folder := local_path(name, CheckpointError)).is_dir():
         return folder
@@ -52,28 +51,28 @@ def checkpoint_folder(name: str, *, download: bool = True) -> Path:
     else:
         folder = _hub_snapshot(base, subfolder, download) / subfolder
     if not local_path(folder, CheckpointError).is_dir():
-        raise CheckpointError(f"{base} has no folder {subfolder!r}; NAME:SUBFOLDER names one model inside of it")
+        raise CheckpointError(f"{base} has no folder {subfolder!r}; NAME:SUBFOLDER names one model inside it")
     return folder
 
 
 def embedded_folder(name: str) -> Path | None:
-    """The folder of a checkpoint that comes with the package, None for another name. Raises CheckpointError for an
-    unknown one of the package's owner."""
+    """The folder of a checkpoint of the package; None for other names. Raises CheckpointError for an unknown checkpoint
+    of the package's owner."""
     owner, _, model = name.partition("/")
     if owner != EMBEDDED_OWNER or not model:
         return None
-    there = sorted(f"{owner}/{path.name}" for path in EMBEDDED.iterdir() if path.is_dir())
-    if name not in there:
-        raise CheckpointError(f"no checkpoint {printable(name)} comes with c2c_jax; there are {', '.join(there)}")
+    candidates = sorted(f"{owner}/{path.name}" for path in EMBEDDED.iterdir() if path.is_dir())
+    if name not in candidates:
+        raise CheckpointError(f"c2c_jax has no checkpoint {printable(name)}; it has {', '.join(candidates)}")
     return EMBEDDED / model
 
 
 def _hub_snapshot(name: str, subfolder: str, download: bool) -> Path:
-    """The local snapshot of a hub repository's configs, tokenizers and weights (safetensors, or else .bin)."""
-    # A model in a subfolder keeps its tokenizer beside it, in the sibling folder `tokenizer`.
-    places = [f"{subfolder}/", "tokenizer/"] if subfolder else [""]
+    """Local snapshot of a hub repository's configs, tokenizers and weights (safetensors, otherwise .bin)."""
+    # The tokenizer of a model in a subfolder is in the sibling folder `tokenizer`.
+    prefixes = [f"{subfolder}/", "tokenizer/"] if subfolder else [""]
     if name.endswith(FILE_SUFFIXES):
-        advice = "download it, and pass its path"
+        advice = "download it and pass its path"
         if re.match(r"630k|music_", file := Path(name).name) and name.endswith(".pt"):
             advice = (
                 f"for laion_clap checkpoints, run `hf download lukewys/laion_clap {file} --local-dir FOLDER` "
@@ -86,11 +85,11 @@ def _hub_snapshot(name: str, subfolder: str, download: bool) -> Path:
         )
     try:
         for suffix in ("*.safetensors", "*.bin"):
-            patterns = [place + pattern for place in places for pattern in ("*.json", "*.txt", suffix)]
+            patterns = [place + pattern for place in prefixes for pattern in ("*.json", "*.txt", suffix)]
             folder = Path(
                 huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=not download)
             )
-            if any((folder / places[0]).rglob(suffix)):
+            if any((folder / prefixes[0]).rglob(suffix)):
                 return folder
         if not download:
             raise FileNotFoundError(name)
@@ -100,17 +99,18 @@ def _hub_snapshot(name: str, subfolder: str, download: bool) -> Path:
             "OWNER/NAME"
         ) from None
     except OSError as error:
-        wanted = " ".join(f"--include '{place}*'" for place in places)
+        options = " ".join(f"--include '{place}*'" for place in prefixes)
         raise AbsentError(
             f"{name} is neither a local folder nor in the hub cache, and downloading it failed "
-            f"({type(error).__name__}); run `hf download {name} {wanted} --local-dir FOLDER` on a machine with network "
+            f"({type(error).__name__}); run `hf download {name} {options} --local-dir FOLDER` on a machine with "
+            f"network "
             "access and pass FOLDER instead"
         ) from None
     return folder
 
 
 def digest_of(files: Mapping[str, Path]) -> str:
-    """SHA-256 over the names and contents of files, in the order of their names."""
+    """SHA-256 over the names and contents of files, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(files):
         with open_regular(files[name], "a file of a checkpoint", CheckpointError, "fetch it again") as file:
@@ -124,8 +124,8 @@ class _Index:
 
 
 def files_named(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The first of some weight files that a folder has, and the shards that it lists if it ends in `.index.json`.
-    Raises CheckpointError where there is none, or a shard is missing."""
+    """The first of the named weight files that a folder has; for an index, also the shards that it lists. Raises
+    CheckpointError if there is none, or if a shard is missing."""
     for name in names:
         path = folder / name
         if not is_regular(path):
@@ -141,22 +141,21 @@ def files_named(folder: Path, names: Sequence[str]) -> list[Path]:
             if not is_regular(folder / shard):
                 raise CheckpointError(f"{folder} lacks {shard}, which {name} lists; {fetch_advice(folder / shard)}")
         return [path, *(folder / shard for shard in shards)]
-    there = [path.name for path in folder.iterdir() if re.search(OTHER_WEIGHTS, path.name)] if folder.is_dir() else []
-    found = f"; found {', '.join(sorted(there)[:4])}" if there else ""
-    raise CheckpointError(f"{folder} holds no weights: expected one of {', '.join(names)}{found}")
+    candidates = (
+        [path.name for path in folder.iterdir() if re.search(OTHER_WEIGHTS, path.name)] if folder.is_dir() else []
+    )
+    others = f"; found {', '.join(sorted(candidates)[:4])}" if candidates else ""
+    raise CheckpointError(f"{folder} holds no weights: expected one of {', '.join(names)}{others}")
 
 
-def read_tensors(folder: Path, passed_over: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Every tensor of a Hugging Face folder by its name, as `io.tensors` reads them.
-
-    passed_over: patterns of names whose values are not needed: these are empty.
-    """
+def read_tensors(folder: Path, skip: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Reads all tensors of a Hugging Face folder. skip: patterns of names that are not needed; these are empty."""
     tensors: dict[str, np.ndarray] = {}
     for path in files_named(folder, WEIGHT_FILES):
         if path.name.endswith(".index.json"):
             continue
-        more = (read_safetensors if path.suffix == ".safetensors" else read_torch)(path, passed_over)
-        if twice := sorted(tensors.keys() & more.keys()):
-            raise CheckpointError(f"{path} holds {twice[0]}, as another shard does; {fetch_advice(path)}")
-        tensors.update(more)
+        new_tensors = (read_safetensors if path.suffix == ".safetensors" else read_torch)(path, skip)
+        if duplicates := sorted(tensors.keys() & new_tensors.keys()):
+            raise CheckpointError(f"{path} repeats tensor {duplicates[0]} of another shard; {fetch_advice(path)}")
+        tensors.update(new_tensors)
     return tensors

@@ -1,8 +1,5 @@
-"""The registry of checkpoint formats, and how a checkpoint of any of them is opened.
-
-A format is a model, the table of its tensors' names, and one entry in FORMATS; a user's own comes in by
-`register_format`.
-"""
+"""Registry of checkpoint formats. A format is a model, the table of its tensors' names, and one entry in FORMATS;
+`register_format` adds one."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -35,16 +32,16 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "mer
 class Format:
     """How checkpoints of one `model_type` are read.
 
-    config: from the content of config.json to the model's config; raises CheckpointError where it makes no model.
+    config: converts the content of config.json to the model's config; raises CheckpointError for invalid sizes.
     model: the module's class, called as `model(config, rngs=rngs)`. It has `encode_text`, `encode_image` or
-    `encode_audio` for each of its towers, and keeps their configs as transformers does, in `text_model.config` and so
-    on. table: names of its tensors. alone: by tower, the model_type under which this one can be loaded alone.
+    `encode_audio` for each of its towers, and their configs as in transformers: `text_model.config` and so on.
+    table: names of its tensors. single_tower_types: for each tower that can be loaded alone, its model_type.
     """
 
     config: Callable[[Mapping[str, Any]], Any]
     model: Any
     table: Table
-    alone: Mapping[Tower, str] = dataclasses.field(default_factory=dict)
+    single_tower_types: Mapping[Tower, str] = dataclasses.field(default_factory=dict)
 
     @property
     def towers(self) -> list[Tower]:
@@ -54,7 +51,9 @@ class Format:
 
 # By config.json's model_type.
 FORMATS: dict[str, Format] = {
-    "clip": Format(config=clip.config, model=CLIPModel, table=clip.TABLE, alone={"image": "clip_vision_model"}),
+    "clip": Format(
+        config=clip.config, model=CLIPModel, table=clip.TABLE, single_tower_types={"image": "clip_vision_model"}
+    ),
     "clip_vision_model": Format(
         config=lambda content: config_of(CLIPVisionConfig, content),
         model=CLIPVisionModelWithProjection,
@@ -64,31 +63,31 @@ FORMATS: dict[str, Format] = {
         config=clap.config,
         model=ClapModel,
         table=clap.TABLE,
-        alone={"text": "clap_text_model", "audio": "clap_audio_model"},
+        single_tower_types={"text": "clap_text_model", "audio": "clap_audio_model"},
     ),
     "clap_text_model": Format(config=clap.text_config, model=ClapTextModelWithProjection, table=clap.TEXT_TABLE),
     "clap_audio_model": Format(config=clap.audio_config, model=ClapAudioModelWithProjection, table=clap.AUDIO_TABLE),
 }
-# What opens a checkpoint that is one file, by the names of its tensors: None where these are another format's.
+# Functions that open a checkpoint of one file, or return None if its tensors' names belong to another format.
 FILE_FORMATS: list[Callable[[str, Path], Any]] = [laion_clap.LaionClap]
 
 
 def register_format(model_type: str, format: Format) -> None:
-    """Adds a format of Hugging Face folders whose config.json has this model_type, or replaces it."""
+    """Adds or replaces the format of Hugging Face folders with this model_type in config.json."""
     FORMATS[model_type] = format
 
 
 def register_file_format(open_file: Callable[[str, Path], Any]) -> None:
-    """Adds a format of checkpoints that are one file, tried before the others. open_file: from a name and its path to
-    an object like LaionClap, or to None where the tensors' names are another format's."""
+    """Adds a format of checkpoints in one file, tried before the others. open_file: takes a name and its path, returns
+    an object like LaionClap, or None if the tensors' names belong to another format."""
     FILE_FORMATS.insert(0, open_file)
 
 
 class Folder:
-    """A checkpoint in a Hugging Face folder. content: of its config.json."""
+    """A checkpoint in a Hugging Face folder. content: its config.json."""
 
-    shapes_from = "the sizes in config.json"  # what fixes the shapes of its tensors, for messages
-    others: list[str] = []  # names of tensors that belong to no space
+    shape_source = "the sizes in config.json"  # what determines the shapes of its tensors, for messages
+    other_keys: list[str] = []  # tensors that do not belong to the space
 
     def __init__(self, name: str, download: bool = True):
         self.name, self.path = name, checkpoint_folder(name, download=download)
@@ -96,81 +95,83 @@ class Folder:
         if (self.path / "model_index.json").is_file() and not self.config_path.is_file():
             raise CheckpointError(f"{name} is a whole generator; its CLAP is {name}:text_encoder")
         self.content = read_json(self.config_path)
-        own = any(path_exists(self.path / file) for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json"))
-        self._tokens = self.path if own else self.path.parent / "tokenizer"
-        self._token_files = [path for file in TOKENIZER_FILES if path_exists(path := self._tokens / file)]
+        has_tokenizer = any(
+            path_exists(self.path / file) for file in ("tokenizer.json", "vocab.json", "tokenizer_config.json")
+        )
+        self._tokenizer_folder = self.path if has_tokenizer else self.path.parent / "tokenizer"
+        self._tokenizer_files = [path for file in TOKENIZER_FILES if path_exists(path := self._tokenizer_folder / file)]
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and contents of its weights, config and tokenizer files."""
-        files = [*files_named(self.path, WEIGHT_FILES), *self._token_files, self.config_path]
+        files = [*files_named(self.path, WEIGHT_FILES), *self._tokenizer_files, self.config_path]
         return digest_of({path.name: path for path in files})
 
     def table(self, model_type: str) -> Table:
-        """The names of its tensors, for a model of this model_type."""
+        """The weight table for a model of this model_type."""
         return FORMATS[model_type].table
 
     def tensors(self, table: Table) -> dict[str, np.ndarray]:
-        """Its tensors by name; those that the table ignores are empty."""
+        """Its tensors; those that the table ignores are empty."""
         return read_tensors(self.path, table.ignored)
 
     def preprocessor(self, kind: Any, config: Any) -> Any:
-        """Its ImagePreprocessor or AudioPreprocessor. Raises CheckpointError, also for one that does not fit a tower of
-        that config."""
+        """Its ImagePreprocessor or AudioPreprocessor. Raises CheckpointError, also if it does not fit the tower."""
         preprocessor = kind.read(self.path)
         preprocessor.require_tower(config, self.path)
         return preprocessor
 
     def tokenizer(self, config: CLIPTextConfig | ClapTextConfig) -> "PreTrainedTokenizerBase":
-        """Raises CheckpointError for a tokenizer that is missing, or does not fit a text tower of that config."""
+        """Its tokenizer. Raises CheckpointError if it is missing or does not fit the text tower."""
         import transformers
 
-        if not self._token_files:
+        if not self._tokenizer_files:
             raise CheckpointError(
                 f"{self.path} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt, there or in "
-                f"{self._tokens}"
+                f"{self._tokenizer_folder}"
             )
         kinds = {"clip": transformers.CLIPConfig, "clap": transformers.ClapConfig}
         tokenizer = read_tokenizer(
-            self._tokens, config=kinds.get(self.content["model_type"], transformers.PreTrainedConfig)()
+            self._tokenizer_folder, config=kinds.get(self.content["model_type"], transformers.PreTrainedConfig)()
         )
         end = config.eos_token_id if isinstance(config, CLIPTextConfig) else 2
         pad = config.pad_token_id if isinstance(config, ClapTextConfig) else tokenizer.pad_token_id
         if end not in (2, *tokenizer("a")["input_ids"]):
             raise CheckpointError(
-                f"the tokenizer in {self._tokens} does not end texts with eos_token_id {end} of {self.config_path}: "
+                f"the tokenizer in {self._tokenizer_folder} does not end texts with eos_token_id {end} of "
+                f"{self.config_path}: "
                 "they belong to different models"
             )
         if tokenizer.pad_token_id not in (None, pad):
             raise CheckpointError(
-                f"{self.config_path} says pad_token_id {pad}, and the tokenizer in {self._tokens} "
+                f"{self.config_path} says pad_token_id {pad}, and the tokenizer in {self._tokenizer_folder} "
                 f"{tokenizer.pad_token_id}: they belong to different models"
             )
         return tokenizer
 
 
 def open_checkpoint(name: str, *, download: bool = True) -> Any:
-    """The checkpoint of a name as for `load_space`: a Folder, or what the first fitting of FILE_FORMATS opens."""
+    """Opens a checkpoint by its name, as for `load_space`: a Folder, or an object of the first matching file format."""
     if (path := local_path(name, CheckpointError)).is_file():
         return next(opened for open_file in FILE_FORMATS if (opened := open_file(name, path)) is not None)
     return Folder(name, download)
 
 
 def read_format(checkpoint: Any, only: Tower | None = None) -> tuple[Format, dict[str, Any], Any]:
-    """A checkpoint's format, the content of its config.json, and the model's config.
+    """Returns a checkpoint's format, the content of its config.json, and the model's config.
 
-    only: the tower that is wanted; the three are those of this tower where it can be loaded alone.
-    Raises CheckpointError for an unknown model_type, a tower that the checkpoint lacks, and sizes that make no model.
+    only: one tower; if it can be loaded alone, the results are for a model with this tower only.
+    Raises CheckpointError for an unknown model_type, a missing tower and invalid sizes.
     """
     content, kind = checkpoint.content, checkpoint.content.get("model_type")
     if not isinstance(kind, str) or kind not in FORMATS:
         known = ", ".join(FORMATS)
         raise CheckpointError(f"{checkpoint.name}: config.json says model_type {kind!r:.60}; expected {known}")
     if only and only not in FORMATS[kind].towers:
-        wanted = "a CLIP" if only == "image" else "a whole CLAP"
-        raise CheckpointError(f"space {checkpoint.name} has no {only} tower; pass {wanted} checkpoint")
+        required = "a CLIP" if only == "image" else "a whole CLAP"
+        raise CheckpointError(f"space {checkpoint.name} has no {only} tower; pass {required} checkpoint")
     try:
-        if only and only in FORMATS[kind].alone:
-            part, kind = tower_content(content, SECTIONS[only]), FORMATS[kind].alone[only]
+        if only and only in FORMATS[kind].single_tower_types:
+            part, kind = tower_content(content, SECTIONS[only]), FORMATS[kind].single_tower_types[only]
             content = {**part, "model_type": kind, "architectures": [FORMATS[kind].model.__name__]}
         return FORMATS[kind], content, FORMATS[kind].config(content)
     except CheckpointError as error:

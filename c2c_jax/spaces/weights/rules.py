@@ -1,7 +1,6 @@
-"""The one engine that moves named tensors between torch checkpoints and flax.nnx modules, by a table of rules.
+"""Moves named tensors between torch checkpoints and flax.nnx modules, in both directions, by a table of rules.
 
-Strict four ways: no key unmatched, none matched twice, no parameter unfilled, every shape equal. The same table
-serves both directions.
+Strict: no tensor may be unmatched or matched twice, no parameter unfilled, and all shapes must agree.
 """
 
 import dataclasses
@@ -19,11 +18,11 @@ from c2c_jax.errors import CheckpointError
 
 Module = TypeVar("Module", bound=nnx.Module)
 
-# A named group and what it holds, one level of unnamed groups included.
+# A named group with its content, which may include one level of unnamed groups.
 _GROUP = re.compile(r"\(\?P<(\w+)>[^()]*(?:\(\?:[^()]*\)[^()]*)*\)")
 
 
-# The order of torch's axes in flax, as of numpy's transpose.
+# Permutation from torch's axes to flax's, as for numpy's transpose.
 Layout = tuple[int, ...] | None
 AS_IS: Layout = None
 LINEAR: Layout = (1, 0)  # torch [out, in], flax [in, out]
@@ -32,9 +31,9 @@ CONV: Layout = (2, 3, 1, 0)  # torch OIHW, flax HWIO
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Two regular expressions with the same named groups, one for each side's name of a tensor.
+    """Regular expressions for a tensor's name in torch and in flax, with the same named groups.
 
-    A group may hold one level of unnamed groups; outside its groups a pattern is literal text with dots escaped.
+    A group may contain one level of unnamed groups. Outside groups, a pattern is literal text with escaped dots.
     """
 
     torch: str
@@ -43,7 +42,7 @@ class Rule:
 
 
 def leaf(module: str, torch: str, flax: str, layout: Layout = AS_IS) -> Rule:
-    """The rule for a module that has the same path on both sides, and a tensor named by each framework's habit."""
+    """A rule for one tensor of a module that has the same path in both frameworks."""
     group = f"(?P<module>{module})"
     return Rule(rf"{group}\.{torch}", rf"{group}\.{flax}", layout)
 
@@ -51,8 +50,8 @@ def leaf(module: str, torch: str, flax: str, layout: Layout = AS_IS) -> Rule:
 def _module(
     tensors: Sequence[tuple[str, str, Layout]], torch: str, flax: str | None = None, roots: tuple[str, str] = ("", "")
 ) -> tuple[Rule, ...]:
-    """The rules of a module's tensors. torch, flax: patterns of its path on each side; None: the same on both. roots:
-    what is before these paths."""
+    """Rules for the tensors of a module. torch, flax: patterns of its path in each framework; flax None: the same.
+    roots: prefixes of these paths."""
     if flax is None:
         torch = flax = f"(?P<module>{torch})"
     before, ours_before = roots
@@ -74,9 +73,9 @@ embedding = functools.partial(_module, (("weight", "embedding", AS_IS),))
 class Table:
     """All rules of one checkpoint format.
 
-    ignored: patterns of torch keys that the model does not need (buffers, towers that are not loaded).
-    constants: of the model's config, torch key → the fixed buffer that torch expects there on the way back.
-    layers: of the model's config, the path of each list of layers → its length.
+    ignored: patterns of torch keys that the model does not need (buffers, towers that are not loaded). constants: maps
+    the model's config to fixed buffers that torch expects, by key. layers: maps the model's config to the number of
+    layers of each list of layers, by path.
     """
 
     rules: Sequence[Rule]
@@ -85,20 +84,20 @@ class Table:
     layers: Callable[[Any], Mapping[str, int]] = lambda config: {}
 
     def ignores(self, key: str) -> bool:
-        """Whether a torch key is one of the ignored ones."""
+        """Whether a torch key is ignored."""
         return any(re.fullmatch(pattern, key) for pattern in self.ignored)
 
 
 def _renamed(name: str, rules: Sequence[Rule], side: str) -> tuple[str, Layout] | None:
-    """The other side's name and the layout; None where no rule matches; CheckpointError where two do."""
+    """The name in the other framework and the layout; None if no rule matches. Raises CheckpointError if two match."""
     other = "flax" if side == "torch" else "torch"
-    found = [(match, rule) for rule in rules if (match := re.fullmatch(getattr(rule, side), name))]
-    if not found:
+    matches = [(match, rule) for rule in rules if (match := re.fullmatch(getattr(rule, side), name))]
+    if not matches:
         return None
-    if len(found) > 1:
-        patterns = " and ".join(getattr(rule, side) for _, rule in found)
-        raise CheckpointError(f"tensor {name} is matched by two rules, {patterns}; mend the table")
-    match, rule = found[0]
+    if len(matches) > 1:
+        patterns = " and ".join(getattr(rule, side) for _, rule in matches)
+        raise CheckpointError(f"tensor {name} is matched by two rules, {patterns}; correct the table")
+    match, rule = matches[0]
     template = _GROUP.sub(r"{\1}", getattr(rule, other)).replace("\\.", ".")
     return template.format(**match.groupdict()), rule.layout
 
@@ -109,26 +108,26 @@ def _listed(names: Sequence[str], count: int = 4) -> str:
 
 
 class _OneKey(nnx.Rngs):
-    """One key for all initial values, where these are discarded: nnx.Rngs counts keys, which under tracing takes a
-    time that grows with the square of the layers."""
+    """Gives one key for all initial values, which are discarded. nnx.Rngs counts keys, which takes quadratic time in
+    the number of layers when traced."""
 
     def params(self) -> jax.Array:
         return self["default"].key[...]
 
 
 def require_layers(names: Iterable[str], layers: Mapping[str, int], origin: str) -> None:
-    """Raises CheckpointError unless there are tensors of all layers that a config asks for. To be called before
-    anything is built, since a config may ask for any number.
+    """Raises CheckpointError unless tensors of all layers in the config exist. Called before the model is built, since
+    a damaged config may have any number of layers.
 
-    layers: path of a list of layers → its length by the config.
+    layers: number of layers of each list of layers, by path.
     """
     names = list(names)
     for path, expected in layers.items():
         pattern = re.compile(rf"{re.escape(path)}\.(\d+)\.")
-        found = len({match[1] for name in names if (match := pattern.match(name))})
-        if expected > found:
+        count = len({match[1] for name in names if (match := pattern.match(name))})
+        if expected > count:
             raise CheckpointError(
-                f"{origin}: config.json asks for {expected:,} layers in {path}, but the weights hold {found}: they "
+                f"{origin}: config.json asks for {expected:,} layers in {path}, but the weights have {count}: they "
                 "belong to different models"
             )
 
@@ -140,26 +139,25 @@ def fill(
     origin: str,
     sizes: str = "the sizes in config.json",
 ) -> Module:
-    """The module that `build` makes, with every parameter taken from `tensors`, as float32.
+    """Builds a module with its parameters filled from `tensors`, as float32.
 
-    build: makes the module with those random keys; only traced for its shapes, so no memory is spent on initial values.
-    origin: where the tensors came from, for messages. sizes: what fixes their shapes, likewise.
-    Raises CheckpointError for a missing, extra, doubly matched or misshapen tensor, and for values that are not finite
-    numbers.
+    build: creates the module from random keys; only traced for shapes, so initial values use no memory. origin, sizes:
+    for messages: where the tensors come from, and what determines their shapes.
+    Raises CheckpointError for a missing, unknown or duplicate tensor, a wrong shape, and values that are not finite.
     """
     graphdef, abstract = nnx.split(nnx.eval_shape(lambda: build(_OneKey(0))))
-    wanted = {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
+    parameters = {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(abstract)}
     filled: dict[str, np.ndarray] = {}
     extra = []
     for key, tensor in tensors.items():
         if table.ignores(key):
             continue
         renamed = _renamed(key, table.rules, "torch")
-        if renamed is None or renamed[0] not in wanted:
+        if renamed is None or renamed[0] not in parameters:
             extra.append(key)
             continue
         name, layout = renamed
-        shape = wanted[name].shape
+        shape = parameters[name].shape
         expected = tuple(shape[axis] for axis in np.argsort(layout)) if layout else shape
         if tensor.shape != expected:
             raise CheckpointError(
@@ -167,14 +165,14 @@ def fill(
                 "they belong to different models"
             )
         if name in filled:
-            raise CheckpointError(f"{origin}: two tensors fill parameter {name}, the second is {key}")
+            raise CheckpointError(f"{origin}: two tensors match parameter {name}; the second is {key}")
         filled[name] = _finite(tensor.transpose(layout) if layout else tensor, key, origin)
     if extra:
         raise CheckpointError(
-            f"{origin}: {len(extra)} tensors have no place in this model ({_listed(extra)}); "
+            f"{origin}: {len(extra)} tensors do not belong to this model ({_listed(extra)}); "
             "it is not a checkpoint of this kind, or it holds parts of another model"
         )
-    if missing := wanted.keys() - filled.keys():
+    if missing := parameters.keys() - filled.keys():
         names = [renamed[0] for name in missing if (renamed := _renamed(name, table.rules, "flax"))]
         raise CheckpointError(
             f"{origin}: {len(missing)} tensors are missing ({_listed(names)}); it is incomplete or of another kind"
@@ -187,17 +185,17 @@ def fill(
 
 
 def ignored_keys(tensors: Iterable[str], table: Table) -> list[str]:
-    """The keys that `fill` ignores, sorted, to be reported by name."""
+    """The keys that `fill` ignores, sorted."""
     return sorted(filter(table.ignores, tensors))
 
 
 def split_projections(
     tensors: Mapping[str, np.ndarray], pattern: str, parts: Sequence[str], origin: str
 ) -> dict[str, np.ndarray]:
-    """Tensors with those that hold an attention's three projections, one above the other, as three each.
+    """Splits tensors that stack an attention's three projections.
 
-    pattern: of their names, with a group for what is before and one for what is behind the name of a part. Tensors
-    that were not read are left as they are. Raises CheckpointError for one that is no three projections.
+    pattern: of their names, with one group before and one after the name of a part. Empty tensors are not split.
+    Raises CheckpointError for a tensor whose length is not a multiple of three.
     """
     split = {}
     for key, tensor in tensors.items():
@@ -206,17 +204,19 @@ def split_projections(
             split[key] = tensor
             continue
         if tensor.ndim == 0 or len(tensor) % 3:
-            raise CheckpointError(f"{origin}: {key} has shape {tensor.shape}, which is no three projections")
+            raise CheckpointError(
+                f"{origin}: {key} has shape {tensor.shape}, which cannot be split into three projections"
+            )
         for part, projection in zip(parts, np.split(tensor, 3), strict=True):
             split[f"{match[1]}.{part}.{match[2]}"] = projection
     return split
 
 
 def _finite(tensor: np.ndarray, key: str, origin: str) -> np.ndarray:
-    """As float32."""
+    """The tensor as float32. Raises CheckpointError unless it has finite floats."""
     if tensor.dtype.kind != "f":
         raise CheckpointError(
-            f"{origin}: tensor {key} is {tensor.dtype}; expected floats: quantised weights are not read"
+            f"{origin}: tensor {key} is {tensor.dtype}; expected floats: quantised weights are not supported"
         )
     with np.errstate(over="ignore"):
         tensor = tensor.astype(np.float32, copy=False)
@@ -228,16 +228,16 @@ def _finite(tensor: np.ndarray, key: str, origin: str) -> np.ndarray:
 
 
 def unfill(module: nnx.Module, table: Table, config: Any = None) -> dict[str, np.ndarray]:
-    """The way back: torch names → contiguous float32 arrays in torch's layout, the table's constants included."""
+    """The inverse of `fill`: contiguous float32 arrays in torch's layout by torch names, including constants."""
     tensors = dict(table.constants(config))
     for path, variable in nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat))):
         name = ".".join(map(str, path))
         renamed = _renamed(name, table.rules, "flax")
         if renamed is None:
-            raise CheckpointError(f"parameter {name} is matched by no rule; mend the table")
+            raise CheckpointError(f"parameter {name} is matched by no rule; correct the table")
         key, layout = renamed
         value = np.asarray(variable[...], np.float32)
-        # safetensors silently writes a transposed view's memory as it lies; np.ascontiguousarray would turn a scalar
-        # into a vector.
+        # A copy, since safetensors silently writes transposed views in the wrong order. np.ascontiguousarray would turn
+        # scalars into vectors.
         tensors[key] = np.array(value.transpose(np.argsort(layout)) if layout else value, order="C")
     return tensors

@@ -21,8 +21,8 @@ from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
 HURT = "<script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>\"'{{ 7 * 7 }}</style>&amp;"
 SECONDS = 0.64
-NOISY_MRR = {"rotation": 0.125, "trained": 0.25, "0.5 trained + rotation, memory": 0.375}
-CHOICE = Choice(trained=0.5, linear="rotation", memory=True, pair_cosine=0.325, noisy_mrr=NOISY_MRR)
+MRR = {"rotation": 0.125, "trained": 0.25, "0.5 trained + rotation, memory": 0.375}
+CHOICE = Choice(trained=0.5, linear="rotation", memory=True, pair_cosine=0.325, noisy_mrr=MRR)
 RECALLS = {"translator": (0.25, 0.5, 0.75), "chance": (0.01, 0.05, 0.1)}
 
 

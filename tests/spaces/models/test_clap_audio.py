@@ -1,4 +1,4 @@
-"""CLAP's audio tower against transformers' own torch classes, submodule by submodule and whole, every tensor random."""
+"""CLAP's audio tower against transformers' torch classes: submodules and the whole, with random tensors."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from flax import nnx
 
 from bench.checkpoints import quiet, randomise
 from c2c_jax.errors import CheckpointError
-from c2c_jax.spaces.models.clap_audio import Mels, in_windows, shift_mask, stretched
+from c2c_jax.spaces.models.clap_audio import Mels, shift_mask, split_windows, stretched
 from c2c_jax.spaces.space import Space, load_space
 from c2c_jax.spaces.weights.clap import AUDIO_TABLE
 from c2c_jax.spaces.weights.rules import unfill
@@ -26,7 +26,7 @@ TINY = dict(
 KINDS = {
     "unfused": TINY,
     "fused": TINY | dict(enable_fusion=True, fusion_type="aff_2d", aff_block_r=2),
-    # Patches that overlap, a spectrogram stretched over its bins, windows that do not fill the grid, nothing as usual.
+    # Overlapping patches, more bins than mel bins, windows that do not fill the grid, and other unusual sizes.
     "other": TINY | dict(
         spec_size=80, num_mel_bins=38, patch_size=[6, 8], patch_stride=[4, 4], qkv_bias=False,
         enable_patch_layer_norm=False, mlp_ratio=2.5, hidden_act="relu", projection_hidden_act="gelu",
@@ -39,7 +39,7 @@ LONGER = np.array([True, False, True, False])
 
 
 def build(folder: Path, frames: int, seed: int = 0, **sizes) -> transformers.ClapAudioModelWithProjection:
-    """Writes a random tower, and a recipe of as many frames; gives the oracle as it reads them back."""
+    """Writes a random tower and a preprocessor with this many frames; returns transformers' model of it."""
     model = transformers.ClapAudioModelWithProjection(transformers.ClapAudioConfig(**sizes))
     randomise(model, ((r"query|key|bias_table", 2.0),), torch.Generator().manual_seed(seed))
     recipe = dict(
@@ -59,15 +59,15 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def both(kind: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Space, torch.nn.Module]:
+def space_and_oracle(kind: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Space, torch.nn.Module]:
     folder = tmp_path_factory.mktemp(kind)
     oracle = build(folder, FRAMES[kind], **KINDS[kind])
     return load_space(str(folder)), oracle
 
 
 @pytest.fixture(scope="module")
-def encoders(both) -> tuple[nnx.Module, torch.nn.Module]:
-    space, oracle = both
+def encoders(space_and_oracle) -> tuple[nnx.Module, torch.nn.Module]:
+    space, oracle = space_and_oracle
     return space.model.audio_model.audio_encoder, oracle.audio_model.audio_encoder
 
 
@@ -82,23 +82,23 @@ def mels_of(kind: str, frames: int = 0) -> Mels:
 
 
 @torch.no_grad()
-def vectors_of(oracle: torch.nn.Module, mels: Mels) -> np.ndarray:
+def audio_vectors(oracle: torch.nn.Module, mels: Mels) -> np.ndarray:
     spectrograms, longer = (torch.from_numpy(np.asarray(x)) for x in mels)
     return oracle(input_features=spectrograms, is_longer=longer[:, None]).audio_embeds.numpy()
 
 
 @torch.no_grad()
-def asked(module: torch.nn.Module, *inputs: np.ndarray) -> np.ndarray:
+def apply(module: torch.nn.Module, *inputs: np.ndarray) -> np.ndarray:
     outputs = module(*(torch.from_numpy(x) for x in inputs))
     return (outputs[0] if isinstance(outputs, tuple) else outputs).numpy()
 
 
-@pytest.mark.parametrize(("frames", "wanted"), [(1001, 1024), (250, 256), (129, 256), (255, 256), (2, 9)])
-def test_stretching_is_torchs_bicubic(frames, wanted):
+@pytest.mark.parametrize(("frames", "size"), [(1001, 1024), (250, 256), (129, 256), (255, 256), (2, 9)])
+def test_bicubic_equals_torch(frames, size):
     x = random(2, 1, frames, 3)
-    expected = torch.nn.functional.interpolate(torch.from_numpy(x), (wanted, 3), mode="bicubic", align_corners=True)
-    np.testing.assert_allclose(stretched(jnp.asarray(x), 2, wanted), expected.numpy(), **TOLERANCE)
-    other_axis = stretched(jnp.asarray(x.swapaxes(2, 3)), 3, wanted)
+    expected = torch.nn.functional.interpolate(torch.from_numpy(x), (size, 3), mode="bicubic", align_corners=True)
+    np.testing.assert_allclose(stretched(jnp.asarray(x), 2, size), expected.numpy(), **TOLERANCE)
+    other_axis = stretched(jnp.asarray(x.swapaxes(2, 3)), 3, size)
     np.testing.assert_allclose(other_axis, expected.numpy().swapaxes(2, 3), **TOLERANCE)
 
 
@@ -106,7 +106,7 @@ def test_stretching_is_torchs_bicubic(frames, wanted):
 def test_the_square(kind, encoders):
     ours, oracle = encoders
     normed = random(*mels_of(kind).mel_BCTM.shape)
-    expected = asked(oracle.reshape_mel2img, normed)
+    expected = apply(oracle.reshape_mel2img, normed)
     np.testing.assert_allclose(ours.reshape_mel2img(jnp.asarray(normed)), expected, **TOLERANCE)
 
 
@@ -114,12 +114,12 @@ def test_the_square(kind, encoders):
 def test_batch_norm_over_mel_bins(kind, encoders):
     ours, oracle = encoders
     x = random(*mels_of(kind).mel_BCTM.shape)
-    expected = asked(oracle.batch_norm, x.swapaxes(1, 3)).swapaxes(1, 3)
+    expected = apply(oracle.batch_norm, x.swapaxes(1, 3)).swapaxes(1, 3)
     np.testing.assert_allclose(ours.batch_norm(jnp.asarray(x)), expected, **TOLERANCE)
 
 
 def test_patches(kind, encoders):
-    """With fusion, those of longer sounds alone are fused."""
+    """With fusion, only those of longer sounds are fused."""
     ours, oracle = encoders
     mels = mels_of(kind)
     image = random(4, mels.mel_BCTM.shape[1], *(KINDS[kind]["spec_size"],) * 2)
@@ -135,7 +135,7 @@ def test_patches(kind, encoders):
 def test_attentional_fusion(kind, encoders):
     ours, oracle = encoders
     whole, parts = random(2, 5, 7, 16), random(2, 5, 7, 16)[::-1].copy()
-    expected = asked(oracle.patch_embed.fusion_model, whole.transpose(0, 3, 1, 2), parts.transpose(0, 3, 1, 2))
+    expected = apply(oracle.patch_embed.fusion_model, whole.transpose(0, 3, 1, 2), parts.transpose(0, 3, 1, 2))
     found = np.asarray(ours.patch_embed.fusion_model(jnp.asarray(whole), jnp.asarray(parts)))
     np.testing.assert_allclose(found.transpose(0, 3, 1, 2), expected, **TOLERANCE)
 
@@ -147,8 +147,8 @@ def test_attention_in_windows(kind, encoders, is_shifted):
     block = oracle.layers[0].blocks[1]
     hidden = random(2, 16, 16, 16)  # 4 x 4 windows
     mask = block.get_attn_mask(16, 16, torch.float32, "cpu")
-    windows = np.array(in_windows(jnp.asarray(hidden), 4))
-    expected = asked(lambda x: block.attention(x, mask if is_shifted else None), windows.reshape(32, 16, 16))
+    windows = np.array(split_windows(jnp.asarray(hidden), 4))
+    expected = apply(lambda x: block.attention(x, mask if is_shifted else None), windows.reshape(32, 16, 16))
     found = ours.layers[0].blocks[1].attention(jnp.asarray(windows), shift_mask((16, 16), 4, 2) if is_shifted else None)
     np.testing.assert_allclose(found.reshape(expected.shape), expected, **TOLERANCE)
     np.testing.assert_array_equal(shift_mask((16, 16), 4, 2), mask.numpy())
@@ -160,12 +160,12 @@ def test_attention_in_windows(kind, encoders, is_shifted):
     indirect=["kind"],
 )
 def test_block(kind, encoders, stage, number):
-    """The second one's windows are shifted; those of the second stage reach beyond the grid in "other"."""
+    """The second block is shifted. In "other", windows of the second stage extend beyond the grid."""
     ours, oracle = encoders
     edge, D = KINDS[kind]["spec_size"] // 4 // 2**stage, 16 * 2**stage
     hidden = random(2, edge, edge, D)
     block = oracle.layers[stage].blocks[number]
-    expected = asked(lambda x: block(x, (edge, edge)), hidden.reshape(2, -1, D))
+    expected = apply(lambda x: block(x, (edge, edge)), hidden.reshape(2, -1, D))
     found = ours.layers[stage].blocks[number](jnp.asarray(hidden))
     np.testing.assert_allclose(found.reshape(expected.shape), expected, **TOLERANCE)
 
@@ -174,32 +174,32 @@ def test_block(kind, encoders, stage, number):
 def test_patch_merging(kind, encoders):
     ours, oracle = encoders
     hidden = random(2, 6, 4, 16)
-    expected = asked(lambda x: oracle.layers[0].downsample(x, (6, 4)), hidden.reshape(2, 24, 16))
+    expected = apply(lambda x: oracle.layers[0].downsample(x, (6, 4)), hidden.reshape(2, 24, 16))
     found = ours.layers[0].downsample(jnp.asarray(hidden))
     np.testing.assert_allclose(found.reshape(expected.shape), expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", ["unfused", "other"], indirect=True)
-def test_projection(kind, both):
-    space, oracle = both
+def test_projection(kind, space_and_oracle):
+    space, oracle = space_and_oracle
     x = random(3, 32)
     np.testing.assert_allclose(
-        space.model.audio_projection(jnp.asarray(x)), asked(oracle.audio_projection, x), **TOLERANCE
+        space.model.audio_projection(jnp.asarray(x)), apply(oracle.audio_projection, x), **TOLERANCE
     )
 
 
-def test_whole(kind, both):
-    space, oracle = both
+def test_whole(kind, space_and_oracle):
+    space, oracle = space_and_oracle
     mels = mels_of(kind)
-    expected = vectors_of(oracle, mels)
+    expected = audio_vectors(oracle, mels)
     np.testing.assert_allclose(space.encode_mels(mels, batch_size=3), expected, **TOLERANCE)
     assert np.ptp(expected, axis=0).max() > 0.1
 
 
 @pytest.mark.parametrize("kind", ["fused"], indirect=True)
-def test_gradients_are_torchs(kind, both):
-    """Of every parameter; batch statistics are none, and stay what they are."""
-    space, oracle = both
+def test_gradients_equal_torch(kind, space_and_oracle):
+    """For every parameter. Batch statistics have no gradients and do not change."""
+    space, oracle = space_and_oracle
     mels, weights = mels_of(kind), random(4, 24)
     oracle.zero_grad()
     vectors = oracle(torch.from_numpy(mels.mel_BCTM), torch.from_numpy(mels.is_longer_B)[:, None]).audio_embeds
@@ -231,8 +231,8 @@ def test_published_size(tmp_path, sizes, clips):
     space = load_space(str(tmp_path))
     channels = 4 if oracle.config.enable_fusion else 1
     mels = Mels(random(clips, channels, 1001, 64) * 20 - 30, LONGER[:clips] & (channels == 4))
-    expected = vectors_of(oracle, mels)
-    graphdef, state = nnx.split(space.model)  # weights inside of the program would take long to compile
+    expected = audio_vectors(oracle, mels)
+    graphdef, state = nnx.split(space.model)  # as arguments: constants would compile slowly
     encode = jax.jit(lambda state, mels: nnx.merge(graphdef, state).encode_audio(mels), compiler_options=QUICKLY)
     found = np.asarray(encode(state, Mels(*map(jnp.asarray, mels))))
     expected, found = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (expected, found))
@@ -241,7 +241,7 @@ def test_published_size(tmp_path, sizes, clips):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("invalid", "message"),
     [
         (dict(hidden_size=48), "hidden_size 48"),
         (dict(num_attention_heads=[2]), "heads"),
@@ -253,26 +253,26 @@ def test_published_size(tmp_path, sizes, clips):
         (dict(projection_hidden_act="swish"), "swish"),
     ],
 )
-def test_configs_that_make_no_tower(tmp_path, wrong, told):
+def test_invalid_configs(tmp_path, invalid, message):
     with quiet():
         transformers.ClapAudioModelWithProjection(transformers.ClapAudioConfig(**TINY)).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | wrong))
-    with pytest.raises(CheckpointError, match=told):
+    (tmp_path / "config.json").write_text(json.dumps(config | invalid))
+    with pytest.raises(CheckpointError, match=message):
         load_space(str(tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("invalid", "message"),
     [
         (dict(truncation="fusion"), "makes 4 spectrograms"),
         (dict(feature_size=8), "of 8 mel bins"),
         (dict(sampling_rate=256), "257 frames"),
     ],
 )
-def test_recipes_of_another_tower(tmp_path, wrong, told):
+def test_preprocessors_of_another_tower(tmp_path, invalid, message):
     build(tmp_path, 250, **TINY)
     recipe = json.loads((tmp_path / "preprocessor_config.json").read_text())
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(recipe | wrong))
-    with pytest.raises(CheckpointError, match=told):
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(recipe | invalid))
+    with pytest.raises(CheckpointError, match=message):
         load_space(str(tmp_path))

@@ -1,4 +1,4 @@
-"""CLAP's text tower against transformers' own torch class, submodule by submodule and whole, every tensor random."""
+"""CLAP's text tower against transformers' torch class: submodules and the whole, with random tensors."""
 
 from pathlib import Path
 
@@ -71,8 +71,8 @@ def test_intermediate_pooler_and_projection(space, oracle):
     np.testing.assert_allclose(ours.text_projection(x[:, :1])[:, 0], projected, **TOLERANCE)
 
 
-def test_plain_call_is_transformers_and_the_packed_one(space, oracle, caption_list):
-    """Token ids and mask as the tokenizer pads them, on either side."""
+def test_padded_and_packed_calls_agree(space, oracle, caption_list):
+    """With padding on either side."""
     texts = [*caption_list[:5], "", "a<pad>gap"]
     for side in ("right", "left"):
         tokens = space.tokenizer(texts, padding=True, padding_side=side, return_tensors="pt")

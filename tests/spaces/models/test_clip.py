@@ -1,4 +1,4 @@
-"""CLIP's towers against transformers' own torch classes, submodule by submodule and whole, every tensor random."""
+"""CLIP's towers against transformers' torch classes: submodules and the whole, with random tensors."""
 
 from pathlib import Path
 
@@ -60,9 +60,9 @@ def test_attention(space, oracle, is_causal):
     with torch.no_grad():
         expected, _ = oracle.text_model.encoder.layers[1].self_attn(torch.from_numpy(hidden), attention_mask=mask)
     attention, hidden = space.model.text_model.encoder.layers[1].self_attn, jnp.asarray(hidden)
-    seen = jnp.tril(jnp.ones((2, 1, 7, 7), bool)) if is_causal else None
-    np.testing.assert_allclose(attention(hidden, hidden, seen), expected.numpy(), **TOLERANCE)
-    some = attention(hidden[:, 2:5], hidden, seen[:, :, 2:5] if is_causal else None)
+    mask = jnp.tril(jnp.ones((2, 1, 7, 7), bool)) if is_causal else None
+    np.testing.assert_allclose(attention(hidden, hidden, mask), expected.numpy(), **TOLERANCE)
+    some = attention(hidden[:, 2:5], hidden, mask[:, :, 2:5] if is_causal else None)
     np.testing.assert_allclose(some, expected.numpy()[:, 2:5], **TOLERANCE)
 
 
@@ -85,9 +85,8 @@ def test_whole_text_tower(space, oracle, clip_folder, caption_list):
     np.testing.assert_allclose(space.encode_text(texts, batch_tokens=256), expected, **TOLERANCE)
 
 
-def test_plain_call_is_transformers_and_the_packed_one(space, oracle, caption_list):
-    """Token ids and mask as the tokenizer pads them, on either side; without a mask only what is behind an end changes,
-    which no pooled state sees."""
+def test_padded_and_packed_calls_agree(space, oracle, caption_list):
+    """With padding on either side. Without a mask, only states after the end token change, which are not pooled."""
     texts = [*caption_list[:5], "", "an end<|endoftext|> and more"]
     for side in ("right", "left"):
         tokens = space.tokenizer(texts, padding=True, padding_side=side, return_tensors="pt")
@@ -104,7 +103,7 @@ def test_plain_call_is_transformers_and_the_packed_one(space, oracle, caption_li
 
 
 def test_text_states_at_any_positions(space, oracle):
-    """Of one and of several tokens a row, at positions counted otherwise."""
+    """One and several positions a row, with other position ids."""
     ids = np.random.default_rng(0).integers(0, 700, (3, 9))
     positions = np.random.default_rng(1).integers(0, 77, (3, 9))
     with torch.no_grad():
@@ -112,14 +111,14 @@ def test_text_states_at_any_positions(space, oracle):
         expected = oracle.text_projection(states).numpy()
     arguments = dict(position_ids_BL=jnp.asarray(positions))
     encode = space.model.encode_text
-    some = encode(jnp.asarray(ids), pool_at=jnp.array([[8, 3], [0, 1], [5, 5]]), **arguments)
+    some = encode(jnp.asarray(ids), pool_positions=jnp.array([[8, 3], [0, 1], [5, 5]]), **arguments)
     np.testing.assert_allclose(some, expected[[[0], [1], [2]], [[8, 3], [0, 1], [5, 5]]], **TOLERANCE)
-    one = encode(jnp.asarray(ids), pool_at=jnp.array([8, 0, 5]), **arguments)
+    one = encode(jnp.asarray(ids), pool_positions=jnp.array([8, 0, 5]), **arguments)
     np.testing.assert_allclose(one, expected[[0, 1, 2], [8, 0, 5]], **TOLERANCE)
 
 
-def test_text_pools_at_largest_id_where_config_says_eos_2(tmp_path, caption_list):
-    """As published by openai: eos_token_id 2 in config.json, the true end of text being the largest id."""
+def test_eos_token_id_2_pools_at_the_largest_id(tmp_path, caption_list):
+    """As published by OpenAI: config.json has eos_token_id 2, but the end token is the largest id."""
     build_clip(tmp_path / "clip", caption_list)
     config_file = tmp_path / "clip" / "config.json"
     config_file.write_text(config_file.read_text().replace('"eos_token_id": 999', '"eos_token_id": 2'))
@@ -158,7 +157,7 @@ def test_published_size(tmp_path, caption_list):
     ours = space.encode_text(texts)
     assert ours.shape == (8, 512)
     np.testing.assert_allclose(ours / np.linalg.norm(ours, axis=1, keepdims=True), text, **TOLERANCE)
-    graphdef, weights = nnx.split(space.model)  # as arguments: constants would be folded, which takes long
+    graphdef, weights = nnx.split(space.model)  # as arguments: constants would compile slowly
     encode = jax.jit(lambda weights, pixels: nnx.merge(graphdef, weights).encode_image(pixels))
     ours = np.asarray(encode(weights, jnp.asarray(pixels.transpose(0, 2, 3, 1))))
     np.testing.assert_allclose(ours / np.linalg.norm(ours, axis=1, keepdims=True), image, **TOLERANCE)

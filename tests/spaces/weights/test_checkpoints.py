@@ -1,4 +1,4 @@
-"""Checkpoints in and out, as published ones are written, and every way in which one can be wrong."""
+"""Loading and saving checkpoints in all published variants, and damaged checkpoints."""
 
 import json
 import pickle
@@ -92,7 +92,7 @@ def test_activation_comes_from_config(folder, caption_list, activation):
 
 @pytest.mark.parametrize("tower", ["clip", "clap"])
 def test_eps_and_projection_dim_come_from_config(tmp_path, clip_folder, audioldm_folder, caption_list, tower):
-    """A large LayerNorm eps, which no code has by itself, and a projection of 512, which config.json leaves out."""
+    """A large LayerNorm eps, and the default projection_dim 512, which config.json omits."""
     original = clip_folder if tower == "clip" else audioldm_folder / "text_encoder"
     kind = transformers.CLIPModel if tower == "clip" else transformers.ClapTextModelWithProjection
     config = kind.config_class.from_pretrained(original)
@@ -127,7 +127,7 @@ def test_eps_and_projection_dim_come_from_config(tmp_path, clip_folder, audioldm
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "told"),
+    ("file", "content", "message"),
     [
         ("config.json", "{}", "model_type None"),
         ("config.json", "{", "cannot be read as JSON"),
@@ -136,44 +136,44 @@ def test_eps_and_projection_dim_come_from_config(tmp_path, clip_folder, audioldm
             '{"model_type": "clip", "text_config": {"hidden_act": "swish"}}',
             "'swish' - at `$.text_config.hidden_act`",
         ),
-        ("config.json", '{"model_type": "clip", "text_config": {"num_attention_heads": 7}}', "make no model"),
+        ("config.json", '{"model_type": "clip", "text_config": {"num_attention_heads": 7}}', "sizes are invalid"),
         ("tokenizer.json", "{", "tokenizer.json cannot be read as JSON"),
     ],
 )
-def test_config_and_tokenizer_that_cannot_be(folder, file, content, told):
+def test_invalid_config_and_tokenizer(folder, file, content, message):
     (folder / file).write_text(content)
-    assert told in refusal(folder)
+    assert message in refusal(folder)
     if file == "config.json":
-        with pytest.raises(CheckpointError, match=re.escape(told)):
+        with pytest.raises(CheckpointError, match=re.escape(message)):
             identify(str(folder))
 
 
-def test_whole_generator_in_the_place_of_its_clap(audioldm_folder):
+def test_whole_generator_instead_of_its_clap(audioldm_folder):
     assert f"its CLAP is {audioldm_folder}:text_encoder" in refusal(audioldm_folder)
 
 
 def test_default_sizes_are_those_of_vit_b_32(folder):
-    """Published files leave out what is default: an empty config is ViT-B/32 with projection_dim 512."""
+    """Published files omit defaults: an empty config is ViT-B/32 with projection_dim 512."""
 
     def edit(config):
         config.clear()
-        sizes = {"image_size": 32}  # of the tiny checkpoint's preprocessor, which is compared first
+        sizes = {"image_size": 32}  # of the tiny checkpoint's preprocessor, which is checked first
         config.update({"model_type": "clip", "text_config": {}, "vision_config": sizes})
 
     edit_config(folder, edit)
-    told = refusal(folder)  # the tiny tensors do not fit, and the message says what would
-    assert "config.json asks for 12 layers in text_model.encoder.layers, but the weights hold 2" in told
+    message = refusal(folder)  # the tiny tensors do not fit
+    assert "config.json asks for 12 layers in text_model.encoder.layers, but the weights have 2" in message
 
     def edit_layers(config):
         config["text_config"] = {"num_hidden_layers": 2}
         config["vision_config"] = {"num_hidden_layers": 2, "image_size": 32}
 
     edit_config(folder, edit_layers)
-    told = refusal(folder)
-    assert "512" in told and "config.json" in told
+    message = refusal(folder)
+    assert "512" in message and "config.json" in message
 
 
-def test_text_config_dict_wins(folder, clip_folder):
+def test_text_config_dict_takes_precedence(folder, clip_folder):
     """openai/clip-vit-large-patch14 keeps its true sizes in `text_config_dict`."""
 
     def edit(config):
@@ -184,7 +184,7 @@ def test_text_config_dict_wins(folder, clip_folder):
     assert len(load_space(str(folder)).model.text_model.encoder.layers) == 2
 
 
-def test_way_back_loads_in_transformers(tmp_path, clip_folder, audioldm_folder, caption_list):
+def test_saved_space_loads_in_transformers(tmp_path, clip_folder, audioldm_folder, caption_list):
     for name, oracle in (
         (str(clip_folder), transformers.CLIPModel),
         (f"{audioldm_folder}:text_encoder", transformers.ClapTextModelWithProjection),
@@ -207,7 +207,7 @@ def test_way_back_loads_in_transformers(tmp_path, clip_folder, audioldm_folder, 
 
 
 def test_whole_clap_model_gives_its_text_tower(tmp_path, audioldm_folder, caption_list):
-    """laion/clap-htsat-unfused is a whole ClapModel: same text keys, an audio tower beside them."""
+    """laion/clap-htsat-unfused is a whole ClapModel: the same text keys, and an audio tower."""
     text = transformers.ClapTextModelWithProjection.from_pretrained(audioldm_folder / "text_encoder")
     sizes = {key: value for key, value in text.config.to_dict().items() if key != "model_type"}
     audio = dict(
@@ -231,19 +231,19 @@ def test_missing_tensor(folder):
     assert "text_model.final_layer_norm.weight" in refusal(folder)
 
 
-def test_extra_tensor(folder):
+def test_unknown_tensor(folder):
     rewrite(folder, lambda tensors: tensors.update({"text_model.extra.weight": torch.zeros(3)}))
     assert "text_model.extra.weight" in refusal(folder)
 
 
-def test_misshapen_tensor(folder):
+def test_wrong_shape(folder):
     rewrite(folder, lambda tensors: tensors.update({"visual_projection.weight": torch.zeros(64, 63)}))
-    told = refusal(folder)
-    assert "visual_projection.weight" in told and "(64, 63)" in told and "(64, 64)" in told
+    message = refusal(folder)
+    assert "visual_projection.weight" in message and "(64, 63)" in message and "(64, 64)" in message
 
 
-def test_transposed_square_tensor_is_seen_in_the_outputs(folder, clip_folder, caption_list):
-    """Shapes cannot tell a square matrix from its transpose; outputs do."""
+def test_transposed_square_tensor_changes_outputs(folder, clip_folder, caption_list):
+    """A square matrix and its transpose have the same shape."""
     edit = lambda tensors: tensors.update(  # noqa: E731
         {"text_projection.weight": tensors["text_projection.weight"].T.contiguous()}
     )
@@ -274,7 +274,7 @@ class Trap:
         return (open, ("trapped", "w"))
 
 
-def test_pickle_with_code_is_refused_unrun(folder, monkeypatch, tmp_path):
+def test_pickled_code_is_not_run(folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Trap()}, protocol=2))
@@ -315,5 +315,5 @@ def test_two_tensors_for_one_parameter(clip_folder):
     build, tensors = build_of(clip_folder), safetensors.numpy.load_file(clip_folder / "model.safetensors")
     tensors["other_scale"] = tensors["logit_scale"]
     table = Table(rules=(*clip.TABLE.rules, Rule("other_scale", "logit_scale")))
-    with pytest.raises(CheckpointError, match="two tensors fill parameter logit_scale"):
+    with pytest.raises(CheckpointError, match="two tensors match parameter logit_scale"):
         fill(build, tensors, table, "here")

@@ -1,4 +1,4 @@
-"""Whole CLAP checkpoints in and out: against transformers' ClapModel and ClapFeatureExtractor."""
+"""Loading and saving whole CLAP checkpoints, against transformers' ClapModel and ClapFeatureExtractor."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from c2c_jax.spaces.space import identify, load_space
 from tests.generation.test_ranking import build_clap
 
 TOLERANCE = dict(atol=1e-5, rtol=0)
-RATE = 48_000  # of build_clap's towers, which hear one second
+RATE = 48_000  # of build_clap's towers, whose input is one second
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["unfused", "fused"])
@@ -24,34 +24,36 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder, is_fused=request.param)
 
 
-def sounds(*seconds: float) -> list[np.ndarray]:
+def example_sounds(*seconds: float) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [(rng.normal(size=round(length * RATE)) / 10).astype(np.float32) for length in seconds]
 
 
 @torch.no_grad()
-def transformers_vectors(folder: Path, heard: list[np.ndarray], texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Before normalisation, which get_audio_features does not leave out."""
+def transformers_vectors(folder: Path, waveforms: list[np.ndarray], texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Audio and text projections before normalisation."""
     with quiet():
         model = transformers.ClapModel.from_pretrained(folder).eval()
-    features = transformers.ClapFeatureExtractor.from_pretrained(folder)(heard, sampling_rate=RATE, return_tensors="pt")
-    features["is_longer"][:] = False  # of one of a batch it is true at random, when none is longer
+    features = transformers.ClapFeatureExtractor.from_pretrained(folder)(
+        waveforms, sampling_rate=RATE, return_tensors="pt"
+    )
+    features["is_longer"][:] = False  # transformers marks a random sound if none is longer
     audio = model.audio_projection(model.audio_model(**features).pooler_output)
     tokens = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     return audio.numpy(), model.text_projection(model.text_model(**tokens).pooler_output).numpy()
 
 
 def test_from_waveforms_and_texts_to_vectors(folder, caption_list):
-    heard, texts = sounds(1, 0.3, 0.9, 0.001, 1), caption_list[:3]
+    waveforms, texts = example_sounds(1, 0.3, 0.9, 0.001, 1), caption_list[:3]
     space = load_space(str(folder))
-    audio, text = transformers_vectors(folder, heard, texts)
-    np.testing.assert_allclose(space.encode_audio(heard), audio, **TOLERANCE)
+    audio, text = transformers_vectors(folder, waveforms, texts)
+    np.testing.assert_allclose(space.encode_audio(waveforms), audio, **TOLERANCE)
     np.testing.assert_allclose(space.encode_text(texts), text, **TOLERANCE)
     assert np.ptp(audio, axis=0).max() > 0.01
 
 
-def test_there_and_back(tmp_path, folder, caption_list):
-    """Every tensor bit for bit, and what transformers reads of the folder that is written."""
+def test_save_and_load(tmp_path, folder, caption_list):
+    """All tensors are equal bit for bit, and transformers can load the written folder."""
     space = load_space(str(folder))
     space.save(tmp_path / "back")
     original, saved = (safetensors.numpy.load_file(at / "model.safetensors") for at in (folder, tmp_path / "back"))
@@ -59,57 +61,61 @@ def test_there_and_back(tmp_path, folder, caption_list):
     for key in saved:
         np.testing.assert_array_equal(saved[key], original[key], err_msg=key)
         assert saved[key].dtype == original[key].dtype
-    heard, texts = sounds(1, 0.3), caption_list[:3]
-    expected, found = (transformers_vectors(at, heard, texts) for at in (folder, tmp_path / "back"))
+    waveforms, texts = example_sounds(1, 0.3), caption_list[:3]
+    expected, found = (transformers_vectors(at, waveforms, texts) for at in (folder, tmp_path / "back"))
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
     again = load_space(str(tmp_path / "back"))
-    np.testing.assert_array_equal(again.encode_audio(heard), space.encode_audio(heard))
-    assert again.mels == space.mels
+    np.testing.assert_array_equal(again.encode_audio(waveforms), space.encode_audio(waveforms))
+    assert again.audio_preprocessor == space.audio_preprocessor
 
 
 @pytest.mark.parametrize("only", ["text", "audio"])
-def test_one_tower_alone(tmp_path, folder, caption_list, only):
-    """The same vectors and fingerprint; what is saved of it is transformers' own class of that tower."""
-    whole, alone = load_space(str(folder)), load_space(str(folder), only=only)
-    assert alone.id == whole.id == identify(str(folder))
-    alone.save(tmp_path / "alone")
+def test_single_tower(tmp_path, folder, caption_list, only):
+    """It has the same vectors and fingerprint, and is saved as transformers' class of that tower."""
+    whole, single = load_space(str(folder)), load_space(str(folder), only=only)
+    assert single.id == whole.id == identify(str(folder))
+    single.save(tmp_path / "alone")
     if only == "text":
-        np.testing.assert_array_equal(alone.encode_text(caption_list[:3]), whole.encode_text(caption_list[:3]))
+        np.testing.assert_array_equal(single.encode_text(caption_list[:3]), whole.encode_text(caption_list[:3]))
         with pytest.raises(CheckpointError, match="no audio tower"):
-            alone.encode_audio(sounds(0.1))
+            single.encode_audio(example_sounds(0.1))
         kind = transformers.ClapTextModelWithProjection
     else:
-        np.testing.assert_array_equal(alone.encode_audio(sounds(1, 0.3)), whole.encode_audio(sounds(1, 0.3)))
+        np.testing.assert_array_equal(
+            single.encode_audio(example_sounds(1, 0.3)), whole.encode_audio(example_sounds(1, 0.3))
+        )
         with pytest.raises(CheckpointError, match="without its text tower"):
-            alone.encode_text(["a sound"])
+            single.encode_text(["a sound"])
         kind = transformers.ClapAudioModelWithProjection
-    assert any(key.startswith("audio_model" if only == "text" else "text_model") for key in alone.ignored)
+    assert any(key.startswith("audio_model" if only == "text" else "text_model") for key in single.ignored)
     assert json.loads((tmp_path / "alone/config.json").read_text())["architectures"] == [kind.__name__]
     with quiet():
         _, report = kind.from_pretrained(tmp_path / "alone", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
 
 
-def test_towers_that_are_not_there(folder, audioldm_folder, clip_folder):
+def test_missing_towers(folder, audioldm_folder, clip_folder):
     for name, only in ((folder, "image"), (audioldm_folder / "text_encoder", "audio"), (clip_folder, "audio")):
         with pytest.raises(CheckpointError, match=f"no {only} tower"):
             load_space(str(name), only=only)
 
 
-def test_order_and_batches_do_not_matter(folder):
+def test_order_and_batch_size_do_not_matter(folder):
     space = load_space(str(folder))
-    heard = sounds(0.2, 1, 0.7, 1.5, 0.01, 2.7)
-    one_by_one = np.concatenate([space.encode_audio([sound]) for sound in heard])
-    np.testing.assert_allclose(space.encode_audio(heard, batch_size=4), one_by_one, **TOLERANCE)
-    np.testing.assert_allclose(space.encode_audio(heard[::-1])[::-1], one_by_one, **TOLERANCE)
-    np.testing.assert_allclose(space.encode_mels(space.mels(heard), batch_size=3), one_by_one, **TOLERANCE)
+    waveforms = example_sounds(0.2, 1, 0.7, 1.5, 0.01, 2.7)
+    one_by_one = np.concatenate([space.encode_audio([sound]) for sound in waveforms])
+    np.testing.assert_allclose(space.encode_audio(waveforms, batch_size=4), one_by_one, **TOLERANCE)
+    np.testing.assert_allclose(space.encode_audio(waveforms[::-1])[::-1], one_by_one, **TOLERANCE)
+    np.testing.assert_allclose(
+        space.encode_mels(space.audio_preprocessor(waveforms), batch_size=3), one_by_one, **TOLERANCE
+    )
     assert space.encode_audio([]).shape == (0, space.dim)
-    np.testing.assert_array_equal(space.encode_audio(heard), space.encode_audio(heard))
+    np.testing.assert_array_equal(space.encode_audio(waveforms), space.encode_audio(waveforms))
 
 
-def test_folders_as_published(tmp_path, audioldm_folder, caption_list):
-    """config.json without what transformers fills in, and a `.bin` file with its buffers, as of 2023."""
+def test_published_folders(tmp_path, audioldm_folder, caption_list):
+    """config.json without defaults, and a `.bin` file with buffers, as published in 2023."""
     model = transformers.ClapModel(transformers.ClapConfig(**published()))
     randomise(model, (), torch.Generator().manual_seed(0))
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
@@ -117,10 +123,10 @@ def test_folders_as_published(tmp_path, audioldm_folder, caption_list):
     recipe = dict(feature_size=16, max_length_s=1, truncation="rand_trunc")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(recipe))
     shutil.copytree(audioldm_folder / "tokenizer", tmp_path, dirs_exist_ok=True)
-    heard, texts = sounds(1, 0.5), caption_list[:2]
-    audio, text = transformers_vectors(tmp_path, heard, texts)
+    waveforms, texts = example_sounds(1, 0.5), caption_list[:2]
+    audio, text = transformers_vectors(tmp_path, waveforms, texts)
     space = load_space(str(tmp_path))
-    np.testing.assert_allclose(space.encode_audio(heard), audio, **TOLERANCE)
+    np.testing.assert_allclose(space.encode_audio(waveforms), audio, **TOLERANCE)
     np.testing.assert_allclose(space.encode_text(texts), text, **TOLERANCE)
 
 

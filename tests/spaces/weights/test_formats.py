@@ -1,4 +1,4 @@
-"""The registry of formats: configs as transformers reads them, and a format of a user's own."""
+"""The registry of formats: configs equal to transformers', and registered formats."""
 
 import dataclasses
 import json
@@ -19,19 +19,19 @@ from c2c_jax.spaces.weights.formats import FORMATS, Format, register_file_format
 from c2c_jax.spaces.weights.rules import Table
 
 
-def agree(ours, theirs) -> None:
-    """Every field is the attribute of transformers' config that has its name."""
+def assert_same_fields(ours, theirs) -> None:
+    """Compares every field with the attribute of the same name in transformers' config."""
     for field in dataclasses.fields(ours):
         found, expected = getattr(ours, field.name), getattr(theirs, field.name)
         if dataclasses.is_dataclass(found):
-            agree(found, expected)
+            assert_same_fields(found, expected)
         elif field.name in ("patch_size", "patch_stride") and isinstance(found, tuple):
             assert found == (tuple(expected) if isinstance(expected, list | tuple) else (expected, expected))
         else:
             assert found == (tuple(expected) if isinstance(expected, list) else expected), field.name
 
 
-# As published ones are written: what is default left out, sizes twice, those of a whole model in its towers.
+# Published variants: defaults omitted, sections repeated, fields of the whole model in its towers.
 CONTENTS = [
     {},
     {"projection_dim": 64, "vision_config": {"hidden_size": 96, "patch_size": 8, "hidden_act": "gelu"}},
@@ -51,12 +51,12 @@ CONTENTS = [
     + [("clap", content) for content in CONTENTS if not any(name.endswith("_dict") for name in content)],
     ids=str,
 )
-def test_configs_are_those_that_transformers_reads(kind, content):
+def test_configs_equal_transformers(kind, content):
     theirs = {"clip": transformers.CLIPConfig, "clap": transformers.ClapConfig}[kind](**content)
     ours = FORMATS[kind].config(content)
-    if kind == "clip":  # transformers' ClapConfig hands the width on to its towers by itself
+    if kind == "clip":  # transformers' ClapConfig also sets the width of its towers
         theirs.vision_config.projection_dim = theirs.projection_dim
-    agree(ours, theirs)
+    assert_same_fields(ours, theirs)
     assert ours.projection_dim == theirs.projection_dim
 
 
@@ -69,8 +69,8 @@ def test_configs_are_those_that_transformers_reads(kind, content):
     ],
 )
 def test_configs_of_one_tower(model_type, kind):
-    agree(FORMATS[model_type].config({}), kind())
-    agree(FORMATS[model_type].config({"projection_dim": 96}), kind(projection_dim=96))
+    assert_same_fields(FORMATS[model_type].config({}), kind())
+    assert_same_fields(FORMATS[model_type].config({"projection_dim": 96}), kind(projection_dim=96))
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def registry(monkeypatch):
     monkeypatch.setattr("c2c_jax.spaces.space.FORMATS", formats.FORMATS)
 
 
-def test_a_format_of_a_users_own(tmp_path, registry, clip_folder, caption_list):
-    """CLIP under another model_type, all its tensors below `net.`."""
+def test_registered_format(tmp_path, registry, clip_folder, caption_list):
+    """CLIP with another model_type, whose tensors have the prefix `net.`."""
     folder = shutil.copytree(clip_folder, tmp_path / "mine")
     tensors = {f"net.{key}": value for key, value in load_file(folder / "model.safetensors").items()}
     save_file(tensors, folder / "model.safetensors")
@@ -93,12 +93,12 @@ def test_a_format_of_a_users_own(tmp_path, registry, clip_folder, caption_list):
     register_format("mine", Format(config=clip.config, model=CLIPModel, table=Table(rules=rules)))
     space, expected = load_space(str(folder)), load_space(str(clip_folder))
     np.testing.assert_array_equal(space.encode_text(caption_list[:3]), expected.encode_text(caption_list[:3]))
-    assert space.id == identify(str(folder)) and space.pixels == expected.pixels
+    assert space.id == identify(str(folder)) and space.image_preprocessor == expected.image_preprocessor
     space.save(tmp_path / "again")
     assert load_file(tmp_path / "again/model.safetensors").keys() == tensors.keys()
 
 
-def test_a_file_format_of_a_users_own(tmp_path, registry):
+def test_registered_file_format(tmp_path, registry):
     (tmp_path / "a.own").write_bytes(b"own")
     opened = []
     register_file_format(lambda name, path: opened.append((name, path)) if path.suffix == ".own" else None)
@@ -108,7 +108,7 @@ def test_a_file_format_of_a_users_own(tmp_path, registry):
 
 
 def test_images_and_sounds_need_neither_transformers_nor_torch():
-    """Nor do configs and safetensors files: only tokenizers need transformers, whose import takes seconds."""
+    """Only tokenizers need transformers, whose import takes seconds."""
     program = (
         "import sys\n"
         "from c2c_jax.spaces.space import identify, load_space\n"

@@ -1,4 +1,4 @@
-"""Checkpoints that ask for more than they hold, or for what cannot be: one line each, before memory is taken."""
+"""Checkpoints with excessive or impossible values are refused with one line, before memory is allocated."""
 
 import copy
 import json
@@ -56,17 +56,19 @@ def refusal(folder: Path, **options: Any) -> str:
     ids=lambda keys: keys[-1],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [HUGE, 120])
-def test_sizes_of_clip_out_of_reason(clip, keys, value):
+def test_excessive_clip_sizes(clip, keys, value):
     edit(clip / "config.json", *keys, value=value)
-    told = refusal(clip)
-    assert keys[-1] in told or "the weights hold" in told or "different models" in told or "multiple" in told
+    message = refusal(clip)
+    assert (
+        keys[-1] in message or "the weights have" in message or "different models" in message or "multiple" in message
+    )
 
 
 @pytest.mark.parametrize(
     "name",
     ["spec_size", "num_mel_bins", "window_size", "hidden_size", "patch_embeds_hidden_size", "mlp_ratio", "patch_size"],
 )
-def test_sizes_of_clap_out_of_reason(clap, name):
+def test_excessive_clap_sizes(clap, name):
     edit(clap / "config.json", "audio_config", name, value=HUGE)
     assert name in refusal(clap)
 
@@ -75,37 +77,37 @@ def test_many_stages_and_blocks(clap):
     edit(clap / "config.json", "audio_config", "depths", value=[2, HUGE])
     assert "at `$.audio_config.depths[1]`" in refusal(clap)
     edit(clap / "config.json", "audio_config", "depths", value=[2, 100])
-    assert "asks for 100 layers in audio_model.audio_encoder.layers.1.blocks, but the weights hold 2" in refusal(clap)
+    assert "asks for 100 layers in audio_model.audio_encoder.layers.1.blocks, but the weights have 2" in refusal(clap)
     edit(clap / "config.json", "audio_config", "depths", value=[2] * 1000)
     assert "depths" in refusal(clap)
 
 
-def test_as_many_labels_as_one_likes(clip):
-    """transformers would make a name for each of them."""
+def test_many_labels(clip):
+    """transformers would create a name for each label."""
     expected = load_space(str(clip)).encode_text(["a dog"])
     edit(clip / "config.json", "num_labels", value=HUGE)
     edit(clip / "config.json", "text_config", "num_labels", value=HUGE)
     np.testing.assert_array_equal(load_space(str(clip)).encode_text(["a dog"]), expected)
 
 
-def fields(content: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def fields(content: dict[str, Any], parents: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for key, value in content.items():
-        yield (*before, key)
+        yield (*parents, key)
         if isinstance(value, dict):
-            yield from fields(value, (*before, key))
+            yield from fields(value, (*parents, key))
 
 
 DELETED = object()
 ODD = [DELETED, None, [], {}, "x", True, -1, 10**30, 1e300]
-# What does not change a vector in inference, or has transformers' own default.
+# Fields that do not change vectors in inference, or that default to the same value in transformers.
 HARMLESS = {
     "architectures", "initializer_factor", "initializer_range", "logit_scale_init_value", "transformers_version",
     "attention_dropout", "bos_token_id", "projection_dim", "model_type", "pad_token_id",
 }  # fmt: skip
 
 
-def test_every_field_of_a_config_as_something_else(clip):
-    """The vision tower's vector is the same, or that of transformers' default, or the config is refused."""
+def test_every_config_field_replaced(clip):
+    """The vision tower's vector does not change, equals that of transformers' default, or the config is refused."""
     original = json.loads((clip / "config.json").read_text())
     picture = [Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3))]
     expected = load_space(str(clip), only="image").encode_image(picture)
@@ -128,7 +130,7 @@ def test_every_field_of_a_config_as_something_else(clip):
                 refused += 1
                 continue
             if keys[-1] == "num_attention_heads" and value is DELETED:
-                continue  # transformers' 12 heads, which 96 units can have as well
+                continue  # transformers' default of 12 heads also divides 96 units
             np.testing.assert_array_equal(found, expected, err_msg=f"{keys} {value}")
             assert keys[-1] in HARMLESS or value is DELETED or (keys[-1], value) == ("vision_config", {})
     assert refused > 70
@@ -139,21 +141,21 @@ def test_every_field_of_a_config_as_something_else(clip):
     [b"[]", b"null", b"5", b'{"model_type": ["clip"]}', b'{"model_type": {}}', b"{" * 10**5, b'{"a": NaN}',
      b"\xff\xfe{}", b'{"projection_dim": ' + b"9" * 5000 + b"}"],
 )  # fmt: skip
-def test_configs_of_another_root(clip, content):
+def test_configs_with_another_root(clip, content):
     (clip / "config.json").write_bytes(content)
     assert "config.json" in refusal(clip)
 
 
 @pytest.mark.parametrize("value", [[], {}, "77", 0, -1, 1, 77.5, True, None])
-def test_lengths_that_no_text_has(clip, value):
+def test_invalid_text_lengths(clip, value):
     edit(clip / "tokenizer_config.json", "model_max_length", value=value)
-    if value is None:  # transformers' default: no limit, but the tower's
+    if value is None:  # transformers' default: only the tower's limit applies
         assert load_space(str(clip)).max_tokens == 77
     else:
         assert "tokenizer" in refusal(clip)
 
 
-def test_a_length_as_transformers_writes_none(clip):
+def test_unlimited_text_length(clip):
     edit(clip / "tokenizer_config.json", "model_max_length", value=1000000000000000019884624838656)
     assert load_space(str(clip)).max_tokens == 77
 
@@ -161,7 +163,7 @@ def test_a_length_as_transformers_writes_none(clip):
 @pytest.mark.parametrize(
     "content", [b"[" * 10**5, b"{}", b"[]", b'{"model": {"type": "BPE", "vocab": [], "merges": {}}}', b"\0"]
 )
-def test_tokenizers_that_are_none(clip, content):
+def test_invalid_tokenizers(clip, content):
     (clip / "tokenizer.json").write_bytes(content)
     assert "tokenizer" in refusal(clip)
 
@@ -173,8 +175,8 @@ def test_tokenizers_of_another_model(clip, clap):
     assert "pad_token_id 7, and the tokenizer" in refusal(clap)
 
 
-def test_tokens_beyond_the_towers_words(clip):
-    """jax would look them up all the same, and give a vector."""
+def test_tokens_outside_the_vocabulary(clip):
+    """JAX would not raise for them, but return a vector."""
     tensors = safetensors.numpy.load_file(clip / "model.safetensors")
     name = "text_model.embeddings.token_embedding.weight"
     tensors[name] = np.ascontiguousarray(tensors[name][:1000])
@@ -212,7 +214,7 @@ def shard(folder: Path, weight_map: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weight_map", "told"),
+    ("weight_map", "message"),
     [
         (None, "weight_map"),
         ([], "weight_map"),
@@ -224,15 +226,15 @@ def shard(folder: Path, weight_map: Any) -> None:
         ({"a": "config.json"}, "config.json"),
     ],
 )  # fmt: skip
-def test_lists_of_shards(clip, weight_map, told):
+def test_invalid_shard_lists(clip, weight_map, message):
     shard(clip, weight_map)
-    assert told in refusal(clip)
+    assert message in refusal(clip)
 
 
-def test_one_tensor_in_two_shards(clip):
+def test_tensor_in_two_shards(clip):
     shard(clip, {"a": "whole.safetensors", "b": "other.safetensors"})
     shutil.copy(clip / "whole.safetensors", clip / "other.safetensors")
-    assert "as another shard does" in refusal(clip)
+    assert "of another shard" in refusal(clip)
 
 
 def test_other_files_are_named(clip):
@@ -243,7 +245,7 @@ def test_other_files_are_named(clip):
 @pytest.mark.parametrize(
     "name", ["a\0b", "a\nb", "x" * 5000, "~nosuchuser/clip", "~nosuchuser/clip:text_encoder", "\udcff"]
 )
-def test_names_that_no_checkpoint_has(name):
+def test_invalid_names(name):
     for load in (load_space, checkpoint_folder):
         with pytest.raises(CheckpointError) as caught:
             load(name)

@@ -1,4 +1,4 @@
-"""LAION's `.pt` and AudioLDM's `.ckpt` against transformers' ClapModel of the same tensors, both ways."""
+"""Loading and saving LAION's `.pt` and AudioLDM's `.ckpt`, against transformers' ClapModel of the same tensors."""
 
 import _compat_pickle
 import hashlib
@@ -50,7 +50,7 @@ def file(tmp_path, model, tokenizer) -> Path:
     return tmp_path / "630k-audioset-best.pt"
 
 
-def sounds(rate: int) -> list[np.ndarray]:
+def example_sounds(rate: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [
         (rng.normal(scale=0.05, size=round(rate * length)) + 0.3 * np.sin(np.arange(round(rate * length)) * pitch))
@@ -60,7 +60,7 @@ def sounds(rate: int) -> list[np.ndarray]:
 
 
 def extractor(model: transformers.ClapModel) -> transformers.ClapFeatureExtractor:
-    """As the preprocessor_config.json of laion's repositories has it, but for the number of mel bins."""
+    """The preprocessor of laion's repositories, with another number of mel bins."""
     audio = model.config.audio_config
     return transformers.ClapFeatureExtractor(
         feature_size=audio.num_mel_bins, sampling_rate=48_000, hop_length=480, max_length_s=10, fft_window_size=1024,
@@ -70,8 +70,8 @@ def extractor(model: transformers.ClapModel) -> transformers.ClapFeatureExtracto
 
 
 @torch.inference_mode()
-def audio_vectors(model: transformers.ClapModel, heard: list[np.ndarray]) -> np.ndarray:
-    features = extractor(model)(heard, sampling_rate=48_000, return_tensors="pt")
+def audio_vectors(model: transformers.ClapModel, waveforms: list[np.ndarray]) -> np.ndarray:
+    features = extractor(model)(waveforms, sampling_rate=48_000, return_tensors="pt")
     features["is_longer"][:] = False  # transformers marks one of a batch at random
     return model.get_audio_features(**features).pooler_output.numpy()
 
@@ -83,24 +83,24 @@ def text_vectors(model: transformers.ClapModel, tokenizer, texts: list[str]) -> 
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
-    """Of unit vectors, as transformers gives them."""
+    """Compares unit vectors with those of transformers."""
     found, expected = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (found, expected))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.ptp(expected, axis=0).max() > 0.02
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_vectors_and_the_way_back(tmp_path, tokenizer, caption_list, kind):
-    """The folder that is written of it holds transformers' tensors, bit by bit, and hears and reads the same."""
+def test_vectors_and_saving(tmp_path, tokenizer, caption_list, kind):
+    """The saved folder has transformers' tensors bit for bit and gives the same vectors."""
     model = build_clap(VOCABULARY, **KINDS[kind])
     tokenizer.save_pretrained(tmp_path)
     write_laion(tmp_path / "a.pt", model, prefix={"unfused": "", "fused": "module.", "base": "model."}[kind])
     space = load_space(str(tmp_path / "a.pt"))
     texts = caption_list[:6]
-    assert (space.dim, space.max_tokens, space.mels.sample_rate) == (24, 77, 48_000)
+    assert (space.dim, space.max_tokens, space.audio_preprocessor.sample_rate) == (24, 77, 48_000)
     assert_same(space.encode_text(texts), text_vectors(model, tokenizer, texts))
-    vectors = space.encode_audio(sounds(48_000))
-    assert_same(vectors, audio_vectors(model, sounds(48_000)))
+    vectors = space.encode_audio(example_sounds(48_000))
+    assert_same(vectors, audio_vectors(model, example_sounds(48_000)))
 
     space.save(tmp_path / "folder")
     expected = {key: tensor for key, tensor in model.state_dict().items() if not re.search(BUFFERS, key)}
@@ -112,7 +112,7 @@ def test_vectors_and_the_way_back(tmp_path, tokenizer, caption_list, kind):
         assert torch.equal(found[key], tensor), key
     again = load_space(str(tmp_path / "folder"))
     assert again.max_tokens == 77
-    np.testing.assert_array_equal(again.encode_audio(sounds(48_000)), vectors)
+    np.testing.assert_array_equal(again.encode_audio(example_sounds(48_000)), vectors)
     written = transformers.ClapFeatureExtractor.from_pretrained(tmp_path / "folder")
     fields = "feature_size sampling_rate hop_length max_length_s fft_window_size frequency_min frequency_max"
     for field in (*fields.split(), "truncation", "padding"):
@@ -120,22 +120,25 @@ def test_vectors_and_the_way_back(tmp_path, tokenizer, caption_list, kind):
 
 
 @torch.inference_mode()
-def test_fused_towers_hear_long_sounds_whole(tmp_path):
-    """The spectrograms are this project's own, as transformers draws their places: see the tests of them."""
+def test_long_sounds_with_fusion(tmp_path):
+    """Both sides get our spectrograms, since transformers draws random parts."""
     model = build_clap(VOCABULARY, **KINDS["fused"])
     write_laion(tmp_path / "a.pt", model)
     space = load_space(str(tmp_path / "a.pt"))
-    heard = [np.random.default_rng(1).normal(scale=0.1, size=48_000 * 14).astype(np.float32), *sounds(48_000)]
-    mels = space.mels(heard)
+    waveforms = [
+        np.random.default_rng(1).normal(scale=0.1, size=48_000 * 14).astype(np.float32),
+        *example_sounds(48_000),
+    ]
+    mels = space.audio_preprocessor(waveforms)
     assert list(mels.is_longer_B) == [True, False, False, False]
     features = dict(
         input_features=torch.from_numpy(np.asarray(mels.mel_BCTM)),
         is_longer=torch.from_numpy(np.asarray(mels.is_longer_B))[:, None],
     )
-    assert_same(space.encode_audio(heard), model.get_audio_features(**features).pooler_output.numpy())
+    assert_same(space.encode_audio(waveforms), model.get_audio_features(**features).pooler_output.numpy())
 
 
-def test_what_is_passed_over_is_named(file):
+def test_ignored_tensors_are_listed(file):
     kinds = {re.sub(r"\d+", "N", key) for key in load_space(str(file), only="audio").ignored}
     assert kinds >= {
         "audio_branch.spectrogram_extractor.stft.conv_real.weight", "audio_branch.logmel_extractor.melW",
@@ -146,23 +149,23 @@ def test_what_is_passed_over_is_named(file):
 
 
 def sinc(sound: np.ndarray, times: int) -> np.ndarray:
-    """Upsampled by the sum of torchaudio's documented kernel over all samples, in float64."""
+    """Upsamples by summing torchaudio's documented kernel over all samples, in float64."""
     at = np.arange(times * len(sound)) / times
-    apart = 0.99 * (at[:, None] - np.arange(len(sound)))
-    kernels = np.where(abs(apart) < 6, np.sinc(apart) * np.cos(np.pi * apart / 12) ** 2, 0)
+    distances = 0.99 * (at[:, None] - np.arange(len(sound)))
+    kernels = np.where(abs(distances) < 6, np.sinc(distances) * np.cos(np.pi * distances / 12) ** 2, 0)
     return 0.99 * kernels @ sound
 
 
 def test_audioldms_checkpoint(tmp_path, model, tokenizer, caption_list):
-    """Its CLAP is given sounds of 16 kHz, which torchaudio brings to 48 kHz."""
+    """Its CLAP gets sounds at 16 kHz, which torchaudio resamples to 48 kHz."""
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     others = ["betas", "model.diffusion_model.out.2.weight", "first_stage_model.vocoder.conv_pre.bias"]
     write_laion(tmp_path / "audioldm-s-full.ckpt", model, "cond_stage_model.model.", others, global_step=7)
     space = load_space(str(tmp_path / "audioldm-s-full.ckpt"))
-    assert (space.max_tokens, space.mels.sample_rate) == (512, 16_000)
+    assert (space.max_tokens, space.audio_preprocessor.sample_rate) == (512, 16_000)
     assert set(others) <= set(space.ignored)
     assert_same(space.encode_text(caption_list[:6]), text_vectors(model, tokenizer, caption_list[:6]))
-    short = [sound[:2000] for sound in sounds(16_000)]
+    short = [sound[:2000] for sound in example_sounds(16_000)]
     expected = audio_vectors(model, [sinc(sound, 3).astype(np.float32) for sound in short])
     vectors = space.encode_audio(short)
     assert_same(vectors, expected)
@@ -182,8 +185,8 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_names_of_published_files(name):
-    """Each name has one rule, and ends where transformers' conversion puts it; the way back gives the name again.
-    Their numbers are those of laion_clap's own modules, with the position_ids that the files have besides."""
+    """Each name matches one rule, maps to the name in transformers' conversion, and back. The numbers of names are
+    those of laion_clap's modules, plus position_ids."""
     audio, count = PUBLISHED[name]
     with torch.device("meta"):
         model = transformers.ClapModel(transformers.ClapConfig(audio_config=audio))
@@ -204,8 +207,9 @@ def test_names_of_published_files(name):
     assert ends == {key: laion_name(key) for key in tensors if not re.search(BUFFERS, key)}
 
 
-def test_numpys_numbers_beside_the_tensors(tmp_path, model, monkeypatch):
-    """Learning rates came to be numpy's, whose names changed in numpy 2; before torch 1.6 files were no archives."""
+def test_numpy_numbers_besides_tensors(tmp_path, model, monkeypatch):
+    """Learning rates may be numpy numbers, whose names changed in numpy 2. Before torch 1.6, files were not
+    archives."""
     ids = set()
     for number, old_name in enumerate((False, True)):
         if old_name:
@@ -222,7 +226,7 @@ def test_numpys_numbers_beside_the_tensors(tmp_path, model, monkeypatch):
     assert ids == {24}
 
 
-def test_identity_is_that_of_the_bytes(file, monkeypatch):
+def test_fingerprint_depends_on_the_bytes_alone(file, monkeypatch):
     space = load_space(str(file), only="text")
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert space.id == identify(str(file)) and space.fingerprint == digest
@@ -230,7 +234,7 @@ def test_identity_is_that_of_the_bytes(file, monkeypatch):
     moved = shutil.move(file, file.parent / "renamed.pt")
     assert identify(f"~/{moved.name}").fingerprint == digest
     monkeypatch.chdir(file.parents[1])
-    assert public_name(f"{file.parent.name}/renamed.pt") == "renamed.pt"  # which a hub name may look like
+    assert public_name(f"{file.parent.name}/renamed.pt") == "renamed.pt"  # although it looks like a hub name
 
 
 def test_tokenizers(file, caption_list, tokenizer):
@@ -240,7 +244,7 @@ def test_tokenizers(file, caption_list, tokenizer):
     assert found == [whole[:76] + whole[-1:], short]
 
     files = file.parent / "tokenizer"
-    shutil.copy(files / "tokenizer.json", file.parent)  # alone, beside the file
+    shutil.copy(files / "tokenizer.json", file.parent)  # into the folder of the file
     shutil.rmtree(files)
     assert load_space(str(file), only="text").token_ids(texts) == found
     (file.parent / "tokenizer.json").unlink()
@@ -254,11 +258,11 @@ def test_tokenizers(file, caption_list, tokenizer):
 def test_without_a_tokenizer(file):
     shutil.rmtree(file.parent / "tokenizer")
     space = load_space(str(file))
-    assert space.tokenizer is None and len(space.encode_audio(sounds(48_000)[:1])) == 1
+    assert space.tokenizer is None and len(space.encode_audio(example_sounds(48_000)[:1])) == 1
     with pytest.raises(CheckpointError) as caught:
         space.encode_text(["rain"])
-    wanted = f"hf download FacebookAI/roberta-base tokenizer.json --local-dir {file.parent / 'tokenizer'}"
-    assert wanted in str(caught.value) and "\n" not in str(caught.value)
+    command = f"hf download FacebookAI/roberta-base tokenizer.json --local-dir {file.parent / 'tokenizer'}"
+    assert command in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_tokenizer_of_another_model(file, caption_list):
@@ -283,20 +287,20 @@ BIAS = "module.audio_branch.layers.1.blocks.0.attn.relative_position_bias_table"
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, pattern",
     [
-        ({"module.audio_branch.norm.gain": torch.zeros(3)}, r"1 tensors have no place .*audio_branch.norm.gain"),
+        ({"module.audio_branch.norm.gain": torch.zeros(3)}, r"1 tensors do not belong .*audio_branch.norm.gain"),
         ({"module.audio_branch.layers.0.blocks.2.norm1.bias": torch.zeros(16)}, r"\d+ tensors are missing .*blocks.2"),
-        ({"audio_branch.norm.gain": torch.zeros(3)}, r"1 tensors have no place .*audio_branch.norm.gain"),
+        ({"audio_branch.norm.gain": torch.zeros(3)}, r"1 tensors do not belong .*audio_branch.norm.gain"),
         ({"audio_branch.norm.weight": torch.zeros(3)}, "both with and without the prefix 'module.'"),
         ({NORM: None}, r"1 tensors are missing \(audio_branch.norm.weight\)"),
         ({NORM: torch.zeros(31)}, r"audio_branch.norm.weight has shape \(31,\), .* ask for \(32,\)"),
         ({f"{QKV}.bias": None}, r"3 tensors are missing .*blocks.1.attn.qkv.key.bias"),
-        ({f"{QKV}.weight": torch.zeros(47, 16)}, r"attn.qkv.weight has shape \(47, 16\), which is no three"),
+        ({f"{QKV}.weight": torch.zeros(47, 16)}, r"attn.qkv.weight has shape \(47, 16\), which cannot be split"),
         ({BIAS: None}, r"layers.1.blocks.0.attn.relative_position_bias_table is missing"),
-        ({WORDS: torch.zeros(600, 100)}, "is 100 wide; expected heads of 64"),
-        ({TYPES: torch.zeros(2, 128)}, "has 2 types of tokens, as BERT"),
-        ({WORDS: None}, "expected one CLAP of laion_clap's with RoBERTa"),
+        ({WORDS: torch.zeros(600, 100)}, "is 100 wide; expected a multiple of 64"),
+        ({TYPES: torch.zeros(2, 128)}, "has 2 token types, like BERT"),
+        ({WORDS: None}, "expected one laion_clap CLAP with RoBERTa"),
         ({"clap.model." + WORDS.removeprefix("module."): torch.zeros(600, 128)}, "found 2 of them"),
         ({FILTERS: torch.ones(513, 16)}, "reach from 0 to 24000 Hz .* expected 50 to 14000"),
         ({FILTERS: torch.zeros(513, 16)}, "reach from 0 to 0 Hz"),
@@ -304,12 +308,12 @@ BIAS = "module.audio_branch.layers.1.blocks.0.attn.relative_position_bias_table"
         ({NORM: "a text"}, "holds more than plain tensors by name .module.audio_branch.norm.weight"),
     ],
 )  # fmt: skip
-def test_refusals(file, change, told):
+def test_invalid_files(file, change, pattern):
     content = torch.load(file, weights_only=True)
     tensors = content["state_dict"] | change
     content["state_dict"] = {key: value for key, value in tensors.items() if value is not None}
     torch.save(content, file)
-    assert re.search(told, message := refusal(file)), message
+    assert re.search(pattern, message := refusal(file)), message
 
 
 class Code:
@@ -317,7 +321,7 @@ class Code:
         return (print, ("this was run",))
 
 
-def test_nothing_in_a_file_is_run(file, capfd):
+def test_pickled_code_is_not_run(file, capfd):
     content = torch.load(file, weights_only=True)
     torch.save({**content, "callbacks": Code()}, file)
     assert "(it needs print; no code in it was run)" in refusal(file)
@@ -327,7 +331,7 @@ def test_nothing_in_a_file_is_run(file, capfd):
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
 def test_damaged_files(file, content):
     file.write_bytes(file.read_bytes()[:-1000] if content is None else content)
-    assert str(file) in (told := refusal(file)) and "fetch it again" in told
+    assert str(file) in (pattern := refusal(file)) and "fetch it again" in pattern
 
 
 def test_no_image_tower(file):

@@ -1,4 +1,4 @@
-"""The vision tower loaded alone, without transformers: the same vectors as the whole space's, by any config.json."""
+"""The vision tower loaded alone, without transformers, gives the same vectors as the whole space."""
 
 import json
 import re
@@ -20,15 +20,15 @@ def folder(tmp_path: Path, clip_folder: Path) -> Path:
     return Path(shutil.copytree(clip_folder, tmp_path / "copy"))
 
 
-def pictures(count: int = 3) -> list[Image.Image]:
+def example_images(count: int = 3) -> list[Image.Image]:
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)) for _ in range(count)]
 
 
-def test_the_same_vectors_and_fingerprint(clip_folder):
+def test_same_vectors_and_fingerprint(clip_folder):
     whole, alone = load_space(str(clip_folder)), load_space(str(clip_folder), only="image")
     assert (alone.id, alone.dim) == (whole.id, whole.dim)
-    np.testing.assert_array_equal(alone.encode_image(pictures()), whole.encode_image(pictures()))
+    np.testing.assert_array_equal(alone.encode_image(example_images()), whole.encode_image(example_images()))
     with pytest.raises(CheckpointError, match="loaded without its text tower"):
         alone.encode_text(["a dog"])
     kept = sum(leaf.size for leaf in jax.tree.leaves(alone._replicated[1]))
@@ -36,26 +36,26 @@ def test_the_same_vectors_and_fingerprint(clip_folder):
 
 
 @pytest.mark.parametrize(
-    ("part", "field", "value", "told"),
+    ("part", "field", "value", "message"),
     [
         ("vision_config", "hidden_size", "many", "Expected `int`, got `str` - at `$.hidden_size`"),
         ("vision_config", "num_hidden_layers", -1, "Expected `int` >= 1 - at `$.num_hidden_layers`"),
         ("vision_config", "num_attention_heads", 7, "not a multiple of num_attention_heads"),
         ("vision_config", "hidden_act", "swish2", "Invalid enum value 'swish2' - at `$.hidden_act`"),
-        ("vision_config", "hidden_size", 32, "config.json"),  # not the weights' own
+        ("vision_config", "hidden_size", 32, "config.json"),  # differs from the weights
         (None, "model_type", "clap", "has no image tower"),
     ],
 )
-def test_configs_that_make_no_tower(folder, part, field, value, told):
+def test_invalid_configs(folder, part, field, value, message):
     config = json.loads((folder / "config.json").read_text())
     (config[part] if part else config)[field] = value
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=re.escape(told)) as caught:
+    with pytest.raises(CheckpointError, match=re.escape(message)) as caught:
         load_space(str(folder), only="image")
     assert "\n" not in str(caught.value)
 
 
-def test_strict_all_the_same(folder):
+def test_loading_is_strict(folder):
     tensors = load_file(folder / "model.safetensors")
     kept = tensors.pop("visual_projection.weight")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -70,10 +70,10 @@ def test_strict_all_the_same(folder):
         load_space(str(folder), only="image")
 
 
-def test_bin_files_too(folder, clip_folder):
+def test_bin_files(folder, clip_folder):
     import torch
 
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    found = load_space(str(folder), only="image").encode_image(pictures())
-    np.testing.assert_array_equal(found, load_space(str(clip_folder)).encode_image(pictures()))
+    found = load_space(str(folder), only="image").encode_image(example_images())
+    np.testing.assert_array_equal(found, load_space(str(clip_folder)).encode_image(example_images()))
