@@ -79,7 +79,7 @@ def calibrate(
     `load_space`; None: those of the bundle. store: the store that the bundle was trained on, needed only if the bundle
     lacks the captions' means; None: the store that the run names. out: the bundle folder to write; None: the folder
     that was read. console: prints progress, and the files that cannot be read, which are skipped.
-    Raises ConfigError, BundleError or CheckpointError, and ImageError, SoundError or CaptionError if fewer than
+    Raises ConfigError, BundleError or CheckpointError, and ImageError, AudioError or CaptionError if fewer than
     `mean_estimates.MIN_FOR_MEAN` vectors are left; then nothing is written.
     """
     folder, out = _places(run, out)

@@ -128,7 +128,7 @@ class Record:
         return self.path.parent / self.content.sounds[0].path
 
     def require_file(self, sound: RecordedAudio) -> Path:
-        """The file of one of its sounds. Raises SoundError if another sound is there."""
+        """The file of one of its sounds. Raises AudioError if another sound is there."""
         path = self.path.parent / sound.path
         if sound.sha256 and is_regular(path) and sha256_of(path) != sound.sha256:
             raise AudioError(f"{path} is not the sound that {self.path.name} is of: {ADVICE}")

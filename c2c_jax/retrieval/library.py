@@ -244,7 +244,7 @@ def open_library(folder: Path, space: SpaceId, index: Path | None = None) -> Lib
 
     space: of the vectors; each space has its own index. index: the folder of the indexes; None: `.c2c-index` in the
     library, or a folder in the user's cache if the library is read-only.
-    Raises SoundError for a folder that is missing or holds no sound, StoreError for a damaged index.
+    Raises AudioError for a folder that is missing or holds no sound, StoreError for a damaged index.
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no folder"
@@ -328,7 +328,7 @@ def _indexed(path: Path, folder: Path) -> IndexedFile:
 
 
 def _storable(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "E"]:
-    """A vector in the first dtype that holds it. Raises SoundError if none does."""
+    """A vector in the first dtype that holds it. Raises AudioError if none does."""
     for dtype in DTYPES:
         (stored_E,), (is_held,) = cast_vectors(vector_E[None], dtype)
         if is_held:

@@ -81,7 +81,7 @@ def search(
     translator: see `bundle_folder`. clip, clap: names as for `load_space`, None: the translator's own. New sounds are
     encoded first, see `Library.update`; index: as for `open_library`. console: for progress and for files that cannot
     be read, which are left out; each is named once, and in later searches only counted, unless `names_all`.
-    Raises ConfigError, CaptionError, CheckpointError or BundleError, SoundError if no sound is left, ImageError if no
+    Raises ConfigError, CaptionError, CheckpointError or BundleError, AudioError if no sound is left, ImageError if no
     query is.
     """
     kinds = [kind for kind, given in (("picture", pictures), ("text", texts)) if given]
