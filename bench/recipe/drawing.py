@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 from PIL import Image
 
-from c2c_jax.miniworld.pairs import picture_at, sound_at
+from c2c_jax.miniworld.pairs import audio_at, image_at
 
 AT_ONCE = 96  # scenes that a process draws in one task
 AHEAD = 1440  # scenes in memory at a time: 0.25 GB
@@ -32,4 +32,4 @@ def _parts(start: int, stop: int) -> list[range]:
 
 
 def _drawn(split: str, seed: int, rows: range) -> Part:
-    return [picture_at(split, row, seed) for row in rows], [sound_at(split, row, seed) for row in rows]
+    return [image_at(split, row, seed) for row in rows], [audio_at(split, row, seed) for row in rows]

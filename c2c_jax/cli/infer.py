@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from c2c_jax.cli import arguments
 from c2c_jax.errors import ConfigError
-from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, own_sampling
+from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, checkpoint_sampling
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
 
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> None:
         args.audioldm = _default_audioldm(args.translator)
     if args.translator == MINIWORLD_TRANSLATOR:
         print(MINIWORLD_NOTE, file=sys.stderr)
-    from c2c_jax.generation.pipeline import Mixture, images_to_audio
+    from c2c_jax.generation.pipeline import Blend, images_to_audio
     from c2c_jax.io.images import find_images
 
     count = len(args.prompt) + len(args.blend)
@@ -146,11 +146,11 @@ def run(args: argparse.Namespace) -> None:
         args.translator,
         clip=args.clip,
         generation=_generation(args) if args.audioldm else None,
-        mixture=Mixture(prompts=tuple(args.prompt), pictures=tuple(args.blend), weights=tuple(weights)),
+        blend=Blend(prompts=tuple(args.prompt), images=tuple(args.blend), weights=tuple(weights)),
         average=args.average,
         out=args.out,
         roots=[folder for folder in map(user_path, args.images) if folder.is_dir()],
-        sound_format=args.format,
+        audio_format=args.format,
         save_embedding=args.save_embedding,
         output_mean=args.output_mean,
     )
@@ -174,7 +174,7 @@ def _generation(args: argparse.Namespace) -> "Generation":
 
     fields = ("scheduler", "steps", "seconds", "guidance", "negative_prompt")
     flags = {field: getattr(args, field) for field in fields if getattr(args, field) is not None}
-    sampling = own_sampling(checkpoint_folder(args.audioldm)) | flags
+    sampling = checkpoint_sampling(checkpoint_folder(args.audioldm)) | flags
     return Generation(
         audioldm=args.audioldm,
         sampling=Sampling(**sampling, seed=args.seed, candidates=args.candidates),

@@ -100,18 +100,18 @@ def run(args: argparse.Namespace) -> None:
     fields = ("clip", "clap", "top", "index", "references", "hubness")
     result = search(
         args.library,
-        pictures=images,
+        images=images,
         texts=args.text,
         translator=translator,
         centre=not args.no_centre,
-        names_all=args.strict,
+        list_all=args.strict,
         console=stderr_console(),
         **{name: getattr(args, name) for name in fields},
     )
     _show_json(result) if args.json else show(result)
-    wrong = result.left_out if args.strict else result.unread
-    if wrong:
-        raise C2CError(f"{len(wrong):,} file{'s' if len(wrong) > 1 else ''} could not be read; see above")
+    errors = result.error_messages if args.strict else result.image_errors
+    if errors:
+        raise C2CError(f"{len(errors):,} file{'s' if len(errors) > 1 else ''} could not be read; see above")
 
 
 def show(result: "SearchResult") -> None:
@@ -122,12 +122,12 @@ def show(result: "SearchResult") -> None:
     for hits in result.hits:
         if console.is_terminal:
             table = Table(f"score ({hits.scoring})", "sound", title=printable(hits.query), title_justify="left")
-            for score, path in hits.sounds:
+            for score, path in hits.matches:
                 table.add_row(f"{score:.4f}", printable(path))
             console.print(table)
         else:
             query = [hits.query] if len(result.hits) > 1 else []
-            for score, path in hits.sounds:
+            for score, path in hits.matches:
                 print_fields(f"{score:.4f}", path, *query)
 
 
@@ -137,16 +137,16 @@ def _show_json(result: "SearchResult") -> None:
 
     content = {
         "library": path_to_text(result.library.folder),
-        "index": path_to_text(result.library.place),
+        "index": path_to_text(result.library.index_folder),
         "clap": dataclasses.asdict(result.clap),
         "queries": [
             {
                 hits.kind: path_to_text(Path(hits.query)) if hits.kind == "picture" else hits.query,
                 "scoring": hits.scoring,
-                "sounds": [{"score": score, "file": path_to_text(path)} for score, path in hits.sounds],
+                "sounds": [{"score": score, "file": path_to_text(path)} for score, path in hits.matches],
             }
             for hits in result.hits
         ],
-        "left_out": [printable(why) for why in result.left_out],
+        "left_out": [printable(why) for why in result.error_messages],
     }
     print(json.dumps(content, indent=2))

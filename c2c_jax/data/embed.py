@@ -247,7 +247,7 @@ def embed(writer: StoreWriter, chunks: list[int], spaces: tuple[Space, Space], *
         def collect() -> None:
             chunk, side, batch, array = in_flight.popleft()
             batch.scatter(array, chunk.vectors[side])
-            bar.advance(task, len(batch.text_indices_N) / 2)  # each caption is in a batch of both sides
+            bar.advance(task, len(batch.text_indices_N) / 2)  # a caption is done when both sides are
             if batch is chunk.batches[-1][1]:
                 writing.append(disk.submit(writer.write, chunk.number, *chunk.vectors))
                 while len(writing) > AHEAD:

@@ -18,7 +18,7 @@ from c2c_jax.io.files import describe_path, is_array, user_path
 from c2c_jax.io.images import find_images
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.vectors import read_vectors
-from c2c_jax.miniworld.pairs import picture_at
+from c2c_jax.miniworld.pairs import image_at
 from c2c_jax.spaces.encoding import IMAGE_BATCH, encode_image_files
 from c2c_jax.spaces.space import identify, load_space
 
@@ -62,7 +62,7 @@ def image_vectors(
         task = bar.add_task("encoding", total=count or len(files))
         parts_PS: list[np.ndarray] = [np.zeros((0, space.dim), np.float32)]
         for start in range(0, count, IMAGE_BATCH):
-            images = [picture_at("train", index) for index in range(start, min(start + IMAGE_BATCH, count))]
+            images = [image_at("train", index) for index in range(start, min(start + IMAGE_BATCH, count))]
             parts_PS.append(space.encode_image(images))
             bar.advance(task, len(images))
         vectors, errors = encode_image_files(files, space, lambda: bar.advance(task))

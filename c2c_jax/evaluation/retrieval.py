@@ -123,7 +123,7 @@ class Scorer:
             for one in self.centring.compare(sound_NE, sounds.prompts_CE, sound_E, self.centring.text_E):
                 rows += self.prompt_rows("images_to_sounds", one, labels_N)
         scorings = self.centring.compare(sound_NE, sound_NE, sound_E)
-        return rows + self._label_rows("images_to_sounds", scorings, labels_N, labels_N, without_itself=True)
+        return rows + self._label_rows("images_to_sounds", scorings, labels_N, labels_N, exclude_self=True)
 
     def audio_caption_rows(self, sounds: Media) -> list[Row]:
         """Retrieval in the target space alone: ranks of sounds' captions among all sounds, and of captioned sounds

@@ -1,1 +1,1 @@
-"""From one CLAP vector to sound: AudioLDM and sound files."""
+"""Generates sounds from CLAP vectors with AudioLDM."""

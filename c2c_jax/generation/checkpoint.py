@@ -1,4 +1,4 @@
-"""Loads the parts of AudioLDM folders in diffusers' layout, strictly: no weight missing, left over or damaged."""
+"""Loads the networks of AudioLDM folders in diffusers' layout; missing, unknown and damaged weights are errors."""
 
 import contextlib
 import inspect
@@ -25,23 +25,23 @@ from c2c_jax.spaces.weights.clap import text_config
 from c2c_jax.spaces.weights.folders import WEIGHT_FILES, digest_of, files_named
 
 CONFIGS = ("scheduler/scheduler_config.json", "unet/config.json", "vae/config.json", "vocoder/config.json")
-# The names of weight files in diffusers' folders; other files, such as those of a LoRA, are not the model's.
+# Names of weight files in diffusers' folders. Other files, such as LoRA weights, are ignored.
 DIFFUSERS_FILES = (
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
     "diffusion_pytorch_model.bin",
     "diffusion_pytorch_model.bin.index.json",
 )
-# Fields of transformers' configs that no network needs, by which a file could ask for code or for any memory.
+# Fields of transformers' configs that are removed, because they could run code or allocate unbounded memory.
 UNUSED = {
     "auto_map", "num_labels", "id2label", "label2id", "quantization_config", "attn_implementation",
     "_attn_implementation", "experts_implementation", "_experts_implementation", "custom_pipelines", "_name_or_path",
 }  # fmt: skip
-# Buffers in old files, which today's classes compute.
+# Buffers in old files; the current classes compute them.
 BUFFERS = r".*(?:position_ids|token_type_ids|num_batches_tracked)"
 
-# Loggers, and patterns of messages that `load_model` reports as CheckpointError instead, or that are about token ids in
-# old configs, which work. Messages about weights that no module takes are not silenced.
+# Loggers, and patterns of the messages to silence: those that `load_model` raises as CheckpointError, and harmless ones
+# about token ids in old configs. Messages about unexpected weights are not silenced.
 SILENCED = {
     "transformers.configuration_utils": "within the vocabulary",
     "diffusers.models.modeling_utils": "newly initialized",
@@ -50,8 +50,8 @@ SILENCED = {
 
 
 def check_layout(folder: Path) -> None:
-    """Raises CheckpointError unless a folder holds every part of AudioLDM that makes sound, by the names of its files.
-    For the text tower see `check_text`."""
+    """Raises CheckpointError unless a folder has the files of all AudioLDM networks except the text tower; for that see
+    `check_text`."""
     if not folder.is_dir():
         raise CheckpointError(
             f"the folder {folder} does not exist: download cvssp/audioldm-s-full-v2 and pass its folder"
@@ -63,9 +63,9 @@ def check_layout(folder: Path) -> None:
 
 
 def check_text(folder: Path) -> None:
-    """Raises CheckpointError unless an AudioLDM folder holds its CLAP text tower and its tokenizer."""
+    """Raises CheckpointError unless an AudioLDM folder has the files of its CLAP text tower and tokenizer."""
     files = ["text_encoder/config.json"]
-    # transformers loads a tokenizer without its vocabulary too, which encodes every text as nothing.
+    # Without a vocabulary, transformers loads a tokenizer that encodes every text as an empty sequence.
     if not (folder / "tokenizer/tokenizer.json").is_file():
         files += ["tokenizer/vocab.json", "tokenizer/merges.txt"]
     _require(folder, files, ["text_encoder"])
@@ -84,33 +84,35 @@ def _require(folder: Path, files: list[str], weights_of: list[str]) -> None:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of what makes the sound: UNet, VAE, vocoder and noise levels."""
+    """Returns a SHA-256 of the names and contents of the files of UNet, VAE, vocoder and scheduler."""
     files = [path for part in ("scheduler", "unet", "vae", "vocoder") for path in sorted((folder / part).iterdir())]
     return digest_of({str(path.relative_to(folder)): path for path in files if path.is_file()})
 
 
 def load_model(kind: Any, folder: Path, dtype: torch.dtype, bounds: type | None = None) -> Any:
-    """Loads one network, every tensor from the folder's files. bounds: see `check_fields`. Raises CheckpointError,
-    before memory is taken, for a config that asks for more than the files hold, and for files that are damaged or of
-    another model."""
+    """Loads a network of class `kind` from a folder. bounds: see `check_fields`.
+
+    Raises CheckpointError if files are damaged or of another model, or, before memory is allocated, if the config
+    describes a much larger network than the files.
+    """
     is_diffusers = issubclass(kind, ModelMixin)
     files = files_named(folder, DIFFUSERS_FILES if is_diffusers else WEIGHT_FILES)
     files = [path for path in files if not path.name.endswith(".index.json")]
     shapes = {name: shape for path in files for name, shape in tensor_shapes(path).items()}
     config = _checked_config(kind, folder, shapes, bounds)
-    options = {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": dtype}  # reported below
+    options = {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": dtype}  # checked below
     try:
         if is_diffusers:
             is_safe = files[0].suffix == ".safetensors"
             model, report = kind.from_pretrained(
                 folder, local_files_only=True, use_safetensors=is_safe, low_cpu_mem_usage=False, **options
             )
-        else:  # not from the folder, where other files than these could have a say
+        else:  # not from the folder, whose other files could take effect
             tensors = {name: tensor for path in files for name, tensor in _torch_tensors(path).items()}
             model, report = kind.from_pretrained(
                 None, config=config, state_dict=tensors, local_files_only=True, trust_remote_code=False, **options
             )
-    except Exception as error:  # diffusers and transformers raise exceptions of many kinds over foreign files
+    except Exception as error:  # diffusers and transformers raise exceptions of many types
         raise CheckpointError(f"{folder} cannot be loaded ({one_line(error)}): fetch it again") from None
     unfilled = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
     if unfilled:
@@ -120,8 +122,8 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, bounds: type | None 
     extra = [key for key in report["unexpected_keys"] if not re.fullmatch(BUFFERS, key)]
     if extra:
         raise CheckpointError(
-            f"{folder} has {len(extra)} weights that {kind.__name__} knows nothing of ({sorted(extra)[0]}): "
-            "it is of another model; fetch it again"
+            f"{folder} has {len(extra)} weights that {kind.__name__} does not have ({sorted(extra)[0]}): "
+            "it is another model; fetch it again"
         )
     if damaged := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
         raise CheckpointError(f"{folder}: {damaged[0]} has values that are not finite in {dtype}: fetch it again")
@@ -129,21 +131,23 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, bounds: type | None 
 
 
 def _checked_config(kind: Any, folder: Path, shapes: Mapping[str, tuple[int, ...]], bounds: type | None) -> Any:
-    """The config of a network for transformers, None for diffusers. The network is built on torch's "meta" device,
-    which takes no memory for weights: it may have a few more and larger ones than the files hold, which `load_model`
-    reports, but not any number."""
+    """Checks a network's config.json. Returns a config for transformers classes, None for diffusers classes.
+
+    Builds the network on torch's "meta" device, which allocates no weights, and raises CheckpointError if it is much
+    larger than the files. Small differences are left to `load_model`.
+    """
     content, is_diffusers = read_json(folder / "config.json"), issubclass(kind, ModelMixin)
     if is_diffusers and content.get("quantization_config") is not None:
-        raise CheckpointError(f"{folder} is quantised, which is not read: fetch it in float32 or float16")
+        raise CheckpointError(f"{folder} is quantised, which is not supported: fetch it in float32 or float16")
     limits = [2 * len(shapes) + 64, 2 * sum(map(math.prod, shapes.values())) + 2**16]
 
-    def registered(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+    def count_parameter(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
         limits[0] -= 1
         limits[1] -= 0 if parameter is None else parameter.numel()
         if min(limits) < 0:
-            raise ValueError("a larger model than its weights")
+            raise ValueError("the model is larger than its weights")
 
-    hook = register_module_parameter_registration_hook(registered)
+    hook = register_module_parameter_registration_hook(count_parameter)
     try:
         if bounds:
             check_fields(content, bounds, kind)
@@ -157,7 +161,7 @@ def _checked_config(kind: Any, folder: Path, shapes: Mapping[str, tuple[int, ...
             config = kind.config_class.from_dict({name: x for name, x in content.items() if name not in UNUSED})
             kind(config)
             return config
-    except Exception as error:  # the classes check their arguments little, and raise exceptions of all kinds
+    except Exception as error:  # the classes raise exceptions of many types
         raise CheckpointError(
             f"{folder / 'config.json'} does not describe the {kind.__name__} beside it ({one_line(error)}): fetch both "
             "again"
@@ -177,13 +181,13 @@ def _torch_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keeps the messages of SILENCED and transformers' bar of loaded weights off the terminal."""
+    """Hides the log messages of SILENCED and transformers' progress bars."""
 
-    def unknown(record: logging.LogRecord) -> bool:
+    def keep(record: logging.LogRecord) -> bool:
         return re.search(SILENCED[record.name], record.getMessage()) is None
 
     for name in SILENCED:
-        logging.getLogger(name).addFilter(unknown)
+        logging.getLogger(name).addFilter(keep)
     hook = transformers.utils.logging.set_tqdm_hook(
         lambda bar, args, kwargs: bar(*args, **{**kwargs, "disable": True}),
     )
@@ -192,4 +196,4 @@ def quiet_loading() -> Iterator[None]:
     finally:
         transformers.utils.logging.set_tqdm_hook(hook)
         for name in SILENCED:
-            logging.getLogger(name).removeFilter(unknown)
+            logging.getLogger(name).removeFilter(keep)

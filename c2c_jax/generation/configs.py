@@ -1,6 +1,6 @@
-"""Checks of AudioLDM's config files, for the fields that tensor shapes do not determine.
+"""Checks the fields of AudioLDM's config files that tensor shapes do not determine.
 
-diffusers and transformers take most values as they come, and a wrong one changes the sound without an error.
+diffusers and transformers do not validate most of them, and a wrong value changes the sound without an error.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ Rate = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 
 @dataclasses.dataclass
 class SchedulerBounds:
-    """Of a scheduler_config.json, with diffusers' defaults."""
+    """Bounds of scheduler_config.json, with diffusers' defaults."""
 
     num_train_timesteps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
     steps_offset: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 0
@@ -32,7 +32,7 @@ class SchedulerBounds:
 
 @dataclasses.dataclass
 class UNetBounds:
-    """Of UNet2DConditionModel's config.json."""
+    """Bounds of UNet2DConditionModel's config.json."""
 
     freq_shift: Literal[0, 1] = 0
     downsample_padding: Literal[0, 1] = 1
@@ -47,16 +47,16 @@ class UNetBounds:
 
 @dataclasses.dataclass
 class VAEBounds:
-    """Of AutoencoderKL's config.json."""
+    """Bounds of AutoencoderKL's config.json."""
 
     norm_num_groups: Count = 32
     scaling_factor: Scale = 0.18215
-    shift_factor: None = None  # used by other pipelines than AudioLDM's
+    shift_factor: None = None  # AudioLDM's pipeline ignores it
 
 
 @dataclasses.dataclass
 class VocoderBounds:
-    """Of SpeechT5HifiGan's config.json."""
+    """Bounds of SpeechT5HifiGan's config.json."""
 
     model_in_dim: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 80
     sampling_rate: Annotated[int, msgspec.Meta(ge=1000, le=400_000)] = 16_000
@@ -67,20 +67,20 @@ class VocoderBounds:
 
     def __post_init__(self) -> None:
         if math.prod(self.upsample_rates) > 2**14:
-            raise ValueError(f"upsample_rates {self.upsample_rates}; expected a product of {2**14:,} at most")
+            raise ValueError(f"upsample_rates {self.upsample_rates}; expected a product of at most {2**14:,}")
 
 
 @dataclasses.dataclass
 class GriffinLimBounds(VocoderBounds):
-    """Of GriffinLim's config.json."""
+    """Bounds of GriffinLim's config.json."""
 
     fft: Annotated[int, msgspec.Meta(ge=16, le=4096, multiple_of=2)] = 1024
     iterations: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 64
 
 
 def check_fields(config: Mapping[str, Any], bounds: type, kind: Any) -> None:
-    """Raises ValueError or msgspec's ValidationError for a value outside of `bounds`, a dataclass of this module, and
-    for switches, numbers and names of another type than the default of that argument of `kind`."""
+    """Raises ValueError or msgspec.ValidationError for a value outside of `bounds`, a dataclass of this module, or of
+    another type than the default of the corresponding argument of `kind`."""
     msgspec.convert(config, bounds)
     types: dict[type, Any] = {bool: bool, float: int | float, str: str | None}
     for name, parameter in inspect.signature(kind.__init__).parameters.items():

@@ -1,4 +1,4 @@
-"""Records of generated sounds, `NAME.sound.json`: all that is needed to repeat a sound, written and read."""
+"""Reads and writes records of generated sounds, `NAME.sound.json`, which hold what is needed to reproduce them."""
 
 import dataclasses
 import json
@@ -14,29 +14,29 @@ from c2c_jax.io.files import describe_path, is_regular, path_to_text, sha256_of,
 from c2c_jax.io.json import read_json, read_json_as, report_missing_fields
 from c2c_jax.spaces.space import SpaceId
 
-OF_PICTURES = (  # fields that records of control sounds leave out
+IMAGE_FIELDS = (  # fields that only sounds of images have
     "pictures", "mixed_in", "averaged", "gap_statistics", "output_mean", "caption_memory",
 )  # fmt: skip
-OF_CONTROLS = ("control",)  # fields that records of pictures leave out
-ADVICE = "make the sound again"
+CONTROL_FIELDS = ("control",)  # fields that only control sounds have
+ADVICE = "generate the sound again"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class File:
-    """A file that a record names: `path` as `path_to_text` writes it."""
+    """A file that a record refers to. path: as written by `path_to_text`."""
 
     path: str
     sha256: str
 
 
 def file_of(path: Path) -> File:
-    """A file as a record names it."""
+    """Describes a file for a record."""
     return File(path=path_to_text(path), sha256=sha256_of(path))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecordedAudio:
-    """One candidate. file: its name, beside the record. sha256: of the file; "": of an older version."""
+    """One candidate sound. file: its name, in the folder of the record. sha256: of the file; "" in old records."""
 
     file: str
     sha256: str = ""
@@ -54,7 +54,7 @@ class RecordedAudio:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixedIn:
-    """A text, or an image file, with its weight in the CLAP vector."""
+    """A text or an image file that was blended in, with its weight in the CLAP vector."""
 
     what: str | File
     weight: float
@@ -71,7 +71,7 @@ class Networks:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Versions:
-    """Versions of the libraries that made a sound."""
+    """Versions of the libraries that generated a sound."""
 
     c2c_jax: str = ""
     diffusers: str = ""
@@ -84,8 +84,8 @@ class Versions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Content:
-    """The content of a record. control: the text of a control sound; None for a sound of pictures. output_mean: the
-    mean that a translator of centred vectors un-centred with; None for other translators."""
+    """The content of a record. control: the text of a control sound; None for sounds of images. output_mean: the mean
+    that a translator of centred vectors added to its output; None for other translators."""
 
     sounds: Annotated[list[RecordedAudio], msgspec.Meta(min_length=1)]
     control: str | None = None
@@ -110,28 +110,28 @@ class Content:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Fields that this kind of record does not have."""
-        return OF_CONTROLS if self.control is None else OF_PICTURES
+        """The fields that this kind of record does not have."""
+        return CONTROL_FIELDS if self.control is None else IMAGE_FIELDS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """A record that was read, typed and as it is. sound: the file of its first sound, the best if they were ranked."""
+    """A record read from a file. content: its fields, typed. raw: the JSON object."""
 
     path: Path
     content: Content
     raw: dict[str, Any]
 
     @property
-    def sound(self) -> Path:
+    def audio_path(self) -> Path:
         """Path of the record's first sound, which is the best one if the candidates were ranked."""
         return self.path.parent / self.content.sounds[0].path
 
-    def require_file(self, sound: RecordedAudio) -> Path:
-        """The file of one of its sounds. Raises AudioError if another sound is there."""
-        path = self.path.parent / sound.path
-        if sound.sha256 and is_regular(path) and sha256_of(path) != sound.sha256:
-            raise AudioError(f"{path} is not the sound that {self.path.name} is of: {ADVICE}")
+    def require_file(self, audio: RecordedAudio) -> Path:
+        """Returns the file of one of the record's sounds. Raises AudioError if the file has another SHA-256."""
+        path = self.path.parent / audio.path
+        if audio.sha256 and is_regular(path) and sha256_of(path) != audio.sha256:
+            raise AudioError(f"{path} is not the sound that {self.path.name} describes: {ADVICE}")
         return path
 
 
@@ -143,9 +143,10 @@ def write_record(path: Path, content: Content) -> None:
 
 
 def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportError]]:
-    """The records below a folder, by name: of pictures' sounds and of control sounds; and an error for each other one.
+    """Reads all records below a folder, sorted by name. Returns those of image sounds, those of control sounds, and an
+    error for each unreadable record.
 
-    Raises ReportError if there is no folder, or no record in it.
+    Raises ReportError if the folder is missing or has no records.
     """
     if not folder.is_dir():
         raise ReportError(
@@ -154,7 +155,7 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
         )
     paths = sorted(folder.rglob("*.sound.json"))
     if not paths:
-        raise ReportError(f"{folder} holds no .sound.json record: pass the --out folder of infer.py")
+        raise ReportError(f"{folder} contains no .sound.json record: pass the --out folder of infer.py")
     records, errors = [], []
     for path in paths:
         try:
@@ -168,15 +169,15 @@ def read_records(folder: Path) -> tuple[list[Record], list[Record], list[ReportE
 def _read(path: Path) -> Record:
     content = read_json_as(Content, path, ReportError, ADVICE, forbid_unknown=True)
     raw = read_json(path, ReportError, ADVICE)
-    for sound in content.sounds:
-        if sound.path.name != str(sound.path):
-            raise ReportError(f"{path} names {sound.file}, which is not in the same folder; {ADVICE}")
+    for audio in content.sounds:
+        if audio.path.name != str(audio.path):
+            raise ReportError(f"{path} names {audio.file}, which is not in the same folder; {ADVICE}")
     if content.control is None and not (content.translator and content.pictures):
         raise ReportError(f"{path} names neither a control text nor a translator and pictures; {ADVICE}")
-    if (found := len(content.clap_vector)) != content.clap.dim:
-        raise ReportError(f"{path}: its clap_vector has {found} numbers, its CLAP's have {content.clap.dim}; {ADVICE}")
+    if (count := len(content.clap_vector)) != content.clap.dim:
+        raise ReportError(f"{path}: its clap_vector has {count} numbers, its CLAP's have {content.clap.dim}; {ADVICE}")
     if not any(content.clap_vector):
         raise ReportError(f"{path}: its clap_vector is zero; {ADVICE}")
-    # Records of older versions have no output_mean.
+    # Old records have no output_mean.
     report_missing_fields(Content, raw, path, (*content.absent, "output_mean"))
     return Record(path=path, content=content, raw=raw)

@@ -1,4 +1,4 @@
-"""Settings by which sounds are sampled. Imports nothing heavy."""
+"""Settings for sampling sounds. The module imports neither torch nor JAX."""
 
 import dataclasses
 import math
@@ -11,21 +11,21 @@ from c2c_jax.errors import CheckpointError, GenerationError
 from c2c_jax.io.files import path_exists
 from c2c_jax.io.json import read_json
 
-# For ddim the paper's; for the others the fewest that end as near to endless steps (`bench/generate.py`).
+# ddim: as in the paper. Others: the fewest steps that come as close to the limit of many steps (`bench/generate.py`).
 STEPS = {"dpm++": 35, "unipc": 25, "ddim": 200}
 DTYPES = ("float32", "bfloat16", "float16")
 MAX_SEED, MAX_CANDIDATES = 2**63 - 1, 1000
-MAX_PROMPT = 10_000  # characters of a checkpoint's own negative prompt
-SAMPLING_FILE = "sampling.json"  # in a checkpoint's folder, optional: the settings it is best sampled with
-LONGEST = 600  # seconds of sound: memory grows with its square, and the model was trained on ten
+MAX_PROMPT = 10_000  # characters of the negative prompt in a checkpoint's sampling.json
+SAMPLING_FILE = "sampling.json"  # optional file in a checkpoint's folder with its recommended settings
+MAX_SECONDS = 600  # of sound; memory grows quadratically, and the model was trained on ten seconds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """AudioLDM's settings; guidance and negative prompt are CLIP2CLAP's (Wong)."""
+    """AudioLDM's sampling settings; the defaults of guidance and negative prompt are those of CLIP2CLAP (Wong)."""
 
     scheduler: str = "dpm++"  # a key of STEPS
-    steps: int | None = None  # None: those of STEPS
+    steps: int | None = None  # None: as in STEPS
     seconds: float = 10.0
     guidance: float = 7.5  # weight of classifier-free guidance; 1 or less: no guidance
     negative_prompt: str = "Low quality"  # what guidance leads away from
@@ -39,17 +39,17 @@ class Sampling:
 
     @property
     def number_of_steps(self) -> int:
-        """The steps that are asked for."""
+        """The number of steps, with the default of the scheduler."""
         return STEPS[self.scheduler] if self.steps is None else self.steps
 
     def check(self) -> None:
-        """Raises GenerationError for settings that no model can take; `AudioLDM.check` knows the bounds of one."""
+        """Raises GenerationError for settings that no model supports; see `AudioLDM.check` for those of one model."""
         if self.scheduler not in STEPS:
             raise GenerationError(f"scheduler must be one of {', '.join(STEPS)}, found {self.scheduler!r}")
         if self.number_of_steps < 1:
             raise GenerationError(f"steps must be 1 or more, found {self.steps}")
-        if not 0 < self.seconds <= LONGEST:
-            raise GenerationError(f"seconds must be above 0 and at most {LONGEST}, found {self.seconds}")
+        if not 0 < self.seconds <= MAX_SECONDS:
+            raise GenerationError(f"seconds must be above 0 and at most {MAX_SECONDS}, found {self.seconds}")
         if not math.isfinite(self.guidance):
             raise GenerationError(f"guidance must be a finite number (1 or less: none), found {self.guidance}")
         if not 1 <= self.candidates <= MAX_CANDIDATES:
@@ -58,9 +58,9 @@ class Sampling:
             raise GenerationError(f"seed must be from 0 to {MAX_SEED}, found {self.seed}")
 
 
-def own_sampling(folder: Path) -> dict[str, Any]:
-    """The settings that a checkpoint is best sampled with, by the names of `Sampling`'s fields; most checkpoints have
-    none. Raises CheckpointError for values that are no settings."""
+def checkpoint_sampling(folder: Path) -> dict[str, Any]:
+    """Reads a checkpoint's recommended settings, keyed by the fields of `Sampling`; empty for most checkpoints. Raises
+    CheckpointError for invalid settings."""
     path = folder / SAMPLING_FILE
     if not path_exists(path):
         return {}

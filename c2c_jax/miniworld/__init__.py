@@ -1,1 +1,1 @@
-"""A small procedural world of pictures, sounds and captions, and the tiny CLIP, CLAP and AudioLDM trained on it."""
+"""The mini world: procedural images, sounds and captions, and the tiny CLIP, CLAP and AudioLDM trained on them."""

@@ -1,8 +1,8 @@
-"""Captions of scenes in three styles: of pictures, of sounds, and of both.
+"""Generates captions of scenes in three styles: of pictures, of sounds, and of both.
 
-A caption always names the source and the count, and each other attribute with a probability (`NAMED`). Colour and sky
-are named seldom: a CLIP trained on captions that mostly name them separates captions by these alone and learns hardly
-any source.
+A caption always names the source and the count, and each other attribute with a probability (`NAMED`). Those of colour
+and sky are low: a CLIP trained on captions that usually name them separates captions by colour and sky alone, and
+learns little about sources.
 """
 
 import re
@@ -13,21 +13,21 @@ import numpy as np
 
 from c2c_jax.errors import CaptionError
 from c2c_jax.miniworld import words
-from c2c_jax.miniworld.world import CELLS, SEEN_CELLS, SPLITS, Scene, scene_of
+from c2c_jax.miniworld.world import CELLS, SPLITS, TRAINING_CELLS, Scene, scene_of
 
 STYLES = ("picture", "sound", "mixed")
-# Probability that a caption of a style names an attribute; 0 for those that are missing.
+# Probability that a caption of a style names an attribute; 0 if missing.
 NAMED: Mapping[str, Mapping[str, float]] = {
     "picture": {"size": 0.88, "place": 0.7, "colour": 0.35, "sky": 0.25},
     "sound": {"size": 0.88, "place": 0.7, "echo": 0.3, "noise": 0.3},
     "mixed": {"size": 0.88, "place": 0.7, "colour": 0.18, "sky": 0.12, "echo": 0.15, "noise": 0.15},
 }
 ATTRIBUTES = ("size", "place", "colour", "sky", "echo", "noise")
-SIZE_SEEN_ONLY, SIZE_HEARD_ONLY = 0.4, 0.4  # of the mixed captions that name the size; the rest name it twice
-PROMPTS = 8  # of a cell
+SIZE_ONLY, PITCH_ONLY = 0.4, 0.4  # fractions of the mixed captions with a size; the rest name both
+PROMPTS = 8  # for each cell
 
-BLOCK = 4096  # captions whose random numbers come from one generator
-DRAWS = 40  # random numbers for one caption and its scene, more than any uses
+BLOCK = 4096  # captions that share a random generator
+DRAWS = 40  # random numbers per caption and scene; no caption uses all
 
 _ARTICLE = re.compile(r"\ba (?=[aeiou])")
 _WITHOUT_LOOKS = {
@@ -38,69 +38,69 @@ T = TypeVar("T")
 
 
 class Chance:
-    """Uniform random numbers in [0, 1), used one after another."""
+    """Draws from a fixed sequence of uniform random numbers in [0, 1)."""
 
     def __init__(self, numbers: Sequence[float]):
-        self.number = iter(numbers).__next__
+        self.draw = iter(numbers).__next__
 
     def pick(self, options: Sequence[T]) -> T:
         """Returns one of the options with equal probability, using the next number."""
-        return options[int(self.number() * len(options))]
+        return options[int(self.draw() * len(options))]
 
 
 def caption(scene: Scene, style: str, rng: np.random.Generator) -> str:
-    """One caption in a style of `STYLES`: lower-case words separated by single spaces, no punctuation."""
+    """Returns a caption in a style of `STYLES`: lower-case words separated by single spaces, no punctuation."""
     return _caption(scene, style, Chance(rng.random(DRAWS).tolist()), NAMED[style])
 
 
 def paraphrases(scene: Scene, style: str, count: int, rng: np.random.Generator) -> list[str]:
-    """`count` different captions of one scene. Every scene has thousands of them in each style."""
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found[caption(scene, style, rng)] = None
-    return list(found)
+    """Returns `count` different captions of one scene. Each scene has thousands of captions in each style."""
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        texts[caption(scene, style, rng)] = None
+    return list(texts)
 
 
 def captions(split: str, count: int, seed: int = 0, styles: Sequence[str] = STYLES) -> Iterator[str]:
-    """The first `count` captions of a split; see `captioned_scenes`."""
+    """Yields the first `count` captions of a split; see `captioned_scenes`."""
     return (text for _, _, text in captioned_scenes(split, count, seed, styles))
 
 
 def captioned_scenes(
     split: str, count: int, seed: int = 0, styles: Sequence[str] = STYLES
 ) -> Iterator[tuple[Scene, str, str]]:
-    """The first `count` captions of a split as (scene, style, caption), each of a scene of its own.
+    """Yields the first `count` captions of a split as (scene, style, caption), each with its own scene.
 
-    Number i is a function of (seed, split, i, styles); all styles are equally likely. The training split uses
-    cells that are not held out; validation and test go through all cells in turn. The scenes differ from those of
-    `world.scene_at`.
-
-    Raises CaptionError for an unknown split or style.
+    Caption i is a function of (seed, split, i, styles); all styles are equally likely. The training split uses only
+    cells that are not held out; validation and test cycle through all cells. The scenes differ from those of
+    `world.scene_at`. Raises CaptionError for an unknown split or style.
     """
     if split not in SPLITS:
         raise CaptionError(f"no split {split!r} in the mini world; there are {', '.join(SPLITS)}")
     if not styles or set(styles) - set(STYLES):
         raise CaptionError(f"no style {', '.join(styles) or 'at all'} in the mini world; there are {', '.join(STYLES)}")
 
-    def captioned() -> Iterator[tuple[Scene, str, str]]:
+    def generate() -> Iterator[tuple[Scene, str, str]]:
         for start in range(0, count, BLOCK):
             rng = np.random.default_rng((seed, SPLITS.index(split), start // BLOCK))
             for index, row in enumerate(rng.random((BLOCK, DRAWS))[: count - start], start):
                 chance = Chance(row.tolist())
-                seen = chance.pick(SEEN_CELLS)  # drawn for every split, so that all use the same numbers
-                scene = scene_of(seen if split == "train" else index % CELLS, chance.pick)
+                training_cell = chance.pick(
+                    TRAINING_CELLS
+                )  # drawn in every split, so that all splits use the same numbers
+                scene = scene_of(training_cell if split == "train" else index % CELLS, chance.pick)
                 style = chance.pick(styles)
                 yield scene, style, _caption(scene, style, chance, NAMED[style])
 
-    return captioned()
+    return generate()
 
 
 def cell_prompts(cell: int, style: str) -> list[str]:
-    """`PROMPTS` captions that name the cell's source, count, size and place, and nothing else.
+    """Returns `PROMPTS` captions that name only the source, count, size and place of a cell.
 
-    All cells use the same sentences and phrases, so that their prompts differ in meaning only.
+    All cells use the same sentences and phrases, so that their prompts differ only in meaning.
     """
-    # A Latin hypercube: each column goes evenly through 0 to 1, so that the rows choose different sentences and words.
+    # A Latin hypercube: each column covers 0 to 1 evenly, so that the rows choose different sentences and words.
     columns = np.tile((np.arange(PROMPTS) + 0.5) / PROMPTS, (DRAWS, 1))
     rows = np.random.default_rng(0).permuted(columns, axis=1).T.tolist()
     scene = scene_of(cell, lambda values: values[0])
@@ -108,16 +108,16 @@ def cell_prompts(cell: int, style: str) -> list[str]:
 
 
 def _caption(scene: Scene, style: str, chance: Chance, named: Mapping[str, float]) -> str:
-    """Uses the same random numbers for the same choices, whatever the scene and the style are."""
-    pick, number = chance.pick, chance.number
-    says = {attribute: number() < named.get(attribute, 0.0) for attribute in ATTRIBUTES}
-    which, many, of_source = number(), scene.count > 1, words.SOURCE_WORDS[scene.source]
-    size, pitch = pick(words.SEEN_SIZE[scene.size]), pick(words.HEARD_SIZE[scene.size])
-    if not says["size"] or style == "sound" or style == "mixed" and which >= 1 - SIZE_HEARD_ONLY:
+    """Builds a caption. Each choice uses a fixed random number, independent of scene and style."""
+    pick, draw = chance.pick, chance.draw
+    names = {attribute: draw() < named.get(attribute, 0.0) for attribute in ATTRIBUTES}
+    which, many, of_source = draw(), scene.count > 1, words.SOURCE_WORDS[scene.source]
+    size, pitch = pick(words.VISUAL_SIZE[scene.size]), pick(words.PITCH[scene.size])
+    if not names["size"] or style == "sound" or style == "mixed" and which >= 1 - PITCH_ONLY:
         size = ""
-    if not says["size"] or style == "picture" or style == "mixed" and which < SIZE_SEEN_ONLY:
+    if not names["size"] or style == "picture" or style == "mixed" and which < SIZE_ONLY:
         pitch = ""
-    colour = scene.colour if says["colour"] else ""
+    colour = scene.colour if names["colour"] else ""
     looks = f"{size} and {colour}" if size and colour else size or colour
 
     noun, verb, call = pick(of_source.nouns), pick(of_source.verbs), pick(of_source.calls)
@@ -125,9 +125,9 @@ def _caption(scene: Scene, style: str, chance: Chance, named: Mapping[str, float
     some, be = pick(words.NUMBER[scene.count])
     few, whole = pick(words.PLAIN_NUMBER[scene.count]), pick(words.WHOLE_NUMBER[scene.count])
 
-    seen_or_heard = pick((words.SEEN_PLACE, words.HEARD_PLACE))
-    places = {"picture": words.SEEN_PLACE, "sound": words.HEARD_PLACE, "mixed": seen_or_heard}[style]
-    place, view = pick(places[scene.place]), pick(words.SCENE[scene.place if says["place"] else ""])
+    mixed_place = pick((words.VISUAL_PLACE, words.AUDIO_PLACE))
+    places = {"picture": words.VISUAL_PLACE, "sound": words.AUDIO_PLACE, "mixed": mixed_place}[style]
+    place, view = pick(places[scene.place]), pick(words.SCENE[scene.place if names["place"] else ""])
     sky, echo, noise = pick(words.SKY), pick(words.ECHO[scene.echo]), pick(words.NOISE[scene.noise])
     at_pitch = pick(words.AT_PITCH)
     text = pick((words.TEMPLATES if looks else _WITHOUT_LOOKS)[style]).format(
@@ -136,8 +136,8 @@ def _caption(scene: Scene, style: str, chance: Chance, named: Mapping[str, float
         pitch=pitch, at_pitch=at_pitch.format(pitch=pitch) if pitch else "",
         verb=verb[0], verbs=verb[1], verbing=verb[2], agree=verb[0] if many else verb[1],
         calls=call[1] if many else call[0], times=pick(words.TIMES[scene.count]),
-        place=place if says["place"] else "", scene=view, sky=sky.format(sky=scene.sky) if says["sky"] else "",
-        echo=echo if says["echo"] else "", noise=noise if says["noise"] else "",
-        image=pick(words.IMAGE), recording=pick(words.RECORDING), hearer=pick(words.HEARER),
+        place=place if names["place"] else "", scene=view, sky=sky.format(sky=scene.sky) if names["sky"] else "",
+        echo=echo if names["echo"] else "", noise=noise if names["noise"] else "",
+        image=pick(words.IMAGE), recording=pick(words.RECORDING), observer=pick(words.OBSERVER),
     )  # fmt: skip
     return _ARTICLE.sub("an ", " ".join(text.split()))

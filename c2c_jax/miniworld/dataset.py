@@ -1,4 +1,4 @@
-"""TFDS data sets of the mini world; importing this module makes `miniworld/captions`, `/images` and `/sounds` known."""
+"""TFDS data sets of the mini world. Importing this module registers `miniworld/captions`, `/images` and `/sounds`."""
 
 import dataclasses
 import os
@@ -11,20 +11,20 @@ import tensorflow_datasets as tfds
 from c2c_jax.errors import CaptionError
 from c2c_jax.io.tfds import prepare
 from c2c_jax.miniworld import world
+from c2c_jax.miniworld.audio import SAMPLES
 from c2c_jax.miniworld.captions import STYLES, captioned_scenes
 from c2c_jax.miniworld.event import SAMPLE_RATE
-from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
-from c2c_jax.miniworld.sounds import SAMPLES
+from c2c_jax.miniworld.pairs import audio_at, caption_at, image_at
 
-HELD_OUT_ROWS = 5 * world.CELLS  # of validation and of test
-FULL_SCALE = 32767  # of a sound's int16
+HELD_OUT_ROWS = 5 * world.CELLS  # in validation, and in test
+FULL_SCALE = 32767  # of int16 sounds
 
 
 @dataclasses.dataclass(eq=False)
 class MiniworldConfig(tfds.core.BuilderConfig):
-    """Kind ("captions", "images" or "sounds"), number of examples of each split, and seed of all scenes.
+    """Kind ("captions", "images" or "sounds"), number of examples in each split, and seed of the scenes.
 
-    For other sizes make a config with a name of its own: `Miniworld(config=MiniworldConfig(name="captions_1m",
+    For other sizes, create a config with another name: `Miniworld(config=MiniworldConfig(name="captions_1m",
     kind="captions", train=1_000_000), file_format="array_record")`.
     """
 
@@ -36,10 +36,10 @@ class MiniworldConfig(tfds.core.BuilderConfig):
 
 
 class Miniworld(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of the mini world, whose examples are generated instead of downloaded.
+    """TFDS builder of the mini world. Examples are generated, not downloaded.
 
-    `captions` has texts in all styles, each of a scene of its own. Image i and sound i of a split are of the scene
-    `world.scene_at(split, i)`. Attributes are class labels; `cell` is the number of the combination of source, count,
+    `captions` contains texts in all styles, each with its own scene. Image i and sound i of a split show scene
+    `world.scene_at(split, i)`. Attributes are class labels; `cell` is the index of the combination of source, count,
     size and place, 0 to 287. Sounds are int16: divide by 32,767.
     """
 
@@ -49,7 +49,7 @@ class Miniworld(tfds.core.GeneratorBasedBuilder):
         MiniworldConfig(name="images", kind="images", description="Pictures of 64 by 64 pixels and captions of them."),
         MiniworldConfig(name="sounds", kind="sounds", description="Sounds of 2.56 s at 16 kHz and captions of them."),
     ]
-    url_infos = None  # nothing is downloaded, so there are no checksums to look for
+    url_infos = None  # no downloads, so no checksums
 
     def _info(self) -> tfds.core.DatasetInfo:
         label, number = tfds.features.ClassLabel, tfds.features.Scalar(np.int64)
@@ -60,12 +60,12 @@ class Miniworld(tfds.core.GeneratorBasedBuilder):
         if self.builder_config.kind == "captions":
             features["style"] = label(names=STYLES)
         else:
-            alone = {"colour": world.COLOURS, "sky": world.SKIES, "echo": world.ECHOES, "noise": world.NOISES}
-            features |= {name: label(names=values) for name, values in alone.items()}
+            unshared = {"colour": world.COLOURS, "sky": world.SKIES, "echo": world.ECHOES, "noise": world.NOISES}
+            features |= {name: label(names=values) for name, values in unshared.items()}
         if self.builder_config.kind == "images":
             features["image"] = tfds.features.Image(shape=(64, 64, 3), encoding_format="png")
         if self.builder_config.kind == "sounds":
-            # As bytes: TFDS writes the numbers of a list one by one, a negative one in ten bytes.
+            # As bytes: TFDS would encode each number of a list separately, and negative ones in ten bytes.
             encoding = tfds.features.Encoding.BYTES
             features["sound"] = tfds.features.Tensor(shape=(SAMPLES,), dtype=np.int16, encoding=encoding)
             features["sample_rate"] = number
@@ -91,24 +91,26 @@ class Miniworld(tfds.core.GeneratorBasedBuilder):
             scene = world.scene_at(split, index, seed)[0]
             example = {**dataclasses.asdict(scene), "cell": scene.cell}
             if config.kind == "images":
-                example |= {"image": picture_at(split, index, seed)}
+                example |= {"image": image_at(split, index, seed)}
                 example |= {"caption": caption_at(split, index, "picture", seed)}
             else:
-                samples = np.round(sound_at(split, index, seed) * FULL_SCALE).astype(np.int16)
+                samples = np.round(audio_at(split, index, seed) * FULL_SCALE).astype(np.int16)
                 example |= {"sound": samples, "sample_rate": SAMPLE_RATE}
                 example |= {"caption": caption_at(split, index, "sound", seed)}
             yield index, example
 
 
 def prepared(config: str | MiniworldConfig, data_dir: str | os.PathLike | None = None) -> Miniworld:
-    """The builder of a prepared data set, which is first made where it is missing.
+    """Returns the builder of a data set, and prepares the data set if it is missing.
 
     Needs no network. On one core captions take 10 s and 21 MB, images 30 s and 74 MB, sounds 45 s and 560 MB.
     data_dir: folder of prepared data sets; None: TFDS's default. Raises CaptionError for an unknown name.
     """
-    known = [one.name for one in Miniworld.BUILDER_CONFIGS]
+    known = [config.name for config in Miniworld.BUILDER_CONFIGS]
     if isinstance(config, str) and config not in known:
-        raise CaptionError(f"no set miniworld/{config}; there are {', '.join(f'miniworld/{name}' for name in known)}")
+        raise CaptionError(
+            f"no data set miniworld/{config}; there are {', '.join(f'miniworld/{name}' for name in known)}"
+        )
     builder = Miniworld(config=config, data_dir=data_dir, file_format="array_record")
     if not builder.data_path.exists():
         prepare(builder, tfds.download.DownloadConfig(try_download_gcs=False))

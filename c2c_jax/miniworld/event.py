@@ -1,4 +1,4 @@
-"""An event of a source, and the methods of sound synthesis that all voices share."""
+"""Sound synthesis methods shared by the voices of all sources."""
 
 import dataclasses
 import functools
@@ -10,25 +10,25 @@ import scipy.fft
 from jaxtyping import Float
 
 SAMPLE_RATE = 16_000
-TABLE = 4096  # points of one period in a wavetable
-HIGHEST = 7600.0  # hertz: harmonics above would fold back
-EDGE = 0.12  # of noise bands, a standard deviation in natural logarithms of frequency
-TRAITS = 4
+TABLE = 4096  # samples of one period
+MAX_HERTZ = 7600.0  # higher harmonics would alias
+EDGE = 0.12  # of noise bands: standard deviation in natural log-frequency
+TRAITS = 4  # of a clip, see Event
 
 Number = float | int
 Samples = Float[np.ndarray, " N"]
 
 
-def arch(share: Samples) -> Samples:
-    """Half a sine: from 0 at 0 up and back to 0 at 1."""
-    return np.maximum(np.sin(np.pi * share), 0)
+def arch(fraction: Samples) -> Samples:
+    """Returns half a period of a sine: 0 at 0, 1 at 0.5 and 0 at 1."""
+    return np.maximum(np.sin(np.pi * fraction), 0)
 
 
 def band_noise(samples: int, low: Number, high: Number, rng: np.random.Generator, edge: float = EDGE) -> Samples:
-    """Noise between two frequencies in hertz, of unit RMS; beyond them it falls as a Gaussian of log-frequency, whose
-    standard deviation is `edge`."""
+    """Returns noise of unit RMS between two frequencies in hertz. Outside of the band, amplitudes fall as a Gaussian of
+    log-frequency with standard deviation `edge`."""
     points = scipy.fft.next_fast_len(samples, real=True)
-    width = SAMPLE_RATE / points  # hertz between two lines
+    width = SAMPLE_RATE / points  # of a frequency bin, in hertz
     first = max(1, int(low * math.exp(-4 * edge) / width))
     lines = np.arange(first, min(points // 2, int(high * math.exp(4 * edge) / width) + 1), dtype=np.float32)
     logs = np.log(lines)
@@ -43,10 +43,10 @@ def band_noise(samples: int, low: Number, high: Number, rng: np.random.Generator
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Event:
-    """What a voice makes a sound of.
+    """Parameters of a single event, such as one bark.
 
-    samples: length at 16 kHz. pitch: factor to the middle pitch of the source. traits: numbers in 0..1 that all events
-    of a clip share, so that one thing makes them.
+    samples: length at 16 kHz. pitch: factor relative to the mean pitch of the source. traits: numbers in 0..1, shared
+    by all events of a clip, so that they sound like the same thing.
     """
 
     samples: int
@@ -56,12 +56,12 @@ class Event:
 
     @functools.cached_property
     def time(self) -> Samples:
-        """Seconds since its start."""
+        """Time in seconds."""
         return np.arange(self.samples, dtype=np.float32) / SAMPLE_RATE
 
     @functools.cached_property
     def progress(self) -> Samples:
-        """0 at its start, 1 at its end."""
+        """Time scaled to 0 at the start and 1 at the end."""
         return np.linspace(0, 1, self.samples, dtype=np.float32)
 
     @property
@@ -70,41 +70,43 @@ class Event:
         return self.samples / SAMPLE_RATE
 
     def trait(self, index: int, low: Number, high: Number) -> float:
-        """A trait, scaled to the range from low to high."""
+        """Scales a trait to the range from low to high."""
         return low + (high - low) * self.traits[index]
 
     def fade(self, attack: Number, release: Number) -> Samples:
-        """An envelope that rises in `attack` seconds and falls to 0 in the last `release` seconds, as squared sines."""
+        """Returns an envelope that rises in `attack` seconds and falls in the last `release` seconds, as sin²."""
         rising = np.minimum(self.time / attack, 1)
         falling = np.minimum((self.seconds - self.time) / release, 1)
         return np.sin(np.pi / 2 * rising) ** 2 * np.sin(np.pi / 2 * falling) ** 2
 
     def curve(self, *values: Number) -> Samples:
-        """Straight lines through values that are equally spaced over the event."""
+        """Interpolates linearly between values equally spaced over the event."""
         return np.interp(self.progress, np.linspace(0, 1, len(values)), values).astype(np.float32)
 
     def tone(self, hertz: Number | Samples, amplitudes: Sequence[Number] = (1,)) -> Samples:
-        """A harmonic tone of a pitch that may glide; harmonics above 7.6 kHz are left out."""
+        """Returns a harmonic tone of constant or varying pitch, without harmonics above 7.6 kHz."""
         cycles = np.cumsum(np.broadcast_to(np.asarray(hertz, np.float64), self.samples)) / SAMPLE_RATE
-        kept = max(1, min(len(amplitudes), int(HIGHEST / np.max(hertz))))
-        if kept == 1:
+        count = max(1, min(len(amplitudes), int(MAX_HERTZ / np.max(hertz))))
+        if count == 1:
             return (amplitudes[0] * np.sin(2 * np.pi * (cycles % 1).astype(np.float32))).astype(np.float32)
         spectrum = np.zeros(TABLE // 2 + 1, np.complex64)
-        spectrum[1 : kept + 1] = -0.5j * TABLE * np.asarray(amplitudes[:kept], np.float32)
+        spectrum[1 : count + 1] = -0.5j * TABLE * np.asarray(amplitudes[:count], np.float32)
         table = scipy.fft.irfft(spectrum, TABLE)
         position = (cycles % 1) * TABLE
         below = position.astype(np.int64)
-        share = (position - below).astype(np.float32)
+        fraction = (position - below).astype(np.float32)
         table = np.append(table, table[0])
-        return table[below] * (1 - share) + table[below + 1] * share
+        return table[below] * (1 - fraction) + table[below + 1] * fraction
 
     def noise(self, low: Number, high: Number) -> Samples:
-        """Noise between two frequencies in hertz, of unit RMS."""
+        """Returns noise of unit RMS between two frequencies in hertz."""
         return band_noise(self.samples, low, high, self.rng)
 
     def spoken(self, source: Samples, *vowels: Sequence[Number], stretch: float = 1.0) -> Samples:
-        """A source filtered by a mouth that glides through vowels at equal times of the event (Fant's source–filter
-        model). Each vowel is a list of formants in hertz, which pitch and stretch multiply."""
+        """Filters a source with formants that move from vowel to vowel (Fant's source–filter model).
+
+        vowels: formants in hertz at equally spaced times, to be multiplied by pitch and stretch.
+        """
         points = scipy.fft.next_fast_len(self.samples, real=True)
         lines = np.arange(points // 2 + 1, dtype=np.float32) * (SAMPLE_RATE / points / self.pitch / stretch)
         spectrum = scipy.fft.rfft(source, points)
@@ -116,22 +118,22 @@ class Event:
         return spoken
 
     def scatter(self, starts: Float[np.ndarray, " G"], grains: Float[np.ndarray, "G T"]) -> Samples:
-        """The sum of short sounds, one a row, that start at given seconds; what is past the end is cut."""
+        """Adds up grains (rows) that start at given seconds; cuts the sum at the end of the event."""
         first = (np.asarray(starts) * SAMPLE_RATE).astype(np.int64)
         places = first[:, None] + np.arange(grains.shape[1])
-        laid = np.bincount(places.ravel(), grains.ravel(), minlength=self.samples)
-        return laid[: self.samples].astype(np.float32)
+        mixed = np.bincount(places.ravel(), grains.ravel(), minlength=self.samples)
+        return mixed[: self.samples].astype(np.float32)
 
     def rings(
         self, hertz: Float[np.ndarray, " G"], decay: Float[np.ndarray, " G"] | float, seconds: float
     ) -> Float[np.ndarray, "G T"]:
-        """Struck grains: sines that die away by 1/e in `decay` seconds."""
+        """Returns grains of sines that decay to 1/e in `decay` seconds."""
         time = np.arange(int(seconds * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
         decays = np.broadcast_to(np.asarray(decay, np.float32), len(hertz))
         return np.sin(2 * np.pi * np.asarray(hertz, np.float32)[:, None] * time) * np.exp(-time / decays[:, None])
 
     def clicks(self, decay: Float[np.ndarray, " G"], seconds: float) -> Float[np.ndarray, "G T"]:
-        """Grains of white noise that die away by 1/e in `decay` seconds."""
+        """Returns grains of white noise that decay to 1/e in `decay` seconds."""
         time = np.arange(int(seconds * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
         noise = self.rng.standard_normal((len(decay), len(time)), dtype=np.float32)
         return noise * np.exp(-time / np.asarray(decay, np.float32)[:, None])

@@ -1,4 +1,4 @@
-"""A voice for each source of the mini world: one function of the source's name, which makes one of its events."""
+"""Synthesizes the events of each source of the mini world, by one function per source, with the source's name."""
 
 import dataclasses
 import math
@@ -9,11 +9,11 @@ from jaxtyping import Float
 
 from c2c_jax.miniworld.event import SAMPLE_RATE, Event, Samples, arch
 
-GLOTTIS = tuple(1 / k for k in range(1, 41))  # amplitudes of a voice's harmonics at their source
+GLOTTIS = tuple(1 / k for k in range(1, 41))  # amplitudes of the harmonics of a voice before the vocal tract
 
 
 def bird(event: Event) -> Samples:
-    """Chirps in a row, each a quick sweep; every second one sweeps the other way."""
+    """A bird: a series of chirps, which are quick sweeps in alternating directions."""
     chirps = round(event.seconds / event.trait(0, 0.075, 0.1))
     chirp, within = np.divmod(event.progress * chirps * 0.9999, 1)
     sweep = np.where(chirp % 2, within - 0.5, 0.5 - within) * (1 if event.traits[1] < 0.5 else -1)
@@ -23,7 +23,7 @@ def bird(event: Event) -> Samples:
 
 
 def bee(event: Event) -> Samples:
-    """Wings: a buzz whose pitch wanders, nearer and farther."""
+    """A bee: a buzz whose pitch wanders and whose loudness pulses."""
     steps = np.cumsum(event.rng.normal(0, 0.035, 10))
     wander = event.curve(*(1 + steps - steps.mean()))
     beats = event.trait(1, 9, 14) * event.time + event.rng.uniform(0, 1)
@@ -37,7 +37,7 @@ WOOF = ((350, 700, 2000), (600, 1250, 2400), (600, 1250, 2400), (450, 900, 2300)
 
 
 def dog(event: Event) -> Samples:
-    """A bark, w-oo-f: a harsh voice that leaps up and falls under a mouth that opens and closes, and rest after it."""
+    """A dog: one bark, a harsh voice with rising and falling pitch and moving formants, then silence."""
     bark = dataclasses.replace(event, samples=min(event.samples, int(event.trait(0, 0.34, 0.42) * SAMPLE_RATE)))
     voice = bark.tone(270 * bark.pitch * bark.curve(0.75, 1.3, 1.15, 0.85, 0.6), GLOTTIS)
     rough = 1 + bark.trait(1, 0.4, 0.8) * bark.noise(30, 90)
@@ -48,7 +48,7 @@ def dog(event: Event) -> Samples:
 
 
 def frog(event: Event) -> Samples:
-    """Rib-bit: two runs of pulses that ring in its throat, the second higher."""
+    """A frog: two series of resonating pulses, the second higher."""
     rate = event.trait(0, 34, 42)
     starts = np.arange(0.005, event.seconds - 0.03, 1 / rate)
     second = starts > event.trait(1, 0.35, 0.45) * event.seconds
@@ -62,7 +62,7 @@ MEOW = ((500, 2500), (900, 2300, 3400), (950, 1600, 3000), (600, 1000))
 
 
 def cat(event: Event) -> Samples:
-    """Mi-a-ow: a clear voice, up and down, from a narrow to a wide to a round mouth."""
+    """A cat: a meow, a clear voice whose pitch rises and falls, with moving formants."""
     hertz = 470 * event.pitch * event.curve(0.85, 1.15, 1.25, 1.1, 0.8) * (1 + 0.01 * np.sin(40 * event.time))
     voice = event.spoken(event.tone(hertz, GLOTTIS), *MEOW, stretch=event.trait(0, 0.95, 1.05))
     return voice * event.curve(0, 0.7, 1, 0.9, 0.6, 0)
@@ -72,14 +72,14 @@ MOO = ((250, 1100), (430, 800, 2200), (500, 900, 2300), (380, 700))
 
 
 def cow(event: Event) -> Samples:
-    """Moo: a long, low voice behind closed lips that open, and a fall at the end."""
+    """A cow: a moo, a long low voice with opening formants and a falling end."""
     hertz = 150 * event.pitch * event.curve(0.82, 0.95, 1, 1, 0.95, 0.75)
     voice = event.tone(hertz, [1 / k**0.8 for k in range(1, 31)]) * (1 + 0.15 * event.noise(20, 60))
     return event.spoken(voice, *MOO, stretch=event.trait(0, 0.95, 1.05)) * event.fade(0.08, 0.12)
 
 
 def cricket(event: Event) -> Samples:
-    """Chirps of a few pulses each at one high pitch, as a wing is drawn over the other."""
+    """A cricket: chirps of a few pulses at one high pitch."""
     pulses = int(event.trait(0, 3, 4.99))
     period = event.trait(1, 0.019, 0.023)
     chirp = (pulses + 2.5) * period
@@ -90,7 +90,7 @@ def cricket(event: Event) -> Samples:
 
 
 def bell(event: Event) -> Samples:
-    """A church bell's partials (hum, prime, tierce, quint, nominal and above), the high ones dying first."""
+    """A church bell: its partials (hum, prime, tierce, quint, nominal and above), the higher decaying faster."""
     ratios = np.array([0.5, 1, 1.2, 1.5, 2, 2.62, 3.0, 4.15, 5.4])
     loudness = np.array([0.35, 0.8, 0.6, 0.35, 1, 0.4, 0.5, 0.35, 0.25])
     loudness = loudness * event.trait(0, 0.93, 1.08) ** np.arange(len(ratios))
@@ -100,7 +100,7 @@ def bell(event: Event) -> Samples:
 
 
 def drum(event: Event) -> Samples:
-    """A membrane's partials whose pitch drops after the blow, and the stick's slap."""
+    """A drum: partials of a membrane, which drop in pitch, and a burst of noise from the stick."""
     drop = 1 + event.trait(0, 0.7, 1.1) * np.exp(-event.time / 0.03)
     modes = ((1, 1, 0.16), (1.59, 0.5, 0.08), (2.14, 0.35, 0.06), (2.65, 0.25, 0.045))
     skin = sum(
@@ -114,7 +114,7 @@ def drum(event: Event) -> Samples:
 
 
 def trumpet(event: Event) -> Samples:
-    """A short note and a long one a fourth above it, brighter where they are louder."""
+    """A trumpet: a short note and a long one a fourth above it; louder parts are brighter."""
     turn = event.trait(0, 0.2, 0.3)
     first = event.progress < turn
     vibrato = 1 + 0.008 * np.sin(2 * np.pi * 5.5 * event.time) * ~first
@@ -127,7 +127,7 @@ def trumpet(event: Event) -> Samples:
 
 
 def piano(event: Event) -> Samples:
-    """Two struck strings, one after the other: stiff, so that partials are a little sharp; high ones die first."""
+    """A piano: two notes with the slightly sharp partials of stiff strings; higher partials decay faster."""
     second = 0.42 * event.seconds
     interval = (5 / 4, 4 / 3, 3 / 2)[int(event.trait(0, 0, 2.99))]
     order = np.arange(1, 9)
@@ -142,7 +142,7 @@ def piano(event: Event) -> Samples:
 
 
 def guitar(event: Event) -> Samples:
-    """A chord strummed, string after string, all plucked at one place: harmonic k starts as |sin(π k place)| / k."""
+    """A guitar: a strummed chord of strings plucked at one place; harmonic k starts as |sin(π k place)| / k."""
     strum = event.trait(0, 0.012, 0.028)
     place = event.trait(1, 0.14, 0.3)
     chord = np.zeros(event.samples, np.float32)
@@ -157,9 +157,10 @@ def guitar(event: Event) -> Samples:
 
 
 def string(shape: Float[np.ndarray, " period"], loss: float, samples: int) -> Samples:
-    """A plucked string: a period of any shape, averaged with its neighbour at every turn (Karplus and Strong 1983).
+    """Synthesizes a plucked string by the Karplus-Strong algorithm (1983): a period that is averaged with its neighbour
+    in every turn.
 
-    In closed form: after j turns each harmonic is multiplied by the average's response to the power of j.
+    In closed form: after j turns, each harmonic is multiplied by the filter's response to the power of j.
     """
     harmonics = np.arange(len(shape) // 2 + 1)
     average = loss * 0.5 * (1 + np.exp(-2j * np.pi * harmonics / len(shape)))
@@ -170,7 +171,7 @@ def string(shape: Float[np.ndarray, " period"], loss: float, samples: int) -> Sa
 
 
 def car(event: Event) -> Samples:
-    """An engine that revs up, changes gear and revs again; every second stroke is louder."""
+    """A car: an engine that revs up, changes gear and revs up again; every second stroke is louder."""
     change = event.trait(0, 0.45, 0.6)
     first = event.progress < change
     rev = np.where(first, event.progress / change, 0.35 + 0.6 * (event.progress - change) / (1 - change))
@@ -185,7 +186,7 @@ def car(event: Event) -> Samples:
 
 
 def siren(event: Event) -> Samples:
-    """Two tones in turn, or one that wails up and down."""
+    """A siren: two alternating tones, or one that wails up and down."""
     turns = max(1, round(event.seconds / event.trait(0, 0.24, 0.3)))
     phase = event.progress * turns
     is_wailing = event.traits[1] >= 0.5
@@ -194,7 +195,7 @@ def siren(event: Event) -> Samples:
 
 
 def clock(event: Event) -> Samples:
-    """Tick, tock: blows on wood and brass, high and low in turn."""
+    """A clock: alternating high and low ticks of wood and brass."""
     starts = np.arange(0.005, event.seconds - 0.04, event.trait(0, 0.095, 0.12))
     tick = np.arange(len(starts)) % 2 == 0
     hertz = 2100 * event.pitch * np.where(tick, 1.15, 0.87)
@@ -204,7 +205,7 @@ def clock(event: Event) -> Samples:
 
 
 def windmill(event: Event) -> Samples:
-    """A gust in the sails: wind whose pitch rises and falls as each blade goes by."""
+    """A windmill: wind noise whose pitch rises and falls with each blade."""
     blades = max(2, round(event.seconds / event.trait(0, 0.17, 0.22)))
     passing = np.sin(np.pi * event.progress * blades) ** 2
     low = event.noise(260 * event.pitch, 480 * event.pitch)
@@ -213,7 +214,7 @@ def windmill(event: Event) -> Samples:
 
 
 def train(event: Event) -> Samples:
-    """A steam whistle's chord, breathy at its start, over the chuffing of the engine."""
+    """A train: the chord of a steam whistle over the chuffing of the engine."""
     rise = 1 - 0.06 * np.exp(-event.time / 0.04)
     chord = sum(event.tone(hertz * event.pitch * rise, (1, 0.25)) for hertz in (370, 466, 554))
     steam = event.noise(1200 * event.pitch, 3200 * event.pitch)
@@ -224,7 +225,7 @@ def train(event: Event) -> Samples:
 
 
 def phone(event: Event) -> Samples:
-    """A clapper that goes to and fro between two gongs, twenty times a second and more."""
+    """A phone: a clapper that alternates between two gongs, at least 24 times a second."""
     starts = np.arange(0.003, event.seconds - 0.05, 1 / event.trait(0, 24, 30))
     other = np.arange(len(starts)) % 2 == 1
     hertz = 1150 * event.pitch * np.where(other, event.trait(1, 1.2, 1.26), 1)
@@ -233,7 +234,7 @@ def phone(event: Event) -> Samples:
 
 
 def saw(event: Event) -> Samples:
-    """Strokes forth and back: teeth that rasp faster in mid-stroke, the way back lower and softer."""
+    """A saw: rasping strokes, faster in the middle; the back strokes are lower and softer."""
     strokes = 2 * max(1, round(event.seconds / event.trait(0, 0.3, 0.4)))
     stroke, within = np.divmod(event.progress * strokes * 0.9999, 1)
     speed = arch(within)
@@ -246,7 +247,7 @@ def saw(event: Event) -> Samples:
 
 
 def kettle(event: Event) -> Samples:
-    """A whistle that rises as the steam comes, and its hiss."""
+    """A kettle: a rising whistle and the hiss of steam."""
     rise = event.progress ** event.trait(0, 0.45, 0.7)
     hertz = 1500 * event.pitch * (0.75 + 0.5 * rise) * (1 + 0.006 * np.sin(2 * np.pi * 16 * event.time))
     whistle = event.tone(hertz, (1, 0.25)) * (0.15 + 0.85 * rise)
@@ -255,7 +256,7 @@ def kettle(event: Event) -> Samples:
 
 
 def robot(event: Event) -> Samples:
-    """Beeps of square waves at pitches of its own mind."""
+    """A robot: beeps of square waves at random pitches."""
     beeps = round(event.seconds / event.trait(0, 0.06, 0.08))
     beep, within = np.divmod(event.progress * beeps * 0.9999, 1)
     steps = event.rng.permutation(np.arange(beeps) % 7)
@@ -265,7 +266,7 @@ def robot(event: Event) -> Samples:
 
 
 def rain(event: Event) -> Samples:
-    """Many drops that each ring for a moment, and the patter of all that are farther away."""
+    """Rain: many short resonating drops over the noise of distant ones."""
     drops = int(event.trait(0, 90, 150) * event.seconds)
     starts = event.rng.uniform(0, event.seconds - 0.02, drops)
     hertz = 2900 * event.pitch * np.exp(event.rng.normal(0, 0.16, drops))
@@ -276,7 +277,7 @@ def rain(event: Event) -> Samples:
 
 
 def fire(event: Event) -> Samples:
-    """Sparks that crack, faint and loud, over the flames' flutter."""
+    """A fire: cracks of sparks over the fluttering noise of flames."""
     sparks = int(event.trait(0, 40, 60) * event.seconds)
     starts = event.rng.uniform(0, event.seconds - 0.02, sparks)
     loud = event.rng.uniform(0.3, 1, sparks) ** 2
@@ -289,7 +290,7 @@ def fire(event: Event) -> Samples:
 
 
 def lightning(event: Event) -> Samples:
-    """The crack of thunder, torn in a few pieces, and a rumble that rolls away."""
+    """Lightning: a few cracks of thunder and a fading rumble."""
     tears = np.concatenate([[0.002], event.rng.uniform(0.03, 0.11, 2)])
     crack = event.scatter(tears, event.clicks(np.full(3, 0.02), 0.12) * np.array([[1], [0.7], [0.6]]))
     body = event.noise(450 * event.pitch, 2600 * event.pitch) * np.exp(-event.time / event.trait(0, 0.06, 0.09))

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class SourceWords(NamedTuple):
-    """Words of one source.
+    """The words for one source.
 
-    nouns: the thing; its plural adds an s. verbs: what it does, as base form, third person and present participle.
-    calls: nouns for one such event and for several.
+    nouns: names of the thing; the plural adds an s. verbs: what it does, as base form, third person and present
+    participle. calls: nouns for its sound, singular and plural.
     """
 
     nouns: tuple[str, ...]
@@ -19,7 +19,7 @@ class SourceWords(NamedTuple):
 
 
 def _source(nouns: str, verbs: str, calls: int) -> SourceWords:
-    """calls: how many of the verbs, from the first on, are nouns as well."""
+    """Parses the words of a source. calls: the number of verbs, from the first, that are also nouns."""
     forms = tuple(tuple(verb.split()) for verb in verbs.split(", "))
     return SourceWords(tuple(nouns.split(", ")), forms, tuple(form[:2] for form in forms[:calls]))
 
@@ -61,11 +61,11 @@ SOURCE_WORDS = {
     "cricket": _source("cricket, grasshopper, katydid", "creak creaks creaking, chirr chirrs chirring", 2),
 }
 
-SEEN_SIZE = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
-HEARD_SIZE = {"small": ("high", "shrill", "treble"), "large": ("low", "deep", "bass")}
+VISUAL_SIZE = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
+PITCH = {"small": ("high", "shrill", "treble"), "large": ("low", "deep", "bass")}
 AT_PITCH = ("at a {pitch} pitch", "in a {pitch} tone", "on a {pitch} note", "with a {pitch} sound")
 
-# Before a noun; with the verb that "there" takes.
+# Before a noun, each with the verb after "there".
 NUMBER = {
     1: (("a", "is"), ("one", "is"), ("a single", "is"), ("a lone", "is")),
     2: (("two", "are"), ("a pair of", "is"), ("a couple of", "is")),
@@ -79,11 +79,11 @@ TIMES = {
     3: ("three times", "thrice", "three times in a row"),
 }
 
-SEEN_PLACE: dict[str, tuple[str, ...]] = {
+VISUAL_PLACE: dict[str, tuple[str, ...]] = {
     "field": ("on the grass", "in a field", "in a meadow", "on a lawn"),
     "shore": ("by the sea", "on the beach", "at the seaside", "beside the water"),
 }
-HEARD_PLACE: dict[str, tuple[str, ...]] = {
+AUDIO_PLACE: dict[str, tuple[str, ...]] = {
     "field": ("in a quiet field", "in a still meadow", "with quiet all around", "where all is quiet"),
     "shore": ("while the surf rolls", "over the surf", "by the sea", "as waves break", "near rolling waves"),
 }
@@ -103,10 +103,10 @@ NOISE = {
     "hum": ("with mains hum", "over a hum", "behind an electric hum", "over humming mains"),
 }
 
-# What belongs to the sentence and tells nothing of the scene.
+# Words that do not depend on the scene.
 IMAGE = ("a picture", "a drawing", "an image", "an illustration", "a sketch")
 RECORDING = ("the sound", "a recording", "a clip", "an audio clip")
-HEARER = ("we", "you", "they")
+OBSERVER = ("we", "you", "they")
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "picture": (
@@ -120,7 +120,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "a {scene} {sky} with {things}",
         "here {be} {things} {place} {sky}",
         "{image} that shows {things} {place} {sky}",
-        "{hearer} see {things} {place} {sky}",
+        "{observer} see {things} {place} {sky}",
         "{all_things} {place} {sky} {are} {looks}",
     ),
     "sound": (
@@ -132,8 +132,8 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "{few} {pitch} {calls} of a {noun} {place} {echo} {noise}",
         "{few} {pitch} {calls} from a {noun} {echo} {place} {noise}",
         "{pitch} {verbing} of a {noun} {times} {place} {echo} {noise}",
-        "{hearer} hear a {pitch} {noun} {verb} {times} {place} {echo} {noise}",
-        "{place} {hearer} hear {few} {pitch} {calls} of a {noun} {echo} {noise}",
+        "{observer} hear a {pitch} {noun} {verb} {times} {place} {echo} {noise}",
+        "{place} {observer} hear {few} {pitch} {calls} of a {noun} {echo} {noise}",
         "listen to a {pitch} {noun} {verbing} {times} {place} {echo} {noise}",
         "a {noun} that {verbs} {times} {at_pitch} {echo} {place} {noise}",
     ),
@@ -147,7 +147,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "{things} and {few} {pitch} {calls} {place} {sky} {echo} {noise}",
         "{few} {pitch} {calls} from {things} {place} {sky} {echo} {noise}",
         "{things} heard {times} {at_pitch} {place} {sky} {echo} {noise}",
-        "{hearer} see {things} {place} {sky} and hear {few} {pitch} {calls} {echo} {noise}",
-        "{hearer} hear {things} {verb} {at_pitch} {place} {sky} {echo} {noise}",
+        "{observer} see {things} {place} {sky} and hear {few} {pitch} {calls} {echo} {noise}",
+        "{observer} hear {things} {verb} {at_pitch} {place} {sky} {echo} {noise}",
     ),
 }

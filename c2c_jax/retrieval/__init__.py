@@ -1,1 +1,1 @@
-"""Exact nearest vectors, and searches of sound libraries."""
+"""Exact nearest-neighbour search, and search of sound libraries."""

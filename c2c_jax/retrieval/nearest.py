@@ -1,8 +1,8 @@
-"""Exact retrieval by cosine: the rank of each query's own candidate, the k best candidates, and retrieval of classes.
+"""Exact retrieval by cosine: the rank of each query's paired candidate, the k best candidates, and class retrieval.
 
-Vectors may have any length and dtype and may lie in a memory map. Scores are computed tile by tile; the queries of a
-tile are split among the local devices, which hold at most BLOCK candidates at once. All tiles of a call have one shape,
-so that equal vectors get scores equal to the last bit.
+Vectors may have any length and dtype and may be memory-mapped. Scores are computed in tiles; the queries of a tile are
+split over the local devices, which hold at most BLOCK candidates at once. All tiles of a call have the same shape, so
+that equal vectors have bit-identical scores.
 """
 
 import functools
@@ -18,9 +18,9 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from c2c_jax.spaces.models.layers import unit
 
-TILE = 1024  # queries and candidates whose scores are computed at once
-BLOCK = 65_536  # candidates on the devices at once
-SORTED = 2**24  # scores sorted at once
+TILE = 1024  # queries, and candidates, per tile of scores
+BLOCK = 65_536  # candidates on each device at once
+MAX_SORTED = 2**24  # scores sorted at once
 
 Penalty = Float[np.ndarray, "N"]  # finite numbers, subtracted from the cosines of each candidate
 Blocks = Iterable[tuple[Shaped[np.ndarray, "B E"], Float[np.ndarray, "B"] | None]]  # candidates and their penalties
@@ -34,25 +34,26 @@ def paired_ranks(
     penalty_N: Penalty | None = None,
     tile: int = TILE,
 ) -> Int[np.ndarray, "N"]:
-    """Rank [N], from 1, of candidate i for query i among all N candidates by cosine. Candidates that score as high as
-    the query's own count as ranked before it; a query that is NaN gets rank N.
+    """Ranks candidate i for query i among all N candidates, by cosine; ranks [N] start at 1.
 
-    csls: number of neighbours for cross-domain similarity local scaling, which ranks by 2 cos(q, c) − r(q) − r(c),
-    where r is the mean cosine to the nearest vectors of the other side (Conneau et al. 2018, "Word translation without
-    parallel data", eq. 2 and 3; they use 10); at most N are used. None: rank by the cosine alone.
+    Ties count against the paired candidate. A NaN query gets rank N.
+
+    csls: number of neighbours for cross-domain similarity local scaling, at most N; None: rank by cosine. CSLS ranks by
+    2 cos(q, c) − r(q) − r(c), where r is the mean cosine to the nearest vectors of the other side (Conneau et al. 2018,
+    "Word translation without parallel data", eq. 2 and 3, with 10 neighbours).
     penalty_N: finite numbers, subtracted from the cosines of each candidate. tile: scores are computed in squares of
     this side.
     """
     N = len(query_NE)
     penalty_N = _or_zeros(penalty_N, N)
-    if csls:  # r(q) is the same for all candidates of a query; r(c) is halved as the cosine is
+    if csls:  # r(q) does not affect the order; the score is halved, so r(c) is too
         penalty_N = penalty_N + top_k(candidates_NE, query_NE, min(csls, N))[0].mean(axis=1) / 2
-    tile = _rounded(min(tile, N))
-    own_N, index_N, count_N = np.empty(N, np.float32), np.arange(N, dtype=np.int32), np.zeros(N, np.int32)
+    tile = _round_up(min(tile, N))
+    paired_N, index_N, count_N = np.empty(N, np.float32), np.arange(N, dtype=np.int32), np.zeros(N, np.int32)
     for rows in _slices(N, tile):
-        state = own_N[rows], index_N[: rows.stop - rows.start]
-        _scan(_take_own, state, query_NE[rows], [(candidates_NE[rows], penalty_N[rows])], tile, tile)
-    _scan(_count, (own_N, index_N, count_N), query_NE, _blocks(candidates_NE, penalty_N), tile, tile)
+        state = paired_N[rows], index_N[: rows.stop - rows.start]
+        _scan(_paired_score, state, query_NE[rows], [(candidates_NE[rows], penalty_N[rows])], tile, tile)
+    _scan(_count, (paired_N, index_N, count_N), query_NE, _blocks(candidates_NE, penalty_N), tile, tile)
     return np.minimum(count_N, N)
 
 
@@ -62,18 +63,21 @@ def top_k(
     k: int,
     penalty_N: Penalty | None = None,
 ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
-    """Scores and indices [Q, k] of the k best candidates of each query, best first; the earlier of equal candidates
-    comes first. k is at most N. A score is a cosine minus the candidate's penalty, a finite number."""
+    """Returns scores and indices [Q, k] of the k ≤ N best candidates of each query, best first.
+
+    Of equal candidates the earlier comes first. penalty_N: finite numbers, subtracted from the cosines of each
+    candidate.
+    """
     return top_k_of_blocks(query_QE, _blocks(candidates_NE, penalty_N), k)
 
 
 def top_k_of_blocks(
     query_QE: Shaped[np.ndarray, "Q E"], blocks: Blocks, k: int
 ) -> tuple[Float[np.ndarray, "Q k"], Int[np.ndarray, "Q k"]]:
-    """`top_k` among candidates that come in blocks, each with its penalties; indices count through all blocks."""
+    """Like `top_k`, for candidates that come in blocks; indices refer to the concatenated blocks."""
     Q = len(query_QE)
     state = np.full((Q, k), -np.inf, np.float32), np.zeros((Q, k), np.int32)
-    _scan(_keep_best, state, query_QE, blocks, _rounded(min(TILE, Q)), TILE)
+    _scan(_keep_best, state, query_QE, blocks, _round_up(min(TILE, Q)), TILE)
     return state
 
 
@@ -84,21 +88,23 @@ def label_ranks(
     candidate_labels_N: Int[np.ndarray, "N"],
     *,
     penalty_N: Penalty | None = None,
-    without_itself: bool = False,
+    exclude_self: bool = False,
 ) -> tuple[Int[np.ndarray, "Q"], Float[np.ndarray, "Q"]]:
-    """Retrieval of a class: for each query the best rank, from 1, of any candidate with its label (a positive), and the
-    average precision: the mean, over the positives, of the fraction of positives among all candidates ranked up to each
-    (Manning et al. 2008, "Introduction to information retrieval", section 8.4). Its mean over queries is mAP.
+    """Returns the best rank of a positive, from 1, and the average precision of each query.
 
-    Of equal candidates the positives come last. A query without positives has rank N + 1 and average precision NaN.
-    penalty_N: subtracted from the cosines of each candidate. without_itself: candidate i is query i itself and is not
-    ranked for it.
+    Positives are the candidates with the query's label. Average precision is the mean, over the positives, of the
+    precision at the rank of each (Manning et al. 2008, "Introduction to information retrieval", section 8.4); its mean
+    over queries is mAP. Ties count against positives. A query without positives has rank N + 1 and average precision
+    NaN.
+
+    penalty_N: finite numbers, subtracted from the cosines of each candidate. exclude_self: candidate i is query i and
+    is not ranked for it.
     """
     Q, N = len(query_QE), len(candidates_NE)
     rank_Q, precision_Q = np.full(Q, N + 1), np.full(Q, np.nan)
-    at_once = max(SORTED // N, 1)
-    for start in range(0, Q, at_once):
-        rows_B = np.arange(start, min(start + at_once, Q))
+    batch_size = max(MAX_SORTED // N, 1)
+    for start in range(0, Q, batch_size):
+        rows_B = np.arange(start, min(start + batch_size, Q))
         query_BE = _unit(jnp.asarray(query_QE[rows_B]))
         scores = (
             _scores(query_BE, _unit(jnp.asarray(block_CE)), jnp.asarray(penalty_C))
@@ -107,19 +113,19 @@ def label_ranks(
         score_BN = np.concatenate(list(scores), axis=1)
         score_BN[np.isnan(score_BN)] = -np.inf
         is_positive_BN = query_labels_Q[rows_B, None] == candidate_labels_N
-        if without_itself:
+        if exclude_self:
             score_BN[rows_B - start, rows_B] = -np.inf
             is_positive_BN[rows_B - start, rows_B] = False
-        # One integer to sort by: a float's bits are ordered as it is, those of negative ones the other way about.
+        # Sorts integers: a float's bits, as an integer, have its order; those of negative numbers the reverse order.
         bits_BN = (score_BN + 0).view(np.int32)
         bits_BN ^= (bits_BN >> 31) & 0x7FFFFFFF
         key_BN = is_positive_BN - 2 * bits_BN.astype(np.int64)
         key_BN.sort(axis=1)
         row_P, place_P = np.nonzero(key_BN & 1)
-        found, first, count = np.unique(row_P, return_index=True, return_counts=True)
-        among_P = np.arange(len(row_P)) - np.repeat(first, count) + 1
-        rank_Q[start + found] = place_P[first] + 1
-        precision_Q[start + found] = np.bincount(row_P, among_P / (place_P + 1))[found] / count
+        row, first, count = np.unique(row_P, return_index=True, return_counts=True)
+        positives_P = np.arange(len(row_P)) - np.repeat(first, count) + 1
+        rank_Q[start + row] = place_P[first] + 1
+        precision_Q[start + row] = np.bincount(row_P, positives_P / (place_P + 1))[row] / count
     return rank_Q, precision_Q
 
 
@@ -131,8 +137,8 @@ def _scan(
     B: int,
     C: int,
 ) -> None:
-    """Updates the state of each query in place, by one tile of scores [B, C] after another: `step(state, scores_BC,
-    index_C)` returns the new state. Padded candidates score −∞ and have index −1."""
+    """Updates the state of each query in place: `step(state, scores_BC, index_C)` returns the new state for
+    each tile of scores [B, C]. Padding candidates have score −∞ and index −1."""
     first = 0
     for block_NE, penalty_N in blocks:
         index_N = np.arange(first, first + len(block_NE), dtype=np.int32)
@@ -156,35 +162,38 @@ def _scan_block(
     state_B: tuple[Shaped[Array, "B ..."], ...],
     candidates: tuple[Float[Array, "S C E"], Float[Array, "S C"], Int[Array, "S C"]],
 ) -> tuple[Shaped[Array, "B ..."], ...]:
-    def of_device(query_BE: Array, state_B: Any, candidates: Any) -> Any:
-        def of_tile(state_B: Any, tile: tuple[Array, ...]) -> tuple[Any, None]:
+    def scan_shard(query_BE: Array, state_B: Any, candidates: Any) -> Any:
+        def scan_tile(state_B: Any, tile: tuple[Array, ...]) -> tuple[Any, None]:
             candidates_CE, penalty_C, index_C = tile
             return step(state_B, _scores(query_BE, candidates_CE, penalty_C), index_C), None
 
-        return jax.lax.scan(of_tile, state_B, candidates)[0]
+        return jax.lax.scan(scan_tile, state_B, candidates)[0]
 
     split = jax.shard_map(
-        of_device, mesh=_mesh(), in_specs=(P("data"), P("data"), P()), out_specs=P("data"), check_vma=False
+        scan_shard, mesh=_mesh(), in_specs=(P("data"), P("data"), P()), out_specs=P("data"), check_vma=False
     )
     return split(_unit(query_BE), state_B, candidates)
 
 
-def _take_own(state: tuple[Array, ...], score_BC: Float[Array, "B C"], index_C: Int[Array, "C"]) -> tuple[Array, ...]:
-    """Replaces the first part of the state by the score of each query's own candidate, whose index is the second."""
-    _, own_index_B = state
-    is_own_BC = index_C[None] == own_index_B[:, None]
-    return jnp.max(jnp.where(is_own_BC, score_BC, -jnp.inf), axis=1), own_index_B
+def _paired_score(
+    state: tuple[Array, ...], score_BC: Float[Array, "B C"], index_C: Int[Array, "C"]
+) -> tuple[Array, ...]:
+    """Step for `_scan`: stores the score of each query's paired candidate. State: score and index of that candidate."""
+    _, paired_index_B = state
+    is_paired_BC = index_C[None] == paired_index_B[:, None]
+    return jnp.max(jnp.where(is_paired_BC, score_BC, -jnp.inf), axis=1), paired_index_B
 
 
 def _count(state: tuple[Array, ...], score_BC: Float[Array, "B C"], index_C: Int[Array, "C"]) -> tuple[Array, ...]:
-    """Counts the candidates that do not score below a query's own one, itself included. Scores that are NaN count."""
-    own_B, own_index_B, count_B = state
-    is_counted_BC = ~(score_BC < own_B[:, None]) | (index_C[None] == own_index_B[:, None])
-    return own_B, own_index_B, count_B + jnp.sum(is_counted_BC, axis=1, dtype=jnp.int32)
+    """Step for `_scan`: counts candidates that do not score below the paired one; NaN scores count. State: score and
+    index of the paired candidate, and the count."""
+    paired_B, paired_index_B, count_B = state
+    is_counted_BC = ~(score_BC < paired_B[:, None]) | (index_C[None] == paired_index_B[:, None])
+    return paired_B, paired_index_B, count_B + jnp.sum(is_counted_BC, axis=1, dtype=jnp.int32)
 
 
 def _keep_best(state: tuple[Array, ...], score_BC: Float[Array, "B C"], index_C: Int[Array, "C"]) -> tuple[Array, ...]:
-    """Keeps the k best candidates; the earlier of equal ones comes first."""
+    """Step for `_scan`: keeps the k best candidates, the earlier of equal ones first. State: scores and indices."""
     best_Bk, index_Bk = state
     new_Bk, place_Bk = jax.lax.top_k(score_BC, min(best_Bk.shape[1], len(index_C)))
     score_Bj = jnp.concatenate([best_Bk, new_Bk], axis=1)
@@ -197,7 +206,7 @@ def _keep_best(state: tuple[Array, ...], score_BC: Float[Array, "B C"], index_C:
 def _scores(
     query_BE: Float[Array, "B E"], candidates_CE: Float[Array, "C E"], penalty_C: Float[Array, "C"]
 ) -> Float[Array, "B C"]:
-    """Cosines of unit vectors less penalties, in float32."""
+    """Returns the cosines of unit vectors minus the penalties, in float32."""
     with jax.default_matmul_precision("float32"):
         return query_BE @ candidates_CE.T - penalty_C[None]
 
@@ -213,12 +222,12 @@ def _mesh() -> Mesh:
 
 
 def _put(values: np.ndarray, *axes: str) -> Array:
-    """Copies an array to each device; with axis "data", splits its rows among the devices."""
+    """Copies an array to each device, or, with axis "data", splits its rows over the devices."""
     return jax.device_put(values, NamedSharding(_mesh(), P(*axes)))
 
 
-def _rounded(count: int) -> int:
-    """The next multiple of the number of devices."""
+def _round_up(count: int) -> int:
+    """Rounds up to a multiple of the number of devices."""
     return -(-count // _mesh().size) * _mesh().size
 
 

@@ -1,4 +1,4 @@
-"""How queries score candidates: by centred cosines, less the hubness of each candidate."""
+"""Scores of candidates for queries: centred cosines, less the hubness of each candidate."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -14,20 +14,21 @@ from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import centred, shift_to_audio, uncentred
 from c2c_jax.translator.memory import REFERENCES, evenly_spaced
 
-NEIGHBOURS, WEIGHT = 2, 0.5  # reference queries nearest to a candidate, and the weight of their mean cosine
-MIN_TO_CENTRE = 32  # minimum number of vectors to centre by their own mean; fewer would lose what distinguishes them
+NEIGHBOURS, WEIGHT = 2, 0.5  # the reference queries averaged for hubness, and its weight
+MIN_TO_CENTRE = 32  # vectors needed to estimate their mean; that of fewer vectors is too close to each of them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scoring:
-    """How to score candidates for queries; both are vectors of the target space, of any length.
+    """Scores candidates for queries; both are target-space vectors of any length.
 
-    query_mean_E, candidate_mean_E: means of unit vectors, to centre queries and candidates by; if one is None, neither
-    is centred. reference_RE: reference queries, such as the bundle's captions, before centring; None: no hubness is
-    subtracted. The hubness of a candidate is its mean cosine to the NEIGHBOURS nearest references; WEIGHT times that is
-    subtracted, since a candidate near to many queries is a hub (nearest-neighbour normalisation, Wang et al. 2024,
-    "Nearest Neighbor Normalization Improves Multimodal Retrieval"). reference_mean_E: mean to centre references by;
-    None: that of queries.
+    query_mean_E, candidate_mean_E: means of unit vectors, for centring; if either is None, neither side is centred.
+    reference_RE: uncentred reference queries, such as the bundle's captions; None: hubness is not subtracted.
+    reference_mean_E: mean for centring the references; None: query_mean_E.
+
+    A candidate that is near to many queries is a hub. Its hubness is its mean cosine to the NEIGHBOURS nearest
+    references, and WEIGHT times the hubness is subtracted from its cosines (Wang et al. 2024, "Nearest Neighbor
+    Normalization Improves Multimodal Retrieval").
     """
 
     query_mean_E: Float[np.ndarray, "E"] | None = None
@@ -40,25 +41,25 @@ class Scoring:
 
     @property
     def is_centred(self) -> bool:
-        """Whether both means are known."""
+        """Whether both means are known, so that vectors are centred."""
         return self.query_mean_E is not None and self.candidate_mean_E is not None
 
     @property
     def is_less_hubness(self) -> bool:
-        """Whether there are reference queries."""
+        """Whether hubness is subtracted, which needs reference queries."""
         return self.reference_RE is not None
 
     def queries(self, x_QE: Float[np.ndarray, "Q E"]) -> Float[np.ndarray, "Q E"]:
-        """Queries as they enter the cosine: centred, if both means are known."""
+        """Returns queries centred if both means are known, else unchanged."""
         return self._centred(x_QE, self.query_mean_E)
 
     def candidates(self, x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
-        """Candidates as they enter the cosine: centred, if both means are known."""
+        """Returns candidates centred if both means are known, else unchanged."""
         return self._centred(x_NE, self.candidate_mean_E)
 
     def penalty(self, candidate_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N"] | None:
-        """WEIGHT times the hubness of each candidate, to be subtracted from its cosines; None without references.
-        candidate_NE: as returned by `candidates`."""
+        """Returns WEIGHT times the hubness of each candidate, or None without references. candidate_NE: output of
+        `candidates`."""
         if self.reference_RE is None:
             return None
         mean_E = self.query_mean_E if self.reference_mean_E is None else self.reference_mean_E
@@ -70,7 +71,7 @@ class Scoring:
 
 
 def unit_mean(blocks: Iterable[Shaped[np.ndarray, "_ E"]]) -> Float[np.ndarray, "E"]:
-    """The mean of vectors scaled to unit length, from one or more blocks of raw vectors; float32."""
+    """Returns the float32 mean of vectors scaled to unit length, computed over blocks of raw vectors."""
     count, sum_E = 0, np.zeros((), np.float64)
     for block_BE in blocks:
         x_BE = np.asarray(block_BE, np.float32)
@@ -81,7 +82,7 @@ def unit_mean(blocks: Iterable[Shaped[np.ndarray, "_ E"]]) -> Float[np.ndarray, 
 
 
 def centred_array(x_NE: Shaped[np.ndarray, "N E"], mean_E: Float[np.ndarray, "E"]) -> Float[np.ndarray, "N E"]:
-    """`translator.centring.centred` for an array of any dtype; returns float32."""
+    """Applies `translator.centring.centred` to an array of any dtype; returns float32."""
     return np.asarray(_centred(jnp.asarray(x_NE), mean_E))
 
 
@@ -91,22 +92,25 @@ def _centred(x_NE: Shaped[Array, "N E"], mean_E: Float[Array, "E"]) -> Float[Arr
 
 
 def reference_captions(bundle: Bundle) -> Float[np.ndarray, "R S"] | None:
-    """At most REFERENCES of a bundle's stored captions, evenly spaced: unit source vectors, centred if its translator
-    takes centred vectors. None if it stores fewer than MIN_TO_CENTRE, or if its translator takes raw vectors, since
-    captions are stored without their lengths."""
+    """Returns at most REFERENCES evenly spaced captions of a bundle as unit source vectors, centred if the translator
+    takes centred vectors.
+
+    Returns None if the bundle stores fewer than MIN_TO_CENTRE captions, or if its translator takes raw vectors, as
+    captions are stored at unit length.
+    """
     if bundle.memory is None or bundle.spec.input_norm == "none" or len(bundle.memory.source) < MIN_TO_CENTRE:
         return None
     return np.asarray(bundle.memory.source[evenly_spaced(len(bundle.memory.source))], np.float32)
 
 
 def translated_captions(bundle: Bundle) -> Float[np.ndarray, "R E"] | None:
-    """`reference_captions`, translated to where the bundle places pictures: unit target vectors."""
+    """Translates `reference_captions` as the bundle translates images; returns unit target vectors, or None."""
     if (source_RS := reference_captions(bundle)) is None:
         return None
-    at_once = 64 if bundle.spec.kind == "transformer" else REFERENCES  # a transformer takes 8 MiB of memory for each
+    batch_size = 64 if bundle.spec.kind == "transformer" else REFERENCES  # a transformer needs 8 MiB for each row
     with jax.default_matmul_precision("float32"):
-        starts = range(0, len(source_RS), at_once)
-        target_RE = jnp.concatenate([bundle.translator(jnp.asarray(source_RS[i : i + at_once])) for i in starts])
+        starts = range(0, len(source_RS), batch_size)
+        target_RE = jnp.concatenate([bundle.translator(jnp.asarray(source_RS[i : i + batch_size])) for i in starts])
         if bundle.spec.input_norm == "centred":
             return np.asarray(uncentred(target_RE, bundle.means.mean("target_text")))
         return np.asarray(unit(shift_to_audio(bundle.means, target_RE)))

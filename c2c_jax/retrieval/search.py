@@ -1,4 +1,4 @@
-"""Searches a folder of sounds for the nearest ones to images and texts."""
+"""Searches a folder of sounds for those nearest to images and texts."""
 
 import dataclasses
 import functools
@@ -24,42 +24,44 @@ from c2c_jax.translator.inference import load_clap, load_clip, means_in_use, tra
 from c2c_jax.translator.memory import evenly_spaced
 from c2c_jax.translator.resolve import bundle_folder
 
-# Kinds of queries for which hubness is subtracted. By default, pictures are not among them: translated pictures have
-# smaller cosines than captions, so that hubness measured with captions outweighs them; see docs/search.md.
-HUBNESS = {"texts": ("text",), "all": ("picture", "text"), "none": ()}
+# For each --hubness option, the kinds of queries whose scores are reduced by hubness. The default leaves out pictures:
+# their cosines are smaller than those of captions, so hubness measured with captions outweighs them (docs/search.md).
+HUBNESS_KINDS = {"texts": ("text",), "all": ("picture", "text"), "none": ()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Hits:
-    """The sounds found for one query, an image file or a text: scores and files, best first. scoring: how they were
-    scored, in words."""
+    """The results of one query: scores and sound files, best first.
+
+    query: an image file or a text. scoring: description of the scoring.
+    """
 
     kind: str  # "picture" or "text"
     query: str
     scoring: str
-    sounds: list[tuple[float, Path]]
+    matches: list[tuple[float, Path]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """The outcome of a search. unread: an error for each image that could not be read; for sounds see
+    """The results of a search. image_errors: one for each unreadable image; unreadable sounds are in
     `library.unreadable`."""
 
     hits: list[Hits]
     clap: SpaceId
     library: Library
-    unread: list[C2CError]
+    image_errors: list[C2CError]
 
     @property
-    def left_out(self) -> list[str]:
-        """An error message for each file that could not be read, sounds of earlier searches included."""
-        return [*map(str, self.unread), *(file.why for file in self.library.unreadable)]
+    def error_messages(self) -> list[str]:
+        """Messages for all unreadable files, including sounds that earlier searches could not read."""
+        return [*map(str, self.image_errors), *(file.why for file in self.library.unreadable)]
 
 
 def search(
     library: Path,
     *,
-    pictures: Sequence[Path] = (),
+    images: Sequence[Path] = (),
     texts: Sequence[str] = (),
     translator: Path | None = None,
     clip: str | None = None,
@@ -69,47 +71,48 @@ def search(
     references: Path | None = None,
     centre: bool = True,
     hubness: Literal["texts", "all", "none"] = "texts",
-    names_all: bool = False,
+    list_all: bool = False,
     console: Console,
 ) -> SearchResult:
-    """Finds the `top` sounds of a folder for each picture, encoded by CLIP and translated, and for each text, encoded
-    by CLAP's text tower.
+    """Finds the `top` sounds of a folder for each image and each text.
 
-    Scores are centred cosines, for texts less hubness; see `search_scoring` for missing means and references. centre:
-    False for plain cosines. hubness: queries for which hubness is subtracted; "all": for pictures too. references: a
-    file with one text a line; the texts replace the captions stored in the translator as reference queries.
-    translator: see `bundle_folder`. clip, clap: names as for `load_space`, None: the translator's own. New sounds are
-    encoded first, see `Library.update`; index: as for `open_library`. console: for progress and for files that cannot
-    be read, which are left out; each is named once, and in later searches only counted, unless `names_all`.
-    Raises ConfigError, CaptionError, CheckpointError or BundleError, AudioError if no sound is left, ImageError if no
-    query is.
+    Images are encoded by CLIP and translated; texts are encoded by CLAP's text tower. New sounds are encoded first, see
+    `Library.update`. Scores are centred cosines, for texts less hubness; see `search_scoring` for missing means.
+
+    translator: see `bundle_folder`. clip, clap: as for `load_space`; None: the translator's. index: as for
+    `open_library`. references: a file of reference queries, one text a line; None: the captions stored in the
+    translator. centre: False for plain cosines. hubness: kinds of queries for which hubness is subtracted. console:
+    prints progress and a line for each unreadable file, which is left out. Unreadable sounds of earlier searches are
+    only counted, unless `list_all`.
+    Raises ConfigError, CaptionError, CheckpointError or BundleError; AudioError if no sound can be read, ImageError if
+    no image can be read and there is no text.
     """
-    kinds = [kind for kind, given in (("picture", pictures), ("text", texts)) if given]
+    kinds = [kind for kind, queries in (("picture", images), ("text", texts)) if queries]
     if not kinds:
         raise ConfigError("nothing to search for: pass an image or --text")
     for text in texts:
         require_text(text, "--text")
     if index:
         require_output_folder(index, "--index")
-    if references and not (centre or set(kinds) & set(HUBNESS[hubness])):
+    if references and not (centre or set(kinds) & set(HUBNESS_KINDS[hubness])):
         raise ConfigError(
             f"--references has no effect with --no-centre and --hubness {hubness} for {' and '.join(kinds)} queries: "
             "leave one of them out"
         )
-    if pictures and not translator:
+    if images and not translator:
         raise ConfigError("pictures need --translator, the bundle that translates them to sounds")
     bundle = load_bundle(bundle_folder(translator)) if translator else None
     if not (name := clap or (bundle and bundle.target.name)):
         raise ConfigError("texts need --clap, the CLAP that encodes the library, or a --translator that names it")
     reference_texts = _read_references(references, console) if references else []
     with phase(console, "looking for sounds"):
-        sounds = open_library(library, identify(name), index)
+        audio_library = open_library(library, identify(name), index)
 
     @functools.cache
     def load() -> Space:
-        return load_clap(bundle, name, with_audio=bool(sounds.pending))
+        return load_clap(bundle, name, with_audio=bool(audio_library.pending))
 
-    if texts or sounds.pending or (bundle and sounds.space.fingerprint != bundle.target.fingerprint):
+    if texts or audio_library.pending or (bundle and audio_library.space.fingerprint != bundle.target.fingerprint):
         with phase(console, "loading CLAP"):
             load()
 
@@ -118,38 +121,41 @@ def search(
             return load().encode_text(reference_texts)
 
     queries: dict[str, dict[str, np.ndarray]] = {}
-    unread: list[C2CError] = []
+    image_errors: list[C2CError] = []
     with Progress(console) as bar:
-        if bundle and pictures:
-            reading = bar.add_task("encoding pictures", total=len(pictures), visible=len(pictures) > 1)
+        if bundle and images:
+            reading = bar.add_task("encoding pictures", total=len(images), visible=len(images) > 1)
             space = load_clip(bundle, clip, with_text=False)
-            vectors, wrong = translate_image_files(pictures, space, bundle, lambda: bar.advance(reading))
+            vectors, errors = translate_image_files(images, space, bundle, lambda: bar.advance(reading))
             for line in means_in_use(bundle):
                 console.print(line)
-            unread += wrong
+            image_errors += errors
             queries["picture"] = {str(path): vector_E for path, vector_E in vectors.items()}
         if texts:
             queries["text"] = dict(zip(texts, load().encode_text(texts), strict=True))
         if not any(queries.values()):
-            raise unread[0]
-        known, count = list(sounds.unreadable), len(sounds.pending)
+            raise image_errors[0]
+        earlier, count = list(audio_library.unreadable), len(audio_library.pending)
         encoding = bar.add_task("encoding sounds", total=count, visible=bool(count))
-        errors = sounds.update(load, lambda: bar.advance(encoding))
-    if count > len(errors):
-        console.print(f"encoded {count - len(errors):,} new sounds of {len(sounds.rows):,}; index: {sounds.place}")
-    names_all = names_all or not sounds.rows
-    for why in (*unread, *(file.why for file in known if names_all), *errors):
-        console.print(f"left out: {why}")
-    if known and not names_all:
+        audio_errors = audio_library.update(load, lambda: bar.advance(encoding))
+    if count > len(audio_errors):
         console.print(
-            f"{len(known):,} of {len(known) + len(errors) + len(sounds.rows):,} sounds are left out, as they could not "
-            "be read before; --strict names them"
+            f"encoded {count - len(audio_errors):,} new sounds of {len(audio_library.rows):,}; "
+            f"index: {audio_library.index_folder}"
         )
-    if not sounds.rows:
-        count = len(sounds.unreadable)
+    list_all = list_all or not audio_library.rows
+    for why in (*image_errors, *(file.why for file in earlier if list_all), *audio_errors):
+        console.print(f"left out: {why}")
+    if earlier and not list_all:
+        console.print(
+            f"{len(earlier):,} of {len(earlier) + len(audio_errors) + len(audio_library.rows):,} sounds are left out, "
+            "as they could not be read before; --strict names them"
+        )
+    if not audio_library.rows:
+        count = len(audio_library.unreadable)
         raise AudioError(f"none of the {count:,} sounds in {library} can be read; they are named above")
     scoring = search_scoring(
-        sounds,
+        audio_library,
         bundle,
         encode_references if reference_texts else None,
         kinds=[kind for kind, vectors in queries.items() if vectors],
@@ -158,34 +164,33 @@ def search(
     )
     console.print(str(scoring))
     hits = []
-    for kind, of_kind in scoring.of_kind.items():
-        nearest = sounds.nearest(np.stack(list(queries[kind].values())), top, of_kind)
+    for kind, kind_scoring in scoring.by_kind.items():
+        nearest = audio_library.nearest(np.stack(list(queries[kind].values())), top, kind_scoring)
         hits += [
-            Hits(kind=kind, query=query, scoring=str(of_kind), sounds=found)
-            for query, found in zip(queries[kind], nearest, strict=True)
+            Hits(kind=kind, query=query, scoring=str(kind_scoring), matches=matches)
+            for query, matches in zip(queries[kind], nearest, strict=True)
         ]
-    return SearchResult(hits=hits, clap=sounds.space, library=sounds, unread=unread)
+    return SearchResult(hits=hits, clap=audio_library.space, library=audio_library, image_errors=image_errors)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class SearchScoring:
-    """How the queries of a search are scored.
+    """The scoring of each kind of query in a search.
 
-    of_kind: the scoring of each kind of query that is there, "picture" or "text". notes: which parts are missing or not
-    used, and why.
+    by_kind: keys "picture" and "text". notes: messages about missing or unused means and references.
     """
 
-    of_kind: dict[str, Scoring]
+    by_kind: dict[str, Scoring]
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        """`scores: texts by cosine, less hubness; not centred: the library has fewer than 32 sounds`."""
-        scores = (f"{kind}s by {scoring}" for kind, scoring in self.of_kind.items())
+        """For example `scores: texts by cosine, less hubness; not centred: the library has fewer than 32 sounds`."""
+        scores = (f"{kind}s by {scoring}" for kind, scoring in self.by_kind.items())
         return "scores: " + "; ".join((*scores, *self.notes))
 
 
 def search_scoring(
-    sounds: Library,
+    audio_library: Library,
     bundle: Bundle | None,
     encode_references: Callable[[], Float[np.ndarray, "R E"]] | None,
     *,
@@ -193,21 +198,21 @@ def search_scoring(
     centre: bool,
     hubness: str,
 ) -> SearchScoring:
-    """The scoring of each kind of query in a search, with the means and references that are known.
+    """Chooses the means and reference queries to score with, from those available.
 
-    encode_references: returns CLAP's vectors of the reference texts, and is called only if they are needed; None: the
-    captions stored in the bundle are the references. kinds: kinds of the queries, "picture" or "text"; without a bundle
-    only "text". centre: whether to centre. hubness: a key of HUBNESS.
+    encode_references: returns CLAP vectors of reference texts, called only if needed; None: use the captions stored in
+    the bundle. kinds: "picture", "text"; without a bundle only "text". centre: whether to centre. hubness: a key of
+    HUBNESS_KINDS.
     """
     captions = functools.cache(lambda: translated_captions(bundle) if bundle else None)
     texts: Any = functools.cache(encode_references) if encode_references else functools.cache(lambda: None)
 
     def means_of(kind: str) -> Iterator[np.ndarray | None]:
-        """Estimates of the mean of queries of a kind, the best first.
+        """Yields estimates of the mean query vector of a kind, best first.
 
-        A translator of centred vectors places pictures among texts, whose mean the bundle stores. Others place pictures
-        where they place captions, so the mean of translated captions comes first; after it, the stored mean of sounds,
-        if pictures are moved among sounds, or of texts; and last the mean of the given texts.
+        A translator of centred vectors adds the mean of texts to its outputs, and the bundle stores it. With other
+        translators, pictures have the same mean as translated captions; next best is the stored mean of sounds, if
+        outputs are shifted to it, or else of texts; last comes the mean of the reference texts.
         """
         stored = ModalityMeans() if bundle is None else bundle.means
         if bundle is not None and bundle.spec.input_norm == "centred":
@@ -221,17 +226,17 @@ def search_scoring(
             yield _mean(texts())
             yield _mean(captions())
 
-    with_hubness = [kind for kind in kinds if kind in HUBNESS[hubness]]
+    with_hubness = [kind for kind in kinds if kind in HUBNESS_KINDS[hubness]]
     reference_kind, reference_RE = "", None
     if with_hubness:
         reference_kind, reference_RE = ("text", texts()) if encode_references else ("picture", captions())
-    # The means of pictures and of texts are both known or both unknown.
+    # Either all kinds have a mean or none has.
     centred_kinds = (*kinds, *([] if reference_RE is None else [reference_kind])) if centre else ()
     means = {kind: next((mean_E for mean_E in means_of(kind) if mean_E is not None), None) for kind in centred_kinds}
     has_mean = any(mean_E is not None for mean_E in means.values())
     audio_mean_E = None
-    if has_mean and len(sounds.rows) >= MIN_TO_CENTRE:
-        audio_mean_E = unit_mean(sounds.blocks())
+    if has_mean and len(audio_library.rows) >= MIN_TO_CENTRE:
+        audio_mean_E = unit_mean(audio_library.blocks())
     elif has_mean and bundle is not None:
         audio_mean_E = bundle.means.target_audio
     notes, needs_texts = [], False
@@ -248,7 +253,7 @@ def search_scoring(
         notes.append(f"pass --references FILE with {MIN_TO_CENTRE} texts or more, one a line")
     if encode_references and not texts.cache_info().currsize:
         notes.append(f"--references not used: with --hubness {hubness} these queries need none")
-    of_kind = {
+    by_kind = {
         kind: Scoring(
             query_mean_E=means.get(kind),
             candidate_mean_E=audio_mean_E,
@@ -257,7 +262,7 @@ def search_scoring(
         )
         for kind in kinds
     }
-    return SearchScoring(of_kind=of_kind, notes=tuple(notes))
+    return SearchScoring(by_kind=by_kind, notes=tuple(notes))
 
 
 def _mean(reference_RE: np.ndarray | None) -> np.ndarray | None:
@@ -265,10 +270,10 @@ def _mean(reference_RE: np.ndarray | None) -> np.ndarray | None:
 
 
 def _read_references(file: Path, console: Console) -> list[str]:
-    """The texts in a file, one a line; of more than REFERENCES, that many evenly spaced ones. Raises CaptionError if
-    there is none."""
+    """Reads texts from a file, one a line; if there are more than REFERENCES, keeps that many, evenly spaced. Raises
+    CaptionError if there is none."""
     source = Txt(f"txt:{file}")
     texts = list(source.rows())
     if source.skipped.counts:
         console.print(f"{file}: {source.skipped}")
-    return [texts[place] for place in evenly_spaced(len(texts))]
+    return [texts[row] for row in evenly_spaced(len(texts))]

@@ -18,7 +18,7 @@ from bench.recipe.table import flat, table_of
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.errors import ConfigError
 from c2c_jax.evaluation.methods import Method, method_of, nearest_caption_method
-from c2c_jax.miniworld.pairs import picture_at, sound_at
+from c2c_jax.miniworld.pairs import audio_at, image_at
 from c2c_jax.miniworld.world import HELD_OUT_CELLS
 from c2c_jax.retrieval.scoring import centred_array
 from c2c_jax.training.closed_form import caption_means
@@ -169,8 +169,8 @@ def test_vectors_are_used_as_they_are_without_means(tmp_path, monkeypatch):
 def test_drawn_scenes_are_those_of_the_mini_world():
     images, audio = zip(*drawn("test", 100, 1, 1), strict=True)
     assert [len(part) for part in images] == [96, 4]
-    np.testing.assert_array_equal(images[1][1], picture_at("test", 97, 1))
-    np.testing.assert_array_equal(audio[1][1], sound_at("test", 97, 1))
+    np.testing.assert_array_equal(images[1][1], image_at("test", 97, 1))
+    np.testing.assert_array_equal(audio[1][1], audio_at("test", 97, 1))
 
 
 @pytest.mark.parametrize(

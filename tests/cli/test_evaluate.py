@@ -390,7 +390,7 @@ def test_misuse(run, clap, media_folder, evaluate, capsys, tmp_path, audioldm_fo
     assert "expected a manifest or the folder of a data set at" in message(run, "--pairs", tmp_path / "gone.csv")
     assert f"{tmp_path} is not an embedding store" in message(run, "--store", tmp_path)
     assert "no image and no sound" in message(run, "--pairs", published)
-    assert "holds no .sound.json record" in message(run, "--sounds", media_folder)
+    assert "contains no .sound.json record" in message(run, "--sounds", media_folder)
     pairs = run, "--out", tmp_path / "o", "--pairs", media_folder / "pairs.csv"
     assert "has no audio tower to encode sounds with: pass --clap" in message(*pairs)
     other = build_clap(tmp_path / "other", audioldm_folder)

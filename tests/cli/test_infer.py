@@ -204,7 +204,7 @@ def test_bundle_without_fingerprints(bundle, image_folder, audioldm_folder, tmp_
         if expected:
             assert "is another space" in err and "64 wide" in err
         else:
-            assert "does not know the fingerprint of its CLIP" in err and "of its CLAP, somewhere/else" in err
+            assert "stores no fingerprint of its CLIP" in err and "of its CLAP, somewhere/else" in err
 
 
 def test_progress_bar_and_paths_do_not_mix(bundle, image_folder, audioldm_folder, tmp_path):

@@ -87,9 +87,9 @@ def test_silence_is_reported(infer, image_folder, audioldm_folder, tmp_path):
     [
         (["--out", "x.wav"], "3 sounds and one file x.wav: pass a folder"),
         (["--out", "x.mp3"], "ends in .mp3: pass a .wav or .flac file, or a folder"),
-        (["--mix", "0.3"], "0 things to mix in and 1 weights"),
-        (["--prompt", "a", "--mix", "1.5"], "take numbers above 0 that sum to 1 at most"),
-        (["--prompt", "a", "--prompt", "b", "--prompt", "c", "--mix", "0.1", "--mix", "0.1"], "3 things .* 2 weights"),
+        (["--mix", "0.3"], "0 prompts and images to blend and 1 weights"),
+        (["--prompt", "a", "--mix", "1.5"], "pass numbers above 0 that sum to at most 1"),
+        (["--prompt", "a", "--prompt", "b", "--prompt", "c", "--mix", "0.1", "--mix", "0.1"], "3 prompts .* 2 weights"),
         (["--control", "a", "--control", "b"], "3 sounds and 2 --control texts"),
         (["--candidates", "0"], "candidates must be .*, found 0"),
         (["--candidates", "1000000000"], "candidates must be from 1 to 1,000, found 1000000000"),
@@ -100,7 +100,7 @@ def test_silence_is_reported(infer, image_folder, audioldm_folder, tmp_path):
         (["--seconds", "nan"], "seconds must be .*, found nan"),
         (["--seconds", "inf"], "seconds must be .*, found inf"),
         (["--guidance", "nan"], "guidance must be .*, found nan"),
-        (["--prompt", "a", "--mix", "nan"], "take numbers above 0 that sum to 1 at most"),
+        (["--prompt", "a", "--mix", "nan"], "pass numbers above 0 that sum to at most 1"),
         (["--prompt", ""], "--prompt is empty"),
         (["--control", " "], "--control is empty"),
         (["--prompt", "a" * 10_001], "--prompt has 10,001 characters"),
@@ -237,7 +237,7 @@ def test_names_that_are_not_utf8_or_hold_control_characters(infer, image_folder)
         assert image.with_suffix(".mel.png").stat().st_size > 1000
     records = {text_to_path(record.content.pictures[0].path): record for record in read_records(image_folder)[0]}
     assert set(records) == {raw, odd} and records[raw].content.pictures[0].path.startswith("file:")
-    assert {record.sound for record in records.values()} == {raw.with_suffix(".wav"), odd.with_suffix(".wav")}
+    assert {record.audio_path for record in records.values()} == {raw.with_suffix(".wav"), odd.with_suffix(".wav")}
 
 
 def test_folders_inside_folders_keep_their_names(infer, image_folder, tmp_path):

@@ -14,8 +14,8 @@ from PIL import Image
 from c2c_jax.cli.main import main
 from c2c_jax.io.audio import INDEX
 from c2c_jax.miniworld.captions import captions
-from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
-from c2c_jax.miniworld.show import chosen, contact_sheet, render_page, shown_at
+from c2c_jax.miniworld.pairs import audio_at, caption_at, image_at
+from c2c_jax.miniworld.show import choose_scenes, contact_sheet, preview_scene, render_page
 from c2c_jax.miniworld.world import SOURCES, SPLITS, scene_at
 
 
@@ -31,8 +31,8 @@ def test_show_writes_a_sheet_and_a_page(tmp_path, capsys):
     assert len(audio) == 24 == html.count('class="picture" src="data:image/png;base64,')
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(audio[3])))
     assert rate == 16_000
-    (number,) = [i for i in chosen("test", 24, 0) if scene_at("test", i)[0].source == SOURCES[3]]
-    np.testing.assert_allclose(samples, sound_at("test", number), atol=1 / 32767, rtol=0)
+    (number,) = [i for i in choose_scenes("test", 24, 0) if scene_at("test", i)[0].source == SOURCES[3]]
+    np.testing.assert_allclose(samples, audio_at("test", number), atol=1 / 32767, rtol=0)
     assert all(caption_at("test", number, style) in html for style in ("picture", "sound", "mixed"))
     assert not re.search(r'(src|href)="(?!data:|#)', html)  # it asks for nothing
 
@@ -40,7 +40,7 @@ def test_show_writes_a_sheet_and_a_page(tmp_path, capsys):
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("count", [1, 24, 60])
 def test_shown_scenes_cover_all_sources(split, count):
-    numbers = chosen(split, count, 3)
+    numbers = choose_scenes(split, count, 3)
     scenes = [scene_at(split, number, 3)[0] for number in numbers]
     counts = collections.Counter(scene.source for scene in scenes)
     assert len(set(numbers)) == count and max(counts.values()) == -(-count // 24)
@@ -51,12 +51,12 @@ def test_shown_scenes_cover_all_sources(split, count):
 
 
 def test_sheet_has_picture_and_spectrogram_of_a_scene():
-    shown = shown_at("test", 0, 0)
-    sheet = contact_sheet([shown])
+    preview = preview_scene("test", 0, 0)
+    sheet = contact_sheet([preview])
     tile = sheet.crop((12, 12 + 18, 12 + 128, 12 + 18 + 128)).resize((64, 64), Image.Resampling.BOX)
-    assert np.abs(np.asarray(tile, int) - np.asarray(shown.picture, int)).mean() < 6
-    assert shown.mel.size == (257, 128)
-    assert shown.held_out and "<b>held out</b>" in render_page([shown], "test", 0)
+    assert np.abs(np.asarray(tile, int) - np.asarray(preview.image, int)).mean() < 6
+    assert preview.mel.size == (257, 128)
+    assert preview.held_out and "<b>held out</b>" in render_page([preview], "test", 0)
 
 
 def test_captions_to_a_file(tmp_path, capsys):
@@ -109,10 +109,10 @@ def test_export(tmp_path, capsys):
         assert row["label"] == scene_at("test", index)[0].source
         assert row["caption"] == caption_at("test", index, "picture")
         with Image.open(tmp_path / row["image"]) as image:
-            np.testing.assert_array_equal(image, np.asarray(picture_at("test", index)))
+            np.testing.assert_array_equal(image, np.asarray(image_at("test", index)))
         samples, rate = soundfile.read(tmp_path / row["audio"])
         # Full scale is 32,767 for writing and 32,768 for reading; the rest is rounding.
-        np.testing.assert_allclose(samples * 32768 / 32767, sound_at("test", index), atol=0.51 / 32767, rtol=0)
+        np.testing.assert_allclose(samples * 32768 / 32767, audio_at("test", index), atol=0.51 / 32767, rtol=0)
         assert rate == 16_000
 
 

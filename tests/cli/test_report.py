@@ -41,7 +41,7 @@ def test_sounds_of_infer_on_a_page(report, infer, image_folder, bundle, tmp_path
     assert code == 2 and out.startswith(f"{tmp_path / 'new/page.html'}  ")
     lines = err.splitlines()
     assert len(lines) == 3 and all(line.startswith("left out: ") for line in lines[:2])
-    assert "b.wav is not the sound that b.sound.json is of" in err and "c.png" in err
+    assert "b.wav is not the sound that b.sound.json describes" in err and "c.png" in err
     assert lines[2].startswith("c2c report: 2 of the files in")
     assert (tmp_path / "new/page.html").read_text(encoding="utf-8").count("<audio") == 4
 

@@ -174,7 +174,7 @@ def test_a_hit_is_one_line_of_fields(search, audio_folder, image_folder):
 
 
 def test_interrupted_search_resumes(search, audio_folder, encoded, monkeypatch):
-    monkeypatch.setattr(library, "PART", 2)
+    monkeypatch.setattr(library, "FILES_PER_PART", 2)
     reading = encoding.read_audio
 
     def stopped(path, *arguments):
@@ -315,14 +315,13 @@ def test_a_table_on_a_terminal(monkeypatch):
     monkeypatch.setattr("c2c_jax.cli.search.stdout_console", lambda: console)
     space = SpaceId(name="clap", dim=2, fingerprint="f")
     empty = Library(
-        folder=Path("s"), place=Path("i"), space=space, files=[], vectors_NE=np.zeros((0, 2), np.float16), rows={},
-        pending=[], is_written=True,
+        folder=Path("s"), index_folder=Path("i"), space=space, files=[], vectors_NE=np.zeros((0, 2), np.float16),
     )  # fmt: skip
     hits = [
-        Hits(kind="picture", query="a.png", scoring="centred cosine", audio_folder=[(0.25, Path("s/a.wav"))]),
-        Hits(kind="text", query="[red] rain", scoring="cosine, less hubness", audio_folder=[(0.5, Path("s/[b].wav"))]),
+        Hits(kind="picture", query="a.png", scoring="centred cosine", matches=[(0.25, Path("s/a.wav"))]),
+        Hits(kind="text", query="[red] rain", scoring="cosine, less hubness", matches=[(0.5, Path("s/[b].wav"))]),
     ]
-    show(SearchResult(hits=hits, clap=space, library=empty, unread=[]))
+    show(SearchResult(hits=hits, clap=space, library=empty, image_errors=[]))
     of_image, of_text = screen.getvalue().split("[red] rain")
     assert "score (centred cosine)" in of_image and "score (cosine, less hubness)" in of_text
     assert "[red] rain" in screen.getvalue() and "0.5000" in screen.getvalue() and "s/[b].wav" in screen.getvalue()

@@ -12,7 +12,7 @@ from c2c_jax.config import Config, DataConfig, ImagesConfig, TranslatorConfig
 from c2c_jax.data.images import CACHE, image_vectors
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, ImageError
-from c2c_jax.miniworld.pairs import picture_at
+from c2c_jax.miniworld.pairs import image_at
 from c2c_jax.spaces.space import Space, identify, load_space
 from c2c_jax.training.check import check
 from c2c_jax.training.selection import PAIR_COSINE
@@ -112,7 +112,7 @@ def test_what_is_looked_for_before_anything_is_loaded(tmp_path):
 def test_vectors_of_the_mini_world_are_kept(tmp_path, monkeypatch):
     config = ImagesConfig(files="miniworld:64")
     vectors_PS = image_vectors(config, "miniworld/clip", tmp_path)
-    expected = load_space("miniworld/clip").encode_image([picture_at("train", 5)])
+    expected = load_space("miniworld/clip").encode_image([image_at("train", 5)])
     np.testing.assert_allclose(vectors_PS[5], expected[0], atol=1e-5)
     calls = []
     encode = Space.encode_pixels
@@ -126,15 +126,15 @@ def test_vectors_of_files(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "pictures"
     folder.mkdir()
     for index in range(64):
-        picture_at("test", index).save(folder / f"{index:02}.png")
+        image_at("test", index).save(folder / f"{index:02}.png")
     (folder / "20.png").write_bytes(b"none")
     with pytest.raises(ImageError, match="has 63 readable images; pass 64 or more"):
         image_vectors(ImagesConfig(files=str(folder)), "miniworld/clip", tmp_path)
     assert "left out" in capsys.readouterr().err
-    picture_at("test", 20).save(folder / "20.png")
+    image_at("test", 20).save(folder / "20.png")
     monkeypatch.setenv("HOME", str(tmp_path))
     vectors_PS = image_vectors(ImagesConfig(files="~/pictures"), "miniworld/clip", tmp_path)
-    expected = load_space("miniworld/clip").encode_image([picture_at("test", 20)])
+    expected = load_space("miniworld/clip").encode_image([image_at("test", 20)])
     np.testing.assert_allclose(vectors_PS[20], expected[0], atol=1e-5)
     assert image_vectors(ImagesConfig(), "miniworld/clip", tmp_path) is None
 

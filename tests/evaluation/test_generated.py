@@ -82,7 +82,7 @@ def test_a_sound_that_its_record_is_not_of_is_left_out(tmp_path):
     (tmp_path / "a.1.wav").write_bytes(b"made later")
     made, (left_out,) = read_generated(tmp_path, OURS, E, [])
     assert files(made) == [tmp_path / "a.0.wav"]
-    assert left_out.file.endswith("a.1.wav") and "is not the sound that a.sound.json is of" in left_out.why
+    assert left_out.file.endswith("a.1.wav") and "is not the sound that a.sound.json describes" in left_out.why
 
 
 def test_the_best_of_several_is_called_so(tmp_path):

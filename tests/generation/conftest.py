@@ -1,4 +1,4 @@
-"""A tiny AudioLDM of the real classes, loaded, and a copy of it to damage."""
+"""Fixtures: a tiny AudioLDM of the original classes, and a copy of its folder to damage."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoints that are refused, and what is said of them."""
+"""Loading of AudioLDM checkpoints, and errors for damaged ones."""
 
 import json
 import logging
@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from c2c_jax.errors import CheckpointError
 from c2c_jax.generation.audioldm import AudioLDM
-from c2c_jax.generation.sampling import SAMPLING_FILE, own_sampling
-from tests.generation.test_audioldm import ROUNDING, one
+from c2c_jax.generation.sampling import SAMPLING_FILE, checkpoint_sampling
+from tests.generation.test_audioldm import ROUNDING, generate
 
 WEIGHTS = {
     "unet": "diffusion_pytorch_model",
@@ -25,20 +25,20 @@ WEIGHTS = {
 
 @pytest.fixture
 def records():
-    """What diffusers and transformers log, at any level that they print."""
-    seen: list[logging.LogRecord] = []
+    """Collects the log records that diffusers and transformers print."""
+    records: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = seen.append
+    handler.emit = records.append
     loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
     for logger in loggers:
         logger.addHandler(handler)
-    yield seen
+    yield records
     for logger in loggers:
         logger.removeHandler(handler)
 
 
-def test_loading_and_sampling_print_nothing_off_a_terminal(folder, records, capfd):
-    one(AudioLDM.load(folder, device="cpu"))
+def test_loading_and_sampling_print_nothing(folder, records, capfd):
+    generate(AudioLDM.load(folder, device="cpu"))
     assert records == []
     assert capfd.readouterr() == ("", "")
 
@@ -47,7 +47,7 @@ def test_only_the_named_messages_are_silenced(copy, records):
     path = copy / "text_encoder/model.safetensors"
     save_file({**load_file(path), "text_model.other": torch.zeros(1)}, path, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"1 weights that ClapTextModelWithProjection .* \(text_model.other\)"):
-        one(AudioLDM.load(copy, device="cpu"))
+        generate(AudioLDM.load(copy, device="cpu"))
     assert len(records) == 1 and "text_model.other" in records[0].getMessage()
 
 
@@ -58,17 +58,17 @@ def to_bin(folder):
         path.unlink()
 
 
-def test_bin_weights_are_taken_where_there_are_no_others(model, copy):
+def test_bin_weights_are_loaded_without_safetensors(model, copy):
     to_bin(copy)
     assert not list(copy.rglob("*.safetensors"))
-    found = one(AudioLDM.load(copy, device="cpu"))
-    np.testing.assert_allclose(found, one(model), atol=ROUNDING)
+    actual = generate(AudioLDM.load(copy, device="cpu"))
+    np.testing.assert_allclose(actual, generate(model), atol=ROUNDING)
 
 
 def test_safetensors_are_preferred(model, copy):
     (copy / "unet/diffusion_pytorch_model.bin").write_bytes(b"nonsense")
-    found = one(AudioLDM.load(copy, device="cpu"))
-    np.testing.assert_allclose(found, one(model), atol=ROUNDING)
+    actual = generate(AudioLDM.load(copy, device="cpu"))
+    np.testing.assert_allclose(actual, generate(model), atol=ROUNDING)
 
 
 class Harmful:
@@ -90,7 +90,7 @@ def test_pickled_code_is_not_run(copy, tmp_path, part):
 
 def refusal(folder, words):
     with pytest.raises(CheckpointError) as caught:
-        one(AudioLDM.load(folder, device="cpu"))
+        generate(AudioLDM.load(folder, device="cpu"))
     message = str(caught.value)
     assert str(folder) in message and words in message
     assert "\n" not in message
@@ -128,7 +128,7 @@ def test_a_missing_folder_is_refused(tmp_path):
     refusal(tmp_path / "none", "does not exist")
 
 
-def test_everything_missing_is_said_at_once(copy):
+def test_all_missing_files_are_listed(copy):
     shutil.rmtree(copy / "unet")
     shutil.rmtree(copy / "vae")
     refusal(copy, "unet/config.json, vae/config.json, weights of unet, weights of vae")
@@ -163,15 +163,15 @@ def test_damaged_json_is_refused(copy, name):
     refusal(copy, name.split("/")[0])
 
 
-def test_the_model_is_told_from_what_lies_beside_it(model, copy):
-    """A LoRA and another precision beside the `.bin`, as diffusers' own choice of files has it."""
+def test_other_weight_files_are_ignored(model, copy):
+    """LoRA weights and other precisions next to the `.bin` are ignored, as in diffusers."""
     to_bin(copy)
     for part in ("unet", "vae"):
         save_file({"lora.up.weight": torch.zeros(2, 2)}, copy / part / "pytorch_lora_weights.safetensors")
         save_file({"w": torch.zeros(2, 2)}, copy / part / "diffusion_pytorch_model.fp16.safetensors")
     save_file({"w": torch.zeros(2, 2)}, copy / "text_encoder/model.fp16.safetensors")
     (copy / "text_encoder/adapter_config.json").write_text('{"base_model_name_or_path": "nobody/nothing"}')
-    np.testing.assert_allclose(one(AudioLDM.load(copy, device="cpu")), one(model), atol=ROUNDING)
+    np.testing.assert_allclose(generate(AudioLDM.load(copy, device="cpu")), generate(model), atol=ROUNDING)
     (copy / "unet/diffusion_pytorch_model.bin").unlink()
     refusal(copy, "download weights of unet")
 
@@ -191,13 +191,13 @@ def test_shards_and_parameters_load(model, copy):
         text.with_name("pytorch_model.bin"),
     )
     text.unlink()
-    np.testing.assert_allclose(one(AudioLDM.load(copy, device="cpu")), one(model), atol=ROUNDING)
+    np.testing.assert_allclose(generate(AudioLDM.load(copy, device="cpu")), generate(model), atol=ROUNDING)
     (path.parent / "diffusion_pytorch_model-2.safetensors").unlink()
     refusal(copy, "lacks diffusion_pytorch_model-2.safetensors, which")
 
 
 HUGE = 10**9
-OUT_OF_REASON = [
+INVALID_FIELDS = [
     ("unet", "layers_per_block", HUGE), ("unet", "transformer_layers_per_block", HUGE), ("unet", "in_channels", HUGE),
     ("unet", "block_out_channels", [HUGE, HUGE]), ("unet", "projection_class_embeddings_input_dim", HUGE),
     ("unet", "attention_head_dim", HUGE), ("unet", "class_embed_type", None), ("unet", "norm_num_groups", 7),
@@ -220,21 +220,21 @@ OUT_OF_REASON = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("part", "field", "value"), OUT_OF_REASON, ids=lambda value: str(value)[:20])
-def test_configs_that_ask_for_what_cannot_be(copy, part, field, value):
+@pytest.mark.parametrize(("part", "field", "value"), INVALID_FIELDS, ids=lambda value: str(value)[:20])
+def test_invalid_config_fields_are_refused(copy, part, field, value):
     path = copy / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
     with pytest.raises(CheckpointError) as caught:
-        one(AudioLDM.load(copy, device="cpu"))
+        generate(AudioLDM.load(copy, device="cpu"))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000 and part in str(caught.value)
 
 
-def test_labels_and_foreign_attention_are_passed_by(model, copy):
-    """transformers would make a name for each label, and fetch an attention by its name."""
+def test_labels_and_attention_kernels_are_ignored(model, copy):
+    """transformers would create a name for each label, and download the attention kernel."""
     path = copy / "text_encoder/config.json"
     odd = {"num_labels": HUGE, "attn_implementation": "nobody/kernel", "auto_map": {"AutoModel": "a.B"}}
     path.write_text(json.dumps(json.loads(path.read_text()) | odd))
-    np.testing.assert_allclose(one(AudioLDM.load(copy, device="cpu")), one(model), atol=ROUNDING)
+    np.testing.assert_allclose(generate(AudioLDM.load(copy, device="cpu")), generate(model), atol=ROUNDING)
 
 
 def test_weights_that_are_not_finite(copy):
@@ -246,7 +246,7 @@ def test_weights_that_are_not_finite(copy):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"_class_name": ["AudioLDMPipeline"]}', "[" * 10**5])
-def test_an_index_of_another_form(copy, content):
+def test_invalid_model_index(copy, content):
     (copy / "model_index.json").write_text(content)
     refusal(copy, "model_index.json")
 
@@ -258,14 +258,14 @@ def test_an_index_of_another_form(copy, content):
      {"negative_prompt": "x" * 20_000}],
     ids=str,
 )  # fmt: skip
-def test_sampling_settings_of_another_type(tmp_path, settings):
+def test_invalid_sampling_settings(tmp_path, settings):
     (tmp_path / SAMPLING_FILE).write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match=SAMPLING_FILE) as caught:
-        own_sampling(tmp_path)
+        checkpoint_sampling(tmp_path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
 
 
-def test_sampling_settings_that_are_left_out(tmp_path):
-    assert own_sampling(tmp_path) == {}
+def test_missing_sampling_settings(tmp_path):
+    assert checkpoint_sampling(tmp_path) == {}
     (tmp_path / SAMPLING_FILE).write_text('{"guidance": 3, "steps": null, "seconds": 2.5}')
-    assert own_sampling(tmp_path) == {"guidance": 3, "seconds": 2.5}
+    assert checkpoint_sampling(tmp_path) == {"guidance": 3, "seconds": 2.5}

@@ -1,4 +1,4 @@
-"""Candidates ranked by a real, tiny CLAP: against transformers' own cosines."""
+"""Ranking of candidates with a tiny CLAP, against transformers."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ RATE = 16_000
 
 
 def build_clap(folder, audioldm_folder, is_fused=False):
-    """A whole ClapModel whose text tower is that of an AudioLDM folder, with a random audio tower."""
+    """Builds a ClapModel with the text tower of an AudioLDM folder and a random audio tower."""
     text = json.loads((audioldm_folder / "text_encoder/config.json").read_text())
     config = transformers.ClapConfig(
         text_config=text,
@@ -53,7 +53,7 @@ def clap_folder(tmp_path_factory, audioldm_folder):
     return build_clap(tmp_path_factory.mktemp("clap") / "clap", audioldm_folder)
 
 
-def sounds(count, seconds=0.5):
+def clips(count, seconds=0.5):
     rng = np.random.default_rng(0)
     times = np.arange(round(seconds * RATE)) / RATE
     return np.stack([np.sin(2 * np.pi * rng.uniform(100, 4000) * times) for _ in range(count)]).astype(np.float32)
@@ -63,22 +63,22 @@ def test_scores_are_transformers_cosines(clap_folder):
     """Of sounds at the tower's own rate, so that resampling has no part in it."""
     model = transformers.ClapModel.from_pretrained(clap_folder).eval()
     extractor = transformers.ClapFeatureExtractor.from_pretrained(clap_folder)
-    heard = np.random.default_rng(1).normal(size=(3, 24_000)).astype(np.float32) / 10
-    features = extractor(list(heard), sampling_rate=48_000, return_tensors="pt")
+    audio = np.random.default_rng(1).normal(size=(3, 24_000)).astype(np.float32) / 10
+    features = extractor(list(audio), sampling_rate=48_000, return_tensors="pt")
     features["is_longer"][:] = False  # transformers marks one of a batch at random
     with torch.inference_mode():
         vectors = model.get_audio_features(**features).pooler_output
     clap_E = np.random.default_rng(2).normal(size=64).astype(np.float32)
     expected = torch.nn.functional.cosine_similarity(vectors, torch.from_numpy(clap_E)[None]).numpy()
-    found = Ranker(str(clap_folder)).scores(heard, 48_000, clap_E)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert np.ptp(found) > 1e-3
+    actual = Ranker(str(clap_folder)).scores(audio, 48_000, clap_E)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    assert np.ptp(actual) > 1e-3
 
 
-def test_fused_towers_hear_whole_sounds(tmp_path, audioldm_folder):
+def test_fused_towers_encode_whole_sounds(tmp_path, audioldm_folder):
     """Of two that differ behind the tower's own second, no more than it: the other tower hears no difference."""
     ranker = Ranker(str(build_clap(tmp_path / "fused", audioldm_folder, is_fused=True)))
-    long = sounds(3, seconds=1.7)
+    long = clips(3, seconds=1.7)
     first = ranker.vectors(long, RATE)
     np.testing.assert_array_equal(ranker.vectors(long, RATE), first)
     np.testing.assert_allclose(ranker.vectors(long[1:2], RATE), first[1:2], atol=1e-5)
@@ -86,16 +86,16 @@ def test_fused_towers_hear_whole_sounds(tmp_path, audioldm_folder):
     assert np.abs(ranker.vectors(long, RATE) - first).max() > 1e-2
 
 
-def test_the_same_each_time_and_the_beginning_of_long_sounds(clap_folder):
+def test_ranking_is_deterministic_and_cuts_long_sounds(clap_folder):
     ranker = Ranker(str(clap_folder))
-    long = sounds(3, seconds=1.7)  # the tower takes a second
+    long = clips(3, seconds=1.7)  # the tower's input has one second
     first = ranker.vectors(long, RATE)
     np.testing.assert_array_equal(ranker.vectors(long, RATE), first)
     np.testing.assert_allclose(ranker.vectors(long[:, : RATE + 2000], RATE), first, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-6)
 
 
-def test_only_the_generators_own_clap_may_rank(clap_folder, audioldm_folder):
+def test_ranker_must_be_the_generators_clap(clap_folder, audioldm_folder):
     (probe_E,) = AudioLDM.load(audioldm_folder, device="cpu").encode_text([PROBE])
     ranker = Ranker(str(clap_folder))
     ranker.require_same_space(probe_E)
@@ -104,13 +104,13 @@ def test_only_the_generators_own_clap_may_rank(clap_folder, audioldm_folder):
             ranker.require_same_space(other)
 
 
-def test_a_clap_without_an_audio_tower_is_refused(audioldm_folder):
+def test_clap_without_an_audio_tower_is_refused(audioldm_folder):
     with pytest.raises(CheckpointError, match="text_encoder has no audio tower"):
         Ranker(str(audioldm_folder / "text_encoder"))
 
 
-def test_audioldms_own_file_ranks(tmp_path, caption_list):
-    """Its CLAP takes sounds as they come from the vocoder."""
+def test_ranking_with_audioldms_own_file(tmp_path, caption_list):
+    """Its CLAP has the sample rate of the vocoder."""
     tokenizer, model = roberta_tokenizer(caption_list, 600), laion.build_clap(600)
     tokenizer.save_pretrained(tmp_path)
     laion.write_laion(tmp_path / "audioldm-s-full-v2.ckpt", model, "cond_stage_model.model.")
@@ -120,8 +120,8 @@ def test_audioldms_own_file_ranks(tmp_path, caption_list):
     ranker.require_same_space(probe_E)
     assert ranker.mels.sample_rate == RATE
     clap_E = np.random.default_rng(2).normal(size=24).astype(np.float32)
-    scores = ranker.scores(sounds(3), RATE, clap_E)
-    vectors = ranker.space.encode_audio(list(sounds(3)))
+    scores = ranker.scores(clips(3), RATE, clap_E)
+    vectors = ranker.space.encode_audio(list(clips(3)))
     np.testing.assert_allclose(
         scores * np.linalg.norm(vectors, axis=1) * np.linalg.norm(clap_E), vectors @ clap_E, atol=1e-4
     )

@@ -1,4 +1,4 @@
-"""The caption grammar: what captions say agrees with their scenes by word lists written here by hand."""
+"""The caption grammar: captions agree with their scenes, according to separate word lists."""
 
 import json
 import re
@@ -37,20 +37,21 @@ PLACE_OF = {
     **dict.fromkeys(("sea", "seaside", "shore", "beach", "coast", "water", "surf", "waves"), "shore"),
 }
 
-ALONE = {*COLOURS, *SKIES, "hiss", "hum", "mains", "echo", "echoing", "reverberation"}  # no cell tells of them
+# Words of attributes that are not part of a cell.
+UNSHARED = {*COLOURS, *SKIES, "hiss", "hum", "mains", "echo", "echoing", "reverberation"}
 
-SAY = """
+SCRIPT = """
 import dataclasses, json
 from c2c_jax.miniworld.captions import captioned_scenes
-said = captioned_scenes("train", 20_000, seed=1)
-print(json.dumps([({**dataclasses.asdict(scene), "cell": scene.cell}, style, text) for scene, style, text in said]))
+examples = captioned_scenes("train", 20_000, seed=1)
+print(json.dumps([({**dataclasses.asdict(scene), "cell": scene.cell}, style, text) for scene, style, text in examples]))
 """
 
 
 @pytest.fixture(scope="module")
-def said():
-    """20,000 of (scene, style, caption) of the training split, by another process, where types are not checked."""
-    run = subprocess.run([sys.executable, "-c", SAY], cwd=ROOT, capture_output=True, text=True, check=True)
+def examples():
+    """20,000 (scene, style, caption) of the training split, generated in another process without type checks."""
+    run = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, check=True)
     return [(types.SimpleNamespace(**scene), style, text) for scene, style, text in json.loads(run.stdout)]
 
 
@@ -58,26 +59,26 @@ def named(text, table):
     return {table[word] for word in text.split() if word in table}
 
 
-def test_caption_is_a_function_of_seed_split_and_number(said):
-    first = [text for _, _, text in said]
+def test_caption_is_a_function_of_seed_split_and_number(examples):
+    first = [text for _, _, text in examples]
     assert list(captions("train", 10, seed=1)) == first[:10]
-    assert list(captions("train", 4100, seed=1)) == first[:4100]  # more than are drawn by one generator
+    assert list(captions("train", 4100, seed=1)) == first[:4100]  # more than one generator draws
     for other in (captions("train", 100), captions("test", 100, 1), captions("train", 100, 1, ("sound",))):
         assert list(other) != first[:100]
 
 
-def test_named_attributes_agree_with_the_scene(said):
-    for scene, _, text in said:
+def test_named_attributes_agree_with_the_scene(examples):
+    for scene, _, text in examples:
         assert named(text, SIZE_OF) <= {scene.size}, text
         assert named(text, PLACE_OF) <= {scene.place}, text
         assert named(text, COUNT_OF) <= {scene.count}, text
         assert set(text.split()) & set(COLOURS) <= {scene.colour}, text
         assert set(text.split()) & set(SKIES) <= {scene.sky}, text
-        assert scene.count == 1 or named(text, COUNT_OF), text  # else an article says that there is one
+        assert scene.count == 1 or named(text, COUNT_OF), text  # otherwise an article implies one
 
 
-def test_echo_and_noise_agree_with_the_scene(said):
-    for scene, style, text in said:
+def test_echo_and_noise_agree_with_the_scene(examples):
+    for scene, style, text in examples:
         if re.search("without an echo|no reverberation|dry sound|close to the ear", text):
             assert scene.echo == "dry" and style != "picture"
         elif re.search("echo|reverberation", text):
@@ -89,37 +90,37 @@ def test_echo_and_noise_agree_with_the_scene(said):
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_shares_of_what_is_named(said, style):
-    texts = [text for _, of, text in said if of == style]
-    assert len(texts) == pytest.approx(len(said) / 3, rel=0.03)
+def test_fractions_of_named_attributes(examples, style):
+    texts = [text for _, of, text in examples if of == style]
+    assert len(texts) == pytest.approx(len(examples) / 3, rel=0.03)
     for name, table in (
         ("size", SIZE_OF),
         ("place", PLACE_OF),
         ("colour", dict.fromkeys(COLOURS, 1)),
         ("sky", dict.fromkeys(SKIES, 1)),
     ):
-        share = np.mean([bool(named(text, table)) for text in texts])
-        assert share == pytest.approx(NAMED[style].get(name, 0.0), abs=0.02), name
+        fraction = np.mean([bool(named(text, table)) for text in texts])
+        assert fraction == pytest.approx(NAMED[style].get(name, 0.0), abs=0.02), name
 
 
-def test_design_names_colour_and_sky_seldom():
+def test_colour_and_sky_are_rarely_named():
     assert (NAMED["picture"]["colour"], NAMED["picture"]["sky"]) == (0.35, 0.25)
 
 
-def test_size_of_the_vocabulary(said):
-    assert len({word for _, _, text in said for word in text.split()}) == 445
+def test_size_of_the_vocabulary(examples):
+    assert len({word for _, _, text in examples for word in text.split()}) == 445
 
 
-def test_captions_are_single_spaced_lower_case(said):
-    assert all(re.fullmatch("[a-z]+( [a-z]+)+", text) for _, _, text in said)
-    assert len({text for _, _, text in said}) > 0.98 * len(said)
+def test_captions_are_single_spaced_lower_case(examples):
+    assert all(re.fullmatch("[a-z]+( [a-z]+)+", text) for _, _, text in examples)
+    assert len({text for _, _, text in examples}) > 0.98 * len(examples)
 
 
-def test_articles_and_plurals(said):
-    for scene, style, text in said:
+def test_articles_and_plurals(examples):
+    for scene, style, text in examples:
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]|\b(a|an) (a|an|the|one|two|three)\b", text), text
         nouns = SOURCE_WORDS[scene.source].nouns
-        is_plural = scene.count > 1 and style != "sound"  # a sound style's thing is one, with several events
+        is_plural = scene.count > 1 and style != "sound"  # in sound style there is one thing with several events
         pattern = "|".join(rf"\b{noun}{'s' if is_plural else ''}\b" for noun in nouns)
         assert re.search(pattern, text), text
         assert not re.search(r"\b(one|a single|a lone|a) \w+s (is|are)\b", text), text
@@ -137,14 +138,14 @@ def test_words_name_one_source_each():
     assert all(len(sources) == 1 for sources in owners.values())
 
 
-def test_splits(said):
-    assert {scene.cell for scene, _, _ in said} == {cell for cell in range(CELLS) if not is_held_out(cell)}
+def test_splits(examples):
+    assert {scene.cell for scene, _, _ in examples} == {cell for cell in range(CELLS) if not is_held_out(cell)}
     for split in ("validation", "test"):
         assert [scene.cell for scene, _, _ in captioned_scenes(split, 400)] == [i % CELLS for i in range(400)]
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_cell_prompts_name_what_is_shared_and_nothing_else(style):
+def test_cell_prompts_name_only_shared_attributes(style):
     everything = set()
     for cell in range(0, CELLS, 5):
         prompts = cell_prompts(cell, style)
@@ -154,11 +155,11 @@ def test_cell_prompts_name_what_is_shared_and_nothing_else(style):
             count, size, place = SHARED[cell % len(SHARED)]
             assert named(text, SIZE_OF) == {size} and named(text, PLACE_OF) == {place}
             assert named(text, COUNT_OF) in ({count}, set() if count == 1 else {count})
-            assert not set(text.split()) & ALONE
+            assert not set(text.split()) & UNSHARED
     assert len(everything) == 8 * len(range(0, CELLS, 5))
 
 
-def test_prompts_of_cells_differ_in_meaning_alone():
+def test_prompts_of_cells_differ_only_in_meaning():
     small, large = cell_prompts(0, "picture"), cell_prompts(2, "picture")
     assert SHARED[:3:2] == ((1, "small", "field"), (1, "large", "field"))
     to_large = {"small": "large", "little": "big", "tiny": "huge"}

@@ -1,4 +1,4 @@
-"""The mini world as TFDS sets: written as ArrayRecord, read back in another process that has no TensorFlow."""
+"""The mini world as TFDS data sets: written as ArrayRecord, read in another process without TensorFlow."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from c2c_jax.data.captions import open_sources
 from c2c_jax.errors import CaptionError
 from c2c_jax.miniworld.captions import captions
 from c2c_jax.miniworld.dataset import Miniworld, MiniworldConfig, prepared
-from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
+from c2c_jax.miniworld.pairs import audio_at, caption_at, image_at
 from c2c_jax.miniworld.world import SOURCES, scene_at
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_sizes_of_the_sets():
-    sizes = {one.name: (one.train, one.validation, one.test) for one in Miniworld.BUILDER_CONFIGS}
+    sizes = {config.name: (config.train, config.validation, config.test) for config in Miniworld.BUILDER_CONFIGS}
     pairs = (6000, 1440, 1440)
     assert sizes == {"captions": (100_000, 1440, 1440), "images": pairs, "sounds": pairs}
 
@@ -37,60 +37,62 @@ READ = """
 import json, sys
 import tensorflow_datasets as tfds
 sets = {kind: tfds.data_source(f"miniworld/small_{kind}:1.0.0", data_dir=sys.argv[1]) for kind in ("images", "sounds")}
-told = [[split, len(rows), [int(row["cell"]) for row in rows]] for kind in sets for split, rows in sets[kind].items()]
-print(json.dumps([told, "tensorflow" in sys.modules, "c2c_jax" in sys.modules]))
+rows = [[split, len(rows), [int(row["cell"]) for row in rows]] for kind in sets for split, rows in sets[kind].items()]
+print(json.dumps([rows, "tensorflow" in sys.modules, "c2c_jax" in sys.modules]))
 """
 
 
 def test_read_in_a_fresh_process_without_tensorflow(folder):
     run = subprocess.run([sys.executable, "-c", READ, folder], cwd=ROOT, capture_output=True, text=True, check=True)
-    told, tensorflow, ours = json.loads(run.stdout)
+    rows, tensorflow, ours = json.loads(run.stdout)
     assert not tensorflow and not ours
-    images, sounds = told[:3], told[3:]
-    assert images == sounds  # image i and sound i are of one cell
+    images, audio = rows[:3], rows[3:]
+    assert images == audio  # image i and sound i are of one cell
     assert {split: count for split, count, _ in images} == {"train": 20, "validation": 3, "test": 15}
     for split, count, cells in images:
         assert cells == [scene_at(split, index)[0].cell for index in range(count)]
 
 
-def test_examples_are_what_their_scene_looks_and_sounds_like(folder):
+def test_examples_agree_with_their_scenes(folder):
     images = _builder("images", folder)
-    image, sound = (_builder(kind, folder).as_data_source(split="test")[14] for kind in ("images", "sounds"))
+    image, audio_example = (_builder(kind, folder).as_data_source(split="test")[14] for kind in ("images", "sounds"))
     scene, _ = scene_at("test", 14)
-    for example in (image, sound):
+    for example in (image, audio_example):
         assert SOURCES[example["source"]] == scene.source == "bird"
         assert (example["count"], example["cell"]) == (scene.count, 14)
         for name in ("size", "place", "colour", "sky", "echo", "noise"):
             assert images.info.features[name].int2str(example[name]) == getattr(scene, name)
     assert image["caption"].decode() == caption_at("test", 14, "picture")
-    assert sound["caption"].decode() == caption_at("test", 14, "sound")
-    np.testing.assert_array_equal(image["image"], np.asarray(picture_at("test", 14)))
-    assert sound["sound"].dtype == np.int16 and sound["sample_rate"] == 16_000
-    np.testing.assert_allclose(sound["sound"] / 32767, sound_at("test", 14), atol=0.51 / 32767, rtol=0)
+    assert audio_example["caption"].decode() == caption_at("test", 14, "sound")
+    np.testing.assert_array_equal(image["image"], np.asarray(image_at("test", 14)))
+    assert audio_example["sound"].dtype == np.int16 and audio_example["sample_rate"] == 16_000
+    np.testing.assert_allclose(audio_example["sound"] / 32767, audio_at("test", 14), atol=0.51 / 32767, rtol=0)
 
 
-def test_captions_of_the_set_are_those_of_the_grammar(folder):
+def test_captions_of_the_data_set(folder):
     rows = _builder("captions", folder).as_data_source(split="train")
     assert [row["caption"].decode() for row in rows] == list(captions("train", 20))
 
 
 def test_caption_source_prepares_the_set_at_first_use(tmp_path, monkeypatch):
-    for one in Miniworld.BUILDER_CONFIGS:
+    for config in Miniworld.BUILDER_CONFIGS:
         for split in ("train", "validation", "test"):
-            monkeypatch.setattr(one, split, 7)
+            monkeypatch.setattr(config, split, 7)
     (source,) = open_sources("tfds:miniworld/captions:train", str(tmp_path))
     assert list(source.rows()) == list(captions("train", 7))
     assert (tmp_path / "miniworld" / "captions" / "1.0.0").is_dir()
     stamp = source.stamp()
     (again,) = open_sources("tfds:miniworld/captions:train[:3]:caption", str(tmp_path))
     assert list(again.rows()) == list(captions("train", 3)) and again.stamp() == stamp
-    (pictures,) = open_sources("tfds:miniworld/images:test", str(tmp_path))
-    assert list(pictures.rows()) == [caption_at("test", index, "picture") for index in range(7)]
+    (image_captions,) = open_sources("tfds:miniworld/images:test", str(tmp_path))
+    assert list(image_captions.rows()) == [caption_at("test", index, "picture") for index in range(7)]
 
 
 def test_unknown_set(tmp_path):
     (source,) = open_sources("tfds:miniworld/smells:train", str(tmp_path))
-    with pytest.raises(CaptionError, match="no set miniworld/smells; there are miniworld/captions, miniworld/images"):
+    with pytest.raises(
+        CaptionError, match="no data set miniworld/smells; there are miniworld/captions, miniworld/images"
+    ):
         list(source.rows())
 
 
@@ -103,7 +105,7 @@ def test_captions_without_files():
     assert len({source.stamp(), longer.stamp(), tested.stamp()}) == 3
     assert source.stamp() == open_sources("miniworld:50")[0].stamp()
     weighed = open_sources("2*miniworld:50 + 1*miniworld:50:sound")
-    assert [one.weight for one in weighed] == [2.0, 1.0]
+    assert [source.weight for source in weighed] == [2.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ def test_captions_without_files():
     ["miniworld:", "miniworld:0", "miniworld:dev:5", "miniworld:5:smell", "miniworld:train", "miniworld:" + "9" * 5000],
     ids=lambda spec: spec[:20],
 )
-def test_misspelt_captions_without_files(spec):
+def test_invalid_specs_of_captions_without_files(spec):
     with pytest.raises(
         CaptionError, match=r"write miniworld:\[train\|validation\|test:\]COUNT\[:picture\|sound\|mixed\]"
     ):

@@ -1,23 +1,23 @@
-"""Picture, sound and captions of one scene: each a function of its number, none of another."""
+"""Image, sound and captions of a scene are functions of its index, with separate random numbers."""
 
 import numpy as np
 
+from c2c_jax.miniworld.audio import synthesize
 from c2c_jax.miniworld.captions import STYLES
-from c2c_jax.miniworld.pairs import caption_at, picture_at, sound_at
-from c2c_jax.miniworld.pictures import draw
-from c2c_jax.miniworld.sounds import sound
+from c2c_jax.miniworld.images import draw
+from c2c_jax.miniworld.pairs import audio_at, caption_at, image_at
 from c2c_jax.miniworld.world import scene_at
 
 
 def test_same_number_same_scene():
     for _ in range(2):
-        np.testing.assert_array_equal(picture_at("train", 5), np.asarray(draw(*scene_at("train", 5))))
-    np.testing.assert_array_equal(sound_at("train", 5), sound_at("train", 5))
-    assert not np.array_equal(sound_at("train", 5), sound_at("train", 5, seed=1))
+        np.testing.assert_array_equal(image_at("train", 5), np.asarray(draw(*scene_at("train", 5))))
+    np.testing.assert_array_equal(audio_at("train", 5), audio_at("train", 5))
+    assert not np.array_equal(audio_at("train", 5), audio_at("train", 5, seed=1))
     assert len({caption_at("train", 5, style) for style in STYLES}) == 3
     assert caption_at("train", 5, "mixed") == caption_at("train", 5, "mixed")
 
 
-def test_chance_of_the_sound_is_not_that_of_the_picture():
+def test_image_and_sound_have_separate_random_numbers():
     scene, rng = scene_at("test", 7)
-    assert not np.array_equal(sound_at("test", 7), sound(scene, rng))
+    assert not np.array_equal(audio_at("test", 7), synthesize(scene, rng))

@@ -1,4 +1,4 @@
-"""A library and its index: any names, both ways of searching, one writer at a time."""
+"""A library and its index: unusual names, scores, damage, and concurrent writers."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def space(tmp_path_factory, audioldm_folder) -> Space:
 
 
 @pytest.fixture(scope="module")
-def sounds(tmp_path_factory) -> Path:
+def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sounds")
     for seed, name in enumerate((*ODD, *(f"{number}.wav" for number in range(5)))):
         samples = np.random.default_rng(seed).uniform(-0.5, 0.5, 4800 * (1 + seed))
@@ -37,115 +37,121 @@ def sounds(tmp_path_factory) -> Path:
     return folder
 
 
-def opened(sounds: Path, space: Space, index: Path) -> Library:
-    return open_library(sounds, space.id, index)
+def open_index(folder: Path, space: Space, index: Path) -> Library:
+    return open_library(folder, space.id, index)
 
 
-def test_the_index_holds_the_towers_vectors_under_any_name(sounds, space, tmp_path):
-    made = opened(sounds, space, tmp_path)
+def test_index_stores_vectors_under_any_file_name(folder, space, tmp_path):
+    opened = open_index(folder, space, tmp_path)
     calls = []
-    assert len(made.pending) == 8 and made.update(lambda: space, lambda: calls.append(1)) == [] and len(calls) == 8
-    found = opened(sounds, space, tmp_path)
-    assert not found.pending and {*ODD} < found.rows.keys() and found.place == tmp_path / space.fingerprint[:16]
-    vectors, _ = encode_audio_files([sounds / name for name in found.rows], space)
-    stored = zarr.open_array(found.place / "sounds", mode="r")[:]
+    assert len(opened.pending) == 8 and opened.update(lambda: space, lambda: calls.append(1)) == [] and len(calls) == 8
+    reopened = open_index(folder, space, tmp_path)
+    assert (
+        not reopened.pending
+        and {*ODD} < reopened.rows.keys()
+        and reopened.index_folder == tmp_path / space.fingerprint[:16]
+    )
+    vectors, _ = encode_audio_files([folder / name for name in reopened.rows], space)
+    stored = zarr.open_array(reopened.index_folder / "sounds", mode="r")[:]
     assert (stored.shape, stored.dtype) == ((8, space.dim), np.float16)
-    for name, row in found.rows.items():
-        np.testing.assert_array_equal(stored[row], vectors[sounds / name].astype(np.float16))
-        assert found.nearest(vectors[sounds / name][None], 3)[0][0][1] == sounds / name
-    assert found.update(lambda: pytest.fail("nothing is to be heard")) == []
+    for name, row in reopened.rows.items():
+        np.testing.assert_array_equal(stored[row], vectors[folder / name].astype(np.float16))
+        assert reopened.nearest(vectors[folder / name][None], 3)[0][0][1] == folder / name
+    assert reopened.update(lambda: pytest.fail("no sound needs encoding")) == []
 
 
 @pytest.fixture(scope="module")
-def vectors(sounds, space) -> dict[str, np.ndarray]:
-    found, _ = encode_audio_files(sorted(sounds.iterdir()), space)
-    return {path.name: vector_E for path, vector_E in found.items()}
+def vectors(folder, space) -> dict[str, np.ndarray]:
+    encoded, _ = encode_audio_files(sorted(folder.iterdir()), space)
+    return {path.name: vector_E for path, vector_E in encoded.items()}
 
 
 def encoding_of(vectors: dict[str, np.ndarray], scale: float = 1.0):
-    """What stands for the audio tower: known vectors by a file's name."""
+    """Replaces `encode_audio_files`: returns known vectors by file name."""
     return lambda paths, space, on_audio=lambda: None: ({p: vectors[p.name] * scale for p in paths}, [])
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])
-def test_an_index_killed_at_every_step(sounds, space, vectors, tmp_path, monkeypatch, can_exchange):
-    """Opened again it is the old one or the new one, and after an update the new one, with nothing beside it."""
+def test_an_index_killed_at_every_step(folder, space, vectors, tmp_path, monkeypatch, can_exchange):
+    """A reopened index is the old or the new one; after an update it is the new one, without leftover files."""
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     monkeypatch.setattr(os, "fsync", lambda file: None)
-    own, index, old = tmp_path / "own", tmp_path / "index", tmp_path / "old"
-    shutil.copytree(sounds, own)
-    (own / "4.wav").rename(tmp_path / "4.wav")
-    opened(own, space, old).update(lambda: space)
-    (tmp_path / "4.wav").rename(own / "4.wav")
+    source, index, old = tmp_path / "own", tmp_path / "index", tmp_path / "old"
+    shutil.copytree(folder, source)
+    (source / "4.wav").rename(tmp_path / "4.wav")
+    open_index(source, space, old).update(lambda: space)
+    (tmp_path / "4.wav").rename(source / "4.wav")
 
     def restore() -> None:
         shutil.rmtree(index, ignore_errors=True)
         shutil.copytree(old, index)
 
     restore()
-    opened(own, space, index).update(lambda: space)
+    open_index(source, space, index).update(lambda: space)
     unbroken = contents(index)
-    for _ in killed_at_every_step(lambda: opened(own, space, index).update(lambda: space), restore, can_exchange):
-        found = opened(own, space, index)
-        assert len(found.rows) in (7, 8) and len(found.pending) == 8 - len(found.rows)
-        assert found.update(lambda: space) == [] and contents(index) == unbroken
+    for _ in killed_at_every_step(
+        lambda: open_index(source, space, index).update(lambda: space), restore, can_exchange
+    ):
+        reopened = open_index(source, space, index)
+        assert len(reopened.rows) in (7, 8) and len(reopened.pending) == 8 - len(reopened.rows)
+        assert reopened.update(lambda: space) == [] and contents(index) == unbroken
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
-def test_vectors_that_float16_does_not_hold(sounds, space, vectors, tmp_path, monkeypatch, scale):
-    """One such among others: the index is of float32, opened too, and cosines are as before."""
+def test_vectors_out_of_float16_range(folder, space, vectors, tmp_path, monkeypatch, scale):
+    """With one such vector, the index is stored in float32 and cosines do not change."""
     small = {**vectors, "0.wav": vectors["0.wav"] * np.float32(scale)}
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(small))
-    made = opened(sounds, space, tmp_path)
-    made.update(lambda: space)
-    found = opened(sounds, space, tmp_path)
-    assert found.vectors_NE.dtype == np.float32
-    ((score, path), *_) = found.nearest(vectors["0.wav"][None], 3)[0]
+    opened = open_index(folder, space, tmp_path)
+    opened.update(lambda: space)
+    reopened = open_index(folder, space, tmp_path)
+    assert reopened.vectors_NE.dtype == np.float32
+    ((score, path), *_) = reopened.nearest(vectors["0.wav"][None], 3)[0]
     assert path.name == "0.wav" and score == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("value", [0, np.nan, np.inf])
-def test_a_sound_whose_vector_means_nothing_is_left_out(sounds, space, vectors, tmp_path, monkeypatch, value):
+def test_sounds_with_zero_or_non_finite_vectors_are_left_out(folder, space, vectors, tmp_path, monkeypatch, value):
     bad = {**vectors, "0.wav": np.full_like(vectors["0.wav"], value)}
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(bad))
-    made = opened(sounds, space, tmp_path)
-    (error,) = made.update(lambda: space)
-    assert "0.wav has a CLAP vector that is" in str(error) and len(made.rows) == 7
+    opened = open_index(folder, space, tmp_path)
+    (error,) = opened.update(lambda: space)
+    assert "0.wav has a CLAP vector that is" in str(error) and len(opened.rows) == 7
 
 
-def test_damage_of_an_index_is_named(sounds, space, vectors, tmp_path, monkeypatch):
+def test_damaged_index_is_refused(folder, space, vectors, tmp_path, monkeypatch):
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
-    made = opened(sounds, space, tmp_path / "whole")
-    made.update(lambda: space)
+    opened = open_index(folder, space, tmp_path / "whole")
+    opened.update(lambda: space)
     for name in ("sounds/c/0/0", "captions/0.txt", "manifest.json"):
         for damage in (lambda file: os.truncate(file, 10), lambda file: file.write_bytes(b"[" * 100_000)):
             index = Path(shutil.copytree(tmp_path / "whole", tmp_path / "index", dirs_exist_ok=True))
-            damage(index / made.place.name / name)
+            damage(index / opened.index_folder.name / name)
             with pytest.raises(StoreError, match="; delete the index to encode the sounds again") as caught:
-                opened(sounds, space, index)
+                open_index(folder, space, index)
             assert "\n" not in str(caught.value)
 
 
-def test_any_path_of_an_index(sounds, space, vectors, tmp_path, monkeypatch):
+def test_unusual_index_paths(folder, space, vectors, tmp_path, monkeypatch):
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     for name in ("a b", "x#1", "x?1", "%20", "x[0]", "é ✓", "c/../d"):
         (tmp_path / "c").mkdir(exist_ok=True)
-        opened(sounds, space, tmp_path / name / "index").update(lambda: space)
-        assert not opened(sounds, space, tmp_path / name / "index").pending
+        open_index(folder, space, tmp_path / name / "index").update(lambda: space)
+        assert not open_index(folder, space, tmp_path / name / "index").pending
     monkeypatch.chdir(tmp_path / "c")
-    assert not opened(sounds, space, Path("../d/index")).pending
+    assert not open_index(folder, space, Path("../d/index")).pending
 
 
-def test_an_index_that_cannot_be_written_is_one_line(sounds, space, vectors, tmp_path, monkeypatch):
+def test_unwritable_index_raises_a_one_line_error(folder, space, vectors, tmp_path, monkeypatch):
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     (tmp_path / "file").write_text("in the place of a folder")
     with pytest.raises((StoreError, OSError)) as caught:
-        opened(sounds, space, tmp_path / "file").update(lambda: space)
+        open_index(folder, space, tmp_path / "file").update(lambda: space)
     assert "\n" not in str(caught.value)
 
 
 def scoring_by(vectors: dict[str, np.ndarray]) -> Scoring:
-    """Centred cosines, less hubness by ten references."""
+    """Centred cosines, less hubness with ten references."""
     rng, dim = np.random.default_rng(1), len(vectors["0.wav"])
     mean_E = unit(np.stack(list(vectors.values()))).mean(axis=0)
     return Scoring(
@@ -160,72 +166,72 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("block", [3, 2**15])
-def test_scores_other_than_cosines_by_hand(sounds, space, vectors, tmp_path, monkeypatch, block):
+def test_centred_scores_less_hubness_by_hand(folder, space, vectors, tmp_path, monkeypatch, block):
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     monkeypatch.setattr(library, "BLOCK", block)
-    made = opened(sounds, space, tmp_path)
-    made.update(lambda: space)
+    opened = open_index(folder, space, tmp_path)
+    opened.update(lambda: space)
     query, scoring = np.random.default_rng(0).normal(size=(4, space.dim)).astype(np.float32), scoring_by(vectors)
-    names = sorted(made.rows)
-    stored = np.stack([made.vectors_NE[made.rows[name]] for name in names])
+    names = sorted(opened.rows)
+    stored = np.stack([opened.vectors_NE[opened.rows[name]] for name in names])
     centred = unit(unit(stored) - scoring.candidate_mean_E)
     queries, references = (unit(unit(x) - scoring.query_mean_E) for x in (query, scoring.reference_RE))
     hubness = 0.5 * np.sort(centred @ references.T, axis=1)[:, -2:].mean(axis=1)
-    for found, scores in zip(made.nearest(query, 5, scoring), queries @ centred.T - hubness, strict=True):
+    for matches, scores in zip(opened.nearest(query, 5, scoring), queries @ centred.T - hubness, strict=True):
         order = np.argsort(-scores)[:5]
-        assert [path for _, path in found] == [sounds / names[place] for place in order]
-        np.testing.assert_allclose([score for score, _ in found], scores[order], atol=1e-5)
+        assert [path for _, path in matches] == [folder / names[row] for row in order]
+        np.testing.assert_allclose([score for score, _ in matches], scores[order], atol=1e-5)
 
 
 @pytest.mark.parametrize("is_plain", [True, False])
-def test_vectors_of_an_index_that_are_no_numbers(sounds, space, vectors, tmp_path, monkeypatch, is_plain):
-    """Whichever block they are in."""
+def test_non_finite_vectors_in_an_index_are_refused(folder, space, vectors, tmp_path, monkeypatch, is_plain):
+    """In any block."""
     monkeypatch.setattr(library, "encode_audio_files", encoding_of(vectors))
     monkeypatch.setattr(library, "BLOCK", 3)
-    made = opened(sounds, space, tmp_path)
-    made.update(lambda: space)
+    opened = open_index(folder, space, tmp_path)
+    opened.update(lambda: space)
     scoring = Scoring() if is_plain else scoring_by(vectors)
     for row in (0, 7):
-        made.vectors_NE[row] = np.nan
+        opened.vectors_NE[row] = np.nan
         with pytest.raises(StoreError, match="holds zero or non-finite vectors; delete the index"):
-            made.nearest(vectors["0.wav"][None], 2, scoring)
-        made.vectors_NE[row] = 1
+            opened.nearest(vectors["0.wav"][None], 2, scoring)
+        opened.vectors_NE[row] = 1
 
 
-def test_one_writer_at_a_time(sounds, space, tmp_path):
-    made = opened(sounds, space, tmp_path)
+def test_one_writer_at_a_time(folder, space, tmp_path):
+    opened = open_index(folder, space, tmp_path)
     with exclusive_lock(tmp_path), pytest.raises(StoreError, match="another process is writing"):
-        made.update(lambda: space)
+        opened.update(lambda: space)
 
 
-def test_a_library_that_lost_all_its_sounds(sounds, space, tmp_path):
-    own = Path(shutil.copytree(sounds, tmp_path / "own"))
-    made = opened(own, space, tmp_path / "index")
-    made.update(lambda: space)
-    for name in made.rows:
-        (own / name).write_bytes(b"no sound")
-    for failures in (8, 0):  # what could not be read is not tried again
-        lost = opened(own, space, tmp_path / "index")
+def test_library_in_which_all_sounds_became_unreadable(folder, space, tmp_path):
+    source = Path(shutil.copytree(folder, tmp_path / "own"))
+    opened = open_index(source, space, tmp_path / "index")
+    opened.update(lambda: space)
+    for name in opened.rows:
+        (source / name).write_bytes(b"no sound")
+    for failures in (8, 0):  # unreadable files are not tried again
+        lost = open_index(source, space, tmp_path / "index")
         assert len(lost.update(lambda: space)) == failures and not lost.rows and len(lost.unreadable) == 8
 
 
-def test_a_name_that_is_not_utf8(sounds, space, tmp_path):
-    own = Path(shutil.copytree(sounds, tmp_path / "own"))
-    raw = (own / "0.wav").rename(own / os.fsdecode(b"caf\xe9.wav"))
-    made = opened(own, space, tmp_path / "index")
-    assert made.update(lambda: space) == [] and len(made.rows) == 8
-    again = opened(own, space, tmp_path / "index")
-    assert not again.pending and again.rows == made.rows
-    ((best, *_),) = again.nearest(np.asarray(made.vectors_NE[made.rows["file:caf%E9.wav"]], np.float32)[None], 1)
+def test_file_name_that_is_not_utf8(folder, space, tmp_path):
+    source = Path(shutil.copytree(folder, tmp_path / "own"))
+    raw = (source / "0.wav").rename(source / os.fsdecode(b"caf\xe9.wav"))
+    opened = open_index(source, space, tmp_path / "index")
+    assert opened.update(lambda: space) == [] and len(opened.rows) == 8
+    again = open_index(source, space, tmp_path / "index")
+    assert not again.pending and again.rows == opened.rows
+    ((best, *_),) = again.nearest(np.asarray(opened.vectors_NE[opened.rows["file:caf%E9.wav"]], np.float32)[None], 1)
     assert best[1] == raw
 
 
-def test_an_index_of_another_space_or_format_is_refused(sounds, space, tmp_path):
-    made = opened(sounds, space, tmp_path)
-    made.update(lambda: space)
-    manifest = made.place / "manifest.json"
+def test_an_index_of_another_space_or_format_is_refused(folder, space, tmp_path):
+    opened = open_index(folder, space, tmp_path)
+    opened.update(lambda: space)
+    manifest = opened.index_folder / "manifest.json"
     whole = manifest.read_text()
-    for old, new, told in (
+    for old, new, message in (
         (space.fingerprint, "0" * 64, "is of another space"),
         ('"format": 1', '"format": 0', "is of format 0, expected 1"),
         ('"rows"', '"row"', "required field `rows`"),
@@ -236,5 +242,5 @@ def test_an_index_of_another_space_or_format_is_refused(sounds, space, tmp_path)
         ('"dtype": "float16"', f'"dtype": {10**30}', "dtype"),
     ):
         manifest.write_text(whole.replace(old, new))
-        with pytest.raises(StoreError, match=told):
-            opened(sounds, space, tmp_path)
+        with pytest.raises(StoreError, match=message):
+            open_index(folder, space, tmp_path)

@@ -1,4 +1,4 @@
-"""Scores of queries and candidates against numpy by hand, and what a search takes its means and references from."""
+"""Scores of queries and candidates against numpy, and the choice of means and references in a search."""
 
 import dataclasses
 from pathlib import Path
@@ -24,7 +24,7 @@ ADVICE = "pass --references FILE with 32 texts or more, one a line"
 
 
 def vectors(seed: int, count: int, dim: int = E) -> np.ndarray:
-    """Vectors of all lengths about a mean."""
+    """Returns vectors of various lengths, scattered about a mean."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, dim)) / dim**0.5 + np.random.default_rng(seed + 100).normal(size=dim) / dim**0.5
     return (x * rng.uniform(0.1, 10, (count, 1))).astype(np.float32)
@@ -42,97 +42,97 @@ def centred(x: np.ndarray, mean_E: np.ndarray) -> np.ndarray:
     return unit(unit(x) - mean_E)
 
 
-def scores_by_hand(query: np.ndarray, sounds: np.ndarray, references: np.ndarray | None) -> np.ndarray:
-    """Of vectors that are centred already: the cosine less 0.5 times the mean of the 2 largest to references."""
-    score = unit(query) @ unit(sounds).T
+def scores_by_hand(query: np.ndarray, audio: np.ndarray, references: np.ndarray | None) -> np.ndarray:
+    """Returns cosines, less 0.5 times the mean of the 2 largest cosines to references; vectors are centred before."""
+    score = unit(query) @ unit(audio).T
     if references is not None:
-        score -= 0.5 * np.sort(unit(sounds) @ unit(references).T, axis=1)[:, -2:].mean(axis=1)
+        score -= 0.5 * np.sort(unit(audio) @ unit(references).T, axis=1)[:, -2:].mean(axis=1)
     return score
 
 
-def scores_of(one: Scoring, query: np.ndarray, sounds: np.ndarray) -> np.ndarray:
-    candidates = one.candidates(sounds)
-    score, index = top_k(one.queries(query), candidates, len(sounds), one.penalty(candidates))
+def scores_of(chosen: Scoring, query: np.ndarray, audio: np.ndarray) -> np.ndarray:
+    candidates = chosen.candidates(audio)
+    score, index = top_k(chosen.queries(query), candidates, len(audio), chosen.penalty(candidates))
     return np.take_along_axis(score, np.argsort(index, axis=1), axis=1)
 
 
 @pytest.mark.parametrize("is_centred", [False, True])
 @pytest.mark.parametrize("has_references", [False, True])
 def test_scores_by_hand(is_centred, has_references):
-    query, sounds, references = vectors(0, 5), vectors(1, 50), vectors(2, 40)
-    means = {"query_mean_E": mean(query).astype(np.float32), "candidate_mean_E": mean(sounds).astype(np.float32)}
-    one = Scoring(**(means if is_centred else {}), reference_RE=references if has_references else None)
-    expected = (query, sounds, references)
+    query, audio, references = vectors(0, 5), vectors(1, 50), vectors(2, 40)
+    means = {"query_mean_E": mean(query).astype(np.float32), "candidate_mean_E": mean(audio).astype(np.float32)}
+    chosen = Scoring(**(means if is_centred else {}), reference_RE=references if has_references else None)
+    expected = (query, audio, references)
     if is_centred:
-        expected = centred(query, mean(query)), centred(sounds, mean(sounds)), centred(references, mean(query))
+        expected = centred(query, mean(query)), centred(audio, mean(audio)), centred(references, mean(query))
     expected = scores_by_hand(*expected[:2], expected[2] if has_references else None)
-    np.testing.assert_allclose(scores_of(one, query, sounds), expected, atol=1e-5)
-    assert str(one) == ("centred cosine" if is_centred else "cosine") + (", less hubness" if has_references else "")
-    assert (one.is_centred, one.is_less_hubness) == (is_centred, has_references)
+    np.testing.assert_allclose(scores_of(chosen, query, audio), expected, atol=1e-5)
+    assert str(chosen) == ("centred cosine" if is_centred else "cosine") + (", less hubness" if has_references else "")
+    assert (chosen.is_centred, chosen.is_less_hubness) == (is_centred, has_references)
 
 
 def test_references_have_a_mean_of_their_own():
-    query, sounds, references = vectors(0, 5), vectors(1, 50), vectors(2, 40)
-    means = {name: mean(x).astype(np.float32) for name, x in (("query", query), ("candidate", sounds))}
-    one = Scoring(
+    query, audio, references = vectors(0, 5), vectors(1, 50), vectors(2, 40)
+    means = {name: mean(x).astype(np.float32) for name, x in (("query", query), ("candidate", audio))}
+    chosen = Scoring(
         query_mean_E=means["query"], candidate_mean_E=means["candidate"], reference_RE=references,
         reference_mean_E=mean(references).astype(np.float32),
     )  # fmt: skip
-    expected = centred(query, mean(query)), centred(sounds, mean(sounds)), centred(references, mean(references))
-    np.testing.assert_allclose(scores_of(one, query, sounds), scores_by_hand(*expected), atol=1e-5)
+    expected = centred(query, mean(query)), centred(audio, mean(audio)), centred(references, mean(references))
+    np.testing.assert_allclose(scores_of(chosen, query, audio), scores_by_hand(*expected), atol=1e-5)
     plain = Scoring(reference_RE=references, reference_mean_E=mean(references).astype(np.float32))
-    np.testing.assert_allclose(scores_of(plain, query, sounds), scores_by_hand(query, sounds, references), atol=1e-5)
+    np.testing.assert_allclose(scores_of(plain, query, audio), scores_by_hand(query, audio, references), atol=1e-5)
 
 
-def test_one_mean_alone_centres_nothing():
+def test_centring_needs_both_means():
     for name in ("query_mean_E", "candidate_mean_E"):
-        one = Scoring(**{name: mean(vectors(1, 50)).astype(np.float32)})
-        assert str(one) == "cosine" and not one.is_centred
-        np.testing.assert_array_equal(one.queries(vectors(0, 5)), vectors(0, 5))
-        np.testing.assert_array_equal(one.candidates(vectors(0, 5)), vectors(0, 5))
+        chosen = Scoring(**{name: mean(vectors(1, 50)).astype(np.float32)})
+        assert str(chosen) == "cosine" and not chosen.is_centred
+        np.testing.assert_array_equal(chosen.queries(vectors(0, 5)), vectors(0, 5))
+        np.testing.assert_array_equal(chosen.candidates(vectors(0, 5)), vectors(0, 5))
 
 
-def test_fewer_references_than_neighbours_are_all_of_them():
-    sounds, references = vectors(1, 20), vectors(2, 1)
-    penalty = Scoring(reference_RE=references).penalty(sounds)
-    np.testing.assert_allclose(penalty, 0.5 * (unit(sounds) @ unit(references).T).mean(axis=1), atol=1e-6)
-    assert Scoring().penalty(sounds) is None
+def test_hubness_uses_at_most_all_references():
+    audio, references = vectors(1, 20), vectors(2, 1)
+    penalty = Scoring(reference_RE=references).penalty(audio)
+    np.testing.assert_allclose(penalty, 0.5 * (unit(audio) @ unit(references).T).mean(axis=1), atol=1e-6)
+    assert Scoring().penalty(audio) is None
 
 
-def test_a_hub_loses_its_place():
+def test_hubness_demotes_a_hub():
     """Sound 0 is the nearest of all queries. By hand, it scores 0.75 − 0.75 · 0.75 less its hubness; the sounds that
     belong to the queries score 0.66, and 0.66 − 0.75 · 0.66 / 3 for the second."""
     query = np.array([[0.9, 0.8, 0], [0.9, 0, 0.8], [0.9, -0.8, 0]], np.float32)
-    sounds = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, -1, 0]], np.float32)
-    penalty = Scoring(reference_RE=query).penalty(sounds)
-    assert top_k(query, sounds, 1)[1][:, 0].tolist() == [0, 0, 0]
-    assert top_k(query, sounds, 1, penalty)[1][:, 0].tolist() == [1, 2, 3]
+    audio = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, -1, 0]], np.float32)
+    penalty = Scoring(reference_RE=query).penalty(audio)
+    assert top_k(query, audio, 1)[1][:, 0].tolist() == [0, 0, 0]
+    assert top_k(query, audio, 1, penalty)[1][:, 0].tolist() == [1, 2, 3]
 
 
 def test_the_mean_of_unit_vectors_in_blocks():
     x = vectors(1, 50).astype(np.float16)
-    found = unit_mean(np.array_split(x, 7))
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, mean(x), atol=1e-6)
+    scores = unit_mean(np.array_split(x, 7))
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, mean(x), atol=1e-6)
 
 
-# What a search takes its means and references from.
+# Choice of means and references in a search.
 
 
 def library_of(x: np.ndarray) -> Library:
-    """Rows in another order than names, and one row that no file has."""
+    """Returns a library with rows in another order than names, and one row without a file."""
     order = np.random.default_rng(0).permutation(len(x) + 1)
     rows = {f"{name:03}.wav": int(row) for name, row in enumerate(order[:-1])}
     stored = np.full((len(x) + 1, x.shape[1]), np.nan, np.float16)
     stored[order[:-1]] = x
     return Library(
-        folder=Path("s"), place=Path("i"), space=SpaceId(name="clap", dim=E, fingerprint="f"), files=[],
+        folder=Path("s"), index_folder=Path("i"), space=SpaceId(name="clap", dim=E, fingerprint="f"), files=[],
         vectors_NE=stored, rows=rows, pending=[], is_written=True,
     )  # fmt: skip
 
 
-def bundle_of(input_norm: str, gap: tuple[str, ...] = (), captions: int = 0) -> Bundle:
-    """An untrained translator with some means, and so many captions."""
+def bundle_of(input_norm: str, stored: tuple[str, ...] = (), captions: int = 0) -> Bundle:
+    """Returns a bundle of an untrained translator with the named means, and a number of captions."""
     spec = TranslatorSpec.from_json(dict(
         kind="mlp", source_dim=S, target_dim=E, width=16, depth=1, heads=1, mlp_width=1, dropout=0.0, clamp=0.0,
         input_norm=input_norm,
@@ -147,216 +147,221 @@ def bundle_of(input_norm: str, gap: tuple[str, ...] = (), captions: int = 0) -> 
         target=SpaceId(name="clap", dim=E, fingerprint="f"),
         recipe={},
         metrics={},
-        means=ModalityMeans(**{name: means[name] for name in gap}),
+        means=ModalityMeans(**{name: means[name] for name in stored}),
         memory=None if source is None else Memory(source=source, weight=0.0, temperature=0.1),
     )
 
 
 def captions_of(bundle: Bundle) -> np.ndarray:
-    """A bundle's captions translated, in the frame of the translator's outputs."""
+    """Returns a bundle's captions translated, before un-centring or shifts."""
     return unit(np.asarray(bundle.translator(jnp.asarray(bundle.memory.source, jnp.float32))))
 
 
-SOUNDS = vectors(3, 40).astype(np.float16)
-TEXTS, PICTURE, TEXT = vectors(4, 45), vectors(5, 1), vectors(6, 1)
-CENTRED_GAP = ("source_text", "target_text")
+AUDIO = vectors(3, 40).astype(np.float16)
+TEXTS, IMAGE, TEXT = vectors(4, 45), vectors(5, 1), vectors(6, 1)
+CENTRED_MEANS = ("source_text", "target_text")
 
 
 KINDS = "picture", "text"
 CENTRED, BOTH = "centred cosine", "centred cosine, less hubness"
 
 
-def found_by(bundle, texts=None, sounds=SOUNDS, kinds=KINDS, **flags) -> tuple[np.ndarray, SearchScoring]:
-    """Scores of the picture and the text, or of the text alone where there is no bundle, in the order of the sounds."""
-    of = library_of(sounds)
+def search_scores(bundle, texts=None, audio=AUDIO, kinds=KINDS, **flags) -> tuple[np.ndarray, SearchScoring]:
+    """Returns scores of the image and the text, or of only the text without a bundle, in the order of sounds."""
+    audio_library = library_of(audio)
     kinds = kinds if bundle else ["text"]
     flags = {"centre": True, "hubness": "texts", **flags}
-    one = search_scoring(of, bundle, None if texts is None else lambda: texts, kinds=kinds, **flags)
-    assert list(one.of_kind) == list(kinds)
+    chosen = search_scoring(audio_library, bundle, None if texts is None else lambda: texts, kinds=kinds, **flags)
+    assert list(chosen.by_kind) == list(kinds)
     hits = [
-        of.nearest({"picture": PICTURE, "text": TEXT}[kind], len(sounds), scoring)[0]
-        for kind, scoring in one.of_kind.items()
+        audio_library.nearest({"picture": IMAGE, "text": TEXT}[kind], len(audio), scoring)[0]
+        for kind, scoring in chosen.by_kind.items()
     ]
     by_name = [[score for score, _ in sorted(of_query, key=lambda hit: hit[1])] for of_query in hits]
-    return np.array(by_name), one
+    return np.array(by_name), chosen
 
 
 def check(
-    found: np.ndarray, queries: list[np.ndarray], sounds: np.ndarray, references: np.ndarray | None, hubness="texts"
+    scores: np.ndarray, queries: list[np.ndarray], audio: np.ndarray, references: np.ndarray | None, hubness="texts"
 ) -> None:
-    """The text comes last; the picture before it."""
+    """Compares scores with those by hand. The text is the last query, after the image."""
     with_references = {"texts": [False, True], "all": [True, True], "none": [False, False]}[hubness][-len(queries) :]
     expected = [
-        scores_by_hand(query, sounds, references if has else None)
+        scores_by_hand(query, audio, references if has else None)
         for query, has in zip(queries, with_references, strict=True)
     ]
-    np.testing.assert_allclose(found, np.concatenate(expected), atol=2e-5)
+    np.testing.assert_allclose(scores, np.concatenate(expected), atol=2e-5)
 
 
-def said(picture: str, text: str, *notes: str) -> str:
-    return "; ".join((f"scores: pictures by {picture}", f"texts by {text}", *notes))
+def description(image_scoring: str, text: str, *notes: str) -> str:
+    return "; ".join((f"scores: pictures by {image_scoring}", f"texts by {text}", *notes))
 
 
 @pytest.mark.parametrize("hubness", ["texts", "all", "none"])
 @pytest.mark.parametrize("block", [7, 1000])
 def test_a_centred_translator(monkeypatch, block, hubness):
-    """Pictures, texts and captions are among texts; sounds have the library's mean, though the bundle has one."""
+    """Images, texts and captions are centred with the mean of texts, sounds with the library's own mean."""
     monkeypatch.setattr(library, "BLOCK", block)
-    bundle = bundle_of("centred", (*CENTRED_GAP, "target_audio"), captions=50)
-    found, one = found_by(bundle, hubness=hubness)
-    queries = [centred(x, bundle.means.target_text) for x in (PICTURE, TEXT)]
-    check(found, queries, centred(SOUNDS, mean(SOUNDS)), captions_of(bundle), hubness)
-    assert str(one) == said(BOTH if hubness == "all" else CENTRED, CENTRED if hubness == "none" else BOTH)
+    bundle = bundle_of("centred", (*CENTRED_MEANS, "target_audio"), captions=50)
+    scores, chosen = search_scores(bundle, hubness=hubness)
+    queries = [centred(x, bundle.means.target_text) for x in (IMAGE, TEXT)]
+    check(scores, queries, centred(AUDIO, mean(AUDIO)), captions_of(bundle), hubness)
+    assert str(chosen) == description(BOTH if hubness == "all" else CENTRED, CENTRED if hubness == "none" else BOTH)
 
 
 @pytest.mark.parametrize("hubness", ["texts", "all", "none"])
 def test_without_centring(hubness):
-    bundle = bundle_of("centred", CENTRED_GAP, captions=50)
-    found, one = found_by(bundle, centre=False, hubness=hubness)
+    bundle = bundle_of("centred", CENTRED_MEANS, captions=50)
+    scores, chosen = search_scores(bundle, centre=False, hubness=hubness)
     references = translated_captions(bundle)
     np.testing.assert_allclose(np.linalg.norm(references, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(centred(references, bundle.means.target_text), captions_of(bundle), atol=1e-4)
-    check(found, [PICTURE, TEXT], SOUNDS, references, hubness)
+    check(scores, [IMAGE, TEXT], AUDIO, references, hubness)
     less = "cosine, less hubness"
-    assert str(one) == said(less if hubness == "all" else "cosine", "cosine" if hubness == "none" else less)
+    assert str(chosen) == description(less if hubness == "all" else "cosine", "cosine" if hubness == "none" else less)
 
 
 @pytest.mark.parametrize("hubness", ["texts", "all"])
-@pytest.mark.parametrize("gap", [(), CENTRED_GAP, (*CENTRED_GAP, "target_audio")])
-def test_a_translator_of_unit_vectors_with_captions(gap, hubness):
-    """Pictures have the mean of the captions as they are translated, and moved where pictures are; texts have that of
-    texts where it is known. Captions have their own, whichever kind of query they are references for."""
-    bundle = bundle_of("unit", gap, captions=50)
+@pytest.mark.parametrize("stored", [(), CENTRED_MEANS, (*CENTRED_MEANS, "target_audio")])
+def test_a_translator_of_unit_vectors_with_captions(stored, hubness):
+    """Images are centred with the mean of translated captions, shifted like images; texts with the mean of texts, if
+    stored. Captions are centred with their own mean, for both kinds of queries."""
+    bundle = bundle_of("unit", stored, captions=50)
     captions = captions_of(bundle)
-    if "target_audio" in gap:
+    if "target_audio" in stored:
         captions = unit(captions - bundle.means.target_text + bundle.means.target_audio)
-    of_texts = bundle.means.target_text if gap else mean(captions)
-    found, one = found_by(bundle, hubness=hubness)
-    queries = [centred(PICTURE, mean(captions)), centred(TEXT, of_texts)]
-    check(found, queries, centred(SOUNDS, mean(SOUNDS)), centred(captions, mean(captions)), hubness)
-    assert str(one) == said(BOTH if hubness == "all" else CENTRED, BOTH)
-    found, _ = found_by(bundle, centre=False, hubness=hubness)
-    check(found, [PICTURE, TEXT], SOUNDS, captions, hubness)
+    of_texts = bundle.means.target_text if stored else mean(captions)
+    scores, chosen = search_scores(bundle, hubness=hubness)
+    queries = [centred(IMAGE, mean(captions)), centred(TEXT, of_texts)]
+    check(scores, queries, centred(AUDIO, mean(AUDIO)), centred(captions, mean(captions)), hubness)
+    assert str(chosen) == description(BOTH if hubness == "all" else CENTRED, BOTH)
+    scores, _ = search_scores(bundle, centre=False, hubness=hubness)
+    check(scores, [IMAGE, TEXT], AUDIO, captions, hubness)
 
 
-@pytest.mark.parametrize("gap", [CENTRED_GAP, (*CENTRED_GAP, "target_audio")])
-def test_a_translator_of_unit_vectors_without_captions(gap):
-    bundle = bundle_of("unit", gap)
-    found, one = found_by(bundle)
+@pytest.mark.parametrize("stored", [CENTRED_MEANS, (*CENTRED_MEANS, "target_audio")])
+def test_a_translator_of_unit_vectors_without_captions(stored):
+    bundle = bundle_of("unit", stored)
+    scores, chosen = search_scores(bundle)
     means = (
-        bundle.means.target_audio if "target_audio" in gap else bundle.means.target_text,
+        bundle.means.target_audio if "target_audio" in stored else bundle.means.target_text,
         bundle.means.target_text,
     )
-    queries = [centred(x, mean_E) for x, mean_E in zip((PICTURE, TEXT), means, strict=True)]
-    check(found, queries, centred(SOUNDS, mean(SOUNDS)), None)
+    queries = [centred(x, mean_E) for x, mean_E in zip((IMAGE, TEXT), means, strict=True)]
+    check(scores, queries, centred(AUDIO, mean(AUDIO)), None)
     missing = f"hubness not subtracted: there are no reference queries; {ADVICE}"
-    assert str(one) == said(CENTRED, CENTRED, missing)
-    assert str(found_by(bundle, hubness="all")[1]) == str(one)
-    found, one = found_by(bundle, kinds=["picture"])
-    check(found, queries[:1], centred(SOUNDS, mean(SOUNDS)), None, "none")
-    assert str(one) == "scores: pictures by centred cosine"
-    assert str(found_by(bundle, kinds=["picture"], hubness="all")[1]) == f"{one}; {missing}"
-    assert str(found_by(bundle, kinds=["text"])[1]) == f"scores: texts by centred cosine; {missing}"
+    assert str(chosen) == description(CENTRED, CENTRED, missing)
+    assert str(search_scores(bundle, hubness="all")[1]) == str(chosen)
+    scores, chosen = search_scores(bundle, kinds=["picture"])
+    check(scores, queries[:1], centred(AUDIO, mean(AUDIO)), None, "none")
+    assert str(chosen) == "scores: pictures by centred cosine"
+    assert str(search_scores(bundle, kinds=["picture"], hubness="all")[1]) == f"{chosen}; {missing}"
+    assert str(search_scores(bundle, kinds=["text"])[1]) == f"scores: texts by centred cosine; {missing}"
 
 
 @pytest.mark.parametrize("bundle", [None, bundle_of("unit"), bundle_of("none", captions=50)])
-def test_where_nothing_is_known(bundle):
-    """A translator of raw vectors has no use for captions of unit length."""
-    found, one = found_by(bundle)
-    check(found, [TEXT] if bundle is None else [PICTURE, TEXT], SOUNDS, None)
-    scores = "scores: texts by cosine" if bundle is None else said("cosine", "cosine")
-    assert str(one) == (
+def test_without_means_and_references(bundle):
+    """A translator of raw vectors cannot use captions of unit length."""
+    scores, chosen = search_scores(bundle)
+    check(scores, [TEXT] if bundle is None else [IMAGE, TEXT], AUDIO, None)
+    scores = "scores: texts by cosine" if bundle is None else description("cosine", "cosine")
+    assert str(chosen) == (
         f"{scores}; not centred: the mean of queries is unknown; "
         f"hubness not subtracted: there are no reference queries; {ADVICE}"
     )
-    assert str(found_by(bundle, hubness="none")[1]) == (
+    assert str(search_scores(bundle, hubness="none")[1]) == (
         f"{scores}; not centred: the mean of queries is unknown; {ADVICE}"
     )
 
 
 def test_texts_as_references():
-    """Without a translator they give the queries' mean, too; of few texts it is not taken."""
-    found, one = found_by(None, TEXTS)
-    sounds = centred(SOUNDS, mean(SOUNDS))
-    check(found, [centred(TEXT, mean(TEXTS))], sounds, centred(TEXTS, mean(TEXTS)))
-    assert str(one) == f"scores: texts by {BOTH}"
-    found, one = found_by(None, TEXTS[:31])
-    check(found, [TEXT], SOUNDS, TEXTS[:31])
-    assert str(one) == f"scores: texts by cosine, less hubness; not centred: the mean of queries is unknown; {ADVICE}"
+    """Without a translator, they also give the mean of queries, if there are enough of them."""
+    scores, chosen = search_scores(None, TEXTS)
+    audio = centred(AUDIO, mean(AUDIO))
+    check(scores, [centred(TEXT, mean(TEXTS))], audio, centred(TEXTS, mean(TEXTS)))
+    assert str(chosen) == f"scores: texts by {BOTH}"
+    scores, chosen = search_scores(None, TEXTS[:31])
+    check(scores, [TEXT], AUDIO, TEXTS[:31])
+    assert (
+        str(chosen) == f"scores: texts by cosine, less hubness; not centred: the mean of queries is unknown; {ADVICE}"
+    )
 
 
 @pytest.mark.parametrize("hubness", ["texts", "all"])
-def test_texts_as_references_beside_a_translator(hubness):
-    bundle, sounds = bundle_of("unit", captions=50), centred(SOUNDS, mean(SOUNDS))
-    found, one = found_by(bundle, TEXTS, hubness=hubness)
-    queries = [centred(PICTURE, mean(captions_of(bundle))), centred(TEXT, mean(TEXTS))]
-    check(found, queries, sounds, centred(TEXTS, mean(TEXTS)), hubness)
-    assert str(one) == said(BOTH if hubness == "all" else CENTRED, BOTH)
-    found, _ = found_by(bundle_of("unit"), TEXTS, hubness=hubness)
-    check(found, [centred(x, mean(TEXTS)) for x in (PICTURE, TEXT)], sounds, centred(TEXTS, mean(TEXTS)), hubness)
-    bundle = bundle_of("centred", CENTRED_GAP, captions=50)
-    found, _ = found_by(bundle, TEXTS, hubness=hubness)
+def test_texts_as_references_with_a_translator(hubness):
+    bundle, audio = bundle_of("unit", captions=50), centred(AUDIO, mean(AUDIO))
+    scores, chosen = search_scores(bundle, TEXTS, hubness=hubness)
+    queries = [centred(IMAGE, mean(captions_of(bundle))), centred(TEXT, mean(TEXTS))]
+    check(scores, queries, audio, centred(TEXTS, mean(TEXTS)), hubness)
+    assert str(chosen) == description(BOTH if hubness == "all" else CENTRED, BOTH)
+    scores, _ = search_scores(bundle_of("unit"), TEXTS, hubness=hubness)
+    check(scores, [centred(x, mean(TEXTS)) for x in (IMAGE, TEXT)], audio, centred(TEXTS, mean(TEXTS)), hubness)
+    bundle = bundle_of("centred", CENTRED_MEANS, captions=50)
+    scores, _ = search_scores(bundle, TEXTS, hubness=hubness)
     of_texts = bundle.means.target_text
-    check(found, [centred(x, of_texts) for x in (PICTURE, TEXT)], sounds, centred(TEXTS, of_texts), hubness)
+    check(scores, [centred(x, of_texts) for x in (IMAGE, TEXT)], audio, centred(TEXTS, of_texts), hubness)
 
 
-def test_what_is_not_needed_is_not_computed(monkeypatch):
-    """Texts of --references that serve neither as references nor for a mean are reported."""
+def test_unused_references_are_not_encoded(monkeypatch):
+    """Unused texts of --references are reported."""
 
     def never(*_):
         raise AssertionError
 
     def notes(bundle, kind, hubness, *, centre=True, references=never):
-        return search_scoring(
-            library_of(SOUNDS), bundle, references, kinds=[kind], centre=centre, hubness=hubness
-        ).notes
+        return search_scoring(library_of(AUDIO), bundle, references, kinds=[kind], centre=centre, hubness=hubness).notes
 
-    centred_one, unit_one = bundle_of("centred", CENTRED_GAP, captions=50), bundle_of("unit", CENTRED_GAP, captions=50)
-    for bundle in (centred_one, unit_one):
+    centred_bundle = bundle_of("centred", CENTRED_MEANS, captions=50)
+    unit_bundle = bundle_of("unit", CENTRED_MEANS, captions=50)
+    for bundle in (centred_bundle, unit_bundle):
         for kind, hubness in (("picture", "texts"), ("picture", "none"), ("text", "none")):
             (note,) = notes(bundle, kind, hubness)
             assert note.startswith("--references not used: ") and f"--hubness {hubness}" in note
-    assert notes(bundle_of("unit"), "picture", "texts", references=lambda: TEXTS) == ()  # they give the mean
+    assert notes(bundle_of("unit"), "picture", "texts", references=lambda: TEXTS) == ()  # used for the mean
     monkeypatch.setattr("c2c_jax.retrieval.search.translated_captions", never)
     for kind, hubness in (("picture", "texts"), ("picture", "none"), ("text", "none")):
-        assert notes(centred_one, kind, hubness, references=None) == ()
-        assert notes(unit_one, kind, hubness, references=None, centre=False) == ()
-    assert notes(unit_one, "text", "none", references=None) == ()
+        assert notes(centred_bundle, kind, hubness, references=None) == ()
+        assert notes(unit_bundle, kind, hubness, references=None, centre=False) == ()
+    assert notes(unit_bundle, "text", "none", references=None) == ()
     for kind, hubness in (("picture", "all"), ("text", "texts")):
-        assert notes(centred_one, kind, hubness, references=lambda: TEXTS) == ()
+        assert notes(centred_bundle, kind, hubness, references=lambda: TEXTS) == ()
         with pytest.raises(AssertionError):
-            notes(centred_one, kind, hubness, references=None)
+            notes(centred_bundle, kind, hubness, references=None)
 
 
 def test_few_sounds():
-    """They have the bundle's mean of sounds, or stay as they are."""
-    few, bundle = SOUNDS[:31], bundle_of("centred", (*CENTRED_GAP, "target_audio"), captions=50)
-    found, one = found_by(bundle, sounds=few)
-    queries = [centred(x, bundle.means.target_text) for x in (PICTURE, TEXT)]
-    check(found, queries, centred(few, bundle.means.target_audio), captions_of(bundle))
-    assert str(one) == said(CENTRED, BOTH)
+    """Few sounds are centred with the bundle's mean of sounds, or not at all."""
+    few, bundle = AUDIO[:31], bundle_of("centred", (*CENTRED_MEANS, "target_audio"), captions=50)
+    scores, chosen = search_scores(bundle, audio=few)
+    queries = [centred(x, bundle.means.target_text) for x in (IMAGE, TEXT)]
+    check(scores, queries, centred(few, bundle.means.target_audio), captions_of(bundle))
+    assert str(chosen) == description(CENTRED, BOTH)
     why = "not centred: the library has fewer than 32 sounds"
-    found, one = found_by(None, TEXTS, sounds=few)
-    check(found, [TEXT], few, TEXTS)
-    assert str(one) == f"scores: texts by cosine, less hubness; {why}"
-    bundle = bundle_of("centred", CENTRED_GAP, captions=50)
-    found, one = found_by(bundle, sounds=few)
-    check(found, [PICTURE, TEXT], few, translated_captions(bundle))
-    assert str(one) == said("cosine", "cosine, less hubness", f"{why} and the translator stores no mean of sounds")
-    found, one = found_by(bundle, sounds=SOUNDS[:32])
-    assert all(scoring.is_centred for scoring in one.of_kind.values())
+    scores, chosen = search_scores(None, TEXTS, audio=few)
+    check(scores, [TEXT], few, TEXTS)
+    assert str(chosen) == f"scores: texts by cosine, less hubness; {why}"
+    bundle = bundle_of("centred", CENTRED_MEANS, captions=50)
+    scores, chosen = search_scores(bundle, audio=few)
+    check(scores, [IMAGE, TEXT], few, translated_captions(bundle))
+    assert str(chosen) == description(
+        "cosine", "cosine, less hubness", f"{why} and the translator stores no mean of sounds"
+    )
+    scores, chosen = search_scores(bundle, audio=AUDIO[:32])
+    assert all(scoring.is_centred for scoring in chosen.by_kind.values())
 
 
-def test_equal_sounds_come_in_the_order_of_their_names(monkeypatch):
-    """Over blocks."""
+def test_equal_sounds_are_sorted_by_name(monkeypatch):
+    """Also across blocks."""
     monkeypatch.setattr(library, "BLOCK", 7)
-    of = library_of(np.tile(SOUNDS[:4], (10, 1)))
-    scoring = Scoring(query_mean_E=np.zeros(E, np.float32), candidate_mean_E=unit_mean(of.blocks()), reference_RE=TEXTS)
-    names = [int(path.stem) for _, path in of.nearest(TEXT, 40, scoring)[0]]
+    audio_library = library_of(np.tile(AUDIO[:4], (10, 1)))
+    scoring = Scoring(
+        query_mean_E=np.zeros(E, np.float32), candidate_mean_E=unit_mean(audio_library.blocks()), reference_RE=TEXTS
+    )
+    names = [int(path.stem) for _, path in audio_library.nearest(TEXT, 40, scoring)[0]]
     assert names == [first + 4 * n for first in names[::10] for n in range(10)]
 
 
-def test_of_many_captions_some_are_references():
+def test_references_are_evenly_spaced_captions():
     assert evenly_spaced(5).tolist() == [0, 1, 2, 3, 4]
     assert (
         np.diff(evenly_spaced(3000)).min() >= 2

@@ -34,11 +34,11 @@ def test_vectors_and_errors(tmp_path, space):
     paths = write(tmp_path, AUDIO_BATCH + 5)
     soundfile.write(tmp_path / "silent.wav", np.zeros(100), 48_000)
     (tmp_path / "broken.flac").write_bytes(paths[1].read_bytes()[:1000])
-    files = [paths[3], tmp_path / "silent.wav", *paths[:3], tmp_path / "broken.flac", *paths[4:], tmp_path / "none.wav"]
-    calls = []
-    vectors, errors = encode_audio_files(files, space, on_audio=lambda: calls.append(1))
-    assert len(calls) == len(files)
-    assert list(vectors) == [path for path in files if path in paths]
+    given = [paths[3], tmp_path / "silent.wav", *paths[:3], tmp_path / "broken.flac", *paths[4:], tmp_path / "none.wav"]
+    heard = []
+    vectors, errors = encode_audio_files(given, space, on_audio=lambda: heard.append(1))
+    assert len(heard) == len(given)
+    assert list(vectors) == [path for path in given if path in paths]
     assert [name for error in errors for name in ("silent", "broken", "none") if name in str(error)] == [
         "silent",
         "broken",

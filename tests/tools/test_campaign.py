@@ -1,4 +1,4 @@
-"""A share of the campaign on the project as it is, and faults of every kind that it must find."""
+"""A part of the campaign, and artificial faults of every kind that it must find."""
 
 import dataclasses
 import json
@@ -16,10 +16,10 @@ import pytest
 from c2c_jax.io.console import printable
 from tools.campaign import folders, kills, streams, verdicts
 from tools.campaign.cases import Case, Context, Outcome, Record, evenly_spaced, run_cases, table
-from tools.campaign.process import Child, Ended, Limits, call
+from tools.campaign.process import Child, Exit, Limits, call
 from tools.campaign.readers import Reader, outline
-from tools.campaign.steps import counting, no_room_beyond, noted, stopping_before, torn_at, watch
-from tools.campaign.verbs import Unbroken, Verb, differences, snapshot
+from tools.campaign.steps import fail_writes_beyond, kill_before, kill_in_write, read_steps, record_steps, watch
+from tools.campaign.verbs import Undisturbed, Verb, differences, snapshot
 from tools.campaign.verdicts import Change, judge, read
 
 pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # children that do without JAX
@@ -38,8 +38,8 @@ TIGHT = Limits(cpu=1, idle=1, memory=2**27)
         pytest.param(20, VERBS, {"streams": 10, "full disk": 12, "read-only": 4}, marks=pytest.mark.slow),
     ],
 )
-def test_a_share_of_the_campaign(tmp_path, cases, verbs, expected):
-    """In a process of its own: its children must be forked before JAX starts."""
+def test_part_of_the_campaign(tmp_path, cases, verbs, expected):
+    """Runs in a separate process, as children must be forked before JAX starts."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     of = [flag for name in (*verbs, *READERS, *FOLDERS) for flag in ("--of", name)]
     command = [sys.executable, "-m", "tools.campaign", "all", "--folder", str(tmp_path), "--jobs", "1"]
@@ -64,22 +64,22 @@ def reader(probe, rule="checked", **more) -> Reader:
 
 
 def verdict_of(tmp_path: Path, probe, rule="checked", strict=False, after=b"damaged!") -> str:
-    """Of a reader whose whole file holds `whole` and gives eight ones."""
+    """Returns the verdict on a reader that gives eight ones for the intact file."""
     (tmp_path / "folder").mkdir()
-    one = reader(probe, rule)
+    reader_ = reader(probe, rule)
     result = {"values": np.ones(8)} | ({"outline": outline([{"loss": 0.5, "phase": "a"}])} if rule == "values" else {})
-    whole = Ended(code=0, out="", err="usual\n", cpu=0, grown=0, result=result)
-    ended = read(one, tmp_path / "folder", tmp_path / "log")
-    return judge(one, whole, ended, tmp_path / "folder", Change(b"the whole", after, strict)).verdict
+    whole = Exit(code=0, out="", err="usual\n", cpu=0, memory_growth=0, result=result)
+    ended = read(reader_, tmp_path / "folder", tmp_path / "log")
+    return judge(reader_, whole, ended, tmp_path / "folder", Change(b"the whole", after, strict)).verdict
 
 
-def swallowing() -> dict:
+def returning_zeros() -> dict:
     return {"values": np.zeros(8)}
 
 
 def reporting() -> dict:
-    print("the file is damaged: zeros are taken", file=sys.stderr)
-    return swallowing()
+    print("the file is damaged: zeros are used", file=sys.stderr)
+    return returning_zeros()
 
 
 def refusing() -> dict:
@@ -116,7 +116,7 @@ def short() -> dict:
 
 
 def outlined(rows: list) -> dict:
-    """As a page's reader, of which the whole file has one row of a loss and a phase."""
+    """Returns results like a reader of report pages; the intact file has one row with loss and phase."""
     return {"values": np.zeros(8), "outline": outline(rows)}
 
 
@@ -127,7 +127,7 @@ def not_finite() -> dict:
 @pytest.mark.parametrize(
     ("probe", "expected"),
     [
-        (swallowing, "wrong in silence"),
+        (returning_zeros, "wrong in silence"),
         (short, "wrong in silence"),
         (not_finite, "wrong in silence"),
         (reporting, "reported"),
@@ -148,12 +148,12 @@ def test_planted_faults_of_readers(tmp_path, probe, expected):
 @pytest.mark.parametrize(
     ("probe", "rule", "after", "strict", "expected"),
     [
-        (swallowing, "shape", b"the xxole", False, "undetectable"),
-        (swallowing, "shape", b"the xxole", True, "wrong in silence"),
+        (returning_zeros, "shape", b"the xxole", False, "undetectable"),
+        (returning_zeros, "shape", b"the xxole", True, "wrong in silence"),
         (short, "shape", b"the xxole", False, "wrong in silence"),
         (not_finite, "shape", b"the xxole", False, "wrong in silence"),
-        (swallowing, "shape", b"the wh", False, "wrong in silence"),
-        (swallowing, "text", b"", False, "undetectable"),
+        (returning_zeros, "shape", b"the wh", False, "wrong in silence"),
+        (returning_zeros, "text", b"", False, "undetectable"),
         (lambda: outlined([{"loss": 1.0, "phase": "b"}]), "values", b"", False, "undetectable"),
         (lambda: outlined([{"loss": 1.0, "phase": "b"}]), "values", b"", True, "wrong in silence"),
         (lambda: outlined([{"loss": 1.0}]), "values", b"", False, "wrong in silence"),
@@ -161,12 +161,12 @@ def test_planted_faults_of_readers(tmp_path, probe, expected):
         (lambda: outlined([]), "values", b"", False, "wrong in silence"),
     ],
 )
-def test_what_nothing_in_a_file_could_show(tmp_path, probe, rule, after, strict, expected):
+def test_undetectable_damage(tmp_path, probe, rule, after, strict, expected):
     assert verdict_of(tmp_path, probe, rule, strict, after) == expected
 
 
 def writing(folder: Path) -> None:
-    """A planted writer: not atomic, with three steps."""
+    """Writes a file non-atomically, in three steps."""
     (folder / "new").write_bytes(b"x" * 10_000)
     (folder / "old").unlink()
     os.replace(folder / "new", folder / "old")
@@ -179,22 +179,22 @@ def folder(tmp_path) -> Path:
     return tmp_path / "folder"
 
 
-def test_every_step_is_counted_and_can_be_the_last(folder, tmp_path):
-    call(lambda: counting(folder, tmp_path / "steps") or writing(folder), tmp_path / "log", folder)
-    assert noted(tmp_path / "steps") == ["open new", "remove old", "rename new"]
+def test_every_step_is_recorded_and_can_be_killed(folder, tmp_path):
+    call(lambda: record_steps(folder, tmp_path / "steps") or writing(folder), tmp_path / "log", folder)
+    assert read_steps(tmp_path / "steps") == ["open new", "remove old", "rename new"]
     for number, left in enumerate(
         ({"old": b"x" * 10_000}, {"new": b"x" * 10_000, "old": b"x" * 10_000}, {"new": b"x" * 10_000})
     ):
-        ended = call(lambda n=number: stopping_before(folder, n) or writing(folder), tmp_path / "log", folder)
+        ended = call(lambda n=number: kill_before(folder, n) or writing(folder), tmp_path / "log", folder)
         assert ended.code == -9
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == left
-    assert call(lambda: stopping_before(folder, 3), tmp_path / "log", folder).code == 0
+    assert call(lambda: kill_before(folder, 3), tmp_path / "log", folder).code == 0
 
 
-def test_a_write_is_cut_in_the_middle(folder, tmp_path):
-    assert call(lambda: torn_at(400) or writing(folder), tmp_path / "log", folder).code == -25  # SIGXFSZ
+def test_writes_can_be_interrupted(folder, tmp_path):
+    assert call(lambda: kill_in_write(400) or writing(folder), tmp_path / "log", folder).code == -25  # SIGXFSZ
     assert len((folder / "new").read_bytes()) == 400
-    ended = call(lambda: no_room_beyond(5000) or writing(folder), tmp_path / "log", folder)
+    ended = call(lambda: fail_writes_beyond(5000) or writing(folder), tmp_path / "log", folder)
     assert ended.code == 1 and "File too large" in ended.err
 
 
@@ -202,20 +202,20 @@ def test_exchanges_and_fsync_are_steps(folder, tmp_path):
     from c2c_jax.io.atomic import atomic_write
 
     def replace() -> None:
-        seen: list[str] = []
-        watch(folder, seen.append)
+        lines: list[str] = []
+        watch(folder, lines.append)
         with atomic_write(folder / "place") as temporary:
             temporary.mkdir()
             (temporary / "file").write_text("new")
-        (tmp_path / "seen").write_text("\n".join(seen))
+        (tmp_path / "steps").write_text("\n".join(lines))
 
     (folder / "place").mkdir()
     call(replace, tmp_path / "log", folder)
-    assert {"exchange", "fsync", "mkdir place", "open file"} <= set((tmp_path / "seen").read_text().splitlines())
+    assert {"exchange", "fsync", "mkdir place", "open file"} <= set((tmp_path / "steps").read_text().splitlines())
 
 
 def planted_verb(*lines: str) -> Verb:
-    """A verb of Python lines that works on the folder."""
+    """Returns a verb that runs Python lines in the folder."""
 
     class Planted(Verb):
         def start(self, folder, log, before=lambda: None):
@@ -224,10 +224,10 @@ def planted_verb(*lines: str) -> Verb:
     return Planted(name="planted", argv=("planted",))
 
 
-def struck(verb: Verb, tmp_path: Path, blow: kills.Blow, files: dict[str, str], monkeypatch) -> Outcome:
-    known = Unbroken(files=files, loose=(), cpu=(0.2,), out="", steps=("a", "b", "c"))
-    monkeypatch.setattr(kills, "unbroken", lambda *_: known)
-    return kills._killed(verb, [blow], Context(folder=tmp_path), tmp_path / "case")
+def run_kill(verb: Verb, tmp_path: Path, kill: kills.Kill, files: dict[str, str], monkeypatch) -> Outcome:
+    known = Undisturbed(files=files, loose=(), cpu=(0.2,), out="", steps=("a", "b", "c"))
+    monkeypatch.setattr(kills, "undisturbed", lambda *_: known)
+    return kills._killed(verb, [kill], Context(folder=tmp_path), tmp_path / "case")
 
 
 X = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"  # SHA-256 of "x"
@@ -235,23 +235,23 @@ SPIN = "import time; end = time.process_time() + 1.2\nwhile time.process_time() 
 
 
 @pytest.mark.parametrize(
-    ("lines", "blow", "verdict"),
+    ("lines", "kill", "verdict"),
     [
-        (("open('a', 'w').write('x')",), kills.Blow(step=0), "same"),
+        (("open('a', 'w').write('x')",), kills.Kill(step=0), "same"),
         (("import os", "open('b' if os.path.exists('a') else 'a', 'w').write('x')", "open('c', 'w')"),
-         kills.Blow(step=1), "left over"),
+         kills.Kill(step=1), "left over"),
         (("import os", "os.path.exists('a') or open('a', 'w').write('y')", "open('c', 'w'); os.remove('c')"),
-         kills.Blow(step=2), "not the same"),
+         kills.Kill(step=2), "not the same"),
         (("import os", "os.path.exists('a') and 1 / 0", "open('a', 'w').close()", "os.mkdir('c')"),
-         kills.Blow(step=1), "lost"),
+         kills.Kill(step=1), "lost"),
         (("import signal; signal.signal(2, signal.SIG_IGN)", SPIN, "open('a', 'w').write('x')"),
-         kills.Blow(number=2, share=0.5), "signal"),
+         kills.Kill(number=2, fraction=0.5), "signal"),
         (("import signal; signal.signal(2, signal.default_int_handler)", SPIN, "open('a', 'w').write('x')"),
-         kills.Blow(number=2, share=0.5), "traceback"),
+         kills.Kill(number=2, fraction=0.5), "traceback"),
     ],
 )  # fmt: skip
-def test_planted_faults_of_verbs(tmp_path, monkeypatch, lines, blow, verdict):
-    outcome = struck(planted_verb(*lines), tmp_path, blow, {"a": X}, monkeypatch)
+def test_planted_faults_of_verbs(tmp_path, monkeypatch, lines, kill, verdict):
+    outcome = run_kill(planted_verb(*lines), tmp_path, kill, {"a": X}, monkeypatch)
     assert outcome.verdict == verdict, outcome.what
 
 
@@ -278,26 +278,26 @@ def printing(*lines: str):
     ],
 )
 def test_planted_faults_of_streams(tmp_path, folder, stream, lines, verdict):
-    one = dataclasses.replace(printing(*lines), prints=True)
-    (ended,) = one.run(folder, tmp_path / "log", streams.STREAMS[stream][1])
-    known = Unbroken(files=snapshot(folder), loose=(), cpu=(), out="x\n")
-    outcome = streams.judged(one, stream, known, ended, folder)
+    verb = dataclasses.replace(printing(*lines), prints=True)
+    (ended,) = verb.run(folder, tmp_path / "log", streams.STREAMS[stream][1])
+    known = Undisturbed(files=snapshot(folder), loose=(), cpu=(), out="x\n")
+    outcome = streams.judge_stream(verb, stream, known, ended, folder)
     assert outcome.verdict == verdict, outcome.what
 
 
 def looking(is_silent: bool):
-    """A reader of pictures that takes what is a file and can be read, and tells of the rest or not."""
+    """Returns a reader of image folders that reads readable files, and reports others unless `is_silent`."""
 
     def probe(argument: str = "photos") -> dict:
-        found = {}
+        pixels = {}
         for path in Path(argument).iterdir():
             try:
                 if not path.is_file() or "\x1b" in path.name:
                     raise OSError("it is not read")
-                found[printable(path.name)] = np.array([len(path.read_bytes())])
+                pixels[printable(path.name)] = np.array([len(path.read_bytes())])
             except OSError:
-                is_silent or print(f"passed over: {path.name}", file=sys.stderr)
-        return found
+                is_silent or print(f"skipped: {path.name}", file=sys.stderr)
+        return pixels
 
     return probe
 
@@ -307,7 +307,7 @@ def looking(is_silent: bool):
     [
         ("pipe", True, "wrong in silence"),
         ("pipe", False, "reported"),
-        ("file", True, "wrong in silence"),  # root gives its rights up
+        ("file", True, "wrong in silence"),  # root drops its privileges
         ("up", True, "right"),
         ("wide", True, "right"),
         ("escape", True, "wrong in silence"),
@@ -315,16 +315,16 @@ def looking(is_silent: bool):
     ],
 )
 def test_planted_faults_of_readers_of_folders(tmp_path, key, is_silent, verdict):
-    one = dataclasses.replace(reader(looking(is_silent)), name="photos", needs=("photos",))
-    odd = next(odd for odd in folders.odd_entries(".png") if odd.key == key)
+    reader_ = dataclasses.replace(reader(looking(is_silent)), name="photos", needs=("photos",))
+    entry = next(entry for entry in folders.odd_entries(".png") if entry.key == key)
     (tmp_path / "inputs/photos").mkdir(parents=True)
     (tmp_path / "inputs/photos/a.png").write_text("a")
-    assert folders.tried(one, odd, Context(folder=tmp_path), tmp_path / "case").verdict == verdict
+    assert folders.run_odd_entry(reader_, entry, Context(folder=tmp_path), tmp_path / "case").verdict == verdict
 
 
-def test_what_differs(folder):
-    expected = Unbroken(files={"old": X, "gone": X, "log": X}, loose=("log",), cpu=(), out="")
-    (folder / "log").write_text("of another time")
+def test_differences(folder):
+    expected = Undisturbed(files={"old": X, "gone": X, "log": X}, loose=("log",), cpu=(), out="")
+    (folder / "log").write_text("of another run")
     (folder / ".c2c-lock").touch()
     assert differences(expected, folder) == ["left over: .c2c-lock", "lost: gone", "not the same: old"]
 
@@ -339,11 +339,11 @@ def test_finished_cases_are_not_run_again(tmp_path):
 
     cases = [Case(key=key, kind="kills", group="g", how="h", run=run) for key in ("one", "two")]
     context = Context(folder=tmp_path, command="python -m tools.campaign kills")
-    seen: list[Record] = []
-    first = run_cases(cases[:1], context, 1, lambda record, done, total: seen.append(record))
-    both = run_cases(cases, context, 1, lambda record, done, total: seen.append(record))
-    again = run_cases(cases, context, 1, lambda record, done, total: seen.append(record))
-    assert ran.read_text() == "xx" and len(seen) == 2
+    records: list[Record] = []
+    first = run_cases(cases[:1], context, 1, lambda record, done, total: records.append(record))
+    both = run_cases(cases, context, 1, lambda record, done, total: records.append(record))
+    again = run_cases(cases, context, 1, lambda record, done, total: records.append(record))
+    assert ran.read_text() == "xx" and len(records) == 2
     assert both == again and first == both[:1]
     assert [record.is_failure for record in both] == [False, True]
     assert both[1].repeat == "python -m tools.campaign kills --only two"
@@ -358,4 +358,4 @@ def test_evenly():
 def test_a_child_ends_within_its_limits(tmp_path):
     since = time.process_time()
     assert call(spinning, tmp_path / "log", tmp_path, TIGHT).why == "hang"
-    assert time.process_time() - since < 5  # the watching itself takes little
+    assert time.process_time() - since < 5  # the parent uses little CPU time

@@ -1,4 +1,4 @@
-"""The training of the mini world's AudioLDM: its loop, its spectra, a step of each network, what is written."""
+"""Pretraining of the mini world's AudioLDM: the loop, the spectra, one step of each network, and saving."""
 
 import dataclasses
 
@@ -10,16 +10,16 @@ from transformers.audio_utils import mel_filter_bank
 
 from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.griffin_lim import GriffinLim
-from c2c_jax.generation.sampling import Sampling, own_sampling
+from c2c_jax.generation.sampling import Sampling, checkpoint_sampling
 from c2c_jax.miniworld import captions
-from c2c_jax.miniworld.pairs import sound_at
+from c2c_jax.miniworld.pairs import audio_at
 from c2c_jax.spaces.space import load_space
 from tools.pretrain import audioldm, clap, fit, texts, unet, vae
 from tools.pretrain.clock import Clock
 from tools.pretrain.spectra import log_mel
 
 
-def test_a_training_that_was_stopped_goes_on(monkeypatch, tmp_path):
+def test_interrupted_training_resumes(monkeypatch, tmp_path):
     monkeypatch.setattr(fit, "EVERY", 2)
 
     def trained(path, steps, *stops):
@@ -50,29 +50,29 @@ def test_minutes_are_added_up(tmp_path):
     (tmp_path / "minutes").write_text("12.5\n")
     clock = Clock(tmp_path / "minutes")
     assert 12.5 <= clock.minutes < 12.6
-    clock.keep()
+    clock.save()
     assert float((tmp_path / "minutes").read_text()) == pytest.approx(12.5, abs=0.1)
 
 
 def test_log_mels_by_numpy():
-    """Frame 100 of a sound, by its definition: 1,024 samples around the middle of its 160, Hann, Slaney's filters."""
-    sound = sound_at("test", 5)
-    found = log_mel(torch.from_numpy(sound[None].astype(np.float32)))[0]
-    assert found.shape == (256, 64)
+    """Compares frame 100 with its definition: 1,024 samples about its centre, a Hann window, Slaney's filters."""
+    audio = audio_at("test", 5)
+    actual = log_mel(torch.from_numpy(audio[None].astype(np.float32)))[0]
+    assert actual.shape == (256, 64)
     start = 100 * 160 + 80 - 512
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1024) / 1024)
-    amplitude = np.sqrt(np.abs(np.fft.rfft(sound[start : start + 1024] * window)) ** 2 + 1e-9)
+    amplitude = np.sqrt(np.abs(np.fft.rfft(audio[start : start + 1024] * window)) ** 2 + 1e-9)
     filters = mel_filter_bank(513, 64, 0.0, 8000.0, 16_000, norm="slaney", mel_scale="slaney")
-    np.testing.assert_allclose(found[100], np.log(np.maximum(amplitude @ filters, 1e-5)), atol=1e-3)
+    np.testing.assert_allclose(actual[100], np.log(np.maximum(amplitude @ filters, 1e-5)), atol=1e-3)
 
 
 @pytest.mark.slow
-def test_the_networks_learn_and_are_written_as_diffusers_reads_them(monkeypatch, tmp_path):
-    monkeypatch.setattr(audioldm, "TRAINING", 40)
-    monkeypatch.setattr(audioldm, "JUDGED", 4)
+def test_networks_learn_and_diffusers_reads_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(audioldm, "TRAINING_SIZE", 40)
+    monkeypatch.setattr(audioldm, "EVALUATION_SIZE", 4)
     monkeypatch.setitem(audioldm.SAMPLING, "steps", 2)
     monkeypatch.setattr(captions, "PROMPTS", 1)
-    monkeypatch.setattr(texts, "LEARNED_FROM", 2000)
+    monkeypatch.setattr(texts, "CORPUS_SIZE", 2000)
     monkeypatch.setattr(vae, "CHANNELS", (4, 4, 8, 8))
     monkeypatch.setattr(unet, "CHANNELS", (16, 16, 16))
     clap.new_space(0).save(tmp_path / "clap")
@@ -83,7 +83,7 @@ def test_the_networks_learn_and_are_written_as_diffusers_reads_them(monkeypatch,
     networks.save(tmp_path / "audioldm")
     pipeline = diffusers.AudioLDMPipeline.from_pretrained(tmp_path / "audioldm")
     assert type(pipeline.vocoder) is GriffinLim
-    settings = own_sampling(tmp_path / "audioldm")
+    settings = checkpoint_sampling(tmp_path / "audioldm")
     assert settings["seconds"] == 2.56
     ours = AudioLDM.load(tmp_path / "audioldm")
     vector = ours.encode_text(["a dog barks twice"])

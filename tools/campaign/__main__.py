@@ -9,8 +9,8 @@
     python -m tools.campaign streams
     python -m tools.campaign all                       (all of these)
 
-Every case is recorded as it ends: a campaign that was stopped resumes when it is started again with the same --folder.
-The last lines are a table and every failure with the command that repeats it. The exit code is 1 if a case failed.
+Every case is recorded when it ends: an interrupted campaign resumes when it is started again with the same --folder.
+At the end, failures are printed with the commands that repeat them, then a table. The exit code is 1 if a case failed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tools.campaign.process import warm_up
 from tools.campaign.readers import READERS
 from tools.campaign.verbs import VERBS
 
-# Each kind: the function that makes its cases, what they are of, and how many there are by default (None: all).
+# For each kind: the function that creates its cases, the verbs or readers, and the default number of cases (None: all).
 KINDS: Mapping[str, tuple[Any, Mapping[str, Any], int | None]] = {
     "kills": (kills.random_cases, VERBS, 200),
     "targeted": (kills.targeted_cases, VERBS, None),
@@ -39,23 +39,31 @@ KINDS: Mapping[str, tuple[Any, Mapping[str, Any], int | None]] = {
     "folders": (folders.cases, folders.FOLDERS, None),
     "streams": (streams.cases, streams.STREAMED, None),
 }
-EVERY_SECONDS = 10  # between lines of progress
+EVERY_SECONDS = 10  # between progress messages
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs what the flags request and returns the exit code."""
+    """Runs the command line and returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.campaign", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     counts = ", ".join(f"{kind}: {count:,}" for kind, (_, _, count) in KINDS.items() if count)
     parser.add_argument("kind", choices=(*KINDS, "all"))
-    parser.add_argument("--seed", type=int, default=0, help="of random cases (default: 0)")
-    parser.add_argument("--cases", type=int, metavar="N", help=f"of a kind, at most (default: {counts}; others: all)")
-    parser.add_argument("--of", action="append", default=[], metavar="NAME", help="only these verbs or readers")
-    parser.add_argument("--folder", type=Path, default=Path("build/campaign"), help="default: %(default)s")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="parallel cases (default: the cores)")
-    parser.add_argument("--only", metavar="KEY", help="run only this case again and keep its files")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every record there")
+    parser.add_argument("--seed", type=int, default=0, help="seed of random cases (default: %(default)s)")
+    parser.add_argument(
+        "--cases", type=int, metavar="N", help=f"maximum number of cases of each kind (default: {counts}; others: all)"
+    )
+    parser.add_argument(
+        "--of", action="append", default=[], metavar="NAME", help="only this verb or reader; may be repeated"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("build/campaign"), help="work folder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="parallel cases (default: number of cores)"
+    )
+    parser.add_argument("--only", metavar="KEY", help="run only this case, again if necessary")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all records to a file")
     args = parser.parse_args(argv)
     command = f"python -m tools.campaign {args.kind} --seed {args.seed}"
     command += f" --cases {args.cases}" if args.cases else ""
@@ -73,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     failures = [record for record in records if record.is_failure]
     print("\n".join([*map(report, failures), table(records)]))
     cpu = sum(record.cpu for record in records)
-    print(f"{len(records):,} cases, {len(failures):,} failed, {cpu:,.0f} s of CPU time in the programs tried")
+    print(f"{len(records):,} cases, {len(failures):,} failed, {cpu:,.0f} s of CPU time in child processes")
     return 1 if failures else 0
 
 
@@ -85,14 +93,14 @@ def _cases(kind: str, args: argparse.Namespace, context: Context) -> list[Case]:
 
 
 def _forget(notes: Path, key: str) -> None:
-    """Removes a record, so that its case runs again."""
-    lines = (json.dumps(dataclasses.asdict(one)) for one in read_records(notes).values() if one.key != key)
+    """Removes the record of a case, so that the case runs again."""
+    lines = (json.dumps(dataclasses.asdict(record)) for record in read_records(notes).values() if record.key != key)
     notes.parent.mkdir(parents=True, exist_ok=True)
     notes.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 class Progress:
-    """Prints each failure, and the number of finished cases every few seconds."""
+    """Prints failures, and the number of finished cases every few seconds."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()

@@ -1,4 +1,4 @@
-"""Cases of the campaign: run in parallel, recorded as they end, and counted in a table."""
+"""Runs the campaign's cases in parallel, records their outcomes, and counts them in a table."""
 
 import concurrent.futures
 import dataclasses
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context:
-    """Where cases work, and the command line that runs them. Inputs are shared; each case has a folder of its own."""
+    """The campaign's work folder and the command line that runs it. Cases share inputs; each has its own folder."""
 
     folder: Path
     command: str = "python -m tools.campaign all"
@@ -32,11 +32,11 @@ class Context:
         return Inputs(self.folder / "inputs")
 
     @property
-    def unbroken(self) -> Path:
+    def undisturbed(self) -> Path:
         return self.folder / "unbroken"
 
     def place(self, key: str) -> Path:
-        """An empty folder for a case."""
+        """Creates an empty folder for a case."""
         place = self.folder / "cases" / key
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
@@ -45,7 +45,7 @@ class Context:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """verdict: one of OK or FAILURES; what: the lines of a failure; cpu: seconds of the programs that were tried."""
+    """The result of a case. verdict: one of OK or FAILURES. what: describes a failure. cpu: seconds of CPU time."""
 
     verdict: str
     what: str = ""
@@ -54,8 +54,8 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """key: a name that is the same in every campaign with the same seed; group: a verb or a reader; how: what is done
-    to it."""
+    """A test case. key: unique name, the same for every campaign with the same seed. group: a verb or a reader. how:
+    description of the fault."""
 
     key: str
     kind: str
@@ -83,7 +83,7 @@ class Record:
 
 
 def run_case(case: Case, context: Context) -> Record:
-    """Runs a case in its folder, which is kept if it fails. A fault of the campaign itself is a failure, too."""
+    """Runs a case in its folder, which is kept if the case fails. Errors of the campaign itself are failures, too."""
     place = context.place(case.key)
     try:
         outcome = case.run(context, place)
@@ -101,24 +101,24 @@ def run_case(case: Case, context: Context) -> Record:
 def run_cases(
     cases: Sequence[Case], context: Context, jobs: int, on_record: Callable[[Record, int, int], None]
 ) -> list[Record]:
-    """Runs the cases that have no record in the folder yet, and returns the records of all. on_record: called with each
-    new record, the number of records and the number of cases."""
+    """Runs the cases without a record and returns the records of all. on_record: called with each new record, and the
+    numbers of finished and of all cases."""
     notes = context.folder / "records.jsonl"
-    there = read_records(notes)
+    records = read_records(notes)
     context.folder.mkdir(parents=True, exist_ok=True)
-    left = [case for case in cases if case.key not in there]
+    left = [case for case in cases if case.key not in records]
     done = len(cases) - len(left)
     if left:
         pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork"))
-        _SHARED[:] = [left, context]  # the workers are forked at the first submit, and inherit it
+        _SHARED[:] = [left, context]  # inherited by the workers, which are forked at the first submit
         with pool, open(notes, "a", encoding="utf-8") as file:
             for ended in concurrent.futures.as_completed([pool.submit(_run, number) for number in range(len(left))]):
                 record = ended.result()
                 file.write(json.dumps(dataclasses.asdict(record)) + "\n")
                 file.flush()
-                there[record.key] = record
+                records[record.key] = record
                 on_record(record, done := done + 1, len(cases))
-    return [there[case.key] for case in cases]
+    return [records[case.key] for case in cases]
 
 
 _SHARED: list = []
@@ -130,21 +130,21 @@ def _run(number: int) -> Record:
 
 
 def read_records(notes: Path) -> dict[str, Record]:
-    """Records by their keys; an incomplete last line is skipped."""
+    """Reads records, by key; skips an incomplete last line."""
     lines = notes.read_text(encoding="utf-8").splitlines(keepends=True) if notes.is_file() else []
     records = (Record(**json.loads(line)) for line in lines if line.endswith("\n"))
     return {record.key: record for record in records}
 
 
-def evenly_spaced(things: Sequence[T], count: int) -> list[T]:
-    """At most `count` of the things, spread evenly over all of them."""
-    if len(things) <= count:
-        return list(things)
-    return [things[len(things) * number // count] for number in range(count)]
+def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
+    """Returns at most `count` evenly spaced items."""
+    if len(items) <= count:
+        return list(items)
+    return [items[len(items) * number // count] for number in range(count)]
 
 
 def table(records: Iterable[Record]) -> str:
-    """Counts of verdicts by kind and group as a Markdown table; empty columns are left out."""
+    """Formats the counts of verdicts by kind and group as a Markdown table without empty columns."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for record in records:
         counts.setdefault((record.kind, record.group), Counter())[record.verdict] += 1
@@ -159,7 +159,7 @@ def table(records: Iterable[Record]) -> str:
 
 
 def report(record: Record) -> str:
-    """A failure in a few lines, with the command that repeats it."""
+    """Formats a failure, with the command that repeats it."""
     lines = [f"FAIL {record.verdict}: {record.kind} of {record.group}: {record.how}"]
     lines += [f"    {line}" for line in record.what.strip().splitlines()[-6:]]
     return "\n".join([*lines, f"    {record.repeat}"])

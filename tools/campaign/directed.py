@@ -1,4 +1,4 @@
-"""Directed damage: what people, downloads and attackers put in place of a file."""
+"""Directed damage: typical mistakes, failed downloads and attacks in place of a file."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ PAGE = b"<!DOCTYPE html>\n<html><head><title>404</title></head><body>Not found</
 DIGITS = "9" * 5000
 DEEP = 100_000
 LONG_LINE = 100 * 2**20
-QUOTES = (b'"\n' + b'""\n' * 22_000) * 8  # each line with a quote may end the row of the first
+QUOTES = (b'"\n' + b'""\n' * 22_000) * 8  # each quote may end the row that the first one starts
 # New values of a field of JSON.
 VALUES = {
     "null": "null", "list": "[]", "object": "{}", "text": '"x"', "true": "true", "minus": "-1", "zero": "0",
@@ -29,8 +29,9 @@ MARKER = "@@campaign@@"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Aimed:
-    """One change. file: path in the reader's folder; is_field: of a field of JSON; is_strict: see `verdicts.Change`."""
+class DirectedChange:
+    """A change of one file. file: path in the reader's folder. is_field: whether a field of JSON is changed. is_strict:
+    see `verdicts.Change`."""
 
     key: str
     how: str
@@ -40,40 +41,45 @@ class Aimed:
     is_strict: bool = False
 
 
-def aimed(reader: Reader, folder: Path) -> Iterator[Aimed]:
-    """All directed changes for a reader whose whole files are in `folder`. Of similar files the first one is taken."""
+def directed_changes(reader: Reader, folder: Path) -> Iterator[DirectedChange]:
+    """Yields all directed changes for a reader with intact files in `folder`; of similar files, only the first one is
+    changed."""
     paths = [path for path in reader.paths(folder) if not path.name.startswith("_")]
     firsts = {
         (path.suffix, path.name if path.suffix == ".json" else "", path.parent.parent.name): path
         for path in reversed(paths)
     }
-    turns = -(-len(firsts) // 2)  # the replacements of any file are distributed over the files
+    turns = -(-len(firsts) // 2)  # replacements that apply to all files are distributed over the files
     for number, path in enumerate(sorted(firsts.values())):
         file, content = path.relative_to(folder).as_posix(), path.read_bytes()
 
-        def one(key: str, how: str, apply: Apply, file: str = file, **more: bool) -> Aimed:
-            return Aimed(key=f"{file.replace('/', '_')}-{key}", how=f"{file}: {how}", file=file, apply=apply, **more)
+        def change(key: str, how: str, apply: Apply, file: str = file, **more: bool) -> DirectedChange:
+            return DirectedChange(
+                key=f"{file.replace('/', '_')}-{key}", how=f"{file}: {how}", file=file, apply=apply, **more
+            )
 
         for key, how, apply in REPLACED[number % turns :: turns]:
-            yield one(key, how, apply, is_strict=key not in ("dangling", "empty"))
+            yield change(key, how, apply, is_strict=key not in ("dangling", "empty"))
         for attack in _texts(path.suffix):
-            yield one(*attack)
+            yield change(*attack)
         if fields := _json(content):
             for key, root in list(ROOTS.items())[number % turns :: turns]:
-                yield one(f"root-{key}", f"the root is {key}", written(root), is_strict=key != "object")
+                yield change(f"root-{key}", f"the root is {key}", written(root), is_strict=key != "object")
             for attack in IN_JSON:
-                yield one(*attack)
+                yield change(*attack)
             for name, old in fields:
-                yield one(f"{name}-gone", f"without {name}", _field(name, None), is_field=True)
+                yield change(f"{name}-gone", f"without {name}", _field(name, None), is_field=True)
                 for key, value in VALUES.items():
                     new = json.loads(value) if key not in ("deep", "digits", "NaN") else []
                     strict = old is not None and _kind(old) != _kind(new)
-                    yield one(f"{name}-{key}", f"{name} is {key}", _field(name, value), is_field=True, is_strict=strict)
+                    yield change(
+                        f"{name}-{key}", f"{name} is {key}", _field(name, value), is_field=True, is_strict=strict
+                    )
         for key, how, apply in hostile.of(reader, path):
-            yield one(key, how, apply, is_strict=True)
+            yield change(key, how, apply, is_strict=True)
 
 
-def _placing(make: Callable[[Path], Any]) -> Apply:
+def _replaced_by(make: Callable[[Path], Any]) -> Apply:
     def apply(path: Path) -> None:
         path.unlink()
         make(path)
@@ -83,7 +89,7 @@ def _placing(make: Callable[[Path], Any]) -> Apply:
 
 def bind_socket(path: Path) -> None:
     here = os.getcwd()
-    os.chdir(path.parent)  # the name of a socket may have 108 bytes
+    os.chdir(path.parent)  # paths of sockets have at most 108 bytes
     try:
         socket.socket(socket.AF_UNIX).bind(path.name)
     finally:
@@ -107,12 +113,12 @@ REPLACED: tuple[Attack, ...] = (
     ("page", "a page of HTML", written(PAGE)),
     ("picture", "a picture of another kind", written(b"\x89PNG\r\n\x1a\n" + bytes(200))),
     ("zeros", "4 KiB of zeros", written(bytes(4096))),
-    ("pipe", "a named pipe", _placing(os.mkfifo)),
-    ("device", "a link to /dev/zero", _placing(lambda path: path.symlink_to("/dev/zero"))),
-    ("folder", "a folder", _placing(Path.mkdir)),
-    ("socket", "a socket", _placing(bind_socket)),
-    ("dangling", "a link to nothing", _placing(lambda path: path.symlink_to("nowhere"))),
-    ("loop", "a link to itself", _placing(lambda path: path.symlink_to(path.name))),
+    ("pipe", "a named pipe", _replaced_by(os.mkfifo)),
+    ("device", "a link to /dev/zero", _replaced_by(lambda path: path.symlink_to("/dev/zero"))),
+    ("folder", "a folder", _replaced_by(Path.mkdir)),
+    ("socket", "a socket", _replaced_by(bind_socket)),
+    ("dangling", "a link to nothing", _replaced_by(lambda path: path.symlink_to("nowhere"))),
+    ("loop", "a link to itself", _replaced_by(lambda path: path.symlink_to(path.name))),
 )
 IN_JSON: tuple[Attack, ...] = (
     _UTF_16,
@@ -143,7 +149,7 @@ def _texts(suffix: str) -> Iterator[Attack]:
 
 
 def _json(content: bytes) -> list[tuple[str, Any]]:
-    """Path `a/b/0` and value of every field of a JSON object; of long lists and large objects the first ones."""
+    """Returns path (`a/b/0`) and value of the fields of a JSON object; for lists and large objects only the first."""
     try:
         root = json.loads(content)
     except ValueError:
@@ -162,7 +168,7 @@ def _fields(value: Any, before: str) -> Iterator[tuple[str, Any]]:
 
 
 def _field(name: str, value: str | None) -> Apply:
-    """Replaces a field by JSON, or removes it."""
+    """Returns a function that replaces a field by JSON, or removes it."""
 
     def apply(path: Path) -> None:
         root = json.loads(path.read_bytes())

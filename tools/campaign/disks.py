@@ -1,41 +1,41 @@
-"""Runs verbs on a full or read-only disk: refused in one line, nothing lost, and right once there is room.
+"""Runs verbs on a full or read-only disk: they must fail with one line, lose nothing, and succeed once there is room.
 
-As root the disk is a small one in memory; otherwise a limit on the size of files replaces it.
+As root, the disk is a small tmpfs; otherwise a limit on file sizes replaces it.
 """
 
 import contextlib
 import functools
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tools.campaign import steps
 from tools.campaign.cases import Case, Context, Outcome
 from tools.campaign.kills import Fault, again
-from tools.campaign.process import Ended
-from tools.campaign.verbs import VERBS, Verb, prepare, snapshot, unbroken
+from tools.campaign.process import Exit
+from tools.campaign.verbs import VERBS, Verb, prepare, snapshot, undisturbed
 
-SHARES = (0.0, 0.3, 0.9)  # of the room that a verb needs
+FRACTIONS = (0.0, 0.3, 0.9)  # of the space that a verb needs
 
 
 def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
-    """Three full disks and one read-only folder for each verb of one process."""
-    ways = [
-        (f"{share:g}", "full disk", f"room for {share:.0%} of what it writes", functools.partial(_full, share=share))
-        for share in SHARES
+    """Returns a case for each verb of one process and each of three full disks and a read-only folder."""
+    setups: list[tuple[str, str, str, Callable[..., Outcome]]] = [
+        (f"{x:g}", "full disk", f"room for {x:.0%} of what it writes", functools.partial(_full, fraction=x))
+        for x in FRACTIONS
     ]
-    ways.append(("read-only", "read-only", "a read-only folder", functools.partial(_read_only)))
+    setups.append(("read-only", "read-only", "a read-only folder", _read_only))
     return [
         Case(key=f"disks-{name}-{key}", kind=kind, group=name, how=how, run=functools.partial(run, VERBS[name]))
         for name in names
         if VERBS[name].processes == 1
-        for key, kind, how, run in ways
+        for key, kind, how, run in setups
     ]
 
 
 def can_mount() -> bool:
-    """Whether this process may mount: root, outside of most containers."""
+    """Whether this process may mount file systems: root, outside of most containers."""
     if os.geteuid() or not Path("/proc/self/mountinfo").exists():
         return False
     return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
@@ -54,50 +54,50 @@ def _resize(disk: Path, size: str) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
-def _full(one: Verb, context: Context, place: Path, share: float) -> Outcome:
-    known = unbroken(one, context.inputs, context.unbroken)
-    written = context.unbroken / f"{one.name}.0" / "folder"
+def _full(verb: Verb, context: Context, place: Path, fraction: float) -> Outcome:
+    known = undisturbed(verb, context.inputs, context.undisturbed)
+    written = context.undisturbed / f"{verb.name}.0" / "folder"
     if not can_mount():
         largest = max(path.stat().st_size for path in written.rglob("*") if path.is_file())
-        folder = prepare(one, context.inputs, place / "folder")
-        ended = one.run(folder, place / "log", lambda: steps.no_room_beyond(int(share * largest)))
-        return _judged(one, ended, again(one, known, folder, place / "log"))
+        folder = prepare(verb, context.inputs, place / "folder")
+        ended = verb.run(folder, place / "log", lambda: steps.fail_writes_beyond(int(fraction * largest)))
+        return _judge(verb, ended, again(verb, known, folder, place / "log"))
     disk = place / "disk"
     disk.mkdir()
     with _mounted(disk):
-        folder = prepare(one, context.inputs, disk / "folder")
+        folder = prepare(verb, context.inputs, disk / "folder")
         status = os.statvfs(disk)
         room = max(_size(written) - _size(folder), 8192)
-        size = (status.f_blocks - status.f_bfree) * status.f_frsize + int(share * room)
-        _resize(disk, str(max(size, 4096)))  # 0 would be no limit
-        ended = one.run(folder, place / "log")
-        kept = [("lost", f"on the full disk {name} changed") for name in _changed(one, folder, context)]
+        size = (status.f_blocks - status.f_bfree) * status.f_frsize + int(fraction * room)
+        _resize(disk, str(max(size, 4096)))  # 0 means no limit
+        ended = verb.run(folder, place / "log")
+        kept = [("lost", f"on the full disk {name} changed") for name in _changed(verb, folder, context)]
         _resize(disk, "1g")
-        return _judged(one, ended, kept + again(one, known, folder, place / "log"))
+        return _judge(verb, ended, kept + again(verb, known, folder, place / "log"))
 
 
-def _read_only(one: Verb, context: Context, place: Path) -> Outcome:
-    known = unbroken(one, context.inputs, context.unbroken)
-    folder = prepare(one, context.inputs, place / "folder")
+def _read_only(verb: Verb, context: Context, place: Path) -> Outcome:
+    known = undisturbed(verb, context.inputs, context.undisturbed)
+    folder = prepare(verb, context.inputs, place / "folder")
     before = snapshot(folder)
     modes = {path: path.stat().st_mode for path in (folder, *folder.rglob("*"))}
     for path, mode in modes.items():
         path.chmod(mode & 0o555)
-    ended = one.run(folder, place / "log", steps.without_privileges)
+    ended = verb.run(folder, place / "log", steps.drop_privileges)
     for path, mode in modes.items():
         path.chmod(mode)
     kept = [("lost", "the read-only folder changed")] if snapshot(folder) != before else []
-    faults = kept + again(one, known, folder, place / "log")
+    faults = kept + again(verb, known, folder, place / "log")
     if ended[0].code == 0:
         faults.append(("wrong in silence", "it ends with 0 where nothing could be written"))
-    return _judged(one, ended, faults)
+    return _judge(verb, ended, faults)
 
 
-def _judged(one: Verb, ended: Sequence[Ended], faults: list[Fault]) -> Outcome:
+def _judge(verb: Verb, ended: Sequence[Exit], faults: list[Fault]) -> Outcome:
     (end,) = ended
     if end.why:
         faults.insert(0, (end.why, "on the disk without room"))
-    elif fault := one.unclean(end):
+    elif fault := verb.unclean(end):
         faults.insert(0, ("traceback", fault))
     if not faults:
         return Outcome(verdict="refused" if end.code else "right", cpu=end.cpu)
@@ -105,13 +105,14 @@ def _judged(one: Verb, ended: Sequence[Ended], faults: list[Fault]) -> Outcome:
     return Outcome(verdict=faults[0][0], what=what, cpu=end.cpu)
 
 
-def _changed(one: Verb, folder: Path, context: Context) -> list[str]:
-    """The inputs that are neither as they were nor as an undisturbed run leaves them; a repair may change them."""
-    if one.name == "repair":
+def _changed(verb: Verb, folder: Path, context: Context) -> list[str]:
+    """Returns the inputs that differ both from the originals and from those after an undisturbed run. `repair` may
+    change its inputs."""
+    if verb.name == "repair":
         return []
-    known = unbroken(one, context.inputs, context.unbroken)
+    known = undisturbed(verb, context.inputs, context.undisturbed)
     now, names = snapshot(folder), []
-    for entry in one.needs:
+    for entry in verb.needs:
         name, _, kind = entry.partition("=")
         source = context.inputs[kind or name]
         before = snapshot(source) if source.is_dir() else snapshot(source.parent)
@@ -123,5 +124,5 @@ def _changed(one: Verb, folder: Path, context: Context) -> list[str]:
 
 
 def _size(folder: Path) -> int:
-    """Bytes in whole pages, as a disk in memory uses them."""
+    """Returns the size of a folder in bytes, in whole pages as on a tmpfs."""
     return sum(-(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Files that lie, unfold or run code, for each kind of file that they replace."""
+"""Malicious files for each file format: false headers, decompression bombs, and code."""
 
 import functools
 import io
@@ -18,20 +18,20 @@ from tools.campaign.readers import Reader
 from tools.campaign.verdicts import MARK
 
 Apply = Callable[[Path], object]
-Attack = tuple[str, str, Apply]  # key, what is done in words, and the function that does it
+Attack = tuple[str, str, Apply]  # key, description, and function that applies it
 CODE = f"open({MARK!r}, 'w').close()"
 CHECKPOINTS = ("clip", "clap", "audioldm", "shards")
 
 
 class Payload:
-    """Runs code when it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return exec, (CODE,)
 
 
 def of(reader: Reader, path: Path) -> Iterator[Attack]:
-    """The attacks for a file of a reader."""
+    """Yields the attacks for a file of a reader."""
     yield from ATTACKS.get(path.suffix, ())
     if path.name in ("config.json", "tokenizer_config.json", "preprocessor_config.json") and reader.name in CHECKPOINTS:
         yield "remote", "names a class in a file of the folder (auto_map)", _remote
@@ -51,7 +51,7 @@ def changed(change: Callable[[bytes], bytes]) -> Apply:
 
 
 def _patched(place: int, form: str, *values: int) -> Apply:
-    """Overwrites packed numbers at a place."""
+    """Overwrites packed numbers at an offset."""
     content = struct.pack(form, *values)
     return changed(lambda data: data[:place] + content + data[place + len(content) :])
 
@@ -61,7 +61,7 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _png(width: int, height: int, rows: int) -> Apply:
-    """A black picture in grey that has `rows` of its rows."""
+    """Writes a black grey-scale image with only `rows` of its rows."""
 
     def apply(path: Path) -> None:
         packer = zlib.compressobj(9)
@@ -98,7 +98,7 @@ def _npy_header(*shape: int, descr: str = "<f4") -> bytes:
 
 
 def _in_npz(content: bytes, zeros: int = 0) -> Apply:
-    """Replaces all members by one of a content and MiB of zeros."""
+    """Replaces all members by one with the given content and `zeros` MiB of zeros."""
 
     def apply(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
@@ -115,13 +115,13 @@ def _in_npz(content: bytes, zeros: int = 0) -> Apply:
 def _encrypted(data: bytes) -> bytes:
     changed = bytearray(data)
     for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        for found in re.finditer(re.escape(mark), data):
-            changed[found.start() + place] |= 1
+        for match in re.finditer(re.escape(mark), data):
+            changed[match.start() + place] |= 1
     return bytes(changed)
 
 
-def _repacked(path: Path, method: int, lost: int = 0) -> None:
-    """lost: bytes of each member that are damaged."""
+def _repacked(path: Path, method: int, damaged: int = 0) -> None:
+    """Compresses the members again. damaged: number of bytes to damage in each member."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", method) as archive:
@@ -130,18 +130,22 @@ def _repacked(path: Path, method: int, lost: int = 0) -> None:
         starts = [info.header_offset + 30 + len(info.filename) for info in archive.infolist()]
     data = bytearray(path.read_bytes())
     for start in starts:
-        data[start + 9 : start + 9 + lost] = b"\xff" * lost
+        data[start + 9 : start + 9 + damaged] = b"\xff" * damaged
     path.write_bytes(bytes(data))
 
 
 def _repacked_npz() -> Iterator[Attack]:
     for key, method in (("lzma", zipfile.ZIP_LZMA), ("bzip2", zipfile.ZIP_BZIP2)):
         yield key, f"members packed by {key}", functools.partial(_repacked, method=method)
-        yield f"{key}-damaged", f"members packed by {key}, damaged", functools.partial(_repacked, method=method, lost=9)
+        yield (
+            f"{key}-damaged",
+            f"members packed by {key}, damaged",
+            functools.partial(_repacked, method=method, damaged=9),
+        )
 
 
 def _first_tensor(**fields: Any) -> Apply:
-    """Changes the header of the first tensor of a safetensors file; name: a new name."""
+    """Changes header fields of the first tensor of a safetensors file; `name` renames it."""
 
     def change(data: bytes) -> bytes:
         size = struct.unpack("<Q", data[:8])[0]
@@ -158,13 +162,13 @@ def _not_finite(path: Path) -> None:
     import safetensors.numpy
 
     tensors = safetensors.numpy.load_file(path)
-    name = max(tensors, key=lambda one: tensors[one].size)
+    name = max(tensors, key=lambda key: tensors[key].size)
     tensors[name] = np.full_like(tensors[name], np.nan)
     safetensors.numpy.save_file(tensors, path, {"format": "pt"})
 
 
 def _saved(make: Callable[[], object]) -> Apply:
-    """An object in torch's archive."""
+    """Saves an object in torch's format."""
 
     def apply(path: Path) -> None:
         import torch

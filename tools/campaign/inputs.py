@@ -1,4 +1,4 @@
-"""The small inputs of all cases, each made once by the project's own verbs."""
+"""Small inputs that cases share; each is created once, mostly by c2c's own verbs."""
 
 import functools
 import json
@@ -11,8 +11,8 @@ from typing import Any
 import filelock
 import numpy as np
 
-from tools.campaign.process import Limits, call, verb
-from tools.campaign.steps import stopping_before
+from tools.campaign.process import Limits, call, run_verb
+from tools.campaign.steps import kill_before
 
 ROOT = Path(__file__).parents[2]
 WORLD_RECIPE, ARRAYS_RECIPE = f"{ROOT}/configs/miniworld.py", f"{ROOT}/configs/mlp_infonce.py"
@@ -22,7 +22,7 @@ BUILDING = Limits(cpu=600, idle=300, memory=2**33)
 EMBED = ("embed", "--config", WORLD_RECIPE, "--config.embed.chunk_rows=8", "--out", "store")
 FROM_ARRAYS = ("embed", "--from-arrays", "source.npy", "target.npy", "--out")
 SEARCH = ("search", "--text", "a dog barks", "--library", "library", "--index", "index", "--clap", CLAP, "--json")
-SMALL_SOUND = ("--steps", "2", "--seconds", "1")
+SHORT_AUDIO = ("--steps", "2", "--seconds", "1")
 SCENES, INDEXED = 8, 6
 PLACES = ("by day", "at night", "in rain", "in fog", "at sea", "in town", "at noon", "at dusk", "in snow", "at home")
 
@@ -30,7 +30,7 @@ Make = Callable[["Inputs", Path], object]
 
 
 def train(*more: str) -> tuple[str, ...]:
-    """A run of a second on the store of arrays: 4,500 rows, 400 of them held out."""
+    """Returns the command of a training run of about a second on the store of arrays: 4,500 rows, 400 held out."""
     return (
         "train", "--config", ARRAYS_RECIPE, "--workdir", "run", "--config.source=", "--config.target=",
         "--config.data.store=arrays", "--config.data.validation_size=400", "--config.batch_size=128",
@@ -40,7 +40,7 @@ def train(*more: str) -> tuple[str, ...]:
 
 
 class Inputs:
-    """What cases start from, by name in `folder`; made at first use."""
+    """The inputs of cases, by name; each is created in `folder` at first use."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -49,7 +49,7 @@ class Inputs:
 
     @property
     def lock(self) -> filelock.BaseFileLock:
-        """Held while something is made; one for each process, because a lock does not survive a fork."""
+        """A lock for creating inputs; each process has its own, because a lock does not survive a fork."""
         return self._locks.setdefault(os.getpid(), filelock.FileLock(self.folder / ".c2c-lock"))
 
     def __getitem__(self, name: str) -> Path:
@@ -66,8 +66,8 @@ class Inputs:
             return path
 
     def copy(self, names: Sequence[str], to: Path) -> None:
-        """Copies inputs into a case's folder, with their modification times, which the index of a library compares.
-        `a=b` copies the input b under the name a."""
+        """Copies inputs into a case's folder and keeps modification times, which the index of a library compares. The
+        name `a=b` copies input b as a."""
         for entry in names:
             name, _, kind = entry.partition("=")
             source = self[kind or name]
@@ -77,10 +77,10 @@ class Inputs:
                 shutil.copy2(source, to / name)
 
     def call(self, function: Callable[[], object], cwd: Path) -> None:
-        """Runs a function in a child, which must end well."""
+        """Runs a function in a child. Raises RuntimeError if it fails."""
         ended = call(function, self.folder / ".log", cwd, BUILDING)
         if ended.code:
-            raise RuntimeError(f"the inputs in {cwd} could not be made: exit code {ended.code}: {ended.err}")
+            raise RuntimeError(f"the inputs in {cwd} could not be created: exit code {ended.code}: {ended.err}")
 
 
 def _lines(name: str, *texts: str) -> Make:
@@ -95,11 +95,11 @@ def _array(name: str, width: int) -> Make:
 
 
 def _verb(*argv: str, needs: Sequence[str] = ()) -> Make:
-    """What a verb writes, starting from other inputs."""
+    """Returns a maker that runs a verb on other inputs."""
 
     def make(inputs: Inputs, place: Path) -> None:
         inputs.copy(needs, place)
-        inputs.call(lambda: verb(list(argv)), place)
+        inputs.call(lambda: run_verb(list(argv)), place)
 
     return make
 
@@ -110,16 +110,16 @@ def _copied(source: Path, name: str) -> Make:
 
 
 def _unfinished(inputs: Inputs, place: Path) -> None:
-    """A store of arrays whose process was killed before its manifest was written."""
+    """Makes a store of arrays whose process was killed before it wrote the manifest."""
     inputs.copy(("source.npy", "target.npy"), place)
 
-    def stopped(number: int) -> int:
-        stopping_before(place, number)
-        return verb([*FROM_ARRAYS, "unfinished"])
+    def killed(number: int) -> int:
+        kill_before(place, number)
+        return run_verb([*FROM_ARRAYS, "unfinished"])
 
     for number in range(100, 0, -1):
         shutil.rmtree(place / "unfinished", ignore_errors=True)
-        call(functools.partial(stopped, number), inputs.folder / ".log", place, BUILDING)
+        call(functools.partial(killed, number), inputs.folder / ".log", place, BUILDING)
         if [*place.glob("unfinished/progress-*")] and not (place / "unfinished/manifest.json").exists():
             return
 
@@ -136,15 +136,15 @@ def _library(inputs: Inputs, place: Path) -> None:
 
 
 def _index(inputs: Inputs, place: Path) -> None:
-    """An index of the first INDEXED sounds of the library."""
+    """Makes an index of the first INDEXED sounds of the library."""
     inputs.copy(("library",), place)
     for path in sorted((place / "library").iterdir())[INDEXED:]:
         path.unlink()
-    inputs.call(lambda: verb(list(SEARCH)), place)
+    inputs.call(lambda: run_verb(list(SEARCH)), place)
 
 
 def _laion(name: str, prefix: str) -> Make:
-    """A tiny CLAP in a file of laion_clap's, its tokenizer beside it, in a folder of the file's suffix."""
+    """Returns a maker of a tiny CLAP in laion_clap's format, with its tokenizer, in a folder named like the suffix."""
 
     def make(inputs: Inputs, place: Path) -> None:
         folder = place / Path(name).suffix[1:]
@@ -163,7 +163,7 @@ def _laion(name: str, prefix: str) -> Make:
     return make
 
 
-# Data sets: the list, its content, and the files beside it.
+# For each data set: its list of files, the content of the list, and the files.
 LISTS = {
     "vggsound": ("vggsound.csv", "".join(f"clipnumber{n},{n},dog barking,test\n" for n in range(8)),
                  [f"{side}/clipnumber{n}_{n:06}.{kind}" for n in range(8) for side, kind in
@@ -187,8 +187,8 @@ def _listed(name: str) -> Make:
     return make
 
 
-def pictures(run: Path) -> np.ndarray:
-    """The vectors of 64 pictures of the mini world, which `run` keeps."""
+def unlabelled_vectors(run: Path) -> np.ndarray:
+    """Returns the vectors of 64 images of the mini world, which are cached in `run`."""
     from c2c_jax.config import ImagesConfig
     from c2c_jax.data.images import image_vectors
 
@@ -197,26 +197,26 @@ def pictures(run: Path) -> np.ndarray:
     return vectors_PS
 
 
-def _pictured(inputs: Inputs, place: Path) -> None:
-    """A run's vectors of unlabelled pictures."""
+def _unlabelled(inputs: Inputs, place: Path) -> None:
+    """Makes a folder with a run's vectors of unlabelled images."""
     (place / "pictured").mkdir()
-    inputs.call(lambda: pictures(place / "pictured"), place)
+    inputs.call(lambda: unlabelled_vectors(place / "pictured"), place)
 
 
 def _files(folder: str, *names: str) -> Make:
-    """A folder of copies of one picture, or one sound of the library."""
+    """Returns a maker of a folder with copies of an image, or of a sound of the library."""
 
     def make(inputs: Inputs, place: Path) -> None:
         (place / folder).mkdir()
         for name in names:
-            sound = min(inputs["library"].iterdir())
-            shutil.copy2(inputs["dog.png"] if name.endswith(".png") else sound, place / folder / name)
+            audio = min(inputs["library"].iterdir())
+            shutil.copy2(inputs["dog.png"] if name.endswith(".png") else audio, place / folder / name)
 
     return make
 
 
 def _author(inputs: Inputs, place: Path) -> None:
-    """A checkpoint of the paper's author."""
+    """Makes a checkpoint in the format of the paper's author."""
 
     def write() -> None:
         import torch
@@ -230,7 +230,7 @@ def _author(inputs: Inputs, place: Path) -> None:
 
 
 def _shards(inputs: Inputs, place: Path) -> None:
-    """The mini world's CLIP with its weights in two files and an index."""
+    """Makes a copy of the mini world's CLIP with its weights in two files and an index."""
     import safetensors.numpy
 
     folder = place / "shards"
@@ -247,7 +247,7 @@ def _shards(inputs: Inputs, place: Path) -> None:
 
 
 def _bin(inputs: Inputs, place: Path) -> None:
-    """The mini world's CLIP with its weights pickled by torch."""
+    """Makes a copy of the mini world's CLIP with its weights pickled by torch."""
     shutil.copytree(EMBEDDED / "clip", place / "bin")
 
     def write() -> None:
@@ -280,20 +280,20 @@ MAKERS: dict[str, Make] = {
     "shards": _shards,
     "bin": _bin,
     "sounds": _verb(
-        "infer", "dog.png", "cat.png", "--out", "sounds", *SMALL_SOUND, needs=("dog.png", "cat.png=dog.png")
+        "infer", "dog.png", "cat.png", "--out", "sounds", *SHORT_AUDIO, needs=("dog.png", "cat.png=dog.png")
     ),
     "published": _verb("export", "plain", "--out", "published", needs=("plain",)),
     "evaluation": _verb(
         "evaluate", "bundle", "--pairs", "pairs/manifest.csv", "--out", "evaluation", "--bootstrap", "5", "--seed", "7",
         needs=("bundle", "pairs"),
     ),
-    "dog.wav": _verb("infer", "dog.png", "--out", "dog.wav", *SMALL_SOUND, "--seed", "3", needs=("dog.png",)),
+    "dog.wav": _verb("infer", "dog.png", "--out", "dog.wav", *SHORT_AUDIO, "--seed", "3", needs=("dog.png",)),
     "report.html": _verb("report", "bundle", needs=("bundle",)),
     "author.pt": _author,
     "pt": _laion("630k-audioset-best.pt", "module."),
     "ckpt": _laion("audioldm-s-full.ckpt", "cond_stage_model.model."),
     **{name: _listed(name) for name in LISTS},
-    "pictured": _pictured,
+    "pictured": _unlabelled,
     "photos": _files("photos", "a.png", "b.png"),
     "noises": _files("noises", "a.wav", "b.wav"),
     "names": _files("names", "Hündin 犬.wav", "a\nb\x1b[31m.wav"),

@@ -1,7 +1,7 @@
-"""Child processes, forked from one warm parent, that run a function under limits and can be killed.
+"""Runs functions in child processes with limits, which can be killed.
 
-The parent has imported all heavy modules and has not started a JAX backend, so that a fork takes milliseconds, where a
-program's start takes ten seconds, and loses no thread of a backend.
+Children are forked from a parent that has imported all heavy modules but has not started a JAX backend. A fork takes
+milliseconds instead of the ten seconds of a program start, and loses no threads of a backend.
 """
 
 import atexit
@@ -22,21 +22,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-POLL = 0.05  # maximum seconds between looks at a child
+POLL = 0.05  # maximum seconds between two checks of a child
 PAGE = resource.getpagesize()
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Ended:
-    """How a child ended. code: exit code, or minus a signal's number. why: the limit it was killed for, "hang" or
-    "memory", or "". grown: bytes of resident memory above those at its start. result: of the function."""
+class Exit:
+    """The end of a child process. code: exit code, or minus the number of a signal. why: the exceeded limit, "hang",
+    "memory" or "". memory_growth: bytes of resident memory above those at its start. result: of the function."""
 
     code: int
     out: str
     err: str
     cpu: float
-    grown: int
+    memory_growth: int
     why: str = ""
     result: Any = None
 
@@ -53,7 +53,7 @@ class Ended:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a child may use. cpu: seconds; idle: seconds without CPU time; memory: bytes above those at its start."""
+    """Limits of a child process. cpu: seconds. idle: seconds without CPU use. memory: growth in bytes."""
 
     cpu: float = 20.0
     idle: float = 30.0
@@ -61,8 +61,7 @@ class Limits:
 
 
 def warm_up() -> None:
-    """Imports the package and everything that it imports late, without starting a JAX backend. Compiled programs are
-    cached."""
+    """Imports the package and its lazy imports without starting a JAX backend, and enables the compilation cache."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache/c2c_jax/xla"))
@@ -84,7 +83,7 @@ def warm_up() -> None:
 
 
 class Child:
-    """A function in a forked process, with output to files in `place` and the working directory `cwd`."""
+    """A forked process that runs a function in the working directory `cwd`, with output to files in `place`."""
 
     def __init__(self, function: Callable[[], Any], place: Path, cwd: Path, limits: Limits = Limits()):  # noqa: B008
         self.place, self.limits = place, limits
@@ -94,18 +93,18 @@ class Child:
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about forks of processes with threads: the parent's hold no locks
+            warnings.simplefilter("ignore")  # about forks with threads; the parent's threads hold no locks
             self.pid = os.fork()
         if not self.pid:
-            _inside(function, place, cwd, limits)
+            _run_child(function, place, cwd, limits)
         self._status: int | None = None
         self._cpu, self._peak, self._why = 0.0, 0, ""
         self._base = _resident(self.pid)
-        self._moved = time.monotonic()
+        self._active = time.monotonic()
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU time so far."""
+        """CPU seconds so far."""
         self._look()
         return self._cpu
 
@@ -119,23 +118,23 @@ class Child:
             if self._status is None:
                 os.kill(self.pid, number)
 
-    def wait(self) -> Ended:
-        """Waits for the end, and kills it beyond its limits."""
+    def wait(self) -> Exit:
+        """Waits for the end; kills the process if it exceeds its limits."""
         pause = 0.002
         while self.is_running:
             time.sleep(pause)
             pause = min(pause * 1.5, POLL)
         assert self._status is not None
-        result, grown = None, max(self._peak - self._base, 0)
+        result, memory_growth = None, max(self._peak - self._base, 0)
         if (self.place / "result").is_file():
-            result, grown = pickle.loads((self.place / "result").read_bytes())
+            result, memory_growth = pickle.loads((self.place / "result").read_bytes())
         out, err = ((self.place / name).read_text("utf-8", "backslashreplace") for name in ("out", "err"))
         why, code = self._why, os.waitstatus_to_exitcode(self._status)
         if code == -signal.SIGXCPU:
             why = "hang"
-        if grown > self.limits.memory:
+        if memory_growth > self.limits.memory:
             why = "memory"
-        return Ended(code=code, out=out, err=err, cpu=self._cpu, grown=grown, why=why, result=result)
+        return Exit(code=code, out=out, err=err, cpu=self._cpu, memory_growth=memory_growth, why=why, result=result)
 
     def _look(self) -> None:
         if self._status is not None:
@@ -146,11 +145,11 @@ class Child:
             return
         cpu, resident = _cpu(self.pid), _resident(self.pid)
         if cpu > self._cpu:
-            self._cpu, self._moved = cpu, time.monotonic()
+            self._cpu, self._active = cpu, time.monotonic()
         self._peak = max(self._peak, resident)
         if self._peak - self._base > self.limits.memory:
             self._end("memory")
-        elif time.monotonic() - self._moved > self.limits.idle:
+        elif time.monotonic() - self._active > self.limits.idle:
             self._end("hang")
 
     def _end(self, why: str) -> None:
@@ -158,20 +157,20 @@ class Child:
         os.kill(self.pid, signal.SIGKILL)
 
 
-def call(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits = Limits()) -> Ended:  # noqa: B008
+def call(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits = Limits()) -> Exit:  # noqa: B008
     """Runs a function in a child until it ends."""
     return Child(function, place, cwd, limits).wait()
 
 
-def verb(argv: list[str]) -> int:
-    """`c2c ARGV` as a function for `call`: its exit code."""
+def run_verb(argv: list[str]) -> int:
+    """Runs `c2c ARGV`, and returns its exit code; for `call`."""
     from c2c_jax.cli.main import main
 
     return main(argv)
 
 
-def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits) -> None:
-    """Runs in the child. It ends without the parent's exit handlers, but waits for threads as a program does."""
+def _run_child(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits) -> None:
+    """Runs the function in the child. Skips the parent's exit handlers, but waits for threads as a program does."""
     code: int = 1
     try:
         os.setsid()
@@ -179,32 +178,32 @@ def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else signal.SIG_DFL)
-        # Not by an exception, which could be lost in a callback of JAX's.
+        # Does not raise, as JAX's callbacks could lose an exception.
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
         atexit._clear()
         warnings.resetwarnings()
         warnings.simplefilter("ignore", DeprecationWarning)
         for stream, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(place / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), stream)
-        (place / "in").write_text("y\n" * 100)  # consent to any question: none may be asked
+        (place / "in").write_text("y\n" * 100)  # would confirm any question; c2c must not ask any
         os.dup2(os.open(place / "in", os.O_RDONLY), 0)
         sys.stdin = open(0, encoding="utf-8", closefd=False)
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
         os.chdir(cwd)
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")  # resets the peak of memory
+            Path("/proc/self/clear_refs").write_text("5")  # resets the memory peak
         base = _peak()
         result = function()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the program does once its verb has ended
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the program, after its verb has ended
         (place / "result").write_bytes(pickle.dumps((result, max(_peak() - base, 0))))
         code = result if isinstance(result, int) else 0
-        if sys.stdout:  # None: a case has closed it
+        if sys.stdout:  # None if a case has closed it
             sys.stdout.flush()
         threading._shutdown()  # type: ignore[attr-defined]
     except SystemExit as error:
         code = int(error.code or 0) if not isinstance(error.code, str) else 1
-    except BaseException:  # a program would end with it
+    except BaseException:  # a program would print its traceback and exit
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
@@ -214,7 +213,7 @@ def _inside(function: Callable[[], Any], place: Path, cwd: Path, limits: Limits)
 
 
 def _peak() -> int:
-    """Peak resident bytes so far."""
+    """Returns the peak of resident memory in bytes."""
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 

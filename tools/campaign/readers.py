@@ -1,4 +1,4 @@
-"""The readers: what each is given, how it is called, and which changes of its files nothing in them can show."""
+"""The readers under test: their input files, how they are called, and which damage they cannot detect."""
 
 import dataclasses
 import io
@@ -12,8 +12,8 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from tools.campaign.inputs import CLAP, EMBEDDED, FROM_ARRAYS, LISTS, SMALL_SOUND, Inputs, pictures, train
-from tools.campaign.process import Limits, verb
+from tools.campaign.inputs import CLAP, EMBEDDED, FROM_ARRAYS, LISTS, SHORT_AUDIO, Inputs, train, unlabelled_vectors
+from tools.campaign.process import Limits, run_verb
 
 Rule = Literal["checked", "shape", "values", "text"]
 Results = dict[str, Any]
@@ -22,14 +22,17 @@ RATE = 16_000  # Hz
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reader:
-    """A reader under test. files: patterns of the files to damage. probe: reads them in the working directory and
-    returns named results. needs, write: inputs, and a function that writes further files. limits: higher for readers
-    that start JAX or torch. weight: relative number of random cases.
+    """A reader under test.
 
-    rule: which changed results are accepted without a message, because the format cannot reveal the change. "checked":
-    none (the format has checksums); "shape": finite results of the same shapes, if the file is not shorter or keeps its
-    last bytes; "values": other numbers and texts in the same rows and fields (the same `outline`); "text": any text.
-    slack: allowed difference in the length of the first axis, as the MP3 frame of the encoder delay has no checksum.
+    files: patterns of the files to damage. probe: reads them in the working directory and returns named results. needs:
+    names of inputs. write: writes further files. limits: higher for readers that start JAX or torch. weight: relative
+    number of random cases.
+
+    rule: which wrong results are accepted without a message, because the format cannot reveal the damage. "checked":
+    none, as the format has checksums. "shape": finite results of the same shapes, if the file is not shorter or keeps
+    its last bytes. "values": other numbers and texts in the same rows and fields, that is, the same `outline`. "text":
+    any text. slack: allowed difference in the length of the first axis; the MP3 frame with the encoder delay has no
+    checksum.
     """
 
     name: str
@@ -43,7 +46,7 @@ class Reader:
     weight: int = 1
 
     def prepare(self, inputs: Inputs, folder: Path) -> Path:
-        """A new folder with the reader's files."""
+        """Creates a folder with the reader's files."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         inputs.copy(self.needs, folder)
@@ -51,11 +54,11 @@ class Reader:
         return folder
 
     def paths(self, folder: Path) -> list[Path]:
-        """The files that are damaged."""
+        """Returns the files to damage."""
         return [path for pattern in self.files for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
-def _picture() -> Any:
+def _test_image() -> Any:
     from PIL import Image
 
     y, x = np.mgrid[:40, :48]
@@ -68,7 +71,7 @@ def _image(name: str, rule: Rule, kind: str = "", **options: Any) -> Reader:
 
     def write(folder: Path) -> None:
         content = io.BytesIO()
-        _picture().save(content, **options)
+        _test_image().save(content, **options)
         (folder / file).write_bytes(content.getvalue())
 
     def probe() -> Results:
@@ -80,7 +83,7 @@ def _image(name: str, rule: Rule, kind: str = "", **options: Any) -> Reader:
 
 
 def tone(seconds: float = 1.0) -> np.ndarray:
-    """A swept tone with some noise."""
+    """Synthesizes a swept tone with some noise."""
     time = np.arange(round(seconds * RATE)) / RATE
     noise = np.random.default_rng(1).normal(size=time.size)
     return (0.4 * np.sin(2 * np.pi * (300 + 500 * time) * time) + 0.02 * noise).astype(np.float32)
@@ -134,8 +137,8 @@ def _pairs(path: str) -> Callable[[], Results]:
         from c2c_jax.evaluation.pairs import read_pairs
 
         pairs = read_pairs(Path(path))
-        for one in pairs.skipped:
-            print(one, file=sys.stderr)
+        for row in pairs.skipped:
+            print(row, file=sys.stderr)
         return {"rows": [str(item) for item in pairs.items], "taken for": pairs.description}
 
     return probe
@@ -149,7 +152,7 @@ def _store() -> Results:
 
 
 def _index() -> Results:
-    """Sounds that the index has lost count as right, because a search embeds them again."""
+    """Reads the index. Lost sounds still count, because a search encodes them again."""
     from c2c_jax.retrieval.library import open_library
     from c2c_jax.spaces.space import identify
 
@@ -168,7 +171,7 @@ def _bundle() -> Results:
 
 
 def _space(name: str) -> Callable[[], Results]:
-    """Vectors of a text and, by what the space has, of an image or a sound."""
+    """Encodes a text, and an image or a sound, depending on the space."""
 
     def probe() -> Results:
         from c2c_jax.spaces.space import load_space
@@ -176,7 +179,7 @@ def _space(name: str) -> Callable[[], Results]:
         space = load_space(name)
         text = {"text": space.encode_text(["a dog barks"])}
         if space.audio_preprocessor is None:
-            return text | {"image": space.encode_image([_picture()])}
+            return text | {"image": space.encode_image([_test_image()])}
         return text | {
             "audio": space.encode_audio([np.resize(tone(), round(space.require_audio_preprocessor().sample_rate))])
         }
@@ -184,35 +187,35 @@ def _space(name: str) -> Callable[[], Results]:
     return probe
 
 
-def _of_verb(*argv: str, gives: Callable[[], Results]) -> Callable[[], Results]:
+def _of_verb(*argv: str, results: Callable[[], Results]) -> Callable[[], Results]:
     def probe() -> Results:
-        if code := verb(list(argv)):
+        if code := run_verb(list(argv)):
             raise SystemExit(code)
-        return gives()
+        return results()
 
     return probe
 
 
-def _generated_sound() -> Results:
+def _generated_audio() -> Results:
     import soundfile
 
     return {"samples": soundfile.read("made.wav", dtype="float32")[0]}
 
 
 def _page(parts: Callable[[], Any] = lambda: None) -> Callable[[], Results]:
-    """The report page. parts: reads again what the page is made of."""
+    """Reads the report page. parts: reads the data shown on the page."""
 
-    def gives() -> Results:
+    def results() -> Results:
         page = Path("report.html").read_text(encoding="utf-8")
         without_plots = re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)
         tags = re.findall(r"<(\w+)", without_plots.partition("<main>")[2])
         return {"page": page, "outline": {"tags": tags, "parts": outline(msgspec.to_builtins(parts(), str_keys=True))}}
 
-    return gives
+    return results
 
 
 def outline(value: Any) -> Any:
-    """Names of fields and numbers of rows, without their contents. A number may as well be null."""
+    """Replaces values by their types and keeps fields and rows. null counts as a number."""
     if isinstance(value, dict):
         return {key: outline(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -238,33 +241,33 @@ def _metrics_parts() -> Any:
     from c2c_jax.evaluation.report.inputs import read_evaluation
     from c2c_jax.translator.bundle import load_bundle
 
-    found = read_evaluation(Path("evaluation"), load_bundle(Path("bundle")))
-    return [found.settings, found.rows, found.left_out, found.missing]
+    evaluation = read_evaluation(Path("evaluation"), load_bundle(Path("bundle")))
+    return [evaluation.settings, evaluation.rows, evaluation.left_out, evaluation.missing]
 
 
 def _weights(folder: str) -> Callable[[], Results]:
-    def gives() -> Results:
+    def results() -> Results:
         import safetensors.numpy
 
         return dict(safetensors.numpy.load_file(Path(folder) / "model.safetensors"))
 
-    return gives
+    return results
 
 
 def _embedded(name: str) -> tuple[str, ...]:
-    """The files of a checkpoint that are read."""
+    """Returns the files of a checkpoint that are read."""
     paths = (path.relative_to(EMBEDDED) for path in sorted((EMBEDDED / name).rglob("*")) if path.is_file())
     return tuple(str(path) for path in paths if path.name not in ("README.md", "scores.json"))
 
 
 _JAX = Limits(cpu=30, idle=60)
-_EMBED_ARRAYS = _of_verb(*FROM_ARRAYS, "store", gives=_store)
-_SAMPLE = ("infer", "dog.png", "--audioldm", "audioldm", "--out", "made.wav", *SMALL_SOUND)
+_EMBED_ARRAYS = _of_verb(*FROM_ARRAYS, "store", results=_store)
+_SAMPLE = ("infer", "dog.png", "--audioldm", "audioldm", "--out", "made.wav", *SHORT_AUDIO)
 _OF_EVALUATION = ("report", "bundle", "--evaluation", "evaluation")
 
 READERS: dict[str, Reader] = {
-    one.name: one
-    for one in (
+    reader.name: reader
+    for reader in (
         _image("png", "checked", format="PNG"),
         _image("jpg", "shape", format="JPEG"),
         _image("gif", "shape", format="GIF"),
@@ -296,10 +299,10 @@ READERS: dict[str, Reader] = {
                files=("index/*/manifest.json", "index/*/*/zarr.json", "index/*/*/c/*/0", "index/*/captions/*"),
                needs=("library", "index"), probe=_index, rule="checked", weight=6),
         Reader(name="resumed", files=("run/run_state.json", "run/metrics.jsonl", "run/checkpoints/**/*"),
-               needs=("run", "arrays"), probe=_of_verb(*train(), gives=_weights("run/bundle")), rule="checked",
+               needs=("run", "arrays"), probe=_of_verb(*train(), results=_weights("run/bundle")), rule="checked",
                limits=_JAX, weight=2),
         Reader(name="run", files=("run/config.json", "run/metrics.jsonl", "run/bundle/config.json"),
-               needs=("run",), probe=_of_verb("report", "run", gives=_page(_run_parts)), rule="values", limits=_JAX,
+               needs=("run",), probe=_of_verb("report", "run", results=_page(_run_parts)), rule="values", limits=_JAX,
                weight=2),
         Reader(name="bundle", files=("bundle/config.json", "bundle/model.safetensors"), needs=("bundle",),
                probe=_bundle, rule="shape", limits=_JAX, weight=3),
@@ -316,21 +319,21 @@ READERS: dict[str, Reader] = {
         Reader(name="ckpt", files=("ckpt/*.ckpt",), needs=("ckpt",), probe=_space("ckpt/audioldm-s-full.ckpt"),
                rule="shape", limits=_JAX),
         Reader(name="pictures", files=("pictured/pictures.npz",), needs=("pictured",), rule="checked", limits=_JAX,
-               probe=lambda: {"vectors": pictures(Path("pictured"))}),
+               probe=lambda: {"vectors": unlabelled_vectors(Path("pictured"))}),
         Reader(name="audioldm", files=_embedded("audioldm"), needs=("audioldm", "dog.png"),
-               probe=_of_verb(*_SAMPLE, gives=_generated_sound), rule="shape", limits=Limits(cpu=60, idle=60),
+               probe=_of_verb(*_SAMPLE, results=_generated_audio), rule="shape", limits=Limits(cpu=60, idle=60),
                weight=2),
         Reader(name="records", files=("sounds/*.sound.json",), needs=("bundle", "sounds", "dog.png", "cat.png=dog.png"),
-               probe=_of_verb("report", "bundle", "--sounds", "sounds", gives=_page(_record_parts)), rule="values",
+               probe=_of_verb("report", "bundle", "--sounds", "sounds", results=_page(_record_parts)), rule="values",
                limits=_JAX, weight=2),
         Reader(name="metrics", files=("evaluation/metrics.json",), needs=("bundle", "evaluation"),
-               probe=_of_verb(*_OF_EVALUATION, gives=_page(_metrics_parts)), rule="values", limits=_JAX, weight=2),
+               probe=_of_verb(*_OF_EVALUATION, results=_page(_metrics_parts)), rule="values", limits=_JAX, weight=2),
         Reader(name="npz", files=("evaluation/vectors.npz",), needs=("bundle", "evaluation"),
-               probe=_of_verb(*_OF_EVALUATION, gives=_page()), rule="checked", limits=_JAX),
+               probe=_of_verb(*_OF_EVALUATION, results=_page()), rule="checked", limits=_JAX),
         Reader(name="npy", files=("source.npy", "target.npy"), needs=("source.npy", "target.npy"), probe=_EMBED_ARRAYS,
                rule="shape", weight=3),
         Reader(name="author", files=("author.pt",), needs=("author.pt",),
-               probe=_of_verb("import-checkpoint", "author.pt", "--out", "imported", gives=_weights("imported")),
+               probe=_of_verb("import-checkpoint", "author.pt", "--out", "imported", results=_weights("imported")),
                rule="shape", limits=_JAX, weight=2),
     )
 }  # fmt: skip

@@ -1,7 +1,7 @@
-"""Steps of a process that change files, and processes that stop before one of them.
+"""Observes the steps of a process that change files, and kills the process before one of them.
 
-Python reports them to an audit hook: opening for writing, renaming, removing, making folders, and the look-up of the
-function that exchanges two names; fsync is patched. Writes in C++ are not reported, but a limit on sizes cuts them.
+Steps are seen by a Python audit hook: opening for writing, renaming, removing, making folders, and the look-up of the
+function that exchanges two names. fsync is patched. Writes in C++ are not seen, but limits on file sizes apply to them.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def watch(folder: Path, on_step: Callable[[str], object]) -> None:
-    """Calls `on_step` with a line before every step in `folder`. Only for children, because it cannot be undone."""
+    """Calls `on_step` with a description before every step in `folder`. Cannot be undone: use it only in children."""
     root, is_inside = os.path.realpath(folder) + "/", threading.local()
 
     def within(path: Any) -> bool:
@@ -56,18 +56,18 @@ def watch(folder: Path, on_step: Callable[[str], object]) -> None:
     sys.addaudithook(hook)
 
 
-def counting(folder: Path, notes: Path) -> None:
-    """Writes a line for every step into a file."""
+def record_steps(folder: Path, notes: Path) -> None:
+    """Writes the description of every step to the file `notes`."""
     notes.unlink(missing_ok=True)
     descriptor = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     watch(folder, lambda line: os.write(descriptor, f"{line}\n".encode("utf-8", "backslashreplace")))
 
 
-def noted(notes: Path) -> list[str]:
+def read_steps(notes: Path) -> list[str]:
     return notes.read_text().splitlines()
 
 
-def stopping_before(folder: Path, number: int) -> None:
+def kill_before(folder: Path, number: int) -> None:
     """Kills this process before step `number`, counted from 0."""
     left, lock = [number], threading.Lock()
 
@@ -80,15 +80,15 @@ def stopping_before(folder: Path, number: int) -> None:
     watch(folder, on_step)
 
 
-def without_exchange() -> None:
-    """Runs as on systems that cannot exchange two names in one step."""
+def disable_exchange() -> None:
+    """Behaves as on systems that cannot exchange two names atomically."""
     from c2c_jax.io import atomic
 
     atomic._exchange = lambda *_: False
 
 
-def without_privileges() -> None:
-    """Gives up root's right to read and write everything, so that permissions hold."""
+def drop_privileges() -> None:
+    """Drops root's privileges to read and write everything, so that file permissions apply."""
     if os.geteuid():
         return
     header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
@@ -96,14 +96,14 @@ def without_privileges() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def torn_at(size: int) -> None:
-    """Kills this process in the middle of the write that would make any file larger than `size` bytes."""
+def kill_in_write(size: int) -> None:
+    """Kills this process in the first write that would make a file larger than `size` bytes."""
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def no_room_beyond(size: int) -> None:
-    """Makes writes fail, as on a full disk, that would make any file but stderr larger than `size` bytes."""
+def fail_writes_beyond(size: int) -> None:
+    """Makes writes fail, as on a full disk, that would make a file other than stderr larger than `size` bytes."""
     size = max(size, STDERR)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

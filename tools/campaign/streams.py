@@ -1,4 +1,4 @@
-"""Runs verbs whose output cannot be written: stdout is closed, unread, full, or in ASCII."""
+"""Runs verbs with unusual stdout: closed, not read, full, or ASCII."""
 
 import functools
 import io
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tools.campaign.cases import Case, Context, Outcome
 from tools.campaign.inputs import CLAP
-from tools.campaign.process import Ended
-from tools.campaign.verbs import VERBS, Unbroken, Verb, differences, prepare, unbroken
+from tools.campaign.process import Exit
+from tools.campaign.verbs import VERBS, Undisturbed, Verb, differences, prepare, undisturbed
 
 STREAMED: dict[str, Verb] = {
     **{name: VERBS[name] for name in ("search", "infer-vector", "evaluate", "export", "report", "world-text")},
@@ -30,7 +30,7 @@ def _to(descriptor: int) -> None:
 
 def _closed() -> None:
     os.close(1)
-    sys.stdout = None  # type: ignore[assignment] # as Python itself starts then
+    sys.stdout = None  # type: ignore[assignment] # as when Python starts without stdout
 
 
 def _unread() -> None:
@@ -46,7 +46,7 @@ def _ascii() -> None:
 
 def _terminal() -> None:
     ours, theirs = pty.openpty()
-    if not os.fork():  # copies what is written, until the other end is closed
+    if not os.fork():  # copies output until the other end is closed
         os.close(theirs)
         try:
             while os.write(1, os.read(ours, 4096)):
@@ -58,7 +58,7 @@ def _terminal() -> None:
     _ascii()
 
 
-# How stdout is arranged: in words, the function that does it, and the exit codes that are right.
+# For each kind of stdout: description, function that sets it up, and valid exit codes.
 STREAMS: dict[str, tuple[str, Callable[[], None], tuple[int, ...]]] = {
     "closed": ("stdout is closed", _closed, (0, 2)),
     "unread": ("nobody reads the pipe", _unread, (0, 141)),
@@ -69,7 +69,7 @@ STREAMS: dict[str, tuple[str, Callable[[], None], tuple[int, ...]]] = {
 
 
 def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list[Case]:
-    """Every verb with every arrangement of stdout."""
+    """Returns a case for each verb and kind of stdout."""
     return [
         Case(
             key=f"streams-{name}-{key}", kind="streams", group=name, how=how,
@@ -80,15 +80,15 @@ def cases(context: Context, names: Sequence[str], count: int, seed: int) -> list
     ]  # fmt: skip
 
 
-def _streamed(one: Verb, stream: str, context: Context, place: Path) -> Outcome:
-    known = unbroken(one, context.inputs, context.unbroken)
-    folder = prepare(one, context.inputs, place / "folder")
-    (ended,) = one.run(folder, place / "log", STREAMS[stream][1])
-    return judged(one, stream, known, ended, folder)
+def _streamed(verb: Verb, stream: str, context: Context, place: Path) -> Outcome:
+    known = undisturbed(verb, context.inputs, context.undisturbed)
+    folder = prepare(verb, context.inputs, place / "folder")
+    (ended,) = verb.run(folder, place / "log", STREAMS[stream][1])
+    return judge_stream(verb, stream, known, ended, folder)
 
 
-def judged(one: Verb, stream: str, known: Unbroken, ended: Ended, folder: Path) -> Outcome:
-    """The verdict of a case. A verb that prints nothing must end as usual."""
+def judge_stream(verb: Verb, stream: str, known: Undisturbed, ended: Exit, folder: Path) -> Outcome:
+    """Returns the verdict of a case. A verb that prints nothing must end normally."""
 
     def outcome(verdict: str, what: str = "") -> Outcome:
         return Outcome(verdict=verdict, what=what, cpu=ended.cpu)
@@ -96,7 +96,7 @@ def judged(one: Verb, stream: str, known: Unbroken, ended: Ended, folder: Path) 
     codes = STREAMS[stream][2] if known.out else (0,)
     if ended.why:
         return outcome(ended.why, f"{ended.cpu:.1f} s of CPU time; {ended.last}")
-    if fault := one.unclean(ended, (0, 2, 141)):
+    if fault := verb.unclean(ended, (0, 2, 141)):
         return outcome("traceback", fault)
     if ended.code not in codes:
         verdict = "traceback" if ended.code else "wrong in silence"
@@ -105,6 +105,6 @@ def judged(one: Verb, stream: str, known: Unbroken, ended: Ended, folder: Path) 
         return outcome("refused")
     if wrong := differences(known, folder):
         return outcome(wrong[0].partition(":")[0], "\n".join(wrong))
-    if stream == "ascii" and one.prints and ended.out != known.out:
+    if stream == "ascii" and verb.prints and ended.out != known.out:
         return outcome("not the same", f"it prints {ended.out[:500]!r}")
     return outcome("same")

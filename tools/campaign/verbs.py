@@ -1,4 +1,4 @@
-"""The verbs that write: what each starts from, how it is started, and what must still be readable after a kill."""
+"""The verbs under test: their inputs, command lines, and checks that existing data can be read after a kill."""
 
 import dataclasses
 import hashlib
@@ -10,27 +10,30 @@ from pathlib import Path
 
 import msgspec
 
-from tools.campaign.inputs import CLAP, EMBED, INDEXED, SEARCH, SMALL_SOUND, Inputs, train
-from tools.campaign.process import Child, Ended, Limits, verb
-from tools.campaign.steps import counting, noted
+from tools.campaign.inputs import CLAP, EMBED, INDEXED, SEARCH, SHORT_AUDIO, Inputs, train
+from tools.campaign.process import Child, Exit, Limits, run_verb
+from tools.campaign.steps import read_steps, record_steps
 
 LIMITS = Limits(cpu=120, idle=90)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verb:
-    """argv: without `c2c`; needs: inputs in its folder; processes: that run together; kept: raises if existing data
-    cannot be read; prints: whether it prints the same in every run."""
+    """A verb of c2c with its arguments.
+
+    argv: without `c2c`. needs: names of inputs. processes: their number. check_data: raises an exception if existing
+    data cannot be read. prints: whether every run prints the same.
+    """
 
     name: str
     argv: tuple[str, ...]
     needs: tuple[str, ...] = ()
     processes: int = 1
-    kept: Callable[[], None] = lambda: None
+    check_data: Callable[[], None] = lambda: None
     prints: bool = False
 
     def start(self, folder: Path, log: Path, before: Callable[[], None] = lambda: None) -> list[Child]:
-        """Starts the verb in a case's folder. before: called first, in the child."""
+        """Starts the verb's processes in a case's folder. before: called first in each child."""
         shared: list[tuple[str, ...]] = [()]
         if self.processes > 1:
             with socket.socket() as probe:
@@ -41,26 +44,26 @@ class Verb:
 
         def run(more: tuple[str, ...]) -> int:
             before()
-            return verb([*self.argv, *more])
+            return run_verb([*self.argv, *more])
 
         return [
             Child(lambda more=more: run(more), log / str(number), folder, LIMITS)  # type: ignore[misc]
             for number, more in enumerate(shared)
         ]
 
-    def run(self, folder: Path, log: Path, before: Callable[[], None] = lambda: None) -> list[Ended]:
+    def run(self, folder: Path, log: Path, before: Callable[[], None] = lambda: None) -> list[Exit]:
         return [child.wait() for child in self.start(folder, log, before)]
 
-    def unclean(self, end: Ended, codes: Sequence[int] = (0, 2)) -> str:
-        """What is wrong with an end: a traceback, another exit code, or code 2 without a line of its own; else ""."""
+    def unclean(self, end: Exit, codes: Sequence[int] = (0, 2)) -> str:
+        """Describes a fault of an exit (traceback, unexpected code, or code 2 without a `c2c` error line); else ""."""
         if "Traceback" in end.err or "Exception ignored" in end.err or end.code not in codes:
             return f"ends with {end.code}: {end.err[-2000:]}"
         if end.code == 2 and not end.last.startswith(f"c2c {self.argv[0]}: "):
-            return f"no line of its own at the end: {end.last}"
+            return f"no c2c error line at the end: {end.last}"
         return ""
 
 
-def _store_is_whole() -> None:
+def _store_is_intact() -> None:
     from c2c_jax.data.store import Store
 
     store = Store.open(Path("store"))
@@ -69,7 +72,7 @@ def _store_is_whole() -> None:
         raise RuntimeError(f"the store has {rows} rows")
 
 
-def _index_is_whole() -> None:
+def _index_is_intact() -> None:
     from c2c_jax.retrieval.library import open_library
     from c2c_jax.spaces.space import identify
 
@@ -77,7 +80,7 @@ def _index_is_whole() -> None:
         raise RuntimeError(f"the index has {rows} rows")
 
 
-def _bundle_is_whole(name: str) -> Callable[[], None]:
+def _bundle_is_intact(name: str) -> Callable[[], None]:
     def check() -> None:
         from c2c_jax.translator.bundle import load_bundle
 
@@ -88,7 +91,7 @@ def _bundle_is_whole(name: str) -> Callable[[], None]:
     return check
 
 
-def _evaluation_is_whole() -> None:
+def _evaluation_is_intact() -> None:
     import numpy as np
 
     json.loads(Path("evaluation/metrics.json").read_text())
@@ -97,7 +100,7 @@ def _evaluation_is_whole() -> None:
             arrays[name]
 
 
-def _sound_is_whole() -> None:
+def _audio_is_intact() -> None:
     import soundfile
 
     soundfile.read("dog.wav")
@@ -105,7 +108,7 @@ def _sound_is_whole() -> None:
         json.loads(Path("dog.sound.json").read_text())
 
 
-def _page_is_whole() -> None:
+def _page_is_intact() -> None:
     if not Path("report.html").read_text(encoding="utf-8").rstrip().endswith("</html>"):
         raise RuntimeError("report.html is cut short")
 
@@ -116,11 +119,12 @@ _EVALUATE = ("evaluate", "bundle", "--pairs", "pairs/manifest.csv", "--out", "ev
 _CALIBRATE = ("calibrate", "bundle", "--images", "pairs/pictures", "--sounds", "pairs/sounds")
 
 VERBS: dict[str, Verb] = {
-    one.name: one
-    for one in (
+    verb.name: verb
+    for verb in (
         Verb(name="embed", argv=_EMBED, needs=("captions.txt",)),
         Verb(name="embed-two", argv=_EMBED, needs=("captions.txt",), processes=2),
-        Verb(name="grow", argv=(*EMBED, _GROWN), needs=("captions.txt", "more.txt", "store"), kept=_store_is_whole),
+        Verb(name="grow", argv=(*EMBED, _GROWN), needs=("captions.txt", "more.txt", "store"),
+             check_data=_store_is_intact),
         Verb(name="arrays", argv=("embed", "--from-arrays", "source.npy", "target.npy", "--out", "store"),
              needs=("source.npy", "target.npy")),
         Verb(name="repair", argv=_EMBED, needs=("captions.txt", "store=damaged")),
@@ -128,19 +132,19 @@ VERBS: dict[str, Verb] = {
         Verb(name="train-streamed", argv=train("--config.data.loader=streamed"), needs=("arrays",)),
         Verb(name="train-two", argv=train(), needs=("arrays",), processes=2),
         Verb(name="search", argv=SEARCH, needs=("library",), prints=True),
-        Verb(name="search-more", argv=SEARCH, needs=("library", "index"), kept=_index_is_whole, prints=True),
-        Verb(name="evaluate", argv=_EVALUATE, needs=("bundle", "pairs", "evaluation"), kept=_evaluation_is_whole,
+        Verb(name="search-more", argv=SEARCH, needs=("library", "index"), check_data=_index_is_intact, prints=True),
+        Verb(name="evaluate", argv=_EVALUATE, needs=("bundle", "pairs", "evaluation"), check_data=_evaluation_is_intact,
              prints=True),
-        Verb(name="calibrate", argv=_CALIBRATE, needs=("bundle", "pairs"), kept=_bundle_is_whole("bundle")),
+        Verb(name="calibrate", argv=_CALIBRATE, needs=("bundle", "pairs"), check_data=_bundle_is_intact("bundle")),
         Verb(name="calibrate-out", argv=(*_CALIBRATE, "--out", "other"), needs=("bundle", "pairs")),
         Verb(name="export", argv=("export", "bundle", "--out", "published"), needs=("bundle", "published"),
-             kept=_bundle_is_whole("published")),
-        Verb(name="infer", argv=("infer", "dog.png", "--out", "dog.wav", *SMALL_SOUND), needs=("dog.png", "dog.wav"),
-             kept=_sound_is_whole),
+             check_data=_bundle_is_intact("published")),
+        Verb(name="infer", argv=("infer", "dog.png", "--out", "dog.wav", *SHORT_AUDIO), needs=("dog.png", "dog.wav"),
+             check_data=_audio_is_intact),
         Verb(name="infer-vector", argv=("infer", "dog.png", "--save-embedding", "dog.npy"), needs=("dog.png",)),
         Verb(name="report", argv=("report", "bundle", "--sounds", "sounds", "--evaluation", "evaluation"),
              needs=("bundle", "sounds", "evaluation", "dog.png", "cat.png=dog.png", "report.html"),
-             kept=_page_is_whole),
+             check_data=_page_is_intact),
         Verb(name="import", argv=("import-checkpoint", "author.pt", "--out", "imported"), needs=("author.pt",)),
         Verb(name="world", argv=("miniworld", "export", "--out", "pairs", "--count", "12")),
         Verb(name="world-text", argv=("miniworld", "captions", "--out", "world.txt", "--count", "3000")),
@@ -149,22 +153,22 @@ VERBS: dict[str, Verb] = {
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a case, and "/" for folders. The files of a run's checkpoints have random names and
-    contents: only their steps are included."""
-    found: dict[str, str] = {}
+    """Returns the SHA-256 of every file of a case, and "/" for folders. Of a run's checkpoints, whose files have random
+    names and contents, only the step folders are included."""
+    hashes: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if "checkpoints/" in name and name.partition("checkpoints/")[2].count("/"):
             continue
         is_file = path.is_file() and not path.is_symlink()
-        found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if is_file else "/"
-    return found
+        hashes[name] = hashlib.sha256(path.read_bytes()).hexdigest() if is_file else "/"
+    return hashes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Unbroken:
-    """What an undisturbed verb leaves. cpu: seconds of each process; loose: files that differ from run to run, because
-    of the times in them; steps: see `tools.campaign.steps`."""
+class Undisturbed:
+    """The results of an undisturbed run. files: see `snapshot`. loose: files that differ between runs, as they contain
+    times. cpu: seconds of each process. steps: see `tools.campaign.steps`."""
 
     files: dict[str, str]
     loose: tuple[str, ...]
@@ -173,40 +177,40 @@ class Unbroken:
     steps: tuple[str, ...] = ()
 
 
-def prepare(one: Verb, inputs: Inputs, folder: Path) -> Path:
-    """A case's folder with the verb's inputs."""
+def prepare(verb: Verb, inputs: Inputs, folder: Path) -> Path:
+    """Creates a case's folder with the verb's inputs."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    inputs.copy(one.needs, folder)
+    inputs.copy(verb.needs, folder)
     return folder
 
 
-def unbroken(one: Verb, inputs: Inputs, place: Path) -> Unbroken:
-    """Runs a verb twice, undisturbed, and keeps the result in a file."""
-    kept = place / f"{one.name}.json"
+def undisturbed(verb: Verb, inputs: Inputs, place: Path) -> Undisturbed:
+    """Runs a verb twice, undisturbed, and caches the results in a file."""
+    cache = place / f"{verb.name}.json"
     with inputs.lock:
-        if kept.is_file():
-            return msgspec.json.decode(kept.read_bytes(), type=Unbroken)
+        if cache.is_file():
+            return msgspec.json.decode(cache.read_bytes(), type=Undisturbed)
         folders, ends, steps = [], [], []
         for number in range(2):
-            folder = prepare(one, inputs, place / f"{one.name}.{number}" / "folder")
+            folder = prepare(verb, inputs, place / f"{verb.name}.{number}" / "folder")
             log = folder.parent / "log"
-            ends.append(one.run(folder, log, lambda folder=folder, log=log: counting(folder, log / "steps")))  # type: ignore[misc]
+            ends.append(verb.run(folder, log, lambda folder=folder, log=log: record_steps(folder, log / "steps")))  # type: ignore[misc]
             if any(ended.code for ended in ends[-1]):
-                raise RuntimeError(f"{one.name} ends with {[e.code for e in ends[-1]]} undisturbed: {ends[-1][0].err}")
+                raise RuntimeError(f"{verb.name} ends with {[e.code for e in ends[-1]]} undisturbed: {ends[-1][0].err}")
             folders.append(snapshot(folder))
-            steps.append(noted(log / "steps"))
+            steps.append(read_steps(log / "steps"))
         loose = tuple(name for name in folders[0] if folders[1].get(name) != folders[0][name])
         cpu = tuple(min(a.cpu, b.cpu) for a, b in zip(*ends, strict=True))
-        result = Unbroken(files=folders[0], loose=loose, cpu=cpu, out=ends[0][0].out, steps=tuple(steps[0]))
-        kept.write_bytes(msgspec.json.encode(result))
+        result = Undisturbed(files=folders[0], loose=loose, cpu=cpu, out=ends[0][0].out, steps=tuple(steps[0]))
+        cache.write_bytes(msgspec.json.encode(result))
         return result
 
 
-def differences(expected: Unbroken, folder: Path) -> list[str]:
-    """What a case's folder contains too much, lacks, or contains otherwise."""
-    found = snapshot(folder)
-    lines = [f"left over: {name}" for name in found if name not in expected.files]
-    lines += [f"lost: {name}" for name in expected.files if name not in found]
-    other = [n for n in found if n in expected.files and n not in expected.loose and found[n] != expected.files[n]]
+def differences(expected: Undisturbed, folder: Path) -> list[str]:
+    """Lists extra, missing and different files in a case's folder."""
+    hashes = snapshot(folder)
+    lines = [f"left over: {name}" for name in hashes if name not in expected.files]
+    lines += [f"lost: {name}" for name in expected.files if name not in hashes]
+    other = [n for n in hashes if n in expected.files and n not in expected.loose and hashes[n] != expected.files[n]]
     return lines + [f"not the same: {name}" for name in other]

@@ -1,4 +1,4 @@
-"""Verdicts on damaged files: the end and the result of a reader, compared with those of the whole file."""
+"""Judges readers of damaged files, by comparing exit and results with those for the intact file."""
 
 import dataclasses
 import os
@@ -12,27 +12,27 @@ from typing import Any
 import numpy as np
 
 from tools.campaign.cases import Context, Outcome
-from tools.campaign.process import Ended, Limits, call
+from tools.campaign.process import Exit, Limits, call
 from tools.campaign.readers import Reader
 
-MARK = "MARK"  # a file that code hidden in an input would write into the working directory
+MARK = "MARK"  # a file that code hidden in an input would create in the working directory
 CLOSE = 1e-3  # tolerance of numbers, relative to the largest
-END = 16  # bytes at the end of a file that show that it is not truncated
+END = 16  # bytes at the end of a file; if they are intact, the file is not truncated
 OWN_LINE = re.compile(r"^c2c [\w-]+: ")
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A file's content before and after. is_strict: the content itself shows the change, such as a field of another
-    type, so that no rule excuses another result."""
+    """A file's content before and after damage. is_strict: the damage is always detectable, such as a field of another
+    type; `Reader.rule` does not apply."""
 
     before: bytes
     after: bytes
     is_strict: bool = False
 
 
-def read(reader: Reader, folder: Path, log: Path) -> Ended:
-    """Runs the reader's probe in a child, which an error of ours ends as on the command line."""
+def read(reader: Reader, folder: Path, log: Path) -> Exit:
+    """Runs the reader's probe in a child; C2CError and OSError end it as on the command line."""
 
     def probe() -> dict[str, Any]:
         from c2c_jax.errors import C2CError
@@ -48,25 +48,25 @@ def read(reader: Reader, folder: Path, log: Path) -> Ended:
     return call(probe, log, folder, reader.limits)
 
 
-def original(reader: Reader, context: Context) -> Ended:
-    """How the reader ends on whole files; kept in a file."""
-    kept = context.folder / "originals" / f"{reader.name}.pickle"
+def original(reader: Reader, context: Context) -> Exit:
+    """Runs the reader on intact files; caches the exit in a file."""
+    cache = context.folder / "originals" / f"{reader.name}.pickle"
     with context.inputs.lock:
-        if not kept.is_file():
-            folder = reader.prepare(context.inputs, kept.parent / reader.name / "folder")
-            # The first run compiles; its time and memory are not the reader's.
-            unhurried = Limits(cpu=600, idle=120, memory=2**33)
+        if not cache.is_file():
+            folder = reader.prepare(context.inputs, cache.parent / reader.name / "folder")
+            # The first run compiles, which takes more time and memory.
+            generous = Limits(cpu=600, idle=120, memory=2**33)
             for _ in range(2):
-                ended = call(reader.probe, folder.parent / "log", folder, unhurried)
+                ended = call(reader.probe, folder.parent / "log", folder, generous)
                 folder = reader.prepare(context.inputs, folder)
                 if ended.code or ended.result is None:
-                    raise RuntimeError(f"the reader of {reader.name} fails on whole files: {ended.err}")
-            kept.write_bytes(pickle.dumps(ended))
-        return pickle.loads(kept.read_bytes())
+                    raise RuntimeError(f"the reader of {reader.name} fails on intact files: {ended.err}")
+            cache.write_bytes(pickle.dumps(ended))
+        return pickle.loads(cache.read_bytes())
 
 
-def judge(reader: Reader, whole: Ended, ended: Ended, folder: Path, change: Change) -> Outcome:
-    """The verdict of a case. change: what was done to the file."""
+def judge(reader: Reader, intact: Exit, ended: Exit, folder: Path, change: Change) -> Outcome:
+    """Returns the verdict of a case."""
 
     def outcome(verdict: str, what: str = "") -> Outcome:
         return Outcome(verdict=verdict, what=what, cpu=ended.cpu)
@@ -74,30 +74,32 @@ def judge(reader: Reader, whole: Ended, ended: Ended, folder: Path, change: Chan
     if (folder / MARK).exists():
         return outcome("mark", "code that was hidden in the file ran")
     if ended.why:
-        return outcome(ended.why, f"{ended.cpu:.1f} s of CPU time, {ended.grown / 2**20:,.0f} MiB more; {ended.last}")
+        return outcome(
+            ended.why, f"{ended.cpu:.1f} s of CPU time, {ended.memory_growth / 2**20:,.0f} MiB more; {ended.last}"
+        )
     if ended.code == 2 and OWN_LINE.match(ended.last) and "Traceback" not in ended.err:
         return outcome("refused")
     if ended.code or "Traceback" in ended.err:
         name = signal.Signals(-ended.code).name if ended.code < 0 else f"exit code {ended.code}"
         return outcome("traceback", f"{name}\n{ended.err[-2000:]}")
-    other = differing(whole.result, ended.result)
-    if not other:
+    difference = first_difference(intact.result, ended.result)
+    if not difference:
         return outcome("right")
-    if [line for line in ended.lines if line not in whole.lines and "Warning" not in line]:
+    if [line for line in ended.lines if line not in intact.lines and "Warning" not in line]:
         return outcome("reported")
-    if not change.is_strict and excused(reader, whole.result, ended.result, change):
+    if not change.is_strict and is_undetectable(reader, intact.result, ended.result, change):
         return outcome("undetectable")
-    return outcome("wrong in silence", f"exit code 0, no line on stderr, and other results: {other}")
+    return outcome("wrong in silence", f"exit code 0, nothing on stderr, and wrong results: {difference}")
 
 
-def differing(expected: dict[str, Any], found: dict[str, Any]) -> str:
-    """The first result that differs, in words; empty if all are the same."""
+def first_difference(expected: dict[str, Any], actual: dict[str, Any]) -> str:
+    """Describes the first difference between results; empty if there is none."""
     for name, value in expected.items():
-        if name not in found:
-            if isinstance(value, np.ndarray) and "count" in expected:  # of an index: it is embedded again
+        if name not in actual:
+            if isinstance(value, np.ndarray) and "count" in expected:  # of an index: it is encoded again
                 continue
             return f"{name} is missing"
-        other = found[name]
+        other = actual[name]
         if not isinstance(value, np.ndarray):
             if value != other:
                 return f"{name}: {_short(value, other)}"
@@ -107,7 +109,7 @@ def differing(expected: dict[str, Any], found: dict[str, Any]) -> str:
             return f"{name} is not finite"
         elif value.size and (far := np.abs(value.astype(np.float64) - other).max()) > CLOSE * np.abs(value).max():
             return f"{name} is off by up to {far:.3g}"
-    new = sorted(set(found) - set(expected))
+    new = sorted(set(actual) - set(expected))
     return f"{new[0]} is new" if new else ""
 
 
@@ -123,14 +125,14 @@ def _short(value: Any, other: Any) -> str:
     return f"{str(other)[start : start + 80]!r}, not {str(value)[start : start + 80]!r}"
 
 
-def excused(reader: Reader, expected: dict[str, Any], found: dict[str, Any], change: Change) -> bool:
-    """Whether nothing in a file of this kind could have shown the change; see `Reader.rule`."""
+def is_undetectable(reader: Reader, expected: dict[str, Any], actual: dict[str, Any], change: Change) -> bool:
+    """Whether the file format cannot reveal the damage; see `Reader.rule`."""
     if reader.rule in ("text", "checked"):
         return reader.rule == "text"
     if reader.rule == "values":
-        return bool(expected["outline"] == found["outline"])
+        return bool(expected["outline"] == actual["outline"])
     for name, value in expected.items():
-        other = found.get(name)
+        other = actual.get(name)
         if other is None:
             return False
         if isinstance(value, np.ndarray):

@@ -1,1 +1,1 @@
-"""How the mini world's checkpoints were trained: `python -m tools.pretrain {clip,clap,audioldm}`."""
+"""Trains the mini world's checkpoints: `python -m tools.pretrain {clip,clap,audioldm}`."""

@@ -1,6 +1,6 @@
-"""The mini world's AudioLDM: autoencoder and diffusion network, around the text tower of its CLAP.
+"""Trains the mini world's AudioLDM: an autoencoder and a diffusion network, conditioned on the mini world's CLAP.
 
-The parts are diffusers' and transformers' own, trained in torch; the CLAP scores the generated sounds.
+The networks are those of diffusers, trained in torch. The CLAP also scores the generated sounds.
 """
 
 import copy
@@ -24,25 +24,25 @@ from c2c_jax.generation.sampling import SAMPLING_FILE, Sampling
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.json import read_json
 from c2c_jax.miniworld.captions import caption
-from c2c_jax.miniworld.pairs import sound_at
+from c2c_jax.miniworld.pairs import audio_at
 from c2c_jax.spaces.space import Space, load_space
-from tools.pretrain.material import Material, material
 from tools.pretrain.spectra import SAMPLE_RATE, SAMPLES, log_mel
 from tools.pretrain.texts import prompt_vectors
 from tools.pretrain.towers import zero_shot
 from tools.pretrain.unet import NOISE_LEVELS, train_unet
 from tools.pretrain.vae import LATENTS, decoded, encoded, train_vae
+from tools.pretrain.views import SceneViews, scene_views
 
-TRAINING, JUDGED = 24_000, 576  # sounds
-AT_ONCE = 32  # of what is generated
-WAYS = ("sounds", "vocoder", "vae", "from_sound", "from_text")  # of scores
+TRAINING_SIZE, EVALUATION_SIZE = 24_000, 576  # sounds
+BATCH = 32  # of generation
+STAGES = ("sounds", "vocoder", "vae", "from_sound", "from_text")  # at which sounds are scored, see `cards.MEANINGS`
 # The default sampling settings of the checkpoint.
 SAMPLING: dict[str, Any] = {"seconds": SAMPLES / SAMPLE_RATE, "guidance": 2.5, "steps": 25}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Steps of the diffusion network and of the autoencoder. seed: names the folder."""
+    """Training settings. steps: of the diffusion network. seed: only names the folder."""
 
     steps: int = 12_000
     vae_steps: int = 9000
@@ -53,37 +53,40 @@ RECIPE = Recipe()
 
 
 @dataclasses.dataclass(kw_only=True)
-class Ears:
-    """The CLAP that conditions the network and scores its sounds. prompts_CE: mean unit vectors of the cells' prompts
-    in the style of sounds [C = 288, E]."""
+class ClapScorer:
+    """Encodes and scores sounds with the mini world's CLAP. prompts_CE: mean unit vectors of the sound-style prompts of
+    each cell [C = 288, E]."""
 
     space: Space
     prompts_CE: Float[np.ndarray, "C E"]
 
     @classmethod
-    def load(cls, name: str) -> "Ears":
+    def load(cls, name: str) -> "ClapScorer":
         space = load_space(name)
         return cls(space=space, prompts_CE=prompt_vectors(space, "sound"))
 
-    def vectors(self, sounds_NS: Float[np.ndarray, "N samples"]) -> Float[np.ndarray, "N E"]:
-        """Unit vectors of sounds in -1..1."""
-        vectors = self.space.encode_audio(list(sounds_NS.astype(np.float32)), batch_size=64)
+    def vectors(self, audio_NS: Float[np.ndarray, "N samples"]) -> Float[np.ndarray, "N E"]:
+        """Encodes sounds in -1..1 as unit vectors."""
+        vectors = self.space.encode_audio(list(audio_NS.astype(np.float32)), batch_size=64)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "N E"]:
         vectors = self.space.encode_text(texts)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    def judge(self, sounds_NS: Float[np.ndarray, "N samples"], cells_N: Int[np.ndarray, "N"]) -> tuple[float, float]:
-        """Fractions of sounds for which the nearest of all cells' prompts has the right source, and the right cell."""
-        found = zero_shot(self.vectors(sounds_NS), self.prompts_CE, cells_N)
-        return found["source"], found["cell"]
+    def accuracies(
+        self, audio_NS: Float[np.ndarray, "N samples"], cells_N: Int[np.ndarray, "N"]
+    ) -> tuple[float, float]:
+        """Returns the fractions of sounds whose nearest prompt has the right source, and the right cell."""
+        accuracy = zero_shot(self.vectors(audio_NS), self.prompts_CE, cells_N)
+        return accuracy["source"], accuracy["cell"]
 
 
 @dataclasses.dataclass(kw_only=True)
 class Networks:
-    """An AutoencoderKL and a UNet2DConditionModel, and the folder of their CLAP. The vocoder is the Griffin-Lim
-    algorithm. Weights are rounded to float16, in which they are saved.
+    """The networks of an AudioLDM, with weights rounded to float16, the dtype of the saved files.
+
+    vae: AutoencoderKL. unet: UNet2DConditionModel. clap: folder of the CLAP.
     """
 
     vae: Any
@@ -96,7 +99,7 @@ class Networks:
             network.half().float()
 
     def save(self, folder: Path) -> None:
-        """Writes an AudioLDMPipeline in diffusers' layout, float16, and the settings that it is sampled with."""
+        """Writes an AudioLDMPipeline in diffusers' layout, in float16, and its sampling settings."""
         with quiet_loading():
             tokenizer = transformers.RobertaTokenizer.from_pretrained(
                 self.clap, local_files_only=True, trust_remote_code=False
@@ -108,99 +111,102 @@ class Networks:
             vae, unet, vocoder = (copy.deepcopy(network) for network in (self.vae, self.unet, self.vocoder))
             pipeline: Any = diffusers.AudioLDMPipeline(vae, text_encoder, tokenizer, unet, scheduler, vocoder)
             pipeline.to(dtype=torch.float16)
-        with atomic_write(folder) as beside:
-            pipeline.save_pretrained(beside)
-            # transformers loads in the dtype that the config names, diffusers in float32: both must be the same.
-            config = beside / "text_encoder" / "config.json"
+        with atomic_write(folder) as temp:
+            pipeline.save_pretrained(temp)
+            # transformers would load the dtype named in the config, diffusers float32: they must agree.
+            config = temp / "text_encoder" / "config.json"
             fields = read_json(config) | {"dtype": "float32"}
             config.write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-            (beside / SAMPLING_FILE).write_text(json.dumps(SAMPLING, indent=2) + "\n", encoding="utf-8")
+            (temp / SAMPLING_FILE).write_text(json.dumps(SAMPLING, indent=2) + "\n", encoding="utf-8")
 
 
 def view(split: str, index: int, seed: int) -> Int16[np.ndarray, "samples"]:
-    return np.round(sound_at(split, index, seed) * 32767).astype(np.int16)
+    """Synthesizes the sound of a scene, as int16."""
+    return np.round(audio_at(split, index, seed) * 32767).astype(np.int16)
 
 
 def train(workdir: Path, recipe: Recipe, processes: int, clap: Path) -> tuple[Networks, dict[str, float], float]:
-    """The networks, their scores on the test split, and the minutes of their training. clap: its folder."""
+    """Trains the networks; returns them, their test scores and the minutes taken. clap: folder of the CLAP."""
     folder = workdir / f"audioldm-{recipe.seed}"
-    sounds = material(workdir / "material", "sounds", view, "train", TRAINING, 0, processes)
-    mels = mels_of(sounds.views)
+    training = scene_views(workdir / "material", "sounds", view, "train", TRAINING_SIZE, 0, processes)
+    mels = log_mels(training.views)
     vae, vae_minutes = train_vae(mels, folder, recipe.vae_steps)
-    ears = Ears.load(str(clap))
+    scorer = ClapScorer.load(str(clap))
     unet, unet_minutes = train_unet(
         encoded(vae, mels)[:, :LATENTS],
-        ears.vectors(_floats(sounds.views)),
-        ears.texts(captions_of(sounds)),
-        ears.texts(["", Sampling().negative_prompt]),
+        scorer.vectors(_floats(training.views)),
+        scorer.texts(captions_of(training)),
+        scorer.texts(["", Sampling().negative_prompt]),
         folder,
         vae.config.scaling_factor,
         recipe.steps,
     )
     networks = Networks(vae=vae, unet=unet, clap=clap)
-    judged = material(workdir / "material", "sounds", view, "test", JUDGED, 0, processes)
-    return networks, scores(networks, judged, ears), vae_minutes + unet_minutes
+    evaluation = scene_views(workdir / "material", "sounds", view, "test", EVALUATION_SIZE, 0, processes)
+    return networks, scores(networks, evaluation, scorer), vae_minutes + unet_minutes
 
 
 @torch.inference_mode()
-def scores(networks: Networks, judged: Material, ears: Ears, ways: Collection[str] = WAYS) -> dict[str, float]:
-    """Scores of sounds after each part alone and after all of them; see `cards.MEANINGS`."""
-    mels = mels_of(judged.views)
+def scores(
+    networks: Networks, evaluation: SceneViews, scorer: ClapScorer, stages: Collection[str] = STAGES
+) -> dict[str, float]:
+    """Scores sounds at each of `stages`; see `cards.MEANINGS`."""
+    mels = log_mels(evaluation.views)
     generator = AudioLDM(
         unet=networks.unet, vae=networks.vae, vocoder=networks.vocoder, noise_levels=dict(NOISE_LEVELS)
     )
-    negative_E = ears.texts([Sampling().negative_prompt])[0]
+    negative_E = scorer.texts([Sampling().negative_prompt])[0]
 
-    def made(vectors_NE: np.ndarray) -> np.ndarray:
+    def generate(vectors_NE: np.ndarray) -> np.ndarray:
         parts = []
-        for start in track(range(0, len(vectors_NE), AT_ONCE), "judging", transient=True):
-            part = vectors_NE[start : start + AT_ONCE]
+        for start in track(range(0, len(vectors_NE), BATCH), "scoring", transient=True):
+            part = vectors_NE[start : start + BATCH]
             seeds = range(start, start + len(part))
             sampling = Sampling(**SAMPLING)
             parts.append(generator.generate(part, sampling, seeds=list(seeds), negative_E=negative_E))
         return np.concatenate(parts)
 
-    by_way: dict[str, Callable[[], np.ndarray]] = {
-        "sounds": lambda: _floats(judged.views),
-        "vocoder": lambda: of_mels(mels, networks.vocoder),
-        "vae": lambda: of_mels(decoded(networks.vae, encoded(networks.vae, mels)[:, :LATENTS]), networks.vocoder),
-        "from_sound": lambda: made(ears.vectors(_floats(judged.views))),
-        "from_text": lambda: made(ears.texts(captions_of(judged))),
+    by_stage: dict[str, Callable[[], np.ndarray]] = {
+        "sounds": lambda: _floats(evaluation.views),
+        "vocoder": lambda: vocode(mels, networks.vocoder),
+        "vae": lambda: vocode(decoded(networks.vae, encoded(networks.vae, mels)[:, :LATENTS]), networks.vocoder),
+        "from_sound": lambda: generate(scorer.vectors(_floats(evaluation.views))),
+        "from_text": lambda: generate(scorer.texts(captions_of(evaluation))),
     }
-    found = {way: ears.judge(by_way[way](), judged.cells) for way in ways}
+    accuracy = {stage: scorer.accuracies(by_stage[stage](), evaluation.cells) for stage in stages}
     return {
-        f"{way}_{what}": value
-        for way, both in found.items()
-        for what, value in zip(("source", "cell"), both, strict=True)
+        f"{stage}_{name}": value
+        for stage, values in accuracy.items()
+        for name, value in zip(("source", "cell"), values, strict=True)
     }
 
 
-def mels_of(sounds_NS: Int16[np.ndarray, "N samples"], at_once: int = 256) -> Float[np.ndarray, "N T M"]:
-    """Log mels, float16, of sounds."""
+def log_mels(audio_NS: Int16[np.ndarray, "N samples"], batch_size: int = 256) -> Float[np.ndarray, "N T M"]:
+    """Computes float16 log mels of int16 sounds, in batches."""
     parts = [
-        log_mel(torch.from_numpy(_floats(sounds_NS[start : start + at_once]))).numpy()
-        for start in range(0, len(sounds_NS), at_once)
+        log_mel(torch.from_numpy(_floats(audio_NS[start : start + batch_size]))).numpy()
+        for start in range(0, len(audio_NS), batch_size)
     ]
     return np.concatenate(parts).astype(np.float16)
 
 
 @torch.inference_mode()
-def of_mels(
-    mels_NTM: Float[np.ndarray, "N T M"], vocoder: Callable, at_once: int = 64
+def vocode(
+    mels_NTM: Float[np.ndarray, "N T M"], vocoder: Callable, batch_size: int = 64
 ) -> Float[np.ndarray, "N samples"]:
-    """Sounds of log mels by a vocoder."""
+    """Converts log mels to sounds with a vocoder, in batches."""
     parts = [
-        vocoder(torch.from_numpy(mels_NTM[start : start + at_once].astype(np.float32))).numpy()
-        for start in range(0, len(mels_NTM), at_once)
+        vocoder(torch.from_numpy(mels_NTM[start : start + batch_size].astype(np.float32))).numpy()
+        for start in range(0, len(mels_NTM), batch_size)
     ]
     return np.concatenate(parts)
 
 
-def captions_of(sounds: Material, seed: int = 0) -> list[str]:
-    """One caption in sound style of each scene."""
+def captions_of(sounds: SceneViews, seed: int = 0) -> list[str]:
+    """Generates a caption in sound style for each scene."""
     rng = np.random.default_rng(seed)
     return [caption(scene, "sound", rng) for scene in sounds.scenes]
 
 
-def _floats(sounds_NS: Int16[np.ndarray, "N samples"]) -> Float[np.ndarray, "N samples"]:
-    return np.asarray(sounds_NS, np.float32) / 32767
+def _floats(audio_NS: Int16[np.ndarray, "N samples"]) -> Float[np.ndarray, "N samples"]:
+    return np.asarray(audio_NS, np.float32) / 32767

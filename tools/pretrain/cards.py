@@ -1,4 +1,4 @@
-"""Writes the model cards of the mini world's checkpoints: what they are, their training and their scores."""
+"""Writes the model cards of the mini world's checkpoints, with description, training settings and scores."""
 
 import json
 import os
@@ -28,7 +28,7 @@ MEANINGS = {
 
 
 def write_card(folder: Path, *, scores: dict[str, float], recipe: dict[str, Any], minutes: float) -> None:
-    """Writes `README.md` and `scores.json` into a checkpoint's folder. minutes: of training."""
+    """Writes `README.md` and `scores.json` into a checkpoint's folder. minutes: training time."""
     kind, cores = folder.name.partition("-")[0], len(os.sched_getaffinity(0))
     content = {"scores": scores, "recipe": recipe, "minutes": round(minutes, 1)}
     (folder / SCORES_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -40,8 +40,8 @@ def write_card(folder: Path, *, scores: dict[str, float], recipe: dict[str, Any]
         "",
         f"# miniworld/{folder.name}",
         "",
-        f"This is {TITLES[kind]}, small enough to come with c2c_jax. It knows the {len(SOURCES)} sources of a "
-        "procedural world and nothing else: it serves to measure and demonstrate translators, and not for photographs.",
+        f"This is {TITLES[kind]}, small enough to be part of c2c_jax. It is trained only on the {len(SOURCES)} "
+        "sources of a procedural world: use it to test and demonstrate translators, not for photographs.",
         "",
         "| score | value | |",
         "|---|---|---|",
@@ -57,5 +57,5 @@ def write_card(folder: Path, *, scores: dict[str, float], recipe: dict[str, Any]
 
 
 def _meaning(score: str) -> str:
-    way, _, what = score.rpartition("_")
-    return f"{what}: {MEANINGS[way]}" if way in MEANINGS else MEANINGS[score]
+    stage, _, what = score.rpartition("_")
+    return f"{what}: {MEANINGS[stage]}" if stage in MEANINGS else MEANINGS[score]

@@ -1,4 +1,4 @@
-"""The mini world's CLIP: pictures and captions, two small towers of the real architecture."""
+"""Trains the mini world's CLIP on images and captions: two small towers of the original architecture."""
 
 from pathlib import Path
 from typing import Any
@@ -7,20 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from c2c_jax.miniworld.pairs import picture_at
+from c2c_jax.miniworld.pairs import image_at
 from c2c_jax.spaces.image_preprocessing import ImagePreprocessor
 from c2c_jax.spaces.models.clip import CLIPModel
 from c2c_jax.spaces.space import Space
 from c2c_jax.spaces.weights import clip
-from tools.pretrain.material import Material, material
 from tools.pretrain.texts import corpus, prompt_vectors, tokeniser
 from tools.pretrain.tokenizers import clip_tokenizer
 from tools.pretrain.towers import Recipe, Towers, pretrain, zero_shot
+from tools.pretrain.views import SceneViews, scene_views
 
 EDGE, PATCH, WIDTH, EMBEDDING, VOCABULARY, POSITIONS = 64, 8, 96, 64, 1024, 77
 TEXT_LAYERS, VISION_LAYERS = 2, 4
 MEAN, DEVIATION = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]
-TRAINING, JUDGED = 36_000, 1440  # pictures
+TRAINING_SIZE, EVALUATION_SIZE = 36_000, 1440  # images
 PROCESSOR = {
     "image_processor_type": "CLIPImageProcessor",
     "do_convert_rgb": True,
@@ -39,7 +39,7 @@ RECIPE = Recipe(steps=6000, styles={"picture": 0.6, "mixed": 0.25, "sound": 0.15
 
 
 def new_space(seed: int) -> Space:
-    """A CLIP of initial weights with a tokenizer learned on captions of the training split."""
+    """Creates a CLIP with initial weights and a tokenizer trained on captions of the training split."""
     tokenizer = clip_tokenizer(corpus(), VOCABULARY)
     config = dict(
         model_type="clip",
@@ -82,33 +82,36 @@ def new_space(seed: int) -> Space:
 
 
 def view(split: str, index: int, seed: int) -> np.ndarray:
-    return np.asarray(picture_at(split, index, seed), np.uint8)
+    """Draws the image of a scene, as uint8 pixels."""
+    return np.asarray(image_at(split, index, seed), np.uint8)
 
 
 def train(workdir: Path, recipe: Recipe, processes: int) -> tuple[Space, dict[str, float], float]:
-    """The trained space, its zero-shot accuracies on the test split, and the minutes that its training took."""
+    """Trains a CLIP; returns the space, its zero-shot accuracies on the test split and the minutes taken."""
     space = new_space(recipe.seed)
-    training = material(workdir / "material", "pictures", view, "train", TRAINING, 0, processes)
+    training = scene_views(workdir / "material", "pictures", view, "train", TRAINING_SIZE, 0, processes)
     towers = Towers(
         model=space.model,
         encode_view=lambda model, views: model.encode_image(_normalised(views)),
         scales=lambda model: (model.logit_scale[...],) * 2,
         tokenise=tokeniser(space),
     )
-    judged = {split: material(workdir / "material", "pictures", view, split, JUDGED, 0, processes)
+    evaluation = {split: scene_views(workdir / "material", "pictures", view, split, EVALUATION_SIZE, 0, processes)
               for split in ("validation", "test")}  # fmt: skip
     folder = workdir / f"clip-{recipe.seed}"
     space.model, minutes = pretrain(
-        towers, recipe, training, lambda model: scores(space, model, judged["validation"]), folder
+        towers, recipe, training, lambda model: scores(space, model, evaluation["validation"]), folder
     )
-    return space, scores(space, space.model, judged["test"]), minutes
+    return space, scores(space, space.model, evaluation["test"]), minutes
 
 
-def scores(space: Space, model: Any, judged: Material) -> dict[str, float]:
-    """Zero-shot accuracies over the cells' prompts, each cell by the mean of its prompts' unit vectors."""
-    judging = Space(**{**vars(space), "model": model})
-    pixels = (judged.views.astype(np.float32) / 255 - MEAN) / DEVIATION
-    return zero_shot(judging.encode_pixels(pixels.astype(np.float32)), prompt_vectors(judging, "picture"), judged.cells)
+def scores(space: Space, model: Any, evaluation: SceneViews) -> dict[str, float]:
+    """Returns zero-shot accuracies, with the mean of each cell's prompt vectors as classifier."""
+    trained = Space(**{**vars(space), "model": model})
+    pixels = (evaluation.views.astype(np.float32) / 255 - MEAN) / DEVIATION
+    return zero_shot(
+        trained.encode_pixels(pixels.astype(np.float32)), prompt_vectors(trained, "picture"), evaluation.cells
+    )
 
 
 def _normalised(views: Any) -> Any:

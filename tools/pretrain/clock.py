@@ -1,4 +1,4 @@
-"""The time of a training over all its runs."""
+"""Measures training time over interrupted runs."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ from c2c_jax.io.atomic import atomic_write
 
 
 class Clock:
-    """Counts from now on, and adds the minutes of earlier runs, which `path` contains."""
+    """Measures minutes from now, plus those of earlier runs stored in the file `path`."""
 
     def __init__(self, path: Path):
         self._path, self._since = path, time.perf_counter()
@@ -17,7 +17,7 @@ class Clock:
     def minutes(self) -> float:
         return self._before + (time.perf_counter() - self._since) / 60
 
-    def keep(self) -> None:
-        """Writes the minutes so far."""
-        with atomic_write(self._path) as beside:
-            beside.write_text(f"{self.minutes:.3f}\n", encoding="utf-8")
+    def save(self) -> None:
+        """Stores the minutes so far."""
+        with atomic_write(self._path) as temp:
+            temp.write_text(f"{self.minutes:.3f}\n", encoding="utf-8")

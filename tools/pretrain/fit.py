@@ -1,4 +1,4 @@
-"""One training loop for AudioLDM's networks in torch: a moving average of the weights, resumable."""
+"""A resumable training loop in torch, for AudioLDM's networks."""
 
 import copy
 import math
@@ -30,10 +30,10 @@ def fit(
     warmup: int = 200,
     ema: float = 0.999,
 ) -> tuple[Module, float]:
-    """The moving average of a module's weights after `steps` steps of AdamW with cosine decay, and the minutes it took.
+    """Trains a module with AdamW and cosine decay; returns the moving average of its weights and the minutes taken.
 
-    loss_of: (module, step) → the loss of the batch of that step, a function of the step alone, so that an interrupted
-    run resumes exactly. path: of the checkpoint.
+    loss_of: (module, step) → loss. The batch is a function of the step, so that interrupted runs resume bit-exactly.
+    path: of the checkpoint.
     """
     averaged = copy.deepcopy(module).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -58,8 +58,8 @@ def fit(
         optimizer.step()
         decay = min(ema, (1 + step) / (10 + step))
         with torch.no_grad():
-            for kept, now in zip(averaged.state_dict().values(), module.state_dict().values(), strict=True):
-                kept.lerp_(now, 1 - decay) if kept.is_floating_point() else kept.copy_(now)
+            for average, weight in zip(averaged.state_dict().values(), module.state_dict().values(), strict=True):
+                average.lerp_(weight, 1 - decay) if average.is_floating_point() else average.copy_(weight)
         losses.append(float(loss.detach()))
         if (step + 1) % EVERY == 0 or step + 1 == steps:
             state = {
@@ -68,9 +68,9 @@ def fit(
                 "averaged": averaged.state_dict(),
                 "optimizer": optimizer.state_dict(),
             }
-            with atomic_write(path) as beside:
-                torch.save(state, beside)
-            clock.keep()
+            with atomic_write(path) as temp:
+                torch.save(state, temp)
+            clock.save()
             pace = (clock.minutes - start) / (step + 1 - first)
             console.print(f"{path.stem}: step {step + 1} of {steps}  loss {np.mean(losses):.4f}  "
                           f"{60 * pace:.2f} s a step, {pace * (steps - step - 1):.0f} min left")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The mel-spectrograms that AudioLDM's networks pass on."""
+"""Mel-spectrograms for AudioLDM's networks."""
 
 import numpy as np
 import torch
@@ -7,12 +7,12 @@ from jaxtyping import Float
 from c2c_jax.generation.griffin_lim import filters
 
 SAMPLE_RATE, SAMPLES, FFT, HOP, MELS = 16_000, 40_960, 1024, 160, 64
-FLOOR = 1e-5  # of amplitudes, before the logarithm
+FLOOR = 1e-5  # minimum amplitude before the logarithm
 
 
-def log_mel(sound_BS: Float[torch.Tensor, "B samples"]) -> Float[torch.Tensor, "B T M"]:
-    """Natural logarithms of mel amplitudes as HiFi-GAN takes them (Kong et al. 2020): a frame for every 160 samples."""
-    padded = torch.nn.functional.pad(sound_BS[:, None], ((FFT - HOP) // 2,) * 2, mode="reflect")[:, 0]
+def log_mel(audio_BS: Float[torch.Tensor, "B samples"]) -> Float[torch.Tensor, "B T M"]:
+    """Computes natural-log mel amplitudes as in HiFi-GAN (Kong et al. 2020), with a hop length of 160 samples."""
+    padded = torch.nn.functional.pad(audio_BS[:, None], ((FFT - HOP) // 2,) * 2, mode="reflect")[:, 0]
     spectrum = torch.stft(padded, FFT, HOP, FFT, torch.hann_window(FFT), center=False, return_complex=True)
     amplitude_BTK = torch.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-9).transpose(1, 2)
     filters_KM = torch.from_numpy(filters(MELS, SAMPLE_RATE, FFT).astype(np.float32))

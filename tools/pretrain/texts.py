@@ -1,4 +1,4 @@
-"""The captions that tokenizers learn from, the length of a caption in tokens, and the prompts of the cells."""
+"""Captions for training tokenizers, tokenization at a fixed length, and prompt vectors of the cells."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -10,18 +10,20 @@ from c2c_jax.miniworld.captions import captions, cell_prompts
 from c2c_jax.miniworld.world import CELLS
 from c2c_jax.spaces.space import Space
 
-LEARNED_FROM = 20_000  # captions
+CORPUS_SIZE = 20_000  # captions
 
 
 @functools.cache
 def corpus() -> list[str]:
-    """The captions that tokenizers learn from."""
-    return list(captions("train", LEARNED_FROM))
+    """Returns the captions on which tokenizers are trained."""
+    return list(captions("train", CORPUS_SIZE))
 
 
 def tokeniser(space: Space) -> Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]:
-    """From captions to their token ids and attention mask, both [B, L]. L: tokens of the longest caption of the corpus
-    and a margin, as a multiple of 8."""
+    """Returns a function from captions to token ids and attention mask, both [B, L].
+
+    L is the length of the corpus' longest caption plus a margin, rounded up to a multiple of 8.
+    """
     tokenizer, L = space.tokenizer, -(-(max(map(len, space.token_ids(corpus()))) + 2) // 8) * 8
 
     def tokenise(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -33,9 +35,9 @@ def tokeniser(space: Space) -> Callable[[Sequence[str]], tuple[np.ndarray, np.nd
 
 
 def prompt_vectors(space: Space, style: str) -> Float[np.ndarray, "C E"]:
-    """The mean unit vector of each cell's prompts [C = 288, E]."""
+    """Returns the mean unit vector of each cell's prompts [C = 288, E]."""
     prompts = [cell_prompts(cell, style) for cell in range(CELLS)]
-    vectors = space.encode_text([prompt for of_cell in prompts for prompt in of_cell])
+    vectors = space.encode_text([prompt for cell_texts in prompts for prompt in cell_texts])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    ends = np.cumsum([len(of_cell) for of_cell in prompts])[:-1]
+    ends = np.cumsum([len(cell_texts) for cell_texts in prompts])[:-1]
     return np.stack([part.mean(0) for part in np.split(vectors, ends)])

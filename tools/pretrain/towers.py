@@ -1,4 +1,4 @@
-"""Trains two towers on views and captions of scenes, with the project's own objective, step and checkpoints."""
+"""Trains the two towers of CLIP or CLAP on views and captions of scenes, with c2c_jax's objective and train step."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -19,17 +19,17 @@ from c2c_jax.training.checkpoints import Checkpoints
 from c2c_jax.training.objectives import build_objective
 from c2c_jax.training.step import data_mesh, init_state, jit_step, make_step
 from tools.pretrain.clock import Clock
-from tools.pretrain.material import Material
+from tools.pretrain.views import SceneViews
 
 console = stderr_console()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings of a training.
+    """Training settings.
 
-    batch_size: scenes of a step, each of a different cell. styles: of captions, with their frequencies. ema: decay of
-    the moving average of the weights, which is saved.
+    batch_size: scenes per step, each of a different cell. ema: decay of the moving average of weights, which is saved.
+    styles: frequencies of caption styles.
     """
 
     steps: int
@@ -46,7 +46,7 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Towers:
-    """A model to train, and the functions that use it.
+    """A model to train, and functions to use it.
 
     encode_view: (model, views [B, ...]) → [B, E]. scales: model → log scales of the logits of views and of texts.
     tokenise: texts → token ids and attention mask [B, L].
@@ -58,14 +58,14 @@ class Towers:
     tokenise: Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
 
 
-def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Callable[[Any], dict[str, float]],
+def pretrain(towers: Towers, recipe: Recipe, training: SceneViews, validate: Callable[[Any], dict[str, float]],
              workdir: Path) -> tuple[Any, float]:  # fmt: skip
-    """The trained model, and the minutes of its training, which resumes from checkpoints in `workdir`.
+    """Trains a model; returns it and the minutes taken. Resumes from checkpoints in `workdir`.
 
     validate: model → scores, printed every `recipe.every` steps. Batches are functions of (seed, step).
     """
     graphdef, params, *rest = nnx.split(towers.model, nnx.Param, ...)
-    (fixed,) = rest  # batch norms' statistics stay as they are
+    (fixed,) = rest  # such as statistics of batch norms
     learning_rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, recipe.warmup, recipe.steps)
     optimizer = optax.chain(
         optax.clip_by_global_norm(recipe.clip_norm),
@@ -83,7 +83,7 @@ def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Calla
             done = step + 1
             if done % recipe.every == 0 or done == recipe.steps:
                 checkpoints.save(state)
-                clock.keep()
+                clock.save()
                 scores = validate(nnx.merge(graphdef, jax.device_get(state.model), fixed))
                 shown = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
                 minutes = clock.minutes
@@ -94,14 +94,14 @@ def pretrain(towers: Towers, recipe: Recipe, training: Material, validate: Calla
 
 
 def _decayed(params: Any) -> Any:
-    """Weight decay applies to matrices, and not to biases, norms and temperatures."""
+    """Selects matrices for weight decay, and not biases, norms and temperatures."""
     return jax.tree.map(lambda value: value.ndim > 1, params)
 
 
 def _loss(towers: Towers, graphdef: nnx.GraphDef, fixed: nnx.State) -> Callable[..., Array]:
-    """CLIP's loss: the mean of the cross-entropies along rows and columns of one matrix of cosines.
+    """Builds CLIP's loss: the mean of the cross-entropies over rows and over columns of the logits.
 
-    The objective has gradients for its predictions only; so it is computed from both sides, and halved.
+    The objective has gradients only for its predictions, so it is computed in both directions and averaged.
     """
     objective = build_objective("infonce")
 
@@ -109,16 +109,16 @@ def _loss(towers: Towers, graphdef: nnx.GraphDef, fixed: nnx.State) -> Callable[
         model: Any = nnx.merge(graphdef, params["model"], fixed)
         view_BE, text_BE = towers.encode_view(model, views), model.encode_text(*tokens)
         of_views, of_texts = towers.scales(model)
-        one = objective.loss({"infonce": {"log_scale": of_views}}, view_BE, unit(text_BE))
-        return (one + objective.loss({"infonce": {"log_scale": of_texts}}, text_BE, unit(view_BE))) / 2
+        view_loss = objective.loss({"infonce": {"log_scale": of_views}}, view_BE, unit(text_BE))
+        return (view_loss + objective.loss({"infonce": {"log_scale": of_texts}}, text_BE, unit(view_BE))) / 2
 
     return loss
 
 
 def _batch(
-    towers: Towers, recipe: Recipe, training: Material, by_cell: Sequence[np.ndarray], step: int
+    towers: Towers, recipe: Recipe, training: SceneViews, by_cell: Sequence[np.ndarray], step: int
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Views and captions of scenes of different cells, so that few pairs are negatives of equal meaning."""
+    """Draws views and captions of scenes from different cells, to avoid negatives of equal meaning."""
     rng = np.random.default_rng((recipe.seed, step))
     cells = rng.choice(len(by_cell), recipe.batch_size, replace=False)
     rows = [int(rng.choice(by_cell[cell])) for cell in cells]
@@ -130,13 +130,13 @@ def _batch(
 def zero_shot(
     view_NE: Float[np.ndarray, "N E"], prompt_CE: Float[np.ndarray, "C E"], cells_N: np.ndarray
 ) -> dict[str, float]:
-    """Accuracies of the nearest of all cells' prompts [C = 288] as a classifier of N views: of the source, of the cell,
-    and of the cell for seen and held-out cells."""
-    found_N = np.argmax(_unit(view_NE) @ _unit(prompt_CE).T, axis=1)
-    is_right_N = found_N == cells_N
+    """Classifies views by the nearest cell prompt [C = 288]. Returns the accuracies of sources and of cells, the latter
+    also for training cells ("seen") and held-out cells."""
+    nearest_N = np.argmax(_unit(view_NE) @ _unit(prompt_CE).T, axis=1)
+    is_right_N = nearest_N == cells_N
     is_held_out_N = np.isin(cells_N, HELD_OUT_CELLS)
     return {
-        "source": float(np.mean(found_N // len(SHARED) == cells_N // len(SHARED))),
+        "source": float(np.mean(nearest_N // len(SHARED) == cells_N // len(SHARED))),
         "cell": float(np.mean(is_right_N)),
         "seen": float(np.mean(is_right_N[~is_held_out_N])),
         "held_out": float(np.mean(is_right_N[is_held_out_N])),

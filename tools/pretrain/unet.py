@@ -1,4 +1,4 @@
-"""The diffusion network over latents, conditioned on CLAP vectors."""
+"""Trains the diffusion network over latents, conditioned on CLAP vectors."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from tools.pretrain.vae import LATENTS
 
 CHANNELS = (48, 64, 96)
 BATCH, STEPS, LEARNING_RATE = 32, 12_000, 1e-3
-UNCONDITIONED = 0.1  # fraction of rows that are conditioned on a vector of an empty or negative prompt, for guidance
-FROM_TEXT = 0.3  # fraction of rows that are conditioned on the vector of their caption instead of their sound
+UNCONDITIONED = 0.1  # fraction of rows with the vector of an empty or negative prompt, for guidance
+FROM_TEXT = 0.3  # fraction of rows with the vector of their caption instead of their sound
 NOISE_LEVELS = {
     "beta_start": 0.0015,
     "beta_end": 0.0195,
@@ -44,14 +44,13 @@ def new_unet(dim: int) -> Any:
 
 
 def train_unet(
-    latents: np.ndarray, sound_NE: np.ndarray, text_NE: np.ndarray, nothing_KE: np.ndarray, folder: Path, scale: float,
+    latents: np.ndarray, audio_NE: np.ndarray, text_NE: np.ndarray, negative_KE: np.ndarray, folder: Path, scale: float,
     steps: int = STEPS,
 ) -> tuple[Any, float]:  # fmt: skip
-    """The network, and the minutes it took.
+    """Trains the network; returns it and the minutes taken.
 
-    latents: unscaled means [N, C, T', M'], without the deviations that the decoder was trained with, which no network
-    can predict. sound_NE, text_NE: unit vectors of each. nothing_KE: vectors of empty and negative prompts, one of
-    which is the condition of an unconditioned row.
+    latents: unscaled means [N, C, T', M'], without the noise of the posterior. audio_NE, text_NE: unit vectors of each
+    sound and its caption. negative_KE: vectors of empty and negative prompts, for unconditioned rows.
     """
     noises: Any = DDPMScheduler(
         **{key: value for key, value in NOISE_LEVELS.items() if key.startswith(("beta", "pred"))}
@@ -62,16 +61,18 @@ def train_unet(
         rng = np.random.default_rng(step)
         rows = rng.integers(len(latents), size=BATCH)
         clean = torch.from_numpy(scale * latents[rows])
-        drawn_B1 = rng.random((BATCH, 1))
-        vectors = np.where(drawn_B1 < FROM_TEXT, text_NE[rows], sound_NE[rows])
-        vectors = np.where(drawn_B1 > 1 - UNCONDITIONED, nothing_KE[rng.integers(len(nothing_KE), size=BATCH)], vectors)
+        random_B1 = rng.random((BATCH, 1))
+        vectors = np.where(random_B1 < FROM_TEXT, text_NE[rows], audio_NE[rows])
+        vectors = np.where(
+            random_B1 > 1 - UNCONDITIONED, negative_KE[rng.integers(len(negative_KE), size=BATCH)], vectors
+        )
         noise = torch.from_numpy(rng.normal(size=clean.shape).astype(np.float32))
-        # Evenly over the range, so that losses vary less.
+        # Evenly spaced levels reduce the variance of the loss.
         level = torch.from_numpy((levels * ((rng.random() + np.arange(BATCH) / BATCH) % 1)).astype(np.int64))
         noisy = noises.add_noise(clean, noise, level)
-        found = unet(noisy, level, None, class_labels=torch.from_numpy(vectors.astype(np.float32))).sample
-        return torch.nn.functional.mse_loss(found, noises.get_velocity(clean, noise, level))
+        predicted = unet(noisy, level, None, class_labels=torch.from_numpy(vectors.astype(np.float32))).sample
+        return torch.nn.functional.mse_loss(predicted, noises.get_velocity(clean, noise, level))
 
-    unet = new_unet(sound_NE.shape[1])
-    unet.class_embedding.weight.data *= sound_NE.shape[1] ** 0.5  # its input has unit length
+    unet = new_unet(audio_NE.shape[1])
+    unet.class_embedding.weight.data *= audio_NE.shape[1] ** 0.5  # its input has unit length
     return fit(unet, loss_of, folder / "unet.pt", steps=steps, learning_rate=LEARNING_RATE, ema=0.9995)

@@ -1,4 +1,4 @@
-"""The autoencoder of mel-spectrograms."""
+"""Trains the autoencoder of mel-spectrograms."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from diffusers import AutoencoderKL
 from tools.pretrain.fit import fit
 
 LATENTS, CHANNELS = 8, (8, 16, 32, 64)
-BATCH, FRAMES, STEPS, LEARNING_RATE = 32, 64, 9000, 2e-3  # frames of a training piece
-SCALE = 0.25  # of the input logarithms, which are not shifted because padding with zeros would not be
-MEAN, DEVIATION = -6.0, 2.5  # of the output logarithms
-KL = 1e-3  # weight of the divergence from a unit Gaussian, in nats a latent value
-FIRST_STEPS, FIRST_KL = 2000, 1e-2  # its weight in the first steps
-LOUD, LOUDNESS = 5.0, 0.3  # weight of the loudness loss, and the power of amplitudes that is the loudness
+BATCH, FRAMES, STEPS, LEARNING_RATE = 32, 64, 9000, 2e-3  # FRAMES: of a training excerpt
+SCALE = 0.25  # of the input; it is not shifted, as zero padding would not be
+MEAN, DEVIATION = -6.0, 2.5  # of the output
+KL = 1e-3  # weight of the divergence from a unit Gaussian, in nats per latent value
+FIRST_STEPS, FIRST_KL = 2000, 1e-2  # KL weight in the first steps
+LOUD, LOUDNESS = 5.0, 0.3  # weight of the loudness loss; loudness is this power of amplitude
 
 
 def new_vae() -> Any:
@@ -34,9 +34,9 @@ def new_vae() -> Any:
 
 
 def train_vae(mels: np.ndarray, folder: Path, steps: int = STEPS) -> tuple[Any, float]:
-    """The autoencoder of log mels [N, T, M], and the minutes it took.
+    """Trains an autoencoder of log mels [N, T, M]; returns it and the minutes taken.
 
-    Its first and last convolutions include the scaling of the logarithms; the scale of its latents is in its config.
+    Its first and last convolutions include the scaling of the log mels; its config contains the scale of latents.
     """
 
     def loss_of(vae: Any, step: int) -> torch.Tensor:
@@ -46,11 +46,11 @@ def train_vae(mels: np.ndarray, folder: Path, steps: int = STEPS) -> tuple[Any, 
         mel_B1TM = torch.from_numpy(np.stack(pieces)).float()[:, None]
         kl = FIRST_KL if step < FIRST_STEPS else KL
         posterior = vae.encode(mel_B1TM * SCALE).latent_dist
-        found = vae.decode(posterior.sample()).sample
-        wanted = (mel_B1TM - MEAN) / DEVIATION
-        # In logarithms the differences of a hiss are as large as those of a loud sound; in loudness they are small.
-        loudness = [torch.exp(LOUDNESS * (DEVIATION * x + MEAN)) for x in (found, wanted)]
-        loss = (found - wanted).abs().mean() + LOUD * (loudness[0] - loudness[1]).abs().mean()
+        predicted = vae.decode(posterior.sample()).sample
+        target = (mel_B1TM - MEAN) / DEVIATION
+        # Log mels weight quiet and loud sounds equally; loudness puts more weight on loud ones.
+        loudness = [torch.exp(LOUDNESS * (DEVIATION * x + MEAN)) for x in (predicted, target)]
+        loss = (predicted - target).abs().mean() + LOUD * (loudness[0] - loudness[1]).abs().mean()
         return loss + kl * posterior.kl().mean() / posterior.mean[0].numel()
 
     vae, minutes = fit(new_vae(), loss_of, folder / "vae.pt", steps=steps, learning_rate=LEARNING_RATE)
@@ -64,21 +64,21 @@ def train_vae(mels: np.ndarray, folder: Path, steps: int = STEPS) -> tuple[Any, 
 
 
 @torch.no_grad()
-def encoded(vae: Any, mels: np.ndarray, scale: float = 1.0, at_once: int = 64) -> np.ndarray:
-    """Means and standard deviations of the latents [N, 2 C, T', M'], unscaled."""
+def encoded(vae: Any, mels: np.ndarray, scale: float = 1.0, batch_size: int = 64) -> np.ndarray:
+    """Encodes mels as means and standard deviations of latents [N, 2 C, T', M'], unscaled."""
     parts = []
-    for start in range(0, len(mels), at_once):
-        mel_B1TM = torch.from_numpy(mels[start : start + at_once].astype(np.float32))[:, None]
+    for start in range(0, len(mels), batch_size):
+        mel_B1TM = torch.from_numpy(mels[start : start + batch_size].astype(np.float32))[:, None]
         posterior = vae.encode(mel_B1TM * scale).latent_dist
         parts.append(torch.cat([posterior.mean, posterior.std], dim=1).numpy())
     return np.concatenate(parts)
 
 
 @torch.no_grad()
-def decoded(vae: Any, latents: np.ndarray, at_once: int = 64) -> np.ndarray:
-    """Mels [N, T, M] of unscaled latents [N, C, T', M']."""
+def decoded(vae: Any, latents: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    """Decodes unscaled latents [N, C, T', M'] to mels [N, T, M]."""
     parts = [
-        vae.decode(torch.from_numpy(latents[start : start + at_once])).sample[:, 0].numpy()
-        for start in range(0, len(latents), at_once)
+        vae.decode(torch.from_numpy(latents[start : start + batch_size])).sample[:, 0].numpy()
+        for start in range(0, len(latents), batch_size)
     ]
     return np.concatenate(parts)

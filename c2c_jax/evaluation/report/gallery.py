@@ -46,7 +46,7 @@ def build_gallery(folder: Path, run: Run, max_rows: int) -> tuple[dict[str, Any]
     rows: list[dict[str, Any]] = []
     for record in records:
         content = record.content
-        control = control_at.pop(control_file(record.sound).with_suffix(".sound.json"), None)
+        control = control_at.pop(control_file(record.audio_path).with_suffix(".sound.json"), None)
         if len(rows) == max_rows or not (sound := _audio(record, errors)):
             continue
         row: dict[str, Any] = {"sound": sound, "candidates": len(content.sounds), "count": len(content.pictures)}

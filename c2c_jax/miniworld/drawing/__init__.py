@@ -1,1 +1,1 @@
-"""How each source of the mini world is drawn."""
+"""Drawings of the sources and backgrounds of the mini world."""

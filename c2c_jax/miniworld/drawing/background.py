@@ -1,4 +1,4 @@
-"""The background of pictures: sky and ground."""
+"""Draws the background of images: sky and ground."""
 
 import math
 
@@ -8,9 +8,9 @@ from PIL import Image, ImageDraw
 
 from c2c_jax.miniworld.drawing.sketch import RGB, rgb
 
-SIDE, FINE = 64, 4  # pixels of a picture's side, and canvas pixels for each
+SIDE, FINE = 64, 4  # image side in pixels, and canvas pixels per image pixel
 CANVAS = SIDE * FINE
-GROUND = 50  # about where the ground begins, in pixels from the top
+GROUND = 50  # approximate top of the ground, in pixels from the top of the image
 
 SKIES: dict[str, RGB] = {
     "grey": (130, 131, 137),
@@ -24,11 +24,11 @@ PETALS: tuple[RGB, ...] = ((250, 250, 245), (255, 220, 90), (245, 170, 200))
 
 
 def background(place: str, sky: str, rng: np.random.Generator) -> Float[np.ndarray, "64 64 3"]:
-    """Sky with a little clutter above a strip of grass, or of water and sand; 0 to 255, before noise."""
+    """Draws sky with some clutter above a strip of grass, or of water and sand; values 0 to 255, without noise."""
     tint = np.asarray(SKIES[sky]) * rng.uniform(0.94, 1.06) + rng.uniform(-6, 6, 3)
     canvas = Image.new("RGB", (CANVAS, CANVAS), rgb(tint))
     draw = ImageDraw.Draw(canvas)
-    for _ in range(rng.integers(5)):  # a little brighter or darker than the sky
+    for _ in range(rng.integers(5)):  # slightly brighter or darker than the sky
         _clutter(draw, rgb(tint + rng.uniform(14, 30) * rng.choice((-1, 1))), rng)
     (_field if place == "field" else _shore)(draw, rng)
     pixels = np.asarray(canvas.reduce(FINE), np.float32)
@@ -43,7 +43,7 @@ def _fill_below(draw: ImageDraw.ImageDraw, x: np.ndarray, y: np.ndarray, colour:
 
 
 def _clutter(draw: ImageDraw.ImageDraw, colour: RGB, rng: np.random.Generator) -> None:
-    """Streaks of haze, a ring, specks or a pair of slanting lines: nothing that looks like a source."""
+    """Draws streaks of haze, a ring, specks or slanting lines, none of which looks like a source."""
     x, y = rng.uniform(0, CANVAS), rng.uniform(0, 180)
     kind = rng.integers(4)
     if kind == 0:
@@ -63,7 +63,7 @@ def _clutter(draw: ImageDraw.ImageDraw, colour: RGB, rng: np.random.Generator) -
 
 
 def _field(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
-    """Two rolling rows of grass with upright blades, and some flowers."""
+    """Draws two rolling rows of grass with upright blades, and some flowers."""
     green = np.asarray((92, 168, 62)) + rng.uniform(-12, 12, 3)
     for height, tone in ((0, 0.78), (22, 1.0)):
         x = np.arange(-8, CANVAS + 16, 5.0)
@@ -80,7 +80,7 @@ def _field(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
 
 
 def _shore(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
-    """Water with two rows of white crests, and sand in front of it."""
+    """Draws water with two rows of white crests, and sand in front of it."""
     water = np.asarray((48, 128, 204)) + rng.uniform(-12, 12, 3)
     sand = np.asarray((226, 198, 138)) + rng.uniform(-10, 10, 3)
     x = np.arange(-8, CANVAS + 16, 4.0)

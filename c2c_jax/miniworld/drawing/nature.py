@@ -1,10 +1,10 @@
-"""Drawings of animals and weather; animals look to the right. pose: 0 to 1, differs between things of one source."""
+"""Drawings of animals, weather and fire. pose: 0 to 1, varies between things of one source."""
 
 from c2c_jax.miniworld.drawing.sketch import Sketch
 
 
 def bird(pen: Sketch, pose: float) -> None:
-    """A songbird on its legs, seen from the side."""
+    """A standing songbird from the side."""
     lift = 0.35 * pose
     for x in (-0.12, 0.16):
         pen.line("beak", 0.09, (x, 0.5), (x, 0.86), (x + 0.16, 0.88))
@@ -19,7 +19,7 @@ def bird(pen: Sketch, pose: float) -> None:
 
 
 def bee(pen: Sketch, pose: float) -> None:
-    """A striped body under two wings."""
+    """A bee: a striped body and two wings."""
     beat = 18 * pose
     pen.ellipse("glass", -0.28, -0.58, 0.25, 0.52, -22 - beat)
     pen.ellipse("paper", 0.14, -0.6, 0.27, 0.56, 10 + beat)
@@ -36,7 +36,7 @@ def bee(pen: Sketch, pose: float) -> None:
 
 
 def dog(pen: Sketch, pose: float) -> None:
-    """Standing, with a hanging ear, a long snout and its tail up."""
+    """A standing dog with a hanging ear, a long snout and a raised tail."""
     pen.curve("base", 0.17, (-0.72, 0.0), (-0.98, -0.22), (-1.05 + 0.3 * pose, -0.62))
     pen.line("shade", 0.2, (-0.42, 0.3), (-0.4, 0.86))
     pen.line("shade", 0.2, (0.08, 0.3), (0.05, 0.86))
@@ -54,7 +54,7 @@ def dog(pen: Sketch, pose: float) -> None:
 
 
 def cat(pen: Sketch, pose: float) -> None:
-    """Sitting and looking at us, with pointed ears, whiskers and its tail around it."""
+    """A sitting cat from the front, with pointed ears, whiskers and a curled tail."""
     pen.curve("shade", 0.17, (0.3, 0.84), (0.82, 0.8), (0.9, 0.4), (0.68 + 0.3 * pose, 0.08))
     pen.blob("base", (0.0, -0.1), (0.4, 0.2), (0.54, 0.75), (0.3, 0.95), (-0.3, 0.95), (-0.54, 0.75), (-0.4, 0.2))
     pen.blob("light", (0.0, 0.1), (0.2, 0.35), (0.16, 0.7), (-0.16, 0.7), (-0.2, 0.35))
@@ -73,7 +73,7 @@ def cat(pen: Sketch, pose: float) -> None:
 
 
 def cow(pen: Sketch, pose: float) -> None:
-    """A heavy body with patches, horns, a pink muzzle and an udder."""
+    """A cow with patches, horns, a pink muzzle and an udder."""
     pen.line("shade", 0.08, (-0.86, -0.3), (-1.06, 0.0), (-1.02 - 0.06 * pose, 0.36))
     pen.disc("mark", -1.02 - 0.06 * pose, 0.42, 0.1)
     pen.line("shade", 0.19, (-0.5, 0.3), (-0.5, 0.86))
@@ -103,7 +103,7 @@ def cow(pen: Sketch, pose: float) -> None:
 
 
 def frog(pen: Sketch, pose: float) -> None:
-    """Sitting and looking at us, its eyes on top of a wide mouth, its knees out at the sides."""
+    """A sitting frog from the front, with eyes above a wide mouth, and knees at the sides."""
     out = 0.1 * pose
     for side in (-1.0, 1.0):
         pen.ellipse("shade", side * (0.74 + out), 0.42, 0.28, 0.42, side * 24)
@@ -122,7 +122,7 @@ def frog(pen: Sketch, pose: float) -> None:
 
 
 def cricket(pen: Sketch, pose: float) -> None:
-    """A long body under a folded hind leg, its feelers swept back."""
+    """A cricket: a long body, a folded hind leg, and feelers swept back."""
     knee = -1.0 + 0.2 * pose
     pen.curve("shade", 0.07, (0.86, -0.1), (1.14, -0.56), (1.56, -0.8))
     pen.curve("shade", 0.07, (0.94, -0.04), (1.26, -0.26), (1.68, -0.34))
@@ -152,7 +152,7 @@ def rain(pen: Sketch, pose: float) -> None:
 
 
 def lightning(pen: Sketch, pose: float) -> None:
-    """A bolt, coloured, out of a thin dark cloud."""
+    """A coloured bolt of lightning under a thin dark cloud."""
     kink = 0.12 * (pose - 0.5)
     left, right = ((-0.08, 0.16), (-0.66 + kink, 0.16)), ((0.18 + kink, -0.2), (0.72 + kink, -0.2))
     pen.polygon("base", (-0.2, -0.8), (0.5, -0.8), *right, (-0.42, 1.1), *left)

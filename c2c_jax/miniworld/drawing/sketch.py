@@ -1,4 +1,4 @@
-"""A drawing of one thing as shapes, in units of its own and in tones, which get their colours when it is placed."""
+"""Vector drawings of things: shapes in named tones, which get their size and colours when they are placed."""
 
 import functools
 import itertools
@@ -12,7 +12,7 @@ from PIL import ImageDraw
 Point = tuple[float, float]
 RGB = tuple[int, int, int]
 
-# Tones with a fixed colour; `palette` adds those that depend on the colour of the thing.
+# Tones with fixed colours. `palette` adds tones that depend on the colour of the thing.
 ACCENTS: dict[str, RGB] = {
     "ink": (28, 26, 36),
     "paper": (250, 247, 238),
@@ -34,9 +34,9 @@ ACCENTS: dict[str, RGB] = {
 
 
 def palette(base: RGB, is_black: bool, is_white: bool) -> dict[str, RGB]:
-    """The colour of every tone of a thing of colour `base`.
+    """Returns the colour of every tone for a thing of colour `base`.
 
-    mark is for what must contrast with base (eyes, stripes), patch for large spots on it, trim for bright parts.
+    The tone mark contrasts with base (eyes, stripes), patch is for large spots, trim for bright parts.
     """
     colour = np.asarray(base, float)
     shade = colour * (0.45 if is_black else 0.64)
@@ -58,17 +58,17 @@ def rgb(colour: np.ndarray) -> RGB:
 
 
 def around(x: float, y: float, radius: float, degrees: float) -> Point:
-    """The point at an angle on a circle; 0 is to the right, 90 is down."""
+    """Returns the point at an angle on a circle; 0 degrees is right, 90 is down."""
     return x + radius * math.cos(math.radians(degrees)), y + radius * math.sin(math.radians(degrees))
 
 
 def both_sides(*right: Point) -> tuple[Point, ...]:
-    """A symmetric outline: points on the right from top to bottom, and their mirror images back to the top."""
+    """Returns a symmetric outline: the given points, from top to bottom, and their mirror images back to the top."""
     return (*right, *((-x, y) for x, y in reversed(right)))
 
 
 def _smooth(points: tuple[Point, ...], is_closed: bool) -> tuple[Point, ...]:
-    """A Catmull-Rom spline through the points, six steps from each to the next."""
+    """Returns a Catmull-Rom spline through the points, with six steps between neighbours."""
     knots = np.asarray(points)
     padded = np.concatenate([knots[-1:], knots, knots[:2]] if is_closed else [knots[:1], knots, knots[-1:]])
     t = np.arange(6) / 6
@@ -79,10 +79,10 @@ def _smooth(points: tuple[Point, ...], is_closed: bool) -> tuple[Point, ...]:
 
 
 class Sketch:
-    """Filled and stroked shapes, back to front; x goes to the right, y goes down."""
+    """A list of filled and stroked shapes, back to front; x points right, y down."""
 
     def __init__(self) -> None:
-        # Tone, width of the stroke (0: a filled shape) and points of each shape.
+        # For each shape: tone, stroke width (0: filled) and points.
         self.shapes: list[tuple[str, float, tuple[Point, ...]]] = []
 
     def polygon(self, tone: str, *points: Point) -> None:
@@ -94,7 +94,7 @@ class Sketch:
         self.polygon(tone, (left, top), (right, top), (right, bottom), (left, bottom))
 
     def blob(self, tone: str, *points: Point) -> None:
-        """A smooth outline through the points."""
+        """Adds a filled shape with a smooth outline through the points."""
         self.polygon(tone, *_smooth(points, True))
 
     def disc(self, tone: str, x: float, y: float, radius: float) -> None:
@@ -102,7 +102,7 @@ class Sketch:
         self.ellipse(tone, x, y, radius, radius)
 
     def ellipse(self, tone: str, x: float, y: float, wide: float, high: float, turn: float = 0.0) -> None:
-        """wide, high: half axes. turn: degrees clockwise."""
+        """Adds a filled ellipse. wide, high: half axes. turn: degrees clockwise."""
         angles = np.linspace(0, 2 * math.pi, 24, endpoint=False)
         cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
         across, down = wide * np.cos(angles), high * np.sin(angles)
@@ -110,45 +110,45 @@ class Sketch:
         self.polygon(tone, *zip(xs.tolist(), ys.tolist(), strict=True))
 
     def dome(self, tone: str, x: float, y: float, wide: float, high: float) -> None:
-        """The upper half of an ellipse about (x, y)."""
+        """Adds the filled upper half of an ellipse centred at (x, y)."""
         angles = np.linspace(math.pi, 2 * math.pi, 17)
         self.polygon(tone, *((x + wide * math.cos(a), y + high * math.sin(a)) for a in angles))
 
     def line(self, tone: str, width: float, *points: Point) -> None:
-        """Straight strokes from point to point with round ends and joints."""
+        """Adds straight strokes from point to point, with round ends and joints."""
         self.shapes.append((tone, width, points))
 
     def curve(self, tone: str, width: float, *points: Point) -> None:
-        """A smooth stroke through the points."""
+        """Adds a smooth stroke through the points."""
         self.line(tone, width, *_smooth(points, False))
 
     def arc(self, tone: str, width: float, x: float, y: float, radius: float, start: float, end: float) -> None:
-        """A stroke along a circle; degrees as in `around`."""
+        """Adds a stroke along a circle; start and end in degrees, as in `around`."""
         self.line(tone, width, *(around(x, y, radius, a) for a in np.linspace(start, end, 13)))
 
     @functools.cached_property
     def outline(self) -> tuple[Float[np.ndarray, "points 2"], Float[np.ndarray, "points 1"]]:
-        """The points of all shapes, and how far the stroke reaches beyond each point."""
+        """The points of all shapes, and half of the stroke width at each point."""
         reach = [np.full((len(points), 1), width / 2) for _, width, points in self.shapes]
         return np.concatenate([np.asarray(points) for _, _, points in self.shapes]), np.concatenate(reach)
 
 
 class Placed:
-    """A sketch turned, mirrored and scaled, ready to be drawn; lengths in pixels of the canvas."""
+    """A sketch that is rotated, mirrored and scaled to canvas pixels."""
 
     def __init__(self, sketch: Sketch, *, side: float, degrees: float, stretch: float, is_mirrored: bool):
-        """side: the longer side of its bounding box, after turning. stretch: of its width, before turning."""
+        """side: the longer side of the bounding box, after rotation. stretch: factor of the width, before rotation."""
         points, reach = sketch.outline
         cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
         across = -stretch if is_mirrored else stretch
-        turned = points @ np.array([[across * cos, across * sin], [-sin, cos]])
-        low, high = (turned - reach).min(0), (turned + reach).max(0)
+        rotated = points @ np.array([[across * cos, across * sin], [-sin, cos]])
+        low, high = (rotated - reach).min(0), (rotated + reach).max(0)
         self._scale = side / (high - low).max()
-        self._shapes, self._points = sketch.shapes, (turned - low) * self._scale
+        self._shapes, self._points = sketch.shapes, (rotated - low) * self._scale
         self.width, self.height = ((high - low) * self._scale).tolist()
 
     def draw(self, draw: ImageDraw.ImageDraw, left: float, top: float, colours: Mapping[str, tuple[int, ...]]) -> None:
-        """Draws it with the upper left corner of its box at (left, top)."""
+        """Draws the sketch with the upper left corner of its bounding box at (left, top)."""
         coordinates = iter((self._points + (left, top)).ravel().tolist())
         for tone, width, shape in self._shapes:
             points, fill = list(itertools.islice(coordinates, 2 * len(shape))), colours[tone]

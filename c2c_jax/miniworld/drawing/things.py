@@ -1,10 +1,10 @@
-"""Drawings of instruments, vehicles, machines and tools. pose: 0 to 1, differs between things of one source."""
+"""Drawings of instruments, vehicles, machines and tools. pose: 0 to 1, varies between things of one source."""
 
 from c2c_jax.miniworld.drawing.sketch import Sketch, around, both_sides
 
 
 def bell(pen: Sketch, pose: float) -> None:
-    """Hanging by a loop, with a wide rim and its clapper below."""
+    """A hanging bell with a wide rim and a clapper."""
     swing = 0.24 * (pose - 0.5)
     pen.arc("steel", 0.15, 0.0, -0.84, 0.17, 0.0, 360.0)
     pen.disc("gold", swing, 0.8, 0.22)
@@ -15,7 +15,7 @@ def bell(pen: Sketch, pose: float) -> None:
 
 
 def drum(pen: Sketch, pose: float) -> None:
-    """A snare drum from slightly above, corded, with two sticks."""
+    """A corded snare drum from slightly above, with two sticks."""
     pen.blob("base", (-0.8, -0.2), (0.8, -0.2), (0.8, 0.5), (0.5, 0.78), (0.0, 0.84), (-0.5, 0.78), (-0.8, 0.5))
     pen.polygon("base", (-0.84, -0.2), (0.84, -0.2), (0.84, 0.56), (-0.84, 0.56))
     cords = (-0.8, 0.0), (-0.55, 0.66), (-0.28, 0.14), (0.0, 0.76), (0.28, 0.14), (0.55, 0.66), (0.8, 0.0)
@@ -30,7 +30,7 @@ def drum(pen: Sketch, pose: float) -> None:
 
 
 def trumpet(pen: Sketch, pose: float) -> None:
-    """Lying, its bell to the right, with a loop of tube and three valves."""
+    """A horizontal trumpet with its bell on the right, a loop of tube and three valves."""
     low = 0.56 + 0.08 * pose
     pen.curve("shade", 0.13, (0.3, 0.02), (0.46, 0.26), (0.3, low), (-0.5, low), (-0.66, 0.26), (-0.5, 0.02))
     for i, x in enumerate((-0.3, -0.07, 0.16)):
@@ -49,7 +49,7 @@ def trumpet(pen: Sketch, pose: float) -> None:
 
 
 def piano(pen: Sketch, pose: float) -> None:
-    """An upright piano from the front, its keys large."""
+    """An upright piano from the front, with large keys."""
     for x in (-0.82, 0.82):
         pen.box("shade", x - 0.12, 0.2, x + 0.12, 0.95)
     pen.box("shade", -0.78, 0.3, 0.78, 0.8)
@@ -68,7 +68,7 @@ def piano(pen: Sketch, pose: float) -> None:
 
 
 def guitar(pen: Sketch, pose: float) -> None:
-    """Leaning, its body below on the left."""
+    """A leaning guitar with its body at the lower left."""
     pen.line("wood", 0.17, (-0.1, 0.1), (0.7, -0.7))
     pen.polygon("shade", (0.54, -0.72), (0.82, -1.04), (1.04, -0.84), (0.72, -0.54))
     for along in (0.0, 0.14):
@@ -129,7 +129,7 @@ def train(pen: Sketch, pose: float) -> None:
 
 
 def siren(pen: Sketch, pose: float) -> None:
-    """A warning light on its base, sending rays."""
+    """A warning light on a base, with rays."""
     for degrees in (-162.0, -126.0, -90.0, -54.0, -18.0):
         pen.line("glow", 0.13, around(0.0, 0.0, 0.72, degrees), around(0.0, 0.0, 1.12, degrees))
     pen.box("base", -0.52, -0.06, 0.52, 0.5)
@@ -174,7 +174,7 @@ def windmill(pen: Sketch, pose: float) -> None:
 
 
 def phone(pen: Sketch, pose: float) -> None:
-    """A telephone with a dial, its receiver on top."""
+    """A telephone with a dial and the receiver on top."""
     pen.blob("base", *both_sides((0.34, -0.3), (0.56, 0.1), (0.9, 0.7), (0.7, 0.84)))
     for x in (-0.34, 0.34):
         pen.line("shade", 0.16, (x, -0.2), (x, -0.5))
@@ -218,7 +218,7 @@ def kettle(pen: Sketch, pose: float) -> None:
 
 
 def robot(pen: Sketch, pose: float) -> None:
-    """Standing, square, with an aerial and lit eyes."""
+    """A square robot with an aerial and lit eyes."""
     pen.line("steel", 0.08, (0.0, -0.8), (0.0, -1.06))
     pen.disc("glow", 0.0, -1.08, 0.12)
     for side in (-1.0, 1.0):

@@ -177,7 +177,7 @@ def test_what_cannot_be_shown_is_named_and_the_rest_shown(run, copy, tmp_path):
     told = [str(error) for error in write_report(run, tmp_path / "report.html", sounds=copy)]
     for name, why in (
         ("c.sound.json", "cannot be read as JSON"),
-        ("a.wav", "is not the sound that a.sound.json is of"),
+        ("a.wav", "is not the sound that a.sound.json describes"),
         ("<img src=x onerror=window.hurt=1>.png", "another picture"),
         ("d.control.sound.json", "without its picture's"),
     ):
@@ -267,7 +267,7 @@ def test_damaged_evaluations_are_refused(run, evaluated, tmp_path, name, content
 def test_no_bundle_no_sounds(run, tmp_path):
     with pytest.raises(BundleError, match="contains no translator bundle"):
         write_report(tmp_path, tmp_path / "report.html")
-    for folder, told in ((tmp_path, "holds no .sound.json record"), (tmp_path / "nowhere", "found no file")):
+    for folder, told in ((tmp_path, "contains no .sound.json record"), (tmp_path / "nowhere", "found no file")):
         with pytest.raises(ReportError, match=told):
             write_report(run, tmp_path / "report.html", sounds=folder)
     assert not any(tmp_path.iterdir())
@@ -307,7 +307,7 @@ def test_records_of_another_form_are_left_out(run, copy, tmp_path, change):
     record = json.loads((copy / "c.sound.json").read_text())
     (copy / "c.sound.json").write_text(json.dumps({**record, **change}))
     (error,) = write_report(run, tmp_path / "report.html", sounds=copy)
-    assert str(error).startswith(str(copy / "c.sound.json")) and str(error).endswith("; make the sound again")
+    assert str(error).startswith(str(copy / "c.sound.json")) and str(error).endswith("; generate the sound again")
     assert "\n" not in str(error)
 
 

@@ -1,4 +1,4 @@
-"""The sounds of the mini world against what can be counted and measured by hand: events, centroids, lines, decibels."""
+"""Properties of the mini world's sounds: numbers of events, spectral centroids, lines and levels."""
 
 import dataclasses
 import itertools
@@ -6,106 +6,106 @@ import itertools
 import numpy as np
 import pytest
 
-from c2c_jax.miniworld import sounds, voices
+from c2c_jax.miniworld import audio, voices
+from c2c_jax.miniworld.audio import SAMPLES, synthesize
 from c2c_jax.miniworld.event import SAMPLE_RATE, Event, band_noise
-from c2c_jax.miniworld.sounds import SAMPLES, sound
 from c2c_jax.miniworld.voices import string
 from c2c_jax.miniworld.world import COUNTS, ECHOES, NOISES, PLACES, SIZES, SOURCES, Scene, scene_at
 
 PLAIN = Scene(source="bell", count=1, size="small", place="field", colour="red", sky="grey", echo="dry", noise="none")
 
 
-def heard(seed: int, **changes) -> np.ndarray:
-    return sound(dataclasses.replace(PLAIN, **changes), np.random.default_rng(seed))
+def clip(seed: int, **changes) -> np.ndarray:
+    return synthesize(dataclasses.replace(PLAIN, **changes), np.random.default_rng(seed))
 
 
 def frames(samples: np.ndarray) -> np.ndarray:
-    """RMS of each 20 ms."""
+    """Returns the RMS of each 20 ms."""
     return np.sqrt(np.mean(samples.reshape(-1, 320).astype(float) ** 2, axis=1))
 
 
-def events_heard(samples: np.ndarray) -> int:
-    """Stretches within 40 dB of the loudest 20 ms that are at least 0.2 s from each other."""
+def count_events(samples: np.ndarray) -> int:
+    """Counts parts within 40 dB of the loudest 20 ms that are at least 0.2 s from each other."""
     loud = np.flatnonzero(frames(samples) > 0.01 * frames(samples).max())
     return 1 + int(np.sum(np.diff(loud) > 10))
 
 
 def centroid(samples: np.ndarray) -> float:
-    """The middle of the power spectrum in log-frequency, in octaves above 1 Hz."""
+    """Returns the centroid of the power spectrum in log-frequency, in octaves above 1 Hz."""
     power = np.abs(np.fft.rfft(samples)) ** 2
     hertz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
-    kept = hertz > 30
-    return float(np.sum(power[kept] * np.log2(hertz[kept])) / np.sum(power[kept]))
+    audible = hertz > 30
+    return float(np.sum(power[audible] * np.log2(hertz[audible])) / np.sum(power[audible]))
 
 
 def level(samples: np.ndarray, low: float, high: float) -> float:
-    """Decibels of full scale between two frequencies."""
+    """Returns the level between two frequencies, in dB relative to full scale."""
     power = 2 * np.abs(np.fft.rfft(samples)) ** 2 / len(samples) ** 2
     hertz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
     return float(10 * np.log10(power[(hertz >= low) & (hertz < high)].sum()))
 
 
-def test_a_scene_and_a_generator_give_one_sound():
-    first, second = (sound(*scene_at("test", 77)) for _ in range(2))
+def test_sound_is_a_function_of_scene_and_generator():
+    first, second = (synthesize(*scene_at("test", 77)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(first, sound(*scene_at("test", 77, seed=1)))
+    assert not np.array_equal(first, synthesize(*scene_at("test", 77, seed=1)))
 
 
-def test_what_is_seen_alone_is_not_heard():
-    np.testing.assert_array_equal(heard(3), heard(3, colour="blue", sky="dark"))
+def test_colour_and_sky_do_not_change_the_sound():
+    np.testing.assert_array_equal(clip(3), clip(3, colour="blue", sky="dark"))
 
 
-def test_every_combination_sounds_and_stays_in_range():
+def test_level_of_every_combination():
     combinations = itertools.product(SOURCES, COUNTS, SIZES, PLACES)
-    # five of each in a row: were it one, each count would always have the same echo and noise
-    heard_alone = itertools.cycle(itertools.product(ECHOES, NOISES, range(5)))
-    for seed, (combination, (echo, noise, _)) in enumerate(zip(combinations, heard_alone, strict=False)):
+    # five of each in a row, so that echo and noise vary independently of the count
+    audio_only = itertools.cycle(itertools.product(ECHOES, NOISES, range(5)))
+    for seed, (combination, (echo, noise, _)) in enumerate(zip(combinations, audio_only, strict=False)):
         shared = dict(zip(("source", "count", "size", "place"), combination, strict=True))
-        samples = heard(seed, **shared, echo=echo, noise=noise)
+        samples = clip(seed, **shared, echo=echo, noise=noise)
         assert samples.shape == (40_960,) and samples.dtype == np.float32
         assert np.abs(samples).max() <= 0.98
         assert 0.005 < np.sqrt(np.mean(samples**2)) < 0.2
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_as_many_events_as_things(source):
+def test_number_of_events_is_the_count(source):
     for count, size, seed in itertools.product(COUNTS, SIZES, range(3)):
-        assert events_heard(heard(seed, source=source, count=count, size=size)) == count, (count, size, seed)
+        assert count_events(clip(seed, source=source, count=count, size=size)) == count, (count, size, seed)
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_small_things_sound_higher(source):
-    """Pitches are at least 0.35 octaves above and below the middle: 0.7 between the nearest of the two sizes."""
-    high, low = ([centroid(heard(seed, source=source, size=size)) for seed in range(6)] for size in SIZES)
+def test_small_things_have_a_higher_pitch(source):
+    """Pitches are at least 0.35 octaves above or below the mean, so the two sizes differ by at least 0.7."""
+    high, low = ([centroid(clip(seed, source=source, size=size)) for seed in range(6)] for size in SIZES)
     assert np.mean(high) - np.mean(low) > 0.7
     assert min(high) > max(low)
 
 
 @pytest.mark.parametrize(("size", "low", "high"), [("small", 2**0.35, 2**0.8), ("large", 2**-0.8, 2**-0.35)])
 def test_pitch_of_a_size(size, low, high):
-    """A cricket is one tone of 3,500 Hz times its pitch, ±2 % from event to event."""
+    """A cricket is a tone of 3,500 Hz times its pitch, ±2 % between events."""
     for seed in range(20):
-        spectrum = np.abs(np.fft.rfft(heard(seed, source="cricket", size=size)))
+        spectrum = np.abs(np.fft.rfft(clip(seed, source="cricket", size=size)))
         hertz = spectrum.argmax() * SAMPLE_RATE / SAMPLES
         assert 0.97 * low < hertz / 3500 < 1.03 * high
 
 
-def sounding(clip: np.ndarray, decibels: float = 60) -> np.ndarray:
-    """From the first sample that is so near the peak to the last."""
+def trim_silence(clip: np.ndarray, decibels: float = 60) -> np.ndarray:
+    """Cuts samples before the first and after the last one within `decibels` of the peak."""
     loud = np.flatnonzero(np.abs(clip) > 10 ** (-decibels / 20) * np.abs(clip).max())
     return clip[loud[0] : loud[-1] + 1]
 
 
 def test_events_are_equally_loud_in_every_source():
-    """Either the RMS of an event is 0.09 or its highest peak is six times that, whichever is quieter, ±15 %."""
+    """Either the RMS of an event is 0.09 or its peak is six times that, whichever is quieter, ±15 %."""
     for source, seed in itertools.product(set(SOURCES) - {"dog"}, range(3)):  # a bark may end before its event
-        event = sounding(sounds.events(dataclasses.replace(PLAIN, source=source), np.random.default_rng(seed)))
+        event = trim_silence(audio.events(dataclasses.replace(PLAIN, source=source), np.random.default_rng(seed)))
         loudness = max(np.sqrt(np.mean(event**2)) / 0.09, np.abs(event).max() / (6 * 0.09))
-        assert 0.84 < loudness < 1.2, (source, seed)  # what is cut off as silent raises an RMS a little
+        assert 0.84 < loudness < 1.2, (source, seed)  # trimming raises the RMS slightly
 
 
-def rest(samples: np.ndarray, seconds: float = 0.2) -> np.ndarray:
-    """The quietest stretch."""
+def quietest_part(samples: np.ndarray, seconds: float = 0.2) -> np.ndarray:
+    """Returns the quietest part."""
     width = int(seconds / 0.02)
     power = np.convolve(frames(samples) ** 2, np.ones(width), "valid")
     first = 320 * int(power.argmin())
@@ -113,41 +113,41 @@ def rest(samples: np.ndarray, seconds: float = 0.2) -> np.ndarray:
 
 
 def background(seed: int, **changes) -> np.ndarray:
-    """A clip with much rest."""
-    return heard(seed, **{"source": "drum", **changes})
+    """Synthesizes a clip with long pauses."""
+    return clip(seed, **{"source": "drum", **changes})
 
 
 def test_surf_is_12_to_16_decibels_below_the_events():
-    """Scenes that differ in place alone differ by the surf; an event of a kettle has 0.09 RMS ± 15 %, so 1.4 dB. The
-    air is below what is left out as rest."""
+    """Scenes that differ only in place differ by the surf. An event of a kettle has RMS 0.09 ± 15 %, or 1.4 dB. The air
+    is below the threshold of trimming."""
     for seed in range(8):
-        field, shore = (heard(seed, source="kettle", place=place) for place in PLACES)
+        field, shore = (clip(seed, source="kettle", place=place) for place in PLACES)
         waves = shore - field
-        below = 20 * np.log10(np.sqrt(np.mean(waves**2)) / np.sqrt(np.mean(sounding(field, 34) ** 2)))
+        below = 20 * np.log10(np.sqrt(np.mean(waves**2)) / np.sqrt(np.mean(trim_silence(field, 34) ** 2)))
         assert -16 - 1.4 < below < -12 + 1.5
-        assert level(waves, 200, 2500) - level(waves, 4500, 7500) > 20  # a band, unlike hiss
+        assert level(waves, 200, 2500) - level(waves, 4500, 7500) > 20  # a band, not white noise
 
 
-def test_surf_fills_the_rests():
-    """A field's air is 53 to 57 dB below the events, so the shore's rests are 37 to 45 dB louder; in the trough of a
-    swell less."""
+def test_surf_fills_pauses():
+    """A field's air is 53 to 57 dB below the events, so pauses at the shore are 37 to 45 dB louder, or less between two
+    swells."""
     for seed in range(8):
-        field, shore = (level(rest(background(seed, place=place)), 30, 8000) for place in PLACES)
+        field, shore = (level(quietest_part(background(seed, place=place)), 30, 8000) for place in PLACES)
         assert 25 < shore - field < 45
 
 
 def test_surf_level():
     for seed in range(5):
-        waves = sounds.surf(np.random.default_rng(seed))
+        waves = audio.surf(np.random.default_rng(seed))
         assert waves.shape == (SAMPLES,) and waves.dtype == np.float32
         np.testing.assert_allclose(np.sqrt(np.mean(waves**2)), 1, rtol=0.01)
         foam = frames(waves).reshape(8, 16).mean(1)  # 0.32 s each
-        assert 1.3 < foam.max() / foam.min() < 6  # it swells, and never rests
+        assert 1.3 < foam.max() / foam.min() < 6  # it swells but is never silent
 
 
 def test_hiss_is_white():
     for seed in range(8):
-        quiet = rest(background(seed, noise="hiss"))
+        quiet = quietest_part(background(seed, noise="hiss"))
         octaves = [level(quiet, 500 * 2**k, 1000 * 2**k) for k in range(4)]
         np.testing.assert_allclose(np.diff(octaves), 3.01, atol=1.8)  # 3 dB more for twice the width
         assert -58 < level(quiet, 30, 8000) < -42
@@ -164,11 +164,11 @@ def test_hum_has_lines_at_50_hertz_and_its_multiples():
 
 
 def test_echo_lengthens_the_decay():
-    """The tail dies by 60 dB within 0.35 to 0.5 s; its energy is 0.5 to 0.8 of the sound's."""
+    """The tail decays by 60 dB in 0.35 to 0.5 s; its energy is 0.5 to 0.8 of the sound's."""
     dry = np.zeros(SAMPLES, np.float32)
     dry[8000:16000] = band_noise(8000, 300, 3000, np.random.default_rng(1))
     for seed in range(6):
-        wet = sounds.with_echo(dry, np.random.default_rng(seed))
+        wet = audio.with_echo(dry, np.random.default_rng(seed))
         assert wet.shape == (SAMPLES,) and wet.dtype == np.float32
         np.testing.assert_allclose(wet[:8000], 0, atol=1e-4)
         after = [10 * np.log10(np.mean(wet[16000 + at : 16000 + at + 800] ** 2)) for at in (800, 1600, 2400, 3200)]
@@ -180,9 +180,9 @@ def test_echo_lengthens_the_decay():
 
 
 def test_echo_keeps_the_count():
-    """Between echoing events the sound falls by 15 dB at least."""
+    """The level falls by at least 15 dB between echoing events."""
     for source, seed in itertools.product(SOURCES, range(2)):
-        loud = frames(heard(seed, source=source, count=3, echo="echo"))
+        loud = frames(clip(seed, source=source, count=3, echo="echo"))
         smooth = np.convolve(loud, np.ones(3) / 3, "same")
         quiet = smooth > 10 ** (-15 / 20) * smooth.max()
         runs = np.flatnonzero(quiet)
@@ -190,23 +190,23 @@ def test_echo_keeps_the_count():
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_two_events_are_alike_and_two_things_are_not(source):
-    """Traits make the thing: with other traits the same chance gives another sound."""
-    one, same, other = (
+def test_events_with_equal_traits_are_equal(source):
+    """Traits characterise a thing: other traits with the same random numbers give another sound."""
+    first, same, other = (
         getattr(voices, source)(Event(8000, 1.0, [trait] * 4, np.random.default_rng(5))) for trait in (0.2, 0.2, 0.9)
     )
-    np.testing.assert_array_equal(one, same)
-    assert one.shape == (8000,)
-    assert not np.allclose(one / one.std(), other / other.std(), atol=0.05)
+    np.testing.assert_array_equal(first, same)
+    assert first.shape == (8000,)
+    assert not np.allclose(first / first.std(), other / other.std(), atol=0.05)
 
 
 def test_tone_against_sines():
-    """Harmonics of a steady pitch, less those above 7.6 kHz."""
+    """Compares harmonics of a constant pitch, without those above 7.6 kHz."""
     event = Event(4000, 1.0, [0.5] * 4, np.random.default_rng(0))
     seconds = np.arange(1, 4001) / SAMPLE_RATE
     expected = sum(a * np.sin(2 * np.pi * 1000 * k * seconds) for k, a in ((1, 1.0), (2, 0.5), (7, 0.25)))
-    made = event.tone(1000.0, (1.0, 0.5, 0, 0, 0, 0, 0.25, 9.0))
-    np.testing.assert_allclose(made, expected, atol=2e-3)
+    tone = event.tone(1000.0, (1.0, 0.5, 0, 0, 0, 0, 0.25, 9.0))
+    np.testing.assert_allclose(tone, expected, atol=2e-3)
 
 
 def test_band_noise_stays_in_its_band():
@@ -216,8 +216,8 @@ def test_band_noise_stays_in_its_band():
     assert level(noise, 400, 1250) - level(noise, 1, 320) > 60
 
 
-def test_spoken_formants_are_where_they_should_be():
-    """White noise through formants at 500 and 1,500 Hz, an octave higher for a pitch of 2."""
+def test_frequencies_of_formants():
+    """Filters white noise with formants at 500 and 1,500 Hz, an octave higher for a pitch of 2."""
     event = Event(16_000, 2.0, [0.5] * 4, np.random.default_rng(0))
     white = event.rng.standard_normal(16_000).astype(np.float32)
     spoken = event.spoken(white, (500, 1500))
@@ -225,8 +225,8 @@ def test_spoken_formants_are_where_they_should_be():
     assert level(spoken, 2950, 3050) - level(spoken, 1950, 2050) > 5
 
 
-def test_string_is_the_loop_of_karplus_and_strong():
-    """A period of noise, averaged turn by turn with its neighbour, written as the loop that it is."""
+def test_string_equals_the_karplus_strong_loop():
+    """Compares with the loop that averages a period of noise with its neighbour in every turn."""
     period = np.random.default_rng(0).uniform(-1, 1, 81)
     expected, turn = [], period
     for _ in range(25):

@@ -1,7 +1,7 @@
-"""Pictures of the mini world: 64 by 64 pixels, the outlined things of a scene on a background.
+"""Draws the images of the mini world: 64 by 64 pixels, the outlined things of a scene on a background.
 
-Everything is drawn four times as large and averaged down. A picture is the sum of three layers (the background, the
-things, and the outline around them) and of noise.
+Everything is drawn at four times the size and averaged down. An image is the sum of three layers (the background, the
+things, and their outlines) and noise.
 """
 
 import functools
@@ -15,17 +15,17 @@ from c2c_jax.miniworld.drawing.background import CANVAS, FINE, GROUND, SIDE, bac
 from c2c_jax.miniworld.drawing.sketch import ACCENTS, RGB, Placed, Sketch, palette, rgb
 from c2c_jax.miniworld.world import SOURCES, Scene
 
-RIM = 1.25  # pixels around a thing for its outline and for rounding to canvas pixels
-# The outline is what the things cover when they are shifted by these half pixels.
+RIM = 1.25  # pixels around a thing, for its outline and for rounding
+# The outline is the area that the things cover when shifted by these offsets, in half pixels.
 NEAR = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 OUTLINE = {"small": NEAR, "large": (*NEAR, (2, 0), (-2, 0), (0, 2), (0, -2))}
 MARGIN, GAP = 1.0, 2.0  # free pixels at the border, and between things
-WIDE = 0.58 * SIDE  # a wider lowest row is placed higher, so that the ground is visible
-# How many things are in each row, from the top, for each number of things.
+WIDE = 0.58 * SIDE  # a wider lowest row is placed higher, to leave the ground visible
+# For each number of things, the possible numbers of things per row, from the top.
 ROWS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((1,),), 2: ((2,), (1, 1)), 3: ((3,), (2, 1), (1, 2), (1, 1, 1))}
-POSES = 8  # of each source
+POSES = 8  # for each source
 
-# The longer side of a thing's box with its outline, pixels; the ranges do not overlap.
+# Ranges of the longer side of a thing's box, with outline, in pixels. They do not overlap.
 SMALL, LARGE, LARGE_ALONE = (17.0, 20.0), (26.0, 30.0), (32.0, 42.0)
 
 COLOURS: dict[str, RGB] = {
@@ -49,12 +49,12 @@ def _sketch(source: str, pose: int) -> Sketch:
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
-    """A picture of the scene, 64 by 64, RGB; `rng` decides what the scene does not specify."""
+    """Draws a scene as a 64 by 64 RGB image; `rng` decides what the scene does not specify."""
     return draw_with_mask(scene, rng)[0]
 
 
 def draw_with_mask(scene: Scene, rng: np.random.Generator) -> tuple[Image.Image, Float[np.ndarray, "64 64"]]:
-    """The picture, and the fraction of each pixel that the things and their outline cover."""
+    """Draws a scene; returns the image, and the fraction of each pixel covered by things and their outlines."""
     pixels = background(scene.place, scene.sky, rng)
     foreground, inside, covered = _things(scene, rng)
     tone = "paper" if scene.colour == "black" else "halo" if scene.sky == "dark" else "ink"  # of the outline
@@ -69,7 +69,7 @@ def draw_with_mask(scene: Scene, rng: np.random.Generator) -> tuple[Image.Image,
 def _things(
     scene: Scene, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "64 64 3"], Float[np.ndarray, "64 64 1"], Float[np.ndarray, "64 64 1"]]:
-    """The things on black, and the fraction of each pixel that they cover without and with their outline."""
+    """Draws the things on black; also returns the fraction of each pixel covered, without and with outlines."""
     canvas = Image.new("RGBX", (CANVAS, CANVAS))  # the fourth channel: whether a thing covers the pixel
     pen = ImageDraw.Draw(canvas)
     low, high = SMALL if scene.size == "small" else LARGE if scene.count > 1 else LARGE_ALONE
@@ -99,9 +99,9 @@ def _things(
 
 
 def corners(boxes: list[tuple[float, float]], rng: np.random.Generator) -> list[tuple[float, float]]:
-    """Random places for at most three boxes (width, height): their upper left corners in pixels.
+    """Places up to three boxes (width, height) at random; returns their upper left corners in pixels.
 
-    The boxes are placed in rows and the free room is divided at random, so that none touches another or the border.
+    The boxes are arranged in rows with random gaps, so that they touch neither each other nor the border.
     """
     order = rng.permutation(len(boxes)).tolist()
     layouts = []
@@ -125,7 +125,7 @@ def corners(boxes: list[tuple[float, float]], rng: np.random.Generator) -> list[
 
 
 def _spread(lengths: list[float], room: float, rng: np.random.Generator) -> list[float]:
-    """Starts of consecutive lengths within a room, with random gaps of at least GAP."""
+    """Places consecutive lengths within `room`, with random gaps of at least GAP; returns their starts."""
     free = room - sum(lengths) - GAP * (len(lengths) - 1)
     before = np.sort(rng.uniform(0, free, len(lengths)))
     return (before + np.cumsum([0.0, *lengths[:-1]]) + GAP * np.arange(len(lengths))).tolist()

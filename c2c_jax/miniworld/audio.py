@@ -1,7 +1,7 @@
-"""Sounds of the mini world: 2.56 seconds of a scene.
+"""Synthesizes the sounds of the mini world: clips of 2.56 seconds.
 
-A clip has as many separate events as the scene has things; small things sound high and large ones low. There is surf in
-the background at the shore, and almost silence in a field. Echo and noise exist in sounds only.
+A clip has one separate event for each thing in the scene; small things sound high and large ones low. The background is
+surf at the shore and near silence in a field. Echo and noise exist only in sounds.
 """
 
 import math
@@ -15,24 +15,24 @@ from c2c_jax.miniworld.event import SAMPLE_RATE, TRAITS, Event, Samples, band_no
 from c2c_jax.miniworld.world import Scene
 
 SAMPLES = 40_960  # 2.56 s, 256 frames of a mel-spectrogram
-OCTAVES = (0.35, 0.8)  # above or below the middle of a source
+OCTAVES = (0.35, 0.8)  # above or below the mean pitch of a source
 SECONDS = {1: (0.5, 0.75), 2: (0.42, 0.62), 3: (0.38, 0.46)}  # of one event, by count
-GAP = (0.3, 0.55)  # seconds of rest between events
-EDGES = (0.03, 0.08)  # seconds that stay free before the first and after the last event
+GAP = (0.3, 0.55)  # seconds of silence between events
+EDGES = (0.03, 0.08)  # seconds of silence before the first and after the last event
 LEVEL = 0.09  # RMS of an event
-CREST = 6.0  # the highest peak of an event, in LEVELs
+CREST = 6.0  # maximum peak of an event, in LEVELs
 GAIN = (0.6, 1.4)  # of the clip
-REVERBERATION = (0.35, 0.5)  # seconds in which an echo dies by 60 dB
-TAIL = (0.5, 0.8)  # energy of the echo, of that of the sound
-SURF = ((200.0, 700.0), (700.0, 2200.0))  # hertz: the steady noise, and foam
-SURF_DB, HISS_DB, HUM_DB, AIR_DB = (-16.0, -12.0), (-32.0, -26.0), (-24.0, -18.0), (-57.0, -53.0)  # to LEVEL
+REVERBERATION = (0.35, 0.5)  # seconds in which an echo decays by 60 dB
+TAIL = (0.5, 0.8)  # energy of the echo relative to the sound
+SURF = ((200.0, 700.0), (700.0, 2200.0))  # hertz: steady noise, and foam
+SURF_DB, HISS_DB, HUM_DB, AIR_DB = (-16.0, -12.0), (-32.0, -26.0), (-24.0, -18.0), (-57.0, -53.0)  # relative to LEVEL
 MAINS = 50.0  # hertz
 PEAK = 0.98
 
 
-def sound(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "40960"]:
-    """The sound of a scene at 16 kHz, float32 in -1..1; `rng` decides what the scene does not specify."""
-    gain = rng.uniform(*GAIN)  # drawn first, so that scenes that differ in one attribute stay comparable
+def synthesize(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "40960"]:
+    """Synthesizes the sound of a scene at 16 kHz, float32 in -1..1; `rng` decides what the scene does not specify."""
+    gain = rng.uniform(*GAIN)  # drawn first, so that scenes that differ in one attribute have the same gain
     clip = events(scene, rng)
     if scene.echo == "echo":
         clip = with_echo(clip, rng)
@@ -47,7 +47,7 @@ def sound(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "40960"]:
 
 
 def events(scene: Scene, rng: np.random.Generator) -> Samples:
-    """The events without echo and background."""
+    """Synthesizes the events of a scene, without echo and background."""
     octaves = rng.uniform(*OCTAVES) * (1 if scene.size == "small" else -1)
     traits = rng.random(TRAITS).tolist()
     seconds = rng.uniform(*SECONDS[scene.count])
@@ -62,7 +62,7 @@ def events(scene: Scene, rng: np.random.Generator) -> Samples:
 
 
 def _starts(count: int, seconds: float, rng: np.random.Generator) -> Float[np.ndarray, " count"]:
-    """Seconds at which the events start, at nearly equal distances."""
+    """Draws the start times of events in seconds, at nearly equal distances."""
     room = SAMPLES / SAMPLE_RATE - sum(EDGES) - count * seconds
     gaps = np.zeros(count)
     if count > 1:
@@ -72,7 +72,7 @@ def _starts(count: int, seconds: float, rng: np.random.Generator) -> Float[np.nd
 
 
 def with_echo(clip: Samples, rng: np.random.Generator) -> Samples:
-    """The clip with reverberation: a tail of exponentially decaying noise (Moorer 1979)."""
+    """Adds reverberation to a clip: a tail of exponentially decaying noise (Moorer 1979)."""
     reverberation = rng.uniform(*REVERBERATION)
     time = np.arange(int(reverberation * SAMPLE_RATE), dtype=np.float32) / SAMPLE_RATE
     tail = rng.standard_normal(len(time), dtype=np.float32) * np.exp(-math.log(1000) / reverberation * time)
@@ -83,7 +83,7 @@ def with_echo(clip: Samples, rng: np.random.Generator) -> Samples:
 
 
 def surf(rng: np.random.Generator) -> Samples:
-    """Waves of unit RMS: steady low noise, and foam that swells slowly."""
+    """Synthesizes waves of unit RMS: steady low noise, and foam that swells slowly."""
     time = np.arange(SAMPLES, dtype=np.float32) / SAMPLE_RATE
     swell = 0.5 - 0.5 * np.cos(2 * np.pi * (rng.uniform(0.35, 0.6) * time + rng.uniform(0, 1)))
     low, high = (band_noise(SAMPLES, *band, rng, edge=0.3) for band in SURF)
@@ -92,7 +92,7 @@ def surf(rng: np.random.Generator) -> Samples:
 
 
 def hum(rng: np.random.Generator) -> Samples:
-    """Mains hum of unit RMS: 50 Hz and its multiples."""
+    """Synthesizes mains hum of unit RMS: 50 Hz and its multiples."""
     order = np.arange(1, 9)
     loudness = np.array([1, 0.8, 0.6, 0.35, 0.3, 0.2, 0.15, 0.1]) * rng.uniform(0.8, 1.2, len(order))
     period = int(SAMPLE_RATE / MAINS)
@@ -102,5 +102,5 @@ def hum(rng: np.random.Generator) -> Samples:
 
 
 def _level(decibels: tuple[float, float], rng: np.random.Generator) -> float:
-    """RMS of a background whose level relative to an event is drawn from a range of decibels."""
+    """Draws the RMS of a background from a range of decibels relative to LEVEL."""
     return LEVEL * 10 ** (rng.uniform(*decibels) / 20)
