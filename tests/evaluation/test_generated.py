@@ -82,7 +82,7 @@ def test_a_sound_that_does_not_match_its_record_is_skipped(tmp_path):
     (tmp_path / "a.1.wav").write_bytes(b"made later")
     generated, (left_out,) = read_generated(tmp_path, OURS, E, [])
     assert files(generated) == [tmp_path / "a.0.wav"]
-    assert left_out.file.endswith("a.1.wav") and "is not the sound that a.sound.json is of" in left_out.why
+    assert left_out.file.endswith("a.1.wav") and "is not the sound that a.sound.json describes" in left_out.why
 
 
 def test_the_best_of_several_is_named_as_such(tmp_path):

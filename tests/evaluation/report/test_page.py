@@ -183,7 +183,7 @@ def test_damaged_inputs_are_named_and_the_rest_is_shown(run, copy, tmp_path):
     messages = [str(error) for error in write_report(run, tmp_path / "report.html", generated=copy)]
     for name, why in (
         ("c.sound.json", "cannot be read as JSON"),
-        ("a.wav", "is not the sound that a.sound.json is of"),
+        ("a.wav", "is not the sound that a.sound.json describes"),
         ("<img src=x onerror=window.hurt=1>.png", "not the picture that"),
         ("d.control.sound.json", "without its picture's sound"),
     ):
@@ -273,7 +273,7 @@ def test_damaged_evaluations_are_refused(run, evaluated, tmp_path, name, content
 def test_a_missing_bundle_or_no_sounds(run, tmp_path):
     with pytest.raises(BundleError, match="contains no translator bundle"):
         write_report(tmp_path, tmp_path / "report.html")
-    for folder, message in ((tmp_path, "holds no .sound.json record"), (tmp_path / "nowhere", "found no file")):
+    for folder, message in ((tmp_path, "contains no .sound.json record"), (tmp_path / "nowhere", "found no file")):
         with pytest.raises(ReportError, match=message):
             write_report(run, tmp_path / "report.html", generated=folder)
     assert not any(tmp_path.iterdir())
@@ -313,7 +313,7 @@ def test_malformed_records_are_skipped(run, copy, tmp_path, change):
     record = json.loads((copy / "c.sound.json").read_text())
     (copy / "c.sound.json").write_text(json.dumps({**record, **change}))
     (error,) = write_report(run, tmp_path / "report.html", generated=copy)
-    assert str(error).startswith(str(copy / "c.sound.json")) and str(error).endswith("; make the sound again")
+    assert str(error).startswith(str(copy / "c.sound.json")) and str(error).endswith("; generate the sound again")
     assert "\n" not in str(error)
 
 
