@@ -37,17 +37,17 @@ def fetch_advice(path: Path) -> str:
     return f"fetch it again, e.g. with `hf download OWNER/NAME {path.name} --local-dir {path.parent}`"
 
 
-def read_safetensors(path: Path, skipped: Sequence[str] = ()) -> dict[str, np.ndarray]:
+def read_safetensors(path: Path, skip: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Reads all tensors of a safetensors file by name; bfloat16 becomes float32, other dtypes stay.
 
-    skipped: name patterns of tensors that are not needed; they are returned as empty arrays.
+    skip: name patterns of tensors that are not needed; they are returned as empty arrays.
     Raises CheckpointError for a file that is missing, truncated or of another format, and for unsupported dtypes, such
     as those of quantised checkpoints.
     """
     tensors = {}
     with _safetensors(path) as file:
         for name in file.keys():
-            if any(re.fullmatch(pattern, name) for pattern in skipped):
+            if any(re.fullmatch(pattern, name) for pattern in skip):
                 tensors[name] = np.empty(0)
                 continue
             if (dtype := file.get_slice(name).get_dtype()) not in DTYPES:
@@ -78,11 +78,11 @@ def _safetensors(path: Path) -> Iterator[Any]:
 
 
 def read_torch(
-    path: Path, skipped: Sequence[str] = (), safe_classes: Sequence[Any] = (), wrapper: str | None = None
+    path: Path, skip: Sequence[str] = (), safe_classes: Sequence[Any] = (), wrapper: str | None = None
 ) -> dict[str, np.ndarray]:
     """Reads all tensors of a torch file by name, floats as float32; see `read_safetensors` and `open_torch`."""
     return {
-        name: np.empty(0) if any(re.fullmatch(pattern, name) for pattern in skipped) else to_numpy(tensor)
+        name: np.empty(0) if any(re.fullmatch(pattern, name) for pattern in skip) else to_numpy(tensor)
         for name, tensor in open_torch(path, safe_classes, wrapper).items()
     }
 
