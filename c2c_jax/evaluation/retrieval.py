@@ -125,7 +125,7 @@ class Scorer:
             for comparison in self.centring.compare(audio_NE, audio.prompts_CE, audio_E, self.centring.text_E):
                 rows += self.prompt_rows("images_to_sounds", comparison, labels_N)
         comparisons = self.centring.compare(audio_NE, audio_NE, audio_E)
-        return rows + self._label_rows("images_to_sounds", comparisons, labels_N, labels_N, without_itself=True)
+        return rows + self._label_rows("images_to_sounds", comparisons, labels_N, labels_N, exclude_self=True)
 
     def audio_caption_rows(self, audio: Media) -> list[Row]:
         """Scores retrieval within the target space: captions of sounds among all sounds, and captioned sounds among
