@@ -181,14 +181,21 @@ class Scorer:
         return rows
 
     def _label_rows(
-        self, task: str, comparisons: list[Comparison], labels_Q: np.ndarray, labels_N: np.ndarray, **options: bool
+        self,
+        task: str,
+        comparisons: list[Comparison],
+        labels_Q: np.ndarray,
+        labels_N: np.ndarray,
+        exclude_self: bool = False,
     ) -> list[Row]:
         """neighbour_accuracy and map of labelled queries among labelled candidates. Queries without a candidate of
         their class are left out."""
         is_query, is_candidate, rows = labels_Q != NONE, labels_N != NONE, []
         labels_Q, labels_N = labels_Q[is_query], labels_N[is_candidate]
         for comparison in comparisons if len(labels_Q) and len(labels_N) > 1 else ():
-            ranks_Q, precision_Q = comparison.select(is_query, is_candidate).label_ranks(labels_Q, labels_N, **options)
+            ranks_Q, precision_Q = comparison.select(is_query, is_candidate).label_ranks(
+                labels_Q, labels_N, exclude_self
+            )
             has_any_Q = np.isfinite(precision_Q)
             if has_any_Q.any():
                 rows.append(self.mean_row(task, f"{comparison.prefix}neighbour_accuracy", ranks_Q[has_any_Q] == 1))

@@ -40,10 +40,12 @@ class Comparison:
         return dataclasses.replace(self, **vectors, penalty_N=penalty_N)
 
     def label_ranks(
-        self, numbers_Q: Int[np.ndarray, "Q"], numbers_N: Int[np.ndarray, "N"], **options: bool
+        self, numbers_Q: Int[np.ndarray, "Q"], numbers_N: Int[np.ndarray, "N"], exclude_self: bool = False
     ) -> tuple[Int[np.ndarray, "Q"], Float[np.ndarray, "Q"]]:
         """Ranks and average precisions of candidates with the query's number; see `retrieval.nearest.label_ranks`."""
-        return label_ranks(self.query_QE, self.candidate_NE, numbers_Q, numbers_N, penalty_N=self.penalty_N, **options)
+        return label_ranks(
+            self.query_QE, self.candidate_NE, numbers_Q, numbers_N, penalty_N=self.penalty_N, exclude_self=exclude_self
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
