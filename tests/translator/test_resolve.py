@@ -86,7 +86,7 @@ def test_every_verb_reports_a_missing_bundle(arguments, run, capsys, monkeypatch
 
 
 def test_hub_repository(hub, run, monkeypatch, capsys, tmp_path):
-    hub.asked.clear()
+    hub.requests.clear()
     folder = bundle_folder(Path("me/published"))
     assert (folder / "model.safetensors").read_bytes() == (run / "bundle" / "model.safetensors").read_bytes()
     assert hub.requests and run_name(Path("me/published")) == "me/published"
