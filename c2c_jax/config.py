@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 INPUT_NORMS = ("none", "unit", "centred")
 # Validation scores of perturbed captions: the mean reciprocal rank and the mean cosine of their own targets.
-PERTURBED_MRR, PERTURBED_COSINE = PERTURBED_SCORES = ("noisy_mrr", "noisy_cosine")
+PERTURBED_SCORES = PERTURBED_MRR, PERTURBED_COSINE = "noisy_mrr", "noisy_cosine"
 # Validation scores of captions as they are.
 CAPTION_SCORES = ("recall@1", "recall@5", "recall@10", "in_batch_top1", "median_rank", "mean_cosine")
 
@@ -112,7 +112,10 @@ class ObjectiveConfig:
 
     kind: str = setting("infonce", 'Registered objective, or a weighted sum such as "infonce + 0.5*l2".')
     settings: dict[str, Any] = dataclasses.field(
-        default_factory=dict, metadata={"help": "The objective's settings by name, such as temperature."}
+        default_factory=dict,
+        metadata={
+            "help": "The objective's settings by name, such as temperature or loss_chunks; see training/objectives.py."
+        },
     )
 
 
@@ -155,7 +158,8 @@ class Config:
     target: str = setting("miniworld/clap", "CLAP, the space of sounds: that of the sound generator, to use one.")
     seed: int = setting(
         420,
-        "Seed of all random choices: held-out captions, initial weights, row order, noise, caption memory.",
+        "Seed of all random choices: held-out captions, initial weights, row order, noise, dropout, caption memory, "
+        "perturbed validation captions.",
         ge=0,
         le=2**32 - 1,
     )
@@ -165,7 +169,10 @@ class Config:
     epochs: int = setting(20, "Passes over the training rows.", ge=1, le=10**6)
     steps: int = setting(0, "Number of steps; if 0, `epochs` sets the length of the run.", ge=0, le=10**9)
     steps_per_call: int = setting(
-        10, "Steps compiled into one call; validation, checkpoints and stops happen between calls.", ge=1, le=1000
+        10,
+        "Maximum number of steps of one compiled call; validation, checkpoints and stops happen between calls.",
+        ge=1,
+        le=1000,
     )
     log_every: int = setting(50, "Steps between training entries in metrics.jsonl.", ge=1, le=10**9)
     precision: str = setting(
@@ -178,7 +185,8 @@ class Config:
     select_by: str = setting(
         "noisy_mrr",
         "Validation score that selects the bundle. noisy_mrr favours translators that find the exact item, "
-        "noisy_cosine those that find items of the right class; others score unperturbed captions (docs/training.md).",
+        "noisy_cosine those that find items of the right class; others score unperturbed captions, and noisy_mrr then "
+        "compares the candidates (docs/training.md).",
         choices=(*PERTURBED_SCORES, *CAPTION_SCORES),
     )
     adapt: bool = setting(

@@ -22,7 +22,7 @@ Logits = Callable[[Array, Array], Array]
 Mask = Callable[[Array, Array, Array], Array]
 
 
-def _device_count(rows: int) -> int:
+def _devices_sharing(rows: int) -> int:
     """Number of devices that a batch is split over: all, or 1 if they do not divide its rows evenly."""
     return jax.device_count() if rows % jax.device_count() == 0 else 1
 
@@ -30,7 +30,7 @@ def _device_count(rows: int) -> int:
 def chunk_count(rows: int, requested: int = 0) -> int:
     """The number of chunks that divides the rows of each device evenly and is nearest to `requested`. requested: 0 =
     chunks of 1,024 rows per device on CPUs, of 8,192 elsewhere."""
-    rows_per_device = rows // _device_count(rows)
+    rows_per_device = rows // _devices_sharing(rows)
     aim = requested or rows_per_device / (CPU_CHUNK_ROWS if jax.default_backend() == "cpu" else DEVICE_CHUNK_ROWS)
     divisors = [count for count in range(1, rows_per_device + 1) if rows_per_device % count == 0]
     return min(divisors, key=lambda count: abs(math.log(count / aim)))
@@ -38,7 +38,7 @@ def chunk_count(rows: int, requested: int = 0) -> int:
 
 def _chunked(x_B: Shaped[Array, "B ..."], chunks: int) -> Shaped[Array, "C R ..."]:
     """Splits rows into chunks that each hold rows of every device, so that no rows move between devices."""
-    devices = _device_count(len(x_B))
+    devices = _devices_sharing(len(x_B))
     by_device = x_B.reshape(devices, chunks, -1, *x_B.shape[1:]).swapaxes(0, 1)
     return by_device.reshape(chunks, -1, *x_B.shape[1:])
 
@@ -46,14 +46,18 @@ def _chunked(x_B: Shaped[Array, "B ..."], chunks: int) -> Shaped[Array, "C R ...
 def _unchunked(x_CR: Shaped[Array, "C R ..."]) -> Shaped[Array, "B ..."]:
     """The inverse of `_chunked`."""
     chunks, rows, *rest = x_CR.shape
-    devices = _device_count(chunks * rows)
+    devices = _devices_sharing(chunks * rows)
     return x_CR.reshape(chunks, devices, -1, *rest).swapaxes(0, 1).reshape(-1, *rest)
 
 
 def by_chunks(
-    losses: Callable[[Array, Array], Array], chunks: int, predicted_BE: Float[Array, "B E"], own_B: Int[Array, "B"]
+    losses: Callable[[Array, Array], Array], loss_chunks: int, predicted_BE: Float[Array, "B E"], own_B: Int[Array, "B"]
 ) -> Float[Array, "B"]:
-    """Applies losses(predicted [R, E], own column [R]) → [R] chunk by chunk; gradients recompute each chunk."""
+    """Applies losses(predicted [R, E], own column [R]) → [R] chunk by chunk; gradients recompute each chunk.
+
+    loss_chunks: see `chunk_count`.
+    """
+    chunks = chunk_count(len(predicted_BE), loss_chunks)
     parts = _chunked(predicted_BE, chunks), _chunked(own_B, chunks)
     return _unchunked(jax.lax.map(jax.checkpoint(lambda part: losses(*part)), parts))
 
@@ -62,7 +66,7 @@ def by_chunks(
 def cross_entropy(
     logits_of: Logits,
     mask: Mask,
-    chunks: int,
+    loss_chunks: int,
     remat: bool,
     margin: Float[Array, ""],
     left_BF: Float[Array, "B F"],
@@ -71,10 +75,11 @@ def cross_entropy(
 ) -> Float[Array, ""]:
     """The mean of the cross-entropies along rows and along columns, in nats. Row i belongs to column i.
 
-    The logits are mask(logits_of(left @ right.T, margin), target, own column of each row). remat: whether gradients
-    recompute the products; then no [B, B] array is ever in memory. Only `left` gets a gradient.
+    The logits are mask(logits_of(left @ right.T, margin), target, own column of each row). Only `left` gets a gradient.
+    loss_chunks: see `chunk_count`. remat: whether gradients recompute the products; then no [B, B] array is ever in
+    memory.
     """
-    return _forward(logits_of, mask, chunks, remat, margin, left_BF, right_BF, target_BE)[0]
+    return _forward(logits_of, mask, loss_chunks, remat, margin, left_BF, right_BF, target_BE)[0]
 
 
 def _products(left_RF: Float[Array, "R F"], right_BF: Float[Array, "B F"]) -> Float[Array, "R B"]:
@@ -88,7 +93,8 @@ def _products(left_RF: Float[Array, "R F"], right_BF: Float[Array, "B F"]) -> Fl
 class Sums(NamedTuple):
     """Sums of exponentials of logits along an axis, stored as exp(shift) · sums.
 
-    Their logarithm would be rounded, equally for all rows in early training, by many times the gradient of the mean.
+    They are two numbers because early in training all rows have nearly the same logarithm, whose rounding to float32
+    exceeds the gradient.
     """
 
     shift: Array
@@ -111,22 +117,23 @@ class Sums(NamedTuple):
 _SUM_MIN, _SUM_MAX = 1e-20, 1e9
 
 
-def _sums(logits: Callable[[], Float[Array, "R B"]], near: Float[Array, ""]) -> tuple[Sums, Sums]:
-    """Sums along rows [R] and along columns [B]. Both use the exponentials shifted by `near`, unless a sum becomes too
-    large or too small; then each gets shifts of its own."""
-    powers_RB = jnp.exp(logits() - near)
+def _sums(compute_logits: Callable[[], Float[Array, "R B"]], shared_shift: Float[Array, ""]) -> tuple[Sums, Sums]:
+    """Sums along rows [R] and along columns [B]. Both use the exponentials shifted by `shared_shift`, unless a sum
+    becomes too large or too small; then each gets shifts of its own. compute_logits: called for each use, so that XLA
+    fuses it."""
+    powers_RB = jnp.exp(compute_logits() - shared_shift)
     rows_R, columns_B = powers_RB.sum(axis=1), powers_RB.sum(axis=0)
 
     def separate(axis: int) -> Sums:
-        shift = logits().max(axis=axis, keepdims=True)  # −inf where a chunk has no negative for a column
-        powers_RB = jnp.exp(logits() - jnp.where(jnp.isfinite(shift), shift, 0))
+        shift = compute_logits().max(axis=axis, keepdims=True)  # −inf where a chunk has no negative for a column
+        powers_RB = jnp.exp(compute_logits() - jnp.where(jnp.isfinite(shift), shift, 0))
         return Sums(shift.squeeze(axis), powers_RB.sum(axis=axis))
 
     smallest = jnp.minimum(rows_R.min(), columns_B.min())
     largest = jnp.maximum(rows_R.max(), columns_B.max())
     return jax.lax.cond(
         (smallest > _SUM_MIN) & (largest < _SUM_MAX),
-        lambda: tuple(Sums(jnp.full_like(sums, near), sums) for sums in (rows_R, columns_B)),
+        lambda: tuple(Sums(jnp.full_like(sums, shared_shift), sums) for sums in (rows_R, columns_B)),
         lambda: (separate(1), separate(0)),
     )
 
@@ -134,7 +141,7 @@ def _sums(logits: Callable[[], Float[Array, "R B"]], near: Float[Array, ""]) -> 
 def _forward(
     logits_of: Logits,
     mask: Mask,
-    chunks: int,
+    loss_chunks: int,
     remat: bool,
     margin: Array,
     left_BF: Array,
@@ -142,15 +149,16 @@ def _forward(
     target_BE: Array,
 ) -> tuple[Array, Any]:
     B = len(right_BF)
-    remat = remat or 4 * B * B // _device_count(B) > MAX_SAVED_BYTES
+    chunks = chunk_count(B, loss_chunks)
+    remat = remat or 4 * B * B // _devices_sharing(B) > MAX_SAVED_BYTES
     left_CRF, own_CR = _chunked(left_BF, chunks), _chunked(jnp.arange(B), chunks)
 
     def chunk(columns: Sums, part: tuple[Array, Array]) -> tuple[Sums, tuple[Any, ...]]:
         left_RF, own_R = part
         products_RB = _products(left_RF, right_BF)
         own_product_R = jnp.take_along_axis(products_RB, own_R[:, None], axis=1)[:, 0]
-        near = logits_of(own_product_R, margin).max()
-        rows, chunk_columns = _sums(lambda: mask(logits_of(products_RB, margin), target_BE, own_R), near)
+        shared_shift = logits_of(own_product_R, margin).max()
+        rows, chunk_columns = _sums(lambda: mask(logits_of(products_RB, margin), target_BE, own_R), shared_shift)
         return columns.plus(chunk_columns), (rows, own_product_R, None if remat else products_RB)
 
     columns, saved = jax.lax.scan(chunk, Sums(jnp.full(B, -jnp.inf), jnp.zeros(B)), (left_CRF, own_CR))
@@ -162,7 +170,7 @@ def _forward(
 
 
 def _backward(
-    logits_of: Logits, mask: Mask, chunks: int, remat: bool, residuals: Any, gradient: Array
+    logits_of: Logits, mask: Mask, loss_chunks: int, remat: bool, residuals: Any, gradient: Array
 ) -> tuple[Array, ...]:
     margin, left_CRF, own_CR, right_BF, target_BE, columns, saved = residuals
     B = len(right_BF)

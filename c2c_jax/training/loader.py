@@ -1,8 +1,8 @@
 """Loads the batches of training steps: from a store kept on the devices, or streamed from disk through grain.
 
 Both loaders treat the training rows as one endless stream that is shuffled anew every epoch. Step i takes the rows i·B
-to (i+1)·B of it, so that a batch may span two epochs. The stream depends on the seed alone, so that a run can resume at
-any step.
+to (i+1)·B of it, so that a batch may span two epochs. The stream depends on the seed,
+the kind of loader and the chunks of the store, but not on earlier steps, so that a run can resume at any step.
 
 `loader.batches(step, count)` prepares the next `count` steps on the host; inside the compiled call,
 `loader.gather(loader.table, batch)` gives each step its vectors.
@@ -30,19 +30,20 @@ WINDOW_ROWS = 65_536  # rows that are shuffled together when a store is streamed
 CALL_BYTES = 2**28  # maximum size of the vectors that one call gets from a streamed store
 
 # Appended to a run's seed, so that different uses of it draw different random numbers.
-SPLIT, ROWS, CHUNKS, WINDOW = 0, 1, 2, 3
+SPLIT_SEED, ROWS_SEED, CHUNKS_SEED, WINDOW_SEED = 0, 1, 2, 3
 
 
 class ResidentLoader:
     """Keeps the store's vectors on every device and gives each step the indices of its rows.
 
-    steps: maximum number of steps per call.
+    max_steps: of a call.
     """
 
     def __init__(
-        self, store: Store, training: Int[np.ndarray, "N"], batch_size: int, steps: int, seed: int, mesh: Mesh
+        self, store: Store, training: Int[np.ndarray, "N"], batch_size: int, max_steps: int, seed: int, mesh: Mesh
     ):
-        self.training, self.batch_size, self.steps, self.seed, self.mesh = training, batch_size, steps, seed, mesh
+        self.training, self.batch_size, self.max_steps = training, batch_size, max_steps
+        self.seed, self.mesh = seed, mesh
         self.table = tuple(_replicated(store.read(side), mesh) for side in SIDES)
         self.shuffled = functools.lru_cache(2)(self._shuffled)  # a batch may span two epochs
 
@@ -57,11 +58,11 @@ class ResidentLoader:
 
     def batches(self, step: int, count: int) -> jax.Array:
         """The row indices [K, B] of the `count` steps from `step` on; those of unused steps are 0."""
-        rows_KB = np.zeros((self.steps, self.batch_size), np.int32)
-        rows_KB[:count] = self.rows(step * self.batch_size, count * self.batch_size).reshape(count, -1)
+        rows_KB = np.zeros((self.max_steps, self.batch_size), np.int32)
+        rows_KB[:count] = self.stream_rows(step * self.batch_size, count * self.batch_size).reshape(count, -1)
         return shard_rows(rows_KB[:, process_rows(self.batch_size)], self.batch_size, self.mesh, axis=1)
 
-    def rows(self, start: int, count: int) -> Int[np.ndarray, "count"]:
+    def stream_rows(self, start: int, count: int) -> Int[np.ndarray, "count"]:
         """The store's indices of the stream's rows `start` to `start + count`."""
         parts, N = [], len(self.training)
         while count:
@@ -71,7 +72,7 @@ class ResidentLoader:
         return np.concatenate(parts)
 
     def _shuffled(self, epoch: int) -> Int[np.ndarray, "N"]:
-        return np.random.default_rng((self.seed, ROWS, epoch)).permutation(self.training)
+        return np.random.default_rng((self.seed, ROWS_SEED, epoch)).permutation(self.training)
 
 
 class WindowSource:
@@ -86,22 +87,22 @@ class WindowSource:
         self.is_training = np.zeros(store.plan.rows, bool)
         self.is_training[training] = True
         self.rows_of_chunk = np.bincount(training // store.plan.chunk_rows, minlength=store.plan.chunks)
-        self.chunks = max(WINDOW_ROWS // store.plan.chunk_rows, 1)
-        self.per_epoch = -(-store.plan.chunks // self.chunks)
+        self.chunks_per_window = max(WINDOW_ROWS // store.plan.chunk_rows, 1)
+        self.windows_per_epoch = -(-store.plan.chunks // self.chunks_per_window)
 
     def __len__(self) -> int:
-        return self.epochs * self.per_epoch
+        return self.epochs * self.windows_per_epoch
 
     def chunk_order(self, epoch: int) -> Int[np.ndarray, "C"]:
         """All chunks in the random order of an epoch."""
-        return np.random.default_rng((self.seed, CHUNKS, epoch)).permutation(self.store.plan.chunks)
+        return np.random.default_rng((self.seed, CHUNKS_SEED, epoch)).permutation(self.store.plan.chunks)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
         """The source and target vectors of a window."""
-        epoch, window = divmod(number, self.per_epoch)
-        chunks = self.chunk_order(epoch)[window * self.chunks : (window + 1) * self.chunks].tolist()
+        epoch, window = divmod(number, self.windows_per_epoch)
+        chunks = self.chunk_order(epoch)[window * self.chunks_per_window :][: self.chunks_per_window].tolist()
         kept = [self.is_training[self.store.plan.rows_of(chunk)] for chunk in chunks]
-        order = np.random.default_rng((self.seed, WINDOW, epoch, window)).permutation(sum(map(np.sum, kept)))
+        order = np.random.default_rng((self.seed, WINDOW_SEED, epoch, window)).permutation(sum(map(np.sum, kept)))
         return tuple(
             np.concatenate([self.store.read_chunk(side, c)[k] for c, k in zip(chunks, kept, strict=True)])[order]
             for side in SIDES
@@ -110,17 +111,18 @@ class WindowSource:
     def locate(self, start: int) -> tuple[int, int]:
         """(window, row within it) of the stream's row `start`."""
         epoch, row = divmod(start, int(self.rows_of_chunk.sum()))
+        # Rows of the stream at which each chunk ends and each window begins.
         ends = np.add.accumulate(self.rows_of_chunk[self.chunk_order(epoch)])
-        firsts = np.concatenate([[0], ends[self.chunks - 1 :: self.chunks]])
+        firsts = np.concatenate([[0], ends[self.chunks_per_window - 1 :: self.chunks_per_window]])
         window = int(np.searchsorted(firsts, row, side="right")) - 1
-        return epoch * self.per_epoch + window, row - int(firsts[window])
+        return epoch * self.windows_per_epoch + window, row - int(firsts[window])
 
 
 class StreamingLoader:
     """Reads the store window by window, ahead of the devices, and gives each step its vectors.
 
-    Every host reads the whole store and keeps its own rows of each batch. steps: maximum number of steps per call;
-    fewer if their vectors exceed CALL_BYTES. epochs: maximum length of the stream.
+    Every host reads the whole store and keeps its own rows of each batch. max_steps: of a call; fewer
+    if their vectors exceed CALL_BYTES. epochs: maximum length of the stream.
     """
 
     table = ()
@@ -130,17 +132,17 @@ class StreamingLoader:
         store: Store,
         training: Int[np.ndarray, "N"],
         batch_size: int,
-        steps: int,
+        max_steps: int,
         seed: int,
         mesh: Mesh,
         epochs: int,
     ):
         self.bytes = _bytes(store)
         fitting = CALL_BYTES * store.plan.rows // (self.bytes * batch_size)
-        self.batch_size, self.steps, self.mesh = batch_size, max(min(steps, fitting), 1), mesh
+        self.batch_size, self.max_steps, self.mesh = batch_size, max(min(max_steps, fitting), 1), mesh
         self.windows = WindowSource(store, training, seed, epochs)
         self.leftover: list[tuple[np.ndarray, ...]] = []  # rows that are read and not yet used
-        self.step: int | None = None
+        self.next_step: int | None = None
 
     def __str__(self) -> str:
         return f"streamed from disk ({_size(self.bytes)}), {WINDOW_ROWS:,} rows shuffled together"
@@ -153,13 +155,13 @@ class StreamingLoader:
     def batches(self, step: int, count: int) -> tuple[jax.Array, ...]:
         """The vectors [K, B, ...] of the `count` steps from `step` on; those of unused steps are 0. Raises StoreError
         for a damaged chunk."""
-        if step != self.step:
+        if step != self.next_step:
             self._open(step * self.batch_size)
-        self.step = step + count
+        self.next_step = step + count
         local = process_rows(self.batch_size)
         sides = []
         for vectors in self._next_rows(count * self.batch_size):
-            batches = np.zeros((self.steps, local.stop - local.start, vectors.shape[1]), vectors.dtype)
+            batches = np.zeros((self.max_steps, local.stop - local.start, vectors.shape[1]), vectors.dtype)
             batches[:count] = vectors.reshape(count, self.batch_size, -1)[:, local]
             sides.append(shard_rows(batches, self.batch_size, self.mesh, axis=1))
         return tuple(sides)
@@ -212,7 +214,7 @@ def read_vectors(store: Store, rows: Int[np.ndarray, "N"]) -> tuple[Float[np.nda
 
 def split_rows(rows: int, validation_size: int, seed: int) -> tuple[Int[np.ndarray, "V"], Int[np.ndarray, "N"]]:
     """Splits a store into (validation rows, training rows), both sorted. The split depends on the arguments alone."""
-    order = np.random.default_rng((seed, SPLIT)).permutation(rows)
+    order = np.random.default_rng((seed, SPLIT_SEED)).permutation(rows)
     return np.sort(order[:validation_size]), np.sort(order[validation_size:])
 
 

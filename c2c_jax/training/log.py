@@ -145,7 +145,7 @@ class RunLog:
         return [entry for entry in self.history if entry["phase"] == "validation"]
 
     @property
-    def is_validated(self) -> bool:
+    def is_step_validated(self) -> bool:
         """Whether the current step has been validated and a bundle is saved."""
         return bool(self.scores) and self.scores[-1]["step"] == self.step and self.best is not None
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 from c2c_jax.config import setting, settings_as
 from c2c_jax.errors import ConfigError
 from c2c_jax.spaces.models.layers import unit
-from c2c_jax.training.contrast import by_chunks, chunk_count, cross_entropy
+from c2c_jax.training.contrast import by_chunks, cross_entropy
 
 # Minimum of squared distances. It keeps their inverse roots and gradients finite: two equal vectors get the logit 1000.
 # It is above the float32 error of a squared distance computed from products, about 1e-7 for unit vectors.
@@ -147,10 +147,16 @@ class PairwiseObjective(Objective):
         1.0, "Captions whose targets have a higher cosine are not negatives of each other; 1 = all are.", ge=-1, le=1
     )
     loss_chunks: int = setting(
-        0, "Number of chunks in which the logits are computed; 0 = chosen by the batch size.", ge=0, le=2**20
+        0,
+        "Approximate number of chunks in which the logits are computed; the nearest number that divides the rows of a "
+        "device is used. 0 = by batch size and device.",
+        ge=0,
+        le=2**20,
     )
     remat: bool = setting(
-        False, "Whether gradients recompute the logits, which saves memory; above 1 GiB they always do."
+        False,
+        "Whether gradients recompute the logits, which saves memory. Above 1 GiB per device, and for sigmoid, they "
+        "always do.",
     )
 
     def mask(
@@ -192,10 +198,9 @@ class ContrastiveObjective(PairwiseObjective):
         self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
     ) -> Float[Array, ""]:
         """The symmetric cross-entropy of a batch in nats, exact over all pairs."""
-        chunks = chunk_count(len(predicted_BE), self.loss_chunks)
         left_BF, right_BF = self.left(params, predicted_BE), self.right(target_BE)
         margin = self.margin(progress)
-        return cross_entropy(self.logits, self.mask, chunks, self.remat, margin, left_BF, right_BF, target_BE)
+        return cross_entropy(self.logits, self.mask, self.loss_chunks, self.remat, margin, left_BF, right_BF, target_BE)
 
 
 @register_objective("infonce")
@@ -276,8 +281,8 @@ class Sigmoid(PairwiseObjective):
             signed_RB = self.mask(jnp.where(is_own_RB, -logits_RB, logits_RB), target_BE, own_R)
             return jax.nn.softplus(signed_RB).sum(axis=1)  # softplus(−inf) = 0
 
-        chunks = chunk_count(len(predicted_BE), self.loss_chunks)
-        return by_chunks(losses, chunks, predicted_BE, jnp.arange(len(predicted_BE))).sum() / len(predicted_BE)
+        own_B = jnp.arange(len(predicted_BE))
+        return by_chunks(losses, self.loss_chunks, predicted_BE, own_B).sum() / len(predicted_BE)
 
     def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
         """The learned temperature."""

@@ -82,13 +82,13 @@ class TranslatorLoss:
     """The loss of a translator on a batch of raw caption vectors.
 
     A batch is centred, its source vectors are perturbed and translated, and the objective compares the result with the
-    target vectors. means: means of captions' unit source and target vectors, for centring; None = no centring.
+    target vectors. centring: means of captions' unit source and target vectors; None = no centring.
     noise_cosine: see `add_noise`; 1 = no noise. Noise and dropout are functions of the seed and the step.
     """
 
     graphdef: nnx.GraphDef
     objective: WeightedSum
-    means: tuple[np.ndarray, np.ndarray] | None = None
+    centring: tuple[np.ndarray, np.ndarray] | None = None
     noise_cosine: float = 1.0
     steps_per_epoch: float | int = 1
     seed: int = 0
@@ -98,13 +98,15 @@ class TranslatorLoss:
     ) -> jax.Array:
         """The loss [] of a batch. params: see `TrainState`. source_BS, target_BE: raw vectors of any float type."""
         key = jax.random.fold_in(jax.random.key(self.seed), step)
-        # Split as in version 0.1, so that a seed still gives the same translator.
+        # The extra split is kept from version 0.1, so that a seed still gives the same translator.
         noise_key, dropout_key = jax.random.split(jax.random.fold_in(key, 0))[0], jax.random.fold_in(key, 1)
         source_BS, target_BE = source_BS.astype(jnp.float32), target_BE.astype(jnp.float32)
-        if self.means is None:
-            target_BE = unit(target_BE)  # unit vectors condition AudioLDM
+        if self.centring is None:
+            target_BE = unit(
+                target_BE
+            )  # AudioLDM is conditioned on unit vectors; the translator normalises its inputs itself
         else:
-            source_BS, target_BE = centred(source_BS, self.means[0]), centred(target_BE, self.means[1])
+            source_BS, target_BE = centred(source_BS, self.centring[0]), centred(target_BE, self.centring[1])
         if self.noise_cosine < 1:
             source_BS = add_noise(noise_key, source_BS, self.noise_cosine)
         translator = nnx.merge(self.graphdef, params["model"])

@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from c2c_jax.config import PERTURBED_SCORES, Config
 from c2c_jax.data.store import Store
+from c2c_jax.errors import ConfigError
 from c2c_jax.io.progress import phase
 from c2c_jax.io.signals import record_signal
 from c2c_jax.training.candidates import CandidateSelector
@@ -59,8 +60,10 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
     # Set up.
     config = check_rows(check(config), store)
     store.check_files()
-    mesh, spec = data_mesh(), build_spec(config, store.plan.source.dim, store.plan.target.dim)
-    rows = validation, training = split_rows(store.plan.rows, config.data.validation_size, config.seed)
+    mesh = data_mesh()
+    spec = build_spec(config, store.plan.source.dim, store.plan.target.dim)
+    split = split_rows(store.plan.rows, config.data.validation_size, config.seed)
+    validation, training = split
     steps, epochs = run_length(config, len(training))
     objective = build_objective(config.objective.kind, config.objective.settings)
     translator = build_translator(spec, rngs=nnx.Rngs(config.seed))
@@ -80,8 +83,8 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
                 "taken in another order, so the weights will differ in their last bits from an uninterrupted run"
             )
         with phase(console, "computing means and moments of the captions", quiet=not log.writes):
-            precomputed = Precomputed.of(config, spec, store, rows, image_PS)
-            selector = precomputed.selector(config, store, rows, image_PS)
+            precomputed = Precomputed.of(config, spec, store, split, image_PS)
+            selector = precomputed.selector(config, store, split, image_PS)
         for line in precomputed.notes:
             log.print_line(line)
         if fits_closed_form(config):
@@ -89,19 +92,24 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
 
         # Restore.
         graphdef, params = nnx.split(translator, nnx.Param)
-        state = checkpoints.restore(init_state(params, objective, optimizer, mesh, config.optimizer.ema))
+        state = checkpoints.restore(init_state(params, objective, optimizer, mesh, ema=config.optimizer.ema))
         step = int(state.step)
+        if step > steps:
+            raise ConfigError(
+                f"{workdir} has been trained for {step:,} steps, more than the {steps:,} of this config: pass more "
+                "--config.epochs or --config.steps, or another --workdir"
+            )
         with phase(console, "reading the store", quiet=not log.writes):
-            loader = open_loader(run_state.loader, config, store, training, mesh, epochs + 1)
+            loader = open_loader(run_state.loader, config, store, training, mesh, epochs)
         loss = TranslatorLoss(
             graphdef=graphdef,
             objective=objective,
-            means=precomputed.centring,
+            centring=precomputed.centring,
             noise_cosine=config.augment.noise_cosine,
             steps_per_epoch=max(len(training) / config.batch_size, 1),
             seed=config.seed,
         )
-        train_step = make_step(loss, optimizer, learning_rate, config.optimizer.ema, loss.metrics)
+        train_step = make_step(loss, optimizer, learning_rate, ema=config.optimizer.ema, metrics_of=loss.metrics)
         run_steps = jit_steps(train_step, loader.gather, mesh)
         validate = functools.partial(
             _validate, config, store, graphdef, read_vectors(store, validation), precomputed, selector
@@ -111,13 +119,13 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
         log.start(step, steps, len(training), summary, epochs)
 
         # Train. While the devices run one call, the host loads the batches of the next.
-        must_stop = on_any_process(log.is_stale)
-        count = 0 if must_stop else _steps_of_call(config, step, steps, loader.steps)
+        must_stop = on_any_process(log.is_stale)  # a run that `patience` has ended stays ended
+        count = 0 if must_stop else _steps_of_call(config, step, steps, loader.max_steps)
         batches = loader.batches(step, count) if count else None
         while count and not must_stop:
             start = time.perf_counter()
             state, metrics = run_steps(state, loader.table, batches, count)
-            next_count = _steps_of_call(config, step + count, steps, loader.steps)
+            next_count = _steps_of_call(config, step + count, steps, loader.max_steps)
             batches = loader.batches(step + count, next_count) if next_count else None
             values_K = {name: np.asarray(value_K) for name, value_K in metrics.items()}  # waits for the devices
             log.log_steps(values_K, count, time.perf_counter() - start)
@@ -131,7 +139,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
         if on_any_process(is_terminated()):
             log.print_line(f"stopped at step {step:,} of {steps:,} by SIGTERM; start again to resume")
             return False
-        if not log.is_validated:
+        if not log.is_step_validated:
             log.log_validation(validate(state))
     if log.writes:
         draw_curves(workdir / "curves.png", log.history, f"{workdir.name}: {spec.kind}, {config.objective.kind}")
@@ -157,18 +165,19 @@ def _validate(
     selector: CandidateSelector,
     state: TrainState,
 ) -> Bundle:
-    """Selects the best candidate at the current step and scores it on the validation captions. In the bundle that is
-    returned, its closed-form part is fitted to these captions as well."""
+    """Selects the best candidate at the current step and scores it on the validation captions. The bundle that is
+    returned has the scores of that candidate; its closed-form part is then fitted to these captions as well."""
     trained = jax.device_get(state.model)
-    choice, perturbed_scores, length = selector.select(lambda x: np.asarray(_translate(graphdef, trained, x)))
+    choice, perturbed_scores, output_length = selector.select(lambda x: np.asarray(_translate(graphdef, trained, x)))
     model = nnx.merge(graphdef, trained)
-    selected, final = (selector.build(choice, model, length, final=is_final) for is_final in (False, True))
+    scored = selector.build(choice, model, output_length, final=False)
+    published = selector.build(choice, model, output_length, final=True)
     source_VS, target_VE = precomputed.centre(*validation)
-    scores = retrieval_scores(np.asarray(_translate(*nnx.split(selected, nnx.Param), source_VS)), target_VE)
+    scores = retrieval_scores(np.asarray(_translate(*nnx.split(scored, nnx.Param), source_VS)), target_VE)
     trained_scores = {f"{choice.selected_by}_trained": max(choice.trained_scores)} if config.adapt else {}
     return Bundle(
-        translator=final,
-        spec=final.spec,
+        translator=published,
+        spec=published.spec,
         source=store.plan.source,
         target=store.plan.target,
         recipe=dataclasses.asdict(config),

@@ -154,6 +154,13 @@ def test_damaged_checkpoint_is_moved_and_the_previous_one_restored(store, tmp_pa
     assert_equal(weights(run), before)
 
 
+def test_a_run_with_fewer_steps_than_it_has_done(store, tmp_path):
+    constant = OptimizerConfig(decay="constant")
+    train(small(optimizer=constant), store, tmp_path)
+    with pytest.raises(ConfigError, match=r"trained for 30 steps, more than the 20 of this config: pass more"):
+        train(small(optimizer=constant, epochs=2), store, tmp_path)
+
+
 def test_what_a_killed_process_left_is_removed(store, tmp_path, capsys):
     """A checkpoint without its checksums was not written to its end: the run resumes from the one before."""
     train(small(), store, tmp_path / "first")
