@@ -28,7 +28,7 @@ def lines(folder: Path) -> list[str]:
         f"page:       {folder / 'report.html'}",
         *(f"sound:      {path}" for path in sorted((folder / "sounds").glob("*.wav"))),
         f"translator: {folder / 'run/bundle'}",
-        f"images to sounds: how often the nearest of {count:,} sounds is of the picture's own source",
+        f"images to sounds: how often the nearest of {count:,} sounds is of the image's own source",
     ]
     for method, name in METHODS.items():
         row = of_method[method]

@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **{f"{who}_seconds": spent for who, spent in seconds.items()},
         "peak_gib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20,
     }
-    report("from the shell to the vector of one picture", figures, flags.json)
+    report("from the shell to the vector of one image", figures, flags.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ retrieve their captions' e5 vectors; "natural" and "clip", where the mini world'
 vectors and with the geometry of real CLIP and CLAP (see `bench.recipe --geometry`). In each, translators of many kinds
 are trained on captions alone; each is also blended with the partial rotation, and combined with a caption memory. For
 each score it prints the rank correlation (Spearman) with the translators' quality on images that training never used,
-the quality of the translator that it ranks first, and the same for real pictures and sounds (CIFAR-10 and ESC-50).
+the quality of the translator that it ranks first, and the same for real images and sounds (CIFAR-10 and ESC-50).
 """
 
 import dataclasses

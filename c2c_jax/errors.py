@@ -23,7 +23,7 @@ class CaptionError(C2CError):
 
 
 class ImageError(C2CError):
-    """A picture that is missing, empty, damaged or too large to read."""
+    """An image that is missing, empty, damaged or too large to read."""
 
 
 class AudioError(C2CError):
@@ -31,7 +31,7 @@ class AudioError(C2CError):
 
 
 class ManifestError(C2CError):
-    """A list of pictures and sounds with wrong columns, no usable rows, or missing files."""
+    """A list of images and sounds with wrong columns, no usable rows, or missing files."""
 
 
 class StoreError(C2CError):

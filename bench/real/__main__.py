@@ -175,7 +175,7 @@ def tables(bench: Bench, quick: bool) -> Sequence[Table]:
     cells += [bench.images(kind, names) for names in CHAINED for kind in VIEWS]
     chance = images_to_sounds_chance(material)
     bench.figures |= {"pictures_to_sounds.chance.p10": chance[0], "pictures_to_sounds.chance.top1": chance[1]}
-    title = f"pictures to sounds by two translators in a row (by chance {chance[0]:.3f} and {chance[1]:.3f})"
+    title = f"images to sounds by two translators in a row (by chance {chance[0]:.3f} and {chance[1]:.3f})"
     result.append(Table(title=title, header=["recipe", "vectors", "P@10", "class first"], cells=cells))
     return result
 

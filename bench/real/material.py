@@ -111,8 +111,8 @@ def mean_of(x_ND: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "D"]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class View:
-    """How a recipe gets vectors of texts and pictures. "raw": unchanged; "moved": pictures are shifted by the
-    difference of the means of texts and pictures; "centred": all are centred by the mean of their own modality."""
+    """How a recipe gets vectors of texts and images. "raw": unchanged; "moved": images are shifted by the
+    difference of the means of texts and images; "centred": all are centred by the mean of their own modality."""
 
     kind: str
     source_mean_S: Float[np.ndarray, "S"]

@@ -61,10 +61,10 @@ def photographs(
 
 
 def chained(name: str, material: Material, seed: int, workdir: Path) -> dict[str, Figures]:
-    """Two translators in sequence map CIFAR-10's pictures to ESC-50's sounds; scored with and without hubness.
+    """Two translators in sequence map CIFAR-10's images to ESC-50's sounds; scored with and without hubness.
 
-    The first is trained on the texts, with the photographs as unlabelled pictures; the second on AudioCaps' captions,
-    with the translated photographs. CIFAR-10's pictures are centred by the general mean.
+    The first is trained on the texts, with the photographs as unlabelled images; the second on AudioCaps' captions,
+    with the translated photographs. CIFAR-10's images are centred by the general mean.
     """
     first = trained(name, material.text_NS, material.text_NE, material.image_PS, seed, workdir)
     between_PE = translated(first, material.image_PS)

@@ -23,7 +23,7 @@ from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.mean_estimates import with_means
 
-UNLABELLED = 1000  # pictures of the training split that recipes are given
+UNLABELLED = 1000  # images of the training split that recipes are given
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

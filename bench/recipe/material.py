@@ -21,7 +21,7 @@ from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Scenes:
-    """Raw vectors and cells of N scenes: in the source space the image and a caption in the style of pictures, in the
+    """Raw vectors and cells of N scenes: in the source space the image and a caption in the style of images, in the
     target space the sound and a caption in the style of sounds."""
 
     image_NS: Float[np.ndarray, "N S"]

@@ -16,7 +16,7 @@ COLUMNS = (
 def table_of(results: Sequence[Result]) -> Table:
     """The main figures of every result, and the selection of each seed's run."""
     return Table(
-        title="pictures to sounds: mean [± standard deviation over seeds × drawings]",
+        title="images to sounds: mean [± standard deviation over seeds × drawings]",
         header=["recipe", *map(_words, COLUMNS), "kept"],
         cells=[
             [_words(row.name), *(_cell(row.figures.get(column)) for column in COLUMNS), "; ".join(row.kept)]

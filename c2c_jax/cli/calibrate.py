@@ -1,4 +1,4 @@
-"""Estimates the mean vectors of pictures, sounds and texts, by which a translator centres its inputs and outputs.
+"""Estimates the mean vectors of images, sounds and texts, by which a translator centres its inputs and outputs.
 
 examples:
   c2c calibrate runs/mine --images photos/                            (changes runs/mine/bundle)
@@ -8,8 +8,8 @@ examples:
   c2c calibrate published/mlp --images photos/ --out bundles/mlp-photos
   c2c calibrate runs/mine --remove
 
-The files need no labels and no pairs. Use a few hundred general pictures, so that their mean holds only what all
-pictures have in common. The mean of a narrow set (one kind of object, one film) centres other pictures badly; a warning
+The files need no labels and no pairs. Use a few hundred general images, so that their mean holds only what all
+images have in common. The mean of a narrow set (one kind of object, one film) centres other images badly; a warning
 is then printed. docs/calibration.md has figures. Unreadable files are reported and skipped; the exit code is then 2.
 """
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:  # JAX is imported after the flags are parsed
 
 
 TEXTS_CENTRE_IMAGES = (
-    "this bundle has no mean of pictures, so pictures are centred with the mean of texts, which --texts replaces: "
-    "their translations change too; pass --images to centre pictures with a mean of their own"
+    "this bundle has no mean of images, so images are centred with the mean of texts, which --texts replaces: "
+    "their translations change too; pass --images to centre images with a mean of their own"
 )
 
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_run(parser)
     parser.add_argument(
         "--images", nargs="+", default=[], metavar="PATH",
-        help="pictures, folders of pictures, or glob patterns; or an .npy file of raw CLIP vectors [N, S], where a "
+        help="images, folders of images, or glob patterns; or an .npy file of raw CLIP vectors [N, S], where a "
         "single vector with a norm below 1 is used as the mean",
     )  # fmt: skip
     parser.add_argument(
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=user_path, metavar="BUNDLE", help="folder to write (default: RUN's bundle itself)"
     )
-    parser.add_argument("--remove", action="store_true", help="remove the means of pictures and sounds")
+    parser.add_argument("--remove", action="store_true", help="remove the means of images and sounds")
     arguments.add_checkpoints(parser).add_argument(
         "--store", type=user_path,
         help="store that RUN was trained on, for bundles without means of captions (default: the path it recorded)",
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     bundle = arguments.require_bundle(args.run)
     arrays = [path for path in map(user_path, args.images) if is_array(path)]
     if arrays and len(args.images) > 1:
-        raise ConfigError(f"--images takes pictures or one .npy file of vectors, found {len(args.images)} arguments")
+        raise ConfigError(f"--images takes images or one .npy file of vectors, found {len(args.images)} arguments")
     for path in arrays:
         arguments.require_path(path, "an .npy file of vectors", ImageError)
     arguments.require_images([] if arrays else args.images)
@@ -121,11 +121,11 @@ def show(calibration: "Calibration") -> None:
             print(error_line(estimate, f"texts, {space}"))
         if calibration.is_centred and calibration.means.source_image is None:
             print(TEXTS_CENTRE_IMAGES, file=sys.stderr)
-    for kind, mean in (("pictures", calibration.images), ("sounds", calibration.audio)):
+    for kind, mean in (("images", calibration.images), ("sounds", calibration.audio)):
         if mean:
             number = f"mean of {kind} as given" if mean.count is None else f"{mean.count:,} {kind}"
             moved = ""
-            if kind == "pictures" and calibration.shifted_distance is not None:
+            if kind == "images" and calibration.shifted_distance is not None:
                 moved = f" before, {calibration.shifted_distance:.4f} after"
             print(f"{number}: {_lengths(mean)}, distance to captions {mean.distance:.4f}{moved}")
             if mean.count:
@@ -134,7 +134,7 @@ def show(calibration: "Calibration") -> None:
         print(calibration.narrow_warning, file=sys.stderr)
     if calibration.translated_distances:
         before, after = calibration.translated_distances
-        print(f"translated pictures: distance to sounds {before:.4f} before, {after:.4f} after")
+        print(f"translated images: distance to sounds {before:.4f} before, {after:.4f} after")
     print(f"means in the bundle: {', '.join(calibration.means.known) or 'none'}")
     if not calibration.is_centred:
         print(f"in use: {', '.join(calibration.means.used) or 'none'}")

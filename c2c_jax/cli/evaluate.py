@@ -1,4 +1,4 @@
-"""Scores a translator and baselines: retrieval of captions, pictures and sounds, modality gaps, generated sounds.
+"""Scores a translator and baselines: retrieval of captions, images and sounds, modality gaps, generated sounds.
 
 Retrieval is scored by cosine, by centred cosine (metrics "centred_..."), and by centred cosine minus hubness (metrics
 "nnn_...").
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pairs",
         type=user_path,
         metavar="PATH",
-        help="a CSV manifest of pictures and sounds, or the folder of a supported data set",
+        help="a CSV manifest of images and sounds, or the folder of a supported data set",
     )
     inputs.add_argument(
         "--sounds", type=user_path, metavar="DIR", help="output folder of infer.py: generated sounds with their records"

@@ -1,19 +1,19 @@
-"""Turns pictures into sounds.
+"""Turns images into sounds.
 
 examples:
   python infer.py photo.png --translator runs/mlp/bundle --audioldm cvssp/audioldm-l-full
   python infer.py photos/ 'more/*.jpg' --translator runs/mlp/bundle --audioldm FOLDER --out sounds --candidates 3 \\
       --ranker laion/clap-htsat-unfused
   python infer.py photo.png ... --control "a dog barks"                 (also photo.control.wav, from the text)
-  python infer.py photo.png ... --prompt "heavy rain" --mix 0.3         (0.7 of the picture, 0.3 of the text)
-  python infer.py frames/ ... --average                                 (frames.wav, from the mean of all pictures)
+  python infer.py photo.png ... --prompt "heavy rain" --mix 0.3         (0.7 of the image, 0.3 of the text)
+  python infer.py frames/ ... --average                                 (frames.wav, from the mean of all images)
   python infer.py photo.png --translator runs/mlp/bundle --scheduler ddim --steps 200 ...      (as in the paper)
   python infer.py photo.png --translator runs/mlp/bundle --save-embedding photo.npy
   python infer.py photo.png --translator bundles/calibrated --output-mean audio ...    (see c2c calibrate --sounds)
   python infer.py drawing.png                (with the mini world's translator and AudioLDM, which are included)
 
 For each sound, its mel-spectrogram (photo.mel.png) and a record of all settings that reproduce it (photo.sound.json)
-are written next to it. --save-embedding writes the unit CLAP vector [E] of the picture, float32; it needs no AudioLDM.
+are written next to it. --save-embedding writes the unit CLAP vector [E] of the image, float32; it needs no AudioLDM.
 """
 
 import argparse
@@ -39,7 +39,7 @@ MINIWORLD_NOTE = "using the mini world's translator, which was trained for drawi
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `c2c infer`."""
     default = Sampling()
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures, folders of pictures, or glob patterns")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="images, folders of images, or glob patterns")
     parser.add_argument(
         "--translator", type=user_path, metavar="RUN", default=MINIWORLD_TRANSLATOR,
         help="work directory of a training run, bundle folder, or hub name (default: the mini world's, %(default)s)",
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     files = parser.add_argument_group("output files")
     files.add_argument(
-        "--out", type=user_path, help="sound file for a single picture, or a folder (default: next to each picture)"
+        "--out", type=user_path, help="sound file for a single image, or a folder (default: next to each image)"
     )
     files.add_argument(
         "--format", choices=("wav", "flac"), help="format of sound files (default: wav, or that of --out)"
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     vector.add_argument(
         "--average",
         action="store_true",
-        help="make one sound of all pictures of a folder, such as the frames of a video",
+        help="make one sound of all images of a folder, such as the frames of a video",
     )
     vector.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="text to mix in; repeatable")
     vector.add_argument(
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     vector.add_argument(
         "--control", action="append", default=[], metavar="TEXT",
-        help="also make a sound from this text, for comparison; once, or once per picture",
+        help="also make a sound from this text, for comparison; once, or once per image",
     )  # fmt: skip
 
     sampling = parser.add_argument_group("sampling", "an AudioLDM folder may set other defaults in sampling.json")
@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.seed,
         help="random seed; the same seed gives the same file (default: %(default)s)",
     )
-    sampling.add_argument("--candidates", type=int, default=1, metavar="N", help="sounds per picture (default: 1)")
+    sampling.add_argument("--candidates", type=int, default=1, metavar="N", help="sounds per image (default: 1)")
     sampling.add_argument(
         "--ranker", metavar="NAME",
         help="CLAP checkpoint that ranks the candidates: hub name, folder, or LAION's .pt or AudioLDM's .ckpt file",

@@ -81,7 +81,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of all verbs. Only the one that argv names gets its flags: they need further imports."""
     parser = argparse.ArgumentParser(
         prog="c2c",
-        description="Turns pictures into sounds: a translator maps CLIP vectors of pictures to CLAP vectors, which\n"
+        description="Turns images into sounds: a translator maps CLIP vectors of images to CLAP vectors, which\n"
         "prompt a sound generator or search a library of sounds. The translator is trained on captions alone.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

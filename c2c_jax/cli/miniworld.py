@@ -1,4 +1,4 @@
-"""Shows or exports the mini world, a procedural world of pictures, sounds and captions.
+"""Shows or exports the mini world, a procedural world of images, sounds and captions.
 
 examples:
   c2c miniworld show --out world                          (a contact sheet, and a page with audio players)
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text.add_argument(
         "--style", choices=STYLES, help="style of the captions (default: all three, with equal probability)"
     )
-    export = tasks.add_parser("export", help="write pictures, sounds and a manifest of both")
+    export = tasks.add_parser("export", help="write images, sounds and a manifest of both")
     export.add_argument("--out", type=user_path, required=True, metavar="DIR", help="folder to write")
     export.add_argument(
         "--count", type=int, default=5 * CELLS, metavar="N", help="number of scenes (default: %(default)s)"

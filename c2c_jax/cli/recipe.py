@@ -99,6 +99,6 @@ def require_sources(config: Config) -> None:
     elif config.data.store:
         arguments.require_store(user_path(config.data.store))
     if is_array(images := user_path(config.images.files)):
-        arguments.require_path(images, "an .npy file of raw vectors of pictures", ImageError)
+        arguments.require_path(images, "an .npy file of raw vectors of images", ImageError)
     elif config.images.files and not config.images.files.startswith("miniworld:"):
         arguments.require_images([str(images)])

@@ -1,4 +1,4 @@
-"""Writes an HTML report on a translator: pictures with their sounds, the two spaces, scores, curves and settings.
+"""Writes an HTML report on a translator: images with their sounds, the two spaces, scores, curves and settings.
 
 examples:
   c2c report runs/mlp
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluation", type=user_path, metavar="DIR",
         help="output folder of c2c evaluate (default: RUN/evaluation, if it exists)",
     )  # fmt: skip
-    parser.add_argument("--most", type=int, default=24, metavar="N", help="maximum number of pictures (default: 24)")
+    parser.add_argument("--most", type=int, default=24, metavar="N", help="maximum number of images (default: 24)")
     parser.add_argument(
         "--out", type=user_path, default=Path("report.html"), metavar="FILE.html",
         help="file to write (default: %(default)s)",

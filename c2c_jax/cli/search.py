@@ -1,4 +1,4 @@
-"""Finds the sounds in a folder that fit pictures or texts best.
+"""Finds the sounds in a folder that fit images or texts best.
 
 examples:
   c2c search drawing.png --library SOUNDS                                (with the included mini world)
@@ -12,7 +12,7 @@ queries; control characters in names are escaped (--json does not escape them).
 
 Scores are centred cosines: the mean of queries is subtracted from each query and the mean of sounds from each sound
 before the cosine is taken. For text queries, hubness is subtracted as well: half of a sound's mean cosine to the
-nearest two of some reference queries, as a sound near to every text is seldom the right one. Picture queries work
+nearest two of some reference queries, as a sound near to every text is seldom the right one. Image queries work
 better without; --hubness all subtracts it for them too. The mean of sounds is that of the library, or for fewer than 32
 sounds that of the translator. The mean of queries and the reference queries come from the translator, or from the texts
 of --references. A line on stderr says which scores are used, and why if a part is missing. With --no-centre --hubness
@@ -20,7 +20,7 @@ none, scores are plain cosines.
 
 Audio is embedded once and cached in SOUNDS/.c2c-index, in the user's cache folder if SOUNDS is read-only, or in
 --index. Unreadable sounds are skipped and reported once; later searches print only their number. --strict lists them
-all and exits with code 2. Unreadable pictures always give exit code 2.
+all and exits with code 2. Unreadable images always give exit code 2.
 """
 
 import argparse
@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # JAX is imported after the flags are parsed
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `c2c search`."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="pictures, folders of pictures, or glob patterns")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="images, folders of images, or glob patterns")
     parser.add_argument("--text", action="append", default=[], metavar="TEXT", help="text to search for; repeatable")
     parser.add_argument(
         "--library", required=True, type=user_path, metavar="SOUNDS",
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--translator", type=user_path, metavar="RUN",
-        help="translator for pictures: work directory of a training run, bundle folder or hub name (default: the mini "
+        help="translator for images: work directory of a training run, bundle folder or hub name (default: the mini "
         f"world's, {MINIWORLD_TRANSLATOR})",
     )  # fmt: skip
     parser.add_argument(
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-centre", action="store_true", help="do not subtract means before taking cosines")
     parser.add_argument(
         "--hubness", choices=("texts", "all", "none"), default="texts",
-        help="queries for which the hubness of each sound is subtracted from its score; all = texts and pictures "
+        help="queries for which the hubness of each sound is subtracted from its score; all = texts and images "
         "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="list every unreadable sound and exit with code 2")

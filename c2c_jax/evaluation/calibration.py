@@ -95,8 +95,8 @@ def calibrate(
     elif images:
         for path in images:
             if (kind := describe_path(path)) != "a file":
-                raise ImageError(f"expected pictures at {path}, found {kind}: name pictures, or folders of pictures")
-        mean_estimates.require_enough(len(images), "pictures", ImageError)
+                raise ImageError(f"expected images at {path}, found {kind}: name images, or folders of images")
+        mean_estimates.require_enough(len(images), "images", ImageError)
     if audio and is_array(audio):
         audio_BE = read_vectors(audio, bundle.spec.target_dim, AudioError)
     elif audio:
@@ -127,7 +127,7 @@ def calibrate(
     for skipped_file in left_out:
         console.print(f"left out: {skipped_file}")
     if images:
-        mean_estimates.require_enough(len(by_image), "pictures", ImageError)
+        mean_estimates.require_enough(len(by_image), "images", ImageError)
         image_BS = np.stack(list(by_image.values()))
     if audio_files:
         mean_estimates.require_enough(len(by_audio), "sounds", AudioError)
@@ -176,7 +176,7 @@ def remove(run: Path, out: Path | None = None) -> Calibration:
     bundle = load_bundle(folder)
     before, is_centred = bundle.means, bundle.spec.input_norm == "centred"
     if not before.used:
-        raise ConfigError(f"{folder} holds no mean of pictures or sounds: there is nothing to remove")
+        raise ConfigError(f"{folder} holds no mean of images or sounds: there is nothing to remove")
     means = ModalityMeans(source_text=before.source_text, target_text=before.target_text)
     write_modality_means(folder, means, out)
     return Calibration(folder=out or folder, means=means, is_centred=is_centred, stale=_stale(out or folder, False))

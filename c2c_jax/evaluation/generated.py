@@ -144,7 +144,7 @@ def generated_rows(
         if several:
             rows.append(scorer.mean_row(TASK, "diversity", diversities(several)))
         elif method == "translator":
-            missing["diversity"] = "one sound of each picture; make several with --candidates"
+            missing["diversity"] = "one sound of each image; make several with --candidates"
     if prompts_CE is None:
         missing["inception_score, class_accuracy"] = "no labels; pass --pairs with a label column"
     if reference is None:

@@ -26,7 +26,7 @@ CLASS_LISTS = {
 VGGSOUND, VGGSOUND_COLUMNS = "vggsound.csv", ("id", "start", "label", "split")  # Chen et al. 2020
 IMAGE_FOLDERS, AUDIO_FOLDERS = ("images", "pictures", "frames"), ("sounds", "audio")
 NUMBERED = re.compile(r"([A-Za-z][A-Za-z _-]*?)[ _-]?\d+")  # such as ImageHear's `dog1.jpg` (Sheffer & Adi 2023)
-NO_AUDIO, NO_IMAGE = "it has no sound", "it has no picture"
+NO_AUDIO, NO_IMAGE = "it has no sound", "it has no image"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Pairs:
     def __str__(self) -> str:
         pairs = sum(bool(item.image and item.audio) for item in self.items)
         images, audio = (sum(bool(getattr(item, kind)) for item in self.items) for kind in ("image", "audio"))
-        alone = f"{images - pairs:,} pictures and {audio - pairs:,} sounds alone"
+        alone = f"{images - pairs:,} images and {audio - pairs:,} sounds alone"
         others = f"; {self.other_files}" if self.other_files else ""
         return f"{pairs:,} pairs, {alone}, {len(self.labels):,} classes ({self.description}){others}"
 
@@ -80,7 +80,7 @@ def read_pairs(path: Path) -> Pairs:
         pairs = _read_manifest(path / MANIFEST if is_folder else path)
     if not pairs.items:
         first = f"; the first of {len(pairs.skipped)}: {pairs.skipped[0]}" if pairs.skipped else ""
-        raise ManifestError(f"{path} names no picture and no sound that exists{first}")
+        raise ManifestError(f"{path} names no image and no sound that exists{first}")
     if any(item.image and item.audio for item in pairs.items):
         for item in pairs.items:
             if not (item.image and item.audio):

@@ -166,7 +166,7 @@ def scoring_means(
     if pairs:
         counts["images and sounds"] = (len(pairs.audio.vectors_NE), "sounds")
         if len(pairs.audio.vectors_NE) >= MIN_TO_CENTRE:
-            counts["sounds → images"] = (len(pairs.images.vectors_NE), "pictures")
+            counts["sounds → images"] = (len(pairs.images.vectors_NE), "images")
     missing = [
         Missing(what=f"{task}: centred scores", why=f"{count} {kind}; centring needs {MIN_TO_CENTRE} or more")
         for task, (count, kind) in counts.items()

@@ -136,14 +136,14 @@ def _incomplete(method: str, images: Media, images_A: Int[np.ndarray, "A"]) -> l
     numbers = images.groups_N, images.labels_N
     if all(np.isin(np.flatnonzero(numbers_N != NONE), images_A).all() for numbers_N in numbers):
         return []
-    has = f"it has {len(images_A):,} of {len(images.vectors_NE):,} pictures"
+    has = f"it has {len(images_A):,} of {len(images.vectors_NE):,} images"
     return [Missing(what=f"{method}, sounds → images", why=f"{has}; among fewer candidates it would score too high")]
 
 
 def _no_oracle(pairs: PairVectors) -> str:
     """The reason why there is no oracle; "" if there is one."""
     if not len(pairs.images.vectors_NE):
-        return "no pictures"
+        return "no images"
     if not len(pairs.audio.vectors_NE):
         return "no sounds that could be read"
     count = len({*pairs.images.groups_N[pairs.pairs_P2[:, 0]].tolist()})

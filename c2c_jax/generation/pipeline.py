@@ -219,7 +219,7 @@ def images_to_audio(
         if sampling.candidates > 1 and not ranker:
             console.print("candidates are in the order of their seeds: pass --ranker for the best one first")
     if errors:
-        raise ImageError(f"{len(errors)} of {len(paths)} pictures could not be read; they are named above")
+        raise ImageError(f"{len(errors)} of {len(paths)} images could not be read; they are named above")
 
 
 def _load_generator(

@@ -173,7 +173,7 @@ def _read(path: Path) -> Record:
         if audio.path.name != str(audio.path):
             raise ReportError(f"{path} names {audio.file}, which is not in the same folder; {ADVICE}")
     if content.control is None and not (content.translator and content.pictures):
-        raise ReportError(f"{path} names neither a control text nor a translator and pictures; {ADVICE}")
+        raise ReportError(f"{path} names neither a control text nor a translator and images; {ADVICE}")
     if (count := len(content.clap_vector)) != content.clap.dim:
         raise ReportError(f"{path}: its clap_vector has {count} numbers, its CLAP's have {content.clap.dim}; {ADVICE}")
     if not any(content.clap_vector):

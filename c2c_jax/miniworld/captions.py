@@ -1,4 +1,4 @@
-"""Generates captions of scenes in three styles: of pictures, of sounds, and of both.
+"""Generates captions of scenes in three styles: of images, of sounds, and of both.
 
 A caption always names the source and the count, and each other attribute with a probability (`NAMED`). Those of colour
 and sky are low: a CLIP trained on captions that usually name them separates captions by colour and sky alone, and

@@ -46,7 +46,7 @@ class Miniworld(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [
         MiniworldConfig(name="captions", kind="captions", train=100_000, description="Captions in three styles."),
-        MiniworldConfig(name="images", kind="images", description="Pictures of 64 by 64 pixels and captions of them."),
+        MiniworldConfig(name="images", kind="images", description="Images of 64 by 64 pixels and captions of them."),
         MiniworldConfig(name="sounds", kind="sounds", description="Sounds of 2.56 s at 16 kHz and captions of them."),
     ]
     url_infos = None  # no downloads, so no checksums
@@ -71,7 +71,7 @@ class Miniworld(tfds.core.GeneratorBasedBuilder):
             features["sample_rate"] = number
         return tfds.core.DatasetInfo(
             builder=self,
-            description="A procedural world of pictures, sounds and captions of 24 sources of sound.",
+            description="A procedural world of images, sounds and captions of 24 sources of sound.",
             features=tfds.features.FeaturesDict(features),
             disable_shuffling=True,  # example i is scene i
         )

@@ -36,7 +36,7 @@ SCORE_MEANINGS = {
     "in_batch_top1": "fraction of captions whose own is the nearest of 32",
     "median_rank": "median rank of a caption's own vector, counted from 1",
     "mean_cosine": "mean cosine of a translation and its caption's own vector",
-    PERTURBED_MRR: "mean of 1 / rank of the own vectors of perturbed captions, which represent pictures",
+    PERTURBED_MRR: "mean of 1 / rank of the own vectors of perturbed captions, which represent images",
     PERTURBED_COSINE: "mean cosine of translations of perturbed captions and the captions' own vectors, both centred",
 }
 MAX_CANDIDATES = 20  # in a card, best first

@@ -24,7 +24,7 @@ from c2c_jax.translator.inference import load_clap, load_clip, means_in_use, tra
 from c2c_jax.translator.memory import evenly_spaced
 from c2c_jax.translator.resolve import bundle_folder
 
-# For each --hubness option, the kinds of queries whose scores are reduced by hubness. The default leaves out pictures:
+# For each --hubness option, the kinds of queries whose scores are reduced by hubness. The default leaves out images:
 # their cosines are smaller than those of captions, so hubness measured with captions outweighs them (docs/search.md).
 HUBNESS_KINDS = {"texts": ("text",), "all": ("picture", "text"), "none": ()}
 
@@ -100,7 +100,7 @@ def search(
             "leave one of them out"
         )
     if images and not translator:
-        raise ConfigError("pictures need --translator, the bundle that translates them to sounds")
+        raise ConfigError("images need --translator, the bundle that translates them to sounds")
     bundle = load_bundle(bundle_folder(translator)) if translator else None
     if not (name := clap or (bundle and bundle.target.name)):
         raise ConfigError("texts need --clap, the CLAP that encodes the library, or a --translator that names it")
@@ -124,7 +124,7 @@ def search(
     image_errors: list[C2CError] = []
     with Progress(console) as bar:
         if bundle and images:
-            reading = bar.add_task("encoding pictures", total=len(images), visible=len(images) > 1)
+            reading = bar.add_task("encoding images", total=len(images), visible=len(images) > 1)
             space = load_clip(bundle, clip, with_text=False)
             vectors, errors = translate_image_files(images, space, bundle, lambda: bar.advance(reading))
             for line in means_in_use(bundle):
@@ -185,7 +185,7 @@ class SearchScoring:
 
     def __str__(self) -> str:
         """For example `scores: texts by cosine, less hubness; not centred: the library has fewer than 32 sounds`."""
-        scores = (f"{kind}s by {scoring}" for kind, scoring in self.by_kind.items())
+        scores = (f"{'images' if kind == 'picture' else 'texts'} by {scoring}" for kind, scoring in self.by_kind.items())
         return "scores: " + "; ".join((*scores, *self.notes))
 
 
@@ -211,7 +211,7 @@ def search_scoring(
         """Yields estimates of the mean query vector of a kind, best first.
 
         A translator of centred vectors adds the mean of texts to its outputs, and the bundle stores it. With other
-        translators, pictures have the same mean as translated captions; next best is the stored mean of sounds, if
+        translators, images have the same mean as translated captions; next best is the stored mean of sounds, if
         outputs are shifted to it, or else of texts; last comes the mean of the reference texts.
         """
         stored = ModalityMeans() if bundle is None else bundle.means

@@ -20,11 +20,11 @@ from c2c_jax.translator.mean_estimates import captions_spread, error_line, narro
 from c2c_jax.translator.memory import REFERENCES, Memory, evenly_spaced
 
 NO_IMAGES = (
-    "no pictures are given: without their mean, 4 to 18 % fewer pictures are matched correctly; pass "
-    "--config.images.files=FOLDER with a few hundred general, unlabelled pictures, or run c2c calibrate later"
+    "no images are given: without their mean, 4 to 18 % fewer images are matched correctly; pass "
+    "--config.images.files=FOLDER with a few hundred general, unlabelled images, or run c2c calibrate later"
 )
 MEAN_NOT_STORED = (
-    "the mean of pictures is not stored (config.images.calibrate is False): without it, 4 to 18 % fewer pictures are "
+    "the mean of images is not stored (config.images.calibrate is False): without it, 4 to 18 % fewer images are "
     "matched correctly"
 )
 
@@ -76,7 +76,7 @@ class Precomputed:
             means = with_means(means, spec.input_norm, image_PS)[0]
             units, estimate, _ = with_means(units, "unit", image_PS)
             if estimate and estimate.count:
-                notes.append(error_line(estimate, "pictures"))
+                notes.append(error_line(estimate, "images"))
             captions = captions_spread(units, "unit")
             warning = narrow_warning(estimate.spread, captions) if estimate and captions else None
             notes += [warning] if warning else []

@@ -19,7 +19,7 @@ from c2c_jax.translator.centring import translate_image
 PROBE = "a sound"  # two CLAPs are compared by their vectors of this text
 MIN_COSINE = 0.999  # of the vectors that two copies of one tower give PROBE
 NO_IMAGE_MEAN = (
-    "the translator stores no mean of pictures, so 4 to 18 % fewer pictures are matched correctly: "
+    "the translator stores no mean of images, so 4 to 18 % fewer images are matched correctly: "
     "add one with c2c calibrate RUN --images photos/"
 )
 
@@ -148,7 +148,7 @@ def means_in_use(bundle: Bundle, output_mean: str = "text") -> list[str]:
     lines = []
     if bundle.spec.input_norm == "centred":
         has_mean = bundle.means.source_image is not None
-        lines = ["centring pictures with the mean stored in the translator" if has_mean else NO_IMAGE_MEAN]
+        lines = ["centring images with the mean stored in the translator" if has_mean else NO_IMAGE_MEAN]
         if output_mean == "audio":
             lines.append("un-centring results with the mean of sounds stored in the translator")
     elif bundle.means.used:

@@ -88,7 +88,7 @@ def with_means(
     """
     image_estimate = audio_estimate = None
     if image_NS is not None and means.source_text is not None:
-        image_estimate = _estimate(image_NS, input_norm, means.source_text, "pictures", ImageError)
+        image_estimate = _estimate(image_NS, input_norm, means.source_text, "images", ImageError)
         means = dataclasses.replace(means, source_image=image_estimate.mean)
     if audio_ME is not None and means.target_text is not None:
         audio_estimate = _estimate(audio_ME, "unit", means.target_text, "sounds", AudioError)
@@ -118,9 +118,9 @@ def narrow_warning(image_spread: float, caption_spread: float) -> str | None:
     if image_spread >= NARROW_FRACTION * caption_spread:
         return None
     return (
-        f"these pictures are very similar (spread {image_spread:.2f}, captions {caption_spread:.2f}): the mean of a "
-        "narrow set also removes what its pictures have in common, and centres other pictures badly; use general "
-        "pictures"
+        f"these images are very similar (spread {image_spread:.2f}, captions {caption_spread:.2f}): the mean of a "
+        "narrow set also removes what its images have in common, and centres other images badly; use general "
+        "images"
     )
 
 

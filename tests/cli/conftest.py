@@ -1,4 +1,4 @@
-"""Fixtures for `c2c infer` and `c2c search`: an untrained translator, pictures, sounds, and functions that run them."""
+"""Fixtures for `c2c infer` and `c2c search`: an untrained translator, images, sounds, and functions that run them."""
 
 from pathlib import Path
 

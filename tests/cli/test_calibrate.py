@@ -63,7 +63,7 @@ def clap(tmp_path_factory, audioldm_folder) -> Path:
 
 @pytest.fixture(scope="module")
 def media_folder(tmp_path_factory) -> Path:
-    """A folder with folders of noise pictures and noise sounds."""
+    """A folder with folders of noise images and noise sounds."""
     folder, rng = tmp_path_factory.mktemp("world"), np.random.default_rng(1)
     (folder / "pictures").mkdir()
     (folder / "sounds" / "deep").mkdir(parents=True)
@@ -123,7 +123,7 @@ def error_line(count: int, kind: str, variance: float) -> str:
 
 
 def translated(image_BS: np.ndarray, weights: dict[str, np.ndarray], means: ModalityMeans) -> np.ndarray:
-    """Translates pictures through a ridge by hand, moved by the means that are known."""
+    """Translates images through a ridge by hand, moved by the means that are known."""
     x = unit(image_BS)
     if means.source_image is not None:
         x = unit(x - means.source_image + means.source_text)
@@ -135,7 +135,7 @@ def test_pictures(calibrate, run, media_folder, image_BS, trained, capsys, tmp_p
     bundle, before = run / "bundle", tensors(trained / "bundle")
     assert set(before) == {"linear.weight", "linear.bias", "memory.source", *(f"gap.{name}" for name in TEXTS)}
     bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     config, image = (bundle / "config.json").read_bytes(), media_folder / "pictures/00.png"
     (bundle / "README.md").write_text("a card")
     code, lines, err = calibrate("--images", media_folder / "pictures", bad)
@@ -158,7 +158,7 @@ def test_pictures(calibrate, run, media_folder, image_BS, trained, capsys, tmp_p
     length = np.linalg.norm(x.mean(0) - text)
     left = np.linalg.norm(unit(x - x.mean(0) + text).mean(0) - text)
     variance = np.sum((x - x.mean(0)) ** 2) / (IMAGES - 1)
-    assert re.match(f"{IMAGES} pictures: mean .* long, spread .*, distance to captions .* before, .* after", lines[0])
+    assert re.match(f"{IMAGES} images: mean .* long, spread .*, distance to captions .* before, .* after", lines[0])
     assert figures(lines[0]) == pytest.approx([np.linalg.norm(x.mean(0)), variance, length, left], abs=1e-4)
     assert left < length / 2
     assert lines[1] == error_line(IMAGES, "pictures", variance)
@@ -203,7 +203,7 @@ def test_sounds_and_pictures_into_another_folder(calibrate, run, media_folder, c
         np.linalg.norm(translated(image_BS, before, known_means).mean(0) - unit(audio_NE).mean(0))
         for known_means in (ModalityMeans(), means)
     ]
-    assert "translated pictures: distance to sounds" in lines[4] and figures(lines[4]) == pytest.approx(
+    assert "translated images: distance to sounds" in lines[4] and figures(lines[4]) == pytest.approx(
         distances, abs=2e-4
     )
     np.testing.assert_allclose(translate(load_bundle(out), image_BS), translated(image_BS, before, means), atol=2e-5)
@@ -220,7 +220,7 @@ def test_sounds_alone_and_pictures_later(calibrate, run, media_folder, clap, aud
         "means in the bundle: source_text, target_text, target_audio", "in use: target_text, target_audio",
     ]  # fmt: skip
     code, lines, _ = calibrate("--images", media_folder / "pictures")
-    assert code == 0 and lines[2].startswith("translated pictures") and lines[4] == f"in use: {', '.join(ALL)}"
+    assert code == 0 and lines[2].startswith("translated images") and lines[4] == f"in use: {', '.join(ALL)}"
     np.testing.assert_allclose(load_bundle(run / "bundle").means.target_audio, unit(audio_NE).mean(0), atol=1e-5)
 
 
@@ -296,9 +296,9 @@ def test_misuse(run, media_folder, clap, audioldm_folder, tmp_path, capsys, monk
     assert "found no file" in message("--images", tmp_path / "nothing.png")
     assert "found a named pipe" in message("--images", pipe(tmp_path / "pipe.png"))
     assert "found a named pipe" in message("--sounds", tmp_path / "pipe.png")
-    assert "only 7 readable pictures: a mean needs 8 or more" in message("--images", tmp_path / "few")
-    (tmp_path / "few" / "7.png").write_bytes(b"no picture")
-    assert "only 7 readable pictures: a mean needs 8 or more" in message("--images", tmp_path / "few")
+    assert "only 7 readable images: a mean needs 8 or more" in message("--images", tmp_path / "few")
+    (tmp_path / "few" / "7.png").write_bytes(b"no image")
+    assert "only 7 readable images: a mean needs 8 or more" in message("--images", tmp_path / "few")
     assert f"7 readable sounds in {tmp_path / 'few'}" in message("--sounds", tmp_path / "few", "--clap", clap)
     assert "expected a folder of sounds" in message("--sounds", tmp_path / "none")
     assert "no audio tower" in message("--sounds", media_folder / "sounds")

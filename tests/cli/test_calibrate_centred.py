@@ -1,4 +1,4 @@
-"""`c2c calibrate` for translators of centred vectors: pictures, sounds and texts, from files and from arrays."""
+"""`c2c calibrate` for translators of centred vectors: images, sounds and texts, from files and from arrays."""
 # ruff: noqa: F401, F811  (fixtures)
 
 import json
@@ -102,7 +102,7 @@ def test_pictures_and_sounds(calibrate, run, media_folder, clap, image_BS, audio
     ]
     captions = 1 - np.sum(means.source_text.astype(np.float64) ** 2)
     is_narrow = unit(image_BS).var(axis=0, ddof=1).sum() < 0.85 * captions  # the tiny tower tells little apart
-    assert is_narrow and "these pictures are very similar" in err
+    assert is_narrow and "these images are very similar" in err
 
     loaded, twin = load_bundle(run / "bundle"), Translator.from_pretrained(run / "bundle")
     for output_mean in ("text", "audio"):
@@ -122,7 +122,7 @@ def test_pictures_and_sounds(calibrate, run, media_folder, clap, image_BS, audio
         assert main([*command, "--save-embedding", str(tmp_path / "v.npy")]) == 0
         np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected[0], atol=2e-5)
         message = capsys.readouterr().err
-        assert "centring pictures with the mean stored in the translator\n" in message
+        assert "centring images with the mean stored in the translator\n" in message
         assert ("un-centring results with the mean of sounds" in message) == (output_mean == "audio")
 
     code, lines, _ = calibrate("--remove")
@@ -142,7 +142,7 @@ def test_arrays_need_no_checkpoint(calibrate, blind, arrays, image_BS, audio_NE,
     means = load_bundle(blind / "bundle").means
     np.testing.assert_allclose(means.source_image, unit(image_BS.astype(dtype)).mean(0), atol=1e-6)
     np.testing.assert_allclose(means.target_audio, unit(audio_NE.astype(dtype)).mean(0), atol=1e-6)
-    assert lines[0].startswith(f"{IMAGES} pictures: ") and lines[2].startswith(f"{AUDIO} sounds: ")
+    assert lines[0].startswith(f"{IMAGES} images: ") and lines[2].startswith(f"{AUDIO} sounds: ")
 
 
 @pytest.mark.parametrize("axes", [1, 2])
@@ -155,7 +155,7 @@ def test_mean_as_input(calibrate, blind, tmp_path, image_BS, axes):
     assert code == 0
     np.testing.assert_array_equal(means.source_image, mean[0])
     expected = [0.75, 1 - 0.75**2, np.linalg.norm(mean[0] - means.source_text)]
-    assert lines[0].startswith("mean of pictures as given: ") and figures(lines[0]) == pytest.approx(expected, abs=1e-4)
+    assert lines[0].startswith("mean of images as given: ") and figures(lines[0]) == pytest.approx(expected, abs=1e-4)
     assert lines[1] == f"means in the bundle: {', '.join(ALL[:3])}"
 
 
@@ -169,8 +169,8 @@ def test_narrow_and_general_pictures(calibrate, blind, tmp_path):
         spread = min(share * captions, 0.99)
         np.save(tmp_path / "a.npy", 9 * unit(np.sqrt(1 - spread) * common + np.sqrt(spread) * across))
         code, lines, err = calibrate("--images", tmp_path / "a.npy")
-        assert code == 0 and ("these pictures are very similar" in err) == is_narrow, share
-        assert ("use general pictures" in err) == is_narrow
+        assert code == 0 and ("these images are very similar" in err) == is_narrow, share
+        assert ("use general images" in err) == is_narrow
         assert figures(lines[0])[1] == pytest.approx(spread, abs=0.02)
 
 
@@ -187,7 +187,7 @@ def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
     code, lines, err = calibrate("--texts", tmp_path / "queries.txt")
     assert code == 0 and f"{len(QUERIES)} captions read from txt:" in err and "1 duplicate dropped" in err
     assert "README.md and model_from_image.onnx and model.onnx in" in err
-    assert err.count("so pictures are centred with the mean of texts") == 1
+    assert err.count("so images are centred with the mean of texts") == 1
     after, means = tensors(run / "bundle"), load_bundle(run / "bundle").means
     assert means.known == TEXTS
     source, target = of_texts(QUERIES, clip_folder, audioldm_folder)
@@ -213,7 +213,7 @@ def test_texts_and_pictures(calibrate, run, media_folder, image_BS, clip_folder,
         "--texts", f"csv:{tmp_path / 'queries.csv'}:text", "--images", media_folder / "pictures", "--out", out
     )
     assert code == 0 and lines[6:] == [f"means in the bundle: {', '.join(ALL[:3])}", str(out)]
-    assert "no mean of pictures" not in err
+    assert "no mean of images" not in err
     means, source = load_bundle(out).means, of_texts(QUERIES, clip_folder, audioldm_folder)[0]
     np.testing.assert_allclose(means.source_text, unit(source).mean(0), atol=1e-6)
     np.testing.assert_allclose(means.source_image, unit(image_BS).mean(0), atol=1e-6)
@@ -239,7 +239,7 @@ def test_misuse(run, media_folder, arrays, tmp_path, capsys):
     np.save(tmp_path / "wide.npy", np.ones((9, 65)))
     assert "--remove cannot be combined with" in message("--remove", "--texts", tmp_path / "few.txt")
     assert "pass --images PATH..., --sounds FOLDER or --texts FILE" in message()
-    assert "--images takes pictures or one .npy file of vectors, found 2" in message(
+    assert "--images takes images or one .npy file of vectors, found 2" in message(
         "--images", images, media_folder / "pictures"
     )
     assert "expected an .npy file of vectors at" in message("--images", tmp_path / "none.npy")
@@ -247,10 +247,10 @@ def test_misuse(run, media_folder, arrays, tmp_path, capsys):
     assert "cannot be read as an .npy file" in message("--images", tmp_path / "bad.npy")
     assert "expected raw vectors [N, 64]" in message("--images", tmp_path / "wide.npy")
     assert "expected raw vectors [N, 64]" in message("--sounds", tmp_path / "wide.npy")
-    assert "a single vector of length 2 is not the mean of pictures" in message("--images", tmp_path / "one.npy")
-    assert "all 9 pictures have the same vector" in message("--images", tmp_path / "same.npy")
+    assert "a single vector of length 2 is not the mean of images" in message("--images", tmp_path / "one.npy")
+    assert "all 9 images have the same vector" in message("--images", tmp_path / "same.npy")
     assert "all 9 sounds have the same vector" in message("--sounds", tmp_path / "same.npy")
-    assert "only 7 readable pictures: a mean needs 8 or more" in message("--images", tmp_path / "seven.npy")
+    assert "only 7 readable images: a mean needs 8 or more" in message("--images", tmp_path / "seven.npy")
     assert "row 0 is zero or not finite" in message("--images", tmp_path / "zero.npy")
     assert "only 2 readable texts: a mean needs 8 or more" in message("--texts", tmp_path / "few.txt")
     assert "found no file: pass a file with one text per line, or a caption" in message(

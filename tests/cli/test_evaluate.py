@@ -57,7 +57,7 @@ def clap(tmp_path_factory, audioldm_folder) -> Path:
 
 @pytest.fixture(scope="module")
 def media_folder(tmp_path_factory) -> Path:
-    """A folder of twelve noise pictures and sounds, and a manifest with labels and captions."""
+    """A folder of twelve noise images and sounds, and a manifest with labels and captions."""
     folder = tmp_path_factory.mktemp("world")
     rng = np.random.default_rng(0)
     with open(folder / "pairs.csv", "w", encoding="utf-8", newline="") as file:
@@ -214,7 +214,7 @@ def test_pictures_and_sounds(run, clap, media_folder, evaluate, tmp_path):
         np.testing.assert_allclose(vectors["translated_image"].astype(np.float32), translated, atol=1e-3)
         assert vectors["source_image"].shape == vectors["target_audio"].shape == (12, 64)
     assert "images → sounds" in stdout
-    assert "12 pairs, 0 pictures and 0 sounds alone, 3 classes (manifest pairs.csv)" in stderr
+    assert "12 pairs, 0 images and 0 sounds alone, 3 classes (manifest pairs.csv)" in stderr
     assert {role: space["name"] for role, space in content["spaces"].items()} == {
         "source": "clip", "target": "audioldm:text_encoder", "clip": "clip", "clap": "clap",
     }  # fmt: skip
@@ -226,7 +226,7 @@ def test_unreadable_inputs_are_reported_and_skipped(clap, media_folder, evaluate
     (folder / "1.wav").write_bytes(b"")
     (folder / "2.wav").write_bytes((folder / "2.wav").read_bytes()[:20_000])
     (folder / "3.wav").unlink()
-    (folder / "4.png").write_bytes(b"no picture")
+    (folder / "4.png").write_bytes(b"no image")
     (folder / "5.png").unlink()
     code, content, _, stderr = evaluate("--pairs", folder / "pairs.csv", "--clap", clap)
     assert code == 2
@@ -240,7 +240,7 @@ def test_unreadable_inputs_are_reported_and_skipped(clap, media_folder, evaluate
     last = stderr.strip().splitlines()[-1]
     assert last == "c2c evaluate: 8 files or rows were not used, or only in part; see above"
     assert f"{folder / '1.wav'}" in stderr
-    # Six pairs are complete; pictures 0 to 3 and sounds 4 and 5 are still scored by their classes.
+    # Six pairs are complete; images 0 to 3 and sounds 4 and 5 are still scored by their classes.
     ns = {
         (row["task"], row["metric"]): row["n"]
         for row in content["rows"]
@@ -252,7 +252,7 @@ def test_unreadable_inputs_are_reported_and_skipped(clap, media_folder, evaluate
 
 
 def test_sets_of_pictures_or_sounds_alone(clap, media_folder, evaluate, tmp_path):
-    """ImageHear has no sounds and needs no audio tower; ESC-50 has no pictures and needs no vision tower."""
+    """ImageHear has no sounds and needs no audio tower; ESC-50 has no images and needs no vision tower."""
     image_folder, audio_folder = tmp_path / "pictures", tmp_path / "esc"
     image_folder.mkdir()
     (audio_folder / "audio").mkdir(parents=True)

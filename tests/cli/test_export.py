@@ -93,7 +93,7 @@ def test_folder_is_a_bundle_and_a_card(run, tmp_path, capsys):
         "| `batch_size` | `256` |",
         '| `translator.kind` | `"residual"` |',
         "`2*csv:more.csv:text + txt:captions.txt`",
-        "correct pictures' and sounds' side",
+        "correct images' and sounds' side",
     ):
         assert part in card
     assert "`epochs`" not in card  # it is the default

@@ -26,7 +26,7 @@ for arguments in json.load(sys.stdin):
 
 @pytest.fixture
 def here(tmp_path: Path, clip_folder: Path) -> Path:
-    """A picture, a folder with one sound, a file instead of a folder, and a bundle whose CLIP has moved."""
+    """An image, a folder with one sound, a file instead of a folder, and a bundle whose CLIP has moved."""
     for name in ("picture.png", "file", "lib/a.wav", "captions.txt", "bundle/config.json", "moved/config.json",
         "bundle/model.safetensors", "moved/model.safetensors",
     ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""`c2c infer` on several pictures: sounds, spectrograms and records."""
+"""`c2c infer` on several images: sounds, spectrograms and records."""
 
 import contextlib
 import dataclasses
@@ -45,7 +45,7 @@ def test_a_folder_and_a_pattern(infer, image_folder, tmp_path):
     assert [file.name for file in files] == ["a.wav", "b.wav", "c.wav"]  # each once
     written = {path.name for path in (tmp_path / "sounds").iterdir()}
     assert written == {f"{name}.{kind}" for name in "abc" for kind in ("wav", "mel.png", "sound.json")}
-    # Each sound equals that of its picture alone: the same seed.
+    # Each sound equals that of its image alone: the same seed.
     code, (alone,), _ = infer(image_folder / "b.jpg", "--out", tmp_path / "alone.flac")
     assert code == 0 and soundfile.info(alone).format == "FLAC"
     np.testing.assert_allclose(read_audio(alone), read_audio(files[1]), atol=2e-4)
@@ -159,8 +159,8 @@ def test_control_is_the_sound_of_the_text(infer, image_folder, audioldm_folder):
 
 
 def test_controls_belong_to_their_pictures(infer, image_folder, audioldm_folder, tmp_path):
-    """Also if the first picture cannot be read."""
-    (image_folder / "a.png").write_bytes(b"no picture")
+    """Also if the first image cannot be read."""
+    (image_folder / "a.png").write_bytes(b"no image")
     texts = ["--control", "rain", "--control", "a dog", "--control", "a train"]
     code, files, _ = infer(image_folder, *texts)
     assert code == 2 and [file.name for file in files] == ["b.wav", "b.control.wav", "c.wav", "c.control.wav"]
@@ -350,7 +350,7 @@ def test_the_output_mean(infer, image_folder, bundle, tmp_path):
     for output_mean, more in (("text", []), ("audio", ["--output-mean", "audio"])):
         code, _, err = infer(image, "--translator", translator, *more, "--out", tmp_path / f"{output_mean}.wav")
         assert code == 0, err
-        assert "centring pictures with the mean stored in the translator\n" in err
+        assert "centring images with the mean stored in the translator\n" in err
         assert ("un-centring results with the mean of sounds stored in the translator\n" in err) == (
             output_mean == "audio"
         )
@@ -373,7 +373,7 @@ def test_records_with_an_output_mean_and_older_ones(infer, image_folder, bundle,
     translator = centred(bundle, tmp_path / "centred", "source_text", "target_text", "target_audio")
     out, flags = tmp_path / "sounds", ("--translator", translator, "--output-mean", "audio")
     code, _, err = infer(image_folder / "a.png", *flags, "--out", out / "a.wav", "--control", "rain")
-    assert code == 0 and "stores no mean of pictures" in err
+    assert code == 0 and "stores no mean of images" in err
     capsys.readouterr()
     (record,), (control,), errors = read_records(out)
     assert not errors and record.content.output_mean == "audio" and control.content.output_mean is None

@@ -23,11 +23,11 @@ from tests.fixtures.audio_files import read_audio
 
 
 def test_unreadable_pictures_are_reported_and_skipped(infer, image_folder):
-    (image_folder / "b.jpg").write_bytes(b"no picture")
+    (image_folder / "b.jpg").write_bytes(b"no image")
     code, files, err = infer(image_folder)
     assert code == 2 and [file.name for file in files] == ["a.wav", "c.wav"]
     assert f"left out: {image_folder / 'b.jpg'} is damaged" in err
-    assert err.strip().splitlines()[-1] == "c2c infer: 1 of 3 pictures could not be read; they are named above"
+    assert err.strip().splitlines()[-1] == "c2c infer: 1 of 3 images could not be read; they are named above"
 
 
 def test_sounds_do_not_overwrite_each_other(infer, image_folder, tmp_path):
@@ -48,7 +48,7 @@ def test_files_of_the_user_stay(infer, image_folder):
 
 def test_names_are_reported_unchanged(infer, image_folder):
     odd = (image_folder / "b.jpg").rename(image_folder / "b [red] [x].jpg")
-    odd.write_bytes(b"no picture")
+    odd.write_bytes(b"no image")
     code, _, err = infer(image_folder)
     assert code == 2 and f"left out: {odd} is damaged" in err
 

@@ -127,7 +127,7 @@ def test_bad_picture(run, image, audioldm_folder, tmp_path, capsys, kind):
     elif kind == "truncated":
         bad.write_bytes(image.read_bytes()[:2000])
     elif kind == "text":
-        bad.write_text("this is no picture")
+        bad.write_text("this is no image")
     elif kind == "folder":
         bad.mkdir()
     arguments = ["infer", str(bad), "--translator", str(run / "bundle"), "--audioldm", str(audioldm_folder), *FAST]

@@ -143,7 +143,7 @@ def test_unreadable_sounds_are_reported_once(search, audio_folder, encoded):
 
 
 def test_unreadable_pictures_are_an_error(search, image_folder):
-    (image_folder / "b.jpg").write_bytes(b"no picture")
+    (image_folder / "b.jpg").write_bytes(b"no image")
     for _ in range(2):
         code, lines, err = search(image_folder / "a.png", image_folder / "b.jpg")
         assert code == 2 and len(lines) == 4 and len(left_out(err)) == 1 and "b.jpg" in left_out(err)[0]
@@ -258,11 +258,11 @@ def test_misuse(capsys, bundle, clap, audio_folder, image_folder, audioldm_folde
     flags += ["--references", str(references), "--no-centre"]
     for arguments, named in (
         (["--text", "rain", "--hubness", "none"], "--hubness none for text queries"),
-        ([str(image_folder / "a.png"), "--hubness", "none"], "--hubness none for picture queries"),
-        ([str(image_folder / "a.png")], "--hubness texts for picture queries"),
+        ([str(image_folder / "a.png"), "--hubness", "none"], "--hubness none for image queries"),
+        ([str(image_folder / "a.png")], "--hubness texts for image queries"),
         (
             [str(image_folder / "a.png"), "--text", "rain", "--hubness", "none"],
-            "--hubness none for picture and text queries",
+            "--hubness none for image and text queries",
         ),
     ):
         line = refused(capsys, [*flags, *arguments])

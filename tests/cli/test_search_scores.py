@@ -85,14 +85,14 @@ def check_scores(lines, expected_QN, many) -> None:
 def test_centred_cosines_less_hubness(
     search, image_folder, many, centred_bundle, clip_folder, clap, flags, less_hubness
 ):
-    """By hand from the vectors in the index, for a picture and a text: the references are the bundle's captions,
+    """By hand from the vectors in the index, for an image and a text: the references are the bundle's captions,
     translated."""
     cosine = "cosine" if "--no-centre" in flags else "centred cosine"
     of_image, of_text = (cosine + (", less hubness" if has else "") for has in less_hubness)
     inputs = "--translator", centred_bundle, "--clap", clap, "--library", many
     code, lines, err = search(image_folder / "a.png", "--text", "heavy rain", *flags, inputs=inputs)
     assert code == 0 and len(lines) == 20
-    assert err.splitlines()[-1] == f"scores: pictures by {of_image}; texts by {of_text}"
+    assert err.splitlines()[-1] == f"scores: images by {of_image}; texts by {of_text}"
     bundle = load_bundle(centred_bundle)
     image = load_space(str(clip_folder)).encode_image([read_image(image_folder / "a.png")])
     query_QE = np.concatenate([translate(bundle, image), load_space(str(clap)).encode_text(["heavy rain"])])
@@ -137,7 +137,7 @@ def test_references_of_pictures_are_used_on_request(
         ("all", "centred cosine, less hubness"),
     ):
         code, lines, err = search(image_folder / "a.png", "--hubness", hubness, inputs=flags)
-        assert code == 0 and err.splitlines()[-1] == f"scores: pictures by {note}"
+        assert code == 0 and err.splitlines()[-1] == f"scores: images by {note}"
         expected = scores_by_hand(query_QE, bundle.means.target_text, many, text_RE, less_hubness=[hubness == "all"])
         check_scores(lines, expected, many)
 

@@ -103,7 +103,7 @@ def test_what_is_looked_for_before_anything_is_loaded(tmp_path):
     for source in ("miniworld/clip", ""):
         for name in ("a.npy", "folder.npy", ""):
             require_sources(Config(source=source, images=ImagesConfig(files=str(tmp_path / name))))
-        with pytest.raises(ImageError, match=r"expected an \.npy file of raw vectors of pictures at .*no\.npy"):
+        with pytest.raises(ImageError, match=r"expected an \.npy file of raw vectors of images at .*no\.npy"):
             require_sources(Config(source=source, images=ImagesConfig(files=str(tmp_path / "no.npy"))))
         with pytest.raises(ImageError, match="found no file"):
             require_sources(Config(source=source, images=ImagesConfig(files=str(tmp_path / "no"))))

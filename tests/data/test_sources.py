@@ -97,7 +97,7 @@ def test_spec_of_several_sources_with_weights():
 
 
 class CocoLike(tfds.core.GeneratorBasedBuilder):
-    """Pictures with several captions each, in COCO's feature names."""
+    """Images with several captions each, in COCO's feature names."""
 
     VERSION = tfds.core.Version("1.1.0")
     BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="small"), tfds.core.BuilderConfig(name="large")]

@@ -53,7 +53,7 @@ def scored(generated, reference=None, scale=1):
 
 
 def test_a_control_sound_counts_once(tmp_path):
-    """Written beside three pictures it is one sound: no interval, no distance. Another seed, vector or text is another
+    """Written beside three images it is one sound: no interval, no distance. Another seed, vector or text is another
     sound."""
     for name in ("a", "bb", "ccc"):
         record(tmp_path, name, vector=[1.0, 0, 0, 0])

@@ -50,7 +50,7 @@ def values(rows):
 
 
 def test_known_geometry():
-    """Texts around 0.6 of one axis, pictures around 0.8 of another: the gap is 1 and the means are orthogonal."""
+    """Texts around 0.6 of one axis, images around 0.8 of another: the gap is 1 and the means are orthogonal."""
     text, other = (np.concatenate([x, x]) for x in (around(0.6, TEXT), around(0.8, OTHER, axis=1)))
     rows, missing = geometry_rows([side(text, other)], QUIET)
     assert missing == [] and {(row.task, row.method) for row in rows} == {("geometry", "source")}
@@ -72,7 +72,7 @@ def test_known_geometry():
 
 
 def test_without_pairs_and_with_few_rows():
-    """Held-out captions belong to no picture, and 16 rows are too few to centre by their mean."""
+    """Held-out captions belong to no image, and 16 rows are too few to centre by their mean."""
     rows, missing = geometry_rows([side(around(0.6, TEXT), around(0.8, OTHER, axis=1), is_paired=False)], QUIET)
     assert set(values(rows)) == {"text_mean", "image_or_sound_mean", "gap", "cosine_of_means", "text_strangers"}
     assert [(entry.what, entry.why) for entry in missing] == [

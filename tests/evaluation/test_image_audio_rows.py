@@ -1,4 +1,4 @@
-"""Pictures and sounds in the plane, where similarity is an angle: scores by hand."""
+"""Images and sounds in the plane, where similarity is an angle: scores by hand."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def values(rows, task, method="translator"):
     return {row.metric: row.value for row in rows if row.task == task and row.method == method}
 
 
-TRANSLATED = at(0, 50, 95)  # of pictures whose own sounds are at
+TRANSLATED = at(0, 50, 95)  # of images whose own sounds are at
 PAIRED_AUDIO = at(10, 100, 60)
 GIVEN = pairs_of(TRANSLATED, PAIRED_AUDIO, np.array([0, 1, 1]), at(20, 80))
 
@@ -47,11 +47,11 @@ def test_classes():
     forth, back = values(rows, "images_to_sounds"), values(rows, "sounds_to_images")
     # Prompts at 20° and 80°, the border at 50°: 0° → class 0, right; 95° → class 1, right; 50° lies on the border.
     assert forth["class_accuracy"] in (pytest.approx(2 / 3), 1)
-    # Nearest sounds 10° (class 0), 60° (1), 100° (1): all right. Nearest pictures of 10°, 100°, 60°: 0°, 95°, 50°: too.
+    # Nearest sounds 10° (class 0), 60° (1), 100° (1): all right. Nearest images of 10°, 100°, 60°: 0°, 95°, 50°: too.
     assert forth["neighbour_accuracy"] == back["neighbour_accuracy"] == 1
     # Of 0°: sounds in order 10°: precision 1. Of 50°: 60°, 10°, 100° → (1 + 2/3)/2. Of 95°: 100°, 60° → 1.
     assert forth["map"] == pytest.approx((1 + (1 + 2 / 3) / 2 + 1) / 3)
-    # Of 10°: 0° first. Of 100° and of 60° both pictures of the class before 0°.
+    # Of 10°: 0° first. Of 100° and of 60° both images of the class before 0°.
     assert back["map"] == 1
     assert "class_accuracy" not in back
 
@@ -72,7 +72,7 @@ def test_prompts_by_hand():
 
 
 def test_a_picture_may_have_several_sounds_and_a_sound_several_pictures():
-    """Group 7 has two pictures and two sounds; the first match counts."""
+    """Group 7 has two images and two sounds; the first match counts."""
     none = np.full(3, NONE)
     given = changed(
         GIVEN,
@@ -105,7 +105,7 @@ def test_csls_follows_the_order_of_groups():
 
 
 def test_images_and_sounds_without_counterpart_are_neither_queries_nor_candidates():
-    """A fourth picture without sound and a fourth sound without picture would be the nearest to all queries."""
+    """A fourth image without sound and a fourth sound without image would be the nearest to all queries."""
     numbers = {"groups_N": np.array([0, 1, 2, NONE]), "labels_N": np.array([0, 1, 1, NONE])}
     given = changed(
         GIVEN,
@@ -262,7 +262,7 @@ def test_chance():
 
 
 def test_one_sided_sets():
-    """ImageHear has only pictures, ESC-50 only sounds."""
+    """ImageHear has only images, ESC-50 only sounds."""
     empty = np.zeros((0, 2), np.float32), np.zeros(0, int)
     nothing = {"vectors_NE": empty[0], "groups_N": empty[1], "labels_N": empty[1]}
     images_only = changed(GIVEN, audio=nothing)

@@ -43,7 +43,7 @@ def test_oracle_recovers_a_linear_map_and_no_pair_scores_itself():
 
 
 def test_pairs_that_share_a_file_share_a_fold():
-    """Every picture occurs twice, with random sounds: a training pair would reveal its twin."""
+    """Every image occurs twice, with random sounds: a training pair would reveal its twin."""
     rng = np.random.default_rng(0)
     image, audio = (
         np.repeat(unit(rng.normal(size=(20, 40))), 2, axis=0),

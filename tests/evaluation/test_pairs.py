@@ -72,7 +72,7 @@ def test_manifest(tmp_path):
         ("image,image\na.png,a.png\n", "come twice: image;"),
         ("image;audio\na.png;a.wav\n", "separates its columns by semicolons; expected commas"),
         ("image\taudio\na.png\ta.wav\n", "separates its columns by tabs; expected commas"),
-        ("image,audio\n", "names no picture and no sound that exists$"),
+        ("image,audio\n", "names no image and no sound that exists$"),
         ("image,audio\ngone.png,\n", "the first of 1: .*gone.png: there is no such file"),
     ],
 )

@@ -134,4 +134,4 @@ def test_few_pictures_among_many_sounds():
         given, images={name: getattr(given.images, name)[:5] for name in ("vectors_NE", "groups_N", "labels_N")}
     )
     _, missing = scoring_means(bundle(), None, few, hubness=True)
-    assert said(missing) == {"sounds → images: centred scores": "5 pictures; centring needs 32 or more"}
+    assert said(missing) == {"sounds → images: centred scores": "5 images; centring needs 32 or more"}

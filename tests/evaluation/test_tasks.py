@@ -102,7 +102,7 @@ def test_sounds_among_the_translated_image_prompts():
 
 
 def test_sounds_without_pictures_have_classes():
-    """Labelled sounds without pictures, as in ESC-50."""
+    """Labelled sounds without images, as in ESC-50."""
     none = np.zeros(0, int)
     alone = changed(
         captioned(none),
@@ -116,7 +116,7 @@ def test_sounds_without_pictures_have_classes():
     others, missing = reference_rows(None, alone)
     found = {row.method: row.value for row in others if row.task == "sounds_to_images"}
     assert found == {"label_prompts": accuracy(PAIRS.audio.prompts_CE), "chance": 0.5}
-    assert ("oracle", "no pictures") in reasons(missing)
+    assert ("oracle", "no images") in reasons(missing)
     unlabelled = changed(alone, audio={"labels_N": np.full(N, NONE)})
     assert method_rows(METHOD, None, unlabelled) == ([], {})
 
@@ -158,7 +158,7 @@ def test_spaces_before_translation():
 
 
 def test_reference_rows():
-    """Here a caption's target vector is that of its sound, and the first two pictures are the label prompts."""
+    """Here a caption's target vector is that of its sound, and the first two images are the label prompts."""
     rows, missing = reference_rows(CAPTIONS, PAIRS)
     scores = values(rows)
     assert {row.method for row in rows} == {"label_prompts", "caption", "sound", "oracle", "chance"}
@@ -230,7 +230,7 @@ def test_every_method_has_its_own_centred_scores_and_references():
 
 
 def test_centred_scores_of_an_oracle_without_one_candidate():
-    """Picture 39 has a class but no sound: the oracle has no vector for it, and no scores by class."""
+    """Image 39 has a class but no sound: the oracle has no vector for it, and no scores by class."""
     groups = np.where(np.arange(40) < 39, np.arange(40), NONE)
     pairs = changed(MANY, {"groups_N": groups}, {"groups_N": groups}, pairs_P2=MANY.pairs_P2[:39])
     rows, _ = reference_rows(None, pairs, means=MEANS)
@@ -260,9 +260,9 @@ def test_sounds_to_images_needs_all_candidates():
     """With captions of two of twenty images, each sound would find its image among two. With all twenty, in any
     order, each sound finds its own."""
     rows, missing = reference_rows(None, captioned([3, 1]))
-    of_audio = {"texts_to_sounds", "sounds_to_texts"}  # which need no pictures
+    of_audio = {"texts_to_sounds", "sounds_to_texts"}  # which need no images
     assert {row.task for row in rows if row.method == "caption"} - of_audio == {"images_to_sounds"}
-    why = "it has 2 of 20 pictures; among fewer candidates it would score too high"
+    why = "it has 2 of 20 images; among fewer candidates it would score too high"
     assert reasons(missing) == [("caption, sounds → images", why)]
     rows, missing = reference_rows(None, captioned(np.random.default_rng(0).permutation(N)))
     back = {row.metric: row for row in rows if (row.task, row.method) == ("sounds_to_images", "caption")}
@@ -271,7 +271,7 @@ def test_sounds_to_images_needs_all_candidates():
 
 
 def test_an_oracle_of_some_pictures():
-    """Picture 19 has no sound. The oracle has all pictures with a sound, but not all pictures with a class."""
+    """Image 19 has no sound. The oracle has all images with a sound, but not all images with a class."""
     groups = np.where(np.arange(N) < 19, np.arange(N), NONE)
     pairs = changed(PAIRS, {"groups_N": groups}, {"groups_N": groups}, pairs_P2=PAIRS.pairs_P2[:19])
     rows, missing = reference_rows(None, pairs)
@@ -307,7 +307,7 @@ def test_missing_methods_are_named():
     assert reasons(missing) == [
         ("label_prompts", "no labels; pass --pairs with a label column"),
         ("caption", "no captions; pass --pairs with a caption column"),
-        ("oracle", "no pictures"),
+        ("oracle", "no images"),
     ]
 
 
@@ -370,4 +370,4 @@ def test_captioned_sounds_without_pictures():
     assert ("sounds_to_texts", "caption", "nnn_mrr", None) not in scores
     assert scores["texts_to_sounds", "chance", "recall@1", None] == pytest.approx(1 / 40)
     assert scores["sounds_to_texts", "chance", "recall@1", None] == pytest.approx(1 / 36)
-    assert reasons(missing) == [("oracle", "no pictures")]
+    assert reasons(missing) == [("oracle", "no images")]

@@ -14,8 +14,8 @@ from c2c_jax.evaluation.vectors import NONE, connected_groups, pair_vectors
     [
         ([], [NONE, NONE, NONE], [NONE, NONE, NONE]),
         ([(0, 0), (1, 1)], [0, 1, NONE], [0, 1, NONE]),
-        ([(0, 0), (0, 1), (1, 2)], [1, 2, NONE], [1, 1, 2]),  # one picture, two sounds
-        ([(0, 0), (1, 1), (2, 0), (2, 1)], [3, 3, 3], [3, 3, NONE]),  # the third picture holds all together
+        ([(0, 0), (0, 1), (1, 2)], [1, 2, NONE], [1, 1, 2]),  # one image, two sounds
+        ([(0, 0), (1, 1), (2, 0), (2, 1)], [3, 3, 3], [3, 3, NONE]),  # the third image holds all together
     ],
 )
 def test_groups_by_hand(pairs, images, audio):
@@ -29,7 +29,7 @@ def vector(number, dim):
 
 def test_arrays_by_hand():
     """a.png with a.wav, and again with b.wav, first without label, later as cat; c.png unread; d.wav without
-    picture; labels cat 0, dog 1."""
+    image; labels cat 0, dog 1."""
     a, c, wavs = Path("a.png"), Path("c.png"), [Path(f"{name}.wav") for name in "abd"]
     items = [
         Item(image=a, audio=wavs[0], label="dog", caption="a dog"),

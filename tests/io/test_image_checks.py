@@ -169,7 +169,7 @@ def test_a_gif_without_its_trailer_is_read(refusal, tmp_path):
     (tmp_path / "b").write_bytes(whole[:-1])
     np.testing.assert_array_equal(read_image(tmp_path / "b"), Image.open(io.BytesIO(whole)).convert("RGB"))
     refusal(whole[:-2])  # nor the end of its last block
-    refusal(whole[:13] + whole[13 : 13 + 3 * 2 ** (whole[10] % 8 + 1)])  # no picture at all
+    refusal(whole[:13] + whole[13 : 13 + 3 * 2 ** (whole[10] % 8 + 1)])  # no image at all
 
 
 def test_sizes_in_headers(tmp_path):

@@ -139,7 +139,7 @@ def test_animated_gif_gives_its_first_frame(tmp_path):
     assert pixels(path) == [[RED] * 4] * 4
 
 
-# The stored picture is 3 wide and 2 high, with a red upper left and a blue upper right corner. Where they belong when
+# The stored image is 3 wide and 2 high, with a red upper left and a blue upper right corner. Where they belong when
 # upright, (row, column), from the EXIF standard's wording of what the stored row 0 and column 0 are.
 CORNERS = {
     1: ((2, 3), (0, 0), (0, 2)),  # top, left
@@ -204,7 +204,7 @@ def test_a_picture_too_long_for_its_width_is_refused(file, width, height):
     assert f"{width} x {height}" in message and str(MAX_ASPECT) in message
 
 
-# 12,000 x 12,000 is beyond our limit, 30,000 x 30,000 beyond where PIL raises. No file holds pixels: only a picture
+# 12,000 x 12,000 is beyond our limit, 30,000 x 30,000 beyond where PIL raises. No file holds pixels: only an image
 # refused before decoding is not called damaged.
 @pytest.mark.parametrize("width, height", [(12_000, 12_000), (30_000, 30_000), (2**31 - 1, 2**31 - 1)])
 def test_a_picture_too_large_is_refused_before_it_is_decoded(file, width, height):
@@ -258,7 +258,7 @@ def test_damaged_pixel_data_is_refused(tmp_path):
         ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg' width='4' height='4'/>"),
         ("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
         ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n%%EOF\n"),
-        ("a.png", b"not a picture at all\n"),
+        ("a.png", b"not an image at all\n"),
         ("a.jpg", b"RIFF\0\0\0\0WAVEfmt "),
     ],
 )

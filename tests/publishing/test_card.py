@@ -158,12 +158,12 @@ def test_purposes_of_unlabelled_images(calibrate, select_by, expected):
 def test_centring():
     """Only cards of translators of centred vectors describe centring, with the stored means."""
     card = model_card(centred(), "x")
-    assert "## Centring" in card and "means of its captions' vectors in both spaces. It has no mean of pictures" in card
+    assert "## Centring" in card and "means of its captions' vectors in both spaces. It has no mean of images" in card
     assert "their component along the captions' mean is removed" in card and "output-mean" not in card
     card = model_card(centred("source_image"), "x")
-    assert "in both spaces, and of pictures' source vectors.\n" in card and "no mean of pictures" not in card
+    assert "in both spaces, and of images' source vectors.\n" in card and "no mean of images" not in card
     card = model_card(centred("source_image", "target_audio"), "x", ["model.onnx", "model_from_image.onnx"])
-    assert "and of pictures' source vectors, and of sounds' vectors." in card
+    assert "and of images' source vectors, and of sounds' vectors." in card
     assert (
         "`infer --output-mean audio`" in card
         and "its output `target_audio` is un-centred by the mean of sounds" in card

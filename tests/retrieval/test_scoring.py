@@ -194,7 +194,7 @@ def check(
 
 
 def description(image_scoring: str, text: str, *notes: str) -> str:
-    return "; ".join((f"scores: pictures by {image_scoring}", f"texts by {text}", *notes))
+    return "; ".join((f"scores: images by {image_scoring}", f"texts by {text}", *notes))
 
 
 @pytest.mark.parametrize("hubness", ["texts", "all", "none"])
@@ -254,7 +254,7 @@ def test_a_translator_of_unit_vectors_without_captions(stored):
     assert str(search_scores(bundle, hubness="all")[1]) == str(chosen)
     scores, chosen = search_scores(bundle, kinds=["picture"])
     check(scores, queries[:1], centred(AUDIO, mean(AUDIO)), None, "none")
-    assert str(chosen) == "scores: pictures by centred cosine"
+    assert str(chosen) == "scores: images by centred cosine"
     assert str(search_scores(bundle, kinds=["picture"], hubness="all")[1]) == f"{chosen}; {missing}"
     assert str(search_scores(bundle, kinds=["text"])[1]) == f"scores: texts by centred cosine; {missing}"
 

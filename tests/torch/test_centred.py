@@ -209,14 +209,14 @@ def test_means_in_use(tmp_path):
     memory = Memory(source=captions(M, S), weight=0.5, temperature=TEMPERATURE)
     bundle = written(tmp_path / "bundle", known=TEXTS)
     (line,) = means_in_use(bundle)
-    assert "stores no mean of pictures" in line and "c2c calibrate RUN --images" in line
+    assert "stores no mean of images" in line and "c2c calibrate RUN --images" in line
     whole = dataclasses.replace(bundle, means=ModalityMeans(**short(*ALL)), memory=memory)
     assert means_in_use(whole, "audio") == [
-        "centring pictures with the mean stored in the translator",
+        "centring images with the mean stored in the translator",
         "un-centring results with the mean of sounds stored in the translator",
         f"caption memory of {M} captions, weight 0.5 in use",
     ]
     references = dataclasses.replace(memory, weight=0.0)
     assert means_in_use(dataclasses.replace(whole, memory=references)) == [
-        "centring pictures with the mean stored in the translator"
+        "centring images with the mean stored in the translator"
     ]

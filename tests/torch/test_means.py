@@ -99,7 +99,7 @@ def test_other_means_need_caption_means(pair):
         TwinMeans(S, E, **{other: torch.zeros(width)})
 
 
-@pytest.mark.parametrize("known", [ALL[::2], ALL[:1], ALL[:3]], ids=["both", "source", "and a picture's"])
+@pytest.mark.parametrize("known", [ALL[::2], ALL[:1], ALL[:3]], ids=["both", "source", "and an image's"])
 def test_caption_means_have_no_effect_alone(tmp_path, known):
     """A captions' mean without its counterpart is stored but not used."""
     statistics = means(*known)

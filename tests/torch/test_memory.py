@@ -122,12 +122,12 @@ def test_card_describes_the_memory(bundle):
     memory = Memory(source=captions(2000, 512), weight=0.5, temperature=0.01)
     card = model_card(dataclasses.replace(bundle, memory=memory, means=ModalityMeans()), "x")
     assert "source vectors of 2,000 of these captions (2.0 MiB; no text)" in card
-    assert "with weight 0.5, since" in card and "does not change a picture's vector" not in card
+    assert "with weight 0.5, since" in card and "does not change an image's vector" not in card
     card = model_card(
         dataclasses.replace(bundle, memory=dataclasses.replace(memory, weight=0.0), means=ModalityMeans()), "x"
     )
     assert "2,000 of these captions (2.0 MiB; no text). They are reference queries for `c2c search`" in card
-    assert "with weight 0" not in card and "does not change a picture's vector" in card
+    assert "with weight 0" not in card and "does not change an image's vector" in card
     assert "memory" not in model_card(dataclasses.replace(bundle, memory=None), "x").lower()
 
 

@@ -82,7 +82,7 @@ def test_narrow_sets(image_spread, caption_spread, is_narrow):
     warning = narrow_warning(image_spread, caption_spread)
     assert bool(warning) == is_narrow
     if warning:
-        assert "very similar" in warning and f"{image_spread:.2f}" in warning and "use general pictures" in warning
+        assert "very similar" in warning and f"{image_spread:.2f}" in warning and "use general images" in warning
 
 
 def test_spread_of_captions():
@@ -94,7 +94,7 @@ def test_error_line():
     known = {"mean": np.zeros(S, np.float32), "distance": 1.0, "spread": 0.4796}
     few, many = (mean_estimates.Estimate(**known, count=count) for count in (350, 5000))
     line = mean_estimates.error_line(few, "pictures")
-    assert line == "the mean of 350 pictures has an expected error of 0.037; about 1,200 are needed for 0.02"
+    assert line == "the mean of 350 images has an expected error of 0.037; about 1,200 are needed for 0.02"
     line = mean_estimates.error_line(many, "sounds")
     assert line == "the mean of 5,000 sounds has an expected error of 0.0098; about 1,200 are needed for 0.02"
 
@@ -110,19 +110,19 @@ def test_given_mean():
         np.linalg.norm(mean - MEANS.source_text)
     )
     for vector in (IMAGES[0], unit(IMAGES)[0]):
-        with pytest.raises(ImageError, match="is not the mean of pictures: .* with a norm below 1"):
+        with pytest.raises(ImageError, match="is not the mean of images: .* with a norm below 1"):
             with_means(MEANS, "centred", vector[None].astype(np.float32))
-    with pytest.raises(ImageError, match="is not the mean of pictures"):  # a mean of raw vectors
+    with pytest.raises(ImageError, match="is not the mean of images"):  # a mean of raw vectors
         with_means(MEANS, "none", mean[None])
     with pytest.raises(AudioError, match="a single vector of length 2 is not the mean of sounds"):
         with_means(MEANS, "none", None, np.eye(1, E, dtype=np.float32) * 2)
 
 
 def test_too_few_or_equal_vectors():
-    with pytest.raises(ImageError, match="only 7 readable pictures: a mean needs 8 or more"):
+    with pytest.raises(ImageError, match="only 7 readable images: a mean needs 8 or more"):
         with_means(MEANS, "centred", IMAGES[:7])
     for input_norm in ("centred", "none"):
-        with pytest.raises(ImageError, match="all 20 pictures have the same vector"):
+        with pytest.raises(ImageError, match="all 20 images have the same vector"):
             with_means(MEANS, input_norm, np.tile(IMAGES[:1], (20, 1)))
     with pytest.raises(AudioError, match="all 9 sounds have the same vector"):
         with_means(MEANS, "unit", None, np.tile(AUDIO[:1], (9, 1)))

@@ -111,7 +111,7 @@ REPLACED: tuple[Attack, ...] = (
     ("empty", "empty", written(b"")),
     ("pointer", "a pointer of Git LFS", written(POINTER)),
     ("page", "a page of HTML", written(PAGE)),
-    ("picture", "a picture of another kind", written(b"\x89PNG\r\n\x1a\n" + bytes(200))),
+    ("picture", "an image of another kind", written(b"\x89PNG\r\n\x1a\n" + bytes(200))),
     ("zeros", "4 KiB of zeros", written(bytes(4096))),
     ("pipe", "a named pipe", _replaced_by(os.mkfifo)),
     ("device", "a link to /dev/zero", _replaced_by(lambda path: path.symlink_to("/dev/zero"))),

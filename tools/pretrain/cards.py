@@ -9,7 +9,7 @@ from c2c_jax.miniworld.world import CELLS, SOURCES
 
 SCORES_FILE = "scores.json"
 TITLES = {
-    "clip": "a CLIP (transformers' CLIPModel) of pictures of the mini world and captions",
+    "clip": "a CLIP (transformers' CLIPModel) of images of the mini world and captions",
     "clap": "a CLAP (transformers' ClapModel, HTSAT and RoBERTa) of sounds of the mini world and captions",
     "audioldm": "an AudioLDM (diffusers' AudioLDMPipeline) of the mini world's sounds, conditioned on its CLAP",
 }

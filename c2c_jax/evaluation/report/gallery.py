@@ -70,7 +70,7 @@ def build_gallery(
                 row["agreement"] = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
         rows.append(row)
     for path in control_at:
-        errors.append(ReportError(f"{path} is a control sound without its picture's sound: generate it again"))
+        errors.append(ReportError(f"{path} is a control sound without its image's sound: generate it again"))
     return {"rows": rows, "count": len(records), "left_out": errors}, errors
 
 
@@ -146,8 +146,8 @@ def find_image(recorded: Path, checksum: str, folders: Sequence[Path]) -> Path:
         if sha256_of(path) == checksum:
             return path
     if existing:
-        raise ImageError(f"{existing[0]} is not the picture that the sound was generated from: restore that picture")
-    raise ImageError(f"expected the picture at {recorded} or next to its sound, found none: restore it")
+        raise ImageError(f"{existing[0]} is not the image that the sound was generated from: restore that image")
+    raise ImageError(f"expected the image at {recorded} or next to its sound, found none: restore it")
 
 
 def _image_address(image: Image.Image, kind: str) -> str:

@@ -27,12 +27,12 @@ STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 COLOURS = dict(re.findall(r"--([\w-]+): (#\w{6});", STYLE.partition("}")[0]))
 del COLOURS["paper"], COLOURS["card"]  # backgrounds are the page's
 KINDS = {  # of vectors: their colour and label
-    "source_image": ("images", "pictures, CLIP"),
+    "source_image": ("images", "images, CLIP"),
     "source_text": ("captions", "captions, CLIP"),
     "target_audio": ("audio", "sounds, CLAP"),
     "target_text": ("texts", "captions, CLAP"),
     "translated_text": ("translated", "captions, translated"),
-    "translated_image": ("translated-images", "pictures, translated"),
+    "translated_image": ("translated-images", "images, translated"),
 }
 BEFORE = ("source_text", "source_image", "target_text", "target_audio")
 AFTER = ("target_text", "target_audio", "translated_text", "translated_image")

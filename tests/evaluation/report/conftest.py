@@ -60,7 +60,7 @@ def run(tmp_path_factory, clip_folder, audioldm_folder) -> Path:
 
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory, run, audioldm_folder) -> Path:
-    """Sounds of two pictures with control sounds, and of a third without. The pictures are in another folder."""
+    """Sounds of two images with control sounds, and of a third without. The images are in another folder."""
     folder = tmp_path_factory.mktemp("listened")
     (folder / "pictures").mkdir()
     for seed, name in enumerate(("a.png", "b '\"><img src=x onerror=window.hurt=1>.png", "c.png")):

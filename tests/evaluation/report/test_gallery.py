@@ -1,4 +1,4 @@
-"""Pictures and sounds that are embedded in a page, decoded again."""
+"""Images and sounds that are embedded in a page, decoded again."""
 
 import base64
 import io
@@ -84,7 +84,7 @@ def test_a_moved_picture_is_found(tmp_path):
     Image.new("RGB", (8, 8), "blue").save(before)  # another one in its place
     assert find_image(before, checksum, [moved.parent]) == moved
     moved.unlink()
-    with pytest.raises(ImageError, match="is not the picture that the sound was generated from"):
+    with pytest.raises(ImageError, match="is not the image that the sound was generated from"):
         find_image(before, checksum, [moved.parent])
     before.unlink()
     with pytest.raises(ImageError, match="found none"):

@@ -130,7 +130,7 @@ def test_agreement_and_scores_come_from_the_records(generated, outline):
     ours, text = (json.loads((generated / f"a{kind}.sound.json").read_text()) for kind in ("", ".control"))
     cosine = float(np.dot(ours["clap_vector"], text["clap_vector"]))  # both are unit vectors
     shown = flat(outline.text)
-    assert f"cosine of the picture’s and the text’s vectors {cosine:.3f}".replace("-", "−") in shown
+    assert f"cosine of the image’s and the text’s vectors {cosine:.3f}".replace("-", "−") in shown
     assert shown.count("CLAP score not measured") == 5
 
 
@@ -184,8 +184,8 @@ def test_damaged_inputs_are_named_and_the_rest_is_shown(run, copy, tmp_path):
     for name, why in (
         ("c.sound.json", "cannot be read as JSON"),
         ("a.wav", "is not the sound that a.sound.json describes"),
-        ("<img src=x onerror=window.hurt=1>.png", "not the picture that"),
-        ("d.control.sound.json", "without its picture's sound"),
+        ("<img src=x onerror=window.hurt=1>.png", "not the image that"),
+        ("d.control.sound.json", "without its image's sound"),
     ):
         assert any(name in line and why in line for line in messages), name
     assert len(messages) == 4
@@ -203,7 +203,7 @@ def test_the_first_of_many(run, generated, tmp_path):
 
 
 def test_one_sound_of_several_pictures(run, generated, copy, tmp_path):
-    """As infer.py --average makes it: four pictures are shown, all are counted."""
+    """As infer.py --average makes it: four images are shown, all are counted."""
     record = json.loads((copy / "c.sound.json").read_text())
     record |= {"pictures": record["pictures"] * 6, "averaged": True}
     record["sounds"] = [{**record["sounds"][0], "defects": ["silent: its peak is 0 of full scale"]}] * 3
@@ -211,8 +211,8 @@ def test_one_sound_of_several_pictures(run, generated, copy, tmp_path):
     write_report(run, tmp_path / "report.html", generated=copy)
     outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
     text = flat(outline.text)
-    assert sum("picture c.png" in alt for alt in outline.all("alt")) == 4
-    assert "c.png and 5 more" in text and "the mean of 6 pictures" in text
+    assert sum("image c.png" in alt for alt in outline.all("alt")) == 4
+    assert "c.png and 5 more" in text and "the mean of 6 images" in text
     assert "silent: its peak is 0" in text and "the first of 3 candidates" in text
 
 
@@ -339,7 +339,7 @@ def test_a_folder_in_place_of_a_record_is_reported(run, copy, tmp_path):
 
 
 def test_pictures_next_to_the_sounds(run, generated, copy, tmp_path):
-    """A folder copied from another machine together with its pictures."""
+    """A folder copied from another machine together with its images."""
     for name in ("a", "c"):
         record = json.loads((copy / f"{name}.sound.json").read_text())
         shutil.copy(record["pictures"][0]["path"], copy)
@@ -348,4 +348,4 @@ def test_pictures_next_to_the_sounds(run, generated, copy, tmp_path):
     assert write_report(run, tmp_path / "report.html", generated=copy) == []
     Image.new("RGB", (4, 4)).save(copy / "a.png")
     (error,) = write_report(run, tmp_path / "report.html", generated=copy)
-    assert "a.png is not the picture that" in str(error)
+    assert "a.png is not the image that" in str(error)

@@ -85,7 +85,7 @@ def test_only_available_vectors_are_drawn():
         assert f"fill: var(--{plots.KINDS[kind][0]}," in whole
     part = plots.plane("before", {kind: VECTORS[kind] for kind in ("source_text", "target_text")}, plots.BEFORE)
     assert "var(--captions," in part and "var(--texts," in part
-    assert "var(--pictures," not in part and "sounds, CLAP" not in part
+    assert "var(--images," not in part and "sounds, CLAP" not in part
 
 
 def test_plots_of_one_page_do_not_share_ids():
