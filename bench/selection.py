@@ -54,9 +54,9 @@ from c2c_jax.training.check import build_spec
 from c2c_jax.training.closed_form import caption_means, moments
 from c2c_jax.training.loader import split_rows
 from c2c_jax.training.memory import draw_memory
-from c2c_jax.training.selection import Surrogates, surrogates
+from c2c_jax.training.selection import PerturbedCaptions, perturb_captions
 from c2c_jax.translator.centring import ModalityMeans
-from c2c_jax.translator.memory import Memory, towards_captions
+from c2c_jax.translator.memory import Memory, apply_memory
 
 BLENDS = (0.25, 0.5)  # weights of the trained translator in a blend with the partial rotation
 MEMORY_WEIGHT = 0.45
@@ -109,7 +109,7 @@ def points(setting: Setting, workdir: Path, console: Console) -> list[Point]:
     means = caption_means(setting.store, held_out, "centred")
     memory = draw_memory(MemoryConfig(size=8000, weight=MEMORY_WEIGHT), setting.store, training, 0, means)
     assert memory is not None
-    judge = surrogates(setting.store, (held_out, training), means, means, "centred", memory, setting.image_PS, 0)
+    judge = perturb_captions(setting.store, (held_out, training), means, means, "centred", memory, setting.image_PS, 0)
     scored = Scored(setting, judge, held_out, means, memory)
     (first, *_) = configs(setting)
     plan = setting.store.plan
@@ -141,7 +141,9 @@ def points(setting: Setting, workdir: Path, console: Console) -> list[Point]:
 class Scored:
     """Computes all scores of a map of centred vectors."""
 
-    def __init__(self, setting: Setting, judge: Surrogates, held_out: np.ndarray, means: ModalityMeans, memory: Memory):
+    def __init__(
+        self, setting: Setting, judge: PerturbedCaptions, held_out: np.ndarray, means: ModalityMeans, memory: Memory
+    ):
         self.setting, self.judge, self.means, self.memory = setting, judge, means, memory
         self.source_HS, self.target_HE = (
             centred(setting.store.read_rows(side, held_out), means.mean(f"{side}_text"))
@@ -154,9 +156,7 @@ class Scored:
         """Scores a map. use_memory: whether to apply the caption memory before the map."""
 
         def translated(x_QS: np.ndarray) -> np.ndarray:
-            return unit32(
-                translate(np.asarray(towards_captions(self.memory, jnp.asarray(x_QS))) if use_memory else x_QS)
-            )
+            return unit32(translate(np.asarray(apply_memory(self.memory, jnp.asarray(x_QS))) if use_memory else x_QS))
 
         clean_H = ranks(unit32(translate(self.source_HS)) @ self.target_HE.T, np.arange(len(self.target_HE)))
         agreed_P = ranks(translated(self.image_PS) @ self.route_PE.T, np.arange(len(self.route_PE)))

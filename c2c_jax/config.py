@@ -63,7 +63,8 @@ class TranslatorConfig:
     kind: str = setting("mlp", "Registered translator kind, such as mlp, residual or transformer.")
     input_norm: str = setting(
         "centred",
-        '"none" uses raw vectors, "unit" L2-normalises them, "centred" also subtracts the mean of their modality.',
+        '"none": raw vectors; "unit": L2-normalised, then scaled by √S (unit RMS per coordinate); "centred": the same, '
+        "after subtracting the mean of their modality.",
         choices=INPUT_NORMS,
     )
     clamp: float = setting(0.0, "Output coordinates are clipped to ±clamp; 0 = no clipping.", ge=0, le=1e6)
@@ -89,7 +90,7 @@ class MemoryConfig:
         0, "Number of training captions stored in the bundle, drawn at random; 0 = none, -1 = all.", ge=-1, le=10**8
     )
     weight: float = setting(
-        0.5, "Weight of the nearest captions in the image's new vector; the image has the rest.", gt=0, le=1
+        0.5, "Weight of the caption average when mixed with the image vector; the image gets 1 − weight.", gt=0, le=1
     )
     temperature: float = setting(
         0.01, "Temperature of the softmax over the image's cosines to the captions.", ge=1e-6, le=1000
@@ -153,9 +154,12 @@ class Config:
     """All settings of a training run."""
 
     source: str = setting(
-        "miniworld/clip", "CLIP, the space of images: a hub name, a folder, or an embedded checkpoint."
+        "miniworld/clip", "CLIP, the space of images: a hub name, a folder, or a built-in checkpoint (miniworld/clip)."
     )
-    target: str = setting("miniworld/clap", "CLAP, the space of sounds: that of the sound generator, to use one.")
+    target: str = setting(
+        "miniworld/clap",
+        "CLAP, the space of sounds. To generate sounds, use the CLAP that the generator was trained with.",
+    )
     seed: int = setting(
         420,
         "Seed of all random choices: held-out captions, initial weights, row order, noise, dropout, caption memory, "

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from bench import runs
 from bench.real.material import Material, centred, mean_of, store_of
 from bench.real.tasks import Figures, halves, images_to_sounds, ranks
-from c2c_jax.evaluation.methods import method_of
+from c2c_jax.evaluation.methods import as_method
 from c2c_jax.retrieval.scoring import Scoring, translated_captions
 from c2c_jax.translator.bundle import Bundle
 
@@ -40,7 +40,7 @@ def translated(
 ) -> Float[np.ndarray, "P E"]:
     """Unit target vectors of images. mean_S: replaces the bundle's mean of images."""
     means = bundle.means if mean_S is None else dataclasses.replace(bundle.means, source_image=mean_S)
-    return method_of("recommended", bundle.translator, means, bundle.memory).of_images(image_PS)
+    return as_method("recommended", bundle.translator, means, bundle.memory).of_images(image_PS)
 
 
 def photographs(

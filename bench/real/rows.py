@@ -8,7 +8,7 @@ from bench.recipe.methods import NO_ROWS, closed_form
 from bench.runs import read_recipe, trained
 from c2c_jax.config import AugmentConfig, Config, ObjectiveConfig, OptimizerConfig, TranslatorConfig
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.methods import Translate, method_of
+from c2c_jax.evaluation.methods import Translate, as_method
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
 
 RIDGES = {f"ridge {weight:g}": weight for weight in (0.1, 1.0, 10.0)}  # relative to the inputs' mean square
@@ -81,4 +81,4 @@ def translators(name: str, store: Store, seeds: int, workdir: Path) -> Sequence[
     config = config_of(name, store.plan.rows)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, store=str(store.path)))
     bundles = (trained(dataclasses.replace(config, seed=seed), store, workdir / "runs") for seed in range(seeds))
-    return [method_of(name, bundle.translator, bundle.means, bundle.memory).of_images for bundle in bundles]
+    return [as_method(name, bundle.translator, bundle.means, bundle.memory).of_images for bundle in bundles]

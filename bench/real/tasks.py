@@ -45,7 +45,7 @@ def sounds(material: Material) -> dict[str, dict[str, Figures]]:
     the means and the references; then the halves are swapped."""
     sides = {"text_to_sound": (material.written_QA, material.audio_QA)}
     sides["sound_to_text"] = sides["text_to_sound"][::-1]
-    figures: dict[str, dict[str, Figures]] = {"raw": {}, "centred": {}, "centred, less hubness": {}}
+    figures: dict[str, dict[str, Figures]] = {"raw": {}, "centred": {}, "centred minus hubness": {}}
     for direction, (query_QA, candidate_QA) in sides.items():
         rank_of = {scoring: np.zeros(len(query_QA), np.int64) for scoring in figures}
         first, second = halves(len(query_QA))
@@ -54,7 +54,7 @@ def sounds(material: Material) -> dict[str, dict[str, Figures]]:
                 "raw": Scoring(),
                 "centred": Scoring(query_mean_E=mean_of(query_QA[reference]), candidate_mean_E=mean_of(candidate_QA)),
             }
-            scorings["centred, less hubness"] = dataclasses.replace(
+            scorings["centred minus hubness"] = dataclasses.replace(
                 scorings["centred"], reference_RE=query_QA[reference]
             )
             for name, scoring in scorings.items():

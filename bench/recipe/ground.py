@@ -16,7 +16,7 @@ from bench.runs import trained
 from c2c_jax.config import Config, EmbedConfig
 from c2c_jax.data.embed import prepare_store
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.methods import method_of, nearest_caption_method
+from c2c_jax.evaluation.methods import as_method, nearest_caption_method
 from c2c_jax.miniworld.world import SPLITS
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.translator.bundle import Bundle
@@ -109,7 +109,7 @@ class Ground:
         bundles = self._bundles(name, self._placed(config, self.store.path), self.store, self.image_PS)
         return Row(
             name=name,
-            methods=tuple(method_of(name, bundle.translator, bundle.means, bundle.memory) for bundle in bundles),
+            methods=tuple(as_method(name, bundle.translator, bundle.means, bundle.memory) for bundle in bundles),
             kept=tuple(str(bundle.choice) for bundle in bundles) if config.adapt else (),
         )
 

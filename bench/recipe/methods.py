@@ -10,7 +10,7 @@ from bench.recipe.material import Scenes
 from c2c_jax.config import Config, DataConfig, ObjectiveConfig, TranslatorConfig
 from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
-from c2c_jax.evaluation.methods import Method, method_of
+from c2c_jax.evaluation.methods import Method, as_method
 from c2c_jax.training.closed_form import moments, procrustes, ridge, set_linear
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import ModalityMeans
@@ -42,7 +42,7 @@ def closed_form(kind: str, store: Store, means: ModalityMeans | None = None, wei
     fitted = moments(store, NO_ROWS, spec, means or ModalityMeans())
     translator = build_translator(spec, rngs=nnx.Rngs(0))
     set_linear(translator, *(procrustes(fitted) if kind == "procrustes" else ridge(fitted, weight)))
-    return method_of(kind, translator, means or ModalityMeans())
+    return as_method(kind, translator, means or ModalityMeans())
 
 
 def pair_store(pairs: Scenes, folder: Path) -> Store:
@@ -64,5 +64,5 @@ def oracle_config(pairs: int) -> Config:
 def oracle_method(bundle: Bundle) -> Method:
     """The method of a translator trained on `pair_store`, to which images are captions and whose outputs lie among
     sounds."""
-    method = method_of("oracle_residual", bundle.translator, bundle.means)
+    method = as_method("oracle_residual", bundle.translator, bundle.means)
     return dataclasses.replace(method, of_images=method.of_texts, image_mean_E=bundle.means.mean("target_text"))

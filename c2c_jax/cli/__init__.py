@@ -1,1 +1,1 @@
-"""The command line. Each verb has a module of its own."""
+"""The command line. Each command has a module of its own."""

@@ -1,4 +1,4 @@
-"""Flags that several verbs share, and checks of the files that flags name.
+"""Flags that several commands share, and checks of the files that flags name.
 
 The checks run before JAX and torch are imported, so that a typo fails at once. Whether a file is readable is
 checked later, by its reader.

@@ -27,8 +27,8 @@ if TYPE_CHECKING:  # JAX is imported after the flags are parsed
 
 
 TEXTS_CENTRE_IMAGES = (
-    "this bundle has no mean of images, so images are centred with the mean of texts, which --texts replaces: "
-    "their translations change too; pass --images to centre images with a mean of their own"
+    "this bundle has no mean of images, so images use the mean of texts, which --texts replaces: translations of "
+    "images change too; pass --images to store a mean of images"
 )
 
 
@@ -127,7 +127,7 @@ def show(calibration: "Calibration") -> None:
             moved = ""
             if kind == "images" and calibration.shifted_distance is not None:
                 moved = f" before, {calibration.shifted_distance:.4f} after"
-            print(f"{number}: {_lengths(mean)}, distance to captions {mean.distance:.4f}{moved}")
+            print(f"{number}: {_lengths(mean)}, distance to the mean of captions {mean.distance:.4f}{moved}")
             if mean.count:
                 print(error_line(mean, kind))
     if calibration.narrow_warning:
@@ -147,4 +147,4 @@ def show(calibration: "Calibration") -> None:
 
 
 def _lengths(estimate: "Estimate") -> str:
-    return f"mean {estimate.mean_length:.4f} long, spread {estimate.spread:.4f}"
+    return f"norm of the mean {estimate.mean_length:.4f}, spread {estimate.spread:.4f}"

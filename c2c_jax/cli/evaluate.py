@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs = parser.add_argument_group("inputs")
     inputs.add_argument(
         "--captions", metavar="SPEC",
-        help="a caption source, such as txt:FILE, or a store folder; training captions in it are dropped "
+        help="a caption source, such as txt:FILE, or a store folder; captions that were used for training are excluded "
         "(default: the captions that training held out)",
     )  # fmt: skip
     inputs.add_argument(
@@ -136,4 +136,4 @@ def run(args: argparse.Namespace) -> None:
         stderr_console().print(line)
     print_fields(out)
     if results.left_out:
-        raise ManifestError(f"{len(results.left_out):,} files or rows were not used, or only in part; see above")
+        raise ManifestError(f"{len(results.left_out):,} files or rows were skipped or only partly used; see above")

@@ -64,7 +64,7 @@ def join_hosts(
 
 @contextlib.contextmanager
 def explain_jax_errors() -> Iterator[None]:
-    """Replaces JAX's exceptions for a lost host and for too little memory by a TrainingError."""
+    """Converts JAX's lost-host and out-of-memory exceptions into TrainingError."""
     try:
         yield
     except (RuntimeError, ValueError) as error:  # bases of JAX's own error, whose import would be slow
@@ -139,7 +139,7 @@ def _join_by_address(program: str, address: tuple[str, int], count: int, process
         _start(_serve, _listen(address), peers, port)
         _wait(
             lambda: len(peers.connections) == count - 1,
-            lambda: f"{len(peers.connections) + 1} of {count} hosts have joined",
+            lambda: f"only {len(peers.connections) + 1} of {count} hosts have joined",
         )
     else:
         _connect(address, peers, process)
@@ -245,7 +245,7 @@ def _wait(attempt: Callable[[], T | None], missing: Callable[[], str]) -> T:
     while not (result := attempt()):
         now = time.monotonic()
         if now - start > JOIN_S:
-            raise ConfigError(f"after {JOIN_S:.0f} s {missing()}; start the same command on every host")
+            raise ConfigError(f"{missing()} after {JOIN_S:.0f} s; start the same command on every host")
         if now - reported > REPORT_S:
             reported = now
             print(f"waiting: {missing()}", file=sys.stderr, flush=True)

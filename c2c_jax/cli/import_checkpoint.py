@@ -5,10 +5,10 @@ examples:
   c2c import-checkpoint linear_contrastive_loss_epoch_8.pt --out bundles/linear --source openai/clip-vit-large-patch14
   c2c import-checkpoint layers.pt --out bundles/layers --kind mlp --clamp 0
 
-Kinds: linear, linear2, mlp (the author's linear3), mlp_layernorm (linear4), mlp5 (linear5) and transformer (his
-encoders). No code in the file is run; anything but a state dict of float32 tensors is refused. Attention of the
-encoders runs over the coordinates of a vector, as in the paper. The author's code runs it over the vectors of a batch,
-so imported encoders give other outputs than there.
+Kinds: linear, linear2, mlp (the author's linear3), mlp_layernorm (linear4), mlp5 (linear5) and transformer (the
+author's encoders). No code in the file is run; anything but a state dict of float32 tensors is refused. Attention of
+the encoders runs over the coordinates of a vector, as in the paper. The author's code runs it over the vectors of a
+batch, so imported encoders do not reproduce the author's outputs.
 """
 
 import argparse
@@ -61,6 +61,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _is_import(folder: Path) -> bool:
-    """Whether a bundle folder was written by this verb, which may then replace it."""
+    """Whether a bundle folder was written by this command, which may then replace it."""
     content = read_json(folder / "config.json", ConfigError, "pass another --out, or move it away")
     return isinstance(recipe := content.get("recipe"), dict) and "imported" in recipe

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     vector.add_argument(
         "--average",
         action="store_true",
-        help="make one sound of all images of a folder, such as the frames of a video",
+        help="make one sound from the mean vector of all images in a folder, such as the frames of a video",
     )
     vector.add_argument("--prompt", action="append", default=[], metavar="TEXT", help="text to mix in; repeatable")
     vector.add_argument(
@@ -74,7 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     vector.add_argument(
         "--mix", action="append", default=[], type=float, metavar="W",
-        help="weight of each --prompt, then of each --blend; a single weight is divided evenly (default: 0.5)",
+        help="weights, one per --prompt then one per --blend; a single value is the total, split equally "
+        "(default: 0.5)",
     )  # fmt: skip
     vector.add_argument(
         "--output-mean", choices=("text", "audio"), default="text",
@@ -91,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scheduler", choices=tuple(STEPS), help=f"ddim is the paper's (default: {default.scheduler})"
     )
     sampling.add_argument(
-        "--steps", type=int, help=f"denoising steps (default: {', '.join(f'{n} of {s}' for s, n in STEPS.items())})"
+        "--steps", type=int, help=f"denoising steps (default: {', '.join(f'{n} for {s}' for s, n in STEPS.items())})"
     )
     sampling.add_argument("--seconds", type=float, help=f"duration of the sounds (default: {default.seconds})")
     sampling.add_argument(

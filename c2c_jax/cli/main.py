@@ -1,4 +1,4 @@
-"""`c2c VERB`: parses flags and runs the verb. Errors that a user can fix become one line and exit code 2."""
+"""`c2c COMMAND`: parses flags and runs the command. Errors that a user can fix become one line and exit code 2."""
 
 import argparse
 import contextlib
@@ -29,12 +29,12 @@ PIPE_CLOSED = 141  # like programs that SIGPIPE ends
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a verb and returns its exit code, see EXIT_CODES. Errors are printed as one line on stderr."""
+    """Runs a command and returns its exit code, see EXIT_CODES. Errors are printed as one line on stderr."""
     return _run(argv)[0]
 
 
 def program(argv: Sequence[str] | None = None) -> None:
-    """Runs a verb and ends the process with its exit code. After a signal or a multi-host run, the process does not
+    """Runs a command and ends the process with its exit code. After a signal or a multi-host run, the process does not
     wait for its threads: XLA's may wait for minutes for collectives of hosts that have ended."""
     code, is_interrupted = _run(argv)
     if is_interrupted or hosts.is_multihost():
@@ -44,7 +44,7 @@ def program(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
-    """Runs a verb. Returns its exit code, and whether a signal ended it."""
+    """Runs a command. Returns its exit code, and whether a signal ended it."""
     prepare_streams()
     keep_compiled()
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -78,7 +78,7 @@ def _run(argv: Sequence[str] | None) -> tuple[int, bool]:
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser of all verbs. Only the one that argv names gets its flags: they need further imports."""
+    """The parser of all commands. Only the one that argv names gets its flags: they need further imports."""
     parser = argparse.ArgumentParser(
         prog="c2c",
         description="Turns images into sounds: a translator maps CLIP vectors of images to CLAP vectors, which\n"
@@ -87,7 +87,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"c2c_jax {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
     for name, module in VERBS.items():
         lines = (module.__doc__ or "").strip().splitlines()
         verb = verbs.add_parser(

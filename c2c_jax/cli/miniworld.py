@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from c2c_jax.miniworld.captions import STYLES  # imports NumPy
     from c2c_jax.miniworld.world import CELLS, SPLITS
 
-    tasks = parser.add_subparsers(dest="task", required=True, metavar="TASK")
+    tasks = parser.add_subparsers(dest="task", required=True, metavar="SUBCOMMAND")
     show = tasks.add_parser("show", help="write a contact sheet with mel-spectrograms, and a page with audio players")
     show.add_argument(
         "--out", type=user_path, default=Path("miniworld"), metavar="DIR", help="folder to write (default: %(default)s)"

@@ -37,8 +37,8 @@ def add_config_arguments(parser: argparse.ArgumentParser, required: bool = True)
     )  # fmt: skip
     parser.add_argument("--multihost", action="store_true", help="join the hosts of a cluster that JAX detects")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, the same on every host")
-    parser.add_argument("--num-processes", type=int, metavar="N", help="number of hosts")
-    parser.add_argument("--process-id", type=int, metavar="I", help="this host's number, from 0")
+    parser.add_argument("--num-processes", type=int, metavar="N", help="number of processes, one per host")
+    parser.add_argument("--process-id", type=int, metavar="I", help="index of this process, from 0")
 
 
 def join_hosts_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[None]:

@@ -184,7 +184,7 @@ def cast_vectors(
     return stored_NE, np.isfinite(stored_NE).all(axis=1) & has_length_N & (errors_N <= MAX_ERROR * lengths_N)
 
 
-def cast_problem(vector_E: Shaped[np.ndarray, "E"], dtype: str) -> str:
+def why_not_castable(vector_E: Shaped[np.ndarray, "E"], dtype: str) -> str:
     """Says why a dtype cannot represent a vector; see `cast_vectors`."""
     exact_E = vector_E.astype(np.float64)
     size, length = float(np.abs(exact_E).max()), float(np.linalg.norm(exact_E))

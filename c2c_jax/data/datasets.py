@@ -78,7 +78,9 @@ class TFDS(Source):
     def _texts(self, features: Any) -> list[str]:
         if self.field not in features:
             texts = ", ".join(sorted(name for name, value in features.items() if value.bytes_list.value))
-            raise CaptionError(f"{self.spec}: records have no field {self.field!r}; those with bytes are {texts}")
+            raise CaptionError(
+                f"{self.spec}: records have no field {self.field!r}; its text or bytes fields are {texts}"
+            )
         return [value.decode("utf-8", "surrogateescape") for value in features[self.field].bytes_list.value]
 
 
@@ -130,7 +132,7 @@ class HuggingFace(Source):
 
 
 @register_source("miniworld", "[train|validation|test:]COUNT[:picture|sound|mixed]")
-class Miniworld(Source):
+class MiniworldCaptions(Source):
     """Captions of the mini world, generated while they are read; by default of the training split, in all styles."""
 
     def parse(self, text: str) -> None:

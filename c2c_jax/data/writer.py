@@ -30,7 +30,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Shaped
 
-from c2c_jax.data.chunks import cast_problem, cast_vectors
+from c2c_jax.data.chunks import cast_vectors, why_not_castable
 from c2c_jax.data.store import SIDES, Plan, Sha256, Store, read_plan, write_json
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import exclusive_lock, sweep
@@ -79,7 +79,7 @@ def begin_repair(path: Path) -> bool:
     if damage := list(store.damage()):
         listed = ", ".join(f"{part} {'zarr.json' if chunk is None else chunk}" for part, chunk, _ in damage[:10])
         more = ", …" if len(damage) > 10 else ""
-        console.print(f"{path}: making {len(damage):,} damaged or missing chunks again: {listed}{more}")
+        console.print(f"{path}: rebuilding {len(damage):,} damaged or missing chunks: {listed}{more}")
         StoreWriter.begin(path, store.plan, store.checksums["captions"])
     return bool(damage)
 
@@ -192,7 +192,7 @@ class StoreWriter:
         stored_NE, is_held_N = cast_vectors(vectors_NE, self.plan.dtype)
         if not is_held_N.all():
             row = int(np.argmin(is_held_N))
-            why = cast_problem(vectors_NE[row], self.plan.dtype)
+            why = why_not_castable(vectors_NE[row], self.plan.dtype)
             item, advice = "row", "leave it out"
             if self.plan.captions:
                 item, advice = "caption", "check the encoder, or pass --config.embed.store_dtype=float32"

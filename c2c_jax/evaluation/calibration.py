@@ -211,9 +211,7 @@ def _with_captions(run: Path, folder: Path, bundle: Bundle, store: Path | None, 
     try:
         training = open_training_store(run if run.is_dir() else folder, bundle, store)
     except StoreError as error:
-        raise BundleError(
-            f"{folder} has no means of captions, from which distances are measured, and {error}"
-        ) from None
+        raise BundleError(f"{folder} stores no means of captions, and they cannot be computed: {error}") from None
     console.print(f"going through {training.store.plan.rows:,} captions for their means")
     return with_caption_means(bundle.means, training, bundle.spec.input_norm)
 
@@ -232,7 +230,7 @@ def _with_texts(
     """
     path = user_path(texts)
     captions = CaptionStream([Txt(f"txt:{path}")] if is_regular(path) else open_sources(texts), drop_duplicates=True)
-    sums, stream = [mean_estimates.Sums(space.dim) for space in spaces], iter(captions)
+    sums, stream = [mean_estimates.MeanAccumulator(space.dim) for space in spaces], iter(captions)
     task = bar.add_task("texts", total=None)
     while block := list(itertools.islice(stream, TEXTS_AT_ONCE)):
         for space, space_sums, norm in zip(spaces, sums, (input_norm, "unit"), strict=True):

@@ -17,8 +17,8 @@ from c2c_jax.evaluation.geometry import collapse_warnings, geometry_rows, rotati
 from c2c_jax.evaluation.pairs import Pairs, read_pairs
 from c2c_jax.evaluation.results import (
     CENTRED,
-    LESS_HUBNESS,
     MAX_VECTORS,
+    MINUS_HUBNESS,
     SCORINGS,
     Missing,
     Results,
@@ -265,7 +265,7 @@ def _scores(
 ) -> tuple[list[Row], list[Missing], dict[str, np.ndarray]]:
     """Scores all tasks except generated sound. Returns the rows, what is missing, and the vectors for `vectors.npz`."""
     captions, pairs, bundle, bootstrap = inputs.captions, inputs.pair_vectors, inputs.bundle, request.bootstrap
-    all_methods = [methods.method_of("translator", bundle.translator, bundle.means, bundle.memory)]
+    all_methods = [methods.as_method("translator", bundle.translator, bundle.means, bundle.memory)]
     caption_means = means = None
     if inputs.training and (captions or pairs):
         console.print(f"going through {inputs.training.store.plan.rows:,} captions for the baselines")
@@ -328,7 +328,7 @@ def _reference(request: EvalRequest, inputs: EvalInputs) -> tuple[np.ndarray, st
 def _settings(request: EvalRequest, inputs: EvalInputs) -> dict[str, Any]:
     """What was evaluated on, and how, for `metrics.json`."""
     nnn_scores = (
-        f"{SCORINGS[LESS_HUBNESS]}: the mean of the {NEIGHBOURS} nearest of {REFERENCES:,} references at most, times "
+        f"{SCORINGS[MINUS_HUBNESS]}: the mean of the {NEIGHBOURS} nearest of {REFERENCES:,} references at most, times "
         f"{WEIGHT}"
     )
     return {

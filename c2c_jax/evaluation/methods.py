@@ -57,7 +57,7 @@ class Method:
     image_mean_E: Float[np.ndarray, "E"] | None = None
 
 
-def method_of(name: str, translator: Translator, means: ModalityMeans, memory: Memory | None = None) -> Method:
+def as_method(name: str, translator: Translator, means: ModalityMeans, memory: Memory | None = None) -> Method:
     """Wraps a translator as a method. memory: caption memory, for images. The method's functions raise BundleError if
     the translator returns vectors that are not finite."""
     at_once = TRANSFORMER_ROWS_AT_ONCE if translator.spec.kind == "transformer" else ROWS_AT_ONCE
@@ -120,7 +120,7 @@ def caption_methods(training: TrainingStore, bundle: Bundle) -> tuple[ModalityMe
     for kind, fit in fits.items():
         translator = build_translator(specs[kind], rngs=nnx.Rngs(0))
         set_linear(translator, *fit)
-        methods.append(method_of(kind, translator, means))
+        methods.append(as_method(kind, translator, means))
     return means, methods
 
 

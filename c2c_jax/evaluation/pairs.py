@@ -61,7 +61,7 @@ class Pairs:
     def __str__(self) -> str:
         pairs = sum(bool(item.image and item.audio) for item in self.items)
         images, audio = (sum(bool(getattr(item, kind)) for item in self.items) for kind in ("image", "audio"))
-        alone = f"{images - pairs:,} images and {audio - pairs:,} sounds alone"
+        alone = f"{images - pairs:,} unpaired images, {audio - pairs:,} unpaired sounds"
         others = f"; {self.other_files}" if self.other_files else ""
         return f"{pairs:,} pairs, {alone}, {len(self.labels):,} classes ({self.description}){others}"
 
@@ -80,7 +80,7 @@ def read_pairs(path: Path) -> Pairs:
         pairs = _read_manifest(path / MANIFEST if is_folder else path)
     if not pairs.items:
         first = f"; the first of {len(pairs.skipped)}: {pairs.skipped[0]}" if pairs.skipped else ""
-        raise ManifestError(f"{path} names no image and no sound that exists{first}")
+        raise ManifestError(f"none of the images and sounds listed in {path} exist{first}")
     if any(item.image and item.audio for item in pairs.items):
         for item in pairs.items:
             if not (item.image and item.audio):
@@ -114,7 +114,7 @@ def _read_manifest(path: Path) -> Pairs:
         raise ManifestError(f"{path} has neither a column image nor audio; its columns are {found}")
     if invalid := [name for name in header if name not in COLUMNS or header.count(name) > 1]:
         raise ManifestError(
-            f"{path} has columns that are not known or come twice: {', '.join(dict.fromkeys(invalid))}; "
+            f"{path} has unknown or duplicate columns: {', '.join(dict.fromkeys(invalid))}; "
             f"expected each once of {', '.join(COLUMNS)}"
         )
     items = []
@@ -184,8 +184,8 @@ def _read_folder(folder: Path) -> Pairs:
     image_files, audio_files = scan_files(walked[0], "image").files, scan_files(walked[-1], "sound").files
     if not image_files and not audio_files:
         raise ManifestError(
-            f"{folder} contains no image and no sound; of videos, extract frames (frames/CLIP.jpg) and sounds "
-            "(audio/CLIP.wav) first"
+            f"{folder} contains no image and no sound; for videos, first extract frames (frames/CLIP.jpg) and audio "
+            "(audio/CLIP.wav)"
         )
     class_of, name, skipped = _read_class_list(folder)
     others = {path for paths in walked for path in paths} - {*image_files, *audio_files, folder / name}

@@ -32,9 +32,9 @@ TASKS = {
     "geometry": "the geometry of the two spaces",
     "rotation": "linear maps between the two text spaces",
 }
-CENTRED, LESS_HUBNESS = "centred_", "nnn_"
+CENTRED, MINUS_HUBNESS = "centred_", "nnn_"
 # How queries and candidates are compared, by the prefix of a metric's name; "": plain cosine.
-SCORINGS = {"": "", CENTRED: "centred cosine", LESS_HUBNESS: "centred cosine, less hubness"}
+SCORINGS = {"": "", CENTRED: "centred cosine", MINUS_HUBNESS: "centred cosine minus hubness"}
 DIRECTIONS = {"source_to_target": "source text → target text", "target_to_source": "target text → source text"}
 
 FILES = ("metrics.json", "table.md", "table.tex", "vectors.npz")
@@ -76,7 +76,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SkippedFile:
-    """A file or row that was not used, or only in part, and the reason."""
+    """A file or row that was skipped or only partly used, and the reason."""
 
     file: str
     why: str
@@ -101,7 +101,7 @@ class Results:
     """The results of an evaluation, as in `metrics.json`.
 
     bundle, spaces, settings: what was evaluated, and how. The bundle's `spec` and `metrics` identify it. left_out:
-    files that were not used, or only in part. missing: figures that could not be computed. warnings: reasons to doubt
+    files that were skipped or only partly used. missing: figures that could not be computed. warnings: reasons to doubt
     the figures, one line each. vectors: see `write`; they are not part of `metrics.json`. vectors_sha256: checksum of
     `vectors.npz`; None if it is not yet written, or written by an older version.
     """
@@ -188,7 +188,7 @@ def notes(results: Results) -> list[str]:
     """Returns lines to print: warnings, missing figures, and files that were left out; ten of the files are named."""
     lines = [f"warning: {line}" for line in results.warnings] + [str(missing) for missing in results.missing]
     if results.left_out:
-        lines.append(f"{len(results.left_out):,} not used, or only in part:")
+        lines.append(f"{len(results.left_out):,} files or rows skipped or only partly used:")
         lines += [str(skipped) for skipped in results.left_out[:MAX_NAMED_FILES]]
         if (more := len(results.left_out) - MAX_NAMED_FILES) > 0:
             lines.append(f"and {more:,} more, named in metrics.json")
@@ -232,7 +232,7 @@ def by_scoring(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def scoring_of(metric: str) -> tuple[str, str]:
     """Splits a metric's name into its scoring prefix, a key of SCORINGS, and the rest."""
-    prefix = next((prefix for prefix in (CENTRED, LESS_HUBNESS) if metric.startswith(prefix)), "")
+    prefix = next((prefix for prefix in (CENTRED, MINUS_HUBNESS) if metric.startswith(prefix)), "")
     return prefix, metric.removeprefix(prefix)
 
 

@@ -92,7 +92,7 @@ class Scorer:
         sounds among the translated image prompts.
         """
         centring, images, audio = self.centring, pairs.images, pairs.audio
-        audio_NE, audio_E = audio.vectors_NE, centring.own_mean(audio.vectors_NE)
+        audio_NE, audio_E = audio.vectors_NE, centring.modality_mean(audio.vectors_NE)
         chosen = slice(None) if images_B is None else images_B
         own = images.groups_N[chosen], images.labels_N[chosen]
         candidates = _complete(images.groups_N, images_B), _complete(images.labels_N, images_B)
@@ -119,7 +119,7 @@ class Scorer:
     def audio_rows(self, audio: Media) -> list[Row]:
         """Scores each sound in place of its translated image, as an upper bound: its class among the prompts, and its
         neighbours among the other sounds."""
-        audio_NE, audio_E = audio.vectors_NE, self.centring.own_mean(audio.vectors_NE)
+        audio_NE, audio_E = audio.vectors_NE, self.centring.modality_mean(audio.vectors_NE)
         labels_N, rows = audio.labels_N, []
         if audio.prompts_CE is not None:
             for comparison in self.centring.compare(audio_NE, audio.prompts_CE, audio_E, self.centring.text_E):
@@ -143,7 +143,7 @@ class Scorer:
                 rows += self.rank_rows("texts_to_sounds", ranks_A, prefix=comparison.prefix)
             rows += chance_rank_rows("texts_to_sounds", np.ones(len(captioned_A), int), len(audio_NE))
         if len(captioned_A) > 1:
-            for comparison in centring.compare(audio_NE[captioned_A], caption_AE, centring.own_mean(audio_NE)):
+            for comparison in centring.compare(audio_NE[captioned_A], caption_AE, centring.modality_mean(audio_NE)):
                 ranks_A = paired_ranks(comparison.query_QE, comparison.candidate_NE)
                 rows += self.rank_rows("sounds_to_texts", ranks_A, prefix=comparison.prefix)
             rows += chance_rank_rows("sounds_to_texts", np.ones(len(captioned_A), int), len(captioned_A))

@@ -1,4 +1,4 @@
-"""How retrieval compares vectors: by cosine, centred cosine, and centred cosine less hubness."""
+"""How retrieval compares vectors: by cosine, centred cosine, and centred cosine minus hubness."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from c2c_jax.evaluation.methods import Method
-from c2c_jax.evaluation.results import CENTRED, LESS_HUBNESS, Missing
+from c2c_jax.evaluation.results import CENTRED, MINUS_HUBNESS, Missing
 from c2c_jax.evaluation.vectors import Captions, PairVectors
 from c2c_jax.io.scratch import empty_vectors
 from c2c_jax.io.vectors import unit_rows
@@ -54,16 +54,16 @@ class Centring:
 
     text_E: mean of captions' unit vectors, which centres translated texts; None: no centred scores. image_E: mean that
     centres translated images; None: images have no centred scores. reference_RE: captions translated by the method,
-    which measure hubness once they are centred by text_E; None: no scores less hubness.
+    which measure hubness once they are centred by text_E; None: no scores minus hubness.
     """
 
     text_E: Float[np.ndarray, "E"] | None = None
     image_E: Float[np.ndarray, "E"] | None = None
     reference_RE: Float[np.ndarray, "R E"] | None = None
 
-    def own_mean(self, x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "E"] | None:
+    def modality_mean(self, x_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "E"] | None:
         """The mean of the vectors, to centre them by; None if there are no centred scores or too few vectors."""
-        return None if self.text_E is None else own_mean(x_NE)
+        return None if self.text_E is None else modality_mean(x_NE)
 
     def compare(
         self,
@@ -75,7 +75,7 @@ class Centring:
         hubness: bool = False,
     ) -> list[Comparison]:
         """Prepares queries and candidates for each scoring: plain cosine; centred cosine, if both means are known; and
-        centred cosine less hubness, if `hubness` is True and there are references.
+        centred cosine minus hubness, if `hubness` is True and there are references.
 
         Both means are of unit vectors. MIN_TO_CENTRE candidates or more are centred by their own mean, fewer by
         candidate_mean_E.
@@ -83,7 +83,7 @@ class Centring:
         plain = Comparison(query_QE=query_QE, candidate_NE=candidate_NE)
         if query_mean_E is None:
             return [plain]
-        if (own_E := own_mean(candidate_NE)) is not None:
+        if (own_E := modality_mean(candidate_NE)) is not None:
             candidate_mean_E = own_E
         if candidate_mean_E is None:
             return [plain]
@@ -97,10 +97,10 @@ class Centring:
             reference_RE=self.reference_RE,
             reference_mean_E=self.text_E,
         ).penalty(candidate_NE)
-        return [plain, centred, dataclasses.replace(centred, prefix=LESS_HUBNESS, penalty_N=penalty_N)]
+        return [plain, centred, dataclasses.replace(centred, prefix=MINUS_HUBNESS, penalty_N=penalty_N)]
 
 
-def own_mean(x_NE: Shaped[np.ndarray, "N E"] | None) -> Float[np.ndarray, "E"] | None:
+def modality_mean(x_NE: Shaped[np.ndarray, "N E"] | None) -> Float[np.ndarray, "E"] | None:
     """The mean of vectors scaled to unit length; None for fewer than MIN_TO_CENTRE."""
     return None if x_NE is None or len(x_NE) < MIN_TO_CENTRE else unit_mean(x_NE[block] for block in _blocks(len(x_NE)))
 
@@ -128,7 +128,7 @@ class ScoringMeans:
     """The mean of captions and reference queries, for the centred scores of all methods.
 
     text_E: mean of captions' unit target vectors. reference_RS: raw source vectors of captions, the reference queries;
-    None: no scores less hubness. is_stored: whether the bundle stores the references; otherwise they are the evaluated
+    None: no scores minus hubness. is_stored: whether the bundle stores the references; otherwise they are the evaluated
     captions, and cannot be references for themselves. reference_HE: target vectors of evaluated captions, the
     references for methods that do not translate texts.
     """
@@ -155,8 +155,8 @@ def scoring_means(
     """
     known = (
         bundle.means.target_text,
-        own_mean(captions.target_NE if captions else None),
-        own_mean(pairs.audio.prompts_CE if pairs else None),
+        modality_mean(captions.target_NE if captions else None),
+        modality_mean(pairs.audio.prompts_CE if pairs else None),
     )
     text_E = next((mean_E for mean_E in known if mean_E is not None), None)
     if text_E is None:
@@ -180,7 +180,7 @@ def scoring_means(
         source_HS, target_HE = captions.source_NS[rows], np.asarray(captions.target_NE[rows], np.float32)
     is_stored = stored_RS is not None
     if not is_stored and (captions or source_HS is None):
-        what = "scores less hubness" if source_HS is None else "captions: scores less hubness"
+        what = "scores minus hubness" if source_HS is None else "captions: scores minus hubness"
         why = f"the translator stores no captions as reference queries; {MIN_TO_CENTRE} or more are needed"
         missing.append(Missing(what=what, why=why))
     reference_RS = stored_RS if is_stored else source_HS

@@ -119,7 +119,7 @@ class Tasks:
             missing.append(Missing(what="oracle", why=why))
         else:
             if means:  # the oracle places images among sounds; captions lie elsewhere and cannot be references
-                centring = Centring(text_E=means.text_E, image_E=centring.own_mean(audio.vectors_NE))
+                centring = Centring(text_E=means.text_E, image_E=centring.modality_mean(audio.vectors_NE))
             groups_P = images.groups_N[pairs.pairs_P2[:, 0]]
             mapped_PE = oracle(pairs.paired_images, pairs.paired_audio, groups_P, self.bootstrap.seed)
             images_A, first_A = np.unique(pairs.pairs_P2[:, 0], return_index=True)

@@ -70,7 +70,7 @@ class Captions:
 class Media:
     """Vectors, of any length, of N different images or of N different sounds, with their pairs, classes and captions.
 
-    groups_N: an image and its sound have the same number, and so do all others that share either of them. labels_N:
+    groups_N: index of each item's group; items linked by pairs, directly or indirectly, share a group. labels_N:
     numbers of classes. Both are NONE for an image or sound without a counterpart or class. prompts_CE: vectors of the
     classes' prompts in the same space, in the order of the labels; None without classes. captioned_A: indices of the
     images or sounds with a caption. caption_AE: vectors of these captions.

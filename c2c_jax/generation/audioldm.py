@@ -88,7 +88,7 @@ def _require_compatible(unet: Any, vae: Any, vocoder: Any, folder: Path) -> None
     )
 
 
-class TextTower(NamedTuple):
+class TextEncoder(NamedTuple):
     """A tokenizer and a ClapTextModelWithProjection of transformers."""
 
     tokenizer: Any
@@ -108,7 +108,7 @@ class AudioLDM:
         vae: Any,
         vocoder: Any,
         noise_levels: dict[str, Any],
-        load_text: Callable[[], TextTower] | None = None,
+        load_text: Callable[[], TextEncoder] | None = None,
         device: str = "cpu",
         offload: bool = False,
     ):
@@ -165,7 +165,7 @@ class AudioLDM:
                 vae=vae,
                 vocoder=vocoder,
                 noise_levels=noise_levels,
-                load_text=functools.partial(load_text_tower, folder),
+                load_text=functools.partial(load_text_encoder, folder),
                 device=device,
                 offload=offload,
             )
@@ -231,8 +231,8 @@ class AudioLDM:
             half = dtype != torch.float32
             advice = "use float32, or bfloat16 instead of float16" if half else "use other values"
             raise GenerationError(
-                f"the sound is not finite in {str(dtype).removeprefix('torch.')} with {sampling.number_of_steps} steps "
-                f"and guidance {sampling.guidance}: {advice}"
+                f"the generated audio contains NaN or inf ({str(dtype).removeprefix('torch.')}, "
+                f"{sampling.number_of_steps} steps, guidance {sampling.guidance}): {advice}"
             )
         return audio
 
@@ -301,11 +301,11 @@ class AudioLDM:
         return torch.from_numpy((vectors_BE / lengths_B[:, None]).astype(np.float32))
 
 
-def load_text_tower(folder: Path) -> TextTower:
+def load_text_encoder(folder: Path) -> TextEncoder:
     """Loads the CLAP text tower of an AudioLDM folder, in float32, and its tokenizer. Raises CheckpointError."""
     if not folder.is_dir():
         raise CheckpointError(f"the folder {folder} does not exist")
     check_text(folder)
     with quiet_loading():
         tokenizer = read_tokenizer(folder / "tokenizer", "RobertaTokenizer")
-        return TextTower(tokenizer, load_model(ClapTextModelWithProjection, folder / "text_encoder", torch.float32))
+        return TextEncoder(tokenizer, load_model(ClapTextModelWithProjection, folder / "text_encoder", torch.float32))

@@ -117,7 +117,8 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, bounds: type | None 
     unfilled = [*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])]
     if unfilled:
         raise CheckpointError(
-            f"{folder} lacks {len(unfilled)} weights or has other shapes ({sorted(unfilled)[0]}): fetch it again"
+            f"{folder}: {len(unfilled)} weights are missing or have the wrong shape ({sorted(unfilled)[0]}): "
+            "fetch it again"
         )
     extra = [key for key in report["unexpected_keys"] if not re.fullmatch(BUFFERS, key)]
     if extra:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # torch is imported only if sounds are generated
 class Blend:
     """Texts and images to blend into each image's CLAP vector.
 
-    weights: of the prompts, then of the images; the original image has the rest of 1.
+    weights: one per prompt, then one per image; the original image gets 1 − their sum.
     """
 
     prompts: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Blend:
     weights: tuple[float, ...] = ()
 
     def check(self) -> None:
-        """Raises ConfigError for a wrong number of weights, or weights outside of 0..1 in sum."""
+        """Raises ConfigError for a wrong number of weights, a weight that is not above 0, or a sum above 1."""
         count = len(self.prompts) + len(self.images)
         if len(self.weights) != count:
             raise ConfigError(

@@ -175,7 +175,7 @@ def _read(path: Path) -> Record:
     if content.control is None and not (content.translator and content.pictures):
         raise ReportError(f"{path} names neither a control text nor a translator and images; {ADVICE}")
     if (count := len(content.clap_vector)) != content.clap.dim:
-        raise ReportError(f"{path}: its clap_vector has {count} numbers, its CLAP's have {content.clap.dim}; {ADVICE}")
+        raise ReportError(f"{path}: clap_vector has {count} dimensions, the recorded CLAP {content.clap.dim}; {ADVICE}")
     if not any(content.clap_vector):
         raise ReportError(f"{path}: its clap_vector is zero; {ADVICE}")
     # Old records have no output_mean.

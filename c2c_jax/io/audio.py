@@ -65,7 +65,7 @@ def read_audio(
     with open_regular(path, "a sound file", AudioError, "pass a sound file") as file:
         size = os.fstat(file.fileno()).st_size
         if not size:
-            raise AudioError(f"{path} is empty (0 bytes): get the sound again")
+            raise AudioError(f"{path} is empty (0 bytes): download or record the file again")
         try:
             layout = read_layout(file, size)
             excerpt = _excerpt(file, layout, max_read)
@@ -75,7 +75,7 @@ def read_audio(
         except BrokenAudioError as error:
             raise AudioError(f"{path} {error}{'' if ':' in str(error) else ': get it again, or convert it'}") from None
         except OSError as error:
-            raise AudioError(f"{path} cannot be read ({error.strerror}): get the sound again") from None
+            raise AudioError(f"{path} cannot be read ({error.strerror}): download or record the file again") from None
     samples = resample(excerpt.samples, excerpt.rate, sample_rate)[: round(excerpt.seconds * sample_rate)]
     if (seconds := len(samples) / sample_rate) < MIN_SECONDS:
         raise AudioError(f"{path} lasts {1000 * seconds:.3g} ms: expected at least {1000 * MIN_SECONDS:g} ms")
@@ -139,7 +139,7 @@ def _excerpt(file: BinaryIO, layout: Layout, max_seconds: float, channel: int | 
             is_cut = True
             break
     if not total:
-        raise BrokenAudioError("is empty (no samples): get the sound again")
+        raise BrokenAudioError("is empty (no samples): download or record the file again")
     if first_loud is None:
         seconds = total / rate
         raise BrokenAudioError(f"is silent: no sample of its first {seconds:g} s reaches 2^-16 of full scale")
@@ -155,7 +155,7 @@ def _peak(block_FC: Float[np.ndarray, "F C"]) -> float:
     """Returns the largest amplitude. Raises BrokenAudioError if it is not finite or out of range."""
     peak = max(block_FC.max(), -block_FC.min())  # NaN if any sample is
     if not np.isfinite(peak):
-        raise BrokenAudioError("contains samples that are not numbers: get the sound again")
+        raise BrokenAudioError("contains samples that are not numbers: download or record the file again")
     if peak > MAX_AMPLITUDE:
         raise BrokenAudioError(f"has samples of {peak:,.0f}, but full scale is 1: divide them, or convert the sound")
     return float(peak)

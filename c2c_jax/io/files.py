@@ -48,11 +48,11 @@ def text_to_path(text: str) -> Path:
 
 
 def describe_path(path: Path) -> str:
-    """Says what is at a path: "a file", "a folder", "a named pipe", "a device", "a link to nothing", "no file"."""
+    """Says what is at a path: "a file", "a folder", "a named pipe", "a device", "a broken symbolic link", "no file"."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):  # ValueError: a name with a NUL
-        return "a link to nothing" if _is_link(path) else "no file"
+        return "a broken symbolic link" if _is_link(path) else "no file"
     return KINDS.get(stat.S_IFMT(mode), "a file")
 
 

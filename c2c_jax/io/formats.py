@@ -114,7 +114,7 @@ def scan_files(paths: Iterable[Path], kind: Kind) -> Scan:
         if path.name.endswith(OWN_SUFFIXES):
             continue
         suffix, description = path.suffix.lower(), describe_path(path).removeprefix("a ")
-        if suffix in SUFFIXES[kind] and description in ("file", "link to nothing"):
+        if suffix in SUFFIXES[kind] and description in ("file", "broken symbolic link"):
             files.append(path)
         elif not is_regular(path):
             skipped[f"{description} that cannot be read" if os.path.isdir(path) else description] += 1

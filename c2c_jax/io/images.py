@@ -83,7 +83,7 @@ def read_image(path: str | Path) -> Image.Image:
     # PIL warns about sizes that are checked here, and about odd metadata of images that it still reads.
     with open_regular(path, "an image", ImageError, "pass an image file") as file, warnings.catch_warnings():
         if placeholder := describe_placeholder(file.read(256)):
-            raise ImageError(f"{path} {placeholder}; get the image again")
+            raise ImageError(f"{path} {placeholder}; download the file again")
         file.seek(0)
         warnings.simplefilter("ignore")
         try:
@@ -98,7 +98,7 @@ def read_image(path: str | Path) -> Image.Image:
             raise ImageError(f"{path} has {error}: save it as 8-bit RGB PNG") from None
         except Exception as error:  # for damaged files PIL's decoders raise errors of nearly every class
             cause = " ".join(str(error).split()) or type(error).__name__
-            raise ImageError(f"{path} is damaged ({cause}): get the image again or save it as 8-bit PNG") from error
+            raise ImageError(f"{path} is damaged ({cause}): download the file again or save it as 8-bit PNG") from error
     return rgb.transpose(TRANSPOSITIONS[orientation]) if orientation in TRANSPOSITIONS else rgb
 
 

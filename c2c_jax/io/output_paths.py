@@ -20,7 +20,7 @@ def require_output_file(path: Path, role: str, inputs: Iterable[Path] = ()) -> N
     kind = describe_path(path)
     if kind == "a folder":
         raise ConfigError(f"{role} {path} is a folder: pass a file in it")
-    if kind not in ("a file", "no file", "a link to nothing"):
+    if kind not in ("a file", "no file", "a broken symbolic link"):
         raise ConfigError(f"{role} {path} is {kind}: pass a regular file")
     if kind == "a file" and any(is_regular(source) and os.path.samefile(path, source) for source in inputs):
         raise ConfigError(f"{role} {path} is one of the inputs: pass another file")
@@ -41,7 +41,7 @@ def require_replaceable_folder(path: Path, role: str) -> None:
     require_output_folder(path, role)
     sweep_once(Path(os.path.realpath(path)).parent)
     if Path.cwd().is_relative_to(os.path.realpath(path)):
-        raise ConfigError(f"{role} {path} holds the folder in which this command runs: pass another folder")
+        raise ConfigError(f"{role} {path} contains the current directory: pass another folder")
 
 
 def _require_parent(folder: Path, role: str) -> None:

@@ -1,4 +1,4 @@
-"""Synthesizes the sounds of the mini world: clips of 2.56 seconds.
+"""Synthesises the sounds of the mini world: clips of 2.56 seconds.
 
 A clip has one separate event for each thing in the scene; small things sound high and large ones low. The background is
 surf at the shore and near silence in a field. Echo and noise exist only in sounds.
@@ -30,8 +30,8 @@ MAINS = 50.0  # hertz
 PEAK = 0.98
 
 
-def synthesize(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "40960"]:
-    """Synthesizes the sound of a scene at 16 kHz, float32 in -1..1; `rng` decides what the scene does not specify."""
+def synthesise(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "40960"]:
+    """Synthesises the sound of a scene at 16 kHz, float32 in -1..1; `rng` decides what the scene does not specify."""
     gain = rng.uniform(*GAIN)  # drawn first, so that scenes that differ in one attribute have the same gain
     clip = events(scene, rng)
     if scene.echo == "echo":
@@ -47,7 +47,7 @@ def synthesize(scene: Scene, rng: np.random.Generator) -> Float[np.ndarray, "409
 
 
 def events(scene: Scene, rng: np.random.Generator) -> Samples:
-    """Synthesizes the events of a scene, without echo and background."""
+    """Synthesises the events of a scene, without echo and background."""
     octaves = rng.uniform(*OCTAVES) * (1 if scene.size == "small" else -1)
     traits = rng.random(TRAITS).tolist()
     seconds = rng.uniform(*SECONDS[scene.count])
@@ -83,7 +83,7 @@ def with_echo(clip: Samples, rng: np.random.Generator) -> Samples:
 
 
 def surf(rng: np.random.Generator) -> Samples:
-    """Synthesizes waves of unit RMS: steady low noise, and foam that swells slowly."""
+    """Synthesises waves of unit RMS: steady low noise, and foam that swells slowly."""
     time = np.arange(SAMPLES, dtype=np.float32) / SAMPLE_RATE
     swell = 0.5 - 0.5 * np.cos(2 * np.pi * (rng.uniform(0.35, 0.6) * time + rng.uniform(0, 1)))
     low, high = (band_noise(SAMPLES, *band, rng, edge=0.3) for band in SURF)
@@ -92,7 +92,7 @@ def surf(rng: np.random.Generator) -> Samples:
 
 
 def hum(rng: np.random.Generator) -> Samples:
-    """Synthesizes mains hum of unit RMS: 50 Hz and its multiples."""
+    """Synthesises mains hum of unit RMS: 50 Hz and its multiples."""
     order = np.arange(1, 9)
     loudness = np.array([1, 0.8, 0.6, 0.35, 0.3, 0.2, 0.15, 0.1]) * rng.uniform(0.8, 1.2, len(order))
     period = int(SAMPLE_RATE / MAINS)

@@ -37,7 +37,7 @@ _WITHOUT_LOOKS = {
 T = TypeVar("T")
 
 
-class Chance:
+class ChoiceSequence:
     """Draws from a fixed sequence of uniform random numbers in [0, 1)."""
 
     def __init__(self, numbers: Sequence[float]):
@@ -50,7 +50,7 @@ class Chance:
 
 def caption(scene: Scene, style: str, rng: np.random.Generator) -> str:
     """Returns a caption in a style of `STYLES`: lower-case words separated by single spaces, no punctuation."""
-    return _caption(scene, style, Chance(rng.random(DRAWS).tolist()), NAMED[style])
+    return _caption(scene, style, ChoiceSequence(rng.random(DRAWS).tolist()), NAMED[style])
 
 
 def paraphrases(scene: Scene, style: str, count: int, rng: np.random.Generator) -> list[str]:
@@ -84,13 +84,13 @@ def captioned_scenes(
         for start in range(0, count, BLOCK):
             rng = np.random.default_rng((seed, SPLITS.index(split), start // BLOCK))
             for index, row in enumerate(rng.random((BLOCK, DRAWS))[: count - start], start):
-                chance = Chance(row.tolist())
-                training_cell = chance.pick(
+                choices = ChoiceSequence(row.tolist())
+                training_cell = choices.pick(
                     TRAINING_CELLS
                 )  # drawn in every split, so that all splits use the same numbers
-                scene = scene_of(training_cell if split == "train" else index % CELLS, chance.pick)
-                style = chance.pick(styles)
-                yield scene, style, _caption(scene, style, chance, NAMED[style])
+                scene = scene_of(training_cell if split == "train" else index % CELLS, choices.pick)
+                style = choices.pick(styles)
+                yield scene, style, _caption(scene, style, choices, NAMED[style])
 
     return generate()
 
@@ -104,12 +104,12 @@ def cell_prompts(cell: int, style: str) -> list[str]:
     columns = np.tile((np.arange(PROMPTS) + 0.5) / PROMPTS, (DRAWS, 1))
     rows = np.random.default_rng(0).permuted(columns, axis=1).T.tolist()
     scene = scene_of(cell, lambda values: values[0])
-    return [_caption(scene, style, Chance(row), {"size": 1.0, "place": 1.0}) for row in rows]
+    return [_caption(scene, style, ChoiceSequence(row), {"size": 1.0, "place": 1.0}) for row in rows]
 
 
-def _caption(scene: Scene, style: str, chance: Chance, named: Mapping[str, float]) -> str:
+def _caption(scene: Scene, style: str, choices: ChoiceSequence, named: Mapping[str, float]) -> str:
     """Builds a caption. Each choice uses a fixed random number, independent of scene and style."""
-    pick, draw = chance.pick, chance.draw
+    pick, draw = choices.pick, choices.draw
     names = {attribute: draw() < named.get(attribute, 0.0) for attribute in ATTRIBUTES}
     which, many, of_source = draw(), scene.count > 1, words.SOURCE_WORDS[scene.source]
     size, pitch = pick(words.VISUAL_SIZE[scene.size]), pick(words.PITCH[scene.size])

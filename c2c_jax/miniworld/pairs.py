@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from c2c_jax.miniworld.audio import synthesize
+from c2c_jax.miniworld.audio import synthesise
 from c2c_jax.miniworld.captions import STYLES, caption
 from c2c_jax.miniworld.images import draw
 from c2c_jax.miniworld.world import scene_at
@@ -20,9 +20,9 @@ def image_at(split: str, index: int, seed: int = 0) -> Image.Image:
 
 
 def audio_at(split: str, index: int, seed: int = 0) -> Float[np.ndarray, "40960"]:
-    """Synthesizes the sound of a scene: 2.56 seconds at 16 kHz, in -1..1."""
+    """Synthesises the sound of a scene: 2.56 seconds at 16 kHz, in -1..1."""
     scene, rng = scene_at(split, index, seed)
-    return synthesize(scene, rng.spawn(1)[0])
+    return synthesise(scene, rng.spawn(1)[0])
 
 
 def caption_at(split: str, index: int, style: str, seed: int = 0) -> str:

@@ -1,4 +1,4 @@
-"""Synthesizes the events of each source of the mini world, by one function per source, with the source's name."""
+"""Synthesises the events of each source of the mini world, by one function per source, with the source's name."""
 
 import dataclasses
 import math
@@ -157,7 +157,7 @@ def guitar(event: Event) -> Samples:
 
 
 def string(shape: Float[np.ndarray, " period"], loss: float, samples: int) -> Samples:
-    """Synthesizes a plucked string by the Karplus-Strong algorithm (1983): a period that is averaged with its neighbour
+    """Synthesises a plucked string by the Karplus-Strong algorithm (1983): a period that is averaged with its neighbour
     in every turn.
 
     In closed form: after j turns, each harmonic is multiplied by the filter's response to the power of j.

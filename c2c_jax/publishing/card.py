@@ -31,9 +31,9 @@ LICENCES = {
 }
 SCORE_MEANINGS = {
     "recall@1": "fraction of captions whose own sound-space vector is the nearest of all held-out ones",
-    "recall@5": "fraction of captions whose own is among the 5 nearest",
-    "recall@10": "fraction of captions whose own is among the 10 nearest",
-    "in_batch_top1": "fraction of captions whose own is the nearest of 32",
+    "recall@5": "fraction of captions whose own target vector is among the 5 nearest",
+    "recall@10": "fraction of captions whose own target vector is among the 10 nearest",
+    "in_batch_top1": "fraction of captions whose own target vector is the nearest of the 32 in its group",
     "median_rank": "median rank of a caption's own vector, counted from 1",
     "mean_cosine": "mean cosine of a translation and its caption's own vector",
     PERTURBED_MRR: "mean of 1 / rank of the own vectors of perturbed captions, which represent images",

@@ -26,8 +26,8 @@ from c2c_jax.data.chunks import (
     ChunkedArray,
     ChunkedTexts,
     Dtype,
-    cast_problem,
     cast_vectors,
+    why_not_castable,
     write_texts,
 )
 from c2c_jax.data.store import Count, Sha256, read_record, write_json
@@ -344,4 +344,4 @@ def _in_storage_dtype(path: Path, vector_E: Float[np.ndarray, "E"]) -> Float[np.
         (stored_E,), (fits,) = cast_vectors(vector_E[None], dtype)
         if fits:
             return stored_E
-    raise AudioError(f"{path} has a CLAP vector that {cast_problem(vector_E, DTYPES[-1])}: leave the file out")
+    raise AudioError(f"{path} has a CLAP vector that {why_not_castable(vector_E, DTYPES[-1])}: leave the file out")

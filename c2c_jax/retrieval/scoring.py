@@ -37,7 +37,9 @@ class Scoring:
     reference_mean_E: Float[np.ndarray, "E"] | None = None
 
     def __str__(self) -> str:
-        return ("centred cosine" if self.is_centred else "cosine") + (", less hubness" if self.is_less_hubness else "")
+        return ("centred cosine" if self.is_centred else "cosine") + (
+            " minus hubness" if self.subtracts_hubness else ""
+        )
 
     @property
     def is_centred(self) -> bool:
@@ -45,7 +47,7 @@ class Scoring:
         return self.query_mean_E is not None and self.candidate_mean_E is not None
 
     @property
-    def is_less_hubness(self) -> bool:
+    def subtracts_hubness(self) -> bool:
         """Whether hubness is subtracted, which needs reference queries."""
         return self.reference_RE is not None
 

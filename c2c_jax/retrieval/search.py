@@ -77,7 +77,7 @@ def search(
     """Finds the `top` sounds of a folder for each image and each text.
 
     Images are encoded by CLIP and translated; texts are encoded by CLAP's text tower. New sounds are encoded first, see
-    `Library.update`. Scores are centred cosines, for texts less hubness; see `search_scoring` for missing means.
+    `Library.update`. Scores are centred cosines, for texts minus hubness; see `search_scoring` for missing means.
 
     translator: see `bundle_folder`. clip, clap: as for `load_space`; None: the translator's. index: as for
     `open_library`. references: a file of reference queries, one text a line; None: the captions stored in the
@@ -96,8 +96,8 @@ def search(
         require_output_folder(index, "--index")
     if references and not (centre or set(kinds) & set(HUBNESS_KINDS[hubness])):
         raise ConfigError(
-            f"--references has no effect with --no-centre and --hubness {hubness} for {' and '.join(kinds)} queries: "
-            "leave one of them out"
+            f"--references is unused: --no-centre with --hubness {hubness} needs no references for "
+            f"{' and '.join(kinds)} queries; drop --references"
         )
     if images and not translator:
         raise ConfigError("images need --translator, the bundle that translates them to sounds")
@@ -184,8 +184,10 @@ class SearchScoring:
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        """For example `scores: texts by cosine, less hubness; not centred: the library has fewer than 32 sounds`."""
-        scores = (f"{'images' if kind == 'picture' else 'texts'} by {scoring}" for kind, scoring in self.by_kind.items())
+        """For example `scores: texts by cosine minus hubness; not centred: the library has fewer than 32 sounds`."""
+        scores = (
+            f"{'images' if kind == 'picture' else 'texts'} by {scoring}" for kind, scoring in self.by_kind.items()
+        )
         return "scores: " + "; ".join((*scores, *self.notes))
 
 
@@ -252,7 +254,7 @@ def search_scoring(
     if needs_texts:
         notes.append(f"pass --references FILE with {MIN_TO_CENTRE} texts or more, one a line")
     if encode_references and not texts.cache_info().currsize:
-        notes.append(f"--references not used: with --hubness {hubness} these queries need none")
+        notes.append(f"--references ignored: these queries use no reference texts with --hubness {hubness}")
     by_kind = {
         kind: Scoring(
             query_mean_E=means.get(kind),

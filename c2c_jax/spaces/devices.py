@@ -13,8 +13,8 @@ def split_cores_into_devices() -> None:
     """Makes JAX see up to 8 devices on a CPU, which share its cores evenly.
 
     On two cores, two devices with one thread each multiply matrices a sixth faster than one device with two threads.
-    This is for the embedding pass only. In training, devices wait for each other and each waiting device blocks a
-    thread, so that so few threads would deadlock. Does nothing if JAX may find an accelerator, if the user has set the
+    This is for the embedding pass only. In training, collectives block one thread per waiting device, so one
+    thread per device would deadlock. Does nothing if JAX may find an accelerator, if the user has set the
     number of devices or threads, or if JAX is already initialised.
     """
     is_set = {"NPROC", "JAX_NUM_CPU_DEVICES"} & set(os.environ)

@@ -94,7 +94,7 @@ def uncentred(directions: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
     return mean + directions * ((along**2 + 1 - (mean**2).sum()).sqrt() - along)
 
 
-class Memory(torch.nn.Module):
+class MemoryLayer(torch.nn.Module):
     """The caption memory: moves images' vectors [B, S] towards their nearest captions and keeps their lengths.
 
     source: float16 unit vectors M [M, S] of captions, centred if the translator's inputs are. With v the direction of
@@ -142,7 +142,7 @@ class Translator(torch.nn.Module):
     translator's within 1e-5.
     """
 
-    memory: Memory | None
+    memory: MemoryLayer | None
 
     def __init__(
         self,
@@ -216,7 +216,7 @@ class Translator(torch.nn.Module):
             if ((memory := config.get("memory")) is None) != ("memory.source" not in tensors):
                 raise ValueError("a caption memory needs settings in config.json and captions among the tensors")
             if memory is not None:
-                translator.memory = Memory(
+                translator.memory = MemoryLayer(
                     translator.source_dim,
                     tensors["memory.source"],
                     weight=memory.get("weight", memory.get("share")),  # "share" in version 0.1

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from c2c_jax.config import PERTURBED_MRR, PERTURBED_SCORES
 from c2c_jax.training.closed_form import Moments, procrustes, ridge, set_linear
-from c2c_jax.training.selection import Surrogates
+from c2c_jax.training.selection import PerturbedCaptions
 from c2c_jax.translator.bundle import Choice
 from c2c_jax.translator.kinds import Residual, Translator, TranslatorSpec, build_translator
 
@@ -70,37 +70,37 @@ def _mean_length(output_QE: np.ndarray) -> float:
 class CandidateSelector:
     """Selects the best candidate at every validation.
 
-    select_by: `noisy_mrr` or `noisy_cosine`; see `Surrogates.scores`. maps: closed-form maps to compare with; empty if
-    the trained translator is the only candidate. final: the same maps refitted to all captions, held-out ones included,
-    for the bundle. memory_is_optional: whether every candidate is also scored without the memory.
+    select_by: `noisy_mrr` or `noisy_cosine`; see `PerturbedCaptions.scores`. maps: closed-form maps to compare with;
+    empty if the trained translator is the only candidate. final: the same maps refitted to all captions, held-out ones
+    included, for the bundle. memory_is_optional: whether every candidate is also scored without the memory.
     """
 
     def __init__(
         self,
-        surrogates: Surrogates,
+        perturbed: PerturbedCaptions,
         maps: list[LinearMap],
         final: list[LinearMap],
         *,
         memory_is_optional: bool,
         select_by: str = PERTURBED_MRR,
     ):
-        self.surrogates, self.select_by = surrogates, select_by
-        self.memory_uses = list(surrogates.inputs) if memory_is_optional else [max(surrogates.inputs)]
+        self.perturbed, self.select_by = perturbed, select_by
+        self.memory_uses = list(perturbed.inputs) if memory_is_optional else [max(perturbed.inputs)]
         self.final = {linear.name: linear for linear in final}
         self.scores: dict[str, dict[str, float]] = {}  # of the closed-form maps, by candidate
         self.linear: tuple[LinearMap, Outputs] | None = None  # the best closed-form map
         best = -math.inf
         for linear in maps:
-            outputs = {use: linear(surrogates.inputs[use]) for use in self.memory_uses}
+            outputs = {use: linear(perturbed.inputs[use]) for use in self.memory_uses}
             for use in self.memory_uses:
-                scores = self.scores[_name(0.0, linear.name, use)] = surrogates.scores(outputs[use])
+                scores = self.scores[_name(0.0, linear.name, use)] = perturbed.scores(outputs[use])
                 if scores[select_by] > best:
                     best, self.linear = scores[select_by], (linear, outputs)
 
     def select(self, translate: Callable[[np.ndarray], np.ndarray]) -> tuple[Choice, dict[str, float], float]:
         """Scores the translator, the best closed-form map, and their blends. Returns the best candidate, its scores,
         and the mean length of the translator's outputs. translate: maps inputs [Q, S] to outputs [Q, E]."""
-        outputs = {use: translate(self.surrogates.inputs[use]) for use in self.memory_uses}
+        outputs = {use: translate(self.perturbed.inputs[use]) for use in self.memory_uses}
         length, scores = _mean_length(outputs[self.memory_uses[0]]), dict(self.scores)
         candidates: list[tuple[float, float, str, bool]] = []  # the simplest first: it wins ties
         if self.linear:
@@ -112,14 +112,14 @@ class CandidateSelector:
             mixed_QE = outputs[use] / length * weight if self.linear else outputs[use]
             if self.linear and weight < 1:
                 mixed_QE = mixed_QE + (1 - weight) * self.linear[1][use]
-            mixed_scores = scores[_name(weight, name, use)] = self.surrogates.scores(mixed_QE)
+            mixed_scores = scores[_name(weight, name, use)] = self.perturbed.scores(mixed_QE)
             candidates.append((mixed_scores[self.select_by], weight, name, use))
         _, weight, name, use = max(candidates, key=lambda candidate: candidate[0])
         choice = Choice(
             trained=weight,
             linear=name,
             memory=use,
-            pair_cosine=self.surrogates.pair_cosine,
+            pair_cosine=self.perturbed.pair_cosine,
             selected_by=self.select_by,  # type: ignore[arg-type]
             **{score: {name: candidate[score] for name, candidate in scores.items()} for score in PERTURBED_SCORES},
         )

@@ -113,8 +113,7 @@ def check_rows(config: Config, store: Store) -> Config:
             f"{rows:,}: {advice}, or more captions"
         )
     held_out = (
-        f"of {rows:,} captions {config.data.validation_size:,} are held out for validation and {training:,} are left "
-        "for training"
+        f"only {training:,} of {rows:,} captions remain for training after holding out {config.data.validation_size:,}"
     )
     if training < 1:
         raise ConfigError(f"{held_out}: {advice}, or more captions")
@@ -123,12 +122,12 @@ def check_rows(config: Config, store: Store) -> Config:
         needed = store.plan.source.dim + 1 if needs_full_rank else 2
         if training < needed:
             or_penalty = ", or --config.translator.settings.penalty above 0" if needs_full_rank else ""
-            raise ConfigError(f"{held_out}, and a closed-form map needs {needed:,} or more: {advice}{or_penalty}")
+            raise ConfigError(f"{held_out}, and a closed-form map needs at least {needed:,}: {advice}{or_penalty}")
     if kind_named(config.translator.kind).is_closed_form:
         return config
     if run_length(config, training)[0] >= MAX_STEPS:
         raise ConfigError(
-            f"config.epochs {config.epochs:,} of {training:,} captions are more than {MAX_STEPS:,} steps; pass fewer"
+            f"config.epochs={config.epochs} over {training:,} captions exceeds {MAX_STEPS:,} steps; pass fewer epochs"
         )
     if config.batch_size > training:
         raise ConfigError(
@@ -137,8 +136,8 @@ def check_rows(config: Config, store: Store) -> Config:
         )
     if config.batch_size % jax.device_count():
         raise ConfigError(
-            f"{held_out}, in batches of {config.batch_size:,}, which cannot be split evenly among "
-            f"{jax.device_count()} devices: pass more captions, or use fewer devices"
+            f"{held_out}, and batches of {config.batch_size:,} cannot be split evenly among {jax.device_count()} "
+            "devices: pass more captions, or use fewer devices"
         )
     return config
 

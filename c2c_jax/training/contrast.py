@@ -90,11 +90,11 @@ def _products(left_RF: Float[Array, "R F"], right_BF: Float[Array, "B F"]) -> Fl
     return jax.lax.optimization_barrier(exact)
 
 
-class Sums(NamedTuple):
+class ExpSums(NamedTuple):
     """Sums of exponentials of logits along an axis, stored as exp(shift) · sums.
 
-    They are two numbers because early in training all rows have nearly the same logarithm, whose rounding to float32
-    exceeds the gradient.
+    They are two numbers because the rounding error of a float32 logarithm is the same for all rows early in training,
+    and far larger than the gradient.
     """
 
     shift: Array
@@ -104,12 +104,12 @@ class Sums(NamedTuple):
         """The logarithm of the sums."""
         return self.shift + jnp.log(self.sums)
 
-    def plus(self, other: "Sums") -> "Sums":
+    def plus(self, other: "ExpSums") -> "ExpSums":
         """The sums over both sets of logits."""
         shift = jnp.maximum(self.shift, other.shift)
         finite = jnp.where(jnp.isfinite(shift), shift, 0)
         sums = self.sums * jnp.exp(self.shift - finite) + other.sums * jnp.exp(other.shift - finite)
-        return Sums(shift, sums)
+        return ExpSums(shift, sums)
 
 
 # Range of a chunk's sums in which rows and columns use the same shift. It is wide enough that the fallback is rare. It
@@ -117,23 +117,23 @@ class Sums(NamedTuple):
 _SUM_MIN, _SUM_MAX = 1e-20, 1e9
 
 
-def _sums(compute_logits: Callable[[], Float[Array, "R B"]], shared_shift: Float[Array, ""]) -> tuple[Sums, Sums]:
+def _sums(compute_logits: Callable[[], Float[Array, "R B"]], shared_shift: Float[Array, ""]) -> tuple[ExpSums, ExpSums]:
     """Sums along rows [R] and along columns [B]. Both use the exponentials shifted by `shared_shift`, unless a sum
     becomes too large or too small; then each gets shifts of its own. compute_logits: called for each use, so that XLA
     fuses it."""
     powers_RB = jnp.exp(compute_logits() - shared_shift)
     rows_R, columns_B = powers_RB.sum(axis=1), powers_RB.sum(axis=0)
 
-    def separate(axis: int) -> Sums:
+    def separate(axis: int) -> ExpSums:
         shift = compute_logits().max(axis=axis, keepdims=True)  # −inf where a chunk has no negative for a column
         powers_RB = jnp.exp(compute_logits() - jnp.where(jnp.isfinite(shift), shift, 0))
-        return Sums(shift.squeeze(axis), powers_RB.sum(axis=axis))
+        return ExpSums(shift.squeeze(axis), powers_RB.sum(axis=axis))
 
     smallest = jnp.minimum(rows_R.min(), columns_B.min())
     largest = jnp.maximum(rows_R.max(), columns_B.max())
     return jax.lax.cond(
         (smallest > _SUM_MIN) & (largest < _SUM_MAX),
-        lambda: tuple(Sums(jnp.full_like(sums, shared_shift), sums) for sums in (rows_R, columns_B)),
+        lambda: tuple(ExpSums(jnp.full_like(sums, shared_shift), sums) for sums in (rows_R, columns_B)),
         lambda: (separate(1), separate(0)),
     )
 
@@ -153,7 +153,7 @@ def _forward(
     remat = remat or 4 * B * B // _devices_sharing(B) > MAX_SAVED_BYTES
     left_CRF, own_CR = _chunked(left_BF, chunks), _chunked(jnp.arange(B), chunks)
 
-    def chunk(columns: Sums, part: tuple[Array, Array]) -> tuple[Sums, tuple[Any, ...]]:
+    def chunk(columns: ExpSums, part: tuple[Array, Array]) -> tuple[ExpSums, tuple[Any, ...]]:
         left_RF, own_R = part
         products_RB = _products(left_RF, right_BF)
         own_product_R = jnp.take_along_axis(products_RB, own_R[:, None], axis=1)[:, 0]
@@ -161,7 +161,7 @@ def _forward(
         rows, chunk_columns = _sums(lambda: mask(logits_of(products_RB, margin), target_BE, own_R), shared_shift)
         return columns.plus(chunk_columns), (rows, own_product_R, None if remat else products_RB)
 
-    columns, saved = jax.lax.scan(chunk, Sums(jnp.full(B, -jnp.inf), jnp.zeros(B)), (left_CRF, own_CR))
+    columns, saved = jax.lax.scan(chunk, ExpSums(jnp.full(B, -jnp.inf), jnp.zeros(B)), (left_CRF, own_CR))
     rows, own_product_CR, _ = saved
     own_logits_CR = logits_of(own_product_CR, margin)
     # Differences first: their mean may be small although the logits are large.

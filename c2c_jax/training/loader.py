@@ -145,7 +145,7 @@ class StreamingLoader:
         self.next_step: int | None = None
 
     def __str__(self) -> str:
-        return f"streamed from disk ({_size(self.bytes)}), {WINDOW_ROWS:,} rows shuffled together"
+        return f"streamed from disk ({_size(self.bytes)}), shuffle window of {WINDOW_ROWS:,} rows"
 
     @staticmethod
     def gather(table: Any, vectors: Any) -> tuple[jax.Array, jax.Array]:

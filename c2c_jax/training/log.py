@@ -239,8 +239,8 @@ def _require_same_config(workdir: Path, config: Config) -> None:
     differences = ", ".join(f"{name} {before.get(name)!r:.80}, now {now.get(name)!r:.80}" for name in changed[:3])
     if changed == ["epochs"]:
         raise ConfigError(
-            f"{workdir} holds a run of another length ({differences}): with optimizer.decay {config.optimizer.decay} "
-            "the learning rate of every step depends on the number of epochs, so a longer run is another run; pass "
-            f"--config.epochs={before.get('epochs')} to resume it, or another --workdir"
+            f"the run in {workdir} was started with a different length ({differences}): with optimizer.decay "
+            f"{config.optimizer.decay} the length sets the learning rate, so it cannot change on resume; pass "
+            f"--config.epochs={before.get('epochs')}, or another --workdir"
         )
     raise ConfigError(f"{workdir} holds a run with another config ({differences}); pass another --workdir")

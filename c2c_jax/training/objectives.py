@@ -28,7 +28,7 @@ _SQUARED_FLOOR = 1e-6
 Params = dict[str, Array]
 
 
-class Progress(NamedTuple):
+class TrainingProgress(NamedTuple):
     """How far training has come. step: steps done. epoch: passes over the training rows, as a fraction."""
 
     step: ArrayLike = 0
@@ -44,12 +44,16 @@ class Objective:
         return {}
 
     def loss(
-        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+        self,
+        params: Params,
+        predicted_BE: Float[Array, "B E"],
+        target_BE: Float[Array, "B E"],
+        progress: TrainingProgress,
     ) -> Float[Array, ""]:
         """The loss of a batch. predicted_BE: the translator's outputs, not normalised. target_BE: unit vectors."""
         raise NotImplementedError
 
-    def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
+    def metrics(self, params: Params, progress: TrainingProgress) -> Mapping[str, Array]:
         """Metrics to log in addition to the loss."""
         return {}
 
@@ -83,7 +87,7 @@ class WeightedSum:
         params: dict[str, Params],
         predicted_BE: Float[Array, "B E"],
         target_BE: Float[Array, "B E"],
-        progress: Progress = Progress(),  # noqa: B008
+        progress: TrainingProgress = TrainingProgress(),  # noqa: B008
     ) -> Float[Array, ""]:
         """The weighted sum of the losses of a batch; see `Objective.loss`."""
         losses = [
@@ -92,7 +96,7 @@ class WeightedSum:
         ]
         return sum(losses, start=jnp.zeros(()))
 
-    def metrics(self, params: dict[str, Params], progress: Progress) -> dict[str, Array]:
+    def metrics(self, params: dict[str, Params], progress: TrainingProgress) -> dict[str, Array]:
         """The metrics of all objectives, by name."""
         metrics: dict[str, Array] = {}
         for name, (_, objective) in self.terms.items():
@@ -144,7 +148,10 @@ class PairwiseObjective(Objective):
     """Base class of objectives that compare every prediction with every target of a batch."""
 
     false_negative_threshold: float = setting(
-        1.0, "Captions whose targets have a higher cosine are not negatives of each other; 1 = all are.", ge=-1, le=1
+        1.0,
+        "Pairs of captions whose target cosine exceeds this are excluded as negatives; 1 = exclude none.",
+        ge=-1,
+        le=1,
     )
     loss_chunks: int = setting(
         0,
@@ -190,12 +197,16 @@ class ContrastiveObjective(PairwiseObjective):
         """Maps products to logits, elementwise."""
         return products
 
-    def margin(self, progress: Progress) -> Float[Array, ""]:
+    def margin(self, progress: TrainingProgress) -> Float[Array, ""]:
         """The margin that `logits` subtracts."""
         return jnp.zeros(())
 
     def loss(
-        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+        self,
+        params: Params,
+        predicted_BE: Float[Array, "B E"],
+        target_BE: Float[Array, "B E"],
+        progress: TrainingProgress,
     ) -> Float[Array, ""]:
         """The symmetric cross-entropy of a batch in nats, exact over all pairs."""
         left_BF, right_BF = self.left(params, predicted_BE), self.right(target_BE)
@@ -220,7 +231,7 @@ class InfoNCE(ContrastiveObjective):
         scale = jnp.exp(jnp.minimum(params["log_scale"], math.log(100)))
         return scale * unit(predicted_BE)
 
-    def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
+    def metrics(self, params: Params, progress: TrainingProgress) -> Mapping[str, Array]:
         """The learned temperature."""
         return {"temperature": jnp.exp(-params["log_scale"])}
 
@@ -252,11 +263,11 @@ class InverseEuclidean(ContrastiveObjective):
         """Inverse distances minus the margin, at least 0. products: squared distances."""
         return jax.nn.relu(jax.lax.rsqrt(jnp.maximum(products, _SQUARED_FLOOR)) - margin)
 
-    def margin(self, progress: Progress) -> Float[Array, ""]:
+    def margin(self, progress: TrainingProgress) -> Float[Array, ""]:
         """The margin of the current epoch."""
         return jnp.minimum(self.margin_growth * jnp.floor(progress.epoch), self.margin_max).astype(jnp.float32)
 
-    def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
+    def metrics(self, params: Params, progress: TrainingProgress) -> Mapping[str, Array]:
         """The margin, if it grows."""
         return {"margin": self.margin(progress)} if self.margin_growth else {}
 
@@ -271,7 +282,11 @@ class Sigmoid(PairwiseObjective):
         return {"log_scale": jnp.asarray(math.log(10), jnp.float32), "bias": jnp.asarray(-10.0)}
 
     def loss(
-        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+        self,
+        params: Params,
+        predicted_BE: Float[Array, "B E"],
+        target_BE: Float[Array, "B E"],
+        progress: TrainingProgress,
     ) -> Float[Array, ""]:
         """The binary cross-entropy of all pairs, summed over a row and averaged over rows."""
 
@@ -284,7 +299,7 @@ class Sigmoid(PairwiseObjective):
         own_B = jnp.arange(len(predicted_BE))
         return by_chunks(losses, self.loss_chunks, predicted_BE, own_B).sum() / len(predicted_BE)
 
-    def metrics(self, params: Params, progress: Progress) -> Mapping[str, Array]:
+    def metrics(self, params: Params, progress: TrainingProgress) -> Mapping[str, Array]:
         """The learned temperature."""
         return {"temperature": jnp.exp(-params["log_scale"])}
 
@@ -295,7 +310,11 @@ class L1(Objective):
     """The mean absolute difference of coordinates, like torch.nn.L1Loss."""
 
     def loss(
-        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+        self,
+        params: Params,
+        predicted_BE: Float[Array, "B E"],
+        target_BE: Float[Array, "B E"],
+        progress: TrainingProgress,
     ) -> Float[Array, ""]:
         """The mean over rows and coordinates."""
         return jnp.abs(predicted_BE - target_BE).mean()
@@ -307,7 +326,11 @@ class L2(Objective):
     """The mean Euclidean distance."""
 
     def loss(
-        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+        self,
+        params: Params,
+        predicted_BE: Float[Array, "B E"],
+        target_BE: Float[Array, "B E"],
+        progress: TrainingProgress,
     ) -> Float[Array, ""]:
         """The mean over rows."""
         squared_B = jnp.sum((predicted_BE - target_BE) ** 2, axis=1)
@@ -320,7 +343,11 @@ class Cosine(Objective):
     """The mean of 1 − cosine."""
 
     def loss(
-        self, params: Params, predicted_BE: Float[Array, "B E"], target_BE: Float[Array, "B E"], progress: Progress
+        self,
+        params: Params,
+        predicted_BE: Float[Array, "B E"],
+        target_BE: Float[Array, "B E"],
+        progress: TrainingProgress,
     ) -> Float[Array, ""]:
         """The mean over rows."""
         return (1 - jnp.sum(unit(predicted_BE) * target_BE, axis=1)).mean()

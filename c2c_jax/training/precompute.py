@@ -13,19 +13,19 @@ from c2c_jax.training.candidates import CandidateSelector, closed_form_maps
 from c2c_jax.training.check import fits_closed_form
 from c2c_jax.training.closed_form import Moments, caption_means, combine, moments, moments_of
 from c2c_jax.training.memory import draw_memory
-from c2c_jax.training.selection import surrogates
+from c2c_jax.training.selection import perturb_captions
 from c2c_jax.translator.centring import ModalityMeans, centred
 from c2c_jax.translator.kinds import TranslatorSpec
 from c2c_jax.translator.mean_estimates import captions_spread, error_line, narrow_warning, with_means
 from c2c_jax.translator.memory import REFERENCES, Memory, evenly_spaced
 
 NO_IMAGES = (
-    "no images are given: without their mean, 4 to 18 % fewer images are matched correctly; pass "
+    "no images given: without their mean, image retrieval scores drop by 4 to 18 % (relative); pass "
     "--config.images.files=FOLDER with a few hundred general, unlabelled images, or run c2c calibrate later"
 )
 MEAN_NOT_STORED = (
-    "the mean of images is not stored (config.images.calibrate is False): without it, 4 to 18 % fewer images are "
-    "matched correctly"
+    "the mean of images is not stored (config.images.calibrate is False): without it, image retrieval scores "
+    "drop by 4 to 18 % (relative)"
 )
 
 Rows = tuple[Int[np.ndarray, "V"], Int[np.ndarray, "N"]]  # validation rows, training rows
@@ -35,7 +35,7 @@ Rows = tuple[Int[np.ndarray, "V"], Int[np.ndarray, "N"]]  # validation rows, tra
 class Precomputed:
     """Statistics of a run's captions and images.
 
-    means: those that the bundle stores. units: means of unit vectors. memory: the caption memory; None if the config
+    means: those that the bundle stores. unit_means: of unit vectors. memory: the caption memory; None if the config
     has none. references: captions that the bundle stores if it does not use a memory; None for translators of raw
     vectors. moments: of the training rows; None if no closed-form map is fitted. all_moments: of all rows; None without
     config.adapt. notes: lines about the images, for the terminal.
@@ -43,7 +43,7 @@ class Precomputed:
 
     input_norm: str
     means: ModalityMeans
-    units: ModalityMeans
+    unit_means: ModalityMeans
     memory: Memory | None
     references: Memory | None
     moments: Moments | None
@@ -63,7 +63,7 @@ class Precomputed:
         and for captions that all have the same vector."""
         held_out, training = rows
         means = caption_means(store, held_out, spec.input_norm)
-        units = means if spec.input_norm != "none" else caption_means(store, held_out, "unit")
+        unit_means = means if spec.input_norm != "none" else caption_means(store, held_out, "unit")
         if spec.input_norm == "centred" and not all(map(_is_mean, (means.source_text, means.target_text))):
             raise StoreError(
                 f"{store.path}: all captions have the same vector in one of the spaces, so there is nothing to learn"
@@ -74,10 +74,10 @@ class Precomputed:
             notes.append(NO_IMAGES if image_PS is None else MEAN_NOT_STORED)
         if image_PS is not None and has_mean:
             means = with_means(means, spec.input_norm, image_PS)[0]
-            units, estimate, _ = with_means(units, "unit", image_PS)
+            unit_means, estimate, _ = with_means(unit_means, "unit", image_PS)
             if estimate and estimate.count:
                 notes.append(error_line(estimate, "images"))
-            captions = captions_spread(units, "unit")
+            captions = captions_spread(unit_means, "unit")
             warning = narrow_warning(estimate.spread, captions) if estimate and captions else None
             notes += [warning] if warning else []
         centring = means if spec.input_norm == "centred" else None
@@ -97,7 +97,7 @@ class Precomputed:
         return cls(
             input_norm=spec.input_norm,
             means=means,
-            units=units,
+            unit_means=unit_means,
             memory=memory,
             references=references,
             moments=training_moments,
@@ -128,13 +128,15 @@ class Precomputed:
         self, config: Config, store: Store, rows: Rows, image_PS: Float[np.ndarray, "P S"] | None
     ) -> CandidateSelector:
         """Builds the selector that scores a run's candidates by how they translate perturbed validation captions."""
-        stand_ins = surrogates(store, rows, self.means, self.units, self.input_norm, self.memory, image_PS, config.seed)
+        perturbed = perturb_captions(
+            store, rows, self.means, self.unit_means, self.input_norm, self.memory, image_PS, config.seed
+        )
         maps, final = (
-            closed_form_maps(fitted, stand_ins.inputs[False]) if config.adapt and fitted else []
+            closed_form_maps(fitted, perturbed.inputs[False]) if config.adapt and fitted else []
             for fitted in (self.moments, self.all_moments)
         )
         by = candidate_score(config.select_by)
-        return CandidateSelector(stand_ins, maps, final, memory_is_optional=config.adapt, select_by=by)
+        return CandidateSelector(perturbed, maps, final, memory_is_optional=config.adapt, select_by=by)
 
 
 def _is_mean(mean_D: np.ndarray | None) -> bool:

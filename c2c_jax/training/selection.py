@@ -23,19 +23,19 @@ from c2c_jax.translator.memory import Memory
 PAIR_COSINE = 0.32  # of an image and its caption, both centred (CLIP ViT-B/32 on Flickr8k, ViT-B/16 on COCO)
 GALLERY = 3000  # maximum number of training captions to retrieve from, besides the held-out ones
 COMPARED = 8192  # maximum number of training captions that images and perturbed captions are compared with
-PERTURBED = 1000  # target number of surrogates per kind of noise; few captions are perturbed several times each
+PERTURBED = 1000  # target number of perturbed captions per kind of noise; few captions are perturbed several times each
 HELD_OUT = 2000  # maximum number of captions that are perturbed
 IMAGES = 2000  # maximum number of images that are used
 SEED = 5  # appended to a run's seed; the loaders use 0 to 3 and the memory 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Surrogates:
+class PerturbedCaptions:
     """Perturbed held-out captions that stand in for images.
 
     pair_cosine: estimated cosine of an image and its caption, both centred; `PAIR_COSINE` without images. inputs: the
     translator's inputs [Q, S], by whether the caption memory is used. gallery_GE: centred target vectors to retrieve
-    from, those of the held-out captions first. own_Q: index in the gallery of each surrogate's own target. means: to
+    from, those of the held-out captions first. own_Q: index in the gallery of each caption's own target. means: to
     centre the outputs by. is_centred: whether the translator's outputs are centred already.
     """
 
@@ -47,8 +47,9 @@ class Surrogates:
     is_centred: bool
 
     def scores(self, output_QE: Float[np.ndarray, "Q E"]) -> dict[str, float]:
-        """Scores of a translator's outputs for the surrogates. noisy_mrr: the mean reciprocal rank of each surrogate's
-        own target. noisy_cosine: the mean cosine of each output and its own target, both centred. NaN counts as −1."""
+        """Scores of a translator's outputs for the perturbed captions. noisy_mrr: the mean reciprocal rank of each
+        caption's own target. noisy_cosine: the mean cosine of each output and its own target, both centred. NaN counts
+        as −1."""
         if not self.is_centred:
             output_QE = np.asarray(
                 centred(shift_to_audio(self.means, jnp.asarray(output_QE)), self.means.mean("target_text"))
@@ -57,19 +58,19 @@ class Surrogates:
         return {PERTURBED_MRR: float(np.mean(1 / rank_Q)), PERTURBED_COSINE: float(np.mean(np.clip(cosine_Q, -1, 1)))}
 
 
-def surrogates(
+def perturb_captions(
     store: Store,
     rows: tuple[Int[np.ndarray, "H"], Int[np.ndarray, "N"]],
     means: ModalityMeans,
-    units: ModalityMeans,
+    unit_means: ModalityMeans,
     input_norm: str,
     memory: Memory | None = None,
     image_PS: Float[np.ndarray, "P S"] | None = None,
     seed: int = 0,
-) -> Surrogates:
-    """Makes surrogates from a store's held-out captions.
+) -> PerturbedCaptions:
+    """Perturbs a store's held-out captions.
 
-    rows: held-out rows and training rows. means: the bundle's means. units: means of unit vectors. image_PS: raw
+    rows: held-out rows and training rows. means: the bundle's means. unit_means: of unit vectors. image_PS: raw
     vectors of unlabelled images. If c is the cosine of an image and its caption, captions are perturbed by random noise
     to the cosines c and √c, and, given images, by centred vectors of images to √c. Why √c: if an image and its caption
     each have a cosine of √c to their common content, their cosine to each other is c. Raises StoreError for a damaged
@@ -79,7 +80,7 @@ def surrogates(
     held_out, training = (
         np.sort(rng.permutation(part)[:count]) for part, count in zip(rows, (HELD_OUT, COMPARED), strict=True)
     )
-    mean_S, mean_E = units.mean("source_text"), units.mean("target_text")
+    mean_S, mean_E = unit_means.mean("source_text"), unit_means.mean("target_text")
     both = np.concatenate([held_out, training])  # read together, so that chunks with rows of both are read once
     source_NS = _centred(store.read_rows("source", both), mean_S)
     target_NE = _centred(store.read_rows("target", both), mean_E)
@@ -94,25 +95,25 @@ def surrogates(
     noise = [(random_QS, cosine), (random_QS, math.sqrt(cosine))]
     if image_PS is not None:
         noise.append((image_PS[rng.integers(len(image_PS), size=len(own_Q))], math.sqrt(cosine)))
-    surrogate_QS = np.concatenate([_perturbed(held_HS[own_Q], *arguments) for arguments in noise])
+    perturbed_QS = np.concatenate([_perturbed(held_HS[own_Q], *arguments) for arguments in noise])
     # Centred vectors are the inputs themselves.
     means_and_norm = (ModalityMeans(), "none") if input_norm == "centred" else (means, input_norm)
     if input_norm != "centred":  # make them raw: around the mean of images, if known, and as long as captions' vectors
         length = np.linalg.norm(store.read_rows("source", held_out).astype(np.float32), axis=1).mean()
-        mean_S = units.mean("source_image" if units.source_image is not None else "source_text")
-        surrogate_QS = length * np.asarray(uncentred(jnp.asarray(surrogate_QS), mean_S))
-    to_inputs = functools.partial(image_inputs, *means_and_norm, jnp.asarray(surrogate_QS))
+        mean_S = unit_means.mean("source_image" if unit_means.source_image is not None else "source_text")
+        perturbed_QS = length * np.asarray(uncentred(jnp.asarray(perturbed_QS), mean_S))
+    to_inputs = functools.partial(image_inputs, *means_and_norm, jnp.asarray(perturbed_QS))
     inputs = {False: np.asarray(to_inputs())}
     if memory is not None and memory.weight:
         inputs[True] = np.asarray(to_inputs(memory))
     distractors = np.linspace(0, len(target_KE) - 1, min(len(target_KE), GALLERY)).round().astype(int)
-    return Surrogates(
+    return PerturbedCaptions(
         pair_cosine=cosine,
         inputs=inputs,
         gallery_GE=np.concatenate([target_HE, target_KE[distractors]]),
         own_Q=np.tile(own_Q, len(noise)),
         means=dataclasses.replace(
-            units, **{name: getattr(means, name) for name in means.known if name.startswith("target")}
+            unit_means, **{name: getattr(means, name) for name in means.known if name.startswith("target")}
         ),
         is_centred=input_norm == "centred",
     )

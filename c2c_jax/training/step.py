@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from c2c_jax.spaces.devices import gpu_options
 from c2c_jax.spaces.models.layers import unit
-from c2c_jax.training.objectives import Progress, WeightedSum
+from c2c_jax.training.objectives import TrainingProgress, WeightedSum
 from c2c_jax.translator.centring import centred
 
 Metrics = dict[str, jax.Array]
@@ -113,9 +113,9 @@ class TranslatorLoss:
         predicted_BE = translator(source_BS, rngs=nnx.Rngs(dropout=dropout_key))
         return self.objective.loss(params["objective"], predicted_BE, target_BE, self.progress(step))
 
-    def progress(self, step: jax.Array) -> Progress:
+    def progress(self, step: jax.Array) -> TrainingProgress:
         """The progress of training at a step."""
-        return Progress(step, step / self.steps_per_epoch)
+        return TrainingProgress(step, step / self.steps_per_epoch)
 
     def metrics(self, params: dict[str, Any], step: jax.Array) -> Metrics:
         """The objective's metrics."""

@@ -26,7 +26,7 @@ from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import read_safetensors
 from c2c_jax.old_names import upgraded
 from c2c_jax.spaces.space import SpaceId
-from c2c_jax.spaces.weights.rules import AS_IS, CONV, LINEAR, Rule, Table, fill, unfill
+from c2c_jax.spaces.weights.rules import AS_IS, CONV, LINEAR, Rule, WeightTable, fill, unfill
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.kinds import Translator, TranslatorSpec, build_translator
 from c2c_jax.translator.memory import Memory
@@ -110,7 +110,7 @@ class Bundle:
     choice: Choice | None = None
 
 
-def weight_table(translator: nnx.Module) -> Table:
+def weight_table(translator: nnx.Module) -> WeightTable:
     """The weight table of a translator: names and layouts in PyTorch, derived from its flax modules."""
     rules = []
     for path, variable in nnx.to_flat_state(nnx.state(translator, nnx.Param)):
@@ -119,7 +119,7 @@ def weight_table(translator: nnx.Module) -> Table:
         layout = {2: LINEAR, 4: CONV}.get(len(variable.shape), AS_IS) if name == "kernel" else AS_IS
         theirs, ours = (re.escape(".".join((*module, leaf_name))) for leaf_name in (torch_name, name))
         rules.append(Rule(theirs, ours, layout))
-    return Table(rules=tuple(rules))
+    return WeightTable(rules=tuple(rules))
 
 
 def save_bundle(folder: Path, bundle: Bundle) -> None:

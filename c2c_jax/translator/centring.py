@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.translator.kinds import Translator
-from c2c_jax.translator.memory import Memory, towards_captions
+from c2c_jax.translator.memory import Memory, apply_memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,7 +107,7 @@ def image_inputs(
         source_BS = centred_images(means, source_BS)
     else:
         source_BS = shift_to_captions(means, input_norm, source_BS)
-    return source_BS if memory is None or not memory.weight else towards_captions(memory, source_BS)
+    return source_BS if memory is None or not memory.weight else apply_memory(memory, source_BS)
 
 
 def centred_images(means: ModalityMeans, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:

@@ -18,7 +18,7 @@ from c2c_jax.errors import AbsentError, CheckpointError, ConfigError
 from c2c_jax.io.files import sha256_of
 from c2c_jax.io.tensors import open_torch, to_numpy
 from c2c_jax.spaces.space import SpaceId, identify
-from c2c_jax.spaces.weights.rules import Table, embedding, fill, ignored_keys, linear, norm, split_projections
+from c2c_jax.spaces.weights.rules import WeightTable, embedding, fill, ignored_keys, linear, norm, split_projections
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 
@@ -33,7 +33,7 @@ HEADS = {96: 8, 360: 12, 8: 4}  # width of the author's encoders → attention h
 _ROOTS = r"transformer_encoder\.", ""
 _LAYER = r"layers\.(?P<layer>\d+)\."
 _PROJECTION = r"(?P<projection>[qkv]_proj|out_proj)"
-_ENCODER = Table(
+_ENCODER = WeightTable(
     rules=(
         *linear("linear", r"resized\.0"),
         *linear("ff1", "into"),
@@ -119,9 +119,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         if tensor.dtype != torch.float32:
             raise CheckpointError(f"{path}: {key} is {tensor.dtype}; expected float32: save it with .float()")
         if not tensor.isfinite().all():
-            raise CheckpointError(
-                f"{path}: {key} has values that are not finite; the file is damaged or its training was"
-            )
+            raise CheckpointError(f"{path}: {key} contains NaN or inf: the file is corrupt or its training diverged")
     stripped = {key.removeprefix("module."): to_numpy(tensor) for key, tensor in tensors.items()}
     if len(stripped) < len(tensors):
         raise CheckpointError(f"{path} has tensors both with and without the prefix 'module.'")
@@ -157,7 +155,7 @@ def _kind(tensors: Mapping[str, np.ndarray], requested: str | None, path: Path) 
     return chosen
 
 
-def _stack_spec(kind: str, tensors: Mapping[str, np.ndarray], path: Path) -> tuple[TranslatorSpec, Table]:
+def _stack_spec(kind: str, tensors: Mapping[str, np.ndarray], path: Path) -> tuple[TranslatorSpec, WeightTable]:
     """Reads the spec of a stack of linear layers from their shapes, and returns it with its weight table."""
     if kind in ("linear", "linear2"):
         names = ["linear", "linear2"] if kind == "linear2" else ["linear"]
@@ -176,7 +174,7 @@ def _stack_spec(kind: str, tensors: Mapping[str, np.ndarray], path: Path) -> tup
         clamp=CLAMPS[kind],
         input_norm="none",
     )
-    return spec, Table(rules=rules, ignored=("t",))  # the learned temperature
+    return spec, WeightTable(rules=rules, ignored=("t",))  # the learned temperature
 
 
 def _encoder_spec(tensors: Mapping[str, np.ndarray], heads: int | None, path: Path) -> TranslatorSpec:

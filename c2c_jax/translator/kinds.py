@@ -30,7 +30,7 @@ class TranslatorSpec:
     clamp: float = setting(0.0, "Output coordinates are clipped to ±clamp; 0 = no clipping.", ge=0, le=1e9)
     input_norm: str = setting(
         "unit",
-        '"none": raw vectors; "unit": L2-normalised, times √S; "centred": the same, after centring.',
+        '"none": raw; "unit": L2-normalised, then scaled by √S (unit RMS); "centred": the same, after centring.',
         choices=INPUT_NORMS,
     )
     settings: Any = None  # a dataclass, the kind's own `Settings`
@@ -230,7 +230,7 @@ class FiveLayers(MLP):
 
 
 @register_kind("procrustes")
-class Linear(Translator):
+class Procrustes(Translator):
     """One linear layer with the Procrustes rotation and scale, fitted in closed form (training/closed_form.py)."""
 
     is_closed_form = True
@@ -245,7 +245,7 @@ class Linear(Translator):
 
 
 @register_kind("ridge")
-class Ridge(Linear):
+class Ridge(Procrustes):
     """One linear layer with ridge regression's weights, fitted in closed form."""
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,7 +253,7 @@ class Ridge(Linear):
         """Settings of ridge regression."""
 
         penalty: float = setting(
-            1e-3, "Weight of the squared coefficients, relative to the inputs' mean square.", ge=0, le=1e9
+            1e-3, "L2 penalty λ of the ridge regression, in units of the mean squared input.", ge=0, le=1e9
         )
 
 
@@ -271,7 +271,7 @@ class Residual(Translator):
         """Settings of the residual translator."""
 
         depth: int = _depth(2)
-        init: str = setting("identity", "Start of the linear layer.", choices=("identity", "procrustes"))
+        init: str = setting("identity", "Initialisation of the linear layer.", choices=("identity", "procrustes"))
 
     def __init__(self, spec: TranslatorSpec, *, rngs: nnx.Rngs):
         super().__init__(spec)
@@ -364,7 +364,7 @@ class Transformer(Translator):
         heads: int = setting(8, "Attention heads.", ge=1, le=1024)
         mlp_width: int = setting(96, "Hidden units of the feed-forward layers.", ge=1, le=2**16)
         dropout: float = setting(0.0, "Fraction of the states dropped in training.", ge=0, lt=1)
-        linear_first: bool = setting(False, "Whether a linear layer S → E comes first even if S = E.")
+        linear_first: bool = setting(False, "Whether a linear layer S → E comes first when S = E (always if S ≠ E).")
 
     def __init__(self, spec: TranslatorSpec, *, rngs: nnx.Rngs):
         super().__init__(spec)

@@ -49,7 +49,7 @@ class Estimate:
         return math.ceil(self.spread / TARGET_ERROR**2)
 
 
-class Sums:
+class MeanAccumulator:
     """Adds up vectors and their squared lengths block by block, in float64."""
 
     def __init__(self, dim: int):
@@ -118,9 +118,8 @@ def narrow_warning(image_spread: float, caption_spread: float) -> str | None:
     if image_spread >= NARROW_FRACTION * caption_spread:
         return None
     return (
-        f"these images are very similar (spread {image_spread:.2f}, captions {caption_spread:.2f}): the mean of a "
-        "narrow set also removes what its images have in common, and centres other images badly; use general "
-        "images"
+        f"these images are too similar (spread {image_spread:.2f}, captions {caption_spread:.2f}): their mean also "
+        "captures their common subject, so it is a poor mean for other images; use general images"
     )
 
 
@@ -147,7 +146,7 @@ def _estimate(
                 f"{MIN_FOR_MEAN} vectors or more or, for translators of unit vectors, one mean with a norm below 1"
             )
         return Estimate(mean=mean_D, count=None, distance=mean_distance(mean_D, text_D), spread=_spread(mean_D))
-    sums = Sums(x_ND.shape[1])
+    sums = MeanAccumulator(x_ND.shape[1])
     for start in range(0, len(x_ND), BLOCK_ROWS):
         sums.add(scaled(x_ND[start : start + BLOCK_ROWS], input_norm))
     return sums.estimate(text_D, kind, error)

@@ -42,7 +42,7 @@ class Memory:
 
 
 @jax.jit
-def towards_captions(memory: Memory, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
+def apply_memory(memory: Memory, source_BS: Float[Array, "B S"]) -> Float[Array, "B S"]:
     """Moves images' vectors towards their nearest captions and keeps their lengths.
 
     With unit vectors v, the captions' vectors M and their softmax weights w = softmax(M v / temperature), the direction

@@ -17,7 +17,7 @@ from bench.recipe.scores import Result, bounds, caption_scores, chance_scores, i
 from bench.recipe.table import flat, table_of
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.errors import ConfigError
-from c2c_jax.evaluation.methods import Method, method_of, nearest_caption_method
+from c2c_jax.evaluation.methods import Method, as_method, nearest_caption_method
 from c2c_jax.miniworld.pairs import audio_at, image_at
 from c2c_jax.miniworld.world import HELD_OUT_CELLS
 from c2c_jax.retrieval.scoring import centred_array
@@ -157,7 +157,7 @@ def test_vectors_are_used_as_they_are_without_means(tmp_path, monkeypatch):
         translator=TranslatorConfig(kind="ridge", input_norm="unit"),
     )
     bundle = runs.trained(config, store, tmp_path / "runs")
-    figures = method_of("ridge", bundle.translator, bundle.means)
+    figures = as_method("ridge", bundle.translator, bundle.means)
     x = store.read("source").astype(np.float32)
     closed = closed_form("ridge", store, weight=1e-3)
     np.testing.assert_allclose(figures.of_images(x), figures.of_texts(x), atol=1e-6)

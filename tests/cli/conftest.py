@@ -42,7 +42,7 @@ def image_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def infer(bundle, audioldm_folder, capsys):
-    """Runs the verb; returns the exit code, the printed files, and stderr."""
+    """Runs the command; returns the exit code, the printed files, and stderr."""
 
     def run(*arguments: str | Path, audioldm: Path | None = audioldm_folder):
         capsys.readouterr()
@@ -74,7 +74,7 @@ def audio_folder(tmp_path) -> Path:
 
 @pytest.fixture
 def search(bundle, clap, audio_folder, capsys):
-    """Runs the verb on the sounds; returns the exit code, the fields of each line of stdout, and stderr."""
+    """Runs the command on the sounds; returns the exit code, the fields of each line of stdout, and stderr."""
 
     def run(*arguments, inputs=("--translator", bundle, "--clap", clap)):
         capsys.readouterr()

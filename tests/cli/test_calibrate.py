@@ -90,7 +90,7 @@ def audio_NE(media_folder, clap) -> np.ndarray:
 
 @pytest.fixture
 def calibrate(run, capsys):
-    """Runs the verb; returns the exit code, the lines of stdout, and stderr."""
+    """Runs the command; returns the exit code, the lines of stdout, and stderr."""
 
     def called(*arguments, run=run):
         capsys.readouterr()
@@ -158,7 +158,10 @@ def test_pictures(calibrate, run, media_folder, image_BS, trained, capsys, tmp_p
     length = np.linalg.norm(x.mean(0) - text)
     left = np.linalg.norm(unit(x - x.mean(0) + text).mean(0) - text)
     variance = np.sum((x - x.mean(0)) ** 2) / (IMAGES - 1)
-    assert re.match(f"{IMAGES} images: mean .* long, spread .*, distance to captions .* before, .* after", lines[0])
+    assert re.match(
+        f"{IMAGES} images: norm of the mean .*, spread .*, distance to the mean of captions .* before, .* after",
+        lines[0],
+    )
     assert figures(lines[0]) == pytest.approx([np.linalg.norm(x.mean(0)), variance, length, left], abs=1e-4)
     assert left < length / 2
     assert lines[1] == error_line(IMAGES, "pictures", variance)
@@ -175,7 +178,7 @@ def test_pictures(calibrate, run, media_folder, image_BS, trained, capsys, tmp_p
     for translator, used in ((bundle, True), (trained / "bundle", False)):
         vector = tmp_path / f"{used}.npy"
         assert main(["infer", str(image), "--translator", str(translator), "--save-embedding", str(vector)]) == 0
-        message = "moving images by the means stored in the translator: source_text, source_image\n"
+        message = "shifting image vectors by the stored mean difference: source_text, source_image\n"
         assert capsys.readouterr().err == (message if used else "")
         np.testing.assert_allclose(
             np.load(vector), translated(image_BS[:1], before, means if used else ModalityMeans())[0], atol=2e-5
@@ -229,7 +232,7 @@ def test_a_bundle_without_captions_means(calibrate, run, media_folder, trained, 
     flags = "--images", media_folder / "pictures"
     alone = Path(shutil.copytree(run / "bundle", tmp_path / "alone"))
     code, _, err = calibrate(*flags, run=alone)
-    assert code == 2 and f"{alone} has no means of captions" in err and "no store: pass --store" in err
+    assert code == 2 and f"{alone} stores no means of captions" in err and "no store: pass --store" in err
     code, lines, err = calibrate(*flags)
     assert code == 0 and f"going through {ROWS} captions for their means" in err
     for name in TEXTS:  # the very ones that training would have put there
@@ -242,7 +245,7 @@ def test_a_bundle_without_captions_means(calibrate, run, media_folder, trained, 
 
 def test_uses_of_the_means_are_reported(calibrate, run, media_folder, clap, capsys, tmp_path):
     """Only corrections are reported; captions' means alone correct nothing."""
-    image, shown = str(media_folder / "pictures/00.png"), "moving images by the means stored in the translator"
+    image, shown = str(media_folder / "pictures/00.png"), "shifting image vectors by the stored mean difference"
     search = ["search", image, "--library", str(media_folder / "sounds"), "--index", str(tmp_path / "index")]
     evaluate = ["evaluate", str(run), "--bootstrap", "0", "--out", str(tmp_path / "evaluation")]
     assert main([*search, "--translator", str(run), "--clap", str(clap)]) == 0
@@ -310,7 +313,7 @@ def test_misuse(run, media_folder, clap, audioldm_folder, tmp_path, capsys, monk
     assert "exists and is not a translator bundle" in message(*images, "--out", tmp_path / "mine")
     assert (tmp_path / "mine" / "config.json").read_text() == "{}"
     monkeypatch.chdir(tmp_path / "few")
-    assert "holds the folder in which this command runs" in message(*images, "--out", ".")
+    assert "contains the current directory" in message(*images, "--out", ".")
     assert "comes from the package or the hub" in message(*images, run="miniworld/translator")
     monkeypatch.setattr(calibration, "EMBEDDED", run)
     assert "is not modified: pass --out" in message(*images)

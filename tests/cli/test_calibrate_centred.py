@@ -91,7 +91,9 @@ def test_pictures_and_sounds(calibrate, run, media_folder, clap, image_BS, audio
     rows = [(IMAGES, "pictures", image_BS, means.source_text), (AUDIO, "sounds", audio_NE, means.target_text)]
     for start, (count, kind, vectors, text) in zip((0, 2), rows, strict=True):
         mean, variance = unit(vectors).mean(0), unit(vectors).var(axis=0, ddof=1).sum()
-        assert re.fullmatch(rf"{count} {kind}: mean \S+ long, spread \S+, distance to captions \S+", lines[start])
+        assert re.fullmatch(
+            rf"{count} {kind}: norm of the mean \S+, spread \S+, distance to the mean of captions \S+", lines[start]
+        )
         expected = [np.linalg.norm(mean), variance, np.linalg.norm(mean - text)]
         assert figures(lines[start]) == pytest.approx(expected, abs=1e-4)
         assert lines[start + 1] == error_line(count, kind, variance)
@@ -102,7 +104,7 @@ def test_pictures_and_sounds(calibrate, run, media_folder, clap, image_BS, audio
     ]
     captions = 1 - np.sum(means.source_text.astype(np.float64) ** 2)
     is_narrow = unit(image_BS).var(axis=0, ddof=1).sum() < 0.85 * captions  # the tiny tower tells little apart
-    assert is_narrow and "these images are very similar" in err
+    assert is_narrow and "these images are too similar" in err
 
     loaded, twin = load_bundle(run / "bundle"), Translator.from_pretrained(run / "bundle")
     for output_mean in ("text", "audio"):
@@ -169,7 +171,7 @@ def test_narrow_and_general_pictures(calibrate, blind, tmp_path):
         spread = min(share * captions, 0.99)
         np.save(tmp_path / "a.npy", 9 * unit(np.sqrt(1 - spread) * common + np.sqrt(spread) * across))
         code, lines, err = calibrate("--images", tmp_path / "a.npy")
-        assert code == 0 and ("these images are very similar" in err) == is_narrow, share
+        assert code == 0 and ("these images are too similar" in err) == is_narrow, share
         assert ("use general images" in err) == is_narrow
         assert figures(lines[0])[1] == pytest.approx(spread, abs=0.02)
 
@@ -187,7 +189,7 @@ def test_texts_alone(calibrate, run, clip_folder, audioldm_folder, tmp_path):
     code, lines, err = calibrate("--texts", tmp_path / "queries.txt")
     assert code == 0 and f"{len(QUERIES)} captions read from txt:" in err and "1 duplicate dropped" in err
     assert "README.md and model_from_image.onnx and model.onnx in" in err
-    assert err.count("so images are centred with the mean of texts") == 1
+    assert err.count("so images use the mean of texts") == 1
     after, means = tensors(run / "bundle"), load_bundle(run / "bundle").means
     assert means.known == TEXTS
     source, target = of_texts(QUERIES, clip_folder, audioldm_folder)

@@ -82,7 +82,7 @@ def test_same_command_repairs_damaged_chunks(embedded, store, capsys):
         assert main(["embed", *command(embedded), "--out", str(store)]) == 0
         assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
     assert (store / "target" / "c" / "1" / "0").stat().st_mtime_ns == written_at
-    assert capsys.readouterr().err.count("making 2 damaged or missing chunks again: captions 2, source 2") == 1
+    assert capsys.readouterr().err.count("rebuilding 2 damaged or missing chunks: captions 2, source 2") == 1
 
 
 def test_store_of_arrays_trains(tmp_path, capsys):

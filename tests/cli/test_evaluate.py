@@ -72,7 +72,7 @@ def media_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def evaluate(run, tmp_path, capsys):
-    """Runs the verb on the run; returns the exit code, metrics.json, stdout and stderr."""
+    """Runs the command on the run; returns the exit code, metrics.json, stdout and stderr."""
 
     def evaluated(*arguments, run=run, out=tmp_path / "evaluation"):
         capsys.readouterr()
@@ -125,9 +125,9 @@ def test_scorings_can_be_turned_off(evaluate):
     assert {row["method"] for row in kinds} == {"translator", "nearest_caption", "procrustes", "ridge"}
     titles = ("source text → target text, centred cosine,", "target text → source text, centred cosine,")
     assert all(f"captions, {title} n = 40" in stdout for title in titles)
-    assert "captions, source text → target text, centred cosine, less hubness, n = 40" in stdout
+    assert "captions, source text → target text, centred cosine minus hubness, n = 40" in stdout
     assert whole_clap["settings"]["centred_scores"] == "centred cosine"
-    assert whole_clap["settings"]["nnn_scores"].startswith("centred cosine, less hubness: the mean of the 2 nearest")
+    assert whole_clap["settings"]["nnn_scores"].startswith("centred cosine minus hubness: the mean of the 2 nearest")
     _, content, stdout, _ = evaluate("--no-hubness")
     assert content["rows"] == [row for row in whole_clap["rows"] if not row["metric"].startswith("nnn_")]
     assert "hubness" not in stdout and content["settings"]["nnn_scores"] is None and content["missing"] == []
@@ -214,7 +214,7 @@ def test_pictures_and_sounds(run, clap, media_folder, evaluate, tmp_path):
         np.testing.assert_allclose(vectors["translated_image"].astype(np.float32), translated, atol=1e-3)
         assert vectors["source_image"].shape == vectors["target_audio"].shape == (12, 64)
     assert "images → sounds" in stdout
-    assert "12 pairs, 0 images and 0 sounds alone, 3 classes (manifest pairs.csv)" in stderr
+    assert "12 pairs, 0 unpaired images, 0 unpaired sounds, 3 classes (manifest pairs.csv)" in stderr
     assert {role: space["name"] for role, space in content["spaces"].items()} == {
         "source": "clip", "target": "audioldm:text_encoder", "clip": "clip", "clap": "clap",
     }  # fmt: skip
@@ -238,7 +238,7 @@ def test_unreadable_inputs_are_reported_and_skipped(clap, media_folder, evaluate
         assert expected in message
     assert len(content["left_out"]) == 8
     last = stderr.strip().splitlines()[-1]
-    assert last == "c2c evaluate: 8 files or rows were not used, or only in part; see above"
+    assert last == "c2c evaluate: 8 files or rows were skipped or only partly used; see above"
     assert f"{folder / '1.wav'}" in stderr
     # Six pairs are complete; images 0 to 3 and sounds 4 and 5 are still scored by their classes.
     ns = {

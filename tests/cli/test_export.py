@@ -258,7 +258,7 @@ def test_existing_folders(run, tmp_path, capsys):
 
 def test_misuse(run, tmp_path, capsys):
     out = ["--out", str(tmp_path / "pub")]
-    assert "holds the folder in which this command runs" in refused(capsys, ["export", str(run), "--out", "."])
+    assert "contains the current directory" in refused(capsys, ["export", str(run), "--out", "."])
     assert "255 are allowed" in refused(capsys, ["export", str(run), "--out", "n" * 256])
     assert "nowhere to export to" in refused(capsys, ["export", str(run)])
     assert "--private needs --push" in refused(capsys, ["export", str(run), *out, "--private"])

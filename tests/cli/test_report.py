@@ -13,7 +13,7 @@ from c2c_jax.translator.bundle import load_bundle
 
 @pytest.fixture
 def report(capsys):
-    """Runs the verb; returns the exit code, stdout and stderr."""
+    """Runs the command; returns the exit code, stdout and stderr."""
 
     def run(*arguments):
         capsys.readouterr()

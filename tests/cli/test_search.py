@@ -319,9 +319,9 @@ def test_a_table_on_a_terminal(monkeypatch):
     )  # fmt: skip
     hits = [
         Hits(kind="picture", query="a.png", scoring="centred cosine", matches=[(0.25, Path("s/a.wav"))]),
-        Hits(kind="text", query="[red] rain", scoring="cosine, less hubness", matches=[(0.5, Path("s/[b].wav"))]),
+        Hits(kind="text", query="[red] rain", scoring="cosine minus hubness", matches=[(0.5, Path("s/[b].wav"))]),
     ]
     show(SearchResult(hits=hits, clap=space, library=empty, image_errors=[]))
     of_image, of_text = screen.getvalue().split("[red] rain")
-    assert "score (centred cosine)" in of_image and "score (cosine, less hubness)" in of_text
+    assert "score (centred cosine)" in of_image and "score (cosine minus hubness)" in of_text
     assert "[red] rain" in screen.getvalue() and "0.5000" in screen.getvalue() and "s/[b].wav" in screen.getvalue()

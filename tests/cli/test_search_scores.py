@@ -88,7 +88,7 @@ def test_centred_cosines_less_hubness(
     """By hand from the vectors in the index, for an image and a text: the references are the bundle's captions,
     translated."""
     cosine = "cosine" if "--no-centre" in flags else "centred cosine"
-    of_image, of_text = (cosine + (", less hubness" if has else "") for has in less_hubness)
+    of_image, of_text = (cosine + (" minus hubness" if has else "") for has in less_hubness)
     inputs = "--translator", centred_bundle, "--clap", clap, "--library", many
     code, lines, err = search(image_folder / "a.png", "--text", "heavy rain", *flags, inputs=inputs)
     assert code == 0 and len(lines) == 20
@@ -110,7 +110,7 @@ def test_a_file_of_references(search, many, clap, tmp_path):
     file, flags = tmp_path / "texts.txt", ("--clap", clap, "--library", many)
     file.write_text("\n".join([*TEXTS[:20], "", *TEXTS[20:]]) + "\n")
     code, lines, err = search("--text", "heavy rain", "--references", file, inputs=flags)
-    assert code == 0 and err.splitlines()[-1] == "scores: texts by centred cosine, less hubness"
+    assert code == 0 and err.splitlines()[-1] == "scores: texts by centred cosine minus hubness"
     assert f"{file}: 1 row skipped: 1 empty caption (first at line 21)" in err
     space = load_space(str(clap))
     text_RE = space.encode_text(TEXTS)
@@ -133,8 +133,8 @@ def test_references_of_pictures_are_used_on_request(
     query_QE = translate(bundle, load_space(str(clip_folder)).encode_image([read_image(image_folder / "a.png")]))
     text_RE = load_space(str(clap)).encode_text(TEXTS[:33])
     for hubness, note in (
-        ("texts", "centred cosine; --references not used: with --hubness texts these queries need none"),
-        ("all", "centred cosine, less hubness"),
+        ("texts", "centred cosine; --references ignored: these queries use no reference texts with --hubness texts"),
+        ("all", "centred cosine minus hubness"),
     ):
         code, lines, err = search(image_folder / "a.png", "--hubness", hubness, inputs=flags)
         assert code == 0 and err.splitlines()[-1] == f"scores: images by {note}"
@@ -153,6 +153,6 @@ def test_few_sounds_are_not_centred(search, audio_folder, clap, tmp_path):
     }
     code, _, err = search("--text", "heavy rain", *flags)
     assert code == 0 and err.splitlines()[-1] == (
-        "scores: texts by cosine, less hubness; not centred: the library has fewer than 32 sounds and the translator "
+        "scores: texts by cosine minus hubness; not centred: the library has fewer than 32 sounds and the translator "
         "stores no mean of sounds"
     )

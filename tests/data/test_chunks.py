@@ -41,7 +41,7 @@ DAMAGE = {
     "missing": Path.unlink,
     "a pipe": replaced_by_pipe,
     "a folder": replaced_by_folder,
-    "a link to nothing": lambda file: (file.unlink(), file.symlink_to("none")),
+    "a broken symbolic link": lambda file: (file.unlink(), file.symlink_to("none")),
 }
 
 

@@ -287,7 +287,7 @@ def test_damaged_chunks_are_made_again(config, unbroken, tmp_path, monkeypatch, 
     store = prepare_store(config, out, verify=True)
     assert contents(out) == unbroken and list(store.damage()) == []
     assert sorted(chunks) == [(0, 16), (1, 16), (3, 2)]
-    line = "making 7 damaged or missing chunks again: captions 0, captions 2, captions 3, source zarr.json, source 1, "
+    line = "rebuilding 7 damaged or missing chunks: captions 0, captions 2, captions 3, source zarr.json, source 1, "
     assert f"{out}: {line}target 0, target 3\n" in capsys.readouterr().err
     prepare_store(config, out, verify=True)
     assert "again" not in capsys.readouterr().err and len(chunks) == 3

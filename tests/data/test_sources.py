@@ -147,7 +147,7 @@ def test_tfds_sequence_of_captions_as_rows(tfds_folder):
 
 
 def test_tfds_misuse(tfds_folder, tmp_path):
-    fields = "those with bytes are captions/text, name"
+    fields = "its text or bytes fields are captions/text, name"
     assert fields in message_of("tfds:coco_like/small:train:caption", tfds_folder)
     assert "splits are train, val" in message_of("tfds:coco_like/small:test:name", tfds_folder)
     message = message_of("tfds:coco_captions:train:captions/text", tmp_path)

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 
 from c2c_jax.errors import BundleError
-from c2c_jax.evaluation.methods import caption_methods, method_of, with_caption_means
+from c2c_jax.evaluation.methods import as_method, caption_methods, with_caption_means
 from c2c_jax.evaluation.training_store import TrainingStore
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.translator.centring import ModalityMeans
@@ -46,7 +46,7 @@ def numpy_unit(x):
 def test_translator_agrees_with_inference_for_any_block_size(bundle, monkeypatch):
     for at_once in (4096, 4):
         monkeypatch.setattr("c2c_jax.evaluation.methods.ROWS_AT_ONCE", at_once)
-        method = method_of("translator", bundle.translator, bundle.means)
+        method = as_method("translator", bundle.translator, bundle.means)
         np.testing.assert_allclose(method.of_images(SOURCE), translate(bundle, SOURCE), atol=1e-6)
         expected = np.asarray(unit(bundle.translator(jnp.asarray(SOURCE))))
         np.testing.assert_allclose(method.of_texts(SOURCE), expected, atol=1e-6)
@@ -118,13 +118,13 @@ def test_missing_means_are_computed_from_the_captions(bundle, store):
 def test_mean_of_translated_pictures(bundle):
     """Translators of unit vectors shift them to the mean of sounds; those of centred vectors keep them at the mean
     of captions."""
-    method = method_of("translator", bundle.translator, bundle.means)
+    method = as_method("translator", bundle.translator, bundle.means)
     np.testing.assert_array_equal(method.image_mean_E, bundle.means.target_audio)
     centred = random_bundle(spec("residual", S, E, input_norm="centred"), means=bundle.means)
-    assert method_of("translator", centred.translator, bundle.means).image_mean_E is None
+    assert as_method("translator", centred.translator, bundle.means).image_mean_E is None
 
 
 def test_vectors_that_are_not_finite_are_refused(bundle):
-    method = method_of("translator", bundle.translator, bundle.means)
+    method = as_method("translator", bundle.translator, bundle.means)
     with pytest.raises(BundleError, match="translator returns vectors that are not finite"):
         method.of_texts(np.full_like(SOURCE, np.nan))

@@ -68,11 +68,14 @@ def test_manifest(tmp_path):
     [
         ("img,wav\na.png,a.wav\n", "neither a column image nor audio; its columns are img, wav"),
         ("", "its columns are none, the file is empty"),
-        ("image,audio,lable\na.png,a.wav,x\n", "not known or come twice: lable; expected each once of image, audio"),
-        ("image,image\na.png,a.png\n", "come twice: image;"),
+        (
+            "image,audio,lable\na.png,a.wav,x\n",
+            "unknown or duplicate columns: lable; expected each once of image, audio",
+        ),
+        ("image,image\na.png,a.png\n", "duplicate columns: image;"),
         ("image;audio\na.png;a.wav\n", "separates its columns by semicolons; expected commas"),
         ("image\taudio\na.png\ta.wav\n", "separates its columns by tabs; expected commas"),
-        ("image,audio\n", "names no image and no sound that exists$"),
+        ("image,audio\n", "none of the images and sounds listed in .* exist$"),
         ("image,audio\ngone.png,\n", "the first of 1: .*gone.png: there is no such file"),
     ],
 )
@@ -176,7 +179,7 @@ def test_linked_folders_are_followed_and_other_files_are_counted(tmp_path):
     assert sorted(item.image.name for item in pairs.items if item.image and item.audio) == ["a.png", "b.jfif"]
     assert str(pairs).endswith(
         "; 5 files skipped, not images or sounds of a supported format: 1 .heic, 1 .txt, 1 named pipe, 1 .m4a, "
-        "1 link to nothing"
+        "1 broken symbolic link"
     )
 
 
@@ -193,7 +196,7 @@ def test_paths_that_are_not_manifests(tmp_path):
         ManifestError, match="not a CSV file in UTF-8 .byte 0xff in line 2; Latin-1 .*: save it as CSV in UTF-8"
     ):
         read_pairs(tmp_path / "pairs.csv")
-    with pytest.raises(ManifestError, match="contains no image and no sound; of videos, extract frames"):
+    with pytest.raises(ManifestError, match="contains no image and no sound; for videos, first extract frames"):
         read_pairs(lay(tmp_path / "videos", "a.mp4"))
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from c2c_jax.evaluation.methods import Method, method_of
+from c2c_jax.evaluation.methods import Method, as_method
 from c2c_jax.evaluation.scoring import ScoringMeans, scoring_means, stored_captions
 from c2c_jax.evaluation.vectors import Captions
 from c2c_jax.translator.centring import ModalityMeans
@@ -68,7 +68,7 @@ def test_references_are_captions_translated_by_the_method():
     means, missing = scoring_means(without_means, captions(40), None, hubness=True)
     assert missing == []
     np.testing.assert_array_equal(means.text_E, GAP.target_text)
-    method = method_of("translator", without_means.translator, without_means.means)
+    method = as_method("translator", without_means.translator, without_means.means)
     stored = jnp.asarray(
         np.asarray(without_means.memory.source, np.float32)[np.linspace(0, 1499, 1024).round().astype(int)]
     )
@@ -82,13 +82,13 @@ def test_references_are_captions_translated_by_the_method():
 def test_without_stored_captions_the_evaluated_ones_are_references_for_images():
     given = captions(40)
     means, missing = scoring_means(bundle(stored=0), given, None, hubness=True)
-    assert list(said(missing)) == ["captions: scores less hubness"]
+    assert list(said(missing)) == ["captions: scores minus hubness"]
     method = Method(name="mine", of_texts=lambda x: 2 * x[:, :E], of_images=lambda x: x[:, :E])
     assert not means.is_stored
     np.testing.assert_array_equal(means.of_method(method).reference_RE, 2 * given.source_NS[:, :E])
     np.testing.assert_array_equal(means.reference_HE, given.target_NE)
     means, missing = scoring_means(bundle(stored=0), None, pairs(40), hubness=True)
-    assert list(said(missing)) == ["scores less hubness"] and means.reference_HE is None
+    assert list(said(missing)) == ["scores minus hubness"] and means.reference_HE is None
     means, missing = scoring_means(bundle(), given, None, hubness=False)
     assert missing == [] and means.of_method(method).reference_RE is means.reference_HE is None
 

@@ -189,7 +189,7 @@ def test_each_scoring_has_a_table_with_chance():
     assert [table.title for table in (plain, centred, nnn)] == [
         "images → sounds, n = 9",
         "images → sounds, centred cosine, n = 9",
-        "images → sounds, centred cosine, less hubness, n = 9",
+        "images → sounds, centred cosine minus hubness, n = 9",
     ]
     assert plain.header == ["method", "mrr", "map", "class accuracy"]
     assert plain.cells == [["translator", "0.100", "", ""], ["chance", "0.050", "0.060", "0.500"]]
@@ -216,7 +216,11 @@ def test_notes(tmp_path):
     assert lines == ["warning: collapsed", "oracle: 3 different pairs"]
     given = results(left_out=left_out, missing=missing)
     lines = notes(given)
-    assert lines[:3] == ["oracle: 3 different pairs", "12 not used, or only in part:", "0.wav: it is silent"]
+    assert lines[:3] == [
+        "oracle: 3 different pairs",
+        "12 files or rows skipped or only partly used:",
+        "0.wav: it is silent",
+    ]
     assert lines[-1] == "and 2 more, named in metrics.json" and len(lines) == 13
     write(given, tmp_path)
     assert "oracle: 3 different pairs" in (tmp_path / "table.md").read_text()

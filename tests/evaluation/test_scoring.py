@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from c2c_jax.evaluation.scoring import Centring, Comparison, centred_rows, own_mean
+from c2c_jax.evaluation.scoring import Centring, Comparison, centred_rows, modality_mean
 
 E = 6
 
@@ -52,16 +52,16 @@ def test_fewer_scorings_without_means_or_references():
     _, by_centred = centring.compare(QUERIES, few, MEAN, MEAN)
     np.testing.assert_allclose(by_centred.candidate_NE, centred(few, MEAN), atol=1e-6)
     _, by_centred = centring.compare(QUERIES, CANDIDATES, MEAN, MEAN)  # enough for a mean of their own
-    np.testing.assert_allclose(by_centred.candidate_NE, centred(CANDIDATES, own_mean(CANDIDATES)), atol=1e-6)
-    assert Centring().own_mean(CANDIDATES) is None and centring.own_mean(CANDIDATES) is not None
+    np.testing.assert_allclose(by_centred.candidate_NE, centred(CANDIDATES, modality_mean(CANDIDATES)), atol=1e-6)
+    assert Centring().modality_mean(CANDIDATES) is None and centring.modality_mean(CANDIDATES) is not None
     assert len(Centring(text_E=MEAN).compare(QUERIES, CANDIDATES, MEAN, hubness=True)) == 2
 
 
 def test_means_of_unit_vectors_are_computed_in_blocks(monkeypatch):
     monkeypatch.setattr("c2c_jax.evaluation.scoring.ROWS_AT_ONCE", 7)
-    np.testing.assert_allclose(own_mean(CANDIDATES), unit(CANDIDATES).mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(modality_mean(CANDIDATES), unit(CANDIDATES).mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(centred_rows(CANDIDATES, MEAN), centred(CANDIDATES, MEAN), atol=1e-6)
-    assert own_mean(CANDIDATES[:31]) is None and own_mean(None) is None
+    assert modality_mean(CANDIDATES[:31]) is None and modality_mean(None) is None
 
 
 @pytest.mark.parametrize("penalty", [None, np.arange(40, dtype=np.float32)])

@@ -120,7 +120,7 @@ def test_a_scan_reports_once_what_it_passed_over(tmp_path):
         "without a suffix": 1,
         "named pipe": 1,
         "device": 1,
-        "link to nothing": 1,
+        "broken symbolic link": 1,
     }
     assert result.report().startswith("8 files skipped, not sounds of a supported format: 2 .m4a, ")
     assert result.report().endswith("and 1 other kinds") and "\n" not in result.report()
@@ -148,4 +148,4 @@ def test_what_may_not_be_looked_at_is_counted(tmp_path, monkeypatch):
 
     (tmp_path / "lost").symlink_to("nowhere")
     monkeypatch.setattr(Path, "is_dir", refuse)
-    assert scan(tmp_path, "sound").skipped == {"link to nothing": 1}
+    assert scan(tmp_path, "sound").skipped == {"broken symbolic link": 1}

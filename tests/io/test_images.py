@@ -337,7 +337,9 @@ def test_what_is_no_regular_file_is_counted(tmp_path, name):
     reported: list[str] = []
     paths = find_images([f"{tmp_path}{name}"], reported.append)
     assert paths == [tmp_path / "a.png", tmp_path / "lost.png"]
-    assert reported == ["3 files skipped, not images of a supported format: 1 device, 1 link to nothing, 1 named pipe"]
+    assert reported == [
+        "3 files skipped, not images of a supported format: 1 device, 1 broken symbolic link, 1 named pipe"
+    ]
 
 
 def test_a_pattern_over_looping_links_ends(tmp_path):

@@ -104,7 +104,13 @@ def test_only_regular_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     (tmp_path / "zero").symlink_to("/dev/zero")
-    kinds = {"pipe": "a named pipe", "link": "a link to nothing", "zero": "a device", ".": "a folder", "no": "no file"}
+    kinds = {
+        "pipe": "a named pipe",
+        "link": "a broken symbolic link",
+        "zero": "a device",
+        ".": "a folder",
+        "no": "no file",
+    }
     for name, kind_at in kinds.items():
         with pytest.raises(StoreError, match=f"found {kind_at}; {ADVICE}"):
             read_json(tmp_path / name, StoreError, ADVICE)

@@ -67,7 +67,7 @@ def test_the_working_folder_is_not_replaced(tmp_path, monkeypatch):
     (tmp_path / "inside").mkdir()
     monkeypatch.chdir(tmp_path / "inside")
     for place in (".", "..", tmp_path):
-        with pytest.raises(ConfigError, match="holds the folder in which this command runs"):
+        with pytest.raises(ConfigError, match="contains the current directory"):
             require_replaceable_folder(Path(place), "--out")
     require_replaceable_folder(tmp_path / "inside" / "new", "--out")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from c2c_jax.miniworld import audio, voices
-from c2c_jax.miniworld.audio import SAMPLES, synthesize
+from c2c_jax.miniworld.audio import SAMPLES, synthesise
 from c2c_jax.miniworld.event import SAMPLE_RATE, Event, band_noise
 from c2c_jax.miniworld.voices import string
 from c2c_jax.miniworld.world import COUNTS, ECHOES, NOISES, PLACES, SIZES, SOURCES, Scene, scene_at
@@ -16,7 +16,7 @@ PLAIN = Scene(source="bell", count=1, size="small", place="field", colour="red",
 
 
 def clip(seed: int, **changes) -> np.ndarray:
-    return synthesize(dataclasses.replace(PLAIN, **changes), np.random.default_rng(seed))
+    return synthesise(dataclasses.replace(PLAIN, **changes), np.random.default_rng(seed))
 
 
 def frames(samples: np.ndarray) -> np.ndarray:
@@ -46,9 +46,9 @@ def level(samples: np.ndarray, low: float, high: float) -> float:
 
 
 def test_sound_is_a_function_of_scene_and_generator():
-    first, second = (synthesize(*scene_at("test", 77)) for _ in range(2))
+    first, second = (synthesise(*scene_at("test", 77)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(first, synthesize(*scene_at("test", 77, seed=1)))
+    assert not np.array_equal(first, synthesise(*scene_at("test", 77, seed=1)))
 
 
 def test_colour_and_sky_do_not_change_the_sound():
@@ -113,7 +113,7 @@ def quietest_part(samples: np.ndarray, seconds: float = 0.2) -> np.ndarray:
 
 
 def background(seed: int, **changes) -> np.ndarray:
-    """Synthesizes a clip with long pauses."""
+    """Synthesises a clip with long pauses."""
     return clip(seed, **{"source": "drum", **changes})
 
 

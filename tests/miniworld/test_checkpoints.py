@@ -1,4 +1,4 @@
-"""The embedded checkpoints: they reach the scores of their cards, and transformers reads them."""
+"""The built-in checkpoints: they reach the scores of their cards, and transformers reads them."""
 
 import json
 

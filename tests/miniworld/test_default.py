@@ -1,4 +1,4 @@
-"""The defaults of the verbs: the mini world's spaces and translator."""
+"""The defaults of the commands: the mini world's spaces and translator."""
 
 import json
 

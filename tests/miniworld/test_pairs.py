@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from c2c_jax.miniworld.audio import synthesize
+from c2c_jax.miniworld.audio import synthesise
 from c2c_jax.miniworld.captions import STYLES
 from c2c_jax.miniworld.images import draw
 from c2c_jax.miniworld.pairs import audio_at, caption_at, image_at
@@ -20,4 +20,4 @@ def test_same_number_same_scene():
 
 def test_image_and_sound_have_separate_random_numbers():
     scene, rng = scene_at("test", 7)
-    assert not np.array_equal(audio_at("test", 7), synthesize(scene, rng))
+    assert not np.array_equal(audio_at("test", 7), synthesise(scene, rng))

@@ -151,7 +151,7 @@ def test_unwritable_index_raises_a_one_line_error(folder, space, vectors, tmp_pa
 
 
 def scoring_by(vectors: dict[str, np.ndarray]) -> Scoring:
-    """Centred cosines, less hubness with ten references."""
+    """Centred cosines minus hubness with ten references."""
     rng, dim = np.random.default_rng(1), len(vectors["0.wav"])
     mean_E = unit(np.stack(list(vectors.values()))).mean(axis=0)
     return Scoring(

@@ -67,8 +67,8 @@ def test_scores_by_hand(is_centred, has_references):
         expected = centred(query, mean(query)), centred(audio, mean(audio)), centred(references, mean(query))
     expected = scores_by_hand(*expected[:2], expected[2] if has_references else None)
     np.testing.assert_allclose(scores_of(chosen, query, audio), expected, atol=1e-5)
-    assert str(chosen) == ("centred cosine" if is_centred else "cosine") + (", less hubness" if has_references else "")
-    assert (chosen.is_centred, chosen.is_less_hubness) == (is_centred, has_references)
+    assert str(chosen) == ("centred cosine" if is_centred else "cosine") + (" minus hubness" if has_references else "")
+    assert (chosen.is_centred, chosen.subtracts_hubness) == (is_centred, has_references)
 
 
 def test_references_have_a_mean_of_their_own():
@@ -163,7 +163,7 @@ CENTRED_MEANS = ("source_text", "target_text")
 
 
 KINDS = "picture", "text"
-CENTRED, BOTH = "centred cosine", "centred cosine, less hubness"
+CENTRED, BOTH = "centred cosine", "centred cosine minus hubness"
 
 
 def search_scores(bundle, texts=None, audio=AUDIO, kinds=KINDS, **flags) -> tuple[np.ndarray, SearchScoring]:
@@ -217,7 +217,7 @@ def test_without_centring(hubness):
     np.testing.assert_allclose(np.linalg.norm(references, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(centred(references, bundle.means.target_text), captions_of(bundle), atol=1e-4)
     check(scores, [IMAGE, TEXT], AUDIO, references, hubness)
-    less = "cosine, less hubness"
+    less = "cosine minus hubness"
     assert str(chosen) == description(less if hubness == "all" else "cosine", "cosine" if hubness == "none" else less)
 
 
@@ -283,7 +283,7 @@ def test_texts_as_references():
     scores, chosen = search_scores(None, TEXTS[:31])
     check(scores, [TEXT], AUDIO, TEXTS[:31])
     assert (
-        str(chosen) == f"scores: texts by cosine, less hubness; not centred: the mean of queries is unknown; {ADVICE}"
+        str(chosen) == f"scores: texts by cosine minus hubness; not centred: the mean of queries is unknown; {ADVICE}"
     )
 
 
@@ -316,7 +316,7 @@ def test_unused_references_are_not_encoded(monkeypatch):
     for bundle in (centred_bundle, unit_bundle):
         for kind, hubness in (("picture", "texts"), ("picture", "none"), ("text", "none")):
             (note,) = notes(bundle, kind, hubness)
-            assert note.startswith("--references not used: ") and f"--hubness {hubness}" in note
+            assert note.startswith("--references ignored: ") and f"--hubness {hubness}" in note
     assert notes(bundle_of("unit"), "picture", "texts", references=lambda: TEXTS) == ()  # used for the mean
     monkeypatch.setattr("c2c_jax.retrieval.search.translated_captions", never)
     for kind, hubness in (("picture", "texts"), ("picture", "none"), ("text", "none")):
@@ -339,12 +339,12 @@ def test_few_sounds():
     why = "not centred: the library has fewer than 32 sounds"
     scores, chosen = search_scores(None, TEXTS, audio=few)
     check(scores, [TEXT], few, TEXTS)
-    assert str(chosen) == f"scores: texts by cosine, less hubness; {why}"
+    assert str(chosen) == f"scores: texts by cosine minus hubness; {why}"
     bundle = bundle_of("centred", CENTRED_MEANS, captions=50)
     scores, chosen = search_scores(bundle, audio=few)
     check(scores, [IMAGE, TEXT], few, translated_captions(bundle))
     assert str(chosen) == description(
-        "cosine", "cosine, less hubness", f"{why} and the translator stores no mean of sounds"
+        "cosine", "cosine minus hubness", f"{why} and the translator stores no mean of sounds"
     )
     scores, chosen = search_scores(bundle, audio=AUDIO[:32])
     assert all(scoring.is_centred for scoring in chosen.by_kind.values())

@@ -13,7 +13,7 @@ import safetensors.numpy
 import torch
 
 from c2c_jax.errors import BundleError, ExportError
-from c2c_jax.evaluation.methods import method_of
+from c2c_jax.evaluation.methods import as_method
 from c2c_jax.publishing import onnx
 from c2c_jax.publishing.card import model_card
 from c2c_jax.torch import Translator
@@ -58,7 +58,7 @@ def test_all_implementations_agree(bundle, folder, block, monkeypatch):
     """In one block and in six. Captions' vectors do not use the memory."""
     monkeypatch.setattr(translator_module, "CAPTIONS_AT_ONCE", block)
     loaded, twin, reference = load_bundle(folder), Translator.from_pretrained(folder), expected(bundle)
-    method = method_of("translator", loaded.translator, loaded.means, loaded.memory)
+    method = as_method("translator", loaded.translator, loaded.means, loaded.memory)
     np.testing.assert_allclose(translate(loaded, SOURCE), reference, atol=1e-5, rtol=0)
     np.testing.assert_allclose(method.of_images(SOURCE), reference, atol=1e-5, rtol=0)
     with torch.no_grad():

@@ -20,7 +20,7 @@ from c2c_jax.training.candidates import CandidateSelector, blend, closed_form_ma
 from c2c_jax.training.check import check, fit_to_rows, run_length
 from c2c_jax.training.closed_form import Moments, set_linear
 from c2c_jax.training.memory import draw_memory
-from c2c_jax.training.selection import surrogates
+from c2c_jax.training.selection import perturb_captions
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle, read_choice
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
@@ -91,12 +91,12 @@ def test_a_blend_is_the_sum_of_outputs():
 
 @pytest.mark.parametrize(("trained", "use_memory"), [(0.0, False), (0.25, True), (0.5, False), (1.0, True)])
 def test_built_translator_has_the_selected_scores(tmp_path, trained, use_memory):
-    """A candidate that is built as a single translator scores the same on the surrogates."""
+    """A candidate that is built as a single translator scores the same on the perturbed captions."""
     store, _ = rotated_store(tmp_path / "store", 400, 0.3)
     rows = np.arange(60), np.arange(60, 400)
     means = closed_form.caption_means(store, rows[0], "centred")
     memory = draw_memory(MemoryConfig(size=200, weight=0.5), store, rows[1], 0, means)
-    judge = surrogates(store, rows, means, means, "centred", memory)
+    judge = perturb_captions(store, rows, means, means, "centred", memory)
     maps = closed_form_maps(closed_form.moments(store, rows[0], SPEC, means), judge.inputs[False])
     selector = CandidateSelector(judge, maps, maps, memory_is_optional=True)
     translator = build_translator(SPEC, rngs=nnx.Rngs(0))

@@ -10,7 +10,7 @@ import scipy.special
 
 from c2c_jax.errors import ConfigError
 from c2c_jax.training.contrast import cross_entropy
-from c2c_jax.training.objectives import OBJECTIVES, Progress, build_objective, parse_objective
+from c2c_jax.training.objectives import OBJECTIVES, TrainingProgress, build_objective, parse_objective
 
 B, E = 24, 5  # 6 rows of each of 4 devices
 
@@ -35,7 +35,7 @@ def loss_of(kind: str, predicted: np.ndarray = PREDICTED, margin: float = 0.0, *
     settings |= {"margin_growth": margin} if margin else {}
     objective = build_objective(kind, settings)
     arrays = jnp.asarray(predicted, jnp.float32), jnp.asarray(TARGET, jnp.float32)
-    return objective.loss(objective.init(), *arrays, Progress(jnp.int32(5), jnp.float32(1.0)))
+    return objective.loss(objective.init(), *arrays, TrainingProgress(jnp.int32(5), jnp.float32(1.0)))
 
 
 def inverse_distances(margin: float = 0.0, predicted: np.ndarray = PREDICTED) -> np.ndarray:
@@ -156,7 +156,7 @@ def test_gradient_equals_that_of_the_plain_formula(kind, chunks):
     growth = {"margin_growth": 0.3} if kind == "inverse_euclidean" else {}
     objective = build_objective(kind, {**chunks, **growth})
     predicted, target = jnp.asarray(PREDICTED, jnp.float32), jnp.asarray(TARGET, jnp.float32)
-    progress = Progress(jnp.int32(5), jnp.float32(1.0))
+    progress = TrainingProgress(jnp.int32(5), jnp.float32(1.0))
 
     def plain(params, predicted):
         if kind == "infonce":

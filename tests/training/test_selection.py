@@ -1,4 +1,4 @@
-"""Surrogates: their cosines, the estimated cosine of a pair, and their scores by hand."""
+"""Perturbed captions: their cosines, the estimated cosine of a pair, and their scores by hand."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from c2c_jax.data.store import Store
 from c2c_jax.spaces.space import SpaceId
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.training.loader import split_rows
-from c2c_jax.training.selection import PAIR_COSINE, pair_cosine, surrogates
+from c2c_jax.training.selection import PAIR_COSINE, pair_cosine, perturb_captions
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.memory import Memory
 
@@ -50,10 +50,10 @@ def held_out(store: Store, rows, means: ModalityMeans) -> tuple[np.ndarray, np.n
     )
 
 
-def test_cosines_of_surrogates_to_their_captions(store, rows):
+def test_cosines_of_perturbed_captions_to_their_captions(store, rows):
     """Without images: random noise to PAIR_COSINE and to its square root."""
     means = caption_means(store, rows[0], "centred")
-    result = surrogates(store, rows, means, means, "centred")
+    result = perturb_captions(store, rows, means, means, "centred")
     own = held_out(store, rows, means)[0][result.own_Q]
     cosines = np.sum(own * result.inputs[False], axis=1)
     assert result.pair_cosine == PAIR_COSINE and len(cosines) == 2 * 10 * H
@@ -62,13 +62,13 @@ def test_cosines_of_surrogates_to_their_captions(store, rows):
     assert list(result.inputs) == [False]
 
 
-def test_surrogates_from_images(store, rows):
+def test_perturbing_with_images(store, rows):
     """Images in a plane: the third kind of noise lies in it, except for the part along each caption."""
     means = caption_means(store, rows[0], "centred")
     rng = np.random.default_rng(1)
     plane = np.linalg.qr(rng.normal(size=(S, 2)))[0]
     images = rng.normal(size=(200, 2)) @ plane.T
-    result = surrogates(store, rows, means, means, "centred", image_PS=images.astype(np.float32))
+    result = perturb_captions(store, rows, means, means, "centred", image_PS=images.astype(np.float32))
     own = held_out(store, rows, means)[0][result.own_Q][-10 * H :]
     of_images = result.inputs[False][-10 * H :]
     np.testing.assert_allclose(np.sum(own * of_images, axis=1), result.pair_cosine**0.5, atol=1e-5)
@@ -93,7 +93,7 @@ def test_pair_cosine_is_estimated_without_pairs(truth):
 def test_scores_by_hand(store, rows):
     """The mean of 1/rank among held-out and training targets. Ties count against the own target."""
     means = caption_means(store, rows[0], "centred")
-    result = surrogates(store, rows, means, means, "centred")
+    result = perturb_captions(store, rows, means, means, "centred")
     weights = np.random.default_rng(3).normal(size=(S, E))
     output = (result.inputs[False] @ weights).astype(np.float32)
     gallery = np.concatenate(
@@ -108,13 +108,13 @@ def test_scores_by_hand(store, rows):
     assert result.scores(np.full_like(output, np.nan)) == {"noisy_mrr": pytest.approx(1 / N), "noisy_cosine": -1}
 
 
-def test_translators_of_raw_vectors_get_raw_surrogates(store, rows):
+def test_translators_of_raw_vectors_get_raw_inputs(store, rows):
     """They lie around the mean of images, if known, and are as long as captions; outputs are centred by captions'
     mean."""
     units, raw = (caption_means(store, rows[0], norm) for norm in ("unit", "none"))
     image = np.float32(0.5) * np.eye(S, dtype=np.float32)[5]
     with_images = ModalityMeans(source_text=units.source_text, source_image=image, target_text=units.target_text)
-    result = surrogates(store, rows, raw, with_images, "none")
+    result = perturb_captions(store, rows, raw, with_images, "none")
     lengths = np.linalg.norm(store.read("source")[rows[0]], axis=1)
     np.testing.assert_allclose(np.linalg.norm(result.inputs[False], axis=1), lengths.mean(), rtol=1e-4)
     own = held_out(store, rows, units)[0][result.own_Q]
@@ -125,13 +125,13 @@ def test_translators_of_raw_vectors_get_raw_surrogates(store, rows):
     assert result.scores(3 * targets) == pytest.approx({"noisy_mrr": 1.0, "noisy_cosine": 1.0})
 
 
-def test_surrogates_with_a_memory(store, rows):
-    """With weight 1 and a sharp softmax every surrogate becomes its nearest caption of the memory."""
+def test_perturbed_captions_with_a_memory(store, rows):
+    """With weight 1 and a sharp softmax every perturbed caption becomes its nearest caption of the memory."""
     means = caption_means(store, rows[0], "centred")
     kept = centred(store.read("source")[rows[1]], means.source_text)[:50].astype(np.float16)
-    result = surrogates(store, rows, means, means, "centred", Memory(source=kept, weight=1.0, temperature=1e-4))
+    result = perturb_captions(store, rows, means, means, "centred", Memory(source=kept, weight=1.0, temperature=1e-4))
     nearest = np.argmax(result.inputs[False] @ kept.astype(np.float64).T, axis=1)
     expected = unit(kept.astype(np.float64))[nearest]
     assert np.median(np.sum(result.inputs[True] * expected, axis=1)) > 0.9999  # but where two are as near
-    idle = surrogates(store, rows, means, means, "centred", Memory(source=kept, weight=0.0, temperature=1e-4))
+    idle = perturb_captions(store, rows, means, means, "centred", Memory(source=kept, weight=0.0, temperature=1e-4))
     assert list(idle.inputs) == [False]

@@ -371,7 +371,7 @@ def test_products_have_the_configs_precision(store, tmp_path, monkeypatch, preci
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (dict(batch_size=500), "400 are left for training"),
+        (dict(batch_size=500), "only 400 of 500 captions remain for training"),
         (dict(batch_size=42), "must be a multiple of the 4 devices"),
         (dict(epochs=0), "config.epochs is 0"),
         (dict(data=DataConfig(validation_size=0)), "config.data.validation_size is 0"),

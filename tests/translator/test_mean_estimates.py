@@ -82,7 +82,7 @@ def test_narrow_sets(image_spread, caption_spread, is_narrow):
     warning = narrow_warning(image_spread, caption_spread)
     assert bool(warning) == is_narrow
     if warning:
-        assert "very similar" in warning and f"{image_spread:.2f}" in warning and "use general images" in warning
+        assert "too similar" in warning and f"{image_spread:.2f}" in warning and "use general images" in warning
 
 
 def test_spread_of_captions():

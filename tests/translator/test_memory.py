@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from c2c_jax.translator.memory import CAPTIONS_AT_ONCE, Memory, towards_captions
+from c2c_jax.translator.memory import CAPTIONS_AT_ONCE, Memory, apply_memory
 
 S = 8
 
@@ -42,14 +42,14 @@ def test_blocks_equal_plain_softmax(count, weight, temperature):
     """For any size of the last block. Images' vectors keep their lengths."""
     source_BS = 3 * np.random.default_rng(0).normal(size=(9, S)).astype(np.float32)
     memory = Memory(source=captions(count), weight=weight, temperature=temperature)
-    found = np.asarray(towards_captions(memory, jnp.asarray(source_BS)))
+    found = np.asarray(apply_memory(memory, jnp.asarray(source_BS)))
     np.testing.assert_allclose(found, by_hand(memory.source, weight, temperature, source_BS), atol=2e-5, rtol=0)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(source_BS, axis=1), rtol=1e-5)
 
 
 def test_sharp_softmax_gives_the_nearest_caption():
     memory = Memory(source=captions(50), weight=1.0, temperature=1e-4)
-    found = towards_captions(memory, jnp.asarray(memory.source[7:9], jnp.float32))
+    found = apply_memory(memory, jnp.asarray(memory.source[7:9], jnp.float32))
     np.testing.assert_allclose(found, memory.source[7:9], atol=1e-3)
 
 
@@ -58,7 +58,7 @@ def test_working_memory_is_one_block():
 
     @jax.jit
     def moved(source_MS, source_BS):
-        return towards_captions(Memory(source=source_MS, weight=0.5, temperature=0.01), source_BS)
+        return apply_memory(Memory(source=source_MS, weight=0.5, temperature=0.01), source_BS)
 
     shapes = jax.ShapeDtypeStruct((3_000_000, 512), jnp.float16), jax.ShapeDtypeStruct((64, 512), jnp.float32)
     compiled = moved.lower(*shapes).compile()

@@ -117,7 +117,7 @@ REPLACED: tuple[Attack, ...] = (
     ("device", "a link to /dev/zero", _replaced_by(lambda path: path.symlink_to("/dev/zero"))),
     ("folder", "a folder", _replaced_by(Path.mkdir)),
     ("socket", "a socket", _replaced_by(bind_socket)),
-    ("dangling", "a link to nothing", _replaced_by(lambda path: path.symlink_to("nowhere"))),
+    ("dangling", "a broken symbolic link", _replaced_by(lambda path: path.symlink_to("nowhere"))),
     ("loop", "a link to itself", _replaced_by(lambda path: path.symlink_to(path.name))),
 )
 IN_JSON: tuple[Attack, ...] = (

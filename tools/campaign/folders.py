@@ -84,7 +84,12 @@ def odd_entries(suffix: str) -> list[Entry]:
     return [
         *(Entry(key=key, how=f"a name of {key}", make=copied(name), expected=name) for key, name in named.items()),
         Entry(key="up", how="a path with ..", make=lambda *_: None, argument="../folder/{}"),
-        Entry(key="dangling", how="a link to nothing", make=at(lambda path: path.symlink_to("nowhere")), expected=name),
+        Entry(
+            key="dangling",
+            how="a broken symbolic link",
+            make=at(lambda path: path.symlink_to("nowhere")),
+            expected=name,
+        ),
         Entry(key="itself", how="a link to itself", make=at(lambda path: path.symlink_to(path.name)), expected=name),
         Entry(key="pipe", how="a named pipe", make=at(os.mkfifo), expected=name),
         Entry(key="device", how="a link to /dev/zero", make=at(lambda x: x.symlink_to("/dev/zero")), expected=name),

@@ -83,7 +83,7 @@ def _image(name: str, rule: Rule, kind: str = "", **options: Any) -> Reader:
 
 
 def tone(seconds: float = 1.0) -> np.ndarray:
-    """Synthesizes a swept tone with some noise."""
+    """Synthesises a swept tone with some noise."""
     time = np.arange(round(seconds * RATE)) / RATE
     noise = np.random.default_rng(1).normal(size=time.size)
     return (0.4 * np.sin(2 * np.pi * (300 + 500 * time) * time) + 0.02 * noise).astype(np.float32)

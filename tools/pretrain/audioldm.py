@@ -121,7 +121,7 @@ class Networks:
 
 
 def view(split: str, index: int, seed: int) -> Int16[np.ndarray, "samples"]:
-    """Synthesizes the sound of a scene, as int16."""
+    """Synthesises the sound of a scene, as int16."""
     return np.round(audio_at(split, index, seed) * 32767).astype(np.int16)
 
 

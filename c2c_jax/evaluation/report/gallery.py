@@ -70,7 +70,7 @@ def build_gallery(
                 row["agreement"] = float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
         rows.append(row)
     for path in control_at:
-        errors.append(ReportError(f"{path} is a control sound without its image's sound: generate it again"))
+        errors.append(ReportError(f"{path}: the sound that this control belongs to is missing; generate it again"))
     return {"rows": rows, "count": len(records), "left_out": errors}, errors
 
 

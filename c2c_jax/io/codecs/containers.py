@@ -37,7 +37,7 @@ class Layout:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
-class View(io.RawIOBase):
+class SplicedFile(io.RawIOBase):
     """Presents pieces as one readable file. error: a read error, which libsndfile would take for the file's end."""
 
     def __init__(self, file: BinaryIO, pieces: list[Piece]) -> None:

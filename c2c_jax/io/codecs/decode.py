@@ -8,7 +8,7 @@ import soundfile
 from jaxtyping import Float
 
 from c2c_jax.errors import one_line
-from c2c_jax.io.codecs.containers import BrokenAudioError, Layout, Stream, View, read_at, without_tags
+from c2c_jax.io.codecs.containers import BrokenAudioError, Layout, SplicedFile, Stream, read_at, without_tags
 from c2c_jax.io.codecs.mpeg import parse_header, read_mpeg
 from c2c_jax.io.codecs.ogg import read_ogg
 from c2c_jax.io.codecs.sized import FAMILIES, read_chunks, read_fixed_header
@@ -67,7 +67,7 @@ def decode_blocks(
     """
     kind = None
     for stream in layout.streams:
-        view = View(file, stream.pieces)
+        view = SplicedFile(file, stream.pieces)
         try:
             with _Decoder(view) as decoder:
                 rate, channels = decoder.samplerate, decoder.channels

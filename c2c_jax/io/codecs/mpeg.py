@@ -119,7 +119,7 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
     frames, runs = _Frames(file, end), list[_Run]()
     position = frames.next_run(start)
     if position is None:
-        raise BrokenAudioError("contains no MPEG audio frames: get the sound again, or convert it")
+        raise BrokenAudioError("contains no MPEG audio frames: download or record the file again, or convert it")
     if not is_padding(file, start, position):
         layout.notes.append(f"begins with {position - start:,} non-audio bytes; they are ignored")
     while position < end:
@@ -151,8 +151,8 @@ def read_mpeg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
 
 
 def _is_tag(head: FrameHeader, frame: bytes) -> bool:
-    """Whether a frame is a Xing frame, which describes the stream. LAME's name without side information counts too: it
-    is one with a damaged mark."""
+    """Whether a frame is a Xing frame, which describes the stream. A frame with LAME's name
+    but no side information counts as one whose magic bytes are corrupt."""
     position = 4 + head.side
     has_name = frame[position + LAME : position + LAME + 4] == b"LAME" and not any(frame[4:position])
     return head.layer == 3 and (frame[position : position + 4] in (b"Xing", b"Info") or has_name)

@@ -15,7 +15,7 @@ REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 @dataclasses.dataclass
-class _Logical:
+class _LogicalStream:
     """A logical stream in one link of the chain. number: of its last page. pages: their positions. granule: the last
     granule position. last: the last page on which a packet ends. complete: the number of pages up to it."""
 
@@ -38,7 +38,7 @@ class _Logical:
 
 def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
     """Adds a stream to the layout for each link of an Ogg file's chain."""
-    link: dict[int, _Logical] = {}
+    link: dict[int, _LogicalStream] = {}
     is_open, position, count = False, start, 0  # is_open: another first page belongs to the same link
     while position < end:
         if (count := count + 1) > MAX_PAGES:
@@ -60,7 +60,7 @@ def read_ogg(file: BinaryIO, start: int, end: int, layout: Layout) -> None:
             if not is_open:
                 _close(link, layout)
                 link, is_open = {}, True
-            link[serial] = _Logical(page.startswith(CODECS, HEAD + page[26]), number, [span])
+            link[serial] = _LogicalStream(page.startswith(CODECS, HEAD + page[26]), number, [span])
         elif not (stream := link.get(serial)) or stream.has_end or number != stream.number + 1:
             raise BrokenAudioError(f"is damaged: a page is missing before byte {position:,}")
         else:
@@ -87,7 +87,7 @@ def _page(file: BinaryIO, position: int, end: int) -> bytes | None:
     return read_at(file, position, size)
 
 
-def _close(link: dict[int, _Logical], layout: Layout) -> None:
+def _close(link: dict[int, _LogicalStream], layout: Layout) -> None:
     """Adds the stream of a link to a layout."""
     if not link:
         return

@@ -13,7 +13,7 @@ import numpy as np
 from c2c_jax.spaces.models.clap import ClapConfig, ClapTextConfig
 from c2c_jax.spaces.models.clap_audio import ClapAudioConfig, relative_position_index
 from c2c_jax.spaces.weights.configs import config_of, tower_content
-from c2c_jax.spaces.weights.rules import Rule, Table, batch_norm, conv, embedding, leaf, linear, norm
+from c2c_jax.spaces.weights.rules import Rule, WeightTable, batch_norm, conv, embedding, leaf, linear, norm
 
 _ENCODER = r"audio_model\.audio_encoder"
 _FUSION = rf"{_ENCODER}\.patch_embed\.fusion_model"
@@ -52,7 +52,7 @@ def _audio_layers(config: ClapAudioConfig) -> dict[str, int]:
     return {stages: len(config.depths), **blocks}
 
 
-TABLE = Table(
+TABLE = WeightTable(
     rules=(
         Rule(r"(?P<name>logit_scale_[at])", r"(?P<name>logit_scale_[at])"),
         *embedding(r"text_model\.[\w.]+_embeddings"),

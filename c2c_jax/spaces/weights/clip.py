@@ -6,9 +6,9 @@ from typing import Any
 
 from c2c_jax.spaces.models.clip import CLIPConfig
 from c2c_jax.spaces.weights.configs import config_of, tower_content
-from c2c_jax.spaces.weights.rules import Rule, Table, conv, embedding, linear, norm
+from c2c_jax.spaces.weights.rules import Rule, WeightTable, conv, embedding, linear, norm
 
-TABLE = Table(
+TABLE = WeightTable(
     rules=(
         Rule(r"logit_scale", r"logit_scale"),
         Rule(r"vision_model\.embeddings\.class_embedding", r"vision_model\.embeddings\.class_embedding"),

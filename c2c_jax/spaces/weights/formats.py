@@ -17,7 +17,7 @@ from c2c_jax.spaces.models.clip import CLIPModel, CLIPTextConfig, CLIPVisionConf
 from c2c_jax.spaces.weights import clap, clip, laion_clap
 from c2c_jax.spaces.weights.configs import config_of, tower_content
 from c2c_jax.spaces.weights.folders import WEIGHT_FILES, checkpoint_folder, digest_of, files_named, read_tensors
-from c2c_jax.spaces.weights.rules import Table
+from c2c_jax.spaces.weights.rules import WeightTable
 from c2c_jax.spaces.weights.tokenizers import read_tokenizer
 
 if TYPE_CHECKING:  # transformers imports torch: it is loaded only where texts are read
@@ -40,7 +40,7 @@ class Format:
 
     config: Callable[[Mapping[str, Any]], Any]
     model: Any
-    table: Table
+    table: WeightTable
     single_tower_types: Mapping[Tower, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -106,11 +106,11 @@ class Folder:
         files = [*files_named(self.path, WEIGHT_FILES), *self._tokenizer_files, self.config_path]
         return digest_of({path.name: path for path in files})
 
-    def table(self, model_type: str) -> Table:
+    def table(self, model_type: str) -> WeightTable:
         """The weight table for a model of this model_type."""
         return FORMATS[model_type].table
 
-    def tensors(self, table: Table) -> dict[str, np.ndarray]:
+    def tensors(self, table: WeightTable) -> dict[str, np.ndarray]:
         """Its tensors; those that the table ignores are empty."""
         return read_tensors(self.path, table.ignored)
 

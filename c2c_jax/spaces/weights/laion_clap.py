@@ -23,7 +23,7 @@ from c2c_jax.io.files import local_path, sha256_of
 from c2c_jax.io.tensors import open_torch, to_numpy
 from c2c_jax.spaces.audio_preprocessing import INPUT_RATE
 from c2c_jax.spaces.models.clap import ClapTextConfig
-from c2c_jax.spaces.weights.rules import Rule, Table, batch_norm, conv, embedding, linear, norm, split_projections
+from c2c_jax.spaces.weights.rules import Rule, WeightTable, batch_norm, conv, embedding, linear, norm, split_projections
 from c2c_jax.spaces.weights.tokenizers import read_tokenizer
 
 if TYPE_CHECKING:  # torch and transformers are loaded only where a file is read
@@ -45,7 +45,7 @@ _AUDIO = r"audio_branch\.", r"audio_model\.audio_encoder\."
 _BLOCK = _AUDIO[0] + (_PATH := r"layers\.(?P<stage>\d+)\.blocks\.(?P<block>\d+)\."), _AUDIO[1] + _PATH
 _FUSION = r"patch_embed\.fusion_model\."
 _BIAS_TABLE = r"\.relative_position_bias_table"
-TABLE = Table(
+TABLE = WeightTable(
     rules=(
         Rule(r"logit_scale_(?P<side>[at])", r"logit_scale_(?P<side>[at])"),
         *linear(r"(?P<tower>text|audio)_projection\.0", r"(?P<tower>text|audio)_projection\.linear1"),
@@ -121,11 +121,11 @@ class LaionClap:
         """SHA-256 of the file."""
         return sha256_of(self.path)
 
-    def table(self, model_type: str) -> Table:
+    def table(self, model_type: str) -> WeightTable:
         """The weight table for a model of this model_type."""
         return TABLES[model_type]
 
-    def tensors(self, table: Table) -> dict[str, np.ndarray]:
+    def tensors(self, table: WeightTable) -> dict[str, np.ndarray]:
         """Its tensors as float32, with separate queries, keys and values; those that the table ignores are empty."""
         read = {key: np.empty(0) if table.ignores(key) else to_numpy(tensor) for key, tensor in self._tensors.items()}
         pattern = r"(audio_branch\..+\.attn\.qkv)\.(weight|bias)"

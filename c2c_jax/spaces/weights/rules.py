@@ -70,7 +70,7 @@ embedding = functools.partial(_module, (("weight", "embedding", AS_IS),))
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class WeightTable:
     """All rules of one checkpoint format.
 
     ignored: patterns of torch keys that the model does not need (buffers, towers that are not loaded). constants: maps
@@ -135,7 +135,7 @@ def require_layers(names: Iterable[str], layers: Mapping[str, int], origin: str)
 def fill(
     build: Callable[[nnx.Rngs], Module],
     tensors: Mapping[str, np.ndarray],
-    table: Table,
+    table: WeightTable,
     origin: str,
     sizes: str = "the sizes in config.json",
 ) -> Module:
@@ -184,7 +184,7 @@ def fill(
     return nnx.merge(graphdef, nnx.from_flat_state(state))
 
 
-def ignored_keys(tensors: Iterable[str], table: Table) -> list[str]:
+def ignored_keys(tensors: Iterable[str], table: WeightTable) -> list[str]:
     """The keys that `fill` ignores, sorted."""
     return sorted(filter(table.ignores, tensors))
 
@@ -227,7 +227,7 @@ def _finite(tensor: np.ndarray, key: str, origin: str) -> np.ndarray:
     return tensor
 
 
-def unfill(module: nnx.Module, table: Table, config: Any = None) -> dict[str, np.ndarray]:
+def unfill(module: nnx.Module, table: WeightTable, config: Any = None) -> dict[str, np.ndarray]:
     """The inverse of `fill`: contiguous float32 arrays in torch's layout by torch names, including constants."""
     tensors = dict(table.constants(config))
     for path, variable in nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat))):

@@ -18,7 +18,7 @@ from c2c_jax.errors import CheckpointError
 from c2c_jax.spaces.models.clip import CLIPModel
 from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.spaces.weights import clip
-from c2c_jax.spaces.weights.rules import LINEAR, Rule, Table, fill, leaf
+from c2c_jax.spaces.weights.rules import LINEAR, Rule, WeightTable, fill, leaf
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def build_of(folder: Path):
 
 def test_two_rules_for_one_tensor(clip_folder):
     build, tensors = build_of(clip_folder), safetensors.numpy.load_file(clip_folder / "model.safetensors")
-    table = Table(rules=(*clip.TABLE.rules, leaf("text_projection", "weight", "kernel", LINEAR)))
+    table = WeightTable(rules=(*clip.TABLE.rules, leaf("text_projection", "weight", "kernel", LINEAR)))
     with pytest.raises(CheckpointError, match=r"text_projection\.weight is matched by two rules"):
         fill(build, tensors, table, "here")
 
@@ -314,6 +314,6 @@ def test_two_rules_for_one_tensor(clip_folder):
 def test_two_tensors_for_one_parameter(clip_folder):
     build, tensors = build_of(clip_folder), safetensors.numpy.load_file(clip_folder / "model.safetensors")
     tensors["other_scale"] = tensors["logit_scale"]
-    table = Table(rules=(*clip.TABLE.rules, Rule("other_scale", "logit_scale")))
+    table = WeightTable(rules=(*clip.TABLE.rules, Rule("other_scale", "logit_scale")))
     with pytest.raises(CheckpointError, match="two tensors match parameter logit_scale"):
         fill(build, tensors, table, "here")

@@ -16,7 +16,7 @@ from c2c_jax.spaces.models.clip import CLIPModel
 from c2c_jax.spaces.space import identify, load_space
 from c2c_jax.spaces.weights import clip, formats
 from c2c_jax.spaces.weights.formats import FORMATS, Format, register_file_format, register_format
-from c2c_jax.spaces.weights.rules import Table
+from c2c_jax.spaces.weights.rules import WeightTable
 
 
 def assert_same_fields(ours, theirs) -> None:
@@ -90,7 +90,7 @@ def test_registered_format(tmp_path, registry, clip_folder, caption_list):
     with pytest.raises(CheckpointError, match="model_type 'mine'; expected clip, clip_vision_model, clap"):
         load_space(str(folder))
     rules = [dataclasses.replace(rule, torch=rf"net\.{rule.torch}") for rule in clip.TABLE.rules]
-    register_format("mine", Format(config=clip.config, model=CLIPModel, table=Table(rules=rules)))
+    register_format("mine", Format(config=clip.config, model=CLIPModel, table=WeightTable(rules=rules)))
     space, expected = load_space(str(folder)), load_space(str(clip_folder))
     np.testing.assert_array_equal(space.encode_text(caption_list[:3]), expected.encode_text(caption_list[:3]))
     assert space.id == identify(str(folder)) and space.image_preprocessor == expected.image_preprocessor
