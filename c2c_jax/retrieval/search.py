@@ -96,7 +96,7 @@ def search(
         require_output_folder(index, "--index")
     if references and not (centre or set(kinds) & set(HUBNESS_KINDS[hubness])):
         raise ConfigError(
-            f"--references has no effect with --no-centre and --hubness {hubness} for {' and '.join(kinds)} queries: "
+            f"--references has no effect with --no-centre and --hubness {hubness} for {' and '.join(kinds).replace('picture', 'image')} queries: "
             "leave one of them out"
         )
     if images and not translator:
