@@ -95,9 +95,10 @@ def search(
     if index:
         require_output_folder(index, "--index")
     if references and not (centre or set(kinds) & set(HUBNESS_KINDS[hubness])):
+        queries_in_words = " and ".join("image" if kind == "picture" else kind for kind in kinds)
         raise ConfigError(
             f"--references is unused: --no-centre with --hubness {hubness} needs no references for "
-            f"{' and '.join(kinds)} queries; drop --references"
+            f"{queries_in_words} queries; drop --references"
         )
     if images and not translator:
         raise ConfigError("images need --translator, the bundle that translates them to sounds")
