@@ -104,7 +104,7 @@ NOISE = {
 }
 
 # Words that do not depend on the scene.
-IMAGE = ("an image", "a drawing", "an image", "an illustration", "a sketch")
+IMAGE = ("a picture", "a drawing", "an image", "an illustration", "a sketch")
 RECORDING = ("the sound", "a recording", "a clip", "an audio clip")
 OBSERVER = ("we", "you", "they")
 

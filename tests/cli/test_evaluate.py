@@ -233,7 +233,7 @@ def test_unreadable_inputs_are_reported_and_skipped(clap, media_folder, evaluate
     message = {(Path(entry["file"]).name, word) for entry in content["left_out"] for word in entry["why"].split()}
     for expected in (
         ("0.wav", "silent:"), ("1.wav", "empty"), ("2.wav", "truncated:"), ("3.wav", "no"), ("3.png", "sound"),
-        ("4.png", "damaged"), ("5.png", "no"), ("5.wav", "picture"),
+        ("4.png", "damaged"), ("5.png", "no"), ("5.wav", "image"),
     ):  # fmt: skip
         assert expected in message
     assert len(content["left_out"]) == 8

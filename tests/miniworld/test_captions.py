@@ -178,5 +178,5 @@ def test_paraphrases_of_one_scene(style):
 def test_misuse():
     with pytest.raises(CaptionError, match="no split 'dev' .* train, validation, test"):
         captions("dev", 1)
-    with pytest.raises(CaptionError, match="no style smell .* image, sound, mixed"):
+    with pytest.raises(CaptionError, match="no style smell .* picture, sound, mixed"):
         captions("train", 1, styles=("smell",))

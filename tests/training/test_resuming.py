@@ -10,7 +10,7 @@ import pytest
 
 from c2c_jax.config import DataConfig, ImagesConfig, OptimizerConfig
 from c2c_jax.data import images
-from c2c_jax.data.images import KEPT, image_vectors
+from c2c_jax.data.images import CACHE, image_vectors
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError, TrainingError
 from c2c_jax.io.atomic import PREFIX
@@ -198,7 +198,7 @@ def test_the_log_killed_at_every_step(store, run, tmp_path, monkeypatch):
 def test_damaged_image_vectors_are_recomputed(tmp_path, damage):
     config = ImagesConfig(files="miniworld:64")
     expected = image_vectors(config, "miniworld/clip", tmp_path)
-    kept = tmp_path / KEPT
+    kept = tmp_path / CACHE
     whole = kept.read_bytes()
     with np.load(kept) as arrays_file:
         arrays = dict(arrays_file)
