@@ -66,7 +66,7 @@ def test_presets():
         config = read_config(f"{ROOT / 'configs/mlp.py'}{name}", [])
         assert (config.source, config.target, config.data.captions) == expected and config.batch_size == 32
     with pytest.raises(
-        ConfigError, match="unknown data preset 'gccs' after the recipe's name; known are miniworld, gcc, coco"
+        ConfigError, match="unknown data preset 'gccs' after the recipe's path; known are miniworld, gcc, coco"
     ):
         read_config(f"{ROOT / 'configs/mlp.py'}:gccs", [])
     assert default_workdir("configs/mlp.py") == Path("runs/mlp")

@@ -1,5 +1,6 @@
 """The recipes of docs/extending.md run unchanged: they register an objective and a translator kind."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -10,18 +11,18 @@ import pytest
 import safetensors.numpy
 
 from c2c_jax.cli.recipe import read_config
-from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig
+from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, setting
 from c2c_jax.errors import BundleError, ConfigError, ExportError
 from c2c_jax.publishing.export import publish
 from c2c_jax.training.check import check
-from c2c_jax.training.objectives import OBJECTIVES, build_objective
+from c2c_jax.training.objectives import OBJECTIVES, Objective, build_objective, register_objective
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.kinds import KINDS
 from tests.fixtures.random_store import random_store
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"```python\n# (configs/\w+\.py)\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
+BLOCKS = re.findall(r"```python\n# (my/\w+\.py)\n(.*?)```", (ROOT / "docs/extending.md").read_text(), re.DOTALL)
 PROGRAMS = {Path(name).stem: code for name, code in BLOCKS}
 
 
@@ -62,6 +63,37 @@ def test_an_objective_that_is_not_row_wise(recipe, tmp_path):
     }  # fmt: skip
     with pytest.raises(ConfigError, match="config.objective.settings.weight is -1.0; it must be above 0"):
         check(Config(objective=ObjectiveConfig(kind="covariance", settings={"weight": -1.0})))
+
+
+def test_terms_of_a_sum_keep_their_own_defaults(recipe):
+    """`check` writes the settings of a run into its config; a name that two terms share must not mix their defaults."""
+    recipe("covariance")
+
+    @register_objective("scaled")
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Scaled(Objective):
+        weight: float = setting(5.0, "Weight.", ge=0, le=10)
+
+    kind = "covariance + scaled"
+    config = check(Config(objective=ObjectiveConfig(kind=kind)))
+    terms = build_objective(kind, config.objective.settings).terms
+    assert {name: term.weight for name, (_, term) in terms.items()} == {"covariance": 1.0, "scaled": 5.0}
+    config = check(Config(objective=ObjectiveConfig(kind=kind, settings={"weight": 2.0})))
+    terms = build_objective(kind, config.objective.settings).terms
+    assert [term.weight for _, term in terms.values()] == [2.0, 2.0] and config.objective.settings == {"weight": 2.0}
+
+
+def test_objectives_that_cannot_be_registered(recipe):
+    recipe("covariance")
+    recipe("covariance")  # the same class again replaces itself
+
+    class Plain(OBJECTIVES["covariance"]):
+        pass
+
+    for name, message in (("vic-reg", "must consist of letters"), ("infonce", "is already registered by c2c_jax"),
+                          ("plain", "put @dataclasses.dataclass")):  # fmt: skip
+        with pytest.raises(ConfigError, match=message):
+            register_objective(name)(Plain)
 
 
 def test_a_translator_kind(recipe, tmp_path):

@@ -185,7 +185,9 @@ class SearchScoring:
 
     def __str__(self) -> str:
         """For example `scores: texts by cosine, less hubness; not centred: the library has fewer than 32 sounds`."""
-        scores = (f"{'images' if kind == 'picture' else 'texts'} by {scoring}" for kind, scoring in self.by_kind.items())
+        scores = (
+            f"{'images' if kind == 'picture' else 'texts'} by {scoring}" for kind, scoring in self.by_kind.items()
+        )
         return "scores: " + "; ".join((*scores, *self.notes))
 
 

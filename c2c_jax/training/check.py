@@ -19,10 +19,7 @@ def check(config: Config) -> Config:
     """Checks a config and fills in the default settings of its translator and objective. Raises ConfigError if it
     cannot run on any store."""
     check_fields(config)
-    terms = build_objective(config.objective.kind, config.objective.settings).terms
-    objective: dict[str, Any] = {}
-    for _, term in terms.values():
-        objective |= dataclasses.asdict(term)
+    objective = build_objective(config.objective.kind, config.objective.settings).settings
     translator = build_spec(config, 1, 1)
     _check_adapt(config)
     if not config.adapt and (rest := config.batch_size % jax.device_count()):

@@ -59,9 +59,24 @@ Class = TypeVar("Class", bound=type[Objective])
 
 
 def register_objective(name: str) -> Callable[[Class], Class]:
-    """Class decorator that makes an objective available as `config.objective.kind`."""
+    """Class decorator that makes an objective available as `config.objective.kind`.
+
+    Raises ConfigError for a name that is not an identifier or belongs to another class, and for a class whose settings
+    no `@dataclass` declares.
+    """
 
     def register(cls: Class) -> Class:
+        if not name.isidentifier():
+            raise ConfigError(f"objective name {name!r} must consist of letters, digits and underscores")
+        if (other := OBJECTIVES.get(name)) and (other.__module__, other.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            raise ConfigError(f"objective {name!r} is already registered by {other.__module__}: choose another name")
+        if "__dataclass_fields__" not in vars(cls):
+            raise ConfigError(
+                f"objective {name!r}: put @dataclasses.dataclass(frozen=True, kw_only=True) on {cls.__name__}"
+            )
         OBJECTIVES[name] = cls
         return cls
 
@@ -73,6 +88,14 @@ class WeightedSum:
     """The loss that training minimises: a weighted sum of objectives. terms: name → (weight, objective)."""
 
     terms: Mapping[str, tuple[float, Objective]]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of all terms by name, without those in which terms differ, since each has its own default."""
+        terms = [dataclasses.asdict(objective) for _, objective in self.terms.values()]
+        names = {name for term in terms for name in term}
+        values = {name: [term[name] for term in terms if name in term] for name in names}
+        return {name: first for name, (first, *rest) in sorted(values.items()) if all(value == first for value in rest)}
 
     def init(self) -> dict[str, Params]:
         """Initial values of all objectives' learned parameters, by objective name."""
@@ -107,8 +130,8 @@ def parse_objective(text: str) -> dict[str, float]:
         match = re.fullmatch(r"\s*(?:([0-9.eE-]+)\s*\*\s*)?(\w+)\s*", term)
         if match is None or match[2] not in OBJECTIVES:
             raise ConfigError(
-                f"config.objective.kind is {text!r}; known are {', '.join(OBJECTIVES)}, and weighted sums such as "
-                "'infonce + 0.5*l2'"
+                f"config.objective.kind is {text!r}; known are {', '.join(OBJECTIVES)}, weighted sums such as "
+                "'infonce + 0.5*l2', and those that the recipe's imports register"
             )
         try:
             weight = float(match[1] or 1)
@@ -123,9 +146,9 @@ def parse_objective(text: str) -> dict[str, float]:
 
 
 def build_objective(kind: str, settings: Mapping[str, Any] | None = None) -> WeightedSum:
-    """Builds an objective, or a weighted sum of several, from its name and settings. In a sum, each setting goes to
-    every objective that has it. Raises ConfigError for an unknown objective or setting, and for a value of the wrong
-    type or out of bounds."""
+    """Builds an objective, or a weighted sum of several, from its name and settings. In a sum, each setting that is
+    given goes to every objective that has it. Raises ConfigError for an unknown objective or setting, and for a value
+    of the wrong type or out of bounds."""
     settings, path = settings or {}, "config.objective.settings."
     weights = parse_objective(kind)
     fields = {name: {field.name for field in dataclasses.fields(OBJECTIVES[name])} for name in weights}
