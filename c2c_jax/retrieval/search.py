@@ -95,8 +95,9 @@ def search(
     if index:
         require_output_folder(index, "--index")
     if references and not (centre or set(kinds) & set(HUBNESS_KINDS[hubness])):
+        queries_in_words = " and ".join("image" if kind == "picture" else kind for kind in kinds)
         raise ConfigError(
-            f"--references has no effect with --no-centre and --hubness {hubness} for {' and '.join(kinds)} queries: "
+            f"--references has no effect with --no-centre and --hubness {hubness} for {queries_in_words} queries: "
             "leave one of them out"
         )
     if images and not translator:

@@ -161,7 +161,7 @@ def test_pictures(calibrate, run, media_folder, image_BS, trained, capsys, tmp_p
     assert re.match(f"{IMAGES} images: mean .* long, spread .*, distance to captions .* before, .* after", lines[0])
     assert figures(lines[0]) == pytest.approx([np.linalg.norm(x.mean(0)), variance, length, left], abs=1e-4)
     assert left < length / 2
-    assert lines[1] == error_line(IMAGES, "pictures", variance)
+    assert lines[1] == error_line(IMAGES, "images", variance)
     assert lines[2:] == [
         f"means in the bundle: {', '.join(ALL[:3])}", "in use: source_text, source_image", str(bundle),
     ]  # fmt: skip
@@ -270,7 +270,7 @@ def test_raw_vectors(calibrate, run, media_folder, image_BS):
     spread = np.sum(image_BS.var(axis=0, ddof=1, dtype=np.float64)) / np.mean(np.sum(image_BS**2, axis=1))
     expected = [np.linalg.norm(means.source_image), spread, length, 0]
     assert code == 0 and figures(lines[0]) == pytest.approx(expected, abs=1e-4)
-    assert lines[1] == error_line(IMAGES, "pictures", spread)
+    assert lines[1] == error_line(IMAGES, "images", spread)
 
 
 def pipe(path: Path) -> Path:

@@ -88,7 +88,7 @@ def test_pictures_and_sounds(calibrate, run, media_folder, clap, image_BS, audio
     assert means.known == ALL and all(np.array_equal(after[name], tensor) for name, tensor in before.items())
     np.testing.assert_allclose(means.source_image, unit(image_BS).mean(0), atol=1e-6)
     np.testing.assert_allclose(means.target_audio, unit(audio_NE).mean(0), atol=1e-5)
-    rows = [(IMAGES, "pictures", image_BS, means.source_text), (AUDIO, "sounds", audio_NE, means.target_text)]
+    rows = [(IMAGES, "images", image_BS, means.source_text), (AUDIO, "sounds", audio_NE, means.target_text)]
     for start, (count, kind, vectors, text) in zip((0, 2), rows, strict=True):
         mean, variance = unit(vectors).mean(0), unit(vectors).var(axis=0, ddof=1).sum()
         assert re.fullmatch(rf"{count} {kind}: mean \S+ long, spread \S+, distance to captions \S+", lines[start])

@@ -115,7 +115,7 @@ def test_captions_without_files():
 )
 def test_invalid_specs_of_captions_without_files(spec):
     with pytest.raises(
-        CaptionError, match=r"write miniworld:\[train\|validation\|test:\]COUNT\[:image\|sound\|mixed\]"
+        CaptionError, match=r"write miniworld:\[train\|validation\|test:\]COUNT\[:picture\|sound\|mixed\]"
     ):
         open_sources(spec)
 

@@ -93,7 +93,7 @@ def test_spread_of_captions():
 def test_error_line():
     known = {"mean": np.zeros(S, np.float32), "distance": 1.0, "spread": 0.4796}
     few, many = (mean_estimates.Estimate(**known, count=count) for count in (350, 5000))
-    line = mean_estimates.error_line(few, "pictures")
+    line = mean_estimates.error_line(few, "images")
     assert line == "the mean of 350 images has an expected error of 0.037; about 1,200 are needed for 0.02"
     line = mean_estimates.error_line(many, "sounds")
     assert line == "the mean of 5,000 sounds has an expected error of 0.0098; about 1,200 are needed for 0.02"

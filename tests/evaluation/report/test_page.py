@@ -143,7 +143,7 @@ def test_the_same_files_give_the_same_page(page, run, evaluated, generated, tmp_
 def test_the_page_of_a_bundle_names_commands(run, tmp_path):
     assert write_report(run / "bundle", tmp_path / "report.html") == []
     page = html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
-    for command in ("c2c infer PICTURES --translator", "c2c evaluate bundle --out DIR", "c2c report RUN"):
+    for command in ("c2c infer IMAGES --translator", "c2c evaluate bundle --out DIR", "c2c report RUN"):
         assert command in page
     outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert outline.count("audio") == outline.count("svg") == 0

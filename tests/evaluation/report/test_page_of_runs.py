@@ -91,4 +91,4 @@ def test_an_unfinished_run(run, tmp_path):
     write_report(folder, tmp_path / "report.html")
     outline = Outline((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "Training loss over 5 steps, from 10 to 6." in outline.all("aria-label")
-    assert "c2c infer PICTURES --translator run/bundle" in flat(outline.text)
+    assert "c2c infer IMAGES --translator run/bundle" in flat(outline.text)
