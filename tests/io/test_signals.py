@@ -16,6 +16,16 @@ from c2c_jax.io.signals import SIGNALS, Interrupted, raise_on_signals, record_si
 from tests.fixtures.programs import ROOT
 
 
+@pytest.fixture(autouse=True)
+def not_ignored():
+    """`nohup` starts programs with SIGHUP ignored, which `raise_on_signals` respects."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def in_collection(call: Callable[[], None]) -> None:
     def callback(phase: str, info: dict) -> None:
         if phase == "start":
