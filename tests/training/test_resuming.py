@@ -103,7 +103,7 @@ def test_decaying_run_of_another_length_is_refused(store, tmp_path):
     config = small(epochs=1, optimizer=OptimizerConfig(decay="linear"))
     train(config, store, tmp_path)
     config.epochs = 2
-    message = r"epochs 1, now 2.*optimizer\.decay linear.*pass --config\.epochs=1 to resume it, or another --workdir"
+    message = r"epochs 1, now 2.*optimizer\.decay linear.*pass --config\.epochs=1, or another --workdir"
     with pytest.raises(ConfigError, match=message):
         train(config, store, tmp_path)
 
