@@ -39,11 +39,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def small(**fields) -> Config:
-    defaults = dict(
-        batch_size=40, epochs=3, log_every=5, eval_every=10, checkpoint_every=10, data=DataConfig(validation_size=100),
-        translator=TranslatorConfig(settings={"width": 32, "depth": 2}),
-    )  # fmt: skip
-    return Config(**{**defaults, **fields})
+    defaults = dict(batch_size=40, epochs=3, log_every=5, eval_every=10, checkpoint_every=10)
+    translator, data = TranslatorConfig(settings={"width": 32, "depth": 2}), DataConfig(validation_size=100)
+    return Config(**{**defaults, "translator": translator, "data": data, **fields})
 
 
 def lines(workdir: Path) -> list[dict]:
