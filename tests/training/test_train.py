@@ -154,28 +154,6 @@ def test_damaged_checkpoint_is_moved_and_the_previous_one_restored(store, tmp_pa
     assert_equal(weights(run), before)
 
 
-def test_a_run_with_fewer_steps_than_it_has_done(store, tmp_path):
-    constant = OptimizerConfig(decay="constant")
-    train(small(optimizer=constant), store, tmp_path)
-    with pytest.raises(ConfigError, match=r"trained for 30 steps, more than the 20 of this config: pass more"):
-        train(small(optimizer=constant, epochs=2), store, tmp_path)
-
-
-def test_what_a_killed_process_left_is_removed(store, tmp_path, capsys):
-    """A checkpoint without its checksums was not written to its end: the run resumes from the one before."""
-    train(small(), store, tmp_path / "first")
-    run = Path(shutil.copytree(tmp_path / "first", tmp_path / "run"))
-    (run / "checkpoints" / "30" / "files.json").unlink()
-    (run / "checkpoints" / ".c2c-tmp-abc").mkdir()
-    capsys.readouterr()
-    train(small(), store, run)
-    shown = capsys.readouterr().err
-    assert "resuming at step 20" in shown and "damaged" not in shown
-    assert {path.name for path in (run / "checkpoints").iterdir()} == {"20", "30"}
-    assert not (run / "checkpoints-damaged").exists()
-    assert_equal(weights(run), weights(tmp_path / "first"))
-
-
 def test_full_disk(store, tmp_path):
     """Simulated by a limit on file sizes: the bundle does not fit, and existing files stay."""
     train(small(epochs=6), store, tmp_path / "unbroken")
