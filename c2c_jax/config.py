@@ -29,6 +29,19 @@ def setting(default: Any, help: str, **bounds: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **bounds})
 
 
+def register_class(registry: dict[str, Any], what: str, name: str, cls: type) -> None:
+    """Adds a class to a registry under a name; a later class of a script replaces an earlier one. what: for messages.
+
+    Raises ConfigError for a name that is not an identifier or belongs to a built-in class.
+    """
+    if not name.isidentifier():
+        raise ConfigError(f"{what} name {name!r} must consist of letters, digits and underscores")
+    other = registry.get(name)
+    if other and other.__module__.startswith("c2c_jax.") and other.__module__ != cls.__module__:
+        raise ConfigError(f"{what} {name!r} is built in: choose another name")
+    registry[name] = cls
+
+
 @dataclasses.dataclass(kw_only=True, slots=True)
 class DataConfig:
     """Where the captions come from, and how they reach the devices."""

@@ -98,6 +98,8 @@ def _property(prefix: str, name: str) -> property:
             case []:
                 raise AttributeError(name)
             case ["settings", key]:
+                if key not in self.settings:
+                    raise AttributeError(f"config.{prefix}settings.{key} is not set: the kind's own default applies")
                 return self.settings[key]
             case [field]:
                 return getattr(self, field)

@@ -61,6 +61,21 @@ def _trim() -> None:
         libc.malloc_trim(0)
 
 
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """Removes what a test registers: objectives, translator kinds, caption sources, checkpoint formats."""
+    from c2c_jax.data.sources import SOURCES
+    from c2c_jax.spaces.weights.formats import FORMATS
+    from c2c_jax.training.objectives import OBJECTIVES
+    from c2c_jax.translator.kinds import KINDS
+
+    before = [(registry, dict(registry)) for registry in (OBJECTIVES, KINDS, SOURCES, FORMATS)]
+    yield
+    for registry, content in before:
+        registry.clear()
+        registry.update(content)
+
+
 @pytest.fixture(scope="session")
 def caption_list() -> list[str]:
     return captions(600)

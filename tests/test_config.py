@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from c2c_jax.cli.main import main
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.config import Config, DataConfig, ImagesConfig, MemoryConfig, TranslatorConfig, check_fields
 from c2c_jax.errors import ConfigError
@@ -152,3 +153,15 @@ def test_old_names_lead_to_fields(old):
     known = {field.name for cls in (*(k.Settings for k in KINDS.values()), *OBJECTIVES.values())
              for field in dataclasses.fields(cls)}  # fmt: skip
     assert name in known if name else any(path == new or path.startswith(f"{new}.") for path in FIELDS)
+
+
+def test_old_flags(capsys):
+    """With and without `=`; 0 stood for the kind's own depth, and other kinds' fields had no effect."""
+    recipe = str(ROOT / "configs/mlp.py")
+    old = ["--config.groups", "8", "--config.translator.width", "9", "--config.translator.depth=0"]
+    config = read_config(recipe, [*old, "--config.translator.heads=8", "--config.memory.captions", "7"])
+    assert config.translator.settings == {**read_config(recipe, []).translator.settings, "width": 9}
+    assert config.memory.size == 7
+    assert "config.translator.settings.heads=8 is ignored: mlp has no such setting" in capsys.readouterr().err
+    assert main(["embed", "--repair", "store"]) == 2
+    assert "run the command that made the store again" in capsys.readouterr().err

@@ -38,7 +38,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(("place", "code", "why"), BLOCKS, ids=[place for place, _, _ in BLOCKS])
-def test_block_runs(place, code, why, folder, monkeypatch):
+def test_block_runs(place, code, why, folder, monkeypatch, registries):
     if why:
         compile(code, place, "exec")
         pytest.skip(why)

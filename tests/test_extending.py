@@ -12,13 +12,14 @@ import safetensors.numpy
 
 from c2c_jax.cli.recipe import read_config
 from c2c_jax.config import Config, ObjectiveConfig, TranslatorConfig, setting
+from c2c_jax.data.sources import Source, register_source
 from c2c_jax.errors import BundleError, ConfigError, ExportError
 from c2c_jax.publishing.export import publish
 from c2c_jax.training.check import check
 from c2c_jax.training.objectives import OBJECTIVES, Objective, build_objective, register_objective
 from c2c_jax.training.train import train
 from c2c_jax.translator.bundle import load_bundle
-from c2c_jax.translator.kinds import KINDS
+from c2c_jax.translator.kinds import KINDS, Translator, register_kind
 from tests.fixtures.random_store import random_store
 
 ROOT = Path(__file__).parents[1]
@@ -27,12 +28,8 @@ PROGRAMS = {Path(name).stem: code for name, code in BLOCKS}
 
 
 @pytest.fixture
-def recipe(tmp_path, monkeypatch):
-    """Reads one of the page's recipes; its registrations are removed after the test."""
-    for registry in (OBJECTIVES, KINDS):
-        for name, value in registry.items():
-            monkeypatch.setitem(registry, name, value)
-    before = {name for registry in (OBJECTIVES, KINDS) for name in registry}
+def recipe(tmp_path, registries):
+    """Reads one of the page's recipes."""
 
     def read(name: str) -> Config:
         path = tmp_path / f"{name}.py"
@@ -42,10 +39,7 @@ def recipe(tmp_path, monkeypatch):
         config.eval_every = config.checkpoint_every = 30
         return config
 
-    yield read
-    for registry in (OBJECTIVES, KINDS):
-        for name in registry.keys() - before:
-            del registry[name]
+    return read
 
 
 def test_an_objective_that_is_not_row_wise(recipe, tmp_path):
@@ -90,10 +84,25 @@ def test_objectives_that_cannot_be_registered(recipe):
     class Plain(OBJECTIVES["covariance"]):
         pass
 
-    for name, message in (("vic-reg", "must consist of letters"), ("infonce", "is already registered by c2c_jax"),
-                          ("plain", "put @dataclasses.dataclass")):  # fmt: skip
+    for name, message in (("vic-reg", "must consist of letters"), ("infonce", "is built in: choose")):
         with pytest.raises(ConfigError, match=message):
-            register_objective(name)(Plain)
+            register_objective(name)(OBJECTIVES["covariance"])
+    with pytest.raises(ConfigError, match="put @dataclasses.dataclass"):
+        register_objective("plain")(Plain)
+
+
+def test_kinds_and_sources_that_cannot_be_registered(registries):
+    class Clamping(Translator):
+        @dataclasses.dataclass(frozen=True, kw_only=True)
+        class Settings:
+            clamp: float = setting(1.0, "Clipping.", ge=0, le=10)
+
+    with pytest.raises(ConfigError, match="its setting clamp is one of all kinds"):
+        register_kind("clamping")(Clamping)
+    with pytest.raises(ConfigError, match="translator kind 'mlp' is built in"):
+        register_kind("mlp")(type("MLP", (Translator,), {}))
+    with pytest.raises(ConfigError, match="caption source 'tsv' is built in"):
+        register_source("tsv", "PATH")(type("Tsv", (Source,), {}))
 
 
 def test_a_translator_kind(recipe, tmp_path):

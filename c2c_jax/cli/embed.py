@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from-arrays", nargs=2, type=user_path, metavar=("SOURCE.npy", "TARGET.npy"),
         help="make a store from paired vectors [N, E]; --spaces names their spaces (default: the file names)",
     )  # fmt: skip
+    tasks.add_argument("--repair", help=argparse.SUPPRESS)  # of version 0.1
     tasks.add_argument("--info", type=user_path, metavar="STORE", help="print the contents of a store")
     tasks.add_argument("--verify", type=user_path, metavar="STORE", help="list damaged and missing chunks of a store")
     parser.add_argument(
@@ -45,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs `c2c embed`. Raises ConfigError for invalid flags, StoreError for a store or array that is missing or
     damaged, and CaptionError, CheckpointError or ImageError for another input that is missing or unreadable."""
+    if args.repair:
+        raise ConfigError("--repair no longer exists: run the command that made the store again, which repairs it")
     if store := args.info or args.verify:
         arguments.require_store(store)
         return _show(store) if args.info else _verify(store)

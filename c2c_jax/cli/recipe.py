@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
     from ml_collections import config_flags
 
     values = flags.FlagValues()
+    overrides = _joined(overrides)
+    renamed = {new for override in overrides if (new := _with_new_name(override)) not in (None, override)}
     overrides = [new for override in overrides if (new := _with_new_name(override))]
     settings = [match for override in overrides if (match := _SETTING.fullmatch(override))]
     argv = ["c2c", f"--config={path}", *(override for override in overrides if not _SETTING.fullmatch(override))]
@@ -60,17 +63,36 @@ def read_config(path: str, overrides: Sequence[str]) -> Config:
         if any(override.startswith(f"--config.{section}.kind=") for override in overrides):
             _drop_foreign_settings(section, getattr(config, section))
     for match in settings:
-        getattr(config, match["section"]).settings[match["name"]] = _literal(match["value"])
+        section = getattr(config, match["section"])
+        if match[0] in renamed and match["name"] not in _known_settings(match["section"], section.kind):
+            print(f"{match[0]} is ignored: {section.kind} has no such setting", file=sys.stderr)
+        else:
+            section.settings[match["name"]] = _literal(match["value"])
     check_fields(config)
     return config
 
 
 def _drop_foreign_settings(section: str, config: TranslatorConfig | ObjectiveConfig) -> None:
     """Removes the recipe's settings that an overridden kind does not have."""
+    known = _known_settings(section, config.kind)
+    config.settings = {name: value for name, value in config.settings.items() if name in known}
+
+
+def _known_settings(section: str, kind: str) -> set[str]:
     from c2c_jax.training.check import known_settings  # imports JAX
 
-    known = known_settings(section, config.kind)
-    config.settings = {name: value for name, value in config.settings.items() if name in known}
+    return known_settings(section, kind)
+
+
+def _joined(overrides: Sequence[str]) -> list[str]:
+    """Joins `--config.FIELD VALUE` pairs to `--config.FIELD=VALUE`."""
+    joined: list[str] = []
+    for override in overrides:
+        if joined and re.fullmatch(r"--config\.[\w.]+", joined[-1]) and not override.startswith("--"):
+            joined[-1] += f"={override}"
+        else:
+            joined.append(override)
+    return joined
 
 
 def _with_new_name(override: str) -> str | None:
@@ -78,6 +100,8 @@ def _with_new_name(override: str) -> str | None:
     match = re.fullmatch(r"--config\.([\w.]+)(=.*)?", override, re.DOTALL)
     if match is None:
         return override
+    if match[1] == "translator.depth" and match[2] == "=0":  # 0 stood for the kind's own default
+        return None
     path = new_name(match[1])
     return path and f"--config.{path}{match[2] or ''}"
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, TypeVar
 
+from c2c_jax.config import register_class
 from c2c_jax.errors import CaptionError
 
 MAX_CAPTION_BYTES = 2**16
@@ -124,12 +125,12 @@ Kind = TypeVar("Kind", bound=type[Source])
 def register_source(prefix: str, form: str) -> Callable[[Kind], Kind]:
     """Class decorator that registers a kind of caption source, with specs `PREFIX:…`.
 
-    form: the rest of its specs, for messages, such as "PATH:COLUMN".
+    form: the rest of its specs, for messages, such as "PATH:COLUMN". Raises ConfigError, see `register_class`.
     """
 
     def register(kind: Kind) -> Kind:
         kind.form = f"{prefix}:{form}"
-        SOURCES[prefix] = kind
+        register_class(SOURCES, "caption source", prefix, kind)
         return kind
 
     return register

@@ -139,7 +139,7 @@ def evaluate(request: EvalRequest, console: Console, keep: Path | None = None) -
     return Results(
         bundle={
             "name": run_name(request.run),
-            "spec": dataclasses.asdict(public.spec),
+            "spec": public.spec.to_json(),
             "recipe": public.recipe,
             "metrics": public.metrics,
             "gap_statistics": public.means.used,

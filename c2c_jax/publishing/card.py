@@ -64,7 +64,13 @@ def model_card(bundle: Bundle, name: str, graphs: Sequence[str] = ()) -> str:
         "thousands": "{:,}".format,
     }
     defaults = dict(flat_fields(dataclasses.asdict(Config())))
-    fields = [(key, value) for key, value in flat_fields(bundle.recipe) if (key, value) not in defaults.items()]
+    settings = "translator.settings."
+    defaults |= {settings + name: value for name, value in dataclasses.asdict(type(bundle.spec.settings)()).items()}
+    fields = [
+        (key, value)
+        for key, value in flat_fields(bundle.recipe)
+        if (key, value) not in defaults.items() and (key in defaults or not key.startswith(settings))
+    ]
     choice = bundle.choice
     ranked = sorted(choice.scores, key=lambda candidate: -choice.scores[candidate]) if choice else []
     return environment.get_template("card.md.j2").render(

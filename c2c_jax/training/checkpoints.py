@@ -124,6 +124,8 @@ def _tidy(folder: Path) -> None:
     sweep(folder)
     steps = sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
     unfinished = [path for path in steps if not (path / FILES).exists()]
+    for path in unfinished:
+        console.print(f"checkpoint {path} was not written completely: removed")
     for path in unfinished + [path for path in steps if path not in unfinished][:-KEPT]:
         shutil.rmtree(path)
 

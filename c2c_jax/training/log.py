@@ -61,9 +61,6 @@ class RunLog:
         sweep(workdir)
         if describe_path(workdir / "config.json") != "no file":
             _require_same_config(workdir, config)
-        if self.writes:
-            with atomic_write(workdir / "config.json") as temporary:
-                temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", encoding="utf-8")
         shown = (TextColumn(f"{{task.fields[{name}]}}") for name in ("epoch", "loss", "rate", "left", "score"))
         self.bar = Progress(BarColumn(), *shown, console=console, disable=not (self.writes and console.is_terminal))
 
@@ -76,7 +73,8 @@ class RunLog:
             self.trackers.close()
 
     def start(self, step: int, steps: int, rows: int, summary: str, epochs: int | None = None) -> None:
-        """Prints that a run starts at `step`, and removes log entries from after the checkpoint that it resumes from.
+        """Prints that a run starts at `step` and writes config.json. Removes log entries from after the checkpoint that
+        it resumes from.
 
         steps, epochs: length of the run; epochs None = the config's. rows: training rows per epoch. summary: describes
         the run on the terminal."""
@@ -84,6 +82,9 @@ class RunLog:
         self.epochs = epochs or self.config.epochs
         self.started = self.last_line = time.monotonic()
         self.print_line(f"{f'resuming at step {step:,} of' if step else 'training for'} {steps:,} steps: {summary}")
+        if self.writes:
+            with atomic_write(self.workdir / "config.json") as temporary:
+                temporary.write_text(json.dumps(dataclasses.asdict(self.config), indent=2) + "\n", encoding="utf-8")
         metrics = self.workdir / "metrics.jsonl"
         if describe_path(metrics) != "no file":
             self.history = [entry for entry in read_entries(metrics) if entry["step"] <= step]

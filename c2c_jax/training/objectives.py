@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from c2c_jax.config import setting, settings_as
+from c2c_jax.config import register_class, setting, settings_as
 from c2c_jax.errors import ConfigError
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.contrast import by_chunks, cross_entropy
@@ -63,25 +63,15 @@ Class = TypeVar("Class", bound=type[Objective])
 
 
 def register_objective(name: str) -> Callable[[Class], Class]:
-    """Class decorator that makes an objective available as `config.objective.kind`.
-
-    Raises ConfigError for a name that is not an identifier or belongs to another class, and for a class whose settings
-    no `@dataclass` declares.
-    """
+    """Class decorator that makes an objective available as `config.objective.kind`. Raises ConfigError, see
+    `register_class`, and for a class whose settings no `@dataclass` declares."""
 
     def register(cls: Class) -> Class:
-        if not name.isidentifier():
-            raise ConfigError(f"objective name {name!r} must consist of letters, digits and underscores")
-        if (other := OBJECTIVES.get(name)) and (other.__module__, other.__qualname__) != (
-            cls.__module__,
-            cls.__qualname__,
-        ):
-            raise ConfigError(f"objective {name!r} is already registered by {other.__module__}: choose another name")
         if "__dataclass_fields__" not in vars(cls):
             raise ConfigError(
                 f"objective {name!r}: put @dataclasses.dataclass(frozen=True, kw_only=True) on {cls.__name__}"
             )
-        OBJECTIVES[name] = cls
+        register_class(OBJECTIVES, "objective", name, cls)
         return cls
 
     return register

@@ -45,7 +45,7 @@ from c2c_jax.training.step import (
 from c2c_jax.translator.bundle import Bundle, read_choice, read_metrics
 from c2c_jax.translator.kinds import build_translator
 
-VALIDATION_BATCH = 64  # rows; the transformer takes 14 MiB of memory per row
+VALIDATION_BATCH = 64  # rows; the transformer takes 4 to 14 MiB of memory per row, by its width
 
 
 def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarray, "P S"] | None = None) -> bool:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from c2c_jax.config import INPUT_NORMS, setting, settings_as
+from c2c_jax.config import INPUT_NORMS, register_class, setting, settings_as
 from c2c_jax.errors import ConfigError
 from c2c_jax.spaces.models.layers import gelu_exact, unit
 
@@ -105,10 +105,14 @@ Kind = TypeVar("Kind", bound=type[Translator])
 
 
 def register_kind(name: str) -> Callable[[Kind], Kind]:
-    """Class decorator that makes a translator kind available as `config.translator.kind`."""
+    """Class decorator that makes a translator kind available as `config.translator.kind`. Raises ConfigError, see
+    `register_class`, and for a setting that has the name of a field of TranslatorSpec."""
 
     def register(cls: Kind) -> Kind:
-        KINDS[name] = cls
+        names = [{field.name for field in dataclasses.fields(kind)} for kind in (cls.Settings, TranslatorSpec)]
+        if shared := names[0] & names[1]:
+            raise ConfigError(f"translator kind {name!r}: its setting {min(shared)} is one of all kinds; rename it")
+        register_class(KINDS, "translator kind", name, cls)
         return cls
 
     return register
@@ -325,15 +329,11 @@ class EncoderLayer(nnx.Module):
         return self.norm2(hidden_BSD + dropped(self.linear2(inner_BSF)))
 
     def _attended(self, hidden_BSD: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
-        """Multi-head attention before its output projection.
-
-        Heads are computed one after another and recomputed for the gradient. With hundreds of tokens, the scores of
-        all heads at once would need eight times the memory, and on a CPU twice the time.
-        """
+        """Multi-head attention before its output projection. Heads are computed one after another, and again for
+        the gradient: all at once would need eight times the memory, and on a CPU twice the time."""
 
         def by_head(projection: nnx.Linear) -> Float[Array, "H B S K"]:
-            B, S, D = hidden_BSD.shape
-            return jnp.moveaxis(projection(hidden_BSD).reshape(B, S, self.heads, D // self.heads), 2, 0)
+            return jnp.moveaxis(projection(hidden_BSD).reshape(*hidden_BSD.shape[:2], self.heads, -1), 2, 0)
 
         @jax.checkpoint
         def attend(head: tuple[Float[Array, "B S K"], ...]) -> Float[Array, "B S K"]:

@@ -49,7 +49,7 @@ def test_mlp_recipe_equals_the_paper(tmp_path):
     source, target = store.read("source"), store.read("target")
     state, metrics = train_step(state, loader.table, loader.batches(0, STEPS), STEPS)
     for step in range(STEPS):
-        rows = loader.rows(step * 32, 32)
+        rows = loader.stream_rows(step * 32, 32)
         predicted = model(torch.from_numpy(source[rows].astype(np.float32))).clamp(-0.2, 0.2)
         unit = torch.nn.functional.normalize(torch.from_numpy(target[rows].astype(np.float32)))
         # torch's default for more than 25 rows, by a product of matrices, is off by 1e-4 here.

@@ -218,8 +218,10 @@ def test_damaged_image_vectors_are_recomputed(tmp_path, damage):
 def test_a_run_with_fewer_steps_than_it_has_done(store, tmp_path):
     constant = OptimizerConfig(decay="constant")
     train(small(optimizer=constant), store, tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(ConfigError, match=r"trained for 30 steps, more than the 20 of this config: pass more"):
         train(small(optimizer=constant, epochs=2), store, tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == before
 
 
 def test_what_a_killed_process_left_is_removed(store, tmp_path, capsys):
@@ -231,7 +233,8 @@ def test_what_a_killed_process_left_is_removed(store, tmp_path, capsys):
     capsys.readouterr()
     train(small(), store, run)
     shown = capsys.readouterr().err
-    assert "resuming at step 20" in shown and "damaged" not in shown
+    removed = f"{run / 'checkpoints' / '30'} was not written completely: removed"
+    assert "resuming at step 20" in shown and removed in shown
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"20", "30"}
     assert not (run / "checkpoints-damaged").exists()
     assert_equal(weights(run), weights(tmp_path / "first"))

@@ -221,7 +221,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "shapeless": ({**layer(), "module.linear.weight": torch.ones(3, 4, device="meta")}, "(module.linear.weight)"),
     "half": ({**layer(), "module.linear.bias": torch.ones(3).half()}, "linear.bias is torch.float16"),
     "double": ({**layer(), "module.linear.weight": torch.ones(3, 4).double()}, "linear.weight is torch.float64"),
-    "infinite": ({**layer(), "module.linear.bias": torch.tensor([1.0, 2.0, float("inf")])}, "not finite"),
+    "infinite": ({**layer(), "module.linear.bias": torch.tensor([1.0, 2.0, float("inf")])}, "contains NaN or inf"),
     "twice": ({**layer(), "linear.bias": torch.ones(3)}, "both with and without the prefix"),
     "unknown": ({"module.fc.weight": torch.ones(3, 4)}, "do not belong to any CLIP2CLAP kind; known are linear,"),
     "extra": ({**layer(), "module.head.weight": torch.ones(3)}, "head.weight"),

@@ -1,6 +1,7 @@
 """Writes the report page of a translator as one HTML file that needs no other files."""
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -20,7 +21,7 @@ from markupsafe import Markup
 
 from c2c_jax import __version__
 from c2c_jax.config import Config, flat_fields
-from c2c_jax.errors import C2CError, ReportError, one_line
+from c2c_jax.errors import C2CError, ConfigError, ReportError, one_line
 from c2c_jax.evaluation.report import plots
 from c2c_jax.evaluation.report.gallery import build_gallery
 from c2c_jax.evaluation.results import DIRECTIONS, TASKS, Results, Row, by_scoring, read_results, scoring_of, tables
@@ -33,7 +34,9 @@ from c2c_jax.old_names import upgraded
 from c2c_jax.publishing.card import SCORE_MEANINGS, held_out_count, licence, training_summary, validation_scores
 from c2c_jax.publishing.names import without_local_paths
 from c2c_jax.training import log
+from c2c_jax.training.objectives import build_objective
 from c2c_jax.translator.bundle import Bundle, load_bundle
+from c2c_jax.translator.kinds import kind_named
 from c2c_jax.translator.resolve import bundle_folder, is_local, run_name
 
 HERE = Path(__file__).parent
@@ -166,6 +169,10 @@ def _curves(run: Run) -> list[Markup]:
 def _settings(config: dict[str, Any]) -> list[tuple[str, str, bool]]:
     """Every setting with its value, and whether it differs from the default."""
     defaults = dict(flat_fields(dataclasses.asdict(Config())))
+    with contextlib.suppress(ConfigError, TypeError, KeyError):  # a damaged config, or a kind of the user's script
+        of_kind = dataclasses.asdict(kind_named(config["translator"]["kind"]).Settings())
+        of_objective = build_objective(config["objective"]["kind"]).settings
+        defaults |= dict(flat_fields({"translator": {"settings": of_kind}, "objective": {"settings": of_objective}}))
     return [(key, json.dumps(v, ensure_ascii=False), defaults.get(key, v) != v) for key, v in flat_fields(config)]
 
 
@@ -213,7 +220,10 @@ def read_evaluation(folder: Path, bundle: Bundle) -> Results:
     """
     advice = "pass the --out folder of c2c evaluate, or evaluate again"
     results, path = read_results(folder, ReportError, advice), folder / "vectors.npz"
-    if [results.bundle.get(name) for name in ("spec", "metrics")] != [dataclasses.asdict(bundle.spec), bundle.metrics]:
+    evaluated = results.bundle.get("spec")
+    spec = evaluated if isinstance(evaluated, dict) else {}
+    is_same_spec = all(spec.get(name) == value for name, value in bundle.spec.to_json().items())
+    if not is_same_spec or results.bundle.get("metrics") != bundle.metrics:
         raise ReportError(f"{folder} is the evaluation of another translator, or of another step of it: evaluate again")
     if invalid := next((row for row in results.rows if not _is_valid(row)), None):
         raise ReportError(f"{folder / 'metrics.json'}: {invalid} is not a row of c2c evaluate: {advice}")

@@ -111,7 +111,7 @@ def evaluated(tmp_path_factory, run) -> Path:
     folder = tmp_path_factory.mktemp("evaluated")
     bundle = load_bundle(run / "bundle")
     results = Results(
-        bundle={"spec": dataclasses.asdict(bundle.spec), "metrics": bundle.metrics},
+        bundle={"spec": bundle.spec.to_json(), "metrics": bundle.metrics},
         spaces={},
         settings={"captions": f"60 of txt:{HURT}", "pairs": None, "seed": 7},
         rows=rows,

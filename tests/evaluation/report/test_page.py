@@ -185,7 +185,7 @@ def test_damaged_inputs_are_named_and_the_rest_is_shown(run, copy, tmp_path):
         ("c.sound.json", "cannot be read as JSON"),
         ("a.wav", "is not the sound that a.sound.json describes"),
         ("<img src=x onerror=window.hurt=1>.png", "not the image that"),
-        ("d.control.sound.json", "without its image's sound"),
+        ("d.control.sound.json", "the sound that this control belongs to is missing"),
     ):
         assert any(name in line and why in line for line in messages), name
     assert len(messages) == 4
