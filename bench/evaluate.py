@@ -5,7 +5,7 @@ examples:
   python -m bench.evaluate --quick --json evaluate.json
   python -m bench.evaluate --only memory
 
-Retrieval: the 10 nearest of 100,000 vectors to each of 100,000 others, 512 wide, float32, with `retrieval.top_k` and
+Retrieval: the 10 nearest of 100,000 vectors to each of 100,000 others, 512 wide, float32, with `nearest.top_k` and
 faiss's exact IndexFlatIP. They take turns over parts of the queries, on all cores; the time includes normalisation.
 Clips: HTSAT-tiny of laion/clap-htsat-unfused's size with random weights, float32, ten-second clips.
 `Space.encode_mels` and ClapAudioModelWithProjection encode the same spectrograms; `Space.encode_audio` and

@@ -20,7 +20,7 @@ import numpy as np
 
 from bench.measure import bench_parser, report, run_watched
 from c2c_jax.data.arrays import store_of_arrays
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 
 ROWS, DIM, CHUNK = 3_300_000, 512, 4096
 BASE = 65_536  # independent random vectors; the others have their coordinates rotated

@@ -26,7 +26,8 @@ from PIL import Image
 from bench.checkpoints import build_clip
 from bench.measure import bench_parser, medians, report
 from c2c_jax.miniworld.captions import captions
-from c2c_jax.spaces.space import SpaceId, identify
+from c2c_jax.spaces.space import identify
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import Bundle, save_bundle
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 

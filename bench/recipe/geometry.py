@@ -17,7 +17,7 @@ from c2c_jax.data.arrays import space_of_array, store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
 from c2c_jax.io.vectors import unit_rows
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 
 DIM = 512  # of CLIP ViT-B/32 and of LAION CLAP
 SEED = 2028  # of the maps, the directions of the means, and the noise

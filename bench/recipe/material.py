@@ -16,7 +16,8 @@ from c2c_jax.miniworld.captions import captioned_scenes
 from c2c_jax.miniworld.event import SAMPLE_RATE
 from c2c_jax.miniworld.pairs import caption_at
 from c2c_jax.miniworld.world import scene_at
-from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
+from c2c_jax.spaces.space import Space, identify, load_space
+from c2c_jax.spaces.space_id import SpaceId
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

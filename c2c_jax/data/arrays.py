@@ -11,7 +11,7 @@ from c2c_jax.data.store import SIDES, Plan, SourceRecord, Store, read_plan
 from c2c_jax.data.writer import StoreWriter, begin_repair, store_lock
 from c2c_jax.errors import StoreError
 from c2c_jax.io.arrays import map_npy
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 
 BLOCK = 65_536  # rows processed at a time
 

@@ -25,7 +25,8 @@ from c2c_jax.io.atomic import temporary_folder
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.progress import Progress, phase
 from c2c_jax.spaces.packing import TextBatch
-from c2c_jax.spaces.space import Space, SpaceId, identify, load_space
+from c2c_jax.spaces.space import Space, identify, load_space
+from c2c_jax.spaces.space_id import SpaceId
 
 CPU_TOKENS, DEVICE_TOKENS = 1024, 16_384  # default tokens per batch on a CPU and on an accelerator
 AHEAD = 2  # limits batches on the devices, chunks tokenised in advance, and chunks waiting to be written

@@ -19,7 +19,7 @@ from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.files import describe_path, path_exists
 from c2c_jax.io.json import MAX_RECORD_BYTES, read_json_as
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 
 SIDES = ("source", "target")
 FORMAT = 2

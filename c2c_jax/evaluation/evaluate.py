@@ -36,7 +36,7 @@ from c2c_jax.io.progress import Progress, phase
 from c2c_jax.publishing.names import public_caption_spec, public_name, without_local_paths
 from c2c_jax.retrieval import nearest_captions
 from c2c_jax.retrieval.scoring import NEIGHBOURS, WEIGHT
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.inference import load_clap, load_clip
 from c2c_jax.translator.memory import REFERENCES

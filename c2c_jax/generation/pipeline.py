@@ -18,7 +18,8 @@ from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular, local_path, path_to_text, sha256_of
 from c2c_jax.io.progress import Progress
 from c2c_jax.io.text import require_text
-from c2c_jax.spaces.space import SpaceId, identify, load_space
+from c2c_jax.spaces.space import identify, load_space
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.spaces.weights.folders import checkpoint_folder
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.inference import (

@@ -12,7 +12,7 @@ from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.files import describe_path, is_regular, path_to_text, sha256_of, text_to_path
 from c2c_jax.io.json import read_json, read_json_as, report_missing_fields
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 
 IMAGE_FIELDS = (  # fields that only sounds of images have
     "pictures", "mixed_in", "averaged", "gap_statistics", "output_mean", "caption_memory",

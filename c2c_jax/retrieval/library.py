@@ -40,7 +40,8 @@ from c2c_jax.io.json import parse_json
 from c2c_jax.retrieval.nearest import top_k_of_blocks
 from c2c_jax.retrieval.scoring import Scoring
 from c2c_jax.spaces.encoding import encode_audio_files
-from c2c_jax.spaces.space import Space, SpaceId
+from c2c_jax.spaces.space import Space
+from c2c_jax.spaces.space_id import SpaceId
 
 FORMAT = 1
 DTYPES = ("float16", "float32")  # of the stored vectors; the first that represents them all is used

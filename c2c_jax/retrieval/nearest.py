@@ -137,7 +137,7 @@ def _scan(
     B: int,
     C: int,
 ) -> None:
-    """Updates the state of each query in place: `step(state, scores_BC, index_C)` returns the new state for
+    """Updates the state of each query in place: `step(state, score_BC, index_C)` returns the new state for
     each tile of scores [B, C]. Padding candidates have score −∞ and index −1."""
     first = 0
     for block_NE, penalty_N in blocks:

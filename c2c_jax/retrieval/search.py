@@ -17,7 +17,8 @@ from c2c_jax.io.progress import Progress, phase
 from c2c_jax.io.text import require_text
 from c2c_jax.retrieval.library import Library, open_library
 from c2c_jax.retrieval.scoring import MIN_TO_CENTRE, Scoring, translated_captions, unit_mean
-from c2c_jax.spaces.space import Space, SpaceId, identify
+from c2c_jax.spaces.space import Space, identify
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import Bundle, load_bundle
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import load_clap, load_clip, means_in_use, translate_image_files

@@ -6,11 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import msgspec
 import numpy as np
 import safetensors.numpy
 from flax import nnx
@@ -24,24 +23,15 @@ from c2c_jax.spaces.audio_preprocessing import AudioPreprocessor
 from c2c_jax.spaces.devices import tower_options
 from c2c_jax.spaces.image_preprocessing import ImagePreprocessor
 from c2c_jax.spaces.models.clap_audio import Mels
-from c2c_jax.spaces.models.layers import Width
 from c2c_jax.spaces.packing import TextBatch, TokenRows, encode_packed, pack
 from c2c_jax.spaces.preprocessors import FILE
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.spaces.weights.formats import FORMATS, Tower, open_checkpoint, read_format
 from c2c_jax.spaces.weights.laion_clap import no_tokenizer
 from c2c_jax.spaces.weights.rules import fill, ignored_keys, require_layers, unfill
 
 if TYPE_CHECKING:  # transformers imports torch: it is loaded only where texts are read
     from transformers import PreTrainedTokenizerBase
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SpaceId:
-    """Identifies a space. name: for people. fingerprint: for comparison; "": unknown."""
-
-    name: Annotated[str, msgspec.Meta(max_length=4096)]
-    dim: Width
-    fingerprint: Annotated[str, msgspec.Meta(max_length=64)]
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -25,7 +25,7 @@ from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.json import read_json
 from c2c_jax.io.tensors import read_safetensors
 from c2c_jax.old_names import upgraded
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.spaces.weights.rules import AS_IS, CONV, LINEAR, Rule, WeightTable, fill, unfill
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.kinds import Translator, TranslatorSpec, build_translator

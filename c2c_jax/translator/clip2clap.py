@@ -17,7 +17,8 @@ import torch
 from c2c_jax.errors import AbsentError, CheckpointError, ConfigError
 from c2c_jax.io.files import sha256_of
 from c2c_jax.io.tensors import open_torch, to_numpy
-from c2c_jax.spaces.space import SpaceId, identify
+from c2c_jax.spaces.space import identify
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.spaces.weights.rules import WeightTable, embedding, fill, ignored_keys, linear, norm, split_projections
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator

@@ -12,7 +12,8 @@ from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
 from c2c_jax.io.vectors import unit_rows
 from c2c_jax.spaces.encoding import IMAGE_BATCH, encode_image_files
 from c2c_jax.spaces.models.layers import unit
-from c2c_jax.spaces.space import Space, SpaceId, load_space
+from c2c_jax.spaces.space import Space, load_space
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import translate_image
 

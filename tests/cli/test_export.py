@@ -22,7 +22,8 @@ from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.io.images import read_image
 from c2c_jax.publishing.card import model_card
 from c2c_jax.publishing.names import public_caption_spec, public_name, without_local_paths
-from c2c_jax.spaces.space import SpaceId, identify, load_space
+from c2c_jax.spaces.space import identify, load_space
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.torch import Translator
 from c2c_jax.translator.bundle import Bundle, Choice, load_bundle, save_bundle
 from c2c_jax.translator.centring import ModalityMeans

@@ -20,7 +20,8 @@ from c2c_jax.generation.audioldm import AudioLDM
 from c2c_jax.generation.records import read_records
 from c2c_jax.generation.sampling import Sampling
 from c2c_jax.io.images import read_image
-from c2c_jax.spaces.space import SpaceId, identify, load_space
+from c2c_jax.spaces.space import identify, load_space
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import load_bundle, save_bundle
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.inference import translate

@@ -19,7 +19,8 @@ from c2c_jax.retrieval import library
 from c2c_jax.retrieval.library import Library
 from c2c_jax.retrieval.search import Hits, SearchResult
 from c2c_jax.spaces import encoding as encoding
-from c2c_jax.spaces.space import SpaceId, load_space
+from c2c_jax.spaces.space import load_space
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import load_bundle
 from c2c_jax.translator.inference import translate
 from tests.cli.test_main import refused

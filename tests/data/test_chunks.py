@@ -16,7 +16,7 @@ from c2c_jax.data.arrays import read_array, store_of_arrays
 from c2c_jax.data.chunks import ChunkedArray, cast_vectors
 from c2c_jax.data.store import Store
 from c2c_jax.errors import StoreError
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.training.train import train
 from tests.cli.test_main import refused
 from tests.data.test_store import PLAN, TEXTS, begin_store, flip, vectors, write, written

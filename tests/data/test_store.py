@@ -12,7 +12,7 @@ from c2c_jax.data.chunks import write_texts
 from c2c_jax.data.store import Plan, SourceRecord, Store
 from c2c_jax.data.writer import StoreWriter
 from c2c_jax.errors import StoreError
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 
 SOURCE = SpaceId(name="clip", dim=6, fingerprint="s" * 64)
 TARGET = SpaceId(name="clap", dim=4, fingerprint="t" * 64)

@@ -14,7 +14,7 @@ from c2c_jax.data.store import SIDES, Plan, Store, read_plan
 from c2c_jax.data.writer import StoreWriter, begin_repair, restore_captions, store_lock
 from c2c_jax.errors import StoreError
 from c2c_jax.io.atomic import temporary_folder
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 from tests.data.test_store import PLAN, TEXTS, flip, vectors
 from tests.fixtures.kills import contents, killed_at_every_step
 

@@ -11,7 +11,7 @@ from c2c_jax.evaluation.geometry import geometry_rows, rotation_rows, unpaired_a
 from c2c_jax.evaluation.methods import caption_methods
 from c2c_jax.evaluation.training_store import TrainingStore
 from c2c_jax.evaluation.vectors import Captions, Media, Side, both_sides
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.centring import ModalityMeans
 from tests.torch.test_translator import random_bundle, spec
 

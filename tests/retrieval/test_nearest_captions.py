@@ -7,7 +7,7 @@ import scipy.special
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.retrieval import nearest_captions
 from c2c_jax.retrieval.nearest_captions import TrainingCaptions, nearest_caption
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 
 
 def unit(x):

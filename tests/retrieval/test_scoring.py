@@ -13,7 +13,7 @@ from c2c_jax.retrieval.library import Library
 from c2c_jax.retrieval.nearest import top_k
 from c2c_jax.retrieval.scoring import Scoring, translated_captions, unit_mean
 from c2c_jax.retrieval.search import SearchScoring, search_scoring
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.translator.bundle import Bundle
 from c2c_jax.translator.centring import ModalityMeans
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator

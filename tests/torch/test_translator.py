@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from flax import nnx
 
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.torch import Translator
 from c2c_jax.torch import translator as translator_module
 from c2c_jax.torch.translator import EncoderLayer

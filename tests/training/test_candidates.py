@@ -14,7 +14,7 @@ from c2c_jax.config import Config, DataConfig, MemoryConfig, OptimizerConfig, Tr
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import Store
 from c2c_jax.errors import ConfigError
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.training import closed_form
 from c2c_jax.training.candidates import CandidateSelector, blend, closed_form_maps
 from c2c_jax.training.check import check, fit_to_rows, run_length

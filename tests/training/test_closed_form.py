@@ -9,7 +9,7 @@ import scipy.linalg
 
 from c2c_jax.config import Config, DataConfig, TranslatorConfig
 from c2c_jax.data.arrays import store_of_arrays
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.training.check import build_spec
 from c2c_jax.training.closed_form import caption_means, moments, procrustes, ridge
 from c2c_jax.training.loader import split_rows

@@ -5,7 +5,7 @@ import pytest
 
 from c2c_jax.data.arrays import store_of_arrays
 from c2c_jax.data.store import Store
-from c2c_jax.spaces.space import SpaceId
+from c2c_jax.spaces.space_id import SpaceId
 from c2c_jax.training.closed_form import caption_means
 from c2c_jax.training.loader import split_rows
 from c2c_jax.training.selection import PAIR_COSINE, pair_cosine, perturb_captions
