@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 
 from c2c_jax.spaces.models.layers import unit
 from c2c_jax.training.objectives import build_objective
-from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_step, make_step, shard_rows
+from c2c_jax.training.step import TranslatorLoss, data_mesh, init_state, jit_steps, make_step, shard_rows
 from c2c_jax.translator.bundle import read_choice
 from c2c_jax.translator.kinds import TranslatorSpec, build_translator
 from tests.fixtures.programs import run, start, train_command, two_hosts
@@ -42,10 +42,11 @@ def by_jit(kind: str, mesh: jax.sharding.Mesh):
     graphdef, params, objective, optimizer = setup(kind)
     state = init_state(params, objective, optimizer, mesh)
     loss = TranslatorLoss(graphdef=graphdef, objective=objective)
-    train_step = jit_step(make_step(loss, optimizer, optax.constant_schedule(1e-2)), mesh)
-    for step in range(STEPS):
-        state, metrics = train_step(state, *(shard_rows(side, B, mesh) for side in batch(step)))
-    return jax.tree.map(np.asarray, state.params), float(metrics["loss"])
+    train_step = make_step(loss, optimizer, optax.constant_schedule(1e-2))
+    run_steps = jit_steps(train_step, lambda table, vectors: vectors, mesh)  # as the program calls it
+    sides = (np.stack(side_KB) for side_KB in zip(*map(batch, range(STEPS)), strict=True))
+    state, metrics = run_steps(state, (), tuple(shard_rows(side_KB, B, mesh, axis=1) for side_KB in sides), STEPS)
+    return jax.tree.map(np.asarray, state.params), float(metrics["loss"][-1])
 
 
 def logits(kind: str, params, predicted, target):
