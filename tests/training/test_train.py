@@ -328,8 +328,8 @@ def test_products_have_the_configs_precision(store, tmp_path, monkeypatch, preci
     """Every product of a step, forward and backward, has that jax.lax.Precision."""
     traced = []
 
-    def make_step(*arguments):
-        step = program.make_step_(*arguments)
+    def make_step(*arguments, **more):
+        step = program.make_step_(*arguments, **more)
 
         def traced_step(*batch):
             traced.append(str(jax.make_jaxpr(step)(*batch)))
