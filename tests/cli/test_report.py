@@ -51,7 +51,7 @@ def test_the_evaluation_of_the_run_is_found(report, bundle, tmp_path):
     shutil.copytree(bundle, run / "bundle")
     (run / "config.json").write_text("{}")
     loaded = load_bundle(bundle)
-    spec = dataclasses.asdict(loaded.spec)
+    spec = loaded.spec.to_json()
     rows = [Row(task="captions", method="translator", metric="mrr", value=0.123, n=60)]
     evaluation = Results(
         bundle={"spec": spec, "metrics": loaded.metrics}, spaces={}, settings={"captions": "60 that training held out"},

@@ -65,6 +65,7 @@ def test_a_damaged_chunk_is_refused_by_every_reader(tmp_path, damage):
     np.testing.assert_array_equal(store.read_rows("source", np.array([9, 0])), vectors(6)[[9, 0]].astype(np.float16))
 
 
+@pytest.mark.slow
 def test_no_memory_is_taken_for_rows_that_are_not_there(tmp_path):
     """A manifest of 8 billion rows, with a checksum for each of their chunks."""
     store = written(tmp_path / "store")

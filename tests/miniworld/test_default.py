@@ -47,6 +47,7 @@ def test_search_with_an_image_and_sounds(library, capsys):
     assert result["queries"][0]["sounds"][0]["file"].endswith("dog.wav")
 
 
+@pytest.mark.slow
 def test_from_captions_to_sounds_that_the_clap_recognises(tmp_path, capsys):
     """With fewer captions and epochs, and an image of every fourth source: ten times chance is 2.5 of 6."""
     smaller = ["data.captions=miniworld:5000", "epochs=12", "memory.captions=2000", "pictures.files=miniworld:200"]

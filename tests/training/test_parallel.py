@@ -118,7 +118,8 @@ ADAPTIVE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("more", "entries"), [([], 5 + 1), pytest.param(ADAPTIVE, 5 + 2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("more", "entries"), [([], 5 + 1), (ADAPTIVE, 5 + 2)])
 def test_two_processes_of_two_devices_equal_one_of_four(tmp_path, more, entries):
     """Two processes of the training program give the same bundle to float32's accuracy, and one metrics file."""
     random_store(tmp_path / "store")

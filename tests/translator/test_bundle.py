@@ -266,7 +266,7 @@ def fields(content: dict[str, Any], parents: tuple[str, ...] = ()) -> Iterator[t
             yield from fields(value, (*parents, key))
 
 
-@pytest.mark.parametrize("which", ["bundle", "centred"])
+@pytest.mark.parametrize("which", [pytest.param("bundle", marks=pytest.mark.slow), "centred"])
 def test_every_field_replaced(which, request):
     """The bundle loads and gives the same vectors and a card, or is refused."""
     bundle = request.getfixturevalue(which)
