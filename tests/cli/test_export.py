@@ -278,6 +278,7 @@ def test_onnx_that_differs_writes_nothing(run, tmp_path, capsys, monkeypatch):
     assert "differs from the torch translator" in message and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_upload_and_download(run, tmp_path):
     """In separate processes, because the hub's address is read once. The download equals the export."""
     with stand_in() as hub:

@@ -208,6 +208,7 @@ def test_bundle_without_fingerprints(bundle, image_folder, audioldm_folder, tmp_
             assert "stores no fingerprint of its CLIP" in err and "of its CLAP, somewhere/else" in err
 
 
+@pytest.mark.slow
 def test_progress_bar_and_paths_do_not_mix(bundle, image_folder, audioldm_folder, tmp_path):
     """stderr is a terminal and stdout a file, as in `infer.py ... > list.txt`."""
     import pty

@@ -147,6 +147,7 @@ def test_full_disk_is_told_in_one_line_and_the_pass_goes_on(config, unbroken, tm
     assert contents(out) == unbroken
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(config, unbroken, tmp_path):
     hosts = [start(host, devices=4) for host in two_hosts(command(config, tmp_path / "two"))]
     outputs = [host.communicate()[0] for host in hosts]

@@ -30,6 +30,7 @@ def unit(x_ND: np.ndarray) -> np.ndarray:
     return x_ND / np.linalg.norm(x_ND, axis=1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_the_trainer_chooses_and_calibrates_by_them(store, tmp_path):
     """Their mean is stored unless the config says otherwise, and they set how far captions are perturbed."""
     image_PS = np.random.default_rng(1).normal(size=(70, store.plan.source.dim)).astype(np.float32) + 0.5

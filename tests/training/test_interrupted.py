@@ -70,6 +70,7 @@ def test_resumed_on_another_number_of_devices(store, tmp_path):
         np.testing.assert_allclose(found, expected[key], atol=1e-4, rtol=0, err_msg=key)
 
 
+@pytest.mark.slow
 def test_no_room_for_a_checkpoint(store, tmp_path):
     """A limit on the size of files stands for a full disk: the bundle fits (6 kB), what the state is described by
     (7.4 kB) does not, in however many files its values come."""

@@ -129,6 +129,7 @@ def test_unusual_work_directories(store, longer, tmp_path, name):
     assert_equal(weights(tmp_path / name / "run"), weights(longer))
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_never_reach_orbax(run, longer, store, tmp_path, capfd):
     """Damages each file of the newest checkpoint in turn. Orbax would print tracebacks on stderr."""
     names = [path.relative_to(run / "checkpoints" / "20") for path in (run / "checkpoints" / "20").rglob("*")]

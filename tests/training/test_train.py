@@ -152,6 +152,7 @@ def test_damaged_checkpoint_is_moved_and_the_previous_one_restored(store, tmp_pa
     assert_equal(weights(run), before)
 
 
+@pytest.mark.slow
 def test_full_disk(store, tmp_path):
     """Simulated by a limit on file sizes: the bundle does not fit, and existing files stay."""
     train(small(epochs=6), store, tmp_path / "unbroken")
@@ -277,6 +278,7 @@ def test_damaged_line_of_metrics_is_reported(store, tmp_path, capsys):
     assert entries(tmp_path)[: len(good)] == good and entries(tmp_path)[-1][0] == 20
 
 
+@pytest.mark.slow
 def test_early_stopping_and_the_best_bundle(store, tmp_path, capsys):
     """With a destructive learning rate the run ends early, and the bundle is that of the best validation."""
     config = small(

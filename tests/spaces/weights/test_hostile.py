@@ -106,6 +106,7 @@ HARMLESS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_config_field_replaced(clip):
     """The vision tower's vector does not change, equals that of transformers' default, or the config is refused."""
     original = json.loads((clip / "config.json").read_text())
