@@ -141,7 +141,7 @@ def _show_json(result: "SearchResult") -> None:
         "clap": dataclasses.asdict(result.clap),
         "queries": [
             {
-                hits.kind: path_to_text(Path(hits.query)) if hits.kind == "picture" else hits.query,
+                **({"picture": path_to_text(Path(hits.query))} if hits.kind == "image" else {"text": hits.query}),
                 "scoring": hits.scoring,
                 "sounds": [{"score": score, "file": path_to_text(path)} for score, path in hits.matches],
             }

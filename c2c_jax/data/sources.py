@@ -81,7 +81,7 @@ class Source:
     def rows(self) -> Iterator[str]:
         """Yields the captions in order, without outer whitespace and line ends. Counts unusable rows in `skipped`.
 
-        Raises CaptionError if there is no caption, and as `records`.
+        Raises CaptionError if the source has no captions, and whatever `records` raises.
         """
         self.skipped, count = Skipped(), 0
         for position, value in self.records():

@@ -77,7 +77,7 @@ class Scorer:
         prompts_CE: Float[np.ndarray, "C E"] | None = None,
         images_B: Int[np.ndarray, "B"] | None = None,
     ) -> list[Row]:
-        """Scores translated images against sounds in both directions, as far as pairs, labels and prompts allow.
+        """Scores translated images against sounds in both directions, by their pairs, labels and prompts.
 
         prompts_CE: the classes' image prompts as the method translates them; None if it does not. images_B: indices of
         the translated images; None: all. If images that a sound task needs were not translated, that task has no rows:

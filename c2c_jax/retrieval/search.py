@@ -27,7 +27,7 @@ from c2c_jax.translator.resolve import bundle_folder
 
 # For each --hubness option, the kinds of queries whose scores are reduced by hubness. The default leaves out images:
 # their cosines are smaller than those of captions, so hubness measured with captions outweighs them (docs/search.md).
-HUBNESS_KINDS = {"texts": ("text",), "all": ("picture", "text"), "none": ()}
+HUBNESS_KINDS = {"texts": ("text",), "all": ("image", "text"), "none": ()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Hits:
     query: an image file or a text. scoring: description of the scoring.
     """
 
-    kind: str  # "picture" or "text"
+    kind: str  # "image" or "text"
     query: str
     scoring: str
     matches: list[tuple[float, Path]]
@@ -88,7 +88,7 @@ def search(
     Raises ConfigError, CaptionError, CheckpointError or BundleError; AudioError if no sound can be read, ImageError if
     no image can be read and there is no text.
     """
-    kinds = [kind for kind, queries in (("picture", images), ("text", texts)) if queries]
+    kinds = [kind for kind, queries in (("image", images), ("text", texts)) if queries]
     if not kinds:
         raise ConfigError("nothing to search for: pass an image or --text")
     for text in texts:
@@ -96,10 +96,9 @@ def search(
     if index:
         require_output_folder(index, "--index")
     if references and not (centre or set(kinds) & set(HUBNESS_KINDS[hubness])):
-        queries_in_words = " and ".join("image" if kind == "picture" else kind for kind in kinds)
         raise ConfigError(
             f"--references is unused: --no-centre with --hubness {hubness} needs no references for "
-            f"{queries_in_words} queries; drop --references"
+            f"{' and '.join(kinds)} queries; drop --references"
         )
     if images and not translator:
         raise ConfigError("images need --translator, the bundle that translates them to sounds")
@@ -132,7 +131,7 @@ def search(
             for line in means_in_use(bundle):
                 console.print(line)
             image_errors += errors
-            queries["picture"] = {str(path): vector_E for path, vector_E in vectors.items()}
+            queries["image"] = {str(path): vector_E for path, vector_E in vectors.items()}
         if texts:
             queries["text"] = dict(zip(texts, load().encode_text(texts), strict=True))
         if not any(queries.values()):
@@ -179,7 +178,7 @@ def search(
 class SearchScoring:
     """The scoring of each kind of query in a search.
 
-    by_kind: keys "picture" and "text". notes: messages about missing or unused means and references.
+    by_kind: keys "image" and "text". notes: messages about missing or unused means and references.
     """
 
     by_kind: dict[str, Scoring]
@@ -187,9 +186,7 @@ class SearchScoring:
 
     def __str__(self) -> str:
         """For example `scores: texts by cosine minus hubness; not centred: the library has fewer than 32 sounds`."""
-        scores = (
-            f"{'images' if kind == 'picture' else 'texts'} by {scoring}" for kind, scoring in self.by_kind.items()
-        )
+        scores = (f"{kind}s by {scoring}" for kind, scoring in self.by_kind.items())
         return "scores: " + "; ".join((*scores, *self.notes))
 
 
@@ -205,7 +202,7 @@ def search_scoring(
     """Chooses the means and reference queries to score with, from those available.
 
     encode_references: returns CLAP vectors of reference texts, called only if needed; None: use the captions stored in
-    the bundle. kinds: "picture", "text"; without a bundle only "text". centre: whether to centre. hubness: a key of
+    the bundle. kinds: "image", "text"; without a bundle only "text". centre: whether to centre. hubness: a key of
     HUBNESS_KINDS.
     """
     captions = functools.cache(lambda: translated_captions(bundle) if bundle else None)
@@ -221,7 +218,7 @@ def search_scoring(
         stored = ModalityMeans() if bundle is None else bundle.means
         if bundle is not None and bundle.spec.input_norm == "centred":
             yield stored.mean("target_text")
-        elif kind == "picture":
+        elif kind == "image":
             yield _mean(captions())
             yield stored.target_text if stored.target_audio is None else stored.target_audio
             yield _mean(texts())
@@ -233,7 +230,7 @@ def search_scoring(
     with_hubness = [kind for kind in kinds if kind in HUBNESS_KINDS[hubness]]
     reference_kind, reference_RE = "", None
     if with_hubness:
-        reference_kind, reference_RE = ("text", texts()) if encode_references else ("picture", captions())
+        reference_kind, reference_RE = ("text", texts()) if encode_references else ("image", captions())
     # Either all kinds have a mean or none has.
     centred_kinds = (*kinds, *([] if reference_RE is None else [reference_kind])) if centre else ()
     means = {kind: next((mean_E for mean_E in means_of(kind) if mean_E is not None), None) for kind in centred_kinds}

@@ -319,7 +319,7 @@ def test_a_table_on_a_terminal(monkeypatch):
         folder=Path("s"), index_folder=Path("i"), space=space, files=[], vectors_NE=np.zeros((0, 2), np.float16),
     )  # fmt: skip
     hits = [
-        Hits(kind="picture", query="a.png", scoring="centred cosine", matches=[(0.25, Path("s/a.wav"))]),
+        Hits(kind="image", query="a.png", scoring="centred cosine", matches=[(0.25, Path("s/a.wav"))]),
         Hits(kind="text", query="[red] rain", scoring="cosine minus hubness", matches=[(0.5, Path("s/[b].wav"))]),
     ]
     show(SearchResult(hits=hits, clap=space, library=empty, image_errors=[]))

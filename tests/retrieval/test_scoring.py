@@ -162,7 +162,7 @@ TEXTS, IMAGE, TEXT = vectors(4, 45), vectors(5, 1), vectors(6, 1)
 CENTRED_MEANS = ("source_text", "target_text")
 
 
-KINDS = "picture", "text"
+KINDS = "image", "text"
 CENTRED, BOTH = "centred cosine", "centred cosine minus hubness"
 
 
@@ -174,7 +174,7 @@ def search_scores(bundle, texts=None, audio=AUDIO, kinds=KINDS, **flags) -> tupl
     chosen = search_scoring(audio_library, bundle, None if texts is None else lambda: texts, kinds=kinds, **flags)
     assert list(chosen.by_kind) == list(kinds)
     hits = [
-        audio_library.nearest({"picture": IMAGE, "text": TEXT}[kind], len(audio), scoring)[0]
+        audio_library.nearest({"image": IMAGE, "text": TEXT}[kind], len(audio), scoring)[0]
         for kind, scoring in chosen.by_kind.items()
     ]
     by_name = [[score for score, _ in sorted(of_query, key=lambda hit: hit[1])] for of_query in hits]
@@ -252,10 +252,10 @@ def test_a_translator_of_unit_vectors_without_captions(stored):
     missing = f"hubness not subtracted: there are no reference queries; {ADVICE}"
     assert str(chosen) == description(CENTRED, CENTRED, missing)
     assert str(search_scores(bundle, hubness="all")[1]) == str(chosen)
-    scores, chosen = search_scores(bundle, kinds=["picture"])
+    scores, chosen = search_scores(bundle, kinds=["image"])
     check(scores, queries[:1], centred(AUDIO, mean(AUDIO)), None, "none")
     assert str(chosen) == "scores: images by centred cosine"
-    assert str(search_scores(bundle, kinds=["picture"], hubness="all")[1]) == f"{chosen}; {missing}"
+    assert str(search_scores(bundle, kinds=["image"], hubness="all")[1]) == f"{chosen}; {missing}"
     assert str(search_scores(bundle, kinds=["text"])[1]) == f"scores: texts by centred cosine; {missing}"
 
 
@@ -314,16 +314,16 @@ def test_unused_references_are_not_encoded(monkeypatch):
     centred_bundle = bundle_of("centred", CENTRED_MEANS, captions=50)
     unit_bundle = bundle_of("unit", CENTRED_MEANS, captions=50)
     for bundle in (centred_bundle, unit_bundle):
-        for kind, hubness in (("picture", "texts"), ("picture", "none"), ("text", "none")):
+        for kind, hubness in (("image", "texts"), ("image", "none"), ("text", "none")):
             (note,) = notes(bundle, kind, hubness)
             assert note.startswith("--references ignored: ") and f"--hubness {hubness}" in note
-    assert notes(bundle_of("unit"), "picture", "texts", references=lambda: TEXTS) == ()  # used for the mean
+    assert notes(bundle_of("unit"), "image", "texts", references=lambda: TEXTS) == ()  # used for the mean
     monkeypatch.setattr("c2c_jax.retrieval.search.translated_captions", never)
-    for kind, hubness in (("picture", "texts"), ("picture", "none"), ("text", "none")):
+    for kind, hubness in (("image", "texts"), ("image", "none"), ("text", "none")):
         assert notes(centred_bundle, kind, hubness, references=None) == ()
         assert notes(unit_bundle, kind, hubness, references=None, centre=False) == ()
     assert notes(unit_bundle, "text", "none", references=None) == ()
-    for kind, hubness in (("picture", "all"), ("text", "texts")):
+    for kind, hubness in (("image", "all"), ("text", "texts")):
         assert notes(centred_bundle, kind, hubness, references=lambda: TEXTS) == ()
         with pytest.raises(AssertionError):
             notes(centred_bundle, kind, hubness, references=None)
