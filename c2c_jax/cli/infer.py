@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from c2c_jax.cli import arguments
 from c2c_jax.errors import ConfigError
-from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, checkpoint_sampling
+from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, checkpoint_sampling, require_torch
 from c2c_jax.io.console import print_fields, stderr_console
 from c2c_jax.io.files import user_path
 
@@ -131,6 +131,8 @@ def run(args: argparse.Namespace) -> None:
         arguments.require_images([path])
     bundle = arguments.require_bundle(args.translator)
     arguments.require_checkpoints(args.clip or bundle.get("source"), args.audioldm, args.ranker)
+    if args.audioldm or not args.save_embedding:
+        require_torch()
     if not (args.audioldm or args.save_embedding):
         args.audioldm = _default_audioldm(args.translator)
     if args.translator == MINIWORLD_TRANSLATOR:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from c2c_jax.errors import BundleError, CheckpointError, ConfigError, ImageError
 from c2c_jax.generation.plan import plan, require_embedding_place, require_places
 from c2c_jax.generation.records import File, MixedIn, Networks, file_of
-from c2c_jax.generation.sampling import Sampling
+from c2c_jax.generation.sampling import Sampling, require_torch
 from c2c_jax.io.atomic import atomic_write
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import is_regular, local_path, path_to_text, sha256_of
@@ -113,7 +113,7 @@ def images_to_audio(
 
     All output paths are checked before anything is loaded. CLIP and AudioLDM are loaded in parallel. Unreadable images
     are reported on stderr and skipped, and an ImageError is raised at the end, or at once if no image is left. Raises
-    ConfigError, BundleError, CheckpointError or GenerationError. Files are written atomically.
+    ConfigError, BundleError, CheckpointError, GenerationError or MissingExtraError. Files are written atomically.
     """
     blend.check()
     controls = generation.controls if generation else ()
@@ -124,6 +124,7 @@ def images_to_audio(
         raise ConfigError("--prompt needs --audioldm, whose text tower encodes it")
     candidates, input_paths = 1, [*paths, *blend.images]
     if generation:
+        require_torch()
         generation.sampling.check()
         candidates = generation.sampling.candidates
     inputs = plan(

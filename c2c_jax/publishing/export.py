@@ -7,18 +7,19 @@ import safetensors
 
 from c2c_jax.errors import BundleError, ConfigError, ExportError, one_line
 from c2c_jax.io.atomic import atomic_write, sweep, temporary_folder
+from c2c_jax.io.extras import require_extra
 from c2c_jax.io.files import open_regular
 from c2c_jax.io.json import read_json
 from c2c_jax.io.output_paths import require_replaceable_folder
 from c2c_jax.publishing.card import LIBRARY, model_card
 from c2c_jax.publishing.hub import require_access, upload
 from c2c_jax.publishing.names import without_local_paths
-from c2c_jax.publishing.onnx import require_onnx, write_onnx
 from c2c_jax.translator.bundle import load_bundle, write_files
 from c2c_jax.translator.kinds import TORCH_KINDS
 from c2c_jax.translator.resolve import bundle_folder
 
 FILES = {"config.json", "model.safetensors", "README.md"}
+ONNX_PACKAGES = "torch", "onnx", "onnxscript", "onnxruntime"
 MAX_CARD = 2**16  # bytes at the start of a README.md that are searched for its front matter
 EXPORT_FILES = {*FILES, "model.onnx", "model_from_image.onnx"}
 
@@ -30,7 +31,7 @@ def publish(
 
     run: see `bundle_folder`. private: whether the repository is private. onnx: whether to write ONNX files too.
     Nothing is written until all checks have passed.
-    Raises ConfigError, BundleError, CheckpointError or ExportError.
+    Raises ConfigError, BundleError, CheckpointError, ExportError or MissingExtraError.
     """
     if out is None and push is None:
         raise ConfigError("nowhere to export to: pass --out DIR, --push NAME or both")
@@ -43,7 +44,7 @@ def publish(
     if push is not None:
         require_access(push)
     if onnx:
-        require_onnx()
+        require_extra("onnx", "exporting to ONNX", *ONNX_PACKAGES)
     if out is None:
         sweep(Path(tempfile.gettempdir()))
         with temporary_folder(Path(tempfile.gettempdir())) as folder:
@@ -73,7 +74,11 @@ def write_export(out: Path, bundle: Path, *, name: str, onnx: bool) -> None:
         with atomic_write(out) as temp:
             temp.mkdir()
             write_files(temp, published)
-            graphs = write_onnx(temp) if onnx else []
+            graphs: list[Path] = []
+            if onnx:
+                from c2c_jax.publishing.onnx import write_onnx  # imports torch
+
+                graphs = write_onnx(temp)
             card = model_card(published, name, [graph.name for graph in graphs])
             (temp / "README.md").write_text(card, encoding="utf-8")
     except (OSError, safetensors.SafetensorError) as error:
