@@ -25,8 +25,8 @@ Positive = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 class RunState:
     """What a run was started with.
 
-    loader: "resident" or "streamed". devices: their number. The other fields describe the store, see `Plan`; source and
-    target are the fingerprints of its spaces.
+    loader: "resident" or "streamed". devices: their number. data: a hash of the vectors, if they came from arrays. The
+    other fields describe the store, see `Plan`; source and target are the fingerprints of its spaces.
     """
 
     loader: Annotated[str, msgspec.Meta(pattern="^(resident|streamed)$")]
@@ -36,6 +36,7 @@ class RunState:
     dtype: str
     source: str
     target: str
+    data: str = ""
 
     @classmethod
     def of(cls, plan: Plan, loader: str) -> "RunState":
@@ -48,6 +49,7 @@ class RunState:
             dtype=plan.dtype,
             source=plan.source.fingerprint,
             target=plan.target.fingerprint,
+            data="".join(record.stamp for record in plan.sources if record.spec == "arrays"),
         )
 
 
@@ -58,6 +60,8 @@ def start_or_resume(workdir: Path, store: Store, loader: str) -> RunState:
     damaged.
     """
     now, before = RunState.of(store.plan, loader), read_run_state(workdir)
+    if before is not None and not before.data:  # version 0.1 did not record it
+        before = dataclasses.replace(before, data=now.data)
     if before is None:
         if jax.process_index() == 0:
             with atomic_write(workdir / RUN_STATE) as temporary:
