@@ -14,6 +14,7 @@ from c2c_jax.config import ImagesConfig
 from c2c_jax.errors import ConfigError, ImageError
 from c2c_jax.io.arrays import read_npz
 from c2c_jax.io.atomic import atomic_write
+from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import describe_path, is_array, user_path
 from c2c_jax.io.images import find_images
 from c2c_jax.io.progress import Progress
@@ -58,7 +59,7 @@ def image_vectors(
     cache = workdir / CACHE
     if (cached_PS := _cached_vectors(cache, key, count or len(files), space.dim)) is not None:
         return cached_PS
-    with Progress("images", quiet=jax.process_index() != 0) as bar:
+    with Progress(stderr_console(), "images", quiet=jax.process_index() != 0) as bar:
         task = bar.add_task("encoding", total=count or len(files))
         parts_PS: list[np.ndarray] = [np.zeros((0, space.dim), np.float32)]
         for start in range(0, count, IMAGE_BATCH):

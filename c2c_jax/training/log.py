@@ -20,7 +20,7 @@ from c2c_jax.io.atomic import atomic_write, sweep
 from c2c_jax.io.console import stderr_console
 from c2c_jax.io.files import describe_path
 from c2c_jax.io.json import read_json, read_json_lines
-from c2c_jax.io.progress import shows_bars, time_left
+from c2c_jax.io.progress import time_left
 from c2c_jax.old_names import upgraded
 from c2c_jax.training.trackers import Trackers
 from c2c_jax.translator.bundle import Bundle, load_bundle, save_bundle
@@ -69,7 +69,7 @@ class RunLog:
                 _require_same_config(workdir, config)
         console = stderr_console()
         is_shown = self.writes and progress
-        self.prints_status = is_shown and not shows_bars(console)
+        self.prints_status = is_shown and not console.is_terminal
         shown = (TextColumn(f"{{task.fields[{name}]}}") for name in ("epoch", "loss", "rate", "left", "score"))
         self.bar = Progress(BarColumn(), *shown, console=console, disable=not is_shown or self.prints_status)
 

@@ -45,11 +45,11 @@ def _translated(
     bundle: Bundle, source_BS: Float[np.ndarray, "B S"], output_mean: str, kind: str
 ) -> Float[np.ndarray, "B E"]:
     with jax.default_matmul_precision("float32"):  # accelerators use lower precision by default
-        source_BS = jnp.asarray(source_BS)
+        x_BS = jnp.asarray(source_BS)
         if kind == "image":
-            raw_BE = translate_image(bundle.translator, bundle.means, source_BS, bundle.memory, output_mean)
+            raw_BE = translate_image(bundle.translator, bundle.means, x_BS, bundle.memory, output_mean)
         else:
-            raw_BE = translate_text(bundle.translator, bundle.means, source_BS)
+            raw_BE = translate_text(bundle.translator, bundle.means, x_BS)
         vectors_BE = np.asarray(unit(raw_BE))
     has_zero = not vectors_BE.any(axis=1).all()
     if bundle.spec.input_norm == "centred":  # an un-centred zero vector equals the mean
