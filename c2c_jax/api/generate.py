@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -54,7 +54,7 @@ class Pipeline:
         return f"Pipeline({clip} → {self.translator.name} → {self._generator_name or 'no generator'})"
 
     @names_arguments
-    def encode_images(self, images: Any, *, output_mean: Literal["text", "audio"] = "text") -> Float[np.ndarray, "B E"]:
+    def encode_images(self, images: Any, *, output_mean: str = "text") -> Float[np.ndarray, "B E"]:
         """Encodes images with CLIP and translates them to unit CLAP vectors [B, E]; see `Translator.encode_images`."""
         return self.translator.encode_images(images, clip=self._clip, output_mean=output_mean)
 
@@ -73,7 +73,7 @@ class Pipeline:
         *,
         prompt: str | None = None,
         mix: float = 0.5,
-        output_mean: Literal["text", "audio"] = "text",
+        output_mean: str = "text",
         seed: int = 0,
         candidates: int = 1,
         **sampling: Any,

@@ -4,7 +4,7 @@ import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -97,7 +97,7 @@ class SoundLibrary:
         clip: str | None = None,
         references: Sequence[str] = (),
         centre: bool = True,
-        hubness: Literal["texts", "all", "none"] = "texts",
+        hubness: str = "texts",
     ) -> Any:
         """Finds the k best sounds for images or texts: a list of `Match`, best first; for several queries, a list of
         such lists.
