@@ -3,6 +3,7 @@
 import struct
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
