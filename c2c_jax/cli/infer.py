@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from c2c_jax.cli import arguments
 from c2c_jax.errors import ConfigError
 from c2c_jax.generation.sampling import DTYPES, STEPS, Sampling, checkpoint_sampling
-from c2c_jax.io.console import print_fields, stderr_console
+from c2c_jax.io.console import print_fields
 from c2c_jax.io.files import user_path
 
 if TYPE_CHECKING:  # JAX is imported after the flags are parsed
@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> None:
     if len(weights) == 1 and count:
         weights = [weights[0] / count] * count
     written = images_to_audio(
-        find_images(args.images, stderr_console().print),
+        find_images(args.images),
         args.translator,
         clip=args.clip,
         generation=_generation(args) if args.audioldm else None,

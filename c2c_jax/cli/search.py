@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     )
     from c2c_jax.io.images import find_images
 
-    images, translator = find_images(args.images, stderr_console().print), args.translator
+    images, translator = find_images(args.images), args.translator
     if images and not translator:
         translator = MINIWORLD_TRANSLATOR
         print(MINIWORLD_NOTE, file=sys.stderr)

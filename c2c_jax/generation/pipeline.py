@@ -146,7 +146,7 @@ def images_to_audio(
     bundle = load_bundle(folder)
     require_output_mean(bundle, output_mean)
     checkpoint_folder(clip or bundle.source.name)  # fails before the generator is loaded
-    with ThreadPoolExecutor(1) as thread, Progress(console) as bar:
+    with ThreadPoolExecutor(1) as thread, Progress() as bar:
         loading = thread.submit(_load_generator, generation, bundle, blend) if generation else None
         bar.begin("loading")
         space = load_clip(bundle, clip, with_text=False)
@@ -206,7 +206,7 @@ def images_to_audio(
         }
         jobs = render_jobs(inputs, vectors_BE, records, generator)
         sampling, at_once = generation.sampling, generation.at_once
-        with Progress(console) as bar:
+        with Progress() as bar:
             task = bar.add_task("sampling", total=steps_of(jobs, sampling, at_once))
             yield from Renderer(
                 generator=generator,
@@ -214,7 +214,6 @@ def images_to_audio(
                 ranker=ranker,
                 at_once=at_once,
                 shared_record=shared_record,
-                on_note=console.print,
                 on_step=lambda: bar.advance(task),
             ).render(jobs)
         if sampling.candidates > 1 and not ranker:

@@ -82,7 +82,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
                 f"the run was started on {run_state.devices} device(s) and resumes on {jax.device_count()}: sums are "
                 "taken in another order, so the weights will differ in their last bits from an uninterrupted run"
             )
-        with phase(console, "computing means and moments of the captions", quiet=not log.writes):
+        with phase("computing means and moments of the captions", quiet=not log.writes):
             precomputed = Precomputed.of(config, spec, store, split, image_PS)
             selector = precomputed.selector(config, store, split, image_PS)
         for line in precomputed.notes:
@@ -99,7 +99,7 @@ def train(config: Config, store: Store, workdir: Path, image_PS: Float[np.ndarra
                 f"{workdir} has been trained for {step:,} steps, more than the {steps:,} of this config: pass more "
                 "--config.epochs or --config.steps, or another --workdir"
             )
-        with phase(console, "reading the store", quiet=not log.writes):
+        with phase("reading the store", quiet=not log.writes):
             loader = open_loader(run_state.loader, config, store, training, mesh, epochs)
         loss = TranslatorLoss(
             graphdef=graphdef,
