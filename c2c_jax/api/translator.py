@@ -58,9 +58,7 @@ class Translator:
         return dict(self.bundle.metrics)
 
     @names_arguments
-    def translate(
-        self, vectors: Any, *, kind: str = "image", output_mean: str = "text"
-    ) -> Float[np.ndarray, "B E"]:
+    def translate(self, vectors: Any, *, kind: str = "image", output_mean: str = "text") -> Float[np.ndarray, "B E"]:
         """Translates raw source vectors [B, S] to unit target vectors [B, E], float32.
 
         vectors: an array of numpy, JAX or torch. Images and texts are centred differently, so `kind` says which they
